@@ -1,0 +1,78 @@
+"""The contract between data and objectives: what an objective asks for, and what it gets."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Literal, Self
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+ImageView = Literal["plain"]
+TextView = Literal["plain"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Views:
+    """Which views of each pair an objective needs, in the order in which it wants them."""
+
+    image: tuple[ImageView, ...] = ("plain",)
+    text: tuple[TextView, ...] = ("plain",)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sample:
+    """One pair as a source yields it, before any view is made.
+
+    `image` is the encoded file, or a path. `captions` are alternatives: one is drawn. `label` is the class index where
+    the source has classes.
+    """
+
+    key: str
+    image: bytes | str
+    captions: tuple[str, ...] = ()
+    label: int | None = None
+    meta: Mapping[str, object] | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Batch:
+    """Pairs, ready for the towers.
+
+    `images[v]`: Float[batch, 3, height, width], normalised, one per image view.
+    `texts[v]`: Int[batch, length], one per text view, padded to the longest caption of the batch.
+    `index`: Int[batch], each sample's place in its source.
+    """
+
+    images: tuple[Float[Tensor, "batch 3 height width"], ...]
+    texts: tuple[Int[Tensor, "batch length"], ...]
+    index: Int[Tensor, " batch"]
+
+    def __len__(self) -> int:
+        return len(self.index)
+
+    def rows(self, start: int, stop: int) -> Self:
+        """The sub-batch of rows start..stop.
+
+        >>> import torch
+        >>> from diptych.batch import Batch
+        >>> batch = Batch(images=(torch.zeros(4, 3, 8, 8),), texts=(torch.zeros(4, 5, dtype=torch.long),),
+        ...               index=torch.arange(4))
+        >>> len(batch.rows(1, 3))
+        2
+        """
+        return replace(
+            self,
+            images=tuple(image[start:stop] for image in self.images),
+            texts=tuple(text[start:stop] for text in self.texts),
+            index=self.index[start:stop],
+        )
+
+    def to(self, device: torch.device) -> Self:
+        """The same batch on `device`."""
+        return replace(
+            self,
+            images=tuple(image.to(device, non_blocking=True) for image in self.images),
+            texts=tuple(text.to(device, non_blocking=True) for text in self.texts),
+            index=self.index.to(device, non_blocking=True),
+        )

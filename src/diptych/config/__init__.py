@@ -1,0 +1,45 @@
+"""What can be asked for: frozen, keyword-only dataclasses that know their own limits. No torch in here."""
+
+from diptych.config.data import AugmentConfig, DataConfig
+from diptych.config.model import (
+    Activation,
+    ClipConfig,
+    HuggingFaceTextConfig,
+    ImageTowerConfig,
+    PreprocessConfig,
+    ResNetConfig,
+    TextConfig,
+    TextTowerConfig,
+    TimmConfig,
+    TokenizerConfig,
+    VitConfig,
+)
+from diptych.config.objective import ClipObjectiveConfig, ObjectiveConfig, SiglipObjectiveConfig
+from diptych.config.optim import OptimConfig
+from diptych.config.run import EvaluationConfig, ModelConfig, Run, SaveConfig, TowerOptions, TrackConfig
+
+__all__ = [
+    "Activation",
+    "AugmentConfig",
+    "ClipConfig",
+    "ClipObjectiveConfig",
+    "DataConfig",
+    "EvaluationConfig",
+    "HuggingFaceTextConfig",
+    "ImageTowerConfig",
+    "ModelConfig",
+    "ObjectiveConfig",
+    "OptimConfig",
+    "PreprocessConfig",
+    "ResNetConfig",
+    "Run",
+    "SaveConfig",
+    "SiglipObjectiveConfig",
+    "TextConfig",
+    "TextTowerConfig",
+    "TimmConfig",
+    "TokenizerConfig",
+    "TowerOptions",
+    "TrackConfig",
+    "VitConfig",
+]

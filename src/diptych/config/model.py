@@ -1,0 +1,152 @@
+"""What a model is: two towers, the space they share, and how their inputs are made.
+
+Only what changes the numbers stands here. Which kernel computes attention is not architecture.
+"""
+
+import math
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from diptych.errors import ConfigError
+
+Activation = Literal["gelu", "quick_gelu"]
+
+OPENAI_MEAN = (0.48145466, 0.4578275, 0.40821073)
+OPENAI_STD = (0.26862954, 0.26130258, 0.27577711)
+
+
+@dataclass(frozen=True, kw_only=True)
+class VitConfig:
+    """A vision transformer as CLIP builds it (Radford et al. 2021, arXiv:2103.00020)."""
+
+    image_size: int = 224
+    """Side of the square input, in pixels."""
+    patch_size: int = 32
+    width: int = 768
+    layers: int = 12
+    heads: int = 12
+    mlp_width: int = 3072
+    activation: Activation = "gelu"
+    pool: Literal["cls", "mean"] = "cls"
+    """`cls`: a class token is prepended and read out. `mean`: no class token; the patches' mean."""
+    pre_norm: bool = True
+    """A LayerNorm between the position table and the first block."""
+    stem_widths: tuple[int, ...] = ()
+    """Empty: one strided convolution makes the patches. Otherwise 3x3 stride-2 convolutions with batch normalisation of
+    these widths, then a 1x1 one (Xiao et al. 2021, arXiv:2106.14881); `patch_size` must be 2 ** len(stem_widths)."""
+    norm_eps: float = 1e-5
+    patch_dropout: float = 0.0
+    """Share of patches left out in training (FLIP, arXiv:2212.00794)."""
+
+    def __post_init__(self):
+        if self.image_size % self.patch_size:
+            raise ConfigError(f"image_size {self.image_size} is not a multiple of patch_size {self.patch_size}")
+        if self.width % self.heads:
+            raise ConfigError(f"width {self.width} is not a multiple of heads {self.heads}")
+        if self.stem_widths and self.patch_size != 2 ** len(self.stem_widths):
+            raise ConfigError(
+                f"patch_size {self.patch_size} must be 2 ** {len(self.stem_widths)} for stem_widths {self.stem_widths}"
+            )
+        if not 0 <= self.patch_dropout < 1:
+            raise ConfigError(f"patch_dropout {self.patch_dropout} must lie in [0, 1)")
+
+
+@dataclass(frozen=True, kw_only=True)
+class ResNetConfig:
+    """CLIP's modified ResNet: three-convolution stem, anti-aliased strides, attention pool (arXiv:2103.00020 §2.4)."""
+
+    image_size: int = 224
+    layers: tuple[int, int, int, int] = (3, 4, 6, 3)
+    width: int = 64
+    heads: int = 32
+    """Heads of the attention pool."""
+
+    def __post_init__(self):
+        if self.image_size % 32:
+            raise ConfigError(f"image_size {self.image_size} is not a multiple of 32")
+
+
+@dataclass(frozen=True, kw_only=True)
+class TimmConfig:
+    """Any image tower of the `timm` library, with a linear projection to the shared space."""
+
+    name: str
+    """timm's name, such as `convnext_tiny`."""
+    image_size: int = 224
+    options: dict[str, Any] = field(default_factory=dict)
+    """Keyword arguments for `timm.create_model`."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class TextConfig:
+    """CLIP's text transformer: causal, pre-norm, read out at the end-of-text token."""
+
+    context_length: int = 77
+    vocab_size: int = 49408
+    width: int = 512
+    layers: int = 12
+    heads: int = 8
+    mlp_width: int = 2048
+    activation: Activation = "gelu"
+    norm_eps: float = 1e-5
+
+    def __post_init__(self):
+        if self.width % self.heads:
+            raise ConfigError(f"width {self.width} is not a multiple of heads {self.heads}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class HuggingFaceTextConfig:
+    """Any text encoder of the `transformers` library, pooled and projected to the shared space."""
+
+    model_type: str
+    """transformers' model type, such as `bert`, `roberta`, `xlm-roberta`."""
+    options: dict[str, Any] = field(default_factory=dict)
+    """Fields of that model's configuration."""
+    context_length: int = 77
+    pool: Literal["mean", "cls"] = "mean"
+    """`mean`: over the tokens that are not padding."""
+    pad_id: int = 0
+
+
+ImageTowerConfig = VitConfig | ResNetConfig | TimmConfig
+TextTowerConfig = TextConfig | HuggingFaceTextConfig
+
+
+@dataclass(frozen=True, kw_only=True)
+class PreprocessConfig:
+    """From any picture to the tower's square input, in evaluation."""
+
+    resize: Literal["shortest", "squash", "longest"] = "shortest"
+    """`shortest`: shortest side to size, then centre crop. `squash`: both sides to size. `longest`: longest side to
+    size, then pad."""
+    interpolation: Literal["bicubic", "bilinear"] = "bicubic"
+    fill: int = 0
+    """Grey level (0-255) of the padding of `longest`."""
+    mean: tuple[float, float, float] = OPENAI_MEAN
+    std: tuple[float, float, float] = OPENAI_STD
+
+
+@dataclass(frozen=True, kw_only=True)
+class TokenizerConfig:
+    """From a caption to ids."""
+
+    kind: Literal["clip", "huggingface"] = "clip"
+    """`clip`: OpenAI's byte-pair vocabulary. `huggingface`: the tokenizer that `name` says."""
+    name: str = ""
+    """For `huggingface`: a folder or `org/name`."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ClipConfig:
+    """One complete model. Everything that a stranger needs to use the weights rightly is in here."""
+
+    image: ImageTowerConfig = VitConfig()
+    text: TextTowerConfig = TextConfig()
+    embed_dim: int = 512
+    logit_scale: float = math.log(1 / 0.07)
+    """Initial value, as a logarithm."""
+    logit_bias: float | None = None
+    """Initial value; None: the model has no bias. SigLIP starts at -10."""
+    preprocess: PreprocessConfig = PreprocessConfig()
+    tokenizer: TokenizerConfig = TokenizerConfig()

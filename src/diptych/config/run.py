@@ -1,0 +1,118 @@
+"""One complete experiment. A saved Run reproduces the run."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+from diptych.config.data import DataConfig
+from diptych.config.model import ClipConfig
+from diptych.config.objective import ClipObjectiveConfig, ObjectiveConfig, SiglipObjectiveConfig
+from diptych.config.optim import OptimConfig
+from diptych.errors import ConfigError
+
+
+@dataclass(frozen=True, kw_only=True)
+class TowerOptions:
+    """What a run asks of one tower."""
+
+    freeze: bool = False
+    """The tower's weights stay as they are (LiT, arXiv:2111.07991, freezes the image tower)."""
+    checkpointing: bool = False
+    """Recompute activations in the backward pass: less memory, about a third more time."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelConfig:
+    """Which model a run trains, and from what."""
+
+    name: str = "vit-b-32"
+    """A name that `diptych models` lists. Ignored when `custom` is set."""
+    custom: ClipConfig | None = None
+    """A configuration of your own, from Python."""
+    init: str = ""
+    """Start from these weights: a checkpoint file or folder, a run, or `hf-hub:org/name`. Empty: random."""
+    image: TowerOptions = TowerOptions()
+    text: TowerOptions = TowerOptions()
+
+
+@dataclass(frozen=True, kw_only=True)
+class SaveConfig:
+    """When checkpoints are written; one is always written at the end and on SIGTERM."""
+
+    every_steps: int = 1000
+    """0: not by steps."""
+    every_minutes: float = 0.0
+    """0: not by the clock."""
+    keep: int = 3
+    """Checkpoints kept; older ones are deleted. 0: all."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class EvaluationConfig:
+    """Zero-shot accuracy measured while training."""
+
+    path: str = ""
+    """Labelled pictures: shards with `.cls`, or a folder with a sub-folder per class. Empty: no evaluation."""
+    class_names: str = ""
+    templates: tuple[str, ...] = ("a photo of a {}.",)
+    every_steps: int = 1000
+    limit: int = 0
+    """Use the first so many pictures; 0: all."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrackConfig:
+    """Readers of `metrics.jsonl`."""
+
+    every_steps: int = 10
+    """A line in `metrics.jsonl`, averaged over so many steps."""
+    tensorboard: bool = False
+    wandb: str = ""
+    """Project name; empty: not used. `WANDB_MODE=offline` works."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Run:
+    """One complete experiment."""
+
+    model: ModelConfig = ModelConfig()
+    objective: ObjectiveConfig = ClipObjectiveConfig()
+    data: DataConfig = DataConfig()
+    optim: OptimConfig = OptimConfig()
+    save: SaveConfig = SaveConfig()
+    evaluation: EvaluationConfig = EvaluationConfig()
+    track: TrackConfig = TrackConfig()
+    batch_size: int = 256
+    """Pairs per step over all processes: the mathematics, so it doesn't change with the machine."""
+    micro_batch: int = 0
+    """Pairs that one process computes at a time; 0: its whole share. Smaller needs less memory; the gradient is the
+    same, for one more forward pass."""
+    steps: int = 0
+    """Optimiser steps. Exactly one of `steps` and `epochs` is set."""
+    epochs: float = 0.0
+    """Passes over the data."""
+    precision: Literal["fp32", "bf16", "fp16"] = "fp32"
+    """Of the towers' matrix products; weights, logits and the loss stay in float32."""
+    compile: bool = False
+    """`torch.compile` the towers' blocks."""
+    ema: float = 0.0
+    """Decay of an exponential moving average of the weights, which is then what is evaluated and exported; 0: none."""
+    seed: int = 0
+    out: str = "runs/run"
+    """Folder of checkpoints, `metrics.jsonl` and the saved Run."""
+    recipe: str = ""
+    """The recipe it came from."""
+
+    def __post_init__(self):
+        if (self.steps > 0) == (self.epochs > 0):
+            raise ConfigError(f"set exactly one of steps (now {self.steps}) and epochs (now {self.epochs})")
+        if self.batch_size < 2:
+            raise ConfigError(f"batch_size {self.batch_size} must be at least 2: a contrast needs another pair")
+        if self.micro_batch < 0 or self.micro_batch > self.batch_size:
+            raise ConfigError(f"micro_batch {self.micro_batch} must lie between 0 and batch_size {self.batch_size}")
+        if not 0 <= self.ema < 1:
+            raise ConfigError(f"ema {self.ema} must lie in [0, 1)")
+        if self.model.image.freeze and self.model.text.freeze:
+            raise ConfigError("model.image.freeze and model.text.freeze together leave nothing to train")
+        custom = self.model.custom
+        if custom and isinstance(self.objective, SiglipObjectiveConfig) and custom.logit_bias is None:
+            raise ConfigError("the SigLIP objective needs a model with a logit_bias (SigLIP starts it at -10)")

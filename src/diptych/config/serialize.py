@@ -1,0 +1,148 @@
+"""Configurations as JSON and back, changed by dotted path, and compared.
+
+A dataclass that stands where several are possible (a tower, an objective) is written with its class name under `type`.
+"""
+
+import dataclasses
+import json
+import types
+import typing
+from typing import Any, TypeVar
+
+from diptych.errors import ConfigError
+
+T = TypeVar("T")
+
+
+def to_dict(config: Any) -> dict[str, Any]:
+    """Plain dictionaries, lists, strings and numbers; nested configurations carry their `type`.
+
+    >>> from diptych.config import AugmentConfig
+    >>> from diptych.config.serialize import to_dict
+    >>> to_dict(AugmentConfig(flip=0.5))["flip"]
+    0.5
+    """
+    return {"type": type(config).__name__} | {
+        field.name: _plain(getattr(config, field.name)) for field in dataclasses.fields(config)
+    }
+
+
+def _plain(value: Any) -> Any:
+    if dataclasses.is_dataclass(value):
+        return to_dict(value)
+    if isinstance(value, tuple | list):
+        return [_plain(item) for item in value]
+    return value
+
+
+def from_dict(kind: type[T], values: dict[str, Any]) -> T:
+    """The configuration that `to_dict` wrote.
+
+    Raises ConfigError for an unknown field or a value of the wrong type, naming it.
+    """
+    return _read(kind, values, kind.__name__)
+
+
+def to_json(config: Any) -> str:
+    """`to_dict`, indented."""
+    return json.dumps(to_dict(config), indent=2) + "\n"
+
+
+def from_json(kind: type[T], text: str) -> T:
+    """The configuration that `to_json` wrote. Raises ConfigError if it isn't JSON or doesn't fit."""
+    try:
+        values = json.loads(text)
+    except json.JSONDecodeError as error:
+        raise ConfigError(f"not a saved {kind.__name__}: {error}") from error
+    return from_dict(kind, values)
+
+
+def override(config: T, path: str, value: Any) -> T:
+    """A copy in which the field at the dotted `path` has another value.
+
+    >>> from diptych.config import DataConfig
+    >>> from diptych.config.serialize import override
+    >>> override(DataConfig(), "augment.flip", 0.5).augment.flip
+    0.5
+    """
+    head, _, rest = path.partition(".")
+    names = [field.name for field in dataclasses.fields(typing.cast(Any, config))]
+    if head not in names:
+        raise ConfigError(f"{type(config).__name__} has no field {head!r}; it has {', '.join(names)}")
+    if rest:
+        value = override(getattr(config, head), rest, value)
+    return dataclasses.replace(typing.cast(Any, config), **{head: value})
+
+
+def difference(old: Any, new: Any) -> dict[str, tuple[Any, Any]]:
+    """Dotted path -> (old, new) of every value that differs.
+
+    >>> from diptych.config import OptimConfig
+    >>> from diptych.config.serialize import difference
+    >>> difference(OptimConfig(lr=1e-3), OptimConfig(lr=5e-4))
+    {'lr': (0.001, 0.0005)}
+    """
+    before, after = dict(_leaves(to_dict(old))), dict(_leaves(to_dict(new)))
+    paths = list(before) + [path for path in after if path not in before]
+    return {p: (before.get(p), after.get(p)) for p in paths if before.get(p) != after.get(p)}
+
+
+def _leaves(values: dict[str, Any], prefix: str = ""):
+    for name, value in values.items():
+        if isinstance(value, dict) and "type" in value:
+            yield from _leaves(value, f"{prefix}{name}.")
+        elif name != "type":
+            yield prefix + name, value
+
+
+def _read(kind: Any, value: Any, where: str) -> Any:
+    origin, arguments = typing.get_origin(kind), typing.get_args(kind)
+    if origin in (typing.Union, types.UnionType):
+        return _read_union(arguments, value, where)
+    if dataclasses.is_dataclass(kind):
+        return _read_dataclass(kind, value, where)
+    if origin is tuple:
+        return _read_tuple(arguments, value, where)
+    if origin is typing.Literal:
+        if value not in arguments:
+            raise ConfigError(f"{where} is {value!r}; it can be {', '.join(map(repr, arguments))}")
+        return value
+    expected = origin or kind
+    if expected is float and type(value) is int:
+        return float(value)
+    if expected is not Any and (not isinstance(value, expected) or (type(value) is bool and expected is not bool)):
+        raise ConfigError(f"{where} is {value!r}; it must be a {expected.__name__}")
+    return value
+
+
+def _read_union(kinds: tuple[Any, ...], value: Any, where: str) -> Any:
+    if value is None and type(None) in kinds:
+        return None
+    kinds = tuple(kind for kind in kinds if kind is not type(None))
+    if isinstance(value, dict) and "type" in value:
+        named = [kind for kind in kinds if kind.__name__ == value["type"]]
+        if not named:
+            raise ConfigError(f"{where} is a {value['type']}; it can be {', '.join(k.__name__ for k in kinds)}")
+        kinds = tuple(named)
+    return _read(kinds[0], value, where)
+
+
+def _read_dataclass(kind: Any, value: Any, where: str) -> Any:
+    if not isinstance(value, dict):
+        raise ConfigError(f"{where} is {value!r}; it must be a {kind.__name__}")
+    hints = typing.get_type_hints(kind)
+    values = {name: item for name, item in value.items() if name != "type"}
+    unknown = sorted(set(values) - set(hints))
+    if unknown:
+        raise ConfigError(f"{where} has no field {unknown[0]!r}; it has {', '.join(hints)}")
+    return kind(**{name: _read(hints[name], item, f"{where}.{name}") for name, item in values.items()})
+
+
+def _read_tuple(kinds: tuple[Any, ...], value: Any, where: str) -> tuple[Any, ...]:
+    if not isinstance(value, list | tuple):
+        raise ConfigError(f"{where} is {value!r}; it must be a list")
+    if len(kinds) == 2 and kinds[1] is Ellipsis:
+        kinds = (kinds[0],) * len(value)
+    if len(kinds) != len(value):
+        raise ConfigError(f"{where} has {len(value)} values; it takes {len(kinds)}")
+    return tuple(_read(kind, item, f"{where}[{i}]") for i, (kind, item) in enumerate(zip(kinds, value)))

@@ -1,0 +1,8 @@
+"""The machines: who the other processes are, and how a module is spread over them.
+
+The only room that knows `torch.distributed` and its environment variables.
+"""
+
+from diptych.distributed.peers import Peers
+
+__all__ = ["Peers"]

@@ -1,0 +1,59 @@
+"""What can go wrong by a user's doing, as a small tree.
+
+    DiptychError
+    ├── ConfigError            a value, flag or combination that can't work
+    │   └── UnknownNameError   a name that nothing answers to; carries near misses
+    ├── CheckpointError        weights that can't be read, don't fit, or can't be written
+    │   └── DownloadError      a file that couldn't be fetched
+    ├── DataError              a source that can't be read, or too many broken samples
+    │   └── ImageError         one picture that can't be decoded
+    └── TrainingError          a run that had to stop (not-finite loss, full disk, lost process)
+
+Every message is one sentence or two: what was wrong, then what to do. The command line prints it without a traceback.
+"""
+
+import difflib
+from collections.abc import Iterable
+
+
+class DiptychError(Exception):
+    """The root: everything that Diptych raises on purpose."""
+
+
+class ConfigError(DiptychError, ValueError):
+    """A value, flag or combination that can't work."""
+
+
+class UnknownNameError(ConfigError):
+    """A name that nothing answers to. `near` holds the closest known names, best first.
+
+    >>> from diptych.errors import UnknownNameError
+    >>> str(UnknownNameError("model", "vit-b-23", ["vit-b-32", "rn50"]))
+    "no model is called 'vit-b-23'; did you mean 'vit-b-32'?"
+    """
+
+    def __init__(self, kind: str, name: str, known: Iterable[str]):
+        known = sorted(known)
+        self.near = difflib.get_close_matches(name, known, n=3, cutoff=0.5)
+        hint = f"did you mean {' or '.join(map(repr, self.near))}?" if self.near else f"known are {', '.join(known)}"
+        super().__init__(f"no {kind} is called {name!r}; {hint}")
+
+
+class CheckpointError(DiptychError):
+    """Weights that can't be read, don't fit, or can't be written."""
+
+
+class DownloadError(CheckpointError):
+    """A file that couldn't be fetched."""
+
+
+class DataError(DiptychError):
+    """A source that can't be read, or too many broken samples."""
+
+
+class ImageError(DataError):
+    """One picture that can't be decoded."""
+
+
+class TrainingError(DiptychError):
+    """A run that had to stop; the last good checkpoint is intact."""
