@@ -30,7 +30,7 @@ class Peers:
         return self.rank == 0
 
     def gather(self, local: Tensor) -> Tensor:
-        """[local, ...] -> [size * local, ...] in rank order, without gradient. Shapes must be equal on all processes."""
+        """[local, ...] -> [size * local, ...] in rank order, without gradient; local is the same on all processes."""
         if self.size == 1:
             return local
         parts = [torch.empty_like(local) for _ in range(self.size)]
