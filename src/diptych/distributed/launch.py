@@ -1,0 +1,56 @@
+"""Joining the other processes that `torchrun` started, or being the only one."""
+
+import contextlib
+import datetime
+import os
+from collections.abc import Iterator
+
+import torch
+import torch.distributed as dist
+from torch import nn
+from torch.nn.parallel import DistributedDataParallel
+
+from diptych.distributed.peers import Peers
+from diptych.errors import ConfigError
+
+
+@contextlib.contextmanager
+def connect(device: str = "") -> Iterator[Peers]:
+    """The peers of this process, for as long as the block lasts.
+
+    Under `torchrun` (RANK, WORLD_SIZE and LOCAL_RANK are set) the processes meet over NCCL on GPUs and Gloo on CPUs.
+    Otherwise this process is alone. `device`: `cuda`, `cpu`, ...; empty takes the GPU if there is one.
+
+    >>> from diptych.distributed import connect
+    >>> with connect("cpu") as peers:
+    ...     peers.size
+    1
+    """
+    kind = device or ("cuda" if torch.cuda.is_available() else "cpu")
+    local_rank = int(os.environ.get("LOCAL_RANK", "0"))
+    place = torch.device(kind, local_rank) if kind == "cuda" else torch.device(kind)
+    if kind == "cuda":
+        if local_rank >= torch.cuda.device_count():
+            raise ConfigError(
+                f"process {local_rank} of this machine has no GPU of its own: there are {torch.cuda.device_count()}; "
+                "start at most as many processes (torchrun --nproc-per-node)"
+            )
+        torch.cuda.set_device(place)
+    if "RANK" not in os.environ or dist.is_initialized():
+        yield Peers(device=place)
+        return
+    dist.init_process_group("nccl" if kind == "cuda" else "gloo", timeout=datetime.timedelta(hours=1))
+    try:
+        yield Peers(dist.get_rank(), dist.get_world_size(), place)
+    finally:
+        dist.destroy_process_group()
+
+
+def data_parallel(module: nn.Module, peers: Peers) -> nn.Module:
+    """`module` with its gradients averaged over the peers; itself when alone. On GPUs batch statistics are shared too."""
+    if peers.size == 1:
+        return module
+    if peers.device.type == "cuda":
+        module = nn.SyncBatchNorm.convert_sync_batchnorm(module)
+    devices = [peers.device] if peers.device.type == "cuda" else None
+    return DistributedDataParallel(module, device_ids=devices, gradient_as_bucket_view=True)
