@@ -36,7 +36,10 @@ def connect(device: str = "") -> Iterator[Peers]:
                 "start at most as many processes (torchrun --nproc-per-node)"
             )
         torch.cuda.set_device(place)
-    if "RANK" not in os.environ or dist.is_initialized():
+    if dist.is_initialized():
+        yield Peers(dist.get_rank(), dist.get_world_size(), place)
+        return
+    if "RANK" not in os.environ:
         yield Peers(device=place)
         return
     dist.init_process_group("nccl" if kind == "cuda" else "gloo", timeout=datetime.timedelta(hours=1))
@@ -47,7 +50,10 @@ def connect(device: str = "") -> Iterator[Peers]:
 
 
 def data_parallel(module: nn.Module, peers: Peers) -> nn.Module:
-    """`module` with its gradients averaged over the peers; itself when alone. On GPUs batch statistics are shared too."""
+    """`module` with its gradients averaged over the peers; itself when alone.
+
+    On GPUs batch statistics are taken over all peers too; on CPUs torch has no such layer and each keeps its own.
+    """
     if peers.size == 1:
         return module
     if peers.device.type == "cuda":

@@ -1,0 +1,49 @@
+"""What a person sees while a run goes on."""
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from diptych.training.metrics import Row
+
+
+class Bar:
+    """A bar with loss, samples/s, the share of time spent waiting for data, and the time left.
+
+    Where there is no terminal (a log file), one line a report in place of the bar.
+    """
+
+    def __init__(self, step: int, steps: int):
+        self._console = Console(stderr=True)
+        self._steps = steps
+        self._bar = Progress(
+            TextColumn("training"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TextColumn("{task.fields[note]}"),
+            TimeRemainingColumn(),
+            console=self._console,
+            disable=not self._console.is_terminal,
+        )
+        self._task = self._bar.add_task("", total=steps, completed=step, note="first batch")
+
+    def __enter__(self) -> "Bar":
+        self._bar.start()
+        return self
+
+    def __exit__(self, *_) -> None:
+        self._bar.stop()
+
+    def advance(self, step: int) -> None:
+        """Move to `step`."""
+        self._bar.update(self._task, completed=step)
+
+    def __call__(self, row: Row) -> None:
+        """Show a row of the metrics."""
+        if "evaluation" in row:
+            scores = ", ".join(f"{name} {value:.1%}" for name, value in row["evaluation"].items())
+            self._console.print(f"step {row['step']}: {scores}", highlight=False)
+            return
+        note = f"loss {row['loss']:.3f} · {row['samples_per_second']:,.0f}/s · data wait {row['data_wait']:.0%}"
+        self._bar.update(self._task, note=note)
+        if not self._console.is_terminal:
+            self._console.print(f"step {row['step']}/{self._steps} · {note}", highlight=False, soft_wrap=True)

@@ -1,0 +1,130 @@
+"""Where a run stands, written so that it can be picked up bit for bit.
+
+A checkpoint is a native model folder (`checkpoints/step-00001000/`) with two files more: `training.safetensors` (the
+optimiser's moments and what the exported model doesn't hold) and `training.json` (step, loss scale). No generator
+states: all randomness of a step is a function of (seed, step).
+"""
+
+import json
+import os
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+from torch.optim.swa_utils import AveragedModel
+
+from diptych.checkpoints import save_model
+from diptych.errors import CheckpointError, TrainingError
+from diptych.models import Clip
+from diptych.objectives import Objective
+
+MODEL = "model."
+"""Prefix of the model's weights in the objective's state."""
+
+
+@dataclass(kw_only=True)
+class State:
+    """Everything that changes while training."""
+
+    objective: Objective
+    optimizer: torch.optim.Optimizer
+    scaler: torch.amp.GradScaler
+    average: AveragedModel | None
+    """The moving average of the model's weights, if the run keeps one."""
+    step: int = 0
+    """Optimiser steps taken."""
+
+    @property
+    def model(self) -> Clip:
+        """The model that is evaluated and exported: the average if there is one."""
+        if self.average is None:
+            return self.objective.model
+        assert isinstance(self.average.module, Clip)
+        return self.average.module
+
+
+def checkpoints(out: Path) -> list[Path]:
+    """The complete checkpoints of a run, oldest first."""
+    return sorted(out.glob("checkpoints/step-*"))
+
+
+def save(state: State, out: Path, keep: int) -> Path:
+    """Write a checkpoint under `out`, all or nothing, then delete all but the newest `keep` (0: none is deleted).
+
+    Raises TrainingError, with the older checkpoints untouched, when it can't be written.
+    """
+    folder = out / "checkpoints" / f"step-{state.step:08d}"
+    partial = folder.with_name(f".{folder.name}.partial")
+    shutil.rmtree(partial, ignore_errors=True)
+    try:
+        save_model(partial, state.model, provenance={"run": str(out), "step": state.step})
+        _write_training(state, partial)
+        shutil.rmtree(folder, ignore_errors=True)
+        partial.rename(folder)
+    except (OSError, SafetensorError, CheckpointError) as error:
+        shutil.rmtree(partial, ignore_errors=True)
+        last = checkpoints(out)
+        kept = f"the last good checkpoint is {last[-1]}" if last else "there is no earlier checkpoint"
+        raise TrainingError(
+            f"could not write the checkpoint of step {state.step}: {error}; {kept}. "
+            f"Make room and continue with: diptych train --resume {out}"
+        ) from error
+    for old in checkpoints(out)[:-keep] if keep else []:
+        shutil.rmtree(old, ignore_errors=True)
+    return folder
+
+
+def restore(state: State, folder: Path) -> None:
+    """Put `state` back to where it stood when `folder` was written. Raises CheckpointError if the folder doesn't fit."""
+    try:
+        progress = json.loads((folder / "training.json").read_text())
+        model = load_file(folder / "model.safetensors")
+        training = load_file(folder / "training.safetensors")
+    except (OSError, ValueError, SafetensorError) as error:
+        raise CheckpointError(
+            f"{folder} can't be continued: {error}; delete it to continue from the one before"
+        ) from error
+    own = {name.removeprefix("objective/"): t for name, t in training.items() if name.startswith("objective/")}
+    weights = {MODEL + name: tensor for name, tensor in model.items()} | own
+    try:
+        state.objective.load_state_dict(weights)
+    except RuntimeError as error:
+        raise CheckpointError(f"{folder} holds another model than the run describes: {error}") from error
+    if state.average is not None:
+        state.average.module.load_state_dict(model)
+        state.average.n_averaged.fill_(progress["step"])
+    for name, parameter in _trained(state):
+        prefix = f"optimizer/{name}/"
+        state.optimizer.state[parameter] = {
+            # torch keeps the step count on the CPU or the GPU as the fused kernel wants it: beside the weight.
+            key.removeprefix(prefix): tensor.to(parameter.device)
+            for key, tensor in training.items()
+            if key.startswith(prefix)
+        }
+    state.scaler.load_state_dict(progress["scaler"])
+    state.step = progress["step"]
+
+
+def _write_training(state: State, folder: Path) -> None:
+    tensors: dict[str, Tensor] = {
+        f"objective/{name}": tensor
+        for name, tensor in state.objective.state_dict().items()
+        if state.average is not None or not name.startswith(MODEL)
+    }
+    for name, parameter in _trained(state):
+        for key, tensor in state.optimizer.state[parameter].items():
+            tensors[f"optimizer/{name}/{key}"] = tensor
+    save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, folder / "training.safetensors")
+    progress = {"step": state.step, "scaler": state.scaler.state_dict()}
+    with open(folder / "training.json", "w") as file:
+        json.dump(progress, file)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def _trained(state: State):
+    return [(name, p) for name, p in state.objective.named_parameters() if p.requires_grad]

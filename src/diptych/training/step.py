@@ -1,0 +1,41 @@
+"""The pieces of one optimiser step that the loop names."""
+
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+
+import torch
+from torch import Tensor
+
+from diptych.distributed import Peers
+from diptych.errors import TrainingError
+
+DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+
+
+def autocast(precision: str, device: torch.device) -> Callable[[], AbstractContextManager]:
+    """A factory of the context in which the towers compute."""
+    return lambda: torch.autocast(device.type, DTYPES[precision], enabled=precision != "fp32")
+
+
+def seed_step(seed: int, step: int, rank: int) -> None:
+    """Make all randomness of this step a function of (seed, step, rank), so that a resumed run repeats it."""
+    torch.manual_seed((seed * 1_000_003 + step) * 65_537 + rank)
+
+
+def clip_gradients(parameters: list[Tensor], max_norm: float) -> Tensor:
+    """Scale the gradients down to `max_norm` (0: leave them); the total norm before that, a scalar."""
+    gradients = [p.grad for p in parameters if p.grad is not None]
+    norm = torch.nn.utils.get_total_norm(gradients)
+    if max_norm:
+        torch.nn.utils.clip_grads_with_norm_(parameters, max_norm, norm)
+    return norm
+
+
+def stop_if_not_finite(loss: Tensor, norm: Tensor, peers: Peers, step: int) -> None:
+    """Raise TrainingError on every process if the loss or the gradient's norm isn't a number on any of them."""
+    if peers.agree(not bool(torch.isfinite(loss + norm))):
+        raise TrainingError(
+            f"the loss or its gradient is not a number at step {step} (loss {float(loss):.4g}, gradient norm "
+            f"{float(norm):.4g}); the weights before it are in the last checkpoint. "
+            "Try a lower optim.lr, a longer optim.warmup, optim.max_norm 1, or precision bf16 in place of fp16"
+        )
