@@ -79,7 +79,7 @@ def save(state: State, out: Path, keep: int) -> Path:
 
 
 def restore(state: State, folder: Path) -> None:
-    """Put `state` back to where it stood when `folder` was written. Raises CheckpointError if the folder doesn't fit."""
+    """Put `state` back to where it stood when `folder` was written. CheckpointError: the folder doesn't fit."""
     try:
         progress = json.loads((folder / "training.json").read_text())
         model = load_file(folder / "model.safetensors")

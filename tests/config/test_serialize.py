@@ -1,0 +1,85 @@
+import json
+from dataclasses import replace
+
+import pytest
+
+from diptych.config import (
+    ClipConfig,
+    DataConfig,
+    HuggingFaceTextConfig,
+    ModelConfig,
+    ResNetConfig,
+    Run,
+    SiglipObjectiveConfig,
+    TimmConfig,
+    TowerOptions,
+    VitConfig,
+)
+from diptych.config.serialize import difference, from_dict, from_json, override, to_dict, to_json
+from diptych.errors import ConfigError
+
+CONFIGS = [
+    Run(steps=3),
+    Run(epochs=1.5, objective=SiglipObjectiveConfig(tile=8), data=DataConfig(path="a::b", weights=(1.0, 2.0))),
+    Run(steps=1, model=ModelConfig(custom=ClipConfig(image=ResNetConfig(), logit_bias=-10.0))),
+    ClipConfig(image=TimmConfig(name="x", options={"a": [1, 2]}), text=HuggingFaceTextConfig(model_type="bert")),
+]
+
+
+@pytest.mark.parametrize("config", CONFIGS)
+def test_what_is_written_is_read_back(config):
+    assert from_json(type(config), to_json(config)) == config
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"steps": "many"}, "Run.steps is 'many'; it must be a int"),
+        ({"stepz": 3}, "Run has no field 'stepz'"),
+        ({"precision": "fp8"}, "it can be 'fp32', 'bf16', 'fp16'"),
+        ({"objective": {"type": "Triplet"}}, "Run.objective is a Triplet; it can be"),
+        ({"optim": {"betas": [0.9]}}, "Run.optim.betas has 1 values; it takes 2"),
+        ({"steps": True}, "Run.steps is True"),
+    ],
+)
+def test_a_file_that_does_not_fit_says_where(change, message):
+    with pytest.raises(ConfigError, match=message.replace("[", r"\[")):
+        from_dict(Run, to_dict(Run(steps=3)) | change)
+
+
+def test_not_json_is_said():
+    with pytest.raises(ConfigError, match="not a saved Run"):
+        from_json(Run, "{")
+
+
+def test_an_override_reaches_deep_and_checks_limits():
+    run = override(Run(steps=3), "model.image.freeze", True)
+    assert run.model.image == TowerOptions(freeze=True)
+    with pytest.raises(ConfigError, match="leave nothing to train"):
+        override(run, "model.text.freeze", True)
+    with pytest.raises(ConfigError, match="OptimConfig has no field 'learning_rate'"):
+        override(run, "optim.learning_rate", 1.0)
+
+
+def test_a_difference_names_paths():
+    run = Run(steps=3)
+    other = replace(run, objective=SiglipObjectiveConfig(), steps=4)
+    found = difference(run, other)
+    assert found["steps"] == (3, 4)
+    assert found["objective.label_smoothing"] == (0.0, None)
+    json.dumps(found)
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: Run(), "exactly one of steps"),
+        (lambda: Run(steps=1, batch_size=1), "batch_size 1"),
+        (lambda: VitConfig(image_size=225), "image_size 225 is not a multiple of patch_size 32"),
+        (lambda: VitConfig(stem_widths=(8, 8)), "must be 2"),
+        (lambda: DataConfig(path="a", weights=(1.0, 1.0)), "2 numbers for 1 sources"),
+    ],
+)
+def test_impossible_configurations_are_refused(make, message):
+    with pytest.raises(ConfigError, match=message):
+        make()

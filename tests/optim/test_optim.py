@@ -1,0 +1,54 @@
+import itertools
+import math
+
+import pytest
+import torch
+from torch import nn
+
+from diptych.config import OptimConfig
+from diptych.errors import ConfigError
+from diptych.optim import build_optimizer, decay_groups, learning_rate, set_learning_rate, table
+
+
+def test_the_rate_rises_peaks_and_falls():
+    config = OptimConfig(lr=2e-3, warmup=10, final_lr=1e-4)
+    rates = [learning_rate(config, step, 110) for step in range(111)]
+    assert rates[0] == pytest.approx(2e-4)
+    assert rates[9] == rates[10] == 2e-3
+    assert rates[60] == pytest.approx((2e-3 + 1e-4) / 2)
+    assert rates[110] == pytest.approx(1e-4)
+    assert all(a >= b for a, b in itertools.pairwise(rates[10:]))
+
+
+@pytest.mark.parametrize(("schedule", "middle"), [("constant", 1.0), ("linear", 0.5), ("cosine", 0.5)])
+def test_the_schedules_at_half_way(schedule, middle):
+    assert learning_rate(OptimConfig(lr=1.0, schedule=schedule), 50, 100) == pytest.approx(middle)
+
+
+def test_matrices_decay_and_the_rest_does_not():
+    module = nn.ModuleDict({"a": nn.Linear(2, 3), "norm": nn.LayerNorm(3), "table": nn.Embedding(4, 3)})
+    module["a"].weight.requires_grad_(False)
+    module["b"] = nn.Linear(3, 3)
+    groups = decay_groups(module, frozenset({"table.weight"}), 0.1)
+    assert [(g.title, g.names, g.weight_decay) for g in groups] == [
+        ("decay", ("b.weight",), 0.1),
+        ("no decay", ("a.bias", "norm.weight", "norm.bias", "table.weight", "b.bias"), 0.0),
+    ]
+    assert "no decay          5          24    0.0" in table(groups)
+
+
+def test_a_step_is_adamws():
+    """One step of AdamW by hand: the first step moves by lr * sign(g), after decoupled decay."""
+    layer = nn.Linear(1, 1, bias=False)
+    nn.init.constant_(layer.weight, 2.0)
+    optimizer = build_optimizer(OptimConfig(lr=1.0, eps=0.0), decay_groups(layer, frozenset(), 0.5))
+    set_learning_rate(optimizer, 0.1)
+    layer.weight.grad = torch.full((1, 1), -3.0)
+    optimizer.step()
+    assert layer.weight.item() == pytest.approx(2.0 * (1 - 0.1 * 0.5) + 0.1)
+
+
+def test_impossible_values_name_the_flag():
+    with pytest.raises(ConfigError, match=r"optim.lr 0.0 must be above 0"):
+        OptimConfig(lr=0.0)
+    assert math.isclose(learning_rate(OptimConfig(lr=1.0, warmup=4), 0, 4), 0.25)
