@@ -1,0 +1,45 @@
+# make demo   trains a small CLIP on real handwriting and opens the way to a report (about ten minutes, mostly installing)
+# make test   runs the tests            make check   runs the linter, the formatter and the type checker
+# Each works alone on a fresh machine that has Python 3.11 or newer.
+
+PYTHON := $(shell for p in python3.11 python3.12 python3.13 python3.14 python3; do \
+	if command -v $$p >/dev/null 2>&1 && $$p -c 'import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then echo $$p; break; fi; done)
+BIN := .venv/bin
+
+.PHONY: demo test check bench clean
+
+demo: .venv/installed
+	$(BIN)/diptych demo
+
+test: .venv/installed-test
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile $(ARGS)
+
+check: .venv/installed-test
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/pyright --pythonpath $(BIN)/python
+
+bench: .venv/installed-test
+	$(BIN)/python -m benchmarks
+
+clean:
+	rm -rf .venv
+
+.venv/bin/uv:
+	@test -n "$(PYTHON)" || { echo "Diptych needs Python 3.11 or newer (with venv); none was found."; exit 1; }
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check uv
+
+# uv installs several times faster; pip stands in where only pip knows how to reach the package index.
+define install
+	$(BIN)/uv pip install --python $(BIN)/python -c constraints.txt -e '$(1)' \
+		|| $(BIN)/python -m pip install -c constraints.txt -e '$(1)'
+endef
+
+.venv/installed: pyproject.toml constraints.txt | .venv/bin/uv
+	$(call install,.)
+	@touch $@
+
+.venv/installed-test: pyproject.toml constraints.txt | .venv/bin/uv
+	$(call install,.[test])
+	@touch $@ .venv/installed

@@ -1,0 +1,150 @@
+"""From a Run to a trained model: assembles the rooms, then lets the loop turn."""
+
+import contextlib
+import math
+from collections.abc import Iterable
+from pathlib import Path
+
+import torch
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+
+from diptych import zoo
+from diptych.checkpoints import load_model
+from diptych.config import ModelConfig, Run
+from diptych.config.serialize import from_json, to_json
+from diptych.data import BadSamples, Loader, open_source
+from diptych.distributed import Peers, connect, data_parallel
+from diptych.errors import ConfigError, TrainingError
+from diptych.inputs import Preprocess, build_tokenizer
+from diptych.models import Clip, build
+from diptych.objectives import Objective, build_objective
+from diptych.optim import build_optimizer, decay_groups
+from diptych.training.evaluate import evaluator
+from diptych.training.events import Event, Saver, evaluation, every, report
+from diptych.training.loop import Meter, train
+from diptych.training.metrics import Listener, listeners
+from diptych.training.progress import Bar
+from diptych.training.state import State, checkpoints, restore
+
+
+def fit(run: Run, *, resume: bool = False, progress: bool = True) -> Path:
+    """Train what `run` describes; the folder of the last checkpoint, which `diptych.load` reads.
+
+    `resume` goes on from the newest checkpoint in `run.out`: the result is the uninterrupted run's, bit for bit on the
+    same machine. Under `torchrun` every process calls this alike. `progress` draws a bar.
+
+    Raises TrainingError when the run had to stop (not-finite loss, full disk, SIGTERM), DataError when too many samples
+    are broken, ConfigError when the run can't work.
+
+    >>> import tempfile, diptych
+    >>> from diptych.config import DataConfig, ModelConfig, Run
+    >>> data = DataConfig(path="synthetic:16", workers=0)
+    >>> run = Run(model=ModelConfig(name="tiny"), data=data, batch_size=4, steps=1, out=tempfile.mkdtemp() + "/run")
+    >>> diptych.fit(run, progress=False).name
+    'step-00000001'
+    """
+    out = Path(run.out)
+    with connect() as peers:
+        _claim(out, run, resume, peers)
+        state, wrapped = assemble(run, peers)
+        tokenizer = build_tokenizer(state.model.config.tokenizer, state.model.config.text.context_length)
+        preprocess = Preprocess(state.model.config.preprocess, state.model.config.image.image_size)
+        source = open_source(run.data)
+        steps = run.steps or max(1, math.ceil(run.epochs * len(source) / run.batch_size))
+        found = checkpoints(out)
+        if resume and found:
+            restore(state, found[-1])
+        loader = Loader(
+            source,
+            run.data,
+            preprocess=preprocess,
+            tokenizer=tokenizer,
+            views=state.objective.views,
+            batch_size=run.batch_size,
+            seed=run.seed,
+            peers=peers,
+            start_step=state.step,
+            steps=steps,
+        )
+        with contextlib.ExitStack() as stack:
+            meter = Meter(run.batch_size)
+            ears = listeners(run, out, state.step) if peers.is_main else []
+            events: list[Event] = []
+            if progress and peers.is_main:
+                bar = stack.enter_context(Bar(state.step, steps))
+                ears.append(bar)
+                events.append(lambda state: bar.advance(state.step))
+            events += _events(run, out, peers, steps, meter, ears, loader.bad)
+            events.append(stack.enter_context(Saver(out, run.save, peers, steps)))
+            try:
+                train(state, wrapped, loader, peers, run, steps, meter, events)
+            except OSError as error:
+                raise TrainingError(f"could not write to {out}: {error}; the last checkpoint there is good") from error
+    return checkpoints(out)[-1]
+
+
+def load_run(out: Path) -> Run:
+    """The Run that a training folder was started with. Raises ConfigError if there is none."""
+    try:
+        return from_json(Run, (out / "run.json").read_text())
+    except OSError as error:
+        raise ConfigError(f"{out} is not the folder of a run: it has no run.json") from error
+
+
+def assemble(run: Run, peers: Peers) -> tuple[State, torch.nn.Module]:
+    """The state of a run before its first step, and the objective as the peers share it."""
+    torch.manual_seed(run.seed)
+    model = _model(run.model).to(peers.device)
+    _prepare(model, run)
+    objective = build_objective(run.objective, model)
+    average = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(run.ema)) if run.ema else None
+    wrapped = data_parallel(objective, peers)
+    no_decay = frozenset(
+        f"model.{side}.{name}"
+        for side, tower in (("image", model.image), ("text", model.text))
+        for name in tower.no_decay
+    )
+    optimizer = build_optimizer(run.optim, decay_groups(objective, no_decay, run.optim.weight_decay))
+    scaler = torch.amp.GradScaler(peers.device.type, enabled=run.precision == "fp16")
+    return State(objective=objective, optimizer=optimizer, scaler=scaler, average=average), wrapped
+
+
+def _model(config: ModelConfig) -> Clip:
+    if config.init:
+        return load_model(config.init, config=config.custom).model
+    return build(config.custom or zoo.get(config.name))
+
+
+def _prepare(model: Clip, run: Run) -> None:
+    for tower, options in ((model.image, run.model.image), (model.text, run.model.text)):
+        if options.freeze:
+            tower.requires_grad_(False)
+        if options.checkpointing:
+            tower.set_checkpointing(True)
+        if run.compile:
+            for block in tower.blocks:
+                block.compile()
+
+
+def _claim(out: Path, run: Run, resume: bool, peers: Peers) -> None:
+    """Write run.json into a folder that holds no other run."""
+    if not resume and checkpoints(out):
+        raise ConfigError(
+            f"{out} already holds a run; continue it with: diptych train --resume {out}, or choose another --out"
+        )
+    peers.wait()
+    if peers.is_main and not resume:
+        try:
+            out.mkdir(parents=True, exist_ok=True)
+            (out / "run.json").write_text(to_json(run))
+        except OSError as error:
+            raise ConfigError(f"can't write to the run's folder {out}: {error.strerror}; choose another --out") from error
+    peers.wait()
+
+
+def _events(
+    run: Run, out: Path, peers: Peers, steps: int, meter: Meter, ears: list[Listener], bad: BadSamples
+) -> Iterable[Event]:
+    yield every(run.track.every_steps, steps, report(meter, peers, ears))
+    if run.evaluation.path:
+        yield every(run.evaluation.every_steps, steps, evaluation(evaluator(run.evaluation, peers), peers, ears))

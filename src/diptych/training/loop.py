@@ -1,0 +1,108 @@
+"""The loop: one page, one order of events."""
+
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+
+from torch import Tensor, nn
+
+from diptych.batch import Batch
+from diptych.config import Run
+from diptych.distributed import Peers
+from diptych.objectives import accumulate
+from diptych.optim import learning_rate, set_learning_rate
+from diptych.training.metrics import Row
+from diptych.training.state import State
+from diptych.training.step import autocast, clip_gradients, seed_step, stop_if_not_finite
+
+Event = Callable[[State], None]
+"""Called after every step: log, save, evaluate."""
+
+
+def train(
+    state: State,
+    wrapped: nn.Module,
+    batches: Iterable[Batch],
+    peers: Peers,
+    run: Run,
+    steps: int,
+    meter: "Meter",
+    events: Sequence[Event],
+) -> None:
+    """Take `state` from its step to `steps`. `wrapped` is the objective as the peers share it."""
+    objective, optimizer, scaler = state.objective, state.optimizer, state.scaler
+    weights = [p for p in objective.parameters() if p.requires_grad]
+    precision = autocast(run.precision, peers.device)
+    for step, batch in zip(range(state.step, steps), meter.waiting(batches)):
+        rate = learning_rate(run.optim, step, steps)
+        set_learning_rate(optimizer, rate)
+        seed_step(run.seed, step, peers.rank)
+        losses = accumulate(objective, wrapped, _micro_batches(batch, run.micro_batch), peers, precision, scaler.scale)
+        scaler.unscale_(optimizer)
+        norm = clip_gradients(weights, run.optim.max_norm)
+        # A loss scale that was too high shows in the norm alone, and the scaler then skips the step and lowers it.
+        stop_if_not_finite(losses.total, losses.total if scaler.is_enabled() else norm, peers, step)
+        scaler.step(optimizer)
+        scaler.update()
+        optimizer.zero_grad(set_to_none=True)
+        objective.after_step()
+        if state.average is not None:
+            state.average.update_parameters(objective.model)
+        state.step = step + 1
+        meter.add(losses.terms, norm, rate)
+        for event in events:
+            event(state)
+
+
+def _micro_batches(batch: Batch, size: int) -> list[Batch]:
+    size = size or len(batch)
+    return [batch.rows(start, start + size) for start in range(0, len(batch), size)]
+
+
+class Meter:
+    """Means since the last report, and where the time went."""
+
+    def __init__(self, batch_size: int):
+        self._batch_size = batch_size
+        self._begin = time.perf_counter()
+        self._restart()
+
+    def waiting(self, batches: Iterable[Batch]) -> Iterator[Batch]:
+        """The batches, with the time spent waiting for each counted."""
+        source = iter(batches)
+        while True:
+            start = time.perf_counter()
+            batch = next(source, None)
+            self._wait += time.perf_counter() - start
+            if batch is None:
+                return
+            yield batch
+
+    def add(self, terms: dict[str, Tensor], norm: Tensor, rate: float) -> None:
+        """Count one step. Tensors stay where they are until `report`."""
+        for name, value in (terms | {"grad_norm": norm.detach()}).items():
+            self._sums[name] = self._sums[name] + value if name in self._sums else value.detach().clone()
+        self._rate = rate
+        self._steps += 1
+
+    def report(self, step: int, peers: Peers) -> Row:
+        """One row of `metrics.jsonl` (means over the peers), and a fresh start."""
+        elapsed = time.perf_counter() - self._start
+        means = {name: float(peers.sum(total)) / peers.size / self._steps for name, total in self._sums.items()}
+        row = {
+            "step": step,
+            "samples": step * self._batch_size,
+            "seconds": round(time.perf_counter() - self._begin, 3),
+            "lr": self._rate,
+            "samples_per_second": round(self._steps * self._batch_size / elapsed, 2),
+            "data_wait": round(min(1.0, self._wait / elapsed), 4),
+            **means,
+        }
+        self._restart()
+        return row
+
+    def _restart(self) -> None:
+        self._start = time.perf_counter()
+        self._wait = 0.0
+        self._steps = 0
+        self._rate = 0.0
+        self._sums: dict[str, Tensor] = {}
