@@ -1,0 +1,51 @@
+"""Small runs that the training tests share."""
+
+from dataclasses import replace
+from pathlib import Path
+
+from safetensors.torch import load_file
+
+from diptych.config import (
+    ClipConfig,
+    DataConfig,
+    ModelConfig,
+    OptimConfig,
+    Run,
+    SaveConfig,
+    TextConfig,
+    TrackConfig,
+    VitConfig,
+)
+
+MODEL = ClipConfig(
+    image=VitConfig(image_size=16, patch_size=8, width=32, layers=2, heads=2, mlp_width=64, patch_dropout=0.25),
+    text=TextConfig(context_length=16, width=32, layers=1, heads=2, mlp_width=64),
+    embed_dim=16,
+)
+
+
+def small_run(out: Path, **changes) -> Run:
+    """Twelve steps of eight pairs: a second on one core."""
+    run = Run(
+        model=ModelConfig(custom=MODEL),
+        data=DataConfig(path="synthetic:20", workers=0),
+        optim=OptimConfig(lr=1e-3, warmup=2, max_norm=1.0),
+        save=SaveConfig(every_steps=4, keep=2),
+        track=TrackConfig(every_steps=3),
+        batch_size=8,
+        steps=12,
+        out=str(out),
+    )
+    return replace(run, **changes)
+
+
+def weights(folder: Path) -> dict:
+    """Every tensor of a checkpoint: the model's and the optimiser's."""
+    return load_file(folder / "model.safetensors") | load_file(folder / "training.safetensors")
+
+
+def assert_same_bits(one: Path, other: Path) -> None:
+    """Fail unless both checkpoints hold the same tensors, bit for bit."""
+    first, second = weights(one), weights(other)
+    assert first.keys() == second.keys()
+    assert [name for name in first if not first[name].equal(second[name])] == []

@@ -1,0 +1,193 @@
+import errno
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+import diptych
+from diptych.config import ModelConfig, OptimConfig, SaveConfig, SiglipObjectiveConfig, TowerOptions
+from diptych.config.serialize import to_json
+from diptych.distributed import Peers
+from diptych.errors import ConfigError, TrainingError
+from diptych.training import fit, load_run, read_metrics
+from diptych.training import state as state_module
+from diptych.training.fit import assemble
+from diptych.training.state import checkpoints, save
+from tests.training.runs import MODEL, assert_same_bits, small_run
+
+RESUME = """
+import sys
+from pathlib import Path
+from diptych.training import fit, load_run
+fit(load_run(Path(sys.argv[1])), resume=sys.argv[2] == "resume", progress=False)
+"""
+
+
+def start(out, how):
+    command = [sys.executable, "-c", RESUME, str(out), how]
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    return subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True)
+
+
+def test_a_run_leaves_everything_that_it_should(tmp_path):
+    run = small_run(tmp_path / "run")
+    last = fit(run, progress=False)
+    assert last.name == "step-00000012"
+    assert [folder.name for folder in checkpoints(tmp_path / "run")] == ["step-00000008", "step-00000012"]
+    assert load_run(tmp_path / "run") == run
+    rows = read_metrics(tmp_path / "run" / "metrics.jsonl")
+    assert [row["step"] for row in rows] == [3, 6, 9, 12]
+    wanted = {"loss", "lr", "grad_norm", "scale", "samples", "seconds", "samples_per_second", "data_wait"}
+    assert wanted <= rows[0].keys()
+    assert rows[-1]["loss"] < rows[0]["loss"]
+
+
+def test_the_same_seed_gives_the_same_bits_and_another_does_not(tmp_path):
+    first = fit(small_run(tmp_path / "a"), progress=False)
+    assert_same_bits(first, fit(small_run(tmp_path / "b"), progress=False))
+    other = fit(small_run(tmp_path / "c", seed=1), progress=False)
+    assert not load_file(first / "model.safetensors")["image.patch.weight"].equal(
+        load_file(other / "model.safetensors")["image.patch.weight"]
+    )
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [{}, {"ema": 0.9}, {"micro_batch": 3}, {"precision": "bf16"}, {"objective": SiglipObjectiveConfig()}],
+    ids=str,
+)
+def test_a_resumed_run_equals_an_uninterrupted_one(tmp_path, changes):
+    custom = replace(MODEL, logit_bias=-10.0) if "objective" in changes else MODEL
+    changes = {"model": ModelConfig(custom=custom)} | changes
+    whole = fit(small_run(tmp_path / "whole", **changes), progress=False)
+    part = small_run(tmp_path / "part", **changes)
+    fit(part, progress=False)
+    for folder in checkpoints(tmp_path / "part")[1:]:
+        for file in folder.iterdir():
+            file.unlink()
+        folder.rmdir()
+    resumed = fit(part, resume=True, progress=False)
+    assert_same_bits(whole, resumed)
+    rows = [row["step"] for row in read_metrics(tmp_path / "part" / "metrics.jsonl")]
+    assert rows == sorted(set(rows))
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
+def test_a_run_that_was_killed_goes_on_bit_for_bit(tmp_path, number):
+    whole = fit(small_run(tmp_path / "whole", steps=400), progress=False)
+    out = tmp_path / "run"
+    out.mkdir()
+    (out / "run.json").write_text(to_json(small_run(out, steps=400)))
+    process = start(out, "resume")
+    deadline = time.monotonic() + 120
+    while not checkpoints(out) and time.monotonic() < deadline:
+        time.sleep(0.01)
+    process.send_signal(number)
+    errors = process.communicate(timeout=60)[1]
+    assert process.returncode != 0
+    reached = int(checkpoints(out)[-1].name.removeprefix("step-"))
+    assert 0 < reached < 400
+    if number == signal.SIGTERM:
+        assert f"stopped at step {reached} of 400 by SIGTERM" in errors
+    process = start(out, "resume")
+    process.communicate(timeout=120)
+    assert process.returncode == 0
+    assert_same_bits(whole, checkpoints(out)[-1])
+
+
+def test_a_loss_that_is_not_a_number_ends_the_run_with_its_checkpoint(tmp_path):
+    run = small_run(tmp_path / "run", optim=OptimConfig(lr=1e30), save=SaveConfig(every_steps=1, keep=0))
+    with pytest.raises(TrainingError, match="not a number at step .* Try a lower optim.lr"):
+        fit(run, progress=False)
+    kept = checkpoints(tmp_path / "run")
+    assert kept
+    assert diptych.load(str(kept[0])).config == MODEL
+
+
+def test_a_full_disk_ends_the_run_with_the_last_checkpoint_intact(tmp_path, monkeypatch):
+    real, calls = state_module.save_file, []
+
+    def full(*args, **kwargs):
+        calls.append(args)
+        if len(calls) > 1:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        real(*args, **kwargs)
+
+    monkeypatch.setattr(state_module, "save_file", full)
+    with pytest.raises(TrainingError, match="No space left on device.*last good checkpoint is .*step-00000004"):
+        fit(small_run(tmp_path / "run"), progress=False)
+    assert [folder.name for folder in (tmp_path / "run" / "checkpoints").iterdir()] == ["step-00000004"]
+    monkeypatch.setattr(state_module, "save_file", real)
+    resumed = fit(load_run(tmp_path / "run"), resume=True, progress=False)
+    assert_same_bits(resumed, fit(small_run(tmp_path / "whole"), progress=False))
+
+
+def test_a_folder_with_a_run_is_not_overwritten(tmp_path):
+    fit(small_run(tmp_path / "run"), progress=False)
+    with pytest.raises(ConfigError, match="already holds a run; continue it with: diptych train --resume"):
+        fit(small_run(tmp_path / "run"), progress=False)
+
+
+def test_a_damaged_checkpoint_is_named(tmp_path):
+    run = small_run(tmp_path / "run")
+    last = fit(run, progress=False)
+    (last / "training.safetensors").write_bytes(b"short")
+    with pytest.raises(diptych.DiptychError, match=r"step-00000012 can't be continued"):
+        fit(replace(run, steps=14), resume=True, progress=False)
+
+
+@pytest.mark.parametrize("side", ["image", "text"])
+def test_a_frozen_tower_keeps_its_weights(tmp_path, side):
+    model = ModelConfig(custom=MODEL, **{side: TowerOptions(freeze=True)})
+    run = small_run(tmp_path / "run", model=model)
+    before = {name: tensor.clone() for name, tensor in assemble(run, Peers())[0].model.state_dict().items()}
+    after = load_file(fit(run, progress=False) / "model.safetensors")
+    moved = {name.split(".")[0] for name in before if not before[name].equal(after[name])}
+    assert moved == {"image", "text", "logit_scale"} - {side}
+
+
+def test_checkpointing_activations_changes_nothing(tmp_path):
+    plain = fit(small_run(tmp_path / "plain"), progress=False)
+    model = ModelConfig(custom=MODEL, image=TowerOptions(checkpointing=True), text=TowerOptions(checkpointing=True))
+    assert_same_bits(plain, fit(small_run(tmp_path / "again", model=model), progress=False))
+
+
+def test_the_average_is_what_is_exported(tmp_path):
+    run = small_run(tmp_path / "run", ema=0.5, steps=2)
+    state, _ = assemble(run, Peers())
+    weight = state.objective.model.image.projection.weight
+    state.average.update_parameters(state.objective.model)
+    start = weight.detach().clone()
+    with torch.no_grad():
+        weight += 1
+    state.average.update_parameters(state.objective.model)
+    folder = save(state, tmp_path / "run", keep=0)
+    torch.testing.assert_close(load_file(folder / "model.safetensors")["image.projection.weight"], start + 0.5)
+
+
+def test_a_run_starts_from_given_weights(tmp_path):
+    first = fit(small_run(tmp_path / "first"), progress=False)
+    run = small_run(tmp_path / "second", model=ModelConfig(init=str(first)))
+    state, _ = assemble(run, Peers())
+    assert state.model.state_dict()["image.patch.weight"].equal(
+        load_file(first / "model.safetensors")["image.patch.weight"]
+    )
+
+
+def test_metrics_reach_tensorboard_and_offline_wandb(tmp_path, monkeypatch):
+    from diptych.config import TrackConfig
+
+    monkeypatch.setenv("WANDB_MODE", "offline")
+    monkeypatch.setenv("WANDB_SILENT", "true")
+    run = small_run(tmp_path / "run", track=TrackConfig(every_steps=6, tensorboard=True, wandb="diptych"))
+    fit(run, progress=False)
+    assert list((tmp_path / "run" / "tensorboard").glob("events.*"))
+    assert list((tmp_path / "run" / "wandb").glob("offline-run-*"))
+    assert json.loads((tmp_path / "run" / "metrics.jsonl").read_text().splitlines()[0])["step"] == 6
