@@ -1,0 +1,1 @@
+"""Diptych beside open_clip on this machine, in one run: `python -m benchmarks`."""

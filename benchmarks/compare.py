@@ -1,0 +1,50 @@
+"""How two ways of doing the same thing are timed: in turn, in a random order, medians of at least five rounds."""
+
+import json
+import random
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, kw_only=True)
+class Row:
+    """One line of the table. `ratio` above 1 means that Diptych is ahead."""
+
+    name: str
+    unit: str
+    ours: float
+    theirs: float
+    higher_is_better: bool = False
+    check: str = ""
+    """What shows that both did the same work."""
+
+    @property
+    def ratio(self) -> float:
+        return self.ours / self.theirs if self.higher_is_better else self.theirs / self.ours
+
+
+def seconds(ours: Callable[[], object], theirs: Callable[[], object], rounds: int = 5) -> tuple[float, float]:
+    """Median wall seconds of each, called in turn after one call of each that isn't counted."""
+    ours()
+    theirs()
+    taken: dict[Callable, list[float]] = {ours: [], theirs: []}
+    for _ in range(rounds):
+        for work in random.sample([ours, theirs], 2):
+            start = time.perf_counter()
+            work()
+            taken[work].append(time.perf_counter() - start)
+    return statistics.median(taken[ours]), statistics.median(taken[theirs])
+
+
+def measured_apart(ours: str, theirs: str, rounds: int = 5) -> tuple[float, float]:
+    """Medians of the number that each piece of code prints last, each call in a process of its own."""
+    found: dict[str, list[float]] = {ours: [], theirs: []}
+    for _ in range(rounds):
+        for code in random.sample([ours, theirs], 2):
+            done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
+            found[code].append(json.loads(done.stdout.splitlines()[-1]))
+    return statistics.median(found[ours]), statistics.median(found[theirs])
