@@ -1,0 +1,22 @@
+"""Towers, the model of two towers, and how a configuration becomes one."""
+
+from diptych.models.bridges import HuggingFaceText, TimmTower
+from diptych.models.build import build, build_tower
+from diptych.models.clip import Clip
+from diptych.models.resnet import ResNet
+from diptych.models.text import TextTransformer
+from diptych.models.traits import Tower, TowerOutput
+from diptych.models.vit import VisionTransformer
+
+__all__ = [
+    "Clip",
+    "HuggingFaceText",
+    "ResNet",
+    "TextTransformer",
+    "TimmTower",
+    "Tower",
+    "TowerOutput",
+    "VisionTransformer",
+    "build",
+    "build_tower",
+]

@@ -1,0 +1,67 @@
+"""From a configuration to a model, on any device."""
+
+import torch
+
+from diptych.config import (
+    ClipConfig,
+    HuggingFaceTextConfig,
+    ImageTowerConfig,
+    ResNetConfig,
+    TextConfig,
+    TextTowerConfig,
+    TimmConfig,
+    VitConfig,
+)
+from diptych.models.bridges import HuggingFaceText, TimmTower
+from diptych.models.clip import Clip
+from diptych.models.resnet import ResNet
+from diptych.models.text import TextTransformer
+from diptych.models.traits import Tower
+from diptych.models.vit import VisionTransformer
+
+
+def build(
+    config: ClipConfig, device: str | torch.device = "cpu", dtype: torch.dtype | None = None, init: bool = True
+) -> Clip:
+    """The model of `config`, initialised with torch's global generator.
+
+    On `meta` it has shapes and no numbers. With `init=False` it has room for numbers that the caller loads. `dtype`
+    None: float32.
+
+    >>> from diptych import zoo
+    >>> from diptych.models import build
+    >>> sum(p.numel() for p in build(zoo.get("vit-b-32"), device="meta").parameters())
+    151277313
+    """
+    device = torch.device(device)
+    image, text = (build_tower(tower, config.embed_dim, device) for tower in (config.image, config.text))
+    with torch.device(device):
+        model = Clip(config, image, text)
+    model = model.to(dtype or torch.float32)
+    if init and device.type != "meta":
+        model.init()
+    return model
+
+
+def build_tower(
+    config: ImageTowerConfig | TextTowerConfig, embed_dim: int, device: str | torch.device = "cpu"
+) -> Tower:
+    """The tower of `config`, on `device`, before `init`. Towers of other libraries are initialised by these."""
+    if isinstance(config, TimmConfig | HuggingFaceTextConfig):
+        with torch.device(device):
+            return (
+                TimmTower(config, embed_dim) if isinstance(config, TimmConfig) else HuggingFaceText(config, embed_dim)
+            )
+    with torch.device("meta"):  # so that torch's own initialisation costs nothing
+        tower = _native(config, embed_dim)
+    return tower.to_empty(device=device)
+
+
+def _native(config: VitConfig | ResNetConfig | TextConfig, embed_dim: int) -> Tower:
+    match config:
+        case VitConfig():
+            return VisionTransformer(config, embed_dim)
+        case ResNetConfig():
+            return ResNet(config, embed_dim)
+        case TextConfig():
+            return TextTransformer(config, embed_dim)

@@ -1,0 +1,66 @@
+"""Two towers, a scale and a bias."""
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+
+from diptych.config import ClipConfig
+from diptych.models.traits import Tower
+
+
+class Clip(nn.Module):
+    """Pictures and captions as vectors in one space (Radford et al. 2021, arXiv:2103.00020). Made by `build`.
+
+    >>> import torch
+    >>> from diptych import zoo
+    >>> from diptych.models import build
+    >>> model = build(zoo.get("tiny"))
+    >>> images, texts = model(torch.zeros(2, 3, 48, 48), torch.tensor([[49406, 320, 49407]]))
+    >>> model.logits(images, texts).shape
+    torch.Size([2, 1])
+    """
+
+    def __init__(self, config: ClipConfig, image: Tower, text: Tower):
+        super().__init__()
+        self.config = config
+        self.image = image
+        self.text = text
+        self.logit_scale = nn.Parameter(torch.empty(1))
+        """The logarithm of the factor on cosine similarities. Shape [1]: sharded training refuses scalars."""
+        self.logit_bias = nn.Parameter(torch.empty(1)) if config.logit_bias is not None else None
+
+    def init(self) -> None:
+        """Fill scale and bias with the configuration's values, and the towers by their tables."""
+        nn.init.constant_(self.logit_scale, self.config.logit_scale)
+        if self.logit_bias is not None and self.config.logit_bias is not None:
+            nn.init.constant_(self.logit_bias, self.config.logit_bias)
+        self.image.init()
+        self.text.init()
+
+    def encode_image(
+        self, pixels: Float[Tensor, "batch 3 height width"], normalize: bool = False
+    ) -> Float[Tensor, "batch embed_dim"]:
+        """Vectors of normalised pixels; of unit length with `normalize`."""
+        vectors = self.image.pooled(pixels)
+        return F.normalize(vectors, dim=-1) if normalize else vectors
+
+    def encode_text(
+        self, ids: Int[Tensor, "batch length"], normalize: bool = False
+    ) -> Float[Tensor, "batch embed_dim"]:
+        """Vectors of captions as token ids; of unit length with `normalize`."""
+        vectors = self.text.pooled(ids)
+        return F.normalize(vectors, dim=-1) if normalize else vectors
+
+    def forward(
+        self, pixels: Float[Tensor, "images 3 height width"], ids: Int[Tensor, "texts length"]
+    ) -> tuple[Float[Tensor, "images embed_dim"], Float[Tensor, "texts embed_dim"]]:
+        """Unit vectors of the pictures and of the captions; their numbers may differ."""
+        return self.encode_image(pixels, normalize=True), self.encode_text(ids, normalize=True)
+
+    def logits(
+        self, images: Float[Tensor, "images embed_dim"], texts: Float[Tensor, "texts embed_dim"]
+    ) -> Float[Tensor, "images texts"]:
+        """exp(scale) * <image, text> + bias, of unit vectors."""
+        logits = self.logit_scale.exp() * images @ texts.T
+        return logits if self.logit_bias is None else logits + self.logit_bias

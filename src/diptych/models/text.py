@@ -1,0 +1,100 @@
+"""CLIP's text transformer (Radford et al. 2019 and 2021, arXiv:2103.00020)."""
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+
+from diptych.config import TextConfig
+from diptych.errors import ConfigError
+from diptych.models.traits import Tower, TowerOutput
+from diptych.nn import Block
+from diptych.nn.block import block_flops, init_blocks
+
+
+class TextTransformer(Tower):
+    """Causal, pre-norm; the vector is read at the end-of-text token, which has the vocabulary's highest id.
+
+    No token sees a later one, so what stands behind the end of text doesn't matter: a batch may be cut to its longest
+    caption, and the result is the same.
+
+    >>> import torch
+    >>> from diptych.config import TextConfig
+    >>> from diptych.models import TextTransformer
+    >>> config = TextConfig(context_length=8, vocab_size=10, width=8, layers=1, heads=2, mlp_width=16)
+    >>> tower = TextTransformer(config, embed_dim=6)
+    >>> tower.init()
+    >>> short, long = torch.tensor([[8, 3, 9]]), torch.tensor([[8, 3, 9, 0, 0]])
+    >>> bool(torch.allclose(tower(short).pooled, tower(long).pooled, atol=1e-6))
+    True
+    """
+
+    def __init__(self, config: TextConfig, embed_dim: int):
+        super().__init__()
+        self.config = config
+        self.width = width = config.width
+        self.positions = nn.Parameter(torch.empty(config.context_length, width))
+        self.tokens = nn.Embedding(config.vocab_size, width)
+        self.blocks = nn.ModuleList(
+            Block(
+                width=width,
+                heads=config.heads,
+                mlp_width=config.mlp_width,
+                activation=config.activation,
+                eps=config.norm_eps,
+            )
+            for _ in range(config.layers)
+        )
+        self.norm_post = nn.LayerNorm(width, config.norm_eps)
+        self.projection = nn.Linear(width, embed_dim, bias=False)
+
+    def init(self) -> None:
+        """Fill every parameter, by CLIP's table (arXiv:2103.00020, published code).
+
+        | parameter          | value                     |
+        | ------------------ | ------------------------- |
+        | tokens.weight      | N(0, 0.02^2)              |
+        | positions          | N(0, 0.01^2)              |
+        | blocks             | see `init_blocks`         |
+        | norm_post          | gain 1, bias 0            |
+        | projection.weight  | N(0, 1 / width)           |
+        """
+        nn.init.normal_(self.tokens.weight, std=0.02)
+        nn.init.normal_(self.positions, std=0.01)
+        init_blocks(self.blocks, self.width)
+        self.norm_post.reset_parameters()
+        nn.init.normal_(self.projection.weight, std=self.width**-0.5)
+
+    def embed(self, ids: Int[Tensor, "batch length"]) -> Float[Tensor, "batch length width"]:
+        """The first block's input."""
+        length = ids.shape[1]
+        if length > self.config.context_length:
+            raise ConfigError(f"{length} tokens; this tower takes at most {self.config.context_length}")
+        return self.tokens(ids) + self.positions[:length]
+
+    def forward(self, x: Int[Tensor, "batch length"]) -> TowerOutput:
+        """Ids, each row with one end of text and anything behind it, to tokens and the pooled vector."""
+        ids, x = x, self.embed(x)
+        for block in self.blocks:
+            x = self.run(block, x, True)
+        return TowerOutput(x, self.projection(self.norm_post(x[_ends(ids)])))
+
+    def pooled(self, x: Int[Tensor, "batch length"]) -> Float[Tensor, "batch embed_dim"]:
+        """`forward(x).pooled`; the last block computes the end-of-text token only."""
+        *blocks, last = self.blocks
+        ids, x = x, self.embed(x)
+        for block in blocks:
+            x = self.run(block, x, True)
+        rows, ends = pick = _ends(ids)
+        seen = torch.arange(ids.shape[1], device=ids.device) <= ends[:, None]
+        return self.projection(self.norm_post(self.run(last, x, True, pick, seen)))
+
+    def flops(self) -> int:
+        """Of `forward` for one caption of full length; a multiply-add counts two."""
+        c = self.config
+        blocks = c.layers * block_flops(c.context_length, c.width, c.mlp_width)
+        return blocks + 2 * c.width * self.projection.out_features
+
+
+def _ends(ids: Int[Tensor, "batch length"]) -> tuple[Int[Tensor, " batch"], Int[Tensor, " batch"]]:
+    """Index of every row's end of text."""
+    return torch.arange(len(ids), device=ids.device), ids.argmax(dim=1)

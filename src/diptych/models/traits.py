@@ -1,0 +1,91 @@
+"""What every tower answers, so that nobody outside looks into one."""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+from torch.nn.modules.conv import _ConvNd
+from torch.utils.checkpoint import checkpoint
+
+from diptych.config import ImageTowerConfig, TextTowerConfig
+
+
+class TowerOutput(NamedTuple):
+    """`tokens`: [batch, tokens, width], as the last block leaves them (no final norm). `pooled`: [batch, embed_dim],
+    projected to the shared space, not normalised."""
+
+    tokens: Tensor
+    pooled: Tensor
+
+
+class Tower(nn.Module):
+    """Pixels or token ids -> token features and one vector in the shared space.
+
+    A tower registers its parts in the order in which data runs through them; `layer_of` rests on it.
+    """
+
+    config: ImageTowerConfig | TextTowerConfig
+    width: int
+    """Of `tokens`."""
+    blocks: nn.ModuleList | list[nn.Module]
+    """The repeated blocks in order: the units of activation checkpointing, compilation and sharding."""
+
+    def __init__(self):
+        super().__init__()
+        self.checkpointing = False
+
+    def forward(self, x: Tensor) -> TowerOutput:
+        """Tokens and pooled vector of pixels [batch, 3, size, size] or of ids [batch, length]."""
+        raise NotImplementedError
+
+    def pooled(self, x: Tensor) -> Tensor:
+        """`forward(x).pooled`, [batch, embed_dim], without computing what only the tokens need."""
+        return self(x).pooled
+
+    def init(self) -> None:
+        """Fill every parameter and buffer with its value before training."""
+        raise NotImplementedError
+
+    def flops(self) -> int:
+        """Floating-point operations of `forward` for one sample at full size; a multiply-add counts two. Matrix
+        products, convolutions and attention are counted, as `torch.utils.flop_counter` does."""
+        raise NotImplementedError
+
+    def set_checkpointing(self, on: bool = True) -> None:
+        """Recompute each block's activations in the backward pass: less memory, about a third more time."""
+        self.checkpointing = on
+
+    def run(self, block: Callable[..., Tensor], *args: Any) -> Tensor:
+        """`block(*args)`, recomputed in the backward pass where checkpointing is on."""
+        if self.checkpointing and torch.is_grad_enabled():
+            return checkpoint(block, *args, use_reentrant=False)
+        return block(*args)
+
+    def layer_of(self, name: str) -> int:
+        """The depth of a parameter: 0 before the first block, i within the i-th, len(blocks) + 1 behind the last.
+        What stands between two blocks belongs to the former. Raises KeyError for a name that isn't a parameter."""
+        depth_of = {parameter: i for i, block in enumerate(self.blocks, 1) for parameter in block.parameters()}
+        depth = 0
+        for current, parameter in self.named_parameters():
+            behind = depth if depth < len(self.blocks) else len(self.blocks) + 1
+            here = depth_of.get(parameter, behind)
+            if current == name:
+                return here
+            depth = max(depth, depth_of.get(parameter, 0))
+        raise KeyError(name)
+
+    @property
+    def no_decay(self) -> set[str]:
+        """Names of the parameters without weight decay: all but the matrices of linear, convolution and embedding
+        layers. So gains, biases, position tables and class tokens have none."""
+        matrices = {
+            f"{name}.weight" for name, m in self.named_modules() if isinstance(m, nn.Linear | _ConvNd | nn.Embedding)
+        }
+        return {name for name, _ in self.named_parameters() if name not in matrices}
+
+    @property
+    def batch_statistics(self) -> bool:
+        """Whether a sample's training output depends on its batch (batch normalisation)."""
+        return any(isinstance(module, _BatchNorm) for module in self.modules())

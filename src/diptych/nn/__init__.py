@@ -1,0 +1,9 @@
+"""Blocks used by more than one tower."""
+
+from diptych.nn.attention import Attention
+from diptych.nn.block import Block
+from diptych.nn.mlp import Mlp, quick_gelu
+from diptych.nn.norm import unrecorded
+from diptych.nn.patch import ConvStem, PatchDropout, PatchEmbedding
+
+__all__ = ["Attention", "Block", "ConvStem", "Mlp", "PatchDropout", "PatchEmbedding", "quick_gelu", "unrecorded"]

@@ -1,0 +1,83 @@
+"""The pre-norm transformer block that both of CLIP's transformers repeat."""
+
+from typing import Any
+
+from jaxtyping import Bool, Float
+from torch import Tensor, nn
+
+from diptych.config import Activation
+from diptych.nn.attention import Attention
+from diptych.nn.mlp import Mlp
+
+
+class Block(nn.Module):
+    """x + attention(norm(x)), then x + mlp(norm(x)).
+
+    >>> import torch
+    >>> from diptych.nn import Block
+    >>> block = Block(width=8, heads=2, mlp_width=32, activation="gelu", eps=1e-5)
+    >>> block(torch.zeros(1, 5, 8)).shape, block(torch.zeros(1, 5, 8), pick=(slice(None), 0)).shape
+    (torch.Size([1, 5, 8]), torch.Size([1, 8]))
+    """
+
+    def __init__(self, *, width: int, heads: int, mlp_width: int, activation: Activation, eps: float):
+        super().__init__()
+        self.norm_1 = nn.LayerNorm(width, eps)
+        self.attention = Attention(width, heads)
+        self.norm_2 = nn.LayerNorm(width, eps)
+        self.mlp = Mlp(width, mlp_width, activation)
+
+    def forward(
+        self,
+        x: Float[Tensor, "batch tokens width"],
+        causal: bool = False,
+        pick: tuple[Any, Any] | None = None,
+        seen: Bool[Tensor, "batch tokens"] | None = None,
+    ) -> Tensor:
+        """All tokens: [batch, tokens, width]. With `pick`, only the token `x[pick]` of each row: [batch, width].
+
+        A tower's last block is asked for the pooled token alone: the others' queries and MLP, five sixths of the
+        block, are then not computed. `seen` are the tokens that the picked one attends to (None: all).
+        """
+        normed = self.norm_1(x)
+        if pick is None:
+            x = x + self.attention(normed, causal)
+        else:
+            x = x[pick] + self.attention.read(normed[pick], normed, seen)
+        return x + self.mlp(self.norm_2(x))
+
+
+def init_blocks(blocks: nn.ModuleList, width: int) -> None:
+    """Fill every parameter of the transformer `blocks`, as CLIP does (arXiv:2103.00020, published code).
+
+    | parameter                 | value                                        |
+    | ------------------------- | -------------------------------------------- |
+    | norm gain, bias           | 1, 0                                         |
+    | attention.qkv.weight      | N(0, 1 / width)                              |
+    | attention.out, mlp.down   | N(0, 1 / (2 layers width)), residual branches |
+    | mlp.up.weight             | N(0, 1 / (2 width))                          |
+    | biases                    | 0                                            |
+    """
+    residual = (2 * len(blocks) * width) ** -0.5
+    for block in blocks:
+        assert isinstance(block, Block)
+        for norm in (block.norm_1, block.norm_2):
+            norm.reset_parameters()
+        for linear, std in (
+            (block.attention.qkv, width**-0.5),
+            (block.attention.out, residual),
+            (block.mlp.up, (2 * width) ** -0.5),
+            (block.mlp.down, residual),
+        ):
+            nn.init.normal_(linear.weight, std=std)
+            nn.init.zeros_(linear.bias)
+
+
+def block_flops(tokens: int, width: int, mlp_width: int) -> int:
+    """Floating-point operations of one block over `tokens` tokens of one sample; a multiply-add counts two.
+
+    >>> from diptych.nn.block import block_flops
+    >>> round(12 * block_flops(50, 768, 3072) / 1e9, 2)
+    8.59
+    """
+    return tokens * 2 * (4 * width**2 + 2 * width * mlp_width) + 4 * tokens**2 * width

@@ -1,0 +1,33 @@
+"""Batch normalisation when a forward pass is run again."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from torch import nn
+from torch.nn.modules.batchnorm import _BatchNorm
+
+
+@contextmanager
+def unrecorded(module: nn.Module) -> Iterator[None]:
+    """Within, batch norms of `module` in training use their batch's statistics but don't record them.
+
+    For passes that repeat an earlier one (activation checkpointing, cached gradients): what a batch contributes to the
+    running statistics is counted once.
+
+    >>> import torch
+    >>> from diptych.nn import unrecorded
+    >>> norm = torch.nn.BatchNorm2d(1)
+    >>> with unrecorded(norm):
+    ...     _ = norm(torch.ones(2, 1, 3, 3))
+    >>> norm.running_mean, norm.num_batches_tracked
+    (tensor([0.]), tensor(0))
+    """
+    norms = [norm for norm in module.modules() if isinstance(norm, _BatchNorm)]
+    before = [(norm.momentum, norm.num_batches_tracked) for norm in norms]
+    for norm in norms:
+        norm.momentum, norm.num_batches_tracked = 0.0, None
+    try:
+        yield
+    finally:
+        for norm, (momentum, counted) in zip(norms, before):
+            norm.momentum, norm.num_batches_tracked = momentum, counted

@@ -1,0 +1,92 @@
+"""From pixels to tokens."""
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor, nn
+
+
+class PatchEmbedding(nn.Conv2d):
+    """Square patches, each projected to `width`: a convolution whose stride is its kernel, computed as one product.
+
+    >>> import torch
+    >>> from diptych.nn import PatchEmbedding
+    >>> PatchEmbedding(3, width=8, patch_size=4)(torch.zeros(1, 3, 8, 12)).shape
+    torch.Size([1, 6, 8])
+    """
+
+    def __init__(self, channels: int, width: int, patch_size: int, bias: bool = False):
+        super().__init__(channels, width, patch_size, stride=patch_size, bias=bias)
+
+    def forward(self, input: Float[Tensor, "batch channels height wide"]) -> Float[Tensor, "batch patches width"]:
+        """Patches in reading order."""
+        _, _, p, q = self.weight.shape
+        x = input.unflatten(3, (-1, q)).unflatten(2, (-1, p)).permute(0, 2, 4, 1, 3, 5).flatten(3).flatten(1, 2)
+        return F.linear(x, self.weight.flatten(1), self.bias)
+
+
+class ConvNorm(nn.Module):
+    """Convolution without bias, batch normalisation. The caller applies the nonlinearity."""
+
+    def __init__(self, channels: int, width: int, kernel: int, stride: int = 1):
+        super().__init__()
+        self.conv = nn.Conv2d(channels, width, kernel, stride, padding=kernel // 2, bias=False)
+        self.norm = nn.BatchNorm2d(width)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[batch, channels, h, w] -> [batch, width, h / stride, w / stride]."""
+        return self.norm(self.conv(x))
+
+    def init(self) -> None:
+        """Convolution: N(0, 2 / fan in) (He et al. 2015, arXiv:1502.01852). Norm: gain 1, bias 0, no statistics yet."""
+        nn.init.kaiming_normal_(self.conv.weight, nonlinearity="relu")
+        self.norm.reset_parameters()
+
+
+class ConvStem(nn.Sequential):
+    """3x3 convolutions of stride 2 with batch normalisation and ReLU (Xiao et al. 2021, arXiv:2106.14881).
+
+    >>> import torch
+    >>> from diptych.nn import ConvStem
+    >>> ConvStem((4, 8))(torch.zeros(2, 3, 16, 16)).shape
+    torch.Size([2, 8, 4, 4])
+    """
+
+    def __init__(self, widths: tuple[int, ...]):
+        super().__init__(*(ConvNorm(c, w, 3, stride=2) for c, w in zip((3, *widths), widths)))
+
+    def forward(self, input: Float[Tensor, "batch 3 height wide"]) -> Tensor:
+        """Side by 2 ** len(widths) smaller, channels the last of `widths`."""
+        x = input.contiguous(memory_format=torch.channels_last)
+        for layer in self:
+            x = F.relu(layer(x))
+        return x
+
+    def init(self) -> None:
+        """Fill every parameter: see `ConvNorm.init`."""
+        for layer in self:
+            layer.init()
+
+
+class PatchDropout(nn.Module):
+    """In training, keep a random subset of each row's patches (FLIP, Li et al. 2022, arXiv:2212.00794).
+
+    At least one patch is kept. Nothing is scaled: the remaining tokens are whole.
+
+    >>> import torch
+    >>> from diptych.nn import PatchDropout
+    >>> PatchDropout(0.5)(torch.zeros(2, 10, 8)).shape
+    torch.Size([2, 5, 8])
+    """
+
+    def __init__(self, share: float):
+        super().__init__()
+        self.share = share
+
+    def forward(self, x: Float[Tensor, "batch patches width"]) -> Float[Tensor, "batch kept width"]:
+        """All patches in evaluation, or at a share of 0."""
+        if not self.training or self.share == 0:
+            return x
+        keep = max(1, round(x.shape[1] * (1 - self.share)))
+        kept = torch.rand(x.shape[:2], device=x.device).topk(keep, dim=1).indices
+        return x.gather(1, kept[..., None].expand(-1, -1, x.shape[2]))
