@@ -10,6 +10,7 @@ import torch.distributed as dist
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
+from diptych.distributed.batchnorm import share_batch_statistics
 from diptych.distributed.peers import Peers
 from diptych.errors import ConfigError
 
@@ -50,13 +51,14 @@ def connect(device: str = "") -> Iterator[Peers]:
 
 
 def data_parallel(module: nn.Module, peers: Peers) -> nn.Module:
-    """`module` with its gradients averaged over the peers; itself when alone.
-
-    On GPUs batch statistics are taken over all peers too; on CPUs torch has no such layer and each keeps its own.
-    """
+    """`module` with its gradients averaged, and its batch statistics taken, over the peers; itself when alone."""
     if peers.size == 1:
         return module
-    if peers.device.type == "cuda":
+    on_gpu = peers.device.type == "cuda"
+    if on_gpu:
         module = nn.SyncBatchNorm.convert_sync_batchnorm(module)
-    devices = [peers.device] if peers.device.type == "cuda" else None
-    return DistributedDataParallel(module, device_ids=devices, gradient_as_bucket_view=True)
+    else:
+        share_batch_statistics(module, peers)
+    devices = [peers.device] if on_gpu else None
+    # Shared statistics are equal everywhere already: no buffers need to travel.
+    return DistributedDataParallel(module, device_ids=devices, broadcast_buffers=False, gradient_as_bucket_view=True)
