@@ -1,0 +1,15 @@
+"""From files and captions to what the towers take: tokenizers, decoding, preprocessing, the training crop."""
+
+from diptych.inputs.build import build_tokenizer
+from diptych.inputs.clip_tokenizer import ClipTokenizer
+from diptych.inputs.huggingface_tokenizer import HuggingFaceTokenizer
+from diptych.inputs.tokenizer import Tokenizer
+from diptych.inputs.vocabulary import write_transformers_files
+
+__all__ = [
+    "ClipTokenizer",
+    "HuggingFaceTokenizer",
+    "Tokenizer",
+    "build_tokenizer",
+    "write_transformers_files",
+]

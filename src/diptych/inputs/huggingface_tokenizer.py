@@ -1,0 +1,54 @@
+"""Any tokenizer of the `transformers` library behind our interface."""
+
+import html
+from collections.abc import Sequence
+from pathlib import Path
+
+import ftfy
+from jaxtyping import Int
+from torch import Tensor
+
+from diptych.errors import ConfigError
+from diptych.inputs.tokenizer import Tokenizer, check_text
+
+
+class HuggingFaceTokenizer(Tokenizer):
+    """The tokenizer that `transformers.AutoTokenizer` makes of a folder or `org/name`.
+
+    Texts are cleaned as open_clip does it for these tokenizers (broken encodings, HTML entities, white space; case is
+    kept). Padding is the tokenizer's own id; one without padding, such as GPT-2's, pads with its end token.
+    Raises ConfigError when there is no such tokenizer.
+    """
+
+    def __init__(self, name: str, context_length: int = 77):
+        try:
+            from transformers import AutoTokenizer
+        except ImportError as error:
+            raise ConfigError("Hugging Face tokenizers need transformers: `pip install diptych[bridges]`") from error
+        if not name:
+            raise ConfigError("tokenizer.kind is huggingface, so tokenizer.name must be a folder or org/name")
+        try:
+            self._tokenizer = AutoTokenizer.from_pretrained(name)
+        except (OSError, ValueError, KeyError) as error:
+            raise ConfigError(f"transformers finds no tokenizer at {name!r}: {error}") from error
+        pad_id = self._tokenizer.pad_token_id
+        if pad_id is None:
+            pad_id = self._tokenizer.eos_token_id
+        if pad_id is None:
+            raise ConfigError(f"the tokenizer {name!r} has neither a padding nor an end token")
+        self.pad_id = pad_id
+        self.vocab_size = len(self._tokenizer)
+        self.context_length = context_length
+
+    def encode(self, text: str) -> list[int]:
+        """The ids with the tokenizer's own special tokens, at most `context_length`."""
+        text = " ".join(html.unescape(html.unescape(ftfy.fix_text(check_text(text)))).split())
+        return self._tokenizer(text, truncation=True, max_length=self.context_length)["input_ids"]
+
+    def decode(self, ids: Sequence[int] | Int[Tensor, " length"]) -> str:
+        """The text without special tokens."""
+        return self._tokenizer.decode([int(number) for number in ids], skip_special_tokens=True)
+
+    def save(self, folder: str | Path) -> None:
+        """Write the tokenizer's files (`tokenizer.json`, `tokenizer_config.json`, ...) into `folder`."""
+        self._tokenizer.save_pretrained(str(folder))
