@@ -1,0 +1,25 @@
+"""Where pairs come from and how they reach the device: sources, the order, the loader.
+
+A source answers `len` and `[number]`. The order is arithmetic on the seed and the step. The loader puts them together.
+"""
+
+from diptych.data.bad import BadSamples
+from diptych.data.loader import Loader
+from diptych.data.order import Order
+from diptych.data.shards import Shards, write_shards
+from diptych.data.source import BadSample, Source, read_class_names
+from diptych.data.sources import class_names_of, open_pictures, open_source
+
+__all__ = [
+    "BadSample",
+    "BadSamples",
+    "Loader",
+    "Order",
+    "Shards",
+    "Source",
+    "class_names_of",
+    "open_pictures",
+    "open_source",
+    "read_class_names",
+    "write_shards",
+]

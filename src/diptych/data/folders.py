@@ -1,0 +1,66 @@
+"""Folders of picture files: one sub-folder per class, or simply pictures."""
+
+import os
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from diptych.batch import Sample
+from diptych.data.source import PICTURE_ENDINGS, Source, Words
+from diptych.errors import DataError
+
+
+def picture_files(folder: Path) -> Iterator[Path]:
+    """All pictures below a folder in a stable order; hidden files and folders are left out."""
+    for place, folders, names in os.walk(folder):
+        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        for name in sorted(names):
+            if not name.startswith(".") and name.lower().endswith(PICTURE_ENDINGS):
+                yield Path(place, name)
+
+
+def class_folders(folder: Path) -> list[Path]:
+    """The sub-folders in class order (sorted by name)."""
+    return sorted(path for path in folder.iterdir() if path.is_dir() and not path.name.startswith("."))
+
+
+class PictureFiles(Source):
+    """Picture files. A key is the file's path below `root`."""
+
+    def __init__(self, root: Path, files: Sequence[Path], labels: Sequence[int] = (), words: Words | None = None):
+        self.root, self._labels, self._words = root, labels, words
+        self._keys = [str(path.relative_to(root)) for path in files]
+        self.class_names = words.class_names if words else ()
+
+    def __len__(self) -> int:
+        return len(self._keys)
+
+    def where(self, index: int) -> tuple[str, str]:
+        return str(self.root / self._keys[index]), self._keys[index]
+
+    def __getitem__(self, index: int) -> Sample:
+        key = self._keys[index]
+        label = self._labels[index] if self._labels else None
+        captions = self._words.captions({}, label) if self._words else ()
+        return Sample(key=key, image=str(self.root / key), captions=captions, label=label)
+
+    def describe(self) -> str:
+        classes = f" in {len(self.class_names)} classes" if self.class_names else ""
+        return f"{len(self):,} pictures{classes} in {self.root}"
+
+
+def open_class_folders(root: Path, words: Words) -> PictureFiles:
+    """A folder with a sub-folder per class. Without a file of names the folders' own serve (_ as a space)."""
+    folders = class_folders(root)
+    if not words.class_names:
+        words = replace(words, class_names=tuple(folder.name.replace("_", " ") for folder in folders))
+    if len(words.class_names) != len(folders):
+        raise DataError(
+            f"{root} has {len(folders)} sub-folders, but data.class_names has {len(words.class_names)} names"
+        )
+    files, labels = list[Path](), list[int]()
+    for label, folder in enumerate(folders):
+        found = list(picture_files(folder))
+        files += found
+        labels += [label] * len(found)
+    return PictureFiles(root, files, labels, words)

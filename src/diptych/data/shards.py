@@ -1,0 +1,141 @@
+"""Webdataset shards: tars whose members `KEY.jpg`, `KEY.txt`, `KEY.json`, `KEY.cls` make a sample; read at random."""
+
+import bisect
+import io
+import itertools
+import json
+import tarfile
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+from diptych.batch import Sample
+from diptych.data.files import OpenFiles, write_atomically
+from diptych.data.source import BadSample, Source, Words
+from diptych.data.tar import cached_index
+from diptych.errors import DataError
+
+
+class Shards(Source):
+    """All samples of several tars, in their order. The picture is the first of `image_keys` that a sample has."""
+
+    def __init__(self, paths: Sequence[Path], *, image_keys: tuple[str, ...], words: Words, cache: Path):
+        self.paths = tuple(paths)
+        self.class_names = words.class_names
+        self._image_keys, self._words = image_keys, words
+        self._shards = [cached_index(path, cache) for path in paths]
+        self._ends = list(itertools.accumulate(map(len, self._shards)))
+        self._files = OpenFiles()
+        self.damage = tuple(
+            BadSample(str(path), "", f"{shard.damage}; {len(shard):,} samples before that are used")
+            for path, shard in zip(self.paths, self._shards, strict=True)
+            if shard.damage
+        )
+
+    def __len__(self) -> int:
+        return self._ends[-1]
+
+    def _locate(self, index: int) -> tuple[int, int]:
+        which = bisect.bisect_right(self._ends, index)
+        return which, index - (self._ends[which - 1] if which else 0)
+
+    def where(self, index: int) -> tuple[str, str]:
+        which, row = self._locate(index)
+        return str(self.paths[which]), self._shards[which].key(row)
+
+    def __getitem__(self, index: int) -> Sample:
+        which, row = self._locate(index)
+        path, members = self.paths[which], self._shards[which].members(row)
+        image = next((members[key] for key in self._image_keys if key in members), None)
+        if image is None:
+            raise DataError(f"no picture: it has .{', .'.join(members)}, but no .{', .'.join(self._image_keys)}")
+        meta = _json(self._files.read(path, *members["json"])) if "json" in members else None
+        label = self._words.label(self._files.read(path, *members["cls"])) if "cls" in members else None
+        found = dict(meta or {})
+        for key in self._words.keys:
+            if key in members:
+                found[key] = _utf8(self._files.read(path, *members[key]))
+        return Sample(
+            key=self._shards[which].key(row),
+            image=self._files.read(path, *image),
+            captions=self._words.captions(found, label),
+            label=label,
+            meta=meta,
+        )
+
+    def describe(self) -> str:
+        damaged = f", {len(self.damage)} of them damaged" if self.damage else ""
+        more = f" ... {self.paths[-1].name}" if len(self.paths) > 1 else ""
+        return f"{len(self):,} samples in {len(self.paths)} shards{damaged}: {self.paths[0]}{more}"
+
+
+def _utf8(data: bytes) -> str:
+    try:
+        return data.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise DataError(f"the caption is not UTF-8: {error.reason} at byte {error.start}") from None
+
+
+def _json(data: bytes) -> dict[str, object]:
+    try:
+        value = json.loads(data)
+    except ValueError as error:
+        raise DataError(f"its .json can't be read: {error}") from None
+    if not isinstance(value, dict):
+        raise DataError(f"its .json holds a {type(value).__name__}, not an object")
+    return value
+
+
+def _ending(image: bytes) -> str:
+    """The file ending that fits the picture's first bytes."""
+    if image.startswith(b"\x89PNG"):
+        return "png"
+    return "webp" if image[:4] == b"RIFF" and image[8:12] == b"WEBP" else "jpg"
+
+
+def _files_of(sample: Sample) -> dict[str, bytes]:
+    """A sample as the members of a shard: ending -> content."""
+    image = sample.image if isinstance(sample.image, bytes) else Path(sample.image).read_bytes()
+    files, meta = {_ending(image): image}, dict(sample.meta or {})
+    if len(sample.captions) == 1:
+        files["txt"] = sample.captions[0].encode()
+    elif sample.captions:
+        meta["caption"] = sample.captions
+    if sample.label is not None:
+        files["cls"] = str(sample.label).encode()
+    if meta:
+        files["json"] = json.dumps(meta, ensure_ascii=False).encode()
+    return files
+
+
+def write_shards(
+    folder: str | Path, samples: Iterable[Sample], *, per_shard: int = 1000, prefix: str = ""
+) -> list[Path]:
+    """Write samples as webdataset shards `PREFIX000000.tar` with keys `00000000` upwards; returns the shards' paths.
+
+    The same samples give the same bytes. One caption becomes `.txt`, several the field `caption` of the `.json`, which
+    also holds `meta`; a label becomes `.cls`; the picture `.jpg`, `.png` or `.webp` as its bytes say.
+
+    >>> import tempfile
+    >>> from diptych.batch import Sample
+    >>> from diptych.data import write_shards
+    >>> samples = [Sample(key="", image=b"\\x89PNG...", captions=("a cat",), label=n) for n in range(3)]
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     [path.name for path in write_shards(folder, samples, per_shard=2, prefix="cats-")]
+    ['cats-000000.tar', 'cats-000001.tar']
+    """
+    folder = Path(folder)
+    paths: list[Path] = []
+    numbered = enumerate(samples)
+    while chunk := list(itertools.islice(numbered, per_shard)):
+
+        def write(target: Path, chunk: list[tuple[int, Sample]] = chunk) -> None:
+            with tarfile.open(target, "w", format=tarfile.PAX_FORMAT) as tar:
+                for number, sample in chunk:
+                    for ending, data in _files_of(sample).items():
+                        member = tarfile.TarInfo(f"{number:08d}.{ending}")
+                        member.size = len(data)
+                        tar.addfile(member, io.BytesIO(data))
+
+        paths.append(folder / f"{prefix}{len(paths):06d}.tar")
+        write_atomically(paths[-1], write)
+    return paths

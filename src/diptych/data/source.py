@@ -1,0 +1,168 @@
+"""What every source answers, and the small things that all of them share."""
+
+import bisect
+import itertools
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+from diptych.batch import Sample
+from diptych.config import DataConfig
+from diptych.errors import ConfigError, DataError
+
+PICTURE_ENDINGS = (".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".ppm", ".pgm")
+
+
+class BadSample(NamedTuple):
+    """Something that can't be used: where it is and why."""
+
+    file: str
+    key: str
+    reason: str
+
+
+class Source(ABC):
+    """Pairs by number, in any order. Reading a broken one raises `DataError`; that never harms the others."""
+
+    class_names: tuple[str, ...] = ()
+    """Names in class order, where the samples have labels."""
+    damage: tuple[BadSample, ...] = ()
+    """What opening found broken (a truncated shard, rows that don't parse), already left out."""
+
+    @abstractmethod
+    def __len__(self) -> int:
+        """How many samples there are."""
+
+    @abstractmethod
+    def __getitem__(self, index: int) -> Sample:
+        """Sample `index`, 0 <= index < len. Raises DataError (or OSError) when it can't be used."""
+
+    @abstractmethod
+    def where(self, index: int) -> tuple[str, str]:
+        """(file, key) of a sample, without reading it."""
+
+    @abstractmethod
+    def describe(self) -> str:
+        """One line for people."""
+
+    @property
+    def streams(self) -> tuple["Source", ...]:
+        """The sources that are shuffled and weighted one by one; this one alone unless it is a mixture."""
+        return (self,)
+
+    @property
+    def weights(self) -> tuple[float, ...]:
+        """Relative share of each stream."""
+        return (1.0,)
+
+
+class Joined(Source):
+    """Several sources end to end. With weights each is a stream of its own; without, the whole is shuffled as one."""
+
+    def __init__(self, parts: Sequence[Source], weights: tuple[float, ...] = ()):
+        self.parts = tuple(parts)
+        self.class_names = max((part.class_names for part in parts), key=len)
+        self.damage = tuple(itertools.chain.from_iterable(part.damage for part in parts))
+        self._weights = weights
+        self._ends = list(itertools.accumulate(len(part) for part in parts))
+
+    def __len__(self) -> int:
+        return self._ends[-1]
+
+    def _locate(self, index: int) -> tuple[Source, int]:
+        which = bisect.bisect_right(self._ends, index)
+        return self.parts[which], index - (self._ends[which - 1] if which else 0)
+
+    def __getitem__(self, index: int) -> Sample:
+        part, index = self._locate(index)
+        return part[index]
+
+    def where(self, index: int) -> tuple[str, str]:
+        part, index = self._locate(index)
+        return part.where(index)
+
+    def describe(self) -> str:
+        shares = [f" (weight {weight:g})" for weight in self._weights] or [""] * len(self.parts)
+        return "; ".join(part.describe() + share for part, share in zip(self.parts, shares, strict=True))
+
+    @property
+    def streams(self) -> tuple[Source, ...]:
+        return self.parts if self._weights else (self,)
+
+    @property
+    def weights(self) -> tuple[float, ...]:
+        return self._weights or (1.0,)
+
+
+@dataclass(frozen=True)
+class Words:
+    """How a source's samples come by their captions: `keys` that may hold one, or a class name put into `templates`."""
+
+    keys: tuple[str, ...]
+    class_names: tuple[str, ...]
+    templates: tuple[str, ...]
+    needed: bool
+    """Whether a sample without a caption counts as broken."""
+
+    def captions(self, found: Mapping[str, object], label: int | None) -> tuple[str, ...]:
+        """The alternatives: of the first key that `found` has, or else of the class. Raises DataError if needed."""
+        for key in self.keys:
+            if key in found and (texts := tuple(filter(None, map(str.strip, _texts(found[key]))))):
+                return texts
+        if label is not None and self.class_names:
+            return tuple(template.replace("{}", self.class_names[label]) for template in self.templates)
+        if self.needed:
+            hint = "; its class needs a file of names in data.class_names" if label is not None else ""
+            raise DataError(f"no caption: none of {', '.join(self.keys)} (data.caption_key) holds one{hint}")
+        return ()
+
+    def label(self, value: object) -> int:
+        """A class index, from an index or a class name."""
+        text = value.decode("utf-8", "replace") if isinstance(value, bytes) else str(value)
+        text = text.strip()
+        if text in self.class_names:
+            return self.class_names.index(text)
+        try:
+            label = int(text)
+        except ValueError:
+            raise DataError(f"class {text!r} is neither a number nor one of data.class_names") from None
+        if label < 0 or (self.class_names and label >= len(self.class_names)):
+            raise DataError(f"class {label} lies outside the {len(self.class_names)} names of data.class_names")
+        return label
+
+
+def _texts(value: object) -> Iterable[str]:
+    """The strings of a caption field: one, or a list of alternatives; nothing for anything else."""
+    if isinstance(value, str):
+        return (value,)
+    if isinstance(value, list | tuple):
+        return (text for text in value if isinstance(text, str))
+    return ()
+
+
+def words_of(config: DataConfig, *, needed: bool, class_names: tuple[str, ...] = ()) -> Words:
+    """The `Words` that a configuration asks for; `class_names` where the source knows them and the user gave none."""
+    for template in config.templates:
+        if "{}" not in template:
+            raise ConfigError(f"data.templates: {template!r} has no {{}} for the class name")
+    names = read_class_names(config.class_names) if config.class_names else class_names
+    return Words(keys=alternatives(config.caption_key), class_names=names, templates=config.templates, needed=needed)
+
+
+def alternatives(keys: str) -> tuple[str, ...]:
+    """`"jpg;png"` as ("jpg", "png")."""
+    return tuple(key.strip() for key in keys.split(";") if key.strip())
+
+
+def read_class_names(path: str | Path) -> tuple[str, ...]:
+    """The lines of a text file of class names, in class order; empty lines are left out."""
+    try:
+        lines = Path(path).expanduser().read_text(encoding="utf-8-sig").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise DataError(f"the class names in {path} can't be read: {error}") from None
+    names = tuple(line.strip() for line in lines if line.strip())
+    if not names:
+        raise DataError(f"{path} holds no class names; write one a line, in class order")
+    return names

@@ -1,0 +1,137 @@
+"""From `data.path` to a source: which kind it is, and what is wrong when it is none."""
+
+import glob
+from pathlib import Path
+
+from braceexpand import UnbalancedBracesError, braceexpand
+
+from diptych.config import DataConfig
+from diptych.data.folders import PictureFiles, class_folders, open_class_folders, picture_files
+from diptych.data.shards import Shards
+from diptych.data.source import PICTURE_ENDINGS, Joined, Source, Words, alternatives, words_of
+from diptych.data.spool import cache_folder, spool_command
+from diptych.data.synthetic import Synthetic
+from diptych.data.tables import TABLE_ENDINGS, Table
+from diptych.errors import ConfigError, DataError
+
+_PROBES = 8
+_KINDS = (
+    "shards (.tar), a table (.csv, .tsv, .parquet, .jsonl), a folder with a sub-folder per class, "
+    "pipe:COMMAND or synthetic:COUNT"
+)
+
+
+def open_source(config: DataConfig, *, captions: bool = True) -> Source:
+    """The source, or mixture of sources, that `config.path` names.
+
+    With `captions=False` pictures without one are fine (evaluation by label, embedding). A few samples are tried at
+    once: a source of which none can be used raises DataError here, with the reason, and not an hour later.
+
+    >>> from diptych.config import DataConfig
+    >>> from diptych.data import open_source
+    >>> source = open_source(DataConfig(path="synthetic:1000"))
+    >>> len(source), source[7].captions
+    (1000, ('a photo of a yellow square.',))
+    """
+    if not config.path:
+        raise ConfigError(f"data.path is empty; give it {_KINDS}")
+    words = words_of(config, needed=captions)
+    parts = [_open_one(path.strip(), config, words) for path in config.path.split("::")]
+    for path, part in zip(config.path.split("::"), parts, strict=True):
+        _probe(path, part)
+    return parts[0] if len(parts) == 1 else Joined(parts, config.weights)
+
+
+def open_pictures(path: str | Path, config: DataConfig | None = None) -> Source:
+    """Pictures to be looked at one by one: all below a folder (a key is the path below it), a table, or shards.
+
+    `config` says the columns or endings when they aren't the usual ones; its `path` is not used.
+    """
+    config = config or DataConfig()
+    place = Path(path).expanduser()
+    if place.is_dir() and (files := list(picture_files(place))):
+        return PictureFiles(place, files)
+    if place.is_file() and place.suffix.lower() in PICTURE_ENDINGS:
+        return PictureFiles(place.parent, [place])
+    return _open_one(str(path), config, words_of(config, needed=False))
+
+
+def class_names_of(source: Source) -> tuple[str, ...]:
+    """The source's class names, in class order. Raises DataError when it has none.
+
+    >>> from diptych.config import DataConfig
+    >>> from diptych.data import class_names_of, open_source
+    >>> class_names_of(open_source(DataConfig(path="synthetic:10")))[:2]
+    ('red circle', 'red square')
+    """
+    if not source.class_names:
+        raise DataError(f"no class names are known for {source.describe()}; give a file of names, one a line")
+    return source.class_names
+
+
+def _probe(path: str, source: Source) -> None:
+    if not len(source):
+        damage = f": {source.damage[0].file} is {source.damage[0].reason}" if source.damage else ""
+        raise DataError(f"{path} holds no samples{damage}")
+    tried = sorted({place * (len(source) - 1) // (_PROBES - 1) for place in range(_PROBES)})
+    reasons = []
+    for index in tried:
+        try:
+            source[index]
+        except (DataError, OSError) as error:
+            reasons.append(f"{source.where(index)[1]}: {error}")
+    if len(reasons) == len(tried):
+        raise DataError(f"none of {len(tried)} samples tried (of {len(source):,}) in {path} can be used; {reasons[0]}")
+
+
+def _open_one(path: str, config: DataConfig, words: Words) -> Source:
+    if path.startswith("synthetic:"):
+        return Synthetic(_count(path), words)
+    cache = cache_folder(config)
+    image_keys = alternatives(config.image_key)
+    if path.startswith("pipe:"):
+        spooled = [spool_command(command, cache) for command in _braces(path.removeprefix("pipe:"))]
+        return Shards(spooled, image_keys=image_keys, words=words, cache=cache)
+    if "://" in path:
+        raise DataError(f"{path} isn't a local file; read it through a command, such as pipe:curl -sSf {path}")
+    files = [Path(name) for pattern in _braces(path) for name in _matches(pattern)]
+    if len(files) == 1 and files[0].is_dir():
+        folder = files[0]
+        files = sorted(folder.glob("metadata.*")) or sorted(folder.glob("*.tar"))
+        if not files and class_folders(folder):
+            return open_class_folders(folder, words)
+    kinds = {file.suffix for file in files}
+    if kinds == {".tar"}:
+        return Shards(files, image_keys=image_keys, words=words, cache=cache)
+    if len(kinds) == 1 and kinds < set(TABLE_ENDINGS):
+        tables = [Table(file, image_keys=image_keys, words=words, cache=cache) for file in files]
+        return tables[0] if len(tables) == 1 else Joined(tables)
+    packed = next((file for file in files if ".tar." in file.name or file.suffix == ".tgz"), None)
+    if packed:
+        raise DataError(f"{packed} is compressed, and so can't be read at random; unpack it to a plain .tar first")
+    raise DataError(f"{path} is no kind of source that is known; data.path takes {_KINDS}")
+
+
+def _count(path: str) -> int:
+    digits = path.removeprefix("synthetic:")
+    if not digits.isdecimal() or int(digits) == 0:
+        raise ConfigError(f"{path}: synthetic: takes a number of pictures, such as synthetic:1000")
+    return int(digits)
+
+
+def _braces(pattern: str) -> list[str]:
+    try:
+        return list(braceexpand(pattern))
+    except UnbalancedBracesError:
+        raise ConfigError(f"data.path {pattern} has unbalanced braces") from None
+
+
+def _matches(name: str) -> list[str]:
+    """The file of that name, or all that fit it as a `*` pattern."""
+    name = str(Path(name).expanduser())
+    if Path(name).exists():
+        return [name]
+    found = sorted(glob.glob(name))
+    if not found:
+        raise DataError(f"{name} doesn't exist (data.path)")
+    return found

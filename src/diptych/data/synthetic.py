@@ -1,0 +1,66 @@
+"""Pictures made up on the fly, for benchmarks and first tries: nothing to download, nothing on disk."""
+
+import numpy as np
+import simplejpeg
+
+from diptych.batch import Sample
+from diptych.data.source import Source, Words
+
+_SIDE = 256
+_COLOURS = {
+    "red": (200, 40, 40),
+    "green": (40, 170, 60),
+    "blue": (50, 70, 210),
+    "yellow": (230, 210, 50),
+    "purple": (140, 60, 170),
+    "white": (240, 240, 240),
+}
+_SHAPES = ("circle", "square", "ring", "cross")
+
+
+def _mask(shape: str, across: np.ndarray, down: np.ndarray) -> np.ndarray:
+    """The shape's pixels, in coordinates where it spans -1..1."""
+    distance = np.hypot(across, down)
+    match shape:
+        case "circle":
+            return distance < 1
+        case "ring":
+            return (distance < 1) & (distance > 0.6)
+        case "square":
+            return np.maximum(abs(across), abs(down)) < 0.9
+        case _:
+            return (np.minimum(abs(across), abs(down)) < 0.3) & (np.maximum(abs(across), abs(down)) < 1)
+
+
+class Synthetic(Source):
+    """`count` pictures of 256 x 256 pixels: a coloured shape on a noisy ground, and a caption that says so."""
+
+    def __init__(self, count: int, words: Words):
+        self._count, self._words = count, words
+        self.class_names = tuple(f"{colour} {shape}" for colour in _COLOURS for shape in _SHAPES)
+
+    def __len__(self) -> int:
+        return self._count
+
+    def where(self, index: int) -> tuple[str, str]:
+        return "synthetic", str(index)
+
+    def __getitem__(self, index: int) -> Sample:
+        rng = np.random.default_rng(index)
+        label = int(rng.integers(len(self.class_names)))
+        colour, shape = self.class_names[label].split()
+        radius = rng.uniform(0.15, 0.4) * _SIDE
+        centre = rng.uniform(radius, _SIDE - radius, 2)
+        places = np.arange(_SIDE)
+        mask = _mask(shape, (places[None] - centre[0]) / radius, (places[:, None] - centre[1]) / radius)
+        ground = rng.integers(90, 140, (_SIDE // 8, _SIDE // 8, 3), np.uint8).repeat(8, 0).repeat(8, 1)
+        pixels = np.where(mask[:, :, None], np.array(_COLOURS[colour], np.uint8), ground)
+        return Sample(
+            key=str(index),
+            image=simplejpeg.encode_jpeg(np.ascontiguousarray(pixels), quality=90),
+            captions=tuple(template.replace("{}", self.class_names[label]) for template in self._words.templates),
+            label=label,
+        )
+
+    def describe(self) -> str:
+        return f"{self._count:,} synthetic pictures"

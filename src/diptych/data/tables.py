@@ -1,0 +1,193 @@
+"""Tables: one row a pair, the picture as a path beside the table or as bytes inside it."""
+
+import contextlib
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+import numpy as np
+
+from diptych.batch import Sample
+from diptych.data.files import OpenFiles, fingerprint
+from diptych.data.source import BadSample, Source, Words
+from diptych.data.spool import make_once
+from diptych.errors import DataError
+
+if TYPE_CHECKING:
+    import pyarrow
+
+TABLE_ENDINGS = (".csv", ".tsv", ".parquet", ".jsonl")
+_IMAGE_COLUMNS = ("image", "img", "filepath", "image_path", "file_name", "path")
+_LABEL_COLUMNS = ("cls", "label")
+
+
+class _Rows(Protocol):
+    """Rows by number, as column -> value. Reading a broken one raises DataError."""
+
+    columns: Sequence[str]
+    damage: tuple[BadSample, ...]
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, index: int) -> Mapping[str, Any]: ...
+
+
+class Table(Source):
+    """A table's rows. The picture stands in the first of `image_keys` (then of some usual names) that is a column."""
+
+    def __init__(self, path: Path, *, image_keys: tuple[str, ...], words: Words, cache: Path):
+        self.path = path
+        self.class_names = words.class_names
+        self._words = words
+        images = (*image_keys, *_IMAGE_COLUMNS)
+        self._rows = _open_rows(path, (*images, *words.keys, *_LABEL_COLUMNS), cache)
+        self.damage = self._rows.damage
+        columns = self._rows.columns
+        self._image = _first(images, columns)
+        self._label = _first(_LABEL_COLUMNS, columns)
+        if not self._image:
+            raise DataError(f"{path} has no picture column, only {', '.join(columns)}: name one in data.image_key")
+        if words.needed and not self._label and not _first(words.keys, columns):
+            raise DataError(f"{path} has no caption column, only {', '.join(columns)}: name one in data.caption_key")
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def where(self, index: int) -> tuple[str, str]:
+        return str(self.path), str(index)
+
+    def __getitem__(self, index: int) -> Sample:
+        row = dict(self._rows[index])
+        image = row.pop(self._image, None)
+        if isinstance(image, Mapping):  # the image type of Hugging Face's data sets
+            image = image.get("bytes") or image.get("path")
+        if not image or not isinstance(image, bytes | str):
+            raise DataError(f"no picture in the column {self._image!r}")
+        label = row.get(self._label)
+        label = None if label in (None, "") else self._words.label(label)
+        return Sample(
+            key=str(index) if isinstance(image, bytes) else image,
+            image=image if isinstance(image, bytes) else str(self.path.parent / image),
+            captions=self._words.captions(row, label),
+            label=label,
+            meta=row,
+        )
+
+    def describe(self) -> str:
+        damaged = "; " + "; ".join(bad.reason for bad in self.damage) if self.damage else ""
+        return f"{len(self):,} rows of {self.path}{damaged}"
+
+
+def _first(names: Sequence[str], columns: Sequence[str]) -> str:
+    """The first name that is a column, or an empty string."""
+    return next((name for name in names if name in columns), "")
+
+
+def _open_rows(path: Path, wanted: Sequence[str], cache: Path) -> _Rows:
+    if path.suffix == ".jsonl":
+        return _JsonLines(path)
+    import pyarrow
+
+    try:
+        return _ArrowRows(path, wanted, cache)
+    except pyarrow.ArrowException as error:
+        raise DataError(f"{path} can't be read: {error}") from None
+
+
+class _JsonLines:
+    """A line is found by its offset and parsed when asked for: opening is one scan, and a bad line is one bad row."""
+
+    def __init__(self, path: Path):
+        self.damage: tuple[BadSample, ...] = ()
+        self._path, self._files = path, OpenFiles()
+        with path.open("rb") as file:
+            lines = np.array([(len(line), not line.isspace()) for line in file], np.int64).reshape(-1, 2)
+        lengths, filled = lines[:, 0], lines[:, 1].astype(bool)
+        self._starts = (np.cumsum(lengths) - lengths)[filled]
+        self._lengths = lengths[filled]
+        self.columns = tuple(dict.fromkeys(name for row in range(min(100, len(self))) for name in self._names(row)))
+
+    def _names(self, index: int) -> tuple[str, ...]:
+        with contextlib.suppress(DataError):
+            return tuple(self[index])
+        return ()
+
+    def __len__(self) -> int:
+        return len(self._starts)
+
+    def __getitem__(self, index: int) -> Mapping[str, Any]:
+        data = self._files.read(self._path, int(self._starts[index]), int(self._lengths[index]))
+        try:
+            row = json.loads(data)
+        except ValueError as error:
+            raise DataError(f"the line can't be read as JSON: {error}") from None
+        if not isinstance(row, dict):
+            raise DataError("the line is no JSON object")
+        return row
+
+
+class _ArrowRows:
+    """The wanted columns: csv and tsv in memory; parquet through an uncompressed copy in the cache, memory-mapped,
+    because parquet itself can only be unpacked by whole row groups."""
+
+    def __init__(self, path: Path, wanted: Sequence[str], cache: Path):
+        self._arguments = (path, wanted, cache)
+        self.damage: tuple[BadSample, ...] = ()
+        if path.suffix == ".parquet":
+            self.columns, self._table = _open_parquet(path, wanted, cache)
+        else:
+            self.columns, self._table, skipped = _read_csv(path, "\t" if path.suffix == ".tsv" else ",")
+            if skipped:
+                reason = f"{len(skipped)} rows with a wrong number of columns are left out, the first: {skipped[0]!r}"
+                self.damage = (BadSample(str(path), "", reason),)
+        self._columns = {name: self._table[name] for name in dict.fromkeys(wanted) if name in self.columns}
+
+    def __reduce__(self):
+        return (_ArrowRows, self._arguments)
+
+    def __len__(self) -> int:
+        return self._table.num_rows
+
+    def __getitem__(self, index: int) -> Mapping[str, Any]:
+        return {name: column[index].as_py() for name, column in self._columns.items()}
+
+
+def _read_csv(path: Path, delimiter: str) -> tuple[list[str], "pyarrow.Table", list[str]]:
+    """Column names, all columns as text, and the rows that don't fit."""
+    from pyarrow import csv, string
+
+    skipped: list[str] = []
+
+    def skip(row: csv.InvalidRow) -> str:
+        skipped.append(row.text[:80])
+        return "skip"
+
+    parse = csv.ParseOptions(delimiter=delimiter, newlines_in_values=True, invalid_row_handler=skip)
+    with csv.open_csv(path, parse_options=parse) as first_block:
+        names = first_block.schema.names
+    skipped.clear()
+    convert = csv.ConvertOptions(column_types={name: string() for name in names})
+    return names, csv.read_csv(path, parse_options=parse, convert_options=convert), skipped
+
+
+def _open_parquet(path: Path, wanted: Sequence[str], cache: Path) -> tuple[list[str], "pyarrow.Table"]:
+    """Column names, and the wanted columns as a memory-mapped table (in memory, when the cache can't be written)."""
+    import pyarrow
+    from pyarrow import parquet
+
+    file = parquet.ParquetFile(path, memory_map=True)
+    names = file.schema_arrow.names
+    chosen = [name for name in dict.fromkeys(wanted) if name in names]
+
+    def copy(target: Path) -> None:
+        schema = pyarrow.schema([file.schema_arrow.field(name) for name in chosen])
+        with pyarrow.ipc.new_file(str(target), schema) as writer:
+            for rows in file.iter_batches(batch_size=1024, columns=chosen):
+                writer.write_batch(rows.select(chosen))
+
+    try:
+        stored = make_once(cache / "tables" / f"{fingerprint(path, *chosen)}.arrow", copy)
+        return names, pyarrow.ipc.open_file(pyarrow.memory_map(str(stored))).read_all()
+    except OSError:
+        return names, file.read(columns=chosen)

@@ -1,0 +1,218 @@
+"""Where everything lies in a tar: one walk over its 512-byte headers, then random access.
+
+Formats: v7, ustar with its name prefix, GNU long names, pax (POSIX.1-2001; `man 5 tar`).
+"""
+
+import contextlib
+import os
+import re
+import zipfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from jaxtyping import Int64, UInt8, UInt16
+
+from diptych.data.files import fingerprint, write_atomically
+from diptych.errors import DataError
+
+_BLOCK = 512
+_REGULAR = b"0\0007"
+_WITHOUT_DATA = b"123456"
+_COMPRESSED = {b"\x1f\x8b": "gzip", b"BZ": "bzip2", b"\xfd7": "xz", b"\x28\xb5": "zstd"}
+_META = re.compile(r"__[^/]*__($|/)")
+_FORMAT = "tar index 1"
+
+
+class _Member(NamedTuple):
+    name: str
+    offset: int
+    size: int
+
+
+@dataclass(frozen=True)
+class TarIndex:
+    """The samples of one tar: sample i owns the members ends[i-1]:ends[i]. Arrays, so that millions stay small."""
+
+    names: UInt8[np.ndarray, " bytes"]
+    """The samples' keys in UTF-8, end to end."""
+    name_ends: Int64[np.ndarray, " samples"]
+    ends: Int64[np.ndarray, " samples"]
+    endings: tuple[str, ...]
+    """The file endings that occur; `ending` points into it."""
+    ending: UInt16[np.ndarray, " members"]
+    offset: Int64[np.ndarray, " members"]
+    size: Int64[np.ndarray, " members"]
+    damage: str
+    """What is wrong with the tar after its last sample; empty: nothing."""
+
+    def __len__(self) -> int:
+        return len(self.ends)
+
+    def key(self, index: int) -> str:
+        """The sample's name: its members' path up to the first dot of the file name."""
+        start = self.name_ends[index - 1] if index else 0
+        return self.names[start : self.name_ends[index]].tobytes().decode("utf-8", "surrogateescape")
+
+    def members(self, index: int) -> dict[str, tuple[int, int]]:
+        """File ending -> (offset, size) of a sample."""
+        rows = slice(self.ends[index - 1] if index else 0, self.ends[index])
+        places = zip(self.offset[rows].tolist(), self.size[rows].tolist(), strict=True)
+        return {self.endings[ending]: place for ending, place in zip(self.ending[rows].tolist(), places, strict=True)}
+
+
+def _number(field: bytes) -> int:
+    """A header's number: octal digits, or base 256 when the first bit is set."""
+    if field[0] & 0x80:
+        return int.from_bytes(field, "big") & ((1 << (8 * len(field) - 1)) - 1)
+    return int(field.strip(b" \0") or b"0", 8)
+
+
+def _text(field: bytes) -> str:
+    return field.partition(b"\0")[0].decode("utf-8", "surrogateescape")
+
+
+def _sound(header: bytes) -> bool:
+    """Whether the header's checksum holds (its own field counts as eight spaces)."""
+    try:
+        return sum(header) - sum(header[148:156]) + 256 == _number(header[148:156])
+    except ValueError:
+        return False
+
+
+def _pax(data: bytes) -> dict[str, str]:
+    """The records `LENGTH KEY=VALUE\\n` of a pax header."""
+    records = {}
+    while data:
+        length = int(data.partition(b" ")[0])
+        key, _, value = data[:length].partition(b" ")[2].rstrip(b"\n").partition(b"=")
+        records[key.decode()] = value.decode("utf-8", "surrogateescape")
+        data = data[length:] if length > 0 else b""
+    return records
+
+
+def _walk(file: int, length: int, members: list[_Member]) -> tuple[str, str]:
+    """Append an open tar's regular members; return what is wrong at its end, and the member that is cut."""
+    position, override = 0, dict[str, str]()
+    while position + _BLOCK <= length:
+        header = os.pread(file, _BLOCK, position)
+        if not any(header):
+            return "", ""
+        if not _sound(header):
+            return f"damaged at byte {position}", ""
+        kind, size = header[156:157], _number(header[124:136])
+        name = override.get("path") or _text(header[:100])
+        if "path" not in override and header[257:263] == b"ustar\0" and header[345]:
+            name = f"{_text(header[345:500])}/{name}"
+        size = int(override.get("size", size))
+        position += _BLOCK
+        if kind in _WITHOUT_DATA:
+            override = {}
+            continue
+        if position + size > length:
+            return f"cut short at byte {length}, inside {name}", name
+        if kind == b"L":
+            override["path"] = _text(os.pread(file, size, position))
+        elif kind == b"x":
+            override |= _pax(os.pread(file, size, position))
+        elif kind in _REGULAR:
+            members.append(_Member(name, position, size))
+            override = {}
+        elif kind == b"S":
+            return f"holds the sparse file {name}, which can't be read, at byte {position}", name
+        position += -(-size // _BLOCK) * _BLOCK
+    return f"cut short at byte {length}: it has no end mark", ""
+
+
+def split_name(name: str) -> tuple[str, str] | None:
+    """A member's sample key and lower-case ending, as webdataset splits them; None: it belongs to no sample.
+
+    >>> from diptych.data.tar import split_name
+    >>> split_name("a.b/cat.seg.PNG"), split_name("a/.hidden")
+    (('a.b/cat', 'seg.png'), None)
+    """
+    folder, slash, base = name.rpartition("/")
+    stem, dot, ending = base.partition(".")
+    if not stem or not dot or _META.match(name):
+        return None
+    return f"{folder}{slash}{stem}", ending.lower()
+
+
+def _group(members: list[_Member], damage: str, cut: str) -> TarIndex:
+    """Members with one key make one sample, also when others lie between; a repeated ending begins the next sample."""
+    keys: list[str] = []
+    samples: list[dict[str, _Member]] = []
+    latest: dict[str, int] = {}
+    for member in members:
+        if not (split := split_name(member.name)):
+            continue
+        key, ending = split
+        at = latest.get(key)
+        if at is None or ending in samples[at]:
+            at = latest[key] = len(samples)
+            samples.append({})
+            keys.append(key)
+        samples[at][ending] = member
+    if (split := split_name(cut)) and split[0] in latest:
+        del samples[latest[split[0]]], keys[latest[split[0]]]
+    names = [key.encode("utf-8", "surrogateescape") for key in keys]
+    numbers: dict[str, int] = {}
+    ending = [numbers.setdefault(ending, len(numbers)) for sample in samples for ending in sample]
+    return TarIndex(
+        names=np.frombuffer(b"".join(names), np.uint8),
+        name_ends=np.cumsum([len(name) for name in names], dtype=np.int64),
+        ends=np.cumsum([len(sample) for sample in samples], dtype=np.int64),
+        endings=tuple(numbers),
+        ending=np.array(ending, np.uint16),
+        offset=np.array([member.offset for sample in samples for member in sample.values()], np.int64),
+        size=np.array([member.size for sample in samples for member in sample.values()], np.int64),
+        damage=damage,
+    )
+
+
+def index_tar(path: Path) -> TarIndex:
+    """Walk a tar's headers. Raises DataError when it is compressed or no tar at all; damage further on is reported.
+
+    >>> import tempfile; from pathlib import Path
+    >>> from diptych.batch import Sample
+    >>> from diptych.data import write_shards
+    >>> from diptych.data.tar import index_tar
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     [shard] = write_shards(folder, [Sample(key="", image=b"\\xff\\xd8...", captions=("a cat",))])
+    ...     index_tar(shard).members(0)
+    {'jpg': (512, 5), 'txt': (1536, 5)}
+    """
+    file = os.open(path, os.O_RDONLY)
+    try:
+        start = os.pread(file, _BLOCK, 0)
+        if start[:2] in _COMPRESSED:
+            raise DataError(f"{path} is compressed ({_COMPRESSED[start[:2]]}); unpack it to a plain .tar first")
+        if len(start) == _BLOCK and any(start) and not _sound(start):
+            raise DataError(f"{path} is not a tar archive")
+        members: list[_Member] = []
+        try:
+            damage, cut = _walk(file, os.fstat(file).st_size, members)
+        except ValueError as error:
+            damage, cut = f"damaged in a header after its member {len(members)}: {error}", ""
+        return _group(members, damage, cut)
+    finally:
+        os.close(file)
+
+
+def cached_index(path: Path, cache: Path) -> TarIndex:
+    """`index_tar`, kept in the cache folder. A cache that can't be read or written costs time, nothing else."""
+    stored = cache / "index" / f"{fingerprint(path, _FORMAT)}.npz"
+    with contextlib.suppress(OSError, ValueError, TypeError, KeyError, EOFError, zipfile.BadZipFile):
+        with np.load(stored) as arrays:
+            fields = {name: arrays[name] for name in arrays.files}
+        return TarIndex(**fields | {"endings": tuple(fields["endings"].tolist()), "damage": str(fields["damage"])})
+    index = index_tar(path)
+
+    def write(target: Path) -> None:
+        with target.open("wb") as file:
+            np.savez(file, **vars(index) | {"endings": np.array(index.endings, np.str_)})
+
+    with contextlib.suppress(OSError):  # a full or read-only disk: the next run walks again
+        write_atomically(stored, write)
+    return index
