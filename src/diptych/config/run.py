@@ -87,9 +87,9 @@ class Run:
     """Pairs that one process computes at a time; 0: its whole share. Smaller needs less memory; the gradient is the
     same, for one more forward pass."""
     steps: int = 0
-    """Optimiser steps. Exactly one of `steps` and `epochs` is set."""
+    """Optimiser steps; 0: as many as `epochs` take."""
     epochs: float = 0.0
-    """Passes over the data."""
+    """Passes over the data; not used when `steps` is set."""
     precision: Literal["fp32", "bf16", "fp16"] = "fp32"
     """Of the towers' matrix products; weights, logits and the loss stay in float32."""
     compile: bool = False
@@ -103,8 +103,8 @@ class Run:
     """The recipe it came from."""
 
     def __post_init__(self):
-        if (self.steps > 0) == (self.epochs > 0):
-            raise ConfigError(f"set exactly one of steps (now {self.steps}) and epochs (now {self.epochs})")
+        if self.steps <= 0 and self.epochs <= 0:
+            raise ConfigError(f"set steps (now {self.steps}) or epochs (now {self.epochs}) above 0")
         if self.batch_size < 2:
             raise ConfigError(f"batch_size {self.batch_size} must be at least 2: a contrast needs another pair")
         if self.micro_batch < 0 or self.micro_batch > self.batch_size:
