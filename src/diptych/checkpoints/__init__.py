@@ -1,0 +1,9 @@
+"""Weights on disk: our format, everybody else's, and the way between them."""
+
+from diptych.checkpoints.convert import convert
+from diptych.checkpoints.detect import detect
+from diptych.checkpoints.fetch import fetch
+from diptych.checkpoints.load import Loaded, load_model
+from diptych.checkpoints.native import Meta, save_model
+
+__all__ = ["Loaded", "Meta", "convert", "detect", "fetch", "load_model", "save_model"]

@@ -1,0 +1,92 @@
+"""From any format to any other, proven before it is called done."""
+
+from collections.abc import Mapping
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from diptych import zoo
+from diptych.checkpoints import native
+from diptych.checkpoints.atomic import atomic
+from diptych.checkpoints.formats import open_clip, transformers
+from diptych.checkpoints.load import assemble, read_model
+from diptych.checkpoints.native import Meta
+from diptych.config import ClipConfig, PreprocessConfig, TextConfig
+from diptych.errors import CheckpointError, UnknownNameError
+from diptych.inputs import build_tokenizer
+from diptych.models import Clip
+
+TARGETS = ("native", "open-clip", "openai", "transformers")
+
+
+def convert(source: str | Path, to: str, out: str | Path, *, config: ClipConfig | str | None = None) -> Path:
+    """Writes the model at `source` (see `load_model`) in the format `to` at `out`: a folder, or a file for `openai`.
+
+    The weights keep their dtype. Before `out` gets its name it is read back: every tensor must be bit-equal, and the
+    features that its own configuration gives must equal the source's. `config` (or a zoo name) overrules what stands
+    beside foreign weights. Raises CheckpointError if `out` exists, or `to` can't hold this model.
+    """
+    if to not in TARGETS:
+        raise UnknownNameError("checkpoint format", to, TARGETS)
+    out = Path(out)
+    state, meta = read_model(source, config=zoo.get(config) if isinstance(config, str) else config)
+    try:
+        original = assemble(state, meta.config)
+    except CheckpointError as error:
+        raise CheckpointError(f"{source}: {error}") from error
+    with atomic(out, replaceable=lambda _: False) as room:
+        try:
+            _write(room / out.name, to, state, meta)
+        except CheckpointError as error:
+            raise CheckpointError(f"{source} can't be written as {to}: {error}") from error
+        _verify(room / out.name, to, state, meta.config, original)
+    return out
+
+
+def _write(path: Path, to: str, state: Mapping[str, Tensor], meta: Meta) -> None:
+    write = {
+        "native": partial(native.write, provenance=meta.provenance | {"sha256": native.sha256(meta.file)}),
+        "open-clip": open_clip.export,
+        "openai": open_clip.export_file,
+        "transformers": transformers.export,
+    }[to]
+    write(path, meta.config, {name: tensor.contiguous() for name, tensor in state.items()})
+    if meta.config.tokenizer.kind == "huggingface" and path.is_dir():
+        build_tokenizer(meta.config.tokenizer, meta.config.text.context_length, meta.folder).save(path)
+
+
+def _verify(path: Path, to: str, state: Mapping[str, Tensor], config: ClipConfig, original: Clip) -> None:
+    # OpenAI's layout is weights alone: its reader has to be told the rest.
+    again, meta = read_model(path, config=config if to == "openai" else None)
+    differing = [name for name, tensor in state.items() if name not in again or not _same(tensor, again[name])]
+    if differing or len(again) != len(state):
+        raise CheckpointError(f"{to} doesn't give back the same weights ({len(differing)} differ): please report this")
+    if _seen(meta.config.preprocess) != _seen(config.preprocess):
+        raise CheckpointError(f"{to} doesn't give back the same preprocessing: please report this")
+    pixels, ids = _example(config)
+    converted = assemble(again, meta.config)
+    with torch.inference_mode():
+        for ours, theirs in zip(original(pixels, ids), converted(pixels, ids), strict=True):
+            if not torch.equal(ours, theirs):
+                raise CheckpointError(f"{to} doesn't give back the same features: please report this")
+
+
+def _same(a: Tensor, b: Tensor) -> bool:
+    return a.dtype == b.dtype and a.shape == b.shape and torch.equal(a, b)
+
+
+def _seen(preprocess: PreprocessConfig) -> PreprocessConfig:
+    """Without the padding's colour where nothing is padded."""
+    return preprocess if preprocess.resize == "longest" else replace(preprocess, fill=0)
+
+
+def _example(config: ClipConfig) -> tuple[Tensor, Tensor]:
+    """Two random pictures and captions."""
+    generator = torch.Generator().manual_seed(0)
+    size = config.image.image_size
+    vocab_size = config.text.vocab_size if isinstance(config.text, TextConfig) else 8
+    ids = torch.randint(1, vocab_size, (2, config.text.context_length), generator=generator)
+    return torch.randn(2, 3, size, size, generator=generator), ids

@@ -1,0 +1,45 @@
+"""What a published format is to Diptych."""
+
+from collections.abc import Callable, Collection
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from diptych.checkpoints.read import Weights
+from diptych.checkpoints.rename import Table
+from diptych.config import ClipConfig
+
+State = dict[str, Tensor]
+"""Weights under our names."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Source:
+    """Weights as they were found."""
+
+    path: Path
+    """As the user named it, for messages."""
+    file: Path
+    """The weights; configuration files would lie beside them."""
+    weights: Weights
+
+
+@dataclass(frozen=True, kw_only=True)
+class Format:
+    """One way to publish a CLIP model: a rename table, and where its configuration stands."""
+
+    name: str
+    signature: tuple[tuple[str, ...], ...]
+    """What tells the layout: of each group, one name must be there."""
+    table: Callable[[Collection[str]], Table]
+    """The rename table for a checkpoint with these foreign names."""
+    config: Callable[[Source, State], tuple[ClipConfig, dict[str, Any]]]
+    """The configuration (from files beside the weights, or from shapes), and notes for the provenance."""
+    weight_files: tuple[str, ...]
+    """Names that weights have in a folder of this format, the preferred first."""
+
+    def lacks(self, names: Collection[str]) -> str:
+        """The first name that a checkpoint of this layout would have and `names` doesn't; empty if it matches."""
+        return next((group[0] for group in self.signature if not any(name in names for name in group)), "")

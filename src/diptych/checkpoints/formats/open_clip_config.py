@@ -1,0 +1,227 @@
+"""`open_clip_config.json` <-> ClipConfig. An option that our towers don't have is refused, never dropped."""
+
+from typing import Any
+
+from diptych.config import (
+    ClipConfig,
+    HuggingFaceTextConfig,
+    ImageTowerConfig,
+    PreprocessConfig,
+    ResNetConfig,
+    TextConfig,
+    TextTowerConfig,
+    TimmConfig,
+    TokenizerConfig,
+    VitConfig,
+)
+from diptych.errors import CheckpointError
+
+_HARMLESS = {
+    # Training, loading and output options; what they ask for doesn't change the features.
+    *("output_tokens", "pos_embed_type", "attn_pooler_queries", "attn_pooler_heads", "eos_id", "pad_id"),
+    *("timm_model_pretrained", "timm_drop", "timm_drop_path", "hf_model_pretrained", "tokenizer_mode"),
+    *("init_logit_scale", "nonscalar_logit_scale", "custom_text", "output_dict"),
+}
+_ONLY = {"pool_type": ("tok", "argmax"), "proj_type": ("linear",), "timm_proj": ("linear",), "block_type": ("default",)}
+"""Options of which our towers have one value; every other option must be off."""
+
+
+def from_json(content: dict[str, Any]) -> ClipConfig:
+    """The configuration. Raises CheckpointError for options that Diptych doesn't know, naming the first."""
+    model = dict(content.get("model_cfg") or {})
+    try:
+        embed_dim, vision, text = model.pop("embed_dim"), dict(model.pop("vision_cfg")), dict(model.pop("text_cfg"))
+        quick = "quick_gelu" if model.pop("quick_gelu", False) else "gelu"
+        bias = model.pop("init_logit_bias", None)
+        _refuse_rest(model, "model_cfg")
+        return ClipConfig(
+            image=_image(vision, quick),
+            text=_text(text, quick),
+            embed_dim=embed_dim,
+            logit_bias=bias,
+            preprocess=_preprocess(content.get("preprocess_cfg") or {}),
+            tokenizer=_tokenizer(text),
+        )
+    except (KeyError, TypeError, ValueError) as error:
+        raise CheckpointError(f"open_clip_config.json doesn't describe a model: {error}") from error
+
+
+def _image(cfg: dict[str, Any], quick: Any) -> ImageTowerConfig:
+    image_size, width = cfg.pop("image_size", 224), cfg.pop("width", 768)
+    layers, head_width = cfg.pop("layers", 12), cfg.pop("head_width", 64)
+    patch_size, mlp_ratio = cfg.pop("patch_size", 16), cfg.pop("mlp_ratio", 4.0)
+    pre_norm, dropout = not cfg.pop("no_ln_pre", False), cfg.pop("patch_dropout", 0.0)
+    eps, name, pool = _eps(cfg), cfg.pop("timm_model_name", None), cfg.pop("timm_pool", "avg")
+    _refuse_rest(cfg, "vision_cfg")
+    if name:
+        return TimmConfig(name=name, image_size=image_size, options={"global_pool": pool} if pool else {})
+    if isinstance(layers, list):
+        first, second, third, fourth = layers
+        return ResNetConfig(
+            image_size=image_size, layers=(first, second, third, fourth), width=width, heads=width * 32 // head_width
+        )
+    return VitConfig(
+        image_size=image_size,
+        patch_size=patch_size,
+        width=width,
+        layers=layers,
+        heads=width // head_width,
+        mlp_width=int(width * mlp_ratio),
+        activation=quick,
+        pre_norm=pre_norm,
+        norm_eps=eps,
+        patch_dropout=dropout,
+    )
+
+
+def _text(cfg: dict[str, Any], quick: Any) -> TextTowerConfig:
+    cfg = dict(cfg)
+    cfg.pop("hf_tokenizer_name", None)
+    context, vocab_size = cfg.pop("context_length", 77), cfg.pop("vocab_size", 49408)
+    width, layers, heads = cfg.pop("width", 512), cfg.pop("layers", 12), cfg.pop("heads", 8)
+    mlp_ratio, eps, name = cfg.pop("mlp_ratio", 4.0), _eps(cfg), cfg.pop("hf_model_name", None)
+    pooler, proj = cfg.pop("hf_pooler_type", "mean_pooler"), cfg.pop("hf_proj_type", "mlp")
+    _refuse_rest(cfg, "text_cfg")
+    if name:
+        return _hugging_face(name, context, pooler, proj)
+    return TextConfig(
+        context_length=context,
+        vocab_size=vocab_size,
+        width=width,
+        layers=layers,
+        heads=heads,
+        mlp_width=int(width * mlp_ratio),
+        activation=quick,
+        norm_eps=eps,
+    )
+
+
+def _hugging_face(name: str, context: int, pooler: str, proj: str) -> HuggingFaceTextConfig:
+    pools: dict[str, Any] = {"mean_pooler": "mean", "cls_last_hidden_state_pooler": "cls"}
+    if proj != "linear" or pooler not in pools:
+        raise CheckpointError(f"a text tower with {pooler!r} and a {proj!r} projection has no place in a Diptych model")
+    from transformers import AutoConfig
+
+    try:
+        config = AutoConfig.from_pretrained(name)
+    except (OSError, ValueError) as error:
+        raise CheckpointError(f"the configuration of the text tower {name} can't be fetched: {error}") from error
+    options = {key: value for key, value in config.to_diff_dict().items() if key not in ("model_type", "architectures")}
+    return HuggingFaceTextConfig(
+        model_type=config.model_type,
+        options=options,
+        context_length=context,
+        pool=pools[pooler],
+        pad_id=config.pad_token_id or 0,
+    )
+
+
+def _eps(cfg: dict[str, Any]) -> float:
+    norm = dict(cfg.pop("norm_kwargs", None) or {})
+    eps = norm.pop("eps", 1e-5)
+    _refuse_rest(norm, "norm_kwargs")
+    return eps
+
+
+def _tokenizer(cfg: dict[str, Any]) -> TokenizerConfig:
+    name = cfg.get("hf_tokenizer_name")
+    return TokenizerConfig(kind="huggingface", name=name) if name else TokenizerConfig()
+
+
+def _preprocess(cfg: dict[str, Any]) -> PreprocessConfig:
+    known = {
+        "interpolation": "interpolation",
+        "resize_mode": "resize",
+        "fill_color": "fill",
+        "mean": "mean",
+        "std": "std",
+    }
+    values = {ours: cfg[theirs] for theirs, ours in known.items() if cfg.get(theirs) is not None}
+    if values.get("interpolation") == "random":  # In training only; open_clip then evaluates with bicubic.
+        del values["interpolation"]
+    for name in ("mean", "std"):
+        if name in values:
+            values[name] = tuple(values[name])
+    return PreprocessConfig(**values)
+
+
+def _refuse_rest(cfg: dict[str, Any], section: str) -> None:
+    for name, value in cfg.items():
+        if value and name not in _HARMLESS and value not in _ONLY.get(name, ()):
+            raise CheckpointError(f"open_clip's {section}.{name} = {value!r} has no place in a Diptych model")
+
+
+def to_json(config: ClipConfig) -> dict[str, Any]:
+    """What open_clip reads. Raises CheckpointError for what it can't express."""
+    if not isinstance(config.text, TextConfig):
+        raise CheckpointError("open_clip can't read a Hugging Face text tower without its name on the hub")
+    vision, text = _vision_json(config.image), _text_json(config.text)
+    if isinstance(config.image, VitConfig) and config.image.activation != config.text.activation:
+        raise CheckpointError("open_clip has one activation for both towers, and this model has two")
+    if config.tokenizer.kind == "huggingface":
+        text["hf_tokenizer_name"] = config.tokenizer.name
+    model = {"embed_dim": config.embed_dim, "vision_cfg": vision, "text_cfg": text}
+    if config.text.activation == "quick_gelu":
+        model["quick_gelu"] = True
+    if config.logit_bias is not None:
+        model["init_logit_bias"] = config.logit_bias
+    image = config.preprocess
+    preprocess = {
+        "mean": list(image.mean),
+        "std": list(image.std),
+        "interpolation": image.interpolation,
+        "resize_mode": image.resize,
+        "fill_color": image.fill,
+    }
+    return {"model_cfg": model, "preprocess_cfg": preprocess}
+
+
+def _vision_json(image: ImageTowerConfig) -> dict[str, Any]:
+    if isinstance(image, TimmConfig):
+        options = dict(image.options)
+        pool = options.pop("global_pool", "")
+        if options:
+            raise CheckpointError(f"open_clip can't pass {', '.join(options)} on to timm")
+        return {"timm_model_name": image.name, "timm_pool": pool, "timm_proj": "linear", "image_size": image.image_size}
+    if isinstance(image, ResNetConfig):
+        head_width = _ratio(image.width * 32, image.heads, "the attention pool's heads")
+        return {
+            "image_size": image.image_size,
+            "layers": list(image.layers),
+            "width": image.width,
+            "head_width": head_width,
+            "patch_size": None,
+        }
+    if image.pool != "cls" or image.stem_widths:
+        raise CheckpointError("open_clip's vision transformer has neither a convolutional stem nor our mean pooling")
+    cfg = {
+        "image_size": image.image_size,
+        "layers": image.layers,
+        "width": image.width,
+        "head_width": image.width // image.heads,
+        "patch_size": image.patch_size,
+        "mlp_ratio": image.mlp_width / image.width,
+        "patch_dropout": image.patch_dropout,
+    }
+    return cfg | ({} if image.pre_norm else {"no_ln_pre": True}) | _norm_json(image.norm_eps)
+
+
+def _text_json(text: TextConfig) -> dict[str, Any]:
+    return {
+        "context_length": text.context_length,
+        "vocab_size": text.vocab_size,
+        "width": text.width,
+        "heads": text.heads,
+        "layers": text.layers,
+        "mlp_ratio": text.mlp_width / text.width,
+    } | _norm_json(text.norm_eps)
+
+
+def _norm_json(eps: float) -> dict[str, Any]:
+    return {} if eps == 1e-5 else {"norm_kwargs": {"eps": eps}}
+
+
+def _ratio(whole: int, part: int, what: str) -> int:
+    if whole % part:
+        raise CheckpointError(f"open_clip can't express {what}: {part} doesn't divide {whole}")
+    return whole // part

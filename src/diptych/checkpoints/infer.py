@@ -1,0 +1,80 @@
+"""A model's configuration told from the shapes of its weights."""
+
+import math
+from collections.abc import Mapping
+
+from torch import Tensor
+
+from diptych.checkpoints.rename import count_numbers
+from diptych.config import Activation, ClipConfig, ImageTowerConfig, ResNetConfig, TextConfig, VitConfig
+from diptych.errors import CheckpointError
+
+HEAD_WIDTH = 64
+"""Of every published CLIP of this family; the number of heads can't be seen in the weights."""
+SIGLIP_BIAS = -10.0
+
+
+def infer(state: Mapping[str, Tensor], activation: Activation) -> ClipConfig:
+    """The configuration behind weights under our names: sizes from shapes, heads of 64 channels, CLIP's preprocessing.
+
+    The activation leaves no trace in weights, so the caller says it. Raises CheckpointError for towers whose
+    configuration can't be told (a timm or Hugging Face one).
+    """
+    if "text.tokens.weight" not in state or "text.projection.weight" not in state:
+        raise CheckpointError("the text tower's configuration can't be told from its weights; give config=")
+    vocab_size, width = state["text.tokens.weight"].shape
+    text = TextConfig(
+        context_length=len(state["text.positions"]),
+        vocab_size=vocab_size,
+        width=width,
+        layers=count_numbers(state, "text.blocks."),
+        heads=max(1, width // HEAD_WIDTH),
+        mlp_width=_mlp_width(state, "text"),
+        activation=activation,
+    )
+    return ClipConfig(
+        image=_image(state, activation),
+        text=text,
+        embed_dim=len(state["text.projection.weight"]),
+        logit_bias=SIGLIP_BIAS if "logit_bias" in state else None,
+    )
+
+
+def _image(state: Mapping[str, Tensor], activation: Activation) -> ImageTowerConfig:
+    if "image.class_token" in state and "image.patch.weight" in state:
+        width, _, patch_size, _ = state["image.patch.weight"].shape
+        return VitConfig(
+            image_size=patch_size * _side(state["image.positions"]),
+            patch_size=patch_size,
+            width=width,
+            layers=count_numbers(state, "image.blocks."),
+            heads=max(1, width // HEAD_WIDTH),
+            mlp_width=_mlp_width(state, "image"),
+            activation=activation,
+            pre_norm="image.norm_pre.weight" in state,
+        )
+    if "image.stages.0.0.conv_1.weight" in state and "image.pool.positions" in state:
+        width = len(state["image.stages.0.0.conv_1.weight"])
+        first, second, third, fourth = (count_numbers(state, f"image.stages.{i}.") for i in range(4))
+        return ResNetConfig(
+            image_size=32 * _side(state["image.pool.positions"]),
+            layers=(first, second, third, fourth),
+            width=width,
+            heads=max(1, 32 * width // HEAD_WIDTH),
+        )
+    raise CheckpointError("the image tower's configuration can't be told from its weights; give config=")
+
+
+def _mlp_width(state: Mapping[str, Tensor], tower: str) -> int:
+    first = state.get(f"{tower}.blocks.0.mlp.up.weight")
+    if first is None:
+        raise CheckpointError(f"the {tower} tower has no blocks")
+    return len(first)
+
+
+def _side(positions: Tensor) -> int:
+    """Patches along one side, from a position table with a class token."""
+    side = math.isqrt(len(positions) - 1)
+    if side * side + 1 != len(positions):
+        raise CheckpointError(f"{len(positions)} positions are not a class token and a square of patches")
+    return side

@@ -1,0 +1,150 @@
+"""Two-way rename tables: foreign weight names <-> ours.
+
+A table is a tuple of rules. In a pattern, `#` stands for a number and `*` for any rest; each stands for the same text
+on both sides. A table is strict in both directions: a name that no rule knows raises.
+"""
+
+import re
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+
+import torch
+from torch import Tensor
+
+from diptych.errors import CheckpointError
+
+
+@dataclass(frozen=True)
+class Change:
+    """What happens to the tensors besides the name: several foreign ones may be one of ours."""
+
+    to_ours: Callable[[list[Tensor]], Tensor]
+    to_foreign: Callable[[Tensor], list[Tensor]]
+
+
+SAME = Change(lambda parts: parts[0], lambda ours: [ours])
+TRANSPOSED = Change(lambda parts: parts[0].T.contiguous(), lambda ours: [ours.T.contiguous()])
+SCALAR = Change(lambda parts: parts[0].reshape(1), lambda ours: [ours.reshape(())])
+"""0-D there, shape [1] here."""
+FUSED = Change(lambda parts: torch.cat(parts), lambda ours: [part.clone() for part in ours.chunk(3)])
+"""Query, key and value apart there, in one matrix here."""
+
+
+@dataclass(frozen=True)
+class Rule:
+    """One line of a table: our name, the foreign name or names, and the change of the tensors."""
+
+    ours: str
+    foreign: str | tuple[str, ...]
+    change: Change = SAME
+
+    @cached_property
+    def sources(self) -> tuple[str, ...]:
+        """The foreign names, always as a tuple."""
+        return (self.foreign,) if isinstance(self.foreign, str) else self.foreign
+
+
+@dataclass(frozen=True)
+class Table:
+    """All rules of one layout.
+
+    >>> import torch
+    >>> from diptych.checkpoints.rename import Rule, Table
+    >>> table = Table(rules=(Rule("text.blocks.#.norm_1.*", "transformer.resblocks.#.ln_1.*"),))
+    >>> list(table.to_ours({"transformer.resblocks.3.ln_1.bias": torch.zeros(2)}))
+    ['text.blocks.3.norm_1.bias']
+    """
+
+    rules: tuple[Rule, ...]
+    ignored: tuple[str, ...] = ()
+    """Foreign names that carry nothing (a stored range, a copy of the context length)."""
+
+    @cached_property
+    def _from_foreign(self) -> list[tuple[re.Pattern, Rule, int]]:
+        return [(_regex(name), rule, i) for rule in self.rules for i, name in enumerate(rule.sources)]
+
+    @cached_property
+    def _from_ours(self) -> list[tuple[re.Pattern, Rule]]:
+        return [(_regex(rule.ours), rule) for rule in self.rules]
+
+    @cached_property
+    def _skipped(self) -> list[re.Pattern]:
+        return [_regex(name) for name in self.ignored]
+
+    def to_ours(self, foreign: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Our names and tensors. Raises CheckpointError for names that the table doesn't know or parts that lack."""
+        found: dict[str, tuple[Rule, dict[int, Tensor]]] = {}
+        unknown = []
+        for name, tensor in foreign.items():
+            match = next(((m, rule, i) for p, rule, i in self._from_foreign if (m := p.fullmatch(name))), None)
+            if match:
+                groups, rule, i = match
+                found.setdefault(_fill(rule.ours, groups), (rule, {}))[1][i] = tensor
+            elif not any(pattern.fullmatch(name) for pattern in self._skipped):
+                unknown.append(name)
+        if unknown:
+            raise CheckpointError(f"{_listed(unknown)} have no place in a Diptych model")
+        partial = [name for name, (rule, parts) in found.items() if len(parts) < len(rule.sources)]
+        if partial:
+            raise CheckpointError(f"{_listed(partial)} can't be made: a part of them is missing")
+        return {name: rule.change.to_ours([parts[i] for i in sorted(parts)]) for name, (rule, parts) in found.items()}
+
+    def to_foreign(self, ours: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Foreign names and tensors. Raises CheckpointError for names of ours that the layout can't hold."""
+        result, unknown = {}, []
+        for name, tensor in ours.items():
+            match = next(((m, rule) for p, rule in self._from_ours if (m := p.fullmatch(name))), None)
+            if match is None:
+                unknown.append(name)
+                continue
+            groups, rule = match
+            for source, part in zip(rule.sources, rule.change.to_foreign(tensor), strict=True):
+                result[_fill(source, groups)] = part
+        if unknown:
+            raise CheckpointError(f"{_listed(unknown)} can't be expressed in this layout")
+        return result
+
+
+def rows(ours: str, foreign: str, *pairs: tuple) -> tuple[Rule, ...]:
+    """Rules whose names start alike: each pair is (our rest, foreign rest or rests[, change])."""
+    return tuple(
+        Rule(
+            ours + mine,
+            foreign + theirs if isinstance(theirs, str) else tuple(foreign + name for name in theirs),
+            *rest,
+        )
+        for mine, theirs, *rest in pairs
+    )
+
+
+def check_fit(state: Mapping[str, Tensor], expected: Mapping[str, Tensor]) -> None:
+    """Raises CheckpointError unless both have the same names and shapes, naming the first few that differ."""
+    if missing := [name for name in expected if name not in state]:
+        raise CheckpointError(f"{_listed(missing)} are missing")
+    if surplus := [name for name in state if name not in expected]:
+        raise CheckpointError(f"{_listed(surplus)} are not in the model")
+    for name, tensor in expected.items():
+        if state[name].shape != tensor.shape:
+            raise CheckpointError(f"{name} is {list(state[name].shape)} where the model has {list(tensor.shape)}")
+
+
+def count_numbers(names: Iterable[str], prefix: str) -> int:
+    """How many different components follow `prefix`: the number of blocks."""
+    return len({name[len(prefix) :].split(".")[0] for name in names if name.startswith(prefix)})
+
+
+def _regex(pattern: str) -> re.Pattern:
+    return re.compile(
+        "".join({"#": r"(\d+)", "*": r"(.+)"}.get(part, re.escape(part)) for part in re.split(r"([#*])", pattern))
+    )
+
+
+def _fill(pattern: str, groups: re.Match) -> str:
+    texts = iter(groups.groups())
+    return "".join(next(texts) if part in ("#", "*") else part for part in re.split(r"([#*])", pattern))
+
+
+def _listed(names: list[str]) -> str:
+    more = f" and {len(names) - 3} more" if len(names) > 3 else ""
+    return ", ".join(names[:3]) + more
