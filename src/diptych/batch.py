@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Literal, Self
+from typing import Literal
 
 import torch
 from jaxtyping import Float, Int
@@ -51,7 +51,7 @@ class Batch:
     def __len__(self) -> int:
         return len(self.index)
 
-    def rows(self, start: int, stop: int) -> Self:
+    def rows(self, start: int, stop: int) -> "Batch":
         """The sub-batch of rows start..stop.
 
         >>> import torch
@@ -68,7 +68,7 @@ class Batch:
             index=self.index[start:stop],
         )
 
-    def to(self, device: torch.device) -> Self:
+    def to(self, device: torch.device) -> "Batch":
         """The same batch on `device`."""
         return replace(
             self,
