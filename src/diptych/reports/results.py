@@ -1,0 +1,68 @@
+"""The sections that any run and any evaluation gets, whoever made it."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from diptych.config import Run
+from diptych.evaluation import Result
+from diptych.reports import sections
+from diptych.reports.sections import Section
+
+
+def describe_run(run: Run, rows: Sequence[Mapping[str, Any]], name: str = "Run") -> list[Section]:
+    """A training run: its last numbers, its curves and how it was configured. `rows` are those of `metrics.jsonl`.
+
+    >>> from diptych import reports
+    >>> from diptych.config import Run
+    >>> rows = [{"step": 10, "loss": 2.5, "samples_per_second": 80.0}]
+    >>> [section.kind for section in reports.describe_run(Run(steps=10), rows)]
+    ['headline', 'charts', 'config']
+    """
+    defaults = Run(steps=run.steps, epochs=run.epochs)
+    return [
+        sections.headline(_last_numbers(rows), note=f"{name}, recipe {run.recipe}" if run.recipe else name),
+        sections.curves(rows, title=f"{name}: training"),
+        sections.config(run, against=defaults, title=f"{name}: configuration", note="What differs from the defaults."),
+    ]
+
+
+def describe_result(result: Result, name: str = "Result") -> list[Section]:
+    """An evaluation: its figures and how they were measured as tables, its confusion matrix as a picture.
+
+    >>> from diptych import reports
+    >>> from diptych.evaluation import Result
+    >>> result = Result(task="zero-shot", metrics={"top1": 0.75}, protocol={}, data={"used": 4}, model={})
+    >>> measured, how = reports.describe_result(result, "cifar10")
+    >>> measured.body["rows"], how.body["rows"][0]
+    ([['top1', '75.0%']], ['data.used', '4'])
+    """
+    measured = [(measure, f"{value:.1%}") for measure, value in result.metrics.items()]
+    how = {"data": result.data, "model": result.model, "protocol": result.protocol, "versions": result.versions}
+    found = [sections.table(f"{name}: {result.task}", ("measure", "value"), measured)]
+    if result.confusion:
+        names = result.class_names or [str(index) for index in range(len(result.confusion))]
+        found.append(sections.confusion(result.confusion, names, title=f"{name}: confusions"))
+    rows = [*_figures(how), ("date", result.date)]
+    return [*found, sections.table(f"{name}: how it was measured", ("", ""), rows)]
+
+
+def _last_numbers(rows: Sequence[Mapping[str, Any]]) -> dict[str, str]:
+    numbers: dict[str, str] = {}
+    for row in rows:
+        for name, value in row.get("evaluation", {}).items():
+            numbers[f"zero-shot {name}"] = f"{value:.1%}"
+        if "loss" in row:
+            numbers["loss"] = f"{row['loss']:.3f}"
+        if "samples_per_second" in row:
+            numbers["pairs per second"] = f"{row['samples_per_second']:,.0f}"
+        numbers["steps"] = f"{row['step']:,}"
+    return numbers
+
+
+def _figures(values: Mapping[str, Any], prefix: str = ""):
+    """Every leaf with its dotted name."""
+    for name, value in values.items():
+        if isinstance(value, Mapping):
+            yield from _figures(value, f"{prefix}{name}.")
+        else:
+            yield f"{prefix}{name}", value

@@ -1,0 +1,60 @@
+import inspect
+import subprocess
+import sys
+
+import pytest
+
+from diptych import recipes, zoo
+from diptych.config import SiglipObjectiveConfig
+from diptych.config.serialize import from_json, to_json
+from diptych.config.run import Run
+from diptych.errors import UnknownNameError
+
+
+@pytest.mark.parametrize("name", recipes.names())
+def test_every_recipe_is_a_complete_run(name):
+    run = recipes.get(name)
+    assert run.recipe == name
+    assert run.data.path
+    assert run.model.custom or zoo.get(run.model.name)
+    assert from_json(Run, to_json(run)) == run
+
+
+@pytest.mark.parametrize("name", recipes.names())
+def test_every_docstring_has_command_hardware_and_expectation(name):
+    text = recipes.describe(name)
+    assert f"train {name}" in text or "diptych demo" in text
+    assert "Hardware:" in text
+    assert "Expected:" in text
+
+
+def test_out_folders_differ():
+    runs = [recipes.get(name).out for name in recipes.names()]
+    assert len(set(runs)) == len(runs)
+
+
+def test_near_misses_are_named():
+    with pytest.raises(UnknownNameError, match="did you mean 'clip-vit-b-32'"):
+        recipes.get("clip-vit-b32")
+
+
+def test_siglip_has_a_bias_and_lit_a_frozen_image_tower():
+    siglip = recipes.siglip_vit_b_16()
+    assert isinstance(siglip.objective, SiglipObjectiveConfig)
+    assert siglip.model.custom is not None
+    assert siglip.model.custom.logit_bias == -10
+    assert recipes.lit_vit_b_32().model.image.freeze
+
+
+def test_digits_are_never_flipped():
+    assert recipes.tiny_digits().data.augment.flip == 0
+
+
+def test_the_public_functions_are_the_named_ones():
+    public = {name for name in recipes.__all__ if inspect.isfunction(vars(recipes)[name])}
+    assert {name.replace("-", "_") for name in recipes.names()} == public - {"describe", "get", "names"}
+
+
+def test_recipes_need_no_torch():
+    code = "import sys; from diptych import recipes; recipes.get('clip-rn50'); sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
