@@ -2,6 +2,7 @@
 
 import inspect
 from collections.abc import Iterator
+from typing import Any
 
 import torch
 from jaxtyping import Float, Int
@@ -13,7 +14,7 @@ from diptych.errors import ConfigError
 from diptych.models.traits import Tower, TowerOutput
 
 
-class TimmTower(Tower):
+class TimmTower(Tower[TimmConfig]):
     """A `timm` model without its classifier, and a linear projection of what the classifier would have read.
 
     The trunk keeps timm's initialisation. Raises ConfigError for a name that timm doesn't know.
@@ -28,8 +29,9 @@ class TimmTower(Tower):
             near = timm.list_models(f"{config.name[:6]}*")[:3]
             raise ConfigError(f"timm has no model {config.name!r}" + (f"; near are {', '.join(near)}" if near else ""))
         published = timm.get_pretrained_cfg(config.name)
-        size = {"img_size": config.image_size} if published is not None and published.fixed_input_size else {}
-        self.trunk = timm.create_model(config.name, num_classes=0, **(size | config.options))
+        fixed = published is not None and published.fixed_input_size
+        options: dict[str, Any] = ({"img_size": config.image_size} if fixed else {}) | config.options
+        self.trunk: Any = timm.create_model(config.name, num_classes=0, **options)
         self.width = self.trunk.num_features
         self.blocks = list(_repeated(self.trunk))
         self.projection = nn.Linear(self.trunk.head_hidden_size, embed_dim, bias=False)
@@ -57,7 +59,7 @@ class TimmTower(Tower):
         return _count(self, torch.zeros(1, 3, size, size, device=self.projection.weight.device))
 
 
-class HuggingFaceText(Tower):
+class HuggingFaceText(Tower[HuggingFaceTextConfig]):
     """A `transformers` text encoder, pooled over the tokens that aren't padding, and a linear projection.
 
     The trunk keeps transformers' initialisation. Raises ConfigError for a model type that transformers doesn't know.
@@ -75,9 +77,10 @@ class HuggingFaceText(Tower):
             raise ConfigError(f"transformers has no model type {config.model_type!r}") from error
         kind = type(trunk_config)
         mapping = MODEL_FOR_TEXT_ENCODING_MAPPING if kind in MODEL_FOR_TEXT_ENCODING_MAPPING else MODEL_MAPPING
+        encoder: Any = mapping[kind]
         # A pooling head would never be read.
-        pooling = "add_pooling_layer" in inspect.signature(mapping[kind].__init__).parameters
-        self.trunk = mapping[kind](trunk_config, **({"add_pooling_layer": False} if pooling else {}))
+        pooling = "add_pooling_layer" in inspect.signature(encoder.__init__).parameters
+        self.trunk: Any = encoder(trunk_config, **({"add_pooling_layer": False} if pooling else {}))
         self.width = trunk_config.hidden_size
         self.blocks = list(_repeated(self.trunk))
         self.projection = nn.Linear(self.width, embed_dim, bias=False)
@@ -113,7 +116,7 @@ class HuggingFaceText(Tower):
 
 
 def _repeated(module: nn.Module) -> Iterator[nn.Module]:
-    """The members of the innermost containers that hold two or more modules of one class, each with parts of its own."""
+    """The members of the innermost containers that hold several modules of one class that have parts themselves."""
     for child in module.children():
         inner = list(_repeated(child))
         parts = list(child.children())

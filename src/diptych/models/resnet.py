@@ -45,7 +45,7 @@ class Bottleneck(nn.Module):
         return F.relu(y.add_(x), inplace=True)
 
     def init(self) -> None:
-        """Convolutions: N(0, 2 / fan in). Norms: gain 1, bias 0, but the last gain 0: a block starts as its shortcut."""
+        """Convolutions: N(0, 2 / fan in). Norms: gain 1, bias 0; the last gain 0: a block starts as its shortcut."""
         for conv in (self.conv_1, self.conv_2, self.conv_3):
             nn.init.kaiming_normal_(conv.weight, nonlinearity="relu")
         for norm in (self.norm_1, self.norm_2, self.norm_3):
@@ -85,7 +85,7 @@ class AttentionPool(nn.Module):
             nn.init.zeros_(linear.bias)
 
 
-class ResNet(Tower):
+class ResNet(Tower[ResNetConfig]):
     """Three-convolution stem, four stages of bottlenecks, attention pool.
 
     >>> import torch
@@ -119,6 +119,7 @@ class ResNet(Tower):
     def init(self) -> None:
         """Fill every parameter: see `ConvNorm.init`, `Bottleneck.init` and `AttentionPool.init`."""
         for part in (*self.stem, *self.blocks, self.pool):
+            assert isinstance(part, ConvNorm | Bottleneck | AttentionPool)
             part.init()
 
     def run(self, block: Callable[..., Tensor], *args: Any) -> Tensor:

@@ -11,7 +11,7 @@ from diptych.nn import Block
 from diptych.nn.block import block_flops, init_blocks
 
 
-class TextTransformer(Tower):
+class TextTransformer(Tower[TextConfig]):
     """Causal, pre-norm; the vector is read at the end-of-text token, which has the vocabulary's highest id.
 
     No token sees a later one, so what stands behind the end of text doesn't matter: a batch may be cut to its longest
@@ -84,8 +84,8 @@ class TextTransformer(Tower):
         ids, x = x, self.embed(x)
         for block in blocks:
             x = self.run(block, x, True)
-        rows, ends = pick = _ends(ids)
-        seen = torch.arange(ids.shape[1], device=ids.device) <= ends[:, None]
+        pick = _ends(ids)
+        seen = torch.arange(ids.shape[1], device=ids.device) <= pick[1][:, None]
         return self.projection(self.norm_post(self.run(last, x, True, pick, seen)))
 
     def flops(self) -> int:

@@ -1,7 +1,7 @@
 """What every tower answers, so that nobody outside looks into one."""
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any, Generic, NamedTuple, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -20,13 +20,16 @@ class TowerOutput(NamedTuple):
     pooled: Tensor
 
 
-class Tower(nn.Module):
+C = TypeVar("C", bound=ImageTowerConfig | TextTowerConfig)
+
+
+class Tower(nn.Module, Generic[C]):
     """Pixels or token ids -> token features and one vector in the shared space.
 
     A tower registers its parts in the order in which data runs through them; `layer_of` rests on it.
     """
 
-    config: ImageTowerConfig | TextTowerConfig
+    config: C
     width: int
     """Of `tokens`."""
     blocks: nn.ModuleList | list[nn.Module]

@@ -11,7 +11,7 @@ from diptych.nn import Block, ConvStem, PatchDropout, PatchEmbedding
 from diptych.nn.block import block_flops, init_blocks
 
 
-class VisionTransformer(Tower):
+class VisionTransformer(Tower[VitConfig]):
     """Patches, a class token, positions, pre-norm blocks; one vector is read from the class token or the mean.
 
     >>> import torch

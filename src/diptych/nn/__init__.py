@@ -2,8 +2,8 @@
 
 from diptych.nn.attention import Attention
 from diptych.nn.block import Block
-from diptych.nn.mlp import Mlp, quick_gelu
+from diptych.nn.mlp import Mlp
 from diptych.nn.norm import unrecorded
 from diptych.nn.patch import ConvStem, PatchDropout, PatchEmbedding
 
-__all__ = ["Attention", "Block", "ConvStem", "Mlp", "PatchDropout", "PatchEmbedding", "quick_gelu", "unrecorded"]
+__all__ = ["Attention", "Block", "ConvStem", "Mlp", "PatchDropout", "PatchEmbedding", "unrecorded"]

@@ -33,7 +33,7 @@ class Attention(nn.Module):
         x: Float[Tensor, "batch tokens width"],
         seen: Bool[Tensor, "batch tokens"] | None = None,
     ) -> Float[Tensor, "batch width"]:
-        """What `forward` gives for the one token a row whose input is `query`; it sees the tokens `seen` (None: all)."""
+        """What `forward` gives for one token a row, whose input is `query`; it sees the tokens `seen` (None: all)."""
         width = query.shape[-1]
         q = F.linear(query, self.qkv.weight[:width], self.qkv.bias[:width]).unflatten(-1, (self.heads, 1, -1))
         kv = F.linear(x, self.qkv.weight[width:], self.qkv.bias[width:])

@@ -47,7 +47,7 @@ class Block(nn.Module):
         return x + self.mlp(self.norm_2(x))
 
 
-def init_blocks(blocks: nn.ModuleList, width: int) -> None:
+def init_blocks(blocks: nn.ModuleList | list[nn.Module], width: int) -> None:
     """Fill every parameter of the transformer `blocks`, as CLIP does (arXiv:2103.00020, published code).
 
     | parameter                 | value                                        |

@@ -65,6 +65,7 @@ class ConvStem(nn.Sequential):
     def init(self) -> None:
         """Fill every parameter: see `ConvNorm.init`."""
         for layer in self:
+            assert isinstance(layer, ConvNorm)
             layer.init()
 
 

@@ -1,7 +1,7 @@
 """Small models for demonstrations and tests: minutes on a CPU.
 
-A convolutional stem sees strokes where patches of raw pixels would need far more data. The vocabulary is CLIP's, so that
-captions are free; it makes most of the parameters and none of the time.
+A convolutional stem sees strokes where patches of raw pixels would need far more data. The vocabulary is CLIP's, so
+that captions are free; it makes most of the parameters and little of the time.
 """
 
 from diptych.config import ClipConfig, TextConfig, VitConfig
