@@ -4,7 +4,7 @@ import contextlib
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -20,17 +20,6 @@ if TYPE_CHECKING:
 TABLE_ENDINGS = (".csv", ".tsv", ".parquet", ".jsonl")
 _IMAGE_COLUMNS = ("image", "img", "filepath", "image_path", "file_name", "path")
 _LABEL_COLUMNS = ("cls", "label")
-
-
-class _Rows(Protocol):
-    """Rows by number, as column -> value. Reading a broken one raises DataError."""
-
-    columns: Sequence[str]
-    damage: tuple[BadSample, ...]
-
-    def __len__(self) -> int: ...
-
-    def __getitem__(self, index: int) -> Mapping[str, Any]: ...
 
 
 class Table(Source):
@@ -82,17 +71,6 @@ class Table(Source):
 def _first(names: Sequence[str], columns: Sequence[str]) -> str:
     """The first name that is a column, or an empty string."""
     return next((name for name in names if name in columns), "")
-
-
-def _open_rows(path: Path, wanted: Sequence[str], cache: Path) -> _Rows:
-    if path.suffix == ".jsonl":
-        return _JsonLines(path)
-    import pyarrow
-
-    try:
-        return _ArrowRows(path, wanted, cache)
-    except pyarrow.ArrowException as error:
-        raise DataError(f"{path} can't be read: {error}") from None
 
 
 class _JsonLines:
@@ -191,3 +169,15 @@ def _open_parquet(path: Path, wanted: Sequence[str], cache: Path) -> tuple[list[
         return names, pyarrow.ipc.open_file(pyarrow.memory_map(str(stored))).read_all()
     except OSError:
         return names, file.read(columns=chosen)
+
+
+def _open_rows(path: Path, wanted: Sequence[str], cache: Path) -> _JsonLines | _ArrowRows:
+    """Rows by number, as column -> value. Reading a broken one raises DataError."""
+    if path.suffix == ".jsonl":
+        return _JsonLines(path)
+    import pyarrow
+
+    try:
+        return _ArrowRows(path, wanted, cache)
+    except pyarrow.ArrowException as error:
+        raise DataError(f"{path} can't be read: {error}") from None

@@ -204,7 +204,7 @@ def cached_index(path: Path, cache: Path) -> TarIndex:
     """`index_tar`, kept in the cache folder. A cache that can't be read or written costs time, nothing else."""
     stored = cache / "index" / f"{fingerprint(path, _FORMAT)}.npz"
     with contextlib.suppress(OSError, ValueError, TypeError, KeyError, EOFError, zipfile.BadZipFile):
-        with np.load(stored) as arrays:
+        with stored.open("rb") as file, np.load(file) as arrays:
             fields = {name: arrays[name] for name in arrays.files}
         return TarIndex(**fields | {"endings": tuple(fields["endings"].tolist()), "damage": str(fields["damage"])})
     index = index_tar(path)

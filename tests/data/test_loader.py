@@ -1,0 +1,261 @@
+"""A batch is a function of the seed and the step: whatever the workers, the processes and the place of a resume."""
+
+import itertools
+import os
+import signal
+import subprocess
+import sys
+from dataclasses import replace
+from functools import partial
+
+import psutil
+import pytest
+import torch
+
+from diptych.batch import Batch, Views
+from diptych.config import AugmentConfig, PreprocessConfig
+from diptych.data import Loader, open_source, write_shards
+from diptych.distributed import Peers
+from diptych.errors import ConfigError, DataError
+from diptych.inputs import Preprocess
+from tests.data.builders import config, picture, read, samples, spell, write_tar
+
+PREPROCESS = Preprocess(PreprocessConfig(), 8)
+make_loader = partial(Loader, preprocess=PREPROCESS, tokenizer=spell, seed=7)
+
+
+@pytest.fixture
+def data(tmp_path):
+    write_shards(tmp_path / "shards", samples(40), per_shard=15)
+    augment = AugmentConfig(scale=(0.5, 1.0), flip=0.5, noise=10.0)
+    return config(tmp_path, tmp_path / "shards", augment=augment, workers=0)
+
+
+def equal(one: list[Batch], other: list[Batch]) -> bool:
+    return len(one) == len(other) and all(
+        torch.equal(a.index, b.index)
+        and all(map(torch.equal, a.images, b.images))
+        and all(map(torch.equal, a.texts, b.texts))
+        for a, b in zip(one, other)
+    )
+
+
+def rows(batches: list[Batch]) -> list[tuple[int, str, float]]:
+    """Each row's index, caption and picture, whatever the length to which its caption is padded."""
+    return [
+        (index, text, image.sum().item())
+        for batch in batches
+        for index, text, image in zip(batch.index.tolist(), read(batch.texts[0]), batch.images[0])
+    ]
+
+
+def test_pictures_and_captions_stay_together(data):
+    data = replace(data, augment=AugmentConfig())
+    [batch] = make_loader(open_source(data), data, batch_size=40, steps=1)
+    assert sorted(batch.index.tolist()) == list(range(40))
+    assert read(batch.texts[0]) == [f"picture {n}" for n in batch.index.tolist()]
+    levels = torch.stack([PREPROCESS(picture(n)) for n in batch.index.tolist()])
+    assert (batch.images[0] - levels).abs().max() < 0.05
+
+
+def test_texts_are_as_long_as_the_longest_of_the_batch(data):
+    [batch] = make_loader(open_source(data), data, batch_size=4, steps=1)
+    assert batch.texts[0].shape[1] == max(len(f"picture {n}") for n in batch.index.tolist())
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_the_number_of_workers_changes_nothing(data, workers):
+    source = open_source(data)
+    expected = list(make_loader(source, data, batch_size=8, steps=8))
+    data = replace(data, workers=workers)
+    assert equal(list(make_loader(source, data, batch_size=8, steps=8)), expected)
+
+
+def test_processes_share_the_rows_of_one_batch(data):
+    source = open_source(data)
+    whole = list(make_loader(source, data, batch_size=8, steps=6))
+    halves = [
+        list(make_loader(source, data, batch_size=8, steps=6, peers=Peers(rank=rank, size=2))) for rank in range(2)
+    ]
+    joined = list(itertools.chain.from_iterable(zip(*halves)))
+    assert [len(batch) for batch in joined] == [4] * 12
+    assert rows(joined) == rows(whole)
+
+
+def test_resume_in_the_middle_of_an_epoch_is_the_continuation(data):
+    """Stopped after step 7 of 12 (40 samples: in the second epoch), continued by two processes with two workers."""
+    source = open_source(data)
+    whole = list(make_loader(source, data, batch_size=8, steps=12))
+    again = make_loader(source, data, batch_size=8, steps=12, start_step=7)
+    assert len(again) == 5
+    assert equal(list(again), whole[7:])
+    data = replace(data, workers=2)
+    halves = [
+        list(make_loader(open_source(data), data, batch_size=8, steps=12, start_step=7, peers=Peers(rank, 2)))
+        for rank in range(2)
+    ]
+    assert rows(list(itertools.chain.from_iterable(zip(*halves)))) == rows(whole[7:])
+
+
+def test_epochs_and_seeds_differ_in_order_crop_and_caption(tmp_path):
+    many = [replace(sample, captions=("one", "two", "three")) for sample in samples(32)]
+    write_shards(tmp_path / "shards", many)
+    data = config(tmp_path, tmp_path / "shards", workers=0, augment=AugmentConfig(noise=20.0))
+    source = open_source(data)
+    first, second = make_loader(source, data, batch_size=32, steps=2)
+    [other] = make_loader(source, data, batch_size=32, steps=1, seed=8)
+    for batch in (second, other):
+        assert not torch.equal(batch.index, first.index)
+        here, there = first.index.argsort(), batch.index.argsort()
+        assert not torch.equal(batch.images[0][there], first.images[0][here])
+        assert [read(batch.texts[0])[n] for n in there] != [read(first.texts[0])[n] for n in here]
+    assert set(read(first.texts[0])) == {"one", "two", "three"}
+
+
+def test_each_view_draws_for_itself(data):
+    views = Views(image=("plain", "plain"), text=("plain", "plain"))
+    [batch] = make_loader(open_source(data), data, batch_size=8, steps=1, views=views)
+    assert len(batch.images) == len(batch.texts) == 2
+    assert not torch.equal(batch.images[0], batch.images[1])
+    assert torch.equal(batch.texts[0], batch.texts[1])  # one caption each
+
+
+def test_mixture_weights_hold(tmp_path):
+    write_shards(tmp_path / "a", samples(30))
+    write_shards(tmp_path / "b", samples(10, start=100))
+    data = config(tmp_path, f"{tmp_path / 'a'}::{tmp_path / 'b'}", weights=(1.0, 3.0), workers=0)
+    batches = list(make_loader(open_source(data), data, batch_size=32, steps=20))
+    for index, text, _ in rows(batches):
+        assert text == f"picture {index if index < 30 else index + 70}"
+    share = sum(index >= 30 for index, *_ in rows(batches)) / 640
+    assert 0.7 < share < 0.8
+
+
+@pytest.fixture
+def broken(tmp_path):
+    """40 samples: number 3 is no JPEG, 5 is cut, 7 has no caption, 9 has no picture; a second shard is cut after 2."""
+    files = {}
+    for n in range(40):
+        files |= {f"{n:02}.jpg": picture(n), f"{n:02}.txt": f"picture {n}".encode()}
+    files["03.jpg"] = b"nonsense"
+    files["05.jpg"] = files["05.jpg"][:200]
+    del files["07.txt"], files["09.jpg"]
+    write_tar(tmp_path / "a.tar", files)
+    [cut] = write_shards(tmp_path / "b", samples(4, start=40))
+    cut.write_bytes(cut.read_bytes()[: cut.read_bytes().index(b"00000002.jpg") + 600])
+    return config(tmp_path, f"{tmp_path / 'a.tar'}::{cut}", workers=0, max_bad_share=0.2)
+
+
+def test_broken_samples_are_replaced_counted_and_listed(broken):
+    source = open_source(broken)
+    assert len(source) == 42
+    loader = make_loader(source, broken, batch_size=42, steps=2)
+    first, second = loader
+    for batch in (first, second):
+        assert len(batch) == 42
+        assert read(batch.texts[0]) == [f"picture {n}" for n in batch.index.tolist()]
+        assert set(range(42)) - {3, 5, 7, 9} == set(batch.index.tolist())
+    assert loader.bad.count >= 8
+    assert loader.bad.read == 84 + loader.bad.count
+    reasons = {(os.path.basename(bad.file), bad.key): bad.reason for bad in loader.bad.listed}
+    assert len(reasons) == len(loader.bad.listed) == 5
+    assert "cut short" in reasons["000000.tar", ""]
+    assert "not a picture" in reasons["a.tar", "03"]
+    assert "decoded" in reasons["a.tar", "05"]
+    assert "no caption" in reasons["a.tar", "07"]
+    assert "no picture" in reasons["a.tar", "09"]
+
+
+def test_substitutes_are_the_same_everywhere(broken):
+    whole = make_loader(open_source(broken), broken, batch_size=14, steps=4)
+    expected = list(whole)
+    workers = replace(broken, workers=2)
+    halves = [
+        make_loader(open_source(workers), workers, batch_size=14, steps=4, peers=Peers(rank, 2)) for rank in range(2)
+    ]
+    assert rows(list(itertools.chain.from_iterable(zip(*halves)))) == rows(expected)
+    assert sum(half.bad.count for half in halves) == whole.bad.count
+    assert set(halves[0].bad.listed) | set(halves[1].bad.listed) == set(whole.bad.listed)
+
+
+def test_more_than_the_allowed_share_stops_the_run(broken):
+    broken = replace(broken, max_bad_share=0.05)
+    loader = make_loader(open_source(broken), broken, batch_size=7, steps=100)
+    with pytest.raises(DataError, match=r"samples read are broken .* more than data.max_bad_share 0.05; the first: "):
+        list(loader)
+    assert 42 <= loader.bad.read < 42 + 10  # judged after one epoch of a small source
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_a_source_that_breaks_as_a_whole_stops_at_once(data, workers):
+    source = open_source(data)
+    for path in source.paths:
+        path.write_bytes(b"")
+    data = replace(data, workers=workers)
+    with pytest.raises(DataError, match="100 of 100 samples read are broken"):
+        next(iter(make_loader(source, data, batch_size=8, steps=8)))
+
+
+def test_impossible_batches_are_refused(data):
+    source = open_source(data)
+    with pytest.raises(ConfigError, match="batch_size 9 can't be split evenly among 2 processes"):
+        make_loader(source, data, batch_size=9, steps=1, peers=Peers(rank=0, size=2))
+    with pytest.raises(ConfigError, match="batch_size 64 is more than the 40 samples"):
+        make_loader(source, data, batch_size=64, steps=1)
+
+
+def test_the_global_generator_is_left_alone(data):
+    data = replace(data, workers=1)
+    torch.manual_seed(0)
+    before = torch.get_rng_state()
+    list(make_loader(open_source(data), data, batch_size=8, steps=2))
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+SCRIPT = """
+import sys
+from diptych.config import DataConfig, PreprocessConfig
+from diptych.data import Loader, open_source
+from diptych.inputs import Preprocess, build_tokenizer
+config = DataConfig(path="synthetic:1000", workers=2)
+loader = Loader(open_source(config), config, preprocess=Preprocess(PreprocessConfig(), 16), tokenizer=build_tokenizer(),
+                batch_size=8, steps=10**6)
+for batch in loader:
+    print(len(batch), flush=True)
+    sys.stdin.readline()
+"""
+
+
+@pytest.fixture
+def running():
+    """A process that has taken its first batch from two workers, and these."""
+    command = [sys.executable, "-c", SCRIPT]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "8\n"
+        workers = psutil.Process(process.pid).children()
+        assert len(workers) == 2
+        yield process, workers
+        process.kill()
+        process.communicate()
+    psutil.wait_procs(workers, timeout=20)
+
+
+def test_workers_end_with_a_parent_that_was_killed(running):
+    process, workers = running
+    process.kill()
+    process.wait()
+    _, alive = psutil.wait_procs(workers, timeout=20)
+    assert alive == []
+
+
+def test_a_signal_to_the_group_leaves_the_workers_to_their_parent(running):
+    process, workers = running
+    for worker in workers:
+        worker.send_signal(signal.SIGTERM)
+        worker.send_signal(signal.SIGINT)
+    for _ in range(10):  # more than was prefetched
+        process.stdin.write("\n")
+        process.stdin.flush()
+        assert process.stdout.readline() == "8\n"
+    assert all(worker.is_running() for worker in workers)

@@ -1,0 +1,95 @@
+"""Folders, synthetic pictures, mixtures, and pictures without captions."""
+
+import pytest
+
+from diptych.data import class_names_of, open_pictures, open_source, write_shards
+from diptych.errors import ConfigError, DataError
+from diptych.inputs import decode
+from tests.data.builders import config, picture, samples, write_tar
+
+
+@pytest.fixture
+def zoo(tmp_path):
+    for folder, names in {"wild_cat": "ba", "dog": "c", ".git": "x"}.items():
+        (tmp_path / "zoo" / folder / "deep").mkdir(parents=True)
+        for name in names:
+            (tmp_path / "zoo" / folder / "deep" / f"{name}.JPG").write_bytes(picture(ord(name)))
+        (tmp_path / "zoo" / folder / "notes.txt").write_text("no picture")
+    return tmp_path / "zoo"
+
+
+def test_class_folders_name_their_classes(tmp_path, zoo):
+    source = open_source(config(tmp_path, zoo, templates=("a {}", "my {}")))
+    assert class_names_of(source) == ("dog", "wild cat")
+    assert [(source[n].key, source[n].label) for n in range(3)] == [
+        ("dog/deep/c.JPG", 0),
+        ("wild_cat/deep/a.JPG", 1),
+        ("wild_cat/deep/b.JPG", 1),
+    ]
+    assert source[1].captions == ("a wild cat", "my wild cat")
+    assert source[1].image == str(zoo / "wild_cat/deep/a.JPG")
+
+
+def test_class_folders_take_names_from_a_file(tmp_path, zoo):
+    names = tmp_path / "names.txt"
+    names.write_text("hound\nlynx\n")
+    source = open_source(config(tmp_path, zoo, class_names=str(names)))
+    assert source[2].captions == ("a photo of a lynx.",)
+    names.write_text("hound\n")
+    with pytest.raises(DataError, match=r"2 sub-folders, but data\.class_names has 1 names"):
+        open_source(config(tmp_path, zoo, class_names=str(names)))
+    with pytest.raises(DataError, match="can't be read"):
+        open_source(config(tmp_path, zoo, class_names=str(tmp_path / "nowhere.txt")))
+
+
+def test_a_folder_with_a_metadata_table_is_that_table(tmp_path, zoo):
+    (zoo / "metadata.csv").write_text("file_name,text\ndog/deep/c.JPG,a good dog\n")
+    source = open_source(config(tmp_path, zoo))
+    assert (len(source), source[0].captions) == (1, ("a good dog",))
+    assert source[0].image == str(zoo / "dog/deep/c.JPG")
+
+
+def test_pictures_need_no_captions(tmp_path, zoo):
+    source = open_pictures(zoo)
+    assert [source[n].key for n in range(3)] == ["dog/deep/c.JPG", "wild_cat/deep/a.JPG", "wild_cat/deep/b.JPG"]
+    assert source[0].captions == ()
+    single = open_pictures(zoo / "dog/deep/c.JPG")
+    assert (len(single), single[0].key) == (1, "c.JPG")
+    shard = write_tar(tmp_path / "a.tar", {"a.jpg": picture(1), "b.png": picture(2)})
+    assert [sample.image for sample in map(open_pictures(shard, config(tmp_path, "")).__getitem__, range(2))] == [
+        picture(1),
+        picture(2),
+    ]
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(DataError, match="no kind of source"):
+        open_pictures(tmp_path / "empty")
+
+
+def test_labelled_pictures_can_be_opened_without_captions(tmp_path):
+    shard = write_tar(tmp_path / "a.tar", {"a.jpg": picture(1), "a.cls": b"7"})
+    assert open_source(config(tmp_path, shard), captions=False)[0].label == 7
+    with pytest.raises(DataError, match="no class names are known"):
+        class_names_of(open_source(config(tmp_path, shard), captions=False))
+
+
+def test_a_mixture_keeps_its_sources_apart_when_it_has_weights(tmp_path):
+    write_shards(tmp_path / "a", samples(4))
+    write_shards(tmp_path / "b", samples(6, start=100))
+    path = f"{tmp_path / 'a'}::{tmp_path / 'b'}"
+    plain = open_source(config(tmp_path, path))
+    assert (len(plain), len(plain.streams)) == (10, 1)
+    assert [plain[n].captions[0] for n in (0, 3, 4, 9)] == ["picture 0", "picture 3", "picture 100", "picture 105"]
+    assert plain.where(4)[0].endswith("b/000000.tar")
+    weighted = open_source(config(tmp_path, path, weights=(3.0, 1.0)))
+    assert [len(stream) for stream in weighted.streams] == [4, 6]
+    assert weighted.weights == (3.0, 1.0)
+    assert "weight 3" in weighted.describe()
+
+
+def test_synthetic_pictures_are_the_same_every_time(tmp_path):
+    first, second = (open_source(config(tmp_path, "synthetic:50")) for _ in range(2))
+    assert [first[n] for n in range(5)] == [second[n] for n in range(5)]
+    assert len({first[n].captions for n in range(50)}) > 10
+    assert decode(first[0].image).shape == (3, 256, 256)
+    with pytest.raises(ConfigError, match="takes a number"):
+        open_source(config(tmp_path, "synthetic:many"))
