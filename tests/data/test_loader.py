@@ -214,11 +214,11 @@ def test_the_global_generator_is_left_alone(data):
 
 SCRIPT = """
 import sys
-from diptych.config import DataConfig, PreprocessConfig
+from diptych.config import DataConfig, PreprocessConfig, TokenizerConfig
 from diptych.data import Loader, open_source
 from diptych.inputs import Preprocess, build_tokenizer
 config = DataConfig(path="synthetic:1000", workers=2)
-loader = Loader(open_source(config), config, preprocess=Preprocess(PreprocessConfig(), 16), tokenizer=build_tokenizer(),
+loader = Loader(open_source(config), config, preprocess=Preprocess(PreprocessConfig(), 16), tokenizer=build_tokenizer(TokenizerConfig()),
                 batch_size=8, steps=10**6)
 for batch in loader:
     print(len(batch), flush=True)
@@ -226,36 +226,22 @@ for batch in loader:
 """
 
 
-@pytest.fixture
-def running():
-    """A process that has taken its first batch from two workers, and these."""
+def test_workers_leave_signals_to_their_parent_and_end_with_it():
+    """SIGTERM to the whole group must not kill what the parent still needs; `kill -9` of the parent leaves nobody."""
     command = [sys.executable, "-c", SCRIPT]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdin is not None
         assert process.stdout is not None
         assert process.stdout.readline() == "8\n"
         workers = psutil.Process(process.pid).children()
-        assert len(workers) == 2
-        yield process, workers
+        for worker in workers:
+            worker.send_signal(signal.SIGTERM)
+            worker.send_signal(signal.SIGINT)
+        for _ in range(10):  # more than was prefetched
+            process.stdin.write("\n")
+            process.stdin.flush()
+            assert process.stdout.readline() == "8\n"
         process.kill()
-        process.communicate()
-    psutil.wait_procs(workers, timeout=20)
-
-
-def test_workers_end_with_a_parent_that_was_killed(running):
-    process, workers = running
-    process.kill()
-    process.wait()
+    assert len(workers) == 2
     _, alive = psutil.wait_procs(workers, timeout=20)
     assert alive == []
-
-
-def test_a_signal_to_the_group_leaves_the_workers_to_their_parent(running):
-    process, workers = running
-    for worker in workers:
-        worker.send_signal(signal.SIGTERM)
-        worker.send_signal(signal.SIGINT)
-    for _ in range(10):  # more than was prefetched
-        process.stdin.write("\n")
-        process.stdin.flush()
-        assert process.stdout.readline() == "8\n"
-    assert all(worker.is_running() for worker in workers)

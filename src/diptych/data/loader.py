@@ -12,7 +12,8 @@ import sys
 import warnings
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+from functools import partial
 from typing import NamedTuple
 
 import numpy as np
@@ -109,12 +110,12 @@ class Loader:
     Raises ConfigError when the batch can't be split among the processes or filled from the source; while it iterates,
     DataError when more than `config.max_bad_share` of the samples are broken.
 
-    >>> from diptych.config import DataConfig, PreprocessConfig
+    >>> from diptych.config import DataConfig, PreprocessConfig, TokenizerConfig
     >>> from diptych.data import Loader, open_source
     >>> from diptych.inputs import Preprocess, build_tokenizer
     >>> config = DataConfig(path="synthetic:100", workers=0)
     >>> loader = Loader(open_source(config), config, preprocess=Preprocess(PreprocessConfig(), 32),
-    ...                 tokenizer=build_tokenizer(), batch_size=4, steps=1)
+    ...                 tokenizer=build_tokenizer(TokenizerConfig()), batch_size=4, steps=1)
     >>> [tuple(batch.images[0].shape) for batch in loader]
     [(4, 3, 32, 32)]
     """
@@ -187,8 +188,12 @@ class Loader:
 
     def _make_batch(self, fetched: _Fetched) -> Batch:
         assert fetched.index is not None
-        batch = Batch(images=tuple(fetched.images), texts=tuple(fetched.texts), index=fetched.index).to(self._device)
-        return replace(batch, images=tuple(map(self._preprocess.normalise, batch.images)))
+        move = partial(Tensor.to, device=self._device, non_blocking=True)
+        return Batch(
+            images=tuple(self._preprocess.normalise(move(image)) for image in fetched.images),
+            texts=tuple(map(move, fetched.texts)),
+            index=move(fetched.index),
+        )
 
     def _iterate_cuda(self) -> Iterator[Batch]:
         """One batch ahead: its copy and normalisation run beside the step that computes with the batch before."""
