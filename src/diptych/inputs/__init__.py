@@ -1,15 +1,23 @@
 """From files and captions to what the towers take: tokenizers, decoding, preprocessing, the training crop."""
 
+from diptych.inputs.augment import TrainCrop
 from diptych.inputs.build import build_tokenizer
 from diptych.inputs.clip_tokenizer import ClipTokenizer
 from diptych.inputs.huggingface_tokenizer import HuggingFaceTokenizer
+from diptych.inputs.images import MAX_PIXELS, Picture, decode
+from diptych.inputs.preprocess import Preprocess
 from diptych.inputs.tokenizer import Tokenizer
 from diptych.inputs.vocabulary import write_transformers_files
 
 __all__ = [
+    "MAX_PIXELS",
     "ClipTokenizer",
     "HuggingFaceTokenizer",
+    "Picture",
+    "Preprocess",
     "Tokenizer",
+    "TrainCrop",
     "build_tokenizer",
+    "decode",
     "write_transformers_files",
 ]

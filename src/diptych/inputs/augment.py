@@ -1,0 +1,66 @@
+"""The training crop: random, and a function of its random generator alone."""
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from jaxtyping import UInt8
+from torch import Tensor
+
+from diptych.config import AugmentConfig
+from diptych.inputs.resize import Interpolation, resize
+
+ATTEMPTS = 10
+
+
+@dataclass(frozen=True)
+class TrainCrop:
+    """Random resized crop (Szegedy et al. 2014, arXiv:1409.4842 §6), then flip, shift and noise where the config asks.
+
+    >>> import numpy as np, torch
+    >>> from diptych.config import AugmentConfig
+    >>> from diptych.inputs import TrainCrop
+    >>> crop = TrainCrop(AugmentConfig(), 32)
+    >>> crop(torch.zeros(3, 60, 80, dtype=torch.uint8), np.random.default_rng(0)).shape
+    torch.Size([3, 32, 32])
+    """
+
+    config: AugmentConfig
+    size: int
+    interpolation: Interpolation = "bicubic"
+
+    def __call__(
+        self, pixels: UInt8[Tensor, "3 height width"], rng: np.random.Generator
+    ) -> UInt8[Tensor, "3 {self.size} {self.size}"]:
+        """The same `rng` state gives the same crop."""
+        config, size = self.config, self.size
+        top, left, height, width = self.box(pixels.shape[1], pixels.shape[2], rng)
+        crop = resize(pixels[:, top : top + height, left : left + width], (size, size), self.interpolation)
+        if config.flip and rng.random() < config.flip:
+            crop = crop.flip(2)
+        if config.shift:
+            down, right = rng.integers(-config.shift, config.shift + 1, size=2).tolist()
+            places = torch.arange(size)
+            crop = crop[:, (places - down).clamp(0, size - 1)][:, :, (places - right).clamp(0, size - 1)]
+        if config.noise:
+            noise = rng.standard_normal((3, size, size), dtype=np.float32) * config.noise
+            crop = (crop + torch.from_numpy(noise)).round_().clamp_(0, 255).to(torch.uint8)
+        return crop.contiguous()
+
+    def box(self, height: int, width: int, rng: np.random.Generator) -> tuple[int, int, int, int]:
+        """(top, left, height, width) of a crop: its share of the area uniform in `scale`, the logarithm of its width /
+        height uniform in `ratio`; when ten such don't fit, the largest central one with an allowed ratio."""
+        low, high = self.config.ratio
+        for _ in range(ATTEMPTS):
+            area = height * width * rng.uniform(*self.config.scale)
+            ratio = math.exp(rng.uniform(math.log(low), math.log(high)))
+            crop_height, crop_width = round(math.sqrt(area / ratio)), round(math.sqrt(area * ratio))
+            if 0 < crop_height <= height and 0 < crop_width <= width:
+                top = int(rng.integers(height - crop_height + 1))
+                left = int(rng.integers(width - crop_width + 1))
+                return top, left, crop_height, crop_width
+        ratio = min(max(width / height, low), high)
+        crop_height = max(1, min(height, round(width / ratio)))
+        crop_width = max(1, min(width, round(height * ratio)))
+        return (height - crop_height) // 2, (width - crop_width) // 2, crop_height, crop_width

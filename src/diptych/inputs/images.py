@@ -1,0 +1,177 @@
+"""From a picture in any form to RGB bytes: one defined result for every kind of file.
+
+what                        becomes
+--------------------------  ------------------------------------------------------------------------------------
+RGB, grey, grey + alpha,    RGB; transparency is dropped, not composited: the colours that are stored count, as in
+RGBA, palette, 1 bit        open_clip and torchvision (`convert("RGB")`)
+16-bit grey, 32-bit grey    levels 0..65535 scaled to 0..255 and rounded (Pillow alone would clip to white)
+16-bit colour               the upper eight bits
+CMYK, YCCK, YCbCr, Lab      Pillow's conversion, without colour profiles
+turned by EXIF or XMP       upright (open_clip leaves it lying)
+animated, several pages     the first picture
+JPEG with a damaged part    what libjpeg makes of it, as in Pillow, as long as no data is missing
+truncated, empty, no        ImageError
+picture, a folder, absent
+PostScript                  ImageError: it would have to be executed
+more than MAX_PIXELS        ImageError, known from the header, before anything is decoded
+"""
+
+import io
+import struct
+import warnings
+import zlib
+from os import PathLike, fspath
+from pathlib import Path
+
+import numpy as np
+import simplejpeg
+import torch
+from jaxtyping import UInt8
+from PIL import Image, UnidentifiedImageError
+from torch import Tensor
+
+from diptych.errors import ImageError
+
+MAX_PIXELS = 178_956_970
+"""Where Pillow, too, refuses."""
+
+Picture = Image.Image | bytes | str | PathLike[str] | Tensor
+"""An opened picture, an encoded file, its path, or UInt8[3, height, width]."""
+
+ORIENTATION = 0x0112
+# What Pillow's readers raise when a file is not what its header says.
+BROKEN = (
+    *(OSError, SyntaxError, ValueError, LookupError, TypeError, ArithmeticError, AttributeError, RuntimeError),
+    *(EOFError, MemoryError, struct.error, zlib.error),
+)
+
+
+def decode(picture: Picture, at_least: int | None = None) -> UInt8[Tensor, "3 height width"]:
+    """The picture as RGB levels, upright; the table in this module's docstring says what becomes of each kind.
+
+    `at_least`: a JPEG may be decoded at 1/2, 1/4 or 1/8 of its size as long as its shorter side keeps that many pixels:
+    up to twice as fast for camera pictures. Kept at twice the size needed, it changes a resized picture by 0.3 levels.
+    Raises ImageError, with the name of the file where there is one.
+
+    >>> from PIL import Image
+    >>> from diptych.inputs import decode
+    >>> decode(Image.new("L", (640, 480), 200)).shape
+    torch.Size([3, 480, 640])
+    """
+    if isinstance(picture, Tensor):
+        return _checked(picture)
+    name = "the picture"
+    if isinstance(picture, str | PathLike):
+        name = fspath(picture)
+        picture = _read(Path(name))
+    try:
+        try:
+            return _decode(picture, at_least)
+        except Warning:
+            # Pillow's doubts about a file are the user's to see, unless the user's filters make them errors.
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                return _decode(picture, at_least)
+    except ImageError as error:
+        raise ImageError(f"{name} {error}") from error
+    except UnidentifiedImageError as error:
+        raise ImageError(f"{name} is not a picture of a known format") from error
+    except Image.DecompressionBombError as error:
+        raise ImageError(f"{name} has more than {MAX_PIXELS} pixels; scale it down first") from error
+    except BROKEN as error:
+        raise ImageError(f"{name} can't be decoded: {error or type(error).__name__}") from error
+
+
+def _checked(pixels: Tensor) -> Tensor:
+    if pixels.dtype != torch.uint8 or pixels.ndim != 3 or len(pixels) != 3 or not pixels.numel():
+        raise ImageError(f"a picture as tensor is UInt8[3, height, width], not {pixels.dtype} {list(pixels.shape)}")
+    return pixels
+
+
+def _read(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except FileNotFoundError as error:
+        raise ImageError(f"{path} doesn't exist") from error
+    except IsADirectoryError as error:
+        raise ImageError(f"{path} is a folder, not a picture") from error
+    except (OSError, ValueError) as error:
+        raise ImageError(f"{path} can't be read: {error}") from error
+
+
+def _decode(picture: Image.Image | bytes, at_least: int | None) -> Tensor:
+    if isinstance(picture, Image.Image):
+        image, pixels = picture, None
+        _check_size(image)
+    elif not picture:
+        raise ImageError("is empty (0 bytes)")
+    else:
+        image = Image.open(io.BytesIO(picture))  # reads the header only
+        _check_size(image)
+        plain_jpeg = image.format in ("JPEG", "MPO") and image.mode in ("RGB", "L")
+        pixels = _decode_jpeg(picture, image.size, at_least) if plain_jpeg else None
+    if pixels is None:
+        pixels = _decode_slowly(image)
+    return _upright(torch.from_numpy(pixels).permute(2, 0, 1), _orientation(image))
+
+
+def _check_size(image: Image.Image) -> None:
+    width, height = image.size
+    if not width * height:
+        raise ImageError(f"has no pixels ({width} x {height})")
+    if width * height > MAX_PIXELS:
+        raise ImageError(f"has {width} x {height} pixels, more than {MAX_PIXELS}; scale it down first")
+
+
+def _decode_jpeg(data: bytes, size: tuple[int, int], at_least: int | None) -> np.ndarray | None:
+    """[height, width, 3] by libjpeg-turbo, the same levels as Pillow's; None when it has any complaint."""
+    width, height = size
+    factor = 1
+    while at_least and factor < 8 and min(size) >= 2 * factor * at_least:
+        factor *= 2
+    try:
+        return simplejpeg.decode_jpeg(data, "RGB", min_height=-(-height // factor), min_width=-(-width // factor))
+    except ValueError:
+        return None
+
+
+def _decode_slowly(image: Image.Image) -> np.ndarray:
+    """[height, width, 3] by Pillow."""
+    if image.format == "EPS":
+        raise ImageError("is PostScript, which would have to be executed; convert it first")
+    image.load()
+    if image.mode.startswith("I"):
+        levels = np.asarray(image).astype(np.int64).clip(0, 65535)
+        return np.repeat(((levels + 128) // 257).astype(np.uint8)[:, :, None], 3, axis=2)
+    if image.mode == "P":
+        image = image.convert("RGBA")  # the same colours, and no doubts about transparency
+    return np.array(image if image.mode == "RGB" else image.convert("RGB"))
+
+
+def _orientation(image: Image.Image) -> object:
+    """The EXIF or XMP orientation, 1 to 8; other values mean nothing. A broken EXIF block is as good as none."""
+    try:
+        return image.getexif().get(ORIENTATION)
+    except BROKEN:
+        return None
+
+
+def _upright(pixels: Tensor, orientation: object) -> Tensor:
+    """Undo one of the eight orientations (EXIF 2.32 §4.6.4)."""
+    match orientation:
+        case 2:
+            return pixels.flip(2)
+        case 3:
+            return pixels.flip(1, 2)
+        case 4:
+            return pixels.flip(1)
+        case 5:
+            return pixels.transpose(1, 2)
+        case 6:
+            return pixels.transpose(1, 2).flip(2)
+        case 7:
+            return pixels.transpose(1, 2).flip(1, 2)
+        case 8:
+            return pixels.transpose(1, 2).flip(1)
+        case _:
+            return pixels

@@ -1,0 +1,59 @@
+"""From any picture to the image tower's input, in evaluation."""
+
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float, UInt8
+from torch import Tensor
+
+from diptych.config import PreprocessConfig
+from diptych.inputs.images import Picture, decode
+from diptych.inputs.resize import resize, resize_shortest_and_crop
+
+
+@dataclass(frozen=True)
+class Preprocess:
+    """Decode, resize to a square of `size` pixels, normalise. Can be pickled and shared by threads.
+
+    Equal to torchvision's Pillow pipeline (Resize, CenterCrop, ToTensor, Normalize) within 1 grey level, 2 in a few
+    of a million values; broken pictures raise ImageError.
+
+    >>> from PIL import Image
+    >>> from diptych.config import PreprocessConfig
+    >>> from diptych.inputs import Preprocess
+    >>> preprocess = Preprocess(PreprocessConfig(), 224)
+    >>> preprocess(Image.new("RGB", (640, 480))).shape
+    torch.Size([3, 224, 224])
+    """
+
+    config: PreprocessConfig
+    size: int
+
+    def __call__(self, picture: Picture) -> Float[Tensor, "3 {self.size} {self.size}"]:
+        """The normalised picture."""
+        return self.normalise(self.pixels(picture)[None])[0]
+
+    def pixels(self, picture: Picture) -> UInt8[Tensor, "3 {self.size} {self.size}"]:
+        """The square as levels: a quarter of the bytes of the normalised one, to be moved between processes."""
+        size, interpolation = self.size, self.config.interpolation
+        levels = decode(picture)
+        match self.config.resize:
+            case "shortest":
+                levels = resize_shortest_and_crop(levels, size, interpolation)
+            case "squash":
+                levels = resize(levels, (size, size), interpolation)
+            case "longest":
+                longest = max(levels.shape[1:])
+                height, width = (max(1, round(side * size / longest)) for side in levels.shape[1:])
+                levels = resize(levels, (height, width), interpolation)
+                left, top = (size - width) // 2, (size - height) // 2
+                margins = (left, size - width - left, top, size - height - top)
+                levels = F.pad(levels, margins, value=self.config.fill)
+        return levels.contiguous()
+
+    def normalise(self, pixels: UInt8[Tensor, "batch 3 height width"]) -> Float[Tensor, "batch 3 height width"]:
+        """(levels / 255 - mean) / std, on the device of `pixels`."""
+        mean = torch.tensor(self.config.mean, device=pixels.device).view(3, 1, 1)
+        std = torch.tensor(self.config.std, device=pixels.device).view(3, 1, 1)
+        return pixels.float().mul_(1 / (255 * std)).sub_(mean / std)
