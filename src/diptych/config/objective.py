@@ -12,7 +12,7 @@ class ClipObjectiveConfig:
     label_smoothing: float = 0.0
     max_logit_scale: float = 100.0
     """The scale (not its logarithm) is clamped to [1, this] after every step."""
-    tile: int = 1024
+    tile: int = 512
     """Rows of the logit matrix held at a time: memory is tile x global batch, the result doesn't depend on it."""
 
     def __post_init__(self):
@@ -26,7 +26,7 @@ class ClipObjectiveConfig:
 class SiglipObjectiveConfig:
     """Pairwise sigmoid loss (Zhai et al. 2023, arXiv:2303.15343). The model needs a `logit_bias`."""
 
-    tile: int = 1024
+    tile: int = 512
     """Rows of the logit matrix held at a time: memory is tile x global batch, the result doesn't depend on it."""
 
     def __post_init__(self):

@@ -3,7 +3,7 @@
 The only room that knows `torch.distributed` and its environment variables.
 """
 
-from diptych.distributed.launch import connect, data_parallel
+from diptych.distributed.launch import connect, data_parallel, unsynchronised
 from diptych.distributed.peers import Peers
 
-__all__ = ["Peers", "connect", "data_parallel"]
+__all__ = ["Peers", "connect", "data_parallel", "unsynchronised"]

@@ -62,3 +62,8 @@ def data_parallel(module: nn.Module, peers: Peers) -> nn.Module:
     devices = [peers.device] if on_gpu else None
     # Shared statistics are equal everywhere already: no buffers need to travel.
     return DistributedDataParallel(module, device_ids=devices, broadcast_buffers=False, gradient_as_bucket_view=True)
+
+
+def unsynchronised(wrapped: nn.Module) -> contextlib.AbstractContextManager:
+    """Within this context backward passes of what `data_parallel` gave add up here, and aren't averaged yet."""
+    return wrapped.no_sync() if isinstance(wrapped, DistributedDataParallel) else contextlib.nullcontext()

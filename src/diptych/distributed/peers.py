@@ -56,6 +56,10 @@ class Peers:
         if self.size == 1:
             return everyones
         rows = len(everyones) // self.size
+        if dist.get_backend() == "nccl":  # Half the traffic; Gloo has had it only since torch 2.7.
+            own = torch.empty_like(everyones[:rows])
+            dist.reduce_scatter(own, list(everyones.split(rows)))
+            return own
         return self.sum(everyones)[self.rank * rows : (self.rank + 1) * rows]
 
     def agree(self, local: bool) -> bool:

@@ -2,6 +2,8 @@
 
 from typing import NamedTuple
 
+import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from diptych.batch import Batch, Views
@@ -19,13 +21,25 @@ class Losses(NamedTuple):
     terms: dict[str, Tensor]
 
 
+class Cotangents(NamedTuple):
+    """The loss's gradients: with respect to the features of a batch, and to parameters, by name, that it uses itself.
+
+    `parameters` is empty for all micro-batches of a step but one.
+    """
+
+    features: Features
+    parameters: dict[str, Tensor]
+
+
 class Objective(nn.Module):
     """A loss over a model. The only module that is wrapped (DDP) and the only one that the loop calls.
 
     The loss is split where a batch can be cut: `features` treats samples one by one, `loss` contrasts them. Gradient
     accumulation rests on it (Gao et al. 2021, arXiv:2101.06983): `objective(batch, peers)` gives the losses, and
-    `objective(batch, peers, cotangents)` the sum of features times the given gradients, whose gradient is the chain
-    rule's second half.
+    `objective(batch, peers, cotangents)` the sum of features and parameters times the given gradients, whose gradient
+    is the chain rule's second half.
+
+    A subclass states its `views`, where it wants more than one plain picture and caption, and writes `loss`.
     """
 
     views = Views()
@@ -35,16 +49,30 @@ class Objective(nn.Module):
         self.model = model
 
     def features(self, batch: Batch) -> Features:
-        """What the loss needs of each pair."""
-        raise NotImplementedError
+        """What the loss needs of each pair; here unit vectors: `image` and `text`, both Float[batch, embed_dim]."""
+        return {
+            "image": unit(self.model.encode_image(batch.images[0])),
+            "text": unit(self.model.encode_text(batch.texts[0])),
+        }
 
     def loss(self, features: Features, peers: Peers) -> Losses:
         """The losses of the local rows against everybody's; their mean over processes is the batch's."""
         raise NotImplementedError
 
-    def forward(self, batch: Batch, peers: Peers) -> Losses:
-        """Losses of one batch."""
-        return self.loss(self.features(batch), peers)
+    def forward(self, batch: Batch, peers: Peers, cotangents: Cotangents | None = None) -> Losses:
+        """Losses of one batch; with `cotangents`, the scalar whose gradient is the loss's (see the class)."""
+        features = self.features(batch)
+        if cotangents is None:
+            return self.loss(features, peers)
+        parameters = dict(self.named_parameters())
+        products = [(features[name] * gradient).sum() for name, gradient in cotangents.features.items()]
+        products += [(parameters[name] * gradient).sum() for name, gradient in cotangents.parameters.items()]
+        return Losses(torch.stack(products).sum(), {})
 
     def after_step(self) -> None:
         """Called after every optimiser step: clamps, queues, teachers."""
+
+
+def unit(vectors: Tensor) -> Tensor:
+    """Rows of unit length, in float32 at least, whatever the towers computed in."""
+    return F.normalize(vectors.to(torch.promote_types(vectors.dtype, torch.float32)), dim=-1)

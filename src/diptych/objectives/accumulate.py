@@ -1,0 +1,133 @@
+"""Micro-batches: the gradient of one big batch, in the memory of a small one."""
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from diptych.batch import Batch
+from diptych.distributed import Peers, unsynchronised
+from diptych.errors import ConfigError
+from diptych.objectives.base import Cotangents, Features, Losses, Objective
+
+
+def accumulate(
+    objective: Objective,
+    wrapped: nn.Module,
+    micro_batches: Sequence[Batch],
+    peers: Peers,
+    autocast: Callable[[], AbstractContextManager] = nullcontext,
+    scale_loss: Callable[[Tensor], Tensor] = lambda loss: loss,
+) -> Losses:
+    """Add the gradient of the loss of all `micro_batches` together to every parameter's `.grad`.
+
+    A contrastive loss isn't a sum over micro-batches: each pair needs all the others. So (Gao et al. 2021,
+    arXiv:2101.06983): the features of every micro-batch without a graph; one loss of them all, and its gradients; then
+    each micro-batch again, with the same dropout masks, for the gradients of the towers. It costs a forward pass more.
+
+    `wrapped`: the objective as `data_parallel` gave it; gradients are averaged over the peers once, in the last
+    backward pass. `autocast`: makes the context in which the towers compute. `scale_loss`: is given the loss, and gives
+    what is differentiated (float16's loss scaling). The losses returned are detached and unscaled.
+
+    Raises ConfigError where a tower in training takes statistics over its batch: micro-batches have others.
+
+    >>> import torch
+    >>> from diptych import zoo
+    >>> from diptych.batch import Batch
+    >>> from diptych.config import ClipObjectiveConfig
+    >>> from diptych.distributed import Peers
+    >>> from diptych.models import build
+    >>> from diptych.objectives import accumulate, build_objective
+    >>> objective = build_objective(ClipObjectiveConfig(), build(zoo.get("tiny"))).eval()
+    >>> batch = Batch(images=(torch.rand(4, 3, 48, 48),), texts=(torch.arange(12).view(4, 3),), index=torch.arange(4))
+    >>> whole = accumulate(objective, objective, [batch], Peers())
+    >>> halves = accumulate(objective, objective, [batch.rows(0, 2), batch.rows(2, 4)], Peers())
+    >>> torch.testing.assert_close(halves.total, whole.total)
+    """
+    if len(micro_batches) == 1:
+        with autocast():
+            losses = wrapped(micro_batches[0], peers)
+        scale_loss(losses.total).backward()
+        return Losses(losses.total.detach(), losses.terms)
+    _refuse_batch_statistics(objective)
+    features, states = _features(objective, micro_batches, peers, autocast)
+    losses, cotangents = _contrast(objective, features, peers, autocast, scale_loss)
+    for i, (batch, state, cotangent) in enumerate(zip(micro_batches, states, cotangents, strict=True), 1):
+        last = i == len(micro_batches)
+        with _replayed(state, peers.device), nullcontext() if last else unsynchronised(wrapped):
+            with autocast():
+                product = wrapped(batch, peers, cotangent).total
+            product.backward()
+    return losses
+
+
+class _RandomState(NamedTuple):
+    cpu: Tensor
+    device: Tensor | None
+
+
+def _random_state(device: torch.device) -> _RandomState:
+    return _RandomState(torch.get_rng_state(), torch.cuda.get_rng_state(device) if device.type == "cuda" else None)
+
+
+@contextmanager
+def _replayed(state: _RandomState, device: torch.device) -> Iterator[None]:
+    """Draw the same random numbers as after `state`; afterwards the generators are where they were before."""
+    with torch.random.fork_rng([device] if state.device is not None else []):
+        torch.set_rng_state(state.cpu)
+        if state.device is not None:
+            torch.cuda.set_rng_state(state.device, device)
+        yield
+
+
+@torch.no_grad()
+def _features(
+    objective: Objective,
+    micro_batches: Sequence[Batch],
+    peers: Peers,
+    autocast: Callable[[], AbstractContextManager],
+) -> tuple[list[Features], list[_RandomState]]:
+    """Each micro-batch's features, and the random state that they were drawn with."""
+    features, states = [], []
+    for batch in micro_batches:
+        states.append(_random_state(peers.device))
+        # A context each: autocast keeps the weights' casts until its end, and these know of no gradient.
+        with autocast():
+            features.append(objective.features(batch))
+    return features, states
+
+
+def _contrast(
+    objective: Objective,
+    features: list[Features],
+    peers: Peers,
+    autocast: Callable[[], AbstractContextManager],
+    scale_loss: Callable[[Tensor], Tensor],
+) -> tuple[Losses, list[Cotangents]]:
+    """The loss of all micro-batches together, and its gradients cut up again; the parameters' go with the last.
+
+    There DDP sees every parameter once, also those that the loss alone uses.
+    """
+    leaves = {name: torch.cat([part[name] for part in features]).requires_grad_() for name in features[0]}
+    parameters = {name: p for name, p in objective.named_parameters() if p.requires_grad}
+    with autocast():
+        losses = objective.loss(leaves, peers)
+    inputs = leaves | parameters
+    gradients = torch.autograd.grad(scale_loss(losses.total), list(inputs.values()), allow_unused=True)
+    used = {name: gradient for name, gradient in zip(inputs, gradients, strict=True) if gradient is not None}
+    sizes = [len(next(iter(part.values()))) for part in features]
+    parts = {name: used[name].split(sizes) for name in leaves if name in used}
+    cotangents = [Cotangents({name: rows[i] for name, rows in parts.items()}, {}) for i in range(len(sizes))]
+    cotangents[-1].parameters.update({name: used[name] for name in parameters if name in used})
+    return Losses(losses.total.detach(), losses.terms), cotangents
+
+
+def _refuse_batch_statistics(objective: Objective) -> None:
+    for name, tower in (("image", objective.model.image), ("text", objective.model.text)):
+        if tower.training and tower.batch_statistics:
+            raise ConfigError(
+                f"the {name} tower has batch normalisation, whose statistics over a micro-batch aren't those over the "
+                "batch: set micro_batch 0"
+            )

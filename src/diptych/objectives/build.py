@@ -1,0 +1,26 @@
+"""From an objective's configuration to the objective."""
+
+from diptych.config import ClipObjectiveConfig, ObjectiveConfig, SiglipObjectiveConfig
+from diptych.models import Clip
+from diptych.objectives.base import Objective
+from diptych.objectives.clip import ClipObjective
+from diptych.objectives.siglip import SiglipObjective
+
+
+def build_objective(config: ObjectiveConfig, model: Clip) -> Objective:
+    """The objective that `config` names, over `model`.
+
+    Raises ConfigError where the model lacks what the objective needs.
+
+    >>> from diptych import zoo
+    >>> from diptych.config import ClipObjectiveConfig
+    >>> from diptych.models import build
+    >>> from diptych.objectives import build_objective
+    >>> type(build_objective(ClipObjectiveConfig(), build(zoo.get("tiny")))).__name__
+    'ClipObjective'
+    """
+    match config:
+        case ClipObjectiveConfig():
+            return ClipObjective(config, model)
+        case SiglipObjectiveConfig():
+            return SiglipObjective(config, model)

@@ -1,0 +1,25 @@
+"""A model and batches that cost nothing."""
+
+import torch
+
+from diptych.batch import Batch
+from diptych.config import ClipConfig, TextConfig, VitConfig
+
+
+def small_config(patch_dropout: float = 0.0) -> ClipConfig:
+    return ClipConfig(
+        image=VitConfig(
+            image_size=16, patch_size=4, width=16, layers=2, heads=2, mlp_width=32, patch_dropout=patch_dropout
+        ),
+        text=TextConfig(context_length=6, vocab_size=30, width=16, layers=2, heads=2, mlp_width=32),
+        embed_dim=12,
+    )
+
+
+def batch_of(pairs: int, dtype: torch.dtype = torch.float32) -> Batch:
+    """Drawn from torch's generator."""
+    return Batch(
+        images=(torch.randn(pairs, 3, 16, 16, dtype=dtype),),
+        texts=(torch.randint(1, 30, (pairs, 6)),),
+        index=torch.arange(pairs),
+    )
