@@ -6,6 +6,7 @@ torch's restricted unpickler), TorchScript archives (by ours), and folders of sh
 
 import json
 import pickle
+import warnings
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -81,7 +82,9 @@ def read_json(path: Path) -> dict[str, Any]:
 
 def _read_torch(path: Path, mapped: bool) -> dict[str, Tensor]:
     try:
-        content = torch.load(path, map_location="cpu", weights_only=True, mmap=mapped)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", UserWarning)  # torch's doubts about a pickle: it reads or refuses it
+            content = torch.load(path, map_location="cpu", weights_only=True, mmap=mapped)
     except pickle.UnpicklingError as error:
         raise CheckpointError(
             f"{path} holds Python objects besides tensors, so reading it could execute code: refused; "

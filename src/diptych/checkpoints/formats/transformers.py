@@ -26,7 +26,6 @@ CONFIG, WEIGHTS, PREPROCESSOR, PROCESSOR = (
     "processor_config.json",
 )
 CLIP_VOCABULARY = 49408
-_ACTIVATIONS: dict[str, Activation] = {"gelu": "gelu", "quick_gelu": "quick_gelu"}
 _RESAMPLE = {"bilinear": 2, "bicubic": 3}
 """Pillow's numbers."""
 
@@ -107,7 +106,7 @@ def _image(cfg: dict[str, Any]) -> VitConfig:
         layers=cfg.get("num_hidden_layers", 12),
         heads=cfg.get("num_attention_heads", 12),
         mlp_width=cfg.get("intermediate_size", 3072),
-        activation=_ACTIVATIONS[cfg.get("hidden_act", "quick_gelu")],
+        activation=_activation(cfg),
         norm_eps=cfg.get("layer_norm_eps", 1e-5),
     )
 
@@ -124,9 +123,16 @@ def _text(cfg: dict[str, Any]) -> TextConfig:
         layers=cfg.get("num_hidden_layers", 12),
         heads=cfg.get("num_attention_heads", 8),
         mlp_width=cfg.get("intermediate_size", 2048),
-        activation=_ACTIVATIONS[cfg.get("hidden_act", "quick_gelu")],
+        activation=_activation(cfg),
         norm_eps=cfg.get("layer_norm_eps", 1e-5),
     )
+
+
+def _activation(cfg: dict[str, Any]) -> Activation:
+    name = cfg.get("hidden_act", "quick_gelu")
+    if name not in ("gelu", "quick_gelu"):
+        raise CheckpointError(f"our towers have gelu and quick_gelu, not {name!r}")
+    return name
 
 
 def _preprocess(folder: Path, image_size: int) -> PreprocessConfig:

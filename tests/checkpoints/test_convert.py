@@ -1,0 +1,69 @@
+"""A conversion is proven before it is called done."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+
+from diptych.checkpoints import convert, detect, load_model, save_model
+from diptych.checkpoints.convert import TARGETS
+from diptych.checkpoints.formats import open_clip
+from diptych.checkpoints.read import read_weights
+from diptych.errors import CheckpointError, UnknownNameError
+
+
+@pytest.mark.parametrize("first", TARGETS)
+@pytest.mark.parametrize("second", TARGETS)
+def test_any_to_any_is_bit_equal(first, second, tmp_path, random_model, vit):
+    model = random_model(vit)
+    save_model(tmp_path / "start", model)
+    convert(tmp_path / "start", first, tmp_path / "first")
+    convert(tmp_path / "first", second, tmp_path / "second")
+    assert detect(tmp_path / "second") == {"openai": "open-clip"}.get(second, second)
+    loaded, meta = load_model(tmp_path / "second")
+    assert meta.config == replace(vit, logit_scale=meta.config.logit_scale)
+    state = model.state_dict()
+    assert all(torch.equal(tensor, state[name]) for name, tensor in loaded.state_dict().items())
+
+
+def test_a_wrong_table_is_caught(tmp_path, random_model, vit, monkeypatch):
+    save_model(tmp_path / "in", random_model(vit))
+    exported = open_clip.export
+
+    def swapped(folder, config, state):
+        names = ("image.blocks.0.norm_1.weight", "image.blocks.0.norm_2.weight")
+        exported(folder, config, state | {names[0]: state[names[1]], names[1]: state[names[0]]})
+
+    monkeypatch.setattr(open_clip, "export", swapped)
+    with pytest.raises(CheckpointError, match="same weights"):
+        convert(tmp_path / "in", "open-clip", tmp_path / "out")
+    assert [path.name for path in tmp_path.iterdir()] == ["in"]
+
+
+def test_a_wrong_configuration_is_caught(tmp_path, random_model, vit, monkeypatch):
+    save_model(tmp_path / "in", random_model(vit))
+    written = open_clip.to_json
+
+    def quick(config):
+        content = written(config)
+        content["model_cfg"]["quick_gelu"] = True
+        return content
+
+    monkeypatch.setattr(open_clip, "to_json", quick)
+    with pytest.raises(CheckpointError, match="same features"):
+        convert(tmp_path / "in", "open-clip", tmp_path / "out")
+
+
+def test_what_cannot_be_asked(tmp_path, random_model, vit):
+    save_model(tmp_path / "in", random_model(vit))
+    with pytest.raises(UnknownNameError, match="did you mean 'open-clip'"):
+        convert(tmp_path / "in", "openclip", tmp_path / "out")
+    with pytest.raises(CheckpointError, match="exists"):
+        convert(tmp_path / "in", "open-clip", tmp_path / "in")
+
+
+def test_the_dtype_is_kept(tmp_path, random_model, vit):
+    save_model(tmp_path / "in", random_model(vit).to(torch.bfloat16))
+    convert(tmp_path / "in", "transformers", tmp_path / "out")
+    tensors, _ = read_weights(tmp_path / "out" / "model.safetensors")
+    assert {tensor.dtype for tensor in tensors.values()} == {torch.bfloat16}

@@ -1,0 +1,139 @@
+"""Hostile and broken files: one clear sentence each, and nothing in them runs."""
+
+import pickle
+import random
+import zipfile
+
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from diptych.checkpoints import convert, detect, load_model
+from diptych.checkpoints.formats import openai
+from diptych.checkpoints.read import read_weights
+from diptych.errors import CheckpointError, UnknownNameError
+
+
+class Evil:
+    """Unpickling this would make a file."""
+
+    def __init__(self, path):
+        self.path = path
+
+    def __reduce__(self):
+        return open, (str(self.path), "w")
+
+
+def sentence(path):
+    with pytest.raises(CheckpointError) as caught:
+        load_model(path)
+    message = str(caught.value)
+    assert "\n" not in message
+    assert str(path) in message
+    return message
+
+
+def test_code_is_refused_and_never_run(tmp_path):
+    trap = tmp_path / "trap"
+    torch.save({"state_dict": {"a": torch.zeros(2)}, "args": Evil(trap)}, tmp_path / "zip.pt")
+    torch.save(Evil(trap), tmp_path / "legacy.pt", _use_new_zipfile_serialization=False)
+    (tmp_path / "plain.pt").write_bytes(pickle.dumps(Evil(trap)))
+    torch.save(torch.nn.Linear(2, 2), tmp_path / "module.pt")
+    for name in ("zip.pt", "legacy.pt", "plain.pt", "module.pt"):
+        assert "could execute code: refused" in sentence(tmp_path / name)
+        with pytest.raises(CheckpointError):
+            convert(tmp_path / name, "native", tmp_path / "out")
+    assert not trap.exists()
+
+
+def test_an_archive_with_code_is_refused_and_never_run(tmp_path):
+    trap = tmp_path / "trap"
+    with zipfile.ZipFile(tmp_path / "evil.pt", "w") as file:
+        file.writestr("evil/data.pkl", pickle.dumps(Evil(trap), protocol=2))
+        file.writestr("evil/code/__torch__.py", "")
+    assert "refused: it asks for" in sentence(tmp_path / "evil.pt")
+    assert not trap.exists()
+
+
+@pytest.mark.parametrize(
+    ("content", "says"),
+    [
+        (b"", "no weight file"),
+        (b"<html>404</html>", "no weight file"),
+        (b"version https://git-lfs.github.com/spec/v1\noid sha256:0", "Git LFS pointer"),
+        (b"\x10\0\0\0\0\0\0\0{broken", "damaged"),
+        (b"\xff\xff\xff\xff\xff\xff\xff\x7f{", "damaged"),
+        (b"PK\x03\x04 and no more", "damaged"),
+        (b"\x80\x02", "damaged"),
+    ],
+)
+def test_not_weights(tmp_path, content, says):
+    (tmp_path / "weights.pt").write_bytes(content)
+    assert says in sentence(tmp_path / "weights.pt")
+
+
+def test_truncated_anywhere(tmp_path):
+    tensors = {f"layer.{i}": torch.randn(30, 30) for i in range(4)}
+    save_file(tensors, tmp_path / "a.safetensors")
+    torch.save(tensors, tmp_path / "b.pt")
+    torch.save(tensors, tmp_path / "c.pt", _use_new_zipfile_serialization=False)
+    places = random.Random(0)
+    for name in ("a.safetensors", "b.pt", "c.pt"):
+        whole = (tmp_path / name).read_bytes()
+        for _ in range(8):
+            (tmp_path / "cut").write_bytes(whole[: places.randrange(1, len(whole))])
+            with pytest.raises(CheckpointError):
+                read_weights(tmp_path / "cut")
+
+
+def test_what_is_no_state_dict(tmp_path):
+    torch.save([torch.zeros(2)], tmp_path / "list.pt")
+    torch.save({"state_dict": {"a": 3}}, tmp_path / "numbers.pt")
+    torch.save({}, tmp_path / "empty.pt")
+    for name in ("list.pt", "numbers.pt", "empty.pt"):
+        assert "holds no state dict" in sentence(tmp_path / name)
+
+
+def test_an_unknown_layout_says_what_was_tried(tmp_path):
+    save_file(
+        {"backbone.conv.weight": torch.zeros(2), "backbone.conv.bias": torch.zeros(2)}, tmp_path / "other.safetensors"
+    )
+    message = sentence(tmp_path / "other.safetensors")
+    for part in (
+        "open-clip would have visual.conv1.weight",
+        "transformers would have vision_model",
+        "backbone.conv.weight",
+    ):
+        assert part in message
+
+
+def test_surplus_and_missing_names_are_named(tmp_path, random_model, vit):
+    from diptych.checkpoints.formats.open_clip import export_table
+
+    state = export_table(vit).to_foreign(random_model(vit).state_dict())
+    save_file(state | {"visual.adapter.weight": torch.zeros(2)}, tmp_path / "surplus.safetensors")
+    assert "visual.adapter.weight have no place" in sentence(tmp_path / "surplus.safetensors")
+    save_file({name: t for name, t in state.items() if "resblocks.1.ln_1" not in name}, tmp_path / "less.safetensors")
+    assert "norm_1" in sentence(tmp_path / "less.safetensors")
+    assert openai.IGNORED[0] == "input_resolution"
+    save_file(state | {"input_resolution": torch.tensor(32)}, tmp_path / "allowed.safetensors")
+    load_model(tmp_path / "allowed.safetensors")
+
+
+def test_folders(tmp_path, random_model, vit):
+    from diptych.checkpoints.formats.open_clip import export_file
+
+    assert "holds no weights" in sentence(tmp_path)
+    export_file(tmp_path / "one.pt", vit, random_model(vit).state_dict())
+    assert detect(tmp_path) == "open-clip"  # by its names: the file's own name says nothing
+    export_file(tmp_path / "two.pt", vit, random_model(vit).state_dict())
+    assert "holds 2 weight files" in sentence(tmp_path)
+
+
+def test_names_that_lead_nowhere(tmp_path):
+    with pytest.raises(UnknownNameError, match="did you mean 'vit-b-32'"):
+        load_model("vit-b-23")
+    assert "there is no file or folder" in sentence(tmp_path / "absent")
+    assert "there is no file or folder" in sentence("weights.safetensors")
+    with pytest.raises(CheckpointError, match="no published weights"):
+        load_model("tiny")

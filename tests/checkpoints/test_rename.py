@@ -1,0 +1,78 @@
+"""Tables are bijections, and strict."""
+
+import pytest
+import torch
+
+from diptych.checkpoints.formats import openai, transformers
+from diptych.checkpoints.rename import FUSED, SCALAR, TRANSPOSED, Rule, Table, check_fit, rows
+from diptych.errors import CheckpointError
+
+TABLE = Table(
+    rules=(
+        Rule("scale", "logit_scale", SCALAR),
+        Rule("projection.weight", "proj", TRANSPOSED),
+        *rows("blocks.#.", "layers.#.", ("qkv.*", ("q.*", "k.*", "v.*"), FUSED), ("norm.*", "ln.*")),
+    ),
+    ignored=("*.position_ids",),
+)
+
+
+@pytest.fixture
+def foreign():
+    parts = {f"layers.{i}.{name}.weight": torch.randn(2, 4) for i in (0, 11) for name in "qkv"}
+    return {"logit_scale": torch.tensor(2.5), "proj": torch.randn(4, 3), "layers.11.ln.bias": torch.randn(4)} | parts
+
+
+def test_there_and_back_is_bit_equal(foreign):
+    ours = TABLE.to_ours(foreign | {"text.position_ids": torch.arange(3)})
+    assert ours["scale"].shape == (1,)
+    assert ours["projection.weight"].shape == (3, 4)
+    assert torch.equal(ours["blocks.11.qkv.weight"], torch.cat([foreign[f"layers.11.{name}.weight"] for name in "qkv"]))
+    back = TABLE.to_foreign(ours)
+    assert back.keys() == foreign.keys()
+    assert all(torch.equal(back[name], foreign[name]) and back[name].is_contiguous() for name in foreign)
+
+
+def test_order_of_the_file_does_not_matter(foreign):
+    ours, reverse = TABLE.to_ours(foreign), TABLE.to_ours(dict(reversed(foreign.items())))
+    assert all(torch.equal(ours[name], reverse[name]) for name in ours)
+
+
+def test_unknown_names_raise_both_ways(foreign):
+    extra = {f"adapter.{i}": torch.zeros(1) for i in range(5)}
+    with pytest.raises(CheckpointError, match=r"adapter.0, adapter.1, adapter.2 and 2 more have no place"):
+        TABLE.to_ours(foreign | extra)
+    with pytest.raises(CheckpointError, match=r"adapter.0, adapter.1, adapter.2 and 2 more can't be expressed"):
+        TABLE.to_foreign(extra)
+
+
+def test_a_missing_part_raises(foreign):
+    del foreign["layers.0.k.weight"]
+    with pytest.raises(CheckpointError, match=r"blocks.0.qkv.weight can't be made"):
+        TABLE.to_ours(foreign)
+
+
+def test_check_fit():
+    model = {"a": torch.zeros(2, 3), "b": torch.zeros(1)}
+    check_fit(model, model)
+    with pytest.raises(CheckpointError, match="b are missing"):
+        check_fit({"a": model["a"]}, model)
+    with pytest.raises(CheckpointError, match="c are not in the model"):
+        check_fit(model | {"c": torch.zeros(1)}, model)
+    with pytest.raises(CheckpointError, match=r"a is \[3, 2\] where the model has \[2, 3\]"):
+        check_fit(model | {"a": torch.zeros(3, 2)}, model)
+
+
+@pytest.mark.parametrize(
+    "rules",
+    [
+        (*openai.SCALE, *openai.VIT, *openai.text("")),
+        (*openai.SCALE, *openai.RESNET, *openai.text("text.")),
+        transformers.TABLE.rules,
+    ],
+)
+def test_published_tables_name_nothing_twice(rules):
+    ours = [rule.ours for rule in rules]
+    foreign = [name for rule in rules for name in rule.sources]
+    assert len(set(ours)) == len(ours)
+    assert len(set(foreign)) == len(foreign)
