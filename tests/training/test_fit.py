@@ -81,10 +81,10 @@ def test_a_resumed_run_equals_an_uninterrupted_one(tmp_path, changes):
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
 def test_a_run_that_was_killed_goes_on_bit_for_bit(tmp_path, number):
-    whole = fit(small_run(tmp_path / "whole", steps=400), progress=False)
+    whole = fit(small_run(tmp_path / "whole", steps=80), progress=False)
     out = tmp_path / "run"
     out.mkdir()
-    (out / "run.json").write_text(to_json(small_run(out, steps=400)))
+    (out / "run.json").write_text(to_json(small_run(out, steps=80)))
     process = start(out, "resume")
     deadline = time.monotonic() + 120
     while not checkpoints(out) and time.monotonic() < deadline:
@@ -93,9 +93,9 @@ def test_a_run_that_was_killed_goes_on_bit_for_bit(tmp_path, number):
     errors = process.communicate(timeout=60)[1]
     assert process.returncode != 0
     reached = int(checkpoints(out)[-1].name.removeprefix("step-"))
-    assert 0 < reached < 400
+    assert 0 < reached < 80
     if number == signal.SIGTERM:
-        assert f"stopped at step {reached} of 400 by SIGTERM" in errors
+        assert f"stopped at step {reached} of 80 by SIGTERM" in errors
     process = start(out, "resume")
     process.communicate(timeout=120)
     assert process.returncode == 0

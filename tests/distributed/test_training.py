@@ -1,0 +1,64 @@
+"""Two real processes against one: the same weights after several steps, resumed on another number too."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from diptych.config import ModelConfig, SiglipObjectiveConfig, VitConfig
+from diptych.distributed import Peers
+from diptych.training import fit, load_run
+from tests.distributed.harness import run_processes
+from tests.training.runs import MODEL, small_run
+
+PLAIN = replace(MODEL.image, patch_dropout=0.0)
+STEM = VitConfig(
+    image_size=16, patch_size=4, width=32, layers=1, heads=2, mlp_width=64, stem_widths=(8, 16), pool="mean"
+)
+CASES = {
+    "clip": {},
+    "micro-batches": {"micro_batch": 2},
+    "siglip": {"objective": SiglipObjectiveConfig()},
+    "batch normalisation": {"model": ModelConfig(custom=replace(MODEL, image=STEM))},
+    "average": {"ema": 0.5},
+}
+
+
+def plan(out: Path, name: str):
+    base = ModelConfig(custom=replace(MODEL, image=PLAIN, logit_bias=-10.0 if name == "siglip" else None))
+    return small_run(out, **{"model": base, "steps": 4} | CASES[name])
+
+
+def train(peers: Peers, runs: list, resume: bool) -> list[Path]:
+    """Every process trains all runs, and gives the same folders."""
+    return [fit(run, resume=resume, progress=False) for run in runs]
+
+
+def assert_close(one: Path, other: Path) -> None:
+    first, second = load_file(one / "model.safetensors"), load_file(other / "model.safetensors")
+    for name, tensor in first.items():
+        torch.testing.assert_close(tensor.float(), second[name].float(), rtol=0, atol=2e-5, msg=name)
+
+
+@pytest.fixture(scope="module")
+def pairs(tmp_path_factory) -> dict[str, tuple[Path, Path]]:
+    """Case -> the checkpoints of one process and of two."""
+    root = tmp_path_factory.mktemp("runs")
+    alone = [fit(plan(root / f"one-{name}", name), progress=False) for name in CASES]
+    both = run_processes(2, train, [plan(root / f"two-{name}", name) for name in CASES], False)
+    assert both[0] == both[1]
+    return dict(zip(CASES, zip(alone, both[0])))
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_two_processes_train_as_one_does(pairs, name):
+    assert_close(*pairs[name])
+
+
+def test_a_run_of_two_processes_goes_on_with_one(pairs):
+    alone, both = pairs["clip"]
+    longer = replace(load_run(alone.parent.parent), steps=6)
+    shared = replace(load_run(both.parent.parent), steps=6)
+    assert_close(fit(longer, resume=True, progress=False), fit(shared, resume=True, progress=False))
