@@ -212,14 +212,27 @@ def test_the_global_generator_is_left_alone(data):
     assert torch.equal(torch.get_rng_state(), before)
 
 
+@pytest.mark.gpu
+def test_cuda_gets_the_same_batches_one_ahead(data):
+    data = replace(data, workers=2)
+    source = open_source(data)
+    expected = list(make_loader(source, data, batch_size=8, steps=12))
+    loader = make_loader(source, data, batch_size=8, steps=12, peers=Peers(device=torch.device("cuda")))
+    for batch, other in zip(loader, expected, strict=True):
+        assert batch.images[0].is_cuda
+        assert torch.equal(batch.texts[0].cpu(), other.texts[0])
+        assert torch.equal(batch.index.cpu(), other.index)
+        assert (batch.images[0].cpu() - other.images[0]).abs().max() < 1e-5
+
+
 SCRIPT = """
 import sys
 from diptych.config import DataConfig, PreprocessConfig, TokenizerConfig
 from diptych.data import Loader, open_source
 from diptych.inputs import Preprocess, build_tokenizer
 config = DataConfig(path="synthetic:1000", workers=2)
-loader = Loader(open_source(config), config, preprocess=Preprocess(PreprocessConfig(), 16), tokenizer=build_tokenizer(TokenizerConfig()),
-                batch_size=8, steps=10**6)
+loader = Loader(open_source(config), config, preprocess=Preprocess(PreprocessConfig(), 16),
+                tokenizer=build_tokenizer(TokenizerConfig()), batch_size=8, steps=10**6)
 for batch in loader:
     print(len(batch), flush=True)
     sys.stdin.readline()

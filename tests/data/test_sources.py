@@ -2,7 +2,7 @@
 
 import pytest
 
-from diptych.data import class_names_of, open_pictures, open_source, write_shards
+from diptych.data import class_names_of, open_source, write_shards
 from diptych.errors import ConfigError, DataError
 from diptych.inputs import decode
 from tests.data.builders import config, picture, samples, write_tar
@@ -49,23 +49,16 @@ def test_a_folder_with_a_metadata_table_is_that_table(tmp_path, zoo):
     assert source[0].image == str(zoo / "dog/deep/c.JPG")
 
 
-def test_pictures_need_no_captions(tmp_path, zoo):
-    source = open_pictures(zoo)
-    assert [source[n].key for n in range(3)] == ["dog/deep/c.JPG", "wild_cat/deep/a.JPG", "wild_cat/deep/b.JPG"]
-    assert source[0].captions == ()
-    single = open_pictures(zoo / "dog/deep/c.JPG")
-    assert (len(single), single[0].key) == (1, "c.JPG")
-    shard = write_tar(tmp_path / "a.tar", {"a.jpg": picture(1), "b.png": picture(2)})
-    assert [sample.image for sample in map(open_pictures(shard, config(tmp_path, "")).__getitem__, range(2))] == [
-        picture(1),
-        picture(2),
-    ]
+def test_a_folder_without_pictures_is_refused(tmp_path):
     (tmp_path / "empty").mkdir()
     with pytest.raises(DataError, match="no kind of source"):
-        open_pictures(tmp_path / "empty")
+        open_source(config(tmp_path, tmp_path / "empty"))
+    (tmp_path / "empty" / "class").mkdir()
+    with pytest.raises(DataError, match="holds no samples"):
+        open_source(config(tmp_path, tmp_path / "empty"))
 
 
-def test_labelled_pictures_can_be_opened_without_captions(tmp_path):
+def test_pictures_can_be_opened_without_captions(tmp_path):
     shard = write_tar(tmp_path / "a.tar", {"a.jpg": picture(1), "a.cls": b"7"})
     assert open_source(config(tmp_path, shard), captions=False)[0].label == 7
     with pytest.raises(DataError, match="no class names are known"):

@@ -8,7 +8,7 @@ from diptych.data.loader import Loader
 from diptych.data.order import Order
 from diptych.data.shards import Shards, write_shards
 from diptych.data.source import BadSample, Source, read_class_names
-from diptych.data.sources import class_names_of, open_pictures, open_source
+from diptych.data.sources import class_names_of, open_source
 
 __all__ = [
     "BadSample",
@@ -18,7 +18,6 @@ __all__ = [
     "Shards",
     "Source",
     "class_names_of",
-    "open_pictures",
     "open_source",
     "read_class_names",
     "write_shards",

@@ -1,4 +1,4 @@
-"""Folders of picture files: one sub-folder per class, or simply pictures."""
+"""Folders of picture files, one sub-folder per class."""
 
 import os
 from collections.abc import Iterator, Sequence
@@ -10,7 +10,7 @@ from diptych.data.source import PICTURE_ENDINGS, Source, Words
 from diptych.errors import DataError
 
 
-def picture_files(folder: Path) -> Iterator[Path]:
+def _picture_files(folder: Path) -> Iterator[Path]:
     """All pictures below a folder in a stable order; hidden files and folders are left out."""
     for place, folders, names in os.walk(folder):
         folders[:] = sorted(name for name in folders if not name.startswith("."))
@@ -24,13 +24,13 @@ def class_folders(folder: Path) -> list[Path]:
     return sorted(path for path in folder.iterdir() if path.is_dir() and not path.name.startswith("."))
 
 
-class PictureFiles(Source):
-    """Picture files. A key is the file's path below `root`."""
+class ClassFolders(Source):
+    """Picture files with a class each. A key is the file's path below `root`."""
 
-    def __init__(self, root: Path, files: Sequence[Path], labels: Sequence[int] = (), words: Words | None = None):
+    def __init__(self, root: Path, files: Sequence[Path], labels: Sequence[int], words: Words):
         self.root, self._labels, self._words = root, labels, words
         self._keys = [str(path.relative_to(root)) for path in files]
-        self.class_names = words.class_names if words else ()
+        self.class_names = words.class_names
 
     def __len__(self) -> int:
         return len(self._keys)
@@ -39,17 +39,14 @@ class PictureFiles(Source):
         return str(self.root / self._keys[index]), self._keys[index]
 
     def __getitem__(self, index: int) -> Sample:
-        key = self._keys[index]
-        label = self._labels[index] if self._labels else None
-        captions = self._words.captions({}, label) if self._words else ()
-        return Sample(key=key, image=str(self.root / key), captions=captions, label=label)
+        key, label = self._keys[index], self._labels[index]
+        return Sample(key=key, image=str(self.root / key), captions=self._words.captions({}, label), label=label)
 
     def describe(self) -> str:
-        classes = f" in {len(self.class_names)} classes" if self.class_names else ""
-        return f"{len(self):,} pictures{classes} in {self.root}"
+        return f"{len(self):,} pictures in {len(self.class_names)} classes in {self.root}"
 
 
-def open_class_folders(root: Path, words: Words) -> PictureFiles:
+def open_class_folders(root: Path, words: Words) -> ClassFolders:
     """A folder with a sub-folder per class. Without a file of names the folders' own serve (_ as a space)."""
     folders = class_folders(root)
     if not words.class_names:
@@ -60,7 +57,7 @@ def open_class_folders(root: Path, words: Words) -> PictureFiles:
         )
     files, labels = list[Path](), list[int]()
     for label, folder in enumerate(folders):
-        found = list(picture_files(folder))
+        found = list(_picture_files(folder))
         files += found
         labels += [label] * len(found)
-    return PictureFiles(root, files, labels, words)
+    return ClassFolders(root, files, labels, words)

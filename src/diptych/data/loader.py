@@ -14,7 +14,7 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -40,7 +40,7 @@ class _Fetched(NamedTuple):
 
     images: Sequence[UInt8[Tensor, "batch 3 height width"]]
     texts: Sequence[Int[Tensor, "batch length"]]
-    index: Int[Tensor, " batch"] | None
+    places: Int[Tensor, " batch"] | None
     read: int
     broken: Sequence[BadSample]
 
@@ -48,7 +48,7 @@ class _Fetched(NamedTuple):
 class _Taken(NamedTuple):
     images: list[UInt8[Tensor, "3 height width"]]
     texts: list[str]
-    index: int
+    place: int
 
 
 @dataclass(frozen=True)
@@ -73,7 +73,7 @@ class _Steps(Dataset[_Fetched]):
         return _Fetched(
             images=tuple(torch.stack(images) for images in zip(*(sample.images for sample in taken), strict=True)),
             texts=tuple(self.tokenizer(list(texts)) for texts in zip(*(sample.texts for sample in taken), strict=True)),
-            index=torch.tensor([sample.index for sample in taken]),
+            places=torch.tensor([sample.place for sample in taken]),
             read=len(taken) + len(broken),
             broken=broken,
         )
@@ -187,12 +187,12 @@ class Loader:
             yield fetched
 
     def _make_batch(self, fetched: _Fetched) -> Batch:
-        assert fetched.index is not None
+        assert fetched.places is not None
         move = partial(Tensor.to, device=self._device, non_blocking=True)
         return Batch(
             images=tuple(self._preprocess.normalise(move(image)) for image in fetched.images),
             texts=tuple(map(move, fetched.texts)),
-            index=move(fetched.index),
+            index=move(fetched.places),
         )
 
     def _iterate_cuda(self) -> Iterator[Batch]:
@@ -200,8 +200,10 @@ class Loader:
         side = torch.cuda.Stream(self._device)
         ahead: deque[tuple[Batch, torch.cuda.Event]] = deque()
         for fetched in self._fetch():
+            copied = torch.cuda.Event()
             with torch.cuda.stream(side):
-                ahead.append((self._make_batch(fetched), side.record_event()))
+                ahead.append((self._make_batch(fetched), copied))
+                copied.record()
             if len(ahead) > 1:
                 yield self._arrived(*ahead.popleft())
         for batch, copied in ahead:
@@ -216,7 +218,7 @@ class Loader:
         return batch
 
 
-def _unchanged(fetched: _Fetched) -> _Fetched:
+def _unchanged(fetched: Any) -> Any:
     return fetched
 
 

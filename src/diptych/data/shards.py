@@ -64,8 +64,9 @@ class Shards(Source):
 
     def describe(self) -> str:
         damaged = f", {len(self.damage)} of them damaged" if self.damage else ""
-        more = f" ... {self.paths[-1].name}" if len(self.paths) > 1 else ""
-        return f"{len(self):,} samples in {len(self.paths)} shards{damaged}: {self.paths[0]}{more}"
+        first, last = self.paths[0], self.paths[-1]
+        more = f" ... {last.name}" if first != last else ""
+        return f"{len(self):,} samples in {len(self.paths)} shards{damaged}: {first}{more}"
 
 
 def _utf8(data: bytes) -> str:

@@ -3,12 +3,12 @@
 import glob
 from pathlib import Path
 
-from braceexpand import UnbalancedBracesError, braceexpand
+from braceexpand import braceexpand
 
 from diptych.config import DataConfig
-from diptych.data.folders import PictureFiles, class_folders, open_class_folders, picture_files
+from diptych.data.folders import class_folders, open_class_folders
 from diptych.data.shards import Shards
-from diptych.data.source import PICTURE_ENDINGS, Joined, Source, Words, alternatives, words_of
+from diptych.data.source import Joined, Source, Words, alternatives, words_of
 from diptych.data.spool import cache_folder, spool_command
 from diptych.data.synthetic import Synthetic
 from diptych.data.tables import TABLE_ENDINGS, Table
@@ -31,7 +31,7 @@ def open_source(config: DataConfig, *, captions: bool = True) -> Source:
     >>> from diptych.data import open_source
     >>> source = open_source(DataConfig(path="synthetic:1000"))
     >>> len(source), source[7].captions
-    (1000, ('a photo of a yellow square.',))
+    (1000, ('a photo of a white ring.',))
     """
     if not config.path:
         raise ConfigError(f"data.path is empty; give it {_KINDS}")
@@ -40,20 +40,6 @@ def open_source(config: DataConfig, *, captions: bool = True) -> Source:
     for path, part in zip(config.path.split("::"), parts, strict=True):
         _probe(path, part)
     return parts[0] if len(parts) == 1 else Joined(parts, config.weights)
-
-
-def open_pictures(path: str | Path, config: DataConfig | None = None) -> Source:
-    """Pictures to be looked at one by one: all below a folder (a key is the path below it), a table, or shards.
-
-    `config` says the columns or endings when they aren't the usual ones; its `path` is not used.
-    """
-    config = config or DataConfig()
-    place = Path(path).expanduser()
-    if place.is_dir() and (files := list(picture_files(place))):
-        return PictureFiles(place, files)
-    if place.is_file() and place.suffix.lower() in PICTURE_ENDINGS:
-        return PictureFiles(place.parent, [place])
-    return _open_one(str(path), config, words_of(config, needed=False))
 
 
 def class_names_of(source: Source) -> tuple[str, ...]:
@@ -122,7 +108,7 @@ def _count(path: str) -> int:
 def _braces(pattern: str) -> list[str]:
     try:
         return list(braceexpand(pattern))
-    except UnbalancedBracesError:
+    except ValueError:
         raise ConfigError(f"data.path {pattern} has unbalanced braces") from None
 
 

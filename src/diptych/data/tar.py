@@ -211,7 +211,7 @@ def cached_index(path: Path, cache: Path) -> TarIndex:
 
     def write(target: Path) -> None:
         with target.open("wb") as file:
-            np.savez(file, **vars(index) | {"endings": np.array(index.endings, np.str_)})
+            np.savez(file, allow_pickle=False, **vars(index) | {"endings": np.array(index.endings, np.str_)})
 
     with contextlib.suppress(OSError):  # a full or read-only disk: the next run walks again
         write_atomically(stored, write)
