@@ -1,0 +1,61 @@
+"""The command line: `diptych VERB ...`. One file per verb; only the one that is called is imported."""
+
+import importlib
+import os
+import sys
+from collections.abc import Sequence
+
+import diptych
+from diptych.errors import DiptychError, UnknownNameError
+
+__all__ = ["VERBS", "main"]
+
+VERBS = {
+    "demo": "train on real handwriting, evaluate, search, write a report: minutes on a CPU",
+    "train": "train a recipe, or resume a run",
+    "evaluate": "zero-shot accuracy or retrieval on a folder, a table or shards",
+    "classify": "which of some names fits a picture",
+    "embed": "make an index of a folder of pictures, or bring it up to date",
+    "search": "find pictures in an index by a text or a picture",
+    "models": "names, sizes, and where weights are",
+    "convert": "weights from one format to another",
+    "report": "a page of a run or of results",
+}
+"""Verb -> what it does. `diptych.cli.VERB.run(arguments)` does it; it may return an exit code."""
+
+_INTERRUPTED = 130
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run the command line and exit: 0, 2 for what a user did (one sentence on stderr), 130 for Ctrl-C."""
+    code = 0
+    verb, *rest = (sys.argv[1:] if arguments is None else list(arguments)) or ["--help"]
+    try:
+        if verb in ("-h", "--help", "help"):
+            print(_help())
+        elif verb in ("-V", "--version", "version"):
+            print(f"diptych {diptych.__version__}")
+        elif verb in VERBS:
+            code = importlib.import_module(f"diptych.cli.{verb}").run(rest) or 0
+        else:
+            raise UnknownNameError("verb", verb, VERBS)
+        sys.stdout.flush()
+    except DiptychError as error:
+        print(f"diptych: {error}", file=sys.stderr)
+        code = 2
+    except KeyboardInterrupt:
+        print("diptych: stopped", file=sys.stderr)
+        code = _INTERRUPTED
+    except BrokenPipeError:
+        # Who reads us has gone, as `head` does; Python must not complain when it flushes at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    sys.exit(code)
+
+
+def _help() -> str:
+    width = max(map(len, VERBS))
+    verbs = "\n".join(f"  {verb:<{width}}  {what}" for verb, what in VERBS.items())
+    return (
+        f"diptych {diptych.__version__}: contrastive image-text models (CLIP)\n\n"
+        f"usage: diptych VERB ...\n\n{verbs}\n\n`diptych VERB --help` tells more; `diptych --version`."
+    )

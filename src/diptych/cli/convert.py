@@ -1,0 +1,34 @@
+"""diptych convert SRC --to transformers --out DIR"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Annotated, Literal
+
+from tyro.conf import Positional, arg
+
+from diptych.cli.parse import parse
+
+
+@dataclass(frozen=True, kw_only=True)
+class Convert:
+    """Weights from one format to another. The source's format is detected, and the result is read back and compared.
+
+    diptych convert ViT-B-32.pt --to transformers --out vit-b-32"""
+
+    source: Annotated[Positional[str], arg(metavar="SRC")]
+    """A checkpoint file or folder, a run, hf-hub:org/name, or a name with published weights."""
+    to: Literal["native", "open-clip", "openai", "transformers"] = "native"
+    """The format to write."""
+    out: str
+    """The folder to write; for openai, the file."""
+    config: str = ""
+    """The model's name, where the weights don't say enough about themselves."""
+
+
+def run(arguments: Sequence[str]) -> None:
+    """Parse and do it."""
+    options = parse(Convert, "convert", arguments)
+
+    from diptych.checkpoints import convert
+
+    print(convert(options.source, options.to, options.out, config=options.config or None))

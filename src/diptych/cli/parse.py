@@ -1,0 +1,16 @@
+"""From words to a verb's arguments."""
+
+from collections.abc import Sequence
+from typing import TypeVar
+
+import tyro
+
+T = TypeVar("T")
+
+
+def parse(kind: type[T], verb: str, arguments: Sequence[str]) -> T:
+    """The dataclass `kind`, whose fields are the flags and whose docstring is the help.
+
+    Prints help, or what is wrong with near misses, and exits, where argparse would.
+    """
+    return tyro.cli(kind, prog=f"diptych {verb}", args=arguments, config=(tyro.conf.FlagCreatePairsOff,))

@@ -1,0 +1,37 @@
+"""A class as a vector: the mean of its captions."""
+
+from collections.abc import Callable, Sequence
+
+from jaxtyping import Float
+from torch import Tensor
+from torch.nn.functional import normalize
+
+from diptych.errors import ConfigError
+
+
+def class_vectors(
+    embed_texts: Callable[[list[str]], Float[Tensor, "texts width"]],
+    names: Sequence[str],
+    templates: Sequence[str] = ("{}",),
+) -> Float[Tensor, "classes width"]:
+    """Template ensembling (arXiv:2103.00020 §3.1.4): with n(x) = x / |x| and the templates p,
+
+        vector of class c = n( mean_p n( text vector of p(c) ) )
+
+    `embed_texts` gives unit vectors; it is called once with the prompts of all classes, so that it can batch them by
+    length. Raises ConfigError for a template without `{}` and when there are no names or no templates.
+
+    >>> import torch
+    >>> from diptych.encoder import class_vectors
+    >>> words = {"a cat": [1.0, 0.0], "the cat": [0.0, 1.0]}
+    >>> class_vectors(lambda texts: torch.tensor([words[text] for text in texts]), ["cat"], ["a {}", "the {}"])
+    tensor([[0.7071, 0.7071]])
+    """
+    if not names or not templates:
+        raise ConfigError("classification needs at least one class name and one template")
+    for template in templates:
+        if "{}" not in template:
+            raise ConfigError(f"template {template!r} has no {{}} where the class name goes")
+    prompts = [template.replace("{}", name) for name in names for template in templates]
+    vectors = embed_texts(prompts)
+    return normalize(vectors.view(len(names), len(templates), -1).mean(1), dim=-1)

@@ -1,0 +1,247 @@
+"""What users hold: a model with its tokenizer and its image transform."""
+
+import hashlib
+import os
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cached_property, partial
+from typing import Any, Literal, TypeVar, cast, overload
+
+import torch
+from jaxtyping import Float, Int, UInt8
+from PIL import Image
+from torch import Tensor, nn
+from torch.nn.functional import normalize
+
+from diptych.config import ClipConfig
+from diptych.config.serialize import to_json
+from diptych.encoder.classes import class_vectors
+from diptych.encoder.extract import extract
+from diptych.encoder.progress import track
+from diptych.errors import ConfigError, ImageError
+from diptych.inputs import Picture, Preprocess, Tokenizer, build_tokenizer
+from diptych.models import Clip
+
+T = TypeVar("T")
+Precision = Literal["fp32", "bf16", "fp16"]
+DTYPES: dict[str, torch.dtype] = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Identity:
+    """What tells whether two vectors can be compared."""
+
+    name: str
+    """What `diptych.load` was given; a local path is absolute."""
+    dtype: str
+    """Precision of the towers: fp32, bf16 or fp16."""
+    fingerprint: str
+    """sha256 of the configuration (preprocessing and tokenizer included) and the weights in that precision."""
+
+
+class Encoder:
+    """Pictures and texts to unit vectors. `diptych.load` makes one; so does a model in your hands.
+
+    All vectors are float32 on the CPU, of length 1, in the order of the inputs. The towers compute where the model is
+    and in its precision, without gradient and in evaluation mode.
+
+    >>> import torch
+    >>> from diptych import Encoder, models, zoo
+    >>> encoder = Encoder(models.build(zoo.get("tiny")))
+    >>> grey = torch.full((3, 60, 80), 128, dtype=torch.uint8)
+    >>> encoder.embed_images([grey, grey]).shape == encoder.embed_texts(["a cat", "a dog"]).shape
+    True
+    >>> sorted(encoder.classify(grey, ["cat", "dog"]))
+    ['cat', 'dog']
+    """
+
+    def __init__(
+        self,
+        model: Clip,
+        tokenizer: Tokenizer | None = None,
+        preprocess: Preprocess | None = None,
+        *,
+        name: str = "a model in memory",
+        provenance: Mapping[str, Any] | None = None,
+    ):
+        config = model.config
+        self.model = model
+        self.tokenizer = tokenizer or build_tokenizer(config.tokenizer, config.text.context_length)
+        self.preprocess = preprocess or Preprocess(config.preprocess, config.image.image_size)
+        self.provenance = dict(provenance or {})
+        self.name = os.path.abspath(name) if os.path.exists(name) else name
+
+    @property
+    def config(self) -> ClipConfig:
+        """The model's configuration."""
+        return self.model.config
+
+    @property
+    def width(self) -> int:
+        """Numbers in a vector."""
+        return self.config.embed_dim
+
+    @property
+    def device(self) -> torch.device:
+        """Where the towers compute."""
+        return self.model.logit_scale.device
+
+    @property
+    def dtype(self) -> str:
+        """Precision of the towers: fp32, bf16 or fp16."""
+        dtype = _dtype(self.model.image)
+        return next(name for name, kind in DTYPES.items() if kind == dtype)
+
+    @cached_property
+    def identity(self) -> Identity:
+        """Who made these vectors; computed once, so the weights must not change after."""
+        return Identity(name=self.name, dtype=self.dtype, fingerprint=fingerprint(self.model))
+
+    def embed_images(
+        self,
+        images: Picture | Iterable[Picture],
+        batch_size: int = 32,
+        progress: bool = False,
+        unreadable: Callable[[int, ImageError], None] | None = None,
+    ) -> Float[Tensor, "images width"]:
+        """One row per picture; a single picture gives one row.
+
+        Pictures are read and decoded by threads while the tower works. One that can't be read raises ImageError naming
+        it; with `unreadable` it is left out, and `unreadable(position, error)` is called.
+        """
+        if _is_one(images):
+            images = [cast(Picture, images)]
+        batches = self.stream(
+            enumerate(cast(Iterable[Picture], images)),
+            read=lambda item: item[1],
+            name=lambda item: str(item[1]) if isinstance(item[1], str | os.PathLike) else f"picture {item[0]}",
+            batch_size=batch_size,
+            total=len(images) if isinstance(images, Sequence | Tensor) else None,
+            progress=progress,
+            unreadable=unreadable and (lambda item, error: unreadable(item[0], error)),
+        )
+        vectors = [part for _, part in batches]
+        return torch.cat(vectors) if vectors else torch.zeros(0, self.width)
+
+    def stream(
+        self,
+        items: Iterable[T],
+        *,
+        read: Callable[[T], Picture],
+        name: Callable[[T], str],
+        batch_size: int = 32,
+        total: int | None = None,
+        progress: bool = False,
+        unreadable: Callable[[T, ImageError], None] | None = None,
+    ) -> Iterator[tuple[list[T], Float[Tensor, "batch width"]]]:
+        """Batches of items and their vectors, for more pictures than fit in memory; see `extract`.
+
+        `read` gets an item's picture and runs in the threads too; `name` says what to call it in an error.
+        """
+        batches = extract(
+            items,
+            partial(self._prepare, read=read, name=name),
+            self._encode_pixels,
+            batch_size=batch_size,
+            threads=min(8, os.cpu_count() or 1),
+            unreadable=unreadable,
+        )
+        return track(batches, "pictures", total) if progress else batches
+
+    def embed_texts(
+        self, texts: str | Iterable[str], batch_size: int = 256, progress: bool = False
+    ) -> Float[Tensor, "texts width"]:
+        """One row per text; a single text gives one row. Texts of like length share a batch, so little is padding."""
+        rows = [self.tokenizer.encode(text) for text in ([texts] if isinstance(texts, str) else texts)]
+        vectors = torch.zeros(len(rows), self.width)
+        order = sorted(range(len(rows)), key=lambda i: len(rows[i]), reverse=True)
+        groups = (order[start : start + batch_size] for start in range(0, len(order), batch_size))
+        batches = ((group, self._encode_ids(self._pad([rows[i] for i in group]))) for group in groups)
+        for group, part in track(batches, "texts", len(rows)) if progress else batches:
+            vectors[group] = part
+        return vectors
+
+    @overload
+    def classify(self, image: Picture, names: Sequence[str], templates: Sequence[str] = ...) -> dict[str, float]: ...
+    @overload
+    def classify(
+        self, image: Iterable[Picture], names: Sequence[str], templates: Sequence[str] = ...
+    ) -> list[dict[str, float]]: ...
+    def classify(
+        self, image: Picture | Iterable[Picture], names: Sequence[str], templates: Sequence[str] = ("{}",)
+    ) -> dict[str, float] | list[dict[str, float]]:
+        """Probabilities of the `names` for a picture: softmax of scale x similarity; for several, a list of such.
+
+        `templates` such as "a photo of a {}." are filled with the names and averaged (`class_vectors`).
+        """
+        if len(set(names)) < len(names):
+            raise ConfigError(f"a name stands twice in {', '.join(names)}")
+        classes = class_vectors(self.embed_texts, names, templates)
+        images = self.embed_images(image)
+        scale = self.model.logit_scale.detach().float().cpu().exp()
+        shares = (scale * images @ classes.T).softmax(-1).tolist()
+        answers = [dict(zip(names, row)) for row in shares]
+        return answers[0] if _is_one(image) else answers
+
+    def _prepare(self, item: T, read: Callable[[T], Picture], name: Callable[[T], str]) -> UInt8[Tensor, "3 size size"]:
+        try:
+            return self.preprocess.pixels(read(item))
+        except (ImageError, OSError) as error:
+            reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+            label = name(item)
+            raise ImageError(reason if label in reason else f"{label}: {reason}") from error
+
+    def _encode_pixels(self, pixels: UInt8[Tensor, "batch 3 size size"]) -> Float[Tensor, "batch width"]:
+        with _inference(self.model):
+            normal = self.preprocess.normalise(pixels.to(self.device, non_blocking=True))
+            features = self.model.encode_image(normal.to(_dtype(self.model.image)))
+        return self._unit(features)
+
+    def _encode_ids(self, ids: Int[Tensor, "batch length"]) -> Float[Tensor, "batch width"]:
+        with _inference(self.model):
+            features = self.model.encode_text(ids.to(self.device, non_blocking=True))
+        return self._unit(features)
+
+    def _unit(self, features: Float[Tensor, "batch width"]) -> Float[Tensor, "batch width"]:
+        vectors = normalize(features.float(), dim=-1).cpu()
+        if not vectors.isfinite().all():
+            raise ConfigError(f"{self.name} gives numbers that are not finite in {self.dtype}; try another dtype")
+        return vectors
+
+    def _pad(self, rows: list[list[int]]) -> Int[Tensor, "batch length"]:
+        longest = max(map(len, rows))
+        return torch.tensor([row + [self.tokenizer.pad_id] * (longest - len(row)) for row in rows])
+
+
+def fingerprint(model: Clip) -> str:
+    """sha256 of a model's configuration and weights."""
+    digest = hashlib.sha256(to_json(model.config).encode())
+    for name, tensor in sorted(model.state_dict().items()):
+        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
+        digest.update(tensor.cpu().contiguous().flatten().view(torch.uint8).numpy())
+    return digest.hexdigest()
+
+
+def _dtype(tower: nn.Module) -> torch.dtype:
+    return next(tower.parameters()).dtype
+
+
+def _is_one(images: object) -> bool:
+    return isinstance(images, str | os.PathLike | bytes | Image.Image) or (
+        isinstance(images, Tensor) and images.ndim == 3
+    )
+
+
+@contextmanager
+def _inference(model: Clip) -> Iterator[None]:
+    """Evaluation mode and no gradients; the modes come back, so that a model in training can be asked."""
+    training = [module for module in model.modules() if module.training] if model.training else []
+    if training:
+        model.eval()
+    try:
+        with torch.inference_mode():
+            yield
+    finally:
+        for module in training:
+            module.training = True

@@ -1,0 +1,38 @@
+"""Templates that turn a class name into captions, under names."""
+
+from collections.abc import Sequence
+
+from diptych.errors import UnknownNameError
+
+TEMPLATES: dict[str, tuple[str, ...]] = {
+    "name": ("{}",),
+    "simple": ("a photo of a {}.",),
+    # The seven that a forward search over ImageNet's eighty ended with; github.com/openai/CLIP, MIT licence.
+    "openai-7": (
+        "itap of a {}.",
+        "a bad photo of the {}.",
+        "a origami {}.",
+        "a photo of the large {}.",
+        "a {} in a video game.",
+        "art of the {}.",
+        "a photo of the small {}.",
+    ),
+}
+
+
+def templates(choice: str | Sequence[str]) -> tuple[str, ...]:
+    """The templates of that name; a sequence of templates, or a single one, stands for itself.
+
+    Raises UnknownNameError for a word that is neither a name nor a template.
+
+    >>> from diptych.evaluation import templates
+    >>> templates("simple"), templates("a sketch of a {}.")
+    (('a photo of a {}.',), ('a sketch of a {}.',))
+    """
+    if not isinstance(choice, str):
+        return tuple(choice)
+    if choice in TEMPLATES:
+        return TEMPLATES[choice]
+    if "{}" in choice:
+        return (choice,)
+    raise UnknownNameError("set of templates", choice, TEMPLATES)

@@ -1,0 +1,77 @@
+"""What was measured, on what, with what, and how: one JSON file."""
+
+import json
+import os
+import platform
+from dataclasses import asdict, dataclass, field
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from diptych.errors import DataError
+
+
+def _versions() -> dict[str, str]:
+    return {"python": platform.python_version()} | {name: version(name) for name in ("diptych", "torch")}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Result:
+    """One evaluation. Everything in it is plain JSON, so that two results can be compared line by line.
+
+    >>> from diptych.evaluation import Result
+    >>> result = Result(task="zero-shot", metrics={"top1": 0.5}, protocol={}, data={}, model={})
+    >>> Result.from_json(result.to_json()) == result
+    True
+    """
+
+    task: str
+    metrics: dict[str, float]
+    """Shares in [0, 1]."""
+    protocol: dict[str, Any]
+    """Everything about the procedure that can change the numbers."""
+    data: dict[str, Any]
+    """What the set was, and how many of its samples were used and could not be read."""
+    model: dict[str, Any]
+    """Identity and provenance of the weights."""
+    class_names: tuple[str, ...] = ()
+    """Zero-shot: in the order of the labels; so are the next two."""
+    per_class: tuple[float | None, ...] = ()
+    """Share of right answers; None for a class without pictures."""
+    confusion: tuple[tuple[int, ...], ...] = ()
+    """confusion[y][p]: pictures of class y taken for class p."""
+    versions: dict[str, str] = field(default_factory=_versions)
+    date: str = field(default_factory=lambda: datetime.now(UTC).isoformat(timespec="seconds"))
+
+    def to_json(self) -> str:
+        """The result as text; lists stand on one line each."""
+        values = asdict(self)
+        rows = values.pop("confusion")
+        lines = [f"  {json.dumps(name)}: {_json(value)}" for name, value in values.items()]
+        lines.append('  "confusion": [' + ",".join(f"\n    {json.dumps(row)}" for row in rows) + "\n  ]")
+        return "{\n" + ",\n".join(lines) + "\n}\n"
+
+    @classmethod
+    def from_json(cls, text: str) -> "Result":
+        """The result that `to_json` wrote. Raises DataError if the text is something else."""
+        try:
+            values = json.loads(text)
+            names, per_class = tuple(values.pop("class_names")), tuple(values.pop("per_class"))
+            confusion = tuple(tuple(row) for row in values.pop("confusion"))
+            return cls(class_names=names, per_class=per_class, confusion=confusion, **values)
+        except (ValueError, TypeError, KeyError, AttributeError) as error:
+            raise DataError(f"not a result of `diptych evaluate`: {error}") from error
+
+    def save(self, path: str | os.PathLike[str]) -> Path:
+        """Write the JSON file, whole or not at all."""
+        path = Path(path)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        part = path.with_name(path.name + ".part")
+        part.write_text(self.to_json())
+        return part.replace(path)
+
+
+def _json(value: Any) -> str:
+    """Dictionaries over several lines, all else on one."""
+    return json.dumps(value, indent=2).replace("\n", "\n  ") if isinstance(value, dict) else json.dumps(value)

@@ -1,0 +1,141 @@
+"""Exact search: the pictures whose vectors are nearest to a query's."""
+
+import os
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+from torch.nn.functional import normalize
+
+from diptych.encoder import Encoder, Identity, load
+from diptych.errors import CheckpointError, ConfigError, DataError
+from diptych.search.pictures import Picture, is_picture_name
+from diptych.search.store import Store
+from diptych.search.update import update
+
+_ROWS = 65536
+"""Vectors compared at a time."""
+
+
+@dataclass(frozen=True)
+class Hit:
+    """One result."""
+
+    picture: Picture
+    score: float
+    """Cosine of the angle between the query and the picture, in [-1, 1]."""
+
+    @property
+    def path(self) -> str:
+        """Of the file; SHARD.tar/KEY.ENDING for a picture in a shard."""
+        return self.picture.path
+
+
+class Index:
+    """Pictures, their vectors, and which model made them. The folder's layout is told in `search/store.py`.
+
+    index = Index.build("photos.index", "photos/", diptych.load("runs/demo"))
+    for hit in Index.open("photos.index").search("red bicycle in snow", top=20):
+        print(hit.score, hit.path)
+    """
+
+    def __init__(self, store: Store, encoder: Encoder | None = None, device: str | None = None):
+        self._store = store
+        self._encoder = encoder
+        self._device = device
+
+    @classmethod
+    def open(cls, folder: str | os.PathLike[str], encoder: Encoder | None = None, device: str | None = None) -> "Index":
+        """The index in `folder`. Without an `encoder`, the index loads the model that made it when a query needs it.
+
+        Raises DataError if there is no index, ConfigError if `encoder` is another model than the index's.
+        """
+        store = Store(folder)
+        if encoder is not None:
+            store.check_model(encoder.identity)
+        return cls(store, encoder, device)
+
+    @classmethod
+    def build(
+        cls,
+        folder: str | os.PathLike[str],
+        source: str | os.PathLike[str],
+        encoder: Encoder,
+        *,
+        half: bool = False,
+        progress: bool = False,
+    ) -> "Index":
+        """Make or update the index in `folder`; see `search.update`, which also tells what changed."""
+        update(folder, source, encoder, half=half, progress=progress)
+        return cls.open(folder, encoder)
+
+    def __len__(self) -> int:
+        return len(self._store)
+
+    @property
+    def made_by(self) -> Identity:
+        """The model that made the vectors: its name or path, precision and fingerprint."""
+        return self._store.meta.model
+
+    @property
+    def vectors(self) -> Float[Tensor, "pictures width"]:
+        """All vectors, of unit length, memory-mapped."""
+        return torch.from_numpy(self._store.vectors)
+
+    @cached_property
+    def encoder(self) -> Encoder:
+        """The model that made the vectors. Raises CheckpointError if it isn't what it was."""
+        if self._encoder is not None:
+            return self._encoder
+        made_by = self.made_by
+        encoder = load(made_by.name, device=self._device, dtype=made_by.dtype)
+        if encoder.identity.fingerprint != made_by.fingerprint:
+            raise CheckpointError(
+                f"the model {made_by.name} has changed since {self._store.folder} was made with it; "
+                "delete the index and embed again"
+            )
+        return encoder
+
+    def search(self, query: str | Path | Float[Tensor, " width"], top: int = 10) -> list[Hit]:
+        """The `top` nearest pictures, best first; equally near ones in the order of the index. Nothing is approximated.
+
+        A `query` is a text, the path of a picture, or a vector. A string is a path if there is such a file; one that
+        ends like a picture's name must be one.
+        """
+        if top < 1:
+            raise ConfigError(f"top {top} must be at least 1")
+        scores, rows = self._nearest(self._vector(query), top)
+        return [Hit(self._store.picture(row), score) for row, score in zip(rows.tolist(), scores.tolist())]
+
+    def _vector(self, query: str | Path | Float[Tensor, " width"]) -> Float[Tensor, " width"]:
+        if isinstance(query, Tensor):
+            if query.shape != (self._store.meta.width,):
+                raise ConfigError(
+                    f"the query has shape {tuple(query.shape)}; the index holds [{self._store.meta.width}]"
+                )
+            return normalize(query.detach().float().cpu(), dim=0)
+        if isinstance(query, Path) or os.path.isfile(query):
+            return self.encoder.embed_images(str(query))[0]
+        if is_picture_name(query):
+            raise DataError(f"there is no picture {query}")
+        return self.encoder.embed_texts(query)[0]
+
+    def _nearest(
+        self, vector: Float[Tensor, " width"], top: int
+    ) -> tuple[Float[Tensor, " hits"], Int[Tensor, " hits"]]:
+        """The best scores and their rows; between equal scores the lower row wins."""
+        best, rows = torch.zeros(0), torch.zeros(0, dtype=torch.long)
+        for start in range(0, len(self), _ROWS):
+            scores = torch.cat([best, self.vectors[start : start + _ROWS].float() @ vector])
+            places = torch.cat([rows, torch.arange(start, min(start + _ROWS, len(self)))])
+            if len(scores) > top:
+                # topk may choose any of several equals at its edge; so it only finds where the edge is.
+                edge = scores.topk(top).values[-1]
+                kept = (scores >= edge).nonzero()[:, 0]
+                scores, places = scores[kept], places[kept]
+            order = scores.argsort(descending=True, stable=True)[:top]
+            best, rows = scores[order], places[order]
+        return best, rows

@@ -1,0 +1,113 @@
+"""Making an index, and bringing it up to date: only what is new or changed is encoded."""
+
+import os
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from diptych.encoder import Encoder
+from diptych.search import store
+from diptych.search.pictures import Picture, find, roots
+
+
+@dataclass(kw_only=True)
+class Changes:
+    """What an update did, in pictures."""
+
+    added: int = 0
+    changed: int = 0
+    """Encoded again, because size or time of the file differ."""
+    removed: int = 0
+    """Their files have vanished."""
+    kept: int = 0
+    unreadable: list[tuple[str, str]] = field(default_factory=list)
+    """(path, reason) of what couldn't be read; tried again by the next update."""
+
+
+def update(
+    folder: str | os.PathLike[str],
+    source: str | os.PathLike[str],
+    encoder: Encoder,
+    *,
+    half: bool = False,
+    batch_size: int = 32,
+    chunk: int = 256,
+    progress: bool = False,
+) -> Changes:
+    """Make the index in `folder` hold exactly the pictures of `source` (a folder, a tar shard, a brace pattern).
+
+    Pictures of the index that lie elsewhere stay as they are. Vectors are written in chunks of `chunk` pictures: a
+    killed update loses no more than one, and the next update goes on from there. `half` stores a new index in float16.
+
+    Raises ConfigError if the index was made by another model, DataError if there is no `source` or something other than
+    an index lies in `folder`.
+    """
+    places = roots(source)
+    fresh = not store.exists(folder)
+    if not fresh:
+        store.Store(folder).check_model(encoder.identity)
+    with store.locked(folder):
+        if fresh:
+            kind = "float16" if half else "float32"
+            store.create(folder, store.Meta(model=encoder.identity, width=encoder.width, vectors=kind))
+        changes = Changes()
+        found = {p.path: p for place in places for p in find(place, lambda *bad: changes.unreadable.append(bad))}
+        kept, stale = _drop_stale(folder, places, found)
+        changes.kept, changes.removed = len(kept), len(stale - found.keys())
+        new = [picture for path, picture in found.items() if path not in kept]
+        batches = encoder.stream(
+            new,
+            read=Picture.read,
+            name=lambda picture: picture.path,
+            batch_size=batch_size,
+            total=len(new),
+            progress=progress,
+            unreadable=lambda picture, error: changes.unreadable.append((picture.path, str(error))),
+        )
+        with store.Appender(folder) as index:
+            for pictures, vectors in _gather(batches, chunk):
+                index.append(pictures, vectors)
+                again = sum(picture.path in stale for picture in pictures)
+                changes.changed += again
+                changes.added += len(pictures) - again
+    return changes
+
+
+def _drop_stale(
+    folder: str | os.PathLike[str], places: list[str], found: dict[str, Picture]
+) -> tuple[set[str], set[str]]:
+    """Drop the rows of pictures under `places` that are not `found` as they were; the paths kept there, and dropped."""
+    index = store.Store(folder)
+    kept, stale, keep = set[str](), set[str](), np.ones(len(index), bool)
+    for row, picture in enumerate(index.pictures()):
+        if found.get(picture.path) == picture:
+            kept.add(picture.path)
+        elif any(_is_under(picture.path, place) for place in places):
+            stale.add(picture.path)
+            keep[row] = False
+    if stale:
+        store.drop(folder, keep)
+    return kept, stale
+
+
+def _is_under(path: str, place: str) -> bool:
+    return path == place or path.startswith(place.rstrip("/") + "/")
+
+
+def _gather(
+    batches: Iterable[tuple[list[Picture], Float[Tensor, "batch width"]]], size: int
+) -> Iterator[tuple[list[Picture], Float[Tensor, "chunk width"]]]:
+    """Join batches to chunks of at least `size` rows; the last one may be smaller."""
+    pictures, parts = list[Picture](), list[Tensor]()
+    for more, vectors in batches:
+        pictures += more
+        parts.append(vectors)
+        if len(pictures) >= size:
+            yield pictures, torch.cat(parts)
+            pictures, parts = [], []
+    if pictures:
+        yield pictures, torch.cat(parts)

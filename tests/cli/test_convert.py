@@ -1,0 +1,34 @@
+"""`diptych convert`."""
+
+import pytest
+import torch
+
+import diptych
+from diptych import models
+from diptych.checkpoints import save_model
+from diptych.cli import main
+from diptych.config import ClipConfig, TextConfig, VitConfig
+
+SMALL = ClipConfig(
+    image=VitConfig(image_size=32, patch_size=16, width=64, layers=1, heads=1, mlp_width=64),
+    text=TextConfig(width=64, layers=1, heads=1, mlp_width=64),
+    embed_dim=32,
+)
+
+
+def test_there_and_back(tmp_path, capsys):
+    model = models.build(SMALL).eval()
+    for source, to in ((save_model(tmp_path / "model", model), "open-clip"), (tmp_path / "open-clip", "native")):
+        with pytest.raises(SystemExit) as error:
+            main(["convert", str(source), "--to", to, "--out", str(tmp_path / to)])
+        assert error.value.code == 0
+        assert capsys.readouterr().out == f"{tmp_path / to}\n"
+    vectors = diptych.load(tmp_path / "native", "cpu").embed_texts("a cat")
+    torch.testing.assert_close(vectors, diptych.Encoder(model).embed_texts("a cat"))
+
+
+def test_an_unknown_format_is_told(tmp_path, capsys):
+    with pytest.raises(SystemExit) as error:
+        main(["convert", str(tmp_path), "--to", "tensorflow", "--out", str(tmp_path / "x")])
+    assert error.value.code == 2
+    assert "open-clip" in capsys.readouterr().err

@@ -1,0 +1,27 @@
+"""`diptych evaluate`."""
+
+import pytest
+
+from diptych.cli import main
+from diptych.evaluation import Result, evaluate
+from tests import tiny
+
+
+def test_the_file_holds_what_python_gives(tmp_path, capsys):
+    tiny.write_pictures(tmp_path / "data")
+    (tmp_path / "names.txt").write_text("navy blue\nlight green\nred\nyellow\n")
+    arguments = ["evaluate", tiny.save(tmp_path / "model"), "--data", tmp_path / "data", "--device", "cpu"]
+    arguments += ["--class-names", tmp_path / "names.txt", "--templates", "openai-7", "--out", tmp_path / "r.json"]
+    with pytest.raises(SystemExit) as error:
+        main(list(map(str, arguments)))
+    assert error.value.code == 0
+    result = Result.from_json((tmp_path / "r.json").read_text())
+    names = ["navy blue", "light green", "red", "yellow"]
+    expected = evaluate(tiny.encoder(), "zero-shot", tmp_path / "data", class_names=names, templates="openai-7")
+    assert result.metrics == expected.metrics
+    assert result.confusion == expected.confusion
+    assert result.model["name"] == str(tmp_path / "model")
+    out = capsys.readouterr().out
+    assert f"{result.metrics['top1']:.2%}" in out
+    assert "navy blue" in out
+    assert "top5" not in out, "with four classes it says nothing"

@@ -1,0 +1,72 @@
+"""The root of the command line, as a user meets it: real processes where that matters."""
+
+import subprocess
+import sys
+
+import pytest
+
+from diptych import __version__
+from diptych.cli import VERBS, main
+
+
+def run(*arguments: str, **options) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([sys.executable, *arguments], capture_output=True, text=True, check=False, **options)
+
+
+def leave(*arguments: str) -> int:
+    with pytest.raises(SystemExit) as error:
+        main(arguments)
+    assert isinstance(error.value.code, int)
+    return error.value.code
+
+
+def test_help_lists_the_verbs_and_imports_no_torch():
+    script = (
+        "import sys; from diptych.cli import main\ntry: main(sys.argv[1:])\nfinally: assert 'torch' not in sys.modules"
+    )
+    for arguments in ([], ["--help"], ["--version"], ["embed", "--help"], ["search", "--help"], ["models", "--help"]):
+        done = run("-c", script, *arguments)
+        assert (done.returncode, done.stderr) == (0, "")
+        if not arguments or arguments == ["--help"]:
+            assert all(verb in done.stdout for verb in VERBS)
+
+
+def test_the_version(capsys):
+    assert leave("--version") == 0
+    assert capsys.readouterr().out == f"diptych {__version__}\n"
+
+
+def test_a_typo_in_a_verb_gets_a_near_miss(capsys):
+    assert leave("serch", "x") == 2
+    assert capsys.readouterr().err == "diptych: no verb is called 'serch'; did you mean 'search'?\n"
+
+
+def test_a_typo_in_a_flag_gets_a_near_miss(capsys):
+    assert leave("search", "x.index", "a dog", "--tpo", "3") == 2
+    assert "--top" in capsys.readouterr().err
+
+
+def test_what_a_user_did_is_one_sentence(capsys):
+    assert leave("search", "nowhere.index", "a dog") == 2
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err.startswith("diptych: nowhere.index is not an index;")
+    assert err.count("\n") == 1
+
+
+def test_ctrl_c_is_130(monkeypatch, capsys):
+    monkeypatch.setattr("diptych.cli.models.run", lambda _: (_ for _ in ()).throw(KeyboardInterrupt))
+    assert leave("models") == 130
+    assert "Traceback" not in capsys.readouterr().err
+
+
+def test_a_closed_pipe_is_quiet():
+    command = f"{sys.executable} -m diptych models | head -c 1"
+    done = subprocess.run(command, shell=True, capture_output=True, text=True, check=False)
+    assert done.stderr == ""
+
+
+def test_our_own_mistakes_keep_their_traceback(monkeypatch):
+    monkeypatch.setattr("diptych.cli.models.run", lambda _: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        main(["models"])

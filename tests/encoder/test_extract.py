@@ -1,0 +1,78 @@
+"""The stream of pictures: order, bounds, errors, threads."""
+
+import threading
+import time
+
+import pytest
+import torch
+
+from diptych.encoder import extract
+from diptych.errors import ImageError
+
+
+def pixels(level: int) -> torch.Tensor:
+    return torch.full((3, 4, 4), level, dtype=torch.uint8)
+
+
+def mean(batch: torch.Tensor) -> torch.Tensor:
+    return batch.float().mean((1, 2, 3))[:, None]
+
+
+def collect(items, prepare, **options):
+    return [(names, vectors[:, 0].tolist()) for names, vectors in extract(items, prepare, mean, **options)]
+
+
+def test_order_holds_though_threads_finish_in_any():
+    def prepare(level: int) -> torch.Tensor:
+        time.sleep(0.002 * (level % 3))
+        return pixels(level)
+
+    found = collect(range(50), prepare, batch_size=8, threads=4)
+    assert [len(names) for names, _ in found] == [8] * 6 + [2]
+    assert [name for names, _ in found for name in names] == list(range(50))
+    assert [level for _, levels in found for level in levels] == list(map(float, range(50)))
+
+
+def test_it_reads_only_so_far_ahead():
+    """An endless iterator is fine, and memory stays bounded."""
+    asked = 0
+
+    def endless():
+        nonlocal asked
+        while True:
+            asked += 1
+            yield 1
+
+    stream = extract(endless(), pixels, mean, batch_size=4, threads=2)
+    next(stream)
+    stream.close()
+    assert asked <= 4 + 2 * 4 + 1
+
+
+def prepare_some(level: int) -> torch.Tensor:
+    if level % 3 == 0:
+        raise ImageError(f"picture {level}")
+    return pixels(level)
+
+
+def test_without_a_callback_the_first_unreadable_one_is_raised():
+    with pytest.raises(ImageError, match="picture 3"):
+        collect([1, 2, 3, 4, 6], prepare_some, batch_size=2, threads=2)
+    assert threading.active_count() < 10
+
+
+def test_with_a_callback_they_are_told_and_left_out():
+    told = []
+    found = collect(
+        range(8), prepare_some, batch_size=2, threads=2, unreadable=lambda item, error: told.append((item, str(error)))
+    )
+    assert told == [(0, "picture 0"), (3, "picture 3"), (6, "picture 6")]
+    assert [names for names, _ in found] == [[1, 2], [4, 5], [7]]
+
+
+def test_our_own_mistakes_are_not_swallowed():
+    def prepare(level: int) -> torch.Tensor:
+        raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        collect([1], prepare, batch_size=2, threads=1, unreadable=lambda *_: None)

@@ -1,0 +1,80 @@
+"""Which pictures a place has."""
+
+import io
+import os
+import tarfile
+
+import pytest
+
+from diptych.errors import DataError
+from diptych.search.pictures import find, roots
+from tests import tiny
+
+
+def listed(root) -> tuple[list, list]:
+    told = []
+    return list(find(str(root), lambda *bad: told.append(bad))), told
+
+
+def png(colour: str) -> bytes:
+    stream = io.BytesIO()
+    tiny.picture(colour).save(stream, "PNG")
+    return stream.getvalue()
+
+
+def write_shard(path, members: dict[str, bytes]) -> None:
+    with tarfile.open(path, "w") as tar:
+        for name, data in members.items():
+            info = tarfile.TarInfo(name)
+            info.size = len(data)
+            tar.addfile(info, io.BytesIO(data))
+
+
+def test_folders_in_a_fixed_order_without_what_is_hidden_or_no_picture(tmp_path):
+    for name in ("b/2.JPG", "b/1.webp", "a.png", "notes.txt", ".hidden/x.png", "b/.y.png", "z/deep/er/c.gif"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_bytes(b"x")
+    found, told = listed(tmp_path)
+    assert [os.path.relpath(p.path, tmp_path) for p in found] == ["a.png", "b/1.webp", "b/2.JPG", "z/deep/er/c.gif"]
+    assert told == []
+    assert found[0].size == 1
+    assert found[0].mtime_ns == (tmp_path / "a.png").stat().st_mtime_ns
+
+
+def test_pictures_in_shards_are_read_where_they_lie(tmp_path):
+    shard = tmp_path / "00.tar"
+    write_shard(shard, {"1.png": png("red"), "1.txt": b"red", "2.png": png("blue"), "2.cls": b"0"})
+    found, told = listed(tmp_path)
+    assert [picture.path for picture in found] == [f"{shard}/1.png", f"{shard}/2.png"]
+    assert [picture.read() for picture in found] == [png("red"), png("blue")]
+    assert told == []
+
+
+def test_a_truncated_shard_is_told_and_the_rest_of_it_used(tmp_path):
+    shard = tmp_path / "00.tar"
+    write_shard(shard, {"1.png": png("red"), "2.png": png("blue")})
+    shard.write_bytes(shard.read_bytes()[: 512 + len(png("red")) + 1024])
+    found, told = listed(shard)
+    assert [picture.path for picture in found] == [f"{shard}/1.png"]
+    assert [path for path, _ in told] == [str(shard)]
+
+
+def test_what_is_no_shard_is_told(tmp_path):
+    (tmp_path / "a.tar").write_bytes(b"no tar at all" * 100)
+    (tmp_path / "b.png").write_bytes(b"x")
+    found, told = listed(tmp_path)
+    assert [os.path.basename(picture.path) for picture in found] == ["b.png"]
+    assert len(told) == 1
+
+
+def test_dangling_links_are_told(tmp_path):
+    (tmp_path / "a.png").symlink_to(tmp_path / "gone.png")
+    assert listed(tmp_path) == ([], [(str(tmp_path / "a.png"), "No such file or directory")])
+
+
+def test_brace_patterns(tmp_path):
+    for name in ("0.tar", "1.tar"):
+        write_shard(tmp_path / name, {"1.png": png("red")})
+    assert roots(str(tmp_path / "{0..1}.tar")) == [str(tmp_path / "0.tar"), str(tmp_path / "1.tar")]
+    with pytest.raises(DataError, match=r"there is no .*2\.tar"):
+        roots(str(tmp_path / "{0..2}.tar"))

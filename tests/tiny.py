@@ -1,0 +1,49 @@
+"""A tiny random model and real small pictures, for tests that need both."""
+
+import functools
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+
+from diptych import models, zoo
+from diptych.checkpoints import save_model
+from diptych.encoder import Encoder
+
+COLOURS = {"blue": (20, 40, 220), "green": (30, 180, 60), "red": (220, 30, 30), "yellow": (240, 220, 40)}
+
+
+@functools.cache
+def model(seed: int = 0) -> models.Clip:
+    """The zoo's `tiny`, random; the same for the same seed."""
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        return models.build(zoo.get("tiny")).eval()
+
+
+@functools.cache
+def encoder(seed: int = 0) -> Encoder:
+    return Encoder(model(seed), name=f"tiny {seed}")
+
+
+def save(folder: Path, seed: int = 0) -> Path:
+    """A native checkpoint of it."""
+    return save_model(folder, model(seed))
+
+
+def picture(colour: str, seed: int = 0) -> Image.Image:
+    """40 x 30 pixels of a colour with a random pattern."""
+    noise = np.random.default_rng(seed).integers(-20, 20, (30, 40, 3))
+    return Image.fromarray(np.clip(np.array(COLOURS[colour]) + noise, 0, 255).astype(np.uint8))
+
+
+def write_pictures(folder: Path, each: int = 3) -> list[Path]:
+    """A folder per colour, PNG files in it; the paths in sorted order."""
+    paths = []
+    for colour in COLOURS:
+        (folder / colour).mkdir(parents=True, exist_ok=True)
+        for number in range(each):
+            paths.append(folder / colour / f"{number}.png")
+            picture(colour, number).save(paths[-1])
+    return paths
