@@ -49,10 +49,6 @@ class TimmTower(Tower[TimmConfig]):
             features = features.flatten(1, 2) if channels_last else features.flatten(2).transpose(1, 2)
         return TowerOutput(features, pooled)
 
-    def set_checkpointing(self, on: bool = True) -> None:
-        """timm's own: by block or by stage."""
-        self.trunk.set_grad_checkpointing(on)
-
     def flops(self) -> int:
         """Counted while one picture runs through."""
         size = self.config.image_size
@@ -102,13 +98,6 @@ class HuggingFaceText(Tower[HuggingFaceTextConfig]):
             pooled = (weight.to(tokens.dtype)[:, None] @ tokens)[:, 0]
         return TowerOutput(tokens, self.projection(pooled))
 
-    def set_checkpointing(self, on: bool = True) -> None:
-        """transformers' own: by layer."""
-        if on:
-            self.trunk.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
-        else:
-            self.trunk.gradient_checkpointing_disable()
-
     def flops(self) -> int:
         """Counted while one caption of full length runs through."""
         ids = torch.full((1, self.config.context_length), self.config.pad_id + 1)
@@ -116,11 +105,11 @@ class HuggingFaceText(Tower[HuggingFaceTextConfig]):
 
 
 def _repeated(module: nn.Module) -> Iterator[nn.Module]:
-    """The members of the innermost containers that hold several modules of one class that have parts themselves."""
+    """The members of the innermost containers whose members are all of one class and have parts themselves."""
     for child in module.children():
         inner = list(_repeated(child))
         parts = list(child.children())
-        same = len(parts) > 1 and len({type(part) for part in parts}) == 1 and any(parts[0].children())
+        same = len({type(part) for part in parts}) == 1 and any(parts[0].children())
         if not inner and same and isinstance(child, nn.ModuleList | nn.Sequential):
             inner = parts
         yield from inner

@@ -41,16 +41,16 @@ class Clip(nn.Module):
     def encode_image(
         self, pixels: Float[Tensor, "batch 3 height width"], normalize: bool = False
     ) -> Float[Tensor, "batch embed_dim"]:
-        """Vectors of normalised pixels; of unit length with `normalize`."""
+        """Vectors of normalised pixels; with `normalize` of unit length, and at least in float32."""
         vectors = self.image.pooled(pixels)
-        return F.normalize(vectors, dim=-1) if normalize else vectors
+        return _unit(vectors) if normalize else vectors
 
     def encode_text(
         self, ids: Int[Tensor, "batch length"], normalize: bool = False
     ) -> Float[Tensor, "batch embed_dim"]:
-        """Vectors of captions as token ids; of unit length with `normalize`."""
+        """Vectors of captions as token ids; with `normalize` of unit length, and at least in float32."""
         vectors = self.text.pooled(ids)
-        return F.normalize(vectors, dim=-1) if normalize else vectors
+        return _unit(vectors) if normalize else vectors
 
     def forward(
         self, pixels: Float[Tensor, "images 3 height width"], ids: Int[Tensor, "texts length"]
@@ -64,3 +64,8 @@ class Clip(nn.Module):
         """exp(scale) * <image, text> + bias, of unit vectors."""
         logits = self.logit_scale.exp() * images @ texts.T
         return logits if self.logit_bias is None else logits + self.logit_bias
+
+
+def _unit(vectors: Tensor) -> Tensor:
+    """Half precision would be off by a thousandth, which the scale makes a tenth of a logit."""
+    return F.normalize(vectors.to(torch.promote_types(vectors.dtype, torch.float32)), dim=-1)

@@ -1,20 +1,14 @@
 """CLIP's modified ResNet (Radford et al. 2021, arXiv:2103.00020 §2.4; He et al. 2019, arXiv:1812.01187; Zhang 2019,
 arXiv:1904.11486)."""
 
-from collections.abc import Callable
-from contextlib import nullcontext
-from typing import Any
-
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
-from torch.utils.checkpoint import checkpoint
 
 from diptych.config import ResNetConfig
 from diptych.errors import ConfigError
 from diptych.models.traits import Tower, TowerOutput
-from diptych.nn import unrecorded
 from diptych.nn.patch import ConvNorm
 
 
@@ -122,13 +116,6 @@ class ResNet(Tower[ResNetConfig]):
             assert isinstance(part, ConvNorm | Bottleneck | AttentionPool)
             part.init()
 
-    def run(self, block: Callable[..., Tensor], *args: Any) -> Tensor:
-        """`block(*args)`; a recomputation doesn't record batch statistics a second time."""
-        if self.checkpointing and torch.is_grad_enabled():
-            again = lambda: (nullcontext(), unrecorded(self))  # noqa: E731
-            return checkpoint(block, *args, use_reentrant=False, context_fn=again)
-        return block(*args)
-
     def forward(self, x: Float[Tensor, "batch 3 height wide"]) -> TowerOutput:
         """Pixels to the last stage's grid, in reading order, and the pooled vector."""
         size = self.config.image_size
@@ -139,7 +126,7 @@ class ResNet(Tower[ResNetConfig]):
             x = F.relu(layer(x), inplace=True)
         x = _shrink(x, 2)
         for block in self.blocks:
-            x = self.run(block, x)
+            x = block(x)
         tokens = x.flatten(2).transpose(1, 2)
         return TowerOutput(tokens, self.pool(tokens))
 

@@ -75,7 +75,7 @@ class TextTransformer(Tower[TextConfig]):
         """Ids, each row with one end of text and anything behind it, to tokens and the pooled vector."""
         ids, x = x, self.embed(x)
         for block in self.blocks:
-            x = self.run(block, x, True)
+            x = block(x, causal=True)
         return TowerOutput(x, self.projection(self.norm_post(x[_ends(ids)])))
 
     def pooled(self, x: Int[Tensor, "batch length"]) -> Float[Tensor, "batch embed_dim"]:
@@ -83,10 +83,10 @@ class TextTransformer(Tower[TextConfig]):
         *blocks, last = self.blocks
         ids, x = x, self.embed(x)
         for block in blocks:
-            x = self.run(block, x, True)
+            x = block(x, causal=True)
         pick = _ends(ids)
         seen = torch.arange(ids.shape[1], device=ids.device) <= pick[1][:, None]
-        return self.projection(self.norm_post(self.run(last, x, True, pick, seen)))
+        return self.projection(self.norm_post(last(x, pick=pick, seen=seen)))
 
     def flops(self) -> int:
         """Of `forward` for one caption of full length; a multiply-add counts two."""

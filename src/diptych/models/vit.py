@@ -95,7 +95,7 @@ class VisionTransformer(Tower[VitConfig]):
         """Pixels to tokens (the class token first, if there is one) and the pooled vector."""
         x = self.embed(x)
         for block in self.blocks:
-            x = self.run(block, x)
+            x = block(x)
         pooled = x.mean(dim=1) if self.class_token is None else x[:, 0]
         return TowerOutput(x, self.projection(self.norm_post(pooled)))
 
@@ -106,8 +106,8 @@ class VisionTransformer(Tower[VitConfig]):
         *blocks, last = self.blocks
         x = self.embed(x)
         for block in blocks:
-            x = self.run(block, x)
-        return self.projection(self.norm_post(self.run(last, x, False, (slice(None), 0))))
+            x = block(x)
+        return self.projection(self.norm_post(last(x, pick=(slice(None), 0))))
 
     def flops(self) -> int:
         """Of `forward` for one picture; a multiply-add counts two."""

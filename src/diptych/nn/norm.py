@@ -7,6 +7,11 @@ from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 
+def batch_norms(module: nn.Module) -> list[_BatchNorm]:
+    """All batch norms of `module`: where there are none, a sample's output doesn't depend on its batch."""
+    return [norm for norm in module.modules() if isinstance(norm, _BatchNorm)]
+
+
 @contextmanager
 def unrecorded(module: nn.Module) -> Iterator[None]:
     """Within, batch norms of `module` in training use their batch's statistics but don't record them.
@@ -22,7 +27,7 @@ def unrecorded(module: nn.Module) -> Iterator[None]:
     >>> norm.running_mean, norm.num_batches_tracked
     (tensor([0.]), tensor(0))
     """
-    norms = [norm for norm in module.modules() if isinstance(norm, _BatchNorm)]
+    norms = batch_norms(module)
     before = [(norm.momentum, norm.num_batches_tracked) for norm in norms]
     for norm in norms:
         norm.momentum, norm.num_batches_tracked = 0.0, None

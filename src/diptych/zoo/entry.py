@@ -22,7 +22,7 @@ class Weights:
     """`org/name`."""
     file: str
     format: str
-    """`open_clip` or `transformers`."""
+    """As `diptych convert` calls it: `open-clip` or `transformers`."""
     licence: str
     sha256: str = ""
     """Empty: not recorded here; the hub's own checksum is used."""

@@ -62,7 +62,7 @@ def entries() -> list[Entry]:
 def _weights(top_1: float, open_clip: str, transformers: str | None) -> tuple[Weights, ...]:
     claims = (Claim(metric="imagenet1k zero-shot top-1", value=top_1, source="arXiv:2103.00020, Table 11"),)
     found = [
-        Weights(repo=open_clip, file="open_clip_model.safetensors", format="open_clip", licence="MIT", claims=claims)
+        Weights(repo=open_clip, file="open_clip_model.safetensors", format="open-clip", licence="MIT", claims=claims)
     ]
     if transformers:
         found.append(

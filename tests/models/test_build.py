@@ -1,0 +1,118 @@
+"""Models from configurations, and what the model of two towers gives."""
+
+import math
+
+import pytest
+import torch
+from torch import nn
+
+from diptych import zoo
+from diptych.config import ClipConfig, HuggingFaceTextConfig, TimmConfig
+from diptych.models import Clip, build
+from tests.models.peers import RESNET, TEXT, VIT, captions
+
+SMALL = ClipConfig(image=VIT, text=TEXT, embed_dim=24)
+BIASED = ClipConfig(image=VIT, text=TEXT, embed_dim=24, logit_scale=math.log(10), logit_bias=-10.0)
+
+
+def test_the_seed_makes_the_weights():
+    models = []
+    for seed in (0, 0, 1):
+        torch.manual_seed(seed)
+        models.append(build(SMALL).state_dict())
+    assert all(torch.equal(models[0][key], models[1][key]) for key in models[0])
+    assert not torch.equal(models[0]["image.projection.weight"], models[2]["image.projection.weight"])
+
+
+def test_initial_scale_and_bias_are_the_configurations():
+    model = build(BIASED)
+    assert model.logit_scale.shape == model.logit_bias.shape == (1,)
+    assert model.logit_scale.exp().item() == pytest.approx(10)
+    assert model.logit_bias.item() == -10
+    assert build(SMALL).logit_bias is None
+    assert "logit_bias" not in build(SMALL).state_dict()
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16])
+def test_dtype(dtype):
+    model = build(SMALL, dtype=dtype)
+    assert {parameter.dtype for parameter in model.parameters()} == {dtype}
+    assert model.encode_image(torch.randn(2, 3, 32, 32, dtype=dtype)).dtype == dtype
+    assert model.encode_text(captions()).dtype == dtype
+
+
+@pytest.mark.parametrize("name", ["vit-l-14-336", "rn101", "tiny"])
+def test_meta_costs_no_memory(name):
+    model = build(zoo.get(name), device="meta")
+    assert all(tensor.is_meta for tensor in model.state_dict().values())
+
+
+def test_forward_on_meta():
+    model = build(zoo.get("vit-l-14-quickgelu"), device="meta")
+    images, texts = model(
+        torch.zeros(5, 3, 224, 224, device="meta"), torch.zeros(3, 9, dtype=torch.long, device="meta")
+    )
+    assert images.shape == (5, 768)
+    assert texts.shape == (3, 768)
+
+
+def test_meta_then_assign_equals_build():
+    torch.manual_seed(0)
+    model = build(ClipConfig(image=RESNET, text=TEXT)).eval()
+    other = build(model.config, device="meta").eval()
+    other.load_state_dict(model.state_dict(), assign=True)
+    x = torch.randn(2, 3, 64, 64)
+    assert torch.equal(other.encode_image(x), model.encode_image(x))
+
+
+def test_bridged_towers_take_weights_without_init():
+    options = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 32}
+    config = ClipConfig(
+        image=TimmConfig(name="resnet10t", image_size=64),
+        text=HuggingFaceTextConfig(model_type="bert", options=options | {"vocab_size": 40}, context_length=12),
+        embed_dim=8,
+    )
+    model = build(config).eval()
+    pixels, ids = torch.randn(2, 3, 64, 64), captions()
+    images, texts = model(pixels, ids)
+    assert (images.shape, texts.shape) == ((2, 8), (4, 8))
+    other = build(config, init=False).eval()
+    other.load_state_dict(model.state_dict())
+    assert torch.equal(other(pixels, ids)[0], images)
+    assert torch.equal(other(pixels, ids)[1], texts)
+
+
+def test_unit_length_and_logits():
+    torch.manual_seed(0)
+    model = build(BIASED).eval()
+    pixels, ids = torch.randn(2, 3, 32, 32), captions(3)
+    images, texts = model(pixels, ids)
+    torch.testing.assert_close(images.norm(dim=1), torch.ones(2))
+    torch.testing.assert_close(texts.norm(dim=1), torch.ones(3))
+    torch.testing.assert_close(images, nn.functional.normalize(model.encode_image(pixels), dim=1))
+    torch.testing.assert_close(texts, nn.functional.normalize(model.encode_text(ids), dim=1))
+    torch.testing.assert_close(model.logits(images, texts), 10 * images @ texts.T - 10)
+
+
+@pytest.mark.parametrize("name", zoo.names())
+def test_every_name_in_the_zoo_builds(name):
+    config = zoo.get(name)
+    assert isinstance(build(config, device="meta"), Clip)
+
+
+def test_tiny_is_small():
+    model = build(zoo.get("tiny"), device="meta")
+    assert sum(p.numel() for p in model.image.parameters()) < 800_000
+    assert sum(p.numel() for p in model.text.parameters()) < 5_200_000
+
+
+def test_autocast_keeps_the_answer():
+    torch.manual_seed(0)
+    model, ids = build(zoo.openai.quick(SMALL)).eval(), captions()
+    pixels = torch.randn(4, 3, 32, 32)
+    exact = model(pixels, ids)
+    with torch.autocast("cpu", torch.bfloat16):
+        rough = model(pixels, ids)
+    for a, b in zip(exact, rough):
+        torch.testing.assert_close(b.norm(dim=1), torch.ones(4))
+        assert (a * b).sum(dim=1).min() > 0.999
