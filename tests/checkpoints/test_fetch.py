@@ -9,8 +9,10 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import pytest
 import torch
 from huggingface_hub import constants, file_download
+from safetensors.torch import load, save
 
-from diptych.checkpoints import convert, fetch, load, load_model, native, save_model
+from diptych.checkpoints import convert, fetch, load_model, native, save_model
+from diptych.checkpoints import load as loading
 from diptych.errors import DownloadError
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
@@ -163,7 +165,9 @@ def test_every_format_is_fetched_and_loads(server, tmp_path, random_model, vit):
 
 def test_a_name_is_enough(server, tmp_path, monkeypatch):
     """`load_model("hf-hub:org/name")`, with the hub's address from huggingface_hub's own settings."""
-    monkeypatch.setattr(load, "fetch", lambda name: fetch(name, endpoint=server.endpoint, cache_dir=tmp_path / "cache"))
+    monkeypatch.setattr(
+        loading, "fetch", lambda name: fetch(name, endpoint=server.endpoint, cache_dir=tmp_path / "cache")
+    )
     _, meta = load_model("hf-hub:org/transformers@main")
     assert meta.provenance["name"] == "hf-hub:org/transformers@main"
     assert meta.provenance["format"] == "transformers"
@@ -186,14 +190,17 @@ def test_cached_files_serve_without_a_network(server, tmp_path):
     nobody = "http://127.0.0.1:9"
     assert fetch("hf-hub:org/transformers", endpoint=nobody, cache_dir=cache) == first
     load_model(first)
+    one = {"file": "model.safetensors", "cache_dir": cache}
+    assert fetch("hf-hub:org/transformers", endpoint=nobody, **one) == first / "model.safetensors"
     server.requests.clear()
     assert fetch("hf-hub:org/transformers", endpoint=server.endpoint, cache_dir=cache) == first
     assert server.asked("GET") == []  # nothing is downloaded twice
 
 
-def test_without_network_or_cache_the_sentence_says_what_to_do(server, tmp_path):
+@pytest.mark.parametrize("file", ["", "model.safetensors"])
+def test_without_network_or_cache_the_sentence_says_what_to_do(server, tmp_path, file):
     with pytest.raises(DownloadError, match="can't be reached; connect to the network") as caught:
-        fetch("hf-hub:org/native", endpoint="http://127.0.0.1:9", cache_dir=tmp_path / "cache")
+        fetch("hf-hub:org/native", file=file, endpoint="http://127.0.0.1:9", cache_dir=tmp_path / "cache")
     assert "\n" not in str(caught.value)
 
 
@@ -238,3 +245,19 @@ def test_what_the_hub_refuses_is_one_sentence(server, tmp_path, name, says):
 def test_one_file_that_is_absent(server, tmp_path):
     with pytest.raises(DownloadError, match=r"has no file other\.bin"):
         fetch("hf-hub:org/native", file="other.bin", endpoint=server.endpoint, cache_dir=tmp_path / "cache")
+
+
+def test_shards(server, tmp_path, random_model, vit):
+    files = server.repos["org/transformers"]
+    tensors = load(files.pop("model.safetensors"))
+    names = sorted(tensors)
+    shards = {"model-1.safetensors": names[:20], "model-2.safetensors": names[20:]}
+    for shard, content in shards.items():
+        files[shard] = save({name: tensors[name] for name in content})
+    index = {"weight_map": {name: shard for shard, content in shards.items() for name in content}}
+    files["model.safetensors.index.json"] = json.dumps(index).encode()
+    del files["pytorch_model.bin"]
+    for endpoint in (server.endpoint, "http://127.0.0.1:9"):
+        folder = fetch("hf-hub:org/transformers", endpoint=endpoint, cache_dir=tmp_path / "cache")
+        state = load_model(folder).model.state_dict()
+        assert torch.equal(state["logit_scale"], random_model(vit).state_dict()["logit_scale"])

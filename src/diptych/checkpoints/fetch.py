@@ -41,44 +41,56 @@ def fetch(
     if repo_id.count("/") != 1 or not all(repo_id.split("/")):
         raise DownloadError(f"{name} names no model of the hub; write hf-hub:org/name or hf-hub:org/name@revision")
     repo = Repo(repo_id, revision or "main", endpoint, cache_dir)
-    if file:
-        return _download(repo, file, sha256)
-    repo = repo._replace(revision=_settings(repo).name)  # one commit for all files
-    return _weights(repo).parent
+    folder = _snapshot(repo, (file,) if file else _SETTINGS)
+    if not file:
+        return _weights(repo._replace(revision=folder.name)).parent  # one commit for all files
+    if not (folder / file).is_file():
+        raise DownloadError(f"{repo} has no file {file}")
+    return _checked(repo, folder / file, sha256)
 
 
-def _settings(repo: Repo) -> Path:
-    """The folder of the revision's commit, with everything small in it."""
+def _snapshot(repo: Repo, patterns: tuple[str, ...]) -> Path:
+    """The folder of the revision's commit, with the files that match."""
     from huggingface_hub import snapshot_download
 
-    with _explained(repo, "its files"):
-        return Path(snapshot_download(allow_patterns=list(_SETTINGS), **repo._asdict()))
+    with _explained(repo, "the model"):
+        return Path(snapshot_download(allow_patterns=list(patterns), **repo._asdict()))
 
 
 def _weights(repo: Repo) -> Path:
-    from huggingface_hub.errors import EntryNotFoundError
-
-    missing = None
-    for name in _WEIGHTS:
-        try:
-            path = _download(repo, name)
-        except DownloadError as error:
-            if not isinstance(error.__cause__, EntryNotFoundError):
-                raise
-            missing = error
-            continue
-        if name.endswith(".index.json"):
-            for shard in sorted(set(read_json(path).get("weight_map", {}).values())):
-                _download(repo, shard)
-        return path
-    raise DownloadError(f"{repo} has none of {', '.join(_WEIGHTS)} within reach ({missing})") from missing
+    """The preferred weights of a commit: those that are here, else those that the hub has."""
+    for get in (_cached, _download):
+        for name in _WEIGHTS:
+            path = get(repo, name)
+            if path and all(get(repo, shard) for shard in _shards(path)):
+                return path
+    raise DownloadError(f"{repo} has none of {', '.join(_WEIGHTS)}")
 
 
-def _download(repo: Repo, file: str, sha256: str = "") -> Path:
-    from huggingface_hub import hf_hub_download
+def _shards(path: Path) -> list[str]:
+    return sorted(set(read_json(path).get("weight_map", {}).values())) if path.name.endswith(".index.json") else []
+
+
+def _cached(repo: Repo, file: str) -> Path | None:
+    """The file if it was fetched before, else None."""
+    from huggingface_hub import try_to_load_from_cache
+
+    path = try_to_load_from_cache(repo.repo_id, file, cache_dir=repo.cache_dir, revision=repo.revision)
+    return _checked(repo, Path(path)) if isinstance(path, str) else None
+
+
+def _download(repo: Repo, file: str) -> Path | None:
+    """The file, or None if the repository doesn't have it."""
+    from huggingface_hub import errors, hf_hub_download
 
     with _explained(repo, file):
-        path = Path(hf_hub_download(filename=file, **repo._asdict()))
+        try:
+            return _checked(repo, Path(hf_hub_download(filename=file, **repo._asdict())))
+        except errors.RemoteEntryNotFoundError:
+            return None
+
+
+def _checked(repo: Repo, path: Path, sha256: str = "") -> Path:
     blob = path.resolve()
     # The cache names a large file by its sha256.
     expected = sha256 or (blob.name if len(blob.name) == _SHA256_LENGTH else "")
@@ -86,7 +98,7 @@ def _download(repo: Repo, file: str, sha256: str = "") -> Path:
         path.unlink()
         blob.unlink(missing_ok=True)
         raise DownloadError(
-            f"{file} of {repo} didn't arrive with the sha256 {expected[:12]}… and was removed; try again"
+            f"{path.name} of {repo} came without its sha256 {expected[:12]}… and was removed; try again"
         )
     return path
 
@@ -108,11 +120,9 @@ def _explained(repo: Repo, what: str) -> Iterator[None]:
         raise DownloadError(f"{repo.repo_id} has no revision {repo.revision}") from error
     except errors.LocalEntryNotFoundError as error:
         raise DownloadError(
-            f"{what} of {repo} was not fetched before and the hub can't be reached; "
+            f"{repo} was not fetched before and the hub can't be reached; "
             "connect to the network and try again, or give a local file"
         ) from error
-    except errors.EntryNotFoundError as error:
-        raise DownloadError(f"{repo} has no file {what}") from error
     except errors.HFValidationError as error:
         raise DownloadError(f"{repo} can't be the name of a model: {error}") from error
     except (errors.HfHubHTTPError, OSError) as error:

@@ -17,7 +17,7 @@ from typing import Any
 from safetensors.torch import save_file
 from torch import Tensor
 
-import diptych
+from diptych import __version__
 from diptych.checkpoints.atomic import atomic
 from diptych.checkpoints.read import read_json, read_safetensors
 from diptych.config import ClipConfig
@@ -67,7 +67,7 @@ def write(folder: Path, config: ClipConfig, state: Mapping[str, Tensor], provena
     """The two files, into `folder`, which must not exist yet."""
     folder.mkdir()
     save_file(dict(state), folder / WEIGHTS, metadata={"format": "pt"})
-    made = {"diptych": diptych.__version__, "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")}
+    made = {"diptych": __version__, "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")}
     meta = {
         "format": "diptych",
         "version": VERSION,
