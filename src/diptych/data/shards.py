@@ -65,8 +65,9 @@ class Shards(Source):
     def describe(self) -> str:
         damaged = f", {len(self.damage)} of them damaged" if self.damage else ""
         first, last = self.paths[0], self.paths[-1]
+        shards = "shards" if first != last else "shard"
         more = f" ... {last.name}" if first != last else ""
-        return f"{len(self):,} samples in {len(self.paths)} shards{damaged}: {first}{more}"
+        return f"{len(self):,} samples in {len(self.paths)} {shards}{damaged}: {first}{more}"
 
 
 def _utf8(data: bytes) -> str:
