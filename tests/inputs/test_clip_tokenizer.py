@@ -72,7 +72,7 @@ def test_hard_texts_equal_open_clip(text, tokenizer, reference):
     assert torch.equal(tokenizer(text, pad_to=77), expected)
 
 
-@settings(max_examples=600, deadline=None, database=None)
+@settings(max_examples=600, deadline=None, database=None, derandomize=True)
 @given(
     st.one_of(
         st.text(),

@@ -146,14 +146,8 @@ def test_the_first_picture_of_several(kind):
 def png_header(width: int, height: int) -> bytes:
     """A PNG that says it has so many pixels, and has none."""
     body = b"IHDR" + struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
-    return (
-        b"\x89PNG\r\n\x1a\n"
-        + struct.pack(">I", 13)
-        + body
-        + struct.pack(">I", zlib.crc32(body))
-        + b"\0\0\0\0IDAT"
-        + bytes(4)
-    )
+    header = struct.pack(">I", 13) + body + struct.pack(">I", zlib.crc32(body))
+    return b"\x89PNG\r\n\x1a\n" + header + b"\0\0\0\0IDAT" + bytes(4)
 
 
 def jpeg_of_size(width: int, height: int) -> bytes:

@@ -22,9 +22,9 @@ SIZES = [
     (97, 300),
     (32, 32),
     (50, 20),
-    (225, 224),
+    (300, 1000),
 ]
-CORNERS = [(1, 1), (1, 40), (40, 1), (2, 300), (3, 7), (900, 60), (60, 900), (1500, 3), (223, 2000)]
+CORNERS = [(1, 1), (1, 40), (40, 1), (2, 300), (3, 7), (900, 60), (60, 900), (250, 1400), (1500, 3), (223, 2000)]
 MODES = {"bicubic": T.InterpolationMode.BICUBIC, "bilinear": T.InterpolationMode.BILINEAR}
 
 
@@ -41,11 +41,11 @@ def torchvision_pipeline(config: PreprocessConfig, size: int) -> T.Compose:
 
 
 def assert_same(ours, theirs, config):
-    """Within 1 grey level; 2 levels in at most two values of 100,000, and 0.02 levels on average."""
+    """Within 1 grey level; 2 levels in at most one value of 10,000, and 0.02 levels on average."""
     levels = (ours - theirs).abs() * 255 * torch.tensor(config.std).view(3, 1, 1)
     assert ours.shape == theirs.shape
     assert levels.max() < 2.01
-    assert (levels > 1.01).float().mean() <= 2e-5
+    assert (levels > 1.01).float().mean() <= 1e-4
     assert levels.mean() < 0.02
 
 

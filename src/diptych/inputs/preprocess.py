@@ -54,6 +54,7 @@ class Preprocess:
 
     def normalise(self, pixels: UInt8[Tensor, "batch 3 height width"]) -> Float[Tensor, "batch 3 height width"]:
         """(levels / 255 - mean) / std, on the device of `pixels`."""
-        mean = torch.tensor(self.config.mean, device=pixels.device).view(3, 1, 1)
-        std = torch.tensor(self.config.std, device=pixels.device).view(3, 1, 1)
-        return pixels.float().mul_(1 / (255 * std)).sub_(mean / std)
+        scale = [1 / (255 * std) for std in self.config.std]
+        shift = [-mean / std for mean, std in zip(self.config.mean, self.config.std)]
+        scale, shift = torch.tensor([scale, shift], device=pixels.device).view(2, 3, 1, 1)
+        return pixels.float().mul_(scale).add_(shift)
