@@ -10,9 +10,9 @@ from diptych.inputs.tokenizer import Tokenizer
 from diptych.inputs.vocabulary import write_transformers_files
 
 __all__ = [
-    "MAX_PIXELS",
     "ClipTokenizer",
     "HuggingFaceTokenizer",
+    "MAX_PIXELS",
     "Picture",
     "Preprocess",
     "Tokenizer",
