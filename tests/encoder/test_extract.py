@@ -22,12 +22,13 @@ def collect(items, prepare, **options):
     return [(names, vectors[:, 0].tolist()) for names, vectors in extract(items, prepare, mean, **options)]
 
 
-def test_order_holds_though_threads_finish_in_any():
+@pytest.mark.parametrize("threads", [0, 1, 4])
+def test_order_holds_though_threads_finish_in_any(threads):
     def prepare(level: int) -> torch.Tensor:
         time.sleep(0.002 * (level % 3))
         return pixels(level)
 
-    found = collect(range(50), prepare, batch_size=8, threads=4)
+    found = collect(range(50), prepare, batch_size=8, threads=threads)
     assert [len(names) for names, _ in found] == [8] * 6 + [2]
     assert [name for names, _ in found for name in names] == list(range(50))
     assert [level for _, levels in found for level in levels] == list(map(float, range(50)))

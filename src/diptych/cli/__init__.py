@@ -5,7 +5,7 @@ import os
 import sys
 from collections.abc import Sequence
 
-import diptych
+from diptych import __version__
 from diptych.errors import DiptychError, UnknownNameError
 
 __all__ = ["VERBS", "main"]
@@ -34,7 +34,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         if verb in ("-h", "--help", "help"):
             print(_help())
         elif verb in ("-V", "--version", "version"):
-            print(f"diptych {diptych.__version__}")
+            print(f"diptych {__version__}")
         elif verb in VERBS:
             code = importlib.import_module(f"diptych.cli.{verb}").run(rest) or 0
         else:
@@ -56,6 +56,6 @@ def _help() -> str:
     width = max(map(len, VERBS))
     verbs = "\n".join(f"  {verb:<{width}}  {what}" for verb, what in VERBS.items())
     return (
-        f"diptych {diptych.__version__}: contrastive image-text models (CLIP)\n\n"
+        f"diptych {__version__}: contrastive image-text models (CLIP)\n\n"
         f"usage: diptych VERB ...\n\n{verbs}\n\n`diptych VERB --help` tells more; `diptych --version`."
     )

@@ -65,10 +65,11 @@ def _print_tables(result: "Result") -> None:
     from rich.table import Table
     from rich.text import Text
 
-    figures = Table("measure", "value", title=f"{result.task} on {result.data['used']} pictures", box=None)
+    figures = Table(result.task, "", box=None)
     for name, value in result.metrics.items():
         if name != "top5" or len(result.class_names) > 5:
             figures.add_row(name, f"{value:.2%}")
+    figures.add_row("pictures", str(result.data["used"]))
     show(figures)
     if result.class_names:
         rows = zip(result.class_names, result.per_class, map(sum, result.confusion))
@@ -76,8 +77,8 @@ def _print_tables(result: "Result") -> None:
         classes = Table("class", "right", "pictures", box=None)
         for name, share, count in ordered[:_CLASSES_SHOWN]:
             classes.add_row(Text(name), f"{share:.1%}", str(count))
-        if len(ordered) > _CLASSES_SHOWN:
-            classes.title = f"the {_CLASSES_SHOWN} hardest of {len(ordered)} classes"
         show(classes)
+        if len(ordered) > _CLASSES_SHOWN:
+            print(f"the {_CLASSES_SHOWN} hardest of {len(ordered)} classes")
     for bad in result.data["unusable_samples"]:
         print(f"left out: {bad['file']} {bad['key']}: {bad['reason']}", file=sys.stderr)

@@ -10,8 +10,11 @@ from tyro.conf import Positional, arg
 
 from diptych.cli.parse import parse
 from diptych.cli.show import show
+from diptych.errors import DataError
 
 if TYPE_CHECKING:
+    from PIL.Image import Image
+
     from diptych.search import Hit
 
 
@@ -72,7 +75,22 @@ def _show(path: str) -> str:
 def _write_page(options: Search, hits: "list[Hit]") -> None:
     from diptych import reports
 
-    cells = [reports.Cell(image=hit.picture.read(), text=f"{hit.score:.3f} {_show(hit.path)}") for hit in hits]
+    cells = [reports.Cell(image=_open(hit), text=f"{hit.score:.3f} {_show(hit.path)}") for hit in hits]
     section = reports.pictures(options.query, cells, note=f"The nearest {len(hits)} in {options.index}.", side=240)
     page = reports.write(options.html, f"Search: {options.query}", [section])
     print(page, file=sys.stderr)
+
+
+def _open(hit: "Hit") -> "Image":
+    """The picture as the model saw it: upright, in RGB."""
+    from PIL.Image import fromarray
+
+    from diptych.inputs import decode
+
+    try:
+        data = hit.picture.read()
+    except OSError as error:
+        raise DataError(
+            f"{_show(hit.path)} can't be read any more ({error.strerror}); embed its folder again"
+        ) from error
+    return fromarray(decode(data).permute(1, 2, 0).numpy())

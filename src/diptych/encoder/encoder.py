@@ -144,7 +144,7 @@ class Encoder:
             partial(self._prepare, read=read, name=name),
             self._encode_pixels,
             batch_size=batch_size,
-            threads=min(8, os.cpu_count() or 1),
+            threads=0 if total == 1 else min(8, os.cpu_count() or 1),
             unreadable=unreadable,
         )
         return track(batches, "pictures", total) if progress else batches

@@ -26,8 +26,8 @@ def extract(
 ) -> Iterator[tuple[list[T], Float[Tensor, "batch width"]]]:
     """Batches of items and their vectors, in order. Memory: three batches of prepared pictures, however many items.
 
-    `prepare` runs in `threads` threads, `encode` in the caller's. An item whose `prepare` raises ImageError is given to
-    `unreadable` and left out; without `unreadable` the error is raised.
+    `prepare` runs in `threads` threads (0: in the caller's), `encode` in the caller's. An item whose `prepare` raises
+    ImageError is given to `unreadable` and left out; without `unreadable` the error is raised.
 
     >>> import torch
     >>> from diptych.encoder import extract
@@ -44,7 +44,8 @@ def extract(
             return item, error
 
     names, pixels = list[T](), list[Tensor]()
-    for item, outcome in _ahead(attempt, items, threads, depth=2 * batch_size):
+    outcomes = _ahead(attempt, items, threads, depth=2 * batch_size) if threads else map(attempt, items)
+    for item, outcome in outcomes:
         if isinstance(outcome, Tensor):
             names.append(item)
             pixels.append(outcome)

@@ -8,9 +8,9 @@ from diptych.evaluation.retrieval import RetrievalResult, retrieval
 from diptych.evaluation.zero_shot import ZeroShotResult, zero_shot
 
 __all__ = [
-    "TEMPLATES",
     "Result",
     "RetrievalResult",
+    "TEMPLATES",
     "ZeroShotResult",
     "class_vectors",
     "evaluate",

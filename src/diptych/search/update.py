@@ -47,11 +47,11 @@ def update(
     an index lies in `folder`.
     """
     places = roots(source)
-    fresh = not store.exists(folder)
-    if not fresh:
-        store.Store(folder).check_model(encoder.identity)
+    store.exists(folder)  # refuses a folder of other things before a lock is written into it
     with store.locked(folder):
-        if fresh:
+        if store.exists(folder):
+            store.Store(folder).check_model(encoder.identity)
+        else:
             kind = "float16" if half else "float32"
             store.create(folder, store.Meta(model=encoder.identity, width=encoder.width, vectors=kind))
         changes = Changes()
@@ -65,7 +65,7 @@ def update(
             name=lambda picture: picture.path,
             batch_size=batch_size,
             total=len(new),
-            progress=progress,
+            progress=progress and bool(new),
             unreadable=lambda picture, error: changes.unreadable.append((picture.path, str(error))),
         )
         with store.Appender(folder) as index:
