@@ -66,19 +66,20 @@ def test_a_scene_does_not_depend_on_how_many_follow():
 
 @pytest.mark.parametrize("relation", scenes.RELATIONS)
 def test_relations_are_true_of_the_picture(relation):
-    """The first digit's pixels lie on the side that the relation says, found again by colour alone."""
+    """The first digit's pixels lie on the side that the relation says; a red one beside a cool one is found again."""
     axis, sign = {"left": (1, -1), "right": (1, 1), "above": (0, -1), "below": (0, 1)}[relation]
     checked = 0
-    for sample, meta in attributes("pairs", 400):
-        one, two = meta["digits"]
-        if meta["relation"] != relation or {one["colour"], two["colour"]} != {"red", "green"}:
+    for sample, meta in attributes("pairs", 800):
+        one, two = (digit["colour"] == "red" for digit in meta["digits"])
+        cool = {digit["colour"] for digit in meta["digits"]} & {"green", "cyan", "blue"}
+        if meta["relation"] != relation or one == two or not cool:
             continue
         picture = pixels(sample).astype(int)
-        redness = picture[..., 0] - picture[..., 1]
-        centres = {"red": np.argwhere(redness > 90).mean(0), "green": np.argwhere(redness < -90).mean(0)}
-        assert sign * (centres[one["colour"]][axis] - centres[two["colour"]][axis]) > 10
+        redness = picture[..., 0] - picture[..., 1:].max(-1)
+        red, other = np.argwhere(redness > 80).mean(0), np.argwhere(redness < -80).mean(0)
+        assert (sign if one else -sign) * (red[axis] - other[axis]) > 10
         checked += 1
-    assert checked
+    assert checked > 3
 
 
 def test_digits_stand_out_and_stay_inside():
@@ -100,11 +101,9 @@ def test_captions_are_true_and_varied():
         assert not words & others
         assert not words & (set(scenes.DIGITS) - {scenes.DIGITS[digit["value"]]})
         assert not words & ({"small", "large"} - {digit["size"]})
-    named = [bool(set(text.split()) & {*scenes.DIGITS, *"0123456789"}) for text, _ in single]
+    assert all(words & {*scenes.DIGITS, *"0123456789"} for words in (set(text.split()) for text, _ in single))
     coloured = [bool(set(text.split()) & set(scenes.COLOURS)) for text, _ in single]
-    assert 0.7 < np.mean(named) < 0.9
-    assert 0.4 < np.mean(coloured) < 0.6
-    assert all(name or colour for name, colour in zip(named, coloured))
+    assert 0.2 < np.mean(coloured) < 0.4
 
 
 def test_pictures_have_the_size_asked_for():

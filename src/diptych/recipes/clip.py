@@ -33,10 +33,10 @@ def clip_vit_b_32() -> Run:
         model=ModelConfig(name="vit-b-32"),
         data=DataConfig(path="shards/{0000..9999}.tar", augment=AugmentConfig(scale=(0.9, 1.0)), workers=8),
         optim=OptimConfig(lr=5e-4, betas=(0.9, 0.98), eps=1e-6, weight_decay=0.2, warmup=2000),
-        save=SaveConfig(every_steps=0, every_minutes=30),
+        save=SaveConfig(every_steps=0, every_minutes=30.0),
         evaluation=EvaluationConfig(every_steps=5000),
         batch_size=32768,
-        epochs=32,
+        epochs=32.0,
         precision="bf16",
         out="runs/clip-vit-b-32",
         recipe="clip-vit-b-32",
@@ -104,7 +104,7 @@ def lit_vit_b_32() -> Run:
     """
     run = _like_b_32("lit-vit-b-32", ModelConfig(name="vit-b-32", image=TowerOptions(freeze=True)))
     optim = replace(run.optim, lr=1e-3, weight_decay=1e-4, warmup=1000, max_norm=1.0)
-    return replace(run, optim=optim, batch_size=16384, epochs=5)
+    return replace(run, optim=optim, batch_size=16384, epochs=5.0)
 
 
 def _like_b_32(name: str, model: ModelConfig) -> Run:

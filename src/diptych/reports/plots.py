@@ -3,6 +3,7 @@
 import re
 from collections.abc import Mapping, Sequence
 from io import StringIO
+from typing import Any
 
 from markupsafe import Markup
 
@@ -10,7 +11,7 @@ from markupsafe import Markup
 _INK, _FAINT = "#010203", "#040506"
 _SERIES = ("#0a0b01", "#0a0b02", "#0a0b03", "#0a0b04")
 _THEME = {_INK: "var(--soft)", _FAINT: "var(--line)"} | {c: f"var(--series-{i})" for i, c in enumerate(_SERIES)}
-_STYLE = {
+_STYLE: Any = {
     "svg.fonttype": "none",
     "svg.hashsalt": "diptych",
     "font.family": "sans-serif",

@@ -1,0 +1,82 @@
+import json
+
+import pytest
+
+from diptych.cli import demo, demo_scores, main
+from diptych.data import scenes
+
+SMALL = {"train": 72, "seen": 12, "unseen": 12, "pairs": 8}
+
+
+def scene(*digits, relation=None):
+    return {"digits": [dict(zip(("value", "colour", "size"), digit)) for digit in digits], "relation": relation}
+
+
+RED_SEVEN, BLUE_TWO = (7, "red", "small"), (2, "blue", "large")
+
+
+@pytest.mark.parametrize(
+    ("query", "truth"),
+    [
+        ("a red seven", True),
+        ("a small red seven", True),
+        ("a large red seven", False),
+        ("a blue seven", False),
+        ("a blue two", True),
+        ("a red seven left of a blue two", True),
+        ("a blue two right of a red seven", True),
+        ("a blue two left of a red seven", False),
+        ("a red seven above a blue two", False),
+    ],
+)
+def test_which_pictures_fit_a_query(query, truth):
+    assert demo_scores.fits(query, scene(RED_SEVEN, BLUE_TWO, relation="left")) is truth
+
+
+def test_every_caption_like_query_of_a_pair_fits_its_own_scene():
+    for sample in scenes.samples("pairs", 40):
+        meta = demo_scores.attributes(sample)
+        one, two = (f"a {d['colour']} {scenes.DIGITS[d['value']]}" for d in meta["digits"])
+        assert demo_scores.fits(f"{one} {scenes.RELATIONS[meta['relation']][0]} {two}", meta)
+
+
+@pytest.fixture
+def small(monkeypatch):
+    monkeypatch.setattr(demo, "COUNTS", SMALL)
+
+
+def run(out, *more):
+    with pytest.raises(SystemExit) as end:
+        main(["demo", "--out", str(out), "--steps", "2", *more])
+    return end.value.code
+
+
+def test_the_whole_way_and_an_honest_end(small, tmp_path, capsys):
+    out = tmp_path / "demo"
+    assert run(out) == 1
+    printed = capsys.readouterr()
+    assert "worse than it should be" in printed.err
+    assert str(out / "report.html") in printed.out
+    page = (out / "report.html").read_text()
+    assert "a red zero" in page
+    assert page.count("data:image/jpeg") == 12 + 3 * demo_scores.TOP
+    rows = [json.loads(line) for line in (out / "run" / "metrics.jsonl").read_text().splitlines()]
+    assert any("evaluation" in row for row in rows)
+    assert (out / "pictures.index" / "meta.json").exists()
+
+    shards = {path: path.stat().st_mtime_ns for path in (out / "data").rglob("*.tar")}
+    first = page
+    assert run(out) == 1
+    assert {path: path.stat().st_mtime_ns for path in (out / "data").rglob("*.tar")} == shards
+    again = (out / "report.html").read_text()
+    headline = slice(first.index('<div class="headline">'), first.index("What was done"))
+    assert again[headline] == first[headline]
+
+
+def test_what_it_did_not_write_it_does_not_delete(small, tmp_path, capsys):
+    mine = tmp_path / "run" / "letters.txt"
+    mine.parent.mkdir()
+    mine.write_text("dear")
+    assert run(tmp_path) == 2
+    assert "choose another --out" in capsys.readouterr().err
+    assert mine.read_text() == "dear"

@@ -1,0 +1,74 @@
+import json
+
+import pytest
+
+from diptych.cli import main
+from diptych.config import OptimConfig, Run
+from diptych.config.serialize import to_json
+from diptych.evaluation import Result
+
+
+def report(*arguments):
+    with pytest.raises(SystemExit) as end:
+        main(["report", *map(str, arguments)])
+    return end.value.code
+
+
+@pytest.fixture
+def run(tmp_path):
+    folder = tmp_path / "my-run"
+    folder.mkdir()
+    (folder / "run.json").write_text(to_json(Run(steps=20, optim=OptimConfig(lr=0.25), recipe="tiny-digits")))
+    rows = [
+        {"step": 10, "loss": 3.25, "lr": 0.1, "samples_per_second": 50.0},
+        {"step": 20, "evaluation": {"top1": 0.625}},
+    ]
+    (folder / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return folder
+
+
+def test_one_page_of_a_run_and_a_result(run, tmp_path, capsys):
+    result = Result(
+        task="zero-shot",
+        metrics={"top1": 0.875},
+        protocol={"templates": ["a photo of a {}."]},
+        data={"path": "<shards>"},
+        model={"name": "m"},
+        class_names=("cat", "dog"),
+        confusion=((3, 1), (0, 4)),
+    )
+    saved = result.save(tmp_path / "pets.json")
+    page = tmp_path / "page.html"
+    assert report(run, saved, "--out", page, "--title", "Pets & runs") == 0
+    text = page.read_text()
+    for part in (
+        "62.5%",
+        "87.5%",
+        "Pets &amp; runs",
+        "recipe tiny-digits",
+        "pets: confusions",
+        "&lt;shards&gt;",
+        "0.25",
+    ):
+        assert part in text
+    assert str(page) in capsys.readouterr().out
+
+
+def test_a_run_that_has_not_measured_anything_yet(run, tmp_path):
+    (run / "metrics.jsonl").unlink()
+    assert report(run, "--out", tmp_path / "page.html") == 0
+
+
+@pytest.mark.parametrize("content", [None, b"\xff\xfe", b"{}", b"[1"])
+def test_what_is_no_result_is_named(content, tmp_path, capsys):
+    path = tmp_path / "thing.json"
+    if content is not None:
+        path.write_bytes(content)
+    assert report(path, "--out", tmp_path / "page.html") == 2
+    assert "result" in capsys.readouterr().err
+    assert not (tmp_path / "page.html").exists()
+
+
+def test_a_folder_without_a_run_is_named(tmp_path, capsys):
+    assert report(tmp_path, "--out", tmp_path / "page.html") == 2
+    assert str(tmp_path) in capsys.readouterr().err
