@@ -11,9 +11,11 @@ import torch
 from huggingface_hub import constants, file_download
 from safetensors.torch import load, save
 
+from diptych import zoo
 from diptych.checkpoints import convert, fetch, load_model, native, save_model
 from diptych.checkpoints import load as loading
 from diptych.errors import DownloadError
+from diptych.zoo import Entry, Weights
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 
@@ -171,6 +173,17 @@ def test_a_name_is_enough(server, tmp_path, monkeypatch):
     _, meta = load_model("hf-hub:org/transformers@main")
     assert meta.provenance["name"] == "hf-hub:org/transformers@main"
     assert meta.provenance["format"] == "transformers"
+
+
+def test_a_name_of_the_zoo(server, tmp_path, monkeypatch, vit):
+    weights = Weights(repo="org/open-clip", file="open_clip_model.safetensors", format="open_clip", licence="MIT")
+    monkeypatch.setattr(zoo, "entry", lambda name: Entry(name=name, config=vit, weights=(weights,)))
+    where = {"endpoint": server.endpoint, "cache_dir": tmp_path / "cache"}
+    monkeypatch.setattr(loading, "fetch", lambda name, file, sha256: fetch(name, file=file, sha256=sha256, **where))
+    _, meta = load_model("small")
+    assert meta.config == vit
+    assert meta.provenance["repo"] == "org/open-clip"
+    assert meta.provenance["licence"] == "MIT"
 
 
 def test_a_broken_connection_is_taken_up_where_it_broke(server, tmp_path, monkeypatch):

@@ -57,6 +57,19 @@ def test_towers_of_other_libraries(tmp_path, vit):
             assert torch.equal(wanted, actual)
 
 
+def test_parameters_that_a_tower_shares_stay_shared(tmp_path):
+    sizes = {"vocab_size": 60, "d_model": 32, "d_kv": 16, "d_ff": 64, "num_layers": 1, "num_heads": 2}
+    text = HuggingFaceTextConfig(model_type="t5", context_length=8, options=sizes)
+    config = ClipConfig(image=TimmConfig(name="resnet10t", image_size=64), text=text, embed_dim=48)
+    model = models.build(config).eval()
+    save_model(tmp_path / "out", model)
+    loaded, _ = load_model(tmp_path / "out")
+    assert len(list(loaded.parameters())) == len(list(model.parameters()))
+    ids = torch.randint(1, 60, (2, 8))
+    with torch.inference_mode():
+        assert torch.equal(model.encode_text(ids), loaded.encode_text(ids))
+
+
 def test_dtype_and_training_after_loading(tmp_path, random_model, vit):
     save_model(tmp_path / "out", random_model(vit))
     model, _ = load_model(tmp_path / "out", dtype=torch.bfloat16)
@@ -163,6 +176,14 @@ def damaged(folder, how):
             meta.write_text("{}")
         case "from the future":
             meta.write_text(json.dumps(json.loads(meta.read_text()) | {"version": 2}))
+        case "impossible":
+            values = json.loads(meta.read_text())
+            values["config"]["image"]["patch_size"] = 0
+            meta.write_text(json.dumps(values))
+        case "negative":
+            values = json.loads(meta.read_text())
+            values["config"]["image"]["mlp_width"] = -3
+            meta.write_text(json.dumps(values))
         case "unknown field":
             values = json.loads(meta.read_text())
             values["config"]["image"]["flux"] = 1
@@ -179,6 +200,8 @@ def damaged(folder, how):
         ("other json", "not the description"),
         ("from the future", "version 2"),
         ("unknown field", "flux"),
+        ("impossible", "doesn't describe a model"),
+        ("negative", "can't be built"),
     ],
 )
 def test_damage_is_named(saved, how, says):
@@ -205,6 +228,10 @@ def rewritten(folder, change):
         (lambda state: state["image.class_token"][3:4].fill_(torch.inf), "image.class_token holds values"),
         (lambda state: state.pop("text.norm_post.bias"), "text.norm_post.bias are missing"),
         (lambda state: state.update(surplus=torch.zeros(1)), "surplus are not in the model"),
+        (
+            lambda state: state.update(logit_scale=torch.ones(1).to(torch.float8_e4m3fn)),
+            "logit_scale is of torch.float8",
+        ),
         (lambda state: state.update(logit_scale=torch.zeros(2)), r"logit_scale is \[2\] where the model has \[1\]"),
     ],
 )

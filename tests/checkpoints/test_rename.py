@@ -61,6 +61,8 @@ def test_check_fit():
         check_fit(model | {"c": torch.zeros(1)}, model)
     with pytest.raises(CheckpointError, match=r"a is \[3, 2\] where the model has \[2, 3\]"):
         check_fit(model | {"a": torch.zeros(3, 2)}, model)
+    with pytest.raises(CheckpointError, match=r"b is of torch.int64 where the model has torch.float32"):
+        check_fit(model | {"b": torch.zeros(1, dtype=torch.int64)}, model)
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from diptych.checkpoints import native
 from diptych.checkpoints.formats import FORMATS
-from diptych.checkpoints.read import read_json
+from diptych.checkpoints.read import first_line, read_json
 from diptych.errors import DownloadError
 
 HUB = "hf-hub:"
@@ -126,4 +126,4 @@ def _explained(repo: Repo, what: str) -> Iterator[None]:
     except errors.HFValidationError as error:
         raise DownloadError(f"{repo} can't be the name of a model: {error}") from error
     except (errors.HfHubHTTPError, OSError) as error:
-        raise DownloadError(f"{what} of {repo} could not be downloaded: {error}; try again") from error
+        raise DownloadError(f"{what} of {repo} could not be downloaded ({first_line(error)}); try again") from error

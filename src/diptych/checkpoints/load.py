@@ -13,6 +13,7 @@ from diptych.checkpoints.detect import native_folder, open_foreign
 from diptych.checkpoints.fetch import HUB, fetch
 from diptych.checkpoints.formats import State
 from diptych.checkpoints.native import Meta
+from diptych.checkpoints.read import first_line
 from diptych.checkpoints.rename import check_fit
 from diptych.checkpoints.surgery import resize
 from diptych.config import ClipConfig
@@ -94,15 +95,20 @@ def assemble(
 
     Raises CheckpointError for names or shapes that don't fit the configuration, and for values that aren't finite.
     """
-    model = models.build(config, device="meta")
+    try:
+        model = models.build(config, device="meta")
+    except (RuntimeError, TypeError) as error:
+        raise CheckpointError(f"its configuration can't be built ({first_line(error)})") from error
     expected = model.state_dict()
     check_fit(state, expected)
     _check_finite(state)
-    if any(name not in expected for name, _ in model.named_buffers()):
-        # Tables that a tower of another library computes when it is built, and doesn't store.
-        model = models.build(config, device="cpu", init=False)
     weights = {name: _placed(tensor, device, dtype or torch.float32) for name, tensor in state.items()}
-    model.load_state_dict(weights, assign=True)
+    # Towers of other libraries may compute tables when they are built, which aren't stored, and share parameters.
+    computed = any(name not in expected for name, _ in model.named_buffers())
+    shared = len(list(model.named_parameters(remove_duplicate=False))) > len(list(model.parameters()))
+    if computed or shared:
+        model = models.build(config, device="cpu", dtype=dtype, init=False)
+    model.load_state_dict(weights, assign=not shared)
     return model.to(device).eval()
 
 
@@ -113,6 +119,8 @@ def _placed(tensor: Tensor, device: str | torch.device, dtype: torch.dtype) -> T
 def _check_finite(state: State) -> None:
     for name, tensor in state.items():
         if tensor.is_floating_point() and tensor.numel():
+            if tensor.itemsize == 1:
+                raise CheckpointError(f"{name} is of {tensor.dtype}; weights are read in 16, 32 and 64 bits")
             low, high = torch.aminmax(tensor)  # NaN passes through; no array of flags is made
             if not (torch.isfinite(low) and torch.isfinite(high)):
                 raise CheckpointError(f"{name} holds values that aren't finite (NaN or infinity)")

@@ -54,7 +54,11 @@ def save_model(
     `provenance` is kept as it is, beside the Diptych version and the date. Raises CheckpointError if the folder holds
     something else or can't be written.
     """
-    state = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
+    state, seen = {}, set()
+    for name, tensor in model.state_dict().items():
+        shared = tensor.data_ptr() in seen  # safetensors holds no tensor under two names
+        seen.add(tensor.data_ptr())
+        state[name] = (tensor.clone() if shared else tensor).cpu().contiguous()
     folder = Path(folder)
     with atomic(folder, is_native) as room:
         write(room / folder.name, model.config, state, provenance or {})
@@ -89,7 +93,7 @@ def read(folder: Path) -> tuple[dict[str, Tensor], Meta]:
         )
     try:
         config = from_dict(ClipConfig, meta["config"])
-    except ConfigError as error:
+    except (ConfigError, TypeError, ArithmeticError) as error:
         raise CheckpointError(f"{folder / META} doesn't describe a model: {error}") from error
     check_sha256(folder / WEIGHTS, meta["weights"].get("sha256", ""), meta["weights"].get("bytes"))
     state = read_safetensors(folder / WEIGHTS)

@@ -73,11 +73,16 @@ def read_json(path: Path) -> dict[str, Any]:
     """A JSON object. Raises CheckpointError if the file can't be read or holds something else."""
     try:
         values = json.loads(path.read_text())
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise CheckpointError(f"{path} can't be read: {error}") from error
     if not isinstance(values, dict):
         raise CheckpointError(f"{path} holds a {type(values).__name__} where an object was expected")
     return values
+
+
+def first_line(error: BaseException) -> str:
+    """What went wrong, short enough for a sentence."""
+    return next(iter(str(error).splitlines()), "") or type(error).__name__
 
 
 def _read_torch(path: Path, mapped: bool) -> dict[str, Tensor]:
@@ -91,8 +96,7 @@ def _read_torch(path: Path, mapped: bool) -> dict[str, Tensor]:
             "save its state dict alone, best as safetensors"
         ) from error
     except (RuntimeError, OSError, EOFError, ValueError, KeyError, zipfile.BadZipFile) as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise CheckpointError(f"{path} is damaged ({reason}); copy or download it again") from error
+        raise CheckpointError(f"{path} is damaged ({first_line(error)}); copy or download it again") from error
     return _state_dict(content, path)
 
 
@@ -103,9 +107,9 @@ def _state_dict(content: Any, path: Path) -> dict[str, Tensor]:
             content = content[name]
     if not isinstance(content, Mapping) or not content:
         raise CheckpointError(f"{path} holds no state dict but a {type(content).__name__}")
-    strange = [name for name, value in content.items() if not isinstance(name, str) or not isinstance(value, Tensor)]
-    if strange:
-        raise CheckpointError(f"{path} holds no state dict: {strange[0]!r} is not a tensor")
+    for name, value in content.items():
+        if not isinstance(name, str) or not isinstance(value, Tensor) or value.layout is not torch.strided:
+            raise CheckpointError(f"{path} holds no state dict: {name!r} is not a dense tensor")
     tensors = dict(content)
     for wrapper in _WRAPPERS:
         if all(name.startswith(wrapper) for name in tensors):

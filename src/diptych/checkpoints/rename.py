@@ -119,7 +119,7 @@ def rows(ours: str, foreign: str, *pairs: tuple) -> tuple[Rule, ...]:
 
 
 def check_fit(state: Mapping[str, Tensor], expected: Mapping[str, Tensor]) -> None:
-    """Raises CheckpointError unless both have the same names and shapes, naming the first few that differ."""
+    """Raises CheckpointError unless names, shapes and kinds of numbers are the same, naming the first that aren't."""
     if missing := [name for name in expected if name not in state]:
         raise CheckpointError(f"{_listed(missing)} are missing")
     if surplus := [name for name in state if name not in expected]:
@@ -127,6 +127,8 @@ def check_fit(state: Mapping[str, Tensor], expected: Mapping[str, Tensor]) -> No
     for name, tensor in expected.items():
         if state[name].shape != tensor.shape:
             raise CheckpointError(f"{name} is {list(state[name].shape)} where the model has {list(tensor.shape)}")
+        if state[name].is_floating_point() != tensor.is_floating_point():
+            raise CheckpointError(f"{name} is of {state[name].dtype} where the model has {tensor.dtype}")
 
 
 def count_numbers(names: Iterable[str], prefix: str) -> int:

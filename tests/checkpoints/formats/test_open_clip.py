@@ -78,6 +78,28 @@ def test_round_trip_is_bit_equal(peer, tmp_path):
     assert all(torch.equal(back[name], names[name]) for name in names)
 
 
+def test_hugging_face_text_tower(randomise, tmp_path, quiet):
+    transformers = pytest.importorskip("transformers")
+    sizes = {"vocab_size": 60, "hidden_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2}
+    bert = transformers.BertConfig(intermediate_size=64, max_position_embeddings=16, **sizes)
+    bert.save_pretrained(tmp_path / "bert")
+    text = {"hf_model_name": str(tmp_path / "bert"), "hf_model_pretrained": False, "hf_proj_type": "linear"}
+    cfg = {"embed_dim": 48, "vision_cfg": VIT, "text_cfg": text | {"hf_pooler_type": "mean_pooler"}}
+    theirs = randomise(open_clip.CustomTextCLIP(**cfg))
+    (tmp_path / "in").mkdir()
+    save_file(theirs.state_dict(), tmp_path / "in" / "open_clip_model.safetensors")
+    (tmp_path / "in" / "open_clip_config.json").write_text(json.dumps({"model_cfg": cfg}))
+    ours, _ = load_model(tmp_path / "in")
+    ids = torch.tensor([[5, 7, 9, 0], [3, 4, 5, 6]])
+    with torch.inference_mode():
+        torch.testing.assert_close(ours.encode_text(ids), theirs.encode_text(ids), atol=1e-5, rtol=1e-5)
+    with pytest.raises(CheckpointError, match="Hugging Face text tower"):
+        convert(tmp_path / "in", "open-clip", tmp_path / "out")
+    cfg["text_cfg"]["hf_proj_type"] = "mlp"
+    with pytest.raises(CheckpointError, match="'mlp' projection"):
+        from_json({"model_cfg": cfg})
+
+
 def test_training_checkpoint(randomise, tmp_path, example):
     theirs = randomise(open_clip.CLIP(48, VIT, TEXT))
     wrapped = {f"module.{name}": tensor for name, tensor in theirs.state_dict().items()}

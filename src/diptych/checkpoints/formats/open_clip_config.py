@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from diptych.checkpoints.read import first_line
 from diptych.config import (
     ClipConfig,
     HuggingFaceTextConfig,
@@ -100,12 +101,15 @@ def _hugging_face(name: str, context: int, pooler: str, proj: str) -> HuggingFac
     pools: dict[str, Any] = {"mean_pooler": "mean", "cls_last_hidden_state_pooler": "cls"}
     if proj != "linear" or pooler not in pools:
         raise CheckpointError(f"a text tower with {pooler!r} and a {proj!r} projection has no place in a Diptych model")
-    from transformers import AutoConfig
-
     try:
+        from transformers import AutoConfig
+
         config = AutoConfig.from_pretrained(name)
+    except ImportError as error:
+        raise CheckpointError("Hugging Face text towers need transformers: `pip install diptych[bridges]`") from error
     except (OSError, ValueError) as error:
-        raise CheckpointError(f"the configuration of the text tower {name} can't be fetched: {error}") from error
+        reason = first_line(error)
+        raise CheckpointError(f"the configuration of the text tower {name} can't be fetched ({reason})") from error
     options = {key: value for key, value in config.to_diff_dict().items() if key not in ("model_type", "architectures")}
     return HuggingFaceTextConfig(
         model_type=config.model_type,
