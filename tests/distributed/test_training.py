@@ -7,9 +7,9 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from diptych.config import ModelConfig, SiglipObjectiveConfig, VitConfig
+from diptych.config import EvaluationConfig, ModelConfig, SiglipObjectiveConfig, VitConfig
 from diptych.distributed import Peers
-from diptych.training import fit, load_run
+from diptych.training import fit, load_run, read_metrics
 from tests.distributed.harness import run_processes
 from tests.training.runs import MODEL, small_run
 
@@ -22,7 +22,7 @@ CASES = {
     "micro-batches": {"micro_batch": 2},
     "siglip": {"objective": SiglipObjectiveConfig()},
     "batch normalisation": {"model": ModelConfig(custom=replace(MODEL, image=STEM))},
-    "average": {"ema": 0.5},
+    "average, measured on the way": {"ema": 0.5, "evaluation": EvaluationConfig(path="synthetic:13", every_steps=2)},
 }
 
 
@@ -55,6 +55,15 @@ def pairs(tmp_path_factory) -> dict[str, tuple[Path, Path]]:
 @pytest.mark.parametrize("name", CASES)
 def test_two_processes_train_as_one_does(pairs, name):
     assert_close(*pairs[name])
+
+
+def test_two_processes_measure_what_one_does(pairs):
+    alone, both = (
+        [row["evaluation"] for row in read_metrics(folder.parent.parent / "metrics.jsonl") if "evaluation" in row]
+        for folder in pairs["average, measured on the way"]
+    )
+    assert len(alone) == 2
+    assert alone == both
 
 
 def test_a_run_of_two_processes_goes_on_with_one(pairs):

@@ -9,13 +9,23 @@ from dataclasses import replace
 
 import pytest
 import torch
+from PIL import Image
 from safetensors.torch import load_file
 
 import diptych
-from diptych.config import ModelConfig, OptimConfig, SaveConfig, SiglipObjectiveConfig, TowerOptions
+from diptych.config import (
+    DataConfig,
+    EvaluationConfig,
+    ModelConfig,
+    OptimConfig,
+    SaveConfig,
+    SiglipObjectiveConfig,
+    TowerOptions,
+)
 from diptych.config.serialize import to_json
 from diptych.distributed import Peers
 from diptych.errors import ConfigError, TrainingError
+from diptych.inputs import build_tokenizer
 from diptych.training import fit, load_run, read_metrics
 from diptych.training import state as state_module
 from diptych.training.fit import assemble
@@ -153,6 +163,33 @@ def test_a_frozen_tower_keeps_its_weights(tmp_path, side):
     assert moved == {"image", "text", "logit_scale"} - {side}
 
 
+def test_broken_samples_are_skipped_counted_and_listed(tmp_path):
+    for name in ("cat", "dog"):
+        (tmp_path / "pictures" / name).mkdir(parents=True)
+        for number in range(6):
+            Image.new("RGB", (20, 20), (40 * number, 90, 20)).save(tmp_path / "pictures" / name / f"{number}.png")
+    (tmp_path / "pictures" / "cat" / "3.png").write_bytes(b"not a picture")
+    data = DataConfig(path=str(tmp_path / "pictures"), workers=0, max_bad_share=0.2)
+    fit(small_run(tmp_path / "run", data=data), progress=False)
+    lines = (tmp_path / "run" / "bad_samples.jsonl").read_text().splitlines()
+    assert len(lines) == 1
+    bad = json.loads(lines[0])
+    assert "3.png" in bad["key"] + bad["file"]
+    assert bad["reason"]
+    assert read_metrics(tmp_path / "run" / "metrics.jsonl")[-1]["bad_samples"] >= 6
+    with pytest.raises(diptych.DiptychError, match=r"of .* samples read are broken .* the first: .*3.png"):
+        fit(small_run(tmp_path / "again", data=replace(data, max_bad_share=0.01)), progress=False)
+
+
+def test_accuracy_is_measured_on_the_way(tmp_path):
+    evaluation = EvaluationConfig(path="synthetic:12", every_steps=5)
+    model = ModelConfig(custom=MODEL, image=TowerOptions(freeze=True))
+    fit(small_run(tmp_path / "run", evaluation=evaluation, model=model), progress=False)
+    rows = [row for row in read_metrics(tmp_path / "run" / "metrics.jsonl") if "evaluation" in row]
+    assert [row["step"] for row in rows] == [5, 10, 12]
+    assert 0 <= rows[0]["evaluation"]["top1"] <= rows[0]["evaluation"]["top5"] <= 1
+
+
 def test_checkpointing_activations_changes_nothing(tmp_path):
     plain = fit(small_run(tmp_path / "plain"), progress=False)
     model = ModelConfig(custom=MODEL, image=TowerOptions(checkpointing=True), text=TowerOptions(checkpointing=True))
@@ -168,7 +205,7 @@ def test_the_average_is_what_is_exported(tmp_path):
     with torch.no_grad():
         weight += 1
     state.average.update_parameters(state.objective.model)
-    folder = save(state, tmp_path / "run", keep=0)
+    folder = save(state, build_tokenizer(MODEL.tokenizer), tmp_path / "run", keep=0)
     torch.testing.assert_close(load_file(folder / "model.safetensors")["image.projection.weight"], start + 0.5)
 
 

@@ -4,10 +4,13 @@
 """
 
 from dataclasses import dataclass, field
+from typing import TypeVar
 
 import torch
 import torch.distributed as dist
 from torch import Tensor
+
+Object = TypeVar("Object")
 
 
 @dataclass(frozen=True)
@@ -65,6 +68,14 @@ class Peers:
     def agree(self, local: bool) -> bool:
         """Whether any process says so; all get the same answer."""
         return bool(self.max(torch.tensor(int(local), device=self.device)).item())
+
+    def gather_objects(self, local: Object) -> list[Object]:
+        """Everybody's object, in rank order. They are pickled: only for what our own processes made."""
+        if self.size == 1:
+            return [local]
+        everyones: list = [None] * self.size
+        dist.all_gather_object(everyones, local)
+        return everyones
 
     def wait(self) -> None:
         """Return when every process has come here."""

@@ -16,6 +16,7 @@ from diptych.batch import Sample
 from diptych.config import DataConfig
 from diptych.config.serialize import to_dict
 from diptych.data import BadSample, Source, class_names_of, open_source
+from diptych.distributed import Peers
 from diptych.encoder import Encoder, class_vectors
 from diptych.errors import ConfigError, DataError, UnknownNameError
 from diptych.evaluation.prompts import templates as templates_of
@@ -38,12 +39,14 @@ def evaluate(
     batch_size: int = 32,
     limit: int = 0,
     progress: bool = False,
+    peers: Peers | None = None,
 ) -> Result:
     """Measure `encoder` on a folder of class folders, a table or shards.
 
     `zero-shot` needs labels and class names: `class_names` is a sequence, or a file with one a line; empty, the data's
     own. `templates` is a set's name ("simple", "openai-7"), one template or several; empty, the data's. `retrieval`
-    needs captions; a picture may have several. `limit` uses the first so many samples; 0: all.
+    needs captions; a picture may have several. `limit` uses the first so many samples; 0: all. With `peers` every
+    process encodes its share of the pictures and all get the same result.
 
     Samples that can't be used are left out and listed in the result. Raises DataError if more than
     `data.max_bad_share` of them can't be, ConfigError or UnknownNameError for a request that doesn't fit.
@@ -64,7 +67,10 @@ def evaluate(
         raise UnknownNameError("task", task, get_args(Task))
     source = open_source(config, captions=task == "retrieval")
     count = min(limit, len(source)) if limit else len(source)
-    pictures = _embed(encoder, source, count, task == "zero-shot", config.max_bad_share, batch_size, progress)
+    peers = peers or Peers()
+    own = range(peers.rank, count, peers.size)
+    parts = peers.gather_objects(_embed(encoder, source, own, task == "zero-shot", batch_size, progress))
+    pictures = _join(parts, count, config.max_bad_share)
     if task == "zero-shot":
         names = tuple(class_names) or class_names_of(source)
         findings = _zero_shot(encoder, pictures, names, config.templates, progress)
@@ -94,14 +100,12 @@ class _Pictures:
         return {"used": len(self.samples), "unusable": len(self.bad), "unusable_samples": listed}
 
 
-def _embed(
-    encoder: Encoder, source: Source, count: int, labelled: bool, max_bad_share: float, batch_size: int, progress: bool
-) -> _Pictures:
-    """Decode and encode the first `count` samples, each once."""
+def _embed(encoder: Encoder, source: Source, rows: range, labelled: bool, batch_size: int, progress: bool) -> _Pictures:
+    """Decode and encode some samples, each once."""
     bad = list[BadSample]()
 
     def samples() -> Iterator[tuple[int, Sample]]:
-        for index in range(count):
+        for index in rows:
             try:
                 sample = source[index]
                 if labelled and sample.label is None:
@@ -115,21 +119,28 @@ def _embed(
         read=lambda item: item[1].image,
         name=lambda item: "/".join(source.where(item[0])),
         batch_size=batch_size,
-        total=count,
+        total=len(rows),
         progress=progress,
         unreadable=lambda item, error: bad.append(BadSample(*source.where(item[0]), str(error))),
     )
-    used, vectors = list[Sample](), list[Tensor]()
+    used, vectors = list[Sample](), [torch.zeros(0, encoder.width)]
     for items, part in batches:
         used += [replace(sample, image=b"") for _, sample in items]
         vectors.append(part)
-    if not used or len(bad) > max_bad_share * count:
+    return _Pictures(samples=used, vectors=torch.cat(vectors), bad=bad)
+
+
+def _join(parts: Sequence[_Pictures], count: int, max_bad_share: float) -> _Pictures:
+    """Everybody's pictures; DataError if too many of the `count` samples couldn't be used."""
+    bad = [sample for part in parts for sample in part.bad]
+    if len(bad) == count or len(bad) > max_bad_share * count:
         first = f"{bad[0].file} {bad[0].key}: {bad[0].reason}" if bad else "there are none"
         raise DataError(
             f"{len(bad)} of {count} samples can't be used, more than the share of {max_bad_share:g} that "
             f"data.max_bad_share allows; the first one is {first}"
         )
-    return _Pictures(samples=used, vectors=torch.cat(vectors), bad=bad)
+    samples = [sample for part in parts for sample in part.samples]
+    return _Pictures(samples=samples, vectors=torch.cat([part.vectors for part in parts]), bad=bad)
 
 
 def _zero_shot(

@@ -1,5 +1,6 @@
 """What happens between steps: reports, evaluations, checkpoints, and the wish to stop."""
 
+import json
 import signal
 import threading
 import time
@@ -7,9 +8,13 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import FrameType
 
+import torch
+
 from diptych.config import SaveConfig
+from diptych.data import BadSamples
 from diptych.distributed import Peers
 from diptych.errors import TrainingError
+from diptych.inputs import Tokenizer
 from diptych.models import Clip
 from diptych.training.loop import Event, Meter
 from diptych.training.metrics import Listener, Row
@@ -28,14 +33,23 @@ def every(steps: int, last: int, event: Event) -> Event:
     return maybe
 
 
-def report(meter: Meter, peers: Peers, listeners: Sequence[Listener]) -> Event:
+def report(meter: Meter, bad: BadSamples, peers: Peers, listeners: Sequence[Listener]) -> Event:
     """Tell the listeners of the main process how the last steps went."""
 
     def tell(state: State) -> None:
-        row = meter.report(state.step, peers)
-        _tell(row, peers, listeners)
+        broken = int(peers.sum(torch.tensor(bad.count, device=peers.device)))
+        _tell(meter.report(state.step, peers) | {"bad_samples": broken}, peers, listeners)
 
     return tell
+
+
+def list_bad_samples(path: Path, bad: BadSamples) -> None:
+    """Add the broken samples met so far to `path`, each once: a line of JSON with file, key and reason."""
+    known = set(path.read_text().splitlines()) if path.exists() else set()
+    lines = [json.dumps(sample._asdict()) for sample in bad.listed]
+    if new := [line for line in lines if line not in known]:
+        with open(path, "a") as file:
+            file.writelines(line + "\n" for line in new)
 
 
 def evaluation(evaluate: Evaluate, peers: Peers, listeners: Sequence[Listener]) -> Event:
@@ -50,7 +64,12 @@ def evaluation(evaluate: Evaluate, peers: Peers, listeners: Sequence[Listener]) 
 def _tell(row: Row, peers: Peers, listeners: Sequence[Listener]) -> None:
     if peers.is_main:
         for listener in listeners:
-            listener(row)
+            try:
+                listener(row)
+            except OSError as error:
+                raise TrainingError(
+                    f"could not record step {row['step']}: {error}; the last checkpoint is good"
+                ) from error
 
 
 class Saver:
@@ -60,8 +79,8 @@ class Saver:
     to go on. A second Ctrl-C ends at once.
     """
 
-    def __init__(self, out: Path, config: SaveConfig, peers: Peers, last: int):
-        self._out, self._config, self._peers, self._last = out, config, peers, last
+    def __init__(self, out: Path, config: SaveConfig, tokenizer: Tokenizer, peers: Peers, last: int):
+        self._out, self._config, self._tokenizer, self._peers, self._last = out, config, tokenizer, peers, last
         self._saved = time.monotonic()
         self._wish = ""
 
@@ -88,7 +107,7 @@ class Saver:
         stop = self._peers.agree(bool(self._wish))
         if due or stop or self._peers.agree(late):
             if self._peers.is_main:
-                save(state, self._out, self._config.keep)
+                save(state, self._tokenizer, self._out, self._config.keep)
             self._saved = time.monotonic()
             self._peers.wait()
         if stop and state.step < self._last:

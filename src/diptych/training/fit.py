@@ -14,13 +14,13 @@ from diptych.config import ModelConfig, Run
 from diptych.config.serialize import from_json, to_json
 from diptych.data import BadSamples, Loader, open_source
 from diptych.distributed import Peers, connect, data_parallel
-from diptych.errors import ConfigError, TrainingError
+from diptych.errors import ConfigError
 from diptych.inputs import Preprocess, build_tokenizer
 from diptych.models import Clip, build
-from diptych.objectives import Objective, build_objective
+from diptych.objectives import build_objective
 from diptych.optim import build_optimizer, decay_groups
 from diptych.training.evaluate import evaluator
-from diptych.training.events import Event, Saver, evaluation, every, report
+from diptych.training.events import Event, Saver, evaluation, every, list_bad_samples, report
 from diptych.training.loop import Meter, train
 from diptych.training.metrics import Listener, listeners
 from diptych.training.progress import Bar
@@ -75,11 +75,13 @@ def fit(run: Run, *, resume: bool = False, progress: bool = True) -> Path:
                 ears.append(bar)
                 events.append(lambda state: bar.advance(state.step))
             events += _events(run, out, peers, steps, meter, ears, loader.bad)
-            events.append(stack.enter_context(Saver(out, run.save, peers, steps)))
+            events.append(stack.enter_context(Saver(out, run.save, tokenizer, peers, steps)))
             try:
                 train(state, wrapped, loader, peers, run, steps, meter, events)
-            except OSError as error:
-                raise TrainingError(f"could not write to {out}: {error}; the last checkpoint there is good") from error
+            finally:
+                # A list that can't be written must not hide why the run ended.
+                with contextlib.suppress(OSError):
+                    list_bad_samples(out / f"bad_samples{f'.{peers.rank}' if peers.rank else ''}.jsonl", loader.bad)
     return checkpoints(out)[-1]
 
 
@@ -95,7 +97,7 @@ def assemble(run: Run, peers: Peers) -> tuple[State, torch.nn.Module]:
     """The state of a run before its first step, and the objective as the peers share it."""
     torch.manual_seed(run.seed)
     model = _model(run.model).to(peers.device)
-    _prepare(model, run)
+    _prepare(model.train(), run)
     objective = build_objective(run.objective, model)
     average = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(run.ema)) if run.ema else None
     wrapped = data_parallel(objective, peers)
@@ -118,7 +120,8 @@ def _model(config: ModelConfig) -> Clip:
 def _prepare(model: Clip, run: Run) -> None:
     for tower, options in ((model.image, run.model.image), (model.text, run.model.text)):
         if options.freeze:
-            tower.requires_grad_(False)
+            # Its batch statistics stay as they are, too.
+            tower.requires_grad_(False).eval()
         if options.checkpointing:
             tower.set_checkpointing(True)
         if run.compile:
@@ -138,13 +141,15 @@ def _claim(out: Path, run: Run, resume: bool, peers: Peers) -> None:
             out.mkdir(parents=True, exist_ok=True)
             (out / "run.json").write_text(to_json(run))
         except OSError as error:
-            raise ConfigError(f"can't write to the run's folder {out}: {error.strerror}; choose another --out") from error
+            raise ConfigError(
+                f"can't write to the run's folder {out}: {error.strerror}; choose another --out"
+            ) from error
     peers.wait()
 
 
 def _events(
     run: Run, out: Path, peers: Peers, steps: int, meter: Meter, ears: list[Listener], bad: BadSamples
 ) -> Iterable[Event]:
-    yield every(run.track.every_steps, steps, report(meter, peers, ears))
+    yield every(run.track.every_steps, steps, report(meter, bad, peers, ears))
     if run.evaluation.path:
         yield every(run.evaluation.every_steps, steps, evaluation(evaluator(run.evaluation, peers), peers, ears))

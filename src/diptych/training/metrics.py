@@ -19,7 +19,9 @@ class MetricsFile:
     def __init__(self, path: Path, step: int):
         self._path = path
         kept = [row for row in read_metrics(path) if row["step"] <= step] if path.exists() and step else []
-        path.write_text("".join(json.dumps(row) + "\n" for row in kept))
+        fresh = path.with_suffix(".partial")
+        fresh.write_text("".join(json.dumps(row) + "\n" for row in kept))
+        fresh.replace(path)
 
     def __call__(self, row: Row) -> None:
         with open(self._path, "a") as file:

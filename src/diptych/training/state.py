@@ -19,6 +19,7 @@ from torch.optim.swa_utils import AveragedModel
 
 from diptych.checkpoints import save_model
 from diptych.errors import CheckpointError, TrainingError
+from diptych.inputs import Tokenizer
 from diptych.models import Clip
 from diptych.objectives import Objective
 
@@ -52,8 +53,10 @@ def checkpoints(out: Path) -> list[Path]:
     return sorted(out.glob("checkpoints/step-*"))
 
 
-def save(state: State, out: Path, keep: int) -> Path:
+def save(state: State, tokenizer: Tokenizer, out: Path, keep: int) -> Path:
     """Write a checkpoint under `out`, all or nothing, then delete all but the newest `keep` (0: none is deleted).
+
+    `tokenizer` goes along, so that the folder needs nothing else.
 
     Raises TrainingError, with the older checkpoints untouched, when it can't be written.
     """
@@ -61,7 +64,8 @@ def save(state: State, out: Path, keep: int) -> Path:
     partial = folder.with_name(f".{folder.name}.partial")
     shutil.rmtree(partial, ignore_errors=True)
     try:
-        save_model(partial, state.model, provenance={"run": str(out), "step": state.step})
+        provenance = {"run": str(out), "step": state.step}
+        save_model(partial, state.model, tokenizer=tokenizer, provenance=provenance)
         _write_training(state, partial)
         shutil.rmtree(folder, ignore_errors=True)
         partial.rename(folder)
