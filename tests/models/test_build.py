@@ -65,6 +65,16 @@ def test_meta_then_assign_equals_build():
     assert torch.equal(other.encode_image(x), model.encode_image(x))
 
 
+def test_convolutions_are_channels_last_however_they_came():
+    config = ClipConfig(image=RESNET, text=TEXT)
+    model, other = build(config), build(config, device="meta")
+    plain = {name: tensor.contiguous() for name, tensor in model.state_dict().items()}
+    other.load_state_dict(plain, assign=True)
+    for tower in (model.image, other.image):
+        kernels = [parameter for parameter in tower.parameters() if parameter.ndim == 4]
+        assert all(kernel.is_contiguous(memory_format=torch.channels_last) for kernel in kernels)
+
+
 def test_bridged_towers_take_weights_without_init():
     options = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 32}
     config = ClipConfig(
