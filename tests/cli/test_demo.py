@@ -5,7 +5,7 @@ import pytest
 from diptych.cli import demo, demo_scores, main
 from diptych.data import scenes
 
-SMALL = {"train": 72, "seen": 12, "unseen": 12, "pairs": 8}
+SMALL = {"train": 144, "seen": 12, "unseen": 12, "pairs": 8}
 
 
 def scene(*digits, relation=None):

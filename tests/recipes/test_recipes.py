@@ -6,8 +6,8 @@ import pytest
 
 from diptych import recipes, zoo
 from diptych.config import SiglipObjectiveConfig
-from diptych.config.serialize import from_json, to_json
 from diptych.config.run import Run
+from diptych.config.serialize import from_json, to_json
 from diptych.errors import UnknownNameError
 
 

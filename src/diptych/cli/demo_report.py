@@ -24,8 +24,8 @@ _HELD_OUT = (
 _LIMITS = (
     "This is a toy world: ten shapes, ten colours, four plain kinds of background, 48-pixel pictures and about fifty "
     "words. Nothing here says how the method does on photographs.",
-    "No piece of handwriting is in training and in the test, but the same 13 people wrote both; strangers' hands would be "
-    "read a few points worse.",
+    "No piece of handwriting is in training and in the test, but the same 13 people wrote both; strangers' hands would "
+    "be read a few points worse.",
     "Combinations that it has seen are easier for it than those that it hasn't; the table shows the gap. Small digits "
     "are harder than large ones.",
     "Of two digits it learns which are there far better than which is where: it mostly sees whether they lie side by "
