@@ -1,0 +1,87 @@
+"""The README's commands run as they stand there, in their order, in a folder that has what they name."""
+
+import os
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from diptych.checkpoints import convert, save_model
+from diptych.config import ClipConfig, DataConfig, TextConfig, VitConfig
+from diptych.data import open_source, write_shards
+from diptych.models import build
+
+ROOT = Path(__file__).parents[1]
+README = (ROOT / "README.md").read_text()
+COMMANDS = [
+    line.removeprefix("$ ")
+    for block in re.findall(r"```console\n(.*?)```", README, re.DOTALL)
+    for line in block.splitlines()
+]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """What the README names: shards/, flowers/, photos/, pictures, and a published checkpoint, made small."""
+    root = tmp_path_factory.mktemp("readme")
+    source = open_source(DataConfig(path="synthetic:64"))
+    write_shards(root / "shards", [source[i] for i in range(64)], per_shard=32)
+    for name in ("rose", "tulip"):
+        (root / "flowers" / name).mkdir(parents=True)
+    (root / "photos").mkdir()
+    for place in (
+        "flowers/rose/1.jpg",
+        "flowers/tulip/1.jpg",
+        "photos/one.jpg",
+        "photos/two.jpg",
+        "cat.jpg",
+        "dog.jpg",
+    ):
+        Image.new("RGB", (80, 60), (len(place) * 9, 80, 40)).save(root / place)
+    config = ClipConfig(
+        image=VitConfig(image_size=32, patch_size=16, width=64, layers=1, heads=1, mlp_width=256),
+        text=TextConfig(width=64, layers=1, heads=1, mlp_width=256),
+        embed_dim=32,
+    )
+    save_model(root / "small", build(config))
+    convert(root / "small", "openai", root / "ViT-B-32.pt")
+    return root
+
+
+def shell(command: str, folder: Path) -> str:
+    """What a command prints; fails with its errors if it fails."""
+    command = command.replace("diptych ", f"{shlex.quote(sys.executable)} -m diptych ", 1)
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    done = subprocess.run(command, shell=True, cwd=folder, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, f"{command}\n{done.stderr}"
+    return done.stdout
+
+
+def test_the_readme_is_short_and_its_make_targets_exist():
+    assert len(README.splitlines()) < 150
+    targets = set(re.findall(r"^(\w+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
+    assert {command.split()[1] for command in COMMANDS if command.startswith("make ")} <= targets
+
+
+def test_every_command_of_the_readme_runs(folder):
+    commands = [command for command in COMMANDS if command.startswith("diptych ")]
+    assert len(commands) >= 9
+    for command in commands:
+        shell(command, folder)
+    assert "<html" in (folder / "report.html").read_text()
+    assert (folder / "runs/mine/checkpoints/step-00000030").is_dir()
+    assert shell('diptych search photos.index "a red seven" --top 1 --paths-only', folder).strip().endswith(".jpg")
+
+
+def test_the_python_of_the_readme_runs(folder):
+    blocks = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+    assert blocks
+    if not (folder / "runs/mine").exists():
+        shell(next(command for command in COMMANDS if " train " in command), folder)
+    code = "\n".join(blocks).replace("demo/run", "runs/mine")
+    done = subprocess.run([sys.executable, "-c", code], cwd=folder, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
