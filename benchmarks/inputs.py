@@ -1,7 +1,8 @@
 """Captions to ids, and JPEG bytes to pixels."""
 
 import io
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from typing import cast
 
 import numpy as np
 import open_clip
@@ -37,7 +38,7 @@ def rows() -> Iterator[Row]:
 
     jpegs = pictures(24)
     preprocess = Preprocess(PreprocessConfig(), 224)
-    transform = open_clip.image_transform(224, is_train=False)
+    transform = cast(Callable[[Image.Image], torch.Tensor], open_clip.image_transform(224, is_train=False))
 
     def open_and_transform(data: bytes) -> torch.Tensor:
         return transform(Image.open(io.BytesIO(data)))

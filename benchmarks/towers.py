@@ -14,6 +14,7 @@ from diptych.checkpoints import load_model
 from diptych.config import ClipObjectiveConfig, OptimConfig
 from diptych.distributed import Peers
 from diptych.inputs import build_tokenizer
+from diptych.models import Clip
 from diptych.objectives import build_objective
 from diptych.optim import build_optimizer, decay_groups
 
@@ -30,9 +31,10 @@ def captions(count: int) -> list[str]:
     return [" ".join(WORDS[draw(len(WORDS))] for _ in range(5 + draw(20))) for _ in range(count)]
 
 
-def models():
+def models() -> tuple[Clip, open_clip.CLIP]:
     """The same weights in open_clip's model and in ours."""
     theirs = open_clip.create_model("ViT-B-32").eval()
+    assert isinstance(theirs, open_clip.CLIP)
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "weights.pt"
         torch.save(theirs.state_dict(), file)

@@ -54,11 +54,11 @@ BACKGROUNDS = {
 # Where a small digit's centre lies, as (column, row) in shares of the picture; the corner is any of four.
 PLACES: dict[str, tuple[tuple[float, float], ...]] = {
     "middle": ((0.5, 0.5),),
-    "corner": ((0.36, 0.36), (0.64, 0.36), (0.36, 0.64), (0.64, 0.64)),
-    "left": ((0.36, 0.5),),
-    "right": ((0.64, 0.5),),
-    "top": ((0.5, 0.36),),
-    "bottom": ((0.5, 0.64),),
+    "corner": ((0.37, 0.37), (0.63, 0.37), (0.37, 0.63), (0.63, 0.63)),
+    "left": ((0.37, 0.5),),
+    "right": ((0.63, 0.5),),
+    "top": ((0.5, 0.37),),
+    "bottom": ((0.5, 0.63),),
 }
 _PLACE_WORDS = {
     "middle": "in the middle",
@@ -71,11 +71,11 @@ _PLACE_WORDS = {
 # Side of a digit's box as a share of the picture, by (digits in the scene, size).
 _SIDES = {
     (1, "large"): (0.80, 0.94),
-    (1, "small"): (0.62, 0.68),
+    (1, "small"): (0.66, 0.72),
     (2, "large"): (0.46, 0.52),
     (2, "small"): (0.36, 0.40),
 }
-_SHARE_OF_PAIRS = 0.2
+_SHARE_OF_PAIRS = 0.12
 _SHARE_WITH_COLOUR = 0.3
 
 
@@ -114,7 +114,7 @@ def held_out(colour: str, value: int) -> bool:
 def samples(part: Part, count: int, *, seed: int = 0, size: int = 48) -> Iterator[Sample]:
     """The first `count` scenes of a part, as JPEG of size x size pixels; each depends on seed, part and its place only.
 
-    `train`: single digits, and a fifth of pairs. `seen`, `unseen`: single digits in handwriting that the training
+    `train`: single digits, and an eighth of pairs. `seen`, `unseen`: single digits in handwriting that the training
     part lacks, in combinations that it has and hasn't. `pairs`: two digits in such handwriting and combinations that
     training has. `label` is the (first) digit; `meta` holds every attribute.
 
@@ -197,7 +197,7 @@ def _compose(part: Part, rng: np.random.Generator) -> Scene:
     relation = _draw(rng, tuple(RELATIONS))
     near, far = (0.26, 0.5), (0.74, 0.5)
     if relation in ("above", "below"):
-        near, far = near[::-1], far[::-1]
+        near, far = (0.5, 0.26), (0.5, 0.74)
     if relation in ("right", "below"):
         near, far = far, near
     digits = tuple(_digit(part, rng, _draw(rng, ("large", "small")), centre, alone=False) for centre in (near, far))
