@@ -89,6 +89,32 @@ def test_a_resumed_run_equals_an_uninterrupted_one(tmp_path, changes):
     assert rows == sorted(set(rows))
 
 
+def test_float16_trains_with_a_scaled_loss(tmp_path):
+    run = small_run(tmp_path / "run", precision="fp16", steps=40, optim=OptimConfig(lr=3e-3))
+    last = fit(run, progress=False)
+    rows = read_metrics(tmp_path / "run" / "metrics.jsonl")
+    assert rows[-1]["loss"] < rows[0]["loss"] - 0.3
+    assert json.loads((last / "training.json").read_text())["scaler"]["scale"] > 1
+
+
+def test_checkpoints_can_follow_the_clock(tmp_path):
+    fit(small_run(tmp_path / "run", save=SaveConfig(every_steps=0, every_minutes=1e-9, keep=0)), progress=False)
+    assert len(checkpoints(tmp_path / "run")) == 12
+
+
+@pytest.mark.slow
+def test_compiled_blocks_train_alike(tmp_path):
+    """In a process of its own: the shape checks of these tests can't be compiled."""
+    plain = load_file(fit(small_run(tmp_path / "plain"), progress=False) / "model.safetensors")
+    out = tmp_path / "compiled"
+    out.mkdir()
+    (out / "run.json").write_text(to_json(small_run(out, compile=True)))
+    errors = start(out, "resume").communicate(timeout=300)[1]
+    compiled = load_file(checkpoints(out)[-1] / "model.safetensors")
+    for name, tensor in plain.items():
+        torch.testing.assert_close(tensor, compiled[name], rtol=0, atol=1e-3, msg=f"{name} {errors}")
+
+
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
 def test_a_run_that_was_killed_goes_on_bit_for_bit(tmp_path, number):
     whole = fit(small_run(tmp_path / "whole", steps=80), progress=False)
