@@ -32,6 +32,8 @@ def run(arguments: Sequence[str]) -> None:
     from diptych.training import fit
 
     last = fit(plan, resume=resume)
+    for bad in sorted(Path(plan.out).glob("bad_samples*.jsonl")):
+        print(f"{len(bad.read_text().splitlines())} broken samples were left out; they stand in {bad}", file=sys.stderr)
     print(f"trained: {last}\nuse it: diptych.load({plan.out!r})", file=sys.stderr)
 
 

@@ -20,7 +20,7 @@ from diptych.batch import Sample
 
 T = TypeVar("T")
 
-VERSION = 1
+VERSION = 2
 """Changes when the same seed gives other pictures or captions."""
 
 Part = Literal["train", "seen", "unseen", "pairs"]
@@ -32,11 +32,11 @@ COLOURS = {
     "orange": (245, 140, 30),
     "yellow": (245, 228, 60),
     "green": (50, 185, 75),
-    "cyan": (60, 215, 225),
-    "blue": (50, 90, 240),
+    "cyan": (100, 232, 228),
+    "blue": (45, 80, 245),
     "purple": (150, 65, 205),
     "pink": (250, 150, 200),
-    "grey": (140, 140, 140),
+    "grey": (160, 160, 160),
     "white": (248, 248, 248),
 }
 RELATIONS = {
@@ -76,7 +76,7 @@ _SIDES = {
     (2, "small"): (0.36, 0.40),
 }
 _SHARE_OF_PAIRS = 0.12
-_SHARE_WITH_COLOUR = 0.3
+_SHARE_WITH_COLOUR = 0.35
 
 
 @dataclass(frozen=True, kw_only=True)

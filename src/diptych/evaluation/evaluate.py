@@ -67,12 +67,13 @@ def evaluate(
         raise UnknownNameError("task", task, get_args(Task))
     source = open_source(config, captions=task == "retrieval")
     count = min(limit, len(source)) if limit else len(source)
+    # Before the long work: what is missing is said at once.
+    names = (tuple(class_names) or class_names_of(source)) if task == "zero-shot" else ()
     peers = peers or Peers()
     own = range(peers.rank, count, peers.size)
     parts = peers.gather_objects(_embed(encoder, source, own, task == "zero-shot", batch_size, progress))
     pictures = _join(parts, count, config.max_bad_share)
     if task == "zero-shot":
-        names = tuple(class_names) or class_names_of(source)
         findings = _zero_shot(encoder, pictures, names, config.templates, progress)
     else:
         findings = _retrieval(encoder, pictures, progress)

@@ -20,11 +20,11 @@ def tiny_digits(folder: str = "demo", seed: int = 0) -> Run:
         model=ModelConfig(name="tiny"),
         data=DataConfig(
             path=f"{folder}/data/train/{{000000..000011}}.tar",
-            augment=AugmentConfig(scale=(1.0, 1.0), ratio=(1.0, 1.0), shift=3, noise=6.0),
+            augment=AugmentConfig(scale=(1.0, 1.0), ratio=(1.0, 1.0), shift=3),
             workers=1,
             cache=f"{folder}/data/cache",
         ),
-        optim=OptimConfig(lr=1e-3, weight_decay=0.1, warmup=30, max_norm=1.0),
+        optim=OptimConfig(lr=1e-3, weight_decay=1.0, warmup=30, max_norm=1.0),
         save=SaveConfig(every_steps=0, keep=1),
         evaluation=EvaluationConfig(
             path=f"{folder}/data/test/unseen-000000.tar",
@@ -34,7 +34,7 @@ def tiny_digits(folder: str = "demo", seed: int = 0) -> Run:
             limit=500,
         ),
         batch_size=128,
-        steps=1000,
+        steps=1200,
         seed=seed,
         out=f"{folder}/run",
         recipe="tiny-digits",

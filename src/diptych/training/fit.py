@@ -2,7 +2,8 @@
 
 import contextlib
 import math
-from collections.abc import Iterable
+import os
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import torch
@@ -44,7 +45,7 @@ def fit(run: Run, *, resume: bool = False, progress: bool = True) -> Path:
     'step-00000001'
     """
     out = Path(run.out)
-    with connect() as peers:
+    with connect() as peers, _threads_beside(run.data.workers):
         _claim(out, run, resume, peers)
         state, wrapped = assemble(run, peers)
         tokenizer = build_tokenizer(state.model.config.tokenizer, state.model.config.text.context_length)
@@ -127,6 +128,17 @@ def _prepare(model: Clip, run: Run) -> None:
         if run.compile:
             for block in tower.blocks:
                 block.compile()
+
+
+@contextlib.contextmanager
+def _threads_beside(workers: int) -> Iterator[None]:
+    """Leave a core to each loader process: threads that wait for a core that a loader holds cost up to ten times."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(max(1, min(before, (os.cpu_count() or 1) - workers)))
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def _claim(out: Path, run: Run, resume: bool, peers: Peers) -> None:
