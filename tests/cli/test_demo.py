@@ -35,9 +35,7 @@ def test_which_pictures_fit_a_query(query, truth):
 
 def test_every_caption_like_query_of_a_pair_fits_its_own_scene():
     for sample in scenes.samples("pairs", 40):
-        meta = demo_scores.attributes(sample)
-        one, two = (f"a {d['colour']} {scenes.DIGITS[d['value']]}" for d in meta["digits"])
-        assert demo_scores.fits(f"{one} {scenes.RELATIONS[meta['relation']][0]} {two}", meta)
+        assert demo_scores.fits(demo_scores.query_of(sample), demo_scores.attributes(sample))
 
 
 @pytest.fixture

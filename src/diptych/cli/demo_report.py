@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from diptych import reports
-from diptych.cli.demo_scores import TOP, Found, Scores
+from diptych.cli.demo_scores import TOP, Scores, Search
 from diptych.config import Run
 from diptych.data import scenes
 from diptych.recipes.digits import PROMPTS
@@ -37,7 +37,7 @@ _LIMITS = (
 )
 
 
-def write(out: Path, run: Run, scores: Scores, found: Sequence[tuple[str, list[Found]]]) -> Path:
+def write(out: Path, run: Run, scores: Scores, found: Sequence[Search]) -> Path:
     """Write the page and return where it is."""
     return reports.write(
         out,
@@ -50,7 +50,7 @@ def write(out: Path, run: Run, scores: Scores, found: Sequence[tuple[str, list[F
                 read_metrics(Path(run.out) / "metrics.jsonl"),
                 note="Accuracy is that of the digit on 500 pictures of unseen handwriting in unseen combinations.",
             ),
-            _searches(found),
+            _searches(found, len(scores.samples)),
             _table(scores),
             reports.confusion(
                 scores.digits.confusion.tolist(),
@@ -86,19 +86,20 @@ def _examples(scores: Scores) -> Section:
     return reports.pictures("Pictures and their captions", cells, note="Of the test part; training looks alike.")
 
 
-def _searches(found: Sequence[tuple[str, list[Found]]]) -> Section:
+def _searches(found: Sequence[Search], count: int) -> Section:
     rows = [
         GridRow(
-            query=query,
-            cells=[Cell(image=hit.sample.image, text=f"{hit.score:.2f}", right=hit.right) for hit in hits],
+            query=one.query,
+            cells=[Cell(image=hit.sample.image, text=f"{hit.score:.2f}", right=hit.right) for hit in one.hits],
         )
-        for query, hits in found
+        for one in found
     ]
     return reports.grid(
         "Searches",
         rows,
         note="The nearest test pictures, best first, each with its cosine similarity and whether the words are true of "
-        "it. The first query asks for a combination that training never showed.",
+        "it. The first query asks for a combination that training never showed; for the last, only "
+        f"{found[-1].fitting} of the {count:,} pictures fit.",
     )
 
 

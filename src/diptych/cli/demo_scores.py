@@ -47,6 +47,16 @@ class Found:
     right: bool
 
 
+@dataclass(frozen=True, kw_only=True)
+class Search:
+    """One search."""
+
+    query: str
+    hits: Sequence[Found]
+    fitting: int
+    """How many of all pictures fit."""
+
+
 def measure(encoder: Encoder, folder: Path) -> Scores:
     """Embed every test picture once, and ask it everything."""
     samples = _read(folder)
@@ -67,16 +77,30 @@ def measure(encoder: Encoder, folder: Path) -> Scores:
     )
 
 
-def search(index: Index, samples: Mapping[str, Sample], queries: Sequence[str]) -> list[tuple[str, list[Found]]]:
+def search(index: Index, samples: Mapping[str, Sample], queries: Sequence[str]) -> list[Search]:
     """The first pictures for each query, and whether they fit it."""
-    found = []
-    for query in queries:
-        hits = [
-            (samples["/".join(Path(hit.path).with_suffix("").parts[-2:])], hit.score)
-            for hit in index.search(query, TOP)
-        ]
-        found.append((query, [Found(sample=s, score=score, right=fits(query, attributes(s))) for s, score in hits]))
-    return found
+
+    def found(path: str) -> Sample:
+        return samples["/".join(Path(path).with_suffix("").parts[-2:])]
+
+    return [
+        Search(
+            query=query,
+            hits=[
+                Found(sample=found(hit.path), score=hit.score, right=fits(query, attributes(found(hit.path))))
+                for hit in index.search(query, TOP)
+            ],
+            fitting=sum(fits(query, attributes(sample)) for sample in samples.values()),
+        )
+        for query in queries
+    ]
+
+
+def query_of(sample: Sample) -> str:
+    """A plain sentence about two digits, such as "a blue three left of an orange two"."""
+    scene = attributes(sample)
+    one, two = (_name(digit) for digit in scene["digits"])
+    return f"{one} {scenes.RELATIONS[scene['relation']][0]} {two}"
 
 
 def attributes(sample: Sample) -> dict[str, Any]:
@@ -119,8 +143,12 @@ def _read(folder: Path) -> dict[str, Sample]:
     return samples
 
 
-def _phrases(colour: str) -> str:
+def _coloured(colour: str) -> str:
     return f"{scenes.article(colour)} {colour}"
+
+
+def _name(digit: Mapping[str, Any]) -> str:
+    return f"{_coloured(digit['colour'])} {scenes.DIGITS[digit['value']]}"
 
 
 def _classify(
@@ -129,7 +157,7 @@ def _classify(
     first = [attributes(sample)["digits"][0] for sample in samples]
     digits = torch.tensor([digit["value"] for digit in first])
     colours = torch.tensor([list(scenes.COLOURS).index(digit["colour"]) for digit in first])
-    named = [_phrases(colour) for colour in scenes.COLOURS]
+    named = [_coloured(colour) for colour in scenes.COLOURS]
     both = encoder.embed_texts([f"{colour} {digit}" for colour in named for digit in scenes.DIGITS])
     return {
         "digit": zero_shot(vectors, digits, class_vectors(encoder.embed_texts, scenes.DIGITS, PROMPTS)),
@@ -144,7 +172,7 @@ def _relation(encoder: Encoder, vectors: Float[Tensor, "n width"], samples: Sequ
     texts, truth = [], []
     for sample in samples:
         scene = attributes(sample)
-        one, two = (f"{_phrases(d['colour'])} {scenes.DIGITS[d['value']]}" for d in scene["digits"])
+        one, two = (_name(digit) for digit in scene["digits"])
         texts += [f"{one} {words[0]} {two}" for words in scenes.RELATIONS.values()]
         truth.append(list(scenes.RELATIONS).index(scene["relation"]))
     choices = encoder.embed_texts(texts).view(len(samples), len(scenes.RELATIONS), -1)
@@ -153,7 +181,7 @@ def _relation(encoder: Encoder, vectors: Float[Tensor, "n width"], samples: Sequ
 
 
 def _precision(encoder: Encoder, vectors: Float[Tensor, "n width"], samples: Sequence[Sample]) -> float:
-    queries = [f"{_phrases(colour)} {digit}" for colour in scenes.COLOURS for digit in scenes.DIGITS]
+    queries = [f"{_coloured(colour)} {digit}" for colour in scenes.COLOURS for digit in scenes.DIGITS]
     nearest = (encoder.embed_texts(queries) @ vectors.T).topk(TOP, dim=1).indices.tolist()
     right = [fits(query, attributes(samples[i])) for query, row in zip(queries, nearest) for i in row]
     return sum(right) / len(right)
