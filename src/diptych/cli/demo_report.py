@@ -62,7 +62,7 @@ def write(out: Path, run: Run, scores: Scores, found: Sequence[Search]) -> Path:
             reports.config(run, against=Run(steps=1), note="What differs from the defaults."),
             reports.environment(),
         ],
-        subtitle="Trained from nothing on this computer by `diptych demo`",
+        subtitle="Trained from nothing on this computer by diptych demo",
     )
 
 

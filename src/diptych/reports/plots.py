@@ -8,23 +8,25 @@ from typing import Any
 from markupsafe import Markup
 
 # Colours that matplotlib writes and the page's style variables that take their place.
-_INK, _FAINT = "#010203", "#040506"
+_INK, _SOFT, _FAINT = "#070809", "#010203", "#040506"
 _SERIES = ("#0a0b01", "#0a0b02", "#0a0b03", "#0a0b04")
-_THEME = {_INK: "var(--soft)", _FAINT: "var(--line)"} | {c: f"var(--series-{i})" for i, c in enumerate(_SERIES)}
+_THEME = {_INK: "var(--ink)", _SOFT: "var(--soft)", _FAINT: "var(--line)"} | {
+    c: f"var(--series-{i})" for i, c in enumerate(_SERIES)
+}
 _STYLE: Any = {
     "svg.fonttype": "none",
     "svg.hashsalt": "diptych",
     "font.family": "sans-serif",
     "font.size": 9,
     "axes.edgecolor": _FAINT,
-    "axes.labelcolor": _INK,
+    "axes.labelcolor": _SOFT,
     "axes.spines.top": False,
     "axes.spines.right": False,
     "axes.grid": True,
     "grid.color": _FAINT,
     "grid.linewidth": 0.6,
-    "xtick.color": _INK,
-    "ytick.color": _INK,
+    "xtick.color": _SOFT,
+    "ytick.color": _SOFT,
     "text.color": _INK,
     "legend.frameon": False,
 }
