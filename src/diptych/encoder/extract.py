@@ -1,8 +1,9 @@
 """Pictures to vectors in a stream: threads read and decode ahead while the tower works."""
 
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from typing import TypeVar
 
 import torch
@@ -44,23 +45,24 @@ def extract(
             return item, error
 
     names, pixels = list[T](), list[Tensor]()
-    outcomes = _ahead(attempt, items, threads, depth=2 * batch_size) if threads else map(attempt, items)
-    for item, outcome in outcomes:
-        if isinstance(outcome, Tensor):
-            names.append(item)
-            pixels.append(outcome)
-        elif unreadable is None:
-            raise outcome
-        else:
-            unreadable(item, outcome)
-        if len(names) == batch_size:
-            yield names, encode(torch.stack(pixels))
-            names, pixels = [], []
+    ahead = _ahead(attempt, items, threads, depth=2 * batch_size) if threads else (attempt(item) for item in items)
+    with closing(ahead) as outcomes:  # the threads end with the last batch or the first error, whichever comes
+        for item, outcome in outcomes:
+            if isinstance(outcome, Tensor):
+                names.append(item)
+                pixels.append(outcome)
+            elif unreadable is None:
+                raise outcome
+            else:
+                unreadable(item, outcome)
+            if len(names) == batch_size:
+                yield names, encode(torch.stack(pixels))
+                names, pixels = [], []
     if names:
         yield names, encode(torch.stack(pixels))
 
 
-def _ahead(work: Callable[[T], R], items: Iterable[T], threads: int, depth: int) -> Iterator[R]:
+def _ahead(work: Callable[[T], R], items: Iterable[T], threads: int, depth: int) -> Generator[R, None, None]:
     """`map(work, items)` in threads, at most `depth` items ahead of who takes the results."""
     with ThreadPoolExecutor(threads) as pool:
         waiting = deque()

@@ -28,7 +28,7 @@ def tiny_cifar10() -> Run:
         save=SaveConfig(every_steps=500, keep=2),
         evaluation=EvaluationConfig(templates=PROMPTS, every_steps=500),
         batch_size=128,
-        steps=4000,
+        steps=3000,
         out="runs/tiny-cifar10",
         recipe="tiny-cifar10",
     )
