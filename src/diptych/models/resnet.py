@@ -103,13 +103,14 @@ class ResNet(Tower[ResNetConfig]):
             [ConvNorm(3, w // 2, 3, stride=2), ConvNorm(w // 2, w // 2, 3), ConvNorm(w // 2, w, 3)]
         )
         self.stages, channels = nn.ModuleList(), w
+        self.blocks = []
         for i, layers in enumerate(config.layers):
             stage = nn.ModuleList()
             for j in range(layers):
                 stage.append(Bottleneck(channels, w * 2**i, stride=2 if i > 0 and j == 0 else 1))
                 channels = w * 2**i * Bottleneck.expansion
             self.stages.append(stage)
-        self.blocks = [block for stage in self.stages for block in stage]  # type: ignore[union-attr]
+            self.blocks += list(stage)
         self.pool = AttentionPool((config.image_size // 32) ** 2, self.width, config.heads, embed_dim)
         _channels_last(self)
         self.register_load_state_dict_post_hook(_channels_last)

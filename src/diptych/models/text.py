@@ -7,8 +7,7 @@ from torch import Tensor, nn
 from diptych.config import TextConfig
 from diptych.errors import ConfigError
 from diptych.models.traits import Tower, TowerOutput
-from diptych.nn import Block
-from diptych.nn.block import block_flops, init_blocks
+from diptych.nn.block import block_flops, build_blocks, init_blocks
 
 
 class TextTransformer(Tower[TextConfig]):
@@ -34,16 +33,7 @@ class TextTransformer(Tower[TextConfig]):
         self.width = width = config.width
         self.positions = nn.Parameter(torch.empty(config.context_length, width))
         self.tokens = nn.Embedding(config.vocab_size, width)
-        self.blocks = nn.ModuleList(
-            Block(
-                width=width,
-                heads=config.heads,
-                mlp_width=config.mlp_width,
-                activation=config.activation,
-                eps=config.norm_eps,
-            )
-            for _ in range(config.layers)
-        )
+        self.blocks = build_blocks(config)
         self.norm_post = nn.LayerNorm(width, config.norm_eps)
         self.projection = nn.Linear(width, embed_dim, bias=False)
 

@@ -7,8 +7,8 @@ from torch import Tensor, nn
 from diptych.config import VitConfig
 from diptych.errors import ConfigError
 from diptych.models.traits import Tower, TowerOutput
-from diptych.nn import Block, ConvStem, PatchDropout, PatchEmbedding
-from diptych.nn.block import block_flops, init_blocks
+from diptych.nn import ConvStem, PatchDropout, PatchEmbedding
+from diptych.nn.block import block_flops, build_blocks, init_blocks
 
 
 class VisionTransformer(Tower[VitConfig]):
@@ -40,16 +40,7 @@ class VisionTransformer(Tower[VitConfig]):
         )
         self.drop = PatchDropout(config.patch_dropout)
         self.norm_pre = nn.LayerNorm(width, config.norm_eps) if config.pre_norm else nn.Identity()
-        self.blocks = nn.ModuleList(
-            Block(
-                width=width,
-                heads=config.heads,
-                mlp_width=config.mlp_width,
-                activation=config.activation,
-                eps=config.norm_eps,
-            )
-            for _ in range(config.layers)
-        )
+        self.blocks = build_blocks(config)
         self.norm_post = nn.LayerNorm(width, config.norm_eps)
         self.projection = nn.Linear(width, embed_dim, bias=False)
 

@@ -5,7 +5,7 @@ from typing import Any
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
-from diptych.config import Activation
+from diptych.config import Activation, TextConfig, VitConfig
 from diptych.nn.attention import Attention
 from diptych.nn.mlp import Mlp
 
@@ -45,6 +45,20 @@ class Block(nn.Module):
         else:
             x = x[pick] + self.attention.read(normed[pick], normed, seen)
         return x + self.mlp(self.norm_2(x))
+
+
+def build_blocks(config: VitConfig | TextConfig) -> nn.ModuleList:
+    """The transformer that a configuration describes, without values."""
+    return nn.ModuleList(
+        Block(
+            width=config.width,
+            heads=config.heads,
+            mlp_width=config.mlp_width,
+            activation=config.activation,
+            eps=config.norm_eps,
+        )
+        for _ in range(config.layers)
+    )
 
 
 def init_blocks(blocks: nn.ModuleList | list[nn.Module], width: int) -> None:
