@@ -242,6 +242,10 @@ def test_a_run_starts_from_given_weights(tmp_path):
     assert state.model.state_dict()["image.patch.weight"].equal(
         load_file(first / "model.safetensors")["image.patch.weight"]
     )
+    before = (first / "model.safetensors").read_bytes()
+    last = fit(run, progress=False)
+    assert (first / "model.safetensors").read_bytes() == before, "training writes to its own copy of the weights"
+    assert (last / "model.safetensors").read_bytes() != before
 
 
 def test_metrics_reach_tensorboard_and_offline_wandb(tmp_path, monkeypatch):

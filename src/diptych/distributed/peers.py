@@ -67,6 +67,8 @@ class Peers:
 
     def agree(self, local: bool) -> bool:
         """Whether any process says so; all get the same answer."""
+        if self.size == 1:
+            return local
         return bool(self.max(torch.tensor(int(local), device=self.device)).item())
 
     def gather_objects(self, local: Object) -> list[Object]:

@@ -19,7 +19,7 @@ def autocast(precision: str, device: torch.device) -> Callable[[], AbstractConte
 
 def seed_step(seed: int, step: int, rank: int) -> None:
     """Make all randomness of this step a function of (seed, step, rank), so that a resumed run repeats it."""
-    torch.manual_seed((seed * 1_000_003 + step) * 65_537 + rank)
+    torch.manual_seed(((seed * 1_000_003 + step) * 65_537 + rank) % 2**63)
 
 
 def clip_gradients(parameters: Sequence[Tensor], max_norm: float) -> Tensor:
