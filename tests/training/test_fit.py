@@ -1,6 +1,7 @@
 import errno
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -246,6 +247,8 @@ def test_a_run_starts_from_given_weights(tmp_path):
     last = fit(run, progress=False)
     assert (first / "model.safetensors").read_bytes() == before, "training writes to its own copy of the weights"
     assert (last / "model.safetensors").read_bytes() != before
+    shutil.rmtree(tmp_path / "first")
+    assert fit(replace(run, steps=14), resume=True, progress=False).name == "step-00000014"
 
 
 def test_metrics_reach_tensorboard_and_offline_wandb(tmp_path, monkeypatch):

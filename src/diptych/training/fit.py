@@ -4,6 +4,7 @@ import contextlib
 import math
 import os
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -47,13 +48,15 @@ def fit(run: Run, *, resume: bool = False, progress: bool = True) -> Path:
     out = Path(run.out)
     with connect() as peers, _threads_beside(run.data.workers):
         _claim(out, run, resume, peers)
-        state, wrapped = assemble(run, peers)
+        found = checkpoints(out) if resume else []
+        # A checkpoint says all about its model: what the run once started from need not be there any more.
+        start = replace(run, model=replace(run.model, init=str(found[-1]))) if found else run
+        state, wrapped = assemble(start, peers)
         tokenizer = build_tokenizer(state.model.config.tokenizer, state.model.config.text.context_length)
         preprocess = Preprocess(state.model.config.preprocess, state.model.config.image.image_size)
         source = open_source(run.data)
         steps = run.steps or max(1, math.ceil(run.epochs * len(source) / run.batch_size))
-        found = checkpoints(out)
-        if resume and found:
+        if found:
             restore(state, found[-1])
         loader = Loader(
             source,
