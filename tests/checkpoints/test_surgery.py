@@ -5,6 +5,7 @@ import torch
 
 from diptych.checkpoints import load_model, save_model
 from diptych.checkpoints.formats.open_clip import export
+from diptych.checkpoints.state import State
 from diptych.checkpoints.surgery import resize_positions
 from diptych.config import TimmConfig
 from diptych.errors import CheckpointError, ConfigError
@@ -41,7 +42,7 @@ def test_what_does_not_fit_is_named(tmp_path, random_model, vit):
     with pytest.raises(ConfigError, match="33"):
         load_model(tmp_path / "ours", image_size=33)
     with pytest.raises(CheckpointError, match="timm"):
-        resize({}, replace(vit, image=TimmConfig(name="resnet10t")), 64)
+        resize(State.of({}), replace(vit, image=TimmConfig(name="resnet10t")), 64)
     with pytest.raises(CheckpointError, match="square"):
         resize_positions(torch.zeros(11, 4), side=3)
 

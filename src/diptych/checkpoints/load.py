@@ -11,10 +11,10 @@ from diptych import models, zoo
 from diptych.checkpoints import native
 from diptych.checkpoints.detect import native_folder, open_foreign
 from diptych.checkpoints.fetch import HUB, fetch
-from diptych.checkpoints.formats import State
 from diptych.checkpoints.native import Meta
 from diptych.checkpoints.read import first_line
 from diptych.checkpoints.rename import check_fit
+from diptych.checkpoints.state import State
 from diptych.checkpoints.surgery import resize
 from diptych.config import ClipConfig
 from diptych.errors import CheckpointError, ConfigError, UnknownNameError
@@ -100,7 +100,7 @@ def assemble(
     except (RuntimeError, TypeError) as error:
         raise CheckpointError(f"its configuration can't be built ({first_line(error)})") from error
     expected = model.state_dict()
-    check_fit(state, expected)
+    check_fit(state.shapes, expected)
     _check_finite(state)
     weights = {name: _placed(tensor, device, dtype or torch.float32) for name, tensor in state.items()}
     # Towers of other libraries may compute tables when they are built, which aren't stored, and share parameters.

@@ -20,6 +20,7 @@ from torch import Tensor
 from diptych import __version__
 from diptych.checkpoints.atomic import atomic
 from diptych.checkpoints.read import read_json, read_safetensors
+from diptych.checkpoints.state import State
 from diptych.config import ClipConfig
 from diptych.config.serialize import from_dict, to_dict
 from diptych.errors import CheckpointError, ConfigError
@@ -82,7 +83,7 @@ def write(folder: Path, config: ClipConfig, state: Mapping[str, Tensor], provena
     (folder / META).write_text(json.dumps(meta, indent=2) + "\n")
 
 
-def read(folder: Path) -> tuple[dict[str, Tensor], Meta]:
+def read(folder: Path) -> tuple[State, Meta]:
     """Weights (memory-mapped) and description. Raises CheckpointError if either is missing, damaged or too new."""
     meta = read_json(folder / META)
     if meta.get("format") != "diptych" or "config" not in meta or "weights" not in meta:
@@ -97,7 +98,7 @@ def read(folder: Path) -> tuple[dict[str, Tensor], Meta]:
         raise CheckpointError(f"{folder / META} doesn't describe a model: {error}") from error
     check_sha256(folder / WEIGHTS, meta["weights"].get("sha256", ""), meta["weights"].get("bytes"))
     state = read_safetensors(folder / WEIGHTS)
-    return state, Meta(config=config, provenance=meta.get("provenance", {}), file=folder / WEIGHTS)
+    return State.of(state), Meta(config=config, provenance=meta.get("provenance", {}), file=folder / WEIGHTS)
 
 
 def is_native(folder: Path) -> bool:

@@ -12,6 +12,7 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
+from diptych.checkpoints.state import Recipe, State
 from diptych.errors import CheckpointError
 
 
@@ -72,8 +73,8 @@ class Table:
     def _skipped(self) -> list[re.Pattern]:
         return [_regex(name) for name in self.ignored]
 
-    def to_ours(self, foreign: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """Our names and tensors. Raises CheckpointError for names that the table doesn't know or parts that lack."""
+    def to_ours(self, foreign: Mapping[str, Tensor]) -> State:
+        """Our names and tensors, made when they are asked for. Raises CheckpointError for names that the table doesn't know or parts that lack."""
         found: dict[str, tuple[Rule, dict[int, Tensor]]] = {}
         unknown = []
         for name, tensor in foreign.items():
@@ -88,7 +89,12 @@ class Table:
         partial = [name for name, (rule, parts) in found.items() if len(parts) < len(rule.sources)]
         if partial:
             raise CheckpointError(f"{_listed(partial)} can't be made: a part of them is missing")
-        return {name: rule.change.to_ours([parts[i] for i in sorted(parts)]) for name, (rule, parts) in found.items()}
+        return State(
+            {
+                name: Recipe(rule.change.to_ours, [parts[i] for i in sorted(parts)])
+                for name, (rule, parts) in found.items()
+            }
+        )
 
     def to_foreign(self, ours: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Foreign names and tensors. Raises CheckpointError for names of ours that the layout can't hold."""

@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
-from diptych.checkpoints.formats import State
+from diptych.checkpoints.state import State
 from diptych.config import ClipConfig, ResNetConfig, VitConfig
 from diptych.errors import CheckpointError
 
@@ -26,7 +26,7 @@ def resize(state: State, config: ClipConfig, image_size: int) -> tuple[State, Cl
         case _:
             raise CheckpointError("a timm tower can't be resized here; set image_size in its configuration")
     changed = replace(config, image=replace(config.image, image_size=image_size))
-    return state | {name: resize_positions(state[name], image_size // cell, extra)}, changed
+    return state.updated({name: resize_positions(state[name], image_size // cell, extra)}), changed
 
 
 def resize_positions(positions: Float[Tensor, "old width"], side: int, extra: int = 1) -> Float[Tensor, "new width"]:

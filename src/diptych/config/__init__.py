@@ -4,6 +4,7 @@ from diptych.config.data import AugmentConfig, DataConfig
 from diptych.config.model import (
     Activation,
     ClipConfig,
+    EvaConfig,
     HuggingFaceTextConfig,
     ImageTowerConfig,
     PreprocessConfig,
@@ -24,6 +25,7 @@ __all__ = [
     "ClipConfig",
     "ClipObjectiveConfig",
     "DataConfig",
+    "EvaConfig",
     "EvaluationConfig",
     "HuggingFaceTextConfig",
     "ImageTowerConfig",

@@ -14,6 +14,8 @@ from diptych.errors import ConfigError
 class TowerOptions:
     """What a run asks of one tower."""
 
+    init: str = ""
+    """Start this tower from these weights: a whole model or a tower alone, in any known format. Empty: as the model."""
     freeze: bool = False
     """The tower's weights stay as they are (LiT, arXiv:2111.07991, freezes the image tower)."""
     checkpointing: bool = False

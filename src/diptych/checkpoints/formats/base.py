@@ -5,14 +5,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from torch import Tensor
-
 from diptych.checkpoints.read import Weights
 from diptych.checkpoints.rename import Table
+from diptych.checkpoints.state import State
 from diptych.config import ClipConfig
-
-State = dict[str, Tensor]
-"""Weights under our names."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,8 +27,12 @@ class Format:
     """One way to publish a CLIP model: a rename table, and where its configuration stands."""
 
     name: str
-    signature: tuple[tuple[str, ...], ...]
-    """What tells the layout: of each group, one name must be there."""
+    image: tuple[str, ...]
+    """Names of which one tells an image tower of this layout."""
+    text: tuple[str, ...]
+    """Names of which one tells a text tower of this layout; empty: the layout has none."""
+    scale: tuple[str, ...]
+    """Names of which one tells the logit scale; empty: the layout may lack it."""
     table: Callable[[Collection[str]], Table]
     """The rename table for a checkpoint with these foreign names."""
     config: Callable[[Source, State], tuple[ClipConfig, dict[str, Any]]]
@@ -41,5 +41,6 @@ class Format:
     """Names that weights have in a folder of this format, the preferred first."""
 
     def lacks(self, names: Collection[str]) -> str:
-        """The first name that a checkpoint of this layout would have and `names` doesn't; empty if it matches."""
-        return next((group[0] for group in self.signature if not any(name in names for name in group)), "")
+        """The first name that a whole model of this layout would have and `names` doesn't; empty if it matches."""
+        groups = (group for group in (self.image, self.text, self.scale) if group)
+        return next((group[0] for group in groups if not any(name in names for name in group)), "")

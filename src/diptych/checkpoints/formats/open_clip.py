@@ -57,8 +57,8 @@ def read_config(source: Source, state: State) -> tuple[ClipConfig, dict[str, Any
     if (source.file.parent / CONFIG).is_file():
         return from_json(read_json(source.file.parent / CONFIG)), {"config": CONFIG}
     if source.weights.kind == "archive":
-        return infer(state, "quick_gelu"), {"config": "shapes, and quick_gelu as in every OpenAI archive"}
-    return infer(state, "gelu"), {
+        return infer(state.shapes, "quick_gelu"), {"config": "shapes, and quick_gelu as in every OpenAI archive"}
+    return infer(state.shapes, "gelu"), {
         "config": "shapes; assumed: gelu, heads of 64 channels (give config= if it was other)"
     }
 
@@ -82,11 +82,9 @@ def export_file(path: Path, config: ClipConfig, state: Mapping[str, Tensor]) -> 
 
 OPEN_CLIP = Format(
     name="open-clip",
-    signature=(
-        ("visual.conv1.weight", "visual.head.proj.weight"),
-        ("token_embedding.weight", "text.token_embedding.weight", "text.proj.weight"),
-        ("logit_scale",),
-    ),
+    image=("visual.conv1.weight", "visual.head.proj.weight"),
+    text=("token_embedding.weight", "text.token_embedding.weight", "text.proj.weight"),
+    scale=("logit_scale",),
     table=table,
     config=read_config,
     weight_files=(WEIGHTS, "open_clip_pytorch_model.bin"),

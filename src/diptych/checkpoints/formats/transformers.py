@@ -75,7 +75,7 @@ def read_config(source: Source, state: State) -> tuple[ClipConfig, dict[str, Any
     """From config.json and preprocessor_config.json; without them from the shapes, with transformers' default
     activation."""
     if not (source.file.parent / CONFIG).is_file():
-        return infer(state, "quick_gelu"), {"config": "shapes; assumed: quick_gelu, heads of 64 channels"}
+        return infer(state.shapes, "quick_gelu"), {"config": "shapes; assumed: quick_gelu, heads of 64 channels"}
     content = read_json(source.file.parent / CONFIG)
     if content.get("model_type") != "clip":
         raise CheckpointError(f"config.json describes a {content.get('model_type')!r} model, not a 'clip' one")
@@ -243,12 +243,9 @@ def _preprocess_json(config: ClipConfig) -> dict[str, Any]:
 
 TRANSFORMERS = Format(
     name="transformers",
-    signature=(
-        ("vision_model.embeddings.patch_embedding.weight",),
-        ("text_model.embeddings.token_embedding.weight",),
-        ("visual_projection.weight",),
-        ("logit_scale",),
-    ),
+    image=("vision_model.embeddings.class_embedding",),
+    text=("text_model.embeddings.token_embedding.weight",),
+    scale=("logit_scale",),
     table=table,
     config=read_config,
     weight_files=(WEIGHTS, "model.safetensors.index.json", "pytorch_model.bin", "pytorch_model.bin.index.json"),
