@@ -8,8 +8,11 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-ImageView = Literal["plain"]
-TextView = Literal["plain"]
+ImageView = Literal["plain", "strong"]
+"""`plain`: the training crop. `strong`: a harder crop, colours and sharpness changed (`StrongConfig`)."""
+TextView = Literal["plain", "augmented", "masked"]
+"""`plain`: a caption. `augmented`: that caption with words replaced, swapped or deleted. `masked`: that caption with some
+words hidden."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -18,6 +21,9 @@ class Views:
 
     image: tuple[ImageView, ...] = ("plain",)
     text: tuple[TextView, ...] = ("plain",)
+    whole_length: bool = False
+    """Captions are padded to the context length, not to the longest of the batch: for objectives that look at the
+    padding."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,11 +48,14 @@ class Batch:
     `images[v]`: Float[batch, 3, height, width], normalised, one per image view.
     `texts[v]`: Int[batch, length], one per text view, padded to the longest caption of the batch.
     `index`: Int[batch], each sample's place in its source.
+    `hidden`: Int[batch, length], the ids of the words that the `masked` text view hides, -100 elsewhere; None without
+    such a view.
     """
 
     images: tuple[Float[Tensor, "batch 3 height width"], ...]
     texts: tuple[Int[Tensor, "batch length"], ...]
     index: Int[Tensor, " batch"]
+    hidden: Int[Tensor, "batch length"] | None = None
 
     def __len__(self) -> int:
         return len(self.index)
@@ -66,6 +75,7 @@ class Batch:
             images=tuple(image[start:stop] for image in self.images),
             texts=tuple(text[start:stop] for text in self.texts),
             index=self.index[start:stop],
+            hidden=None if self.hidden is None else self.hidden[start:stop],
         )
 
     def to(self, device: torch.device) -> "Batch":
@@ -75,4 +85,5 @@ class Batch:
             images=tuple(image.to(device, non_blocking=True) for image in self.images),
             texts=tuple(text.to(device, non_blocking=True) for text in self.texts),
             index=self.index.to(device, non_blocking=True),
+            hidden=None if self.hidden is None else self.hidden.to(device, non_blocking=True),
         )
