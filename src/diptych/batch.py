@@ -11,8 +11,8 @@ from torch import Tensor
 ImageView = Literal["plain", "strong"]
 """`plain`: the training crop. `strong`: a harder crop, colours and sharpness changed (`StrongConfig`)."""
 TextView = Literal["plain", "augmented", "masked"]
-"""`plain`: a caption. `augmented`: that caption with words replaced, swapped or deleted. `masked`: that caption with some
-words hidden."""
+"""`plain`: a caption. `augmented`: with words replaced, swapped or deleted. `masked`: with some words
+hidden. All views of a step are of one caption."""
 
 
 @dataclass(frozen=True, kw_only=True)
