@@ -14,7 +14,7 @@ from rich.table import Table
 
 import diptych
 
-NAMES = ("startup", "inputs", "loader", "towers", "loss")
+NAMES = ("startup", "inputs", "loader", "towers", "loss", "late")
 
 
 def main() -> None:
@@ -38,8 +38,8 @@ def main() -> None:
 
 
 def _table(rows) -> Table:
-    table = Table(title="Diptych beside open_clip: medians; a ratio above 1 means that Diptych is ahead")
-    for title in ("what", "Diptych", "open_clip", "unit", "ratio", "check"):
+    table = Table(title="Diptych beside its peer, open_clip unless a row says otherwise: medians; above 1 Diptych is ahead")
+    for title in ("what", "Diptych", "peer", "unit", "ratio", "check"):
         table.add_column(title, justify="left" if title in ("what", "check") else "right")
     for row in rows:
         table.add_row(row.name, f"{row.ours:.4g}", f"{row.theirs:.4g}", row.unit, f"{row.ratio:.2f}", row.check)

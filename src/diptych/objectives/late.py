@@ -15,8 +15,8 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-TILE = 1 << 20
-"""Dot products held at a time. A few megabytes stay in a core's cache."""
+TILE = 1 << 19
+"""Dot products held at a time. Two megabytes stay in a core's cache."""
 WIDEST, LONGEST = 256, 128
 """Tokens and sets that a GPU's registers hold; larger ones take the tiled path there, too."""
 
@@ -140,7 +140,7 @@ class _TokenSimilarity(torch.autograd.Function):
         queries, keys, shares, hidden = ctx.saved_tensors
         with torch.autocast(queries.device.type, enabled=False):
             tiles = _Tiles(queries, keys, hidden, ctx.tile)
-            d_queries, d_keys = torch.zeros_like(queries), torch.empty_like(tiles.keys)
+            d_queries, d_keys = torch.zeros_like(queries), torch.empty_like(keys)
             for columns in tiles.column_slices():
                 some_keys = tiles.keys[:, columns].flatten(0, 1)
                 d_some_keys = torch.zeros_like(some_keys)
@@ -152,5 +152,5 @@ class _TokenSimilarity(torch.autograd.Function):
                     products.zero_().scatter_(1, nearest, passed.flatten(0, 1)[:, None])
                     d_queries[rows].view_as(some_queries).addmm_(products.flatten(1), some_keys)
                     d_some_keys.addmm_(products.flatten(1).T, some_queries)
-                d_keys[:, columns] = d_some_keys.view_as(d_keys[:, columns])
-        return d_queries, d_keys.transpose(0, 1), None, None, None
+                d_keys[columns] = d_some_keys.unflatten(0, (len(tiles.keys), -1)).transpose(0, 1)
+        return d_queries, d_keys, None, None, None

@@ -1,0 +1,43 @@
+"""FILIP's late interaction, forward and backward, both directions: tiles beside the plain equation. Memory and time.
+
+49 patches and 32 words of width 256 to a pair. The plain equation holds batch² x 49 x 32 products, several times over:
+9 GB at a batch of 512.
+"""
+
+from collections.abc import Iterator
+
+from benchmarks.compare import Row, measured_apart
+
+PRELUDE = """
+import time, torch
+import torch.nn.functional as F
+
+def kilobytes(field):
+    return next(int(line.split()[1]) for line in open("/proc/self/status") if line.startswith(field))
+
+torch.manual_seed(0)
+images = F.normalize(torch.randn({batch}, 49, 256), dim=2).requires_grad_()
+texts = F.normalize(torch.randn({batch}, 32, 256), dim=2).requires_grad_()
+labels = torch.arange({batch})
+from diptych.objectives.late import {function} as similarity
+open("/proc/self/clear_refs", "w").write("5")  # Linux: forget the peak that the imports left
+before = kilobytes("VmRSS")
+start = time.perf_counter()
+for one, other in ((images, texts), (texts, images)):
+    F.cross_entropy(20 * similarity(one, other), labels).backward()
+taken = time.perf_counter() - start
+grown = (kilobytes("VmHWM") - before) / 1024
+print({result})
+"""
+BATCHES = (256, 512)
+
+
+def rows() -> Iterator[Row]:
+    for batch in BATCHES:
+        for name, unit, result in (("peak memory", "MB", "grown"), ("time", "s", "taken")):
+            codes = [
+                PRELUDE.format(batch=batch, function=function, result=result)
+                for function in ("token_similarity", "late_interaction_reference")
+            ]
+            mine, other = measured_apart(*codes, rounds=1)
+            yield Row(name=f"late interaction (beside the plain equation), batch {batch}, {name}", unit=unit, ours=mine, theirs=other)
