@@ -40,4 +40,5 @@ def rows() -> Iterator[Row]:
                 for function in ("token_similarity", "late_interaction_reference")
             ]
             mine, other = measured_apart(*codes, rounds=1)
-            yield Row(name=f"late interaction (beside the plain equation), batch {batch}, {name}", unit=unit, ours=mine, theirs=other)
+            title = f"late interaction (beside the plain equation), batch {batch}, {name}"
+            yield Row(name=title, unit=unit, ours=mine, theirs=other)
