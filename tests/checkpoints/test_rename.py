@@ -52,6 +52,19 @@ def test_a_missing_part_raises(foreign):
         TABLE.to_ours(foreign)
 
 
+def test_parts_that_do_not_fit_together_raise(foreign):
+    foreign["layers.0.k.weight"] = torch.randn(2, 5)
+    with pytest.raises(CheckpointError, match=r"blocks.0.qkv.weight can't be made of \[2, 4\], \[2, 5\], \[2, 4\]"):
+        TABLE.to_ours(foreign)
+
+
+def test_what_is_noted_is_allowed_and_told(foreign):
+    table = Table(rules=TABLE.rules, ignored=("*.position_ids",), noted=("mask_token", "lm_head.*"))
+    extra = {"text.position_ids": torch.arange(3), "mask_token": torch.zeros(1), "lm_head.bias": torch.zeros(1)}
+    assert table.to_ours(foreign | extra).keys() == TABLE.to_ours(foreign).keys()
+    assert table.unused(foreign | extra) == ["mask_token", "lm_head.bias"]
+
+
 def test_check_fit():
     model = {"a": torch.zeros(2, 3), "b": torch.zeros(1)}
     check_fit(model, model)

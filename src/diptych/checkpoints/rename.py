@@ -12,7 +12,7 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
-from diptych.checkpoints.state import Recipe, State
+from diptych.checkpoints.state import Lazy, State
 from diptych.errors import CheckpointError
 
 
@@ -60,6 +60,8 @@ class Table:
     rules: tuple[Rule, ...]
     ignored: tuple[str, ...] = ()
     """Foreign names that carry nothing (a stored range, a copy of the context length)."""
+    noted: tuple[str, ...] = ()
+    """Foreign names that a model has no use for, and whoever starts from the file should know so (a mask token)."""
 
     @cached_property
     def _from_foreign(self) -> list[tuple[re.Pattern, Rule, int]]:
@@ -71,17 +73,25 @@ class Table:
 
     @cached_property
     def _skipped(self) -> list[re.Pattern]:
-        return [_regex(name) for name in self.ignored]
+        return [_regex(name) for name in (*self.ignored, *self.noted)]
+
+    def unused(self, names: Iterable[str]) -> list[str]:
+        """Those of the foreign `names` that are to be noted."""
+        patterns = [_regex(name) for name in self.noted]
+        return [name for name in names if any(pattern.fullmatch(name) for pattern in patterns)]
 
     def to_ours(self, foreign: Mapping[str, Tensor]) -> State:
-        """Our names and tensors, made when they are asked for. Raises CheckpointError for names that the table doesn't know or parts that lack."""
-        found: dict[str, tuple[Rule, dict[int, Tensor]]] = {}
+        """Our names and tensors, made when they are asked for, in the order of the file.
+
+        Raises CheckpointError for names that the table doesn't know, and for parts that lack or don't fit together.
+        """
+        found: dict[str, tuple[Rule, dict[int, Lazy]]] = {}
         unknown = []
-        for name, tensor in foreign.items():
+        for name, lazy in State.of(foreign).lazies.items():
             match = next(((m, rule, i) for p, rule, i in self._from_foreign if (m := p.fullmatch(name))), None)
             if match:
                 groups, rule, i = match
-                found.setdefault(_fill(rule.ours, groups), (rule, {}))[1][i] = tensor
+                found.setdefault(_fill(rule.ours, groups), (rule, {}))[1][i] = lazy
             elif not any(pattern.fullmatch(name) for pattern in self._skipped):
                 unknown.append(name)
         if unknown:
@@ -91,7 +101,7 @@ class Table:
             raise CheckpointError(f"{_listed(partial)} can't be made: a part of them is missing")
         return State(
             {
-                name: Recipe(rule.change.to_ours, [parts[i] for i in sorted(parts)])
+                name: _changed(name, rule.change.to_ours, [parts[i] for i in sorted(parts)])
                 for name, (rule, parts) in found.items()
             }
         )
@@ -140,6 +150,15 @@ def check_fit(state: Mapping[str, Tensor], expected: Mapping[str, Tensor]) -> No
 def count_numbers(names: Iterable[str], prefix: str) -> int:
     """How many different components follow `prefix`: the number of blocks."""
     return len({name[len(prefix) :].split(".")[0] for name in names if name.startswith(prefix)})
+
+
+def _changed(name: str, change: Callable[[list[Tensor]], Tensor], parts: list[Lazy]) -> Lazy:
+    try:
+        like = change([part.like for part in parts])
+    except (RuntimeError, IndexError) as error:
+        shapes = ", ".join(str(list(part.like.shape)) for part in parts)
+        raise CheckpointError(f"{name} can't be made of {shapes}") from error
+    return Lazy(like, lambda: change([part.make() for part in parts]))
 
 
 def _regex(pattern: str) -> re.Pattern:

@@ -1,24 +1,24 @@
-"""Weights under our names, made one at a time."""
+"""Weights by name, made one at a time."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from functools import cached_property
+from collections.abc import Callable, Iterator, Mapping
 from typing import NamedTuple
 
 from torch import Tensor
 
 
-class Recipe(NamedTuple):
-    """How one tensor of ours is made from parts that a file maps."""
+class Lazy(NamedTuple):
+    """A tensor that is made when it is asked for."""
 
-    make: Callable[[list[Tensor]], Tensor]
-    parts: Sequence[Tensor]
+    like: Tensor
+    """On `meta`: its shape and its kind of numbers."""
+    make: Callable[[], Tensor]
 
 
 class State(Mapping[str, Tensor]):
     """Names and tensors, where a tensor is made when it is asked for, each time anew.
 
-    So a model of any size passes through in the memory of its largest tensor: the parts are mapped from the file, and
-    `pop` lets go of them.
+    So a model of any size passes through in the memory of its largest tensor: what a tensor is made from is read from
+    the file then, and let go with it. `pop` also lets go of the file behind, when its last tensor was taken.
 
     >>> import torch
     >>> from diptych.checkpoints.state import State
@@ -27,39 +27,41 @@ class State(Mapping[str, Tensor]):
     (tensor(..., device='meta', size=(3,)), {'positions': tensor([1., 1., 1.])}, 2)
     """
 
-    def __init__(self, recipes: Mapping[str, Recipe]):
-        self._recipes = dict(recipes)
+    def __init__(self, lazies: Mapping[str, Lazy]):
+        self.lazies = dict(lazies)
 
     @classmethod
     def of(cls, tensors: Mapping[str, Tensor]) -> "State":
-        """Of tensors as they are."""
-        return cls({name: Recipe(lambda parts: parts[0], [tensor]) for name, tensor in tensors.items()})
+        """Of tensors as they are; of another state, one that can be used up on its own."""
+        if isinstance(tensors, State):
+            return cls(tensors.lazies)
+        return cls({name: Lazy(tensor.to("meta"), lambda t=tensor: t) for name, tensor in tensors.items()})
 
     def __getitem__(self, name: str) -> Tensor:
-        make, parts = self._recipes[name]
-        return make(list(parts))
+        return self.lazies[name].make()
+
+    def __contains__(self, name: object) -> bool:
+        return name in self.lazies
 
     def __iter__(self) -> Iterator[str]:
-        return iter(self._recipes)
+        return iter(self.lazies)
 
     def __len__(self) -> int:
-        return len(self._recipes)
+        return len(self.lazies)
 
-    @cached_property
+    @property
     def shapes(self) -> dict[str, Tensor]:
         """The same names on `meta`: shapes and kinds of numbers, and no numbers."""
-        return {name: make([part.to("meta") for part in parts]) for name, (make, parts) in self._recipes.items()}
+        return {name: lazy.like for name, lazy in self.lazies.items()}
 
     def pop(self, name: str) -> Tensor:
         """The tensor; what it is made from is let go."""
-        tensor = self[name]
-        del self._recipes[name]
-        return tensor
+        return self.lazies.pop(name).make()
 
     def part(self, prefix: str) -> "State":
         """The names that start with `prefix`, without it: one tower."""
-        return State({n.removeprefix(prefix): recipe for n, recipe in self._recipes.items() if n.startswith(prefix)})
+        return State({n.removeprefix(prefix): lazy for n, lazy in self.lazies.items() if n.startswith(prefix)})
 
     def updated(self, other: Mapping[str, Tensor]) -> "State":
         """With these tensors instead of, or beside, those of the same names."""
-        return State(self._recipes | State.of(other)._recipes)
+        return State(self.lazies | State.of(other).lazies)
