@@ -18,6 +18,7 @@ from diptych.config.model import (
 from diptych.config.objective import ClipObjectiveConfig, ObjectiveConfig, SiglipObjectiveConfig
 from diptych.config.optim import OptimConfig
 from diptych.config.run import EvaluationConfig, ModelConfig, Run, SaveConfig, TowerOptions, TrackConfig
+from diptych.config.unireplknet import UniRepLKNetConfig
 
 __all__ = [
     "Activation",
@@ -43,5 +44,6 @@ __all__ = [
     "TokenizerConfig",
     "TowerOptions",
     "TrackConfig",
+    "UniRepLKNetConfig",
     "VitConfig",
 ]

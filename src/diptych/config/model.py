@@ -7,6 +7,7 @@ import math
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from diptych.config.unireplknet import UniRepLKNetConfig
 from diptych.errors import ConfigError
 
 Activation = Literal["gelu", "quick_gelu"]
@@ -160,7 +161,7 @@ class HuggingFaceTextConfig:
     pad_id: int = 0
 
 
-ImageTowerConfig = VitConfig | EvaConfig | ResNetConfig | TimmConfig
+ImageTowerConfig = VitConfig | EvaConfig | ResNetConfig | UniRepLKNetConfig | TimmConfig
 TextTowerConfig = TextConfig | HuggingFaceTextConfig
 
 

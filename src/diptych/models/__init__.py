@@ -6,6 +6,7 @@ from diptych.models.clip import Clip
 from diptych.models.resnet import ResNet
 from diptych.models.text import TextTransformer
 from diptych.models.traits import Tower, TowerOutput
+from diptych.models.unireplknet import UniRepLKNet
 from diptych.models.vit import VisionTransformer
 
 __all__ = [
@@ -16,6 +17,7 @@ __all__ = [
     "TimmTower",
     "Tower",
     "TowerOutput",
+    "UniRepLKNet",
     "VisionTransformer",
     "build",
     "build_tower",

@@ -10,6 +10,7 @@ from diptych.config import (
     TextConfig,
     TextTowerConfig,
     TimmConfig,
+    UniRepLKNetConfig,
     VitConfig,
 )
 from diptych.models.bridges import HuggingFaceText, TimmTower
@@ -17,6 +18,7 @@ from diptych.models.clip import Clip
 from diptych.models.resnet import ResNet
 from diptych.models.text import TextTransformer
 from diptych.models.traits import Tower
+from diptych.models.unireplknet import UniRepLKNet
 from diptych.models.vit import VisionTransformer
 
 
@@ -57,11 +59,13 @@ def build_tower(
     return tower.to_empty(device=device)
 
 
-def _native(config: VitConfig | ResNetConfig | TextConfig, embed_dim: int) -> Tower:
+def _native(config: VitConfig | ResNetConfig | UniRepLKNetConfig | TextConfig, embed_dim: int) -> Tower:
     match config:
         case VitConfig():
             return VisionTransformer(config, embed_dim)
         case ResNetConfig():
             return ResNet(config, embed_dim)
+        case UniRepLKNetConfig():
+            return UniRepLKNet(config, embed_dim)
         case TextConfig():
             return TextTransformer(config, embed_dim)
