@@ -229,8 +229,8 @@ class UniRepLKNet(Tower[UniRepLKNetConfig]):
                 case ResponseNorm():
                     for parameter in module.parameters():
                         nn.init.zeros_(parameter)
-                case ConvBlock(scale=nn.Parameter()):
-                    nn.init.constant_(module.scale, module.layer_scale)
+                case ConvBlock(scale=nn.Parameter() as scale, layer_scale=float() as value):
+                    nn.init.constant_(scale, value)
 
     def forward(self, x: Float[Tensor, "batch 3 height wide"]) -> TowerOutput:
         """Pixels to the last stage's map, in reading order, and the pooled vector."""
@@ -244,10 +244,12 @@ class UniRepLKNet(Tower[UniRepLKNetConfig]):
         """Of `forward` for one picture of `config.image_size`; a multiply-add counts two."""
         side, total = self.config.image_size, _matrices(self.projection)
         for stage in self.stages:
+            assert isinstance(stage, Stage)
             for conv in (module for module in stage.down.modules() if isinstance(module, nn.Conv2d)):
                 side = (side + 1) // 2
                 total += side**2 * _matrices(conv)
             for block in stage.blocks:
+                assert isinstance(block, ConvBlock)
                 once = _matrices(block.excite)
                 total += side**2 * (_matrices(block) - once) + once
         return 2 * total
