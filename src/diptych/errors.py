@@ -25,16 +25,16 @@ class ConfigError(DiptychError, ValueError):
 
 
 class UnknownNameError(ConfigError):
-    """A name that nothing answers to. `near` holds the closest known names, best first.
+    """A name that nothing answers to. `near` holds the closest known names, best first: `near`, or by spelling.
 
     >>> from diptych.errors import UnknownNameError
     >>> str(UnknownNameError("model", "vit-b-23", ["vit-b-32", "rn50"]))
     "no model is called 'vit-b-23'; did you mean 'vit-b-32'?"
     """
 
-    def __init__(self, kind: str, name: str, known: Iterable[str]):
+    def __init__(self, kind: str, name: str, known: Iterable[str], near: Iterable[str] = ()):
         known = sorted(known)
-        self.near = difflib.get_close_matches(name, known, n=3, cutoff=0.5)
+        self.near = list(dict.fromkeys(near))[:3] or difflib.get_close_matches(name, known, n=3, cutoff=0.5)
         hint = f"did you mean {' or '.join(map(repr, self.near))}?" if self.near else f"known are {', '.join(known)}"
         super().__init__(f"no {kind} is called {name!r}; {hint}")
 

@@ -50,24 +50,41 @@ def test_names_match_patterns():
 
 
 def test_no_two_models_answer_to_one_name():
-    entries = [zoo.entry(name) for name in zoo.names()]
-    spellings = [alias.lower() for entry in entries for alias in (entry.name, *entry.aliases)]
-    assert len(spellings) == len(set(spellings))
-    assert all(zoo.entry(alias) is entry for entry in entries for alias in entry.aliases)
+    """If two did, one of them would not be found by it."""
+    for entry in map(zoo.entry, zoo.names()):
+        own = (entry.name, *entry.aliases)
+        assert {zoo.entry(name).name for name in own} == {entry.name}
+        assert {zoo.weights(name) for name in own} == {entry.weights[0] if entry.weights else None}
+        for file in entry.weights:
+            for name in (*file.names, *(f"{name}/{tag}" for name in own for tag in file.tags)):
+                assert zoo.entry(name) is entry
+                assert zoo.weights(name) is file
+
+
+def test_a_file_is_picked_by_its_own_name():
+    assert zoo.weights("vit-b-32") is None
+    assert zoo.weights("vit-b-32-quickgelu").repo == "timm/vit_base_patch32_clip_224.openai"
+    assert zoo.weights("openai/clip-vit-base-patch32").format == "transformers"
+    assert zoo.weights("hf-hub:openai/clip-vit-base-patch32").format == "transformers"
 
 
 def test_openais_weights_belong_to_quick_gelu():
-    for name in zoo.names():
+    for name in [*zoo.names("vit*"), *zoo.names("rn*")]:
         entry = zoo.entry(name)
         if entry.weights:
             assert entry.config.text.activation == "quick_gelu"
             assert isinstance(entry.config.image, ResNetConfig) or entry.config.image.activation == "quick_gelu"
-            assert all(claim.source for weights in entry.weights for claim in weights.claims)
+
+
+def test_every_claim_has_a_source_and_every_file_a_licence():
+    for file in [file for name in zoo.names() for file in zoo.entry(name).weights]:
+        assert file.licence
+        assert all(claim.metric and claim.source for claim in file.claims)
 
 
 @pytest.mark.parametrize("name", zoo.names())
 def test_configurations_survive_json(name):
-    config = zoo.get(name)
+    config = zoo.entry(name).config
     assert from_json(type(config), to_json(config)) == config
 
 

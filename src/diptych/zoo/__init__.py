@@ -1,6 +1,6 @@
 """Named models: their configurations, where weights lie, and what was claimed for them. No torch in here."""
 
 from diptych.zoo.entry import Claim, Entry, Weights
-from diptych.zoo.lookup import entry, get, names
+from diptych.zoo.lookup import entry, get, names, tower, weights
 
-__all__ = ["Claim", "Entry", "Weights", "entry", "get", "names"]
+__all__ = ["Claim", "Entry", "Weights", "entry", "get", "names", "tower", "weights"]

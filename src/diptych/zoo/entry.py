@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from diptych.config import ClipConfig
+from diptych.config import ClipConfig, ImageTowerConfig
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -21,20 +21,38 @@ class Weights:
     repo: str
     """`org/name`."""
     file: str
+    """Empty: what the repository holds in this format, perhaps in several files."""
     format: str
-    """As `diptych convert` calls it: `open-clip` or `transformers`."""
+    """`eva`, `open-clip` or `transformers`; `eva-image` holds an image tower alone."""
     licence: str
+    dtype: str = ""
+    """Of the stored numbers: `fp32`, `fp16` or `bf16`. Empty: not recorded here."""
+    size: str = ""
+    """Of the file, as its publisher gives it."""
     sha256: str = ""
     """Empty: not recorded here; the hub's own checksum is used."""
+    names: tuple[str, ...] = ()
+    """What means this file: its own name, or that of a repository which holds nothing else of this kind."""
+    tags: tuple[str, ...] = ()
+    """What other libraries call these weights of the model: `model/tag` means this file."""
+    note: str = ""
     claims: tuple[Claim, ...] = ()
+
+    @property
+    def place(self) -> str:
+        """`org/name`, or `org/name/file`."""
+        return f"{self.repo}/{self.file}".rstrip("/")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Entry:
-    """A named model."""
+    """A named model, or an image tower alone."""
 
     name: str
-    config: ClipConfig
+    config: ClipConfig | ImageTowerConfig
     weights: tuple[Weights, ...] = ()
+    """The preferred first."""
     aliases: tuple[str, ...] = ()
     """Other names that find it, beside its own; spelling is compared without case, `/`, `_` and `@` read as `-`."""
+    note: str = ""
+    """What a user should know that the configuration doesn't say."""

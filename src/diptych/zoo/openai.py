@@ -3,7 +3,9 @@
 The plain names have GELU, as in open_clip; OpenAI's weights were trained with QuickGELU and belong to `-quickgelu`.
 """
 
+from collections.abc import Iterator
 from dataclasses import replace
+from functools import partial
 
 from diptych.config import ClipConfig, ResNetConfig, TextConfig, VitConfig
 from diptych.zoo.entry import Claim, Entry, Weights
@@ -52,20 +54,16 @@ def entries() -> list[Entry]:
         Entry(
             name=f"{name}-quickgelu",
             config=quick(config),
-            weights=(weights := _weights(*PUBLISHED[name])),
-            aliases=(f"{name}-openai", f"openai-{name}", *(file.repo for file in weights)),
+            weights=tuple(_weights(*PUBLISHED[name])),
+            aliases=(f"{name}-openai", f"openai-{name}"),
         )
         for name, config in MODELS.items()
     ]
 
 
-def _weights(top_1: float, open_clip: str, transformers: str | None) -> tuple[Weights, ...]:
+def _weights(top_1: float, open_clip: str, transformers: str | None) -> Iterator[Weights]:
     claims = (Claim(metric="imagenet1k zero-shot top-1", value=top_1, source="arXiv:2103.00020, Table 11"),)
-    found = [
-        Weights(repo=open_clip, file="open_clip_model.safetensors", format="open-clip", licence="MIT", claims=claims)
-    ]
+    common = partial(Weights, licence="MIT", claims=claims)
+    yield common(repo=open_clip, file="open_clip_model.safetensors", format="open-clip", names=(open_clip,))
     if transformers:
-        found.append(
-            Weights(repo=transformers, file="pytorch_model.bin", format="transformers", licence="MIT", claims=claims)
-        )
-    return tuple(found)
+        yield common(repo=transformers, file="pytorch_model.bin", format="transformers", names=(transformers,))
