@@ -53,9 +53,9 @@ class Batch:
     """
 
     images: tuple[Float[Tensor, "batch 3 height width"], ...]
-    texts: tuple[Int[Tensor, "batch length"], ...]
+    texts: tuple[Int[Tensor, "batch _"], ...]
     index: Int[Tensor, " batch"]
-    hidden: Int[Tensor, "batch length"] | None = None
+    hidden: Int[Tensor, "batch _"] | None = None
 
     def __len__(self) -> int:
         return len(self.index)

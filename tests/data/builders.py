@@ -12,6 +12,7 @@ from PIL import Image
 
 from diptych.batch import Sample
 from diptych.config import DataConfig
+from diptych.inputs.tokenizer import Tokenizer, check_text
 
 
 def picture(number: int, side: int = 16) -> bytes:
@@ -46,12 +47,21 @@ def config(tmp_path: Path, path: object, **options) -> DataConfig:
     return DataConfig(path=str(path), cache=str(tmp_path / "cache"), **options)
 
 
-def spell(texts: list[str]) -> torch.Tensor:
-    """A tokenizer for tests: code points, padded with 0 to the longest."""
-    rows = [torch.tensor([ord(letter) for letter in text]) for text in texts]
-    return torch.nn.utils.rnn.pad_sequence(rows, batch_first=True)
+class Spelling(Tokenizer):
+    """A tokenizer for tests: code points."""
+
+    context_length, vocab_size, pad_id, mask_id, special_ids = 40, 128, 0, ord("_"), frozenset({ord(" ")})
+
+    def encode(self, text: str) -> list[int]:
+        return [ord(letter) for letter in check_text(text)]
+
+    def decode(self, ids) -> str:
+        return "".join(map(chr, ids))
+
+    def save(self, folder) -> None:
+        pass
 
 
 def read(ids: torch.Tensor) -> list[str]:
-    """The inverse of `spell`."""
+    """What `Spelling` encoded."""
     return ["".join(map(chr, row[row > 0].tolist())) for row in ids]

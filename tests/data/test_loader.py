@@ -18,10 +18,10 @@ from diptych.data import Loader, open_source, write_shards
 from diptych.distributed import Peers
 from diptych.errors import ConfigError, DataError
 from diptych.inputs import Preprocess
-from tests.data.builders import config, picture, read, samples, spell, write_tar
+from tests.data.builders import Spelling, config, picture, read, samples, write_tar
 
 PREPROCESS = Preprocess(PreprocessConfig(), 8)
-make_loader = partial(Loader, preprocess=PREPROCESS, tokenizer=spell, seed=7)
+make_loader = partial(Loader, preprocess=PREPROCESS, tokenizer=Spelling(), seed=7)
 
 
 @pytest.fixture

@@ -1,6 +1,6 @@
 """What can be asked for: frozen, keyword-only dataclasses that know their own limits. No torch in here."""
 
-from diptych.config.data import AugmentConfig, DataConfig
+from diptych.config.data import AugmentConfig, DataConfig, StrongConfig, WordsConfig
 from diptych.config.model import (
     Activation,
     ClipConfig,
@@ -38,6 +38,7 @@ __all__ = [
     "Run",
     "SaveConfig",
     "SiglipObjectiveConfig",
+    "StrongConfig",
     "TextConfig",
     "TextTowerConfig",
     "TimmConfig",
@@ -46,4 +47,5 @@ __all__ = [
     "TrackConfig",
     "UniRepLKNetConfig",
     "VitConfig",
+    "WordsConfig",
 ]

@@ -1,6 +1,7 @@
 """Where pairs come from and how they become views."""
 
 from dataclasses import dataclass
+from typing import Literal
 
 from diptych.errors import ConfigError
 
@@ -22,6 +23,57 @@ class AugmentConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
+class StrongConfig:
+    """The `strong` image view: by default MoCo v2's (Chen et al. 2020, arXiv:2003.04297), as SLIP and DeCLIP use it."""
+
+    scale: tuple[float, float] = (0.2, 1.0)
+    """Share of the picture's area that the crop covers. SimCLR and the SLIP paper: from 0.08."""
+    ratio: tuple[float, float] = (0.75, 4 / 3)
+    """Width / height of the crop."""
+    flip: float = 0.5
+    """Probability of a left-right flip."""
+    jitter: float = 0.8
+    """Probability that colours change, in random order."""
+    brightness: float = 0.4
+    """A factor from 1 - this to 1 + this; contrast and saturation alike. SimCLR: 0.8."""
+    contrast: float = 0.4
+    saturation: float = 0.4
+    hue: float = 0.1
+    """A turn by up to this share of the colour circle, either way. SimCLR: 0.2."""
+    grey: float = 0.2
+    """Probability that the colours go."""
+    blur: float = 0.5
+    """Probability of a Gaussian blur."""
+    blur_sigma: tuple[float, float] = (0.1, 2.0)
+    """Its standard deviation, in pixels."""
+
+    def __post_init__(self):
+        for name in ("flip", "jitter", "grey", "blur", "brightness", "contrast", "saturation"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise ConfigError(f"data.strong.{name} {getattr(self, name)} must lie in [0, 1]")
+        if not 0 <= self.hue <= 0.5:
+            raise ConfigError(f"data.strong.hue {self.hue} must lie in [0, 0.5]")
+
+
+@dataclass(frozen=True, kw_only=True)
+class WordsConfig:
+    """The `augmented` and `masked` text views."""
+
+    synonyms: str = ""
+    """Where words find words to be replaced with: a text file, a group of synonyms a line, divided by commas;
+    `wordnet`: NLTK's WordNet, whose data must be installed; empty: the everyday words that come with Diptych."""
+    delete: float = 0.1
+    """Probability of each word to be left out, where deletion is drawn."""
+    hide: float = 0.15
+    """Share of words that the `masked` view hides (BERT, Devlin et al. 2018, arXiv:1810.04805)."""
+
+    def __post_init__(self):
+        for name in ("delete", "hide"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise ConfigError(f"data.words.{name} {getattr(self, name)} must lie in [0, 1]")
+
+
+@dataclass(frozen=True, kw_only=True)
 class DataConfig:
     """One source, or a mixture of them."""
 
@@ -40,6 +92,11 @@ class DataConfig:
     templates: tuple[str, ...] = ("a photo of a {}.",)
     """Captions of a class; one is drawn per sample and epoch."""
     augment: AugmentConfig = AugmentConfig()
+    strong: StrongConfig = StrongConfig()
+    strong_on: Literal["workers", "device"] = "workers"
+    """Where the colours and the sharpness of `strong` views change: `device` relieves busy loaders. What is drawn is the
+    same."""
+    words: WordsConfig = WordsConfig()
     workers: int = 2
     """Loader processes per training process; 0 loads in the training process."""
     max_bad_share: float = 0.01

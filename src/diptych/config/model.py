@@ -183,8 +183,9 @@ class PreprocessConfig:
 class TokenizerConfig:
     """From a caption to ids."""
 
-    kind: Literal["clip", "huggingface"] = "clip"
-    """`clip`: OpenAI's byte-pair vocabulary. `huggingface`: the tokenizer that `name` says."""
+    kind: Literal["clip", "declip", "huggingface"] = "clip"
+    """`clip`: OpenAI's byte-pair vocabulary. `declip`: with a word for hidden words, and the special ids one further.
+    `huggingface`: the tokenizer that `name` says."""
     name: str = ""
     """For `huggingface`: a folder or `org/name`."""
 

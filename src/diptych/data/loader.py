@@ -11,14 +11,14 @@ import signal
 import sys
 import warnings
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-from jaxtyping import Int, UInt8
+from jaxtyping import Int
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
@@ -27,27 +27,26 @@ from diptych.config import DataConfig
 from diptych.data.bad import BadSamples
 from diptych.data.order import Order
 from diptych.data.source import BadSample, Source
+from diptych.data.views import Seen, SeenBatch, Viewer
 from diptych.distributed import Peers
 from diptych.errors import ConfigError, DataError
-from diptych.inputs import Preprocess, TrainCrop, decode
+from diptych.inputs import Preprocess, Tokenizer
 
 _ATTEMPTS = 100
 _SETTLED = 1000
 
 
 class _Fetched(NamedTuple):
-    """One process's rows of a step, as a worker hands them over. No images: no readable sample was found."""
+    """One process's rows of a step, as a worker hands them over. No views: no readable sample was found."""
 
-    images: Sequence[UInt8[Tensor, "batch 3 height width"]]
-    texts: Sequence[Int[Tensor, "batch length"]]
+    seen: SeenBatch | None
     places: Int[Tensor, " batch"] | None
     read: int
     broken: Sequence[BadSample]
 
 
 class _Taken(NamedTuple):
-    images: list[UInt8[Tensor, "3 height width"]]
-    texts: list[str]
+    seen: Seen
     place: int
 
 
@@ -58,9 +57,7 @@ class _Steps(Dataset[_Fetched]):
     streams: tuple[Source, ...]
     order: Order
     rows: slice
-    views: Views
-    crop: TrainCrop
-    tokenizer: Callable[[list[str]], Int[Tensor, "batch length"]]
+    viewer: Viewer
 
     def __getitem__(self, step: int) -> _Fetched:
         broken: list[BadSample] = []
@@ -68,11 +65,10 @@ class _Steps(Dataset[_Fetched]):
         for stream, epoch, index in self.order.batch(step, self.rows).tolist():
             sample = self._take(stream, epoch, index, broken)
             if sample is None:
-                return _Fetched((), (), None, len(taken) + len(broken), broken)
+                return _Fetched(None, None, len(taken) + len(broken), broken)
             taken.append(sample)
         return _Fetched(
-            images=tuple(torch.stack(images) for images in zip(*(sample.images for sample in taken), strict=True)),
-            texts=tuple(self.tokenizer(list(texts)) for texts in zip(*(sample.texts for sample in taken), strict=True)),
+            seen=self.viewer.collate([sample.seen for sample in taken]),
             places=torch.tensor([sample.place for sample in taken]),
             read=len(taken) + len(broken),
             broken=broken,
@@ -86,26 +82,19 @@ class _Steps(Dataset[_Fetched]):
             if attempt:
                 tried = int(rng.integers(len(source)))
             try:
-                return _Taken(*self._make_views(source, tried, rng), start + tried)
+                return _Taken(self.viewer(source[tried], rng), start + tried)
             except (DataError, OSError) as error:
                 broken.append(BadSample(*source.where(tried), str(error)))
         return None
-
-    def _make_views(self, source: Source, index: int, rng: np.random.Generator) -> tuple[list[Tensor], list[str]]:
-        sample = source[index]
-        if not sample.captions:
-            raise DataError("no caption")
-        pixels = decode(sample.image)
-        images = [self.crop(pixels, rng) for _ in self.views.image]
-        return images, [sample.captions[rng.integers(len(sample.captions))] for _ in self.views.text]
 
 
 class Loader:
     """The batches of a run from `start_step` to `steps`, on the peers' device, this process's rows of each.
 
-    `Batch.images` is Float[batch_size / peers.size, 3, size, size], normalised; `Batch.texts` is as long as the longest
-    caption of these rows. A batch depends on the seed and the step only: not on the workers, not on the processes, not
-    on where the run was continued. A broken sample is replaced by another one, counted and listed in `bad`.
+    `Batch.images` are Float[batch_size / peers.size, 3, size, size], normalised, and `Batch.texts` as long as the
+    longest caption of these rows: one for each of the `views`. A batch depends on the seed and the step only: not on
+    the workers, not on the processes, not on where the run was continued. A broken sample is replaced by another one,
+    counted and listed in `bad`.
 
     Raises ConfigError when the batch can't be split among the processes or filled from the source; while it iterates,
     DataError when more than `config.max_bad_share` of the samples are broken.
@@ -126,7 +115,7 @@ class Loader:
         config: DataConfig,
         *,
         preprocess: Preprocess,
-        tokenizer: Callable[[list[str]], Int[Tensor, "batch length"]],
+        tokenizer: Tokenizer,
         batch_size: int,
         steps: int,
         start_step: int = 0,
@@ -149,9 +138,7 @@ class Loader:
             streams=source.streams,
             order=Order(tuple(map(len, source.streams)), source.weights, batch_size, seed),
             rows=slice(peers.rank * own, (peers.rank + 1) * own),
-            views=views or Views(),
-            crop=TrainCrop(config.augment, preprocess.size, preprocess.config.interpolation),
-            tokenizer=tokenizer,
+            viewer=Viewer.of(views or Views(), config, preprocess, tokenizer),
         )
 
     def __len__(self) -> int:
@@ -182,17 +169,24 @@ class Loader:
         for fetched in batches:
             self.bad.add(fetched.read, fetched.broken)
             self.bad.stop_if_above(self._max_bad_share, after=self._settled)
-            if not fetched.images:
+            if fetched.seen is None:
                 self.bad.stop_if_above(0, after=0)
             yield fetched
 
     def _make_batch(self, fetched: _Fetched) -> Batch:
+        seen = fetched.seen
+        assert seen is not None
         assert fetched.places is not None
         move = partial(Tensor.to, device=self._device, non_blocking=True)
+        levels = (
+            move(image) if change is None else self._steps.viewer.strong.apply(move(image), move(change))
+            for image, change in zip(seen.images, seen.changes, strict=True)
+        )
         return Batch(
-            images=tuple(self._preprocess.normalise(move(image)) for image in fetched.images),
-            texts=tuple(map(move, fetched.texts)),
+            images=tuple(map(self._preprocess.normalise, levels)),
+            texts=tuple(map(move, seen.texts)),
             index=move(fetched.places),
+            hidden=None if seen.hidden is None else move(seen.hidden),
         )
 
     def _iterate_cuda(self) -> Iterator[Batch]:
@@ -213,8 +207,9 @@ class Loader:
         """Make the current stream wait for the copy, and the allocator know that it uses the batch."""
         current = torch.cuda.current_stream(self._device)
         current.wait_event(copied)
-        for tensor in (*batch.images, *batch.texts, batch.index):
-            tensor.record_stream(current)
+        for tensor in (*batch.images, *batch.texts, batch.index, batch.hidden):
+            if tensor is not None:
+                tensor.record_stream(current)
         return batch
 
 

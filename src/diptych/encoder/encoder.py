@@ -157,7 +157,7 @@ class Encoder:
         vectors = torch.zeros(len(rows), self.width)
         order = sorted(range(len(rows)), key=lambda i: len(rows[i]), reverse=True)
         groups = (order[start : start + batch_size] for start in range(0, len(order), batch_size))
-        batches = ((group, self._encode_ids(self._pad([rows[i] for i in group]))) for group in groups)
+        batches = ((group, self._encode_ids(self.tokenizer.pad([rows[i] for i in group]))) for group in groups)
         for group, part in track(batches, "texts", len(rows)) if progress else batches:
             vectors[group] = part
         return vectors
@@ -208,10 +208,6 @@ class Encoder:
         if not vectors.isfinite().all():
             raise ConfigError(f"{self.name} gives numbers that are not finite in {self.dtype}; try another dtype")
         return vectors
-
-    def _pad(self, rows: list[list[int]]) -> Int[Tensor, "batch length"]:
-        longest = max(map(len, rows))
-        return torch.tensor([row + [self.tokenizer.pad_id] * (longest - len(row)) for row in rows])
 
 
 def fingerprint(model: Clip) -> str:

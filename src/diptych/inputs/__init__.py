@@ -2,7 +2,7 @@
 
 from diptych.inputs.augment import TrainCrop
 from diptych.inputs.build import build_tokenizer
-from diptych.inputs.clip_tokenizer import ClipTokenizer
+from diptych.inputs.clip_tokenizer import ClipTokenizer, DeclipTokenizer
 from diptych.inputs.huggingface_tokenizer import HuggingFaceTokenizer
 from diptych.inputs.images import MAX_PIXELS, Picture, decode
 from diptych.inputs.preprocess import Preprocess
@@ -11,6 +11,7 @@ from diptych.inputs.vocabulary import write_transformers_files
 
 __all__ = [
     "ClipTokenizer",
+    "DeclipTokenizer",
     "HuggingFaceTokenizer",
     "MAX_PIXELS",
     "Picture",

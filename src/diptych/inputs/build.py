@@ -4,7 +4,7 @@ from pathlib import Path
 
 from diptych.config import TokenizerConfig
 from diptych.errors import ConfigError
-from diptych.inputs.clip_tokenizer import ClipTokenizer
+from diptych.inputs.clip_tokenizer import ClipTokenizer, DeclipTokenizer
 from diptych.inputs.huggingface_tokenizer import HuggingFaceTokenizer
 from diptych.inputs.tokenizer import Tokenizer
 
@@ -23,7 +23,11 @@ def build_tokenizer(config: TokenizerConfig, context_length: int = 77, folder: s
     """
     if context_length < 3:
         raise ConfigError(f"context_length {context_length} leaves no room for text between two special tokens")
-    if config.kind == "clip":
-        return ClipTokenizer(context_length)
-    saved = folder is not None and (Path(folder) / "tokenizer_config.json").is_file()
-    return HuggingFaceTokenizer(str(folder) if saved else config.name, context_length)
+    match config.kind:
+        case "clip":
+            return ClipTokenizer(context_length)
+        case "declip":
+            return DeclipTokenizer(context_length)
+        case "huggingface":
+            saved = folder is not None and (Path(folder) / "tokenizer_config.json").is_file()
+            return HuggingFaceTokenizer(str(folder) if saved else config.name, context_length)

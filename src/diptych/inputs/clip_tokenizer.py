@@ -1,4 +1,4 @@
-"""CLIP's tokenizer (Radford et al. 2021, arXiv:2103.00020), exact, and fast in plain Python.
+"""CLIP's tokenizer (Radford et al. 2021, arXiv:2103.00020) and DeCLIP's, exact, and fast in plain Python.
 
 Three things make it fast: text that the cleaning can't change skips it, words that were seen before cost one look-up,
 and words beyond the context are never looked at.
@@ -6,10 +6,11 @@ and words beyond the context are never looked at.
 
 import html
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import cache
 from itertools import chain
 from pathlib import Path
+from types import MappingProxyType
 
 import ftfy
 import regex
@@ -19,18 +20,15 @@ from torch import Tensor
 from diptych.inputs.tokenizer import Tokenizer, check_text
 from diptych.inputs.vocabulary import read_vocabulary
 
-START, END = 49406, 49407
-SPECIAL = {"<start_of_text>": START, "<end_of_text>": END}
 CACHED_WORDS = 1 << 16
 LONGEST_CACHED = 48
 
 
 @cache
-def _word_pattern() -> regex.Pattern[str]:
+def _word_pattern(special: tuple[str, ...]) -> regex.Pattern[str]:
     """Special tokens, English contractions, runs of letters, single digits, runs of everything else but space."""
-    return regex.compile(
-        r"<start_of_text>|<end_of_text>|'s|'t|'re|'ve|'m|'ll|'d|\p{L}+|\p{N}|[^\s\p{L}\p{N}]+", regex.IGNORECASE
-    )
+    words = r"'s|'t|'re|'ve|'m|'ll|'d|\p{L}+|\p{N}|[^\s\p{L}\p{N}]+"
+    return regex.compile("|".join([*map(regex.escape, special), words]), regex.IGNORECASE)
 
 
 # Printable ASCII without `&`: neither ftfy nor HTML unescaping has anything to do there.
@@ -40,11 +38,15 @@ _is_clean = re.compile(r"[\t\n\r -%'-~]*").fullmatch
 class _Words(dict[str, tuple[int, ...]]):
     """What stands between two spaces -> its ids, computed when first asked for. Bounded: forgets all when full."""
 
+    def __init__(self, special: Mapping[str, int]):
+        super().__init__()
+        self.special, self.pattern = special, _word_pattern(tuple(special))
+
     def __missing__(self, chunk: str) -> tuple[int, ...]:
         vocabulary = read_vocabulary()
         ids = []
-        for word in _word_pattern().findall(chunk):
-            ids += (SPECIAL[word],) if word in SPECIAL else vocabulary.encode_word(word)
+        for word in self.pattern.findall(chunk):
+            ids += (self.special[word],) if word in self.special else vocabulary.encode_word(word)
         if len(self) >= CACHED_WORDS:
             self.clear()
         if len(chunk) <= LONGEST_CACHED:
@@ -62,13 +64,17 @@ class ClipTokenizer(Tokenizer):
 
     vocab_size = 49408
     pad_id = 0
+    start_id, end_id = 49406, 49407
+    special_ids = frozenset({49406, 49407})
+    special: Mapping[str, int] = MappingProxyType({"<start_of_text>": 49406, "<end_of_text>": 49407})
+    """Spellings that mean a special token wherever they stand in a text."""
 
     def __init__(self, context_length: int = 77):
         self.context_length = context_length
-        self._words = _Words()
+        self._words = _Words(self.special)
 
     def __reduce__(self):
-        return ClipTokenizer, (self.context_length,)
+        return type(self), (self.context_length,)
 
     def encode(self, text: str) -> list[int]:
         """[start, ids of the text ..., end], at most `context_length`. Raises DataError for what is not text."""
@@ -78,9 +84,9 @@ class ClipTokenizer(Tokenizer):
         room = self.context_length - 2
         # Each word has at least one id, so `room` words fill the context.
         words = text.lower().split()[:room]
-        ids = [START, *chain.from_iterable(map(self._words.__getitem__, words))]
+        ids = [self.start_id, *chain.from_iterable(map(self._words.__getitem__, words))]
         del ids[room + 1 :]
-        ids.append(END)
+        ids.append(self.end_id)
         return ids
 
     def decode(self, ids: Sequence[int] | Int[Tensor, " length"]) -> str:
@@ -94,11 +100,27 @@ class ClipTokenizer(Tokenizer):
         vocabulary = read_vocabulary()
         kept = []
         for number in map(int, ids):
-            if number == END:
+            if number == self.end_id:
                 break
-            if number != START:
+            if number != self.start_id:
                 kept.append(number)
         return vocabulary.decode(kept).strip()
 
     def save(self, folder: str | Path) -> None:
         """Nothing to write: the vocabulary comes with a package that is always installed."""
+
+
+class DeclipTokenizer(ClipTokenizer):
+    """DeCLIP's 49,409 words (Li et al. 2021, arXiv:2110.05208): one stands for hidden words, and so the start and the
+    end of a text have ids one further than CLIP's.
+
+    >>> from diptych.inputs import DeclipTokenizer
+    >>> DeclipTokenizer().encode("a cat")
+    [49407, 320, 2368, 49408]
+    """
+
+    vocab_size = 49409
+    mask_id = 49406
+    start_id, end_id = 49407, 49408
+    special_ids = frozenset({49406, 49407, 49408})
+    special = MappingProxyType({"<|startoftext|>": 49407, "<|endoftext|>": 49408})

@@ -37,6 +37,8 @@ class HuggingFaceTokenizer(Tokenizer):
         if pad_id is None:
             raise ConfigError(f"the tokenizer {name!r} has neither a padding nor an end token")
         self.pad_id = pad_id
+        self.mask_id = self._tokenizer.mask_token_id
+        self.special_ids = frozenset(self._tokenizer.all_special_ids)
         self.vocab_size = len(self._tokenizer)
         self.context_length = context_length
 

@@ -28,6 +28,10 @@ class Tokenizer(ABC):
     vocab_size: int
     pad_id: int
     """What follows the shorter captions of a batch."""
+    mask_id: int | None = None
+    """What stands in the place of a hidden word; None: the vocabulary has no such word."""
+    special_ids: frozenset[int]
+    """Ids that are no words: the start, the end, the hidden word."""
 
     @abstractmethod
     def encode(self, text: str) -> list[int]:
@@ -53,11 +57,31 @@ class Tokenizer(ABC):
         >>> tokenizer("a cat", pad_to=77).shape
         torch.Size([1, 77])
         """
-        rows = [self.encode(text) for text in ([texts] if isinstance(texts, str) else texts)]
-        lengths = np.fromiter(map(len, rows), dtype=np.int64, count=len(rows))
-        longest = int(lengths.max(initial=0))
+        return self.pad([self.encode(text) for text in ([texts] if isinstance(texts, str) else texts)], pad_to)
+
+    def pad(self, rows: Sequence[Sequence[int]], pad_to: int | None = None) -> Int[Tensor, "texts length"]:
+        """Encoded captions in one tensor, padded to the longest of them, or to `pad_to` ids.
+
+        >>> from diptych.inputs import ClipTokenizer
+        >>> ClipTokenizer().pad([[49406, 320, 49407], [49406, 49407]])
+        tensor([[49406,   320, 49407],
+                [49406, 49407,     0]])
+        """
+        longest = max(map(len, rows), default=0)
         if pad_to is not None and pad_to < longest:
             raise ConfigError(f"pad_to is {pad_to}, but a caption has {longest} ids; pad to {self.context_length}")
-        ids = np.full((len(rows), longest if pad_to is None else pad_to), self.pad_id, dtype=np.int64)
-        ids[np.arange(ids.shape[1]) < lengths[:, None]] = np.fromiter(chain.from_iterable(rows), dtype=np.int64)
-        return torch.from_numpy(ids)
+        return pad_rows(rows, self.pad_id, pad_to)
+
+
+def pad_rows(rows: Sequence[Sequence[int]], fill: int, length: int | None = None) -> Int[Tensor, "rows length"]:
+    """Rows of whole numbers in one tensor, each followed by `fill` up to `length`; None: the longest row's.
+
+    >>> from diptych.inputs.tokenizer import pad_rows
+    >>> pad_rows([[1, 2, 3], [4]], fill=-1)
+    tensor([[ 1,  2,  3],
+            [ 4, -1, -1]])
+    """
+    lengths = np.fromiter(map(len, rows), dtype=np.int64, count=len(rows))
+    padded = np.full((len(rows), int(lengths.max(initial=0)) if length is None else length), fill, dtype=np.int64)
+    padded[np.arange(padded.shape[1]) < lengths[:, None]] = np.fromiter(chain.from_iterable(rows), dtype=np.int64)
+    return torch.from_numpy(padded)
