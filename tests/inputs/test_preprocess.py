@@ -8,7 +8,7 @@ from PIL import Image
 from torchvision import transforms as T
 
 from diptych.config import PreprocessConfig
-from diptych.errors import ImageError
+from diptych.errors import ConfigError, ImageError
 from diptych.inputs import Preprocess
 from tests.inputs.pictures import encoded, photo
 
@@ -29,7 +29,7 @@ MODES = {"bicubic": T.InterpolationMode.BICUBIC, "bilinear": T.InterpolationMode
 
 
 def torchvision_pipeline(config: PreprocessConfig, size: int) -> T.Compose:
-    target = size if config.resize == "shortest" else (size, size)
+    target = int(size / config.crop_share) if config.resize == "shortest" else (size, size)
     return T.Compose(
         [
             T.Resize(target, interpolation=MODES[config.interpolation]),
@@ -47,6 +47,19 @@ def assert_same(ours, theirs, config):
     assert levels.max() < 2.01
     assert (levels > 1.01).float().mean() <= 1e-4
     assert levels.mean() < 0.02
+
+
+@pytest.mark.parametrize("shape", [(640, 480), (97, 300), (3, 7), (1500, 3)], ids=str)
+def test_a_crop_of_256_to_224_is_torchvisions(shape):
+    config = PreprocessConfig(crop_share=0.875, interpolation="bilinear")
+    image = photo(*shape)
+    assert_same(Preprocess(config, 224)(image), torchvision_pipeline(config, 224)(image), config)
+
+
+@pytest.mark.parametrize("share", [0.0, 1.5])
+def test_a_crop_keeps_some_and_no_more_than_all(share):
+    with pytest.raises(ConfigError, match="crop_share"):
+        PreprocessConfig(crop_share=share)
 
 
 @pytest.mark.parametrize("interpolation", ["bicubic", "bilinear"])

@@ -172,11 +172,17 @@ class PreprocessConfig:
     resize: Literal["shortest", "squash", "longest"] = "shortest"
     """`shortest`: shortest side to size, then centre crop. `squash`: both sides to size. `longest`: longest side to
     size, then pad."""
+    crop_share: float = 1.0
+    """Of `shortest`: the share of the resized picture's shorter side that the crop keeps. 224 pixels of 256 are 0.875."""
     interpolation: Literal["bicubic", "bilinear"] = "bicubic"
     fill: int = 0
     """Grey level (0-255) of the padding of `longest`."""
     mean: tuple[float, float, float] = OPENAI_MEAN
     std: tuple[float, float, float] = OPENAI_STD
+
+    def __post_init__(self):
+        if not 0 < self.crop_share <= 1:
+            raise ConfigError(f"preprocess.crop_share {self.crop_share} must lie in (0, 1]")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -40,7 +40,8 @@ class Preprocess:
         levels = decode(picture)
         match self.config.resize:
             case "shortest":
-                levels = resize_shortest_and_crop(levels, size, interpolation)
+                shortest = int(size / self.config.crop_share)
+                levels = resize_shortest_and_crop(levels, shortest, size, interpolation)
             case "squash":
                 levels = resize(levels, (size, size), interpolation)
             case "longest":

@@ -46,12 +46,12 @@ def _rows_first(old: tuple[int, ...], new: tuple[int, ...]) -> bool:
 
 
 def resize_shortest_and_crop(
-    pixels: UInt8[Tensor, "3 height width"], side: int, interpolation: Interpolation
-) -> UInt8[Tensor, "3 side side"]:
-    """The shorter side to `side`, then the central square: torchvision's `Resize(side)` and `CenterCrop(side)`."""
+    pixels: UInt8[Tensor, "3 height width"], shortest: int, side: int, interpolation: Interpolation
+) -> UInt8[Tensor, "3 {side} {side}"]:
+    """The shorter side to `shortest`, then the central square: torchvision's `Resize(shortest)` and `CenterCrop(side)`."""
     height, width = pixels.shape[1:]
     short = min(height, width)
-    new_height, new_width = int(side * height / short), int(side * width / short)
+    new_height, new_width = int(shortest * height / short), int(shortest * width / short)
     top, left = round((new_height - side) / 2), round((new_width - side) / 2)
     if new_height * new_width > STRIP * side * side:
         return _resize_strip(pixels, (new_height, new_width), (top, left), side, interpolation)
