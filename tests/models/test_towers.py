@@ -8,12 +8,14 @@ import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from diptych.config import HuggingFaceTextConfig, ResNetConfig, TextConfig, TimmConfig, VitConfig
+from diptych.config import HuggingFaceTextConfig, ResNetConfig, TextConfig, TimmConfig, UniRepLKNetConfig, VitConfig
 from diptych.errors import ConfigError
 from diptych.models import build_tower
 from tests.models.peers import captions, shake
 
 VIT = {"image_size": 16, "patch_size": 4, "width": 16, "layers": 2, "heads": 2, "mlp_width": 32}
+LARGE_KERNEL = {"image_size": 50, "depths": (1, 2, 1, 1), "widths": (16, 16, 24, 32)}
+LARGE_KERNEL |= {"kernel_sizes": ((3,), (7, 0), (13,), (5,)), "layer_scale": 0.5}
 BERT = {"hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 32, "vocab_size": 40}
 NATIVE = {
     "vit": VitConfig(**VIT),
@@ -22,6 +24,9 @@ NATIVE = {
     "vit, stem": VitConfig(**VIT, stem_widths=(4, 8)),
     "vit, patch dropout": VitConfig(**VIT, patch_dropout=0.5),
     "resnet": ResNetConfig(image_size=64, layers=(1, 2, 1, 1), width=8, heads=4),
+    "unireplknet": UniRepLKNetConfig(**LARGE_KERNEL),
+    "unireplknet, stochastic depth": UniRepLKNetConfig(**LARGE_KERNEL, stochastic_depth=0.3),
+    "unireplknet, deploy": UniRepLKNetConfig(**LARGE_KERNEL, deploy=True),
     "text": TextConfig(context_length=12, vocab_size=40, width=16, layers=2, heads=2, mlp_width=32),
     "text, quick_gelu": TextConfig(
         context_length=12, vocab_size=40, width=16, layers=2, heads=2, mlp_width=32, activation="quick_gelu"
@@ -39,7 +44,7 @@ BRIDGED = {
     ),
 }
 ALL = NATIVE | BRIDGED
-BATCH_NORMALISED = {"vit, stem", "resnet", "timm, resnet"}
+BATCH_NORMALISED = {"vit, stem", "resnet", "timm, resnet", "unireplknet", "unireplknet, stochastic depth"}
 
 every = pytest.mark.parametrize("name", ALL)
 native = pytest.mark.parametrize("name", NATIVE)
@@ -228,7 +233,9 @@ with torch.no_grad():
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["vit", "vit, stem", "text", "text, quick_gelu", "resnet"])
+@pytest.mark.parametrize(
+    "name", ["vit", "vit, stem", "text", "text, quick_gelu", "resnet", "unireplknet", "unireplknet, deploy"]
+)
 def test_compiles_as_one_graph(name):
     """In a process of its own: the shape checks of these tests can't be compiled."""
     done = subprocess.run([sys.executable, "-c", COMPILE, name], capture_output=True, text=True)

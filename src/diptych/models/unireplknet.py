@@ -24,6 +24,8 @@ BRANCHES = {
 """Size and dilation of the convolutions that are trained beside a large kernel."""
 EPS = 1e-6
 """Of the layer norms and of the response norm; batch norms have torch's 1e-5."""
+TINY = 1e-30
+"""Keeps the gradient of a square root finite where a channel is 0 everywhere."""
 
 
 class ChannelNorm(nn.LayerNorm):
@@ -119,8 +121,8 @@ class ResponseNorm(nn.Module):
         self.bias = nn.Parameter(torch.empty(width)) if bias else None
 
     def forward(self, x: Float[Tensor, "batch height wide width"]) -> Tensor:
-        """The same shape. The energy is summed in float32 at least: over a large map float16 would overflow."""
-        energy = torch.linalg.vector_norm(x, dim=(1, 2), keepdim=True, dtype=torch.promote_types(x.dtype, torch.float))
+        """The same shape."""
+        energy = _energy(x)
         share = energy / (energy.mean(-1, keepdim=True) + EPS)
         gains = (self.gain * share + 1).to(x.dtype)
         return x * gains if self.bias is None else torch.addcmul(self.bias.to(x.dtype), x, gains)
@@ -258,6 +260,16 @@ class UniRepLKNet(Tower[UniRepLKNetConfig]):
 def _matrices(module: nn.Module) -> int:
     """Weights of the convolutions and linear layers within."""
     return sum(m.weight.numel() for m in module.modules() if isinstance(m, nn.Conv2d | nn.Linear))
+
+
+def _energy(x: Float[Tensor, "batch height wide width"]) -> Float[Tensor, "batch 1 1 width"]:
+    """The length of each channel over all positions, in float32 at least: float16 would overflow over a large map.
+
+    `vector_norm` reads half precision without a copy; elsewhere the plain sum makes the tower a tenth faster.
+    """
+    if x.dtype in (torch.float16, torch.bfloat16):
+        return torch.linalg.vector_norm(x, dim=(1, 2), keepdim=True, dtype=torch.float32)
+    return x.square().sum((1, 2), keepdim=True).clamp(min=TINY).sqrt()
 
 
 def _mixer(width: int, kernel: int, deploy: bool) -> nn.Module:

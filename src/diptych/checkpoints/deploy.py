@@ -1,0 +1,128 @@
+"""The deploy form of a trained ConvNet: what is linear in evaluation becomes one convolution (Ding et al. 2024,
+arXiv:2311.15599, and 2021, arXiv:2101.03697).
+
+With a batch norm's scale s = gain / sqrt(variance + eps) and its shift t = bias - s mean, in evaluation
+
+    norm(W * x) = s W * x + t
+
+A dilated convolution is a dense one with zeros between its numbers, and sums of convolutions are convolutions. The
+response norm's bias b passes through the matrix behind it, and layer scale a through everything:
+
+    a norm(W (x + b)) = a s W x + a (t + s W b)
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from functools import partial
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from diptych.checkpoints.rename import check_fit
+from diptych.checkpoints.state import Lazy, State
+from diptych.config import UniRepLKNetConfig
+from diptych.models import build_tower
+from diptych.models.unireplknet import BRANCHES
+
+NORM_EPS = 1e-5
+"""torch's, of batch norms."""
+
+Affine = tuple[Tensor, Tensor]
+"""A weight and a bias, or a scale and a shift, in float64."""
+
+
+def deploy(state: State, config: UniRepLKNetConfig) -> tuple[State, UniRepLKNetConfig]:
+    """The tower in deploy form: the same vectors in evaluation, without batch norms, branches and layer scale.
+
+    `state` has the names of the tower alone (`State.part("image.")`), with or without projection. It is computed in
+    float64 and rounded once, when a tensor is asked for, to the kernel's kind of numbers or to float32 if that is
+    finer. A tower in deploy form comes back as it is. Raises CheckpointError if the state doesn't fit the
+    configuration.
+
+    >>> from diptych.checkpoints.deploy import deploy
+    >>> from diptych.checkpoints.state import State
+    >>> from diptych.config import UniRepLKNetConfig
+    >>> from diptych.models import build_tower
+    >>> config = UniRepLKNetConfig(depths=(1, 1, 1, 1), widths=(8, 8, 8, 8), kernel_sizes=((3,), (13,), (13,), (13,)))
+    >>> tower = build_tower(config, 6)
+    >>> tower.init()
+    >>> state, merged = deploy(State.of(tower.state_dict()), config)
+    >>> build_tower(merged, 6).load_state_dict(state)
+    <All keys matched successfully>
+    """
+    if config.deploy:
+        return state, config
+    shapes = state.shapes
+    embed_dim = len(shapes["projection.weight"]) if "projection.weight" in shapes else None
+    check_fit(shapes, build_tower(config, embed_dim, "meta").state_dict())
+    lazies, merged = dict(state.lazies), replace(config, deploy=True, layer_scale=None)
+    for i, kernels in enumerate(config.kernels):
+        for j, kernel in enumerate(kernels):
+            prefix = f"stages.{i}.blocks.{j}."
+            block = state.part(prefix)
+            for name, make in _merges(kernel).items():
+                lazies[f"{prefix}{name}.weight"] = _lazy(block, make, 0)
+                lazies[f"{prefix}{name}.bias"] = _lazy(block, make, 1)
+    return State({name: lazies[name] for name in build_tower(merged, embed_dim, "meta").state_dict()}), merged
+
+
+def _merges(kernel: int) -> dict[str, Callable[[Mapping[str, Tensor]], Affine]]:
+    """The layers of a block that take others in, and how."""
+    if kernel in BRANCHES:
+        return {"mix.dense": partial(_large_kernel, kernel=kernel), "down": _down}
+    return {"mix": _small_kernel, "down": _down} if kernel else {"down": _down}
+
+
+def _lazy(block: State, make: Callable[[Mapping[str, Tensor]], Affine], which: int) -> Lazy:
+    dtype = torch.promote_types(block.shapes["down.weight"].dtype, torch.float32)
+    return Lazy(make(block.shapes)[which].to(dtype), lambda: make(block)[which].to(dtype))
+
+
+def _large_kernel(block: Mapping[str, Tensor], kernel: int) -> Affine:
+    weight, bias = _after(_norm(block, "mix.dense_norm"), block["mix.dense.weight"].double())
+    for size, dilation in BRANCHES[kernel]:
+        branch = f"mix.branches.{size}_{dilation}"
+        dense = _dense(block[f"{branch}.conv.weight"].double(), dilation, kernel)
+        more = _after(_norm(block, f"{branch}.norm"), dense)
+        weight, bias = weight + more[0], bias + more[1]
+    return _after(_norm(block, "mix_norm"), weight, bias)
+
+
+def _small_kernel(block: Mapping[str, Tensor]) -> Affine:
+    return _after(_norm(block, "mix_norm"), block["mix.weight"].double())
+
+
+def _down(block: Mapping[str, Tensor]) -> Affine:
+    weight = block["down.weight"].double()
+    weight, bias = _after(_norm(block, "down_norm"), weight, weight @ block["response_norm.bias"].double())
+    if "scale" not in block:
+        return weight, bias
+    scale = block["scale"].double()
+    return scale[:, None] * weight, scale * bias
+
+
+def _norm(block: Mapping[str, Tensor], name: str) -> Affine:
+    """A batch norm's scale and shift."""
+    gain, bias, mean, variance = (
+        block[f"{name}.{part}"].double() for part in ("weight", "bias", "running_mean", "running_var")
+    )
+    scale = gain / (variance + NORM_EPS).sqrt()
+    return scale, bias - scale * mean
+
+
+def _after(norm: Affine, weight: Tensor, bias: Tensor | float = 0.0) -> Affine:
+    """A layer and then a norm, as one layer."""
+    scale, shift = norm
+    return scale.view(-1, *[1] * (weight.ndim - 1)) * weight, scale * bias + shift
+
+
+def _dense(
+    weight: Float[Tensor, "width 1 size size"], dilation: int, kernel: int
+) -> Float[Tensor, "width 1 kernel kernel"]:
+    """The dense kernel of a dilated convolution: zeros between its numbers, and around."""
+    dense = weight.new_zeros(len(weight), 1, kernel, kernel)
+    start = kernel // 2 - dilation * (weight.shape[-1] // 2)
+    spread = slice(start, kernel - start, dilation)
+    dense[:, :, spread, spread] = weight
+    return dense
