@@ -48,7 +48,7 @@ def _rows_first(old: tuple[int, ...], new: tuple[int, ...]) -> bool:
 def resize_shortest_and_crop(
     pixels: UInt8[Tensor, "3 height width"], shortest: int, side: int, interpolation: Interpolation
 ) -> UInt8[Tensor, "3 {side} {side}"]:
-    """The shorter side to `shortest`, then the central square: torchvision's `Resize(shortest)` and `CenterCrop(side)`."""
+    """The shorter side to `shortest`, then the central square: torchvision's Resize(shortest), CenterCrop(side)."""
     height, width = pixels.shape[1:]
     short = min(height, width)
     new_height, new_width = int(shortest * height / short), int(shortest * width / short)
