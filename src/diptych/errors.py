@@ -57,3 +57,13 @@ class ImageError(DataError):
 
 class TrainingError(DiptychError):
     """A run that had to stop; the last good checkpoint is intact."""
+
+
+def first_line(error: BaseException) -> str:
+    """What another library says went wrong, short enough for a sentence.
+
+    >>> from diptych.errors import first_line
+    >>> first_line(ValueError("no such key\\nwith ten lines of advice")), first_line(EOFError())
+    ('no such key', 'EOFError')
+    """
+    return next(iter(str(error).splitlines()), "") or type(error).__name__

@@ -7,8 +7,8 @@ from typing import NamedTuple
 
 from diptych.checkpoints import native
 from diptych.checkpoints.formats import FORMATS
-from diptych.checkpoints.read import first_line, read_json
-from diptych.errors import DownloadError
+from diptych.checkpoints.read import shards
+from diptych.errors import DownloadError, first_line
 
 HUB = "hf-hub:"
 _SETTINGS = ("*.json", "vocab.txt", "merges.txt", "*.model")
@@ -68,7 +68,7 @@ def _weights(repo: Repo) -> Path:
 
 
 def _shards(path: Path) -> list[str]:
-    return sorted(set(read_json(path).get("weight_map", {}).values())) if path.name.endswith(".index.json") else []
+    return list(shards(path)) if path.name.endswith(".index.json") else []
 
 
 def _cached(repo: Repo, file: str) -> Path | None:

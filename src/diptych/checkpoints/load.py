@@ -12,12 +12,11 @@ from diptych.checkpoints import native
 from diptych.checkpoints.detect import native_folder, open_foreign
 from diptych.checkpoints.fetch import HUB, fetch
 from diptych.checkpoints.native import Meta
-from diptych.checkpoints.read import first_line
 from diptych.checkpoints.rename import check_fit
 from diptych.checkpoints.state import State
 from diptych.checkpoints.surgery import resize
 from diptych.config import ClipConfig
-from diptych.errors import CheckpointError, ConfigError, UnknownNameError
+from diptych.errors import CheckpointError, ConfigError, UnknownNameError, first_line
 from diptych.models import Clip
 
 

@@ -19,7 +19,8 @@ from torch import Tensor
 
 from diptych import __version__
 from diptych.checkpoints.atomic import atomic
-from diptych.checkpoints.read import read_json, read_safetensors
+from diptych.checkpoints.mapped import read_safetensors
+from diptych.checkpoints.read import read_json
 from diptych.checkpoints.state import State
 from diptych.config import ClipConfig
 from diptych.config.serialize import from_dict, to_dict
@@ -97,8 +98,9 @@ def read(folder: Path) -> tuple[State, Meta]:
     except (ConfigError, TypeError, ArithmeticError) as error:
         raise CheckpointError(f"{folder / META} doesn't describe a model: {error}") from error
     check_sha256(folder / WEIGHTS, meta["weights"].get("sha256", ""), meta["weights"].get("bytes"))
-    state = read_safetensors(folder / WEIGHTS)
-    return State.of(state), Meta(config=config, provenance=meta.get("provenance", {}), file=folder / WEIGHTS)
+    return read_safetensors(folder / WEIGHTS), Meta(
+        config=config, provenance=meta.get("provenance", {}), file=folder / WEIGHTS
+    )
 
 
 def is_native(folder: Path) -> bool:

@@ -5,68 +5,38 @@ torch's restricted unpickler), TorchScript archives (by ours), and folders of sh
 """
 
 import json
-import pickle
-import warnings
-import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
-import torch
-from safetensors import SafetensorError, safe_open
-from torch import Tensor
-
+from diptych.checkpoints import deepspeed
 from diptych.checkpoints.archive import is_archive, read_archive
+from diptych.checkpoints.mapped import read_safetensors
+from diptych.checkpoints.pickled import read_torch
+from diptych.checkpoints.state import State
 from diptych.errors import CheckpointError
 
 _ZIP, _PICKLE = b"PK\x03\x04", b"\x80"
-_NESTED = ("state_dict", "model")
-"""Where training checkpoints keep the weights."""
-_WRAPPERS = ("module.", "_orig_mod.")
-"""What DistributedDataParallel and torch.compile put before each name."""
 
 
 class Weights(NamedTuple):
     """Names and tensors as a file holds them, and what kind of file it was."""
 
-    tensors: dict[str, Tensor]
+    tensors: State
     kind: Literal["safetensors", "torch", "archive"]
 
 
 def read_weights(path: Path) -> Weights:
-    """All tensors of a weight file, or of the shards that an `….index.json` lists. Memory-mapped where possible.
+    """All tensors of a weight file, of the shards that an `….index.json` lists, or of a DeepSpeed checkpoint that one of
+    its files means. Mapped from the file where possible.
 
     Raises CheckpointError for a file that is missing, damaged, not a weight file, or would execute code.
     """
     if path.name.endswith(".index.json"):
-        shards = read_json(path).get("weight_map", {})
-        parts = [read_weights(path.parent / Path(name).name) for name in sorted(set(shards.values()))]
-        if not parts:
-            raise CheckpointError(f"{path} lists no shards")
-        return Weights({name: tensor for part in parts for name, tensor in part.tensors.items()}, parts[0].kind)
-    try:
-        with open(path, "rb") as file:
-            start = file.read(64)
-    except OSError as error:
-        raise CheckpointError(f"{path} can't be read: {error.strerror}") from error
-    if start.startswith(_ZIP) and is_archive(path):
-        return Weights(read_archive(path), "archive")
-    if start.startswith((_ZIP, _PICKLE)):
-        return Weights(_read_torch(path, mapped=start.startswith(_ZIP)), "torch")
-    if start[8:9] == b"{":
-        return Weights(read_safetensors(path), "safetensors")
-    if start.startswith(b"version https://git-lfs"):
-        raise CheckpointError(f"{path} is a Git LFS pointer, not the weights; run `git lfs pull` where it came from")
-    raise CheckpointError(f"{path} is no weight file: it is neither safetensors nor a torch file")
-
-
-def read_safetensors(path: Path) -> dict[str, Tensor]:
-    """The tensors of a safetensors file, memory-mapped. Raises CheckpointError if it is damaged."""
-    try:
-        with safe_open(path, framework="pt") as file:
-            return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dictionary)
-    except (SafetensorError, OSError) as error:
-        raise CheckpointError(f"{path} is damaged ({error}); copy or download it again") from error
+        return _read_shards(path)
+    if deepspeed.is_share(path):
+        return Weights(deepspeed.read_shares(path), "torch")
+    return _read_file(path)
 
 
 def read_json(path: Path) -> dict[str, Any]:
@@ -80,38 +50,45 @@ def read_json(path: Path) -> dict[str, Any]:
     return values
 
 
-def first_line(error: BaseException) -> str:
-    """What went wrong, short enough for a sentence."""
-    return next(iter(str(error).splitlines()), "") or type(error).__name__
+def shards(index: Path) -> dict[str, set[str]]:
+    """The files that an index lists, and the names of the tensors in each. Raises CheckpointError if there are none."""
+    listed = read_json(index).get("weight_map")
+    if not isinstance(listed, Mapping) or not listed or not all(isinstance(file, str) for file in listed.values()):
+        raise CheckpointError(f"{index} lists no shards")
+    names: dict[str, set[str]] = {}
+    for name, file in sorted(listed.items(), key=lambda item: item[1]):
+        names.setdefault(Path(file).name, set()).add(name)
+    return names
 
 
-def _read_torch(path: Path, mapped: bool) -> dict[str, Tensor]:
+def _read_shards(index: Path) -> Weights:
+    whole, kinds = State({}), []
+    for file, names in shards(index).items():
+        path = index.parent / file
+        if not path.is_file():
+            raise CheckpointError(f"{path} is missing, which {index.name} lists; copy or download all shards")
+        tensors, kind = _read_file(path)
+        if wrong := names ^ tensors.keys():
+            has = "has no" if min(wrong) in names else "has a"
+            raise CheckpointError(
+                f"{path} {has} {min(wrong)}, other than {index.name} says: it is damaged or of another model"
+            )
+        whole, kinds = whole.updated(tensors), [*kinds, kind]
+    return Weights(whole, kinds[0])
+
+
+def _read_file(path: Path) -> Weights:
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", UserWarning)  # torch's doubts about a pickle: it reads or refuses it
-            content = torch.load(path, map_location="cpu", weights_only=True, mmap=mapped)
-    except pickle.UnpicklingError as error:
-        raise CheckpointError(
-            f"{path} holds Python objects besides tensors, so reading it could execute code: refused; "
-            "save its state dict alone, best as safetensors"
-        ) from error
-    except (RuntimeError, OSError, EOFError, ValueError, KeyError, zipfile.BadZipFile) as error:
-        raise CheckpointError(f"{path} is damaged ({first_line(error)}); copy or download it again") from error
-    return _state_dict(content, path)
-
-
-def _state_dict(content: Any, path: Path) -> dict[str, Tensor]:
-    """The weights inside a training checkpoint, under the names the model had before it was wrapped."""
-    for name in _NESTED:
-        if isinstance(content, Mapping) and isinstance(content.get(name), Mapping):
-            content = content[name]
-    if not isinstance(content, Mapping) or not content:
-        raise CheckpointError(f"{path} holds no state dict but a {type(content).__name__}")
-    for name, value in content.items():
-        if not isinstance(name, str) or not isinstance(value, Tensor) or value.layout is not torch.strided:
-            raise CheckpointError(f"{path} holds no state dict: {name!r} is not a dense tensor")
-    tensors = dict(content)
-    for wrapper in _WRAPPERS:
-        if all(name.startswith(wrapper) for name in tensors):
-            tensors = {name.removeprefix(wrapper): tensor for name, tensor in tensors.items()}
-    return tensors
+        with open(path, "rb") as file:
+            start = file.read(64)
+    except OSError as error:
+        raise CheckpointError(f"{path} can't be read: {error.strerror}") from error
+    if start.startswith(_ZIP) and is_archive(path):
+        return Weights(State.of(read_archive(path)), "archive")
+    if start.startswith((_ZIP, _PICKLE)):
+        return Weights(read_torch(path, mapped=start.startswith(_ZIP)), "torch")
+    if start[8:9] == b"{":
+        return Weights(read_safetensors(path), "safetensors")
+    if start.startswith(b"version https://git-lfs"):
+        raise CheckpointError(f"{path} is a Git LFS pointer, not the weights; run `git lfs pull` where it came from")
+    raise CheckpointError(f"{path} is no weight file: it is neither safetensors nor a torch file")

@@ -2,7 +2,6 @@
 
 from typing import Any
 
-from diptych.checkpoints.read import first_line
 from diptych.config import (
     ClipConfig,
     HuggingFaceTextConfig,
@@ -15,7 +14,7 @@ from diptych.config import (
     TokenizerConfig,
     VitConfig,
 )
-from diptych.errors import CheckpointError
+from diptych.errors import CheckpointError, first_line
 
 _HARMLESS = {
     # Training, loading and output options; what they ask for doesn't change the features.

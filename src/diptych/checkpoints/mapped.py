@@ -1,0 +1,140 @@
+"""Tensors mapped from their file: nothing is read before it is used.
+
+Pages that were read count as the process's memory until their mapping goes. So a file is mapped a gigabyte at a time,
+and what is only read on the way into a model costs no more than that. https://huggingface.co/docs/safetensors
+"""
+
+import json
+import math
+import mmap
+import os
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Generic, NamedTuple, TypeVar
+
+import torch
+from torch import Tensor
+
+from diptych.checkpoints.state import Lazy, State
+from diptych.errors import CheckpointError
+
+T = TypeVar("T")
+WINDOW = 1 << 30
+"""Bytes that are mapped at a time."""
+_HEADER = 100_000_000
+"""The largest header that safetensors allows, in bytes."""
+_DTYPES = {
+    "F64": torch.float64,
+    "F32": torch.float32,
+    "F16": torch.float16,
+    "BF16": torch.bfloat16,
+    "F8_E4M3": torch.float8_e4m3fn,
+    "F8_E5M2": torch.float8_e5m2,
+    "I64": torch.int64,
+    "I32": torch.int32,
+    "I16": torch.int16,
+    "I8": torch.int8,
+    "U8": torch.uint8,
+    "BOOL": torch.bool,
+}
+
+
+class Reopened(Generic[T]):
+    """What `open` maps, opened anew after every `WINDOW` bytes that were taken from it."""
+
+    def __init__(self, open: Callable[[], T]):
+        self._open = open
+        self._content: T | None = None
+        self._taken = 0
+
+    def take(self, size: int) -> T:
+        """The content, of which `size` bytes will be read."""
+        if self._content is None or self._taken > WINDOW:
+            self._content = None  # the old mapping goes first
+            self._content, self._taken = self._open(), 0
+        self._taken += size
+        return self._content
+
+
+def read_safetensors(path: Path) -> State:
+    """The tensors of a safetensors file, in its order. A file may be larger than the memory.
+
+    Raises CheckpointError if it is damaged or holds numbers of an unknown kind.
+    """
+    try:
+        entries = _entries(path)
+    except (OSError, ValueError, TypeError, LookupError, AttributeError, RecursionError) as error:
+        raise CheckpointError(f"{path} is damaged ({error}); copy or download it again") from error
+    windows = _Windows(path)
+    return State(
+        {
+            name: Lazy(torch.empty(entry.shape, dtype=entry.dtype, device="meta"), partial(windows.tensor, entry))
+            for name, entry in sorted(entries.items(), key=lambda item: item[1].start)
+        }
+    )
+
+
+class _Entry(NamedTuple):
+    """Where a tensor lies in its file."""
+
+    dtype: torch.dtype
+    shape: list[int]
+    start: int
+    stop: int
+
+
+def _entries(path: Path) -> dict[str, _Entry]:
+    with open(path, "rb") as file:
+        size = os.fstat(file.fileno()).st_size
+        length = int.from_bytes(file.read(8), "little")
+        if length > min(_HEADER, size - 8):
+            raise ValueError("its header is cut off")
+        header = json.loads(file.read(length))
+    header.pop("__metadata__", None)
+    entries = {name: _entry(name, told, path, first=8 + length) for name, told in header.items()}
+    if sum(entry.stop - entry.start for entry in entries.values()) != size - 8 - length:
+        raise ValueError(f"it has {size} bytes, and its header tells of others")
+    return entries
+
+
+def _entry(name: str, told: dict, path: Path, first: int) -> _Entry:
+    start, stop = told["data_offsets"]
+    if told["dtype"] not in _DTYPES:
+        raise CheckpointError(f"{path}: {name} is of {told['dtype']}; weights are read in 16, 32 and 64 bits")
+    entry = _Entry(_DTYPES[told["dtype"]], told["shape"], first + start, first + stop)
+    if start < 0 or min(entry.shape, default=0) < 0 or stop - start != math.prod(entry.shape) * entry.dtype.itemsize:
+        raise ValueError(f"{name} has a wrong size")
+    return entry
+
+
+class _Windows:
+    """A file, of which the part is mapped that was last asked for."""
+
+    def __init__(self, path: Path):
+        self.path = path
+        self.start = self.stop = 0
+        self.mapping: mmap.mmap | None = None
+
+    def tensor(self, entry: _Entry) -> Tensor:
+        if entry.start == entry.stop:
+            return torch.empty(entry.shape, dtype=entry.dtype)
+        if self.mapping is None or entry.start < self.start or entry.stop > self.stop:
+            self._move(entry)
+        assert self.mapping is not None
+        count, offset = math.prod(entry.shape), entry.start - self.start
+        return torch.frombuffer(self.mapping, dtype=entry.dtype, count=count, offset=offset).view(entry.shape)
+
+    def _move(self, entry: _Entry) -> None:
+        self.mapping = None  # tensors that are in use keep theirs
+        self.start = entry.start - entry.start % mmap.ALLOCATIONGRANULARITY
+        try:
+            with open(self.path, "rb") as file:
+                size = os.fstat(file.fileno()).st_size
+                self.stop = max(entry.stop, min(self.start + WINDOW, size))
+                # A copy on writing: training on from here doesn't change the file.
+                self.mapping = mmap.mmap(
+                    file.fileno(), self.stop - self.start, access=mmap.ACCESS_COPY, offset=self.start
+                )
+        except (OSError, ValueError) as error:
+            raise CheckpointError(f"{self.path} can't be mapped ({error}); was it changed?") from error
