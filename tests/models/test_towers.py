@@ -27,6 +27,7 @@ NATIVE = {
     "unireplknet": UniRepLKNetConfig(**LARGE_KERNEL),
     "unireplknet, stochastic depth": UniRepLKNetConfig(**LARGE_KERNEL, stochastic_depth=0.3),
     "unireplknet, deploy": UniRepLKNetConfig(**LARGE_KERNEL, deploy=True),
+    "resnet, linear": ResNetConfig(image_size=64, layers=(1, 1, 1, 1), width=8, heads=4, head="linear"),
     "text": TextConfig(context_length=12, vocab_size=40, width=16, layers=2, heads=2, mlp_width=32),
     "text, quick_gelu": TextConfig(
         context_length=12, vocab_size=40, width=16, layers=2, heads=2, mlp_width=32, activation="quick_gelu"
@@ -44,7 +45,14 @@ BRIDGED = {
     ),
 }
 ALL = NATIVE | BRIDGED
-BATCH_NORMALISED = {"vit, stem", "resnet", "timm, resnet", "unireplknet", "unireplknet, stochastic depth"}
+BATCH_NORMALISED = {
+    "vit, stem",
+    "resnet",
+    "resnet, linear",
+    "timm, resnet",
+    "unireplknet",
+    "unireplknet, stochastic depth",
+}
 
 every = pytest.mark.parametrize("name", ALL)
 native = pytest.mark.parametrize("name", NATIVE)

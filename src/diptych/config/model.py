@@ -112,6 +112,8 @@ class ResNetConfig:
     width: int = 64
     heads: int = 32
     """Heads of the attention pool."""
+    head: Literal["attention", "linear"] = "attention"
+    """What maps to the shared space: the pool's own output, or a linear layer behind it (DeCLIP's second ResNet)."""
 
     def __post_init__(self):
         if self.image_size % 32:

@@ -111,15 +111,22 @@ class ResNet(Tower[ResNetConfig]):
                 channels = w * 2**i * Bottleneck.expansion
             self.stages.append(stage)
             self.blocks += list(stage)
-        self.pool = AttentionPool((config.image_size // 32) ** 2, self.width, config.heads, embed_dim)
+        behind = config.head == "linear"
+        pooled = self.width if behind else embed_dim
+        self.pool = AttentionPool((config.image_size // 32) ** 2, self.width, config.heads, pooled)
+        self.projection = nn.Linear(self.width, embed_dim) if behind else None
         _channels_last(self)
         self.register_load_state_dict_post_hook(_channels_last)
 
     def init(self) -> None:
-        """Fill every parameter: see `ConvNorm.init`, `Bottleneck.init` and `AttentionPool.init`."""
+        """Fill every parameter: see `ConvNorm.init`, `Bottleneck.init` and `AttentionPool.init`; a linear layer behind the
+        pool as the pool's."""
         for part in (*self.stem, *self.blocks, self.pool):
             assert isinstance(part, ConvNorm | Bottleneck | AttentionPool)
             part.init()
+        if self.projection is not None:
+            nn.init.normal_(self.projection.weight, std=self.width**-0.5)
+            nn.init.zeros_(self.projection.bias)
 
     def forward(self, x: Float[Tensor, "batch 3 height wide"]) -> TowerOutput:
         """Pixels to the last stage's grid, in reading order, and the pooled vector."""
@@ -133,7 +140,8 @@ class ResNet(Tower[ResNetConfig]):
         for block in self.blocks:
             x = block(x)
         tokens = x.flatten(2).transpose(1, 2)
-        return TowerOutput(tokens, self.pool(tokens))
+        pooled = self.pool(tokens)
+        return TowerOutput(tokens, pooled if self.projection is None else self.projection(pooled))
 
     def flops(self) -> int:
         """Of `forward` for one picture; a multiply-add counts two."""
@@ -149,7 +157,9 @@ class ResNet(Tower[ResNetConfig]):
                 total += 2 * narrow**2 * block.downsample.conv.weight.numel()
             side = narrow
         tokens, c = side**2 + 1, self.width
-        return total + 2 * (2 * tokens + 1) * c**2 + 4 * tokens * c + 2 * c * self.pool.projection.out_features
+        linears = (layer for layer in (self.pool.projection, self.projection) if layer is not None)
+        total += sum(2 * layer.weight.numel() for layer in linears)
+        return total + 2 * (2 * tokens + 1) * c**2 + 4 * tokens * c
 
 
 def _channels_last(tower: nn.Module, _: Any = None) -> None:
