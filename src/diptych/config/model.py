@@ -175,7 +175,7 @@ class PreprocessConfig:
     """`shortest`: shortest side to size, then centre crop. `squash`: both sides to size. `longest`: longest side to
     size, then pad."""
     crop_share: float = 1.0
-    """Of `shortest`: the share of the resized picture's shorter side that the crop keeps. 224 pixels of 256 are 0.875."""
+    """Of `shortest`: the share of the resized picture's shorter side that the crop keeps; 224 of 256 pixels: 0.875."""
     interpolation: Literal["bicubic", "bilinear"] = "bicubic"
     fill: int = 0
     """Grey level (0-255) of the padding of `longest`."""

@@ -119,8 +119,8 @@ class ResNet(Tower[ResNetConfig]):
         self.register_load_state_dict_post_hook(_channels_last)
 
     def init(self) -> None:
-        """Fill every parameter: see `ConvNorm.init`, `Bottleneck.init` and `AttentionPool.init`; a linear layer behind the
-        pool as the pool's."""
+        """Fill every parameter: see `ConvNorm.init`, `Bottleneck.init` and `AttentionPool.init`; a linear layer
+        behind the pool as the pool's."""
         for part in (*self.stem, *self.blocks, self.pool):
             assert isinstance(part, ConvNorm | Bottleneck | AttentionPool)
             part.init()
