@@ -23,7 +23,7 @@ class Weights:
     file: str
     """Empty: what the repository holds in this format, perhaps in several files."""
     format: str
-    """`eva`, `open-clip` or `transformers`; `eva-image` holds an image tower alone."""
+    """`eva`, `open-clip` or `transformers`; `eva-image` and `unireplknet` hold an image tower alone."""
     licence: str
     dtype: str = ""
     """Of the stored numbers: `fp32`, `fp16` or `bf16`. Empty: not recorded here."""

@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from diptych.config import ClipConfig, ImageTowerConfig
 from diptych.errors import ConfigError, UnknownNameError
-from diptych.zoo import eva, openai, tiny
+from diptych.zoo import eva, openai, tiny, unireplknet
 from diptych.zoo.entry import Entry, Weights
 
 
@@ -94,7 +94,7 @@ def _answer(name: str) -> _Answer:
 
 @functools.cache
 def _entries() -> dict[str, Entry]:
-    return {model.name: model for model in (*openai.entries(), *eva.entries(), *tiny.entries())}
+    return {model.name: model for model in (*openai.entries(), *eva.entries(), *unireplknet.entries(), *tiny.entries())}
 
 
 @functools.cache
