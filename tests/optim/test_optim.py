@@ -1,5 +1,6 @@
 import itertools
 import math
+from dataclasses import replace
 
 import pytest
 import torch
@@ -23,6 +24,15 @@ def test_the_rate_rises_peaks_and_falls():
 @pytest.mark.parametrize(("schedule", "middle"), [("constant", 1.0), ("linear", 0.5), ("cosine", 0.5)])
 def test_the_schedules_at_half_way(schedule, middle):
     assert learning_rate(OptimConfig(lr=1.0, schedule=schedule), 50, 100) == pytest.approx(middle)
+
+
+def test_a_schedule_in_two_parts_is_the_whole_one():
+    whole = OptimConfig(lr=1.0, warmup=10, final_lr=0.1)
+    first, second = replace(whole, part=(0.0, 0.75)), replace(whole, part=(0.75, 1.0))
+    parts = [learning_rate(first, step, 90) for step in range(90)] + [
+        learning_rate(second, step, 30) for step in range(30)
+    ]
+    assert parts == pytest.approx([learning_rate(whole, step, 120) for step in range(120)])
 
 
 def test_matrices_decay_and_the_rest_does_not():
@@ -51,4 +61,6 @@ def test_a_step_is_adamws():
 def test_impossible_values_name_the_flag():
     with pytest.raises(ConfigError, match=r"optim.lr 0.0 must be above 0"):
         OptimConfig(lr=0.0)
+    with pytest.raises(ConfigError, match=r"optim.part \(0.5, 0.5\) must be two rising numbers"):
+        OptimConfig(part=(0.5, 0.5))
     assert math.isclose(learning_rate(OptimConfig(lr=1.0, warmup=4), 0, 4), 0.25)

@@ -20,6 +20,9 @@ class OptimConfig:
     """Steps from 0 to the peak."""
     schedule: Literal["cosine", "constant", "linear"] = "cosine"
     final_lr: float = 0.0
+    part: tuple[float, float] = (0.0, 1.0)
+    """The part of the schedule that this run goes through: a training in stages has (0, 0.75) in the first, (0.75, 1)
+    in the second."""
     max_norm: float = 0.0
     """Gradients are scaled down to this total norm; 0: never."""
 
@@ -28,3 +31,5 @@ class OptimConfig:
             raise ConfigError(f"optim.lr {self.lr} must be above 0")
         if self.warmup < 0:
             raise ConfigError(f"optim.warmup {self.warmup} must not be negative")
+        if not 0 <= self.part[0] < self.part[1] <= 1:
+            raise ConfigError(f"optim.part {self.part} must be two rising numbers from 0 to 1")

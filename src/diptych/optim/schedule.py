@@ -8,14 +8,19 @@ from diptych.config import OptimConfig
 def learning_rate(config: OptimConfig, step: int, steps: int) -> float:
     """The rate of optimiser step `step` (from 0) of `steps`: a linear warm-up to `lr`, then the schedule to `final_lr`.
 
+    With `config.part`, `steps` are that part of the schedule, and what is before it is taken to have been gone through.
+
     >>> from diptych.config import OptimConfig
     >>> from diptych.optim import learning_rate
     >>> config = OptimConfig(lr=1.0, warmup=2)
     >>> [round(learning_rate(config, step, 6), 3) for step in range(6)]
     [0.5, 1.0, 1.0, 0.854, 0.5, 0.146]
     """
-    if step < config.warmup:
-        return config.lr * (step + 1) / config.warmup
-    progress = (step - config.warmup) / max(1, steps - config.warmup)
+    first, last = config.part
+    whole = steps / (last - first)
+    place = step + first * whole
+    if place < config.warmup:
+        return config.lr * (place + 1) / config.warmup
+    progress = (place - config.warmup) / max(1, whole - config.warmup)
     remaining = {"cosine": (1 + math.cos(math.pi * progress)) / 2, "linear": 1 - progress, "constant": 1.0}
     return config.final_lr + (config.lr - config.final_lr) * remaining[config.schedule]
