@@ -74,6 +74,22 @@ def test_mixture_shares_are_exact_and_each_source_goes_through_its_own_epochs():
     assert 550 < (first == 0).sum() < 700  # mixed all along, not one after the other
 
 
+def test_resampling_draws_with_replacement_and_keeps_the_shares():
+    order = Order(sizes=(1000, 50), weights=(3.0, 1.0), batch_size=1 << 14, seed=0, resample=True)
+    rows = np.concatenate([order.batch(step) for step in range(4)])
+    assert np.bincount(rows[:, 0]).tolist() == [49152, 16384]
+    for source, size in enumerate(order.sizes):
+        own = rows[rows[:, 0] == source]
+        counts, expected = np.bincount(own[:, 2], minlength=size), len(own) / size
+        chi = ((counts - expected) ** 2 / expected).sum()
+        assert abs(chi - (size - 1)) < 5 * np.sqrt(2 * size)  # neither a permutation's 0 nor a poor hash's thousands
+        assert len(np.unique(own[:, 1])) == len(own)
+    assert np.array_equal(order.batch(3, slice(5, 9)), order.batch(3)[5:9])
+    assert not np.array_equal(
+        order.batch(0), Order(order.sizes, order.weights, 1 << 14, seed=1, resample=True).batch(0)
+    )
+
+
 def test_a_share_too_small_to_be_kept_is_refused():
     with pytest.raises(ConfigError, match="each share must be at least"):
         Order(sizes=(10, 10), weights=(1.0, 1e-7), batch_size=4, seed=0).batch(0)

@@ -82,6 +82,9 @@ class DataConfig:
     `pipe:COMMAND`, or `synthetic:COUNT`. Join several with `::`."""
     weights: tuple[float, ...] = ()
     """Relative share of each `::`-joined source; empty: each by its size."""
+    resample: bool = False
+    """Draw every sample anew, so that some come twice before others come once, as WebDataset's resampled shards do.
+    Off: all of a source once, then all again in another order."""
     image_key: str = "jpg;jpeg;png;webp"
     """Shards: file endings that hold the picture. Tables: the column of the picture's path or bytes."""
     caption_key: str = "txt;caption;text;title"

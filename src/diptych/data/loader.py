@@ -136,7 +136,7 @@ class Loader:
         own = batch_size // peers.size
         self._steps = _Steps(
             streams=source.streams,
-            order=Order(tuple(map(len, source.streams)), source.weights, batch_size, seed),
+            order=Order(tuple(map(len, source.streams)), source.weights, batch_size, seed, config.resample),
             rows=slice(peers.rank * own, (peers.rank + 1) * own),
             viewer=Viewer.of(views or Views(), config, preprocess, tokenizer),
         )

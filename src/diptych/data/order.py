@@ -80,6 +80,8 @@ class Order:
     """Relative share of each source."""
     batch_size: int
     seed: int
+    resample: bool = False
+    """Draw with replacement: no epochs, each place is one of its own."""
 
     def batch(self, step: int, rows: slice = slice(None)) -> Int64[np.ndarray, "rows 3"]:
         """(source, epoch, index in the source) of the step's batch over all processes, or of some rows of it."""
@@ -88,6 +90,8 @@ class Order:
             source, nth = np.zeros_like(places), places
         else:
             source, nth = self._deal(places)
+        if self.resample:
+            return np.stack([source, nth, self._draw(source, nth)], axis=1)
         epoch, place = np.divmod(nth, np.array(self.sizes)[source])
         index = np.empty_like(place)
         for which, turn in np.unique(np.stack([source, epoch]), axis=1).T.tolist():
@@ -106,6 +110,14 @@ class Order:
             slot[rows] = permute(place[rows], _BLOCK, self._key(len(self.sizes), number))
         source = np.searchsorted(starts, slot, side="right") - 1
         return source, block * slots[source] + slot - starts[source]
+
+    def _draw(self, source: np.ndarray, nth: np.ndarray) -> np.ndarray:
+        """A hash of the place as an index of the place's source."""
+        keys = [
+            np.random.SeedSequence(self._key(which)).generate_state(1, np.uint64) for which in range(len(self.sizes))
+        ]
+        sizes = np.array(self.sizes, dtype=np.uint64)
+        return (_mix(_mix(nth.astype(np.uint64)) ^ np.concatenate(keys)[source]) % sizes[source]).astype(np.int64)
 
     def _key(self, *parts: int) -> tuple[int, ...]:
         return (self.seed % (1 << 64), *parts)
