@@ -1,4 +1,5 @@
 import inspect
+import math
 import subprocess
 import sys
 
@@ -9,6 +10,7 @@ from diptych.config import SiglipObjectiveConfig
 from diptych.config.run import Run
 from diptych.config.serialize import from_json, to_json
 from diptych.errors import UnknownNameError
+from diptych.optim import learning_rate
 
 
 @pytest.mark.parametrize("name", recipes.names())
@@ -44,6 +46,19 @@ def test_siglip_has_a_bias_and_lit_a_frozen_image_tower():
     assert siglip.model.custom is not None
     assert siglip.model.custom.logit_bias == -10
     assert recipes.lit_vit_b_32().model.image.freeze
+
+
+def test_two_stages_of_the_large_kernel_model_are_one_training():
+    """The card's numbers: 256 intervals of 45,646,078 samples, the last 64 at 320 pixels."""
+    first, second = recipes.clip_unireplknet_l_laion2b(), recipes.clip_unireplknet_l_laion2b_320()
+    assert first.steps + second.steps == 153_600
+    assert first.steps / second.steps == 192 / 64
+    assert abs(first.batch_size * 600 / 45_646_078 - 1) < 0.01
+    assert second.model.init == first.out
+    assert (zoo.get(first.model.name).image.image_size, second.model.custom.image.image_size) == (224, 320)
+    end, start = learning_rate(first.optim, first.steps, first.steps), learning_rate(second.optim, 0, second.steps)
+    assert end == pytest.approx(start)
+    assert start == pytest.approx(5e-4 * (1 + math.cos(math.pi * 105_200 / 143_600)) / 2)
 
 
 def test_digits_are_never_flipped():

@@ -21,9 +21,12 @@ from diptych.recipes.clip import (
     siglip_vit_b_16,
 )
 from diptych.recipes.digits import tiny_digits
+from diptych.recipes.unireplknet import clip_unireplknet_l_laion2b, clip_unireplknet_l_laion2b_320
 
 __all__ = [
     "clip_rn50",
+    "clip_unireplknet_l_laion2b",
+    "clip_unireplknet_l_laion2b_320",
     "clip_vit_b_16",
     "clip_vit_b_32",
     "clip_vit_l_14",
@@ -47,6 +50,8 @@ _RECIPES: dict[str, Callable[[], Run]] = {
         clip_rn50,
         siglip_vit_b_16,
         lit_vit_b_32,
+        clip_unireplknet_l_laion2b,
+        clip_unireplknet_l_laion2b_320,
     )
 }
 
