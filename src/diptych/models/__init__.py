@@ -3,6 +3,7 @@
 from diptych.models.bridges import HuggingFaceText, TimmTower
 from diptych.models.build import build, build_tower
 from diptych.models.clip import Clip
+from diptych.models.eva import EvaTransformer
 from diptych.models.resnet import ResNet
 from diptych.models.text import TextTransformer
 from diptych.models.traits import Tower, TowerOutput
@@ -11,6 +12,7 @@ from diptych.models.vit import VisionTransformer
 
 __all__ = [
     "Clip",
+    "EvaTransformer",
     "HuggingFaceText",
     "ResNet",
     "TextTransformer",

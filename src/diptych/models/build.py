@@ -4,6 +4,7 @@ import torch
 
 from diptych.config import (
     ClipConfig,
+    EvaConfig,
     HuggingFaceTextConfig,
     ImageTowerConfig,
     ResNetConfig,
@@ -14,7 +15,9 @@ from diptych.config import (
     VitConfig,
 )
 from diptych.models.bridges import HuggingFaceText, TimmTower
+from diptych.errors import ConfigError
 from diptych.models.clip import Clip
+from diptych.models.eva import EvaTransformer
 from diptych.models.resnet import ResNet
 from diptych.models.text import TextTransformer
 from diptych.models.traits import Tower
@@ -46,9 +49,14 @@ def build(
 
 
 def build_tower(
-    config: ImageTowerConfig | TextTowerConfig, embed_dim: int, device: str | torch.device = "cpu"
+    config: ImageTowerConfig | TextTowerConfig, embed_dim: int | None, device: str | torch.device = "cpu"
 ) -> Tower:
-    """The tower of `config`, on `device`, before `init`. Towers of other libraries are initialised by these."""
+    """The tower of `config`, on `device`, before `init`. Towers of other libraries are initialised by these.
+
+    `embed_dim` None: an image tower alone, without a projection: EVA's or UniRepLKNet's. Raises ConfigError for others.
+    """
+    if embed_dim is None and not isinstance(config, EvaConfig | UniRepLKNetConfig):
+        raise ConfigError(f"a {type(config).__name__} has no tower without a projection; EVA and UniRepLKNet have")
     if isinstance(config, TimmConfig | HuggingFaceTextConfig):
         with torch.device(device):
             return (
@@ -59,8 +67,12 @@ def build_tower(
     return tower.to_empty(device=device)
 
 
-def _native(config: VitConfig | ResNetConfig | UniRepLKNetConfig | TextConfig, embed_dim: int) -> Tower:
+def _native(
+    config: VitConfig | EvaConfig | ResNetConfig | UniRepLKNetConfig | TextConfig, embed_dim: int | None
+) -> Tower:
     match config:
+        case EvaConfig():
+            return EvaTransformer(config, embed_dim)
         case VitConfig():
             return VisionTransformer(config, embed_dim)
         case ResNetConfig():

@@ -3,8 +3,18 @@
 from diptych.nn.attention import Attention
 from diptych.nn.block import Block
 from diptych.nn.drop import StochasticDepth
-from diptych.nn.mlp import Mlp
+from diptych.nn.mlp import GatedMlp, Mlp
 from diptych.nn.norm import unrecorded
 from diptych.nn.patch import ConvStem, PatchDropout, PatchEmbedding
 
-__all__ = ["Attention", "Block", "ConvStem", "Mlp", "PatchDropout", "PatchEmbedding", "StochasticDepth", "unrecorded"]
+__all__ = [
+    "Attention",
+    "Block",
+    "ConvStem",
+    "GatedMlp",
+    "Mlp",
+    "PatchDropout",
+    "PatchEmbedding",
+    "StochasticDepth",
+    "unrecorded",
+]

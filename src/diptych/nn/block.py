@@ -87,11 +87,12 @@ def init_blocks(blocks: nn.ModuleList | list[nn.Module], width: int) -> None:
             nn.init.zeros_(linear.bias)
 
 
-def block_flops(tokens: int, width: int, mlp_width: int) -> int:
-    """Floating-point operations of one block over `tokens` tokens of one sample; a multiply-add counts two.
+def block_flops(tokens: int, width: int, mlp_width: int, matrices: int = 2) -> int:
+    """Floating-point operations of one block over `tokens` tokens of one sample; a multiply-add counts two. The MLP has
+    two `matrices`, a gated one three.
 
     >>> from diptych.nn.block import block_flops
     >>> round(12 * block_flops(50, 768, 3072) / 1e9, 2)
     8.59
     """
-    return tokens * 2 * (4 * width**2 + 2 * width * mlp_width) + 4 * tokens**2 * width
+    return tokens * 2 * (4 * width**2 + matrices * width * mlp_width) + 4 * tokens**2 * width

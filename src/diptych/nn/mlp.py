@@ -1,4 +1,4 @@
-"""The two-layer perceptron of a transformer block."""
+"""The perceptrons of a transformer block."""
 
 import torch
 import torch.nn.functional as F
@@ -10,7 +10,7 @@ QUICK = 1.702
 
 
 class Mlp(nn.Module):
-    """Linear, activation, linear, over the last dimension.
+    """Linear, activation, linear, over the last dimension; before the last a norm, where one is given (GELU only).
 
     `quick_gelu` is z * sigmoid(1.702 z), with which OpenAI's weights were trained (Hendrycks & Gimpel 2016,
     arXiv:1606.08415). It equals silu(1.702 z) / 1.702, and both factors ride on the matrix products: one pass over the
@@ -22,15 +22,38 @@ class Mlp(nn.Module):
     torch.Size([1, 5, 8])
     """
 
-    def __init__(self, width: int, hidden: int, activation: Activation):
+    def __init__(self, width: int, hidden: int, activation: Activation, norm: nn.Module | None = None):
         super().__init__()
+        assert norm is None or activation == "gelu", "the factor on the hidden layer would not pass a norm"
         self.activation = activation
         self.up = nn.Linear(width, hidden)
+        self.norm = norm or nn.Identity()
         self.down = nn.Linear(hidden, width)
 
     def forward(self, x: Tensor) -> Tensor:
         """[..., width] -> [..., width]."""
         if self.activation == "gelu":
-            return self.down(F.gelu(self.up(x)))
+            return self.down(self.norm(F.gelu(self.up(x))))
         hidden = F.silu(torch.addmm(QUICK * self.up.bias, x.flatten(0, -2), self.up.weight.T, alpha=QUICK))
         return torch.addmm(self.down.bias, hidden, self.down.weight.T, alpha=1 / QUICK).view_as(x)
+
+
+class GatedMlp(nn.Module):
+    """SwiGLU (Shazeer 2020, arXiv:2002.05202): down(norm(silu(gate(x)) * up(x))), gate and up in one product.
+
+    >>> import torch
+    >>> from diptych.nn import GatedMlp
+    >>> GatedMlp(width=8, hidden=20)(torch.zeros(1, 5, 8)).shape
+    torch.Size([1, 5, 8])
+    """
+
+    def __init__(self, width: int, hidden: int, norm: nn.Module | None = None):
+        super().__init__()
+        self.gate_up = nn.Linear(width, 2 * hidden)
+        self.norm = norm or nn.Identity()
+        self.down = nn.Linear(hidden, width)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[..., width] -> [..., width]."""
+        gate, up = self.gate_up(x).chunk(2, dim=-1)
+        return self.down(self.norm(F.silu(gate) * up))

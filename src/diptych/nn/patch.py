@@ -2,7 +2,7 @@
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 
@@ -70,7 +70,7 @@ class ConvStem(nn.Sequential):
 
 
 class PatchDropout(nn.Module):
-    """In training, keep a random subset of each row's patches (FLIP, Li et al. 2022, arXiv:2212.00794).
+    """In training, a random subset of each row's patches is kept (FLIP, Li et al. 2022, arXiv:2212.00794).
 
     At least one patch is kept. Nothing is scaled: the remaining tokens are whole.
 
@@ -84,10 +84,21 @@ class PatchDropout(nn.Module):
         super().__init__()
         self.share = share
 
-    def forward(self, x: Float[Tensor, "batch patches width"]) -> Float[Tensor, "batch kept width"]:
-        """All patches in evaluation, or at a share of 0."""
+    def choose(self, x: Float[Tensor, "batch patches width"]) -> Int[Tensor, "batch kept"] | None:
+        """Which patches are kept; None for all of them: in evaluation, or at a share of 0."""
         if not self.training or self.share == 0:
-            return x
-        keep = max(1, round(x.shape[1] * (1 - self.share)))
-        kept = torch.rand(x.shape[:2], device=x.device).topk(keep, dim=1).indices
-        return x.gather(1, kept[..., None].expand(-1, -1, x.shape[2]))
+            return None
+        keep = max(1, int(x.shape[1] * (1 - self.share)))
+        return torch.rand(x.shape[:2], device=x.device).topk(keep, dim=1).indices
+
+    def forward(self, x: Float[Tensor, "batch patches width"]) -> Float[Tensor, "batch kept width"]:
+        """The kept patches."""
+        kept = self.choose(x)
+        return x if kept is None else take_patches(x, kept)
+
+
+def take_patches(
+    x: Float[Tensor, "batch patches width"], kept: Int[Tensor, "batch kept"]
+) -> Float[Tensor, "batch kept width"]:
+    """The patches of those numbers, of each row its own."""
+    return x.gather(1, kept[..., None].expand(-1, -1, x.shape[2]))
