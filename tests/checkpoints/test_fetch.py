@@ -13,7 +13,7 @@ from safetensors.torch import load, save
 
 from diptych import zoo
 from diptych.checkpoints import convert, fetch, load_model, native, save_model
-from diptych.checkpoints import load as loading
+from diptych.checkpoints import locate as locating
 from diptych.errors import DownloadError
 from diptych.zoo import Entry, Weights
 
@@ -168,7 +168,7 @@ def test_every_format_is_fetched_and_loads(server, tmp_path, random_model, vit):
 def test_a_name_is_enough(server, tmp_path, monkeypatch):
     """`load_model("hf-hub:org/name")`, with the hub's address from huggingface_hub's own settings."""
     monkeypatch.setattr(
-        loading, "fetch", lambda name: fetch(name, endpoint=server.endpoint, cache_dir=tmp_path / "cache")
+        locating, "fetch", lambda name: fetch(name, endpoint=server.endpoint, cache_dir=tmp_path / "cache")
     )
     _, meta = load_model("hf-hub:org/transformers@main")
     assert meta.provenance["name"] == "hf-hub:org/transformers@main"
@@ -177,9 +177,11 @@ def test_a_name_is_enough(server, tmp_path, monkeypatch):
 
 def test_a_name_of_the_zoo(server, tmp_path, monkeypatch, vit):
     weights = Weights(repo="org/open-clip", file="open_clip_model.safetensors", format="open_clip", licence="MIT")
-    monkeypatch.setattr(zoo, "entry", lambda name: Entry(name=name, config=vit, weights=(weights,)))
+    entry = Entry(name="small", config=vit, weights=(weights,))
+    for asked, answer in {"entry": entry, "get": vit, "weights": weights}.items():
+        monkeypatch.setattr(zoo, asked, lambda name, answer=answer: answer)
     where = {"endpoint": server.endpoint, "cache_dir": tmp_path / "cache"}
-    monkeypatch.setattr(loading, "fetch", lambda name, file, sha256: fetch(name, file=file, sha256=sha256, **where))
+    monkeypatch.setattr(locating, "fetch", lambda name, file, sha256: fetch(name, file=file, sha256=sha256, **where))
     _, meta = load_model("small")
     assert meta.config == vit
     assert meta.provenance["repo"] == "org/open-clip"

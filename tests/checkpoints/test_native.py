@@ -73,7 +73,8 @@ def test_parameters_that_a_tower_shares_stay_shared(tmp_path):
 def test_dtype_and_training_after_loading(tmp_path, random_model, vit):
     save_model(tmp_path / "out", random_model(vit))
     model, _ = load_model(tmp_path / "out", dtype=torch.bfloat16)
-    assert {p.dtype for p in model.parameters()} == {torch.bfloat16}
+    assert {p.dtype for tower in (model.image, model.text) for p in tower.parameters()} == {torch.bfloat16}
+    assert model.logit_scale.dtype == torch.float32
     model, _ = load_model(tmp_path / "out")
     with torch.no_grad():
         for parameter in model.parameters():

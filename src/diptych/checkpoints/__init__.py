@@ -5,5 +5,18 @@ from diptych.checkpoints.detect import detect
 from diptych.checkpoints.fetch import fetch
 from diptych.checkpoints.load import Loaded, load_model
 from diptych.checkpoints.native import Meta, save_model
+from diptych.checkpoints.start import start_tower
+from diptych.checkpoints.towers import LoadedTower, load_image_tower
 
-__all__ = ["Loaded", "Meta", "convert", "detect", "fetch", "load_model", "save_model"]
+__all__ = [
+    "Loaded",
+    "LoadedTower",
+    "Meta",
+    "convert",
+    "detect",
+    "fetch",
+    "load_image_tower",
+    "load_model",
+    "save_model",
+    "start_tower",
+]

@@ -10,10 +10,12 @@ from torch import Tensor
 
 from diptych import zoo
 from diptych.checkpoints import native
+from diptych.checkpoints.assemble import assemble
 from diptych.checkpoints.atomic import atomic
 from diptych.checkpoints.formats import open_clip, transformers
-from diptych.checkpoints.load import assemble, read_model
+from diptych.checkpoints.load import read_model
 from diptych.checkpoints.native import Meta
+from diptych.checkpoints.state import State
 from diptych.config import ClipConfig, PreprocessConfig, TextConfig
 from diptych.errors import CheckpointError, UnknownNameError
 from diptych.inputs import build_tokenizer
@@ -34,7 +36,7 @@ def convert(source: str | Path, to: str, out: str | Path, *, config: ClipConfig 
     out = Path(out)
     state, meta = read_model(source, config=zoo.get(config) if isinstance(config, str) else config)
     try:
-        original = assemble(state, meta.config)
+        original = assemble(State.of(state), meta.config)
     except CheckpointError as error:
         raise CheckpointError(f"{source}: {error}") from error
     with atomic(out, replaceable=lambda _: False) as room:
@@ -67,7 +69,7 @@ def _verify(path: Path, to: str, state: Mapping[str, Tensor], config: ClipConfig
     if _seen(meta.config.preprocess) != _seen(config.preprocess):
         raise CheckpointError(f"{to} doesn't give back the same preprocessing: please report this")
     pixels, ids = _example(config)
-    converted = assemble(again, meta.config)
+    converted = assemble(State.of(again), meta.config)
     with torch.inference_mode():
         for ours, theirs in zip(original(pixels, ids), converted(pixels, ids), strict=True):
             if not torch.equal(ours, theirs):

@@ -27,8 +27,8 @@ class Weights(NamedTuple):
 
 
 def read_weights(path: Path) -> Weights:
-    """All tensors of a weight file, of the shards that an `….index.json` lists, or of a DeepSpeed checkpoint that one of
-    its files means. Mapped from the file where possible.
+    """All tensors of a weight file, of the shards that an `….index.json` lists, or of the DeepSpeed checkpoint that a
+    share belongs to. Mapped from the file where possible.
 
     Raises CheckpointError for a file that is missing, damaged, not a weight file, or would execute code.
     """

@@ -6,7 +6,7 @@ on both sides. A table is strict in both directions: a name that no rule knows r
 
 import re
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 
 import torch
@@ -30,6 +30,8 @@ SCALAR = Change(lambda parts: parts[0].reshape(1), lambda ours: [ours.reshape(()
 """0-D there, shape [1] here."""
 FUSED = Change(lambda parts: torch.cat(parts), lambda ours: [part.clone() for part in ours.chunk(3)])
 """Query, key and value apart there, in one matrix here."""
+PAIRED = Change(lambda parts: torch.cat(parts), lambda ours: [part.clone() for part in ours.chunk(2)])
+"""A gate and what it gates apart there, in one matrix here."""
 
 
 @dataclass(frozen=True)
@@ -61,7 +63,9 @@ class Table:
     ignored: tuple[str, ...] = ()
     """Foreign names that carry nothing (a stored range, a copy of the context length)."""
     noted: tuple[str, ...] = ()
-    """Foreign names that a model has no use for, and whoever starts from the file should know so (a mask token)."""
+    """Foreign names that a model has no use for; who starts from the file should know (a mask token)."""
+    absent: Mapping[str, Tensor] = field(default_factory=dict)
+    """Ours that a file of this layout may lack, and what they are then."""
 
     @cached_property
     def _from_foreign(self) -> list[tuple[re.Pattern, Rule, int]]:
@@ -75,6 +79,11 @@ class Table:
     def _skipped(self) -> list[re.Pattern]:
         return [_regex(name) for name in (*self.ignored, *self.noted)]
 
+    def unknown(self, names: Iterable[str]) -> list[str]:
+        """Those of the foreign `names` that no rule knows and that aren't to be left out."""
+        patterns = [pattern for pattern, _, _ in self._from_foreign] + self._skipped
+        return [name for name in names if not any(pattern.fullmatch(name) for pattern in patterns)]
+
     def unused(self, names: Iterable[str]) -> list[str]:
         """Those of the foreign `names` that are to be noted."""
         patterns = [_regex(name) for name in self.noted]
@@ -86,25 +95,23 @@ class Table:
         Raises CheckpointError for names that the table doesn't know, and for parts that lack or don't fit together.
         """
         found: dict[str, tuple[Rule, dict[int, Lazy]]] = {}
-        unknown = []
         for name, lazy in State.of(foreign).lazies.items():
             match = next(((m, rule, i) for p, rule, i in self._from_foreign if (m := p.fullmatch(name))), None)
             if match:
                 groups, rule, i = match
                 found.setdefault(_fill(rule.ours, groups), (rule, {}))[1][i] = lazy
-            elif not any(pattern.fullmatch(name) for pattern in self._skipped):
-                unknown.append(name)
-        if unknown:
+        if unknown := self.unknown(foreign):
             raise CheckpointError(f"{_listed(unknown)} have no place in a Diptych model")
         partial = [name for name, (rule, parts) in found.items() if len(parts) < len(rule.sources)]
         if partial:
             raise CheckpointError(f"{_listed(partial)} can't be made: a part of them is missing")
-        return State(
+        made = State(
             {
                 name: _changed(name, rule.change.to_ours, [parts[i] for i in sorted(parts)])
                 for name, (rule, parts) in found.items()
             }
         )
+        return State.of(self.absent).updated(made)
 
     def to_foreign(self, ours: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Foreign names and tensors. Raises CheckpointError for names of ours that the layout can't hold."""

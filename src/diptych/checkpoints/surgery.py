@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import replace
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -9,29 +10,86 @@ from jaxtyping import Float
 from torch import Tensor
 
 from diptych.checkpoints.state import State
-from diptych.config import ClipConfig, ResNetConfig, VitConfig
+from diptych.config import ClipConfig, EvaConfig, ImageTowerConfig, ResNetConfig, UniRepLKNetConfig, VitConfig
 from diptych.errors import CheckpointError
 
 
-def resize(state: State, config: ClipConfig, image_size: int) -> tuple[State, ClipConfig]:
-    """The model for pictures of another size: the position table is interpolated, all else stays.
+def resize(
+    state: State, config: ClipConfig, image_size: int | None = None, patch_size: int | None = None
+) -> tuple[State, ClipConfig]:
+    """The model for pictures or patches of another size, in pixels: the position table and the patches' kernel are
+    interpolated, all else stays. None: as it is.
 
-    Raises CheckpointError for a timm tower, which has its own way, and ConfigError for a size that doesn't fit.
+    Raises CheckpointError for a tower that has no such size, and ConfigError for sizes that don't fit.
     """
-    match config.image:
-        case VitConfig(patch_size=patch):
-            name, cell, extra = "image.positions", patch, int(config.image.pool == "cls")
-        case ResNetConfig():
-            name, cell, extra = "image.pool.positions", 32, 1
+    image, changed = resize_tower(state.part("image."), config.image, image_size, patch_size)
+    lazies = {f"image.{name}": lazy for name, lazy in image.lazies.items()}
+    return State(state.lazies | lazies), replace(config, image=changed)
+
+
+def resize_tower(
+    state: State, config: ImageTowerConfig, image_size: int | None = None, patch_size: int | None = None
+) -> tuple[State, ImageTowerConfig]:
+    """As `resize`, of an image tower alone."""
+    asked = {"image_size": image_size, "patch_size": patch_size}
+    asked = {name: size for name, size in asked.items() if size is not None}
+    if not asked:
+        return state, config
+    if "patch_size" in asked and not isinstance(config, VitConfig | EvaConfig):
+        raise CheckpointError(f"a {type(config).__name__} has no patches that could be resized")
+    changed = replace(config, **asked)
+    return fit_grid(state, changed), changed
+
+
+def fit_grid(state: State, config: ImageTowerConfig) -> State:
+    """A tower's weights, its position table and its patches' kernel as large as `config` wants them.
+
+    Raises CheckpointError for a timm tower, which has its own way, and for a table that is no square.
+    """
+    grid = _grid(config)
+    changed = {}
+    if grid.positions in state:
+        table = state[grid.positions]
+        changed[grid.positions] = resize_positions(table, grid.side, grid.extra, grid.antialias)
+    if grid.patch_size and "patch.weight" in state:
+        changed["patch.weight"] = resize_kernel(state["patch.weight"], grid.patch_size)
+    return state.updated(changed)
+
+
+class _Grid(NamedTuple):
+    """What of a tower depends on the sizes of its pictures and patches."""
+
+    positions: str = ""
+    """Name of the position table."""
+    side: int = 0
+    """Of the square of patches."""
+    extra: int = 0
+    """Rows of the table before the patches'."""
+    antialias: bool = True
+    """open_clip's way; EVA's published files were made without."""
+    patch_size: int = 0
+    """0: there is no kernel of that size."""
+
+
+def _grid(config: ImageTowerConfig) -> _Grid:
+    match config:
+        case EvaConfig(image_size=size, patch_size=patch):
+            return _Grid("positions", size // patch, 1, antialias=False, patch_size=patch)
+        case VitConfig(image_size=size, patch_size=patch, pool=pool, stem_widths=stem):
+            return _Grid("positions", size // patch, int(pool == "cls"), patch_size=0 if stem else patch)
+        case ResNetConfig(image_size=size):
+            return _Grid("pool.positions", size // 32, 1)
+        case UniRepLKNetConfig():
+            return _Grid()  # it takes pictures of any size
         case _:
             raise CheckpointError("a timm tower can't be resized here; set image_size in its configuration")
-    changed = replace(config, image=replace(config.image, image_size=image_size))
-    return state.updated({name: resize_positions(state[name], image_size // cell, extra)}), changed
 
 
-def resize_positions(positions: Float[Tensor, "old width"], side: int, extra: int = 1) -> Float[Tensor, "new width"]:
-    """A learned table for a square of side x side patches, by anti-aliased bicubic interpolation as in open_clip; the
-    first `extra` rows (the class token) are kept.
+def resize_positions(
+    positions: Float[Tensor, "old width"], side: int, extra: int = 1, antialias: bool = True
+) -> Float[Tensor, "new width"]:
+    """A learned table for a square of side x side patches, by bicubic interpolation in float32; the first `extra` rows
+    (the class token) are kept. `antialias` as open_clip has it; EVA (github.com/baaivision/EVA) does without.
 
     >>> import torch
     >>> from diptych.checkpoints.surgery import resize_positions
@@ -44,6 +102,23 @@ def resize_positions(positions: Float[Tensor, "old width"], side: int, extra: in
         raise CheckpointError(f"{len(positions)} positions are not {extra} and a square of patches")
     if old == side:
         return positions
-    plane = grid.float().T.reshape(1, -1, old, old)
-    plane = F.interpolate(plane, size=(side, side), mode="bicubic", antialias=True, align_corners=False)
-    return torch.cat([first, plane.flatten(2)[0].T.to(positions.dtype)])
+    plane = _bicubic(grid.T.reshape(1, -1, old, old), side, antialias)
+    return torch.cat([first, plane.flatten(2)[0].T])
+
+
+def resize_kernel(
+    kernel: Float[Tensor, "width channels old old"], size: int
+) -> Float[Tensor, "width channels size size"]:
+    """The patches' kernel for patches of `size` pixels, by bicubic interpolation in float32, as EVA makes 16 of 14.
+
+    >>> import torch
+    >>> from diptych.checkpoints.surgery import resize_kernel
+    >>> resize_kernel(torch.zeros(8, 3, 14, 14), 16).shape
+    torch.Size([8, 3, 16, 16])
+    """
+    return kernel if kernel.shape[-1] == size else _bicubic(kernel, size, antialias=False)
+
+
+def _bicubic(planes: Tensor, side: int, antialias: bool) -> Tensor:
+    larger = F.interpolate(planes.float(), size=(side, side), mode="bicubic", antialias=antialias, align_corners=False)
+    return larger.to(planes.dtype)

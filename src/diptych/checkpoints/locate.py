@@ -1,0 +1,46 @@
+"""From a name to files on this machine."""
+
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from diptych import zoo
+from diptych.checkpoints.fetch import HUB, fetch
+from diptych.config import ClipConfig, ImageTowerConfig
+from diptych.errors import CheckpointError, UnknownNameError
+
+
+class Place(NamedTuple):
+    """Where weights are, and what is known of them beforehand."""
+
+    path: Path
+    config: ClipConfig | ImageTowerConfig | None
+    """The zoo's."""
+    notes: dict[str, Any]
+    """For the provenance."""
+
+
+def locate(name: str | Path, *, alone: bool = False) -> Place:
+    """What `name` means: a path, `hf-hub:org/name[@revision]`, or a name of the zoo, whose weights are fetched.
+
+    `alone`: an image tower alone will do. Raises CheckpointError if there is no such file, or no weights are published;
+    UnknownNameError with near misses; ConfigError for an image tower where a whole model is needed.
+    """
+    if Path(name).exists():
+        return Place(Path(name), None, {})
+    name = str(name)
+    if name.startswith(HUB):
+        return Place(fetch(name), None, {"name": name})
+    try:
+        entry = zoo.entry(name)
+    except UnknownNameError as error:
+        if Path(name).suffix or (len(Path(name).parts) > 1 and Path(name).parent.exists()):
+            raise CheckpointError(f"there is no file or folder {name}, nor a model of that name") from error
+        raise
+    config = entry.config if alone else zoo.get(name)
+    weights = zoo.weights(name)
+    if weights is None:
+        raise CheckpointError(
+            f"no published weights are known for {entry.name}; give a checkpoint file or folder instead"
+        )
+    path = fetch(f"{HUB}{weights.repo}", file=weights.file, sha256=weights.sha256)
+    return Place(path, config, {"name": entry.name, "repo": weights.repo, "licence": weights.licence})
