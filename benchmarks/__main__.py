@@ -14,7 +14,7 @@ from rich.table import Table
 
 import diptych
 
-NAMES = ("startup", "inputs", "loader", "towers", "loss", "late")
+NAMES = ("startup", "inputs", "loader", "towers", "loss", "late", "unireplknet")
 
 
 def main() -> None:

@@ -27,17 +27,17 @@ class Row:
         return self.ours / self.theirs if self.higher_is_better else self.theirs / self.ours
 
 
-def seconds(ours: Callable[[], object], theirs: Callable[[], object], rounds: int = 5) -> tuple[float, float]:
+def seconds(*works: Callable[[], object], rounds: int = 5) -> list[float]:
     """Median wall seconds of each, called in turn after one call of each that isn't counted."""
-    ours()
-    theirs()
-    taken: dict[Callable, list[float]] = {ours: [], theirs: []}
+    for work in works:
+        work()
+    taken: list[list[float]] = [[] for _ in works]
     for _ in range(rounds):
-        for work in random.sample([ours, theirs], 2):
+        for i in random.sample(range(len(works)), len(works)):
             start = time.perf_counter()
-            work()
-            taken[work].append(time.perf_counter() - start)
-    return statistics.median(taken[ours]), statistics.median(taken[theirs])
+            works[i]()
+            taken[i].append(time.perf_counter() - start)
+    return [statistics.median(times) for times in taken]
 
 
 def measured_apart(ours: str, theirs: str, rounds: int = 5) -> tuple[float, float]:
