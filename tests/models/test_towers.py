@@ -8,7 +8,15 @@ import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from diptych.config import HuggingFaceTextConfig, ResNetConfig, TextConfig, TimmConfig, UniRepLKNetConfig, VitConfig
+from diptych.config import (
+    EvaConfig,
+    HuggingFaceTextConfig,
+    ResNetConfig,
+    TextConfig,
+    TimmConfig,
+    UniRepLKNetConfig,
+    VitConfig,
+)
 from diptych.errors import ConfigError
 from diptych.models import build_tower
 from tests.models.peers import captions, shake
@@ -17,7 +25,21 @@ VIT = {"image_size": 16, "patch_size": 4, "width": 16, "layers": 2, "heads": 2, 
 LARGE_KERNEL = {"image_size": 50, "depths": (1, 2, 1, 1), "widths": (16, 16, 24, 32)}
 LARGE_KERNEL |= {"kernel_sizes": ((3,), (7, 0), (13,), (5,)), "layer_scale": 0.5}
 BERT = {"hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 32, "vocab_size": 40}
+SMALL = {"image_size": 16, "patch_size": 4, "width": 16, "layers": 2, "heads": 2, "mlp_width": 30}
+GATED = {**SMALL, "mlp": "swiglu", "attention_norm": True, "mlp_norm": True, "rotary_grid": 6}
+EVA = {
+    "eva, 01-g": EvaConfig(**SMALL),
+    "eva, 01-b": EvaConfig(**SMALL, layer_scale=0.1),
+    "eva, 02-l": EvaConfig(**GATED),
+    "eva, 02-e": EvaConfig(**SMALL, norm_place="post"),
+    "eva, 8b": EvaConfig(**SMALL, norm="rms", qkv_bias=False, projection_bias=False),
+    "eva, mean": EvaConfig(**SMALL, pool="mean"),
+    "eva, patches": EvaConfig(**GATED, pool="patches"),
+    "eva, patch dropout": EvaConfig(**GATED, patch_dropout=0.5),
+    "eva, stochastic depth": EvaConfig(**SMALL, stochastic_depth=0.3),
+}
 NATIVE = {
+    **EVA,
     "vit": VitConfig(**VIT),
     "vit, mean": VitConfig(**VIT, pool="mean", activation="quick_gelu"),
     "vit, no pre-norm": VitConfig(**VIT, pre_norm=False),
@@ -159,7 +181,7 @@ def test_checkpointing_keeps_fewer_tensors(name):
 def test_batch_statistics_flag_is_true_to_fact(name):
     tower = make(name).train()
     assert tower.batch_statistics == (name in BATCH_NORMALISED)
-    if "dropout" in name:
+    if "dropout" in name or "stochastic" in name:
         return
     x = example(ALL[name])
     with torch.no_grad():
@@ -242,7 +264,7 @@ with torch.no_grad():
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    "name", ["vit", "vit, stem", "text", "text, quick_gelu", "resnet", "unireplknet", "unireplknet, deploy"]
+    "name", [*EVA, "vit", "vit, stem", "text", "text, quick_gelu", "resnet", "unireplknet", "unireplknet, deploy"]
 )
 def test_compiles_as_one_graph(name):
     """In a process of its own: the shape checks of these tests can't be compiled."""

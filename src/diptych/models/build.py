@@ -14,8 +14,8 @@ from diptych.config import (
     UniRepLKNetConfig,
     VitConfig,
 )
-from diptych.models.bridges import HuggingFaceText, TimmTower
 from diptych.errors import ConfigError
+from diptych.models.bridges import HuggingFaceText, TimmTower
 from diptych.models.clip import Clip
 from diptych.models.eva import EvaTransformer
 from diptych.models.resnet import ResNet
@@ -55,16 +55,17 @@ def build_tower(
 
     `embed_dim` None: an image tower alone, without a projection: EVA's or UniRepLKNet's. Raises ConfigError for others.
     """
-    if embed_dim is None and not isinstance(config, EvaConfig | UniRepLKNetConfig):
-        raise ConfigError(f"a {type(config).__name__} has no tower without a projection; EVA and UniRepLKNet have")
-    if isinstance(config, TimmConfig | HuggingFaceTextConfig):
-        with torch.device(device):
-            return (
-                TimmTower(config, embed_dim) if isinstance(config, TimmConfig) else HuggingFaceText(config, embed_dim)
-            )
+    match config:
+        case TimmConfig():
+            with torch.device(device):
+                return TimmTower(config, _required(embed_dim, config))
+        case HuggingFaceTextConfig():
+            with torch.device(device):
+                return HuggingFaceText(config, _required(embed_dim, config))
     with torch.device("meta"):  # so that torch's own initialisation costs nothing
         tower = _native(config, embed_dim)
-    return tower.to_empty(device=device)
+    # On meta `to_empty` would only import sympy, which takes a second.
+    return tower if torch.device(device).type == "meta" else tower.to_empty(device=device)
 
 
 def _native(
@@ -73,11 +74,17 @@ def _native(
     match config:
         case EvaConfig():
             return EvaTransformer(config, embed_dim)
-        case VitConfig():
-            return VisionTransformer(config, embed_dim)
-        case ResNetConfig():
-            return ResNet(config, embed_dim)
         case UniRepLKNetConfig():
             return UniRepLKNet(config, embed_dim)
+        case VitConfig():
+            return VisionTransformer(config, _required(embed_dim, config))
+        case ResNetConfig():
+            return ResNet(config, _required(embed_dim, config))
         case TextConfig():
-            return TextTransformer(config, embed_dim)
+            return TextTransformer(config, _required(embed_dim, config))
+
+
+def _required(embed_dim: int | None, config: ImageTowerConfig | TextTowerConfig) -> int:
+    if embed_dim is None:
+        raise ConfigError(f"a {type(config).__name__} has no tower without a projection; EVA and UniRepLKNet have one")
+    return embed_dim

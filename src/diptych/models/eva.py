@@ -14,7 +14,7 @@ from diptych.nn.block import block_flops
 from diptych.nn.patch import take_patches
 from diptych.nn.rotary import rotary_table, rotate, with_class_token
 
-Rotary = Float[Tensor, "2 *batch tokens 1 1 width"]
+Rotary = Float[Tensor, "2 *rows tokens 1 1 head"]
 """Cosines and signed sines of each token, ready for queries and keys of [batch, tokens, 2, heads, width]."""
 
 
@@ -127,7 +127,7 @@ class EvaTransformer(Tower[EvaConfig]):
         for table in (self.class_token, self.positions):
             nn.init.trunc_normal_(table, std=0.02)
         self.patch.reset_parameters()
-        for module in [*self.blocks.modules(), self.norm_post, self.projection]:
+        for module in self.modules():
             if isinstance(module, nn.Linear):
                 nn.init.trunc_normal_(module.weight, std=0.02)
                 if module.bias is not None:

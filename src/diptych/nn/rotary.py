@@ -10,7 +10,7 @@ THETA = 10000.0
 
 def rotary_table(
     side: int, reference: int, width: int, device: torch.device | None = None
-) -> Float[Tensor, "2 side*side width"]:
+) -> Float[Tensor, "2 patches {width}"]:
     """Cosines and signed sines for a square of side x side patches in reading order and heads of `width` channels.
 
     The first half of a head turns with the patch's row, the second with its column: channels 2m and 2m + 1 of a half by
