@@ -1,23 +1,89 @@
 """`diptych models`."""
 
+import json
+
 import pytest
 
 from diptych.cli import main
 
 
-def test_sizes_and_claims(capsys):
+def output(capsys, *words: str) -> str:
     with pytest.raises(SystemExit) as error:
-        main(["models", "vit-b-32*"])
+        main(["models", *words])
     assert error.value.code == 0
-    lines = capsys.readouterr().out.splitlines()
-    [plain] = [line for line in lines if line.startswith(" vit-b-32 ")]
-    assert plain.split()[1:4] == ["224", "151.3", "M"]
-    assert any("63.2" in line for line in lines)
-    assert not any("vit-l" in line for line in lines)
+    return capsys.readouterr().out
+
+
+def squeezed(line: str) -> str:
+    return " ".join(line.split())
+
+
+def test_sizes_weights_and_claims(capsys):
+    text = output(capsys, "vit-b-32*")
+    lines = text.splitlines()
+    assert squeezed(lines[0]) == "name size towers parameters GFLOPs licence of the weights"
+    assert squeezed(lines[1]) == "vit-b-32 224 image, text 151.28 M 14.78 —"
+    assert squeezed(lines[2]) == "vit-b-32-quickgelu 224 image, text 151.28 M 14.78 MIT"
+    assert squeezed(lines[3]) == "weights hf-hub:timm/vit_base_patch32_clip_224.openai"
+    assert squeezed(lines[4]) == "hf-hub:openai/clip-vit-base-patch32"
+    assert squeezed(lines[5]) == "claimed imagenet1k zero-shot top-1 63.2 (arXiv:2103.00020, Table 11)"
+    assert len(lines) == 6
+
+
+def test_every_eva_with_its_true_size(capsys):
+    lines = output(capsys, "EVA*").splitlines()
+    rows = [squeezed(line) for line in lines if line.startswith("eva")]
+    assert len(rows) == 17
+    for begins in (
+        "eva-clip-8b 224 image, text 8.22 B ",
+        "eva-clip-8b-448 448 image, text 8.22 B ",
+        "eva-clip-18b 224 image, text 18.33 B ",
+        "eva02-clip-b-16 224 image, text 149.69 M 41.",
+        "eva02-l-psz14 224 image 303.27 M ",
+    ):
+        assert len([row for row in rows if row.startswith(begins)]) == 1, begins
+    assert max(map(len, lines)) <= 100
+
+
+def test_claims_stand_beside_their_sources(capsys):
+    text = output(capsys, "eva02-clip-l*")
+    assert "hf-hub:QuanSun/EVA-CLIP/EVA02_CLIP_L_336_psz14_s6B.pt\n" in text
+    assert "hf-hub:timm/eva02_large_patch14_clip_336.merged2b_s6b_b61k\n" in text
+    assert "imagenet1k zero-shot top-1 80.4, coco text-to-image R@5 71.7 (EVA-CLIP's model card)" in text
+    assert "imagenet1k zero-shot top-1 80.39, coco text-to-image R@5 71.7 (open_clip's docs)" in text
+
+
+def test_one_model_by_any_of_its_names_gets_everything(capsys):
+    text = output(capsys, "EVA_CLIP_8B_psz14_plus_s0.6B.pt")
+    lines = text.splitlines()
+    assert lines[1].startswith("eva-clip-8b-448  ")
+    assert squeezed(lines[2]) == "also called EVA-CLIP-8B-plus"
+    for said in (
+        "fixed at 100",
+        "eva, fp32, 32.9 GB, MIT / Apache-2.0",
+        "Holds no logit scale",
+        "retrieval mean recall 86.4",
+        "image: 7.53 B, ",
+        "text: 694.66 M, ",
+        "norm_place='pre'",
+        "embed_dim=1280, logit_scale=4.605170185988092",
+        "resize='shortest'",
+    ):
+        assert said in squeezed(text)
+    assert max(map(len, lines)) <= 100
+
+
+def test_for_other_programs(capsys):
+    [record] = json.loads(output(capsys, "EVA02_L_psz14", "--json"))
+    assert (record["name"], record["config"]["type"]) == ("eva02-l-psz14", "EvaConfig")
+    assert record["weights"][0]["file"] == "EVA02_L_psz14.pt"
+    assert record["sizes"]["image"] == record["sizes"]["all"]
+    assert record["sizes"]["all"]["parameters"] == 303268800
 
 
 def test_no_match_gets_near_misses(capsys):
-    with pytest.raises(SystemExit) as error:
-        main(["models", "vit-b-23"])
-    assert error.value.code == 2
-    assert "did you mean 'vit-b-32'" in capsys.readouterr().err
+    for name, near in (("vit-b-23", "vit-b-32"), ("EVA02-CLIP-L-14-366", "eva02-clip-l-14-336")):
+        with pytest.raises(SystemExit) as error:
+            main(["models", name])
+        assert error.value.code == 2
+        assert f"did you mean '{near}'" in capsys.readouterr().err

@@ -1,57 +1,155 @@
-"""diptych models 'vit*'"""
+"""diptych models 'eva*'"""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Annotated
+import json
+import textwrap
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, fields, is_dataclass
+from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 from tyro.conf import Positional, arg
 
 from diptych.cli.parse import parse
-from diptych.cli.show import show
-from diptych.errors import UnknownNameError
+from diptych.config import ClipConfig
+from diptych.config.serialize import to_dict
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from diptych.zoo import Entry, Weights
+
+_WIDTH = 100
+_INDENT = 14
 
 
 @dataclass(frozen=True, kw_only=True)
 class Models:
-    """Names of models, their sizes, where weights are, and what was claimed for them.
+    """Names of models, their sizes, where weights are, and what was claimed for them, by whom.
 
-    diptych models 'vit-b*'"""
+    diptych models 'vit-b*'
+
+    Of one model, by any name that it or a file of it ever had, everything that is known:
+
+    diptych models EVA02_CLIP_L_336_psz14_s6B.pt"""
 
     pattern: Annotated[Positional[str], arg(metavar="PATTERN")] = "*"
-    """A shell pattern."""
+    """A shell pattern, or any name of one model."""
+    json: bool = False
+    """Everything about each, for other programs."""
+
+
+class _Size(NamedTuple):
+    parameters: int
+    flops: int
+    """For one picture, one caption of full length, or both; a multiply-add counts two."""
 
 
 def run(arguments: Sequence[str]) -> None:
     """Parse and do it."""
     options = parse(Models, "models", arguments)
 
-    from rich.table import Table
-
     from diptych import zoo
 
-    names = zoo.names(options.pattern)
-    if not names:
-        raise UnknownNameError("model", options.pattern, zoo.names())
-    table = Table("name", "size", "parameters", "GFLOPs", "weights", "claimed", box=None)
-    for name in names:
-        entry = zoo.entry(name)
-        parameters, flops = _measure(name)
-        weights = [f"hf-hub:{found.repo}" for found in entry.weights] or ["—"]
-        claims = {f"{claim.metric} {claim.value:g}" for found in entry.weights for claim in found.claims}
-        table.add_row(
-            name,
-            str(entry.config.image.image_size),
-            f"{parameters / 1e6:.1f} M",
-            f"{flops / 1e9:.2f}",
-            "\n".join(weights),
-            "\n".join(sorted(claims)) or "—",
+    entries = [zoo.entry(name) for name in zoo.names(options.pattern) or [options.pattern]]
+    if options.json:
+        print(json.dumps([_record(entry) for entry in entries], indent=2))
+        return
+    width = max(len(entry.name) for entry in entries)
+    print(f"{'name':<{width}}  size  towers       parameters      GFLOPs  licence of the weights")
+    for entry in entries:
+        sizes = _sizes(entry)
+        image = entry.config.image if isinstance(entry.config, ClipConfig) else entry.config
+        towers = ", ".join(name for name in sizes if name != "all")
+        licence = ", ".join(dict.fromkeys(file.licence for file in entry.weights)) or "—"
+        row = f"{entry.name:<{width}}  {image.image_size:>4}  {towers:<11}"
+        print(f"{row}  {_count(sizes['all']):>10}  {_gflops(sizes['all']):>10}  {licence}")
+        for label, texts in _card(entry, sizes) if len(entries) == 1 else _summary(entry):
+            _print(label, texts)
+
+
+def _record(entry: "Entry") -> dict[str, Any]:
+    return to_dict(entry) | {"sizes": {name: size._asdict() for name, size in _sizes(entry).items()}}
+
+
+def _sizes(entry: "Entry") -> dict[str, _Size]:
+    """Of `all`, and of each tower by its name."""
+    from diptych import models
+
+    if isinstance(entry.config, ClipConfig):
+        whole = models.build(entry.config, device="meta")
+        towers = {"image": whole.image, "text": whole.text}
+    else:
+        whole = models.build_tower(entry.config, None, device="meta")
+        towers = {"image": whole}
+    sizes = {name: _Size(_parameters(tower), tower.flops()) for name, tower in towers.items()}
+    return {"all": _Size(_parameters(whole), sum(size.flops for size in sizes.values())), **sizes}
+
+
+def _parameters(module: "nn.Module") -> int:
+    return sum(p.numel() for p in module.parameters())
+
+
+def _count(size: _Size) -> str:
+    """`428.08 M`, `18.33 B`."""
+    return f"{size.parameters / 1e9:.2f} B" if size.parameters >= 10**9 else f"{size.parameters / 1e6:.2f} M"
+
+
+def _gflops(size: _Size) -> str:
+    """`2,311.40`."""
+    return f"{size.flops / 1e9:,.2f}"
+
+
+def _summary(entry: "Entry") -> Iterator[tuple[str, list[str]]]:
+    """Where weights are, and what was claimed."""
+    yield "weights", [_address(file) for file in entry.weights]
+    yield "claimed", _claims(entry.weights)
+
+
+def _card(entry: "Entry", sizes: dict[str, _Size]) -> Iterator[tuple[str, list[str]]]:
+    """Everything."""
+    yield "also called", [", ".join(entry.aliases)]
+    yield "note", [entry.note]
+    for file in entry.weights:
+        said = (file.format, file.dtype, file.size, file.licence, file.sha256 and f"sha256 {file.sha256}")
+        yield "weights", [_address(file), ", ".join(filter(None, said)), file.note]
+    yield "claimed", _claims(entry.weights)
+    yield "sizes", [f"{name}: {_count(size)}, {_gflops(size)} GFLOPs" for name, size in sizes.items() if name != "all"]
+    yield from _settings("model" if isinstance(entry.config, ClipConfig) else "image", entry.config)
+
+
+def _address(file: "Weights") -> str:
+    """What `diptych.load` takes."""
+    return f"hf-hub:{file.repo if file.repo in file.names else file.place}"
+
+
+def _claims(files: Iterable["Weights"]) -> list[str]:
+    """One line for each source."""
+    found: dict[str, list[str]] = {}
+    for claim in dict.fromkeys(claim for file in files for claim in file.claims):
+        found.setdefault(claim.source, []).append(f"{claim.metric} {claim.value}")
+    return [f"{', '.join(claims)} ({source})" for source, claims in found.items()]
+
+
+def _settings(label: str, config: Any) -> Iterator[tuple[str, list[str]]]:
+    """A configuration, then those that are nested in it."""
+    values = {field.name: getattr(config, field.name) for field in fields(config)}
+    yield label, [", ".join(f"{name}={value!r}" for name, value in values.items() if not is_dataclass(value))]
+    for name, value in values.items():
+        if is_dataclass(value):
+            yield from _settings(name, value)
+
+
+def _print(label: str, texts: Iterable[str]) -> None:
+    """The texts that aren't empty, the first behind the label; long ones are broken between words."""
+    for text in filter(None, texts):
+        first = f"  {label}"
+        print(
+            textwrap.fill(
+                text,
+                _WIDTH,
+                initial_indent=f"{first:<{_INDENT}} ",
+                subsequent_indent=" " * (_INDENT + 1),
+                break_long_words=False,
+                break_on_hyphens=False,
+            )
         )
-    show(table)
-
-
-def _measure(name: str) -> tuple[int, int]:
-    """Parameters, and operations for one picture and one full caption."""
-    from diptych import models, zoo
-
-    model = models.build(zoo.get(name), device="meta")
-    return sum(p.numel() for p in model.parameters()), model.image.flops() + model.text.flops()
+        label = ""

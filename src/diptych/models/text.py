@@ -32,7 +32,8 @@ class TextTransformer(Tower[TextConfig]):
         self.config = config
         self.width = width = config.width
         self.positions = nn.Parameter(torch.empty(config.context_length, width))
-        self.tokens = nn.Embedding(config.vocab_size, width)
+        # Not drawn twice: on meta, drawing would import torch's compiler, which takes two seconds.
+        self.tokens = nn.Embedding.from_pretrained(torch.empty(config.vocab_size, width), freeze=False)
         self.blocks = build_blocks(config)
         self.norm_post = nn.LayerNorm(width, config.norm_eps)
         self.projection = nn.Linear(width, embed_dim, bias=False)

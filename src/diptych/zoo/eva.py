@@ -120,7 +120,7 @@ def _converted(repo: str, imagenet: float, coco: float) -> Weights:
         licence=_MIT,
         names=(repo, PurePath(repo).name),
         tags=(repo.rpartition(".")[2],),
-        claims=_zero_shot(imagenet, coco, "open_clip's docs/*.csv"),
+        claims=_zero_shot(imagenet, coco, "open_clip's docs"),
     )
 
 
