@@ -8,33 +8,37 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from diptych import zoo
 from diptych.checkpoints import native
 from diptych.checkpoints.assemble import assemble
 from diptych.checkpoints.atomic import atomic
-from diptych.checkpoints.formats import open_clip, transformers
+from diptych.checkpoints.describe import read_config
+from diptych.checkpoints.formats import eva, eva_transformers, open_clip, transformers
 from diptych.checkpoints.load import read_model
 from diptych.checkpoints.native import Meta
 from diptych.checkpoints.state import State
-from diptych.config import ClipConfig, PreprocessConfig, TextConfig
+from diptych.config import ClipConfig, EvaConfig, PreprocessConfig, TextConfig
 from diptych.errors import CheckpointError, UnknownNameError
 from diptych.inputs import build_tokenizer
 from diptych.models import Clip
 
-TARGETS = ("native", "open-clip", "openai", "transformers")
+TARGETS = ("native", "open-clip", "openai", "transformers", "eva")
+_FILES = ("openai", "eva")
+"""Of which the weights are all: their reader has to be told the configuration."""
 
 
-def convert(source: str | Path, to: str, out: str | Path, *, config: ClipConfig | str | None = None) -> Path:
-    """Writes the model at `source` (see `load_model`) in the format `to` at `out`: a folder, or a file for `openai`.
+def convert(source: str | Path, to: str, out: str | Path, *, config: ClipConfig | str | Path | None = None) -> Path:
+    """Writes the model at `source` (see `load_model`) in the format `to` at `out`: a folder, or a file for `openai` and
+    `eva`.
 
     The weights keep their dtype. Before `out` gets its name it is read back: every tensor must be bit-equal, and the
-    features that its own configuration gives must equal the source's. `config` (or a zoo name) overrules what stands
-    beside foreign weights. Raises CheckpointError if `out` exists, or `to` can't hold this model.
+    features that its own configuration gives must equal the source's. `config` (or a zoo name, or the path of a
+    published JSON configuration) overrules what stands beside foreign weights. Raises CheckpointError if `out` exists,
+    or `to` can't hold this model.
     """
     if to not in TARGETS:
         raise UnknownNameError("checkpoint format", to, TARGETS)
     out = Path(out)
-    state, meta = read_model(source, config=zoo.get(config) if isinstance(config, str) else config)
+    state, meta = read_model(source, config=read_config(config))
     try:
         original = assemble(State.of(state), meta.config)
     except CheckpointError as error:
@@ -49,11 +53,13 @@ def convert(source: str | Path, to: str, out: str | Path, *, config: ClipConfig 
 
 
 def _write(path: Path, to: str, state: Mapping[str, Tensor], meta: Meta) -> None:
+    folder = eva_transformers if isinstance(meta.config.image, EvaConfig) else transformers
     write = {
         "native": partial(native.write, provenance=meta.provenance | {"sha256": native.sha256(meta.file)}),
         "open-clip": open_clip.export,
         "openai": open_clip.export_file,
-        "transformers": transformers.export,
+        "transformers": folder.export,
+        "eva": eva.export_file,
     }[to]
     write(path, meta.config, {name: tensor.contiguous() for name, tensor in state.items()})
     if meta.config.tokenizer.kind == "huggingface" and path.is_dir():
@@ -61,8 +67,7 @@ def _write(path: Path, to: str, state: Mapping[str, Tensor], meta: Meta) -> None
 
 
 def _verify(path: Path, to: str, state: Mapping[str, Tensor], config: ClipConfig, original: Clip) -> None:
-    # OpenAI's layout is weights alone: its reader has to be told the rest.
-    again, meta = read_model(path, config=config if to == "openai" else None)
+    again, meta = read_model(path, config=config if to in _FILES else None)
     differing = [name for name, tensor in state.items() if name not in again or not _same(tensor, again[name])]
     if differing or len(again) != len(state):
         raise CheckpointError(f"{to} doesn't give back the same weights ({len(differing)} differ): please report this")

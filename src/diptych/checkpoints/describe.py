@@ -1,11 +1,42 @@
-"""What a configuration may be given as."""
+"""What a configuration may be given as: itself, a name, or somebody's JSON."""
 
 from pathlib import Path
+from typing import Any
 
 from diptych import zoo
+from diptych.checkpoints.formats import eva_transformers, open_clip_config, transformers
+from diptych.checkpoints.read import read_json
 from diptych.config import ClipConfig
+from diptych.config.serialize import from_dict
+from diptych.errors import CheckpointError, ConfigError
 
 
 def read_config(config: ClipConfig | str | Path | None) -> ClipConfig | None:
-    """A configuration itself, or that of a zoo name. Raises UnknownNameError with near misses."""
-    return zoo.get(str(config)) if isinstance(config, str | Path) else config
+    """A configuration itself, that of a zoo name, or of a JSON file: of open_clip's schema or EVA-CLIP's (with or
+    without `model_cfg` around it), a model.json of ours, a config.json of transformers.
+
+    Raises UnknownNameError with near misses, and CheckpointError, naming the file, for one that doesn't describe a
+    model.
+    """
+    if config is None or isinstance(config, ClipConfig):
+        return config
+    path = Path(config)
+    if not _is_file(path):
+        return zoo.get(str(config))
+    content = read_json(path)
+    try:
+        return _described(content, path)
+    except (ConfigError, CheckpointError) as error:
+        raise CheckpointError(f"{path}: {error}") from error
+
+
+def _is_file(path: Path) -> bool:
+    return path.suffix == ".json" or path.is_file()
+
+
+def _described(content: dict[str, Any], path: Path) -> ClipConfig:
+    if content.get("format") == "diptych":
+        return from_dict(ClipConfig, content.get("config", {}))
+    if "model_type" in content or "vision_config" in content:
+        return (eva_transformers if eva_transformers.describes(content) else transformers).read_file(path)
+    return open_clip_config.from_json(content if "model_cfg" in content else {"model_cfg": content})

@@ -2,11 +2,21 @@
 
 import math
 from collections.abc import Mapping
+from dataclasses import replace
 
 from torch import Tensor
 
+from diptych import zoo
 from diptych.checkpoints.rename import count_numbers
-from diptych.config import Activation, ClipConfig, ImageTowerConfig, ResNetConfig, TextConfig, VitConfig
+from diptych.config import (
+    Activation,
+    ClipConfig,
+    EvaConfig,
+    ImageTowerConfig,
+    ResNetConfig,
+    TextConfig,
+    VitConfig,
+)
 from diptych.errors import CheckpointError
 
 HEAD_WIDTH = 64
@@ -15,7 +25,8 @@ SIGLIP_BIAS = -10.0
 
 
 def infer(state: Mapping[str, Tensor], activation: Activation) -> ClipConfig:
-    """The configuration behind weights under our names: sizes from shapes, heads of 64 channels, CLIP's preprocessing.
+    """The configuration behind weights under our names: sizes from shapes, heads of 64 channels, CLIP's preprocessing;
+    for an EVA tower see `infer_image`.
 
     The activation leaves no trace in weights, so the caller says it. Raises CheckpointError for towers whose
     configuration can't be told (a timm or Hugging Face one).
@@ -33,14 +44,21 @@ def infer(state: Mapping[str, Tensor], activation: Activation) -> ClipConfig:
         activation=activation,
     )
     return ClipConfig(
-        image=_image(state, activation),
+        image=infer_image(state, activation),
         text=text,
         embed_dim=len(state["text.projection.weight"]),
         logit_bias=SIGLIP_BIAS if "logit_bias" in state else None,
     )
 
 
-def _image(state: Mapping[str, Tensor], activation: Activation) -> ImageTowerConfig:
+def infer_image(state: Mapping[str, Tensor], activation: Activation) -> ImageTowerConfig:
+    """The image tower's, from names that begin with `image.`.
+
+    An EVA tower is taken to be the published one of its width, depth, MLP and norms: where its norms stand, its heads
+    and rotary positions leave no trace. Raises CheckpointError if there is none, and for towers of other libraries.
+    """
+    if {"image.class_token", "image.positions", "image.patch.weight", "image.patch.bias"} <= state.keys():
+        return _eva(state)
     if "image.class_token" in state and "image.patch.weight" in state:
         width, _, patch_size, _ = state["image.patch.weight"].shape
         return VitConfig(
@@ -63,6 +81,27 @@ def _image(state: Mapping[str, Tensor], activation: Activation) -> ImageTowerCon
             heads=max(1, 32 * width // HEAD_WIDTH),
         )
     raise CheckpointError("the image tower's configuration can't be told from its weights; give config=")
+
+
+def _eva(state: Mapping[str, Tensor]) -> EvaConfig:
+    gated, biased = "image.blocks.0.mlp.gate_up.weight" in state, "image.norm_post.bias" in state
+    width, layers = len(state["image.class_token"]), count_numbers(state, "image.blocks.")
+    kind = (width, layers, "swiglu" if gated else "gelu", "layer" if biased else "rms")
+    towers = [tower for name in zoo.names() if isinstance(tower := zoo.tower(name), EvaConfig)]
+    known = next((tower for tower in towers if (tower.width, tower.layers, tower.mlp, tower.norm) == kind), None)
+    if known is None:
+        raise CheckpointError(
+            f"no published EVA tower has {layers} blocks of width {width} with {kind[2]} MLPs and {kind[3]} norms, and "
+            "other ones can't be told from their weights; give config="
+        )
+    patch_size = state["image.patch.weight"].shape[-1]
+    return replace(
+        known,
+        image_size=patch_size * _side(state["image.positions"]),
+        patch_size=patch_size,
+        attention_norm="image.blocks.0.attention.norm.weight" in state,
+        stochastic_depth=0.0,  # a matter of training
+    )
 
 
 def _mlp_width(state: Mapping[str, Tensor], tower: str) -> int:

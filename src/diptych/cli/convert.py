@@ -17,12 +17,12 @@ class Convert:
 
     source: Annotated[Positional[str], arg(metavar="SRC")]
     """A checkpoint file or folder, a run, hf-hub:org/name, or a name with published weights."""
-    to: Literal["native", "open-clip", "openai", "transformers"] = "native"
+    to: Literal["native", "open-clip", "openai", "transformers", "eva"] = "native"
     """The format to write."""
     out: str
-    """The folder to write; for openai, the file."""
+    """The folder to write; for openai and eva, the file."""
     config: str = ""
-    """The model's name, where the weights don't say enough about themselves."""
+    """Where the weights don't say enough about themselves: the model's name, or a JSON file that describes it."""
 
 
 def run(arguments: Sequence[str]) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 from diptych.checkpoints.read import Weights
 from diptych.checkpoints.rename import Table
 from diptych.checkpoints.state import State
-from diptych.config import ClipConfig
+from diptych.config import ClipConfig, ImageTowerConfig
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,6 +37,8 @@ class Format:
     """The rename table for a checkpoint with these foreign names."""
     config: Callable[[Source, State], tuple[ClipConfig, dict[str, Any]]]
     """The configuration (from files beside the weights, or from shapes), and notes for the provenance."""
+    tower_config: Callable[[Source, State], ImageTowerConfig] | None = None
+    """The image tower's, from shapes, for a file that holds it alone; None: shapes don't tell it."""
     weight_files: tuple[str, ...]
     """Names that weights have in a folder of this format, the preferred first."""
 

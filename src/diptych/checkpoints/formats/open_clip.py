@@ -12,13 +12,13 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
-from diptych.checkpoints.formats import openai
+from diptych.checkpoints.formats import eva_timm, eva_tower, openai
 from diptych.checkpoints.formats.base import Format, Source, State
 from diptych.checkpoints.formats.open_clip_config import from_json, to_json
 from diptych.checkpoints.infer import infer
 from diptych.checkpoints.read import read_json
 from diptych.checkpoints.rename import Rule, Table
-from diptych.config import ClipConfig, HuggingFaceTextConfig, ResNetConfig, TimmConfig
+from diptych.config import ClipConfig, EvaConfig, HuggingFaceTextConfig, ResNetConfig, TimmConfig
 
 CONFIG, WEIGHTS = "open_clip_config.json", "open_clip_model.safetensors"
 
@@ -34,7 +34,9 @@ _HUGGING_FACE = (
 
 def table(names: Collection[str]) -> Table:
     """The rules for a checkpoint with these names."""
-    if any(name.startswith("visual.trunk.") for name in names):
+    if eva_timm.is_trunk(names):
+        image = eva_tower.rules(eva_timm.PREFIX, names)
+    elif any(name.startswith(eva_timm.PREFIX) for name in names):
         image = _TIMM
     else:
         image = openai.RESNET if "visual.layer1.0.conv1.weight" in names else openai.VIT
@@ -47,8 +49,17 @@ def table(names: Collection[str]) -> Table:
 
 def export_table(config: ClipConfig) -> Table:
     """The rules for a model of ours."""
-    image = {TimmConfig: _TIMM, ResNetConfig: openai.RESNET}.get(type(config.image), openai.VIT)
-    text = _HUGGING_FACE if isinstance(config.text, HuggingFaceTextConfig) else openai.text("")
+    prefix = "text." if isinstance(config.image, EvaConfig) else ""
+    text = _HUGGING_FACE if isinstance(config.text, HuggingFaceTextConfig) else openai.text(prefix)
+    match config.image:
+        case EvaConfig():
+            image = eva_tower.export_rules(eva_timm.PREFIX, config.image, "timm")
+        case TimmConfig():
+            image = _TIMM
+        case ResNetConfig():
+            image = openai.RESNET
+        case _:
+            image = openai.VIT
     return Table(rules=(*openai.SCALE, *image, *text))
 
 
@@ -76,13 +87,18 @@ def export(folder: Path, config: ClipConfig, state: Mapping[str, Tensor]) -> Non
 
 
 def export_file(path: Path, config: ClipConfig, state: Mapping[str, Tensor]) -> None:
-    """The state dict alone, as `torch.save` writes it: what OpenAI's and open_clip's loaders take as a `.pt`."""
+    """The state dict alone, as `torch.save` writes it: what OpenAI's and open_clip's loaders take as a `.pt`.
+
+    Raises CheckpointError for a tower that these don't have.
+    """
+    if isinstance(config.image, EvaConfig):
+        eva_timm.architecture(config.image)
     torch.save(export_table(config).to_foreign(state), path)
 
 
 OPEN_CLIP = Format(
     name="open-clip",
-    image=("visual.conv1.weight", "visual.head.proj.weight"),
+    image=("visual.conv1.weight", "visual.head.proj.weight", *eva_timm.MARKS),
     text=("token_embedding.weight", "text.token_embedding.weight", "text.proj.weight"),
     scale=("logit_scale",),
     table=table,

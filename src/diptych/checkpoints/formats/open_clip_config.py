@@ -1,9 +1,14 @@
-"""`open_clip_config.json` <-> ClipConfig. An option that our towers don't have is refused, never dropped."""
+"""open_clip's JSON, and EVA-CLIP's, which is a dialect of it, <-> ClipConfig.
+
+An option that our towers don't have is refused, never dropped.
+"""
 
 from typing import Any
 
+from diptych.checkpoints.formats import eva_config, eva_timm
 from diptych.config import (
     ClipConfig,
+    EvaConfig,
     HuggingFaceTextConfig,
     ImageTowerConfig,
     PreprocessConfig,
@@ -21,13 +26,17 @@ _HARMLESS = {
     *("output_tokens", "pos_embed_type", "attn_pooler_queries", "attn_pooler_heads", "eos_id", "pad_id"),
     *("timm_model_pretrained", "timm_drop", "timm_drop_path", "hf_model_pretrained", "tokenizer_mode"),
     *("init_logit_scale", "nonscalar_logit_scale", "custom_text", "output_dict"),
+    *("fusedLN", "xattn"),  # kernels
 }
 _ONLY = {"pool_type": ("tok", "argmax"), "proj_type": ("linear",), "timm_proj": ("linear",), "block_type": ("default",)}
 """Options of which our towers have one value; every other option must be off."""
 
 
 def from_json(content: dict[str, Any]) -> ClipConfig:
-    """The configuration. Raises CheckpointError for options that Diptych doesn't know, naming the first."""
+    """The configuration that `model_cfg` and `preprocess_cfg` say.
+
+    Raises CheckpointError for what is missing and for options that Diptych doesn't know, naming the first.
+    """
     model = dict(content.get("model_cfg") or {})
     try:
         embed_dim, vision, text = model.pop("embed_dim"), dict(model.pop("vision_cfg")), dict(model.pop("text_cfg"))
@@ -42,11 +51,17 @@ def from_json(content: dict[str, Any]) -> ClipConfig:
             preprocess=_preprocess(content.get("preprocess_cfg") or {}),
             tokenizer=_tokenizer(text),
         )
-    except (KeyError, TypeError, ValueError) as error:
-        raise CheckpointError(f"open_clip_config.json doesn't describe a model: {error}") from error
+    except KeyError as error:
+        raise CheckpointError(f"the configuration has no {error}") from error
+    except (TypeError, ValueError) as error:
+        raise CheckpointError(f"the configuration doesn't describe a model: {error}") from error
 
 
 def _image(cfg: dict[str, Any], quick: Any) -> ImageTowerConfig:
+    eva = eva_config.read_vision(cfg) if cfg.get("eva_model_name") else eva_timm.read_vision(cfg)
+    if eva is not None:
+        _refuse_rest(cfg, "vision_cfg")
+        return eva
     image_size, width = cfg.pop("image_size", 224), cfg.pop("width", 768)
     layers, head_width = cfg.pop("layers", 12), cfg.pop("head_width", 64)
     patch_size, mlp_ratio = cfg.pop("patch_size", 16), cfg.pop("mlp_ratio", 4.0)
@@ -77,10 +92,14 @@ def _image(cfg: dict[str, Any], quick: Any) -> ImageTowerConfig:
 def _text(cfg: dict[str, Any], quick: Any) -> TextTowerConfig:
     cfg = dict(cfg)
     cfg.pop("hf_tokenizer_name", None)
+    if not cfg.pop("attn_mask", True):
+        raise CheckpointError("text_cfg.attn_mask = False has no place in a Diptych model: its text towers are causal")
     context, vocab_size = cfg.pop("context_length", 77), cfg.pop("vocab_size", 49408)
     width, layers, heads = cfg.pop("width", 512), cfg.pop("layers", 12), cfg.pop("heads", 8)
     mlp_ratio, eps, name = cfg.pop("mlp_ratio", 4.0), _eps(cfg), cfg.pop("hf_model_name", None)
-    pooler, proj = cfg.pop("hf_pooler_type", "mean_pooler"), cfg.pop("hf_proj_type", "mlp")
+    # EVA-CLIP writes the two without `hf_`.
+    pooler = cfg.pop("hf_pooler_type", cfg.pop("pooler_type", "mean_pooler"))
+    proj = cfg.pop("hf_proj_type", cfg.pop("proj", "mlp"))
     _refuse_rest(cfg, "text_cfg")
     if name:
         return _hugging_face(name, context, pooler, proj)
@@ -151,14 +170,14 @@ def _preprocess(cfg: dict[str, Any]) -> PreprocessConfig:
 def _refuse_rest(cfg: dict[str, Any], section: str) -> None:
     for name, value in cfg.items():
         if value and name not in _HARMLESS and value not in _ONLY.get(name, ()):
-            raise CheckpointError(f"open_clip's {section}.{name} = {value!r} has no place in a Diptych model")
+            raise CheckpointError(f"{section}.{name} = {value!r} has no place in a Diptych model")
 
 
 def to_json(config: ClipConfig) -> dict[str, Any]:
     """What open_clip reads. Raises CheckpointError for what it can't express."""
     if not isinstance(config.text, TextConfig):
         raise CheckpointError("open_clip can't read a Hugging Face text tower without its name on the hub")
-    vision, text = _vision_json(config.image), _text_json(config.text)
+    vision, text = _vision_json(config.image), text_json(config.text)
     if isinstance(config.image, VitConfig) and config.image.activation != config.text.activation:
         raise CheckpointError("open_clip has one activation for both towers, and this model has two")
     if config.tokenizer.kind == "huggingface":
@@ -168,7 +187,13 @@ def to_json(config: ClipConfig) -> dict[str, Any]:
         model["quick_gelu"] = True
     if config.logit_bias is not None:
         model["init_logit_bias"] = config.logit_bias
+    if isinstance(config.image, EvaConfig):
+        model["custom_text"] = True
     image = config.preprocess
+    if image.crop_share != 1:
+        raise CheckpointError(
+            "open_clip crops all of the resized picture's shorter side; preprocess.crop_share must be 1"
+        )
     preprocess = {
         "mean": list(image.mean),
         "std": list(image.std),
@@ -180,21 +205,30 @@ def to_json(config: ClipConfig) -> dict[str, Any]:
 
 
 def _vision_json(image: ImageTowerConfig) -> dict[str, Any]:
-    if isinstance(image, TimmConfig):
-        options = dict(image.options)
-        pool = options.pop("global_pool", "")
-        if options:
-            raise CheckpointError(f"open_clip can't pass {', '.join(options)} on to timm")
-        return {"timm_model_name": image.name, "timm_pool": pool, "timm_proj": "linear", "image_size": image.image_size}
-    if isinstance(image, ResNetConfig):
-        head_width = _ratio(image.width * 32, image.heads, "the attention pool's heads")
-        return {
-            "image_size": image.image_size,
-            "layers": list(image.layers),
-            "width": image.width,
-            "head_width": head_width,
-            "patch_size": None,
-        }
+    match image:
+        case VitConfig():
+            return _vit_json(image)
+        case ResNetConfig():
+            head_width = _ratio(image.width * 32, image.heads, "the attention pool's heads")
+            sizes = {"image_size": image.image_size, "layers": list(image.layers), "width": image.width}
+            return sizes | {"head_width": head_width, "patch_size": None}
+        case TimmConfig():
+            return _timm_json(image)
+        case EvaConfig():
+            return eva_timm.write_vision(image)
+        case _:
+            raise CheckpointError(f"open_clip has no tower for a {type(image).__name__}")
+
+
+def _timm_json(image: TimmConfig) -> dict[str, Any]:
+    options = dict(image.options)
+    pool = options.pop("global_pool", "")
+    if options:
+        raise CheckpointError(f"open_clip can't pass {', '.join(options)} on to timm")
+    return {"timm_model_name": image.name, "timm_pool": pool, "timm_proj": "linear", "image_size": image.image_size}
+
+
+def _vit_json(image: VitConfig) -> dict[str, Any]:
     if image.pool != "cls" or image.stem_widths:
         raise CheckpointError("open_clip's vision transformer has neither a convolutional stem nor our mean pooling")
     cfg = {
@@ -203,20 +237,21 @@ def _vision_json(image: ImageTowerConfig) -> dict[str, Any]:
         "width": image.width,
         "head_width": image.width // image.heads,
         "patch_size": image.patch_size,
-        "mlp_ratio": image.mlp_width / image.width,
+        "mlp_ratio": eva_config.mlp_ratio(image),
         "patch_dropout": image.patch_dropout,
     }
     return cfg | ({} if image.pre_norm else {"no_ln_pre": True}) | _norm_json(image.norm_eps)
 
 
-def _text_json(text: TextConfig) -> dict[str, Any]:
+def text_json(text: TextConfig) -> dict[str, Any]:
+    """`text_cfg` of this tower."""
     return {
         "context_length": text.context_length,
         "vocab_size": text.vocab_size,
         "width": text.width,
         "heads": text.heads,
         "layers": text.layers,
-        "mlp_ratio": text.mlp_width / text.width,
+        "mlp_ratio": eva_config.mlp_ratio(text),
     } | _norm_json(text.norm_eps)
 
 
