@@ -175,14 +175,15 @@ def test_a_name_is_enough(server, tmp_path, monkeypatch):
     assert meta.provenance["format"] == "transformers"
 
 
-def test_a_name_of_the_zoo(server, tmp_path, monkeypatch, vit):
+@pytest.mark.parametrize("name", ["small", "hf-hub:org/open-clip/open_clip_model.safetensors"])
+def test_a_name_of_the_zoo(server, tmp_path, monkeypatch, vit, name):
     weights = Weights(repo="org/open-clip", file="open_clip_model.safetensors", format="open_clip", licence="MIT")
     entry = Entry(name="small", config=vit, weights=(weights,))
     for asked, answer in {"entry": entry, "get": vit, "weights": weights}.items():
         monkeypatch.setattr(zoo, asked, lambda name, answer=answer: answer)
     where = {"endpoint": server.endpoint, "cache_dir": tmp_path / "cache"}
     monkeypatch.setattr(locating, "fetch", lambda name, file, sha256: fetch(name, file=file, sha256=sha256, **where))
-    _, meta = load_model("small")
+    _, meta = load_model(name)
     assert meta.config == vit
     assert meta.provenance["repo"] == "org/open-clip"
     assert meta.provenance["licence"] == "MIT"

@@ -20,7 +20,8 @@ class Place(NamedTuple):
 
 
 def locate(name: str | Path, *, alone: bool = False) -> Place:
-    """What `name` means: a path, `hf-hub:org/name[@revision]`, or a name of the zoo, whose weights are fetched.
+    """What `name` means: a path, `hf-hub:org/name[@revision]`, or a name of the zoo, whose weights are fetched; one of
+    its files may be written `hf-hub:org/name/file`.
 
     `alone`: an image tower alone will do. Raises CheckpointError if there is no such file, or no weights are published;
     UnknownNameError with near misses; ConfigError for an image tower where a whole model is needed.
@@ -28,7 +29,7 @@ def locate(name: str | Path, *, alone: bool = False) -> Place:
     if Path(name).exists():
         return Place(Path(name), None, {})
     name = str(name)
-    if name.startswith(HUB):
+    if name.startswith(HUB) and name.count("/") <= 1:
         return Place(fetch(name), None, {"name": name})
     try:
         entry = zoo.entry(name)
