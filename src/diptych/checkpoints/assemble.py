@@ -1,7 +1,7 @@
 """Models out of weights, one tensor at a time: nothing is ever there twice.
 
 A model is built on `meta`, without numbers. Each tensor is made from its file, checked, cast and moved where needed,
-and put in its place before the next one is made. What needs neither stays mapped from the file.
+and put in its place before the next one is made. A matrix that needs neither stays mapped from the file.
 """
 
 import contextlib
@@ -22,6 +22,8 @@ from diptych.models import Clip, Tower
 M = TypeVar("M", bound=nn.Module)
 SHOWN = 1 << 30
 """Bytes from which on a bar is shown."""
+SMALL = 1 << 20
+"""Bytes up to which a tensor is always copied: a vector would keep what was read around it in memory."""
 
 
 def assemble(
@@ -81,7 +83,7 @@ def fill(
             tensor = state.pop(name)
             wanted = _wanted(tensor, torch.float32 if name in exact else dtype)
             check_values(name, tensor, wanted)
-            _put(module, name, places[name], tensor.to(device, wanted))
+            _put(module, name, places[name], tensor.to(device, wanted, copy=size < SMALL))
             advance(size)
 
 

@@ -1,7 +1,7 @@
 """Tensors mapped from their file: nothing is read before it is used.
 
-Pages that were read count as the process's memory until their mapping goes. So a file is mapped a gigabyte at a time,
-and what is only read on the way into a model costs no more than that. https://huggingface.co/docs/safetensors
+Pages that were read count as the process's memory until their mapping goes. So a file is mapped half a gigabyte at a
+time, and what is only read on the way into a model costs no more than that. https://huggingface.co/docs/safetensors
 """
 
 import json
@@ -20,7 +20,7 @@ from diptych.checkpoints.state import Lazy, State
 from diptych.errors import CheckpointError
 
 T = TypeVar("T")
-WINDOW = 1 << 30
+WINDOW = 1 << 29
 """Bytes that are mapped at a time."""
 _HEADER = 100_000_000
 """The largest header that safetensors allows, in bytes."""
