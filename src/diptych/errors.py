@@ -15,6 +15,9 @@ Every message is one sentence or two: what was wrong, then what to do. The comma
 import difflib
 from collections.abc import Iterable
 
+_MANY = 20
+"""Names in a sentence."""
+
 
 class DiptychError(Exception):
     """The root: everything that Diptych raises on purpose."""
@@ -25,7 +28,8 @@ class ConfigError(DiptychError, ValueError):
 
 
 class UnknownNameError(ConfigError):
-    """A name that nothing answers to. `near` holds the closest known names, best first: `near`, or by spelling.
+    """A name that nothing answers to. `near` holds the closest known names, best first: `near`, or by spelling; `hint`
+    says them in words.
 
     >>> from diptych.errors import UnknownNameError
     >>> str(UnknownNameError("model", "vit-b-23", ["vit-b-32", "rn50"]))
@@ -35,8 +39,9 @@ class UnknownNameError(ConfigError):
     def __init__(self, kind: str, name: str, known: Iterable[str], near: Iterable[str] = ()):
         known = sorted(known)
         self.near = list(dict.fromkeys(near))[:3] or difflib.get_close_matches(name, known, n=3, cutoff=0.5)
-        hint = f"did you mean {' or '.join(map(repr, self.near))}?" if self.near else f"known are {', '.join(known)}"
-        super().__init__(f"no {kind} is called {name!r}; {hint}")
+        some = ", ".join(known if len(known) <= _MANY else [*known[:_MANY], "…"])
+        self.hint = f"did you mean {' or '.join(map(repr, self.near))}?" if self.near else f"known are {some}"
+        super().__init__(f"no {kind} is called {name!r}; {self.hint}")
 
 
 class CheckpointError(DiptychError):

@@ -35,7 +35,8 @@ def locate(name: str | Path, *, alone: bool = False) -> Place:
         entry = zoo.entry(name)
     except UnknownNameError as error:
         if Path(name).suffix or (len(Path(name).parts) > 1 and Path(name).parent.exists()):
-            raise CheckpointError(f"there is no file or folder {name}, nor a model of that name") from error
+            hint = f"; {error.hint}" if error.near else ""
+            raise CheckpointError(f"there is no file or folder {name}, nor a model of that name{hint}") from error
         raise
     config = entry.config if alone else zoo.get(name)
     weights = zoo.weights(name)

@@ -101,7 +101,7 @@ _BAAI = "MIT / Apache-2.0"
 def _file(repo: str, file: str, dtype: str, size: str, licence: str = _MIT) -> Weights:
     """A file of the authors."""
     stem = PurePath(file).stem
-    names = (file, stem, stem.removesuffix(".fp16"), f"{repo}/{file}")
+    names = tuple(dict.fromkeys((file, stem, stem.removesuffix(".fp16"), f"{repo}/{file}")))
     return Weights(repo=repo, file=file, format="eva", licence=licence, dtype=dtype, size=size, names=names)
 
 
