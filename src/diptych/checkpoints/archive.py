@@ -48,7 +48,7 @@ def is_archive(path: Path) -> bool:
     try:
         with zipfile.ZipFile(path) as file:
             return any(_parts(name)[1:2] == ["code"] for name in file.namelist())
-    except (zipfile.BadZipFile, OSError) as error:
+    except (zipfile.BadZipFile, OSError, ValueError, RuntimeError) as error:
         raise CheckpointError(f"{path} is damaged ({error}); copy or download it again") from error
 
 

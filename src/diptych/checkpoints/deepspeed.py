@@ -71,7 +71,7 @@ def _merged(folder: Path, told: Mapping[str, Any]) -> dict[str, Lazy]:
     kept = [Reopened(partial(_frozen, folder, process)) for process in processes]
     merged = State.of({n: told["module"][n] for n in told["buffer_names"] if n in told["module"]}).lazies
     for name, shape in dict(told.get("frozen_param_shapes") or {}).items():
-        dtype = kept[0].take(0)[name].dtype
+        (dtype,) = {share.take(0)[name].dtype for share in kept}
         merged[name] = _joined(shape, dtype, [partial(_named, share, name) for share in kept])
     start = 0
     for name, shape in [each for group in told["param_shapes"] for each in group.items()]:

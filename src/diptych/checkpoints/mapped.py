@@ -10,6 +10,7 @@ import mmap
 import os
 from collections.abc import Callable
 from functools import partial
+from operator import index
 from pathlib import Path
 from typing import Generic, NamedTuple, TypeVar
 
@@ -102,7 +103,7 @@ def _entry(name: str, told: dict, path: Path, first: int) -> _Entry:
     start, stop = told["data_offsets"]
     if told["dtype"] not in _DTYPES:
         raise CheckpointError(f"{path}: {name} is of {told['dtype']}; weights are read in 16, 32 and 64 bits")
-    entry = _Entry(_DTYPES[told["dtype"]], told["shape"], first + start, first + stop)
+    entry = _Entry(_DTYPES[told["dtype"]], [index(size) for size in told["shape"]], first + start, first + stop)
     if start < 0 or min(entry.shape, default=0) < 0 or stop - start != math.prod(entry.shape) * entry.dtype.itemsize:
         raise ValueError(f"{name} has a wrong size")
     return entry

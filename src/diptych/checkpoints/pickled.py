@@ -6,6 +6,7 @@ of its own beside the weights: they become empty stand-ins.
 
 import pickle
 import re
+import struct
 import warnings
 import zipfile
 from collections.abc import Mapping
@@ -25,6 +26,11 @@ _DEPTH = 4
 """Containers inside each other."""
 _WRAPPERS = re.compile(r"^((module|_orig_mod)\.)+")
 """What DistributedDataParallel and torch.compile put before each name."""
+_DAMAGE = (
+    *(RuntimeError, OSError, EOFError, ValueError, LookupError, TypeError, AttributeError, AssertionError),
+    *(OverflowError, MemoryError, struct.error, zipfile.BadZipFile),
+)
+"""What torch raises over bytes that nobody wrote on purpose."""
 _INERT = "deepspeed."
 """Objects of this package become stand-ins."""
 
@@ -109,7 +115,7 @@ def _unpickle(path: Path, mapped: bool) -> Any:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", UserWarning)  # torch's doubts about a pickle: it reads or refuses it
             return torch.load(path, map_location="cpu", weights_only=True, mmap=mapped)
-    except (RuntimeError, OSError, EOFError, ValueError, LookupError, TypeError, AttributeError) as error:
+    except _DAMAGE as error:
         if "Cannot allocate memory" in str(error):
             raise CheckpointError(
                 f"{path} is larger than this system maps; let it (`sysctl vm.overcommit_memory=1`), "
@@ -122,5 +128,5 @@ def _named_objects(path: Path) -> list[str]:
     """Functions and classes that a zip's pickle names and torch doesn't know as harmless."""
     try:
         return torch.serialization.get_unsafe_globals_in_checkpoint(path)
-    except (RuntimeError, OSError, ValueError, LookupError, zipfile.BadZipFile):
+    except (pickle.UnpicklingError, *_DAMAGE):
         return []

@@ -8,13 +8,15 @@ import torch
 from diptych import zoo
 from diptych.checkpoints import native
 from diptych.checkpoints.assemble import assemble_tower
+from diptych.checkpoints.deploy import deploy as merge
+from diptych.checkpoints.deploy import in_form
 from diptych.checkpoints.describe import read_config
 from diptych.checkpoints.detect import Side, match_tower, native_folder, open_foreign
 from diptych.checkpoints.formats import Format, Source
 from diptych.checkpoints.locate import locate
 from diptych.checkpoints.state import State
 from diptych.checkpoints.surgery import resize_tower
-from diptych.config import ClipConfig, ImageTowerConfig, TextTowerConfig
+from diptych.config import ClipConfig, ImageTowerConfig, TextTowerConfig, UniRepLKNetConfig
 from diptych.errors import CheckpointError, ConfigError
 from diptych.models import Tower
 
@@ -40,6 +42,7 @@ def load_image_tower(
     dtype: torch.dtype | None = None,
     image_size: int | None = None,
     patch_size: int | None = None,
+    deploy: bool = False,
     progress: bool = False,
 ) -> LoadedTower:
     """An image tower: the one that a file holds alone, which has no projection, or that of a whole model, with its
@@ -48,9 +51,11 @@ def load_image_tower(
     Raises CheckpointError, in one sentence, for what can't be read as an image tower.
     """
     state, told, notes = read_tower(path, "image", config=config)
-    if told is None:
+    if not isinstance(told, ImageTowerConfig):
         raise CheckpointError(f"{path} doesn't say how its image tower is built; give config=")
     state, told = resize_tower(state, told, image_size, patch_size)
+    if deploy and isinstance(told, UniRepLKNetConfig):
+        state, told = merge(state, told)
     embed_dim = next((len(state.shapes[name]) for name in _PROJECTIONS if name in state), None)
     try:
         tower = assemble_tower(state, told, embed_dim, device=device, dtype=dtype, progress=progress)
@@ -72,7 +77,7 @@ def read_tower(
     place = locate(path, alone=side == "image")
     if folder := native_folder(place.path):
         state, meta = native.read(folder)
-        return state.part(f"{side}."), given or _side(meta.config, side), meta.provenance
+        return *_in_form(state.part(f"{side}."), given or _side(meta.config, side)), meta.provenance
     source = open_foreign(place.path)
     names = source.weights.tensors
     found = match_tower(names, side, place.path)
@@ -83,10 +88,11 @@ def read_tower(
         if known is None:
             known, told = _told(found, source, state, side)
             notes |= told
+        state, known = _in_form(state.part(f"{side}."), known)
     except (CheckpointError, ConfigError) as error:
         raise CheckpointError(f"{place.path}, read as {found.name}: {error}") from error
     notes |= {"source": place.path.name, "format": found.name, "unused": table.unused(names)}
-    return state.part(f"{side}."), known, notes
+    return state, known, notes
 
 
 def _given(config: ClipConfig | TowerConfig | str | Path | None, side: Side) -> TowerConfig | None:
@@ -99,12 +105,17 @@ def _given(config: ClipConfig | TowerConfig | str | Path | None, side: Side) -> 
             return _side(config, side)
 
 
+def _in_form(state: State, config: TowerConfig | None) -> tuple[State, TowerConfig | None]:
+    """Of a tower that has more than one."""
+    return in_form(state, config) if isinstance(config, UniRepLKNetConfig) else (state, config)
+
+
 def _told(found: Format, source: Source, state: State, side: Side) -> tuple[TowerConfig | None, dict[str, Any]]:
     """What the file says of its tower."""
-    if not found.lacks(source.weights.tensors) and found.text:
+    if found.text and not found.lacks(source.weights.tensors):
         config, notes = found.config(source, state)
         return _side(config, side), notes
-    return (None if found.tower_config is None else found.tower_config(source, state)), {}
+    return (found.tower_config(source, state) if side == "image" and found.tower_config else None), {}
 
 
 def _side(config: ClipConfig | TowerConfig | None, side: Side) -> TowerConfig | None:
