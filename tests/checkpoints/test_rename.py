@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from diptych.checkpoints.formats import openai, transformers
+from diptych.checkpoints.formats import eva, eva_image, eva_transformers, openai, transformers
 from diptych.checkpoints.rename import FUSED, SCALAR, TRANSPOSED, Rule, Table, check_fit, rows
 from diptych.errors import CheckpointError
 
@@ -65,6 +65,14 @@ def test_what_is_noted_is_allowed_and_told(foreign):
     assert table.unused(foreign | extra) == ["mask_token", "lm_head.bias"]
 
 
+def test_what_a_layout_may_lack_has_a_value(foreign):
+    table = Table(rules=TABLE.rules, absent={"scale": torch.tensor([4.5])})
+    assert table.to_ours(foreign)["scale"].item() == 2.5
+    del foreign["logit_scale"]
+    assert table.to_ours(foreign)["scale"].item() == 4.5
+    assert table.to_ours(foreign).shapes["scale"].shape == (1,)
+
+
 def test_check_fit():
     model = {"a": torch.zeros(2, 3), "b": torch.zeros(1)}
     check_fit(model, model)
@@ -84,6 +92,11 @@ def test_check_fit():
         (*openai.SCALE, *openai.VIT, *openai.text("")),
         (*openai.SCALE, *openai.RESNET, *openai.text("text.")),
         transformers.TABLE.rules,
+        eva.table(()).rules,
+        eva.table(("visual.blocks.0.attn.q_proj.weight", "visual.blocks.0.mlp.w1.weight")).rules,
+        eva_image.table(("blocks.0.attn.q_proj.bias", "blocks.0.mlp.fc1_g.weight")).rules,
+        eva_transformers.table(()).rules,
+        eva_transformers.table(("vision_model.encoder.layers.0.mlp.fc3.weight",)).rules,
     ],
 )
 def test_published_tables_name_nothing_twice(rules):

@@ -36,7 +36,9 @@ def _is_file(path: Path) -> bool:
 
 def _described(content: dict[str, Any], path: Path) -> ClipConfig:
     if content.get("format") == "diptych":
-        return from_dict(ClipConfig, content.get("config", {}))
+        if "config" not in content:
+            raise CheckpointError("it is a description by Diptych, but has no config")
+        return from_dict(ClipConfig, content["config"])
     if "model_type" in content or "vision_config" in content:
         return (eva_transformers if eva_transformers.describes(content) else transformers).read_file(path)
     return open_clip_config.from_json(content if "model_cfg" in content else {"model_cfg": content})

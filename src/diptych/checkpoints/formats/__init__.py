@@ -6,8 +6,19 @@ from diptych.checkpoints.formats.eva_image import EVA_IMAGE
 from diptych.checkpoints.formats.eva_transformers import EVA_TRANSFORMERS
 from diptych.checkpoints.formats.open_clip import OPEN_CLIP
 from diptych.checkpoints.formats.transformers import TRANSFORMERS
+from diptych.checkpoints.formats.unireplknet import UNIREPLKNET
 
-FORMATS = (OPEN_CLIP, EVA, EVA_TRANSFORMERS, TRANSFORMERS, EVA_IMAGE)
+FORMATS = (UNIREPLKNET, OPEN_CLIP, EVA, EVA_TRANSFORMERS, TRANSFORMERS, EVA_IMAGE)
 """Foreign formats, in the order in which they are tried: of two that share names, the more particular one first."""
 
-__all__ = ["EVA", "EVA_IMAGE", "EVA_TRANSFORMERS", "FORMATS", "OPEN_CLIP", "TRANSFORMERS", "Format", "Source"]
+__all__ = [
+    "EVA",
+    "EVA_IMAGE",
+    "EVA_TRANSFORMERS",
+    "FORMATS",
+    "OPEN_CLIP",
+    "TRANSFORMERS",
+    "UNIREPLKNET",
+    "Format",
+    "Source",
+]

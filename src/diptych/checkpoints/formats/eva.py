@@ -7,9 +7,9 @@ from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import Tensor
 
+from diptych.checkpoints.atomic import save_torch
 from diptych.checkpoints.formats import eva_config, eva_tower, openai
 from diptych.checkpoints.formats.base import Format, Source, State
 from diptych.checkpoints.formats.open_clip_config import text_json
@@ -85,7 +85,7 @@ def export_file(path: Path, config: ClipConfig, state: Mapping[str, Tensor]) -> 
     """
     to_json(config)
     assert isinstance(config.image, EvaConfig)
-    torch.save(export_table(config.image).to_foreign(state), path)
+    save_torch(path, export_table(config.image).to_foreign(state))
 
 
 EVA = Format(

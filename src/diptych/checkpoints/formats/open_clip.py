@@ -8,17 +8,17 @@ from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
-import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
-from diptych.checkpoints.formats import eva_timm, eva_tower, openai
+from diptych.checkpoints.atomic import save_torch
+from diptych.checkpoints.formats import eva_timm, eva_tower, openai, unireplknet_timm
 from diptych.checkpoints.formats.base import Format, Source, State
 from diptych.checkpoints.formats.open_clip_config import from_json, to_json
 from diptych.checkpoints.infer import infer
 from diptych.checkpoints.read import read_json
 from diptych.checkpoints.rename import Rule, Table
-from diptych.config import ClipConfig, EvaConfig, HuggingFaceTextConfig, ResNetConfig, TimmConfig
+from diptych.config import ClipConfig, EvaConfig, HuggingFaceTextConfig, ResNetConfig, TimmConfig, UniRepLKNetConfig
 
 CONFIG, WEIGHTS = "open_clip_config.json", "open_clip_model.safetensors"
 
@@ -36,6 +36,8 @@ def table(names: Collection[str]) -> Table:
     """The rules for a checkpoint with these names."""
     if eva_timm.is_trunk(names):
         image = eva_tower.rules(eva_timm.PREFIX, names)
+    elif unireplknet_timm.is_trunk(names):
+        image = unireplknet_timm.rules(names)
     elif any(name.startswith(eva_timm.PREFIX) for name in names):
         image = _TIMM
     else:
@@ -54,6 +56,8 @@ def export_table(config: ClipConfig) -> Table:
     match config.image:
         case EvaConfig():
             image = eva_tower.export_rules(eva_timm.PREFIX, config.image, "timm")
+        case UniRepLKNetConfig():
+            image = unireplknet_timm.export_rules(config.image)
         case TimmConfig():
             image = _TIMM
         case ResNetConfig():
@@ -93,12 +97,14 @@ def export_file(path: Path, config: ClipConfig, state: Mapping[str, Tensor]) -> 
     """
     if isinstance(config.image, EvaConfig):
         eva_timm.architecture(config.image)
-    torch.save(export_table(config).to_foreign(state), path)
+    if isinstance(config.image, UniRepLKNetConfig):
+        unireplknet_timm.architecture(config.image)
+    save_torch(path, export_table(config).to_foreign(state))
 
 
 OPEN_CLIP = Format(
     name="open-clip",
-    image=("visual.conv1.weight", "visual.head.proj.weight", *eva_timm.MARKS),
+    image=("visual.conv1.weight", "visual.head.proj.weight", unireplknet_timm.HEAD, *eva_timm.MARKS),
     text=("token_embedding.weight", "text.token_embedding.weight", "text.proj.weight"),
     scale=("logit_scale",),
     table=table,

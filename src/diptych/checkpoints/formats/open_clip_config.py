@@ -5,7 +5,7 @@ An option that our towers don't have is refused, never dropped.
 
 from typing import Any
 
-from diptych.checkpoints.formats import eva_config, eva_timm
+from diptych.checkpoints.formats import eva_config, eva_timm, unireplknet_timm
 from diptych.config import (
     ClipConfig,
     EvaConfig,
@@ -17,8 +17,10 @@ from diptych.config import (
     TextTowerConfig,
     TimmConfig,
     TokenizerConfig,
+    UniRepLKNetConfig,
     VitConfig,
 )
+from diptych.config.serialize import from_dict, to_dict
 from diptych.errors import CheckpointError, first_line
 
 _HARMLESS = {
@@ -43,7 +45,7 @@ def from_json(content: dict[str, Any]) -> ClipConfig:
         quick = "quick_gelu" if model.pop("quick_gelu", False) else "gelu"
         bias = model.pop("init_logit_bias", None)
         _refuse_rest(model, "model_cfg")
-        return ClipConfig(
+        config = ClipConfig(
             image=_image(vision, quick),
             text=_text(text, quick),
             embed_dim=embed_dim,
@@ -51,17 +53,17 @@ def from_json(content: dict[str, Any]) -> ClipConfig:
             preprocess=_preprocess(content.get("preprocess_cfg") or {}),
             tokenizer=_tokenizer(text),
         )
+        return from_dict(ClipConfig, to_dict(config))  # which says what isn't of the right kind
     except KeyError as error:
         raise CheckpointError(f"the configuration has no {error}") from error
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, ArithmeticError) as error:
         raise CheckpointError(f"the configuration doesn't describe a model: {error}") from error
 
 
 def _image(cfg: dict[str, Any], quick: Any) -> ImageTowerConfig:
-    eva = eva_config.read_vision(cfg) if cfg.get("eva_model_name") else eva_timm.read_vision(cfg)
-    if eva is not None:
+    if tower := eva_config.read_vision(cfg) if cfg.get("eva_model_name") else _timm_tower(cfg):
         _refuse_rest(cfg, "vision_cfg")
-        return eva
+        return tower
     image_size, width = cfg.pop("image_size", 224), cfg.pop("width", 768)
     layers, head_width = cfg.pop("layers", 12), cfg.pop("head_width", 64)
     patch_size, mlp_ratio = cfg.pop("patch_size", 16), cfg.pop("mlp_ratio", 4.0)
@@ -87,6 +89,11 @@ def _image(cfg: dict[str, Any], quick: Any) -> ImageTowerConfig:
         norm_eps=eps,
         patch_dropout=dropout,
     )
+
+
+def _timm_tower(cfg: dict[str, Any]) -> ImageTowerConfig | None:
+    """A tower of ours that open_clip has from timm."""
+    return eva_timm.read_vision(cfg) or unireplknet_timm.read_vision(cfg)
 
 
 def _text(cfg: dict[str, Any], quick: Any) -> TextTowerConfig:
@@ -216,8 +223,8 @@ def _vision_json(image: ImageTowerConfig) -> dict[str, Any]:
             return _timm_json(image)
         case EvaConfig():
             return eva_timm.write_vision(image)
-        case _:
-            raise CheckpointError(f"open_clip has no tower for a {type(image).__name__}")
+        case UniRepLKNetConfig():
+            return unireplknet_timm.write_vision(image)
 
 
 def _timm_json(image: TimmConfig) -> dict[str, Any]:

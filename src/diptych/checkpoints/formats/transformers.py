@@ -24,6 +24,7 @@ from diptych.config import (
     TextConfig,
     VitConfig,
 )
+from diptych.config.serialize import from_dict, to_dict
 from diptych.errors import CheckpointError, ConfigError
 
 CONFIG, WEIGHTS = "config.json", "model.safetensors"
@@ -104,14 +105,15 @@ def model_config(
     """
     try:
         image, text = image_config(_section(content, "vision_config")), text_config(_section(content, "text_config"))
-        return ClipConfig(
+        config = ClipConfig(
             image=image,
             text=text,
             embed_dim=content.get("projection_dim", 512),
             preprocess=inputs.read_preprocess(file.parent, image.image_size),
             tokenizer=inputs.read_tokenizer(file.parent, text),
         )
-    except (ConfigError, KeyError, TypeError, ValueError) as error:
+        return from_dict(ClipConfig, to_dict(config))  # which says what isn't of the right kind
+    except (ConfigError, KeyError, TypeError, ValueError, ArithmeticError) as error:
         raise CheckpointError(f"{file.name} doesn't describe a CLIP model: {error}") from error
 
 

@@ -1,46 +1,69 @@
-"""UniRepLKNet's files: the trunk as its authors publish it, and whole CLIP models around it in open_clip's layout.
+"""UniRepLKNet's trunk alone: as its authors publish it, within a detector, or cut out of a CLIP model.
 
+Training and deploy form have the same format, and their names tell which one it is.
 https://github.com/AILab-CVC/UniRepLKNet
 """
 
-from diptych.checkpoints.rename import Change, rows
+import itertools
+from collections.abc import Collection
 
-_POINTWISE = Change(lambda parts: parts[0].flatten(1), lambda ours: [ours[:, :, None, None]])
-"""A 1x1 convolution there, a matrix here."""
-_PER_CHANNEL = Change(lambda parts: parts[0].flatten(), lambda ours: [ours[None, None, None]])
-"""[1, 1, 1, width] there."""
+from diptych.checkpoints.formats import unireplknet_trunk
+from diptych.checkpoints.formats.base import Format, Source, State
+from diptych.checkpoints.formats.eva_image import refuse
+from diptych.checkpoints.infer import infer_image
+from diptych.checkpoints.rename import TRANSPOSED, Rule, Table
+from diptych.config import ImageTowerConfig
 
-TRUNK = (
-    *rows(
-        "stages.0.down.",
-        "downsample_layers.0.",
-        ("conv_1.*", "0.*"),
-        ("norm_1.*", "1.*"),
-        ("conv_2.*", "3.*"),
-        ("norm_2.*", "4.*"),
-    ),
-    *rows("stages.#.down.", "downsample_layers.#.", ("conv.*", "0.*"), ("norm.*", "1.*")),
-    *rows(
-        "stages.#.blocks.#.",
-        "stages.#.#.",
-        ("scale", "gamma"),
-        ("mix.weight", "dwconv.weight"),
-        ("mix.bias", "dwconv.bias"),
-        ("mix.dense.*", "dwconv.lk_origin.*"),
-        ("mix.dense_norm.*", "dwconv.origin_bn.*"),
-        ("mix.branches.#_#.conv.weight", "dwconv.dil_conv_k#_#.weight"),
-        ("mix.branches.#_#.norm.*", "dwconv.dil_bn_k#_#.*"),
-        ("mix_norm.*", "norm.*"),
-        ("excite.down.weight", "se.down.weight", _POINTWISE),
-        ("excite.down.bias", "se.down.bias"),
-        ("excite.up.weight", "se.up.weight", _POINTWISE),
-        ("excite.up.bias", "se.up.bias"),
-        ("up.*", "pwconv1.1.*"),
-        ("response_norm.gain", "act.1.gamma", _PER_CHANNEL),
-        ("response_norm.bias", "act.1.beta", _PER_CHANNEL),
-        ("down.*", "pwconv2.0.*"),
-        ("down_norm.*", "pwconv2.2.*"),
-    ),
-    *rows("norm_post.", "norm.", ("*", "*")),
+_WRAPPERS = ("module.", "_orig_mod.", "model.", "image_encoder.", "backbone.", "visual.", "trunk.")
+PREFIXES = tuple("".join(parts) for count in range(4) for parts in itertools.permutations(_WRAPPERS, count))
+"""What may stand before the trunk's names."""
+_DETECTORS = ("neck.*", "rpn_head.*", "roi_head.*", "bbox_head.*", "mask_head.*", "decode_head.*", "auxiliary_head.*")
+_TEXT = (
+    *("text.*", "transformer.*", "token_embedding.weight", "positional_embedding", "ln_final.*", "text_projection"),
+    *("logit_scale", "logit_bias", "attn_mask"),
 )
-"""The tower's names and the published ones, in both forms."""
+"""A text tower beside a trunk whose projection lacks."""
+
+
+def table(names: Collection[str]) -> Table:
+    """The rules for a checkpoint with these names.
+
+    A classifier is noted and not used. A detector's trunk has a norm behind each stage and none at the end: that of the
+    last stage takes its place, so that the normed tokens are the detector's last map.
+    """
+    prefix = _prefix(names)
+    outer, head = prefix.removesuffix("trunk."), f"{prefix}head.*"
+    projections = (
+        Rule("image.projection.weight", f"{outer}head.proj.weight"),
+        Rule("image.projection.weight", f"{outer}proj", TRANSPOSED),
+    )
+    if f"{prefix}norm3.weight" in names:
+        stages = tuple(f"{prefix}norm{stage}.*" for stage in range(3))
+        return Table(rules=unireplknet_trunk.rules(prefix, "norm3"), noted=(*stages, *_DETECTORS))
+    trunk = unireplknet_trunk.rules(prefix)
+    if prefix.endswith("trunk."):
+        return Table(rules=(*trunk, *projections, Rule("image.projection.*", head)), noted=_TEXT)
+    return Table(rules=(*trunk, *projections), noted=(head, *_TEXT))
+
+
+def _prefix(names: Collection[str]) -> str:
+    """What stands before the trunk's names; of several trunks, before that of the most."""
+    found = [prefix for prefix in PREFIXES if f"{prefix}{unireplknet_trunk.MARK}" in names]
+    return max(found, key=lambda prefix: sum(name.startswith(f"{prefix}stages.") for name in names), default="")
+
+
+def tower_config(source: Source, state: State) -> ImageTowerConfig:
+    """From the shapes, which tell everything but the size of the pictures: 224 pixels are assumed."""
+    return infer_image(state.shapes, "gelu")
+
+
+UNIREPLKNET = Format(
+    name="unireplknet",
+    image=tuple(f"{prefix}{unireplknet_trunk.MARK}" for prefix in PREFIXES),
+    text=(),
+    scale=(),
+    table=table,
+    config=refuse,
+    tower_config=tower_config,
+    weight_files=(),
+)
