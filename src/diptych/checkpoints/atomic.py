@@ -6,10 +6,12 @@ import shutil
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
+import torch
 from safetensors import SafetensorError
 
-from diptych.errors import CheckpointError
+from diptych.errors import CheckpointError, first_line
 
 
 @contextlib.contextmanager
@@ -36,6 +38,14 @@ def atomic(path: Path, replaceable: Callable[[Path], bool]) -> Iterator[Path]:
             shutil.rmtree(room, ignore_errors=True)
     except (OSError, SafetensorError) as error:
         raise CheckpointError(f"could not write {path}: {error}; make room or choose another place") from error
+
+
+def save_torch(path: Path, content: Any) -> None:
+    """`torch.save`, but that a full disk is an OSError, as it is everywhere else."""
+    try:
+        torch.save(content, path)
+    except RuntimeError as error:  # of its zip writer, which counts what it wrote
+        raise OSError(f"torch.save broke off ({first_line(error)})") from error
 
 
 def _flush(folder: Path) -> None:
