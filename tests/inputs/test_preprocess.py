@@ -2,6 +2,7 @@
 
 import pickle
 
+import numpy as np
 import pytest
 import torch
 from PIL import Image
@@ -10,6 +11,7 @@ from torchvision import transforms as T
 from diptych.config import PreprocessConfig
 from diptych.errors import ConfigError, ImageError
 from diptych.inputs import Preprocess
+from tests import goldens
 from tests.inputs.pictures import encoded, photo
 
 SIZES = [
@@ -69,6 +71,18 @@ def test_equal_to_torchvision(shape, resize, interpolation):
     config = PreprocessConfig(resize=resize, interpolation=interpolation)
     image = photo(*shape)
     assert_same(Preprocess(config, 224)(image), torchvision_pipeline(config, 224)(image), config)
+
+
+@pytest.mark.parametrize("path", goldens.files("eva/eva-optim-preprocess.json"), ids=lambda path: path.stem)
+@pytest.mark.parametrize("resize", ["shortest", "longest"])
+def test_equal_to_eva_clips(path, resize):
+    """EVA-CLIP's evaluation transforms of a picture given by a formula, within 1 grey level as above."""
+    golden = goldens.read(path)[f"preprocess_{resize}"]
+    x, y = np.meshgrid(np.arange(91), np.arange(57))
+    levels = np.stack([x * 255 // 90, y * 255 // 56, (7 * x + 13 * y) % 256], axis=-1)
+    config = PreprocessConfig(resize=resize)
+    ours = Preprocess(config, golden["size"])(Image.fromarray(levels.astype(np.uint8)))
+    assert_same(ours, torch.tensor(golden["output"]), config)
 
 
 @pytest.mark.parametrize("size", [32, 64, 336])
