@@ -9,15 +9,26 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from diptych.checkpoints.formats.unireplknet import TRUNK
+from diptych.checkpoints.formats import unireplknet_trunk
 from diptych.checkpoints.rename import Rule, Table
+from diptych.checkpoints.state import State
 from diptych.config import UniRepLKNetConfig
 from tests import goldens
 
-TABLE = Table(rules=(*TRUNK, Rule("projection.*", "head.*")))
+_TABLE = Table(rules=(*unireplknet_trunk.rules(""), Rule("image.projection.*", "head.*")))
 """The classifier of the published nets stands in for a projection."""
 FILES = [path for path in goldens.files("unireplknet/*.json") if not path.name.endswith(".keys.json")]
 KEYS = goldens.files("unireplknet/*.keys.json")
+
+
+def to_ours(published: Mapping[str, Tensor]) -> State:
+    """The tower's state of published weights."""
+    return _TABLE.to_ours(published).part("image.")
+
+
+def to_published(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The published names and tensors of a tower's state."""
+    return _TABLE.to_foreign({f"image.{name}": tensor for name, tensor in state.items()})
 
 
 def config(golden: Mapping[str, Any]) -> UniRepLKNetConfig:

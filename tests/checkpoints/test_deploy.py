@@ -71,8 +71,8 @@ def test_in_float64_nothing_is_lost(name):
 @pytest.mark.parametrize("path", unireplknet.FILES, ids=lambda path: path.stem)
 def test_merged_tensors_of_the_original(path):
     golden = goldens.read(path)
-    state, _ = deploy(unireplknet.TABLE.to_ours(unireplknet.weights(golden)), unireplknet.config(golden))
-    merged = unireplknet.TABLE.to_foreign(state)
+    state, _ = deploy(unireplknet.to_ours(unireplknet.weights(golden)), unireplknet.config(golden))
+    merged = unireplknet.to_published(state)
     assert {name: list(tensor.shape) for name, tensor in merged.items()} == golden["deploy_keys"]
     for name, recorded in golden["deploy_tensors"].items():
         near = 2e-7 * max(1, recorded["abs_max"])

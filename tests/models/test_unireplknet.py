@@ -53,7 +53,7 @@ def make(config=TINY, embed_dim=6):
 
 
 def golden_tower(golden, form):
-    state, config = unireplknet.TABLE.to_ours(unireplknet.weights(golden)), unireplknet.config(golden)
+    state, config = unireplknet.to_ours(unireplknet.weights(golden)), unireplknet.config(golden)
     if form == "deploy":
         state, config = deploy(state, config)
     tower = build_tower(config, golden["config"]["num_classes"])
@@ -106,7 +106,7 @@ def test_outputs_of_the_original(path, form):
 def test_names_and_shapes_of_every_variant(path, form):
     config = replace(variant(path.name.split(".")[0].split("_")[1]), deploy=form == "deploy")
     state = build_tower(config, 1000, device="meta").state_dict()
-    found = {name: list(tensor.shape) for name, tensor in unireplknet.TABLE.to_foreign(state).items()}
+    found = {name: list(tensor.shape) for name, tensor in unireplknet.to_published(state).items()}
     assert found == goldens.read(path)[form]
 
 

@@ -21,12 +21,15 @@ from torch import Tensor
 
 from diptych.checkpoints.rename import check_fit
 from diptych.checkpoints.state import Lazy, State
-from diptych.config import UniRepLKNetConfig
+from diptych.config import ClipConfig, UniRepLKNetConfig
 from diptych.models import build_tower
 from diptych.models.unireplknet import BRANCHES
 
 NORM_EPS = 1e-5
 """torch's, of batch norms."""
+
+_MERGED = "stages.0.blocks.0.down.bias"
+"""A name that only a deploy form has."""
 
 Affine = tuple[Tensor, Tensor]
 """A weight and a bias, or a scale and a shift, in float64."""
@@ -65,6 +68,47 @@ def deploy(state: State, config: UniRepLKNetConfig) -> tuple[State, UniRepLKNetC
                 lazies[f"{prefix}{name}.weight"] = _lazy(block, make, 0)
                 lazies[f"{prefix}{name}.bias"] = _lazy(block, make, 1)
     return State({name: lazies[name] for name in build_tower(merged, embed_dim, "meta").state_dict()}), merged
+
+
+def deploy_model(state: State, config: ClipConfig) -> tuple[State, ClipConfig]:
+    """A model with its image tower in deploy form; one whose image tower has one form only comes back as it is."""
+    return _with_image(state, config, deploy)
+
+
+def model_in_form(state: State, config: ClipConfig) -> tuple[State, ClipConfig]:
+    """A model with its image tower `in_form`."""
+    return _with_image(state, config, in_form)
+
+
+def _with_image(state: State, config: ClipConfig, change: Callable) -> tuple[State, ClipConfig]:
+    if not isinstance(config.image, UniRepLKNetConfig):
+        return state, config
+    image, tower = change(state.part("image."), config.image)
+    return state.replaced("image.", image), replace(config, image=tower)
+
+
+def in_form(state: State, config: UniRepLKNetConfig) -> tuple[State, UniRepLKNetConfig]:
+    """The tower of `state`, in whichever form that is, in the one that `config` asks for: a training form is merged
+    for a deploy form. What is merged already can't be taken apart: it stays so, and the configuration says it.
+
+    Counters of batch norms, which not every file keeps, begin at 0. Raises as `deploy`.
+    """
+    if _MERGED in state:
+        return state, replace(config, deploy=True, layer_scale=None)
+    counters = {
+        f"{norm}.num_batches_tracked": Lazy(torch.zeros((), dtype=torch.long, device="meta"), _zero)
+        for norm, _, part in (name.rpartition(".") for name in state)
+        if part == "running_mean"
+    }
+    state = State(counters | state.lazies)
+    if not config.deploy:
+        return state, config
+    scale = 1e-6 if "stages.0.blocks.0.scale" in state else None
+    return deploy(state, replace(config, deploy=False, layer_scale=scale))
+
+
+def _zero() -> Tensor:
+    return torch.zeros((), dtype=torch.long)
 
 
 def _merges(kernel: int) -> dict[str, Callable[[Mapping[str, Tensor]], Affine]]:

@@ -55,10 +55,10 @@ def match(names: Collection[str], path: Path) -> Format:
         return found
     for side in ("image", "text"):
         if found := _tower(names, side):
-            reader = " read it with load_image_tower(), or" if side == "image" else ""
+            reader = "read it with load_image_tower(), or " if side == "image" else ""
             raise CheckpointError(
-                f"{path} holds the {side} tower of a model alone ({found.name});{reader} start a model's {side} tower "
-                f"from it (--model.{side}.init)"
+                f"{path} holds the {side} tower of a model alone ({found.name}), with which no zero-shot is possible; "
+                f"{reader}start a model's {side} tower from it (--model.{side}.init)"
             )
     tried = {found.name: found.lacks(names) for found in FORMATS if found.text}
     raise CheckpointError(f"{path} is in no layout that Diptych knows: {_compared(tried, names)}")

@@ -15,8 +15,10 @@ from diptych.config import (
     ImageTowerConfig,
     ResNetConfig,
     TextConfig,
+    UniRepLKNetConfig,
     VitConfig,
 )
+from diptych.config.unireplknet import published_kernels
 from diptych.errors import CheckpointError
 
 HEAD_WIDTH = 64
@@ -80,7 +82,35 @@ def infer_image(state: Mapping[str, Tensor], activation: Activation) -> ImageTow
             width=width,
             heads=max(1, 32 * width // HEAD_WIDTH),
         )
+    if "image.stages.0.down.conv_1.weight" in state:
+        return _unireplknet(state)
     raise CheckpointError("the image tower's configuration can't be told from its weights; give config=")
+
+
+def _unireplknet(state: Mapping[str, Tensor]) -> UniRepLKNetConfig:
+    depths = [count_numbers(state, f"image.stages.{i}.blocks.") for i in range(4)]
+    first, second, third, fourth = depths
+    try:
+        a, b, c, d = (len(state[f"image.stages.{i}.blocks.0.down.weight"]) for i in range(4))
+    except KeyError as error:
+        raise CheckpointError(f"{error.args[0]} is missing") from error
+    kernels = tuple(
+        tuple(_kernel(state, f"image.stages.{i}.blocks.{j}.mix.") for j in range(depths[i])) for i in range(4)
+    )
+    return UniRepLKNetConfig(
+        depths=(first, second, third, fourth),
+        widths=(a, b, c, d),
+        kernel_sizes=() if kernels == published_kernels((first, second, third, fourth)) else kernels,
+        layer_scale=1e-6 if "image.stages.0.blocks.0.scale" in state else None,
+        projection_bias="image.projection.bias" in state,
+        deploy="image.stages.0.blocks.0.down.bias" in state,
+    )
+
+
+def _kernel(state: Mapping[str, Tensor], mix: str) -> int:
+    """The side of a block's convolution; 0: it has none."""
+    weight = state.get(f"{mix}dense.weight", state.get(f"{mix}weight"))
+    return 0 if weight is None else weight.shape[-1]
 
 
 def _eva(state: Mapping[str, Tensor]) -> EvaConfig:

@@ -8,6 +8,7 @@ import torch
 
 from diptych.checkpoints import native
 from diptych.checkpoints.assemble import assemble
+from diptych.checkpoints.deploy import deploy_model, model_in_form
 from diptych.checkpoints.describe import read_config
 from diptych.checkpoints.detect import match, native_folder, open_foreign
 from diptych.checkpoints.locate import locate
@@ -44,6 +45,7 @@ def load_model(
     dtype: torch.dtype | None = None,
     image_size: int | None = None,
     patch_size: int | None = None,
+    deploy: bool = False,
     progress: bool = False,
 ) -> Loaded:
     """The model at `path`: a checkpoint file or folder of any known format, a run folder (its newest complete
@@ -52,7 +54,8 @@ def load_model(
     `config` (or a zoo name, or the path of a published JSON configuration) overrules what stands beside foreign
     weights, which don't say everything about themselves. `dtype` is the towers' (None: float32). `image_size` and
     `patch_size`, in pixels, resize the position table and the patches' kernel. The model is in evaluation mode; on the
-    CPU its weights stay mapped from the file where their dtype is right. `progress` shows a bar, for large weights.
+    CPU its weights stay mapped from the file where their dtype is right. `deploy` merges an image tower that has a
+    deploy form: the same vectors, faster. `progress` shows a bar, for large weights.
 
     Raises CheckpointError, in one sentence, for weights that are missing, damaged, would execute code, are of another
     model or hold NaN; UnknownNameError, with near misses, for a name that nothing answers to.
@@ -60,6 +63,8 @@ def load_model(
     state, meta = read_model(path, config=config)
     state, resized = resize(state, meta.config, image_size=image_size, patch_size=patch_size)
     try:
+        if deploy:
+            state, resized = deploy_model(state, resized)
         model = assemble(state, resized, device=device, dtype=dtype, progress=progress)
     except CheckpointError as error:
         raise CheckpointError(f"{path}: {error}; is it a checkpoint of another model?") from error
@@ -72,7 +77,8 @@ def read_model(path: str | Path, *, config: ClipConfig | str | Path | None = Non
     place = locate(path)
     if folder := native_folder(place.path):
         state, meta = native.read(folder)
-        return state, meta if given is None else replace(meta, config=given)
+        state, known = model_in_form(state, given or meta.config)
+        return state, replace(meta, config=known)
     source = open_foreign(place.path)
     names = source.weights.tensors
     found = match(names, place.path)
@@ -82,8 +88,9 @@ def read_model(path: str | Path, *, config: ClipConfig | str | Path | None = Non
         if known is None:
             known, told = found.config(source, state)
             notes |= told
+        assert isinstance(known, ClipConfig)
+        state, known = model_in_form(state, known)
     except (CheckpointError, ConfigError) as error:
         raise CheckpointError(f"{place.path}, read as {found.name}: {error}") from error
     notes |= {"source": place.path.name, "format": found.name}
-    assert isinstance(known, ClipConfig)
     return state, Meta(config=known, provenance=notes, file=source.file)

@@ -20,7 +20,7 @@ from diptych.checkpoints.mapped import Reopened
 from diptych.checkpoints.state import Lazy, State
 from diptych.errors import CheckpointError, first_line
 
-_CONTAINERS = ("model", "module", "state_dict")
+_CONTAINERS = ("model", "module", "state_dict", "model_ema")
 """Where training checkpoints keep the weights, in the order in which EVA's loader tries them."""
 _DEPTH = 4
 """Containers inside each other."""

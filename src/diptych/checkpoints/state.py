@@ -62,6 +62,11 @@ class State(Mapping[str, Tensor]):
         """The names that start with `prefix`, without it: one tower."""
         return State({n.removeprefix(prefix): lazy for n, lazy in self.lazies.items() if n.startswith(prefix)})
 
+    def replaced(self, prefix: str, part: "State") -> "State":
+        """With `part`, whose names lack `prefix`, instead of all that starts with `prefix`."""
+        rest = {name: lazy for name, lazy in self.lazies.items() if not name.startswith(prefix)}
+        return State({f"{prefix}{name}": lazy for name, lazy in part.lazies.items()} | rest)
+
     def updated(self, other: Mapping[str, Tensor]) -> "State":
         """With these tensors instead of, or beside, those of the same names."""
         return State(self.lazies | State.of(other).lazies)

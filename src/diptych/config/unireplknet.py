@@ -41,7 +41,7 @@ class UniRepLKNetConfig:
     def __post_init__(self):
         if self.widths[0] % 2 or min(self.widths) < 4:
             raise ConfigError(f"widths {self.widths} must be at least 4, the first of them even")
-        if not self.kernel_sizes and self.depths not in _STEPS:
+        if not self.kernels:
             raise ConfigError(f"depths {self.depths} are not published ones, so kernel_sizes must be given")
         if tuple(map(len, self.kernels)) != self.depths:
             raise ConfigError(f"kernel_sizes {self.kernel_sizes} don't fit depths {self.depths}")
@@ -59,7 +59,9 @@ class UniRepLKNetConfig:
 
 
 def published_kernels(depths: tuple[int, int, int, int]) -> tuple[tuple[int, ...], ...]:
-    """The kernel sizes that UniRepLKNet's authors use at these depths (arXiv:2311.15599, §3.2); KeyError for others."""
+    """The kernel sizes that UniRepLKNet's authors use at these depths (arXiv:2311.15599); empty for other depths."""
+    if depths not in _STEPS:
+        return ()
     step = _STEPS[depths]
     first, second, third, fourth = depths
     mixed = tuple(3 if block % step else 13 for block in range(third))

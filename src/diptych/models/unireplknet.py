@@ -242,6 +242,14 @@ class UniRepLKNet(Tower[UniRepLKNetConfig]):
         tokens = x.permute(0, 2, 3, 1).flatten(1, 2)
         return TowerOutput(tokens, self.projection(self.norm_post(tokens.mean(dim=1))))
 
+    def normed(self, tokens: Float[Tensor, "*any width"]) -> Float[Tensor, "*any width"]:
+        """Tokens of `forward` behind the final norm, which was trained on their mean."""
+        return self.norm_post(tokens)
+
+    def projected(self, tokens: Float[Tensor, "*any width"]) -> Float[Tensor, "*any embed_dim"]:
+        """Tokens behind the final norm and the projection: places in the space that pictures share with texts."""
+        return self.projection(self.norm_post(tokens))
+
     def flops(self) -> int:
         """Of `forward` for one picture of `config.image_size`; a multiply-add counts two."""
         side, total = self.config.image_size, _matrices(self.projection)
