@@ -124,6 +124,26 @@ def test_operations_at_other_sizes(size, gmac):
     assert round(tower.flops() / 2e9, 3) == gmac
 
 
+def test_layers_are_those_of_the_published_fine_tuning():
+    tower = build_tower(variant("l"), None, "meta")
+    assert tower.layers == 13
+    third = [tower.layer_of(f"stages.2.blocks.{j}.up.weight") for j in range(27)]
+    assert third == [3 + j // 3 for j in range(27)]
+    for name, layer in (
+        ("stages.0.down.conv_1.weight", 0),
+        ("stages.0.blocks.2.scale", 1),
+        ("stages.1.down.conv.bias", 2),
+        ("stages.1.blocks.0.mix.branches.5_1.conv.weight", 2),
+        ("stages.2.down.norm.weight", 3),
+        ("stages.3.down.conv.weight", 12),
+        ("stages.3.blocks.2.down.weight", 12),
+        ("norm_post.weight", 13),
+    ):
+        assert tower.layer_of(name) == layer
+    with pytest.raises(KeyError):
+        tower.layer_of("stages.9.down.conv.weight")
+
+
 def test_an_image_tower_alone_gives_the_normed_mean():
     tower = make(embed_dim=None).eval()
     tokens, pooled = tower(torch.randn(2, 3, 40, 72))

@@ -65,9 +65,15 @@ class Tower(nn.Module, Generic[C]):
             if on:
                 block.forward = MethodType(_recomputed, block)
 
+    @property
+    def layers(self) -> int:
+        """The depth behind the last block, the greatest that `layer_of` gives."""
+        return len(self.blocks) + 1
+
     def layer_of(self, name: str) -> int:
-        """The depth of a parameter: 0 before the first block, i within the i-th, len(blocks) + 1 behind the last.
-        What stands between two blocks belongs to the former. Raises KeyError for a name that isn't a parameter."""
+        """The depth of a parameter, by which layer-wise decay of the learning rate goes: 0 before the first block, i
+        within the i-th, `layers` behind the last. What stands between two blocks belongs to the former. Raises KeyError
+        for a name that isn't a parameter."""
         depth_of = {parameter: i for i, block in enumerate(self.blocks, 1) for parameter in block.parameters()}
         depth = 0
         for current, parameter in self.named_parameters():

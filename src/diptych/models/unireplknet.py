@@ -250,6 +250,21 @@ class UniRepLKNet(Tower[UniRepLKNetConfig]):
         """Tokens behind the final norm and the projection: places in the space that pictures share with texts."""
         return self.projection(self.norm_post(tokens))
 
+    @property
+    def layers(self) -> int:
+        """Three blocks of the long third stage count as one layer, as do those of every other stage together."""
+        return 5 + (self.config.depths[2] - 1) // 3
+
+    def layer_of(self, name: str) -> int:
+        """The published fine-tuning's layers: the stem; the first stage; the second; the step down to the third; every
+        three blocks of it; the fourth stage; what is behind. Raises KeyError for a name that isn't a parameter."""
+        first, second, third, fourth = (stage for stage in self.stages if isinstance(stage, Stage))
+        parts = [(first.down, 0), (first.blocks, 1), (second, 2), (third.down, 3)]
+        parts += [(block, 3 + i // 3) for i, block in enumerate(third.blocks)]
+        parts += [(fourth, self.layers - 1), (self.norm_post, self.layers), (self.projection, self.layers)]
+        depth_of = {parameter: depth for part, depth in parts for parameter in part.parameters()}
+        return depth_of[dict(self.named_parameters())[name]]
+
     def flops(self) -> int:
         """Of `forward` for one picture of `config.image_size`; a multiply-add counts two."""
         side, total = self.config.image_size, _matrices(self.projection)
