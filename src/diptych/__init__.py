@@ -15,7 +15,7 @@ __version__ = "0.1.0"
 
 if TYPE_CHECKING:
     from diptych import recipes
-    from diptych.checkpoints import convert
+    from diptych.checkpoints import convert, load_image_tower
     from diptych.config import ClipConfig, Run
     from diptych.encoder import Encoder, load
     from diptych.errors import DiptychError
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from diptych.search import Index
     from diptych.training import fit
 
-__all__ = ["ClipConfig", "DiptychError", "Encoder", "Index", "Run", "convert", "evaluate", "fit", "load", "recipes"]
+__all__ = ["ClipConfig", "DiptychError", "Encoder", "Index", "Run", "convert", "evaluate", "fit", "load", "load_image_tower", "recipes"]
 
 _HOME = {
     "ClipConfig": "config",
@@ -35,6 +35,7 @@ _HOME = {
     "evaluate": "evaluation",
     "fit": "training",
     "load": "encoder",
+    "load_image_tower": "checkpoints",
 }
 
 

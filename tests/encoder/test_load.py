@@ -1,10 +1,14 @@
 """From a checkpoint to an Encoder."""
 
+import json
+
 import pytest
 import torch
 
 import diptych
+from diptych.checkpoints import save_model
 from diptych.errors import CheckpointError, ConfigError, UnknownNameError
+from diptych.models import build
 from tests import tiny
 
 
@@ -43,3 +47,54 @@ def test_what_cannot_be_loaded_is_told(tmp_path):
 def test_a_missing_gpu_is_told(tmp_path):
     with pytest.raises(ConfigError, match="no GPU"):
         diptych.load(tiny.save(tmp_path / "model"), device="cuda")
+
+
+def test_a_published_configuration_may_stand_beside_weights(tmp_path):
+    """A state dict alone doesn't tell its activation; a JSON file or a name does."""
+    path = diptych.convert(tiny_vit(tmp_path / "model"), "openai", tmp_path / "weights.pt")
+    cfg = {"embed_dim": 32, "quick_gelu": True, "vision_cfg": VISION, "text_cfg": WORDS}
+    (tmp_path / "cfg.json").write_text(json.dumps(cfg))
+    encoder = diptych.load(path, device="cpu", config=tmp_path / "cfg.json")
+    assert encoder.config.text.activation == "quick_gelu"
+    assert diptych.load(path, device="cpu").config.text.activation == "gelu"
+
+
+def test_another_picture_size(tmp_path):
+    path = tiny_vit(tmp_path / "model")
+    encoder = diptych.load(path, device="cpu", image_size=48)
+    assert encoder.config.image.image_size == encoder.preprocess.size == 48
+    assert encoder.embed_images(tiny.picture("red")).shape == (1, 32)
+
+
+VISION = {"image_size": 32, "patch_size": 16, "width": 64, "layers": 3}
+WORDS = {"context_length": 16, "vocab_size": 49408, "width": 64, "heads": 1, "layers": 2}
+
+
+def tiny_vit(folder):
+    from diptych.checkpoints.formats.open_clip_config import from_json
+
+    torch.manual_seed(0)
+    return save_model(
+        folder, build(from_json({"model_cfg": {"embed_dim": 32, "vision_cfg": VISION, "text_cfg": WORDS}}))
+    )
+
+
+def test_blocks_come_when_they_are_needed(tmp_path):
+    """With room for what isn't a block and for two blocks: the same vectors, and the other blocks hold no numbers."""
+    pytest.importorskip("accelerate")
+    path = tiny_vit(tmp_path / "model")
+    whole = diptych.load(path, device="cpu")
+    block = sum(p.nbytes for p in whole.model.image.blocks[0].parameters())
+    rest = sum(p.nbytes for p in whole.model.parameters()) - 5 * block
+    part = diptych.load(path, device="cpu", memory=f"{(rest + 2 * block) / 1000 + 1}KB")
+    pictures, texts = [tiny.picture("red"), tiny.picture("blue")], ["a cat", "a red dog"]
+    for _ in range(2):
+        assert torch.equal(part.embed_images(pictures), whole.embed_images(pictures))
+        assert torch.equal(part.embed_texts(texts), whole.embed_texts(texts))
+        blocks = [*part.model.image.blocks, *part.model.text.blocks]
+        assert [all(p.is_meta for p in b.parameters()) for b in blocks] == [False, False, True, True, True]
+    assert part.identity == whole.identity
+    with pytest.raises(ConfigError, match="GB more"):
+        diptych.load(path, device="cpu", memory="1KB")
+    with pytest.raises(ConfigError, match="20GB"):
+        diptych.load(path, device="cpu", memory="much")

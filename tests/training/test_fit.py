@@ -225,7 +225,7 @@ def test_checkpointing_activations_changes_nothing(tmp_path):
 
 def test_the_average_is_what_is_exported(tmp_path):
     run = small_run(tmp_path / "run", ema=0.5, steps=2)
-    state, _ = assemble(run, Peers())
+    state, _, _ = assemble(run, Peers())
     weight = state.objective.model.image.projection.weight
     state.average.update_parameters(state.objective.model)
     start = weight.detach().clone()
@@ -239,7 +239,7 @@ def test_the_average_is_what_is_exported(tmp_path):
 def test_a_run_starts_from_given_weights(tmp_path):
     first = fit(small_run(tmp_path / "first"), progress=False)
     run = small_run(tmp_path / "second", model=ModelConfig(init=str(first)))
-    state, _ = assemble(run, Peers())
+    state, _, _ = assemble(run, Peers())
     assert state.model.state_dict()["image.patch.weight"].equal(
         load_file(first / "model.safetensors")["image.patch.weight"]
     )

@@ -39,10 +39,9 @@ def run(arguments: Sequence[str]) -> None:
     from rich.table import Table
     from rich.text import Text
 
-    from diptych.encoder import load
     from diptych.evaluation import templates
 
-    encoder = load(options.model, options.device, options.dtype)
+    encoder = options.load(options.model)
     chosen = [template for choice in options.templates for template in templates(choice)]
     table = Table("picture", "name", "probability", box=None)
     for image, shares in zip(options.images, encoder.classify(options.images, options.names, chosen)):

@@ -43,7 +43,6 @@ def run(arguments: Sequence[str]) -> None:
     if len(places) != 1:
         raise ConfigError("say one model and one place of pictures: `diptych embed MODEL PICTURES --out X.index`")
 
-    from diptych.encoder import load
     from diptych.search import Index, update
 
     dtype = options.dtype
@@ -55,7 +54,7 @@ def run(arguments: Sequence[str]) -> None:
             )
         made_by = Index.open(options.out).made_by
         model, dtype = made_by.name, made_by.dtype
-    encoder = load(model, options.device, dtype)
+    encoder = options.load(model, dtype)
     changes = update(options.out, places[0], encoder, half=options.half, batch_size=options.batch_size, progress=True)
     for path, reason in changes.unreadable[:_LISTED]:
         print(f"left out: {reason if path in reason else f'{path}: {reason}'}", file=sys.stderr)

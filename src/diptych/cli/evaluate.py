@@ -43,11 +43,10 @@ def run(arguments: Sequence[str]) -> None:
     """Parse and do it."""
     options = parse(Evaluate, "evaluate", arguments)
 
-    from diptych.encoder import load
     from diptych.evaluation import evaluate, templates
 
     result = evaluate(
-        load(options.model, options.device, options.dtype),
+        options.load(options.model),
         options.task,
         options.data,
         class_names=options.class_names or (),

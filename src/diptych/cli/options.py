@@ -1,7 +1,10 @@
 """Flags that several verbs share."""
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
+
+if TYPE_CHECKING:
+    from diptych.encoder import Encoder
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -14,3 +17,22 @@ class Compute:
     """Precision of the towers."""
     batch_size: int = 64
     """Pictures that the tower sees at a time."""
+    config: str = ""
+    """How the model is built, where its file doesn't say: a model's name, or a published JSON file."""
+    image_size: int | None = None
+    """Take pictures of this side, in pixels, instead of the model's own."""
+    memory: str | None = None
+    """At most so much of the weights on the device, such as 20GB; the other blocks come when they are needed."""
+
+    def load(self, model: str, dtype: str | None = None) -> "Encoder":
+        """The model of that name or path, as the flags say; `dtype` overrules theirs."""
+        from diptych.encoder import load
+
+        return load(
+            model,
+            self.device,
+            dtype or self.dtype,
+            config=self.config or None,
+            image_size=self.image_size,
+            memory=self.memory,
+        )

@@ -64,12 +64,14 @@ class Encoder:
         *,
         name: str = "a model in memory",
         provenance: Mapping[str, Any] | None = None,
+        weights: Mapping[str, Tensor] | None = None,
     ):
         config = model.config
         self.model = model
         self.tokenizer = tokenizer or build_tokenizer(config.tokenizer, config.text.context_length)
         self.preprocess = preprocess or Preprocess(config.preprocess, config.image.image_size)
         self.provenance = dict(provenance or {})
+        self._weights = weights
         self.name = os.path.abspath(name) if os.path.exists(name) else name
 
     @property
@@ -96,7 +98,11 @@ class Encoder:
     @cached_property
     def identity(self) -> Identity:
         """Who made these vectors; computed once, so the weights must not change after."""
-        return Identity(name=self.name, dtype=self.dtype, fingerprint=fingerprint(self.model))
+        return Identity(
+            name=self.name,
+            dtype=self.dtype,
+            fingerprint=fingerprint(self.config, self._weights or self.model.state_dict()),
+        )
 
     def embed_images(
         self,
@@ -210,10 +216,10 @@ class Encoder:
         return vectors
 
 
-def fingerprint(model: Clip) -> str:
+def fingerprint(config: ClipConfig, weights: Mapping[str, Tensor]) -> str:
     """sha256 of a model's configuration and weights."""
-    digest = hashlib.sha256(to_json(model.config).encode())
-    for name, tensor in sorted(model.state_dict().items()):
+    digest = hashlib.sha256(to_json(config).encode())
+    for name, tensor in sorted(weights.items()):
         digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
         digest.update(tensor.cpu().contiguous().flatten().view(torch.uint8).numpy())
     return digest.hexdigest()

@@ -11,7 +11,7 @@ import torch
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from diptych import zoo
-from diptych.checkpoints import load_model
+from diptych.checkpoints import load_model, start_tower
 from diptych.config import ModelConfig, Run
 from diptych.config.serialize import from_json, to_json
 from diptych.data import BadSamples, Loader, open_source
@@ -25,7 +25,7 @@ from diptych.training.evaluate import evaluator
 from diptych.training.events import Event, Saver, evaluation, every, list_bad_samples, report
 from diptych.training.loop import Meter, train
 from diptych.training.metrics import Listener, listeners
-from diptych.training.progress import Bar
+from diptych.training.progress import Bar, say
 from diptych.training.state import State, checkpoints, restore
 
 
@@ -50,8 +50,10 @@ def fit(run: Run, *, resume: bool = False, progress: bool = True) -> Path:
         _claim(out, run, resume, peers)
         found = checkpoints(out) if resume else []
         # A checkpoint says all about its model: what the run once started from need not be there any more.
-        start = replace(run, model=replace(run.model, init=str(found[-1]))) if found else run
-        state, wrapped = assemble(start, peers)
+        start = replace(run, model=_from_checkpoint(run.model, found[-1])) if found else run
+        state, wrapped, notes = assemble(start, peers)
+        if progress and peers.is_main:
+            say(notes)
         tokenizer = build_tokenizer(state.model.config.tokenizer, state.model.config.text.context_length)
         preprocess = Preprocess(state.model.config.preprocess, state.model.config.image.image_size)
         source = open_source(run.data)
@@ -97,10 +99,12 @@ def load_run(out: Path) -> Run:
         raise ConfigError(f"{out} is not the folder of a run: it has no run.json") from error
 
 
-def assemble(run: Run, peers: Peers) -> tuple[State, torch.nn.Module]:
-    """The state of a run before its first step, and the objective as the peers share it."""
+def assemble(run: Run, peers: Peers) -> tuple[State, torch.nn.Module, list[str]]:
+    """The state of a run before its first step, the objective as the peers share it, and what the user should know of
+    the weights that it starts from."""
     torch.manual_seed(run.seed)
     model = _model(run.model).to(peers.device)
+    notes = _start_towers(model, run.model)
     _prepare(model.train(), run)
     objective = build_objective(run.objective, model)
     average = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(run.ema)) if run.ema else None
@@ -112,13 +116,27 @@ def assemble(run: Run, peers: Peers) -> tuple[State, torch.nn.Module]:
     )
     optimizer = build_optimizer(run.optim, decay_groups(objective, no_decay, run.optim.weight_decay))
     scaler = torch.amp.GradScaler(peers.device.type, enabled=run.precision == "fp16")
-    return State(objective=objective, optimizer=optimizer, scaler=scaler, average=average), wrapped
+    return State(objective=objective, optimizer=optimizer, scaler=scaler, average=average), wrapped, notes
+
+
+def _from_checkpoint(config: ModelConfig, folder: Path) -> ModelConfig:
+    image, text = (replace(tower, init="") for tower in (config.image, config.text))
+    return replace(config, init=str(folder), image=image, text=text)
 
 
 def _model(config: ModelConfig) -> Clip:
     if config.init:
         return load_model(config.init, config=config.custom).model
     return build(config.custom or zoo.get(config.name))
+
+
+def _start_towers(model: Clip, config: ModelConfig) -> list[str]:
+    notes = []
+    if config.image.init:
+        notes += start_tower(model.image, "image", config.image.init)
+    if config.text.init:
+        notes += start_tower(model.text, "text", config.text.init)
+    return notes
 
 
 def _prepare(model: Clip, run: Run) -> None:

@@ -1,9 +1,18 @@
 """What a person sees while a run goes on."""
 
+from collections.abc import Iterable
+
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from diptych.training.metrics import Row
+
+
+def say(sentences: Iterable[str]) -> None:
+    """What a person should know before a run starts, a line each."""
+    console = Console(stderr=True, highlight=False)
+    for sentence in sentences:
+        console.print(sentence, soft_wrap=True)
 
 
 class Bar:

@@ -1,0 +1,74 @@
+"""Runs whose towers start from published weights, each from its own file."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+
+from diptych.checkpoints import load_model, save_model
+from diptych.checkpoints.formats import eva
+from diptych.config import EvaConfig, ModelConfig, TowerOptions
+from diptych.distributed import Peers
+from diptych.errors import CheckpointError
+from diptych.models import build
+from diptych.training import fit
+from diptych.training.fit import assemble
+from tests.training.runs import MODEL, assert_same_bits, small_run
+
+TOWER = EvaConfig(image_size=16, patch_size=8, width=32, layers=2, heads=2, mlp_width=40, mlp="swiglu", mlp_norm=True)
+GATED = replace(MODEL, image=replace(TOWER, attention_norm=True, rotary_grid=16))
+
+
+@pytest.fixture
+def files(tmp_path):
+    """An image tower as masked-image pretraining leaves it (without norms inside attention, with a mask token), and a
+    whole model of another image tower."""
+    torch.manual_seed(1)
+    donor = build(replace(GATED, image=replace(GATED.image, attention_norm=False)))
+    foreign = eva.export_table(donor.image.config).to_foreign(donor.state_dict())
+    image = {name.removeprefix("visual."): t for name, t in foreign.items() if name.startswith("visual.")}
+    torch.save(image | {"mask_token": torch.zeros(1, 1, 32)}, tmp_path / "image.pt")
+    text = build(MODEL)
+    save_model(tmp_path / "text", text)
+    return tmp_path / "image.pt", donor, tmp_path / "text", text
+
+
+def started(tmp_path, files, **changes):
+    image, _, text, _ = files
+    towers = {"image": TowerOptions(init=str(image)), "text": TowerOptions(init=str(text))}
+    return small_run(tmp_path / "run", model=ModelConfig(custom=GATED, **towers), **changes)
+
+
+def test_each_tower_starts_from_its_file(tmp_path, files):
+    _, donor, _, text = files
+    state, _, notes = assemble(started(tmp_path, files), Peers())
+    ours = state.model.state_dict()
+    norms = [name for name in ours if ".attention.norm." in name and name.startswith("image.")]
+    assert len(norms) == 4
+    for name, tensor in ours.items():
+        if name in norms:
+            assert torch.equal(tensor, torch.full_like(tensor, float(name.endswith("weight"))))
+        elif name.startswith("image."):
+            assert torch.equal(tensor, donor.state_dict()[name]), name
+        elif name.startswith("text."):
+            assert torch.equal(tensor, text.state_dict()[name]), name
+    assert any("mask_token is not used" in note for note in notes)
+    assert any("no norms inside attention" in note for note in notes)
+
+
+def test_the_run_trains_and_resumes_when_the_files_are_gone(tmp_path, files, capsys):
+    optim = replace(started(tmp_path, files).optim, schedule="constant")
+    run = started(tmp_path, files, optim=optim)
+    whole = fit(replace(run, out=str(tmp_path / "whole")))
+    assert "mask_token is not used" in capsys.readouterr().err
+    fit(replace(run, steps=8), progress=False)
+    files[0].unlink()
+    assert_same_bits(fit(run, resume=True, progress=False), whole)
+    assert load_model(tmp_path / "run").config == GATED
+
+
+def test_a_file_of_another_tower_is_refused(tmp_path, files):
+    run = started(tmp_path, files)
+    wrong = replace(run, model=replace(run.model, custom=replace(GATED, image=replace(GATED.image, layers=3))))
+    with pytest.raises(CheckpointError, match="the image tower can't start from"):
+        fit(wrong, progress=False)
