@@ -12,7 +12,6 @@ from diptych.checkpoints.read import read_weights
 from diptych.errors import CheckpointError, UnknownNameError
 from tests.checkpoints.formats.families import FAMILIES
 
-
 OF_ANY_TOWERS = [to for to in TARGETS if to != "eva"]
 
 

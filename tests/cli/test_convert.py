@@ -1,13 +1,17 @@
 """`diptych convert`."""
 
+import json
+
 import pytest
 import torch
 
 import diptych
 from diptych import models
-from diptych.checkpoints import save_model
+from diptych.checkpoints import load_model, save_model
+from diptych.checkpoints.formats import eva
 from diptych.cli import main
 from diptych.config import ClipConfig, TextConfig, VitConfig
+from tests.checkpoints.formats.families import FAMILIES
 
 SMALL = ClipConfig(
     image=VitConfig(image_size=32, patch_size=16, width=64, layers=1, heads=1, mlp_width=64),
@@ -25,6 +29,19 @@ def test_there_and_back(tmp_path, capsys):
         assert capsys.readouterr().out == f"{tmp_path / to}\n"
     vectors = diptych.load(tmp_path / "native", "cpu").embed_texts("a cat")
     torch.testing.assert_close(vectors, diptych.Encoder(model).embed_texts("a cat"))
+
+
+def test_a_json_file_describes_the_weights(tmp_path, capsys):
+    config = FAMILIES["eva02-b"]
+    model = models.build(config).eval()
+    save_model(tmp_path / "model", model)
+    (tmp_path / "cfg.json").write_text(json.dumps(eva.to_json(config)))
+    for source, to, given in (("model", "eva", []), ("eva", "native", ["--config", str(tmp_path / "cfg.json")])):
+        with pytest.raises(SystemExit) as error:
+            main(["convert", str(tmp_path / source), "--to", to, "--out", str(tmp_path / to), *given])
+        assert error.value.code == 0
+        capsys.readouterr()
+    assert load_model(tmp_path / "native").config == config
 
 
 def test_an_unknown_format_is_told(tmp_path, capsys):

@@ -3,12 +3,13 @@
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from diptych.checkpoints.read import Weights
 from diptych.checkpoints.rename import Table
 from diptych.checkpoints.state import State
 from diptych.config import ClipConfig, ImageTowerConfig
+from diptych.errors import CheckpointError
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,3 +47,8 @@ class Format:
         """The first name that a whole model of this layout would have and `names` doesn't; empty if it matches."""
         groups = (group for group in (self.image, self.text, self.scale) if group)
         return next((group[0] for group in groups if not any(name in names for name in group)), "")
+
+
+def refuse(source: Source, state: State) -> NoReturn:
+    """The configuration of a model in a layout of image towers alone: raises CheckpointError."""
+    raise CheckpointError("it holds an image tower without a text tower; load_image_tower() reads it")

@@ -4,23 +4,16 @@ https://github.com/baaivision/EVA: EVA-01/eva, EVA-02/asuka
 """
 
 from collections.abc import Collection
-from typing import NoReturn
 
 from diptych.checkpoints.formats import eva_tower
-from diptych.checkpoints.formats.base import Format, Source, State
+from diptych.checkpoints.formats.base import Format, refuse
 from diptych.checkpoints.formats.eva import tower_config
 from diptych.checkpoints.rename import Table
-from diptych.errors import CheckpointError
 
 
 def table(names: Collection[str]) -> Table:
     """The rules for a checkpoint with these names; what only the pretext task needs is noted."""
     return Table(rules=eva_tower.rules("", names), ignored=eva_tower.IGNORED, noted=("mask_token", "lm_head.*"))
-
-
-def refuse(source: Source, state: State) -> NoReturn:
-    """Raises CheckpointError: half a model has no ClipConfig."""
-    raise CheckpointError("it holds an image tower without a text tower; load_image_tower() reads it")
 
 
 EVA_IMAGE = Format(

@@ -8,8 +8,7 @@ import itertools
 from collections.abc import Collection
 
 from diptych.checkpoints.formats import unireplknet_trunk
-from diptych.checkpoints.formats.base import Format, Source, State
-from diptych.checkpoints.formats.eva_image import refuse
+from diptych.checkpoints.formats.base import Format, Source, State, refuse
 from diptych.checkpoints.infer import infer_image
 from diptych.checkpoints.rename import TRANSPOSED, Rule, Table
 from diptych.config import ImageTowerConfig
