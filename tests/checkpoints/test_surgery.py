@@ -1,14 +1,18 @@
 """A model for another picture size is the one that open_clip would make."""
 
+from dataclasses import replace
+
 import pytest
 import torch
+import torch.nn.functional as F
 
 from diptych.checkpoints import load_model, save_model
 from diptych.checkpoints.formats.open_clip import export
 from diptych.checkpoints.state import State
-from diptych.checkpoints.surgery import resize_positions
-from diptych.config import TimmConfig
+from diptych.checkpoints.surgery import resize, resize_positions
+from diptych.config import ResNetConfig, TimmConfig
 from diptych.errors import CheckpointError, ConfigError
+from tests.checkpoints.formats.families import FAMILIES
 
 
 def test_resized_like_open_clip(tmp_path, random_model, vit, example):
@@ -33,16 +37,44 @@ def test_resnet_and_the_same_size(tmp_path, random_model, resnet, example):
     assert torch.equal(same.state_dict()["image.pool.positions"], model.state_dict()["image.pool.positions"])
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_evas_tables_are_resized_as_its_loader_does(tmp_path, random_model, example, dtype):
+    """Bicubic without anti-aliasing, in float32, the class token's row kept; rotary positions are computed."""
+    model = random_model(FAMILIES["eva02-b"])
+    save_model(tmp_path / "ours", model.to(dtype))
+    old = model.image.state_dict()
+    for image_size, patch_size in ((48, None), (None, 16), (80, 10), (16, 8)):
+        loaded, meta = load_model(tmp_path / "ours", image_size=image_size, patch_size=patch_size)
+        size, patch = image_size or 32, patch_size or 8
+        assert (meta.config.image.image_size, meta.config.image.patch_size) == (size, patch)
+        new, side = loaded.image.state_dict(), size // patch
+        grid = old["positions"][1:].float().T.reshape(1, 32, 4, 4)
+        grid = F.interpolate(grid, size=(side, side), mode="bicubic", align_corners=False).to(dtype)
+        assert torch.equal(new["positions"], torch.cat([old["positions"][:1], grid.reshape(32, -1).T]).float())
+        kernel = F.interpolate(old["patch.weight"].float(), size=(patch, patch), mode="bicubic", align_corners=False)
+        assert torch.equal(new["patch.weight"], kernel.to(dtype).float())
+        changed = {"positions"} | ({"patch.weight"} if patch_size and patch_size != 8 else set())
+        assert all(torch.equal(new[name], old[name].float()) for name in new if name not in changed)
+        assert loaded.encode_image(example(meta.config)[0]).isfinite().all()
+
+
+def test_patches_of_a_vit(tmp_path, random_model, vit, example):
+    save_model(tmp_path / "ours", random_model(vit))
+    loaded, meta = load_model(tmp_path / "ours", patch_size=4)
+    assert loaded.state_dict()["image.positions"].shape == (65, 128)
+    assert loaded.encode_image(example(meta.config)[0]).shape == (3, 48)
+
+
 def test_what_does_not_fit_is_named(tmp_path, random_model, vit):
-    from dataclasses import replace
-
-    from diptych.checkpoints.surgery import resize
-
     save_model(tmp_path / "ours", random_model(vit))
     with pytest.raises(ConfigError, match="33"):
         load_model(tmp_path / "ours", image_size=33)
     with pytest.raises(CheckpointError, match="timm"):
         resize(State.of({}), replace(vit, image=TimmConfig(name="resnet10t")), 64)
+    with pytest.raises(CheckpointError, match="a ResNetConfig has no patches"):
+        resize(State.of({}), replace(vit, image=ResNetConfig()), patch_size=16)
+    with pytest.raises(ConfigError, match="not a multiple of patch_size 5"):
+        load_model(tmp_path / "ours", patch_size=5)
     with pytest.raises(CheckpointError, match="square"):
         resize_positions(torch.zeros(11, 4), side=3)
 

@@ -21,6 +21,7 @@ from diptych.models import Tower
 
 _PROJECTIONS = ("projection.", "pool.projection.")
 _ATTENTION_NORM = re.compile(r"blocks\.\d+\.attention\.norm\.(weight|bias)")
+_UNTOLD = "it doesn't tell its activation, heads and the like: they are taken to be as here"
 _HARMLESS = {
     *("image_size", "patch_size", "context_length"),  # fitted
     *("patch_dropout", "stochastic_depth", "layer_scale"),  # of training, and of fresh weights
@@ -41,7 +42,7 @@ def start_tower(tower: Tower, side: Side, path: str | Path) -> list[str]:
     try:
         state, told, notes = _read(tower, side, path)
         said = [f"{name} is not used" for name in notes.get("unused", ())]
-        said += [] if told is None else _differences(told, tower.config)
+        said += [_UNTOLD] if told is None else _differences(told, tower.config)
         state, more = _fitted(state, tower.config)
         expected, fresh = _without_fresh(state.shapes, tower.state_dict())
         state = State({name: lazy for name, lazy in state.lazies.items() if name not in fresh})

@@ -23,8 +23,7 @@ def resize(
     Raises CheckpointError for a tower that has no such size, and ConfigError for sizes that don't fit.
     """
     image, changed = resize_tower(state.part("image."), config.image, image_size, patch_size)
-    lazies = {f"image.{name}": lazy for name, lazy in image.lazies.items()}
-    return State(state.lazies | lazies), replace(config, image=changed)
+    return state.replaced("image.", image), replace(config, image=changed)
 
 
 def resize_tower(

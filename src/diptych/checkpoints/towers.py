@@ -37,7 +37,7 @@ class LoadedTower(NamedTuple):
 def load_image_tower(
     path: str | Path,
     *,
-    config: ImageTowerConfig | str | Path | None = None,
+    config: ClipConfig | ImageTowerConfig | str | Path | None = None,
     device: str | torch.device = "cpu",
     dtype: torch.dtype | None = None,
     image_size: int | None = None,
@@ -52,7 +52,8 @@ def load_image_tower(
     """
     state, told, notes = read_tower(path, "image", config=config)
     if not isinstance(told, ImageTowerConfig):
-        raise CheckpointError(f"{path} doesn't say how its image tower is built; give config=")
+        reason = notes.get("unknown", "it doesn't say how its image tower is built; give config=")
+        raise CheckpointError(f"{path}: {reason}")
     state, told = resize_tower(state, told, image_size, patch_size)
     if deploy and isinstance(told, UniRepLKNetConfig):
         state, told = merge(state, told)
@@ -68,10 +69,11 @@ def read_tower(
     path: str | Path, side: Side, *, config: ClipConfig | TowerConfig | str | Path | None = None
 ) -> tuple[State, TowerConfig | None, dict[str, Any]]:
     """One tower's weights under our names (without `image.` or `text.`), its configuration and notes for the
-    provenance, from a whole model or from a file of that tower alone. `unused` among the notes are the file's names
+    provenance, from a whole model or from a file of that tower alone. Among the notes, `unused` are the file's names
     that a tower has no use for.
 
-    The configuration is None where neither `config` nor the file tells it. Raises CheckpointError as `read_model`.
+    The configuration is None where neither `config` nor the file tells it; `unknown` among the notes may say why.
+    Raises CheckpointError as `read_model`.
     """
     given = _given(config, side)
     place = locate(path, alone=side == "image")
@@ -111,11 +113,14 @@ def _in_form(state: State, config: TowerConfig | None) -> tuple[State, TowerConf
 
 
 def _told(found: Format, source: Source, state: State, side: Side) -> tuple[TowerConfig | None, dict[str, Any]]:
-    """What the file says of its tower."""
-    if found.text and not found.lacks(source.weights.tensors):
-        config, notes = found.config(source, state)
-        return _side(config, side), notes
-    return (found.tower_config(source, state) if side == "image" and found.tower_config else None), {}
+    """What the file says of its tower; without a configuration, why."""
+    try:
+        if found.text and not found.lacks(source.weights.tensors):
+            config, notes = found.config(source, state)
+            return _side(config, side), notes
+        return (found.tower_config(source, state) if side == "image" and found.tower_config else None), {}
+    except (CheckpointError, ConfigError) as error:
+        return None, {"unknown": str(error)}
 
 
 def _side(config: ClipConfig | TowerConfig | None, side: Side) -> TowerConfig | None:
