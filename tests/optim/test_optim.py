@@ -8,7 +8,7 @@ from torch import nn
 
 from diptych.config import OptimConfig
 from diptych.errors import ConfigError
-from diptych.optim import build_optimizer, decay_groups, learning_rate, set_learning_rate, table
+from diptych.optim import build_optimizer, decay_groups, layer_scales, learning_rate, set_learning_rate, table
 
 
 def test_the_rate_rises_peaks_and_falls():
@@ -44,7 +44,22 @@ def test_matrices_decay_and_the_rest_does_not():
         ("decay", ("b.weight",), 0.1),
         ("no decay", ("a.bias", "norm.weight", "norm.bias", "table.weight", "b.bias"), 0.0),
     ]
-    assert "no decay          5          24    0.0" in table(groups)
+    assert "no decay          5          24    0.0  1.000" in table(groups)
+
+
+def test_layers_move_more_slowly_the_earlier_they_are():
+    module = nn.Sequential(nn.Linear(2, 2), nn.Linear(2, 2), nn.Linear(2, 2))
+    scales = layer_scales({"0.weight": 0, "0.bias": 0, "1.weight": 1, "1.bias": 1}, 0.5)
+    groups = decay_groups(module, frozenset(), 0.1, scales)
+    assert [(g.names, g.weight_decay, g.scale) for g in groups] == [
+        (("1.weight", "2.weight"), 0.1, 1.0),
+        (("0.weight",), 0.1, 0.5),
+        (("1.bias", "2.bias"), 0.0, 1.0),
+        (("0.bias",), 0.0, 0.5),
+    ]
+    optimizer = build_optimizer(OptimConfig(lr=1.0), groups)
+    set_learning_rate(optimizer, 0.2)
+    assert [group["lr"] for group in optimizer.param_groups] == [0.2, 0.1, 0.2, 0.1]
 
 
 def test_a_step_is_adamws():

@@ -261,3 +261,15 @@ def test_metrics_reach_tensorboard_and_offline_wandb(tmp_path, monkeypatch):
     assert list((tmp_path / "run" / "tensorboard").glob("events.*"))
     assert list((tmp_path / "run" / "wandb").glob("offline-run-*"))
     assert json.loads((tmp_path / "run" / "metrics.jsonl").read_text().splitlines()[0])["step"] == 6
+
+
+def test_the_layers_of_a_tower_may_move_more_slowly(tmp_path):
+    model = ModelConfig(custom=MODEL, image=TowerOptions(layer_decay=0.5))
+    state, _, _ = assemble(small_run(tmp_path / "run", model=model), Peers())
+    scale_of = {id(p): group["scale"] for group in state.optimizer.param_groups for p in group["params"]}
+    image, text = state.model.image, state.model.text
+    for name, parameter in image.named_parameters():
+        assert scale_of[id(parameter)] == 0.5 ** (image.layers - image.layer_of(name)), name
+    assert {scale_of[id(parameter)] for parameter in text.parameters()} == {1.0}
+    with pytest.raises(ConfigError, match="layer_decay 0.0 must lie in"):
+        TowerOptions(layer_decay=0.0)

@@ -20,6 +20,13 @@ class TowerOptions:
     """The tower's weights stay as they are (LiT, arXiv:2111.07991, freezes the image tower)."""
     checkpointing: bool = False
     """Recompute activations in the backward pass: less memory, about a third more time."""
+    layer_decay: float = 1.0
+    """The learning rate of a layer is this times that of the layer behind it: what a tower that was trained before has
+    learned first changes least (arXiv:2106.08254). 1: all layers alike."""
+
+    def __post_init__(self):
+        if not 0 < self.layer_decay <= 1:
+            raise ConfigError(f"layer_decay {self.layer_decay} must lie in (0, 1]")
 
 
 @dataclass(frozen=True, kw_only=True)

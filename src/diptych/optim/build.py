@@ -9,7 +9,10 @@ from diptych.optim.groups import Group
 def build_optimizer(config: OptimConfig, groups: tuple[Group, ...]) -> torch.optim.AdamW:
     """AdamW over the groups, one fused pass over the weights; the rate is set before each step."""
     return torch.optim.AdamW(
-        [{"params": list(group.parameters), "weight_decay": group.weight_decay} for group in groups],
+        [
+            {"params": list(group.parameters), "weight_decay": group.weight_decay, "scale": group.scale}
+            for group in groups
+        ],
         lr=config.lr,
         betas=config.betas,
         eps=config.eps,
@@ -18,6 +21,6 @@ def build_optimizer(config: OptimConfig, groups: tuple[Group, ...]) -> torch.opt
 
 
 def set_learning_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
-    """Use `rate` for every group from the next step on."""
+    """Use `rate`, times its scale, for every group from the next step on."""
     for group in optimizer.param_groups:
-        group["lr"] = rate
+        group["lr"] = rate * group["scale"]

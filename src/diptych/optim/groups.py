@@ -1,5 +1,6 @@
-"""Which weights decay."""
+"""Which weights decay, and which move at a lower rate."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from torch import nn
@@ -13,10 +14,15 @@ class Group:
     names: tuple[str, ...]
     parameters: tuple[nn.Parameter, ...]
     weight_decay: float
+    scale: float = 1.0
+    """Of the learning rate."""
 
 
-def decay_groups(module: nn.Module, no_decay: frozenset[str], weight_decay: float) -> tuple[Group, ...]:
-    """Two groups of the parameters that are trained: matrices decay; vectors and the names in `no_decay` don't.
+def decay_groups(
+    module: nn.Module, no_decay: frozenset[str], weight_decay: float, scales: Mapping[str, float] | None = None
+) -> tuple[Group, ...]:
+    """Two groups of the parameters that are trained: matrices decay; vectors and the names in `no_decay` don't. With
+    `scales` of the learning rate by name (1 where a name lacks), two groups for each.
 
     Frozen parameters (`requires_grad` false) are in neither. An empty group is left out.
 
@@ -27,29 +33,42 @@ def decay_groups(module: nn.Module, no_decay: frozenset[str], weight_decay: floa
     """
     trained = {name: p for name, p in module.named_parameters() if p.requires_grad}
     decayed = {name for name, p in trained.items() if p.ndim > 1 and name not in no_decay}
+    scale_of = {name: (scales or {}).get(name, 1.0) for name in trained}
     groups = []
-    for title, chosen, decay in (
-        ("decay", [n for n in trained if n in decayed], weight_decay),
-        ("no decay", [n for n in trained if n not in decayed], 0.0),
-    ):
-        if chosen:
+    for title, decay in (("decay", weight_decay), ("no decay", 0.0)):
+        for scale in sorted(set(scale_of.values()), reverse=True):
+            chosen = [n for n in trained if (n in decayed) == (title == "decay") and scale_of[n] == scale]
             parameters = tuple(trained[name] for name in chosen)
-            groups.append(Group(title=title, names=tuple(chosen), parameters=parameters, weight_decay=decay))
+            group = Group(title=title, names=tuple(chosen), parameters=parameters, weight_decay=decay, scale=scale)
+            groups += [group] if chosen else []
     return tuple(groups)
 
 
+def layer_scales(layers: Mapping[str, int], decay: float) -> dict[str, float]:
+    """Scales of the learning rate that fall with the distance from the last layer, by `decay` for each (Clark et al.
+    2020, arXiv:2003.10555; BEiT, arXiv:2106.08254). `layers` are the depths of a tower's parameters by name.
+
+    >>> from diptych.optim import layer_scales
+    >>> layer_scales({"stem": 0, "blocks.0": 1, "head": 2}, 0.5)
+    {'stem': 0.25, 'blocks.0': 0.5, 'head': 1.0}
+    """
+    last = max(layers.values())
+    return {name: decay ** (last - layer) for name, layer in layers.items()}
+
+
 def table(groups: tuple[Group, ...]) -> str:
-    """The groups as aligned text: title, tensors, weights, decay.
+    """The groups as aligned text: title, tensors, weights, decay, and the scale of the learning rate.
 
     >>> from torch import nn
     >>> from diptych.optim import decay_groups, table
     >>> print(table(decay_groups(nn.Linear(2, 3), frozenset(), 0.2)))
-    group       tensors     weights  decay
-    decay             1           6    0.2
-    no decay          1           3    0.0
+    group       tensors     weights  decay   rate
+    decay             1           6    0.2  1.000
+    no decay          1           3    0.0  1.000
     """
-    rows = [f"{'group':<10} {'tensors':>8} {'weights':>11} {'decay':>6}"]
+    rows = [f"{'group':<10} {'tensors':>8} {'weights':>11} {'decay':>6} {'rate':>6}"]
     for group in groups:
         weights = sum(p.numel() for p in group.parameters)
-        rows.append(f"{group.title:<10} {len(group.names):>8} {weights:>11,} {group.weight_decay:>6}")
+        end = f"{group.weight_decay:>6} {group.scale:>6.3f}"
+        rows.append(f"{group.title:<10} {len(group.names):>8} {weights:>11,} {end}")
     return "\n".join(rows)

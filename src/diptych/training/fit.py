@@ -20,7 +20,7 @@ from diptych.errors import ConfigError
 from diptych.inputs import Preprocess, build_tokenizer
 from diptych.models import Clip, build
 from diptych.objectives import build_objective
-from diptych.optim import build_optimizer, decay_groups
+from diptych.optim import build_optimizer, decay_groups, layer_scales
 from diptych.training.evaluate import evaluator
 from diptych.training.events import Event, Saver, evaluation, every, list_bad_samples, report
 from diptych.training.loop import Meter, train
@@ -114,7 +114,8 @@ def assemble(run: Run, peers: Peers) -> tuple[State, torch.nn.Module, list[str]]
         for side, tower in (("image", model.image), ("text", model.text))
         for name in tower.no_decay
     )
-    optimizer = build_optimizer(run.optim, decay_groups(objective, no_decay, run.optim.weight_decay))
+    groups = decay_groups(objective, no_decay, run.optim.weight_decay, _scales(model, run.model))
+    optimizer = build_optimizer(run.optim, groups)
     scaler = torch.amp.GradScaler(peers.device.type, enabled=run.precision == "fp16")
     return State(objective=objective, optimizer=optimizer, scaler=scaler, average=average), wrapped, notes
 
@@ -137,6 +138,19 @@ def _start_towers(model: Clip, config: ModelConfig) -> list[str]:
     if config.text.init:
         notes += start_tower(model.text, "text", config.text.init)
     return notes
+
+
+def _scales(model: Clip, config: ModelConfig) -> dict[str, float]:
+    """Of the learning rate, in the towers where it falls from layer to layer."""
+    found = {}
+    for side, tower, decay in (
+        ("image", model.image, config.image.layer_decay),
+        ("text", model.text, config.text.layer_decay),
+    ):
+        if decay != 1:
+            layers = {f"model.{side}.{name}": tower.layer_of(name) for name, _ in tower.named_parameters()}
+            found |= layer_scales(layers, decay)
+    return found
 
 
 def _prepare(model: Clip, run: Run) -> None:
