@@ -17,6 +17,10 @@ def read_config(config: ClipConfig | str | Path | None) -> ClipConfig | None:
 
     Raises UnknownNameError with near misses, and CheckpointError, naming the file, for one that doesn't describe a
     model.
+
+    >>> from diptych.checkpoints.describe import read_config
+    >>> read_config("EVA02-B-16").embed_dim
+    512
     """
     if config is None or isinstance(config, ClipConfig):
         return config

@@ -21,6 +21,10 @@ def read_vision(cfg: dict[str, Any]) -> EvaConfig:
     """Takes what an EVA tower has out of `cfg`, where `eva_model_name` stands; what the schema lacks has its default.
 
     Raises CheckpointError for rotary positions that the authors' code couldn't place on this grid.
+
+    >>> from diptych.checkpoints.formats.eva_config import read_vision
+    >>> read_vision({"eva_model_name": "eva-clip-8b-14-x", "use_rms_norm": True, "qkv_bias": False, "xattn": True}).norm
+    'rms'
     """
     for name in _DROPPED:
         cfg.pop(name, None)
