@@ -14,7 +14,7 @@ from rich.table import Table
 
 import diptych
 
-NAMES = ("startup", "inputs", "loader", "towers", "loss", "late", "unireplknet")
+NAMES = ("startup", "inputs", "loader", "towers", "eva", "loss", "late", "unireplknet")
 
 
 def main() -> None:
@@ -38,9 +38,7 @@ def main() -> None:
 
 
 def _table(rows) -> Table:
-    table = Table(
-        title="Diptych beside its peer (open_clip unless a row says otherwise): medians; above 1: ahead"
-    )
+    table = Table(title="Diptych beside its peer (open_clip unless a row says otherwise): medians; above 1: ahead")
     for title in ("what", "Diptych", "peer", "unit", "ratio", "check"):
         table.add_column(title, justify="left" if title in ("what", "check") else "right")
     for row in rows:

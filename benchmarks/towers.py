@@ -57,7 +57,7 @@ def rows() -> Iterator[Row]:
                 ):
                     gap = (mine() - other()).abs().max()
                     title = f"{side} tower, {precision}, batch {count}"
-                    yield _throughput(title, count, *seconds(mine, other), f"{gap:.1e}")
+                    yield throughput(title, count, *seconds(mine, other), f"{gap:.1e}")
     yield from _training_step(ours.train(), theirs.train(), tokenizer)
 
 
@@ -86,10 +86,11 @@ def _training_step(ours, theirs, tokenizer, count: int = 16) -> Iterator[Row]:
     with torch.no_grad():
         gap = abs(float(our_loss()) - float(other_loss()))
     mine, other = seconds(lambda: step(our_loss, optimizer), lambda: step(other_loss, their_optimizer))
-    yield _throughput(f"training step, bf16, batch {count}", count, mine, other, f"loss {gap:.1e}")
+    yield throughput(f"training step, bf16, batch {count}", count, mine, other, f"loss {gap:.1e}")
 
 
-def _throughput(name: str, count: int, mine: float, other: float, gap: str) -> Row:
+def throughput(name: str, count: int, mine: float, other: float, gap: str) -> Row:
+    """Samples per second of either, from the seconds that `count` of them take."""
     return Row(
         name=name, unit="/s", ours=count / mine, theirs=count / other, higher_is_better=True, check=f"differ by {gap}"
     )

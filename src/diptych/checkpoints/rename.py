@@ -24,13 +24,22 @@ class Change:
     to_foreign: Callable[[Tensor], list[Tensor]]
 
 
+def _joined(parts: list[Tensor]) -> Tensor:
+    """One after the other along the first dimension. On `meta` by shapes alone: torch would import its compiler."""
+    if not parts[0].is_meta:
+        return torch.cat(parts)
+    if any(part.shape[1:] != parts[0].shape[1:] for part in parts):
+        raise RuntimeError("shapes that can't be joined")
+    return parts[0].new_empty(sum(map(len, parts)), *parts[0].shape[1:])
+
+
 SAME = Change(lambda parts: parts[0], lambda ours: [ours])
 TRANSPOSED = Change(lambda parts: parts[0].T.contiguous(), lambda ours: [ours.T.contiguous()])
 SCALAR = Change(lambda parts: parts[0].reshape(1), lambda ours: [ours.reshape(())])
 """0-D there, shape [1] here."""
-FUSED = Change(lambda parts: torch.cat(parts), lambda ours: [part.clone() for part in ours.chunk(3)])
+FUSED = Change(_joined, lambda ours: [part.clone() for part in ours.chunk(3)])
 """Query, key and value apart there, in one matrix here."""
-PAIRED = Change(lambda parts: torch.cat(parts), lambda ours: [part.clone() for part in ours.chunk(2)])
+PAIRED = Change(_joined, lambda ours: [part.clone() for part in ours.chunk(2)])
 """A gate and what it gates apart there, in one matrix here."""
 
 
