@@ -1,16 +1,17 @@
 """`diptych convert`."""
 
 import json
+from dataclasses import replace
 
 import pytest
 import torch
 
 import diptych
 from diptych import models
-from diptych.checkpoints import load_model, save_model
+from diptych.checkpoints import load_image_tower, load_model, save_model
 from diptych.checkpoints.formats import eva
 from diptych.cli import main
-from diptych.config import ClipConfig, TextConfig, VitConfig
+from diptych.config import ClipConfig, TextConfig, UniRepLKNetConfig, VitConfig
 from tests.checkpoints.formats.families import FAMILIES
 
 SMALL = ClipConfig(
@@ -42,6 +43,16 @@ def test_a_json_file_describes_the_weights(tmp_path, capsys):
         assert error.value.code == 0
         capsys.readouterr()
     assert load_model(tmp_path / "native").config == config
+
+
+def test_an_image_tower_is_merged_and_written_alone(tmp_path, capsys):
+    image = UniRepLKNetConfig(depths=(1, 1, 1, 1), widths=(8, 8, 8, 8), kernel_sizes=((3,), (13,), (13,), (3,)))
+    source = save_model(tmp_path / "model", models.build(replace(SMALL, image=image)))
+    with pytest.raises(SystemExit) as error:
+        main(["convert", str(source), "--to", "unireplknet", "--deploy", "--out", str(tmp_path / "trunk.pth")])
+    assert error.value.code == 0
+    assert capsys.readouterr().out == f"{tmp_path / 'trunk.pth'}\n"
+    assert load_image_tower(tmp_path / "trunk.pth").config.deploy
 
 
 def test_an_unknown_format_is_told(tmp_path, capsys):

@@ -11,35 +11,47 @@ from torch import Tensor
 from diptych.checkpoints import native
 from diptych.checkpoints.assemble import assemble
 from diptych.checkpoints.atomic import atomic
+from diptych.checkpoints.convert_tower import convert_tower, proven_deploy
 from diptych.checkpoints.describe import read_config
 from diptych.checkpoints.formats import eva, eva_transformers, open_clip, transformers
 from diptych.checkpoints.load import read_model
 from diptych.checkpoints.native import Meta
 from diptych.checkpoints.state import State
-from diptych.config import ClipConfig, EvaConfig, PreprocessConfig, TextConfig
+from diptych.config import ClipConfig, EvaConfig, PreprocessConfig, TextConfig, UniRepLKNetConfig
 from diptych.errors import CheckpointError, UnknownNameError
 from diptych.inputs import build_tokenizer
 from diptych.models import Clip
 
-TARGETS = ("native", "open-clip", "openai", "transformers", "eva")
+TARGETS = ("native", "open-clip", "openai", "transformers", "eva", "unireplknet")
 _FILES = ("openai", "eva")
 """Of which the weights are all: their reader has to be told the configuration."""
 
 
-def convert(source: str | Path, to: str, out: str | Path, *, config: ClipConfig | str | Path | None = None) -> Path:
+def convert(
+    source: str | Path,
+    to: str,
+    out: str | Path,
+    *,
+    config: ClipConfig | str | Path | None = None,
+    deploy: bool = False,
+) -> Path:
     """Writes the model at `source` (see `load_model`) in the format `to` at `out`: a folder, or a file for `openai` and
-    `eva`.
+    `eva`; for `unireplknet` a file of its image tower alone, which `source` may be, too (`convert_tower`).
 
     The weights keep their dtype. Before `out` gets its name it is read back: every tensor must be bit-equal, and the
     features that its own configuration gives must equal the source's. `config` (or a zoo name, or the path of a
-    published JSON configuration) overrules what stands beside foreign weights. Raises CheckpointError if `out` exists,
-    or `to` can't hold this model.
+    published JSON configuration) overrules what stands beside foreign weights. `deploy` merges an image tower that has
+    a deploy form. Raises CheckpointError if `out` exists, or `to` can't hold this model.
     """
     if to not in TARGETS:
         raise UnknownNameError("checkpoint format", to, TARGETS)
+    if to == "unireplknet":
+        return convert_tower(source, out, deploy=deploy)
     out = Path(out)
     state, meta = read_model(source, config=read_config(config))
     try:
+        if deploy:
+            state, meta = _deployed(state, meta)
         original = assemble(State.of(state), meta.config)
     except CheckpointError as error:
         raise CheckpointError(f"{source}: {error}") from error
@@ -50,6 +62,13 @@ def convert(source: str | Path, to: str, out: str | Path, *, config: ClipConfig 
             raise CheckpointError(f"{source} can't be written as {to}: {error}") from error
         _verify(room / out.name, to, state, meta.config, original)
     return out
+
+
+def _deployed(state: State, meta: Meta) -> tuple[State, Meta]:
+    if not isinstance(meta.config.image, UniRepLKNetConfig):
+        raise CheckpointError(f"a {type(meta.config.image).__name__} has no deploy form")
+    image, tower = proven_deploy(state.part("image."), meta.config.image)
+    return state.replaced("image.", image), replace(meta, config=replace(meta.config, image=tower))
 
 
 def _write(path: Path, to: str, state: Mapping[str, Tensor], meta: Meta) -> None:

@@ -17,12 +17,14 @@ class Convert:
 
     source: Annotated[Positional[str], arg(metavar="SRC")]
     """A checkpoint file or folder, a run, hf-hub:org/name, or a name with published weights."""
-    to: Literal["native", "open-clip", "openai", "transformers", "eva"] = "native"
-    """The format to write."""
+    to: Literal["native", "open-clip", "openai", "transformers", "eva", "unireplknet"] = "native"
+    """The format to write; unireplknet: the image tower alone, as its authors' code loads it."""
     out: str
-    """The folder to write; for openai and eva, the file."""
+    """The folder to write; for openai, eva and unireplknet, the file."""
     config: str = ""
     """Where the weights don't say enough about themselves: the model's name, or a JSON file that describes it."""
+    deploy: bool = False
+    """Merge an image tower that has a deploy form (UniRepLKNet): the same vectors, faster; it can't be taken back."""
 
 
 def run(arguments: Sequence[str]) -> None:
@@ -31,4 +33,4 @@ def run(arguments: Sequence[str]) -> None:
 
     from diptych.checkpoints import convert
 
-    print(convert(options.source, options.to, options.out, config=options.config or None))
+    print(convert(options.source, options.to, options.out, config=options.config or None, deploy=options.deploy))

@@ -6,11 +6,13 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from diptych.checkpoints import convert, detect, load_image_tower, load_model
+import diptych
+from diptych.checkpoints import convert, detect, load_image_tower, load_model, save_model
+from diptych.checkpoints import deploy as deploy_module
 from diptych.checkpoints.deploy import deploy
 from diptych.checkpoints.formats import open_clip
 from diptych.checkpoints.state import State
-from diptych.config import ClipConfig, TextConfig, UniRepLKNetConfig
+from diptych.config import ClipConfig, TextConfig, UniRepLKNetConfig, VitConfig
 from diptych.errors import CheckpointError
 from diptych.models import build, build_tower
 from tests import goldens, unireplknet
@@ -245,3 +247,59 @@ def test_a_published_size_goes_round_by_open_clips_json(tmp_path):
     ours, theirs = load_file(tmp_path / "there" / "open_clip_model.safetensors"), torch.load(tmp_path / "model.pt")
     assert ours.keys() == theirs.keys()
     assert all(torch.equal(ours[name], theirs[name]) for name in ours)
+
+
+def test_convert_merges_a_whole_model(tmp_path):
+    model = whole()
+    path = save(tmp_path / "model.pt", open_clip.export_table(model.config).to_foreign(model.state_dict()))
+    convert(path, "native", tmp_path / "merged", deploy=True)
+    loaded = load_model(tmp_path / "merged")
+    assert loaded.config == replace(MODEL, image=replace(TOWER, deploy=True, layer_scale=None))
+    torch.testing.assert_close(features(loaded.model.image), features(model.image), rtol=0, atol=1e-5)
+    again = convert(tmp_path / "merged", "native", tmp_path / "again", deploy=True)
+    assert load_file(again / "model.safetensors").keys() == loaded.model.state_dict().keys()
+
+
+@pytest.mark.parametrize("merged", [False, True])
+def test_convert_writes_the_trunk_as_its_authors_load_it(merged, tmp_path):
+    tower = make()
+    path = save(tmp_path / "net.pth", published(tower, classes=1000))
+    convert(path, "unireplknet", tmp_path / "out.pth", deploy=merged)
+    written, expected = torch.load(tmp_path / "out.pth"), published(tower, "deploy" if merged else "train")
+    assert written.keys() == expected.keys()
+    assert all(torch.equal(written[name], expected[name]) for name in expected)
+    assert detect(tmp_path / "out.pth") == "unireplknet"
+    with pytest.raises(CheckpointError, match="exists"):
+        convert(path, "unireplknet", tmp_path / "out.pth")
+
+
+def test_a_wrong_merge_is_noticed(tmp_path, monkeypatch):
+    path = save(tmp_path / "net.pth", published(make()))
+    monkeypatch.setattr(deploy_module, "NORM_EPS", 0.5)
+    with pytest.raises(CheckpointError, match="merged, its vectors differ by .*; leave deploy out"):
+        convert(path, "unireplknet", tmp_path / "out.pth", deploy=True)
+    assert not (tmp_path / "out.pth").exists()
+
+
+def test_other_towers_have_no_deploy_form(tmp_path):
+    model = build(replace(MODEL, image=VitConfig(image_size=32, patch_size=16, width=32, layers=1, heads=2)))
+    folder = save_model(tmp_path / "model", model)
+    with pytest.raises(CheckpointError, match="a VitConfig has no deploy form"):
+        convert(folder, "native", tmp_path / "out", deploy=True)
+    with pytest.raises(CheckpointError, match="of another kind"):
+        convert(folder, "unireplknet", tmp_path / "out.pth")
+    assert load_model(folder, deploy=True).config == model.config
+
+
+def test_the_encoder_computes_in_deploy_form_unless_told_otherwise(tmp_path):
+    config = replace(MODEL, image=replace(TOWER, image_size=64), text=replace(MODEL.text, vocab_size=49408))
+    torch.manual_seed(0)
+    model = build(config)
+    shake(model)
+    folder = save_model(tmp_path / "model", model)
+    merged, plain = diptych.load(folder, "cpu"), diptych.load(folder, "cpu", deploy=False)
+    assert merged.config.image.deploy
+    assert plain.config == config
+    picture = torch.randint(0, 256, (3, 70, 80), dtype=torch.uint8)
+    torch.testing.assert_close(merged.embed_images(picture), plain.embed_images(picture), rtol=0, atol=1e-5)
+    assert diptych.load(folder, "cpu", "bf16").config.image.deploy

@@ -45,6 +45,10 @@ def table(names: Collection[str]) -> Table:
     return Table(rules=(*trunk, *projections), noted=(head, *_TEXT))
 
 
+EXPORT = Table(rules=unireplknet_trunk.rules(""))
+"""The rules for a trunk of ours."""
+
+
 def _prefix(names: Collection[str]) -> str:
     """What stands before the trunk's names; of several trunks, before that of the most."""
     found = [prefix for prefix in PREFIXES if f"{prefix}{unireplknet_trunk.MARK}" in names]
