@@ -52,10 +52,11 @@ def test_the_first_container_is_evas(tmp_path):
 def test_the_file_is_mapped_anew_as_it_is_read(tmp_path, monkeypatch):
     weights = {f"{i}": torch.full((100,), float(i)) for i in range(20)}
     torch.save(dict(reversed(weights.items())), tmp_path / "w.pt")
-    monkeypatch.setattr(mapped, "WINDOW", 1000)
+    monkeypatch.setattr(mapped, "TAKEN", 1000)
     state = read_torch(tmp_path / "w.pt", mapped=True)
     assert list(state) == list(reversed(weights))  # as they lie in the file
     same(state, weights)
+    same({name: lazy.once() for name, lazy in state.lazies.items()}, weights)
 
 
 def test_one_name_twice(tmp_path):

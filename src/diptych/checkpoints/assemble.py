@@ -23,7 +23,7 @@ M = TypeVar("M", bound=nn.Module)
 SHOWN = 1 << 30
 """Bytes from which on a bar is shown."""
 SMALL = 1 << 20
-"""Bytes up to which a tensor is always copied: a vector would keep what was read around it in memory."""
+"""Bytes up to which a tensor is copied though it needn't be: a mapping for each would be many."""
 
 
 def assemble(
@@ -75,16 +75,17 @@ def fill(
 ) -> None:
     """Moves every tensor of `state` into `module`, in the order of the file. Names in `exact` become float32."""
     places = dict(module.named_parameters(remove_duplicate=False)) | dict(module.named_buffers(remove_duplicate=False))
-    sizes = {name: lazy.like.nbytes for name, lazy in state.lazies.items()}
-    shown = progress and sum(sizes.values()) > SHOWN
-    bar = counted("weights", sum(sizes.values())) if shown else contextlib.nullcontext(lambda _: None)
+    likes = {name: lazy.like for name, lazy in state.lazies.items()}
+    total = sum(like.nbytes for like in likes.values())
+    bar = counted("weights", total) if progress and total > SHOWN else contextlib.nullcontext(lambda _: None)
     with bar as advance, torch.no_grad():
-        for name, size in sizes.items():
-            tensor = state.pop(name)
-            wanted = _wanted(tensor, torch.float32 if name in exact else dtype)
+        for name, like in likes.items():
+            wanted = _wanted(like, torch.float32 if name in exact else dtype)
+            copied = like.dtype != wanted or torch.device(device).type != "cpu" or like.nbytes < SMALL
+            tensor = state.pop(name, once=copied)
             check_values(name, tensor, wanted)
-            _put(module, name, places[name], tensor.to(device, wanted, copy=size < SMALL))
-            advance(size)
+            _put(module, name, places[name], tensor.to(device, wanted, copy=copied))
+            advance(like.nbytes)
 
 
 def check_values(name: str, tensor: Tensor, dtype: torch.dtype) -> None:
@@ -100,8 +101,8 @@ def check_values(name: str, tensor: Tensor, dtype: torch.dtype) -> None:
         raise CheckpointError(f"{name} holds values too large for {dtype}; load it in bfloat16 or float32")
 
 
-def _wanted(tensor: Tensor, dtype: torch.dtype) -> torch.dtype:
-    return dtype if tensor.is_floating_point() else tensor.dtype
+def _wanted(like: Tensor, dtype: torch.dtype) -> torch.dtype:
+    return dtype if like.is_floating_point() else like.dtype
 
 
 def _put(module: nn.Module, name: str, place: Tensor, tensor: Tensor) -> None:

@@ -1,7 +1,7 @@
 """Tensors mapped from their file: nothing is read before it is used.
 
-Pages that were read count as the process's memory until their mapping goes. So a file is mapped half a gigabyte at a
-time, and what is only read on the way into a model costs no more than that. https://huggingface.co/docs/safetensors
+Pages that were read count as the process's memory until their mapping goes. So what is only read on its way into a
+model has a mapping of its own, or one that is opened anew from time to time. https://huggingface.co/docs/safetensors
 """
 
 import json
@@ -22,7 +22,9 @@ from diptych.errors import CheckpointError
 
 T = TypeVar("T")
 WINDOW = 1 << 29
-"""Bytes that are mapped at a time."""
+"""Bytes that are mapped at a time for tensors that stay mapped."""
+TAKEN = 1 << 27
+"""Bytes that are read before a file is opened anew."""
 _HEADER = 100_000_000
 """The largest header that safetensors allows, in bytes."""
 _DTYPES = {
@@ -42,7 +44,7 @@ _DTYPES = {
 
 
 class Reopened(Generic[T]):
-    """What `open` maps, opened anew after every `WINDOW` bytes that were taken from it."""
+    """What `open` maps, opened anew after every `TAKEN` bytes that were taken from it."""
 
     def __init__(self, open: Callable[[], T]):
         self._open = open
@@ -51,7 +53,7 @@ class Reopened(Generic[T]):
 
     def take(self, size: int) -> T:
         """The content, of which `size` bytes will be read."""
-        if self._content is None or self._taken > WINDOW:
+        if self._content is None or self._taken > TAKEN:
             self._content = None  # the old mapping goes first
             self._content, self._taken = self._open(), 0
         self._taken += size
@@ -67,10 +69,14 @@ def read_safetensors(path: Path) -> State:
         entries = _entries(path)
     except (OSError, ValueError, TypeError, LookupError, AttributeError, RecursionError) as error:
         raise CheckpointError(f"{path} is damaged ({error}); copy or download it again") from error
-    windows = _Windows(path)
+    windows = _Windows(path, end=max((entry.stop for entry in entries.values()), default=0))
     return State(
         {
-            name: Lazy(torch.empty(entry.shape, dtype=entry.dtype, device="meta"), partial(windows.tensor, entry))
+            name: Lazy(
+                torch.empty(entry.shape, dtype=entry.dtype, device="meta"),
+                partial(windows.tensor, entry),
+                partial(_alone, path, entry),
+            )
             for name, entry in sorted(entries.items(), key=lambda item: item[1].start)
         }
     )
@@ -109,33 +115,46 @@ def _entry(name: str, told: dict, path: Path, first: int) -> _Entry:
     return entry
 
 
-class _Windows:
-    """A file, of which the part is mapped that was last asked for."""
+class _Mapping(NamedTuple):
+    """A part of a file."""
 
-    def __init__(self, path: Path):
-        self.path = path
-        self.start = self.stop = 0
-        self.mapping: mmap.mmap | None = None
+    start: int
+    stop: int
+    content: mmap.mmap
 
     def tensor(self, entry: _Entry) -> Tensor:
+        """Without copying; it keeps the mapping."""
         if entry.start == entry.stop:
             return torch.empty(entry.shape, dtype=entry.dtype)
-        if self.mapping is None or entry.start < self.start or entry.stop > self.stop:
-            self._move(entry)
-        assert self.mapping is not None
         count, offset = math.prod(entry.shape), entry.start - self.start
-        return torch.frombuffer(self.mapping, dtype=entry.dtype, count=count, offset=offset).view(entry.shape)
+        return torch.frombuffer(self.content, dtype=entry.dtype, count=count, offset=offset).view(entry.shape)
 
-    def _move(self, entry: _Entry) -> None:
-        self.mapping = None  # tensors that are in use keep theirs
-        self.start = entry.start - entry.start % mmap.ALLOCATIONGRANULARITY
-        try:
-            with open(self.path, "rb") as file:
-                size = os.fstat(file.fileno()).st_size
-                self.stop = max(entry.stop, min(self.start + WINDOW, size))
-                # A copy on writing: training on from here doesn't change the file.
-                self.mapping = mmap.mmap(
-                    file.fileno(), self.stop - self.start, access=mmap.ACCESS_COPY, offset=self.start
-                )
-        except (OSError, ValueError) as error:
-            raise CheckpointError(f"{self.path} can't be mapped ({error}); was it changed?") from error
+
+class _Windows:
+    """A file that is mapped a window at a time: every mapping takes a file handle, of which there are a thousand."""
+
+    def __init__(self, path: Path, end: int):
+        self.path, self.end = path, end
+        self.current: _Mapping | None = None
+
+    def tensor(self, entry: _Entry) -> Tensor:
+        if self.current is None or entry.start < self.current.start or entry.stop > self.current.stop:
+            self.current = None  # tensors that are in use keep theirs
+            self.current = _map(self.path, entry.start, max(entry.stop, min(entry.start + WINDOW, self.end)))
+        return self.current.tensor(entry)
+
+
+def _alone(path: Path, entry: _Entry) -> Tensor:
+    """In a mapping of its own, which goes with it."""
+    return _map(path, entry.start, entry.stop).tensor(entry)
+
+
+def _map(path: Path, start: int, stop: int) -> _Mapping:
+    start -= start % mmap.ALLOCATIONGRANULARITY
+    try:
+        with open(path, "rb") as file:
+            # A copy on writing: training on from here doesn't change the file.
+            content = mmap.mmap(file.fileno(), stop - start, access=mmap.ACCESS_COPY, offset=start)
+    except (OSError, ValueError) as error:
+        raise CheckpointError(f"{path} can't be mapped ({error}); was it changed?") from error
+    return _Mapping(start, stop, content)

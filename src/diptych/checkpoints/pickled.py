@@ -10,6 +10,7 @@ import struct
 import warnings
 import zipfile
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -54,14 +55,18 @@ def read_torch(path: Path, mapped: bool) -> State:
     tensors = state_dict(load(path, mapped), path)
     if not mapped:
         return State.of(tensors)
-    file = Reopened(lambda: state_dict(load(path), path))
     in_order = sorted(tensors.items(), key=lambda item: item[1].data_ptr())
+    kept, passing = (Reopened(lambda: state_dict(load(path), path)) for _ in range(2))
     return State(
         {
-            name: Lazy(tensor.to("meta"), lambda name=name, size=tensor.nbytes: file.take(size)[name])
+            name: Lazy(tensor.to("meta"), partial(_take, kept, name, 0), partial(_take, passing, name, tensor.nbytes))
             for name, tensor in in_order
         }
     )
+
+
+def _take(file: Reopened[dict[str, Tensor]], name: str, size: int) -> Tensor:
+    return file.take(size)[name]
 
 
 def load(path: Path, mapped: bool = True) -> Any:

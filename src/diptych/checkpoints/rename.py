@@ -174,7 +174,10 @@ def _changed(name: str, change: Callable[[list[Tensor]], Tensor], parts: list[La
     except (RuntimeError, IndexError) as error:
         shapes = ", ".join(str(list(part.like.shape)) for part in parts)
         raise CheckpointError(f"{name} can't be made of {shapes}") from error
-    return Lazy(like, lambda: change([part.make() for part in parts]))
+    if len(parts) > 1:  # they are copied together
+        return Lazy(like, lambda: change([part.once() for part in parts]))
+    (part,) = parts
+    return Lazy(like, lambda: change([part.make()]), lambda: change([part.once()]))
 
 
 def _regex(pattern: str) -> re.Pattern:

@@ -12,6 +12,12 @@ class Lazy(NamedTuple):
     like: Tensor
     """On `meta`: its shape and its kind of numbers."""
     make: Callable[[], Tensor]
+    make_once: Callable[[], Tensor] | None = None
+    """The same tensor, for one look at it: nothing of its file stays in memory when it goes. None: `make`."""
+
+    def once(self) -> Tensor:
+        """The tensor, to be copied and let go."""
+        return (self.make_once or self.make)()
 
 
 class State(Mapping[str, Tensor]):
@@ -54,9 +60,10 @@ class State(Mapping[str, Tensor]):
         """The same names on `meta`: shapes and kinds of numbers, and no numbers."""
         return {name: lazy.like for name, lazy in self.lazies.items()}
 
-    def pop(self, name: str) -> Tensor:
-        """The tensor; what it is made from is let go."""
-        return self.lazies.pop(name).make()
+    def pop(self, name: str, once: bool = False) -> Tensor:
+        """The tensor; what it is made from is let go. `once`: it will be copied, and let go too."""
+        lazy = self.lazies.pop(name)
+        return lazy.once() if once else lazy.make()
 
     def part(self, prefix: str) -> "State":
         """The names that start with `prefix`, without it: one tower."""
