@@ -130,6 +130,21 @@ def test_pooled_alone_equals_pooled_with_tokens(name):
         torch.testing.assert_close(tower.pooled(x), tower(x).pooled, rtol=1e-5, atol=1e-5)
 
 
+@native
+def test_what_is_projected(name):
+    """From tokens to the feature, and on to the pooled vector."""
+    config = ALL[name]
+    if isinstance(config, TextConfig):
+        return
+    tower = make(name).eval()
+    shake(tower)
+    tokens, pooled = tower(example(config))
+    feature = tower.feature(tokens)
+    assert feature.shape == (4, tower.feature_width)
+    last = tower.pool.projection if getattr(tower, "projection", None) is None else tower.projection
+    torch.testing.assert_close(last(feature), pooled)
+
+
 @every
 def test_two_calls_and_two_builds_are_equal(name):
     tower, x = make(name).eval(), example(ALL[name])

@@ -143,6 +143,8 @@ class TextConfig:
     mlp_width: int = 2048
     activation: Activation = "gelu"
     norm_eps: float = 1e-5
+    projection_bias: bool = False
+    """DeCLIP's projection has one."""
 
     def __post_init__(self):
         if self.width % self.heads:
@@ -205,6 +207,8 @@ class ClipConfig:
     image: ImageTowerConfig = VitConfig()
     text: TextTowerConfig = TextConfig()
     embed_dim: int = 512
+    token_dim: int | None = None
+    """Width of the space where single patches and words are compared (FILIP, arXiv:2111.07783); None: there is none."""
     logit_scale: float = math.log(1 / 0.07)
     """Initial value, as a logarithm."""
     logit_bias: float | None = None

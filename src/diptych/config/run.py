@@ -18,6 +18,8 @@ class TowerOptions:
     """Start this tower from these weights: a whole model or a tower alone, in any known format. Empty: as the model."""
     freeze: bool = False
     """The tower's weights stay as they are (LiT, arXiv:2111.07991, freezes the image tower)."""
+    freeze_patches: bool = False
+    """The patches' projection stays as it was initialised (MoCo v3, arXiv:2104.02057; DeCLIP as published)."""
     checkpointing: bool = False
     """Recompute activations in the backward pass: less memory, about a third more time."""
     layer_decay: float = 1.0

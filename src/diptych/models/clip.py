@@ -26,6 +26,10 @@ class Clip(nn.Module):
         self.config = config
         self.image = image
         self.text = text
+        dim = config.token_dim
+        self.image_tokens = nn.Linear(image.width, dim) if dim is not None else None
+        self.text_tokens = nn.Linear(text.width, dim) if dim is not None else None
+        """Patches and words, each in the space where they are compared."""
         self.logit_scale = nn.Parameter(torch.empty(1))
         """The logarithm of the factor on cosine similarities. Shape [1]: sharded training refuses scalars."""
         self.logit_bias = nn.Parameter(torch.empty(1)) if config.logit_bias is not None else None
@@ -37,6 +41,9 @@ class Clip(nn.Module):
             nn.init.constant_(self.logit_bias, self.config.logit_bias)
         self.image.init()
         self.text.init()
+        for mapping in (self.image_tokens, self.text_tokens):
+            if mapping is not None:
+                mapping.reset_parameters()
 
     def encode_image(
         self, pixels: Float[Tensor, "batch 3 height width"], normalize: bool = False

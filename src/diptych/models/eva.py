@@ -94,6 +94,8 @@ class EvaTransformer(Tower[EvaConfig]):
     (torch.Size([2, 5, 16]), torch.Size([2, 6]), torch.Size([2, 4, 6]))
     """
 
+    class_tokens = 1
+
     def __init__(self, config: EvaConfig, embed_dim: int | None):
         super().__init__()
         self.config = config
@@ -174,7 +176,7 @@ class EvaTransformer(Tower[EvaConfig]):
         x, rotary = self.embed(x)
         for block in self.blocks:
             x = block(x, rotary)
-        return TowerOutput(x, self.projected(self._pool(x)))
+        return TowerOutput(x, self.projection(self.feature(x)))
 
     def pooled(self, x: Float[Tensor, "batch 3 height wide"]) -> Tensor:
         """`forward(x).pooled`; where it is read from the class token, the last block computes that one alone."""
@@ -193,6 +195,10 @@ class EvaTransformer(Tower[EvaConfig]):
     def projected(self, tokens: Float[Tensor, "*any width"]) -> Float[Tensor, "*any embed_dim"]:
         """Tokens behind the final norm and the projection: patches in the space that pictures share with texts."""
         return self.projection(self.norm_post(tokens))
+
+    def feature(self, tokens: Float[Tensor, "batch tokens width"]) -> Float[Tensor, "batch width"]:
+        """The class token or the mean, behind the final norm."""
+        return self.norm_post(self._pool(tokens))
 
     def _pool(self, tokens: Tensor) -> Tensor:
         match self.config.pool:

@@ -65,12 +65,16 @@ class AttentionPool(nn.Module):
 
     def forward(self, x: Float[Tensor, "batch tokens width"]) -> Float[Tensor, "batch embed_dim"]:
         """The pooled vector."""
+        return self.projection(self.attend(x))
+
+    def attend(self, x: Float[Tensor, "batch tokens width"]) -> Float[Tensor, "batch width"]:
+        """What the projection takes."""
         x = torch.cat([x.mean(dim=1, keepdim=True), x], dim=1) + self.positions
         q, k, v = (
             linear(y).unflatten(-1, (self.heads, -1)).transpose(1, 2)
             for linear, y in ((self.q, x[:, :1]), (self.k, x), (self.v, x))
         )
-        return self.projection(F.scaled_dot_product_attention(q, k, v).flatten(1))
+        return F.scaled_dot_product_attention(q, k, v).flatten(1)
 
     def init(self) -> None:
         """Positions and matrices: N(0, 1 / width). Biases: 0."""
@@ -142,6 +146,10 @@ class ResNet(Tower[ResNetConfig]):
         tokens = x.flatten(2).transpose(1, 2)
         pooled = self.pool(tokens)
         return TowerOutput(tokens, pooled if self.projection is None else self.projection(pooled))
+
+    def feature(self, tokens: Float[Tensor, "batch tokens width"]) -> Float[Tensor, "batch width"]:
+        """The attention pool's vector before the last projection."""
+        return self.pool.attend(tokens) if self.projection is None else self.pool(tokens)
 
     def flops(self) -> int:
         """Of `forward` for one picture; a multiply-add counts two."""

@@ -36,7 +36,7 @@ class TextTransformer(Tower[TextConfig]):
         self.tokens = nn.Embedding.from_pretrained(torch.empty(config.vocab_size, width), freeze=False)
         self.blocks = build_blocks(config)
         self.norm_post = nn.LayerNorm(width, config.norm_eps)
-        self.projection = nn.Linear(width, embed_dim, bias=False)
+        self.projection = nn.Linear(width, embed_dim, bias=config.projection_bias)
 
     def init(self) -> None:
         """Fill every parameter, by CLIP's table (arXiv:2103.00020, published code).
@@ -47,13 +47,15 @@ class TextTransformer(Tower[TextConfig]):
         | positions          | N(0, 0.01^2)              |
         | blocks             | see `init_blocks`         |
         | norm_post          | gain 1, bias 0            |
-        | projection.weight  | N(0, 1 / width)           |
+        | projection         | N(0, 1 / width), bias 0   |
         """
         nn.init.normal_(self.tokens.weight, std=0.02)
         nn.init.normal_(self.positions, std=0.01)
         init_blocks(self.blocks, self.width)
         self.norm_post.reset_parameters()
         nn.init.normal_(self.projection.weight, std=self.width**-0.5)
+        if self.projection.bias is not None:
+            nn.init.zeros_(self.projection.bias)
 
     def embed(self, ids: Int[Tensor, "batch length"]) -> Float[Tensor, "batch length width"]:
         """The first block's input."""
@@ -78,6 +80,10 @@ class TextTransformer(Tower[TextConfig]):
         pick = _ends(ids)
         seen = torch.arange(ids.shape[1], device=ids.device) <= pick[1][:, None]
         return self.projection(self.norm_post(last(x, pick=pick, seen=seen)))
+
+    def normed(self, tokens: Float[Tensor, "*any width"]) -> Float[Tensor, "*any width"]:
+        """Tokens of `forward` behind the final norm."""
+        return self.norm_post(tokens)
 
     def flops(self) -> int:
         """Of `forward` for one caption of full length; a multiply-add counts two."""

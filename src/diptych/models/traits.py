@@ -35,6 +35,8 @@ class Tower(nn.Module, Generic[C]):
     config: C
     width: int
     """Of `tokens`."""
+    class_tokens: int = 0
+    """How many of the first `tokens` aren't patches."""
     blocks: nn.ModuleList | list[nn.Module]
     """The repeated blocks in order: the units of activation checkpointing, compilation and sharding."""
 
@@ -45,6 +47,20 @@ class Tower(nn.Module, Generic[C]):
     def pooled(self, x: Tensor) -> Tensor:
         """`forward(x).pooled`, [batch, embed_dim], without computing what only the tokens need."""
         return self(x).pooled
+
+    def normed(self, tokens: Tensor) -> Tensor:
+        """Tokens of `forward` behind the tower's final norm. Raises ConfigError for a tower without one."""
+        raise ConfigError(f"a {type(self).__name__} has no norm for its tokens")
+
+    def feature(self, tokens: Tensor) -> Tensor:
+        """From an image tower's tokens to the vector that its last projection takes: [batch, feature_width]. Raises
+        ConfigError for a tower of another library."""
+        raise ConfigError(f"a {type(self).__name__} doesn't show what it projects")
+
+    @property
+    def feature_width(self) -> int:
+        """Of `feature`."""
+        return self.width
 
     def init(self) -> None:
         """Fill every parameter and buffer with its value before training."""

@@ -240,7 +240,11 @@ class UniRepLKNet(Tower[UniRepLKNetConfig]):
         for stage in self.stages:
             x = stage(x)
         tokens = x.permute(0, 2, 3, 1).flatten(1, 2)
-        return TowerOutput(tokens, self.projection(self.norm_post(tokens.mean(dim=1))))
+        return TowerOutput(tokens, self.projection(self.feature(tokens)))
+
+    def feature(self, tokens: Float[Tensor, "batch tokens width"]) -> Float[Tensor, "batch width"]:
+        """The map's mean behind the final norm."""
+        return self.norm_post(tokens.mean(dim=1))
 
     def normed(self, tokens: Float[Tensor, "*any width"]) -> Float[Tensor, "*any width"]:
         """Tokens of `forward` behind the final norm, which was trained on their mean."""

@@ -30,8 +30,9 @@ class VisionTransformer(Tower[VitConfig]):
         self.config = config
         self.width = width = config.width
         patches = (config.image_size // config.patch_size) ** 2
-        self.class_token = nn.Parameter(torch.empty(width)) if config.pool == "cls" else None
-        self.positions = nn.Parameter(torch.empty(patches + (config.pool == "cls"), width))
+        self.class_tokens = int(config.pool == "cls")
+        self.class_token = nn.Parameter(torch.empty(width)) if self.class_tokens else None
+        self.positions = nn.Parameter(torch.empty(patches + self.class_tokens, width))
         self.stem = ConvStem(config.stem_widths) if config.stem_widths else None
         self.patch = (
             PatchEmbedding(config.stem_widths[-1], width, 1, bias=True)
@@ -87,8 +88,7 @@ class VisionTransformer(Tower[VitConfig]):
         x = self.embed(x)
         for block in self.blocks:
             x = block(x)
-        pooled = x.mean(dim=1) if self.class_token is None else x[:, 0]
-        return TowerOutput(x, self.projection(self.norm_post(pooled)))
+        return TowerOutput(x, self.projection(self.feature(x)))
 
     def pooled(self, x: Float[Tensor, "batch 3 height wide"]) -> Float[Tensor, "batch embed_dim"]:
         """`forward(x).pooled`; the last block computes the class token only."""
@@ -99,6 +99,18 @@ class VisionTransformer(Tower[VitConfig]):
         for block in blocks:
             x = block(x)
         return self.projection(self.norm_post(last(x, pick=(slice(None), 0))))
+
+    def feature(self, tokens: Float[Tensor, "batch tokens width"]) -> Float[Tensor, "batch width"]:
+        """The class token, or the patches' mean, behind the final norm."""
+        return self.norm_post(tokens.mean(dim=1) if self.class_token is None else tokens[:, 0])
+
+    def normed(self, tokens: Float[Tensor, "*any width"]) -> Float[Tensor, "*any width"]:
+        """Tokens of `forward` behind the final norm; patches are [:, class_tokens:]."""
+        return self.norm_post(tokens)
+
+    def projected(self, tokens: Float[Tensor, "*any width"]) -> Float[Tensor, "*any embed_dim"]:
+        """Tokens behind the final norm and the projection: patches in the space that pictures share with texts."""
+        return self.projection(self.norm_post(tokens))
 
     def flops(self) -> int:
         """Of `forward` for one picture; a multiply-add counts two."""
