@@ -13,7 +13,6 @@ response norm's bias b passes through the matrix behind it, and layer scale a th
 
 from collections.abc import Callable, Mapping
 from dataclasses import replace
-from functools import partial
 
 import torch
 from jaxtyping import Float
@@ -32,7 +31,7 @@ _MERGED = "stages.0.blocks.0.down.bias"
 """A name that only a deploy form has."""
 
 Affine = tuple[Tensor, Tensor]
-"""A weight and a bias, or a scale and a shift, in float64."""
+"""A weight and a bias, or a scale and a shift; in float64."""
 
 
 def deploy(state: State, config: UniRepLKNetConfig) -> tuple[State, UniRepLKNetConfig]:
@@ -59,15 +58,15 @@ def deploy(state: State, config: UniRepLKNetConfig) -> tuple[State, UniRepLKNetC
     shapes = state.shapes
     embed_dim = len(shapes["projection.weight"]) if "projection.weight" in shapes else None
     check_fit(shapes, build_tower(config, embed_dim, "meta").state_dict())
-    lazies, merged = dict(state.lazies), replace(config, deploy=True, layer_scale=None)
+    merged = replace(config, deploy=True, layer_scale=None)
+    expected, lazies = build_tower(merged, embed_dim, "meta").state_dict(), dict(state.lazies)
     for i, kernels in enumerate(config.kernels):
         for j, kernel in enumerate(kernels):
             prefix = f"stages.{i}.blocks.{j}."
             block = state.part(prefix)
             for name, make in _merges(kernel).items():
-                lazies[f"{prefix}{name}.weight"] = _lazy(block, make, 0)
-                lazies[f"{prefix}{name}.bias"] = _lazy(block, make, 1)
-    return State({name: lazies[name] for name in build_tower(merged, embed_dim, "meta").state_dict()}), merged
+                lazies[f"{prefix}{name}"] = _lazy(block, make, expected[f"{prefix}{name}"].shape)
+    return State({name: lazies[name] for name in expected}), merged
 
 
 def deploy_model(state: State, config: ClipConfig) -> tuple[State, ClipConfig]:
@@ -96,7 +95,7 @@ def in_form(state: State, config: UniRepLKNetConfig) -> tuple[State, UniRepLKNet
     if _MERGED in state:
         return state, replace(config, deploy=True, layer_scale=None)
     counters = {
-        f"{norm}.num_batches_tracked": Lazy(torch.zeros((), dtype=torch.long, device="meta"), _zero)
+        f"{norm}.num_batches_tracked": Lazy(torch.empty((), dtype=torch.long, device="meta"), _zero)
         for norm, _, part in (name.rpartition(".") for name in state)
         if part == "running_mean"
     }
@@ -111,43 +110,59 @@ def _zero() -> Tensor:
     return torch.zeros((), dtype=torch.long)
 
 
-def _merges(kernel: int) -> dict[str, Callable[[Mapping[str, Tensor]], Affine]]:
-    """The layers of a block that take others in, and how."""
+def _merges(kernel: int) -> dict[str, Callable[[Mapping[str, Tensor]], Tensor]]:
+    """What is made anew of a block, and how."""
+    merges = {"down.weight": _down_weight, "down.bias": _down_bias}
     if kernel in BRANCHES:
-        return {"mix.dense": partial(_large_kernel, kernel=kernel), "down": _down}
-    return {"mix": _small_kernel, "down": _down} if kernel else {"down": _down}
+        return merges | {
+            "mix.dense.weight": lambda block: _large_kernel(block, kernel)[0],
+            "mix.dense.bias": lambda block: _large_kernel(block, kernel)[1],
+        }
+    if kernel:
+        merges |= {
+            "mix.weight": lambda block: _small_kernel(block)[0],
+            "mix.bias": lambda block: _small_kernel(block)[1],
+        }
+    return merges
 
 
-def _lazy(block: State, make: Callable[[Mapping[str, Tensor]], Affine], which: int) -> Lazy:
+def _lazy(block: State, make: Callable[[Mapping[str, Tensor]], Tensor], shape: torch.Size) -> Lazy:
     dtype = torch.promote_types(block.shapes["down.weight"].dtype, torch.float32)
-    return Lazy(make(block.shapes)[which].to(dtype), lambda: make(block)[which].to(dtype))
+    return Lazy(torch.empty(shape, dtype=dtype, device="meta"), lambda: make(block).to(dtype))
 
 
 def _large_kernel(block: Mapping[str, Tensor], kernel: int) -> Affine:
-    weight, bias = _after(_norm(block, "mix.dense_norm"), block["mix.dense.weight"].double())
+    weight, bias = _after(_norm(block, "mix.dense_norm"), block["mix.dense.weight"])
     for size, dilation in BRANCHES[kernel]:
         branch = f"mix.branches.{size}_{dilation}"
-        dense = _dense(block[f"{branch}.conv.weight"].double(), dilation, kernel)
-        more = _after(_norm(block, f"{branch}.norm"), dense)
+        more = _after(_norm(block, f"{branch}.norm"), _dense(block[f"{branch}.conv.weight"], dilation, kernel))
         weight, bias = weight + more[0], bias + more[1]
     return _after(_norm(block, "mix_norm"), weight, bias)
 
 
 def _small_kernel(block: Mapping[str, Tensor]) -> Affine:
-    return _after(_norm(block, "mix_norm"), block["mix.weight"].double())
+    return _after(_norm(block, "mix_norm"), block["mix.weight"])
 
 
-def _down(block: Mapping[str, Tensor]) -> Affine:
-    weight = block["down.weight"].double()
-    weight, bias = _after(_norm(block, "down_norm"), weight, weight @ block["response_norm.bias"].double())
+def _down_weight(block: Mapping[str, Tensor]) -> Tensor:
+    return _down_norm(block)[0][:, None] * block["down.weight"]
+
+
+def _down_bias(block: Mapping[str, Tensor]) -> Tensor:
+    scale, shift = _down_norm(block)
+    return scale * (block["down.weight"].double() @ block["response_norm.bias"].double()) + shift
+
+
+def _down_norm(block: Mapping[str, Tensor]) -> Affine:
+    """The last norm's scale and shift, with layer scale."""
+    scale, shift = _norm(block, "down_norm")
     if "scale" not in block:
-        return weight, bias
-    scale = block["scale"].double()
-    return scale[:, None] * weight, scale * bias
+        return scale, shift
+    return block["scale"] * scale, block["scale"] * shift
 
 
 def _norm(block: Mapping[str, Tensor], name: str) -> Affine:
-    """A batch norm's scale and shift."""
+    """A batch norm's scale and shift, in float64; what they are multiplied with is so, too."""
     gain, bias, mean, variance = (
         block[f"{name}.{part}"].double() for part in ("weight", "bias", "running_mean", "running_var")
     )
