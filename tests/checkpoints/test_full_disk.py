@@ -8,7 +8,6 @@ import signal
 import pytest
 
 from diptych.checkpoints import convert, native, save_model
-from diptych.checkpoints.convert import TARGETS
 from diptych.errors import CheckpointError
 from tests.checkpoints.formats.families import FAMILIES
 
@@ -26,7 +25,7 @@ def limited(size):
         signal.signal(signal.SIGXFSZ, handler)
 
 
-@pytest.mark.parametrize("to", TARGETS)
+@pytest.mark.parametrize("to", ["native", "open-clip", "openai", "transformers", "eva"])
 def test_conversions(tmp_path, random_model, vit, to):
     save_model(tmp_path / "in", random_model(FAMILIES["eva02-b"] if to == "eva" else vit))
     with limited(20_000), pytest.raises(CheckpointError, match="could not write .*make room") as caught:
