@@ -263,6 +263,28 @@ def test_one_file_that_is_absent(server, tmp_path):
         fetch("hf-hub:org/native", file="other.bin", endpoint=server.endpoint, cache_dir=tmp_path / "cache")
 
 
+def test_weights_under_any_name(server, tmp_path, random_model, vit, monkeypatch):
+    """A repository with one other file of weights needs no more than its name; of several, one is named."""
+    monkeypatch.setattr(file_download.time, "sleep", lambda _: None)
+    files = server.repos["org/open-clip"]
+    files["ViT_special.safetensors"] = files.pop("open_clip_model.safetensors")
+    expected = random_model(vit).state_dict()
+    for endpoint in (server.endpoint, "http://127.0.0.1:9"):  # the second time without a network
+        where = {"endpoint": endpoint, "cache_dir": tmp_path / "cache"}
+        for name in ("hf-hub:org/open-clip", "hf-hub:org/open-clip/ViT_special.safetensors@main"):
+            path = fetch(name, **where)
+            state = load_model(path).model.state_dict()
+            assert all(torch.equal(tensor, state[key]) for key, tensor in expected.items())
+    files["another.pt"] = b"z" * 5000
+    where = {"endpoint": server.endpoint, "cache_dir": tmp_path / "other"}
+    with pytest.raises(DownloadError, match="holds 2 weight files; name one, as in hf-hub:org/open-clip/ViT_special"):
+        fetch("hf-hub:org/open-clip", **where)
+    state = load_model(fetch("hf-hub:org/open-clip/ViT_special.safetensors", **where)).model.state_dict()
+    assert all(torch.equal(tensor, state[key]) for key, tensor in expected.items())
+    with pytest.raises(DownloadError, match="has no file third.pt"):
+        fetch("hf-hub:org/open-clip/third.pt", **where)
+
+
 def test_shards(server, tmp_path, random_model, vit):
     files = server.repos["org/transformers"]
     tensors = load(files.pop("model.safetensors"))

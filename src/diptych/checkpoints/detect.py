@@ -5,12 +5,12 @@ from pathlib import Path
 from typing import Literal
 
 from diptych.checkpoints import deepspeed, native
+from diptych.checkpoints.fetch import SUFFIXES
 from diptych.checkpoints.formats import FORMATS, Format, Source
 from diptych.checkpoints.read import read_weights
 from diptych.errors import CheckpointError
 
 Side = Literal["image", "text"]
-_SUFFIXES = (".safetensors", ".bin", ".pt", ".pth")
 
 
 def detect(path: str | Path) -> str:
@@ -103,7 +103,7 @@ def _weight_file(folder: Path) -> Path:
         return merged
     preferred = [name for found in FORMATS for name in found.weight_files]
     files = [folder / name for name in preferred if (folder / name).is_file()]
-    files = files or sorted(file for file in folder.iterdir() if file.suffix in _SUFFIXES and file.is_file())
+    files = files or sorted(file for file in folder.iterdir() if file.suffix in SUFFIXES and file.is_file())
     if not files:
         raise CheckpointError(f"{folder} holds no weights and is no run with a checkpoint")
     if len(files) > 1 and files[0].name not in preferred:

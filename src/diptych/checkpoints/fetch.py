@@ -13,6 +13,8 @@ from diptych.errors import DownloadError, first_line
 HUB = "hf-hub:"
 _SETTINGS = ("*.json", "vocab.txt", "merges.txt", "*.model")
 _WEIGHTS = tuple(name for found in FORMATS for name in found.weight_files)
+SUFFIXES = (".safetensors", ".bin", ".pt", ".pth")
+"""Of weights under any other name."""
 _SHA256_LENGTH = 64
 
 
@@ -33,20 +35,27 @@ def fetch(
 ) -> Path:
     """Downloads `hf-hub:org/name[@revision]` once; says in which folder its files lie, or where the one `file` does.
 
-    Of the weights only one format is fetched. A connection that breaks is taken up where it broke. Weights are compared
+    Of the weights only one format is fetched, or the file that stands behind: `hf-hub:org/name/file`. A connection that breaks is taken up where it broke. Weights are compared
     with the hub's sha256, or with `sha256`. Without a network, what was fetched before is used. `endpoint` and
     `cache_dir` None: huggingface_hub's. Raises DownloadError, which says what to do.
     """
-    repo_id, _, revision = name.removeprefix(HUB).partition("@")
-    if repo_id.count("/") != 1 or not all(repo_id.split("/")):
+    place, _, revision = name.removeprefix(HUB).partition("@")
+    owner, _, rest = place.partition("/")
+    model, _, named = rest.partition("/")
+    if not owner or not model:
         raise DownloadError(f"{name} names no model of the hub; write hf-hub:org/name or hf-hub:org/name@revision")
-    repo = Repo(repo_id, revision or "main", endpoint, cache_dir)
-    folder = _snapshot(repo, (file,) if file else _SETTINGS)
-    if not file:
-        return _weights(repo._replace(revision=folder.name)).parent  # one commit for all files
-    if not (folder / file).is_file():
-        raise DownloadError(f"{repo} has no file {file}")
-    return _checked(repo, folder / file, sha256)
+    repo = Repo(f"{owner}/{model}", revision or "main", endpoint, cache_dir)
+    folder = _snapshot(repo, (file,) if file else (*_SETTINGS, *filter(None, [named])))
+    if file or named:
+        return _present(repo, folder / (file or named), sha256)
+    repo = repo._replace(revision=folder.name)  # one commit for all files
+    try:
+        return (_weights(repo) or _only(repo)).parent
+    except DownloadError:
+        here = [path for path in folder.glob("*") if path.name.endswith(SUFFIXES)]
+        if len(here) != 1:
+            raise
+        return _checked(repo, here[0]).parent  # fetched before, under a name that only the hub could tell
 
 
 def _snapshot(repo: Repo, patterns: tuple[str, ...]) -> Path:
@@ -57,14 +66,34 @@ def _snapshot(repo: Repo, patterns: tuple[str, ...]) -> Path:
         return Path(snapshot_download(allow_patterns=list(patterns), **repo._asdict()))
 
 
-def _weights(repo: Repo) -> Path:
-    """The preferred weights of a commit: those that are here, else those that the hub has."""
+def _weights(repo: Repo) -> Path | None:
+    """The preferred weights of a commit: those that are here, else those that the hub has; None if it has none."""
     for get in (_cached, _download):
         for name in _WEIGHTS:
             path = get(repo, name)
             if path and all(get(repo, shard) for shard in _shards(path)):
                 return path
-    raise DownloadError(f"{repo} has none of {', '.join(_WEIGHTS)}")
+    return None
+
+
+def _only(repo: Repo) -> Path:
+    """The one file of weights that a commit holds under any other name."""
+    from huggingface_hub import HfApi
+
+    with _explained(repo, "the list of files"):
+        listed = HfApi(endpoint=repo.endpoint).list_repo_files(repo.repo_id, revision=repo.revision)
+    files = sorted(file for file in listed if file.endswith(SUFFIXES))
+    if not files:
+        raise DownloadError(f"{repo} has none of {', '.join(dict.fromkeys(_WEIGHTS))}, nor other weights")
+    if len(files) > 1:
+        raise DownloadError(f"{repo} holds {len(files)} weight files; name one, as in {HUB}{repo.repo_id}/{files[0]}")
+    return _present(repo, _snapshot(repo, (files[0],)) / files[0])
+
+
+def _present(repo: Repo, path: Path, sha256: str = "") -> Path:
+    if not path.is_file():
+        raise DownloadError(f"{repo} has no file {path.name}")
+    return _checked(repo, path, sha256)
 
 
 def _shards(path: Path) -> list[str]:

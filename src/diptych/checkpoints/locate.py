@@ -20,8 +20,7 @@ class Place(NamedTuple):
 
 
 def locate(name: str | Path, *, alone: bool = False) -> Place:
-    """What `name` means: a path, `hf-hub:org/name[@revision]`, or a name of the zoo, whose weights are fetched; one of
-    its files may be written `hf-hub:org/name/file`.
+    """What `name` means: a path, `hf-hub:org/name[/file][@revision]`, or a name of the zoo, whose weights are fetched.
 
     `alone`: an image tower alone will do. Raises CheckpointError if there is no such file, or no weights are published;
     UnknownNameError with near misses; ConfigError for an image tower where a whole model is needed.
@@ -34,6 +33,8 @@ def locate(name: str | Path, *, alone: bool = False) -> Place:
     try:
         entry = zoo.entry(name)
     except UnknownNameError as error:
+        if name.startswith(HUB):
+            return Place(fetch(name), None, {"name": name})
         if Path(name).suffix or (len(Path(name).parts) > 1 and Path(name).parent.exists()):
             hint = f"; {error.hint}" if error.near else ""
             raise CheckpointError(f"there is no file or folder {name}, nor a model of that name{hint}") from error
