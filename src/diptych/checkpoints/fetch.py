@@ -35,9 +35,10 @@ def fetch(
 ) -> Path:
     """Downloads `hf-hub:org/name[@revision]` once; says in which folder its files lie, or where the one `file` does.
 
-    Of the weights only one format is fetched, or the file that stands behind: `hf-hub:org/name/file`. A connection that breaks is taken up where it broke. Weights are compared
-    with the hub's sha256, or with `sha256`. Without a network, what was fetched before is used. `endpoint` and
-    `cache_dir` None: huggingface_hub's. Raises DownloadError, which says what to do.
+    Of the weights only one format is fetched, or the file that stands behind: `hf-hub:org/name/file`. A connection that
+    breaks is taken up where it broke. Weights are compared with the hub's sha256, or with `sha256`. Without a network,
+    what was fetched before is used. `endpoint` and `cache_dir` None: huggingface_hub's. Raises DownloadError, which
+    says what to do.
     """
     place, _, revision = name.removeprefix(HUB).partition("@")
     owner, _, rest = place.partition("/")
