@@ -97,7 +97,7 @@ class DataConfig:
     augment: AugmentConfig = AugmentConfig()
     strong: StrongConfig = StrongConfig()
     strong_on: Literal["workers", "device"] = "workers"
-    """Where the colours and the sharpness of `strong` views change: `device` relieves busy loaders. What is drawn is the
+    """Where colours and sharpness of `strong` views change: `device` relieves busy loaders. What is drawn is the
     same."""
     words: WordsConfig = WordsConfig()
     workers: int = 2

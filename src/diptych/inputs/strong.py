@@ -121,7 +121,7 @@ def gaussian_blur(
     >>> from diptych.inputs.strong import gaussian_blur
     >>> dot = torch.zeros(1, 1, 5, 5).index_put((*torch.tensor([[0], [0], [2], [2]]),), torch.tensor(1.0))
     >>> [round(value, 3) for value in gaussian_blur(dot, torch.tensor([0.5]), 0.5)[0, 0, 2].tolist()]
-    [0.011, 0.084, 0.62, 0.084, 0.011]
+    [0.0, 0.084, 0.619, 0.084, 0.0]
     """
     batch, channels, height, width = x.shape
     radius = min(int(np.ceil(4 * largest)), height - 1, width - 1)

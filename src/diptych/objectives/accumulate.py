@@ -110,15 +110,16 @@ def _contrast(
 
     There DDP sees every parameter once, also those that the loss alone uses.
     """
-    leaves = {name: torch.cat([part[name] for part in features]).requires_grad_() for name in features[0]}
+    leaves = {name: torch.cat([part[name] for part in features]) for name in features[0]}
+    floating = {name: leaf.requires_grad_() for name, leaf in leaves.items() if leaf.is_floating_point()}
     parameters = {name: p for name, p in objective.named_parameters() if p.requires_grad}
     with autocast():
         losses = objective.loss(leaves, peers)
-    inputs = leaves | parameters
+    inputs = floating | parameters
     gradients = torch.autograd.grad(scale_loss(losses.total), list(inputs.values()), allow_unused=True)
     used = {name: gradient for name, gradient in zip(inputs, gradients, strict=True) if gradient is not None}
     sizes = [len(next(iter(part.values()))) for part in features]
-    parts = {name: used[name].split(sizes) for name in leaves if name in used}
+    parts = {name: used[name].split(sizes) for name in floating if name in used}
     cotangents = [Cotangents({name: rows[i] for name, rows in parts.items()}, {}) for i in range(len(sizes))]
     cotangents[-1].parameters.update({name: used[name] for name in parameters if name in used})
     return Losses(losses.total.detach(), losses.terms), cotangents

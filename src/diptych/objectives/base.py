@@ -1,5 +1,7 @@
 """What every objective is: the owner of a model, a statement of the views it needs, and a loss."""
 
+import math
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
@@ -7,8 +9,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from diptych.batch import Batch, Views
+from diptych.config import ClipObjectiveConfig, PairsConfig
 from diptych.distributed import Peers
-from diptych.models import Clip
+from diptych.models import Clip, Tower, TowerOutput
 
 Features = dict[str, Tensor]
 """What the towers give for a batch: by name, batch first."""
@@ -44,9 +47,11 @@ class Objective(nn.Module):
 
     views = Views()
 
-    def __init__(self, model: Clip):
+    def __init__(self, model: Clip, pairs: PairsConfig):
         super().__init__()
         self.model = model
+        self.pairs = pairs
+        """How whole pictures and captions are contrasted."""
 
     def features(self, batch: Batch) -> Features:
         """What the loss needs of each pair; here unit vectors: `image` and `text`, both Float[batch, embed_dim]."""
@@ -70,7 +75,30 @@ class Objective(nn.Module):
         return Losses(torch.stack(products).sum(), {})
 
     def after_step(self) -> None:
-        """Called after every optimiser step: clamps, queues, teachers."""
+        """Called after every optimiser step: clamps, queues, teachers. Here the scale's clamp."""
+        if isinstance(self.pairs, ClipObjectiveConfig):
+            clamp_scale(self.model.logit_scale, self.pairs.min_logit_scale, self.pairs.max_logit_scale)
+
+    def clamp_before_step(self) -> None:
+        """Called at the end of `loss`, as some code was published: the loss keeps the scale that it was made with."""
+        if isinstance(self.pairs, ClipObjectiveConfig) and self.pairs.clamp_before_step:
+            clamp_scale(self.model.logit_scale, self.pairs.min_logit_scale, self.pairs.max_logit_scale)
+
+
+def look(tower: Tower, views: Sequence[Tensor]) -> list[TowerOutput]:
+    """What an image tower makes of several views [n, 3, size, size]: in one call, except where outputs depend on what
+    stands beside them in the batch."""
+    if tower.training and tower.batch_statistics:
+        return [tower(view) for view in views]
+    together = tower(torch.cat(list(views)))
+    parts = (output.chunk(len(views)) for output in together)
+    return [TowerOutput(tokens, pooled) for tokens, pooled in zip(*parts, strict=True)]
+
+
+@torch.no_grad()
+def clamp_scale(scale: Tensor, least: float, most: float) -> None:
+    """Keep exp(`scale`) within [least, most], in place."""
+    scale.clamp_(math.log(least), math.log(most))
 
 
 def unit(vectors: Tensor) -> Tensor:

@@ -1,10 +1,22 @@
 """From an objective's configuration to the objective."""
 
-from diptych.config import ClipObjectiveConfig, ObjectiveConfig, SiglipObjectiveConfig
+from diptych.config import (
+    ClipObjectiveConfig,
+    DeclipObjectiveConfig,
+    DefilipObjectiveConfig,
+    FilipObjectiveConfig,
+    ObjectiveConfig,
+    SiglipObjectiveConfig,
+    SlipObjectiveConfig,
+)
 from diptych.models import Clip
 from diptych.objectives.base import Objective
 from diptych.objectives.clip import ClipObjective
+from diptych.objectives.declip import DeclipObjective
+from diptych.objectives.defilip import DefilipObjective
+from diptych.objectives.filip import FilipObjective
 from diptych.objectives.siglip import SiglipObjective
+from diptych.objectives.slip import SlipObjective
 
 
 def build_objective(config: ObjectiveConfig, model: Clip) -> Objective:
@@ -24,3 +36,11 @@ def build_objective(config: ObjectiveConfig, model: Clip) -> Objective:
             return ClipObjective(config, model)
         case SiglipObjectiveConfig():
             return SiglipObjective(config, model)
+        case SlipObjectiveConfig():
+            return SlipObjective(config, model)
+        case DefilipObjectiveConfig():
+            return DefilipObjective(config, model)
+        case DeclipObjectiveConfig():
+            return DeclipObjective(config, model)
+        case FilipObjectiveConfig():
+            return FilipObjective(config, model)

@@ -1,14 +1,10 @@
 """CLIP: which caption of the batch belongs to this picture, and which picture to this caption."""
 
-import math
-
-import torch
-
 from diptych.config import ClipObjectiveConfig
 from diptych.distributed import Peers
 from diptych.models import Clip
 from diptych.objectives.base import Features, Losses, Objective
-from diptych.objectives.contrast import tiled_info_nce
+from diptych.objectives.pairs import check_pairs, contrast, terms
 
 
 class ClipObjective(Objective):
@@ -29,24 +25,11 @@ class ClipObjective(Objective):
     """
 
     def __init__(self, config: ClipObjectiveConfig, model: Clip):
-        super().__init__(model)
-        self.config = config
-        if model.logit_bias is not None:
-            model.logit_bias.requires_grad_(False)
+        super().__init__(model, config)
+        check_pairs(config, model)
 
     def loss(self, features: Features, peers: Peers) -> Losses:
-        scale = self.model.logit_scale.exp()
-        loss = tiled_info_nce(
-            features["image"],
-            features["text"],
-            scale,
-            label_smoothing=self.config.label_smoothing,
-            tile=self.config.tile,
-            peers=peers,
-        )
-        return Losses(loss, {"loss": loss.detach(), "scale": scale.detach().squeeze()})
-
-    @torch.no_grad()
-    def after_step(self) -> None:
-        """Clamp the scale to [1, max_logit_scale]."""
-        self.model.logit_scale.clamp_(0, math.log(self.config.max_logit_scale))
+        loss = contrast(self.pairs, self.model, features["image"], features["text"], peers)
+        recorded = terms(self.model, loss=loss)
+        self.clamp_before_step()
+        return Losses(loss, recorded)

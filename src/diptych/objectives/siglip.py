@@ -2,10 +2,9 @@
 
 from diptych.config import SiglipObjectiveConfig
 from diptych.distributed import Peers
-from diptych.errors import ConfigError
 from diptych.models import Clip
 from diptych.objectives.base import Features, Losses, Objective
-from diptych.objectives.contrast import tiled_sigmoid
+from diptych.objectives.pairs import check_pairs, contrast, terms
 
 
 class SiglipObjective(Objective):
@@ -28,14 +27,9 @@ class SiglipObjective(Objective):
     """
 
     def __init__(self, config: SiglipObjectiveConfig, model: Clip):
-        super().__init__(model)
-        self.config = config
-        if model.logit_bias is None:
-            raise ConfigError("the SigLIP objective needs a model with a logit_bias (SigLIP starts it at -10)")
+        super().__init__(model, config)
+        check_pairs(config, model)
 
     def loss(self, features: Features, peers: Peers) -> Losses:
-        scale, bias = self.model.logit_scale.exp(), self.model.logit_bias
-        assert bias is not None
-        loss = tiled_sigmoid(features["image"], features["text"], scale, bias, tile=self.config.tile, peers=peers)
-        terms = {"loss": loss, "scale": scale.squeeze(), "bias": bias.squeeze()}
-        return Losses(loss, {name: term.detach() for name, term in terms.items()})
+        loss = contrast(self.pairs, self.model, features["image"], features["text"], peers)
+        return Losses(loss, terms(self.model, loss=loss))

@@ -1,0 +1,59 @@
+"""Small networks between the towers and a loss. They belong to training and never reach an exported model.
+
+Those with batch normalisation are applied to all of a step's samples at once: see `Objective.loss`.
+"""
+
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from diptych.config import SelfSupervisionConfig, SimClrConfig, SimSiamConfig
+from diptych.distributed import Peers
+from diptych.objectives.selfsup import nt_xent, simsiam
+
+
+class SimClr(nn.Module):
+    """Both views through three layers, then `nt_xent` (SLIP, Mu et al. 2021, arXiv:2112.12750)."""
+
+    def __init__(self, config: SimClrConfig, width: int):
+        super().__init__()
+        self.temperature = config.temperature
+        self.head = nn.Sequential(
+            *_layer(width, config.hidden), *_layer(config.hidden, config.hidden), nn.Linear(config.hidden, config.out)
+        )
+
+    def forward(self, first: Float[Tensor, "n width"], second: Float[Tensor, "n width"], peers: Peers) -> Tensor:
+        """The loss of two views of n pictures."""
+        return nt_xent(self.head(first).float(), self.head(second).float(), self.temperature, peers)
+
+
+class SimSiam(nn.Module):
+    """Each view is projected, and foretells the other (Chen & He 2020, arXiv:2011.10566); sizes as in DeCLIP."""
+
+    def __init__(self, config: SimSiamConfig, width: int):
+        super().__init__()
+        self.projector = nn.Sequential(
+            *_layer(width, config.width),
+            *_layer(config.width, config.width),
+            nn.Linear(config.width, config.width),
+            nn.BatchNorm1d(config.width),
+        )
+        self.predictor = nn.Sequential(*_layer(config.width, config.hidden), nn.Linear(config.hidden, config.width))
+
+    def forward(self, first: Float[Tensor, "n width"], second: Float[Tensor, "n width"], peers: Peers) -> Tensor:
+        """The loss of two views of n pictures."""
+        seen = self.projector(first), self.projector(second)
+        foretold = self.predictor(seen[0]), self.predictor(seen[1])
+        return simsiam((foretold[0].float(), foretold[1].float()), (seen[0].float(), seen[1].float()))
+
+
+def build_self_supervision(config: SelfSupervisionConfig, width: int) -> SimClr | SimSiam:
+    """The part that `config` names, for vectors of `width`."""
+    match config:
+        case SimClrConfig():
+            return SimClr(config, width)
+        case SimSiamConfig():
+            return SimSiam(config, width)
+
+
+def _layer(width: int, out: int) -> tuple[nn.Module, ...]:
+    return nn.Linear(width, out), nn.BatchNorm1d(out), nn.ReLU(inplace=True)
