@@ -59,6 +59,16 @@ def test_the_file_is_mapped_anew_as_it_is_read(tmp_path, monkeypatch):
     same({name: lazy.once() for name, lazy in state.lazies.items()}, weights)
 
 
+def test_a_file_larger_than_the_system_maps(tmp_path, monkeypatch):
+    def refuse(*_, **__):
+        raise RuntimeError("unable to mmap 42949672960 bytes from file <w.pt>: Cannot allocate memory (12)")
+
+    torch.save(WEIGHTS, tmp_path / "w.pt")
+    monkeypatch.setattr(torch, "load", refuse)
+    with pytest.raises(CheckpointError, match=r"w.pt is larger than this system maps; let it \(`sysctl"):
+        read_torch(tmp_path / "w.pt", mapped=True)
+
+
 def test_one_name_twice(tmp_path):
     torch.save({"b": torch.zeros(1), "module.b": torch.ones(1)}, tmp_path / "w.pt")
     with pytest.raises(CheckpointError, match="with and without a wrapper's prefix"):
@@ -94,7 +104,7 @@ def pretended(monkeypatch):
                 return Scaler, (1, 2), {"scale": 1.0}
 
         Scaler.__module__, Scaler.__qualname__ = module, "Scaler"
-        sys.modules[module].Scaler = Scaler
+        vars(sys.modules[module])["Scaler"] = Scaler
         return Scaler()
 
     return make, traces

@@ -131,7 +131,7 @@ class _Mapping(NamedTuple):
 
 
 class _Windows:
-    """A file that is mapped a window at a time: every mapping takes a file handle, of which there are a thousand."""
+    """A file that is mapped a window at a time: every mapping takes one of a process's thousand file handles."""
 
     def __init__(self, path: Path, end: int):
         self.path, self.end = path, end

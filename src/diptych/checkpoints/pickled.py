@@ -4,6 +4,8 @@ Training checkpoints hold more than weights; what else torch's unpickler accepts
 of its own beside the weights: they become empty stand-ins.
 """
 
+import errno
+import os
 import pickle
 import re
 import struct
@@ -22,7 +24,7 @@ from diptych.checkpoints.state import Lazy, State
 from diptych.errors import CheckpointError, first_line
 
 _CONTAINERS = ("model", "module", "state_dict", "model_ema")
-"""Where training checkpoints keep the weights, in the order in which EVA's loader tries them."""
+"""Where training checkpoints keep the weights; EVA's loader tries the first three in this order."""
 _DEPTH = 4
 """Containers inside each other."""
 _WRAPPERS = re.compile(r"^((module|_orig_mod)\.)+")
@@ -99,7 +101,7 @@ def state_dict(content: Any, path: Path) -> dict[str, Tensor]:
     for name, value in content.items():
         if not isinstance(name, str) or not isinstance(value, Tensor) or value.layout is not torch.strided:
             raise CheckpointError(f"{path} holds no state dict: {name!r} is not a dense tensor")
-    tensors = {unwrapped(name): tensor for name, tensor in content.items()}
+    tensors = {unwrapped(name): tensor.detach() for name, tensor in content.items()}
     if len(tensors) < len(content):
         raise CheckpointError(f"{path} holds the same names with and without a wrapper's prefix")
     return tensors
@@ -121,7 +123,7 @@ def _unpickle(path: Path, mapped: bool) -> Any:
             warnings.simplefilter("ignore", UserWarning)  # torch's doubts about a pickle: it reads or refuses it
             return torch.load(path, map_location="cpu", weights_only=True, mmap=mapped)
     except _DAMAGE as error:
-        if "Cannot allocate memory" in str(error):
+        if os.strerror(errno.ENOMEM) in str(error):  # torch keeps no number of the system's error
             raise CheckpointError(
                 f"{path} is larger than this system maps; let it (`sysctl vm.overcommit_memory=1`), "
                 "or convert the weights to safetensors elsewhere"

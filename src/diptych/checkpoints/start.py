@@ -3,7 +3,6 @@
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -40,7 +39,7 @@ def start_tower(tower: Tower, side: Side, path: str | Path) -> list[str]:
     doesn't fit.
     """
     try:
-        state, told, notes = _read(tower, side, path)
+        state, told, notes = read_tower(path, side)
         said = [f"{name} is not used" for name in notes.get("unused", ())]
         said += [_UNTOLD] if told is None else _differences(told, tower.config)
         state, more = _fitted(state, tower.config)
@@ -56,14 +55,6 @@ def start_tower(tower: Tower, side: Side, path: str | Path) -> list[str]:
     except CheckpointError as error:
         raise CheckpointError(f"the {side} tower can't start from {path}: {error}") from error
     return [f"{path}: {sentence}" for sentence in dict.fromkeys((*said, *more, *fresh.values()))]
-
-
-def _read(tower: Tower, side: Side, path: str | Path) -> tuple[State, TowerConfig | None, dict[str, Any]]:
-    """As `read_tower`; weights that don't tell how their tower is built are taken to be of one like ours."""
-    try:
-        return read_tower(path, side)
-    except CheckpointError:
-        return read_tower(path, side, config=tower.config)
 
 
 def _differences(theirs: TowerConfig, ours: TowerConfig) -> list[str]:
