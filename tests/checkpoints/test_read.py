@@ -3,6 +3,7 @@
 import pickle
 import random
 import zipfile
+from dataclasses import replace
 
 import pytest
 import torch
@@ -10,8 +11,10 @@ from safetensors.torch import save_file
 
 from diptych.checkpoints import convert, detect, load_model
 from diptych.checkpoints.formats import openai
+from diptych.checkpoints.formats.open_clip import export_file, export_table
 from diptych.checkpoints.read import read_weights
 from diptych.errors import CheckpointError, UnknownNameError
+from tests.checkpoints.formats.families import FAMILIES
 
 
 class Evil:
@@ -108,8 +111,6 @@ def test_an_unknown_layout_says_what_was_tried(tmp_path):
 
 
 def test_surplus_and_missing_names_are_named(tmp_path, random_model, vit):
-    from diptych.checkpoints.formats.open_clip import export_table
-
     state = export_table(vit).to_foreign(random_model(vit).state_dict())
     save_file(state | {"visual.adapter.weight": torch.zeros(2)}, tmp_path / "surplus.safetensors")
     assert "visual.adapter.weight have no place" in sentence(tmp_path / "surplus.safetensors")
@@ -120,9 +121,31 @@ def test_surplus_and_missing_names_are_named(tmp_path, random_model, vit):
     load_model(tmp_path / "allowed.safetensors")
 
 
-def test_folders(tmp_path, random_model, vit):
-    from diptych.checkpoints.formats.open_clip import export_file
+def test_a_checkpoint_of_another_model(tmp_path, random_model, vit):
+    export_file(tmp_path / "w.pt", vit, random_model(vit).state_dict())
+    others = {
+        "blocks.2": replace(vit, image=replace(vit.image, layers=3)),
+        "where the model has": replace(vit, embed_dim=40),
+        "logit_bias": replace(vit, logit_bias=-10.0),
+        "are not in the model": replace(vit, text=replace(vit.text, layers=1)),
+        "are missing": FAMILIES["eva02-b"],
+    }
+    for says, config in others.items():
+        with pytest.raises(CheckpointError, match=f"w.pt: .*{says}.*; is it a checkpoint of another model\\?$"):
+            load_model(tmp_path / "w.pt", config=config)
 
+
+@pytest.mark.parametrize("value", [torch.nan, torch.inf, -torch.inf])
+def test_numbers_that_are_not_finite_are_named(tmp_path, random_model, vit, value):
+    state = {name: tensor.half() for name, tensor in random_model(vit).state_dict().items()}
+    state["text.blocks.1.mlp.up.weight"][3, 5] = value
+    export_file(tmp_path / "w.pt", vit, state)
+    for dtype in (torch.float16, torch.float32):
+        with pytest.raises(CheckpointError, match=r"w.pt: text.blocks.1.mlp.up.weight holds values that aren't finite"):
+            load_model(tmp_path / "w.pt", config=vit, dtype=dtype)
+
+
+def test_folders(tmp_path, random_model, vit):
     assert "holds no weights" in sentence(tmp_path)
     export_file(tmp_path / "one.pt", vit, random_model(vit).state_dict())
     assert detect(tmp_path) == "open-clip"  # by its names: the file's own name says nothing
