@@ -30,26 +30,26 @@ def table(names: Collection[str]) -> Table:
     A classifier is noted and not used. A detector's trunk has a norm behind each stage and none at the end: that of the
     last stage takes its place, so that the normed tokens are the detector's last map.
     """
-    prefix = _prefix(names)
-    outer, head = prefix.removesuffix("trunk."), f"{prefix}head.*"
+    before = prefix_of(names)
+    outer = before.removesuffix("trunk.")
     projections = (
         Rule("image.projection.weight", f"{outer}head.proj.weight"),
         Rule("image.projection.weight", f"{outer}proj", TRANSPOSED),
     )
-    if f"{prefix}norm3.weight" in names:
-        stages = tuple(f"{prefix}norm{stage}.*" for stage in range(3))
-        return Table(rules=unireplknet_trunk.rules(prefix, "norm3"), noted=(*stages, *_DETECTORS))
-    trunk = unireplknet_trunk.rules(prefix)
-    if prefix.endswith("trunk."):
-        return Table(rules=(*trunk, *projections, Rule("image.projection.*", head)), noted=_TEXT)
-    return Table(rules=(*trunk, *projections), noted=(head, *_TEXT))
+    if f"{before}norm3.weight" in names:
+        stages = tuple(f"{before}norm{stage}.*" for stage in range(3))
+        return Table(rules=unireplknet_trunk.rules(before, "norm3"), noted=(*stages, *_DETECTORS))
+    trunk = unireplknet_trunk.rules(before)
+    if before.endswith("trunk."):
+        return Table(rules=(*trunk, *projections, Rule("image.projection.*", f"{before}head.*")), noted=_TEXT)
+    return Table(rules=(*trunk, *projections), noted=(f"{before}head.weight", f"{before}head.bias", *_TEXT))
 
 
 EXPORT = Table(rules=unireplknet_trunk.rules(""))
 """The rules for a trunk of ours."""
 
 
-def _prefix(names: Collection[str]) -> str:
+def prefix_of(names: Collection[str]) -> str:
     """What stands before the trunk's names; of several trunks, before that of the most."""
     found = [prefix for prefix in PREFIXES if f"{prefix}{unireplknet_trunk.MARK}" in names]
     return max(found, key=lambda prefix: sum(name.startswith(f"{prefix}stages.") for name in names), default="")
