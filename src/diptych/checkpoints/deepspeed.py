@@ -67,7 +67,7 @@ def read_shares(path: Path) -> State:
 def _merged(folder: Path, told: Mapping[str, Any]) -> dict[str, Lazy]:
     """`told`: the first process's model states."""
     processes = range(told["dp_world_size"])
-    flat = [Reopened(partial(_trained, folder, process)) for process in processes]
+    flat = [Reopened(partial(_trained, folder, process), files=len(processes)) for process in processes]
     kept = [Reopened(partial(_frozen, folder, process)) for process in processes]
     merged = State.of({n: told["module"][n] for n in told["buffer_names"] if n in told["module"]}).lazies
     for name, shape in dict(told.get("frozen_param_shapes") or {}).items():

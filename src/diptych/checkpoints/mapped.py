@@ -44,16 +44,18 @@ _DTYPES = {
 
 
 class Reopened(Generic[T]):
-    """What `open` maps, opened anew after every `TAKEN` bytes that were taken from it."""
+    """What `open` maps, opened anew after every `TAKEN` bytes that were taken from it, or, where it is one of many files
+    that are read together, after its share of them."""
 
-    def __init__(self, open: Callable[[], T]):
+    def __init__(self, open: Callable[[], T], files: int = 1):
         self._open = open
+        self._most = max(TAKEN // files, TAKEN >> 3)
         self._content: T | None = None
         self._taken = 0
 
     def take(self, size: int) -> T:
         """The content, of which `size` bytes will be read."""
-        if self._content is None or self._taken > TAKEN:
+        if self._content is None or self._taken > self._most:
             self._content = None  # the old mapping goes first
             self._content, self._taken = self._open(), 0
         self._taken += size
