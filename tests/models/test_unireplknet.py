@@ -198,6 +198,16 @@ def test_half_precision(dtype):
     assert (found.float() - wanted).abs().max() < 0.05 * wanted.abs().max()
 
 
+@pytest.mark.parametrize("deploy", [False, True])
+def test_a_step_under_autocast(deploy):
+    tower = make(replace(TINY, deploy=deploy)).train()
+    tower.set_checkpointing()
+    with torch.autocast("cpu", torch.bfloat16):
+        loss = tower.pooled(torch.randn(4, 3, 64, 64)).float().square().sum()
+    loss.backward()
+    assert all(parameter.grad.isfinite().all() for parameter in tower.parameters())
+
+
 def test_a_dead_channel_has_a_finite_gradient():
     norm = make().blocks[0].response_norm
     x = torch.randn(2, 4, 4, norm.gain.numel())

@@ -7,7 +7,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 import diptych
-from diptych.checkpoints import convert, detect, load_image_tower, load_model, save_model
+from diptych.checkpoints import convert, detect, load_image_tower, load_model, save_model, start_tower
 from diptych.checkpoints import deploy as deploy_module
 from diptych.checkpoints.deploy import deploy
 from diptych.checkpoints.formats import open_clip
@@ -127,6 +127,30 @@ def test_a_projection_beside_the_trunk(names, config, tmp_path):
     loaded = load_image_tower(save(tmp_path / "net.pt", tensors))
     assert loaded.config == config
     assert torch.equal(features(loaded.tower), features(tower))
+
+
+def test_training_starts_from_a_trunk(tmp_path):
+    path = save(tmp_path / "net.pth", published(make(), classes=1000))
+    torch.manual_seed(5)
+    tower = build_tower(TOWER, 20)
+    tower.init()
+    fresh = tower.projection.weight.clone()
+    said = start_tower(tower, "image", path)
+    assert [sentence.removeprefix(f"{path}: ").split(" is ")[0] for sentence in said] == [
+        *("head.weight", "head.bias", "projection.weight")
+    ]
+    assert torch.equal(tower.projection.weight, fresh)
+    assert torch.equal(features(without_projection(tower)), features(make()))
+    merged = save(tmp_path / "merged.pth", published(make(), "deploy"))
+    with pytest.raises(CheckpointError, match="the image tower can't start from"):
+        start_tower(tower, "image", merged)
+
+
+def without_projection(tower):
+    """The trunk of a tower as a tower alone."""
+    alone = build_tower(tower.config, None)
+    alone.load_state_dict({n: t for n, t in tower.state_dict().items() if not n.startswith("projection.")})
+    return alone.eval()
 
 
 def test_a_detectors_trunk(tmp_path):
