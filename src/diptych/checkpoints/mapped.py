@@ -44,7 +44,7 @@ _DTYPES = {
 
 
 class Reopened(Generic[T]):
-    """What `open` maps, opened anew after every `TAKEN` bytes that were taken from it, or, where it is one of many files
+    """What `open` maps, opened anew after every `TAKEN` bytes that were taken from it; where it is one of many files
     that are read together, after its share of them."""
 
     def __init__(self, open: Callable[[], T], files: int = 1):
