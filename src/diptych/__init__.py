@@ -11,7 +11,11 @@ Names are resolved on first use, so that `import diptych` doesn't import torch.
 import importlib
 from typing import TYPE_CHECKING
 
+from diptych import registration
+
 __version__ = "0.1.0"
+
+registration.install()
 
 if TYPE_CHECKING:
     from diptych import recipes
@@ -23,7 +27,19 @@ if TYPE_CHECKING:
     from diptych.search import Index
     from diptych.training import fit
 
-__all__ = ["ClipConfig", "DiptychError", "Encoder", "Index", "Run", "convert", "evaluate", "fit", "load", "load_image_tower", "recipes"]
+__all__ = [
+    "ClipConfig",
+    "DiptychError",
+    "Encoder",
+    "Index",
+    "Run",
+    "convert",
+    "evaluate",
+    "fit",
+    "load",
+    "load_image_tower",
+    "recipes",
+]
 
 _HOME = {
     "ClipConfig": "config",

@@ -64,6 +64,7 @@ def preprocess_json(config: ClipConfig) -> dict[str, Any]:
         )
     square = {"height": size, "width": size}
     return {
+        "processor_class": "CLIPProcessor",
         "image_processor_type": "CLIPImageProcessor",
         "do_resize": True,
         "size": {"shortest_edge": size} if image.resize == "shortest" else square,

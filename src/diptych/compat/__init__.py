@@ -1,0 +1,21 @@
+"""open_clip's and eva_clip's spellings over this engine: their snippets run after changing the import line.
+
+    from diptych.compat import create_model_and_transforms, get_tokenizer
+
+`diptych.compat.clip` has those of OpenAI's and EVA-01's `clip` package; transformers' AutoModel reads exported folders
+after `import diptych`. What differs, and why, stands in docs/compat.md.
+"""
+
+from diptych.compat.clip import build_eva_model_and_transforms
+from diptych.compat.factory import create_model, create_model_and_transforms, create_model_from_pretrained, list_models
+from diptych.compat.tokenize import get_tokenizer, tokenize
+
+__all__ = [
+    "build_eva_model_and_transforms",
+    "create_model",
+    "create_model_and_transforms",
+    "create_model_from_pretrained",
+    "get_tokenizer",
+    "list_models",
+    "tokenize",
+]

@@ -1,0 +1,89 @@
+"""Exported EVA-CLIP folders in transformers: `AutoModel.from_pretrained(folder)` after `import diptych`.
+
+The classes are registered by `diptych.registration`. The folder is what `diptych convert SRC --to transformers` writes.
+"""
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+from transformers import PreTrainedModel
+from transformers.models.clip.modeling_clip import CLIPOutput
+
+from diptych.checkpoints import load_model
+from diptych.checkpoints.formats import eva_transformers
+from diptych.compat.model import OpenClipModel
+from diptych.compat.transformers_config import EvaClipConfig
+from diptych.errors import ConfigError
+from diptych.models import Clip
+
+__all__ = ["EvaClipConfig", "EvaClipModel"]
+
+_WITHOUT_MEANING = {
+    *("trust_remote_code", "local_files_only", "force_download", "revision", "token", "cache_dir", "code_revision"),
+    *("_from_auto", "adapter_kwargs", "_commit_hash", "use_safetensors", "weights_only", "low_cpu_mem_usage"),
+}
+"""About fetching; a local folder is read strictly, safely and in little memory anyway."""
+
+
+class EvaClipModel(PreTrainedModel):
+    """An EVA-CLIP model of two towers, with `encode_image` and `encode_text` as BAAI's remote code names them."""
+
+    config_class = EvaClipConfig
+    main_input_name = "pixel_values"
+
+    def __init__(self, config: EvaClipConfig, clip: Clip):
+        super().__init__(config)
+        self.model = OpenClipModel(clip)
+
+    @classmethod
+    def from_pretrained(  # pyright: ignore[reportIncompatibleMethodOverride]
+        cls,
+        pretrained_model_name_or_path: str | Path,
+        *,
+        config: EvaClipConfig | None = None,
+        dtype: torch.dtype | str | None = None,
+        torch_dtype: torch.dtype | str | None = None,
+        device_map: str | None = None,
+        **options: Any,
+    ) -> "EvaClipModel":
+        """The model in a local folder, in evaluation mode; `device_map` may name one device. Raises CheckpointError for
+        a folder that can't be read, ConfigError for other options."""
+        if unknown := [name for name, value in options.items() if value and name not in _WITHOUT_MEANING]:
+            raise ConfigError(f"{unknown[0]} has no counterpart in Diptych; leave it out")
+        chosen = dtype or torch_dtype
+        if isinstance(chosen, str):
+            chosen = None if chosen == "auto" else getattr(torch, chosen)
+        device = device_map if device_map not in (None, "auto") else "cpu"
+        clip = load_model(pretrained_model_name_or_path, dtype=chosen, device=device).model
+        return cls(config or EvaClipConfig.from_pretrained(pretrained_model_name_or_path), clip).eval()
+
+    def save_pretrained(self, save_directory: str | Path, **_: Any) -> None:  # pyright: ignore[reportIncompatibleMethodOverride]
+        """The folder again, which must not exist yet."""
+        clip = self.model.clip
+        eva_transformers.export(Path(save_directory), clip.config, clip.state_dict())
+
+    def encode_image(self, image: Tensor) -> Tensor:
+        """Vectors of pixels [batch, 3, size, size]; not of unit length."""
+        return self.model.encode_image(image)
+
+    def encode_text(self, text: Tensor) -> Tensor:
+        """Vectors of ids [batch, length]; not of unit length. The first of the highest ids ends a text."""
+        return self.model.encode_text(text)
+
+    def get_image_features(self, pixel_values: Tensor) -> Tensor:
+        """`encode_image`, as transformers' CLIPModel calls it."""
+        return self.encode_image(pixel_values)
+
+    def get_text_features(self, input_ids: Tensor, attention_mask: Tensor | None = None) -> Tensor:
+        """`encode_text`, as transformers' CLIPModel calls it. No token sees a later one: the mask has no meaning."""
+        return self.encode_text(input_ids)
+
+    def forward(
+        self, input_ids: Tensor, pixel_values: Tensor, attention_mask: Tensor | None = None, **_: Any
+    ) -> CLIPOutput:
+        """Logits both ways, and unit vectors."""
+        images, texts, _scale = self.model(pixel_values, input_ids)
+        logits = self.model.clip.logits(images, texts)
+        return CLIPOutput(logits_per_image=logits, logits_per_text=logits.T, image_embeds=images, text_embeds=texts)

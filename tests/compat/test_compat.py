@@ -1,0 +1,131 @@
+"""The spellings' signatures and return values, and what can't be honoured."""
+
+import inspect
+import subprocess
+import sys
+
+import pytest
+import torch
+from PIL import Image
+
+from diptych import compat
+from diptych.compat import clip
+from diptych.errors import CheckpointError, ConfigError, UnknownNameError
+
+
+def test_what_is_returned(published):
+    model, train, preprocess = compat.create_model_and_transforms(published.config, published.weights)
+    picture = Image.open(published.picture)
+    pixels, ids = preprocess(picture)[None], compat.get_tokenizer(published.config)(["a cat", "two dogs"])
+    assert pixels.shape == train(picture)[None].shape == (1, 3, 56, 56)
+    assert ids.shape == (2, 77)
+    with torch.no_grad():
+        image, _, scale = model(pixels, ids)
+        torch.testing.assert_close(image, model.encode_image(pixels, normalize=True))
+        torch.testing.assert_close(model.encode_text(ids), published.model.encode_text(ids))
+    torch.testing.assert_close(scale, published.model.logit_scale.exp())
+    assert not model.training
+    assert model.visual is model.clip.image
+    assert len(compat.create_model_from_pretrained(published.config, published.weights)) == 2
+
+
+def test_open_clips_signatures_are_understood():
+    """Every option that open_clip's callers may write by name is one of ours, but for its own model's internals."""
+    open_clip = pytest.importorskip("open_clip")
+    ours = set(inspect.signature(compat.create_model).parameters)
+    theirs = set(inspect.signature(open_clip.create_model_and_transforms).parameters)
+    assert theirs - ours == {"load_weights", "force_context_length", "aug_cfg", "model_kwargs"}
+
+
+@pytest.mark.parametrize("precision", ["fp16", "bf16"])
+def test_half_precision_needs_no_autocast(published, precision):
+    model = compat.create_model(published.config, published.weights, precision)
+    image = model.encode_image(torch.randn(1, 3, 56, 56))
+    assert image.dtype == compat.factory.PRECISIONS[precision]
+    assert model.logit_scale.dtype == torch.float32
+
+
+def test_options(published):
+    options = {
+        "force_image_size": 84,
+        "image_resize_mode": "squash",
+        "force_patch_dropout": 0.5,
+        "image_mean": (0.5,) * 3,
+    }
+    model, _, preprocess = compat.create_model_and_transforms(published.config, published.weights, **options)
+    assert model.clip.config.image.image_size == preprocess.size == 84
+    assert preprocess.config.resize == "squash"
+    assert preprocess.config.mean == (0.5, 0.5, 0.5)
+    assert model.clip.config.image.patch_dropout == 0.5
+    assert compat.create_model("tiny", force_quick_gelu=True).clip.config.text.activation == "quick_gelu"
+
+
+def test_towers_from_their_own_files(published):
+    model = compat.create_model(published.config, pretrained_image=str(published.weights))
+    for name, tensor in published.model.image.state_dict().items():
+        assert torch.equal(model.visual.state_dict()[name], tensor)
+
+
+def test_what_cannot_be_honoured_is_said(published, tmp_path):
+    with pytest.raises(ConfigError, match="jit"):
+        compat.create_model("tiny", jit=True)
+    with pytest.raises(ConfigError, match="pretrained_image"):
+        compat.create_model("tiny", pretrained_image=True)
+    with pytest.raises(UnknownNameError, match="precision"):
+        compat.create_model("tiny", precision="fp8")
+    with pytest.raises(UnknownNameError, match="eva02-clip-b-16"):
+        compat.create_model("EVA02-CLIP-B-17")
+    with pytest.raises(CheckpointError, match=r"missing\.pt"):
+        compat.create_model("tiny", tmp_path / "missing.pt")
+    with pytest.raises(ConfigError, match="no weights are known"):
+        compat.create_model_from_pretrained("tiny")
+    with pytest.raises(ConfigError, match="truncate"):
+        clip.tokenize("word " * 100)
+    assert clip.tokenize("word " * 100, truncate=True).shape == (1, 77)
+
+
+def test_names_of_every_generation():
+    names = compat.list_models()
+    assert clip.available_models() == names
+    assert {"eva02-clip-b-16", "eva-clip-18b", "vit-b-32"} <= set(names)
+    assert "eva-8b-psz14" not in names
+    assert compat.get_tokenizer("EVA-ViT-g-14-X").context_length == 77
+
+
+AUTO = """
+{imports}
+from transformers import AutoConfig, AutoProcessor, AutoTokenizer, CLIPImageProcessor
+import torch
+from PIL import Image
+folder, picture = {folder!r}, {picture!r}
+config = AutoConfig.from_pretrained(folder)
+assert config.model_type == "eva_clip" and config.projection_dim == 24, config
+model = AutoModel.from_pretrained(folder, trust_remote_code=False)
+processor = AutoProcessor.from_pretrained(folder)
+inputs = processor(text=["a cat", "two dogs"], images=Image.open(picture), return_tensors="pt", padding=True)
+out = model(**inputs)
+assert out.logits_per_image.shape == (1, 2) and out.image_embeds.shape == (1, 24)
+assert torch.equal(model.get_image_features(inputs.pixel_values), model.encode_image(inputs.pixel_values))
+assert AutoTokenizer.from_pretrained(folder)("a cat").input_ids[0] == 49406
+assert CLIPImageProcessor.from_pretrained(folder).crop_size["height"] == 56
+model.save_pretrained(folder + "-again")
+again = AutoModel.from_pretrained(folder + "-again", dtype="bfloat16")
+assert again.encode_image(inputs.pixel_values).dtype == torch.bfloat16
+"""
+
+
+@pytest.mark.parametrize(
+    "imports",
+    ["import diptych\nfrom transformers import AutoModel", "from transformers import AutoModel\nimport diptych"],
+)
+def test_transformers_auto_classes(exported, published, imports):
+    pytest.importorskip("transformers")
+    script = AUTO.format(imports=imports, folder=str(exported), picture=str(published.picture))
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
+def test_watching_costs_no_import():
+    code = "import sys, diptych; sys.exit(str([m for m in ('torch', 'transformers', 'numpy') if m in sys.modules]))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.stderr.strip() == "[]"
