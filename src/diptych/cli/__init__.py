@@ -20,6 +20,7 @@ VERBS = {
     "models": "names, sizes, and where weights are",
     "convert": "weights from one format to another",
     "report": "a page of a run or of results",
+    "benchmark": "objectives side by side: same towers, data, steps and seeds",
 }
 """Verb -> what it does. `diptych.cli.VERB.run(arguments)` does it; it may return an exit code."""
 

@@ -28,7 +28,7 @@ from diptych.compat.transforms import TrainTransform
 from diptych.config import ClipConfig, EvaConfig, TextConfig, VitConfig
 from diptych.errors import ConfigError, UnknownNameError
 from diptych.inputs import Preprocess
-from diptych.models import build
+from diptych.models import Tower, build
 
 PRECISIONS = {
     **dict.fromkeys(("fp32", "amp", "amp_bf16", "amp_bfloat16"), torch.float32),
@@ -81,14 +81,8 @@ def create_model(
         if size is not None:
             config = replace(config, image=replace(config.image, image_size=size))
         clip = build(config).eval()
-    for side, tower, path in (
-        ("image", clip.image, pretrained_image_path or pretrained_image),
-        ("text", clip.text, pretrained_text_path or pretrained_text),
-    ):
-        if path is True:
-            raise ConfigError(f"pretrained_{side} must be the path of weights; towers aren't fetched by themselves")
-        if path:
-            start_tower(tower, side, str(path))
+    _start(clip.image, "image", pretrained_image_path or pretrained_image)
+    _start(clip.text, "text", pretrained_text_path or pretrained_text)
     for tower in (clip.image, clip.text):
         tower.to(dtype)
     return OpenClipModel(clip.to(device)).eval()
@@ -143,6 +137,13 @@ def _weights(model_name: str | Path, pretrained: str | Path) -> str:
     if Path(pretrained).exists() or Path(pretrained).suffix or str(pretrained) == str(model_name):
         return str(pretrained)
     return f"{model_name}-openai" if pretrained == "openai" else f"{model_name}/{pretrained}"
+
+
+def _start(tower: Tower, side: Literal["image", "text"], path: str | Path | bool) -> None:
+    if path is True:
+        raise ConfigError(f"pretrained_{side} must be the path of weights; towers aren't fetched by themselves")
+    if path:
+        start_tower(tower, side, str(path))
 
 
 def _changed(

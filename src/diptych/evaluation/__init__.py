@@ -2,6 +2,7 @@
 
 from diptych.encoder import class_vectors
 from diptych.evaluation.evaluate import evaluate
+from diptych.evaluation.probe import linear_probe
 from diptych.evaluation.prompts import TEMPLATES, templates
 from diptych.evaluation.result import Result
 from diptych.evaluation.retrieval import RetrievalResult, retrieval
@@ -14,6 +15,7 @@ __all__ = [
     "ZeroShotResult",
     "class_vectors",
     "evaluate",
+    "linear_probe",
     "retrieval",
     "templates",
     "zero_shot",

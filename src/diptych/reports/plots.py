@@ -9,7 +9,7 @@ from markupsafe import Markup
 
 # Colours that matplotlib writes and the page's style variables that take their place.
 _INK, _SOFT, _FAINT = "#070809", "#010203", "#040506"
-_SERIES = ("#0a0b01", "#0a0b02", "#0a0b03", "#0a0b04")
+_SERIES = ("#0a0b01", "#0a0b02", "#0a0b03", "#0a0b04", "#0a0b05", "#0a0b06")
 _THEME = {_INK: "var(--ink)", _SOFT: "var(--soft)", _FAINT: "var(--line)"} | {
     c: f"var(--series-{i})" for i, c in enumerate(_SERIES)
 }
