@@ -9,7 +9,7 @@ from diptych.checkpoints import load_model, save_model
 from diptych.checkpoints.formats import eva
 from diptych.config import EvaConfig, ModelConfig, TowerOptions
 from diptych.distributed import Peers
-from diptych.errors import CheckpointError
+from diptych.errors import CheckpointError, ConfigError
 from diptych.models import build
 from diptych.training import fit
 from diptych.training.fit import assemble
@@ -72,3 +72,14 @@ def test_a_file_of_another_tower_is_refused(tmp_path, files):
     wrong = replace(run, model=replace(run.model, custom=replace(GATED, image=replace(GATED.image, layers=3))))
     with pytest.raises(CheckpointError, match="the image tower can't start from"):
         fit(wrong, progress=False)
+
+
+def test_frozen_patches_stay(tmp_path):
+    run = small_run(tmp_path / "run", model=ModelConfig(custom=MODEL, image=TowerOptions(freeze_patches=True)))
+    state, _, _ = assemble(run, Peers())
+    before = {name: tensor.clone() for name, tensor in state.model.image.state_dict().items()}
+    after = load_model(fit(run, progress=False)).model.image.state_dict()
+    assert torch.equal(before["patch.weight"], after["patch.weight"])
+    assert not torch.equal(before["positions"], after["positions"])
+    with pytest.raises(ConfigError, match="freeze_patches"):
+        assemble(replace(run, model=ModelConfig(custom=MODEL, text=TowerOptions(freeze_patches=True))), Peers())

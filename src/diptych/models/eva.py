@@ -209,6 +209,10 @@ class EvaTransformer(Tower[EvaConfig]):
             case "patches":
                 return tokens[:, 1:].mean(dim=1)
 
+    def freeze_patches(self) -> None:
+        """Leave the patches' projection as it is."""
+        self.patch.requires_grad_(False)
+
     def flops(self) -> int:
         """Of `forward` for one picture; a multiply-add counts two."""
         c, tokens = self.config, len(self.positions)

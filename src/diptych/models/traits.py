@@ -62,6 +62,10 @@ class Tower(nn.Module, Generic[C]):
         """Of `feature`."""
         return self.width
 
+    def freeze_patches(self) -> None:
+        """Leave the patches' projection as it is. Raises ConfigError for a tower that makes no patches by one."""
+        raise ConfigError(f"freeze_patches: a {type(self).__name__} has no projection of patches")
+
     def init(self) -> None:
         """Fill every parameter and buffer with its value before training."""
         raise NotImplementedError

@@ -112,6 +112,10 @@ class VisionTransformer(Tower[VitConfig]):
         """Tokens behind the final norm and the projection: patches in the space that pictures share with texts."""
         return self.projection(self.norm_post(tokens))
 
+    def freeze_patches(self) -> None:
+        """Leave the patches' projection as it is."""
+        self.patch.requires_grad_(False)
+
     def flops(self) -> int:
         """Of `forward` for one picture; a multiply-add counts two."""
         c = self.config

@@ -158,6 +158,8 @@ def _prepare(model: Clip, run: Run) -> None:
         if options.freeze:
             # Its batch statistics stay as they are, too.
             tower.requires_grad_(False).eval()
+        if options.freeze_patches:
+            tower.freeze_patches()
         if options.checkpointing:
             tower.set_checkpointing(True)
         if run.compile:
