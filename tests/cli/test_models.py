@@ -66,7 +66,8 @@ def test_one_model_by_any_of_its_names_gets_everything(capsys):
         "image: 7.53 B, ",
         "text: 694.66 M, ",
         "norm_place='pre'",
-        "embed_dim=1280, logit_scale=4.605170185988092",
+        "embed_dim=1280, ",
+        "logit_scale=4.605170185988092",
         "resize='shortest'",
     ):
         assert said in squeezed(text)

@@ -23,7 +23,7 @@ class SimClr(nn.Module):
 
     def forward(self, first: Float[Tensor, "n width"], second: Float[Tensor, "n width"], peers: Peers) -> Tensor:
         """The loss of two views of n pictures."""
-        return nt_xent(self.head(first).float(), self.head(second).float(), self.temperature, peers)
+        return nt_xent(self.head(first), self.head(second), self.temperature, peers)
 
 
 class SimSiam(nn.Module):
@@ -42,8 +42,7 @@ class SimSiam(nn.Module):
     def forward(self, first: Float[Tensor, "n width"], second: Float[Tensor, "n width"], peers: Peers) -> Tensor:
         """The loss of two views of n pictures."""
         seen = self.projector(first), self.projector(second)
-        foretold = self.predictor(seen[0]), self.predictor(seen[1])
-        return simsiam((foretold[0].float(), foretold[1].float()), (seen[0].float(), seen[1].float()))
+        return simsiam((self.predictor(seen[0]), self.predictor(seen[1])), seen)
 
 
 def build_self_supervision(config: SelfSupervisionConfig, width: int) -> SimClr | SimSiam:

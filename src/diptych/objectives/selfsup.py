@@ -22,7 +22,7 @@ def nt_xent(
     >>> round(nt_xent(torch.eye(2), torch.eye(2), temperature=1.0).item(), 4)  # log(1 + 2 / e)
     0.5514
     """
-    first, second = F.normalize(first, dim=1), F.normalize(second, dim=1)
+    first, second = F.normalize(wide(first), dim=1), F.normalize(wide(second), dim=1)
     keys = torch.cat([gather(first, peers), gather(second, peers)])
     n, everyone = len(first), len(first) * peers.size
     own = torch.arange(n, device=first.device) + peers.rank * n
@@ -45,8 +45,8 @@ def simsiam(
     >>> simsiam((torch.eye(2), torch.eye(2)), (torch.eye(2), torch.eye(2)))
     tensor(-1.)
     """
-    one = F.cosine_similarity(foretold[0], seen[1].detach()).mean()
-    other = F.cosine_similarity(foretold[1], seen[0].detach()).mean()
+    one = F.cosine_similarity(wide(foretold[0]), wide(seen[1].detach())).mean()
+    other = F.cosine_similarity(wide(foretold[1]), wide(seen[0].detach())).mean()
     return -(one + other) / 2
 
 
@@ -62,7 +62,7 @@ def hidden_words(
     tensor(0.)
     """
     count = peers.sum(torch.tensor(float(len(words)), device=logits.device)).clamp(min=1)
-    return F.cross_entropy(logits.float(), words, reduction="sum") * peers.size / count
+    return F.cross_entropy(wide(logits), words, reduction="sum") * peers.size / count
 
 
 def nearest(
@@ -73,6 +73,11 @@ def nearest(
     logits = scale * images @ peers.gather(neighbours.detach()).T
     own = torch.arange(len(images), device=images.device) + peers.rank * len(images)
     return F.cross_entropy(logits, own)
+
+
+def wide(x: Tensor) -> Tensor:
+    """In float32 at least, whatever the heads computed in."""
+    return x.to(torch.promote_types(x.dtype, torch.float32))
 
 
 def gather(local: Float[Tensor, "n *rest"], peers: Peers) -> Float[Tensor, "everyone *rest"]:

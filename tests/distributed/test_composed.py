@@ -1,0 +1,51 @@
+"""Two processes give the losses and gradients of one, for every composed objective."""
+
+import pytest
+import torch
+
+from diptych.distributed import Peers, data_parallel
+from diptych.models import build
+from diptych.objectives import build_objective
+from tests.distributed.harness import run_processes
+from tests.objectives.composed import CONFIGS, batch, model_config
+
+EACH = 3
+NAMES = [name for name in CONFIGS if name != "declip, siglip"]
+
+
+def step(peers):
+    """Of each objective: its losses, its gradients, and its buffers after the step."""
+    found = {}
+    for name in NAMES:
+        torch.manual_seed(0)
+        objective = build_objective(CONFIGS[name], build(model_config(name))).double().train()
+        if "filip" not in name:
+            for mapping in (objective.model.image_tokens, objective.model.text_tokens):
+                mapping.requires_grad_(False)
+        torch.manual_seed(1)
+        whole = batch(objective.views, 2 * EACH)
+        share = 2 * EACH // peers.size
+        wrapped = data_parallel(objective, peers)
+        losses = wrapped(whole.rows(peers.rank * share, (peers.rank + 1) * share), peers)
+        losses.total.backward()
+        objective.after_step()
+        gradients = {key: p.grad for key, p in objective.named_parameters() if p.grad is not None}
+        buffers = {key: b for key, b in objective.named_buffers() if b.is_floating_point()}
+        found[name] = losses.total.detach(), gradients, buffers
+    return found
+
+
+@pytest.mark.parametrize("size", [2])
+def test_two_processes_equal_one(size):
+    results, alone = run_processes(size, step), step(Peers())
+    for name in NAMES:
+        total, gradients, buffers = alone[name]
+        torch.testing.assert_close(sum(result[name][0] for result in results) / size, total)
+        for _, theirs, remembered in (result[name] for result in results):
+            for key, gradient in gradients.items():
+                torch.testing.assert_close(theirs[key], gradient, rtol=1e-6, atol=1e-9, msg=f"{name} {key}")
+            for key, buffer in buffers.items():
+                if not key.startswith("queue.rows"):
+                    torch.testing.assert_close(remembered[key], buffer, msg=f"{name} {key}")
+                else:  # two pushes a step: the same rows, in the order of the processes
+                    assert torch.allclose(remembered[key], buffer), name

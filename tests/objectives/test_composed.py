@@ -1,0 +1,113 @@
+"""What holds for every composed objective: gradients, micro-batches, no hidden words, what the queue remembers."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+
+from diptych.batch import Views
+from diptych.config import ClipObjectiveConfig, DeclipObjectiveConfig, FilipObjectiveConfig
+from diptych.distributed import Peers
+from diptych.errors import ConfigError
+from diptych.models import build
+from diptych.objectives import DeclipObjective, accumulate, build_objective
+from diptych.objectives.pairs import logit_scale
+from tests.objectives.composed import CONFIGS, batch, model_config
+from tests.objectives.small import small_config
+
+every = pytest.mark.parametrize("name", CONFIGS)
+
+
+def make(name, dtype=torch.float64):
+    torch.manual_seed(0)
+    return build_objective(CONFIGS[name], build(model_config(name))).to(dtype).train()
+
+
+@every
+def test_a_gradient_reaches_every_trained_parameter(name):
+    objective = make(name)
+    objective(batch(objective.views, 6), Peers()).total.backward()
+    unused = {"model.image_tokens", "model.text_tokens"} if "filip" not in name else set()
+    for key, parameter in objective.named_parameters():
+        if parameter.requires_grad and key.rsplit(".", 1)[0] not in unused:
+            assert parameter.grad is not None, key
+            assert parameter.grad.isfinite().all(), key
+
+
+@every
+def test_micro_batches_give_the_gradient_of_the_whole(name):
+    whole, parts = make(name), make(name)
+    torch.manual_seed(1)
+    data = batch(whole.views, 6)
+    one = accumulate(whole, whole, [data], Peers())
+    other = accumulate(parts, parts, [data.rows(0, 2), data.rows(2, 4), data.rows(4, 6)], Peers())
+    torch.testing.assert_close(one.total, other.total)
+    for (key, a), b in zip(whole.named_parameters(), parts.parameters()):
+        if a.grad is not None:
+            torch.testing.assert_close(a.grad, b.grad, msg=key)
+    for (key, a), b in zip(whole.named_buffers(), parts.buffers()):
+        assert torch.equal(a, b) or torch.allclose(a, b), key
+
+
+@every
+def test_a_step_under_autocast(name):
+    objective = make(name, torch.float32)
+    with torch.autocast("cpu", torch.bfloat16):
+        losses = objective(batch(objective.views, 6, torch.float32), Peers())
+    losses.total.backward()
+    objective.after_step()
+    assert losses.total.dtype == torch.float32
+    assert all(term.isfinite() for term in losses.terms.values())
+
+
+def test_no_hidden_words_are_no_trouble():
+    objective = make("declip")
+    data = batch(objective.views, 4)
+    losses = objective(replace(data, hidden=torch.full_like(data.hidden, -100)), Peers())
+    assert losses.terms["words"] == 0
+    losses.total.backward()
+    assert objective.word_head.weight.grad is not None
+
+
+def test_the_queue_remembers_after_the_step_and_goes_round():
+    objective = make("declip")
+    assert isinstance(objective, DeclipObjective)
+    before = objective.queue.rows.clone()
+    for step in range(1, 4):
+        objective(batch(objective.views, 3), Peers())
+        assert int(objective.queue.place) == 6 * (step - 1) % 16
+        objective.after_step()
+        assert int(objective.queue.place) == 6 * step % 16
+    assert not (objective.queue.rows == before).all(dim=1).any()
+
+
+def test_options_say_which_views_are_wanted():
+    masked = DeclipObjectiveConfig(queue=16, contrast_masked=True)
+    assert build_objective(masked, build(small_config())).views.text == ("masked", "augmented")
+    assert make("filip").views == Views(image=("strong",), text=("plain",), whole_length=True)
+    assert not make("filip, all tokens, no padding").views.whole_length
+    assert make("defilip").views.text == ("plain", "augmented", "masked")
+
+
+def test_tokens_need_a_space_of_their_own():
+    with pytest.raises(ConfigError, match="token_dim"):
+        build_objective(FilipObjectiveConfig(), build(small_config()))
+
+
+def test_a_limited_scale_has_the_unlimited_ones_gradient():
+    model = build(small_config())
+    model.logit_scale.data.fill_(5.0)
+    config = ClipObjectiveConfig(largest_scale_used=100.0, max_logit_scale=500.0)
+    scale = logit_scale(config, model)
+    scale.backward()
+    assert scale.item() == pytest.approx(100)
+    assert model.logit_scale.grad.item() == pytest.approx(torch.tensor(5.0).exp().item())
+
+
+def test_padding_takes_no_part_where_it_is_masked():
+    objective = make("filip, all tokens, no padding")
+    data = batch(objective.views, 4)
+    ends = data.texts[0].argmax(dim=1, keepdim=True)
+    other = torch.where(torch.arange(6) > ends, 1, data.texts[0])
+    changed = replace(data, texts=(other,))
+    torch.testing.assert_close(objective(data, Peers()).total, objective(changed, Peers()).total)
