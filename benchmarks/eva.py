@@ -4,6 +4,7 @@ import tempfile
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import open_clip
 import torch
@@ -41,7 +42,8 @@ def _loading(path: Path, ours: str, theirs: str) -> Iterator[Row]:
 
 
 def _towers(path: Path, ours: str, theirs: str) -> Iterator[Row]:
-    mine, other = load_model(path, config=ours).model, open_clip.create_model(theirs, pretrained=str(path)).eval()
+    mine = load_model(path, config=ours).model
+    other: Any = open_clip.create_model(theirs, pretrained=str(path)).eval()
     tokenizer = build_tokenizer(mine.config.tokenizer, 77)
     for precision in ("fp32", "bf16"):
         with torch.no_grad(), torch.autocast("cpu", torch.bfloat16, enabled=precision == "bf16"):
@@ -54,4 +56,5 @@ def _towers(path: Path, ours: str, theirs: str) -> Iterator[Row]:
                 ):
                     gap = (one() - two()).abs().max()
                     title = f"{theirs}, {side} tower, {precision}, batch {count}"
-                    yield throughput(title, count, *seconds(one, two), f"{gap:.1e}")
+                    times = seconds(one, two)
+                    yield throughput(title, count, times[0], times[1], f"{gap:.1e}")

@@ -57,7 +57,8 @@ def rows() -> Iterator[Row]:
                 ):
                     gap = (mine() - other()).abs().max()
                     title = f"{side} tower, {precision}, batch {count}"
-                    yield throughput(title, count, *seconds(mine, other), f"{gap:.1e}")
+                    times = seconds(mine, other)
+                    yield throughput(title, count, times[0], times[1], f"{gap:.1e}")
     yield from _training_step(ours.train(), theirs.train(), tokenizer)
 
 

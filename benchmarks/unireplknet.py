@@ -14,7 +14,9 @@ from benchmarks.compare import Row, seconds
 from diptych import zoo
 from diptych.checkpoints.deploy import deploy
 from diptych.checkpoints.state import State
-from diptych.models import UniRepLKNet, build_tower
+from diptych.config import UniRepLKNetConfig
+from diptych.models import UniRepLKNet
+from diptych.models.unireplknet import ConvBlock, Stage
 
 PEER = "convnext_small"
 """8.7 giga multiply-adds; UniRepLKNet-S has 9.1."""
@@ -62,14 +64,16 @@ def rows() -> Iterator[Row]:
 def _towers() -> tuple[UniRepLKNet, UniRepLKNet]:
     """The same function in both forms."""
     config = zoo.tower("unireplknet-s")
-    training = build_tower(config, None)
+    assert isinstance(config, UniRepLKNetConfig)
+    training = UniRepLKNet(config, None)
     training.init()
     with torch.no_grad():
         for block in training.blocks:
-            torch.nn.init.constant_(block.scale, 0.5)
+            if isinstance(block, ConvBlock) and block.scale is not None:
+                torch.nn.init.constant_(block.scale, 0.5)
         training.train().pooled(torch.randn(2, 3, 224, 224))
     state, merged = deploy(State.of(training.state_dict()), config)
-    deployed = build_tower(merged, None)
+    deployed = UniRepLKNet(merged, None)
     deployed.load_state_dict(state)
     return training.eval(), deployed.eval()
 
@@ -77,6 +81,7 @@ def _towers() -> tuple[UniRepLKNet, UniRepLKNet]:
 def _plain(tower: UniRepLKNet, x: Tensor) -> Tensor:
     """The tower's function over maps in torch's default layout, which the tower itself never uses."""
     for stage in tower.stages:
+        assert isinstance(stage, Stage)
         x = stage.down(x).contiguous()
         for block in stage.blocks:
             x = block(x)

@@ -221,7 +221,7 @@ def fingerprint(config: ClipConfig, weights: Mapping[str, Tensor]) -> str:
     digest = hashlib.sha256(to_json(config).encode())
     for name, tensor in sorted(weights.items()):
         digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
-        digest.update(tensor.cpu().contiguous().flatten().view(torch.uint8).numpy())
+        digest.update(tensor.cpu().contiguous().flatten().view(torch.uint8).numpy().data)
     return digest.hexdigest()
 
 
