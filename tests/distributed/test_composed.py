@@ -19,9 +19,6 @@ def step(peers):
     for name in NAMES:
         torch.manual_seed(0)
         objective = build_objective(CONFIGS[name], build(model_config(name))).double().train()
-        if "filip" not in name:
-            for mapping in (objective.model.image_tokens, objective.model.text_tokens):
-                mapping.requires_grad_(False)
         torch.manual_seed(1)
         whole = batch(objective.views, 2 * EACH)
         share = 2 * EACH // peers.size

@@ -45,6 +45,12 @@ class Clip(nn.Module):
             if mapping is not None:
                 mapping.reset_parameters()
 
+    def train_tokens(self, trained: bool) -> None:
+        """Whether `image_tokens` and `text_tokens` are trained, where the model has them."""
+        for mapping in (self.image_tokens, self.text_tokens):
+            if mapping is not None:
+                mapping.requires_grad_(trained)
+
     def encode_image(
         self, pixels: Float[Tensor, "batch 3 height width"], normalize: bool = False
     ) -> Float[Tensor, "batch embed_dim"]:

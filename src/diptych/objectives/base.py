@@ -52,6 +52,7 @@ class Objective(nn.Module):
         self.model = model
         self.pairs = pairs
         """How whole pictures and captions are contrasted."""
+        model.train_tokens(False)  # unless the loss uses them; processes wait for the gradient of all that is trained
 
     def features(self, batch: Batch) -> Features:
         """What the loss needs of each pair; here unit vectors: `image` and `text`, both Float[batch, embed_dim]."""

@@ -27,6 +27,7 @@ class TokenPairs(nn.Module):
         super().__init__()
         if model.image_tokens is None:
             raise ConfigError("comparing patches with words needs a model with a token_dim")
+        model.train_tokens(True)
         self.config = config
         self.logit_scale = nn.Parameter(torch.full((1,), math.log(1 / 0.07)))
 
