@@ -1,5 +1,7 @@
 """Two processes give the losses and gradients of one, for every composed objective."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 
@@ -7,7 +9,7 @@ from diptych.distributed import Peers, data_parallel
 from diptych.models import build
 from diptych.objectives import build_objective
 from tests.distributed.harness import run_processes
-from tests.objectives.composed import CONFIGS, batch, model_config
+from tests.objectives.composed import CONFIGS, SIM_SIAM, batch, model_config
 
 EACH = 3
 NAMES = [name for name in CONFIGS if name != "declip, siglip"]
@@ -46,3 +48,22 @@ def test_two_processes_equal_one(size):
                     torch.testing.assert_close(remembered[key], buffer, msg=f"{name} {key}")
                 else:  # two pushes a step: the same rows, in the order of the processes
                     assert torch.allclose(remembered[key], buffer), name
+
+
+def own_statistics(peers, rows):
+    """Running means of DeCLIP's heads and its queue, after a step on some rows, each process as if it were alone."""
+    config = replace(CONFIGS["declip"], views=replace(SIM_SIAM, share_statistics=False), share_queue=False)
+    torch.manual_seed(0)
+    objective = build_objective(config, build(model_config("declip"))).double().train()
+    torch.manual_seed(1)
+    whole = batch(objective.views, 2 * EACH)
+    data_parallel(objective, peers)(whole.rows(*rows[peers.rank]), peers).total.backward()
+    objective.after_step()
+    return {name: b for name, b in objective.named_buffers() if "running_mean" in name or name == "queue.rows"}
+
+
+def test_statistics_and_queue_of_ones_own():
+    rows = ((0, EACH), (EACH, 2 * EACH))
+    for own, found in zip(rows, run_processes(2, own_statistics, rows)):
+        for name, buffer in own_statistics(Peers(), (own,)).items():
+            torch.testing.assert_close(found[name], buffer, msg=name)

@@ -57,6 +57,8 @@ class SimClrConfig:
     out: int = 256
     """Widths of the head, as SLIP has it."""
     temperature: float = 0.1
+    share_statistics: bool = True
+    """The head's batch norms see all processes' samples. False: each process's see its own."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,6 +69,8 @@ class SimSiamConfig:
     """Of the projector, as DeCLIP has it."""
     hidden: int = 512
     """Of the predictor."""
+    share_statistics: bool = True
+    """The head's batch norms see all processes' samples. False, as published: each process's see its own."""
 
 
 SelfSupervisionConfig = SimClrConfig | SimSiamConfig
@@ -120,7 +124,7 @@ class DeclipObjectiveConfig:
     """Texts of the past that are remembered."""
     share_queue: bool = True
     """All processes remember all texts. False, as published: each its own, and those that don't fit at the queue's end
-    are dropped."""
+    are dropped; a run that is resumed gives everybody the first process's."""
     contrast_masked: bool = False
     """The caption with hidden words takes the plain one's place in all terms: as published."""
 

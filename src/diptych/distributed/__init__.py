@@ -3,7 +3,8 @@
 The only room that knows `torch.distributed` and its environment variables.
 """
 
+from diptych.distributed.batchnorm import OwnBatchNorm1d
 from diptych.distributed.launch import connect, data_parallel, unsynchronised
 from diptych.distributed.peers import Peers
 
-__all__ = ["Peers", "connect", "data_parallel", "unsynchronised"]
+__all__ = ["OwnBatchNorm1d", "Peers", "connect", "data_parallel", "unsynchronised"]

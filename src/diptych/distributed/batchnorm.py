@@ -1,6 +1,6 @@
 """Batch statistics over all peers, on any device (Ioffe & Szegedy 2015, arXiv:1502.03167).
 
-torch's own SyncBatchNorm exists for GPUs only. With this one two processes equal one on a CPU too.
+torch's own SyncBatchNorm exists for GPUs only. With ours two processes equal one on a CPU too.
 """
 
 import torch
@@ -10,15 +10,32 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from diptych.distributed.peers import Peers
 
 
+class OwnBatchNorm1d(nn.BatchNorm1d):
+    """Batch normalisation by this process's samples alone, also where others share theirs.
+
+    >>> import torch
+    >>> from diptych.distributed import OwnBatchNorm1d
+    >>> OwnBatchNorm1d(2)(torch.eye(2)).shape
+    torch.Size([2, 2])
+    """
+
+
 def share_batch_statistics(module: nn.Module, peers: Peers) -> None:
-    """Let every batch normalisation within `module` use the statistics of all peers' samples, in place.
+    """Let every batch normalisation within `module`, save `OwnBatchNorm1d`, use the statistics of all peers' samples,
+    in place.
 
     Weights, buffers and their names stay as they are.
     """
     for parent in list(module.modules()):
         for name, child in parent.named_children():
-            if isinstance(child, _BatchNorm):
-                setattr(parent, name, _SharedBatchNorm(child, peers))
+            if isinstance(child, _BatchNorm) and not isinstance(child, OwnBatchNorm1d):
+                setattr(parent, name, _shared(child, peers))
+
+
+def _shared(norm: _BatchNorm, peers: Peers) -> nn.Module:
+    if peers.device.type == "cuda":
+        return nn.SyncBatchNorm.convert_sync_batchnorm(norm)
+    return _SharedBatchNorm(norm, peers)
 
 
 class _SharedBatchNorm(_BatchNorm):

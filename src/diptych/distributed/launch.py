@@ -54,12 +54,8 @@ def data_parallel(module: nn.Module, peers: Peers) -> nn.Module:
     """`module` with its gradients averaged, and its batch statistics taken, over the peers; itself when alone."""
     if peers.size == 1:
         return module
-    on_gpu = peers.device.type == "cuda"
-    if on_gpu:
-        module = nn.SyncBatchNorm.convert_sync_batchnorm(module)
-    else:
-        share_batch_statistics(module, peers)
-    devices = [peers.device] if on_gpu else None
+    share_batch_statistics(module, peers)
+    devices = [peers.device] if peers.device.type == "cuda" else None
     # Shared statistics are equal everywhere already: no buffers need to travel.
     return DistributedDataParallel(module, device_ids=devices, broadcast_buffers=False, gradient_as_bucket_view=True)
 

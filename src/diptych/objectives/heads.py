@@ -7,7 +7,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from diptych.config import SelfSupervisionConfig, SimClrConfig, SimSiamConfig
-from diptych.distributed import Peers
+from diptych.distributed import OwnBatchNorm1d, Peers
 from diptych.objectives.selfsup import nt_xent, simsiam
 
 
@@ -18,7 +18,9 @@ class SimClr(nn.Module):
         super().__init__()
         self.temperature = config.temperature
         self.head = nn.Sequential(
-            *_layer(width, config.hidden), *_layer(config.hidden, config.hidden), nn.Linear(config.hidden, config.out)
+            *_layer(config, width, config.hidden),
+            *_layer(config, config.hidden, config.hidden),
+            nn.Linear(config.hidden, config.out),
         )
 
     def forward(self, first: Float[Tensor, "n width"], second: Float[Tensor, "n width"], peers: Peers) -> Tensor:
@@ -32,12 +34,14 @@ class SimSiam(nn.Module):
     def __init__(self, config: SimSiamConfig, width: int):
         super().__init__()
         self.projector = nn.Sequential(
-            *_layer(width, config.width),
-            *_layer(config.width, config.width),
+            *_layer(config, width, config.width),
+            *_layer(config, config.width, config.width),
             nn.Linear(config.width, config.width),
-            nn.BatchNorm1d(config.width),
+            _norm(config, config.width),
         )
-        self.predictor = nn.Sequential(*_layer(config.width, config.hidden), nn.Linear(config.hidden, config.width))
+        self.predictor = nn.Sequential(
+            *_layer(config, config.width, config.hidden), nn.Linear(config.hidden, config.width)
+        )
 
     def forward(self, first: Float[Tensor, "n width"], second: Float[Tensor, "n width"], peers: Peers) -> Tensor:
         """The loss of two views of n pictures."""
@@ -54,5 +58,9 @@ def build_self_supervision(config: SelfSupervisionConfig, width: int) -> SimClr 
             return SimSiam(config, width)
 
 
-def _layer(width: int, out: int) -> tuple[nn.Module, ...]:
-    return nn.Linear(width, out), nn.BatchNorm1d(out), nn.ReLU(inplace=True)
+def _layer(config: SelfSupervisionConfig, width: int, out: int) -> tuple[nn.Module, ...]:
+    return nn.Linear(width, out), _norm(config, out), nn.ReLU(inplace=True)
+
+
+def _norm(config: SelfSupervisionConfig, width: int) -> nn.BatchNorm1d:
+    return nn.BatchNorm1d(width) if config.share_statistics else OwnBatchNorm1d(width)
