@@ -14,7 +14,7 @@ from rich.table import Table
 
 import diptych
 
-NAMES = ("startup", "inputs", "loader", "towers", "eva", "loss", "late", "unireplknet")
+NAMES = ("startup", "inputs", "loader", "towers", "eva", "loss", "late", "views", "unireplknet")
 
 
 def main() -> None:

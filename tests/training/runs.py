@@ -8,11 +8,20 @@ from safetensors.torch import load_file
 from diptych.config import (
     ClipConfig,
     DataConfig,
+    DeclipObjectiveConfig,
+    DefilipObjectiveConfig,
+    FilipObjectiveConfig,
     ModelConfig,
+    ObjectiveConfig,
     OptimConfig,
     Run,
     SaveConfig,
+    SimClrConfig,
+    SimSiamConfig,
+    SlipObjectiveConfig,
     TextConfig,
+    TokenizerConfig,
+    TokenPairsConfig,
     TrackConfig,
     VitConfig,
 )
@@ -22,6 +31,20 @@ MODEL = ClipConfig(
     text=TextConfig(context_length=16, width=32, layers=1, heads=2, mlp_width=64),
     embed_dim=16,
 )
+WORDY = replace(
+    MODEL,
+    text=TextConfig(context_length=16, width=32, layers=1, heads=2, mlp_width=64, vocab_size=49409),
+    tokenizer=TokenizerConfig(kind="declip"),
+    token_dim=8,
+)
+"""With words for hidden ones, and a space for patches and words."""
+SIM_SIAM = SimSiamConfig(width=16, hidden=8)
+COMPOSED: dict[str, ObjectiveConfig] = {
+    "slip": SlipObjectiveConfig(views=SimClrConfig(hidden=16, out=8)),
+    "declip": DeclipObjectiveConfig(views=SIM_SIAM, queue=50),
+    "filip": FilipObjectiveConfig(tokens=TokenPairsConfig(keep=2)),
+    "defilip": DefilipObjectiveConfig(views=SIM_SIAM, queue=50, tokens=TokenPairsConfig(keep=2)),
+}
 
 
 def small_run(out: Path, **changes) -> Run:

@@ -31,7 +31,7 @@ from diptych.training import fit, load_run, read_metrics
 from diptych.training import state as state_module
 from diptych.training.fit import assemble
 from diptych.training.state import checkpoints, save
-from tests.training.runs import MODEL, assert_same_bits, small_run
+from tests.training.runs import COMPOSED, MODEL, WORDY, assert_same_bits, small_run
 
 RESUME = """
 import sys
@@ -71,12 +71,17 @@ def test_the_same_seed_gives_the_same_bits_and_another_does_not(tmp_path):
 
 @pytest.mark.parametrize(
     "changes",
-    [{}, {"ema": 0.9}, {"micro_batch": 3}, {"precision": "bf16"}, {"objective": SiglipObjectiveConfig()}],
-    ids=str,
+    [
+        {},
+        {"ema": 0.9},
+        {"micro_batch": 3},
+        {"precision": "bf16"},
+        {"objective": SiglipObjectiveConfig(), "model": ModelConfig(custom=replace(MODEL, logit_bias=-10.0))},
+        *({"objective": objective, "model": ModelConfig(custom=WORDY)} for objective in COMPOSED.values()),
+    ],
+    ids=lambda changes: " ".join(type(value).__name__ for value in changes.values()),
 )
 def test_a_resumed_run_equals_an_uninterrupted_one(tmp_path, changes):
-    custom = replace(MODEL, logit_bias=-10.0) if "objective" in changes else MODEL
-    changes = {"model": ModelConfig(custom=custom)} | changes
     whole = fit(small_run(tmp_path / "whole", **changes), progress=False)
     part = small_run(tmp_path / "part", **changes)
     fit(part, progress=False)
@@ -116,12 +121,21 @@ def test_compiled_blocks_train_alike(tmp_path):
         torch.testing.assert_close(tensor, compiled[name], rtol=0, atol=1e-3, msg=f"{name} {errors}")
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
-def test_a_run_that_was_killed_goes_on_bit_for_bit(tmp_path, number):
-    whole = fit(small_run(tmp_path / "whole", steps=80), progress=False)
+@pytest.mark.parametrize(
+    ("number", "changes"),
+    [
+        (signal.SIGTERM, {}),
+        (signal.SIGKILL, {}),
+        (signal.SIGKILL, {"objective": COMPOSED["declip"], "model": ModelConfig(custom=WORDY)}),
+    ],
+    ids=["SIGTERM", "SIGKILL", "SIGKILL, DeCLIP"],
+)
+def test_a_run_that_was_killed_goes_on_bit_for_bit(tmp_path, number, changes):
+    """With DeCLIP, the queue of texts, hidden words and the pictures' views go on too."""
+    whole = fit(small_run(tmp_path / "whole", steps=80, **changes), progress=False)
     out = tmp_path / "run"
     out.mkdir()
-    (out / "run.json").write_text(to_json(small_run(out, steps=80)))
+    (out / "run.json").write_text(to_json(small_run(out, steps=80, **changes)))
     process = start(out, "resume")
     deadline = time.monotonic() + 120
     while not checkpoints(out) and time.monotonic() < deadline:
