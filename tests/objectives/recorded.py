@@ -9,8 +9,9 @@ import torch
 from torch import Tensor
 
 from diptych.batch import Batch
-from diptych.checkpoints.formats import openai
+from diptych.checkpoints.formats import declip
 from diptych.checkpoints.rename import SCALAR, Rule, Table, rows
+from diptych.checkpoints.state import State
 from diptych.config import (
     ClipConfig,
     ClipObjectiveConfig,
@@ -37,7 +38,6 @@ CAPPED = ClipObjectiveConfig(
 UNCAPPED = ClipObjectiveConfig(min_logit_scale=LEAST, max_logit_scale=MOST, clamp_before_step=True)
 HEADS = (
     Rule("tokens.logit_scale", "logit_scale_dense", SCALAR),
-    *rows("model.", "", ("image_tokens.*", "image_mapping.*"), ("text_tokens.*", "text_mapping.*")),
     Rule("word_head.*", "text_label_predictor.*"),
     *rows(
         "self_supervision.head.",
@@ -156,17 +156,15 @@ def state(shapes: Mapping[str, Any], made: Objective) -> dict[str, Tensor]:
 
 def names(shapes: Mapping[str, Any]) -> Table:
     """Published names <-> names in our objective's state."""
-    prefix = "text_encoder." if "text_encoder.positional_embedding" in shapes else "encode_text."
-    image = openai.RESNET if "visual.layer1.0.conv1.weight" in shapes else openai.VIT
-    text = (rule for rule in openai.text(prefix) if rule.ours != "text.projection.weight")
-    towers = (
-        *image,
-        *text,
-        Rule("text.projection.*", f"{prefix}text_projection.*"),
-        Rule("logit_scale", "logit_scale"),
-    )
+    towers = declip.table(on_meta(shapes)).rules
     inside = tuple(Rule(f"model.{rule.ours}", rule.foreign, rule.change) for rule in towers)
     return Table(rules=(*inside, *HEADS), ignored=UNUSED)
+
+
+def on_meta(shapes: Mapping[str, Any]) -> State:
+    """Tensors of these shapes, without numbers."""
+    kinds = {name: torch.long if name.endswith("num_batches_tracked") else torch.float for name in shapes}
+    return State.of({name: torch.empty(shape, dtype=kinds[name], device="meta") for name, shape in shapes.items()})
 
 
 def bank(size: int, width: int, seed: int = 7) -> Tensor:

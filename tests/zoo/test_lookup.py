@@ -39,7 +39,7 @@ def test_near_misses_are_offered():
     assert "vit-b-32" in error.value.near
     with pytest.raises(UnknownNameError, match="no model is called 'ViT-B/23'"):
         zoo.get("ViT-B/23")
-    with pytest.raises(UnknownNameError, match=r"; known are clip-unireplknet-l, .*, …$"):
+    with pytest.raises(UnknownNameError, match=r"; known are clip-rn50-yfcc15m, .*, …$"):
         zoo.get("xyz")
 
 

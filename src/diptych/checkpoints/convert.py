@@ -13,7 +13,7 @@ from diptych.checkpoints.assemble import assemble
 from diptych.checkpoints.atomic import atomic
 from diptych.checkpoints.convert_tower import convert_tower, proven_deploy
 from diptych.checkpoints.describe import read_config
-from diptych.checkpoints.formats import eva, eva_transformers, open_clip, transformers
+from diptych.checkpoints.formats import declip, eva, eva_transformers, open_clip, transformers
 from diptych.checkpoints.load import read_model
 from diptych.checkpoints.native import Meta
 from diptych.checkpoints.state import State
@@ -22,8 +22,8 @@ from diptych.errors import CheckpointError, UnknownNameError
 from diptych.inputs import build_tokenizer
 from diptych.models import Clip
 
-TARGETS = ("native", "open-clip", "openai", "transformers", "eva", "unireplknet")
-_FILES = ("openai", "eva")
+TARGETS = ("native", "open-clip", "openai", "transformers", "eva", "declip", "unireplknet")
+_FILES = ("openai", "eva", "declip")
 """Of which the weights are all: their reader has to be told the configuration."""
 
 
@@ -35,8 +35,8 @@ def convert(
     config: ClipConfig | str | Path | None = None,
     deploy: bool = False,
 ) -> Path:
-    """Writes the model at `source` (see `load_model`) in the format `to` at `out`: a folder, or a file for `openai` and
-    `eva`; for `unireplknet` a file of its image tower alone, which `source` may be, too (`convert_tower`).
+    """Writes the model at `source` (see `load_model`) in the format `to` at `out`: a folder, or a file for `openai`,
+    `eva` and `declip`; for `unireplknet` a file of its image tower alone, which `source` may be, too (`convert_tower`).
 
     The weights keep their dtype. Before `out` gets its name it is read back: every tensor must be bit-equal, and the
     features that its own configuration gives must equal the source's. `config` (or a zoo name, or the path of a
@@ -79,6 +79,7 @@ def _write(path: Path, to: str, state: Mapping[str, Tensor], meta: Meta) -> None
         "openai": open_clip.export_file,
         "transformers": folder.export,
         "eva": eva.export_file,
+        "declip": declip.export_file,
     }[to]
     write(path, meta.config, {name: tensor.contiguous() for name, tensor in state.items()})
     if meta.config.tokenizer.kind == "huggingface" and path.is_dir():

@@ -44,11 +44,13 @@ def infer(state: Mapping[str, Tensor], activation: Activation) -> ClipConfig:
         heads=max(1, width // HEAD_WIDTH),
         mlp_width=_mlp_width(state, "text"),
         activation=activation,
+        projection_bias="text.projection.bias" in state,
     )
     return ClipConfig(
         image=infer_image(state, activation),
         text=text,
         embed_dim=len(state["text.projection.weight"]),
+        token_dim=len(state["image_tokens.weight"]) if "image_tokens.weight" in state else None,
         logit_bias=SIGLIP_BIAS if "logit_bias" in state else None,
     )
 
@@ -81,6 +83,7 @@ def infer_image(state: Mapping[str, Tensor], activation: Activation) -> ImageTow
             layers=(first, second, third, fourth),
             width=width,
             heads=max(1, 32 * width // HEAD_WIDTH),
+            head="linear" if "image.projection.weight" in state else "attention",
         )
     if "image.stages.0.down.conv_1.weight" in state:
         return _unireplknet(state)

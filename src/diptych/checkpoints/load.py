@@ -72,7 +72,10 @@ def load_model(
 
 
 def read_model(path: str | Path, *, config: ClipConfig | str | Path | None = None) -> tuple[State, Meta]:
-    """Weights under our names, in the dtype in which they are stored, and their description. See `load_model`."""
+    """Weights under our names, in the dtype in which they are stored, and their description. See `load_model`.
+
+    In the provenance, `unused` are names of the file that belong to training and stay behind; it lacks where none do.
+    """
     given = read_config(config)
     place = locate(path)
     if folder := native_folder(place.path):
@@ -84,7 +87,8 @@ def read_model(path: str | Path, *, config: ClipConfig | str | Path | None = Non
     found = match(names, place.path)
     known, notes = given or place.config, dict(place.notes)
     try:
-        state = found.table(names).to_ours(names)
+        table = found.table(names)
+        state = table.to_ours(names)
         if known is None:
             known, told = found.config(source, state)
             notes |= told
@@ -93,4 +97,6 @@ def read_model(path: str | Path, *, config: ClipConfig | str | Path | None = Non
     except (CheckpointError, ConfigError) as error:
         raise CheckpointError(f"{place.path}, read as {found.name}: {error}") from error
     notes |= {"source": place.path.name, "format": found.name}
+    if unused := table.unused(names):
+        notes["unused"] = unused
     return state, Meta(config=known, provenance=notes, file=source.file)

@@ -45,5 +45,9 @@ def locate(name: str | Path, *, alone: bool = False) -> Place:
         raise CheckpointError(
             f"no published weights are known for {entry.name}; give a checkpoint file or folder instead"
         )
+    if weights.link:
+        raise CheckpointError(
+            f"the weights of {entry.name} are on no hub: download {weights.link} with a browser, and give the file"
+        )
     path = fetch(f"{HUB}{weights.repo}", file=weights.file, sha256=weights.sha256)
     return Place(path, config, {"name": entry.name, "repo": weights.repo, "licence": weights.licence})

@@ -138,6 +138,23 @@ class Table:
         return result
 
 
+def summary(names: Iterable[str]) -> list[str]:
+    """Names for people: more than two that begin alike are one.
+
+    >>> from diptych.checkpoints.rename import summary
+    >>> summary(["mask_token", "projector.0.weight", "projector.0.bias", "projector.1.weight"])
+    ['mask_token', 'projector.* (3 tensors)']
+    """
+    groups: dict[str, list[str]] = {}
+    for name in names:
+        groups.setdefault(name.split(".")[0], []).append(name)
+    return [
+        line
+        for first, same in groups.items()
+        for line in ([f"{first}.* ({len(same)} tensors)"] if len(same) > 2 else same)
+    ]
+
+
 def rows(ours: str, foreign: str, *pairs: tuple) -> tuple[Rule, ...]:
     """Rules whose names start alike: each pair is (our rest, foreign rest or rests[, change])."""
     return tuple(

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from diptych.checkpoints.assemble import check_values
 from diptych.checkpoints.detect import Side
-from diptych.checkpoints.rename import check_fit
+from diptych.checkpoints.rename import check_fit, summary
 from diptych.checkpoints.state import State
 from diptych.checkpoints.surgery import fit_grid
 from diptych.checkpoints.towers import TowerConfig, read_tower
@@ -40,7 +40,7 @@ def start_tower(tower: Tower, side: Side, path: str | Path) -> list[str]:
     """
     try:
         state, told, notes = read_tower(path, side)
-        said = [f"{name} is not used" for name in notes.get("unused", ())]
+        said = [f"{name} is not used" for name in summary(notes.get("unused", ()))]
         said += [_UNTOLD] if told is None else _differences(told, tower.config)
         state, more = _fitted(state, tower.config)
         expected, fresh = _without_fresh(state.shapes, tower.state_dict())

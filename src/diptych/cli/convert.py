@@ -17,10 +17,10 @@ class Convert:
 
     source: Annotated[Positional[str], arg(metavar="SRC")]
     """A checkpoint file or folder, a run, hf-hub:org/name, or a name with published weights."""
-    to: Literal["native", "open-clip", "openai", "transformers", "eva", "unireplknet"] = "native"
+    to: Literal["native", "open-clip", "openai", "transformers", "eva", "declip", "unireplknet"] = "native"
     """The format to write; unireplknet: the image tower alone, as its authors' code loads it."""
     out: str
-    """The folder to write; for openai, eva and unireplknet, the file."""
+    """The folder to write; for openai, eva, declip and unireplknet, the file."""
     config: str = ""
     """Where the weights don't say enough about themselves: the model's name, or a JSON file that describes it."""
     deploy: bool = False

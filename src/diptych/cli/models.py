@@ -101,7 +101,7 @@ def _gflops(size: _Size) -> str:
 def _summary(entry: "Entry") -> Iterator[tuple[str, list[str]]]:
     """Where weights are, and what was claimed."""
     yield "weights", [_address(file) for file in entry.weights]
-    yield "claimed", _claims(entry.weights)
+    yield "claimed", _claims(entry)
 
 
 def _card(entry: "Entry", sizes: dict[str, _Size]) -> Iterator[tuple[str, list[str]]]:
@@ -111,20 +111,20 @@ def _card(entry: "Entry", sizes: dict[str, _Size]) -> Iterator[tuple[str, list[s
     for file in entry.weights:
         said = (file.format, file.dtype, file.size, file.licence, file.sha256 and f"sha256 {file.sha256}")
         yield "weights", [_address(file), ", ".join(filter(None, said)), file.note]
-    yield "claimed", _claims(entry.weights)
+    yield "claimed", _claims(entry)
     yield "sizes", [f"{name}: {_count(size)}, {_gflops(size)} GFLOPs" for name, size in sizes.items() if name != "all"]
     yield from _settings("model" if isinstance(entry.config, ClipConfig) else "image", entry.config)
 
 
 def _address(file: "Weights") -> str:
-    """What `diptych.load` takes."""
-    return f"hf-hub:{file.repo if file.repo in file.names else file.place}"
+    """What `diptych.load` takes, or where a browser gets the file."""
+    return file.link or f"hf-hub:{file.repo if file.repo in file.names else file.place}"
 
 
-def _claims(files: Iterable["Weights"]) -> list[str]:
+def _claims(entry: "Entry") -> list[str]:
     """One line for each source."""
     found: dict[str, list[str]] = {}
-    for claim in dict.fromkeys(claim for file in files for claim in file.claims):
+    for claim in dict.fromkeys((*entry.claims, *(claim for file in entry.weights for claim in file.claims))):
         found.setdefault(claim.source, []).append(f"{claim.metric} {claim.value}")
     return [f"{', '.join(claims)} ({source})" for source, claims in found.items()]
 

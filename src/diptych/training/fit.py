@@ -12,6 +12,7 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from diptych import zoo
 from diptych.checkpoints import load_model, start_tower
+from diptych.checkpoints.rename import summary
 from diptych.config import ModelConfig, Run
 from diptych.config.serialize import from_json, to_json
 from diptych.data import BadSamples, Loader, open_source
@@ -103,8 +104,9 @@ def assemble(run: Run, peers: Peers) -> tuple[State, torch.nn.Module, list[str]]
     """The state of a run before its first step, the objective as the peers share it, and what the user should know of
     the weights that it starts from."""
     torch.manual_seed(run.seed)
-    model = _model(run.model).to(peers.device)
-    notes = _start_towers(model, run.model)
+    model, notes = _model(run.model)
+    model = model.to(peers.device)
+    notes += _start_towers(model, run.model)
     _prepare(model.train(), run)
     objective = build_objective(run.objective, model)
     average = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(run.ema)) if run.ema else None
@@ -125,10 +127,13 @@ def _from_checkpoint(config: ModelConfig, folder: Path) -> ModelConfig:
     return replace(config, init=str(folder), image=image, text=text)
 
 
-def _model(config: ModelConfig) -> Clip:
-    if config.init:
-        return load_model(config.init, config=config.custom).model
-    return build(config.custom or zoo.get(config.name))
+def _model(config: ModelConfig) -> tuple[Clip, list[str]]:
+    """The model, and what of its file it doesn't use."""
+    if not config.init:
+        return build(config.custom or zoo.get(config.name)), []
+    loaded = load_model(config.init, config=config.custom)
+    unused = ", ".join(summary(loaded.provenance.get("unused", ())))
+    return loaded.model, [f"{config.init}: {unused} stay behind: the model doesn't use them"] if unused else []
 
 
 def _start_towers(model: Clip, config: ModelConfig) -> list[str]:

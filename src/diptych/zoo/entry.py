@@ -16,14 +16,17 @@ class Claim:
 
 @dataclass(frozen=True, kw_only=True)
 class Weights:
-    """A file of weights, somewhere on the Hugging Face hub."""
+    """A file of weights, on the Hugging Face hub or elsewhere."""
 
-    repo: str
-    """`org/name`."""
-    file: str
+    repo: str = ""
+    """`org/name`. Empty: it is on no hub, and `link` says where."""
+    file: str = ""
     """Empty: what the repository holds in this format, perhaps in several files."""
+    link: str = ""
+    """A page from which people download it, where there is no `repo`."""
     format: str
-    """`eva`, `open-clip` or `transformers`; `eva-image` and `unireplknet` hold an image tower alone."""
+    """`eva`, `open-clip`, `declip` or `transformers`; `eva-image`, `declip-image` and `unireplknet` hold an image tower
+    alone."""
     licence: str
     dtype: str = ""
     """Of the stored numbers: `fp32`, `fp16` or `bf16`. Empty: not recorded here."""
@@ -40,8 +43,8 @@ class Weights:
 
     @property
     def place(self) -> str:
-        """`org/name`, or `org/name/file`."""
-        return f"{self.repo}/{self.file}".rstrip("/")
+        """`org/name`, or `org/name/file`; the link to what is on no hub."""
+        return self.link or f"{self.repo}/{self.file}".rstrip("/")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,3 +59,5 @@ class Entry:
     """Other names that find it, beside its own; spelling is compared without case, `/`, `_` and `@` read as `-`."""
     note: str = ""
     """What a user should know that the configuration doesn't say."""
+    claims: tuple[Claim, ...] = ()
+    """Of the model, beside those of its files."""

@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from diptych.config import ClipConfig, ImageTowerConfig
 from diptych.errors import ConfigError, UnknownNameError
-from diptych.zoo import eva, openai, tiny, unireplknet
+from diptych.zoo import declip, eva, openai, tiny, unireplknet
 from diptych.zoo.entry import Entry, Weights
 
 
@@ -85,7 +85,9 @@ def _answer(name: str) -> _Answer:
     found = _answers().get(plain)
     if found is not None:
         return found
-    files = [each.file for model in _entries().values() for each in model.weights if _plain(each.repo) == plain]
+    files = [
+        each.file for model in _entries().values() for each in model.weights if each.repo and _plain(each.repo) == plain
+    ]
     if files:
         raise ConfigError(f"{name} is a repository of many files; name one: {', '.join(files)}")
     close = difflib.get_close_matches(plain, _answers(), n=9)
@@ -94,7 +96,8 @@ def _answer(name: str) -> _Answer:
 
 @functools.cache
 def _entries() -> dict[str, Entry]:
-    return {model.name: model for model in (*openai.entries(), *eva.entries(), *unireplknet.entries(), *tiny.entries())}
+    families = (openai, eva, unireplknet, declip, tiny)
+    return {model.name: model for family in families for model in family.entries()}
 
 
 @functools.cache
