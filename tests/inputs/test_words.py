@@ -9,8 +9,9 @@ import torch
 from diptych.config import WordsConfig
 from diptych.errors import ConfigError
 from diptych.inputs import ClipTokenizer, DeclipTokenizer
-from diptych.inputs.words import NOT_HIDDEN, AugmentWords, HideWords, drop, hide, read_synonyms, swap
+from diptych.inputs.words import NOT_HIDDEN, AugmentWords, HideWords, drop, read_synonyms, swap
 from tests import goldens
+from tests.objectives.recorded import hide_words
 
 GOLDENS = goldens.files("declip/misc.json")
 golden = pytest.mark.parametrize("path", GOLDENS, ids=lambda path: path.stem)
@@ -41,15 +42,8 @@ def test_swap_and_deletion_as_recorded(path):
 @golden
 def test_hidden_words_as_recorded(path):
     recorded = goldens.read(path)["mask_tokens"]
-    ids = recorded["input"]
     torch.manual_seed(0)
-    special = torch.tensor([number in DeclipTokenizer.special_ids for number in ids])
-    chosen = torch.bernoulli(torch.full((len(ids),), 0.15).masked_fill(special, 0.0)).bool()
-    masked = torch.bernoulli(torch.full((len(ids),), 0.8)).bool()
-    replaced = torch.bernoulli(torch.full((len(ids),), 0.5)).bool()
-    words = torch.randint(49409, (len(ids),))
-    draws = {"chosen": chosen, "masked": masked, "replaced": replaced, "words": words}
-    found = hide(ids, **{name: drawn.tolist() for name, drawn in draws.items()}, mask_id=49406)
+    found = hide_words(recorded["input"])
     assert found.ids == recorded["output"]
     assert found.labels == recorded["labels"]
 
@@ -102,9 +96,9 @@ def test_everyday_words_are_there_and_a_group_has_two():
 
 def test_shares_of_hidden_words():
     tokenizer = DeclipTokenizer()
-    hide_words = HideWords(WordsConfig(), tokenizer)
+    hider = HideWords(WordsConfig(), tokenizer)
     ids = [49407, *range(1000, 1075), 49408]
-    found = [hide_words(ids, generator(seed)) for seed in range(200)]
+    found = [hider(ids, generator(seed)) for seed in range(200)]
     labels = np.array([each.labels for each in found])
     shown = np.array([each.ids for each in found])
     chosen = labels != NOT_HIDDEN

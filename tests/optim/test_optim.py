@@ -6,9 +6,19 @@ import pytest
 import torch
 from torch import nn
 
+from diptych import zoo
 from diptych.config import OptimConfig
 from diptych.errors import ConfigError
-from diptych.optim import build_optimizer, decay_groups, layer_scales, learning_rate, set_learning_rate, table
+from diptych.models import build
+from diptych.optim import (
+    build_optimizer,
+    decay_groups,
+    layer_scales,
+    learning_rate,
+    norms_and_biases,
+    set_learning_rate,
+    table,
+)
 
 
 def test_the_rate_rises_peaks_and_falls():
@@ -73,7 +83,30 @@ def test_a_step_is_adamws():
     assert layer.weight.item() == pytest.approx(2.0 * (1 - 0.1 * 0.5) + 0.1)
 
 
+def test_a_step_of_sgd_is_nesterovs():
+    """v = g + decay * w in the first step, which moves by lr * (g' + momentum * v)."""
+    layer = nn.Linear(1, 1, bias=False)
+    nn.init.constant_(layer.weight, 2.0)
+    config = OptimConfig(name="sgd", lr=1.0, momentum=0.5)
+    optimizer = build_optimizer(config, decay_groups(layer, frozenset(), 0.1))
+    set_learning_rate(optimizer, 0.1)
+    layer.weight.grad = torch.full((1, 1), -3.0)
+    optimizer.step()
+    assert layer.weight.item() == pytest.approx(2.0 + 0.1 * 1.5 * (3.0 - 0.2))
+
+
+def test_tables_decay_but_norms_biases_and_scales_do_not():
+    module = build(zoo.get("tiny"), device="meta")
+    spared = norms_and_biases(module)
+    [decayed, rest] = decay_groups(module, spared, 0.1, vectors=True)
+    assert {"image.positions", "text.positions", "text.blocks.0.attention.qkv.bias"} <= set(decayed.names)
+    assert {"logit_scale", "image.norm_post.weight", "text.blocks.0.attention.out.bias"} <= set(rest.names)
+    assert set(rest.names) == spared
+
+
 def test_impossible_values_name_the_flag():
+    with pytest.raises(ConfigError, match=r"optim.start_lr 0.1 must be 0 or above, and needs 2 or more steps"):
+        OptimConfig(start_lr=0.1)
     with pytest.raises(ConfigError, match=r"optim.lr 0.0 must be above 0"):
         OptimConfig(lr=0.0)
     with pytest.raises(ConfigError, match=r"optim.part \(0.5, 0.5\) must be two rising numbers"):

@@ -127,6 +127,8 @@ class DeclipObjectiveConfig:
     are dropped; a run that is resumed gives everybody the first process's."""
     contrast_masked: bool = False
     """The caption with hidden words takes the plain one's place in all terms: as published."""
+    share_words: bool = True
+    """Hidden words count alike, whoever hid them. False, as published: the mean over processes of each one's mean."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -73,7 +73,8 @@ class DeclipObjective(Objective):
         pairs = _mean([contrast(self.pairs, self.model, image, text, peers) for text in texts for image in images])
         views = self.self_supervision(features["image_1"], features["image_2"], peers)
         chosen = features["hidden"] >= 0
-        words = hidden_words(self.word_head(features["masked"][chosen]), features["hidden"][chosen], peers)
+        counted = peers if c.share_words else Peers()
+        words = hidden_words(self.word_head(features["masked"][chosen]), features["hidden"][chosen], counted)
         near = _mean([nearest(image, found, scale, peers) for found in neighbours for image in images])
         total = c.pairs_weight * pairs + c.views_weight * views + c.words_weight * words + c.neighbours_weight * near
         recorded = terms(self.model, loss=total, pairs=pairs, views=views, words=words, neighbours=near)

@@ -1,7 +1,16 @@
 """How weights move: groups, schedules, optimisers."""
 
 from diptych.optim.build import build_optimizer, set_learning_rate
-from diptych.optim.groups import Group, decay_groups, layer_scales, table
+from diptych.optim.groups import Group, decay_groups, layer_scales, norms_and_biases, table
 from diptych.optim.schedule import learning_rate
 
-__all__ = ["Group", "build_optimizer", "decay_groups", "layer_scales", "learning_rate", "set_learning_rate", "table"]
+__all__ = [
+    "Group",
+    "build_optimizer",
+    "decay_groups",
+    "layer_scales",
+    "learning_rate",
+    "norms_and_biases",
+    "set_learning_rate",
+    "table",
+]

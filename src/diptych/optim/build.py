@@ -6,18 +6,14 @@ from diptych.config import OptimConfig
 from diptych.optim.groups import Group
 
 
-def build_optimizer(config: OptimConfig, groups: tuple[Group, ...]) -> torch.optim.AdamW:
-    """AdamW over the groups, one fused pass over the weights; the rate is set before each step."""
-    return torch.optim.AdamW(
-        [
-            {"params": list(group.parameters), "weight_decay": group.weight_decay, "scale": group.scale}
-            for group in groups
-        ],
-        lr=config.lr,
-        betas=config.betas,
-        eps=config.eps,
-        fused=True,
-    )
+def build_optimizer(config: OptimConfig, groups: tuple[Group, ...]) -> torch.optim.Optimizer:
+    """The optimiser over the groups, one fused pass over the weights; the rate is set before each step."""
+    chosen = [
+        {"params": list(group.parameters), "weight_decay": group.weight_decay, "scale": group.scale} for group in groups
+    ]
+    if config.name == "sgd":
+        return torch.optim.SGD(chosen, lr=config.lr, momentum=config.momentum, nesterov=config.momentum > 0, fused=True)
+    return torch.optim.AdamW(chosen, lr=config.lr, betas=config.betas, eps=config.eps, fused=True)
 
 
 def set_learning_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:

@@ -4,6 +4,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from torch import nn
+from torch.nn.modules.batchnorm import _BatchNorm
+from torch.nn.modules.conv import _ConvNd
+
+from diptych.nn import Attention
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -19,10 +23,14 @@ class Group:
 
 
 def decay_groups(
-    module: nn.Module, no_decay: frozenset[str], weight_decay: float, scales: Mapping[str, float] | None = None
+    module: nn.Module,
+    no_decay: frozenset[str],
+    weight_decay: float,
+    scales: Mapping[str, float] | None = None,
+    vectors: bool = False,
 ) -> tuple[Group, ...]:
-    """Two groups of the parameters that are trained: matrices decay; vectors and the names in `no_decay` don't. With
-    `scales` of the learning rate by name (1 where a name lacks), two groups for each.
+    """Two groups of the parameters that are trained: matrices decay (and `vectors`, if asked); vectors and the names in
+    `no_decay` don't. With `scales` of the learning rate by name (1 where a name lacks), two groups for each.
 
     Frozen parameters (`requires_grad` false) are in neither. An empty group is left out.
 
@@ -32,7 +40,7 @@ def decay_groups(
     [('decay', ('weight',)), ('no decay', ('bias',))]
     """
     trained = {name: p for name, p in module.named_parameters() if p.requires_grad}
-    decayed = {name for name, p in trained.items() if p.ndim > 1 and name not in no_decay}
+    decayed = {name for name, p in trained.items() if (vectors or p.ndim > 1) and name not in no_decay}
     scale_of = {name: (scales or {}).get(name, 1.0) for name in trained}
     groups = []
     for title, decay in (("decay", weight_decay), ("no decay", 0.0)):
@@ -42,6 +50,27 @@ def decay_groups(
             group = Group(title=title, names=tuple(chosen), parameters=parameters, weight_decay=decay, scale=scale)
             groups += [group] if chosen else []
     return tuple(groups)
+
+
+def norms_and_biases(module: nn.Module) -> frozenset[str]:
+    """What doesn't decay where `tables` do: norms, biases of layers (but of joint queries, keys and values), and the
+    logits' scales and bias.
+
+    >>> from diptych.nn import Block
+    >>> from diptych.optim import norms_and_biases
+    >>> block = Block(width=8, heads=2, mlp_width=32, activation="gelu", eps=1e-5)
+    >>> sorted(name for name, _ in block.named_parameters() if name not in norms_and_biases(block))
+    ['attention.out.weight', 'attention.qkv.bias', 'attention.qkv.weight', 'mlp.down.weight', 'mlp.up.weight']
+    """
+    joint = {id(m.qkv) for m in module.modules() if isinstance(m, Attention)}
+    found = set()
+    for place, part in module.named_modules():
+        for name, _ in part.named_parameters(recurse=False):
+            is_norm = isinstance(part, nn.LayerNorm | nn.RMSNorm | _BatchNorm)
+            is_bias = isinstance(part, nn.Linear | _ConvNd) and name == "bias" and id(part) not in joint
+            if is_norm or is_bias or name in ("logit_scale", "logit_bias"):
+                found.add(f"{place}.{name}".lstrip("."))
+    return frozenset(found)
 
 
 def layer_scales(layers: Mapping[str, int], decay: float) -> dict[str, float]:

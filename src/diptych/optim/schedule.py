@@ -15,12 +15,20 @@ def learning_rate(config: OptimConfig, step: int, steps: int) -> float:
     >>> config = OptimConfig(lr=1.0, warmup=2)
     >>> [round(learning_rate(config, step, 6), 3) for step in range(6)]
     [0.5, 1.0, 1.0, 0.854, 0.5, 0.146]
+    >>> config = OptimConfig(lr=1.0, warmup=2, start_lr=0.1)
+    >>> [round(learning_rate(config, step, 6), 3) for step in range(6)]
+    [0.1, 1.0, 0.854, 0.5, 0.146, 0.0]
     """
     first, last = config.part
     whole = steps / (last - first)
     place = step + first * whole
-    if place < config.warmup:
-        return config.lr * (place + 1) / config.warmup
+    if config.start_lr is None:
+        if place < config.warmup:
+            return config.lr * (place + 1) / config.warmup
+    else:
+        if place < config.warmup - 1:
+            return config.start_lr + (config.lr - config.start_lr) / (config.warmup - 1) * place
+        place += 1  # steps that are done when this one is
     progress = (place - config.warmup) / max(1, whole - config.warmup)
     remaining = {"cosine": (1 + math.cos(math.pi * progress)) / 2, "linear": 1 - progress, "constant": 1.0}
     return config.final_lr + (config.lr - config.final_lr) * remaining[config.schedule]

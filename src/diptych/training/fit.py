@@ -20,8 +20,8 @@ from diptych.distributed import Peers, connect, data_parallel
 from diptych.errors import ConfigError
 from diptych.inputs import Preprocess, build_tokenizer
 from diptych.models import Clip, build
-from diptych.objectives import build_objective
-from diptych.optim import build_optimizer, decay_groups, layer_scales
+from diptych.objectives import Objective, build_objective
+from diptych.optim import Group, build_optimizer, decay_groups, layer_scales, norms_and_biases
 from diptych.training.evaluate import evaluator
 from diptych.training.events import Event, Saver, evaluation, every, list_bad_samples, report
 from diptych.training.loop import Meter, train
@@ -111,13 +111,7 @@ def assemble(run: Run, peers: Peers) -> tuple[State, torch.nn.Module, list[str]]
     objective = build_objective(run.objective, model)
     average = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(run.ema)) if run.ema else None
     wrapped = data_parallel(objective, peers)
-    no_decay = frozenset(
-        f"model.{side}.{name}"
-        for side, tower in (("image", model.image), ("text", model.text))
-        for name in tower.no_decay
-    )
-    groups = decay_groups(objective, no_decay, run.optim.weight_decay, _scales(model, run.model))
-    optimizer = build_optimizer(run.optim, groups)
+    optimizer = build_optimizer(run.optim, _groups(objective, run))
     scaler = torch.amp.GradScaler(peers.device.type, enabled=run.precision == "fp16")
     return State(objective=objective, optimizer=optimizer, scaler=scaler, average=average), wrapped, notes
 
@@ -145,12 +139,21 @@ def _start_towers(model: Clip, config: ModelConfig) -> list[str]:
     return notes
 
 
-def _scales(model: Clip, config: ModelConfig) -> dict[str, float]:
-    """Of the learning rate, in the towers where it falls from layer to layer."""
-    found = {}
+def _groups(objective: Objective, run: Run) -> tuple[Group, ...]:
+    model, scales, decay = objective.model, _scales(objective.model, run), run.optim.weight_decay
+    if run.optim.decayed == "tables":
+        return decay_groups(objective, norms_and_biases(objective), decay, scales, vectors=True)
+    towers = (("image", model.image), ("text", model.text))
+    no_decay = frozenset(f"model.{side}.{name}" for side, tower in towers for name in tower.no_decay)
+    return decay_groups(objective, no_decay, decay, scales)
+
+
+def _scales(model: Clip, run: Run) -> dict[str, float]:
+    """Of the learning rate: of the logits' scale, and in towers where it falls from layer to layer."""
+    found = {"model.logit_scale": run.optim.scale_lr}
     for side, tower, decay in (
-        ("image", model.image, config.image.layer_decay),
-        ("text", model.text, config.text.layer_decay),
+        ("image", model.image, run.model.image.layer_decay),
+        ("text", model.text, run.model.text.layer_decay),
     ):
         if decay != 1:
             layers = {f"model.{side}.{name}": tower.layer_of(name) for name, _ in tower.named_parameters()}
