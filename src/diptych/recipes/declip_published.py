@@ -7,6 +7,7 @@ steps of its trainer are a test.
 import math
 from dataclasses import replace
 
+from diptych import zoo
 from diptych.config import (
     ClipObjectiveConfig,
     DeclipObjectiveConfig,
@@ -16,8 +17,10 @@ from diptych.config import (
     OptimConfig,
     Run,
     SiglipObjectiveConfig,
+    SimSiamConfig,
     SlipObjectiveConfig,
     TokenPairsConfig,
+    VitConfig,
     WordsConfig,
 )
 from diptych.recipes.declip import (
@@ -171,7 +174,7 @@ def declip_rn50_88m_as_published() -> Run:
 def _published(run: Run) -> Run:
     """What all of its code has in common. Only a ViT has patches to freeze."""
     name = f"{run.recipe}-as-published"
-    patches = "-vit-" in name
+    patches = isinstance(zoo.get(run.model.name).image, VitConfig)
     return replace(
         run,
         model=replace(run.model, image=replace(run.model.image, freeze_patches=patches)),
@@ -191,7 +194,14 @@ def _objective(plain: ObjectiveConfig) -> ObjectiveConfig:
         case FilipObjectiveConfig():
             return replace(plain, pairs=UNCAPPED, tokens=TOKENS, pairs_weight=0.0, contrast_masked=True)
         case DeclipObjectiveConfig():
-            apart = replace(plain, pairs=CAPPED, share_queue=False, share_words=False, contrast_masked=True)
+            apart = replace(
+                plain,
+                pairs=CAPPED,
+                views=SimSiamConfig(share_statistics=False),
+                share_queue=False,
+                share_words=False,
+                contrast_masked=True,
+            )
             return replace(apart, tokens=TOKENS) if isinstance(apart, DefilipObjectiveConfig) else apart
         case ClipObjectiveConfig():
             return CAPPED
