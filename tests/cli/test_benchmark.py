@@ -1,0 +1,91 @@
+"""`diptych benchmark objectives`."""
+
+import json
+from dataclasses import asdict, replace
+
+import pytest
+
+from diptych.cli import benchmark_report, main
+from diptych.cli.benchmark_runs import Score
+from tests import tiny
+
+SCORE = Score(objective="clip", seed=0, zero_shot=0.5, probe=0.75, retrieval=None, seconds=0.25, memory=900.0)
+
+
+def run(*arguments) -> int:
+    with pytest.raises(SystemExit) as error:
+        main(["benchmark", "objectives", *map(str, arguments)])
+    return error.value.code
+
+
+@pytest.fixture
+def data(tmp_path):
+    tiny.write_pictures(tmp_path / "data", each=40)
+    names = tmp_path / "names.txt"
+    names.write_text("navy blue\nlight green\nred\nyellow\n")
+    pictures = tmp_path / "data"
+    return "--data", pictures, "--test", pictures, "--class-names", names, "--out", tmp_path / "out"
+
+
+def test_a_line_an_objective_with_its_interval():
+    other = replace(SCORE, objective="slip", retrieval=0.1)
+    lines = benchmark_report.rows([SCORE, other, replace(SCORE, seed=1, zero_shot=0.6, seconds=0.3, memory=1000.0)])
+    assert lines[0] == ["clip", "55.0 ± 63.5 %", "75.0 ± 0.0 %", "—", "0.275", "1,000 MB"]
+    assert lines[1][0] == "slip"
+    assert lines[1][3] == "10.0 %"
+
+
+def test_what_is_measured_already_is_not_measured_again(data, tmp_path, capsys):
+    for objective, share in (("clip", 0.5), ("filip", 0.25)):
+        folder = tmp_path / "out" / "runs" / f"{objective}-0"
+        folder.mkdir(parents=True)
+        row = {"step": 20, "evaluation": {"top1": share}}
+        folder.joinpath("metrics.jsonl").write_text(json.dumps(row) + "\n")
+        folder.joinpath("score.json").write_text(
+            json.dumps(asdict(replace(SCORE, objective=objective, zero_shot=share)))
+        )
+    assert run(*data, "--steps", "20", "--seeds", "1", "--objectives", "clip", "filip") == 0
+    out = capsys.readouterr().out
+    assert "50.0 %" in out
+    assert "25.0 %" in out
+    results = json.loads((tmp_path / "out" / "results.json").read_text())
+    assert [score["zero_shot"] for score in results["scores"]] == [0.5, 0.25]
+    assert results["steps"] == 20
+    assert "Objectives, side by side" in (tmp_path / "out" / "report.html").read_text()
+
+
+@pytest.mark.slow
+def test_objectives_are_trained_measured_and_reported(data, tmp_path, capsys):
+    assert run(*data, "--steps", "20", "--seeds", "2", "--objectives", "clip", "defilip") == 0
+    results = json.loads((tmp_path / "out" / "results.json").read_text())
+    assert [(score["objective"], score["seed"]) for score in results["scores"]] == [
+        ("clip", 0),
+        ("defilip", 0),
+        ("clip", 1),
+        ("defilip", 1),
+    ]
+    for score in results["scores"]:
+        assert score["probe"] > 0.9, "four colours are told apart by a line"
+        assert score["seconds"] > 0
+        assert score["memory"] > 100
+    assert (tmp_path / "out" / "report.html").read_text().count("<svg") >= 2
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("--objectives", "clop"), "clip"),
+        (("--steps", "5"), "too few to learn from"),
+        (("--seeds", "0"), "seeds and budget must be above 0"),
+    ],
+)
+def test_what_cannot_be_is_said(data, arguments, message, capsys):
+    assert run(*data, *arguments) != 0
+    error = capsys.readouterr().err
+    assert message in " ".join(error.replace("│", " ").split())
+    assert "Traceback" not in error
+
+
+def test_pictures_to_measure_with_are_needed(tmp_path, capsys):
+    assert run("--data", tmp_path) != 0
+    assert "--test" in capsys.readouterr().err
