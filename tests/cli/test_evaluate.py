@@ -1,9 +1,15 @@
 """`diptych evaluate`."""
 
-import pytest
+from dataclasses import replace
 
+import pytest
+import torch
+
+from diptych import zoo
+from diptych.checkpoints import save_model
 from diptych.cli import main
 from diptych.evaluation import Result, evaluate
+from diptych.models import build
 from tests import tiny
 
 
@@ -25,3 +31,19 @@ def test_the_file_holds_what_python_gives(tmp_path, capsys):
     assert f"{result.metrics['top1']:.2%}" in out
     assert "navy blue" in out
     assert "top5" not in out, "with four classes it says nothing"
+
+
+def test_by_tokens(tmp_path, capsys):
+    torch.manual_seed(0)
+    save_model(tmp_path / "model", build(replace(zoo.get("tiny"), token_dim=16)))
+    tiny.write_pictures(tmp_path / "data", each=1)
+    arguments = ["evaluate", tmp_path / "model", "--data", tmp_path / "data", "--device", "cpu"]
+    for by in ("tokens", "tokens-as-published"):
+        with pytest.raises(SystemExit) as error:
+            main([*map(str, arguments), "--by", by, "--out", str(tmp_path / f"{by}.json")])
+        assert error.value.code == 0
+        assert "nearest word" in (tmp_path / f"{by}.json").read_text()
+    with pytest.raises(SystemExit) as error:
+        main([*map(str, arguments), "--by", "tokens", "--task", "retrieval"])
+    assert error.value.code == 2
+    assert "--by tokens is for zero-shot, not for retrieval" in capsys.readouterr().err

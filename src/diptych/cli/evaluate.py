@@ -33,6 +33,8 @@ class Evaluate(Compute):
     """A text file, one name a line, in class order; a folder can do without."""
     templates: tuple[str, ...] = ("simple",)
     """Captions of a class: a set (name, simple, openai-7), or templates such as 'a photo of a {}.'."""
+    by: Literal["vectors", "tokens", "tokens-as-published"] = "vectors"
+    """Zero-shot by whole vectors, or token by token (FILIP): without padding, or as DeCLIP published it."""
     limit: int = 0
     """Use the first so many samples; 0: all."""
     out: str = ""
@@ -43,21 +45,48 @@ def run(arguments: Sequence[str]) -> None:
     """Parse and do it."""
     options = parse(Evaluate, "evaluate", arguments)
 
-    from diptych.evaluation import evaluate, templates
+    result = _by_vectors(options) if options.by == "vectors" else _by_tokens(options)
+    _print_tables(result)
+    if options.out:
+        print(result.save(options.out))
 
-    result = evaluate(
+
+def _by_vectors(options: Evaluate) -> "Result":
+    from diptych.evaluation import evaluate
+
+    return evaluate(
         options.load(options.model),
         options.task,
         options.data,
         class_names=options.class_names or (),
-        templates=[template for choice in options.templates for template in templates(choice)],
+        templates=_templates(options),
         batch_size=options.batch_size,
         limit=options.limit,
         progress=True,
     )
-    _print_tables(result)
-    if options.out:
-        print(result.save(options.out))
+
+
+def _by_tokens(options: Evaluate) -> "Result":
+    from diptych.config import DataConfig
+    from diptych.errors import ConfigError
+    from diptych.evaluation import evaluate_tokens
+
+    if options.task != "zero-shot":
+        raise ConfigError(f"--by {options.by} is for zero-shot, not for {options.task}")
+    return evaluate_tokens(
+        options.load(options.model),
+        DataConfig(path=options.data, class_names=options.class_names),
+        templates=_templates(options),
+        mask_padding=options.by == "tokens",
+        batch_size=options.batch_size,
+        limit=options.limit,
+    )
+
+
+def _templates(options: Evaluate) -> list[str]:
+    from diptych.evaluation import templates
+
+    return [template for choice in options.templates for template in templates(choice)]
 
 
 def _print_tables(result: "Result") -> None:

@@ -199,13 +199,13 @@ class Encoder:
             raise ImageError(reason if label in reason else f"{label}: {reason}") from error
 
     def _encode_pixels(self, pixels: UInt8[Tensor, "batch 3 size size"]) -> Float[Tensor, "batch width"]:
-        with _inference(self.model):
+        with evaluating(self.model):
             normal = self.preprocess.normalise(pixels.to(self.device, non_blocking=True))
             features = self.model.encode_image(normal.to(_dtype(self.model.image)))
         return self._unit(features)
 
     def _encode_ids(self, ids: Int[Tensor, "batch length"]) -> Float[Tensor, "batch width"]:
-        with _inference(self.model):
+        with evaluating(self.model):
             features = self.model.encode_text(ids.to(self.device, non_blocking=True))
         return self._unit(features)
 
@@ -236,8 +236,18 @@ def _is_one(images: object) -> bool:
 
 
 @contextmanager
-def _inference(model: Clip) -> Iterator[None]:
-    """Evaluation mode and no gradients; the modes come back, so that a model in training can be asked."""
+def evaluating(model: Clip) -> Iterator[None]:
+    """Evaluation mode and no gradients within; the modes come back, so that a model in training can be asked.
+
+    >>> from diptych import models, zoo
+    >>> from diptych.encoder.encoder import evaluating
+    >>> model = models.build(zoo.get("tiny"))
+    >>> with evaluating(model):
+    ...     model.training
+    False
+    >>> model.training
+    True
+    """
     training = [module for module in model.modules() if module.training] if model.training else []
     if training:
         model.eval()

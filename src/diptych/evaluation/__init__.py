@@ -6,17 +6,22 @@ from diptych.evaluation.probe import linear_probe
 from diptych.evaluation.prompts import TEMPLATES, templates
 from diptych.evaluation.result import Result
 from diptych.evaluation.retrieval import RetrievalResult, retrieval
+from diptych.evaluation.tokens import TokenClasses, evaluate_tokens, picture_tokens, token_classes
 from diptych.evaluation.zero_shot import ZeroShotResult, zero_shot
 
 __all__ = [
     "Result",
     "RetrievalResult",
     "TEMPLATES",
+    "TokenClasses",
     "ZeroShotResult",
     "class_vectors",
     "evaluate",
+    "evaluate_tokens",
     "linear_probe",
+    "picture_tokens",
     "retrieval",
     "templates",
+    "token_classes",
     "zero_shot",
 ]

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 from diptych.errors import UnknownNameError
+from diptych.evaluation.imagenet_prompts import EIGHTY
 
 TEMPLATES: dict[str, tuple[str, ...]] = {
     "name": ("{}",),
@@ -17,6 +18,27 @@ TEMPLATES: dict[str, tuple[str, ...]] = {
         "art of the {}.",
         "a photo of the small {}.",
     ),
+    # DeCLIP's, by their number; github.com/Sense-GVT/DeCLIP, prototype/data/datasets/prompts.
+    "declip-1": ("a photo of a {}.",),
+    "declip-6": (
+        "a photo of a {}.",
+        "a photo of a big {}.",
+        "a photo of a small {}.",
+        "a {} on the photo.",
+        "a big {} on the photo.",
+        "a small {} on the photo.",
+    ),
+    "declip-8": (
+        "a photo of a {}",
+        "itap of a {}.",
+        "a bad photo of the {}.",
+        "a origami {}.",
+        "a photo of the large {}.",
+        "a {} in a video game.",
+        "art of the {}.",
+        "a photo of the small {}.",
+    ),
+    "declip-80": EIGHTY,
 }
 
 

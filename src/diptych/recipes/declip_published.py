@@ -17,7 +17,6 @@ from diptych.config import (
     OptimConfig,
     Run,
     SiglipObjectiveConfig,
-    SimSiamConfig,
     SlipObjectiveConfig,
     TokenPairsConfig,
     VitConfig,
@@ -194,13 +193,9 @@ def _objective(plain: ObjectiveConfig) -> ObjectiveConfig:
         case FilipObjectiveConfig():
             return replace(plain, pairs=UNCAPPED, tokens=TOKENS, pairs_weight=0.0, contrast_masked=True)
         case DeclipObjectiveConfig():
+            views = replace(plain.views, share_statistics=False)
             apart = replace(
-                plain,
-                pairs=CAPPED,
-                views=SimSiamConfig(share_statistics=False),
-                share_queue=False,
-                share_words=False,
-                contrast_masked=True,
+                plain, pairs=CAPPED, views=views, share_queue=False, share_words=False, contrast_masked=True
             )
             return replace(apart, tokens=TOKENS) if isinstance(apart, DefilipObjectiveConfig) else apart
         case ClipObjectiveConfig():
