@@ -14,8 +14,8 @@ def pixels(level: int) -> torch.Tensor:
     return torch.full((3, 4, 4), level, dtype=torch.uint8)
 
 
-def mean(batch: torch.Tensor) -> torch.Tensor:
-    return batch.float().mean((1, 2, 3))[:, None]
+def mean(batch: list[torch.Tensor]) -> torch.Tensor:
+    return torch.stack(batch).float().mean((1, 2, 3))[:, None]
 
 
 def collect(items, prepare, **options):
@@ -78,3 +78,8 @@ def test_our_own_mistakes_are_not_swallowed():
 
     with pytest.raises(ZeroDivisionError):
         collect([1], prepare, batch_size=2, threads=1, unreadable=lambda *_: None)
+
+
+def test_neighbours_of_different_groups_share_no_batch():
+    batches = extract(range(10), str, len, batch_size=3, threads=2, group=lambda item: item // 4)
+    assert [items for items, _ in batches] == [[0, 1, 2], [3], [4, 5, 6], [7], [8, 9]]

@@ -148,7 +148,7 @@ class Encoder:
         batches = extract(
             items,
             partial(self._prepare, read=read, name=name),
-            self._encode_pixels,
+            lambda pixels: _unit(self.image_features(torch.stack(pixels))),
             batch_size=batch_size,
             threads=0 if total == 1 else min(8, os.cpu_count() or 1),
             unreadable=unreadable,
@@ -198,22 +198,33 @@ class Encoder:
             label = name(item)
             raise ImageError(reason if label in reason else f"{label}: {reason}") from error
 
-    def _encode_pixels(self, pixels: UInt8[Tensor, "batch 3 size size"]) -> Float[Tensor, "batch width"]:
+    def image_features(self, pixels: UInt8[Tensor, "batch 3 size size"]) -> Float[Tensor, "batch width"]:
+        """What the tower makes of squares that `preprocess.pixels` gave: on the CPU, in the tower's precision, of any
+        length. Raises ConfigError if that precision is too small for the numbers.
+
+        >>> import torch
+        >>> from diptych import Encoder, models, zoo
+        >>> encoder = Encoder(models.build(zoo.get("tiny")))
+        >>> encoder.image_features(torch.zeros(2, 3, 48, 48, dtype=torch.uint8)).shape
+        torch.Size([2, 64])
+        """
         with evaluating(self.model):
             normal = self.preprocess.normalise(pixels.to(self.device, non_blocking=True))
-            features = self.model.encode_image(normal.to(_dtype(self.model.image)))
-        return self._unit(features)
+            return self._finite(self.model.encode_image(normal.to(_dtype(self.model.image))))
 
     def _encode_ids(self, ids: Int[Tensor, "batch length"]) -> Float[Tensor, "batch width"]:
         with evaluating(self.model):
-            features = self.model.encode_text(ids.to(self.device, non_blocking=True))
-        return self._unit(features)
+            return _unit(self._finite(self.model.encode_text(ids.to(self.device, non_blocking=True))))
 
-    def _unit(self, features: Float[Tensor, "batch width"]) -> Float[Tensor, "batch width"]:
-        vectors = normalize(features.float(), dim=-1).cpu()
-        if not vectors.isfinite().all():
+    def _finite(self, features: Float[Tensor, "batch width"]) -> Float[Tensor, "batch width"]:
+        features = features.cpu()
+        if not features.isfinite().all():
             raise ConfigError(f"{self.name} gives numbers that are not finite in {self.dtype}; try another dtype")
-        return vectors
+        return features
+
+
+def _unit(features: Float[Tensor, "batch width"]) -> Float[Tensor, "batch width"]:
+    return normalize(features.float(), dim=-1)
 
 
 def fingerprint(config: ClipConfig, weights: Mapping[str, Tensor]) -> str:

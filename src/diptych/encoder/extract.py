@@ -1,65 +1,65 @@
 """Pictures to vectors in a stream: threads read and decode ahead while the tower works."""
 
 from collections import deque
-from collections.abc import Callable, Generator, Iterable, Iterator
+from collections.abc import Callable, Generator, Hashable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from typing import TypeVar
 
-import torch
-from jaxtyping import Float, UInt8
-from torch import Tensor
-
 from diptych.errors import ImageError
 
 T = TypeVar("T")
+P = TypeVar("P")
+V = TypeVar("V")
 R = TypeVar("R")
 
 
 def extract(
     items: Iterable[T],
-    prepare: Callable[[T], UInt8[Tensor, "3 size size"]],
-    encode: Callable[[UInt8[Tensor, "batch 3 size size"]], Float[Tensor, "batch width"]],
+    prepare: Callable[[T], P],
+    encode: Callable[[list[P]], V],
     *,
     batch_size: int,
     threads: int,
     unreadable: Callable[[T, ImageError], None] | None = None,
-) -> Iterator[tuple[list[T], Float[Tensor, "batch width"]]]:
+    group: Callable[[T], Hashable] = lambda item: None,
+) -> Iterator[tuple[list[T], V]]:
     """Batches of items and their vectors, in order. Memory: three batches of prepared pictures, however many items.
 
     `prepare` runs in `threads` threads (0: in the caller's), `encode` in the caller's. An item whose `prepare` raises
-    ImageError is given to `unreadable` and left out; without `unreadable` the error is raised.
+    ImageError is given to `unreadable` and left out; without `unreadable` the error is raised. Neighbours of different
+    `group` don't share a batch.
 
-    >>> import torch
     >>> from diptych.encoder import extract
-    >>> mean = lambda batch: batch.float().mean((1, 2, 3))[:, None]
-    >>> grey = lambda level: torch.full((3, 8, 8), level, dtype=torch.uint8)
-    >>> [(items, vectors.tolist()) for items, vectors in extract([1, 2, 3], grey, mean, batch_size=2, threads=1)]
-    [([1, 2], [[1.0], [2.0]]), ([3], [[3.0]])]
+    >>> list(extract([1, 2, 3], lambda n: n * n, sum, batch_size=2, threads=1))
+    [([1, 2], 5), ([3], 9)]
     """
 
-    def attempt(item: T) -> tuple[T, Tensor | ImageError]:
+    def attempt(item: T) -> tuple[T, P | ImageError]:
         try:
             return item, prepare(item)
         except ImageError as error:
             return item, error
 
-    names, pixels = list[T](), list[Tensor]()
+    names, prepared = list[T](), list[P]()
     ahead = _ahead(attempt, items, threads, depth=2 * batch_size) if threads else (attempt(item) for item in items)
     with closing(ahead) as outcomes:  # the threads end with the last batch or the first error, whichever comes
         for item, outcome in outcomes:
-            if isinstance(outcome, Tensor):
+            if names and group(item) != group(names[0]):
+                yield names, encode(prepared)
+                names, prepared = [], []
+            if not isinstance(outcome, ImageError):
                 names.append(item)
-                pixels.append(outcome)
+                prepared.append(outcome)
             elif unreadable is None:
                 raise outcome
             else:
                 unreadable(item, outcome)
             if len(names) == batch_size:
-                yield names, encode(torch.stack(pixels))
-                names, pixels = [], []
+                yield names, encode(prepared)
+                names, prepared = [], []
     if names:
-        yield names, encode(torch.stack(pixels))
+        yield names, encode(prepared)
 
 
 def _ahead(work: Callable[[T], R], items: Iterable[T], threads: int, depth: int) -> Generator[R, None, None]:

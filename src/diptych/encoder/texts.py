@@ -1,0 +1,61 @@
+"""Texts as vectors, each distinct one encoded once: 292,316 prompts of 27 sets are 98,919."""
+
+from collections.abc import Iterable, Sequence
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from diptych.distributed import Peers
+from diptych.encoder.cache import Block, Cache, digest
+from diptych.encoder.encoder import Encoder
+
+ROWS = 4096
+"""Texts in a block."""
+
+
+class Texts:
+    """A model's vectors of texts, in a cache. With `peers`, every process encodes its share; all of them ask alike.
+
+    >>> from diptych import Encoder, models, zoo
+    >>> from diptych.encoder import Cache, Texts
+    >>> texts = Texts(Encoder(models.build(zoo.get("tiny"))), Cache())
+    >>> texts(["a cat", "a dog", "a cat"]).shape, len(texts)
+    (torch.Size([3, 64]), 2)
+    """
+
+    def __init__(self, encoder: Encoder, cache: Cache, peers: Peers | None = None, *, progress: bool = False):
+        self._encoder, self._cache, self._peers, self._progress = encoder, cache, peers or Peers(), progress
+        self._kind = f"texts/{digest('texts', encoder.identity.fingerprint)}"
+        self._rows = dict[str, int]()
+        self._vectors = torch.zeros(0, encoder.width)
+        # The first process says what there is: another may already have added to the folder.
+        [places, *_] = self._peers.gather_objects(cache.places(self._kind))
+        self._load(places)
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def __call__(self, texts: Iterable[str]) -> Float[Tensor, "texts width"]:
+        """One unit vector a text, in order. Raises DataError if the cache can't be written."""
+        texts = list(texts)
+        new = [text for text in dict.fromkeys(texts) if text not in self._rows]
+        blocks = [new[start : start + ROWS] for start in range(0, len(new), ROWS)]
+        for block in blocks[self._peers.rank :: self._peers.size]:
+            vectors = self._encoder.embed_texts(block, progress=self._progress)
+            self._cache.write(self._place(block), Block(tensors={"vectors": vectors}, about={"texts": block}))
+        places = [self._place(block) for block in blocks]
+        self._cache.share(places, self._peers)
+        self._load(places)
+        return self._vectors[[self._rows[text] for text in texts]]
+
+    def _place(self, texts: Sequence[str]) -> str:
+        return f"{self._kind}/{digest(*texts)}"
+
+    def _load(self, places: Sequence[str]) -> None:
+        parts = [self._vectors]
+        for block in filter(None, map(self._cache.read, places)):
+            start = sum(map(len, parts))
+            self._rows |= {text: start + row for row, text in enumerate(block.about["texts"])}
+            parts.append(block.tensors["vectors"])
+        self._vectors = torch.cat(parts)
