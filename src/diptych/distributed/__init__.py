@@ -3,8 +3,19 @@
 The only room that knows `torch.distributed` and its environment variables.
 """
 
+from diptych.distributed.agree import FAILURES, PeerError, on_main, together
 from diptych.distributed.batchnorm import OwnBatchNorm1d
 from diptych.distributed.launch import connect, data_parallel, unsynchronised
 from diptych.distributed.peers import Peers
 
-__all__ = ["OwnBatchNorm1d", "Peers", "connect", "data_parallel", "unsynchronised"]
+__all__ = [
+    "FAILURES",
+    "OwnBatchNorm1d",
+    "PeerError",
+    "Peers",
+    "connect",
+    "data_parallel",
+    "on_main",
+    "together",
+    "unsynchronised",
+]

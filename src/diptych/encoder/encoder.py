@@ -206,7 +206,7 @@ class Encoder:
         >>> from diptych import Encoder, models, zoo
         >>> encoder = Encoder(models.build(zoo.get("tiny")))
         >>> encoder.image_features(torch.zeros(2, 3, 48, 48, dtype=torch.uint8)).shape
-        torch.Size([2, 64])
+        torch.Size([2, 128])
         """
         with evaluating(self.model):
             normal = self.preprocess.normalise(pixels.to(self.device, non_blocking=True))

@@ -16,7 +16,7 @@ from diptych.batch import Sample
 from diptych.config import PreprocessConfig
 from diptych.config.serialize import to_dict
 from diptych.data import BadSample, Source
-from diptych.distributed import Peers
+from diptych.distributed import Peers, together
 from diptych.encoder.cache import Block, Cache, digest
 from diptych.encoder.encoder import Encoder
 from diptych.encoder.extract import extract
@@ -98,7 +98,7 @@ def embed_pictures(
         block: [place for place in (said, *views_of) if cache.read(_name(place, block)) is None] for block in own
     }
     work = _Work(source, views_of, said, tuple(fields), {block: places for block, places in missing.items() if places})
-    work.run(cache, batch_size, progress)
+    together(peers, lambda: work.run(cache, batch_size, progress))
     cache.share([_name(place, block) for place in (said, *views_of) for block in own], peers)
     return [_join(cache, source, said, f"images/{digest(view.key, files)}", blocks) for view in views]
 

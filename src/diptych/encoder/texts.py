@@ -6,7 +6,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from diptych.distributed import Peers
+from diptych.distributed import Peers, together
 from diptych.encoder.cache import Block, Cache, digest
 from diptych.encoder.encoder import Encoder
 
@@ -21,7 +21,7 @@ class Texts:
     >>> from diptych.encoder import Cache, Texts
     >>> texts = Texts(Encoder(models.build(zoo.get("tiny"))), Cache())
     >>> texts(["a cat", "a dog", "a cat"]).shape, len(texts)
-    (torch.Size([3, 64]), 2)
+    (torch.Size([3, 128]), 2)
     """
 
     def __init__(self, encoder: Encoder, cache: Cache, peers: Peers | None = None, *, progress: bool = False):
@@ -40,14 +40,20 @@ class Texts:
         """One unit vector a text, in order. Raises DataError if the cache can't be written."""
         texts = list(texts)
         new = [text for text in dict.fromkeys(texts) if text not in self._rows]
-        blocks = [new[start : start + ROWS] for start in range(0, len(new), ROWS)]
-        for block in blocks[self._peers.rank :: self._peers.size]:
-            vectors = self._encoder.embed_texts(block, progress=self._progress)
-            self._cache.write(self._place(block), Block(tensors={"vectors": vectors}, about={"texts": block}))
+        if new:
+            self._encode([new[start : start + ROWS] for start in range(0, len(new), ROWS)])
+        return self._vectors[[self._rows[text] for text in texts]]
+
+    def _encode(self, blocks: Sequence[list[str]]) -> None:
+        def work() -> None:
+            for block in blocks[self._peers.rank :: self._peers.size]:
+                vectors = self._encoder.embed_texts(block, progress=self._progress)
+                self._cache.write(self._place(block), Block(tensors={"vectors": vectors}, about={"texts": block}))
+
+        together(self._peers, work)
         places = [self._place(block) for block in blocks]
         self._cache.share(places, self._peers)
         self._load(places)
-        return self._vectors[[self._rows[text] for text in texts]]
 
     def _place(self, texts: Sequence[str]) -> str:
         return f"{self._kind}/{digest(*texts)}"

@@ -1,0 +1,170 @@
+"""One set, one or several models, one task: from an open set to results. `evaluate` and the suite are both this."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from typing import Any
+
+from diptych.batch import Sample
+from diptych.config.serialize import to_dict
+from diptych.data import BadSample
+from diptych.distributed import Peers, on_main
+from diptych.encoder import Cache, Encoder, Pictures, Texts, View, embed_pictures
+from diptych.encoder.cache import digest
+from diptych.encoder.pictures import fingerprint
+from diptych.errors import DataError, UnknownNameError
+from diptych.evaluation.result import Result
+from diptych.evaluation.score import score, text_vectors
+from diptych.evaluation.subject import FIELDS, Subject
+
+RESIZES = {"crop": "shortest", "squash": "squash", "pad": "longest"}
+"""How a picture becomes a square, by the names that the field uses, and what `PreprocessConfig.resize` calls it."""
+_LISTED = 20
+"""Unreadable samples that a result names one by one."""
+_SCHEMA = 1
+"""Rises when the same request would give other figures."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Task:
+    """What is done with a set."""
+
+    name: str
+    """As it was asked for: `cifar10`, `linear/cifar100`, a path."""
+    subjects: Mapping[str, Subject]
+    """The splits that it needs, by what they are for: `test`, and `train` and `val` where there is training."""
+    kind: str = "direct"
+    """`direct`: the set's own task. `linear`, `fewshot`: classifiers trained on the vectors."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Engine:
+    """What all tasks of one evaluation share."""
+
+    cache: Cache = field(default_factory=Cache)
+    batch_size: int = 64
+    limit: int = 0
+    """Use the first so many samples of each split; 0: all."""
+    progress: bool = False
+    peers: Peers = field(default_factory=Peers)
+
+    def key(self, task: Task, view: View) -> str:
+        """A digest of everything that the result depends on: model, preprocessing, files, prompts, procedure."""
+        splits = {
+            use: (fingerprint(subject.source, self._count(subject)), subject.prompts_sha256, subject.metric)
+            for use, subject in task.subjects.items()
+        }
+        kinds = [subject.kind for subject in task.subjects.values()]
+        return digest(_SCHEMA, task.kind, kinds, splits, view.key)
+
+    def measure(self, task: Task, views: Sequence[View]) -> list[Result]:
+        """A result for each view; every picture is decoded once for all of them. All processes call it alike.
+
+        Raises DiptychError, or what torch raises, if anything is wrong with the data or a model.
+        """
+        splits = {use: self._embed(subject, views) for use, subject in task.subjects.items()}
+        results = []
+        for place, view in enumerate(views):
+            pictures = {use: found[place] for use, found in splits.items()}
+            results.append(self._score(task, view, pictures))
+        return results
+
+    def _count(self, subject: Subject) -> int:
+        return min(self.limit, len(subject.source)) if self.limit else len(subject.source)
+
+    def _embed(self, subject: Subject, views: Sequence[View]) -> list[Pictures]:
+        found = embed_pictures(
+            views,
+            subject.source,
+            fields=FIELDS[subject.kind],
+            saying=digest(subject.class_names),
+            limit=self.limit,
+            cache=self.cache,
+            batch_size=self.batch_size,
+            progress=self.progress,
+            peers=self.peers,
+        )
+        return [_usable(subject, pictures, self._count(subject)) for pictures in found]
+
+    def _score(self, task: Task, view: View, pictures: Mapping[str, Pictures]) -> Result:
+        test = task.subjects["test"]
+        texts = Texts(view.encoder, self.cache, self.peers, progress=self.progress)
+        words = text_vectors(test, pictures["test"], texts)
+        findings = on_main(self.peers, lambda: score(test, pictures["test"], words))
+        return Result(
+            task=test.kind if task.kind == "direct" else task.kind,
+            metrics=findings.metrics,
+            protocol=findings.protocol | _protocol(test, view),
+            data=dict(test.about)
+            | {"name": test.name, "split": test.split, "description": test.source.describe()}
+            | {"samples": self._count(test)}
+            | _describe(pictures["test"]),
+            model=asdict(view.encoder.identity) | {"provenance": view.encoder.provenance},
+            class_names=findings.class_names,
+            per_class=findings.per_class,
+            confusion=findings.confusion,
+            key=self.key(task, view),
+        )
+
+
+def views_of(encoder: Encoder, resize: str = "") -> dict[str, View]:
+    """How the model is shown pictures, by name: `crop`, `squash`, `both` of them; empty: as it was trained.
+
+    >>> from diptych import Encoder, models, zoo
+    >>> from diptych.evaluation.measure import views_of
+    >>> list(views_of(Encoder(models.build(zoo.get("tiny"))), "both"))
+    ['crop', 'squash']
+    """
+    own = next(name for name, kind in RESIZES.items() if kind == encoder.preprocess.config.resize)
+    names = ("crop", "squash") if resize == "both" else (resize or own,)
+    for name in names:
+        if name not in RESIZES:
+            raise UnknownNameError("resize", name, [*RESIZES, "both"])
+    return {name: View(encoder=encoder, preprocess=_resized(encoder, name)) for name in names}
+
+
+def _resized(encoder: Encoder, name: str):
+    preprocess = encoder.preprocess
+    if preprocess.config.resize == RESIZES[name]:
+        return preprocess
+    return replace(preprocess, config=replace(preprocess.config, resize=RESIZES[name]))
+
+
+def _usable(subject: Subject, pictures: Pictures, count: int) -> Pictures:
+    """Those whose samples say what the task needs. DataError if too many of the `count` samples can't be used."""
+    kept = [place for place, sample in enumerate(pictures.samples) if _says(subject, sample)]
+    lacking = sorted(set(range(len(pictures.samples))) - set(kept))
+    what = "class label" if "label" in FIELDS[subject.kind] else " or ".join(FIELDS[subject.kind])
+    bad = [*pictures.bad]
+    bad += [BadSample(*subject.source.where(int(pictures.rows[place])), f"it has no {what}") for place in lacking]
+    if len(bad) == count or len(bad) > subject.max_bad_share * count:
+        first = f"{bad[0].file} {bad[0].key}: {bad[0].reason}" if bad else "there are none"
+        raise DataError(
+            f"{len(bad)} of {count} samples can't be used, more than the share of {subject.max_bad_share:g} that "
+            f"data.max_bad_share allows; the first one is {first}"
+        )
+    if not lacking:
+        return pictures
+    samples = [pictures.samples[place] for place in kept]
+    return Pictures(rows=pictures.rows[kept], samples=samples, features=pictures.features[kept], bad=bad)
+
+
+def _says(subject: Subject, sample: Sample) -> bool:
+    return any(getattr(sample, name) not in (None, ()) for name in FIELDS[subject.kind])
+
+
+def _describe(pictures: Pictures) -> dict[str, Any]:
+    listed = [bad._asdict() for bad in pictures.bad[:_LISTED]]
+    return {"used": len(pictures.samples), "unusable": len(pictures.bad), "unusable_samples": listed}
+
+
+def _protocol(subject: Subject, view: View) -> dict[str, Any]:
+    config = view.preprocess.config
+    resize = next(name for name, kind in RESIZES.items() if kind == config.resize)
+    return {
+        "profile": subject.profile,
+        "metric": subject.metric,
+        "prompts_sha256": subject.prompts_sha256,
+        "resize": resize,
+        "image_size": view.preprocess.size,
+        "preprocess": to_dict(config),
+    }
