@@ -17,6 +17,7 @@ def test_the_file_holds_what_python_gives(tmp_path, capsys):
     tiny.write_pictures(tmp_path / "data")
     (tmp_path / "names.txt").write_text("navy blue\nlight green\nred\nyellow\n")
     arguments = ["evaluate", tiny.save(tmp_path / "model"), "--data", tmp_path / "data", "--device", "cpu"]
+    arguments += ["--cache", tmp_path / "cache"]
     arguments += ["--class-names", tmp_path / "names.txt", "--templates", "openai-7", "--out", tmp_path / "r.json"]
     with pytest.raises(SystemExit) as error:
         main(list(map(str, arguments)))
@@ -47,3 +48,62 @@ def test_by_tokens(tmp_path, capsys):
         main([*map(str, arguments), "--by", "tokens", "--task", "retrieval"])
     assert error.value.code == 2
     assert "--by tokens is for zero-shot, not for retrieval" in capsys.readouterr().err
+
+
+def evaluate_with(*arguments):
+    with pytest.raises(SystemExit) as end:
+        main(["evaluate", "--device", "cpu", *map(str, arguments)])
+    return end.value.code
+
+
+@pytest.fixture
+def place(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    tiny.write_pictures(tmp_path / "data")
+    return tmp_path
+
+
+def test_models_by_tasks_and_again(place, capsys):
+    models = [tiny.save(place / "one", 0), tiny.save(place / "two", 1)]
+    arguments = [*models, "--tasks", "data,synthetic:16", "--resize", "both", "--cache", "cache", "--out", "out"]
+    assert evaluate_with(*arguments) == 0
+    files = sorted((place / "out").iterdir())
+    assert len(files) == 8
+    result = Result.from_json(next(f for f in files if f.name.startswith("one.data.squash.")).read_text())
+    expected = evaluate(tiny.encoder(0), "zero-shot", "data", templates="simple", resize="squash")
+    assert result.metrics == expected.metrics
+    out = capsys.readouterr().out
+    assert "two, crop" in out
+    assert str(files[0].relative_to(place)) in out
+    assert evaluate_with(*arguments, "--together", "1") == 0
+    assert "8 of 8 results were there already" in capsys.readouterr().err
+
+
+def test_what_fails_is_listed_and_the_exit_code_says_so(place, capsys):
+    tiny.save(place / "one")
+    code = evaluate_with("one", "nowhere", "--tasks", "missing.tar", "data", "--cache", "", "--out", "out")
+    assert code == 1
+    out, err = capsys.readouterr()
+    assert len(list((place / "out").iterdir())) == 1
+    assert "failed: nowhere, data" in err
+    assert "missing.tar doesn't exist" in err
+    assert "Traceback" not in err
+    assert "top1" in out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        ([], "say which model"),
+        (["one"], "say either --tasks"),
+        (["one", "--tasks", "data", "--data", "data"], "say either --tasks"),
+        (["one", "--tasks", ","], "at least one task"),
+        (["one", "two", "--data", "data"], "for more: --tasks data"),
+    ],
+)
+def test_a_request_that_does_not_fit_is_one_sentence(place, capsys, arguments, sentence):
+    assert evaluate_with(*arguments) == 2
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert sentence in err
+    assert err.count("\n") == 1

@@ -1,8 +1,9 @@
-"""diptych evaluate MODEL --data PATH --class-names FILE --out result.json"""
+"""diptych evaluate MODEL... --tasks imagenet1k,vtab+,linear/cifar100 --data-root DIR --out results/"""
 
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 from tyro.conf import Positional, arg
@@ -10,8 +11,10 @@ from tyro.conf import Positional, arg
 from diptych.cli.options import Compute
 from diptych.cli.parse import parse
 from diptych.cli.show import show
+from diptych.errors import ConfigError
 
 if TYPE_CHECKING:
+    from diptych.encoder import Cache
     from diptych.evaluation import Result
 
 _CLASSES_SHOWN = 20
@@ -19,68 +22,133 @@ _CLASSES_SHOWN = 20
 
 @dataclass(frozen=True, kw_only=True)
 class Evaluate(Compute):
-    """Zero-shot accuracy or retrieval on a folder of class folders, a table or shards.
+    """Measure models: on the sets that the field knows, or on your own.
 
-    diptych evaluate MODEL --data 'test/{00..09}.tar' --class-names names.txt --out result.json"""
+    diptych evaluate MODEL... --tasks imagenet1k,vtab+,retrieval,linear/cifar100 --data-root DIR --out results/
+    diptych evaluate MODEL --data 'test/{00..09}.tar' --class-names names.txt --out result.json
 
-    model: Annotated[Positional[str], arg(metavar="MODEL")]
-    """A run, a checkpoint, hf-hub:org/name, or a name with published weights."""
-    data: str
-    """A folder with a sub-folder per class, a table (.csv, .tsv, .parquet, .jsonl) or shards (.tar)."""
+    The first form writes a JSON file for each model and task; stopped, the same command goes on where it stopped. It
+    runs under torchrun as well: the processes share the pictures."""
+
+    models: Annotated[Positional[tuple[str, ...]], arg(metavar="MODEL...")] = ()
+    """Runs, checkpoints, hf-hub:org/name, or names with published weights."""
+    tasks: tuple[str, ...] = ()
+    """Sets, groups (vtab+, eva27, retrieval), patterns (cifar*), linear/SET, fewshot/SET; or paths of your own sets."""
+    data_root: str = "."
+    """Folder in which the sets lie."""
+    profile: str = ""
+    """Whose conventions: eva-clip-18b, openai, clip-benchmark, declip, vtab; by default our own."""
+    resize: Literal["", "crop", "squash", "both"] = ""
+    """How pictures become squares; by default as each model was trained. both: a result each."""
+    data: str = ""
+    """One set of your own: a folder with a sub-folder per class, a table (.csv, .tsv, .parquet, .jsonl) or shards."""
     task: Literal["zero-shot", "retrieval"] = "zero-shot"
-    """zero-shot needs labels, retrieval needs captions."""
+    """Of --data: zero-shot needs labels, retrieval needs captions."""
     class_names: str = ""
-    """A text file, one name a line, in class order; a folder can do without."""
+    """Own sets: a text file, one name a line, in class order; a folder can do without."""
     templates: tuple[str, ...] = ("simple",)
-    """Captions of a class: a set (name, simple, openai-7), or templates such as 'a photo of a {}.'."""
+    """Own sets: captions of a class: a set (name, simple, openai-7), or templates such as 'a photo of a {}.'."""
     by: Literal["vectors", "tokens", "tokens-as-published"] = "vectors"
-    """Zero-shot by whole vectors, or token by token (FILIP): without padding, or as DeCLIP published it."""
+    """Of --data: zero-shot by whole vectors, or token by token (FILIP): without padding, or as DeCLIP published it."""
     limit: int = 0
-    """Use the first so many samples; 0: all."""
+    """Use the first so many samples of each split; 0: all."""
+    cache: str = "~/.cache/diptych"
+    """Folder for vectors, so that nothing is encoded twice; empty: keep none."""
+    together: int = 0
+    """Models that are in memory at a time; they share the decoding of pictures. 0: all of them."""
     out: str = ""
-    """Write the result, with all that it depends on, to this JSON file."""
+    """--tasks: the folder of the results (by default results). --data: write the result to this JSON file."""
 
 
-def run(arguments: Sequence[str]) -> None:
-    """Parse and do it."""
+def run(arguments: Sequence[str]) -> int:
+    """Parse and do it; 1 if a task failed."""
     options = parse(Evaluate, "evaluate", arguments)
+    if not options.models:
+        raise ConfigError("say which model: `diptych evaluate MODEL --tasks cifar10`; `diptych models` lists some")
+    if bool(options.data) == bool(options.tasks):
+        raise ConfigError(
+            "say either --tasks, or --data with one set of your own; `diptych evaluate --list` shows sets"
+        )
+    return _one(options) if options.data else _suite(options)
 
-    result = _by_vectors(options) if options.by == "vectors" else _by_tokens(options)
+
+def _one(options: Evaluate) -> int:
+    model, *more = options.models
+    if more or options.resize == "both":
+        raise ConfigError(f"--data is for one model and one way to resize; for more: --tasks {options.data}")
+    result = _by_vectors(options, model) if options.by == "vectors" else _by_tokens(options, model)
     _print_tables(result)
     if options.out:
         print(result.save(options.out))
+    return 0
 
 
-def _by_vectors(options: Evaluate) -> "Result":
+def _by_vectors(options: Evaluate, model: str) -> "Result":
     from diptych.evaluation import evaluate
 
     return evaluate(
-        options.load(options.model),
+        options.load(model),
         options.task,
         options.data,
         class_names=options.class_names or (),
         templates=_templates(options),
+        resize=options.resize,
         batch_size=options.batch_size,
         limit=options.limit,
         progress=True,
+        cache=_cache(options),
     )
 
 
-def _by_tokens(options: Evaluate) -> "Result":
+def _by_tokens(options: Evaluate, model: str) -> "Result":
     from diptych.config import DataConfig
-    from diptych.errors import ConfigError
     from diptych.evaluation import evaluate_tokens
 
     if options.task != "zero-shot":
         raise ConfigError(f"--by {options.by} is for zero-shot, not for {options.task}")
     return evaluate_tokens(
-        options.load(options.model),
+        options.load(model),
         DataConfig(path=options.data, class_names=options.class_names),
         templates=_templates(options),
         mask_padding=options.by == "tokens",
         batch_size=options.batch_size,
         limit=options.limit,
     )
+
+
+def _suite(options: Evaluate) -> int:
+    from diptych.cli import evaluate_suite
+    from diptych.distributed import connect
+    from diptych.evaluation.measure import Engine
+    from diptych.evaluation.tasks import Requests, expand
+
+    requests = Requests(
+        data_root=options.data_root,
+        profile=options.profile,
+        class_names=options.class_names,
+        templates=_templates(options),
+    )
+    tasks = expand(options.tasks)
+    with connect((options.device or "").partition(":")[0]) as peers:
+        engine = Engine(
+            cache=_cache(options),
+            batch_size=options.batch_size,
+            limit=options.limit,
+            progress=peers.is_main,
+            peers=peers,
+        )
+        summary = evaluate_suite.measure(options, tasks, requests, engine)
+        if peers.is_main:
+            evaluate_suite.show_summary(summary)
+        for path in engine.cache.damaged:
+            print(f"damaged, made again: {path}", file=sys.stderr)
+    return 1 if summary.failures else 0
+
+
+def _cache(options: Evaluate) -> "Cache":
+    from diptych.encoder import Cache
+
+    return Cache(Path(options.cache).expanduser() / "vectors" if options.cache else None)
 
 
 def _templates(options: Evaluate) -> list[str]:

@@ -24,13 +24,13 @@ class Compute:
     memory: str | None = None
     """At most so much of the weights on the device, such as 20GB; the other blocks come when they are needed."""
 
-    def load(self, model: str, dtype: str | None = None) -> "Encoder":
-        """The model of that name or path, as the flags say; `dtype` overrules theirs."""
+    def load(self, model: str, dtype: str | None = None, device: str | None = None) -> "Encoder":
+        """The model of that name or path, as the flags say; `dtype` and `device` overrule theirs."""
         from diptych.encoder import load
 
         return load(
             model,
-            self.device,
+            device or self.device,
             dtype or self.dtype,
             config=self.config or None,
             image_size=self.image_size,

@@ -113,7 +113,7 @@ def evaluate_tokens(
     batches = extract(
         _labelled(source, count, bad),
         lambda item: encoder.preprocess.pixels(item[1].image),
-        lambda pixels: _scores(encoder, classes, pixels),
+        lambda pixels: _scores(encoder, classes, torch.stack(pixels)),
         batch_size=batch_size,
         threads=min(8, os.cpu_count() or 1),
         unreadable=lambda item, error: bad.append(BadSample(*source.where(item[0]), str(error))),
