@@ -1,6 +1,7 @@
 """How good the vectors are: zero-shot classification, retrieval, and a result that says how it was measured."""
 
 from diptych.encoder import class_vectors
+from diptych.evaluation.clip_benchmark import from_clip_benchmark, to_clip_benchmark
 from diptych.evaluation.evaluate import evaluate
 from diptych.evaluation.probe import linear_probe
 from diptych.evaluation.prompts import TEMPLATES, templates
@@ -18,10 +19,12 @@ __all__ = [
     "class_vectors",
     "evaluate",
     "evaluate_tokens",
+    "from_clip_benchmark",
     "linear_probe",
     "picture_tokens",
     "retrieval",
     "templates",
     "token_classes",
+    "to_clip_benchmark",
     "zero_shot",
 ]

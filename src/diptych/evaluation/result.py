@@ -42,6 +42,8 @@ class Result:
     confusion: tuple[tuple[int, ...], ...] = ()
     """confusion[y][p]: pictures of class y taken for class p."""
     versions: dict[str, str] = field(default_factory=_versions)
+    intervals: dict[str, list[float]] = field(default_factory=dict)
+    """Metric -> [low, high]: 95 % of the chance that lies in which pictures the set has."""
     key: str = ""
     """A digest of everything that the figures depend on."""
     date: str = field(default_factory=lambda: datetime.now(UTC).isoformat(timespec="seconds"))

@@ -1,5 +1,6 @@
 """What a run or an evaluation came to, as one page that opens anywhere and needs no network."""
 
+from diptych.reports.board import Board, Published, board, read_published, to_csv, to_latex, to_markdown, write_table
 from diptych.reports.html import write
 from diptych.reports.results import describe_result, describe_run
 from diptych.reports.sections import (
@@ -18,9 +19,12 @@ from diptych.reports.sections import (
 )
 
 __all__ = [
+    "Board",
     "Cell",
     "GridRow",
+    "Published",
     "Section",
+    "board",
     "config",
     "confusion",
     "curves",
@@ -31,6 +35,11 @@ __all__ = [
     "headline",
     "pictures",
     "prose",
+    "read_published",
     "table",
+    "to_csv",
+    "to_latex",
+    "to_markdown",
     "write",
+    "write_table",
 ]
