@@ -72,3 +72,32 @@ def test_what_is_no_result_is_named(content, tmp_path, capsys):
 def test_a_folder_without_a_run_is_named(tmp_path, capsys):
     assert report(tmp_path, "--out", tmp_path / "page.html") == 2
     assert str(tmp_path) in capsys.readouterr().err
+
+
+def saved(folder, model, value, name="pets"):
+    protocol = {"metric": "top1", "resize": "crop"}
+    result = Result(
+        task="zero-shot", metrics={"top1": value}, protocol=protocol, data={"name": name}, model={"name": model}
+    )
+    return result.save(folder / f"{model}-{name}.json")
+
+
+def test_models_by_sets_beside_published_figures_and_clip_benchmarks(tmp_path):
+    files = [saved(tmp_path, "one", 0.5), saved(tmp_path, "two", 0.625)]
+    theirs = tmp_path / "theirs.json"
+    values = {"dataset": "wds/pets", "model": "old", "pretrained": "x", "task": "zeroshot_classification"}
+    theirs.write_text(json.dumps(values | {"metrics": {"acc1": 0.375}, "language": "en"}))
+    (tmp_path / "printed.csv").write_text("model,task,metric,value,source\ntwo,pets,top1,70,a paper\n")
+    page, table = tmp_path / "page.html", tmp_path / "table.md"
+    more = ("--table", table, tmp_path / "table.csv", "--published", tmp_path / "printed.csv")
+    assert report(*files, theirs, "--out", page, *more, "--clip-benchmark", tmp_path / "cb") == 0
+    lines = table.read_text().splitlines()[2:]
+    assert [line.split(" | ")[2] for line in lines] == ["62.5 (≠70.0) |", "50.0 |", "37.5 |"]
+    assert "62.5 (≠70.0)" in page.read_text()
+    assert json.loads((tmp_path / "cb" / "one-pets.json").read_text())["metrics"] == {"acc1": 0.5}
+    assert (tmp_path / "table.csv").exists()
+
+
+def test_a_table_needs_results(run, tmp_path, capsys):
+    assert report(run, "--out", tmp_path / "page.html", "--table", tmp_path / "table.md") == 2
+    assert "--table needs results" in capsys.readouterr().err

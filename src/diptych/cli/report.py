@@ -1,4 +1,4 @@
-"""diptych report RUN_OR_RESULT... --out page.html"""
+"""diptych report RUN_OR_RESULT... --out page.html --table results.md"""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Annotated
 from tyro.conf import Positional, arg
 
 from diptych.cli.parse import parse
-from diptych.errors import DataError
+from diptych.errors import ConfigError, DataError
 
 if TYPE_CHECKING:
+    from diptych.evaluation import Result
     from diptych.reports import Section
 
 
@@ -18,14 +19,22 @@ if TYPE_CHECKING:
 class Report:
     """Make one HTML page of training runs and evaluation results; it needs no network.
 
-    diptych report runs/clip results/*.json --out page.html"""
+    diptych report runs/clip results/*.json --out page.html --table results.md
+
+    CLIP_benchmark's JSON files are read as well, and can be written."""
 
     sources: Annotated[Positional[tuple[str, ...]], arg(metavar="RUN_OR_RESULT")]
-    """Folders that `diptych train` wrote, JSON files that `diptych evaluate` wrote."""
+    """Folders that `diptych train` wrote, JSON files that `diptych evaluate` or CLIP_benchmark wrote."""
     out: str = "report.html"
     """The page."""
     title: str = "Diptych report"
     """Its heading."""
+    table: tuple[str, ...] = ()
+    """Write the table of models by sets, too: .md, .csv or .tex."""
+    published: str = ""
+    """A CSV file of published figures (model, task, metric, value, source) to stand beside the measured ones."""
+    clip_benchmark: str = ""
+    """Write each result as CLIP_benchmark's JSON into this folder."""
 
 
 def run(arguments: Sequence[str]) -> None:
@@ -33,20 +42,52 @@ def run(arguments: Sequence[str]) -> None:
     options = parse(Report, "report", arguments)
     from diptych import reports
 
-    sections = [section for source in options.sources for section in _sections(Path(source))]
+    runs = [Path(source) for source in options.sources if Path(source).is_dir()]
+    results = {path: _read(path) for path in map(Path, options.sources) if path not in runs}
+    published = reports.read_published(options.published) if options.published else {}
+    sections = [section for folder in runs for section in _describe_run(folder)]
+    if len(results) > 1 or options.table:
+        if not results:
+            raise ConfigError("--table needs results; name JSON files of `diptych evaluate`")
+        board = reports.board(list(results.values()), published)
+        sections.append(reports.overview(board))
+        for path in options.table:
+            print(reports.write_table(path, board))
+    for path, result in results.items():
+        sections += reports.describe_result(result, name=path.stem)
+        if options.clip_benchmark:
+            _export(result, Path(options.clip_benchmark) / path.name)
     print(reports.write(options.out, options.title, [*sections, reports.environment()]))
 
 
-def _sections(source: Path) -> "list[Section]":
+def _describe_run(folder: Path) -> "list[Section]":
     from diptych import reports
-    from diptych.evaluation import Result
     from diptych.training import load_run, read_metrics
 
-    if source.is_dir():
-        rows = source / "metrics.jsonl"
-        return reports.describe_run(load_run(source), read_metrics(rows) if rows.exists() else [], name=str(source))
+    rows = folder / "metrics.jsonl"
+    return reports.describe_run(load_run(folder), read_metrics(rows) if rows.exists() else [], name=str(folder))
+
+
+def _read(path: Path) -> "Result":
+    from diptych.evaluation import Result, from_clip_benchmark
+
     try:
-        text = source.read_text(encoding="utf-8")
+        text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
-        raise DataError(f"{source} can't be read: {error}; name folders of runs and JSON files of results") from None
-    return reports.describe_result(Result.from_json(text), name=source.stem)
+        raise DataError(f"{path} can't be read: {error}; name folders of runs and JSON files of results") from None
+    try:
+        return Result.from_json(text)
+    except DataError as ours:
+        try:
+            return from_clip_benchmark(text)
+        except DataError:
+            raise DataError(f"{path} is {ours}") from None
+
+
+def _export(result: "Result", path: Path) -> None:
+    from diptych.data.files import write_atomically
+    from diptych.evaluation import to_clip_benchmark
+
+    text = to_clip_benchmark(result)
+    write_atomically(path, lambda part: part.write_text(text, encoding="utf-8"))
+    print(path)

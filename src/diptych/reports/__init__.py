@@ -2,7 +2,7 @@
 
 from diptych.reports.board import Board, Published, board, read_published, to_csv, to_latex, to_markdown, write_table
 from diptych.reports.html import write
-from diptych.reports.results import describe_result, describe_run
+from diptych.reports.results import describe_result, describe_run, overview
 from diptych.reports.sections import (
     Cell,
     GridRow,
@@ -33,6 +33,7 @@ __all__ = [
     "environment",
     "grid",
     "headline",
+    "overview",
     "pictures",
     "prose",
     "read_published",

@@ -164,7 +164,7 @@ def write_table(out: str | Path, table: Board) -> Path:
 
 def to_markdown(table: Board) -> str:
     """Percentages; ± is half of the 95 % interval; a published figure stands in brackets, with ≠ where it differs."""
-    head, *rows = _texts(table, lambda cell, _: _text(cell, "±", "≠"))
+    head, *rows = texts(table)
     rules = ["---", "---", *("---:" for _ in head[2:])]
     escaped = [[text.replace("|", "\\|") for text in row] for row in (head, rules, *rows)]
     return "\n".join(f"| {' | '.join(row)} |" for row in escaped) + _footnote(table)
@@ -181,7 +181,7 @@ def to_latex(table: Board) -> str:
         figure = _text(cell, r"\,$\pm$\,", r"$\neq$")
         return rf"\textbf{{{figure}}}" if cell.value == best[column] and len(table.lines) > 1 else figure
 
-    head, *rows = _texts(table, text)
+    head, *rows = texts(table, text)
     lines = [
         rf"\begin{{tabular}}{{ll{'r' * (len(head) - 2)}}}",
         r"\toprule",
@@ -207,8 +207,9 @@ def to_csv(table: Board) -> str:
     return out.getvalue().rstrip("\n")
 
 
-def _texts(table: Board, text: Callable[[Cell, Column], str]) -> list[list[str]]:
-    """The head and the rows; a mean stands last where there is one."""
+def texts(table: Board, text: Callable[[Cell, Column], str] | None = None) -> list[list[str]]:
+    """The head and the rows, cells by `text`, or as `to_markdown` has them; a mean stands last if there is one."""
+    text = text or (lambda cell, _: _text(cell, "±", "≠"))
     tasks = [column.task for column in table.columns]
     heads = [c.task if tasks.count(c.task) == 1 else f"{c.task} {_short(c.metric)}" for c in table.columns]
     means = [table.mean(line) for line in table.lines]

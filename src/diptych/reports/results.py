@@ -6,7 +6,11 @@ from typing import Any
 from diptych.config import Run
 from diptych.evaluation import Result
 from diptych.reports import sections
+from diptych.reports.board import BETTER, NOTE, Board, texts
 from diptych.reports.sections import Section
+
+_CLASSES = 30
+"""Classes in a table."""
 
 
 def describe_run(run: Run, rows: Sequence[Mapping[str, Any]], name: str = "Run") -> list[Section]:
@@ -26,8 +30,27 @@ def describe_run(run: Run, rows: Sequence[Mapping[str, Any]], name: str = "Run")
     ]
 
 
+def overview(table: Board) -> Section:
+    """Models by sets, best first; a published figure stands in brackets, with ≠ where chance doesn't explain it.
+
+    >>> from diptych import reports
+    >>> from diptych.evaluation import Result
+    >>> named = {"data": {"name": "x"}, "model": {"name": "m"}}
+    >>> result = Result(task="zero-shot", metrics={"top1": 0.75}, protocol={}, **named)
+    >>> reports.overview(reports.board([result])).body["rows"]
+    [['m', '', '75.0']]
+    """
+    head, *rows = texts(table)
+    note = (
+        "Per cent. ± is half of the 95 % interval; in brackets: as published, with ≠ where chance doesn't explain it."
+    )
+    better = any(line.how == BETTER for line in table.lines)
+    return sections.table("Models and sets", head, rows, note=f"{note} {NOTE}" if better else note)
+
+
 def describe_result(result: Result, name: str = "Result") -> list[Section]:
-    """An evaluation: its figures and how they were measured as tables, its confusion matrix as a picture.
+    """An evaluation: its figures and how they were measured as tables, its confusion matrix as a picture, its classes
+    from the hardest to the easiest.
 
     >>> from diptych import reports
     >>> from diptych.evaluation import Result
@@ -36,14 +59,35 @@ def describe_result(result: Result, name: str = "Result") -> list[Section]:
     >>> measured.body["rows"], how.body["rows"][0]
     ([['top1', '75.0%']], ['data.used', '4'])
     """
-    measured = [(measure, f"{value:.1%}") for measure, value in result.metrics.items()]
+    measured = [(measure, _measured(value, result.intervals.get(measure))) for measure, value in result.metrics.items()]
     how = {"data": result.data, "model": result.model, "protocol": result.protocol, "versions": result.versions}
     found = [sections.table(f"{name}: {result.task}", ("measure", "value"), measured)]
     if result.confusion:
         names = result.class_names or [str(index) for index in range(len(result.confusion))]
         found.append(sections.confusion(result.confusion, names, title=f"{name}: confusions"))
-    rows = [*_figures(how), ("date", result.date)]
+    if result.per_class:
+        found.append(_classes(result, name))
+    rows = [*_figures(how), ("key", result.key), ("date", result.date)]
     return [*found, sections.table(f"{name}: how it was measured", ("", ""), rows)]
+
+
+def _measured(value: float, interval: Sequence[float] | None) -> str:
+    return f"{value:.1%}" + (f" ({interval[0]:.1%} to {interval[1]:.1%})" if interval else "")
+
+
+def _classes(result: Result, name: str) -> Section:
+    """What each class is mostly taken for, the hardest first."""
+    rows = list[tuple[str, str, int, str]]()
+    for label, (share, counts) in enumerate(zip(result.per_class, result.confusion)):
+        if share is None:
+            continue
+        mistakes = [(count, other) for other, count in enumerate(counts) if other != label and count]
+        often = ", ".join(f"{result.class_names[other]} {count}" for count, other in sorted(mistakes, reverse=True)[:3])
+        rows.append((result.class_names[label], f"{share:.1%}", sum(counts), often or "—"))
+    rows.sort(key=lambda row: float(row[1].rstrip("%")))
+    shown = rows[:_CLASSES]
+    note = f"The {_CLASSES} hardest of {len(rows)}." if len(rows) > _CLASSES else ""
+    return sections.table(f"{name}: classes", ("class", "right", "pictures", "mostly taken for"), shown, note=note)
 
 
 def _last_numbers(rows: Sequence[Mapping[str, Any]]) -> dict[str, str]:
