@@ -24,7 +24,7 @@ __all__ = [
     "picture_tokens",
     "retrieval",
     "templates",
-    "token_classes",
     "to_clip_benchmark",
+    "token_classes",
     "zero_shot",
 ]
