@@ -8,7 +8,7 @@ import pytest
 from pyarrow import parquet
 
 from diptych.data import open_source
-from diptych.errors import DataError
+from diptych.errors import ConfigError, DataError
 from tests.data.builders import config, picture
 
 CAPTIONS = ["a cat", 'one, "quoted"', "zwei\nZeilen", "猫 🐈", "123"]
@@ -121,3 +121,23 @@ def test_a_table_that_cannot_be_read_is_one_sentence(tmp_path, name, data):
     (tmp_path / name).write_bytes(data)
     with pytest.raises(DataError, match=name):
         open_source(config(tmp_path, tmp_path / name))
+
+
+def test_lines_as_declip_has_them_with_their_own_root(folder, tmp_path):
+    """`filename` starts from the root, whatever stands in front; `url` is not read; captions may be several."""
+    rows = [
+        {"filename": "/0.jpg", "url": "http://a/x.jpg", "caption": ["a cat", "the cat"]},
+        {"filename": "1.jpg", "url": "http://a/y.jpg", "caption": "a dog"},
+    ]
+    path = tmp_path / "meta" / "yfcc15m_clean_open_data.json"
+    path.parent.mkdir()
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    source = open_source(config(folder, path, image_root=str(folder / "pictures")))
+    assert [source[n].image for n in range(2)] == [str(folder / "pictures" / f"{n}.jpg") for n in range(2)]
+    assert [source[n].captions for n in range(2)] == [("a cat", "the cat"), ("a dog",)]
+    assert source[0].meta["url"] == "http://a/x.jpg"
+    beside = write(folder, "csv")
+    both = open_source(config(folder, f"{path}::{beside}", image_root=f"{folder / 'pictures'}::"))
+    assert [both[n].image for n in (1, 2)] == [str(folder / "pictures" / f"{n}.jpg") for n in (1, 0)]
+    with pytest.raises(ConfigError, match=r"data.image_root a::b::c must be one folder, or one for each of 2"):
+        config(folder, f"{path}::{beside}", image_root="a::b::c")

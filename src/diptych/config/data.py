@@ -78,8 +78,8 @@ class DataConfig:
     """One source, or a mixture of them."""
 
     path: str = ""
-    """Shards `a/{000..099}.tar`, a table (`.csv`, `.tsv`, `.parquet`, `.jsonl`), a folder with a sub-folder per class,
-    `pipe:COMMAND`, or `synthetic:COUNT`. Join several with `::`."""
+    """Shards `a/{000..099}.tar`, a table (`.csv`, `.tsv`, `.parquet`, JSON lines in `.jsonl` or `.json`), a folder with
+    a sub-folder per class, `pipe:COMMAND`, or `synthetic:COUNT`. Join several with `::`."""
     weights: tuple[float, ...] = ()
     """Relative share of each `::`-joined source; empty: each by its size."""
     resample: bool = False
@@ -87,6 +87,9 @@ class DataConfig:
     Off: all of a source once, then all again in another order."""
     image_key: str = "jpg;jpeg;png;webp"
     """Shards: file endings that hold the picture. Tables: the column of the picture's path or bytes."""
+    image_root: str = ""
+    """Tables: the folder from which paths of pictures start, even those with a slash in front. Empty: the table's own.
+    Of several `::`-joined sources one for all, or one each."""
     caption_key: str = "txt;caption;text;title"
     """Shards: ending, or field of the `.json`, that holds the caption. Tables: its column."""
     class_names: str = ""
@@ -111,6 +114,10 @@ class DataConfig:
         sources = self.path.split("::")
         if self.weights and len(self.weights) != len(sources):
             raise ConfigError(f"data.weights has {len(self.weights)} numbers for {len(sources)} sources in data.path")
+        if self.image_root.count("::") not in (0, len(sources) - 1):
+            raise ConfigError(
+                f"data.image_root {self.image_root} must be one folder, or one for each of {len(sources)} sources"
+            )
         if any(weight <= 0 for weight in self.weights):
             raise ConfigError(f"data.weights {self.weights} must all be above 0")
         if not 0 <= self.max_bad_share <= 1:

@@ -16,7 +16,7 @@ from diptych.errors import ConfigError, DataError
 
 _PROBES = 8
 _KINDS = (
-    "shards (.tar), a table (.csv, .tsv, .parquet, .jsonl), a folder with a sub-folder per class, "
+    "shards (.tar), a table (.csv, .tsv, .parquet, .jsonl, .json), a folder with a sub-folder per class, "
     "pipe:COMMAND or synthetic:COUNT"
 )
 
@@ -36,8 +36,10 @@ def open_source(config: DataConfig, *, captions: bool = True) -> Source:
     if not config.path:
         raise ConfigError(f"data.path is empty; give it {_KINDS}")
     words = words_of(config, needed=captions)
-    parts = [_open_one(path.strip(), config, words) for path in config.path.split("::")]
-    for path, part in zip(config.path.split("::"), parts, strict=True):
+    paths, roots = config.path.split("::"), config.image_root.split("::")
+    roots = roots if len(roots) == len(paths) else roots * len(paths)
+    parts = [_open_one(path.strip(), root.strip(), config, words) for path, root in zip(paths, roots, strict=True)]
+    for path, part in zip(paths, parts, strict=True):
         _probe(path, part)
     return parts[0] if len(parts) == 1 else Joined(parts, config.weights)
 
@@ -70,7 +72,7 @@ def _probe(path: str, source: Source) -> None:
         raise DataError(f"none of {len(tried)} samples tried (of {len(source):,}) in {path} can be used; {reasons[0]}")
 
 
-def _open_one(path: str, config: DataConfig, words: Words) -> Source:
+def _open_one(path: str, root: str, config: DataConfig, words: Words) -> Source:
     if path.startswith("synthetic:"):
         return Synthetic(_count(path), words)
     cache = cache_folder(config)
@@ -90,7 +92,7 @@ def _open_one(path: str, config: DataConfig, words: Words) -> Source:
     if kinds == {".tar"}:
         return Shards(files, image_keys=image_keys, words=words, cache=cache)
     if len(kinds) == 1 and kinds < set(TABLE_ENDINGS):
-        tables = [Table(file, image_keys=image_keys, words=words, cache=cache) for file in files]
+        tables = [Table(file, image_keys=image_keys, words=words, cache=cache, root=root) for file in files]
         return tables[0] if len(tables) == 1 else Joined(tables)
     packed = next((file for file in files if ".tar." in file.name or file.suffix == ".tgz"), None)
     if packed:

@@ -1,4 +1,4 @@
-"""Tables: one row a pair, the picture as a path beside the table or as bytes inside it."""
+"""Tables: one row a pair, the picture as a path beside the table or under a root, or as bytes inside it."""
 
 import contextlib
 import json
@@ -17,16 +17,18 @@ from diptych.errors import DataError
 if TYPE_CHECKING:
     import pyarrow
 
-TABLE_ENDINGS = (".csv", ".tsv", ".parquet", ".jsonl")
-_IMAGE_COLUMNS = ("image", "img", "filepath", "image_path", "file_name", "path")
+_LINES = (".jsonl", ".json")
+TABLE_ENDINGS = (".csv", ".tsv", ".parquet", *_LINES)
+_IMAGE_COLUMNS = ("image", "img", "filepath", "image_path", "file_name", "filename", "path")
 _LABEL_COLUMNS = ("cls", "label")
 
 
 class Table(Source):
     """A table's rows. The picture stands in the first of `image_keys` (then of some usual names) that is a column."""
 
-    def __init__(self, path: Path, *, image_keys: tuple[str, ...], words: Words, cache: Path):
+    def __init__(self, path: Path, *, image_keys: tuple[str, ...], words: Words, cache: Path, root: str = ""):
         self.path = path
+        self._root = Path(root).expanduser() if root else None
         self.class_names = words.class_names
         self._words = words
         images = (*image_keys, *_IMAGE_COLUMNS)
@@ -57,11 +59,14 @@ class Table(Source):
         label = None if label in (None, "") else self._words.label(label)
         return Sample(
             key=str(index) if isinstance(image, bytes) else image,
-            image=image if isinstance(image, bytes) else str(self.path.parent / image),
+            image=image if isinstance(image, bytes) else str(self._place(image)),
             captions=self._words.captions(row, label),
             label=label,
             meta=row,
         )
+
+    def _place(self, image: str) -> Path:
+        return self.path.parent / image if self._root is None else self._root / image.lstrip("/")
 
     def describe(self) -> str:
         damaged = "; " + "; ".join(bad.reason for bad in self.damage) if self.damage else ""
@@ -173,7 +178,7 @@ def _open_parquet(path: Path, wanted: Sequence[str], cache: Path) -> tuple[list[
 
 def _open_rows(path: Path, wanted: Sequence[str], cache: Path) -> _JsonLines | _ArrowRows:
     """Rows by number, as column -> value. Reading a broken one raises DataError."""
-    if path.suffix == ".jsonl":
+    if path.suffix in _LINES:
         return _JsonLines(path)
     import pyarrow
 
