@@ -6,6 +6,7 @@
 import json
 import math
 import os
+import re
 import zlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -54,3 +55,15 @@ def weights(shapes: Mapping[str, Sequence[int]]) -> dict[str, Tensor]:
 
 def images(seed: int, shape: Sequence[int]) -> Tensor:
     return torch.from_numpy(normal(seed, shape))
+
+
+def seed_in(text: str) -> int:
+    """The seed that a recipe in words names: `RandomState(7)...`, `torch.manual_seed(7)`."""
+    found = re.search(r"(?:RandomState|manual_seed)\((\d+)\)", text)
+    assert found, text
+    return int(found[1])
+
+
+def beside(path: Path, kind: str, method: str) -> Path:
+    """The file of a method's model that belongs to a file of this kind: `world2.json` -> `clip.json`."""
+    return path.with_name(path.name.replace(kind, method, 1))

@@ -11,7 +11,7 @@ from tests import goldens
 from tests.distributed.harness import run_processes
 from tests.objectives import recorded
 
-FILES = goldens.files("declip/world2.json")
+FILES = goldens.files("declip/world2*.json")
 TERMS = {
     "loss_before_div": "pairs",
     "clip_loss": "pairs",
@@ -28,7 +28,7 @@ def cases(path):
     """What was recorded on each process, and the single-process file with weights and inputs."""
     world = goldens.read(path)
     return {
-        name: (both, goldens.read(path.with_name(f"{name.split('_')[0]}.json")))
+        name: (both, goldens.read(goldens.beside(path, "world2", name.split("_")[0])))
         for name, both in world.items()
         if name != "note"
     }

@@ -15,20 +15,19 @@ from diptych.objectives.late import late_interaction_reference
 from tests import goldens, tiny
 from tests.objectives import recorded
 
-FILES = goldens.files("declip/zeroshot.json")
+FILES = goldens.files("declip/zeroshot*.json")
 CASES = [(path, name) for path in FILES for name in goldens.read(path)]
 
 
 def encoder_of(path, method):
-    record = goldens.read(path.with_name(f"{method}.json"))
+    record = goldens.read(goldens.beside(path, "zeroshot", method))
     model = recorded.objective(record).model
     model.config = replace(model.config, tokenizer=TokenizerConfig(kind="declip"))
     return Encoder(model.eval())
 
 
 def images_of(case, size):
-    count = len(case["labels"])
-    return goldens.images(5, (count, 3, size, size))
+    return goldens.images(goldens.seed_in(case["images"]), (len(case["labels"]), 3, size, size))
 
 
 @pytest.mark.parametrize(("path", "name"), CASES, ids=lambda each: getattr(each, "stem", each))

@@ -8,7 +8,7 @@ from diptych.config import TokenizerConfig
 from diptych.inputs import ClipTokenizer, DeclipTokenizer, build_tokenizer
 from tests import goldens
 
-GOLDENS = goldens.files("declip/misc.json")
+GOLDENS = goldens.files("declip/misc*.json")
 
 
 @pytest.mark.parametrize("path", GOLDENS, ids=lambda path: path.stem)

@@ -13,7 +13,7 @@ from diptych.inputs.words import NOT_HIDDEN, AugmentWords, HideWords, drop, read
 from tests import goldens
 from tests.objectives.recorded import hide_words
 
-GOLDENS = goldens.files("declip/misc.json")
+GOLDENS = goldens.files("declip/misc*.json")
 golden = pytest.mark.parametrize("path", GOLDENS, ids=lambda path: path.stem)
 CAPTION = "two red cars parked near the old harbour bridge"
 

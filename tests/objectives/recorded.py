@@ -141,7 +141,7 @@ def objective(record: Mapping[str, Any]) -> Objective:
     made = build_objective(objective_config(config), build(model_config(config)))
     made.load_state_dict(state(record["state_dict"], made), strict=False)
     if isinstance(made, DeclipObjective):
-        made.queue.rows.copy_(bank(*made.queue.rows.shape))
+        made.queue.rows.copy_(bank(*made.queue.rows.shape, goldens.seed_in(record["bank_recipe"])))
     return made.train()
 
 
@@ -170,13 +170,14 @@ def on_meta(shapes: Mapping[str, Any]) -> State:
     return State.of({name: torch.empty(shape, dtype=kinds[name], device="meta") for name, shape in shapes.items()})
 
 
-def bank(size: int, width: int, seed: int = 7) -> Tensor:
+def bank(size: int, width: int, seed: int) -> Tensor:
     columns = goldens.normal(seed, (width, size))
     return torch.from_numpy((columns / np.linalg.norm(columns, axis=0)).T.copy())
 
 
-def batch(record: Mapping[str, Any], seed: int = 0, count: int | None = None) -> Batch:
-    """The recorded inputs: as many channels as the method has views."""
+def batch(record: Mapping[str, Any], seed: int | None = None) -> Batch:
+    """The recorded inputs, or those of another seed: as many channels as the method has views."""
+    seed = goldens.seed_in(record["image_recipe"]) if seed is None else seed
     config, ids = record["config"], record.get("masked_token_ids", record.get("token_ids"))
     size, rows_ = config["image"]["input_resolution"], len(ids)
     method = config["method"].split("_")[0]

@@ -37,7 +37,7 @@ def test_its_expected_result_is_the_published_one(name):
     assert f"Expected: {claim.value} % zero-shot top-1" in recipes.describe(name)
 
 
-@pytest.mark.parametrize("path", goldens.files("declip/misc.json"), ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", goldens.files("declip/misc*.json"), ids=lambda path: path.stem)
 def test_rates_are_those_of_the_published_configurations(path):
     for folder, schedule in goldens.read(path)["lr_schedules"].items():
         [name] = [n for n in PUBLISHED if recipes.get(n).model.name == zoo.entry(folder).name]

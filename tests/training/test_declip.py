@@ -1,6 +1,7 @@
 """The loop takes the steps that DeCLIP's own trainer took: losses, rates, scales, and the weights behind them."""
 
 import math
+import re
 from dataclasses import replace
 
 import pytest
@@ -34,7 +35,7 @@ def optim_config(kwargs, **more):
 
 def start(path):
     """What was recorded of the steps and of the model; the state of a run before the first step."""
-    steps, record = goldens.read(path), goldens.read(path.with_name(f"{path.stem.removeprefix('train3_')}.json"))
+    steps, record = goldens.read(path), goldens.read(goldens.beside(path, "train3_", ""))
     chosen, schedule = steps["optimizer"], steps["lr_schedule"]
     more = {"eps": chosen["eps"], "betas": tuple(chosen["betas"]), "weight_decay": chosen["weight_decay"]}
     run = Run(
@@ -48,13 +49,14 @@ def start(path):
     state, wrapped, _ = assemble(run, Peers())
     state.objective.load_state_dict(recorded.state(record["state_dict"], state.objective), strict=False)
     if isinstance(state.objective, DeclipObjective):
-        state.objective.queue.rows.copy_(recorded.bank(*state.objective.queue.rows.shape))
+        seed = goldens.seed_in(steps["bank_recipe"])
+        state.objective.queue.rows.copy_(recorded.bank(*state.objective.queue.rows.shape, seed))
     return steps, record, run, state, wrapped
 
 
 def batches(steps, record):
     """One for each recorded step."""
-    torch.manual_seed(1234)
+    torch.manual_seed(int(re.findall(r"manual_seed\((\d+)\)", steps["note"])[0]))
     for seed, ids in enumerate(steps["masked_ids_per_step"] or [[]] * len(steps["log"]["loss"])):
         batch = recorded.batch(record, seed=seed)
         if "masked_token_ids" in record:
@@ -116,7 +118,7 @@ def test_groups_as_recorded(path):
     assert unused <= {"predictor_sim", "text_label_predictor"}
 
 
-@pytest.mark.parametrize("path", goldens.files("declip/misc.json"), ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", goldens.files("declip/misc*.json"), ids=lambda path: path.stem)
 def test_rates_as_recorded(path):
     for name, schedule in goldens.read(path)["lr_schedules"].items():
         kwargs = schedule["kwargs"]
