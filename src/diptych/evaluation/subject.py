@@ -66,7 +66,7 @@ def open_own(
     >>> from diptych.evaluation.subject import open_own
     >>> subject = open_own("synthetic:16")
     >>> subject.kind, subject.metric, len(subject.class_names)
-    ('zero-shot', 'top1', 12)
+    ('zero-shot', 'top1', 24)
     """
     config = data if isinstance(data, DataConfig) else DataConfig(path=os.fspath(data))
     name = config.path
