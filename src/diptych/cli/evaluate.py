@@ -25,6 +25,7 @@ class Evaluate(Compute):
     """Measure models: on the sets that the field knows, or on your own.
 
     diptych evaluate MODEL... --tasks imagenet1k,vtab+,retrieval,linear/cifar100 --data-root DIR --out results/
+    diptych evaluate --list
     diptych evaluate MODEL --data 'test/{00..09}.tar' --class-names names.txt --out result.json
 
     The first form writes a JSON file for each model and task; stopped, the same command goes on where it stopped. It
@@ -36,8 +37,8 @@ class Evaluate(Compute):
     """Sets, groups (vtab+, eva27, retrieval), patterns (cifar*), linear/SET, fewshot/SET; or paths of your own sets."""
     data_root: str = "."
     """Folder in which the sets lie."""
-    profile: str = ""
-    """Whose conventions: eva-clip-18b, openai, clip-benchmark, declip, vtab; by default our own."""
+    profile: str = "diptych"
+    """Whose conventions: diptych, eva-clip-18b, openai, clip-benchmark, declip or vtab."""
     resize: Literal["", "crop", "squash", "both"] = ""
     """How pictures become squares; by default as each model was trained. both: a result each."""
     data: str = ""
@@ -56,6 +57,8 @@ class Evaluate(Compute):
     """Folder for vectors, so that nothing is encoded twice; empty: keep none."""
     together: int = 0
     """Models that are in memory at a time; they share the decoding of pictures. 0: all of them."""
+    list: bool = False
+    """Show the sets and groups that are known: classes, size, metric, how to get them."""
     out: str = ""
     """--tasks: the folder of the results (by default results). --data: write the result to this JSON file."""
 
@@ -63,6 +66,10 @@ class Evaluate(Compute):
 def run(arguments: Sequence[str]) -> int:
     """Parse and do it; 1 if a task failed."""
     options = parse(Evaluate, "evaluate", arguments)
+    if options.list:
+        from diptych.cli import evaluate_list
+
+        return evaluate_list.show_sets(options.tasks)
     if not options.models:
         raise ConfigError("say which model: `diptych evaluate MODEL --tasks cifar10`; `diptych models` lists some")
     if bool(options.data) == bool(options.tasks):

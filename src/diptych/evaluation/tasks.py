@@ -1,11 +1,14 @@
 """From what a user asks for (`imagenet1k`, `vtab+`, `linear/cifar100`, `photos/`) to open sets."""
 
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
-from diptych.errors import ConfigError
+from diptych.errors import ConfigError, UnknownNameError
+from diptych.evaluation import sets
 from diptych.evaluation.measure import Task
-from diptych.evaluation.subject import open_own
+from diptych.evaluation.subject import Subject, open_own
 
 TRAINED = ("linear", "fewshot")
 """Prefixes: classifiers that are trained on a set's vectors, and asked about its test split."""
@@ -17,8 +20,8 @@ class Requests:
 
     data_root: str = "."
     """Folder of the sets."""
-    profile: str = ""
-    """Whose conventions; empty: our own."""
+    profile: str = "diptych"
+    """Whose conventions."""
     class_names: str = ""
     """Own sets: a file of names, one a line; empty: the data's own."""
     templates: Sequence[str] = ()
@@ -26,23 +29,60 @@ class Requests:
 
     def open(self, name: str) -> Task:
         """The task's data. Raises DataError if it isn't there, UnknownNameError if no set is called so."""
-        kind, _, rest = name.partition("/")
-        if kind not in TRAINED:
-            return Task(name=name, subjects={"test": self._own(name, "test")})
-        return Task(name=name, kind=kind, subjects={split: self._own(rest, split) for split in ("test", "train")})
+        kind, place = _split(name)
+        if not kind:
+            return Task(name=name, subjects={"test": self._subject(place, "test")})
+        return Task(name=name, kind=kind, subjects={split: self._subject(place, split) for split in ("test", "train")})
 
-    def _own(self, path: str, split: str):
-        return open_own(path, class_names=self.class_names or (), templates=self.templates, split=split)
+    def _subject(self, place: str, split: str) -> Subject:
+        if not _is_own(place):
+            opened = sets.open_set(sets.get(place), self.data_root, profile=sets.profile(self.profile), split=split)
+            return Subject(
+                name=opened.entry.name,
+                kind=opened.entry.task,
+                source=opened.source,
+                metric=opened.metric,
+                class_names=opened.class_names,
+                templates=opened.templates,
+                split=split,
+                profile=opened.profile,
+                max_bad_share=0.0,
+                about={"layout": opened.layout, "sha256": opened.sha256, "prompts": opened.prompts_sha256},
+            )
+        return open_own(place, class_names=self.class_names or (), templates=self.templates, split=split)
 
 
 def expand(words: Sequence[str]) -> tuple[str, ...]:
-    """The tasks that `words` name, without doubles: each word may be several, divided by commas.
+    """The tasks that `words` name, without doubles. A word may be several, divided by commas; a group or a pattern
+    stands for its sets, behind `linear/` and `fewshot/` too.
+
+    Raises UnknownNameError for a word that is neither a set, a group nor a pattern, and doesn't look like data.
 
     >>> from diptych.evaluation.tasks import expand
-    >>> expand(["photos/,linear/photos/", "photos/"])
-    ('photos/', 'linear/photos/')
+    >>> expand(["cifar*,linear/vtab/cifar10", "photos/"])
+    ('cifar10', 'cifar100', 'linear/cifar10', 'photos/')
     """
-    names = [name.strip() for word in words for name in word.split(",") if name.strip()]
-    if not names:
+    found = dict[str, None]()
+    for word in filter(None, map(str.strip, ",".join(words).split(","))):
+        kind, place = _split(word)
+        names = [place] if _is_own(place) else [entry.name for entry in sets.select((place,))]
+        found |= dict.fromkeys(f"{kind}/{name}" if kind else name for name in names)
+    if not found:
         raise ConfigError("say at least one task, such as --tasks imagenet1k,vtab+,linear/cifar100")
-    return tuple(dict.fromkeys(names))
+    return tuple(found)
+
+
+def _split(name: str) -> tuple[str, str]:
+    """`linear/cifar100` as ("linear", "cifar100"); a set alone as ("", "cifar100")."""
+    kind, _, place = name.partition("/")
+    return (kind, place) if kind in TRAINED and place else ("", name)
+
+
+def _is_own(place: str) -> bool:
+    """Whether it is data of the user's: no set, group or pattern answers to it, and it looks like a path."""
+    try:
+        sets.select((place,))
+    except UnknownNameError:
+        shaped = place.startswith((".", "/", "~")) or place.endswith("/") or ":" in place or bool(Path(place).suffix)
+        return shaped or os.path.exists(place)
+    return False

@@ -10,7 +10,7 @@ from typing import NamedTuple
 from diptych import zoo
 from diptych.data.files import write_atomically
 from diptych.errors import ConfigError, DataError, UnknownNameError
-from diptych.evaluation import Result
+from diptych.evaluation import Result, sets
 
 BETTER = "better of crop and squash †"
 """Label of a line that holds, set by set, the higher figure of both ways to resize."""
@@ -21,7 +21,7 @@ NOTE = (
 # What the zoo calls the figures that authors publish.
 _CLAIMS = {
     ("imagenet1k", "top1"): "imagenet1k zero-shot top-1",
-    ("mscoco_captions", "text_to_image_r5"): "coco text-to-image R@5",
+    ("coco", "text_to_image_r5"): "coco text-to-image R@5",
 }
 _SLACK = 0.001
 """Published figures are rounded to a tenth of a point: so far apart two of them may be without saying anything."""
@@ -87,12 +87,11 @@ class Board:
 def board(
     results: Sequence[Result],
     published: Mapping[tuple[str, str, str], Published] | None = None,
-    order: Sequence[str] = (),
 ) -> Board:
     """The table of these results; of several about the same cell the newest counts.
 
-    `published` is by (model, task, metric), beside what the zoo knows of its models. Sets stand in `order`, others
-    after them by name.
+    `published` is by (model, task, metric), beside what the zoo knows of its models. Sets stand in the
+    order of `sets.names()`, others after them by name.
 
     >>> from diptych.evaluation import Result
     >>> from diptych.reports import board, to_markdown
@@ -118,7 +117,7 @@ def board(
                 published=published.get(key) or _claimed(*key),
             )
     cells |= _better(cells)
-    places = {name: place for place, name in enumerate(order)}
+    places = {name: place for place, name in enumerate(sets.names())}
     columns = sorted({column for _, column in cells}, key=lambda column: _place(column, places))
     found = Board(lines=list(dict.fromkeys(line for line, _ in cells)), columns=columns, cells=cells)
     best_first = sorted(found.lines, key=lambda line: (-(found.mean(line) or _first(found, line)), line))
@@ -127,7 +126,11 @@ def board(
 
 def task_name(result: Result) -> str:
     """As it was asked for: the set, behind `linear/` or `fewshot/` where a classifier was trained."""
-    name = Path(str(result.data.get("name", result.data.get("path", "?"))).rstrip("/")).name
+    name = str(result.data.get("name", result.data.get("path", "?")))
+    try:
+        name = sets.get(name).name
+    except UnknownNameError:
+        name = Path(name.rstrip("/")).name
     return f"{result.task}/{name}" if result.task in ("linear", "fewshot") else name
 
 

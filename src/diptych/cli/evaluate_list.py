@@ -1,0 +1,30 @@
+"""diptych evaluate --list: what is known about sets, before any is on the disk."""
+
+from collections.abc import Sequence
+
+from rich.table import Table
+from rich.text import Text
+
+from diptych.cli.show import show
+from diptych.evaluation import sets
+
+
+def show_sets(words: Sequence[str]) -> int:
+    """A line a set, those that `words` mean or all of them; then the groups."""
+    table = Table("set", "task", "classes", "test", "metric", "how to get it", box=None)
+    for entry in sets.select([part for word in words for part in word.split(",") if part] or ["all"]):
+        size = f"{entry.sizes['test']:,}" if "test" in entry.sizes else "—"
+        how = (Text(part) for part in [_how(entry)])
+        table.add_row(entry.name, entry.task, str(entry.classes or "—"), size, entry.metric, *how)
+    show(table)
+    groups = Table("group", "sets", box=None)
+    for name, members in sets.GROUPS.items():
+        groups.add_row(name, f"{len(members)}: {', '.join(members)}")
+    show(groups)
+    return 0
+
+
+def _how(entry: sets.EvaluationSet) -> str:
+    mirror = f"clip-benchmark/wds_{entry.mirrors[0].replace('/', '-')} on the Hugging Face hub" if entry.mirrors else ""
+    reader = f"torchvision.datasets.{entry.torchvision}" if entry.torchvision else ""
+    return "; ".join(filter(None, (mirror, reader, entry.how_to_get)))
