@@ -107,3 +107,14 @@ def test_a_request_that_does_not_fit_is_one_sentence(place, capsys, arguments, s
     assert out == ""
     assert sentence in err
     assert err.count("\n") == 1
+
+
+def test_the_sets_that_are_known_are_listed(capsys):
+    assert evaluate_with("--list") == 0
+    out = capsys.readouterr().out
+    assert "imagenet-sketch" in out
+    assert "eva27" in out
+    assert evaluate_with("--list", "--tasks", "cifar*,dtd") == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split()[0] for line in lines[1:4]] == ["cifar10", "cifar100", "dtd"]
+    assert "50" in lines[2] or "10,000" in lines[2]
