@@ -1,6 +1,6 @@
 """From any format to any other, proven before it is called done."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -16,6 +16,7 @@ from diptych.checkpoints.describe import read_config
 from diptych.checkpoints.formats import declip, eva, eva_transformers, open_clip, transformers
 from diptych.checkpoints.load import read_model
 from diptych.checkpoints.native import Meta
+from diptych.checkpoints.rename import left_behind
 from diptych.checkpoints.state import State
 from diptych.config import ClipConfig, EvaConfig, PreprocessConfig, TextConfig, UniRepLKNetConfig
 from diptych.errors import CheckpointError, UnknownNameError
@@ -34,6 +35,7 @@ def convert(
     *,
     config: ClipConfig | str | Path | None = None,
     deploy: bool = False,
+    say: Callable[[str], None] = lambda _: None,
 ) -> Path:
     """Writes the model at `source` (see `load_model`) in the format `to` at `out`: a folder, or a file for `openai`,
     `eva` and `declip`; for `unireplknet` a file of its image tower alone, which `source` may be, too (`convert_tower`).
@@ -41,7 +43,8 @@ def convert(
     The weights keep their dtype. Before `out` gets its name it is read back: every tensor must be bit-equal, and the
     features that its own configuration gives must equal the source's. `config` (or a zoo name, or the path of a
     published JSON configuration) overrules what stands beside foreign weights. `deploy` merges an image tower that has
-    a deploy form. Raises CheckpointError if `out` exists, or `to` can't hold this model.
+    a deploy form. `say` gets a sentence on what of the source stays behind. Raises CheckpointError if `out` exists, or
+    `to` can't hold this model.
     """
     if to not in TARGETS:
         raise UnknownNameError("checkpoint format", to, TARGETS)
@@ -49,6 +52,8 @@ def convert(
         return convert_tower(source, out, deploy=deploy)
     out = Path(out)
     state, meta = read_model(source, config=read_config(config))
+    if said := left_behind(meta.provenance):
+        say(said)
     try:
         if deploy:
             state, meta = _deployed(state, meta)
@@ -73,8 +78,10 @@ def _deployed(state: State, meta: Meta) -> tuple[State, Meta]:
 
 def _write(path: Path, to: str, state: Mapping[str, Tensor], meta: Meta) -> None:
     folder = eva_transformers if isinstance(meta.config.image, EvaConfig) else transformers
+    # What stays behind isn't this folder's any more.
+    told = {name: note for name, note in meta.provenance.items() if name != "unused"}
     write = {
-        "native": partial(native.write, provenance=meta.provenance | {"sha256": native.sha256(meta.file)}),
+        "native": partial(native.write, provenance=told | {"sha256": native.sha256(meta.file)}),
         "open-clip": open_clip.export,
         "openai": open_clip.export_file,
         "transformers": folder.export,

@@ -8,6 +8,7 @@ import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -153,6 +154,18 @@ def summary(names: Iterable[str]) -> list[str]:
         for first, same in groups.items()
         for line in ([f"{first}.* ({len(same)} tensors)"] if len(same) > 2 else same)
     ]
+
+
+def left_behind(provenance: Mapping[str, Any]) -> str:
+    """A sentence on what a foreign file has beside the model, by what was noted when it was read; empty: nothing.
+
+    >>> from diptych.checkpoints.rename import left_behind
+    >>> left_behind({"source": "ckpt.pth.tar", "unused": ["logit_scale_dense"]})
+    'ckpt.pth.tar: logit_scale_dense belongs to training and stays behind'
+    """
+    found = summary(provenance.get("unused", ()))
+    verbs = "belong to training and stay behind" if len(found) > 1 else "belongs to training and stays behind"
+    return f"{provenance['source']}: {', '.join(found)} {verbs}" if found else ""
 
 
 def rows(ours: str, foreign: str, *pairs: tuple) -> tuple[Rule, ...]:

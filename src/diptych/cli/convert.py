@@ -1,5 +1,6 @@
 """diptych convert SRC --to transformers --out DIR"""
 
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Annotated, Literal
@@ -33,4 +34,8 @@ def run(arguments: Sequence[str]) -> None:
 
     from diptych.checkpoints import convert
 
-    print(convert(options.source, options.to, options.out, config=options.config or None, deploy=options.deploy))
+    def say(sentence: str) -> None:
+        print(sentence, file=sys.stderr)
+
+    config = options.config or None
+    print(convert(options.source, options.to, options.out, config=config, deploy=options.deploy, say=say))

@@ -1,5 +1,6 @@
 """Flags that several verbs share."""
 
+import sys
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
@@ -25,10 +26,12 @@ class Compute:
     """At most so much of the weights on the device, such as 20GB; the other blocks come when they are needed."""
 
     def load(self, model: str, dtype: str | None = None, device: str | None = None) -> "Encoder":
-        """The model of that name or path, as the flags say; `dtype` and `device` overrule theirs."""
+        """The model of that name or path, as the flags say; `dtype` and `device` overrule theirs. What of its file it
+        has no use for is said on stderr."""
+        from diptych.checkpoints.rename import left_behind
         from diptych.encoder import load
 
-        return load(
+        encoder = load(
             model,
             device or self.device,
             dtype or self.dtype,
@@ -36,3 +39,6 @@ class Compute:
             image_size=self.image_size,
             memory=self.memory,
         )
+        if said := left_behind(encoder.provenance):
+            print(said, file=sys.stderr)
+        return encoder

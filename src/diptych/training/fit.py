@@ -12,7 +12,7 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from diptych import zoo
 from diptych.checkpoints import load_model, start_tower
-from diptych.checkpoints.rename import summary
+from diptych.checkpoints.rename import left_behind
 from diptych.config import ModelConfig, Run
 from diptych.config.serialize import from_json, to_json
 from diptych.data import BadSamples, Loader, open_source
@@ -126,8 +126,8 @@ def _model(config: ModelConfig) -> tuple[Clip, list[str]]:
     if not config.init:
         return build(config.custom or zoo.get(config.name)), []
     loaded = load_model(config.init, config=config.custom)
-    unused = ", ".join(summary(loaded.provenance.get("unused", ())))
-    return loaded.model, [f"{config.init}: {unused} stay behind: the model doesn't use them"] if unused else []
+    said = left_behind(loaded.provenance)
+    return loaded.model, [said] if said else []
 
 
 def _start_towers(model: Clip, config: ModelConfig) -> list[str]:

@@ -180,6 +180,11 @@ def test_heads_are_stated_and_kept_apart(tmp_path, random_model):
     loaded = load_model(path)
     assert loaded.provenance["unused"] == list(heads)
     assert loaded.model.state_dict().keys() == model.state_dict().keys()
+    said: list[str] = []
+    convert(path, "native", tmp_path / "native", say=said.append)
+    assert len(said) == 1
+    assert said[0].startswith("net.pth.tar: projector.linear1.weight, predictor.layer2.bias, ")
+    assert "unused" not in load_model(tmp_path / "native").provenance
     with pytest.raises(CheckpointError, match=r"momentum_encoder\.x have no place"):
         load_model(save(tmp_path / "more.pth.tar", published(model) | {"momentum_encoder.x": torch.ones(1)}))
 
