@@ -31,13 +31,14 @@ class Sample:
     """One pair as a source yields it, before any view is made.
 
     `image` is the encoded file, or a path. `captions` are alternatives: one is drawn. `label` is the class index where
-    the source has classes.
+    the source has classes; `labels` are the indices where a picture may have several.
     """
 
     key: str
     image: bytes | str
     captions: tuple[str, ...] = ()
     label: int | None = None
+    labels: tuple[int, ...] = ()
     meta: Mapping[str, object] | None = None
 
 

@@ -1,4 +1,7 @@
-"""Webdataset shards: tars whose members `KEY.jpg`, `KEY.txt`, `KEY.json`, `KEY.cls` make a sample; read at random."""
+"""Webdataset shards: tars whose members `KEY.jpg`, `KEY.txt`, `KEY.json`, `KEY.cls` make a sample; read at random.
+
+A `KEY.npy` is an array with a 1 for each class of a picture that has several.
+"""
 
 import bisect
 import io
@@ -7,6 +10,8 @@ import json
 import tarfile
 from collections.abc import Iterable, Sequence
 from pathlib import Path
+
+import numpy as np
 
 from diptych.batch import Sample
 from diptych.data.files import OpenFiles, write_atomically
@@ -50,6 +55,7 @@ class Shards(Source):
             raise DataError(f"no picture: it has .{', .'.join(members)}, but no .{', .'.join(self._image_keys)}")
         meta = _json(self._files.read(path, *members["json"])) if "json" in members else None
         label = self._words.label(self._files.read(path, *members["cls"])) if "cls" in members else None
+        labels = _several(self._files.read(path, *members["npy"])) if "npy" in members else ()
         found = dict(meta or {})
         for key in self._words.keys:
             if key in members:
@@ -59,6 +65,7 @@ class Shards(Source):
             image=self._files.read(path, *image),
             captions=self._words.captions(found, label),
             label=label,
+            labels=labels,
             meta=meta,
         )
 
@@ -75,6 +82,15 @@ def _utf8(data: bytes) -> str:
         return data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise DataError(f"the caption is not UTF-8: {error.reason} at byte {error.start}") from None
+
+
+def _several(data: bytes) -> tuple[int, ...]:
+    """The classes marked in a .npy file."""
+    try:
+        marks = np.load(io.BytesIO(data), allow_pickle=False)
+    except (ValueError, EOFError) as error:
+        raise DataError(f"its .npy can't be read: {error}") from None
+    return tuple(int(index) for index in np.flatnonzero(marks))
 
 
 def _json(data: bytes) -> dict[str, object]:
@@ -104,6 +120,10 @@ def _files_of(sample: Sample) -> dict[str, bytes]:
         meta["caption"] = sample.captions
     if sample.label is not None:
         files["cls"] = str(sample.label).encode()
+    if sample.labels:
+        marks = io.BytesIO()
+        np.save(marks, np.isin(np.arange(max(sample.labels) + 1), sample.labels).astype(np.uint8), allow_pickle=False)
+        files["npy"] = marks.getvalue()
     if meta:
         files["json"] = json.dumps(meta, ensure_ascii=False).encode()
     return files
@@ -115,7 +135,7 @@ def write_shards(
     """Write samples as webdataset shards `PREFIX000000.tar` with keys `00000000` upwards; returns the shards' paths.
 
     The same samples give the same bytes. One caption becomes `.txt`, several the field `caption` of the `.json`, which
-    also holds `meta`; a label becomes `.cls`; the picture `.jpg`, `.png` or `.webp` as its bytes say.
+    also holds `meta`; a label becomes `.cls`, several `.npy`; the picture `.jpg`, `.png` or `.webp` as its bytes say.
 
     >>> import tempfile
     >>> from diptych.batch import Sample

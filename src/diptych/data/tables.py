@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 _LINES = (".jsonl", ".json")
 TABLE_ENDINGS = (".csv", ".tsv", ".parquet", *_LINES)
 _IMAGE_COLUMNS = ("image", "img", "filepath", "image_path", "file_name", "filename", "path")
-_LABEL_COLUMNS = ("cls", "label")
+_LABEL_COLUMNS = ("cls", "label", "fine_label")
 
 
 class Table(Source):

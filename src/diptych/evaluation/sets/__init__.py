@@ -2,5 +2,24 @@
 
 from diptych.evaluation.sets.entry import EvaluationSet, Metric, Task
 from diptych.evaluation.sets.lookup import GROUPS, get, names, select
+from diptych.evaluation.sets.open import OpenSet, open_set
+from diptych.evaluation.sets.own import own
+from diptych.evaluation.sets.profiles import Change, Profile, Resize, profile, profiles
 
-__all__ = ["EvaluationSet", "GROUPS", "Metric", "Task", "get", "names", "select"]
+__all__ = [
+    "Change",
+    "EvaluationSet",
+    "GROUPS",
+    "Metric",
+    "OpenSet",
+    "Profile",
+    "Resize",
+    "Task",
+    "get",
+    "names",
+    "open_set",
+    "own",
+    "profile",
+    "profiles",
+    "select",
+]

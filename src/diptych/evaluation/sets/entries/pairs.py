@@ -1,5 +1,7 @@
 """Pictures with captions: to find one by the other, or to choose the caption that fits."""
 
+from functools import partial
+
 from diptych.evaluation.sets.entry import EvaluationSet
 
 _CREPE = {
@@ -13,45 +15,34 @@ _CREPE = {
 }
 
 
-def _retrieval(name: str, title: str, size: int, mirror: str, **more: str) -> EvaluationSet:
-    return EvaluationSet(
-        name=name,
-        title=title,
-        task="retrieval",
-        sizes={"test": size},
-        metric="mean_recall",
-        mirrors=(mirror,),
-        original="captions",
-        **more,
-    )
-
+_retrieval = partial(EvaluationSet, task="retrieval", metric="mean_recall", original="captions")
 
 PAIRS = (
     _retrieval(
-        "flickr8k",
-        "Flickr8k",
-        1_000,
-        "flickr8k",
+        name="flickr8k",
+        title="Flickr8k",
+        sizes={"test": 1_000},
+        mirrors=("flickr8k",),
         how_to_get="dataset_flickr8k.json (Karpathy) or flickr8k_test_karpathy.txt, and images/, in flickr8k/",
         licence="Flickr terms of use",
         source="Hodosh et al. 2013",
         note="5,000 captions",
     ),
     _retrieval(
-        "flickr30k",
-        "Flickr30k",
-        1_000,
-        "flickr30k",
+        name="flickr30k",
+        title="Flickr30k",
+        sizes={"test": 1_000},
+        mirrors=("flickr30k",),
         how_to_get="dataset_flickr30k.json (Karpathy) or flickr30k_test_karpathy.txt, and images/, in flickr30k/",
         licence="Flickr terms of use",
         source="Young et al. 2014",
         note="Karpathy's 1,000 of the test split, 5,000 captions",
     ),
     _retrieval(
-        "coco",
-        "COCO captions",
-        5_000,
-        "mscoco_captions",
+        name="coco",
+        title="COCO captions",
+        sizes={"test": 5_000},
+        mirrors=("mscoco_captions",),
         how_to_get="dataset_coco.json (Karpathy) or coco_test_karpathy.json, and val2014/, in coco/",
         licence="annotations CC BY 4.0; pictures Flickr terms of use",
         source="Lin et al. 2014 (arXiv:1405.0312)",
