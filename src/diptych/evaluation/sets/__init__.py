@@ -5,6 +5,7 @@ from diptych.evaluation.sets.lookup import GROUPS, get, names, select
 from diptych.evaluation.sets.open import OpenSet, open_set
 from diptych.evaluation.sets.own import own
 from diptych.evaluation.sets.profiles import Change, Profile, Resize, profile, profiles
+from diptych.evaluation.sets.published import Published, published
 
 __all__ = [
     "Change",
@@ -13,6 +14,7 @@ __all__ = [
     "Metric",
     "OpenSet",
     "Profile",
+    "Published",
     "Resize",
     "Task",
     "get",
@@ -21,5 +23,6 @@ __all__ = [
     "own",
     "profile",
     "profiles",
+    "published",
     "select",
 ]
