@@ -16,15 +16,10 @@ def opened(entry, root, **options):
 
 
 def colours(found):
-    """Each picture's number, by its colour, and its class."""
-    from io import BytesIO
-
-    from PIL import Image
-
+    """Each picture's number, by its colour, and its sample."""
     for index in range(len(found.source)):
         sample = found.source[index]
-        image = sample.image if isinstance(sample.image, str) else BytesIO(sample.image)
-        yield Image.open(image).convert("RGB").getpixel((0, 0))[0], sample
+        yield miniature.number_of(sample.image), sample
 
 
 @pytest.mark.parametrize("entry", IMAGES, ids=lambda entry: entry.name)
