@@ -28,7 +28,7 @@ def data(tmp_path):
 
 def test_every_model_on_every_task(data, tmp_path):
     encoders = [tiny.encoder(0), tiny.encoder(1)]
-    summary = run_suite(encoders, [data, "synthetic:16"], open_task, tmp_path / "out", resize="both")
+    summary = run_suite(encoders, [data, "synthetic:16"], open_task, tmp_path / "out", resizes=("crop", "squash"))
     assert len(summary.results) == 2 * 2 * 2
     assert not summary.failures
     for job, path in summary.results.items():
@@ -87,11 +87,11 @@ def test_a_model_given_twice_is_told(data, tmp_path):
 
 
 def test_both_shows_a_squashing_model_crops_too():
-    views = views_of(tiny.encoder(), "both")
+    views = views_of(tiny.encoder(), ("crop", "squash"))
     assert [view.preprocess.config.resize for view in views.values()] == ["shortest", "squash"]
     assert len({view.key for view in views.values()}) == 2
     with pytest.raises(ConfigError, match="resize"):
-        views_of(tiny.encoder(), "stretch")
+        views_of(tiny.encoder(), ("stretch",))
 
 
 def suite_as_one_of(peers: Peers, tasks: list[str], folder: str):

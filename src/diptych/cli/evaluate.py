@@ -41,6 +41,8 @@ class Evaluate(Compute):
     """Whose conventions: diptych, eva-clip-18b, openai, clip-benchmark, declip or vtab."""
     resize: Literal["", "crop", "squash", "both"] = ""
     """How pictures become squares; by default as each model was trained. both: a result each."""
+    sizes: Literal["exact", "warn"] = "exact"
+    """Whether a set with another number of samples than the published one fails, or is remarked in the result."""
     data: str = ""
     """One set of your own: a folder with a sub-folder per class, a table (.csv, .tsv, .parquet, .jsonl) or shards."""
     task: Literal["zero-shot", "retrieval"] = "zero-shot"
@@ -132,6 +134,7 @@ def _suite(options: Evaluate) -> int:
     requests = Requests(
         data_root=options.data_root,
         profile=options.profile,
+        sizes=options.sizes,
         class_names=options.class_names,
         templates=_templates(options),
     )

@@ -20,6 +20,7 @@ from diptych.evaluation.tasks import Requests
 def measure(options: Evaluate, tasks: Sequence[str], requests: Requests, engine: Engine) -> Summary:
     """Every model on every task. A model that can't be loaded fails on all of them, and stops no other."""
     summary = Summary()
+    resizes = ("crop", "squash") if options.resize == "both" else tuple(filter(None, (options.resize,)))
 
     def tell(line: str) -> None:
         if engine.peers.is_main:
@@ -32,9 +33,11 @@ def measure(options: Evaluate, tasks: Sequence[str], requests: Requests, engine:
                 encoders.append(together(engine.peers, lambda name=name: _load(options, name, engine.peers)))
             except FAILURES as error:
                 tell(f"{name}: {error}")
-                summary.failures |= {Job(task=task, model=name, resize=options.resize): str(error) for task in tasks}
+                summary.failures |= {
+                    Job(task=task, model=name, resize=", ".join(resizes)): str(error) for task in tasks
+                }
         summary += run_suite(
-            encoders, tasks, requests.open, options.out or "results", resize=options.resize, engine=engine, tell=tell
+            encoders, tasks, requests.open, options.out or "results", resizes=resizes, engine=engine, tell=tell
         )
     return summary
 

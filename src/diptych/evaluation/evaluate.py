@@ -47,6 +47,6 @@ def evaluate(
     engine = Engine(
         cache=cache or Cache(), batch_size=batch_size, limit=limit, progress=progress, peers=peers or Peers()
     )
-    [view] = views_of(encoder, resize).values()
+    [view] = views_of(encoder, (resize,) if resize else ()).values()
     [result] = engine.measure(Task(name=subject.name, subjects={"test": subject}), [view])
     return result

@@ -13,7 +13,7 @@ from diptych.encoder.cache import digest
 from diptych.encoder.pictures import fingerprint
 from diptych.errors import DataError, UnknownNameError
 from diptych.evaluation.result import Result
-from diptych.evaluation.score import score, text_vectors
+from diptych.evaluation.score import score, score_linear, text_vectors
 from diptych.evaluation.subject import FIELDS, Subject
 
 RESIZES = {"crop": "shortest", "squash": "squash", "pad": "longest"}
@@ -76,7 +76,7 @@ class Engine:
             views,
             subject.source,
             fields=FIELDS[subject.kind],
-            saying=digest(subject.class_names),
+            saying=digest(subject.class_names, subject.profile),
             limit=self.limit,
             cache=self.cache,
             batch_size=self.batch_size,
@@ -87,13 +87,16 @@ class Engine:
 
     def _score(self, task: Task, view: View, pictures: Mapping[str, Pictures]) -> Result:
         test = task.subjects["test"]
-        texts = Texts(view.encoder, self.cache, self.peers, progress=self.progress)
-        words = text_vectors(test, pictures["test"], texts)
-        findings = on_main(self.peers, lambda: score(test, pictures["test"], words))
+        if task.kind == "direct":
+            texts = Texts(view.encoder, self.cache, self.peers, progress=self.progress)
+            words = text_vectors(test, pictures["test"], texts)
+            findings = on_main(self.peers, lambda: score(test, pictures["test"], words))
+        else:
+            findings = on_main(self.peers, lambda: score_linear(test, pictures))
         return Result(
             task=test.kind if task.kind == "direct" else task.kind,
             metrics=findings.metrics,
-            protocol=findings.protocol | _protocol(test, view),
+            protocol=_protocol(test, view) | findings.protocol,
             data=dict(test.about)
             | {"name": test.name, "split": test.split, "description": test.source.describe()}
             | {"samples": self._count(test)}
@@ -106,20 +109,20 @@ class Engine:
         )
 
 
-def views_of(encoder: Encoder, resize: str = "") -> dict[str, View]:
-    """How the model is shown pictures, by name: `crop`, `squash`, `both` of them; empty: as it was trained.
+def views_of(encoder: Encoder, resizes: Sequence[str] = ()) -> dict[str, View]:
+    """How the model is shown pictures, by name: `crop`, `squash` or `pad`; none: as it was trained.
 
     >>> from diptych import Encoder, models, zoo
     >>> from diptych.evaluation.measure import views_of
-    >>> list(views_of(Encoder(models.build(zoo.get("tiny"))), "both"))
-    ['crop', 'squash']
+    >>> encoder = Encoder(models.build(zoo.get("tiny")))
+    >>> list(views_of(encoder)), list(views_of(encoder, ("crop", "squash")))
+    (['crop'], ['crop', 'squash'])
     """
     own = next(name for name, kind in RESIZES.items() if kind == encoder.preprocess.config.resize)
-    names = ("crop", "squash") if resize == "both" else (resize or own,)
-    for name in names:
+    for name in resizes:
         if name not in RESIZES:
-            raise UnknownNameError("resize", name, [*RESIZES, "both"])
-    return {name: View(encoder=encoder, preprocess=_resized(encoder, name)) for name in names}
+            raise UnknownNameError("resize", name, RESIZES)
+    return {name: View(encoder=encoder, preprocess=_resized(encoder, name)) for name in resizes or (own,)}
 
 
 def _resized(encoder: Encoder, name: str):

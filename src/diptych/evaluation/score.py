@@ -1,19 +1,23 @@
 """From vectors to figures: one function a kind of task. No picture and no tower is touched here."""
 
 import math
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from itertools import chain
 from typing import Any
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from diptych.encoder import Pictures, Texts, class_vectors
 from diptych.errors import ConfigError
+from diptych.evaluation.choice import choice, paired
+from diptych.evaluation.linear import fit_probe
+from diptych.evaluation.precision import average_precision
 from diptych.evaluation.retrieval import retrieval
 from diptych.evaluation.subject import Subject
-from diptych.evaluation.zero_shot import zero_shot
+from diptych.evaluation.zero_shot import ZeroShotResult, zero_shot
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,28 +43,66 @@ def score(subject: Subject, pictures: Pictures, words: Float[Tensor, "texts widt
     match subject.kind:
         case "zero-shot" | "video":
             return _zero_shot(subject, pictures, words)
+        case "multilabel":
+            return _multilabel(subject, pictures, words)
         case "retrieval":
             return _retrieval(pictures, words)
+        case "choice":
+            return _choice(pictures, words)
 
 
 def _zero_shot(subject: Subject, pictures: Pictures, words: Float[Tensor, "classes width"]) -> Findings:
-    labels = torch.tensor([sample.label for sample in pictures.samples])
+    labels = _labels(pictures)
     if int(labels.max()) >= len(words):
         raise ConfigError(f"the data has a class {int(labels.max())}, but there are only {len(words)} class names")
     found = zero_shot(pictures.vectors, labels, words)
-    metrics = {"top1": found.top1, "top5": found.top5, "mean_per_class": found.mean_per_class}
+    ties = {"ties": "the earlier class wins"}
+    findings = _classified(found, subject.class_names, _ensembled(subject) | ties)
+    more = dict[str, float]()
     if subject.metric == "mean_top1_top5":
-        metrics[subject.metric] = (found.top1 + found.top5) / 2
+        more = {subject.metric: (found.top1 + found.top5) / 2}
+    elif subject.metric == "auc":
+        more = {subject.metric: _area_under_roc(pictures.vectors @ words.T, labels)}
+    return replace(findings, metrics=findings.metrics | more)
+
+
+def _area_under_roc(scores: Float[Tensor, "pictures classes"], labels: Int[Tensor, " pictures"]) -> float:
+    """Of a set of two classes: the chance that a picture of the second is told from one of the first."""
+    from sklearn.metrics import roc_auc_score
+
+    if scores.shape[1] != 2 or len(labels.unique()) != 2:
+        raise ConfigError("the area under the ROC curve is for pictures of two classes")
+    return float(roc_auc_score(labels.numpy(), (scores[:, 1] - scores[:, 0]).numpy()))
+
+
+def _classified(found: ZeroShotResult, names: tuple[str, ...], protocol: dict[str, Any]) -> Findings:
     return Findings(
-        metrics=metrics,
-        protocol={
-            "templates": list(subject.templates),
-            "ensembling": "mean of unit text vectors, scaled to unit length",
-            "ties": "the earlier class wins",
-        },
-        class_names=subject.class_names,
+        metrics={"top1": found.top1, "top5": found.top5, "mean_per_class": found.mean_per_class},
+        protocol=protocol,
+        class_names=names,
         per_class=tuple(None if math.isnan(share) else share for share in found.per_class.tolist()),
         confusion=tuple(map(tuple, found.confusion.tolist())),
+    )
+
+
+def _ensembled(subject: Subject) -> dict[str, Any]:
+    return {
+        "templates": list(subject.templates),
+        "ensembling": "mean of unit text vectors, scaled to unit length",
+    }
+
+
+def _multilabel(subject: Subject, pictures: Pictures, words: Float[Tensor, "classes width"]) -> Findings:
+    truth = torch.zeros(len(pictures.samples), len(words), dtype=torch.bool)
+    for row, sample in enumerate(pictures.samples):
+        truth[row, list(sample.labels)] = True
+    scores = pictures.vectors @ words.T
+    plain, eleven = (average_precision(scores, truth, eleven_points=points) for points in (False, True))
+    return Findings(
+        metrics={"map": float(plain.nanmean()), "map11": float(eleven.nanmean())},
+        protocol=_ensembled(subject) | {"ties": "stand before the right answer"},
+        class_names=subject.class_names,
+        per_class=tuple(None if math.isnan(value) else value for value in plain.tolist()),
     )
 
 
@@ -73,3 +115,56 @@ def _retrieval(pictures: Pictures, words: Float[Tensor, "captions width"]) -> Fi
         metrics=metrics | {"mean_recall": found.mean_recall},
         protocol={"captions": len(owners), "ties": "stand before the right answer"},
     )
+
+
+def _choice(pictures: Pictures, words: Float[Tensor, "captions width"]) -> Findings:
+    counts = [len(sample.captions) for sample in pictures.samples]
+    fitting = [sample.label or 0 for sample in pictures.samples]
+    metrics = {"choice": choice(pictures.vectors, words, counts, fitting).double().mean().item()}
+    keys = [sample.key for sample in pictures.samples]
+    if all(count == 2 for count in counts) and _in_pairs(keys):
+        metrics |= paired(pictures.vectors.unflatten(0, (-1, 2)), words.unflatten(0, (-1, 4))[:, :2])
+    return Findings(metrics=metrics, protocol={"captions": sum(counts), "ties": "are mistakes"})
+
+
+def _in_pairs(keys: Sequence[str]) -> bool:
+    """Whether they are PAIR/0, PAIR/1, and so on."""
+    halves = [key.rpartition("/") for key in keys]
+    return [half for _, _, half in halves] == ["0", "1"] * (len(keys) // 2) and all(
+        one[0] == other[0] for one, other in zip(halves[::2], halves[1::2])
+    )
+
+
+def score_linear(task: Subject, pictures: Mapping[str, Pictures]) -> Findings:
+    """A linear classifier trained on `train`, its penalty chosen on `val` or on a fifth of it, asked about `test`."""
+    features = {split: (found.features.float(), _labels(found)) for split, found in pictures.items()}
+    probe = fit_probe(*features["train"], validation=features.get("val"))
+    test, labels = features["test"]
+    # Scores are products with the weights and the bias; a class that was never seen in training gets none.
+    classes = max(len(task.class_names), int(labels.max()) + 1, int(probe.labels.max()) + 1)
+    weights = torch.zeros(classes, test.shape[1] + 1)
+    weights[:, -1] = torch.finfo(weights.dtype).min
+    weights[probe.labels] = torch.cat([probe.weights.cpu(), probe.bias.cpu()[None]]).T.to(weights.dtype)
+    found = zero_shot(torch.cat([test, torch.ones(len(test), 1)], dim=1), labels, weights)
+    metric = task.metric if task.metric in ("top1", "mean_per_class") else "top1"
+    return _classified(
+        found,
+        task.class_names or tuple(map(str, range(classes))),
+        {
+            "metric": metric,
+            "classifier": "softmax regression with an L2 penalty, at its optimum",
+            "features": "of the projection, as the tower gives them (not of unit length)",
+            "strength": probe.strength,
+            "validation": "the set's own" if "val" in pictures else "every fifth training sample of each class",
+            "refit": "on all of them",
+            "train": len(pictures["train"].samples),
+            "gradient": probe.gradient,
+        },
+    )
+
+
+def _labels(pictures: Pictures) -> Int[Tensor, " pictures"]:
+    labels = [sample.label for sample in pictures.samples]
+    if None in labels:
+        raise ConfigError("a classifier is trained on sets with one class a picture; this one has several, or captions")
+    return torch.tensor(labels)

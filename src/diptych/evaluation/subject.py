@@ -8,16 +8,16 @@ from typing import Any, Literal, get_args
 
 from diptych.config import DataConfig
 from diptych.data import Source, class_names_of, open_source
-from diptych.encoder.cache import digest
 from diptych.errors import DataError, UnknownNameError
 from diptych.evaluation.prompts import templates as templates_of
+from diptych.evaluation.sets.words import fingerprint
 
 Kind = Literal["zero-shot", "multilabel", "retrieval", "choice", "video"]
 FIELDS: dict[Kind, tuple[str, ...]] = {
     "zero-shot": ("label",),
     "multilabel": ("labels",),
     "retrieval": ("captions",),
-    "choice": ("captions",),
+    "choice": ("captions", "label"),
     "video": ("label",),
 }
 """What of a sample each kind of task reads."""
@@ -39,6 +39,8 @@ class Subject:
     split: str = "test"
     profile: str = "own"
     """Whose conventions: prompts, metric, layout."""
+    resizes: tuple[str, ...] = ()
+    """The ways in which the profile shows pictures; empty: as the model was trained."""
     max_bad_share: float = 0.0
     """Of samples that can't be used; more of them is an error."""
     about: Mapping[str, Any] = field(default_factory=dict)
@@ -47,7 +49,7 @@ class Subject:
     @property
     def prompts_sha256(self) -> str:
         """A digest of names and templates; empty where there are none."""
-        return digest(self.class_names, self.templates) if self.class_names else ""
+        return fingerprint(self.class_names, self.templates) if self.class_names else ""
 
 
 def open_own(
@@ -60,8 +62,9 @@ def open_own(
 ) -> Subject:
     """A set of one's own: a folder of class folders, a table or shards.
 
-    Without a `kind` it is zero-shot where the samples have labels, else retrieval. With a `split`, the folder of that
-    name in `data`, where there is one. Raises DataError for data that can't be used, UnknownNameError for a kind.
+    Without a `kind` it is zero-shot where samples have labels and classes have names, else retrieval. With a `split`,
+    the folder of that name in `data`, where there is one. Raises DataError for data that can't be used,
+    UnknownNameError for a kind.
 
     >>> from diptych.evaluation.subject import open_own
     >>> subject = open_own("synthetic:16")
@@ -79,7 +82,8 @@ def open_own(
     if kind and kind not in METRICS:
         raise UnknownNameError("task", kind, METRICS)
     source = open_source(config, captions=kind == "retrieval")
-    kind = kind or ("zero-shot" if _labelled(source) else "retrieval")
+    named = bool(class_names or source.class_names)
+    kind = kind or ("zero-shot" if named and _labelled(source) else "retrieval")
     # Before the long work: what is missing is said at once.
     names = (tuple(class_names) or class_names_of(source)) if kind == "zero-shot" else ()
     return Subject(

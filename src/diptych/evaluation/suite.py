@@ -44,14 +44,15 @@ def run_suite(
     open_task: Callable[[str], Task],
     out: str | Path,
     *,
-    resize: str = "",
+    resizes: Sequence[str] = (),
     engine: Engine | None = None,
     tell: Callable[[str], None] = lambda line: None,
 ) -> Summary:
     """Measure every model on every task and write each result below `out` as soon as it is there.
 
     `open_task` finds a task's data; a task that it can't open fails for all models. A result that is there already,
-    with the same key (model, preprocessing, files, prompts, procedure), is kept. `tell` gets a line about each result.
+    with the same key (model, preprocessing, files, prompts, procedure), is kept. `resizes` overrule those of the tasks.
+    `tell` gets a line about each result.
 
     >>> import tempfile
     >>> from diptych import Encoder, models, zoo
@@ -67,21 +68,29 @@ def run_suite(
     engine, summary = engine or Engine(), Summary()
     if len({encoder.name for encoder in encoders}) < len(encoders):
         raise ConfigError(f"a model stands twice in {', '.join(encoder.name for encoder in encoders)}")
-    views = {(encoder.name, name): view for encoder in encoders for name, view in views_of(encoder, resize).items()}
     for task in tasks:
-        jobs = {Job(task=task, model=model, resize=name): view for (model, name), view in views.items()}
         try:
             opened = together(engine.peers, lambda task=task: open_task(task))
+            jobs = _jobs(encoders, opened, resizes or opened.subjects["test"].resizes)
             places = {job: Path(out) / _file_name(job, engine.key(opened, view)) for job, view in jobs.items()}
             done = on_main(engine.peers, lambda places=places: [job for job, path in places.items() if _is_done(path)])
         except FAILURES as error:
-            summary.failures |= dict.fromkeys(jobs, _reason(error))
+            cells = [Job(task=task, model=encoder.name, resize=", ".join(resizes)) for encoder in encoders]
+            summary.failures |= dict.fromkeys(cells, _reason(error))
             tell(f"{task}: {_reason(error)}")
             continue
         summary.results |= {job: places[job] for job in done}
         summary.kept |= set(done)
         summary += _measure(engine, opened, {job: view for job, view in jobs.items() if job not in done}, places, tell)
     return summary
+
+
+def _jobs(encoders: Sequence[Encoder], task: Task, resizes: Sequence[str]) -> dict[Job, View]:
+    return {
+        Job(task=task.name, model=encoder.name, resize=name): view
+        for encoder in encoders
+        for name, view in views_of(encoder, resizes).items()
+    }
 
 
 def _measure(

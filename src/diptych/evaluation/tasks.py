@@ -4,6 +4,7 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 from diptych.errors import ConfigError, UnknownNameError
 from diptych.evaluation import sets
@@ -27,28 +28,38 @@ class Requests:
     templates: Sequence[str] = ()
     """Own sets: captions of a class; empty: the data's own."""
 
+    sizes: Literal["exact", "warn"] = "exact"
+    """Whether a set with another number of samples than the published one is an error, or a remark in the result."""
+
     def open(self, name: str) -> Task:
         """The task's data. Raises DataError if it isn't there, UnknownNameError if no set is called so."""
         kind, place = _split(name)
+        find = self._own if _is_own(place) else self._known
+        test = find(place, "test")
         if not kind:
-            return Task(name=name, subjects={"test": self._subject(place, "test")})
-        return Task(name=name, kind=kind, subjects={split: self._subject(place, split) for split in ("test", "train")})
+            return Task(name=name, subjects={"test": test})
+        subjects = {"test": test, "train": find(place, "train")}
+        if not _is_own(place) and "val" in sets.get(place).sizes:
+            subjects["val"] = find(place, "val")
+        return Task(name=name, kind=kind, subjects=subjects)
 
-    def _subject(self, place: str, split: str) -> Subject:
-        if not _is_own(place):
-            opened = sets.open_set(sets.get(place), self.data_root, profile=sets.profile(self.profile), split=split)
-            return Subject(
-                name=opened.entry.name,
-                kind=opened.entry.task,
-                source=opened.source,
-                metric=opened.metric,
-                class_names=opened.class_names,
-                templates=opened.templates,
-                split=split,
-                profile=opened.profile,
-                max_bad_share=0.0,
-                about={"layout": opened.layout, "sha256": opened.sha256, "prompts": opened.prompts_sha256},
-            )
+    def _known(self, place: str, split: str) -> Subject:
+        opened = sets.open_set(place, self.data_root, profile=self.profile, split=split, sizes=self.sizes)
+        about = {"title": opened.entry.title, "layout": opened.layout, "sha256": opened.sha256}
+        return Subject(
+            name=opened.entry.name,
+            kind=opened.entry.task,
+            source=opened.source,
+            metric=opened.metric,
+            class_names=opened.class_names,
+            templates=opened.templates,
+            split=opened.split,
+            profile=opened.profile,
+            resizes=opened.resize,
+            about=about | {"expected": opened.expected, "remarks": list(opened.remarks)},
+        )
+
+    def _own(self, place: str, split: str) -> Subject:
         return open_own(place, class_names=self.class_names or (), templates=self.templates, split=split)
 
 

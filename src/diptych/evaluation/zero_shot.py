@@ -71,10 +71,10 @@ def zero_shot(
     rank, labels = torch.cat(ranks), labels.cpu()
     cells = torch.bincount(labels * classes + torch.cat(predicted), minlength=classes**2)
     confusion = cells.view(classes, classes)
-    per_class = confusion.diagonal() / confusion.sum(1)
+    per_class = confusion.diagonal().double() / confusion.sum(1)
     return ZeroShotResult(
         top1=(rank < 1).double().mean().item(),
         top5=(rank < 5).double().mean().item(),
-        mean_per_class=per_class.double().nanmean().item(),
+        mean_per_class=per_class.nanmean().item(),
         confusion=confusion,
     )
