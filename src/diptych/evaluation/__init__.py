@@ -3,7 +3,7 @@
 from diptych.encoder import class_vectors
 from diptych.evaluation.clip_benchmark import from_clip_benchmark, to_clip_benchmark
 from diptych.evaluation.evaluate import evaluate
-from diptych.evaluation.probe import linear_probe
+from diptych.evaluation.linear import LinearProbe, fit_probe, linear_probe
 from diptych.evaluation.prompts import TEMPLATES, templates
 from diptych.evaluation.result import Result
 from diptych.evaluation.retrieval import RetrievalResult, retrieval
@@ -11,6 +11,7 @@ from diptych.evaluation.tokens import TokenClasses, evaluate_tokens, picture_tok
 from diptych.evaluation.zero_shot import ZeroShotResult, zero_shot
 
 __all__ = [
+    "LinearProbe",
     "Result",
     "RetrievalResult",
     "TEMPLATES",
@@ -19,6 +20,7 @@ __all__ = [
     "class_vectors",
     "evaluate",
     "evaluate_tokens",
+    "fit_probe",
     "from_clip_benchmark",
     "linear_probe",
     "picture_tokens",

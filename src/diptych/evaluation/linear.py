@@ -1,0 +1,188 @@
+"""How well a linear classifier reads the pictures' vectors: what they know, whatever the words."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from diptych.errors import DataError
+from diptych.evaluation.logistic import Coordinates, Optimum, Problem, working_type
+
+DECADES = tuple(10.0**power for power in range(-2, 7))
+"""Inverse penalties that are tried for features of variance 1: from none of the data's say to nearly all."""
+_HALVINGS = 2
+"""How often the steps around the best decade are halved: the last are 10^(1/4)."""
+_ROUGH = 2e-2
+"""Newton decrement that ends the fits of the sweep: 0.0002 nats above the optimum."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class LinearProbe:
+    """Softmax regression at its optimum, with the penalty that was best on held-out samples.
+
+        min_{W, b}  strength * sum_i [logsumexp_c z_ic - z_i,y_i] + |W|² / 2,    z_i = W' x_i + b
+
+    which is what scikit-learn's LogisticRegression(C=strength) minimises; with two classes its C is 2 * strength.
+    """
+
+    weights: Float[Tensor, "width classes"]
+    bias: Float[Tensor, " classes"]
+    labels: Int[Tensor, " classes"]
+    """the label that each column stands for: those that occur"""
+    strength: float
+    """inverse penalty"""
+    path: dict[float, float]
+    """strength -> accuracy on held-out samples, from the strongest penalty to the weakest; empty if none was chosen"""
+    gradient: float
+    """largest entry of the gradient of objective / (strength * n), in absolute value: 0 at the optimum"""
+    decrement: float
+    """half its square is about how many nats a sample the objective / (strength * n) lies above its minimum"""
+    iterations: int
+    """Newton steps, of the sweep and of the last fit"""
+    passes: int
+    """over the training features, two matrix products each, of the sweep and of the last fit"""
+
+    def scores(self, features: Float[Tensor, "n width"]) -> Float[Tensor, "n classes"]:
+        """Logits, one column for each of `labels`."""
+        weights = self.weights.to(features.device, working_type(features))
+        return torch.addmm(self.bias.to(weights), features.to(weights.dtype), weights)
+
+    def predict(self, features: Float[Tensor, "n width"]) -> Int[Tensor, " n"]:
+        """Labels."""
+        return self.labels.to(features.device)[self.scores(features).argmax(1)]
+
+    def accuracy(self, features: Float[Tensor, "n width"], labels: Int[Tensor, " n"]) -> float:
+        """Share of right answers, in [0, 1]."""
+        return (self.predict(features) == labels.to(features.device)).double().mean().item()
+
+
+def linear_probe(
+    train: Float[Tensor, "n width"],
+    train_labels: Int[Tensor, " n"],
+    test: Float[Tensor, "m width"],
+    test_labels: Int[Tensor, " m"],
+    strengths: Sequence[float] = (),
+) -> float:
+    """Accuracy on `test`, in [0, 1], of the classifier that `fit_probe` finds.
+
+    >>> import torch
+    >>> from diptych.evaluation import linear_probe
+    >>> vectors, labels = torch.eye(4).repeat(10, 1), torch.arange(4).repeat(10)
+    >>> linear_probe(vectors, labels, torch.eye(4), torch.arange(4))
+    1.0
+    """
+    return fit_probe(train, train_labels, strengths=strengths).accuracy(test, test_labels)
+
+
+def fit_probe(
+    features: Float[Tensor, "n width"],
+    labels: Int[Tensor, " n"],
+    *,
+    validation: tuple[Float[Tensor, "m width"], Int[Tensor, " m"]] | None = None,
+    strengths: Sequence[float] = (),
+    refit: bool = True,
+    coordinates: Coordinates | None = None,
+) -> LinearProbe:
+    """Choose the penalty on held-out samples, then fit (Radford et al. 2021, arXiv:2103.00020, appendix A.3).
+
+    Held out is `validation`, or else every fifth sample of each class. `strengths` are tried from the strongest penalty
+    to the weakest, each from the solution before, until two in a row fall below the best, or one by two standard
+    errors: weak penalties take the most time. Empty: decades, relative to the features' variance (so unit vectors and
+    others get the same classifiers), and steps that are halved around the best. One strength is taken as it is. With `refit` the last fit uses held-out samples as well. Work is done on the
+    features' device; float16 and bfloat16 are computed with in float32.
+
+    `coordinates` are a matter of speed only: those of a larger set of the same features can be used again.
+    Raises DataError if fewer than two classes occur, or nothing can be
+    held out.
+
+    >>> import torch
+    >>> from diptych.evaluation import fit_probe
+    >>> vectors, labels = torch.eye(4).repeat(10, 1), torch.arange(4).repeat(10)
+    >>> probe = fit_probe(vectors, labels)
+    >>> probe.predict(torch.eye(4)).tolist(), probe.gradient < 1e-6, max(probe.path.values())
+    ([0, 1, 2, 3], True, 1.0)
+    """
+    assert len(labels) == len(features), f"{len(features)} vectors, {len(labels)} labels"
+    assert features.isfinite().all(), "a vector is not finite"
+    labels = labels.to(features.device)
+    fitted, held = ((features, labels), validation) if validation or len(strengths) == 1 else _split(features, labels)
+    coordinates = coordinates or Coordinates.of(features)
+    found = dict[float, tuple[float, Optimum]]()
+    if len(strengths) != 1:
+        assert held is not None
+        problem, present = _problem(*fitted, coordinates)
+        found = _sweep(problem, present, held, sorted(strengths))
+    best = max(sorted(found), key=lambda strength: found[strength][0]) if found else strengths[0]
+    if refit and held is not None:
+        fitted = (torch.cat([fitted[0], held[0].to(fitted[0])]), torch.cat([fitted[1], held[1].to(fitted[1])]))
+    problem, present = _problem(*fitted, coordinates)
+    start = found[best][1] if found and found[best][1].weights.shape[1] == len(present) else None
+    final = problem.minimise(_ridge(problem, best), start)
+    return LinearProbe(
+        weights=final.weights,
+        bias=final.bias,
+        labels=present.cpu(),
+        strength=best,
+        path={strength: found[strength][0] for strength in sorted(found)},
+        gradient=final.gradient,
+        decrement=final.decrement,
+        iterations=final.steps + sum(optimum.steps for _, optimum in found.values()),
+        passes=final.passes + sum(optimum.passes for _, optimum in found.values()),
+    )
+
+
+def _sweep(
+    problem: Problem, present: Tensor, held: tuple[Tensor, Tensor], strengths: Sequence[float]
+) -> dict[float, tuple[float, Optimum]]:
+    """strength -> accuracy on `held`, and the solution."""
+    found = dict[float, tuple[float, Optimum]]()
+
+    def visit(strength: float) -> None:
+        weaker = [other for other in found if other < strength]
+        start = found[max(weaker)][1] if weaker else None
+        optimum = problem.minimise(_ridge(problem, strength), start, decrement=_ROUGH, exact=False)
+        weights = optimum.weights.to(working_type(held[0]))
+        guesses = present[(held[0].to(weights) @ weights + optimum.bias.to(weights)).argmax(1)]
+        found[strength] = ((guesses == held[1].to(guesses)).double().mean().item(), optimum)
+
+    worse = 0
+    for strength in strengths or [decade / float(problem.coordinates.spectrum.sum()) for decade in DECADES]:
+        visit(strength)
+        best = max(accuracy for accuracy, _ in found.values())
+        fall = best - found[strength][0]
+        worse = worse + 1 if fall > 0 else 0
+        if worse == 2 or fall > 2 * math.sqrt(best * (1 - best) / len(held[1])):
+            break
+    for halving in range(0 if strengths else _HALVINGS):
+        best = max(sorted(found), key=lambda strength: found[strength][0])
+        factor = 10 ** (0.5 ** (halving + 1))
+        for strength in (best / factor, best * factor):
+            visit(strength)
+    return found
+
+
+def _problem(features: Tensor, labels: Tensor, coordinates: Coordinates) -> tuple[Problem, Tensor]:
+    """And the labels that occur, in order."""
+    present, places = labels.unique(return_inverse=True)
+    if len(present) < 2:
+        raise DataError(f"a linear probe needs samples of two classes or more, there are {len(present)}")
+    return Problem(features=features, labels=places, classes=len(present), coordinates=coordinates), present
+
+
+def _ridge(problem: Problem, strength: float) -> float:
+    return 1 / (strength * len(problem.labels))
+
+
+def _split(features: Tensor, labels: Tensor) -> tuple[tuple[Tensor, Tensor], tuple[Tensor, Tensor]]:
+    """Every fifth sample of each class is held out."""
+    order = labels.argsort(stable=True)
+    counts = labels.unique(return_counts=True)[1]
+    first = (counts.cumsum(0) - counts).repeat_interleave(counts)
+    held = torch.empty_like(labels, dtype=torch.bool)
+    held[order] = (torch.arange(len(labels), device=labels.device) - first) % 5 == 4
+    if not held.any():
+        raise DataError("no class has five samples, so none can be held out; pass `validation`, or one strength")
+    return (features[~held], labels[~held]), (features[held], labels[held])

@@ -1,0 +1,93 @@
+"""The linear probe against scikit-learn at the same objective."""
+
+import numpy as np
+import pytest
+import torch
+from sklearn.linear_model import LogisticRegression
+
+from diptych.errors import DataError
+from diptych.evaluation import fit_probe, linear_probe
+
+
+def clusters(n: int, width: int, classes: int, seed: int = 0, noise: float = 1.0) -> tuple[torch.Tensor, torch.Tensor]:
+    """Unit vectors in a cone, as CLIP's are, with unequal directions; labels."""
+    generator = torch.Generator().manual_seed(0)
+    centres = torch.randn(classes, width, generator=generator)
+    generator = torch.Generator().manual_seed(seed + 1)
+    labels = torch.randint(0, classes, (n,), generator=generator)
+    spread = noise * torch.randn(n, width, generator=generator) * torch.linspace(2, 0.2, width)
+    vectors = centres[labels] + spread + 3.0
+    return vectors / vectors.norm(dim=1, keepdim=True), labels
+
+
+def peer(vectors: torch.Tensor, labels: torch.Tensor, strength: float) -> LogisticRegression:
+    """Its default tolerance can end at chance: features this small have gradients below it from the start."""
+    model = LogisticRegression(C=strength, tol=1e-10, max_iter=20_000)
+    return model.fit(vectors.double().numpy(), labels.numpy())
+
+
+@pytest.mark.parametrize("strength", [0.1, 10.0, 1000.0])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_it_is_scikit_learns_optimum(strength, dtype):
+    (train, labels), (test, _) = clusters(600, 20, 5), clusters(400, 20, 5, seed=1)
+    train, test = train.to(dtype), test.to(dtype)
+    probe, other = fit_probe(train, labels, strengths=[strength]), peer(train, labels, strength)
+    gap = np.linalg.norm(probe.weights.T.numpy() - other.coef_) / np.linalg.norm(other.coef_)
+    assert gap < 1e-3
+    assert (
+        np.abs(probe.bias.numpy() - (other.intercept_ - other.intercept_.mean())).max()
+        < 1e-3 * np.abs(other.coef_).max()
+    )
+    assert (probe.predict(test).numpy() == other.predict(test.double().numpy())).all()
+    assert probe.gradient < 1e-7
+    assert probe.decrement < 1e-6
+
+
+def test_two_classes_have_half_of_scikit_learns_strength():
+    vectors, labels = clusters(200, 8, 2)
+    probe, other = fit_probe(vectors, labels, strengths=[5.0]), peer(vectors, labels, 10.0)
+    assert (probe.weights[:, 1] - probe.weights[:, 0]).numpy() == pytest.approx(other.coef_[0], rel=1e-3)
+
+
+def test_features_of_another_scale_and_place_get_the_same_classifier():
+    vectors, labels = clusters(200, 8, 3)
+    probe, far = fit_probe(vectors, labels), fit_probe(10 * vectors + 5, labels)
+    assert list(far.path.values()) == list(probe.path.values())
+    assert far.strength == pytest.approx(probe.strength / 100, rel=1e-3)
+    torch.testing.assert_close(far.weights * 10, probe.weights, rtol=1e-3, atol=1e-3)
+
+
+def test_the_penalty_is_the_best_on_held_out_samples():
+    """A sweep that is given equals scikit-learn's: each strength's accuracy, and the choice."""
+    (train, labels), held = clusters(200, 20, 4, noise=3.0), clusters(400, 20, 4, seed=1, noise=3.0)
+    strengths = [0.1, 1.0, 10.0, 100.0]
+    probe = fit_probe(train, labels, validation=held, strengths=strengths, refit=False)
+    accuracies = {c: peer(train, labels, c).score(held[0].numpy(), held[1].numpy()) for c in strengths}
+    assert list(probe.path) == strengths[: len(probe.path)]
+    assert all(abs(probe.path[c] - accuracies[c]) < 0.02 for c in probe.path)
+    assert accuracies[probe.strength] >= max(accuracies.values()) - 0.01
+
+
+def test_held_out_samples_come_from_every_class_whatever_the_order():
+    """Every fifth sample of the whole would be one class here."""
+    vectors, labels = torch.eye(5).repeat(20, 1), torch.arange(5).repeat(20)
+    assert max(fit_probe(vectors, labels).path.values()) == 1.0
+
+
+def test_labels_that_do_not_occur_are_never_answered():
+    vectors, labels = clusters(200, 8, 3)
+    probe = fit_probe(vectors, 2 * labels + 5)
+    assert probe.labels.tolist() == [5, 7, 9]
+    assert linear_probe(vectors, 2 * labels + 5, vectors, 2 * labels + 5) == probe.accuracy(vectors, 2 * labels + 5)
+
+
+def test_half_precision_features_are_taken():
+    vectors, labels = clusters(200, 8, 3)
+    assert fit_probe(vectors.half(), labels, strengths=[10.0]).decrement < 1e-6
+
+
+def test_too_few_are_refused():
+    with pytest.raises(DataError, match="two classes or more, there are 1"):
+        fit_probe(torch.randn(10, 3), torch.zeros(10, dtype=torch.long))
+    with pytest.raises(DataError, match="no class has five samples"):
+        fit_probe(torch.randn(4, 3), torch.tensor([0, 0, 1, 1]))
