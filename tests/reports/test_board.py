@@ -6,7 +6,7 @@ import io
 import pytest
 
 from diptych.errors import ConfigError, DataError
-from diptych.evaluation import Result
+from diptych.evaluation import Result, sets
 from diptych.reports import board, read_published, to_csv, to_latex, to_markdown, write_table
 from diptych.reports.board import BETTER
 
@@ -104,3 +104,17 @@ def test_what_cannot_be_read_or_written_is_told(tmp_path):
     (tmp_path / "x.csv").write_text("model,task\na,b\n")
     with pytest.raises(DataError, match="needs the columns"):
         read_published(tmp_path / "x.csv")
+
+
+def test_the_mean_of_a_complete_group_stands_beside_the_published_one():
+    members = sets.GROUPS["eva27"]
+    results = [
+        result("EVA-CLIP-18B", name, value, way) for name in members for way, value in (("crop", 0.8), ("squash", 0.7))
+    ]
+    table = board(results)
+    means = {line.how: table.group_means(line)["eva27"] for line in table.lines}
+    assert means["crop"].value == pytest.approx(0.8)
+    assert means["crop"].published.value == pytest.approx(0.8044)
+    assert means[BETTER].published.value == pytest.approx(0.807)
+    assert table.cells[table.lines[0], table.columns[0]].published, "ImageNet's is on record"
+    assert " eva27 |" in to_markdown(table)

@@ -77,6 +77,19 @@ class Board:
     columns: Sequence[Column]
     cells: Mapping[tuple[Line, Column], Cell]
 
+    def group_means(self, line: Line) -> dict[str, Cell]:
+        """Of each known group of which the line has every set, the mean of the sets' own figures."""
+        own = {column.task: self.cells[line, column].value for column in self.columns if self._counts(line, column)}
+        found = dict[str, Cell]()
+        for name, members in sets.GROUPS.items():
+            if members and all(member in own for member in members):
+                value = sum(own[member] for member in members) / len(members)
+                found[name] = Cell(value=value, published=_printed(line, name, "mean"))
+        return found
+
+    def _counts(self, line: Line, column: Column) -> bool:
+        return column.averaged and (line, column) in self.cells
+
     def mean(self, line: Line) -> float | None:
         """Over the sets that every line has; None if there are fewer than two."""
         counted = [column for column in self.columns if column.averaged]
@@ -110,11 +123,12 @@ def board(
             averaged = result.task in ("zero-shot", "multilabel")
             column = Column(task=task_name(result), metric=metric, averaged=averaged)
             key = (line.model, column.task, metric)
+            printed = published.get(key) or _printed(line, column.task, metric) or _claimed(*key)
             interval = result.intervals.get(metric)
             cells[line, column] = Cell(
                 value=result.metrics[metric],
                 interval=(interval[0], interval[1]) if interval else None,
-                published=published.get(key) or _claimed(*key),
+                published=printed,
             )
     cells |= _better(cells)
     places = {name: place for place, name in enumerate(sets.names())}
@@ -211,17 +225,21 @@ def to_csv(table: Board) -> str:
 
 
 def texts(table: Board, text: Callable[[Cell, Column], str] | None = None) -> list[list[str]]:
-    """The head and the rows, cells by `text`, or as `to_markdown` has them; a mean stands last if there is one."""
+    """The head and the rows, cells by `text`, or as `to_markdown` has them. Means of complete groups stand last, or
+    else the mean over what all lines have."""
     text = text or (lambda cell, _: _text(cell, "±", "≠"))
     tasks = [column.task for column in table.columns]
     heads = [c.task if tasks.count(c.task) == 1 else f"{c.task} {_short(c.metric)}" for c in table.columns]
-    means = [table.mean(line) for line in table.lines]
-    averaged = any(mean is not None for mean in means)
-    rows = [["model", "resize", *heads, *(["mean"] if averaged else [])]]
-    for line, mean in zip(table.lines, means):
+    groups = {line: table.group_means(line) for line in table.lines}
+    names = list(dict.fromkeys(name for means in groups.values() for name in means))
+    averaged = not names and any(table.mean(line) is not None for line in table.lines)
+    rows = [["model", "resize", *heads, *names, *(["mean"] if averaged else [])]]
+    for line in table.lines:
         cells = [table.cells.get((line, column)) for column in table.columns]
         figures = [text(cell, column) if cell else "—" for cell, column in zip(cells, table.columns)]
-        rows.append([Path(line.model).name, line.how, *figures, *([f"{100 * (mean or 0):.1f}"] if averaged else [])])
+        means = [_text(groups[line][name], "±", "≠") if name in groups[line] else "—" for name in names]
+        shared = [f"{100 * (table.mean(line) or 0):.1f}"] if averaged else []
+        rows.append([Path(line.model).name, line.how, *figures, *means, *shared])
     return rows
 
 
@@ -267,6 +285,14 @@ def _better(cells: Mapping[tuple[Line, Column], Cell]) -> dict[tuple[Line, Colum
             if key not in found or cell.value > found[key].value:
                 found[key] = Cell(value=cell.value, published=cell.published)
     return found
+
+
+def _printed(line: Line, name: str, metric: str) -> Published | None:
+    """What is on record of a model on a set or group, shown pictures in the same way or in one that isn't told."""
+    way = "best" if line.how == BETTER else line.how.partition(",")[0]
+    rows = [row for row in sets.published(model=Path(line.model).name, name=name) if row.metric == metric]
+    row = next((row for wanted in (way, "") for row in rows if row.resize == wanted), None)
+    return Published(row.value / 100, row.source) if row else None
 
 
 def _claimed(model: str, task: str, metric: str) -> Published | None:
