@@ -2,10 +2,13 @@
 
 import pytest
 
+from diptych.batch import Sample
 from diptych.cli import main
 from diptych.encoder import Cache
 from diptych.evaluation import Result, sets
-from diptych.evaluation.measure import Engine
+from diptych.evaluation.measure import Engine, Task, views_of
+from diptych.evaluation.sets.layouts.base import Files
+from diptych.evaluation.subject import Subject
 from diptych.evaluation.suite import run_suite
 from diptych.evaluation.tasks import Requests, expand
 from tests import tiny
@@ -18,7 +21,7 @@ def root(tmp_path_factory):
     root = tmp_path_factory.mktemp("sets")
     for entry in sets.select(("eva27", "voc2007-multilabel", "flickr30k")):
         miniature.write(entry, root)
-    miniature.write(sets.get("cifar10"), root, split="train", count=60)
+    miniature.write(sets.get("cifar10"), root, split="train", count=240)
     return root
 
 
@@ -43,11 +46,13 @@ def test_the_27_sets_and_other_kinds(root, tmp_path):
 
 def test_a_probe_shares_the_vectors_of_zero_shot(root, tmp_path):
     engine = Engine(cache=Cache(tmp_path / "cache"))
-    tasks = ["cifar10", "linear/cifar10"]
+    tasks = ["cifar10", "linear/cifar10", "fewshot/cifar10"]
     summary = run_suite([tiny.encoder()], tasks, requests(root).open, tmp_path / "out", engine=engine)
     assert not summary.failures
-    zero_shot, linear = (Result.from_json(path.read_text()) for path in summary.results.values())
-    assert linear.task == "linear"
+    zero_shot, linear, few = (Result.from_json(path.read_text()) for path in summary.results.values())
+    assert (linear.task, few.task) == ("linear", "fewshot")
+    assert few.metrics["top1_16_shot"] > few.metrics["top1_1_shot"] - 0.2
+    assert few.intervals.keys() == few.metrics.keys()
     assert linear.metrics["top1"] > zero_shot.metrics["top1"]
     assert len(list((tmp_path / "cache" / "images").iterdir())) == 2, "one for each split"
 
@@ -70,3 +75,22 @@ def test_a_set_that_is_not_there_is_told_with_how_to_get_it(root, tmp_path, caps
     assert "wds_mscoco_captions" in err
     assert "Traceback" not in err
     assert "cifar10" in out
+
+
+def test_which_caption_fits(tmp_path):
+    images = [miniature.png(n) for n in range(4)]
+    samples = [
+        Sample(key=f"{n // 2}/{n % 2}", image=images[n], captions=("a red cat", "a blue dog"), label=n % 2)
+        for n in range(4)
+    ]
+    source = Files(samples, "pairs", tmp_path)
+    entry = sets.get("winoground")
+    subject = Subject(name=entry.name, kind=entry.task, source=source, metric=entry.metric)
+    [result] = Engine().measure(Task(name=entry.name, subjects={"test": subject}), [*views_of(tiny.encoder()).values()])
+    encoder = tiny.encoder()
+    scores = encoder.embed_images(images) @ encoder.embed_texts(["a red cat", "a blue dog"]).T
+    text = [bool(s[0, 0] > s[0, 1] and s[1, 1] > s[1, 0]) for s in scores.unflatten(0, (2, 2))]
+    image = [bool(s[0, 0] > s[1, 0] and s[1, 1] > s[0, 1]) for s in scores.unflatten(0, (2, 2))]
+    assert result.metrics["text"] == sum(text) / 2
+    assert result.metrics["image"] == sum(image) / 2
+    assert result.metrics["choice"] == sum(bool(s[n % 2] > s[1 - n % 2]) for n, s in enumerate(scores)) / 4

@@ -10,7 +10,7 @@ import torch
 from diptych.config import DataConfig
 from diptych.encoder import class_vectors
 from diptych.errors import ConfigError, DataError, UnknownNameError
-from diptych.evaluation import evaluate, retrieval, zero_shot
+from diptych.evaluation import Result, evaluate, retrieval, zero_shot
 from tests import tiny
 
 NAMES = sorted(tiny.COLOURS)
@@ -100,3 +100,19 @@ def test_requests_that_do_not_fit_are_told(tmp_path):
         evaluate(tiny.encoder(), "zero-shot", tmp_path / "data", class_names=["a", "b"])
     with pytest.raises(DataError):
         evaluate(tiny.encoder(), "zero-shot", tmp_path / "nothing")
+
+
+def test_the_surest_mistakes_and_the_confidence_are_kept(tmp_path):
+    tiny.write_pictures(tmp_path / "data")
+    encoder = tiny.encoder()
+    result = evaluate(encoder, "zero-shot", tmp_path / "data", templates="a photo of a {}.")
+    wrong = round(12 * (1 - result.metrics["top1"]))
+    assert len(result.mistakes) == wrong > 0
+    sure = [mistake["confidence"] for mistake in result.mistakes]
+    assert sure == sorted(sure, reverse=True)
+    first = result.mistakes[0]
+    answer = encoder.classify(tmp_path / "data" / first["key"], result.class_names, ["a photo of a {}."])
+    assert max(answer, key=lambda name: answer[name]) == first["taken_for"] != first["true"]
+    assert answer[first["taken_for"]] == pytest.approx(first["confidence"], abs=1e-5)
+    assert sum(result.calibration["counts"]) == 12
+    assert Result.from_json(result.to_json()) == result

@@ -12,14 +12,17 @@ from diptych.encoder import Cache, Encoder, Pictures, Texts, View, embed_picture
 from diptych.encoder.cache import digest
 from diptych.encoder.pictures import fingerprint
 from diptych.errors import DataError, UnknownNameError
+from diptych.evaluation.answers import Answers, thumbnails
 from diptych.evaluation.result import Result
-from diptych.evaluation.score import score, score_linear, text_vectors
+from diptych.evaluation.score import score, score_few_shot, score_linear, text_vectors
 from diptych.evaluation.subject import FIELDS, Subject
 
 RESIZES = {"crop": "shortest", "squash": "squash", "pad": "longest"}
 """How a picture becomes a square, by the names that the field uses, and what `PreprocessConfig.resize` calls it."""
 _LISTED = 20
 """Unreadable samples that a result names one by one."""
+_MISTAKES = 12
+"""Wrong answers that a result shows."""
 _SCHEMA = 1
 """Rises when the same request would give other figures."""
 
@@ -90,9 +93,12 @@ class Engine:
         if task.kind == "direct":
             texts = Texts(view.encoder, self.cache, self.peers, progress=self.progress)
             words = text_vectors(test, pictures["test"], texts)
-            findings = on_main(self.peers, lambda: score(test, pictures["test"], words))
-        else:
+            scale = float(view.encoder.model.logit_scale.detach().float().cpu().exp())
+            findings = on_main(self.peers, lambda: score(test, pictures["test"], words, scale))
+        elif task.kind == "linear":
             findings = on_main(self.peers, lambda: score_linear(test, pictures))
+        else:
+            findings = on_main(self.peers, lambda: score_few_shot(pictures))
         return Result(
             task=test.kind if task.kind == "direct" else task.kind,
             metrics=findings.metrics,
@@ -105,6 +111,9 @@ class Engine:
             class_names=findings.class_names,
             per_class=findings.per_class,
             confusion=findings.confusion,
+            intervals=findings.intervals,
+            calibration=findings.answers.calibration() if findings.answers else {},
+            mistakes=_mistakes(test, pictures["test"], findings.answers) if findings.answers else (),
             key=self.key(task, view),
         )
 
@@ -130,6 +139,23 @@ def _resized(encoder: Encoder, name: str):
     if preprocess.config.resize == RESIZES[name]:
         return preprocess
     return replace(preprocess, config=replace(preprocess.config, resize=RESIZES[name]))
+
+
+def _mistakes(subject: Subject, pictures: Pictures, given: Answers) -> tuple[dict[str, Any], ...]:
+    """The wrong answers that the model was surest of, with small pictures."""
+    places = given.surest_mistakes(_MISTAKES)
+    small = thumbnails(subject.source, pictures.rows[places].tolist())
+    names = subject.class_names
+    return tuple(
+        {
+            "key": pictures.samples[place].key,
+            "true": names[int(given.labels[place])],
+            "taken_for": names[int(given.predicted[place])],
+            "confidence": float(given.confidence[place]),
+            "jpeg": jpeg,
+        }
+        for place, jpeg in zip(places, small)
+    )
 
 
 def _usable(subject: Subject, pictures: Pictures, count: int) -> Pictures:

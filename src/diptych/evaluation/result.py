@@ -44,6 +44,10 @@ class Result:
     versions: dict[str, str] = field(default_factory=_versions)
     intervals: dict[str, list[float]] = field(default_factory=dict)
     """Metric -> [low, high]: 95 % of the chance that lies in which pictures the set has."""
+    calibration: dict[str, Any] = field(default_factory=dict)
+    """Zero-shot: the expected calibration error; pictures, share of right answers and mean confidence of each bin."""
+    mistakes: tuple[dict[str, Any], ...] = ()
+    """Zero-shot: the wrong answers that the model was surest of: key, true, taken_for, confidence, jpeg (base64)."""
     key: str = ""
     """A digest of everything that the figures depend on."""
     date: str = field(default_factory=lambda: datetime.now(UTC).isoformat(timespec="seconds"))
@@ -63,6 +67,7 @@ class Result:
             values = json.loads(text)
             names, per_class = tuple(values.pop("class_names")), tuple(values.pop("per_class"))
             confusion = tuple(tuple(row) for row in values.pop("confusion"))
+            values["mistakes"] = tuple(values.get("mistakes", ()))
             return cls(class_names=names, per_class=per_class, confusion=confusion, **values)
         except (ValueError, TypeError, KeyError, AttributeError) as error:
             raise DataError(f"not a result of `diptych evaluate`: {error}") from error

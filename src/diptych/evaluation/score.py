@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from itertools import chain
 from typing import Any
 
@@ -12,9 +12,10 @@ from torch import Tensor
 
 from diptych.encoder import Pictures, Texts, class_vectors
 from diptych.errors import ConfigError
-from diptych.evaluation.choice import choice, paired
+from diptych.evaluation.answers import Answers, answers
+from diptych.evaluation.few_shot import few_shot
 from diptych.evaluation.linear import fit_probe
-from diptych.evaluation.precision import average_precision
+from diptych.evaluation.metrics import average_precision, caption_choice, choices, roc_auc
 from diptych.evaluation.retrieval import retrieval
 from diptych.evaluation.subject import Subject
 from diptych.evaluation.zero_shot import ZeroShotResult, zero_shot
@@ -29,6 +30,9 @@ class Findings:
     class_names: tuple[str, ...] = ()
     per_class: tuple[float | None, ...] = ()
     confusion: tuple[tuple[int, ...], ...] = ()
+    intervals: dict[str, list[float]] = field(default_factory=dict)
+    answers: Answers | None = None
+    """Of zero-shot classification."""
 
 
 def text_vectors(subject: Subject, pictures: Pictures, texts: Texts) -> Float[Tensor, "texts width"]:
@@ -38,11 +42,11 @@ def text_vectors(subject: Subject, pictures: Pictures, texts: Texts) -> Float[Te
     return texts(chain.from_iterable(sample.captions for sample in pictures.samples))
 
 
-def score(subject: Subject, pictures: Pictures, words: Float[Tensor, "texts width"]) -> Findings:
-    """The figures of the set's own task, without training."""
+def score(subject: Subject, pictures: Pictures, words: Float[Tensor, "texts width"], scale: float) -> Findings:
+    """The figures of the set's own task, without training. `scale` is what the model multiplies cosines by."""
     match subject.kind:
         case "zero-shot" | "video":
-            return _zero_shot(subject, pictures, words)
+            return _zero_shot(subject, pictures, words, scale)
         case "multilabel":
             return _multilabel(subject, pictures, words)
         case "retrieval":
@@ -51,7 +55,7 @@ def score(subject: Subject, pictures: Pictures, words: Float[Tensor, "texts widt
             return _choice(pictures, words)
 
 
-def _zero_shot(subject: Subject, pictures: Pictures, words: Float[Tensor, "classes width"]) -> Findings:
+def _zero_shot(subject: Subject, pictures: Pictures, words: Float[Tensor, "classes width"], scale: float) -> Findings:
     labels = _labels(pictures)
     if int(labels.max()) >= len(words):
         raise ConfigError(f"the data has a class {int(labels.max())}, but there are only {len(words)} class names")
@@ -63,16 +67,14 @@ def _zero_shot(subject: Subject, pictures: Pictures, words: Float[Tensor, "class
         more = {subject.metric: (found.top1 + found.top5) / 2}
     elif subject.metric == "auc":
         more = {subject.metric: _area_under_roc(pictures.vectors @ words.T, labels)}
-    return replace(findings, metrics=findings.metrics | more)
+    given = answers(pictures.vectors, labels, words, scale)
+    return replace(findings, metrics=findings.metrics | more, answers=given)
 
 
 def _area_under_roc(scores: Float[Tensor, "pictures classes"], labels: Int[Tensor, " pictures"]) -> float:
-    """Of a set of two classes: the chance that a picture of the second is told from one of the first."""
-    from sklearn.metrics import roc_auc_score
-
     if scores.shape[1] != 2 or len(labels.unique()) != 2:
         raise ConfigError("the area under the ROC curve is for pictures of two classes")
-    return float(roc_auc_score(labels.numpy(), (scores[:, 1] - scores[:, 0]).numpy()))
+    return roc_auc(scores[:, 1] - scores[:, 0], labels == 1)
 
 
 def _classified(found: ZeroShotResult, names: tuple[str, ...], protocol: dict[str, Any]) -> Findings:
@@ -97,10 +99,10 @@ def _multilabel(subject: Subject, pictures: Pictures, words: Float[Tensor, "clas
     for row, sample in enumerate(pictures.samples):
         truth[row, list(sample.labels)] = True
     scores = pictures.vectors @ words.T
-    plain, eleven = (average_precision(scores, truth, eleven_points=points) for points in (False, True))
+    plain, eleven = (average_precision(scores, truth, points=points) for points in (0, 11))
     return Findings(
         metrics={"map": float(plain.nanmean()), "map11": float(eleven.nanmean())},
-        protocol=_ensembled(subject) | {"ties": "stand before the right answer"},
+        protocol=_ensembled(subject) | {"ties": "count together"},
         class_names=subject.class_names,
         per_class=tuple(None if math.isnan(value) else value for value in plain.tolist()),
     )
@@ -118,13 +120,17 @@ def _retrieval(pictures: Pictures, words: Float[Tensor, "captions width"]) -> Fi
 
 
 def _choice(pictures: Pictures, words: Float[Tensor, "captions width"]) -> Findings:
-    counts = [len(sample.captions) for sample in pictures.samples]
-    fitting = [sample.label or 0 for sample in pictures.samples]
-    metrics = {"choice": choice(pictures.vectors, words, counts, fitting).double().mean().item()}
-    keys = [sample.key for sample in pictures.samples]
-    if all(count == 2 for count in counts) and _in_pairs(keys):
-        metrics |= paired(pictures.vectors.unflatten(0, (-1, 2)), words.unflatten(0, (-1, 4))[:, :2])
-    return Findings(metrics=metrics, protocol={"captions": sum(counts), "ties": "are mistakes"})
+    if any(len(sample.captions) != 2 for sample in pictures.samples):
+        raise ConfigError("a choice is between two captions; a picture of this set has another number of them")
+    scores = (words.unflatten(0, (-1, 2)) @ pictures.vectors[:, :, None])[:, :, 0]
+    fitting = torch.tensor([[sample.label or 0] for sample in pictures.samples])
+    right, wrong = scores.gather(1, fitting)[:, 0], scores.gather(1, 1 - fitting)[:, 0]
+    metrics = {"choice": caption_choice(right, wrong)}
+    if _in_pairs([sample.key for sample in pictures.samples]):
+        # Both pictures of a pair have the same two captions: scores[pair, picture, caption].
+        found = choices(scores.unflatten(0, (-1, 2)).transpose(1, 2))
+        metrics |= {"text": found.text, "image": found.image, "group": found.group}
+    return Findings(metrics=metrics, protocol={"captions": 2 * len(scores), "ties": "are mistakes"})
 
 
 def _in_pairs(keys: Sequence[str]) -> bool:
@@ -132,6 +138,28 @@ def _in_pairs(keys: Sequence[str]) -> bool:
     halves = [key.rpartition("/") for key in keys]
     return [half for _, _, half in halves] == ["0", "1"] * (len(keys) // 2) and all(
         one[0] == other[0] for one, other in zip(halves[::2], halves[1::2])
+    )
+
+
+def score_few_shot(pictures: Mapping[str, Pictures]) -> Findings:
+    """Linear classifiers that saw a few pictures of each class, drawn several times; `top1` is that of the most."""
+    features = [(found.features.float(), _labels(found)) for found in (pictures["train"], pictures["test"])]
+    probes = few_shot(*features[0], *features[1])
+    metrics = {f"top1_{probe.shots}_shot": probe.mean for probe in probes}
+    intervals = {
+        f"top1_{probe.shots}_shot": [probe.mean - probe.half_width, probe.mean + probe.half_width] for probe in probes
+    }
+    return Findings(
+        metrics=metrics,
+        intervals=intervals,
+        protocol={
+            "metric": f"top1_{probes[-1].shots}_shot",
+            "classifier": "softmax regression with an L2 penalty, at its optimum",
+            "features": "of the projection, as the tower gives them (not of unit length)",
+            "validation": "up to four other training samples of each class",
+            "draws": {str(probe.shots): list(probe.accuracies) for probe in probes},
+            "intervals": "of the mean over draws, by Student's t",
+        },
     )
 
 

@@ -1,13 +1,14 @@
 """The sections that any run and any evaluation gets, whoever made it."""
 
+from base64 import b64decode
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from diptych.config import Run
 from diptych.evaluation import Result
-from diptych.reports import sections
+from diptych.reports import plots, sections
 from diptych.reports.board import BETTER, NOTE, Board, texts
-from diptych.reports.sections import Section
+from diptych.reports.sections import Cell, Section
 
 _CLASSES = 30
 """Classes in a table."""
@@ -50,7 +51,7 @@ def overview(table: Board) -> Section:
 
 def describe_result(result: Result, name: str = "Result") -> list[Section]:
     """An evaluation: its figures and how they were measured as tables, its confusion matrix as a picture, its classes
-    from the hardest to the easiest.
+    from the hardest to the easiest, its surest mistakes, and whether its confidence can be relied on.
 
     >>> from diptych import reports
     >>> from diptych.evaluation import Result
@@ -65,8 +66,12 @@ def describe_result(result: Result, name: str = "Result") -> list[Section]:
     if result.confusion:
         names = result.class_names or [str(index) for index in range(len(result.confusion))]
         found.append(sections.confusion(result.confusion, names, title=f"{name}: confusions"))
-    if result.per_class:
+    if result.per_class and result.confusion:
         found.append(_classes(result, name))
+    if result.mistakes:
+        found.append(_mistakes(result, name))
+    if result.calibration:
+        found.append(_reliability(result, name))
     rows = [*_figures(how), ("key", result.key), ("date", result.date)]
     return [*found, sections.table(f"{name}: how it was measured", ("", ""), rows)]
 
@@ -88,6 +93,24 @@ def _classes(result: Result, name: str) -> Section:
     shown = rows[:_CLASSES]
     note = f"The {_CLASSES} hardest of {len(rows)}." if len(rows) > _CLASSES else ""
     return sections.table(f"{name}: classes", ("class", "right", "pictures", "mostly taken for"), shown, note=note)
+
+
+def _mistakes(result: Result, name: str) -> Section:
+    cells = [
+        Cell(image=b64decode(each["jpeg"]), text=f"{each['true']}, not {each['taken_for']} ({each['confidence']:.0%})")
+        for each in result.mistakes
+        if each["jpeg"]
+    ]
+    return sections.pictures(f"{name}: surest mistakes", cells, note="In brackets: how sure the model was.")
+
+
+def _reliability(result: Result, name: str) -> Section:
+    bins = zip(result.calibration["confidence"], result.calibration["accuracy"])
+    points = [(100 * confidence, 100 * right) for confidence, right in bins if confidence is not None]
+    lines = {"measured": points, "as sure as right": [(0.0, 0.0), (100.0, 100.0)]}
+    chart = plots.lines(lines, x="confidence (%)", y="right answers (%)", limits=(0.0, 100.0))
+    error = f"Expected calibration error: {result.calibration['error']:.1%} (15 bins, the model's own temperature)."
+    return Section(kind="charts", title=f"{name}: reliability", note=error, body=[chart])
 
 
 def _last_numbers(rows: Sequence[Mapping[str, Any]]) -> dict[str, str]:

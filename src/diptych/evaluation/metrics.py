@@ -1,0 +1,164 @@
+"""Scores beyond accuracy, each with its formula. All lie in [0, 1]; tensors may lie on any device."""
+
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+
+def average_precision(
+    scores: Float[Tensor, "n classes"], truth: Bool[Tensor, "n classes"], *, points: int = 0
+) -> Float[Tensor, " classes"]:
+    """Of each class over all samples, from the highest score to the lowest; not a number for a class without positives.
+
+    With precision P(r) and recall R(r) among the r highest scores (equal scores count together, as one r):
+
+        points = 0      sum_r (R(r) - R(r - 1)) P(r)      scikit-learn's, and so CLIP_benchmark's
+        points = 11     1/11 sum_{t = 0, 0.1, .. 1} max_{r : R(r) >= t} P(r)      VOC 2007's, and so OpenAI's
+
+    The mean over classes is the mean average precision. (PASCAL VOC leaves out objects that are marked as difficult:
+    pass the others.)
+
+    >>> import torch
+    >>> from diptych.evaluation import average_precision
+    >>> scores, truth = torch.tensor([[0.9], [0.8], [0.7]]), torch.tensor([[True], [False], [True]])
+    >>> [round(average_precision(scores, truth, points=points).item(), 4) for points in (0, 11)]
+    [0.8333, 0.8485]
+    """
+    return torch.stack([_average_precision(*column, points) for column in zip(scores.T, truth.T)])
+
+
+def _average_precision(scores: Tensor, truth: Tensor, points: int) -> Tensor:
+    order = scores.argsort(descending=True)
+    hits = truth[order].double().cumsum(0)
+    ranked = scores[order]
+    last = torch.ones_like(truth)
+    last[:-1] = ranked[:-1] != ranked[1:]  # where a run of equal scores ends
+    hits, ranks = hits[last], torch.arange(1, len(scores) + 1, device=scores.device)[last]
+    if not truth.any():
+        return torch.tensor(float("nan"), dtype=torch.float64, device=scores.device)
+    precision, recall = hits / ranks, hits / hits[-1]
+    if not points:
+        return (recall.diff(prepend=recall.new_zeros(1)) * precision).sum()
+    best = precision.flip(0).cummax(0).values.flip(0)
+    # Compared as integers: 0.3 of ten positives is three of them, whatever 3 / 10 rounds to.
+    first = torch.stack([(hits * (points - 1) >= t * hits[-1]).int().argmax() for t in range(points)])
+    return best[first].mean()
+
+
+def roc_auc(scores: Float[Tensor, " n"], truth: Bool[Tensor, " n"]) -> float:
+    """The share of (positive, negative) pairs in which the positive has the higher score; half of a tie counts.
+
+    With two classes the score is that of the positive class less the other's. Not a number if one kind is missing.
+
+    >>> import torch
+    >>> from diptych.evaluation import roc_auc
+    >>> roc_auc(torch.tensor([0.1, 0.4, 0.4, 0.8]), torch.tensor([False, True, False, True]))
+    0.875
+    """
+    places, counts = scores.unique(return_inverse=True, return_counts=True)[1:]
+    middle = counts.cumsum(0) - (counts - 1) / 2  # 1-based rank; equal scores share the mean of theirs
+    ranks = middle.double()[places]
+    positives = int(truth.sum())
+    pairs = positives * (len(truth) - positives)
+    return (ranks[truth].sum().item() - positives * (positives + 1) / 2) / pairs if pairs else float("nan")
+
+
+def mean_of_top1_and_top5(ranks: Int[Tensor, " n"]) -> float:
+    """(top-1 + top-5) / 2, the Kinetics score; `ranks` of the right classes count from 0.
+
+    >>> import torch
+    >>> from diptych.evaluation import mean_of_top1_and_top5
+    >>> mean_of_top1_and_top5(torch.tensor([0, 3, 5, 9]))
+    0.375
+    """
+    return ((ranks < 1).double().mean() + (ranks < 5).double().mean()).item() / 2
+
+
+def mean_per_class(right: Bool[Tensor, " n"], labels: Int[Tensor, " n"]) -> float:
+    """The mean over the classes that occur of their shares of right answers.
+
+    >>> import torch
+    >>> from diptych.evaluation import mean_per_class
+    >>> mean_per_class(torch.tensor([True, True, False, True]), torch.tensor([0, 0, 0, 4])) == (2 / 3 + 1) / 2
+    True
+    """
+    places, counts = labels.unique(return_inverse=True, return_counts=True)[1:]
+    hits = torch.zeros(len(counts), dtype=torch.float64, device=labels.device)
+    return (hits.index_add_(0, places, right.double()) / counts).mean().item()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Choices:
+    """Winoground's three scores (Thrush et al. 2022, arXiv:2204.03162); chance is 1/4, 1/4 and 1/6.
+
+    With s[c, i] = <caption c, picture i> of one example's two captions and pictures, caption i belonging to picture i:
+    """
+
+    text: float
+    """mean of [s00 > s10 and s11 > s01]: the right caption for each picture"""
+    image: float
+    """mean of [s00 > s01 and s11 > s10]: the right picture for each caption"""
+    group: float
+    """mean of [both]"""
+
+
+def choices(scores: Float[Tensor, "n 2 2"]) -> Choices:
+    """`scores[n, c, i]` of caption c and picture i; ties are wrong.
+
+    >>> import torch
+    >>> from diptych.evaluation import choices
+    >>> found = choices(torch.tensor([[[3.0, 1.0], [2.0, 4.0]], [[3.0, 2.0], [4.0, 5.0]]]))
+    >>> found.text, found.image, found.group
+    (0.5, 1.0, 0.5)
+    """
+    (s00, s01), (s10, s11) = scores[:, 0].T, scores[:, 1].T
+    text, image = (s00 > s10) & (s11 > s01), (s00 > s01) & (s11 > s10)
+    text_score, image_score, group = (right.double().mean().item() for right in (text, image, text & image))
+    return Choices(text=text_score, image=image_score, group=group)
+
+
+def caption_choice(right: Float[Tensor, " n"], wrong: Float[Tensor, " n"]) -> float:
+    """The share of pictures nearer to their caption than to its hard negative (SugarCrepe, Hsieh et al. 2023,
+    arXiv:2306.14610); ties are wrong, chance is 1/2.
+
+    >>> import torch
+    >>> from diptych.evaluation import caption_choice
+    >>> caption_choice(torch.tensor([0.3, 0.2]), torch.tensor([0.1, 0.2]))
+    0.5
+    """
+    return (right > wrong).double().mean().item()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Calibration:
+    """How well confidence foretells being right, in bins of equal width (Guo et al. 2017, arXiv:1706.04599).
+
+    error = sum_b counts_b / n |accuracy_b - confidence_b|
+    """
+
+    error: float
+    """expected calibration error"""
+    counts: Int[Tensor, " bins"]
+    accuracy: Float[Tensor, " bins"]
+    """share of right answers; not a number for an empty bin"""
+    confidence: Float[Tensor, " bins"]
+    """mean probability of the answer; not a number for an empty bin"""
+
+
+def calibration(confidence: Float[Tensor, " n"], right: Bool[Tensor, " n"], bins: int = 15) -> Calibration:
+    """`confidence` is the probability of the answer: the largest of a softmax at the model's own scale.
+
+    >>> import torch
+    >>> from diptych.evaluation import calibration
+    >>> calibration(torch.tensor([0.75, 0.75, 1.0, 0.25]), torch.tensor([True, False, True, False]), bins=4).error
+    0.1875
+    """
+    confidence = confidence.double()
+    places = (confidence * bins).ceil().long().clamp(1, bins) - 1
+    counts = places.bincount(minlength=bins)
+    hits = places.bincount(weights=right.double(), minlength=bins) / counts
+    means = places.bincount(weights=confidence, minlength=bins) / counts
+    error = ((hits - means).abs() * counts).nansum().item() / len(confidence)
+    return Calibration(error=error, counts=counts, accuracy=hits, confidence=means)
