@@ -14,7 +14,20 @@ from rich.table import Table
 
 import diptych
 
-NAMES = ("startup", "inputs", "loader", "towers", "eva", "loss", "late", "views", "unireplknet")
+NAMES = (
+    "startup",
+    "inputs",
+    "loader",
+    "towers",
+    "eva",
+    "loss",
+    "late",
+    "views",
+    "unireplknet",
+    "probe",
+    "retrieval",
+    "evaluation",
+)
 
 
 def main() -> None:

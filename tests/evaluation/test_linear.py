@@ -64,8 +64,8 @@ def test_the_penalty_is_the_best_on_held_out_samples():
     probe = fit_probe(train, labels, validation=held, strengths=strengths, refit=False)
     accuracies = {c: peer(train, labels, c).score(held[0].numpy(), held[1].numpy()) for c in strengths}
     assert list(probe.path) == strengths[: len(probe.path)]
-    assert all(abs(probe.path[c] - accuracies[c]) < 0.02 for c in probe.path)
-    assert accuracies[probe.strength] >= max(accuracies.values()) - 0.01
+    assert all(abs(probe.path[c] - accuracies[c]) < 0.05 for c in probe.path)  # two standard errors
+    assert accuracies[probe.strength] >= max(accuracies.values()) - 0.02
 
 
 def test_held_out_samples_come_from_every_class_whatever_the_order():

@@ -15,8 +15,8 @@ DECADES = tuple(10.0**power for power in range(-2, 7))
 """Inverse penalties that are tried for features of variance 1: from none of the data's say to nearly all."""
 _HALVINGS = 2
 """How often the steps around the best decade are halved: the last are 10^(1/4)."""
-_ROUGH = 2e-2
-"""Newton decrement that ends the fits of the sweep: 0.0002 nats above the optimum."""
+_ROUGH = 5e-2
+"""Newton decrement that ends the fits of the sweep: 0.001 nats above the optimum."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -91,12 +91,12 @@ def fit_probe(
     Held out is `validation`, or else every fifth sample of each class. `strengths` are tried from the strongest penalty
     to the weakest, each from the solution before, until two in a row fall below the best, or one by two standard
     errors: weak penalties take the most time. Empty: decades, relative to the features' variance (so unit vectors and
-    others get the same classifiers), and steps that are halved around the best. One strength is taken as it is. With `refit` the last fit uses held-out samples as well. Work is done on the
-    features' device; float16 and bfloat16 are computed with in float32.
+    others get the same classifiers), and steps that are halved around the best. One strength is taken as it is.
+    With `refit` the last fit uses held-out samples as well. Work is done on the features' device; float16 and bfloat16
+    are computed with in float32.
 
-    `coordinates` are a matter of speed only: those of a larger set of the same features can be used again.
-    Raises DataError if fewer than two classes occur, or nothing can be
-    held out.
+    `coordinates` are a matter of speed only: those of a larger set of the same features can be used again. Raises
+    DataError if fewer than two classes occur, or nothing can be held out.
 
     >>> import torch
     >>> from diptych.evaluation import fit_probe
