@@ -205,3 +205,39 @@ def fer2013(root: Path) -> None:
     """One face of each of the seven numbers in the public test, as fer2013.csv has them."""
     rows = [f"{n},{' '.join([str(n)] * 2304)},PublicTest" for n in range(7)]
     put(root / "fer2013/fer2013.csv", "\n".join(["emotion,pixels,Usage", *rows]))
+
+
+def stl10(root: Path, names: list[str]) -> None:
+    """One picture of each class in the binary files; labels count from 1."""
+    folder = root / "stl10_binary"
+    pictures = np.repeat(np.arange(10, dtype=np.uint8)[:, None], 3 * 96 * 96, axis=1).tobytes()
+    for part in ("train", "test"):
+        put(folder / f"{part}_X.bin", pictures)
+        put(folder / f"{part}_y.bin", bytes(range(1, 11)))
+    put(folder / "unlabeled_X.bin", b"")
+    put(folder / "class_names.txt", "\n".join(names))
+
+
+def flowers102(root: Path) -> None:
+    """One picture of each class, all in the test split; labels count from 1."""
+    from scipy.io import savemat
+
+    folder = root / "flowers-102"
+    for number in range(102):
+        put(folder / f"jpg/image_{number + 1:05d}.jpg", png(number))
+    savemat(folder / "imagelabels.mat", {"labels": np.arange(1, 103)})
+    savemat(folder / "setid.mat", {"trnid": [1], "valid": [2], "tstid": np.arange(1, 103)})
+
+
+def cars(root: Path, names: list[str]) -> None:
+    """One picture of each class in the test split; labels count from 1."""
+    from scipy.io import savemat
+
+    folder = root / "stanford_cars"
+    for number in range(len(names)):
+        put(folder / f"cars_test/{number:05d}.jpg", png(number))
+    rows = [(f"{number:05d}.jpg", number + 1) for number in range(len(names))]
+    annotations = np.array(rows, dtype=[("fname", object), ("class", object)])
+    savemat(folder / "cars_test_annos_withlabels.mat", {"annotations": annotations})
+    (folder / "devkit").mkdir()
+    savemat(folder / "devkit" / "cars_meta.mat", {"class_names": np.array(names, dtype=object)})

@@ -11,6 +11,8 @@ from diptych.evaluation.sets.words import prompts
 from tests.evaluation.sets import originals
 from tests.evaluation.sets.miniature import number_of
 
+_SPLIT_BY_TORCHVISION = ("food101", "sun397", "dtd", "fgvc-aircraft", "pets", "cifar10", "stl10", "cars")
+
 
 def opened(name, root, **options):
     return sets.open_set(name, root, sizes="warn", cache=str(root / "cache"), **options)
@@ -33,9 +35,9 @@ def named(found):
 @pytest.fixture
 def any_checksum(monkeypatch):
     """torchvision takes files whose checksums aren't the published ones."""
-    from torchvision.datasets import cifar, fer2013
+    from torchvision.datasets import cifar, fer2013, flowers102, stl10
 
-    for module in (cifar, fer2013):
+    for module in (cifar, fer2013, flowers102, stl10):
         monkeypatch.setattr(module, "check_integrity", lambda path, md5=None: True)
 
 
@@ -106,7 +108,7 @@ def test_sugarcrepe(tmp_path):
     ("name", "profile"),
     [
         *(("caltech101", "eva-clip-18b"), ("eurosat", "eva-clip-18b")),
-        *((name, "diptych") for name in ("food101", "sun397", "dtd", "fgvc-aircraft", "pets", "cifar10")),
+        *((name, "diptych") for name in _SPLIT_BY_TORCHVISION),
     ],
 )
 def test_torchvisions_classes_are_aligned_by_name(name, profile, tmp_path, any_checksum):
@@ -122,10 +124,8 @@ def test_torchvisions_classes_are_aligned_by_name(name, profile, tmp_path, any_c
     assert found.layout == "torchvision"
     skipped = {0} if name == "caltech101" else set()  # torchvision leaves the background out
     expected = {n: name for n, name in enumerate(known.names) if n not in skipped}
-    if name == "cifar10":
-        expected = {
-            257 * n: label for n, label in expected.items()
-        }  # grey: the batches hold one number for all colours
+    if name in ("cifar10", "stl10"):
+        expected = {257 * n: label for n, label in expected.items()}  # grey: one number for all colours
     assert named(found) == expected
 
 
@@ -135,6 +135,22 @@ def test_mnist_of_torchvision(tmp_path):
     assert labels(found) == list(range(10))
     assert found.class_names[3] == "3"
     assert len(opened("mnist", tmp_path, split="all").source) == 20
+
+
+def test_flowers_of_torchvision(tmp_path, any_checksum):
+    originals.flowers102(tmp_path)
+    found = opened("flowers102", tmp_path)
+    assert (found.layout, found.remarks) == ("torchvision", ("102 samples instead of 6,149",))
+    assert named(found) == dict(enumerate(found.class_names))
+
+
+def test_what_torchvision_needs_beside_itself_is_named(tmp_path, monkeypatch):
+    import sys
+
+    monkeypatch.setitem(sys.modules, "h5py", None)
+    originals.put(tmp_path / "pcam/camelyonpatch_level_2_split_test_x.h5", b"")
+    with pytest.raises(DataError, match="torchvision's PCAM can't read .*h5py is not found"):
+        opened("pcam", tmp_path)
 
 
 def test_gtsrb_of_torchvision_keeps_the_official_numbers(tmp_path):

@@ -160,3 +160,55 @@ def test_all_splits_together(tmp_path):
         miniature.write(entry, tmp_path, layout="folders", split=split, count=45)
     found = opened(entry, tmp_path, profile="eva-clip-18b")
     assert (found.split, found.expected, len(found.source)) == ("all", 31_500, 90)
+
+
+@pytest.mark.parametrize(
+    ("name", "says"),
+    [("data/test.parquet", "test.parquet can't be read"), ("test.csv", "has no picture column")],
+)
+def test_a_table_that_is_none_says_so(name, says, tmp_path):
+    path = tmp_path / "stl10" / name
+    path.parent.mkdir(parents=True)
+    path.write_text("a,b\n1,2\n")
+    with pytest.raises(DataError, match=says):
+        opened("stl10", tmp_path)
+
+
+def test_a_shard_that_is_no_tar_says_so(tmp_path):
+    folder = miniature.write(sets.get("mnist"), tmp_path)
+    (folder / "test" / "1.tar").write_bytes(b"no tar" * 200)
+    with pytest.raises(DataError, match="1.tar is not a tar archive"):
+        opened("mnist", tmp_path)
+
+
+def test_a_shard_that_is_cut_short_is_remarked(tmp_path):
+    folder = miniature.write(sets.get("mnist"), tmp_path)
+    path = folder / "test" / "1.tar"
+    path.write_bytes(path.read_bytes()[:3000])
+    found = opened("mnist", tmp_path)
+    assert len(found.source) < 12
+    assert any("1.tar: cut short" in remark for remark in found.remarks)
+
+
+def test_a_class_number_outside_the_set_spoils_one_sample_only(tmp_path):
+    folder = miniature.write(sets.get("imagenet-v2"), tmp_path)  # its classes are 0 to 11 here
+    miniature.write(sets.get("mnist"), tmp_path)
+    lines = (tmp_path / "wds_mnist" / "classnames.txt").read_text().splitlines()
+    (tmp_path / "wds_mnist" / "classnames.txt").write_text("\n".join(lines))
+    (folder / "test").rename(tmp_path / "test")
+    (tmp_path / "wds_mnist" / "test").rename(tmp_path / "old")
+    (tmp_path / "test").rename(tmp_path / "wds_mnist" / "test")
+    found = opened("mnist", tmp_path)
+    assert found.source[9].label == 9
+    with pytest.raises(DataError, match="class 10 lies outside the 10 classes that the data names"):
+        found.source[10]
+
+
+def test_marks_that_cannot_be_read_spoil_one_sample_only(tmp_path):
+    folder = miniature.write(sets.get("voc2007-multilabel"), tmp_path)
+    shard = folder / "test" / "0.tar"
+    shard.write_bytes(shard.read_bytes().replace(b"\x93NUMPY", b"\x93PICKL", 1))
+    found = opened("voc2007-multilabel", tmp_path)
+    with pytest.raises(DataError, match=r"its .npy can't be read"):
+        found.source[0]
+    assert found.source[1].labels

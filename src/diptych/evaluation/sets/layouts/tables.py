@@ -7,6 +7,7 @@ from typing import Any
 
 from diptych.data.source import Joined, Source
 from diptych.data.tables import TABLE_ENDINGS, Table
+from diptych.errors import DataError
 from diptych.evaluation.sets.layouts.base import Found, Wanted, several
 
 _LABELS = ("cls", "label", "fine_label")
@@ -43,7 +44,10 @@ def _labels(paths: list[Path]) -> tuple[str, ...] | None:
     import pyarrow
     from pyarrow import parquet
 
-    schema = parquet.read_schema(paths[0])
+    try:
+        schema = parquet.read_schema(paths[0])
+    except (pyarrow.ArrowException, OSError) as error:
+        raise DataError(f"{paths[0]} can't be read: {error}") from None
     column = next((name for name in _LABELS if name in schema.names), None)
     if column is None:
         return None
