@@ -4,15 +4,13 @@ import math
 
 import pytest
 import torch
-from sklearn.metrics import average_precision_score, balanced_accuracy_score, roc_auc_score
+from sklearn.metrics import average_precision_score, roc_auc_score
 
 from diptych.evaluation import (
     average_precision,
     calibration,
     caption_choice,
     choices,
-    mean_of_top1_and_top5,
-    mean_per_class,
     roc_auc,
 )
 
@@ -56,15 +54,6 @@ def test_roc_auc_by_hand_and_by_scikit_learn():
     scores, truth = torch.randint(0, 20, (300,), generator=generator) / 7, torch.rand(300, generator=generator) < 0.4
     assert roc_auc(scores, truth) == pytest.approx(roc_auc_score(truth, scores))
     assert math.isnan(roc_auc(scores, torch.ones(300, dtype=torch.bool)))
-
-
-def test_means():
-    assert mean_of_top1_and_top5(torch.tensor([0, 4, 5])) == pytest.approx((1 / 3 + 2 / 3) / 2)
-    labels, answers = torch.tensor([7, 7, 7, 2, 9]), torch.tensor([7, 2, 7, 2, 7])
-    assert mean_per_class(answers == labels, labels) == pytest.approx((2 / 3 + 1 + 0) / 3)
-    right, truth = [0, 0, 1, 1, 1], [0, 1, 1, 1, 0]
-    same = torch.tensor(right) == torch.tensor(truth)
-    assert mean_per_class(same, torch.tensor(truth)) == pytest.approx(balanced_accuracy_score(truth, right))
 
 
 def test_choices_by_hand():

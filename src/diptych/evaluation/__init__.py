@@ -1,6 +1,7 @@
-"""How good the vectors are: zero-shot classification, retrieval, and a result that says how it was measured."""
+"""How good the vectors are: zero-shot, retrieval, probes; how far to believe it; how it was measured."""
 
 from diptych.encoder import class_vectors
+from diptych.evaluation.belief import Interval, bootstrap_mean, bootstrap_mean_per_class, smallest_difference, wilson
 from diptych.evaluation.clip_benchmark import from_clip_benchmark, to_clip_benchmark
 from diptych.evaluation.evaluate import evaluate
 from diptych.evaluation.few_shot import FewShot, few_shot
@@ -12,13 +13,14 @@ from diptych.evaluation.metrics import (
     calibration,
     caption_choice,
     choices,
-    mean_of_top1_and_top5,
-    mean_per_class,
     roc_auc,
 )
+from diptych.evaluation.outcomes import Outcomes
+from diptych.evaluation.paired import Paired, Verdict, compare_outcomes, verdicts
 from diptych.evaluation.prompts import TEMPLATES, templates
 from diptych.evaluation.result import Result
 from diptych.evaluation.retrieval import RetrievalResult, retrieval
+from diptych.evaluation.robustness import RobustnessRow, robustness
 from diptych.evaluation.tokens import TokenClasses, evaluate_tokens, picture_tokens, token_classes
 from diptych.evaluation.zero_shot import ZeroShotResult, zero_shot
 
@@ -26,30 +28,40 @@ __all__ = [
     "Calibration",
     "Choices",
     "FewShot",
+    "Interval",
     "LinearProbe",
+    "Outcomes",
+    "Paired",
     "Result",
     "RetrievalResult",
+    "RobustnessRow",
     "TEMPLATES",
     "TokenClasses",
+    "Verdict",
     "ZeroShotResult",
     "average_precision",
+    "bootstrap_mean",
+    "bootstrap_mean_per_class",
     "calibration",
     "caption_choice",
     "choices",
     "class_vectors",
+    "compare_outcomes",
     "evaluate",
     "evaluate_tokens",
     "few_shot",
     "fit_probe",
     "from_clip_benchmark",
     "linear_probe",
-    "mean_of_top1_and_top5",
-    "mean_per_class",
     "picture_tokens",
     "retrieval",
+    "robustness",
     "roc_auc",
+    "smallest_difference",
     "templates",
     "to_clip_benchmark",
     "token_classes",
+    "verdicts",
+    "wilson",
     "zero_shot",
 ]

@@ -65,30 +65,6 @@ def roc_auc(scores: Float[Tensor, " n"], truth: Bool[Tensor, " n"]) -> float:
     return (ranks[truth].sum().item() - positives * (positives + 1) / 2) / pairs if pairs else float("nan")
 
 
-def mean_of_top1_and_top5(ranks: Int[Tensor, " n"]) -> float:
-    """(top-1 + top-5) / 2, the Kinetics score; `ranks` of the right classes count from 0.
-
-    >>> import torch
-    >>> from diptych.evaluation import mean_of_top1_and_top5
-    >>> mean_of_top1_and_top5(torch.tensor([0, 3, 5, 9]))
-    0.375
-    """
-    return ((ranks < 1).double().mean() + (ranks < 5).double().mean()).item() / 2
-
-
-def mean_per_class(right: Bool[Tensor, " n"], labels: Int[Tensor, " n"]) -> float:
-    """The mean over the classes that occur of their shares of right answers.
-
-    >>> import torch
-    >>> from diptych.evaluation import mean_per_class
-    >>> mean_per_class(torch.tensor([True, True, False, True]), torch.tensor([0, 0, 0, 4])) == (2 / 3 + 1) / 2
-    True
-    """
-    places, counts = labels.unique(return_inverse=True, return_counts=True)[1:]
-    hits = torch.zeros(len(counts), dtype=torch.float64, device=labels.device)
-    return (hits.index_add_(0, places, right.double()) / counts).mean().item()
-
-
 @dataclass(frozen=True, kw_only=True)
 class Choices:
     """Winoground's three scores (Thrush et al. 2022, arXiv:2204.03162); chance is 1/4, 1/4 and 1/6.

@@ -29,6 +29,8 @@ class ZeroShotResult:
     """mean over the classes that occur of (right answers / pictures of the class); scikit-learn's balanced accuracy"""
     confusion: Int[Tensor, "classes classes"]
     """confusion[y, p]: pictures of class y that were taken for class p"""
+    ranks: Int[Tensor, " images"]
+    """Of the right class of each picture"""
 
     @property
     def counts(self) -> Int[Tensor, " classes"]:
@@ -77,4 +79,5 @@ def zero_shot(
         top5=(rank < 5).double().mean().item(),
         mean_per_class=per_class.nanmean().item(),
         confusion=confusion,
+        ranks=rank,
     )

@@ -1,0 +1,125 @@
+"""Two models on the same samples: which differences are real."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Int
+
+from diptych.errors import DataError
+from diptych.evaluation.belief import Interval, bootstrap_mean
+from diptych.evaluation.outcomes import Outcomes
+
+_FLIPS = 100_000
+
+
+@dataclass(frozen=True, kw_only=True)
+class Paired:
+    """Of the same n samples; shares in [0, 1]."""
+
+    n: int
+    first: float
+    """share that the first model has right"""
+    second: float
+    difference: Interval
+    """second - first; a bootstrap interval over samples (clusters), each with its pair of answers"""
+    only_first: int
+    """samples that only the first has right"""
+    only_second: int
+    p_value: float
+    """of so large a difference if the models were equally good"""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Verdict:
+    """One set among several."""
+
+    name: str
+    paired: Paired
+    p_value: float
+    """after Holm's correction for the number of sets"""
+    real: bool
+    """below the level"""
+
+    def __str__(self) -> str:
+        change = self.paired.difference
+        words = ("better" if change.value > 0 else "worse") if self.real else "no real difference"
+        return (
+            f"{self.name}: {words}, {100 * change.value:+.2f} points "
+            f"[{100 * change.low:+.2f}, {100 * change.high:+.2f}], p = {self.p_value:.2g}"
+        )
+
+
+def compare_outcomes(first: Outcomes, second: Outcomes, k: int = 1, *, seed: int = 0) -> Paired:
+    """Compare the right answers (among the first k) of two models.
+
+    The test is McNemar's exact one (1947): of the samples that one model alone has right, half should be each one's.
+    Samples that share a cluster aren't independent; then each cluster's difference gets a random sign, 100,000 times.
+    Raises DataError if the samples aren't the same.
+
+    >>> import numpy as np
+    >>> from diptych.evaluation import Outcomes, compare_outcomes
+    >>> names = [f"{i}.jpg" for i in range(40)]
+    >>> worse, better = (Outcomes.of((np.arange(40) >= right).astype(int), names) for right in (20, 30))
+    >>> found = compare_outcomes(worse, better)
+    >>> found.difference.value, found.only_first, found.only_second, round(found.p_value, 5)
+    (0.25, 0, 10, 0.00195)
+    """
+    if first.keys != second.keys or len(first.ranks) != len(second.ranks):
+        raise DataError(
+            f"the outcomes are of different samples ({len(first.ranks)} and {len(second.ranks)}); "
+            "evaluate both models on the same set, in the same order"
+        )
+    one, other = first.right(k), second.right(k)
+    only_first, only_second = int((one & ~other).sum()), int((other & ~one).sum())
+    change = other.astype(float) - one.astype(float)
+    places = np.unique(first.clusters, return_inverse=True)[1]
+    independent = int(places.max()) + 1 == len(places)
+    return Paired(
+        n=len(one),
+        first=float(one.mean()),
+        second=float(other.mean()),
+        difference=bootstrap_mean(change, first.clusters, seed=seed),
+        only_first=only_first,
+        only_second=only_second,
+        p_value=_mcnemar(only_first, only_second) if independent else _sign_flips(change, places, seed),
+    )
+
+
+def verdicts(pairs: Mapping[str, Paired], level: float = 0.05) -> list[Verdict]:
+    """Which differences over many sets are real: Holm's correction (1979) keeps the chance that any of them is called
+    so by accident below `level`. In the order of `pairs`.
+
+        adjusted p of the i-th smallest of m = max_{j <= i} min(1, (m - j + 1) p_j)
+
+    >>> from diptych.evaluation import Interval, Paired, verdicts
+    >>> paired = dict(n=9, first=0.5, second=0.6, difference=Interval(value=0.1, low=0.0, high=0.2))
+    >>> paired |= dict(only_first=0, only_second=1)
+    >>> pairs = {"cars": Paired(**paired, p_value=0.02), "pets": Paired(**paired, p_value=0.04)}
+    >>> [str(verdict) for verdict in verdicts(pairs)][1]
+    'pets: better, +10.00 points [+0.00, +20.00], p = 0.04'
+    """
+    adjusted, largest = dict[str, float](), 0.0
+    for place, name in enumerate(sorted(pairs, key=lambda name: pairs[name].p_value)):
+        largest = max(largest, min(1.0, (len(pairs) - place) * pairs[name].p_value))
+        adjusted[name] = largest
+    return [
+        Verdict(name=name, paired=paired, p_value=adjusted[name], real=adjusted[name] < level)
+        for name, paired in pairs.items()
+    ]
+
+
+def _mcnemar(only_first: int, only_second: int) -> float:
+    from scipy.stats import binomtest
+
+    differing = only_first + only_second
+    return float(binomtest(only_first, differing).pvalue) if differing else 1.0
+
+
+def _sign_flips(change: np.ndarray, places: Int[np.ndarray, " n"], seed: int) -> float:
+    """Clusters with equal differences are flipped together: how many become negative is binomial."""
+    sums = np.rint(np.bincount(places, weights=change)).astype(int)
+    sizes, often = np.unique(np.abs(sums[sums != 0]), return_counts=True)
+    flipped = np.random.default_rng(seed).binomial(often, 0.5, (_FLIPS, len(often)))
+    totals = ((2 * flipped - often) * sizes).sum(1)
+    return float((1 + (np.abs(totals) >= abs(sums.sum())).sum()) / (1 + _FLIPS))
