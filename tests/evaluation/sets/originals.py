@@ -143,7 +143,6 @@ def caltech101(root: Path, folders: list[str]) -> None:
     """One picture in each folder."""
     for number, name in enumerate(folders):
         put(root / f"caltech101/101_ObjectCategories/{name}/image_0001.jpg", png(number))
-        put(root / f"caltech101/Annotations/{name}/annotation_0001.mat", b"")
 
 
 def eurosat(root: Path, folders: list[str]) -> None:

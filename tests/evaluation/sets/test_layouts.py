@@ -111,19 +111,16 @@ def test_sugarcrepe(tmp_path):
         *((name, "diptych") for name in _SPLIT_BY_TORCHVISION),
     ],
 )
-def test_torchvisions_classes_are_aligned_by_name(name, profile, tmp_path, any_checksum):
+def test_classes_of_the_original_layouts_are_aligned_by_name(name, profile, tmp_path, any_checksum):
     known = prompts(name)
     classes = list(known.classes)
     write = {"fgvc-aircraft": originals.aircraft}.get(name) or getattr(originals, name)
-    if name == "caltech101":
-        classes = sorted(classes)
     if name == "food101":
         classes = [each.replace(" ", "_") for each in classes]
     write(tmp_path, classes)
     found = opened(name, tmp_path, profile=profile)
-    assert found.layout == "torchvision"
-    skipped = {0} if name == "caltech101" else set()  # torchvision leaves the background out
-    expected = {n: name for n, name in enumerate(known.names) if n not in skipped}
+    assert found.layout == ("folders" if name == "caltech101" else "torchvision")
+    expected = dict(enumerate(known.names))
     if name in ("cifar10", "stl10"):
         expected = {257 * n: label for n, label in expected.items()}  # grey: one number for all colours
     assert named(found) == expected

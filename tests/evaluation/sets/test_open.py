@@ -212,3 +212,12 @@ def test_marks_that_cannot_be_read_spoil_one_sample_only(tmp_path):
     with pytest.raises(DataError, match=r"its .npy can't be read"):
         found.source[0]
     assert found.source[1].labels
+
+
+@pytest.mark.parametrize("name", ["dtd", "objectnet"])
+def test_missing_classes_are_an_error_or_a_remark(name, tmp_path):
+    entry = replace(sets.get(name), sizes={"test": 12})
+    miniature.write(entry, tmp_path, layout="folders")
+    with pytest.raises(DataError, match=f"has 12 of {entry.classes} classes"):
+        sets.open_set(entry, tmp_path)
+    assert opened(entry, tmp_path).remarks == (f"12 of {entry.classes} classes",)

@@ -88,12 +88,11 @@ def open_set(
     remarks = _check_size(wanted, found, size, sizes)
     known = prompts(change.prompts) if found_entry.classes else Prompts(classes={}, templates={}, source="", licence="")
     names, places = _names(wanted, found, known, class_names)
-    if sizes == "exact" and found.labels and len(found.labels) != len(names):
-        raise DataError(
-            f"{found_entry.title} in {found.place} has {len(found.labels)} of the {len(names)} classes expected"
-        )
-    if found.labels and len(found.labels) != len(names):
-        remarks.append(f"{len(found.labels)} of {len(names)} classes")
+    if found.labels and len(found.labels) != found_entry.classes:
+        message = f"{len(found.labels)} of {found_entry.classes} classes"
+        if sizes == "exact":
+            raise DataError(f"{found_entry.title} in {found.place} has {message}; fewer can be allowed (sizes='warn')")
+        remarks.append(message)
     templates = known.templates_of(convention.publisher)
     if convention.mirror_words and found.templates:
         names, templates = _mirror_words(found, names, places), found.templates

@@ -12,6 +12,7 @@ ORIGINALS: dict[str, Reader] = {
     "voc": originals.voc,
     "voc-boxes": originals.voc_boxes,
     "objectnet": originals.objectnet,
+    "caltech101": originals.caltech101,
     "captions": pairs.captions,
     "winoground": pairs.winoground,
     "sugarcrepe": pairs.sugarcrepe,

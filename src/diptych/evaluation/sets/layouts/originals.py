@@ -1,4 +1,4 @@
-"""Pictures in their publisher's own layout, where it isn't just folders: VOC2007, ObjectNet."""
+"""Pictures in their publisher's own layout, where it isn't just folders: VOC2007, ObjectNet, Caltech-101."""
 
 import io
 import json
@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from diptych.batch import Sample
+from diptych.data.folders import class_folders, open_class_folders
 from diptych.data.source import Source
 from diptych.errors import DataError
 from diptych.evaluation.sets.layouts.base import Files, Found, Wanted, read_lines
@@ -118,6 +119,16 @@ def _object(item: ElementTree.Element) -> _Object:
 
 
 _SIDES = ("xmin", "ymin", "xmax", "ymax")
+
+
+def caltech101(wanted: Wanted) -> Found | None:
+    """caltech101/101_ObjectCategories, which isn't split: 9,144 pictures with the background, unlike torchvision."""
+    places = (place / "101_ObjectCategories" for place in (*wanted.folders, wanted.root))
+    place = next((place for place in places if place.is_dir()), None)
+    if place is None or wanted.split != "all":
+        return None
+    labels = tuple(folder.name for folder in class_folders(place))
+    return Found(layout="folders", place=place, source=open_class_folders(place, wanted.words), labels=labels)
 
 
 def objectnet(wanted: Wanted) -> Found | None:

@@ -33,7 +33,6 @@ _KINDS = {
     "CIFAR10": _Kind(marker="cifar-10-batches-py", splits=_TRAIN),
     "CIFAR100": _Kind(marker="cifar-100-python", splits=_TRAIN),
     "MNIST": _Kind(marker="MNIST/raw", splits=_TRAIN),
-    "Caltech101": _Kind(marker="caltech101/101_ObjectCategories", splits={"all": {}}),
     "SUN397": _Kind(marker="SUN397/ClassName.txt", splits={"test": {}, "all": {}}),
     "FGVCAircraft": _Kind(marker="fgvc-aircraft-2013b/data"),
     "StanfordCars": _Kind(marker="stanford_cars/devkit"),
@@ -86,8 +85,7 @@ def _open(name: str, root: Path, arguments: Mapping[str, Any]) -> Any:
 
 
 def _labels(dataset: Any) -> tuple[str, ...]:
-    known = vars(dataset) | {"classes": getattr(type(dataset), "classes", ())}
-    return tuple(vars(dataset).get("classes") or known.get("categories") or known["classes"] or ())
+    return tuple(vars(dataset).get("classes") or vars(type(dataset)).get("classes") or ())
 
 
 def _source(dataset: Any, marker: Path) -> Source:
