@@ -67,7 +67,7 @@ def test_models_by_tasks_and_again(place, capsys):
     models = [tiny.save(place / "one", 0), tiny.save(place / "two", 1)]
     arguments = [*models, "--tasks", "data,synthetic:16", "--resize", "both", "--cache", "cache", "--out", "out"]
     assert evaluate_with(*arguments) == 0
-    files = sorted((place / "out").iterdir())
+    files = sorted((place / "out").glob("*.json"))
     assert len(files) == 8
     result = Result.from_json(next(f for f in files if f.name.startswith("one.data.squash.")).read_text())
     expected = evaluate(tiny.encoder(0), "zero-shot", "data", templates="simple", resize="squash")
@@ -84,7 +84,7 @@ def test_what_fails_is_listed_and_the_exit_code_says_so(place, capsys):
     code = evaluate_with("one", "nowhere", "--tasks", "missing.tar", "data", "--cache", "", "--out", "out")
     assert code == 1
     out, err = capsys.readouterr()
-    assert len(list((place / "out").iterdir())) == 1
+    assert len(list((place / "out").glob("*.json"))) == 1
     assert "failed: nowhere, data" in err
     assert "missing.tar doesn't exist" in err
     assert "Traceback" not in err

@@ -1,14 +1,19 @@
 """The suite on miniature copies of the sets: every kind of set, every group."""
 
+from dataclasses import replace
+
 import pytest
+import torch
 
 from diptych.batch import Sample
 from diptych.cli import main
-from diptych.encoder import Cache
+from diptych.encoder import Cache, Pictures
+from diptych.errors import DataError
 from diptych.evaluation import Result, sets
 from diptych.evaluation.measure import Engine, Task, views_of
+from diptych.evaluation.score import score_linear, train_linear
 from diptych.evaluation.sets.layouts.base import Files
-from diptych.evaluation.subject import Subject
+from diptych.evaluation.subject import Subject, open_own
 from diptych.evaluation.suite import run_suite
 from diptych.evaluation.tasks import Requests, expand
 from tests import tiny
@@ -55,6 +60,31 @@ def test_a_probe_shares_the_vectors_of_zero_shot(root, tmp_path):
     assert few.intervals.keys() == few.metrics.keys()
     assert linear.metrics["top1"] > zero_shot.metrics["top1"]
     assert len(list((tmp_path / "cache" / "images").iterdir())) == 2, "one for each split"
+
+
+def test_sets_that_shift_imagenets_pictures_are_asked_of_its_classifier(root):
+    miniature.write(sets.get("imagenet1k"), root, split="train", count=24)
+    task = requests(root).open("linear/imagenet-a")
+    assert (task.subjects["test"].name, task.subjects["train"].name) == ("imagenet-a", "imagenet1k")
+    assert len(task.subjects["test"].class_indices) == 200
+    assert not requests(root).open("linear/imagenet-v2").subjects["test"].class_indices
+    with pytest.raises(DataError, match="objectnet has classes of its own"):
+        requests(root).open("linear/objectnet")
+
+
+def test_a_classifier_of_more_classes_is_asked_about_some_of_them():
+    """Classes 3 and 1 of four, in that order; the picture of class 2 lies nearest to what the others aren't."""
+    corners, labels = torch.eye(4).repeat(6, 1), torch.arange(4).repeat(6)
+    learned = {"train": _pictures(corners, labels), "test": _pictures(torch.eye(4)[[3, 1]], torch.tensor([0, 1]))}
+    own = open_own("synthetic:4", class_names=("third", "first"))
+    findings = score_linear(replace(own, class_indices=(3, 1)), learned, train_linear(learned))
+    assert findings.metrics["top1"] == 1.0
+    assert findings.confusion == ((1, 0), (0, 1))
+
+
+def _pictures(features: torch.Tensor, labels: torch.Tensor) -> Pictures:
+    samples = [Sample(key=str(i), image=b"", label=label) for i, label in enumerate(labels.tolist())]
+    return Pictures(rows=torch.arange(len(labels)), samples=samples, features=features, bad=[])
 
 
 def test_a_profile_says_how_pictures_are_shown(root, tmp_path):

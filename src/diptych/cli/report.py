@@ -41,6 +41,7 @@ def run(arguments: Sequence[str]) -> None:
     """Parse and do it."""
     options = parse(Report, "report", arguments)
     from diptych import reports
+    from diptych.evaluation import outcomes_beside
 
     runs = [Path(source) for source in options.sources if Path(source).is_dir()]
     results = {path: _read(path) for path in map(Path, options.sources) if path not in runs}
@@ -50,7 +51,9 @@ def run(arguments: Sequence[str]) -> None:
         if not results:
             raise ConfigError("--table needs results; name JSON files of `diptych evaluate`")
         board = reports.board(list(results.values()), published)
-        sections.append(reports.overview(board))
+        compared = [(result, outcomes_beside(path)) for path, result in results.items()]
+        found = (reports.overview(board), reports.shifts(board), reports.differences(board, compared))
+        sections += [section for section in found if section]
         for path in options.table:
             print(reports.write_table(path, board))
     for path, result in results.items():

@@ -1,7 +1,14 @@
 """How good the vectors are: zero-shot, retrieval, probes; how far to believe it; how it was measured."""
 
 from diptych.encoder import class_vectors
-from diptych.evaluation.belief import Interval, bootstrap_mean, bootstrap_mean_per_class, smallest_difference, wilson
+from diptych.evaluation.belief import (
+    Interval,
+    bootstrap_mean,
+    bootstrap_mean_per_class,
+    bootstrap_means,
+    smallest_difference,
+    wilson,
+)
 from diptych.evaluation.clip_benchmark import from_clip_benchmark, to_clip_benchmark
 from diptych.evaluation.evaluate import evaluate
 from diptych.evaluation.few_shot import FewShot, few_shot
@@ -18,7 +25,7 @@ from diptych.evaluation.metrics import (
 from diptych.evaluation.outcomes import Outcomes
 from diptych.evaluation.paired import Paired, Verdict, compare_outcomes, verdicts
 from diptych.evaluation.prompts import TEMPLATES, templates
-from diptych.evaluation.result import Result
+from diptych.evaluation.result import Result, outcomes_beside
 from diptych.evaluation.retrieval import RetrievalResult, retrieval
 from diptych.evaluation.robustness import RobustnessRow, robustness
 from diptych.evaluation.tokens import TokenClasses, evaluate_tokens, picture_tokens, token_classes
@@ -42,6 +49,7 @@ __all__ = [
     "average_precision",
     "bootstrap_mean",
     "bootstrap_mean_per_class",
+    "bootstrap_means",
     "calibration",
     "caption_choice",
     "choices",
@@ -53,6 +61,7 @@ __all__ = [
     "fit_probe",
     "from_clip_benchmark",
     "linear_probe",
+    "outcomes_beside",
     "picture_tokens",
     "retrieval",
     "robustness",

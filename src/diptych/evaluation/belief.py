@@ -1,5 +1,6 @@
 """How far a score is to be believed: intervals, and what a set of some size can tell at all."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -28,9 +29,9 @@ def wilson(right: int, n: int, level: float = 0.95) -> Interval:
     >>> round(interval.low, 4), round(interval.high, 4)
     (0.4902, 0.9433)
     """
-    from scipy.stats import norm
+    from scipy.special import ndtri
 
-    z, p = float(norm.ppf((1 + level) / 2)), right / n
+    z, p = float(ndtri((1 + level) / 2)), right / n
     middle, half = p + z**2 / (2 * n), z * (p * (1 - p) / n + z**2 / (4 * n**2)) ** 0.5
     scale = 1 + z**2 / n
     return Interval(value=p, low=max(0.0, (middle - half) / scale), high=min(1.0, (middle + half) / scale))
@@ -55,15 +56,37 @@ def bootstrap_mean(
     >>> interval.value, round(interval.low, 2), round(interval.high, 2)
     (0.5, 0.45, 0.55)
     """
-    places = np.arange(len(values)) if clusters is None else np.unique(clusters, return_inverse=True)[1]
-    sums, counts = np.bincount(places, weights=values), np.bincount(places)
-    kinds, often = np.unique(np.stack([sums, counts], 1), axis=0, return_counts=True)
+    own = np.arange(len(values)) if clusters is None else clusters
+    return bootstrap_means([(values, own)], level=level, draws=draws, seed=seed)
+
+
+def bootstrap_means(
+    parts: Sequence[tuple[Float[np.ndarray, " _"] | Bool[np.ndarray, " _"], Int[np.ndarray, " _"]]],
+    *,
+    level: float = 0.95,
+    draws: int = 2000,
+    seed: int = 0,
+) -> Interval:
+    """As `bootstrap_mean`, of the mean of several means over the same clusters: of the recalls in both directions, say.
+    Each part has its values and their clusters, and every cluster occurs in every part.
+
+    >>> import numpy as np
+    >>> from diptych.evaluation import bootstrap_means
+    >>> pictures, captions = np.array([0, 1]), np.array([0, 0, 1, 1])
+    >>> bootstrap_means([(np.array([1.0, 0.0]), pictures), (np.array([1.0, 1.0, 1.0, 0.0]), captions)]).value
+    0.625
+    """
+    columns = []
+    for values, clusters in parts:
+        places = np.unique(clusters, return_inverse=True)[1]
+        columns += [np.bincount(places, weights=values), np.bincount(places)]
+    kinds, often = np.unique(np.stack(columns, 1), axis=0, return_counts=True)
     generator, found = np.random.default_rng(seed), np.empty(draws)
     step = max(1, _TILE // len(often))
     for first in range(0, draws, step):
-        drawn = generator.multinomial(often.sum(), often / often.sum(), min(step, draws - first))
-        found[first : first + step] = (drawn @ kinds[:, 0]) / (drawn @ kinds[:, 1])
-    return _percentiles(float(np.mean(values)), found, level)
+        totals = generator.multinomial(often.sum(), often / often.sum(), min(step, draws - first)) @ kinds
+        found[first : first + step] = (totals[:, ::2] / totals[:, 1::2]).mean(1)
+    return _percentiles(float(np.mean([np.mean(values) for values, _ in parts])), found, level)
 
 
 def bootstrap_mean_per_class(
@@ -98,9 +121,9 @@ def smallest_difference(n: int, disagreement: float, level: float = 0.95, power:
     >>> round(100 * smallest_difference(50_000, 0.15), 2)  # points, on ImageNet
     0.49
     """
-    from scipy.stats import norm
+    from scipy.special import ndtri
 
-    return float(norm.ppf((1 + level) / 2) + norm.ppf(power)) * (disagreement / n) ** 0.5
+    return float(ndtri((1 + level) / 2) + ndtri(power)) * (disagreement / n) ** 0.5
 
 
 def _percentiles(value: float, found: np.ndarray, level: float) -> Interval:

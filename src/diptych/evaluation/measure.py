@@ -13,8 +13,9 @@ from diptych.encoder.cache import digest
 from diptych.encoder.pictures import fingerprint
 from diptych.errors import DataError, UnknownNameError
 from diptych.evaluation.answers import Answers, thumbnails
+from diptych.evaluation.linear import LinearProbe
 from diptych.evaluation.result import Result
-from diptych.evaluation.score import score, score_few_shot, score_linear, text_vectors
+from diptych.evaluation.score import score, score_few_shot, score_linear, text_vectors, train_linear
 from diptych.evaluation.subject import FIELDS, Subject
 
 RESIZES = {"crop": "shortest", "squash": "squash", "pad": "longest"}
@@ -49,6 +50,8 @@ class Engine:
     """Use the first so many samples of each split; 0: all."""
     progress: bool = False
     peers: Peers = field(default_factory=Peers)
+    classifiers: dict[str, LinearProbe] = field(default_factory=dict, repr=False)
+    """Those that were trained, by all that they depend on."""
 
     def key(self, task: Task, view: View) -> str:
         """A digest of everything that the result depends on: model, preprocessing, files, prompts, procedure."""
@@ -70,6 +73,15 @@ class Engine:
             pictures = {use: found[place] for use, found in splits.items()}
             results.append(self._score(task, view, pictures))
         return results
+
+    def _classifier(self, task: Task, view: View, pictures: Mapping[str, Pictures]) -> LinearProbe:
+        """Trained once, whichever sets it is asked about: ImageNet's serves the sets that shift its pictures."""
+        learned = {use: subject for use, subject in task.subjects.items() if use != "test"}
+        splits = {use: fingerprint(subject.source, self._count(subject)) for use, subject in learned.items()}
+        key = digest(view.key, splits)
+        if key not in self.classifiers:
+            self.classifiers[key] = train_linear(pictures)
+        return self.classifiers[key]
 
     def _count(self, subject: Subject) -> int:
         return min(self.limit, len(subject.source)) if self.limit else len(subject.source)
@@ -96,7 +108,7 @@ class Engine:
             scale = float(view.encoder.model.logit_scale.detach().float().cpu().exp())
             findings = on_main(self.peers, lambda: score(test, pictures["test"], words, scale))
         elif task.kind == "linear":
-            findings = on_main(self.peers, lambda: score_linear(test, pictures))
+            findings = on_main(self.peers, lambda: score_linear(test, pictures, self._classifier(task, view, pictures)))
         else:
             findings = on_main(self.peers, lambda: score_few_shot(pictures))
         return Result(
@@ -111,7 +123,8 @@ class Engine:
             class_names=findings.class_names,
             per_class=findings.per_class,
             confusion=findings.confusion,
-            intervals=findings.intervals,
+            intervals={name: found for name, found in findings.intervals.items() if name in findings.metrics},
+            outcomes=findings.outcomes,
             calibration=findings.answers.calibration() if findings.answers else {},
             mistakes=_mistakes(test, pictures["test"], findings.answers) if findings.answers else (),
             key=self.key(task, view),

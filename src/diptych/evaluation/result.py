@@ -1,15 +1,17 @@
 """What was measured, on what, with what, and how: one JSON file."""
 
+import glob
 import json
 import os
 import platform
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 from diptych.errors import DataError
+from diptych.evaluation.outcomes import Outcomes
 
 
 def _versions() -> dict[str, str]:
@@ -48,13 +50,16 @@ class Result:
     """Zero-shot: the expected calibration error; pictures, share of right answers and mean confidence of each bin."""
     mistakes: tuple[dict[str, Any], ...] = ()
     """Zero-shot: the wrong answers that the model was surest of: key, true, taken_for, confidence, jpeg (base64)."""
+    outcomes: dict[str, Outcomes] = field(default_factory=dict, compare=False, repr=False)
+    """Metric -> what became of each sample. They lie beside the file, as NAME.METRIC.npz."""
     key: str = ""
     """A digest of everything that the figures depend on."""
     date: str = field(default_factory=lambda: datetime.now(UTC).isoformat(timespec="seconds"))
 
     def to_json(self) -> str:
         """The result as text; lists stand on one line each."""
-        values = asdict(self)
+        values = asdict(replace(self, outcomes={}))
+        del values["outcomes"]
         rows = values.pop("confusion")
         lines = [f"  {json.dumps(name)}: {_json(value)}" for name, value in values.items()]
         lines.append('  "confusion": [' + ",".join(f"\n    {json.dumps(row)}" for row in rows) + "\n  ]")
@@ -73,12 +78,33 @@ class Result:
             raise DataError(f"not a result of `diptych evaluate`: {error}") from error
 
     def save(self, path: str | os.PathLike[str]) -> Path:
-        """Write the JSON file, whole or not at all."""
+        """Write the JSON file, whole or not at all, once the outcomes lie beside it."""
         path = Path(path)
         path.parent.mkdir(parents=True, exist_ok=True)
+        for name, outcomes in self.outcomes.items():
+            outcomes.save(path.with_suffix(f".{name}.npz"))
         part = path.with_name(path.name + ".part")
         part.write_text(self.to_json())
         return part.replace(path)
+
+
+def outcomes_beside(path: str | os.PathLike[str]) -> dict[str, Outcomes]:
+    """The outcomes that `Result.save` put beside a file, by metric; none if they were moved away. Raises DataError for
+    a file that holds something else.
+
+    >>> import tempfile
+    >>> import numpy as np
+    >>> from diptych.evaluation import Outcomes, Result, outcomes_beside
+    >>> outcomes = {"top1": Outcomes.of(np.array([0, 3]), ["a.jpg", "b.jpg"])}
+    >>> result = Result(task="zero-shot", metrics={}, protocol={}, data={}, model={}, outcomes=outcomes)
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     outcomes_beside(result.save(f"{folder}/a.json"))["top1"].ranks.tolist()
+    [0, 3]
+    """
+    path = Path(path)
+    files = sorted(path.parent.glob(f"{glob.escape(path.stem)}.*.npz"))
+    found = {file.name.removeprefix(f"{path.stem}.").removesuffix(".npz"): file for file in files}
+    return {name: Outcomes.load(file) for name, file in found.items() if "." not in name}  # else another result's
 
 
 def _json(value: Any) -> str:

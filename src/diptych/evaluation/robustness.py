@@ -3,9 +3,6 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-REFERENCE = "imagenet1k"
-SHIFTS = ("imagenetv2", "imagenet-a", "imagenet-r", "imagenet_sketch", "objectnet")
-
 
 @dataclass(frozen=True, kw_only=True)
 class RobustnessRow:
@@ -22,7 +19,7 @@ class RobustnessRow:
 
 
 def robustness(
-    results: Mapping[str, Mapping[str, float]], reference: str = REFERENCE, shifts: Sequence[str] = SHIFTS
+    results: Mapping[str, Mapping[str, float]], reference: str, shifts: Sequence[str]
 ) -> list[RobustnessRow]:
     """From name -> set -> accuracy, the rows of the table, the smallest drop first and incomplete ones last. Zero-shot
     and probe are two names. Names without the reference are left out.

@@ -14,10 +14,12 @@ from diptych.encoder import Pictures, Texts, class_vectors
 from diptych.errors import ConfigError
 from diptych.evaluation.answers import Answers, answers
 from diptych.evaluation.few_shot import few_shot
-from diptych.evaluation.linear import fit_probe
+from diptych.evaluation.linear import LinearProbe, fit_probe
 from diptych.evaluation.metrics import average_precision, caption_choice, choices, roc_auc
+from diptych.evaluation.outcomes import Outcomes
 from diptych.evaluation.retrieval import retrieval
 from diptych.evaluation.subject import Subject
+from diptych.evaluation.trust import of_choices, of_classes, of_recalls
 from diptych.evaluation.zero_shot import ZeroShotResult, zero_shot
 
 
@@ -31,6 +33,7 @@ class Findings:
     per_class: tuple[float | None, ...] = ()
     confusion: tuple[tuple[int, ...], ...] = ()
     intervals: dict[str, list[float]] = field(default_factory=dict)
+    outcomes: dict[str, Outcomes] = field(default_factory=dict)
     answers: Answers | None = None
     """Of zero-shot classification."""
 
@@ -61,7 +64,7 @@ def _zero_shot(subject: Subject, pictures: Pictures, words: Float[Tensor, "class
         raise ConfigError(f"the data has a class {int(labels.max())}, but there are only {len(words)} class names")
     found = zero_shot(pictures.vectors, labels, words)
     ties = {"ties": "the earlier class wins"}
-    findings = _classified(found, subject.class_names, _ensembled(subject) | ties)
+    findings = _classified(found, pictures, subject.class_names, _ensembled(subject) | ties)
     more = dict[str, float]()
     if subject.metric == "mean_top1_top5":
         more = {subject.metric: (found.top1 + found.top5) / 2}
@@ -77,13 +80,18 @@ def _area_under_roc(scores: Float[Tensor, "pictures classes"], labels: Int[Tenso
     return roc_auc(scores[:, 1] - scores[:, 0], labels == 1)
 
 
-def _classified(found: ZeroShotResult, names: tuple[str, ...], protocol: dict[str, Any]) -> Findings:
+def _classified(
+    found: ZeroShotResult, pictures: Pictures, names: tuple[str, ...], protocol: dict[str, Any]
+) -> Findings:
+    intervals, outcomes = of_classes(found, _labels(pictures), _keys(pictures))
     return Findings(
         metrics={"top1": found.top1, "top5": found.top5, "mean_per_class": found.mean_per_class},
         protocol=protocol,
         class_names=names,
         per_class=tuple(None if math.isnan(share) else share for share in found.per_class.tolist()),
         confusion=tuple(map(tuple, found.confusion.tolist())),
+        intervals=intervals,
+        outcomes=outcomes,
     )
 
 
@@ -113,8 +121,11 @@ def _retrieval(pictures: Pictures, words: Float[Tensor, "captions width"]) -> Fi
     found = retrieval(pictures.vectors, words, owners)
     metrics = {f"image_to_text_r{k}": share for k, share in found.image_to_text.items()}
     metrics |= {f"text_to_image_r{k}": share for k, share in found.text_to_image.items()}
+    intervals, outcomes = of_recalls(found, owners, _keys(pictures))
     return Findings(
         metrics=metrics | {"mean_recall": found.mean_recall},
+        intervals=intervals,
+        outcomes=outcomes,
         protocol={"captions": len(owners), "ties": "stand before the right answer"},
     )
 
@@ -130,7 +141,9 @@ def _choice(pictures: Pictures, words: Float[Tensor, "captions width"]) -> Findi
         # Both pictures of a pair have the same two captions: scores[pair, picture, caption].
         found = choices(scores.unflatten(0, (-1, 2)).transpose(1, 2))
         metrics |= {"text": found.text, "image": found.image, "group": found.group}
-    return Findings(metrics=metrics, protocol={"captions": 2 * len(scores), "ties": "are mistakes"})
+    intervals, outcomes = of_choices((right > wrong).tolist(), _keys(pictures))
+    protocol = {"captions": 2 * len(scores), "ties": "are mistakes"}
+    return Findings(metrics=metrics, protocol=protocol, intervals=intervals, outcomes=outcomes)
 
 
 def _in_pairs(keys: Sequence[str]) -> bool:
@@ -163,20 +176,28 @@ def score_few_shot(pictures: Mapping[str, Pictures]) -> Findings:
     )
 
 
-def score_linear(task: Subject, pictures: Mapping[str, Pictures]) -> Findings:
-    """A linear classifier trained on `train`, its penalty chosen on `val` or on a fifth of it, asked about `test`."""
-    features = {split: (found.features.float(), _labels(found)) for split, found in pictures.items()}
-    probe = fit_probe(*features["train"], validation=features.get("val"))
-    test, labels = features["test"]
+def train_linear(pictures: Mapping[str, Pictures]) -> LinearProbe:
+    """A linear classifier trained on `train`, its penalty chosen on `val` or on a fifth of it."""
+    features = {split: (found.features.float(), _labels(found)) for split, found in pictures.items() if split != "test"}
+    return fit_probe(*features["train"], validation=features.get("val"))
+
+
+def score_linear(task: Subject, pictures: Mapping[str, Pictures], probe: LinearProbe) -> Findings:
+    """What `train_linear` gave, asked about `test`."""
+    test, labels = pictures["test"].features.float(), _labels(pictures["test"])
     # Scores are products with the weights and the bias; a class that was never seen in training gets none.
-    classes = max(len(task.class_names), int(labels.max()) + 1, int(probe.labels.max()) + 1)
+    asked = max((len(task.class_names), int(labels.max()) + 1, *(place + 1 for place in task.class_indices)))
+    classes = max(asked, int(probe.labels.max()) + 1)
     weights = torch.zeros(classes, test.shape[1] + 1)
     weights[:, -1] = torch.finfo(weights.dtype).min
     weights[probe.labels] = torch.cat([probe.weights.cpu(), probe.bias.cpu()[None]]).T.to(weights.dtype)
+    if task.class_indices:
+        weights = weights[list(task.class_indices)]
     found = zero_shot(torch.cat([test, torch.ones(len(test), 1)], dim=1), labels, weights)
     metric = task.metric if task.metric in ("top1", "mean_per_class") else "top1"
     return _classified(
         found,
+        pictures["test"],
         task.class_names or tuple(map(str, range(classes))),
         {
             "metric": metric,
@@ -189,6 +210,10 @@ def score_linear(task: Subject, pictures: Mapping[str, Pictures]) -> Findings:
             "gradient": probe.gradient,
         },
     )
+
+
+def _keys(pictures: Pictures) -> list[str]:
+    return [sample.key for sample in pictures.samples]
 
 
 def _labels(pictures: Pictures) -> Int[Tensor, " pictures"]:

@@ -41,6 +41,8 @@ class Subject:
     """Whose conventions: prompts, metric, layout."""
     resizes: tuple[str, ...] = ()
     """The ways in which the profile shows pictures; empty: as the model was trained."""
+    class_indices: tuple[int, ...] = ()
+    """The classes among those of the set that a classifier is trained on, for a part of ImageNet; empty: the same."""
     max_bad_share: float = 0.0
     """Of samples that can't be used; more of them is an error."""
     about: Mapping[str, Any] = field(default_factory=dict)

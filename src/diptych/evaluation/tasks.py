@@ -6,13 +6,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from diptych.errors import ConfigError, UnknownNameError
+from diptych.errors import ConfigError, DataError, UnknownNameError
 from diptych.evaluation import sets
 from diptych.evaluation.measure import Task
 from diptych.evaluation.subject import Subject, open_own
 
 TRAINED = ("linear", "fewshot")
 """Prefixes: classifiers that are trained on a set's vectors, and asked about its test split."""
+_IMAGENET = "imagenet1k"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,9 +39,10 @@ class Requests:
         test = find(place, "test")
         if not kind:
             return Task(name=name, subjects={"test": test})
-        subjects = {"test": test, "train": find(place, "train")}
-        if not _is_own(place) and "val" in sets.get(place).sizes:
-            subjects["val"] = find(place, "val")
+        trained = place if _is_own(place) else _trained_on(place, test)
+        subjects = {"test": test, "train": find(trained, "train")}
+        if not _is_own(place) and "val" in sets.get(trained).sizes:
+            subjects["val"] = find(trained, "val")
         return Task(name=name, kind=kind, subjects=subjects)
 
     def _known(self, place: str, split: str) -> Subject:
@@ -56,6 +58,7 @@ class Requests:
             split=opened.split,
             profile=opened.profile,
             resizes=opened.resize,
+            class_indices=opened.class_indices,
             about=about | {"expected": opened.expected, "remarks": list(opened.remarks)},
         )
 
@@ -87,6 +90,16 @@ def _split(name: str) -> tuple[str, str]:
     """`linear/cifar100` as ("linear", "cifar100"); a set alone as ("", "cifar100")."""
     kind, _, place = name.partition("/")
     return (kind, place) if kind in TRAINED and place else ("", name)
+
+
+def _trained_on(place: str, test: Subject) -> str:
+    """The set whose training split a classifier sees: ImageNet, for the sets that shift its pictures."""
+    name = sets.get(place).name
+    if name not in sets.GROUPS["imagenet-shifts"]:
+        return name
+    if len(test.class_names) != sets.get(_IMAGENET).classes and not test.class_indices:
+        raise DataError(f"{name} has classes of its own, which a classifier of ImageNet's doesn't know")
+    return _IMAGENET
 
 
 def _is_own(place: str) -> bool:

@@ -1,6 +1,7 @@
 """What a run or an evaluation came to, as one page that opens anywhere and needs no network."""
 
 from diptych.reports.board import Board, Published, board, read_published, to_csv, to_latex, to_markdown, write_table
+from diptych.reports.comparison import differences, shifts
 from diptych.reports.html import write
 from diptych.reports.results import describe_result, describe_run, overview
 from diptych.reports.sections import (
@@ -30,6 +31,7 @@ __all__ = [
     "curves",
     "describe_result",
     "describe_run",
+    "differences",
     "environment",
     "grid",
     "headline",
@@ -37,6 +39,7 @@ __all__ = [
     "pictures",
     "prose",
     "read_published",
+    "shifts",
     "table",
     "to_csv",
     "to_latex",

@@ -118,7 +118,7 @@ def board(
     """
     published, cells = published or {}, dict[tuple[Line, Column], Cell]()
     for result in sorted(results, key=lambda result: result.date):
-        line = Line(model=str(result.model.get("name", "?")), how=_how(result))
+        line = line_of(result)
         for metric in _metrics(result):
             averaged = result.task in ("zero-shot", "multilabel")
             column = Column(task=task_name(result), metric=metric, averaged=averaged)
@@ -136,6 +136,16 @@ def board(
     found = Board(lines=list(dict.fromkeys(line for line, _ in cells)), columns=columns, cells=cells)
     best_first = sorted(found.lines, key=lambda line: (-(found.mean(line) or _first(found, line)), line))
     return Board(lines=best_first, columns=columns, cells=cells)
+
+
+def line_of(result: Result) -> Line:
+    """The line of the table that a result belongs to."""
+    return Line(model=str(result.model.get("name", "?")), how=_how(result))
+
+
+def label(line: Line) -> str:
+    """For a table with one column for who was measured: `b-32, crop`."""
+    return ", ".join(filter(None, (Path(line.model).name, line.how)))
 
 
 def task_name(result: Result) -> str:

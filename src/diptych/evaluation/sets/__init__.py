@@ -3,7 +3,6 @@
 from diptych.evaluation.sets.entry import EvaluationSet, Metric, Task
 from diptych.evaluation.sets.lookup import GROUPS, get, names, select
 from diptych.evaluation.sets.open import OpenSet, open_set
-from diptych.evaluation.sets.own import own
 from diptych.evaluation.sets.profiles import Change, Profile, Resize, profile, profiles
 from diptych.evaluation.sets.published import Published, published
 
@@ -20,7 +19,6 @@ __all__ = [
     "get",
     "names",
     "open_set",
-    "own",
     "profile",
     "profiles",
     "published",
