@@ -4,7 +4,7 @@
 All choose the penalty on the same held-out fifth, fit the whole and are asked on the same 10,000 test samples. Without
 options this is the small size of `python -m benchmarks probe`, a minute.
 
-scikit-learn: LogisticRegression (L-BFGS) for the decades that our own sweep visited, and a last fit. At its default
+scikit-learn: LogisticRegression (L-BFGS) for the strengths that our own sweep visited, and a last fit. At its default
 tolerance it can end after one step at chance, since features of length 1 have small gradients; so it gets 1e-6, and at
 most `--cap` steps a fit (1,000, as CLIP's authors). CLIP_benchmark 1.6.2: its `find_peak`, `train` and `infer` as its
 `evaluate` calls them (19 + 1 trainings of 10 epochs, batches of 64, AdamW); `--trainings 1` times one and multiplies.
@@ -194,9 +194,7 @@ def compared(size: tuple[int, int, int], cap: int, trainings: int, only: list[st
     found = [mine]
     print(mine, flush=True)
     if "sklearn" in only:
-        decades = [10**k / float(data.train.var(0, correction=0).sum()) for k in range(-2, 7)]
-        decades = [c for c in decades if c <= 1.01 * max(probe.path)]
-        found.append(sklearn_sweep(data, decades, cap, probe.strength))
+        found.append(sklearn_sweep(data, list(probe.path), cap, probe.strength))
         print(found[-1], flush=True)
     if "clip" in only:
         found.append(clip_benchmark_sweep(data, probe.strength, trainings))

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from jaxtyping import Float, Int
@@ -120,7 +120,8 @@ def fit_probe(
         fitted = (torch.cat([fitted[0], held[0].to(fitted[0])]), torch.cat([fitted[1], held[1].to(fitted[1])]))
     problem, present = _problem(*fitted, coordinates)
     start = found[best][1] if found and found[best][1].weights.shape[1] == len(present) else None
-    final = problem.minimise(_ridge(problem, best), start)
+    near = problem.minimise(_ridge(problem, best), start, decrement=1e-2, exact=False)
+    final = problem.minimise(_ridge(problem, best), near)
     return LinearProbe(
         weights=final.weights,
         bias=final.bias,
@@ -129,8 +130,8 @@ def fit_probe(
         path={strength: found[strength][0] for strength in sorted(found)},
         gradient=final.gradient,
         decrement=final.decrement,
-        iterations=final.steps + sum(optimum.steps for _, optimum in found.values()),
-        passes=final.passes + sum(optimum.passes for _, optimum in found.values()),
+        iterations=near.steps + final.steps + sum(optimum.steps for _, optimum in found.values()),
+        passes=near.passes + final.passes + sum(optimum.passes for _, optimum in found.values()),
     )
 
 
@@ -141,8 +142,9 @@ def _sweep(
     found = dict[float, tuple[float, Optimum]]()
 
     def visit(strength: float) -> None:
-        weaker = [other for other in found if other < strength]
-        start = found[max(weaker)][1] if weaker else None
+        below = max((other for other in found if other < strength), default=None)
+        above = min((other for other in found if other > strength), default=None)
+        start = _middle([found[other][1] for other in (below, above) if other is not None])
         optimum = problem.minimise(_ridge(problem, strength), start, decrement=_ROUGH, exact=False)
         weights = optimum.weights.to(working_type(held[0]))
         guesses = present[(held[0].to(weights) @ weights + optimum.bias.to(weights)).argmax(1)]
@@ -162,6 +164,14 @@ def _sweep(
         for strength in (best / factor, best * factor):
             visit(strength)
     return found
+
+
+def _middle(optima: list[Optimum]) -> Optimum | None:
+    """The mean of the weights is a good start in between."""
+    if len(optima) < 2:
+        return optima[0] if optima else None
+    one, other = optima
+    return replace(one, weights=(one.weights + other.weights) / 2, bias=(one.bias + other.bias) / 2)
 
 
 def _problem(features: Tensor, labels: Tensor, coordinates: Coordinates) -> tuple[Problem, Tensor]:

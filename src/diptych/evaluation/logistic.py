@@ -114,7 +114,7 @@ class Problem:
         ridge: float,
         start: Optimum | None = None,
         *,
-        decrement: float = 1e-6,
+        decrement: float = 1e-5,
         exact: bool = True,
     ) -> Optimum:
         """Descend from `start`, or zero, until the Newton decrement is small.
@@ -137,7 +137,9 @@ class Problem:
             left = (gradient.square() * inverse).sum().sqrt().item()
             if left <= decrement or steps == _STEPS:
                 break
-            direction, products = self._newton(point.chances, gradient, inverse, ridge, min(0.3, left**0.5))
+            # Newton's steps converge faster the better they are solved, but not further than is asked for.
+            accuracy = max(min(0.3, left**0.5), 0.3 * decrement / left)
+            direction, products = self._newton(point.chances, gradient, inverse, ridge, accuracy)
             following, trials = self._search(point, direction, (gradient * direction).sum().item(), ridge, precise)
             passes += products + trials
             if following is None:
