@@ -56,10 +56,11 @@ def retrieval(
     assert len(text_to_image) == len(text_vectors), "every caption has one picture"
     assert all(vectors.isfinite().all() for vectors in (image_vectors, text_vectors)), "a vector is not finite"
     owners = text_to_image.to(image_vectors.device)
-    pictures = torch.arange(len(image_vectors), device=owners.device)
-    captioned = owners.unique()
-    text_ranks = _ranks(text_vectors, owners, image_vectors, pictures)
-    image_ranks = _ranks(image_vectors[captioned], captioned, text_vectors, owners)
+    captions = torch.arange(len(owners), device=owners.device)
+    captioned, places = owners.unique(return_inverse=True)
+    order = places.argsort(stable=True)
+    text_ranks = _ranks(text_vectors, image_vectors, captions, owners)
+    image_ranks = _ranks(image_vectors[captioned], text_vectors, places[order], captions[order])
     return RetrievalResult(
         image_to_text={k: (image_ranks < k).double().mean().item() for k in ks},
         text_to_image={k: (text_ranks < k).double().mean().item() for k in ks},
@@ -70,15 +71,19 @@ def retrieval(
 
 def _ranks(
     queries: Float[Tensor, "queries width"],
-    query_owners: Int[Tensor, " queries"],
     candidates: Float[Tensor, "candidates width"],
-    candidate_owners: Int[Tensor, " candidates"],
+    rows: Int[Tensor, " pairs"],
+    columns: Int[Tensor, " pairs"],
 ) -> Int[Tensor, " queries"]:
-    """How many candidates of other owners score at least as high as the best one of the query's own owner."""
+    """How many other candidates score at least as high as the best of a query's own, which are `rows`, in order, and
+    `columns`."""
     ranks = []
-    for rows in torch.arange(len(queries), device=queries.device).split(max(1, _TILE // len(candidates))):
-        scores = queries[rows].float() @ candidates.float().T
-        own = query_owners[rows, None] == candidate_owners
-        best = scores.masked_fill(~own, -torch.inf).amax(1, keepdim=True)
-        ranks.append(((scores >= best) & ~own).sum(1))
+    step = max(1, _TILE // len(candidates))
+    for first in range(0, len(queries), step):
+        scores = queries[first : first + step].float() @ candidates.float().T
+        begin, end = torch.searchsorted(rows, torch.tensor([first, first + step], device=rows.device)).tolist()
+        own = (rows[begin:end] - first, columns[begin:end])
+        best = torch.full_like(scores[:, 0], -torch.inf).scatter_reduce_(0, own[0], scores[own], "amax")
+        scores[own] = -torch.inf
+        ranks.append((scores >= best[:, None]).sum(1, dtype=torch.int32).long())  # summed fast
     return torch.cat(ranks).cpu()
