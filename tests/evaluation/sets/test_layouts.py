@@ -104,6 +104,13 @@ def test_sugarcrepe(tmp_path):
     assert picture(found.source[0]).size == (24, 16)
 
 
+def test_damage_that_torchvision_stumbles_over_is_one_sentence(tmp_path):
+    originals.gtsrb(tmp_path)
+    (tmp_path / "gtsrb/GT-final_test.csv").write_text("Filename;ClassId\n00000.ppm;5\n00001.p")
+    with pytest.raises(DataError, match="torchvision's GTSRB can't read"):
+        opened("gtsrb", tmp_path)
+
+
 @pytest.mark.parametrize(
     ("name", "profile"),
     [
