@@ -5,19 +5,20 @@ from collections.abc import Sequence
 from diptych.errors import UnknownNameError
 from diptych.evaluation.imagenet_prompts import EIGHTY
 
+_SEVEN = (
+    "itap of a {}.",
+    "a bad photo of the {}.",
+    "a origami {}.",
+    "a photo of the large {}.",
+    "a {} in a video game.",
+    "art of the {}.",
+    "a photo of the small {}.",
+)
+"""What a forward search over ImageNet's eighty ended with; github.com/openai/CLIP, MIT licence."""
 TEMPLATES: dict[str, tuple[str, ...]] = {
     "name": ("{}",),
     "simple": ("a photo of a {}.",),
-    # The seven that a forward search over ImageNet's eighty ended with; github.com/openai/CLIP, MIT licence.
-    "openai-7": (
-        "itap of a {}.",
-        "a bad photo of the {}.",
-        "a origami {}.",
-        "a photo of the large {}.",
-        "a {} in a video game.",
-        "art of the {}.",
-        "a photo of the small {}.",
-    ),
+    "openai-7": _SEVEN,
     # DeCLIP's, by their number; github.com/Sense-GVT/DeCLIP, prototype/data/datasets/prompts.
     "declip-1": ("a photo of a {}.",),
     "declip-6": (
@@ -28,16 +29,7 @@ TEMPLATES: dict[str, tuple[str, ...]] = {
         "a big {} on the photo.",
         "a small {} on the photo.",
     ),
-    "declip-8": (
-        "a photo of a {}",
-        "itap of a {}.",
-        "a bad photo of the {}.",
-        "a origami {}.",
-        "a photo of the large {}.",
-        "a {} in a video game.",
-        "art of the {}.",
-        "a photo of the small {}.",
-    ),
+    "declip-8": ("a photo of a {}", *_SEVEN),
     "declip-80": EIGHTY,
 }
 

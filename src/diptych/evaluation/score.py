@@ -64,7 +64,7 @@ def _zero_shot(subject: Subject, pictures: Pictures, words: Float[Tensor, "class
         raise ConfigError(f"the data has a class {int(labels.max())}, but there are only {len(words)} class names")
     found = zero_shot(pictures.vectors, labels, words)
     ties = {"ties": "the earlier class wins"}
-    findings = _classified(found, pictures, subject.class_names, _ensembled(subject) | ties)
+    findings = classified(found, labels, _keys(pictures), subject.class_names, _ensembled(subject) | ties)
     more = dict[str, float]()
     if subject.metric == "mean_top1_top5":
         more = {subject.metric: (found.top1 + found.top5) / 2}
@@ -80,10 +80,15 @@ def _area_under_roc(scores: Float[Tensor, "pictures classes"], labels: Int[Tenso
     return roc_auc(scores[:, 1] - scores[:, 0], labels == 1)
 
 
-def _classified(
-    found: ZeroShotResult, pictures: Pictures, names: tuple[str, ...], protocol: dict[str, Any]
+def classified(
+    found: ZeroShotResult,
+    labels: Int[Tensor, " pictures"],
+    keys: Sequence[str],
+    names: tuple[str, ...],
+    protocol: dict[str, Any],
 ) -> Findings:
-    intervals, outcomes = of_classes(found, _labels(pictures), _keys(pictures))
+    """Everything that one class a picture gives; `keys` name the pictures, `names` the classes."""
+    intervals, outcomes = of_classes(found, labels, keys)
     return Findings(
         metrics={"top1": found.top1, "top5": found.top5, "mean_per_class": found.mean_per_class},
         protocol=protocol,
@@ -195,9 +200,10 @@ def score_linear(task: Subject, pictures: Mapping[str, Pictures], probe: LinearP
         weights = weights[list(task.class_indices)]
     found = zero_shot(torch.cat([test, torch.ones(len(test), 1)], dim=1), labels, weights)
     metric = task.metric if task.metric in ("top1", "mean_per_class") else "top1"
-    return _classified(
+    return classified(
         found,
-        pictures["test"],
+        labels,
+        _keys(pictures["test"]),
         task.class_names or tuple(map(str, range(classes))),
         {
             "metric": metric,

@@ -1,7 +1,6 @@
 """Zero-shot token by token: for models whose patches and words were trained to meet (FILIP, Yao et al. 2021,
 arXiv:2111.07783)."""
 
-import math
 import os
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
@@ -21,6 +20,7 @@ from diptych.encoder.encoder import evaluating
 from diptych.errors import ConfigError, DataError
 from diptych.evaluation.prompts import templates as templates_of
 from diptych.evaluation.result import Result
+from diptych.evaluation.score import classified
 from diptych.evaluation.zero_shot import zero_shot
 from diptych.models import Clip
 from diptych.objectives.late import token_similarity
@@ -118,25 +118,30 @@ def evaluate_tokens(
         threads=min(8, os.cpu_count() or 1),
         unreadable=lambda item, error: bad.append(BadSample(*source.where(item[0]), str(error))),
     )
-    parts = [([sample.label for _, sample in used], scores) for used, scores in batches]
+    parts = [([sample for _, sample in used], scores) for used, scores in batches]
     if not parts or len(bad) > config.max_bad_share * count:
         first = "/".join(bad[0]) if bad else "there are none"
         raise DataError(f"{len(bad)} of {count} samples can't be used; the first one is {first}")
-    labels = torch.tensor([label for some, _ in parts for label in some])
+    samples = [sample for some, _ in parts for sample in some]
+    labels = torch.tensor([sample.label for sample in samples])
     if int(labels.max()) >= len(names):
         raise ConfigError(f"the data has a class {int(labels.max())}, but there are only {len(names)} class names")
     found = zero_shot(torch.cat([scores for _, scores in parts]), labels, torch.eye(len(names)))
+    protocol = _protocol(encoder, prompts, mask_padding)
+    findings = classified(found, labels, [sample.key for sample in samples], names, protocol)
     listed = [sample._asdict() for sample in bad[:_LISTED]]
     return Result(
         task="zero-shot",
-        metrics={"top1": found.top1, "top5": found.top5, "mean_per_class": found.mean_per_class},
-        protocol=_protocol(encoder, prompts, mask_padding),
+        metrics=findings.metrics,
+        protocol=findings.protocol,
         data={"path": config.path, "description": source.describe(), "samples": count}
         | {"used": len(labels), "unusable": len(bad), "unusable_samples": listed},
         model=asdict(encoder.identity) | {"provenance": encoder.provenance},
-        class_names=names,
-        per_class=tuple(None if math.isnan(share) else share for share in found.per_class.tolist()),
-        confusion=tuple(map(tuple, found.confusion.tolist())),
+        class_names=findings.class_names,
+        per_class=findings.per_class,
+        confusion=findings.confusion,
+        intervals={name: found for name, found in findings.intervals.items() if name in findings.metrics},
+        outcomes=findings.outcomes,
     )
 
 
