@@ -7,6 +7,7 @@ from sklearn.linear_model import LogisticRegression
 
 from diptych.errors import DataError
 from diptych.evaluation import fit_probe, linear_probe
+from diptych.evaluation.logistic import Coordinates, Problem
 
 
 def clusters(n: int, width: int, classes: int, seed: int = 0, noise: float = 1.0) -> tuple[torch.Tensor, torch.Tensor]:
@@ -66,6 +67,17 @@ def test_the_penalty_is_the_best_on_held_out_samples():
     assert list(probe.path) == strengths[: len(probe.path)]
     assert all(abs(probe.path[c] - accuracies[c]) < 0.05 for c in probe.path)  # two standard errors
     assert accuracies[probe.strength] >= max(accuracies.values()) - 0.02
+
+
+def test_weak_penalties_are_not_left_early():
+    """Where the classes can be separated the objective is near zero, and so is all that is left to gain: an early end
+    is a penalty of its own, and would pass for a weak one that works well."""
+    vectors, labels = clusters(100, 100, 6, noise=4.0)
+    problem = Problem(features=vectors, labels=labels, classes=6, coordinates=Coordinates.of(vectors))
+    start = None
+    for ridge in (1e-3, 1e-5, 1e-7):
+        start = problem.minimise(ridge, start, tolerance=5e-2, exact=False)
+        assert start.loss < 1.01 * problem.minimise(ridge).loss
 
 
 def test_held_out_samples_come_from_every_class_whatever_the_order():

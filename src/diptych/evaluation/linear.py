@@ -16,7 +16,7 @@ DECADES = tuple(10.0**power for power in range(-2, 7))
 _HALVINGS = 2
 """How often the steps around the best decade are halved: the last are 10^(1/4)."""
 _ROUGH = 5e-2
-"""Newton decrement that ends the fits of the sweep: 0.001 nats above the optimum."""
+"""Tolerance of the sweep: a thousandth of the objective above its minimum."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -120,7 +120,7 @@ def fit_probe(
         fitted = (torch.cat([fitted[0], held[0].to(fitted[0])]), torch.cat([fitted[1], held[1].to(fitted[1])]))
     problem, present = _problem(*fitted, coordinates)
     start = found[best][1] if found and found[best][1].weights.shape[1] == len(present) else None
-    near = problem.minimise(_ridge(problem, best), start, decrement=1e-2, exact=False)
+    near = problem.minimise(_ridge(problem, best), start, tolerance=1e-2, exact=False)
     final = problem.minimise(_ridge(problem, best), near)
     return LinearProbe(
         weights=final.weights,
@@ -145,7 +145,7 @@ def _sweep(
         below = max((other for other in found if other < strength), default=None)
         above = min((other for other in found if other > strength), default=None)
         start = _middle([found[other][1] for other in (below, above) if other is not None])
-        optimum = problem.minimise(_ridge(problem, strength), start, decrement=_ROUGH, exact=False)
+        optimum = problem.minimise(_ridge(problem, strength), start, tolerance=_ROUGH, exact=False)
         weights = optimum.weights.to(working_type(held[0]))
         guesses = present[(held[0].to(weights) @ weights + optimum.bias.to(weights)).argmax(1)]
         found[strength] = ((guesses == held[1].to(guesses)).double().mean().item(), optimum)

@@ -114,12 +114,14 @@ class Problem:
         ridge: float,
         start: Optimum | None = None,
         *,
-        decrement: float = 1e-5,
+        tolerance: float = 1e-5,
         exact: bool = True,
     ) -> Optimum:
-        """Descend from `start`, or zero, until the Newton decrement is small.
+        """Descend from `start`, or zero, until the Newton decrement is `tolerance` times the root of the objective (of 1,
+        if that is less). What is left to gain is then a share of it, and weak penalties, whose objective is near zero,
+        are not left early.
 
-        `exact` takes gradients in float64; in float32 a decrement of 1e-3 is safe. Hessian products are in float32
+        `exact` takes gradients in float64; in float32 a tolerance of 1e-3 is safe. Hessian products are in float32
         (float64 if the features are): that can cost steps, but no accuracy.
 
         >>> import torch
@@ -135,10 +137,11 @@ class Problem:
             gradient = self.coordinates.pull(point.gradient)
             inverse = self._inverse(point.chances, ridge)
             left = (gradient.square() * inverse).sum().sqrt().item()
-            if left <= decrement or steps == _STEPS:
+            enough = tolerance * min(1.0, point.loss) ** 0.5
+            if left <= enough or steps == _STEPS:
                 break
             # Newton's steps converge faster the better they are solved, but not further than is asked for.
-            accuracy = max(min(0.3, left**0.5), 0.3 * decrement / left)
+            accuracy = max(min(0.3, left**0.5), 0.3 * enough / left)
             direction, products = self._newton(point.chances, gradient, inverse, ridge, accuracy)
             following, trials = self._search(point, direction, (gradient * direction).sum().item(), ridge, precise)
             passes += products + trials
