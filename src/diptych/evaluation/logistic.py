@@ -117,9 +117,10 @@ class Problem:
         tolerance: float = 1e-5,
         exact: bool = True,
     ) -> Optimum:
-        """Descend from `start`, or zero, until the Newton decrement is `tolerance` times the root of the objective (of 1,
-        if that is less). What is left to gain is then a share of it, and weak penalties, whose objective is near zero,
-        are not left early.
+        """Descend from `start`, or zero, until the Newton decrement is `tolerance` times the root of the objective.
+
+        (Of 1, if that is less.) What is left to gain is then a share of the objective, and weak penalties, with which
+        it is near zero, are not left early.
 
         `exact` takes gradients in float64; in float32 a tolerance of 1e-3 is safe. Hessian products are in float32
         (float64 if the features are): that can cost steps, but no accuracy.
