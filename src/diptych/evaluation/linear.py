@@ -17,6 +17,10 @@ _HALVINGS = 2
 """How often the steps around the best decade are halved: the last are 10^(1/4)."""
 _ROUGH = 5e-2
 """Tolerance of the sweep: a thousandth of the objective above its minimum."""
+_NEAR = 1e-2
+"""Where float32 gives way to float64."""
+_BY_HEART = 0.01
+"""A share of chance's objective. Below it the training samples are told apart whatever the penalty."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -90,7 +94,7 @@ def fit_probe(
 
     Held out is `validation`, or else every fifth sample of each class. `strengths` are tried from the strongest penalty
     to the weakest, each from the solution before, until two in a row fall below the best, or one by two standard
-    errors: weak penalties take the most time. Empty: decades, relative to the features' variance (so unit vectors and
+    errors, or the samples are learned by heart and one gains less than that: weak penalties take the most time. Empty: decades, relative to the features' variance (so unit vectors and
     others get the same classifiers), and steps that are halved around the best. One strength is taken as it is.
     With `refit` the last fit uses held-out samples as well. Work is done on the features' device; float16 and bfloat16
     are computed with in float32.
@@ -119,9 +123,9 @@ def fit_probe(
     if refit and held is not None:
         fitted = (torch.cat([fitted[0], held[0].to(fitted[0])]), torch.cat([fitted[1], held[1].to(fitted[1])]))
     problem, present = _problem(*fitted, coordinates)
-    start = found[best][1] if found and found[best][1].weights.shape[1] == len(present) else None
-    near = problem.minimise(_ridge(problem, best), start, tolerance=1e-2, exact=False)
-    final = problem.minimise(_ridge(problem, best), near)
+    way = _way(problem, best, found)
+    final = problem.minimise(_ridge(problem, best), way[-1])
+    work = [*(optimum for _, optimum in found.values()), *way, final]
     return LinearProbe(
         weights=final.weights,
         bias=final.bias,
@@ -130,8 +134,8 @@ def fit_probe(
         path={strength: found[strength][0] for strength in sorted(found)},
         gradient=final.gradient,
         decrement=final.decrement,
-        iterations=near.steps + final.steps + sum(optimum.steps for _, optimum in found.values()),
-        passes=near.passes + final.passes + sum(optimum.passes for _, optimum in found.values()),
+        iterations=sum(optimum.steps for optimum in work),
+        passes=sum(optimum.passes for optimum in work),
     )
 
 
@@ -150,13 +154,14 @@ def _sweep(
         guesses = present[(held[0].to(weights) @ weights + optimum.bias.to(weights)).argmax(1)]
         found[strength] = ((guesses == held[1].to(guesses)).double().mean().item(), optimum)
 
-    worse = 0
+    best, worse = 0.0, 0
     for strength in strengths or [decade / float(problem.coordinates.spectrum.sum()) for decade in DECADES]:
         visit(strength)
-        best = max(accuracy for accuracy, _ in found.values())
-        fall = best - found[strength][0]
-        worse = worse + 1 if fall > 0 else 0
-        if worse == 2 or fall > 2 * math.sqrt(best * (1 - best) / len(held[1])):
+        accuracy, optimum = found[strength]
+        gain, best = accuracy - best, max(accuracy, best)
+        worse = worse + 1 if gain < 0 else 0
+        matters = 2 * math.sqrt(best * (1 - best) / len(held[1]))
+        if worse == 2 or gain < -matters or (_by_heart(problem, optimum) and gain < matters):
             break
     for halving in range(0 if strengths else _HALVINGS):
         best = max(sorted(found), key=lambda strength: found[strength][0])
@@ -164,6 +169,28 @@ def _sweep(
         for strength in (best / factor, best * factor):
             visit(strength)
     return found
+
+
+def _way(problem: Problem, best: float, found: dict[float, tuple[float, Optimum]]) -> list[Optimum]:
+    """Solutions for ever weaker penalties, the last near the one for `best`.
+
+    Samples that were held out, and that a solution by heart is sure of and wrong about, have no curvature left and send
+    Newton's steps astray. So the way starts before that.
+    """
+    start, decades = None, 1
+    if found and found[best][1].weights.shape[1] == problem.classes:
+        first = max((s for s in found if s <= best and not _by_heart(problem, found[s][1])), default=min(found))
+        start, decades = found[first][1], max(1, math.ceil(math.log10(best / first)))
+    way = list[Optimum]()
+    for decade in reversed(range(decades)):
+        tolerance = _ROUGH if decade else _NEAR
+        start = problem.minimise(_ridge(problem, best / 10**decade), start, tolerance=tolerance, exact=False)
+        way.append(start)
+    return way
+
+
+def _by_heart(problem: Problem, optimum: Optimum) -> bool:
+    return optimum.loss < _BY_HEART * math.log(problem.classes)
 
 
 def _middle(optima: list[Optimum]) -> Optimum | None:
