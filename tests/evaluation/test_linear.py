@@ -80,6 +80,25 @@ def test_weak_penalties_are_not_left_early():
         assert start.loss < 1.01 * problem.minimise(ridge).loss
 
 
+def test_a_sweep_ends_where_samples_are_learned_by_heart_and_nothing_is_gained():
+    (train, labels), held = clusters(300, 100, 6, noise=6.0), clusters(400, 100, 6, seed=1, noise=6.0)
+    strengths = [10.0**power for power in range(8)]
+    probe = fit_probe(train, labels, validation=held, strengths=strengths)
+    skipped = [fit_probe(train, labels, strengths=[c]).accuracy(*held) for c in strengths[len(probe.path) :]]
+    assert skipped
+    best = max(probe.path.values())
+    assert max(skipped) < best + 2 * (best * (1 - best) / len(held[1])) ** 0.5
+
+
+def test_a_refit_after_learning_by_heart_is_the_fit_from_nothing():
+    """Its start is sure of the held-out samples, and wrong about many."""
+    vectors, labels = clusters(400, 60, 6, noise=6.0)
+    probe = fit_probe(vectors, labels, strengths=[1e5, 1e6])
+    straight = fit_probe(vectors, labels, strengths=[probe.strength])
+    assert probe.decrement < 1e-5
+    assert (probe.weights - straight.weights).norm() < 1e-3 * straight.weights.norm()
+
+
 def test_held_out_samples_come_from_every_class_whatever_the_order():
     """Every fifth sample of the whole would be one class here."""
     vectors, labels = torch.eye(5).repeat(20, 1), torch.arange(5).repeat(20)

@@ -123,7 +123,7 @@ class Engine:
             class_names=findings.class_names,
             per_class=findings.per_class,
             confusion=findings.confusion,
-            intervals={name: found for name, found in findings.intervals.items() if name in findings.metrics},
+            intervals=findings.reported,
             outcomes=findings.outcomes,
             calibration=findings.answers.calibration() if findings.answers else {},
             mistakes=_mistakes(test, pictures["test"], findings.answers) if findings.answers else (),

@@ -37,6 +37,11 @@ class Findings:
     answers: Answers | None = None
     """Of zero-shot classification."""
 
+    @property
+    def reported(self) -> dict[str, list[float]]:
+        """The intervals of those figures that the set's task gives."""
+        return {name: interval for name, interval in self.intervals.items() if name in self.metrics}
+
 
 def text_vectors(subject: Subject, pictures: Pictures, texts: Texts) -> Float[Tensor, "texts width"]:
     """What the pictures of a set are compared with: a vector a class, or one a caption."""

@@ -140,7 +140,7 @@ def evaluate_tokens(
         class_names=findings.class_names,
         per_class=findings.per_class,
         confusion=findings.confusion,
-        intervals={name: found for name, found in findings.intervals.items() if name in findings.metrics},
+        intervals=findings.reported,
         outcomes=findings.outcomes,
     )
 

@@ -91,7 +91,7 @@ def open_set(
     if found.labels and len(found.labels) != found_entry.classes:
         message = f"{len(found.labels)} of {found_entry.classes} classes"
         if sizes == "exact":
-            raise DataError(f"{found_entry.title} in {found.place} has {message}; fewer can be allowed (sizes='warn')")
+            raise DataError(f"{found_entry.title} in {found.place} has {message}; fewer can be allowed (sizes: warn)")
         remarks.append(message)
     templates = known.templates_of(convention.publisher)
     if convention.mirror_words and found.templates:
@@ -156,7 +156,7 @@ def _check_size(wanted: Wanted, found: Found, size: int, sizes: str) -> list[str
         return [message]
     raise DataError(
         f"{wanted.entry.title} (split {wanted.split}) in {found.place} has {message}"
-        f"{f' ({wanted.entry.note})' if wanted.entry.note else ''}; another size can be allowed (sizes='warn')"
+        f"{f' ({wanted.entry.note})' if wanted.entry.note else ''}; another size can be allowed (sizes: warn)"
     )
 
 
