@@ -8,7 +8,7 @@ scikit-learn: LogisticRegression (L-BFGS) for the strengths that our own sweep v
 tolerance it can end after one step at chance, since features of length 1 have small gradients; so it gets 1e-6, and at
 most `--cap` steps a fit (1,000, as CLIP's authors). CLIP_benchmark 1.6.2: its `find_peak`, `train` and `infer` as its
 `evaluate` calls them (19 + 1 trainings of 10 epochs, batches of 64, AdamW); `--trainings 1` times one and multiplies,
-0 runs them all, for which its `accuracy` needs numpy below 2.4. It asks for a GPU: on a CPU, `.cuda()` is made to return
+0 runs all, for which its `accuracy` needs numpy below 2.4. It asks for a GPU: on a CPU, `.cuda()` is made to return
 the tensor as it is, and autocast is off.
 `pip install --no-deps clip-benchmark==1.6.2` is enough for it; `rows` leaves it out where it is missing.
 """
