@@ -43,6 +43,10 @@ class Source(ABC):
     def where(self, index: int) -> tuple[str, str]:
         """(file, key) of a sample, without reading it."""
 
+    def files(self, index: int) -> tuple[str, ...]:
+        """What a sample depends on: it is another one when one of these changes."""
+        return (self.where(index)[0],)
+
     @abstractmethod
     def describe(self) -> str:
         """One line for people."""
@@ -82,6 +86,10 @@ class Joined(Source):
     def where(self, index: int) -> tuple[str, str]:
         part, index = self._locate(index)
         return part.where(index)
+
+    def files(self, index: int) -> tuple[str, ...]:
+        part, index = self._locate(index)
+        return part.files(index)
 
     def describe(self) -> str:
         shares = [f" (weight {weight:g})" for weight in self._weights] or [""] * len(self.parts)

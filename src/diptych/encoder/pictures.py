@@ -107,7 +107,7 @@ def fingerprint(source: Source, count: int) -> str:
     """A digest of a source's first `count` samples: their names, and sizes and times of the files they lie in."""
     places = [source.where(index) for index in range(count)]
     states = []
-    for name in sorted({name for name, _ in places}):
+    for name in sorted({name for index in range(count) for name in source.files(index)}):
         path = Path(name)
         state = path.stat() if path.exists() else None
         states.append((os.path.abspath(name), state.st_size, state.st_mtime_ns) if state else name)

@@ -190,9 +190,9 @@ def _mirror_words(found: Found, names: Sequence[str], places: Sequence[int]) -> 
 
 
 def files_sha256(source: Source, root: Path) -> str:
-    """Names and sizes of the files that the samples lie in."""
+    """Names and sizes of the files that the samples depend on."""
     digest = hashlib.sha256()
-    for name in dict.fromkeys(source.where(index)[0] for index in range(len(source))):
+    for name in dict.fromkeys(name for index in range(len(source)) for name in source.files(index)):
         path = Path(name)
         parts = sorted(each for each in path.rglob("*") if each.is_file()) if path.is_dir() else [path]
         for part in parts:
@@ -219,6 +219,9 @@ class Aligned(Source):
 
     def where(self, index: int) -> tuple[str, str]:
         return self._source.where(index)
+
+    def files(self, index: int) -> tuple[str, ...]:
+        return self._source.files(index)
 
     def describe(self) -> str:
         return self._source.describe()
