@@ -6,7 +6,7 @@ import torch
 from sklearn.linear_model import LogisticRegression
 
 from diptych.errors import DataError
-from diptych.evaluation import fit_probe, linear_probe
+from diptych.evaluation import fit_probe, linear_probe, logistic
 from diptych.evaluation.logistic import Coordinates, Problem
 
 
@@ -67,6 +67,21 @@ def test_the_penalty_is_the_best_on_held_out_samples():
     assert list(probe.path) == strengths[: len(probe.path)]
     assert all(abs(probe.path[c] - accuracies[c]) < 0.05 for c in probe.path)  # two standard errors
     assert accuracies[probe.strength] >= max(accuracies.values()) - 0.02
+
+
+@pytest.mark.parametrize("ridge", [1e-2, 1e-4, 1e-6])
+def test_products_in_bfloat16_lead_to_the_optimum_of_float32(ridge, monkeypatch):
+    """Whatever this processor multiplies in."""
+    vectors, labels = clusters(300, 20, 5, noise=2.0)
+    problem = Problem(features=vectors, labels=labels, classes=5, coordinates=Coordinates.of(vectors))
+    found = []
+    for bfloat16 in (True, False):
+        monkeypatch.setattr(logistic, "_multiplies_bfloat16", lambda device, answer=bfloat16: answer)
+        assert logistic.quick_type(vectors) == (torch.bfloat16 if bfloat16 else torch.float32)
+        found.append(problem.minimise(ridge))
+    quick, plain = found
+    assert quick.decrement < 1e-5
+    assert (quick.weights - plain.weights).norm() < 1e-3 * plain.weights.norm()
 
 
 def test_weak_penalties_are_not_left_early():

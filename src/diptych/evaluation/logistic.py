@@ -216,7 +216,10 @@ class Problem:
         enough = accuracy**2 * size
         for products in range(1, _PRODUCTS + 1):
             curved = self._curved(chances, heading, ridge)
-            length = size / (heading * curved).sum()
+            curvature = (heading * curved).sum()
+            if curvature <= 0:  # what is left is flat but for rounding
+                return direction, products
+            length = size / curvature
             direction, residual = direction + length * heading, residual - length * curved
             scaled = inverse * residual
             before, size = size, (residual * scaled).sum()
