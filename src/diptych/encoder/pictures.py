@@ -104,7 +104,7 @@ def embed_pictures(
 
 
 def fingerprint(source: Source, count: int) -> str:
-    """A digest of a source's first `count` samples: their names, and sizes and times of the files they lie in."""
+    """A digest of a source's first `count` samples: their names, and sizes and times of the files they depend on."""
     places = [source.where(index) for index in range(count)]
     states = []
     for name in sorted({name for index in range(count) for name in source.files(index)}):
