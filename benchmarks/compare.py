@@ -1,4 +1,5 @@
-"""How two ways of doing the same thing are timed: in turn, in a random order, medians of at least five rounds."""
+"""How two ways of doing the same thing are timed: in turn, in a random order, medians of at least
+five rounds."""
 
 import json
 import random
@@ -41,10 +42,13 @@ def seconds(*works: Callable[[], object], rounds: int = 5) -> list[float]:
 
 
 def measured_apart(ours: str, theirs: str, rounds: int = 5) -> tuple[float, float]:
-    """Medians of the number that each piece of code prints last, each call in a process of its own."""
+    """Medians of the number that each piece of code prints last, each call in a process of its
+    own."""
     found: dict[str, list[float]] = {ours: [], theirs: []}
     for _ in range(rounds):
         for code in random.sample([ours, theirs], 2):
-            done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
+            done = subprocess.run(
+                [sys.executable, "-c", code], check=True, capture_output=True, text=True
+            )
             found[code].append(json.loads(done.stdout.splitlines()[-1]))
     return statistics.median(found[ours]), statistics.median(found[theirs])

@@ -1,4 +1,5 @@
-"""EVA02-CLIP B/16 and L/14: pictures and texts through the towers, and loading. One file of weights for both."""
+"""EVA02-CLIP B/16 and L/14: pictures and texts through the towers, and loading. One file of weights
+for both."""
 
 import tempfile
 from collections.abc import Iterator
@@ -18,7 +19,9 @@ from diptych.inputs import build_tokenizer
 MODELS = {"EVA02-B-16": "eva02-clip-b-16", "EVA02-L-14": "eva02-clip-l-14"}
 """open_clip's name -> ours."""
 BATCHES = (1, 8)
-TIME = "import time\n{what}\nstart = time.perf_counter(); {load}; print(time.perf_counter() - start)"
+TIME = (
+    "import time\n{what}\nstart = time.perf_counter(); {load}; print(time.perf_counter() - start)"
+)
 MEMORY = "import resource\n{what}\n{load}; print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)"
 OURS = "from diptych.checkpoints import load_model", "load_model({path!r}, config={ours!r})"
 THEIRS = "import open_clip", "open_clip.create_model({theirs!r}, pretrained={path!r})"
@@ -36,7 +39,9 @@ def rows() -> Iterator[Row]:
 def _loading(path: Path, ours: str, theirs: str) -> Iterator[Row]:
     names = {"path": str(path), "ours": ours, "theirs": theirs}
     for title, unit, template in (("time", "s", TIME), ("peak memory", "MB", MEMORY)):
-        codes = [template.format(what=what, load=load.format(**names)) for what, load in (OURS, THEIRS)]
+        codes = [
+            template.format(what=what, load=load.format(**names)) for what, load in (OURS, THEIRS)
+        ]
         mine, other = measured_apart(*codes, rounds=3)
         yield Row(name=f"{theirs}, loading, {title}", unit=unit, ours=mine, theirs=other)
 
@@ -51,7 +56,11 @@ def _towers(path: Path, ours: str, theirs: str) -> Iterator[Row]:
                 pixels, texts = torch.randn(count, 3, 224, 224), captions(count)
                 short, long = tokenizer(texts), tokenizer(texts, pad_to=77)
                 for side, one, two in (
-                    ("image", partial(mine.encode_image, pixels), partial(other.encode_image, pixels)),
+                    (
+                        "image",
+                        partial(mine.encode_image, pixels),
+                        partial(other.encode_image, pixels),
+                    ),
                     ("text", partial(mine.encode_text, short), partial(other.encode_text, long)),
                 ):
                     gap = (one() - two()).abs().max()

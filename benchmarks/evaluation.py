@@ -1,10 +1,11 @@
-"""CIFAR-10 through CLIP_benchmark 1.6.2 and through Diptych: the same model, shards, names and prompts.
+"""CIFAR-10 through CLIP_benchmark 1.6.2 and through Diptych: the same model, shards, names and
+prompts.
 
     DIPTYCH_CIFAR10=FOLDER python -m benchmarks evaluation
 
-FOLDER holds train-*.tar, test-*.tar and classnames.txt. A small model is trained first, so that classes lie
-apart as they do in practice. Needs `pip install --no-deps clip-benchmark==1.6.2`, open_clip and webdataset 0.2.86.
-"""
+FOLDER holds train-*.tar, test-*.tar and classnames.txt. A small model is trained first, so that
+classes lie apart as they do in practice. Needs `pip install --no-deps clip-benchmark==1.6.2`,
+open_clip and webdataset 0.2.86."""
 
 import json
 import os
@@ -27,7 +28,12 @@ from diptych.encoder import Cache, Encoder
 from diptych.evaluation import evaluate, to_clip_benchmark
 
 _STEPS, _VOCABULARY = 400, 10**6
-TEMPLATES = ("a photo of a {c}.", "a blurry photo of a {c}.", "a low contrast photo of the {c}.", "itap of a {c}.")
+TEMPLATES = (
+    "a photo of a {c}.",
+    "a blurry photo of a {c}.",
+    "a low contrast photo of the {c}.",
+    "itap of a {c}.",
+)
 # Captioning alone needs pycocoevalcap, which needs Java; everything imports it.
 PEER = """
 import sys
@@ -64,12 +70,20 @@ def _compare(cifar: Path, room: Path) -> Iterator[Row]:
         encoder: Encoder = diptych.load(room / "open_clip", device="cpu")
         cache = Cache(room / "vectors")
         names = root / "classnames.txt"
-        result = evaluate(encoder, "zero-shot", config, class_names=names, templates=templates, cache=cache)
+        result = evaluate(
+            encoder, "zero-shot", config, class_names=names, templates=templates, cache=cache
+        )
         mine = json.loads(to_clip_benchmark(result))["metrics"]
         taken = time.perf_counter() - start
         check = ", ".join(f"{name} {value} = {theirs[name]}" for name, value in mine.items())
         assert mine == theirs, check
-        yield Row(name=f"CIFAR-10, {what} (CLIP_benchmark)", unit="s", ours=taken, theirs=their_time, check=check)
+        yield Row(
+            name=f"CIFAR-10, {what} (CLIP_benchmark)",
+            unit="s",
+            ours=taken,
+            theirs=their_time,
+            check=check,
+        )
 
 
 def _mirror_layout(cifar: Path, root: Path) -> Path:
@@ -89,7 +103,8 @@ def _shards(root: Path) -> int:
 
 
 def _train(cifar: Path, out: Path) -> Path:
-    """A small CLIP that open_clip can hold, after half a minute of learning which of the ten names fits."""
+    """A small CLIP that open_clip can hold, after half a minute of learning which of the ten names
+    fits."""
     config = ClipConfig(
         image=VitConfig(image_size=64, patch_size=16, width=128, layers=3, heads=4, mlp_width=512),
         text=TextConfig(width=128, layers=2, heads=4, mlp_width=512),
@@ -104,7 +119,9 @@ def _train(cifar: Path, out: Path) -> Path:
     labels = torch.tensor([sample.label for sample in samples])
     ids = encoder.tokenizer([f"a photo of a {name}." for name in names])
     for parameter in model.parameters():
-        parameter.requires_grad_(parameter.numel() < _VOCABULARY)  # a word needs no training to be a word
+        parameter.requires_grad_(
+            parameter.numel() < _VOCABULARY
+        )  # a word needs no training to be a word
     optimizer = torch.optim.AdamW([p for p in model.parameters() if p.requires_grad], lr=1e-3)
     for _ in range(_STEPS):
         batch = torch.randint(len(samples), (64,))
@@ -118,8 +135,24 @@ def _train(cifar: Path, out: Path) -> Path:
 
 def _clip_benchmark(root: Path, room: Path) -> dict[str, float]:
     out = room / "theirs.json"
-    words = ["eval", "--dataset", "wds/cifar10", "--dataset_root", root, "--task", "zeroshot_classification"]
-    words += ["--model", f"local-dir:{room / 'open_clip'}", "--pretrained", "", "--no_amp", "--num_workers", "0"]
+    words = [
+        "eval",
+        "--dataset",
+        "wds/cifar10",
+        "--dataset_root",
+        root,
+        "--task",
+        "zeroshot_classification",
+    ]
+    words += [
+        "--model",
+        f"local-dir:{room / 'open_clip'}",
+        "--pretrained",
+        "",
+        "--no_amp",
+        "--num_workers",
+        "0",
+    ]
     command = [sys.executable, "-c", PEER, *map(str, words), "--output", str(out)]
     done = subprocess.run(command, check=False, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr

@@ -38,17 +38,29 @@ def rows() -> Iterator[Row]:
 
     jpegs = pictures(24)
     preprocess = Preprocess(PreprocessConfig(), 224)
-    transform = cast(Callable[[Image.Image], torch.Tensor], open_clip.image_transform(224, is_train=False))
+    transform = cast(
+        Callable[[Image.Image], torch.Tensor], open_clip.image_transform(224, is_train=False)
+    )
 
     def open_and_transform(data: bytes) -> torch.Tensor:
         return transform(Image.open(io.BytesIO(data)))
 
-    gap = max((preprocess(data) - open_and_transform(data)).abs().mean().item() for data in jpegs[:4])
+    gap = max(
+        (preprocess(data) - open_and_transform(data)).abs().mean().item() for data in jpegs[:4]
+    )
     mine, other = seconds(
-        lambda: [preprocess(data) for data in jpegs], lambda: [open_and_transform(data) for data in jpegs]
+        lambda: [preprocess(data) for data in jpegs],
+        lambda: [open_and_transform(data) for data in jpegs],
     )
     yield _rate("JPEG 640x480 to 224 pixels", len(jpegs), mine, other, f"mean difference {gap:.1e}")
 
 
 def _rate(name: str, count: int, mine: float, other: float, check: str) -> Row:
-    return Row(name=name, unit="/s", ours=count / mine, theirs=count / other, higher_is_better=True, check=check)
+    return Row(
+        name=name,
+        unit="/s",
+        ours=count / mine,
+        theirs=count / other,
+        higher_is_better=True,
+        check=check,
+    )

@@ -39,9 +39,14 @@ def rows() -> Iterator[Row]:
     with tempfile.TemporaryDirectory() as name:
         path = write(Path(name))
         total = SHARDS * PER_SHARD
-        config = DataConfig(path=path, workers=2, augment=AugmentConfig(scale=(0.9, 1.0)), cache=name)
+        config = DataConfig(
+            path=path, workers=2, augment=AugmentConfig(scale=(0.9, 1.0)), cache=name
+        )
         source = open_source(config)
-        preprocess, tokenizer = Preprocess(PreprocessConfig(), 224), build_tokenizer(TokenizerConfig(), 77)
+        preprocess, tokenizer = (
+            Preprocess(PreprocessConfig(), 224),
+            build_tokenizer(TokenizerConfig(), 77),
+        )
 
         def ours() -> int:
             loader = Loader(
@@ -86,5 +91,7 @@ def _theirs(path: str, total: int):
         seed=0,
     )
     transform = open_clip.image_transform(224, is_train=True)
-    info = get_wds_dataset(arguments, transform, is_train=True, tokenizer=open_clip.get_tokenizer("ViT-B-32"))
+    info = get_wds_dataset(
+        arguments, transform, is_train=True, tokenizer=open_clip.get_tokenizer("ViT-B-32")
+    )
     return info.dataloader

@@ -23,7 +23,10 @@ taken = time.perf_counter() - start
 grown = (kilobytes("VmHWM") - before) / 1024
 print({result})
 """
-OURS = ("from diptych.objectives.contrast import tiled_info_nce", "tiled_info_nce(images, texts, scale).backward()")
+OURS = (
+    "from diptych.objectives.contrast import tiled_info_nce",
+    "tiled_info_nce(images, texts, scale).backward()",
+)
 THEIRS = ("import open_clip; loss = open_clip.ClipLoss()", "loss(images, texts, scale).backward()")
 BATCHES = (4096, 8192, 16384, 32768)
 """The peer's loss holds four matrices of batch squared: 16 GiB at 32,768."""
@@ -40,4 +43,6 @@ def rows() -> Iterator[Row]:
                 for prepare, work in (OURS, THEIRS)
             ]
             mine, other = measured_apart(*codes, rounds=rounds)
-            yield Row(name=f"contrastive loss, batch {batch}, {name}", unit=unit, ours=mine, theirs=other)
+            yield Row(
+                name=f"contrastive loss, batch {batch}, {name}", unit=unit, ours=mine, theirs=other
+            )

@@ -1,17 +1,18 @@
 """The linear probe beside scikit-learn's sweep and CLIP_benchmark's own, each called once, in turn.
 
-`python -m benchmarks.probe [--samples 50000 --width 512 --classes 100] [--cap 1000] [--only sklearn clip]`.
-All choose the penalty on the same held-out fifth, fit the whole and are asked on the same 10,000 test samples. Without
-options this is the small size of `python -m benchmarks probe`, a minute.
+`python -m benchmarks.probe [--samples 50000 --width 512 --classes 100] [--cap 1000] [--only sklearn
+clip]`. All choose the penalty on the same held-out fifth, fit the whole and are asked on the same
+10,000 test samples. Without options this is the small size of `python -m benchmarks probe`, a
+minute.
 
-scikit-learn: LogisticRegression (L-BFGS) for the strengths that our own sweep visited, and a last fit. At its default
-tolerance it can end after one step at chance, since features of length 1 have small gradients; so it gets 1e-6, and at
-most `--cap` steps a fit (1,000, as CLIP's authors). CLIP_benchmark 1.6.2: its `find_peak`, `train` and `infer` as its
-`evaluate` calls them (19 + 1 trainings of 10 epochs, batches of 64, AdamW); `--trainings 1` times one and multiplies,
-0 runs all, for which its `accuracy` needs numpy below 2.4. It asks for a GPU: on a CPU, `.cuda()` is made to return
-the tensor as it is, and autocast is off.
-`pip install --no-deps clip-benchmark==1.6.2` is enough for it; `rows` leaves it out where it is missing.
-"""
+scikit-learn: LogisticRegression (L-BFGS) for the strengths that our own sweep visited, and a last
+fit. At its default tolerance it can end after one step at chance, since features of length 1 have
+small gradients; so it gets 1e-6, and at most `--cap` steps a fit (1,000, as CLIP's authors).
+CLIP_benchmark 1.6.2: its `find_peak`, `train` and `infer` as its `evaluate` calls them (19 + 1
+trainings of 10 epochs, batches of 64, AdamW); `--trainings 1` times one and multiplies, 0 runs all,
+for which its `accuracy` needs numpy below 2.4. It asks for a GPU: on a CPU, `.cuda()` is made to
+return the tensor as it is, and autocast is off. `pip install --no-deps clip-benchmark==1.6.2` is
+enough for it; `rows` leaves it out where it is missing."""
 
 import argparse
 import json
@@ -64,11 +65,15 @@ class Found:
 
 
 def made(samples: int, width: int, classes: int, seed: int = 0) -> Data:
-    """Unit vectors in a cone: four modes a class, uneven spectrum, heavy tails in 48 directions, 3 % wrong labels."""
+    """Unit vectors in a cone: four modes a class, uneven spectrum, heavy tails in 48 directions, 3
+    % wrong labels."""
     torch.manual_seed(seed)
     count = samples + TEST
     labels, mode = torch.randint(0, classes, (count,)), torch.randint(0, 4, (count,))
-    x = torch.randn(classes, width)[labels] + 0.7 * torch.randn(4 * classes, width)[4 * labels + mode]
+    x = (
+        torch.randn(classes, width)[labels]
+        + 0.7 * torch.randn(4 * classes, width)[4 * labels + mode]
+    )
     spectrum = torch.arange(1, width + 1) ** -0.35
     spread = (0.7 + 0.6 * torch.rand(classes))[labels, None]
     x += 5.0 * spread * torch.randn(count, width) * spectrum / spectrum.square().mean().sqrt()
@@ -147,7 +152,8 @@ def sklearn_sweep(data: Data, strengths: list[float], cap: int, best: float) -> 
 
 
 def clip_benchmark_sweep(data: Data, strength: float, trainings: int) -> Found:
-    """As `clip_benchmark.metrics.linear_probe.evaluate` does with a validation set; 0 trainings: all twenty."""
+    """As `clip_benchmark.metrics.linear_probe.evaluate` does with a validation set; 0 trainings:
+    all twenty."""
     from clip_benchmark.metrics import linear_probe as peer
     from torch.utils.data import DataLoader
 
@@ -169,18 +175,27 @@ def clip_benchmark_sweep(data: Data, strength: float, trainings: int) -> Found:
         start = clocks()
         decay = 0.0
         if not trainings:
-            coarse = [i for i, value in enumerate(decays) if value in np.logspace(-6, 2, num=7).tolist()]
+            coarse = [
+                i for i, value in enumerate(decays) if value in np.logspace(-6, 2, num=7).tolist()
+            ]
             peak, span = peer.find_peak(decays, coarse, train, held, *settings, *rest, False, 0), 8
             while span:
                 around = [max(peak - span, 0), peak, min(peak + span, 96)]
-                peak, span = peer.find_peak(decays, around, train, held, *settings, *rest, False, 0), span // 2
+                peak, span = (
+                    peer.find_peak(decays, around, train, held, *settings, *rest, False, 0),
+                    span // 2,
+                )
             decay = decays[peak]
         for _ in range(trainings - 1):
             peer.train(loader(*data.whole), *settings, decay, *rest, 0)
         model = peer.train(loader(*data.whole), *settings, decay, *rest, 0)
         # Of the twenty, nineteen leave out the held-out fifth.
-        taken = passed(start, (1 + 19 * len(data.train) / len(data.whole[0])) / trainings if trainings else 1.0)
-        logits, target = peer.infer(model, loader(data.test, data.test_labels), device == "cuda", device)
+        taken = passed(
+            start, (1 + 19 * len(data.train) / len(data.whole[0])) / trainings if trainings else 1.0
+        )
+        logits, target = peer.infer(
+            model, loader(data.test, data.test_labels), device == "cuda", device
+        )
     weight, bias = (parameter.detach().cpu() for parameter in model.parameters())
     return Found(
         name="CLIP_benchmark",
@@ -188,7 +203,8 @@ def clip_benchmark_sweep(data: Data, strength: float, trainings: int) -> Found:
         accuracy=(logits.argmax(1) == target).double().mean().item(),
         objective=objective(data, weight.T, bias, strength),
         gradient=float("nan"),
-        note=f"weight decay {decay:.3g}" + (f"; {trainings} of 20 trainings timed" if trainings else ""),
+        note=f"weight decay {decay:.3g}"
+        + (f"; {trainings} of 20 trainings timed" if trainings else ""),
     )
 
 
@@ -207,7 +223,9 @@ def compared(size: tuple[int, int, int], cap: int, trainings: int, only: list[st
 
 
 def rows(size: tuple[int, int, int] = SMALL, cap: int = 1000, trainings: int = 1) -> Iterator[Row]:
-    mine, *others = compared(size, cap, trainings, ["sklearn", *(["clip"] if find_spec("clip_benchmark") else [])])
+    mine, *others = compared(
+        size, cap, trainings, ["sklearn", *(["clip"] if find_spec("clip_benchmark") else [])]
+    )
     for other in others:
         ahead = 100 * (mine.accuracy - other.accuracy)
         check = f"accuracy {mine.accuracy:.4f} ({ahead:+.2f} points), objective {mine.objective - other.objective:+.1e}"
@@ -216,17 +234,33 @@ def rows(size: tuple[int, int, int] = SMALL, cap: int = 1000, trainings: int = 1
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     for name, value in zip(("samples", "width", "classes"), SMALL):
         parser.add_argument(f"--{name}", type=int, default=value)
     parser.add_argument("--cap", type=int, default=1000)
     parser.add_argument("--trainings", type=int, default=1)
-    parser.add_argument("--only", nargs="+", default=["sklearn", "clip"], choices=["sklearn", "clip"])
+    parser.add_argument(
+        "--only", nargs="+", default=["sklearn", "clip"], choices=["sklearn", "clip"]
+    )
     parser.add_argument("--out", type=Path, default=Path("results/probe.json"))
     options = parser.parse_args()
-    found = compared((options.samples, options.width, options.classes), options.cap, options.trainings, options.only)
+    found = compared(
+        (options.samples, options.width, options.classes),
+        options.cap,
+        options.trainings,
+        options.only,
+    )
     for one in found[1:]:
-        wall, processor = one.seconds / found[0].seconds, one.processor_seconds / found[0].processor_seconds
-        print(f"{one.name}: {wall:.1f}x our {found[0].seconds:.1f} s; processor time {processor:.1f}x")
+        wall, processor = (
+            one.seconds / found[0].seconds,
+            one.processor_seconds / found[0].processor_seconds,
+        )
+        print(
+            f"{one.name}: {wall:.1f}x our {found[0].seconds:.1f} s; processor time {processor:.1f}x"
+        )
     options.out.parent.mkdir(parents=True, exist_ok=True)
-    options.out.write_text(json.dumps({"options": vars(options), "found": [asdict(one) for one in found]}, default=str))
+    options.out.write_text(
+        json.dumps({"options": vars(options), "found": [asdict(one) for one in found]}, default=str)
+    )

@@ -1,8 +1,9 @@
-"""Retrieval of 5,000 pictures and 25,000 captions, width 768, recall at 1, 5 and 10 both ways, from vectors on the CPU.
+"""Retrieval of 5,000 pictures and 25,000 captions, width 768, recall at 1, 5 and 10 both ways, from
+vectors on the CPU.
 
-The peers: CLIP_benchmark's own `recall_at_k` in batches of 64, as its `evaluate` calls it; and the whole matrix of
-scores with the ten nearest of each row and column. Each in a process of its own, with its own peak of memory.
-"""
+The peers: CLIP_benchmark's own `recall_at_k` in batches of 64, as its `evaluate` calls it; and the
+whole matrix of scores with the ten nearest of each row and column. Each in a process of its own,
+with its own peak of memory."""
 
 from collections.abc import Iterator
 from importlib.util import find_spec
@@ -63,11 +64,23 @@ def rows() -> Iterator[Row]:
         if name == "CLIP_benchmark" and not find_spec("clip_benchmark"):
             continue  # how to install it stands in benchmarks/probe.py
         codes = [
-            PRELUDE.format(prepare=prepare, work=work, result="sum(recalls) / 6") for prepare, work in (OURS, peer)
+            PRELUDE.format(prepare=prepare, work=work, result="sum(recalls) / 6")
+            for prepare, work in (OURS, peer)
         ]
         recalls = measured_apart(codes[0], codes[1], rounds=1)
         check = f"mean recall {recalls[0]:.4f}, theirs {recalls[1]:.4f}"
         for what, unit, result in (("time", "s", "taken"), ("peak memory", "MB", "grown")):
-            codes = [PRELUDE.format(prepare=prepare, work=work, result=result) for prepare, work in (OURS, peer)]
-            mine, other = measured_apart(codes[0], codes[1], rounds=1 if name == "CLIP_benchmark" else 3)
-            yield Row(name=f"retrieval beside {name}, {what}", unit=unit, ours=mine, theirs=other, check=check)
+            codes = [
+                PRELUDE.format(prepare=prepare, work=work, result=result)
+                for prepare, work in (OURS, peer)
+            ]
+            mine, other = measured_apart(
+                codes[0], codes[1], rounds=1 if name == "CLIP_benchmark" else 3
+            )
+            yield Row(
+                name=f"retrieval beside {name}, {what}",
+                unit=unit,
+                ours=mine,
+                theirs=other,
+                check=check,
+            )

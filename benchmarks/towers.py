@@ -18,7 +18,23 @@ from diptych.models import Clip
 from diptych.objectives import build_objective
 from diptych.optim import build_optimizer, decay_groups
 
-WORDS = ("a", "photo", "of", "the", "small", "red", "dog", "cat", "on", "table", "near", "old", "house", "with", "tree")
+WORDS = (
+    "a",
+    "photo",
+    "of",
+    "the",
+    "small",
+    "red",
+    "dog",
+    "cat",
+    "on",
+    "table",
+    "near",
+    "old",
+    "house",
+    "with",
+    "tree",
+)
 
 
 def captions(count: int) -> list[str]:
@@ -46,13 +62,18 @@ def rows() -> Iterator[Row]:
     ours, theirs = models()
     tokenizer = build_tokenizer(ours.config.tokenizer, 77)
     for precision in ("fp32", "bf16"):
-        # Not inference_mode: under it autocast makes open_clip three times slower, and its documentation uses no_grad.
+        # Not inference_mode: under it autocast makes open_clip three times slower, and its
+        # documentation uses no_grad.
         with torch.no_grad(), torch.autocast("cpu", torch.bfloat16, enabled=precision == "bf16"):
             for count in (1, 32):
                 pixels, texts = torch.randn(count, 3, 224, 224), captions(count)
                 short, long = tokenizer(texts), tokenizer(texts, pad_to=77)
                 for side, mine, other in (
-                    ("image", partial(ours.encode_image, pixels), partial(theirs.encode_image, pixels)),
+                    (
+                        "image",
+                        partial(ours.encode_image, pixels),
+                        partial(theirs.encode_image, pixels),
+                    ),
                     ("text", partial(ours.encode_text, short), partial(theirs.encode_text, long)),
                 ):
                     gap = (mine() - other()).abs().max()
@@ -69,7 +90,9 @@ def _training_step(ours, theirs, tokenizer, count: int = 16) -> Iterator[Row]:
     objective = build_objective(ClipObjectiveConfig(), ours)
     optimizer = build_optimizer(OptimConfig(), decay_groups(objective, frozenset(), 0.2))
     their_loss = open_clip.ClipLoss()
-    their_optimizer = torch.optim.AdamW(theirs.parameters(), lr=5e-4, betas=(0.9, 0.98), eps=1e-6, weight_decay=0.2)
+    their_optimizer = torch.optim.AdamW(
+        theirs.parameters(), lr=5e-4, betas=(0.9, 0.98), eps=1e-6, weight_decay=0.2
+    )
 
     def our_loss() -> torch.Tensor:
         return objective(batch, Peers()).total
@@ -86,12 +109,19 @@ def _training_step(ours, theirs, tokenizer, count: int = 16) -> Iterator[Row]:
 
     with torch.no_grad():
         gap = abs(float(our_loss()) - float(other_loss()))
-    mine, other = seconds(lambda: step(our_loss, optimizer), lambda: step(other_loss, their_optimizer))
+    mine, other = seconds(
+        lambda: step(our_loss, optimizer), lambda: step(other_loss, their_optimizer)
+    )
     yield throughput(f"training step, bf16, batch {count}", count, mine, other, f"loss {gap:.1e}")
 
 
 def throughput(name: str, count: int, mine: float, other: float, gap: str) -> Row:
     """Samples per second of either, from the seconds that `count` of them take."""
     return Row(
-        name=name, unit="/s", ours=count / mine, theirs=count / other, higher_is_better=True, check=f"differ by {gap}"
+        name=name,
+        unit="/s",
+        ours=count / mine,
+        theirs=count / other,
+        higher_is_better=True,
+        check=f"differ by {gap}",
     )

@@ -1,7 +1,8 @@
-"""UniRepLKNet-S: training form and deploy form, NCHW and channels_last, and timm's ConvNeXt of like cost. One run.
+"""UniRepLKNet-S: training form and deploy form, NCHW and channels_last, and timm's ConvNeXt of like
+cost. One run.
 
-Every row's peer is named in it. Weights are random, statistics those of one batch; pictures of 224 pixels, float32.
-"""
+Every row's peer is named in it. Weights are random, statistics those of one batch; pictures of 224
+pixels, float32."""
 
 from collections.abc import Callable, Iterator
 from functools import partial
@@ -40,7 +41,11 @@ def rows() -> Iterator[Row]:
         }
         with torch.no_grad():
             expected = training.pooled(x)
-            gaps = {name: (work() - expected).abs().max() for name, work in works.items() if PEER not in name}
+            gaps = {
+                name: (work() - expected).abs().max()
+                for name, work in works.items()
+                if PEER not in name
+            }
             taken = dict(zip(works, seconds(*works.values())))
         for ours, theirs in (
             (f"{DEPLOY}, {NCHW}", f"{TRAINING}, {NCHW}"),
@@ -79,7 +84,8 @@ def _towers() -> tuple[UniRepLKNet, UniRepLKNet]:
 
 
 def _plain(tower: UniRepLKNet, x: Tensor) -> Tensor:
-    """The tower's function over maps in torch's default layout, which the tower itself never uses."""
+    """The tower's function over maps in torch's default layout, which the tower itself never
+    uses."""
     for stage in tower.stages:
         assert isinstance(stage, Stage)
         x = stage.down(x).contiguous()

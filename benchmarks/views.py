@@ -1,4 +1,5 @@
-"""A training step of SLIP and DeCLIP beside the plain way: each view through its tower alone, captions at full length.
+"""A training step of SLIP and DeCLIP beside the plain way: each view through its tower alone,
+captions at full length.
 
 ViT-B/32's towers, four blocks deep each, float32; the loss is the same.
 """
@@ -49,7 +50,9 @@ def rows() -> Iterator[Row]:
     yield from _steps("DeCLIP", DeclipObjective(declip, model), PlainDeclip(declip, model))
 
 
-def _steps(name: str, ours: SlipObjective | DeclipObjective, plain: SlipObjective | DeclipObjective) -> Iterator[Row]:
+def _steps(
+    name: str, ours: SlipObjective | DeclipObjective, plain: SlipObjective | DeclipObjective
+) -> Iterator[Row]:
     plain.load_state_dict(ours.state_dict())
     short, long = _batch(ours, None), _batch(ours, 77)
 
@@ -60,15 +63,23 @@ def _steps(name: str, ours: SlipObjective | DeclipObjective, plain: SlipObjectiv
         return total.item()
 
     check = f"loss {abs(step(ours, short) - step(plain, long)):.1e}"
-    one, alone, full = seconds(lambda: step(ours, short), lambda: step(plain, short), lambda: step(plain, long))
-    yield throughput(f"{name}, step of {COUNT}: views in one call (beside a call each)", COUNT, one, alone, check)
-    yield throughput(f"{name}, step of {COUNT}: and captions trimmed (beside 77 tokens)", COUNT, one, full, check)
+    one, alone, full = seconds(
+        lambda: step(ours, short), lambda: step(plain, short), lambda: step(plain, long)
+    )
+    yield throughput(
+        f"{name}, step of {COUNT}: views in one call (beside a call each)", COUNT, one, alone, check
+    )
+    yield throughput(
+        f"{name}, step of {COUNT}: and captions trimmed (beside 77 tokens)", COUNT, one, full, check
+    )
 
 
 def _model() -> Clip:
     config = zoo.get("clip-vit-b-32")
     image, text = cast(VitConfig, config.image), cast(TextConfig, config.text)
-    model = build(replace(config, image=replace(image, layers=DEPTH), text=replace(text, layers=DEPTH)))
+    model = build(
+        replace(config, image=replace(image, layers=DEPTH), text=replace(text, layers=DEPTH))
+    )
     return model.train()
 
 
@@ -78,7 +89,9 @@ def _batch(objective: SlipObjective | DeclipObjective, length: int | None) -> Ba
     hidden = torch.where(torch.arange(ids.shape[1]) == 2, ids, -100)
     images = torch.Generator().manual_seed(0)
     return Batch(
-        images=tuple(torch.randn(COUNT, 3, 224, 224, generator=images) for _ in objective.views.image),
+        images=tuple(
+            torch.randn(COUNT, 3, 224, 224, generator=images) for _ in objective.views.image
+        ),
         texts=tuple(ids for _ in objective.views.text),
         index=torch.arange(COUNT),
         hidden=hidden,

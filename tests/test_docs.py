@@ -10,7 +10,9 @@ import pytest
 import diptych
 
 MODULES = sorted(
-    info.name for info in pkgutil.walk_packages(diptych.__path__, "diptych.") if info.name != "diptych.__main__"
+    info.name
+    for info in pkgutil.walk_packages(diptych.__path__, "diptych.")
+    if info.name != "diptych.__main__"
 )
 
 

@@ -1,4 +1,5 @@
-"""The README's commands run as they stand there, in their order, in a folder that has what they name."""
+"""The README's commands run as they stand there, in their order, in a folder that has what they
+name."""
 
 import os
 import re
@@ -26,7 +27,8 @@ COMMANDS = [
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    """What the README names: shards/, flowers/, photos/, pictures, and a published checkpoint, made small."""
+    """What the README names: shards/, flowers/, photos/, pictures, and a published checkpoint, made
+    small."""
     root = tmp_path_factory.mktemp("readme")
     source = open_source(DataConfig(path="synthetic:64"))
     write_shards(root / "shards", [source[i] for i in range(64)], per_shard=32)
@@ -56,7 +58,15 @@ def shell(command: str, folder: Path) -> str:
     """What a command prints; fails with its errors if it fails."""
     command = command.replace("diptych ", f"{shlex.quote(sys.executable)} -m diptych ", 1)
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
-    done = subprocess.run(command, shell=True, cwd=folder, env=environment, capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        command,
+        shell=True,
+        cwd=folder,
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
     assert done.returncode == 0, f"{command}\n{done.stderr}"
     return done.stdout
 
@@ -74,7 +84,11 @@ def test_every_command_of_the_readme_runs(folder):
         shell(command, folder)
     assert "<html" in (folder / "report.html").read_text()
     assert (folder / "runs/mine/checkpoints/step-00000030").is_dir()
-    assert shell('diptych search photos.index "a red seven" --top 1 --paths-only', folder).strip().endswith(".jpg")
+    assert (
+        shell('diptych search photos.index "a red seven" --top 1 --paths-only', folder)
+        .strip()
+        .endswith(".jpg")
+    )
 
 
 def test_the_python_of_the_readme_runs(folder):
@@ -83,5 +97,7 @@ def test_the_python_of_the_readme_runs(folder):
     if not (folder / "runs/mine").exists():
         shell(next(command for command in COMMANDS if " train " in command), folder)
     code = "\n".join(blocks).replace("demo/run", "runs/mine")
-    done = subprocess.run([sys.executable, "-c", code], cwd=folder, capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=folder, capture_output=True, text=True, check=False
+    )
     assert done.returncode == 0, done.stderr

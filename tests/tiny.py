@@ -11,7 +11,12 @@ from diptych import models, zoo
 from diptych.checkpoints import save_model
 from diptych.encoder import Encoder
 
-COLOURS = {"blue": (20, 40, 220), "green": (30, 180, 60), "red": (220, 30, 30), "yellow": (240, 220, 40)}
+COLOURS = {
+    "blue": (20, 40, 220),
+    "green": (30, 180, 60),
+    "red": (220, 30, 30),
+    "yellow": (240, 220, 40),
+}
 
 
 @functools.cache

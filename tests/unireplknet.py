@@ -1,4 +1,5 @@
-"""UniRepLKNet's goldens carry their own rules for weights and inputs, as sentences: they are read here."""
+"""UniRepLKNet's goldens carry their own rules for weights and inputs, as sentences: they are read
+here."""
 
 import re
 import zlib
@@ -17,7 +18,9 @@ from tests import goldens
 
 _TABLE = Table(rules=(*unireplknet_trunk.rules(""), Rule("image.projection.*", "head.*")))
 """The classifier of the published nets stands in for a projection."""
-FILES = [path for path in goldens.files("unireplknet/*.json") if not path.name.endswith(".keys.json")]
+FILES = [
+    path for path in goldens.files("unireplknet/*.json") if not path.name.endswith(".keys.json")
+]
 KEYS = goldens.files("unireplknet/*.keys.json")
 
 
@@ -54,7 +57,9 @@ def inputs(golden: Mapping[str, Any]) -> dict[str, Tensor]:
     """Names and pixels."""
     found = {}
     for name, recipe in golden["input_recipe"].items():
-        seed, *shape = map(int, re.findall(r"\d+", re.search(r"RandomState\((.*?)\)\)", recipe).group(1)))
+        seed, *shape = map(
+            int, re.findall(r"\d+", re.search(r"RandomState\((.*?)\)\)", recipe).group(1))
+        )
         found[name] = goldens.images(seed, shape)
     return found
 

@@ -9,10 +9,11 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 ImageView = Literal["plain", "strong"]
-"""`plain`: the training crop. `strong`: a harder crop, colours and sharpness changed (`StrongConfig`)."""
+"""`plain`: the training crop. `strong`: a harder crop, colours and sharpness changed
+(`StrongConfig`)."""
 TextView = Literal["plain", "augmented", "masked"]
-"""`plain`: a caption. `augmented`: with words replaced, swapped or deleted. `masked`: with some words
-hidden. All views of a step are of one caption."""
+"""`plain`: a caption. `augmented`: with words replaced, swapped or deleted. `masked`: with some
+words hidden. All views of a step are of one caption."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -22,17 +23,17 @@ class Views:
     image: tuple[ImageView, ...] = ("plain",)
     text: tuple[TextView, ...] = ("plain",)
     whole_length: bool = False
-    """Captions are padded to the context length, not to the longest of the batch: for objectives that look at the
-    padding."""
+    """Captions are padded to the context length, not to the longest of the batch: for objectives
+    that look at the padding."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Sample:
     """One pair as a source yields it, before any view is made.
 
-    `image` is the encoded file, or a path. `captions` are alternatives: one is drawn. `label` is the class index where
-    the source has classes; `labels` are the indices where a picture may have several.
-    """
+    `image` is the encoded file, or a path. `captions` are alternatives: one is drawn. `label` is
+    the class index where the source has classes; `labels` are the indices where a picture may have
+    several."""
 
     key: str
     image: bytes | str
@@ -46,12 +47,10 @@ class Sample:
 class Batch:
     """Pairs, ready for the towers.
 
-    `images[v]`: Float[batch, 3, height, width], normalised, one per image view.
-    `texts[v]`: Int[batch, length], one per text view, padded to the longest caption of the batch.
-    `index`: Int[batch], each sample's place in its source.
-    `hidden`: Int[batch, length], the ids of the words that the `masked` text view hides, -100 elsewhere; None without
-    such a view.
-    """
+    `images[v]`: Float[batch, 3, height, width], normalised, one per image view. `texts[v]`:
+    Int[batch, length], one per text view, padded to the longest caption of the batch. `index`:
+    Int[batch], each sample's place in its source. `hidden`: Int[batch, length], the ids of the
+    words that the `masked` text view hides, -100 elsewhere; None without such a view."""
 
     images: tuple[Float[Tensor, "batch 3 height width"], ...]
     texts: tuple[Int[Tensor, "batch _"], ...]

@@ -9,8 +9,8 @@
     │   └── ImageError         one picture that can't be decoded
     └── TrainingError          a run that had to stop (not-finite loss, full disk, lost process)
 
-Every message is one sentence or two: what was wrong, then what to do. The command line prints it without a traceback.
-"""
+Every message is one sentence or two: what was wrong, then what to do. The command line prints it
+without a traceback."""
 
 import difflib
 from collections.abc import Iterable
@@ -28,8 +28,8 @@ class ConfigError(DiptychError, ValueError):
 
 
 class UnknownNameError(ConfigError):
-    """A name that nothing answers to. `near` holds the closest known names, best first: `near`, or by spelling; `hint`
-    says them in words.
+    """A name that nothing answers to. `near` holds the closest known names, best first: `near`, or
+    by spelling; `hint` says them in words.
 
     >>> from diptych.errors import UnknownNameError
     >>> str(UnknownNameError("model", "vit-b-23", ["vit-b-32", "rn50"]))
@@ -38,9 +38,15 @@ class UnknownNameError(ConfigError):
 
     def __init__(self, kind: str, name: str, known: Iterable[str], near: Iterable[str] = ()):
         known = sorted(known)
-        self.near = list(dict.fromkeys(near))[:3] or difflib.get_close_matches(name, known, n=3, cutoff=0.5)
+        self.near = list(dict.fromkeys(near))[:3] or difflib.get_close_matches(
+            name, known, n=3, cutoff=0.5
+        )
         some = ", ".join(known if len(known) <= _MANY else [*known[:_MANY], "…"])
-        self.hint = f"did you mean {' or '.join(map(repr, self.near))}?" if self.near else f"known are {some}"
+        self.hint = (
+            f"did you mean {' or '.join(map(repr, self.near))}?"
+            if self.near
+            else f"known are {some}"
+        )
         super().__init__(f"no {kind} is called {name!r}; {self.hint}")
 
 

@@ -45,7 +45,9 @@ def room(path: Path) -> str:
 
 def names(path: Path) -> list[str]:
     tree = ast.parse(path.read_text())
-    return [ast.unparse(node) for node in ast.walk(tree) if isinstance(node, ast.Attribute | ast.Name)]
+    return [
+        ast.unparse(node) for node in ast.walk(tree) if isinstance(node, ast.Attribute | ast.Name)
+    ]
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda p: str(p.relative_to(ROOT)))
@@ -56,7 +58,9 @@ def test_a_room_imports_only_rooms_of_a_lower_rank(path):
         if parts[0] != "diptych" or len(parts) == 1 or parts[1] in (own, "__version__"):
             continue
         assert parts[1] in RANK, f"{path} imports {name}"
-        assert RANK[parts[1]] < RANK[own], f"{own} (rank {RANK[own]}) imports {name} (rank {RANK[parts[1]]})"
+        assert RANK[parts[1]] < RANK[own], (
+            f"{own} (rank {RANK[own]}) imports {name} (rank {RANK[parts[1]]})"
+        )
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda p: str(p.relative_to(ROOT)))
@@ -85,14 +89,25 @@ def test_every_public_name_of_the_package_resolves_and_is_documented():
         assert getattr(diptych, public).__doc__, public
 
 
-@pytest.mark.parametrize("statement", ["import diptych", "import diptych.config, diptych.zoo, diptych.recipes"])
+@pytest.mark.parametrize(
+    "statement", ["import diptych", "import diptych.config, diptych.zoo, diptych.recipes"]
+)
 def test_names_and_configurations_do_not_import_torch(statement):
     code = f"import sys; {statement}; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 
 def test_using_a_model_does_not_import_what_it_does_not_need():
-    heavy = ["torchvision", "timm", "transformers", "matplotlib", "sklearn", "pyarrow", "tyro", "pandas"]
+    heavy = [
+        "torchvision",
+        "timm",
+        "transformers",
+        "matplotlib",
+        "sklearn",
+        "pyarrow",
+        "tyro",
+        "pandas",
+    ]
     code = f"import sys, diptych.encoder, diptych.training; sys.exit(str([m for m in {heavy} if m in sys.modules]))"
     done = subprocess.run([sys.executable, "-c", code], check=False, capture_output=True, text=True)
     assert done.stderr.strip() == "[]"

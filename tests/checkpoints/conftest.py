@@ -1,4 +1,5 @@
-"""Small models of each kind, with every weight random, so that no two are alike and no norm is the identity."""
+"""Small models of each kind, with every weight random, so that no two are alike and no norm is the
+identity."""
 
 import warnings
 
@@ -26,7 +27,8 @@ def resnet() -> ClipConfig:
 
 @pytest.fixture
 def randomise():
-    """Fills every parameter and statistic of a module with random numbers of a sane size, in place."""
+    """Fills every parameter and statistic of a module with random numbers of a sane size, in
+    place."""
 
     def fill(module: nn.Module, seed: int = 0) -> nn.Module:
         generator = torch.Generator().manual_seed(seed)
@@ -34,7 +36,9 @@ def randomise():
             if tensor.is_floating_point():
                 noise = torch.rand(tensor.shape, generator=generator)
                 matrix = tensor.ndim > 1
-                tensor.copy_((noise - 0.5) * (12 / tensor[0].numel()) ** 0.5 if matrix else noise + 0.5)
+                tensor.copy_(
+                    (noise - 0.5) * (12 / tensor[0].numel()) ** 0.5 if matrix else noise + 0.5
+                )
                 if name.endswith("bias"):
                     tensor.sub_(1.0)
         return module.eval()
@@ -56,7 +60,8 @@ def random_model(randomise):
 
 @pytest.fixture
 def example():
-    """Pixels and ids for a configuration: captions of different lengths, the highest id at their end."""
+    """Pixels and ids for a configuration: captions of different lengths, the highest id at their
+    end."""
 
     def make(config: ClipConfig) -> tuple[torch.Tensor, torch.Tensor]:
         generator = torch.Generator().manual_seed(1)

@@ -1,4 +1,5 @@
-"""TorchScript archives as OpenAI published CLIP: the state dict inside, exactly, without loading the program."""
+"""TorchScript archives as OpenAI published CLIP: the state dict inside, exactly, without loading
+the program."""
 
 import zipfile
 
@@ -13,13 +14,27 @@ from diptych.errors import CheckpointError
 open_clip = pytest.importorskip("open_clip")
 
 VIT = {"image_size": 32, "patch_size": 8, "width": 128, "layers": 2, "mlp_ratio": 2.0}
-RESNET = {"image_size": 64, "layers": [1, 2, 1, 1], "width": 8, "head_width": 64, "patch_size": None}
-TEXT = {"context_length": 12, "vocab_size": 60, "width": 64, "heads": 1, "layers": 2, "mlp_ratio": 2.0}
+RESNET = {
+    "image_size": 64,
+    "layers": [1, 2, 1, 1],
+    "width": 8,
+    "head_width": 64,
+    "patch_size": None,
+}
+TEXT = {
+    "context_length": 12,
+    "vocab_size": 60,
+    "width": 64,
+    "heads": 1,
+    "layers": 2,
+    "mlp_ratio": 2.0,
+}
 
 
 @pytest.fixture(params=[VIT, RESNET], ids=["vit", "resnet"])
 def published(request, randomise, tmp_path, quiet):
-    """A model as OpenAI published it: half precision, three numbers as buffers, saved by torch.jit."""
+    """A model as OpenAI published it: half precision, three numbers as buffers, saved by
+    torch.jit."""
     model = randomise(open_clip.CLIP(48, request.param, TEXT, quick_gelu=True))
     open_clip.model.convert_weights_to_lp(model, torch.float16)
     for name, value in (("input_resolution", 32), ("context_length", 12), ("vocab_size", 60)):
@@ -50,8 +65,12 @@ def test_features_and_conversion(published, tmp_path, example):
     pixels, ids = example(meta.config)
     with torch.inference_mode():
         model.float()
-        torch.testing.assert_close(ours.encode_image(pixels), model.encode_image(pixels), atol=1e-5, rtol=1e-5)
-        torch.testing.assert_close(ours.encode_text(ids), model.encode_text(ids), atol=1e-5, rtol=1e-5)
+        torch.testing.assert_close(
+            ours.encode_image(pixels), model.encode_image(pixels), atol=1e-5, rtol=1e-5
+        )
+        torch.testing.assert_close(
+            ours.encode_text(ids), model.encode_text(ids), atol=1e-5, rtol=1e-5
+        )
     convert(path, "openai", tmp_path / "weights.pt")
     weights, kind = read_weights(tmp_path / "weights.pt")
     assert kind == "torch"
@@ -70,7 +89,9 @@ def test_a_damaged_archive_is_named(published, tmp_path):
     with zipfile.ZipFile(path) as file:
         largest = max(file.infolist(), key=lambda entry: entry.file_size)
     middle = largest.header_offset + largest.file_size // 2
-    (tmp_path / "flipped.pt").write_bytes(whole[:middle] + bytes([whole[middle] ^ 1]) + whole[middle + 1 :])
+    (tmp_path / "flipped.pt").write_bytes(
+        whole[:middle] + bytes([whole[middle] ^ 1]) + whole[middle + 1 :]
+    )
     (tmp_path / "cut.pt").write_bytes(whole[: len(whole) // 2])
     for name in ("flipped.pt", "cut.pt"):
         with pytest.raises(CheckpointError, match="is damaged"):

@@ -50,7 +50,9 @@ def test_a_matrix_that_needs_no_cast_stays_mapped(files, kind):
     before = up.weight.detach().clone()
     with torch.no_grad():
         up.weight.zero_()  # training doesn't change the file
-    assert torch.equal(load_model(paths[kind], config=config).model.image.blocks[1].mlp.up.weight, before)
+    assert torch.equal(
+        load_model(paths[kind], config=config).model.image.blocks[1].mlp.up.weight, before
+    )
 
 
 def test_numbers_too_large_for_half_precision(tmp_path, random_model, vit):
@@ -59,7 +61,9 @@ def test_numbers_too_large_for_half_precision(tmp_path, random_model, vit):
         model.text.blocks[1].mlp.up.bias[3] = -70000.0
     save_model(tmp_path / "out", model)
     load_model(tmp_path / "out", dtype=torch.bfloat16)
-    with pytest.raises(CheckpointError, match=r"text.blocks.1.mlp.up.bias holds values too large for torch.float16"):
+    with pytest.raises(
+        CheckpointError, match=r"text.blocks.1.mlp.up.bias holds values too large for torch.float16"
+    ):
         load_model(tmp_path / "out", dtype=torch.float16)
 
 
@@ -87,7 +91,9 @@ def test_towers_of_other_libraries_in_half_precision(tmp_path, vit):
     loaded, _ = load_model(tmp_path / "out", dtype=torch.bfloat16)
     assert {p.dtype for p in loaded.image.parameters()} == {torch.bfloat16}
     expected = model.image.state_dict()
-    assert all(torch.equal(t, expected[n].to(t.dtype)) for n, t in loaded.image.state_dict().items())
+    assert all(
+        torch.equal(t, expected[n].to(t.dtype)) for n, t in loaded.image.state_dict().items()
+    )
 
 
 def test_a_state_is_used_up(random_model, vit):
@@ -95,11 +101,17 @@ def test_a_state_is_used_up(random_model, vit):
     state = State.of(model.state_dict())
     built = assemble(state, vit)
     assert not state
-    assert all(torch.equal(tensor, model.state_dict()[name]) for name, tensor in built.state_dict().items())
+    assert all(
+        torch.equal(tensor, model.state_dict()[name]) for name, tensor in built.state_dict().items()
+    )
 
 
-@pytest.mark.parametrize(("progress", "size", "shown"), [(True, 0, True), (True, 1 << 30, False), (False, 0, False)])
-def test_a_bar_for_large_weights(tmp_path, random_model, vit, monkeypatch, capfd, progress, size, shown):
+@pytest.mark.parametrize(
+    ("progress", "size", "shown"), [(True, 0, True), (True, 1 << 30, False), (False, 0, False)]
+)
+def test_a_bar_for_large_weights(
+    tmp_path, random_model, vit, monkeypatch, capfd, progress, size, shown
+):
     save_model(tmp_path / "out", random_model(vit))
     monkeypatch.setattr(assembling, "SHOWN", size)
     load_model(tmp_path / "out", progress=progress)

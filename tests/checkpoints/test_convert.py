@@ -42,7 +42,9 @@ def test_eva_towers_go_through_every_layout_of_theirs(tmp_path, random_model):
 
 def test_other_towers_are_not_evas(tmp_path, random_model, vit):
     save_model(tmp_path / "in", random_model(vit))
-    with pytest.raises(CheckpointError, match="can't be written as eva: the layout is that of EVA's towers"):
+    with pytest.raises(
+        CheckpointError, match="can't be written as eva: the layout is that of EVA's towers"
+    ):
         convert(tmp_path / "in", "eva", tmp_path / "out.pt")
     assert not (tmp_path / "out.pt").exists()
 

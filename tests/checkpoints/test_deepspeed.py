@@ -1,4 +1,5 @@
-"""DeepSpeed's folders, made by hand as DeepSpeed lays them out (checked against checkpoints of version 0.19)."""
+"""DeepSpeed's folders, made by hand as DeepSpeed lays them out (checked against checkpoints of
+version 0.19)."""
 
 import collections
 import math
@@ -12,18 +13,24 @@ from diptych.checkpoints.formats.open_clip import export_table
 from diptych.checkpoints.read import read_weights
 from diptych.errors import CheckpointError
 
-STATES, OPTIMIZER = "zero_pp_rank_{}_mp_rank_00_model_states.pt", "zero_pp_rank_{}_mp_rank_00_optim_states.pt"
+STATES, OPTIMIZER = (
+    "zero_pp_rank_{}_mp_rank_00_model_states.pt",
+    "zero_pp_rank_{}_mp_rank_00_optim_states.pt",
+)
 
 
 def shares(tensor, processes):
     """A tensor's equal parts; DeepSpeed pads with whatever is there."""
     size = math.ceil(tensor.numel() / processes)
-    padded = torch.cat([tensor.flatten(), torch.full((processes * size - tensor.numel(),), torch.nan)])
+    padded = torch.cat(
+        [tensor.flatten(), torch.full((processes * size - tensor.numel(),), torch.nan)]
+    )
     return padded.to(tensor.dtype).split(size) if size else [tensor.flatten()] * processes
 
 
 def zero_3(root, groups, processes, frozen=None, buffers=None, shared=None, prefix="", cut=None):
-    """Writes `groups` (a dictionary of parameters for each of the optimiser's groups) as ZeRO 3 does."""
+    """Writes `groups` (a dictionary of parameters for each of the optimiser's groups) as ZeRO 3
+    does."""
     frozen, buffers = frozen or {}, buffers or {}
     folder = root / "global_step7"
     folder.mkdir(parents=True)
@@ -31,21 +38,33 @@ def zero_3(root, groups, processes, frozen=None, buffers=None, shared=None, pref
     names = [name for group in groups for name in group] + list(frozen)
     for process in range(processes):
         told = {
-            "module": collections.OrderedDict({n: torch.zeros(0, dtype=torch.bfloat16) for n in names} | buffers),
+            "module": collections.OrderedDict(
+                {n: torch.zeros(0, dtype=torch.bfloat16) for n in names} | buffers
+            ),
             "buffer_names": list(buffers),
             "optimizer": None,
-            "param_shapes": [collections.OrderedDict((n, t.shape) for n, t in group.items()) for group in groups],
+            "param_shapes": [
+                collections.OrderedDict((n, t.shape) for n, t in group.items()) for group in groups
+            ],
             "frozen_param_shapes": {name: t.shape for name, t in frozen.items()} or None,
-            "frozen_param_fragments": {n: shares(t, processes)[process].clone() for n, t in frozen.items()} or None,
+            "frozen_param_fragments": {
+                n: shares(t, processes)[process].clone() for n, t in frozen.items()
+            }
+            or None,
             "shared_params": shared or {},
             "dp_world_size": processes,
             "ds_version": "0.19.8",
         }
         torch.save(told, folder / STATES.format(process))
-        flat = [torch.cat([shares(t.float(), processes)[process] for t in group.values()]) for group in groups]
+        flat = [
+            torch.cat([shares(t.float(), processes)[process] for t in group.values()])
+            for group in groups
+        ]
         flat = flat if cut is None else torch.cat(flat).split(cut)
         optimizer = {"zero_stage": 3, "partition_count": processes, "fp32_flat_groups": list(flat)}
-        torch.save({"optimizer_state_dict": optimizer}, folder / (prefix + OPTIMIZER.format(process)))
+        torch.save(
+            {"optimizer_state_dict": optimizer}, folder / (prefix + OPTIMIZER.format(process))
+        )
     return folder
 
 
@@ -62,7 +81,9 @@ def test_shares_become_whole(tmp_path, processes, cut):
     """Also where a parameter's share goes over the end of a flat tensor."""
     frozen = {"f.weight": torch.randn(3, 3).bfloat16(), "f.bias": torch.randn(3).bfloat16()}
     buffers = {"bn.running_mean": torch.randn(7), "bn.num_batches_tracked": torch.tensor(4)}
-    folder = zero_3(tmp_path, GROUPS, processes, frozen, buffers, shared={"tied.weight": "b.weight"}, cut=cut)
+    folder = zero_3(
+        tmp_path, GROUPS, processes, frozen, buffers, shared={"tied.weight": "b.weight"}, cut=cut
+    )
     state = read_shares(folder / STATES.format(0))
     expected = ALL | frozen | buffers | {"tied.weight": ALL["b.weight"]}
     assert state.keys() == expected.keys()
@@ -84,7 +105,10 @@ def test_a_folder_is_a_model(tmp_path, random_model, vit):
     folder = zero_3(tmp_path / "zero_3", [weights], processes=3)
     (tmp_path / "zero_1" / "step").mkdir(parents=True)
     (tmp_path / "zero_1" / "latest").write_text("step\n")
-    torch.save({"module": weights, "ds_version": "0.19.8"}, tmp_path / "zero_1" / "step" / "mp_rank_00_model_states.pt")
+    torch.save(
+        {"module": weights, "ds_version": "0.19.8"},
+        tmp_path / "zero_1" / "step" / "mp_rank_00_model_states.pt",
+    )
     for path in (tmp_path / "zero_3", folder, tmp_path / "zero_1", tmp_path / "zero_1" / "step"):
         assert detect(path) == "open-clip"
         loaded, meta = load_model(path, config=vit)
@@ -105,7 +129,9 @@ def test_files_of_other_runs_do_not_fit(tmp_path):
     folder = zero_3(tmp_path / "here", GROUPS, 2)
     other = zero_3(tmp_path / "there", GROUPS[:1], 2)
     (other / OPTIMIZER.format(1)).replace(folder / OPTIMIZER.format(1))
-    with pytest.raises(CheckpointError, match=r"process 1 holds \d+ numbers where its share is \d+"):
+    with pytest.raises(
+        CheckpointError, match=r"process 1 holds \d+ numbers where its share is \d+"
+    ):
         read_shares(folder / STATES.format(0))
 
 

@@ -21,7 +21,10 @@ NETS = {
         depths=(2, 2, 1, 1), widths=(8, 16, 24, 32), kernel_sizes=((7, 9), (11, 13), (15,), (17,))
     ),
     "no layer scale": UniRepLKNetConfig(
-        depths=(1, 1, 2, 1), widths=(16, 16, 24, 32), kernel_sizes=((3,), (13,), (13, 3), (13,)), layer_scale=None
+        depths=(1, 1, 2, 1),
+        widths=(16, 16, 24, 32),
+        kernel_sizes=((3,), (13,), (13, 3), (13,)),
+        layer_scale=None,
     ),
 }
 
@@ -65,7 +68,9 @@ def test_in_float64_nothing_is_lost(name):
     tower = trained(NETS[name]).double()
     x = torch.randn(2, 3, 50, 71, dtype=torch.double)
     with torch.no_grad():
-        torch.testing.assert_close(deployed(tower, dtype=torch.double).pooled(x), tower.pooled(x), rtol=0, atol=1e-12)
+        torch.testing.assert_close(
+            deployed(tower, dtype=torch.double).pooled(x), tower.pooled(x), rtol=0, atol=1e-12
+        )
 
 
 @pytest.mark.parametrize("path", unireplknet.FILES, ids=lambda path: path.stem)
@@ -83,7 +88,9 @@ def test_merged_tensors_of_the_original(path):
 
 def test_shapes_are_known_before_anything_is_computed():
     state, _ = deploy(State.of(trained(NETS["large kernels"]).state_dict()), NETS["large kernels"])
-    assert {name: like.shape for name, like in state.shapes.items()} == {n: t.shape for n, t in dict(state).items()}
+    assert {name: like.shape for name, like in state.shapes.items()} == {
+        n: t.shape for n, t in dict(state).items()
+    }
     assert all(like.dtype == state[name].dtype for name, like in state.shapes.items())
 
 
@@ -102,7 +109,9 @@ def test_an_image_tower_alone():
     tower = trained(NETS["no layer scale"], embed_dim=None)
     x = torch.randn(1, 3, 64, 64)
     with torch.no_grad():
-        torch.testing.assert_close(deployed(tower, None).pooled(x), tower.pooled(x), rtol=0, atol=1e-5)
+        torch.testing.assert_close(
+            deployed(tower, None).pooled(x), tower.pooled(x), rtol=0, atol=1e-5
+        )
 
 
 def test_weights_in_half_precision_are_merged_to_float32():

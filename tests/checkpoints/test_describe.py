@@ -47,7 +47,11 @@ def test_what_lies_beside_weights(vit, random_model, tmp_path, to):
         convert(tmp_path / f"{name}-in", to, tmp_path / name)
         read = read_config(tmp_path / name / ("model.json" if to == "native" else "config.json"))
         assert read is not None
-        assert (read.image, read.text, read.embed_dim) == (config.image, config.text, config.embed_dim)
+        assert (read.image, read.text, read.embed_dim) == (
+            config.image,
+            config.text,
+            config.embed_dim,
+        )
 
 
 @pytest.mark.parametrize(

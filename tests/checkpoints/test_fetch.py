@@ -34,7 +34,11 @@ class Hub:
         self.endpoint = ""
 
     def asked(self, method: str) -> list[str]:
-        return [path.rsplit("/", 1)[1] for kind, path, _ in self.requests if kind == method and "/resolve/" in path]
+        return [
+            path.rsplit("/", 1)[1]
+            for kind, path, _ in self.requests
+            if kind == method and "/resolve/" in path
+        ]
 
 
 class Handler(BaseHTTPRequestHandler):
@@ -68,11 +72,21 @@ class Handler(BaseHTTPRequestHandler):
             return self.refuse(404, "RevisionNotFound")
         files = self.hub.repos[repo]
         if rest[:1] == ["tree"]:
-            entries = [{"type": "file", "path": n, "size": len(c), "oid": self.etag(c)} for n, c in files.items()]
+            entries = [
+                {"type": "file", "path": n, "size": len(c), "oid": self.etag(c)}
+                for n, c in files.items()
+            ]
             return self.json(entries)
         siblings = [{"rfilename": name, "size": len(content)} for name, content in files.items()]
         return self.json(
-            {"id": repo, "modelId": repo, "sha": COMMIT, "siblings": siblings, "private": False, "tags": []}
+            {
+                "id": repo,
+                "modelId": repo,
+                "sha": COMMIT,
+                "siblings": siblings,
+                "private": False,
+                "tags": [],
+            }
         )
 
     def file(self, repo: str, revision: str, name: str, body: bool) -> None:
@@ -120,7 +134,11 @@ class Handler(BaseHTTPRequestHandler):
     @staticmethod
     def etag(content: bytes) -> str:
         """As the hub: sha256 for large files, git's sha1 for small text."""
-        return hashlib.sha256(content).hexdigest() if len(content) > 2000 else hashlib.sha1(content).hexdigest()
+        return (
+            hashlib.sha256(content).hexdigest()
+            if len(content) > 2000
+            else hashlib.sha1(content).hexdigest()
+        )
 
 
 @contextlib.contextmanager
@@ -150,7 +168,10 @@ def server(tmp_path, random_model, vit, monkeypatch, quiet):
     state = Hub()
     for name in ("native", "transformers", "open-clip"):
         files = {path.name: path.read_bytes() for path in (tmp_path / "made" / name).iterdir()}
-        state.repos[f"org/{name}"] = files | {"flax_model.msgpack": b"x" * 5000, "README.md": b"# A model"}
+        state.repos[f"org/{name}"] = files | {
+            "flax_model.msgpack": b"x" * 5000,
+            "README.md": b"# A model",
+        }
     state.repos["org/transformers"]["pytorch_model.bin"] = b"y" * 5000
     with serving(state):
         yield state
@@ -166,9 +187,12 @@ def test_every_format_is_fetched_and_loads(server, tmp_path, random_model, vit):
 
 
 def test_a_name_is_enough(server, tmp_path, monkeypatch):
-    """`load_model("hf-hub:org/name")`, with the hub's address from huggingface_hub's own settings."""
+    """`load_model("hf-hub:org/name")`, with the hub's address from huggingface_hub's own
+    settings."""
     monkeypatch.setattr(
-        locating, "fetch", lambda name: fetch(name, endpoint=server.endpoint, cache_dir=tmp_path / "cache")
+        locating,
+        "fetch",
+        lambda name: fetch(name, endpoint=server.endpoint, cache_dir=tmp_path / "cache"),
     )
     _, meta = load_model("hf-hub:org/transformers@main")
     assert meta.provenance["name"] == "hf-hub:org/transformers@main"
@@ -177,12 +201,16 @@ def test_a_name_is_enough(server, tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("name", ["small", "hf-hub:org/open-clip/open_clip_model.safetensors"])
 def test_a_name_of_the_zoo(server, tmp_path, monkeypatch, vit, name):
-    weights = Weights(repo="org/open-clip", file="open_clip_model.safetensors", format="open_clip", licence="MIT")
+    weights = Weights(
+        repo="org/open-clip", file="open_clip_model.safetensors", format="open_clip", licence="MIT"
+    )
     entry = Entry(name="small", config=vit, weights=(weights,))
     for asked, answer in {"entry": entry, "get": vit, "weights": weights}.items():
         monkeypatch.setattr(zoo, asked, lambda name, answer=answer: answer)
     where = {"endpoint": server.endpoint, "cache_dir": tmp_path / "cache"}
-    monkeypatch.setattr(locating, "fetch", lambda name, file, sha256: fetch(name, file=file, sha256=sha256, **where))
+    monkeypatch.setattr(
+        locating, "fetch", lambda name, file, sha256: fetch(name, file=file, sha256=sha256, **where)
+    )
     _, meta = load_model(name)
     assert meta.config == vit
     assert meta.provenance["repo"] == "org/open-clip"
@@ -195,7 +223,11 @@ def test_a_broken_connection_is_taken_up_where_it_broke(server, tmp_path, monkey
     server.cut["model.safetensors"] = 100_000
     folder = fetch("hf-hub:org/native", endpoint=server.endpoint, cache_dir=tmp_path / "cache")
     load_model(folder)
-    gets = [asked for kind, path, asked in server.requests if kind == "GET" and path.endswith("model.safetensors")]
+    gets = [
+        asked
+        for kind, path, asked in server.requests
+        if kind == "GET" and path.endswith("model.safetensors")
+    ]
     assert gets[0] == ""
     assert gets[1].startswith("bytes=100000-")
 
@@ -216,7 +248,12 @@ def test_cached_files_serve_without_a_network(server, tmp_path):
 @pytest.mark.parametrize("file", ["", "model.safetensors"])
 def test_without_network_or_cache_the_sentence_says_what_to_do(server, tmp_path, file):
     with pytest.raises(DownloadError, match="can't be reached; connect to the network") as caught:
-        fetch("hf-hub:org/native", file=file, endpoint="http://127.0.0.1:9", cache_dir=tmp_path / "cache")
+        fetch(
+            "hf-hub:org/native",
+            file=file,
+            endpoint="http://127.0.0.1:9",
+            cache_dir=tmp_path / "cache",
+        )
     assert "\n" not in str(caught.value)
 
 
@@ -225,7 +262,9 @@ def test_a_wrong_sha256_is_refused_and_not_kept(server, tmp_path):
     with pytest.raises(DownloadError, match="sha256"):
         fetch("hf-hub:org/transformers", endpoint=server.endpoint, cache_dir=tmp_path / "cache")
     server.lie.clear()
-    load_model(fetch("hf-hub:org/transformers", endpoint=server.endpoint, cache_dir=tmp_path / "cache"))
+    load_model(
+        fetch("hf-hub:org/transformers", endpoint=server.endpoint, cache_dir=tmp_path / "cache")
+    )
 
 
 def test_one_file_with_a_known_sha256(server, tmp_path):
@@ -260,11 +299,17 @@ def test_what_the_hub_refuses_is_one_sentence(server, tmp_path, name, says):
 
 def test_one_file_that_is_absent(server, tmp_path):
     with pytest.raises(DownloadError, match=r"has no file other\.bin"):
-        fetch("hf-hub:org/native", file="other.bin", endpoint=server.endpoint, cache_dir=tmp_path / "cache")
+        fetch(
+            "hf-hub:org/native",
+            file="other.bin",
+            endpoint=server.endpoint,
+            cache_dir=tmp_path / "cache",
+        )
 
 
 def test_weights_under_any_name(server, tmp_path, random_model, vit, monkeypatch):
-    """A repository with one other file of weights needs no more than its name; of several, one is named."""
+    """A repository with one other file of weights needs no more than its name; of several, one is
+    named."""
     monkeypatch.setattr(file_download.time, "sleep", lambda _: None)
     files = server.repos["org/open-clip"]
     files["ViT_special.safetensors"] = files.pop("open_clip_model.safetensors")
@@ -277,9 +322,14 @@ def test_weights_under_any_name(server, tmp_path, random_model, vit, monkeypatch
             assert all(torch.equal(tensor, state[key]) for key, tensor in expected.items())
     files["another.pt"] = b"z" * 5000
     where = {"endpoint": server.endpoint, "cache_dir": tmp_path / "other"}
-    with pytest.raises(DownloadError, match="holds 2 weight files; name one, as in hf-hub:org/open-clip/ViT_special"):
+    with pytest.raises(
+        DownloadError,
+        match="holds 2 weight files; name one, as in hf-hub:org/open-clip/ViT_special",
+    ):
         fetch("hf-hub:org/open-clip", **where)
-    state = load_model(fetch("hf-hub:org/open-clip/ViT_special.safetensors", **where)).model.state_dict()
+    state = load_model(
+        fetch("hf-hub:org/open-clip/ViT_special.safetensors", **where)
+    ).model.state_dict()
     assert all(torch.equal(tensor, state[key]) for key, tensor in expected.items())
     with pytest.raises(DownloadError, match="has no file third.pt"):
         fetch("hf-hub:org/open-clip/third.pt", **where)

@@ -28,7 +28,10 @@ def limited(size):
 @pytest.mark.parametrize("to", ["native", "open-clip", "openai", "transformers", "eva"])
 def test_conversions(tmp_path, random_model, vit, to):
     save_model(tmp_path / "in", random_model(FAMILIES["eva02-b"] if to == "eva" else vit))
-    with limited(20_000), pytest.raises(CheckpointError, match="could not write .*make room") as caught:
+    with (
+        limited(20_000),
+        pytest.raises(CheckpointError, match="could not write .*make room") as caught,
+    ):
         convert(tmp_path / "in", to, tmp_path / "out")
     assert "\n" not in str(caught.value)
     assert [path.name for path in tmp_path.iterdir()] == ["in"]

@@ -11,7 +11,14 @@ from diptych.checkpoints.mapped import Reopened, read_safetensors
 from diptych.errors import CheckpointError
 
 KINDS = [
-    *(torch.float64, torch.float32, torch.float16, torch.bfloat16, torch.float8_e4m3fn, torch.float8_e5m2),
+    *(
+        torch.float64,
+        torch.float32,
+        torch.float16,
+        torch.bfloat16,
+        torch.float8_e4m3fn,
+        torch.float8_e5m2,
+    ),
     *(torch.int64, torch.int32, torch.int16, torch.int8, torch.uint8, torch.bool),
 ]
 
@@ -35,15 +42,29 @@ def test_the_very_tensors(file, monkeypatch, window):
     once = {name: lazy.once for name, lazy in state.lazies.items()}
     for name in [*state, *reversed(list(state))]:  # forwards and back again
         tensor, like = state[name], state.shapes[name]
-        assert torch.equal(once[name]().view(torch.uint8), tensor.view(torch.uint8)) if tensor.ndim else tensor == 2.5
-        assert (tensor.dtype, tensor.shape) == (like.dtype, like.shape) == (expected[name].dtype, expected[name].shape)
-        assert tensor.view(torch.uint8).equal(expected[name].view(torch.uint8)) if tensor.ndim else tensor == 2.5
+        assert (
+            torch.equal(once[name]().view(torch.uint8), tensor.view(torch.uint8))
+            if tensor.ndim
+            else tensor == 2.5
+        )
+        assert (
+            (tensor.dtype, tensor.shape)
+            == (like.dtype, like.shape)
+            == (expected[name].dtype, expected[name].shape)
+        )
+        assert (
+            tensor.view(torch.uint8).equal(expected[name].view(torch.uint8))
+            if tensor.ndim
+            else tensor == 2.5
+        )
 
 
 def test_names_come_in_the_order_of_the_file(file):
     header = json.loads(file.read_bytes()[8 : 8 + int.from_bytes(file.read_bytes()[:8], "little")])
     header.pop("__metadata__")
-    assert list(read_safetensors(file)) == sorted(header, key=lambda name: header[name]["data_offsets"][0])
+    assert list(read_safetensors(file)) == sorted(
+        header, key=lambda name: header[name]["data_offsets"][0]
+    )
 
 
 def test_the_file_is_not_written_through(file):
@@ -84,7 +105,9 @@ def test_a_header_that_lies_is_damage(tmp_path, told):
 
 def test_numbers_of_an_unknown_kind(tmp_path):
     header = {"x.weight": {"dtype": "F4", "shape": [2, 8], "data_offsets": [0, 8]}}
-    with pytest.raises(CheckpointError, match="x.weight is of F4; weights are read in 16, 32 and 64 bits"):
+    with pytest.raises(
+        CheckpointError, match="x.weight is of F4; weights are read in 16, 32 and 64 bits"
+    ):
         read_safetensors(written(tmp_path / "a", header))
 
 

@@ -1,8 +1,7 @@
 """A model passes through little more memory than it has, however large its file.
 
-The peak is the kernel's own record of a fresh process, so that nothing escapes it. Weights are zeros, which cost no
-memory while they are written.
-"""
+The peak is the kernel's own record of a fresh process, so that nothing escapes it. Weights are
+zeros, which cost no memory while they are written."""
 
 import json
 import subprocess
@@ -20,7 +19,9 @@ from diptych.checkpoints.formats import eva
 from diptych.config.serialize import to_json
 from tests.checkpoints.formats.families import FAMILIES
 
-pytestmark = pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="the peak is read as Linux tells it")
+pytestmark = pytest.mark.skipif(
+    not Path("/proc/self/status").exists(), reason="the peak is read as Linux tells it"
+)
 
 MEGABYTE = 2**20
 SCRIPT = """
@@ -54,12 +55,16 @@ def write(folder, config, dtype, kind):
         save_file({name: tensors[name] for name in part}, folder / f"{i}.safetensors")
         index |= dict.fromkeys(part, f"{i}.safetensors")
     (folder / "model.safetensors.index.json").write_text(json.dumps({"weight_map": index}))
-    return folder / "model.safetensors.index.json", max(f.stat().st_size for f in folder.glob("*.safetensors"))
+    return folder / "model.safetensors.index.json", max(
+        f.stat().st_size for f in folder.glob("*.safetensors")
+    )
 
 
 def measured(path, config, dtype, taken=mapped.TAKEN):
     arguments = [str(path), to_json(config), dtype, str(taken)]
-    done = subprocess.run([sys.executable, "-c", SCRIPT, *arguments], check=True, capture_output=True, text=True)
+    done = subprocess.run(
+        [sys.executable, "-c", SCRIPT, *arguments], check=True, capture_output=True, text=True
+    )
     return json.loads(done.stdout)
 
 
@@ -78,7 +83,8 @@ def test_a_few_tensors_beyond_the_model(tmp_path, kind, dtype):
 @pytest.mark.parametrize("stored", [torch.float32, torch.float16], ids=["float32", "float16"])
 @pytest.mark.parametrize("kind", ["pt", "shards"])
 def test_gigabytes(tmp_path, kind, stored):
-    """EVA01-CLIP-g-14, 1.1 billion parameters: 4.5 or 2.3 gigabytes, in one file of torch's or four shards."""
+    """EVA01-CLIP-g-14, 1.1 billion parameters: 4.5 or 2.3 gigabytes, in one file of torch's or four
+    shards."""
     config = zoo.get("eva01-clip-g-14")
     path, largest = write(tmp_path, config, stored, kind)
     for dtype in ("float32", "float16", "bfloat16"):

@@ -58,7 +58,14 @@ def test_towers_of_other_libraries(tmp_path, vit):
 
 
 def test_parameters_that_a_tower_shares_stay_shared(tmp_path):
-    sizes = {"vocab_size": 60, "d_model": 32, "d_kv": 16, "d_ff": 64, "num_layers": 1, "num_heads": 2}
+    sizes = {
+        "vocab_size": 60,
+        "d_model": 32,
+        "d_kv": 16,
+        "d_ff": 64,
+        "num_layers": 1,
+        "num_heads": 2,
+    }
     text = HuggingFaceTextConfig(model_type="t5", context_length=8, options=sizes)
     config = ClipConfig(image=TimmConfig(name="resnet10t", image_size=64), text=text, embed_dim=48)
     model = models.build(config).eval()
@@ -73,7 +80,9 @@ def test_parameters_that_a_tower_shares_stay_shared(tmp_path):
 def test_dtype_and_training_after_loading(tmp_path, random_model, vit):
     save_model(tmp_path / "out", random_model(vit))
     model, _ = load_model(tmp_path / "out", dtype=torch.bfloat16)
-    assert {p.dtype for tower in (model.image, model.text) for p in tower.parameters()} == {torch.bfloat16}
+    assert {p.dtype for tower in (model.image, model.text) for p in tower.parameters()} == {
+        torch.bfloat16
+    }
     assert model.logit_scale.dtype == torch.float32
     model, _ = load_model(tmp_path / "out")
     with torch.no_grad():
@@ -120,11 +129,17 @@ def test_run_folder_means_its_newest_complete_checkpoint(tmp_path, random_model,
     with pytest.raises(CheckpointError, match="no complete checkpoint"):
         load_model(run)
     for step in (10, 20, 30):
-        save_model(run / "checkpoints" / f"step-{step:08d}", random_model(vit, seed=step), provenance={"step": step})
+        save_model(
+            run / "checkpoints" / f"step-{step:08d}",
+            random_model(vit, seed=step),
+            provenance={"step": step},
+        )
     broken = run / "checkpoints" / "step-00000030" / "model.safetensors"
     broken.write_bytes(broken.read_bytes()[:1000])
     (run / "checkpoints" / "step-00000040").mkdir()
-    shutil.copy(run / "checkpoints" / "step-00000010" / "model.json", run / "checkpoints" / "step-00000040")
+    shutil.copy(
+        run / "checkpoints" / "step-00000010" / "model.json", run / "checkpoints" / "step-00000040"
+    )
     assert load_model(run).provenance["step"] == 20
     assert detect(run) == "native"
 
@@ -218,22 +233,34 @@ def rewritten(folder, change):
     change(state)
     save_file(state, folder / native.WEIGHTS)
     meta = json.loads((folder / native.META).read_text())
-    weights = {"bytes": (folder / native.WEIGHTS).stat().st_size, "sha256": native.sha256(folder / native.WEIGHTS)}
+    weights = {
+        "bytes": (folder / native.WEIGHTS).stat().st_size,
+        "sha256": native.sha256(folder / native.WEIGHTS),
+    }
     (folder / native.META).write_text(json.dumps(meta | {"weights": weights}))
 
 
 @pytest.mark.parametrize(
     ("change", "says"),
     [
-        (lambda state: state["text.blocks.1.mlp.up.bias"].fill_(torch.nan), "text.blocks.1.mlp.up.bias holds values"),
-        (lambda state: state["image.class_token"][3:4].fill_(torch.inf), "image.class_token holds values"),
+        (
+            lambda state: state["text.blocks.1.mlp.up.bias"].fill_(torch.nan),
+            "text.blocks.1.mlp.up.bias holds values",
+        ),
+        (
+            lambda state: state["image.class_token"][3:4].fill_(torch.inf),
+            "image.class_token holds values",
+        ),
         (lambda state: state.pop("text.norm_post.bias"), "text.norm_post.bias are missing"),
         (lambda state: state.update(surplus=torch.zeros(1)), "surplus are not in the model"),
         (
             lambda state: state.update(logit_scale=torch.ones(1).to(torch.float8_e4m3fn)),
             "logit_scale is of torch.float8",
         ),
-        (lambda state: state.update(logit_scale=torch.zeros(2)), r"logit_scale is \[2\] where the model has \[1\]"),
+        (
+            lambda state: state.update(logit_scale=torch.zeros(2)),
+            r"logit_scale is \[2\] where the model has \[1\]",
+        ),
     ],
 )
 def test_weights_that_do_not_fit_are_named(saved, change, says):

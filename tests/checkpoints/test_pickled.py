@@ -13,13 +13,19 @@ from diptych.checkpoints.pickled import load, read_torch
 from diptych.errors import CheckpointError
 
 WEIGHTS = {"a.weight": torch.arange(6.0).view(2, 3), "b": torch.ones(2, dtype=torch.float16)}
-BESIDE = {"epoch": 3, "optimizer": {"state": {0: torch.ones(2)}}, "scaler": {"scale": 2.0**16}, "args": {"lr": 1e-3}}
+BESIDE = {
+    "epoch": 3,
+    "optimizer": {"state": {0: torch.ones(2)}},
+    "scaler": {"scale": 2.0**16},
+    "args": {"lr": 1e-3},
+}
 
 
 def same(state, expected=WEIGHTS):
     assert state.keys() == expected.keys()
     assert all(
-        torch.equal(state[name], tensor) and state[name].dtype == tensor.dtype for name, tensor in expected.items()
+        torch.equal(state[name], tensor) and state[name].dtype == tensor.dtype
+        for name, tensor in expected.items()
     )
 
 
@@ -34,9 +40,13 @@ def same(state, expected=WEIGHTS):
         lambda weights: BESIDE | {"model": BESIDE | {"state_dict": weights}},
         lambda weights: {"module": {"module": {"model": weights}}},
         lambda weights: {f"module.{name}": tensor for name, tensor in weights.items()},
-        lambda weights: {"state_dict": {f"module._orig_mod.{name}": tensor for name, tensor in weights.items()}},
+        lambda weights: {
+            "state_dict": {f"module._orig_mod.{name}": tensor for name, tensor in weights.items()}
+        },
         lambda weights: {"a.weight": weights["a.weight"], "module.b": weights["b"]},
-        lambda weights: collections.OrderedDict((n, torch.nn.Parameter(t)) for n, t in weights.items()),
+        lambda weights: collections.OrderedDict(
+            (n, torch.nn.Parameter(t)) for n, t in weights.items()
+        ),
     ],
 )
 def test_containers_and_prefixes(tmp_path, wrap, mapped):
@@ -61,11 +71,15 @@ def test_the_file_is_mapped_anew_as_it_is_read(tmp_path, monkeypatch):
 
 def test_a_file_larger_than_the_system_maps(tmp_path, monkeypatch):
     def refuse(*_, **__):
-        raise RuntimeError("unable to mmap 42949672960 bytes from file <w.pt>: Cannot allocate memory (12)")
+        raise RuntimeError(
+            "unable to mmap 42949672960 bytes from file <w.pt>: Cannot allocate memory (12)"
+        )
 
     torch.save(WEIGHTS, tmp_path / "w.pt")
     monkeypatch.setattr(torch, "load", refuse)
-    with pytest.raises(CheckpointError, match=r"w.pt is larger than this system maps; let it \(`sysctl"):
+    with pytest.raises(
+        CheckpointError, match=r"w.pt is larger than this system maps; let it \(`sysctl"
+    ):
         read_torch(tmp_path / "w.pt", mapped=True)
 
 
@@ -112,7 +126,9 @@ def pretended(monkeypatch):
 
 def test_what_deepspeed_pickles_becomes_a_stand_in(tmp_path, pretended):
     make, traces = pretended
-    torch.save({"module": WEIGHTS, "loss_scaler": make("deepspeed.runtime.fp16")}, tmp_path / "w.pt")
+    torch.save(
+        {"module": WEIGHTS, "loss_scaler": make("deepspeed.runtime.fp16")}, tmp_path / "w.pt"
+    )
     same(read_torch(tmp_path / "w.pt", mapped=True))
     assert type(load(tmp_path / "w.pt")["loss_scaler"]).__module__.startswith("diptych.")
     assert not traces
@@ -122,7 +138,10 @@ def test_what_others_pickle_is_refused_and_named(tmp_path, pretended):
     make, traces = pretended
     for module in ("deepspeed_evil", "notdeepspeed.runtime"):
         torch.save({"module": WEIGHTS, "scaler": make(module)}, tmp_path / "w.pt")
-        with pytest.raises(CheckpointError, match=rf"\({module}.Scaler\), so reading it could execute code: refused"):
+        with pytest.raises(
+            CheckpointError,
+            match=rf"\({module}.Scaler\), so reading it could execute code: refused",
+        ):
             read_torch(tmp_path / "w.pt", mapped=True)
     assert not traces
 
@@ -139,7 +158,11 @@ class Trap:
 
 def test_code_beside_a_stand_in_is_refused_and_never_run(tmp_path, pretended):
     make, _ = pretended
-    content = {"module": WEIGHTS, "scaler": make("deepspeed.runtime"), "args": Trap(tmp_path / "trap")}
+    content = {
+        "module": WEIGHTS,
+        "scaler": make("deepspeed.runtime"),
+        "args": Trap(tmp_path / "trap"),
+    }
     torch.save(content, tmp_path / "w.pt")
     with pytest.raises(CheckpointError, match="could execute code: refused"):
         read_torch(tmp_path / "w.pt", mapped=True)
@@ -148,11 +171,19 @@ def test_code_beside_a_stand_in_is_refused_and_never_run(tmp_path, pretended):
 
 def test_a_stand_in_leads_nowhere(tmp_path):
     """`deepspeed` names something harmful by a way round: it is not looked up at all."""
-    protocol_0 = b"cdeepspeed.runtime.os\nsystem\n(S'touch %s'\ntR." % str(tmp_path / "trap").encode()
+    protocol_0 = (
+        b"cdeepspeed.runtime.os\nsystem\n(S'touch %s'\ntR." % str(tmp_path / "trap").encode()
+    )
     torch.save({"module": WEIGHTS}, tmp_path / "w.pt")
-    with zipfile.ZipFile(tmp_path / "w.pt") as old, zipfile.ZipFile(tmp_path / "evil.pt", "w") as new:
+    with (
+        zipfile.ZipFile(tmp_path / "w.pt") as old,
+        zipfile.ZipFile(tmp_path / "evil.pt", "w") as new,
+    ):
         for entry in old.infolist():
-            new.writestr(entry.filename, protocol_0 if entry.filename.endswith("data.pkl") else old.read(entry))
+            new.writestr(
+                entry.filename,
+                protocol_0 if entry.filename.endswith("data.pkl") else old.read(entry),
+            )
     with pytest.raises(CheckpointError):
         read_torch(tmp_path / "evil.pt", mapped=True)
     assert not (tmp_path / "trap").exists()

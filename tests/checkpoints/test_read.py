@@ -99,7 +99,8 @@ def test_what_is_no_state_dict(tmp_path):
 
 def test_an_unknown_layout_says_what_was_tried(tmp_path):
     save_file(
-        {"backbone.conv.weight": torch.zeros(2), "backbone.conv.bias": torch.zeros(2)}, tmp_path / "other.safetensors"
+        {"backbone.conv.weight": torch.zeros(2), "backbone.conv.bias": torch.zeros(2)},
+        tmp_path / "other.safetensors",
     )
     message = sentence(tmp_path / "other.safetensors")
     for part in (
@@ -114,7 +115,10 @@ def test_surplus_and_missing_names_are_named(tmp_path, random_model, vit):
     state = export_table(vit).to_foreign(random_model(vit).state_dict())
     save_file(state | {"visual.adapter.weight": torch.zeros(2)}, tmp_path / "surplus.safetensors")
     assert "visual.adapter.weight have no place" in sentence(tmp_path / "surplus.safetensors")
-    save_file({name: t for name, t in state.items() if "resblocks.1.ln_1" not in name}, tmp_path / "less.safetensors")
+    save_file(
+        {name: t for name, t in state.items() if "resblocks.1.ln_1" not in name},
+        tmp_path / "less.safetensors",
+    )
     assert "norm_1" in sentence(tmp_path / "less.safetensors")
     assert openai.IGNORED[0] == "input_resolution"
     save_file(state | {"input_resolution": torch.tensor(32)}, tmp_path / "allowed.safetensors")
@@ -131,7 +135,9 @@ def test_a_checkpoint_of_another_model(tmp_path, random_model, vit):
         "are missing": FAMILIES["eva02-b"],
     }
     for says, config in others.items():
-        with pytest.raises(CheckpointError, match=f"w.pt: .*{says}.*; is it a checkpoint of another model\\?$"):
+        with pytest.raises(
+            CheckpointError, match=f"w.pt: .*{says}.*; is it a checkpoint of another model\\?$"
+        ):
             load_model(tmp_path / "w.pt", config=config)
 
 
@@ -141,7 +147,10 @@ def test_numbers_that_are_not_finite_are_named(tmp_path, random_model, vit, valu
     state["text.blocks.1.mlp.up.weight"][3, 5] = value
     export_file(tmp_path / "w.pt", vit, state)
     for dtype in (torch.float16, torch.float32):
-        with pytest.raises(CheckpointError, match=r"w.pt: text.blocks.1.mlp.up.weight holds values that aren't finite"):
+        with pytest.raises(
+            CheckpointError,
+            match=r"w.pt: text.blocks.1.mlp.up.weight holds values that aren't finite",
+        ):
             load_model(tmp_path / "w.pt", config=vit, dtype=dtype)
 
 

@@ -19,14 +19,18 @@ def sharded(tmp_path, random_model, vit):
     index = {}
     for i, file in enumerate(files):
         part = {name: tensors[name] for name in names[i::3]}
-        save_file(part, tmp_path / file) if file.endswith("safetensors") else torch.save(part, tmp_path / file)
+        save_file(part, tmp_path / file) if file.endswith("safetensors") else torch.save(
+            part, tmp_path / file
+        )
         index |= dict.fromkeys(part, file)
     write(tmp_path, index)
     return tmp_path, index
 
 
 def write(folder, index):
-    (folder / "model.safetensors.index.json").write_text(json.dumps({"metadata": {}, "weight_map": index}))
+    (folder / "model.safetensors.index.json").write_text(
+        json.dumps({"metadata": {}, "weight_map": index})
+    )
 
 
 def sentence(folder, config):
@@ -47,18 +51,27 @@ def test_shards_are_one_model(sharded, random_model, vit):
 def test_a_missing_shard_is_named(sharded, vit):
     folder, _ = sharded
     (folder / "model-2.bin").unlink()
-    assert "model-2.bin is missing, which model.safetensors.index.json lists" in sentence(folder, vit)
+    assert "model-2.bin is missing, which model.safetensors.index.json lists" in sentence(
+        folder, vit
+    )
 
 
 def test_a_shard_with_wrong_tensors_is_named(sharded, vit):
     folder, index = sharded
     write(folder, {name: file for name, file in index.items() if name != "logit_scale"})
-    assert f"{index['logit_scale']} has a logit_scale, other than model.safetensors.index.json" in sentence(folder, vit)
+    assert (
+        f"{index['logit_scale']} has a logit_scale, other than model.safetensors.index.json"
+        in sentence(folder, vit)
+    )
     write(folder, index | {"absent": "model-3.safetensors"})
-    assert "model-3.safetensors has no absent, other than model.safetensors.index.json" in sentence(folder, vit)
+    assert "model-3.safetensors has no absent, other than model.safetensors.index.json" in sentence(
+        folder, vit
+    )
 
 
-@pytest.mark.parametrize("listed", [{}, [], None, {"a": 1}, {"a": "model.safetensors.index.json"}, {"a": "../.."}])
+@pytest.mark.parametrize(
+    "listed", [{}, [], None, {"a": 1}, {"a": "model.safetensors.index.json"}, {"a": "../.."}]
+)
 def test_an_index_that_lists_nonsense(sharded, vit, listed):
     folder, _ = sharded
     write(folder, listed)

@@ -1,4 +1,5 @@
-"""Towers that start from published weights: what fits is copied, what is left out is told, all else raises."""
+"""Towers that start from published weights: what fits is copied, what is left out is told, all else
+raises."""
 
 from dataclasses import replace
 
@@ -16,7 +17,11 @@ from tests.checkpoints.formats.families import FAMILIES, TEXT
 EVA = FAMILIES["eva02-b"]
 UNTOLD = "it doesn't tell its activation, heads and the like: they are taken to be as here"
 """Of towers as small as these."""
-BESIDE = {"mask_token": torch.zeros(1, 1, 32), "lm_head.weight": torch.zeros(5, 32), "lm_head.bias": torch.zeros(5)}
+BESIDE = {
+    "mask_token": torch.zeros(1, 1, 32),
+    "lm_head.weight": torch.zeros(5, 32),
+    "lm_head.bias": torch.zeros(5),
+}
 
 
 def built(config, embed_dim=24):
@@ -34,7 +39,8 @@ def start(tower, side, path):
 
 
 def same(tower, state, but=()):
-    """Every parameter is that of `state`, except the ones named in `but`, which are as they were."""
+    """Every parameter is that of `state`, except the ones named in `but`, which are as they
+    were."""
     before = built(tower.config, tower.projection.out_features).state_dict()
     for name, tensor in tower.state_dict().items():
         assert torch.equal(tensor, (before if name in but else state)[name]), name
@@ -42,11 +48,14 @@ def same(tower, state, but=()):
 
 @pytest.fixture
 def published(tmp_path, random_model):
-    """EVA's layout: a whole model, each tower alone, and an image tower from masked image modelling."""
+    """EVA's layout: a whole model, each tower alone, and an image tower from masked image
+    modelling."""
     model = random_model(EVA)
     whole = eva.export_table(EVA.image).to_foreign(model.state_dict())
     image = {n.removeprefix("visual."): t for n, t in whole.items() if n.startswith("visual.")}
-    masked = {n: t for n, t in image.items() if "inner_attn_ln" not in n and not n.startswith("head.")} | BESIDE
+    masked = {
+        n: t for n, t in image.items() if "inner_attn_ln" not in n and not n.startswith("head.")
+    } | BESIDE
     contents = {"whole": whole, "image": image, "masked": masked}
     contents["text"] = {n: t for n, t in whole.items() if n.startswith("text.")}
     for name, content in contents.items():
@@ -76,7 +85,9 @@ def test_from_masked_image_modelling(published):
     folder, model = published
     tower = built(EVA.image)
     said = start(tower, "image", folder / "masked.pt")
-    fresh = [n for n in tower.state_dict() if n.startswith("projection.") or ".attention.norm." in n]
+    fresh = [
+        n for n in tower.state_dict() if n.startswith("projection.") or ".attention.norm." in n
+    ]
     same(tower, model.image.state_dict(), but=fresh)
     norm = tower.state_dict()["blocks.0.attention.norm.weight"]
     assert torch.equal(norm, torch.ones_like(norm))
@@ -108,11 +119,16 @@ def test_another_grid_and_patch_are_interpolated(published):
 def test_texts_of_other_lengths_and_vocabularies(published):
     folder, model = published
     shorter = built(replace(TEXT, context_length=7))
-    assert start(shorter, "text", folder / "whole.pt") == [UNTOLD, "positions is cut from 12 to 7 tokens"]
+    assert start(shorter, "text", folder / "whole.pt") == [
+        UNTOLD,
+        "positions is cut from 12 to 7 tokens",
+    ]
     assert torch.equal(shorter.state_dict()["positions"], model.text.state_dict()["positions"][:7])
     with pytest.raises(CheckpointError, match="it takes 12 tokens, and this tower 13"):
         start_tower(built(replace(TEXT, context_length=13)), "text", folder / "whole.pt")
-    with pytest.raises(CheckpointError, match="its vocabulary has 60 entries, and this tower's has 61"):
+    with pytest.raises(
+        CheckpointError, match="its vocabulary has 60 entries, and this tower's has 61"
+    ):
         start_tower(built(replace(TEXT, vocab_size=61)), "text", folder / "whole.pt")
 
 
@@ -121,7 +137,10 @@ def test_another_width_of_the_shared_space(published):
     for side, config in (("image", EVA.image), ("text", EVA.text)):
         tower = built(config, embed_dim=20)
         said = start(tower, side, folder / "whole.pt")
-        assert "projection.weight is left fresh: it is [20, 32] here, and the file has [24, 32]" in said
+        assert (
+            "projection.weight is left fresh: it is [20, 32] here, and the file has [24, 32]"
+            in said
+        )
         but = [name for name in tower.state_dict() if name.startswith("projection.")]
         same(tower, getattr(model, side).state_dict(), but)
 

@@ -16,7 +16,9 @@ def test_nothing_is_made_before_it_is_asked_for():
         made.append(1)
         return torch.ones(2)
 
-    state = State({"image.a": Lazy(torch.empty(2, device="meta"), make), "text.b": Lazy(torch.empty(0), make)})
+    state = State(
+        {"image.a": Lazy(torch.empty(2, device="meta"), make), "text.b": Lazy(torch.empty(0), make)}
+    )
     table = Table(rules=(Rule("c", "a"),))
     ours = table.to_ours(state.part("image.")).updated({"d": torch.zeros(1)})
     made.clear()  # the check of types under pytest looks into a mapping

@@ -25,7 +25,9 @@ def test_resized_like_open_clip(tmp_path, random_model, vit, example):
     assert meta.config.image.image_size == ours.config.image.image_size == 56
     pixels = example(meta.config)[0]
     with torch.inference_mode():
-        torch.testing.assert_close(ours.encode_image(pixels), theirs.encode_image(pixels), atol=1e-5, rtol=1e-5)
+        torch.testing.assert_close(
+            ours.encode_image(pixels), theirs.encode_image(pixels), atol=1e-5, rtol=1e-5
+        )
 
 
 def test_resnet_and_the_same_size(tmp_path, random_model, resnet, example):
@@ -34,12 +36,15 @@ def test_resnet_and_the_same_size(tmp_path, random_model, resnet, example):
     larger, meta = load_model(tmp_path / "ours", image_size=96)
     assert larger.encode_image(example(meta.config)[0]).shape == (3, 48)
     same, _ = load_model(tmp_path / "ours", image_size=64)
-    assert torch.equal(same.state_dict()["image.pool.positions"], model.state_dict()["image.pool.positions"])
+    assert torch.equal(
+        same.state_dict()["image.pool.positions"], model.state_dict()["image.pool.positions"]
+    )
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_evas_tables_are_resized_as_its_loader_does(tmp_path, random_model, example, dtype):
-    """Bicubic without anti-aliasing, in float32, the class token's row kept; rotary positions are computed."""
+    """Bicubic without anti-aliasing, in float32, the class token's row kept; rotary positions are
+    computed."""
     model = random_model(FAMILIES["eva02-b"])
     save_model(tmp_path / "ours", model.to(dtype))
     old = model.image.state_dict()
@@ -50,8 +55,12 @@ def test_evas_tables_are_resized_as_its_loader_does(tmp_path, random_model, exam
         new, side = loaded.image.state_dict(), size // patch
         grid = old["positions"][1:].float().T.reshape(1, 32, 4, 4)
         grid = F.interpolate(grid, size=(side, side), mode="bicubic", align_corners=False).to(dtype)
-        assert torch.equal(new["positions"], torch.cat([old["positions"][:1], grid.reshape(32, -1).T]).float())
-        kernel = F.interpolate(old["patch.weight"].float(), size=(patch, patch), mode="bicubic", align_corners=False)
+        assert torch.equal(
+            new["positions"], torch.cat([old["positions"][:1], grid.reshape(32, -1).T]).float()
+        )
+        kernel = F.interpolate(
+            old["patch.weight"].float(), size=(patch, patch), mode="bicubic", align_corners=False
+        )
         assert torch.equal(new["patch.weight"], kernel.to(dtype).float())
         changed = {"positions"} | ({"patch.weight"} if patch_size and patch_size != 8 else set())
         assert all(torch.equal(new[name], old[name].float()) for name in new if name not in changed)

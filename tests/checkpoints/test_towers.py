@@ -19,9 +19,15 @@ EVA = FAMILIES["eva02-b"]
 @pytest.fixture
 def files(tmp_path, random_model, vit):
     """Whole models and halves of them, in several layouts."""
-    torch.save(eva.export_table(EVA.image).to_foreign(random_model(EVA).state_dict()), tmp_path / "eva.pt")
+    torch.save(
+        eva.export_table(EVA.image).to_foreign(random_model(EVA).state_dict()), tmp_path / "eva.pt"
+    )
     whole = torch.load(tmp_path / "eva.pt")
-    alone = {n.removeprefix("visual."): t for n, t in whole.items() if n.startswith("visual.") and ".head." not in n}
+    alone = {
+        n.removeprefix("visual."): t
+        for n, t in whole.items()
+        if n.startswith("visual.") and ".head." not in n
+    }
     torch.save(alone | {"mask_token": torch.zeros(1, 1, 32)}, tmp_path / "image.pt")
     torch.save({n: t for n, t in whole.items() if n.startswith("visual.")}, tmp_path / "half.pt")
     torch.save({n: t for n, t in whole.items() if n.startswith("text.")}, tmp_path / "text.pt")
@@ -51,7 +57,9 @@ def test_evas_image_tower(files, random_model, example, name):
     with torch.inference_mode():
         tokens = model.image(pixels).tokens
         assert torch.equal(tower(pixels).tokens, tokens)
-        expected = model.encode_image(pixels) if name != "image.pt" else model.image.normed(tokens)[:, 0]
+        expected = (
+            model.encode_image(pixels) if name != "image.pt" else model.image.normed(tokens)[:, 0]
+        )
         torch.testing.assert_close(tower.pooled(pixels), expected, atol=1e-6, rtol=1e-6)
 
 
@@ -72,7 +80,9 @@ def test_what_does_not_say_how_it_is_built(files):
 
 
 def test_the_wrong_half_is_named(files, vit):
-    with pytest.raises(CheckpointError, match="holds no image tower that Diptych knows: .* begin with text."):
+    with pytest.raises(
+        CheckpointError, match="holds no image tower that Diptych knows: .* begin with text."
+    ):
         load_image_tower(files / "text.pt", config=EVA.image)
     with pytest.raises(CheckpointError, match="is it a checkpoint of another tower"):
         load_image_tower(files / "eva.pt", config=vit.image)
@@ -94,8 +104,15 @@ def test_names_of_towers(files):
 
 
 def test_a_model_with_a_text_tower_of_another_library(tmp_path, vit):
-    options = {"vocab_size": 60, "hidden_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2}
-    text = HuggingFaceTextConfig(model_type="bert", options=options | {"intermediate_size": 64}, context_length=8)
+    options = {
+        "vocab_size": 60,
+        "hidden_size": 32,
+        "num_hidden_layers": 1,
+        "num_attention_heads": 2,
+    }
+    text = HuggingFaceTextConfig(
+        model_type="bert", options=options | {"intermediate_size": 64}, context_length=8
+    )
     save_model(tmp_path / "out", models.build(replace(vit, text=text)))
     assert load_image_tower(tmp_path / "out").config == vit.image
 

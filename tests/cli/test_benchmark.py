@@ -9,7 +9,9 @@ from diptych.cli import benchmark_report, main
 from diptych.cli.benchmark_runs import Score
 from tests import tiny
 
-SCORE = Score(objective="clip", seed=0, zero_shot=0.5, probe=0.75, retrieval=None, seconds=0.25, memory=900.0)
+SCORE = Score(
+    objective="clip", seed=0, zero_shot=0.5, probe=0.75, retrieval=None, seconds=0.25, memory=900.0
+)
 
 
 def run(*arguments) -> int:
@@ -29,7 +31,9 @@ def data(tmp_path):
 
 def test_a_line_an_objective_with_its_interval():
     other = replace(SCORE, objective="slip", retrieval=0.1)
-    lines = benchmark_report.rows([SCORE, other, replace(SCORE, seed=1, zero_shot=0.6, seconds=0.3, memory=1000.0)])
+    lines = benchmark_report.rows(
+        [SCORE, other, replace(SCORE, seed=1, zero_shot=0.6, seconds=0.3, memory=1000.0)]
+    )
     assert lines[0] == ["clip", "55.0 ± 63.5 %", "75.0 ± 0.0 %", "—", "0.275", "1,000 MB"]
     assert lines[1][0] == "slip"
     assert lines[1][3] == "10.0 %"

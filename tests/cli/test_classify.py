@@ -10,7 +10,18 @@ def test_the_table_has_the_encoders_numbers(tmp_path, capsys):
     tiny.picture("red").save(tmp_path / "red.png")
     model = tiny.save(tmp_path / "model")
     with pytest.raises(SystemExit) as error:
-        main(["classify", str(model), str(tmp_path / "red.png"), "--names", "cat", "dog", "--device", "cpu"])
+        main(
+            [
+                "classify",
+                str(model),
+                str(tmp_path / "red.png"),
+                "--names",
+                "cat",
+                "dog",
+                "--device",
+                "cpu",
+            ]
+        )
     assert error.value.code == 0
     shares = tiny.encoder().classify(tmp_path / "red.png", ["cat", "dog"], ["a photo of a {}."])
     out = capsys.readouterr().out

@@ -23,7 +23,10 @@ SMALL = ClipConfig(
 
 def test_there_and_back(tmp_path, capsys):
     model = models.build(SMALL).eval()
-    for source, to in ((save_model(tmp_path / "model", model), "open-clip"), (tmp_path / "open-clip", "native")):
+    for source, to in (
+        (save_model(tmp_path / "model", model), "open-clip"),
+        (tmp_path / "open-clip", "native"),
+    ):
         with pytest.raises(SystemExit) as error:
             main(["convert", str(source), "--to", to, "--out", str(tmp_path / to)])
         assert error.value.code == 0
@@ -37,19 +40,36 @@ def test_a_json_file_describes_the_weights(tmp_path, capsys):
     model = models.build(config).eval()
     save_model(tmp_path / "model", model)
     (tmp_path / "cfg.json").write_text(json.dumps(eva.to_json(config)))
-    for source, to, given in (("model", "eva", []), ("eva", "native", ["--config", str(tmp_path / "cfg.json")])):
+    for source, to, given in (
+        ("model", "eva", []),
+        ("eva", "native", ["--config", str(tmp_path / "cfg.json")]),
+    ):
         with pytest.raises(SystemExit) as error:
-            main(["convert", str(tmp_path / source), "--to", to, "--out", str(tmp_path / to), *given])
+            main(
+                ["convert", str(tmp_path / source), "--to", to, "--out", str(tmp_path / to), *given]
+            )
         assert error.value.code == 0
         capsys.readouterr()
     assert load_model(tmp_path / "native").config == config
 
 
 def test_an_image_tower_is_merged_and_written_alone(tmp_path, capsys):
-    image = UniRepLKNetConfig(depths=(1, 1, 1, 1), widths=(8, 8, 8, 8), kernel_sizes=((3,), (13,), (13,), (3,)))
+    image = UniRepLKNetConfig(
+        depths=(1, 1, 1, 1), widths=(8, 8, 8, 8), kernel_sizes=((3,), (13,), (13,), (3,))
+    )
     source = save_model(tmp_path / "model", models.build(replace(SMALL, image=image)))
     with pytest.raises(SystemExit) as error:
-        main(["convert", str(source), "--to", "unireplknet", "--deploy", "--out", str(tmp_path / "trunk.pth")])
+        main(
+            [
+                "convert",
+                str(source),
+                "--to",
+                "unireplknet",
+                "--deploy",
+                "--out",
+                str(tmp_path / "trunk.pth"),
+            ]
+        )
     assert error.value.code == 0
     assert capsys.readouterr().out == f"{tmp_path / 'trunk.pth'}\n"
     assert load_image_tower(tmp_path / "trunk.pth").config.deploy

@@ -9,7 +9,10 @@ SMALL = {"train": 144, "seen": 12, "unseen": 12, "pairs": 8}
 
 
 def scene(*digits, relation=None):
-    return {"digits": [dict(zip(("value", "colour", "size"), digit)) for digit in digits], "relation": relation}
+    return {
+        "digits": [dict(zip(("value", "colour", "size"), digit)) for digit in digits],
+        "relation": relation,
+    }
 
 
 RED_SEVEN, BLUE_TWO = (7, "red", "small"), (2, "blue", "large")

@@ -27,7 +27,10 @@ def model(tmp_path):
 def test_the_second_time_the_index_knows_its_model(tmp_path, photos, model, capsys):
     index = tmp_path / "x.index"
     assert call("embed", model, photos, "--out", index, "--device", "cpu") == 0
-    assert capsys.readouterr().out == f"{index}: 12 added, 0 changed, 0 removed, 0 kept, 0 unreadable\n"
+    assert (
+        capsys.readouterr().out
+        == f"{index}: 12 added, 0 changed, 0 removed, 0 kept, 0 unreadable\n"
+    )
     tiny.picture("red", 9).save(photos / "new.png")
     (photos / "blue" / "0.png").unlink()
     (photos / "broken.jpg").write_bytes(b"\xff\xd8\xff")
@@ -39,7 +42,20 @@ def test_the_second_time_the_index_knows_its_model(tmp_path, photos, model, caps
 
 
 def test_the_model_can_be_a_flag(tmp_path, photos, model, capsys):
-    assert call("embed", photos, "--model", model, "--out", tmp_path / "x.index", "--half", "--device", "cpu") == 0
+    assert (
+        call(
+            "embed",
+            photos,
+            "--model",
+            model,
+            "--out",
+            tmp_path / "x.index",
+            "--half",
+            "--device",
+            "cpu",
+        )
+        == 0
+    )
     assert "12 added" in capsys.readouterr().out
 
 
@@ -61,5 +77,8 @@ def test_what_is_missing_is_told(tmp_path, monkeypatch, capsys, arguments, sente
 def test_another_model_is_refused(tmp_path, photos, model, capsys):
     index = tmp_path / "x.index"
     assert call("embed", model, photos, "--out", index, "--device", "cpu") == 0
-    assert call("embed", tiny.save(tmp_path / "other", 1), photos, "--out", index, "--device", "cpu") == 2
+    assert (
+        call("embed", tiny.save(tmp_path / "other", 1), photos, "--out", index, "--device", "cpu")
+        == 2
+    )
     assert "can't be mixed" in capsys.readouterr().err

@@ -16,15 +16,31 @@ from tests import tiny
 def test_the_file_holds_what_python_gives(tmp_path, capsys):
     tiny.write_pictures(tmp_path / "data")
     (tmp_path / "names.txt").write_text("navy blue\nlight green\nred\nyellow\n")
-    arguments = ["evaluate", tiny.save(tmp_path / "model"), "--data", tmp_path / "data", "--device", "cpu"]
+    arguments = [
+        "evaluate",
+        tiny.save(tmp_path / "model"),
+        "--data",
+        tmp_path / "data",
+        "--device",
+        "cpu",
+    ]
     arguments += ["--cache", tmp_path / "cache"]
-    arguments += ["--class-names", tmp_path / "names.txt", "--templates", "openai-7", "--out", tmp_path / "r.json"]
+    arguments += [
+        "--class-names",
+        tmp_path / "names.txt",
+        "--templates",
+        "openai-7",
+        "--out",
+        tmp_path / "r.json",
+    ]
     with pytest.raises(SystemExit) as error:
         main(list(map(str, arguments)))
     assert error.value.code == 0
     result = Result.from_json((tmp_path / "r.json").read_text())
     names = ["navy blue", "light green", "red", "yellow"]
-    expected = evaluate(tiny.encoder(), "zero-shot", tmp_path / "data", class_names=names, templates="openai-7")
+    expected = evaluate(
+        tiny.encoder(), "zero-shot", tmp_path / "data", class_names=names, templates="openai-7"
+    )
     assert result.metrics == expected.metrics
     assert result.confusion == expected.confusion
     assert result.model["name"] == str(tmp_path / "model")
@@ -65,11 +81,23 @@ def place(tmp_path, monkeypatch):
 
 def test_models_by_tasks_and_again(place, capsys):
     models = [tiny.save(place / "one", 0), tiny.save(place / "two", 1)]
-    arguments = [*models, "--tasks", "data,synthetic:16", "--resize", "both", "--cache", "cache", "--out", "out"]
+    arguments = [
+        *models,
+        "--tasks",
+        "data,synthetic:16",
+        "--resize",
+        "both",
+        "--cache",
+        "cache",
+        "--out",
+        "out",
+    ]
     assert evaluate_with(*arguments) == 0
     files = sorted((place / "out").glob("*.json"))
     assert len(files) == 8
-    result = Result.from_json(next(f for f in files if f.name.startswith("one.data.squash.")).read_text())
+    result = Result.from_json(
+        next(f for f in files if f.name.startswith("one.data.squash.")).read_text()
+    )
     expected = evaluate(tiny.encoder(0), "zero-shot", "data", templates="simple", resize="squash")
     assert result.metrics == expected.metrics
     out = capsys.readouterr().out
@@ -81,7 +109,9 @@ def test_models_by_tasks_and_again(place, capsys):
 
 def test_what_fails_is_listed_and_the_exit_code_says_so(place, capsys):
     tiny.save(place / "one")
-    code = evaluate_with("one", "nowhere", "--tasks", "missing.tar", "data", "--cache", "", "--out", "out")
+    code = evaluate_with(
+        "one", "nowhere", "--tasks", "missing.tar", "data", "--cache", "", "--out", "out"
+    )
     assert code == 1
     out, err = capsys.readouterr()
     assert len(list((place / "out").glob("*.json"))) == 1

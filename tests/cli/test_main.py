@@ -10,7 +10,9 @@ from diptych.cli import VERBS, main
 
 
 def run(*arguments: str, **options) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([sys.executable, *arguments], capture_output=True, text=True, check=False, **options)
+    return subprocess.run(
+        [sys.executable, *arguments], capture_output=True, text=True, check=False, **options
+    )
 
 
 def leave(*arguments: str) -> int:
@@ -21,10 +23,15 @@ def leave(*arguments: str) -> int:
 
 
 def test_help_lists_the_verbs_and_imports_no_torch():
-    script = (
-        "import sys; from diptych.cli import main\ntry: main(sys.argv[1:])\nfinally: assert 'torch' not in sys.modules"
-    )
-    for arguments in ([], ["--help"], ["--version"], ["embed", "--help"], ["search", "--help"], ["models", "--help"]):
+    script = "import sys; from diptych.cli import main\ntry: main(sys.argv[1:])\nfinally: assert 'torch' not in sys.modules"
+    for arguments in (
+        [],
+        ["--help"],
+        ["--version"],
+        ["embed", "--help"],
+        ["search", "--help"],
+        ["models", "--help"],
+    ):
         done = run("-c", script, *arguments)
         assert (done.returncode, done.stderr) == (0, "")
         if not arguments or arguments == ["--help"]:
@@ -55,7 +62,9 @@ def test_what_a_user_did_is_one_sentence(capsys):
 
 
 def test_ctrl_c_is_130(monkeypatch, capsys):
-    monkeypatch.setattr("diptych.cli.models.run", lambda _: (_ for _ in ()).throw(KeyboardInterrupt))
+    monkeypatch.setattr(
+        "diptych.cli.models.run", lambda _: (_ for _ in ()).throw(KeyboardInterrupt)
+    )
     assert leave("models") == 130
     assert "Traceback" not in capsys.readouterr().err
 

@@ -26,7 +26,9 @@ def test_sizes_weights_and_claims(capsys):
     assert squeezed(lines[2]) == "vit-b-32-quickgelu 224 image, text 151.28 M 14.78 MIT"
     assert squeezed(lines[3]) == "weights hf-hub:timm/vit_base_patch32_clip_224.openai"
     assert squeezed(lines[4]) == "hf-hub:openai/clip-vit-base-patch32"
-    assert squeezed(lines[5]) == "claimed imagenet1k zero-shot top-1 63.2 (arXiv:2103.00020, Table 11)"
+    assert (
+        squeezed(lines[5]) == "claimed imagenet1k zero-shot top-1 63.2 (arXiv:2103.00020, Table 11)"
+    )
     assert len(lines) == 6
 
 
@@ -49,8 +51,13 @@ def test_claims_stand_beside_their_sources(capsys):
     text = output(capsys, "eva02-clip-l*")
     assert "hf-hub:QuanSun/EVA-CLIP/EVA02_CLIP_L_336_psz14_s6B.pt\n" in text
     assert "hf-hub:timm/eva02_large_patch14_clip_336.merged2b_s6b_b61k\n" in text
-    assert "imagenet1k zero-shot top-1 80.4, coco text-to-image R@5 71.7 (EVA-CLIP's model card)" in text
-    assert "imagenet1k zero-shot top-1 80.39, coco text-to-image R@5 71.7 (open_clip's docs)" in text
+    assert (
+        "imagenet1k zero-shot top-1 80.4, coco text-to-image R@5 71.7 (EVA-CLIP's model card)"
+        in text
+    )
+    assert (
+        "imagenet1k zero-shot top-1 80.39, coco text-to-image R@5 71.7 (open_clip's docs)" in text
+    )
 
 
 def test_one_model_by_any_of_its_names_gets_everything(capsys):

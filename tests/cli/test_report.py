@@ -18,7 +18,9 @@ def report(*arguments):
 def run(tmp_path):
     folder = tmp_path / "my-run"
     folder.mkdir()
-    (folder / "run.json").write_text(to_json(Run(steps=20, optim=OptimConfig(lr=0.25), recipe="tiny-digits")))
+    (folder / "run.json").write_text(
+        to_json(Run(steps=20, optim=OptimConfig(lr=0.25), recipe="tiny-digits"))
+    )
     rows = [
         {"step": 10, "loss": 3.25, "lr": 0.1, "samples_per_second": 50.0},
         {"step": 20, "evaluation": {"top1": 0.625}},
@@ -77,7 +79,11 @@ def test_a_folder_without_a_run_is_named(tmp_path, capsys):
 def saved(folder, model, value, name="pets"):
     protocol = {"metric": "top1", "resize": "crop"}
     result = Result(
-        task="zero-shot", metrics={"top1": value}, protocol=protocol, data={"name": name}, model={"name": model}
+        task="zero-shot",
+        metrics={"top1": value},
+        protocol=protocol,
+        data={"name": name},
+        model={"name": model},
     )
     return result.save(folder / f"{model}-{name}.json")
 
@@ -85,9 +91,16 @@ def saved(folder, model, value, name="pets"):
 def test_models_by_sets_beside_published_figures_and_clip_benchmarks(tmp_path):
     files = [saved(tmp_path, "one", 0.5), saved(tmp_path, "two", 0.625)]
     theirs = tmp_path / "theirs.json"
-    values = {"dataset": "wds/pets", "model": "old", "pretrained": "x", "task": "zeroshot_classification"}
+    values = {
+        "dataset": "wds/pets",
+        "model": "old",
+        "pretrained": "x",
+        "task": "zeroshot_classification",
+    }
     theirs.write_text(json.dumps(values | {"metrics": {"acc1": 0.375}, "language": "en"}))
-    (tmp_path / "printed.csv").write_text("model,task,metric,value,source\ntwo,pets,top1,70,a paper\n")
+    (tmp_path / "printed.csv").write_text(
+        "model,task,metric,value,source\ntwo,pets,top1,70,a paper\n"
+    )
     page, table = tmp_path / "page.html", tmp_path / "table.md"
     more = ("--table", table, tmp_path / "table.csv", "--published", tmp_path / "printed.csv")
     assert report(*files, theirs, "--out", page, *more, "--clip-benchmark", tmp_path / "cb") == 0

@@ -21,12 +21,18 @@ def index(tmp_path):
     import diptych
 
     tiny.write_pictures(tmp_path / "photos")
-    Index.build(tmp_path / "x.index", tmp_path / "photos", diptych.load(tiny.save(tmp_path / "model"), "cpu"))
+    Index.build(
+        tmp_path / "x.index",
+        tmp_path / "photos",
+        diptych.load(tiny.save(tmp_path / "model"), "cpu"),
+    )
     return tmp_path / "x.index"
 
 
 def test_paths_for_other_programs(index, capsysbinary):
-    assert call("search", index, "a red thing", "--top", "3", "--paths-only", "--device", "cpu") == 0
+    assert (
+        call("search", index, "a red thing", "--top", "3", "--paths-only", "--device", "cpu") == 0
+    )
     out, err = capsysbinary.readouterr()
     expected = Index.open(index, device="cpu").search("a red thing", 3)
     assert out.decode().splitlines() == [hit.path for hit in expected]

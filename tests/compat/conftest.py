@@ -18,7 +18,14 @@ from tests.models.peers import shake
 
 TEXT = {"context_length": 77, "vocab_size": 49408, "width": 32, "heads": 2, "layers": 2}
 GATED = {"rope": True, "pt_hw_seq_len": 16, "intp_freq": True, "naiveswiglu": True, "subln": True}
-SMALL = {"image_size": 56, "layers": 2, "width": 32, "head_width": 16, "patch_size": 14, "drop_path_rate": 0.0}
+SMALL = {
+    "image_size": 56,
+    "layers": 2,
+    "width": 32,
+    "head_width": 16,
+    "patch_size": 14,
+    "drop_path_rate": 0.0,
+}
 
 
 class Published(NamedTuple):

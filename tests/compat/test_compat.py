@@ -14,9 +14,14 @@ from diptych.errors import CheckpointError, ConfigError, UnknownNameError
 
 
 def test_what_is_returned(published):
-    model, train, preprocess = compat.create_model_and_transforms(published.config, published.weights)
+    model, train, preprocess = compat.create_model_and_transforms(
+        published.config, published.weights
+    )
     picture = Image.open(published.picture)
-    pixels, ids = preprocess(picture)[None], compat.get_tokenizer(published.config)(["a cat", "two dogs"])
+    pixels, ids = (
+        preprocess(picture)[None],
+        compat.get_tokenizer(published.config)(["a cat", "two dogs"]),
+    )
     assert pixels.shape == train(picture)[None].shape == (1, 3, 56, 56)
     assert ids.shape == (2, 77)
     with torch.no_grad():
@@ -30,7 +35,8 @@ def test_what_is_returned(published):
 
 
 def test_open_clips_signatures_are_understood():
-    """Every option that open_clip's callers may write by name is one of ours, but for its own model's internals."""
+    """Every option that open_clip's callers may write by name is one of ours, but for its own
+    model's internals."""
     open_clip = pytest.importorskip("open_clip")
     ours = set(inspect.signature(compat.create_model).parameters)
     theirs = set(inspect.signature(open_clip.create_model_and_transforms).parameters)
@@ -52,12 +58,17 @@ def test_options(published):
         "force_patch_dropout": 0.5,
         "image_mean": (0.5,) * 3,
     }
-    model, _, preprocess = compat.create_model_and_transforms(published.config, published.weights, **options)
+    model, _, preprocess = compat.create_model_and_transforms(
+        published.config, published.weights, **options
+    )
     assert model.clip.config.image.image_size == preprocess.size == 84
     assert preprocess.config.resize == "squash"
     assert preprocess.config.mean == (0.5, 0.5, 0.5)
     assert model.clip.config.image.patch_dropout == 0.5
-    assert compat.create_model("tiny", force_quick_gelu=True).clip.config.text.activation == "quick_gelu"
+    assert (
+        compat.create_model("tiny", force_quick_gelu=True).clip.config.text.activation
+        == "quick_gelu"
+    )
 
 
 def test_towers_from_their_own_files(published):
@@ -116,7 +127,10 @@ assert again.encode_image(inputs.pixel_values).dtype == torch.bfloat16
 
 @pytest.mark.parametrize(
     "imports",
-    ["import diptych\nfrom transformers import AutoModel", "from transformers import AutoModel\nimport diptych"],
+    [
+        "import diptych\nfrom transformers import AutoModel",
+        "from transformers import AutoModel\nimport diptych",
+    ],
 )
 def test_transformers_auto_classes(exported, published, imports):
     pytest.importorskip("transformers")

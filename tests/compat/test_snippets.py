@@ -1,8 +1,7 @@
 """The READMEs' own snippets run after changing the import line and the path of the weights.
 
-The texts in `snippets/` are published (baaivision/EVA, MIT): EVA-01/clip, and the card of EVA-CLIP-18B. Where a README
-was wrong, the correction stands beside its reason.
-"""
+The texts in `snippets/` are published (baaivision/EVA, MIT): EVA-01/clip, and the card of
+EVA-CLIP-18B. Where a README was wrong, the correction stands beside its reason."""
 
 import subprocess
 import sys
@@ -14,7 +13,10 @@ import torch
 from diptych.encoder import Encoder
 
 SNIPPETS = Path(__file__).parent / "snippets"
-NO_AUTOCAST = ("torch.cuda.amp.autocast()", "torch.autocast('cuda', enabled=torch.cuda.is_available())")
+NO_AUTOCAST = (
+    "torch.cuda.amp.autocast()",
+    "torch.autocast('cuda', enabled=torch.cuda.is_available())",
+)
 """torch has given the function another name, and warns of the old one."""
 
 
@@ -46,20 +48,27 @@ def test_eva_01_first(published):
     code = changed(
         "eva-01-clip-1.txt",
         ("from clip import", "from diptych.compat import"),
-        ("/path/to/eva_clip_psz14.pt", repr(str(published.weights))),  # the README's paths have no quotes
+        (
+            "/path/to/eva_clip_psz14.pt",
+            repr(str(published.weights)),
+        ),  # the README's paths have no quotes
         ("/path/to/image.png", repr(str(published.picture))),
         ('"EVA_CLIP_g_14"', repr(str(published.config))),  # a small model, described by a JSON file
     )
     found = run(code, "probs", "logits_per_image", "logits_per_text")
-    # The README says x100 and a forward pass of two; the published forward pass gave three. Here it is two, and the
-    # model's own factor, which is 14.29 in a fresh model and 57 in the published one.
+    # The README says x100 and a forward pass of two; the published forward pass gave three. Here it
+    # is two, and the model's own factor, which is 14.29 in a fresh model and 57 in the published
+    # one.
     scale = published.model.logit_scale.exp().item()
-    torch.testing.assert_close(torch.tensor(found["probs"]), expected(published, CAPTIONS, scale), rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(
+        torch.tensor(found["probs"]), expected(published, CAPTIONS, scale), rtol=1e-4, atol=1e-5
+    )
     assert torch.equal(found["logits_per_image"].T, found["logits_per_text"])
 
 
 def test_eva_01_second(published, tmp_path):
-    """The README's function doesn't exist in its package; it does here. The pictures are a small stand-in."""
+    """The README's function doesn't exist in its package; it does here. The pictures are a small
+    stand-in."""
     stand_in = f"""
 from PIL import Image
 class CIFAR100(list):
@@ -76,7 +85,9 @@ class CIFAR100(list):
     )
     found = run(code, "similarity", "cifar100")
     captions = [f"a photo of a {name}" for name in found["cifar100"].classes]
-    torch.testing.assert_close(found["similarity"], expected(published, captions), rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(
+        found["similarity"], expected(published, captions), rtol=1e-4, atol=1e-5
+    )
 
 
 def test_eva_clip_8b_pytorch(published):
@@ -107,8 +118,14 @@ def test_eva_clip_8b_hugging_face(published, exported, tmp_path, first):
     code = changed(
         "eva-clip-18b-huggingface.txt",
         ('"BAAI/EVA-CLIP-8B"', repr(str(exported))),
-        ('"openai/clip-vit-large-patch14"', "model_name_or_path"),  # the folder has its own, and nothing is fetched
-        ('"pt", padding=True).pixel_values', '"pt").pixel_values'),  # transformers 5 refuses to pad pictures
+        (
+            '"openai/clip-vit-large-patch14"',
+            "model_name_or_path",
+        ),  # the folder has its own, and nothing is fetched
+        (
+            '"pt", padding=True).pixel_values',
+            '"pt").pixel_values',
+        ),  # transformers 5 refuses to pad pictures
         ("trust_remote_code=True", "trust_remote_code=False"),
         ("'cuda'", "'cuda' if torch.cuda.is_available() else 'cpu'"),  # the README asks for a GPU
         ('"CLIP.png"', repr(str(published.picture))),
@@ -120,4 +137,6 @@ def test_eva_clip_8b_hugging_face(published, exported, tmp_path, first):
         script = "from transformers import AutoModel, AutoConfig\n" + script
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
-    torch.testing.assert_close(torch.load(out).float(), expected(published, CAPTIONS), rtol=0.05, atol=0.01)
+    torch.testing.assert_close(
+        torch.load(out).float(), expected(published, CAPTIONS), rtol=0.05, atol=0.01
+    )

@@ -1,4 +1,5 @@
-"""The snippet on the card of CLIP-UniRepLKNet-L, and what its `strict=False` must not let through."""
+"""The snippet on the card of CLIP-UniRepLKNet-L, and what its `strict=False` must not let
+through."""
 
 import pytest
 import torch
@@ -64,29 +65,43 @@ def test_the_cards_snippet_at_full_size(tmp_path):
 
 
 def test_what_strict_false_passes_by_is_returned(trained):
-    tensors = published(trained) | {"head.proj.weight": torch.ones(4, 320), "logit_scale": torch.ones(())}
+    tensors = published(trained) | {
+        "head.proj.weight": torch.ones(4, 320),
+        "logit_scale": torch.ones(()),
+    }
     model = unireplknet_a()
     missing, unexpected = model.load_state_dict(tensors, strict=False)
-    assert (missing, unexpected) == (["head.weight", "head.bias"], ["head.proj.weight", "logit_scale"])
+    assert (missing, unexpected) == (
+        ["head.weight", "head.bias"],
+        ["head.proj.weight", "logit_scale"],
+    )
     assert torch.equal(features(model), features(trained))
-    with pytest.raises(CheckpointError, match="head.weight, head.bias, head.proj.weight lack or are too many"):
+    with pytest.raises(
+        CheckpointError, match="head.weight, head.bias, head.proj.weight lack or are too many"
+    ):
         model.load_state_dict(tensors)
 
 
 def test_a_classifier_comes_along_if_it_fits(trained):
     head = {"head.weight": torch.randn(1000, 320), "head.bias": torch.randn(1000)}
     model = unireplknet_a()
-    model.load_state_dict({f"module.{name}": tensor for name, tensor in (published(trained) | head).items()})
+    model.load_state_dict(
+        {f"module.{name}": tensor for name, tensor in (published(trained) | head).items()}
+    )
     with torch.no_grad():
         wanted = features(trained) @ head["head.weight"].T + head["head.bias"]
         torch.testing.assert_close(model.eval()(PIXELS), wanted, rtol=0, atol=1e-5)
-    with pytest.raises(CheckpointError, match=r"head.weight is \[1000, 320\] where the model has \[10, 320\]"):
+    with pytest.raises(
+        CheckpointError, match=r"head.weight is \[1000, 320\] where the model has \[10, 320\]"
+    ):
         unireplknet_a(num_classes=10).load_state_dict(published(trained) | head, strict=False)
 
 
 def test_a_wrong_prefix_loads_nothing_and_says_so(trained):
     with pytest.raises(CheckpointError, match="are missing"):
-        unireplknet_a().load_state_dict({f"teacher.{n}": t for n, t in published(trained).items()}, strict=False)
+        unireplknet_a().load_state_dict(
+            {f"teacher.{n}": t for n, t in published(trained).items()}, strict=False
+        )
 
 
 def test_forms_are_told_and_merged(trained):

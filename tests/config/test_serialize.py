@@ -20,9 +20,16 @@ from diptych.errors import ConfigError
 
 CONFIGS = [
     Run(steps=3),
-    Run(epochs=1.5, objective=SiglipObjectiveConfig(tile=8), data=DataConfig(path="a::b", weights=(1.0, 2.0))),
+    Run(
+        epochs=1.5,
+        objective=SiglipObjectiveConfig(tile=8),
+        data=DataConfig(path="a::b", weights=(1.0, 2.0)),
+    ),
     Run(steps=1, model=ModelConfig(custom=ClipConfig(image=ResNetConfig(), logit_bias=-10.0))),
-    ClipConfig(image=TimmConfig(name="x", options={"a": [1, 2]}), text=HuggingFaceTextConfig(model_type="bert")),
+    ClipConfig(
+        image=TimmConfig(name="x", options={"a": [1, 2]}),
+        text=HuggingFaceTextConfig(model_type="bert"),
+    ),
 ]
 
 

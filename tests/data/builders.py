@@ -33,7 +33,11 @@ def samples(count: int, start: int = 0) -> list[Sample]:
     ]
 
 
-def write_tar(path: Path, files: Mapping[str, bytes] | Iterable[tuple[str, bytes]], format: int = tarfile.PAX_FORMAT):
+def write_tar(
+    path: Path,
+    files: Mapping[str, bytes] | Iterable[tuple[str, bytes]],
+    format: int = tarfile.PAX_FORMAT,
+):
     pairs = files.items() if isinstance(files, Mapping) else files
     with tarfile.open(path, "w", format=format) as tar:
         for name, data in pairs:
@@ -50,7 +54,13 @@ def config(tmp_path: Path, path: object, **options) -> DataConfig:
 class Spelling(Tokenizer):
     """A tokenizer for tests: code points."""
 
-    context_length, vocab_size, pad_id, mask_id, special_ids = 40, 128, 0, ord("_"), frozenset({ord(" ")})
+    context_length, vocab_size, pad_id, mask_id, special_ids = (
+        40,
+        128,
+        0,
+        ord("_"),
+        frozenset({ord(" ")}),
+    )
 
     def encode(self, text: str) -> list[int]:
         return [ord(letter) for letter in check_text(text)]

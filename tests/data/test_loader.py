@@ -1,4 +1,5 @@
-"""A batch is a function of the seed and the step: whatever the workers, the processes and the place of a resume."""
+"""A batch is a function of the seed and the step: whatever the workers, the processes and the place
+of a resume."""
 
 import itertools
 import os
@@ -75,7 +76,8 @@ def test_processes_share_the_rows_of_one_batch(data):
     source = open_source(data)
     whole = list(make_loader(source, data, batch_size=8, steps=6))
     halves = [
-        list(make_loader(source, data, batch_size=8, steps=6, peers=Peers(rank=rank, size=2))) for rank in range(2)
+        list(make_loader(source, data, batch_size=8, steps=6, peers=Peers(rank=rank, size=2)))
+        for rank in range(2)
     ]
     joined = list(itertools.chain.from_iterable(zip(*halves)))
     assert [len(batch) for batch in joined] == [4] * 12
@@ -83,7 +85,8 @@ def test_processes_share_the_rows_of_one_batch(data):
 
 
 def test_resume_in_the_middle_of_an_epoch_is_the_continuation(data):
-    """Stopped after step 7 of 12 (40 samples: in the second epoch), continued by two processes with two workers."""
+    """Stopped after step 7 of 12 (40 samples: in the second epoch), continued by two processes with
+    two workers."""
     source = open_source(data)
     whole = list(make_loader(source, data, batch_size=8, steps=12))
     again = make_loader(source, data, batch_size=8, steps=12, start_step=7)
@@ -91,7 +94,11 @@ def test_resume_in_the_middle_of_an_epoch_is_the_continuation(data):
     assert equal(list(again), whole[7:])
     data = replace(data, workers=2)
     halves = [
-        list(make_loader(open_source(data), data, batch_size=8, steps=12, start_step=7, peers=Peers(rank, 2)))
+        list(
+            make_loader(
+                open_source(data), data, batch_size=8, steps=12, start_step=7, peers=Peers(rank, 2)
+            )
+        )
         for rank in range(2)
     ]
     assert rows(list(itertools.chain.from_iterable(zip(*halves)))) == rows(whole[7:])
@@ -133,7 +140,8 @@ def test_mixture_weights_hold(tmp_path):
 
 @pytest.fixture
 def broken(tmp_path):
-    """40 samples: number 3 is no JPEG, 5 is cut, 7 has no caption, 9 has no picture; a second shard is cut after 2."""
+    """40 samples: number 3 is no JPEG, 5 is cut, 7 has no caption, 9 has no picture; a second shard
+    is cut after 2."""
     files = {}
     for n in range(40):
         files |= {f"{n:02}.jpg": picture(n), f"{n:02}.txt": f"picture {n}".encode()}
@@ -171,7 +179,8 @@ def test_substitutes_are_the_same_everywhere(broken):
     expected = list(whole)
     workers = replace(broken, workers=2)
     halves = [
-        make_loader(open_source(workers), workers, batch_size=14, steps=4, peers=Peers(rank, 2)) for rank in range(2)
+        make_loader(open_source(workers), workers, batch_size=14, steps=4, peers=Peers(rank, 2))
+        for rank in range(2)
     ]
     assert rows(list(itertools.chain.from_iterable(zip(*halves)))) == rows(expected)
     assert sum(half.bad.count for half in halves) == whole.bad.count
@@ -181,7 +190,10 @@ def test_substitutes_are_the_same_everywhere(broken):
 def test_more_than_the_allowed_share_stops_the_run(broken):
     broken = replace(broken, max_bad_share=0.05)
     loader = make_loader(open_source(broken), broken, batch_size=7, steps=100)
-    with pytest.raises(DataError, match=r"samples read are broken .* more than data.max_bad_share 0.05; the first: "):
+    with pytest.raises(
+        DataError,
+        match=r"samples read are broken .* more than data.max_bad_share 0.05; the first: ",
+    ):
         list(loader)
     assert 42 <= loader.bad.read < 42 + 10  # judged after one epoch of a small source
 
@@ -217,7 +229,9 @@ def test_cuda_gets_the_same_batches_one_ahead(data):
     data = replace(data, workers=2)
     source = open_source(data)
     expected = list(make_loader(source, data, batch_size=8, steps=12))
-    loader = make_loader(source, data, batch_size=8, steps=12, peers=Peers(device=torch.device("cuda")))
+    loader = make_loader(
+        source, data, batch_size=8, steps=12, peers=Peers(device=torch.device("cuda"))
+    )
     for batch, other in zip(loader, expected, strict=True):
         assert batch.images[0].is_cuda
         assert torch.equal(batch.texts[0].cpu(), other.texts[0])
@@ -240,9 +254,12 @@ for batch in loader:
 
 
 def test_workers_leave_signals_to_their_parent_and_end_with_it():
-    """SIGTERM to the whole group must not kill what the parent still needs; `kill -9` of the parent leaves nobody."""
+    """SIGTERM to the whole group must not kill what the parent still needs; `kill -9` of the parent
+    leaves nobody."""
     command = [sys.executable, "-c", SCRIPT]
-    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+    with subprocess.Popen(
+        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as process:
         assert process.stdin is not None
         assert process.stdout is not None
         assert process.stdout.readline() == "8\n"

@@ -1,4 +1,5 @@
-"""The order is a permutation, another one for each epoch and seed, and needs no memory of what came before."""
+"""The order is a permutation, another one for each epoch and seed, and needs no memory of what came
+before."""
 
 import numpy as np
 import pytest
@@ -28,7 +29,8 @@ def test_permute_reaches_places_beyond_32_bits():
 
 @pytest.mark.parametrize("size", [5, 40])
 def test_every_item_is_equally_likely_at_every_place(size):
-    """Chi-square of the item at each place over 4000 keys; the limit is eight standard deviations above the mean."""
+    """Chi-square of the item at each place over 4000 keys; the limit is eight standard deviations
+    above the mean."""
     out = np.stack([permute(np.arange(size), size, (key,)) for key in range(4000)])
     counts = np.stack([np.bincount(column, minlength=size) for column in out.T])
     expected = len(out) / size
@@ -38,7 +40,8 @@ def test_every_item_is_equally_likely_at_every_place(size):
 
 
 def test_neighbours_are_spread():
-    """Consecutive places land far apart: no correlation of an item with the next one, none with its place."""
+    """Consecutive places land far apart: no correlation of an item with the next one, none with its
+    place."""
     out = permute(np.arange(100_000), 100_000, (1,)).astype(float)
     assert abs(np.corrcoef(out[1:], out[:-1])[0, 1]) < 0.02
     assert abs(np.corrcoef(out, np.arange(100_000))[0, 1]) < 0.02
@@ -82,7 +85,9 @@ def test_resampling_draws_with_replacement_and_keeps_the_shares():
         own = rows[rows[:, 0] == source]
         counts, expected = np.bincount(own[:, 2], minlength=size), len(own) / size
         chi = ((counts - expected) ** 2 / expected).sum()
-        assert abs(chi - (size - 1)) < 5 * np.sqrt(2 * size)  # neither a permutation's 0 nor a poor hash's thousands
+        assert abs(chi - (size - 1)) < 5 * np.sqrt(
+            2 * size
+        )  # neither a permutation's 0 nor a poor hash's thousands
         assert len(np.unique(own[:, 1])) == len(own)
     assert np.array_equal(order.batch(3, slice(5, 9)), order.batch(3)[5:9])
     assert not np.array_equal(

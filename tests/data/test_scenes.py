@@ -21,7 +21,10 @@ def combinations(part):
 
 
 def test_training_has_all_colours_and_digits_but_not_all_combinations():
-    seen, held = combinations("train"), {pair for pair in product(scenes.COLOURS, range(10)) if scenes.held_out(*pair)}
+    seen, held = (
+        combinations("train"),
+        {pair for pair in product(scenes.COLOURS, range(10)) if scenes.held_out(*pair)},
+    )
     assert seen == set(product(scenes.COLOURS, range(10))) - held
     assert {colour for colour, _ in held} == set(scenes.COLOURS)
     assert {value for _, value in held} == set(range(10))
@@ -38,7 +41,10 @@ def test_the_parts_hold_what_they_say():
 
 
 def test_no_handwriting_is_in_training_and_in_a_test_part():
-    glyphs = {part: {d["glyph"] for _, meta in attributes(part, 1000) for d in meta["digits"]} for part in scenes.PARTS}
+    glyphs = {
+        part: {d["glyph"] for _, meta in attributes(part, 1000) for d in meta["digits"]}
+        for part in scenes.PARTS
+    }
     for part in ("seen", "unseen", "pairs"):
         assert not glyphs["train"] & glyphs[part]
 
@@ -54,7 +60,8 @@ def test_the_digit_drawn_is_the_digit_named():
 
 def test_the_same_seed_gives_the_same_bytes_and_another_seed_others():
     first, again, other = (
-        [(s.image, s.captions) for s in scenes.samples("train", 20, seed=seed)] for seed in (0, 0, 1)
+        [(s.image, s.captions) for s in scenes.samples("train", 20, seed=seed)]
+        for seed in (0, 0, 1)
     )
     assert first == again
     assert not set(first) & set(other)
@@ -66,7 +73,8 @@ def test_a_scene_does_not_depend_on_how_many_follow():
 
 @pytest.mark.parametrize("relation", scenes.RELATIONS)
 def test_relations_are_true_of_the_picture(relation):
-    """The first digit's pixels lie on the side that the relation says; a red one beside a cool one is found again."""
+    """The first digit's pixels lie on the side that the relation says; a red one beside a cool one
+    is found again."""
     axis, sign = {"left": (1, -1), "right": (1, 1), "above": (0, -1), "below": (0, 1)}[relation]
     checked = 0
     for sample, meta in attributes("pairs", 800):
@@ -101,7 +109,10 @@ def test_captions_are_true_and_varied():
         assert not words & others
         assert not words & (set(scenes.DIGITS) - {scenes.DIGITS[digit["value"]]})
         assert not words & ({"small", "large"} - {digit["size"]})
-    assert all(words & {*scenes.DIGITS, *"0123456789"} for words in (set(text.split()) for text, _ in single))
+    assert all(
+        words & {*scenes.DIGITS, *"0123456789"}
+        for words in (set(text.split()) for text, _ in single)
+    )
     coloured = [bool(set(text.split()) & set(scenes.COLOURS)) for text, _ in single]
     assert 0.2 < np.mean(coloured) < 0.4
 

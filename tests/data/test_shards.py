@@ -35,14 +35,24 @@ def test_writing_is_repeatable(tmp_path):
     assert first == second
 
 
-@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # webdataset leaves its files open
+@pytest.mark.filterwarnings(
+    "ignore::pytest.PytestUnraisableExceptionWarning"
+)  # webdataset leaves its files open
 def test_shards_of_the_webdataset_library_give_the_same_keys_and_bytes(tmp_path):
     with webdataset.TarWriter(str(tmp_path / "w.tar")) as writer:
         for n in range(6):
-            writer.write({"__key__": f"größe/{n}.b" if n == 4 else f"größe/{n}", "jpg": picture(n), "txt": f"nr {n}"})
+            writer.write(
+                {
+                    "__key__": f"größe/{n}.b" if n == 4 else f"größe/{n}",
+                    "jpg": picture(n),
+                    "txt": f"nr {n}",
+                }
+            )
     source = open_source(config(tmp_path, tmp_path / "w.tar"))
     theirs = list(webdataset.WebDataset(str(tmp_path / "w.tar"), shardshuffle=False))
-    assert [source.where(n)[1] for n in range(len(source))] == [sample["__key__"] for sample in theirs]
+    assert [source.where(n)[1] for n in range(len(source))] == [
+        sample["__key__"] for sample in theirs
+    ]
     for n in (0, 1, 2, 3, 5):
         assert source[n].image == theirs[n]["jpg"]
         assert source[n].captions == (theirs[n]["txt"].decode(),)
@@ -61,7 +71,12 @@ def test_braces_join_shards_and_random_access_reaches_each_sample(tmp_path):
     write_shards(tmp_path, samples(10), per_shard=4)
     source = open_source(config(tmp_path, tmp_path / "{000000..000002}.tar"))
     assert len(source) == 10
-    assert [source[n].captions[0] for n in (9, 3, 4, 0)] == ["picture 9", "picture 3", "picture 4", "picture 0"]
+    assert [source[n].captions[0] for n in (9, 3, 4, 0)] == [
+        "picture 9",
+        "picture 3",
+        "picture 4",
+        "picture 0",
+    ]
     assert source.where(8) == (str(tmp_path / "000002.tar"), "00000008")
     again = pickle.loads(pickle.dumps(source))
     assert again[9].image == picture(9)
@@ -83,7 +98,9 @@ def test_captions_come_from_text_then_json_then_the_class(tmp_path):
         "d.cls": b"cat",
     }
     path = write_tar(tmp_path / "a.tar", files)
-    source = open_source(config(tmp_path, path, class_names=str(names), templates=("a {}", "the {}")))
+    source = open_source(
+        config(tmp_path, path, class_names=str(names), templates=("a {}", "the {}"))
+    )
     assert [source[n].captions for n in range(4)] == [
         ("a text",),
         ("x", "y"),
@@ -110,7 +127,9 @@ def test_broken_samples_say_why_and_the_rest_is_exact(tmp_path):
         "last.TXT": b"fine too",
     }
     source = open_source(config(tmp_path, write_tar(tmp_path / "a.tar", files)))
-    for index, says in enumerate(["no picture: it has .txt", "no caption", "not UTF-8", "json can't", "'many'"], 1):
+    for index, says in enumerate(
+        ["no picture: it has .txt", "no caption", "not UTF-8", "json can't", "'many'"], 1
+    ):
         with pytest.raises(DataError, match=says):
             source[index]
     assert (source[0].captions, source[6].captions) == (("fine",), ("fine too",))

@@ -71,7 +71,12 @@ def test_a_mixture_keeps_its_sources_apart_when_it_has_weights(tmp_path):
     path = f"{tmp_path / 'a'}::{tmp_path / 'b'}"
     plain = open_source(config(tmp_path, path))
     assert (len(plain), len(plain.streams)) == (10, 1)
-    assert [plain[n].captions[0] for n in (0, 3, 4, 9)] == ["picture 0", "picture 3", "picture 100", "picture 105"]
+    assert [plain[n].captions[0] for n in (0, 3, 4, 9)] == [
+        "picture 0",
+        "picture 3",
+        "picture 100",
+        "picture 105",
+    ]
     assert plain.where(4)[0].endswith("b/000000.tar")
     weighted = open_source(config(tmp_path, path, weights=(3.0, 1.0)))
     assert [len(stream) for stream in weighted.streams] == [4, 6]

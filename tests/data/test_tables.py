@@ -33,7 +33,9 @@ def write(folder, kind, image="filepath", caption="title"):
         import csv
 
         with path.open("w", newline="", encoding="utf-8") as file:
-            writer = csv.DictWriter(file, [image, caption], delimiter="\t" if kind == "tsv" else ",")
+            writer = csv.DictWriter(
+                file, [image, caption], delimiter="\t" if kind == "tsv" else ","
+            )
             writer.writeheader()
             writer.writerows(rows)
     return path
@@ -62,9 +64,14 @@ def test_columns_are_chosen_by_name_and_a_missing_one_lists_what_there_is(folder
 
 def test_parquet_holds_pictures_as_bytes_or_as_hugging_face_does(tmp_path):
     plain = [{"image": picture(n), "text": f"nr {n}"} for n in range(3)]
-    feature = [{"image": {"bytes": picture(n), "path": None}, "text": [f"nr {n}", "other"]} for n in range(3)]
+    feature = [
+        {"image": {"bytes": picture(n), "path": None}, "text": [f"nr {n}", "other"]}
+        for n in range(3)
+    ]
     for name, rows in (("plain", plain), ("feature", feature)):
-        parquet.write_table(pyarrow.Table.from_pylist(rows), tmp_path / f"{name}.parquet", row_group_size=2)
+        parquet.write_table(
+            pyarrow.Table.from_pylist(rows), tmp_path / f"{name}.parquet", row_group_size=2
+        )
         source = open_source(config(tmp_path, tmp_path / f"{name}.parquet"))
         assert [source[n].image for n in range(3)] == [picture(n) for n in range(3)]
         assert source[2].captions[0] == "nr 2"
@@ -87,8 +94,13 @@ def test_labels_take_the_place_of_captions(tmp_path):
     (tmp_path / "names.txt").write_text("cat\ndog\n")
     path = tmp_path / "t.csv"
     path.write_text("image,label\na.jpg,1\nb.jpg,cat\nc.jpg,9\n")
-    source = open_source(config(tmp_path, path, class_names=str(tmp_path / "names.txt"), templates=("a {}",)))
-    assert [(source[n].label, source[n].captions) for n in range(2)] == [(1, ("a dog",)), (0, ("a cat",))]
+    source = open_source(
+        config(tmp_path, path, class_names=str(tmp_path / "names.txt"), templates=("a {}",))
+    )
+    assert [(source[n].label, source[n].captions) for n in range(2)] == [
+        (1, ("a dog",)),
+        (0, ("a cat",)),
+    ]
     with pytest.raises(DataError, match="class 9 lies outside the 2 names"):
         source[2]
 
@@ -101,7 +113,11 @@ def test_a_bad_row_is_one_bad_row(tmp_path):
     source = open_source(config(tmp_path, path))
     assert len(source) == 5
     assert (source[0].captions, source[4].captions) == (("a",), ("c",))
-    for index, says in ((1, "can't be read as JSON"), (2, "no JSON object"), (3, "no picture in the column")):
+    for index, says in (
+        (1, "can't be read as JSON"),
+        (2, "no JSON object"),
+        (3, "no picture in the column"),
+    ):
         with pytest.raises(DataError, match=says):
             source[index]
 
@@ -115,7 +131,8 @@ def test_rows_of_another_length_are_left_out_of_a_csv_and_reported(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("name", "data"), [("t.csv", b""), ("t.parquet", b"PAR1 nonsense"), ("t.csv", b"a,b\n\xff\xfe,1")]
+    ("name", "data"),
+    [("t.csv", b""), ("t.parquet", b"PAR1 nonsense"), ("t.csv", b"a,b\n\xff\xfe,1")],
 )
 def test_a_table_that_cannot_be_read_is_one_sentence(tmp_path, name, data):
     (tmp_path / name).write_bytes(data)
@@ -124,7 +141,8 @@ def test_a_table_that_cannot_be_read_is_one_sentence(tmp_path, name, data):
 
 
 def test_lines_as_declip_has_them_with_their_own_root(folder, tmp_path):
-    """`filename` starts from the root, whatever stands in front; `url` is not read; captions may be several."""
+    """`filename` starts from the root, whatever stands in front; `url` is not read; captions may be
+    several."""
     rows = [
         {"filename": "/0.jpg", "url": "http://a/x.jpg", "caption": ["a cat", "the cat"]},
         {"filename": "1.jpg", "url": "http://a/y.jpg", "caption": "a dog"},
@@ -133,11 +151,17 @@ def test_lines_as_declip_has_them_with_their_own_root(folder, tmp_path):
     path.parent.mkdir()
     path.write_text("".join(json.dumps(row) + "\n" for row in rows))
     source = open_source(config(folder, path, image_root=str(folder / "pictures")))
-    assert [source[n].image for n in range(2)] == [str(folder / "pictures" / f"{n}.jpg") for n in range(2)]
+    assert [source[n].image for n in range(2)] == [
+        str(folder / "pictures" / f"{n}.jpg") for n in range(2)
+    ]
     assert [source[n].captions for n in range(2)] == [("a cat", "the cat"), ("a dog",)]
     assert source[0].meta["url"] == "http://a/x.jpg"
     beside = write(folder, "csv")
     both = open_source(config(folder, f"{path}::{beside}", image_root=f"{folder / 'pictures'}::"))
-    assert [both[n].image for n in (1, 2)] == [str(folder / "pictures" / f"{n}.jpg") for n in (1, 0)]
-    with pytest.raises(ConfigError, match=r"data.image_root a::b::c must be one folder, or one for each of 2"):
+    assert [both[n].image for n in (1, 2)] == [
+        str(folder / "pictures" / f"{n}.jpg") for n in (1, 0)
+    ]
+    with pytest.raises(
+        ConfigError, match=r"data.image_root a::b::c must be one folder, or one for each of 2"
+    ):
         config(folder, f"{path}::{beside}", image_root="a::b::c")

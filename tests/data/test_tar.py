@@ -1,4 +1,5 @@
-"""The header walk finds what tarfile finds, in every format, and says what is wrong with the rest."""
+"""The header walk finds what tarfile finds, in every format, and says what is wrong with the
+rest."""
 
 import tarfile
 
@@ -32,7 +33,11 @@ def contents(path, index: TarIndex) -> dict[str, bytes]:
 
 @pytest.mark.parametrize("format", [tarfile.USTAR_FORMAT, tarfile.GNU_FORMAT, tarfile.PAX_FORMAT])
 def test_every_format_yields_the_same_files(tmp_path, format):
-    files = {name: data for name, data in FILES.items() if format != tarfile.USTAR_FORMAT or len(name) < 250}
+    files = {
+        name: data
+        for name, data in FILES.items()
+        if format != tarfile.USTAR_FORMAT or len(name) < 250
+    }
     path = write_tar(tmp_path / "a.tar", files, format)
     index = index_tar(path)
     assert contents(path, index) == files
@@ -48,7 +53,11 @@ def test_the_ustar_prefix_is_part_of_the_name(tmp_path):
 def test_members_that_belong_to_no_sample_are_left_out(tmp_path):
     path = tmp_path / "a.tar"
     with tarfile.open(path, "w") as tar:
-        for name, kind in [("folder", tarfile.DIRTYPE), ("link.jpg", tarfile.SYMTYPE), ("hard.jpg", tarfile.LNKTYPE)]:
+        for name, kind in [
+            ("folder", tarfile.DIRTYPE),
+            ("link.jpg", tarfile.SYMTYPE),
+            ("hard.jpg", tarfile.LNKTYPE),
+        ]:
             member = tarfile.TarInfo(name)
             member.type, member.linkname, member.size = kind, "x.jpg", 0
             tar.addfile(member)
@@ -101,7 +110,8 @@ def test_damage_in_the_middle_is_reported_and_what_lies_before_is_kept(tmp_path)
 
 
 @pytest.mark.parametrize(
-    ("start", "says"), [(b"\x1f\x8b\x08", "compressed .gzip."), (b"PK\x03\x04", "not a tar archive")]
+    ("start", "says"),
+    [(b"\x1f\x8b\x08", "compressed .gzip."), (b"PK\x03\x04", "not a tar archive")],
 )
 def test_what_is_no_plain_tar_is_refused(tmp_path, start, says):
     path = tmp_path / "a.tar"
@@ -114,7 +124,9 @@ def test_the_cached_index_is_used_until_the_file_changes(tmp_path, monkeypatch):
     path = write_tar(tmp_path / "a.tar", FILES)
     first = cached_index(path, tmp_path / "cache")
     walks = []
-    monkeypatch.setattr("diptych.data.tar.index_tar", lambda path: walks.append(path) or index_tar(path))
+    monkeypatch.setattr(
+        "diptych.data.tar.index_tar", lambda path: walks.append(path) or index_tar(path)
+    )
     again = cached_index(path, tmp_path / "cache")
     assert walks == []
     for name, value in vars(first).items():

@@ -25,7 +25,12 @@ def data(tmp_path):
 
 
 def load(data, views=ALL, tokenizer=None, steps=4, **options):
-    options = {"preprocess": PREPROCESS, "tokenizer": tokenizer or Spelling(), "batch_size": 8, "seed": 3} | options
+    options = {
+        "preprocess": PREPROCESS,
+        "tokenizer": tokenizer or Spelling(),
+        "batch_size": 8,
+        "seed": 3,
+    } | options
     return list(Loader(open_source(data), data, views=views, steps=steps, **options))
 
 
@@ -33,7 +38,11 @@ def same(one, other):
     def tensors(batch):
         return (*batch.images, *batch.texts, batch.hidden)
 
-    pairs = [pair for batches in zip(one, other, strict=True) for pair in zip(*map(tensors, batches), strict=True)]
+    pairs = [
+        pair
+        for batches in zip(one, other, strict=True)
+        for pair in zip(*map(tensors, batches), strict=True)
+    ]
     return all(torch.equal(a, b) for a, b in pairs)
 
 
@@ -41,7 +50,9 @@ def test_every_view_is_of_the_same_pair(data):
     for batch in load(data):
         plain, augmented, masked = map(read, batch.texts)
         assert plain == [f"picture {number}" for number in batch.index.tolist()]
-        assert all(set(changed.split()) & set(text.split()) for changed, text in zip(augmented, plain))
+        assert all(
+            set(changed.split()) & set(text.split()) for changed, text in zip(augmented, plain)
+        )
         shown = torch.where(batch.hidden == -100, batch.texts[2], batch.hidden)
         assert read(shown) == plain
         assert [len(text) for text in masked] == [len(text) for text in plain]
@@ -50,7 +61,9 @@ def test_every_view_is_of_the_same_pair(data):
 def test_strong_views_differ_from_each_other_and_from_the_plain_one(data):
     for batch in load(replace(data, strong=StrongConfig(jitter=1.0, brightness=1.0))):
         plain, first, second = batch.images
-        assert all((a - b).abs().max() > 0 for a, b in ((plain, first), (plain, second), (first, second)))
+        assert all(
+            (a - b).abs().max() > 0 for a, b in ((plain, first), (plain, second), (first, second))
+        )
 
 
 def test_resumed_and_split_batches_are_the_same(data):

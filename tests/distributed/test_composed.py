@@ -42,7 +42,9 @@ def test_two_processes_equal_one(size):
         torch.testing.assert_close(sum(result[name][0] for result in results) / size, total)
         for _, theirs, remembered in (result[name] for result in results):
             for key, gradient in gradients.items():
-                torch.testing.assert_close(theirs[key], gradient, rtol=1e-6, atol=1e-9, msg=f"{name} {key}")
+                torch.testing.assert_close(
+                    theirs[key], gradient, rtol=1e-6, atol=1e-9, msg=f"{name} {key}"
+                )
             for key, buffer in buffers.items():
                 if not key.startswith("queue.rows"):
                     torch.testing.assert_close(remembered[key], buffer, msg=f"{name} {key}")
@@ -51,15 +53,22 @@ def test_two_processes_equal_one(size):
 
 
 def own_statistics(peers, rows):
-    """Running means of DeCLIP's heads and its queue, after a step on some rows, each process as if it were alone."""
-    config = replace(CONFIGS["declip"], views=replace(SIM_SIAM, share_statistics=False), share_queue=False)
+    """Running means of DeCLIP's heads and its queue, after a step on some rows, each process as if
+    it were alone."""
+    config = replace(
+        CONFIGS["declip"], views=replace(SIM_SIAM, share_statistics=False), share_queue=False
+    )
     torch.manual_seed(0)
     objective = build_objective(config, build(model_config("declip"))).double().train()
     torch.manual_seed(1)
     whole = batch(objective.views, 2 * EACH)
     data_parallel(objective, peers)(whole.rows(*rows[peers.rank]), peers).total.backward()
     objective.after_step()
-    return {name: b for name, b in objective.named_buffers() if "running_mean" in name or name == "queue.rows"}
+    return {
+        name: b
+        for name, b in objective.named_buffers()
+        if "running_mean" in name or name == "queue.rows"
+    }
 
 
 def test_statistics_and_queue_of_ones_own():

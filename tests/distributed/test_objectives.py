@@ -5,7 +5,13 @@ import torch
 import torch.nn.functional as F
 
 from diptych.batch import Batch
-from diptych.config import ClipConfig, ClipObjectiveConfig, SiglipObjectiveConfig, TextConfig, VitConfig
+from diptych.config import (
+    ClipConfig,
+    ClipObjectiveConfig,
+    SiglipObjectiveConfig,
+    TextConfig,
+    VitConfig,
+)
 from diptych.distributed import Peers, data_parallel
 from diptych.models import build
 from diptych.objectives import accumulate, build_objective
@@ -19,9 +25,16 @@ EACH = 5
 
 def losses(scale, peers):
     """By name: the tiled form on some peers, and the equation."""
-    s, bias = torch.tensor([scale], dtype=torch.float64), torch.tensor([-scale], dtype=torch.float64)
+    s, bias = (
+        torch.tensor([scale], dtype=torch.float64),
+        torch.tensor([-scale], dtype=torch.float64),
+    )
     return {
-        "clip": (lambda *x: tiled_info_nce(*x, label_smoothing=SMOOTHING, tile=3, peers=peers), info_nce, (s,)),
+        "clip": (
+            lambda *x: tiled_info_nce(*x, label_smoothing=SMOOTHING, tile=3, peers=peers),
+            info_nce,
+            (s,),
+        ),
         "siglip": (lambda *x: tiled_sigmoid(*x, tile=3, peers=peers), sigmoid, (s, bias)),
     }
 
@@ -29,7 +42,9 @@ def losses(scale, peers):
 def vectors(pairs):
     torch.manual_seed(1)
     images = torch.randn(pairs, 4, dtype=torch.float64)
-    return F.normalize(images, dim=1), F.normalize(images + torch.randn(pairs, 4, dtype=torch.float64), dim=1)
+    return F.normalize(images, dim=1), F.normalize(
+        images + torch.randn(pairs, 4, dtype=torch.float64), dim=1
+    )
 
 
 def value_and_gradients(function, *inputs):
@@ -55,11 +70,16 @@ def test_losses_and_gradients_averaged_over_processes_are_those_of_one(size):
     results = run_processes(size, shares)
     for scale in SCALES:
         for name, (_, whole, rest) in losses(scale, Peers()).items():
-            equation = whole if name == "siglip" else lambda *x: info_nce(*x, label_smoothing=SMOOTHING)
-            value, d_images, d_texts, *d_rest = value_and_gradients(equation, *vectors(size * EACH), *rest)
+            equation = (
+                whole if name == "siglip" else lambda *x: info_nce(*x, label_smoothing=SMOOTHING)
+            )
+            value, d_images, d_texts, *d_rest = value_and_gradients(
+                equation, *vectors(size * EACH), *rest
+            )
             shared = [result[name, scale] for result in results]
             torch.testing.assert_close(sum(share[0] for share in shared) / size, value)
-            # Averaging over processes divides by their number what each computes of its own features.
+            # Averaging over processes divides by their number what each computes of its own
+            # features.
             torch.testing.assert_close(torch.cat([share[1] for share in shared]) / size, d_images)
             torch.testing.assert_close(torch.cat([share[2] for share in shared]) / size, d_texts)
             for i, gradient in enumerate(d_rest, 3):
@@ -76,14 +96,18 @@ OBJECTIVES = (ClipObjectiveConfig(tile=3), SiglipObjectiveConfig(tile=3))
 
 
 def training(peers, pieces):
-    """Of each objective: loss and all gradients of two steps (the second has DDP's final buckets)."""
+    """Of each objective: loss and all gradients of two steps (the second has DDP's final
+    buckets)."""
     results = []
     for config in OBJECTIVES:
         torch.manual_seed(0)
         objective = build_objective(config, build(CONFIG, dtype=torch.float64))
         wrapped = data_parallel(objective, peers)
         for _ in range(2):
-            images, texts = torch.randn(12, 3, 8, 8, dtype=torch.float64), torch.randint(1, 30, (12, 6))
+            images, texts = (
+                torch.randn(12, 3, 8, 8, dtype=torch.float64),
+                torch.randint(1, 30, (12, 6)),
+            )
             batch = Batch(images=(images,), texts=(texts,), index=torch.arange(12))
             rows = 12 // peers.size
             batch = batch.rows(peers.rank * rows, (peers.rank + 1) * rows)
@@ -91,7 +115,11 @@ def training(peers, pieces):
             micro_batches = [batch.rows(start, start + cut) for start in range(0, rows, cut)]
             objective.zero_grad()
             total = accumulate(objective, wrapped, micro_batches, peers).total
-            gradients = {name: p.grad.clone() for name, p in objective.named_parameters() if p.grad is not None}
+            gradients = {
+                name: p.grad.clone()
+                for name, p in objective.named_parameters()
+                if p.grad is not None
+            }
             results.append((peers.sum(total) / peers.size, gradients))
     return results
 

@@ -39,7 +39,12 @@ def test_collectives_of_two_processes():
 
 def test_alone_they_change_nothing():
     peers, values = Peers(), torch.arange(4.0)
-    for result in (peers.gather(values), peers.sum(values), peers.max(values), peers.own_rows_of_sum(values)):
+    for result in (
+        peers.gather(values),
+        peers.sum(values),
+        peers.max(values),
+        peers.own_rows_of_sum(values),
+    ):
         assert result.equal(values)
     assert peers.agree(True)
     assert not peers.agree(False)

@@ -1,4 +1,5 @@
-"""Two processes give what DeCLIP's own code gave on two: each one's losses, and the gradients of every parameter."""
+"""Two processes give what DeCLIP's own code gave on two: each one's losses, and the gradients of
+every parameter."""
 
 from dataclasses import replace
 
@@ -41,7 +42,9 @@ def own_batch(record, mine, rank):
     batch = whole.rows(rank * half, (rank + 1) * half)
     if "masked_token_ids" in mine:
         batch = replace(batch, texts=(torch.tensor(mine["masked_token_ids"]), *batch.texts[1:]))
-    return replace(batch, hidden=torch.tensor(mine["mlm_labels"])) if "mlm_labels" in mine else batch
+    return (
+        replace(batch, hidden=torch.tensor(mine["mlm_labels"])) if "mlm_labels" in mine else batch
+    )
 
 
 def step(peers, path):

@@ -1,4 +1,5 @@
-"""Two real processes against one: the same weights after several steps, resumed on another number too."""
+"""Two real processes against one: the same weights after several steps, resumed on another number
+too."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -23,10 +24,21 @@ from tests.training.runs import COMPOSED, MODEL, WORDY, small_run
 
 PLAIN = replace(MODEL.image, patch_dropout=0.0)
 STEM = VitConfig(
-    image_size=16, patch_size=4, width=32, layers=1, heads=2, mlp_width=64, stem_widths=(8, 16), pool="mean"
+    image_size=16,
+    patch_size=4,
+    width=32,
+    layers=1,
+    heads=2,
+    mlp_width=64,
+    stem_widths=(8, 16),
+    pool="mean",
 )
 CONVNET = UniRepLKNetConfig(
-    image_size=16, depths=(1, 1, 1, 1), widths=(8, 8, 16, 16), kernel_sizes=((3,), (7,), (13,), (3,)), layer_scale=0.5
+    image_size=16,
+    depths=(1, 1, 1, 1),
+    widths=(8, 8, 16, 16),
+    kernel_sizes=((3,), (7,), (13,), (3,)),
+    layer_scale=0.5,
 )
 CASES = {
     "clip": {},
@@ -34,22 +46,31 @@ CASES = {
     "siglip": {"objective": SiglipObjectiveConfig()},
     "batch normalisation": {"model": ModelConfig(custom=replace(MODEL, image=STEM))},
     "large kernels": {
-        "model": ModelConfig(custom=replace(MODEL, image=CONVNET), image=TowerOptions(checkpointing=True)),
-        # Biases before a batch norm have a gradient of rounding errors, which a small eps would make into whole steps.
+        "model": ModelConfig(
+            custom=replace(MODEL, image=CONVNET), image=TowerOptions(checkpointing=True)
+        ),
+        # Biases before a batch norm have a gradient of rounding errors, which a small eps would
+        # make into whole steps.
         "optim": OptimConfig(lr=1e-3, warmup=2, max_norm=1.0, eps=1e-3),
     },
-    # SimSiam's batch norms make much of rounding errors where the outputs of few samples are nearly equal.
+    # SimSiam's batch norms make much of rounding errors where the outputs of few samples are nearly
+    # equal.
     "hidden words, views, queue": {
         "objective": COMPOSED["defilip"],
         "model": ModelConfig(custom=replace(WORDY, image=PLAIN)),
         "optim": OptimConfig(lr=1e-3, warmup=2, max_norm=1.0, eps=1e-3),
     },
-    "average, measured on the way": {"ema": 0.5, "evaluation": EvaluationConfig(path="synthetic:13", every_steps=2)},
+    "average, measured on the way": {
+        "ema": 0.5,
+        "evaluation": EvaluationConfig(path="synthetic:13", every_steps=2),
+    },
 }
 
 
 def plan(out: Path, name: str):
-    base = ModelConfig(custom=replace(MODEL, image=PLAIN, logit_bias=-10.0 if name == "siglip" else None))
+    base = ModelConfig(
+        custom=replace(MODEL, image=PLAIN, logit_bias=-10.0 if name == "siglip" else None)
+    )
     return small_run(out, **{"model": base, "steps": 4} | CASES[name])
 
 
@@ -61,7 +82,9 @@ def train(peers: Peers, runs: list, resume: bool) -> list[Path]:
 def assert_close(one: Path, other: Path) -> None:
     first, second = load_file(one / "model.safetensors"), load_file(other / "model.safetensors")
     for name, tensor in first.items():
-        torch.testing.assert_close(tensor.float(), second[name].float(), rtol=0, atol=2e-5, msg=name)
+        torch.testing.assert_close(
+            tensor.float(), second[name].float(), rtol=0, atol=2e-5, msg=name
+        )
 
 
 @pytest.fixture(scope="module")
@@ -81,7 +104,11 @@ def test_two_processes_train_as_one_does(pairs, name):
 
 def test_two_processes_measure_what_one_does(pairs):
     alone, both = (
-        [row["evaluation"] for row in read_metrics(folder.parent.parent / "metrics.jsonl") if "evaluation" in row]
+        [
+            row["evaluation"]
+            for row in read_metrics(folder.parent.parent / "metrics.jsonl")
+            if "evaluation" in row
+        ]
         for folder in pairs["average, measured on the way"]
     )
     assert len(alone) == 2

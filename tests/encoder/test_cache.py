@@ -1,4 +1,5 @@
-"""Vectors on disk: nothing is computed twice, nothing damaged is believed, processes share the work."""
+"""Vectors on disk: nothing is computed twice, nothing damaged is believed, processes share the
+work."""
 
 import os
 import signal
@@ -53,7 +54,9 @@ def decodes(monkeypatch):
 
 
 def test_vectors_are_those_of_the_encoder_and_kept(source, tmp_path, decodes, small_blocks):
-    [first] = embed_pictures([view()], source, fields=["label"], cache=Cache(tmp_path / "cache"), batch_size=4)
+    [first] = embed_pictures(
+        [view()], source, fields=["label"], cache=Cache(tmp_path / "cache"), batch_size=4
+    )
     by_hand = tiny.encoder().embed_images([source[i].image for i in range(12)], batch_size=4)
     torch.testing.assert_close(first.vectors, by_hand, rtol=0, atol=1e-6)
     assert [sample.label for sample in first.samples] == [i // 3 for i in range(12)]
@@ -135,7 +138,11 @@ def test_a_disk_that_did_not_answer_is_asked_again(source, tmp_path, monkeypatch
 def test_texts_are_encoded_once(tmp_path, monkeypatch):
     asked = []
     original = Encoder.embed_texts
-    monkeypatch.setattr(Encoder, "embed_texts", lambda self, texts, **o: asked.extend(texts) or original(self, texts))
+    monkeypatch.setattr(
+        Encoder,
+        "embed_texts",
+        lambda self, texts, **o: asked.extend(texts) or original(self, texts),
+    )
     texts = Texts(tiny.encoder(), Cache(tmp_path))
     vectors = texts(["a cat", "a dog", "a cat"])
     assert asked == ["a cat", "a dog"]
@@ -152,7 +159,11 @@ def embed_as_one_of(peers: Peers, path: str, cache: str | None):
     source = open_source(DataConfig(path=path), captions=False)
     shared = Cache(cache)
     [found] = embed_pictures([view()], source, fields=["label"], cache=shared, peers=peers)
-    return found.features, [s.label for s in found.samples], Texts(tiny.encoder(), shared, peers)(["a cat", "a dog"])
+    return (
+        found.features,
+        [s.label for s in found.samples],
+        Texts(tiny.encoder(), shared, peers)(["a cat", "a dog"]),
+    )
 
 
 @pytest.mark.parametrize("on_disk", [True, False])
@@ -180,7 +191,9 @@ def test_a_kill_loses_no_finished_block(tmp_path, decodes, small_blocks):
     source = open_source(DataConfig(path="synthetic:40"))
     [shard] = write_shards(tmp_path / "shards", [source[i] for i in range(40)])
     environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
-    work = subprocess.Popen([sys.executable, "-c", SLOW, str(shard), str(tmp_path / "cache")], env=environment)
+    work = subprocess.Popen(
+        [sys.executable, "-c", SLOW, str(shard), str(tmp_path / "cache")], env=environment
+    )
     deadline = time.monotonic() + 120
     while len(list(tmp_path.glob("cache/images/*/*.safetensors"))) < 2:
         assert time.monotonic() < deadline

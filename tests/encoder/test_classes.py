@@ -22,7 +22,9 @@ def test_the_mean_of_unit_vectors_at_unit_length():
 
 def test_all_prompts_in_one_call():
     calls = []
-    class_vectors(lambda texts: calls.append(len(texts)) or embed(texts), ["a", "b"], ["{}", "a {}", "the {}"])
+    class_vectors(
+        lambda texts: calls.append(len(texts)) or embed(texts), ["a", "b"], ["{}", "a {}", "the {}"]
+    )
     assert calls == [6]
 
 

@@ -12,7 +12,13 @@ from diptych.encoder import Encoder
 from diptych.errors import ConfigError, ImageError
 from tests import tiny
 
-TEXTS = ["a cat", "", "a much longer caption about a small red three left of a large blue one", "dogs", "x " * 100]
+TEXTS = [
+    "a cat",
+    "",
+    "a much longer caption about a small red three left of a large blue one",
+    "dogs",
+    "x " * 100,
+]
 
 
 @pytest.fixture
@@ -28,7 +34,11 @@ def by_hand(encoder: Encoder, image) -> torch.Tensor:
 def test_pictures_in_any_form(encoder, tmp_path):
     image = tiny.picture("red")
     image.save(tmp_path / "red.png")
-    pixels = torch.frombuffer(bytearray(image.tobytes()), dtype=torch.uint8).view(30, 40, 3).permute(2, 0, 1)
+    pixels = (
+        torch.frombuffer(bytearray(image.tobytes()), dtype=torch.uint8)
+        .view(30, 40, 3)
+        .permute(2, 0, 1)
+    )
     stream = io.BytesIO()
     image.save(stream, "PNG")
     forms = [image, tmp_path / "red.png", str(tmp_path / "red.png"), stream.getvalue(), pixels]
@@ -62,7 +72,10 @@ def test_vectors_are_plain_unit_float32(encoder):
 def test_texts_sorted_by_length_come_back_in_order(encoder, batch_size):
     with torch.no_grad():
         expected = torch.cat(
-            [encoder.model.encode_text(encoder.tokenizer(text, pad_to=32), normalize=True) for text in TEXTS]
+            [
+                encoder.model.encode_text(encoder.tokenizer(text, pad_to=32), normalize=True)
+                for text in TEXTS
+            ]
         )
     torch.testing.assert_close(encoder.embed_texts(TEXTS, batch_size), expected, atol=1e-5, rtol=0)
     torch.testing.assert_close(encoder.embed_texts(TEXTS[0]), expected[:1], atol=1e-5, rtol=0)
@@ -72,7 +85,9 @@ def test_texts_sorted_by_length_come_back_in_order(encoder, batch_size):
 def test_little_padding_is_computed(encoder, monkeypatch):
     shapes = []
     encode = encoder.model.encode_text
-    monkeypatch.setattr(encoder.model, "encode_text", lambda ids: shapes.append(tuple(ids.shape)) or encode(ids))
+    monkeypatch.setattr(
+        encoder.model, "encode_text", lambda ids: shapes.append(tuple(ids.shape)) or encode(ids)
+    )
     encoder.embed_texts(["a", "one two three four", "b", "five six seven eight"], batch_size=2)
     assert shapes == [(2, 6), (2, 3)]
 
@@ -89,7 +104,9 @@ def test_an_unreadable_picture_is_named(encoder, tmp_path):
 def test_unreadable_pictures_can_be_left_out(encoder):
     told = []
     images = [b"", tiny.picture("red"), b"nothing", tiny.picture("blue")]
-    vectors = encoder.embed_images(images, unreadable=lambda place, error: told.append((place, type(error))))
+    vectors = encoder.embed_images(
+        images, unreadable=lambda place, error: told.append((place, type(error)))
+    )
     assert told == [(0, ImageError), (2, ImageError)]
     torch.testing.assert_close(vectors[1], by_hand(encoder, images[3]), atol=1e-5, rtol=0)
 
@@ -108,7 +125,8 @@ def test_probabilities_by_hand(encoder):
 
 
 def test_a_model_in_training_is_measured_in_evaluation_mode_and_given_back():
-    """Batch statistics of the training mode would make a picture's vector depend on its neighbours."""
+    """Batch statistics of the training mode would make a picture's vector depend on its
+    neighbours."""
     torch.manual_seed(0)
     model = models.build(zoo.get("tiny"))
     model.train()

@@ -19,7 +19,10 @@ def mean(batch: list[torch.Tensor]) -> torch.Tensor:
 
 
 def collect(items, prepare, **options):
-    return [(names, vectors[:, 0].tolist()) for names, vectors in extract(items, prepare, mean, **options)]
+    return [
+        (names, vectors[:, 0].tolist())
+        for names, vectors in extract(items, prepare, mean, **options)
+    ]
 
 
 @pytest.mark.parametrize("threads", [0, 1, 4])
@@ -66,7 +69,11 @@ def test_without_a_callback_the_first_unreadable_one_is_raised():
 def test_with_a_callback_they_are_told_and_left_out():
     told = []
     found = collect(
-        range(8), prepare_some, batch_size=2, threads=2, unreadable=lambda item, error: told.append((item, str(error)))
+        range(8),
+        prepare_some,
+        batch_size=2,
+        threads=2,
+        unreadable=lambda item, error: told.append((item, str(error))),
     )
     assert told == [(0, "picture 0"), (3, "picture 3"), (6, "picture 6")]
     assert [names for names, _ in found] == [[1, 2], [4, 5], [7]]

@@ -75,12 +75,14 @@ def tiny_vit(folder):
 
     torch.manual_seed(0)
     return save_model(
-        folder, build(from_json({"model_cfg": {"embed_dim": 32, "vision_cfg": VISION, "text_cfg": WORDS}}))
+        folder,
+        build(from_json({"model_cfg": {"embed_dim": 32, "vision_cfg": VISION, "text_cfg": WORDS}})),
     )
 
 
 def test_blocks_come_when_they_are_needed(tmp_path):
-    """With room for what isn't a block and for two blocks: the same vectors, and the other blocks hold no numbers."""
+    """With room for what isn't a block and for two blocks: the same vectors, and the other blocks
+    hold no numbers."""
     pytest.importorskip("accelerate")
     path = tiny_vit(tmp_path / "model")
     whole = diptych.load(path, device="cpu")
@@ -92,7 +94,13 @@ def test_blocks_come_when_they_are_needed(tmp_path):
         assert torch.equal(part.embed_images(pictures), whole.embed_images(pictures))
         assert torch.equal(part.embed_texts(texts), whole.embed_texts(texts))
         blocks = [*part.model.image.blocks, *part.model.text.blocks]
-        assert [all(p.is_meta for p in b.parameters()) for b in blocks] == [False, False, True, True, True]
+        assert [all(p.is_meta for p in b.parameters()) for b in blocks] == [
+            False,
+            False,
+            True,
+            True,
+            True,
+        ]
     assert part.identity == whole.identity
     with pytest.raises(ConfigError, match="GB more"):
         diptych.load(path, device="cpu", memory="1KB")

@@ -1,4 +1,5 @@
-"""Intervals cover as often as they say; paired tests on known cases; outcomes survive their file."""
+"""Intervals cover as often as they say; paired tests on known cases; outcomes survive their
+file."""
 
 import math
 
@@ -55,7 +56,10 @@ def test_mean_per_class_has_its_own_interval():
     generator = np.random.default_rng(0)
     labels = np.array([0] * 380 + [1] * 20)
     truth = np.array([0.9, 0.5])
-    found = [bootstrap_mean_per_class(generator.random(400) < truth[labels], labels, draws=500) for _ in range(200)]
+    found = [
+        bootstrap_mean_per_class(generator.random(400) < truth[labels], labels, draws=500)
+        for _ in range(200)
+    ]
     assert 0.9 <= share_covered(0.7, found) <= 0.99
 
 
@@ -80,14 +84,23 @@ def test_mcnemar_by_hand():
 def test_clusters_count_once():
     """Twenty captions of four pictures: 2 of 16 signs are as far from zero, not 2 of a million."""
     clusters = np.arange(20) // 5
-    found = compare_outcomes(outcomes(np.zeros(20, bool), clusters), outcomes(np.ones(20, bool), clusters))
+    found = compare_outcomes(
+        outcomes(np.zeros(20, bool), clusters), outcomes(np.ones(20, bool), clusters)
+    )
     assert found.p_value == pytest.approx(2 / 16, abs=0.005)
 
 
 def test_holm_by_hand():
-    paired = {"n": 9, "first": 0.5, "second": 0.6, "difference": Interval(value=0.1, low=0.0, high=0.2)}
+    paired = {
+        "n": 9,
+        "first": 0.5,
+        "second": 0.6,
+        "difference": Interval(value=0.1, low=0.0, high=0.2),
+    }
     paired |= {"only_first": 0, "only_second": 1}
-    found = verdicts({name: Paired(**paired, p_value=p) for name, p in (("a", 0.04), ("b", 0.01), ("c", 0.03))})
+    found = verdicts(
+        {name: Paired(**paired, p_value=p) for name, p in (("a", 0.04), ("b", 0.01), ("c", 0.03))}
+    )
     assert [verdict.p_value for verdict in found] == pytest.approx([0.06, 0.03, 0.06])
     assert [verdict.real for verdict in found] == [False, True, False]
     assert str(found[0]).startswith("a: no real difference, +10.00 points")
@@ -105,7 +118,9 @@ def test_the_smallest_difference_is_found_as_often_as_said():
 
 def test_outcomes_survive_their_file_and_are_small(tmp_path):
     generator = np.random.default_rng(0)
-    kept = Outcomes.of(generator.integers(0, 200, 5000), map(str, range(5000)), np.arange(5000) // 5)
+    kept = Outcomes.of(
+        generator.integers(0, 200, 5000), map(str, range(5000)), np.arange(5000) // 5
+    )
     path = kept.save(tmp_path / "new" / "result.npz")
     read = Outcomes.load(path)
     assert (read.ranks == kept.ranks).all()

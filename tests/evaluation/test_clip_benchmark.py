@@ -16,7 +16,14 @@ RECALLS = {
 
 def result(task: str, metrics: dict[str, float], classes: int = 0) -> Result:
     names = tuple(map(str, range(classes)))
-    return Result(task=task, metrics=metrics, protocol={}, data={"name": "set"}, model={"name": "m"}, class_names=names)
+    return Result(
+        task=task,
+        metrics=metrics,
+        protocol={},
+        data={"name": "set"},
+        model={"name": "m"},
+        class_names=names,
+    )
 
 
 @pytest.mark.parametrize(
@@ -49,7 +56,13 @@ def test_with_few_classes_the_fifth_says_nothing():
 
 
 def test_what_else_a_probe_says_is_kept():
-    values = {"dataset": "wds/vtab/dtd", "model": "m", "pretrained": "p", "task": "linear_probe", "language": "en"}
+    values = {
+        "dataset": "wds/vtab/dtd",
+        "model": "m",
+        "pretrained": "p",
+        "task": "linear_probe",
+        "language": "en",
+    }
     found = from_clip_benchmark(
         json.dumps(values | {"metrics": {"lp_acc1": 0.8, "fewshot_k": -1, "weight_decay": 0.1}})
     )
@@ -57,7 +70,9 @@ def test_what_else_a_probe_says_is_kept():
     assert (found.protocol["weight_decay"], found.data["name"]) == (0.1, "vtab/dtd")
 
 
-@pytest.mark.parametrize("text", ["", "[]", "{}", '{"task": "captioning", "metrics": {}}', '{"task": 3}'])
+@pytest.mark.parametrize(
+    "text", ["", "[]", "{}", '{"task": "captioning", "metrics": {}}', '{"task": 3}']
+)
 def test_anything_else_is_refused(text):
     with pytest.raises(DataError, match="not a result of CLIP_benchmark"):
         from_clip_benchmark(text)

@@ -1,4 +1,5 @@
-"""Zero-shot by DeCLIP's protocol against what its own code gave, whole vectors and token by token."""
+"""Zero-shot by DeCLIP's protocol against what its own code gave, whole vectors and token by
+token."""
 
 from dataclasses import replace
 
@@ -9,7 +10,14 @@ from diptych import zoo
 from diptych.config import DataConfig, TokenizerConfig
 from diptych.encoder import Encoder, class_vectors
 from diptych.errors import ConfigError, DataError
-from diptych.evaluation import evaluate, evaluate_tokens, picture_tokens, templates, token_classes, zero_shot
+from diptych.evaluation import (
+    evaluate,
+    evaluate_tokens,
+    picture_tokens,
+    templates,
+    token_classes,
+    zero_shot,
+)
 from diptych.models import build
 from diptych.objectives.late import late_interaction_reference
 from tests import goldens, tiny
@@ -52,9 +60,13 @@ def test_zero_shot_as_recorded(path, name):
             torch.testing.assert_close(vectors[: len(expected)], expected, rtol=0, atol=1e-5)
             logits = encoder.model.encode_image(pixels, normalize=True) @ vectors.T
     torch.testing.assert_close(logits, torch.tensor(case["logits"]), rtol=0, atol=1e-5)
-    torch.testing.assert_close(logits.softmax(1), torch.tensor(case["dumped_scores"]), rtol=0, atol=1e-6)
+    torch.testing.assert_close(
+        logits.softmax(1), torch.tensor(case["dumped_scores"]), rtol=0, atol=1e-6
+    )
     assert logits.argmax(1).tolist() == case["prediction"]
-    found = zero_shot(logits.clone(), torch.tensor(case["labels"]), torch.eye(len(case["class_names"])))
+    found = zero_shot(
+        logits.clone(), torch.tensor(case["labels"]), torch.eye(len(case["class_names"]))
+    )
     assert 100 * found.top1 == pytest.approx(case["metric"]["top1"], abs=1e-4)
     assert 100 * found.top5 == pytest.approx(case["metric"]["top5"], abs=1e-4)
 

@@ -37,7 +37,9 @@ def requests(root, **more) -> Requests:
 def test_the_27_sets_and_other_kinds(root, tmp_path):
     tasks = expand(["eva27", "voc2007-multilabel", "retrieval"])
     engine = Engine(cache=Cache(tmp_path / "cache"))
-    summary = run_suite([tiny.encoder()], tasks, requests(root).open, tmp_path / "out", engine=engine)
+    summary = run_suite(
+        [tiny.encoder()], tasks, requests(root).open, tmp_path / "out", engine=engine
+    )
     assert {job.task for job in summary.failures} == {"coco", "flickr8k"}, summary.failures
     assert len(summary.results) == 27 + 2
     for job, path in summary.results.items():
@@ -52,9 +54,13 @@ def test_the_27_sets_and_other_kinds(root, tmp_path):
 def test_a_probe_shares_the_vectors_of_zero_shot(root, tmp_path):
     engine = Engine(cache=Cache(tmp_path / "cache"))
     tasks = ["cifar10", "linear/cifar10", "fewshot/cifar10"]
-    summary = run_suite([tiny.encoder()], tasks, requests(root).open, tmp_path / "out", engine=engine)
+    summary = run_suite(
+        [tiny.encoder()], tasks, requests(root).open, tmp_path / "out", engine=engine
+    )
     assert not summary.failures
-    zero_shot, linear, few = (Result.from_json(path.read_text()) for path in summary.results.values())
+    zero_shot, linear, few = (
+        Result.from_json(path.read_text()) for path in summary.results.values()
+    )
     assert (linear.task, few.task) == ("linear", "fewshot")
     assert few.metrics["top1_16_shot"] > few.metrics["top1_1_shot"] - 0.2
     assert few.intervals.keys() == few.metrics.keys()
@@ -73,9 +79,13 @@ def test_sets_that_shift_imagenets_pictures_are_asked_of_its_classifier(root):
 
 
 def test_a_classifier_of_more_classes_is_asked_about_some_of_them():
-    """Classes 3 and 1 of four, in that order; the picture of class 2 lies nearest to what the others aren't."""
+    """Classes 3 and 1 of four, in that order; the picture of class 2 lies nearest to what the
+    others aren't."""
     corners, labels = torch.eye(4).repeat(6, 1), torch.arange(4).repeat(6)
-    learned = {"train": _pictures(corners, labels), "test": _pictures(torch.eye(4)[[3, 1]], torch.tensor([0, 1]))}
+    learned = {
+        "train": _pictures(corners, labels),
+        "test": _pictures(torch.eye(4)[[3, 1]], torch.tensor([0, 1])),
+    }
     own = open_own("synthetic:4", class_names=("third", "first"))
     findings = score_linear(replace(own, class_indices=(3, 1)), learned, train_linear(learned))
     assert findings.metrics["top1"] == 1.0
@@ -83,7 +93,9 @@ def test_a_classifier_of_more_classes_is_asked_about_some_of_them():
 
 
 def _pictures(features: torch.Tensor, labels: torch.Tensor) -> Pictures:
-    samples = [Sample(key=str(i), image=b"", label=label) for i, label in enumerate(labels.tolist())]
+    samples = [
+        Sample(key=str(i), image=b"", label=label) for i, label in enumerate(labels.tolist())
+    ]
     return Pictures(rows=torch.arange(len(labels)), samples=samples, features=features, bad=[])
 
 
@@ -97,7 +109,16 @@ def test_a_profile_says_how_pictures_are_shown(root, tmp_path):
 
 def test_a_set_that_is_not_there_is_told_with_how_to_get_it(root, tmp_path, capsys, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    words = ["--data-root", str(root), "--tasks", "coco,cifar10", "--sizes", "warn", "--cache", "cache"]
+    words = [
+        "--data-root",
+        str(root),
+        "--tasks",
+        "coco,cifar10",
+        "--sizes",
+        "warn",
+        "--cache",
+        "cache",
+    ]
     with pytest.raises(SystemExit) as end:
         main(["evaluate", str(tiny.save(tmp_path / "model")), "--device", "cpu", *words])
     assert end.value.code == 1
@@ -110,17 +131,27 @@ def test_a_set_that_is_not_there_is_told_with_how_to_get_it(root, tmp_path, caps
 def test_which_caption_fits(tmp_path):
     images = [miniature.png(n) for n in range(4)]
     samples = [
-        Sample(key=f"{n // 2}/{n % 2}", image=images[n], captions=("a red cat", "a blue dog"), label=n % 2)
+        Sample(
+            key=f"{n // 2}/{n % 2}",
+            image=images[n],
+            captions=("a red cat", "a blue dog"),
+            label=n % 2,
+        )
         for n in range(4)
     ]
     source = Files(samples, "pairs", tmp_path)
     entry = sets.get("winoground")
     subject = Subject(name=entry.name, kind=entry.task, source=source, metric=entry.metric)
-    [result] = Engine().measure(Task(name=entry.name, subjects={"test": subject}), [*views_of(tiny.encoder()).values()])
+    [result] = Engine().measure(
+        Task(name=entry.name, subjects={"test": subject}), [*views_of(tiny.encoder()).values()]
+    )
     encoder = tiny.encoder()
     scores = encoder.embed_images(images) @ encoder.embed_texts(["a red cat", "a blue dog"]).T
     text = [bool(s[0, 0] > s[0, 1] and s[1, 1] > s[1, 0]) for s in scores.unflatten(0, (2, 2))]
     image = [bool(s[0, 0] > s[1, 0] and s[1, 1] > s[0, 1]) for s in scores.unflatten(0, (2, 2))]
     assert result.metrics["text"] == sum(text) / 2
     assert result.metrics["image"] == sum(image) / 2
-    assert result.metrics["choice"] == sum(bool(s[n % 2] > s[1 - n % 2]) for n, s in enumerate(scores)) / 4
+    assert (
+        result.metrics["choice"]
+        == sum(bool(s[n % 2] > s[1 - n % 2]) for n, s in enumerate(scores)) / 4
+    )

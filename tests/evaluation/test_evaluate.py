@@ -38,7 +38,11 @@ def test_a_folder_per_class_equals_the_parts_by_hand(tmp_path):
     result = evaluate(encoder, "zero-shot", tmp_path / "data", templates="openai-7")
     classes = class_vectors(encoder.embed_texts, NAMES, result.protocol["templates"])
     by_hand = zero_shot(encoder.embed_images(paths), torch.arange(4).repeat_interleave(3), classes)
-    assert result.metrics == {"top1": by_hand.top1, "top5": by_hand.top5, "mean_per_class": by_hand.mean_per_class}
+    assert result.metrics == {
+        "top1": by_hand.top1,
+        "top5": by_hand.top5,
+        "mean_per_class": by_hand.mean_per_class,
+    }
     assert result.confusion == tuple(map(tuple, by_hand.confusion.tolist()))
     assert result.class_names == tuple(NAMES)
     assert result.data["used"] == 12
@@ -49,10 +53,14 @@ def test_a_folder_per_class_equals_the_parts_by_hand(tmp_path):
 
 def test_shards_with_a_file_of_names_give_the_same(tmp_path):
     tiny.write_pictures(tmp_path / "data")
-    samples = [{"png": png(c, n), "cls": str(NAMES.index(c)).encode()} for n in range(3) for c in NAMES]
+    samples = [
+        {"png": png(c, n), "cls": str(NAMES.index(c)).encode()} for n in range(3) for c in NAMES
+    ]
     (tmp_path / "names.txt").write_text("\n".join(NAMES))
     path = shard(tmp_path / "00.tar", samples)
-    by_folder = evaluate(tiny.encoder(), "zero-shot", tmp_path / "data", templates="a photo of a {}.")
+    by_folder = evaluate(
+        tiny.encoder(), "zero-shot", tmp_path / "data", templates="a photo of a {}."
+    )
     by_file = evaluate(tiny.encoder(), "zero-shot", path, class_names=tmp_path / "names.txt")
     by_list = evaluate(tiny.encoder(), "zero-shot", DataConfig(path=str(path)), class_names=NAMES)
     assert by_folder.confusion == by_file.confusion == by_list.confusion
@@ -62,7 +70,9 @@ def test_shards_with_a_file_of_names_give_the_same(tmp_path):
 def test_retrieval_with_several_captions(tmp_path):
     captions = [[f"a {c} picture", f"{c} number {n}"][: 1 + n % 2] for n in range(2) for c in NAMES]
     images = [png(c, n) for n in range(2) for c in NAMES]
-    samples = [{"png": i, "json": json.dumps({"caption": c}).encode()} for i, c in zip(images, captions)]
+    samples = [
+        {"png": i, "json": json.dumps({"caption": c}).encode()} for i, c in zip(images, captions)
+    ]
     encoder = tiny.encoder()
     result = evaluate(encoder, "retrieval", shard(tmp_path / "00.tar", samples))
     texts = encoder.embed_texts([text for group in captions for text in group])
@@ -111,7 +121,9 @@ def test_the_surest_mistakes_and_the_confidence_are_kept(tmp_path):
     sure = [mistake["confidence"] for mistake in result.mistakes]
     assert sure == sorted(sure, reverse=True)
     first = result.mistakes[0]
-    answer = encoder.classify(tmp_path / "data" / first["key"], result.class_names, ["a photo of a {}."])
+    answer = encoder.classify(
+        tmp_path / "data" / first["key"], result.class_names, ["a photo of a {}."]
+    )
     assert max(answer, key=lambda name: answer[name]) == first["taken_for"] != first["true"]
     assert answer[first["taken_for"]] == pytest.approx(first["confidence"], abs=1e-5)
     assert sum(result.calibration["counts"]) == 12

@@ -10,7 +10,9 @@ from diptych.evaluation import fit_probe, linear_probe, logistic
 from diptych.evaluation.logistic import Coordinates, Problem
 
 
-def clusters(n: int, width: int, classes: int, seed: int = 0, noise: float = 1.0) -> tuple[torch.Tensor, torch.Tensor]:
+def clusters(
+    n: int, width: int, classes: int, seed: int = 0, noise: float = 1.0
+) -> tuple[torch.Tensor, torch.Tensor]:
     """Unit vectors in a cone, as CLIP's are, with unequal directions; labels."""
     generator = torch.Generator().manual_seed(0)
     centres = torch.randn(classes, width, generator=generator)
@@ -22,7 +24,8 @@ def clusters(n: int, width: int, classes: int, seed: int = 0, noise: float = 1.0
 
 
 def peer(vectors: torch.Tensor, labels: torch.Tensor, strength: float) -> LogisticRegression:
-    """Its default tolerance can end at chance: features this small have gradients below it from the start."""
+    """Its default tolerance can end at chance: features this small have gradients below it from the
+    start."""
     model = LogisticRegression(C=strength, tol=1e-10, max_iter=20_000)
     return model.fit(vectors.double().numpy(), labels.numpy())
 
@@ -47,7 +50,9 @@ def test_it_is_scikit_learns_optimum(strength, dtype):
 def test_two_classes_have_half_of_scikit_learns_strength():
     vectors, labels = clusters(200, 8, 2)
     probe, other = fit_probe(vectors, labels, strengths=[5.0]), peer(vectors, labels, 10.0)
-    assert (probe.weights[:, 1] - probe.weights[:, 0]).numpy() == pytest.approx(other.coef_[0], rel=1e-3)
+    assert (probe.weights[:, 1] - probe.weights[:, 0]).numpy() == pytest.approx(
+        other.coef_[0], rel=1e-3
+    )
 
 
 def test_features_of_another_scale_and_place_get_the_same_classifier():
@@ -63,7 +68,9 @@ def test_the_penalty_is_the_best_on_held_out_samples():
     (train, labels), held = clusters(200, 20, 4, noise=3.0), clusters(400, 20, 4, seed=1, noise=3.0)
     strengths = [0.1, 1.0, 10.0, 100.0]
     probe = fit_probe(train, labels, validation=held, strengths=strengths, refit=False)
-    accuracies = {c: peer(train, labels, c).score(held[0].numpy(), held[1].numpy()) for c in strengths}
+    accuracies = {
+        c: peer(train, labels, c).score(held[0].numpy(), held[1].numpy()) for c in strengths
+    }
     assert list(probe.path) == strengths[: len(probe.path)]
     assert all(abs(probe.path[c] - accuracies[c]) < 0.05 for c in probe.path)  # two standard errors
     assert accuracies[probe.strength] >= max(accuracies.values()) - 0.02
@@ -73,10 +80,14 @@ def test_the_penalty_is_the_best_on_held_out_samples():
 def test_products_in_bfloat16_lead_to_the_optimum_of_float32(ridge, monkeypatch):
     """Whatever this processor multiplies in."""
     vectors, labels = clusters(300, 20, 5, noise=2.0)
-    problem = Problem(features=vectors, labels=labels, classes=5, coordinates=Coordinates.of(vectors))
+    problem = Problem(
+        features=vectors, labels=labels, classes=5, coordinates=Coordinates.of(vectors)
+    )
     found = []
     for bfloat16 in (True, False):
-        monkeypatch.setattr(logistic, "_multiplies_bfloat16", lambda device, answer=bfloat16: answer)
+        monkeypatch.setattr(
+            logistic, "_multiplies_bfloat16", lambda device, answer=bfloat16: answer
+        )
         assert logistic.quick_type(vectors) == (torch.bfloat16 if bfloat16 else torch.float32)
         found.append(problem.minimise(ridge))
     quick, plain = found
@@ -85,10 +96,12 @@ def test_products_in_bfloat16_lead_to_the_optimum_of_float32(ridge, monkeypatch)
 
 
 def test_weak_penalties_are_not_left_early():
-    """Where the classes can be separated the objective is near zero, and so is all that is left to gain: an early end
-    is a penalty of its own, and would pass for a weak one that works well."""
+    """Where the classes can be separated the objective is near zero, and so is all that is left to
+    gain: an early end is a penalty of its own, and would pass for a weak one that works well."""
     vectors, labels = clusters(100, 100, 6, noise=4.0)
-    problem = Problem(features=vectors, labels=labels, classes=6, coordinates=Coordinates.of(vectors))
+    problem = Problem(
+        features=vectors, labels=labels, classes=6, coordinates=Coordinates.of(vectors)
+    )
     start = None
     for ridge in (1e-3, 1e-5, 1e-7):
         start = problem.minimise(ridge, start, tolerance=5e-2, exact=False)
@@ -96,10 +109,16 @@ def test_weak_penalties_are_not_left_early():
 
 
 def test_a_sweep_ends_where_samples_are_learned_by_heart_and_nothing_is_gained():
-    (train, labels), held = clusters(300, 100, 6, noise=6.0), clusters(400, 100, 6, seed=1, noise=6.0)
+    (train, labels), held = (
+        clusters(300, 100, 6, noise=6.0),
+        clusters(400, 100, 6, seed=1, noise=6.0),
+    )
     strengths = [10.0**power for power in range(8)]
     probe = fit_probe(train, labels, validation=held, strengths=strengths)
-    skipped = [fit_probe(train, labels, strengths=[c]).accuracy(*held) for c in strengths[len(probe.path) :]]
+    skipped = [
+        fit_probe(train, labels, strengths=[c]).accuracy(*held)
+        for c in strengths[len(probe.path) :]
+    ]
     assert skipped
     best = max(probe.path.values())
     assert max(skipped) < best + 2 * (best * (1 - best) / len(held[1])) ** 0.5
@@ -124,7 +143,9 @@ def test_labels_that_do_not_occur_are_never_answered():
     vectors, labels = clusters(200, 8, 3)
     probe = fit_probe(vectors, 2 * labels + 5)
     assert probe.labels.tolist() == [5, 7, 9]
-    assert linear_probe(vectors, 2 * labels + 5, vectors, 2 * labels + 5) == probe.accuracy(vectors, 2 * labels + 5)
+    assert linear_probe(vectors, 2 * labels + 5, vectors, 2 * labels + 5) == probe.accuracy(
+        vectors, 2 * labels + 5
+    )
 
 
 def test_half_precision_features_are_taken():

@@ -31,7 +31,9 @@ def test_it_says_versions_and_date():
     assert values["date"].endswith("+00:00")
 
 
-@pytest.mark.parametrize("text", ["", "[]", "{}", '{"task": 1, "class_names": [], "per_class": [], "confusion": []}'])
+@pytest.mark.parametrize(
+    "text", ["", "[]", "{}", '{"task": 1, "class_names": [], "per_class": [], "confusion": []}']
+)
 def test_other_files_are_refused(text):
     with pytest.raises(DataError, match="not a result"):
         Result.from_json(text)

@@ -7,12 +7,15 @@ from torch.nn.functional import normalize
 from diptych.evaluation import retrieval
 
 
-def plain(images: torch.Tensor, texts: torch.Tensor, owners: list[int], k: int) -> tuple[float, float]:
+def plain(
+    images: torch.Tensor, texts: torch.Tensor, owners: list[int], k: int
+) -> tuple[float, float]:
     """(image to text, text to image), by sorting the whole matrix; no ties."""
     scores = texts @ images.T
     text_hits = [owners[t] in scores[t].argsort(descending=True)[:k] for t in range(len(texts))]
     image_hits = [
-        any(owners[t] == i for t in scores[:, i].argsort(descending=True)[:k].tolist()) for i in sorted(set(owners))
+        any(owners[t] == i for t in scores[:, i].argsort(descending=True)[:k].tolist())
+        for i in sorted(set(owners))
     ]
     return sum(image_hits) / len(image_hits), sum(text_hits) / len(text_hits)
 
@@ -22,9 +25,11 @@ def test_a_case_counted_by_hand():
     texts = torch.tensor([[0.9, 0.1, 0.0], [0.2, 0.8, 0.0], [0.5, 0.6, 0.7], [0.8, 0.0, 0.6]])
     owners = torch.tensor([0, 0, 1, 2])
     result = retrieval(images, texts, owners, ks=(1, 2, 3))
-    # Caption 1 finds picture 1 before its own 0; caption 2 finds 2 before 1; caption 3 finds 0 before 2.
+    # Caption 1 finds picture 1 before its own 0; caption 2 finds 2 before 1; caption 3 finds 0
+    # before 2.
     assert result.text_ranks.tolist() == [0, 1, 1, 1]
-    # Picture 0: caption 0 is best. Picture 1: caption 1 (of 0) before 2. Picture 2: caption 2 before 3.
+    # Picture 0: caption 0 is best. Picture 1: caption 1 (of 0) before 2. Picture 2: caption 2
+    # before 3.
     assert result.image_ranks.tolist() == [0, 1, 1]
     assert result.text_to_image == {1: 1 / 4, 2: 1.0, 3: 1.0}
     assert result.image_to_text == {1: 1 / 3, 2: 1.0, 3: 1.0}
@@ -36,7 +41,9 @@ def test_equals_the_sorted_matrix(monkeypatch, tile):
     monkeypatch.setitem(retrieval.__globals__, "_TILE", tile)
     generator = torch.Generator().manual_seed(0)
     images = normalize(torch.randn(40, 6, generator=generator), dim=-1)
-    owners = torch.randint(0, 40, (130,), generator=generator)  # some pictures have none, some several captions
+    owners = torch.randint(
+        0, 40, (130,), generator=generator
+    )  # some pictures have none, some several captions
     texts = normalize(images[owners] + 0.6 * torch.randn(130, 6, generator=generator), dim=-1)
     result = retrieval(images, texts, owners)
     for k in (1, 5, 10):

@@ -28,7 +28,9 @@ def data(tmp_path):
 
 def test_every_model_on_every_task(data, tmp_path):
     encoders = [tiny.encoder(0), tiny.encoder(1)]
-    summary = run_suite(encoders, [data, "synthetic:16"], open_task, tmp_path / "out", resizes=("crop", "squash"))
+    summary = run_suite(
+        encoders, [data, "synthetic:16"], open_task, tmp_path / "out", resizes=("crop", "squash")
+    )
     assert len(summary.results) == 2 * 2 * 2
     assert not summary.failures
     for job, path in summary.results.items():
@@ -41,21 +43,34 @@ def test_every_model_on_every_task(data, tmp_path):
 
 def test_what_is_finished_is_kept_and_what_changed_is_measured_again(data, tmp_path, monkeypatch):
     cache, told = Cache(tmp_path / "cache"), []
-    first = run_suite([tiny.encoder()], [data], open_task, tmp_path / "out", engine=Engine(cache=cache))
+    first = run_suite(
+        [tiny.encoder()], [data], open_task, tmp_path / "out", engine=Engine(cache=cache)
+    )
     [path] = first.results.values()
     before = path.read_text()
     monkeypatch.setattr(Engine, "measure", lambda *_: pytest.fail("nothing is to be done"))
-    again = run_suite([tiny.encoder()], [data], open_task, tmp_path / "out", engine=Engine(cache=cache))
+    again = run_suite(
+        [tiny.encoder()], [data], open_task, tmp_path / "out", engine=Engine(cache=cache)
+    )
     assert again.kept == set(first.results)
     assert path.read_text() == before
     monkeypatch.undo()
-    fewer = run_suite([tiny.encoder()], [data], open_task, tmp_path / "out", engine=Engine(limit=4), tell=told.append)
+    fewer = run_suite(
+        [tiny.encoder()],
+        [data],
+        open_task,
+        tmp_path / "out",
+        engine=Engine(limit=4),
+        tell=told.append,
+    )
     assert fewer.results.keys() == first.results.keys()
     assert not fewer.kept
     assert [*fewer.results.values()] != [path]
     assert "top1" in told[0]
     path.write_text("half a resu")
-    assert not run_suite([tiny.encoder()], [data], open_task, tmp_path / "out", engine=Engine(cache=cache)).kept
+    assert not run_suite(
+        [tiny.encoder()], [data], open_task, tmp_path / "out", engine=Engine(cache=cache)
+    ).kept
     assert Result.from_json(path.read_text())
 
 
@@ -77,7 +92,9 @@ def test_a_failing_model_stops_no_other(data, tmp_path):
 
     broken = Broken(tiny.model(1), name="broken")
     summary = run_suite([broken, tiny.encoder()], [data], open_task, tmp_path / "out")
-    assert [(job.model, reason) for job, reason in summary.failures.items()] == [("broken", "no memory is left")]
+    assert [(job.model, reason) for job, reason in summary.failures.items()] == [
+        ("broken", "no memory is left")
+    ]
     assert [job.model for job in summary.results] == ["tiny 0"]
 
 
@@ -98,7 +115,9 @@ def suite_as_one_of(peers: Peers, tasks: list[str], folder: str):
     pictures.ROWS = 5
     engine = Engine(cache=Cache(Path(folder) / "cache"), peers=peers)
     summary = run_suite([tiny.encoder()], tasks, open_task, Path(folder) / "out", engine=engine)
-    return [(job.task, path.name) for job, path in summary.results.items()], list(summary.failures.values())
+    return [(job.task, path.name) for job, path in summary.results.items()], list(
+        summary.failures.values()
+    )
 
 
 def test_two_processes_equal_one(data, tmp_path, monkeypatch):
@@ -107,5 +126,7 @@ def test_two_processes_equal_one(data, tmp_path, monkeypatch):
     alone = suite_as_one_of(Peers(), tasks, str(tmp_path / "one"))
     assert run_processes(2, suite_as_one_of, tasks, str(tmp_path / "two")) == [alone, alone]
     [(_, name)] = alone[0]
-    one, two = (Result.from_json((tmp_path / which / "out" / name).read_text()) for which in ("one", "two"))
+    one, two = (
+        Result.from_json((tmp_path / which / "out" / name).read_text()) for which in ("one", "two")
+    )
     assert (one.metrics, one.confusion, one.key) == (two.metrics, two.confusion, two.key)

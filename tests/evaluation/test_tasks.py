@@ -10,7 +10,11 @@ from tests import tiny
 
 def test_groups_and_patterns_stand_for_their_sets_each_once():
     assert expand(["vtab+", "imagenet1k"]) == tuple(entry.name for entry in sets.select(("vtab+",)))
-    assert expand(["linear/cifar*, fewshot/vtab/dtd"]) == ("linear/cifar10", "linear/cifar100", "fewshot/dtd")
+    assert expand(["linear/cifar*, fewshot/vtab/dtd"]) == (
+        "linear/cifar10",
+        "linear/cifar100",
+        "fewshot/dtd",
+    )
 
 
 @pytest.mark.parametrize(
@@ -41,7 +45,10 @@ def test_own_sets_have_splits_where_there_are_such_folders(tmp_path):
     tiny.write_pictures(tmp_path / "data" / "train", each=3)
     tiny.write_pictures(tmp_path / "data" / "test", each=1)
     task = Requests().open(f"linear/{tmp_path / 'data'}")
-    assert {split: len(subject.source) for split, subject in task.subjects.items()} == {"test": 4, "train": 12}
+    assert {split: len(subject.source) for split, subject in task.subjects.items()} == {
+        "test": 4,
+        "train": 12,
+    }
     [subject] = Requests(templates=("a {}.",)).open(str(tmp_path / "data")).subjects.values()
     assert (len(subject.source), subject.templates) == (4, ("a {}.",))
     with pytest.raises(DataError):

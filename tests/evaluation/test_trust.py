@@ -5,7 +5,13 @@ import pytest
 import torch
 
 from diptych.errors import DataError
-from diptych.evaluation import bootstrap_mean, bootstrap_means, outcomes_beside, retrieval, zero_shot
+from diptych.evaluation import (
+    bootstrap_mean,
+    bootstrap_means,
+    outcomes_beside,
+    retrieval,
+    zero_shot,
+)
 from diptych.evaluation.measure import Engine, Task, views_of
 from diptych.evaluation.subject import open_own
 from diptych.evaluation.trust import of_choices, of_classes, of_recalls
@@ -19,7 +25,12 @@ def test_ranks_and_intervals_of_classes():
     assert found.ranks.tolist() == [0, 0, 0, 0, 7, 5, 6, 7]
     intervals, outcomes = of_classes(found, labels, list("abcdefgh"))
     assert outcomes["top1"].right().tolist() == [True] * 4 + [False] * 4
-    for name, value in (("top1", 0.5), ("top5", 0.5), ("mean_top1_top5", 0.5), ("mean_per_class", 0.5)):
+    for name, value in (
+        ("top1", 0.5),
+        ("top5", 0.5),
+        ("mean_top1_top5", 0.5),
+        ("mean_per_class", 0.5),
+    ):
         low, high = intervals[name]
         assert 0 <= low <= value <= high <= 1
     assert intervals["top1"][1] - intervals["top1"][0] > 0.3, "eight pictures say little"
@@ -32,9 +43,9 @@ def test_recalls_are_drawn_by_picture():
     texts = pictures[owners] + 0.6 * torch.randn(300, 8, generator=generator)
     found = retrieval(pictures, torch.nn.functional.normalize(texts, dim=1), owners)
     intervals, outcomes = of_recalls(found, owners, [str(i) for i in range(60)])
-    assert intervals.keys() == {f"{way}_r{k}" for way in ("text_to_image", "image_to_text") for k in (1, 5, 10)} | {
-        "mean_recall"
-    }
+    assert intervals.keys() == {
+        f"{way}_r{k}" for way in ("text_to_image", "image_to_text") for k in (1, 5, 10)
+    } | {"mean_recall"}
     assert intervals["mean_recall"][0] < found.mean_recall < intervals["mean_recall"][1]
     assert outcomes["text_to_image_r1"].right().mean() == pytest.approx(found.text_to_image[1])
     assert outcomes["image_to_text_r1"].right(5).mean() == pytest.approx(found.image_to_text[5])

@@ -32,8 +32,13 @@ def test_equals_scikit_learn():
     predicted = scores.argmax(1)
     assert result.top1 == pytest.approx((predicted == labels.numpy()).mean())
     assert result.top5 == pytest.approx(top_k_accuracy_score(labels.numpy(), scores, k=5))
-    assert result.mean_per_class == pytest.approx(balanced_accuracy_score(labels.numpy(), predicted))
-    assert result.confusion.tolist() == confusion_matrix(labels.numpy(), predicted, labels=range(12)).tolist()
+    assert result.mean_per_class == pytest.approx(
+        balanced_accuracy_score(labels.numpy(), predicted)
+    )
+    assert (
+        result.confusion.tolist()
+        == confusion_matrix(labels.numpy(), predicted, labels=range(12)).tolist()
+    )
 
 
 def test_tiles_change_nothing(monkeypatch):
@@ -47,7 +52,8 @@ def test_tiles_change_nothing(monkeypatch):
 
 
 def test_of_equal_classes_the_first_wins():
-    """Two classes of one name, as ImageNet's two `missile`s: all pictures go to the first, in rank and prediction."""
+    """Two classes of one name, as ImageNet's two `missile`s: all pictures go to the first, in rank
+    and prediction."""
     classes = torch.tensor([[1.0, 0.0], [1.0, 0.0], [0.0, 1.0]])
     result = zero_shot(torch.tensor([[1.0, 0.0], [1.0, 0.0]]), torch.tensor([0, 1]), classes)
     assert result.top1 == 0.5

@@ -1,4 +1,5 @@
-"""Pictures that look like photographs to a resize filter: gradients, edges, texture, saturated parts."""
+"""Pictures that look like photographs to a resize filter: gradients, edges, texture, saturated
+parts."""
 
 import io
 
@@ -13,7 +14,11 @@ def photo(width: int, height: int, seed: int = 0) -> Image.Image:
     levels = np.empty((height, width, 3))
     for channel in range(3):
         waves = rng.uniform(0.002, 0.15, 4)
-        levels[..., channel] = 128 + 60 * np.sin(waves[0] * rows + waves[1] * columns) + 40 * np.cos(waves[2] * columns)
+        levels[..., channel] = (
+            128
+            + 60 * np.sin(waves[0] * rows + waves[1] * columns)
+            + 40 * np.cos(waves[2] * columns)
+        )
     for _ in range(6):
         top, left = rng.integers(0, max(1, height - 1)), rng.integers(0, max(1, width - 1))
         levels[top : top + height // 4 + 1, left : left + width // 4 + 1] = rng.integers(0, 256, 3)

@@ -32,7 +32,9 @@ def test_the_generator_decides_alone(pixels):
     assert first.is_contiguous()
 
 
-@pytest.mark.parametrize(("height", "width"), [(80, 120), (300, 50), (1, 1), (1, 200), (200, 1), (2, 3), (33, 33)])
+@pytest.mark.parametrize(
+    ("height", "width"), [(80, 120), (300, 50), (1, 1), (1, 200), (200, 1), (2, 3), (33, 33)]
+)
 def test_boxes_lie_inside(height, width):
     crop = TrainCrop(AugmentConfig(scale=(0.08, 1.0)), 32)
     rng = np.random.default_rng(0)
@@ -61,13 +63,20 @@ def test_boxes_have_the_stated_areas_and_ratios():
 
 
 def test_a_picture_that_no_box_fits_gives_its_centre():
-    assert TrainCrop(AugmentConfig(), 32).box(10, 1000, np.random.default_rng(0)) == (0, 493, 10, 13)
+    assert TrainCrop(AugmentConfig(), 32).box(10, 1000, np.random.default_rng(0)) == (
+        0,
+        493,
+        10,
+        13,
+    )
 
 
 def test_the_crop_is_the_resized_box(pixels):
     crop = TrainCrop(AugmentConfig(scale=(0.3, 0.5)), 24)
     top, left, height, width = crop.box(80, 120, np.random.default_rng(3))
-    expected = resize(pixels[:, top : top + height, left : left + width].contiguous(), (24, 24), "bicubic")
+    expected = resize(
+        pixels[:, top : top + height, left : left + width].contiguous(), (24, 24), "bicubic"
+    )
     assert torch.equal(crop(pixels, np.random.default_rng(3)), expected)
 
 
@@ -77,18 +86,27 @@ def test_flip(pixels):
     flipped = TrainCrop(AugmentConfig(**whole, flip=1.0), 40)(pixels, np.random.default_rng(0))
     assert torch.equal(flipped, plain.flip(2))
     half = TrainCrop(AugmentConfig(**whole, flip=0.5), 40)
-    flips = sum(torch.equal(half(pixels, np.random.default_rng(seed)), flipped) for seed in range(200))
+    flips = sum(
+        torch.equal(half(pixels, np.random.default_rng(seed)), flipped) for seed in range(200)
+    )
     assert 70 < flips < 130
 
 
 def test_shift_moves_and_repeats_the_edge(pixels):
     whole = {"scale": (1.0, 1.0), "ratio": (1.5, 1.5)}
     plain = TrainCrop(AugmentConfig(**whole), 40)(pixels, np.random.default_rng(0))
-    padded = torch.nn.functional.pad(plain[None].float(), (3, 3, 3, 3), mode="replicate")[0].to(torch.uint8)
+    padded = torch.nn.functional.pad(plain[None].float(), (3, 3, 3, 3), mode="replicate")[0].to(
+        torch.uint8
+    )
     seen = set()
     for seed in range(300):
         moved = TrainCrop(AugmentConfig(**whole, shift=3), 40)(pixels, np.random.default_rng(seed))
-        places = [(y, x) for y in range(7) for x in range(7) if torch.equal(padded[:, y : y + 40, x : x + 40], moved)]
+        places = [
+            (y, x)
+            for y in range(7)
+            for x in range(7)
+            if torch.equal(padded[:, y : y + 40, x : x + 40], moved)
+        ]
         assert len(places) == 1
         seen |= set(places)
     assert len(seen) == 49
@@ -99,5 +117,7 @@ def test_noise_has_the_stated_strength():
     noisy = TrainCrop(AugmentConfig(noise=6.0), 100)(grey, np.random.default_rng(0)).float()
     assert abs(noisy.mean() - 128) < 0.2
     assert abs(noisy.std() - 6) < 0.2
-    white = TrainCrop(AugmentConfig(noise=6.0), 100)(torch.full_like(grey, 255), np.random.default_rng(0))
+    white = TrainCrop(AugmentConfig(noise=6.0), 100)(
+        torch.full_like(grey, 255), np.random.default_rng(0)
+    )
     assert white.min() > 200

@@ -78,8 +78,14 @@ def test_hard_texts_equal_open_clip(text, tokenizer, reference):
         st.text(),
         st.text(st.characters(max_codepoint=0xFF), max_size=120),
         st.text(st.sampled_from("aAsStTdDmMlLrReEvV'’ &;#<>x19\t\n\x1bÃ©â€™"), max_size=40),
-        st.lists(st.sampled_from([*HARD[1:23], "&amp", "&#", "a", "'", "É", "ß"]), max_size=6).map("".join),
-        st.text(st.characters(categories=["Lu", "Ll", "Lt", "Lm", "Lo", "Mn", "Nd", "No", "So", "Zs", "Cf", "Cn"])),
+        st.lists(st.sampled_from([*HARD[1:23], "&amp", "&#", "a", "'", "É", "ß"]), max_size=6).map(
+            "".join
+        ),
+        st.text(
+            st.characters(
+                categories=["Lu", "Ll", "Lt", "Lm", "Lo", "Mn", "Nd", "No", "So", "Zs", "Cf", "Cn"]
+            )
+        ),
     )
 )
 def test_any_text_equals_open_clip(tokenizer, reference, text):
@@ -88,10 +94,15 @@ def test_any_text_equals_open_clip(tokenizer, reference, text):
 
 def test_many_captions_equal_open_clip(tokenizer, reference):
     rng = random.Random(0)
-    words = [symbol.removesuffix("</w>") for symbol in read_vocabulary().symbols[600:] if symbol.isascii()]
+    words = [
+        symbol.removesuffix("</w>")
+        for symbol in read_vocabulary().symbols[600:]
+        if symbol.isascii()
+    ]
     signs = ["", "", "", "", ",", ".", "!", "'s", " -", "2", "?"]
     captions = [
-        " ".join(rng.choice(words).title() + rng.choice(signs) for _ in range(rng.randint(1, 40))) for _ in range(2000)
+        " ".join(rng.choice(words).title() + rng.choice(signs) for _ in range(rng.randint(1, 40)))
+        for _ in range(2000)
     ]
     assert torch.equal(tokenizer(captions, pad_to=77), reference(captions))
 
@@ -101,7 +112,9 @@ def test_truncation_keeps_the_end_token(context, reference):
     ids = ClipTokenizer(context)("one two three four five six " * 50)
     assert ids.shape == (1, context)
     assert ids[0, -1] == 49407
-    assert torch.equal(ids, reference(["one two three four five six " * 50], context_length=context))
+    assert torch.equal(
+        ids, reference(["one two three four five six " * 50], context_length=context)
+    )
 
 
 def test_a_batch_is_as_long_as_its_longest_caption(tokenizer, reference):
@@ -157,7 +170,10 @@ def test_it_travels_to_other_processes_and_threads(tokenizer):
 
 
 def test_a_hundred_thousand_letters_without_a_space_are_no_trap(tokenizer, reference):
-    assert tokenizer.encode("ab" * 50_000)[:77] == [*reference(["ab" * 400])[0, :76].tolist(), 49407]
+    assert tokenizer.encode("ab" * 50_000)[:77] == [
+        *reference(["ab" * 400])[0, :76].tolist(),
+        49407,
+    ]
 
 
 def test_a_missing_or_changed_vocabulary_is_said(monkeypatch):
@@ -174,7 +190,13 @@ def test_transformers_reads_the_files_we_write(tmp_path, tokenizer):
     transformers = pytest.importorskip("transformers")
     write_transformers_files(tmp_path)
     theirs = transformers.CLIPTokenizer.from_pretrained(str(tmp_path))
-    for text in ["a photo of a cat.", "It's 3 o'clock, isn't it?", "ALL CAPS & signs!", "naïve café", ""]:
+    for text in [
+        "a photo of a cat.",
+        "It's 3 o'clock, isn't it?",
+        "ALL CAPS & signs!",
+        "naïve café",
+        "",
+    ]:
         assert theirs(text)["input_ids"] == tokenizer.encode(text)
     assert theirs.model_max_length == 77
     assert theirs.pad_token_id == 49407

@@ -12,7 +12,22 @@ from diptych.errors import ConfigError
 from diptych.inputs import build_tokenizer
 
 transformers = pytest.importorskip("transformers")
-WORDS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "a", "cat", "dog", "and", "&", "it", "'", "s", "##s"]
+WORDS = [
+    "[PAD]",
+    "[UNK]",
+    "[CLS]",
+    "[SEP]",
+    "[MASK]",
+    "a",
+    "cat",
+    "dog",
+    "and",
+    "&",
+    "it",
+    "'",
+    "s",
+    "##s",
+]
 
 
 @pytest.fixture(scope="module")
@@ -60,7 +75,9 @@ def test_the_clip_tokenizer_needs_no_files(tmp_path):
     tokenizer = build_tokenizer(TokenizerConfig())
     tokenizer.save(tmp_path)
     assert not list(tmp_path.iterdir())
-    assert build_tokenizer(TokenizerConfig(), folder=tmp_path).encode("a cat") == tokenizer.encode("a cat")
+    assert build_tokenizer(TokenizerConfig(), folder=tmp_path).encode("a cat") == tokenizer.encode(
+        "a cat"
+    )
 
 
 def test_it_travels_to_other_processes_and_threads(tokenizer):
@@ -74,7 +91,9 @@ def test_it_travels_to_other_processes_and_threads(tokenizer):
 def test_a_tokenizer_without_padding_pads_with_its_end(tmp_path):
     (tmp_path / "vocab.json").write_text(json.dumps({"a": 0, "b": 1, "<|endoftext|>": 2}))
     (tmp_path / "merges.txt").write_text("#version: 0.2\n")
-    (tmp_path / "tokenizer_config.json").write_text(json.dumps({"tokenizer_class": "GPT2Tokenizer"}))
+    (tmp_path / "tokenizer_config.json").write_text(
+        json.dumps({"tokenizer_class": "GPT2Tokenizer"})
+    )
     tokenizer = build_tokenizer(TokenizerConfig(kind="huggingface", name=str(tmp_path)))
     assert tokenizer(["ab", "a"]).tolist() == [[0, 1], [0, 2]]
 

@@ -1,4 +1,5 @@
-"""Every kind of picture has the result that the table in images.py promises; hostile ones raise ImageError."""
+"""Every kind of picture has the result that the table in images.py promises; hostile ones raise
+ImageError."""
 
 import contextlib
 import io
@@ -29,7 +30,9 @@ def picture():
     return photo(93, 61)
 
 
-@pytest.mark.parametrize("options", [{}, {"quality": 40, "progressive": True}, {"subsampling": 0}, {"subsampling": 1}])
+@pytest.mark.parametrize(
+    "options", [{}, {"quality": 40, "progressive": True}, {"subsampling": 0}, {"subsampling": 1}]
+)
 def test_jpeg_equals_pillow_in_every_level(picture, options):
     data = encoded(picture, "JPEG", **options)
     pixels = decode(data)
@@ -39,7 +42,9 @@ def test_jpeg_equals_pillow_in_every_level(picture, options):
 
 
 def test_plain_jpeg_is_decoded_without_pillow(picture, monkeypatch):
-    monkeypatch.setattr(images_module, "_decode_slowly", lambda image: pytest.fail("the slow way was taken"))
+    monkeypatch.setattr(
+        images_module, "_decode_slowly", lambda image: pytest.fail("the slow way was taken")
+    )
     decode(encoded(picture, "JPEG"))
     decode(encoded(picture.convert("L"), "JPEG"))
     decode(encoded(picture, "JPEG", exif=exif(6)))
@@ -129,7 +134,12 @@ def test_impossible_orientations_mean_nothing(picture, orientation):
 
 
 def test_a_broken_exif_block_is_ignored(picture):
-    for block in (b"", b"garbage", b"MM\x00\x2a\x00\x00\xff\xff", b"II*\x00\x08\x00\x00\x00\xff\xff" + bytes(30)):
+    for block in (
+        b"",
+        b"garbage",
+        b"MM\x00\x2a\x00\x00\xff\xff",
+        b"II*\x00\x08\x00\x00\x00\xff\xff" + bytes(30),
+    ):
         data = encoded(picture, "JPEG", exif=b"Exif\0\0" + block)
         assert decode(data).shape == (3, 61, 93)
 
@@ -190,7 +200,9 @@ def test_files_without_a_picture_are_named(tmp_path):
         assert str(path) in str(caught.value)
 
 
-@pytest.mark.parametrize("data", [b"", b"\xff\xd8", b"\xff\xd8\xff\xd9", b"\x89PNG\r\n\x1a\n", b"GIF89a", b"\0" * 5000])
+@pytest.mark.parametrize(
+    "data", [b"", b"\xff\xd8", b"\xff\xd8\xff\xd9", b"\x89PNG\r\n\x1a\n", b"GIF89a", b"\0" * 5000]
+)
 def test_bytes_without_a_picture(data):
     with pytest.raises(ImageError, match=r"^the picture "):
         decode(data)
@@ -220,14 +232,18 @@ def test_a_jpeg_that_libjpeg_only_warns_about_is_what_pillow_shows():
     assert torch.equal(decode(good[:-2] + b"junk" + good[-2:]), decode(good))
 
 
-@pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "TIFF", "GIF", "BMP", "TGA", "ICO", "PPM", "JPEG2000"])
+@pytest.mark.parametrize(
+    "kind", ["JPEG", "PNG", "WEBP", "TIFF", "GIF", "BMP", "TGA", "ICO", "PPM", "JPEG2000"]
+)
 def test_random_damage_never_raises_anything_else(kind):
     rng = np.random.default_rng(0)
     data = np.frombuffer(encoded(photo(24, 17), kind), dtype=np.uint8)
     survived = 0
     for _ in range(150):
         damaged = data.copy()
-        places = rng.integers(0, len(data) if rng.random() < 0.5 else min(len(data), 64), rng.integers(1, 6))
+        places = rng.integers(
+            0, len(data) if rng.random() < 0.5 else min(len(data), 64), rng.integers(1, 6)
+        )
         damaged[places] = rng.integers(0, 256, len(places))
         with contextlib.suppress(ImageError):  # and nothing else
             survived += decode(damaged.tobytes()).shape[0] == 3
@@ -235,7 +251,12 @@ def test_random_damage_never_raises_anything_else(kind):
 
 
 @pytest.mark.parametrize(
-    "tensor", [torch.zeros(3, 4, 4), torch.zeros(4, 4, dtype=torch.uint8), torch.zeros(3, 0, 4, dtype=torch.uint8)]
+    "tensor",
+    [
+        torch.zeros(3, 4, 4),
+        torch.zeros(4, 4, dtype=torch.uint8),
+        torch.zeros(3, 0, 4, dtype=torch.uint8),
+    ],
 )
 def test_other_tensors_are_refused(tensor):
     with pytest.raises(ImageError, match=r"UInt8\[3, height, width\]"):

@@ -1,4 +1,5 @@
-"""Preprocessing against torchvision's Pillow pipeline, which every published accuracy was measured with."""
+"""Preprocessing against torchvision's Pillow pipeline, which every published accuracy was measured
+with."""
 
 import pickle
 
@@ -26,7 +27,18 @@ SIZES = [
     (50, 20),
     (300, 1000),
 ]
-CORNERS = [(1, 1), (1, 40), (40, 1), (2, 300), (3, 7), (900, 60), (60, 900), (250, 1400), (1500, 3), (223, 2000)]
+CORNERS = [
+    (1, 1),
+    (1, 40),
+    (40, 1),
+    (2, 300),
+    (3, 7),
+    (900, 60),
+    (60, 900),
+    (250, 1400),
+    (1500, 3),
+    (223, 2000),
+]
 MODES = {"bicubic": T.InterpolationMode.BICUBIC, "bilinear": T.InterpolationMode.BILINEAR}
 
 
@@ -73,10 +85,13 @@ def test_equal_to_torchvision(shape, resize, interpolation):
     assert_same(Preprocess(config, 224)(image), torchvision_pipeline(config, 224)(image), config)
 
 
-@pytest.mark.parametrize("path", goldens.files("eva/eva-optim-preprocess.json"), ids=lambda path: path.stem)
+@pytest.mark.parametrize(
+    "path", goldens.files("eva/eva-optim-preprocess.json"), ids=lambda path: path.stem
+)
 @pytest.mark.parametrize("resize", ["shortest", "longest"])
 def test_equal_to_eva_clips(path, resize):
-    """EVA-CLIP's evaluation transforms of a picture given by a formula, within 1 grey level as above."""
+    """EVA-CLIP's evaluation transforms of a picture given by a formula, within 1 grey level as
+    above."""
     golden = goldens.read(path)[f"preprocess_{resize}"]
     x, y = np.meshgrid(np.arange(91), np.arange(57))
     levels = np.stack([x * 255 // 90, y * 255 // 56, (7 * x + 13 * y) % 256], axis=-1)
@@ -102,7 +117,9 @@ def test_from_a_jpeg_file(tmp_path):
         assert_same(preprocess(picture), expected, config)
 
 
-@pytest.mark.parametrize("shape", [(300, 200), (200, 300), (20, 10), (31, 31), (1, 500), (64, 37)], ids=str)
+@pytest.mark.parametrize(
+    "shape", [(300, 200), (200, 300), (20, 10), (31, 31), (1, 500), (64, 37)], ids=str
+)
 def test_longest_keeps_the_whole_picture_and_pads(shape):
     config = PreprocessConfig(resize="longest", fill=119)
     image = photo(*shape)

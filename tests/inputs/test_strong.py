@@ -45,7 +45,9 @@ def test_changes_are_torchvisions(ours, theirs, strengths):
 
 def crops_and_draws(config, count=24):
     view, rng = StrongView(config, 32), np.random.default_rng(0)
-    picture = torch.randint(0, 256, (3, 50, 60), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    picture = torch.randint(
+        0, 256, (3, 50, 60), dtype=torch.uint8, generator=torch.Generator().manual_seed(0)
+    )
     crops = torch.stack([view.crop(picture, rng) for _ in range(count)])
     return view, crops, torch.stack([view.draw(rng) for _ in range(count)])
 

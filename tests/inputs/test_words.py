@@ -68,7 +68,9 @@ def test_each_change_comes_and_keeps_to_its_rule():
 
 def test_the_generator_decides_alone():
     augment = AugmentWords(WordsConfig())
-    assert [augment(CAPTION, generator(3)) for _ in range(2)] == [augment(CAPTION, generator(3))] * 2
+    assert [augment(CAPTION, generator(3)) for _ in range(2)] == [
+        augment(CAPTION, generator(3))
+    ] * 2
 
 
 @pytest.mark.parametrize("caption", ["", "   ", "dog", "zzz qqq"])

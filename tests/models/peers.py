@@ -1,4 +1,5 @@
-"""The same small models in open_clip and transformers, with weights in which nothing is zero or one."""
+"""The same small models in open_clip and transformers, with weights in which nothing is zero or
+one."""
 
 import torch
 from torch import Tensor, nn
@@ -41,7 +42,11 @@ def open_clip_model(config: ClipConfig) -> nn.Module:
     else:
         vision |= {"patch_size": image.patch_size, "mlp_ratio": image.mlp_width / image.width}
         vision |= {"head_width": image.width // image.heads}
-    words = {"context_length": text.context_length, "vocab_size": text.vocab_size, "width": text.width}
+    words = {
+        "context_length": text.context_length,
+        "vocab_size": text.vocab_size,
+        "width": text.width,
+    }
     words |= {"heads": text.heads, "layers": text.layers, "mlp_ratio": text.mlp_width / text.width}
     quick = text.activation == "quick_gelu"
     return CLIP(config.embed_dim, vision_cfg=vision, text_cfg=words, quick_gelu=quick).eval()
@@ -61,9 +66,15 @@ def transformers_model(config: ClipConfig) -> nn.Module:
         }
         for tower in (config.image, config.text)
     ]
-    vision = towers[0] | {"image_size": config.image.image_size, "patch_size": config.image.patch_size}
+    vision = towers[0] | {
+        "image_size": config.image.image_size,
+        "patch_size": config.image.patch_size,
+    }
     last = config.text.vocab_size - 1
-    text = towers[1] | {"vocab_size": config.text.vocab_size, "max_position_embeddings": config.text.context_length}
+    text = towers[1] | {
+        "vocab_size": config.text.vocab_size,
+        "max_position_embeddings": config.text.context_length,
+    }
     text |= {"eos_token_id": last, "bos_token_id": last - 1, "pad_token_id": 0}
     written = CLIPConfig(vision_config=vision, text_config=text, projection_dim=config.embed_dim)
     return CLIPModel(written).eval()

@@ -8,7 +8,13 @@ from diptych.errors import ConfigError
 from diptych.models import build_tower
 
 SWIN = {"embed_dim": 8, "depths": (1, 1), "num_heads": (1, 2), "window_size": 4, "patch_size": 4}
-BERT = {"hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 32, "vocab_size": 40}
+BERT = {
+    "hidden_size": 16,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 2,
+    "intermediate_size": 32,
+    "vocab_size": 40,
+}
 
 
 def timm_tower(name, size, **options):
@@ -18,7 +24,9 @@ def timm_tower(name, size, **options):
 
 def text_tower(pool="mean", model_type="bert", **options):
     torch.manual_seed(0)
-    config = HuggingFaceTextConfig(model_type=model_type, options=BERT | options, context_length=12, pool=pool)
+    config = HuggingFaceTextConfig(
+        model_type=model_type, options=BERT | options, context_length=12, pool=pool
+    )
     return build_tower(config, 6).eval()
 
 
@@ -37,11 +45,16 @@ def test_timm_pooled_is_what_timm_gives(name, size, options):
 
 
 @pytest.mark.parametrize(
-    ("name", "options"), [("resnet10t", {}), ("swin_tiny_patch4_window7_224", SWIN)], ids=["rows last", "rows first"]
+    ("name", "options"),
+    [("resnet10t", {}), ("swin_tiny_patch4_window7_224", SWIN)],
+    ids=["rows last", "rows first"],
 )
 def test_timm_grids_become_tokens(name, options):
     """Both of these pool by the mean over the grid, whatever order its axes have."""
-    tower, x = timm_tower(name, 32 if options else 96, **options), torch.randn(2, 3, *[32 if options else 96] * 2)
+    tower, x = (
+        timm_tower(name, 32 if options else 96, **options),
+        torch.randn(2, 3, *[32 if options else 96] * 2),
+    )
     with torch.no_grad():
         tokens, pooled = tower(x)
         torch.testing.assert_close(tower.projection(tokens.mean(dim=1)), pooled)
@@ -91,8 +104,17 @@ def test_an_empty_row_is_finite():
 
 
 def test_encoder_decoders_give_their_encoder():
-    options = {"d_model": 16, "num_layers": 2, "num_heads": 2, "d_ff": 32, "d_kv": 8, "vocab_size": 40}
-    tower = build_tower(HuggingFaceTextConfig(model_type="t5", options=options, context_length=12), 6)
+    options = {
+        "d_model": 16,
+        "num_layers": 2,
+        "num_heads": 2,
+        "d_ff": 32,
+        "d_kv": 8,
+        "vocab_size": 40,
+    }
+    tower = build_tower(
+        HuggingFaceTextConfig(model_type="t5", options=options, context_length=12), 6
+    )
     assert len(tower.blocks) == 2
     assert tower(torch.tensor([[5, 6, 1]])).pooled.shape == (1, 6)
 

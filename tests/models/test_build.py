@@ -21,7 +21,9 @@ def test_the_seed_makes_the_weights():
         torch.manual_seed(seed)
         models.append(build(SMALL).state_dict())
     assert all(torch.equal(models[0][key], models[1][key]) for key in models[0])
-    assert not torch.equal(models[0]["image.projection.weight"], models[2]["image.projection.weight"])
+    assert not torch.equal(
+        models[0]["image.projection.weight"], models[2]["image.projection.weight"]
+    )
 
 
 def test_initial_scale_and_bias_are_the_configurations():
@@ -50,7 +52,8 @@ def test_meta_costs_no_memory(name):
 def test_forward_on_meta():
     model = build(zoo.get("vit-l-14-quickgelu"), device="meta")
     images, texts = model(
-        torch.zeros(5, 3, 224, 224, device="meta"), torch.zeros(3, 9, dtype=torch.long, device="meta")
+        torch.zeros(5, 3, 224, 224, device="meta"),
+        torch.zeros(3, 9, dtype=torch.long, device="meta"),
     )
     assert images.shape == (5, 768)
     assert texts.shape == (3, 768)
@@ -76,10 +79,17 @@ def test_convolutions_are_channels_last_however_they_came():
 
 
 def test_bridged_towers_take_weights_without_init():
-    options = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 32}
+    options = {
+        "hidden_size": 16,
+        "num_hidden_layers": 1,
+        "num_attention_heads": 2,
+        "intermediate_size": 32,
+    }
     config = ClipConfig(
         image=TimmConfig(name="resnet10t", image_size=64),
-        text=HuggingFaceTextConfig(model_type="bert", options=options | {"vocab_size": 40}, context_length=12),
+        text=HuggingFaceTextConfig(
+            model_type="bert", options=options | {"vocab_size": 40}, context_length=12
+        ),
         embed_dim=8,
     )
     model = build(config).eval()

@@ -1,4 +1,5 @@
-"""EVA's towers against recorded outputs of the original code, and against timm's independent ones."""
+"""EVA's towers against recorded outputs of the original code, and against timm's independent
+ones."""
 
 import pytest
 import torch
@@ -17,7 +18,9 @@ GOLDENS = goldens.files("eva/*-tiny.json")
 golden = pytest.mark.parametrize("path", GOLDENS, ids=lambda path: path.stem)
 SMALL = {"image_size": 24, "patch_size": 4, "width": 32, "layers": 3, "heads": 2}
 PLAIN = EvaConfig(**SMALL, mlp_width=80)
-GATED = EvaConfig(**SMALL, mlp_width=43, mlp="swiglu", attention_norm=True, mlp_norm=True, rotary_grid=16)
+GATED = EvaConfig(
+    **SMALL, mlp_width=43, mlp="swiglu", attention_norm=True, mlp_norm=True, rotary_grid=16
+)
 POST = EvaConfig(**SMALL, mlp_width=80, norm_place="post")
 
 
@@ -30,7 +33,9 @@ def recorded_model(record) -> Clip:
 
 
 def inputs(record):
-    return goldens.images(record["image_seed"], record["image_shape"]), torch.tensor(record["tokens"])
+    return goldens.images(record["image_seed"], record["image_shape"]), torch.tensor(
+        record["tokens"]
+    )
 
 
 def close(ours, recorded, tolerance=1e-5):
@@ -50,17 +55,23 @@ def test_features_and_loss_as_recorded(path):
         close(tokens.mean((1, 2)), record["last_block_tokens_mean"])
         close(tokens.std((1, 2)), record["last_block_tokens_std"], 1e-4)
         pairs = [F.normalize(vectors[:3], dim=-1) for vectors in (images, texts)]
-        assert info_nce(*pairs, model.logit_scale.exp()).item() == pytest.approx(record["clip_loss"], abs=1e-5)
+        assert info_nce(*pairs, model.logit_scale.exp()).item() == pytest.approx(
+            record["clip_loss"], abs=1e-5
+        )
 
 
 @golden
 @pytest.mark.parametrize(("dtype", "tolerance"), [(torch.bfloat16, 2e-3), (torch.float16, 1e-4)])
 def test_half_precision_points_the_same_way(path, dtype, tolerance):
-    """Cosine similarity to the recorded float32 vectors: within 2e-3 of 1 in bfloat16, 1e-4 in float16."""
+    """Cosine similarity to the recorded float32 vectors: within 2e-3 of 1 in bfloat16, 1e-4 in
+    float16."""
     record = goldens.read(path)
     model, (pixels, ids) = recorded_model(record).to(dtype), inputs(record)
     with torch.no_grad():
-        found = {"image_features": model.encode_image(pixels.to(dtype)), "text_features": model.encode_text(ids)}
+        found = {
+            "image_features": model.encode_image(pixels.to(dtype)),
+            "text_features": model.encode_text(ids),
+        }
     for name, vectors in found.items():
         assert vectors.dtype == dtype
         similarity = F.cosine_similarity(vectors.float(), torch.tensor(record[name]))
@@ -98,7 +109,14 @@ TIMM = {
 def test_timms_towers_give_the_same(kind):
     timm = pytest.importorskip("timm")
     config, options = TIMM[kind]
-    options = {"img_size": 24, "patch_size": 4, "embed_dim": 32, "depth": 3, "num_heads": 2, "num_classes": 6} | options
+    options = {
+        "img_size": 24,
+        "patch_size": 4,
+        "embed_dim": 32,
+        "depth": 3,
+        "num_heads": 2,
+        "num_classes": 6,
+    } | options
     theirs = timm.models.eva.Eva(global_pool="token", **options).eval()
     shake(theirs)
     state = {f"visual.trunk.{name}": tensor for name, tensor in theirs.state_dict().items()}
@@ -113,7 +131,8 @@ def test_timms_towers_give_the_same(kind):
 
 
 def test_rotations_by_hand():
-    """Half of a head of 8 turns with the row, half with the column, by 10000^0 and 10000^-0.5 per patch of 16."""
+    """Half of a head of 8 turns with the row, half with the column, by 10000^0 and 10000^-0.5 per
+    patch of 16."""
     torch.manual_seed(0)
     x = torch.randn(9, 8)
     turned = rotate(x, rotary_table(3, 16, 8))
@@ -122,8 +141,12 @@ def test_rotations_by_hand():
             for pair, frequency in enumerate((1.0, 0.01)):
                 angle = torch.tensor(place * 16 / 3 * frequency)
                 a, b = x[patch, 4 * half + 2 * pair :][:2]
-                expected = torch.stack([a * angle.cos() - b * angle.sin(), b * angle.cos() + a * angle.sin()])
-                torch.testing.assert_close(turned[patch, 4 * half + 2 * pair :][:2], expected, rtol=1e-4, atol=1e-5)
+                expected = torch.stack(
+                    [a * angle.cos() - b * angle.sin(), b * angle.cos() + a * angle.sin()]
+                )
+                torch.testing.assert_close(
+                    turned[patch, 4 * half + 2 * pair :][:2], expected, rtol=1e-4, atol=1e-5
+                )
 
 
 def test_the_class_token_is_not_turned():
@@ -134,7 +157,8 @@ def test_the_class_token_is_not_turned():
 
 
 def test_kept_patches_keep_their_places():
-    """A dropped patch is as one that nobody sees: the tower on the kept ones equals attention over all with a mask."""
+    """A dropped patch is as one that nobody sees: the tower on the kept ones equals attention over
+    all with a mask."""
     tower = make(EvaConfig(**SMALL, mlp_width=43, mlp="swiglu", rotary_grid=16, patch_dropout=0.5))
     pixels = torch.randn(2, 3, 24, 24)
     tower.train()
@@ -150,7 +174,9 @@ def test_kept_patches_keep_their_places():
     mask = seen[:, None, None]
     tower.eval()
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(F, "scaled_dot_product_attention", lambda q, k, v: attention(q, k, v, attn_mask=mask))
+        patch.setattr(
+            F, "scaled_dot_product_attention", lambda q, k, v: attention(q, k, v, attn_mask=mask)
+        )
         torch.testing.assert_close(dropped, tower(pixels).pooled, rtol=1e-4, atol=1e-6)
 
 
@@ -187,7 +213,15 @@ def test_an_image_tower_alone():
 
 
 def test_the_largest_model_is_built_on_meta_at_once():
-    image = EvaConfig(width=5120, layers=48, heads=40, mlp_width=25600, norm="rms", norm_place="post", qkv_bias=False)
+    image = EvaConfig(
+        width=5120,
+        layers=48,
+        heads=40,
+        mlp_width=25600,
+        norm="rms",
+        norm_place="post",
+        qkv_bias=False,
+    )
     model = build(ClipConfig(image=image, embed_dim=1536), device="meta")
     assert sum(p.numel() for p in model.image.parameters()) > 17e9
     assert all(p.is_meta for p in model.parameters())

@@ -7,7 +7,15 @@ from diptych import zoo
 from diptych.checkpoints.formats import open_clip, transformers
 from diptych.config import ClipConfig
 from diptych.models import build
-from tests.models.peers import RESNET, TEXT, VIT, captions, open_clip_model, shake, transformers_model
+from tests.models.peers import (
+    RESNET,
+    TEXT,
+    VIT,
+    captions,
+    open_clip_model,
+    shake,
+    transformers_model,
+)
 
 CLOSE = {"rtol": 1e-5, "atol": 1e-5}
 SMALL = {
@@ -28,7 +36,9 @@ def test_equals_open_clip(config):
         torch.testing.assert_close(ours.encode_image(pixels), theirs.encode_image(pixels), **CLOSE)
         torch.testing.assert_close(ours.encode_text(ids), theirs.encode_text(ids), **CLOSE)
         images, texts = ours(pixels, ids)
-        torch.testing.assert_close(ours.logits(images, texts), theirs.get_logits(pixels, ids)[0], **CLOSE)
+        torch.testing.assert_close(
+            ours.logits(images, texts), theirs.get_logits(pixels, ids)[0], **CLOSE
+        )
 
 
 @pytest.mark.parametrize("name", ["vit gelu", "resnet"])
@@ -92,12 +102,16 @@ def test_gradients_equal_open_clips(activation):
     pixels, ids = torch.randn(4, 3, 32, 32), captions()
     for model in (ours, theirs):
         (model.encode_image(pixels) * model.encode_text(ids)).square().sum().backward()
-    other = table.to_ours({name: p.grad for name, p in theirs.named_parameters() if p.grad is not None})
+    other = table.to_ours(
+        {name: p.grad for name, p in theirs.named_parameters() if p.grad is not None}
+    )
     mine = {name: p.grad for name, p in ours.named_parameters() if p.grad is not None}
     assert mine.keys() == other.keys()
     for name, gradient in mine.items():
         scale = other[name].abs().max()
-        torch.testing.assert_close(gradient / scale, other[name] / scale, rtol=1e-4, atol=1e-5, msg=name)
+        torch.testing.assert_close(
+            gradient / scale, other[name] / scale, rtol=1e-4, atol=1e-5, msg=name
+        )
 
 
 @pytest.mark.parametrize("name", [*zoo.openai.MODELS, "vit-b-32-quickgelu"])
@@ -127,16 +141,22 @@ PARAMETERS = {
 
 @pytest.mark.parametrize("name", PARAMETERS)
 def test_parameter_counts_are_the_published_ones(name):
-    assert sum(p.numel() for p in build(zoo.get(name), device="meta").parameters()) == PARAMETERS[name]
+    assert (
+        sum(p.numel() for p in build(zoo.get(name), device="meta").parameters()) == PARAMETERS[name]
+    )
 
 
-@pytest.mark.parametrize("name", ["vit-b-32-quickgelu", "vit-b-16-quickgelu", "vit-l-14-336-quickgelu"])
+@pytest.mark.parametrize(
+    "name", ["vit-b-32-quickgelu", "vit-b-16-quickgelu", "vit-l-14-336-quickgelu"]
+)
 def test_full_size_names_and_shapes_equal_transformers(name):
     config = zoo.get(name)
     with torch.device("meta"):
         theirs = transformers_model(config).state_dict()
     exported = transformers.TABLE.to_foreign(build(config, device="meta").state_dict())
-    assert {key: value.shape for key, value in exported.items()} == {key: v.shape for key, v in theirs.items()}
+    assert {key: value.shape for key, value in exported.items()} == {
+        key: v.shape for key, v in theirs.items()
+    }
 
 
 @pytest.mark.parametrize("activation", ["gelu", "quick_gelu"])

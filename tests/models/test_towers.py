@@ -24,7 +24,13 @@ from tests.models.peers import captions, shake
 VIT = {"image_size": 16, "patch_size": 4, "width": 16, "layers": 2, "heads": 2, "mlp_width": 32}
 LARGE_KERNEL = {"image_size": 50, "depths": (1, 2, 1, 1), "widths": (16, 16, 24, 32)}
 LARGE_KERNEL |= {"kernel_sizes": ((3,), (7, 0), (13,), (5,)), "layer_scale": 0.5}
-BERT = {"hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 32, "vocab_size": 40}
+BERT = {
+    "hidden_size": 16,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 2,
+    "intermediate_size": 32,
+    "vocab_size": 40,
+}
 SMALL = {"image_size": 16, "patch_size": 4, "width": 16, "layers": 2, "heads": 2, "mlp_width": 30}
 GATED = {**SMALL, "mlp": "swiglu", "attention_norm": True, "mlp_norm": True, "rotary_grid": 6}
 EVA = {
@@ -49,15 +55,25 @@ NATIVE = {
     "unireplknet": UniRepLKNetConfig(**LARGE_KERNEL),
     "unireplknet, stochastic depth": UniRepLKNetConfig(**LARGE_KERNEL, stochastic_depth=0.3),
     "unireplknet, deploy": UniRepLKNetConfig(**LARGE_KERNEL, deploy=True),
-    "resnet, linear": ResNetConfig(image_size=64, layers=(1, 1, 1, 1), width=8, heads=4, head="linear"),
+    "resnet, linear": ResNetConfig(
+        image_size=64, layers=(1, 1, 1, 1), width=8, heads=4, head="linear"
+    ),
     "text": TextConfig(context_length=12, vocab_size=40, width=16, layers=2, heads=2, mlp_width=32),
     "text, quick_gelu": TextConfig(
-        context_length=12, vocab_size=40, width=16, layers=2, heads=2, mlp_width=32, activation="quick_gelu"
+        context_length=12,
+        vocab_size=40,
+        width=16,
+        layers=2,
+        heads=2,
+        mlp_width=32,
+        activation="quick_gelu",
     ),
 }
 BRIDGED = {
     "timm, vit": TimmConfig(
-        name="vit_tiny_patch16_224", image_size=32, options={"embed_dim": 24, "depth": 2, "num_heads": 2}
+        name="vit_tiny_patch16_224",
+        image_size=32,
+        options={"embed_dim": 24, "depth": 2, "num_heads": 2},
     ),
     "timm, resnet": TimmConfig(name="resnet10t", image_size=64),
     "hugging face, bert": HuggingFaceTextConfig(
@@ -109,7 +125,9 @@ def test_init_fills_everything(name):
 @native
 def test_meta_has_the_same_names_and_shapes(name):
     here, there = make(name).state_dict(), build_tower(ALL[name], 6, device="meta").state_dict()
-    assert {key: value.shape for key, value in here.items()} == {key: value.shape for key, value in there.items()}
+    assert {key: value.shape for key, value in here.items()} == {
+        key: value.shape for key, value in there.items()
+    }
     assert all(value.is_meta for value in there.values())
 
 
@@ -186,7 +204,9 @@ def test_checkpointing_keeps_fewer_tensors(name):
     for on in (False, True):
         tower.set_checkpointing(on)
         held = []
-        with torch.autograd.graph.saved_tensors_hooks(lambda t, held=held: held.append(t.numel()) or t, lambda t: t):
+        with torch.autograd.graph.saved_tensors_hooks(
+            lambda t, held=held: held.append(t.numel()) or t, lambda t: t
+        ):
             tower.pooled(x)
         kept.append(sum(held))
     assert kept[1] < 0.8 * kept[0]
@@ -209,10 +229,19 @@ def test_layers_rise_with_depth(name):
     tower = make(name)
     depths = {key: tower.layer_of(key) for key, _ in tower.named_parameters()}
     last = tower.layers
-    assert depths["projection.weight" if "projection.weight" in depths else "pool.projection.weight"] == last
+    assert (
+        depths["projection.weight" if "projection.weight" in depths else "pool.projection.weight"]
+        == last
+    )
     assert set(depths.values()) == set(range(last + 1)) if len(tower.blocks) else {1, 0}
-    block_of = {id(parameter): i for i, block in enumerate(tower.blocks, 1) for parameter in block.parameters()}
-    blocks = [(block_of[id(p)], depths[key]) for key, p in tower.named_parameters() if id(p) in block_of]
+    block_of = {
+        id(parameter): i
+        for i, block in enumerate(tower.blocks, 1)
+        for parameter in block.parameters()
+    }
+    blocks = [
+        (block_of[id(p)], depths[key]) for key, p in tower.named_parameters() if id(p) in block_of
+    ]
     assert [depth for _, depth in blocks] == sorted(depth for _, depth in blocks)
     if not isinstance(tower, UniRepLKNet):  # which counts several blocks as one layer
         assert all(block == depth for block, depth in blocks)
@@ -281,7 +310,17 @@ with torch.no_grad():
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    "name", [*EVA, "vit", "vit, stem", "text", "text, quick_gelu", "resnet", "unireplknet", "unireplknet, deploy"]
+    "name",
+    [
+        *EVA,
+        "vit",
+        "vit, stem",
+        "text",
+        "text, quick_gelu",
+        "resnet",
+        "unireplknet",
+        "unireplknet, deploy",
+    ],
 )
 def test_compiles_as_one_graph(name):
     """In a process of its own: the shape checks of these tests can't be compiled."""

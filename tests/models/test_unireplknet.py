@@ -1,4 +1,5 @@
-"""The large-kernel tower: recorded outputs of the original, its numbers of weights and operations, and its training."""
+"""The large-kernel tower: recorded outputs of the original, its numbers of weights and operations,
+and its training."""
 
 import copy
 from dataclasses import replace
@@ -21,10 +22,12 @@ TINY = UniRepLKNetConfig(
     layer_scale=0.1,
 )
 FEATURES = {"tiny": 5e-6}
-"""Tolerances by file; the strong nets, whose signal grows a hundredfold inside, are held to 3e-5 by the reference."""
+"""Tolerances by file; the strong nets, whose signal grows a hundredfold inside, are held to 3e-5 by
+the reference."""
 # fmt: off
 VARIANTS = {
-    # depths, widths: weights to train (with the classifier), to deploy, without it; giga multiply-adds to deploy, train
+    # depths, widths: weights to train (with the classifier), to deploy, without it; giga
+    # multiply-adds to deploy, train
     "a":  ((2, 2, 6, 2),  40,    4_649_060,   4_437_300,   4_116_300,  0.640,  0.675),
     "f":  ((2, 2, 6, 2),  48,    6_489_328,   6_235_216,   5_850_216,  0.905,  0.947),
     "p":  ((2, 2, 6, 2),  64,   11_080_520,  10_741_704,  10_228_704,  1.573,  1.629),
@@ -41,7 +44,9 @@ both = pytest.mark.parametrize("form", ["train", "deploy"])
 
 def variant(name):
     depths, width, *_ = VARIANTS[name]
-    return UniRepLKNetConfig(depths=depths, widths=(width, 2 * width, 4 * width, 8 * width), projection_bias=True)
+    return UniRepLKNetConfig(
+        depths=depths, widths=(width, 2 * width, 4 * width, 8 * width), projection_bias=True
+    )
 
 
 def make(config=TINY, embed_dim=6):
@@ -62,7 +67,8 @@ def golden_tower(golden, form):
 
 
 def probes(tower, pixels):
-    """What the goldens recorded: the map behind every downsampler, block and stage, and the vectors at the end."""
+    """What the goldens recorded: the map behind every downsampler, block and stage, and the vectors
+    at the end."""
     maps = {}
     for i, stage in enumerate(tower.stages):
         parts = {f"downsample_layers.{i}": stage.down, f"stages.{i}": stage}
@@ -89,16 +95,22 @@ def test_outputs_of_the_original(path, form):
             assert list(x.shape) == recorded["shape"]
             found = torch.stack([x.double().mean(), x.double().std(correction=0), x.abs().max()])
             wanted = torch.tensor([recorded["mean"], recorded["std"], recorded["abs_max"]])
-            torch.testing.assert_close(found, wanted.double(), rtol=0, atol=near, msg=f"{name}, {part}")
+            torch.testing.assert_close(
+                found, wanted.double(), rtol=0, atol=near, msg=f"{name}, {part}"
+            )
             first = torch.tensor(recorded["first16"])
-            torch.testing.assert_close(x.flatten()[:16], first, rtol=0, atol=near, msg=f"{name}, {part}")
+            torch.testing.assert_close(
+                x.flatten()[:16], first, rtol=0, atol=near, msg=f"{name}, {part}"
+            )
         largest = torch.tensor(expected["pooled"]).abs().max()
         for what, x, atol in (
             ("pooled", mean, tolerance * max(1, largest)),
             ("final_feature", feature, tolerance),
             ("head_output", vector, tolerance),
         ):
-            torch.testing.assert_close(x, torch.tensor(expected[what]).view_as(x), rtol=0, atol=atol, msg=what)
+            torch.testing.assert_close(
+                x, torch.tensor(expected[what]).view_as(x), rtol=0, atol=atol, msg=what
+            )
 
 
 @both
@@ -112,13 +124,25 @@ def test_names_and_shapes_of_every_variant(path, form):
 
 @pytest.mark.parametrize("name", VARIANTS)
 def test_weights_and_operations_of_every_variant(name):
-    config, (_, _, train, deployed, headless, deploy_gmac, train_gmac) = variant(name), VARIANTS[name]
-    towers = [build_tower(replace(config, deploy=d), e, "meta") for d, e in ((False, 1000), (True, 1000), (True, None))]
-    assert [sum(p.numel() for p in tower.parameters()) for tower in towers] == [train, deployed, headless]
+    config, (_, _, train, deployed, headless, deploy_gmac, train_gmac) = (
+        variant(name),
+        VARIANTS[name],
+    )
+    towers = [
+        build_tower(replace(config, deploy=d), e, "meta")
+        for d, e in ((False, 1000), (True, 1000), (True, None))
+    ]
+    assert [sum(p.numel() for p in tower.parameters()) for tower in towers] == [
+        train,
+        deployed,
+        headless,
+    ]
     assert [round(tower.flops() / 2e9, 3) for tower in towers[:2]] == [train_gmac, deploy_gmac]
 
 
-@pytest.mark.parametrize(("size", "gmac"), [(192, 26.365), (256, 46.862), (320, 73.214), (384, 105.422)])
+@pytest.mark.parametrize(
+    ("size", "gmac"), [(192, 26.365), (256, 46.862), (320, 73.214), (384, 105.422)]
+)
 def test_operations_at_other_sizes(size, gmac):
     tower = build_tower(replace(variant("l"), deploy=True, image_size=size), 1000, "meta")
     assert round(tower.flops() / 2e9, 3) == gmac
@@ -152,7 +176,8 @@ def test_an_image_tower_alone_gives_the_normed_mean():
 
 
 def test_a_training_step_changes_every_branch():
-    """Behind a batch norm a constant is lost, so that some biases get no gradient: these are named."""
+    """Behind a batch norm a constant is lost, so that some biases get no gradient: these are
+    named."""
     tower = make().train()
     before = copy.deepcopy(tower.state_dict())
     optimizer = torch.optim.SGD(tower.parameters(), lr=1.0)
@@ -164,7 +189,11 @@ def test_a_training_step_changes_every_branch():
             assert parameter.grad.abs().max() > 1e-6, name
     optimizer.step()
     after = tower.state_dict()
-    assert all(not torch.equal(before[name], after[name]) for name in before if name.endswith("running_mean"))
+    assert all(
+        not torch.equal(before[name], after[name])
+        for name in before
+        if name.endswith("running_mean")
+    )
 
 
 def test_stochastic_depth_grows_with_depth():
@@ -193,7 +222,9 @@ def test_half_precision(dtype):
         tower.to(dtype)
         found = tower.pooled(x.to(dtype))
         norm = tower.blocks[0].response_norm
-        assert norm(torch.full((1, 32, 32, norm.gain.numel()), 3000.0, dtype=dtype)).isfinite().all()
+        assert (
+            norm(torch.full((1, 32, 32, norm.gain.numel()), 3000.0, dtype=dtype)).isfinite().all()
+        )
     assert found.dtype == dtype
     assert (found.float() - wanted).abs().max() < 0.05 * wanted.abs().max()
 

@@ -48,7 +48,8 @@ def test_one_token_alone_has_the_same_gradient():
 
 
 def test_no_copy_between_the_products():
-    """What the kernel reads are views of the one product, and what it gives needs no copy to be flattened."""
+    """What the kernel reads are views of the one product, and what it gives needs no copy to be
+    flattened."""
     attention = Attention(width=16, heads=2)
     with torch.profiler.profile() as profile, torch.no_grad():
         attention(torch.randn(2, 5, 16))

@@ -17,7 +17,9 @@ def test_equals_the_formula(activation, shape):
     torch.manual_seed(0)
     mlp = Mlp(width=8, hidden=32, activation=activation).double()
     x = torch.randn(shape, dtype=torch.float64)
-    torch.testing.assert_close(mlp(x), mlp.down(FORMULA[activation](mlp.up(x))), rtol=1e-12, atol=1e-12)
+    torch.testing.assert_close(
+        mlp(x), mlp.down(FORMULA[activation](mlp.up(x))), rtol=1e-12, atol=1e-12
+    )
 
 
 @pytest.mark.parametrize("activation", FORMULA)
@@ -28,5 +30,6 @@ def test_gradients_are_numerically_right(activation):
     names = [name for name, _ in mlp.named_parameters()]
     values = tuple(p.detach().clone().requires_grad_() for p in mlp.parameters())
     assert torch.autograd.gradcheck(
-        lambda x, *values: torch.func.functional_call(mlp, dict(zip(names, values)), x), (x, *values)
+        lambda x, *values: torch.func.functional_call(mlp, dict(zip(names, values)), x),
+        (x, *values),
     )

@@ -9,7 +9,10 @@ from diptych.nn import unrecorded
 
 def test_statistics_are_used_and_not_recorded():
     torch.manual_seed(0)
-    model, x = nn.Sequential(nn.Conv2d(3, 4, 1), nn.BatchNorm2d(4, momentum=0.3)), torch.randn(5, 3, 2, 2)
+    model, x = (
+        nn.Sequential(nn.Conv2d(3, 4, 1), nn.BatchNorm2d(4, momentum=0.3)),
+        torch.randn(5, 3, 2, 2),
+    )
     first = model(x)
     before = {name: value.clone() for name, value in model.state_dict().items()}
     with unrecorded(model):

@@ -25,9 +25,13 @@ CONFIGS: dict[str, ObjectiveConfig] = {
     "slip, simsiam": SlipObjectiveConfig(views=SIM_SIAM),
     "slip, siglip": SlipObjectiveConfig(views=SIM_CLR, pairs=SiglipObjectiveConfig()),
     "declip": DeclipObjectiveConfig(views=SIM_SIAM, queue=16),
-    "declip, siglip": DeclipObjectiveConfig(views=SIM_SIAM, queue=16, pairs=SiglipObjectiveConfig()),
+    "declip, siglip": DeclipObjectiveConfig(
+        views=SIM_SIAM, queue=16, pairs=SiglipObjectiveConfig()
+    ),
     "filip": FilipObjectiveConfig(tokens=TokenPairsConfig(keep=3)),
-    "filip, all tokens, no padding": FilipObjectiveConfig(tokens=TokenPairsConfig(keep=None, mask_padding=True)),
+    "filip, all tokens, no padding": FilipObjectiveConfig(
+        tokens=TokenPairsConfig(keep=None, mask_padding=True)
+    ),
     "defilip": DefilipObjectiveConfig(views=SIM_SIAM, queue=16, tokens=TokenPairsConfig(keep=3)),
 }
 
@@ -38,9 +42,15 @@ def model_config(name: str) -> ClipConfig:
 
 
 def batch(views, pairs: int, dtype: torch.dtype = torch.float64) -> Batch:
-    """Drawn from torch's generator; captions end at different places, and every second word is hidden."""
+    """Drawn from torch's generator; captions end at different places, and every second word is
+    hidden."""
     texts = torch.randint(1, 29, (pairs, 6))
     texts[torch.arange(pairs), torch.randint(2, 6, (pairs,))] = 29
     hidden = torch.where(torch.arange(6) % 2 == 1, texts, -100)
     images = tuple(torch.randn(pairs, 3, 16, 16, dtype=dtype) for _ in views.image)
-    return Batch(images=images, texts=tuple(texts for _ in views.text), index=torch.arange(pairs), hidden=hidden)
+    return Batch(
+        images=images,
+        texts=tuple(texts for _ in views.text),
+        index=torch.arange(pairs),
+        hidden=hidden,
+    )

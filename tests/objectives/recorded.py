@@ -46,7 +46,9 @@ HEADS = (
         "predictor_sim.",
         *(
             (f"{place}.*", name)
-            for place, name in zip((0, 1, 3, 4, 6), ("linear1.*", "bn1.*", "linear2.*", "bn2.*", "linear3.*"))
+            for place, name in zip(
+                (0, 1, 3, 4, 6), ("linear1.*", "bn1.*", "linear2.*", "bn2.*", "linear3.*")
+            )
         ),
     ),
     *rows(
@@ -55,7 +57,13 @@ HEADS = (
         *((f"{3 * i}.*", f"linear{i + 1}.*") for i in range(3)),
         *((f"{3 * i + 1}.*", f"bn{i + 1}.*") for i in range(3)),
     ),
-    *rows("self_supervision.predictor.", "predictor.", ("0.*", "linear1.*"), ("1.*", "bn1.*"), ("3.*", "layer2.*")),
+    *rows(
+        "self_supervision.predictor.",
+        "predictor.",
+        ("0.*", "linear1.*"),
+        ("1.*", "bn1.*"),
+        ("3.*", "layer2.*"),
+    ),
 )
 UNUSED = ("predictor_sim.bn3.*", "visual.fc.*", "*.attn_mask")
 
@@ -98,7 +106,10 @@ def objective_config(config: Mapping[str, Any]) -> ObjectiveConfig:
     """As published, named option by named option."""
     weights, clip = config.get("loss_weight", {}), config.get("clip", {})
     tokens = TokenPairsConfig(
-        keep=clip.get("top_k", 16), min_logit_scale=LEAST, max_logit_scale=MOST, clamp_before_step=True
+        keep=clip.get("top_k", 16),
+        min_logit_scale=LEAST,
+        max_logit_scale=MOST,
+        clamp_before_step=True,
     )
     match config["method"].split("_")[0]:
         case "clip":
@@ -106,9 +117,13 @@ def objective_config(config: Mapping[str, Any]) -> ObjectiveConfig:
         case "slip":
             slip = config["slip"]
             head = SimClrConfig(
-                hidden=slip["projection_hidden_dim"], out=slip["sim_dim"], temperature=config["simclr_temperature"]
+                hidden=slip["projection_hidden_dim"],
+                out=slip["sim_dim"],
+                temperature=config["simclr_temperature"],
             )
-            return SlipObjectiveConfig(pairs=UNCAPPED, views=head, views_weight=float(weights["simclr_loss"]))
+            return SlipObjectiveConfig(
+                pairs=UNCAPPED, views=head, views_weight=float(weights["simclr_loss"])
+            )
         case "filip":
             return FilipObjectiveConfig(
                 pairs=UNCAPPED,
@@ -120,7 +135,9 @@ def objective_config(config: Mapping[str, Any]) -> ObjectiveConfig:
         case method:
             shared = {
                 "pairs": CAPPED,
-                "views": SimSiamConfig(width=config["projector_dims"][1], hidden=config["predictor_dims"][1]),
+                "views": SimSiamConfig(
+                    width=config["projector_dims"][1], hidden=config["predictor_dims"][1]
+                ),
                 "pairs_weight": weights["clip_loss"],
                 "views_weight": weights["simsiam_loss"],
                 "words_weight": weights["masking_language"],
@@ -146,13 +163,18 @@ def objective(record: Mapping[str, Any]) -> Objective:
 
 
 def state(shapes: Mapping[str, Any], made: Objective) -> dict[str, Tensor]:
-    """Every recorded weight under our names; what isn't used by published code either is left out."""
+    """Every recorded weight under our names; what isn't used by published code either is left
+    out."""
     table = names(shapes)
     ours = dict(table.to_ours(goldens.weights(shapes)))
     expected = made.state_dict()
     unheard = {"queue.rows", "queue.place"}
     # FILIP's published class makes a word head that it never calls.
-    surplus = {name for name in ours if name.startswith("word_head.")} if not hasattr(made, "word_head") else set()
+    surplus = (
+        {name for name in ours if name.startswith("word_head.")}
+        if not hasattr(made, "word_head")
+        else set()
+    )
     assert ours.keys() - surplus == expected.keys() - unheard
     return {name: tensor for name, tensor in ours.items() if name not in surplus}
 
@@ -166,8 +188,15 @@ def names(shapes: Mapping[str, Any]) -> Table:
 
 def on_meta(shapes: Mapping[str, Any]) -> State:
     """Tensors of these shapes, without numbers."""
-    kinds = {name: torch.long if name.endswith("num_batches_tracked") else torch.float for name in shapes}
-    return State.of({name: torch.empty(shape, dtype=kinds[name], device="meta") for name, shape in shapes.items()})
+    kinds = {
+        name: torch.long if name.endswith("num_batches_tracked") else torch.float for name in shapes
+    }
+    return State.of(
+        {
+            name: torch.empty(shape, dtype=kinds[name], device="meta")
+            for name, shape in shapes.items()
+        }
+    )
 
 
 def bank(size: int, width: int, seed: int) -> Tensor:
@@ -183,10 +212,14 @@ def batch(record: Mapping[str, Any], seed: int | None = None) -> Batch:
     method = config["method"].split("_")[0]
     views = {"clip": 1, "slip": 3}.get(method, 2)
     pixels = torch.from_numpy(goldens.normal(seed, (rows_, 3 * views, size, size))).split(3, dim=1)
-    texts = [torch.tensor(ids)] + ([torch.tensor(record["aug_token_ids"])] if "aug_token_ids" in record else [])
+    texts = [torch.tensor(ids)] + (
+        [torch.tensor(record["aug_token_ids"])] if "aug_token_ids" in record else []
+    )
     hidden = torch.tensor(record["mlm_labels"]) if "mlm_labels" in record else None
     pictures = pixels[:1] if method == "filip" else pixels
-    return Batch(images=tuple(pictures), texts=tuple(texts), index=torch.arange(rows_), hidden=hidden)
+    return Batch(
+        images=tuple(pictures), texts=tuple(texts), index=torch.arange(rows_), hidden=hidden
+    )
 
 
 def hide_words(ids: list[int]) -> Hidden:
@@ -198,15 +231,23 @@ def hide_words(ids: list[int]) -> Hidden:
         "replaced": torch.bernoulli(torch.full((len(ids),), 0.5)).bool(),
         "words": torch.randint(DeclipTokenizer.vocab_size, (len(ids),)),
     }
-    return hide(ids, **{name: drawn.tolist() for name, drawn in draws.items()}, mask_id=DeclipTokenizer.mask_id)
+    return hide(
+        ids,
+        **{name: drawn.tolist() for name, drawn in draws.items()},
+        mask_id=DeclipTokenizer.mask_id,
+    )
 
 
 def hidden_captions(record: Mapping[str, Any]) -> tuple[Tensor, Tensor]:
-    """The recorded captions with other words hidden, and their labels, drawn from torch's generator."""
+    """The recorded captions with other words hidden, and their labels, drawn from torch's
+    generator."""
     masked, labels = torch.tensor(record["masked_token_ids"]), torch.tensor(record["mlm_labels"])
     found, words = torch.zeros_like(masked), torch.full_like(masked, NOT_HIDDEN)
     for row, ids in enumerate(torch.where(labels == NOT_HIDDEN, masked, labels)):
         length = int((ids != 0).sum())
         hidden = hide_words(ids[:length].tolist())
-        found[row, :length], words[row, :length] = torch.tensor(hidden.ids), torch.tensor(hidden.labels)
+        found[row, :length], words[row, :length] = (
+            torch.tensor(hidden.ids),
+            torch.tensor(hidden.labels),
+        )
     return found, words

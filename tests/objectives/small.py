@@ -9,7 +9,13 @@ from diptych.config import ClipConfig, TextConfig, VitConfig
 def small_config(patch_dropout: float = 0.0) -> ClipConfig:
     return ClipConfig(
         image=VitConfig(
-            image_size=16, patch_size=4, width=16, layers=2, heads=2, mlp_width=32, patch_dropout=patch_dropout
+            image_size=16,
+            patch_size=4,
+            width=16,
+            layers=2,
+            heads=2,
+            mlp_width=32,
+            patch_dropout=patch_dropout,
         ),
         text=TextConfig(context_length=6, vocab_size=30, width=16, layers=2, heads=2, mlp_width=32),
         embed_dim=12,

@@ -52,7 +52,10 @@ def test_micro_batches_give_the_gradient_of_the_batch(config, ends):
 
 @pytest.mark.parametrize("checkpointing", [False, True])
 def test_both_passes_drop_the_same_patches(checkpointing):
-    objective, batch = objective_over(ClipObjectiveConfig(), patch_dropout=0.5), batch_of(12, torch.float64)
+    objective, batch = (
+        objective_over(ClipObjectiveConfig(), patch_dropout=0.5),
+        batch_of(12, torch.float64),
+    )
     objective.model.image.set_checkpointing(checkpointing)
     micro_batches = cut(batch, 4, 8, 12)
     start = torch.get_rng_state()
@@ -62,7 +65,9 @@ def test_both_passes_drop_the_same_patches(checkpointing):
     torch.set_rng_state(start)
     features = [objective.features(part) for part in micro_batches]
     assert torch.get_rng_state().equal(end), "the next step draws what follows the first pass"
-    objective.loss({name: torch.cat([f[name] for f in features]) for name in features[0]}, Peers()).total.backward()
+    objective.loss(
+        {name: torch.cat([f[name] for f in features]) for name in features[0]}, Peers()
+    ).total.backward()
     expected = gradients(objective)
     torch.testing.assert_close(replayed, expected)
 
@@ -77,7 +82,9 @@ def test_gradients_add_to_those_that_are_there():
     accumulate(objective, objective, cut(batch, 4, 8), Peers())
     twice = gradients(objective)
     accumulate(objective, objective, [batch], Peers())
-    torch.testing.assert_close(twice, {name: 2 * gradient for name, gradient in gradients(objective).items()})
+    torch.testing.assert_close(
+        twice, {name: 2 * gradient for name, gradient in gradients(objective).items()}
+    )
 
 
 @pytest.mark.parametrize("ends", [(8,), (4, 8)])
@@ -85,7 +92,9 @@ def test_the_loss_scale_multiplies_gradients_and_not_the_record(ends):
     objective, batch = objective_over(ClipObjectiveConfig()), batch_of(8, torch.float64)
     plain = accumulate(objective, objective, [batch], Peers())
     expected = {name: 1024 * gradient for name, gradient in gradients(objective).items()}
-    scaled = accumulate(objective, objective, cut(batch, *ends), Peers(), scale_loss=lambda loss: 1024 * loss)
+    scaled = accumulate(
+        objective, objective, cut(batch, *ends), Peers(), scale_loss=lambda loss: 1024 * loss
+    )
     torch.testing.assert_close(gradients(objective), expected)
     torch.testing.assert_close(scaled.total, plain.total)
 
@@ -114,7 +123,11 @@ def test_a_frozen_tower_stays_without_gradient():
 
 def test_batch_statistics_are_refused_while_they_are_taken():
     config = small_config()
-    image = replace(config.image, stem_widths=(4, 8)) if isinstance(config.image, VitConfig) else config.image
+    image = (
+        replace(config.image, stem_widths=(4, 8))
+        if isinstance(config.image, VitConfig)
+        else config.image
+    )
     objective = build_objective(ClipObjectiveConfig(), build(replace(config, image=image)))
     batch = batch_of(8)
     accumulate(objective, objective, [batch], Peers())

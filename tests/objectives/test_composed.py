@@ -1,4 +1,5 @@
-"""What holds for every composed objective: gradients, micro-batches, no hidden words, what the queue remembers."""
+"""What holds for every composed objective: gradients, micro-batches, no hidden words, what the
+queue remembers."""
 
 from dataclasses import replace
 

@@ -44,7 +44,9 @@ def seed():
 @pytest.mark.parametrize("scale", [1.0, 20.0, 100.0, 3000.0])
 def test_tiled_info_nce_is_info_nce(pairs, tile, smoothing, scale):
     inputs = (*features(pairs), torch.tensor([scale], dtype=torch.float64))
-    tiled = value_and_gradients(lambda *x: tiled_info_nce(*x, label_smoothing=smoothing, tile=tile), *inputs)
+    tiled = value_and_gradients(
+        lambda *x: tiled_info_nce(*x, label_smoothing=smoothing, tile=tile), *inputs
+    )
     whole = value_and_gradients(lambda *x: info_nce(*x, label_smoothing=smoothing), *inputs)
     for a, b in zip(tiled, whole, strict=True):
         torch.testing.assert_close(a, b, rtol=1e-11, atol=1e-12)
@@ -53,7 +55,11 @@ def test_tiled_info_nce_is_info_nce(pairs, tile, smoothing, scale):
 @pytest.mark.parametrize("tile", [1, 8, 100])
 @pytest.mark.parametrize(("scale", "bias"), [(10.0, -10.0), (1.0, 0.0), (1000.0, 5.0)])
 def test_tiled_sigmoid_is_sigmoid(tile, scale, bias):
-    inputs = (*features(37), torch.tensor([scale], dtype=torch.float64), torch.tensor([bias], dtype=torch.float64))
+    inputs = (
+        *features(37),
+        torch.tensor([scale], dtype=torch.float64),
+        torch.tensor([bias], dtype=torch.float64),
+    )
     tiled = value_and_gradients(lambda *x: tiled_sigmoid(*x, tile=tile), *inputs)
     assert_same(tiled, value_and_gradients(sigmoid, *inputs), 1e-12)
 
@@ -64,7 +70,9 @@ def test_in_float32_they_agree_to_a_millionth():
     whole = value_and_gradients(info_nce, images.double(), texts.double(), scale.double())
     tiled = value_and_gradients(lambda *x: tiled_info_nce(*x, tile=64), images, texts, scale)
     assert_same(tiled, [each.float() for each in whole], 1e-6)
-    whole = value_and_gradients(sigmoid, images.double(), texts.double(), scale.double(), bias.double())
+    whole = value_and_gradients(
+        sigmoid, images.double(), texts.double(), scale.double(), bias.double()
+    )
     tiled = value_and_gradients(lambda *x: tiled_sigmoid(*x, tile=64), images, texts, scale, bias)
     assert_same(tiled, [each.float() for each in whole], 1e-6)
 
@@ -72,7 +80,9 @@ def test_in_float32_they_agree_to_a_millionth():
 def test_their_gradients_are_their_slopes():
     inputs = [*features(7, 5), torch.tensor(12.0, dtype=torch.float64)]
     leaves = [each.requires_grad_() for each in inputs]
-    assert torch.autograd.gradcheck(lambda *x: tiled_info_nce(*x, label_smoothing=0.2, tile=3), leaves)
+    assert torch.autograd.gradcheck(
+        lambda *x: tiled_info_nce(*x, label_smoothing=0.2, tile=3), leaves
+    )
     leaves.append(torch.tensor([-2.0], dtype=torch.float64, requires_grad=True))
     assert torch.autograd.gradcheck(lambda *x: tiled_sigmoid(*x, tile=3), leaves)
 
@@ -111,8 +121,17 @@ def test_pairs_told_apart_have_no_loss_and_no_rounding_of_their_logits():
 def test_the_sigmoid_loss_is_exact_where_it_is_nearly_straight():
     vector = torch.ones(3, 1, dtype=torch.float64)
     for logit in (19.0, 21.0, 39.0, 41.0):
-        inputs = (vector, vector, torch.tensor([logit], dtype=torch.float64), torch.zeros(1, dtype=torch.float64))
-        assert_same(value_and_gradients(tiled_sigmoid, *inputs), value_and_gradients(sigmoid, *inputs), 1e-14)
+        inputs = (
+            vector,
+            vector,
+            torch.tensor([logit], dtype=torch.float64),
+            torch.zeros(1, dtype=torch.float64),
+        )
+        assert_same(
+            value_and_gradients(tiled_sigmoid, *inputs),
+            value_and_gradients(sigmoid, *inputs),
+            1e-14,
+        )
 
 
 def test_not_a_number_stays_one():
@@ -122,17 +141,27 @@ def test_not_a_number_stays_one():
     assert tiled_sigmoid(images, texts, torch.tensor(10.0), torch.tensor(0.0), tile=4).isnan()
 
 
-@pytest.mark.parametrize("wanted", [w for w in itertools.product([False, True], repeat=4) if any(w)])
+@pytest.mark.parametrize(
+    "wanted", [w for w in itertools.product([False, True], repeat=4) if any(w)]
+)
 def test_any_subset_of_inputs_may_want_a_gradient(wanted):
-    inputs = [*features(9), torch.tensor([9.0], dtype=torch.float64), torch.tensor([-3.0], dtype=torch.float64)]
+    inputs = [
+        *features(9),
+        torch.tensor([9.0], dtype=torch.float64),
+        torch.tensor([-3.0], dtype=torch.float64),
+    ]
     full = value_and_gradients(lambda *x: tiled_sigmoid(*x, tile=4), *inputs)[1:]
     leaves = [each.clone().requires_grad_(want) for each, want in zip(inputs, wanted, strict=True)]
     tiled_sigmoid(*leaves, tile=4).backward()
     full_nce = value_and_gradients(lambda *x: tiled_info_nce(*x, tile=4), *inputs[:3])[1:]
-    leaves_nce = [each.clone().requires_grad_(want) for each, want in zip(inputs[:3], wanted, strict=False)]
+    leaves_nce = [
+        each.clone().requires_grad_(want) for each, want in zip(inputs[:3], wanted, strict=False)
+    ]
     if any(wanted[:3]):
         tiled_info_nce(*leaves_nce, tile=4).backward()
-    for leaf, want, gradient in zip(leaves + leaves_nce, wanted + wanted[:3], full + full_nce, strict=True):
+    for leaf, want, gradient in zip(
+        leaves + leaves_nce, wanted + wanted[:3], full + full_nce, strict=True
+    ):
         if want:
             torch.testing.assert_close(leaf.grad, gradient)
         else:
@@ -149,12 +178,19 @@ def test_without_gradient_the_value_is_the_same():
             assert value == function(*(each.detach() for each in arguments), tile=4)
 
 
-@pytest.mark.parametrize("context", [contextlib.nullcontext, lambda: torch.autocast("cpu", torch.bfloat16)])
+@pytest.mark.parametrize(
+    "context", [contextlib.nullcontext, lambda: torch.autocast("cpu", torch.bfloat16)]
+)
 def test_logits_are_float32_whatever_the_autocast_and_the_features(context):
     images, texts = (each.bfloat16() for each in features(50))
     scale, bias = torch.tensor([50.0]), torch.tensor([-10.0])
-    for tiled, whole, rest in ((tiled_info_nce, info_nce, (scale,)), (tiled_sigmoid, sigmoid, (scale, bias))):
-        true = value_and_gradients(whole, images.double(), texts.double(), *(each.double() for each in rest))
+    for tiled, whole, rest in (
+        (tiled_info_nce, info_nce, (scale,)),
+        (tiled_sigmoid, sigmoid, (scale, bias)),
+    ):
+        true = value_and_gradients(
+            whole, images.double(), texts.double(), *(each.double() for each in rest)
+        )
         leaves = [each.clone().requires_grad_() for each in (images, texts, *rest)]
         with context():
             value = tiled(*leaves, tile=16)
@@ -182,10 +218,16 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)
 """
 
 
-@pytest.mark.parametrize(("name", "rest"), [("tiled_info_nce", ""), ("tiled_sigmoid", ", torch.tensor([-10.0])")])
+@pytest.mark.parametrize(
+    ("name", "rest"), [("tiled_info_nce", ""), ("tiled_sigmoid", ", torch.tensor([-10.0])")]
+)
 def test_memory_is_tiles_and_not_the_whole_matrix(name, rest):
     code = MEMORY.format(name=name, rest=rest)
-    grown = int(subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout)
+    grown = int(
+        subprocess.run(
+            [sys.executable, "-c", code], capture_output=True, text=True, check=True
+        ).stdout
+    )
     whole_matrix = 8192 * 8192 * 4
     unit = 1 if sys.platform == "darwin" else 1024
     assert grown * unit < whole_matrix / 8

@@ -18,7 +18,10 @@ def sets(rows, columns, q, k, width, masked, seed=0, dtype=torch.float64):
     keys = torch.randn(columns, k, width, dtype=dtype, requires_grad=True)
     seen = {}
     if masked:
-        seen = {"queries_seen": torch.rand(rows, q) > 0.4, "keys_seen": torch.rand(columns, k) > 0.4}
+        seen = {
+            "queries_seen": torch.rand(rows, q) > 0.4,
+            "keys_seen": torch.rand(columns, k) > 0.4,
+        }
         for mask in seen.values():
             mask[:, 0] = True
     return queries, keys, seen
@@ -47,10 +50,15 @@ def test_tiles_give_the_equation(counts, masked, tile):
 
 def test_worked_by_hand():
     """One image of two patches, one text of two words of which the second is padding."""
-    patches, words = torch.tensor([[[1.0, 0.0], [0.0, 1.0]]]), torch.tensor([[[0.6, 0.8], [1.0, 0.0]]])
+    patches, words = (
+        torch.tensor([[[1.0, 0.0], [0.0, 1.0]]]),
+        torch.tensor([[[0.6, 0.8], [1.0, 0.0]]]),
+    )
     first = torch.tensor([[True, False]])
     assert token_similarity(patches, words).item() == pytest.approx((1.0 + 0.8) / 2)
-    assert token_similarity(patches, words, keys_seen=first).item() == pytest.approx((0.6 + 0.8) / 2)
+    assert token_similarity(patches, words, keys_seen=first).item() == pytest.approx(
+        (0.6 + 0.8) / 2
+    )
     assert token_similarity(words, patches, queries_seen=first).item() == pytest.approx(0.8)
 
 
@@ -59,7 +67,9 @@ def test_half_precision_is_compared_in_float32():
     with torch.autocast("cpu", torch.bfloat16):
         similarity = token_similarity(queries.bfloat16(), keys)
     assert similarity.dtype == torch.float32
-    torch.testing.assert_close(similarity, late_interaction_reference(queries.bfloat16().float(), keys))
+    torch.testing.assert_close(
+        similarity, late_interaction_reference(queries.bfloat16().float(), keys)
+    )
 
 
 def test_equal_keys_share_no_gradient_twice():
@@ -107,7 +117,9 @@ def test_the_programs_for_gpus_in_tritons_interpreter():
     """In a process of its own: the interpreter is chosen when Triton is imported."""
     pytest.importorskip("triton", reason="torch's CPU builds come without Triton")
     environment = os.environ | {"TRITON_INTERPRET": "1"}
-    done = subprocess.run([sys.executable, "-c", INTERPRETED], env=environment, capture_output=True, text=True)
+    done = subprocess.run(
+        [sys.executable, "-c", INTERPRETED], env=environment, capture_output=True, text=True
+    )
     assert done.returncode == 0, done.stderr
 
 
@@ -119,5 +131,7 @@ def test_the_programs_on_a_gpu(masked):
     reference = with_gradients(late_interaction_reference, queries, keys, **seen)
     queries, keys = (x.detach().cuda().requires_grad_() for x in (queries, keys))
     seen = {name: mask.cuda() for name, mask in seen.items()}
-    for ours, theirs in zip(with_gradients(token_similarity, queries, keys, **seen), reference, strict=True):
+    for ours, theirs in zip(
+        with_gradients(token_similarity, queries, keys, **seen), reference, strict=True
+    ):
         torch.testing.assert_close(ours.cpu(), theirs, rtol=1e-4, atol=1e-4)

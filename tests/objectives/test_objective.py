@@ -43,14 +43,16 @@ def test_siglip_is_the_sigmoid_loss_of_the_models_vectors():
     assert isinstance(objective, SiglipObjective)
     batch = batch_of(10)
     losses = objective(batch, Peers())
-    expected = sigmoid(*model(batch.images[0], batch.texts[0]), model.logit_scale.exp(), model.logit_bias)
+    expected = sigmoid(
+        *model(batch.images[0], batch.texts[0]), model.logit_scale.exp(), model.logit_bias
+    )
     torch.testing.assert_close(losses.total, expected)
     assert losses.terms["bias"] == -10
     losses.total.backward()
     assert all(p.grad is not None and p.grad.any() for p in model.parameters())
-    assert [name for name in objective.state_dict() if "bias" in name.split(".")[-1] and "logit" in name] == [
-        "model.logit_bias"
-    ]
+    assert [
+        name for name in objective.state_dict() if "bias" in name.split(".")[-1] and "logit" in name
+    ] == ["model.logit_bias"]
 
 
 def test_siglip_needs_a_bias():

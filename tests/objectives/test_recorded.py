@@ -1,4 +1,5 @@
-"""Each objective against what DeCLIP's own code gave: features, every loss, the gradient of every parameter."""
+"""Each objective against what DeCLIP's own code gave: features, every loss, the gradient of every
+parameter."""
 
 import math
 from dataclasses import replace
@@ -17,7 +18,9 @@ from tests.objectives import recorded
 
 METHODS = ("clip", "clip_resnet", "slip", "declip", "filip", "defilip")
 FILES = [
-    path for path in goldens.files("declip/*.json") if goldens.read(path).get("config", {}).get("method") in METHODS
+    path
+    for path in goldens.files("declip/*.json")
+    if goldens.read(path).get("config", {}).get("method") in METHODS
 ]
 every = pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
 TERMS = {
@@ -36,7 +39,12 @@ NOISE = ("linear1.bias", "linear2.bias", "linear3.bias")
 
 def sections(record):
     """(BN over the batch?, what was recorded), the numerically stable one first."""
-    for name, by_batch in (("train_evalbn", False), ("eval", False), ("train_or_eval", True), ("train", True)):
+    for name, by_batch in (
+        ("train_evalbn", False),
+        ("eval", False),
+        ("train_or_eval", True),
+        ("train", True),
+    ):
         if name in record and "grad_l2" in record[name]:
             yield by_batch, record[name]
 
@@ -51,7 +59,8 @@ def test_losses_and_gradients_as_recorded(path):
                 module.eval()
         batch = recorded.batch(record)
         if by_batch:
-            # Norms over four samples make a thousandth of float32's rounding: the equations are compared without it.
+            # Norms over four samples make a thousandth of float32's rounding: the equations are
+            # compared without it.
             objective = objective.double()
             batch = replace(batch, images=tuple(image.double() for image in batch.images))
         losses = objective(batch, Peers())
@@ -60,7 +69,9 @@ def test_losses_and_gradients_as_recorded(path):
         assert losses.total.item() == pytest.approx(total, abs=tolerance)
         for theirs, ours in TERMS.items():
             if theirs in expected and ours in losses.terms:
-                assert losses.terms[ours].item() == pytest.approx(expected[theirs], abs=tolerance), theirs
+                assert losses.terms[ours].item() == pytest.approx(
+                    expected[theirs], abs=tolerance
+                ), theirs
         losses.total.backward()
         check_gradients(objective, record, expected["grad_l2"], by_batch)
 
@@ -83,7 +94,11 @@ def test_features_as_recorded(path):
     record = goldens.read(path)
     objective = recorded.objective(record).eval()
     features = objective.features(recorded.batch(record))
-    known = {**record, **record.get("features", {}), **next(iter(section for _, section in sections(record)))}
+    known = {
+        **record,
+        **record.get("features", {}),
+        **next(iter(section for _, section in sections(record))),
+    }
     pairs = {
         "image": "normalized_image_features",
         "text": "normalized_text_features",
@@ -93,9 +108,15 @@ def test_features_as_recorded(path):
     compared = 0
     for ours, theirs in pairs.items():
         if ours in features and theirs in known:
-            torch.testing.assert_close(features[ours], torch.tensor(known[theirs]), rtol=0, atol=1e-5)
+            torch.testing.assert_close(
+                features[ours], torch.tensor(known[theirs]), rtol=0, atol=1e-5
+            )
             compared += 1
-    for ours, theirs in (("image", "image_features"), ("text", "text_features"), ("text_2", "text_features_aug")):
+    for ours, theirs in (
+        ("image", "image_features"),
+        ("text", "text_features"),
+        ("text_2", "text_features_aug"),
+    ):
         if ours in features and theirs in known:
             vectors = nn.functional.normalize(torch.tensor(known[theirs]), dim=1)
             torch.testing.assert_close(features[ours], vectors, rtol=0, atol=1e-5)
@@ -103,7 +124,9 @@ def test_features_as_recorded(path):
     assert compared
 
 
-@pytest.mark.parametrize("path", [p for p in FILES if "declip" in p.stem or "defilip" in p.stem], ids=lambda p: p.stem)
+@pytest.mark.parametrize(
+    "path", [p for p in FILES if "declip" in p.stem or "defilip" in p.stem], ids=lambda p: p.stem
+)
 def test_the_queue_as_recorded(path):
     record = goldens.read(path)
     objective = recorded.objective(record)
@@ -120,17 +143,25 @@ def test_the_queue_as_recorded(path):
     torch.testing.assert_close(objective.queue.rows[: len(written)], written, rtol=0, atol=1e-6)
 
 
-@pytest.mark.parametrize("path", [p for p in FILES if p.stem.startswith("filip")], ids=lambda p: p.stem)
+@pytest.mark.parametrize(
+    "path", [p for p in FILES if p.stem.startswith("filip")], ids=lambda p: p.stem
+)
 def test_all_tokens_as_recorded(path):
     record = goldens.read(path)
     objective = recorded.objective(record)
     features = objective.features(recorded.batch(record))
-    by_image = objective.tokens.logit_scale.exp() * late_interaction_reference(features["patches"], features["words"])
+    by_image = objective.tokens.logit_scale.exp() * late_interaction_reference(
+        features["patches"], features["words"]
+    )
     expected = record["variant_no_selection"]
-    torch.testing.assert_close(by_image, torch.tensor(expected["dense_logits_per_image"]), rtol=0, atol=1e-5)
+    torch.testing.assert_close(
+        by_image, torch.tensor(expected["dense_logits_per_image"]), rtol=0, atol=1e-5
+    )
 
 
-MISC = pytest.mark.parametrize("path", goldens.files("declip/misc*.json"), ids=lambda path: path.stem)
+MISC = pytest.mark.parametrize(
+    "path", goldens.files("declip/misc*.json"), ids=lambda path: path.stem
+)
 
 
 @MISC
@@ -142,7 +173,9 @@ def test_equations_as_recorded(path):
     p1, z1, p2, z2, zi, zj = (
         torch.from_numpy(draw.standard_normal(shape).astype(np.float32)) for shape in [(5, 7)] * 6
     )
-    assert simsiam((p1, p2), (z1, z2)).item() == pytest.approx(expected["simsiam(p1,z1,p2,z2)"], abs=1e-6)
+    assert simsiam((p1, p2), (z1, z2)).item() == pytest.approx(
+        expected["simsiam(p1,z1,p2,z2)"], abs=1e-6
+    )
     key = "nt_xent_gather(zi,zi,zj,zj) T=0.1"
     assert nt_xent(zi, zj, 0.1).item() == pytest.approx(expected[key], abs=1e-5)
     assert nt_xent(zi, zj, 0.5).item() == pytest.approx(expected["nt_xent(zi,zj) T=0.5"], abs=1e-5)
@@ -156,7 +189,9 @@ def test_the_bank_as_recorded(path):
     for number, step in enumerate(record["steps"]):
         texts = torch.from_numpy(goldens.normal(20 + number, (4, 6)))
         if all(math.isclose(row.norm(), 1, rel_tol=1e-3) for row in queue.rows):
-            assert (texts @ queue.rows.T).argmax(1).tolist() == [pair[0] for pair in step["top2_indices"]]
+            assert (texts @ queue.rows.T).argmax(1).tolist() == [
+                pair[0] for pair in step["top2_indices"]
+            ]
         queue.push(texts)
         assert int(queue.place) == step["ptr_after"]
         for column, source in zip(step["columns_written"], step["source_rows"]):

@@ -31,7 +31,9 @@ def test_the_rate_rises_peaks_and_falls():
     assert all(a >= b for a, b in itertools.pairwise(rates[10:]))
 
 
-@pytest.mark.parametrize(("schedule", "middle"), [("constant", 1.0), ("linear", 0.5), ("cosine", 0.5)])
+@pytest.mark.parametrize(
+    ("schedule", "middle"), [("constant", 1.0), ("linear", 0.5), ("cosine", 0.5)]
+)
 def test_the_schedules_at_half_way(schedule, middle):
     assert learning_rate(OptimConfig(lr=1.0, schedule=schedule), 50, 100) == pytest.approx(middle)
 
@@ -46,7 +48,9 @@ def test_a_schedule_in_two_parts_is_the_whole_one():
 
 
 def test_matrices_decay_and_the_rest_does_not():
-    module = nn.ModuleDict({"a": nn.Linear(2, 3), "norm": nn.LayerNorm(3), "table": nn.Embedding(4, 3)})
+    module = nn.ModuleDict(
+        {"a": nn.Linear(2, 3), "norm": nn.LayerNorm(3), "table": nn.Embedding(4, 3)}
+    )
     module["a"].weight.requires_grad_(False)
     module["b"] = nn.Linear(3, 3)
     groups = decay_groups(module, frozenset({"table.weight"}), 0.1)
@@ -99,13 +103,19 @@ def test_tables_decay_but_norms_biases_and_scales_do_not():
     module = build(zoo.get("tiny"), device="meta")
     spared = norms_and_biases(module)
     [decayed, rest] = decay_groups(module, spared, 0.1, vectors=True)
-    assert {"image.positions", "text.positions", "text.blocks.0.attention.qkv.bias"} <= set(decayed.names)
-    assert {"logit_scale", "image.norm_post.weight", "text.blocks.0.attention.out.bias"} <= set(rest.names)
+    assert {"image.positions", "text.positions", "text.blocks.0.attention.qkv.bias"} <= set(
+        decayed.names
+    )
+    assert {"logit_scale", "image.norm_post.weight", "text.blocks.0.attention.out.bias"} <= set(
+        rest.names
+    )
     assert set(rest.names) == spared
 
 
 def test_impossible_values_name_the_flag():
-    with pytest.raises(ConfigError, match=r"optim.start_lr 0.1 must be 0 or above, and needs 2 or more steps"):
+    with pytest.raises(
+        ConfigError, match=r"optim.start_lr 0.1 must be 0 or above, and needs 2 or more steps"
+    ):
         OptimConfig(start_lr=0.1)
     with pytest.raises(ConfigError, match=r"optim.lr 0.0 must be above 0"):
         OptimConfig(lr=0.0)

@@ -1,4 +1,5 @@
-"""DeCLIP's recipes: every published configuration, as it stands there, at full size on `meta` and small in steps."""
+"""DeCLIP's recipes: every published configuration, as it stands there, at full size on `meta` and
+small in steps."""
 
 import math
 from dataclasses import replace
@@ -9,7 +10,13 @@ import torch
 
 from diptych import recipes, zoo
 from diptych.batch import Batch
-from diptych.config import ClipConfig, DeclipObjectiveConfig, ResNetConfig, SimClrConfig, SimSiamConfig
+from diptych.config import (
+    ClipConfig,
+    DeclipObjectiveConfig,
+    ResNetConfig,
+    SimClrConfig,
+    SimSiamConfig,
+)
 from diptych.distributed import Peers
 from diptych.models import build
 from diptych.objectives import build_objective
@@ -25,9 +32,9 @@ LAST = 29
 
 
 def test_there_are_eleven_of_each():
-    assert sorted(name.removesuffix("-as-published") for name in NAMES if name not in PUBLISHED) == sorted(
-        name.removesuffix("-as-published") for name in PUBLISHED
-    )
+    assert sorted(
+        name.removesuffix("-as-published") for name in NAMES if name not in PUBLISHED
+    ) == sorted(name.removesuffix("-as-published") for name in PUBLISHED)
     assert len(PUBLISHED) == 11
 
 
@@ -60,7 +67,9 @@ def test_optimisers_are_those_of_the_recorded_steps(path):
 
 
 def test_what_the_published_code_does_is_asked_for_and_only_there():
-    plain, published = (recipes.get(f"defilip-vit-b-32-yfcc15m{end}") for end in ("", "-as-published"))
+    plain, published = (
+        recipes.get(f"defilip-vit-b-32-yfcc15m{end}") for end in ("", "-as-published")
+    )
     assert isinstance(published.objective, DeclipObjectiveConfig)
     assert published.model.image.freeze_patches
     assert published.objective.contrast_masked
@@ -93,9 +102,20 @@ def test_small_steps(name):
     before = {key: p.detach().clone() for key, p in state.objective.named_parameters()}
     rows, meter = [], Meter(run.batch_size)
     report = [lambda state: rows.append(meter.report(state.step, Peers()))]
-    train(state, wrapped, [batch(run, state, seed) for seed in range(2)], Peers(), run, run.steps, meter, report)
+    train(
+        state,
+        wrapped,
+        [batch(run, state, seed) for seed in range(2)],
+        Peers(),
+        run,
+        run.steps,
+        meter,
+        report,
+    )
     assert all(math.isfinite(row["loss"]) for row in rows)
-    moved = {key for key, p in state.objective.named_parameters() if not torch.equal(p, before[key])}
+    moved = {
+        key for key, p in state.objective.named_parameters() if not torch.equal(p, before[key])
+    }
     frozen = {key for key, p in state.objective.named_parameters() if not p.requires_grad}
     assert frozen == ({"model.image.patch.weight"} if run.model.image.freeze_patches else set())
     assert "model.text.tokens.weight" in moved
@@ -109,18 +129,36 @@ def tiny(run):
     if isinstance(image, ResNetConfig):
         image = replace(image, image_size=32, layers=(1, 1, 1, 1), width=8, heads=4)
     else:
-        image = replace(image, image_size=32, patch_size=8, width=16, layers=2, heads=2, mlp_width=32)
-    text = replace(config.text, context_length=8, vocab_size=LAST + 1, width=16, layers=2, heads=2, mlp_width=32)
+        image = replace(
+            image, image_size=32, patch_size=8, width=16, layers=2, heads=2, mlp_width=32
+        )
+    text = replace(
+        config.text,
+        context_length=8,
+        vocab_size=LAST + 1,
+        width=16,
+        layers=2,
+        heads=2,
+        mlp_width=32,
+    )
     token_dim = config.token_dim and 6
-    model = ClipConfig(image=image, text=text, embed_dim=8, token_dim=token_dim, tokenizer=config.tokenizer)
+    model = ClipConfig(
+        image=image, text=text, embed_dim=8, token_dim=token_dim, tokenizer=config.tokenizer
+    )
     objective = run.objective
     if hasattr(objective, "views"):
-        small = SimClrConfig(hidden=10, out=6) if "slip" in run.recipe else SimSiamConfig(width=8, hidden=4)
+        small = (
+            SimClrConfig(hidden=10, out=6)
+            if "slip" in run.recipe
+            else SimSiamConfig(width=8, hidden=4)
+        )
         objective = replace(objective, views=small)
     if isinstance(objective, DeclipObjectiveConfig):
         objective = replace(objective, queue=32)
     model = replace(run.model, custom=model)
-    return replace(run, model=model, objective=objective, batch_size=6, steps=20_000, precision="fp32")
+    return replace(
+        run, model=model, objective=objective, batch_size=6, steps=20_000, precision="fp32"
+    )
 
 
 def batch(run, state, seed):
@@ -130,4 +168,6 @@ def batch(run, state, seed):
     texts[:, -1] = LAST
     images = tuple(torch.randn(6, 3, 32, 32, generator=draw) for _ in views.image)
     hidden = torch.where(torch.arange(8) % 3 == 1, texts, -100)
-    return Batch(images=images, texts=tuple(texts for _ in views.text), index=torch.arange(6), hidden=hidden)
+    return Batch(
+        images=images, texts=tuple(texts for _ in views.text), index=torch.arange(6), hidden=hidden
+    )

@@ -55,8 +55,14 @@ def test_two_stages_of_the_large_kernel_model_are_one_training():
     assert first.steps / second.steps == 192 / 64
     assert abs(first.batch_size * 600 / 45_646_078 - 1) < 0.01
     assert second.model.init == first.out
-    assert (zoo.get(first.model.name).image.image_size, second.model.custom.image.image_size) == (224, 320)
-    end, start = learning_rate(first.optim, first.steps, first.steps), learning_rate(second.optim, 0, second.steps)
+    assert (zoo.get(first.model.name).image.image_size, second.model.custom.image.image_size) == (
+        224,
+        320,
+    )
+    end, start = (
+        learning_rate(first.optim, first.steps, first.steps),
+        learning_rate(second.optim, 0, second.steps),
+    )
     assert end == pytest.approx(start)
     assert start == pytest.approx(5e-4 * (1 + math.cos(math.pi * 105_200 / 143_600)) / 2)
 
@@ -67,7 +73,11 @@ def test_digits_are_never_flipped():
 
 def test_the_public_functions_are_the_named_ones():
     public = {name for name in recipes.__all__ if inspect.isfunction(vars(recipes)[name])}
-    assert {name.replace("-", "_") for name in recipes.names()} == public - {"describe", "get", "names"}
+    assert {name.replace("-", "_") for name in recipes.names()} == public - {
+        "describe",
+        "get",
+        "names",
+    }
 
 
 def test_recipes_need_no_torch():

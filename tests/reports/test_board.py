@@ -40,7 +40,10 @@ def test_best_first_in_the_order_of_the_field_with_a_mean_of_what_all_have():
 
 
 def test_the_newest_of_a_cell_counts():
-    results = [result("a", "pets", 0.5, date="2026-02-01"), result("a", "pets", 0.4, date="2026-01-01")]
+    results = [
+        result("a", "pets", 0.5, date="2026-02-01"),
+        result("a", "pets", 0.4, date="2026-01-01"),
+    ]
     assert "50.0" in to_markdown(board(results))
 
 
@@ -55,7 +58,11 @@ def test_the_better_of_both_resizes_is_flagged():
         ]
     ]
     table = board(results)
-    assert {line.how: round(table.mean(line), 3) for line in table.lines} == {BETTER: 0.75, "crop": 0.7, "squash": 0.7}
+    assert {line.how: round(table.mean(line), 3) for line in table.lines} == {
+        BETTER: 0.75,
+        "crop": 0.7,
+        "squash": 0.7,
+    }
     assert to_markdown(table).endswith("not something that a user gets.")
 
 
@@ -79,7 +86,15 @@ def test_published_figures_stand_beside_and_differences_show(tmp_path):
 
 def test_the_zoo_knows_what_was_claimed():
     [line] = to_markdown(
-        board([result("hf-hub:timm/eva02_base_patch16_clip_224.merged2b_s8b_b131k", "imagenet1k", 0.747)])
+        board(
+            [
+                result(
+                    "hf-hub:timm/eva02_base_patch16_clip_224.merged2b_s8b_b131k",
+                    "imagenet1k",
+                    0.747,
+                )
+            ]
+        )
     ).splitlines()[2:]
     assert "74.7 (74.7)" in line
 
@@ -109,7 +124,9 @@ def test_what_cannot_be_read_or_written_is_told(tmp_path):
 def test_the_mean_of_a_complete_group_stands_beside_the_published_one():
     members = sets.GROUPS["eva27"]
     results = [
-        result("EVA-CLIP-18B", name, value, way) for name in members for way, value in (("crop", 0.8), ("squash", 0.7))
+        result("EVA-CLIP-18B", name, value, way)
+        for name in members
+        for way, value in (("crop", 0.8), ("squash", 0.7))
     ]
     table = board(results)
     means = {line.how: table.group_means(line)["eva27"] for line in table.lines}

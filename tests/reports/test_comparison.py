@@ -10,7 +10,9 @@ from diptych.evaluation import Outcomes, Result
 NAMES = [f"{i}.jpg" for i in range(400)]
 
 
-def measured(model: str, name: str, right: int, task: str = "zero-shot") -> tuple[Result, dict[str, Outcomes]]:
+def measured(
+    model: str, name: str, right: int, task: str = "zero-shot"
+) -> tuple[Result, dict[str, Outcomes]]:
     result = Result(
         task=task,
         metrics={"top1": right / 400},
@@ -22,7 +24,11 @@ def measured(model: str, name: str, right: int, task: str = "zero-shot") -> tupl
 
 
 def test_what_is_real_and_what_is_not():
-    pairs = [measured("best", "pets", 300), measured("near", "pets", 297), measured("far", "pets", 200)]
+    pairs = [
+        measured("best", "pets", 300),
+        measured("near", "pets", 297),
+        measured("far", "pets", 200),
+    ]
     section = reports.differences(reports.board([result for result, _ in pairs]), pairs)
     assert section is not None
     rows = {row[1]: row for row in section.body["rows"]}
@@ -37,11 +43,18 @@ def test_other_samples_and_one_model_alone_are_not_compared():
     strange = (other[0], {"top1": Outcomes.of(other[1]["top1"].ranks, NAMES[::-1])})
     assert reports.differences(reports.board([one[0], other[0]]), [one, strange]) is None
     assert reports.differences(reports.board([one[0]]), [one]) is None
-    assert reports.differences(reports.board([one[0], other[0]]), [(one[0], {}), (other[0], {})]) is None
+    assert (
+        reports.differences(reports.board([one[0], other[0]]), [(one[0], {}), (other[0], {})])
+        is None
+    )
 
 
 def test_of_a_cell_that_was_measured_twice_the_newest_counts():
-    old, new, other = measured("a", "pets", 100), measured("a", "pets", 300), measured("b", "pets", 200)
+    old, new, other = (
+        measured("a", "pets", 100),
+        measured("a", "pets", 300),
+        measured("b", "pets", 200),
+    )
     old = (replace(old[0], date="2020-01-01T00:00:00+00:00"), old[1])
     section = reports.differences(reports.board([new[0], other[0], old[0]]), [new, other, old])
     assert section is not None
@@ -51,7 +64,9 @@ def test_of_a_cell_that_was_measured_twice_the_newest_counts():
 def test_shifts_of_zero_shot_and_of_probes():
     accuracies = {"imagenet1k": 320, "imagenet-v2": 280, "imagenet-a": 200}
     results = [measured("a", name, right)[0] for name, right in accuracies.items()]
-    results += [measured("a", name, 360, task="linear")[0] for name in ("imagenet1k", "imagenet-v2")]
+    results += [
+        measured("a", name, 360, task="linear")[0] for name in ("imagenet1k", "imagenet-v2")
+    ]
     section = reports.shifts(reports.board(results))
     assert section is not None
     rows = {row[0]: dict(zip(section.body["columns"], row)) for row in section.body["rows"]}

@@ -45,7 +45,10 @@ def everything(picture="x.png"):
         reports.table("Numbers", ("part", "top-1"), [("seen", 0.98765)]),
         reports.curves(ROWS),
         reports.confusion([[3, 1], [0, 4]], ["cat", "dog"]),
-        reports.grid("Searches", [GridRow(query="a red 7", cells=[Cell(image=picture, text="0.31", right=False)])]),
+        reports.grid(
+            "Searches",
+            [GridRow(query="a red 7", cells=[Cell(image=picture, text="0.31", right=False)])],
+        ),
         reports.pictures("Pictures", [Cell(image=picture, text="a red seven")]),
         reports.config(Run(steps=5, optim=OptimConfig(lr=0.25)), against=Run(steps=5)),
         reports.environment(step=3),
@@ -76,8 +79,18 @@ def test_one_file_that_needs_nothing_else(tmp_path, picture):
 
 
 def test_every_section_shows_what_it_was_given(tmp_path, picture):
-    text = reports.write(tmp_path / "page.html", "Trial", everything(picture), subtitle="a small one").read_text()
-    for part in ("a small one", "75 %", "It knows digits only.", "0.9877", "zero-shot accuracy (%)", "cat", "a red 7"):
+    text = reports.write(
+        tmp_path / "page.html", "Trial", everything(picture), subtitle="a small one"
+    ).read_text()
+    for part in (
+        "a small one",
+        "75 %",
+        "It knows digits only.",
+        "0.9877",
+        "zero-shot accuracy (%)",
+        "cat",
+        "a red 7",
+    ):
         assert part in text
     assert '<figure class="wrong">' in text
     assert "<td>optim.lr</td><td>0.0005</td><td>0.25</td>" in text
@@ -107,13 +120,17 @@ def test_light_dark_and_phone(tmp_path):
 
 def test_thumbnails_are_small(tmp_path, picture):
     big = Image.effect_noise((2000, 1500), 80)
-    text = reports.write(tmp_path / "p.html", "T", [reports.pictures("P", [Cell(image=big)])]).read_text()
+    text = reports.write(
+        tmp_path / "p.html", "T", [reports.pictures("P", [Cell(image=big)])]
+    ).read_text()
     assert len(text) < 60_000
 
 
 def test_a_page_is_replaced_whole(tmp_path, monkeypatch):
     page = reports.write(tmp_path / "page.html", "First", [])
-    monkeypatch.setattr("pathlib.Path.replace", lambda *_: (_ for _ in ()).throw(OSError("disk full")))
+    monkeypatch.setattr(
+        "pathlib.Path.replace", lambda *_: (_ for _ in ()).throw(OSError("disk full"))
+    )
     with pytest.raises(OSError, match="disk full"):
         reports.write(page, "Second", [])
     assert "First" in page.read_text()

@@ -5,12 +5,19 @@ from diptych.reports import plots
 
 
 def test_drawings_take_the_pages_colours_and_label_their_axes():
-    svg = plots.lines({"top1": [(1, 10), (2, 30)], "top5": [(1, 40), (2, 60)]}, x="step", y="accuracy (%)")
+    svg = plots.lines(
+        {"top1": [(1, 10), (2, 30)], "top5": [(1, 40), (2, 60)]}, x="step", y="accuracy (%)"
+    )
     ET.fromstring(svg)
     assert "step" in svg
     assert "accuracy (%)" in svg
     assert "top5" in svg
-    assert set(re.findall(r"var\((--[\w-]+)\)", svg)) >= {"--soft", "--line", "--series-0", "--series-1"}
+    assert set(re.findall(r"var\((--[\w-]+)\)", svg)) >= {
+        "--soft",
+        "--line",
+        "--series-0",
+        "--series-1",
+    }
     assert not re.search(r"#0[0-9a-f]0[0-9a-f]0[0-9a-f]", svg)
 
 
@@ -21,7 +28,12 @@ def test_two_drawings_on_a_page_share_no_identifiers():
     assert found[0]
     assert not found[0] & found[1]
     for svg, known in zip((one, two), found):
-        assert {name for pair in re.findall(r'href="#([^"]+)"|url\(#([^)]+)\)', svg) for name in pair if name} <= known
+        assert {
+            name
+            for pair in re.findall(r'href="#([^"]+)"|url\(#([^)]+)\)', svg)
+            for name in pair
+            if name
+        } <= known
 
 
 def test_the_same_numbers_give_the_same_drawing():

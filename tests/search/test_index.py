@@ -70,7 +70,10 @@ def test_texts_pictures_and_vectors_find_the_same_way(tmp_path):
     [hit] = index.search(paths[5], top=1)
     assert hit.path == str(paths[5])
     assert hit.score == pytest.approx(1.0, abs=1e-5)
-    for query, vector in ((str(paths[5]), encoder.embed_images(paths[5])), ("a thing", encoder.embed_texts("a thing"))):
+    for query, vector in (
+        (str(paths[5]), encoder.embed_images(paths[5])),
+        ("a thing", encoder.embed_texts("a thing")),
+    ):
         found, expected = index.search(query, top=12), index.search(vector[0], top=12)
         assert [h.path for h in found] == [h.path for h in expected]
         assert [h.score for h in found] == pytest.approx([h.score for h in expected], abs=1e-6)
@@ -92,7 +95,9 @@ def test_a_model_that_changed_is_told(tmp_path):
     tiny.write_pictures(tmp_path / "photos")
     from diptych import load
 
-    Index.build(tmp_path / "x.index", tmp_path / "photos", load(tiny.save(tmp_path / "model"), "cpu"))
+    Index.build(
+        tmp_path / "x.index", tmp_path / "photos", load(tiny.save(tmp_path / "model"), "cpu")
+    )
     tiny.save(tmp_path / "model", seed=1)
     with pytest.raises(CheckpointError, match="has changed since"):
         Index.open(tmp_path / "x.index", device="cpu").search("a dog")

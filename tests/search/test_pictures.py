@@ -31,11 +31,24 @@ def write_shard(path, members: dict[str, bytes]) -> None:
 
 
 def test_folders_in_a_fixed_order_without_what_is_hidden_or_no_picture(tmp_path):
-    for name in ("b/2.JPG", "b/1.webp", "a.png", "notes.txt", ".hidden/x.png", "b/.y.png", "z/deep/er/c.gif"):
+    for name in (
+        "b/2.JPG",
+        "b/1.webp",
+        "a.png",
+        "notes.txt",
+        ".hidden/x.png",
+        "b/.y.png",
+        "z/deep/er/c.gif",
+    ):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_bytes(b"x")
     found, told = listed(tmp_path)
-    assert [os.path.relpath(p.path, tmp_path) for p in found] == ["a.png", "b/1.webp", "b/2.JPG", "z/deep/er/c.gif"]
+    assert [os.path.relpath(p.path, tmp_path) for p in found] == [
+        "a.png",
+        "b/1.webp",
+        "b/2.JPG",
+        "z/deep/er/c.gif",
+    ]
     assert told == []
     assert found[0].size == 1
     assert found[0].mtime_ns == (tmp_path / "a.png").stat().st_mtime_ns

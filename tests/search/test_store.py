@@ -13,7 +13,9 @@ META = store.Meta(model=Identity(name="m", dtype="fp32", fingerprint="f"), width
 
 
 def rows(start: int, count: int) -> tuple[list[Picture], torch.Tensor]:
-    pictures = [Picture(path=f"/p/{i}\n.jpg", size=i, mtime_ns=i) for i in range(start, start + count)]
+    pictures = [
+        Picture(path=f"/p/{i}\n.jpg", size=i, mtime_ns=i) for i in range(start, start + count)
+    ]
     return pictures, torch.arange(start * 3, (start + count) * 3).float().view(-1, 3)
 
 
@@ -80,8 +82,14 @@ def test_dropping_leaves_the_others(index):
     found = store.Store(index)
     assert [picture.size for picture in found.pictures()] == [0, 3]
     assert found.vectors.tolist() == [[0, 1, 2], [9, 10, 11]]
-    assert sorted(path.name for path in index.iterdir()) == ["items-1.jsonl", "meta.json", "vectors-1.npy"]
-    assert [picture.size for picture in old.pictures()] == [0, 1, 2, 3], "an open reader keeps what it has"
+    assert sorted(path.name for path in index.iterdir()) == [
+        "items-1.jsonl",
+        "meta.json",
+        "vectors-1.npy",
+    ]
+    assert [picture.size for picture in old.pictures()] == [0, 1, 2, 3], (
+        "an open reader keeps what it has"
+    )
 
 
 def test_a_drop_that_was_killed_has_not_happened(index, monkeypatch):
@@ -95,7 +103,11 @@ def test_a_drop_that_was_killed_has_not_happened(index, monkeypatch):
 
 
 def test_one_writer(index):
-    with store.locked(index), pytest.raises(DataError, match="another process"), store.locked(index):
+    with (
+        store.locked(index),
+        pytest.raises(DataError, match="another process"),
+        store.locked(index),
+    ):
         pass
     with store.locked(index):
         pass

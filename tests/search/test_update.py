@@ -27,7 +27,9 @@ def counts(changes: Changes) -> tuple[int, int, int, int]:
 
 def vectors(index) -> dict[str, list[float]]:
     found = store.Store(index)
-    return {picture.path: found.vectors[row].tolist() for row, picture in enumerate(found.pictures())}
+    return {
+        picture.path: found.vectors[row].tolist() for row, picture in enumerate(found.pictures())
+    }
 
 
 def test_vectors_are_those_of_the_encoder(tmp_path, photos):
@@ -51,7 +53,9 @@ def test_only_what_is_new_or_changed_is_encoded(tmp_path, photos, monkeypatch):
     prepare = type(tiny.encoder())._prepare
     monkeypatch.setattr(
         "diptych.encoder.encoder.Encoder._prepare",
-        lambda self, item, read, name: encoded.append(name(item)) or prepare(self, item, read, name),
+        lambda self, item, read, name: (
+            encoded.append(name(item)) or prepare(self, item, read, name)
+        ),
     )
     assert counts(update(index, photos, tiny.encoder())) == (1, 1, 1, 10)
     assert sorted(encoded) == [str(photos / "blue" / "new.png"), str(photos / "red" / "0.png")]
@@ -59,7 +63,9 @@ def test_only_what_is_new_or_changed_is_encoded(tmp_path, photos, monkeypatch):
     assert len(after) == 12
     assert after[str(photos / "red" / "0.png")] != before[str(photos / "red" / "0.png")]
     assert str(photos / "green" / "1.png") not in after
-    assert all(after[path] == before[path] for path in after.keys() & before.keys() if "red/0" not in path)
+    assert all(
+        after[path] == before[path] for path in after.keys() & before.keys() if "red/0" not in path
+    )
     assert counts(update(index, photos, tiny.encoder())) == (0, 0, 0, 12)
 
 
@@ -81,7 +87,9 @@ def test_unreadable_pictures_are_told_and_left_out(tmp_path, photos):
 
 def test_models_are_not_mixed(tmp_path, photos):
     update(tmp_path / "x.index", photos, tiny.encoder(0))
-    with pytest.raises(ConfigError, match="holds vectors of tiny 0 .* can't be mixed with those of tiny 1"):
+    with pytest.raises(
+        ConfigError, match="holds vectors of tiny 0 .* can't be mixed with those of tiny 1"
+    ):
         update(tmp_path / "x.index", photos, tiny.encoder(1))
     with pytest.raises(ConfigError, match="can't be mixed"):
         Index.open(tmp_path / "x.index", tiny.encoder(1))
@@ -119,7 +127,8 @@ def test_an_interrupted_update_goes_on(tmp_path, photos, monkeypatch):
 
 
 def test_a_killed_update_loses_no_more_than_a_chunk(tmp_path):
-    """kill -9 at a real process; then the index holds whole chunks, and the next update completes it."""
+    """kill -9 at a real process; then the index holds whole chunks, and the next update completes
+    it."""
     tiny.write_pictures(tmp_path / "photos", each=100)
     checkpoint = tiny.save(tmp_path / "model")
     index = tmp_path / "x.index"
@@ -127,7 +136,9 @@ def test_a_killed_update_loses_no_more_than_a_chunk(tmp_path):
         "import sys; from diptych import load; from diptych.search import update\n"
         "update(sys.argv[1], sys.argv[2], load(sys.argv[3], 'cpu'), batch_size=4, chunk=8)"
     )
-    process = subprocess.Popen([sys.executable, "-c", script, str(index), str(tmp_path / "photos"), str(checkpoint)])
+    process = subprocess.Popen(
+        [sys.executable, "-c", script, str(index), str(tmp_path / "photos"), str(checkpoint)]
+    )
     items = index / "items-0.jsonl"
     deadline = time.monotonic() + 60
     while (not items.exists() or items.stat().st_size == 0) and time.monotonic() < deadline:
@@ -142,4 +153,6 @@ def test_a_killed_update_loses_no_more_than_a_chunk(tmp_path):
     paths = sorted(str(path) for path in (tmp_path / "photos").rglob("*.png"))
     found = vectors(index)
     assert sorted(found) == paths
-    np.testing.assert_allclose([found[path] for path in paths], encoder.embed_images(paths).numpy(), atol=1e-5)
+    np.testing.assert_allclose(
+        [found[path] for path in paths], encoder.embed_images(paths).numpy(), atol=1e-5
+    )

@@ -27,7 +27,9 @@ from diptych.config import (
 )
 
 MODEL = ClipConfig(
-    image=VitConfig(image_size=16, patch_size=8, width=32, layers=2, heads=2, mlp_width=64, patch_dropout=0.25),
+    image=VitConfig(
+        image_size=16, patch_size=8, width=32, layers=2, heads=2, mlp_width=64, patch_dropout=0.25
+    ),
     text=TextConfig(context_length=16, width=32, layers=1, heads=2, mlp_width=64),
     embed_dim=16,
 )

@@ -1,4 +1,5 @@
-"""The loop takes the steps that DeCLIP's own trainer took: losses, rates, scales, and the weights behind them."""
+"""The loop takes the steps that DeCLIP's own trainer took: losses, rates, scales, and the weights
+behind them."""
 
 import math
 import re
@@ -18,7 +19,12 @@ from tests.objectives import recorded
 
 STEPS = goldens.files("declip/train3_*.json")
 TERMS = {"simclr_losses": "views", "text_mlm_losses": "words", "clip_nn_text_losses": "neighbours"}
-TERMS |= {"clip_losses": "pairs", "clip_dense_losses": "tokens", "filip_losses": "tokens", "simsiam_losses": "views"}
+TERMS |= {
+    "clip_losses": "pairs",
+    "clip_dense_losses": "tokens",
+    "filip_losses": "tokens",
+    "simsiam_losses": "views",
+}
 every = pytest.mark.parametrize("path", STEPS, ids=lambda path: path.stem)
 
 
@@ -37,9 +43,15 @@ def start(path):
     """What was recorded of the steps and of the model; the state of a run before the first step."""
     steps, record = goldens.read(path), goldens.read(goldens.beside(path, "train3_", ""))
     chosen, schedule = steps["optimizer"], steps["lr_schedule"]
-    more = {"eps": chosen["eps"], "betas": tuple(chosen["betas"]), "weight_decay": chosen["weight_decay"]}
+    more = {
+        "eps": chosen["eps"],
+        "betas": tuple(chosen["betas"]),
+        "weight_decay": chosen["weight_decay"],
+    }
     run = Run(
-        model=ModelConfig(custom=recorded.model_config(record["config"]), image=TowerOptions(freeze_patches=True)),
+        model=ModelConfig(
+            custom=recorded.model_config(record["config"]), image=TowerOptions(freeze_patches=True)
+        ),
         objective=recorded.objective_config(record["config"]),
         data=DataConfig(path="none"),
         optim=optim_config(schedule, **more),
@@ -47,7 +59,9 @@ def start(path):
         steps=schedule["max_iter"],
     )
     state, wrapped, _ = assemble(run, Peers())
-    state.objective.load_state_dict(recorded.state(record["state_dict"], state.objective), strict=False)
+    state.objective.load_state_dict(
+        recorded.state(record["state_dict"], state.objective), strict=False
+    )
     if isinstance(state.objective, DeclipObjective):
         seed = goldens.seed_in(steps["bank_recipe"])
         state.objective.queue.rows.copy_(recorded.bank(*state.objective.queue.rows.shape, seed))
@@ -74,7 +88,10 @@ def test_steps_as_recorded(path):
     listed = list(batches(steps, record))
     report = [lambda state: rows.append(meter.report(state.step, Peers()))]
     train(state, wrapped, listed, Peers(), run, run.steps, meter, report)
-    log, tolerance = steps["log"], 1e-4 if "slip" in path.stem else 2e-5  # SLIP's norms over four rows amplify rounding
+    log, tolerance = (
+        steps["log"],
+        1e-4 if "slip" in path.stem else 2e-5,
+    )  # SLIP's norms over four rows amplify rounding
     assert [row["lr"] for row in rows] == pytest.approx(log["lr"], rel=1e-12)
     assert [row["loss"] for row in rows] == pytest.approx(log["loss"], abs=tolerance)
     for theirs, ours in TERMS.items():
@@ -97,21 +114,30 @@ def check_weights(steps, record, objective):
             compared += 1
     assert compared > len(steps["param_l2_after"]) - 5  # some never move: no gradient reaches them
     for name, values in steps["sample_params_after"].items():
-        if not name.endswith("in_proj_bias"):  # of the keys' there is nothing but rounding, which Adam makes steps of
-            torch.testing.assert_close(found[name].flatten()[: len(values)], torch.tensor(values), rtol=0, atol=2e-5)
+        if not name.endswith(
+            "in_proj_bias"
+        ):  # of the keys' there is nothing but rounding, which Adam makes steps of
+            torch.testing.assert_close(
+                found[name].flatten()[: len(values)], torch.tensor(values), rtol=0, atol=2e-5
+            )
 
 
 @every
 def test_groups_as_recorded(path):
     """What decays, and what doesn't: name by name."""
     steps, record, _, state, _ = start(path)
-    table, names = recorded.names(record["state_dict"]), {p: n for n, p in state.objective.named_parameters()}
+    table, names = (
+        recorded.names(record["state_dict"]),
+        {p: n for n, p in state.objective.named_parameters()},
+    )
     found = {}
     for group in state.optimizer.param_groups:
         for parameter in group["params"]:
             for name in table.to_foreign({names[parameter]: parameter}):
                 found[name] = group["weight_decay"]
-    expected = {name: group["weight_decay"] for group in steps["param_groups"] for name in group["names"]}
+    expected = {
+        name: group["weight_decay"] for group in steps["param_groups"] for name in group["names"]
+    }
     frozen = {"visual.conv1.weight"}
     assert {name: expected[name] for name in found} == found
     unused = {name.split(".")[0] for name in expected.keys() - found.keys() - frozen}

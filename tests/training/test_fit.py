@@ -51,11 +51,23 @@ def test_a_run_leaves_everything_that_it_should(tmp_path):
     run = small_run(tmp_path / "run")
     last = fit(run, progress=False)
     assert last.name == "step-00000012"
-    assert [folder.name for folder in checkpoints(tmp_path / "run")] == ["step-00000008", "step-00000012"]
+    assert [folder.name for folder in checkpoints(tmp_path / "run")] == [
+        "step-00000008",
+        "step-00000012",
+    ]
     assert load_run(tmp_path / "run") == run
     rows = read_metrics(tmp_path / "run" / "metrics.jsonl")
     assert [row["step"] for row in rows] == [3, 6, 9, 12]
-    wanted = {"loss", "lr", "grad_norm", "scale", "samples", "seconds", "samples_per_second", "data_wait"}
+    wanted = {
+        "loss",
+        "lr",
+        "grad_norm",
+        "scale",
+        "samples",
+        "seconds",
+        "samples_per_second",
+        "data_wait",
+    }
     assert wanted <= rows[0].keys()
     assert rows[-1]["loss"] < rows[0]["loss"]
 
@@ -76,8 +88,14 @@ def test_the_same_seed_gives_the_same_bits_and_another_does_not(tmp_path):
         {"ema": 0.9},
         {"micro_batch": 3},
         {"precision": "bf16"},
-        {"objective": SiglipObjectiveConfig(), "model": ModelConfig(custom=replace(MODEL, logit_bias=-10.0))},
-        *({"objective": objective, "model": ModelConfig(custom=WORDY)} for objective in COMPOSED.values()),
+        {
+            "objective": SiglipObjectiveConfig(),
+            "model": ModelConfig(custom=replace(MODEL, logit_bias=-10.0)),
+        },
+        *(
+            {"objective": objective, "model": ModelConfig(custom=WORDY)}
+            for objective in COMPOSED.values()
+        ),
     ],
     ids=lambda changes: " ".join(type(value).__name__ for value in changes.values()),
 )
@@ -104,7 +122,10 @@ def test_float16_trains_with_a_scaled_loss(tmp_path):
 
 
 def test_checkpoints_can_follow_the_clock(tmp_path):
-    fit(small_run(tmp_path / "run", save=SaveConfig(every_steps=0, every_minutes=1e-9, keep=0)), progress=False)
+    fit(
+        small_run(tmp_path / "run", save=SaveConfig(every_steps=0, every_minutes=1e-9, keep=0)),
+        progress=False,
+    )
     assert len(checkpoints(tmp_path / "run")) == 12
 
 
@@ -118,7 +139,9 @@ def test_compiled_blocks_train_alike(tmp_path):
     errors = start(out, "resume").communicate(timeout=300)[1]
     compiled = load_file(checkpoints(out)[-1] / "model.safetensors")
     for name, tensor in plain.items():
-        torch.testing.assert_close(tensor, compiled[name], rtol=0, atol=1e-3, msg=f"{name} {errors}")
+        torch.testing.assert_close(
+            tensor, compiled[name], rtol=0, atol=1e-3, msg=f"{name} {errors}"
+        )
 
 
 @pytest.mark.parametrize(
@@ -154,7 +177,9 @@ def test_a_run_that_was_killed_goes_on_bit_for_bit(tmp_path, number, changes):
 
 
 def test_a_loss_that_is_not_a_number_ends_the_run_with_its_checkpoint(tmp_path):
-    run = small_run(tmp_path / "run", optim=OptimConfig(lr=1e30), save=SaveConfig(every_steps=1, keep=0))
+    run = small_run(
+        tmp_path / "run", optim=OptimConfig(lr=1e30), save=SaveConfig(every_steps=1, keep=0)
+    )
     with pytest.raises(TrainingError, match="not a number at step .* Try a lower optim.lr"):
         fit(run, progress=False)
     kept = checkpoints(tmp_path / "run")
@@ -172,9 +197,13 @@ def test_a_full_disk_ends_the_run_with_the_last_checkpoint_intact(tmp_path, monk
         real(*args, **kwargs)
 
     monkeypatch.setattr(state_module, "save_file", full)
-    with pytest.raises(TrainingError, match="No space left on device.*last good checkpoint is .*step-00000004"):
+    with pytest.raises(
+        TrainingError, match="No space left on device.*last good checkpoint is .*step-00000004"
+    ):
         fit(small_run(tmp_path / "run"), progress=False)
-    assert [folder.name for folder in (tmp_path / "run" / "checkpoints").iterdir()] == ["step-00000004"]
+    assert [folder.name for folder in (tmp_path / "run" / "checkpoints").iterdir()] == [
+        "step-00000004"
+    ]
     monkeypatch.setattr(state_module, "save_file", real)
     resumed = fit(load_run(tmp_path / "run"), resume=True, progress=False)
     assert_same_bits(resumed, fit(small_run(tmp_path / "whole"), progress=False))
@@ -182,7 +211,9 @@ def test_a_full_disk_ends_the_run_with_the_last_checkpoint_intact(tmp_path, monk
 
 def test_a_folder_with_a_run_is_not_overwritten(tmp_path):
     fit(small_run(tmp_path / "run"), progress=False)
-    with pytest.raises(ConfigError, match="already holds a run; continue it with: diptych train --resume"):
+    with pytest.raises(
+        ConfigError, match="already holds a run; continue it with: diptych train --resume"
+    ):
         fit(small_run(tmp_path / "run"), progress=False)
 
 
@@ -198,7 +229,10 @@ def test_a_damaged_checkpoint_is_named(tmp_path):
 def test_a_frozen_tower_keeps_its_weights(tmp_path, side):
     model = ModelConfig(custom=MODEL, **{side: TowerOptions(freeze=True)})
     run = small_run(tmp_path / "run", model=model)
-    before = {name: tensor.clone() for name, tensor in assemble(run, Peers())[0].model.state_dict().items()}
+    before = {
+        name: tensor.clone()
+        for name, tensor in assemble(run, Peers())[0].model.state_dict().items()
+    }
     after = load_file(fit(run, progress=False) / "model.safetensors")
     moved = {name.split(".")[0] for name in before if not before[name].equal(after[name])}
     assert moved == {"image", "text", "logit_scale"} - {side}
@@ -208,7 +242,9 @@ def test_broken_samples_are_skipped_counted_and_listed(tmp_path):
     for name in ("cat", "dog"):
         (tmp_path / "pictures" / name).mkdir(parents=True)
         for number in range(6):
-            Image.new("RGB", (20, 20), (40 * number, 90, 20)).save(tmp_path / "pictures" / name / f"{number}.png")
+            Image.new("RGB", (20, 20), (40 * number, 90, 20)).save(
+                tmp_path / "pictures" / name / f"{number}.png"
+            )
     (tmp_path / "pictures" / "cat" / "3.png").write_bytes(b"not a picture")
     data = DataConfig(path=str(tmp_path / "pictures"), workers=0, max_bad_share=0.2)
     fit(small_run(tmp_path / "run", data=data), progress=False)
@@ -218,7 +254,9 @@ def test_broken_samples_are_skipped_counted_and_listed(tmp_path):
     assert "3.png" in bad["key"] + bad["file"]
     assert bad["reason"]
     assert read_metrics(tmp_path / "run" / "metrics.jsonl")[-1]["bad_samples"] >= 6
-    with pytest.raises(diptych.DiptychError, match=r"of .* samples read are broken .* the first: .*3.png"):
+    with pytest.raises(
+        diptych.DiptychError, match=r"of .* samples read are broken .* the first: .*3.png"
+    ):
         fit(small_run(tmp_path / "again", data=replace(data, max_bad_share=0.01)), progress=False)
 
 
@@ -233,7 +271,9 @@ def test_accuracy_is_measured_on_the_way(tmp_path):
 
 def test_checkpointing_activations_changes_nothing(tmp_path):
     plain = fit(small_run(tmp_path / "plain"), progress=False)
-    model = ModelConfig(custom=MODEL, image=TowerOptions(checkpointing=True), text=TowerOptions(checkpointing=True))
+    model = ModelConfig(
+        custom=MODEL, image=TowerOptions(checkpointing=True), text=TowerOptions(checkpointing=True)
+    )
     assert_same_bits(plain, fit(small_run(tmp_path / "again", model=model), progress=False))
 
 
@@ -247,7 +287,9 @@ def test_the_average_is_what_is_exported(tmp_path):
         weight += 1
     state.average.update_parameters(state.objective.model)
     folder = save(state, build_tokenizer(MODEL.tokenizer), tmp_path / "run", keep=0)
-    torch.testing.assert_close(load_file(folder / "model.safetensors")["image.projection.weight"], start + 0.5)
+    torch.testing.assert_close(
+        load_file(folder / "model.safetensors")["image.projection.weight"], start + 0.5
+    )
 
 
 def test_a_run_starts_from_given_weights(tmp_path):
@@ -259,7 +301,9 @@ def test_a_run_starts_from_given_weights(tmp_path):
     )
     before = (first / "model.safetensors").read_bytes()
     last = fit(run, progress=False)
-    assert (first / "model.safetensors").read_bytes() == before, "training writes to its own copy of the weights"
+    assert (first / "model.safetensors").read_bytes() == before, (
+        "training writes to its own copy of the weights"
+    )
     assert (last / "model.safetensors").read_bytes() != before
     shutil.rmtree(tmp_path / "first")
     assert fit(replace(run, steps=14), resume=True, progress=False).name == "step-00000014"
@@ -270,7 +314,9 @@ def test_metrics_reach_tensorboard_and_offline_wandb(tmp_path, monkeypatch):
 
     monkeypatch.setenv("WANDB_MODE", "offline")
     monkeypatch.setenv("WANDB_SILENT", "true")
-    run = small_run(tmp_path / "run", track=TrackConfig(every_steps=6, tensorboard=True, wandb="diptych"))
+    run = small_run(
+        tmp_path / "run", track=TrackConfig(every_steps=6, tensorboard=True, wandb="diptych")
+    )
     fit(run, progress=False)
     assert list((tmp_path / "run" / "tensorboard").glob("events.*"))
     assert list((tmp_path / "run" / "wandb").glob("offline-run-*"))
@@ -280,7 +326,9 @@ def test_metrics_reach_tensorboard_and_offline_wandb(tmp_path, monkeypatch):
 def test_the_layers_of_a_tower_may_move_more_slowly(tmp_path):
     model = ModelConfig(custom=MODEL, image=TowerOptions(layer_decay=0.5))
     state, _, _ = assemble(small_run(tmp_path / "run", model=model), Peers())
-    scale_of = {id(p): group["scale"] for group in state.optimizer.param_groups for p in group["params"]}
+    scale_of = {
+        id(p): group["scale"] for group in state.optimizer.param_groups for p in group["params"]
+    }
     image, text = state.model.image, state.model.text
     for name, parameter in image.named_parameters():
         assert scale_of[id(parameter)] == 0.5 ** (image.layers - image.layer_of(name)), name

@@ -15,18 +15,29 @@ from diptych.training import fit
 from diptych.training.fit import assemble
 from tests.training.runs import MODEL, assert_same_bits, small_run
 
-TOWER = EvaConfig(image_size=16, patch_size=8, width=32, layers=2, heads=2, mlp_width=40, mlp="swiglu", mlp_norm=True)
+TOWER = EvaConfig(
+    image_size=16,
+    patch_size=8,
+    width=32,
+    layers=2,
+    heads=2,
+    mlp_width=40,
+    mlp="swiglu",
+    mlp_norm=True,
+)
 GATED = replace(MODEL, image=replace(TOWER, attention_norm=True, rotary_grid=16))
 
 
 @pytest.fixture
 def files(tmp_path):
-    """An image tower as masked-image pretraining leaves it (without norms inside attention, with a mask token), and a
-    whole model of another image tower."""
+    """An image tower as masked-image pretraining leaves it (without norms inside attention, with a
+    mask token), and a whole model of another image tower."""
     torch.manual_seed(1)
     donor = build(replace(GATED, image=replace(GATED.image, attention_norm=False)))
     foreign = eva.export_table(donor.image.config).to_foreign(donor.state_dict())
-    image = {name.removeprefix("visual."): t for name, t in foreign.items() if name.startswith("visual.")}
+    image = {
+        name.removeprefix("visual."): t for name, t in foreign.items() if name.startswith("visual.")
+    }
     torch.save(image | {"mask_token": torch.zeros(1, 1, 32)}, tmp_path / "image.pt")
     text = build(MODEL)
     save_model(tmp_path / "text", text)
@@ -69,17 +80,24 @@ def test_the_run_trains_and_resumes_when_the_files_are_gone(tmp_path, files, cap
 
 def test_a_file_of_another_tower_is_refused(tmp_path, files):
     run = started(tmp_path, files)
-    wrong = replace(run, model=replace(run.model, custom=replace(GATED, image=replace(GATED.image, layers=3))))
+    wrong = replace(
+        run, model=replace(run.model, custom=replace(GATED, image=replace(GATED.image, layers=3)))
+    )
     with pytest.raises(CheckpointError, match="the image tower can't start from"):
         fit(wrong, progress=False)
 
 
 def test_frozen_patches_stay(tmp_path):
-    run = small_run(tmp_path / "run", model=ModelConfig(custom=MODEL, image=TowerOptions(freeze_patches=True)))
+    run = small_run(
+        tmp_path / "run", model=ModelConfig(custom=MODEL, image=TowerOptions(freeze_patches=True))
+    )
     state, _, _ = assemble(run, Peers())
     before = {name: tensor.clone() for name, tensor in state.model.image.state_dict().items()}
     after = load_model(fit(run, progress=False)).model.image.state_dict()
     assert torch.equal(before["patch.weight"], after["patch.weight"])
     assert not torch.equal(before["positions"], after["positions"])
     with pytest.raises(ConfigError, match="freeze_patches"):
-        assemble(replace(run, model=ModelConfig(custom=MODEL, text=TowerOptions(freeze_patches=True))), Peers())
+        assemble(
+            replace(run, model=ModelConfig(custom=MODEL, text=TowerOptions(freeze_patches=True))),
+            Peers(),
+        )

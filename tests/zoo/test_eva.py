@@ -29,7 +29,12 @@ NAMES = {
     "eva01-clip-b-16": ["EVA01-CLIP-B-16", "EVA-ViT-B-16"],
     "eva01-clip-g-14": [
         *("EVA01-CLIP-g-14", "EVA-ViT-g-14-X", "EVA-ViT-g-14", "EVA_CLIP_g_14", "EVA_CLIP_g_14_X"),
-        *("EVA01_CLIP_g_14_psz14_s11B", "EVA01_CLIP_g_14_psz14_s11B.pt", "eva_clip_psz14", "eva_clip_psz14.pt"),
+        *(
+            "EVA01_CLIP_g_14_psz14_s11B",
+            "EVA01_CLIP_g_14_psz14_s11B.pt",
+            "eva_clip_psz14",
+            "eva_clip_psz14.pt",
+        ),
         *("EVA01-g-14", "EVA01-g-14/laion400m_s11b_b41k", "eva_giant_patch14_clip_224"),
         "timm/eva_giant_patch14_clip_224.laion400m_s11b_b41k",
         *("EVA01-CLIP-g-14/eva_clip", "EVA01-CLIP-g-14/eva01_clip"),
@@ -37,24 +42,47 @@ NAMES = {
     "eva01-clip-g-14-plus": [
         *("EVA01-CLIP-g-14-plus", "EVA-ViT-g-14-text-H-X", "EVA-ViT-g-14-text-H"),
         *("EVA01_CLIP_g_14_plus_psz14_s11B", "EVA01_CLIP_g_14_plus_psz14_s11B.pt"),
-        *("EVA01-g-14-plus", "EVA01-g-14-plus/merged2b_s11b_b114k", "eva_giant_patch14_plus_clip_224"),
+        *(
+            "EVA01-g-14-plus",
+            "EVA01-g-14-plus/merged2b_s11b_b114k",
+            "eva_giant_patch14_plus_clip_224",
+        ),
         "timm/eva_giant_patch14_plus_clip_224.merged2b_s11b_b114k",
     ],
     "eva02-clip-b-16": [
-        *("EVA02-CLIP-B-16", "EVA-ViT-B-16-X", "EVA02_CLIP_B_psz16_s8B", "EVA02_CLIP_B_psz16_s8B.pt"),
+        *(
+            "EVA02-CLIP-B-16",
+            "EVA-ViT-B-16-X",
+            "EVA02_CLIP_B_psz16_s8B",
+            "EVA02_CLIP_B_psz16_s8B.pt",
+        ),
         *("EVA02-B-16", "EVA02-B-16/merged2b_s8b_b131k", "eva02_base_patch16_clip_224"),
         "timm/eva02_base_patch16_clip_224.merged2b_s8b_b131k",
         "QuanSun/EVA-CLIP/EVA02_CLIP_B_psz16_s8B.pt",
     ],
     "eva02-clip-l-14": [
-        *("EVA02-CLIP-L-14", "EVA-ViT-L-14-X", "EVA-ViT-L-14", "EVA02_CLIP_L_psz14_s4B", "EVA02_CLIP_L_psz14_s4B.pt"),
+        *(
+            "EVA02-CLIP-L-14",
+            "EVA-ViT-L-14-X",
+            "EVA-ViT-L-14",
+            "EVA02_CLIP_L_psz14_s4B",
+            "EVA02_CLIP_L_psz14_s4B.pt",
+        ),
         *("EVA02-L-14", "EVA02-L-14/merged2b_s4b_b131k", "eva02_large_patch14_clip_224"),
         "timm/eva02_large_patch14_clip_224.merged2b_s4b_b131k",
     ],
     "eva02-clip-l-14-336": [
         *("EVA02-CLIP-L-14-336", "EVA-ViT-L-14-X-336", "EVA-ViT-L-14-336"),
-        *("EVA02_CLIP_L_336_psz14_s6B", "EVA02_CLIP_L_336_psz14_s6B.pt", "eva02_clip_l_336_psz14_s6b"),
-        *("EVA02_CLIP_L_psz14_224to336", "EVA02_CLIP_L_psz14_224to336.pt", "EVA02-CLIP-L-14-336/eva_clip_224to336"),
+        *(
+            "EVA02_CLIP_L_336_psz14_s6B",
+            "EVA02_CLIP_L_336_psz14_s6B.pt",
+            "eva02_clip_l_336_psz14_s6b",
+        ),
+        *(
+            "EVA02_CLIP_L_psz14_224to336",
+            "EVA02_CLIP_L_psz14_224to336.pt",
+            "EVA02-CLIP-L-14-336/eva_clip_224to336",
+        ),
         *("EVA02-L-14-336", "EVA02-L-14-336/merged2b_s6b_b61k", "eva02_large_patch14_clip_336"),
         "timm/eva02_large_patch14_clip_336.merged2b_s6b_b61k",
         "hf-hub:timm/eva02_large_patch14_clip_336.merged2b_s6b_b61k",
@@ -66,9 +94,18 @@ NAMES = {
         "timm/eva02_enormous_patch14_clip_224.laion2b_s4b_b115k",
     ],
     "eva02-clip-e-14-plus": [
-        *("EVA02-CLIP-bigE-14-plus", "EVA-ViT-4b-14-text-bigG-X", "EVA-ViT-4b-14-text-bigG", "EVA02-bigE-14-plus"),
+        *(
+            "EVA02-CLIP-bigE-14-plus",
+            "EVA-ViT-4b-14-text-bigG-X",
+            "EVA-ViT-4b-14-text-bigG",
+            "EVA02-bigE-14-plus",
+        ),
         *("EVA02_CLIP_E_psz14_plus_s9B", "EVA02_CLIP_E_psz14_plus_s9B.pt"),
-        *("EVA02-E-14-plus", "EVA02-E-14-plus/laion2b_s9b_b144k", "eva02_enormous_patch14_plus_clip_224"),
+        *(
+            "EVA02-E-14-plus",
+            "EVA02-E-14-plus/laion2b_s9b_b144k",
+            "eva02_enormous_patch14_plus_clip_224",
+        ),
         "timm/eva02_enormous_patch14_plus_clip_224.laion2b_s9b_b144k",
     ],
     "eva-clip-8b": [
@@ -93,7 +130,9 @@ NAMES = {
 """Every name that a README, a registry, the hub, open_clip or timm uses."""
 
 
-@pytest.mark.parametrize(("name", "model"), [(name, model) for model in NAMES for name in NAMES[model]])
+@pytest.mark.parametrize(
+    ("name", "model"), [(name, model) for model in NAMES for name in NAMES[model]]
+)
 def test_every_published_name_finds_its_model(name, model):
     assert zoo.entry(name).name == model
     assert zoo.entry(name.upper()).name == model
@@ -148,13 +187,18 @@ def test_near_misses_are_found_in_every_spelling(wrong, meant):
 
 
 def test_a_repository_of_many_models_names_its_files():
-    with pytest.raises(ConfigError, match=r"repository of many files; name one: EVA01_CLIP_g_14_psz14_s11B\.pt, ") as e:
+    with pytest.raises(
+        ConfigError, match=r"repository of many files; name one: EVA01_CLIP_g_14_psz14_s11B\.pt, "
+    ) as e:
         zoo.entry("QuanSun/EVA-CLIP")
     assert str(e.value).count(".pt") == 12
 
 
 def test_an_image_tower_alone_has_no_model_configuration():
-    with pytest.raises(ConfigError, match=r"eva02-l-psz14 is an image tower without a text tower; load_image_tower\("):
+    with pytest.raises(
+        ConfigError,
+        match=r"eva02-l-psz14 is an image tower without a text tower; load_image_tower\(",
+    ):
         zoo.get("EVA02_L_psz14")
     assert zoo.tower("EVA02_CLIP_L_psz14_s4B") == zoo.get("eva02-clip-l-14").image
 
@@ -171,7 +215,9 @@ def test_widths_of_mlps_are_the_published_ratios():
 
 
 def test_the_scale_is_a_hundred_where_it_was_fixed():
-    fixed = [name for name in TITLES if zoo.get(name).logit_scale == pytest.approx(4.6052, abs=1e-4)]
+    fixed = [
+        name for name in TITLES if zoo.get(name).logit_scale == pytest.approx(4.6052, abs=1e-4)
+    ]
     assert fixed == ["eva-clip-8b", "eva-clip-8b-448", "eva-clip-18b"]
 
 
@@ -179,7 +225,9 @@ def test_the_scale_is_a_hundred_where_it_was_fixed():
 def test_parameter_counts_are_the_published_ones(name):
     golden = goldens.read(goldens.FOLDER / f"eva/{TITLES[name]}.keys.json")
     model = models.build(zoo.get(name), device="meta")
-    counts = [sum(p.numel() for p in part.parameters()) for part in (model, model.image, model.text)]
+    counts = [
+        sum(p.numel() for p in part.parameters()) for part in (model, model.image, model.text)
+    ]
     assert counts == [golden["params"], golden["vision_params"], golden["text_params"]]
 
 
@@ -213,13 +261,19 @@ def test_image_towers_are_as_large_as_their_cards_say(name):
 def test_gflops_are_the_published_ones(name, image, text):
     """Of the image and text towers, or of both."""
     model = models.build(zoo.get(name), device="meta")
-    ours = (model.image.flops(), model.text.flops()) if image else (None, model.image.flops() + model.text.flops())
+    ours = (
+        (model.image.flops(), model.text.flops())
+        if image
+        else (None, model.image.flops() + model.text.flops())
+    )
     for mine, published in zip(ours, (image, text)):
         assert published is None or mine / 1e9 == pytest.approx(published, rel=0.01)
 
 
 def test_image_towers_are_told_from_models():
-    assert [name for name in NAMES if isinstance(zoo.entry(name).config, ClipConfig)] == list(TITLES)
+    assert [name for name in NAMES if isinstance(zoo.entry(name).config, ClipConfig)] == list(
+        TITLES
+    )
 
 
 def test_the_guide_names_what_the_zoo_knows():
@@ -231,7 +285,9 @@ def test_the_guide_names_what_the_zoo_knows():
         names = re.findall(r"`([^`]+)`", "|".join(row))
         assert {zoo.entry(name).name for name in names} == {names[0]}
         [count, unit] = re.search(r"([\d.]+) ([MB]) ", "|".join(row)).groups()
-        assert _parameters(names[0]) / {"M": 1e6, "B": 1e9}[unit] == pytest.approx(float(count), abs=0.005)
+        assert _parameters(names[0]) / {"M": 1e6, "B": 1e9}[unit] == pytest.approx(
+            float(count), abs=0.005
+        )
         if len(row) == 8:
             assert int(row[1]) == zoo.tower(names[0]).image_size
 
@@ -239,5 +295,9 @@ def test_the_guide_names_what_the_zoo_knows():
 def _parameters(name: str) -> int:
     config = zoo.entry(name).config
     whole = isinstance(config, ClipConfig)
-    built = models.build(config, device="meta") if whole else models.build_tower(config, None, device="meta")
+    built = (
+        models.build(config, device="meta")
+        if whole
+        else models.build_tower(config, None, device="meta")
+    )
     return sum(p.numel() for p in built.parameters())

@@ -75,7 +75,10 @@ def test_openais_weights_belong_to_quick_gelu():
         entry = zoo.entry(name)
         if entry.weights:
             assert entry.config.text.activation == "quick_gelu"
-            assert isinstance(entry.config.image, ResNetConfig) or entry.config.image.activation == "quick_gelu"
+            assert (
+                isinstance(entry.config.image, ResNetConfig)
+                or entry.config.image.activation == "quick_gelu"
+            )
 
 
 def test_every_claim_has_a_source_and_every_file_a_licence():

@@ -1,4 +1,5 @@
-"""UniRepLKNet: names, and sizes that are counted where the card of its CLIP model has another model's."""
+"""UniRepLKNet: names, and sizes that are counted where the card of its CLIP model has another
+model's."""
 
 from dataclasses import replace
 
@@ -11,8 +12,15 @@ from diptych.errors import ConfigError
 CLIP = "clip-unireplknet-l"
 NAMES = {
     CLIP: [
-        *("CLIP-UniRepLKNet-L", "CLIP-UniRepLKNet_large-laion5B-s11B-b75K", "UniRepLKNet_large.laion5b_s11b_b75k"),
-        *("Yiyuan/CLIP-UniRepLKNet-L-laion5B-s10B-b75k", "hf-hub:Yiyuan/CLIP-UniRepLKNet-L-laion5B-s10B-b75k"),
+        *(
+            "CLIP-UniRepLKNet-L",
+            "CLIP-UniRepLKNet_large-laion5B-s11B-b75K",
+            "UniRepLKNet_large.laion5b_s11b_b75k",
+        ),
+        *(
+            "Yiyuan/CLIP-UniRepLKNet-L-laion5B-s10B-b75k",
+            "hf-hub:Yiyuan/CLIP-UniRepLKNet-L-laion5B-s10B-b75k",
+        ),
         *("UniRepLKNet-L-b75k_s10B_CLIP-in1k_75.72.pt", "UniRepLKNet-L-b75k_s10B_CLIP-in1k_75.72"),
     ],
     "clip-unireplknet-l-320": ["CLIP-UniRepLKNet-L-320"],
@@ -22,7 +30,9 @@ NAMES = {
 }
 
 
-@pytest.mark.parametrize(("name", "spelling"), [(name, each) for name, all in NAMES.items() for each in all])
+@pytest.mark.parametrize(
+    ("name", "spelling"), [(name, each) for name, all in NAMES.items() for each in all]
+)
 def test_spellings(name, spelling):
     assert zoo.entry(spelling).name == name
 
@@ -32,16 +42,21 @@ def test_nine_towers_and_four_larger_ones():
         *("a", "f", "p", "n", "t", "s", "b", "l", "xl"),
         *("s-384", "b-384", "l-384", "xl-384"),
     ]
-    assert all(isinstance(zoo.tower(name), UniRepLKNetConfig) for name in zoo.names("unireplknet-*"))
+    assert all(
+        isinstance(zoo.tower(name), UniRepLKNetConfig) for name in zoo.names("unireplknet-*")
+    )
     with pytest.raises(ConfigError, match="image tower without a text tower"):
         zoo.get("unireplknet-l")
 
 
 def test_the_cards_numbers_are_not_repeated():
-    """The reference's table, which was counted: trunk without classifier, projection, text tower and scale."""
+    """The reference's table, which was counted: trunk without classifier, projection, text tower
+    and scale."""
     config = zoo.get(CLIP)
     model = models.build(config, device="meta")
-    deployed = models.build(replace(config, image=replace(config.image, deploy=True)), device="meta")
+    deployed = models.build(
+        replace(config, image=replace(config.image, deploy=True)), device="meta"
+    )
     assert sum(p.numel() for p in model.parameters()) == 574_144_561
     assert sum(p.numel() for p in deployed.parameters()) == 572_523_121
     projection = 2 * 1536 * 1024

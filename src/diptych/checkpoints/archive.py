@@ -1,9 +1,8 @@
 """The tensors inside a TorchScript archive, as OpenAI published CLIP, without loading its code.
 
-An archive is a zip: `data.pkl` pickles the tree of modules, `data/N` are the raw storages, `code/` the program. The
-pickle is read by an unpickler that knows tensors, a few lists and empty stand-ins for modules;
-anything else is refused.
-"""
+An archive is a zip: `data.pkl` pickles the tree of modules, `data/N` are the raw storages, `code/`
+the program. The pickle is read by an unpickler that knows tensors, a few lists and empty stand-ins
+for modules; anything else is refused."""
 
 import collections
 import pickle
@@ -44,7 +43,8 @@ class _Module:
 
 
 def is_archive(path: Path) -> bool:
-    """Whether a zip file is a TorchScript archive: it carries code. Raises CheckpointError if the zip is damaged."""
+    """Whether a zip file is a TorchScript archive: it carries code. Raises CheckpointError if the
+    zip is damaged."""
     try:
         with zipfile.ZipFile(path) as file:
             return any(_parts(name)[1:2] == ["code"] for name in file.namelist())
@@ -66,7 +66,9 @@ def read_archive(path: Path) -> dict[str, Tensor]:
             raise pickle.UnpicklingError(f"it holds a {type(root).__name__} instead of a module")
         return dict(_tensors(root, ""))
     except pickle.UnpicklingError as error:
-        raise CheckpointError(f"{path} is refused: {error}; only tensors are read from an archive") from error
+        raise CheckpointError(
+            f"{path} is refused: {error}; only tensors are read from an archive"
+        ) from error
     except (
         zipfile.BadZipFile,
         OSError,
@@ -93,7 +95,11 @@ class _Unpickler(pickle.Unpickler):
             return _tensor
         if (module, name) == ("collections", "OrderedDict"):
             return collections.OrderedDict
-        if module == "torch.jit._pickle" and name in ("build_intlist", "build_doublelist", "build_boollist"):
+        if module == "torch.jit._pickle" and name in (
+            "build_intlist",
+            "build_doublelist",
+            "build_boollist",
+        ):
             return list
         if module == "__torch__" or module.startswith("__torch__."):
             return _Module

@@ -1,8 +1,8 @@
 """Models out of weights, one tensor at a time: nothing is ever there twice.
 
-A model is built on `meta`, without numbers. Each tensor is made from its file, checked, cast and moved where needed,
-and put in its place before the next one is made. A matrix that needs neither stays mapped from the file.
-"""
+A model is built on `meta`, without numbers. Each tensor is made from its file, checked, cast and
+moved where needed, and put in its place before the next one is made. A matrix that needs neither
+stays mapped from the file."""
 
 import contextlib
 from collections.abc import Callable, Collection
@@ -36,12 +36,14 @@ def assemble(
 ) -> Clip:
     """A model in evaluation mode that holds these very tensors, which are taken out of `state`.
 
-    The towers are in `dtype` (None: float32); the scale and the bias of the logits are always in float32. Raises
-    CheckpointError for names or shapes that don't fit the configuration, and for values that aren't finite.
-    """
+    The towers are in `dtype` (None: float32); the scale and the bias of the logits are always in
+    float32. Raises CheckpointError for names or shapes that don't fit the configuration, and for
+    values that aren't finite."""
     model = _built(lambda: models.build(config, device="meta"))
     check_fit(state.shapes, model.state_dict())
-    model.image, model.text = (_filled(tower, config.embed_dim) for tower in (model.image, model.text))
+    model.image, model.text = (
+        _filled(tower, config.embed_dim) for tower in (model.image, model.text)
+    )
     exact = {name for name, _ in model.named_parameters(recurse=False)}
     fill(model, state, device=device, dtype=dtype or torch.float32, exact=exact, progress=progress)
     return model.to(device).eval()
@@ -73,15 +75,24 @@ def fill(
     exact: Collection[str] = (),
     progress: bool = False,
 ) -> None:
-    """Moves every tensor of `state` into `module`, in the order of the file. Names in `exact` become float32."""
-    places = dict(module.named_parameters(remove_duplicate=False)) | dict(module.named_buffers(remove_duplicate=False))
+    """Moves every tensor of `state` into `module`, in the order of the file. Names in `exact`
+    become float32."""
+    places = dict(module.named_parameters(remove_duplicate=False)) | dict(
+        module.named_buffers(remove_duplicate=False)
+    )
     likes = {name: lazy.like for name, lazy in state.lazies.items()}
     total = sum(like.nbytes for like in likes.values())
-    bar = counted("weights", total) if progress and total > SHOWN else contextlib.nullcontext(lambda _: None)
+    bar = (
+        counted("weights", total)
+        if progress and total > SHOWN
+        else contextlib.nullcontext(lambda _: None)
+    )
     with bar as advance, torch.no_grad():
         for name, like in likes.items():
             wanted = _wanted(like, torch.float32 if name in exact else dtype)
-            copied = like.dtype != wanted or torch.device(device).type != "cpu" or like.nbytes < SMALL
+            copied = (
+                like.dtype != wanted or torch.device(device).type != "cpu" or like.nbytes < SMALL
+            )
             tensor = state.pop(name, once=copied)
             check_values(name, tensor, wanted)
             _put(module, name, places[name], tensor.to(device, wanted, copy=copied))
@@ -89,16 +100,21 @@ def fill(
 
 
 def check_values(name: str, tensor: Tensor, dtype: torch.dtype) -> None:
-    """Raises CheckpointError unless every number of a parameter is finite, also when it is cast to `dtype`."""
+    """Raises CheckpointError unless every number of a parameter is finite, also when it is cast to
+    `dtype`."""
     if not tensor.is_floating_point() or not tensor.numel():
         return
     if tensor.itemsize == 1:
-        raise CheckpointError(f"{name} is of {tensor.dtype}; weights are read in 16, 32 and 64 bits")
+        raise CheckpointError(
+            f"{name} is of {tensor.dtype}; weights are read in 16, 32 and 64 bits"
+        )
     low, high = torch.aminmax(tensor)  # NaN passes through; no array of flags is made
     if not (torch.isfinite(low) and torch.isfinite(high)):
         raise CheckpointError(f"{name} holds values that aren't finite (NaN or infinity)")
     if max(-low.item(), high.item()) > torch.finfo(dtype).max:
-        raise CheckpointError(f"{name} holds values too large for {dtype}; load it in bfloat16 or float32")
+        raise CheckpointError(
+            f"{name} holds values too large for {dtype}; load it in bfloat16 or float32"
+        )
 
 
 def _wanted(like: Tensor, dtype: torch.dtype) -> torch.dtype:
@@ -125,8 +141,11 @@ def _built(build: Callable[[], M]) -> M:
 
 
 def _filled(tower: Tower, embed_dim: int | None) -> Tower:
-    """The tower; one of another library, which computes tables when it is built or shares parameters, with numbers."""
+    """The tower; one of another library, which computes tables when it is built or shares
+    parameters, with numbers."""
     stored = tower.state_dict()
     computed = any(name not in stored for name, _ in tower.named_buffers())
-    shared = len(list(tower.named_parameters(remove_duplicate=False))) > len(list(tower.parameters()))
+    shared = len(list(tower.named_parameters(remove_duplicate=False))) > len(
+        list(tower.parameters())
+    )
     return models.build_tower(tower.config, embed_dim, "cpu") if computed or shared else tower

@@ -16,14 +16,16 @@ from diptych.errors import CheckpointError, first_line
 
 @contextlib.contextmanager
 def atomic(path: Path, replaceable: Callable[[Path], bool]) -> Iterator[Path]:
-    """Yields an empty folder to write `path` in: what the body leaves there as `path.name` becomes `path` at the end.
+    """Yields an empty folder to write `path` in: what the body leaves there as `path.name` becomes
+    `path` at the end.
 
-    Everything is flushed to the disk before it gets its name. If the body fails, nothing is left behind and what stood
-    at `path` is untouched. Raises CheckpointError if `path` exists and `replaceable` says no, or if writing fails (a
-    full disk, no permission).
-    """
+    Everything is flushed to the disk before it gets its name. If the body fails, nothing is left
+    behind and what stood at `path` is untouched. Raises CheckpointError if `path` exists and
+    `replaceable` says no, or if writing fails (a full disk, no permission)."""
     if path.exists() and not replaceable(path):
-        raise CheckpointError(f"{path} exists and holds something else; choose another place or remove it")
+        raise CheckpointError(
+            f"{path} exists and holds something else; choose another place or remove it"
+        )
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         room = Path(tempfile.mkdtemp(prefix=f".{path.name}.", suffix=".partial", dir=path.parent))
@@ -37,7 +39,9 @@ def atomic(path: Path, replaceable: Callable[[Path], bool]) -> Iterator[Path]:
         finally:
             shutil.rmtree(room, ignore_errors=True)
     except (OSError, SafetensorError) as error:
-        raise CheckpointError(f"could not write {path}: {error}; make room or choose another place") from error
+        raise CheckpointError(
+            f"could not write {path}: {error}; make room or choose another place"
+        ) from error
 
 
 def save_torch(path: Path, content: Any) -> None:

@@ -37,15 +37,16 @@ def convert(
     deploy: bool = False,
     say: Callable[[str], None] = lambda _: None,
 ) -> Path:
-    """Writes the model at `source` (see `load_model`) in the format `to` at `out`: a folder, or a file for `openai`,
-    `eva` and `declip`; for `unireplknet` a file of its image tower alone, which `source` may be, too (`convert_tower`).
+    """Writes the model at `source` (see `load_model`) in the format `to` at `out`: a folder, or a
+    file for `openai`, `eva` and `declip`; for `unireplknet` a file of its image tower alone, which
+    `source` may be, too (`convert_tower`).
 
-    The weights keep their dtype. Before `out` gets its name it is read back: every tensor must be bit-equal, and the
-    features that its own configuration gives must equal the source's. `config` (or a zoo name, or the path of a
-    published JSON configuration) overrules what stands beside foreign weights. `deploy` merges an image tower that has
-    a deploy form. `say` gets a sentence on what of the source stays behind. Raises CheckpointError if `out` exists, or
-    `to` can't hold this model.
-    """
+    The weights keep their dtype. Before `out` gets its name it is read back: every tensor must be
+    bit-equal, and the features that its own configuration gives must equal the source's. `config`
+    (or a zoo name, or the path of a published JSON configuration) overrules what stands beside
+    foreign weights. `deploy` merges an image tower that has a deploy form. `say` gets a sentence on
+    what of the source stays behind. Raises CheckpointError if `out` exists, or `to` can't hold this
+    model."""
     if to not in TARGETS:
         raise UnknownNameError("checkpoint format", to, TARGETS)
     if to == "unireplknet":
@@ -90,14 +91,24 @@ def _write(path: Path, to: str, state: Mapping[str, Tensor], meta: Meta) -> None
     }[to]
     write(path, meta.config, {name: tensor.contiguous() for name, tensor in state.items()})
     if meta.config.tokenizer.kind == "huggingface" and path.is_dir():
-        build_tokenizer(meta.config.tokenizer, meta.config.text.context_length, meta.folder).save(path)
+        build_tokenizer(meta.config.tokenizer, meta.config.text.context_length, meta.folder).save(
+            path
+        )
 
 
-def _verify(path: Path, to: str, state: Mapping[str, Tensor], config: ClipConfig, original: Clip) -> None:
+def _verify(
+    path: Path, to: str, state: Mapping[str, Tensor], config: ClipConfig, original: Clip
+) -> None:
     again, meta = read_model(path, config=config if to in _FILES else None)
-    differing = [name for name, tensor in state.items() if name not in again or not _same(tensor, again[name])]
+    differing = [
+        name
+        for name, tensor in state.items()
+        if name not in again or not _same(tensor, again[name])
+    ]
     if differing or len(again) != len(state):
-        raise CheckpointError(f"{to} doesn't give back the same weights ({len(differing)} differ): please report this")
+        raise CheckpointError(
+            f"{to} doesn't give back the same weights ({len(differing)} differ): please report this"
+        )
     if _seen(meta.config.preprocess) != _seen(config.preprocess):
         raise CheckpointError(f"{to} doesn't give back the same preprocessing: please report this")
     pixels, ids = _example(config)
@@ -105,7 +116,9 @@ def _verify(path: Path, to: str, state: Mapping[str, Tensor], config: ClipConfig
     with torch.inference_mode():
         for ours, theirs in zip(original(pixels, ids), converted(pixels, ids), strict=True):
             if not torch.equal(ours, theirs):
-                raise CheckpointError(f"{to} doesn't give back the same features: please report this")
+                raise CheckpointError(
+                    f"{to} doesn't give back the same features: please report this"
+                )
 
 
 def _same(a: Tensor, b: Tensor) -> bool:

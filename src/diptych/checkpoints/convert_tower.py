@@ -19,29 +19,41 @@ _NEAR = 1e-4
 
 
 def convert_tower(source: str | Path, out: str | Path, *, deploy: bool = False) -> Path:
-    """Writes the UniRepLKNet at `source`, a trunk alone or within a model, to the file `out` as its authors' code loads
-    it: a state dict of the trunk. A classifier, a projection and a text tower stay behind. `deploy` merges it.
+    """Writes the UniRepLKNet at `source`, a trunk alone or within a model, to the file `out` as its
+    authors' code loads it: a state dict of the trunk. A classifier, a projection and a text tower
+    stay behind. `deploy` merges it.
 
-    The file is read back: every tensor must be bit-equal, and merged vectors those of the source. Raises
-    CheckpointError if `out` exists or the tower is of another kind.
-    """
+    The file is read back: every tensor must be bit-equal, and merged vectors those of the source.
+    Raises CheckpointError if `out` exists or the tower is of another kind."""
     out = Path(out)
     state, config, _ = read_tower(source, "image")
     if not isinstance(config, UniRepLKNetConfig):
-        raise CheckpointError(f"{source} can't be written as unireplknet: its image tower is of another kind")
-    state = State({name: lazy for name, lazy in state.lazies.items() if not name.startswith("projection.")})
+        raise CheckpointError(
+            f"{source} can't be written as unireplknet: its image tower is of another kind"
+        )
+    state = State(
+        {name: lazy for name, lazy in state.lazies.items() if not name.startswith("projection.")}
+    )
     if deploy:
         state, config = proven_deploy(state, config)
     with atomic(out, replaceable=lambda _: False) as room:
-        save_torch(room / out.name, unireplknet.EXPORT.to_foreign({f"image.{name}": state[name] for name in state}))
+        save_torch(
+            room / out.name,
+            unireplknet.EXPORT.to_foreign({f"image.{name}": state[name] for name in state}),
+        )
         again, _, _ = read_tower(room / out.name, "image")
-        if again.keys() != state.keys() or not all(torch.equal(state[name], again[name]) for name in state):
-            raise CheckpointError("unireplknet doesn't give back the same weights: please report this")
+        if again.keys() != state.keys() or not all(
+            torch.equal(state[name], again[name]) for name in state
+        ):
+            raise CheckpointError(
+                "unireplknet doesn't give back the same weights: please report this"
+            )
     return out
 
 
 def proven_deploy(state: State, config: UniRepLKNetConfig) -> tuple[State, UniRepLKNetConfig]:
-    """The tower in deploy form. Raises CheckpointError unless it gives the vectors that the training form gives."""
+    """The tower in deploy form. Raises CheckpointError unless it gives the vectors that the
+    training form gives."""
     merged, deployed = merge(state, config)
     size = config.image_size
     pixels = torch.randn(2, 3, size, size, generator=torch.Generator().manual_seed(0))
@@ -53,5 +65,7 @@ def proven_deploy(state: State, config: UniRepLKNetConfig) -> tuple[State, UniRe
         )
     gap = (before - after).abs().max().item()
     if not gap < _NEAR:
-        raise CheckpointError(f"merged, its vectors differ by {gap:.1e}, more than rounding makes; leave deploy out")
+        raise CheckpointError(
+            f"merged, its vectors differ by {gap:.1e}, more than rounding makes; leave deploy out"
+        )
     return merged, deployed

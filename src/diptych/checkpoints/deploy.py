@@ -1,12 +1,14 @@
-"""The deploy form of a trained ConvNet: what is linear in evaluation becomes one convolution (Ding et al. 2024,
-arXiv:2311.15599, and 2021, arXiv:2101.03697).
+"""The deploy form of a trained ConvNet: what is linear in evaluation becomes one convolution (Ding
+et al. 2024, arXiv:2311.15599, and 2021, arXiv:2101.03697).
 
-With a batch norm's scale s = gain / sqrt(variance + eps) and its shift t = bias - s mean, in evaluation
+With a batch norm's scale s = gain / sqrt(variance + eps) and its shift t = bias - s mean, in
+evaluation
 
     norm(W * x) = s W * x + t
 
-A dilated convolution is a dense one with zeros between its numbers, and sums of convolutions are convolutions. The
-response norm's bias b passes through the matrix behind it, and layer scale a through everything:
+A dilated convolution is a dense one with zeros between its numbers, and sums of convolutions are
+convolutions. The response norm's bias b passes through the matrix behind it, and layer scale a
+through everything:
 
     a norm(W (x + b)) = a s W x + a (t + s W b)
 """
@@ -35,12 +37,13 @@ Affine = tuple[Tensor, Tensor]
 
 
 def deploy(state: State, config: UniRepLKNetConfig) -> tuple[State, UniRepLKNetConfig]:
-    """The tower in deploy form: the same vectors in evaluation, without batch norms, branches and layer scale.
+    """The tower in deploy form: the same vectors in evaluation, without batch norms, branches and
+    layer scale.
 
-    `state` has the names of the tower alone (`State.part("image.")`), with or without projection. It is computed in
-    float64 and rounded once, when a tensor is asked for, to the kernel's kind of numbers or to float32 if that is
-    finer. A tower in deploy form comes back as it is. Raises CheckpointError if the state doesn't fit the
-    configuration.
+    `state` has the names of the tower alone (`State.part("image.")`), with or without projection.
+    It is computed in float64 and rounded once, when a tensor is asked for, to the kernel's kind of
+    numbers or to float32 if that is finer. A tower in deploy form comes back as it is. Raises
+    CheckpointError if the state doesn't fit the configuration.
 
     >>> from diptych.checkpoints.deploy import deploy
     >>> from diptych.checkpoints.state import State
@@ -70,7 +73,8 @@ def deploy(state: State, config: UniRepLKNetConfig) -> tuple[State, UniRepLKNetC
 
 
 def deploy_model(state: State, config: ClipConfig) -> tuple[State, ClipConfig]:
-    """A model with its image tower in deploy form; one whose image tower has one form only comes back as it is."""
+    """A model with its image tower in deploy form; one whose image tower has one form only comes
+    back as it is."""
     return _with_image(state, config, deploy)
 
 
@@ -87,8 +91,9 @@ def _with_image(state: State, config: ClipConfig, change: Callable) -> tuple[Sta
 
 
 def in_form(state: State, config: UniRepLKNetConfig) -> tuple[State, UniRepLKNetConfig]:
-    """The tower of `state`, in whichever form that is, in the one that `config` asks for: a training form is merged
-    for a deploy form. What is merged already can't be taken apart: it stays so, and the configuration says it.
+    """The tower of `state`, in whichever form that is, in the one that `config` asks for: a
+    training form is merged for a deploy form. What is merged already can't be taken apart: it stays
+    so, and the configuration says it.
 
     Counters of batch norms, which not every file keeps, begin at 0. Raises as `deploy`.
     """
@@ -135,7 +140,9 @@ def _large_kernel(block: Mapping[str, Tensor], kernel: int) -> Affine:
     weight, bias = _after(_norm(block, "mix.dense_norm"), block["mix.dense.weight"])
     for size, dilation in BRANCHES[kernel]:
         branch = f"mix.branches.{size}_{dilation}"
-        more = _after(_norm(block, f"{branch}.norm"), _dense(block[f"{branch}.conv.weight"], dilation, kernel))
+        more = _after(
+            _norm(block, f"{branch}.norm"), _dense(block[f"{branch}.conv.weight"], dilation, kernel)
+        )
         weight, bias = weight + more[0], bias + more[1]
     return _after(_norm(block, "mix_norm"), weight, bias)
 
@@ -164,7 +171,8 @@ def _down_norm(block: Mapping[str, Tensor]) -> Affine:
 def _norm(block: Mapping[str, Tensor], name: str) -> Affine:
     """A batch norm's scale and shift, in float64; what they are multiplied with is so, too."""
     gain, bias, mean, variance = (
-        block[f"{name}.{part}"].double() for part in ("weight", "bias", "running_mean", "running_var")
+        block[f"{name}.{part}"].double()
+        for part in ("weight", "bias", "running_mean", "running_var")
     )
     scale = gain / (variance + NORM_EPS).sqrt()
     return scale, bias - scale * mean

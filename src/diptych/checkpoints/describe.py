@@ -12,11 +12,12 @@ from diptych.errors import CheckpointError, ConfigError
 
 
 def read_config(config: ClipConfig | str | Path | None) -> ClipConfig | None:
-    """A configuration itself, that of a zoo name, or of a JSON file: of open_clip's schema or EVA-CLIP's (with or
-    without `model_cfg` around it), a model.json of ours, a config.json of transformers.
+    """A configuration itself, that of a zoo name, or of a JSON file: of open_clip's schema or
+    EVA-CLIP's (with or without `model_cfg` around it), a model.json of ours, a config.json of
+    transformers.
 
-    Raises UnknownNameError with near misses, and CheckpointError, naming the file, for one that doesn't describe a
-    model.
+    Raises UnknownNameError with near misses, and CheckpointError, naming the file, for one that
+    doesn't describe a model.
 
     >>> from diptych.checkpoints.describe import read_config
     >>> read_config("EVA02-B-16").embed_dim
@@ -44,5 +45,7 @@ def _described(content: dict[str, Any], path: Path) -> ClipConfig:
             raise CheckpointError("it is a description by Diptych, but has no config")
         return from_dict(ClipConfig, content["config"])
     if "model_type" in content or "vision_config" in content:
-        return (eva_transformers if eva_transformers.describes(content) else transformers).read_file(path)
+        return (
+            eva_transformers if eva_transformers.describes(content) else transformers
+        ).read_file(path)
     return open_clip_config.from_json(content if "model_cfg" in content else {"model_cfg": content})

@@ -14,8 +14,8 @@ Side = Literal["image", "text"]
 
 
 def detect(path: str | Path) -> str:
-    """The name of the format at `path`: "native", "openai" (an OpenAI archive), or that of a published layout, of a
-    whole model or an image tower alone.
+    """The name of the format at `path`: "native", "openai" (an OpenAI archive), or that of a
+    published layout, of a whole model or an image tower alone.
 
     Raises CheckpointError if nothing is there, or nothing that Diptych reads.
     """
@@ -30,7 +30,8 @@ def detect(path: str | Path) -> str:
 
 
 def native_folder(path: Path) -> Path | None:
-    """The native checkpoint that `path` means: the folder itself, one of its two files, a run's newest; else None."""
+    """The native checkpoint that `path` means: the folder itself, one of its two files, a run's
+    newest; else None."""
     if path.name in (native.META, native.WEIGHTS) and native.is_native(path.parent):
         return path.parent
     if native.is_native(path) or (path / native.META).is_file():
@@ -49,8 +50,8 @@ def open_foreign(path: Path) -> Source:
 
 
 def match(names: Collection[str], path: Path) -> Format:
-    """The format of a whole model with these `names`. Raises CheckpointError, saying what each layout would have had,
-    or what to do with a tower alone."""
+    """The format of a whole model with these `names`. Raises CheckpointError, saying what each
+    layout would have had, or what to do with a tower alone."""
     if found := _whole(names):
         return found
     for side in ("image", "text"):
@@ -65,8 +66,8 @@ def match(names: Collection[str], path: Path) -> Format:
 
 
 def match_tower(names: Collection[str], side: Side, path: Path) -> Format:
-    """The format of a model, or of a tower alone, with these `names`, among which is the tower of this `side`. Raises
-    CheckpointError, saying what each layout would have had."""
+    """The format of a model, or of a tower alone, with these `names`, among which is the tower of
+    this `side`. Raises CheckpointError, saying what each layout would have had."""
     if found := _whole(names) or _tower(names, side):
         return found
     groups = {found.name: _group(found, side) for found in FORMATS}
@@ -74,7 +75,9 @@ def match_tower(names: Collection[str], side: Side, path: Path) -> Format:
     if partly:  # its table names what it doesn't know
         return partly[0]
     tried = {name: group[0] for name, group in groups.items() if group}
-    raise CheckpointError(f"{path} holds no {side} tower that Diptych knows: {_compared(tried, names)}")
+    raise CheckpointError(
+        f"{path} holds no {side} tower that Diptych knows: {_compared(tried, names)}"
+    )
 
 
 def _whole(names: Collection[str]) -> Format | None:
@@ -103,9 +106,13 @@ def _weight_file(folder: Path) -> Path:
         return merged
     preferred = [name for found in FORMATS for name in found.weight_files]
     files = [folder / name for name in preferred if (folder / name).is_file()]
-    files = files or sorted(file for file in folder.iterdir() if file.suffix in SUFFIXES and file.is_file())
+    files = files or sorted(
+        file for file in folder.iterdir() if file.suffix in SUFFIXES and file.is_file()
+    )
     if not files:
         raise CheckpointError(f"{folder} holds no weights and is no run with a checkpoint")
     if len(files) > 1 and files[0].name not in preferred:
-        raise CheckpointError(f"{folder} holds {len(files)} weight files; name one of them, such as {files[0].name}")
+        raise CheckpointError(
+            f"{folder} holds {len(files)} weight files; name one of them, such as {files[0].name}"
+        )
     return files[0]

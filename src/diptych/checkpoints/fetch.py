@@ -31,20 +31,28 @@ class Repo(NamedTuple):
 
 
 def fetch(
-    name: str, *, file: str = "", sha256: str = "", endpoint: str | None = None, cache_dir: Path | None = None
+    name: str,
+    *,
+    file: str = "",
+    sha256: str = "",
+    endpoint: str | None = None,
+    cache_dir: Path | None = None,
 ) -> Path:
-    """Downloads `hf-hub:org/name[@revision]` once; says in which folder its files lie, or where the one `file` does.
+    """Downloads `hf-hub:org/name[@revision]` once; says in which folder its files lie, or where the
+    one `file` does.
 
-    Of the weights only one format is fetched, or the file that stands behind: `hf-hub:org/name/file`. A connection that
-    breaks is taken up where it broke. Weights are compared with the hub's sha256, or with `sha256`. Without a network,
-    what was fetched before is used. `endpoint` and `cache_dir` None: huggingface_hub's. Raises DownloadError, which
-    says what to do.
-    """
+    Of the weights only one format is fetched, or the file that stands behind:
+    `hf-hub:org/name/file`. A connection that breaks is taken up where it broke. Weights are
+    compared with the hub's sha256, or with `sha256`. Without a network, what was fetched before is
+    used. `endpoint` and `cache_dir` None: huggingface_hub's. Raises DownloadError, which says what
+    to do."""
     place, _, revision = name.removeprefix(HUB).partition("@")
     owner, _, rest = place.partition("/")
     model, _, named = rest.partition("/")
     if not owner or not model:
-        raise DownloadError(f"{name} names no model of the hub; write hf-hub:org/name or hf-hub:org/name@revision")
+        raise DownloadError(
+            f"{name} names no model of the hub; write hf-hub:org/name or hf-hub:org/name@revision"
+        )
     repo = Repo(f"{owner}/{model}", revision or "main", endpoint, cache_dir)
     folder = _snapshot(repo, (file,) if file else (*_SETTINGS, *filter(None, [named])))
     if file or named:
@@ -56,7 +64,9 @@ def fetch(
         here = [path for path in folder.glob("*") if path.name.endswith(SUFFIXES)]
         if len(here) != 1:
             raise
-        return _checked(repo, here[0]).parent  # fetched before, under a name that only the hub could tell
+        return _checked(
+            repo, here[0]
+        ).parent  # fetched before, under a name that only the hub could tell
 
 
 def _snapshot(repo: Repo, patterns: tuple[str, ...]) -> Path:
@@ -68,7 +78,8 @@ def _snapshot(repo: Repo, patterns: tuple[str, ...]) -> Path:
 
 
 def _weights(repo: Repo) -> Path | None:
-    """The preferred weights of a commit: those that are here, else those that the hub has; None if it has none."""
+    """The preferred weights of a commit: those that are here, else those that the hub has; None if
+    it has none."""
     for get in (_cached, _download):
         for name in _WEIGHTS:
             path = get(repo, name)
@@ -85,9 +96,13 @@ def _only(repo: Repo) -> Path:
         listed = HfApi(endpoint=repo.endpoint).list_repo_files(repo.repo_id, revision=repo.revision)
     files = sorted(file for file in listed if file.endswith(SUFFIXES))
     if not files:
-        raise DownloadError(f"{repo} has none of {', '.join(dict.fromkeys(_WEIGHTS))}, nor other weights")
+        raise DownloadError(
+            f"{repo} has none of {', '.join(dict.fromkeys(_WEIGHTS))}, nor other weights"
+        )
     if len(files) > 1:
-        raise DownloadError(f"{repo} holds {len(files)} weight files; name one, as in {HUB}{repo.repo_id}/{files[0]}")
+        raise DownloadError(
+            f"{repo} holds {len(files)} weight files; name one, as in {HUB}{repo.repo_id}/{files[0]}"
+        )
     return _present(repo, _snapshot(repo, (files[0],)) / files[0])
 
 
@@ -105,7 +120,9 @@ def _cached(repo: Repo, file: str) -> Path | None:
     """The file if it was fetched before, else None."""
     from huggingface_hub import try_to_load_from_cache
 
-    path = try_to_load_from_cache(repo.repo_id, file, cache_dir=repo.cache_dir, revision=repo.revision)
+    path = try_to_load_from_cache(
+        repo.repo_id, file, cache_dir=repo.cache_dir, revision=repo.revision
+    )
     return _checked(repo, Path(path)) if isinstance(path, str) else None
 
 
@@ -141,7 +158,9 @@ def _explained(repo: Repo, what: str) -> Iterator[None]:
     try:
         yield
     except errors.GatedRepoError as error:
-        raise DownloadError(f"{repo} wants its terms accepted; do that on its page, then `hf auth login`") from error
+        raise DownloadError(
+            f"{repo} wants its terms accepted; do that on its page, then `hf auth login`"
+        ) from error
     except errors.RepositoryNotFoundError as error:
         raise DownloadError(
             f"the hub has no model {repo.repo_id}, or it is private: then `hf auth login` first"
@@ -156,4 +175,6 @@ def _explained(repo: Repo, what: str) -> Iterator[None]:
     except errors.HFValidationError as error:
         raise DownloadError(f"{repo} can't be the name of a model: {error}") from error
     except (errors.HfHubHTTPError, OSError) as error:
-        raise DownloadError(f"{what} of {repo} could not be downloaded ({first_line(error)}); try again") from error
+        raise DownloadError(
+            f"{what} of {repo} could not be downloaded ({first_line(error)}); try again"
+        ) from error

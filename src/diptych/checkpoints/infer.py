@@ -27,14 +27,15 @@ SIGLIP_BIAS = -10.0
 
 
 def infer(state: Mapping[str, Tensor], activation: Activation) -> ClipConfig:
-    """The configuration behind weights under our names: sizes from shapes, heads of 64 channels, CLIP's preprocessing;
-    for an EVA tower see `infer_image`.
+    """The configuration behind weights under our names: sizes from shapes, heads of 64 channels,
+    CLIP's preprocessing; for an EVA tower see `infer_image`.
 
-    The activation leaves no trace in weights, so the caller says it. Raises CheckpointError for towers whose
-    configuration can't be told (a timm or Hugging Face one).
-    """
+    The activation leaves no trace in weights, so the caller says it. Raises CheckpointError for
+    towers whose configuration can't be told (a timm or Hugging Face one)."""
     if "text.tokens.weight" not in state or "text.projection.weight" not in state:
-        raise CheckpointError("the text tower's configuration can't be told from its weights; give config=")
+        raise CheckpointError(
+            "the text tower's configuration can't be told from its weights; give config="
+        )
     vocab_size, width = state["text.tokens.weight"].shape
     text = TextConfig(
         context_length=len(state["text.positions"]),
@@ -58,10 +59,15 @@ def infer(state: Mapping[str, Tensor], activation: Activation) -> ClipConfig:
 def infer_image(state: Mapping[str, Tensor], activation: Activation) -> ImageTowerConfig:
     """The image tower's, from names that begin with `image.`.
 
-    An EVA tower is taken to be the published one of its width, depth, MLP and norms: where its norms stand, its heads
-    and rotary positions leave no trace. Raises CheckpointError if there is none, and for towers of other libraries.
-    """
-    if {"image.class_token", "image.positions", "image.patch.weight", "image.patch.bias"} <= state.keys():
+    An EVA tower is taken to be the published one of its width, depth, MLP and norms: where its
+    norms stand, its heads and rotary positions leave no trace. Raises CheckpointError if there is
+    none, and for towers of other libraries."""
+    if {
+        "image.class_token",
+        "image.positions",
+        "image.patch.weight",
+        "image.patch.bias",
+    } <= state.keys():
         return _eva(state)
     if "image.class_token" in state and "image.patch.weight" in state:
         width, _, patch_size, _ = state["image.patch.weight"].shape
@@ -77,7 +83,9 @@ def infer_image(state: Mapping[str, Tensor], activation: Activation) -> ImageTow
         )
     if "image.stages.0.0.conv_1.weight" in state and "image.pool.positions" in state:
         width = len(state["image.stages.0.0.conv_1.weight"])
-        first, second, third, fourth = (count_numbers(state, f"image.stages.{i}.") for i in range(4))
+        first, second, third, fourth = (
+            count_numbers(state, f"image.stages.{i}.") for i in range(4)
+        )
         return ResNetConfig(
             image_size=32 * _side(state["image.pool.positions"]),
             layers=(first, second, third, fourth),
@@ -87,7 +95,9 @@ def infer_image(state: Mapping[str, Tensor], activation: Activation) -> ImageTow
         )
     if "image.stages.0.down.conv_1.weight" in state:
         return _unireplknet(state)
-    raise CheckpointError("the image tower's configuration can't be told from its weights; give config=")
+    raise CheckpointError(
+        "the image tower's configuration can't be told from its weights; give config="
+    )
 
 
 def _unireplknet(state: Mapping[str, Tensor]) -> UniRepLKNetConfig:
@@ -98,12 +108,15 @@ def _unireplknet(state: Mapping[str, Tensor]) -> UniRepLKNetConfig:
     except KeyError as error:
         raise CheckpointError(f"{error.args[0]} is missing") from error
     kernels = tuple(
-        tuple(_kernel(state, f"image.stages.{i}.blocks.{j}.mix.") for j in range(depths[i])) for i in range(4)
+        tuple(_kernel(state, f"image.stages.{i}.blocks.{j}.mix.") for j in range(depths[i]))
+        for i in range(4)
     )
     return UniRepLKNetConfig(
         depths=(first, second, third, fourth),
         widths=(a, b, c, d),
-        kernel_sizes=() if kernels == published_kernels((first, second, third, fourth)) else kernels,
+        kernel_sizes=()
+        if kernels == published_kernels((first, second, third, fourth))
+        else kernels,
         layer_scale=1e-6 if "image.stages.0.blocks.0.scale" in state else None,
         projection_bias="image.projection.bias" in state,
         deploy="image.stages.0.blocks.0.down.bias" in state,
@@ -121,7 +134,10 @@ def _eva(state: Mapping[str, Tensor]) -> EvaConfig:
     width, layers = len(state["image.class_token"]), count_numbers(state, "image.blocks.")
     kind = (width, layers, "swiglu" if gated else "gelu", "layer" if biased else "rms")
     towers = [tower for name in zoo.names() if isinstance(tower := zoo.tower(name), EvaConfig)]
-    known = next((tower for tower in towers if (tower.width, tower.layers, tower.mlp, tower.norm) == kind), None)
+    known = next(
+        (tower for tower in towers if (tower.width, tower.layers, tower.mlp, tower.norm) == kind),
+        None,
+    )
     if known is None:
         raise CheckpointError(
             f"no published EVA tower has {layers} blocks of width {width} with {kind[2]} MLPs and {kind[3]} norms, and "
@@ -148,5 +164,7 @@ def _side(positions: Tensor) -> int:
     """Patches along one side, from a position table with a class token."""
     side = math.isqrt(len(positions) - 1)
     if side * side + 1 != len(positions):
-        raise CheckpointError(f"{len(positions)} positions are not a class token and a square of patches")
+        raise CheckpointError(
+            f"{len(positions)} positions are not a class token and a square of patches"
+        )
     return side

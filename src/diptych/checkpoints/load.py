@@ -48,18 +48,20 @@ def load_model(
     deploy: bool = False,
     progress: bool = False,
 ) -> Loaded:
-    """The model at `path`: a checkpoint file or folder of any known format, a run folder (its newest complete
-    checkpoint), `hf-hub:org/name[@revision]`, or a name of the zoo whose weights are published.
+    """The model at `path`: a checkpoint file or folder of any known format, a run folder (its
+    newest complete checkpoint), `hf-hub:org/name[@revision]`, or a name of the zoo whose weights
+    are published.
 
-    `config` (or a zoo name, or the path of a published JSON configuration) overrules what stands beside foreign
-    weights, which don't say everything about themselves. `dtype` is the towers' (None: float32). `image_size` and
-    `patch_size`, in pixels, resize the position table and the patches' kernel. The model is in evaluation mode; on the
-    CPU its weights stay mapped from the file where their dtype is right. `deploy` merges an image tower that has a
-    deploy form: the same vectors, faster. `progress` shows a bar, for large weights.
+    `config` (or a zoo name, or the path of a published JSON configuration) overrules what stands
+    beside foreign weights, which don't say everything about themselves. `dtype` is the towers'
+    (None: float32). `image_size` and `patch_size`, in pixels, resize the position table and the
+    patches' kernel. The model is in evaluation mode; on the CPU its weights stay mapped from the
+    file where their dtype is right. `deploy` merges an image tower that has a deploy form: the same
+    vectors, faster. `progress` shows a bar, for large weights.
 
-    Raises CheckpointError, in one sentence, for weights that are missing, damaged, would execute code, are of another
-    model or hold NaN; UnknownNameError, with near misses, for a name that nothing answers to.
-    """
+    Raises CheckpointError, in one sentence, for weights that are missing, damaged, would execute
+    code, are of another model or hold NaN; UnknownNameError, with near misses, for a name that
+    nothing answers to."""
     state, meta = read_model(path, config=config)
     state, resized = resize(state, meta.config, image_size=image_size, patch_size=patch_size)
     try:
@@ -71,11 +73,14 @@ def load_model(
     return Loaded(model, replace(meta, config=resized))
 
 
-def read_model(path: str | Path, *, config: ClipConfig | str | Path | None = None) -> tuple[State, Meta]:
-    """Weights under our names, in the dtype in which they are stored, and their description. See `load_model`.
+def read_model(
+    path: str | Path, *, config: ClipConfig | str | Path | None = None
+) -> tuple[State, Meta]:
+    """Weights under our names, in the dtype in which they are stored, and their description. See
+    `load_model`.
 
-    In the provenance, `unused` are names of the file that belong to training and stay behind; it lacks where none do.
-    """
+    In the provenance, `unused` are names of the file that belong to training and stay behind; it
+    lacks where none do."""
     given = read_config(config)
     place = locate(path)
     if folder := native_folder(place.path):

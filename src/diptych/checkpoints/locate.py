@@ -20,11 +20,12 @@ class Place(NamedTuple):
 
 
 def locate(name: str | Path, *, alone: bool = False) -> Place:
-    """What `name` means: a path, `hf-hub:org/name[/file][@revision]`, or a name of the zoo, whose weights are fetched.
+    """What `name` means: a path, `hf-hub:org/name[/file][@revision]`, or a name of the zoo, whose
+    weights are fetched.
 
-    `alone`: an image tower alone will do. Raises CheckpointError if there is no such file, or no weights are published;
-    UnknownNameError with near misses; ConfigError for an image tower where a whole model is needed.
-    """
+    `alone`: an image tower alone will do. Raises CheckpointError if there is no such file, or no
+    weights are published; UnknownNameError with near misses; ConfigError for an image tower where a
+    whole model is needed."""
     if Path(name).exists():
         return Place(Path(name), None, {})
     name = str(name)
@@ -37,7 +38,9 @@ def locate(name: str | Path, *, alone: bool = False) -> Place:
             return Place(fetch(name), None, {"name": name})
         if Path(name).suffix or (len(Path(name).parts) > 1 and Path(name).parent.exists()):
             hint = f"; {error.hint}" if error.near else ""
-            raise CheckpointError(f"there is no file or folder {name}, nor a model of that name{hint}") from error
+            raise CheckpointError(
+                f"there is no file or folder {name}, nor a model of that name{hint}"
+            ) from error
         raise
     config = entry.config if alone else zoo.get(name)
     weights = zoo.weights(name)
@@ -50,4 +53,6 @@ def locate(name: str | Path, *, alone: bool = False) -> Place:
             f"the weights of {entry.name} are on no hub: download {weights.link} with a browser, and give the file"
         )
     path = fetch(f"{HUB}{weights.repo}", file=weights.file, sha256=weights.sha256)
-    return Place(path, config, {"name": entry.name, "repo": weights.repo, "licence": weights.licence})
+    return Place(
+        path, config, {"name": entry.name, "repo": weights.repo, "licence": weights.licence}
+    )

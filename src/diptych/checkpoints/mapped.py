@@ -1,8 +1,8 @@
 """Tensors mapped from their file: nothing is read before it is used.
 
-Pages that were read count as the process's memory until their mapping goes. So what is only read on its way into a
-model has a mapping of its own, or one that is opened anew from time to time. https://huggingface.co/docs/safetensors
-"""
+Pages that were read count as the process's memory until their mapping goes. So what is only read on
+its way into a model has a mapping of its own, or one that is opened anew from time to time.
+https://huggingface.co/docs/safetensors"""
 
 import json
 import math
@@ -44,8 +44,8 @@ _DTYPES = {
 
 
 class Reopened(Generic[T]):
-    """What `open` maps, opened anew after every `TAKEN` bytes that were taken from it; where it is one of many files
-    that are read together, after its share of them."""
+    """What `open` maps, opened anew after every `TAKEN` bytes that were taken from it; where it is
+    one of many files that are read together, after its share of them."""
 
     def __init__(self, open: Callable[[], T], files: int = 1):
         self._open = open
@@ -110,9 +110,17 @@ def _entries(path: Path) -> dict[str, _Entry]:
 def _entry(name: str, told: dict, path: Path, first: int) -> _Entry:
     start, stop = told["data_offsets"]
     if told["dtype"] not in _DTYPES:
-        raise CheckpointError(f"{path}: {name} is of {told['dtype']}; weights are read in 16, 32 and 64 bits")
-    entry = _Entry(_DTYPES[told["dtype"]], [index(size) for size in told["shape"]], first + start, first + stop)
-    if start < 0 or min(entry.shape, default=0) < 0 or stop - start != math.prod(entry.shape) * entry.dtype.itemsize:
+        raise CheckpointError(
+            f"{path}: {name} is of {told['dtype']}; weights are read in 16, 32 and 64 bits"
+        )
+    entry = _Entry(
+        _DTYPES[told["dtype"]], [index(size) for size in told["shape"]], first + start, first + stop
+    )
+    if (
+        start < 0
+        or min(entry.shape, default=0) < 0
+        or stop - start != math.prod(entry.shape) * entry.dtype.itemsize
+    ):
         raise ValueError(f"{name} has a wrong size")
     return entry
 
@@ -129,20 +137,29 @@ class _Mapping(NamedTuple):
         if entry.start == entry.stop:
             return torch.empty(entry.shape, dtype=entry.dtype)
         count, offset = math.prod(entry.shape), entry.start - self.start
-        return torch.frombuffer(self.content, dtype=entry.dtype, count=count, offset=offset).view(entry.shape)
+        return torch.frombuffer(self.content, dtype=entry.dtype, count=count, offset=offset).view(
+            entry.shape
+        )
 
 
 class _Windows:
-    """A file that is mapped a window at a time: every mapping takes one of a process's thousand file handles."""
+    """A file that is mapped a window at a time: every mapping takes one of a process's thousand
+    file handles."""
 
     def __init__(self, path: Path, end: int):
         self.path, self.end = path, end
         self.current: _Mapping | None = None
 
     def tensor(self, entry: _Entry) -> Tensor:
-        if self.current is None or entry.start < self.current.start or entry.stop > self.current.stop:
+        if (
+            self.current is None
+            or entry.start < self.current.start
+            or entry.stop > self.current.stop
+        ):
             self.current = None  # tensors that are in use keep theirs
-            self.current = _map(self.path, entry.start, max(entry.stop, min(entry.start + WINDOW, self.end)))
+            self.current = _map(
+                self.path, entry.start, max(entry.stop, min(entry.start + WINDOW, self.end))
+            )
         return self.current.tensor(entry)
 
 

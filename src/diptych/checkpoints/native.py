@@ -49,13 +49,17 @@ class Meta:
 
 
 def save_model(
-    folder: str | Path, model: Clip, *, tokenizer: Tokenizer | None = None, provenance: Mapping[str, Any] | None = None
+    folder: str | Path,
+    model: Clip,
+    *,
+    tokenizer: Tokenizer | None = None,
+    provenance: Mapping[str, Any] | None = None,
 ) -> Path:
-    """Writes `model` as a native checkpoint, whole or not at all; replaces an older checkpoint in that folder.
+    """Writes `model` as a native checkpoint, whole or not at all; replaces an older checkpoint in
+    that folder.
 
-    `provenance` is kept as it is, beside the Diptych version and the date. Raises CheckpointError if the folder holds
-    something else or can't be written.
-    """
+    `provenance` is kept as it is, beside the Diptych version and the date. Raises CheckpointError
+    if the folder holds something else or can't be written."""
     state, seen = {}, set()
     for name, tensor in model.state_dict().items():
         shared = tensor.data_ptr() in seen  # safetensors holds no tensor under two names
@@ -69,11 +73,16 @@ def save_model(
     return folder
 
 
-def write(folder: Path, config: ClipConfig, state: Mapping[str, Tensor], provenance: Mapping[str, Any]) -> None:
+def write(
+    folder: Path, config: ClipConfig, state: Mapping[str, Tensor], provenance: Mapping[str, Any]
+) -> None:
     """The two files, into `folder`, which must not exist yet."""
     folder.mkdir()
     save_file(dict(state), folder / WEIGHTS, metadata={"format": "pt"})
-    made = {"diptych": __version__, "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")}
+    made = {
+        "diptych": __version__,
+        "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+    }
     meta = {
         "format": "diptych",
         "version": VERSION,
@@ -85,7 +94,8 @@ def write(folder: Path, config: ClipConfig, state: Mapping[str, Tensor], provena
 
 
 def read(folder: Path) -> tuple[State, Meta]:
-    """Weights (memory-mapped) and description. Raises CheckpointError if either is missing, damaged or too new."""
+    """Weights (memory-mapped) and description. Raises CheckpointError if either is missing, damaged
+    or too new."""
     meta = read_json(folder / META)
     if meta.get("format") != "diptych" or "config" not in meta or "weights" not in meta:
         raise CheckpointError(f"{folder / META} is not the description of a Diptych checkpoint")
@@ -111,8 +121,8 @@ def is_native(folder: Path) -> bool:
 def newest(run: Path) -> Path:
     """The newest complete checkpoint of a run folder. Raises CheckpointError if there is none.
 
-    A checkpoint is complete if its weights have the size that its description says: a copy that broke off is passed by.
-    """
+    A checkpoint is complete if its weights have the size that its description says: a copy that
+    broke off is passed by."""
     steps = sorted((run / "checkpoints").glob("step-*"), reverse=True)
     for folder in steps:
         if is_native(folder) and _size_fits(folder):
@@ -136,12 +146,15 @@ def sha256(path: Path) -> str:
 
 
 def check_sha256(path: Path, expected: str, size: int | None = None) -> None:
-    """Raises CheckpointError unless the file has this size and sha256; an empty `expected` is not checked."""
+    """Raises CheckpointError unless the file has this size and sha256; an empty `expected` is not
+    checked."""
     if not path.is_file():
         raise CheckpointError(f"{path} is missing")
     actual = path.stat().st_size
     if size is not None and actual != size:
-        raise CheckpointError(f"{path} has {actual} bytes instead of {size}: it is damaged; copy or download it again")
+        raise CheckpointError(
+            f"{path} has {actual} bytes instead of {size}: it is damaged; copy or download it again"
+        )
     if expected and sha256(path) != expected:
         raise CheckpointError(
             f"{path} doesn't have the sha256 {expected[:12]}…: it is damaged; copy or download it again"

@@ -1,8 +1,8 @@
-"""Tensors out of torch's pickles, by torch's restricted unpickler: nothing that stands in them is executed.
+"""Tensors out of torch's pickles, by torch's restricted unpickler: nothing that stands in them is
+executed.
 
-Training checkpoints hold more than weights; what else torch's unpickler accepts is passed by. DeepSpeed pickles objects
-of its own beside the weights: they become empty stand-ins.
-"""
+Training checkpoints hold more than weights; what else torch's unpickler accepts is passed by.
+DeepSpeed pickles objects of its own beside the weights: they become empty stand-ins."""
 
 import errno
 import os
@@ -30,7 +30,16 @@ _DEPTH = 4
 _WRAPPERS = re.compile(r"^((module|_orig_mod)\.)+")
 """What DistributedDataParallel and torch.compile put before each name."""
 _DAMAGE = (
-    *(RuntimeError, OSError, EOFError, ValueError, LookupError, TypeError, AttributeError, AssertionError),
+    *(
+        RuntimeError,
+        OSError,
+        EOFError,
+        ValueError,
+        LookupError,
+        TypeError,
+        AttributeError,
+        AssertionError,
+    ),
     *(OverflowError, MemoryError, struct.error, zipfile.BadZipFile),
 )
 """What torch raises over bytes that nobody wrote on purpose."""
@@ -49,8 +58,8 @@ class _Inert:
 
 
 def read_torch(path: Path, mapped: bool) -> State:
-    """The weights of a `torch.save` file, under the names that the model had before it was wrapped; `mapped` where the
-    file is a zip.
+    """The weights of a `torch.save` file, under the names that the model had before it was wrapped;
+    `mapped` where the file is a zip.
 
     Raises CheckpointError if it is damaged, would execute code, or holds no state dict.
     """
@@ -61,7 +70,11 @@ def read_torch(path: Path, mapped: bool) -> State:
     kept, passing = (Reopened(lambda: state_dict(load(path), path)) for _ in range(2))
     return State(
         {
-            name: Lazy(tensor.to("meta"), partial(_take, kept, name, 0), partial(_take, passing, name, tensor.nbytes))
+            name: Lazy(
+                tensor.to("meta"),
+                partial(_take, kept, name, 0),
+                partial(_take, passing, name, tensor.nbytes),
+            )
             for name, tensor in in_order
         }
     )
@@ -87,19 +100,27 @@ def load(path: Path, mapped: bool = True) -> Any:
         try:
             return _unpickle(path, mapped)
         except pickle.UnpicklingError as error:
-            raise CheckpointError(f"{path} asks for more than tensors, so it could execute code: refused") from error
+            raise CheckpointError(
+                f"{path} asks for more than tensors, so it could execute code: refused"
+            ) from error
 
 
 def state_dict(content: Any, path: Path) -> dict[str, Tensor]:
     """The weights inside a training checkpoint. Raises CheckpointError if there are none."""
     for _ in range(_DEPTH):
         if isinstance(content, Mapping):
-            inner = (content[name] for name in _CONTAINERS if isinstance(content.get(name), Mapping))
+            inner = (
+                content[name] for name in _CONTAINERS if isinstance(content.get(name), Mapping)
+            )
             content = next(inner, content)
     if not isinstance(content, Mapping) or not content:
         raise CheckpointError(f"{path} holds no state dict but a {type(content).__name__}")
     for name, value in content.items():
-        if not isinstance(name, str) or not isinstance(value, Tensor) or value.layout is not torch.strided:
+        if (
+            not isinstance(name, str)
+            or not isinstance(value, Tensor)
+            or value.layout is not torch.strided
+        ):
             raise CheckpointError(f"{path} holds no state dict: {name!r} is not a dense tensor")
     tensors = {unwrapped(name): tensor.detach() for name, tensor in content.items()}
     if len(tensors) < len(content):
@@ -120,7 +141,9 @@ def unwrapped(name: str) -> str:
 def _unpickle(path: Path, mapped: bool) -> Any:
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore", UserWarning)  # torch's doubts about a pickle: it reads or refuses it
+            warnings.simplefilter(
+                "ignore", UserWarning
+            )  # torch's doubts about a pickle: it reads or refuses it
             return torch.load(path, map_location="cpu", weights_only=True, mmap=mapped)
     except _DAMAGE as error:
         if os.strerror(errno.ENOMEM) in str(error):  # torch keeps no number of the system's error
@@ -128,7 +151,9 @@ def _unpickle(path: Path, mapped: bool) -> Any:
                 f"{path} is larger than this system maps; let it (`sysctl vm.overcommit_memory=1`), "
                 "or convert the weights to safetensors elsewhere"
             ) from error
-        raise CheckpointError(f"{path} is damaged ({first_line(error)}); copy or download it again") from error
+        raise CheckpointError(
+            f"{path} is damaged ({first_line(error)}); copy or download it again"
+        ) from error
 
 
 def _named_objects(path: Path) -> list[str]:

@@ -6,10 +6,17 @@ from collections.abc import Callable, Iterator
 
 @contextlib.contextmanager
 def counted(what: str, total: int) -> Iterator[Callable[[int], None]]:
-    """Yields a function that takes so many bytes more, while a bar on stderr shows the share, the rate and the time
-    left."""
+    """Yields a function that takes so many bytes more, while a bar on stderr shows the share, the
+    rate and the time left."""
     from rich.console import Console
-    from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
+    from rich.progress import (
+        BarColumn,
+        DownloadColumn,
+        Progress,
+        TextColumn,
+        TimeRemainingColumn,
+        TransferSpeedColumn,
+    )
 
     columns = (
         TextColumn("{task.description}"),

@@ -1,8 +1,8 @@
 """Tensors out of any weight file, without running what is in it.
 
-The kind of file is told by its first bytes, not by its name: safetensors, torch's zip and legacy pickles (both by
-torch's restricted unpickler), TorchScript archives (by ours), and folders of shards with an index.
-"""
+The kind of file is told by its first bytes, not by its name: safetensors, torch's zip and legacy
+pickles (both by torch's restricted unpickler), TorchScript archives (by ours), and folders of
+shards with an index."""
 
 import json
 from collections.abc import Mapping
@@ -27,11 +27,11 @@ class Weights(NamedTuple):
 
 
 def read_weights(path: Path) -> Weights:
-    """All tensors of a weight file, of the shards that an `….index.json` lists, or of the DeepSpeed checkpoint that a
-    share belongs to. Mapped from the file where possible.
+    """All tensors of a weight file, of the shards that an `….index.json` lists, or of the DeepSpeed
+    checkpoint that a share belongs to. Mapped from the file where possible.
 
-    Raises CheckpointError for a file that is missing, damaged, not a weight file, or would execute code.
-    """
+    Raises CheckpointError for a file that is missing, damaged, not a weight file, or would execute
+    code."""
     if path.name.endswith(".index.json"):
         return _read_shards(path)
     if deepspeed.is_share(path):
@@ -46,14 +46,21 @@ def read_json(path: Path) -> dict[str, Any]:
     except (OSError, ValueError, RecursionError) as error:
         raise CheckpointError(f"{path} can't be read: {error}") from error
     if not isinstance(values, dict):
-        raise CheckpointError(f"{path} holds a {type(values).__name__} where an object was expected")
+        raise CheckpointError(
+            f"{path} holds a {type(values).__name__} where an object was expected"
+        )
     return values
 
 
 def shards(index: Path) -> dict[str, set[str]]:
-    """The files that an index lists, and the names of the tensors in each. Raises CheckpointError if there are none."""
+    """The files that an index lists, and the names of the tensors in each. Raises CheckpointError
+    if there are none."""
     listed = read_json(index).get("weight_map")
-    if not isinstance(listed, Mapping) or not listed or not all(isinstance(file, str) for file in listed.values()):
+    if (
+        not isinstance(listed, Mapping)
+        or not listed
+        or not all(isinstance(file, str) for file in listed.values())
+    ):
         raise CheckpointError(f"{index} lists no shards")
     names: dict[str, set[str]] = {}
     for name, file in sorted(listed.items(), key=lambda item: item[1]):
@@ -66,7 +73,9 @@ def _read_shards(index: Path) -> Weights:
     for file, names in shards(index).items():
         path = index.parent / file
         if not path.is_file():
-            raise CheckpointError(f"{path} is missing, which {index.name} lists; copy or download all shards")
+            raise CheckpointError(
+                f"{path} is missing, which {index.name} lists; copy or download all shards"
+            )
         tensors, kind = _read_file(path)
         if wrong := names ^ tensors.keys():
             has = "has no" if min(wrong) in names else "has a"
@@ -90,5 +99,7 @@ def _read_file(path: Path) -> Weights:
     if start[8:9] == b"{":
         return Weights(read_safetensors(path), "safetensors")
     if start.startswith(b"version https://git-lfs"):
-        raise CheckpointError(f"{path} is a Git LFS pointer, not the weights; run `git lfs pull` where it came from")
+        raise CheckpointError(
+            f"{path} is a Git LFS pointer, not the weights; run `git lfs pull` where it came from"
+        )
     raise CheckpointError(f"{path} is no weight file: it is neither safetensors nor a torch file")

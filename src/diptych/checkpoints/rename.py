@@ -1,8 +1,8 @@
 """Two-way rename tables: foreign weight names <-> ours.
 
-A table is a tuple of rules. In a pattern, `#` stands for a number and `*` for any rest; each stands for the same text
-on both sides. A table is strict in both directions: a name that no rule knows raises.
-"""
+A table is a tuple of rules. In a pattern, `#` stands for a number and `*` for any rest; each stands
+for the same text on both sides. A table is strict in both directions: a name that no rule knows
+raises."""
 
 import re
 from collections.abc import Callable, Iterable, Mapping
@@ -26,7 +26,8 @@ class Change:
 
 
 def _joined(parts: list[Tensor]) -> Tensor:
-    """One after the other along the first dimension. On `meta` by shapes alone: torch would import its compiler."""
+    """One after the other along the first dimension. On `meta` by shapes alone: torch would import
+    its compiler."""
     if not parts[0].is_meta:
         return torch.cat(parts)
     if any(part.shape[1:] != parts[0].shape[1:] for part in parts):
@@ -73,13 +74,16 @@ class Table:
     ignored: tuple[str, ...] = ()
     """Foreign names that carry nothing (a stored range, a copy of the context length)."""
     noted: tuple[str, ...] = ()
-    """Foreign names that a model has no use for; who starts from the file should know (a mask token)."""
+    """Foreign names that a model has no use for; who starts from the file should know (a mask
+    token)."""
     absent: Mapping[str, Tensor] = field(default_factory=dict)
     """Ours that a file of this layout may lack, and what they are then."""
 
     @cached_property
     def _from_foreign(self) -> list[tuple[re.Pattern, Rule, int]]:
-        return [(_regex(name), rule, i) for rule in self.rules for i, name in enumerate(rule.sources)]
+        return [
+            (_regex(name), rule, i) for rule in self.rules for i, name in enumerate(rule.sources)
+        ]
 
     @cached_property
     def _from_ours(self) -> list[tuple[re.Pattern, Rule]]:
@@ -102,11 +106,14 @@ class Table:
     def to_ours(self, foreign: Mapping[str, Tensor]) -> State:
         """Our names and tensors, made when they are asked for, in the order of the file.
 
-        Raises CheckpointError for names that the table doesn't know, and for parts that lack or don't fit together.
-        """
+        Raises CheckpointError for names that the table doesn't know, and for parts that lack or
+        don't fit together."""
         found: dict[str, tuple[Rule, dict[int, Lazy]]] = {}
         for name, lazy in State.of(foreign).lazies.items():
-            match = next(((m, rule, i) for p, rule, i in self._from_foreign if (m := p.fullmatch(name))), None)
+            match = next(
+                ((m, rule, i) for p, rule, i in self._from_foreign if (m := p.fullmatch(name))),
+                None,
+            )
             if match:
                 groups, rule, i = match
                 found.setdefault(_fill(rule.ours, groups), (rule, {}))[1][i] = lazy
@@ -124,10 +131,13 @@ class Table:
         return State.of(self.absent).updated(made)
 
     def to_foreign(self, ours: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """Foreign names and tensors. Raises CheckpointError for names of ours that the layout can't hold."""
+        """Foreign names and tensors. Raises CheckpointError for names of ours that the layout can't
+        hold."""
         result, unknown = {}, []
         for name, tensor in ours.items():
-            match = next(((m, rule) for p, rule in self._from_ours if (m := p.fullmatch(name))), None)
+            match = next(
+                ((m, rule) for p, rule in self._from_ours if (m := p.fullmatch(name))), None
+            )
             if match is None:
                 unknown.append(name)
                 continue
@@ -157,14 +167,19 @@ def summary(names: Iterable[str]) -> list[str]:
 
 
 def left_behind(provenance: Mapping[str, Any]) -> str:
-    """A sentence on what a foreign file has beside the model, by what was noted when it was read; empty: nothing.
+    """A sentence on what a foreign file has beside the model, by what was noted when it was read;
+    empty: nothing.
 
     >>> from diptych.checkpoints.rename import left_behind
     >>> left_behind({"source": "ckpt.pth.tar", "unused": ["logit_scale_dense"]})
     'ckpt.pth.tar: logit_scale_dense belongs to training and stays behind'
     """
     found = summary(provenance.get("unused", ()))
-    verbs = "belong to training and stay behind" if len(found) > 1 else "belongs to training and stays behind"
+    verbs = (
+        "belong to training and stay behind"
+        if len(found) > 1
+        else "belongs to training and stays behind"
+    )
     return f"{provenance['source']}: {', '.join(found)} {verbs}" if found else ""
 
 
@@ -173,7 +188,9 @@ def rows(ours: str, foreign: str, *pairs: tuple) -> tuple[Rule, ...]:
     return tuple(
         Rule(
             ours + mine,
-            foreign + theirs if isinstance(theirs, str) else tuple(foreign + name for name in theirs),
+            foreign + theirs
+            if isinstance(theirs, str)
+            else tuple(foreign + name for name in theirs),
             *rest,
         )
         for mine, theirs, *rest in pairs
@@ -181,16 +198,21 @@ def rows(ours: str, foreign: str, *pairs: tuple) -> tuple[Rule, ...]:
 
 
 def check_fit(state: Mapping[str, Tensor], expected: Mapping[str, Tensor]) -> None:
-    """Raises CheckpointError unless names, shapes and kinds of numbers are the same, naming the first that aren't."""
+    """Raises CheckpointError unless names, shapes and kinds of numbers are the same, naming the
+    first that aren't."""
     if missing := [name for name in expected if name not in state]:
         raise CheckpointError(f"{_listed(missing)} are missing")
     if surplus := [name for name in state if name not in expected]:
         raise CheckpointError(f"{_listed(surplus)} are not in the model")
     for name, tensor in expected.items():
         if state[name].shape != tensor.shape:
-            raise CheckpointError(f"{name} is {list(state[name].shape)} where the model has {list(tensor.shape)}")
+            raise CheckpointError(
+                f"{name} is {list(state[name].shape)} where the model has {list(tensor.shape)}"
+            )
         if state[name].is_floating_point() != tensor.is_floating_point():
-            raise CheckpointError(f"{name} is of {state[name].dtype} where the model has {tensor.dtype}")
+            raise CheckpointError(
+                f"{name} is of {state[name].dtype} where the model has {tensor.dtype}"
+            )
 
 
 def count_numbers(names: Iterable[str], prefix: str) -> int:
@@ -212,13 +234,18 @@ def _changed(name: str, change: Callable[[list[Tensor]], Tensor], parts: list[La
 
 def _regex(pattern: str) -> re.Pattern:
     return re.compile(
-        "".join({"#": r"(\d+)", "*": r"(.+)"}.get(part, re.escape(part)) for part in re.split(r"([#*])", pattern))
+        "".join(
+            {"#": r"(\d+)", "*": r"(.+)"}.get(part, re.escape(part))
+            for part in re.split(r"([#*])", pattern)
+        )
     )
 
 
 def _fill(pattern: str, groups: re.Match) -> str:
     texts = iter(groups.groups())
-    return "".join(next(texts) if part in ("#", "*") else part for part in re.split(r"([#*])", pattern))
+    return "".join(
+        next(texts) if part in ("#", "*") else part for part in re.split(r"([#*])", pattern)
+    )
 
 
 def _listed(names: list[str]) -> str:

@@ -30,13 +30,14 @@ _HARMLESS = {
 
 
 def start_tower(tower: Tower, side: Side, path: str | Path) -> list[str]:
-    """Fills an initialised tower in place with weights from `path`: a whole model, or a tower alone, in any format.
+    """Fills an initialised tower in place with weights from `path`: a whole model, or a tower
+    alone, in any format.
 
-    A position table of another grid is interpolated, one of longer texts is cut. Everything must fit, but two things
-    that are left as they are: a projection to a space of another width, and norms inside attention, which EVA-02's
-    pretraining on images alone did without. Returns a sentence for each of these, for what the file has beside, and for
-    settings in which its tower differs, such as the activation. Raises CheckpointError for what can't be read or
-    doesn't fit.
+    A position table of another grid is interpolated, one of longer texts is cut. Everything must
+    fit, but two things that are left as they are: a projection to a space of another width, and
+    norms inside attention, which EVA-02's pretraining on images alone did without. Returns a
+    sentence for each of these, for what the file has beside, and for settings in which its tower
+    differs, such as the activation. Raises CheckpointError for what can't be read or doesn't fit.
     """
     try:
         state, told, notes = read_tower(path, side)
@@ -61,7 +62,11 @@ def _differences(theirs: TowerConfig, ours: TowerConfig) -> list[str]:
     if type(theirs) is not type(ours):
         return []  # the weights' names will tell
     found = difference(theirs, ours)
-    return [f"its {name} is {was}, and {now} here" for name, (was, now) in found.items() if name not in _HARMLESS]
+    return [
+        f"its {name} is {was}, and {now} here"
+        for name, (was, now) in found.items()
+        if name not in _HARMLESS
+    ]
 
 
 def _fitted(state: State, config: TowerConfig) -> tuple[State, list[str]]:
@@ -73,14 +78,22 @@ def _fitted(state: State, config: TowerConfig) -> tuple[State, list[str]]:
             return state, []
         case _:
             fitted = fit_grid(state, config)
-            changed = [name for name, like in fitted.shapes.items() if like.shape != state.shapes[name].shape]
-            return fitted, [f"{name} is interpolated to {list(fitted.shapes[name].shape)}" for name in changed]
+            changed = [
+                name
+                for name, like in fitted.shapes.items()
+                if like.shape != state.shapes[name].shape
+            ]
+            return fitted, [
+                f"{name} is interpolated to {list(fitted.shapes[name].shape)}" for name in changed
+            ]
 
 
 def _fit_text(state: State, config: TextConfig) -> tuple[State, list[str]]:
     words, length = (len(state.shapes.get(name, ())) for name in ("tokens.weight", "positions"))
     if words and words != config.vocab_size:
-        raise CheckpointError(f"its vocabulary has {words} entries, and this tower's has {config.vocab_size}")
+        raise CheckpointError(
+            f"its vocabulary has {words} entries, and this tower's has {config.vocab_size}"
+        )
     if 0 < length < config.context_length:
         raise CheckpointError(f"it takes {length} tokens, and this tower {config.context_length}")
     if length <= config.context_length:
@@ -92,15 +105,23 @@ def _fit_text(state: State, config: TextConfig) -> tuple[State, list[str]]:
 def _without_fresh(
     theirs: Mapping[str, Tensor], ours: Mapping[str, Tensor]
 ) -> tuple[dict[str, Tensor], dict[str, str]]:
-    """What of the tower must be in the file; the names that are left out on either side, and the sentences on them."""
+    """What of the tower must be in the file; the names that are left out on either side, and the
+    sentences on them."""
     fresh: dict[str, str] = {}
     for prefix in _PROJECTIONS:
-        mine, found = ({n: list(t.shape) for n, t in all.items() if n.startswith(prefix)} for all in (ours, theirs))
+        mine, found = (
+            {n: list(t.shape) for n, t in all.items() if n.startswith(prefix)}
+            for all in (ours, theirs)
+        )
         if mine != found:
-            fresh |= {name: _projection(name, mine.get(name), found.get(name)) for name in mine | found}
+            fresh |= {
+                name: _projection(name, mine.get(name), found.get(name)) for name in mine | found
+            }
     lacking = [name for name in ours if _ATTENTION_NORM.fullmatch(name)]
     if lacking and not set(lacking) & set(theirs):
-        fresh |= dict.fromkeys(lacking, "it has no norms inside attention: weight 1 and bias 0 are kept")
+        fresh |= dict.fromkeys(
+            lacking, "it has no norms inside attention: weight 1 and bias 0 are kept"
+        )
     return {name: tensor for name, tensor in ours.items() if name not in fresh}, fresh
 
 

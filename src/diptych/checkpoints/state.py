@@ -13,7 +13,8 @@ class Lazy(NamedTuple):
     """On `meta`: its shape and its kind of numbers."""
     make: Callable[[], Tensor]
     make_once: Callable[[], Tensor] | None = None
-    """The same tensor, for one look at it: nothing of its file stays in memory when it goes. None: `make`."""
+    """The same tensor, for one look at it: nothing of its file stays in memory when it goes. None:
+    `make`."""
 
     def once(self) -> Tensor:
         """The tensor, to be copied and let go."""
@@ -23,8 +24,9 @@ class Lazy(NamedTuple):
 class State(Mapping[str, Tensor]):
     """Names and tensors, where a tensor is made when it is asked for, each time anew.
 
-    So a model of any size passes through in the memory of its largest tensor: what a tensor is made from is read from
-    the file then, and let go with it. `pop` also lets go of the file behind, when its last tensor was taken.
+    So a model of any size passes through in the memory of its largest tensor: what a tensor is made
+    from is read from the file then, and let go with it. `pop` also lets go of the file behind, when
+    its last tensor was taken.
 
     >>> import torch
     >>> from diptych.checkpoints.state import State
@@ -41,7 +43,9 @@ class State(Mapping[str, Tensor]):
         """Of tensors as they are; of another state, one that can be used up on its own."""
         if isinstance(tensors, State):
             return cls(tensors.lazies)
-        return cls({name: Lazy(tensor.to("meta"), lambda t=tensor: t) for name, tensor in tensors.items()})
+        return cls(
+            {name: Lazy(tensor.to("meta"), lambda t=tensor: t) for name, tensor in tensors.items()}
+        )
 
     def __getitem__(self, name: str) -> Tensor:
         return self.lazies[name].make()
@@ -67,7 +71,13 @@ class State(Mapping[str, Tensor]):
 
     def part(self, prefix: str) -> "State":
         """The names that start with `prefix`, without it: one tower."""
-        return State({n.removeprefix(prefix): lazy for n, lazy in self.lazies.items() if n.startswith(prefix)})
+        return State(
+            {
+                n.removeprefix(prefix): lazy
+                for n, lazy in self.lazies.items()
+                if n.startswith(prefix)
+            }
+        )
 
     def replaced(self, prefix: str, part: "State") -> "State":
         """With `part`, whose names lack `prefix`, instead of all that starts with `prefix`."""

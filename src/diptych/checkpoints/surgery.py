@@ -10,24 +10,34 @@ from jaxtyping import Float
 from torch import Tensor
 
 from diptych.checkpoints.state import State
-from diptych.config import ClipConfig, EvaConfig, ImageTowerConfig, ResNetConfig, UniRepLKNetConfig, VitConfig
+from diptych.config import (
+    ClipConfig,
+    EvaConfig,
+    ImageTowerConfig,
+    ResNetConfig,
+    UniRepLKNetConfig,
+    VitConfig,
+)
 from diptych.errors import CheckpointError
 
 
 def resize(
     state: State, config: ClipConfig, image_size: int | None = None, patch_size: int | None = None
 ) -> tuple[State, ClipConfig]:
-    """The model for pictures or patches of another size, in pixels: the position table and the patches' kernel are
-    interpolated, all else stays. None: as it is.
+    """The model for pictures or patches of another size, in pixels: the position table and the
+    patches' kernel are interpolated, all else stays. None: as it is.
 
-    Raises CheckpointError for a tower that has no such size, and ConfigError for sizes that don't fit.
-    """
+    Raises CheckpointError for a tower that has no such size, and ConfigError for sizes that don't
+    fit."""
     image, changed = resize_tower(state.part("image."), config.image, image_size, patch_size)
     return state.replaced("image.", image), replace(config, image=changed)
 
 
 def resize_tower(
-    state: State, config: ImageTowerConfig, image_size: int | None = None, patch_size: int | None = None
+    state: State,
+    config: ImageTowerConfig,
+    image_size: int | None = None,
+    patch_size: int | None = None,
 ) -> tuple[State, ImageTowerConfig]:
     """As `resize`, of an image tower alone."""
     asked = {"image_size": image_size, "patch_size": patch_size}
@@ -41,10 +51,11 @@ def resize_tower(
 
 
 def fit_grid(state: State, config: ImageTowerConfig) -> State:
-    """A tower's weights, its position table and its patches' kernel as large as `config` wants them.
+    """A tower's weights, its position table and its patches' kernel as large as `config` wants
+    them.
 
-    Raises CheckpointError for a timm tower, which has its own way, and for a table that is no square.
-    """
+    Raises CheckpointError for a timm tower, which has its own way, and for a table that is no
+    square."""
     grid = _grid(config)
     changed = {}
     if grid.positions in state:
@@ -75,20 +86,25 @@ def _grid(config: ImageTowerConfig) -> _Grid:
         case EvaConfig(image_size=size, patch_size=patch):
             return _Grid("positions", size // patch, 1, antialias=False, patch_size=patch)
         case VitConfig(image_size=size, patch_size=patch, pool=pool, stem_widths=stem):
-            return _Grid("positions", size // patch, int(pool == "cls"), patch_size=0 if stem else patch)
+            return _Grid(
+                "positions", size // patch, int(pool == "cls"), patch_size=0 if stem else patch
+            )
         case ResNetConfig(image_size=size):
             return _Grid("pool.positions", size // 32, 1)
         case UniRepLKNetConfig():
             return _Grid()  # it takes pictures of any size
         case _:
-            raise CheckpointError("a timm tower can't be resized here; set image_size in its configuration")
+            raise CheckpointError(
+                "a timm tower can't be resized here; set image_size in its configuration"
+            )
 
 
 def resize_positions(
     positions: Float[Tensor, "old width"], side: int, extra: int = 1, antialias: bool = True
 ) -> Float[Tensor, "new width"]:
-    """A learned table for a square of side x side patches, by bicubic interpolation in float32; the first `extra` rows
-    (the class token) are kept. `antialias` as open_clip has it; EVA (github.com/baaivision/EVA) does without.
+    """A learned table for a square of side x side patches, by bicubic interpolation in float32; the
+    first `extra` rows (the class token) are kept. `antialias` as open_clip has it; EVA
+    (github.com/baaivision/EVA) does without.
 
     >>> import torch
     >>> from diptych.checkpoints.surgery import resize_positions
@@ -108,7 +124,8 @@ def resize_positions(
 def resize_kernel(
     kernel: Float[Tensor, "width channels old old"], size: int
 ) -> Float[Tensor, "width channels size size"]:
-    """The patches' kernel for patches of `size` pixels, by bicubic interpolation in float32, as EVA makes 16 of 14.
+    """The patches' kernel for patches of `size` pixels, by bicubic interpolation in float32, as EVA
+    makes 16 of 14.
 
     >>> import torch
     >>> from diptych.checkpoints.surgery import resize_kernel
@@ -119,5 +136,7 @@ def resize_kernel(
 
 
 def _bicubic(planes: Tensor, side: int, antialias: bool) -> Tensor:
-    larger = F.interpolate(planes.float(), size=(side, side), mode="bicubic", antialias=antialias, align_corners=False)
+    larger = F.interpolate(
+        planes.float(), size=(side, side), mode="bicubic", antialias=antialias, align_corners=False
+    )
     return larger.to(planes.dtype)

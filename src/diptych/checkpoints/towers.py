@@ -45,8 +45,9 @@ def load_image_tower(
     deploy: bool = False,
     progress: bool = False,
 ) -> LoadedTower:
-    """An image tower: the one that a file holds alone, which has no projection, or that of a whole model, with its
-    projection to the shared space. The arguments are those of `load_model`; `config` may also be a tower's.
+    """An image tower: the one that a file holds alone, which has no projection, or that of a whole
+    model, with its projection to the shared space. The arguments are those of `load_model`;
+    `config` may also be a tower's.
 
     Raises CheckpointError, in one sentence, for what can't be read as an image tower.
     """
@@ -59,7 +60,9 @@ def load_image_tower(
         state, told = merge(state, told)
     embed_dim = next((len(state.shapes[name]) for name in _PROJECTIONS if name in state), None)
     try:
-        tower = assemble_tower(state, told, embed_dim, device=device, dtype=dtype, progress=progress)
+        tower = assemble_tower(
+            state, told, embed_dim, device=device, dtype=dtype, progress=progress
+        )
     except CheckpointError as error:
         raise CheckpointError(f"{path}: {error}; is it a checkpoint of another tower?") from error
     return LoadedTower(tower, told, notes)
@@ -68,13 +71,12 @@ def load_image_tower(
 def read_tower(
     path: str | Path, side: Side, *, config: ClipConfig | TowerConfig | str | Path | None = None
 ) -> tuple[State, TowerConfig | None, dict[str, Any]]:
-    """One tower's weights under our names (without `image.` or `text.`), its configuration and notes for the
-    provenance, from a whole model or from a file of that tower alone. Among the notes, `unused` are the file's names
-    that a tower has no use for.
+    """One tower's weights under our names (without `image.` or `text.`), its configuration and
+    notes for the provenance, from a whole model or from a file of that tower alone. Among the
+    notes, `unused` are the file's names that a tower has no use for.
 
-    The configuration is None where neither `config` nor the file tells it; `unknown` among the notes may say why.
-    Raises CheckpointError as `read_model`.
-    """
+    The configuration is None where neither `config` nor the file tells it; `unknown` among the
+    notes may say why. Raises CheckpointError as `read_model`."""
     given = _given(config, side)
     place = locate(path, alone=side == "image")
     if folder := native_folder(place.path):
@@ -112,13 +114,17 @@ def _in_form(state: State, config: TowerConfig | None) -> tuple[State, TowerConf
     return in_form(state, config) if isinstance(config, UniRepLKNetConfig) else (state, config)
 
 
-def _told(found: Format, source: Source, state: State, side: Side) -> tuple[TowerConfig | None, dict[str, Any]]:
+def _told(
+    found: Format, source: Source, state: State, side: Side
+) -> tuple[TowerConfig | None, dict[str, Any]]:
     """What the file says of its tower; without a configuration, why."""
     try:
         if found.text and not found.lacks(source.weights.tensors):
             config, notes = found.config(source, state)
             return _side(config, side), notes
-        return (found.tower_config(source, state) if side == "image" and found.tower_config else None), {}
+        return (
+            found.tower_config(source, state) if side == "image" and found.tower_config else None
+        ), {}
     except (CheckpointError, ConfigError) as error:
         return None, {"unknown": str(error)}
 

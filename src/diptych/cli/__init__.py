@@ -1,4 +1,5 @@
-"""The command line: `diptych VERB ...`. One file per verb; only the one that is called is imported."""
+"""The command line: `diptych VERB ...`. One file per verb; only the one that is called is
+imported."""
 
 import importlib
 import os
@@ -28,7 +29,8 @@ _INTERRUPTED = 130
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Run the command line and exit: 0, 2 for what a user did (one sentence on stderr), 130 for Ctrl-C."""
+    """Run the command line and exit: 0, 2 for what a user did (one sentence on stderr), 130 for
+    Ctrl-C."""
     code = 0
     verb, *rest = (sys.argv[1:] if arguments is None else list(arguments)) or ["--help"]
     try:

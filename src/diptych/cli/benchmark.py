@@ -20,13 +20,14 @@ class Benchmark:
 
     diptych benchmark objectives --data digits --budget 60 --out benchmark
 
-    The same towers, data, batch, steps, optimiser and seeds; nothing is tuned for anyone. Writes OUT/results.json and
-    OUT/report.html. Interrupted, the same command goes on where it stopped."""
+    The same towers, data, batch, steps, optimiser and seeds; nothing is tuned for anyone. Writes
+    OUT/results.json and OUT/report.html. Interrupted, the same command goes on where it stopped."""
 
     subject: Annotated[Positional[Literal["objectives"]], arg(metavar="objectives")]
     """What is compared."""
     data: str = "digits"
-    """digits: the demo's scenes of real handwriting. Else training pairs: shards, a table or a folder of classes."""
+    """digits: the demo's scenes of real handwriting. Else training pairs: shards, a table or a
+    folder of classes."""
     test: str = ""
     """Labelled pictures that are held back; not for digits."""
     class_names: str = ""
@@ -48,7 +49,9 @@ class Benchmark:
         if self.seeds < 1 or self.budget <= 0 or self.steps < 0:
             raise ConfigError("seeds and budget must be above 0, and steps not below")
         if self.data != "digits" and not self.test:
-            raise ConfigError("give --test, labelled pictures to measure with; or --data digits, which has its own")
+            raise ConfigError(
+                "give --test, labelled pictures to measure with; or --data digits, which has its own"
+            )
 
 
 def run(arguments: Sequence[str]) -> None:
@@ -70,4 +73,6 @@ def run(arguments: Sequence[str]) -> None:
     scores = benchmark_runs.compete(field, options, steps, console)
     benchmark_report.show_table(scores)
     print(f"results: {benchmark_runs.save(out / 'results.json', options, steps, scores).resolve()}")
-    print(f"report: {benchmark_report.write(out / 'report.html', field, options, steps, scores).resolve()}")
+    print(
+        f"report: {benchmark_report.write(out / 'report.html', field, options, steps, scores).resolve()}"
+    )

@@ -88,7 +88,9 @@ def write(out: Path, field: Field, options: Benchmark, steps: int, scores: Seque
         out,
         "Objectives, side by side",
         [
-            reports.table("What each came to", COLUMNS, rows(scores), note=f"{shared}; data: {options.data}."),
+            reports.table(
+                "What each came to", COLUMNS, rows(scores), note=f"{shared}; data: {options.data}."
+            ),
             _curves(Path(options.out), scores),
             reports.prose("How to read it", _LIMITS),
             reports.config(field.run, title="What everyone shared"),
@@ -110,7 +112,9 @@ def _curves(out: Path, scores: Sequence[Score]) -> Section:
                 if "evaluation" in row:
                     points.setdefault(row["step"], []).append(100 * row["evaluation"]["top1"])
         seconds = statistics.median(score.seconds for score in own)
-        by_step[name] = [(step, statistics.fmean(values)) for step, values in sorted(points.items())]
+        by_step[name] = [
+            (step, statistics.fmean(values)) for step, values in sorted(points.items())
+        ]
         by_time[name] = [(step * seconds / 60, value) for step, value in by_step[name]]
     charts: list[Markup] = [
         plots.lines(by_step, x="step", y="zero-shot accuracy (%)"),

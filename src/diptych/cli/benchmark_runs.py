@@ -1,4 +1,5 @@
-"""The runs of `diptych benchmark objectives`: one process each, so that each has its own peak of memory."""
+"""The runs of `diptych benchmark objectives`: one process each, so that each has its own peak of
+memory."""
 
 import json
 import resource
@@ -51,7 +52,8 @@ TRIAL = 8
 PROBED = 5000
 """Training pictures that the linear probe sees at most."""
 WORDS, TOKENS = 49409, 64
-"""DeCLIP's vocabulary, and the width in which patches and words meet: everyone's towers have them."""
+"""DeCLIP's vocabulary, and the width in which patches and words meet: everyone's towers have
+them."""
 POINTS = 10
 """Evaluations on the way: the points of the curves."""
 
@@ -87,7 +89,8 @@ class Score:
 
 
 def prepare(options: Benchmark, console: Console) -> Field:
-    """The data, the towers and the run that everyone shares. Raises UnknownNameError for an unknown objective."""
+    """The data, the towers and the run that everyone shares. Raises UnknownNameError for an unknown
+    objective."""
     for name in options.objectives:
         if name not in OBJECTIVES:
             raise UnknownNameError("objective", name, OBJECTIVES)
@@ -97,7 +100,10 @@ def prepare(options: Benchmark, console: Console) -> Field:
 def affordable_steps(field: Field, options: Benchmark, console: Console) -> int:
     """As many steps for each run as fit into the budget together, by the time of a few."""
     console.print(f"How long is a step? {TRIAL} of each objective tell.")
-    trials = [_named(field.run, name, 0, Path(options.out) / "trials", TRIAL) for name in options.objectives]
+    trials = [
+        _named(field.run, name, 0, Path(options.out) / "trials", TRIAL)
+        for name in options.objectives
+    ]
     seconds = sum(_apart(_trial, trial) for trial in trials)
     return int(0.85 * 60 * options.budget / (options.seeds * seconds))  # the rest is for measuring
 
@@ -110,7 +116,9 @@ def compete(field: Field, options: Benchmark, steps: int, console: Console) -> l
             run = _named(field.run, name, seed, out / "runs", steps)
             done = Path(run.out) / "score.json"
             if not done.exists():
-                console.print(f"[bold]{name}[/], seed {seed}: {steps} steps of {run.batch_size} pairs")
+                console.print(
+                    f"[bold]{name}[/], seed {seed}: {steps} steps of {run.batch_size} pairs"
+                )
                 score = _apart(_train_and_measure, run, field, name)
                 done.write_text(json.dumps(asdict(score)))
             scores.append(Score(**json.loads(done.read_text())))
@@ -146,9 +154,15 @@ def _digits(out: Path, console: Console) -> Field:
 
 def _pictures(options: Benchmark) -> Field:
     run = recipes.tiny_cifar10()
-    data = replace(run.data, path=options.data, class_names=options.class_names, templates=options.templates)
+    data = replace(
+        run.data, path=options.data, class_names=options.class_names, templates=options.templates
+    )
     watched = replace(
-        run.evaluation, path=options.test, class_names=options.class_names, templates=options.templates, limit=1000
+        run.evaluation,
+        path=options.test,
+        class_names=options.class_names,
+        templates=options.templates,
+        limit=1000,
     )
     return Field(
         run=replace(run, model=_towers(zoo.get("tiny-32")), data=data, evaluation=watched),
@@ -186,7 +200,9 @@ def _apart(work, *arguments):
 
 def _trial(run: Run) -> float:
     """Seconds of a step."""
-    quiet = replace(run, evaluation=replace(run.evaluation, path=""), track=replace(run.track, every_steps=1))
+    quiet = replace(
+        run, evaluation=replace(run.evaluation, path=""), track=replace(run.track, every_steps=1)
+    )
     fit(quiet, progress=False)
     return _seconds(quiet)
 
@@ -195,7 +211,9 @@ def _train_and_measure(run: Run, field: Field, name: str) -> Score:
     fit(run, resume=any(Path(run.out).glob("checkpoints/step-*")))
     memory = _peak()
     encoder = load(run.out)
-    retrieval = field.captioned and evaluate(encoder, "retrieval", field.captioned).metrics["mean_recall"]
+    retrieval = (
+        field.captioned and evaluate(encoder, "retrieval", field.captioned).metrics["mean_recall"]
+    )
     return Score(
         objective=name,
         seed=run.seed,
@@ -207,7 +225,9 @@ def _train_and_measure(run: Run, field: Field, name: str) -> Score:
     )
 
 
-def _labelled(encoder: Encoder, data: DataConfig) -> tuple[Float[Tensor, "n width"], Int[Tensor, " n"]]:
+def _labelled(
+    encoder: Encoder, data: DataConfig
+) -> tuple[Float[Tensor, "n width"], Int[Tensor, " n"]]:
     source = open_source(data)
     samples = [source[i] for i in range(0, len(source), max(1, len(source) // PROBED))]
     return encoder.embed_images([sample.image for sample in samples], batch_size=128), torch.tensor(
@@ -216,7 +236,9 @@ def _labelled(encoder: Encoder, data: DataConfig) -> tuple[Float[Tensor, "n widt
 
 
 def _seconds(run: Run) -> float:
-    rows = [row for row in read_metrics(Path(run.out) / "metrics.jsonl") if "samples_per_second" in row]
+    rows = [
+        row for row in read_metrics(Path(run.out) / "metrics.jsonl") if "samples_per_second" in row
+    ]
     return run.batch_size / statistics.median(row["samples_per_second"] for row in rows)
 
 

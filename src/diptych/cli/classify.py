@@ -25,7 +25,8 @@ class Classify(Compute):
     names: tuple[str, ...]
     """What it could be."""
     templates: tuple[str, ...] = ("simple",)
-    """The names are put into them: a set (name, simple, openai-7), or templates such as 'a photo of a {}.'."""
+    """The names are put into them: a set (name, simple, openai-7), or templates such as 'a photo of
+    a {}.'."""
     top: int = 5
     """Names shown for each picture."""
 
@@ -34,7 +35,9 @@ def run(arguments: Sequence[str]) -> None:
     """Parse and do it."""
     options = parse(Classify, "classify", arguments)
     if not options.images:
-        raise ConfigError("say at least one picture: `diptych classify MODEL PICTURE --names cat dog`")
+        raise ConfigError(
+            "say at least one picture: `diptych classify MODEL PICTURE --names cat dog`"
+        )
 
     from rich.table import Table
     from rich.text import Text
@@ -44,7 +47,9 @@ def run(arguments: Sequence[str]) -> None:
     encoder = options.load(options.model)
     chosen = [template for choice in options.templates for template in templates(choice)]
     table = Table("picture", "name", "probability", box=None)
-    for image, shares in zip(options.images, encoder.classify(options.images, options.names, chosen)):
+    for image, shares in zip(
+        options.images, encoder.classify(options.images, options.names, chosen)
+    ):
         best = sorted(shares.items(), key=lambda item: -item[1])[: options.top]
         for place, (name, share) in enumerate(best):
             table.add_row(Text(image if place == 0 else ""), Text(name), f"{share:.1%}")

@@ -12,20 +12,25 @@ from diptych.cli.parse import parse
 
 @dataclass(frozen=True, kw_only=True)
 class Convert:
-    """Weights from one format to another. The source's format is detected, and the result is read back and compared.
+    """Weights from one format to another. The source's format is detected, and the result is read
+    back and compared.
 
     diptych convert ViT-B-32.pt --to transformers --out vit-b-32"""
 
     source: Annotated[Positional[str], arg(metavar="SRC")]
     """A checkpoint file or folder, a run, hf-hub:org/name, or a name with published weights."""
-    to: Literal["native", "open-clip", "openai", "transformers", "eva", "declip", "unireplknet"] = "native"
+    to: Literal["native", "open-clip", "openai", "transformers", "eva", "declip", "unireplknet"] = (
+        "native"
+    )
     """The format to write; unireplknet: the image tower alone, as its authors' code loads it."""
     out: str
     """The folder to write; for openai, eva, declip and unireplknet, the file."""
     config: str = ""
-    """Where the weights don't say enough about themselves: the model's name, or a JSON file that describes it."""
+    """Where the weights don't say enough about themselves: the model's name, or a JSON file that
+    describes it."""
     deploy: bool = False
-    """Merge an image tower that has a deploy form (UniRepLKNet): the same vectors, faster; it can't be taken back."""
+    """Merge an image tower that has a deploy form (UniRepLKNet): the same vectors, faster; it can't
+    be taken back."""
 
 
 def run(arguments: Sequence[str]) -> None:
@@ -38,4 +43,8 @@ def run(arguments: Sequence[str]) -> None:
         print(sentence, file=sys.stderr)
 
     config = options.config or None
-    print(convert(options.source, options.to, options.out, config=config, deploy=options.deploy, say=say))
+    print(
+        convert(
+            options.source, options.to, options.out, config=config, deploy=options.deploy, say=say
+        )
+    )

@@ -1,4 +1,5 @@
-"""diptych demo: train on real handwriting on a CPU, evaluate, build a search index, write an HTML report. Minutes."""
+"""diptych demo: train on real handwriting on a CPU, evaluate, build a search index, write an HTML
+report. Minutes."""
 
 import json
 import shutil
@@ -21,18 +22,20 @@ SHARDS = 12
 GOALS = {"digit": 0.90, "colour": 0.95}
 """Least zero-shot accuracy on combinations that training never showed."""
 QUERIES = ("a red zero", "a small green seven")
-"""The first is of a combination that training never showed. A third asks for two digits that a test picture has."""
+"""The first is of a combination that training never showed. A third asks for two digits that a test
+picture has."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Demo:
-    """Train a tiny CLIP on captioned scenes made of real handwritten digits, and show what it learned.
+    """Train a tiny CLIP on captioned scenes made of real handwritten digits, and show what it
+    learned.
 
     diptych demo --out demo
 
-    Writes OUT/data (shards), OUT/run (the model, which `diptych.load` reads), OUT/pictures.index and OUT/report.html.
-    Run again, it keeps the pictures and trains anew; the same seed gives the same result. Ends with status 1 if the
-    model is worse than it should be."""
+    Writes OUT/data (shards), OUT/run (the model, which `diptych.load` reads), OUT/pictures.index
+    and OUT/report.html. Run again, it keeps the pictures and trains anew; the same seed gives the
+    same result. Ends with status 1 if the model is worse than it should be."""
 
     out: str = "demo"
     """Folder of everything that the demo writes."""
@@ -46,7 +49,11 @@ def run(arguments: Sequence[str]) -> int:
     """Parse and do it."""
     options = parse(Demo, "demo", arguments)
     unseen = demo(Path(options.out), options.steps, options.seed)
-    missed = [f"{name} {unseen[name]:.1%}, expected {goal:.0%}" for name, goal in GOALS.items() if unseen[name] < goal]
+    missed = [
+        f"{name} {unseen[name]:.1%}, expected {goal:.0%}"
+        for name, goal in GOALS.items()
+        if unseen[name] < goal
+    ]
     if missed:
         print(f"The model is worse than it should be: {'; '.join(missed)}.", file=sys.stderr)
     return int(bool(missed))
@@ -64,11 +71,17 @@ def demo(out: Path, steps: int, seed: int) -> dict[str, float]:
     recipe = recipes.tiny_digits(str(out), seed)
     plan = replace(recipe, steps=steps or recipe.steps)
     _forget(Path(plan.out))
-    console.print("[bold]1/4[/] Pictures: real handwriting, coloured and placed, each with a caption")
+    console.print(
+        "[bold]1/4[/] Pictures: real handwriting, coloured and placed, each with a caption"
+    )
     render(out / "data", seed, console)
-    console.print(f"[bold]2/4[/] Training: {plan.steps} steps of {plan.batch_size} pairs, from nothing")
+    console.print(
+        f"[bold]2/4[/] Training: {plan.steps} steps of {plan.batch_size} pairs, from nothing"
+    )
     training.fit(plan)
-    console.print("[bold]3/4[/] Evaluation: handwriting and combinations that training never showed")
+    console.print(
+        "[bold]3/4[/] Evaluation: handwriting and combinations that training never showed"
+    )
     encoder = load(plan.out)
     scores = measure(encoder, out / "data" / "test")
     console.print("[bold]4/4[/] Search: an index of the test pictures, and three queries")
@@ -80,12 +93,18 @@ def demo(out: Path, steps: int, seed: int) -> dict[str, float]:
     page = demo_report.write(out / "report.html", plan, scores, found)
 
     unseen = scores.accuracy["unseen"]
-    print(f"digit, never seen in this colour    {unseen['digit']:.1%} of {COUNTS['unseen']} pictures, 10 classes")
-    print(f"colour, never seen on this digit    {unseen['colour']:.1%} of {COUNTS['unseen']} pictures, 10 classes")
+    print(
+        f"digit, never seen in this colour    {unseen['digit']:.1%} of {COUNTS['unseen']} pictures, 10 classes"
+    )
+    print(
+        f"colour, never seen on this digit    {unseen['colour']:.1%} of {COUNTS['unseen']} pictures, 10 classes"
+    )
     print(f"both at once, of 100 combinations   {unseen['both']:.1%}")
     for one in found:
         right = sum(hit.right for hit in one.hits)
-        print(f"“{one.query}”: {right} of the first {len(one.hits)} pictures fit; {one.fitting} exist")
+        print(
+            f"“{one.query}”: {right} of the first {len(one.hits)} pictures fit; {one.fitting} exist"
+        )
     print(f"report: {page.resolve()}")
     return unseen
 
@@ -94,14 +113,19 @@ def render(folder: Path, seed: int, console: Console) -> None:
     """Write the shards of all parts into `folder`, unless they are there already."""
     from diptych.data import scenes, write_shards
 
-    stamp, made = folder / "scenes.json", {"version": scenes.VERSION, "seed": seed, "counts": COUNTS}
+    stamp, made = (
+        folder / "scenes.json",
+        {"version": scenes.VERSION, "seed": seed, "counts": COUNTS},
+    )
     if stamp.exists() and json.loads(stamp.read_text()) == made:
         console.print("      kept from the last time")
         return
     _forget(folder)
     for part in scenes.PARTS:
         count = COUNTS[part]
-        samples = track(scenes.samples(part, count, seed=seed), f"{part:8}", total=count, console=console)
+        samples = track(
+            scenes.samples(part, count, seed=seed), f"{part:8}", total=count, console=console
+        )
         if part == "train":
             write_shards(folder / "train", samples, per_shard=count // SHARDS)
         else:
@@ -116,5 +140,7 @@ def _forget(folder: Path) -> None:
     if not folder.exists():
         return
     if not any((folder / mark).exists() for mark in marks):
-        raise ConfigError(f"{folder} exists and was not written by `diptych demo`; choose another --out")
+        raise ConfigError(
+            f"{folder} exists and was not written by `diptych demo`; choose another --out"
+        )
     shutil.rmtree(folder)

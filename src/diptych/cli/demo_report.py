@@ -83,14 +83,19 @@ def _examples(scores: Scores) -> Section:
     for part in ("seen", "unseen", "pairs"):
         chosen += [sample for key, sample in scores.samples.items() if key.startswith(part)][:4]
     cells = [Cell(image=sample.image, text=sample.captions[0]) for sample in chosen]
-    return reports.pictures("Pictures and their captions", cells, note="Of the test part; training looks alike.")
+    return reports.pictures(
+        "Pictures and their captions", cells, note="Of the test part; training looks alike."
+    )
 
 
 def _searches(found: Sequence[Search], count: int) -> Section:
     rows = [
         GridRow(
             query=one.query,
-            cells=[Cell(image=hit.sample.image, text=f"{hit.score:.2f}", right=hit.right) for hit in one.hits],
+            cells=[
+                Cell(image=hit.sample.image, text=f"{hit.score:.2f}", right=hit.right)
+                for hit in one.hits
+            ],
         )
         for one in found
     ]
@@ -107,7 +112,10 @@ def _table(scores: Scores) -> Section:
     def percent(value: float) -> str:
         return f"{value:.1%}"
 
-    names = {"seen": "new handwriting, known combinations", "unseen": "new handwriting, new combinations"}
+    names = {
+        "seen": "new handwriting, known combinations",
+        "unseen": "new handwriting, new combinations",
+    }
     rows = [
         (f"{measure}: {label}", percent(scores.accuracy[part][measure]), chance)
         for measure, chance in (("digit", "10 %"), ("colour", "10 %"), ("both", "1 %"))
@@ -116,7 +124,13 @@ def _table(scores: Scores) -> Section:
     count = len(scores.samples)
     rows.append(("relation of two digits, four choices", percent(scores.relation), "25 %"))
     found = scores.retrieval
-    for name, recalls in (("caption → picture", found.text_to_image), ("picture → caption", found.image_to_text)):
-        rows += [(f"{name}, R@{k} of {count:,}", percent(recall), percent(k / count)) for k, recall in recalls.items()]
+    for name, recalls in (
+        ("caption → picture", found.text_to_image),
+        ("picture → caption", found.image_to_text),
+    ):
+        rows += [
+            (f"{name}, R@{k} of {count:,}", percent(recall), percent(k / count))
+            for k, recall in recalls.items()
+        ]
     note = f"Digit prompts, averaged: {', '.join(PROMPTS)}."
     return reports.table("Numbers", ("zero-shot", "right", "chance"), rows, note=note)

@@ -1,4 +1,5 @@
-"""What the demo's model knows: zero-shot accuracy, relations, retrieval and searches over the test pictures."""
+"""What the demo's model knows: zero-shot accuracy, relations, retrieval and searches over the test
+pictures."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -62,13 +63,20 @@ def measure(encoder: Encoder, folder: Path) -> Scores:
     samples = _read(folder)
     keys, kept = list(samples), list(samples.values())
     vectors = encoder.embed_images([sample.image for sample in kept], batch_size=128, progress=True)
-    rows = {part: [i for i, key in enumerate(keys) if key.startswith(part)] for part in ("seen", "unseen", "pairs")}
+    rows = {
+        part: [i for i, key in enumerate(keys) if key.startswith(part)]
+        for part in ("seen", "unseen", "pairs")
+    }
     results = {
-        part: _classify(encoder, vectors[rows[part]], [kept[i] for i in rows[part]]) for part in ("seen", "unseen")
+        part: _classify(encoder, vectors[rows[part]], [kept[i] for i in rows[part]])
+        for part in ("seen", "unseen")
     }
     captions = encoder.embed_texts([sample.captions[0] for sample in kept])
     return Scores(
-        accuracy={part: {name: result.top1 for name, result in found.items()} for part, found in results.items()},
+        accuracy={
+            part: {name: result.top1 for name, result in found.items()}
+            for part, found in results.items()
+        },
         digits=results["unseen"]["digit"],
         relation=_relation(encoder, vectors[rows["pairs"]], [kept[i] for i in rows["pairs"]]),
         retrieval=retrieval(vectors, captions, torch.arange(len(kept))),
@@ -87,7 +95,11 @@ def search(index: Index, samples: Mapping[str, Sample], queries: Sequence[str]) 
         Search(
             query=query,
             hits=[
-                Found(sample=found(hit.path), score=hit.score, right=fits(query, attributes(found(hit.path))))
+                Found(
+                    sample=found(hit.path),
+                    score=hit.score,
+                    right=fits(query, attributes(found(hit.path))),
+                )
                 for hit in index.search(query, TOP)
             ],
             fitting=sum(fits(query, attributes(sample)) for sample in samples.values()),
@@ -110,7 +122,8 @@ def attributes(sample: Sample) -> dict[str, Any]:
 
 
 def fits(query: str, scene: Mapping[str, Any]) -> bool:
-    """Whether the words of a plain query ("a small red seven", "a red one above a blue two") are true of a scene.
+    """Whether the words of a plain query ("a small red seven", "a red one above a blue two") are
+    true of a scene.
 
     >>> from diptych.cli.demo_scores import fits
     >>> scene = {"digits": [{"value": 7, "colour": "red", "size": "small"}], "relation": None}
@@ -122,7 +135,9 @@ def fits(query: str, scene: Mapping[str, Any]) -> bool:
         first, word, second = query.partition(f" {scenes.RELATIONS[name][0]} ")
         if word:
             pairs = [(relation, digits), (_OPPOSITES.get(relation), digits[::-1])]
-            return any(r == name and _is(first, pair[0]) and _is(second, pair[1]) for r, pair in pairs)
+            return any(
+                r == name and _is(first, pair[0]) and _is(second, pair[1]) for r, pair in pairs
+            )
     return any(_is(query, digit) for digit in digits)
 
 
@@ -160,15 +175,21 @@ def _classify(
     named = [_coloured(colour) for colour in scenes.COLOURS]
     both = encoder.embed_texts([f"{colour} {digit}" for colour in named for digit in scenes.DIGITS])
     return {
-        "digit": zero_shot(vectors, digits, class_vectors(encoder.embed_texts, scenes.DIGITS, PROMPTS)),
+        "digit": zero_shot(
+            vectors, digits, class_vectors(encoder.embed_texts, scenes.DIGITS, PROMPTS)
+        ),
         "colour": zero_shot(
-            vectors, colours, class_vectors(encoder.embed_texts, named, [f"{{}} {digit}" for digit in scenes.DIGITS])
+            vectors,
+            colours,
+            class_vectors(encoder.embed_texts, named, [f"{{}} {digit}" for digit in scenes.DIGITS]),
         ),
         "both": zero_shot(vectors, colours * len(scenes.DIGITS) + digits, both),
     }
 
 
-def _relation(encoder: Encoder, vectors: Float[Tensor, "n width"], samples: Sequence[Sample]) -> float:
+def _relation(
+    encoder: Encoder, vectors: Float[Tensor, "n width"], samples: Sequence[Sample]
+) -> float:
     texts, truth = [], []
     for sample in samples:
         scene = attributes(sample)
@@ -180,8 +201,14 @@ def _relation(encoder: Encoder, vectors: Float[Tensor, "n width"], samples: Sequ
     return (nearest == torch.tensor(truth)).double().mean().item()
 
 
-def _precision(encoder: Encoder, vectors: Float[Tensor, "n width"], samples: Sequence[Sample]) -> float:
-    queries = [f"{_coloured(colour)} {digit}" for colour in scenes.COLOURS for digit in scenes.DIGITS]
+def _precision(
+    encoder: Encoder, vectors: Float[Tensor, "n width"], samples: Sequence[Sample]
+) -> float:
+    queries = [
+        f"{_coloured(colour)} {digit}" for colour in scenes.COLOURS for digit in scenes.DIGITS
+    ]
     nearest = (encoder.embed_texts(queries) @ vectors.T).topk(TOP, dim=1).indices.tolist()
-    right = [fits(query, attributes(samples[i])) for query, row in zip(queries, nearest) for i in row]
+    right = [
+        fits(query, attributes(samples[i])) for query, row in zip(queries, nearest) for i in row
+    ]
     return sum(right) / len(right)

@@ -21,11 +21,12 @@ class Embed(Compute):
 
     diptych embed MODEL PICTURES --out photos.index
 
-    An index knows its model, so that later `diptych embed PICTURES --out photos.index` is enough; it encodes what is
-    new or changed and drops what has vanished."""
+    An index knows its model, so that later `diptych embed PICTURES --out photos.index` is enough;
+    it encodes what is new or changed and drops what has vanished."""
 
     places: Annotated[Positional[tuple[str, ...]], arg(metavar="[MODEL] PICTURES")] = ()
-    """A model (a run, a checkpoint, hf-hub:org/name, a name); then a folder, or tar shards such as 'a/{00..09}.tar'."""
+    """A model (a run, a checkpoint, hf-hub:org/name, a name); then a folder, or tar shards such as
+    'a/{00..09}.tar'."""
     out: Annotated[str, arg(metavar="X.index")]
     """The index's folder."""
     model: str = ""
@@ -41,7 +42,9 @@ def run(arguments: Sequence[str]) -> None:
     if len(places) == 2 and not model:
         model = places.pop(0)
     if len(places) != 1:
-        raise ConfigError("say one model and one place of pictures: `diptych embed MODEL PICTURES --out X.index`")
+        raise ConfigError(
+            "say one model and one place of pictures: `diptych embed MODEL PICTURES --out X.index`"
+        )
 
     from diptych.search import Index, update
 
@@ -55,7 +58,14 @@ def run(arguments: Sequence[str]) -> None:
         made_by = Index.open(options.out).made_by
         model, dtype = made_by.name, made_by.dtype
     encoder = options.load(model, dtype)
-    changes = update(options.out, places[0], encoder, half=options.half, batch_size=options.batch_size, progress=True)
+    changes = update(
+        options.out,
+        places[0],
+        encoder,
+        half=options.half,
+        batch_size=options.batch_size,
+        progress=True,
+    )
     for path, reason in changes.unreadable[:_LISTED]:
         print(f"left out: {reason if path in reason else f'{path}: {reason}'}", file=sys.stderr)
     if len(changes.unreadable) > _LISTED:

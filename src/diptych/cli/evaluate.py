@@ -1,4 +1,5 @@
-"""diptych evaluate MODEL... --tasks imagenet1k,vtab+,linear/cifar100 --data-root DIR --out results/"""
+"""diptych evaluate MODEL... --tasks imagenet1k,vtab+,linear/cifar100 --data-root DIR --out
+results/"""
 
 import sys
 from collections.abc import Sequence
@@ -24,17 +25,18 @@ _CLASSES_SHOWN = 20
 class Evaluate(Compute):
     """Measure models: on the sets that the field knows, or on your own.
 
-    diptych evaluate MODEL... --tasks imagenet1k,vtab+,retrieval,linear/cifar100 --data-root DIR --out results/
-    diptych evaluate --list
-    diptych evaluate MODEL --data 'test/{00..09}.tar' --class-names names.txt --out result.json
+    diptych evaluate MODEL... --tasks imagenet1k,vtab+,retrieval,linear/cifar100 --data-root DIR
+    --out results/ diptych evaluate --list diptych evaluate MODEL --data 'test/{00..09}.tar'
+    --class-names names.txt --out result.json
 
-    The first form writes a JSON file for each model and task; stopped, the same command goes on where it stopped. It
-    runs under torchrun as well: the processes share the pictures."""
+    The first form writes a JSON file for each model and task; stopped, the same command goes on
+    where it stopped. It runs under torchrun as well: the processes share the pictures."""
 
     models: Annotated[Positional[tuple[str, ...]], arg(metavar="MODEL...")] = ()
     """Runs, checkpoints, hf-hub:org/name, or names with published weights."""
     tasks: tuple[str, ...] = ()
-    """Sets, groups (vtab+, eva27, retrieval), patterns (cifar*), linear/SET, fewshot/SET; or paths of your own sets."""
+    """Sets, groups (vtab+, eva27, retrieval), patterns (cifar*), linear/SET, fewshot/SET; or paths
+    of your own sets."""
     data_root: str = "."
     """Folder in which the sets lie."""
     profile: str = "diptych"
@@ -42,17 +44,21 @@ class Evaluate(Compute):
     resize: Literal["", "crop", "squash", "both"] = ""
     """How pictures become squares; by default as each model was trained. both: a result each."""
     sizes: Literal["exact", "warn"] = "exact"
-    """Whether a set with another number of samples than the published one fails, or is remarked in the result."""
+    """Whether a set with another number of samples than the published one fails, or is remarked in
+    the result."""
     data: str = ""
-    """One set of your own: a folder with a sub-folder per class, a table (.csv, .tsv, .parquet, .jsonl) or shards."""
+    """One set of your own: a folder with a sub-folder per class, a table (.csv, .tsv, .parquet,
+    .jsonl) or shards."""
     task: Literal["zero-shot", "retrieval"] = "zero-shot"
     """Of --data: zero-shot needs labels, retrieval needs captions."""
     class_names: str = ""
     """Own sets: a text file, one name a line, in class order; a folder can do without."""
     templates: tuple[str, ...] = ("simple",)
-    """Own sets: captions of a class: a set (name, simple, openai-7), or templates such as 'a photo of a {}.'."""
+    """Own sets: captions of a class: a set (name, simple, openai-7), or templates such as 'a photo
+    of a {}.'."""
     by: Literal["vectors", "tokens", "tokens-as-published"] = "vectors"
-    """Of --data: zero-shot by whole vectors, or token by token (FILIP): without padding, or as DeCLIP published it."""
+    """Of --data: zero-shot by whole vectors, or token by token (FILIP): without padding, or as
+    DeCLIP published it."""
     limit: int = 0
     """Use the first so many samples of each split; 0: all."""
     cache: str = "~/.cache/diptych"
@@ -62,7 +68,8 @@ class Evaluate(Compute):
     list: bool = False
     """Show the sets and groups that are known: classes, size, metric, how to get them."""
     out: str = ""
-    """--tasks: the folder of the results (by default results). --data: write the result to this JSON file."""
+    """--tasks: the folder of the results (by default results). --data: write the result to this
+    JSON file."""
 
 
 def run(arguments: Sequence[str]) -> int:
@@ -73,7 +80,9 @@ def run(arguments: Sequence[str]) -> int:
 
         return evaluate_list.show_sets(options.tasks)
     if not options.models:
-        raise ConfigError("say which model: `diptych evaluate MODEL --tasks cifar10`; `diptych models` lists some")
+        raise ConfigError(
+            "say which model: `diptych evaluate MODEL --tasks cifar10`; `diptych models` lists some"
+        )
     if bool(options.data) == bool(options.tasks):
         raise ConfigError(
             "say either --tasks, or --data with one set of your own; `diptych evaluate --list` shows sets"
@@ -84,7 +93,9 @@ def run(arguments: Sequence[str]) -> int:
 def _one(options: Evaluate) -> int:
     model, *more = options.models
     if more or options.resize == "both":
-        raise ConfigError(f"--data is for one model and one way to resize; for more: --tasks {options.data}")
+        raise ConfigError(
+            f"--data is for one model and one way to resize; for more: --tasks {options.data}"
+        )
     result = _by_vectors(options, model) if options.by == "vectors" else _by_tokens(options, model)
     _print_tables(result)
     if options.out:

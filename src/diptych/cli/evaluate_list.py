@@ -12,7 +12,9 @@ from diptych.evaluation import sets
 def show_sets(words: Sequence[str]) -> int:
     """A line a set, those that `words` mean or all of them; then the groups."""
     table = Table("set", "task", "classes", "test", "metric", "how to get it", box=None)
-    for entry in sets.select([part for word in words for part in word.split(",") if part] or ["all"]):
+    for entry in sets.select(
+        [part for word in words for part in word.split(",") if part] or ["all"]
+    ):
         size = f"{entry.sizes['test']:,}" if "test" in entry.sizes else "—"
         how = (Text(part) for part in [_how(entry)])
         table.add_row(entry.name, entry.task, str(entry.classes or "—"), size, entry.metric, *how)
@@ -25,6 +27,10 @@ def show_sets(words: Sequence[str]) -> int:
 
 
 def _how(entry: sets.EvaluationSet) -> str:
-    mirror = f"clip-benchmark/wds_{entry.mirrors[0].replace('/', '-')} on the Hugging Face hub" if entry.mirrors else ""
+    mirror = (
+        f"clip-benchmark/wds_{entry.mirrors[0].replace('/', '-')} on the Hugging Face hub"
+        if entry.mirrors
+        else ""
+    )
     reader = f"torchvision.datasets.{entry.torchvision}" if entry.torchvision else ""
     return "; ".join(filter(None, (mirror, reader, entry.how_to_get)))

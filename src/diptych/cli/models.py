@@ -67,7 +67,9 @@ def run(arguments: Sequence[str]) -> None:
 
 
 def _record(entry: "Entry") -> dict[str, Any]:
-    return to_dict(entry) | {"sizes": {name: size._asdict() for name, size in _sizes(entry).items()}}
+    return to_dict(entry) | {
+        "sizes": {name: size._asdict() for name, size in _sizes(entry).items()}
+    }
 
 
 def _sizes(entry: "Entry") -> dict[str, _Size]:
@@ -90,7 +92,11 @@ def _parameters(module: "nn.Module") -> int:
 
 def _count(size: _Size) -> str:
     """`428.08 M`, `18.33 B`."""
-    return f"{size.parameters / 1e9:.2f} B" if size.parameters >= 10**9 else f"{size.parameters / 1e6:.2f} M"
+    return (
+        f"{size.parameters / 1e9:.2f} B"
+        if size.parameters >= 10**9
+        else f"{size.parameters / 1e6:.2f} M"
+    )
 
 
 def _gflops(size: _Size) -> str:
@@ -109,10 +115,23 @@ def _card(entry: "Entry", sizes: dict[str, _Size]) -> Iterator[tuple[str, list[s
     yield "also called", [", ".join(entry.aliases)]
     yield "note", [entry.note]
     for file in entry.weights:
-        said = (file.format, file.dtype, file.size, file.licence, file.sha256 and f"sha256 {file.sha256}")
+        said = (
+            file.format,
+            file.dtype,
+            file.size,
+            file.licence,
+            file.sha256 and f"sha256 {file.sha256}",
+        )
         yield "weights", [_address(file), ", ".join(filter(None, said)), file.note]
     yield "claimed", _claims(entry)
-    yield "sizes", [f"{name}: {_count(size)}, {_gflops(size)} GFLOPs" for name, size in sizes.items() if name != "all"]
+    yield (
+        "sizes",
+        [
+            f"{name}: {_count(size)}, {_gflops(size)} GFLOPs"
+            for name, size in sizes.items()
+            if name != "all"
+        ],
+    )
     yield from _settings("model" if isinstance(entry.config, ClipConfig) else "image", entry.config)
 
 
@@ -124,7 +143,9 @@ def _address(file: "Weights") -> str:
 def _claims(entry: "Entry") -> list[str]:
     """One line for each source."""
     found: dict[str, list[str]] = {}
-    for claim in dict.fromkeys((*entry.claims, *(claim for file in entry.weights for claim in file.claims))):
+    for claim in dict.fromkeys(
+        (*entry.claims, *(claim for file in entry.weights for claim in file.claims))
+    ):
         found.setdefault(claim.source, []).append(f"{claim.metric} {claim.value}")
     return [f"{', '.join(claims)} ({source})" for source, claims in found.items()]
 
@@ -132,14 +153,22 @@ def _claims(entry: "Entry") -> list[str]:
 def _settings(label: str, config: Any) -> Iterator[tuple[str, list[str]]]:
     """A configuration, then those that are nested in it."""
     values = {field.name: getattr(config, field.name) for field in fields(config)}
-    yield label, [", ".join(f"{name}={value!r}" for name, value in values.items() if not is_dataclass(value))]
+    yield (
+        label,
+        [
+            ", ".join(
+                f"{name}={value!r}" for name, value in values.items() if not is_dataclass(value)
+            )
+        ],
+    )
     for name, value in values.items():
         if is_dataclass(value):
             yield from _settings(name, value)
 
 
 def _print(label: str, texts: Iterable[str]) -> None:
-    """The texts that aren't empty, the first behind the label; long ones are broken between words."""
+    """The texts that aren't empty, the first behind the label; long ones are broken between
+    words."""
     for text in filter(None, texts):
         first = f"  {label}"
         print(

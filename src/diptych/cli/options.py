@@ -19,15 +19,17 @@ class Compute:
     batch_size: int = 64
     """Pictures that the tower sees at a time."""
     config: str = ""
-    """How the model is built, where its file doesn't say: a model's name, or a published JSON file."""
+    """How the model is built, where its file doesn't say: a model's name, or a published JSON
+    file."""
     image_size: int | None = None
     """Take pictures of this side, in pixels, instead of the model's own."""
     memory: str | None = None
-    """At most so much of the weights on the device, such as 20GB; the other blocks come when they are needed."""
+    """At most so much of the weights on the device, such as 20GB; the other blocks come when they
+    are needed."""
 
     def load(self, model: str, dtype: str | None = None, device: str | None = None) -> "Encoder":
-        """The model of that name or path, as the flags say; `dtype` and `device` overrule theirs. What of its file it
-        has no use for is said on stderr."""
+        """The model of that name or path, as the flags say; `dtype` and `device` overrule theirs.
+        What of its file it has no use for is said on stderr."""
         from diptych.checkpoints.rename import left_behind
         from diptych.encoder import load
 

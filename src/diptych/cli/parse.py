@@ -13,4 +13,6 @@ def parse(kind: type[T], verb: str, arguments: Sequence[str]) -> T:
 
     Prints help, or what is wrong with near misses, and exits, where argparse would.
     """
-    return tyro.cli(kind, prog=f"diptych {verb}", args=arguments, config=(tyro.conf.FlagCreatePairsOff,))
+    return tyro.cli(
+        kind, prog=f"diptych {verb}", args=arguments, config=(tyro.conf.FlagCreatePairsOff,)
+    )

@@ -24,7 +24,8 @@ class Report:
     CLIP_benchmark's JSON files are read as well, and can be written."""
 
     sources: Annotated[Positional[tuple[str, ...]], arg(metavar="RUN_OR_RESULT")]
-    """Folders that `diptych train` wrote, JSON files that `diptych evaluate` or CLIP_benchmark wrote."""
+    """Folders that `diptych train` wrote, JSON files that `diptych evaluate` or CLIP_benchmark
+    wrote."""
     out: str = "report.html"
     """The page."""
     title: str = "Diptych report"
@@ -32,7 +33,8 @@ class Report:
     table: tuple[str, ...] = ()
     """Write the table of models by sets, too: .md, .csv or .tex."""
     published: str = ""
-    """A CSV file of published figures (model, task, metric, value, source) to stand beside the measured ones."""
+    """A CSV file of published figures (model, task, metric, value, source) to stand beside the
+    measured ones."""
     clip_benchmark: str = ""
     """Write each result as CLIP_benchmark's JSON into this folder."""
 
@@ -52,7 +54,11 @@ def run(arguments: Sequence[str]) -> None:
             raise ConfigError("--table needs results; name JSON files of `diptych evaluate`")
         board = reports.board(list(results.values()), published)
         compared = [(result, outcomes_beside(path)) for path, result in results.items()]
-        found = (reports.overview(board), reports.shifts(board), reports.differences(board, compared))
+        found = (
+            reports.overview(board),
+            reports.shifts(board),
+            reports.differences(board, compared),
+        )
         sections += [section for section in found if section]
         for path in options.table:
             print(reports.write_table(path, board))
@@ -68,7 +74,9 @@ def _describe_run(folder: Path) -> "list[Section]":
     from diptych.training import load_run, read_metrics
 
     rows = folder / "metrics.jsonl"
-    return reports.describe_run(load_run(folder), read_metrics(rows) if rows.exists() else [], name=str(folder))
+    return reports.describe_run(
+        load_run(folder), read_metrics(rows) if rows.exists() else [], name=str(folder)
+    )
 
 
 def _read(path: Path) -> "Result":
@@ -77,7 +85,9 @@ def _read(path: Path) -> "Result":
     try:
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
-        raise DataError(f"{path} can't be read: {error}; name folders of runs and JSON files of results") from None
+        raise DataError(
+            f"{path} can't be read: {error}; name folders of runs and JSON files of results"
+        ) from None
     try:
         return Result.from_json(text)
     except DataError as ours:

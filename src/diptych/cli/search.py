@@ -75,8 +75,12 @@ def _show(path: str) -> str:
 def _write_page(options: Search, hits: "list[Hit]") -> None:
     from diptych import reports
 
-    cells = [reports.Cell(image=_open(hit), text=f"{hit.score:.3f} {_show(hit.path)}") for hit in hits]
-    section = reports.pictures(options.query, cells, note=f"The nearest {len(hits)} in {options.index}.", side=240)
+    cells = [
+        reports.Cell(image=_open(hit), text=f"{hit.score:.3f} {_show(hit.path)}") for hit in hits
+    ]
+    section = reports.pictures(
+        options.query, cells, note=f"The nearest {len(hits)} in {options.index}.", side=240
+    )
     page = reports.write(options.html, f"Search: {options.query}", [section])
     print(page, file=sys.stderr)
 

@@ -23,7 +23,10 @@ def run(arguments: Sequence[str]) -> None:
     """Parse and train."""
     if not arguments or arguments[0] in ("-h", "--help"):
         names = recipes.names()
-        lines = [f"  {name:<{max(map(len, names))}}  {recipes.describe(name).splitlines()[0]}" for name in names]
+        lines = [
+            f"  {name:<{max(map(len, names))}}  {recipes.describe(name).splitlines()[0]}"
+            for name in names
+        ]
         print(_HELP.format(recipes="\n".join(lines)))
         return
     resume = arguments[0] == "--resume"
@@ -33,7 +36,10 @@ def run(arguments: Sequence[str]) -> None:
 
     last = fit(plan, resume=resume)
     for bad in sorted(Path(plan.out).glob("bad_samples*.jsonl")):
-        print(f"{len(bad.read_text().splitlines())} broken samples were left out; they stand in {bad}", file=sys.stderr)
+        print(
+            f"{len(bad.read_text().splitlines())} broken samples were left out; they stand in {bad}",
+            file=sys.stderr,
+        )
     print(f"trained: {last}\nuse it: diptych.load({plan.out!r})", file=sys.stderr)
 
 
@@ -46,13 +52,23 @@ def _saved(arguments: Sequence[str]) -> Run:
     from diptych.training import load_run
 
     if not arguments:
-        raise ConfigError("--resume takes the folder of a run, such as: diptych train --resume runs/demo")
+        raise ConfigError(
+            "--resume takes the folder of a run, such as: diptych train --resume runs/demo"
+        )
     out = Path(arguments[0])
-    # The folder may have been moved since; everything else is as it was unless a flag says otherwise.
+    # The folder may have been moved since; everything else is as it was unless a flag says
+    # otherwise.
     plan = replace(load_run(out), out=str(out))
-    return _flags(plan, "diptych train --resume", arguments[1:], "Continue a run; flags change what is left of it.")
+    return _flags(
+        plan,
+        "diptych train --resume",
+        arguments[1:],
+        "Continue a run; flags change what is left of it.",
+    )
 
 
 def _flags(plan: Run, prog: str, flags: Sequence[str], description: str) -> Run:
     options = (tyro.conf.AvoidSubcommands, tyro.conf.FlagCreatePairsOff, tyro.conf.SuppressFixed)
-    return tyro.cli(Run, default=plan, args=flags, prog=prog, description=description, config=options)
+    return tyro.cli(
+        Run, default=plan, args=flags, prog=prog, description=description, config=options
+    )

@@ -1,10 +1,11 @@
-"""The spellings of the `clip` package in EVA-01-CLIP's README (https://github.com/baaivision/EVA, EVA-01/clip).
+"""The spellings of the `clip` package in EVA-01-CLIP's README (https://github.com/baaivision/EVA,
+EVA-01/clip).
 
 from diptych.compat import clip
 
-model, preprocess = clip.build_eva_model_and_transforms("EVA_CLIP_g_14", pretrained="eva_clip_psz14.pt")
-logits_per_image, logits_per_text = model(preprocess(picture)[None], clip.tokenize(["a diagram", "a dog"]))
-"""
+model, preprocess = clip.build_eva_model_and_transforms("EVA_CLIP_g_14",
+pretrained="eva_clip_psz14.pt") logits_per_image, logits_per_text = model(preprocess(picture)[None],
+clip.tokenize(["a diagram", "a dog"]))"""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -18,7 +19,12 @@ from diptych.compat.model import LogitsModel
 from diptych.errors import ConfigError
 from diptych.inputs import ClipTokenizer, Preprocess
 
-__all__ = ["available_models", "build_eva_model_and_transforms", "create_model_and_transforms", "tokenize"]
+__all__ = [
+    "available_models",
+    "build_eva_model_and_transforms",
+    "create_model_and_transforms",
+    "tokenize",
+]
 
 _LONGEST = 1 << 16
 
@@ -26,7 +32,8 @@ _LONGEST = 1 << 16
 def build_eva_model_and_transforms(
     model_name: str | Path, pretrained: str | Path | None = None, **options: Any
 ) -> tuple[LogitsModel, Preprocess]:
-    """The model, whose forward pass gives logits, and its transform. `options` are `compat.create_model`'s.
+    """The model, whose forward pass gives logits, and its transform. `options` are
+    `compat.create_model`'s.
 
     Raises as that does.
     """
@@ -41,7 +48,8 @@ create_model_and_transforms = build_eva_model_and_transforms
 def tokenize(
     texts: str | Sequence[str], context_length: int = 77, truncate: bool = False
 ) -> Int[Tensor, "texts length"]:
-    """CLIP's ids of texts, padded to `context_length`. Raises ConfigError for a longer text unless `truncate`.
+    """CLIP's ids of texts, padded to `context_length`. Raises ConfigError for a longer text unless
+    `truncate`.
 
     >>> from diptych.compat import clip
     >>> clip.tokenize(["a diagram", "a dog"]).shape

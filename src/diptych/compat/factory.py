@@ -63,16 +63,23 @@ def create_model(
     output_dict: bool | None = None,
     weights_only: bool = True,
 ) -> OpenClipModel:
-    """A model with open_clip's face, in evaluation mode; what each option does stands in the module's table.
+    """A model with open_clip's face, in evaluation mode; what each option does stands in the
+    module's table.
 
-    Raises UnknownNameError for a name that nothing answers to, CheckpointError for weights that can't be read or don't
-    fit, and ConfigError for an option that can't be honoured.
-    """
+    Raises UnknownNameError for a name that nothing answers to, CheckpointError for weights that
+    can't be read or don't fit, and ConfigError for an option that can't be honoured."""
     _refuse(jit=jit, cache_dir=cache_dir, skip_list=skip_list, output_dict=output_dict)
     if precision not in PRECISIONS:
         raise UnknownNameError("precision", precision, PRECISIONS)
-    changes = {"mean": image_mean, "std": image_std, "interpolation": image_interpolation, "resize": image_resize_mode}
-    config = _changed(_config(model_name, pretrained), changes, force_quick_gelu, force_patch_dropout)
+    changes = {
+        "mean": image_mean,
+        "std": image_std,
+        "interpolation": image_interpolation,
+        "resize": image_resize_mode,
+    }
+    config = _changed(
+        _config(model_name, pretrained), changes, force_quick_gelu, force_patch_dropout
+    )
     dtype, size = PRECISIONS[precision], force_image_size
     if pretrained:
         source = _weights(model_name, pretrained)
@@ -89,9 +96,13 @@ def create_model(
 
 
 def create_model_and_transforms(
-    model_name: str | Path, pretrained: str | Path | None = None, precision: str = "fp32", **options: Any
+    model_name: str | Path,
+    pretrained: str | Path | None = None,
+    precision: str = "fp32",
+    **options: Any,
 ) -> tuple[OpenClipModel, TrainTransform, Preprocess]:
-    """The model, its transform in training and its transform in evaluation: `options` are those of `create_model`.
+    """The model, its transform in training and its transform in evaluation: `options` are those of
+    `create_model`.
 
     >>> from diptych.compat import create_model_and_transforms
     >>> model, _, preprocess = create_model_and_transforms("tiny")
@@ -104,13 +115,21 @@ def create_model_and_transforms(
 
 
 def create_model_from_pretrained(
-    model_name: str | Path, pretrained: str | Path | None = None, precision: str = "fp32", **options: Any
+    model_name: str | Path,
+    pretrained: str | Path | None = None,
+    precision: str = "fp32",
+    **options: Any,
 ) -> tuple[OpenClipModel, Preprocess]:
-    """The model and its transform in evaluation; without `pretrained`, the first weights known of the model."""
+    """The model and its transform in evaluation; without `pretrained`, the first weights known of
+    the model."""
     known = pretrained or zoo.weights(str(model_name))
     if not known:
-        raise ConfigError(f"no weights are known for {model_name}; give pretrained=, a file or a folder")
-    model, _, preprocess = create_model_and_transforms(model_name, pretrained or str(model_name), precision, **options)
+        raise ConfigError(
+            f"no weights are known for {model_name}; give pretrained=, a file or a folder"
+        )
+    model, _, preprocess = create_model_and_transforms(
+        model_name, pretrained or str(model_name), precision, **options
+    )
     return model, preprocess
 
 
@@ -141,7 +160,9 @@ def _weights(model_name: str | Path, pretrained: str | Path) -> str:
 
 def _start(tower: Tower, side: Literal["image", "text"], path: str | Path | bool) -> None:
     if path is True:
-        raise ConfigError(f"pretrained_{side} must be the path of weights; towers aren't fetched by themselves")
+        raise ConfigError(
+            f"pretrained_{side} must be the path of weights; towers aren't fetched by themselves"
+        )
     if path:
         start_tower(tower, side, str(path))
 
@@ -152,12 +173,22 @@ def _changed(
     given = {name: value for name, value in preprocess.items() if value is not None}
     config = replace(config, preprocess=replace(config.preprocess, **given))
     if quick_gelu:  # an EVA tower has none, there as here
-        image = replace(config.image, activation="quick_gelu") if isinstance(config.image, VitConfig) else config.image
-        text = replace(config.text, activation="quick_gelu") if isinstance(config.text, TextConfig) else config.text
+        image = (
+            replace(config.image, activation="quick_gelu")
+            if isinstance(config.image, VitConfig)
+            else config.image
+        )
+        text = (
+            replace(config.text, activation="quick_gelu")
+            if isinstance(config.text, TextConfig)
+            else config.text
+        )
         config = replace(config, image=image, text=text)
     if patch_dropout is not None:
         if not isinstance(config.image, VitConfig | EvaConfig):
-            raise ConfigError(f"force_patch_dropout: a {type(config.image).__name__} has no patches to drop")
+            raise ConfigError(
+                f"force_patch_dropout: a {type(config.image).__name__} has no patches to drop"
+            )
         config = replace(config, image=replace(config.image, patch_dropout=patch_dropout))
     return config
 

@@ -9,7 +9,8 @@ from diptych.models import Clip, Tower
 class OpenClipModel(nn.Module):
     """`encode_image`, `encode_text` and a forward pass as open_clip's `CLIP` has them.
 
-    Pixels are cast to the image tower's precision, so that a half-precision model needs no autocast.
+    Pixels are cast to the image tower's precision, so that a half-precision model needs no
+    autocast.
 
     >>> import torch
     >>> from diptych import compat
@@ -59,6 +60,7 @@ class LogitsModel(OpenClipModel):
     """The same with the forward pass of the `clip` package."""
 
     def forward(self, image: Tensor, text: Tensor) -> tuple[Tensor, ...]:
-        """Logits of each picture for each text, and transposed: the model's own factor x cosine similarity."""
+        """Logits of each picture for each text, and transposed: the model's own factor x cosine
+        similarity."""
         logits = self.clip.logits(self.encode_image(image, True), self.encode_text(text, True))
         return logits, logits.T

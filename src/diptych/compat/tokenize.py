@@ -19,14 +19,19 @@ class OpenClipTokenizer:
     config: TokenizerConfig
     context_length: int
 
-    def __call__(self, texts: str | Sequence[str], context_length: int | None = None) -> Int[Tensor, "texts length"]:
+    def __call__(
+        self, texts: str | Sequence[str], context_length: int | None = None
+    ) -> Int[Tensor, "texts length"]:
         """[texts, context_length] ids of one or several texts."""
         length = context_length or self.context_length
         return build_tokenizer(self.config, length)(texts, pad_to=length)
 
 
-def get_tokenizer(model_name: str | Path = "", context_length: int | None = None) -> OpenClipTokenizer:
-    """The tokenizer of a model: a name in any spelling, or a published JSON file. Without a name, CLIP's.
+def get_tokenizer(
+    model_name: str | Path = "", context_length: int | None = None
+) -> OpenClipTokenizer:
+    """The tokenizer of a model: a name in any spelling, or a published JSON file. Without a name,
+    CLIP's.
 
     Raises UnknownNameError for a name that nothing answers to.
 

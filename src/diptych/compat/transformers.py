@@ -1,7 +1,8 @@
-"""Exported EVA-CLIP folders in transformers: `AutoModel.from_pretrained(folder)` after `import diptych`.
+"""Exported EVA-CLIP folders in transformers: `AutoModel.from_pretrained(folder)` after `import
+diptych`.
 
-The classes are registered by `diptych.registration`. The folder is what `diptych convert SRC --to transformers` writes.
-"""
+The classes are registered by `diptych.registration`. The folder is what `diptych convert SRC --to
+transformers` writes."""
 
 from pathlib import Path
 from typing import Any
@@ -21,14 +22,30 @@ from diptych.models import Clip
 __all__ = ["EvaClipConfig", "EvaClipModel"]
 
 _WITHOUT_MEANING = {
-    *("trust_remote_code", "local_files_only", "force_download", "revision", "token", "cache_dir", "code_revision"),
-    *("_from_auto", "adapter_kwargs", "_commit_hash", "use_safetensors", "weights_only", "low_cpu_mem_usage"),
+    *(
+        "trust_remote_code",
+        "local_files_only",
+        "force_download",
+        "revision",
+        "token",
+        "cache_dir",
+        "code_revision",
+    ),
+    *(
+        "_from_auto",
+        "adapter_kwargs",
+        "_commit_hash",
+        "use_safetensors",
+        "weights_only",
+        "low_cpu_mem_usage",
+    ),
 }
 """About fetching; a local folder is read strictly, safely and in little memory anyway."""
 
 
 class EvaClipModel(PreTrainedModel):
-    """An EVA-CLIP model of two towers, with `encode_image` and `encode_text` as BAAI's remote code names them."""
+    """An EVA-CLIP model of two towers, with `encode_image` and `encode_text` as BAAI's remote code
+    names them."""
 
     config_class = EvaClipConfig
     main_input_name = "pixel_values"
@@ -48,16 +65,20 @@ class EvaClipModel(PreTrainedModel):
         device_map: str | None = None,
         **options: Any,
     ) -> "EvaClipModel":
-        """The model in a local folder, in evaluation mode; `device_map` may name one device. Raises CheckpointError for
-        a folder that can't be read, ConfigError for other options."""
-        if unknown := [name for name, value in options.items() if value and name not in _WITHOUT_MEANING]:
+        """The model in a local folder, in evaluation mode; `device_map` may name one device. Raises
+        CheckpointError for a folder that can't be read, ConfigError for other options."""
+        if unknown := [
+            name for name, value in options.items() if value and name not in _WITHOUT_MEANING
+        ]:
             raise ConfigError(f"{unknown[0]} has no counterpart in Diptych; leave it out")
         chosen = dtype or torch_dtype
         if isinstance(chosen, str):
             chosen = None if chosen == "auto" else getattr(torch, chosen)
         device = device_map if device_map not in (None, "auto") else "cpu"
         clip = load_model(pretrained_model_name_or_path, dtype=chosen, device=device).model
-        return cls(config or EvaClipConfig.from_pretrained(pretrained_model_name_or_path), clip).eval()
+        return cls(
+            config or EvaClipConfig.from_pretrained(pretrained_model_name_or_path), clip
+        ).eval()
 
     def save_pretrained(self, save_directory: str | Path, **_: Any) -> None:  # pyright: ignore[reportIncompatibleMethodOverride]
         """The folder again, which must not exist yet."""
@@ -69,7 +90,8 @@ class EvaClipModel(PreTrainedModel):
         return self.model.encode_image(image)
 
     def encode_text(self, text: Tensor) -> Tensor:
-        """Vectors of ids [batch, length]; not of unit length. The first of the highest ids ends a text."""
+        """Vectors of ids [batch, length]; not of unit length. The first of the highest ids ends a
+        text."""
         return self.model.encode_text(text)
 
     def get_image_features(self, pixel_values: Tensor) -> Tensor:
@@ -77,13 +99,23 @@ class EvaClipModel(PreTrainedModel):
         return self.encode_image(pixel_values)
 
     def get_text_features(self, input_ids: Tensor, attention_mask: Tensor | None = None) -> Tensor:
-        """`encode_text`, as transformers' CLIPModel calls it. No token sees a later one: the mask has no meaning."""
+        """`encode_text`, as transformers' CLIPModel calls it. No token sees a later one: the mask
+        has no meaning."""
         return self.encode_text(input_ids)
 
     def forward(
-        self, input_ids: Tensor, pixel_values: Tensor, attention_mask: Tensor | None = None, **_: Any
+        self,
+        input_ids: Tensor,
+        pixel_values: Tensor,
+        attention_mask: Tensor | None = None,
+        **_: Any,
     ) -> CLIPOutput:
         """Logits both ways, and unit vectors."""
         images, texts, _scale = self.model(pixel_values, input_ids)
         logits = self.model.clip.logits(images, texts)
-        return CLIPOutput(logits_per_image=logits, logits_per_text=logits.T, image_embeds=images, text_embeds=texts)
+        return CLIPOutput(
+            logits_per_image=logits,
+            logits_per_text=logits.T,
+            image_embeds=images,
+            text_embeds=texts,
+        )

@@ -6,7 +6,8 @@ from transformers import PretrainedConfig
 
 
 class EvaClipConfig(PretrainedConfig):
-    """config.json as `diptych convert --to transformers` writes it for EVA towers: see docs/formats.md."""
+    """config.json as `diptych convert --to transformers` writes it for EVA towers: see
+    docs/formats.md."""
 
     model_type = "eva_clip"
 

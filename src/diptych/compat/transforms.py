@@ -13,7 +13,8 @@ from diptych.inputs import Picture, Preprocess, TrainCrop, decode
 
 @dataclass(frozen=True)
 class TrainTransform:
-    """open_clip's default in training: a random crop of 0.9 to 1 of the picture's area, then normalisation.
+    """open_clip's default in training: a random crop of 0.9 to 1 of the picture's area, then
+    normalisation.
 
     Draws from torch's global generator. `preprocess` says size and normalisation.
     """
@@ -22,6 +23,10 @@ class TrainTransform:
 
     def __call__(self, picture: Picture) -> Float[Tensor, "3 height width"]:
         """The normalised crop."""
-        crop = TrainCrop(AugmentConfig(scale=(0.9, 1.0)), self.preprocess.size, self.preprocess.config.interpolation)
+        crop = TrainCrop(
+            AugmentConfig(scale=(0.9, 1.0)),
+            self.preprocess.size,
+            self.preprocess.config.interpolation,
+        )
         rng = np.random.default_rng(int(torch.randint(2**62, ())))
         return self.preprocess.normalise(crop(decode(picture), rng)[None])[0]

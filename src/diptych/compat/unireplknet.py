@@ -1,10 +1,11 @@
-"""The spellings of UniRepLKNet's authors: the snippet on the card of CLIP-UniRepLKNet-L runs after one import line.
+"""The spellings of UniRepLKNet's authors: the snippet on the card of CLIP-UniRepLKNet-L runs after
+one import line.
 
     from diptych.compat.unireplknet import unireplknet_l
 
-`load_state_dict(..., strict=False)` is strict there in the one thing that matters: the classifier may lack, the trunk
-may not. With the authors' class a file whose names begin otherwise loads nothing, and one in training form loads
-unmerged into a model in deploy form, both without a word.
+`load_state_dict(..., strict=False)` is strict there in the one thing that matters: the classifier
+may lack, the trunk may not. With the authors' class a file whose names begin otherwise loads
+nothing, and one in training form loads unmerged into a model in deploy form, both without a word.
 """
 
 from collections.abc import Callable, Mapping
@@ -43,7 +44,9 @@ class Classifier(nn.Module):
         nn.init.normal_(self.head.weight, std=0.02)
         nn.init.zeros_(self.head.bias)
 
-    def forward_features(self, x: Float[Tensor, "batch 3 height wide"]) -> Float[Tensor, "batch width"]:
+    def forward_features(
+        self, x: Float[Tensor, "batch 3 height wide"]
+    ) -> Float[Tensor, "batch width"]:
         """What the classifier reads, and a CLIP model projects: the normed mean of the last map."""
         return self.trunk.pooled(x)
 
@@ -54,31 +57,40 @@ class Classifier(nn.Module):
     def load_state_dict(
         self, state_dict: Mapping[str, Any], strict: bool = True, assign: bool = False
     ) -> _IncompatibleKeys:
-        """Published weights, whatever stands before their names. A training form is merged if this model is in deploy
-        form.
+        """Published weights, whatever stands before their names. A training form is merged if this
+        model is in deploy form.
 
-        `strict=False`: the classifier may lack, and names beside the trunk's are passed by; both are returned, as torch
-        does. Raises CheckpointError for a trunk that isn't whole or doesn't fit, for a classifier of another size, for
-        merged weights where this model is in training form; and for any other difference if `strict`.
-        """
+        `strict=False`: the classifier may lack, and names beside the trunk's are passed by; both
+        are returned, as torch does. Raises CheckpointError for a trunk that isn't whole or doesn't
+        fit, for a classifier of another size, for merged weights where this model is in training
+        form; and for any other difference if `strict`."""
         names, config = State.of(state_dict), self.trunk.config
         assert isinstance(config, UniRepLKNetConfig)
         prefix = unireplknet.prefix_of(names)
         table = Table(rules=unireplknet_trunk.rules(prefix))
         beside = table.unknown(names)
-        trunk = table.to_ours(State({name: lazy for name, lazy in names.lazies.items() if name not in beside}))
+        trunk = table.to_ours(
+            State({name: lazy for name, lazy in names.lazies.items() if name not in beside})
+        )
         state, told = in_form(trunk.part("image."), config)
         if told.deploy and not config.deploy:
-            raise CheckpointError("these weights are merged, and this model isn't; build it with deploy=True")
+            raise CheckpointError(
+                "these weights are merged, and this model isn't; build it with deploy=True"
+            )
         check_fit(state.shapes, self.trunk.state_dict())
-        head = State({name: names.lazies[f"{prefix}{name}"] for name in _HEAD if f"{prefix}{name}" in names})
+        head = State(
+            {name: names.lazies[f"{prefix}{name}"] for name in _HEAD if f"{prefix}{name}" in names}
+        )
         missing = [name for name in _HEAD if name not in head]
         unexpected = [name for name in beside if name.removeprefix(prefix) not in _HEAD]
         if strict and (missing or unexpected):
             first = ", ".join([*missing, *unexpected][:3])
             raise CheckpointError(f"{first} lack or are too many; strict=False passes them by")
         if not missing:
-            check_fit(head.shapes, {f"head.{name}": value for name, value in self.head.state_dict().items()})
+            check_fit(
+                head.shapes,
+                {f"head.{name}": value for name, value in self.head.state_dict().items()},
+            )
             self.head.load_state_dict(dict(head.part("head.")), assign=assign)
         self.trunk.load_state_dict(dict(state), assign=assign)
         return _IncompatibleKeys(missing, unexpected)
@@ -99,7 +111,10 @@ def _factory(variant: str) -> Callable[..., Classifier]:
         config = zoo.tower(f"unireplknet-{variant}")
         assert isinstance(config, UniRepLKNetConfig)
         config = replace(
-            config, stochastic_depth=drop_path_rate, layer_scale=layer_scale_init_value or None, deploy=deploy
+            config,
+            stochastic_depth=drop_path_rate,
+            layer_scale=layer_scale_init_value or None,
+            deploy=deploy,
         )
         return Classifier(config, num_classes)
 

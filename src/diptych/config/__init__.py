@@ -1,4 +1,5 @@
-"""What can be asked for: frozen, keyword-only dataclasses that know their own limits. No torch in here."""
+"""What can be asked for: frozen, keyword-only dataclasses that know their own limits. No torch in
+here."""
 
 from diptych.config.data import AugmentConfig, DataConfig, StrongConfig, WordsConfig
 from diptych.config.model import (
@@ -30,7 +31,14 @@ from diptych.config.objective import (
     TokenPairsConfig,
 )
 from diptych.config.optim import OptimConfig
-from diptych.config.run import EvaluationConfig, ModelConfig, Run, SaveConfig, TowerOptions, TrackConfig
+from diptych.config.run import (
+    EvaluationConfig,
+    ModelConfig,
+    Run,
+    SaveConfig,
+    TowerOptions,
+    TrackConfig,
+)
 from diptych.config.unireplknet import UniRepLKNetConfig
 
 __all__ = [

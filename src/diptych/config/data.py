@@ -24,7 +24,8 @@ class AugmentConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class StrongConfig:
-    """The `strong` image view: by default MoCo v2's (Chen et al. 2020, arXiv:2003.04297), as SLIP and DeCLIP use it."""
+    """The `strong` image view: by default MoCo v2's (Chen et al. 2020, arXiv:2003.04297), as SLIP
+    and DeCLIP use it."""
 
     scale: tuple[float, float] = (0.2, 1.0)
     """Share of the picture's area that the crop covers. SimCLR and the SLIP paper: from 0.08."""
@@ -60,8 +61,9 @@ class WordsConfig:
     """The `augmented` and `masked` text views."""
 
     synonyms: str = ""
-    """Where words find words to be replaced with: a text file, a group of synonyms a line, divided by commas;
-    `wordnet`: NLTK's WordNet, whose data must be installed; empty: the everyday words that come with Diptych."""
+    """Where words find words to be replaced with: a text file, a group of synonyms a line, divided
+    by commas; `wordnet`: NLTK's WordNet, whose data must be installed; empty: the everyday words
+    that come with Diptych."""
     delete: float = 0.1
     """Probability of each word to be left out, where deletion is drawn."""
     hide: float = 0.15
@@ -78,42 +80,47 @@ class DataConfig:
     """One source, or a mixture of them."""
 
     path: str = ""
-    """Shards `a/{000..099}.tar`, a table (`.csv`, `.tsv`, `.parquet`, JSON lines in `.jsonl` or `.json`), a folder with
-    a sub-folder per class, `pipe:COMMAND`, or `synthetic:COUNT`. Join several with `::`."""
+    """Shards `a/{000..099}.tar`, a table (`.csv`, `.tsv`, `.parquet`, JSON lines in `.jsonl` or
+    `.json`), a folder with a sub-folder per class, `pipe:COMMAND`, or `synthetic:COUNT`. Join
+    several with `::`."""
     weights: tuple[float, ...] = ()
     """Relative share of each `::`-joined source; empty: each by its size."""
     resample: bool = False
-    """Draw every sample anew, so that some come twice before others come once, as WebDataset's resampled shards do.
-    Off: all of a source once, then all again in another order."""
+    """Draw every sample anew, so that some come twice before others come once, as WebDataset's
+    resampled shards do. Off: all of a source once, then all again in another order."""
     image_key: str = "jpg;jpeg;png;webp"
-    """Shards: file endings that hold the picture. Tables: the column of the picture's path or bytes."""
+    """Shards: file endings that hold the picture. Tables: the column of the picture's path or
+    bytes."""
     image_root: str = ""
-    """Tables: the folder from which paths of pictures start, even those with a slash in front. Empty: the table's own.
-    Of several `::`-joined sources one for all, or one each."""
+    """Tables: the folder from which paths of pictures start, even those with a slash in front.
+    Empty: the table's own. Of several `::`-joined sources one for all, or one each."""
     caption_key: str = "txt;caption;text;title"
     """Shards: ending, or field of the `.json`, that holds the caption. Tables: its column."""
     class_names: str = ""
-    """For pictures with a class in place of a caption (`.cls` in shards, sub-folders): a text file, one name a line,
-    in class order. Folders use their own names when this is empty."""
+    """For pictures with a class in place of a caption (`.cls` in shards, sub-folders): a text file,
+    one name a line, in class order. Folders use their own names when this is empty."""
     templates: tuple[str, ...] = ("a photo of a {}.",)
     """Captions of a class; one is drawn per sample and epoch."""
     augment: AugmentConfig = AugmentConfig()
     strong: StrongConfig = StrongConfig()
     strong_on: Literal["workers", "device"] = "workers"
-    """Where colours and sharpness of `strong` views change: `device` relieves busy loaders. What is drawn is the
-    same."""
+    """Where colours and sharpness of `strong` views change: `device` relieves busy loaders. What is
+    drawn is the same."""
     words: WordsConfig = WordsConfig()
     workers: int = 2
     """Loader processes per training process; 0 loads in the training process."""
     max_bad_share: float = 0.01
-    """The run stops when more than this share of the samples read so far (after the first 1000) is broken."""
+    """The run stops when more than this share of the samples read so far (after the first 1000) is
+    broken."""
     cache: str = ""
     """Folder for shard indexes and piped shards; empty: `~/.cache/diptych`."""
 
     def __post_init__(self):
         sources = self.path.split("::")
         if self.weights and len(self.weights) != len(sources):
-            raise ConfigError(f"data.weights has {len(self.weights)} numbers for {len(sources)} sources in data.path")
+            raise ConfigError(
+                f"data.weights has {len(self.weights)} numbers for {len(sources)} sources in data.path"
+            )
         if self.image_root.count("::") not in (0, len(sources) - 1):
             raise ConfigError(
                 f"data.image_root {self.image_root} must be one folder, or one for each of {len(sources)} sources"

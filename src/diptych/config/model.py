@@ -33,15 +33,18 @@ class VitConfig:
     pre_norm: bool = True
     """A LayerNorm between the position table and the first block."""
     stem_widths: tuple[int, ...] = ()
-    """Empty: one strided convolution makes the patches. Otherwise 3x3 stride-2 convolutions with batch normalisation of
-    these widths, then a 1x1 one (Xiao et al. 2021, arXiv:2106.14881); `patch_size` must be 2 ** len(stem_widths)."""
+    """Empty: one strided convolution makes the patches. Otherwise 3x3 stride-2 convolutions with
+    batch normalisation of these widths, then a 1x1 one (Xiao et al. 2021, arXiv:2106.14881);
+    `patch_size` must be 2 ** len(stem_widths)."""
     norm_eps: float = 1e-5
     patch_dropout: float = 0.0
     """Share of patches left out in training (FLIP, arXiv:2212.00794)."""
 
     def __post_init__(self):
         if self.image_size % self.patch_size:
-            raise ConfigError(f"image_size {self.image_size} is not a multiple of patch_size {self.patch_size}")
+            raise ConfigError(
+                f"image_size {self.image_size} is not a multiple of patch_size {self.patch_size}"
+            )
         if self.width % self.heads:
             raise ConfigError(f"width {self.width} is not a multiple of heads {self.heads}")
         if self.stem_widths and self.patch_size != 2 ** len(self.stem_widths):
@@ -67,31 +70,35 @@ class EvaConfig:
     norm: Literal["layer", "rms"] = "layer"
     norm_eps: float = 1e-6
     norm_place: Literal["pre", "post"] = "pre"
-    """`pre`: x + f(norm(x)). `post`: x + norm(f(x)), the residual post-norm of Swin v2 (arXiv:2111.09883)."""
+    """`pre`: x + f(norm(x)). `post`: x + norm(f(x)), the residual post-norm of Swin v2
+    (arXiv:2111.09883)."""
     attention_norm: bool = False
-    """A norm of the joined heads, before attention's output projection (sub-LN, arXiv:2210.06423)."""
+    """A norm of the joined heads, before attention's output projection (sub-LN,
+    arXiv:2210.06423)."""
     mlp_norm: bool = False
     """A norm of the hidden layer, before the MLP's output projection (sub-LN)."""
     qkv_bias: bool = True
     """Of queries and values; keys never have one."""
     projection_bias: bool = True
     rotary_grid: int | None = None
-    """Side of the grid of patches at which the two-dimensional rotary frequencies are defined (RoPE,
-    arXiv:2104.09864); other grids are interpolated. None: no rotary positions."""
+    """Side of the grid of patches at which the two-dimensional rotary frequencies are defined
+    (RoPE, arXiv:2104.09864); other grids are interpolated. None: no rotary positions."""
     layer_scale: float | None = None
     """Initial gain of each residual branch (arXiv:2103.17239); None: no gains."""
     pool: Literal["cls", "mean", "patches"] = "cls"
-    """`cls`: norm, then the class token. `mean`, `patches`: the mean of all tokens or of all but the class token, then
-    norm."""
+    """`cls`: norm, then the class token. `mean`, `patches`: the mean of all tokens or of all but
+    the class token, then norm."""
     patch_dropout: float = 0.0
     """Share of patches left out in training (FLIP, arXiv:2212.00794)."""
     stochastic_depth: float = 0.0
-    """Share of samples for which the last block's branches are left out in training; it grows linearly from 0 at the
-    first block (arXiv:1603.09382)."""
+    """Share of samples for which the last block's branches are left out in training; it grows
+    linearly from 0 at the first block (arXiv:1603.09382)."""
 
     def __post_init__(self):
         if self.image_size % self.patch_size:
-            raise ConfigError(f"image_size {self.image_size} is not a multiple of patch_size {self.patch_size}")
+            raise ConfigError(
+                f"image_size {self.image_size} is not a multiple of patch_size {self.patch_size}"
+            )
         if self.width % self.heads:
             raise ConfigError(f"width {self.width} is not a multiple of heads {self.heads}")
         if self.rotary_grid is not None and self.width // self.heads % 4:
@@ -105,7 +112,8 @@ class EvaConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class ResNetConfig:
-    """CLIP's modified ResNet: three-convolution stem, anti-aliased strides, attention pool (arXiv:2103.00020 §2.4)."""
+    """CLIP's modified ResNet: three-convolution stem, anti-aliased strides, attention pool
+    (arXiv:2103.00020 §2.4)."""
 
     image_size: int = 224
     layers: tuple[int, int, int, int] = (3, 4, 6, 3)
@@ -113,7 +121,8 @@ class ResNetConfig:
     heads: int = 32
     """Heads of the attention pool."""
     head: Literal["attention", "linear"] = "attention"
-    """What maps to the shared space: the pool's own output, or a linear layer behind it (DeCLIP's second ResNet)."""
+    """What maps to the shared space: the pool's own output, or a linear layer behind it (DeCLIP's
+    second ResNet)."""
 
     def __post_init__(self):
         if self.image_size % 32:
@@ -174,10 +183,11 @@ class PreprocessConfig:
     """From any picture to the tower's square input, in evaluation."""
 
     resize: Literal["shortest", "squash", "longest"] = "shortest"
-    """`shortest`: shortest side to size, then centre crop. `squash`: both sides to size. `longest`: longest side to
-    size, then pad."""
+    """`shortest`: shortest side to size, then centre crop. `squash`: both sides to size. `longest`:
+    longest side to size, then pad."""
     crop_share: float = 1.0
-    """Of `shortest`: the share of the resized picture's shorter side that the crop keeps; 224 of 256 pixels: 0.875."""
+    """Of `shortest`: the share of the resized picture's shorter side that the crop keeps; 224 of
+    256 pixels: 0.875."""
     interpolation: Literal["bicubic", "bilinear"] = "bicubic"
     fill: int = 0
     """Grey level (0-255) of the padding of `longest`."""
@@ -194,21 +204,23 @@ class TokenizerConfig:
     """From a caption to ids."""
 
     kind: Literal["clip", "declip", "huggingface"] = "clip"
-    """`clip`: OpenAI's byte-pair vocabulary. `declip`: with a word for hidden words, and the special ids one further.
-    `huggingface`: the tokenizer that `name` says."""
+    """`clip`: OpenAI's byte-pair vocabulary. `declip`: with a word for hidden words, and the
+    special ids one further. `huggingface`: the tokenizer that `name` says."""
     name: str = ""
     """For `huggingface`: a folder or `org/name`."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class ClipConfig:
-    """One complete model. Everything that a stranger needs to use the weights rightly is in here."""
+    """One complete model. Everything that a stranger needs to use the weights rightly is in
+    here."""
 
     image: ImageTowerConfig = VitConfig()
     text: TextTowerConfig = TextConfig()
     embed_dim: int = 512
     token_dim: int | None = None
-    """Width of the space where single patches and words are compared (FILIP, arXiv:2111.07783); None: there is none."""
+    """Width of the space where single patches and words are compared (FILIP, arXiv:2111.07783);
+    None: there is none."""
     logit_scale: float = math.log(1 / 0.07)
     """Initial value, as a logarithm."""
     logit_bias: float | None = None

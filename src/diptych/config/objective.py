@@ -1,8 +1,8 @@
 """What is minimised. One dataclass an objective; the equation stands in `diptych.objectives`.
 
-The composed objectives are made of parts: how pairs are contrasted, how two views of a picture teach each other, how
-patches meet words. Their defaults are what we think sound; fields that say "as published" reproduce DeCLIP's code.
-"""
+The composed objectives are made of parts: how pairs are contrasted, how two views of a picture
+teach each other, how patches meet words. Their defaults are what we think sound; fields that say
+"as published" reproduce DeCLIP's code."""
 
 from dataclasses import dataclass
 
@@ -16,29 +16,36 @@ class ClipObjectiveConfig:
     label_smoothing: float = 0.0
     min_logit_scale: float = 1.0
     max_logit_scale: float = 100.0
-    """The scale (not its logarithm) is clamped to [min, max] after every step. DeCLIP as published: e^3 to e^6."""
+    """The scale (not its logarithm) is clamped to [min, max] after every step. DeCLIP as published:
+    e^3 to e^6."""
     largest_scale_used: float | None = None
-    """A larger scale is used as this, with the gradient as if it weren't. DeCLIP as published: 100. None: as it is."""
+    """A larger scale is used as this, with the gradient as if it weren't. DeCLIP as published: 100.
+    None: as it is."""
     clamp_before_step: bool = False
     """Clamp the scale between loss and step, too: as published by DeCLIP."""
     tile: int = 512
-    """Rows of the logit matrix held at a time: memory is tile x global batch, the result doesn't depend on it."""
+    """Rows of the logit matrix held at a time: memory is tile x global batch, the result doesn't
+    depend on it."""
 
     def __post_init__(self):
         if not 0 <= self.label_smoothing < 1:
             raise ConfigError(f"label_smoothing {self.label_smoothing} must lie in [0, 1)")
         if not 0 < self.min_logit_scale <= self.max_logit_scale:
-            raise ConfigError(f"min_logit_scale {self.min_logit_scale} must lie in (0, {self.max_logit_scale}]")
+            raise ConfigError(
+                f"min_logit_scale {self.min_logit_scale} must lie in (0, {self.max_logit_scale}]"
+            )
         if self.tile < 1:
             raise ConfigError(f"tile {self.tile} must be at least 1")
 
 
 @dataclass(frozen=True, kw_only=True)
 class SiglipObjectiveConfig:
-    """Pairwise sigmoid loss (Zhai et al. 2023, arXiv:2303.15343). The model needs a `logit_bias`."""
+    """Pairwise sigmoid loss (Zhai et al. 2023, arXiv:2303.15343). The model needs a
+    `logit_bias`."""
 
     tile: int = 512
-    """Rows of the logit matrix held at a time: memory is tile x global batch, the result doesn't depend on it."""
+    """Rows of the logit matrix held at a time: memory is tile x global batch, the result doesn't
+    depend on it."""
 
     def __post_init__(self):
         if self.tile < 1:
@@ -51,7 +58,8 @@ PairsConfig = ClipObjectiveConfig | SiglipObjectiveConfig
 
 @dataclass(frozen=True, kw_only=True)
 class SimClrConfig:
-    """Two views of a picture find each other in the batch (SimCLR, Chen et al. 2020, arXiv:2002.05709)."""
+    """Two views of a picture find each other in the batch (SimCLR, Chen et al. 2020,
+    arXiv:2002.05709)."""
 
     hidden: int = 4096
     out: int = 256
@@ -63,14 +71,16 @@ class SimClrConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class SimSiamConfig:
-    """Each view of a picture foretells the other, without negatives (SimSiam, Chen & He 2020, arXiv:2011.10566)."""
+    """Each view of a picture foretells the other, without negatives (SimSiam, Chen & He 2020,
+    arXiv:2011.10566)."""
 
     width: int = 1024
     """Of the projector, as DeCLIP has it."""
     hidden: int = 512
     """Of the predictor."""
     share_statistics: bool = True
-    """The head's batch norms see all processes' samples. False, as published: each process's see its own."""
+    """The head's batch norms see all processes' samples. False, as published: each process's see
+    its own."""
 
 
 SelfSupervisionConfig = SimClrConfig | SimSiamConfig
@@ -78,14 +88,15 @@ SelfSupervisionConfig = SimClrConfig | SimSiamConfig
 
 @dataclass(frozen=True, kw_only=True)
 class TokenPairsConfig:
-    """Patches and words are compared one by one (FILIP, Yao et al. 2021, arXiv:2111.07783). The model needs a
-    `token_dim`."""
+    """Patches and words are compared one by one (FILIP, Yao et al. 2021, arXiv:2111.07783). The
+    model needs a `token_dim`."""
 
     keep: int | None = 16
-    """Of each pair, so many patches and so many words stand for it among the others': those nearest to all of the other
-    side. None: all."""
+    """Of each pair, so many patches and so many words stand for it among the others': those nearest
+    to all of the other side. None: all."""
     mask_padding: bool = False
-    """What stands behind the end of a text takes no part. As in FILIP's paper; DeCLIP as published: it does."""
+    """What stands behind the end of a text takes no part. As in FILIP's paper; DeCLIP as published:
+    it does."""
     min_logit_scale: float = 1.0
     max_logit_scale: float = 100.0
     """The clamp of the tokens' own scale. DeCLIP as published: e^3 to e^6."""
@@ -101,7 +112,8 @@ class TokenPairsConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class SlipObjectiveConfig:
-    """CLIP, and two strong views of each picture that teach each other (SLIP, Mu et al. 2021, arXiv:2112.12750)."""
+    """CLIP, and two strong views of each picture that teach each other (SLIP, Mu et al. 2021,
+    arXiv:2112.12750)."""
 
     pairs: PairsConfig = ClipObjectiveConfig()
     views: SelfSupervisionConfig = SimClrConfig()
@@ -110,8 +122,9 @@ class SlipObjectiveConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class DeclipObjectiveConfig:
-    """Supervision from wherever it is to be had (DeCLIP, Li et al. 2021, arXiv:2110.05208): between modalities for two
-    views of each, between two views of a picture, from hidden words, and from the nearest text of the past."""
+    """Supervision from wherever it is to be had (DeCLIP, Li et al. 2021, arXiv:2110.05208): between
+    modalities for two views of each, between two views of a picture, from hidden words, and from
+    the nearest text of the past."""
 
     pairs: PairsConfig = ClipObjectiveConfig()
     views: SelfSupervisionConfig = SimSiamConfig()
@@ -123,12 +136,13 @@ class DeclipObjectiveConfig:
     queue: int = 65536
     """Texts of the past that are remembered."""
     share_queue: bool = True
-    """All processes remember all texts. False, as published: each its own, and those that don't fit at the queue's end
-    are dropped; a run that is resumed gives everybody the first process's."""
+    """All processes remember all texts. False, as published: each its own, and those that don't fit
+    at the queue's end are dropped; a run that is resumed gives everybody the first process's."""
     contrast_masked: bool = False
     """The caption with hidden words takes the plain one's place in all terms: as published."""
     share_words: bool = True
-    """Hidden words count alike, whoever hid them. False, as published: the mean over processes of each one's mean."""
+    """Hidden words count alike, whoever hid them. False, as published: the mean over processes of
+    each one's mean."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -138,8 +152,8 @@ class FilipObjectiveConfig:
     pairs: PairsConfig = ClipObjectiveConfig()
     tokens: TokenPairsConfig = TokenPairsConfig()
     pairs_weight: float = 1.0
-    """Of the contrast of whole vectors, by which the model is then also searched and asked. As published: 0, and the
-    model is asked token by token."""
+    """Of the contrast of whole vectors, by which the model is then also searched and asked. As
+    published: 0, and the model is asked token by token."""
     tokens_weight: float = 1.0
     contrast_masked: bool = False
     """Captions with hidden words take the place of plain ones: as published."""

@@ -15,16 +15,18 @@ class TowerOptions:
     """What a run asks of one tower."""
 
     init: str = ""
-    """Start this tower from these weights: a whole model or a tower alone, in any known format. Empty: as the model."""
+    """Start this tower from these weights: a whole model or a tower alone, in any known format.
+    Empty: as the model."""
     freeze: bool = False
     """The tower's weights stay as they are (LiT, arXiv:2111.07991, freezes the image tower)."""
     freeze_patches: bool = False
-    """The patches' projection stays as it was initialised (MoCo v3, arXiv:2104.02057; DeCLIP as published)."""
+    """The patches' projection stays as it was initialised (MoCo v3, arXiv:2104.02057; DeCLIP as
+    published)."""
     checkpointing: bool = False
     """Recompute activations in the backward pass: less memory, about a third more time."""
     layer_decay: float = 1.0
-    """The learning rate of a layer is this times that of the layer behind it: what a tower that was trained before has
-    learned first changes least (arXiv:2106.08254). 1: all layers alike."""
+    """The learning rate of a layer is this times that of the layer behind it: what a tower that was
+    trained before has learned first changes least (arXiv:2106.08254). 1: all layers alike."""
 
     def __post_init__(self):
         if not 0 < self.layer_decay <= 1:
@@ -40,7 +42,8 @@ class ModelConfig:
     custom: ClipConfig | None = None
     """A configuration of your own, from Python."""
     init: str = ""
-    """Start from these weights: a checkpoint file or folder, a run, or `hf-hub:org/name`. Empty: random."""
+    """Start from these weights: a checkpoint file or folder, a run, or `hf-hub:org/name`. Empty:
+    random."""
     image: TowerOptions = TowerOptions()
     text: TowerOptions = TowerOptions()
 
@@ -62,7 +65,8 @@ class EvaluationConfig:
     """Zero-shot accuracy measured while training."""
 
     path: str = ""
-    """Labelled pictures: shards with `.cls`, or a folder with a sub-folder per class. Empty: no evaluation."""
+    """Labelled pictures: shards with `.cls`, or a folder with a sub-folder per class. Empty: no
+    evaluation."""
     class_names: str = ""
     templates: tuple[str, ...] = ("a photo of a {}.",)
     every_steps: int = 1000
@@ -95,8 +99,8 @@ class Run:
     batch_size: int = 256
     """Pairs per step over all processes: the mathematics, so it doesn't change with the machine."""
     micro_batch: int = 0
-    """Pairs that one process computes at a time; 0: its whole share. Smaller needs less memory; the gradient is the
-    same, for one more forward pass."""
+    """Pairs that one process computes at a time; 0: its whole share. Smaller needs less memory; the
+    gradient is the same, for one more forward pass."""
     steps: int = 0
     """Optimiser steps; 0: as many as `epochs` take."""
     epochs: float = 0.0
@@ -106,7 +110,8 @@ class Run:
     compile: bool = False
     """`torch.compile` the towers' blocks."""
     ema: float = 0.0
-    """Decay of an exponential moving average of the weights, which is then what is evaluated and exported; 0: none."""
+    """Decay of an exponential moving average of the weights, which is then what is evaluated and
+    exported; 0: none."""
     seed: int = 0
     out: str = "runs/run"
     """Folder of checkpoints, `metrics.jsonl` and the saved Run."""
@@ -117,13 +122,25 @@ class Run:
         if self.steps <= 0 and self.epochs <= 0:
             raise ConfigError(f"set steps (now {self.steps}) or epochs (now {self.epochs}) above 0")
         if self.batch_size < 2:
-            raise ConfigError(f"batch_size {self.batch_size} must be at least 2: a contrast needs another pair")
+            raise ConfigError(
+                f"batch_size {self.batch_size} must be at least 2: a contrast needs another pair"
+            )
         if self.micro_batch < 0 or self.micro_batch > self.batch_size:
-            raise ConfigError(f"micro_batch {self.micro_batch} must lie between 0 and batch_size {self.batch_size}")
+            raise ConfigError(
+                f"micro_batch {self.micro_batch} must lie between 0 and batch_size {self.batch_size}"
+            )
         if not 0 <= self.ema < 1:
             raise ConfigError(f"ema {self.ema} must lie in [0, 1)")
         if self.model.image.freeze and self.model.text.freeze:
-            raise ConfigError("model.image.freeze and model.text.freeze together leave nothing to train")
+            raise ConfigError(
+                "model.image.freeze and model.text.freeze together leave nothing to train"
+            )
         custom = self.model.custom
-        if custom and isinstance(self.objective, SiglipObjectiveConfig) and custom.logit_bias is None:
-            raise ConfigError("the SigLIP objective needs a model with a logit_bias (SigLIP starts it at -10)")
+        if (
+            custom
+            and isinstance(self.objective, SiglipObjectiveConfig)
+            and custom.logit_bias is None
+        ):
+            raise ConfigError(
+                "the SigLIP objective needs a model with a logit_bias (SigLIP starts it at -10)"
+            )

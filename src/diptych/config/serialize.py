@@ -1,7 +1,7 @@
 """Configurations as JSON and back, changed by dotted path, and compared.
 
-A dataclass that stands where several are possible (a tower, an objective) is written with its class name under `type`.
-"""
+A dataclass that stands where several are possible (a tower, an objective) is written with its class
+name under `type`."""
 
 import dataclasses
 import json
@@ -49,7 +49,8 @@ def to_json(config: Any) -> str:
 
 
 def from_json(kind: type[T], text: str) -> T:
-    """The configuration that `to_json` wrote. Raises ConfigError if it isn't JSON or doesn't fit."""
+    """The configuration that `to_json` wrote. Raises ConfigError if it isn't JSON or doesn't
+    fit."""
     try:
         values = json.loads(text)
     except json.JSONDecodeError as error:
@@ -68,7 +69,9 @@ def override(config: T, path: str, value: Any) -> T:
     head, _, rest = path.partition(".")
     names = [field.name for field in dataclasses.fields(typing.cast(Any, config))]
     if head not in names:
-        raise ConfigError(f"{type(config).__name__} has no field {head!r}; it has {', '.join(names)}")
+        raise ConfigError(
+            f"{type(config).__name__} has no field {head!r}; it has {', '.join(names)}"
+        )
     if rest:
         value = override(getattr(config, head), rest, value)
     return dataclasses.replace(typing.cast(Any, config), **{head: value})
@@ -110,7 +113,9 @@ def _read(kind: Any, value: Any, where: str) -> Any:
     expected = origin or kind
     if expected is float and type(value) is int:
         return float(value)
-    if expected is not Any and (not isinstance(value, expected) or (type(value) is bool and expected is not bool)):
+    if expected is not Any and (
+        not isinstance(value, expected) or (type(value) is bool and expected is not bool)
+    ):
         raise ConfigError(f"{where} is {value!r}; it must be a {expected.__name__}")
     return value
 
@@ -122,7 +127,9 @@ def _read_union(kinds: tuple[Any, ...], value: Any, where: str) -> Any:
     if isinstance(value, dict) and "type" in value:
         named = [kind for kind in kinds if kind.__name__ == value["type"]]
         if not named:
-            raise ConfigError(f"{where} is a {value['type']}; it can be {', '.join(k.__name__ for k in kinds)}")
+            raise ConfigError(
+                f"{where} is a {value['type']}; it can be {', '.join(k.__name__ for k in kinds)}"
+            )
         kinds = tuple(named)
     return _read(kinds[0], value, where)
 
@@ -135,7 +142,9 @@ def _read_dataclass(kind: Any, value: Any, where: str) -> Any:
     unknown = sorted(set(values) - set(hints))
     if unknown:
         raise ConfigError(f"{where} has no field {unknown[0]!r}; it has {', '.join(hints)}")
-    return kind(**{name: _read(hints[name], item, f"{where}.{name}") for name, item in values.items()})
+    return kind(
+        **{name: _read(hints[name], item, f"{where}.{name}") for name, item in values.items()}
+    )
 
 
 def _read_tuple(kinds: tuple[Any, ...], value: Any, where: str) -> tuple[Any, ...]:
@@ -145,4 +154,6 @@ def _read_tuple(kinds: tuple[Any, ...], value: Any, where: str) -> tuple[Any, ..
         kinds = (kinds[0],) * len(value)
     if len(kinds) != len(value):
         raise ConfigError(f"{where} has {len(value)} values; it takes {len(kinds)}")
-    return tuple(_read(kind, item, f"{where}[{i}]") for i, (kind, item) in enumerate(zip(kinds, value)))
+    return tuple(
+        _read(kind, item, f"{where}[{i}]") for i, (kind, item) in enumerate(zip(kinds, value))
+    )

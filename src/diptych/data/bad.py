@@ -7,7 +7,8 @@ from diptych.errors import DataError
 
 
 class BadSamples:
-    """What a process has met so far. `count` of `read` samples were broken; `listed` has each of them once.
+    """What a process has met so far. `count` of `read` samples were broken; `listed` has each of
+    them once.
 
     >>> from diptych.data import BadSample, BadSamples
     >>> bad = BadSamples()
@@ -23,7 +24,8 @@ class BadSamples:
 
     @property
     def listed(self) -> list[BadSample]:
-        """Every broken sample met, in the order of meeting, after what opening the source had found damaged."""
+        """Every broken sample met, in the order of meeting, after what opening the source had found
+        damaged."""
         return list(self._listed)
 
     def add(self, read: int, broken: Iterable[BadSample]) -> None:
@@ -35,7 +37,8 @@ class BadSamples:
             self._listed.setdefault(bad)
 
     def stop_if_above(self, share: float, after: int) -> None:
-        """Raise DataError when more than `share` of the samples is broken, `after` so many have been read."""
+        """Raise DataError when more than `share` of the samples is broken, `after` so many have
+        been read."""
         if self.read >= after and self.count > share * self.read:
             file, key, reason = self._first
             raise DataError(

@@ -13,13 +13,15 @@ _OPEN_FILES = 128
 
 
 class OpenFiles:
-    """Descriptors of the files read last. `pread` keeps no position, so forked workers may share them."""
+    """Descriptors of the files read last. `pread` keeps no position, so forked workers may share
+    them."""
 
     def __init__(self):
         self._files: OrderedDict[Path, int] = OrderedDict()
 
     def read(self, path: Path, offset: int, size: int) -> bytes:
-        """`size` bytes from `offset`. Raises DataError when the file is shorter, OSError when it's gone."""
+        """`size` bytes from `offset`. Raises DataError when the file is shorter, OSError when it's
+        gone."""
         if path not in self._files:
             if len(self._files) >= _OPEN_FILES:
                 os.close(self._files.popitem(last=False)[1])
@@ -27,7 +29,9 @@ class OpenFiles:
         self._files.move_to_end(path)
         data = os.pread(self._files[path], size, offset)
         if len(data) != size:
-            raise DataError(f"{path} ends before byte {offset + size}: it has changed since it was indexed")
+            raise DataError(
+                f"{path} ends before byte {offset + size}: it has changed since it was indexed"
+            )
         return data
 
     def __reduce__(self):
@@ -39,14 +43,16 @@ class OpenFiles:
 
 
 def fingerprint(path: Path, *more: str) -> str:
-    """A name for the file as it is now: another one when its path, size or modification time changes."""
+    """A name for the file as it is now: another one when its path, size or modification time
+    changes."""
     state = path.stat()
     parts = (str(path.absolute()), str(state.st_size), str(state.st_mtime_ns), *more)
     return hashlib.sha256("\0".join(parts).encode("utf-8", "surrogateescape")).hexdigest()[:32]
 
 
 def write_atomically(target: Path, write: Callable[[Path], object]) -> None:
-    """`write` a file beside `target`, then rename it, so that no reader ever sees half of it. Raises OSError."""
+    """`write` a file beside `target`, then rename it, so that no reader ever sees half of it.
+    Raises OSError."""
     target.parent.mkdir(parents=True, exist_ok=True)
     handle, name = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.")
     os.close(handle)

@@ -21,7 +21,9 @@ def _picture_files(folder: Path) -> Iterator[Path]:
 
 def class_folders(folder: Path) -> list[Path]:
     """The sub-folders in class order (sorted by name)."""
-    return sorted(path for path in folder.iterdir() if path.is_dir() and not path.name.startswith("."))
+    return sorted(
+        path for path in folder.iterdir() if path.is_dir() and not path.name.startswith(".")
+    )
 
 
 class ClassFolders(Source):
@@ -40,17 +42,25 @@ class ClassFolders(Source):
 
     def __getitem__(self, index: int) -> Sample:
         key, label = self._keys[index], self._labels[index]
-        return Sample(key=key, image=str(self.root / key), captions=self._words.captions({}, label), label=label)
+        return Sample(
+            key=key,
+            image=str(self.root / key),
+            captions=self._words.captions({}, label),
+            label=label,
+        )
 
     def describe(self) -> str:
         return f"{len(self):,} pictures in {len(self.class_names)} classes in {self.root}"
 
 
 def open_class_folders(root: Path, words: Words) -> ClassFolders:
-    """A folder with a sub-folder per class. Without a file of names the folders' own serve (_ as a space)."""
+    """A folder with a sub-folder per class. Without a file of names the folders' own serve (_ as a
+    space)."""
     folders = class_folders(root)
     if not words.class_names:
-        words = replace(words, class_names=tuple(folder.name.replace("_", " ") for folder in folders))
+        words = replace(
+            words, class_names=tuple(folder.name.replace("_", " ") for folder in folders)
+        )
     if len(words.class_names) != len(folders):
         raise DataError(
             f"{root} has {len(folders)} sub-folders, but data.class_names has {len(words.class_names)} names"

@@ -1,10 +1,11 @@
-"""From a source to batches on the device: in other processes, and the same batches however many there are.
+"""From a source to batches on the device: in other processes, and the same batches however many
+there are.
 
-Workers are forked where the system is Linux. Two of them on two busy cores: ready after 0.1 s, with forkserver after
-12 s (each imports torch again). A forked worker also shares its parent's memory of the source's index, and a script
-needs no `if __name__ == "__main__"`. What makes a fork unsafe stays out of the worker: it never touches CUDA, and it
-computes on one thread, so that it needs no thread pool, which would have stayed behind in the parent.
-"""
+Workers are forked where the system is Linux. Two of them on two busy cores: ready after 0.1 s, with
+forkserver after 12 s (each imports torch again). A forked worker also shares its parent's memory of
+the source's index, and a script needs no `if __name__ == "__main__"`. What makes a fork unsafe
+stays out of the worker: it never touches CUDA, and it computes on one thread, so that it needs no
+thread pool, which would have stayed behind in the parent."""
 
 import math
 import signal
@@ -37,7 +38,8 @@ _SETTLED = 1000
 
 
 class _Fetched(NamedTuple):
-    """One process's rows of a step, as a worker hands them over. No views: no readable sample was found."""
+    """One process's rows of a step, as a worker hands them over. No views: no readable sample was
+    found."""
 
     seen: SeenBatch | None
     places: Int[Tensor, " batch"] | None
@@ -52,7 +54,8 @@ class _Taken(NamedTuple):
 
 @dataclass(frozen=True)
 class _Steps(Dataset[_Fetched]):
-    """Step -> this process's rows of its batch. What a worker runs; item n depends on nothing but n."""
+    """Step -> this process's rows of its batch. What a worker runs; item n depends on nothing but
+    n."""
 
     streams: tuple[Source, ...]
     order: Order
@@ -75,10 +78,13 @@ class _Steps(Dataset[_Fetched]):
         )
 
     def _take(self, stream: int, epoch: int, index: int, broken: list[BadSample]) -> _Taken | None:
-        """The sample's views, or those of a substitute that only the place in the order decides; None: all broken."""
+        """The sample's views, or those of a substitute that only the place in the order decides;
+        None: all broken."""
         source, start, tried = self.streams[stream], sum(self.order.sizes[:stream]), index
         for attempt in range(_ATTEMPTS):
-            rng = np.random.default_rng((self.order.seed % (1 << 64), stream, epoch, index, attempt))
+            rng = np.random.default_rng(
+                (self.order.seed % (1 << 64), stream, epoch, index, attempt)
+            )
             if attempt:
                 tried = int(rng.integers(len(source)))
             try:
@@ -89,15 +95,16 @@ class _Steps(Dataset[_Fetched]):
 
 
 class Loader:
-    """The batches of a run from `start_step` to `steps`, on the peers' device, this process's rows of each.
+    """The batches of a run from `start_step` to `steps`, on the peers' device, this process's rows
+    of each.
 
-    `Batch.images` are Float[batch_size / peers.size, 3, size, size], normalised, and `Batch.texts` as long as the
-    longest caption of these rows: one for each of the `views`. A batch depends on the seed and the step only: not on
-    the workers, not on the processes, not on where the run was continued. A broken sample is replaced by another one,
-    counted and listed in `bad`.
+    `Batch.images` are Float[batch_size / peers.size, 3, size, size], normalised, and `Batch.texts`
+    as long as the longest caption of these rows: one for each of the `views`. A batch depends on
+    the seed and the step only: not on the workers, not on the processes, not on where the run was
+    continued. A broken sample is replaced by another one, counted and listed in `bad`.
 
-    Raises ConfigError when the batch can't be split among the processes or filled from the source; while it iterates,
-    DataError when more than `config.max_bad_share` of the samples are broken.
+    Raises ConfigError when the batch can't be split among the processes or filled from the source;
+    while it iterates, DataError when more than `config.max_bad_share` of the samples are broken.
 
     >>> from diptych.config import DataConfig, PreprocessConfig, TokenizerConfig
     >>> from diptych.data import Loader, open_source
@@ -125,9 +132,13 @@ class Loader:
     ):
         peers = peers or Peers()
         if batch_size % peers.size:
-            raise ConfigError(f"batch_size {batch_size} can't be split evenly among {peers.size} processes")
+            raise ConfigError(
+                f"batch_size {batch_size} can't be split evenly among {peers.size} processes"
+            )
         if len(source) < batch_size:
-            raise ConfigError(f"batch_size {batch_size} is more than the {len(source):,} samples of {config.path}")
+            raise ConfigError(
+                f"batch_size {batch_size} is more than the {len(source):,} samples of {config.path}"
+            )
         self.bad = BadSamples(source.damage)
         self._max_bad_share = config.max_bad_share
         self._settled = min(_SETTLED, math.ceil(len(source) / peers.size))
@@ -136,7 +147,9 @@ class Loader:
         own = batch_size // peers.size
         self._steps = _Steps(
             streams=source.streams,
-            order=Order(tuple(map(len, source.streams)), source.weights, batch_size, seed, config.resample),
+            order=Order(
+                tuple(map(len, source.streams)), source.weights, batch_size, seed, config.resample
+            ),
             rows=slice(peers.rank * own, (peers.rank + 1) * own),
             viewer=Viewer.of(views or Views(), config, preprocess, tokenizer),
         )
@@ -150,7 +163,8 @@ class Loader:
         return map(self._make_batch, self._fetch())
 
     def _fetch(self) -> Iterator[_Fetched]:
-        """The workers' output in order, with the broken samples counted. The workers live as long as this iterates."""
+        """The workers' output in order, with the broken samples counted. The workers live as long
+        as this iterates."""
         linux = sys.platform == "linux"
         loader = DataLoader(
             self._steps,
@@ -163,7 +177,9 @@ class Loader:
             worker_init_fn=_leave_signals_to_parent,
             generator=torch.Generator(),  # otherwise the loader would draw from torch's global one
         )
-        with warnings.catch_warnings():  # Python 3.12 warns of forking beside threads; the module says why it's safe
+        with (
+            warnings.catch_warnings()
+        ):  # Python 3.12 warns of forking beside threads; the module says why it's safe
             warnings.filterwarnings("ignore", r".*multi-threaded, use of fork", DeprecationWarning)
             batches = iter(loader)
         for fetched in batches:
@@ -179,7 +195,9 @@ class Loader:
         assert fetched.places is not None
         move = partial(Tensor.to, device=self._device, non_blocking=True)
         levels = (
-            move(image) if change is None else self._steps.viewer.strong.apply(move(image), move(change))
+            move(image)
+            if change is None
+            else self._steps.viewer.strong.apply(move(image), move(change))
             for image, change in zip(seen.images, seen.changes, strict=True)
         )
         return Batch(
@@ -190,7 +208,8 @@ class Loader:
         )
 
     def _iterate_cuda(self) -> Iterator[Batch]:
-        """One batch ahead: its copy and normalisation run beside the step that computes with the batch before."""
+        """One batch ahead: its copy and normalisation run beside the step that computes with the
+        batch before."""
         side = torch.cuda.Stream(self._device)
         ahead: deque[tuple[Batch, torch.cuda.Event]] = deque()
         for fetched in self._fetch():
@@ -204,7 +223,8 @@ class Loader:
             yield self._arrived(batch, copied)
 
     def _arrived(self, batch: Batch, copied: torch.cuda.Event) -> Batch:
-        """Make the current stream wait for the copy, and the allocator know that it uses the batch."""
+        """Make the current stream wait for the copy, and the allocator know that it uses the
+        batch."""
         current = torch.cuda.current_stream(self._device)
         current.wait_event(copied)
         for tensor in (*batch.images, *batch.texts, batch.index, batch.hidden):
@@ -218,7 +238,8 @@ def _unchanged(fetched: Any) -> Any:
 
 
 def _leave_signals_to_parent(_: int) -> None:
-    """A signal to the whole group is the parent's to answer: it saves a checkpoint first and then lets its workers go.
-    They end by themselves when it dies (torch's loader looks every five seconds)."""
+    """A signal to the whole group is the parent's to answer: it saves a checkpoint first and then
+    lets its workers go. They end by themselves when it dies (torch's loader looks every five
+    seconds)."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)

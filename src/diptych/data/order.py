@@ -1,8 +1,8 @@
 """Which sample stands at which place of a run: a pure function of the seed and the place.
 
-Nothing is shuffled in memory and nothing is kept: place -> sample is arithmetic. So the order is the same on any number
-of loader workers and processes, and a run that continues at step n needs to know only n.
-"""
+Nothing is shuffled in memory and nothing is kept: place -> sample is arithmetic. So the order is
+the same on any number of loader workers and processes, and a run that continues at step n needs to
+know only n."""
 
 import math
 from dataclasses import dataclass
@@ -17,25 +17,30 @@ _BLOCK = 1 << 16
 
 
 def _mix(values: np.ndarray) -> np.ndarray:
-    """The finalizer of SplitMix64 (Steele, Lea, Flood 2014): every input bit reaches every output bit."""
+    """The finalizer of SplitMix64 (Steele, Lea, Flood 2014): every input bit reaches every output
+    bit."""
     values = (values ^ (values >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
     values = (values ^ (values >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
     return values ^ (values >> np.uint64(31))
 
 
 def _feistel(places: np.ndarray, side: np.uint64, keys: np.ndarray) -> np.ndarray:
-    """A bijection of 0..side**2-1: each round (left, right) -> (right, left + hash(right) mod side) can be undone."""
+    """A bijection of 0..side**2-1: each round (left, right) -> (right, left + hash(right) mod side)
+    can be undone."""
     left, right = np.divmod(places, side)
     for key in keys:
         left, right = right, (left + _mix(right ^ key) % side) % side
     return left * side + right
 
 
-def permute(places: Int64[np.ndarray, " n"], size: int, key: tuple[int, ...]) -> Int64[np.ndarray, " n"]:
+def permute(
+    places: Int64[np.ndarray, " n"], size: int, key: tuple[int, ...]
+) -> Int64[np.ndarray, " n"]:
     """Where a random permutation of 0..size-1, chosen by `key`, sends each of `places`.
 
-    A Feistel network over the next square number, walked until it comes back inside (Black and Rogaway 2002, "Ciphers
-    with arbitrary finite domains"). Constant memory; less than a microsecond per place.
+    A Feistel network over the next square number, walked until it comes back inside (Black and
+    Rogaway 2002, "Ciphers with arbitrary finite domains"). Constant memory; less than a microsecond
+    per place.
 
     >>> import numpy as np
     >>> from diptych.data.order import permute
@@ -51,13 +56,16 @@ def permute(places: Int64[np.ndarray, " n"], size: int, key: tuple[int, ...]) ->
 
 
 def _slots(weights: tuple[float, ...]) -> np.ndarray:
-    """How many of every 65,536 places each source gets: the weights' shares, largest remainders rounded up."""
+    """How many of every 65,536 places each source gets: the weights' shares, largest remainders
+    rounded up."""
     exact = np.array(weights) / sum(weights) * _BLOCK
     slots = np.floor(exact).astype(np.int64)
     rounded_up = np.argsort(slots - exact, kind="stable")[: _BLOCK - slots.sum()]
     slots[rounded_up] += 1
     if slots.min() < 1:
-        raise ConfigError(f"data.weights {weights}: each share must be at least 1/{_BLOCK} of their sum")
+        raise ConfigError(
+            f"data.weights {weights}: each share must be at least 1/{_BLOCK} of their sum"
+        )
     return slots
 
 
@@ -65,9 +73,10 @@ def _slots(weights: tuple[float, ...]) -> np.ndarray:
 class Order:
     """The run's samples, step by step.
 
-    Each source is read in epochs: a permutation of it per (seed, source, epoch), one after the other without a gap.
-    With several sources, every 65,536 consecutive places hold each source exactly in its share, in a random
-    arrangement; a source that comes round early starts its next epoch alone.
+    Each source is read in epochs: a permutation of it per (seed, source, epoch), one after the
+    other without a gap. With several sources, every 65,536 consecutive places hold each source
+    exactly in its share, in a random arrangement; a source that comes round early starts its next
+    epoch alone.
 
     >>> from diptych.data.order import Order
     >>> Order(sizes=(5,), weights=(1.0,), batch_size=5, seed=0).batch(0)[:, 1].tolist()  # all of them epoch 0
@@ -84,7 +93,8 @@ class Order:
     """Draw with replacement: no epochs, each place is one of its own."""
 
     def batch(self, step: int, rows: slice = slice(None)) -> Int64[np.ndarray, "rows 3"]:
-        """(source, epoch, index in the source) of the step's batch over all processes, or of some rows of it."""
+        """(source, epoch, index in the source) of the step's batch over all processes, or of some
+        rows of it."""
         places = np.arange(step * self.batch_size, (step + 1) * self.batch_size)[rows]
         if len(self.sizes) == 1:
             source, nth = np.zeros_like(places), places
@@ -114,10 +124,13 @@ class Order:
     def _draw(self, source: np.ndarray, nth: np.ndarray) -> np.ndarray:
         """A hash of the place as an index of the place's source."""
         keys = [
-            np.random.SeedSequence(self._key(which)).generate_state(1, np.uint64) for which in range(len(self.sizes))
+            np.random.SeedSequence(self._key(which)).generate_state(1, np.uint64)
+            for which in range(len(self.sizes))
         ]
         sizes = np.array(self.sizes, dtype=np.uint64)
-        return (_mix(_mix(nth.astype(np.uint64)) ^ np.concatenate(keys)[source]) % sizes[source]).astype(np.int64)
+        return (
+            _mix(_mix(nth.astype(np.uint64)) ^ np.concatenate(keys)[source]) % sizes[source]
+        ).astype(np.int64)
 
     def _key(self, *parts: int) -> tuple[int, ...]:
         return (self.seed % (1 << 64), *parts)

@@ -1,10 +1,10 @@
 """Captioned scenes composed from real handwriting: what `diptych demo` learns from.
 
-scikit-learn ships 1,797 digits that 13 people wrote (the test set of UCI Optical Recognition of Handwritten Digits, CC
-BY 4.0). Each is a stencil here: it gets a colour, a size, a place and a background, alone or beside a second one, and a
-caption that says some of that in varying words. Two things are held out of the training part: every fifth piece of
-handwriting, and 10 of the 100 colour-digit combinations, every colour and every digit being seen in others.
-"""
+scikit-learn ships 1,797 digits that 13 people wrote (the test set of UCI Optical Recognition of
+Handwritten Digits, CC BY 4.0). Each is a stencil here: it gets a colour, a size, a place and a
+background, alone or beside a second one, and a caption that says some of that in varying words. Two
+things are held out of the training part: every fifth piece of handwriting, and 10 of the 100
+colour-digit combinations, every colour and every digit being seen in others."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -51,7 +51,8 @@ BACKGROUNDS = {
     "striped": ("on stripes", "on a striped background"),
     "speckled": ("on a speckled background",),
 }
-# Where a small digit's centre lies, as (column, row) in shares of the picture; the corner is any of four.
+# Where a small digit's centre lies, as (column, row) in shares of the picture; the corner is any of
+# four.
 PLACES: dict[str, tuple[tuple[float, float], ...]] = {
     "middle": ((0.5, 0.5),),
     "corner": ((0.37, 0.37), (0.63, 0.37), (0.37, 0.63), (0.63, 0.63)),
@@ -81,7 +82,8 @@ _SHARE_WITH_COLOUR = 0.35
 
 @dataclass(frozen=True, kw_only=True)
 class Digit:
-    """One digit of a scene. `glyph` is a row of scikit-learn's table; `centre`, `side` are shares of the picture."""
+    """One digit of a scene. `glyph` is a row of scikit-learn's table; `centre`, `side` are shares
+    of the picture."""
 
     value: int
     colour: str
@@ -93,7 +95,8 @@ class Digit:
 
 @dataclass(frozen=True, kw_only=True)
 class Scene:
-    """What a picture shows. `relation` says where the first of two digits lies, seen from the second."""
+    """What a picture shows. `relation` says where the first of two digits lies, seen from the
+    second."""
 
     digits: tuple[Digit, ...]
     place: str | None
@@ -102,7 +105,8 @@ class Scene:
 
 
 def held_out(colour: str, value: int) -> bool:
-    """Whether this combination is never in the training part: a diagonal of the square, each colour and digit once.
+    """Whether this combination is never in the training part: a diagonal of the square, each colour
+    and digit once.
 
     >>> from diptych.data.scenes import COLOURS, held_out
     >>> [colour for colour in COLOURS if held_out(colour, 7)]
@@ -112,11 +116,13 @@ def held_out(colour: str, value: int) -> bool:
 
 
 def samples(part: Part, count: int, *, seed: int = 0, size: int = 48) -> Iterator[Sample]:
-    """The first `count` scenes of a part, as JPEG of size x size pixels; each depends on seed, part and its place only.
+    """The first `count` scenes of a part, as JPEG of size x size pixels; each depends on seed, part
+    and its place only.
 
-    `train`: single digits, and an eighth of pairs. `seen`, `unseen`: single digits in handwriting that the training
-    part lacks, in combinations that it has and hasn't. `pairs`: two digits in such handwriting and combinations that
-    training has. `label` is the (first) digit; `meta` holds every attribute.
+    `train`: single digits, and an eighth of pairs. `seen`, `unseen`: single digits in handwriting
+    that the training part lacks, in combinations that it has and hasn't. `pairs`: two digits in
+    such handwriting and combinations that training has. `label` is the (first) digit; `meta` holds
+    every attribute.
 
     >>> from diptych.data.scenes import samples
     >>> first = next(samples("unseen", 1))
@@ -138,8 +144,11 @@ def samples(part: Part, count: int, *, seed: int = 0, size: int = 48) -> Iterato
         )
 
 
-def render(scene: Scene, rng: np.random.Generator, size: int = 48) -> UInt8[np.ndarray, "size size 3"]:
-    """The picture of a scene; `rng` draws what the scene leaves open: shades, grain, the exact colours."""
+def render(
+    scene: Scene, rng: np.random.Generator, size: int = 48
+) -> UInt8[np.ndarray, "size size 3"]:
+    """The picture of a scene; `rng` draws what the scene leaves open: shades, grain, the exact
+    colours."""
     picture = _background(scene.background, rng, size)
     for digit in scene.digits:
         stencil = _stencil(digit, size)[..., None]
@@ -150,8 +159,9 @@ def render(scene: Scene, rng: np.random.Generator, size: int = 48) -> UInt8[np.n
 
 
 def caption(scene: Scene, rng: np.random.Generator) -> str:
-    """One of many sentences that are true of the scene. Most single digits go without their colour: if it were always
-    told, a model would learn that no zero is red where it should learn what a zero is."""
+    """One of many sentences that are true of the scene. Most single digits go without their colour:
+    if it were always told, a model would learn that no zero is red where it should learn what a
+    zero is."""
     if scene.relation:
         first, second = (_noun_phrase(digit, rng, colour=True) for digit in scene.digits)
         text = f"{first} {_draw(rng, RELATIONS[scene.relation])} {second}"
@@ -182,7 +192,9 @@ def article(phrase: str) -> str:
     >>> article("orange two"), article("one"), article("8")
     ('an', 'a', 'an')
     """
-    return "an" if phrase[0] in "aeiu8" or (phrase[0] == "o" and not phrase.startswith("one")) else "a"
+    return (
+        "an" if phrase[0] in "aeiu8" or (phrase[0] == "o" and not phrase.startswith("one")) else "a"
+    )
 
 
 def _compose(part: Part, rng: np.random.Generator) -> Scene:
@@ -200,11 +212,16 @@ def _compose(part: Part, rng: np.random.Generator) -> Scene:
         near, far = (0.5, 0.26), (0.5, 0.74)
     if relation in ("right", "below"):
         near, far = far, near
-    digits = tuple(_digit(part, rng, _draw(rng, ("large", "small")), centre, alone=False) for centre in (near, far))
+    digits = tuple(
+        _digit(part, rng, _draw(rng, ("large", "small")), centre, alone=False)
+        for centre in (near, far)
+    )
     return Scene(digits=digits, place=None, relation=relation, background=background)
 
 
-def _digit(part: Part, rng: np.random.Generator, size: str, centre: tuple[float, float], alone: bool) -> Digit:
+def _digit(
+    part: Part, rng: np.random.Generator, size: str, centre: tuple[float, float], alone: bool
+) -> Digit:
     colour, value = _draw(rng, _combinations(hidden=part == "unseen"))
     low, high = _SIDES[1 if alone else 2, size]
     column, row = (share + float(rng.uniform(-0.03, 0.03)) for share in centre)
@@ -220,12 +237,25 @@ def _digit(part: Part, rng: np.random.Generator, size: str, centre: tuple[float,
 
 @cache
 def _combinations(hidden: bool) -> tuple[tuple[str, int], ...]:
-    return tuple((colour, value) for colour in COLOURS for value in range(10) if held_out(colour, value) == hidden)
+    return tuple(
+        (colour, value)
+        for colour in COLOURS
+        for value in range(10)
+        if held_out(colour, value) == hidden
+    )
 
 
 def _attributes(scene: Scene) -> dict[str, object]:
-    digits = [{"value": d.value, "colour": d.colour, "size": d.size, "glyph": d.glyph} for d in scene.digits]
-    return {"digits": digits, "place": scene.place, "relation": scene.relation, "background": scene.background}
+    digits = [
+        {"value": d.value, "colour": d.colour, "size": d.size, "glyph": d.glyph}
+        for d in scene.digits
+    ]
+    return {
+        "digits": digits,
+        "place": scene.place,
+        "relation": scene.relation,
+        "background": scene.background,
+    }
 
 
 def _draw(rng: np.random.Generator, choices: Sequence[T]) -> T:
@@ -250,7 +280,8 @@ def _background(kind: str, rng: np.random.Generator, size: int) -> Float[np.ndar
 
 
 def _stencil(digit: Digit, size: int) -> Float[np.ndarray, "size size"]:
-    """How much of each pixel the digit covers: the 8 x 8 strokes enlarged. Their shades tell a loop from a blot."""
+    """How much of each pixel the digit covers: the 8 x 8 strokes enlarged. Their shades tell a loop
+    from a blot."""
     side = digit.side * size
     left, top = digit.centre[0] * size - side / 2, digit.centre[1] * size - side / 2
     scale = 8 / side

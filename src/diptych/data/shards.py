@@ -1,4 +1,5 @@
-"""Webdataset shards: tars whose members `KEY.jpg`, `KEY.txt`, `KEY.json`, `KEY.cls` make a sample; read at random.
+"""Webdataset shards: tars whose members `KEY.jpg`, `KEY.txt`, `KEY.json`, `KEY.cls` make a sample;
+read at random.
 
 A `KEY.npy` is an array with a 1 for each class of a picture that has several.
 """
@@ -21,9 +22,12 @@ from diptych.errors import DataError
 
 
 class Shards(Source):
-    """All samples of several tars, in their order. The picture is the first of `image_keys` that a sample has."""
+    """All samples of several tars, in their order. The picture is the first of `image_keys` that a
+    sample has."""
 
-    def __init__(self, paths: Sequence[Path], *, image_keys: tuple[str, ...], words: Words, cache: Path):
+    def __init__(
+        self, paths: Sequence[Path], *, image_keys: tuple[str, ...], words: Words, cache: Path
+    ):
         self.paths = tuple(paths)
         self.class_names = words.class_names
         self._image_keys, self._words = image_keys, words
@@ -52,9 +56,13 @@ class Shards(Source):
         path, members = self.paths[which], self._shards[which].members(row)
         image = next((members[key] for key in self._image_keys if key in members), None)
         if image is None:
-            raise DataError(f"no picture: it has .{', .'.join(members)}, but no .{', .'.join(self._image_keys)}")
+            raise DataError(
+                f"no picture: it has .{', .'.join(members)}, but no .{', .'.join(self._image_keys)}"
+            )
         meta = _json(self._files.read(path, *members["json"])) if "json" in members else None
-        label = self._words.label(self._files.read(path, *members["cls"])) if "cls" in members else None
+        label = (
+            self._words.label(self._files.read(path, *members["cls"])) if "cls" in members else None
+        )
         labels = _several(self._files.read(path, *members["npy"])) if "npy" in members else ()
         found = dict(meta or {})
         for key in self._words.keys:
@@ -122,7 +130,11 @@ def _files_of(sample: Sample) -> dict[str, bytes]:
         files["cls"] = str(sample.label).encode()
     if sample.labels:
         marks = io.BytesIO()
-        np.save(marks, np.isin(np.arange(max(sample.labels) + 1), sample.labels).astype(np.uint8), allow_pickle=False)
+        np.save(
+            marks,
+            np.isin(np.arange(max(sample.labels) + 1), sample.labels).astype(np.uint8),
+            allow_pickle=False,
+        )
         files["npy"] = marks.getvalue()
     if meta:
         files["json"] = json.dumps(meta, ensure_ascii=False).encode()
@@ -132,10 +144,12 @@ def _files_of(sample: Sample) -> dict[str, bytes]:
 def write_shards(
     folder: str | Path, samples: Iterable[Sample], *, per_shard: int = 1000, prefix: str = ""
 ) -> list[Path]:
-    """Write samples as webdataset shards `PREFIX000000.tar` with keys `00000000` upwards; returns the shards' paths.
+    """Write samples as webdataset shards `PREFIX000000.tar` with keys `00000000` upwards; returns
+    the shards' paths.
 
-    The same samples give the same bytes. One caption becomes `.txt`, several the field `caption` of the `.json`, which
-    also holds `meta`; a label becomes `.cls`, several `.npy`; the picture `.jpg`, `.png` or `.webp` as its bytes say.
+    The same samples give the same bytes. One caption becomes `.txt`, several the field `caption` of
+    the `.json`, which also holds `meta`; a label becomes `.cls`, several `.npy`; the picture
+    `.jpg`, `.png` or `.webp` as its bytes say.
 
     >>> import tempfile
     >>> from diptych.batch import Sample

@@ -12,7 +12,18 @@ from diptych.batch import Sample
 from diptych.config import DataConfig
 from diptych.errors import ConfigError, DataError
 
-PICTURE_ENDINGS = (".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".ppm", ".pgm")
+PICTURE_ENDINGS = (
+    ".jpg",
+    ".jpeg",
+    ".png",
+    ".webp",
+    ".gif",
+    ".bmp",
+    ".tif",
+    ".tiff",
+    ".ppm",
+    ".pgm",
+)
 
 
 class BadSample(NamedTuple):
@@ -24,7 +35,8 @@ class BadSample(NamedTuple):
 
 
 class Source(ABC):
-    """Pairs by number, in any order. Reading a broken one raises `DataError`; that never harms the others."""
+    """Pairs by number, in any order. Reading a broken one raises `DataError`; that never harms the
+    others."""
 
     class_names: tuple[str, ...] = ()
     """Names in class order, where the samples have labels."""
@@ -53,7 +65,8 @@ class Source(ABC):
 
     @property
     def streams(self) -> tuple["Source", ...]:
-        """The sources that are shuffled and weighted one by one; this one alone unless it is a mixture."""
+        """The sources that are shuffled and weighted one by one; this one alone unless it is a
+        mixture."""
         return (self,)
 
     @property
@@ -63,7 +76,8 @@ class Source(ABC):
 
 
 class Joined(Source):
-    """Several sources end to end. With weights each is a stream of its own; without, the whole is shuffled as one."""
+    """Several sources end to end. With weights each is a stream of its own; without, the whole is
+    shuffled as one."""
 
     def __init__(self, parts: Sequence[Source], weights: tuple[float, ...] = ()):
         self.parts = tuple(parts)
@@ -93,7 +107,9 @@ class Joined(Source):
 
     def describe(self) -> str:
         shares = [f" (weight {weight:g})" for weight in self._weights] or [""] * len(self.parts)
-        return "; ".join(part.describe() + share for part, share in zip(self.parts, shares, strict=True))
+        return "; ".join(
+            part.describe() + share for part, share in zip(self.parts, shares, strict=True)
+        )
 
     @property
     def streams(self) -> tuple[Source, ...]:
@@ -106,7 +122,8 @@ class Joined(Source):
 
 @dataclass(frozen=True)
 class Words:
-    """How a source's samples come by their captions: `keys` that may hold one, or a class name put into `templates`."""
+    """How a source's samples come by their captions: `keys` that may hold one, or a class name put
+    into `templates`."""
 
     keys: tuple[str, ...]
     class_names: tuple[str, ...]
@@ -115,15 +132,22 @@ class Words:
     """Whether a sample without a caption counts as broken."""
 
     def captions(self, found: Mapping[str, object], label: int | None) -> tuple[str, ...]:
-        """The alternatives: of the first key that `found` has, or else of the class. Raises DataError if needed."""
+        """The alternatives: of the first key that `found` has, or else of the class. Raises
+        DataError if needed."""
         for key in self.keys:
             if key in found and (texts := tuple(filter(None, map(str.strip, _texts(found[key]))))):
                 return texts
         if label is not None and self.class_names:
-            return tuple(template.replace("{}", self.class_names[label]) for template in self.templates)
+            return tuple(
+                template.replace("{}", self.class_names[label]) for template in self.templates
+            )
         if self.needed:
-            hint = "; its class needs a file of names in data.class_names" if label is not None else ""
-            raise DataError(f"no caption: none of {', '.join(self.keys)} (data.caption_key) holds one{hint}")
+            hint = (
+                "; its class needs a file of names in data.class_names" if label is not None else ""
+            )
+            raise DataError(
+                f"no caption: none of {', '.join(self.keys)} (data.caption_key) holds one{hint}"
+            )
         return ()
 
     def label(self, value: object) -> int:
@@ -135,9 +159,13 @@ class Words:
         try:
             label = int(text)
         except ValueError:
-            raise DataError(f"class {text!r} is neither a number nor one of data.class_names") from None
+            raise DataError(
+                f"class {text!r} is neither a number nor one of data.class_names"
+            ) from None
         if label < 0 or (self.class_names and label >= len(self.class_names)):
-            raise DataError(f"class {label} lies outside the {len(self.class_names)} names of data.class_names")
+            raise DataError(
+                f"class {label} lies outside the {len(self.class_names)} names of data.class_names"
+            )
         return label
 
 
@@ -151,12 +179,18 @@ def _texts(value: object) -> Iterable[str]:
 
 
 def words_of(config: DataConfig, *, needed: bool, class_names: tuple[str, ...] = ()) -> Words:
-    """The `Words` that a configuration asks for; `class_names` where the source knows them and the user gave none."""
+    """The `Words` that a configuration asks for; `class_names` where the source knows them and the
+    user gave none."""
     for template in config.templates:
         if "{}" not in template:
             raise ConfigError(f"data.templates: {template!r} has no {{}} for the class name")
     names = read_class_names(config.class_names) if config.class_names else class_names
-    return Words(keys=alternatives(config.caption_key), class_names=names, templates=config.templates, needed=needed)
+    return Words(
+        keys=alternatives(config.caption_key),
+        class_names=names,
+        templates=config.templates,
+        needed=needed,
+    )
 
 
 def alternatives(keys: str) -> tuple[str, ...]:

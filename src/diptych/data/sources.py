@@ -24,8 +24,9 @@ _KINDS = (
 def open_source(config: DataConfig, *, captions: bool = True) -> Source:
     """The source, or mixture of sources, that `config.path` names.
 
-    With `captions=False` pictures without one are fine (evaluation by label, embedding). A few samples are tried at
-    once: a source of which none can be used raises DataError here, with the reason, and not an hour later.
+    With `captions=False` pictures without one are fine (evaluation by label, embedding). A few
+    samples are tried at once: a source of which none can be used raises DataError here, with the
+    reason, and not an hour later.
 
     >>> from diptych.config import DataConfig
     >>> from diptych.data import open_source
@@ -38,7 +39,10 @@ def open_source(config: DataConfig, *, captions: bool = True) -> Source:
     words = words_of(config, needed=captions)
     paths, roots = config.path.split("::"), config.image_root.split("::")
     roots = roots if len(roots) == len(paths) else roots * len(paths)
-    parts = [_open_one(path.strip(), root.strip(), config, words) for path, root in zip(paths, roots, strict=True)]
+    parts = [
+        _open_one(path.strip(), root.strip(), config, words)
+        for path, root in zip(paths, roots, strict=True)
+    ]
     for path, part in zip(paths, parts, strict=True):
         _probe(path, part)
     return parts[0] if len(parts) == 1 else Joined(parts, config.weights)
@@ -53,7 +57,9 @@ def class_names_of(source: Source) -> tuple[str, ...]:
     ('red circle', 'red square')
     """
     if not source.class_names:
-        raise DataError(f"no class names are known for {source.describe()}; give a file of names, one a line")
+        raise DataError(
+            f"no class names are known for {source.describe()}; give a file of names, one a line"
+        )
     return source.class_names
 
 
@@ -69,7 +75,9 @@ def _probe(path: str, source: Source) -> None:
         except (DataError, OSError) as error:
             reasons.append(f"{source.where(index)[1]}: {error}")
     if len(reasons) == len(tried):
-        raise DataError(f"none of {len(tried)} samples tried (of {len(source):,}) in {path} can be used; {reasons[0]}")
+        raise DataError(
+            f"none of {len(tried)} samples tried (of {len(source):,}) in {path} can be used; {reasons[0]}"
+        )
 
 
 def _open_one(path: str, root: str, config: DataConfig, words: Words) -> Source:
@@ -81,7 +89,9 @@ def _open_one(path: str, root: str, config: DataConfig, words: Words) -> Source:
         spooled = [spool_command(command, cache) for command in _braces(path.removeprefix("pipe:"))]
         return Shards(spooled, image_keys=image_keys, words=words, cache=cache)
     if "://" in path:
-        raise DataError(f"{path} isn't a local file; read it through a command, such as pipe:curl -sSf {path}")
+        raise DataError(
+            f"{path} isn't a local file; read it through a command, such as pipe:curl -sSf {path}"
+        )
     files = [Path(name) for pattern in _braces(path) for name in _matches(pattern)]
     if len(files) == 1 and files[0].is_dir():
         folder = files[0]
@@ -92,11 +102,16 @@ def _open_one(path: str, root: str, config: DataConfig, words: Words) -> Source:
     if kinds == {".tar"}:
         return Shards(files, image_keys=image_keys, words=words, cache=cache)
     if len(kinds) == 1 and kinds < set(TABLE_ENDINGS):
-        tables = [Table(file, image_keys=image_keys, words=words, cache=cache, root=root) for file in files]
+        tables = [
+            Table(file, image_keys=image_keys, words=words, cache=cache, root=root)
+            for file in files
+        ]
         return tables[0] if len(tables) == 1 else Joined(tables)
     packed = next((file for file in files if ".tar." in file.name or file.suffix == ".tgz"), None)
     if packed:
-        raise DataError(f"{packed} is compressed, and so can't be read at random; unpack it to a plain .tar first")
+        raise DataError(
+            f"{packed} is compressed, and so can't be read at random; unpack it to a plain .tar first"
+        )
     raise DataError(f"{path} is no kind of source that is known; data.path takes {_KINDS}")
 
 

@@ -29,14 +29,18 @@ def make_once(target: Path, write: Callable[[Path], object]) -> Path:
 def spool_command(command: str, cache: Path) -> Path:
     """The output of a shell command as a file, made once per command text and machine.
 
-    Delete `pipes` in the cache folder to run the command again. Raises DataError with the last line of its complaints.
-    """
+    Delete `pipes` in the cache folder to run the command again. Raises DataError with the last line
+    of its complaints."""
 
     def run(path: Path) -> None:
         with path.open("wb") as out:
-            done = subprocess.run(command, shell=True, stdout=out, stderr=subprocess.PIPE, check=False)
+            done = subprocess.run(
+                command, shell=True, stdout=out, stderr=subprocess.PIPE, check=False
+            )
         if done.returncode:
-            complaint = done.stderr.decode("utf-8", "replace").strip().splitlines() or ["it said nothing"]
+            complaint = done.stderr.decode("utf-8", "replace").strip().splitlines() or [
+                "it said nothing"
+            ]
             raise DataError(f"pipe:{command} failed with status {done.returncode}: {complaint[-1]}")
 
     target = cache / "pipes" / f"{hashlib.sha256(command.encode()).hexdigest()[:32]}.tar"

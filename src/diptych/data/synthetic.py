@@ -1,4 +1,5 @@
-"""Pictures made up on the fly, for benchmarks and first tries: nothing to download, nothing on disk."""
+"""Pictures made up on the fly, for benchmarks and first tries: nothing to download, nothing on
+disk."""
 
 import numpy as np
 import simplejpeg
@@ -29,11 +30,14 @@ def _mask(shape: str, across: np.ndarray, down: np.ndarray) -> np.ndarray:
         case "square":
             return np.maximum(abs(across), abs(down)) < 0.9
         case _:
-            return (np.minimum(abs(across), abs(down)) < 0.3) & (np.maximum(abs(across), abs(down)) < 1)
+            return (np.minimum(abs(across), abs(down)) < 0.3) & (
+                np.maximum(abs(across), abs(down)) < 1
+            )
 
 
 class Synthetic(Source):
-    """`count` pictures of 256 x 256 pixels: a coloured shape on a noisy ground, and a caption that says so."""
+    """`count` pictures of 256 x 256 pixels: a coloured shape on a noisy ground, and a caption that
+    says so."""
 
     def __init__(self, count: int, words: Words):
         self._count, self._words = count, words
@@ -52,13 +56,20 @@ class Synthetic(Source):
         radius = rng.uniform(0.15, 0.4) * _SIDE
         centre = rng.uniform(radius, _SIDE - radius, 2)
         places = np.arange(_SIDE)
-        mask = _mask(shape, (places[None] - centre[0]) / radius, (places[:, None] - centre[1]) / radius)
-        ground = rng.integers(90, 140, (_SIDE // 8, _SIDE // 8, 3), np.uint8).repeat(8, 0).repeat(8, 1)
+        mask = _mask(
+            shape, (places[None] - centre[0]) / radius, (places[:, None] - centre[1]) / radius
+        )
+        ground = (
+            rng.integers(90, 140, (_SIDE // 8, _SIDE // 8, 3), np.uint8).repeat(8, 0).repeat(8, 1)
+        )
         pixels = np.where(mask[:, :, None], np.array(_COLOURS[colour], np.uint8), ground)
         return Sample(
             key=str(index),
             image=simplejpeg.encode_jpeg(np.ascontiguousarray(pixels), quality=90),
-            captions=tuple(template.replace("{}", self.class_names[label]) for template in self._words.templates),
+            captions=tuple(
+                template.replace("{}", self.class_names[label])
+                for template in self._words.templates
+            ),
             label=label,
         )
 

@@ -1,4 +1,5 @@
-"""Tables: one row a pair, the picture as a path beside the table or under a root, or as bytes inside it."""
+"""Tables: one row a pair, the picture as a path beside the table or under a root, or as bytes
+inside it."""
 
 import contextlib
 import json
@@ -24,9 +25,12 @@ _LABEL_COLUMNS = ("cls", "label", "fine_label")
 
 
 class Table(Source):
-    """A table's rows. The picture stands in the first of `image_keys` (then of some usual names) that is a column."""
+    """A table's rows. The picture stands in the first of `image_keys` (then of some usual names)
+    that is a column."""
 
-    def __init__(self, path: Path, *, image_keys: tuple[str, ...], words: Words, cache: Path, root: str = ""):
+    def __init__(
+        self, path: Path, *, image_keys: tuple[str, ...], words: Words, cache: Path, root: str = ""
+    ):
         self.path = path
         self._root = Path(root).expanduser() if root else None
         self.class_names = words.class_names
@@ -38,9 +42,13 @@ class Table(Source):
         self._image = _first(images, columns)
         self._label = _first(_LABEL_COLUMNS, columns)
         if not self._image:
-            raise DataError(f"{path} has no picture column, only {', '.join(columns)}: name one in data.image_key")
+            raise DataError(
+                f"{path} has no picture column, only {', '.join(columns)}: name one in data.image_key"
+            )
         if words.needed and not self._label and not _first(words.keys, columns):
-            raise DataError(f"{path} has no caption column, only {', '.join(columns)}: name one in data.caption_key")
+            raise DataError(
+                f"{path} has no caption column, only {', '.join(columns)}: name one in data.caption_key"
+            )
 
     def __len__(self) -> int:
         return len(self._rows)
@@ -92,17 +100,22 @@ def _first(names: Sequence[str], columns: Sequence[str]) -> str:
 
 
 class _JsonLines:
-    """A line is found by its offset and parsed when asked for: opening is one scan, and a bad line is one bad row."""
+    """A line is found by its offset and parsed when asked for: opening is one scan, and a bad line
+    is one bad row."""
 
     def __init__(self, path: Path):
         self.damage: tuple[BadSample, ...] = ()
         self._path, self._files = path, OpenFiles()
         with path.open("rb") as file:
-            lines = np.array([(len(line), not line.isspace()) for line in file], np.int64).reshape(-1, 2)
+            lines = np.array([(len(line), not line.isspace()) for line in file], np.int64).reshape(
+                -1, 2
+            )
         lengths, filled = lines[:, 0], lines[:, 1].astype(bool)
         self._starts = (np.cumsum(lengths) - lengths)[filled]
         self._lengths = lengths[filled]
-        self.columns = tuple(dict.fromkeys(name for row in range(min(100, len(self))) for name in self._names(row)))
+        self.columns = tuple(
+            dict.fromkeys(name for row in range(min(100, len(self))) for name in self._names(row))
+        )
 
     def _names(self, index: int) -> tuple[str, ...]:
         with contextlib.suppress(DataError):
@@ -124,8 +137,8 @@ class _JsonLines:
 
 
 class _ArrowRows:
-    """The wanted columns: csv and tsv in memory; parquet through an uncompressed copy in the cache, memory-mapped,
-    because parquet itself can only be unpacked by whole row groups."""
+    """The wanted columns: csv and tsv in memory; parquet through an uncompressed copy in the cache,
+    memory-mapped, because parquet itself can only be unpacked by whole row groups."""
 
     def __init__(self, path: Path, wanted: Sequence[str], cache: Path):
         self._arguments = (path, wanted, cache)
@@ -133,11 +146,15 @@ class _ArrowRows:
         if path.suffix == ".parquet":
             self.columns, self._table = _open_parquet(path, wanted, cache)
         else:
-            self.columns, self._table, skipped = _read_csv(path, "\t" if path.suffix == ".tsv" else ",")
+            self.columns, self._table, skipped = _read_csv(
+                path, "\t" if path.suffix == ".tsv" else ","
+            )
             if skipped:
                 reason = f"{len(skipped)} rows with a wrong number of columns are left out, the first: {skipped[0]!r}"
                 self.damage = (BadSample(str(path), "", reason),)
-        self._columns = {name: self._table[name] for name in dict.fromkeys(wanted) if name in self.columns}
+        self._columns = {
+            name: self._table[name] for name in dict.fromkeys(wanted) if name in self.columns
+        }
 
     def __reduce__(self):
         return (_ArrowRows, self._arguments)
@@ -167,8 +184,11 @@ def _read_csv(path: Path, delimiter: str) -> tuple[list[str], "pyarrow.Table", l
     return names, csv.read_csv(path, parse_options=parse, convert_options=convert), skipped
 
 
-def _open_parquet(path: Path, wanted: Sequence[str], cache: Path) -> tuple[list[str], "pyarrow.Table"]:
-    """Column names, and the wanted columns as a memory-mapped table (in memory, when the cache can't be written)."""
+def _open_parquet(
+    path: Path, wanted: Sequence[str], cache: Path
+) -> tuple[list[str], "pyarrow.Table"]:
+    """Column names, and the wanted columns as a memory-mapped table (in memory, when the cache
+    can't be written)."""
     import pyarrow
     from pyarrow import parquet
 

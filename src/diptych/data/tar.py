@@ -33,7 +33,8 @@ class _Member(NamedTuple):
 
 @dataclass(frozen=True)
 class TarIndex:
-    """The samples of one tar: sample i owns the members ends[i-1]:ends[i]. Arrays, so that millions stay small."""
+    """The samples of one tar: sample i owns the members ends[i-1]:ends[i]. Arrays, so that millions
+    stay small."""
 
     names: UInt8[np.ndarray, " bytes"]
     """The samples' keys in UTF-8, end to end."""
@@ -53,13 +54,18 @@ class TarIndex:
     def key(self, index: int) -> str:
         """The sample's name: its members' path up to the first dot of the file name."""
         start = self.name_ends[index - 1] if index else 0
-        return self.names[start : self.name_ends[index]].tobytes().decode("utf-8", "surrogateescape")
+        return (
+            self.names[start : self.name_ends[index]].tobytes().decode("utf-8", "surrogateescape")
+        )
 
     def members(self, index: int) -> dict[str, tuple[int, int]]:
         """File ending -> (offset, size) of a sample."""
         rows = slice(self.ends[index - 1] if index else 0, self.ends[index])
         places = zip(self.offset[rows].tolist(), self.size[rows].tolist(), strict=True)
-        return {self.endings[ending]: place for ending, place in zip(self.ending[rows].tolist(), places, strict=True)}
+        return {
+            self.endings[ending]: place
+            for ending, place in zip(self.ending[rows].tolist(), places, strict=True)
+        }
 
 
 def _number(field: bytes) -> int:
@@ -93,7 +99,8 @@ def _pax(data: bytes) -> dict[str, str]:
 
 
 def _walk(file: int, length: int, members: list[_Member]) -> tuple[str, str]:
-    """Append an open tar's regular members; return what is wrong at its end, and the member that is cut."""
+    """Append an open tar's regular members; return what is wrong at its end, and the member that is
+    cut."""
     position, override = 0, dict[str, str]()
     while position + _BLOCK <= length:
         header = os.pread(file, _BLOCK, position)
@@ -126,7 +133,8 @@ def _walk(file: int, length: int, members: list[_Member]) -> tuple[str, str]:
 
 
 def split_name(name: str) -> tuple[str, str] | None:
-    """A member's sample key and lower-case ending, as webdataset splits them; None: it belongs to no sample.
+    """A member's sample key and lower-case ending, as webdataset splits them; None: it belongs to
+    no sample.
 
     >>> from diptych.data.tar import split_name
     >>> split_name("a.b/cat.seg.PNG"), split_name("a/.hidden")
@@ -140,7 +148,8 @@ def split_name(name: str) -> tuple[str, str] | None:
 
 
 def _group(members: list[_Member], damage: str, cut: str) -> TarIndex:
-    """Members with one key make one sample, also when others lie between; a repeated ending begins the next sample."""
+    """Members with one key make one sample, also when others lie between; a repeated ending begins
+    the next sample."""
     keys: list[str] = []
     samples: list[dict[str, _Member]] = []
     latest: dict[str, int] = {}
@@ -165,14 +174,17 @@ def _group(members: list[_Member], damage: str, cut: str) -> TarIndex:
         ends=np.cumsum([len(sample) for sample in samples], dtype=np.int64),
         endings=tuple(numbers),
         ending=np.array(ending, np.uint16),
-        offset=np.array([member.offset for sample in samples for member in sample.values()], np.int64),
+        offset=np.array(
+            [member.offset for sample in samples for member in sample.values()], np.int64
+        ),
         size=np.array([member.size for sample in samples for member in sample.values()], np.int64),
         damage=damage,
     )
 
 
 def index_tar(path: Path) -> TarIndex:
-    """Walk a tar's headers. Raises DataError when it is compressed or no tar at all; damage further on is reported.
+    """Walk a tar's headers. Raises DataError when it is compressed or no tar at all; damage further
+    on is reported.
 
     >>> import tempfile; from pathlib import Path
     >>> from diptych.batch import Sample
@@ -187,7 +199,9 @@ def index_tar(path: Path) -> TarIndex:
     try:
         start = os.pread(file, _BLOCK, 0)
         if start[:2] in _COMPRESSED:
-            raise DataError(f"{path} is compressed ({_COMPRESSED[start[:2]]}); unpack it to a plain .tar first")
+            raise DataError(
+                f"{path} is compressed ({_COMPRESSED[start[:2]]}); unpack it to a plain .tar first"
+            )
         if len(start) == _BLOCK and any(start) and not _sound(start):
             raise DataError(f"{path} is not a tar archive")
         members: list[_Member] = []
@@ -201,17 +215,27 @@ def index_tar(path: Path) -> TarIndex:
 
 
 def cached_index(path: Path, cache: Path) -> TarIndex:
-    """`index_tar`, kept in the cache folder. A cache that can't be read or written costs time, nothing else."""
+    """`index_tar`, kept in the cache folder. A cache that can't be read or written costs time,
+    nothing else."""
     stored = cache / "index" / f"{fingerprint(path, _FORMAT)}.npz"
-    with contextlib.suppress(OSError, ValueError, TypeError, KeyError, EOFError, zipfile.BadZipFile):
+    with contextlib.suppress(
+        OSError, ValueError, TypeError, KeyError, EOFError, zipfile.BadZipFile
+    ):
         with stored.open("rb") as file, np.load(file) as arrays:
             fields = {name: arrays[name] for name in arrays.files}
-        return TarIndex(**fields | {"endings": tuple(fields["endings"].tolist()), "damage": str(fields["damage"])})
+        return TarIndex(
+            **fields
+            | {"endings": tuple(fields["endings"].tolist()), "damage": str(fields["damage"])}
+        )
     index = index_tar(path)
 
     def write(target: Path) -> None:
         with target.open("wb") as file:
-            np.savez(file, allow_pickle=False, **vars(index) | {"endings": np.array(index.endings, np.str_)})
+            np.savez(
+                file,
+                allow_pickle=False,
+                **vars(index) | {"endings": np.array(index.endings, np.str_)},
+            )
 
     with contextlib.suppress(OSError):  # a full or read-only disk: the next run walks again
         write_atomically(stored, write)

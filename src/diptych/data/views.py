@@ -19,7 +19,8 @@ from diptych.inputs.words import NOT_HIDDEN, AugmentWords, HideWords
 
 
 class Seen(NamedTuple):
-    """One sample's views. `changes`: for each picture what is still to be done to it on the device, or None."""
+    """One sample's views. `changes`: for each picture what is still to be done to it on the device,
+    or None."""
 
     images: list[UInt8[Tensor, "3 height width"]]
     changes: list[Float[Tensor, "7"] | None]
@@ -38,7 +39,8 @@ class SeenBatch(NamedTuple):
 
 @dataclass(frozen=True)
 class Viewer:
-    """Makes the views of one sample: a function of the sample and the generator. Made by `Viewer.of`."""
+    """Makes the views of one sample: a function of the sample and the generator. Made by
+    `Viewer.of`."""
 
     views: Views
     plain: TrainCrop
@@ -49,8 +51,11 @@ class Viewer:
     hide: HideWords | None
 
     @classmethod
-    def of(cls, views: Views, config: DataConfig, preprocess: Preprocess, tokenizer: Tokenizer) -> "Viewer":
-        """Raises ConfigError where the tokenizer or the synonyms can't give what `views` ask for."""
+    def of(
+        cls, views: Views, config: DataConfig, preprocess: Preprocess, tokenizer: Tokenizer
+    ) -> "Viewer":
+        """Raises ConfigError where the tokenizer or the synonyms can't give what `views` ask
+        for."""
         size, interpolation = preprocess.size, preprocess.config.interpolation
         return cls(
             views=views,
@@ -63,7 +68,8 @@ class Viewer:
         )
 
     def __call__(self, sample: Sample, rng: np.random.Generator) -> Seen:
-        """The sample's views, of one of its captions. Raises DataError if it has none or its picture is broken."""
+        """The sample's views, of one of its captions. Raises DataError if it has none or its
+        picture is broken."""
         if not sample.captions:
             raise DataError("no caption")
         pixels = decode(sample.image)
@@ -80,22 +86,37 @@ class Viewer:
                 texts.append(ids)
             else:
                 texts.append(self.tokenizer.encode(caption))
-        return Seen([image for image, _ in pictures], [change for _, change in pictures], texts, hidden)
+        return Seen(
+            [image for image, _ in pictures], [change for _, change in pictures], texts, hidden
+        )
 
-    def _picture(self, view: str, pixels: Tensor, rng: np.random.Generator) -> tuple[Tensor, Tensor | None]:
+    def _picture(
+        self, view: str, pixels: Tensor, rng: np.random.Generator
+    ) -> tuple[Tensor, Tensor | None]:
         if view == "plain":
             return self.plain(pixels, rng), None
         crop, change = self.strong.crop(pixels, rng), self.strong.draw(rng)
-        return (crop, change) if self.strong_on_device else (self.strong.apply(crop[None], change[None])[0], None)
+        return (
+            (crop, change)
+            if self.strong_on_device
+            else (self.strong.apply(crop[None], change[None])[0], None)
+        )
 
     def collate(self, samples: Sequence[Seen]) -> SeenBatch:
-        """The samples in one batch; captions padded to the longest, or to the context's length if the views say so."""
+        """The samples in one batch; captions padded to the longest, or to the context's length if
+        the views say so."""
         length = self.tokenizer.context_length if self.views.whole_length else None
-        texts = [self.tokenizer.pad(rows, length) for rows in zip(*(sample.texts for sample in samples), strict=True)]
+        texts = [
+            self.tokenizer.pad(rows, length)
+            for rows in zip(*(sample.texts for sample in samples), strict=True)
+        ]
         labels = [sample.hidden for sample in samples if sample.hidden is not None]
         changes = zip(*(sample.changes for sample in samples), strict=True)
         return SeenBatch(
-            images=tuple(torch.stack(images) for images in zip(*(sample.images for sample in samples), strict=True)),
+            images=tuple(
+                torch.stack(images)
+                for images in zip(*(sample.images for sample in samples), strict=True)
+            ),
             changes=tuple(torch.stack(each) if each[0] is not None else None for each in changes),
             texts=tuple(texts),
             hidden=pad_rows(labels, NOT_HIDDEN, length) if labels else None,

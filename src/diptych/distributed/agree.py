@@ -16,7 +16,8 @@ class PeerError(DiptychError):
 
 
 def together(peers: Peers, work: Callable[[], T]) -> T:
-    """What `work` gives here. Every process calls it; an error on one is an error on all, after their work.
+    """What `work` gives here. Every process calls it; an error on one is an error on all, after
+    their work.
 
     >>> from diptych.distributed import Peers, together
     >>> together(Peers(), lambda: 6 * 7)
@@ -33,7 +34,8 @@ def together(peers: Peers, work: Callable[[], T]) -> T:
 
 
 def on_main(peers: Peers, work: Callable[[], T]) -> T:
-    """What `work` gives on the first process, for all of them; an error there is an error everywhere.
+    """What `work` gives on the first process, for all of them; an error there is an error
+    everywhere.
 
     >>> from diptych.distributed import Peers, on_main
     >>> on_main(Peers(), lambda: 6 * 7)

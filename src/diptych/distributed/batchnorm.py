@@ -21,8 +21,8 @@ class OwnBatchNorm1d(nn.BatchNorm1d):
 
 
 def share_batch_statistics(module: nn.Module, peers: Peers) -> None:
-    """Let every batch normalisation within `module`, save `OwnBatchNorm1d`, use the statistics of all peers' samples,
-    in place.
+    """Let every batch normalisation within `module`, save `OwnBatchNorm1d`, use the statistics of
+    all peers' samples, in place.
 
     Weights, buffers and their names stay as they are.
     """
@@ -40,7 +40,9 @@ def _shared(norm: _BatchNorm, peers: Peers) -> nn.Module:
 
 class _SharedBatchNorm(_BatchNorm):
     def __init__(self, norm: _BatchNorm, peers: Peers):
-        super().__init__(norm.num_features, norm.eps, norm.momentum, norm.affine, norm.track_running_stats)
+        super().__init__(
+            norm.num_features, norm.eps, norm.momentum, norm.affine, norm.track_running_stats
+        )
         self.weight, self.bias, self.training = norm.weight, norm.bias, norm.training
         self.running_mean, self.running_var = norm.running_mean, norm.running_var
         self.num_batches_tracked = norm.num_batches_tracked
@@ -65,7 +67,11 @@ class _SharedBatchNorm(_BatchNorm):
 
     @torch.no_grad()
     def _record(self, mean: Tensor, unbiased_variance: Tensor) -> None:
-        if self.num_batches_tracked is None or self.running_mean is None or self.running_var is None:
+        if (
+            self.num_batches_tracked is None
+            or self.running_mean is None
+            or self.running_var is None
+        ):
             return
         self.num_batches_tracked += 1
         share = self.momentum if self.momentum is not None else 1 / float(self.num_batches_tracked)

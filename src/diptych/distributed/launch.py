@@ -19,8 +19,9 @@ from diptych.errors import ConfigError
 def connect(device: str = "") -> Iterator[Peers]:
     """The peers of this process, for as long as the block lasts.
 
-    Under `torchrun` (RANK, WORLD_SIZE and LOCAL_RANK are set) the processes meet over NCCL on GPUs and Gloo on CPUs.
-    Otherwise this process is alone. `device`: `cuda`, `cpu`, ...; empty takes the GPU if there is one.
+    Under `torchrun` (RANK, WORLD_SIZE and LOCAL_RANK are set) the processes meet over NCCL on GPUs
+    and Gloo on CPUs. Otherwise this process is alone. `device`: `cuda`, `cpu`, ...; empty takes the
+    GPU if there is one.
 
     >>> from diptych.distributed import connect
     >>> with connect("cpu") as peers:
@@ -43,7 +44,9 @@ def connect(device: str = "") -> Iterator[Peers]:
     if "RANK" not in os.environ:
         yield Peers(device=place)
         return
-    dist.init_process_group("nccl" if kind == "cuda" else "gloo", timeout=datetime.timedelta(hours=1))
+    dist.init_process_group(
+        "nccl" if kind == "cuda" else "gloo", timeout=datetime.timedelta(hours=1)
+    )
     try:
         yield Peers(dist.get_rank(), dist.get_world_size(), place)
     finally:
@@ -51,15 +54,23 @@ def connect(device: str = "") -> Iterator[Peers]:
 
 
 def data_parallel(module: nn.Module, peers: Peers) -> nn.Module:
-    """`module` with its gradients averaged, and its batch statistics taken, over the peers; itself when alone."""
+    """`module` with its gradients averaged, and its batch statistics taken, over the peers; itself
+    when alone."""
     if peers.size == 1:
         return module
     share_batch_statistics(module, peers)
     devices = [peers.device] if peers.device.type == "cuda" else None
     # Shared statistics are equal everywhere already: no buffers need to travel.
-    return DistributedDataParallel(module, device_ids=devices, broadcast_buffers=False, gradient_as_bucket_view=True)
+    return DistributedDataParallel(
+        module, device_ids=devices, broadcast_buffers=False, gradient_as_bucket_view=True
+    )
 
 
 def unsynchronised(wrapped: nn.Module) -> contextlib.AbstractContextManager:
-    """Within this context backward passes of what `data_parallel` gave add up here, and aren't averaged yet."""
-    return wrapped.no_sync() if isinstance(wrapped, DistributedDataParallel) else contextlib.nullcontext()
+    """Within this context backward passes of what `data_parallel` gave add up here, and aren't
+    averaged yet."""
+    return (
+        wrapped.no_sync()
+        if isinstance(wrapped, DistributedDataParallel)
+        else contextlib.nullcontext()
+    )

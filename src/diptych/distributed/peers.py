@@ -1,7 +1,7 @@
 """The other processes of a run, as a value that is passed in.
 
-`Peers()` is the single process; every collective on it is the identity. It is also the tests' reference.
-"""
+`Peers()` is the single process; every collective on it is the identity. It is also the tests'
+reference."""
 
 from dataclasses import dataclass, field
 from typing import TypeVar
@@ -33,7 +33,8 @@ class Peers:
         return self.rank == 0
 
     def gather(self, local: Tensor) -> Tensor:
-        """[local, ...] -> [size * local, ...] in rank order, without gradient; local is the same on all processes."""
+        """[local, ...] -> [size * local, ...] in rank order, without gradient; local is the same on
+        all processes."""
         if self.size == 1:
             return local
         parts = [torch.empty_like(local) for _ in range(self.size)]
@@ -55,7 +56,8 @@ class Peers:
         return total
 
     def own_rows_of_sum(self, everyones: Tensor) -> Tensor:
-        """[size * local, ...] -> [local, ...]: the sum over all processes, of which each keeps its own rows."""
+        """[size * local, ...] -> [local, ...]: the sum over all processes, of which each keeps its
+        own rows."""
         if self.size == 1:
             return everyones
         rows = len(everyones) // self.size
@@ -72,7 +74,8 @@ class Peers:
         return bool(self.max(torch.tensor(int(local), device=self.device)).item())
 
     def gather_objects(self, local: Object) -> list[Object]:
-        """Everybody's object, in rank order. They are pickled: only for what our own processes made."""
+        """Everybody's object, in rank order. They are pickled: only for what our own processes
+        made."""
         if self.size == 1:
             return [local]
         everyones: list = [None] * self.size

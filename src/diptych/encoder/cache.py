@@ -5,10 +5,10 @@
       samples/KEY/00000000-00000512.safetensors   what the same samples say: keys, labels, captions
       texts/KEY/DIGEST.safetensors                vectors of texts, and the texts
 
-A KEY is a digest of everything that its blocks depend on: weights, precision and configuration; how pictures are
-resized; the files of the set, with sizes and times. A block appears whole or not at all and carries a checksum: one
-that doesn't fit is made again. So a kill loses one block at most, and any number of processes may write.
-"""
+A KEY is a digest of everything that its blocks depend on: weights, precision and configuration; how
+pictures are resized; the files of the set, with sizes and times. A block appears whole or not at
+all and carries a checksum: one that doesn't fit is made again. So a kill loses one block at most,
+and any number of processes may write."""
 
 import hashlib
 import json
@@ -70,7 +70,8 @@ class Cache:
             return None
 
     def write(self, place: str, block: Block, *, lasting: bool = True) -> None:
-        """Keep the block; one that isn't `lasting` only in memory. Raises DataError if the disk won't take it."""
+        """Keep the block; one that isn't `lasting` only in memory. Raises DataError if the disk
+        won't take it."""
         if self.folder is None or not lasting:
             self._held[place] = block
             return
@@ -88,8 +89,11 @@ class Cache:
         return sorted({*held, *(f"{kind}/{path.stem}" for path in found)})
 
     def share(self, places: list[str], peers: Peers) -> None:
-        """Return when every process has the blocks in `places` that any of them wrote; all of them call it."""
-        held = peers.gather_objects({place: self._held[place] for place in places if place in self._held})
+        """Return when every process has the blocks in `places` that any of them wrote; all of them
+        call it."""
+        held = peers.gather_objects(
+            {place: self._held[place] for place in places if place in self._held}
+        )
         for blocks in held:
             self._held |= blocks
 

@@ -18,8 +18,9 @@ def class_vectors(
 
         vector of class c = n( mean_p n( text vector of p(c) ) )
 
-    `embed_texts` gives unit vectors; it is called once with the prompts of all classes, so that it can batch them by
-    length. Raises ConfigError for a template without `{}` and when there are no names or no templates.
+    `embed_texts` gives unit vectors; it is called once with the prompts of all classes, so that it
+    can batch them by length. Raises ConfigError for a template without `{}` and when there are no
+    names or no templates.
 
     >>> import torch
     >>> from diptych.encoder import class_vectors

@@ -25,7 +25,11 @@ from diptych.models import Clip
 
 T = TypeVar("T")
 Precision = Literal["fp32", "bf16", "fp16"]
-DTYPES: dict[str, torch.dtype] = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+DTYPES: dict[str, torch.dtype] = {
+    "fp32": torch.float32,
+    "bf16": torch.bfloat16,
+    "fp16": torch.float16,
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,14 +41,15 @@ class Identity:
     dtype: str
     """Precision of the towers: fp32, bf16 or fp16."""
     fingerprint: str
-    """sha256 of the configuration (preprocessing and tokenizer included) and the weights in that precision."""
+    """sha256 of the configuration (preprocessing and tokenizer included) and the weights in that
+    precision."""
 
 
 class Encoder:
     """Pictures and texts to unit vectors. `diptych.load` makes one; so does a model in your hands.
 
-    All vectors are float32 on the CPU, of length 1, in the order of the inputs. The towers compute where the model is
-    and in its precision, without gradient and in evaluation mode.
+    All vectors are float32 on the CPU, of length 1, in the order of the inputs. The towers compute
+    where the model is and in its precision, without gradient and in evaluation mode.
 
     >>> import torch
     >>> from diptych import Encoder, models, zoo
@@ -113,15 +118,17 @@ class Encoder:
     ) -> Float[Tensor, "images width"]:
         """One row per picture; a single picture gives one row.
 
-        Pictures are read and decoded by threads while the tower works. One that can't be read raises ImageError naming
-        it; with `unreadable` it is left out, and `unreadable(position, error)` is called.
-        """
+        Pictures are read and decoded by threads while the tower works. One that can't be read
+        raises ImageError naming it; with `unreadable` it is left out, and `unreadable(position,
+        error)` is called."""
         if _is_one(images):
             images = [cast(Picture, images)]
         batches = self.stream(
             enumerate(cast(Iterable[Picture], images)),
             read=lambda item: item[1],
-            name=lambda item: str(item[1]) if isinstance(item[1], str | os.PathLike) else f"picture {item[0]}",
+            name=lambda item: (
+                str(item[1]) if isinstance(item[1], str | os.PathLike) else f"picture {item[0]}"
+            ),
             batch_size=batch_size,
             total=len(images) if isinstance(images, Sequence | Tensor) else None,
             progress=progress,
@@ -143,8 +150,8 @@ class Encoder:
     ) -> Iterator[tuple[list[T], Float[Tensor, "batch width"]]]:
         """Batches of items and their vectors, for more pictures than fit in memory; see `extract`.
 
-        `read` gets an item's picture and runs in the threads too; `name` says what to call it in an error.
-        """
+        `read` gets an item's picture and runs in the threads too; `name` says what to call it in an
+        error."""
         batches = extract(
             items,
             partial(self._prepare, read=read, name=name),
@@ -158,29 +165,41 @@ class Encoder:
     def embed_texts(
         self, texts: str | Iterable[str], batch_size: int = 256, progress: bool = False
     ) -> Float[Tensor, "texts width"]:
-        """One row per text; a single text gives one row. Texts of like length share a batch, so little is padding."""
-        rows = [self.tokenizer.encode(text) for text in ([texts] if isinstance(texts, str) else texts)]
+        """One row per text; a single text gives one row. Texts of like length share a batch, so
+        little is padding."""
+        rows = [
+            self.tokenizer.encode(text) for text in ([texts] if isinstance(texts, str) else texts)
+        ]
         vectors = torch.zeros(len(rows), self.width)
         order = sorted(range(len(rows)), key=lambda i: len(rows[i]), reverse=True)
         groups = (order[start : start + batch_size] for start in range(0, len(order), batch_size))
-        batches = ((group, self._encode_ids(self.tokenizer.pad([rows[i] for i in group]))) for group in groups)
+        batches = (
+            (group, self._encode_ids(self.tokenizer.pad([rows[i] for i in group])))
+            for group in groups
+        )
         for group, part in track(batches, "texts", len(rows)) if progress else batches:
             vectors[group] = part
         return vectors
 
     @overload
-    def classify(self, image: Picture, names: Sequence[str], templates: Sequence[str] = ...) -> dict[str, float]: ...
+    def classify(
+        self, image: Picture, names: Sequence[str], templates: Sequence[str] = ...
+    ) -> dict[str, float]: ...
     @overload
     def classify(
         self, image: Iterable[Picture], names: Sequence[str], templates: Sequence[str] = ...
     ) -> list[dict[str, float]]: ...
     def classify(
-        self, image: Picture | Iterable[Picture], names: Sequence[str], templates: Sequence[str] = ("{}",)
+        self,
+        image: Picture | Iterable[Picture],
+        names: Sequence[str],
+        templates: Sequence[str] = ("{}",),
     ) -> dict[str, float] | list[dict[str, float]]:
-        """Probabilities of the `names` for a picture: softmax of scale x similarity; for several, a list of such.
+        """Probabilities of the `names` for a picture: softmax of scale x similarity; for several, a
+        list of such.
 
-        `templates` such as "a photo of a {}." are filled with the names and averaged (`class_vectors`).
-        """
+        `templates` such as "a photo of a {}." are filled with the names and averaged
+        (`class_vectors`)."""
         if len(set(names)) < len(names):
             raise ConfigError(f"a name stands twice in {', '.join(names)}")
         classes = class_vectors(self.embed_texts, names, templates)
@@ -190,7 +209,9 @@ class Encoder:
         answers = [dict(zip(names, row)) for row in shares]
         return answers[0] if _is_one(image) else answers
 
-    def _prepare(self, item: T, read: Callable[[T], Picture], name: Callable[[T], str]) -> UInt8[Tensor, "3 size size"]:
+    def _prepare(
+        self, item: T, read: Callable[[T], Picture], name: Callable[[T], str]
+    ) -> UInt8[Tensor, "3 size size"]:
         try:
             return self.preprocess.pixels(read(item))
         except (ImageError, OSError) as error:
@@ -198,9 +219,11 @@ class Encoder:
             label = name(item)
             raise ImageError(reason if label in reason else f"{label}: {reason}") from error
 
-    def image_features(self, pixels: UInt8[Tensor, "batch 3 size size"]) -> Float[Tensor, "batch width"]:
-        """What the tower makes of squares that `preprocess.pixels` gave: on the CPU, in the tower's precision, of any
-        length. Raises ConfigError if that precision is too small for the numbers.
+    def image_features(
+        self, pixels: UInt8[Tensor, "batch 3 size size"]
+    ) -> Float[Tensor, "batch width"]:
+        """What the tower makes of squares that `preprocess.pixels` gave: on the CPU, in the tower's
+        precision, of any length. Raises ConfigError if that precision is too small for the numbers.
 
         >>> import torch
         >>> from diptych import Encoder, models, zoo
@@ -214,12 +237,16 @@ class Encoder:
 
     def _encode_ids(self, ids: Int[Tensor, "batch length"]) -> Float[Tensor, "batch width"]:
         with evaluating(self.model):
-            return _unit(self._finite(self.model.encode_text(ids.to(self.device, non_blocking=True))))
+            return _unit(
+                self._finite(self.model.encode_text(ids.to(self.device, non_blocking=True)))
+            )
 
     def _finite(self, features: Float[Tensor, "batch width"]) -> Float[Tensor, "batch width"]:
         features = features.cpu()
         if not features.isfinite().all():
-            raise ConfigError(f"{self.name} gives numbers that are not finite in {self.dtype}; try another dtype")
+            raise ConfigError(
+                f"{self.name} gives numbers that are not finite in {self.dtype}; try another dtype"
+            )
         return features
 
 
@@ -248,7 +275,8 @@ def _is_one(images: object) -> bool:
 
 @contextmanager
 def evaluating(model: Clip) -> Iterator[None]:
-    """Evaluation mode and no gradients within; the modes come back, so that a model in training can be asked.
+    """Evaluation mode and no gradients within; the modes come back, so that a model in training can
+    be asked.
 
     >>> from diptych import models, zoo
     >>> from diptych.encoder.encoder import evaluating

@@ -24,11 +24,12 @@ def extract(
     unreadable: Callable[[T, ImageError], None] | None = None,
     group: Callable[[T], Hashable] = lambda item: None,
 ) -> Iterator[tuple[list[T], V]]:
-    """Batches of items and their vectors, in order. Memory: three batches of prepared pictures, however many items.
+    """Batches of items and their vectors, in order. Memory: three batches of prepared pictures,
+    however many items.
 
-    `prepare` runs in `threads` threads (0: in the caller's), `encode` in the caller's. An item whose `prepare` raises
-    ImageError is given to `unreadable` and left out; without `unreadable` the error is raised. Neighbours of different
-    `group` don't share a batch.
+    `prepare` runs in `threads` threads (0: in the caller's), `encode` in the caller's. An item
+    whose `prepare` raises ImageError is given to `unreadable` and left out; without `unreadable`
+    the error is raised. Neighbours of different `group` don't share a batch.
 
     >>> from diptych.encoder import extract
     >>> list(extract([1, 2, 3], lambda n: n * n, sum, batch_size=2, threads=1))
@@ -42,8 +43,14 @@ def extract(
             return item, error
 
     names, prepared = list[T](), list[P]()
-    ahead = _ahead(attempt, items, threads, depth=2 * batch_size) if threads else (attempt(item) for item in items)
-    with closing(ahead) as outcomes:  # the threads end with the last batch or the first error, whichever comes
+    ahead = (
+        _ahead(attempt, items, threads, depth=2 * batch_size)
+        if threads
+        else (attempt(item) for item in items)
+    )
+    with closing(
+        ahead
+    ) as outcomes:  # the threads end with the last batch or the first error, whichever comes
         for item, outcome in outcomes:
             if names and group(item) != group(names[0]):
                 yield names, encode(prepared)
@@ -62,7 +69,9 @@ def extract(
         yield names, encode(prepared)
 
 
-def _ahead(work: Callable[[T], R], items: Iterable[T], threads: int, depth: int) -> Generator[R, None, None]:
+def _ahead(
+    work: Callable[[T], R], items: Iterable[T], threads: int, depth: int
+) -> Generator[R, None, None]:
     """`map(work, items)` in threads, at most `depth` items ahead of who takes the results."""
     with ThreadPoolExecutor(threads) as pool:
         waiting = deque()

@@ -1,7 +1,8 @@
-"""Models larger than the device: blocks wait in main memory, or in the file that main memory maps, and come one by one.
+"""Models larger than the device: blocks wait in main memory, or in the file that main memory maps,
+and come one by one.
 
-accelerate's hooks bring a block's weights to the device before its forward pass and let go of them after it.
-"""
+accelerate's hooks bring a block's weights to the device before its forward pass and let go of them
+after it."""
 
 import torch
 from torch import nn
@@ -11,12 +12,12 @@ from diptych.models import Clip
 
 
 def offload(model: Clip, device: torch.device, memory: str) -> None:
-    """Puts `model`, which is on the CPU, on `device` as far as `memory` ("20GB") holds its weights, in place.
+    """Puts `model`, which is on the CPU, on `device` as far as `memory` ("20GB") holds its weights,
+    in place.
 
-    What isn't a block always goes there, then the blocks in order. The others stay where they are; on the CPU, mapped
-    weights cost no memory of their own. For inference alone. Raises ConfigError if even the rest doesn't fit, or
-    without accelerate.
-    """
+    What isn't a block always goes there, then the blocks in order. The others stay where they are;
+    on the CPU, mapped weights cost no memory of their own. For inference alone. Raises ConfigError
+    if even the rest doesn't fit, or without accelerate."""
     try:
         from accelerate import cpu_offload
         from accelerate.utils import convert_file_size_to_int
@@ -30,7 +31,9 @@ def offload(model: Clip, device: torch.device, memory: str) -> None:
     within = {parameter for block in blocks for parameter in block.parameters()}
     room -= _bytes([p for p in model.parameters() if p not in within])
     if room < 0:
-        raise ConfigError(f"memory {memory} is too little: what isn't in a block needs {-room / 1e9:.2f} GB more")
+        raise ConfigError(
+            f"memory {memory} is too little: what isn't in a block needs {-room / 1e9:.2f} GB more"
+        )
     staying = set[nn.Module]()
     for block in blocks:
         room -= _bytes(list(block.parameters()))

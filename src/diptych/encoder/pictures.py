@@ -1,4 +1,5 @@
-"""The pictures of a set as vectors, for several models at once: each is read and decoded once, whoever asks."""
+"""The pictures of a set as vectors, for several models at once: each is read and decoded once,
+whoever asks."""
 
 import os
 from collections.abc import Iterator, Sequence
@@ -25,7 +26,8 @@ from diptych.errors import DataError, ImageError
 from diptych.inputs import Preprocess, decode
 
 ROWS = 512
-"""Samples in a block. Batches end where a block ends, so vectors don't depend on who computed what, or when."""
+"""Samples in a block. Batches end where a block ends, so vectors don't depend on who computed what,
+or when."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,12 +47,15 @@ class View:
     def squares(self) -> Preprocess:
         """How pixels are made. Views that differ in mean and deviation alone share them."""
         plain = PreprocessConfig()
-        return replace(self.preprocess, config=replace(self.preprocess.config, mean=plain.mean, std=plain.std))
+        return replace(
+            self.preprocess, config=replace(self.preprocess.config, mean=plain.mean, std=plain.std)
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
 class Pictures:
-    """The pictures of a set that could be used, in order, as one view sees them, and those that couldn't."""
+    """The pictures of a set that could be used, in order, as one view sees them, and those that
+    couldn't."""
 
     rows: Int[Tensor, " pictures"]
     """Numbers of the samples in their source."""
@@ -78,15 +83,17 @@ def embed_pictures(
     progress: bool = False,
     peers: Peers | None = None,
 ) -> list[Pictures]:
-    """What each view makes of the source's first `limit` samples (0: all), in the order of the views.
+    """What each view makes of the source's first `limit` samples (0: all), in the order of the
+    views.
 
-    Each picture is decoded once, resized once for each way of resizing, and goes once through each model; what
-    `cache` has isn't computed. `fields` of the samples are kept ("label", "captions"); `saying` is a digest of what
-    they depend on beside the files, such as the class names. With `peers` every process embeds its share of the blocks,
-    and all get the same; a cache on disk is one that they all see.
+    Each picture is decoded once, resized once for each way of resizing, and goes once through each
+    model; what `cache` has isn't computed. `fields` of the samples are kept ("label", "captions");
+    `saying` is a digest of what they depend on beside the files, such as the class names. With
+    `peers` every process embeds its share of the blocks, and all get the same; a cache on disk is
+    one that they all see.
 
-    Pictures that can't be read or decoded are listed in `bad`. Raises DataError if the cache can't be written.
-    """
+    Pictures that can't be read or decoded are listed in `bad`. Raises DataError if the cache can't
+    be written."""
     cache, peers = cache or Cache(), peers or Peers()
     count = min(limit, len(source)) if limit else len(source)
     files = fingerprint(source, count)
@@ -95,16 +102,26 @@ def embed_pictures(
     blocks = [range(start, min(start + ROWS, count)) for start in range(0, count, ROWS)]
     own = blocks[peers.rank :: peers.size]
     missing = {
-        block: [place for place in (said, *views_of) if cache.read(_name(place, block)) is None] for block in own
+        block: [place for place in (said, *views_of) if cache.read(_name(place, block)) is None]
+        for block in own
     }
-    work = _Work(source, views_of, said, tuple(fields), {block: places for block, places in missing.items() if places})
+    work = _Work(
+        source,
+        views_of,
+        said,
+        tuple(fields),
+        {block: places for block, places in missing.items() if places},
+    )
     together(peers, lambda: work.run(cache, batch_size, progress))
     cache.share([_name(place, block) for place in (said, *views_of) for block in own], peers)
-    return [_join(cache, source, said, f"images/{digest(view.key, files)}", blocks) for view in views]
+    return [
+        _join(cache, source, said, f"images/{digest(view.key, files)}", blocks) for view in views
+    ]
 
 
 def fingerprint(source: Source, count: int) -> str:
-    """A digest of a source's first `count` samples: their names, and sizes and times of the files they depend on."""
+    """A digest of a source's first `count` samples: their names, and sizes and times of the files
+    they depend on."""
     places = [source.where(index) for index in range(count)]
     states = []
     for name in sorted({name for index in range(count) for name in source.files(index)}):
@@ -131,7 +148,13 @@ class _Work:
         fields: tuple[str, ...],
         missing: dict[range, list[str]],
     ):
-        self.source, self.views, self.said, self.fields, self.missing = source, views, said, fields, missing
+        self.source, self.views, self.said, self.fields, self.missing = (
+            source,
+            views,
+            said,
+            fields,
+            missing,
+        )
         self.samples = {block: list[dict[str, object]]() for block in missing}
         self.unread = {block: dict[str, str]() for block in missing}
         self.undecoded = {block: dict[str, str]() for block in missing}
@@ -145,7 +168,9 @@ class _Work:
             lambda prepared: prepared,
             batch_size=batch_size,
             threads=min(8, os.cpu_count() or 1),
-            unreadable=lambda item, error: self.undecoded[item.block].update({str(item.row): str(error)}),
+            unreadable=lambda item, error: self.undecoded[item.block].update(
+                {str(item.row): str(error)}
+            ),
             group=lambda item: item.block,
         )
         total = sum(len(block) for block in self.missing)
@@ -155,7 +180,9 @@ class _Work:
             if open_block is not None and block != open_block:
                 self._write(cache, open_block)
             open_block = block
-            self.features[block].append(([item.row for item in items], self._encode(block, prepared)))
+            self.features[block].append(
+                ([item.row for item in items], self._encode(block, prepared))
+            )
         for block in list(self.missing):
             self._write(cache, block)
 
@@ -169,7 +196,11 @@ class _Work:
                     # A disk that didn't answer may do so next time.
                     self.lasting[block] = self.lasting[block] and isinstance(error, DataError)
                     continue
-                kept = {name: value for name in self.fields if (value := getattr(sample, name)) not in (None, ())}
+                kept = {
+                    name: value
+                    for name in self.fields
+                    if (value := getattr(sample, name)) not in (None, ())
+                }
                 self.samples[block].append({"row": index, "key": sample.key} | kept)
                 yield _Item(block, index, sample)
 
@@ -185,7 +216,9 @@ class _Work:
         return {squares: squares.pixels(levels) for squares in wanted}
 
     def _encode(self, block: range, prepared: list[dict[Preprocess, Tensor]]) -> dict[str, Tensor]:
-        pixels = {squares: torch.stack([each[squares] for each in prepared]) for squares in prepared[0]}
+        pixels = {
+            squares: torch.stack([each[squares] for each in prepared]) for squares in prepared[0]
+        }
         views = self._missing_views(block).items()
         return {place: view.encoder.image_features(pixels[view.squares]) for place, view in views}
 
@@ -202,7 +235,9 @@ class _Work:
             rows = torch.tensor([row for rows, _ in parts for row in rows], dtype=torch.long)
             nothing = torch.zeros(0, self.views[place].encoder.width)
             features = torch.cat([features[place] for _, features in parts]) if parts else nothing
-            made = Block(tensors={"rows": rows, "features": features}, about={"bad": self.undecoded[block]})
+            made = Block(
+                tensors={"rows": rows, "features": features}, about={"bad": self.undecoded[block]}
+            )
             cache.write(_name(place, block), made, lasting=self.lasting[block])
         del self.samples[block]
 
@@ -231,5 +266,7 @@ def _join(cache: Cache, source: Source, said: str, place: str, blocks: Sequence[
 
 
 def _sample(values: dict[str, Any]) -> Sample:
-    kept: dict[str, Any] = {name: tuple(v) if isinstance(v, list) else v for name, v in values.items() if name != "row"}
+    kept: dict[str, Any] = {
+        name: tuple(v) if isinstance(v, list) else v for name, v in values.items() if name != "row"
+    }
     return Sample(image=b"", **kept)

@@ -8,9 +8,16 @@ B = TypeVar("B")
 
 
 def track(batches: Iterable[tuple[A, B]], what: str, total: int | None) -> Iterator[tuple[A, B]]:
-    """The same (items, result) pairs, while a bar on stderr counts the items, their rate and the time left."""
+    """The same (items, result) pairs, while a bar on stderr counts the items, their rate and the
+    time left."""
     from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        TextColumn,
+        TimeRemainingColumn,
+    )
 
     columns = (
         TextColumn("{task.description}"),

@@ -15,7 +15,8 @@ ROWS = 4096
 
 
 class Texts:
-    """A model's vectors of texts, in a cache. With `peers`, every process encodes its share; all of them ask alike.
+    """A model's vectors of texts, in a cache. With `peers`, every process encodes its share; all of
+    them ask alike.
 
     >>> from diptych import Encoder, models, zoo
     >>> from diptych.encoder import Cache, Texts
@@ -24,8 +25,15 @@ class Texts:
     (torch.Size([3, 128]), 2)
     """
 
-    def __init__(self, encoder: Encoder, cache: Cache, peers: Peers | None = None, *, progress: bool = False):
-        self._encoder, self._cache, self._peers, self._progress = encoder, cache, peers or Peers(), progress
+    def __init__(
+        self, encoder: Encoder, cache: Cache, peers: Peers | None = None, *, progress: bool = False
+    ):
+        self._encoder, self._cache, self._peers, self._progress = (
+            encoder,
+            cache,
+            peers or Peers(),
+            progress,
+        )
         self._kind = f"texts/{digest('texts', encoder.identity.fingerprint)}"
         self._rows = dict[str, int]()
         self._vectors = torch.zeros(0, encoder.width)
@@ -48,7 +56,9 @@ class Texts:
         def work() -> None:
             for block in blocks[self._peers.rank :: self._peers.size]:
                 vectors = self._encoder.embed_texts(block, progress=self._progress)
-                self._cache.write(self._place(block), Block(tensors={"vectors": vectors}, about={"texts": block}))
+                self._cache.write(
+                    self._place(block), Block(tensors={"vectors": vectors}, about={"texts": block})
+                )
 
         together(self._peers, work)
         places = [self._place(block) for block in blocks]

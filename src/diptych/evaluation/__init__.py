@@ -1,4 +1,5 @@
-"""How good the vectors are: zero-shot, retrieval, probes; how far to believe it; how it was measured."""
+"""How good the vectors are: zero-shot, retrieval, probes; how far to believe it; how it was
+measured."""
 
 from diptych.encoder import class_vectors
 from diptych.evaluation.belief import (

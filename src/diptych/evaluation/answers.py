@@ -1,4 +1,5 @@
-"""What a model answered, picture by picture: how sure it was, and the mistakes that it was surest of."""
+"""What a model answered, picture by picture: how sure it was, and the mistakes that it was surest
+of."""
 
 import base64
 import io
@@ -22,7 +23,8 @@ _SIDE = 96
 
 @dataclass(frozen=True, kw_only=True)
 class Answers:
-    """The most probable class of each picture, and its probability: softmax of the model's scale times the cosines."""
+    """The most probable class of each picture, and its probability: softmax of the model's scale
+    times the cosines."""
 
     labels: Int[Tensor, " pictures"]
     predicted: Int[Tensor, " pictures"]
@@ -32,7 +34,10 @@ class Answers:
         """How well confidence foretells being right, as plain JSON; None for an empty bin."""
         found = calibration(self.confidence, self.predicted == self.labels)
         bins = {"accuracy": found.accuracy.tolist(), "confidence": found.confidence.tolist()}
-        plain = {name: [value if value == value else None for value in values] for name, values in bins.items()}
+        plain = {
+            name: [value if value == value else None for value in values]
+            for name, values in bins.items()
+        }
         return {"error": found.error, "counts": found.counts.tolist()} | plain
 
     def surest_mistakes(self, count: int) -> list[int]:
@@ -62,7 +67,8 @@ def answers(
 
 
 def thumbnails(source: Source, rows: Sequence[int]) -> list[str]:
-    """JPEG pictures of these samples, at most 96 pixels wide and high, in base64; empty for one that can't be read."""
+    """JPEG pictures of these samples, at most 96 pixels wide and high, in base64; empty for one
+    that can't be read."""
     return [_thumbnail(source, row) for row in rows]
 
 

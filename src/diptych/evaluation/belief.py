@@ -12,7 +12,8 @@ _TILE = 2**22
 
 @dataclass(frozen=True, kw_only=True)
 class Interval:
-    """A score and the interval that holds the truth in 95 of 100 cases, if no other level was asked for."""
+    """A score and the interval that holds the truth in 95 of 100 cases, if no other level was asked
+    for."""
 
     value: float
     low: float
@@ -20,7 +21,8 @@ class Interval:
 
 
 def wilson(right: int, n: int, level: float = 0.95) -> Interval:
-    """Wilson's score interval of a share of independent samples (1927): good for few samples, and near 0 and 1.
+    """Wilson's score interval of a share of independent samples (1927): good for few samples, and
+    near 0 and 1.
 
         (p + z²/2n ± z sqrt(p (1 - p) / n + z²/4n²)) / (1 + z²/n),    p = right / n
 
@@ -34,7 +36,9 @@ def wilson(right: int, n: int, level: float = 0.95) -> Interval:
     z, p = float(ndtri((1 + level) / 2)), right / n
     middle, half = p + z**2 / (2 * n), z * (p * (1 - p) / n + z**2 / (4 * n**2)) ** 0.5
     scale = 1 + z**2 / n
-    return Interval(value=p, low=max(0.0, (middle - half) / scale), high=min(1.0, (middle + half) / scale))
+    return Interval(
+        value=p, low=max(0.0, (middle - half) / scale), high=min(1.0, (middle + half) / scale)
+    )
 
 
 def bootstrap_mean(
@@ -45,10 +49,12 @@ def bootstrap_mean(
     draws: int = 2000,
     seed: int = 0,
 ) -> Interval:
-    """Percentile bootstrap (Efron 1979) of a mean. Samples of one cluster, say captions of one picture, are drawn
-    together: then the mean is sum of sums / sum of counts over the clusters that were drawn.
+    """Percentile bootstrap (Efron 1979) of a mean. Samples of one cluster, say captions of one
+    picture, are drawn together: then the mean is sum of sums / sum of counts over the clusters that
+    were drawn.
 
-    Only how often each kind of cluster occurs matters, and that is multinomial: no sample is ever drawn one by one.
+    Only how often each kind of cluster occurs matters, and that is multinomial: no sample is ever
+    drawn one by one.
 
     >>> import numpy as np
     >>> from diptych.evaluation import bootstrap_mean
@@ -67,8 +73,9 @@ def bootstrap_means(
     draws: int = 2000,
     seed: int = 0,
 ) -> Interval:
-    """As `bootstrap_mean`, of the mean of several means over the same clusters: of the recalls in both directions, say.
-    Each part has its values and their clusters, and every cluster occurs in every part.
+    """As `bootstrap_mean`, of the mean of several means over the same clusters: of the recalls in
+    both directions, say. Each part has its values and their clusters, and every cluster occurs in
+    every part.
 
     >>> import numpy as np
     >>> from diptych.evaluation import bootstrap_means
@@ -84,7 +91,10 @@ def bootstrap_means(
     generator, found = np.random.default_rng(seed), np.empty(draws)
     step = max(1, _TILE // len(often))
     for first in range(0, draws, step):
-        totals = generator.multinomial(often.sum(), often / often.sum(), min(step, draws - first)) @ kinds
+        totals = (
+            generator.multinomial(often.sum(), often / often.sum(), min(step, draws - first))
+            @ kinds
+        )
         found[first : first + step] = (totals[:, ::2] / totals[:, 1::2]).mean(1)
     return _percentiles(float(np.mean([np.mean(values) for values, _ in parts])), found, level)
 
@@ -97,8 +107,8 @@ def bootstrap_mean_per_class(
     draws: int = 2000,
     seed: int = 0,
 ) -> Interval:
-    """Of the mean over classes of the share of right answers; samples are drawn within their class, so that the classes
-    keep their sizes.
+    """Of the mean over classes of the share of right answers; samples are drawn within their class,
+    so that the classes keep their sizes.
 
     >>> import numpy as np
     >>> from diptych.evaluation import bootstrap_mean_per_class
@@ -107,13 +117,18 @@ def bootstrap_mean_per_class(
     """
     places = np.unique(labels, return_inverse=True)[1]
     counts, hits = np.bincount(places), np.bincount(places, weights=right)
-    found = (np.random.default_rng(seed).binomial(counts, hits / counts, (draws, len(counts))) / counts).mean(1)
+    found = (
+        np.random.default_rng(seed).binomial(counts, hits / counts, (draws, len(counts))) / counts
+    ).mean(1)
     return _percentiles(float((hits / counts).mean()), found, level)
 
 
-def smallest_difference(n: int, disagreement: float, level: float = 0.95, power: float = 0.8) -> float:
-    """The smallest difference of two models' shares of right answers on the same n samples that a paired test finds
-    with probability `power`, if exactly one of them is right on a share `disagreement` of the samples.
+def smallest_difference(
+    n: int, disagreement: float, level: float = 0.95, power: float = 0.8
+) -> float:
+    """The smallest difference of two models' shares of right answers on the same n samples that a
+    paired test finds with probability `power`, if exactly one of them is right on a share
+    `disagreement` of the samples.
 
         (z_(1 + level) / 2 + z_power) sqrt(disagreement / n)
 

@@ -1,8 +1,8 @@
-"""CLIP_benchmark's JSON, read and written (github.com/LAION-AI/CLIP_benchmark 1.6.2), so that old figures stand beside
-ours and tools made for it read ours.
+"""CLIP_benchmark's JSON, read and written (github.com/LAION-AI/CLIP_benchmark 1.6.2), so that old
+figures stand beside ours and tools made for it read ours.
 
-Its file has six keys: dataset, model, pretrained, task, metrics, language. Naming trap: its `image_retrieval_recall` is
-our `text_to_image`, its `text_retrieval_recall` our `image_to_text`.
+Its file has six keys: dataset, model, pretrained, task, metrics, language. Naming trap: its
+`image_retrieval_recall` is our `text_to_image`, its `text_retrieval_recall` our `image_to_text`.
 """
 
 import json
@@ -26,13 +26,19 @@ _RETRIEVAL = {
     for theirs, ours in (("image", "text_to_image"), ("text", "image_to_text"))
     for k in (1, 5, 10)
 }
-_METRICS = _CLASSIFICATION | _MULTILABEL | _RETRIEVAL | {f"lp_{name}": ours for name, ours in _CLASSIFICATION.items()}
+_METRICS = (
+    _CLASSIFICATION
+    | _MULTILABEL
+    | _RETRIEVAL
+    | {f"lp_{name}": ours for name, ours in _CLASSIFICATION.items()}
+)
 """Their names and ours."""
 _MAIN = ("map", "mean_recall", "top1")
 
 
 def to_clip_benchmark(result: Result) -> str:
-    """The result as CLIP_benchmark would have written it. Raises DataError for a task that it doesn't have.
+    """The result as CLIP_benchmark would have written it. Raises DataError for a task that it
+    doesn't have.
 
     >>> from diptych.evaluation import Result, to_clip_benchmark
     >>> metrics = {"top1": 0.75, "mean_per_class": 0.5}
@@ -41,9 +47,13 @@ def to_clip_benchmark(result: Result) -> str:
 "mean_per_class_recall": 0.5}, "language": "en"}'
     """
     if result.task not in _TASKS:
-        raise DataError(f"CLIP_benchmark has no task that is {result.task!r}; it has {', '.join(_TASKS)}")
+        raise DataError(
+            f"CLIP_benchmark has no task that is {result.task!r}; it has {', '.join(_TASKS)}"
+        )
     prefix = "lp_" if result.task == "linear" else ""
-    names = {name: ours for name, ours in _METRICS.items() if name.startswith("lp_") == bool(prefix)}
+    names = {
+        name: ours for name, ours in _METRICS.items() if name.startswith("lp_") == bool(prefix)
+    }
     few = len(result.class_names) < 5 and result.task != "retrieval"
     metrics = {
         name: result.metrics[ours]
@@ -63,7 +73,8 @@ def to_clip_benchmark(result: Result) -> str:
 
 
 def from_clip_benchmark(text: str) -> Result:
-    """The result in a file that CLIP_benchmark wrote. Raises DataError if the text is something else.
+    """The result in a file that CLIP_benchmark wrote. Raises DataError if the text is something
+    else.
 
     Retrieval gets its mean recall where all six recalls are there.
 
@@ -77,20 +88,33 @@ def from_clip_benchmark(text: str) -> Result:
     try:
         values = json.loads(text)
         task = {theirs: ours for ours, theirs in reversed(_TASKS.items())}[values["task"]]
-        found = {_METRICS[name]: float(value) for name, value in values["metrics"].items() if name in _METRICS}
+        found = {
+            _METRICS[name]: float(value)
+            for name, value in values["metrics"].items()
+            if name in _METRICS
+        }
         dataset = re.sub("^wds/", "", values["dataset"])
         model = ", ".join(filter(None, (values["model"], values["pretrained"])))
-        rest: dict[str, Any] = {name: value for name, value in values["metrics"].items() if name not in _METRICS}
+        rest: dict[str, Any] = {
+            name: value for name, value in values["metrics"].items() if name not in _METRICS
+        }
     except (ValueError, TypeError, KeyError, AttributeError) as error:
         raise DataError(f"not a result of CLIP_benchmark: {error}") from error
     metrics = {name: value for name, value in found.items() if math.isfinite(value)}
     if _RETRIEVAL.keys() <= values["metrics"].keys():
-        metrics["mean_recall"] = sum(metrics[name] for name in _RETRIEVAL.values()) / len(_RETRIEVAL)
+        metrics["mean_recall"] = sum(metrics[name] for name in _RETRIEVAL.values()) / len(
+            _RETRIEVAL
+        )
     main = next((name for name in _MAIN if name in metrics), next(iter(metrics), ""))
     return Result(
         task="multilabel" if "map" in metrics else task,
         metrics=metrics,
-        protocol={"profile": "clip-benchmark", "metric": main, "language": values.get("language", "en")} | rest,
+        protocol={
+            "profile": "clip-benchmark",
+            "metric": main,
+            "language": values.get("language", "en"),
+        }
+        | rest,
         data={"name": dataset},
         model={"name": model},
         versions={},

@@ -27,14 +27,16 @@ def evaluate(
 ) -> Result:
     """Measure `encoder` on a folder of class folders, a table or shards.
 
-    `zero-shot` needs labels and class names: `class_names` is a sequence, or a file with one a line; empty, the data's
-    own. `templates` is a set's name ("simple", "openai-7"), one template or several; empty, the data's. `retrieval`
-    needs captions; a picture may have several. `resize` is "crop" or "squash"; empty: as the model was trained. `limit`
-    uses the first so many samples; 0: all. What `cache` has isn't encoded again. With `peers` every process encodes its
-    share of the pictures and all get the same result.
+    `zero-shot` needs labels and class names: `class_names` is a sequence, or a file with one a
+    line; empty, the data's own. `templates` is a set's name ("simple", "openai-7"), one template or
+    several; empty, the data's. `retrieval` needs captions; a picture may have several. `resize` is
+    "crop" or "squash"; empty: as the model was trained. `limit` uses the first so many samples; 0:
+    all. What `cache` has isn't encoded again. With `peers` every process encodes its share of the
+    pictures and all get the same result.
 
     Samples that can't be used are left out and listed in the result. Raises DataError if more than
-    `data.max_bad_share` of them can't be, ConfigError or UnknownNameError for a request that doesn't fit.
+    `data.max_bad_share` of them can't be, ConfigError or UnknownNameError for a request that
+    doesn't fit.
 
     >>> import diptych
     >>> from diptych import models, zoo
@@ -45,7 +47,11 @@ def evaluate(
     """
     subject = open_own(data, task, class_names=class_names, templates=templates)
     engine = Engine(
-        cache=cache or Cache(), batch_size=batch_size, limit=limit, progress=progress, peers=peers or Peers()
+        cache=cache or Cache(),
+        batch_size=batch_size,
+        limit=limit,
+        progress=progress,
+        peers=peers or Peers(),
     )
     [view] = views_of(encoder, (resize,) if resize else ()).values()
     [result] = engine.measure(Task(name=subject.name, subjects={"test": subject}), [view])

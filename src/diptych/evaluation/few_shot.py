@@ -30,7 +30,8 @@ class FewShot:
 
     @property
     def half_width(self) -> float:
-        """Of the 95 % interval of the mean over draws, by Student's t; not a number for a single draw."""
+        """Of the 95 % interval of the mean over draws, by Student's t; not a number for a single
+        draw."""
         from scipy.stats import t
 
         draws = len(self.accuracies)
@@ -49,8 +50,9 @@ def few_shot(
     draws: int = 5,
     seed: int = 0,
 ) -> list[FewShot]:
-    """Probes from k samples a class. The penalty is chosen on min(k, 4) others of each class (as in CoOp, Zhou et al.
-    2022, arXiv:2109.01134), which the classifier doesn't learn from. A draw with more shots contains those with fewer.
+    """Probes from k samples a class. The penalty is chosen on min(k, 4) others of each class (as in
+    CoOp, Zhou et al. 2022, arXiv:2109.01134), which the classifier doesn't learn from. A draw with
+    more shots contains those with fewer.
 
     Raises DataError if a class has too few samples.
 
@@ -74,7 +76,10 @@ def few_shot(
     for draw in range(draws):
         places = _places(train_labels, seed + draw)
         for count in shots:
-            kept, held = places < count, (places >= max(shots)) & (places < max(shots) + min(count, 4))
+            kept, held = (
+                places < count,
+                (places >= max(shots)) & (places < max(shots) + min(count, 4)),
+            )
             probe = fit_probe(
                 train[kept],
                 train_labels[kept],
@@ -83,16 +88,20 @@ def few_shot(
                 coordinates=coordinates,
             )
             found[count].append(probe.accuracy(test, test_labels))
-    return [FewShot(shots=count, accuracies=tuple(accuracies)) for count, accuracies in found.items()]
+    return [
+        FewShot(shots=count, accuracies=tuple(accuracies)) for count, accuracies in found.items()
+    ]
 
 
 def _places(labels: Int[Tensor, " n"], seed: int) -> Int[Tensor, " n"]:
     """The place of each sample in a shuffled queue of its class; the same on every device."""
-    shuffled = torch.randperm(len(labels), generator=torch.Generator().manual_seed(seed)).to(labels.device)
+    shuffled = torch.randperm(len(labels), generator=torch.Generator().manual_seed(seed)).to(
+        labels.device
+    )
     order = shuffled[labels[shuffled].argsort(stable=True)]
     counts = labels.unique(return_counts=True)[1]
     places = torch.empty_like(labels)
-    places[order] = torch.arange(len(labels), device=labels.device) - (counts.cumsum(0) - counts).repeat_interleave(
-        counts
-    )
+    places[order] = torch.arange(len(labels), device=labels.device) - (
+        counts.cumsum(0) - counts
+    ).repeat_interleave(counts)
     return places

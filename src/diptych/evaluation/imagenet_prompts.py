@@ -1,4 +1,5 @@
-"""OpenAI's eighty templates for ImageNet (Radford et al. 2021, arXiv:2103.00020 §3.1.4), in their order.
+"""OpenAI's eighty templates for ImageNet (Radford et al. 2021, arXiv:2103.00020 §3.1.4), in their
+order.
 
 https://github.com/openai/CLIP, notebooks/Prompt_Engineering_for_ImageNet.ipynb, MIT licence.
 """

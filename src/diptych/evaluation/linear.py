@@ -12,7 +12,8 @@ from diptych.errors import DataError
 from diptych.evaluation.logistic import Coordinates, Optimum, Problem, working_type
 
 DECADES = tuple(10.0**power for power in range(-2, 7))
-"""Inverse penalties that are tried for features of variance 1: from none of the data's say to nearly all."""
+"""Inverse penalties that are tried for features of variance 1: from none of the data's say to
+nearly all."""
 _HALVINGS = 2
 """How often the steps around the best decade are halved: the last are 10^(1/4)."""
 _ROUGH = 5e-2
@@ -20,7 +21,8 @@ _ROUGH = 5e-2
 _NEAR = 1e-2
 """Where float32 gives way to float64."""
 _BY_HEART = 0.01
-"""A share of chance's objective. Below it the training samples are told apart whatever the penalty."""
+"""A share of chance's objective. Below it the training samples are told apart whatever the
+penalty."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,8 +31,8 @@ class LinearProbe:
 
         min_{W, b}  strength * sum_i [logsumexp_c z_ic - z_i,y_i] + |W|² / 2,    z_i = W' x_i + b
 
-    which is what scikit-learn's LogisticRegression(C=strength) minimises; with two classes its C is 2 * strength.
-    """
+    which is what scikit-learn's LogisticRegression(C=strength) minimises; with two classes its C is
+    2 * strength."""
 
     weights: Float[Tensor, "width classes"]
     bias: Float[Tensor, " classes"]
@@ -39,11 +41,14 @@ class LinearProbe:
     strength: float
     """inverse penalty"""
     path: dict[float, float]
-    """strength -> accuracy on held-out samples, from the strongest penalty to the weakest; empty if none was chosen"""
+    """strength -> accuracy on held-out samples, from the strongest penalty to the weakest; empty if
+    none was chosen"""
     gradient: float
-    """largest entry of the gradient of objective / (strength * n), in absolute value: 0 at the optimum"""
+    """largest entry of the gradient of objective / (strength * n), in absolute value: 0 at the
+    optimum"""
     decrement: float
-    """half its square is about how many nats a sample the objective / (strength * n) lies above its minimum"""
+    """half its square is about how many nats a sample the objective / (strength * n) lies above its
+    minimum"""
     iterations: int
     """Newton steps, of the sweep and of the last fit"""
     passes: int
@@ -90,17 +95,19 @@ def fit_probe(
     refit: bool = True,
     coordinates: Coordinates | None = None,
 ) -> LinearProbe:
-    """Choose the penalty on held-out samples, then fit (Radford et al. 2021, arXiv:2103.00020, appendix A.3).
+    """Choose the penalty on held-out samples, then fit (Radford et al. 2021, arXiv:2103.00020,
+    appendix A.3).
 
-    Held out is `validation`, or else every fifth sample of each class. `strengths` are tried from the strongest penalty
-    to the weakest, each from the solution before, until two in a row fall below the best, or one by two standard
-    errors, or samples are learned by heart and one gains less than that: weak penalties take the most time. Empty:
-    decades, relative to the features' variance (so unit vectors and others get the same classifiers), and steps that
-    are halved around the best. One strength is taken as it is. With `refit` the last fit uses held-out samples as well.
-    Work is done on the features' device; float16 and bfloat16 are computed with in float32.
+    Held out is `validation`, or else every fifth sample of each class. `strengths` are tried from
+    the strongest penalty to the weakest, each from the solution before, until two in a row fall
+    below the best, or one by two standard errors, or samples are learned by heart and one gains
+    less than that: weak penalties take the most time. Empty: decades, relative to the features'
+    variance (so unit vectors and others get the same classifiers), and steps that are halved around
+    the best. One strength is taken as it is. With `refit` the last fit uses held-out samples as
+    well. Work is done on the features' device; float16 and bfloat16 are computed with in float32.
 
-    `coordinates` are a matter of speed only: those of a larger set of the same features can be used again. Raises
-    DataError if fewer than two classes occur, or nothing can be held out.
+    `coordinates` are a matter of speed only: those of a larger set of the same features can be used
+    again. Raises DataError if fewer than two classes occur, or nothing can be held out.
 
     >>> import torch
     >>> from diptych.evaluation import fit_probe
@@ -112,7 +119,11 @@ def fit_probe(
     assert len(labels) == len(features), f"{len(features)} vectors, {len(labels)} labels"
     assert features.isfinite().all(), "a vector is not finite"
     labels = labels.to(features.device)
-    fitted, held = ((features, labels), validation) if validation or len(strengths) == 1 else _split(features, labels)
+    fitted, held = (
+        ((features, labels), validation)
+        if validation or len(strengths) == 1
+        else _split(features, labels)
+    )
     coordinates = coordinates or Coordinates.of(features)
     found = dict[float, tuple[float, Optimum]]()
     if len(strengths) != 1:
@@ -121,7 +132,10 @@ def fit_probe(
         found = _sweep(problem, present, held, sorted(strengths))
     best = max(sorted(found), key=lambda strength: found[strength][0]) if found else strengths[0]
     if refit and held is not None:
-        fitted = (torch.cat([fitted[0], held[0].to(fitted[0])]), torch.cat([fitted[1], held[1].to(fitted[1])]))
+        fitted = (
+            torch.cat([fitted[0], held[0].to(fitted[0])]),
+            torch.cat([fitted[1], held[1].to(fitted[1])]),
+        )
     problem, present = _problem(*fitted, coordinates)
     way = _way(problem, best, found)
     final = problem.minimise(_ridge(problem, best), way[-1])
@@ -155,7 +169,9 @@ def _sweep(
         found[strength] = ((guesses == held[1].to(guesses)).double().mean().item(), optimum)
 
     best, worse = 0.0, 0
-    for strength in strengths or [decade / float(problem.coordinates.spectrum.sum()) for decade in DECADES]:
+    for strength in strengths or [
+        decade / float(problem.coordinates.spectrum.sum()) for decade in DECADES
+    ]:
         visit(strength)
         accuracy, optimum = found[strength]
         gain, best = accuracy - best, max(accuracy, best)
@@ -174,17 +190,21 @@ def _sweep(
 def _way(problem: Problem, best: float, found: dict[float, tuple[float, Optimum]]) -> list[Optimum]:
     """Solutions for ever weaker penalties, the last near the one for `best`.
 
-    Samples that were held out, and that a solution by heart is sure of and wrong about, have no curvature left and send
-    Newton's steps astray. So the way starts before that.
-    """
+    Samples that were held out, and that a solution by heart is sure of and wrong about, have no
+    curvature left and send Newton's steps astray. So the way starts before that."""
     start, decades = None, 1
     if found and found[best][1].weights.shape[1] == problem.classes:
-        first = max((s for s in found if s <= best and not _by_heart(problem, found[s][1])), default=min(found))
+        first = max(
+            (s for s in found if s <= best and not _by_heart(problem, found[s][1])),
+            default=min(found),
+        )
         start, decades = found[first][1], max(1, math.ceil(math.log10(best / first)))
     way = list[Optimum]()
     for decade in reversed(range(decades)):
         tolerance = _ROUGH if decade else _NEAR
-        start = problem.minimise(_ridge(problem, best / 10**decade), start, tolerance=tolerance, exact=False)
+        start = problem.minimise(
+            _ridge(problem, best / 10**decade), start, tolerance=tolerance, exact=False
+        )
         way.append(start)
     return way
 
@@ -205,8 +225,12 @@ def _problem(features: Tensor, labels: Tensor, coordinates: Coordinates) -> tupl
     """And the labels that occur, in order."""
     present, places = labels.unique(return_inverse=True)
     if len(present) < 2:
-        raise DataError(f"a linear probe needs samples of two classes or more, there are {len(present)}")
-    return Problem(features=features, labels=places, classes=len(present), coordinates=coordinates), present
+        raise DataError(
+            f"a linear probe needs samples of two classes or more, there are {len(present)}"
+        )
+    return Problem(
+        features=features, labels=places, classes=len(present), coordinates=coordinates
+    ), present
 
 
 def _ridge(problem: Problem, strength: float) -> float:
@@ -221,5 +245,7 @@ def _split(features: Tensor, labels: Tensor) -> tuple[tuple[Tensor, Tensor], tup
     held = torch.empty_like(labels, dtype=torch.bool)
     held[order] = (torch.arange(len(labels), device=labels.device) - first) % 5 == 4
     if not held.any():
-        raise DataError("no class has five samples, so none can be held out; pass `validation`, or one strength")
+        raise DataError(
+            "no class has five samples, so none can be held out; pass `validation`, or one strength"
+        )
     return (features[~held], labels[~held]), (features[held], labels[held])

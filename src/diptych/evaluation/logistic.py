@@ -1,14 +1,17 @@
 """The optimum of softmax regression with an L2 penalty, by Newton's method; on any device.
 
-Newton steps are solved by conjugate gradients (Steihaug 1983; Lin, Weng & Keerthi 2008); the time goes into Hessian
-products. Two things keep them at about ten to a penalty, a third makes each cheap:
+Newton steps are solved by conjugate gradients (Steihaug 1983; Lin, Weng & Keerthi 2008); the time
+goes into Hessian products. Two things keep them at about ten to a penalty, a third makes each
+cheap:
 
-- The Hessian is close to diagonal in coordinates where the features are centred and their covariance is diagonal: for
-  class c and eigenvalue s_j, mean_i p_ic (1 - p_ic) * s_j + ridge. Its inverse is the preconditioner, as in Böhning's
-  bound (1992) but with the curvature that is there, not its maximum 1/2. One eigendecomposition serves all penalties.
+- The Hessian is close to diagonal in coordinates where the features are centred and their
+  covariance is diagonal: for class c and eigenvalue s_j, mean_i p_ic (1 - p_ic) * s_j + ridge. Its
+  inverse is the preconditioner, as in Böhning's bound (1992) but with the curvature that is there,
+  not its maximum 1/2. One eigendecomposition serves all penalties.
 - Solutions are the starts of the next, weaker penalty.
-- Their matrices are multiplied in bfloat16 where the device does that at several times float32's speed. An error in a
-  direction costs descent, not accuracy: where it leads to is measured in float32 or float64.
+- Their matrices are multiplied in bfloat16 where the device does that at several times float32's
+  speed. An error in a direction costs descent, not accuracy: where it leads to is measured in
+  float32 or float64.
 """
 
 from dataclasses import dataclass
@@ -18,14 +21,16 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 _TILE = 2**21
-"""Logits held at a time, 8 MB in float32, which caches can hold; the probabilities are held whole."""
+"""Logits held at a time, 8 MB in float32, which caches can hold; the probabilities are held
+whole."""
 _STEPS, _PRODUCTS, _HALVINGS = 100, 200, 30
 """At most: Newton steps, Hessian products in one, halvings of one."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Coordinates:
-    """Where features have mean zero and a diagonal covariance. Any will do for the optimum; good ones are fast."""
+    """Where features have mean zero and a diagonal covariance. Any will do for the optimum; good
+    ones are fast."""
 
     mean: Float[Tensor, " width"]
     axes: Float[Tensor, "width width"]
@@ -52,7 +57,8 @@ class Coordinates:
         return cls(mean=mean, axes=axes, spectrum=spectrum.clamp(min=0))
 
     def to_features(self, theta: Float[Tensor, "rows classes"]) -> Float[Tensor, "rows classes"]:
-        """Weights and, in the last row, biases that give the same logits from the features themselves."""
+        """Weights and, in the last row, biases that give the same logits from the features
+        themselves."""
         weights = self.axes @ theta[:-1]
         return torch.cat([weights, theta[-1:] - self.mean[None] @ weights])
 
@@ -62,7 +68,8 @@ class Coordinates:
         return torch.cat([self.axes.T @ theta[:-1], bias])
 
     def pull(self, gradient: Float[Tensor, "rows classes"]) -> Float[Tensor, "rows classes"]:
-        """A gradient by the features' weights and biases in these coordinates: `to_features`, transposed."""
+        """A gradient by the features' weights and biases in these coordinates: `to_features`,
+        transposed."""
         centred = gradient[:-1] - self.mean[:, None] * gradient[-1:]
         return torch.cat([self.axes.T @ centred, gradient[-1:]])
 
@@ -101,15 +108,17 @@ class _Point:
 
 @dataclass(frozen=True, kw_only=True)
 class Problem:
-    """mean_i [logsumexp_c z_ic - z_i,y_i] + ridge / 2 |W|², z_i = W' x_i + b. The biases b bear no penalty.
+    """mean_i [logsumexp_c z_ic - z_i,y_i] + ridge / 2 |W|², z_i = W' x_i + b. The biases b bear no
+    penalty.
 
-    scikit-learn's C is 1 / (n * ridge); with two classes its objective has one vector instead of two, and the same
-    classifier has C = 2 / (n * ridge). Memory: the features, and one probability for each sample and class.
-    """
+    scikit-learn's C is 1 / (n * ridge); with two classes its objective has one vector instead of
+    two, and the same classifier has C = 2 / (n * ridge). Memory: the features, and one probability
+    for each sample and class."""
 
     features: Float[Tensor, "n width"]
     labels: Int[Tensor, " n"]
-    """each of 0 .. classes - 1 must occur: the bias of a class without samples would go to minus infinity"""
+    """each of 0 .. classes - 1 must occur: the bias of a class without samples would go to minus
+    infinity"""
     classes: int
     coordinates: Coordinates
 
@@ -121,10 +130,11 @@ class Problem:
         tolerance: float = 1e-5,
         exact: bool = True,
     ) -> Optimum:
-        """Descend from `start`, or zero, until the Newton decrement is `tolerance` times the root of the objective.
+        """Descend from `start`, or zero, until the Newton decrement is `tolerance` times the root
+        of the objective.
 
-        (Of 1, if that is less.) What is left to gain is then a share of the objective, and weak penalties, with which
-        it is near zero, are not left early.
+        (Of 1, if that is less.) What is left to gain is then a share of the objective, and weak
+        penalties, with which it is near zero, are not left early.
 
         `exact` takes gradients in float64; in float32 a tolerance of 1e-3 is safe.
 
@@ -144,10 +154,13 @@ class Problem:
             enough = tolerance * min(1.0, point.loss) ** 0.5
             if left <= enough or steps == _STEPS:
                 break
-            # Newton's steps converge faster the better they are solved, but not further than is asked for.
+            # Newton's steps converge faster the better they are solved, but not further than is
+            # asked for.
             accuracy = max(min(0.3, left**0.5), 0.3 * enough / left)
             direction, products = self._newton(point.chances, gradient, inverse, ridge, accuracy)
-            following, trials = self._search(point, direction, (gradient * direction).sum().item(), ridge, precise)
+            following, trials = self._search(
+                point, direction, (gradient * direction).sum().item(), ridge, precise
+            )
             passes += products + trials
             if following is None:
                 break
@@ -165,7 +178,9 @@ class Problem:
 
     def _first(self, start: Optimum | None) -> Float[Tensor, "rows classes"]:
         if start is None:
-            zeros = torch.zeros(self.features.shape[1] + 1, self.classes, device=self.features.device)
+            zeros = torch.zeros(
+                self.features.shape[1] + 1, self.classes, device=self.features.device
+            )
             return zeros.to(precise_type(self.features))
         return self.coordinates.from_features(torch.cat([start.weights, start.bias[None]]))
 
@@ -173,7 +188,9 @@ class Problem:
         """Loss and gradient, computed in `dtype`."""
         by_feature = self.coordinates.to_features(theta)
         used = by_feature.to(dtype)
-        chances = self.features.new_empty(len(self.labels), self.classes, dtype=working_type(self.features))
+        chances = self.features.new_empty(
+            len(self.labels), self.classes, dtype=working_type(self.features)
+        )
         gradient, curvature, loss = torch.zeros_like(theta), torch.zeros_like(theta[0]), 0.0
         for rows in self._tiles():
             x, y = self.features[rows].to(dtype), self.labels[rows, None]
@@ -195,10 +212,14 @@ class Problem:
             curvature=curvature / len(self.labels),
         )
 
-    def _inverse(self, curvature: Float[Tensor, " classes"], ridge: float) -> Float[Tensor, "rows classes"]:
+    def _inverse(
+        self, curvature: Float[Tensor, " classes"], ridge: float
+    ) -> Float[Tensor, "rows classes"]:
         """The diagonal of the preconditioner."""
         curvature = curvature.clamp(min=1e-9)
-        return 1 / torch.cat([self.coordinates.spectrum[:, None] * curvature + ridge, curvature[None]])
+        return 1 / torch.cat(
+            [self.coordinates.spectrum[:, None] * curvature + ridge, curvature[None]]
+        )
 
     def _newton(
         self,
@@ -208,7 +229,8 @@ class Problem:
         ridge: float,
         accuracy: float,
     ) -> tuple[Float[Tensor, "rows classes"], int]:
-        """The Newton step, up to a share `accuracy` of its residual, and the products that it took."""
+        """The Newton step, up to a share `accuracy` of its residual, and the products that it
+        took."""
         residual = -gradient
         direction = torch.zeros_like(residual)
         scaled = inverse * residual
@@ -229,7 +251,10 @@ class Problem:
         return direction, _PRODUCTS
 
     def _curved(
-        self, chances: Float[Tensor, "n classes"], direction: Float[Tensor, "rows classes"], ridge: float
+        self,
+        chances: Float[Tensor, "n classes"],
+        direction: Float[Tensor, "rows classes"],
+        ridge: float,
     ) -> Float[Tensor, "rows classes"]:
         """The Hessian times `direction`."""
         used = self.coordinates.to_features(direction).to(quick_type(self.features))
@@ -245,9 +270,15 @@ class Problem:
         return product
 
     def _search(
-        self, point: _Point, direction: Float[Tensor, "rows classes"], slope: float, ridge: float, dtype: torch.dtype
+        self,
+        point: _Point,
+        direction: Float[Tensor, "rows classes"],
+        slope: float,
+        ridge: float,
+        dtype: torch.dtype,
     ) -> tuple[_Point | None, int]:
-        """Halve the step until it descends (Armijo's rule); None: rounding is all that is left. And the trials."""
+        """Halve the step until it descends (Armijo's rule); None: rounding is all that is left. And
+        the trials."""
         rounding = torch.finfo(dtype).eps * abs(point.loss)
         for halvings in range(_HALVINGS):
             size = 0.5**halvings
@@ -278,7 +309,9 @@ def _multiplies_bfloat16(device: torch.device) -> bool:
         return torch.cuda.get_device_capability(device) >= (8, 0)
     # torch 2.6 has no list of a processor's capabilities.
     capabilities = torch.cpu.get_capabilities() if hasattr(torch.cpu, "get_capabilities") else {}
-    return device.type == "cpu" and any(capabilities.get(name) for name in ("avx512_bf16", "amx_bf16", "sve_bf16"))
+    return device.type == "cpu" and any(
+        capabilities.get(name) for name in ("avx512_bf16", "amx_bf16", "sve_bf16")
+    )
 
 
 def precise_type(features: Tensor) -> torch.dtype:
@@ -286,5 +319,7 @@ def precise_type(features: Tensor) -> torch.dtype:
     return torch.float32 if features.device.type == "mps" else torch.float64
 
 
-def _transposed(x: Float[Tensor, "n width"], residuals: Float[Tensor, "n classes"]) -> Float[Tensor, "rows classes"]:
+def _transposed(
+    x: Float[Tensor, "n width"], residuals: Float[Tensor, "n classes"]
+) -> Float[Tensor, "rows classes"]:
     return torch.cat([x.T @ residuals, residuals.sum(0, keepdim=True)])

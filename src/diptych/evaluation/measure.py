@@ -1,4 +1,5 @@
-"""One set, one or several models, one task: from an open set to results. `evaluate` and the suite are both this."""
+"""One set, one or several models, one task: from an open set to results. `evaluate` and the suite
+are both this."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
@@ -19,7 +20,8 @@ from diptych.evaluation.score import score, score_few_shot, score_linear, text_v
 from diptych.evaluation.subject import FIELDS, Subject
 
 RESIZES = {"crop": "shortest", "squash": "squash", "pad": "longest"}
-"""How a picture becomes a square, by the names that the field uses, and what `PreprocessConfig.resize` calls it."""
+"""How a picture becomes a square, by the names that the field uses, and what
+`PreprocessConfig.resize` calls it."""
 _LISTED = 20
 """Unreadable samples that a result names one by one."""
 _MISTAKES = 12
@@ -35,7 +37,8 @@ class Task:
     name: str
     """As it was asked for: `cifar10`, `linear/cifar100`, a path."""
     subjects: Mapping[str, Subject]
-    """The splits that it needs, by what they are for: `test`, and `train` and `val` where there is training."""
+    """The splits that it needs, by what they are for: `test`, and `train` and `val` where there is
+    training."""
     kind: str = "direct"
     """`direct`: the set's own task. `linear`, `fewshot`: classifiers trained on the vectors."""
 
@@ -54,16 +57,22 @@ class Engine:
     """Those that were trained, by all that they depend on."""
 
     def key(self, task: Task, view: View) -> str:
-        """A digest of everything that the result depends on: model, preprocessing, files, prompts, procedure."""
+        """A digest of everything that the result depends on: model, preprocessing, files, prompts,
+        procedure."""
         splits = {
-            use: (fingerprint(subject.source, self._count(subject)), subject.prompts_sha256, subject.metric)
+            use: (
+                fingerprint(subject.source, self._count(subject)),
+                subject.prompts_sha256,
+                subject.metric,
+            )
             for use, subject in task.subjects.items()
         }
         kinds = [subject.kind for subject in task.subjects.values()]
         return digest(_SCHEMA, task.kind, kinds, splits, view.key)
 
     def measure(self, task: Task, views: Sequence[View]) -> list[Result]:
-        """A result for each view; every picture is decoded once for all of them. All processes call it alike.
+        """A result for each view; every picture is decoded once for all of them. All processes call
+        it alike.
 
         Raises DiptychError, or what torch raises, if anything is wrong with the data or a model.
         """
@@ -75,9 +84,13 @@ class Engine:
         return results
 
     def _classifier(self, task: Task, view: View, pictures: Mapping[str, Pictures]) -> LinearProbe:
-        """Trained once, whichever sets it is asked about: ImageNet's serves the sets that shift its pictures."""
+        """Trained once, whichever sets it is asked about: ImageNet's serves the sets that shift its
+        pictures."""
         learned = {use: subject for use, subject in task.subjects.items() if use != "test"}
-        splits = {use: fingerprint(subject.source, self._count(subject)) for use, subject in learned.items()}
+        splits = {
+            use: fingerprint(subject.source, self._count(subject))
+            for use, subject in learned.items()
+        }
         key = digest(view.key, splits)
         if key not in self.classifiers:
             self.classifiers[key] = train_linear(pictures)
@@ -108,7 +121,10 @@ class Engine:
             scale = float(view.encoder.model.logit_scale.detach().float().cpu().exp())
             findings = on_main(self.peers, lambda: score(test, pictures["test"], words, scale))
         elif task.kind == "linear":
-            findings = on_main(self.peers, lambda: score_linear(test, pictures, self._classifier(task, view, pictures)))
+            findings = on_main(
+                self.peers,
+                lambda: score_linear(test, pictures, self._classifier(task, view, pictures)),
+            )
         else:
             findings = on_main(self.peers, lambda: score_few_shot(pictures))
         return Result(
@@ -126,7 +142,9 @@ class Engine:
             intervals=findings.reported,
             outcomes=findings.outcomes,
             calibration=findings.answers.calibration() if findings.answers else {},
-            mistakes=_mistakes(test, pictures["test"], findings.answers) if findings.answers else (),
+            mistakes=_mistakes(test, pictures["test"], findings.answers)
+            if findings.answers
+            else (),
             key=self.key(task, view),
         )
 
@@ -144,7 +162,10 @@ def views_of(encoder: Encoder, resizes: Sequence[str] = ()) -> dict[str, View]:
     for name in resizes:
         if name not in RESIZES:
             raise UnknownNameError("resize", name, RESIZES)
-    return {name: View(encoder=encoder, preprocess=_resized(encoder, name)) for name in resizes or (own,)}
+    return {
+        name: View(encoder=encoder, preprocess=_resized(encoder, name))
+        for name in resizes or (own,)
+    }
 
 
 def _resized(encoder: Encoder, name: str):
@@ -172,12 +193,16 @@ def _mistakes(subject: Subject, pictures: Pictures, given: Answers) -> tuple[dic
 
 
 def _usable(subject: Subject, pictures: Pictures, count: int) -> Pictures:
-    """Those whose samples say what the task needs. DataError if too many of the `count` samples can't be used."""
+    """Those whose samples say what the task needs. DataError if too many of the `count` samples
+    can't be used."""
     kept = [place for place, sample in enumerate(pictures.samples) if _says(subject, sample)]
     lacking = sorted(set(range(len(pictures.samples))) - set(kept))
     what = "class label" if "label" in FIELDS[subject.kind] else " or ".join(FIELDS[subject.kind])
     bad = [*pictures.bad]
-    bad += [BadSample(*subject.source.where(int(pictures.rows[place])), f"it has no {what}") for place in lacking]
+    bad += [
+        BadSample(*subject.source.where(int(pictures.rows[place])), f"it has no {what}")
+        for place in lacking
+    ]
     if len(bad) == count or len(bad) > subject.max_bad_share * count:
         first = f"{bad[0].file} {bad[0].key}: {bad[0].reason}" if bad else "there are none"
         raise DataError(
@@ -187,7 +212,9 @@ def _usable(subject: Subject, pictures: Pictures, count: int) -> Pictures:
     if not lacking:
         return pictures
     samples = [pictures.samples[place] for place in kept]
-    return Pictures(rows=pictures.rows[kept], samples=samples, features=pictures.features[kept], bad=bad)
+    return Pictures(
+        rows=pictures.rows[kept], samples=samples, features=pictures.features[kept], bad=bad
+    )
 
 
 def _says(subject: Subject, sample: Sample) -> bool:
@@ -196,7 +223,11 @@ def _says(subject: Subject, sample: Sample) -> bool:
 
 def _describe(pictures: Pictures) -> dict[str, Any]:
     listed = [bad._asdict() for bad in pictures.bad[:_LISTED]]
-    return {"used": len(pictures.samples), "unusable": len(pictures.bad), "unusable_samples": listed}
+    return {
+        "used": len(pictures.samples),
+        "unusable": len(pictures.bad),
+        "unusable_samples": listed,
+    }
 
 
 def _protocol(subject: Subject, view: View) -> dict[str, Any]:

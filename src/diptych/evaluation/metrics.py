@@ -1,4 +1,5 @@
-"""Scores beyond accuracy, each with its formula. All lie in [0, 1]; tensors may lie on any device."""
+"""Scores beyond accuracy, each with its formula. All lie in [0, 1]; tensors may lie on any
+device."""
 
 from dataclasses import dataclass
 
@@ -10,15 +11,17 @@ from torch import Tensor
 def average_precision(
     scores: Float[Tensor, "n classes"], truth: Bool[Tensor, "n classes"], *, points: int = 0
 ) -> Float[Tensor, " classes"]:
-    """Of each class over all samples, from the highest score to the lowest; not a number for a class without positives.
+    """Of each class over all samples, from the highest score to the lowest; not a number for a
+    class without positives.
 
-    With precision P(r) and recall R(r) among the r highest scores (equal scores count together, as one r):
+    With precision P(r) and recall R(r) among the r highest scores (equal scores count together, as
+    one r):
 
         points = 0      sum_r (R(r) - R(r - 1)) P(r)      scikit-learn's, and so CLIP_benchmark's
         points = 11     1/11 sum_{t = 0, 0.1, .. 1} max_{r : R(r) >= t} P(r)      VOC 2007's, and so OpenAI's
 
-    The mean over classes is the mean average precision. (PASCAL VOC leaves out objects that are marked as difficult:
-    pass the others.)
+    The mean over classes is the mean average precision. (PASCAL VOC leaves out objects that are
+    marked as difficult: pass the others.)
 
     >>> import torch
     >>> from diptych.evaluation import average_precision
@@ -43,14 +46,18 @@ def _average_precision(scores: Tensor, truth: Tensor, points: int) -> Tensor:
         return (recall.diff(prepend=recall.new_zeros(1)) * precision).sum()
     best = precision.flip(0).cummax(0).values.flip(0)
     # Compared as integers: 0.3 of ten positives is three of them, whatever 3 / 10 rounds to.
-    first = torch.stack([(hits * (points - 1) >= t * hits[-1]).int().argmax() for t in range(points)])
+    first = torch.stack(
+        [(hits * (points - 1) >= t * hits[-1]).int().argmax() for t in range(points)]
+    )
     return best[first].mean()
 
 
 def roc_auc(scores: Float[Tensor, " n"], truth: Bool[Tensor, " n"]) -> float:
-    """The share of (positive, negative) pairs in which the positive has the higher score; half of a tie counts.
+    """The share of (positive, negative) pairs in which the positive has the higher score; half of a
+    tie counts.
 
-    With two classes the score is that of the positive class less the other's. Not a number if one kind is missing.
+    With two classes the score is that of the positive class less the other's. Not a number if one
+    kind is missing.
 
     >>> import torch
     >>> from diptych.evaluation import roc_auc
@@ -58,19 +65,25 @@ def roc_auc(scores: Float[Tensor, " n"], truth: Bool[Tensor, " n"]) -> float:
     0.875
     """
     places, counts = scores.unique(return_inverse=True, return_counts=True)[1:]
-    middle = counts.cumsum(0) - (counts - 1) / 2  # 1-based rank; equal scores share the mean of theirs
+    middle = (
+        counts.cumsum(0) - (counts - 1) / 2
+    )  # 1-based rank; equal scores share the mean of theirs
     ranks = middle.double()[places]
     positives = int(truth.sum())
     pairs = positives * (len(truth) - positives)
-    return (ranks[truth].sum().item() - positives * (positives + 1) / 2) / pairs if pairs else float("nan")
+    return (
+        (ranks[truth].sum().item() - positives * (positives + 1) / 2) / pairs
+        if pairs
+        else float("nan")
+    )
 
 
 @dataclass(frozen=True, kw_only=True)
 class Choices:
     """Winoground's three scores (Thrush et al. 2022, arXiv:2204.03162); chance is 1/4, 1/4 and 1/6.
 
-    With s[c, i] = <caption c, picture i> of one example's two captions and pictures, caption i belonging to picture i:
-    """
+    With s[c, i] = <caption c, picture i> of one example's two captions and pictures, caption i
+    belonging to picture i:"""
 
     text: float
     """mean of [s00 > s10 and s11 > s01]: the right caption for each picture"""
@@ -91,13 +104,15 @@ def choices(scores: Float[Tensor, "n 2 2"]) -> Choices:
     """
     (s00, s01), (s10, s11) = scores[:, 0].T, scores[:, 1].T
     text, image = (s00 > s10) & (s11 > s01), (s00 > s01) & (s11 > s10)
-    text_score, image_score, group = (right.double().mean().item() for right in (text, image, text & image))
+    text_score, image_score, group = (
+        right.double().mean().item() for right in (text, image, text & image)
+    )
     return Choices(text=text_score, image=image_score, group=group)
 
 
 def caption_choice(right: Float[Tensor, " n"], wrong: Float[Tensor, " n"]) -> float:
-    """The share of pictures nearer to their caption than to its hard negative (SugarCrepe, Hsieh et al. 2023,
-    arXiv:2306.14610); ties are wrong, chance is 1/2.
+    """The share of pictures nearer to their caption than to its hard negative (SugarCrepe, Hsieh et
+    al. 2023, arXiv:2306.14610); ties are wrong, chance is 1/2.
 
     >>> import torch
     >>> from diptych.evaluation import caption_choice
@@ -109,7 +124,8 @@ def caption_choice(right: Float[Tensor, " n"], wrong: Float[Tensor, " n"]) -> fl
 
 @dataclass(frozen=True, kw_only=True)
 class Calibration:
-    """How well confidence foretells being right, in bins of equal width (Guo et al. 2017, arXiv:1706.04599).
+    """How well confidence foretells being right, in bins of equal width (Guo et al. 2017,
+    arXiv:1706.04599).
 
     error = sum_b counts_b / n |accuracy_b - confidence_b|
     """
@@ -123,8 +139,11 @@ class Calibration:
     """mean probability of the answer; not a number for an empty bin"""
 
 
-def calibration(confidence: Float[Tensor, " n"], right: Bool[Tensor, " n"], bins: int = 15) -> Calibration:
-    """`confidence` is the probability of the answer: the largest of a softmax at the model's own scale.
+def calibration(
+    confidence: Float[Tensor, " n"], right: Bool[Tensor, " n"], bins: int = 15
+) -> Calibration:
+    """`confidence` is the probability of the answer: the largest of a softmax at the model's own
+    scale.
 
     >>> import torch
     >>> from diptych.evaluation import calibration

@@ -22,7 +22,8 @@ class Paired:
     """share that the first model has right"""
     second: float
     difference: Interval
-    """second - first; a bootstrap interval over samples (clusters), each with its pair of answers"""
+    """second - first; a bootstrap interval over samples (clusters), each with its pair of
+    answers"""
     only_first: int
     """samples that only the first has right"""
     only_second: int
@@ -53,9 +54,9 @@ class Verdict:
 def compare_outcomes(first: Outcomes, second: Outcomes, k: int = 1, *, seed: int = 0) -> Paired:
     """Compare the right answers (among the first k) of two models.
 
-    The test is McNemar's exact one (1947): of the samples that one model alone has right, half should be each one's.
-    Samples that share a cluster aren't independent; then each cluster's difference gets a random sign, 100,000 times.
-    Raises DataError if the samples aren't the same.
+    The test is McNemar's exact one (1947): of the samples that one model alone has right, half
+    should be each one's. Samples that share a cluster aren't independent; then each cluster's
+    difference gets a random sign, 100,000 times. Raises DataError if the samples aren't the same.
 
     >>> import numpy as np
     >>> from diptych.evaluation import Outcomes, compare_outcomes
@@ -82,13 +83,15 @@ def compare_outcomes(first: Outcomes, second: Outcomes, k: int = 1, *, seed: int
         difference=bootstrap_mean(change, first.clusters, seed=seed),
         only_first=only_first,
         only_second=only_second,
-        p_value=_mcnemar(only_first, only_second) if independent else _sign_flips(change, places, seed),
+        p_value=_mcnemar(only_first, only_second)
+        if independent
+        else _sign_flips(change, places, seed),
     )
 
 
 def verdicts(pairs: Mapping[str, Paired], level: float = 0.05) -> list[Verdict]:
-    """Which differences over many sets are real: Holm's correction (1979) keeps the chance that any of them is called
-    so by accident below `level`. In the order of `pairs`.
+    """Which differences over many sets are real: Holm's correction (1979) keeps the chance that any
+    of them is called so by accident below `level`. In the order of `pairs`.
 
         adjusted p of the i-th smallest of m = max_{j <= i} min(1, (m - j + 1) p_j)
 
@@ -117,7 +120,8 @@ def _mcnemar(only_first: int, only_second: int) -> float:
 
 
 def _sign_flips(change: np.ndarray, places: Int[np.ndarray, " n"], seed: int) -> float:
-    """Clusters with equal differences are flipped together: how many become negative is binomial."""
+    """Clusters with equal differences are flipped together: how many become negative is
+    binomial."""
     sums = np.rint(np.bincount(places, weights=change)).astype(int)
     sizes, often = np.unique(np.abs(sums[sums != 0]), return_counts=True)
     flipped = np.random.default_rng(seed).binomial(often, 0.5, (_FLIPS, len(often)))

@@ -15,12 +15,15 @@ from diptych.evaluation.outcomes import Outcomes
 
 
 def _versions() -> dict[str, str]:
-    return {"python": platform.python_version()} | {name: version(name) for name in ("diptych", "torch")}
+    return {"python": platform.python_version()} | {
+        name: version(name) for name in ("diptych", "torch")
+    }
 
 
 @dataclass(frozen=True, kw_only=True)
 class Result:
-    """One evaluation. Everything in it is plain JSON, so that two results can be compared line by line.
+    """One evaluation. Everything in it is plain JSON, so that two results can be compared line by
+    line.
 
     >>> from diptych.evaluation import Result
     >>> result = Result(task="zero-shot", metrics={"top1": 0.5}, protocol={}, data={}, model={})
@@ -47,9 +50,11 @@ class Result:
     intervals: dict[str, list[float]] = field(default_factory=dict)
     """Metric -> [low, high]: 95 % of the chance that lies in which pictures the set has."""
     calibration: dict[str, Any] = field(default_factory=dict)
-    """Zero-shot: the expected calibration error; pictures, share of right answers and mean confidence of each bin."""
+    """Zero-shot: the expected calibration error; pictures, share of right answers and mean
+    confidence of each bin."""
     mistakes: tuple[dict[str, Any], ...] = ()
-    """Zero-shot: the wrong answers that the model was surest of: key, true, taken_for, confidence, jpeg (base64)."""
+    """Zero-shot: the wrong answers that the model was surest of: key, true, taken_for, confidence,
+    jpeg (base64)."""
     outcomes: dict[str, Outcomes] = field(default_factory=dict, compare=False, repr=False)
     """Metric -> what became of each sample. They lie beside the file, as NAME.METRIC.npz."""
     key: str = ""
@@ -62,7 +67,9 @@ class Result:
         del values["outcomes"]
         rows = values.pop("confusion")
         lines = [f"  {json.dumps(name)}: {_json(value)}" for name, value in values.items()]
-        lines.append('  "confusion": [' + ",".join(f"\n    {json.dumps(row)}" for row in rows) + "\n  ]")
+        lines.append(
+            '  "confusion": [' + ",".join(f"\n    {json.dumps(row)}" for row in rows) + "\n  ]"
+        )
         return "{\n" + ",\n".join(lines) + "\n}\n"
 
     @classmethod
@@ -89,8 +96,8 @@ class Result:
 
 
 def outcomes_beside(path: str | os.PathLike[str]) -> dict[str, Outcomes]:
-    """The outcomes that `Result.save` put beside a file, by metric; none if they were moved away. Raises DataError for
-    a file that holds something else.
+    """The outcomes that `Result.save` put beside a file, by metric; none if they were moved away.
+    Raises DataError for a file that holds something else.
 
     >>> import tempfile
     >>> import numpy as np
@@ -104,9 +111,15 @@ def outcomes_beside(path: str | os.PathLike[str]) -> dict[str, Outcomes]:
     path = Path(path)
     files = sorted(path.parent.glob(f"{glob.escape(path.stem)}.*.npz"))
     found = {file.name.removeprefix(f"{path.stem}.").removesuffix(".npz"): file for file in files}
-    return {name: Outcomes.load(file) for name, file in found.items() if "." not in name}  # else another result's
+    return {
+        name: Outcomes.load(file) for name, file in found.items() if "." not in name
+    }  # else another result's
 
 
 def _json(value: Any) -> str:
     """Dictionaries over several lines, all else on one."""
-    return json.dumps(value, indent=2).replace("\n", "\n  ") if isinstance(value, dict) else json.dumps(value)
+    return (
+        json.dumps(value, indent=2).replace("\n", "\n  ")
+        if isinstance(value, dict)
+        else json.dumps(value)
+    )

@@ -1,4 +1,5 @@
-"""Retrieval between pictures and their captions, by counting; no pictures x captions matrix is ever held."""
+"""Retrieval between pictures and their captions, by counting; no pictures x captions matrix is ever
+held."""
 
 from dataclasses import dataclass
 
@@ -12,16 +13,18 @@ _TILE = 2**24
 
 @dataclass(frozen=True, kw_only=True)
 class RetrievalResult:
-    """Recall at 1, 5 and 10, both ways, in [0, 1]. A picture may own several captions; a caption has one picture.
+    """Recall at 1, 5 and 10, both ways, in [0, 1]. A picture may own several captions; a caption
+    has one picture.
 
-    With scores s[t, i] = <caption t, picture i> and o(t) the picture that caption t was written for, the ranks count
-    what stands in the way. Ties stand in the way: a model that maps everything to one vector recalls nothing.
+    With scores s[t, i] = <caption t, picture i> and o(t) the picture that caption t was written
+    for, the ranks count what stands in the way. Ties stand in the way: a model that maps everything
+    to one vector recalls nothing.
 
         rank of caption t = |{i != o(t) : s[t, i] >= s[t, o(t)]}|
         rank of picture i = |{t : o(t) != i, s[t, i] >= max_{u : o(u) = i} s[u, i]}|
 
-    Text to image: R@k = mean over captions of [rank < k]. Image to text: R@k = mean over the pictures that own a
-    caption of [rank < k]: at least one of its captions is among the k nearest.
+    Text to image: R@k = mean over captions of [rank < k]. Image to text: R@k = mean over the
+    pictures that own a caption of [rank < k]: at least one of its captions is among the k nearest.
     """
 
     image_to_text: dict[int, float]
@@ -45,7 +48,8 @@ def retrieval(
     text_to_image: Int[Tensor, " texts"],
     ks: tuple[int, ...] = (1, 5, 10),
 ) -> RetrievalResult:
-    """Exact ranks of unit vectors; `text_to_image[t]` is the row of the picture that caption t belongs to.
+    """Exact ranks of unit vectors; `text_to_image[t]` is the row of the picture that caption t
+    belongs to.
 
     >>> import torch
     >>> from diptych.evaluation import retrieval
@@ -54,7 +58,9 @@ def retrieval(
     (0.75, 0.6666666666666666)
     """
     assert len(text_to_image) == len(text_vectors), "every caption has one picture"
-    assert all(vectors.isfinite().all() for vectors in (image_vectors, text_vectors)), "a vector is not finite"
+    assert all(vectors.isfinite().all() for vectors in (image_vectors, text_vectors)), (
+        "a vector is not finite"
+    )
     owners = text_to_image.to(image_vectors.device)
     captions = torch.arange(len(owners), device=owners.device)
     captioned, places = owners.unique(return_inverse=True)
@@ -75,15 +81,19 @@ def _ranks(
     rows: Int[Tensor, " pairs"],
     columns: Int[Tensor, " pairs"],
 ) -> Int[Tensor, " queries"]:
-    """How many other candidates score at least as high as the best of a query's own, which are `rows`, in order, and
-    `columns`."""
+    """How many other candidates score at least as high as the best of a query's own, which are
+    `rows`, in order, and `columns`."""
     ranks = []
     step = max(1, _TILE // len(candidates))
     for first in range(0, len(queries), step):
         scores = queries[first : first + step].float() @ candidates.float().T
-        begin, end = torch.searchsorted(rows, torch.tensor([first, first + step], device=rows.device)).tolist()
+        begin, end = torch.searchsorted(
+            rows, torch.tensor([first, first + step], device=rows.device)
+        ).tolist()
         own = (rows[begin:end] - first, columns[begin:end])
-        best = torch.full_like(scores[:, 0], -torch.inf).scatter_reduce_(0, own[0], scores[own], "amax")
+        best = torch.full_like(scores[:, 0], -torch.inf).scatter_reduce_(
+            0, own[0], scores[own], "amax"
+        )
         scores[own] = -torch.inf
         ranks.append((scores >= best[:, None]).sum(1, dtype=torch.int32).long())  # summed fast
     return torch.cat(ranks).cpu()

@@ -43,15 +43,20 @@ class Findings:
         return {name: interval for name, interval in self.intervals.items() if name in self.metrics}
 
 
-def text_vectors(subject: Subject, pictures: Pictures, texts: Texts) -> Float[Tensor, "texts width"]:
+def text_vectors(
+    subject: Subject, pictures: Pictures, texts: Texts
+) -> Float[Tensor, "texts width"]:
     """What the pictures of a set are compared with: a vector a class, or one a caption."""
     if subject.class_names:
         return class_vectors(texts, subject.class_names, subject.templates)
     return texts(chain.from_iterable(sample.captions for sample in pictures.samples))
 
 
-def score(subject: Subject, pictures: Pictures, words: Float[Tensor, "texts width"], scale: float) -> Findings:
-    """The figures of the set's own task, without training. `scale` is what the model multiplies cosines by."""
+def score(
+    subject: Subject, pictures: Pictures, words: Float[Tensor, "texts width"], scale: float
+) -> Findings:
+    """The figures of the set's own task, without training. `scale` is what the model multiplies
+    cosines by."""
     match subject.kind:
         case "zero-shot" | "video":
             return _zero_shot(subject, pictures, words, scale)
@@ -63,13 +68,19 @@ def score(subject: Subject, pictures: Pictures, words: Float[Tensor, "texts widt
             return _choice(pictures, words)
 
 
-def _zero_shot(subject: Subject, pictures: Pictures, words: Float[Tensor, "classes width"], scale: float) -> Findings:
+def _zero_shot(
+    subject: Subject, pictures: Pictures, words: Float[Tensor, "classes width"], scale: float
+) -> Findings:
     labels = _labels(pictures)
     if int(labels.max()) >= len(words):
-        raise ConfigError(f"the data has a class {int(labels.max())}, but there are only {len(words)} class names")
+        raise ConfigError(
+            f"the data has a class {int(labels.max())}, but there are only {len(words)} class names"
+        )
     found = zero_shot(pictures.vectors, labels, words)
     ties = {"ties": "the earlier class wins"}
-    findings = classified(found, labels, _keys(pictures), subject.class_names, _ensembled(subject) | ties)
+    findings = classified(
+        found, labels, _keys(pictures), subject.class_names, _ensembled(subject) | ties
+    )
     more = dict[str, float]()
     if subject.metric == "mean_top1_top5":
         more = {subject.metric: (found.top1 + found.top5) / 2}
@@ -79,7 +90,9 @@ def _zero_shot(subject: Subject, pictures: Pictures, words: Float[Tensor, "class
     return replace(findings, metrics=findings.metrics | more, answers=given)
 
 
-def _area_under_roc(scores: Float[Tensor, "pictures classes"], labels: Int[Tensor, " pictures"]) -> float:
+def _area_under_roc(
+    scores: Float[Tensor, "pictures classes"], labels: Int[Tensor, " pictures"]
+) -> float:
     if scores.shape[1] != 2 or len(labels.unique()) != 2:
         raise ConfigError("the area under the ROC curve is for pictures of two classes")
     return roc_auc(scores[:, 1] - scores[:, 0], labels == 1)
@@ -112,7 +125,9 @@ def _ensembled(subject: Subject) -> dict[str, Any]:
     }
 
 
-def _multilabel(subject: Subject, pictures: Pictures, words: Float[Tensor, "classes width"]) -> Findings:
+def _multilabel(
+    subject: Subject, pictures: Pictures, words: Float[Tensor, "classes width"]
+) -> Findings:
     truth = torch.zeros(len(pictures.samples), len(words), dtype=torch.bool)
     for row, sample in enumerate(pictures.samples):
         truth[row, list(sample.labels)] = True
@@ -142,7 +157,9 @@ def _retrieval(pictures: Pictures, words: Float[Tensor, "captions width"]) -> Fi
 
 def _choice(pictures: Pictures, words: Float[Tensor, "captions width"]) -> Findings:
     if any(len(sample.captions) != 2 for sample in pictures.samples):
-        raise ConfigError("a choice is between two captions; a picture of this set has another number of them")
+        raise ConfigError(
+            "a choice is between two captions; a picture of this set has another number of them"
+        )
     scores = (words.unflatten(0, (-1, 2)) @ pictures.vectors[:, :, None])[:, :, 0]
     fitting = torch.tensor([[sample.label or 0] for sample in pictures.samples])
     right, wrong = scores.gather(1, fitting)[:, 0], scores.gather(1, 1 - fitting)[:, 0]
@@ -165,12 +182,16 @@ def _in_pairs(keys: Sequence[str]) -> bool:
 
 
 def score_few_shot(pictures: Mapping[str, Pictures]) -> Findings:
-    """Linear classifiers that saw a few pictures of each class, drawn several times; `top1` is that of the most."""
-    features = [(found.features.float(), _labels(found)) for found in (pictures["train"], pictures["test"])]
+    """Linear classifiers that saw a few pictures of each class, drawn several times; `top1` is that
+    of the most."""
+    features = [
+        (found.features.float(), _labels(found)) for found in (pictures["train"], pictures["test"])
+    ]
     probes = few_shot(*features[0], *features[1])
     metrics = {f"top1_{probe.shots}_shot": probe.mean for probe in probes}
     intervals = {
-        f"top1_{probe.shots}_shot": [probe.mean - probe.half_width, probe.mean + probe.half_width] for probe in probes
+        f"top1_{probe.shots}_shot": [probe.mean - probe.half_width, probe.mean + probe.half_width]
+        for probe in probes
     }
     return Findings(
         metrics=metrics,
@@ -188,19 +209,28 @@ def score_few_shot(pictures: Mapping[str, Pictures]) -> Findings:
 
 def train_linear(pictures: Mapping[str, Pictures]) -> LinearProbe:
     """A linear classifier trained on `train`, its penalty chosen on `val` or on a fifth of it."""
-    features = {split: (found.features.float(), _labels(found)) for split, found in pictures.items() if split != "test"}
+    features = {
+        split: (found.features.float(), _labels(found))
+        for split, found in pictures.items()
+        if split != "test"
+    }
     return fit_probe(*features["train"], validation=features.get("val"))
 
 
 def score_linear(task: Subject, pictures: Mapping[str, Pictures], probe: LinearProbe) -> Findings:
     """What `train_linear` gave, asked about `test`."""
     test, labels = pictures["test"].features.float(), _labels(pictures["test"])
-    # Scores are products with the weights and the bias; a class that was never seen in training gets none.
-    asked = max((len(task.class_names), int(labels.max()) + 1, *(place + 1 for place in task.class_indices)))
+    # Scores are products with the weights and the bias; a class that was never seen in training
+    # gets none.
+    asked = max(
+        (len(task.class_names), int(labels.max()) + 1, *(place + 1 for place in task.class_indices))
+    )
     classes = max(asked, int(probe.labels.max()) + 1)
     weights = torch.zeros(classes, test.shape[1] + 1)
     weights[:, -1] = torch.finfo(weights.dtype).min
-    weights[probe.labels] = torch.cat([probe.weights.cpu(), probe.bias.cpu()[None]]).T.to(weights.dtype)
+    weights[probe.labels] = torch.cat([probe.weights.cpu(), probe.bias.cpu()[None]]).T.to(
+        weights.dtype
+    )
     if task.class_indices:
         weights = weights[list(task.class_indices)]
     found = zero_shot(torch.cat([test, torch.ones(len(test), 1)], dim=1), labels, weights)
@@ -215,7 +245,9 @@ def score_linear(task: Subject, pictures: Mapping[str, Pictures], probe: LinearP
             "classifier": "softmax regression with an L2 penalty, at its optimum",
             "features": "of the projection, as the tower gives them (not of unit length)",
             "strength": probe.strength,
-            "validation": "the set's own" if "val" in pictures else "every fifth training sample of each class",
+            "validation": "the set's own"
+            if "val" in pictures
+            else "every fifth training sample of each class",
             "refit": "on all of them",
             "train": len(pictures["train"].samples),
             "gradient": probe.gradient,
@@ -230,5 +262,7 @@ def _keys(pictures: Pictures) -> list[str]:
 def _labels(pictures: Pictures) -> Int[Tensor, " pictures"]:
     labels = [sample.label for sample in pictures.samples]
     if None in labels:
-        raise ConfigError("a classifier is trained on sets with one class a picture; this one has several, or captions")
+        raise ConfigError(
+            "a classifier is trained on sets with one class a picture; this one has several, or captions"
+        )
     return torch.tensor(labels)

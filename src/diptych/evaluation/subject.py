@@ -27,7 +27,8 @@ METRICS: dict[Kind, str] = {"zero-shot": "top1", "retrieval": "mean_recall"}
 
 @dataclass(frozen=True, kw_only=True)
 class Subject:
-    """A set and how it is asked, whoever described it: an entry of `evaluation.sets`, or the user."""
+    """A set and how it is asked, whoever described it: an entry of `evaluation.sets`, or the
+    user."""
 
     name: str
     kind: Kind
@@ -42,7 +43,8 @@ class Subject:
     resizes: tuple[str, ...] = ()
     """The ways in which the profile shows pictures; empty: as the model was trained."""
     class_indices: tuple[int, ...] = ()
-    """The classes among those of the set that a classifier is trained on, for a part of ImageNet; empty: the same."""
+    """The classes among those of the set that a classifier is trained on, for a part of ImageNet;
+    empty: the same."""
     max_bad_share: float = 0.0
     """Of samples that can't be used; more of them is an error."""
     about: Mapping[str, Any] = field(default_factory=dict)
@@ -64,9 +66,9 @@ def open_own(
 ) -> Subject:
     """A set of one's own: a folder of class folders, a table or shards.
 
-    Without a `kind` it is zero-shot where samples have labels and classes have names, else retrieval. With a `split`,
-    the folder of that name in `data`, where there is one. Raises DataError for data that can't be used,
-    UnknownNameError for a kind.
+    Without a `kind` it is zero-shot where samples have labels and classes have names, else
+    retrieval. With a `split`, the folder of that name in `data`, where there is one. Raises
+    DataError for data that can't be used, UnknownNameError for a kind.
 
     >>> from diptych.evaluation.subject import open_own
     >>> subject = open_own("synthetic:16")

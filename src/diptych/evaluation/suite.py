@@ -1,4 +1,5 @@
-"""Tasks x models x ways of resizing: a result file each. What is finished is kept; what fails stops nothing else."""
+"""Tasks x models x ways of resizing: a result file each. What is finished is kept; what fails stops
+nothing else."""
 
 import re
 from collections.abc import Callable, Sequence
@@ -50,9 +51,9 @@ def run_suite(
 ) -> Summary:
     """Measure every model on every task and write each result below `out` as soon as it is there.
 
-    `open_task` finds a task's data; a task that it can't open fails for all models. A result that is there already,
-    with the same key (model, preprocessing, files, prompts, procedure), is kept. `resizes` overrule those of the tasks.
-    `tell` gets a line about each result.
+    `open_task` finds a task's data; a task that it can't open fails for all models. A result that
+    is there already, with the same key (model, preprocessing, files, prompts, procedure), is kept.
+    `resizes` overrule those of the tasks. `tell` gets a line about each result.
 
     >>> import tempfile
     >>> from diptych import Encoder, models, zoo
@@ -67,21 +68,38 @@ def run_suite(
     """
     engine, summary = engine or Engine(), Summary()
     if len({encoder.name for encoder in encoders}) < len(encoders):
-        raise ConfigError(f"a model stands twice in {', '.join(encoder.name for encoder in encoders)}")
+        raise ConfigError(
+            f"a model stands twice in {', '.join(encoder.name for encoder in encoders)}"
+        )
     for task in tasks:
         try:
             opened = together(engine.peers, lambda task=task: open_task(task))
             jobs = _jobs(encoders, opened, resizes or opened.subjects["test"].resizes)
-            places = {job: Path(out) / _file_name(job, engine.key(opened, view)) for job, view in jobs.items()}
-            done = on_main(engine.peers, lambda places=places: [job for job, path in places.items() if _is_done(path)])
+            places = {
+                job: Path(out) / _file_name(job, engine.key(opened, view))
+                for job, view in jobs.items()
+            }
+            done = on_main(
+                engine.peers,
+                lambda places=places: [job for job, path in places.items() if _is_done(path)],
+            )
         except FAILURES as error:
-            cells = [Job(task=task, model=encoder.name, resize=", ".join(resizes)) for encoder in encoders]
+            cells = [
+                Job(task=task, model=encoder.name, resize=", ".join(resizes))
+                for encoder in encoders
+            ]
             summary.failures |= dict.fromkeys(cells, _reason(error))
             tell(f"{task}: {_reason(error)}")
             continue
         summary.results |= {job: places[job] for job in done}
         summary.kept |= set(done)
-        summary += _measure(engine, opened, {job: view for job, view in jobs.items() if job not in done}, places, tell)
+        summary += _measure(
+            engine,
+            opened,
+            {job: view for job, view in jobs.items() if job not in done},
+            places,
+            tell,
+        )
     return summary
 
 
@@ -94,15 +112,22 @@ def _jobs(encoders: Sequence[Encoder], task: Task, resizes: Sequence[str]) -> di
 
 
 def _measure(
-    engine: Engine, task: Task, jobs: dict[Job, View], places: dict[Job, Path], tell: Callable[[str], None]
+    engine: Engine,
+    task: Task,
+    jobs: dict[Job, View],
+    places: dict[Job, Path],
+    tell: Callable[[str], None],
 ) -> Summary:
-    """All jobs with one decode of each picture; if that fails, one by one, so that the others get through."""
+    """All jobs with one decode of each picture; if that fails, one by one, so that the others get
+    through."""
     summary = Summary()
     if not jobs:
         return summary
     try:
         results = engine.measure(task, list(jobs.values()))
-        on_main(engine.peers, lambda: [result.save(places[job]) for job, result in zip(jobs, results)])
+        on_main(
+            engine.peers, lambda: [result.save(places[job]) for job, result in zip(jobs, results)]
+        )
     except FAILURES as error:
         if len(jobs) > 1:
             for job, view in jobs.items():
@@ -114,7 +139,9 @@ def _measure(
     for job, result in zip(jobs, results):
         summary.results[job] = places[job]
         metric = result.protocol["metric"]
-        tell(f"{Path(job.model).name}, {job.task}, {job.resize}: {metric} {result.metrics[metric]:.2%}")
+        tell(
+            f"{Path(job.model).name}, {job.task}, {job.resize}: {metric} {result.metrics[metric]:.2%}"
+        )
     return summary
 
 
@@ -129,7 +156,9 @@ def _file_name(job: Job, key: str) -> str:
     """Readable, and another one for whatever gives other figures."""
     model = Path(job.model.rstrip("/")).name
     words = (model, job.task, job.resize)
-    return ".".join([*(re.sub(r"[^\w+=-]+", "-", word).strip("-") for word in words), key[:8], "json"])
+    return ".".join(
+        [*(re.sub(r"[^\w+=-]+", "-", word).strip("-") for word in words), key[:8], "json"]
+    )
 
 
 def _reason(error: BaseException) -> str:

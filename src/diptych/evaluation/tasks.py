@@ -30,10 +30,12 @@ class Requests:
     """Own sets: captions of a class; empty: the data's own."""
 
     sizes: Literal["exact", "warn"] = "exact"
-    """Whether a set with another number of samples than the published one is an error, or a remark in the result."""
+    """Whether a set with another number of samples than the published one is an error, or a remark
+    in the result."""
 
     def open(self, name: str) -> Task:
-        """The task's data. Raises DataError if it isn't there, UnknownNameError if no set is called so."""
+        """The task's data. Raises DataError if it isn't there, UnknownNameError if no set is called
+        so."""
         kind, place = _split(name)
         find = self._own if _is_own(place) else self._known
         test = find(place, "test")
@@ -46,7 +48,9 @@ class Requests:
         return Task(name=name, kind=kind, subjects=subjects)
 
     def _known(self, place: str, split: str) -> Subject:
-        opened = sets.open_set(place, self.data_root, profile=self.profile, split=split, sizes=self.sizes)
+        opened = sets.open_set(
+            place, self.data_root, profile=self.profile, split=split, sizes=self.sizes
+        )
         about = {"title": opened.entry.title, "layout": opened.layout, "sha256": opened.sha256}
         return Subject(
             name=opened.entry.name,
@@ -63,14 +67,17 @@ class Requests:
         )
 
     def _own(self, place: str, split: str) -> Subject:
-        return open_own(place, class_names=self.class_names or (), templates=self.templates, split=split)
+        return open_own(
+            place, class_names=self.class_names or (), templates=self.templates, split=split
+        )
 
 
 def expand(words: Sequence[str]) -> tuple[str, ...]:
-    """The tasks that `words` name, without doubles. A word may be several, divided by commas; a group or a pattern
-    stands for its sets, behind `linear/` and `fewshot/` too.
+    """The tasks that `words` name, without doubles. A word may be several, divided by commas; a
+    group or a pattern stands for its sets, behind `linear/` and `fewshot/` too.
 
-    Raises UnknownNameError for a word that is neither a set, a group nor a pattern, and doesn't look like data.
+    Raises UnknownNameError for a word that is neither a set, a group nor a pattern, and doesn't
+    look like data.
 
     >>> from diptych.evaluation.tasks import expand
     >>> expand(["cifar*,linear/vtab/cifar10", "photos/"])
@@ -93,20 +100,29 @@ def _split(name: str) -> tuple[str, str]:
 
 
 def _trained_on(place: str, test: Subject) -> str:
-    """The set whose training split a classifier sees: ImageNet, for the sets that shift its pictures."""
+    """The set whose training split a classifier sees: ImageNet, for the sets that shift its
+    pictures."""
     name = sets.get(place).name
     if name not in sets.GROUPS["imagenet-shifts"]:
         return name
     if len(test.class_names) != sets.get(_IMAGENET).classes and not test.class_indices:
-        raise DataError(f"{name} has classes of its own, which a classifier of ImageNet's doesn't know")
+        raise DataError(
+            f"{name} has classes of its own, which a classifier of ImageNet's doesn't know"
+        )
     return _IMAGENET
 
 
 def _is_own(place: str) -> bool:
-    """Whether it is data of the user's: no set, group or pattern answers to it, and it looks like a path."""
+    """Whether it is data of the user's: no set, group or pattern answers to it, and it looks like a
+    path."""
     try:
         sets.select((place,))
     except UnknownNameError:
-        shaped = place.startswith((".", "/", "~")) or place.endswith("/") or ":" in place or bool(Path(place).suffix)
+        shaped = (
+            place.startswith((".", "/", "~"))
+            or place.endswith("/")
+            or ":" in place
+            or bool(Path(place).suffix)
+        )
         return shaped or os.path.exists(place)
     return False

@@ -1,5 +1,5 @@
-"""Zero-shot token by token: for models whose patches and words were trained to meet (FILIP, Yao et al. 2021,
-arXiv:2111.07783)."""
+"""Zero-shot token by token: for models whose patches and words were trained to meet (FILIP, Yao et
+al. 2021, arXiv:2111.07783)."""
 
 import os
 from collections.abc import Iterator, Sequence
@@ -42,22 +42,36 @@ class TokenClasses:
     each: int
     """Sets of a class, whose scores are averaged."""
 
-    def scores(self, patches: Float[Tensor, "images patches width"]) -> Float[Tensor, "images classes"]:
-        """mean over patches p of max over words w of <p, w>, and then the mean over a class's sets."""
-        return token_similarity(patches, self.words, keys_seen=self.seen).unflatten(1, (-1, self.each)).mean(2)
+    def scores(
+        self, patches: Float[Tensor, "images patches width"]
+    ) -> Float[Tensor, "images classes"]:
+        """mean over patches p of max over words w of <p, w>, and then the mean over a class's
+        sets."""
+        return (
+            token_similarity(patches, self.words, keys_seen=self.seen)
+            .unflatten(1, (-1, self.each))
+            .mean(2)
+        )
 
 
-def picture_tokens(model: Clip, pixels: Float[Tensor, "n 3 height width"]) -> Float[Tensor, "n patches dim"]:
+def picture_tokens(
+    model: Clip, pixels: Float[Tensor, "n 3 height width"]
+) -> Float[Tensor, "n patches dim"]:
     """Unit vectors of the patches. Raises ConfigError for a model without a `token_dim`."""
     if model.image_tokens is None:
-        raise ConfigError("zero-shot token by token needs a model with a token_dim: FILIP's, or DeFILIP's")
+        raise ConfigError(
+            "zero-shot token by token needs a model with a token_dim: FILIP's, or DeFILIP's"
+        )
     return _unit(model.image_tokens(model.image(pixels).tokens[:, model.image.class_tokens :]))
 
 
 def word_tokens(model: Clip, ids: Int[Tensor, "n length"]) -> Float[Tensor, "n length dim"]:
-    """Unit vectors of the words, and of what stands behind the end of a text. Raises as `picture_tokens`."""
+    """Unit vectors of the words, and of what stands behind the end of a text. Raises as
+    `picture_tokens`."""
     if model.text_tokens is None:
-        raise ConfigError("zero-shot token by token needs a model with a token_dim: FILIP's, or DeFILIP's")
+        raise ConfigError(
+            "zero-shot token by token needs a model with a token_dim: FILIP's, or DeFILIP's"
+        )
     return _unit(model.text_tokens(model.text.normed(model.text(ids).tokens)))
 
 
@@ -66,19 +80,23 @@ def token_classes(
 ) -> TokenClasses:
     """The classes of these names, as the templates say them.
 
-    With `mask_padding`, as FILIP's paper has it, a class's score is the mean of its templates' scores, each by its own
-    words. Without, as DeCLIP published it, every position of the context takes part: the unit vectors at each position
-    are averaged over the templates, and a class's whole matrix is divided by its (Frobenius) norm.
-    """
+    With `mask_padding`, as FILIP's paper has it, a class's score is the mean of its templates'
+    scores, each by its own words. Without, as DeCLIP published it, every position of the context
+    takes part: the unit vectors at each position are averaged over the templates, and a class's
+    whole matrix is divided by its (Frobenius) norm."""
     prompts = [template.replace("{}", name) for name in names for template in templates]
     rows = [encoder.tokenizer.encode(prompt) for prompt in prompts]
     length = max(map(len, rows)) if mask_padding else encoder.tokenizer.context_length
     ids = encoder.tokenizer.pad(rows, length)
     with evaluating(encoder.model):
-        words = torch.cat([word_tokens(encoder.model, part.to(encoder.device)) for part in ids.split(_TEXTS)])
+        words = torch.cat(
+            [word_tokens(encoder.model, part.to(encoder.device)) for part in ids.split(_TEXTS)]
+        )
         if not mask_padding:
             means = words.unflatten(0, (len(names), -1)).mean(1)
-            return TokenClasses(words=means / means.flatten(1).norm(dim=1)[:, None, None], seen=None, each=1)
+            return TokenClasses(
+                words=means / means.flatten(1).norm(dim=1)[:, None, None], seen=None, each=1
+            )
         ends = torch.tensor([[len(row)] for row in rows], device=words.device)
         seen = torch.arange(length, device=words.device) < ends
         return TokenClasses(words=words, seen=seen, each=len(templates))
@@ -94,8 +112,9 @@ def evaluate_tokens(
     batch_size: int = 32,
     limit: int = 0,
 ) -> Result:
-    """`evaluate(encoder, "zero-shot", data)` with patches against words in place of whole vectors; `mask_padding`: see
-    `token_classes`. Alone, not under torchrun. Raises as `evaluate`, and ConfigError for a model without a `token_dim`.
+    """`evaluate(encoder, "zero-shot", data)` with patches against words in place of whole vectors;
+    `mask_padding`: see `token_classes`. Alone, not under torchrun. Raises as `evaluate`, and
+    ConfigError for a model without a `token_dim`.
 
     >>> from dataclasses import replace
     >>> from diptych import Encoder, models, zoo
@@ -125,7 +144,9 @@ def evaluate_tokens(
     samples = [sample for some, _ in parts for sample in some]
     labels = torch.tensor([sample.label for sample in samples])
     if int(labels.max()) >= len(names):
-        raise ConfigError(f"the data has a class {int(labels.max())}, but there are only {len(names)} class names")
+        raise ConfigError(
+            f"the data has a class {int(labels.max())}, but there are only {len(names)} class names"
+        )
     found = zero_shot(torch.cat([scores for _, scores in parts]), labels, torch.eye(len(names)))
     protocol = _protocol(encoder, prompts, mask_padding)
     findings = classified(found, labels, [sample.key for sample in samples], names, protocol)
@@ -171,7 +192,9 @@ def _protocol(encoder: Encoder, prompts: Sequence[str], mask_padding: bool) -> d
     return {
         "compared": "patches with words: mean over patches of the nearest word",
         "templates": list(prompts),
-        "ensembling": "mean of the templates' scores, without padding" if mask_padding else published,
+        "ensembling": "mean of the templates' scores, without padding"
+        if mask_padding
+        else published,
         "ties": "the earlier class wins",
         "image_size": encoder.config.image.image_size,
         "preprocess": to_dict(encoder.config.preprocess),

@@ -1,4 +1,5 @@
-"""Zero-shot classification: the class whose text vector is nearest (Radford et al. 2021, arXiv:2103.00020 §3.1)."""
+"""Zero-shot classification: the class whose text vector is nearest (Radford et al. 2021,
+arXiv:2103.00020 §3.1)."""
 
 from dataclasses import dataclass
 
@@ -18,15 +19,16 @@ class ZeroShotResult:
 
         rank[i] = |{c : s[i, c] > s[i, y[i]]}| + |{c < y[i] : s[i, c] = s[i, y[i]]}|
 
-    so that of classes with equal scores (two classes of one name) the first one wins, as it does in an argmax.
-    """
+    so that of classes with equal scores (two classes of one name) the first one wins, as it does in
+    an argmax."""
 
     top1: float
     """mean_i [rank[i] < 1]"""
     top5: float
     """mean_i [rank[i] < 5]; 1 by definition where there are five classes or fewer"""
     mean_per_class: float
-    """mean over the classes that occur of (right answers / pictures of the class); scikit-learn's balanced accuracy"""
+    """mean over the classes that occur of (right answers / pictures of the class); scikit-learn's
+    balanced accuracy"""
     confusion: Int[Tensor, "classes classes"]
     """confusion[y, p]: pictures of class y that were taken for class p"""
     ranks: Int[Tensor, " images"]
@@ -48,7 +50,8 @@ def zero_shot(
     labels: Int[Tensor, " images"],
     class_vectors: Float[Tensor, "classes width"],
 ) -> ZeroShotResult:
-    """Classify unit vectors of pictures by unit vectors of classes; the formulas stand in `ZeroShotResult`.
+    """Classify unit vectors of pictures by unit vectors of classes; the formulas stand in
+    `ZeroShotResult`.
 
     `labels` are indices of classes. Memory: a tile of the scores at a time, in float32.
 
@@ -60,8 +63,12 @@ def zero_shot(
     """
     classes, images = len(class_vectors), len(image_vectors)
     assert len(labels) == images > 0, f"{images} pictures, {len(labels)} labels"
-    assert 0 <= int(labels.min()) <= int(labels.max()) < classes, "a label is not the index of a class"
-    assert all(vectors.isfinite().all() for vectors in (image_vectors, class_vectors)), "a vector is not finite"
+    assert 0 <= int(labels.min()) <= int(labels.max()) < classes, (
+        "a label is not the index of a class"
+    )
+    assert all(vectors.isfinite().all() for vectors in (image_vectors, class_vectors)), (
+        "a vector is not finite"
+    )
     ranks, predicted = [], []
     for rows in torch.arange(images).split(max(1, _TILE // classes)):
         scores = image_vectors[rows].float() @ class_vectors.float().T

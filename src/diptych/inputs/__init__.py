@@ -1,4 +1,5 @@
-"""From files and captions to what the towers take: tokenizers, decoding, preprocessing, the training crop."""
+"""From files and captions to what the towers take: tokenizers, decoding, preprocessing, the
+training crop."""
 
 from diptych.inputs.augment import TrainCrop
 from diptych.inputs.build import build_tokenizer

@@ -16,7 +16,8 @@ ATTEMPTS = 10
 
 @dataclass(frozen=True)
 class TrainCrop:
-    """Random resized crop (Szegedy et al. 2014, arXiv:1409.4842 §6), then flip, shift and noise where the config asks.
+    """Random resized crop (Szegedy et al. 2014, arXiv:1409.4842 §6), then flip, shift and noise
+    where the config asks.
 
     >>> import numpy as np, torch
     >>> from diptych.config import AugmentConfig
@@ -36,21 +37,26 @@ class TrainCrop:
         """The same `rng` state gives the same crop."""
         config, size = self.config, self.size
         top, left, height, width = self.box(pixels.shape[1], pixels.shape[2], rng)
-        crop = resize(pixels[:, top : top + height, left : left + width], (size, size), self.interpolation)
+        crop = resize(
+            pixels[:, top : top + height, left : left + width], (size, size), self.interpolation
+        )
         if config.flip and rng.random() < config.flip:
             crop = crop.flip(2)
         if config.shift:
             down, right = rng.integers(-config.shift, config.shift + 1, size=2).tolist()
             places = torch.arange(size)
-            crop = crop[:, (places - down).clamp(0, size - 1)][:, :, (places - right).clamp(0, size - 1)]
+            crop = crop[:, (places - down).clamp(0, size - 1)][
+                :, :, (places - right).clamp(0, size - 1)
+            ]
         if config.noise:
             noise = rng.standard_normal((3, size, size), dtype=np.float32) * config.noise
             crop = (crop + torch.from_numpy(noise)).round_().clamp_(0, 255).to(torch.uint8)
         return crop.contiguous()
 
     def box(self, height: int, width: int, rng: np.random.Generator) -> tuple[int, int, int, int]:
-        """(top, left, height, width) of a crop: its share of the area uniform in `scale`, the logarithm of its width /
-        height uniform in `ratio`; when ten such don't fit, the largest central one with an allowed ratio."""
+        """(top, left, height, width) of a crop: its share of the area uniform in `scale`, the
+        logarithm of its width / height uniform in `ratio`; when ten such don't fit, the largest
+        central one with an allowed ratio."""
         low, high = self.config.ratio
         for _ in range(ATTEMPTS):
             area = height * width * rng.uniform(*self.config.scale)

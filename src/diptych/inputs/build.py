@@ -9,11 +9,14 @@ from diptych.inputs.huggingface_tokenizer import HuggingFaceTokenizer
 from diptych.inputs.tokenizer import Tokenizer
 
 
-def build_tokenizer(config: TokenizerConfig, context_length: int = 77, folder: str | Path | None = None) -> Tokenizer:
+def build_tokenizer(
+    config: TokenizerConfig, context_length: int = 77, folder: str | Path | None = None
+) -> Tokenizer:
     """The tokenizer that `config` describes.
 
-    `folder` is where `Tokenizer.save` wrote: a Hugging Face tokenizer is read from there when it has the files, else
-    from `config.name`. Raises ConfigError when a tokenizer can't be found or `context_length` is below 3.
+    `folder` is where `Tokenizer.save` wrote: a Hugging Face tokenizer is read from there when it
+    has the files, else from `config.name`. Raises ConfigError when a tokenizer can't be found or
+    `context_length` is below 3.
 
     >>> from diptych.config import TokenizerConfig
     >>> from diptych.inputs import build_tokenizer
@@ -22,7 +25,9 @@ def build_tokenizer(config: TokenizerConfig, context_length: int = 77, folder: s
     'a diptych & more'
     """
     if context_length < 3:
-        raise ConfigError(f"context_length {context_length} leaves no room for text between two special tokens")
+        raise ConfigError(
+            f"context_length {context_length} leaves no room for text between two special tokens"
+        )
     match config.kind:
         case "clip":
             return ClipTokenizer(context_length)

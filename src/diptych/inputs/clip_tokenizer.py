@@ -1,8 +1,8 @@
-"""CLIP's tokenizer (Radford et al. 2021, arXiv:2103.00020) and DeCLIP's, exact, and fast in plain Python.
+"""CLIP's tokenizer (Radford et al. 2021, arXiv:2103.00020) and DeCLIP's, exact, and fast in plain
+Python.
 
-Three things make it fast: text that the cleaning can't change skips it, words that were seen before cost one look-up,
-and words beyond the context are never looked at.
-"""
+Three things make it fast: text that the cleaning can't change skips it, words that were seen before
+cost one look-up, and words beyond the context are never looked at."""
 
 import html
 import re
@@ -26,7 +26,8 @@ LONGEST_CACHED = 48
 
 @cache
 def _word_pattern(special: tuple[str, ...]) -> regex.Pattern[str]:
-    """Special tokens, English contractions, runs of letters, single digits, runs of everything else but space."""
+    """Special tokens, English contractions, runs of letters, single digits, runs of everything else
+    but space."""
     words = r"'s|'t|'re|'ve|'m|'ll|'d|\p{L}+|\p{N}|[^\s\p{L}\p{N}]+"
     return regex.compile("|".join([*map(regex.escape, special), words]), regex.IGNORECASE)
 
@@ -36,7 +37,8 @@ _is_clean = re.compile(r"[\t\n\r -%'-~]*").fullmatch
 
 
 class _Words(dict[str, tuple[int, ...]]):
-    """What stands between two spaces -> its ids, computed when first asked for. Bounded: forgets all when full."""
+    """What stands between two spaces -> its ids, computed when first asked for. Bounded: forgets
+    all when full."""
 
     def __init__(self, special: Mapping[str, int]):
         super().__init__()
@@ -66,7 +68,9 @@ class ClipTokenizer(Tokenizer):
     pad_id = 0
     start_id, end_id = 49406, 49407
     special_ids = frozenset({49406, 49407})
-    special: Mapping[str, int] = MappingProxyType({"<start_of_text>": 49406, "<end_of_text>": 49407})
+    special: Mapping[str, int] = MappingProxyType(
+        {"<start_of_text>": 49406, "<end_of_text>": 49407}
+    )
     """Spellings that mean a special token wherever they stand in a text."""
 
     def __init__(self, context_length: int = 77):
@@ -77,7 +81,8 @@ class ClipTokenizer(Tokenizer):
         return type(self), (self.context_length,)
 
     def encode(self, text: str) -> list[int]:
-        """[start, ids of the text ..., end], at most `context_length`. Raises DataError for what is not text."""
+        """[start, ids of the text ..., end], at most `context_length`. Raises DataError for what is
+        not text."""
         text = check_text(text)
         if not _is_clean(text):
             text = html.unescape(html.unescape(ftfy.fix_text(text)))
@@ -111,8 +116,8 @@ class ClipTokenizer(Tokenizer):
 
 
 class DeclipTokenizer(ClipTokenizer):
-    """DeCLIP's 49,409 words (Li et al. 2021, arXiv:2110.05208): one stands for hidden words, and so the start and the
-    end of a text have ids one further than CLIP's.
+    """DeCLIP's 49,409 words (Li et al. 2021, arXiv:2110.05208): one stands for hidden words, and so
+    the start and the end of a text have ids one further than CLIP's.
 
     >>> from diptych.inputs import DeclipTokenizer
     >>> DeclipTokenizer().encode("a cat")

@@ -15,18 +15,21 @@ from diptych.inputs.tokenizer import Tokenizer, check_text
 class HuggingFaceTokenizer(Tokenizer):
     """The tokenizer that `transformers.AutoTokenizer` makes of a folder or `org/name`.
 
-    Texts are cleaned as open_clip does it for these tokenizers (broken encodings, HTML entities, white space; case is
-    kept). Padding is the tokenizer's own id; one without padding, such as GPT-2's, pads with its end token.
-    Raises ConfigError when there is no such tokenizer.
-    """
+    Texts are cleaned as open_clip does it for these tokenizers (broken encodings, HTML entities,
+    white space; case is kept). Padding is the tokenizer's own id; one without padding, such as
+    GPT-2's, pads with its end token. Raises ConfigError when there is no such tokenizer."""
 
     def __init__(self, name: str, context_length: int = 77):
         try:
             from transformers import AutoTokenizer
         except ImportError as error:
-            raise ConfigError("Hugging Face tokenizers need transformers: `pip install diptych[bridges]`") from error
+            raise ConfigError(
+                "Hugging Face tokenizers need transformers: `pip install diptych[bridges]`"
+            ) from error
         if not name:
-            raise ConfigError("tokenizer.kind is huggingface, so tokenizer.name must be a folder or org/name")
+            raise ConfigError(
+                "tokenizer.kind is huggingface, so tokenizer.name must be a folder or org/name"
+            )
         try:
             self._tokenizer = AutoTokenizer.from_pretrained(name)
         except (OSError, ValueError, KeyError) as error:
@@ -52,5 +55,6 @@ class HuggingFaceTokenizer(Tokenizer):
         return self._tokenizer.decode([int(number) for number in ids], skip_special_tokens=True)
 
     def save(self, folder: str | Path) -> None:
-        """Write the tokenizer's files (`tokenizer.json`, `tokenizer_config.json`, ...) into `folder`."""
+        """Write the tokenizer's files (`tokenizer.json`, `tokenizer_config.json`, ...) into
+        `folder`."""
         self._tokenizer.save_pretrained(str(folder))

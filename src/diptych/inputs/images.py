@@ -41,17 +41,28 @@ Picture = Image.Image | bytes | str | PathLike[str] | Tensor
 ORIENTATION = 0x0112
 # What Pillow's readers raise when a file is not what its header says.
 BROKEN = (
-    *(OSError, SyntaxError, ValueError, LookupError, TypeError, ArithmeticError, AttributeError, RuntimeError),
+    *(
+        OSError,
+        SyntaxError,
+        ValueError,
+        LookupError,
+        TypeError,
+        ArithmeticError,
+        AttributeError,
+        RuntimeError,
+    ),
     *(EOFError, MemoryError, struct.error, zlib.error),
 )
 
 
 def decode(picture: Picture, at_least: int | None = None) -> UInt8[Tensor, "3 height width"]:
-    """The picture as RGB levels, upright; the table in this module's docstring says what becomes of each kind.
+    """The picture as RGB levels, upright; the table in this module's docstring says what becomes of
+    each kind.
 
-    `at_least`: a JPEG may be decoded at 1/2, 1/4 or 1/8 of its size as long as its shorter side keeps that many pixels:
-    up to twice as fast for camera pictures. Kept at twice the size needed, it changes a resized picture by 0.3 levels.
-    Raises ImageError, with the name of the file where there is one.
+    `at_least`: a JPEG may be decoded at 1/2, 1/4 or 1/8 of its size as long as its shorter side
+    keeps that many pixels: up to twice as fast for camera pictures. Kept at twice the size needed,
+    it changes a resized picture by 0.3 levels. Raises ImageError, with the name of the file where
+    there is one.
 
     >>> from PIL import Image
     >>> from diptych.inputs import decode
@@ -68,7 +79,8 @@ def decode(picture: Picture, at_least: int | None = None) -> UInt8[Tensor, "3 he
         try:
             return _decode(picture, at_least)
         except Warning:
-            # Pillow's doubts about a file are the user's to see, unless the user's filters make them errors.
+            # Pillow's doubts about a file are the user's to see, unless the user's filters make
+            # them errors.
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")
                 return _decode(picture, at_least)
@@ -77,14 +89,18 @@ def decode(picture: Picture, at_least: int | None = None) -> UInt8[Tensor, "3 he
     except UnidentifiedImageError as error:
         raise ImageError(f"{name} is not a picture of a known format") from error
     except Image.DecompressionBombError as error:
-        raise ImageError(f"{name} has more than {MAX_PIXELS} pixels; scale it down first") from error
+        raise ImageError(
+            f"{name} has more than {MAX_PIXELS} pixels; scale it down first"
+        ) from error
     except BROKEN as error:
         raise ImageError(f"{name} can't be decoded: {error or type(error).__name__}") from error
 
 
 def _checked(pixels: Tensor) -> Tensor:
     if pixels.dtype != torch.uint8 or pixels.ndim != 3 or len(pixels) != 3 or not pixels.numel():
-        raise ImageError(f"a picture as tensor is UInt8[3, height, width], not {pixels.dtype} {list(pixels.shape)}")
+        raise ImageError(
+            f"a picture as tensor is UInt8[3, height, width], not {pixels.dtype} {list(pixels.shape)}"
+        )
     return pixels
 
 
@@ -120,17 +136,22 @@ def _check_size(image: Image.Image) -> None:
     if not width * height:
         raise ImageError(f"has no pixels ({width} x {height})")
     if width * height > MAX_PIXELS:
-        raise ImageError(f"has {width} x {height} pixels, more than {MAX_PIXELS}; scale it down first")
+        raise ImageError(
+            f"has {width} x {height} pixels, more than {MAX_PIXELS}; scale it down first"
+        )
 
 
 def _decode_jpeg(data: bytes, size: tuple[int, int], at_least: int | None) -> np.ndarray | None:
-    """[height, width, 3] by libjpeg-turbo, the same levels as Pillow's; None when it has any complaint."""
+    """[height, width, 3] by libjpeg-turbo, the same levels as Pillow's; None when it has any
+    complaint."""
     width, height = size
     factor = 1
     while at_least and factor < 8 and min(size) >= 2 * factor * at_least:
         factor *= 2
     try:
-        return simplejpeg.decode_jpeg(data, "RGB", min_height=-(-height // factor), min_width=-(-width // factor))
+        return simplejpeg.decode_jpeg(
+            data, "RGB", min_height=-(-height // factor), min_width=-(-width // factor)
+        )
     except ValueError:
         return None
 
@@ -149,7 +170,8 @@ def _decode_slowly(image: Image.Image) -> np.ndarray:
 
 
 def _orientation(image: Image.Image) -> object:
-    """The EXIF or XMP orientation, 1 to 8; other values mean nothing. A broken EXIF block is as good as none."""
+    """The EXIF or XMP orientation, 1 to 8; other values mean nothing. A broken EXIF block is as
+    good as none."""
     try:
         return image.getexif().get(ORIENTATION)
     except BROKEN:

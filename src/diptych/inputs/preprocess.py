@@ -16,8 +16,8 @@ from diptych.inputs.resize import resize, resize_shortest_and_crop
 class Preprocess:
     """Decode, resize to a square of `size` pixels, normalise. Can be pickled and shared by threads.
 
-    Equal to torchvision's Pillow pipeline (Resize, CenterCrop, ToTensor, Normalize) within 1 grey level, 2 in a few
-    of a million values; broken pictures raise ImageError.
+    Equal to torchvision's Pillow pipeline (Resize, CenterCrop, ToTensor, Normalize) within 1 grey
+    level, 2 in a few of a million values; broken pictures raise ImageError.
 
     >>> from PIL import Image
     >>> from diptych.config import PreprocessConfig
@@ -35,7 +35,8 @@ class Preprocess:
         return self.normalise(self.pixels(picture)[None])[0]
 
     def pixels(self, picture: Picture) -> UInt8[Tensor, "3 {self.size} {self.size}"]:
-        """The square as levels: a quarter of the bytes of the normalised one, to be moved between processes."""
+        """The square as levels: a quarter of the bytes of the normalised one, to be moved between
+        processes."""
         size, interpolation = self.size, self.config.interpolation
         levels = decode(picture)
         match self.config.resize:
@@ -53,7 +54,9 @@ class Preprocess:
                 levels = F.pad(levels, margins, value=self.config.fill)
         return levels.contiguous()
 
-    def normalise(self, pixels: UInt8[Tensor, "batch 3 height width"]) -> Float[Tensor, "batch 3 height width"]:
+    def normalise(
+        self, pixels: UInt8[Tensor, "batch 3 height width"]
+    ) -> Float[Tensor, "batch 3 height width"]:
         """(levels / 255 - mean) / std, on the device of `pixels`."""
         scale = [1 / (255 * std) for std in self.config.std]
         shift = [-mean / std for mean, std in zip(self.config.mean, self.config.std)]

@@ -1,8 +1,7 @@
 """Antialiased resizing of levels, as Pillow does it, several times faster.
 
-PyTorch's kernel for bytes is Pillow's algorithm with coarser weights: equal within 1 level, 2 in a few of a million
-values.
-"""
+PyTorch's kernel for bytes is Pillow's algorithm with coarser weights: equal within 1 level, 2 in a
+few of a million values."""
 
 from typing import Literal
 
@@ -15,7 +14,8 @@ from torch import Tensor
 
 Interpolation = Literal["bicubic", "bilinear"]
 STRIP = 4
-"""Resized pictures of more than this many times the crop's area are computed only where they are needed."""
+"""Resized pictures of more than this many times the crop's area are computed only where they are
+needed."""
 
 
 def resize(
@@ -30,7 +30,8 @@ def resize(
     """
     if pixels.shape[1:] == size:
         return pixels
-    # Interleaved channels, the layout in which pictures are decoded, take half the time of separate ones.
+    # Interleaved channels, the layout in which pictures are decoded, take half the time of separate
+    # ones.
     batch = pixels[None].contiguous(memory_format=torch.channels_last)
     if _rows_first(pixels.shape[1:], size):
         batch = F.interpolate(batch, (size[0], pixels.shape[2]), mode=interpolation, antialias=True)
@@ -38,7 +39,8 @@ def resize(
 
 
 def _rows_first(old: tuple[int, ...], new: tuple[int, ...]) -> bool:
-    """Whether the height is resized before the width. The levels between the two are rounded, so the order shows.
+    """Whether the height is resized before the width. The levels between the two are rounded, so
+    the order shows.
 
     The width comes first unless the height shrinks by much more: Pillow's rule, since version 13.
     """
@@ -48,23 +50,34 @@ def _rows_first(old: tuple[int, ...], new: tuple[int, ...]) -> bool:
 def resize_shortest_and_crop(
     pixels: UInt8[Tensor, "3 height width"], shortest: int, side: int, interpolation: Interpolation
 ) -> UInt8[Tensor, "3 {side} {side}"]:
-    """The shorter side to `shortest`, then the central square: torchvision's Resize(shortest), CenterCrop(side)."""
+    """The shorter side to `shortest`, then the central square: torchvision's Resize(shortest),
+    CenterCrop(side)."""
     height, width = pixels.shape[1:]
     short = min(height, width)
     new_height, new_width = int(shortest * height / short), int(shortest * width / short)
     top, left = round((new_height - side) / 2), round((new_width - side) / 2)
     if new_height * new_width > STRIP * side * side:
         return _resize_strip(pixels, (new_height, new_width), (top, left), side, interpolation)
-    return resize(pixels, (new_height, new_width), interpolation)[:, top : top + side, left : left + side]
+    return resize(pixels, (new_height, new_width), interpolation)[
+        :, top : top + side, left : left + side
+    ]
 
 
 def _resize_strip(
-    pixels: Tensor, size: tuple[int, int], corner: tuple[int, int], side: int, interpolation: Interpolation
+    pixels: Tensor,
+    size: tuple[int, int],
+    corner: tuple[int, int],
+    side: int,
+    interpolation: Interpolation,
 ) -> Tensor:
-    """The square of `side` at `corner` of the picture resized to `size`, by Pillow, which can compute a part of it."""
+    """The square of `side` at `corner` of the picture resized to `size`, by Pillow, which can
+    compute a part of it."""
     (height, width), (top, left) = pixels.shape[1:], corner
     row, column = height / size[0], width / size[1]
-    rows, columns = (top * row, min((top + side) * row, height)), (left * column, min((left + side) * column, width))
+    rows, columns = (
+        (top * row, min((top + side) * row, height)),
+        (left * column, min((left + side) * column, width)),
+    )
     kind = Image.Resampling.BICUBIC if interpolation == "bicubic" else Image.Resampling.BILINEAR
     image = Image.fromarray(np.ascontiguousarray(pixels.permute(1, 2, 0).numpy()))
     if _rows_first((height, width), size):

@@ -1,4 +1,5 @@
-"""The strong picture view: a harder crop, then colours and sharpness changed, a batch at a time on any device."""
+"""The strong picture view: a harder crop, then colours and sharpness changed, a batch at a time on
+any device."""
 
 import itertools
 from collections.abc import Callable
@@ -23,10 +24,11 @@ LUMA = (0.2989, 0.587, 0.114)
 
 @dataclass(frozen=True)
 class StrongView:
-    """Random crop and flip of one picture, colour jitter, greyness and blur of a batch of crops (SimCLR, Chen et al.
-    2020, arXiv:2002.05709, appendix A, with the numbers of `StrongConfig`).
+    """Random crop and flip of one picture, colour jitter, greyness and blur of a batch of crops
+    (SimCLR, Chen et al. 2020, arXiv:2002.05709, appendix A, with the numbers of `StrongConfig`).
 
-    What a crop's colours become is drawn beside it and applied later: here or on a faster device, with the same result.
+    What a crop's colours become is drawn beside it and applied later: here or on a faster device,
+    with the same result.
 
     >>> import numpy as np, torch
     >>> from diptych.config import StrongConfig
@@ -44,18 +46,25 @@ class StrongView:
     @cached_property
     def crop(self) -> TrainCrop:
         """The crop: (picture, generator) -> UInt8[3, size, size]."""
-        geometry = AugmentConfig(scale=self.config.scale, ratio=self.config.ratio, flip=self.config.flip)
+        geometry = AugmentConfig(
+            scale=self.config.scale, ratio=self.config.ratio, flip=self.config.flip
+        )
         return TrainCrop(geometry, self.size, self.interpolation)
 
     def draw(self, rng: np.random.Generator) -> Float[Tensor, "7"]:
-        """What happens to one crop: factors of brightness, contrast and saturation, a turn of the hue, the number of
-        their order or -1 for no change, 1 for grey, the blur's sigma or 0. The same `rng` state gives the same."""
+        """What happens to one crop: factors of brightness, contrast and saturation, a turn of the
+        hue, the number of their order or -1 for no change, 1 for grey, the blur's sigma or 0. The
+        same `rng` state gives the same."""
         c = self.config
-        factors = [rng.uniform(1 - most, 1 + most) for most in (c.brightness, c.contrast, c.saturation)]
+        factors = [
+            rng.uniform(1 - most, 1 + most) for most in (c.brightness, c.contrast, c.saturation)
+        ]
         hue, order = rng.uniform(-c.hue, c.hue), int(rng.integers(len(ORDERS)))
         jitter, grey, blur = (rng.random(3) < (c.jitter, c.grey, c.blur)).tolist()
         sigma = rng.uniform(*c.blur_sigma)
-        return torch.tensor([*factors, hue, order if jitter else -1, float(grey), sigma if blur else 0.0])
+        return torch.tensor(
+            [*factors, hue, order if jitter else -1, float(grey), sigma if blur else 0.0]
+        )
 
     def apply(
         self, crops: UInt8[Tensor, "batch 3 height width"], drawn: Float[Tensor, "batch 7"]
@@ -65,11 +74,17 @@ class StrongView:
         for place in range(4):
             for column, function in enumerate((_brightness, _contrast, _saturation, _hue)):
                 numbers = [number for number, order in enumerate(ORDERS) if order[place] == column]
-                rows = torch.isin(drawn[:, 4], torch.tensor(numbers, device=drawn.device, dtype=drawn.dtype))
+                rows = torch.isin(
+                    drawn[:, 4], torch.tensor(numbers, device=drawn.device, dtype=drawn.dtype)
+                )
                 _change(x, rows, partial(function, strength=drawn[rows, column].view(-1, 1, 1, 1)))
         _change(x, drawn[:, 5] > 0, lambda part: _grey(part).expand_as(part))
         blurred = drawn[:, 6] > 0
-        _change(x, blurred, lambda part: gaussian_blur(part, drawn[blurred, 6], self.config.blur_sigma[1]))
+        _change(
+            x,
+            blurred,
+            lambda part: gaussian_blur(part, drawn[blurred, 6], self.config.blur_sigma[1]),
+        )
         return (x * 255).round_().clamp_(0, 255).to(torch.uint8)
 
 
@@ -100,9 +115,8 @@ def _saturation(x: Tensor, strength: Tensor) -> Tensor:
 def _hue(x: Tensor, strength: Tensor) -> Tensor:
     """The hue of HSV turned by a share of the circle; value and saturation stay.
 
-    A channel of a colour of hue h (0-6), value v and chroma c is v - c * clamp(min(k, 4 - k), 0, 1), k = (n + h) mod 6,
-    with n = 5 for red, 3 for green, 1 for blue.
-    """
+    A channel of a colour of hue h (0-6), value v and chroma c is v - c * clamp(min(k, 4 - k), 0,
+    1), k = (n + h) mod 6, with n = 5 for red, 3 for green, 1 for blue."""
     value, brightest = x.max(1, keepdim=True)
     chroma = value - x.amin(1, keepdim=True)
     red, green, blue = x.split(1, dim=1)
@@ -115,7 +129,8 @@ def _hue(x: Tensor, strength: Tensor) -> Tensor:
 def gaussian_blur(
     x: Float[Tensor, "batch channels height width"], sigma: Float[Tensor, " batch"], largest: float
 ) -> Float[Tensor, "batch channels height width"]:
-    """Each row blurred with its own standard deviation, at most `largest` pixels; edges are mirrored.
+    """Each row blurred with its own standard deviation, at most `largest` pixels; edges are
+    mirrored.
 
     >>> import torch
     >>> from diptych.inputs.strong import gaussian_blur
@@ -126,7 +141,11 @@ def gaussian_blur(
     batch, channels, height, width = x.shape
     radius = min(int(np.ceil(4 * largest)), height - 1, width - 1)
     places = torch.arange(-radius, radius + 1, device=x.device)
-    weights = torch.softmax(-0.5 * (places / sigma[:, None]) ** 2, dim=1).repeat_interleave(channels, dim=0)
+    weights = torch.softmax(-0.5 * (places / sigma[:, None]) ** 2, dim=1).repeat_interleave(
+        channels, dim=0
+    )
     x = F.pad(x, (radius,) * 4, mode="reflect").flatten(0, 1)[None]
     x = F.conv2d(x, weights[:, None, None], groups=batch * channels)
-    return F.conv2d(x, weights[:, None, :, None], groups=batch * channels).view(batch, channels, height, width)
+    return F.conv2d(x, weights[:, None, :, None], groups=batch * channels).view(
+        batch, channels, height, width
+    )

@@ -21,7 +21,8 @@ def check_text(text: object) -> str:
 
 
 class Tokenizer(ABC):
-    """Captions to ids. Holds no open files and no locks: it can be pickled and shared by threads."""
+    """Captions to ids. Holds no open files and no locks: it can be pickled and shared by
+    threads."""
 
     context_length: int
     """The longest sequence of ids, special tokens included."""
@@ -35,7 +36,8 @@ class Tokenizer(ABC):
 
     @abstractmethod
     def encode(self, text: str) -> list[int]:
-        """The ids of one caption with its special tokens, at most `context_length`; truncation keeps the last one."""
+        """The ids of one caption with its special tokens, at most `context_length`; truncation
+        keeps the last one."""
 
     @abstractmethod
     def decode(self, ids: Sequence[int] | Int[Tensor, " length"]) -> str:
@@ -45,7 +47,9 @@ class Tokenizer(ABC):
     def save(self, folder: str | Path) -> None:
         """Write what `build_tokenizer(config, context_length, folder)` needs besides the config."""
 
-    def __call__(self, texts: str | Sequence[str], pad_to: int | None = None) -> Int[Tensor, "texts length"]:
+    def __call__(
+        self, texts: str | Sequence[str], pad_to: int | None = None
+    ) -> Int[Tensor, "texts length"]:
         """The ids of one or several captions, padded to the longest of them, or to `pad_to` ids.
 
         >>> from diptych.config import TokenizerConfig
@@ -57,9 +61,13 @@ class Tokenizer(ABC):
         >>> tokenizer("a cat", pad_to=77).shape
         torch.Size([1, 77])
         """
-        return self.pad([self.encode(text) for text in ([texts] if isinstance(texts, str) else texts)], pad_to)
+        return self.pad(
+            [self.encode(text) for text in ([texts] if isinstance(texts, str) else texts)], pad_to
+        )
 
-    def pad(self, rows: Sequence[Sequence[int]], pad_to: int | None = None) -> Int[Tensor, "texts length"]:
+    def pad(
+        self, rows: Sequence[Sequence[int]], pad_to: int | None = None
+    ) -> Int[Tensor, "texts length"]:
         """Encoded captions in one tensor, padded to the longest of them, or to `pad_to` ids.
 
         >>> from diptych.inputs import ClipTokenizer
@@ -69,12 +77,17 @@ class Tokenizer(ABC):
         """
         longest = max(map(len, rows), default=0)
         if pad_to is not None and pad_to < longest:
-            raise ConfigError(f"pad_to is {pad_to}, but a caption has {longest} ids; pad to {self.context_length}")
+            raise ConfigError(
+                f"pad_to is {pad_to}, but a caption has {longest} ids; pad to {self.context_length}"
+            )
         return pad_rows(rows, self.pad_id, pad_to)
 
 
-def pad_rows(rows: Sequence[Sequence[int]], fill: int, length: int | None = None) -> Int[Tensor, "rows length"]:
-    """Rows of whole numbers in one tensor, each followed by `fill` up to `length`; None: the longest row's.
+def pad_rows(
+    rows: Sequence[Sequence[int]], fill: int, length: int | None = None
+) -> Int[Tensor, "rows length"]:
+    """Rows of whole numbers in one tensor, each followed by `fill` up to `length`; None: the
+    longest row's.
 
     >>> from diptych.inputs.tokenizer import pad_rows
     >>> pad_rows([[1, 2, 3], [4]], fill=-1)
@@ -82,6 +95,10 @@ def pad_rows(rows: Sequence[Sequence[int]], fill: int, length: int | None = None
             [ 4, -1, -1]])
     """
     lengths = np.fromiter(map(len, rows), dtype=np.int64, count=len(rows))
-    padded = np.full((len(rows), int(lengths.max(initial=0)) if length is None else length), fill, dtype=np.int64)
-    padded[np.arange(padded.shape[1]) < lengths[:, None]] = np.fromiter(chain.from_iterable(rows), dtype=np.int64)
+    padded = np.full(
+        (len(rows), int(lengths.max(initial=0)) if length is None else length), fill, dtype=np.int64
+    )
+    padded[np.arange(padded.shape[1]) < lengths[:, None]] = np.fromiter(
+        chain.from_iterable(rows), dtype=np.int64
+    )
     return torch.from_numpy(padded)

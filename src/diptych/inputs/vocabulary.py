@@ -1,9 +1,9 @@
 """The byte-pair vocabulary of CLIP: read from an installed package, checked, kept once per process.
 
-A text's UTF-8 bytes are written as 256 printable characters (the GPT-2 alphabet), each with an id, and once more with
-the mark of a word's end. Merge number r joins two symbols to the symbol with id 512 + r. Two special tokens end the
-list: 49,408 in all (Radford et al. 2019 and 2021, arXiv:2103.00020 §2.4).
-"""
+A text's UTF-8 bytes are written as 256 printable characters (the GPT-2 alphabet), each with an id,
+and once more with the mark of a word's end. Merge number r joins two symbols to the symbol with id
+512 + r. Two special tokens end the list: 49,408 in all (Radford et al. 2019 and 2021,
+arXiv:2103.00020 §2.4)."""
 
 import gzip
 import hashlib
@@ -25,10 +25,17 @@ WORD_END = "</w>"
 
 
 def _alphabet() -> dict[int, str]:
-    """byte -> printable character, in the order of the ids: bytes that print as themselves first, then the others."""
-    printable = [*range(ord("!"), ord("~") + 1), *range(ord("¡"), ord("¬") + 1), *range(ord("®"), ord("ÿ") + 1)]
+    """byte -> printable character, in the order of the ids: bytes that print as themselves first,
+    then the others."""
+    printable = [
+        *range(ord("!"), ord("~") + 1),
+        *range(ord("¡"), ord("¬") + 1),
+        *range(ord("®"), ord("ÿ") + 1),
+    ]
     others = [byte for byte in range(256) if byte not in printable]
-    return {byte: chr(byte) for byte in printable} | {byte: chr(256 + n) for n, byte in enumerate(others)}
+    return {byte: chr(byte) for byte in printable} | {
+        byte: chr(256 + n) for n, byte in enumerate(others)
+    }
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,9 +54,10 @@ class Vocabulary:
     def encode_word(self, word: str) -> tuple[int, ...]:
         """The ids of one word, merged in order of rank.
 
-        The textbook loop merges, again and again, all occurrences of the pair with the lowest rank. Every symbol is
-        made by exactly one merge, so a pair that a merge creates has a higher rank than the merge: taking pairs from a
-        heap by (rank, position) gives the same symbols in n log n.
+        The textbook loop merges, again and again, all occurrences of the pair with the lowest rank.
+        Every symbol is made by exactly one merge, so a pair that a merge creates has a higher rank
+        than the merge: taking pairs from a heap by (rank, position) gives the same symbols in n log
+        n.
 
         >>> from diptych.inputs.vocabulary import read_vocabulary
         >>> vocabulary = read_vocabulary()
@@ -58,7 +66,9 @@ class Vocabulary:
         """
         symbols = [self.byte_to_char[byte] for byte in word.encode()]
         symbols[-1] += WORD_END
-        symbols.append("")  # a pair with "" is in no table: it ends the list, and marks what was merged away
+        symbols.append(
+            ""
+        )  # a pair with "" is in no table: it ends the list, and marks what was merged away
         size = len(symbols)
         after, before = list(range(1, size + 1)), list(range(-1, size - 1))
         rank_of = self.ranks.get
@@ -76,7 +86,10 @@ class Vocabulary:
             after[left] = after[right]
             before[after[left]] = left
             for first in (before[left], left):
-                if first >= 0 and (new := rank_of(f"{symbols[first]} {symbols[after[first]]}")) is not None:
+                if (
+                    first >= 0
+                    and (new := rank_of(f"{symbols[first]} {symbols[after[first]]}")) is not None
+                ):
                     heapq.heappush(queue, (new, first))
         return tuple(self.ids[symbol] for symbol in symbols if symbol)
 
@@ -90,13 +103,16 @@ class Vocabulary:
 
 
 def _read_merges() -> list[str]:
-    """The merges as "left right" lines, in order of rank. Raises ConfigError when the file is absent or not the one."""
+    """The merges as "left right" lines, in order of rank. Raises ConfigError when the file is
+    absent or not the one."""
     fix = f"run `pip install --force-reinstall {PACKAGE}`"
     try:
         path = Path(str(metadata.distribution(PACKAGE).locate_file(FILE)))
         data = path.read_bytes()
     except (metadata.PackageNotFoundError, OSError) as error:
-        raise ConfigError(f"CLIP's vocabulary comes with the package {PACKAGE}, which is not here: {fix}") from error
+        raise ConfigError(
+            f"CLIP's vocabulary comes with the package {PACKAGE}, which is not here: {fix}"
+        ) from error
     if hashlib.sha256(data).hexdigest() != SHA256:
         raise ConfigError(f"{path} is not CLIP's vocabulary (its sha256 differs): {fix}")
     return gzip.decompress(data).decode().split("\n")[1 : MERGES + 1]
@@ -116,7 +132,13 @@ def read_vocabulary() -> Vocabulary:
     byte_to_char = _alphabet()
     single = list(byte_to_char.values())
     joined = [merge.replace(" ", "") for merge in merges]
-    symbols = (*single, *(char + WORD_END for char in single), *joined, "<start_of_text>", "<end_of_text>")
+    symbols = (
+        *single,
+        *(char + WORD_END for char in single),
+        *joined,
+        "<start_of_text>",
+        "<end_of_text>",
+    )
     ids = dict(zip(symbols, count()))
     assert len(ids) == len(symbols), "every symbol is made by one merge"
     return Vocabulary(
@@ -129,10 +151,11 @@ def read_vocabulary() -> Vocabulary:
 
 
 def write_transformers_files(folder: str | Path, context_length: int = 77) -> None:
-    """Write the files from which `transformers.CLIPTokenizer.from_pretrained(folder)` reads the same vocabulary.
+    """Write the files from which `transformers.CLIPTokenizer.from_pretrained(folder)` reads the
+    same vocabulary.
 
-    Its ids equal ours on plain text; it does not undo HTML entities, curly quotes or broken encodings as CLIP does.
-    """
+    Its ids equal ours on plain text; it does not undo HTML entities, curly quotes or broken
+    encodings as CLIP does."""
     folder = Path(folder)
     vocabulary = read_vocabulary()
     start, end = "<|startoftext|>", "<|endoftext|>"
@@ -146,6 +169,8 @@ def write_transformers_files(folder: str | Path, context_length: int = 77) -> No
     }
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "vocab.json").write_text(json.dumps(ids, ensure_ascii=False), encoding="utf-8")
-    (folder / "merges.txt").write_text("\n".join(["#version: 0.2", *vocabulary.ranks, ""]), encoding="utf-8")
+    (folder / "merges.txt").write_text(
+        "\n".join(["#version: 0.2", *vocabulary.ranks, ""]), encoding="utf-8"
+    )
     (folder / "tokenizer_config.json").write_text(json.dumps(settings, indent=2), encoding="utf-8")
     (folder / "special_tokens_map.json").write_text(json.dumps(special, indent=2), encoding="utf-8")

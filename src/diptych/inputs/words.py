@@ -22,8 +22,8 @@ Synonyms = Callable[[str], Sequence[str]]
 
 
 class AugmentWords:
-    """One of three changes of a caption, drawn at random (EDA, Wei & Zou 2019, arXiv:1901.11196): a word becomes a
-    synonym everywhere, two words change places, or words are left out.
+    """One of three changes of a caption, drawn at random (EDA, Wei & Zou 2019, arXiv:1901.11196): a
+    word becomes a synonym everywhere, two words change places, or words are left out.
 
     Raises ConfigError for a source of synonyms that can't be read.
 
@@ -55,7 +55,8 @@ class AugmentWords:
         return " ".join(changed)
 
     def _replace(self, words: list[str], rng: np.random.Generator) -> list[str]:
-        """The first word of a random order that has synonyms becomes one of them, wherever it stands."""
+        """The first word of a random order that has synonyms becomes one of them, wherever it
+        stands."""
         candidates = sorted(set(words))
         for place in rng.permutation(len(candidates)).tolist():
             found = self._synonyms(candidates[place].lower())
@@ -94,8 +95,12 @@ def read_synonyms(source: str) -> Synonyms:
     try:
         text = Path(source).read_text() if source else _everyday()
     except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"the synonyms {source} can't be read: {error}; give a text file, or `wordnet`") from error
-    groups = [[word.strip() for word in line.split(",") if word.strip()] for line in text.splitlines()]
+        raise ConfigError(
+            f"the synonyms {source} can't be read: {error}; give a text file, or `wordnet`"
+        ) from error
+    groups = [
+        [word.strip() for word in line.split(",") if word.strip()] for line in text.splitlines()
+    ]
     return _Groups(groups)
 
 
@@ -106,7 +111,9 @@ class _Groups:
         self._others: dict[str, list[str]] = {}
         for group in groups:
             for word in group:
-                self._others.setdefault(word.lower(), []).extend(other for other in group if other != word)
+                self._others.setdefault(word.lower(), []).extend(
+                    other for other in group if other != word
+                )
 
     def __call__(self, word: str) -> Sequence[str]:
         return self._others.get(word, ())
@@ -124,7 +131,9 @@ def _wordnet() -> Synonyms:
         function_words = frozenset(stopwords.words("english"))
         wordnet.ensure_loaded()
     except ImportError as error:
-        raise ConfigError("data.words.synonyms is wordnet, which needs NLTK: `pip install nltk`") from error
+        raise ConfigError(
+            "data.words.synonyms is wordnet, which needs NLTK: `pip install nltk`"
+        ) from error
     except LookupError as error:
         raise ConfigError(
             "NLTK's WordNet isn't installed: `python -m nltk.downloader wordnet stopwords`, "
@@ -135,7 +144,11 @@ def _wordnet() -> Synonyms:
     def find(word: str) -> Sequence[str]:
         if word in function_words:
             return ()
-        names = {lemma.name().replace("_", " ").lower() for sense in wordnet.synsets(word) for lemma in sense.lemmas()}
+        names = {
+            lemma.name().replace("_", " ").lower()
+            for sense in wordnet.synsets(word)
+            for lemma in sense.lemmas()
+        }
         return sorted(names - {word})
 
     return find
@@ -149,8 +162,8 @@ class Hidden(NamedTuple):
 
 
 class HideWords:
-    """Hides a share of a caption's words: of these, 80 % become the tokenizer's mask, 10 % any word, and 10 % stay
-    (BERT, Devlin et al. 2018, arXiv:1810.04805, §3.1).
+    """Hides a share of a caption's words: of these, 80 % become the tokenizer's mask, 10 % any
+    word, and 10 % stay (BERT, Devlin et al. 2018, arXiv:1810.04805, §3.1).
 
     Raises ConfigError for a tokenizer without a word for hidden ones.
 
@@ -179,7 +192,10 @@ class HideWords:
         chosen, fates = rng.random(count) < self.config.hide, rng.random(count)
         return hide(
             ids,
-            chosen=[bool(c) and number not in self.special_ids for c, number in zip(chosen, ids, strict=True)],
+            chosen=[
+                bool(c) and number not in self.special_ids
+                for c, number in zip(chosen, ids, strict=True)
+            ],
             masked=(fates < 0.8).tolist(),
             replaced=((fates >= 0.8) & (fates < 0.9)).tolist(),
             words=rng.integers(self.vocab_size, size=count).tolist(),
@@ -196,9 +212,13 @@ def hide(
     words: Sequence[int],
     mask_id: int,
 ) -> Hidden:
-    """At each place that is `chosen`: the mask where `masked`, else the other word where `replaced`, else the word."""
+    """At each place that is `chosen`: the mask where `masked`, else the other word where
+    `replaced`, else the word."""
     fates = zip(ids, chosen, masked, replaced, words, strict=True)
     return Hidden(
-        [(mask_id if m else other if r else number) if c else number for number, c, m, r, other in fates],
+        [
+            (mask_id if m else other if r else number) if c else number
+            for number, c, m, r, other in fates
+        ],
         [number if c else NOT_HIDDEN for number, c in zip(ids, chosen, strict=True)],
     )

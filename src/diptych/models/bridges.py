@@ -15,7 +15,8 @@ from diptych.models.traits import Tower, TowerOutput
 
 
 class TimmTower(Tower[TimmConfig]):
-    """A `timm` model without its classifier, and a linear projection of what the classifier would have read.
+    """A `timm` model without its classifier, and a linear projection of what the classifier would
+    have read.
 
     The trunk keeps timm's initialisation. Raises ConfigError for a name that timm doesn't know.
     """
@@ -27,10 +28,15 @@ class TimmTower(Tower[TimmConfig]):
         self.config = config
         if not timm.is_model(config.name):
             near = timm.list_models(f"{config.name[:6]}*")[:3]
-            raise ConfigError(f"timm has no model {config.name!r}" + (f"; near are {', '.join(near)}" if near else ""))
+            raise ConfigError(
+                f"timm has no model {config.name!r}"
+                + (f"; near are {', '.join(near)}" if near else "")
+            )
         published = timm.get_pretrained_cfg(config.name)
         fixed = published is not None and published.fixed_input_size
-        options: dict[str, Any] = ({"img_size": config.image_size} if fixed else {}) | config.options
+        options: dict[str, Any] = (
+            {"img_size": config.image_size} if fixed else {}
+        ) | config.options
         self.trunk: Any = timm.create_model(config.name, num_classes=0, **options)
         self.width = self.trunk.num_features
         self.blocks = list(_repeated(self.trunk))
@@ -46,7 +52,9 @@ class TimmTower(Tower[TimmConfig]):
         pooled = self.projection(self.trunk.forward_head(features, pre_logits=True))
         if features.ndim == 4:  # a grid, channels first as in most models, or last as in Swin
             channels_last = features.shape[3] == self.width
-            features = features.flatten(1, 2) if channels_last else features.flatten(2).transpose(1, 2)
+            features = (
+                features.flatten(1, 2) if channels_last else features.flatten(2).transpose(1, 2)
+            )
         return TowerOutput(features, pooled)
 
     def flops(self) -> int:
@@ -56,10 +64,11 @@ class TimmTower(Tower[TimmConfig]):
 
 
 class HuggingFaceText(Tower[HuggingFaceTextConfig]):
-    """A `transformers` text encoder, pooled over the tokens that aren't padding, and a linear projection.
+    """A `transformers` text encoder, pooled over the tokens that aren't padding, and a linear
+    projection.
 
-    The trunk keeps transformers' initialisation. Raises ConfigError for a model type that transformers doesn't know.
-    """
+    The trunk keeps transformers' initialisation. Raises ConfigError for a model type that
+    transformers doesn't know."""
 
     def __init__(self, config: HuggingFaceTextConfig, embed_dim: int):
         from transformers import MODEL_MAPPING, AutoConfig
@@ -72,7 +81,11 @@ class HuggingFaceText(Tower[HuggingFaceTextConfig]):
         except ValueError as error:
             raise ConfigError(f"transformers has no model type {config.model_type!r}") from error
         kind = type(trunk_config)
-        mapping = MODEL_FOR_TEXT_ENCODING_MAPPING if kind in MODEL_FOR_TEXT_ENCODING_MAPPING else MODEL_MAPPING
+        mapping = (
+            MODEL_FOR_TEXT_ENCODING_MAPPING
+            if kind in MODEL_FOR_TEXT_ENCODING_MAPPING
+            else MODEL_MAPPING
+        )
         encoder: Any = mapping[kind]
         # A pooling head would never be read.
         pooling = "add_pooling_layer" in inspect.signature(encoder.__init__).parameters
@@ -88,7 +101,9 @@ class HuggingFaceText(Tower[HuggingFaceTextConfig]):
     def forward(self, x: Int[Tensor, "batch length"]) -> TowerOutput:
         """Ids, padded with `config.pad_id`, to the trunk's last features and the pooled vector."""
         if x.shape[1] > self.config.context_length:
-            raise ConfigError(f"{x.shape[1]} tokens; this tower takes at most {self.config.context_length}")
+            raise ConfigError(
+                f"{x.shape[1]} tokens; this tower takes at most {self.config.context_length}"
+            )
         real = x != self.config.pad_id
         tokens = self.trunk(input_ids=x, attention_mask=real.long()).last_hidden_state
         if self.config.pool == "cls":
@@ -105,7 +120,8 @@ class HuggingFaceText(Tower[HuggingFaceTextConfig]):
 
 
 def _repeated(module: nn.Module) -> Iterator[nn.Module]:
-    """The members of the innermost containers whose members are all of one class and have parts themselves."""
+    """The members of the innermost containers whose members are all of one class and have parts
+    themselves."""
     for child in module.children():
         inner = list(_repeated(child))
         parts = list(child.children())

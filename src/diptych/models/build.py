@@ -26,12 +26,15 @@ from diptych.models.vit import VisionTransformer
 
 
 def build(
-    config: ClipConfig, device: str | torch.device = "cpu", dtype: torch.dtype | None = None, init: bool = True
+    config: ClipConfig,
+    device: str | torch.device = "cpu",
+    dtype: torch.dtype | None = None,
+    init: bool = True,
 ) -> Clip:
     """The model of `config`, initialised with torch's global generator.
 
-    On `meta` it has shapes and no numbers. With `init=False` it has room for numbers that the caller loads. `dtype`
-    None: float32.
+    On `meta` it has shapes and no numbers. With `init=False` it has room for numbers that the
+    caller loads. `dtype` None: float32.
 
     >>> from diptych import zoo
     >>> from diptych.models import build
@@ -39,7 +42,9 @@ def build(
     151277313
     """
     device = torch.device(device)
-    image, text = (build_tower(tower, config.embed_dim, device) for tower in (config.image, config.text))
+    image, text = (
+        build_tower(tower, config.embed_dim, device) for tower in (config.image, config.text)
+    )
     with torch.device(device):
         model = Clip(config, image, text)
     model = model.to(dtype or torch.float32)
@@ -49,12 +54,15 @@ def build(
 
 
 def build_tower(
-    config: ImageTowerConfig | TextTowerConfig, embed_dim: int | None, device: str | torch.device = "cpu"
+    config: ImageTowerConfig | TextTowerConfig,
+    embed_dim: int | None,
+    device: str | torch.device = "cpu",
 ) -> Tower:
-    """The tower of `config`, on `device`, before `init`. Towers of other libraries are initialised by these.
+    """The tower of `config`, on `device`, before `init`. Towers of other libraries are initialised
+    by these.
 
-    `embed_dim` None: an image tower alone, without a projection: EVA's or UniRepLKNet's. Raises ConfigError for others.
-    """
+    `embed_dim` None: an image tower alone, without a projection: EVA's or UniRepLKNet's. Raises
+    ConfigError for others."""
     match config:
         case TimmConfig():
             with torch.device(device):
@@ -69,7 +77,8 @@ def build_tower(
 
 
 def _native(
-    config: VitConfig | EvaConfig | ResNetConfig | UniRepLKNetConfig | TextConfig, embed_dim: int | None
+    config: VitConfig | EvaConfig | ResNetConfig | UniRepLKNetConfig | TextConfig,
+    embed_dim: int | None,
 ) -> Tower:
     match config:
         case EvaConfig():
@@ -86,5 +95,7 @@ def _native(
 
 def _required(embed_dim: int | None, config: ImageTowerConfig | TextTowerConfig) -> int:
     if embed_dim is None:
-        raise ConfigError(f"a {type(config).__name__} has no tower without a projection; EVA and UniRepLKNet have one")
+        raise ConfigError(
+            f"a {type(config).__name__} has no tower without a projection; EVA and UniRepLKNet have one"
+        )
     return embed_dim

@@ -10,7 +10,8 @@ from diptych.models.traits import Tower
 
 
 class Clip(nn.Module):
-    """Pictures and captions as vectors in one space (Radford et al. 2021, arXiv:2103.00020). Made by `build`.
+    """Pictures and captions as vectors in one space (Radford et al. 2021, arXiv:2103.00020). Made
+    by `build`.
 
     >>> import torch
     >>> from diptych import zoo
@@ -31,7 +32,8 @@ class Clip(nn.Module):
         self.text_tokens = nn.Linear(text.width, dim) if dim is not None else None
         """Patches and words, each in the space where they are compared."""
         self.logit_scale = nn.Parameter(torch.empty(1))
-        """The logarithm of the factor on cosine similarities. Shape [1]: sharded training refuses scalars."""
+        """The logarithm of the factor on cosine similarities. Shape [1]: sharded training refuses
+        scalars."""
         self.logit_bias = nn.Parameter(torch.empty(1)) if config.logit_bias is not None else None
 
     def init(self) -> None:
@@ -54,14 +56,16 @@ class Clip(nn.Module):
     def encode_image(
         self, pixels: Float[Tensor, "batch 3 height width"], normalize: bool = False
     ) -> Float[Tensor, "batch embed_dim"]:
-        """Vectors of normalised pixels; with `normalize` of unit length, and at least in float32."""
+        """Vectors of normalised pixels; with `normalize` of unit length, and at least in
+        float32."""
         vectors = self.image.pooled(pixels)
         return _unit(vectors) if normalize else vectors
 
     def encode_text(
         self, ids: Int[Tensor, "batch length"], normalize: bool = False
     ) -> Float[Tensor, "batch embed_dim"]:
-        """Vectors of captions as token ids; with `normalize` of unit length, and at least in float32."""
+        """Vectors of captions as token ids; with `normalize` of unit length, and at least in
+        float32."""
         vectors = self.text.pooled(ids)
         return _unit(vectors) if normalize else vectors
 

@@ -1,5 +1,5 @@
-"""EVA's vision transformer in all its generations (Fang et al. 2022, arXiv:2211.07636; Sun et al. 2023 and 2024,
-arXiv:2303.15389 and arXiv:2402.04252)."""
+"""EVA's vision transformer in all its generations (Fang et al. 2022, arXiv:2211.07636; Sun et al.
+2023 and 2024, arXiv:2303.15389 and arXiv:2402.04252)."""
 
 import torch
 import torch.nn.functional as F
@@ -15,11 +15,13 @@ from diptych.nn.patch import take_patches
 from diptych.nn.rotary import rotary_table, rotate, with_class_token
 
 Rotary = Float[Tensor, "2 *rows tokens 1 1 head"]
-"""Cosines and signed sines of each token, ready for queries and keys of [batch, tokens, 2, heads, width]."""
+"""Cosines and signed sines of each token, ready for queries and keys of [batch, tokens, 2, heads,
+width]."""
 
 
 class EvaAttention(nn.Module):
-    """Self-attention without a bias of the keys, with rotary positions and a norm of the joined heads where asked."""
+    """Self-attention without a bias of the keys, with rotary positions and a norm of the joined
+    heads where asked."""
 
     def __init__(self, config: EvaConfig):
         super().__init__()
@@ -32,15 +34,21 @@ class EvaAttention(nn.Module):
         self.out = nn.Linear(width, width)
 
     def forward(
-        self, x: Float[Tensor, "batch tokens width"], rotary: Rotary | None = None, first: bool = False
+        self,
+        x: Float[Tensor, "batch tokens width"],
+        rotary: Rotary | None = None,
+        first: bool = False,
     ) -> Tensor:
-        """[batch, tokens, width] -> the same shape; with `first`, of the first token alone: [batch, width]."""
+        """[batch, tokens, width] -> the same shape; with `first`, of the first token alone: [batch,
+        width]."""
         qkv = F.linear(x, self.qkv.weight, self._bias()).unflatten(-1, (3, self.heads, -1))
         qk, v = qkv[:, :, :2], qkv[:, :, 2]
         if rotary is not None:
             qk = rotate(qk, rotary)
         q, k = qk.transpose(1, 3).unbind(2)
-        joined = F.scaled_dot_product_attention(q[:, :, :1] if first else q, k, v.transpose(1, 2)).transpose(1, 2)
+        joined = F.scaled_dot_product_attention(
+            q[:, :, :1] if first else q, k, v.transpose(1, 2)
+        ).transpose(1, 2)
         return self.out(self.norm(joined[:, 0].flatten(1) if first else joined.flatten(2)))
 
     def _bias(self) -> Tensor | None:
@@ -50,7 +58,8 @@ class EvaAttention(nn.Module):
 
 
 class EvaBlock(nn.Module):
-    """Attention and MLP, each x + gain * f(norm(x)), or, with the norm behind, x + gain * norm(f(x))."""
+    """Attention and MLP, each x + gain * f(norm(x)), or, with the norm behind, x + gain *
+    norm(f(x))."""
 
     def __init__(self, config: EvaConfig, dropped: float):
         super().__init__()
@@ -61,17 +70,27 @@ class EvaBlock(nn.Module):
         self.attention = EvaAttention(config)
         self.scale_1 = nn.Parameter(torch.empty(width)) if scaled else None
         self.norm_2 = _norm(config, width)
-        self.mlp = GatedMlp(width, hidden, inner) if config.mlp == "swiglu" else Mlp(width, hidden, "gelu", inner)
+        self.mlp = (
+            GatedMlp(width, hidden, inner)
+            if config.mlp == "swiglu"
+            else Mlp(width, hidden, "gelu", inner)
+        )
         self.scale_2 = nn.Parameter(torch.empty(width)) if scaled else None
         self.depth = StochasticDepth(dropped)
 
     def forward(
-        self, x: Float[Tensor, "batch tokens width"], rotary: Rotary | None = None, first: bool = False
+        self,
+        x: Float[Tensor, "batch tokens width"],
+        rotary: Rotary | None = None,
+        first: bool = False,
     ) -> Tensor:
-        """[batch, tokens, width] -> the same shape; with `first`, the first token alone: [batch, width]."""
+        """[batch, tokens, width] -> the same shape; with `first`, the first token alone: [batch,
+        width]."""
         attended = self.attention(self.norm_1(x) if self.before else x, rotary, first)
         x = (x[:, 0] if first else x) + self._finish(attended, self.norm_1, self.scale_1)
-        return x + self._finish(self.mlp(self.norm_2(x) if self.before else x), self.norm_2, self.scale_2)
+        return x + self._finish(
+            self.mlp(self.norm_2(x) if self.before else x), self.norm_2, self.scale_2
+        )
 
     def _finish(self, branch: Tensor, norm: nn.Module, scale: Tensor | None) -> Tensor:
         branch = branch if self.before else norm(branch)
@@ -79,7 +98,8 @@ class EvaBlock(nn.Module):
 
 
 class EvaTransformer(Tower[EvaConfig]):
-    """Patches, a class token, positions, blocks of one of EVA's kinds; a vector is read from the class token or a mean.
+    """Patches, a class token, positions, blocks of one of EVA's kinds; a vector is read from the
+    class token or a mean.
 
     `embed_dim` None: an image tower alone, whose pooled vector isn't projected: [batch, width].
 
@@ -106,10 +126,14 @@ class EvaTransformer(Tower[EvaConfig]):
         self.patch = PatchEmbedding(3, width, config.patch_size, bias=True)
         self.drop = PatchDropout(config.patch_dropout)
         last = max(1, config.layers - 1)
-        self.blocks = nn.ModuleList(EvaBlock(config, config.stochastic_depth * i / last) for i in range(config.layers))
+        self.blocks = nn.ModuleList(
+            EvaBlock(config, config.stochastic_depth * i / last) for i in range(config.layers)
+        )
         self.norm_post = _norm(config, width)
         self.projection = (
-            nn.Identity() if embed_dim is None else nn.Linear(width, embed_dim, bias=config.projection_bias)
+            nn.Identity()
+            if embed_dim is None
+            else nn.Linear(width, embed_dim, bias=config.projection_bias)
         )
 
     def init(self) -> None:
@@ -160,14 +184,18 @@ class EvaTransformer(Tower[EvaConfig]):
         """The first block's input, the class token first, and what turns its queries and keys."""
         size = self.config.image_size
         if pixels.shape[2:] != (size, size):
-            raise ConfigError(f"pictures of {tuple(pixels.shape[2:])} pixels; this tower takes {size} x {size}")
+            raise ConfigError(
+                f"pictures of {tuple(pixels.shape[2:])} pixels; this tower takes {size} x {size}"
+            )
         x = self.patch(pixels)
         x = x + self.positions[1:].to(x.dtype)
         kept, rotary = self.drop.choose(x), None
         if self.config.rotary_grid is not None:
             width = self.width // self.config.heads
             table = rotary_table(self.side, self.config.rotary_grid, width, x.device)
-            rotary = with_class_token(table if kept is None else table[:, kept]).to(x.dtype)[..., None, None, :]
+            rotary = with_class_token(table if kept is None else table[:, kept]).to(x.dtype)[
+                ..., None, None, :
+            ]
         first = (self.class_token + self.positions[0]).to(x.dtype).expand(len(x), 1, -1)
         return torch.cat([first, x if kept is None else take_patches(x, kept)], dim=1), rotary
 
@@ -179,7 +207,8 @@ class EvaTransformer(Tower[EvaConfig]):
         return TowerOutput(x, self.projection(self.feature(x)))
 
     def pooled(self, x: Float[Tensor, "batch 3 height wide"]) -> Tensor:
-        """`forward(x).pooled`; where it is read from the class token, the last block computes that one alone."""
+        """`forward(x).pooled`; where it is read from the class token, the last block computes that
+        one alone."""
         if self.config.pool != "cls":
             return self(x).pooled
         x, rotary = self.embed(x)
@@ -189,11 +218,13 @@ class EvaTransformer(Tower[EvaConfig]):
         return self.projected(last(x, rotary, first=True))
 
     def normed(self, tokens: Float[Tensor, "*any width"]) -> Float[Tensor, "*any width"]:
-        """Tokens of `forward` behind the final norm; the class token is the first, so patches are [:, 1:]."""
+        """Tokens of `forward` behind the final norm; the class token is the first, so patches are
+        [:, 1:]."""
         return self.norm_post(tokens)
 
     def projected(self, tokens: Float[Tensor, "*any width"]) -> Float[Tensor, "*any embed_dim"]:
-        """Tokens behind the final norm and the projection: patches in the space that pictures share with texts."""
+        """Tokens behind the final norm and the projection: patches in the space that pictures share
+        with texts."""
         return self.projection(self.norm_post(tokens))
 
     def feature(self, tokens: Float[Tensor, "batch tokens width"]) -> Float[Tensor, "batch width"]:
@@ -217,8 +248,12 @@ class EvaTransformer(Tower[EvaConfig]):
         """Of `forward` for one picture; a multiply-add counts two."""
         c, tokens = self.config, len(self.positions)
         total = 2 * (tokens - 1) * 3 * c.patch_size**2 * c.width
-        total += c.layers * block_flops(tokens, c.width, c.mlp_width, matrices=3 if c.mlp == "swiglu" else 2)
-        return total + (2 * self.projection.weight.numel() if isinstance(self.projection, nn.Linear) else 0)
+        total += c.layers * block_flops(
+            tokens, c.width, c.mlp_width, matrices=3 if c.mlp == "swiglu" else 2
+        )
+        return total + (
+            2 * self.projection.weight.numel() if isinstance(self.projection, nn.Linear) else 0
+        )
 
 
 def _norm(config: EvaConfig, width: int) -> nn.Module:

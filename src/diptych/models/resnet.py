@@ -1,5 +1,5 @@
-"""CLIP's modified ResNet (Radford et al. 2021, arXiv:2103.00020 §2.4; He et al. 2019, arXiv:1812.01187; Zhang 2019,
-arXiv:1904.11486)."""
+"""CLIP's modified ResNet (Radford et al. 2021, arXiv:2103.00020 §2.4; He et al. 2019,
+arXiv:1812.01187; Zhang 2019, arXiv:1904.11486)."""
 
 from typing import Any
 
@@ -15,7 +15,8 @@ from diptych.nn.patch import ConvNorm
 
 
 class Bottleneck(nn.Module):
-    """1x1, 3x3, 1x1 around a shortcut; a stride is an average pool before a convolution of stride 1."""
+    """1x1, 3x3, 1x1 around a shortcut; a stride is an average pool before a convolution of stride
+    1."""
 
     expansion = 4
 
@@ -41,7 +42,8 @@ class Bottleneck(nn.Module):
         return F.relu(y.add_(x), inplace=True)
 
     def init(self) -> None:
-        """Convolutions: N(0, 2 / fan in). Norms: gain 1, bias 0; the last gain 0: a block starts as its shortcut."""
+        """Convolutions: N(0, 2 / fan in). Norms: gain 1, bias 0; the last gain 0: a block starts as
+        its shortcut."""
         for conv in (self.conv_1, self.conv_2, self.conv_3):
             nn.init.kaiming_normal_(conv.weight, nonlinearity="relu")
         for norm in (self.norm_1, self.norm_2, self.norm_3):
@@ -52,7 +54,8 @@ class Bottleneck(nn.Module):
 
 
 class AttentionPool(nn.Module):
-    """The mean of the grid asks, grid and mean answer: one query of multi-head attention, then a projection."""
+    """The mean of the grid asks, grid and mean answer: one query of multi-head attention, then a
+    projection."""
 
     def __init__(self, tokens: int, width: int, heads: int, embed_dim: int):
         super().__init__()
@@ -123,8 +126,8 @@ class ResNet(Tower[ResNetConfig]):
         self.register_load_state_dict_post_hook(_channels_last)
 
     def init(self) -> None:
-        """Fill every parameter: see `ConvNorm.init`, `Bottleneck.init` and `AttentionPool.init`; a linear layer
-        behind the pool as the pool's."""
+        """Fill every parameter: see `ConvNorm.init`, `Bottleneck.init` and `AttentionPool.init`; a
+        linear layer behind the pool as the pool's."""
         for part in (*self.stem, *self.blocks, self.pool):
             assert isinstance(part, ConvNorm | Bottleneck | AttentionPool)
             part.init()
@@ -136,7 +139,9 @@ class ResNet(Tower[ResNetConfig]):
         """Pixels to the last stage's grid, in reading order, and the pooled vector."""
         size = self.config.image_size
         if x.shape[2:] != (size, size):
-            raise ConfigError(f"pictures of {tuple(x.shape[2:])} pixels; this tower takes {size} x {size}")
+            raise ConfigError(
+                f"pictures of {tuple(x.shape[2:])} pixels; this tower takes {size} x {size}"
+            )
         x = x.contiguous(memory_format=torch.channels_last)
         for layer in self.stem:
             x = F.relu(layer(x), inplace=True)
@@ -171,7 +176,8 @@ class ResNet(Tower[ResNetConfig]):
 
 
 def _channels_last(tower: nn.Module, _: Any = None) -> None:
-    """Lay convolutions out as the kernels read them: a quarter faster; loading may have brought another layout."""
+    """Lay convolutions out as the kernels read them: a quarter faster; loading may have brought
+    another layout."""
     tower.to(memory_format=torch.channels_last)
 
 

@@ -11,10 +11,11 @@ from diptych.nn.block import block_flops, build_blocks, init_blocks
 
 
 class TextTransformer(Tower[TextConfig]):
-    """Causal, pre-norm; the vector is read at the end-of-text token, which has the vocabulary's highest id.
+    """Causal, pre-norm; the vector is read at the end-of-text token, which has the vocabulary's
+    highest id.
 
-    No token sees a later one, so what stands behind the end of text doesn't matter: a batch may be cut to its longest
-    caption, and the result is the same.
+    No token sees a later one, so what stands behind the end of text doesn't matter: a batch may be
+    cut to its longest caption, and the result is the same.
 
     >>> import torch
     >>> from diptych.config import TextConfig
@@ -33,7 +34,9 @@ class TextTransformer(Tower[TextConfig]):
         self.width = width = config.width
         self.positions = nn.Parameter(torch.empty(config.context_length, width))
         # Not drawn twice: on meta, drawing would import torch's compiler, which takes two seconds.
-        self.tokens = nn.Embedding.from_pretrained(torch.empty(config.vocab_size, width), freeze=False)
+        self.tokens = nn.Embedding.from_pretrained(
+            torch.empty(config.vocab_size, width), freeze=False
+        )
         self.blocks = build_blocks(config)
         self.norm_post = nn.LayerNorm(width, config.norm_eps)
         self.projection = nn.Linear(width, embed_dim, bias=config.projection_bias)
@@ -61,11 +64,14 @@ class TextTransformer(Tower[TextConfig]):
         """The first block's input."""
         length = ids.shape[1]
         if length > self.config.context_length:
-            raise ConfigError(f"{length} tokens; this tower takes at most {self.config.context_length}")
+            raise ConfigError(
+                f"{length} tokens; this tower takes at most {self.config.context_length}"
+            )
         return self.tokens(ids) + self.positions[:length]
 
     def forward(self, x: Int[Tensor, "batch length"]) -> TowerOutput:
-        """Ids, each row with one end of text and anything behind it, to tokens and the pooled vector."""
+        """Ids, each row with one end of text and anything behind it, to tokens and the pooled
+        vector."""
         ids, x = x, self.embed(x)
         for block in self.blocks:
             x = block(x, causal=True)

@@ -16,8 +16,8 @@ from diptych.nn.norm import batch_norms
 
 
 class TowerOutput(NamedTuple):
-    """`tokens`: [batch, tokens, width], as the last block leaves them (no final norm). `pooled`: [batch, embed_dim],
-    projected to the shared space, not normalised."""
+    """`tokens`: [batch, tokens, width], as the last block leaves them (no final norm). `pooled`:
+    [batch, embed_dim], projected to the shared space, not normalised."""
 
     tokens: Tensor
     pooled: Tensor
@@ -29,8 +29,8 @@ C = TypeVar("C", bound=ImageTowerConfig | TextTowerConfig)
 class Tower(nn.Module, Generic[C]):
     """Pixels or token ids -> token features and one vector in the shared space.
 
-    A tower registers its parts in the order in which data runs through them; `layer_of` rests on it.
-    """
+    A tower registers its parts in the order in which data runs through them; `layer_of` rests on
+    it."""
 
     config: C
     width: int
@@ -38,7 +38,8 @@ class Tower(nn.Module, Generic[C]):
     class_tokens: int = 0
     """How many of the first `tokens` aren't patches."""
     blocks: nn.ModuleList | list[nn.Module]
-    """The repeated blocks in order: the units of activation checkpointing, compilation and sharding."""
+    """The repeated blocks in order: the units of activation checkpointing, compilation and
+    sharding."""
 
     def forward(self, x: Tensor) -> TowerOutput:
         """Tokens and pooled vector of pixels [batch, 3, size, size] or of ids [batch, length]."""
@@ -49,12 +50,13 @@ class Tower(nn.Module, Generic[C]):
         return self(x).pooled
 
     def normed(self, tokens: Tensor) -> Tensor:
-        """Tokens of `forward` behind the tower's final norm. Raises ConfigError for a tower without one."""
+        """Tokens of `forward` behind the tower's final norm. Raises ConfigError for a tower without
+        one."""
         raise ConfigError(f"a {type(self).__name__} has no norm for its tokens")
 
     def feature(self, tokens: Tensor) -> Tensor:
-        """From an image tower's tokens to the vector that its last projection takes: [batch, feature_width]. Raises
-        ConfigError for a tower of another library."""
+        """From an image tower's tokens to the vector that its last projection takes: [batch,
+        feature_width]. Raises ConfigError for a tower of another library."""
         raise ConfigError(f"a {type(self).__name__} doesn't show what it projects")
 
     @property
@@ -63,7 +65,8 @@ class Tower(nn.Module, Generic[C]):
         return self.width
 
     def freeze_patches(self) -> None:
-        """Leave the patches' projection as it is. Raises ConfigError for a tower that makes no patches by one."""
+        """Leave the patches' projection as it is. Raises ConfigError for a tower that makes no
+        patches by one."""
         raise ConfigError(f"freeze_patches: a {type(self).__name__} has no projection of patches")
 
     def init(self) -> None:
@@ -71,15 +74,19 @@ class Tower(nn.Module, Generic[C]):
         raise NotImplementedError
 
     def flops(self) -> int:
-        """Floating-point operations of `forward` for one sample at full size; a multiply-add counts two. Matrix
-        products, convolutions and attention are counted, as `torch.utils.flop_counter` does."""
+        """Floating-point operations of `forward` for one sample at full size; a multiply-add counts
+        two. Matrix products, convolutions and attention are counted, as `torch.utils.flop_counter`
+        does."""
         raise NotImplementedError
 
     def set_checkpointing(self, on: bool = True) -> None:
-        """Recompute each block's activations in the backward pass: less memory, about a third more time, the same
-        gradients and batch statistics. Raises ConfigError for a tower without blocks."""
+        """Recompute each block's activations in the backward pass: less memory, about a third more
+        time, the same gradients and batch statistics. Raises ConfigError for a tower without
+        blocks."""
         if not len(self.blocks):
-            raise ConfigError("checkpointing needs a tower of repeated blocks, and none were found in this one")
+            raise ConfigError(
+                "checkpointing needs a tower of repeated blocks, and none were found in this one"
+            )
         for block in self.blocks:
             vars(block).pop("forward", None)
             if on:
@@ -91,10 +98,14 @@ class Tower(nn.Module, Generic[C]):
         return len(self.blocks) + 1
 
     def layer_of(self, name: str) -> int:
-        """The depth of a parameter, by which layer-wise decay of the learning rate goes: 0 before the first block, i
-        within the i-th, `layers` behind the last. What stands between two blocks belongs to the former. Raises KeyError
-        for a name that isn't a parameter."""
-        depth_of = {parameter: i for i, block in enumerate(self.blocks, 1) for parameter in block.parameters()}
+        """The depth of a parameter, by which layer-wise decay of the learning rate goes: 0 before
+        the first block, i within the i-th, `layers` behind the last. What stands between two blocks
+        belongs to the former. Raises KeyError for a name that isn't a parameter."""
+        depth_of = {
+            parameter: i
+            for i, block in enumerate(self.blocks, 1)
+            for parameter in block.parameters()
+        }
         depth = 0
         for current, parameter in self.named_parameters():
             behind = depth if depth < len(self.blocks) else len(self.blocks) + 1
@@ -106,10 +117,12 @@ class Tower(nn.Module, Generic[C]):
 
     @property
     def no_decay(self) -> set[str]:
-        """Names of the parameters without weight decay: all but the matrices of linear, convolution and embedding
-        layers. So gains, biases, position tables and class tokens have none."""
+        """Names of the parameters without weight decay: all but the matrices of linear, convolution
+        and embedding layers. So gains, biases, position tables and class tokens have none."""
         matrices = {
-            f"{name}.weight" for name, m in self.named_modules() if isinstance(m, nn.Linear | _ConvNd | nn.Embedding)
+            f"{name}.weight"
+            for name, m in self.named_modules()
+            if isinstance(m, nn.Linear | _ConvNd | nn.Embedding)
         }
         return {name for name, _ in self.named_parameters() if name not in matrices}
 

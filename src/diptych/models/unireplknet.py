@@ -1,8 +1,9 @@
-"""UniRepLKNet, a ConvNet of large kernels, to train and to deploy (Ding et al. 2024, arXiv:2311.15599).
+"""UniRepLKNet, a ConvNet of large kernels, to train and to deploy (Ding et al. 2024,
+arXiv:2311.15599).
 
-The training form has what makes large kernels learn: dilated branches beside them, batch norms, layer scale. All of it
-is linear in evaluation and merges into the convolutions: the deploy form is the same function (`checkpoints.deploy`).
-"""
+The training form has what makes large kernels learn: dilated branches beside them, batch norms,
+layer scale. All of it is linear in evaluation and merges into the convolutions: the deploy form is
+the same function (`checkpoints.deploy`)."""
 
 import torch
 import torch.nn.functional as F
@@ -81,14 +82,17 @@ class Branch(nn.Module):
 
 
 class LargeKernel(nn.Module):
-    """A large depthwise convolution; in training form with a batch norm, and the sum of dilated branches added."""
+    """A large depthwise convolution; in training form with a batch norm, and the sum of dilated
+    branches added."""
 
     def __init__(self, width: int, kernel: int, deploy: bool):
         super().__init__()
         self.dense = _depthwise(width, kernel, bias=deploy)
         self.dense_norm = nn.Identity() if deploy else nn.BatchNorm2d(width)
         branches = () if deploy else BRANCHES[kernel]
-        self.branches = nn.ModuleDict({f"{size}_{step}": Branch(width, size, step) for size, step in branches})
+        self.branches = nn.ModuleDict(
+            {f"{size}_{step}": Branch(width, size, step) for size, step in branches}
+        )
 
     def forward(self, x: Float[Tensor, "batch width height wide"]) -> Tensor:
         """The same shape."""
@@ -113,7 +117,8 @@ class SqueezeExcite(nn.Module):
 
 
 class ResponseNorm(nn.Module):
-    """Global response normalisation: a channel's energy against the mean of all (Woo et al. 2023, arXiv:2301.00808)."""
+    """Global response normalisation: a channel's energy against the mean of all (Woo et al. 2023,
+    arXiv:2301.00808)."""
 
     def __init__(self, width: int, bias: bool):
         super().__init__()
@@ -129,9 +134,12 @@ class ResponseNorm(nn.Module):
 
 
 class ConvBlock(nn.Module):
-    """x + scale * f(x): positions are mixed by a depthwise convolution, then channels by a perceptron."""
+    """x + scale * f(x): positions are mixed by a depthwise convolution, then channels by a
+    perceptron."""
 
-    def __init__(self, width: int, kernel: int, *, layer_scale: float | None, drop: float, deploy: bool):
+    def __init__(
+        self, width: int, kernel: int, *, layer_scale: float | None, drop: float, deploy: bool
+    ):
         super().__init__()
         self.layer_scale = layer_scale
         self.mix = _mixer(width, kernel, deploy)
@@ -141,7 +149,9 @@ class ConvBlock(nn.Module):
         self.response_norm = ResponseNorm(4 * width, bias=not deploy)
         self.down = nn.Linear(4 * width, width, bias=deploy)
         self.down_norm = nn.Identity() if deploy else nn.BatchNorm2d(width)
-        self.scale = nn.Parameter(torch.empty(width)) if layer_scale is not None and not deploy else None
+        self.scale = (
+            nn.Parameter(torch.empty(width)) if layer_scale is not None and not deploy else None
+        )
         self.drop = StochasticDepth(drop)
 
     def forward(self, x: Float[Tensor, "batch width height wide"]) -> Tensor:
@@ -169,7 +179,8 @@ class Stage(nn.Module):
 
 
 class UniRepLKNet(Tower[UniRepLKNetConfig]):
-    """Stem and four stages of large-kernel blocks; the map's mean, normed, is projected. Pictures of any size.
+    """Stem and four stages of large-kernel blocks; the map's mean, normed, is projected. Pictures
+    of any size.
 
     `embed_dim` None: an image tower alone, whose vectors are the normed mean.
 
@@ -207,7 +218,9 @@ class UniRepLKNet(Tower[UniRepLKNetConfig]):
             channels = w
         self.norm_post = nn.LayerNorm(width, EPS)
         self.projection = (
-            nn.Identity() if embed_dim is None else nn.Linear(width, embed_dim, bias=config.projection_bias)
+            nn.Identity()
+            if embed_dim is None
+            else nn.Linear(width, embed_dim, bias=config.projection_bias)
         )
 
     def init(self) -> None:
@@ -251,21 +264,28 @@ class UniRepLKNet(Tower[UniRepLKNetConfig]):
         return self.norm_post(tokens)
 
     def projected(self, tokens: Float[Tensor, "*any width"]) -> Float[Tensor, "*any embed_dim"]:
-        """Tokens behind the final norm and the projection: places in the space that pictures share with texts."""
+        """Tokens behind the final norm and the projection: places in the space that pictures share
+        with texts."""
         return self.projection(self.norm_post(tokens))
 
     @property
     def layers(self) -> int:
-        """Three blocks of the long third stage count as one layer, as do those of every other stage together."""
+        """Three blocks of the long third stage count as one layer, as do those of every other stage
+        together."""
         return 5 + (self.config.depths[2] - 1) // 3
 
     def layer_of(self, name: str) -> int:
-        """The published fine-tuning's layers: the stem; the first stage; the second; the step down to the third; every
-        three blocks of it; the fourth stage; what is behind. Raises KeyError for a name that isn't a parameter."""
+        """The published fine-tuning's layers: the stem; the first stage; the second; the step down
+        to the third; every three blocks of it; the fourth stage; what is behind. Raises KeyError
+        for a name that isn't a parameter."""
         first, second, third, fourth = (stage for stage in self.stages if isinstance(stage, Stage))
         parts = [(first.down, 0), (first.blocks, 1), (second, 2), (third.down, 3)]
         parts += [(block, 3 + i // 3) for i, block in enumerate(third.blocks)]
-        parts += [(fourth, self.layers - 1), (self.norm_post, self.layers), (self.projection, self.layers)]
+        parts += [
+            (fourth, self.layers - 1),
+            (self.norm_post, self.layers),
+            (self.projection, self.layers),
+        ]
         depth_of = {parameter: depth for part, depth in parts for parameter in part.parameters()}
         return depth_of[dict(self.named_parameters())[name]]
 
@@ -274,7 +294,9 @@ class UniRepLKNet(Tower[UniRepLKNetConfig]):
         side, total = self.config.image_size, _matrices(self.projection)
         for stage in self.stages:
             assert isinstance(stage, Stage)
-            for conv in (module for module in stage.down.modules() if isinstance(module, nn.Conv2d)):
+            for conv in (
+                module for module in stage.down.modules() if isinstance(module, nn.Conv2d)
+            ):
                 side = (side + 1) // 2
                 total += side**2 * _matrices(conv)
             for block in stage.blocks:
@@ -290,10 +312,11 @@ def _matrices(module: nn.Module) -> int:
 
 
 def _energy(x: Float[Tensor, "batch height wide width"]) -> Float[Tensor, "batch 1 1 width"]:
-    """The length of each channel over all positions, in float32 at least: float16 would overflow over a large map.
+    """The length of each channel over all positions, in float32 at least: float16 would overflow
+    over a large map.
 
-    `vector_norm` reads half precision without a copy; elsewhere the plain sum makes the tower a tenth faster.
-    """
+    `vector_norm` reads half precision without a copy; elsewhere the plain sum makes the tower a
+    tenth faster."""
     if x.dtype in (torch.float16, torch.bfloat16):
         return torch.linalg.vector_norm(x, dim=(1, 2), keepdim=True, dtype=torch.float32)
     return x.square().sum((1, 2), keepdim=True).clamp(min=TINY).sqrt()
@@ -309,4 +332,6 @@ def _mixer(width: int, kernel: int, deploy: bool) -> nn.Module:
 def _depthwise(width: int, kernel: int, dilation: int = 1, bias: bool = False) -> nn.Conv2d:
     """A convolution of every channel by itself that keeps the side."""
     padding = dilation * (kernel // 2)
-    return nn.Conv2d(width, width, kernel, padding=padding, dilation=dilation, groups=width, bias=bias)
+    return nn.Conv2d(
+        width, width, kernel, padding=padding, dilation=dilation, groups=width, bias=bias
+    )

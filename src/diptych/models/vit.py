@@ -1,4 +1,5 @@
-"""CLIP's vision transformer (Dosovitskiy et al. 2020, arXiv:2010.11929; Radford et al. 2021, arXiv:2103.00020)."""
+"""CLIP's vision transformer (Dosovitskiy et al. 2020, arXiv:2010.11929; Radford et al. 2021,
+arXiv:2103.00020)."""
 
 import torch
 from jaxtyping import Float
@@ -12,7 +13,8 @@ from diptych.nn.block import block_flops, build_blocks, init_blocks
 
 
 class VisionTransformer(Tower[VitConfig]):
-    """Patches, a class token, positions, pre-norm blocks; one vector is read from the class token or the mean.
+    """Patches, a class token, positions, pre-norm blocks; one vector is read from the class token
+    or the mean.
 
     >>> import torch
     >>> from diptych.config import VitConfig
@@ -72,11 +74,15 @@ class VisionTransformer(Tower[VitConfig]):
         self.norm_post.reset_parameters()
         init_blocks(self.blocks, self.width)
 
-    def embed(self, pixels: Float[Tensor, "batch 3 height wide"]) -> Float[Tensor, "batch tokens width"]:
+    def embed(
+        self, pixels: Float[Tensor, "batch 3 height wide"]
+    ) -> Float[Tensor, "batch tokens width"]:
         """The first block's input: the class token first, then the patches in reading order."""
         size = self.config.image_size
         if pixels.shape[2:] != (size, size):
-            raise ConfigError(f"pictures of {tuple(pixels.shape[2:])} pixels; this tower takes {size} x {size}")
+            raise ConfigError(
+                f"pictures of {tuple(pixels.shape[2:])} pixels; this tower takes {size} x {size}"
+            )
         x = self.patch(pixels if self.stem is None else self.stem(pixels))
         if self.class_token is None:
             return self.norm_pre(self.drop(x + self.positions))
@@ -109,7 +115,8 @@ class VisionTransformer(Tower[VitConfig]):
         return self.norm_post(tokens)
 
     def projected(self, tokens: Float[Tensor, "*any width"]) -> Float[Tensor, "*any embed_dim"]:
-        """Tokens behind the final norm and the projection: patches in the space that pictures share with texts."""
+        """Tokens behind the final norm and the projection: patches in the space that pictures share
+        with texts."""
         return self.projection(self.norm_post(tokens))
 
     def freeze_patches(self) -> None:

@@ -20,7 +20,9 @@ class Block(nn.Module):
     (torch.Size([1, 5, 8]), torch.Size([1, 8]))
     """
 
-    def __init__(self, *, width: int, heads: int, mlp_width: int, activation: Activation, eps: float):
+    def __init__(
+        self, *, width: int, heads: int, mlp_width: int, activation: Activation, eps: float
+    ):
         super().__init__()
         self.norm_1 = nn.LayerNorm(width, eps)
         self.attention = Attention(width, heads)
@@ -34,11 +36,12 @@ class Block(nn.Module):
         pick: tuple[Any, Any] | None = None,
         seen: Bool[Tensor, "batch tokens"] | None = None,
     ) -> Tensor:
-        """All tokens: [batch, tokens, width]. With `pick`, only the token `x[pick]` of each row: [batch, width].
+        """All tokens: [batch, tokens, width]. With `pick`, only the token `x[pick]` of each row:
+        [batch, width].
 
-        A tower's last block is asked for the pooled token alone: the others' queries and MLP, five sixths of the
-        block, are then not computed. `seen` are the tokens that the picked one attends to (None: all).
-        """
+        A tower's last block is asked for the pooled token alone: the others' queries and MLP, five
+        sixths of the block, are then not computed. `seen` are the tokens that the picked one
+        attends to (None: all)."""
         normed = self.norm_1(x)
         if pick is None:
             x = x + self.attention(normed, causal)
@@ -62,7 +65,8 @@ def build_blocks(config: VitConfig | TextConfig) -> nn.ModuleList:
 
 
 def init_blocks(blocks: nn.ModuleList | list[nn.Module], width: int) -> None:
-    """Fill every parameter of the transformer `blocks`, as CLIP does (arXiv:2103.00020, published code).
+    """Fill every parameter of the transformer `blocks`, as CLIP does (arXiv:2103.00020, published
+    code).
 
     | parameter                 | value                                        |
     | ------------------------- | -------------------------------------------- |
@@ -88,8 +92,8 @@ def init_blocks(blocks: nn.ModuleList | list[nn.Module], width: int) -> None:
 
 
 def block_flops(tokens: int, width: int, mlp_width: int, matrices: int = 2) -> int:
-    """Floating-point operations of one block over `tokens` tokens of one sample; a multiply-add counts two. The MLP has
-    two `matrices`, a gated one three.
+    """Floating-point operations of one block over `tokens` tokens of one sample; a multiply-add
+    counts two. The MLP has two `matrices`, a gated one three.
 
     >>> from diptych.nn.block import block_flops
     >>> round(12 * block_flops(50, 768, 3072) / 1e9, 2)

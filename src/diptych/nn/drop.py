@@ -5,8 +5,8 @@ from torch import Tensor, nn
 
 
 class StochasticDepth(nn.Module):
-    """In training, a residual branch is left out for a share `rate` of the samples, and the others' is scaled up so
-    that the expectation stays (Huang et al. 2016, arXiv:1603.09382).
+    """In training, a residual branch is left out for a share `rate` of the samples, and the others'
+    is scaled up so that the expectation stays (Huang et al. 2016, arXiv:1603.09382).
 
     >>> import torch
     >>> from diptych.nn import StochasticDepth

@@ -10,11 +10,13 @@ QUICK = 1.702
 
 
 class Mlp(nn.Module):
-    """Linear, activation, linear, over the last dimension; before the last a norm, where one is given (GELU only).
+    """Linear, activation, linear, over the last dimension; before the last a norm, where one is
+    given (GELU only).
 
-    `quick_gelu` is z * sigmoid(1.702 z), with which OpenAI's weights were trained (Hendrycks & Gimpel 2016,
-    arXiv:1606.08415). It equals silu(1.702 z) / 1.702, and both factors ride on the matrix products: one pass over the
-    hidden layer and one tensor kept for the gradient, where the formula as written takes three.
+    `quick_gelu` is z * sigmoid(1.702 z), with which OpenAI's weights were trained (Hendrycks &
+    Gimpel 2016, arXiv:1606.08415). It equals silu(1.702 z) / 1.702, and both factors ride on the
+    matrix products: one pass over the hidden layer and one tensor kept for the gradient, where the
+    formula as written takes three.
 
     >>> import torch
     >>> from diptych.nn import Mlp
@@ -22,9 +24,13 @@ class Mlp(nn.Module):
     torch.Size([1, 5, 8])
     """
 
-    def __init__(self, width: int, hidden: int, activation: Activation, norm: nn.Module | None = None):
+    def __init__(
+        self, width: int, hidden: int, activation: Activation, norm: nn.Module | None = None
+    ):
         super().__init__()
-        assert norm is None or activation == "gelu", "the factor on the hidden layer would not pass a norm"
+        assert norm is None or activation == "gelu", (
+            "the factor on the hidden layer would not pass a norm"
+        )
         self.activation = activation
         self.up = nn.Linear(width, hidden)
         self.norm = norm or nn.Identity()
@@ -34,12 +40,15 @@ class Mlp(nn.Module):
         """[..., width] -> [..., width]."""
         if self.activation == "gelu":
             return self.down(self.norm(F.gelu(self.up(x))))
-        hidden = F.silu(torch.addmm(QUICK * self.up.bias, x.flatten(0, -2), self.up.weight.T, alpha=QUICK))
+        hidden = F.silu(
+            torch.addmm(QUICK * self.up.bias, x.flatten(0, -2), self.up.weight.T, alpha=QUICK)
+        )
         return torch.addmm(self.down.bias, hidden, self.down.weight.T, alpha=1 / QUICK).view_as(x)
 
 
 class GatedMlp(nn.Module):
-    """SwiGLU (Shazeer 2020, arXiv:2002.05202): down(norm(silu(gate(x)) * up(x))), gate and up in one product.
+    """SwiGLU (Shazeer 2020, arXiv:2002.05202): down(norm(silu(gate(x)) * up(x))), gate and up in
+    one product.
 
     >>> import torch
     >>> from diptych.nn import GatedMlp

@@ -8,16 +8,18 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 
 def batch_norms(module: nn.Module) -> list[_BatchNorm]:
-    """All batch norms of `module`: where there are none, a sample's output doesn't depend on its batch."""
+    """All batch norms of `module`: where there are none, a sample's output doesn't depend on its
+    batch."""
     return [norm for norm in module.modules() if isinstance(norm, _BatchNorm)]
 
 
 @contextmanager
 def unrecorded(module: nn.Module) -> Iterator[None]:
-    """Within, batch norms of `module` in training use their batch's statistics but don't record them.
+    """Within, batch norms of `module` in training use their batch's statistics but don't record
+    them.
 
-    For passes that repeat an earlier one (activation checkpointing, cached gradients): what a batch contributes to the
-    running statistics is counted once.
+    For passes that repeat an earlier one (activation checkpointing, cached gradients): what a batch
+    contributes to the running statistics is counted once.
 
     >>> import torch
     >>> from diptych.nn import unrecorded

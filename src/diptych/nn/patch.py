@@ -7,7 +7,8 @@ from torch import Tensor, nn
 
 
 class PatchEmbedding(nn.Conv2d):
-    """Square patches, each projected to `width`: a convolution whose stride is its kernel, computed as one product.
+    """Square patches, each projected to `width`: a convolution whose stride is its kernel, computed
+    as one product.
 
     >>> import torch
     >>> from diptych.nn import PatchEmbedding
@@ -18,10 +19,18 @@ class PatchEmbedding(nn.Conv2d):
     def __init__(self, channels: int, width: int, patch_size: int, bias: bool = False):
         super().__init__(channels, width, patch_size, stride=patch_size, bias=bias)
 
-    def forward(self, input: Float[Tensor, "batch channels height wide"]) -> Float[Tensor, "batch patches width"]:
+    def forward(
+        self, input: Float[Tensor, "batch channels height wide"]
+    ) -> Float[Tensor, "batch patches width"]:
         """Patches in reading order."""
         _, _, p, q = self.weight.shape
-        x = input.unflatten(3, (-1, q)).unflatten(2, (-1, p)).permute(0, 2, 4, 1, 3, 5).flatten(3).flatten(1, 2)
+        x = (
+            input.unflatten(3, (-1, q))
+            .unflatten(2, (-1, p))
+            .permute(0, 2, 4, 1, 3, 5)
+            .flatten(3)
+            .flatten(1, 2)
+        )
         return F.linear(x, self.weight.flatten(1), self.bias)
 
 
@@ -38,13 +47,15 @@ class ConvNorm(nn.Module):
         return self.norm(self.conv(x))
 
     def init(self) -> None:
-        """Convolution: N(0, 2 / fan in) (He et al. 2015, arXiv:1502.01852). Norm: gain 1, bias 0, no statistics yet."""
+        """Convolution: N(0, 2 / fan in) (He et al. 2015, arXiv:1502.01852). Norm: gain 1, bias 0,
+        no statistics yet."""
         nn.init.kaiming_normal_(self.conv.weight, nonlinearity="relu")
         self.norm.reset_parameters()
 
 
 class ConvStem(nn.Sequential):
-    """3x3 convolutions of stride 2 with batch normalisation and ReLU (Xiao et al. 2021, arXiv:2106.14881).
+    """3x3 convolutions of stride 2 with batch normalisation and ReLU (Xiao et al. 2021,
+    arXiv:2106.14881).
 
     >>> import torch
     >>> from diptych.nn import ConvStem
@@ -70,7 +81,8 @@ class ConvStem(nn.Sequential):
 
 
 class PatchDropout(nn.Module):
-    """In training, a random subset of each row's patches is kept (FLIP, Li et al. 2022, arXiv:2212.00794).
+    """In training, a random subset of each row's patches is kept (FLIP, Li et al. 2022,
+    arXiv:2212.00794).
 
     At least one patch is kept. Nothing is scaled: the remaining tokens are whole.
 

@@ -1,5 +1,5 @@
-"""Positions as rotations (RoPE, Su et al. 2021, arXiv:2104.09864), in two dimensions as EVA-02 has them
-(Fang et al. 2023, arXiv:2303.11331)."""
+"""Positions as rotations (RoPE, Su et al. 2021, arXiv:2104.09864), in two dimensions as EVA-02 has
+them (Fang et al. 2023, arXiv:2303.11331)."""
 
 import torch
 from jaxtyping import Float
@@ -11,11 +11,13 @@ THETA = 10000.0
 def rotary_table(
     side: int, reference: int, width: int, device: torch.device | None = None
 ) -> Float[Tensor, "2 patches {width}"]:
-    """Cosines and signed sines for a square of side x side patches in reading order and heads of `width` channels.
+    """Cosines and signed sines for a square of side x side patches in reading order and heads of
+    `width` channels.
 
-    The first half of a head turns with the patch's row, the second with its column: channels 2m and 2m + 1 of a half by
-    position * THETA ** (-4m / width). Frequencies belong to a square of `reference` patches; other squares are
-    interpolated: patch i of `side` stands at i * reference / side.
+    The first half of a head turns with the patch's row, the second with its column: channels 2m and
+    2m + 1 of a half by position * THETA ** (-4m / width). Frequencies belong to a square of
+    `reference` patches; other squares are interpolated: patch i of `side` stands at i * reference /
+    side.
 
     >>> from diptych.nn.rotary import rotary_table
     >>> rotary_table(side=3, reference=3, width=8).shape
@@ -31,14 +33,19 @@ def rotary_table(
     return torch.stack([turns.cos(), turns.sin() * signs])
 
 
-def with_class_token(table: Float[Tensor, "2 *batch patches width"]) -> Float[Tensor, "2 *batch tokens width"]:
+def with_class_token(
+    table: Float[Tensor, "2 *batch patches width"],
+) -> Float[Tensor, "2 *batch tokens width"]:
     """The table with a token in front that isn't turned: cosine 1, sine 0."""
     still = table.new_tensor([1.0, 0.0]).view(2, *[1] * (table.ndim - 1))
     return torch.cat([still.expand(*table.shape[:-2], 1, table.shape[-1]), table], dim=-2)
 
 
-def rotate(x: Float[Tensor, "*any width"], table: Float[Tensor, "2 *table width"]) -> Float[Tensor, "*any width"]:
-    """Each pair of neighbouring channels of `x` turned by its angle; `table[0]` broadcasts over `x`.
+def rotate(
+    x: Float[Tensor, "*any width"], table: Float[Tensor, "2 *table width"]
+) -> Float[Tensor, "*any width"]:
+    """Each pair of neighbouring channels of `x` turned by its angle; `table[0]` broadcasts over
+    `x`.
 
     >>> import torch
     >>> from diptych.nn.rotary import rotate

@@ -1,4 +1,5 @@
-"""What is minimised: the contrastive equations, the objectives that own a model, and exact gradient accumulation."""
+"""What is minimised: the contrastive equations, the objectives that own a model, and exact gradient
+accumulation."""
 
 from diptych.objectives.accumulate import accumulate
 from diptych.objectives.base import Cotangents, Features, Losses, Objective

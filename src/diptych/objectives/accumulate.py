@@ -23,15 +23,18 @@ def accumulate(
 ) -> Losses:
     """Add the gradient of the loss of all `micro_batches` together to every parameter's `.grad`.
 
-    A contrastive loss isn't a sum over micro-batches: each pair needs all the others. So (Gao et al. 2021,
-    arXiv:2101.06983): the features of every micro-batch without a graph; one loss of them all, and its gradients; then
-    each micro-batch again, with the same dropout masks, for the gradients of the towers. It costs a forward pass more.
+    A contrastive loss isn't a sum over micro-batches: each pair needs all the others. So (Gao et
+    al. 2021, arXiv:2101.06983): the features of every micro-batch without a graph; one loss of them
+    all, and its gradients; then each micro-batch again, with the same dropout masks, for the
+    gradients of the towers. It costs a forward pass more.
 
-    `wrapped`: the objective as `data_parallel` gave it; gradients are averaged over the peers once, in the last
-    backward pass. `autocast`: makes the context in which the towers compute. `scale_loss`: is given the loss, and gives
-    what is differentiated (float16's loss scaling). The losses returned are detached and unscaled.
+    `wrapped`: the objective as `data_parallel` gave it; gradients are averaged over the peers once,
+    in the last backward pass. `autocast`: makes the context in which the towers compute.
+    `scale_loss`: is given the loss, and gives what is differentiated (float16's loss scaling). The
+    losses returned are detached and unscaled.
 
-    Raises ConfigError where a tower in training takes statistics over its batch: micro-batches have others.
+    Raises ConfigError where a tower in training takes statistics over its batch: micro-batches have
+    others.
 
     >>> import torch
     >>> from diptych import zoo
@@ -54,7 +57,9 @@ def accumulate(
     _refuse_batch_statistics(objective)
     features, states = _features(objective, micro_batches, peers, autocast)
     losses, cotangents = _contrast(objective, features, peers, autocast, scale_loss)
-    for i, (batch, state, cotangent) in enumerate(zip(micro_batches, states, cotangents, strict=True), 1):
+    for i, (batch, state, cotangent) in enumerate(
+        zip(micro_batches, states, cotangents, strict=True), 1
+    ):
         last = i == len(micro_batches)
         with _replayed(state, peers.device), nullcontext() if last else unsynchronised(wrapped):
             with autocast():
@@ -69,12 +74,15 @@ class _RandomState(NamedTuple):
 
 
 def _random_state(device: torch.device) -> _RandomState:
-    return _RandomState(torch.get_rng_state(), torch.cuda.get_rng_state(device) if device.type == "cuda" else None)
+    return _RandomState(
+        torch.get_rng_state(), torch.cuda.get_rng_state(device) if device.type == "cuda" else None
+    )
 
 
 @contextmanager
 def _replayed(state: _RandomState, device: torch.device) -> Iterator[None]:
-    """Draw the same random numbers as after `state`; afterwards the generators are where they were before."""
+    """Draw the same random numbers as after `state`; afterwards the generators are where they were
+    before."""
     with torch.random.fork_rng([device] if state.device is not None else []):
         torch.set_rng_state(state.cpu)
         if state.device is not None:
@@ -93,7 +101,8 @@ def _features(
     features, states = [], []
     for batch in micro_batches:
         states.append(_random_state(peers.device))
-        # A context each: autocast keeps the weights' casts until its end, and these know of no gradient.
+        # A context each: autocast keeps the weights' casts until its end, and these know of no
+        # gradient.
         with autocast():
             features.append(objective.features(batch))
     return features, states
@@ -106,21 +115,32 @@ def _contrast(
     autocast: Callable[[], AbstractContextManager],
     scale_loss: Callable[[Tensor], Tensor],
 ) -> tuple[Losses, list[Cotangents]]:
-    """The loss of all micro-batches together, and its gradients cut up again; the parameters' go with the last.
+    """The loss of all micro-batches together, and its gradients cut up again; the parameters' go
+    with the last.
 
     There DDP sees every parameter once, also those that the loss alone uses.
     """
     leaves = {name: torch.cat([part[name] for part in features]) for name in features[0]}
-    floating = {name: leaf.requires_grad_() for name, leaf in leaves.items() if leaf.is_floating_point()}
+    floating = {
+        name: leaf.requires_grad_() for name, leaf in leaves.items() if leaf.is_floating_point()
+    }
     parameters = {name: p for name, p in objective.named_parameters() if p.requires_grad}
     with autocast():
         losses = objective.loss(leaves, peers)
     inputs = floating | parameters
-    gradients = torch.autograd.grad(scale_loss(losses.total), list(inputs.values()), allow_unused=True)
-    used = {name: gradient for name, gradient in zip(inputs, gradients, strict=True) if gradient is not None}
+    gradients = torch.autograd.grad(
+        scale_loss(losses.total), list(inputs.values()), allow_unused=True
+    )
+    used = {
+        name: gradient
+        for name, gradient in zip(inputs, gradients, strict=True)
+        if gradient is not None
+    }
     sizes = [len(next(iter(part.values()))) for part in features]
     parts = {name: used[name].split(sizes) for name in floating if name in used}
-    cotangents = [Cotangents({name: rows[i] for name, rows in parts.items()}, {}) for i in range(len(sizes))]
+    cotangents = [
+        Cotangents({name: rows[i] for name, rows in parts.items()}, {}) for i in range(len(sizes))
+    ]
     cotangents[-1].parameters.update({name: used[name] for name in parameters if name in used})
     return Losses(losses.total.detach(), losses.terms), cotangents
 

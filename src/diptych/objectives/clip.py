@@ -8,7 +8,8 @@ from diptych.objectives.pairs import check_pairs, contrast, terms
 
 
 class ClipObjective(Objective):
-    """Symmetric InfoNCE (Radford et al. 2021, arXiv:2103.00020); `contrast.info_nce` is the equation.
+    """Symmetric InfoNCE (Radford et al. 2021, arXiv:2103.00020); `contrast.info_nce` is the
+    equation.
 
     A model with a `logit_bias` keeps it as it is: softmax doesn't see what is added to all logits.
 

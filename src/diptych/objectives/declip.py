@@ -16,7 +16,8 @@ from diptych.objectives.selfsup import hidden_words, nearest
 
 
 class DeclipObjective(Objective):
-    """Two views of a picture, a caption and another wording of it (Li et al. 2021, arXiv:2110.05208):
+    """Two views of a picture, a caption and another wording of it (Li et al. 2021,
+    arXiv:2110.05208):
 
         pairs       the mean contrast of 2 pictures x 2 captions
         views       SimSiam between the two pictures' vectors
@@ -39,8 +40,12 @@ class DeclipObjective(Objective):
         self.config = config
         check_pairs(config.pairs, model)
         if not isinstance(model.config.text, TextConfig):
-            raise ConfigError("DeCLIP hides words of Diptych's own text tower; this model has another library's")
-        texts = ("masked", "augmented") if config.contrast_masked else ("plain", "augmented", "masked")
+            raise ConfigError(
+                "DeCLIP hides words of Diptych's own text tower; this model has another library's"
+            )
+        texts = (
+            ("masked", "augmented") if config.contrast_masked else ("plain", "augmented", "masked")
+        )
         self.views = Views(image=("strong", "strong"), text=texts)
         self.self_supervision = build_self_supervision(config.views, model.config.embed_dim)
         self.word_head = nn.Linear(model.text.width, model.config.text.vocab_size)
@@ -51,7 +56,9 @@ class DeclipObjective(Objective):
         pictures = look(self.model.image, batch.images)
         return self.describe(batch, pictures, [self.model.text(ids) for ids in batch.texts])
 
-    def describe(self, batch: Batch, pictures: list[TowerOutput], captions: list[TowerOutput]) -> Features:
+    def describe(
+        self, batch: Batch, pictures: list[TowerOutput], captions: list[TowerOutput]
+    ) -> Features:
         """What the loss needs of the towers' outputs, in the order of the views."""
         assert batch.hidden is not None
         masked = self.views.text.index("masked")
@@ -70,14 +77,31 @@ class DeclipObjective(Objective):
         texts = [features["text_1"], features["text_2"]]
         neighbours = [self.queue.nearest(text) for text in texts]
         scale = logit_scale(self.pairs, self.model)
-        pairs = _mean([contrast(self.pairs, self.model, image, text, peers) for text in texts for image in images])
+        pairs = _mean(
+            [
+                contrast(self.pairs, self.model, image, text, peers)
+                for text in texts
+                for image in images
+            ]
+        )
         views = self.self_supervision(features["image_1"], features["image_2"], peers)
         chosen = features["hidden"] >= 0
         counted = peers if c.share_words else Peers()
-        words = hidden_words(self.word_head(features["masked"][chosen]), features["hidden"][chosen], counted)
-        near = _mean([nearest(image, found, scale, peers) for found in neighbours for image in images])
-        total = c.pairs_weight * pairs + c.views_weight * views + c.words_weight * words + c.neighbours_weight * near
-        recorded = terms(self.model, loss=total, pairs=pairs, views=views, words=words, neighbours=near)
+        words = hidden_words(
+            self.word_head(features["masked"][chosen]), features["hidden"][chosen], counted
+        )
+        near = _mean(
+            [nearest(image, found, scale, peers) for found in neighbours for image in images]
+        )
+        total = (
+            c.pairs_weight * pairs
+            + c.views_weight * views
+            + c.words_weight * words
+            + c.neighbours_weight * near
+        )
+        recorded = terms(
+            self.model, loss=total, pairs=pairs, views=views, words=words, neighbours=near
+        )
         self._remembered = [self._everyones(text.detach(), peers) for text in reversed(texts)]
         self.clamp_before_step()
         return Losses(total, recorded)

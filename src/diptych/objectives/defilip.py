@@ -12,7 +12,8 @@ from diptych.objectives.tokens import TokenPairs
 
 
 class DefilipObjective(DeclipObjective):
-    """DeCLIP's loss + weight * tokens(first picture's patches, caption's words) (Cui et al. 2022, arXiv:2203.05796)."""
+    """DeCLIP's loss + weight * tokens(first picture's patches, caption's words) (Cui et al. 2022,
+    arXiv:2203.05796)."""
 
     def __init__(self, config: DefilipObjectiveConfig, model: Clip):
         super().__init__(config, model)
@@ -20,7 +21,9 @@ class DefilipObjective(DeclipObjective):
         self.tokens = TokenPairs(config.tokens, model)
         self.views = replace(self.views, whole_length=not config.tokens.mask_padding)
 
-    def describe(self, batch: Batch, pictures: list[TowerOutput], captions: list[TowerOutput]) -> Features:
+    def describe(
+        self, batch: Batch, pictures: list[TowerOutput], captions: list[TowerOutput]
+    ) -> Features:
         tokens = self.tokens.features(self.model, pictures[0], captions[0], batch.texts[0])
         return super().describe(batch, pictures, captions) | tokens
 

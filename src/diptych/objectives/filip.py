@@ -10,7 +10,8 @@ from diptych.objectives.tokens import TokenPairs
 
 
 class FilipObjective(Objective):
-    """weight * tokens(patches, words) + weight * contrast(picture, caption) (Yao et al. 2021, arXiv:2111.07783).
+    """weight * tokens(patches, words) + weight * contrast(picture, caption) (Yao et al. 2021,
+    arXiv:2111.07783).
 
     >>> from dataclasses import replace
     >>> from diptych import zoo
@@ -26,7 +27,9 @@ class FilipObjective(Objective):
         self.config = config
         check_pairs(config.pairs, model)
         text = "masked" if config.contrast_masked else "plain"
-        self.views = Views(image=("strong",), text=(text,), whole_length=not config.tokens.mask_padding)
+        self.views = Views(
+            image=("strong",), text=(text,), whole_length=not config.tokens.mask_padding
+        )
         self.tokens = TokenPairs(config.tokens, model)
 
     def features(self, batch: Batch) -> Features:

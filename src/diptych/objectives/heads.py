@@ -1,4 +1,5 @@
-"""Small networks between the towers and a loss. They belong to training and never reach an exported model.
+"""Small networks between the towers and a loss. They belong to training and never reach an exported
+model.
 
 Those with batch normalisation are applied to all of a step's samples at once: see `Objective.loss`.
 """
@@ -23,13 +24,16 @@ class SimClr(nn.Module):
             nn.Linear(config.hidden, config.out),
         )
 
-    def forward(self, first: Float[Tensor, "n width"], second: Float[Tensor, "n width"], peers: Peers) -> Tensor:
+    def forward(
+        self, first: Float[Tensor, "n width"], second: Float[Tensor, "n width"], peers: Peers
+    ) -> Tensor:
         """The loss of two views of n pictures."""
         return nt_xent(self.head(first), self.head(second), self.temperature, peers)
 
 
 class SimSiam(nn.Module):
-    """Each view is projected, and foretells the other (Chen & He 2020, arXiv:2011.10566); sizes as in DeCLIP."""
+    """Each view is projected, and foretells the other (Chen & He 2020, arXiv:2011.10566); sizes as
+    in DeCLIP."""
 
     def __init__(self, config: SimSiamConfig, width: int):
         super().__init__()
@@ -43,7 +47,9 @@ class SimSiam(nn.Module):
             *_layer(config, config.width, config.hidden), nn.Linear(config.hidden, config.width)
         )
 
-    def forward(self, first: Float[Tensor, "n width"], second: Float[Tensor, "n width"], peers: Peers) -> Tensor:
+    def forward(
+        self, first: Float[Tensor, "n width"], second: Float[Tensor, "n width"], peers: Peers
+    ) -> Tensor:
         """The loss of two views of n pictures."""
         seen = self.projector(first), self.projector(second)
         return simsiam((self.predictor(seen[0]), self.predictor(seen[1])), seen)

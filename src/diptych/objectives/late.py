@@ -1,10 +1,11 @@
-"""Late interaction: two sets of tokens compared token by token (FILIP, Yao et al. 2021, arXiv:2111.07783, equation 5).
+"""Late interaction: two sets of tokens compared token by token (FILIP, Yao et al. 2021,
+arXiv:2111.07783, equation 5).
 
-The similarity of a query set and a key set is the mean over queries of the largest dot product with a key. Between
-`rows` query sets of q tokens and `columns` key sets of k tokens that is rows x columns x q x k dot products:
-`late_interaction_reference` makes them, as tests and small examples can. `token_similarity` gives the same numbers and
-gradients and holds a tile of them at a time, in the forward and in the backward pass.
-"""
+The similarity of a query set and a key set is the mean over queries of the largest dot product with
+a key. Between `rows` query sets of q tokens and `columns` key sets of k tokens that is rows x
+columns x q x k dot products: `late_interaction_reference` makes them, as tests and small examples
+can. `token_similarity` gives the same numbers and gradients and holds a tile of them at a time, in
+the forward and in the backward pass."""
 
 import importlib.util
 from collections.abc import Iterator
@@ -28,7 +29,8 @@ def late_interaction_reference(
     queries_seen: Bool[Tensor, "rows q"] | None = None,
     keys_seen: Bool[Tensor, "columns k"] | None = None,
 ) -> Float[Tensor, "rows columns"]:
-    """The equation as it stands: of each row's queries against each column's keys, those that are seen (None: all).
+    """The equation as it stands: of each row's queries against each column's keys, those that are
+    seen (None: all).
 
     >>> import torch
     >>> from diptych.objectives.late import late_interaction_reference
@@ -49,10 +51,12 @@ def token_similarity(
     keys_seen: Bool[Tensor, "columns k"] | None = None,
     tile: int = TILE,
 ) -> Float[Tensor, "rows columns"]:
-    """`late_interaction_reference` in tiles of at most about `tile` dot products, in float32 at least.
+    """`late_interaction_reference` in tiles of at most about `tile` dot products, in float32 at
+    least.
 
-    Each set needs a token that is seen. Memory: the tile, and copies of the arguments. On a GPU with Triton the tiles
-    live in its registers. Where two keys are equally near, one of them gets the gradient.
+    Each set needs a token that is seen. Memory: the tile, and copies of the arguments. On a GPU
+    with Triton the tiles live in its registers. Where two keys are equally near, one of them gets
+    the gradient.
 
     >>> import torch
     >>> from diptych.objectives.late import token_similarity
@@ -63,7 +67,11 @@ def token_similarity(
         dtype = torch.promote_types(torch.promote_types(queries.dtype, keys.dtype), torch.float32)
         queries, keys = queries.to(dtype), keys.to(dtype)
         shares = _shares(queries, queries_seen)
-        hidden = None if keys_seen is None else keys.new_zeros(keys_seen.shape).masked_fill_(~keys_seen, -torch.inf)
+        hidden = (
+            None
+            if keys_seen is None
+            else keys.new_zeros(keys_seen.shape).masked_fill_(~keys_seen, -torch.inf)
+        )
         if _fits_registers(queries, keys):
             from diptych.objectives.late_triton import TokenSimilarity
 
@@ -91,8 +99,8 @@ def _fits_registers(queries: Tensor, keys: Tensor) -> bool:
 class _Tiles:
     """The dot products, a tile at a time, always in the same buffer.
 
-    A tile is [row-queries, keys of a set, columns]: the maximum over a set's keys then runs along contiguous columns.
-    """
+    A tile is [row-queries, keys of a set, columns]: the maximum over a set's keys then runs along
+    contiguous columns."""
 
     def __init__(self, queries: Tensor, keys: Tensor, hidden: Tensor | None, tile: int):
         self.queries, self.keys = queries, keys.transpose(0, 1)
@@ -118,10 +126,13 @@ class _Tiles:
 
 
 class _TokenSimilarity(torch.autograd.Function):
-    """The backward pass makes the products again: what is nearest isn't kept, memory stays the tile's."""
+    """The backward pass makes the products again: what is nearest isn't kept, memory stays the
+    tile's."""
 
     @staticmethod
-    def forward(ctx: Any, queries: Tensor, keys: Tensor, shares: Tensor, hidden: Tensor | None, tile: int) -> Tensor:
+    def forward(
+        ctx: Any, queries: Tensor, keys: Tensor, shares: Tensor, hidden: Tensor | None, tile: int
+    ) -> Tensor:
         ctx.save_for_backward(queries, keys, shares, hidden)
         ctx.tile = tile
         tiles = _Tiles(queries, keys, hidden, tile)
@@ -129,7 +140,9 @@ class _TokenSimilarity(torch.autograd.Function):
         for columns in tiles.column_slices():
             some_keys = tiles.keys[:, columns].flatten(0, 1)
             for rows in tiles.row_slices():
-                nearest = tiles.products(queries[rows].flatten(0, 1), some_keys, columns).amax(dim=1)
+                nearest = tiles.products(queries[rows].flatten(0, 1), some_keys, columns).amax(
+                    dim=1
+                )
                 weighed = nearest.mul_(shares[rows].reshape(-1, 1))
                 similarity[rows, columns] = weighed.unflatten(0, (-1, queries.shape[1])).sum(dim=1)
         return similarity

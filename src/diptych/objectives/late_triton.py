@@ -1,9 +1,10 @@
-"""The tiles of `late.token_similarity` in a GPU's registers (Triton: Tillet et al. 2019, doi:10.1145/3315508.3329973).
+"""The tiles of `late.token_similarity` in a GPU's registers (Triton: Tillet et al. 2019,
+doi:10.1145/3315508.3329973).
 
-Each program holds one set's tokens and runs through the sets of the other side: products, maxima and their mean never
-leave the chip. The tiled path is the reference. Triton comes with torch's CUDA builds, so this module is imported only
-where a GPU computes; Triton's interpreter runs the same programs on a CPU, slowly, for tests.
-"""
+Each program holds one set's tokens and runs through the sets of the other side: products, maxima
+and their mean never leave the chip. The tiled path is the reference. Triton comes with torch's CUDA
+builds, so this module is imported only where a GPU computes; Triton's interpreter runs the same
+programs on a CPU, slowly, for tests."""
 
 from typing import Any
 
@@ -15,11 +16,14 @@ from torch.autograd.function import once_differentiable
 
 
 class TokenSimilarity(torch.autograd.Function):
-    """`apply(queries [rows, q, width], keys [columns, k, width], shares [rows, q], hidden [columns, k] | None)` ->
-    [rows, columns], all float32. `shares`: what each query counts. `hidden`: 0 for keys that are seen, -inf else."""
+    """`apply(queries [rows, q, width], keys [columns, k, width], shares [rows, q], hidden [columns,
+    k] | None)` -> [rows, columns], all float32. `shares`: what each query counts. `hidden`: 0 for
+    keys that are seen, -inf else."""
 
     @staticmethod
-    def forward(ctx: Any, queries: Tensor, keys: Tensor, shares: Tensor, hidden: Tensor | None) -> Tensor:
+    def forward(
+        ctx: Any, queries: Tensor, keys: Tensor, shares: Tensor, hidden: Tensor | None
+    ) -> Tensor:
         queries, keys, shares = queries.contiguous(), keys.contiguous(), shares.contiguous()
         hidden = keys.new_zeros(keys.shape[:2]) if hidden is None else hidden.contiguous()
         ctx.save_for_backward(queries, keys, shares, hidden)
@@ -44,18 +48,30 @@ class TokenSimilarity(torch.autograd.Function):
 def _sizes(queries: Tensor, keys: Tensor) -> dict[str, Any]:
     """Counts, and the powers of two that hold them; a matrix unit wants 16 at least."""
     counts = {"Q": queries.shape[1], "K": keys.shape[1], "W": keys.shape[2]}
-    return counts | {f"{name}_BLOCK": max(16, triton.next_power_of_2(count)) for name, count in counts.items()}
+    return counts | {
+        f"{name}_BLOCK": max(16, triton.next_power_of_2(count)) for name, count in counts.items()
+    }
 
 
 @triton.jit
-def _load(base, index, N: tl.constexpr, W: tl.constexpr, N_BLOCK: tl.constexpr, W_BLOCK: tl.constexpr):
+def _load(
+    base, index, N: tl.constexpr, W: tl.constexpr, N_BLOCK: tl.constexpr, W_BLOCK: tl.constexpr
+):
     """Set `index` of [sets, N, W]: [N_BLOCK, W_BLOCK], zeros beyond."""
     n, w = tl.arange(0, N_BLOCK)[:, None], tl.arange(0, W_BLOCK)[None]
     return tl.load(base + index * N * W + n * W + w, mask=(n < N) & (w < W), other=0.0)
 
 
 @triton.jit
-def _store(base, index, values, N: tl.constexpr, W: tl.constexpr, N_BLOCK: tl.constexpr, W_BLOCK: tl.constexpr):
+def _store(
+    base,
+    index,
+    values,
+    N: tl.constexpr,
+    W: tl.constexpr,
+    N_BLOCK: tl.constexpr,
+    W_BLOCK: tl.constexpr,
+):
     """The reverse of `_load`."""
     n, w = tl.arange(0, N_BLOCK)[:, None], tl.arange(0, W_BLOCK)[None]
     tl.store(base + index * N * W + n * W + w, values, mask=(n < N) & (w < W))

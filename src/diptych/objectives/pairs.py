@@ -11,11 +11,14 @@ from diptych.objectives.contrast import tiled_info_nce, tiled_sigmoid
 
 
 def check_pairs(config: PairsConfig, model: Clip) -> None:
-    """Raises ConfigError if the model lacks what the contrast needs. Softmax doesn't see a bias: it isn't trained."""
+    """Raises ConfigError if the model lacks what the contrast needs. Softmax doesn't see a bias: it
+    isn't trained."""
     match config:
         case SiglipObjectiveConfig():
             if model.logit_bias is None:
-                raise ConfigError("the SigLIP objective needs a model with a logit_bias (SigLIP starts it at -10)")
+                raise ConfigError(
+                    "the SigLIP objective needs a model with a logit_bias (SigLIP starts it at -10)"
+                )
         case ClipObjectiveConfig():
             if model.logit_bias is not None:
                 model.logit_bias.requires_grad_(False)
@@ -28,19 +31,25 @@ def contrast(
     texts: Float[Tensor, "pairs width"],
     peers: Peers,
 ) -> Float[Tensor, ""]:
-    """The loss of unit vectors, row i of one belonging to row i of the other, against everybody's."""
+    """The loss of unit vectors, row i of one belonging to row i of the other, against
+    everybody's."""
     scale = logit_scale(config, model)
     match config:
         case ClipObjectiveConfig():
             smoothing = config.label_smoothing
-            return tiled_info_nce(images, texts, scale, label_smoothing=smoothing, tile=config.tile, peers=peers)
+            return tiled_info_nce(
+                images, texts, scale, label_smoothing=smoothing, tile=config.tile, peers=peers
+            )
         case SiglipObjectiveConfig():
             assert model.logit_bias is not None
-            return tiled_sigmoid(images, texts, scale, model.logit_bias, tile=config.tile, peers=peers)
+            return tiled_sigmoid(
+                images, texts, scale, model.logit_bias, tile=config.tile, peers=peers
+            )
 
 
 def logit_scale(config: PairsConfig, model: Clip) -> Float[Tensor, "1"]:
-    """The factor on similarities; where the configuration limits it, its gradient is that of the unlimited one."""
+    """The factor on similarities; where the configuration limits it, its gradient is that of the
+    unlimited one."""
     scale = model.logit_scale.exp()
     if isinstance(config, ClipObjectiveConfig) and config.largest_scale_used is not None:
         return scale - (scale - scale.clamp(max=config.largest_scale_used)).detach()

@@ -1,4 +1,5 @@
-"""Texts of the past, among which a text finds its nearest (DeCLIP, Li et al. 2021, arXiv:2110.05208, §3.3)."""
+"""Texts of the past, among which a text finds its nearest (DeCLIP, Li et al. 2021,
+arXiv:2110.05208, §3.3)."""
 
 import torch
 import torch.nn.functional as F
@@ -7,7 +8,8 @@ from torch import Tensor, nn
 
 
 class Queue(nn.Module):
-    """The last `size` unit vectors, first in, first out; random ones at first. Buffers: on the device, in checkpoints.
+    """The last `size` unit vectors, first in, first out; random ones at first. Buffers: on the
+    device, in checkpoints.
 
     >>> import torch
     >>> from diptych.objectives.queue import Queue
@@ -31,12 +33,14 @@ class Queue(nn.Module):
     @torch.no_grad()
     def nearest(self, texts: Float[Tensor, "n width"]) -> Float[Tensor, "n width"]:
         """For each unit vector the remembered one of the highest cosine."""
-        return F.normalize(self.rows[(texts.to(self.rows.dtype) @ self.rows.T).argmax(dim=1)], dim=1)
+        return F.normalize(
+            self.rows[(texts.to(self.rows.dtype) @ self.rows.T).argmax(dim=1)], dim=1
+        )
 
     @torch.no_grad()
     def push(self, texts: Float[Tensor, "n width"]) -> None:
-        """Remember these in place of the oldest. With `drop_rest`, what doesn't fit before the end is dropped, and the
-        next push begins at the start: as DeCLIP published it."""
+        """Remember these in place of the oldest. With `drop_rest`, what doesn't fit before the end
+        is dropped, and the next push begins at the start: as DeCLIP published it."""
         size, start = len(self.rows), int(self.place)
         if self.drop_rest:
             texts = texts[: size - start]

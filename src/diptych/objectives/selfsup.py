@@ -12,10 +12,13 @@ _ALONE = Peers()
 
 
 def nt_xent(
-    first: Float[Tensor, "n width"], second: Float[Tensor, "n width"], temperature: float, peers: Peers = _ALONE
+    first: Float[Tensor, "n width"],
+    second: Float[Tensor, "n width"],
+    temperature: float,
+    peers: Peers = _ALONE,
 ) -> Float[Tensor, ""]:
-    """Of all views of all pictures, which is the other one of this picture? (NT-Xent, SimCLR, Chen et al. 2020,
-    arXiv:2002.05709, equation 1.) Views needn't be of unit length.
+    """Of all views of all pictures, which is the other one of this picture? (NT-Xent, SimCLR, Chen
+    et al. 2020, arXiv:2002.05709, equation 1.) Views needn't be of unit length.
 
     >>> import torch
     >>> from diptych.objectives.selfsup import nt_xent
@@ -37,8 +40,8 @@ def simsiam(
     foretold: tuple[Float[Tensor, "n width"], Float[Tensor, "n width"]],
     seen: tuple[Float[Tensor, "n width"], Float[Tensor, "n width"]],
 ) -> Float[Tensor, ""]:
-    """Minus the cosine between what one view foretells and what the other is, which takes no gradient (SimSiam, Chen &
-    He 2020, arXiv:2011.10566, equation 2).
+    """Minus the cosine between what one view foretells and what the other is, which takes no
+    gradient (SimSiam, Chen & He 2020, arXiv:2011.10566, equation 2).
 
     >>> import torch
     >>> from diptych.objectives.selfsup import simsiam
@@ -53,8 +56,9 @@ def simsiam(
 def hidden_words(
     logits: Float[Tensor, "hidden vocabulary"], words: Int[Tensor, " hidden"], peers: Peers = _ALONE
 ) -> Float[Tensor, ""]:
-    """Cross-entropy of the words that were hidden in everybody's captions (BERT, Devlin et al. 2018, arXiv:1810.04805);
-    0 where none was. Its mean over processes is the mean over all hidden words.
+    """Cross-entropy of the words that were hidden in everybody's captions (BERT, Devlin et al.
+    2018, arXiv:1810.04805); 0 where none was. Its mean over processes is the mean over all hidden
+    words.
 
     >>> import torch
     >>> from diptych.objectives.selfsup import hidden_words
@@ -66,10 +70,14 @@ def hidden_words(
 
 
 def nearest(
-    images: Float[Tensor, "n width"], neighbours: Float[Tensor, "n width"], scale: Tensor, peers: Peers = _ALONE
+    images: Float[Tensor, "n width"],
+    neighbours: Float[Tensor, "n width"],
+    scale: Tensor,
+    peers: Peers = _ALONE,
 ) -> Float[Tensor, ""]:
-    """Which of everybody's neighbours is that of this picture's own text? (DeCLIP, Li et al. 2021, arXiv:2110.05208,
-    §3.3; from pictures to texts only.) Unit vectors; the neighbours take no gradient."""
+    """Which of everybody's neighbours is that of this picture's own text? (DeCLIP, Li et al. 2021,
+    arXiv:2110.05208, §3.3; from pictures to texts only.) Unit vectors; the neighbours take no
+    gradient."""
     logits = scale * images @ peers.gather(neighbours.detach()).T
     own = torch.arange(len(images), device=images.device) + peers.rank * len(images)
     return F.cross_entropy(logits, own)

@@ -8,7 +8,8 @@ from diptych.objectives.pairs import check_pairs, contrast, terms
 
 
 class SiglipObjective(Objective):
-    """The pairwise sigmoid loss (Zhai et al. 2023, arXiv:2303.15343); `contrast.sigmoid` is the equation.
+    """The pairwise sigmoid loss (Zhai et al. 2023, arXiv:2303.15343); `contrast.sigmoid` is the
+    equation.
 
     Raises ConfigError for a model without a `logit_bias`.
 

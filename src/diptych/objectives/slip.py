@@ -10,9 +10,11 @@ from diptych.objectives.pairs import check_pairs, contrast, terms
 
 
 class SlipObjective(Objective):
-    """contrast(picture, caption) + weight * views(strong, strong) (Mu et al. 2021, arXiv:2112.12750, algorithm 1).
+    """contrast(picture, caption) + weight * views(strong, strong) (Mu et al. 2021,
+    arXiv:2112.12750, algorithm 1).
 
-    The self-supervised part sees the tower's vector before it is projected to the space of captions.
+    The self-supervised part sees the tower's vector before it is projected to the space of
+    captions.
 
     >>> from diptych import zoo
     >>> from diptych.config import SlipObjectiveConfig

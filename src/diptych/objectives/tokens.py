@@ -18,10 +18,11 @@ from diptych.objectives.selfsup import gather
 
 
 class TokenPairs(nn.Module):
-    """Which caption's words do this picture's patches find, and back (FILIP, Yao et al. 2021, arXiv:2111.07783, §3.1)?
+    """Which caption's words do this picture's patches find, and back (FILIP, Yao et al. 2021,
+    arXiv:2111.07783, §3.1)?
 
-    Owns the scale of the tokens' similarities. Raises ConfigError for a model without a `token_dim`.
-    """
+    Owns the scale of the tokens' similarities. Raises ConfigError for a model without a
+    `token_dim`."""
 
     def __init__(self, config: TokenPairsConfig, model: Clip):
         super().__init__()
@@ -56,7 +57,9 @@ class TokenPairs(nn.Module):
         some_patches, some_words, some_seen = self._representatives(patches, words, seen)
         scale, tile = self.logit_scale.exp(), self.config.tile
         everyones_seen = peers.gather(some_seen.to(torch.uint8)).bool()
-        by_image = token_similarity(patches, gather(some_words, peers), keys_seen=everyones_seen, tile=tile)
+        by_image = token_similarity(
+            patches, gather(some_words, peers), keys_seen=everyones_seen, tile=tile
+        )
         by_text = token_similarity(words, gather(some_patches, peers), queries_seen=seen, tile=tile)
         own = torch.arange(len(patches), device=patches.device) + peers.rank * len(patches)
         loss = (F.cross_entropy(scale * by_image, own) + F.cross_entropy(scale * by_text, own)) / 2
@@ -64,7 +67,9 @@ class TokenPairs(nn.Module):
             self.clamp()
         return loss
 
-    def _representatives(self, patches: Tensor, words: Tensor, seen: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    def _representatives(
+        self, patches: Tensor, words: Tensor, seen: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor]:
         """Of each pair the patches and the words that stand for it among the others'."""
         keep = self.config.keep
         if keep is None:
@@ -81,5 +86,7 @@ class TokenPairs(nn.Module):
         clamp_scale(self.logit_scale, self.config.min_logit_scale, self.config.max_logit_scale)
 
 
-def _pick(tokens: Float[Tensor, "n t width"], chosen: Int[Tensor, "n k"]) -> Float[Tensor, "n k width"]:
+def _pick(
+    tokens: Float[Tensor, "n t width"], chosen: Int[Tensor, "n k"]
+) -> Float[Tensor, "n k width"]:
     return tokens.gather(1, chosen[..., None].expand(-1, -1, tokens.shape[2]))

@@ -7,12 +7,16 @@ from diptych.optim.groups import Group
 
 
 def build_optimizer(config: OptimConfig, groups: tuple[Group, ...]) -> torch.optim.Optimizer:
-    """The optimiser over the groups, one fused pass over the weights; the rate is set before each step."""
+    """The optimiser over the groups, one fused pass over the weights; the rate is set before each
+    step."""
     chosen = [
-        {"params": list(group.parameters), "weight_decay": group.weight_decay, "scale": group.scale} for group in groups
+        {"params": list(group.parameters), "weight_decay": group.weight_decay, "scale": group.scale}
+        for group in groups
     ]
     if config.name == "sgd":
-        return torch.optim.SGD(chosen, lr=config.lr, momentum=config.momentum, nesterov=config.momentum > 0, fused=True)
+        return torch.optim.SGD(
+            chosen, lr=config.lr, momentum=config.momentum, nesterov=config.momentum > 0, fused=True
+        )
     return torch.optim.AdamW(chosen, lr=config.lr, betas=config.betas, eps=config.eps, fused=True)
 
 

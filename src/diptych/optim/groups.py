@@ -29,8 +29,9 @@ def decay_groups(
     scales: Mapping[str, float] | None = None,
     vectors: bool = False,
 ) -> tuple[Group, ...]:
-    """Two groups of the parameters that are trained: matrices decay (and `vectors`, if asked); vectors and the names in
-    `no_decay` don't. With `scales` of the learning rate by name (1 where a name lacks), two groups for each.
+    """Two groups of the parameters that are trained: matrices decay (and `vectors`, if asked);
+    vectors and the names in `no_decay` don't. With `scales` of the learning rate by name (1 where a
+    name lacks), two groups for each.
 
     Frozen parameters (`requires_grad` false) are in neither. An empty group is left out.
 
@@ -40,21 +41,31 @@ def decay_groups(
     [('decay', ('weight',)), ('no decay', ('bias',))]
     """
     trained = {name: p for name, p in module.named_parameters() if p.requires_grad}
-    decayed = {name for name, p in trained.items() if (vectors or p.ndim > 1) and name not in no_decay}
+    decayed = {
+        name for name, p in trained.items() if (vectors or p.ndim > 1) and name not in no_decay
+    }
     scale_of = {name: (scales or {}).get(name, 1.0) for name in trained}
     groups = []
     for title, decay in (("decay", weight_decay), ("no decay", 0.0)):
         for scale in sorted(set(scale_of.values()), reverse=True):
-            chosen = [n for n in trained if (n in decayed) == (title == "decay") and scale_of[n] == scale]
+            chosen = [
+                n for n in trained if (n in decayed) == (title == "decay") and scale_of[n] == scale
+            ]
             parameters = tuple(trained[name] for name in chosen)
-            group = Group(title=title, names=tuple(chosen), parameters=parameters, weight_decay=decay, scale=scale)
+            group = Group(
+                title=title,
+                names=tuple(chosen),
+                parameters=parameters,
+                weight_decay=decay,
+                scale=scale,
+            )
             groups += [group] if chosen else []
     return tuple(groups)
 
 
 def norms_and_biases(module: nn.Module) -> frozenset[str]:
-    """What doesn't decay where `tables` do: norms, biases of layers (but of joint queries, keys and values), and the
-    logits' scales and bias.
+    """What doesn't decay where `tables` do: norms, biases of layers (but of joint queries, keys and
+    values), and the logits' scales and bias.
 
     >>> from diptych.nn import Block
     >>> from diptych.optim import norms_and_biases
@@ -67,15 +78,18 @@ def norms_and_biases(module: nn.Module) -> frozenset[str]:
     for place, part in module.named_modules():
         for name, _ in part.named_parameters(recurse=False):
             is_norm = isinstance(part, nn.LayerNorm | nn.RMSNorm | _BatchNorm)
-            is_bias = isinstance(part, nn.Linear | _ConvNd) and name == "bias" and id(part) not in joint
+            is_bias = (
+                isinstance(part, nn.Linear | _ConvNd) and name == "bias" and id(part) not in joint
+            )
             if is_norm or is_bias or name in ("logit_scale", "logit_bias"):
                 found.add(f"{place}.{name}".lstrip("."))
     return frozenset(found)
 
 
 def layer_scales(layers: Mapping[str, int], decay: float) -> dict[str, float]:
-    """Scales of the learning rate that fall with the distance from the last layer, by `decay` for each (Clark et al.
-    2020, arXiv:2003.10555; BEiT, arXiv:2106.08254). `layers` are the depths of a tower's parameters by name.
+    """Scales of the learning rate that fall with the distance from the last layer, by `decay` for
+    each (Clark et al. 2020, arXiv:2003.10555; BEiT, arXiv:2106.08254). `layers` are the depths of a
+    tower's parameters by name.
 
     >>> from diptych.optim import layer_scales
     >>> layer_scales({"stem": 0, "blocks.0": 1, "head": 2}, 0.5)
@@ -86,7 +100,8 @@ def layer_scales(layers: Mapping[str, int], decay: float) -> dict[str, float]:
 
 
 def table(groups: tuple[Group, ...]) -> str:
-    """The groups as aligned text: title, tensors, weights, decay, and the scale of the learning rate.
+    """The groups as aligned text: title, tensors, weights, decay, and the scale of the learning
+    rate.
 
     >>> from torch import nn
     >>> from diptych.optim import decay_groups, table

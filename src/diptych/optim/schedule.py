@@ -6,9 +6,11 @@ from diptych.config import OptimConfig
 
 
 def learning_rate(config: OptimConfig, step: int, steps: int) -> float:
-    """The rate of optimiser step `step` (from 0) of `steps`: a linear warm-up to `lr`, then the schedule to `final_lr`.
+    """The rate of optimiser step `step` (from 0) of `steps`: a linear warm-up to `lr`, then the
+    schedule to `final_lr`.
 
-    With `config.part`, `steps` are that part of the schedule, and what is before it is taken to have been gone through.
+    With `config.part`, `steps` are that part of the schedule, and what is before it is taken to
+    have been gone through.
 
     >>> from diptych.config import OptimConfig
     >>> from diptych.optim import learning_rate
@@ -30,5 +32,9 @@ def learning_rate(config: OptimConfig, step: int, steps: int) -> float:
             return config.start_lr + (config.lr - config.start_lr) / (config.warmup - 1) * place
         place += 1  # steps that are done when this one is
     progress = (place - config.warmup) / max(1, whole - config.warmup)
-    remaining = {"cosine": (1 + math.cos(math.pi * progress)) / 2, "linear": 1 - progress, "constant": 1.0}
+    remaining = {
+        "cosine": (1 + math.cos(math.pi * progress)) / 2,
+        "linear": 1 - progress,
+        "constant": 1.0,
+    }
     return config.final_lr + (config.lr - config.final_lr) * remaining[config.schedule]

@@ -1,4 +1,5 @@
-"""Complete experiments: functions that return a Run. The docstring is the command, the hardware, the expected result.
+"""Complete experiments: functions that return a Run. The docstring is the command, the hardware,
+the expected result.
 
     run = recipes.get("tiny-digits")
     run = replace(run, steps=100)
@@ -137,7 +138,8 @@ def names() -> list[str]:
 
 
 def get(name: str) -> Run:
-    """The Run of that name; dashes and underscores are the same. Raises UnknownNameError with near misses.
+    """The Run of that name; dashes and underscores are the same. Raises UnknownNameError with near
+    misses.
 
     >>> from diptych import recipes
     >>> recipes.get("clip_vit_b_32").model.name

@@ -1,14 +1,14 @@
-"""DeCLIP's family (Li et al. 2021, arXiv:2110.05208; Cui et al. 2022, arXiv:2203.05796): five methods on YFCC15M, two
-towers, and DeCLIP on 88 million pairs.
+"""DeCLIP's family (Li et al. 2021, arXiv:2110.05208; Cui et al. 2022, arXiv:2203.05796): five
+methods on YFCC15M, two towers, and DeCLIP on 88 million pairs.
 
 Optimiser, rates, steps, batch, crops and the losses' weights are those of the configurations in
-github.com/Sense-GVT/DeCLIP; where its code does what seems no intention, these do the sound thing, and the
-`-as-published` ones beside them what the code does: docs/declip.md has the table. None has been run to its end by this
-project.
+github.com/Sense-GVT/DeCLIP; where its code does what seems no intention, these do the sound thing,
+and the `-as-published` ones beside them what the code does: docs/declip.md has the table. None has
+been run to its end by this project.
 
-`SHARDS` are YFCC15M's as img2dataset writes them; DeCLIP's own `.json` of lines is a table, with `--data.image-root`.
-Hardware, where no other is named: 32 GPUs as in the original, 128 pairs each; or fewer, with --micro-batch for a ViT.
-"""
+`SHARDS` are YFCC15M's as img2dataset writes them; DeCLIP's own `.json` of lines is a table, with
+`--data.image-root`. Hardware, where no other is named: 32 GPUs as in the original, 128 pairs each;
+or fewer, with --micro-batch for a ViT."""
 
 from dataclasses import replace
 
@@ -62,10 +62,8 @@ def slip_vit_b_32_yfcc15m() -> Run:
 
     torchrun --nnodes 4 --nproc-per-node 8 -m diptych train slip-vit-b-32-yfcc15m --data.path SHARDS
 
-    Hardware: 32 GPUs in the original.
-    Expected: 34.3 % zero-shot top-1 on ImageNet (DeCLIP's README; SLIP's authors had 42.8 with a ViT-B/16 on another
-    15 million of YFCC).
-    """
+    Hardware: 32 GPUs in the original. Expected: 34.3 % zero-shot top-1 on ImageNet (DeCLIP's
+    README; SLIP's authors had 42.8 with a ViT-B/16 on another 15 million of YFCC)."""
     return _gentle(_yfcc15m("slip-vit-b-32-yfcc15m", SlipObjectiveConfig()))
 
 
@@ -81,9 +79,11 @@ def slip_rn50_yfcc15m() -> Run:
 
 
 def filip_vit_b_32_yfcc15m() -> Run:
-    """FILIP with a ViT-B/32 on YFCC15M, by tokens and by whole vectors: half CLIP's rate, five times its weight decay.
+    """FILIP with a ViT-B/32 on YFCC15M, by tokens and by whole vectors: half CLIP's rate, five
+    times its weight decay.
 
-    torchrun --nnodes 4 --nproc-per-node 8 -m diptych train filip-vit-b-32-yfcc15m --data.path SHARDS
+    torchrun --nnodes 4 --nproc-per-node 8 -m diptych train filip-vit-b-32-yfcc15m --data.path
+    SHARDS
 
     Hardware: 32 GPUs in the original.
     Expected: 39.5 % zero-shot top-1 on ImageNet, asked token by token (DeCLIP's README).
@@ -105,7 +105,8 @@ def filip_rn50_yfcc15m() -> Run:
 def declip_vit_b_32_yfcc15m() -> Run:
     """DeCLIP with a ViT-B/32 on YFCC15M.
 
-    torchrun --nnodes 4 --nproc-per-node 8 -m diptych train declip-vit-b-32-yfcc15m --data.path SHARDS
+    torchrun --nnodes 4 --nproc-per-node 8 -m diptych train declip-vit-b-32-yfcc15m --data.path
+    SHARDS
 
     Hardware: 32 GPUs in the original.
     Expected: 43.2 % zero-shot top-1 on ImageNet (DeCLIP's README).
@@ -118,16 +119,16 @@ def declip_rn50_yfcc15m() -> Run:
 
     torchrun --nnodes 4 --nproc-per-node 8 -m diptych train declip-rn50-yfcc15m --data.path SHARDS
 
-    Hardware: 32 GPUs in the original.
-    Expected: 44.4 % zero-shot top-1 on ImageNet (DeCLIP's README; the paper, arXiv:2110.05208, has 41.9).
-    """
+    Hardware: 32 GPUs in the original. Expected: 44.4 % zero-shot top-1 on ImageNet (DeCLIP's
+    README; the paper, arXiv:2110.05208, has 41.9)."""
     return _yfcc15m("declip-rn50-yfcc15m", DeclipObjectiveConfig())
 
 
 def defilip_vit_b_32_yfcc15m() -> Run:
     """DeFILIP with a ViT-B/32 on YFCC15M: DeCLIP's losses and FILIP's (arXiv:2203.05796).
 
-    torchrun --nnodes 4 --nproc-per-node 8 -m diptych train defilip-vit-b-32-yfcc15m --data.path SHARDS
+    torchrun --nnodes 4 --nproc-per-node 8 -m diptych train defilip-vit-b-32-yfcc15m --data.path
+    SHARDS
 
     Hardware: 32 GPUs in the original.
     Expected: 45.0 % zero-shot top-1 on ImageNet, asked by whole vectors (DeCLIP's README).
@@ -136,14 +137,14 @@ def defilip_vit_b_32_yfcc15m() -> Run:
 
 
 def declip_vit_b_32_88m() -> Run:
-    """DeCLIP with a ViT-B/32 on 88 million pairs, 59 million of which were never released: give your own.
+    """DeCLIP with a ViT-B/32 on 88 million pairs, 59 million of which were never released: give
+    your own.
 
     torchrun --nnodes 10 --nproc-per-node 8 -m diptych train declip-vit-b-32-88m --data.path SHARDS
 
-    Batch and epochs are the paper's (arXiv:2110.05208), which trained its ViT by AdamW; the rest is YFCC15M's recipe.
-    Hardware: 80 GPUs of 32 GB in the original.
-    Expected: 66.2 % zero-shot top-1 on ImageNet (DeCLIP's README).
-    """
+    Batch and epochs are the paper's (arXiv:2110.05208), which trained its ViT by AdamW; the rest is
+    YFCC15M's recipe. Hardware: 80 GPUs of 32 GB in the original. Expected: 66.2 % zero-shot top-1
+    on ImageNet (DeCLIP's README)."""
     return _88m(declip_vit_b_32_yfcc15m(), "declip-vit-b-32-88m")
 
 
@@ -164,8 +165,12 @@ def _yfcc15m(name: str, objective: ObjectiveConfig) -> Run:
     return Run(
         model=ModelConfig(name=name),
         objective=objective,
-        data=DataConfig(path="yfcc15m/{00000..01538}.tar", augment=AugmentConfig(scale=(0.5, 1.0)), workers=8),
-        optim=OptimConfig(lr=1e-3, betas=(0.9, 0.98), eps=1e-8, weight_decay=0.1, warmup=2500, start_lr=1e-4),
+        data=DataConfig(
+            path="yfcc15m/{00000..01538}.tar", augment=AugmentConfig(scale=(0.5, 1.0)), workers=8
+        ),
+        optim=OptimConfig(
+            lr=1e-3, betas=(0.9, 0.98), eps=1e-8, weight_decay=0.1, warmup=2500, start_lr=1e-4
+        ),
         save=SaveConfig(every_steps=500, every_minutes=30.0),
         evaluation=EvaluationConfig(every_steps=2000),
         batch_size=4096,

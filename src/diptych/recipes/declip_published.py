@@ -1,8 +1,8 @@
-"""DeCLIP's configurations with everything that its code does, named option by named option; docs/declip.md says what.
+"""DeCLIP's configurations with everything that its code does, named option by named option;
+docs/declip.md says what.
 
-Where both recipes of a name differ, the other one (without `-as-published`) is what we think sound. Three recorded
-steps of its trainer are a test.
-"""
+Where both recipes of a name differ, the other one (without `-as-published`) is what we think sound.
+Three recorded steps of its trainer are a test."""
 
 import math
 from dataclasses import replace
@@ -37,16 +37,20 @@ from diptych.recipes.declip import (
 )
 
 LEAST, MOST = math.exp(3), math.exp(6)
-"""Of every scale: its logarithm is clamped to [3, 6]. The first step begins at 1 / 0.07 all the same."""
+"""Of every scale: its logarithm is clamped to [3, 6]. The first step begins at 1 / 0.07 all the
+same."""
 UNCAPPED = ClipObjectiveConfig(min_logit_scale=LEAST, max_logit_scale=MOST, clamp_before_step=True)
 CAPPED = replace(UNCAPPED, largest_scale_used=100.0)
-TOKENS = TokenPairsConfig(keep=16, min_logit_scale=LEAST, max_logit_scale=MOST, clamp_before_step=True)
+TOKENS = TokenPairsConfig(
+    keep=16, min_logit_scale=LEAST, max_logit_scale=MOST, clamp_before_step=True
+)
 
 
 def clip_vit_b_32_yfcc15m_as_published() -> Run:
     """CLIP with a ViT-B/32 on YFCC15M, as DeCLIP's code does it.
 
-    torchrun --nnodes 4 --nproc-per-node 8 -m diptych train clip-vit-b-32-yfcc15m-as-published --data.path SHARDS
+    torchrun --nnodes 4 --nproc-per-node 8 -m diptych train clip-vit-b-32-yfcc15m-as-published
+    --data.path SHARDS
 
     Hardware: 32 GPUs in the original.
     Expected: 32.8 % zero-shot top-1 on ImageNet (DeCLIP's README).
@@ -57,7 +61,8 @@ def clip_vit_b_32_yfcc15m_as_published() -> Run:
 def clip_rn50_yfcc15m_as_published() -> Run:
     """CLIP with the modified ResNet-50 on YFCC15M, as DeCLIP's code does it.
 
-    torchrun --nnodes 4 --nproc-per-node 8 -m diptych train clip-rn50-yfcc15m-as-published --data.path SHARDS
+    torchrun --nnodes 4 --nproc-per-node 8 -m diptych train clip-rn50-yfcc15m-as-published
+    --data.path SHARDS
 
     Hardware: 32 GPUs in the original.
     Expected: 37.2 % zero-shot top-1 on ImageNet (DeCLIP's README).
@@ -68,7 +73,8 @@ def clip_rn50_yfcc15m_as_published() -> Run:
 def slip_vit_b_32_yfcc15m_as_published() -> Run:
     """SLIP with a ViT-B/32 on YFCC15M, as DeCLIP's code does it.
 
-    torchrun --nnodes 4 --nproc-per-node 8 -m diptych train slip-vit-b-32-yfcc15m-as-published --data.path SHARDS
+    torchrun --nnodes 4 --nproc-per-node 8 -m diptych train slip-vit-b-32-yfcc15m-as-published
+    --data.path SHARDS
 
     Hardware: 32 GPUs in the original.
     Expected: 34.3 % zero-shot top-1 on ImageNet (DeCLIP's README).
@@ -79,7 +85,8 @@ def slip_vit_b_32_yfcc15m_as_published() -> Run:
 def slip_rn50_yfcc15m_as_published() -> Run:
     """SLIP with the modified ResNet-50 on YFCC15M, as DeCLIP's code does it.
 
-    torchrun --nnodes 4 --nproc-per-node 8 -m diptych train slip-rn50-yfcc15m-as-published --data.path SHARDS
+    torchrun --nnodes 4 --nproc-per-node 8 -m diptych train slip-rn50-yfcc15m-as-published
+    --data.path SHARDS
 
     Hardware: 32 GPUs in the original.
     Expected: 28.5 % zero-shot top-1 on ImageNet (DeCLIP's README).
@@ -90,7 +97,8 @@ def slip_rn50_yfcc15m_as_published() -> Run:
 def filip_vit_b_32_yfcc15m_as_published() -> Run:
     """FILIP with a ViT-B/32 on YFCC15M, as DeCLIP's code does it.
 
-    torchrun --nnodes 4 --nproc-per-node 8 -m diptych train filip-vit-b-32-yfcc15m-as-published --data.path SHARDS
+    torchrun --nnodes 4 --nproc-per-node 8 -m diptych train filip-vit-b-32-yfcc15m-as-published
+    --data.path SHARDS
 
     Hardware: 32 GPUs in the original.
     Expected: 39.5 % zero-shot top-1 on ImageNet, asked token by token (DeCLIP's README).
@@ -101,7 +109,8 @@ def filip_vit_b_32_yfcc15m_as_published() -> Run:
 def filip_rn50_yfcc15m_as_published() -> Run:
     """FILIP with the modified ResNet-50 on YFCC15M, as DeCLIP's code does it.
 
-    torchrun --nnodes 4 --nproc-per-node 8 -m diptych train filip-rn50-yfcc15m-as-published --data.path SHARDS
+    torchrun --nnodes 4 --nproc-per-node 8 -m diptych train filip-rn50-yfcc15m-as-published
+    --data.path SHARDS
 
     Hardware: 32 GPUs in the original.
     Expected: 21.3 % zero-shot top-1 on ImageNet, asked token by token (DeCLIP's README).
@@ -112,7 +121,8 @@ def filip_rn50_yfcc15m_as_published() -> Run:
 def declip_vit_b_32_yfcc15m_as_published() -> Run:
     """DeCLIP with a ViT-B/32 on YFCC15M, as DeCLIP's code does it.
 
-    torchrun --nnodes 4 --nproc-per-node 8 -m diptych train declip-vit-b-32-yfcc15m-as-published --data.path SHARDS
+    torchrun --nnodes 4 --nproc-per-node 8 -m diptych train declip-vit-b-32-yfcc15m-as-published
+    --data.path SHARDS
 
     Hardware: 32 GPUs in the original.
     Expected: 43.2 % zero-shot top-1 on ImageNet (DeCLIP's README).
@@ -123,7 +133,8 @@ def declip_vit_b_32_yfcc15m_as_published() -> Run:
 def declip_rn50_yfcc15m_as_published() -> Run:
     """DeCLIP with the modified ResNet-50 on YFCC15M, as DeCLIP's code does it.
 
-    torchrun --nnodes 4 --nproc-per-node 8 -m diptych train declip-rn50-yfcc15m-as-published --data.path SHARDS
+    torchrun --nnodes 4 --nproc-per-node 8 -m diptych train declip-rn50-yfcc15m-as-published
+    --data.path SHARDS
 
     Hardware: 32 GPUs in the original.
     Expected: 44.4 % zero-shot top-1 on ImageNet (DeCLIP's README).
@@ -134,7 +145,8 @@ def declip_rn50_yfcc15m_as_published() -> Run:
 def defilip_vit_b_32_yfcc15m_as_published() -> Run:
     """DeFILIP with a ViT-B/32 on YFCC15M, as DeCLIP's code does it.
 
-    torchrun --nnodes 4 --nproc-per-node 8 -m diptych train defilip-vit-b-32-yfcc15m-as-published --data.path SHARDS
+    torchrun --nnodes 4 --nproc-per-node 8 -m diptych train defilip-vit-b-32-yfcc15m-as-published
+    --data.path SHARDS
 
     Hardware: 32 GPUs in the original.
     Expected: 45.0 % zero-shot top-1 on ImageNet, asked by whole vectors (DeCLIP's README).
@@ -145,27 +157,30 @@ def defilip_vit_b_32_yfcc15m_as_published() -> Run:
 def declip_vit_b_32_88m_as_published() -> Run:
     """DeCLIP with a ViT-B/32 on 88 million pairs, as the published configuration has it.
 
-    torchrun --nnodes 8 --nproc-per-node 8 -m diptych train declip-vit-b-32-88m-as-published --data.path SHARDS
+    torchrun --nnodes 8 --nproc-per-node 8 -m diptych train declip-vit-b-32-88m-as-published
+    --data.path SHARDS
 
-    SGD in 16 bits with a fixed scale. The configuration came with the weights, for their evaluation ("for testing"); it
-    is not the paper's recipe. It has 64 pairs a GPU; that there were 64 GPUs only names of runs say.
-    Hardware: 64 GPUs.
-    Expected: 66.2 % zero-shot top-1 on ImageNet (DeCLIP's README), by a recipe that nobody published.
-    """
+    SGD in 16 bits with a fixed scale. The configuration came with the weights, for their evaluation
+    ("for testing"); it is not the paper's recipe. It has 64 pairs a GPU; that there were 64 GPUs
+    only names of runs say. Hardware: 64 GPUs. Expected: 66.2 % zero-shot top-1 on ImageNet
+    (DeCLIP's README), by a recipe that nobody published."""
     run = _sgd(declip_vit_b_32_88m(), weight_decay=0.0, warmup=5000, scale_lr=0.0)
     assert isinstance(run.objective, DeclipObjectiveConfig)
-    return replace(run, objective=replace(run.objective, pairs_weight=0.6), batch_size=64 * 64, steps=300_001)
+    return replace(
+        run, objective=replace(run.objective, pairs_weight=0.6), batch_size=64 * 64, steps=300_001
+    )
 
 
 def declip_rn50_88m_as_published() -> Run:
-    """DeCLIP with the modified ResNet-50 on 88 million pairs, as the published configuration has it.
+    """DeCLIP with the modified ResNet-50 on 88 million pairs, as the published configuration has
+    it.
 
-    torchrun --nnodes 8 --nproc-per-node 8 -m diptych train declip-rn50-88m-as-published --data.path SHARDS
+    torchrun --nnodes 8 --nproc-per-node 8 -m diptych train declip-rn50-88m-as-published --data.path
+    SHARDS
 
-    As declip-vit-b-32-88m-as-published, but that the scale moves, at a tenth of the rate; 128 pairs a GPU.
-    Hardware: 64 GPUs.
-    Expected: 62.5 % zero-shot top-1 on ImageNet (DeCLIP's README), by a recipe that nobody published.
-    """
+    As declip-vit-b-32-88m-as-published, but that the scale moves, at a tenth of the rate; 128 pairs
+    a GPU. Hardware: 64 GPUs. Expected: 62.5 % zero-shot top-1 on ImageNet (DeCLIP's README), by a
+    recipe that nobody published."""
     run = _sgd(declip_rn50_88m(), weight_decay=1e-4, warmup=2500, scale_lr=0.1)
     return replace(run, batch_size=128 * 64, steps=46_001)
 
@@ -191,13 +206,24 @@ def _objective(plain: ObjectiveConfig) -> ObjectiveConfig:
         case SlipObjectiveConfig():
             return replace(plain, pairs=UNCAPPED)
         case FilipObjectiveConfig():
-            return replace(plain, pairs=UNCAPPED, tokens=TOKENS, pairs_weight=0.0, contrast_masked=True)
+            return replace(
+                plain, pairs=UNCAPPED, tokens=TOKENS, pairs_weight=0.0, contrast_masked=True
+            )
         case DeclipObjectiveConfig():
             views = replace(plain.views, share_statistics=False)
             apart = replace(
-                plain, pairs=CAPPED, views=views, share_queue=False, share_words=False, contrast_masked=True
+                plain,
+                pairs=CAPPED,
+                views=views,
+                share_queue=False,
+                share_words=False,
+                contrast_masked=True,
             )
-            return replace(apart, tokens=TOKENS) if isinstance(apart, DefilipObjectiveConfig) else apart
+            return (
+                replace(apart, tokens=TOKENS)
+                if isinstance(apart, DefilipObjectiveConfig)
+                else apart
+            )
         case ClipObjectiveConfig():
             return CAPPED
         case SiglipObjectiveConfig():

@@ -1,8 +1,22 @@
 """Digits of the demonstration: small enough for two CPU cores and four minutes."""
 
-from diptych.config import AugmentConfig, DataConfig, EvaluationConfig, ModelConfig, OptimConfig, Run, SaveConfig
+from diptych.config import (
+    AugmentConfig,
+    DataConfig,
+    EvaluationConfig,
+    ModelConfig,
+    OptimConfig,
+    Run,
+    SaveConfig,
+)
 
-PROMPTS = ("a handwritten {}", "a large {}", "a small {}", "a picture of a handwritten {}", "there is a large {}")
+PROMPTS = (
+    "a handwritten {}",
+    "a large {}",
+    "a small {}",
+    "a picture of a handwritten {}",
+    "there is a large {}",
+)
 """Captions of a digit that leave its colour open."""
 
 
@@ -11,11 +25,10 @@ def tiny_digits(folder: str = "demo", seed: int = 0) -> Run:
 
     diptych demo
 
-    `folder` is where `diptych demo` put its shards (`folder/data`) and where the run goes (`folder/run`).
-    Hardware: two CPU cores, 2 GB of memory, under four minutes.
-    Expected: on handwriting and colour-digit combinations that it has never seen, 10-way zero-shot accuracy of 93 % for
-    the digit and 99 % for the colour (seeds 0 and 1), and no less than 90 and 95 %.
-    """
+    `folder` is where `diptych demo` put its shards (`folder/data`) and where the run goes
+    (`folder/run`). Hardware: two CPU cores, 2 GB of memory, under four minutes. Expected: on
+    handwriting and colour-digit combinations that it has never seen, 10-way zero-shot accuracy of
+    93 % for the digit and 99 % for the colour (seeds 0 and 1), and no less than 90 and 95 %."""
     return Run(
         model=ModelConfig(name="tiny"),
         data=DataConfig(

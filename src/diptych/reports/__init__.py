@@ -1,6 +1,15 @@
 """What a run or an evaluation came to, as one page that opens anywhere and needs no network."""
 
-from diptych.reports.board import Board, Published, board, read_published, to_csv, to_latex, to_markdown, write_table
+from diptych.reports.board import (
+    Board,
+    Published,
+    board,
+    read_published,
+    to_csv,
+    to_latex,
+    to_markdown,
+    write_table,
+)
 from diptych.reports.comparison import differences, shifts
 from diptych.reports.html import write
 from diptych.reports.results import describe_result, describe_run, overview

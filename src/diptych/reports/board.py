@@ -1,4 +1,5 @@
-"""Models by sets, as the field prints it: a line a model, best first, a column a set; as markdown, CSV or LaTeX."""
+"""Models by sets, as the field prints it: a line a model, best first, a column a set; as markdown,
+CSV or LaTeX."""
 
 import csv
 import io
@@ -24,7 +25,8 @@ _CLAIMS = {
     ("coco", "text_to_image_r5"): "coco text-to-image R@5",
 }
 _SLACK = 0.001
-"""Published figures are rounded to a tenth of a point: so far apart two of them may be without saying anything."""
+"""Published figures are rounded to a tenth of a point: so far apart two of them may be without
+saying anything."""
 
 
 class Published(NamedTuple):
@@ -78,8 +80,13 @@ class Board:
     cells: Mapping[tuple[Line, Column], Cell]
 
     def group_means(self, line: Line) -> dict[str, Cell]:
-        """Of each known group of which the line has every set, the mean of the sets' own figures."""
-        own = {column.task: self.cells[line, column].value for column in self.columns if self._counts(line, column)}
+        """Of each known group of which the line has every set, the mean of the sets' own
+        figures."""
+        own = {
+            column.task: self.cells[line, column].value
+            for column in self.columns
+            if self._counts(line, column)
+        }
         found = dict[str, Cell]()
         for name, members in sets.GROUPS.items():
             if members and all(member in own for member in members):
@@ -93,8 +100,16 @@ class Board:
     def mean(self, line: Line) -> float | None:
         """Over the sets that every line has; None if there are fewer than two."""
         counted = [column for column in self.columns if column.averaged]
-        shared = [column for column in counted if all((other, column) in self.cells for other in self.lines)]
-        return sum(self.cells[line, column].value for column in shared) / len(shared) if len(shared) > 1 else None
+        shared = [
+            column
+            for column in counted
+            if all((other, column) in self.cells for other in self.lines)
+        ]
+        return (
+            sum(self.cells[line, column].value for column in shared) / len(shared)
+            if len(shared) > 1
+            else None
+        )
 
 
 def board(
@@ -103,8 +118,8 @@ def board(
 ) -> Board:
     """The table of these results; of several about the same cell the newest counts.
 
-    `published` is by (model, task, metric), beside what the zoo knows of its models. Sets stand in the
-    order of `sets.names()`, others after them by name.
+    `published` is by (model, task, metric), beside what the zoo knows of its models. Sets stand in
+    the order of `sets.names()`, others after them by name.
 
     >>> from diptych.evaluation import Result
     >>> from diptych.reports import board, to_markdown
@@ -133,8 +148,12 @@ def board(
     cells |= _better(cells)
     places = {name: place for place, name in enumerate(sets.names())}
     columns = sorted({column for _, column in cells}, key=lambda column: _place(column, places))
-    found = Board(lines=list(dict.fromkeys(line for line, _ in cells)), columns=columns, cells=cells)
-    best_first = sorted(found.lines, key=lambda line: (-(found.mean(line) or _first(found, line)), line))
+    found = Board(
+        lines=list(dict.fromkeys(line for line, _ in cells)), columns=columns, cells=cells
+    )
+    best_first = sorted(
+        found.lines, key=lambda line: (-(found.mean(line) or _first(found, line)), line)
+    )
     return Board(lines=best_first, columns=columns, cells=cells)
 
 
@@ -149,7 +168,8 @@ def label(line: Line) -> str:
 
 
 def task_name(result: Result) -> str:
-    """As it was asked for: the set, behind `linear/` or `fewshot/` where a classifier was trained."""
+    """As it was asked for: the set, behind `linear/` or `fewshot/` where a classifier was
+    trained."""
     name = str(result.data.get("name", result.data.get("path", "?")))
     try:
         name = sets.get(name).name
@@ -159,13 +179,17 @@ def task_name(result: Result) -> str:
 
 
 def read_published(path: str | Path) -> dict[tuple[str, str, str], Published]:
-    """Figures from a CSV file with the columns model, task, metric, value (a share or per cent) and source.
+    """Figures from a CSV file with the columns model, task, metric, value (a share or per cent) and
+    source.
 
     Raises DataError if the file can't be read or lacks a column.
     """
     try:
         rows = list(csv.DictReader(io.StringIO(Path(path).read_text(encoding="utf-8-sig"))))
-        figures = [(row["model"], row["task"], row["metric"], float(row["value"]), row["source"]) for row in rows]
+        figures = [
+            (row["model"], row["task"], row["metric"], float(row["value"]), row["source"])
+            for row in rows
+        ]
     except (OSError, UnicodeDecodeError, KeyError, ValueError, TypeError) as error:
         raise DataError(
             f"{path} can't be read as published figures ({error}); it needs the columns model, task, metric, value "
@@ -179,7 +203,8 @@ def read_published(path: str | Path) -> dict[tuple[str, str, str], Published]:
 
 
 def write_table(out: str | Path, table: Board) -> Path:
-    """The table in the language that the file's ending says: .md, .csv or .tex. Raises ConfigError for another."""
+    """The table in the language that the file's ending says: .md, .csv or .tex. Raises ConfigError
+    for another."""
     out = Path(out)
     writers = {".md": to_markdown, ".csv": to_csv, ".tex": to_latex}
     if out.suffix not in writers:
@@ -190,7 +215,8 @@ def write_table(out: str | Path, table: Board) -> Path:
 
 
 def to_markdown(table: Board) -> str:
-    """Percentages; ± is half of the 95 % interval; a published figure stands in brackets, with ≠ where it differs."""
+    """Percentages; ± is half of the 95 % interval; a published figure stands in brackets, with ≠
+    where it differs."""
     head, *rows = texts(table)
     rules = ["---", "---", *("---:" for _ in head[2:])]
     escaped = [[text.replace("|", "\\|") for text in row] for row in (head, rules, *rows)]
@@ -206,7 +232,11 @@ def to_latex(table: Board) -> str:
 
     def text(cell: Cell, column: Column) -> str:
         figure = _text(cell, r"\,$\pm$\,", r"$\neq$")
-        return rf"\textbf{{{figure}}}" if cell.value == best[column] and len(table.lines) > 1 else figure
+        return (
+            rf"\textbf{{{figure}}}"
+            if cell.value == best[column] and len(table.lines) > 1
+            else figure
+        )
 
     head, *rows = texts(table, text)
     lines = [
@@ -225,29 +255,48 @@ def to_csv(table: Board) -> str:
     """A line a figure, unrounded, so that any tool can turn it as it likes."""
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
-    writer.writerow(["model", "how", "task", "metric", "value", "low", "high", "published", "source", "differs"])
+    writer.writerow(
+        ["model", "how", "task", "metric", "value", "low", "high", "published", "source", "differs"]
+    )
     for line in table.lines:
         for column in table.columns:
             if cell := table.cells.get((line, column)):
                 interval, printed = cell.interval or ("", ""), cell.published or ("", "")
-                writer.writerow([*line, column.task, column.metric, cell.value, *interval, *printed, int(cell.differs)])
+                writer.writerow(
+                    [
+                        *line,
+                        column.task,
+                        column.metric,
+                        cell.value,
+                        *interval,
+                        *printed,
+                        int(cell.differs),
+                    ]
+                )
     return out.getvalue().rstrip("\n")
 
 
 def texts(table: Board, text: Callable[[Cell, Column], str] | None = None) -> list[list[str]]:
-    """The head and the rows, cells by `text`, or as `to_markdown` has them. Means of complete groups stand last, or
-    else the mean over what all lines have."""
+    """The head and the rows, cells by `text`, or as `to_markdown` has them. Means of complete
+    groups stand last, or else the mean over what all lines have."""
     text = text or (lambda cell, _: _text(cell, "±", "≠"))
     tasks = [column.task for column in table.columns]
-    heads = [c.task if tasks.count(c.task) == 1 else f"{c.task} {_short(c.metric)}" for c in table.columns]
+    heads = [
+        c.task if tasks.count(c.task) == 1 else f"{c.task} {_short(c.metric)}"
+        for c in table.columns
+    ]
     groups = {line: table.group_means(line) for line in table.lines}
     names = list(dict.fromkeys(name for means in groups.values() for name in means))
     averaged = not names and any(table.mean(line) is not None for line in table.lines)
     rows = [["model", "resize", *heads, *names, *(["mean"] if averaged else [])]]
     for line in table.lines:
         cells = [table.cells.get((line, column)) for column in table.columns]
-        figures = [text(cell, column) if cell else "—" for cell, column in zip(cells, table.columns)]
-        means = [_text(groups[line][name], "±", "≠") if name in groups[line] else "—" for name in names]
+        figures = [
+            text(cell, column) if cell else "—" for cell, column in zip(cells, table.columns)
+        ]
+        means = [
+            _text(groups[line][name], "±", "≠") if name in groups[line] else "—" for name in names
+        ]
         shared = [f"{100 * (table.mean(line) or 0):.1f}"] if averaged else []
         rows.append([Path(line.model).name, line.how, *figures, *means, *shared])
     return rows
@@ -275,7 +324,10 @@ def _escape(text: str) -> str:
 
 def _how(result: Result) -> str:
     profile = str(result.protocol.get("profile", ""))
-    words = (str(result.protocol.get("resize", "")), profile if profile not in ("", "own", "diptych") else "")
+    words = (
+        str(result.protocol.get("resize", "")),
+        profile if profile not in ("", "own", "diptych") else "",
+    )
     return ", ".join(filter(None, words))
 
 
@@ -286,7 +338,8 @@ def _metrics(result: Result) -> Sequence[str]:
 
 
 def _better(cells: Mapping[tuple[Line, Column], Cell]) -> dict[tuple[Line, Column], Cell]:
-    """A line more for each model that was shown pictures in two ways: the higher figure of each set."""
+    """A line more for each model that was shown pictures in two ways: the higher figure of each
+    set."""
     found = dict[tuple[Line, Column], Cell]()
     for (line, column), cell in cells.items():
         ways = {other.how for other, _ in cells if other.model == line.model}
@@ -298,9 +351,14 @@ def _better(cells: Mapping[tuple[Line, Column], Cell]) -> dict[tuple[Line, Colum
 
 
 def _printed(line: Line, name: str, metric: str) -> Published | None:
-    """What is on record of a model on a set or group, shown pictures in the same way or in one that isn't told."""
+    """What is on record of a model on a set or group, shown pictures in the same way or in one that
+    isn't told."""
     way = "best" if line.how == BETTER else line.how.partition(",")[0]
-    rows = [row for row in sets.published(model=Path(line.model).name, name=name) if row.metric == metric]
+    rows = [
+        row
+        for row in sets.published(model=Path(line.model).name, name=name)
+        if row.metric == metric
+    ]
     row = next((row for wanted in (way, "") for row in rows if row.resize == wanted), None)
     return Published(row.value / 100, row.source) if row else None
 
@@ -322,7 +380,9 @@ def _place(column: Column, places: Mapping[str, int]) -> tuple[bool, int, str]:
 
 
 def _first(table: Board, line: Line) -> float:
-    return next(table.cells[line, column].value for column in table.columns if (line, column) in table.cells)
+    return next(
+        table.cells[line, column].value for column in table.columns if (line, column) in table.cells
+    )
 
 
 def _short(metric: str) -> str:

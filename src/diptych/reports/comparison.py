@@ -1,4 +1,5 @@
-"""Models against each other: which differences are real, and how much of ImageNet's accuracy other pictures leave."""
+"""Models against each other: which differences are real, and how much of ImageNet's accuracy other
+pictures leave."""
 
 from collections.abc import Mapping, Sequence
 
@@ -22,10 +23,14 @@ _REFERENCE = "imagenet1k"
 _COLUMNS = ("set", "model", "points", "95 % interval", "p", "verdict", "could be told")
 
 
-def differences(table: Board, measured: Sequence[tuple[Result, Mapping[str, Outcomes]]]) -> Section | None:
-    """Every line against the first one of `table`, on the samples that both answered; None where nothing can be paired.
+def differences(
+    table: Board, measured: Sequence[tuple[Result, Mapping[str, Outcomes]]]
+) -> Section | None:
+    """Every line against the first one of `table`, on the samples that both answered; None where
+    nothing can be paired.
 
-    Each result comes with the outcomes that lie beside its file; of several about the same cell the newest counts.
+    Each result comes with the outcomes that lie beside its file; of several about the same cell the
+    newest counts.
 
     >>> import numpy as np
     >>> from diptych import reports
@@ -40,7 +45,10 @@ def differences(table: Board, measured: Sequence[tuple[Result, Mapping[str, Outc
     """
     newest = {(task_name(result), line_of(result)): found for result, found in _by_date(measured)}
     kept = {line for (_, line), found in newest.items() if found}
-    best, pairs = next((line for line in table.lines if line in kept), table.lines[0]), dict[_Key, Paired]()
+    best, pairs = (
+        next((line for line in table.lines if line in kept), table.lines[0]),
+        dict[_Key, Paired](),
+    )
     for (task, line), found in newest.items():
         against = newest.get((task, best), {})
         for metric in found.keys() & against.keys() if line != best else ():
@@ -50,7 +58,8 @@ def differences(table: Board, measured: Sequence[tuple[Result, Mapping[str, Outc
         return None
     places = {str(key): key for key in sorted(pairs, key=str)}
     rows = [
-        _row(*places[verdict.name], verdict) for verdict in verdicts({name: pairs[key] for name, key in places.items()})
+        _row(*places[verdict.name], verdict)
+        for verdict in verdicts({name: pairs[key] for name, key in places.items()})
     ]
     note = (
         f"Each against {label(best)}, on the same samples. p: McNemar's test (random signs where captions share a "
@@ -61,8 +70,8 @@ def differences(table: Board, measured: Sequence[tuple[Result, Mapping[str, Outc
 
 
 def shifts(table: Board) -> Section | None:
-    """ImageNet's accuracy, and that on sets that shift its pictures, zero-shot and by linear probe; None where they
-    weren't measured together.
+    """ImageNet's accuracy, and that on sets that shift its pictures, zero-shot and by linear probe;
+    None where they weren't measured together.
 
     >>> from diptych import reports
     >>> from diptych.evaluation import Result
@@ -77,16 +86,26 @@ def shifts(table: Board) -> Section | None:
     for (line, column), cell in table.cells.items():
         kind, _, name = column.task.rpartition("/")
         if column.metric == "top1" and kind in ("", "linear"):
-            accuracies.setdefault(label(line) + (", linear probe" if kind else ""), {})[name] = cell.value
+            accuracies.setdefault(label(line) + (", linear probe" if kind else ""), {})[name] = (
+                cell.value
+            )
     found = [row for row in robustness(accuracies, _REFERENCE, shifted) if any(row.shifts.values())]
     if not found:
         return None
     rows = [
-        [row.name, *map(_percent, (row.reference, *(row.shifts[name] for name in shifted), row.mean, row.drop))]
+        [
+            row.name,
+            *map(
+                _percent,
+                (row.reference, *(row.shifts[name] for name in shifted), row.mean, row.drop),
+            ),
+        ]
         for row in found
     ]
     note = "Per cent. The mean is over ImageNet and all shifts; the drop is what the mean lies below ImageNet."
-    return sections.table("Robustness", ("model", _REFERENCE, *shifted, "mean", "drop"), rows, note=note)
+    return sections.table(
+        "Robustness", ("model", _REFERENCE, *shifted, "mean", "drop"), rows, note=note
+    )
 
 
 def _row(task: str, metric: str, line: Line, verdict: Verdict) -> list[str]:
@@ -104,7 +123,9 @@ def _row(task: str, metric: str, line: Line, verdict: Verdict) -> list[str]:
     ]
 
 
-def _by_date(measured: Sequence[tuple[Result, Mapping[str, Outcomes]]]) -> list[tuple[Result, Mapping[str, Outcomes]]]:
+def _by_date(
+    measured: Sequence[tuple[Result, Mapping[str, Outcomes]]],
+) -> list[tuple[Result, Mapping[str, Outcomes]]]:
     return sorted(measured, key=lambda pair: pair[0].date)
 
 

@@ -1,4 +1,5 @@
-"""One self-contained HTML page: style, pictures and charts are inside, nothing is fetched, no script runs."""
+"""One self-contained HTML page: style, pictures and charts are inside, nothing is fetched, no
+script runs."""
 
 import os
 from collections.abc import Sequence
@@ -8,7 +9,8 @@ from diptych.reports.sections import Section
 
 
 def write(out: str | Path, title: str, sections: Sequence[Section], subtitle: str = "") -> Path:
-    """Write the page and return where it is. All text is escaped; the file appears whole or not at all.
+    """Write the page and return where it is. All text is escaped; the file appears whole or not at
+    all.
 
     >>> import tempfile
     >>> from diptych import reports
@@ -26,7 +28,9 @@ def write(out: str | Path, title: str, sections: Sequence[Section], subtitle: st
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    text = templates.get_template("page.html.j2").render(title=title, subtitle=subtitle, sections=sections)
+    text = templates.get_template("page.html.j2").render(
+        title=title, subtitle=subtitle, sections=sections
+    )
     out = Path(out)
     out.parent.mkdir(parents=True, exist_ok=True)
     unfinished = out.with_name(f"{out.name}.{os.getpid()}.tmp")

@@ -54,7 +54,9 @@ def lines(
         for index, (name, points) in enumerate(series.items()):
             colour = _SERIES[index % len(_SERIES)]
             marker = "o" if len(points) < 30 else None
-            axes.plot(*zip(*points), label=name, color=colour, linewidth=1.8, marker=marker, markersize=3)
+            axes.plot(
+                *zip(*points), label=name, color=colour, linewidth=1.8, marker=marker, markersize=3
+            )
         axes.set(xlabel=x, ylabel=y)
         if limits:
             axes.set_ylim(*limits)
@@ -93,8 +95,15 @@ def matrix(counts: Sequence[Sequence[int]], names: Sequence[str]) -> Markup:
                 linewidth=0,
             )
             if not many:
-                axes.text(column, row, str(table[row, column]), ha="center", va="center", fontsize=8)
-        axes.set(xlim=(-0.5, len(names) - 0.5), ylim=(len(names) - 0.5, -0.5), xlabel="predicted", ylabel="true")
+                axes.text(
+                    column, row, str(table[row, column]), ha="center", va="center", fontsize=8
+                )
+        axes.set(
+            xlim=(-0.5, len(names) - 0.5),
+            ylim=(len(names) - 0.5, -0.5),
+            xlabel="predicted",
+            ylabel="true",
+        )
         if not many:
             axes.set_xticks(range(len(names)), names, rotation=45, ha="right")
             axes.set_yticks(range(len(names)), names)
@@ -108,9 +117,13 @@ def _svg(figure, label: str) -> Markup:
     text = re.sub("<metadata>.*?</metadata>", "", text[text.index("<svg") :], flags=re.DOTALL)
     for colour, variable in _THEME.items():
         text = text.replace(colour, variable)
-    # The page decides about the size; several drawings share it, so each identifier carries its drawing's label.
+    # The page decides about the size; several drawings share it, so each identifier carries its
+    # drawing's label.
     text = re.sub(
-        r'<svg [^>]*?viewBox="([^"]+)"[^>]*>', rf'<svg viewBox="\1" role="img" aria-label="{label}">', text, count=1
+        r'<svg [^>]*?viewBox="([^"]+)"[^>]*>',
+        rf'<svg viewBox="\1" role="img" aria-label="{label}">',
+        text,
+        count=1,
     )
     mark = re.sub(r"\W+", "-", label)
     text = re.sub(r'id="([^"]+)"', rf'id="{mark}-\1"', text)

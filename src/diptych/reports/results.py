@@ -15,7 +15,8 @@ _CLASSES = 30
 
 
 def describe_run(run: Run, rows: Sequence[Mapping[str, Any]], name: str = "Run") -> list[Section]:
-    """A training run: its last numbers, its curves and how it was configured. `rows` are those of `metrics.jsonl`.
+    """A training run: its last numbers, its curves and how it was configured. `rows` are those of
+    `metrics.jsonl`.
 
     >>> from diptych import reports
     >>> from diptych.config import Run
@@ -25,14 +26,22 @@ def describe_run(run: Run, rows: Sequence[Mapping[str, Any]], name: str = "Run")
     """
     defaults = Run(steps=run.steps, epochs=run.epochs)
     return [
-        sections.headline(_last_numbers(rows), note=f"{name}, recipe {run.recipe}" if run.recipe else name),
+        sections.headline(
+            _last_numbers(rows), note=f"{name}, recipe {run.recipe}" if run.recipe else name
+        ),
         sections.curves(rows, title=f"{name}: training"),
-        sections.config(run, against=defaults, title=f"{name}: configuration", note="What differs from the defaults."),
+        sections.config(
+            run,
+            against=defaults,
+            title=f"{name}: configuration",
+            note="What differs from the defaults.",
+        ),
     ]
 
 
 def overview(table: Board) -> Section:
-    """Models by sets, best first; a published figure stands in brackets, with ≠ where chance doesn't explain it.
+    """Models by sets, best first; a published figure stands in brackets, with ≠ where chance
+    doesn't explain it.
 
     >>> from diptych import reports
     >>> from diptych.evaluation import Result
@@ -42,16 +51,15 @@ def overview(table: Board) -> Section:
     [['m', '', '75.0']]
     """
     head, *rows = texts(table)
-    note = (
-        "Per cent. ± is half of the 95 % interval; in brackets: as published, with ≠ where chance doesn't explain it."
-    )
+    note = "Per cent. ± is half of the 95 % interval; in brackets: as published, with ≠ where chance doesn't explain it."
     better = any(line.how == BETTER for line in table.lines)
     return sections.table("Models and sets", head, rows, note=f"{note} {NOTE}" if better else note)
 
 
 def describe_result(result: Result, name: str = "Result") -> list[Section]:
-    """An evaluation: its figures and how they were measured as tables, its confusion matrix as a picture, its classes
-    from the hardest to the easiest, its surest mistakes, and whether its confidence can be relied on.
+    """An evaluation: its figures and how they were measured as tables, its confusion matrix as a
+    picture, its classes from the hardest to the easiest, its surest mistakes, and whether its
+    confidence can be relied on.
 
     >>> from diptych import reports
     >>> from diptych.evaluation import Result
@@ -60,8 +68,16 @@ def describe_result(result: Result, name: str = "Result") -> list[Section]:
     >>> measured.body["rows"], how.body["rows"][0]
     ([['top1', '75.0%']], ['data.used', '4'])
     """
-    measured = [(measure, _measured(value, result.intervals.get(measure))) for measure, value in result.metrics.items()]
-    how = {"data": result.data, "model": result.model, "protocol": result.protocol, "versions": result.versions}
+    measured = [
+        (measure, _measured(value, result.intervals.get(measure)))
+        for measure, value in result.metrics.items()
+    ]
+    how = {
+        "data": result.data,
+        "model": result.model,
+        "protocol": result.protocol,
+        "versions": result.versions,
+    }
     found = [sections.table(f"{name}: {result.task}", ("measure", "value"), measured)]
     if result.confusion:
         names = result.class_names or [str(index) for index in range(len(result.confusion))]
@@ -86,27 +102,41 @@ def _classes(result: Result, name: str) -> Section:
     for label, (share, counts) in enumerate(zip(result.per_class, result.confusion)):
         if share is None:
             continue
-        mistakes = [(count, other) for other, count in enumerate(counts) if other != label and count]
-        often = ", ".join(f"{result.class_names[other]} {count}" for count, other in sorted(mistakes, reverse=True)[:3])
+        mistakes = [
+            (count, other) for other, count in enumerate(counts) if other != label and count
+        ]
+        often = ", ".join(
+            f"{result.class_names[other]} {count}"
+            for count, other in sorted(mistakes, reverse=True)[:3]
+        )
         rows.append((result.class_names[label], f"{share:.1%}", sum(counts), often or "—"))
     rows.sort(key=lambda row: float(row[1].rstrip("%")))
     shown = rows[:_CLASSES]
     note = f"The {_CLASSES} hardest of {len(rows)}." if len(rows) > _CLASSES else ""
-    return sections.table(f"{name}: classes", ("class", "right", "pictures", "mostly taken for"), shown, note=note)
+    return sections.table(
+        f"{name}: classes", ("class", "right", "pictures", "mostly taken for"), shown, note=note
+    )
 
 
 def _mistakes(result: Result, name: str) -> Section:
     cells = [
-        Cell(image=b64decode(each["jpeg"]), text=f"{each['true']}, not {each['taken_for']} ({each['confidence']:.0%})")
+        Cell(
+            image=b64decode(each["jpeg"]),
+            text=f"{each['true']}, not {each['taken_for']} ({each['confidence']:.0%})",
+        )
         for each in result.mistakes
         if each["jpeg"]
     ]
-    return sections.pictures(f"{name}: surest mistakes", cells, note="In brackets: how sure the model was.")
+    return sections.pictures(
+        f"{name}: surest mistakes", cells, note="In brackets: how sure the model was."
+    )
 
 
 def _reliability(result: Result, name: str) -> Section:
     bins = zip(result.calibration["confidence"], result.calibration["accuracy"])
-    points = [(100 * confidence, 100 * right) for confidence, right in bins if confidence is not None]
+    points = [
+        (100 * confidence, 100 * right) for confidence, right in bins if confidence is not None
+    ]
     lines = {"measured": points, "as sure as right": [(0.0, 0.0), (100.0, 100.0)]}
     chart = plots.lines(lines, x="confidence (%)", y="right answers (%)", limits=(0.0, 100.0))
     error = f"Expected calibration error: {result.calibration['error']:.1%} (15 bins, the model's own temperature)."

@@ -1,4 +1,5 @@
-"""The parts of a page. Each function turns plain values into a `Section`; the template knows how a kind looks."""
+"""The parts of a page. Each function turns plain values into a `Section`; the template knows how a
+kind looks."""
 
 import platform
 from base64 import b64encode
@@ -54,26 +55,37 @@ def prose(title: str, paragraphs: Sequence[str]) -> Section:
     return Section(kind="prose", title=title, body=list(paragraphs))
 
 
-def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[object]], note: str = "") -> Section:
+def table(
+    title: str, columns: Sequence[str], rows: Sequence[Sequence[object]], note: str = ""
+) -> Section:
     """Text in the first column, figures (right-aligned) in the others. Floats get four digits."""
-    cells = [[f"{value:.4g}" if isinstance(value, float) else str(value) for value in row] for row in rows]
-    return Section(kind="table", title=title, note=note, body={"columns": list(columns), "rows": cells})
+    cells = [
+        [f"{value:.4g}" if isinstance(value, float) else str(value) for value in row]
+        for row in rows
+    ]
+    return Section(
+        kind="table", title=title, note=note, body={"columns": list(columns), "rows": cells}
+    )
 
 
 def curves(rows: Sequence[Mapping[str, Any]], title: str = "Training", note: str = "") -> Section:
-    """Loss, accuracy and learning rate over steps, from the rows of `metrics.jsonl`; what isn't there isn't drawn."""
+    """Loss, accuracy and learning rate over steps, from the rows of `metrics.jsonl`; what isn't
+    there isn't drawn."""
     losses = [(row["step"], row["loss"]) for row in rows if "loss" in row]
     rates = [(row["step"], row["lr"]) for row in rows if "lr" in row]
     evaluations = [(row["step"], row["evaluation"]) for row in rows if "evaluation" in row]
     names = sorted({name for _, values in evaluations for name in values if name.startswith("top")})
     accuracies = {
-        name: [(step, 100 * values[name]) for step, values in evaluations if name in values] for name in names
+        name: [(step, 100 * values[name]) for step, values in evaluations if name in values]
+        for name in names
     }
     charts = []
     if losses:
         charts.append(plots.lines({"loss": losses}, x="step", y="loss"))
     if accuracies:
-        charts.append(plots.lines(accuracies, x="step", y="zero-shot accuracy (%)", limits=(0.0, 100.0)))
+        charts.append(
+            plots.lines(accuracies, x="step", y="zero-shot accuracy (%)", limits=(0.0, 100.0))
+        )
     if rates:
         charts.append(plots.lines({"learning rate": rates}, x="step", y="learning rate"))
     return Section(kind="charts", title=title, note=note, body=charts)
@@ -87,23 +99,31 @@ def confusion(
 
 
 def grid(title: str, rows: Sequence[GridRow], note: str = "", side: int = 96) -> Section:
-    """Queries and the pictures that they found; thumbnails of at most `side` pixels are stored in the page."""
-    body = [{"query": row.query, "cells": [_cell(cell, side) for cell in row.cells]} for row in rows]
+    """Queries and the pictures that they found; thumbnails of at most `side` pixels are stored in
+    the page."""
+    body = [
+        {"query": row.query, "cells": [_cell(cell, side) for cell in row.cells]} for row in rows
+    ]
     return Section(kind="grid", title=title, note=note, body=body)
 
 
 def pictures(title: str, cells: Sequence[Cell], note: str = "", side: int = 96) -> Section:
     """Pictures with their captions."""
-    return Section(kind="pictures", title=title, note=note, body=[_cell(cell, side) for cell in cells])
+    return Section(
+        kind="pictures", title=title, note=note, body=[_cell(cell, side) for cell in cells]
+    )
 
 
 def config(run: Any, against: Any = None, title: str = "Configuration", note: str = "") -> Section:
-    """A configuration: what differs from `against` (its type's defaults, say) as a table, all of it folded away."""
+    """A configuration: what differs from `against` (its type's defaults, say) as a table, all of it
+    folded away."""
     changed = [
         [path, *("—" if value is None else str(value) for value in pair)]
         for path, pair in (difference(against, run) if against is not None else {}).items()
     ]
-    return Section(kind="config", title=title, note=note, body={"changed": changed, "json": to_json(run)})
+    return Section(
+        kind="config", title=title, note=note, body={"changed": changed, "json": to_json(run)}
+    )
 
 
 def environment(title: str = "Environment", **more: object) -> Section:

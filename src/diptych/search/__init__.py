@@ -1,4 +1,5 @@
-"""Pictures found by a text or by another picture: an index on disk, exact, brought up to date incrementally."""
+"""Pictures found by a text or by another picture: an index on disk, exact, brought up to date
+incrementally."""
 
 from diptych.search.index import Hit, Index
 from diptych.search.pictures import Picture

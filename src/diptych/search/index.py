@@ -35,7 +35,8 @@ class Hit:
 
 
 class Index:
-    """Pictures, their vectors, and which model made them. The folder's layout is told in `search/store.py`.
+    """Pictures, their vectors, and which model made them. The folder's layout is told in
+    `search/store.py`.
 
     index = Index.build("photos.index", "photos/", diptych.load("runs/demo"))
     for hit in Index.open("photos.index").search("red bicycle in snow", top=20):
@@ -48,11 +49,17 @@ class Index:
         self._device = device
 
     @classmethod
-    def open(cls, folder: str | os.PathLike[str], encoder: Encoder | None = None, device: str | None = None) -> "Index":
-        """The index in `folder`. Without an `encoder`, the index loads the model that made it when a query needs it.
+    def open(
+        cls,
+        folder: str | os.PathLike[str],
+        encoder: Encoder | None = None,
+        device: str | None = None,
+    ) -> "Index":
+        """The index in `folder`. Without an `encoder`, the index loads the model that made it when
+        a query needs it.
 
-        Raises DataError if there is no index, ConfigError if `encoder` is another model than the index's.
-        """
+        Raises DataError if there is no index, ConfigError if `encoder` is another model than the
+        index's."""
         store = Store(folder)
         if encoder is not None:
             store.check_model(encoder.identity)
@@ -68,7 +75,8 @@ class Index:
         half: bool = False,
         progress: bool = False,
     ) -> "Index":
-        """Make or update the index in `folder`; see `search.update`, which also tells what changed."""
+        """Make or update the index in `folder`; see `search.update`, which also tells what
+        changed."""
         update(folder, source, encoder, half=half, progress=progress)
         return cls.open(folder, encoder)
 
@@ -100,15 +108,18 @@ class Index:
         return encoder
 
     def search(self, query: str | Path | Float[Tensor, " width"], top: int = 10) -> list[Hit]:
-        """The `top` nearest pictures, best first; equally near ones in the order of the index. Nothing is approximated.
+        """The `top` nearest pictures, best first; equally near ones in the order of the index.
+        Nothing is approximated.
 
-        A `query` is a text, the path of a picture, or a vector. A string is a path if there is such a file; one that
-        ends like a picture's name must be one.
-        """
+        A `query` is a text, the path of a picture, or a vector. A string is a path if there is such
+        a file; one that ends like a picture's name must be one."""
         if top < 1:
             raise ConfigError(f"top {top} must be at least 1")
         scores, rows = self._nearest(self._vector(query), top)
-        return [Hit(self._store.picture(row), score) for row, score in zip(rows.tolist(), scores.tolist())]
+        return [
+            Hit(self._store.picture(row), score)
+            for row, score in zip(rows.tolist(), scores.tolist())
+        ]
 
     def _vector(self, query: str | Path | Float[Tensor, " width"]) -> Float[Tensor, " width"]:
         if isinstance(query, Tensor):
@@ -132,7 +143,8 @@ class Index:
             scores = torch.cat([best, self.vectors[start : start + _ROWS].float() @ vector])
             places = torch.cat([rows, torch.arange(start, min(start + _ROWS, len(self)))])
             if len(scores) > top:
-                # topk may choose any of several equals at its edge; so it only finds where the edge is.
+                # topk may choose any of several equals at its edge; so it only finds where the edge
+                # is.
                 edge = scores.topk(top).values[-1]
                 kept = (scores >= edge).nonzero()[:, 0]
                 scores, places = scores[kept], places[kept]

@@ -51,7 +51,8 @@ def is_picture_name(path: str) -> bool:
 
 
 def roots(source: str | os.PathLike[str]) -> list[str]:
-    """The absolute paths that `source` names: a folder, a picture, a tar shard, or a brace pattern of such.
+    """The absolute paths that `source` names: a folder, a picture, a tar shard, or a brace pattern
+    of such.
 
     Raises DataError if one doesn't exist.
     """
@@ -70,7 +71,8 @@ def roots(source: str | os.PathLike[str]) -> list[str]:
 
 
 def find(root: str, report: Report) -> Iterator[Picture]:
-    """The pictures at or under `root` in a fixed order; tar shards are looked into, hidden files left out.
+    """The pictures at or under `root` in a fixed order; tar shards are looked into, hidden files
+    left out.
 
     What can't be read is told to `report`; the rest goes on.
     """
@@ -98,7 +100,9 @@ def _files(root: str, report: Report) -> Iterator[str]:
 
     for folder, folders, names in os.walk(root, onerror=tell):
         folders[:] = sorted(name for name in folders if not name.startswith("."))
-        yield from (os.path.join(folder, name) for name in sorted(names) if not name.startswith("."))
+        yield from (
+            os.path.join(folder, name) for name in sorted(names) if not name.startswith(".")
+        )
 
 
 def _members(shard: str, status: os.stat_result, report: Report) -> Iterator[Picture]:

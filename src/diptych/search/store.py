@@ -6,10 +6,9 @@
       items-G.jsonl     one picture a line, in the order of the rows
       lock              held by the process that writes
 
-A row counts once its line is complete: vectors are written and synced first, lines after. What a kill leaves behind the
-last complete line is cut off by the next writer and ignored by readers. Rows are dropped by writing generation G + 1
-beside G and then replacing `meta.json`.
-"""
+A row counts once its line is complete: vectors are written and synced first, lines after. What a
+kill leaves behind the last complete line is cut off by the next writer and ignored by readers. Rows
+are dropped by writing generation G + 1 beside G and then replacing `meta.json`."""
 
 import json
 import os
@@ -55,17 +54,22 @@ class Store:
         self.meta = meta or _read_meta(self.folder)
         items = items_path(self.folder, self.meta)
         try:
-            self._text = np.memmap(items, np.uint8, "r") if items.stat().st_size else np.zeros(0, np.uint8)
+            self._text = (
+                np.memmap(items, np.uint8, "r") if items.stat().st_size else np.zeros(0, np.uint8)
+            )
             self._ends = np.flatnonzero(self._text == ord("\n")) + 1
             self.vectors = self._map_vectors()
         except (OSError, ValueError) as error:
-            raise DataError(f"{self.folder} is damaged ({error}); delete it and embed again") from error
+            raise DataError(
+                f"{self.folder} is damaged ({error}); delete it and embed again"
+            ) from error
 
     def __len__(self) -> int:
         return len(self._ends)
 
     def check_model(self, model: Identity) -> None:
-        """Raises ConfigError if the vectors were made by another model, other weights or in another precision."""
+        """Raises ConfigError if the vectors were made by another model, other weights or in another
+        precision."""
         made_by = self.meta.model
         if made_by.fingerprint != model.fingerprint:
             raise ConfigError(
@@ -114,7 +118,11 @@ class Appender:
 
     def append(self, pictures: Sequence[Picture], vectors: Float[Tensor, "pictures width"]) -> None:
         """Add rows, and return when they are on the disk."""
-        assert vectors.shape == (len(pictures), self._meta.width), (vectors.shape, len(pictures), self._meta.width)
+        assert vectors.shape == (len(pictures), self._meta.width), (
+            vectors.shape,
+            len(pictures),
+            self._meta.width,
+        )
         self._vectors.seek(0, os.SEEK_END)
         self._vectors.write(vectors.numpy().astype(self._meta.vectors).tobytes())
         _sync(self._vectors)
@@ -131,7 +139,8 @@ class Appender:
         self._items.close()
 
     def _write_header(self) -> None:
-        """numpy leaves room in the header for the number of rows to grow, so it can be written over."""
+        """numpy leaves room in the header for the number of rows to grow, so it can be written
+        over."""
         descr = np.lib.format.dtype_to_descr(np.dtype(self._meta.vectors))
         header = {"descr": descr, "fortran_order": False, "shape": (self._rows, self._meta.width)}
         self._vectors.seek(0)
@@ -155,7 +164,9 @@ def drop(folder: str | os.PathLike[str], keep: Bool[np.ndarray, " rows"]) -> Non
     with Appender(old.folder, meta) as new:
         for start in range(0, len(rows), _COPY_ROWS):
             part = rows[start : start + _COPY_ROWS]
-            new.append([old.picture(row) for row in part.tolist()], torch.from_numpy(old.vectors[part]))
+            new.append(
+                [old.picture(row) for row in part.tolist()], torch.from_numpy(old.vectors[part])
+            )
     _write_meta(old.folder, meta)
     current = {vectors_path(old.folder, meta), items_path(old.folder, meta)}
     for path in {*old.folder.glob("vectors-*.npy"), *old.folder.glob("items-*.jsonl")} - current:
@@ -164,7 +175,8 @@ def drop(folder: str | os.PathLike[str], keep: Bool[np.ndarray, " rows"]) -> Non
 
 @contextmanager
 def locked(folder: str | os.PathLike[str]) -> Iterator[None]:
-    """Be the only writer; a killed process lets go by itself. Raises DataError if another process is writing.
+    """Be the only writer; a killed process lets go by itself. Raises DataError if another process
+    is writing.
 
     Windows has no such lock; there, two writers at once are the user's to avoid.
     """
@@ -177,7 +189,9 @@ def locked(folder: str | os.PathLike[str]) -> Iterator[None]:
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError as error:
-                raise DataError(f"another process is writing {folder}; wait until it has finished") from error
+                raise DataError(
+                    f"another process is writing {folder}; wait until it has finished"
+                ) from error
         yield
 
 
@@ -190,7 +204,9 @@ def exists(folder: str | os.PathLike[str]) -> bool:
     if (folder / "meta.json").is_file():
         return True
     ours = {"lock", "vectors-0.npy", "items-0.jsonl", "meta.json.part"}
-    if folder.exists() and (not folder.is_dir() or any(entry.name not in ours for entry in folder.iterdir())):
+    if folder.exists() and (
+        not folder.is_dir() or any(entry.name not in ours for entry in folder.iterdir())
+    ):
         raise DataError(f"{folder} exists and is not an index; choose another name")
     return False
 
@@ -220,7 +236,9 @@ def _read_meta(folder: Path) -> Meta:
     except ValueError as error:
         raise DataError(f"{folder} is damaged ({error}); delete it and embed again") from error
     if values.get("format") != FORMAT:
-        raise DataError(f"{folder} has index format {values.get('format')}; this version reads {FORMAT}: embed again")
+        raise DataError(
+            f"{folder} has index format {values.get('format')}; this version reads {FORMAT}: embed again"
+        )
     return Meta(**values | {"model": Identity(**values["model"])})
 
 

@@ -38,14 +38,15 @@ def update(
     chunk: int = 256,
     progress: bool = False,
 ) -> Changes:
-    """Make the index in `folder` hold exactly the pictures of `source` (a folder, a tar shard, a brace pattern).
+    """Make the index in `folder` hold exactly the pictures of `source` (a folder, a tar shard, a
+    brace pattern).
 
-    Pictures of the index that lie elsewhere stay as they are. Vectors are written in chunks of `chunk` pictures: a
-    killed update loses no more than one, and the next update goes on from there. `half` stores a new index in float16.
+    Pictures of the index that lie elsewhere stay as they are. Vectors are written in chunks of
+    `chunk` pictures: a killed update loses no more than one, and the next update goes on from
+    there. `half` stores a new index in float16.
 
-    Raises ConfigError if the index was made by another model, DataError if there is no `source` or something other than
-    an index lies in `folder`.
-    """
+    Raises ConfigError if the index was made by another model, DataError if there is no `source` or
+    something other than an index lies in `folder`."""
     places = roots(source)
     store.exists(folder)  # refuses a folder of other things before a lock is written into it
     with store.locked(folder):
@@ -53,9 +54,15 @@ def update(
             store.Store(folder).check_model(encoder.identity)
         else:
             kind = "float16" if half else "float32"
-            store.create(folder, store.Meta(model=encoder.identity, width=encoder.width, vectors=kind))
+            store.create(
+                folder, store.Meta(model=encoder.identity, width=encoder.width, vectors=kind)
+            )
         changes = Changes()
-        found = {p.path: p for place in places for p in find(place, lambda *bad: changes.unreadable.append(bad))}
+        found = {
+            p.path: p
+            for place in places
+            for p in find(place, lambda *bad: changes.unreadable.append(bad))
+        }
         kept, stale = _drop_stale(folder, places, found)
         changes.kept, changes.removed = len(kept), len(stale - found.keys())
         new = [picture for path, picture in found.items() if path not in kept]
@@ -80,7 +87,8 @@ def update(
 def _drop_stale(
     folder: str | os.PathLike[str], places: list[str], found: dict[str, Picture]
 ) -> tuple[set[str], set[str]]:
-    """Drop the rows of pictures under `places` that are not `found` as they were; the paths kept there, and dropped."""
+    """Drop the rows of pictures under `places` that are not `found` as they were; the paths kept
+    there, and dropped."""
     index = store.Store(folder)
     kept, stale, keep = set[str](), set[str](), np.ones(len(index), bool)
     for row, picture in enumerate(index.pictures()):

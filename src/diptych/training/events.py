@@ -44,7 +44,8 @@ def report(meter: Meter, bad: BadSamples, peers: Peers, listeners: Sequence[List
 
 
 def list_bad_samples(path: Path, bad: BadSamples) -> None:
-    """Add the broken samples met so far to `path`, each once: a line of JSON with file, key and reason."""
+    """Add the broken samples met so far to `path`, each once: a line of JSON with file, key and
+    reason."""
     known = set(path.read_text().splitlines()) if path.exists() else set()
     lines = [json.dumps(sample._asdict()) for sample in bad.listed]
     if new := [line for line in lines if line not in known]:
@@ -75,12 +76,19 @@ def _tell(row: Row, peers: Peers, listeners: Sequence[Listener]) -> None:
 class Saver:
     """Writes checkpoints by steps, by the clock, at the end, and when the process is asked to stop.
 
-    SIGTERM and Ctrl-C end the run after the step that is under way: a checkpoint is written and TrainingError says how
-    to go on. A second Ctrl-C ends at once.
-    """
+    SIGTERM and Ctrl-C end the run after the step that is under way: a checkpoint is written and
+    TrainingError says how to go on. A second Ctrl-C ends at once."""
 
-    def __init__(self, out: Path, config: SaveConfig, tokenizer: Tokenizer, peers: Peers, last: int):
-        self._out, self._config, self._tokenizer, self._peers, self._last = out, config, tokenizer, peers, last
+    def __init__(
+        self, out: Path, config: SaveConfig, tokenizer: Tokenizer, peers: Peers, last: int
+    ):
+        self._out, self._config, self._tokenizer, self._peers, self._last = (
+            out,
+            config,
+            tokenizer,
+            peers,
+            last,
+        )
         self._saved = time.monotonic()
         self._wish = ""
 
@@ -102,7 +110,9 @@ class Saver:
     def __call__(self, state: State) -> None:
         """The event: save if it is time, stop if it was asked for."""
         minutes, steps = self._config.every_minutes, self._config.every_steps
-        late = minutes > 0 and self._peers.agree(self._peers.is_main and time.monotonic() - self._saved > minutes * 60)
+        late = minutes > 0 and self._peers.agree(
+            self._peers.is_main and time.monotonic() - self._saved > minutes * 60
+        )
         due = state.step == self._last or (steps > 0 and state.step % steps == 0)
         stop = self._peers.agree(bool(self._wish))
         if due or stop or late:

@@ -33,11 +33,12 @@ from diptych.training.state import State, checkpoints, restore
 def fit(run: Run, *, resume: bool = False, progress: bool = True) -> Path:
     """Train what `run` describes; the folder of the last checkpoint, which `diptych.load` reads.
 
-    `resume` goes on from the newest checkpoint in `run.out`: the result is the uninterrupted run's, bit for bit on the
-    same machine. Under `torchrun` every process calls this alike. `progress` draws a bar.
+    `resume` goes on from the newest checkpoint in `run.out`: the result is the uninterrupted run's,
+    bit for bit on the same machine. Under `torchrun` every process calls this alike. `progress`
+    draws a bar.
 
-    Raises TrainingError when the run had to stop (not-finite loss, full disk, SIGTERM), DataError when too many samples
-    are broken, ConfigError when the run can't work.
+    Raises TrainingError when the run had to stop (not-finite loss, full disk, SIGTERM), DataError
+    when too many samples are broken, ConfigError when the run can't work.
 
     >>> import tempfile, diptych
     >>> from diptych.config import DataConfig, ModelConfig, Run
@@ -50,12 +51,15 @@ def fit(run: Run, *, resume: bool = False, progress: bool = True) -> Path:
     with connect() as peers, _threads_beside(run.data.workers):
         _claim(out, run, resume, peers)
         found = checkpoints(out) if resume else []
-        # A checkpoint says all about its model: what the run once started from need not be there any more.
+        # A checkpoint says all about its model: what the run once started from need not be there
+        # any more.
         start = replace(run, model=_from_checkpoint(run.model, found[-1])) if found else run
         state, wrapped, notes = assemble(start, peers)
         if progress and peers.is_main:
             say(notes)
-        tokenizer = build_tokenizer(state.model.config.tokenizer, state.model.config.text.context_length)
+        tokenizer = build_tokenizer(
+            state.model.config.tokenizer, state.model.config.text.context_length
+        )
         preprocess = Preprocess(state.model.config.preprocess, state.model.config.image.image_size)
         source = open_source(run.data)
         steps = run.steps or max(1, math.ceil(run.epochs * len(source) / run.batch_size))
@@ -88,7 +92,10 @@ def fit(run: Run, *, resume: bool = False, progress: bool = True) -> Path:
             finally:
                 # A list that can't be written must not hide why the run ended.
                 with contextlib.suppress(OSError):
-                    list_bad_samples(out / f"bad_samples{f'.{peers.rank}' if peers.rank else ''}.jsonl", loader.bad)
+                    list_bad_samples(
+                        out / f"bad_samples{f'.{peers.rank}' if peers.rank else ''}.jsonl",
+                        loader.bad,
+                    )
     return checkpoints(out)[-1]
 
 
@@ -101,8 +108,8 @@ def load_run(out: Path) -> Run:
 
 
 def assemble(run: Run, peers: Peers) -> tuple[State, torch.nn.Module, list[str]]:
-    """The state of a run before its first step, the objective as the peers share it, and what the user should know of
-    the weights that it starts from."""
+    """The state of a run before its first step, the objective as the peers share it, and what the
+    user should know of the weights that it starts from."""
     torch.manual_seed(run.seed)
     model, notes = _model(run.model)
     model = model.to(peers.device)
@@ -113,7 +120,11 @@ def assemble(run: Run, peers: Peers) -> tuple[State, torch.nn.Module, list[str]]
     wrapped = data_parallel(objective, peers)
     optimizer = build_optimizer(run.optim, _groups(objective, run))
     scaler = torch.amp.GradScaler(peers.device.type, enabled=run.precision == "fp16")
-    return State(objective=objective, optimizer=optimizer, scaler=scaler, average=average), wrapped, notes
+    return (
+        State(objective=objective, optimizer=optimizer, scaler=scaler, average=average),
+        wrapped,
+        notes,
+    )
 
 
 def _from_checkpoint(config: ModelConfig, folder: Path) -> ModelConfig:
@@ -144,19 +155,24 @@ def _groups(objective: Objective, run: Run) -> tuple[Group, ...]:
     if run.optim.decayed == "tables":
         return decay_groups(objective, norms_and_biases(objective), decay, scales, vectors=True)
     towers = (("image", model.image), ("text", model.text))
-    no_decay = frozenset(f"model.{side}.{name}" for side, tower in towers for name in tower.no_decay)
+    no_decay = frozenset(
+        f"model.{side}.{name}" for side, tower in towers for name in tower.no_decay
+    )
     return decay_groups(objective, no_decay, decay, scales)
 
 
 def _scales(model: Clip, run: Run) -> dict[str, float]:
-    """Of the learning rate: of the logits' scale, and in towers where it falls from layer to layer."""
+    """Of the learning rate: of the logits' scale, and in towers where it falls from layer to
+    layer."""
     found = {"model.logit_scale": run.optim.scale_lr}
     for side, tower, decay in (
         ("image", model.image, run.model.image.layer_decay),
         ("text", model.text, run.model.text.layer_decay),
     ):
         if decay != 1:
-            layers = {f"model.{side}.{name}": tower.layer_of(name) for name, _ in tower.named_parameters()}
+            layers = {
+                f"model.{side}.{name}": tower.layer_of(name) for name, _ in tower.named_parameters()
+            }
             found |= layer_scales(layers, decay)
     return found
 
@@ -177,7 +193,8 @@ def _prepare(model: Clip, run: Run) -> None:
 
 @contextlib.contextmanager
 def _threads_beside(workers: int) -> Iterator[None]:
-    """Leave a core to each loader process: threads that wait for a core that a loader holds cost up to ten times."""
+    """Leave a core to each loader process: threads that wait for a core that a loader holds cost up
+    to ten times."""
     before = torch.get_num_threads()
     torch.set_num_threads(max(1, min(before, (os.cpu_count() or 1) - workers)))
     try:
@@ -205,8 +222,18 @@ def _claim(out: Path, run: Run, resume: bool, peers: Peers) -> None:
 
 
 def _events(
-    run: Run, out: Path, peers: Peers, steps: int, meter: Meter, ears: list[Listener], bad: BadSamples
+    run: Run,
+    out: Path,
+    peers: Peers,
+    steps: int,
+    meter: Meter,
+    ears: list[Listener],
+    bad: BadSamples,
 ) -> Iterable[Event]:
     yield every(run.track.every_steps, steps, report(meter, bad, peers, ears))
     if run.evaluation.path:
-        yield every(run.evaluation.every_steps, steps, evaluation(evaluator(run.evaluation, peers), peers, ears))
+        yield every(
+            run.evaluation.every_steps,
+            steps,
+            evaluation(evaluator(run.evaluation, peers), peers, ears),
+        )

@@ -36,10 +36,18 @@ def train(
         rate = learning_rate(run.optim, step, steps)
         set_learning_rate(optimizer, rate)
         seed_step(run.seed, step, peers.rank)
-        losses = accumulate(objective, wrapped, _micro_batches(batch, run.micro_batch), peers, precision, scaler.scale)
+        losses = accumulate(
+            objective,
+            wrapped,
+            _micro_batches(batch, run.micro_batch),
+            peers,
+            precision,
+            scaler.scale,
+        )
         scaler.unscale_(optimizer)
         norm = clip_gradients(weights, run.optim.max_norm)
-        # A loss scale that was too high shows in the norm alone, and the scaler then skips the step and lowers it.
+        # A loss scale that was too high shows in the norm alone, and the scaler then skips the step
+        # and lowers it.
         stop_if_not_finite(losses.total, losses.total if scaler.is_enabled() else norm, peers, step)
         scaler.step(optimizer)
         scaler.update()
@@ -80,14 +88,19 @@ class Meter:
     def add(self, terms: dict[str, Tensor], norm: Tensor, rate: float) -> None:
         """Count one step. Tensors stay where they are until `report`."""
         for name, value in (terms | {"grad_norm": norm.detach()}).items():
-            self._sums[name] = self._sums[name] + value if name in self._sums else value.detach().clone()
+            self._sums[name] = (
+                self._sums[name] + value if name in self._sums else value.detach().clone()
+            )
         self._rate = rate
         self._steps += 1
 
     def report(self, step: int, peers: Peers) -> Row:
         """One row of `metrics.jsonl` (means over the peers), and a fresh start."""
         elapsed = time.perf_counter() - self._start
-        means = {name: float(peers.sum(total)) / peers.size / self._steps for name, total in self._sums.items()}
+        means = {
+            name: float(peers.sum(total)) / peers.size / self._steps
+            for name, total in self._sums.items()
+        }
         row = {
             "step": step,
             "samples": step * self._batch_size,

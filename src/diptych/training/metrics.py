@@ -18,7 +18,11 @@ class MetricsFile:
 
     def __init__(self, path: Path, step: int):
         self._path = path
-        kept = [row for row in read_metrics(path) if row["step"] <= step] if path.exists() and step else []
+        kept = (
+            [row for row in read_metrics(path) if row["step"] <= step]
+            if path.exists() and step
+            else []
+        )
         fresh = path.with_suffix(".partial")
         fresh.write_text("".join(json.dumps(row) + "\n" for row in kept))
         fresh.replace(path)
@@ -53,7 +57,9 @@ def _tensorboard(out: Path) -> Listener:
     try:
         from torch.utils.tensorboard import SummaryWriter
     except ImportError as error:
-        raise ConfigError("track.tensorboard needs TensorBoard: pip install 'diptych[track]'") from error
+        raise ConfigError(
+            "track.tensorboard needs TensorBoard: pip install 'diptych[track]'"
+        ) from error
     writer = SummaryWriter(str(out / "tensorboard"))
 
     def write(row: Row) -> None:
@@ -69,7 +75,9 @@ def _wandb(run: Run, out: Path) -> Listener:
         import wandb
     except ImportError as error:
         raise ConfigError("track.wandb needs W&B: pip install 'diptych[track]'") from error
-    session = wandb.init(project=run.track.wandb, dir=str(out), config=to_dict(run), id=out.name, resume="allow")
+    session = wandb.init(
+        project=run.track.wandb, dir=str(out), config=to_dict(run), id=out.name, resume="allow"
+    )
     return lambda row: session.log(dict(_scalars(row)), step=row["step"])
 
 

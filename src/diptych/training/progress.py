@@ -55,4 +55,6 @@ class Bar:
         note = f"loss {row['loss']:.3f} · {row['samples_per_second']:,.0f}/s · data wait {row['data_wait']:.0%}"
         self._bar.update(self._task, note=note)
         if not self._console.is_terminal:
-            self._console.print(f"step {row['step']}/{self._steps} · {note}", highlight=False, soft_wrap=True)
+            self._console.print(
+                f"step {row['step']}/{self._steps} · {note}", highlight=False, soft_wrap=True
+            )

@@ -1,9 +1,9 @@
 """Where a run stands, written so that it can be picked up bit for bit.
 
-A checkpoint is a native model folder (`checkpoints/step-00001000/`) with two files more: `training.safetensors` (the
-optimiser's moments and what the exported model doesn't hold) and `training.json` (step, loss scale). No generator
-states: all randomness of a step is a function of (seed, step).
-"""
+A checkpoint is a native model folder (`checkpoints/step-00001000/`) with two files more:
+`training.safetensors` (the optimiser's moments and what the exported model doesn't hold) and
+`training.json` (step, loss scale). No generator states: all randomness of a step is a function of
+(seed, step)."""
 
 import json
 import os
@@ -54,7 +54,8 @@ def checkpoints(out: Path) -> list[Path]:
 
 
 def save(state: State, tokenizer: Tokenizer, out: Path, keep: int) -> Path:
-    """Write a checkpoint under `out`, all or nothing, then delete all but the newest `keep` (0: none is deleted).
+    """Write a checkpoint under `out`, all or nothing, then delete all but the newest `keep` (0:
+    none is deleted).
 
     `tokenizer` goes along, so that the folder needs nothing else.
 
@@ -72,7 +73,9 @@ def save(state: State, tokenizer: Tokenizer, out: Path, keep: int) -> Path:
     except (OSError, SafetensorError, CheckpointError) as error:
         shutil.rmtree(partial, ignore_errors=True)
         last = checkpoints(out)
-        kept = f"the last good checkpoint is {last[-1]}" if last else "there is no earlier checkpoint"
+        kept = (
+            f"the last good checkpoint is {last[-1]}" if last else "there is no earlier checkpoint"
+        )
         raise TrainingError(
             f"could not write the checkpoint of step {state.step}: {error}; {kept}. "
             f"Make room and continue with: diptych train --resume {out}"
@@ -83,7 +86,8 @@ def save(state: State, tokenizer: Tokenizer, out: Path, keep: int) -> Path:
 
 
 def restore(state: State, folder: Path) -> None:
-    """Put `state` back to where it stood when `folder` was written. CheckpointError: the folder doesn't fit."""
+    """Put `state` back to where it stood when `folder` was written. CheckpointError: the folder
+    doesn't fit."""
     try:
         progress = json.loads((folder / "training.json").read_text())
         model = load_file(folder / "model.safetensors")
@@ -92,19 +96,26 @@ def restore(state: State, folder: Path) -> None:
         raise CheckpointError(
             f"{folder} can't be continued: {error}; delete it to continue from the one before"
         ) from error
-    own = {name.removeprefix("objective/"): t for name, t in training.items() if name.startswith("objective/")}
+    own = {
+        name.removeprefix("objective/"): t
+        for name, t in training.items()
+        if name.startswith("objective/")
+    }
     weights = {MODEL + name: tensor for name, tensor in model.items()} | own
     try:
         state.objective.load_state_dict(weights)
     except RuntimeError as error:
-        raise CheckpointError(f"{folder} holds another model than the run describes: {error}") from error
+        raise CheckpointError(
+            f"{folder} holds another model than the run describes: {error}"
+        ) from error
     if state.average is not None:
         state.average.module.load_state_dict(model)
         state.average.n_averaged.fill_(progress["step"])
     for name, parameter in _trained(state):
         prefix = f"optimizer/{name}/"
         state.optimizer.state[parameter] = {
-            # torch keeps the step count on the CPU or the GPU as the fused kernel wants it: beside the weight.
+            # torch keeps the step count on the CPU or the GPU as the fused kernel wants it: beside
+            # the weight.
             key.removeprefix(prefix): tensor.to(parameter.device)
             for key, tensor in training.items()
             if key.startswith(prefix)
@@ -122,7 +133,10 @@ def _write_training(state: State, folder: Path) -> None:
     for name, parameter in _trained(state):
         for key, tensor in state.optimizer.state[parameter].items():
             tensors[f"optimizer/{name}/{key}"] = tensor
-    save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, folder / "training.safetensors")
+    save_file(
+        {name: tensor.contiguous() for name, tensor in tensors.items()},
+        folder / "training.safetensors",
+    )
     progress = {"step": state.step, "scaler": state.scaler.state_dict()}
     with open(folder / "training.json", "w") as file:
         json.dump(progress, file)

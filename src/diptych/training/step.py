@@ -18,12 +18,14 @@ def autocast(precision: str, device: torch.device) -> Callable[[], AbstractConte
 
 
 def seed_step(seed: int, step: int, rank: int) -> None:
-    """Make all randomness of this step a function of (seed, step, rank), so that a resumed run repeats it."""
+    """Make all randomness of this step a function of (seed, step, rank), so that a resumed run
+    repeats it."""
     torch.manual_seed(((seed * 1_000_003 + step) * 65_537 + rank) % 2**63)
 
 
 def clip_gradients(parameters: Sequence[Tensor], max_norm: float) -> Tensor:
-    """Scale the gradients down to `max_norm` (0: leave them); the total norm before that, a scalar."""
+    """Scale the gradients down to `max_norm` (0: leave them); the total norm before that, a
+    scalar."""
     gradients = [p.grad for p in parameters if p.grad is not None]
     norm = torch.nn.utils.get_total_norm(gradients)
     if max_norm:
@@ -32,7 +34,8 @@ def clip_gradients(parameters: Sequence[Tensor], max_norm: float) -> Tensor:
 
 
 def stop_if_not_finite(loss: Tensor, norm: Tensor, peers: Peers, step: int) -> None:
-    """Raise TrainingError on every process if the loss or the gradient's norm isn't a number on any of them."""
+    """Raise TrainingError on every process if the loss or the gradient's norm isn't a number on any
+    of them."""
     if peers.agree(not bool(torch.isfinite(loss + norm))):
         raise TrainingError(
             f"the loss or its gradient is not a number at step {step} (loss {float(loss):.4g}, gradient norm "

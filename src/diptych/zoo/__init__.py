@@ -1,4 +1,5 @@
-"""Named models: their configurations, where weights lie, and what was claimed for them. No torch in here."""
+"""Named models: their configurations, where weights lie, and what was claimed for them. No torch in
+here."""
 
 from diptych.zoo.entry import Claim, Entry, Weights
 from diptych.zoo.lookup import entry, get, names, tower, weights

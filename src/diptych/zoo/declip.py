@@ -1,12 +1,20 @@
-"""DeCLIP's family (Li et al. 2021, arXiv:2110.05208; Cui et al. 2022, arXiv:2203.05796): five methods on the same 15
-million pairs of YFCC, and DeCLIP on 88 million. Numbers and links are from github.com/Sense-GVT/DeCLIP, its README.
+"""DeCLIP's family (Li et al. 2021, arXiv:2110.05208; Cui et al. 2022, arXiv:2203.05796): five
+methods on the same 15 million pairs of YFCC, and DeCLIP on 88 million. Numbers and links are from
+github.com/Sense-GVT/DeCLIP, its README.
 
-SLIP and FILIP here are DeCLIP's own; SLIP's authors published other models (github.com/facebookresearch/SLIP).
-"""
+SLIP and FILIP here are DeCLIP's own; SLIP's authors published other models
+(github.com/facebookresearch/SLIP)."""
 
 from dataclasses import replace
 
-from diptych.config import ClipConfig, PreprocessConfig, ResNetConfig, TextConfig, TokenizerConfig, VitConfig
+from diptych.config import (
+    ClipConfig,
+    PreprocessConfig,
+    ResNetConfig,
+    TextConfig,
+    TokenizerConfig,
+    VitConfig,
+)
 from diptych.zoo.entry import Claim, Entry, Weights
 
 VOCABULARY = 49409
@@ -22,7 +30,13 @@ PREPROCESS = PreprocessConfig(
 VIT = VitConfig(activation="quick_gelu")
 RESNET = ResNetConfig()
 TEXT = TextConfig(vocab_size=VOCABULARY, activation="quick_gelu", projection_bias=True)
-BASE = ClipConfig(image=VIT, text=TEXT, embed_dim=512, preprocess=PREPROCESS, tokenizer=TokenizerConfig(kind="declip"))
+BASE = ClipConfig(
+    image=VIT,
+    text=TEXT,
+    embed_dim=512,
+    preprocess=PREPROCESS,
+    tokenizer=TokenizerConfig(kind="declip"),
+)
 BASE_RESNET = replace(BASE, image=RESNET, embed_dim=1024)
 
 # fmt: off
@@ -40,7 +54,8 @@ MODELS = {
     "declip-rn50-88m":          BASE_RESNET,
 }
 
-# Zero-shot top-1 on ImageNet by the README, and Google Drive's ids: of the whole model, of the image tower alone.
+# Zero-shot top-1 on ImageNet by the README, and Google Drive's ids: of the whole model, of the
+# image tower alone.
 PUBLISHED = {
     "clip-vit-b-32-yfcc15m":    (32.8, "1Xr6fP6DlVzh4SMXXhtcOlh6hFWPaUgs2", ""),
     "slip-vit-b-32-yfcc15m":    (34.3, "1PhjUgjLHymTW42_6TaY21P685-lSjbTj", ""),
@@ -100,7 +115,8 @@ def _weights(name: str) -> tuple[Weights, ...]:
 
 
 def _aliases(name: str) -> tuple[str, ...]:
-    """The configuration's folder, the model's type in it, and shorter names where 15 million pairs are meant."""
+    """The configuration's folder, the model's type in it, and shorter names where 15 million pairs
+    are meant."""
     method, _, rest = name.partition("-")
     tower, _, data = rest.rpartition("-")
     short, long = ("vit", "vitb32") if tower == "vit-b-32" else ("r50", "res50")

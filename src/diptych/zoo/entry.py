@@ -25,8 +25,8 @@ class Weights:
     link: str = ""
     """A page from which people download it, where there is no `repo`."""
     format: str
-    """`eva`, `open-clip`, `declip` or `transformers`; `eva-image`, `declip-image` and `unireplknet` hold an image tower
-    alone."""
+    """`eva`, `open-clip`, `declip` or `transformers`; `eva-image`, `declip-image` and `unireplknet`
+    hold an image tower alone."""
     licence: str
     dtype: str = ""
     """Of the stored numbers: `fp32`, `fp16` or `bf16`. Empty: not recorded here."""
@@ -35,7 +35,8 @@ class Weights:
     sha256: str = ""
     """Empty: not recorded here; the hub's own checksum is used."""
     names: tuple[str, ...] = ()
-    """What means this file: its own name, or that of a repository which holds nothing else of this kind."""
+    """What means this file: its own name, or that of a repository which holds nothing else of this
+    kind."""
     tags: tuple[str, ...] = ()
     """What other libraries call these weights of the model: `model/tag` means this file."""
     note: str = ""
@@ -56,7 +57,8 @@ class Entry:
     weights: tuple[Weights, ...] = ()
     """The preferred first."""
     aliases: tuple[str, ...] = ()
-    """Other names that find it, beside its own; spelling is compared without case, `/`, `_` and `@` read as `-`."""
+    """Other names that find it, beside its own; spelling is compared without case, `/`, `_` and `@`
+    read as `-`."""
     note: str = ""
     """What a user should know that the configuration doesn't say."""
     claims: tuple[Claim, ...] = ()

@@ -1,9 +1,9 @@
-"""The EVA-CLIP family (Sun et al. 2023 and 2024, arXiv:2303.15389, arXiv:2402.04252), and the image towers of masked
-image modelling from which its training started. docs/models.md tells which name is which.
+"""The EVA-CLIP family (Sun et al. 2023 and 2024, arXiv:2303.15389, arXiv:2402.04252), and the image
+towers of masked image modelling from which its training started. docs/models.md tells which name is
+which.
 
-A model card is the README of its series in github.com/baaivision/EVA; open_clip measured its own conversion of the
-weights (github.com/mlfoundations/open_clip, docs).
-"""
+A model card is the README of its series in github.com/baaivision/EVA; open_clip measured its own
+conversion of the weights (github.com/mlfoundations/open_clip, docs)."""
 
 import math
 from dataclasses import replace
@@ -46,7 +46,8 @@ MODELS = {
     "eva-clip-8b-448":      ClipConfig(image=E_448, text=TEXT_G, embed_dim=1280, logit_scale=math.log(100)),
     "eva-clip-18b":         ClipConfig(image=E_18,  text=TEXT_G, embed_dim=1536, logit_scale=math.log(100)),
 }
-# Masked image modelling had EVA-02's attention without the norm that contrastive training then put into it.
+# Masked image modelling had EVA-02's attention without the norm that contrastive training then put
+# into it.
 TOWERS = {
     "eva01-g-psz14":     G,
     "eva02-b-psz14to16": replace(B, attention_norm=False),
@@ -56,8 +57,8 @@ TOWERS = {
     "eva-18b-psz14":     E_18,
 }
 
-# The configuration's names before 30 March 2023 (with `-X`, which chose kernels, and without where that was free),
-# then open_clip's, other spellings of today's, timm's image tower and its weights.
+# The configuration's names before 30 March 2023 (with `-X`, which chose kernels, and without where
+# that was free), then open_clip's, other spellings of today's, timm's image tower and its weights.
 ALIASES = {
     "eva01-clip-b-16":      ("EVA-ViT-B-16",),
     "eva01-clip-g-14":      ("EVA-ViT-g-14-X", "EVA-ViT-g-14", "EVA01-g-14", "EVA_CLIP_g_14", "EVA_CLIP_g_14_X",
@@ -81,9 +82,7 @@ ALIASES = {
 # fmt: on
 
 _FIXED = "The logit scale was fixed at 100 in training (baaivision/EVA#140): no other multiplier is right."
-_NO_NORM = (
-    "Has no norm inside attention; the tower of the CLIP model that starts from it has, and begins there with gain 1."
-)
+_NO_NORM = "Has no norm inside attention; the tower of the CLIP model that starts from it has, and begins there with gain 1."
 NOTES = {
     "eva01-clip-b-16": "Configured by its authors, never released.",
     "eva01-clip-g-14": "The trained logit scale is 57.0 (baaivision/EVA#140); its authors' examples multiply by 100.",
@@ -102,7 +101,9 @@ def _file(repo: str, file: str, dtype: str, size: str, licence: str = _MIT) -> W
     """A file of the authors."""
     stem = PurePath(file).stem
     names = tuple(dict.fromkeys((file, stem, stem.removesuffix(".fp16"), f"{repo}/{file}")))
-    return Weights(repo=repo, file=file, format="eva", licence=licence, dtype=dtype, size=size, names=names)
+    return Weights(
+        repo=repo, file=file, format="eva", licence=licence, dtype=dtype, size=size, names=names
+    )
 
 
 def _authors(file: str, dtype: str, size: str, tag: str, imagenet: float, coco: float) -> Weights:
@@ -125,10 +126,13 @@ def _converted(repo: str, imagenet: float, coco: float) -> Weights:
 
 
 def _big(repo: str, file: str, dtype: str, size: str, *means: float) -> tuple[Weights, Weights]:
-    """A model of the third series, as the authors' file and in transformers' layout, and what its card says."""
+    """A model of the third series, as the authors' file and in transformers' layout, and what its
+    card says."""
     metrics = ("27 image sets zero-shot top-1", "4 video sets zero-shot", "retrieval mean recall")
     source = "EVA-CLIP-18B's model card"
-    claims = tuple(Claim(metric=metric, value=mean, source=source) for metric, mean in zip(metrics, means))
+    claims = tuple(
+        Claim(metric=metric, value=mean, source=source) for metric, mean in zip(metrics, means)
+    )
     return (
         replace(_file(repo, file, dtype, size, _BAAI), tags=("eva_clip",), claims=claims),
         Weights(

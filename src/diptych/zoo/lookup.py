@@ -28,10 +28,11 @@ def names(pattern: str = "*") -> list[str]:
 
 
 def entry(name: str) -> Entry:
-    """What is known about a model, of which any name may be given: its own, an older one, another library's
-    (`name/tag`, too), that of a published file or of a repository.
+    """What is known about a model, of which any name may be given: its own, an older one, another
+    library's (`name/tag`, too), that of a published file or of a repository.
 
-    Raises UnknownNameError with near misses, and ConfigError for a repository of many models, naming its files.
+    Raises UnknownNameError with near misses, and ConfigError for a repository of many models,
+    naming its files.
 
     >>> from diptych import zoo
     >>> zoo.entry("ViT-B/32-quickgelu").weights[0].repo
@@ -70,8 +71,8 @@ def tower(name: str) -> ImageTowerConfig:
 
 
 def weights(name: str) -> Weights | None:
-    """The file that a name means: its own, for the name of a file, a repository or `model/tag`; else the first that is
-    known of the model, None if there is none. Raises as `entry`.
+    """The file that a name means: its own, for the name of a file, a repository or `model/tag`;
+    else the first that is known of the model, None if there is none. Raises as `entry`.
 
     >>> from diptych import zoo
     >>> zoo.weights("EVA-CLIP-8B").file, zoo.weights("BAAI/EVA-CLIP-8B").format
@@ -86,12 +87,17 @@ def _answer(name: str) -> _Answer:
     if found is not None:
         return found
     files = [
-        each.file for model in _entries().values() for each in model.weights if each.repo and _plain(each.repo) == plain
+        each.file
+        for model in _entries().values()
+        for each in model.weights
+        if each.repo and _plain(each.repo) == plain
     ]
     if files:
         raise ConfigError(f"{name} is a repository of many files; name one: {', '.join(files)}")
     close = difflib.get_close_matches(plain, _answers(), n=9)
-    raise UnknownNameError("model", name, _entries(), near=[_answers()[each].entry.name for each in close])
+    raise UnknownNameError(
+        "model", name, _entries(), near=[_answers()[each].entry.name for each in close]
+    )
 
 
 @functools.cache
@@ -114,5 +120,6 @@ def _answers() -> dict[str, _Answer]:
 
 
 def _plain(name: str) -> str:
-    """One spelling for all: `ViT-B/32`, `ViT_B_32` and `vit-b-32`; `ViT-L/14@336px` and `vit-l-14-336`."""
+    """One spelling for all: `ViT-B/32`, `ViT_B_32` and `vit-b-32`; `ViT-L/14@336px` and
+    `vit-l-14-336`."""
     return re.sub(r"px(?=-|$)", "", re.sub("[/_@]", "-", name.lower().removeprefix("hf-hub:")))

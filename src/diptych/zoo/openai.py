@@ -1,7 +1,7 @@
 """OpenAI's CLIP models (Radford et al. 2021, arXiv:2103.00020).
 
-The plain names have GELU, as in open_clip; OpenAI's weights were trained with QuickGELU and belong to `-quickgelu`.
-"""
+The plain names have GELU, as in open_clip; OpenAI's weights were trained with QuickGELU and belong
+to `-quickgelu`."""
 
 from collections.abc import Iterator
 from dataclasses import replace
@@ -25,8 +25,8 @@ MODELS = {
     "rn101":        ClipConfig(image=ResNetConfig(layers=(3, 4, 23, 3)),       text=TEXT,       embed_dim=512),
 }
 
-# Zero-shot top-1 on ImageNet as the paper's Table 11 gives it, the repository in open_clip's format, and OpenAI's own
-# in transformers' format (there is none for the ResNets).
+# Zero-shot top-1 on ImageNet as the paper's Table 11 gives it, the repository in open_clip's
+# format, and OpenAI's own in transformers' format (there is none for the ResNets).
 PUBLISHED = {
     "vit-b-32":     (63.2, "timm/vit_base_patch32_clip_224.openai",  "openai/clip-vit-base-patch32"),
     "vit-b-16":     (68.6, "timm/vit_base_patch16_clip_224.openai",  "openai/clip-vit-base-patch16"),
@@ -62,8 +62,19 @@ def entries() -> list[Entry]:
 
 
 def _weights(top_1: float, open_clip: str, transformers: str | None) -> Iterator[Weights]:
-    claims = (Claim(metric="imagenet1k zero-shot top-1", value=top_1, source="arXiv:2103.00020, Table 11"),)
+    claims = (
+        Claim(
+            metric="imagenet1k zero-shot top-1", value=top_1, source="arXiv:2103.00020, Table 11"
+        ),
+    )
     common = partial(Weights, licence="MIT", claims=claims)
-    yield common(repo=open_clip, file="open_clip_model.safetensors", format="open-clip", names=(open_clip,))
+    yield common(
+        repo=open_clip, file="open_clip_model.safetensors", format="open-clip", names=(open_clip,)
+    )
     if transformers:
-        yield common(repo=transformers, file="pytorch_model.bin", format="transformers", names=(transformers,))
+        yield common(
+            repo=transformers,
+            file="pytorch_model.bin",
+            format="transformers",
+            names=(transformers,),
+        )

@@ -1,8 +1,8 @@
 """Small models for demonstrations and tests: minutes on a CPU.
 
-A convolutional stem sees strokes where patches of raw pixels would need far more data. The vocabulary is CLIP's, so
-that captions are free; it makes most of the parameters and little of the time.
-"""
+A convolutional stem sees strokes where patches of raw pixels would need far more data. The
+vocabulary is CLIP's, so that captions are free; it makes most of the parameters and little of the
+time."""
 
 from dataclasses import replace
 

@@ -1,8 +1,8 @@
-"""UniRepLKNet, ConvNets of large kernels (Ding et al. 2024, arXiv:2311.15599), and the CLIP model around the large one
-(Zhang et al. 2024, arXiv:2410.08049).
+"""UniRepLKNet, ConvNets of large kernels (Ding et al. 2024, arXiv:2311.15599), and the CLIP model
+around the large one (Zhang et al. 2024, arXiv:2410.08049).
 
-The image towers were trained to classify ImageNet. All are in training form, as their weights are published.
-"""
+The image towers were trained to classify ImageNet. All are in training form, as their weights are
+published."""
 
 from dataclasses import replace
 
@@ -23,8 +23,9 @@ TOWERS = {
 }
 TOWERS |= {f"{name}-384": replace(TOWERS[name], image_size=384) for name in list(TOWERS)[-4:]}
 
-# The authors' files, whose names say where they were trained and how good they are: ImageNet-1K's top-1, which isn't
-# known of classifiers of ImageNet-22K. Those were trained at 224 (S, B) and 192 pixels (L, XL).
+# The authors' files, whose names say where they were trained and how good they are: ImageNet-1K's
+# top-1, which isn't known of classifiers of ImageNet-22K. Those were trained at 224 (S, B) and 192
+# pixels (L, XL).
 FILES = {
     "unireplknet-a":      {"unireplknet_a_in1k_224_acc77.03.pth": 77.03},
     "unireplknet-f":      {"unireplknet_f_in1k_224_acc78.58.pth": 78.58},
@@ -47,8 +48,9 @@ CLIP = ClipConfig(
     text=TextConfig(width=1024, layers=24, heads=16, mlp_width=4096),
     embed_dim=1024,
 )
-"""Nobody published this configuration: the text tower is the card's, the width of the shared space that of the other
-models with this text tower, the projection without bias the one that the card's wording means."""
+"""Nobody published this configuration: the text tower is the card's, the width of the shared space
+that of the other models with this text tower, the projection without bias the one that the card's
+wording means."""
 
 _CARD = "The card's 847 M weights, 198 GMAC and > 79 % are another model's, a ConvNeXt-XXLarge's."
 _AUTHORS = "DingXiaoH/UniRepLKNet"
@@ -66,7 +68,11 @@ _CLIP_WEIGHTS = Weights(
     tags=("laion5b_s11b_b75k", "laion5b_s10b_b75k"),
     note="To judge by the card's own example, the trunk alone: without projection and text tower no zero-shot.",
     claims=(
-        Claim(metric="imagenet1k zero-shot top-1", value=75.7, source="the weights' card, which also says 76.3"),
+        Claim(
+            metric="imagenet1k zero-shot top-1",
+            value=75.7,
+            source="the weights' card, which also says 76.3",
+        ),
         Claim(metric="imagenet1k zero-shot top-1", value=76.6, source="arXiv:2410.08049"),
     ),
 )

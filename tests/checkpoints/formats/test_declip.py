@@ -1,4 +1,5 @@
-"""DeCLIP's files: every published layout, what belongs to training, the recorded features through the loader."""
+"""DeCLIP's files: every published layout, what belongs to training, the recorded features through
+the loader."""
 
 import re
 from dataclasses import replace
@@ -7,7 +8,14 @@ import pytest
 import torch
 from torch.nn.functional import normalize
 
-from diptych.checkpoints import convert, detect, load_image_tower, load_model, save_model, start_tower
+from diptych.checkpoints import (
+    convert,
+    detect,
+    load_image_tower,
+    load_model,
+    save_model,
+    start_tower,
+)
 from diptych.checkpoints.formats import declip
 from diptych.checkpoints.infer import infer
 from diptych.checkpoints.rename import check_fit
@@ -33,7 +41,8 @@ from tests.objectives import recorded
 KEYS = goldens.files("declip/*.keys.json")
 TINY = [path for path in goldens.files("declip/*.json") if "state_dict" in goldens.read(path)]
 DEAD = r"predictor_sim\.bn3\..*|visual\.fc\..*"
-"""Made by the published code and never used: SLIP's last norm, and the layer for maps that aren't 7 x 7 at the end."""
+"""Made by the published code and never used: SLIP's last norm, and the layer for maps that aren't 7
+x 7 at the end."""
 TEXT = TextConfig(
     context_length=12,
     vocab_size=60,
@@ -44,7 +53,15 @@ TEXT = TextConfig(
     activation="quick_gelu",
     projection_bias=True,
 )
-VIT = VitConfig(image_size=32, patch_size=8, width=128, layers=2, heads=2, mlp_width=512, activation="quick_gelu")
+VIT = VitConfig(
+    image_size=32,
+    patch_size=8,
+    width=128,
+    layers=2,
+    heads=2,
+    mlp_width=512,
+    activation="quick_gelu",
+)
 BASE = ClipConfig(image=VIT, text=TEXT, embed_dim=48, preprocess=declip.PREPROCESS)
 RESNET = ResNetConfig(image_size=64, layers=(1, 2, 1, 1), width=8, heads=4)
 MODELS = {
@@ -59,7 +76,10 @@ every = pytest.mark.parametrize("name", MODELS)
 
 def save(path, tensors, container="model", before="module."):
     wrapped = {f"{before}{name}": tensor for name, tensor in tensors.items()}
-    torch.save({container: wrapped, "last_iter": 7, "optimizer": {"state": {}}} if container else wrapped, path)
+    torch.save(
+        {container: wrapped, "last_iter": 7, "optimizer": {"state": {}}} if container else wrapped,
+        path,
+    )
     return path
 
 
@@ -87,11 +107,16 @@ def test_models_of_every_published_size(path):
 
 @of_every_size
 def test_objectives_of_every_published_size(path):
-    """With the heads of training, but for what published code never uses; and the number of parameters."""
+    """With the heads of training, but for what published code never uses; and the number of
+    parameters."""
     record = goldens.read(path)
     keys, method = record["keys"], record["model_type"].split("_")[0]
     objective = build_objective(objective_of(method, keys), build(told(keys), device="meta"))
-    state = {name: tensor for name, tensor in objective.state_dict().items() if not name.startswith("queue.")}
+    state = {
+        name: tensor
+        for name, tensor in objective.state_dict().items()
+        if not name.startswith("queue.")
+    }
     shapes = {name: tensor.shape for name, tensor in recorded.names(keys).to_foreign(state).items()}
     unused = {name: torch.Size(shape) for name, shape in keys.items() if name not in shapes}
     dead = rf"{DEAD}|text_label_predictor\..*" if method == "filip" else DEAD
@@ -113,7 +138,9 @@ def objective_of(method, keys):
         case "clip":
             return ClipObjectiveConfig()
         case "slip":
-            head = SimClrConfig(hidden=rows("predictor_sim.linear1"), out=rows("predictor_sim.linear3"))
+            head = SimClrConfig(
+                hidden=rows("predictor_sim.linear1"), out=rows("predictor_sim.linear3")
+            )
             return SlipObjectiveConfig(views=head)
         case "filip":
             return FilipObjectiveConfig()
@@ -132,7 +159,11 @@ def test_recorded_features_through_a_file(path, tmp_path):
     batch = recorded.batch(record)
     with torch.no_grad():
         found = model(batch.images[0], batch.texts[0])
-    known = record["eval"] if "eval" in record else record.get("train_evalbn", {}) | record.get("train", {})
+    known = (
+        record["eval"]
+        if "eval" in record
+        else record.get("train_evalbn", {}) | record.get("train", {})
+    )
     known |= record.get("train_or_eval", {}) | record.get("features", {})
     for vectors, side, view in zip(found, ("image", "text"), ("1", "masked")):
         names = (f"normalized_{side}_features", f"{side}_features", f"{side}_features_{view}")
@@ -141,18 +172,24 @@ def test_recorded_features_through_a_file(path, tmp_path):
 
 
 @pytest.mark.parametrize("prefix", ["encode_text.", "text_encoder."])
-@pytest.mark.parametrize(("container", "before"), [("model", "module."), ("state_dict", ""), (None, "module.")])
+@pytest.mark.parametrize(
+    ("container", "before"), [("model", "module."), ("state_dict", ""), (None, "module.")]
+)
 @every
 def test_containers_and_prefixes(name, container, before, prefix, tmp_path, random_model, example):
     model = random_model(MODELS[name])
-    tensors = {key.replace("encode_text.", prefix): tensor for key, tensor in published(model).items()}
+    tensors = {
+        key.replace("encode_text.", prefix): tensor for key, tensor in published(model).items()
+    }
     path = save(tmp_path / "net.pth.tar", tensors, container, before)
     assert detect(path) == "declip"
     loaded = load_model(path)
     kinds = replace(MODELS[name].tokenizer, kind="clip")  # its vocabulary isn't DeCLIP's
     assert loaded.config == replace(MODELS[name], tokenizer=kinds)
     with torch.no_grad():
-        for found, expected in zip(loaded.model(*example(MODELS[name])), model(*example(MODELS[name]))):
+        for found, expected in zip(
+            loaded.model(*example(MODELS[name])), model(*example(MODELS[name]))
+        ):
             assert torch.equal(found, expected)
 
 
@@ -173,7 +210,12 @@ def test_round_trip_is_bit_equal(name, tmp_path, random_model):
 
 def test_heads_are_stated_and_kept_apart(tmp_path, random_model):
     model = random_model(MODELS["resnet"])
-    heads = ("projector.linear1.weight", "predictor.layer2.bias", "text_label_predictor.weight", "logit_scale_dense")
+    heads = (
+        "projector.linear1.weight",
+        "predictor.layer2.bias",
+        "text_label_predictor.weight",
+        "logit_scale_dense",
+    )
     heads = (*heads, "predictor_sim.bn3.running_mean", "visual.fc.weight", "nn_replacer_text.bank")
     extra = {name: torch.randn(48, 3) for name in heads}
     path = save(tmp_path / "net.pth.tar", published(model) | extra)
@@ -186,7 +228,11 @@ def test_heads_are_stated_and_kept_apart(tmp_path, random_model):
     assert said[0].startswith("net.pth.tar: projector.linear1.weight, predictor.layer2.bias, ")
     assert "unused" not in load_model(tmp_path / "native").provenance
     with pytest.raises(CheckpointError, match=r"momentum_encoder\.x have no place"):
-        load_model(save(tmp_path / "more.pth.tar", published(model) | {"momentum_encoder.x": torch.ones(1)}))
+        load_model(
+            save(
+                tmp_path / "more.pth.tar", published(model) | {"momentum_encoder.x": torch.ones(1)}
+            )
+        )
 
 
 def test_what_clusters_store(tmp_path, random_model):
@@ -204,11 +250,15 @@ def test_what_clusters_store(tmp_path, random_model):
 @every
 def test_an_image_tower_alone(name, before, tmp_path, random_model, example):
     model = random_model(MODELS[name])
-    tensors = {n.removeprefix("visual."): t for n, t in published(model).items() if n.startswith("visual.")}
+    tensors = {
+        n.removeprefix("visual."): t for n, t in published(model).items() if n.startswith("visual.")
+    }
     if name == "resnet":
         tensors |= {"fc.weight": torch.ones(48, 256), "fc.bias": torch.ones(48)}
     path = save(tmp_path / "visual.pth.tar", tensors, before=before)
-    with pytest.raises(CheckpointError, match="no zero-shot is possible; read it with load_image_tower"):
+    with pytest.raises(
+        CheckpointError, match="no zero-shot is possible; read it with load_image_tower"
+    ):
         load_model(path)
     named = before.endswith("visual.") and "resnet" not in name and "linear" not in name
     loaded = load_image_tower(path, config=MODELS[name].image if named else None)
@@ -222,7 +272,11 @@ def test_an_image_tower_alone(name, before, tmp_path, random_model, example):
 
 def test_training_starts_from_it_and_says_once_what_stays_behind(tmp_path, random_model):
     model = random_model(MODELS["vit"])
-    heads = {f"projector.linear{i}.{part}": torch.ones(1) for i in range(1, 4) for part in ("weight", "bias")}
+    heads = {
+        f"projector.linear{i}.{part}": torch.ones(1)
+        for i in range(1, 4)
+        for part in ("weight", "bias")
+    }
     path = save(tmp_path / "net.pth.tar", published(model) | heads)
     said = start_tower(random_model(MODELS["vit"], seed=1).image, "image", path)
     assert said == [f"{path}: projector.* (6 tensors) is not used"]
@@ -231,8 +285,14 @@ def test_training_starts_from_it_and_says_once_what_stays_behind(tmp_path, rando
 @pytest.mark.parametrize(
     ("config", "says"),
     [
-        (replace(BASE, text=replace(TEXT, projection_bias=False)), "text.projection_bias True, not False"),
-        (replace(BASE, image=replace(VIT, activation="gelu")), "image.activation quick_gelu, not gelu"),
+        (
+            replace(BASE, text=replace(TEXT, projection_bias=False)),
+            "text.projection_bias True, not False",
+        ),
+        (
+            replace(BASE, image=replace(VIT, activation="gelu")),
+            "image.activation quick_gelu, not gelu",
+        ),
         (replace(BASE, logit_bias=-10.0), "no logit bias"),
     ],
 )
@@ -243,7 +303,11 @@ def test_what_their_code_cannot_build(config, says, tmp_path, random_model):
 
 
 def test_a_name_without_a_hub_says_where_a_browser_gets_it():
-    with pytest.raises(CheckpointError, match=r"on no hub: download https://drive\.google\.com/file/d/1YOAji"):
+    with pytest.raises(
+        CheckpointError, match=r"on no hub: download https://drive\.google\.com/file/d/1YOAji"
+    ):
         load_model("declip-vit-b-32-yfcc15m")
-    with pytest.raises(CheckpointError, match="no published weights are known for slip-rn50-yfcc15m"):
+    with pytest.raises(
+        CheckpointError, match="no published weights are known for slip-rn50-yfcc15m"
+    ):
         load_model("slip-rn50-yfcc15m")

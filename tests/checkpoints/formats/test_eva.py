@@ -39,7 +39,11 @@ def published(config, random_model):
 def test_golden_features_from_a_file_and_its_json(path, tmp_path):
     golden = goldens.read(path)
     shapes = golden["keys"]
-    tables = {name: torch.zeros(shape) for name, shape in shapes.items() if name.endswith(goldens.COMPUTED)}
+    tables = {
+        name: torch.zeros(shape)
+        for name, shape in shapes.items()
+        if name.endswith(goldens.COMPUTED)
+    }
     torch.save(goldens.weights(shapes) | tables, tmp_path / "weights.pt")
     (tmp_path / "cfg.json").write_text(json.dumps(golden["config"]))
     model, meta = load_model(tmp_path / "weights.pt", config=tmp_path / "cfg.json")
@@ -58,7 +62,9 @@ def test_names_and_shapes_are_the_published_ones(path):
     config = open_clip_config.from_json({"model_cfg": golden["config"]})
     model = models.build(config, device="meta")
     foreign = eva.export_table(config.image).to_foreign(model.state_dict())
-    expected = {name: shape for name, shape in golden["keys"].items() if not name.endswith(goldens.COMPUTED)}
+    expected = {
+        name: shape for name, shape in golden["keys"].items() if not name.endswith(goldens.COMPUTED)
+    }
     assert {name: list(tensor.shape) for name, tensor in foreign.items()} == expected
     check_fit(eva.table(golden["keys"]).to_ours(foreign).shapes, model.state_dict())
     if "params" in golden:
@@ -68,7 +74,10 @@ def test_names_and_shapes_are_the_published_ones(path):
 @pytest.mark.parametrize("path", FULL, ids=stem)
 def test_published_configurations_are_the_zoos(path):
     golden = goldens.read(path)
-    config, known = open_clip_config.from_json({"model_cfg": golden["config"]}), zoo.get(golden["name"])
+    config, known = (
+        open_clip_config.from_json({"model_cfg": golden["config"]}),
+        zoo.get(golden["name"]),
+    )
     assert config == replace(known, logit_scale=config.logit_scale)
     assert open_clip_config.from_json({"model_cfg": eva.to_json(known)}) == config
 
@@ -86,7 +95,8 @@ def test_published_sizes_need_no_configuration(path):
 
 
 @pytest.mark.parametrize(
-    "name", ["eva01-g-psz14", "eva02-b-psz14to16", "eva02-l-psz14", "eva02-e-psz14", "eva-18b-psz14"]
+    "name",
+    ["eva01-g-psz14", "eva02-b-psz14to16", "eva02-l-psz14", "eva02-e-psz14", "eva-18b-psz14"],
 )
 def test_published_image_towers_need_no_configuration(name):
     tower = zoo.tower(name)
@@ -100,13 +110,20 @@ def test_every_layout_holds_the_same_model(config, published, tmp_path):
     torch.save(published, tmp_path / "custom.pt")
     expected = load_model(tmp_path / "custom.pt", config=config).model.state_dict()
     flat = {name.removeprefix("text."): tensor for name, tensor in published.items()}
-    eva01 = {name.replace("logit_scale", "text.logit_scale"): tensor for name, tensor in published.items()}
-    tables = {f"visual.{place}rope.freqs_cos": torch.zeros(4, 4, 8) for place in ("", "blocks.0.attn.")}
+    eva01 = {
+        name.replace("logit_scale", "text.logit_scale"): tensor
+        for name, tensor in published.items()
+    }
+    tables = {
+        f"visual.{place}rope.freqs_cos": torch.zeros(4, 4, 8) for place in ("", "blocks.0.attn.")
+    }
     layouts = {
         "flat": flat | {"attn_mask": torch.zeros(12, 12)},
         "eva01": eva01 | {"text.attn_mask": torch.zeros(12, 12)},
         "deepspeed": {"module": published, "epoch": 3},
-        "parallel": {"state_dict": {f"module.{name}": tensor for name, tensor in published.items()}},
+        "parallel": {
+            "state_dict": {f"module.{name}": tensor for name, tensor in published.items()}
+        },
         "tables": published | tables,
     }
     for name, content in layouts.items():
@@ -159,32 +176,55 @@ def test_rotary_tables_are_not_written(tmp_path, random_model):
 
 def test_unpublished_sizes_ask_for_a_configuration(published, tmp_path):
     torch.save(published, tmp_path / "weights.pt")
-    with pytest.raises(CheckpointError, match=r"no published EVA tower has 2 blocks of width 32 .* give config="):
+    with pytest.raises(
+        CheckpointError, match=r"no published EVA tower has 2 blocks of width 32 .* give config="
+    ):
         load_model(tmp_path / "weights.pt")
 
 
 def test_a_pooled_mean_asks_for_a_configuration(published, tmp_path):
-    pooled = {name.replace("visual.norm.", "visual.fc_norm."): tensor for name, tensor in published.items()}
+    pooled = {
+        name.replace("visual.norm.", "visual.fc_norm."): tensor
+        for name, tensor in published.items()
+    }
     torch.save(pooled, tmp_path / "weights.pt")
-    with pytest.raises(CheckpointError, match="a mean is pooled, but not of which tokens; give config="):
+    with pytest.raises(
+        CheckpointError, match="a mean is pooled, but not of which tokens; give config="
+    ):
         load_model(tmp_path / "weights.pt")
 
 
 def test_another_family_is_told_by_what_is_missing(tmp_path, random_model):
-    weights = eva.export_table(TOWERS["eva-8b"]).to_foreign(random_model(FAMILIES["eva-8b"]).state_dict())
+    weights = eva.export_table(TOWERS["eva-8b"]).to_foreign(
+        random_model(FAMILIES["eva-8b"]).state_dict()
+    )
     torch.save(weights, tmp_path / "weights.pt")
-    with pytest.raises(CheckpointError, match=r"norm_1.bias.* are missing; is it a checkpoint of another model"):
+    with pytest.raises(
+        CheckpointError, match=r"norm_1.bias.* are missing; is it a checkpoint of another model"
+    ):
         load_model(tmp_path / "weights.pt", config=FAMILIES["eva01-g"])
 
 
 def pretrained(random_model, image):
-    """Weights as masked image modelling leaves them: no projection, and what the pretext task needs."""
+    """Weights as masked image modelling leaves them: no projection, and what the pretext task
+    needs."""
     model = random_model(replace(FAMILIES["eva01-g"], image=image))
     foreign = eva.export_table(image).to_foreign(model.state_dict())
-    tower = {name.removeprefix("visual."): tensor for name, tensor in foreign.items() if name.startswith("visual.")}
+    tower = {
+        name.removeprefix("visual."): tensor
+        for name, tensor in foreign.items()
+        if name.startswith("visual.")
+    }
     tower = {name: tensor for name, tensor in tower.items() if not name.startswith("head.")}
-    extra = {"mask_token": torch.zeros(1, 1, 32), "lm_head.weight": torch.zeros(8, 32), "lm_head.bias": torch.zeros(8)}
-    tables = {"rope.freqs_cos": torch.zeros(4, 4, 16), "blocks.0.attn.rope.freqs_sin": torch.zeros(16, 16)}
+    extra = {
+        "mask_token": torch.zeros(1, 1, 32),
+        "lm_head.weight": torch.zeros(8, 32),
+        "lm_head.bias": torch.zeros(8),
+    }
+    tables = {
+        "rope.freqs_cos": torch.zeros(4, 4, 16),
+        "blocks.0.attn.rope.freqs_sin": torch.zeros(16, 16),
+    }
     return model.image, tower | extra | tables
 
 
@@ -212,7 +252,11 @@ def test_a_packed_gate(random_model, tmp_path):
             first, second = (weights.pop(f"blocks.{i}.mlp.w{number}.{kind}") for number in (1, 2))
             weights[f"blocks.{i}.mlp.w12.{kind}"] = torch.cat([first, second])
     ours = eva_image.table(weights).to_ours(weights)
-    expected = {f"image.{name}": tensor for name, tensor in model.state_dict().items() if "projection" not in name}
+    expected = {
+        f"image.{name}": tensor
+        for name, tensor in model.state_dict().items()
+        if "projection" not in name
+    }
     assert ours.keys() == expected.keys()
     assert all(torch.equal(ours[name], expected[name]) for name in expected)
 

@@ -11,13 +11,21 @@ from tests.checkpoints.formats.families import FAMILIES, ODD
 
 
 def read(vision=None, text=None, **rest):
-    cfg = {"embed_dim": 512, "vision_cfg": {"eva_model_name": "x"} | (vision or {}), "text_cfg": text or {}}
+    cfg = {
+        "embed_dim": 512,
+        "vision_cfg": {"eva_model_name": "x"} | (vision or {}),
+        "text_cfg": text or {},
+    }
     return from_json({"model_cfg": cfg | rest})
 
 
 def test_what_is_not_written_has_the_schemas_default():
-    assert read().image == EvaConfig(image_size=224, patch_size=16, width=768, layers=12, heads=12, mlp_width=3072)
-    assert read().text == TextConfig(context_length=77, vocab_size=49408, width=512, layers=12, heads=8, mlp_width=2048)
+    assert read().image == EvaConfig(
+        image_size=224, patch_size=16, width=768, layers=12, heads=12, mlp_width=3072
+    )
+    assert read().text == TextConfig(
+        context_length=77, vocab_size=49408, width=512, layers=12, heads=8, mlp_width=2048
+    )
 
 
 @pytest.mark.parametrize(
@@ -38,7 +46,10 @@ def test_what_is_not_written_has_the_schemas_default():
         ({"drop_path_rate": 0.4}, {"stochastic_depth": 0.4}),
         ({"drop_path_rate": None}, {"stochastic_depth": 0.0}),
         ({"patch_dropout": 0.5}, {"patch_dropout": 0.5}),
-        ({"width": 1792, "head_width": 112, "mlp_ratio": 8.571428571428571}, {"heads": 16, "mlp_width": 15360}),
+        (
+            {"width": 1792, "head_width": 112, "mlp_ratio": 8.571428571428571},
+            {"heads": 16, "mlp_width": 15360},
+        ),
         ({"width": 1024, "mlp_ratio": 2.6667}, {"mlp_width": 2730}),
         ({"xattn": True, "fusedLN": True, "timm_pool": "avg", "timm_proj": "linear"}, {}),
     ],
@@ -65,7 +76,10 @@ def test_the_activation_is_the_text_towers_alone():
         ({"text": {"masked_language_modeling": True}}, "text_cfg.masked_language_modeling = True"),
         ({"text": {"ls_init_value": 0.1}}, "text_cfg.ls_init_value = 0.1"),
         ({"vision": {"use_rel_pos_bias": True}}, "vision_cfg.use_rel_pos_bias = True"),
-        ({"vision": {"rope": True}}, "16 x 16 patches, and there are 14 x 14; intp_freq must be true"),
+        (
+            {"vision": {"rope": True}},
+            "16 x 16 patches, and there are 14 x 14; intp_freq must be true",
+        ),
         ({"vision": {"layers": [3, 4, 6, 3]}}, "layers"),
         ({"distilled": True}, "model_cfg.distilled = True"),
         ({"embed_dim": "wide"}, "embed_dim"),
@@ -78,7 +92,10 @@ def test_what_has_no_place_is_named(content, says):
 
 
 def test_another_tower_in_the_same_schema():
-    cfg = {"embed_dim": 512, "vision_cfg": {"layers": 12, "width": 768, "patch_size": 32, "fusedLN": False}}
+    cfg = {
+        "embed_dim": 512,
+        "vision_cfg": {"layers": 12, "width": 768, "patch_size": 32, "fusedLN": False},
+    }
     text = {"xattn": True, "attn_mask": True, "proj": "mlp", "pooler_type": "mean_pooler"}
     config = from_json({"model_cfg": cfg | {"text_cfg": text}})
     assert isinstance(config.image, VitConfig)
@@ -108,5 +125,7 @@ def test_what_their_code_cannot_build_is_refused(name):
 def test_every_hidden_width_comes_back(width):
     for hidden in range(1, 4 * width, 7):
         image = EvaConfig(width=width, heads=8, mlp_width=hidden)
-        cfg = eva.to_json(FAMILIES["eva01-g"])["vision_cfg"] | {"mlp_ratio": eva.eva_config.mlp_ratio(image)}
+        cfg = eva.to_json(FAMILIES["eva01-g"])["vision_cfg"] | {
+            "mlp_ratio": eva.eva_config.mlp_ratio(image)
+        }
         assert read(cfg | {"width": width, "head_width": width // 8}).image.mlp_width == hidden

@@ -20,7 +20,14 @@ peer = pytest.importorskip("open_clip")
 timm = pytest.importorskip("timm")
 eva = pytest.importorskip("timm.models.eva")
 
-SIZES = {"img_size": 32, "patch_size": 8, "embed_dim": 32, "depth": 2, "num_heads": 2, "num_classes": 24}
+SIZES = {
+    "img_size": 32,
+    "patch_size": 8,
+    "embed_dim": 32,
+    "depth": 2,
+    "num_heads": 2,
+    "num_classes": 24,
+}
 SIZES |= {"global_pool": "token"}
 KINDS = {
     "eva01-b": {"mlp_ratio": 1.5, "init_values": 0.1},
@@ -40,7 +47,9 @@ def pair(request, random_model, randomise, tmp_path):
     tower = randomise(eva.Eva(**SIZES, **KINDS[request.param]))
     model = random_model(config)
     words = Table(rules=(Rule("logit_scale", "logit_scale", SCALAR), *text("text.")))
-    rest = {name: tensor for name, tensor in model.state_dict().items() if not name.startswith("image.")}
+    rest = {
+        name: tensor for name, tensor in model.state_dict().items() if not name.startswith("image.")
+    }
     weights = {f"visual.trunk.{name}": tensor for name, tensor in tower.state_dict().items()}
     torch.save(weights | words.to_foreign(rest), tmp_path / "open_clip.pt")
     return tower, config, tmp_path / "open_clip.pt"
@@ -65,7 +74,9 @@ def test_names_are_timms(pair):
     assert all(torch.equal(foreign[name], theirs[name]) for name in theirs)
 
 
-@pytest.mark.parametrize("name", ["EVA01-g-14", "EVA01-g-14-plus", "EVA02-B-16", "EVA02-L-14-336", "EVA02-E-14-plus"])
+@pytest.mark.parametrize(
+    "name", ["EVA01-g-14", "EVA01-g-14-plus", "EVA02-B-16", "EVA02-L-14-336", "EVA02-E-14-plus"]
+)
 def test_full_size(name):
     cfg = peer.get_model_config(name)
     config = open_clip_config.from_json({"model_cfg": cfg})
@@ -99,8 +110,12 @@ def test_full_size_features(tmp_path):
     pixels, ids = torch.randn(1, 3, 224, 224), peer.get_tokenizer("EVA02-B-16")(["two dogs"])
     with torch.inference_mode():
         for model in (ours, again):
-            torch.testing.assert_close(model.encode_image(pixels), theirs.encode_image(pixels), atol=1e-5, rtol=1e-5)
-            torch.testing.assert_close(model.encode_text(ids), theirs.encode_text(ids), atol=1e-5, rtol=1e-5)
+            torch.testing.assert_close(
+                model.encode_image(pixels), theirs.encode_image(pixels), atol=1e-5, rtol=1e-5
+            )
+            torch.testing.assert_close(
+                model.encode_text(ids), theirs.encode_text(ids), atol=1e-5, rtol=1e-5
+            )
 
 
 def test_a_trunk_of_no_published_size_asks_for_a_configuration(random_model, tmp_path):
@@ -116,7 +131,10 @@ def test_a_trunk_of_no_published_size_asks_for_a_configuration(random_model, tmp
 @pytest.mark.parametrize("to", ["open-clip", "openai"])
 def test_towers_that_timm_lacks_are_refused(name, to, tmp_path, random_model):
     save_model(tmp_path / "in", random_model(FAMILIES[name]))
-    with pytest.raises(CheckpointError, match="timm has none of this configuration; write it as eva or transformers"):
+    with pytest.raises(
+        CheckpointError,
+        match="timm has none of this configuration; write it as eva or transformers",
+    ):
         convert(tmp_path / "in", to, tmp_path / "out")
 
 

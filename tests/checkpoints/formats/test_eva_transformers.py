@@ -18,7 +18,8 @@ PUBLISHED = {"eva-8b": False, "eva-18b": True}
 
 
 def published_names(state):
-    """A model of ours under the published names, written out from the reference page: every name and every change."""
+    """A model of ours under the published names, written out from the reference page: every name
+    and every change."""
     foreign = {
         "vision_model.embeddings.class_embedding": state["image.class_token"],
         "vision_model.embeddings.position_embedding.weight": state["image.positions"],
@@ -35,7 +36,11 @@ def published_names(state):
             to, of = f"{theirs}.encoder.layers.{i}.", f"{ours}.blocks.{i}."
             for name, part in zip("qkv", state[f"{of}attention.qkv.weight"].chunk(3)):
                 foreign[f"{to}self_attn.{name}_proj.weight"] = part.clone()
-            pairs = {"layer_norm1": "norm_1", "layer_norm2": "norm_2", "self_attn.out_proj": "attention.out"}
+            pairs = {
+                "layer_norm1": "norm_1",
+                "layer_norm2": "norm_2",
+                "self_attn.out_proj": "attention.out",
+            }
             pairs |= {"mlp.fc1": "mlp.up", "mlp.fc2": "mlp.down"}
             for name, own in pairs.items():
                 for kind in ("weight", "bias"):
@@ -49,12 +54,26 @@ def published_names(state):
 
 
 def published_json(config, post):
-    vision = {"hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2, "num_attention_heads": 2}
+    vision = {
+        "hidden_size": 32,
+        "intermediate_size": 48,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 2,
+    }
     vision |= {"image_size": 32, "patch_size": 8, "q_bias": False, "k_bias": False, "v_bias": False}
     vision |= {"use_rms_norm": True, "layer_norm_eps": 1e-6, "post_layernorm": post}
-    text = {"hidden_size": 32, "intermediate_size": 128, "num_hidden_layers": 2, "num_attention_heads": 2}
+    text = {
+        "hidden_size": 32,
+        "intermediate_size": 128,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 2,
+    }
     text |= {"vocab_size": 60, "max_position_embeddings": 12, "eos_token_id": 2}
-    names = {"model_type": "clip", "architectures": ["EvaCLIPModel"], "projection_dim": config.embed_dim}
+    names = {
+        "model_type": "clip",
+        "architectures": ["EvaCLIPModel"],
+        "projection_dim": config.embed_dim,
+    }
     return names | {"logit_scale_init_value": 2.6592, "vision_config": vision, "text_config": text}
 
 
@@ -132,7 +151,10 @@ def test_published_names_are_written_where_they_exist(folder, tmp_path):
     path, model = folder
     save_model(tmp_path / "native", model)
     convert(tmp_path / "native", "transformers", tmp_path / "out")
-    before, after = load_file(path / "model.safetensors"), load_file(tmp_path / "out" / "model.safetensors")
+    before, after = (
+        load_file(path / "model.safetensors"),
+        load_file(tmp_path / "out" / "model.safetensors"),
+    )
     assert after.keys() - before.keys() == {"logit_scale"}
     assert all(torch.equal(before[name], after[name]) for name in before)
 
@@ -161,7 +183,9 @@ def test_an_eps_that_is_not_written_is_that_of_the_authors_weights(folder):
     content = json.loads((path / "config.json").read_text())
     for eps, expected in ((1e-5, 1e-5), (None, 1e-6)):
         content["vision_config"] |= {"layer_norm_eps": eps}
-        kept = {name: value for name, value in content["vision_config"].items() if value is not None}
+        kept = {
+            name: value for name, value in content["vision_config"].items() if value is not None
+        }
         (path / "config.json").write_text(json.dumps(content | {"vision_config": kept}))
         assert load_model(path).config.image.norm_eps == expected
 

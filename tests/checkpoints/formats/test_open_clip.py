@@ -17,9 +17,22 @@ from diptych.errors import CheckpointError
 
 open_clip = pytest.importorskip("open_clip")
 
-TEXT = {"context_length": 12, "vocab_size": 60, "width": 64, "heads": 1, "layers": 2, "mlp_ratio": 2.0}
+TEXT = {
+    "context_length": 12,
+    "vocab_size": 60,
+    "width": 64,
+    "heads": 1,
+    "layers": 2,
+    "mlp_ratio": 2.0,
+}
 VIT = {"image_size": 32, "patch_size": 8, "width": 128, "layers": 2, "mlp_ratio": 2.0}
-RESNET = {"image_size": 64, "layers": [1, 2, 1, 1], "width": 8, "head_width": 64, "patch_size": None}
+RESNET = {
+    "image_size": 64,
+    "layers": [1, 2, 1, 1],
+    "width": 8,
+    "head_width": 64,
+    "patch_size": None,
+}
 CASES = {
     "vit": {"vision_cfg": VIT},
     "vit-quick-gelu": {"vision_cfg": VIT, "quick_gelu": True},
@@ -32,7 +45,12 @@ CASES = {
     "custom-text": {"vision_cfg": VIT, "custom_text": True},
     "custom-text-resnet": {"vision_cfg": RESNET, "custom_text": True},
     "timm": {
-        "vision_cfg": {"timm_model_name": "resnet10t", "timm_pool": "avg", "timm_proj": "linear", "image_size": 64},
+        "vision_cfg": {
+            "timm_model_name": "resnet10t",
+            "timm_pool": "avg",
+            "timm_proj": "linear",
+            "image_size": 64,
+        },
         "custom_text": True,
     },
 }
@@ -51,18 +69,24 @@ def test_features_agree_both_ways(peer, tmp_path, example, quiet):
     theirs, cfg = peer
     (tmp_path / "in").mkdir()
     save_file(theirs.state_dict(), tmp_path / "in" / "open_clip_model.safetensors")
-    (tmp_path / "in" / "open_clip_config.json").write_text(json.dumps({"model_cfg": cfg, "preprocess_cfg": {}}))
+    (tmp_path / "in" / "open_clip_config.json").write_text(
+        json.dumps({"model_cfg": cfg, "preprocess_cfg": {}})
+    )
 
     ours, meta = load_model(tmp_path / "in")
     pixels, ids = example(meta.config)
     with torch.inference_mode():
         expected = theirs.encode_image(pixels), theirs.encode_text(ids)
-        for actual, wanted in zip((ours.encode_image(pixels), ours.encode_text(ids)), expected, strict=True):
+        for actual, wanted in zip(
+            (ours.encode_image(pixels), ours.encode_text(ids)), expected, strict=True
+        ):
             torch.testing.assert_close(actual, wanted, atol=1e-5, rtol=1e-5)
 
         convert(tmp_path / "in", "open-clip", tmp_path / "out")
         again = open_clip.create_model(f"local-dir:{tmp_path / 'out'}").eval()
-        for actual, wanted in zip((again.encode_image(pixels), again.encode_text(ids)), expected, strict=True):
+        for actual, wanted in zip(
+            (again.encode_image(pixels), again.encode_text(ids)), expected, strict=True
+        ):
             torch.testing.assert_close(actual, wanted, atol=1e-5, rtol=1e-5)
     assert ours.logit_scale.shape == (1,)
     assert ours.logit_scale.item() == theirs.logit_scale.item()
@@ -83,7 +107,11 @@ def test_hugging_face_text_tower(randomise, tmp_path, quiet):
     sizes = {"vocab_size": 60, "hidden_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2}
     bert = transformers.BertConfig(intermediate_size=64, max_position_embeddings=16, **sizes)
     bert.save_pretrained(tmp_path / "bert")
-    text = {"hf_model_name": str(tmp_path / "bert"), "hf_model_pretrained": False, "hf_proj_type": "linear"}
+    text = {
+        "hf_model_name": str(tmp_path / "bert"),
+        "hf_model_pretrained": False,
+        "hf_proj_type": "linear",
+    }
     cfg = {"embed_dim": 48, "vision_cfg": VIT, "text_cfg": text | {"hf_pooler_type": "mean_pooler"}}
     theirs = randomise(open_clip.CustomTextCLIP(**cfg))
     (tmp_path / "in").mkdir()
@@ -92,7 +120,9 @@ def test_hugging_face_text_tower(randomise, tmp_path, quiet):
     ours, _ = load_model(tmp_path / "in")
     ids = torch.tensor([[5, 7, 9, 0], [3, 4, 5, 6]])
     with torch.inference_mode():
-        torch.testing.assert_close(ours.encode_text(ids), theirs.encode_text(ids), atol=1e-5, rtol=1e-5)
+        torch.testing.assert_close(
+            ours.encode_text(ids), theirs.encode_text(ids), atol=1e-5, rtol=1e-5
+        )
     with pytest.raises(CheckpointError, match="Hugging Face text tower"):
         convert(tmp_path / "in", "open-clip", tmp_path / "out")
     cfg["text_cfg"]["hf_proj_type"] = "mlp"
@@ -103,13 +133,19 @@ def test_hugging_face_text_tower(randomise, tmp_path, quiet):
 def test_training_checkpoint(randomise, tmp_path, example):
     theirs = randomise(open_clip.CLIP(48, VIT, TEXT))
     wrapped = {f"module.{name}": tensor for name, tensor in theirs.state_dict().items()}
-    torch.save({"epoch": 3, "state_dict": wrapped, "optimizer": {"state": {}}}, tmp_path / "epoch_3.pt")
+    torch.save(
+        {"epoch": 3, "state_dict": wrapped, "optimizer": {"state": {}}}, tmp_path / "epoch_3.pt"
+    )
     ours, meta = load_model(tmp_path / "epoch_3.pt")
     assert "assumed: gelu" in meta.provenance["config"]
     pixels, ids = example(meta.config)
     with torch.inference_mode():
-        torch.testing.assert_close(ours.encode_image(pixels), theirs.encode_image(pixels), atol=1e-5, rtol=1e-5)
-        torch.testing.assert_close(ours.encode_text(ids), theirs.encode_text(ids), atol=1e-5, rtol=1e-5)
+        torch.testing.assert_close(
+            ours.encode_image(pixels), theirs.encode_image(pixels), atol=1e-5, rtol=1e-5
+        )
+        torch.testing.assert_close(
+            ours.encode_text(ids), theirs.encode_text(ids), atol=1e-5, rtol=1e-5
+        )
 
 
 def test_config_argument_overrules_what_shapes_suggest(randomise, tmp_path, vit):
@@ -120,14 +156,18 @@ def test_config_argument_overrules_what_shapes_suggest(randomise, tmp_path, vit)
 
 
 def test_timm_without_configuration_says_what_to_give(tmp_path):
-    theirs = open_clip.CustomTextCLIP(embed_dim=48, text_cfg=TEXT, vision_cfg=CASES["timm"]["vision_cfg"])
+    theirs = open_clip.CustomTextCLIP(
+        embed_dim=48, text_cfg=TEXT, vision_cfg=CASES["timm"]["vision_cfg"]
+    )
     torch.save(theirs.state_dict(), tmp_path / "timm.pt")
     with pytest.raises(CheckpointError, match="give config="):
         load_model(tmp_path / "timm.pt")
     assert detect(tmp_path / "timm.pt") == "open-clip"
 
 
-@pytest.mark.parametrize("name", ["ViT-B-32", "ViT-B-16", "ViT-L-14", "ViT-L-14-336", "RN50", "RN101"])
+@pytest.mark.parametrize(
+    "name", ["ViT-B-32", "ViT-B-16", "ViT-L-14", "ViT-L-14-336", "RN50", "RN101"]
+)
 @pytest.mark.parametrize("suffix", ["", "-quickgelu"])
 def test_full_size(name, suffix):
     cfg = open_clip.get_model_config(name + suffix)
@@ -186,7 +226,9 @@ def test_what_open_clip_lacks_is_refused(vit, image, tmp_path, random_model):
 
 
 def test_timm_options_are_refused():
-    config = ClipConfig(image=TimmConfig(name="resnet10t", options={"global_pool": "avg", "in_chans": 3}))
+    config = ClipConfig(
+        image=TimmConfig(name="resnet10t", options={"global_pool": "avg", "in_chans": 3})
+    )
     with pytest.raises(CheckpointError, match="in_chans"):
         to_json(config)
 

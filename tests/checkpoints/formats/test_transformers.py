@@ -1,4 +1,5 @@
-"""transformers' CLIPModel computes what we compute, with its weights in our towers and ours in its."""
+"""transformers' CLIPModel computes what we compute, with its weights in our towers and ours in
+its."""
 
 import json
 from dataclasses import replace
@@ -17,16 +18,34 @@ from diptych.errors import CheckpointError
 
 transformers = pytest.importorskip("transformers")
 
-VISION = {"hidden_size": 128, "intermediate_size": 256, "num_hidden_layers": 2, "num_attention_heads": 2}
+VISION = {
+    "hidden_size": 128,
+    "intermediate_size": 256,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 2,
+}
 VISION |= {"image_size": 32, "patch_size": 8}
-TEXT = {"hidden_size": 64, "intermediate_size": 128, "num_hidden_layers": 2, "num_attention_heads": 4}
-TEXT |= {"vocab_size": 60, "max_position_embeddings": 12, "bos_token_id": 58, "eos_token_id": 59, "pad_token_id": 0}
+TEXT = {
+    "hidden_size": 64,
+    "intermediate_size": 128,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+}
+TEXT |= {
+    "vocab_size": 60,
+    "max_position_embeddings": 12,
+    "bos_token_id": 58,
+    "eos_token_id": 59,
+    "pad_token_id": 0,
+}
 
 
 @pytest.fixture(params=["quick_gelu", "gelu"])
 def peer(request, randomise):
     act = {"hidden_act": request.param}
-    config = transformers.CLIPConfig(text_config=TEXT | act, vision_config=VISION | act, projection_dim=48)
+    config = transformers.CLIPConfig(
+        text_config=TEXT | act, vision_config=VISION | act, projection_dim=48
+    )
     return randomise(transformers.CLIPModel(config))
 
 
@@ -70,7 +89,10 @@ def test_sharded_folder(peer, tmp_path, example):
 def test_old_folder_with_pickle_and_position_ids(peer, tmp_path, example):
     peer.save_pretrained(tmp_path)
     (tmp_path / "model.safetensors").unlink()
-    old = {f"{tower}_model.embeddings.position_ids": torch.arange(5)[None] for tower in ("text", "vision")}
+    old = {
+        f"{tower}_model.embeddings.position_ids": torch.arange(5)[None]
+        for tower in ("text", "vision")
+    }
     torch.save(peer.state_dict() | old, tmp_path / "pytorch_model.bin")
     ours, meta = load_model(tmp_path)
     assert_same_features(ours, peer, *example(meta.config))
@@ -80,11 +102,15 @@ def test_old_folder_with_pickle_and_position_ids(peer, tmp_path, example):
 def test_full_size(name):
     config = zoo.get(f"{name}-quickgelu")
     with torch.device("meta"):
-        theirs = transformers.CLIPModel(transformers.CLIPConfig.from_dict(layout._config_json(config)))
+        theirs = transformers.CLIPModel(
+            transformers.CLIPConfig.from_dict(layout._config_json(config))
+        )
     state = theirs.state_dict()
     ours = layout.TABLE.to_ours(state)
     check_fit(ours, models.build(config, device="meta").state_dict())
-    assert {k: v.shape for k, v in layout.TABLE.to_foreign(ours).items()} == {k: v.shape for k, v in state.items()}
+    assert {k: v.shape for k, v in layout.TABLE.to_foreign(ours).items()} == {
+        k: v.shape for k, v in state.items()
+    }
 
 
 def test_processor_and_tokenizer_of_an_exported_folder_do_what_ours_do(tmp_path, random_model, vit):
@@ -97,7 +123,9 @@ def test_processor_and_tokenizer_of_an_exported_folder_do_what_ours_do(tmp_path,
     ours = inputs.build_tokenizer(config.tokenizer, config.text.context_length)
     for text in ("a photo of a cat", "two small dogs, running!"):
         assert tokenizer(text)["input_ids"] == ours.encode(text)
-    picture = Image.fromarray(np.random.default_rng(0).integers(0, 256, (50, 70, 3), dtype=np.uint8))
+    picture = Image.fromarray(
+        np.random.default_rng(0).integers(0, 256, (50, 70, 3), dtype=np.uint8)
+    )
     processor = transformers.CLIPImageProcessor.from_pretrained(tmp_path / "out")
     theirs = torch.as_tensor(np.array(processor(picture, return_tensors="np")["pixel_values"][0]))
     mine = inputs.Preprocess(config.preprocess, config.image.image_size)(picture)
@@ -106,7 +134,9 @@ def test_processor_and_tokenizer_of_an_exported_folder_do_what_ours_do(tmp_path,
 
 def test_preprocessing_is_read(peer, tmp_path):
     peer.save_pretrained(tmp_path)
-    wanted = PreprocessConfig(resize="squash", interpolation="bilinear", mean=(0.5, 0.4, 0.3), std=(0.1, 0.2, 0.3))
+    wanted = PreprocessConfig(
+        resize="squash", interpolation="bilinear", mean=(0.5, 0.4, 0.3), std=(0.1, 0.2, 0.3)
+    )
     written = {"size": {"height": 32, "width": 32}, "resample": 2, "image_mean": [0.5, 0.4, 0.3]}
     written |= {"image_std": [0.1, 0.2, 0.3], "do_center_crop": False}
     (tmp_path / "preprocessor_config.json").write_text(json.dumps(written))
@@ -114,7 +144,9 @@ def test_preprocessing_is_read(peer, tmp_path):
     (tmp_path / "preprocessor_config.json").rename(tmp_path / "moved")
     (tmp_path / "processor_config.json").write_text(json.dumps({"image_processor": written}))
     assert load_model(tmp_path).config.preprocess == wanted
-    (tmp_path / "preprocessor_config.json").write_text(json.dumps(written | {"size": {"shortest_edge": 48}}))
+    (tmp_path / "preprocessor_config.json").write_text(
+        json.dumps(written | {"size": {"shortest_edge": 48}})
+    )
     with pytest.raises(CheckpointError, match="48"):
         load_model(tmp_path)
 
@@ -138,7 +170,11 @@ def test_a_config_that_does_not_fit_is_refused(peer, tmp_path, change, message):
 
 def test_what_clip_model_lacks_is_refused(tmp_path, random_model, vit, resnet):
     for i, config in enumerate(
-        (replace(vit, logit_bias=-10.0), resnet, replace(vit, image=replace(vit.image, pool="mean")))
+        (
+            replace(vit, logit_bias=-10.0),
+            resnet,
+            replace(vit, image=replace(vit.image, pool="mean")),
+        )
     ):
         save_model(tmp_path / f"{i}", random_model(config))
         with pytest.raises(CheckpointError, match="no place"):

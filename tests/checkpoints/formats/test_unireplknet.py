@@ -1,4 +1,5 @@
-"""UniRepLKNet's files in every layout: read strictly, the form told by the names, nothing lost on the way back."""
+"""UniRepLKNet's files in every layout: read strictly, the form told by the names, nothing lost on
+the way back."""
 
 from dataclasses import replace
 
@@ -7,7 +8,14 @@ import torch
 from safetensors.torch import load_file, save_file
 
 import diptych
-from diptych.checkpoints import convert, detect, load_image_tower, load_model, save_model, start_tower
+from diptych.checkpoints import (
+    convert,
+    detect,
+    load_image_tower,
+    load_model,
+    save_model,
+    start_tower,
+)
 from diptych.checkpoints import deploy as deploy_module
 from diptych.checkpoints.deploy import deploy
 from diptych.checkpoints.formats import open_clip
@@ -19,7 +27,10 @@ from tests import goldens, unireplknet
 from tests.models.peers import shake
 
 TOWER = UniRepLKNetConfig(
-    depths=(1, 2, 1, 1), widths=(8, 12, 16, 24), kernel_sizes=((3,), (7, 0), (13,), (5,)), layer_scale=1e-6
+    depths=(1, 2, 1, 1),
+    widths=(8, 12, 16, 24),
+    kernel_sizes=((3,), (7, 0), (13,), (5,)),
+    layer_scale=1e-6,
 )
 MODEL = ClipConfig(
     image=TOWER,
@@ -48,7 +59,11 @@ def published(tower, form="train", classes=None):
     if form == "deploy":
         state, _ = deploy(state, tower.config)
     found = unireplknet.to_published(dict(state))
-    head = {"head.weight": torch.randn(classes, 24), "head.bias": torch.randn(classes)} if classes else {}
+    head = (
+        {"head.weight": torch.randn(classes, 24), "head.bias": torch.randn(classes)}
+        if classes
+        else {}
+    )
     return found | head
 
 
@@ -58,7 +73,9 @@ def save(path, tensors, container=None):
 
 
 def without_counters(tensors):
-    return {name: tensor for name, tensor in tensors.items() if not name.endswith("num_batches_tracked")}
+    return {
+        name: tensor for name, tensor in tensors.items() if not name.endswith("num_batches_tracked")
+    }
 
 
 @pytest.mark.parametrize("form", ["train", "deploy"])
@@ -85,7 +102,8 @@ def test_goldens_as_files(path, form, tmp_path):
 
 @pytest.mark.parametrize("container", [None, "model", "module", "state_dict", "model_ema"])
 @pytest.mark.parametrize(
-    "prefix", ["", "module.", "backbone.", "image_encoder.", "visual.trunk.", "module.visual.trunk."]
+    "prefix",
+    ["", "module.", "backbone.", "image_encoder.", "visual.trunk.", "module.visual.trunk."],
 )
 def test_whatever_stands_before_the_names(prefix, container, tmp_path):
     tower = make()
@@ -101,7 +119,11 @@ def test_a_classifier_is_reported_and_counters_may_lack(tmp_path):
     loaded = load_image_tower(tmp_path / "net.safetensors")
     assert loaded.provenance["unused"] == ["head.bias", "head.weight"]
     assert torch.equal(features(loaded.tower), features(tower))
-    counters = [tensor for name, tensor in loaded.tower.named_buffers() if name.endswith("num_batches_tracked")]
+    counters = [
+        tensor
+        for name, tensor in loaded.tower.named_buffers()
+        if name.endswith("num_batches_tracked")
+    ]
     assert counters
     assert all(counter == 0 for counter in counters)
 
@@ -112,17 +134,29 @@ def test_a_classifier_is_reported_and_counters_may_lack(tmp_path):
         ({"trunk.": "", "head.proj.weight": "weight"}, TOWER),
         ({"visual.trunk.": "", "visual.head.proj.weight": "weight"}, TOWER),
         ({"visual.": "", "visual.proj": "transposed"}, TOWER),
-        ({"visual.trunk.": "", "visual.trunk.head.weight": "weight", "visual.trunk.head.bias": "bias"}, "biased"),
+        (
+            {
+                "visual.trunk.": "",
+                "visual.trunk.head.weight": "weight",
+                "visual.trunk.head.bias": "bias",
+            },
+            "biased",
+        ),
     ],
 )
 def test_a_projection_beside_the_trunk(names, config, tmp_path):
     config = replace(TOWER, projection_bias=True) if config == "biased" else config
     tower = make(20, config)
     state = tower.state_dict()
-    parts = {"weight": state["projection.weight"], "transposed": state["projection.weight"].T.contiguous()}
+    parts = {
+        "weight": state["projection.weight"],
+        "transposed": state["projection.weight"].T.contiguous(),
+    }
     parts["bias"] = state.get("projection.bias")
     prefix, *rest = names
-    tensors = {f"{prefix}{name}": t for name, t in published(tower).items() if not name.startswith("head.")}
+    tensors = {
+        f"{prefix}{name}": t for name, t in published(tower).items() if not name.startswith("head.")
+    }
     tensors |= {name: parts[names[name]] for name in rest}
     loaded = load_image_tower(save(tmp_path / "net.pt", tensors))
     assert loaded.config == config
@@ -149,18 +183,23 @@ def test_training_starts_from_a_trunk(tmp_path):
 def without_projection(tower):
     """The trunk of a tower as a tower alone."""
     alone = build_tower(tower.config, None)
-    alone.load_state_dict({n: t for n, t in tower.state_dict().items() if not n.startswith("projection.")})
+    alone.load_state_dict(
+        {n: t for n, t in tower.state_dict().items() if not n.startswith("projection.")}
+    )
     return alone.eval()
 
 
 def test_a_detectors_trunk(tmp_path):
-    """Its norms stand behind the stages; the last one's becomes the tower's, so that the normed tokens are its map."""
+    """Its norms stand behind the stages; the last one's becomes the tower's, so that the normed
+    tokens are its map."""
     tower = make()
     tensors = published(tower)
     for part in ("weight", "bias"):
         tensors[f"norm3.{part}"] = tensors.pop(f"norm.{part}")
         tensors |= {f"norm{stage}.{part}": torch.ones(TOWER.widths[stage]) for stage in range(3)}
-    tensors = {f"backbone.{name}": tensor for name, tensor in tensors.items()} | {"neck.conv.weight": torch.ones(3)}
+    tensors = {f"backbone.{name}": tensor for name, tensor in tensors.items()} | {
+        "neck.conv.weight": torch.ones(3)
+    }
     loaded = load_image_tower(save(tmp_path / "detector.pth", tensors, "state_dict"))
     assert len(loaded.provenance["unused"]) == 7
     assert torch.equal(features(loaded.tower), features(tower))
@@ -186,7 +225,9 @@ def test_a_merged_file_stays_merged_and_says_so(tmp_path):
         torch.testing.assert_close(features(loaded.tower), features(tower), rtol=0, atol=1e-5)
 
 
-@pytest.mark.parametrize("lost", ["stages.0.0.pwconv2.0.bias", "norm.weight", "stages.2.0.dwconv.lk_origin.weight"])
+@pytest.mark.parametrize(
+    "lost", ["stages.0.0.pwconv2.0.bias", "norm.weight", "stages.2.0.dwconv.lk_origin.weight"]
+)
 @pytest.mark.parametrize("form", ["train", "deploy"])
 def test_a_tensor_that_lacks_is_named(form, lost, tmp_path):
     tensors = published(make(), form)
@@ -215,7 +256,9 @@ def test_another_prefix_is_not_passed_by(tmp_path):
 
 def test_the_trunk_alone_is_no_model_and_the_way_out_is_said(tmp_path):
     path = save(tmp_path / "net.pth", published(make()))
-    with pytest.raises(CheckpointError, match=r"no zero-shot is possible; read it with load_image_tower\(\)"):
+    with pytest.raises(
+        CheckpointError, match=r"no zero-shot is possible; read it with load_image_tower\(\)"
+    ):
         load_model(path)
     texts = {"token_embedding.weight": torch.ones(60, 64), "logit_scale": torch.ones(())}
     tensors = {f"visual.trunk.{name}": tensor for name, tensor in published(make()).items()} | texts
@@ -253,7 +296,9 @@ def test_whole_models_in_open_clips_layout(merged, biased, tmp_path):
 
 
 def test_a_model_without_a_published_name_is_not_written_for_open_clip(tmp_path):
-    path = save(tmp_path / "model.pt", open_clip.export_table(MODEL).to_foreign(whole().state_dict()))
+    path = save(
+        tmp_path / "model.pt", open_clip.export_table(MODEL).to_foreign(whole().state_dict())
+    )
     with pytest.raises(CheckpointError, match="by its published name"):
         convert(path, "open-clip", tmp_path / "out")
     with pytest.raises(CheckpointError, match="by its published name"):
@@ -261,25 +306,35 @@ def test_a_model_without_a_published_name_is_not_written_for_open_clip(tmp_path)
 
 
 def test_a_published_size_goes_round_by_open_clips_json(tmp_path):
-    config = replace(MODEL, image=UniRepLKNetConfig(image_size=64, depths=(2, 2, 6, 2), widths=(40, 80, 160, 320)))
+    config = replace(
+        MODEL,
+        image=UniRepLKNetConfig(image_size=64, depths=(2, 2, 6, 2), widths=(40, 80, 160, 320)),
+    )
     torch.manual_seed(0)
     model = build(config)
     torch.save(open_clip.export_table(config).to_foreign(model.state_dict()), tmp_path / "model.pt")
     convert(tmp_path / "model.pt", "open-clip", tmp_path / "there")
     again = load_model(tmp_path / "there")
     assert again.config.image == replace(config.image, image_size=224)
-    ours, theirs = load_file(tmp_path / "there" / "open_clip_model.safetensors"), torch.load(tmp_path / "model.pt")
+    ours, theirs = (
+        load_file(tmp_path / "there" / "open_clip_model.safetensors"),
+        torch.load(tmp_path / "model.pt"),
+    )
     assert ours.keys() == theirs.keys()
     assert all(torch.equal(ours[name], theirs[name]) for name in ours)
 
 
 def test_convert_merges_a_whole_model(tmp_path):
     model = whole()
-    path = save(tmp_path / "model.pt", open_clip.export_table(model.config).to_foreign(model.state_dict()))
+    path = save(
+        tmp_path / "model.pt", open_clip.export_table(model.config).to_foreign(model.state_dict())
+    )
     convert(path, "native", tmp_path / "merged", deploy=True)
     loaded = load_model(tmp_path / "merged")
     assert loaded.config == replace(MODEL, image=replace(TOWER, deploy=True, layer_scale=None))
-    torch.testing.assert_close(features(loaded.model.image), features(model.image), rtol=0, atol=1e-5)
+    torch.testing.assert_close(
+        features(loaded.model.image), features(model.image), rtol=0, atol=1e-5
+    )
     again = convert(tmp_path / "merged", "native", tmp_path / "again", deploy=True)
     assert load_file(again / "model.safetensors").keys() == loaded.model.state_dict().keys()
 
@@ -289,7 +344,10 @@ def test_convert_writes_the_trunk_as_its_authors_load_it(merged, tmp_path):
     tower = make()
     path = save(tmp_path / "net.pth", published(tower, classes=1000))
     convert(path, "unireplknet", tmp_path / "out.pth", deploy=merged)
-    written, expected = torch.load(tmp_path / "out.pth"), published(tower, "deploy" if merged else "train")
+    written, expected = (
+        torch.load(tmp_path / "out.pth"),
+        published(tower, "deploy" if merged else "train"),
+    )
     assert written.keys() == expected.keys()
     assert all(torch.equal(written[name], expected[name]) for name in expected)
     assert detect(tmp_path / "out.pth") == "unireplknet"
@@ -306,7 +364,9 @@ def test_a_wrong_merge_is_noticed(tmp_path, monkeypatch):
 
 
 def test_other_towers_have_no_deploy_form(tmp_path):
-    model = build(replace(MODEL, image=VitConfig(image_size=32, patch_size=16, width=32, layers=1, heads=2)))
+    model = build(
+        replace(MODEL, image=VitConfig(image_size=32, patch_size=16, width=32, layers=1, heads=2))
+    )
     folder = save_model(tmp_path / "model", model)
     with pytest.raises(CheckpointError, match="a VitConfig has no deploy form"):
         convert(folder, "native", tmp_path / "out", deploy=True)
@@ -316,7 +376,9 @@ def test_other_towers_have_no_deploy_form(tmp_path):
 
 
 def test_the_encoder_computes_in_deploy_form_unless_told_otherwise(tmp_path):
-    config = replace(MODEL, image=replace(TOWER, image_size=64), text=replace(MODEL.text, vocab_size=49408))
+    config = replace(
+        MODEL, image=replace(TOWER, image_size=64), text=replace(MODEL.text, vocab_size=49408)
+    )
     torch.manual_seed(0)
     model = build(config)
     shake(model)
@@ -325,5 +387,7 @@ def test_the_encoder_computes_in_deploy_form_unless_told_otherwise(tmp_path):
     assert merged.config.image.deploy
     assert plain.config == config
     picture = torch.randint(0, 256, (3, 70, 80), dtype=torch.uint8)
-    torch.testing.assert_close(merged.embed_images(picture), plain.embed_images(picture), rtol=0, atol=1e-5)
+    torch.testing.assert_close(
+        merged.embed_images(picture), plain.embed_images(picture), rtol=0, atol=1e-5
+    )
     assert diptych.load(folder, "cpu", "bf16").config.image.deploy

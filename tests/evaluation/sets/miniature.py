@@ -30,7 +30,11 @@ def png(number: int, size: tuple[int, int] = (24, 16)) -> bytes:
 
 def number_of(image: bytes | str) -> int:
     """The number that a picture's colour tells."""
-    red, green, _ = Image.open(image if isinstance(image, str) else io.BytesIO(image)).convert("RGB").getpixel((0, 0))
+    red, green, _ = (
+        Image.open(image if isinstance(image, str) else io.BytesIO(image))
+        .convert("RGB")
+        .getpixel((0, 0))
+    )
     return red + 256 * green
 
 
@@ -55,10 +59,11 @@ def write(
     count: int = LIMIT,
     order: Sequence[int] | None = None,
 ) -> Path:
-    """`count` samples of a set below `root`; sample i has the class i (modulo the number of classes).
+    """`count` samples of a set below `root`; sample i has the class i (modulo the number of
+    classes).
 
-    `order`: the data's class number n is the set's class order[n]. Returns the folder that was written.
-    """
+    `order`: the data's class number n is the set's class order[n]. Returns the folder that was
+    written."""
     order = tuple(order if order is not None else range(entry.classes))
     writers = {"webdataset": _mirror, "folders": _folders, "parquet": _parquet}
     return writers[layout](entry, root, split, count, order)
@@ -66,7 +71,10 @@ def write(
 
 def captions_of(number: int) -> list[str]:
     """Five captions, the second with a comma."""
-    return [f"picture {number}", *(f"a picture, number {number}, told {way} times" for way in range(2, 6))]
+    return [
+        f"picture {number}",
+        *(f"a picture, number {number}, told {way} times" for way in range(2, 6)),
+    ]
 
 
 def _mirror(entry: EvaluationSet, root: Path, split: str, count: int, order: Sequence[int]) -> Path:
@@ -87,7 +95,9 @@ def _mirror(entry: EvaluationSet, root: Path, split: str, count: int, order: Seq
                     member = tarfile.TarInfo(f"s{number:07d}.{ending}")
                     member.size = len(data)
                     tar.addfile(member, io.BytesIO(data))
-    kind = {"retrieval": "retrieval", "choice": "retrieval", "multilabel": "multilabel"}.get(entry.task)
+    kind = {"retrieval": "retrieval", "choice": "retrieval", "multilabel": "multilabel"}.get(
+        entry.task
+    )
     if kind:
         (folder / "dataset_type.txt").write_text(f"{kind}\n")
     return folder
@@ -109,7 +119,9 @@ def _members(entry: EvaluationSet, number: int, order: Sequence[int]) -> dict[st
     return image | {"cls": str(place).encode()}
 
 
-def _folders(entry: EvaluationSet, root: Path, split: str, count: int, order: Sequence[int]) -> Path:
+def _folders(
+    entry: EvaluationSet, root: Path, split: str, count: int, order: Sequence[int]
+) -> Path:
     folder = root / entry.name
     labels = labels_of(entry)
     for number in range(count):
@@ -119,7 +131,9 @@ def _folders(entry: EvaluationSet, root: Path, split: str, count: int, order: Se
     return folder
 
 
-def _parquet(entry: EvaluationSet, root: Path, split: str, count: int, order: Sequence[int]) -> Path:
+def _parquet(
+    entry: EvaluationSet, root: Path, split: str, count: int, order: Sequence[int]
+) -> Path:
     import pyarrow
     from pyarrow import parquet
 

@@ -1,7 +1,7 @@
 """Small copies of the layouts in which publishers and torchvision keep their sets.
 
-Pictures are PNG whatever their name ends with, so that their colours stay exact; nobody goes by the name.
-"""
+Pictures are PNG whatever their name ends with, so that their colours stay exact; nobody goes by the
+name."""
 
 import json
 import pickle
@@ -40,7 +40,10 @@ def objectnet(root: Path) -> None:
     folder = root / "objectnet" / "objectnet-1.0"
     names = {"alarm_clock": "Alarm clock", "tray": "Tray", "backpack": "Backpack"}
     put(folder / "mappings/folder_to_objectnet_label.json", json.dumps(names))
-    put(folder / "mappings/objectnet_to_imagenet_1k.json", json.dumps({"Alarm clock": "a", "Backpack": "b"}))
+    put(
+        folder / "mappings/objectnet_to_imagenet_1k.json",
+        json.dumps({"Alarm clock": "a", "Backpack": "b"}),
+    )
     for number, name in enumerate(names):
         put(folder / f"images/{name}/x.png", png(number))
 
@@ -65,7 +68,10 @@ def coco_annotations(root: Path) -> None:
     """COCO's own form, as CLIP_benchmark's annotation files have it."""
     images = [{"id": n, "file_name": f"{n}.jpg"} for n in range(2)]
     annotations = [{"image_id": n, "caption": text} for n in range(2) for text in captions_of(n)]
-    put(root / "coco/coco_test_karpathy.json", json.dumps({"images": images, "annotations": annotations}))
+    put(
+        root / "coco/coco_test_karpathy.json",
+        json.dumps({"images": images, "annotations": annotations}),
+    )
     for number in range(2):
         put(root / f"coco/val2014/{number}.jpg", png(number))
 
@@ -130,7 +136,8 @@ def mnist(root: Path) -> None:
 
 
 def cifar10(root: Path, names: list[str]) -> None:
-    """Ten pictures, one a class, in the original's pickled batches; their checksums aren't the real ones."""
+    """Ten pictures, one a class, in the original's pickled batches; their checksums aren't the real
+    ones."""
     folder = root / "cifar-10-batches-py"
     data = np.repeat(np.arange(10, dtype=np.uint8)[:, None], 3072, axis=1)
     batch = pickle.dumps({"data": data, "labels": list(range(10))})
@@ -154,7 +161,10 @@ def eurosat(root: Path, folders: list[str]) -> None:
 def food101(root: Path, classes: list[str]) -> None:
     """One picture of each class in either split."""
     for split in ("train", "test"):
-        put(root / f"food-101/meta/{split}.json", json.dumps({name: [f"{name}/{split}"] for name in classes}))
+        put(
+            root / f"food-101/meta/{split}.json",
+            json.dumps({name: [f"{name}/{split}"] for name in classes}),
+        )
         for number, name in enumerate(classes):
             put(root / f"food-101/images/{name}/{split}.jpg", png(number))
 
@@ -178,7 +188,10 @@ def aircraft(root: Path, classes: list[str]) -> None:
     """One picture of each variant in the test split."""
     data = root / "fgvc-aircraft-2013b/data"
     put(data / "variants.txt", "\n".join(classes) + "\n")
-    put(data / "images_variant_test.txt", "".join(f"{n:07d} {name}\n" for n, name in enumerate(classes)))
+    put(
+        data / "images_variant_test.txt",
+        "".join(f"{n:07d} {name}\n" for n, name in enumerate(classes)),
+    )
     for number in range(len(classes)):
         put(data / f"images/{number:07d}.jpg", png(number))
 
@@ -197,7 +210,10 @@ def gtsrb(root: Path) -> None:
     lines = ["Filename;ClassId", *(f"{n:05d}.ppm;{label}" for n, label in enumerate((5, 0, 42)))]
     put(root / "gtsrb/GT-final_test.csv", "\n".join(lines))
     for number in range(3):
-        put(root / f"gtsrb/GTSRB/Final_Test/Images/{number:05d}.ppm", b"P6 2 2 255\n" + bytes([number] * 12))
+        put(
+            root / f"gtsrb/GTSRB/Final_Test/Images/{number:05d}.ppm",
+            b"P6 2 2 255\n" + bytes([number] * 12),
+        )
 
 
 def fer2013(root: Path) -> None:

@@ -1,4 +1,5 @@
-"""docs/evaluation-sets.md lists every set and profile as the code has them: these rows must stand there."""
+"""docs/evaluation-sets.md lists every set and profile as the code has them: these rows must stand
+there."""
 
 from pathlib import Path
 

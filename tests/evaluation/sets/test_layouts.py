@@ -11,7 +11,16 @@ from diptych.evaluation.sets.words import prompts
 from tests.evaluation.sets import originals
 from tests.evaluation.sets.miniature import number_of
 
-_SPLIT_BY_TORCHVISION = ("food101", "sun397", "dtd", "fgvc-aircraft", "pets", "cifar10", "stl10", "cars")
+_SPLIT_BY_TORCHVISION = (
+    "food101",
+    "sun397",
+    "dtd",
+    "fgvc-aircraft",
+    "pets",
+    "cifar10",
+    "stl10",
+    "cars",
+)
 
 
 def opened(name, root, **options):
@@ -19,7 +28,9 @@ def opened(name, root, **options):
 
 
 def picture(sample):
-    return Image.open(sample.image if isinstance(sample.image, str) else io.BytesIO(sample.image)).convert("RGB")
+    return Image.open(
+        sample.image if isinstance(sample.image, str) else io.BytesIO(sample.image)
+    ).convert("RGB")
 
 
 def labels(found):
@@ -52,7 +63,10 @@ def test_voc_boxes_are_cut_out(tmp_path):
 def test_of_whole_voc_pictures_a_convention_may_ignore_difficult_objects(tmp_path):
     originals.voc(tmp_path)
     cat, dog = (prompts("voc2007").names.index(name) for name in ("cat", "dog"))
-    plain, openai = (opened("voc2007-multilabel", tmp_path, profile=name) for name in ("clip-benchmark", "openai"))
+    plain, openai = (
+        opened("voc2007-multilabel", tmp_path, profile=name)
+        for name in ("clip-benchmark", "openai")
+    )
     assert plain.source[0].labels == (cat, dog)
     assert (openai.source[0].labels, openai.source[0].meta) == ((cat,), {"ignored": (dog,)})
     assert (plain.metric, openai.metric) == ("map", "map11")
@@ -60,7 +74,9 @@ def test_of_whole_voc_pictures_a_convention_may_ignore_difficult_objects(tmp_pat
 
 def test_voc_that_is_half_unpacked_says_so(tmp_path):
     (tmp_path / "VOCdevkit/VOC2007").mkdir(parents=True)
-    with pytest.raises(DataError, match=r"has no ImageSets/Main/test.txt: the test split isn't unpacked"):
+    with pytest.raises(
+        DataError, match=r"has no ImageSets/Main/test.txt: the test split isn't unpacked"
+    ):
         opened("voc2007", tmp_path)
 
 
@@ -93,7 +109,12 @@ def test_winoground_gives_two_samples_a_pair(tmp_path):
     originals.winoground(tmp_path)
     found = opened("winoground", tmp_path)
     samples = [found.source[index] for index in range(len(found.source))]
-    assert [(sample.key, sample.label) for sample in samples] == [("0/0", 0), ("0/1", 1), ("1/0", 0), ("1/1", 1)]
+    assert [(sample.key, sample.label) for sample in samples] == [
+        ("0/0", 0),
+        ("0/1", 1),
+        ("1/0", 0),
+        ("1/1", 1),
+    ]
     assert samples[2].captions == ("a 1", "b")
 
 
@@ -129,7 +150,9 @@ def test_classes_of_the_original_layouts_are_aligned_by_name(name, profile, tmp_
     assert found.layout == ("folders" if name == "caltech101" else "torchvision")
     expected = dict(enumerate(known.names))
     if name in ("cifar10", "stl10"):
-        expected = {257 * n: label for n, label in expected.items()}  # grey: one number for all colours
+        expected = {
+            257 * n: label for n, label in expected.items()
+        }  # grey: one number for all colours
     assert named(found) == expected
 
 
@@ -200,12 +223,17 @@ def test_ucf101_follows_its_lists(tmp_path):
     pytest.importorskip("av")
     lists = tmp_path / "ucf101" / "ucfTrainTestlist"
     originals.put(lists / "classInd.txt", "1 ApplyEyeMakeup\n2 ApplyLipstick\n")
-    for number, name in enumerate(("ApplyLipstick/v_1.avi", "ApplyEyeMakeup/v_2.avi", "ApplyEyeMakeup/v_3.avi"), 1):
+    for number, name in enumerate(
+        ("ApplyLipstick/v_1.avi", "ApplyEyeMakeup/v_2.avi", "ApplyEyeMakeup/v_3.avi"), 1
+    ):
         originals.put(lists / f"testlist0{number}.txt", f"{name}\n")
         originals.clip(tmp_path / "ucf101" / "UCF-101" / name, 3)
     first, every = opened("ucf101", tmp_path), opened("ucf101", tmp_path, profile="eva-clip-18b")
     assert [first.class_names[label] for label in labels(first)] == ["Apply Lipstick"]
-    assert [every.class_names[label] for label in labels(every)] == ["Apply Lipstick", *["Apply Eye Makeup"] * 2]
+    assert [every.class_names[label] for label in labels(every)] == [
+        "Apply Lipstick",
+        *["Apply Eye Makeup"] * 2,
+    ]
     assert every.expected == 11_213
 
 

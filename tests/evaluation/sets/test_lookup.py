@@ -7,7 +7,13 @@ from diptych.evaluation import sets
 
 
 def test_spellings_of_other_tools_find_the_set():
-    for spelling in ("vtab/cifar10", "wds/vtab-cifar10", "wds_vtab-cifar10", "CIFAR10", "vtab_cifar10"):
+    for spelling in (
+        "vtab/cifar10",
+        "wds/vtab-cifar10",
+        "wds_vtab-cifar10",
+        "CIFAR10",
+        "vtab_cifar10",
+    ):
         assert sets.get(spelling).name == "cifar10", spelling
 
 
@@ -19,14 +25,22 @@ def test_no_two_sets_answer_to_one_spelling():
 def _all_names():
     for entry in sets.select(("all",)):
         yield from dict.fromkeys(
-            name.lower().replace("_", "-").replace("/", "-") for name in (entry.name, *entry.mirrors, *entry.aliases)
+            name.lower().replace("_", "-").replace("/", "-")
+            for name in (entry.name, *entry.mirrors, *entry.aliases)
         )
 
 
 @pytest.mark.parametrize(
     ("group", "count"),
     [
-        *(("eva27", 27), ("eva-video4", 4), ("openai27", 27), ("declip11", 11), ("vtab", 19), ("vtab+", 36)),
+        *(
+            ("eva27", 27),
+            ("eva-video4", 4),
+            ("openai27", 27),
+            ("declip11", 11),
+            ("vtab", 19),
+            ("vtab+", 36),
+        ),
         *(("imagenet-shifts", 5), ("retrieval", 3), ("sugarcrepe", 7)),
     ],
 )
@@ -35,7 +49,11 @@ def test_a_group_has_its_sets(group, count):
 
 
 def test_what_is_asked_for_twice_comes_once_and_in_order():
-    assert [entry.name for entry in sets.select(("dtd", "cifar*", "cifar10"))] == ["dtd", "cifar10", "cifar100"]
+    assert [entry.name for entry in sets.select(("dtd", "cifar*", "cifar10"))] == [
+        "dtd",
+        "cifar10",
+        "cifar100",
+    ]
 
 
 @pytest.mark.parametrize("word", ["cifr10", "eva-27", "zz*"])

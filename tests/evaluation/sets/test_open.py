@@ -31,7 +31,10 @@ def test_a_mirror_is_read_with_its_classes_aligned_by_name(entry, tmp_path):
     found = opened(entry, tmp_path)
     assert found.layout == "webdataset"
     assert len(found.class_names) == entry.classes
-    backwards = order != tuple(range(entry.classes)) and not miniature.prompts(entry.prompts or entry.name).classes
+    backwards = (
+        order != tuple(range(entry.classes))
+        and not miniature.prompts(entry.prompts or entry.name).classes
+    )
     for number, sample in colours(found):
         label = number % entry.classes
         assert sample.label == (order.index(label) if backwards else label)
@@ -41,7 +44,9 @@ def test_a_mirror_is_read_with_its_classes_aligned_by_name(entry, tmp_path):
 
 
 @pytest.mark.parametrize("layout", ["folders", "parquet"])
-@pytest.mark.parametrize("name", ["cifar100", "imagenet-a", "eurosat", "fer2013", "gtsrb", "caltech101", "country211"])
+@pytest.mark.parametrize(
+    "name", ["cifar100", "imagenet-a", "eurosat", "fer2013", "gtsrb", "caltech101", "country211"]
+)
 def test_folders_and_parquet_are_aligned_by_name(name, layout, tmp_path):
     entry = sets.get(name)
     miniature.write(entry, tmp_path, layout=layout, count=25)
@@ -115,12 +120,16 @@ def test_the_fingerprint_follows_the_files(tmp_path):
 
 def test_another_size_is_an_error_that_says_both(tmp_path):
     miniature.write(sets.get("cifar10"), tmp_path)
-    with pytest.raises(DataError, match="CIFAR-10 .split test. in .* has 12 samples instead of 10,000"):
+    with pytest.raises(
+        DataError, match="CIFAR-10 .split test. in .* has 12 samples instead of 10,000"
+    ):
         sets.open_set("cifar10", tmp_path, cache=str(tmp_path))
 
 
 def test_a_set_that_is_not_there_says_how_to_get_it(tmp_path):
-    with pytest.raises(DataError, match="isn't in .*: hub mirror clip-benchmark/wds_vtab-dtd.*torchvision's DTD"):
+    with pytest.raises(
+        DataError, match="isn't in .*: hub mirror clip-benchmark/wds_vtab-dtd.*torchvision's DTD"
+    ):
         sets.open_set("dtd", tmp_path)
 
 
@@ -141,7 +150,9 @@ def test_classes_that_are_not_the_sets_are_refused_unless_asked_for(tmp_path):
     folder = miniature.write(sets.get("mnist"), tmp_path)
     lines = (folder / "classnames.txt").read_text().replace("7", "sieben")
     (folder / "classnames.txt").write_text(lines)
-    with pytest.raises(DataError, match="1 of its 10 classes are none of the set's: 'sieben'.*'7 - seven'"):
+    with pytest.raises(
+        DataError, match="1 of its 10 classes are none of the set's: 'sieben'.*'7 - seven'"
+    ):
         opened("mnist", tmp_path)
     assert opened("mnist", tmp_path, class_names="data").class_names[7] == "sieben"
 

@@ -9,7 +9,9 @@ from diptych.evaluation import sets
 
 def values(model, names, metric=None, resize=None):
     rows = [row for name in names for row in sets.published(model=model, name=name)]
-    return [row.value for row in rows if metric in (None, row.metric) and resize in (None, row.resize)]
+    return [
+        row.value for row in rows if metric in (None, row.metric) and resize in (None, row.resize)
+    ]
 
 
 @pytest.mark.parametrize(("model", "stands"), [("EVA-CLIP-18B", 87.8), ("EVA01-CLIP-g-14", 80.85)])
@@ -22,25 +24,33 @@ def test_mean_recall_is_the_mean_of_twelve(model, stands):
 
 def test_of_crop_and_squash_the_better_one_counts_set_by_set():
     for name in ("objectnet", "voc2007"):
-        best, crop, squash = (values("EVA-CLIP-18B", (name,), resize=each)[0] for each in ("best", "crop", "squash"))
+        best, crop, squash = (
+            values("EVA-CLIP-18B", (name,), resize=each)[0] for each in ("best", "crop", "squash")
+        )
         assert best == max(crop, squash) > min(crop, squash)
-    best, crop, squash = (values("EVA-CLIP-18B", ("eva27",), resize=each)[0] for each in ("best", "crop", "squash"))
+    best, crop, squash = (
+        values("EVA-CLIP-18B", ("eva27",), resize=each)[0] for each in ("best", "crop", "squash")
+    )
     assert best > max(crop, squash)  # which a mean of one of them couldn't be
 
 
 @pytest.mark.parametrize(
-    ("model", "stands"), [("EVA-CLIP-18B", 75.0), ("EVA02-CLIP-bigE-14-plus", 72.1), ("EVA01-CLIP-g-14", 66.0)]
+    ("model", "stands"),
+    [("EVA-CLIP-18B", 75.0), ("EVA02-CLIP-bigE-14-plus", 72.1), ("EVA01-CLIP-g-14", 66.0)],
 )
 def test_the_video_average_mixes_top1_with_means_of_top1_and_top5(model, stands):
     kinetics = values(model, sets.GROUPS["eva-video4"][1:], metric="mean_top1_top5")
-    assert mean([*values(model, ("ucf101",), metric="top1"), *kinetics]) == pytest.approx(stands, abs=0.05)
+    assert mean([*values(model, ("ucf101",), metric="top1"), *kinetics]) == pytest.approx(
+        stands, abs=0.05
+    )
     assert stands in values(model, ("eva-video4",))
 
 
 def test_kinetics_scores_are_means_of_top1_and_top5():
     for name in sets.GROUPS["eva-video4"][1:]:
         one, five, both = (
-            values("EVA01-CLIP-g-14", (name,), metric=metric)[0] for metric in ("top1", "top5", "mean_top1_top5")
+            values("EVA01-CLIP-g-14", (name,), metric=metric)[0]
+            for metric in ("top1", "top5", "mean_top1_top5")
         )
         assert both == pytest.approx((one + five) / 2, abs=0.011)
 

@@ -25,12 +25,23 @@ def test_a_file_fits_its_set(entry):
 
 @pytest.mark.parametrize("entry", ENTRIES, ids=lambda entry: entry.name)
 def test_labels_differ_also_when_spelling_is_forgotten(entry):
-    labels = [re.sub(r"[^a-z0-9]", "", label.lower()) for label in prompts(entry.prompts or entry.name).classes]
+    labels = [
+        re.sub(r"[^a-z0-9]", "", label.lower())
+        for label in prompts(entry.prompts or entry.name).classes
+    ]
     assert len(set(labels)) == len(labels)
 
 
 def test_the_counts_of_templates_are_the_published_ones():
-    counts = {"imagenet1k": 80, "cifar10": 18, "caltech101": 34, "ucf101": 48, "kinetics700": 28, "gtsrb": 3, "cars": 8}
+    counts = {
+        "imagenet1k": 80,
+        "cifar10": 18,
+        "caltech101": 34,
+        "ucf101": 48,
+        "kinetics700": 28,
+        "gtsrb": 3,
+        "cars": 8,
+    }
     assert {name: len(prompts(name).templates_of("openai")) for name in counts} == counts
     assert len(prompts("imagenet1k").templates_of("openai-7")) == 7
     assert len(prompts("resisc45").templates_of("clip-benchmark")) == 4
@@ -50,7 +61,10 @@ def test_names_of_two_classes_are_no_obstacle_in_the_published_order():
 @pytest.mark.parametrize(
     ("labels", "says"),
     [
-        (("forest", "jungle"), "1 of its 2 classes are none of the set's: 'jungle'; the set's 9 without data"),
+        (
+            ("forest", "jungle"),
+            "1 of its 2 classes are none of the set's: 'jungle'; the set's 9 without data",
+        ),
         (("forest", "Forest"), "several of its classes mean the same: 'forest', 'Forest'"),
     ],
 )

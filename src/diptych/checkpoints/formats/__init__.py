@@ -9,8 +9,18 @@ from diptych.checkpoints.formats.open_clip import OPEN_CLIP
 from diptych.checkpoints.formats.transformers import TRANSFORMERS
 from diptych.checkpoints.formats.unireplknet import UNIREPLKNET
 
-FORMATS = (UNIREPLKNET, OPEN_CLIP, DECLIP, EVA, EVA_TRANSFORMERS, TRANSFORMERS, EVA_IMAGE, DECLIP_IMAGE)
-"""Foreign formats, in the order in which they are tried: of two that share names, the more particular one first."""
+FORMATS = (
+    UNIREPLKNET,
+    OPEN_CLIP,
+    DECLIP,
+    EVA,
+    EVA_TRANSFORMERS,
+    TRANSFORMERS,
+    EVA_IMAGE,
+    DECLIP_IMAGE,
+)
+"""Foreign formats, in the order in which they are tried: of two that share names, the more
+particular one first."""
 
 __all__ = [
     "DECLIP",

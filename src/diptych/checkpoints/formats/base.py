@@ -37,18 +37,23 @@ class Format:
     table: Callable[[Collection[str]], Table]
     """The rename table for a checkpoint with these foreign names."""
     config: Callable[[Source, State], tuple[ClipConfig, dict[str, Any]]]
-    """The configuration (from files beside the weights, or from shapes), and notes for the provenance."""
+    """The configuration (from files beside the weights, or from shapes), and notes for the
+    provenance."""
     tower_config: Callable[[Source, State], ImageTowerConfig] | None = None
-    """The image tower's, from shapes, for a file that holds it alone; None: shapes don't tell it."""
+    """The image tower's, from shapes, for a file that holds it alone; None: shapes don't tell
+    it."""
     weight_files: tuple[str, ...]
     """Names that weights have in a folder of this format, the preferred first."""
 
     def lacks(self, names: Collection[str]) -> str:
-        """The first name that a whole model of this layout would have and `names` doesn't; empty if it matches."""
+        """The first name that a whole model of this layout would have and `names` doesn't; empty if
+        it matches."""
         groups = (group for group in (self.image, self.text, self.scale) if group)
         return next((group[0] for group in groups if not any(name in names for name in group)), "")
 
 
 def refuse(source: Source, state: State) -> NoReturn:
     """The configuration of a model in a layout of image towers alone: raises CheckpointError."""
-    raise CheckpointError("it holds an image tower without a text tower; load_image_tower() reads it")
+    raise CheckpointError(
+        "it holds an image tower without a text tower; load_image_tower() reads it"
+    )

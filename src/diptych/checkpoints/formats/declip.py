@@ -1,7 +1,8 @@
-"""DeCLIP's own files: OpenAI's names, and `encode_text.` (SLIP's model: `text_encoder.`) before the text tower's.
+"""DeCLIP's own files: OpenAI's names, and `encode_text.` (SLIP's model: `text_encoder.`) before the
+text tower's.
 
-https://github.com/Sense-GVT/DeCLIP: prototype/model. What only training needs is noted and left out.
-"""
+https://github.com/Sense-GVT/DeCLIP: prototype/model. What only training needs is noted and left
+out."""
 
 from collections.abc import Collection, Mapping
 from dataclasses import replace
@@ -16,14 +17,27 @@ from diptych.checkpoints.formats import openai
 from diptych.checkpoints.formats.base import Format, Source, State, refuse
 from diptych.checkpoints.infer import infer, infer_image
 from diptych.checkpoints.rename import Change, Rule, Table, rows
-from diptych.config import ClipConfig, ImageTowerConfig, ResNetConfig, TextConfig, TokenizerConfig, VitConfig
+from diptych.config import (
+    ClipConfig,
+    ImageTowerConfig,
+    ResNetConfig,
+    TextConfig,
+    TokenizerConfig,
+    VitConfig,
+)
 from diptych.config.serialize import difference
 from diptych.errors import CheckpointError
 from diptych.zoo.declip import PREPROCESS, VOCABULARY
 
 PREFIXES = ("encode_text.", "text_encoder.")
 HEADS = (
-    *("predictor_sim.*", "projector.*", "predictor.*", "text_label_predictor.*", "logit_scale_dense"),
+    *(
+        "predictor_sim.*",
+        "projector.*",
+        "predictor.*",
+        "text_label_predictor.*",
+        "logit_scale_dense",
+    ),
     *("nn_replacer_text.*", "nn_replacer_img.*"),
 )
 """What belongs to training: heads, the scale of patches against words, texts of the past."""
@@ -35,10 +49,14 @@ _MAPPINGS = rows("", "", ("image_tokens.*", "image_mapping.*"), ("text_tokens.*"
 
 def table(names: Collection[str]) -> Table:
     """The rules for a checkpoint with these names."""
-    prefix = next((each for each in PREFIXES if f"{each}token_embedding.weight" in names), PREFIXES[0])
+    prefix = next(
+        (each for each in PREFIXES if f"{each}token_embedding.weight" in names), PREFIXES[0]
+    )
     image, dead = _image_rules(names, "visual.")
     rules = (Rule("logit_scale", "logit_scale", _SCALE), *image, *_text_rules(prefix), *_MAPPINGS)
-    return _with_counters(Table(rules=rules, ignored=("attn_mask", "*.attn_mask"), noted=(*dead, *HEADS)), names)
+    return _with_counters(
+        Table(rules=rules, ignored=("attn_mask", "*.attn_mask"), noted=(*dead, *HEADS)), names
+    )
 
 
 def image_table(names: Collection[str]) -> Table:
@@ -49,21 +67,35 @@ def image_table(names: Collection[str]) -> Table:
 
 def export_table(config: ClipConfig) -> Table:
     """The rules for a model of ours: the layout of every released file but SLIP's."""
-    image = _resnet_rules("visual.", config.image.head) if isinstance(config.image, ResNetConfig) else openai.VIT
-    return Table(rules=(Rule("logit_scale", "logit_scale", _SCALE), *image, *_text_rules(PREFIXES[0]), *_MAPPINGS))
+    image = (
+        _resnet_rules("visual.", config.image.head)
+        if isinstance(config.image, ResNetConfig)
+        else openai.VIT
+    )
+    return Table(
+        rules=(
+            Rule("logit_scale", "logit_scale", _SCALE),
+            *image,
+            *_text_rules(PREFIXES[0]),
+            *_MAPPINGS,
+        )
+    )
 
 
 def _image_rules(names: Collection[str], prefix: str) -> tuple[tuple[Rule, ...], tuple[str, ...]]:
     """The image tower's rules, and patterns of what it doesn't use."""
     if f"{prefix}layer1.0.conv1.weight" not in names:
         return _moved(openai.VIT, prefix), ()
-    head, fc = ("attention", (f"{prefix}fc.*",)) if _pools_to_the_end(names, prefix) else ("linear", ())
+    head, fc = (
+        ("attention", (f"{prefix}fc.*",)) if _pools_to_the_end(names, prefix) else ("linear", ())
+    )
     return _resnet_rules(prefix, head), fc
 
 
 def _pools_to_the_end(names: Collection[str], prefix: str) -> bool:
-    """Whether the attention pool gives the shared space, and `fc`, as wide, is for pictures of other sizes alone. The
-    other ResNet in DeCLIP's code always has `fc` behind the pool; where both are of one width, the first is meant."""
+    """Whether the attention pool gives the shared space, and `fc`, as wide, is for pictures of
+    other sizes alone. The other ResNet in DeCLIP's code always has `fc` behind the pool; where both
+    are of one width, the first is meant."""
     shapes = State.of(names).shapes if isinstance(names, Mapping) else {}
     pool, fc = (shapes.get(f"{prefix}{name}.weight") for name in ("attnpool.c_proj", "fc"))
     return pool is None or fc is None or len(pool) == len(fc)
@@ -82,11 +114,14 @@ def _text_rules(prefix: str) -> tuple[Rule, ...]:
 
 def _moved(rules: tuple[Rule, ...], prefix: str) -> tuple[Rule, ...]:
     """Rules of names that begin with `visual.`, for another prefix."""
-    return tuple(Rule(r.ours, prefix + r.sources[0].removeprefix("visual."), r.change) for r in rules)
+    return tuple(
+        Rule(r.ours, prefix + r.sources[0].removeprefix("visual."), r.change) for r in rules
+    )
 
 
 def _with_counters(found: Table, names: Collection[str]) -> Table:
-    """Batch norms that were shared by a cluster's machines may have been stored without their counters."""
+    """Batch norms that were shared by a cluster's machines may have been stored without their
+    counters."""
     used = [name for name in names if name.endswith(".running_mean") and not found.unused((name,))]
     counters = (f"{name.removesuffix('running_mean')}num_batches_tracked" for name in used)
     lacking = {name: torch.zeros((), dtype=torch.long) for name in counters if name not in names}
@@ -99,7 +134,9 @@ def read_config(source: Source, state: State) -> tuple[ClipConfig, dict[str, Any
     told = infer(state.shapes, "quick_gelu")
     assert isinstance(told.text, TextConfig)
     kind = "declip" if told.text.vocab_size == VOCABULARY else "clip"
-    return replace(told, preprocess=PREPROCESS, tokenizer=TokenizerConfig(kind=kind)), {"config": TOLD}
+    return replace(told, preprocess=PREPROCESS, tokenizer=TokenizerConfig(kind=kind)), {
+        "config": TOLD
+    }
 
 
 def tower_config(source: Source, state: State) -> ImageTowerConfig:
@@ -108,7 +145,8 @@ def tower_config(source: Source, state: State) -> ImageTowerConfig:
 
 
 def export_file(path: Path, config: ClipConfig, state: Mapping[str, Tensor]) -> None:
-    """A file as DeCLIP's trainer saves it: `model`, every name behind `module.`. It says nothing of the configuration.
+    """A file as DeCLIP's trainer saves it: `model`, every name behind `module.`. It says nothing of
+    the configuration.
 
     Raises CheckpointError for what DeCLIP's code can't build.
     """
@@ -125,8 +163,15 @@ def _check(config: ClipConfig) -> None:
         )
     if config.logit_bias is not None:
         raise CheckpointError("DeCLIP's code has no logit bias")
-    fixed = {"mlp_width": 4 * text.width, "activation": "quick_gelu", "norm_eps": 1e-5, "projection_bias": True}
-    wrong = {f"text.{name}": pair for name, pair in difference(text, replace(text, **fixed)).items()}
+    fixed = {
+        "mlp_width": 4 * text.width,
+        "activation": "quick_gelu",
+        "norm_eps": 1e-5,
+        "projection_bias": True,
+    }
+    wrong = {
+        f"text.{name}": pair for name, pair in difference(text, replace(text, **fixed)).items()
+    }
     if isinstance(image, VitConfig):
         like = {"mlp_width": 4 * image.width, "activation": "quick_gelu", "norm_eps": 1e-5}
         possible = replace(image, **like, pool="cls", pre_norm=True, stem_widths=())

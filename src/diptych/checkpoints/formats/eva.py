@@ -1,4 +1,5 @@
-"""EVA-CLIP's own files: `visual.` before the image tower's names, and `text.` or nothing before the text tower's.
+"""EVA-CLIP's own files: `visual.` before the image tower's names, and `text.` or nothing before the
+text tower's.
 
 https://github.com/baaivision/EVA: EVA-CLIP/rei, EVA-CLIP-18B/shinji, EVA-01/clip
 """
@@ -18,29 +19,34 @@ from diptych.checkpoints.rename import SCALAR, Rule, Table
 from diptych.config import ClipConfig, EvaConfig, ImageTowerConfig, TextConfig
 from diptych.errors import CheckpointError
 
-TOLD = "shapes, and the published EVA tower of this width and depth; assumed: gelu in the text tower"
+TOLD = (
+    "shapes, and the published EVA tower of this width and depth; assumed: gelu in the text tower"
+)
 """Where a configuration comes from that stands nowhere."""
 _IGNORED = (*eva_tower.IGNORED, "attn_mask", "*.attn_mask")
 
 
 def table(names: Collection[str]) -> Table:
-    """The rules for a checkpoint with these names: the text tower with or without its prefix, and in EVA-01's files
-    with the logit scale in it."""
+    """The rules for a checkpoint with these names: the text tower with or without its prefix, and
+    in EVA-01's files with the logit scale in it."""
     text = openai.text("text." if "text.token_embedding.weight" in names else "")
     scale = "text.logit_scale" if "text.logit_scale" in names else "logit_scale"
     return Table(
-        rules=(Rule("logit_scale", scale, SCALAR), *eva_tower.rules("visual.", names), *text), ignored=_IGNORED
+        rules=(Rule("logit_scale", scale, SCALAR), *eva_tower.rules("visual.", names), *text),
+        ignored=_IGNORED,
     )
 
 
 def export_table(image: EvaConfig) -> Table:
-    """The rules for a model of ours with this image tower: the layout of every released file, `CustomCLIP`'s."""
+    """The rules for a model of ours with this image tower: the layout of every released file,
+    `CustomCLIP`'s."""
     tower = eva_tower.export_rules("visual.", image, "eva")
     return Table(rules=(Rule("logit_scale", "logit_scale", SCALAR), *tower, *openai.text("text.")))
 
 
 def read_config(source: Source, state: State) -> tuple[ClipConfig, dict[str, Any]]:
-    """From the shapes and the published models. Raises CheckpointError where these don't say enough."""
+    """From the shapes and the published models. Raises CheckpointError where these don't say
+    enough."""
     _check_pool(source.weights.tensors)
     return infer(state.shapes, "gelu"), {"config": TOLD}
 
@@ -52,9 +58,12 @@ def tower_config(source: Source, state: State) -> ImageTowerConfig:
 
 
 def _check_pool(names: Collection[str]) -> None:
-    """A mean is pooled of all tokens in one of the projects, without the class token in the others."""
+    """A mean is pooled of all tokens in one of the projects, without the class token in the
+    others."""
     if pooled := [name for name in ("fc_norm.weight", "visual.fc_norm.weight") if name in names]:
-        raise CheckpointError(f"{pooled[0]} tells that a mean is pooled, but not of which tokens; give config=")
+        raise CheckpointError(
+            f"{pooled[0]} tells that a mean is pooled, but not of which tokens; give config="
+        )
 
 
 def to_json(config: ClipConfig) -> dict[str, Any]:
@@ -66,7 +75,11 @@ def to_json(config: ClipConfig) -> dict[str, Any]:
         kinds = f"a {type(config.image).__name__} and a {type(config.text).__name__}"
         raise CheckpointError(f"the layout is that of EVA's towers, and this model has {kinds}")
     text = text_json(config.text)
-    if text.pop("mlp_ratio") != 4.0 or text.pop("norm_kwargs", None) or config.logit_bias is not None:
+    if (
+        text.pop("mlp_ratio") != 4.0
+        or text.pop("norm_kwargs", None)
+        or config.logit_bias is not None
+    ):
         raise CheckpointError(
             "EVA-CLIP's code has text towers with an MLP of four widths and norms of eps 1e-5, and no logit bias"
         )

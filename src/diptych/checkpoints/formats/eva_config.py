@@ -1,4 +1,5 @@
-"""`vision_cfg` of EVA-CLIP's published JSON <-> EvaConfig. The rest of that JSON is open_clip's schema.
+"""`vision_cfg` of EVA-CLIP's published JSON <-> EvaConfig. The rest of that JSON is open_clip's
+schema.
 
 https://github.com/baaivision/EVA, EVA-CLIP/rei/eva_clip/model_configs
 """
@@ -11,14 +12,24 @@ from diptych.config import EvaConfig, TextConfig, VitConfig
 from diptych.config.serialize import difference
 from diptych.errors import CheckpointError
 
-_DROPPED = ("eva_model_name", "xattn", "fusedLN", "timm_model_name", "timm_model_pretrained", "timm_pool", "timm_proj")
-"""The tower's name, which kernels compute attention and norms, and what another kind of tower would ask."""
+_DROPPED = (
+    "eva_model_name",
+    "xattn",
+    "fusedLN",
+    "timm_model_name",
+    "timm_model_pretrained",
+    "timm_pool",
+    "timm_proj",
+)
+"""The tower's name, which kernels compute attention and norms, and what another kind of tower would
+ask."""
 NORM_EPS = 1e-6
 """In the authors' code, not in their JSON."""
 
 
 def read_vision(cfg: dict[str, Any]) -> EvaConfig:
-    """Takes what an EVA tower has out of `cfg`, where `eva_model_name` stands; what the schema lacks has its default.
+    """Takes what an EVA tower has out of `cfg`, where `eva_model_name` stands; what the schema
+    lacks has its default.
 
     Raises CheckpointError for rotary positions that the authors' code couldn't place on this grid.
 
@@ -28,8 +39,16 @@ def read_vision(cfg: dict[str, Any]) -> EvaConfig:
     """
     for name in _DROPPED:
         cfg.pop(name, None)
-    width, image_size, patch_size = cfg.pop("width", 768), cfg.pop("image_size", 224), cfg.pop("patch_size", 16)
-    qkv_bias, sub_norm, scale = cfg.pop("qkv_bias", True), cfg.pop("subln", False), cfg.pop("ls_init_value", None)
+    width, image_size, patch_size = (
+        cfg.pop("width", 768),
+        cfg.pop("image_size", 224),
+        cfg.pop("patch_size", 16),
+    )
+    qkv_bias, sub_norm, scale = (
+        cfg.pop("qkv_bias", True),
+        cfg.pop("subln", False),
+        cfg.pop("ls_init_value", None),
+    )
     return EvaConfig(
         image_size=image_size,
         patch_size=patch_size,
@@ -54,7 +73,11 @@ def read_vision(cfg: dict[str, Any]) -> EvaConfig:
 
 
 def _rotary_grid(cfg: dict[str, Any], grid: int) -> int | None:
-    rotary, side, interpolated = cfg.pop("rope", False), cfg.pop("pt_hw_seq_len", 16), cfg.pop("intp_freq", False)
+    rotary, side, interpolated = (
+        cfg.pop("rope", False),
+        cfg.pop("pt_hw_seq_len", 16),
+        cfg.pop("intp_freq", False),
+    )
     if rotary and not interpolated and side != grid:
         raise CheckpointError(
             f"vision_cfg.rope is for a grid of {side} x {side} patches, and there are {grid} x {grid}; "
@@ -64,12 +87,19 @@ def _rotary_grid(cfg: dict[str, Any], grid: int) -> int | None:
 
 
 def write_vision(image: EvaConfig) -> dict[str, Any]:
-    """`vision_cfg` of this tower. Raises CheckpointError for what the authors' code can't build, naming the field."""
-    possible = replace(image, norm_eps=NORM_EPS, projection_bias=image.qkv_bias, mlp_norm=image.attention_norm)
+    """`vision_cfg` of this tower. Raises CheckpointError for what the authors' code can't build,
+    naming the field."""
+    possible = replace(
+        image, norm_eps=NORM_EPS, projection_bias=image.qkv_bias, mlp_norm=image.attention_norm
+    )
     for name, (own, theirs) in difference(image, possible).items():
-        raise CheckpointError(f"EVA-CLIP's code has {name} {theirs} beside the rest of this tower, not {own}")
+        raise CheckpointError(
+            f"EVA-CLIP's code has {name} {theirs} beside the rest of this tower, not {own}"
+        )
     if image.pool == "patches":
-        raise CheckpointError("EVA-CLIP's code can't pool the mean of the patches alone, without the class token")
+        raise CheckpointError(
+            "EVA-CLIP's code can't pool the mean of the patches alone, without the class token"
+        )
     cfg = {
         "image_size": image.image_size,
         "layers": image.layers,

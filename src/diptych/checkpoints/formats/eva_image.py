@@ -1,4 +1,5 @@
-"""EVA's image towers alone, as masked image modelling left them: the names of `eva` or timm's, without a prefix.
+"""EVA's image towers alone, as masked image modelling left them: the names of `eva` or timm's,
+without a prefix.
 
 https://github.com/baaivision/EVA: EVA-01/eva, EVA-02/asuka
 """
@@ -13,7 +14,11 @@ from diptych.checkpoints.rename import Table
 
 def table(names: Collection[str]) -> Table:
     """The rules for a checkpoint with these names; what only the pretext task needs is noted."""
-    return Table(rules=eva_tower.rules("", names), ignored=eva_tower.IGNORED, noted=("mask_token", "lm_head.*"))
+    return Table(
+        rules=eva_tower.rules("", names),
+        ignored=eva_tower.IGNORED,
+        noted=("mask_token", "lm_head.*"),
+    )
 
 
 EVA_IMAGE = Format(

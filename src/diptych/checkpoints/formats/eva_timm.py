@@ -1,4 +1,5 @@
-"""EVA's image towers in open_clip: timm's, of which the trunk holds everything, its classifier as the projection.
+"""EVA's image towers in open_clip: timm's, of which the trunk holds everything, its classifier as
+the projection.
 
 https://github.com/huggingface/pytorch-image-models, timm/models/eva.py
 """
@@ -31,8 +32,13 @@ def is_trunk(names: Collection[str]) -> bool:
 
 
 def read_vision(cfg: dict[str, Any]) -> EvaConfig | None:
-    """The tower that open_clip's `vision_cfg` means, whose options are taken out of it; None: another kind of tower."""
-    if cfg.get("timm_model_name") not in TOWERS or cfg.get("timm_pool") != "token" or cfg.get("timm_proj", "linear"):
+    """The tower that open_clip's `vision_cfg` means, whose options are taken out of it; None:
+    another kind of tower."""
+    if (
+        cfg.get("timm_model_name") not in TOWERS
+        or cfg.get("timm_pool") != "token"
+        or cfg.get("timm_proj", "linear")
+    ):
         return None
     tower = zoo.tower(TOWERS[cfg.pop("timm_model_name")])
     assert isinstance(tower, EvaConfig)
@@ -46,7 +52,8 @@ def read_vision(cfg: dict[str, Any]) -> EvaConfig | None:
 
 
 def write_vision(image: EvaConfig) -> dict[str, Any]:
-    """open_clip's `vision_cfg` for this tower. Raises CheckpointError for one that timm doesn't have."""
+    """open_clip's `vision_cfg` for this tower. Raises CheckpointError for one that timm doesn't
+    have."""
     return {
         "image_size": image.image_size,
         "timm_model_name": architecture(image),

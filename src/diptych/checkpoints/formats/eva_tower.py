@@ -1,7 +1,7 @@
 """The names of an EVA image tower's weights: its authors', and timm's, which differ in a few.
 
-https://github.com/baaivision/EVA; https://github.com/huggingface/pytorch-image-models, timm/models/eva.py
-"""
+https://github.com/baaivision/EVA; https://github.com/huggingface/pytorch-image-models,
+timm/models/eva.py"""
 
 from collections.abc import Collection
 from typing import Literal
@@ -13,7 +13,11 @@ _CLASS_TOKEN = Change(lambda parts: parts[0].flatten(), lambda ours: [ours[None,
 """[1, 1, width] there, [width] here."""
 _POSITIONS = Change(lambda parts: parts[0][0], lambda ours: [ours[None]])
 """[1, tokens, width] there, [tokens, width] here."""
-_SPLIT = ("attention.qkv.weight", ("attn.q_proj.weight", "attn.k_proj.weight", "attn.v_proj.weight"), FUSED)
+_SPLIT = (
+    "attention.qkv.weight",
+    ("attn.q_proj.weight", "attn.k_proj.weight", "attn.v_proj.weight"),
+    FUSED,
+)
 _SUB_NORMS = (("attention.norm.*", "attn.inner_attn_ln.*"), ("mlp.norm.*", "mlp.ffn_ln.*"))
 _BIASES = (("attention.q_bias", "attn.q_bias"), ("attention.v_bias", "attn.v_bias"))
 
@@ -29,7 +33,11 @@ _ATTENTION = {
 }
 _MLP = {
     "mlp.fc1.weight": (("mlp.up.*", "mlp.fc1.*"), ("mlp.down.*", "mlp.fc2.*"), _SUB_NORMS[1]),
-    "mlp.w1.weight": (("mlp.gate_up.*", ("mlp.w1.*", "mlp.w2.*"), PAIRED), ("mlp.down.*", "mlp.w3.*"), _SUB_NORMS[1]),
+    "mlp.w1.weight": (
+        ("mlp.gate_up.*", ("mlp.w1.*", "mlp.w2.*"), PAIRED),
+        ("mlp.down.*", "mlp.w3.*"),
+        _SUB_NORMS[1],
+    ),
     "mlp.w12.weight": (("mlp.gate_up.*", "mlp.w12.*"), ("mlp.down.*", "mlp.w3.*")),  # xformers
     "mlp.fc1_g.weight": (  # timm
         ("mlp.gate_up.*", ("mlp.fc1_g.*", "mlp.fc1_x.*"), PAIRED),
@@ -46,13 +54,18 @@ IGNORED = ("*.freqs_cos", "*.freqs_sin")
 def rules(prefix: str, names: Collection[str]) -> tuple[Rule, ...]:
     """The tower of a checkpoint with these names, of which the tower's begin with `prefix`."""
     attention, mlp = (
-        next((rest for mark, rest in kinds.items() if f"{prefix}blocks.0.{mark}" in names), kinds[usual])
+        next(
+            (rest for mark, rest in kinds.items() if f"{prefix}blocks.0.{mark}" in names),
+            kinds[usual],
+        )
         for kinds, usual in ((_ATTENTION, "attn.qkv.weight"), (_MLP, "mlp.fc1.weight"))
     )
     return _rules(prefix, attention, mlp, "norm" if f"{prefix}norm.weight" in names else "fc_norm")
 
 
-def export_rules(prefix: str, image: EvaConfig, dialect: Literal["eva", "timm"]) -> tuple[Rule, ...]:
+def export_rules(
+    prefix: str, image: EvaConfig, dialect: Literal["eva", "timm"]
+) -> tuple[Rule, ...]:
     """The tower of this configuration as its authors' code names it, or timm."""
     split = "attn.q_proj.weight" if dialect == "eva" else "attn.q_proj.bias"
     gated = "mlp.w1.weight" if dialect == "eva" else "mlp.fc1_g.weight"

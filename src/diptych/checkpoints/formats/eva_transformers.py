@@ -1,12 +1,13 @@
-"""The folders of EVA-CLIP-8B and 18B for transformers, and ours in their layout, for every EVA model.
+"""The folders of EVA-CLIP-8B and 18B for transformers, and ours in their layout, for every EVA
+model.
 
 https://huggingface.co/BAAI/EVA-CLIP-8B, configuration_evaclip.py and modeling_evaclip.py
 
-Theirs has no place for the rest of the family. Ours has, under further names: biases of norms, of queries and values
-and of `visual_projection`; `logit_scale`; a gated MLP as `fc1` (the gate), `fc2` and `fc3`, and the norms
-`self_attn.inner_attn_ln` and `mlp.ffn_ln`, as in MindOne (github.com/mindspore-lab/mindone); `gamma_1` and `gamma_2` of
-each layer. And by further fields of `vision_config`, see `_vision_json`.
-"""
+Theirs has no place for the rest of the family. Ours has, under further names: biases of norms, of
+queries and values and of `visual_projection`; `logit_scale`; a gated MLP as `fc1` (the gate), `fc2`
+and `fc3`, and the norms `self_attn.inner_attn_ln` and `mlp.ffn_ln`, as in MindOne
+(github.com/mindspore-lab/mindone); `gamma_1` and `gamma_2` of each layer. And by further fields of
+`vision_config`, see `_vision_json`."""
 
 import math
 from collections.abc import Collection, Mapping
@@ -78,7 +79,8 @@ def _table(gated: bool) -> Table:
 
 
 def read_config(source: Source, state: State) -> tuple[ClipConfig, dict[str, Any]]:
-    """From config.json and what lies beside it; without it from the shapes and the published models."""
+    """From config.json and what lies beside it; without it from the shapes and the published
+    models."""
     notes = {}
     if "logit_scale" not in source.weights.tensors:
         notes = {"logit_scale": "not in the file; ln 100, to which it was fixed in training"}
@@ -96,17 +98,22 @@ def describes(content: Mapping[str, Any]) -> bool:
 
 
 def read_file(file: Path) -> ClipConfig:
-    """From the config.json `file` of an EVA model and what lies beside it. Raises CheckpointError for another one."""
+    """From the config.json `file` of an EVA model and what lies beside it. Raises CheckpointError
+    for another one."""
     content = read_json(file)
     if content.get("model_type") not in (MODEL_TYPE, "clip"):  # the published ones say no more
-        raise CheckpointError(f"{file.name} describes a {content.get('model_type')!r} model, not one of EVA's")
+        raise CheckpointError(
+            f"{file.name} describes a {content.get('model_type')!r} model, not one of EVA's"
+        )
     config = transformers.model_config(file, content, _image, _text)
     return replace(config, logit_scale=content.get("logit_scale_init_value", config.logit_scale))
 
 
 def _image(cfg: dict[str, Any]) -> EvaConfig:
     qkv_bias, sub_norms = cfg.get("q_bias", True), cfg.get("use_sub_ln", False)
-    _refuse_others(cfg, "vision_config", hidden_act="gelu", rope_theta=THETA, num_channels=3, v_bias=qkv_bias)
+    _refuse_others(
+        cfg, "vision_config", hidden_act="gelu", rope_theta=THETA, num_channels=3, v_bias=qkv_bias
+    )
     return EvaConfig(
         image_size=cfg.get("image_size", 224),
         patch_size=cfg.get("patch_size", 32),
@@ -139,24 +146,34 @@ def _text(cfg: dict[str, Any]) -> TextConfig:
 def _refuse_others(cfg: dict[str, Any], section: str, **only: Any) -> None:
     for name, value in only.items():
         if cfg.get(name, value) != value:
-            raise CheckpointError(f"{section}.{name} = {cfg[name]!r} has no place in a Diptych model")
+            raise CheckpointError(
+                f"{section}.{name} = {cfg[name]!r} has no place in a Diptych model"
+            )
 
 
 def export(folder: Path, config: ClipConfig, state: Mapping[str, Tensor]) -> None:
-    """All files, for `AutoModel.from_pretrained(folder)` once Diptych is imported, and `CLIPProcessor.from_pretrained`.
+    """All files, for `AutoModel.from_pretrained(folder)` once Diptych is imported, and
+    `CLIPProcessor.from_pretrained`.
 
     Raises CheckpointError for a model without EVA's image tower and CLIP's text tower.
     """
     image, text = config.image, config.text
-    if not isinstance(image, EvaConfig) or not isinstance(text, TextConfig) or config.logit_bias is not None:
-        raise CheckpointError("EVA's layout for transformers has an EVA tower, CLIP's text tower and no logit bias")
+    if (
+        not isinstance(image, EvaConfig)
+        or not isinstance(text, TextConfig)
+        or config.logit_bias is not None
+    ):
+        raise CheckpointError(
+            "EVA's layout for transformers has an EVA tower, CLIP's text tower and no logit bias"
+        )
     written = {
         "architectures": [ARCHITECTURES[0]],
         "model_type": MODEL_TYPE,
         "projection_dim": config.embed_dim,
         "logit_scale_init_value": config.logit_scale,
         "vision_config": _vision_json(image) | transformers.sizes(image, config.embed_dim),
-        "text_config": {"model_type": f"{MODEL_TYPE}_text_model"} | transformers.text_json(text, config.embed_dim),
+        "text_config": {"model_type": f"{MODEL_TYPE}_text_model"}
+        | transformers.text_json(text, config.embed_dim),
     }
     transformers.write(folder, config, written, _table(image.mlp == "swiglu").to_foreign(state))
 

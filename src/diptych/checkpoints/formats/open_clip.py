@@ -1,7 +1,8 @@
-"""open_clip's layouts: OpenAI's names, `text.` before the text tower's, timm image towers, Hugging Face text towers.
+"""open_clip's layouts: OpenAI's names, `text.` before the text tower's, timm image towers, Hugging
+Face text towers.
 
-`open_clip_config.json` beside the weights says what they don't. https://github.com/mlfoundations/open_clip
-"""
+`open_clip_config.json` beside the weights says what they don't.
+https://github.com/mlfoundations/open_clip"""
 
 import json
 from collections.abc import Collection, Mapping
@@ -18,7 +19,14 @@ from diptych.checkpoints.formats.open_clip_config import from_json, to_json
 from diptych.checkpoints.infer import infer
 from diptych.checkpoints.read import read_json
 from diptych.checkpoints.rename import Rule, Table
-from diptych.config import ClipConfig, EvaConfig, HuggingFaceTextConfig, ResNetConfig, TimmConfig, UniRepLKNetConfig
+from diptych.config import (
+    ClipConfig,
+    EvaConfig,
+    HuggingFaceTextConfig,
+    ResNetConfig,
+    TimmConfig,
+    UniRepLKNetConfig,
+)
 
 CONFIG, WEIGHTS = "open_clip_config.json", "open_clip_model.safetensors"
 
@@ -46,7 +54,9 @@ def table(names: Collection[str]) -> Table:
         text = openai.text("text.")
     else:
         text = openai.text("") if "token_embedding.weight" in names else _HUGGING_FACE
-    return Table(rules=(*openai.SCALE, *image, *text), ignored=(*openai.IGNORED, "text.*.position_ids"))
+    return Table(
+        rules=(*openai.SCALE, *image, *text), ignored=(*openai.IGNORED, "text.*.position_ids")
+    )
 
 
 def export_table(config: ClipConfig) -> Table:
@@ -68,11 +78,14 @@ def export_table(config: ClipConfig) -> Table:
 
 
 def read_config(source: Source, state: State) -> tuple[ClipConfig, dict[str, Any]]:
-    """From `open_clip_config.json`; without it from the shapes. GELU is assumed, but in OpenAI's archives."""
+    """From `open_clip_config.json`; without it from the shapes. GELU is assumed, but in OpenAI's
+    archives."""
     if (source.file.parent / CONFIG).is_file():
         return from_json(read_json(source.file.parent / CONFIG)), {"config": CONFIG}
     if source.weights.kind == "archive":
-        return infer(state.shapes, "quick_gelu"), {"config": "shapes, and quick_gelu as in every OpenAI archive"}
+        return infer(state.shapes, "quick_gelu"), {
+            "config": "shapes, and quick_gelu as in every OpenAI archive"
+        }
     return infer(state.shapes, "gelu"), {
         "config": "shapes; assumed: gelu, heads of 64 channels (give config= if it was other)"
     }
@@ -91,7 +104,8 @@ def export(folder: Path, config: ClipConfig, state: Mapping[str, Tensor]) -> Non
 
 
 def export_file(path: Path, config: ClipConfig, state: Mapping[str, Tensor]) -> None:
-    """The state dict alone, as `torch.save` writes it: what OpenAI's and open_clip's loaders take as a `.pt`.
+    """The state dict alone, as `torch.save` writes it: what OpenAI's and open_clip's loaders take
+    as a `.pt`.
 
     Raises CheckpointError for a tower that these don't have.
     """
@@ -104,7 +118,12 @@ def export_file(path: Path, config: ClipConfig, state: Mapping[str, Tensor]) -> 
 
 OPEN_CLIP = Format(
     name="open-clip",
-    image=("visual.conv1.weight", "visual.head.proj.weight", unireplknet_timm.HEAD, *eva_timm.MARKS),
+    image=(
+        "visual.conv1.weight",
+        "visual.head.proj.weight",
+        unireplknet_timm.HEAD,
+        *eva_timm.MARKS,
+    ),
     text=("token_embedding.weight", "text.token_embedding.weight", "text.proj.weight"),
     scale=("logit_scale",),
     table=table,

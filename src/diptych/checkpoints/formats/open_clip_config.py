@@ -25,23 +25,45 @@ from diptych.errors import CheckpointError, first_line
 
 _HARMLESS = {
     # Training, loading and output options; what they ask for doesn't change the features.
-    *("output_tokens", "pos_embed_type", "attn_pooler_queries", "attn_pooler_heads", "eos_id", "pad_id"),
-    *("timm_model_pretrained", "timm_drop", "timm_drop_path", "hf_model_pretrained", "tokenizer_mode"),
+    *(
+        "output_tokens",
+        "pos_embed_type",
+        "attn_pooler_queries",
+        "attn_pooler_heads",
+        "eos_id",
+        "pad_id",
+    ),
+    *(
+        "timm_model_pretrained",
+        "timm_drop",
+        "timm_drop_path",
+        "hf_model_pretrained",
+        "tokenizer_mode",
+    ),
     *("init_logit_scale", "nonscalar_logit_scale", "custom_text", "output_dict"),
     *("fusedLN", "xattn"),  # kernels
 }
-_ONLY = {"pool_type": ("tok", "argmax"), "proj_type": ("linear",), "timm_proj": ("linear",), "block_type": ("default",)}
+_ONLY = {
+    "pool_type": ("tok", "argmax"),
+    "proj_type": ("linear",),
+    "timm_proj": ("linear",),
+    "block_type": ("default",),
+}
 """Options of which our towers have one value; every other option must be off."""
 
 
 def from_json(content: dict[str, Any]) -> ClipConfig:
     """The configuration that `model_cfg` and `preprocess_cfg` say.
 
-    Raises CheckpointError for what is missing and for options that Diptych doesn't know, naming the first.
-    """
+    Raises CheckpointError for what is missing and for options that Diptych doesn't know, naming the
+    first."""
     model = dict(content.get("model_cfg") or {})
     try:
-        embed_dim, vision, text = model.pop("embed_dim"), dict(model.pop("vision_cfg")), dict(model.pop("text_cfg"))
+        embed_dim, vision, text = (
+            model.pop("embed_dim"),
+            dict(model.pop("vision_cfg")),
+            dict(model.pop("text_cfg")),
+        )
         quick = "quick_gelu" if model.pop("quick_gelu", False) else "gelu"
         bias = model.pop("init_logit_bias", None)
         _refuse_rest(model, "model_cfg")
@@ -71,11 +93,16 @@ def _image(cfg: dict[str, Any], quick: Any) -> ImageTowerConfig:
     eps, name, pool = _eps(cfg), cfg.pop("timm_model_name", None), cfg.pop("timm_pool", "avg")
     _refuse_rest(cfg, "vision_cfg")
     if name:
-        return TimmConfig(name=name, image_size=image_size, options={"global_pool": pool} if pool else {})
+        return TimmConfig(
+            name=name, image_size=image_size, options={"global_pool": pool} if pool else {}
+        )
     if isinstance(layers, list):
         first, second, third, fourth = layers
         return ResNetConfig(
-            image_size=image_size, layers=(first, second, third, fourth), width=width, heads=width * 32 // head_width
+            image_size=image_size,
+            layers=(first, second, third, fourth),
+            width=width,
+            heads=width * 32 // head_width,
         )
     return VitConfig(
         image_size=image_size,
@@ -100,7 +127,9 @@ def _text(cfg: dict[str, Any], quick: Any) -> TextTowerConfig:
     cfg = dict(cfg)
     cfg.pop("hf_tokenizer_name", None)
     if not cfg.pop("attn_mask", True):
-        raise CheckpointError("text_cfg.attn_mask = False has no place in a Diptych model: its text towers are causal")
+        raise CheckpointError(
+            "text_cfg.attn_mask = False has no place in a Diptych model: its text towers are causal"
+        )
     context, vocab_size = cfg.pop("context_length", 77), cfg.pop("vocab_size", 49408)
     width, layers, heads = cfg.pop("width", 512), cfg.pop("layers", 12), cfg.pop("heads", 8)
     mlp_ratio, eps, name = cfg.pop("mlp_ratio", 4.0), _eps(cfg), cfg.pop("hf_model_name", None)
@@ -125,17 +154,27 @@ def _text(cfg: dict[str, Any], quick: Any) -> TextTowerConfig:
 def _hugging_face(name: str, context: int, pooler: str, proj: str) -> HuggingFaceTextConfig:
     pools: dict[str, Any] = {"mean_pooler": "mean", "cls_last_hidden_state_pooler": "cls"}
     if proj != "linear" or pooler not in pools:
-        raise CheckpointError(f"a text tower with {pooler!r} and a {proj!r} projection has no place in a Diptych model")
+        raise CheckpointError(
+            f"a text tower with {pooler!r} and a {proj!r} projection has no place in a Diptych model"
+        )
     try:
         from transformers import AutoConfig
 
         config = AutoConfig.from_pretrained(name)
     except ImportError as error:
-        raise CheckpointError("Hugging Face text towers need transformers: `pip install diptych[bridges]`") from error
+        raise CheckpointError(
+            "Hugging Face text towers need transformers: `pip install diptych[bridges]`"
+        ) from error
     except (OSError, ValueError) as error:
         reason = first_line(error)
-        raise CheckpointError(f"the configuration of the text tower {name} can't be fetched ({reason})") from error
-    options = {key: value for key, value in config.to_diff_dict().items() if key not in ("model_type", "architectures")}
+        raise CheckpointError(
+            f"the configuration of the text tower {name} can't be fetched ({reason})"
+        ) from error
+    options = {
+        key: value
+        for key, value in config.to_diff_dict().items()
+        if key not in ("model_type", "architectures")
+    }
     return HuggingFaceTextConfig(
         model_type=config.model_type,
         options=options,
@@ -166,7 +205,9 @@ def _preprocess(cfg: dict[str, Any]) -> PreprocessConfig:
         "std": "std",
     }
     values = {ours: cfg[theirs] for theirs, ours in known.items() if cfg.get(theirs) is not None}
-    if values.get("interpolation") == "random":  # In training only; open_clip then evaluates with bicubic.
+    if (
+        values.get("interpolation") == "random"
+    ):  # In training only; open_clip then evaluates with bicubic.
         del values["interpolation"]
     for name in ("mean", "std"):
         if name in values:
@@ -183,10 +224,14 @@ def _refuse_rest(cfg: dict[str, Any], section: str) -> None:
 def to_json(config: ClipConfig) -> dict[str, Any]:
     """What open_clip reads. Raises CheckpointError for what it can't express."""
     if not isinstance(config.text, TextConfig):
-        raise CheckpointError("open_clip can't read a Hugging Face text tower without its name on the hub")
+        raise CheckpointError(
+            "open_clip can't read a Hugging Face text tower without its name on the hub"
+        )
     vision, text = _vision_json(config.image), text_json(config.text)
     if isinstance(config.image, VitConfig) and config.image.activation != config.text.activation:
-        raise CheckpointError("open_clip has one activation for both towers, and this model has two")
+        raise CheckpointError(
+            "open_clip has one activation for both towers, and this model has two"
+        )
     if config.tokenizer.kind == "huggingface":
         text["hf_tokenizer_name"] = config.tokenizer.name
     model = {"embed_dim": config.embed_dim, "vision_cfg": vision, "text_cfg": text}
@@ -217,7 +262,11 @@ def _vision_json(image: ImageTowerConfig) -> dict[str, Any]:
             return _vit_json(image)
         case ResNetConfig():
             head_width = _ratio(image.width * 32, image.heads, "the attention pool's heads")
-            sizes = {"image_size": image.image_size, "layers": list(image.layers), "width": image.width}
+            sizes = {
+                "image_size": image.image_size,
+                "layers": list(image.layers),
+                "width": image.width,
+            }
             return sizes | {"head_width": head_width, "patch_size": None}
         case TimmConfig():
             return _timm_json(image)
@@ -232,12 +281,19 @@ def _timm_json(image: TimmConfig) -> dict[str, Any]:
     pool = options.pop("global_pool", "")
     if options:
         raise CheckpointError(f"open_clip can't pass {', '.join(options)} on to timm")
-    return {"timm_model_name": image.name, "timm_pool": pool, "timm_proj": "linear", "image_size": image.image_size}
+    return {
+        "timm_model_name": image.name,
+        "timm_pool": pool,
+        "timm_proj": "linear",
+        "image_size": image.image_size,
+    }
 
 
 def _vit_json(image: VitConfig) -> dict[str, Any]:
     if image.pool != "cls" or image.stem_widths:
-        raise CheckpointError("open_clip's vision transformer has neither a convolutional stem nor our mean pooling")
+        raise CheckpointError(
+            "open_clip's vision transformer has neither a convolutional stem nor our mean pooling"
+        )
     cfg = {
         "image_size": image.image_size,
         "layers": image.layers,

@@ -1,4 +1,5 @@
-"""OpenAI's names, which open_clip's `CLIP` class keeps: https://github.com/openai/CLIP, clip/model.py."""
+"""OpenAI's names, which open_clip's `CLIP` class keeps: https://github.com/openai/CLIP,
+clip/model.py."""
 
 from diptych.checkpoints.rename import SCALAR, TRANSPOSED, Rule, rows
 
@@ -42,10 +43,17 @@ RESNET = (
         rule
         for i in range(3)
         for rule in rows(
-            f"image.stem.{i}.", "visual.", ("conv.weight", f"conv{i + 1}.weight"), ("norm.*", f"bn{i + 1}.*")
+            f"image.stem.{i}.",
+            "visual.",
+            ("conv.weight", f"conv{i + 1}.weight"),
+            ("norm.*", f"bn{i + 1}.*"),
         )
     ),
-    *(rule for i in range(4) for rule in rows(f"image.stages.{i}.#.", f"visual.layer{i + 1}.#.", *_BOTTLENECK)),
+    *(
+        rule
+        for i in range(4)
+        for rule in rows(f"image.stages.{i}.#.", f"visual.layer{i + 1}.#.", *_BOTTLENECK)
+    ),
     *rows(
         "image.pool.",
         "visual.attnpool.",

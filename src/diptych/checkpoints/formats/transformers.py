@@ -1,4 +1,5 @@
-"""The folder of transformers' `CLIPModel`: config.json, model.safetensors, preprocessor_config.json, tokenizer files.
+"""The folder of transformers' `CLIPModel`: config.json, model.safetensors,
+preprocessor_config.json, tokenizer files.
 
 https://huggingface.co/docs/transformers/model_doc/clip
 """
@@ -28,7 +29,12 @@ from diptych.config.serialize import from_dict, to_dict
 from diptych.errors import CheckpointError, ConfigError
 
 CONFIG, WEIGHTS = "config.json", "model.safetensors"
-WEIGHT_FILES = (WEIGHTS, "model.safetensors.index.json", "pytorch_model.bin", "pytorch_model.bin.index.json")
+WEIGHT_FILES = (
+    WEIGHTS,
+    "model.safetensors.index.json",
+    "pytorch_model.bin",
+    "pytorch_model.bin.index.json",
+)
 
 BLOCK = (
     ("norm_1.*", "layer_norm1.*"),
@@ -78,18 +84,23 @@ def table(names: Collection[str]) -> Table:
 
 
 def read_config(source: Source, state: State) -> tuple[ClipConfig, dict[str, Any]]:
-    """From config.json and preprocessor_config.json; without them from the shapes, with transformers' default
-    activation."""
+    """From config.json and preprocessor_config.json; without them from the shapes, with
+    transformers' default activation."""
     if not (source.file.parent / CONFIG).is_file():
-        return infer(state.shapes, "quick_gelu"), {"config": "shapes; assumed: quick_gelu, heads of 64 channels"}
+        return infer(state.shapes, "quick_gelu"), {
+            "config": "shapes; assumed: quick_gelu, heads of 64 channels"
+        }
     return read_file(source.file.parent / CONFIG), {"config": CONFIG}
 
 
 def read_file(file: Path) -> ClipConfig:
-    """From the config.json `file` and what lies beside it. Raises CheckpointError for another kind of model."""
+    """From the config.json `file` and what lies beside it. Raises CheckpointError for another kind
+    of model."""
     content = read_json(file)
     if content.get("model_type") != "clip":
-        raise CheckpointError(f"{file.name} describes a {content.get('model_type')!r} model, not a 'clip' one")
+        raise CheckpointError(
+            f"{file.name} describes a {content.get('model_type')!r} model, not a 'clip' one"
+        )
     return model_config(file, content, _image, text_config)
 
 
@@ -99,12 +110,16 @@ def model_config(
     image_config: Callable[[dict[str, Any]], ImageTowerConfig],
     text_config: Callable[[dict[str, Any]], TextConfig],
 ) -> ClipConfig:
-    """From the `content` of the config.json `file`, by what reads its two sections, and from the files beside it.
+    """From the `content` of the config.json `file`, by what reads its two sections, and from the
+    files beside it.
 
     Raises CheckpointError for what isn't there or has no place in a Diptych model.
     """
     try:
-        image, text = image_config(_section(content, "vision_config")), text_config(_section(content, "text_config"))
+        image, text = (
+            image_config(_section(content, "vision_config")),
+            text_config(_section(content, "text_config")),
+        )
         config = ClipConfig(
             image=image,
             text=text,
@@ -118,7 +133,8 @@ def model_config(
 
 
 def _section(content: dict[str, Any], name: str) -> dict[str, Any]:
-    """transformers writes only what differs from its defaults, and once wrote the section under a second name."""
+    """transformers writes only what differs from its defaults, and once wrote the section under a
+    second name."""
     return (content.get(name) or {}) | (content.get(f"{name}_dict") or {})
 
 
@@ -138,9 +154,12 @@ def _image(cfg: dict[str, Any]) -> VitConfig:
 def text_config(cfg: dict[str, Any]) -> TextConfig:
     """From `text_config`. Raises CheckpointError for a tower that ours isn't."""
     vocab_size, end = cfg.get("vocab_size", inputs.CLIP_VOCABULARY), cfg.get("eos_token_id", 49407)
-    # transformers reads the text at this token; an id of 2 is its old way to say "the highest", which is ours.
+    # transformers reads the text at this token; an id of 2 is its old way to say "the highest",
+    # which is ours.
     if end != 2 and end < vocab_size - 1:
-        raise CheckpointError(f"text is read at token {end}, which is not the highest of {vocab_size}")
+        raise CheckpointError(
+            f"text is read at token {end}, which is not the highest of {vocab_size}"
+        )
     return TextConfig(
         context_length=cfg.get("max_position_embeddings", 77),
         vocab_size=vocab_size,
@@ -168,8 +187,11 @@ def export(folder: Path, config: ClipConfig, state: Mapping[str, Tensor]) -> Non
     write(folder, config, _config_json(config), TABLE.to_foreign(state))
 
 
-def write(folder: Path, config: ClipConfig, written: dict[str, Any], weights: dict[str, Tensor]) -> None:
-    """All files of a folder, with this config.json. Raises CheckpointError for inputs that transformers can't make."""
+def write(
+    folder: Path, config: ClipConfig, written: dict[str, Any], weights: dict[str, Tensor]
+) -> None:
+    """All files of a folder, with this config.json. Raises CheckpointError for inputs that
+    transformers can't make."""
     processor = inputs.preprocess_json(config)
     folder.mkdir()
     save_file(weights, folder / WEIGHTS, metadata={"format": "pt"})
@@ -183,17 +205,28 @@ def _config_json(config: ClipConfig) -> dict[str, Any]:
         raise CheckpointError(
             f"transformers' CLIPModel has no place for a {type(image).__name__} and a {type(text).__name__}"
         )
-    if image.pool != "cls" or image.stem_widths or not image.pre_norm or config.logit_bias is not None:
+    if (
+        image.pool != "cls"
+        or image.stem_widths
+        or not image.pre_norm
+        or config.logit_bias is not None
+    ):
         raise CheckpointError(
             "transformers' CLIPModel has no place for mean pooling, a convolutional stem, a missing pre-norm or a bias"
         )
-    vision = {"image_size": image.image_size, "patch_size": image.patch_size, "hidden_act": image.activation}
+    vision = {
+        "image_size": image.image_size,
+        "patch_size": image.patch_size,
+        "hidden_act": image.activation,
+    }
     return {
         "architectures": ["CLIPModel"],
         "model_type": "clip",
         "projection_dim": config.embed_dim,
         "logit_scale_init_value": config.logit_scale,
-        "vision_config": {"model_type": "clip_vision_model"} | vision | sizes(image, config.embed_dim),
+        "vision_config": {"model_type": "clip_vision_model"}
+        | vision
+        | sizes(image, config.embed_dim),
         "text_config": {"model_type": "clip_text_model"} | text_json(text, config.embed_dim),
     }
 
@@ -212,7 +245,11 @@ def sizes(tower: VitConfig | EvaConfig | TextConfig, embed_dim: int) -> dict[str
 
 def text_json(text: TextConfig, embed_dim: int) -> dict[str, Any]:
     """`text_config` of this tower, which is read at the highest token."""
-    ends = {"bos_token_id": text.vocab_size - 2, "eos_token_id": text.vocab_size - 1, "pad_token_id": 0}
+    ends = {
+        "bos_token_id": text.vocab_size - 2,
+        "eos_token_id": text.vocab_size - 1,
+        "pad_token_id": 0,
+    }
     words = {"vocab_size": text.vocab_size, "max_position_embeddings": text.context_length}
     return words | ends | {"hidden_act": text.activation} | sizes(text, embed_dim)
 

@@ -1,4 +1,5 @@
-"""The files beside a model of transformers that say how its inputs are made: of the image processor, the tokenizer.
+"""The files beside a model of transformers that say how its inputs are made: of the image
+processor, the tokenizer.
 
 https://huggingface.co/docs/transformers/model_doc/clip
 """
@@ -19,7 +20,8 @@ _RESAMPLE = {"bilinear": 2, "bicubic": 3}
 
 
 def read_preprocess(folder: Path, image_size: int) -> PreprocessConfig:
-    """CLIP's preprocessing where the folder says nothing. Raises CheckpointError for one that Diptych hasn't."""
+    """CLIP's preprocessing where the folder says nothing. Raises CheckpointError for one that
+    Diptych hasn't."""
     if (folder / PREPROCESSOR).is_file():
         cfg = read_json(folder / PREPROCESSOR)
     elif (folder / PROCESSOR).is_file():
@@ -55,7 +57,8 @@ def read_tokenizer(folder: Path, text: TextConfig) -> TokenizerConfig:
 
 
 def preprocess_json(config: ClipConfig) -> dict[str, Any]:
-    """preprocessor_config.json. Raises CheckpointError for what transformers' CLIPImageProcessor doesn't do."""
+    """preprocessor_config.json. Raises CheckpointError for what transformers' CLIPImageProcessor
+    doesn't do."""
     size, image = config.image.image_size, config.preprocess
     if image.resize == "longest" or image.crop_share != 1:
         raise CheckpointError(
@@ -84,5 +87,9 @@ def write(folder: Path, config: ClipConfig, processor: dict[str, Any]) -> None:
     """preprocessor_config.json, and the vocabulary if it is CLIP's."""
     (folder / PREPROCESSOR).write_text(json.dumps(processor, indent=2) + "\n")
     text = config.text
-    if config.tokenizer.kind == "clip" and isinstance(text, TextConfig) and text.vocab_size == CLIP_VOCABULARY:
+    if (
+        config.tokenizer.kind == "clip"
+        and isinstance(text, TextConfig)
+        and text.vocab_size == CLIP_VOCABULARY
+    ):
         write_transformers_files(folder, text.context_length)

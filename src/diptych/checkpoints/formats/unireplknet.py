@@ -1,4 +1,5 @@
-"""UniRepLKNet's trunk alone: as its authors publish it, within a detector, or cut out of a CLIP model.
+"""UniRepLKNet's trunk alone: as its authors publish it, within a detector, or cut out of a CLIP
+model.
 
 Training and deploy form have the same format, and their names tell which one it is.
 https://github.com/AILab-CVC/UniRepLKNet
@@ -14,11 +15,28 @@ from diptych.checkpoints.rename import TRANSPOSED, Rule, Table
 from diptych.config import ImageTowerConfig
 
 _WRAPPERS = ("module.", "_orig_mod.", "model.", "image_encoder.", "backbone.", "visual.", "trunk.")
-PREFIXES = tuple("".join(parts) for count in range(4) for parts in itertools.permutations(_WRAPPERS, count))
+PREFIXES = tuple(
+    "".join(parts) for count in range(4) for parts in itertools.permutations(_WRAPPERS, count)
+)
 """What may stand before the trunk's names."""
-_DETECTORS = ("neck.*", "rpn_head.*", "roi_head.*", "bbox_head.*", "mask_head.*", "decode_head.*", "auxiliary_head.*")
+_DETECTORS = (
+    "neck.*",
+    "rpn_head.*",
+    "roi_head.*",
+    "bbox_head.*",
+    "mask_head.*",
+    "decode_head.*",
+    "auxiliary_head.*",
+)
 _TEXT = (
-    *("text.*", "transformer.*", "token_embedding.weight", "positional_embedding", "ln_final.*", "text_projection"),
+    *(
+        "text.*",
+        "transformer.*",
+        "token_embedding.weight",
+        "positional_embedding",
+        "ln_final.*",
+        "text_projection",
+    ),
     *("logit_scale", "logit_bias", "attn_mask"),
 )
 """A text tower beside a trunk whose projection lacks."""
@@ -27,9 +45,9 @@ _TEXT = (
 def table(names: Collection[str]) -> Table:
     """The rules for a checkpoint with these names.
 
-    A classifier is noted and not used. A detector's trunk has a norm behind each stage and none at the end: that of the
-    last stage takes its place, so that the normed tokens are the detector's last map.
-    """
+    A classifier is noted and not used. A detector's trunk has a norm behind each stage and none at
+    the end: that of the last stage takes its place, so that the normed tokens are the detector's
+    last map."""
     before = prefix_of(names)
     outer = before.removesuffix("trunk.")
     projections = (
@@ -41,8 +59,12 @@ def table(names: Collection[str]) -> Table:
         return Table(rules=unireplknet_trunk.rules(before, "norm3"), noted=(*stages, *_DETECTORS))
     trunk = unireplknet_trunk.rules(before)
     if before.endswith("trunk."):
-        return Table(rules=(*trunk, *projections, Rule("image.projection.*", f"{before}head.*")), noted=_TEXT)
-    return Table(rules=(*trunk, *projections), noted=(f"{before}head.weight", f"{before}head.bias", *_TEXT))
+        return Table(
+            rules=(*trunk, *projections, Rule("image.projection.*", f"{before}head.*")), noted=_TEXT
+        )
+    return Table(
+        rules=(*trunk, *projections), noted=(f"{before}head.weight", f"{before}head.bias", *_TEXT)
+    )
 
 
 EXPORT = Table(rules=unireplknet_trunk.rules(""))
@@ -52,11 +74,16 @@ EXPORT = Table(rules=unireplknet_trunk.rules(""))
 def prefix_of(names: Collection[str]) -> str:
     """What stands before the trunk's names; of several trunks, before that of the most."""
     found = [prefix for prefix in PREFIXES if f"{prefix}{unireplknet_trunk.MARK}" in names]
-    return max(found, key=lambda prefix: sum(name.startswith(f"{prefix}stages.") for name in names), default="")
+    return max(
+        found,
+        key=lambda prefix: sum(name.startswith(f"{prefix}stages.") for name in names),
+        default="",
+    )
 
 
 def tower_config(source: Source, state: State) -> ImageTowerConfig:
-    """From the shapes, which tell everything but the size of the pictures: 224 pixels are assumed."""
+    """From the shapes, which tell everything but the size of the pictures: 224 pixels are
+    assumed."""
     return infer_image(state.shapes, "gelu")
 
 

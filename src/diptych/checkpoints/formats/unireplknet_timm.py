@@ -1,4 +1,5 @@
-"""UniRepLKNet in open_clip's layout: a trunk of timm's, once its authors' code has registered it there.
+"""UniRepLKNet in open_clip's layout: a trunk of timm's, once its authors' code has registered it
+there.
 
 Nobody published such a file yet; the layout is what that code gives.
 """
@@ -15,7 +16,8 @@ from diptych.errors import CheckpointError
 
 PREFIX = "visual.trunk."
 HEAD = f"{PREFIX}head.weight"
-"""The classifier as the projection, with a bias: open_clip's way with a trunk that it can't take apart."""
+"""The classifier as the projection, with a bias: open_clip's way with a trunk that it can't take
+apart."""
 
 
 def is_trunk(names: Collection[str]) -> bool:
@@ -26,7 +28,10 @@ def is_trunk(names: Collection[str]) -> bool:
 def rules(names: Collection[str]) -> tuple[Rule, ...]:
     """The image tower of a model with these names."""
     head = Rule("image.projection.weight", "visual.head.proj.weight")
-    return (*unireplknet_trunk.rules(PREFIX), Rule("image.projection.*", f"{PREFIX}head.*") if HEAD in names else head)
+    return (
+        *unireplknet_trunk.rules(PREFIX),
+        Rule("image.projection.*", f"{PREFIX}head.*") if HEAD in names else head,
+    )
 
 
 def export_rules(image: UniRepLKNetConfig) -> tuple[Rule, ...]:
@@ -35,7 +40,8 @@ def export_rules(image: UniRepLKNetConfig) -> tuple[Rule, ...]:
 
 
 def read_vision(cfg: dict[str, Any]) -> UniRepLKNetConfig | None:
-    """The tower that open_clip's `vision_cfg` means, whose options are taken out of it; None: another kind of tower."""
+    """The tower that open_clip's `vision_cfg` means, whose options are taken out of it; None:
+    another kind of tower."""
     name = str(cfg.get("timm_model_name")).replace("_", "-")
     if name not in zoo.names("unireplknet-*"):
         return None
@@ -52,7 +58,8 @@ def read_vision(cfg: dict[str, Any]) -> UniRepLKNetConfig | None:
 
 
 def write_vision(image: UniRepLKNetConfig) -> dict[str, Any]:
-    """open_clip's `vision_cfg` for this tower. Raises CheckpointError for one that has no name there."""
+    """open_clip's `vision_cfg` for this tower. Raises CheckpointError for one that has no name
+    there."""
     return {
         "image_size": image.image_size,
         "timm_model_name": architecture(image),
@@ -68,7 +75,11 @@ def architecture(image: UniRepLKNetConfig) -> str:
     for name in zoo.names("unireplknet-*"):
         known = zoo.tower(name)
         assert isinstance(known, UniRepLKNetConfig)
-        if (known.depths, known.widths, known.kernels) == (image.depths, image.widths, image.kernels):
+        if (known.depths, known.widths, known.kernels) == (
+            image.depths,
+            image.widths,
+            image.kernels,
+        ):
             return name.replace("-", "_")
     raise CheckpointError(
         "open_clip takes a UniRepLKNet by its published name, and this one has none; write it as native"

@@ -14,7 +14,8 @@ _PER_CHANNEL = Change(lambda parts: parts[0].flatten(), lambda ours: [ours[None,
 
 
 def rules(prefix: str, norm: str = "norm") -> tuple[Rule, ...]:
-    """The tower of a checkpoint whose names begin with `prefix`; `norm` is what the last one is called."""
+    """The tower of a checkpoint whose names begin with `prefix`; `norm` is what the last one is
+    called."""
     return (
         *rows(
             "image.stages.0.down.",
@@ -24,7 +25,12 @@ def rules(prefix: str, norm: str = "norm") -> tuple[Rule, ...]:
             ("conv_2.*", "3.*"),
             ("norm_2.*", "4.*"),
         ),
-        *rows("image.stages.#.down.", f"{prefix}downsample_layers.#.", ("conv.*", "0.*"), ("norm.*", "1.*")),
+        *rows(
+            "image.stages.#.down.",
+            f"{prefix}downsample_layers.#.",
+            ("conv.*", "0.*"),
+            ("norm.*", "1.*"),
+        ),
         *rows(
             "image.stages.#.blocks.#.",
             f"{prefix}stages.#.#.",

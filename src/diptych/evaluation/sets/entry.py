@@ -5,11 +5,15 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 Task = Literal["zero-shot", "multilabel", "retrieval", "choice", "video"]
-"""`zero-shot`: one class a picture. `multilabel`: several. `retrieval`: captions. `choice`: which of the captions fits
-(Winoground, SugarCrepe). `video`: one class a clip, of which the middle frame is the picture."""
-Metric = Literal["top1", "mean_per_class", "mean_top1_top5", "map", "map11", "auc", "mean_recall", "choice"]
-"""`mean_top1_top5`: their mean. `map`: mean over classes of average precision; `map11`: of the 11-point interpolated
-one (Everingham et al. 2010). `auc`: area under the ROC curve of a set of two classes."""
+"""`zero-shot`: one class a picture. `multilabel`: several. `retrieval`: captions. `choice`: which
+of the captions fits (Winoground, SugarCrepe). `video`: one class a clip, of which the middle frame
+is the picture."""
+Metric = Literal[
+    "top1", "mean_per_class", "mean_top1_top5", "map", "map11", "auc", "mean_recall", "choice"
+]
+"""`mean_top1_top5`: their mean. `map`: mean over classes of average precision; `map11`: of the
+11-point interpolated one (Everingham et al. 2010). `auc`: area under the ROC curve of a set of two
+classes."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,12 +31,15 @@ class EvaluationSet:
     classes: int = 0
     """How many; 0 where there are only captions."""
     sizes: Mapping[str, int] = field(default_factory=dict)
-    """Samples of a split. `all`: every split together. A split that is missing here has no agreed size."""
+    """Samples of a split. `all`: every split together. A split that is missing here has no agreed
+    size."""
     metric: Metric = "top1"
     prompts: str = ""
-    """The data file of class names and templates, `prompts/NAME.json`; empty: the set's own name."""
+    """The data file of class names and templates, `prompts/NAME.json`; empty: the set's own
+    name."""
     mirrors: tuple[str, ...] = ()
-    """Names in CLIP_benchmark, which are also names here. `vtab/dtd` lies in the folder `wds_vtab-dtd`."""
+    """Names in CLIP_benchmark, which are also names here. `vtab/dtd` lies in the folder
+    `wds_vtab-dtd`."""
     torchvision: str = ""
     """The class in torchvision.datasets that reads the original layout."""
     original: str = ""
@@ -49,6 +56,7 @@ class EvaluationSet:
 
     @property
     def folders(self) -> tuple[str, ...]:
-        """Names below the data root at which the set is looked for: of the mirrors, then its own."""
+        """Names below the data root at which the set is looked for: of the mirrors, then its
+        own."""
         mirrors = (f"wds_{mirror.replace('/', '-')}" for mirror in self.mirrors)
         return (*mirrors, self.name, *self.aliases)

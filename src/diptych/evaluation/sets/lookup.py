@@ -11,27 +11,115 @@ from diptych.evaluation.sets.entry import EvaluationSet
 
 _SHIFTS = ("imagenet-v2", "imagenet-sketch", "imagenet-a", "imagenet-r", "objectnet")
 _DECLIP = (
-    *("pets", "cifar10", "cifar100", "sun397", "food101", "flowers102", "cars", "caltech101", "fgvc-aircraft", "dtd"),
+    *(
+        "pets",
+        "cifar10",
+        "cifar100",
+        "sun397",
+        "food101",
+        "flowers102",
+        "cars",
+        "caltech101",
+        "fgvc-aircraft",
+        "dtd",
+    ),
     "imagenet1k",
 )
 _VTAB = (
     *("caltech101", "cifar100", "clevr-count", "clevr-distance", "diabetic-retinopathy", "dmlab"),
-    *("dsprites-orientation", "dsprites-x", "dtd", "eurosat", "kitti-distance", "flowers102", "pets", "pcam"),
+    *(
+        "dsprites-orientation",
+        "dsprites-x",
+        "dtd",
+        "eurosat",
+        "kitti-distance",
+        "flowers102",
+        "pets",
+        "pcam",
+    ),
     *("resisc45", "smallnorb-azimuth", "smallnorb-elevation", "sun397", "svhn"),
 )
 _EVA = (
-    *("imagenet1k", "imagenet-a", "imagenet-r", "imagenet-sketch", "imagenet-v2", "objectnet", "cifar10", "cifar100"),
-    *("mnist", "caltech101", "sun397", "fgvc-aircraft", "country211", "cars", "birdsnap", "dtd", "eurosat", "fer2013"),
-    *("flowers102", "food101", "gtsrb", "pcam", "pets", "rendered-sst2", "resisc45", "stl10", "voc2007"),
+    *(
+        "imagenet1k",
+        "imagenet-a",
+        "imagenet-r",
+        "imagenet-sketch",
+        "imagenet-v2",
+        "objectnet",
+        "cifar10",
+        "cifar100",
+    ),
+    *(
+        "mnist",
+        "caltech101",
+        "sun397",
+        "fgvc-aircraft",
+        "country211",
+        "cars",
+        "birdsnap",
+        "dtd",
+        "eurosat",
+        "fer2013",
+    ),
+    *(
+        "flowers102",
+        "food101",
+        "gtsrb",
+        "pcam",
+        "pets",
+        "rendered-sst2",
+        "resisc45",
+        "stl10",
+        "voc2007",
+    ),
 )
 _OPENAI = (
-    *("food101", "cifar10", "cifar100", "birdsnap", "sun397", "cars", "fgvc-aircraft", "voc2007-multilabel", "dtd"),
-    *("pets", "caltech101", "flowers102", "mnist", "fer2013", "stl10", "eurosat", "resisc45", "gtsrb"),
-    *("kitti-distance", "country211", "pcam", "ucf101", "kinetics700", "clevr-count", "hateful-memes"),
+    *(
+        "food101",
+        "cifar10",
+        "cifar100",
+        "birdsnap",
+        "sun397",
+        "cars",
+        "fgvc-aircraft",
+        "voc2007-multilabel",
+        "dtd",
+    ),
+    *(
+        "pets",
+        "caltech101",
+        "flowers102",
+        "mnist",
+        "fer2013",
+        "stl10",
+        "eurosat",
+        "resisc45",
+        "gtsrb",
+    ),
+    *(
+        "kitti-distance",
+        "country211",
+        "pcam",
+        "ucf101",
+        "kinetics700",
+        "clevr-count",
+        "hateful-memes",
+    ),
     *("rendered-sst2", "imagenet1k"),
 )
 _PLUS = (
-    *("imagenet1k", *_SHIFTS, "fer2013", "voc2007", "voc2007-multilabel", "cars", "fgvc-aircraft", "mnist", "stl10"),
+    *(
+        "imagenet1k",
+        *_SHIFTS,
+        "fer2013",
+        "voc2007",
+        "voc2007-multilabel",
+        "cars",
+        "fgvc-aircraft",
+        "mnist",
+        "stl10",
+    ),
     *("gtsrb", "country211", "rendered-sst2", "cifar10", *_VTAB),
 )
 
@@ -46,8 +134,9 @@ GROUPS: dict[str, tuple[str, ...]] = {
     "retrieval": ("coco", "flickr8k", "flickr30k"),
     "sugarcrepe": tuple(entry.name for entry in ENTRIES if entry.original == "sugarcrepe"),
 }
-"""`eva27`, `eva-video4`: Sun et al. 2024 (arXiv:2402.04252). `openai27`: Radford et al. 2021 (arXiv:2103.00020).
-`declip11`: Li et al. 2022 (arXiv:2110.05208). `vtab`, `vtab+` and `retrieval`: as CLIP_benchmark lists them."""
+"""`eva27`, `eva-video4`: Sun et al. 2024 (arXiv:2402.04252). `openai27`: Radford et al. 2021
+(arXiv:2103.00020). `declip11`: Li et al. 2022 (arXiv:2110.05208). `vtab`, `vtab+` and `retrieval`:
+as CLIP_benchmark lists them."""
 
 
 def names() -> tuple[str, ...]:
@@ -70,12 +159,15 @@ def get(name: str) -> EvaluationSet:
     found = _spellings().get(_plain(name))
     if found is None:
         close = difflib.get_close_matches(_plain(name), _spellings(), n=9)
-        raise UnknownNameError("evaluation set", name, _entries(), near=[_spellings()[each].name for each in close])
+        raise UnknownNameError(
+            "evaluation set", name, _entries(), near=[_spellings()[each].name for each in close]
+        )
     return found
 
 
 def select(wanted: Sequence[str]) -> tuple[EvaluationSet, ...]:
-    """The sets that names, groups (`GROUPS`, and `all`) and shell patterns mean, each once, in the order asked for.
+    """The sets that names, groups (`GROUPS`, and `all`) and shell patterns mean, each once, in the
+    order asked for.
 
     Raises UnknownNameError for a word that means none.
 
@@ -103,7 +195,9 @@ def _meant(word: str) -> tuple[EvaluationSet, ...]:
         return (get(word),)
     except UnknownNameError as error:
         near = error.near or difflib.get_close_matches(word, GROUPS, n=3)
-        raise UnknownNameError("evaluation set or group", word, (*_entries(), *GROUPS), near=near) from None
+        raise UnknownNameError(
+            "evaluation set or group", word, (*_entries(), *GROUPS), near=near
+        ) from None
 
 
 @functools.cache
@@ -113,9 +207,16 @@ def _entries() -> dict[str, EvaluationSet]:
 
 @functools.cache
 def _spellings() -> dict[str, EvaluationSet]:
-    return {_plain(name): entry for entry in ENTRIES for name in (entry.name, *entry.mirrors, *entry.aliases)}
+    return {
+        _plain(name): entry
+        for entry in ENTRIES
+        for name in (entry.name, *entry.mirrors, *entry.aliases)
+    }
 
 
 def _plain(name: str) -> str:
-    """One spelling for all: `ImageNet_Sketch` and `imagenet-sketch`; `vtab/dtd` and `wds/vtab-dtd`."""
-    return name.lower().removeprefix("wds/").removeprefix("wds_").replace("_", "-").replace("/", "-")
+    """One spelling for all: `ImageNet_Sketch` and `imagenet-sketch`; `vtab/dtd` and
+    `wds/vtab-dtd`."""
+    return (
+        name.lower().removeprefix("wds/").removeprefix("wds_").replace("_", "-").replace("/", "-")
+    )

@@ -40,7 +40,8 @@ class OpenSet:
     sha256: str
     """Of the names and sizes of the files that hold the split."""
     class_indices: tuple[int, ...] = ()
-    """Of a subset of ImageNet: its classes among the thousand. Names and labels are the subset's already."""
+    """Of a subset of ImageNet: its classes among the thousand. Names and labels are the subset's
+    already."""
     expected: int = 0
     """Samples of the published split; 0: there is no agreed number."""
     remarks: tuple[str, ...] = ()
@@ -57,13 +58,16 @@ def open_set(
     class_names: Literal["set", "data"] = "set",
     cache: str = "",
 ) -> OpenSet:
-    """The set as it lies below `data_root`, in whichever layout is found there (docs/evaluation-sets.md).
+    """The set as it lies below `data_root`, in whichever layout is found there
+    (docs/evaluation-sets.md).
 
-    `split="test"` is what the profile tests on. With `sizes="warn"` another number of samples than the published one
-    is a remark, and classes may be missing; else it is an error. `class_names="data"` takes the names that the data
-    gives its classes instead of the set's. `cache` holds indexes of shards; empty: ~/.cache/diptych.
+    `split="test"` is what the profile tests on. With `sizes="warn"` another number of samples than
+    the published one is a remark, and classes may be missing; else it is an error.
+    `class_names="data"` takes the names that the data gives its classes instead of the set's.
+    `cache` holds indexes of shards; empty: ~/.cache/diptych.
 
-    Raises UnknownNameError, and DataError that says what was expected, what was found, and how to get the set.
+    Raises UnknownNameError, and DataError that says what was expected, what was found, and how to
+    get the set.
 
     >>> import tempfile
     >>> from diptych.evaluation import sets
@@ -86,12 +90,18 @@ def open_set(
     )
     found = _find(wanted, size)
     remarks = _check_size(wanted, found, size, sizes)
-    known = prompts(change.prompts) if found_entry.classes else Prompts(classes={}, templates={}, source="", licence="")
+    known = (
+        prompts(change.prompts)
+        if found_entry.classes
+        else Prompts(classes={}, templates={}, source="", licence="")
+    )
     names, places = _names(wanted, found, known, class_names)
     if found.labels and len(found.labels) != found_entry.classes:
         message = f"{len(found.labels)} of {found_entry.classes} classes"
         if sizes == "exact":
-            raise DataError(f"{found_entry.title} in {found.place} has {message}; fewer can be allowed (sizes: warn)")
+            raise DataError(
+                f"{found_entry.title} in {found.place} has {message}; fewer can be allowed (sizes: warn)"
+            )
         remarks.append(message)
     templates = known.templates_of(convention.publisher)
     if convention.mirror_words and found.templates:
@@ -141,7 +151,11 @@ def how_to_get(entry: EvaluationSet) -> str:
     >>> how_to_get(sets.get("stl10"))
     "hub mirror clip-benchmark/wds_stl10 in wds_stl10/; torchvision's STL10; folders of classes or tables in stl10/"
     """
-    ways = [f"hub mirror clip-benchmark/{entry.folders[0]} in {entry.folders[0]}/"] if entry.mirrors else []
+    ways = (
+        [f"hub mirror clip-benchmark/{entry.folders[0]} in {entry.folders[0]}/"]
+        if entry.mirrors
+        else []
+    )
     ways += [f"torchvision's {entry.torchvision}"] if entry.torchvision else []
     ways += [entry.how_to_get] if entry.how_to_get else []
     ways += [f"folders of classes or tables in {entry.name}/"] if entry.task == "zero-shot" else []
@@ -160,14 +174,19 @@ def _check_size(wanted: Wanted, found: Found, size: int, sizes: str) -> list[str
     )
 
 
-def _names(wanted: Wanted, found: Found, known: Prompts, choice: str) -> tuple[tuple[str, ...], tuple[int, ...]]:
-    """The names in class order, and the class of each of the data's labels (empty: labels are classes)."""
+def _names(
+    wanted: Wanted, found: Found, known: Prompts, choice: str
+) -> tuple[tuple[str, ...], tuple[int, ...]]:
+    """The names in class order, and the class of each of the data's labels (empty: labels are
+    classes)."""
     entry = wanted.entry
     if not entry.classes:
         return (), ()
     if choice == "data" or not known.classes:
         if not found.labels:
-            raise DataError(f"{entry.title} in {found.place} doesn't name its classes (classnames.txt is missing)")
+            raise DataError(
+                f"{entry.title} in {found.place} doesn't name its classes (classnames.txt is missing)"
+            )
         if len(found.labels) > entry.classes:
             raise DataError(
                 f"{entry.title} in {found.place} has {len(found.labels)} classes instead of {entry.classes}"
@@ -194,7 +213,9 @@ def files_sha256(source: Source, root: Path) -> str:
     digest = hashlib.sha256()
     for name in dict.fromkeys(name for index in range(len(source)) for name in source.files(index)):
         path = Path(name)
-        parts = sorted(each for each in path.rglob("*") if each.is_file()) if path.is_dir() else [path]
+        parts = (
+            sorted(each for each in path.rglob("*") if each.is_file()) if path.is_dir() else [path]
+        )
         for part in parts:
             place = part.relative_to(root) if part.is_relative_to(root) else part
             size = part.stat().st_size if part.exists() else -1
@@ -210,7 +231,10 @@ class Aligned(Source):
 
     def __init__(self, source: Source, places: Sequence[int], names: Sequence[str], task: Task):
         self._source, self._places = source, tuple(places)
-        self._captioned, self._default = task in ("retrieval", "choice"), 0 if task == "choice" else None
+        self._captioned, self._default = (
+            task in ("retrieval", "choice"),
+            0 if task == "choice" else None,
+        )
         self.class_names = tuple(names)
         self.damage: tuple[BadSample, ...] = source.damage
 
@@ -229,12 +253,20 @@ class Aligned(Source):
     def __getitem__(self, index: int) -> Sample:
         sample = self._source[index]
         label = self._default if sample.label is None else self._place(sample.label)
-        captions = tuple(line for text in sample.captions for line in text.splitlines()) if self._captioned else ()
-        return replace(sample, label=label, labels=tuple(map(self._place, sample.labels)), captions=captions)
+        captions = (
+            tuple(line for text in sample.captions for line in text.splitlines())
+            if self._captioned
+            else ()
+        )
+        return replace(
+            sample, label=label, labels=tuple(map(self._place, sample.labels)), captions=captions
+        )
 
     def _place(self, label: int) -> int:
         if self._places and label >= len(self._places):
-            raise DataError(f"class {label} lies outside the {len(self._places)} classes that the data names")
+            raise DataError(
+                f"class {label} lies outside the {len(self._places)} classes that the data names"
+            )
         place = self._places[label] if self._places else label
         if self.class_names and place >= len(self.class_names):
             raise DataError(f"class {place} lies outside the set's {len(self.class_names)}")

@@ -33,16 +33,19 @@ class Profile:
     publisher: str
     """Whose templates are used, where a set has several."""
     resize: tuple[Resize, ...] = ()
-    """Of pictures. Empty: as the model was trained. Two: each is scored, and the better number of a set counts."""
+    """Of pictures. Empty: as the model was trained. Two: each is scored, and the better number of a
+    set counts."""
     retrieval_resize: tuple[Resize, ...] = ()
     mirror_words: bool = False
     """Class names and templates are those that lie beside a mirror's shards."""
     ignore_difficult: bool = False
-    """VOC's difficult objects count neither for nor against a class; else they count like all others."""
+    """VOC's difficult objects count neither for nor against a class; else they count like all
+    others."""
     changes: Mapping[str, Change] = field(default_factory=dict)
 
     def of(self, entry: EvaluationSet) -> Change:
-        """The convention for one set, complete: what `changes` leaves open is filled in from the entry.
+        """The convention for one set, complete: what `changes` leaves open is filled in from the
+        entry.
 
         >>> from diptych.evaluation import sets
         >>> change = sets.profile("eva-clip-18b").of(sets.get("eurosat"))
@@ -85,10 +88,14 @@ _PROFILES = (
             "caltech101": Change(split="all", size=9_144),
             "eurosat": Change(split="all", size=27_000),
             "fer2013": Change(size=3_574),
-            "objectnet": Change(note="table 11 prints 50,273, the whole set; classes and scores are those of 18,574"),
+            "objectnet": Change(
+                note="table 11 prints 50,273, the whole set; classes and scores are those of 18,574"
+            ),
             "resisc45": Change(split="all", size=31_500),
             "ucf101": Change(split="all", size=11_213, note="the three test lists together"),
-            "voc2007": Change(note="table 11 prints 4,952 pictures; scores are those of the 14,976 boxes"),
+            "voc2007": Change(
+                note="table 11 prints 4,952 pictures; scores are those of the 14,976 boxes"
+            ),
         },
     ),
     Profile(
@@ -102,7 +109,9 @@ _PROFILES = (
         | {
             "birdsnap": Change(size=2_149),
             "caltech101": Change(size=6_085, metric="mean_per_class"),
-            "clevr-count": Change(size=500, prompts="clevr-count-digits", note="these 500 were never published"),
+            "clevr-count": Change(
+                size=500, prompts="clevr-count-digits", note="these 500 were never published"
+            ),
             "eurosat": Change(size=5_000),
             "fer2013": Change(size=3_574),
             "kinetics700": Change(size=31_669),

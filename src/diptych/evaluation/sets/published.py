@@ -34,7 +34,9 @@ def published(*, model: str = "", name: str = "") -> tuple[Published, ...]:
     """
     wanted = _plain(model)
     return tuple(
-        row for row in _rows() if (not wanted or wanted == _plain(row.model)) and (not name or name == row.name)
+        row
+        for row in _rows()
+        if (not wanted or wanted == _plain(row.model)) and (not name or name == row.name)
     )
 
 
@@ -43,13 +45,21 @@ def _rows() -> tuple[Published, ...]:
     text = (files("diptych.evaluation.sets") / "published.json").read_text(encoding="utf-8")
     rows = []
     for model, record in json.loads(text).items():
-        told = {"model": model} | {key: record.get(key, "") for key in ("profile", "source", "note")}
+        told = {"model": model} | {
+            key: record.get(key, "") for key in ("profile", "source", "note")
+        }
         for name, metrics in record["sets"].items():
             for metric, value in metrics.items():
                 values = value if isinstance(value, Mapping) else {"": value}
-                rows += [Published(name=name, metric=metric, value=v, resize=r, **told) for r, v in values.items()]
+                rows += [
+                    Published(name=name, metric=metric, value=v, resize=r, **told)
+                    for r, v in values.items()
+                ]
         for name, values in record["groups"].items():
-            rows += [Published(name=name, metric="mean", value=v, resize=r, **told) for r, v in values.items()]
+            rows += [
+                Published(name=name, metric="mean", value=v, resize=r, **told)
+                for r, v in values.items()
+            ]
     return tuple(rows)
 
 

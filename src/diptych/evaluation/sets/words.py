@@ -18,10 +18,11 @@ class Prompts:
     """What one data file says."""
 
     classes: Mapping[str, tuple[str, ...]]
-    """In class order: the label that the data carries (a folder's name, a WordNet id), and the names that mean it, of
-    which the first is used. Empty: the data's own labels are the names."""
+    """In class order: the label that the data carries (a folder's name, a WordNet id), and the
+    names that mean it, of which the first is used. Empty: the data's own labels are the names."""
     templates: Mapping[str, tuple[str, ...]]
-    """Under the names of those who published them; the first is used unless a profile asks for another."""
+    """Under the names of those who published them; the first is used unless a profile asks for
+    another."""
     source: str
     licence: str
     parent: tuple[int, ...] = ()
@@ -46,7 +47,9 @@ def prompts(name: str) -> Prompts:
     >>> prompts("fer2013").classes["happy"], prompts("imagenet-a").parent[:2]
     (('happy', 'smiling'), (6, 11))
     """
-    values = json.loads((files("diptych.evaluation.sets") / "prompts" / f"{name}.json").read_text(encoding="utf-8"))
+    values = json.loads(
+        (files("diptych.evaluation.sets") / "prompts" / f"{name}.json").read_text(encoding="utf-8")
+    )
     source, licence = values["source"], values["licence"]
     if "of" in values:
         whole = prompts(values["of"])
@@ -59,7 +62,8 @@ def prompts(name: str) -> Prompts:
             parent=tuple(places[label] for label in values["classes"]),
         )
     classes = {
-        label: (names,) if isinstance(names, str) else tuple(names) for label, names in values["classes"].items()
+        label: (names,) if isinstance(names, str) else tuple(names)
+        for label, names in values["classes"].items()
     }
     templates = {publisher: tuple(lines) for publisher, lines in values["templates"].items()}
     return Prompts(classes=classes, templates=templates, source=source, licence=licence)
@@ -77,19 +81,27 @@ def fingerprint(class_names: Sequence[str], templates: Sequence[str]) -> str:
 
 
 def align(labels: Sequence[str], known: Prompts) -> tuple[int, ...]:
-    """The place in `known.classes` of each of the data's labels, found by name; spelling counts by letters and digits.
+    """The place in `known.classes` of each of the data's labels, found by name; spelling counts by
+    letters and digits.
 
-    Where the lists agree line by line, places are kept: two of ImageNet's names occur twice. Bare numbers are class
-    numbers where no class goes by that name. Raises DataError for labels that mean no class, and for two that mean one.
+    Where the lists agree line by line, places are kept: two of ImageNet's names occur twice. Bare
+    numbers are class numbers where no class goes by that name. Raises DataError for labels that
+    mean no class, and for two that mean one.
 
     >>> from diptych.evaluation.sets.words import align, prompts
     >>> align(("SeaLake", "annual crop land"), prompts("eurosat")), align(("1", "0"), prompts("gtsrb"))
     ((9, 0), (1, 0))
     """
     spelt = [{_bare(label), *map(_bare, names)} for label, names in known.classes.items()]
-    if len(labels) == len(spelt) and all(_bare(label) in spellings for label, spellings in zip(labels, spelt)):
+    if len(labels) == len(spelt) and all(
+        _bare(label) in spellings for label, spellings in zip(labels, spelt)
+    ):
         return tuple(range(len(labels)))
-    places = {name: place for place, names in enumerate(known.classes.values()) for name in map(_bare, names)}
+    places = {
+        name: place
+        for place, names in enumerate(known.classes.values())
+        for name in map(_bare, names)
+    }
     places |= {_bare(label): place for place, label in enumerate(known.classes)}
     found = [places.get(_bare(label), -1) for label in labels]
     if -1 in found and all(label.isdecimal() and int(label) < len(spelt) for label in labels):

@@ -1,4 +1,5 @@
-"""ImageNet and the sets that ask how well it carries over. Classes are known by their WordNet ids."""
+"""ImageNet and the sets that ask how well it carries over. Classes are known by their WordNet
+ids."""
 
 from diptych.evaluation.sets.entry import EvaluationSet
 

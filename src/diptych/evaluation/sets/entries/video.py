@@ -1,4 +1,5 @@
-"""Clips, of which the middle frame is scored (Radford et al. 2021, arXiv:2103.00020, appendix A.1)."""
+"""Clips, of which the middle frame is scored (Radford et al. 2021, arXiv:2103.00020, appendix
+A.1)."""
 
 from diptych.evaluation.sets.entry import EvaluationSet
 

@@ -1,4 +1,5 @@
-"""The rest of VTAB's 19 tasks (Zhai et al. 2019, arXiv:1910.04867), at CLIP_benchmark's test splits."""
+"""The rest of VTAB's 19 tasks (Zhai et al. 2019, arXiv:1910.04867), at CLIP_benchmark's test
+splits."""
 
 from functools import partial
 

@@ -32,15 +32,23 @@ class Wanted:
         return tuple(path for name in self.entry.folders if (path := self.root / name).is_dir())
 
     def split_names(self, split: str = "") -> tuple[str, ...]:
-        """What the split may be called. A validation split is the test where the set knows no other."""
+        """What the split may be called. A validation split is the test where the set knows no
+        other."""
         split = split or self.split
         names = _NAMES.get(split, (split,))
-        return (*names, *_NAMES["val"]) if split == "test" and "val" not in self.entry.sizes else names
+        return (
+            (*names, *_NAMES["val"]) if split == "test" and "val" not in self.entry.sizes else names
+        )
 
     @property
     def words(self) -> Words:
         """For sources of `diptych.data`: labels are numbers, captions may be missing."""
-        return Words(keys=("txt", "caption", "captions", "sentences"), class_names=(), templates=(), needed=False)
+        return Words(
+            keys=("txt", "caption", "captions", "sentences"),
+            class_names=(),
+            templates=(),
+            needed=False,
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,7 +65,8 @@ class Found:
 
 
 class Files(Source):
-    """Samples that are known when the set is opened: their pictures are files, or came out of one in `place`."""
+    """Samples that are known when the set is opened: their pictures are files, or came out of one
+    in `place`."""
 
     def __init__(self, samples: Sequence[Sample], description: str, place: Path):
         self._samples, self._description, self._place = tuple(samples), description, place

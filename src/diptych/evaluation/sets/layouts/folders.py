@@ -10,13 +10,16 @@ _SPLITS = {"train", "trainval", "training", "val", "validation", "valid", "test"
 
 
 def read(wanted: Wanted) -> Found | None:
-    """Class folders in `SET/SPLIT/` or, of a set that isn't split, in `SET/`; None where there are none."""
+    """Class folders in `SET/SPLIT/` or, of a set that isn't split, in `SET/`; None where there are
+    none."""
     for folder in wanted.folders:
         places = _places(folder, wanted)
         parts = [part for place in places if len(part := open_class_folders(place, wanted.words))]
         if parts:
             source: Source = parts[0] if len(parts) == 1 else Joined(parts)
-            labels = max((tuple(path.name for path in class_folders(place)) for place in places), key=len)
+            labels = max(
+                (tuple(path.name for path in class_folders(place)) for place in places), key=len
+            )
             if all(part.class_names == parts[0].class_names for part in parts):
                 return Found(layout="folders", place=folder, source=source, labels=labels)
     return None

@@ -1,4 +1,5 @@
-"""Pictures in their publisher's own layout, where it isn't just folders: VOC2007, ObjectNet, Caltech-101."""
+"""Pictures in their publisher's own layout, where it isn't just folders: VOC2007, ObjectNet,
+Caltech-101."""
 
 import io
 import json
@@ -14,7 +15,20 @@ from diptych.errors import DataError
 from diptych.evaluation.sets.layouts.base import Files, Found, Wanted, read_lines
 
 _VOC = (
-    *("aeroplane", "bicycle", "bird", "boat", "bottle", "bus", "car", "cat", "chair", "cow", "diningtable", "dog"),
+    *(
+        "aeroplane",
+        "bicycle",
+        "bird",
+        "boat",
+        "bottle",
+        "bus",
+        "car",
+        "cat",
+        "chair",
+        "cow",
+        "diningtable",
+        "dog",
+    ),
     *("horse", "motorbike", "person", "pottedplant", "sheep", "sofa", "train", "tvmonitor"),
 )
 
@@ -28,9 +42,9 @@ class _Object(NamedTuple):
 def voc(wanted: Wanted) -> Found | None:
     """VOCdevkit/VOC2007, whole pictures: `labels` are the classes of which an object is there.
 
-    Objects marked as difficult count, unless the profile ignores them: a class of which only difficult ones are there
-    then stands in `meta["ignored"]`, being neither present nor absent (Everingham et al. 2010).
-    """
+    Objects marked as difficult count, unless the profile ignores them: a class of which only
+    difficult ones are there then stands in `meta["ignored"]`, being neither present nor absent
+    (Everingham et al. 2010)."""
     if (folder := _voc(wanted)) is None:
         return None
     samples = []
@@ -40,7 +54,9 @@ def voc(wanted: Wanted) -> Found | None:
         labels, ignored = (tuple(sorted(map(_VOC.index, names))) for names in (clear, unclear))
         meta = {"ignored": ignored} if ignored else None
         samples.append(Sample(key=path.stem, image=str(path), labels=labels, meta=meta))
-    return Found(layout="VOCdevkit", place=folder, source=Files(samples, "pictures", folder), labels=_VOC)
+    return Found(
+        layout="VOCdevkit", place=folder, source=Files(samples, "pictures", folder), labels=_VOC
+    )
 
 
 def voc_boxes(wanted: Wanted) -> Found | None:
@@ -48,7 +64,9 @@ def voc_boxes(wanted: Wanted) -> Found | None:
     if (folder := _voc(wanted)) is None:
         return None
     boxes = [
-        (path, number, item) for path, objects in _annotated(folder, wanted) for number, item in enumerate(objects)
+        (path, number, item)
+        for path, objects in _annotated(folder, wanted)
+        for number, item in enumerate(objects)
     ]
     return Found(layout="VOCdevkit", place=folder, source=Boxes(folder, boxes), labels=_VOC)
 
@@ -95,9 +113,14 @@ def _annotated(folder: Path, wanted: Wanted) -> Iterator[tuple[Path, list[_Objec
     """Each picture of the split, in its list's order, with its objects."""
     listed = folder / "ImageSets" / "Main" / f"{wanted.split}.txt"
     if not listed.exists():
-        raise DataError(f"{folder} has no {listed.relative_to(folder)}: the {wanted.split} split isn't unpacked there")
+        raise DataError(
+            f"{folder} has no {listed.relative_to(folder)}: the {wanted.split} split isn't unpacked there"
+        )
     for stem in filter(None, map(str.strip, read_lines(listed))):
-        yield folder / "JPEGImages" / f"{stem}.jpg", _objects(folder / "Annotations" / f"{stem}.xml")
+        yield (
+            folder / "JPEGImages" / f"{stem}.jpg",
+            _objects(folder / "Annotations" / f"{stem}.xml"),
+        )
 
 
 def _objects(path: Path) -> list[_Object]:
@@ -107,14 +130,18 @@ def _objects(path: Path) -> list[_Object]:
     except (OSError, ElementTree.ParseError, ValueError, TypeError) as error:
         raise DataError(f"{path} can't be read: {error}") from None
     if strange := {item.name for item in objects} - set(_VOC):
-        raise DataError(f"{path} names classes that VOC2007 doesn't have: {', '.join(sorted(strange))}")
+        raise DataError(
+            f"{path} names classes that VOC2007 doesn't have: {', '.join(sorted(strange))}"
+        )
     return objects
 
 
 def _object(item: ElementTree.Element) -> _Object:
     left, top, right, bottom = (int(float(item.findtext(f"bndbox/{side}", ""))) for side in _SIDES)
     return _Object(
-        item.findtext("name", ""), (left, top, right, bottom), item.findtext("difficult", "0").strip() == "1"
+        item.findtext("name", ""),
+        (left, top, right, bottom),
+        item.findtext("difficult", "0").strip() == "1",
     )
 
 
@@ -122,21 +149,32 @@ _SIDES = ("xmin", "ymin", "xmax", "ymax")
 
 
 def caltech101(wanted: Wanted) -> Found | None:
-    """caltech101/101_ObjectCategories, which isn't split: 9,144 pictures with the background, unlike torchvision."""
+    """caltech101/101_ObjectCategories, which isn't split: 9,144 pictures with the background,
+    unlike torchvision."""
     places = (place / "101_ObjectCategories" for place in (*wanted.folders, wanted.root))
     place = next((place for place in places if place.is_dir()), None)
     if place is None or wanted.split != "all":
         return None
     labels = tuple(folder.name for folder in class_folders(place))
-    return Found(layout="folders", place=place, source=open_class_folders(place, wanted.words), labels=labels)
+    return Found(
+        layout="folders", place=place, source=open_class_folders(place, wanted.words), labels=labels
+    )
 
 
 def objectnet(wanted: Wanted) -> Found | None:
-    """objectnet-1.0/{images,mappings}: the classes that ImageNet has too, under ObjectNet's own names in lower case.
+    """objectnet-1.0/{images,mappings}: the classes that ImageNet has too, under ObjectNet's own
+    names in lower case.
 
     The red border of two pixels is left on, as CLIP_benchmark leaves it.
     """
-    place = next((place for folder in wanted.folders if (place := folder / "objectnet-1.0" / "images").is_dir()), None)
+    place = next(
+        (
+            place
+            for folder in wanted.folders
+            if (place := folder / "objectnet-1.0" / "images").is_dir()
+        ),
+        None,
+    )
     if place is None:
         return None
     names = _mapping(place.parent, "folder_to_objectnet_label.json")
@@ -148,13 +186,19 @@ def objectnet(wanted: Wanted) -> Found | None:
         for path in sorted((place / folder).glob("*.png"))
     ]
     labels = tuple(names[folder].lower() for folder in folders)
-    return Found(layout="objectnet-1.0", place=place, source=Files(samples, "pictures", place), labels=labels)
+    return Found(
+        layout="objectnet-1.0", place=place, source=Files(samples, "pictures", place), labels=labels
+    )
 
 
 def _mapping(folder: Path, name: str) -> dict[str, str]:
-    path = next((path for path in (folder / "mappings" / name, folder.parent / name) if path.exists()), None)
+    path = next(
+        (path for path in (folder / "mappings" / name, folder.parent / name) if path.exists()), None
+    )
     if path is None:
-        raise DataError(f"{folder} lacks mappings/{name}, which belongs to the zip of objectnet.dev")
+        raise DataError(
+            f"{folder} lacks mappings/{name}, which belongs to the zip of objectnet.dev"
+        )
     return read_json(path)
 
 

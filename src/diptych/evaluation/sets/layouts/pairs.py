@@ -1,4 +1,5 @@
-"""Captions in their publishers' own layouts: Karpathy's splits, COCO's annotations, Winoground, SugarCrepe."""
+"""Captions in their publishers' own layouts: Karpathy's splits, COCO's annotations, Winoground,
+SugarCrepe."""
 
 from collections import defaultdict
 from collections.abc import Iterable
@@ -20,19 +21,27 @@ def captions(wanted: Wanted) -> Found | None:
                 try:
                     pairs = read(path, wanted.split)
                 except (KeyError, TypeError, AttributeError) as error:
-                    raise DataError(f"{path} isn't a file of captions as expected: {error!r}") from None
+                    raise DataError(
+                        f"{path} isn't a file of captions as expected: {error!r}"
+                    ) from None
                 samples = [
                     Sample(key=name, image=str(_picture(folder, name)), captions=tuple(texts))
                     for name, texts in pairs.items()
                 ]
-                return Found(layout=path.name, place=folder, source=Files(samples, "captioned pictures", path))
+                return Found(
+                    layout=path.name,
+                    place=folder,
+                    source=Files(samples, "captioned pictures", path),
+                )
     return None
 
 
 def _karpathy(path: Path, split: str) -> dict[str, list[str]]:
     chosen = [image for image in read_json(path)["images"] if image["split"] == split]
     return {
-        f"{image.get('filepath', '')}/{image['filename']}".lstrip("/"): [each["raw"] for each in image["sentences"]]
+        f"{image.get('filepath', '')}/{image['filename']}".lstrip("/"): [
+            each["raw"] for each in image["sentences"]
+        ]
         for image in chosen
     }
 
@@ -42,7 +51,11 @@ def _coco(path: Path, _split: str) -> dict[str, list[str]]:
     texts: dict[Any, list[str]] = defaultdict(list)
     for each in content["annotations"]:
         texts[each["image_id"]].append(each["caption"])
-    return {image["file_name"]: texts[image["id"]] for image in content["images"] if image["id"] in texts}
+    return {
+        image["file_name"]: texts[image["id"]]
+        for image in content["images"]
+        if image["id"] in texts
+    }
 
 
 def _lines(path: Path, _split: str) -> dict[str, list[str]]:
@@ -57,7 +70,16 @@ def _lines(path: Path, _split: str) -> dict[str, list[str]]:
 
 
 _CAPTIONS = {"dataset_*.json": _karpathy, "*SPLIT*.json": _coco, "*SPLIT*.txt": _lines}
-_PLACES = ("", "images", "val2014", "train2014", "val2017", "flickr30k-images", "Flicker8k_Dataset", "Images")
+_PLACES = (
+    "",
+    "images",
+    "val2014",
+    "train2014",
+    "val2017",
+    "flickr30k-images",
+    "Flicker8k_Dataset",
+    "Images",
+)
 
 
 def _picture(folder: Path, name: str) -> Path:
@@ -68,13 +90,15 @@ def _picture(folder: Path, name: str) -> Path:
 
 
 def winoground(wanted: Wanted) -> Found | None:
-    """The hub's parquet: two pictures and two captions a row. Each picture is a sample whose key is `ROW/PICTURE`, and
-    whose label is the caption that fits."""
+    """The hub's parquet: two pictures and two captions a row. Each picture is a sample whose key is
+    `ROW/PICTURE`, and whose label is the caption that fits."""
     for folder in wanted.folders:
         paths = sorted([*folder.glob("*.parquet"), *folder.glob("data/*.parquet")])
         if paths:
             samples = [sample for path in paths for sample in _pairs(path)]
-            return Found(layout="table", place=folder, source=Files(samples, "pictures of pairs", folder))
+            return Found(
+                layout="table", place=folder, source=Files(samples, "pictures of pairs", folder)
+            )
     return None
 
 
@@ -82,7 +106,9 @@ def _pairs(path: Path) -> Iterable[Sample]:
     from pyarrow import ArrowException, parquet
 
     try:
-        rows = parquet.read_table(path, columns=["image_0", "image_1", "caption_0", "caption_1"]).to_pylist()
+        rows = parquet.read_table(
+            path, columns=["image_0", "image_1", "caption_0", "caption_1"]
+        ).to_pylist()
     except (ArrowException, OSError) as error:
         raise DataError(f"{path} can't be read as Winoground's table: {error}") from None
     for number, row in enumerate(rows):
@@ -93,9 +119,15 @@ def _pairs(path: Path) -> Iterable[Sample]:
 
 
 def sugarcrepe(wanted: Wanted) -> Found | None:
-    """`PART.json` beside COCO's val2017/. A sample's captions are the right one and the wrong one; its label is 0."""
+    """`PART.json` beside COCO's val2017/. A sample's captions are the right one and the wrong one;
+    its label is 0."""
     part = wanted.entry.mirrors[0].rpartition("/")[2]
-    for folder in (*wanted.folders, wanted.root / "sugarcrepe", wanted.root / "sugar_crepe", wanted.root):
+    for folder in (
+        *wanted.folders,
+        wanted.root / "sugarcrepe",
+        wanted.root / "sugar_crepe",
+        wanted.root,
+    ):
         path = folder / f"{part}.json"
         if not path.exists():
             continue
@@ -111,5 +143,9 @@ def sugarcrepe(wanted: Wanted) -> Found | None:
             ]
         except (KeyError, TypeError, AttributeError) as error:
             raise DataError(f"{path} isn't a file of SugarCrepe: {error!r}") from None
-        return Found(layout=path.name, place=folder, source=Files(samples, "pictures with two captions", path))
+        return Found(
+            layout=path.name,
+            place=folder,
+            source=Files(samples, "pictures with two captions", path),
+        )
     return None

@@ -14,14 +14,18 @@ _LABELS = ("cls", "label", "fine_label")
 
 
 def read(wanted: Wanted) -> Found | None:
-    """`SET/SPLIT*.parquet` (csv, tsv, jsonl), also one folder deeper, as in `SET/data/`; None where there are none."""
+    """`SET/SPLIT*.parquet` (csv, tsv, jsonl), also one folder deeper, as in `SET/data/`; None where
+    there are none."""
     for folder in wanted.folders:
         splits = several((wanted.split,))
         paths = [path for split in splits for path in _tables(folder, wanted.split_names(split))]
         if paths:
             labels = _labels(paths)
             words = wanted.words if labels is None else replace(wanted.words, class_names=labels)
-            tables = [Table(path, image_keys=("webp", "jpg", "png"), words=words, cache=wanted.cache) for path in paths]
+            tables = [
+                Table(path, image_keys=("webp", "jpg", "png"), words=words, cache=wanted.cache)
+                for path in paths
+            ]
             source: Source = tables[0] if len(tables) == 1 else Joined(tables)
             return Found(layout="table", place=folder, source=source, labels=labels or ())
     return None
@@ -38,7 +42,8 @@ def _tables(folder: Path, names: tuple[str, ...]) -> list[Path]:
 
 
 def _labels(paths: list[Path]) -> tuple[str, ...] | None:
-    """The classes' names: those that the hub keeps in a parquet file's header, or the strings of the label column."""
+    """The classes' names: those that the hub keeps in a parquet file's header, or the strings of
+    the label column."""
     if paths[0].suffix != ".parquet":
         return None
     import pyarrow
@@ -51,11 +56,19 @@ def _labels(paths: list[Path]) -> tuple[str, ...] | None:
     column = next((name for name in _LABELS if name in schema.names), None)
     if column is None:
         return None
-    features = json.loads((schema.metadata or {}).get(b"huggingface", b"{}")).get("info", {}).get("features", {})
+    features = (
+        json.loads((schema.metadata or {}).get(b"huggingface", b"{}"))
+        .get("info", {})
+        .get("features", {})
+    )
     feature: dict[str, Any] = features.get(column, {})
     if "names" in feature:
         return tuple(feature["names"])
     if not pyarrow.types.is_string(schema.field(column).type):
         return None
-    values = {value for path in paths for value in parquet.read_table(path, columns=[column])[column].to_pylist()}
+    values = {
+        value
+        for path in paths
+        for value in parquet.read_table(path, columns=[column])[column].to_pylist()
+    }
     return tuple(sorted(value for value in values if value))

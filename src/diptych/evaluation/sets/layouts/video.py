@@ -1,8 +1,9 @@
-"""Clips. The picture of a clip is its middle frame: number n // 2 of its n frames, in the order of display.
+"""Clips. The picture of a clip is its middle frame: number n // 2 of its n frames, in the order of
+display.
 
-Frames are counted by their time stamps, without decoding, because containers lie about their number or don't know it;
-then the clip is decoded from the key frame before. VISSL, whose scripts EVA-CLIP follows, takes the frame after it.
-"""
+Frames are counted by their time stamps, without decoding, because containers lie about their number
+or don't know it; then the clip is decoded from the key frame before. VISSL, whose scripts EVA-CLIP
+follows, takes the frame after it."""
 
 from pathlib import Path
 from typing import Any
@@ -18,14 +19,17 @@ _ENDINGS = (".mp4", ".avi", ".mkv", ".webm", ".mov")
 
 
 def middle_frame(path: Path) -> bytes:
-    """The clip's middle frame as a PNG file. Raises DataError: no such clip, nothing to decode, no PyAV."""
+    """The clip's middle frame as a PNG file. Raises DataError: no such clip, nothing to decode, no
+    PyAV."""
     av = _av()
     try:
         with av.open(str(path)) as container:
             stream = next(iter(container.streams.video), None)
             if stream is None:
                 raise DataError(f"{path} holds no video")
-            stamps = sorted(packet.pts for packet in container.demux(stream) if packet.pts is not None)
+            stamps = sorted(
+                packet.pts for packet in container.demux(stream) if packet.pts is not None
+            )
         if not stamps:
             raise DataError(f"{path} holds no frames with time stamps")
         with av.open(str(path)) as container:
@@ -35,7 +39,8 @@ def middle_frame(path: Path) -> bytes:
 
 
 def _frame(container: Any, stamp: int) -> Any:
-    """The first frame at or after a time stamp; the last one, should the rest of the clip be damaged."""
+    """The first frame at or after a time stamp; the last one, should the rest of the clip be
+    damaged."""
     stream = container.streams.video[0]
     container.seek(stamp, stream=stream)
     frame = None
@@ -106,18 +111,23 @@ _LISTS = {
 
 
 def ucf101(wanted: Wanted) -> Found | None:
-    """`ucfTrainTestlist/{classInd,testlist01,…}.txt`, `UCF-101/CLASS/*.avi`. `all`: the three test lists together."""
+    """`ucfTrainTestlist/{classInd,testlist01,…}.txt`, `UCF-101/CLASS/*.avi`. `all`: the three test
+    lists together."""
     places = (wanted.root, *wanted.folders)
     folder = next((place for place in places if (place / "ucfTrainTestlist").is_dir()), None)
     if folder is None or wanted.split not in _LISTS:
         return None
     _av()
     lists = folder / "ucfTrainTestlist"
-    labels = tuple(line.split(maxsplit=1)[1] for line in read_lines(lists / "classInd.txt") if line.strip())
+    labels = tuple(
+        line.split(maxsplit=1)[1] for line in read_lines(lists / "classInd.txt") if line.strip()
+    )
     places_of = {name: label for label, name in enumerate(labels)}
     lines = (line for name in _LISTS[wanted.split] for line in read_lines(lists / f"{name}.txt"))
     names = [line.split()[0] for line in lines if line.strip()]
     if strange := sorted({name.partition("/")[0] for name in names} - set(places_of)):
-        raise DataError(f"{lists} lists clips of classes that classInd.txt doesn't have: {', '.join(strange)}")
+        raise DataError(
+            f"{lists} lists clips of classes that classInd.txt doesn't have: {', '.join(strange)}"
+        )
     pairs = [(folder / "UCF-101" / name, places_of[name.partition("/")[0]]) for name in names]
     return Found(layout="ucf101", place=folder, source=Clips(folder, pairs), labels=labels)

@@ -43,14 +43,17 @@ _KINDS = {
     "Food101": _Kind(marker="food-101/meta"),
     "GTSRB": _Kind(marker="gtsrb/GTSRB"),
     "PCAM": _Kind(marker="pcam/camelyonpatch_level_2_split_test_x.h5"),
-    "OxfordIIITPet": _Kind(marker="oxford-iiit-pet/annotations", splits=_SPLIT | {"train": {"split": "trainval"}}),
+    "OxfordIIITPet": _Kind(
+        marker="oxford-iiit-pet/annotations", splits=_SPLIT | {"train": {"split": "trainval"}}
+    ),
     "STL10": _Kind(marker="stl10_binary"),
     "SVHN": _Kind(marker="test_32x32.mat"),
 }
 
 
 def read(wanted: Wanted) -> Found | None:
-    """What torchvision's class of the set finds below the data root, or below the set's folder there."""
+    """What torchvision's class of the set finds below the data root, or below the set's folder
+    there."""
     kind = _KINDS.get(wanted.entry.torchvision)
     if kind is None:
         return None
@@ -62,7 +65,9 @@ def read(wanted: Wanted) -> Found | None:
     datasets = [_open(wanted.entry.torchvision, root, arguments) for arguments in asked]
     parts = [_source(dataset, root / kind.marker) for dataset in datasets]
     source: Source = parts[0] if len(parts) == 1 else Joined(parts)
-    return Found(layout="torchvision", place=root, source=source, labels=kind.labels or _labels(datasets[0]))
+    return Found(
+        layout="torchvision", place=root, source=source, labels=kind.labels or _labels(datasets[0])
+    )
 
 
 def _arguments(kind: _Kind, split: str) -> list[Mapping[str, Any]]:
@@ -89,16 +94,21 @@ def _labels(dataset: Any) -> tuple[str, ...]:
 
 
 def _source(dataset: Any, marker: Path) -> Source:
-    """In the order of their paths, where there are paths: torchvision's SUN397 has the file system's."""
+    """In the order of their paths, where there are paths: torchvision's SUN397 has the file
+    system's."""
     if "loader" in inspect.signature(type(dataset)).parameters:
         rows: Sequence[tuple[str, int]] = sorted(dataset[index] for index in range(len(dataset)))
-        samples = [Sample(key=f"{Path(path).parent.name}/{Path(path).name}", image=path, label=n) for path, n in rows]
+        samples = [
+            Sample(key=f"{Path(path).parent.name}/{Path(path).name}", image=path, label=n)
+            for path, n in rows
+        ]
         return Files(samples, "pictures", marker)
     return Decoded(dataset, marker)
 
 
 class Decoded(Source):
-    """A data set of torchvision that yields decoded pictures; they are passed on without loss (PNG)."""
+    """A data set of torchvision that yields decoded pictures; they are passed on without loss
+    (PNG)."""
 
     def __init__(self, dataset: Any, marker: Path):
         self._dataset, self._marker = dataset, marker
