@@ -90,7 +90,7 @@ def test_every_public_name_of_the_package_resolves_and_is_documented():
 
 
 @pytest.mark.parametrize(
-    "statement", ["import diptych", "import diptych.config, diptych.zoo, diptych.recipes"]
+    "statement", ["import diptych", "import diptych.config, diptych.pretrained, diptych.recipes"]
 )
 def test_names_and_configurations_do_not_import_torch(statement):
     code = f"import sys; {statement}; sys.exit('torch' in sys.modules)"

@@ -152,9 +152,9 @@ class Engine:
 def views_of(encoder: Encoder, resizes: Sequence[str] = ()) -> dict[str, View]:
     """How the model is shown pictures, by name: `crop`, `squash` or `pad`; none: as it was trained.
 
-    >>> from diptych import Encoder, models, zoo
+    >>> from diptych import Encoder, models, pretrained
     >>> from diptych.evaluation.measure import views_of
-    >>> encoder = Encoder(models.build(zoo.get("tiny")))
+    >>> encoder = Encoder(models.build(pretrained.get("tiny")))
     >>> list(views_of(encoder)), list(views_of(encoder, ("crop", "squash")))
     (['crop'], ['crop', 'squash'])
     """

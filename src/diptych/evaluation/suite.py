@@ -56,10 +56,10 @@ def run_suite(
     `resizes` overrule those of the tasks. `tell` gets a line about each result.
 
     >>> import tempfile
-    >>> from diptych import Encoder, models, zoo
+    >>> from diptych import Encoder, models, pretrained
     >>> from diptych.evaluation.measure import Task
     >>> from diptych.evaluation.subject import open_own
-    >>> encoder = Encoder(models.build(zoo.get("tiny")))
+    >>> encoder = Encoder(models.build(pretrained.get("tiny")))
     >>> open_task = lambda name: Task(name=name, subjects={"test": open_own(name)})
     >>> with tempfile.TemporaryDirectory() as folder:
     ...     summary = run_suite([encoder], ["synthetic:16", "nothing.tar"], open_task, folder)

@@ -117,9 +117,9 @@ def evaluate_tokens(
     ConfigError for a model without a `token_dim`.
 
     >>> from dataclasses import replace
-    >>> from diptych import Encoder, models, zoo
+    >>> from diptych import Encoder, models, pretrained
     >>> from diptych.evaluation import evaluate_tokens
-    >>> encoder = Encoder(models.build(replace(zoo.get("tiny"), token_dim=16)))
+    >>> encoder = Encoder(models.build(replace(pretrained.get("tiny"), token_dim=16)))
     >>> evaluate_tokens(encoder, "synthetic:8").data["used"]
     8
     """

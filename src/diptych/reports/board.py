@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
-from diptych import zoo
+from diptych import pretrained
 from diptych.data.files import write_atomically
 from diptych.errors import ConfigError, DataError, UnknownNameError
 from diptych.evaluation import Result, sets
@@ -366,7 +366,7 @@ def _printed(line: Line, name: str, metric: str) -> Published | None:
 def _claimed(model: str, task: str, metric: str) -> Published | None:
     claim = _CLAIMS.get((task, metric))
     try:
-        weights = zoo.weights(model) if claim else None
+        weights = pretrained.weights(model) if claim else None
     except UnknownNameError:
         return None
     found = (each for each in (weights.claims if weights else ()) if each.metric == claim)
