@@ -60,7 +60,7 @@ def proven_deploy(state: State, config: UniRepLKNetConfig) -> tuple[State, UniRe
     embed_dim = len(state.shapes["projection.weight"]) if "projection.weight" in state else None
     with torch.inference_mode():
         before, after = (
-            normalize(assemble_tower(State.of(weights), form, embed_dim).pooled(pixels), dim=-1)
+            normalize(assemble_tower(State.of(weights), form, embed_dim)(pixels).pooled, dim=-1)
             for weights, form in ((state, config), (merged, deployed))
         )
     gap = (before - after).abs().max().item()

@@ -6,7 +6,7 @@ from diptych.models.clip import Clip
 from diptych.models.eva import EvaTransformer
 from diptych.models.resnet import ResNet
 from diptych.models.text import TextTransformer
-from diptych.models.traits import Tower, TowerOutput
+from diptych.models.tower import TokenKind, Tower, TowerOutput
 from diptych.models.unireplknet import UniRepLKNet
 from diptych.models.vit import VisionTransformer
 
@@ -17,6 +17,7 @@ __all__ = [
     "ResNet",
     "TextTransformer",
     "TimmTower",
+    "TokenKind",
     "Tower",
     "TowerOutput",
     "UniRepLKNet",

@@ -11,7 +11,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from diptych.config import HuggingFaceTextConfig, TimmConfig
 from diptych.errors import ConfigError
-from diptych.models.traits import Tower, TowerOutput
+from diptych.models.tower import TokenKind, Tower, TowerOutput
 
 
 class TimmTower(Tower[TimmConfig]):
@@ -46,16 +46,24 @@ class TimmTower(Tower[TimmConfig]):
         """projection.weight: N(0, 1 / fan in). The trunk was filled by timm."""
         nn.init.normal_(self.projection.weight, std=self.projection.in_features**-0.5)
 
-    def forward(self, x: Float[Tensor, "batch 3 height wide"]) -> TowerOutput:
-        """Pixels to the trunk's last features, as tokens, and the pooled vector."""
+    def forward(
+        self, x: Float[Tensor, "batch 3 height wide"], tokens: TokenKind = "raw"
+    ) -> TowerOutput:
+        """Pixels to the trunk's last features, as tokens, to what the classifier would have read, as
+        the feature, and to the pooled vector. Other tokens than raw ones can't be had."""
         features = self.trunk.forward_features(x)
-        pooled = self.projection(self.trunk.forward_head(features, pre_logits=True))
+        feature = self.trunk.forward_head(features, pre_logits=True)
         if features.ndim == 4:  # a grid, channels first as in most models, or last as in Swin
             channels_last = features.shape[3] == self.width
             features = (
                 features.flatten(1, 2) if channels_last else features.flatten(2).transpose(1, 2)
             )
-        return TowerOutput(features, pooled)
+        return TowerOutput(self._select(features, tokens), feature, self.projection(feature))
+
+    @property
+    def feature_width(self) -> int:
+        """Some trunks have a layer between their features and the classifier."""
+        return self.projection.in_features
 
     def flops(self) -> int:
         """Counted while one picture runs through."""
@@ -98,20 +106,21 @@ class HuggingFaceText(Tower[HuggingFaceTextConfig]):
         """projection.weight: N(0, 1 / width). The trunk was filled by transformers."""
         nn.init.normal_(self.projection.weight, std=self.width**-0.5)
 
-    def forward(self, x: Int[Tensor, "batch length"]) -> TowerOutput:
-        """Ids, padded with `config.pad_id`, to the trunk's last features and the pooled vector."""
+    def forward(self, x: Int[Tensor, "batch length"], tokens: TokenKind = "raw") -> TowerOutput:
+        """Ids, padded with `config.pad_id`, to the trunk's last features, their mean or first as the
+        feature, and the pooled vector. Other tokens than raw ones can't be had."""
         if x.shape[1] > self.config.context_length:
             raise ConfigError(
                 f"{x.shape[1]} tokens; this tower takes at most {self.config.context_length}"
             )
         real = x != self.config.pad_id
-        tokens = self.trunk(input_ids=x, attention_mask=real.long()).last_hidden_state
+        states = self.trunk(input_ids=x, attention_mask=real.long()).last_hidden_state
         if self.config.pool == "cls":
-            pooled = tokens[:, 0]
+            feature = states[:, 0]
         else:
             weight = real / real.sum(dim=1, keepdim=True).clamp(min=1)
-            pooled = (weight.to(tokens.dtype)[:, None] @ tokens)[:, 0]
-        return TowerOutput(tokens, self.projection(pooled))
+            feature = (weight.to(states.dtype)[:, None] @ states)[:, 0]
+        return TowerOutput(self._select(states, tokens), feature, self.projection(feature))
 
     def flops(self) -> int:
         """Counted while one caption of full length runs through."""

@@ -20,7 +20,7 @@ from diptych.models.clip import Clip
 from diptych.models.eva import EvaTransformer
 from diptych.models.resnet import ResNet
 from diptych.models.text import TextTransformer
-from diptych.models.traits import Tower
+from diptych.models.tower import Tower
 from diptych.models.unireplknet import UniRepLKNet
 from diptych.models.vit import VisionTransformer
 

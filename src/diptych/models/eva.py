@@ -1,6 +1,8 @@
 """EVA's vision transformer in all its generations (Fang et al. 2022, arXiv:2211.07636; Sun et al.
 2023 and 2024, arXiv:2303.15389 and arXiv:2402.04252)."""
 
+from typing import assert_never
+
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float
@@ -8,7 +10,7 @@ from torch import Tensor, nn
 
 from diptych.config import EvaConfig
 from diptych.errors import ConfigError
-from diptych.models.traits import Tower, TowerOutput
+from diptych.models.tower import TokenKind, Tower, TowerOutput
 from diptych.nn import GatedMlp, Mlp, PatchDropout, PatchEmbedding, StochasticDepth
 from diptych.nn.block import block_flops
 from diptych.nn.patch import take_patches
@@ -109,9 +111,9 @@ class EvaTransformer(Tower[EvaConfig]):
     >>> config = EvaConfig(image_size=8, patch_size=4, width=16, layers=1, heads=2, mlp_width=24, rotary_grid=2)
     >>> tower = EvaTransformer(config, embed_dim=6)
     >>> tower.init()
-    >>> tokens, pooled = tower(torch.zeros(2, 3, 8, 8))
-    >>> tokens.shape, pooled.shape, tower.projected(tokens)[:, 1:].shape
-    (torch.Size([2, 5, 16]), torch.Size([2, 6]), torch.Size([2, 4, 6]))
+    >>> tokens, feature, pooled = tower(torch.zeros(2, 3, 8, 8), tokens="projected")
+    >>> tokens.shape, feature.shape, pooled.shape
+    (torch.Size([2, 5, 6]), torch.Size([2, 16]), torch.Size([2, 6]))
     """
 
     class_tokens = 1
@@ -199,37 +201,24 @@ class EvaTransformer(Tower[EvaConfig]):
         first = (self.class_token + self.positions[0]).to(x.dtype).expand(len(x), 1, -1)
         return torch.cat([first, x if kept is None else take_patches(x, kept)], dim=1), rotary
 
-    def forward(self, x: Float[Tensor, "batch 3 height wide"]) -> TowerOutput:
-        """Pixels to tokens, the class token first, before the final norm, and the pooled vector."""
-        x, rotary = self.embed(x)
-        for block in self.blocks:
-            x = block(x, rotary)
-        return TowerOutput(x, self.projection(self.feature(x)))
-
-    def pooled(self, x: Float[Tensor, "batch 3 height wide"]) -> Tensor:
-        """`forward(x).pooled`; where it is read from the class token, the last block computes that
-        one alone."""
-        if self.config.pool != "cls":
-            return self(x).pooled
+    def forward(
+        self, x: Float[Tensor, "batch 3 height wide"], tokens: TokenKind = "raw"
+    ) -> TowerOutput:
+        """Pixels to tokens (the class token first; patches are [:, 1:]), feature and pooled vector.
+        The feature is the class token or the mean, behind the final norm. With "none", where the
+        class token is read, the last block computes that one alone."""
         x, rotary = self.embed(x)
         *blocks, last = self.blocks
         for block in blocks:
             x = block(x, rotary)
-        return self.projected(last(x, rotary, first=True))
-
-    def normed(self, tokens: Float[Tensor, "*any width"]) -> Float[Tensor, "*any width"]:
-        """Tokens of `forward` behind the final norm; the class token is the first, so patches are
-        [:, 1:]."""
-        return self.norm_post(tokens)
-
-    def projected(self, tokens: Float[Tensor, "*any width"]) -> Float[Tensor, "*any embed_dim"]:
-        """Tokens behind the final norm and the projection: patches in the space that pictures share
-        with texts."""
-        return self.projection(self.norm_post(tokens))
-
-    def feature(self, tokens: Float[Tensor, "batch tokens width"]) -> Float[Tensor, "batch width"]:
-        """The class token or the mean, behind the final norm."""
-        return self.norm_post(self._pool(tokens))
+        if tokens == "none" and self.config.pool == "cls":
+            x = read = last(x, rotary, first=True)
+        else:
+            x = last(x, rotary)
+            read = self._pool(x)
+        feature = self.norm_post(read)
+        chosen = self._select(x, tokens, self.norm_post, self.projection)
+        return TowerOutput(chosen, feature, self.projection(feature))
 
     def _pool(self, tokens: Tensor) -> Tensor:
         match self.config.pool:
@@ -239,6 +228,8 @@ class EvaTransformer(Tower[EvaConfig]):
                 return tokens.mean(dim=1)
             case "patches":
                 return tokens[:, 1:].mean(dim=1)
+            case _:
+                assert_never(self.config.pool)
 
     def freeze_patches(self) -> None:
         """Leave the patches' projection as it is."""

@@ -54,12 +54,14 @@ class DeclipObjective(Objective):
 
     def features(self, batch: Batch) -> Features:
         pictures = look(self.model.image, batch.images)
-        return self.describe(batch, pictures, [self.model.text(ids) for ids in batch.texts])
+        captions = [self.model.text(ids, tokens="normed") for ids in batch.texts]
+        return self.describe(batch, pictures, captions)
 
     def describe(
         self, batch: Batch, pictures: list[TowerOutput], captions: list[TowerOutput]
     ) -> Features:
-        """What the loss needs of the towers' outputs, in the order of the views."""
+        """What the loss needs of the towers' outputs, in the order of the views; captions' tokens are
+        behind the final norm."""
         assert batch.hidden is not None
         masked = self.views.text.index("masked")
         return {
@@ -67,7 +69,7 @@ class DeclipObjective(Objective):
             "image_2": pictures[1].pooled,
             "text_1": unit(captions[0].pooled),
             "text_2": unit(captions[1].pooled),
-            "masked": self.model.text.normed(captions[masked].tokens),
+            "masked": captions[masked].tokens,
             "hidden": batch.hidden,
         }
 
