@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from diptych.config import EvaConfig
 from diptych.errors import ConfigError
 from diptych.models.tower import TokenKind, Tower, TowerOutput
-from diptych.nn import GatedMlp, Mlp, PatchDropout, PatchEmbedding, StochasticDepth
+from diptych.nn import GatedMlp, Mlp, PatchDropout, PatchEmbedding, StochasticDepth, is_bare
 from diptych.nn.block import block_flops
 from diptych.nn.patch import take_patches
 from diptych.nn.rotary import rotary_table, rotate, with_class_token
@@ -43,7 +43,9 @@ class EvaAttention(nn.Module):
     ) -> Tensor:
         """[batch, tokens, width] -> the same shape; with `first`, of the first token alone: [batch,
         width]."""
-        qkv = F.linear(x, self.qkv.weight, self._bias()).unflatten(-1, (3, self.heads, -1))
+        qkv = self._project(x).unflatten(-1, (3, self.heads, -1))
+        # Queries and keys lie side by side, so one multiplication turns both. Values aren't turned:
+        # a position is to decide what a token sees, not what it then reads.
         qk, v = qkv[:, :, :2], qkv[:, :, 2]
         if rotary is not None:
             qk = rotate(qk, rotary)
@@ -51,12 +53,20 @@ class EvaAttention(nn.Module):
         joined = F.scaled_dot_product_attention(
             q[:, :, :1] if first else q, k, v.transpose(1, 2)
         ).transpose(1, 2)
+        # The norm, where there is one, is sub-LN: it stands before the branch's last matrix and
+        # keeps its input's size in deep towers (Wang et al. 2022, arXiv:2210.06423).
         return self.out(self.norm(joined[:, 0].flatten(1) if first else joined.flatten(2)))
 
-    def _bias(self) -> Tensor | None:
+    def _project(self, x: Float[Tensor, "batch tokens width"]) -> Tensor:
+        """Queries, keys and values: [batch, tokens, 3 * width]."""
         if self.q_bias is None or self.v_bias is None:
-            return None
-        return torch.cat([self.q_bias, torch.zeros_like(self.q_bias), self.v_bias])
+            return self.qkv(x)
+        # A bias of the keys adds the same to all scores of a query, and softmax takes it out again.
+        bias = torch.cat([self.q_bias, torch.zeros_like(self.q_bias), self.v_bias])
+        if is_bare(self.qkv):  # the bias joins the product: no second pass over its output
+            return F.linear(x, self.qkv.weight, bias)
+        qkv = self.qkv(x)
+        return qkv + bias.to(qkv.dtype)
 
 
 class EvaBlock(nn.Module):
@@ -189,7 +199,7 @@ class EvaTransformer(Tower[EvaConfig]):
             raise ConfigError(
                 f"pictures of {tuple(pixels.shape[2:])} pixels; this tower takes {size} x {size}"
             )
-        x = self.patch(pixels)
+        x = self.patch(pixels).flatten(2).transpose(1, 2)  # the map's places become tokens
         x = x + self.positions[1:].to(x.dtype)
         kept, rotary = self.drop.choose(x), None
         if self.config.rotary_grid is not None:

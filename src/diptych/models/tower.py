@@ -11,9 +11,8 @@ from torch.utils.checkpoint import checkpoint
 
 from diptych.config import ImageTowerConfig, TextTowerConfig
 from diptych.errors import ConfigError
-from diptych.nn import unrecorded
+from diptych.nn import PatchDropout, StochasticDepth, unrecorded
 from diptych.nn.norm import batch_norms
-
 
 TokenKind = Literal["none", "raw", "normed", "projected"]
 """Which tokens a caller wants of a tower: see `Tower.forward`."""
@@ -100,6 +99,30 @@ class Tower(nn.Module, Generic[C]):
         patches by one."""
         raise ConfigError(f"freeze_patches: a {type(self).__name__} has no projection of patches")
 
+    def set_patch_dropout(self, share: float) -> None:
+        """In training, leave out this share of each picture's patches. Raises ConfigError for a
+        tower that can't, or for a share outside of [0, 1)."""
+        _check_share("patch_dropout", share)
+        drops = [module for module in self.modules() if isinstance(module, PatchDropout)]
+        if not drops:
+            raise ConfigError(f"patch_dropout: a {type(self).__name__} drops no patches")
+        for drop in drops:
+            drop.share = share
+
+    def set_stochastic_depth(self, rate: float) -> None:
+        """In training, leave out the last block's residual branches at this rate, and those of the
+        blocks before it at rates that rise from 0 in equal steps (Huang et al. 2016,
+        arXiv:1603.09382, §3). Raises ConfigError for a tower whose blocks can't, or for a rate
+        outside of [0, 1)."""
+        _check_share("stochastic_depth", rate)
+        found, steps = False, max(1, len(self.blocks) - 1)
+        for i, block in enumerate(self.blocks):
+            for module in block.modules():
+                if isinstance(module, StochasticDepth):
+                    found, module.rate = True, rate * i / steps
+        if not found:
+            raise ConfigError(f"stochastic_depth: a {type(self).__name__} leaves out no branches")
+
     def init(self) -> None:
         """Fill every parameter and buffer with its value before training."""
         raise NotImplementedError
@@ -161,6 +184,11 @@ class Tower(nn.Module, Generic[C]):
     def batch_statistics(self) -> bool:
         """Whether a sample's training output depends on its batch (batch normalisation)."""
         return bool(batch_norms(self))
+
+
+def _check_share(name: str, value: float) -> None:
+    if not 0 <= value < 1:
+        raise ConfigError(f"{name} {value} must lie in [0, 1)")
 
 
 def _recomputed(block: nn.Module, *args: Any, **kwargs: Any) -> Any:

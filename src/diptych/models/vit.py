@@ -84,6 +84,7 @@ class VisionTransformer(Tower[VitConfig]):
                 f"pictures of {tuple(pixels.shape[2:])} pixels; this tower takes {size} x {size}"
             )
         x = self.patch(pixels if self.stem is None else self.stem(pixels))
+        x = x.flatten(2).transpose(1, 2)  # [batch, width, rows, columns] -> [batch, patches, width]
         if self.class_token is None:
             return self.norm_pre(self.drop(x + self.positions))
         first = (self.class_token + self.positions[0]).to(x.dtype).expand(len(x), 1, -1)

@@ -42,11 +42,8 @@ class Block(nn.Module):
         A tower's last block is asked for the pooled token alone: the others' queries and MLP, five
         sixths of the block, are then not computed. `seen` are the tokens that the picked one
         attends to (None: all)."""
-        normed = self.norm_1(x)
-        if pick is None:
-            x = x + self.attention(normed, causal)
-        else:
-            x = x[pick] + self.attention.read(normed[pick], normed, seen)
+        attended = self.attention(self.norm_1(x), causal, pick, seen)
+        x = (x if pick is None else x[pick]) + attended
         return x + self.mlp(self.norm_2(x))
 
 
