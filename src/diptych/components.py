@@ -58,7 +58,9 @@ class Component:
         """Our own subclasses of this base, by class name."""
         if not cls.catalogue:
             return {}
-        return {kind.__name__: kind for kind in import_object(cls.catalogue)() if issubclass(kind, cls)}
+        return {
+            kind.__name__: kind for kind in import_object(cls.catalogue)() if issubclass(kind, cls)
+        }
 
     @classmethod
     def named(cls: type[C], name: str) -> type[C]:

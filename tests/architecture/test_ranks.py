@@ -12,16 +12,20 @@ import diptych
 
 ROOT = Path(diptych.__file__).parent
 RANKS = {
-    -1: ["errors"],
-    0: ["config"],
-    1: ["zoo", "batch", "inputs", "nn", "distributed"],
-    2: ["recipes", "models"],
-    3: ["checkpoints", "objectives", "data", "optim"],
-    4: ["encoder"],
-    5: ["evaluation", "search"],
-    6: ["training", "reports"],
-    7: ["app"],
-    8: ["cli", "compat"],
+    0: ["errors"],
+    1: ["components"],
+    2: ["config"],
+    3: ["batch", "inputs", "nn", "distributed"],
+    4: ["models"],
+    5: ["weights", "objectives", "data", "optim"],
+    6: ["families"],
+    7: ["pretrained", "recipes"],
+    8: ["checkpoints"],
+    9: ["encoder"],
+    10: ["evaluation", "search"],
+    11: ["training", "reports"],
+    12: ["app", "experiments"],
+    13: ["cli", "compat"],
 }
 RANK = {room: rank for rank, rooms in RANKS.items() for room in rooms}
 FILES = [path for path in sorted(ROOT.rglob("*.py")) if path.parent != ROOT or path.stem in RANK]

@@ -12,12 +12,11 @@ from huggingface_hub import constants, file_download
 from safetensors.torch import load, save
 
 from diptych import pretrained
-from diptych.checkpoints import convert, load_model
+from diptych.checkpoints import convert, fetch, load_model
 from diptych.checkpoints import locate as locating
 from diptych.errors import DownloadError
 from diptych.pretrained import Entry, Weights
 from diptych.weights import native
-from diptych.weights.hub import fetch
 from diptych.weights.native import save_model
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
@@ -209,7 +208,7 @@ def test_a_name_of_the_zoo(server, tmp_path, monkeypatch, vit, name):
     )
     entry = Entry(name="small", config=vit, weights=(weights,))
     for asked, answer in {"entry": entry, "get": vit, "weights": weights}.items():
-        monkeypatch.setattr(zoo, asked, lambda name, answer=answer: answer)
+        monkeypatch.setattr(pretrained, asked, lambda name, answer=answer: answer)
     where = {"endpoint": server.endpoint, "cache_dir": tmp_path / "cache"}
     monkeypatch.setattr(
         locating, "fetch", lambda name, file, sha256: fetch(name, file=file, sha256=sha256, **where)

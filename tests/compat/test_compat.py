@@ -64,7 +64,7 @@ def test_options(published):
     assert model.clip.config.image.image_size == preprocess.size == 84
     assert preprocess.config.resize == "squash"
     assert preprocess.config.mean == (0.5, 0.5, 0.5)
-    assert model.clip.config.image.patch_dropout == 0.5
+    assert model.visual.drop.share == 0.5
     assert (
         compat.create_model("tiny", force_quick_gelu=True).clip.config.text.activation
         == "quick_gelu"

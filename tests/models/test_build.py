@@ -133,7 +133,7 @@ def test_tiny_is_small():
 
 def test_autocast_keeps_the_answer():
     torch.manual_seed(0)
-    model, ids = build(zoo.openai.quick(SMALL)).eval(), captions()
+    model, ids = build(clip_models.quick(SMALL)).eval(), captions()
     pixels = torch.randn(4, 3, 32, 32)
     exact = model(pixels, ids)
     with torch.autocast("cpu", torch.bfloat16):

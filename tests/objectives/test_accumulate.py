@@ -23,7 +23,8 @@ def seed():
 
 
 def objective_over(config, patch_dropout=0.0):
-    model = build(replace(small_config(patch_dropout), logit_bias=-3.0), dtype=torch.float64)
+    model = build(replace(small_config(), logit_bias=-3.0), dtype=torch.float64)
+    model.image.set_patch_dropout(patch_dropout)
     return build_objective(config, model)
 
 

@@ -55,7 +55,10 @@ def test_two_stages_of_the_large_kernel_model_are_one_training():
     assert first.steps / second.steps == 192 / 64
     assert abs(first.batch_size * 600 / 45_646_078 - 1) < 0.01
     assert second.model.init == first.out
-    assert (pretrained.get(first.model.name).image.image_size, second.model.custom.image.image_size) == (
+    assert (
+        pretrained.get(first.model.name).image.image_size,
+        second.model.custom.image.image_size,
+    ) == (
         224,
         320,
     )

@@ -37,7 +37,7 @@ from diptych.encoder import Encoder, load
 from diptych.errors import UnknownNameError
 from diptych.evaluation import evaluate, linear_probe
 from diptych.families.clip import TextConfig
-from diptych.families.tiny.digits import PROMPTS
+from diptych.families.tiny.recipes import DIGIT_PROMPTS
 from diptych.training import fit, read_metrics
 
 OBJECTIVES: dict[str, ObjectiveConfig] = {
@@ -143,7 +143,7 @@ def _digits(out: Path, console: Console) -> Field:
 
     render(out / "data", 0, console)
     run = recipes.tiny_digits(str(out))
-    labelled = replace(run.data, class_names=run.evaluation.class_names, templates=PROMPTS)
+    labelled = replace(run.data, class_names=run.evaluation.class_names, templates=DIGIT_PROMPTS)
     return Field(
         run=replace(run, model=_towers(pretrained.get("tiny"))),
         test=replace(labelled, path=run.evaluation.path),

@@ -7,7 +7,7 @@ from diptych import reports
 from diptych.cli.demo_scores import TOP, Scores, Search
 from diptych.config import Run
 from diptych.data import scenes
-from diptych.families.tiny.digits import PROMPTS
+from diptych.families.tiny.recipes import DIGIT_PROMPTS
 from diptych.reports import Cell, GridRow, Section
 from diptych.training import read_metrics
 
@@ -132,5 +132,5 @@ def _table(scores: Scores) -> Section:
             (f"{name}, R@{k} of {count:,}", percent(recall), percent(k / count))
             for k, recall in recalls.items()
         ]
-    note = f"Digit prompts, averaged: {', '.join(PROMPTS)}."
+    note = f"Digit prompts, averaged: {', '.join(DIGIT_PROMPTS)}."
     return reports.table("Numbers", ("zero-shot", "right", "chance"), rows, note=note)

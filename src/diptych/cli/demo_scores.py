@@ -15,7 +15,7 @@ from diptych.config import DataConfig
 from diptych.data import open_source, scenes
 from diptych.encoder import Encoder, class_vectors
 from diptych.evaluation import RetrievalResult, ZeroShotResult, retrieval, zero_shot
-from diptych.families.tiny.digits import PROMPTS
+from diptych.families.tiny.recipes import DIGIT_PROMPTS
 from diptych.search import Index
 
 TOP = 8
@@ -176,7 +176,7 @@ def _classify(
     both = encoder.embed_texts([f"{colour} {digit}" for colour in named for digit in scenes.DIGITS])
     return {
         "digit": zero_shot(
-            vectors, digits, class_vectors(encoder.embed_texts, scenes.DIGITS, PROMPTS)
+            vectors, digits, class_vectors(encoder.embed_texts, scenes.DIGITS, DIGIT_PROMPTS)
         ),
         "colour": zero_shot(
             vectors,

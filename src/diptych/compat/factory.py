@@ -28,7 +28,6 @@ from diptych.compat.transforms import TrainTransform
 from diptych.config import ClipConfig
 from diptych.errors import ConfigError, UnknownNameError
 from diptych.families.clip import TextConfig, VitConfig
-from diptych.families.eva import EvaConfig
 from diptych.inputs import Preprocess
 from diptych.models import Tower, build
 
@@ -79,9 +78,7 @@ def create_model(
         "interpolation": image_interpolation,
         "resize": image_resize_mode,
     }
-    config = _changed(
-        _config(model_name, pretrained), changes, force_quick_gelu, force_patch_dropout
-    )
+    config = _changed(_config(model_name, pretrained), changes, force_quick_gelu)
     dtype, size = PRECISIONS[precision], force_image_size
     if pretrained:
         source = _weights(model_name, pretrained)
@@ -90,6 +87,8 @@ def create_model(
         if size is not None:
             config = replace(config, image=replace(config.image, image_size=size))
         clip = build(config).eval()
+    if force_patch_dropout is not None:
+        clip.image.set_patch_dropout(force_patch_dropout)
     _start(clip.image, "image", pretrained_image_path or pretrained_image)
     _start(clip.text, "text", pretrained_text_path or pretrained_text)
     for tower in (clip.image, clip.text):
@@ -142,7 +141,9 @@ def list_models() -> list[str]:
     >>> "eva02-clip-b-16" in list_models()
     True
     """
-    return [name for name in pretrained.names() if isinstance(pretrained.entry(name).config, ClipConfig)]
+    return [
+        name for name in pretrained.names() if isinstance(pretrained.entry(name).config, ClipConfig)
+    ]
 
 
 def _config(model_name: str | Path, pretrained: str | Path | None) -> ClipConfig:
@@ -169,9 +170,7 @@ def _start(tower: Tower, side: Literal["image", "text"], path: str | Path | bool
         start_tower(tower, side, str(path))
 
 
-def _changed(
-    config: ClipConfig, preprocess: dict[str, Any], quick_gelu: bool, patch_dropout: float | None
-) -> ClipConfig:
+def _changed(config: ClipConfig, preprocess: dict[str, Any], quick_gelu: bool) -> ClipConfig:
     given = {name: value for name, value in preprocess.items() if value is not None}
     config = replace(config, preprocess=replace(config.preprocess, **given))
     if quick_gelu:  # an EVA tower has none, there as here
@@ -186,12 +185,6 @@ def _changed(
             else config.text
         )
         config = replace(config, image=image, text=text)
-    if patch_dropout is not None:
-        if not isinstance(config.image, VitConfig | EvaConfig):
-            raise ConfigError(
-                f"force_patch_dropout: a {type(config.image).__name__} has no patches to drop"
-            )
-        config = replace(config, image=replace(config.image, patch_dropout=patch_dropout))
     return config
 
 

@@ -49,7 +49,7 @@ class Classifier(nn.Module):
         self, x: Float[Tensor, "batch 3 height wide"]
     ) -> Float[Tensor, "batch width"]:
         """What the classifier reads, and a CLIP model projects: the normed mean of the last map."""
-        return self.trunk.pooled(x)
+        return self.trunk(x, tokens="none").pooled
 
     def forward(self, x: Float[Tensor, "batch 3 height wide"]) -> Float[Tensor, "batch classes"]:
         """Logits of the classes."""

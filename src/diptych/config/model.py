@@ -98,4 +98,3 @@ class ClipConfig:
     """Initial value; None: the model has no bias. SigLIP starts at -10."""
     preprocess: PreprocessConfig = PreprocessConfig()
     tokenizer: TokenizerConfig = TokenizerConfig()
-

@@ -72,7 +72,7 @@ def word_tokens(model: Clip, ids: Int[Tensor, "n length"]) -> Float[Tensor, "n l
         raise ConfigError(
             "zero-shot token by token needs a model with a token_dim: FILIP's, or DeFILIP's"
         )
-    return _unit(model.text_tokens(model.text.normed(model.text(ids).tokens)))
+    return _unit(model.text_tokens(model.text(ids, tokens="normed").tokens))
 
 
 def token_classes(

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from diptych.batch import Batch, Views
 from diptych.config import ClipObjectiveConfig, ContrastiveConfig
 from diptych.distributed import Peers
-from diptych.models import Clip, Tower, TowerOutput
+from diptych.models import Clip, TokenKind, Tower, TowerOutput
 
 Features = dict[str, Tensor]
 """What the towers give for a batch: by name, batch first."""
@@ -104,14 +104,14 @@ class Objective(nn.Module):
             )
 
 
-def look(tower: Tower, views: Sequence[Tensor]) -> list[TowerOutput]:
+def look(tower: Tower, views: Sequence[Tensor], tokens: TokenKind = "raw") -> list[TowerOutput]:
     """What an image tower makes of several views [n, 3, size, size]: in one call, except where
     outputs depend on what stands beside them in the batch."""
     if tower.training and tower.batch_statistics:
-        return [tower(view) for view in views]
-    together = tower(torch.cat(list(views)))
+        return [tower(view, tokens) for view in views]
+    together = tower(torch.cat(list(views)), tokens)
     parts = (output.chunk(len(views)) for output in together)
-    return [TowerOutput(tokens, pooled) for tokens, pooled in zip(*parts, strict=True)]
+    return [TowerOutput(*part) for part in zip(*parts, strict=True)]
 
 
 @torch.no_grad()

@@ -7,7 +7,6 @@ from diptych.batch import Batch, Views
 from diptych.config import DeclipObjectiveConfig
 from diptych.distributed import Peers
 from diptych.errors import ConfigError
-from diptych.families.clip import TextConfig
 from diptych.models import Clip, TowerOutput
 from diptych.objectives.base import Features, Losses, Objective, look, unit
 from diptych.objectives.heads import build_self_supervision
@@ -40,7 +39,8 @@ class DeclipObjective(Objective):
         super().__init__(model, config.pairs)
         self.config = config
         check_pairs(config.pairs, model)
-        if not isinstance(model.config.text, TextConfig):
+        vocabulary = model.config.text.vocabulary
+        if vocabulary is None:
             raise ConfigError(
                 "DeCLIP hides words of Diptych's own text tower; this model has another library's"
             )
@@ -49,18 +49,20 @@ class DeclipObjective(Objective):
         )
         self.views = Views(image=("strong", "strong"), text=texts)
         self.self_supervision = build_self_supervision(config.views, model.config.embed_dim)
-        self.word_head = nn.Linear(model.text.width, model.config.text.vocab_size)
+        self.word_head = nn.Linear(model.text.width, vocabulary)
         self.queue = Queue(config.queue, model.config.embed_dim, drop_rest=not config.share_queue)
         self._remembered: list[torch.Tensor] = []
 
     def features(self, batch: Batch) -> Features:
         pictures = look(self.model.image, batch.images)
-        return self.describe(batch, pictures, [self.model.text(ids) for ids in batch.texts])
+        captions = [self.model.text(ids, tokens="normed") for ids in batch.texts]
+        return self.describe(batch, pictures, captions)
 
     def describe(
         self, batch: Batch, pictures: list[TowerOutput], captions: list[TowerOutput]
     ) -> Features:
-        """What the loss needs of the towers' outputs, in the order of the views."""
+        """What the loss needs of the towers' outputs, in the order of the views; captions' tokens are
+        behind the final norm."""
         assert batch.hidden is not None
         masked = self.views.text.index("masked")
         return {
@@ -68,7 +70,7 @@ class DeclipObjective(Objective):
             "image_2": pictures[1].pooled,
             "text_1": unit(captions[0].pooled),
             "text_2": unit(captions[1].pooled),
-            "masked": self.model.text.normed(captions[masked].tokens),
+            "masked": captions[masked].tokens,
             "hidden": batch.hidden,
         }
 

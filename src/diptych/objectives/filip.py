@@ -33,7 +33,8 @@ class FilipObjective(Objective):
         self.tokens = TokenPairs(config.tokens, model)
 
     def features(self, batch: Batch) -> Features:
-        [picture], caption = look(self.model.image, batch.images), self.model.text(batch.texts[0])
+        [picture] = look(self.model.image, batch.images)
+        caption = self.model.text(batch.texts[0], tokens="normed")
         vectors = {"image": unit(picture.pooled), "text": unit(caption.pooled)}
         return vectors | self.tokens.features(self.model, picture, caption, batch.texts[0])
 

@@ -33,8 +33,8 @@ class SlipObjective(Objective):
         self.self_supervision = build_self_supervision(config.views, model.image.feature_width)
 
     def features(self, batch: Batch) -> Features:
-        plain, *strong = look(self.model.image, batch.images)
-        first, second = (self.model.image.feature(output.tokens) for output in strong)
+        plain, *strong = look(self.model.image, batch.images, tokens="none")
+        first, second = (output.feature for output in strong)
         text = unit(self.model.encode_text(batch.texts[0]))
         return {"image": unit(plain.pooled), "text": text, "first": first, "second": second}
 

@@ -35,7 +35,8 @@ class TokenPairs(nn.Module):
     def features(
         self, model: Clip, picture: TowerOutput, caption: TowerOutput, ids: Int[Tensor, "n length"]
     ) -> Features:
-        """Unit tokens of each pair, and which words are seen."""
+        """Unit tokens of each pair, and which words are seen. The picture's tokens are raw, the
+        caption's behind the text tower's final norm."""
         assert model.image_tokens is not None
         assert model.text_tokens is not None
         patches = picture.tokens[:, model.image.class_tokens :]
@@ -43,7 +44,7 @@ class TokenPairs(nn.Module):
         if self.config.mask_padding:
             ends = ids.argmax(dim=1, keepdim=True)
             seen = torch.arange(ids.shape[1], device=ids.device) <= ends
-        words = model.text_tokens(model.text.normed(caption.tokens))
+        words = model.text_tokens(caption.tokens)
         return {"patches": unit(model.image_tokens(patches)), "words": unit(words), "seen": seen}
 
     def forward(

@@ -229,7 +229,8 @@ def test_what_open_clip_lacks_is_refused(vit, image, tmp_path, random_model):
 
 def test_timm_options_are_refused():
     config = ClipConfig(
-        image=TimmConfig(name="resnet10t", options={"global_pool": "avg", "in_chans": 3})
+        image=TimmConfig(name="resnet10t", options={"global_pool": "avg", "in_chans": 3}),
+        text=TextConfig(),
     )
     with pytest.raises(CheckpointError, match="in_chans"):
         to_json(config)

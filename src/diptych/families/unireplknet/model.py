@@ -11,7 +11,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from diptych.families.unireplknet import UniRepLKNetConfig
-from diptych.models.tower import Tower, TowerOutput
+from diptych.models.tower import TokenKind, Tower, TowerOutput
 from diptych.nn.drop import StochasticDepth
 
 BRANCHES = {
@@ -188,9 +188,9 @@ class UniRepLKNet(Tower[UniRepLKNetConfig]):
     >>> config = UniRepLKNetConfig(depths=(1, 1, 1, 1), widths=(8, 8, 16, 16), kernel_sizes=((3,), (13,), (13,), (13,)))
     >>> tower = UniRepLKNet(config, embed_dim=6)
     >>> tower.init()
-    >>> tokens, pooled = tower(torch.zeros(2, 3, 64, 96))
-    >>> tokens.shape, pooled.shape
-    (torch.Size([2, 6, 16]), torch.Size([2, 6]))
+    >>> tokens, feature, pooled = tower(torch.zeros(2, 3, 64, 96))
+    >>> tokens.shape, feature.shape, pooled.shape
+    (torch.Size([2, 6, 16]), torch.Size([2, 16]), torch.Size([2, 6]))
     """
 
     always_projects = False
@@ -240,26 +240,18 @@ class UniRepLKNet(Tower[UniRepLKNetConfig]):
                 case ConvBlock(scale=nn.Parameter() as scale, layer_scale=float() as value):
                     nn.init.constant_(scale, value)
 
-    def forward(self, x: Float[Tensor, "batch 3 height wide"]) -> TowerOutput:
-        """Pixels to the last stage's map, in reading order, and the pooled vector."""
+    def forward(
+        self, x: Float[Tensor, "batch 3 height wide"], tokens: TokenKind = "raw"
+    ) -> TowerOutput:
+        """Pixels to the last stage's map, in reading order, feature and pooled vector. The feature
+        is the map's mean behind the final norm, which was trained on that mean alone."""
         x = x.contiguous(memory_format=torch.channels_last)
         for stage in self.stages:
             x = stage(x)
-        tokens = x.permute(0, 2, 3, 1).flatten(1, 2)
-        return TowerOutput(tokens, self.projection(self.feature(tokens)))
-
-    def feature(self, tokens: Float[Tensor, "batch tokens width"]) -> Float[Tensor, "batch width"]:
-        """The map's mean behind the final norm."""
-        return self.norm_post(tokens.mean(dim=1))
-
-    def normed(self, tokens: Float[Tensor, "*any width"]) -> Float[Tensor, "*any width"]:
-        """Tokens of `forward` behind the final norm, which was trained on their mean."""
-        return self.norm_post(tokens)
-
-    def projected(self, tokens: Float[Tensor, "*any width"]) -> Float[Tensor, "*any embed_dim"]:
-        """Tokens behind the final norm and the projection: places in the space that pictures share
-        with texts."""
-        return self.projection(self.norm_post(tokens))
+        x = x.permute(0, 2, 3, 1).flatten(1, 2)
+        feature = self.norm_post(x.mean(dim=1))
+        chosen = self._select(x, tokens, self.norm_post, self.projection)
+        return TowerOutput(chosen, feature, self.projection(feature))
 
     @property
     def layers(self) -> int:
