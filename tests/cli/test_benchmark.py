@@ -5,8 +5,10 @@ from dataclasses import asdict, replace
 
 import pytest
 
-from diptych.cli import benchmark_report, main
-from diptych.cli.benchmark_runs import Score
+from diptych.cli import main
+from diptych.experiments import ObjectivesConfig, compare_objectives
+from diptych.experiments.objectives import table
+from diptych.experiments.objectives.runs import Score
 from tests import tiny
 
 SCORE = Score(
@@ -31,7 +33,7 @@ def data(tmp_path):
 
 def test_a_line_an_objective_with_its_interval():
     other = replace(SCORE, objective="slip", retrieval=0.1)
-    lines = benchmark_report.rows(
+    lines = table.rows(
         [SCORE, other, replace(SCORE, seed=1, zero_shot=0.6, seconds=0.3, memory=1000.0)]
     )
     assert lines[0] == ["clip", "55.0 ± 63.5 %", "75.0 ± 0.0 %", "—", "0.275", "1,000 MB"]
@@ -56,6 +58,20 @@ def test_what_is_measured_already_is_not_measured_again(data, tmp_path, capsys):
     assert [score["zero_shot"] for score in results["scores"]] == [0.5, 0.25]
     assert results["steps"] == 20
     assert "Objectives, side by side" in (tmp_path / "out" / "report.html").read_text()
+
+    _, pictures, *_ = data
+    config = ObjectivesConfig(
+        data=str(pictures),
+        test=str(pictures),
+        steps=20,
+        seeds=1,
+        objectives=("filip", "clip"),
+        out=str(tmp_path / "out"),
+    )
+    found = compare_objectives(config)
+    assert [score.zero_shot for score in found.scores] == [0.25, 0.5]
+    assert [row[0] for row in found.rows] == ["filip", "clip"]
+    assert capsys.readouterr() == ("", "")
 
 
 @pytest.mark.slow

@@ -17,7 +17,6 @@ from typing import Any
 from safetensors.torch import save_file
 from torch import Tensor
 
-from diptych import __version__
 from diptych.checkpoints.atomic import atomic
 from diptych.checkpoints.mapped import read_safetensors
 from diptych.checkpoints.read import read_json
@@ -27,6 +26,7 @@ from diptych.config.serialize import from_dict, to_dict
 from diptych.errors import CheckpointError, ConfigError
 from diptych.inputs import Tokenizer
 from diptych.models import Clip
+from diptych.version import __version__
 
 WEIGHTS, META = "model.safetensors", "model.json"
 VERSION = 1

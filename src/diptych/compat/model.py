@@ -15,7 +15,8 @@ class OpenClipModel(nn.Module):
     >>> import torch
     >>> from diptych import compat
     >>> model = compat.create_model("tiny")
-    >>> image, text, scale = model(torch.zeros(1, 3, 48, 48), compat.get_tokenizer("tiny")(["a cat"]))
+    >>> ids = compat.get_tokenizer("tiny")(["a cat"])
+    >>> image, text, scale = model(torch.zeros(1, 3, 48, 48), ids)
     >>> image.shape, text.shape, round(scale.item(), 2)
     (torch.Size([1, 128]), torch.Size([1, 128]), 14.29)
     """
