@@ -4,8 +4,9 @@ one import line.
     from diptych.compat.unireplknet import unireplknet_l
 
 `load_state_dict(..., strict=False)` is strict there in the one thing that matters: the classifier
-may lack, the trunk may not. With the authors' class a file whose names begin otherwise loads
-nothing, and one in training form loads unmerged into a model in deploy form, both without a word.
+may be missing, the trunk may not. With the authors' class a file whose names have another prefix
+loads nothing, and one in training form loads unmerged into a model in deploy form, both without a
+word.
 """
 
 from collections.abc import Callable, Mapping
@@ -20,7 +21,7 @@ from diptych import zoo
 from diptych.checkpoints.deploy import in_form
 from diptych.checkpoints.formats import unireplknet, unireplknet_trunk
 from diptych.checkpoints.rename import Table, check_fit
-from diptych.checkpoints.state import State
+from diptych.checkpoints.state import Lazy, State
 from diptych.config import UniRepLKNetConfig
 from diptych.errors import CheckpointError
 from diptych.models import build_tower
@@ -31,8 +32,8 @@ class Classifier(nn.Module):
 
     >>> import torch
     >>> from diptych.compat.unireplknet import unireplknet_a
-    >>> model = unireplknet_a(num_classes=10).eval()
-    >>> model(torch.zeros(1, 3, 64, 64)).shape, model.forward_features(torch.zeros(1, 3, 64, 64)).shape
+    >>> model, pixels = unireplknet_a(num_classes=10).eval(), torch.zeros(1, 3, 64, 64)
+    >>> model(pixels).shape, model.forward_features(pixels).shape
     (torch.Size([1, 10]), torch.Size([1, 320]))
     """
 
@@ -47,7 +48,8 @@ class Classifier(nn.Module):
     def forward_features(
         self, x: Float[Tensor, "batch 3 height wide"]
     ) -> Float[Tensor, "batch width"]:
-        """What the classifier reads, and a CLIP model projects: the normed mean of the last map."""
+        """The input of the classifier, and of a CLIP model's projection: the norm of the last
+        feature map's mean."""
         return self.trunk.pooled(x)
 
     def forward(self, x: Float[Tensor, "batch 3 height wide"]) -> Float[Tensor, "batch classes"]:
@@ -60,47 +62,61 @@ class Classifier(nn.Module):
         """Published weights, whatever stands before their names. A training form is merged if this
         model is in deploy form.
 
-        `strict=False`: the classifier may lack, and names beside the trunk's are passed by; both
-        are returned, as torch does. Raises CheckpointError for a trunk that isn't whole or doesn't
-        fit, for a classifier of another size, for merged weights where this model is in training
-        form; and for any other difference if `strict`."""
-        names, config = State.of(state_dict), self.trunk.config
+        `strict=False`: the classifier may be missing, and names beside the trunk's and the
+        classifier's are ignored; both are returned, as torch does. Raises CheckpointError for a
+        trunk that isn't whole or doesn't fit, for a classifier of another size, for merged weights
+        where this model is in training form; and for any other difference if `strict`."""
+        trunk, head, unexpected = _split(State.of(state_dict))
+        trunk = self._in_own_form(trunk)
+        check_fit(trunk.shapes, self.trunk.state_dict())
+        expected = self.head.state_dict(prefix="head.")
+        missing = [name for name in expected if name not in head]
+        if strict and (missing or unexpected):
+            first = ", ".join([*missing, *unexpected][:3])
+            raise CheckpointError(f"{first} are missing or unexpected; strict=False allows that")
+        check_fit(head.shapes, {name: expected[name] for name in head})
+        # Nothing is loaded before everything was checked.
+        self.head.load_state_dict(dict(head.part("head.")), strict=False, assign=assign)
+        self.trunk.load_state_dict(dict(trunk), assign=assign)
+        return _IncompatibleKeys(missing, unexpected)
+
+    def _in_own_form(self, trunk: State) -> State:
+        """The trunk's weights in this model's form. Raises CheckpointError for merged weights where
+        this model is in training form: what is merged can't be taken apart."""
+        config = self.trunk.config
         assert isinstance(config, UniRepLKNetConfig)
-        prefix = unireplknet.prefix_of(names)
-        table = Table(rules=unireplknet_trunk.rules(prefix))
-        beside = table.unknown(names)
-        trunk = table.to_ours(
-            State({name: lazy for name, lazy in names.lazies.items() if name not in beside})
-        )
-        state, told = in_form(trunk.part("image."), config)
-        if told.deploy and not config.deploy:
+        state, found = in_form(trunk, config)
+        if found.deploy and not config.deploy:
             raise CheckpointError(
                 "these weights are merged, and this model isn't; build it with deploy=True"
             )
-        check_fit(state.shapes, self.trunk.state_dict())
-        head = State(
-            {name: names.lazies[f"{prefix}{name}"] for name in _HEAD if f"{prefix}{name}" in names}
-        )
-        missing = [name for name in _HEAD if name not in head]
-        unexpected = [name for name in beside if name.removeprefix(prefix) not in _HEAD]
-        if strict and (missing or unexpected):
-            first = ", ".join([*missing, *unexpected][:3])
-            raise CheckpointError(f"{first} lack or are too many; strict=False passes them by")
-        if not missing:
-            check_fit(
-                head.shapes,
-                {f"head.{name}": value for name, value in self.head.state_dict().items()},
-            )
-            self.head.load_state_dict(dict(head.part("head.")), assign=assign)
-        self.trunk.load_state_dict(dict(state), assign=assign)
-        return _IncompatibleKeys(missing, unexpected)
+        return state
 
 
 _HEAD = ("head.weight", "head.bias")
 
 
+def _split(published: State) -> tuple[State, State, list[str]]:
+    """Published weights as the trunk's under our names, the classifier's as `head.*`, and the names
+    that are neither's."""
+    prefix = unireplknet.prefix_of(published)
+    table = Table(rules=unireplknet_trunk.rules(prefix))
+    beside = table.unknown(published)
+    trunk = {name: lazy for name, lazy in published.lazies.items() if name not in beside}
+    head, unexpected = dict[str, Lazy](), list[str]()
+    for name in beside:
+        plain = name.removeprefix(prefix)
+        if plain in _HEAD:
+            head[plain] = published.lazies[name]
+        else:
+            unexpected.append(name)
+    return table.to_ours(State(trunk)).part("image."), State(head), unexpected
+
+
 def _factory(variant: str) -> Callable[..., Classifier]:
-    """The authors' function for a published size."""
+    """The authors' function for a published size; its arguments are theirs.
+
+    `layer_scale_init_value`: None or 0 for no layer scale. `drop_path_rate`: stochastic depth."""
 
     def build(
         num_classes: int = 1000,
@@ -119,7 +135,10 @@ def _factory(variant: str) -> Callable[..., Classifier]:
         return Classifier(config, num_classes)
 
     build.__name__ = build.__qualname__ = f"unireplknet_{variant}"
-    build.__doc__ = f"UniRepLKNet-{variant.upper()} with random weights, in training form or, with `deploy`, merged."
+    build.__doc__ = (
+        f"UniRepLKNet-{variant.upper()} with random weights, in training form or, with `deploy`, "
+        "merged."
+    )
     return build
 
 
