@@ -1,18 +1,18 @@
 """open_clip's and eva_clip's factory functions.
 
-| option                                  | here                                                     |
-| --------------------------------------- | -------------------------------------------------------- |
-| model_name                              | a name in any generation's spelling, or a JSON file      |
-| pretrained                              | a file or folder, a tag such as `eva_clip`; none: random |
-| precision                               | of the towers; `amp*` is float32, autocast is yours      |
-| force_image_size, force_patch_dropout   | done                                                     |
-| force_quick_gelu, image_mean, image_std | done                                                     |
-| image_interpolation, image_resize_mode  | done                                                     |
-| pretrained_image, pretrained_text       | paths; so are open_clip's `..._path`                     |
-| force_custom_clip, force_custom_text    | no meaning: a file's names tell its layout               |
-| pretrained_visual_model, ..._text_model | no meaning, for the same reason                          |
-| weights_only                            | no meaning: always so                                    |
-| jit, output_dict, cache_dir, skip_list  | refused where set                                        |
+| option                                  | here                                                |
+| --------------------------------------- | --------------------------------------------------- |
+| model_name                              | a name in any generation's spelling, or a JSON file |
+| pretrained                              | a file, a folder, a tag (`eva_clip`); none: random  |
+| precision                               | of the towers; `amp*` is float32, autocast is yours |
+| force_image_size, force_patch_dropout   | done                                                |
+| force_quick_gelu, image_mean, image_std | done                                                |
+| image_interpolation, image_resize_mode  | done                                                |
+| pretrained_image, pretrained_text       | paths; so are open_clip's `..._path`                |
+| force_custom_clip, force_custom_text    | no meaning: a file's names tell its layout          |
+| pretrained_visual_model, ..._text_model | no meaning, for the same reason                     |
+| weights_only                            | no meaning: always so                               |
+| jit, output_dict, cache_dir, skip_list  | refused where set                                   |
 """
 
 from dataclasses import replace
@@ -159,7 +159,7 @@ def _weights(model_name: str | Path, pretrained: str | Path) -> str:
     return f"{model_name}-openai" if pretrained == "openai" else f"{model_name}/{pretrained}"
 
 
-def _start(tower: Tower, side: Literal["image", "text"], path: str | Path | bool) -> None:
+def _start(tower: Tower[Any], side: Literal["image", "text"], path: str | Path | bool) -> None:
     if path is True:
         raise ConfigError(
             f"pretrained_{side} must be the path of weights; towers aren't fetched by themselves"

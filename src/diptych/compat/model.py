@@ -1,5 +1,7 @@
 """A model of ours with open_clip's face."""
 
+from typing import Any
+
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
@@ -26,12 +28,12 @@ class OpenClipModel(nn.Module):
         self.clip = clip
 
     @property
-    def visual(self) -> Tower:
+    def visual(self) -> Tower[Any]:
         """The image tower."""
         return self.clip.image
 
     @property
-    def text(self) -> Tower:
+    def text(self) -> Tower[Any]:
         """The text tower."""
         return self.clip.text
 

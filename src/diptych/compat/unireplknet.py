@@ -15,7 +15,9 @@ from typing import Any
 
 from jaxtyping import Float
 from torch import Tensor, nn
-from torch.nn.modules.module import _IncompatibleKeys
+from torch.nn.modules.module import (
+    _IncompatibleKeys,  # pyright: ignore[reportPrivateUsage]: torch has no public name for it
+)
 
 from diptych import zoo
 from diptych.checkpoints.deploy import in_form
