@@ -183,6 +183,8 @@ def test_the_class_itself_reads_folders_with_and_without_remote_code(
         content = json.loads((exported / "config.json").read_text())
         del content["auto_map"]
         (exported / "config.json").write_text(json.dumps(content))
+    with pytest.raises(ConfigError, match="dtype='half-way' is none of torch's"):
+        EvaClipModel.from_pretrained(exported, dtype="half-way")
     model = EvaClipModel.from_pretrained(exported)
     for name, tensor in published.model.state_dict().items():
         assert torch.equal(model.model.clip.state_dict()[name], tensor)

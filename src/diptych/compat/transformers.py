@@ -71,9 +71,7 @@ class EvaClipModel(PreTrainedModel):
             name for name, value in options.items() if value and name not in _WITHOUT_MEANING
         ]:
             raise ConfigError(f"{unknown[0]} has no counterpart in Diptych; leave it out")
-        chosen = dtype or torch_dtype
-        if isinstance(chosen, str):
-            chosen = None if chosen == "auto" else getattr(torch, chosen)
+        chosen = _dtype(dtype or torch_dtype)
         device = device_map if device_map not in (None, "auto") else "cpu"
         clip = load_model(pretrained_model_name_or_path, dtype=chosen, device=device).model
         return cls(
@@ -121,3 +119,15 @@ class EvaClipModel(PreTrainedModel):
             image_embeds=images,
             text_embeds=texts,
         )
+
+
+def _dtype(chosen: torch.dtype | str | None) -> torch.dtype | None:
+    """transformers' `dtype`, by its name too; None: as the weights are."""
+    if chosen is None or chosen == "auto":
+        return None
+    found = getattr(torch, chosen, None) if isinstance(chosen, str) else chosen
+    if not isinstance(found, torch.dtype):
+        raise ConfigError(
+            f"dtype={chosen!r} is none of torch's; write float32, float16 or bfloat16"
+        )
+    return found

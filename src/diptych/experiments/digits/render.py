@@ -43,12 +43,13 @@ def render(folder: Path, seed: int, console: Console) -> None:
 
 
 def delete_earlier(folder: Path) -> None:
-    """Delete what an earlier demo left at `folder`. Raises ConfigError if it isn't a demo's."""
+    """Delete what an earlier experiment left at `folder`: shards, a run or an index. Raises
+    ConfigError if it is something else."""
     marks = ("scenes.json", "run.json", "meta.json")
     if not folder.exists():
         return
     if not any((folder / mark).exists() for mark in marks):
         raise ConfigError(
-            f"{folder} exists and was not written by `diptych demo`; choose another --out"
+            f"{folder} exists and was not written by this command; choose another --out"
         )
     shutil.rmtree(folder)

@@ -37,7 +37,8 @@ def compare_objectives(config: ObjectivesConfig, *, console: Console | None = No
     """Train each objective with each seed, measure all alike, write results.json and report.html.
 
     Interrupted, the same call goes on where it stopped. `console` shows the stages; None: quiet.
-    Raises UnknownNameError for an unknown objective, ConfigError for too small a budget."""
+    Raises UnknownNameError for an unknown objective, ConfigError for too small a budget or where
+    runs with another number of steps stand in `config.out`."""
     shown, out = console or Console(quiet=True), Path(config.out)
     shared = setting.prepare(config, shown)
     steps = config.steps or _affordable_steps(shared, config, shown)
@@ -57,9 +58,26 @@ def compare_objectives(config: ObjectivesConfig, *, console: Console | None = No
 
 
 def _affordable_steps(shared: Setting, config: ObjectivesConfig, console: Console) -> int:
-    """As many steps for each run as fit into the budget together, by the time of a few."""
+    """As many steps for each run as fit into the budget together, by the time of a few.
+
+    The number is kept: measured anew after an interruption, it would be another one, and the runs
+    that are done would have had more or fewer steps than the rest."""
+    kept = Path(config.out) / "steps.json"
+    asked = {
+        "budget": config.budget,
+        "seeds": config.seeds,
+        "objectives": list(config.objectives),
+        "data": config.data,
+    }
+    if kept.exists():
+        content = json.loads(kept.read_text())
+        if content["asked"] == asked:
+            return content["steps"]
     seconds = seconds_of_a_step(shared, config, console)
-    return int(_TRAINING * 60 * config.budget / (config.seeds * seconds))
+    steps = int(_TRAINING * 60 * config.budget / (config.seeds * seconds))
+    kept.parent.mkdir(parents=True, exist_ok=True)
+    kept.write_text(json.dumps({"asked": asked, "steps": steps}) + "\n")
+    return steps
 
 
 def _save(path: Path, config: ObjectivesConfig, steps: int, scores: Sequence[Score]) -> Path:

@@ -19,10 +19,12 @@ from torch import Tensor
 from diptych.config import DataConfig, Run
 from diptych.data import open_source
 from diptych.encoder import Encoder, load
+from diptych.errors import ConfigError
 from diptych.evaluation import evaluate, linear_probe
+from diptych.experiments.digits.render import delete_earlier
 from diptych.experiments.objectives.config import ObjectivesConfig
 from diptych.experiments.objectives.setting import Setting
-from diptych.training import fit, read_metrics
+from diptych.training import fit, load_run, read_metrics
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -54,15 +56,20 @@ def seconds_of_a_step(shared: Setting, config: ObjectivesConfig, console: Consol
     console.print(f"How long is a step? {TRIAL} of each objective tell.")
     folder = Path(config.out) / "trials"
     trials = [shared.with_objective(name, 0, folder, TRIAL) for name in config.objectives]
+    for trial in trials:
+        delete_earlier(Path(trial.out))
     return sum(_apart(_trial, trial) for trial in trials)
 
 
 def compete(shared: Setting, config: ObjectivesConfig, steps: int, console: Console) -> list[Score]:
-    """Train and measure everyone that isn't done yet."""
+    """Train and measure everyone that isn't done yet.
+
+    Raises ConfigError where a run with another number of steps stands: it isn't comparable."""
     scores, folder = list[Score](), Path(config.out) / "runs"
     for seed in range(config.seeds):
         for name in config.objectives:
             run = shared.with_objective(name, seed, folder, steps)
+            _refuse_other_steps(run)
             done = Path(run.out) / "score.json"
             if not done.exists():
                 console.print(
@@ -72,6 +79,18 @@ def compete(shared: Setting, config: ObjectivesConfig, steps: int, console: Cons
                 done.write_text(json.dumps(asdict(score)))
             scores.append(Score(**json.loads(done.read_text())))
     return scores
+
+
+def _refuse_other_steps(run: Run) -> None:
+    folder = Path(run.out)
+    if not (folder / "run.json").exists():
+        return
+    earlier = load_run(folder).steps
+    if earlier != run.steps:
+        raise ConfigError(
+            f"{folder} holds a run of {earlier} steps, and this one has {run.steps}; "
+            "choose another --out"
+        )
 
 
 def _apart(work: Callable[P, T], *arguments: P.args, **named: P.kwargs) -> T:
