@@ -12,11 +12,12 @@ from huggingface_hub import constants, file_download
 from safetensors.torch import load, save
 
 from diptych import pretrained
-from diptych.checkpoints import convert, fetch, load_model
+from diptych.checkpoints import convert, load_model
 from diptych.checkpoints import locate as locating
 from diptych.errors import DownloadError
 from diptych.pretrained import Entry, Weights
 from diptych.weights import native
+from diptych.weights.hub import fetch
 from diptych.weights.native import save_model
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"

@@ -8,6 +8,7 @@ from torch import nn
 
 from diptych import pretrained
 from diptych.config import ClipConfig
+from diptych.families.clip import pretrained as clip_models
 from diptych.families.huggingface import HuggingFaceTextConfig
 from diptych.families.timm import TimmConfig
 from diptych.models import Clip, build, build_tower

@@ -1,17 +1,18 @@
 """open_clip's and eva_clip's factory functions.
 
-| option                                             | here                                                          |
-| -------------------------------------------------- | ------------------------------------------------------------- |
-| model_name                                         | a name in any generation's spelling, or a published JSON file |
-| pretrained                                         | a file or folder, a tag such as `eva_clip`, or none: random   |
-| precision                                          | the towers'; `amp*` keeps float32 and leaves autocast to you  |
-| force_image_size, force_patch_dropout              | done                                                          |
-| force_quick_gelu, image_mean, image_std            | done                                                          |
-| image_interpolation, image_resize_mode             | done                                                          |
-| pretrained_image, pretrained_text (paths)          | done; so are open_clip's `..._path`                           |
-| force_custom_clip, force_custom_text, weights_only | always so: without meaning                                    |
-| pretrained_visual_model, pretrained_text_model     | without meaning: a file's layout is told by its names         |
-| jit, output_dict, cache_dir, skip_list             | refused where set                                             |
+| option                                  | here                                                |
+| --------------------------------------- | --------------------------------------------------- |
+| model_name                              | a name in any generation's spelling, or a JSON file |
+| pretrained                              | a file, a folder, a tag (`eva_clip`); none: random  |
+| precision                               | of the towers; `amp*` is float32, autocast is yours |
+| force_image_size, force_patch_dropout   | done                                                |
+| force_quick_gelu, image_mean, image_std | done                                                |
+| image_interpolation, image_resize_mode  | done                                                |
+| pretrained_image, pretrained_text       | paths; so are open_clip's `..._path`                |
+| force_custom_clip, force_custom_text    | no meaning: a file's names tell its layout          |
+| pretrained_visual_model, ..._text_model | no meaning, for the same reason                     |
+| weights_only                            | no meaning: always so                               |
+| jit, output_dict, cache_dir, skip_list  | refused where set                                   |
 """
 
 from dataclasses import replace
@@ -161,7 +162,7 @@ def _weights(model_name: str | Path, pretrained: str | Path) -> str:
     return f"{model_name}-openai" if pretrained == "openai" else f"{model_name}/{pretrained}"
 
 
-def _start(tower: Tower, side: Literal["image", "text"], path: str | Path | bool) -> None:
+def _start(tower: Tower[Any], side: Literal["image", "text"], path: str | Path | bool) -> None:
     if path is True:
         raise ConfigError(
             f"pretrained_{side} must be the path of weights; towers aren't fetched by themselves"
@@ -173,7 +174,7 @@ def _start(tower: Tower, side: Literal["image", "text"], path: str | Path | bool
 def _changed(config: ClipConfig, preprocess: dict[str, Any], quick_gelu: bool) -> ClipConfig:
     given = {name: value for name, value in preprocess.items() if value is not None}
     config = replace(config, preprocess=replace(config.preprocess, **given))
-    if quick_gelu:  # an EVA tower has none, there as here
+    if quick_gelu:  # an EVA tower has no such choice, there as here
         image = (
             replace(config.image, activation="quick_gelu")
             if isinstance(config.image, VitConfig)
