@@ -152,7 +152,7 @@ def tiny(run):
         objective = replace(objective, views=small)
     if isinstance(objective, DeclipObjectiveConfig):
         objective = replace(objective, queue=32)
-    model = replace(run.model, custom=model)
+    model = replace(run.model, name="", custom=model)
     return replace(
         run, model=model, objective=objective, batch_size=6, steps=20_000, precision="fp32"
     )

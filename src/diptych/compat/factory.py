@@ -21,7 +21,7 @@ from typing import Any, Literal
 
 import torch
 
-from diptych import pretrained
+from diptych import pretrained as published
 from diptych.checkpoints import load_model, start_tower
 from diptych.checkpoints.describe import read_config
 from diptych.compat.model import OpenClipModel
@@ -124,7 +124,7 @@ def create_model_from_pretrained(
 ) -> tuple[OpenClipModel, Preprocess]:
     """The model and its transform in evaluation; without `pretrained`, the first weights known of
     the model."""
-    known = pretrained or pretrained.weights(str(model_name))
+    known = pretrained or published.weights(str(model_name))
     if not known:
         raise ConfigError(
             f"no weights are known for {model_name}; give pretrained=, a file or a folder"
@@ -143,7 +143,7 @@ def list_models() -> list[str]:
     True
     """
     return [
-        name for name in pretrained.names() if isinstance(pretrained.entry(name).config, ClipConfig)
+        name for name in published.names() if isinstance(published.entry(name).config, ClipConfig)
     ]
 
 
@@ -156,7 +156,7 @@ def _config(model_name: str | Path, pretrained: str | Path | None) -> ClipConfig
 
 
 def _weights(model_name: str | Path, pretrained: str | Path) -> str:
-    """A path, or the name of weights that the zoo knows."""
+    """A path, or the name of published weights."""
     if Path(pretrained).exists() or Path(pretrained).suffix or str(pretrained) == str(model_name):
         return str(pretrained)
     return f"{model_name}-openai" if pretrained == "openai" else f"{model_name}/{pretrained}"

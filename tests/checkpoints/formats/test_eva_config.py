@@ -6,6 +6,7 @@ from diptych import pretrained
 from diptych.errors import CheckpointError, ConfigError
 from diptych.families.clip import TextConfig, VitConfig
 from diptych.families.clip.layouts.open_clip_config import from_json
+from diptych.families.clip.layouts.towers import mlp_ratio
 from diptych.families.eva import EvaConfig
 from diptych.families.eva.layouts import eva
 from tests.checkpoints.formats.families import FAMILIES, ODD

@@ -11,6 +11,7 @@ from diptych import models, pretrained
 from diptych.checkpoints import convert, detect, load_model
 from diptych.config import ClipConfig, PreprocessConfig, TokenizerConfig
 from diptych.errors import CheckpointError
+from diptych.families.clip import TextConfig
 from diptych.families.clip.layouts import open_clip as layout
 from diptych.families.clip.layouts.open_clip_config import from_json, to_json
 from diptych.families.timm import TimmConfig

@@ -5,12 +5,13 @@ from pathlib import Path
 
 from rich.console import Console
 
-from diptych import recipes, training
+from diptych import training
 from diptych.encoder import load
 from diptych.experiments.digits import page
 from diptych.experiments.digits.queries import Search, query_of, search
 from diptych.experiments.digits.render import delete_earlier, render
 from diptych.experiments.digits.scores import Scores, measure
+from diptych.families.tiny.recipes import tiny_digits
 from diptych.search import Index
 
 GOALS = {"digit": 0.90, "colour": 0.95}
@@ -46,7 +47,7 @@ def demo(
     bars; None: quiet. Raises ConfigError where something that isn't a demo's stands in `out`."""
     out, shown = Path(out), console or Console(quiet=True)
     progress = console is not None
-    recipe = recipes.tiny_digits(str(out), seed)
+    recipe = tiny_digits(str(out), seed)
     plan = replace(recipe, steps=steps or recipe.steps)
     delete_earlier(Path(plan.out))
     shown.print("[bold]1/4[/] Pictures: real handwriting, coloured and placed, each with a caption")

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from diptych import pretrained, recipes
+from diptych import pretrained
 from diptych.config import (
     ClipConfig,
     ClipObjectiveConfig,
@@ -25,7 +25,7 @@ from diptych.errors import UnknownNameError
 from diptych.experiments.digits.render import render
 from diptych.experiments.objectives.config import ObjectivesConfig
 from diptych.families.clip import TextConfig
-from diptych.families.tiny.recipes import DIGIT_PROMPTS
+from diptych.families.tiny.recipes import DIGIT_PROMPTS, tiny_cifar10, tiny_digits
 
 OBJECTIVES: dict[str, ObjectiveConfig] = {
     "clip": ClipObjectiveConfig(),
@@ -79,7 +79,7 @@ def prepare(config: ObjectivesConfig, console: Console) -> Setting:
 
 def _digits(out: Path, console: Console) -> Setting:
     render(out / "data", 0, console)
-    run = recipes.tiny_digits(str(out))
+    run = tiny_digits(str(out))
     labelled = replace(run.data, class_names=run.evaluation.class_names, templates=DIGIT_PROMPTS)
     return Setting(
         run=replace(run, model=_towers(pretrained.get("tiny"))),
@@ -90,7 +90,7 @@ def _digits(out: Path, console: Console) -> Setting:
 
 
 def _pictures(config: ObjectivesConfig) -> Setting:
-    run = recipes.tiny_cifar10()
+    run = tiny_cifar10()
     names, templates = config.class_names, config.templates
     data = replace(run.data, path=config.data, class_names=names, templates=templates)
     watched = replace(
