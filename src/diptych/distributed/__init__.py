@@ -3,7 +3,7 @@
 The only room that knows `torch.distributed` and its environment variables.
 """
 
-from diptych.distributed.agree import FAILURES, PeerError, on_main, together
+from diptych.distributed.failures import FAILURES, PeerError, on_main, together
 from diptych.distributed.batchnorm import OwnBatchNorm1d
 from diptych.distributed.launch import connect, data_parallel, unsynchronised
 from diptych.distributed.peers import Peers

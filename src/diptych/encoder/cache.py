@@ -91,7 +91,7 @@ class Cache:
     def share(self, places: list[str], peers: Peers) -> None:
         """Return when every process has the blocks in `places` that any of them wrote; all of them
         call it."""
-        held = peers.gather_objects(
+        held = peers.all_gather_objects(
             {place: self._held[place] for place in places if place in self._held}
         )
         for blocks in held:

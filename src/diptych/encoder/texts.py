@@ -38,7 +38,7 @@ class Texts:
         self._rows = dict[str, int]()
         self._vectors = torch.zeros(0, encoder.width)
         # The first process says what there is: another may already have added to the folder.
-        [places, *_] = self._peers.gather_objects(cache.places(self._kind))
+        [places, *_] = self._peers.all_gather_objects(cache.places(self._kind))
         self._load(places)
 
     def __len__(self) -> int:

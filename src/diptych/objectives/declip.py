@@ -113,7 +113,7 @@ class DeclipObjective(Objective):
         self._remembered = []
 
     def _everyones(self, texts: torch.Tensor, peers: Peers) -> torch.Tensor:
-        return peers.gather(texts) if self.config.share_queue else texts
+        return peers.all_gather(texts) if self.config.share_queue else texts
 
 
 def _mean(losses: list[torch.Tensor]) -> torch.Tensor:

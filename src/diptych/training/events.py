@@ -110,16 +110,16 @@ class Saver:
     def __call__(self, state: State) -> None:
         """The event: save if it is time, stop if it was asked for."""
         minutes, steps = self._config.every_minutes, self._config.every_steps
-        late = minutes > 0 and self._peers.agree(
+        late = minutes > 0 and self._peers.any(
             self._peers.is_main and time.monotonic() - self._saved > minutes * 60
         )
         due = state.step == self._last or (steps > 0 and state.step % steps == 0)
-        stop = self._peers.agree(bool(self._wish))
+        stop = self._peers.any(bool(self._wish))
         if due or stop or late:
             if self._peers.is_main:
                 save(state, self._tokenizer, self._out, self._config.keep)
             self._saved = time.monotonic()
-            self._peers.wait()
+            self._peers.barrier()
         if stop and state.step < self._last:
             raise TrainingError(
                 f"stopped at step {state.step} of {self._last} by {self._wish or 'another process'}; everything is "

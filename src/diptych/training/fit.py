@@ -209,7 +209,7 @@ def _claim(out: Path, run: Run, resume: bool, peers: Peers) -> None:
         raise ConfigError(
             f"{out} already holds a run; continue it with: diptych train --resume {out}, or choose another --out"
         )
-    peers.wait()
+    peers.barrier()
     if peers.is_main and not resume:
         try:
             out.mkdir(parents=True, exist_ok=True)
@@ -218,7 +218,7 @@ def _claim(out: Path, run: Run, resume: bool, peers: Peers) -> None:
             raise ConfigError(
                 f"can't write to the run's folder {out}: {error.strerror}; choose another --out"
             ) from error
-    peers.wait()
+    peers.barrier()
 
 
 def _events(

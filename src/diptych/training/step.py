@@ -36,7 +36,7 @@ def clip_gradients(parameters: Sequence[Tensor], max_norm: float) -> Tensor:
 def stop_if_not_finite(loss: Tensor, norm: Tensor, peers: Peers, step: int) -> None:
     """Raise TrainingError on every process if the loss or the gradient's norm isn't a number on any
     of them."""
-    if peers.agree(not bool(torch.isfinite(loss + norm))):
+    if peers.any(not bool(torch.isfinite(loss + norm))):
         raise TrainingError(
             f"the loss or its gradient is not a number at step {step} (loss {float(loss):.4g}, gradient norm "
             f"{float(norm):.4g}); the weights before it are in the last checkpoint. "
