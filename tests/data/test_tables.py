@@ -127,7 +127,7 @@ def test_rows_of_another_length_are_left_out_of_a_csv_and_reported(tmp_path):
     path.write_text("image,text\na.jpg,a\nb.jpg,b,extra\nc.jpg,c\n")
     source = open_source(config(tmp_path, path))
     assert [source[n].captions[0] for n in range(len(source))] == ["a", "c"]
-    assert "1 rows with a wrong number of columns" in source.damage[0].reason
+    assert "1 rows with a wrong number of columns" in source.bad_samples[0].reason
 
 
 @pytest.mark.parametrize(

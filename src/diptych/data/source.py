@@ -27,7 +27,7 @@ PICTURE_ENDINGS = (
 
 
 class BadSample(NamedTuple):
-    """Something that can't be used: where it is and why."""
+    """A sample, or a part of a file, that can't be used: where it is and why."""
 
     file: str
     key: str
@@ -35,13 +35,13 @@ class BadSample(NamedTuple):
 
 
 class Source(ABC):
-    """Pairs by number, in any order. Reading a broken one raises `DataError`; that never harms the
+    """Pairs by number, in any order. Reading a bad sample raises `DataError`; that never harms the
     others."""
 
     class_names: tuple[str, ...] = ()
     """Names in class order, where the samples have labels."""
-    damage: tuple[BadSample, ...] = ()
-    """What opening found broken (a truncated shard, rows that don't parse), already left out."""
+    bad_samples: tuple[BadSample, ...] = ()
+    """What opening found bad (a truncated shard, rows that don't parse), already left out."""
 
     @abstractmethod
     def __len__(self) -> int:
@@ -82,7 +82,7 @@ class Joined(Source):
     def __init__(self, parts: Sequence[Source], weights: tuple[float, ...] = ()):
         self.parts = tuple(parts)
         self.class_names = max((part.class_names for part in parts), key=len)
-        self.damage = tuple(itertools.chain.from_iterable(part.damage for part in parts))
+        self.bad_samples = tuple(itertools.chain.from_iterable(part.bad_samples for part in parts))
         self._weights = weights
         self._ends = list(itertools.accumulate(len(part) for part in parts))
 
@@ -121,15 +121,15 @@ class Joined(Source):
 
 
 @dataclass(frozen=True)
-class Words:
-    """How a source's samples come by their captions: `keys` that may hold one, or a class name put
-    into `templates`."""
+class Captioner:
+    """How a source's samples come by their captions: from the first of the `keys` that holds one,
+    or from their class name put into `templates`."""
 
     keys: tuple[str, ...]
     class_names: tuple[str, ...]
     templates: tuple[str, ...]
     needed: bool
-    """Whether a sample without a caption counts as broken."""
+    """Whether a sample without a caption counts as bad."""
 
     def captions(self, found: Mapping[str, object], label: int | None) -> tuple[str, ...]:
         """The alternatives: of the first key that `found` has, or else of the class. Raises
@@ -178,14 +178,16 @@ def _texts(value: object) -> Iterable[str]:
     return ()
 
 
-def words_of(config: DataConfig, *, needed: bool, class_names: tuple[str, ...] = ()) -> Words:
-    """The `Words` that a configuration asks for; `class_names` where the source knows them and the
-    user gave none."""
+def captioner_of(
+    config: DataConfig, *, needed: bool, class_names: tuple[str, ...] = ()
+) -> Captioner:
+    """The `Captioner` that a configuration asks for; `class_names` where the source knows them and
+    the user gave none."""
     for template in config.templates:
         if "{}" not in template:
             raise ConfigError(f"data.templates: {template!r} has no {{}} for the class name")
     names = read_class_names(config.class_names) if config.class_names else class_names
-    return Words(
+    return Captioner(
         keys=alternatives(config.caption_key),
         class_names=names,
         templates=config.templates,

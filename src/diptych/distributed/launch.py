@@ -34,8 +34,9 @@ def connect(device: str = "") -> Iterator[Peers]:
     if kind == "cuda":
         if local_rank >= torch.cuda.device_count():
             raise ConfigError(
-                f"process {local_rank} of this machine has no GPU of its own: there are {torch.cuda.device_count()}; "
-                "start at most as many processes (torchrun --nproc-per-node)"
+                f"process {local_rank} of this machine has no GPU of its own: "
+                f"there are {torch.cuda.device_count()}; start at most as many processes "
+                "(torchrun --nproc-per-node)"
             )
         torch.cuda.set_device(place)
     if dist.is_initialized():

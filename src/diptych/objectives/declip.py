@@ -60,7 +60,7 @@ class DeclipObjective(Objective):
         self, batch: Batch, pictures: list[TowerOutput], captions: list[TowerOutput]
     ) -> Features:
         """What the loss needs of the towers' outputs, in the order of the views."""
-        assert batch.hidden is not None
+        assert batch.mlm_labels is not None
         masked = self.views.text.index("masked")
         return {
             "image_1": pictures[0].pooled,
@@ -68,7 +68,7 @@ class DeclipObjective(Objective):
             "text_1": unit(captions[0].pooled),
             "text_2": unit(captions[1].pooled),
             "masked": self.model.text.normed(captions[masked].tokens),
-            "hidden": batch.hidden,
+            "hidden": batch.mlm_labels,
         }
 
     def loss(self, features: Features, peers: Peers) -> Losses:
