@@ -30,7 +30,7 @@ class Views:
     text: tuple[TextView, ...] = ("plain",)
     whole_length: bool = False
     """Captions are padded to the context length, not to the longest of the batch: for objectives
-    that look at the padding."""
+    that encode the padding, too."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -45,7 +45,7 @@ def source(tmp_path):
 
 @pytest.fixture
 def small_chunks(monkeypatch):
-    monkeypatch.setattr(pictures, "ROWS", 5)
+    monkeypatch.setattr(features, "ROWS", 5)
 
 
 @pytest.fixture
@@ -57,7 +57,7 @@ def decodes(monkeypatch):
         return original(picture)
 
     original = features.decode
-    monkeypatch.setattr(pictures, "decode", decode)
+    monkeypatch.setattr(features, "decode", decode)
     return counted
 
 

@@ -121,7 +121,7 @@ def suite_as_one_of(peers: Peers, tasks: list[str], folder: str):
 
 
 def test_two_processes_equal_one(data, tmp_path, monkeypatch):
-    monkeypatch.setattr(pictures, "ROWS", 5)
+    monkeypatch.setattr(features, "ROWS", 5)
     tasks = [data, str(tmp_path / "nothing")]
     alone = suite_as_one_of(Peers(), tasks, str(tmp_path / "one"))
     assert run_processes(2, suite_as_one_of, tasks, str(tmp_path / "two")) == [alone, alone]

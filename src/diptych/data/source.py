@@ -27,7 +27,12 @@ PICTURE_ENDINGS = (
 
 
 class BadSample(NamedTuple):
-    """A sample, or a part of a file, that can't be used: where it is and why."""
+    """A sample, or a part of a file, that can't be used: where it is and why.
+
+    >>> from diptych.data import BadSample
+    >>> BadSample(file="a.tar", key="007", reason="no caption").reason
+    'no caption'
+    """
 
     file: str
     key: str
@@ -36,7 +41,25 @@ class BadSample(NamedTuple):
 
 class Source(ABC):
     """Pairs by number, in any order. Reading a bad sample raises `DataError`; that never harms the
-    others."""
+    others.
+
+    A source of one's own gives `len`, a sample by number, where that sample lies, and a line for
+    people.
+
+    >>> from diptych.batch import Sample
+    >>> from diptych.data import Source
+    >>> class Greys(Source):
+    ...     def __len__(self):
+    ...         return 3
+    ...     def __getitem__(self, index):
+    ...         return Sample(key=str(index), image=f"grey-{index}.png", captions=("grey",))
+    ...     def where(self, index):
+    ...         return "greys", str(index)
+    ...     def describe(self):
+    ...         return "3 grey pictures"
+    >>> Greys()[2].key, Greys().files(2)
+    ('2', ('greys',))
+    """
 
     class_names: tuple[str, ...] = ()
     """Names in class order, where the samples have labels."""
@@ -201,7 +224,17 @@ def alternatives(keys: str) -> tuple[str, ...]:
 
 
 def read_class_names(path: str | Path) -> tuple[str, ...]:
-    """The lines of a text file of class names, in class order; empty lines are left out."""
+    """The lines of a text file of class names, in class order; empty lines are left out. Raises
+    DataError if it can't be read or holds none.
+
+    >>> import tempfile
+    >>> from pathlib import Path
+    >>> from diptych.data import read_class_names
+    >>> path = Path(tempfile.mkdtemp(), "names.txt")
+    >>> _ = path.write_text("cat\\ndog\\n")
+    >>> read_class_names(path)
+    ('cat', 'dog')
+    """
     try:
         lines = Path(path).expanduser().read_text(encoding="utf-8-sig").splitlines()
     except (OSError, UnicodeDecodeError) as error:

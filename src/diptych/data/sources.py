@@ -71,7 +71,7 @@ def _probe(path: str, source: Source) -> None:
     # Spread evenly, the first and the last among them: files often go bad at their end.
     last = len(source) - 1
     tried = sorted({place * last // (_PROBES - 1) for place in range(_PROBES)})
-    reasons = []
+    reasons = list[str]()
     for index in tried:
         try:
             source[index]

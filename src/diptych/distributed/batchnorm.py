@@ -4,6 +4,8 @@ arXiv:1502.03167).
 torch's own SyncBatchNorm exists for GPUs only. With ours two processes equal one on a CPU too.
 """
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
@@ -94,10 +96,10 @@ class _SumOverPeers(torch.autograd.Function):
     dL/dx_q = sum_p dL/dy_p, which is the all-reduce of the gradients."""
 
     @staticmethod
-    def forward(ctx, local: Tensor, peers: Peers) -> Tensor:
+    def forward(ctx: Any, local: Tensor, peers: Peers) -> Tensor:
         ctx.peers = peers
         return peers.sum(local)
 
     @staticmethod
-    def backward(ctx, *gradients: Tensor) -> tuple[Tensor, None]:
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:
         return ctx.peers.sum(gradients[0].contiguous()), None

@@ -4,7 +4,7 @@
 reference."""
 
 from dataclasses import dataclass, field
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import torch
 import torch.distributed as dist
@@ -79,7 +79,7 @@ class Peers:
         for what our own processes made."""
         if self.size == 1:
             return [local]
-        everyones: list = [None] * self.size
+        everyones: list[Any] = [None] * self.size
         dist.all_gather_object(everyones, local)
         return everyones
 

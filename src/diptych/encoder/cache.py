@@ -34,8 +34,8 @@ from diptych.errors import DataError
 class CacheEntry:
     """What one file of the cache holds."""
 
-    tensors: Mapping[str, Tensor] = field(default_factory=dict)
-    about: Mapping[str, Any] = field(default_factory=dict)
+    tensors: Mapping[str, Tensor] = field(default_factory=dict[str, Tensor])
+    about: Mapping[str, Any] = field(default_factory=dict[str, Any])
     """Plain JSON."""
 
 

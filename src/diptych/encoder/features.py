@@ -133,7 +133,7 @@ def source_version(source: Source, count: int) -> str:
     numbers, names = range(count), set[str]()
     for index in numbers:
         names.update(source.files(index))
-    states = []
+    states = list[object]()
     for name in sorted(names):
         path = Path(name)
         state = path.stat() if path.exists() else None
@@ -205,7 +205,7 @@ class _Extraction:
                     # A disk that didn't answer may do so next time.
                     self.lasting[chunk] = self.lasting[chunk] and isinstance(error, DataError)
                     continue
-                kept = {name: getattr(sample, name) for name in self.fields}
+                kept: dict[str, object] = {name: getattr(sample, name) for name in self.fields}
                 said = {name: value for name, value in kept.items() if value not in (None, ())}
                 self.samples[chunk].append({"row": index, "key": sample.key} | said)
                 yield _Item(chunk, index, sample)

@@ -46,7 +46,7 @@ class _WordCache(dict[str, tuple[int, ...]]):
 
     def __missing__(self, chunk: str) -> tuple[int, ...]:
         vocabulary = read_vocabulary()
-        ids = []
+        ids = list[int]()
         for word in self.pattern.findall(chunk):
             ids += (self.special[word],) if word in self.special else vocabulary.encode_word(word)
         if len(self) >= CACHED_WORDS:
@@ -103,7 +103,7 @@ class ClipTokenizer(Tokenizer):
         'two dogs , running !'
         """
         vocabulary = read_vocabulary()
-        kept = []
+        kept = list[int]()
         for number in map(int, ids):
             if number == self.end_id:
                 break

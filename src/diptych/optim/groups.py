@@ -48,7 +48,7 @@ def decay_groups(
         name for name, p in trained.items() if (vectors or p.ndim > 1) and name not in no_decay
     }
     scale_of = {name: (scales or {}).get(name, 1.0) for name in trained}
-    groups = []
+    groups = list[Group]()
     for title, decay in (("decay", weight_decay), ("no decay", 0.0)):
         for scale in sorted(set(scale_of.values()), reverse=True):
             chosen = [
@@ -80,7 +80,7 @@ def norms_and_biases(module: nn.Module) -> frozenset[str]:
     # Biases of joint queries, keys and values count as tables, as in the published implementation,
     # which keeps them as parameters of their own and not as a layer's bias.
     joint = {id(m.qkv) for m in module.modules() if isinstance(m, Attention)}
-    found = set()
+    found = set[str]()
     for place, part in module.named_modules():
         for name, _ in part.named_parameters(recurse=False):
             is_norm = isinstance(part, nn.LayerNorm | nn.RMSNorm | _BatchNorm)

@@ -35,7 +35,7 @@ class Hit:
 
 
 class Index:
-    """Pictures, their vectors, and which model made them. The folder's layout is told in
+    """Pictures, their vectors, and which model made them. The folder's layout stands in
     `search/store.py`.
 
     Made once and then opened with the path alone, it loads its model when a text asks for it:
@@ -87,7 +87,7 @@ class Index:
         half: bool = False,
         progress: bool = False,
     ) -> "Index":
-        """Make or update the index in `folder`; see `search.update`, which also tells what
+        """Make or update the index in `folder`; see `search.update`, which also says what
         changed."""
         update(folder, source, encoder, half=half, progress=progress)
         return cls.open(folder, encoder)

@@ -72,10 +72,10 @@ def roots(source: str | os.PathLike[str]) -> list[str]:
 
 
 def find(root: str, report: Report) -> Iterator[Picture]:
-    """The pictures at or under `root` in a fixed order; tar shards are looked into, hidden files
+    """The pictures at or under `root` in a fixed order; tar shards are opened, hidden files
     left out.
 
-    What can't be read is told to `report`; the rest goes on.
+    What can't be read goes to `report`; the rest goes on.
     """
     for path in _files(root, report):
         if not is_picture_name(path) and not path.endswith(".tar"):

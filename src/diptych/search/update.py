@@ -24,7 +24,7 @@ class Changes:
     removed: int = 0
     """Their files have vanished."""
     kept: int = 0
-    unreadable: list[tuple[str, str]] = field(default_factory=list)
+    unreadable: list[tuple[str, str]] = field(default_factory=list[tuple[str, str]])
     """(path, reason) of what couldn't be read; tried again by the next update."""
 
 
@@ -46,7 +46,19 @@ def update(
     there. `half` stores a new index in float16.
 
     Raises ConfigError if the index was made by another model, DataError if there is no `source` or
-    something other than an index lies in `folder`."""
+    something other than an index lies in `folder`.
+
+    >>> import tempfile
+    >>> from PIL import Image
+    >>> from diptych import Encoder, models, search, zoo
+    >>> folder = tempfile.mkdtemp()
+    >>> Image.new("RGB", (60, 40)).save(f"{folder}/black.png")
+    >>> encoder = Encoder(models.build(zoo.get("tiny")))
+    >>> search.update(f"{folder}/index", folder, encoder).added
+    1
+    >>> search.update(f"{folder}/index", folder, encoder).kept
+    1
+    """
     places = roots(source)
     store.exists(folder)  # refuses a folder of other things before a lock is written into it
     with store.locked(folder):

@@ -53,7 +53,7 @@ def log_metrics(meter: Meter, bad: BadSamples, peers: Peers, loggers: Sequence[L
 def list_bad_samples(path: Path, bad: BadSamples) -> None:
     """Add the bad samples met so far to `path`, each once: a line of JSON with file, key and
     reason."""
-    known = set(path.read_text().splitlines()) if path.exists() else set()
+    known = path.read_text().splitlines() if path.exists() else []
     lines = [json.dumps(sample._asdict()) for sample in bad.listed]
     if new := [line for line in lines if line not in known]:
         with open(path, "a") as file:

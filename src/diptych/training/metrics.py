@@ -36,8 +36,17 @@ class MetricsFile:
 
 
 def read_metrics(path: Path) -> list[Row]:
-    """The rows of a `metrics.jsonl`; a last line cut off by a crash is left out."""
-    rows = []
+    """The rows of a `metrics.jsonl`; a last line cut off by a crash is left out.
+
+    >>> import tempfile
+    >>> from pathlib import Path
+    >>> from diptych.training import read_metrics
+    >>> path = Path(tempfile.mkdtemp(), "metrics.jsonl")
+    >>> _ = path.write_text('{"step": 10, "loss": 2.5}\\n{"step": 20, "lo')
+    >>> read_metrics(path)
+    [{'step': 10, 'loss': 2.5}]
+    """
+    rows = list[Row]()
     for line in path.read_text().splitlines():
         try:
             rows.append(json.loads(line))

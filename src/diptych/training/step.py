@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -12,7 +13,7 @@ from diptych.errors import TrainingError
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
-def autocast(precision: str, device: torch.device) -> Callable[[], AbstractContextManager]:
+def autocast(precision: str, device: torch.device) -> Callable[[], AbstractContextManager[Any]]:
     """A factory of the context in which the towers compute. Weights stay in float32: autocast
     converts them for each matrix product (Micikevicius et al. 2017, arXiv:1710.03740)."""
     return lambda: torch.autocast(device.type, DTYPES[precision], enabled=precision != "fp32")
