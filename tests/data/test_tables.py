@@ -108,7 +108,8 @@ def test_labels_take_the_place_of_captions(tmp_path):
 def test_a_bad_row_is_one_bad_row(tmp_path):
     path = tmp_path / "t.jsonl"
     path.write_text(
-        '{"image": "a.jpg", "text": "a"}\n\n{"image": \n[1]\n{"text": "b"}\n{"image": "c.jpg", "text": "c"}'
+        '{"image": "a.jpg", "text": "a"}\n\n{"image": \n[1]\n{"text": "b"}\n'
+        '{"image": "c.jpg", "text": "c"}'
     )
     source = open_source(config(tmp_path, path))
     assert len(source) == 5

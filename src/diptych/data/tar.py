@@ -105,7 +105,7 @@ def _walk(file: int, length: int, members: list[_Member]) -> tuple[str, str]:
     position, override = 0, dict[str, str]()
     while position + _BLOCK <= length:
         header = os.pread(file, _BLOCK, position)
-        if not any(header):
+        if not any(header):  # a block of zeros is the end mark
             return "", ""
         if not _sound(header):
             return f"corrupt at byte {position}", ""
@@ -113,13 +113,15 @@ def _walk(file: int, length: int, members: list[_Member]) -> tuple[str, str]:
         name = override.get("path") or _text(header[:100])
         if "path" not in override and header[257:263] == b"ustar\0" and header[345]:
             name = f"{_text(header[345:500])}/{name}"
-        size = int(override.get("size", size))
+        size = int(override.get("size", size))  # pax: for files above the 8 GiB of eleven digits
         position += _BLOCK
         if kind in _WITHOUT_DATA:
             override = {}
             continue
         if position + size > length:
             return f"cut short at byte {length}, inside {name}", name
+        # A long name ("L") or pax records ("x") are members of their own, and describe the next
+        # one.
         if kind == b"L":
             override["path"] = _text(os.pread(file, size, position))
         elif kind == b"x":
@@ -129,7 +131,7 @@ def _walk(file: int, length: int, members: list[_Member]) -> tuple[str, str]:
             override = {}
         elif kind == b"S":
             return f"holds the sparse file {name}, which can't be read, at byte {position}", name
-        position += -(-size // _BLOCK) * _BLOCK
+        position += -(-size // _BLOCK) * _BLOCK  # data is filled up to whole blocks
     return f"cut short at byte {length}: it has no end mark", ""
 
 
