@@ -11,6 +11,7 @@ import json
 import tarfile
 from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import Any, cast
 
 import numpy as np
 
@@ -110,12 +111,12 @@ def _several(data: bytes) -> tuple[int, ...]:
 
 def _json(data: bytes) -> dict[str, object]:
     try:
-        value = json.loads(data)
+        value: Any = json.loads(data)
     except ValueError as error:
         raise DataError(f"its .json can't be read: {error}") from None
     if not isinstance(value, dict):
         raise DataError(f"its .json holds a {type(value).__name__}, not an object")
-    return value
+    return cast(dict[str, object], value)
 
 
 def _ending(image: bytes) -> str:

@@ -6,7 +6,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 from diptych.batch import Sample
 from diptych.config import DataConfig
@@ -197,7 +197,8 @@ def _texts(value: object) -> Iterable[str]:
     if isinstance(value, str):
         return (value,)
     if isinstance(value, list | tuple):
-        return (text for text in value if isinstance(text, str))
+        texts = cast(Sequence[object], value)
+        return (text for text in texts if isinstance(text, str))
     return ()
 
 

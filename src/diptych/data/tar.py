@@ -10,7 +10,7 @@ import re
 import zipfile
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from jaxtyping import Int64, UInt8, UInt16
@@ -90,7 +90,7 @@ def _sound(header: bytes) -> bool:
 
 def _pax(data: bytes) -> dict[str, str]:
     """The records `LENGTH KEY=VALUE\\n` of a pax header."""
-    records = {}
+    records = dict[str, str]()
     while data:
         length = int(data.partition(b" ")[0])
         key, _, value = data[:length].partition(b" ")[2].rstrip(b"\n").partition(b"=")
@@ -226,13 +226,13 @@ def cached_index(path: Path, cache: Path) -> TarIndex:
         OSError, ValueError, TypeError, KeyError, EOFError, zipfile.BadZipFile
     ):
         with stored.open("rb") as file, np.load(file) as arrays:
-            fields = {name: arrays[name] for name in arrays.files}
+            fields: dict[str, Any] = {name: arrays[name] for name in arrays.files}
         error = str(fields.pop("damage"))  # the field's name in the file
         return TarIndex(**fields | {"endings": tuple(fields["endings"].tolist()), "error": error})
     index = index_tar(path)
 
     def write(target: Path) -> None:
-        fields = vars(index) | {"endings": np.array(index.endings, np.str_)}
+        fields: dict[str, Any] = vars(index) | {"endings": np.array(index.endings, np.str_)}
         fields["damage"] = fields.pop("error")
         with target.open("wb") as file:
             np.savez(file, allow_pickle=False, **fields)

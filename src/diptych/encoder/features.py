@@ -207,7 +207,8 @@ class _Extraction:
                     continue
                 kept: dict[str, object] = {name: getattr(sample, name) for name in self.fields}
                 said = {name: value for name, value in kept.items() if value not in (None, ())}
-                self.samples[chunk].append({"row": index, "key": sample.key} | said)
+                about: dict[str, object] = {"row": index, "key": sample.key}
+                self.samples[chunk].append(about | said)
                 yield _Item(chunk, index, sample)
 
     def _note_undecoded(self, item: _Item, error: ImageError) -> None:

@@ -27,8 +27,9 @@ def learning_rate(config: OptimConfig, step: int, steps: int) -> float:
     first, last = config.part
     whole = steps / (last - first)
     place = step + first * whole
-    # Two warm-ups are in use. From zero, whose step 0 has already taken lr / warmup; and from
-    # `start_lr`, which step 0 has exactly, so that the last warm-up step is one earlier.
+    # Two warm-ups are in use. From zero: step 0 has already lr / warmup, and lr comes twice, as the
+    # last of the warm-up and the first of the schedule. From `start_lr`: step 0 has exactly that,
+    # lr comes once, and the schedule ends at the last step and not one after it.
     if config.start_lr is None:
         if place < config.warmup:
             return config.lr * (place + 1) / config.warmup
