@@ -96,5 +96,5 @@ def _batch(objective: SlipObjective | DeclipObjective, length: int | None) -> Ba
         ),
         texts=tuple(ids for _ in objective.views.text),
         index=torch.arange(COUNT),
-        hidden=hidden,
+        mlm_labels=hidden,
     )

@@ -43,7 +43,9 @@ def own_batch(record, mine, rank):
     if "masked_token_ids" in mine:
         batch = replace(batch, texts=(torch.tensor(mine["masked_token_ids"]), *batch.texts[1:]))
     return (
-        replace(batch, hidden=torch.tensor(mine["mlm_labels"])) if "mlm_labels" in mine else batch
+        replace(batch, mlm_labels=torch.tensor(mine["mlm_labels"]))
+        if "mlm_labels" in mine
+        else batch
     )
 
 

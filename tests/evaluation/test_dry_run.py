@@ -7,7 +7,7 @@ import torch
 
 from diptych.batch import Sample
 from diptych.cli import main
-from diptych.encoder import Cache, Pictures
+from diptych.encoder import Cache, ImageFeatures
 from diptych.errors import DataError
 from diptych.evaluation import Result, sets
 from diptych.evaluation.measure import Engine, Task, views_of
@@ -92,11 +92,11 @@ def test_a_classifier_of_more_classes_is_asked_about_some_of_them():
     assert findings.confusion == ((1, 0), (0, 1))
 
 
-def _pictures(features: torch.Tensor, labels: torch.Tensor) -> Pictures:
+def _pictures(features: torch.Tensor, labels: torch.Tensor) -> ImageFeatures:
     samples = [
         Sample(key=str(i), image=b"", label=label) for i, label in enumerate(labels.tolist())
     ]
-    return Pictures(rows=torch.arange(len(labels)), samples=samples, features=features, bad=[])
+    return ImageFeatures(rows=torch.arange(len(labels)), samples=samples, features=features, bad=[])
 
 
 def test_a_profile_says_how_pictures_are_shown(root, tmp_path):

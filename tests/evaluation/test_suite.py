@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from diptych.distributed import Peers
-from diptych.encoder import Cache, Encoder, pictures
+from diptych.encoder import Cache, Encoder, features
 from diptych.errors import ConfigError
 from diptych.evaluation import Result, evaluate
 from diptych.evaluation.measure import Engine, Task, views_of
@@ -112,7 +112,7 @@ def test_both_shows_a_squashing_model_crops_too():
 
 
 def suite_as_one_of(peers: Peers, tasks: list[str], folder: str):
-    pictures.ROWS = 5
+    features.ROWS = 5
     engine = Engine(cache=Cache(Path(folder) / "cache"), peers=peers)
     summary = run_suite([tiny.encoder()], tasks, open_task, Path(folder) / "out", engine=engine)
     return [(job.task, path.name) for job, path in summary.results.items()], list(
@@ -121,7 +121,7 @@ def suite_as_one_of(peers: Peers, tasks: list[str], folder: str):
 
 
 def test_two_processes_equal_one(data, tmp_path, monkeypatch):
-    monkeypatch.setattr(pictures, "ROWS", 5)
+    monkeypatch.setattr(features, "ROWS", 5)
     tasks = [data, str(tmp_path / "nothing")]
     alone = suite_as_one_of(Peers(), tasks, str(tmp_path / "one"))
     assert run_processes(2, suite_as_one_of, tasks, str(tmp_path / "two")) == [alone, alone]

@@ -166,5 +166,8 @@ def batch(run, state, seed):
     images = tuple(torch.randn(6, 3, 32, 32, generator=draw) for _ in views.image)
     hidden = torch.where(torch.arange(8) % 3 == 1, texts, -100)
     return Batch(
-        images=images, texts=tuple(texts for _ in views.text), index=torch.arange(6), hidden=hidden
+        images=images,
+        texts=tuple(texts for _ in views.text),
+        index=torch.arange(6),
+        mlm_labels=hidden,
     )

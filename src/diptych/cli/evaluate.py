@@ -161,8 +161,8 @@ def _suite(options: Evaluate) -> int:
         summary = evaluate_suite.measure(options, tasks, requests, engine)
         if peers.is_main:
             evaluate_suite.show_summary(summary)
-        for path in engine.cache.damaged:
-            print(f"damaged, made again: {path}", file=sys.stderr)
+        for path in engine.cache.corrupt:
+            print(f"corrupt, made again: {path}", file=sys.stderr)
     return 1 if summary.failures else 0
 
 

@@ -9,9 +9,9 @@ from diptych.batch import Sample
 from diptych.config.serialize import to_dict
 from diptych.data import BadSample
 from diptych.distributed import Peers, on_main
-from diptych.encoder import Cache, Encoder, Pictures, Texts, View, embed_pictures
+from diptych.encoder import Cache, Encoder, FeatureExtractor, ImageFeatures, Texts, extract_features
 from diptych.encoder.cache import digest
-from diptych.encoder.pictures import fingerprint
+from diptych.encoder.features import source_version
 from diptych.errors import DataError, UnknownNameError
 from diptych.evaluation.answers import Answers, thumbnails
 from diptych.evaluation.linear import LinearProbe
@@ -56,12 +56,12 @@ class Engine:
     classifiers: dict[str, LinearProbe] = field(default_factory=dict, repr=False)
     """Those that were trained, by all that they depend on."""
 
-    def key(self, task: Task, view: View) -> str:
+    def key(self, task: Task, view: FeatureExtractor) -> str:
         """A digest of everything that the result depends on: model, preprocessing, files, prompts,
         procedure."""
         splits = {
             use: (
-                fingerprint(subject.source, self._count(subject)),
+                source_version(subject.source, self._count(subject)),
                 subject.prompts_sha256,
                 subject.metric,
             )
@@ -70,7 +70,7 @@ class Engine:
         kinds = [subject.kind for subject in task.subjects.values()]
         return digest(_SCHEMA, task.kind, kinds, splits, view.key)
 
-    def measure(self, task: Task, views: Sequence[View]) -> list[Result]:
+    def measure(self, task: Task, views: Sequence[FeatureExtractor]) -> list[Result]:
         """A result for each view; every picture is decoded once for all of them. All processes call
         it alike.
 
@@ -83,12 +83,14 @@ class Engine:
             results.append(self._score(task, view, pictures))
         return results
 
-    def _classifier(self, task: Task, view: View, pictures: Mapping[str, Pictures]) -> LinearProbe:
+    def _classifier(
+        self, task: Task, view: FeatureExtractor, pictures: Mapping[str, ImageFeatures]
+    ) -> LinearProbe:
         """Trained once, whichever sets it is asked about: ImageNet's serves the sets that shift its
         pictures."""
         learned = {use: subject for use, subject in task.subjects.items() if use != "test"}
         splits = {
-            use: fingerprint(subject.source, self._count(subject))
+            use: source_version(subject.source, self._count(subject))
             for use, subject in learned.items()
         }
         key = digest(view.key, splits)
@@ -99,8 +101,8 @@ class Engine:
     def _count(self, subject: Subject) -> int:
         return min(self.limit, len(subject.source)) if self.limit else len(subject.source)
 
-    def _embed(self, subject: Subject, views: Sequence[View]) -> list[Pictures]:
-        found = embed_pictures(
+    def _embed(self, subject: Subject, views: Sequence[FeatureExtractor]) -> list[ImageFeatures]:
+        found = extract_features(
             views,
             subject.source,
             fields=FIELDS[subject.kind],
@@ -113,7 +115,9 @@ class Engine:
         )
         return [_usable(subject, pictures, self._count(subject)) for pictures in found]
 
-    def _score(self, task: Task, view: View, pictures: Mapping[str, Pictures]) -> Result:
+    def _score(
+        self, task: Task, view: FeatureExtractor, pictures: Mapping[str, ImageFeatures]
+    ) -> Result:
         test = task.subjects["test"]
         if task.kind == "direct":
             texts = Texts(view.encoder, self.cache, self.peers, progress=self.progress)
@@ -149,7 +153,7 @@ class Engine:
         )
 
 
-def views_of(encoder: Encoder, resizes: Sequence[str] = ()) -> dict[str, View]:
+def views_of(encoder: Encoder, resizes: Sequence[str] = ()) -> dict[str, FeatureExtractor]:
     """How the model is shown pictures, by name: `crop`, `squash` or `pad`; none: as it was trained.
 
     >>> from diptych import Encoder, models, pretrained
@@ -163,7 +167,7 @@ def views_of(encoder: Encoder, resizes: Sequence[str] = ()) -> dict[str, View]:
         if name not in RESIZES:
             raise UnknownNameError("resize", name, RESIZES)
     return {
-        name: View(encoder=encoder, preprocess=_resized(encoder, name))
+        name: FeatureExtractor(encoder=encoder, preprocess=_resized(encoder, name))
         for name in resizes or (own,)
     }
 
@@ -175,7 +179,9 @@ def _resized(encoder: Encoder, name: str):
     return replace(preprocess, config=replace(preprocess.config, resize=RESIZES[name]))
 
 
-def _mistakes(subject: Subject, pictures: Pictures, given: Answers) -> tuple[dict[str, Any], ...]:
+def _mistakes(
+    subject: Subject, pictures: ImageFeatures, given: Answers
+) -> tuple[dict[str, Any], ...]:
     """The wrong answers that the model was surest of, with small pictures."""
     places = given.surest_mistakes(_MISTAKES)
     small = thumbnails(subject.source, pictures.rows[places].tolist())
@@ -192,7 +198,7 @@ def _mistakes(subject: Subject, pictures: Pictures, given: Answers) -> tuple[dic
     )
 
 
-def _usable(subject: Subject, pictures: Pictures, count: int) -> Pictures:
+def _usable(subject: Subject, pictures: ImageFeatures, count: int) -> ImageFeatures:
     """Those whose samples say what the task needs. DataError if too many of the `count` samples
     can't be used."""
     kept = [place for place, sample in enumerate(pictures.samples) if _says(subject, sample)]
@@ -212,7 +218,7 @@ def _usable(subject: Subject, pictures: Pictures, count: int) -> Pictures:
     if not lacking:
         return pictures
     samples = [pictures.samples[place] for place in kept]
-    return Pictures(
+    return ImageFeatures(
         rows=pictures.rows[kept], samples=samples, features=pictures.features[kept], bad=bad
     )
 
@@ -221,7 +227,7 @@ def _says(subject: Subject, sample: Sample) -> bool:
     return any(getattr(sample, name) not in (None, ()) for name in FIELDS[subject.kind])
 
 
-def _describe(pictures: Pictures) -> dict[str, Any]:
+def _describe(pictures: ImageFeatures) -> dict[str, Any]:
     listed = [bad._asdict() for bad in pictures.bad[:_LISTED]]
     return {
         "used": len(pictures.samples),
@@ -230,7 +236,7 @@ def _describe(pictures: Pictures) -> dict[str, Any]:
     }
 
 
-def _protocol(subject: Subject, view: View) -> dict[str, Any]:
+def _protocol(subject: Subject, view: FeatureExtractor) -> dict[str, Any]:
     config = view.preprocess.config
     resize = next(name for name, kind in RESIZES.items() if kind == config.resize)
     return {

@@ -10,7 +10,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from diptych.encoder import Pictures, Texts, class_vectors
+from diptych.encoder import ImageFeatures, Texts, class_vectors
 from diptych.errors import ConfigError
 from diptych.evaluation.answers import Answers, answers
 from diptych.evaluation.few_shot import few_shot
@@ -44,7 +44,7 @@ class Findings:
 
 
 def text_vectors(
-    subject: Subject, pictures: Pictures, texts: Texts
+    subject: Subject, pictures: ImageFeatures, texts: Texts
 ) -> Float[Tensor, "texts width"]:
     """What the pictures of a set are compared with: a vector a class, or one a caption."""
     if subject.class_names:
@@ -53,7 +53,7 @@ def text_vectors(
 
 
 def score(
-    subject: Subject, pictures: Pictures, words: Float[Tensor, "texts width"], scale: float
+    subject: Subject, pictures: ImageFeatures, words: Float[Tensor, "texts width"], scale: float
 ) -> Findings:
     """The figures of the set's own task, without training. `scale` is what the model multiplies
     cosines by."""
@@ -69,7 +69,7 @@ def score(
 
 
 def _zero_shot(
-    subject: Subject, pictures: Pictures, words: Float[Tensor, "classes width"], scale: float
+    subject: Subject, pictures: ImageFeatures, words: Float[Tensor, "classes width"], scale: float
 ) -> Findings:
     labels = _labels(pictures)
     if int(labels.max()) >= len(words):
@@ -126,7 +126,7 @@ def _ensembled(subject: Subject) -> dict[str, Any]:
 
 
 def _multilabel(
-    subject: Subject, pictures: Pictures, words: Float[Tensor, "classes width"]
+    subject: Subject, pictures: ImageFeatures, words: Float[Tensor, "classes width"]
 ) -> Findings:
     truth = torch.zeros(len(pictures.samples), len(words), dtype=torch.bool)
     for row, sample in enumerate(pictures.samples):
@@ -141,7 +141,7 @@ def _multilabel(
     )
 
 
-def _retrieval(pictures: Pictures, words: Float[Tensor, "captions width"]) -> Findings:
+def _retrieval(pictures: ImageFeatures, words: Float[Tensor, "captions width"]) -> Findings:
     owners = torch.tensor([i for i, sample in enumerate(pictures.samples) for _ in sample.captions])
     found = retrieval(pictures.vectors, words, owners)
     metrics = {f"image_to_text_r{k}": share for k, share in found.image_to_text.items()}
@@ -155,7 +155,7 @@ def _retrieval(pictures: Pictures, words: Float[Tensor, "captions width"]) -> Fi
     )
 
 
-def _choice(pictures: Pictures, words: Float[Tensor, "captions width"]) -> Findings:
+def _choice(pictures: ImageFeatures, words: Float[Tensor, "captions width"]) -> Findings:
     if any(len(sample.captions) != 2 for sample in pictures.samples):
         raise ConfigError(
             "a choice is between two captions; a picture of this set has another number of them"
@@ -181,7 +181,7 @@ def _in_pairs(keys: Sequence[str]) -> bool:
     )
 
 
-def score_few_shot(pictures: Mapping[str, Pictures]) -> Findings:
+def score_few_shot(pictures: Mapping[str, ImageFeatures]) -> Findings:
     """Linear classifiers that saw a few pictures of each class, drawn several times; `top1` is that
     of the most."""
     features = [
@@ -207,7 +207,7 @@ def score_few_shot(pictures: Mapping[str, Pictures]) -> Findings:
     )
 
 
-def train_linear(pictures: Mapping[str, Pictures]) -> LinearProbe:
+def train_linear(pictures: Mapping[str, ImageFeatures]) -> LinearProbe:
     """A linear classifier trained on `train`, its penalty chosen on `val` or on a fifth of it."""
     features = {
         split: (found.features.float(), _labels(found))
@@ -217,7 +217,9 @@ def train_linear(pictures: Mapping[str, Pictures]) -> LinearProbe:
     return fit_probe(*features["train"], validation=features.get("val"))
 
 
-def score_linear(task: Subject, pictures: Mapping[str, Pictures], probe: LinearProbe) -> Findings:
+def score_linear(
+    task: Subject, pictures: Mapping[str, ImageFeatures], probe: LinearProbe
+) -> Findings:
     """What `train_linear` gave, asked about `test`."""
     test, labels = pictures["test"].features.float(), _labels(pictures["test"])
     # Scores are products with the weights and the bias; a class that was never seen in training
@@ -255,11 +257,11 @@ def score_linear(task: Subject, pictures: Mapping[str, Pictures], probe: LinearP
     )
 
 
-def _keys(pictures: Pictures) -> list[str]:
+def _keys(pictures: ImageFeatures) -> list[str]:
     return [sample.key for sample in pictures.samples]
 
 
-def _labels(pictures: Pictures) -> Int[Tensor, " pictures"]:
+def _labels(pictures: ImageFeatures) -> Int[Tensor, " pictures"]:
     labels = [sample.label for sample in pictures.samples]
     if None in labels:
         raise ConfigError(

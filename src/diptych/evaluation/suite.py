@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from diptych.distributed import FAILURES, on_main, together
-from diptych.encoder import Encoder, View
+from diptych.encoder import Encoder, FeatureExtractor
 from diptych.errors import ConfigError, DataError
 from diptych.evaluation.measure import Engine, Task, views_of
 from diptych.evaluation.result import Result
@@ -103,7 +103,9 @@ def run_suite(
     return summary
 
 
-def _jobs(encoders: Sequence[Encoder], task: Task, resizes: Sequence[str]) -> dict[Job, View]:
+def _jobs(
+    encoders: Sequence[Encoder], task: Task, resizes: Sequence[str]
+) -> dict[Job, FeatureExtractor]:
     return {
         Job(task=task.name, model=encoder.name, resize=name): view
         for encoder in encoders
@@ -114,7 +116,7 @@ def _jobs(encoders: Sequence[Encoder], task: Task, resizes: Sequence[str]) -> di
 def _measure(
     engine: Engine,
     task: Task,
-    jobs: dict[Job, View],
+    jobs: dict[Job, FeatureExtractor],
     places: dict[Job, Path],
     tell: Callable[[str], None],
 ) -> Summary:

@@ -176,9 +176,9 @@ class _InfoNce(torch.autograd.Function):
         tile: int,
         peers: Peers,
     ) -> Tensor:
-        texts = peers.gather(texts)
+        texts = peers.all_gather(texts)
         rows = _Rows(images, texts, scale, tile, peers)
-        positives = peers.gather(rows.positives)
+        positives = peers.all_gather(rows.positives)
         by_image = torch.empty_like(rows.positives)
         by_text = torch.full_like(positives, -torch.inf)
         shared = []
@@ -286,7 +286,7 @@ class _Sigmoid(torch.autograd.Function):
         peers: Peers,
         graph: bool,
     ) -> Tensor:
-        texts = peers.gather(texts)
+        texts = peers.all_gather(texts)
         rows = _Rows(images, texts, scale, tile, peers)
         sums = _Gradients(rows, ctx.needs_input_grad)
         total, d_bias = torch.zeros_like(scale.sum()), torch.zeros_like(bias)
@@ -344,5 +344,5 @@ class _Gradients:
             d_scale = (torch.sum(self.images * images) * factor).reshape(scale.shape)
             d_images = self.images.mul_(scale * factor)
         if self.texts is not None:
-            d_texts = peers.own_rows_of_sum(self.texts).mul_(factor)
+            d_texts = peers.reduce_scatter(self.texts).mul_(factor)
         return d_images, d_texts, d_scale

@@ -63,7 +63,7 @@ class DeclipObjective(Objective):
     ) -> Features:
         """What the loss needs of the towers' outputs, in the order of the views; captions' tokens are
         behind the final norm."""
-        assert batch.hidden is not None
+        assert batch.mlm_labels is not None
         masked = self.views.text.index("masked")
         return {
             "image_1": pictures[0].pooled,
@@ -71,7 +71,7 @@ class DeclipObjective(Objective):
             "text_1": unit(captions[0].pooled),
             "text_2": unit(captions[1].pooled),
             "masked": captions[masked].tokens,
-            "hidden": batch.hidden,
+            "hidden": batch.mlm_labels,
         }
 
     def loss(self, features: Features, peers: Peers) -> Losses:
@@ -116,7 +116,7 @@ class DeclipObjective(Objective):
         self._remembered = []
 
     def _everyones(self, texts: torch.Tensor, peers: Peers) -> torch.Tensor:
-        return peers.gather(texts) if self.config.share_queue else texts
+        return peers.all_gather(texts) if self.config.share_queue else texts
 
 
 def _mean(losses: list[torch.Tensor]) -> torch.Tensor:

@@ -78,7 +78,7 @@ def nearest(
     """Which of everybody's neighbours is that of this picture's own text? (DeCLIP, Li et al. 2021,
     arXiv:2110.05208, §3.3; from pictures to texts only.) Unit vectors; the neighbours take no
     gradient."""
-    logits = scale * images @ peers.gather(neighbours.detach()).T
+    logits = scale * images @ peers.all_gather(neighbours.detach()).T
     own = torch.arange(len(images), device=images.device) + peers.rank * len(images)
     return F.cross_entropy(logits, own)
 
@@ -97,9 +97,9 @@ class _Gather(torch.autograd.Function):
     @staticmethod
     def forward(ctx, local: Tensor, peers: Peers) -> Tensor:
         ctx.peers = peers
-        return peers.gather(local)
+        return peers.all_gather(local)
 
     @staticmethod
     @once_differentiable
     def backward(ctx, *gradients: Tensor) -> tuple[Tensor, None]:  # pyright: ignore[reportIncompatibleMethodOverride]
-        return ctx.peers.own_rows_of_sum(gradients[0].contiguous()), None
+        return ctx.peers.reduce_scatter(gradients[0].contiguous()), None

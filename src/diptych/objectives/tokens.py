@@ -57,7 +57,7 @@ class TokenPairs(nn.Module):
         """The loss of the local pairs against everybody's."""
         some_patches, some_words, some_seen = self._representatives(patches, words, seen)
         scale, tile = self.logit_scale.exp(), self.config.tile
-        everyones_seen = peers.gather(some_seen.to(torch.uint8)).bool()
+        everyones_seen = peers.all_gather(some_seen.to(torch.uint8)).bool()
         by_image = token_similarity(
             patches, gather(some_words, peers), keys_seen=everyones_seen, tile=tile
         )

@@ -120,7 +120,7 @@ def open_set(
         sha256=files_sha256(found.source, wanted.root),
         class_indices=known.parent,
         expected=size,
-        remarks=(*remarks, *(f"{bad.file}: {bad.reason}" for bad in found.source.damage)),
+        remarks=(*remarks, *(f"{bad.file}: {bad.reason}" for bad in found.source.bad_samples)),
     )
 
 
@@ -236,7 +236,7 @@ class Aligned(Source):
             0 if task == "choice" else None,
         )
         self.class_names = tuple(names)
-        self.damage: tuple[BadSample, ...] = source.damage
+        self.bad_samples: tuple[BadSample, ...] = source.bad_samples
 
     def __len__(self) -> int:
         return len(self._source)

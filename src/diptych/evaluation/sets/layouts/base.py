@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from diptych.batch import Sample
-from diptych.data.source import Source, Words
+from diptych.data.source import Captioner, Source
 from diptych.errors import DataError
 from diptych.evaluation.sets.entry import EvaluationSet
 
@@ -41,9 +41,9 @@ class Wanted:
         )
 
     @property
-    def words(self) -> Words:
+    def words(self) -> Captioner:
         """For sources of `diptych.data`: labels are numbers, captions may be missing."""
-        return Words(
+        return Captioner(
             keys=("txt", "caption", "captions", "sentences"),
             class_names=(),
             templates=(),

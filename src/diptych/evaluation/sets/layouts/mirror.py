@@ -23,7 +23,9 @@ def read(wanted: Wanted) -> Found | None:
             return Found(
                 layout="webdataset",
                 place=folder,
-                source=Shards(shards, image_keys=_IMAGES, words=wanted.words, cache=wanted.cache),
+                source=Shards(
+                    shards, image_keys=_IMAGES, captioner=wanted.words, cache=wanted.cache
+                ),
                 labels=_labels(folder / "classnames.txt"),
                 templates=_templates(folder / "zeroshot_classification_templates.txt"),
             )

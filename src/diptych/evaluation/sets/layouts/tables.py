@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from diptych.data.source import Joined, Source
-from diptych.data.tables import TABLE_ENDINGS, Table
+from diptych.data.tables import TABLE_ENDINGS, TableSource
 from diptych.errors import DataError
 from diptych.evaluation.sets.layouts.base import Found, Wanted, several
 
@@ -23,7 +23,9 @@ def read(wanted: Wanted) -> Found | None:
             labels = _labels(paths)
             words = wanted.words if labels is None else replace(wanted.words, class_names=labels)
             tables = [
-                Table(path, image_keys=("webp", "jpg", "png"), words=words, cache=wanted.cache)
+                TableSource(
+                    path, image_keys=("webp", "jpg", "png"), captioner=words, cache=wanted.cache
+                )
                 for path in paths
             ]
             source: Source = tables[0] if len(tables) == 1 else Joined(tables)

@@ -5,7 +5,7 @@ import os
 import pytest
 
 from diptych.data import open_source
-from diptych.encoder.pictures import fingerprint
+from diptych.encoder.features import source_version
 from tests.data.builders import config, picture
 
 
@@ -19,19 +19,19 @@ def source(tmp_path):
 
 
 def test_a_picture_that_is_replaced_under_its_name_is_another_one(source, tmp_path):
-    before = fingerprint(source, 3)
-    assert fingerprint(source, 3) == before
+    before = source_version(source, 3)
+    assert source_version(source, 3) == before
     (tmp_path / "2.png").write_bytes(picture(7) + b"\0")
-    assert fingerprint(source, 3) != before
+    assert source_version(source, 3) != before
 
 
 def test_only_the_samples_that_are_asked_for_count(source, tmp_path):
-    before = fingerprint(source, 2)
+    before = source_version(source, 2)
     os.utime(tmp_path / "2.png", ns=(0, 0))
-    assert fingerprint(source, 2) == before
+    assert source_version(source, 2) == before
 
 
 def test_a_picture_that_is_missing_changes_it_too(source, tmp_path):
-    before = fingerprint(source, 3)
+    before = source_version(source, 3)
     (tmp_path / "1.png").unlink()
-    assert fingerprint(source, 3) != before
+    assert source_version(source, 3) != before

@@ -1,17 +1,14 @@
-"""Captions said otherwise and captions with hidden words, against the published rules."""
+"""Text augmentation against the published rules."""
 
 import random
 
 import numpy as np
 import pytest
-import torch
 
 from diptych.config import WordsConfig
 from diptych.errors import ConfigError
-from diptych.inputs import ClipTokenizer, DeclipTokenizer
-from diptych.inputs.words import NOT_HIDDEN, AugmentWords, HideWords, drop, read_synonyms, swap
+from diptych.inputs.text_augment import AugmentText, drop, read_synonyms, swap
 from tests import goldens
-from tests.objectives.recorded import hide_words
 
 GOLDENS = goldens.files("declip/misc*.json")
 golden = pytest.mark.parametrize("path", GOLDENS, ids=lambda path: path.stem)
@@ -39,17 +36,8 @@ def test_swap_and_deletion_as_recorded(path):
         assert " ".join(drop(words, [draw.uniform(0, 1) <= 0.1 for _ in words], 0)) == dropped
 
 
-@golden
-def test_hidden_words_as_recorded(path):
-    recorded = goldens.read(path)["mask_tokens"]
-    torch.manual_seed(0)
-    found = hide_words(recorded["input"])
-    assert found.ids == recorded["output"]
-    assert found.labels == recorded["labels"]
-
-
 def test_each_change_comes_and_keeps_to_its_rule():
-    augment, words = AugmentWords(WordsConfig()), CAPTION.split()
+    augment, words = AugmentText(WordsConfig()), CAPTION.split()
     kinds = {"replaced": 0, "swapped": 0, "shorter": 0, "same": 0}
     for seed in range(300):
         changed = augment(CAPTION, generator(seed)).split()
@@ -67,7 +55,7 @@ def test_each_change_comes_and_keeps_to_its_rule():
 
 
 def test_the_generator_decides_alone():
-    augment = AugmentWords(WordsConfig())
+    augment = AugmentText(WordsConfig())
     assert [augment(CAPTION, generator(3)) for _ in range(2)] == [
         augment(CAPTION, generator(3))
     ] * 2
@@ -75,7 +63,7 @@ def test_the_generator_decides_alone():
 
 @pytest.mark.parametrize("caption", ["", "   ", "dog", "zzz qqq"])
 def test_short_and_unknown_captions_survive(caption):
-    augment = AugmentWords(WordsConfig(delete=1.0))
+    augment = AugmentText(WordsConfig(delete=1.0))
     for seed in range(20):
         assert bool(augment(caption, generator(seed)).split()) == bool(caption.split())
 
@@ -94,27 +82,6 @@ def test_everyday_words_are_there_and_a_group_has_two():
     find = read_synonyms("")
     assert "automobile" in find("car")
     assert all(word not in find(word) for word in ("car", "big", "dog"))
-
-
-def test_shares_of_hidden_words():
-    tokenizer = DeclipTokenizer()
-    hider = HideWords(WordsConfig(), tokenizer)
-    ids = [49407, *range(1000, 1075), 49408]
-    found = [hider(ids, generator(seed)) for seed in range(200)]
-    labels = np.array([each.labels for each in found])
-    shown = np.array([each.ids for each in found])
-    chosen = labels != NOT_HIDDEN
-    assert not chosen[:, [0, -1]].any()
-    assert chosen[:, 1:-1].mean() == pytest.approx(0.15, abs=0.01)
-    assert (shown[chosen] == tokenizer.mask_id).mean() == pytest.approx(0.8, abs=0.02)
-    assert (shown[chosen] == labels[chosen]).mean() == pytest.approx(0.1, abs=0.02)
-    assert (labels[chosen] == np.broadcast_to(ids, labels.shape)[chosen]).all()
-    assert (shown == ids)[~chosen].all()
-
-
-def test_a_vocabulary_without_a_mask_is_refused():
-    with pytest.raises(ConfigError, match="declip"):
-        HideWords(WordsConfig(), ClipTokenizer())
 
 
 def test_shares_lie_between_nothing_and_all():

@@ -24,7 +24,7 @@ def together(peers: Peers, work: Callable[[], T]) -> T:
     42
     """
     result, error = _attempt(work)
-    reasons = peers.gather_objects(str(error) if error else None)
+    reasons = peers.all_gather_objects(str(error) if error else None)
     if error is not None:
         raise error
     for reason in reasons:
@@ -42,7 +42,7 @@ def on_main(peers: Peers, work: Callable[[], T]) -> T:
     42
     """
     result, error = _attempt(work) if peers.is_main else ([], None)
-    [(shared, reason), *_] = peers.gather_objects((result, str(error) if error else None))
+    [(shared, reason), *_] = peers.all_gather_objects((result, str(error) if error else None))
     if error is not None:
         raise error
     if reason is not None:
