@@ -12,7 +12,7 @@ import diptych
 
 ROOT = Path(diptych.__file__).parent
 RANKS = {
-    -1: ["errors"],
+    -1: ["errors", "components"],
     0: ["config"],
     1: ["zoo", "batch", "inputs", "nn", "distributed"],
     2: ["recipes", "models"],

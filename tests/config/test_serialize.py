@@ -44,7 +44,7 @@ def test_what_is_written_is_read_back(config):
         ({"steps": "many"}, "Run.steps is 'many'; it must be a int"),
         ({"stepz": 3}, "Run has no field 'stepz'"),
         ({"precision": "fp8"}, "it can be 'fp32', 'bf16', 'fp16'"),
-        ({"objective": {"type": "Triplet"}}, "Run.objective is a Triplet; it can be"),
+        ({"objective": {"type": "Triplet"}}, "Run.objective is a Triplet: no objective is called"),
         ({"optim": {"betas": [0.9]}}, "Run.optim.betas has 1 values; it takes 2"),
         ({"steps": True}, "Run.steps is True"),
     ],

@@ -18,11 +18,11 @@ from diptych.config.model import (
 )
 from diptych.config.objective import (
     ClipObjectiveConfig,
+    ContrastiveConfig,
     DeclipObjectiveConfig,
     DefilipObjectiveConfig,
     FilipObjectiveConfig,
     ObjectiveConfig,
-    PairsConfig,
     SelfSupervisionConfig,
     SiglipObjectiveConfig,
     SimClrConfig,
@@ -46,6 +46,7 @@ __all__ = [
     "AugmentConfig",
     "ClipConfig",
     "ClipObjectiveConfig",
+    "ContrastiveConfig",
     "DataConfig",
     "DeclipObjectiveConfig",
     "DefilipObjectiveConfig",
@@ -57,7 +58,6 @@ __all__ = [
     "ModelConfig",
     "ObjectiveConfig",
     "OptimConfig",
-    "PairsConfig",
     "PreprocessConfig",
     "ResNetConfig",
     "Run",
