@@ -18,8 +18,8 @@ from diptych.config import DeclipObjectiveConfig, SlipObjectiveConfig, TextConfi
 from diptych.distributed import Peers
 from diptych.inputs import build_tokenizer
 from diptych.models import Clip, build
-from diptych.objectives import DeclipObjective, SlipObjective
-from diptych.objectives.base import Features, unit
+from diptych.objectives import DeclipObjective, Features, SlipObjective
+from diptych.objectives.features import unit
 
 COUNT, DEPTH = 16, 4
 
@@ -40,7 +40,7 @@ class PlainDeclip(DeclipObjective):
 
     def features(self, batch: Batch) -> Features:
         pictures = [self.model.image(view) for view in batch.images]
-        return self.describe(batch, pictures, [self.model.text(ids) for ids in batch.texts])
+        return self.features_of(batch, pictures, [self.model.text(ids) for ids in batch.texts])
 
 
 def rows() -> Iterator[Row]:

@@ -10,7 +10,7 @@ from diptych.config import ClipConfig, EvaConfig
 from diptych.models import Clip, EvaTransformer, build, build_tower
 from diptych.nn.drop import StochasticDepth
 from diptych.nn.rotary import rotary_table, rotate, with_class_token
-from diptych.objectives.contrast import info_nce
+from diptych.objectives.info_nce import info_nce
 from tests import goldens
 from tests.models.peers import shake
 

@@ -12,12 +12,18 @@ from diptych import recipes, zoo
 from diptych.batch import Batch
 from diptych.config import (
     ClipConfig,
+    ClipObjectiveConfig,
     DeclipObjectiveConfig,
+    DefilipObjectiveConfig,
     ResNetConfig,
     SimClrConfig,
     SimSiamConfig,
 )
 from diptych.distributed import Peers
+from diptych.families.declip.published_config import (
+    LocalNormSimSiamConfig,
+    PublishedDefilipObjectiveConfig,
+)
 from diptych.models import build
 from diptych.objectives import build_objective
 from diptych.optim import learning_rate
@@ -70,14 +76,17 @@ def test_what_the_published_code_does_is_asked_for_and_only_there():
     plain, published = (
         recipes.get(f"defilip-vit-b-32-yfcc15m{end}") for end in ("", "-as-published")
     )
-    assert isinstance(published.objective, DeclipObjectiveConfig)
+    assert isinstance(published.objective, PublishedDefilipObjectiveConfig)
     assert published.model.image.freeze_patches
     assert published.objective.contrast_masked
     assert not published.objective.share_queue
     assert published.objective.pairs.max_logit_scale == pytest.approx(math.exp(6))
+    assert not published.objective.share_words
+    assert isinstance(published.objective.views, LocalNormSimSiamConfig)
     assert not plain.model.image.freeze_patches
-    assert not plain.objective.contrast_masked
-    assert plain.objective.share_queue
+    assert type(plain.objective) is DefilipObjectiveConfig
+    assert type(plain.objective.pairs) is ClipObjectiveConfig
+    assert type(plain.objective.views) is SimSiamConfig
     assert plain.objective.tokens.mask_padding
     assert (plain.objective.tokens_weight, plain.objective.pairs_weight) == (0.2, 0.4)
     assert not recipes.get("declip-rn50-yfcc15m-as-published").model.image.freeze_patches

@@ -9,7 +9,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from diptych.objectives.late import late_interaction_reference, token_similarity
+from diptych.objectives.late_interaction import late_interaction_reference, token_similarity
 
 
 def sets(rows, columns, q, k, width, masked, seed=0, dtype=torch.float64):
@@ -98,8 +98,9 @@ def test_the_products_are_never_held_together():
 
 INTERPRETED = """
 import torch
-from diptych.objectives import late, late_triton
-from tests.objectives.test_late import sets, with_gradients
+from diptych.objectives import late_interaction as late
+from diptych.objectives import late_interaction_triton as late_triton
+from tests.objectives.test_late_interaction import sets, with_gradients
 
 def interpreted(queries, keys, queries_seen=None, keys_seen=None):
     hidden = None if keys_seen is None else torch.zeros(keys_seen.shape).masked_fill(~keys_seen, -torch.inf)

@@ -1,0 +1,1 @@
+"""DeCLIP, SLIP, FILIP and DeFILIP as github.com/Sense-GVT/DeCLIP published them."""
