@@ -1,19 +1,25 @@
 """What holds for every composed objective: gradients, micro-batches, no hidden words, what the
 queue remembers."""
 
+import math
 from dataclasses import replace
 
 import pytest
 import torch
 
 from diptych.batch import Views
-from diptych.config import FilipObjectiveConfig
+from diptych.config import (
+    DeclipObjectiveConfig,
+    FilipObjectiveConfig,
+    HuggingFaceTextConfig,
+)
 from diptych.distributed import Peers
 from diptych.errors import ConfigError
 from diptych.families.declip.published_config import (
     PublishedClipObjectiveConfig,
     PublishedDeclipObjectiveConfig,
     PublishedFilipObjectiveConfig,
+    PublishedTokenPairsConfig,
 )
 from diptych.models import build
 from diptych.objectives import DeclipObjective, accumulate, build_objective
@@ -126,3 +132,42 @@ def test_padding_takes_no_part_where_it_is_masked():
     other = torch.where(torch.arange(6) > ends, 1, data.texts[0])
     changed = replace(data, texts=(other,))
     torch.testing.assert_close(objective(data, Peers()).total, objective(changed, Peers()).total)
+
+
+@every
+def test_a_loss_changes_nothing_but_running_means(name):
+    objective = make(name)
+    before = {key: tensor.clone() for key, tensor in objective.state_dict().items()}
+    objective(batch(objective.views, 6), Peers()).total.backward()
+    for key, tensor in objective.state_dict().items():
+        if "running" not in key and "num_batches" not in key:
+            assert torch.equal(tensor, before[key]), key
+
+
+def test_scales_are_clamped_before_the_step_where_that_was_published():
+    limits = {"min_logit_scale": 1.0, "max_logit_scale": 50.0}
+    pairs = PublishedClipObjectiveConfig(**limits)
+    tokens = PublishedTokenPairsConfig(**limits)
+    config = PublishedFilipObjectiveConfig(pairs=pairs, tokens=tokens)
+    once = replace(
+        config,
+        pairs=replace(pairs, clamp_before_step=False),
+        tokens=replace(tokens, clamp_before_step=False),
+    )
+    for chosen, kept in ((config, math.log(50)), (once, 7.0)):
+        objective = build_objective(chosen, build(model_config("filip")))
+        scales = [objective.model.logit_scale, objective.tokens.logit_scale]
+        for scale in scales:
+            torch.nn.init.constant_(scale, 7.0)
+        objective.before_step()
+        assert [scale.item() for scale in scales] == pytest.approx([kept, kept])
+        objective.after_step({})
+        assert [scale.item() for scale in scales] == pytest.approx([math.log(50)] * 2)
+
+
+def test_a_text_tower_of_another_library_is_refused():
+    model = build(small_config())
+    text = HuggingFaceTextConfig(model_type="bert")
+    model.config = replace(model.config, text=text)
+    with pytest.raises(ConfigError, match="masks words of Diptych's own text tower"):
+        build_objective(DeclipObjectiveConfig(), model)

@@ -211,9 +211,12 @@ MEMORY = """
 import resource, torch
 from diptych.objectives.{module} import {name}
 torch.set_num_threads(1)
-images, texts = (torch.nn.functional.normalize(torch.randn(8192, 16), dim=1).requires_grad_() for _ in range(2))
+images, texts = (
+    torch.nn.functional.normalize(torch.randn(8192, 16), dim=1).requires_grad_() for _ in range(2)
+)
+scale = torch.tensor([10.0], requires_grad=True)
 def run(pairs):
-    {name}(images[:pairs], texts[:pairs], torch.tensor([10.0], requires_grad=True){rest}, tile=64).backward()
+    {name}(images[:pairs], texts[:pairs], scale{rest}, tile=64).backward()
 run(64)
 before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 run(8192)
