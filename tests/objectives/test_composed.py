@@ -1,4 +1,4 @@
-"""What holds for every composed objective: gradients, micro-batches, no hidden words, what the
+"""What holds for every composed objective: gradients, micro-batches, no masked words, what the
 queue remembers."""
 
 import math
@@ -73,7 +73,7 @@ def test_a_step_under_autocast(name):
     assert all(value.isfinite() for value in losses.metrics.values())
 
 
-def test_no_hidden_words_are_no_trouble():
+def test_no_masked_words_are_no_trouble():
     objective = make("declip")
     data = batch(objective.views, 4)
     losses = objective(replace(data, hidden=torch.full_like(data.hidden, -100)), Peers())

@@ -78,11 +78,12 @@ class DeclipObjective(Objective):
     def loss(self, features: Features, peers: Peers) -> Losses:
         images = [unit(features["image_1"]), unit(features["image_2"])]
         texts = [features["text_1"], features["text_2"]]
+        scale = self.contrastive.scale()
         pairs = self._pairs(images, texts, peers)
         # SimSiam takes the vectors as they are: its projector begins with a linear layer.
         views = self.self_supervision(features["image_1"], features["image_2"], peers)
         words = self.masked_words(features["masked"], features["labels"], peers)
-        near = self._neighbours(images, texts, peers)
+        near = self._neighbours(images, texts, scale, peers)
         c = self.config
         total = (
             c.pairs_weight * pairs
@@ -110,8 +111,9 @@ class DeclipObjective(Objective):
         losses = [self.contrastive.loss(image, text, peers) for text in texts for image in images]
         return torch.stack(losses).mean()
 
-    def _neighbours(self, images: list[Tensor], texts: list[Tensor], peers: Peers) -> Tensor:
-        scale = self.contrastive.scale()
+    def _neighbours(
+        self, images: list[Tensor], texts: list[Tensor], scale: Tensor, peers: Peers
+    ) -> Tensor:
         found = [self.queue.nearest(text) for text in texts]
         losses = [
             nearest_neighbour_supervision(image, neighbours, scale, peers)
@@ -124,8 +126,9 @@ class DeclipObjective(Objective):
         self.contrastive.before_step()
 
     def after_step(self, carry: dict[str, Tensor]) -> None:
-        # Texts are pushed behind the step: its loss must not find them as their own neighbours.
         self.contrastive.after_step()
+        # Only now: the step's loss must not find its own texts as their neighbours. The other
+        # wording first, as in DeCLIP's code.
         self.queue.push(carry["text_2"])
         self.queue.push(carry["text_1"])
 
