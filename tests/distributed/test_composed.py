@@ -6,8 +6,8 @@ import torch
 from diptych.config import ClipObjectiveConfig
 from diptych.distributed import Peers, data_parallel
 from diptych.families.declip.published_config import (
-    LocalNormSimSiamConfig,
     PublishedDeclipObjectiveConfig,
+    PublishedSimSiamConfig,
 )
 from diptych.models import build
 from diptych.objectives import build_objective
@@ -58,7 +58,7 @@ def test_two_processes_equal_one(size):
 def own_statistics(peers, rows):
     """Running means of DeCLIP's heads and its queue, after a step on some rows, each process as if
     it were alone."""
-    views = LocalNormSimSiamConfig(width=SIM_SIAM.width, hidden=SIM_SIAM.hidden)
+    views = PublishedSimSiamConfig(width=SIM_SIAM.width, hidden=SIM_SIAM.hidden)
     config = PublishedDeclipObjectiveConfig(
         pairs=ClipObjectiveConfig(),
         views=views,

@@ -21,8 +21,8 @@ from diptych.config import (
 )
 from diptych.distributed import Peers
 from diptych.families.declip.published_config import (
-    LocalNormSimSiamConfig,
     PublishedDefilipObjectiveConfig,
+    PublishedSimSiamConfig,
 )
 from diptych.models import build
 from diptych.objectives import build_objective
@@ -82,7 +82,7 @@ def test_what_the_published_code_does_is_asked_for_and_only_there():
     assert not published.objective.share_queue
     assert published.objective.pairs.max_logit_scale == pytest.approx(math.exp(6))
     assert not published.objective.share_words
-    assert isinstance(published.objective.views, LocalNormSimSiamConfig)
+    assert isinstance(published.objective.views, PublishedSimSiamConfig)
     assert not plain.model.image.freeze_patches
     assert type(plain.objective) is DefilipObjectiveConfig
     assert type(plain.objective.pairs) is ClipObjectiveConfig

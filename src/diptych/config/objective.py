@@ -15,7 +15,7 @@ from diptych.errors import ConfigError
 
 CATALOGUE = "diptych.config.objective:our_configs"
 TOKEN_DIM = 256
-"""FILIP's width of the space where patches and words are compared (arXiv:2111.07783, §4)."""
+"""FILIP's width of the space where patches and words are compared (arXiv:2111.07783)."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -13,18 +13,14 @@ from diptych.config import SelfSupervisionConfig, SimClrConfig, SimSiamConfig
 from diptych.distributed import Peers
 from diptych.objectives.self_supervision import nt_xent, simsiam
 
+Norm = type[nn.BatchNorm1d]
+"""Made of the width. Where there are several processes, all their samples give its statistics,
+unless it is an `OwnBatchNorm1d`."""
+
 
 class SelfSupervision(nn.Module):
     """What makes two views of a picture teach each other: made of a configuration and the width of
     the views' vectors."""
-
-    def norm(self, width: int) -> nn.BatchNorm1d:
-        """A batch normalisation of the head; all processes' samples give its statistics."""
-        return nn.BatchNorm1d(width)
-
-    def layer(self, width: int, out: int) -> tuple[nn.Module, ...]:
-        """A hidden layer of the head."""
-        return nn.Linear(width, out), self.norm(out), nn.ReLU(inplace=True)
 
     def forward(
         self, first: Float[Tensor, "n width"], second: Float[Tensor, "n width"], peers: Peers
@@ -34,14 +30,16 @@ class SelfSupervision(nn.Module):
 
 
 class SimClr(SelfSupervision):
-    """Both views through three layers, then `nt_xent` (SLIP, Mu et al. 2021, arXiv:2112.12750)."""
+    """Both views through three layers, then `nt_xent` (SLIP, Mu et al. 2021, arXiv:2112.12750).
 
-    def __init__(self, config: SimClrConfig, width: int):
+    `norm`: the head's batch normalisation."""
+
+    def __init__(self, config: SimClrConfig, width: int, norm: Norm = nn.BatchNorm1d):
         super().__init__()
         self.temperature = config.temperature
         self.head = nn.Sequential(
-            *self.layer(width, config.hidden),
-            *self.layer(config.hidden, config.hidden),
+            *_layer(width, config.hidden, norm),
+            *_layer(config.hidden, config.hidden, norm),
             nn.Linear(config.hidden, config.out),
         )
 
@@ -53,20 +51,22 @@ class SimClr(SelfSupervision):
 
 class SimSiam(SelfSupervision):
     """Each view is projected, and predicts the other (Chen & He 2020, arXiv:2011.10566); sizes as
-    in DeCLIP."""
+    in DeCLIP.
 
-    def __init__(self, config: SimSiamConfig, width: int):
+    `norm`: the head's batch normalisation."""
+
+    def __init__(self, config: SimSiamConfig, width: int, norm: Norm = nn.BatchNorm1d):
         super().__init__()
         self.projector = nn.Sequential(
-            *self.layer(width, config.width),
-            *self.layer(config.width, config.width),
+            *_layer(width, config.width, norm),
+            *_layer(config.width, config.width, norm),
             nn.Linear(config.width, config.width),
-            self.norm(config.width),
+            norm(config.width),
         )
         # A bottleneck, and no norm behind its last layer: with one, training is unstable
         # (arXiv:2011.10566, table 3).
         self.predictor = nn.Sequential(
-            *self.layer(config.width, config.hidden), nn.Linear(config.hidden, config.width)
+            *_layer(config.width, config.hidden, norm), nn.Linear(config.hidden, config.width)
         )
 
     def forward(
@@ -80,3 +80,7 @@ class SimSiam(SelfSupervision):
 def build_self_supervision(config: SelfSupervisionConfig, width: int) -> SelfSupervision:
     """The part that `config` names, for vectors of `width`."""
     return implementation(config)(config, width)
+
+
+def _layer(width: int, out: int, norm: Norm) -> tuple[nn.Module, ...]:
+    return nn.Linear(width, out), norm(out), nn.ReLU(inplace=True)

@@ -8,9 +8,11 @@ from torch import Tensor, nn
 
 from diptych.distributed import OwnBatchNorm1d, Peers
 from diptych.families.declip.published_config import (
+    LocalNormSimClrConfig,
     PublishedClipObjectiveConfig,
     PublishedDeclipObjectiveConfig,
     PublishedFilipObjectiveConfig,
+    PublishedSimSiamConfig,
     PublishedTokenPairsConfig,
 )
 from diptych.models import Clip
@@ -53,18 +55,20 @@ class PublishedTokenPairs(TokenPairs):
             self.clamp()
 
 
-class LocalNormSimSiam(SimSiam):
+class PublishedSimSiam(SimSiam):
     """SimSiam whose batch norms see this process's samples alone."""
 
-    def norm(self, width: int) -> nn.BatchNorm1d:
-        return OwnBatchNorm1d(width)
+    def __init__(self, config: PublishedSimSiamConfig, width: int):
+        super().__init__(
+            config, width, nn.BatchNorm1d if config.share_statistics else OwnBatchNorm1d
+        )
 
 
 class LocalNormSimClr(SimClr):
     """SimCLR whose batch norms see this process's samples alone."""
 
-    def norm(self, width: int) -> nn.BatchNorm1d:
-        return OwnBatchNorm1d(width)
+    def __init__(self, config: LocalNormSimClrConfig, width: int):
+        super().__init__(config, width, OwnBatchNorm1d)
 
 
 class LocalQueue(Queue):

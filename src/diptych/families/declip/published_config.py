@@ -54,10 +54,13 @@ class PublishedTokenPairsConfig(TokenPairsConfig):
 
 
 @dataclass(frozen=True, kw_only=True)
-class LocalNormSimSiamConfig(SimSiamConfig):
-    """SimSiam as DeCLIP's code has it: the head's batch norms see each process's own samples."""
+class PublishedSimSiamConfig(SimSiamConfig):
+    """SimSiam as DeCLIP's code has it."""
 
-    implementation = "diptych.families.declip.published:LocalNormSimSiam"
+    implementation = "diptych.families.declip.published:PublishedSimSiam"
+
+    share_statistics: bool = False
+    """The head's batch norms see all processes' samples. False: each process's see its own."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -90,7 +93,7 @@ class PublishedDeclipObjectiveConfig(DeclipObjectiveConfig):
     alias = ""
 
     pairs: ContrastiveConfig = PublishedClipObjectiveConfig()
-    views: SelfSupervisionConfig = LocalNormSimSiamConfig()
+    views: SelfSupervisionConfig = PublishedSimSiamConfig()
     share_queue: bool = False
     """All processes remember all texts. False: each its own, and those that don't fit at the
     queue's end are dropped; a run that is resumed gives everybody the first process's."""
@@ -114,7 +117,7 @@ class PublishedDefilipObjectiveConfig(PublishedDeclipObjectiveConfig, DefilipObj
 CONFIGS: tuple[type[Component], ...] = (
     PublishedClipObjectiveConfig,
     PublishedTokenPairsConfig,
-    LocalNormSimSiamConfig,
+    PublishedSimSiamConfig,
     LocalNormSimClrConfig,
     PublishedFilipObjectiveConfig,
     PublishedDeclipObjectiveConfig,

@@ -15,11 +15,11 @@ from diptych.config import (
 from diptych.config.serialize import to_dict
 from diptych.families.declip.published_config import (
     LocalNormSimClrConfig,
-    LocalNormSimSiamConfig,
     PublishedClipObjectiveConfig,
     PublishedDeclipObjectiveConfig,
     PublishedDefilipObjectiveConfig,
     PublishedFilipObjectiveConfig,
+    PublishedSimSiamConfig,
     PublishedTokenPairsConfig,
 )
 
@@ -32,7 +32,7 @@ _MOVED = {
     ClipObjectiveConfig: (PublishedClipObjectiveConfig, _CLIP),
     TokenPairsConfig: (PublishedTokenPairsConfig, _TOKENS),
     SimClrConfig: (LocalNormSimClrConfig, _NORMS),
-    SimSiamConfig: (LocalNormSimSiamConfig, _NORMS),
+    SimSiamConfig: (PublishedSimSiamConfig, _NORMS),
     FilipObjectiveConfig: (PublishedFilipObjectiveConfig, _FILIP),
     DeclipObjectiveConfig: (PublishedDeclipObjectiveConfig, _DECLIP),
     DefilipObjectiveConfig: (PublishedDefilipObjectiveConfig, _DECLIP),
@@ -52,7 +52,7 @@ def upgrade_objective(values: dict[str, Any]) -> dict[str, Any]:
     >>> upgrade_objective({"type": "FilipObjectiveConfig", "contrast_masked": False})
     {'type': 'FilipObjectiveConfig'}
     >>> upgrade_objective({"type": "SimSiamConfig", "width": 16, "share_statistics": False})
-    {'type': 'LocalNormSimSiamConfig', 'width': 16, 'hidden': 512}
+    {'type': 'PublishedSimSiamConfig', 'width': 16, 'hidden': 512, 'share_statistics': False}
     """
     values = {name: _upgrade_part(value) for name, value in values.items()}
     found = _BY_NAME.get(str(values.get("type")))
