@@ -15,12 +15,12 @@ from benchmarks.towers import captions, throughput
 from diptych import pretrained
 from diptych.batch import Batch
 from diptych.config import DeclipObjectiveConfig, SlipObjectiveConfig
-from diptych.distributed import Peers
 from diptych.families.clip import TextConfig, VitConfig
+from diptych.distributed import Peers
 from diptych.inputs import build_tokenizer
 from diptych.models import Clip, build
-from diptych.objectives import DeclipObjective, SlipObjective
-from diptych.objectives.base import Features, unit
+from diptych.objectives import DeclipObjective, Features, SlipObjective
+from diptych.objectives.features import unit
 
 COUNT, DEPTH = 16, 4
 
@@ -42,7 +42,7 @@ class PlainDeclip(DeclipObjective):
     def features(self, batch: Batch) -> Features:
         pictures = [self.model.image(view) for view in batch.images]
         captions = [self.model.text(ids, tokens="normed") for ids in batch.texts]
-        return self.describe(batch, pictures, captions)
+        return self.features_of(batch, pictures, captions)
 
 
 def rows() -> Iterator[Row]:
@@ -96,5 +96,5 @@ def _batch(objective: SlipObjective | DeclipObjective, length: int | None) -> Ba
         ),
         texts=tuple(ids for _ in objective.views.text),
         index=torch.arange(COUNT),
-        mlm_labels=hidden,
+        hidden=hidden,
     )

@@ -19,7 +19,7 @@ from diptych.evaluation import (
     zero_shot,
 )
 from diptych.models import build
-from diptych.objectives.late import late_interaction_reference
+from diptych.objectives.late_interaction import late_interaction_reference
 from tests import goldens, tiny
 from tests.objectives import recorded
 

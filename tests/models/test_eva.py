@@ -14,7 +14,7 @@ from diptych.families.eva.model import EvaTransformer
 from diptych.models import Clip, build, build_tower
 from diptych.nn.drop import StochasticDepth
 from diptych.nn.rotary import rotary_table, rotate, with_class_token
-from diptych.objectives.contrast import info_nce
+from diptych.objectives.info_nce import info_nce
 from tests import goldens
 from tests.models.peers import shake
 

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -9,33 +10,35 @@ import torch
 from torch import Tensor
 
 from diptych.batch import Batch
+from diptych.families.declip import layouts as declip
+from diptych.weights.mapping import SCALAR, Rule, Table, rows
+from diptych.weights.state import State
 from diptych.config import (
     ClipConfig,
-    ClipObjectiveConfig,
-    DeclipObjectiveConfig,
-    DefilipObjectiveConfig,
-    FilipObjectiveConfig,
     ObjectiveConfig,
     SimClrConfig,
     SimSiamConfig,
     SlipObjectiveConfig,
-    TokenPairsConfig,
 )
 from diptych.families.clip import ResNetConfig, TextConfig, VitConfig
-from diptych.families.declip import layouts as declip
+from diptych.families.declip.published_config import (
+    PublishedClipObjectiveConfig,
+    PublishedDeclipObjectiveConfig,
+    PublishedDefilipObjectiveConfig,
+    PublishedFilipObjectiveConfig,
+    PublishedTokenPairsConfig,
+)
 from diptych.inputs import DeclipTokenizer
-from diptych.inputs.masking import IGNORE_INDEX, MaskedTokens, mask_tokens
+from diptych.inputs.words import NOT_HIDDEN, Hidden, hide
 from diptych.models import build
 from diptych.objectives import DeclipObjective, Objective, build_objective
-from diptych.weights.mapping import SCALAR, Rule, Table, rows
-from diptych.weights.state import State
 from tests import goldens
 
 LEAST, MOST = math.exp(3), math.exp(6)
-CAPPED = ClipObjectiveConfig(
+CAPPED = PublishedClipObjectiveConfig(
     min_logit_scale=LEAST, max_logit_scale=MOST, largest_scale_used=100.0, clamp_before_step=True
 )
-UNCAPPED = ClipObjectiveConfig(min_logit_scale=LEAST, max_logit_scale=MOST, clamp_before_step=True)
+UNCAPPED = replace(CAPPED, largest_scale_used=None)
 HEADS = (
     Rule("tokens.logit_scale", "logit_scale_dense", SCALAR),
     Rule("word_head.*", "text_label_predictor.*"),
@@ -103,7 +106,7 @@ def model_config(config: Mapping[str, Any]) -> ClipConfig:
 def objective_config(config: Mapping[str, Any]) -> ObjectiveConfig:
     """As published, named option by named option."""
     weights, clip = config.get("loss_weight", {}), config.get("clip", {})
-    tokens = TokenPairsConfig(
+    tokens = PublishedTokenPairsConfig(
         keep=clip.get("top_k", 16),
         min_logit_scale=LEAST,
         max_logit_scale=MOST,
@@ -123,7 +126,7 @@ def objective_config(config: Mapping[str, Any]) -> ObjectiveConfig:
                 pairs=UNCAPPED, views=head, views_weight=float(weights["simclr_loss"])
             )
         case "filip":
-            return FilipObjectiveConfig(
+            return PublishedFilipObjectiveConfig(
                 pairs=UNCAPPED,
                 tokens=tokens,
                 pairs_weight=float(weights["clip_loss"]),
@@ -146,8 +149,10 @@ def objective_config(config: Mapping[str, Any]) -> ObjectiveConfig:
                 "contrast_masked": True,
             }
             if method == "declip":
-                return DeclipObjectiveConfig(**shared)
-            return DefilipObjectiveConfig(**shared, tokens=tokens, tokens_weight=weights["filip"])
+                return PublishedDeclipObjectiveConfig(**shared)
+            return PublishedDefilipObjectiveConfig(
+                **shared, tokens=tokens, tokens_weight=weights["filip"]
+            )
 
 
 def objective(record: Mapping[str, Any]) -> Objective:
@@ -216,34 +221,34 @@ def batch(record: Mapping[str, Any], seed: int | None = None) -> Batch:
     hidden = torch.tensor(record["mlm_labels"]) if "mlm_labels" in record else None
     pictures = pixels[:1] if method == "filip" else pixels
     return Batch(
-        images=tuple(pictures), texts=tuple(texts), index=torch.arange(rows_), mlm_labels=hidden
+        images=tuple(pictures), texts=tuple(texts), index=torch.arange(rows_), hidden=hidden
     )
 
 
-def mask_words(ids: list[int]) -> MaskedTokens:
+def hide_words(ids: list[int]) -> Hidden:
     """As published: every draw is torch's, over the whole caption, padding aside."""
     special = torch.tensor([number in DeclipTokenizer.special_ids for number in ids])
     draws = {
         "chosen": torch.bernoulli(torch.full((len(ids),), 0.15).masked_fill(special, 0.0)).bool(),
         "masked": torch.bernoulli(torch.full((len(ids),), 0.8)).bool(),
         "replaced": torch.bernoulli(torch.full((len(ids),), 0.5)).bool(),
-        "random_ids": torch.randint(DeclipTokenizer.vocab_size, (len(ids),)),
+        "words": torch.randint(DeclipTokenizer.vocab_size, (len(ids),)),
     }
-    return mask_tokens(
+    return hide(
         ids,
         **{name: drawn.tolist() for name, drawn in draws.items()},
         mask_id=DeclipTokenizer.mask_id,
     )
 
 
-def masked_captions(record: Mapping[str, Any]) -> tuple[Tensor, Tensor]:
-    """The recorded captions with other words masked, and their labels, drawn from torch's
+def hidden_captions(record: Mapping[str, Any]) -> tuple[Tensor, Tensor]:
+    """The recorded captions with other words hidden, and their labels, drawn from torch's
     generator."""
     masked, labels = torch.tensor(record["masked_token_ids"]), torch.tensor(record["mlm_labels"])
-    found, words = torch.zeros_like(masked), torch.full_like(masked, IGNORE_INDEX)
-    for row, ids in enumerate(torch.where(labels == IGNORE_INDEX, masked, labels)):
+    found, words = torch.zeros_like(masked), torch.full_like(masked, NOT_HIDDEN)
+    for row, ids in enumerate(torch.where(labels == NOT_HIDDEN, masked, labels)):
         length = int((ids != 0).sum())
-        hidden = mask_words(ids[:length].tolist())
+        hidden = hide_words(ids[:length].tolist())
         found[row, :length], words[row, :length] = (
             torch.tensor(hidden.ids),
             torch.tensor(hidden.labels),

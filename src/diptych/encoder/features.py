@@ -96,11 +96,11 @@ def extract_features(
     Samples that can't be read or decoded are listed in `bad`. Raises DataError if the cache can't
     be written.
 
-    >>> from diptych import Encoder, models, zoo
+    >>> from diptych import Encoder, models, pretrained
     >>> from diptych.config import DataConfig
     >>> from diptych.data import open_source
     >>> from diptych.encoder import FeatureExtractor, extract_features
-    >>> encoder = Encoder(models.build(zoo.get("tiny")))
+    >>> encoder = Encoder(models.build(pretrained.get("tiny")))
     >>> extractor = FeatureExtractor(encoder=encoder, preprocess=encoder.preprocess)
     >>> source = open_source(DataConfig(path="synthetic:3"))
     >>> [images] = extract_features([extractor], source, fields=["label"])

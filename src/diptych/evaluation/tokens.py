@@ -23,7 +23,7 @@ from diptych.evaluation.result import Result
 from diptych.evaluation.score import classified
 from diptych.evaluation.zero_shot import zero_shot
 from diptych.models import Clip
-from diptych.objectives.late import token_similarity
+from diptych.objectives.late_interaction import token_similarity
 
 _TEXTS = 256
 """Encoded at a time."""

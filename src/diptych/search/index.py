@@ -43,12 +43,12 @@ class Index:
 
     >>> import tempfile, numpy as np
     >>> from PIL import Image
-    >>> from diptych import Encoder, Index, models, zoo
+    >>> from diptych import Encoder, Index, models, pretrained
     >>> folder = tempfile.mkdtemp()
     >>> noise = np.random.default_rng(0).integers(256, size=(2, 48, 48, 3), dtype=np.uint8)
     >>> for name, pixels in zip(("a.png", "b.png"), noise, strict=True):
     ...     Image.fromarray(pixels).save(f"{folder}/{name}")
-    >>> encoder = Encoder(models.build(zoo.get("tiny")))
+    >>> encoder = Encoder(models.build(pretrained.get("tiny")))
     >>> index = Index.build(f"{folder}/index", folder, encoder)
     >>> best, *_ = index.search(f"{folder}/b.png", top=2)
     >>> best.path.endswith("b.png"), round(best.score, 3)

@@ -50,10 +50,10 @@ def update(
 
     >>> import tempfile
     >>> from PIL import Image
-    >>> from diptych import Encoder, models, search, zoo
+    >>> from diptych import Encoder, models, search, pretrained
     >>> folder = tempfile.mkdtemp()
     >>> Image.new("RGB", (60, 40)).save(f"{folder}/black.png")
-    >>> encoder = Encoder(models.build(zoo.get("tiny")))
+    >>> encoder = Encoder(models.build(pretrained.get("tiny")))
     >>> search.update(f"{folder}/index", folder, encoder).added
     1
     >>> search.update(f"{folder}/index", folder, encoder).kept

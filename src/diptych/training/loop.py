@@ -49,14 +49,15 @@ def train(
         # A loss scale that was too high shows in the norm alone (the gradients overflow), and the
         # scaler then skips the step and lowers it: with a scaler, only the loss has to be finite.
         stop_if_not_finite(losses.total, losses.total if scaler.is_enabled() else norm, peers, step)
+        objective.before_step()
         scaler.step(optimizer)
         scaler.update()
         optimizer.zero_grad(set_to_none=True)
-        objective.after_step()
+        objective.after_step(losses.carry)
         if state.average is not None:
             state.average.update_parameters(objective.model)
         state.step = step + 1
-        meter.add(losses.terms, norm, rate)
+        meter.add(losses.metrics, norm, rate)
         for callback in callbacks:
             callback(state)
 
@@ -85,9 +86,9 @@ class Meter:
                 return
             yield batch
 
-    def add(self, terms: dict[str, Tensor], norm: Tensor, rate: float) -> None:
+    def add(self, metrics: dict[str, Tensor], norm: Tensor, rate: float) -> None:
         """Count one step. Tensors stay where they are until `report`."""
-        for name, value in (terms | {"grad_norm": norm.detach()}).items():
+        for name, value in (metrics | {"grad_norm": norm.detach()}).items():
             self._sums[name] = (
                 self._sums[name] + value if name in self._sums else value.detach().clone()
             )

@@ -1,5 +1,5 @@
-"""The tiles of `late.token_similarity` in a GPU's registers (Triton: Tillet et al. 2019,
-doi:10.1145/3315508.3329973).
+"""The tiles of `late_interaction.token_similarity` in a GPU's registers (Triton: Tillet et al.
+2019, doi:10.1145/3315508.3329973).
 
 Each program holds one set's tokens and runs through the sets of the other side: products, maxima
 and their mean never leave the chip. The tiled path is the reference. Triton comes with torch's CUDA
@@ -109,7 +109,8 @@ def _similarity(
     row = tl.program_id(0).to(tl.int64)
     own, share = _load(queries, row, Q, W, Q_BLOCK, W_BLOCK), _share(shares, row, Q, Q_BLOCK)
     for column in range(columns):
-        products = _compare(own, _load(keys, column, K, W, K_BLOCK, W_BLOCK), hidden, column, K, K_BLOCK)
+        other = _load(keys, column, K, W, K_BLOCK, W_BLOCK)
+        products = _compare(own, other, hidden, column, K, K_BLOCK)
         tl.store(out + row * columns + column, tl.sum(tl.max(products, axis=1) * share))
 
 

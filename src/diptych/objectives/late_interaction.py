@@ -1,4 +1,4 @@
-"""Late interaction: two sets of tokens compared token by token (FILIP, Yao et al. 2021,
+"""Token-wise late interaction: two sets of tokens compared token by token (FILIP, Yao et al. 2021,
 arXiv:2111.07783, equation 5).
 
 The similarity of a query set and a key set is the mean over queries of the largest dot product with
@@ -33,10 +33,12 @@ def late_interaction_reference(
     seen (None: all).
 
     >>> import torch
-    >>> from diptych.objectives.late import late_interaction_reference
+    >>> from diptych.objectives.late_interaction import late_interaction_reference
     >>> late_interaction_reference(torch.eye(2)[None], torch.tensor([[[1.0, 0.0]], [[0.6, 0.8]]]))
     tensor([[0.5000, 0.7000]])
     """
+    # i: row, j: column, q: query, k: key. All products at once, the maximum over keys, the mean
+    # over queries.
     products = torch.einsum("iqw,jkw->ijqk", queries, keys)
     if keys_seen is not None:
         products = products.masked_fill(~keys_seen[:, None], -torch.inf)
@@ -59,7 +61,7 @@ def token_similarity(
     the gradient.
 
     >>> import torch
-    >>> from diptych.objectives.late import token_similarity
+    >>> from diptych.objectives.late_interaction import token_similarity
     >>> token_similarity(torch.eye(2)[None], torch.tensor([[[1.0, 0.0]], [[0.6, 0.8]]]))
     tensor([[0.5000, 0.7000]])
     """
@@ -67,13 +69,14 @@ def token_similarity(
         dtype = torch.promote_types(torch.promote_types(queries.dtype, keys.dtype), torch.float32)
         queries, keys = queries.to(dtype), keys.to(dtype)
         shares = _shares(queries, queries_seen)
+        # What isn't seen is infinitely far: added to the products, it is never the maximum.
         hidden = (
             None
             if keys_seen is None
             else keys.new_zeros(keys_seen.shape).masked_fill_(~keys_seen, -torch.inf)
         )
         if _fits_registers(queries, keys):
-            from diptych.objectives.late_triton import TokenSimilarity
+            from diptych.objectives.late_interaction_triton import TokenSimilarity
 
             return TokenSimilarity.apply(queries, keys, shares, hidden)
         return _TokenSimilarity.apply(queries, keys, shares, hidden, tile)
@@ -99,13 +102,15 @@ def _fits_registers(queries: Tensor, keys: Tensor) -> bool:
 class _Tiles:
     """The dot products, a tile at a time, always in the same buffer.
 
-    A tile is [row-queries, keys of a set, columns]: the maximum over a set's keys then runs along
-    contiguous columns."""
+    A tile is [row-queries, keys of a set, columns]: the maximum over a set's keys then compares
+    whole contiguous rows of columns with each other, which a core's vector unit does."""
 
     def __init__(self, queries: Tensor, keys: Tensor, hidden: Tensor | None, tile: int):
         self.queries, self.keys = queries, keys.transpose(0, 1)
         self.hidden = None if hidden is None else hidden.T
         q, k = queries.shape[1], keys.shape[1]
+        # At most 64 columns, then as many rows as the tile has room for: keys are multiplied with
+        # many queries before the next ones are fetched.
         self.columns = max(1, min(len(keys), 64, tile // (q * k)))
         self.rows = max(1, min(len(queries), tile // (q * k * self.columns)))
         self.buffer = queries.new_empty(self.rows * q * k * self.columns)
@@ -126,8 +131,16 @@ class _Tiles:
 
 
 class _TokenSimilarity(torch.autograd.Function):
-    """The backward pass makes the products again: what is nearest isn't kept, memory stays the
-    tile's."""
+    """s_ij = sum_q share_iq max_k <query_iq, key_jk>.
+
+    The maximum passes its gradient straight through to the key that was nearest, and to no other:
+    with k*(i, q, j) the nearest key,
+
+        d_query_iq = sum_j share_iq ds_ij key_jk*
+        d_key_jk   = sum_iq share_iq ds_ij query_iq, of those queries whose nearest key is k
+
+    The backward pass makes the products again: which key is nearest isn't kept (an index for each
+    row, query and column), memory stays the tile's."""
 
     @staticmethod
     def forward(
@@ -162,6 +175,8 @@ class _TokenSimilarity(torch.autograd.Function):
                     products = tiles.products(some_queries, some_keys, columns)
                     nearest = products.argmax(dim=1, keepdim=True)
                     passed = shares[rows, :, None] * gradients[0][rows, None, columns]
+                    # The tile becomes the products' gradient: zero but for the nearest keys. Two
+                    # matrix products with it are both equations.
                     products.zero_().scatter_(1, nearest, passed.flatten(0, 1)[:, None])
                     d_queries[rows].view_as(some_queries).addmm_(products.flatten(1), some_keys)
                     d_some_keys.addmm_(products.flatten(1).T, some_queries)

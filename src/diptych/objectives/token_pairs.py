@@ -1,4 +1,4 @@
-"""Patches against words: the part that FILIP and DeFILIP share."""
+"""Patches against words, token-wise late interaction: the part that FILIP and DeFILIP share."""
 
 import math
 
@@ -7,14 +7,15 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
+from diptych.components import implementation
 from diptych.config import TokenPairsConfig
 from diptych.distributed import Peers
 from diptych.errors import ConfigError
-from diptych.models import Clip
-from diptych.models.tower import TowerOutput
-from diptych.objectives.base import Features, clamp_scale, unit
-from diptych.objectives.late import token_similarity
-from diptych.objectives.selfsup import gather
+from diptych.models import Clip, TowerOutput
+from diptych.objectives.base import Features
+from diptych.objectives.contrastive import clamp_scale
+from diptych.objectives.features import gather_with_gradient, unit
+from diptych.objectives.late_interaction import token_similarity
 
 
 class TokenPairs(nn.Module):
@@ -30,22 +31,30 @@ class TokenPairs(nn.Module):
             raise ConfigError("comparing patches with words needs a model with a token_dim")
         model.train_tokens(True)
         self.config = config
+        # CLIP's initial temperature, 0.07.
         self.logit_scale = nn.Parameter(torch.full((1,), math.log(1 / 0.07)))
 
     def features(
         self, model: Clip, picture: TowerOutput, caption: TowerOutput, ids: Int[Tensor, "n length"]
     ) -> Features:
-        """Unit tokens of each pair, and which words are seen. The picture's tokens are raw, the
-        caption's behind the text tower's final norm."""
+        """Unit tokens of each pair, and which words are seen; the caption's tokens are behind the
+        tower's final norm."""
         assert model.image_tokens is not None
         assert model.text_tokens is not None
         patches = picture.tokens[:, model.image.class_tokens :]
-        seen = torch.ones_like(ids, dtype=torch.bool)
-        if self.config.mask_padding:
-            ends = ids.argmax(dim=1, keepdim=True)
-            seen = torch.arange(ids.shape[1], device=ids.device) <= ends
         words = model.text_tokens(caption.tokens)
-        return {"patches": unit(model.image_tokens(patches)), "words": unit(words), "seen": seen}
+        return {
+            "patches": unit(model.image_tokens(patches)),
+            "words": unit(words),
+            "seen": self._seen(ids),
+        }
+
+    def _seen(self, ids: Int[Tensor, "n length"]) -> Bool[Tensor, "n length"]:
+        if not self.config.mask_padding:
+            return torch.ones_like(ids, dtype=torch.bool)
+        # The end of text has the highest id of the vocabulary; padding stands behind it.
+        ends = ids.argmax(dim=1, keepdim=True)
+        return torch.arange(ids.shape[1], device=ids.device) <= ends
 
     def forward(
         self,
@@ -57,16 +66,19 @@ class TokenPairs(nn.Module):
         """The loss of the local pairs against everybody's."""
         some_patches, some_words, some_seen = self._representatives(patches, words, seen)
         scale, tile = self.logit_scale.exp(), self.config.tile
+        # As bytes: not every backend gathers booleans.
         everyones_seen = peers.all_gather(some_seen.to(torch.uint8)).bool()
+        # The similarity isn't symmetric (equation 5): the mean over patches of the nearest word,
+        # and the mean over words of the nearest patch. So each direction has logits of its own, and
+        # the loss isn't InfoNCE over one matrix and its transpose, but two cross-entropies.
         by_image = token_similarity(
-            patches, gather(some_words, peers), keys_seen=everyones_seen, tile=tile
+            patches, gather_with_gradient(some_words, peers), keys_seen=everyones_seen, tile=tile
         )
-        by_text = token_similarity(words, gather(some_patches, peers), queries_seen=seen, tile=tile)
+        by_text = token_similarity(
+            words, gather_with_gradient(some_patches, peers), queries_seen=seen, tile=tile
+        )
         own = torch.arange(len(patches), device=patches.device) + peers.rank * len(patches)
-        loss = (F.cross_entropy(scale * by_image, own) + F.cross_entropy(scale * by_text, own)) / 2
-        if self.config.clamp_before_step:
-            self.clamp()
-        return loss
+        return (F.cross_entropy(scale * by_image, own) + F.cross_entropy(scale * by_text, own)) / 2
 
     def _representatives(
         self, patches: Tensor, words: Tensor, seen: Tensor
@@ -75,6 +87,7 @@ class TokenPairs(nn.Module):
         keep = self.config.keep
         if keep is None:
             return patches, words, seen
+        # They are chosen behind a stop-gradient; the chosen tokens themselves have gradients.
         with torch.no_grad():
             nearness = torch.einsum("npw,nlw->npl", patches, words).masked_fill(~seen[:, None], 0)
             best_patches = nearness.sum(dim=2).topk(min(keep, patches.shape[1])).indices
@@ -85,6 +98,19 @@ class TokenPairs(nn.Module):
     def clamp(self) -> None:
         """Keep the scale within its limits."""
         clamp_scale(self.logit_scale, self.config.min_logit_scale, self.config.max_logit_scale)
+
+    def before_step(self) -> None:
+        """As `Objective.before_step`."""
+
+    def after_step(self) -> None:
+        """As `Objective.after_step`."""
+        self.clamp()
+
+
+def build_token_pairs(config: TokenPairsConfig, model: Clip) -> TokenPairs:
+    """The part that `config` names, over `model`. Raises ConfigError if the model lacks a
+    `token_dim`."""
+    return implementation(config)(config, model)
 
 
 def _pick(

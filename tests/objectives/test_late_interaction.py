@@ -9,7 +9,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from diptych.objectives.late import late_interaction_reference, token_similarity
+from diptych.objectives.late_interaction import late_interaction_reference, token_similarity
 
 
 def sets(rows, columns, q, k, width, masked, seed=0, dtype=torch.float64):
@@ -98,17 +98,22 @@ def test_the_products_are_never_held_together():
 
 INTERPRETED = """
 import torch
-from diptych.objectives import late, late_triton
-from tests.objectives.test_late import sets, with_gradients
+from diptych.objectives import late_interaction as late
+from diptych.objectives import late_interaction_triton as late_triton
+from tests.objectives.test_late_interaction import sets, with_gradients
 
 def interpreted(queries, keys, queries_seen=None, keys_seen=None):
-    hidden = None if keys_seen is None else torch.zeros(keys_seen.shape).masked_fill(~keys_seen, -torch.inf)
-    return late_triton.TokenSimilarity.apply(queries, keys, late._shares(queries, queries_seen), hidden)
+    hidden = None
+    if keys_seen is not None:
+        hidden = torch.zeros(keys_seen.shape).masked_fill(~keys_seen, -torch.inf)
+    shares = late._shares(queries, queries_seen)
+    return late_triton.TokenSimilarity.apply(queries, keys, shares, hidden)
 
 for masked, counts in ((False, (3, 4, 5, 6, 8)), (True, (2, 3, 17, 20, 40))):
     queries, keys, seen = sets(*counts, masked, dtype=torch.float32)
     reference = with_gradients(late.late_interaction_reference, queries, keys, **seen)
-    for ours, theirs in zip(with_gradients(interpreted, queries, keys, **seen), reference, strict=True):
+    found = with_gradients(interpreted, queries, keys, **seen)
+    for ours, theirs in zip(found, reference, strict=True):
         torch.testing.assert_close(ours, theirs, rtol=1e-5, atol=1e-5)
 """
 

@@ -9,7 +9,8 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from diptych.objectives.contrast import info_nce, sigmoid, tiled_info_nce, tiled_sigmoid
+from diptych.objectives.info_nce import info_nce, tiled_info_nce
+from diptych.objectives.sigmoid_loss import sigmoid_loss, tiled_sigmoid_loss
 
 
 def features(pairs, width=16, dtype=torch.float64, alike=0.5):
@@ -60,8 +61,8 @@ def test_tiled_sigmoid_is_sigmoid(tile, scale, bias):
         torch.tensor([scale], dtype=torch.float64),
         torch.tensor([bias], dtype=torch.float64),
     )
-    tiled = value_and_gradients(lambda *x: tiled_sigmoid(*x, tile=tile), *inputs)
-    assert_same(tiled, value_and_gradients(sigmoid, *inputs), 1e-12)
+    tiled = value_and_gradients(lambda *x: tiled_sigmoid_loss(*x, tile=tile), *inputs)
+    assert_same(tiled, value_and_gradients(sigmoid_loss, *inputs), 1e-12)
 
 
 def test_in_float32_they_agree_to_a_millionth():
@@ -71,9 +72,11 @@ def test_in_float32_they_agree_to_a_millionth():
     tiled = value_and_gradients(lambda *x: tiled_info_nce(*x, tile=64), images, texts, scale)
     assert_same(tiled, [each.float() for each in whole], 1e-6)
     whole = value_and_gradients(
-        sigmoid, images.double(), texts.double(), scale.double(), bias.double()
+        sigmoid_loss, images.double(), texts.double(), scale.double(), bias.double()
     )
-    tiled = value_and_gradients(lambda *x: tiled_sigmoid(*x, tile=64), images, texts, scale, bias)
+    tiled = value_and_gradients(
+        lambda *x: tiled_sigmoid_loss(*x, tile=64), images, texts, scale, bias
+    )
     assert_same(tiled, [each.float() for each in whole], 1e-6)
 
 
@@ -84,7 +87,7 @@ def test_their_gradients_are_their_slopes():
         lambda *x: tiled_info_nce(*x, label_smoothing=0.2, tile=3), leaves
     )
     leaves.append(torch.tensor([-2.0], dtype=torch.float64, requires_grad=True))
-    assert torch.autograd.gradcheck(lambda *x: tiled_sigmoid(*x, tile=3), leaves)
+    assert torch.autograd.gradcheck(lambda *x: tiled_sigmoid_loss(*x, tile=3), leaves)
 
 
 def crossed(pairs):
@@ -128,8 +131,8 @@ def test_the_sigmoid_loss_is_exact_where_it_is_nearly_straight():
             torch.zeros(1, dtype=torch.float64),
         )
         assert_same(
-            value_and_gradients(tiled_sigmoid, *inputs),
-            value_and_gradients(sigmoid, *inputs),
+            value_and_gradients(tiled_sigmoid_loss, *inputs),
+            value_and_gradients(sigmoid_loss, *inputs),
             1e-14,
         )
 
@@ -138,7 +141,7 @@ def test_not_a_number_stays_one():
     images, texts = features(10)
     images[3, 2] = torch.nan
     assert tiled_info_nce(images, texts, torch.tensor(10.0), tile=4).isnan()
-    assert tiled_sigmoid(images, texts, torch.tensor(10.0), torch.tensor(0.0), tile=4).isnan()
+    assert tiled_sigmoid_loss(images, texts, torch.tensor(10.0), torch.tensor(0.0), tile=4).isnan()
 
 
 @pytest.mark.parametrize(
@@ -150,9 +153,9 @@ def test_any_subset_of_inputs_may_want_a_gradient(wanted):
         torch.tensor([9.0], dtype=torch.float64),
         torch.tensor([-3.0], dtype=torch.float64),
     ]
-    full = value_and_gradients(lambda *x: tiled_sigmoid(*x, tile=4), *inputs)[1:]
+    full = value_and_gradients(lambda *x: tiled_sigmoid_loss(*x, tile=4), *inputs)[1:]
     leaves = [each.clone().requires_grad_(want) for each, want in zip(inputs, wanted, strict=True)]
-    tiled_sigmoid(*leaves, tile=4).backward()
+    tiled_sigmoid_loss(*leaves, tile=4).backward()
     full_nce = value_and_gradients(lambda *x: tiled_info_nce(*x, tile=4), *inputs[:3])[1:]
     leaves_nce = [
         each.clone().requires_grad_(want) for each, want in zip(inputs[:3], wanted, strict=False)
@@ -172,7 +175,7 @@ def test_without_gradient_the_value_is_the_same():
     inputs = [*features(9), torch.tensor(9.0), torch.tensor([-3.0])]
     leaves = [each.requires_grad_() for each in inputs]
     with torch.no_grad():
-        for function, arguments in ((tiled_info_nce, leaves[:3]), (tiled_sigmoid, leaves)):
+        for function, arguments in ((tiled_info_nce, leaves[:3]), (tiled_sigmoid_loss, leaves)):
             value = function(*arguments, tile=4)
             assert not value.requires_grad
             assert value == function(*(each.detach() for each in arguments), tile=4)
@@ -186,7 +189,7 @@ def test_logits_are_float32_whatever_the_autocast_and_the_features(context):
     scale, bias = torch.tensor([50.0]), torch.tensor([-10.0])
     for tiled, whole, rest in (
         (tiled_info_nce, info_nce, (scale,)),
-        (tiled_sigmoid, sigmoid, (scale, bias)),
+        (tiled_sigmoid_loss, sigmoid_loss, (scale, bias)),
     ):
         true = value_and_gradients(
             whole, images.double(), texts.double(), *(each.double() for each in rest)
@@ -206,11 +209,14 @@ def test_logits_are_float32_whatever_the_autocast_and_the_features(context):
 
 MEMORY = """
 import resource, torch
-from diptych.objectives.contrast import {name}
+from diptych.objectives.{module} import {name}
 torch.set_num_threads(1)
-images, texts = (torch.nn.functional.normalize(torch.randn(8192, 16), dim=1).requires_grad_() for _ in range(2))
+images, texts = (
+    torch.nn.functional.normalize(torch.randn(8192, 16), dim=1).requires_grad_() for _ in range(2)
+)
+scale = torch.tensor([10.0], requires_grad=True)
 def run(pairs):
-    {name}(images[:pairs], texts[:pairs], torch.tensor([10.0], requires_grad=True){rest}, tile=64).backward()
+    {name}(images[:pairs], texts[:pairs], scale{rest}, tile=64).backward()
 run(64)
 before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 run(8192)
@@ -219,10 +225,14 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)
 
 
 @pytest.mark.parametrize(
-    ("name", "rest"), [("tiled_info_nce", ""), ("tiled_sigmoid", ", torch.tensor([-10.0])")]
+    ("module", "name", "rest"),
+    [
+        ("info_nce", "tiled_info_nce", ""),
+        ("sigmoid_loss", "tiled_sigmoid_loss", ", torch.tensor([-10.0])"),
+    ],
 )
-def test_memory_is_tiles_and_not_the_whole_matrix(name, rest):
-    code = MEMORY.format(name=name, rest=rest)
+def test_memory_is_tiles_and_not_the_whole_matrix(module, name, rest):
+    code = MEMORY.format(module=module, name=name, rest=rest)
     grown = int(
         subprocess.run(
             [sys.executable, "-c", code], capture_output=True, text=True, check=True
