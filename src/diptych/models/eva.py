@@ -135,7 +135,7 @@ class EvaTransformer(Tower[EvaConfig]):
         self.side = config.image_size // config.patch_size
         self.class_token = nn.Parameter(torch.empty(width))
         self.positions = nn.Parameter(torch.empty(1 + self.side**2, width))
-        self.patch = PatchEmbedding(3, width, config.patch_size, bias=True)
+        self.patch = PatchEmbedding(3, width, config.patch_size, config.patch_size)
         self.drop = PatchDropout(config.patch_dropout)
         last = max(1, config.layers - 1)
         self.blocks = nn.ModuleList(

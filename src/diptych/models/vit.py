@@ -37,9 +37,9 @@ class VisionTransformer(Tower[VitConfig]):
         self.positions = nn.Parameter(torch.empty(patches + self.class_tokens, width))
         self.stem = ConvStem(config.stem_widths) if config.stem_widths else None
         self.patch = (
-            PatchEmbedding(config.stem_widths[-1], width, 1, bias=True)
+            PatchEmbedding(config.stem_widths[-1], width, kernel_size=1)
             if config.stem_widths
-            else PatchEmbedding(3, width, config.patch_size)
+            else PatchEmbedding(3, width, config.patch_size, config.patch_size, bias=False)
         )
         self.drop = PatchDropout(config.patch_dropout)
         self.norm_pre = nn.LayerNorm(width, config.norm_eps) if config.pre_norm else nn.Identity()
