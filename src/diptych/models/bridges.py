@@ -49,8 +49,8 @@ class TimmTower(Tower[TimmConfig]):
     def forward(
         self, x: Float[Tensor, "batch 3 height wide"], tokens: TokenKind = "raw"
     ) -> TowerOutput:
-        """Pixels to the trunk's last features, as tokens, to what the classifier would have read, as
-        the feature, and to the pooled vector. Other tokens than raw ones can't be had."""
+        """Pixels to the trunk's last features as tokens, what its classifier would have read as the
+        feature, and the pooled vector. There are only raw tokens."""
         features = self.trunk.forward_features(x)
         feature = self.trunk.forward_head(features, pre_logits=True)
         if features.ndim == 4:  # a grid, channels first as in most models, or last as in Swin
@@ -107,8 +107,8 @@ class HuggingFaceText(Tower[HuggingFaceTextConfig]):
         nn.init.normal_(self.projection.weight, std=self.width**-0.5)
 
     def forward(self, x: Int[Tensor, "batch length"], tokens: TokenKind = "raw") -> TowerOutput:
-        """Ids, padded with `config.pad_id`, to the trunk's last features, their mean or first as the
-        feature, and the pooled vector. Other tokens than raw ones can't be had."""
+        """Ids, padded with `config.pad_id`, to the trunk's last features as tokens, their mean or
+        the first of them as the feature, and the pooled vector. There are only raw tokens."""
         if x.shape[1] > self.config.context_length:
             raise ConfigError(
                 f"{x.shape[1]} tokens; this tower takes at most {self.config.context_length}"
@@ -118,6 +118,7 @@ class HuggingFaceText(Tower[HuggingFaceTextConfig]):
         if self.config.pool == "cls":
             feature = states[:, 0]
         else:
+            # The mean over real tokens; a row of padding alone has the mean 0, not 0 / 0.
             weight = real / real.sum(dim=1, keepdim=True).clamp(min=1)
             feature = (weight.to(states.dtype)[:, None] @ states)[:, 0]
         return TowerOutput(self._select(states, tokens), feature, self.projection(feature))

@@ -1,5 +1,7 @@
 """From a configuration to a model, on any device."""
 
+from typing import assert_never
+
 import torch
 
 from diptych.config import (
@@ -91,11 +93,14 @@ def _native(
             return ResNet(config, _required(embed_dim, config))
         case TextConfig():
             return TextTransformer(config, _required(embed_dim, config))
+        case _:
+            assert_never(config)
 
 
 def _required(embed_dim: int | None, config: ImageTowerConfig | TextTowerConfig) -> int:
     if embed_dim is None:
         raise ConfigError(
-            f"a {type(config).__name__} has no tower without a projection; EVA and UniRepLKNet have one"
+            f"a {type(config).__name__} has no tower without a projection; "
+            "EVA and UniRepLKNet have one"
         )
     return embed_dim
