@@ -15,8 +15,8 @@ from benchmarks.towers import captions, throughput
 from diptych import pretrained
 from diptych.batch import Batch
 from diptych.config import DeclipObjectiveConfig, SlipObjectiveConfig
-from diptych.families.clip import TextConfig, VitConfig
 from diptych.distributed import Peers
+from diptych.families.clip import TextConfig, VitConfig
 from diptych.inputs import build_tokenizer
 from diptych.models import Clip, build
 from diptych.objectives import DeclipObjective, Features, SlipObjective

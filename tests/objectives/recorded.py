@@ -10,9 +10,6 @@ import torch
 from torch import Tensor
 
 from diptych.batch import Batch
-from diptych.families.declip import layouts as declip
-from diptych.weights.mapping import SCALAR, Rule, Table, rows
-from diptych.weights.state import State
 from diptych.config import (
     ClipConfig,
     ObjectiveConfig,
@@ -21,6 +18,7 @@ from diptych.config import (
     SlipObjectiveConfig,
 )
 from diptych.families.clip import ResNetConfig, TextConfig, VitConfig
+from diptych.families.declip import layouts as declip
 from diptych.families.declip.published_config import (
     PublishedClipObjectiveConfig,
     PublishedDeclipObjectiveConfig,
@@ -32,6 +30,8 @@ from diptych.inputs import DeclipTokenizer
 from diptych.inputs.words import NOT_HIDDEN, Hidden, hide
 from diptych.models import build
 from diptych.objectives import DeclipObjective, Objective, build_objective
+from diptych.weights.mapping import SCALAR, Rule, Table, rows
+from diptych.weights.state import State
 from tests import goldens
 
 LEAST, MOST = math.exp(3), math.exp(6)

@@ -9,7 +9,6 @@ import torch
 
 from diptych.batch import Views
 from diptych.config import DeclipObjectiveConfig, FilipObjectiveConfig
-from diptych.families.huggingface import HuggingFaceTextConfig
 from diptych.distributed import Peers
 from diptych.errors import ConfigError
 from diptych.families.declip.published_config import (
@@ -18,6 +17,7 @@ from diptych.families.declip.published_config import (
     PublishedFilipObjectiveConfig,
     PublishedTokenPairsConfig,
 )
+from diptych.families.huggingface import HuggingFaceTextConfig
 from diptych.models import build
 from diptych.objectives import DeclipObjective, accumulate, build_objective
 from diptych.objectives.contrastive import build_contrastive

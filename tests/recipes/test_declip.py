@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from diptych import recipes, pretrained
+from diptych import pretrained, recipes
 from diptych.batch import Batch
 from diptych.config import (
     ClipConfig,
@@ -18,8 +18,8 @@ from diptych.config import (
     SimClrConfig,
     SimSiamConfig,
 )
-from diptych.families.clip import ResNetConfig
 from diptych.distributed import Peers
+from diptych.families.clip import ResNetConfig
 from diptych.families.declip.published_config import (
     PublishedDefilipObjectiveConfig,
     PublishedSimSiamConfig,
@@ -53,7 +53,9 @@ def test_its_expected_result_is_the_published_one(name):
 @pytest.mark.parametrize("path", goldens.files("declip/misc*.json"), ids=lambda path: path.stem)
 def test_rates_are_those_of_the_published_configurations(path):
     for folder, schedule in goldens.read(path)["lr_schedules"].items():
-        [name] = [n for n in PUBLISHED if recipes.get(n).model.name == pretrained.entry(folder).name]
+        [name] = [
+            n for n in PUBLISHED if recipes.get(n).model.name == pretrained.entry(folder).name
+        ]
         run = recipes.get(name)
         assert run.steps == schedule["kwargs"]["max_iter"]
         for iteration, rate in schedule["lr_at"]:

@@ -16,7 +16,11 @@ from diptych.nn.patch import ConvNorm
 
 class Bottleneck(nn.Module):
     """1x1, 3x3, 1x1 around a shortcut; a stride is an average pool before a convolution of stride
-    1."""
+    1.
+
+    A convolution of stride 2 keeps every other value of its output, and what varies faster than
+    that is folded into lower frequencies (aliasing): the output changes when the picture moves by a
+    pixel. The average pool dampens those frequencies first (Zhang 2019, arXiv:1904.11486)."""
 
     expansion = 4
 
@@ -38,6 +42,8 @@ class Bottleneck(nn.Module):
         y = F.relu(self.norm_2(self.conv_2(y)), inplace=True)
         y = self.norm_3(self.conv_3(_shrink(y, self.stride)))
         if self.downsample is not None:
+            # ResNet-D: a 1x1 convolution of stride 2 would never read three quarters of the map
+            # (He et al. 2019, arXiv:1812.01187, §4).
             x = self.downsample(_shrink(x, self.stride))
         return F.relu(y.add_(x), inplace=True)
 
@@ -54,8 +60,8 @@ class Bottleneck(nn.Module):
 
 
 class AttentionPool(nn.Module):
-    """The mean of the grid asks, grid and mean answer: one query of multi-head attention, then a
-    projection."""
+    """Multi-head attention with one query, the grid's mean; keys and values are of the mean and of
+    the grid. Then a projection."""
 
     def __init__(self, tokens: int, width: int, heads: int, embed_dim: int):
         super().__init__()
@@ -69,8 +75,10 @@ class AttentionPool(nn.Module):
     def forward(
         self, x: Float[Tensor, "batch tokens width"]
     ) -> tuple[Float[Tensor, "batch width"], Float[Tensor, "batch embed_dim"]]:
-        """What the query read, and its projection."""
+        """What attention gives for the query, and its projection."""
+        # The mean goes through as a token of its own, with a position: the first, as a class token.
         x = torch.cat([x.mean(dim=1, keepdim=True), x], dim=1) + self.positions
+        # [batch, tokens, width] -> [batch, heads, tokens, channels of a head]
         q, k, v = (
             linear(y).unflatten(-1, (self.heads, -1)).transpose(1, 2)
             for linear, y in ((self.q, x[:, :1]), (self.k, x), (self.v, x))
@@ -93,7 +101,8 @@ class ResNet(Tower[ResNetConfig]):
     >>> import torch
     >>> from diptych.families.clip import ResNetConfig
     >>> from diptych.families.clip.resnet import ResNet
-    >>> tower = ResNet(ResNetConfig(image_size=64, layers=(1, 1, 1, 1), width=8, heads=4), embed_dim=6)
+    >>> config = ResNetConfig(image_size=64, layers=(1, 1, 1, 1), width=8, heads=4)
+    >>> tower = ResNet(config, embed_dim=6)
     >>> tower.init()
     >>> tokens, feature, pooled = tower(torch.zeros(2, 3, 64, 64))
     >>> tokens.shape, feature.shape, pooled.shape
@@ -138,8 +147,8 @@ class ResNet(Tower[ResNetConfig]):
         self, x: Float[Tensor, "batch 3 height wide"], tokens: TokenKind = "raw"
     ) -> TowerOutput:
         """Pixels to the last stage's grid, in reading order, feature and pooled vector. The feature
-        is the attention pool's vector before the last projection. The grid has no norm: only its
-        raw tokens can be had."""
+        is the attention pool's vector before the last projection. There are only raw tokens: the
+        grid has no norm."""
         size = self.config.image_size
         if x.shape[2:] != (size, size):
             raise ConfigError(
@@ -153,7 +162,7 @@ class ResNet(Tower[ResNetConfig]):
             x = block(x)
         x = x.flatten(2).transpose(1, 2)
         feature, pooled = self.pool(x)
-        if self.projection is not None:
+        if self.projection is not None:  # the pool's own projection is then an inner layer
             feature, pooled = pooled, self.projection(pooled)
         return TowerOutput(self._select(x, tokens), feature, pooled)
 

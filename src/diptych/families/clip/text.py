@@ -20,7 +20,9 @@ class TextTransformer(Tower[TextConfig]):
     >>> import torch
     >>> from diptych.families.clip import TextConfig
     >>> from diptych.families.clip.text import TextTransformer
-    >>> config = TextConfig(context_length=8, vocab_size=10, width=8, layers=1, heads=2, mlp_width=16)
+    >>> config = TextConfig(
+    ...     context_length=8, vocab_size=10, width=8, layers=1, heads=2, mlp_width=16
+    ... )
     >>> tower = TextTransformer(config, embed_dim=6)
     >>> tower.init()
     >>> short, long = torch.tensor([[8, 3, 9]]), torch.tensor([[8, 3, 9, 0, 0]])
@@ -79,6 +81,7 @@ class TextTransformer(Tower[TextConfig]):
             x = block(x, causal=True)
         ends = _ends(ids)
         if tokens == "none":
+            # One query a row, so causality is a mask over the keys: those up to the end of text.
             seen = torch.arange(ids.shape[1], device=ids.device) <= ends[1][:, None]
             x = read = last(x, pick=ends, seen=seen)
         else:

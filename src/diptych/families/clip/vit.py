@@ -37,9 +37,9 @@ class VisionTransformer(Tower[VitConfig]):
         self.positions = nn.Parameter(torch.empty(patches + self.class_tokens, width))
         self.stem = ConvStem(config.stem_widths) if config.stem_widths else None
         self.patch = (
-            PatchEmbedding(config.stem_widths[-1], width, 1, bias=True)
+            PatchEmbedding(config.stem_widths[-1], width, kernel_size=1)
             if config.stem_widths
-            else PatchEmbedding(3, width, config.patch_size)
+            else PatchEmbedding(3, width, config.patch_size, config.patch_size, bias=False)
         )
         self.drop = PatchDropout()
         self.norm_pre = nn.LayerNorm(width, config.norm_eps) if config.pre_norm else nn.Identity()
@@ -85,22 +85,26 @@ class VisionTransformer(Tower[VitConfig]):
             )
         x = self.patch(pixels if self.stem is None else self.stem(pixels))
         x = x.flatten(2).transpose(1, 2)  # [batch, width, rows, columns] -> [batch, patches, width]
+        # Positions are added before patches are dropped, so a kept patch knows where it stood.
         if self.class_token is None:
             return self.norm_pre(self.drop(x + self.positions))
+        # The class token is never dropped. It is cast because under autocast the patches come in
+        # half precision, and `cat` would make all of float32.
         first = (self.class_token + self.positions[0]).to(x.dtype).expand(len(x), 1, -1)
         return self.norm_pre(torch.cat([first, self.drop(x + self.positions[1:])], dim=1))
 
     def forward(
         self, x: Float[Tensor, "batch 3 height wide"], tokens: TokenKind = "raw"
     ) -> TowerOutput:
-        """Pixels to tokens (the class token first, if there is one; patches are [:, class_tokens:]),
-        feature and pooled vector. The feature is the class token, or the patches' mean, behind the
-        final norm. With "none", the last block computes the class token only."""
+        """Pixels to tokens, feature and pooled vector. The class token comes first, if there is
+        one; patches are [:, class_tokens:]. The feature is the class token, or the patches' mean,
+        behind the final norm. With "none", the last block computes the class token only."""
         *blocks, last = self.blocks
         x = self.embed(x)
         for block in blocks:
             x = block(x)
         if tokens == "none" and self.class_token is not None:
+            # Keys and values of all tokens, but one query and one row of the MLP.
             x = read = last(x, pick=(slice(None), 0))
         else:
             x = last(x)

@@ -71,7 +71,12 @@ class EvaAttention(nn.Module):
 
 class EvaBlock(nn.Module):
     """Attention and MLP, each x + gain * f(norm(x)), or, with the norm behind, x + gain *
-    norm(f(x))."""
+    norm(f(x)).
+
+    The second, post-norm within the branch, bounds what a block adds however large its weights
+    grow: the largest towers are trained so (Liu et al. 2022, arXiv:2111.09883, §3.2). The gains,
+    where a tower has them, start small, so that a deep tower starts near the identity (Touvron et
+    al. 2021, arXiv:2103.17239)."""
 
     def __init__(self, config: EvaConfig):
         super().__init__()
@@ -118,7 +123,9 @@ class EvaTransformer(Tower[EvaConfig]):
     >>> import torch
     >>> from diptych.families.eva import EvaConfig
     >>> from diptych.families.eva.model import EvaTransformer
-    >>> config = EvaConfig(image_size=8, patch_size=4, width=16, layers=1, heads=2, mlp_width=24, rotary_grid=2)
+    >>> config = EvaConfig(
+    ...     image_size=8, patch_size=4, width=16, layers=1, heads=2, mlp_width=24, rotary_grid=2
+    ... )
     >>> tower = EvaTransformer(config, embed_dim=6)
     >>> tower.init()
     >>> tokens, feature, pooled = tower(torch.zeros(2, 3, 8, 8), tokens="projected")
@@ -136,9 +143,12 @@ class EvaTransformer(Tower[EvaConfig]):
         self.side = config.image_size // config.patch_size
         self.class_token = nn.Parameter(torch.empty(width))
         self.positions = nn.Parameter(torch.empty(1 + self.side**2, width))
-        self.patch = PatchEmbedding(3, width, config.patch_size, bias=True)
-        self.drop = PatchDropout()
-        self.blocks = nn.ModuleList(EvaBlock(config) for _ in range(config.layers))
+        self.patch = PatchEmbedding(3, width, config.patch_size, config.patch_size)
+        self.drop = PatchDropout(config.patch_dropout)
+        last = max(1, config.layers - 1)
+        self.blocks = nn.ModuleList(
+            EvaBlock(config, config.stochastic_depth * i / last) for i in range(config.layers)
+        )
         self.norm_post = _norm(config, width)
         self.projection = (
             nn.Identity()
@@ -149,16 +159,16 @@ class EvaTransformer(Tower[EvaConfig]):
     def init(self) -> None:
         """Fill every parameter, by EVA-CLIP's table (published code); l counts blocks from 1.
 
-        | parameter                        | value                                                     |
-        | -------------------------------- | --------------------------------------------------------- |
-        | class_token, positions           | truncated N(0, 0.02^2)                                    |
-        | patch                            | uniform within 1 / sqrt(fan in), as torch's convolutions  |
-        | matrices                         | truncated N(0, 0.02^2)                                    |
-        | attention.out, mlp.down (weight) | that / sqrt(2 l)                                          |
-        | biases                           | 0                                                         |
-        | norms                            | gain 1, bias 0                                            |
-        | scale_1, scale_2                 | `layer_scale`                                             |
-        | projection.weight                | truncated N(0, 0.02^2) / 1000                             |
+        | parameter               | value                                                    |
+        | ----------------------- | -------------------------------------------------------- |
+        | class_token, positions  | truncated N(0, 0.02^2)                                   |
+        | patch                   | uniform within 1 / sqrt(fan in), as torch's convolutions |
+        | matrices                | truncated N(0, 0.02^2)                                   |
+        | attention.out, mlp.down | (weights) that / sqrt(2 l): residual branches            |
+        | biases                  | 0                                                        |
+        | norms                   | gain 1, bias 0                                           |
+        | scale_1, scale_2        | `layer_scale`                                            |
+        | projection.weight       | truncated N(0, 0.02^2) / 1000                            |
         """
         for table in (self.class_token, self.positions):
             nn.init.trunc_normal_(table, std=0.02)
@@ -197,11 +207,13 @@ class EvaTransformer(Tower[EvaConfig]):
             raise ConfigError(
                 f"pictures of {tuple(pixels.shape[2:])} pixels; this tower takes {size} x {size}"
             )
-        x = self.patch(pixels).flatten(2).transpose(1, 2)  # the map's places become tokens
+        # [batch, width, rows, columns] -> [batch, patches, width]
+        x = self.patch(pixels).flatten(2).transpose(1, 2)
         x = x + self.positions[1:].to(x.dtype)
         kept, rotary = self.drop.choose(x), None
         if self.config.rotary_grid is not None:
             width = self.width // self.config.heads
+            # A kept patch turns by its own place in the picture, not by its place among the kept.
             table = rotary_table(self.side, self.config.rotary_grid, width, x.device)
             rotary = with_class_token(table if kept is None else table[:, kept]).to(x.dtype)[
                 ..., None, None, :
@@ -220,6 +232,7 @@ class EvaTransformer(Tower[EvaConfig]):
         for block in blocks:
             x = block(x, rotary)
         if tokens == "none" and self.config.pool == "cls":
+            # Keys and values of all tokens, but one query and one row of the MLP.
             x = read = last(x, rotary, first=True)
         else:
             x = last(x, rotary)

@@ -58,8 +58,8 @@ class HuggingFaceText(Tower[HuggingFaceTextConfig]):
         nn.init.normal_(self.projection.weight, std=self.width**-0.5)
 
     def forward(self, x: Int[Tensor, "batch length"], tokens: TokenKind = "raw") -> TowerOutput:
-        """Ids, padded with `config.pad_id`, to the trunk's last features, their mean or first as the
-        feature, and the pooled vector. Other tokens than raw ones can't be had."""
+        """Ids, padded with `config.pad_id`, to the trunk's last features as tokens, their mean or
+        the first of them as the feature, and the pooled vector. There are only raw tokens."""
         if x.shape[1] > self.config.context_length:
             raise ConfigError(
                 f"{x.shape[1]} tokens; this tower takes at most {self.config.context_length}"
@@ -69,6 +69,7 @@ class HuggingFaceText(Tower[HuggingFaceTextConfig]):
         if self.config.pool == "cls":
             feature = states[:, 0]
         else:
+            # The mean over real tokens; a row of padding alone has the mean 0, not 0 / 0.
             weight = real / real.sum(dim=1, keepdim=True).clamp(min=1)
             feature = (weight.to(states.dtype)[:, None] @ states)[:, 0]
         return TowerOutput(self._select(states, tokens), feature, self.projection(feature))

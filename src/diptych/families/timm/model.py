@@ -54,8 +54,8 @@ class TimmTower(Tower[TimmConfig]):
     def forward(
         self, x: Float[Tensor, "batch 3 height wide"], tokens: TokenKind = "raw"
     ) -> TowerOutput:
-        """Pixels to the trunk's last features, as tokens, to what the classifier would have read, as
-        the feature, and to the pooled vector. Other tokens than raw ones can't be had."""
+        """Pixels to the trunk's last features as tokens, what its classifier would have read as the
+        feature, and the pooled vector. There are only raw tokens."""
         features = self.trunk.forward_features(x)
         feature = self.trunk.forward_head(features, pre_logits=True)
         if features.ndim == 4:  # a grid, channels first as in most models, or last as in Swin
