@@ -13,11 +13,11 @@ import diptych
 ROOT = Path(diptych.__file__).parent
 RANKS = {
     -1: ["errors"],
-    0: ["config"],
+    0: ["config", "components"],
     1: ["zoo", "batch", "inputs", "nn", "distributed"],
     2: ["recipes", "models"],
     3: ["checkpoints", "objectives", "data", "optim"],
-    4: ["encoder"],
+    4: ["encoder", "datasets"],
     5: ["evaluation", "search"],
     6: ["training", "reports"],
     7: ["app"],

@@ -8,13 +8,13 @@ import torch
 
 from diptych import zoo
 from diptych.config import DataConfig, TokenizerConfig
+from diptych.datasets import templates
 from diptych.encoder import Encoder, class_vectors
 from diptych.errors import ConfigError, DataError
 from diptych.evaluation import (
     evaluate,
     evaluate_tokens,
     picture_tokens,
-    templates,
     token_classes,
     zero_shot,
 )

@@ -5,28 +5,29 @@ from dataclasses import replace
 import pytest
 import torch
 
+from diptych import datasets
 from diptych.batch import Sample
 from diptych.cli import main
+from diptych.datasets import Dataset, open_own
+from diptych.datasets.layouts.base import Files
 from diptych.encoder import Cache, Pictures
 from diptych.errors import DataError
-from diptych.evaluation import Result, sets
+from diptych.evaluation import Result
 from diptych.evaluation.measure import Engine, Task, views_of
 from diptych.evaluation.score import score_linear, train_linear
-from diptych.evaluation.sets.layouts.base import Files
-from diptych.evaluation.subject import Subject, open_own
 from diptych.evaluation.suite import run_suite
 from diptych.evaluation.tasks import Requests, expand
 from tests import tiny
-from tests.evaluation.sets import miniature
+from tests.datasets import miniature
 
 
 @pytest.fixture(scope="module")
 def root(tmp_path_factory):
     """The 27 sets, and one of each other kind."""
     root = tmp_path_factory.mktemp("sets")
-    for entry in sets.select(("eva27", "voc2007-multilabel", "flickr30k")):
+    for entry in datasets.select(("eva27", "voc2007-multilabel", "flickr30k")):
         miniature.write(entry, root)
-    miniature.write(sets.get("cifar10"), root, split="train", count=240)
+    miniature.write(datasets.get("cifar10"), root, split="train", count=240)
     return root
 
 
@@ -69,7 +70,7 @@ def test_a_probe_shares_the_vectors_of_zero_shot(root, tmp_path):
 
 
 def test_sets_that_shift_imagenets_pictures_are_asked_of_its_classifier(root):
-    miniature.write(sets.get("imagenet1k"), root, split="train", count=24)
+    miniature.write(datasets.get("imagenet1k"), root, split="train", count=24)
     task = requests(root).open("linear/imagenet-a")
     assert (task.subjects["test"].name, task.subjects["train"].name) == ("imagenet-a", "imagenet1k")
     assert len(task.subjects["test"].class_indices) == 200
@@ -140,8 +141,8 @@ def test_which_caption_fits(tmp_path):
         for n in range(4)
     ]
     source = Files(samples, "pairs", tmp_path)
-    entry = sets.get("winoground")
-    subject = Subject(name=entry.name, kind=entry.task, source=source, metric=entry.metric)
+    entry = datasets.get("winoground")
+    subject = Dataset(name=entry.name, kind=entry.kind, source=source, metric=entry.metric)
     [result] = Engine().measure(
         Task(name=entry.name, subjects={"test": subject}), [*views_of(tiny.encoder()).values()]
     )

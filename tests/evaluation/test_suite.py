@@ -5,12 +5,12 @@ from pathlib import Path
 import pytest
 import torch
 
+from diptych.datasets import open_own
 from diptych.distributed import Peers
 from diptych.encoder import Cache, Encoder, pictures
 from diptych.errors import ConfigError
 from diptych.evaluation import Result, evaluate
 from diptych.evaluation.measure import Engine, Task, views_of
-from diptych.evaluation.subject import open_own
 from diptych.evaluation.suite import run_suite
 from tests import tiny
 from tests.distributed.harness import run_processes

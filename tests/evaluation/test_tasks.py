@@ -2,14 +2,16 @@
 
 import pytest
 
+from diptych import datasets
 from diptych.errors import ConfigError, DataError, UnknownNameError
-from diptych.evaluation import sets
 from diptych.evaluation.tasks import Requests, expand
 from tests import tiny
 
 
 def test_groups_and_patterns_stand_for_their_sets_each_once():
-    assert expand(["vtab+", "imagenet1k"]) == tuple(entry.name for entry in sets.select(("vtab+",)))
+    assert expand(["vtab+", "imagenet1k"]) == tuple(
+        entry.name for entry in datasets.select(("vtab+",))
+    )
     assert expand(["linear/cifar*, fewshot/vtab/dtd"]) == (
         "linear/cifar10",
         "linear/cifar100",

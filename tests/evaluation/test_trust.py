@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 
+from diptych.datasets import open_own
 from diptych.errors import DataError
 from diptych.evaluation import (
     bootstrap_mean,
@@ -13,7 +14,6 @@ from diptych.evaluation import (
     zero_shot,
 )
 from diptych.evaluation.measure import Engine, Task, views_of
-from diptych.evaluation.subject import open_own
 from diptych.evaluation.trust import of_choices, of_classes, of_recalls
 from tests import tiny
 

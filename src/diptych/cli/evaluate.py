@@ -173,7 +173,7 @@ def _cache(options: Evaluate) -> "Cache":
 
 
 def _templates(options: Evaluate) -> list[str]:
-    from diptych.evaluation import templates
+    from diptych.datasets import templates
 
     return [template for choice in options.templates for template in templates(choice)]
 

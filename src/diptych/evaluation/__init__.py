@@ -25,7 +25,6 @@ from diptych.evaluation.metrics import (
 )
 from diptych.evaluation.outcomes import Outcomes
 from diptych.evaluation.paired import Paired, Verdict, compare_outcomes, verdicts
-from diptych.evaluation.prompts import TEMPLATES, templates
 from diptych.evaluation.result import Result, outcomes_beside
 from diptych.evaluation.retrieval import RetrievalResult, retrieval
 from diptych.evaluation.robustness import RobustnessRow, robustness
@@ -43,7 +42,6 @@ __all__ = [
     "Result",
     "RetrievalResult",
     "RobustnessRow",
-    "TEMPLATES",
     "TokenClasses",
     "Verdict",
     "ZeroShotResult",
@@ -68,7 +66,6 @@ __all__ = [
     "robustness",
     "roc_auc",
     "smallest_difference",
-    "templates",
     "to_clip_benchmark",
     "token_classes",
     "verdicts",

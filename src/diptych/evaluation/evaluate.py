@@ -4,11 +4,11 @@ import os
 from collections.abc import Sequence
 
 from diptych.config import DataConfig
+from diptych.datasets import open_own
 from diptych.distributed import Peers
 from diptych.encoder import Cache, Encoder
 from diptych.evaluation.measure import Engine, Task, views_of
 from diptych.evaluation.result import Result
-from diptych.evaluation.subject import open_own
 
 
 def evaluate(

@@ -68,7 +68,8 @@ def few_shot(
     if int(counts.min()) < most:
         label = int(present[counts.argmin()])
         raise DataError(
-            f"class {label} has {int(counts.min())} training samples, but {max(shots)} shots and those that choose the "
+            f"class {label} has {int(counts.min())} training samples, but {max(shots)} shots "
+            "and those that choose the "
             f"penalty need {most}; ask for fewer shots"
         )
     coordinates = Coordinates.of(train)

@@ -5,9 +5,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
-from diptych.batch import Sample
 from diptych.config.serialize import to_dict
 from diptych.data import BadSample
+from diptych.datasets import Dataset
 from diptych.distributed import Peers, on_main
 from diptych.encoder import Cache, Encoder, Pictures, Texts, View, embed_pictures
 from diptych.encoder.cache import digest
@@ -17,7 +17,6 @@ from diptych.evaluation.answers import Answers, thumbnails
 from diptych.evaluation.linear import LinearProbe
 from diptych.evaluation.result import Result
 from diptych.evaluation.score import score, score_few_shot, score_linear, text_vectors, train_linear
-from diptych.evaluation.subject import FIELDS, Subject
 
 RESIZES = {"crop": "shortest", "squash": "squash", "pad": "longest"}
 """How a picture becomes a square, by the names that the field uses, and what
@@ -36,7 +35,7 @@ class Task:
 
     name: str
     """As it was asked for: `cifar10`, `linear/cifar100`, a path."""
-    subjects: Mapping[str, Subject]
+    subjects: Mapping[str, Dataset]
     """The splits that it needs, by what they are for: `test`, and `train` and `val` where there is
     training."""
     kind: str = "direct"
@@ -96,14 +95,14 @@ class Engine:
             self.classifiers[key] = train_linear(pictures)
         return self.classifiers[key]
 
-    def _count(self, subject: Subject) -> int:
+    def _count(self, subject: Dataset) -> int:
         return min(self.limit, len(subject.source)) if self.limit else len(subject.source)
 
-    def _embed(self, subject: Subject, views: Sequence[View]) -> list[Pictures]:
+    def _embed(self, subject: Dataset, views: Sequence[View]) -> list[Pictures]:
         found = embed_pictures(
             views,
             subject.source,
-            fields=FIELDS[subject.kind],
+            fields=subject.fields,
             saying=digest(subject.class_names, subject.profile),
             limit=self.limit,
             cache=self.cache,
@@ -175,7 +174,7 @@ def _resized(encoder: Encoder, name: str):
     return replace(preprocess, config=replace(preprocess.config, resize=RESIZES[name]))
 
 
-def _mistakes(subject: Subject, pictures: Pictures, given: Answers) -> tuple[dict[str, Any], ...]:
+def _mistakes(subject: Dataset, pictures: Pictures, given: Answers) -> tuple[dict[str, Any], ...]:
     """The wrong answers that the model was surest of, with small pictures."""
     places = given.surest_mistakes(_MISTAKES)
     small = thumbnails(subject.source, pictures.rows[places].tolist())
@@ -192,12 +191,12 @@ def _mistakes(subject: Subject, pictures: Pictures, given: Answers) -> tuple[dic
     )
 
 
-def _usable(subject: Subject, pictures: Pictures, count: int) -> Pictures:
+def _usable(subject: Dataset, pictures: Pictures, count: int) -> Pictures:
     """Those whose samples say what the task needs. DataError if too many of the `count` samples
     can't be used."""
-    kept = [place for place, sample in enumerate(pictures.samples) if _says(subject, sample)]
+    kept = [place for place, sample in enumerate(pictures.samples) if subject.labelled(sample)]
     lacking = sorted(set(range(len(pictures.samples))) - set(kept))
-    what = "class label" if "label" in FIELDS[subject.kind] else " or ".join(FIELDS[subject.kind])
+    what = "class label" if "label" in subject.fields else " or ".join(subject.fields)
     bad = [*pictures.bad]
     bad += [
         BadSample(*subject.source.where(int(pictures.rows[place])), f"it has no {what}")
@@ -206,7 +205,8 @@ def _usable(subject: Subject, pictures: Pictures, count: int) -> Pictures:
     if len(bad) == count or len(bad) > subject.max_bad_share * count:
         first = f"{bad[0].file} {bad[0].key}: {bad[0].reason}" if bad else "there are none"
         raise DataError(
-            f"{len(bad)} of {count} samples can't be used, more than the share of {subject.max_bad_share:g} that "
+            f"{len(bad)} of {count} samples can't be used, more than the share of "
+            f"{subject.max_bad_share:g} that "
             f"data.max_bad_share allows; the first one is {first}"
         )
     if not lacking:
@@ -215,10 +215,6 @@ def _usable(subject: Subject, pictures: Pictures, count: int) -> Pictures:
     return Pictures(
         rows=pictures.rows[kept], samples=samples, features=pictures.features[kept], bad=bad
     )
-
-
-def _says(subject: Subject, sample: Sample) -> bool:
-    return any(getattr(sample, name) not in (None, ()) for name in FIELDS[subject.kind])
 
 
 def _describe(pictures: Pictures) -> dict[str, Any]:
@@ -230,7 +226,7 @@ def _describe(pictures: Pictures) -> dict[str, Any]:
     }
 
 
-def _protocol(subject: Subject, view: View) -> dict[str, Any]:
+def _protocol(subject: Dataset, view: View) -> dict[str, Any]:
     config = view.preprocess.config
     resize = next(name for name, kind in RESIZES.items() if kind == config.resize)
     return {

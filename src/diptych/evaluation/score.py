@@ -10,6 +10,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from diptych.datasets import Dataset
 from diptych.encoder import Pictures, Texts, class_vectors
 from diptych.errors import ConfigError
 from diptych.evaluation.answers import Answers, answers
@@ -18,7 +19,6 @@ from diptych.evaluation.linear import LinearProbe, fit_probe
 from diptych.evaluation.metrics import average_precision, caption_choice, choices, roc_auc
 from diptych.evaluation.outcomes import Outcomes
 from diptych.evaluation.retrieval import retrieval
-from diptych.evaluation.subject import Subject
 from diptych.evaluation.trust import of_choices, of_classes, of_recalls
 from diptych.evaluation.zero_shot import ZeroShotResult, zero_shot
 
@@ -44,7 +44,7 @@ class Findings:
 
 
 def text_vectors(
-    subject: Subject, pictures: Pictures, texts: Texts
+    subject: Dataset, pictures: Pictures, texts: Texts
 ) -> Float[Tensor, "texts width"]:
     """What the pictures of a set are compared with: a vector a class, or one a caption."""
     if subject.class_names:
@@ -53,7 +53,7 @@ def text_vectors(
 
 
 def score(
-    subject: Subject, pictures: Pictures, words: Float[Tensor, "texts width"], scale: float
+    subject: Dataset, pictures: Pictures, words: Float[Tensor, "texts width"], scale: float
 ) -> Findings:
     """The figures of the set's own task, without training. `scale` is what the model multiplies
     cosines by."""
@@ -69,7 +69,7 @@ def score(
 
 
 def _zero_shot(
-    subject: Subject, pictures: Pictures, words: Float[Tensor, "classes width"], scale: float
+    subject: Dataset, pictures: Pictures, words: Float[Tensor, "classes width"], scale: float
 ) -> Findings:
     labels = _labels(pictures)
     if int(labels.max()) >= len(words):
@@ -118,7 +118,7 @@ def classified(
     )
 
 
-def _ensembled(subject: Subject) -> dict[str, Any]:
+def _ensembled(subject: Dataset) -> dict[str, Any]:
     return {
         "templates": list(subject.templates),
         "ensembling": "mean of unit text vectors, scaled to unit length",
@@ -126,7 +126,7 @@ def _ensembled(subject: Subject) -> dict[str, Any]:
 
 
 def _multilabel(
-    subject: Subject, pictures: Pictures, words: Float[Tensor, "classes width"]
+    subject: Dataset, pictures: Pictures, words: Float[Tensor, "classes width"]
 ) -> Findings:
     truth = torch.zeros(len(pictures.samples), len(words), dtype=torch.bool)
     for row, sample in enumerate(pictures.samples):
@@ -217,7 +217,7 @@ def train_linear(pictures: Mapping[str, Pictures]) -> LinearProbe:
     return fit_probe(*features["train"], validation=features.get("val"))
 
 
-def score_linear(task: Subject, pictures: Mapping[str, Pictures], probe: LinearProbe) -> Findings:
+def score_linear(task: Dataset, pictures: Mapping[str, Pictures], probe: LinearProbe) -> Findings:
     """What `train_linear` gave, asked about `test`."""
     test, labels = pictures["test"].features.float(), _labels(pictures["test"])
     # Scores are products with the weights and the bias; a class that was never seen in training
@@ -263,6 +263,7 @@ def _labels(pictures: Pictures) -> Int[Tensor, " pictures"]:
     labels = [sample.label for sample in pictures.samples]
     if None in labels:
         raise ConfigError(
-            "a classifier is trained on sets with one class a picture; this one has several, or captions"
+            "a classifier is trained on sets with one class a picture; this one has several, "
+            "or captions"
         )
     return torch.tensor(labels)

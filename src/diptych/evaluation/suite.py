@@ -58,7 +58,7 @@ def run_suite(
     >>> import tempfile
     >>> from diptych import Encoder, models, zoo
     >>> from diptych.evaluation.measure import Task
-    >>> from diptych.evaluation.subject import open_own
+    >>> from diptych.datasets import open_own
     >>> encoder = Encoder(models.build(zoo.get("tiny")))
     >>> open_task = lambda name: Task(name=name, subjects={"test": open_own(name)})
     >>> with tempfile.TemporaryDirectory() as folder:
@@ -140,7 +140,8 @@ def _measure(
         summary.results[job] = places[job]
         metric = result.protocol["metric"]
         tell(
-            f"{Path(job.model).name}, {job.task}, {job.resize}: {metric} {result.metrics[metric]:.2%}"
+            f"{Path(job.model).name}, {job.task}, {job.resize}: {metric} "
+            f"{result.metrics[metric]:.2%}"
         )
     return summary
 

@@ -6,10 +6,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from diptych import datasets
+from diptych.datasets import Dataset, open_own
 from diptych.errors import ConfigError, DataError, UnknownNameError
-from diptych.evaluation import sets
 from diptych.evaluation.measure import Task
-from diptych.evaluation.subject import Subject, open_own
 
 TRAINED = ("linear", "fewshot")
 """Prefixes: classifiers that are trained on a set's vectors, and asked about its test split."""
@@ -43,30 +43,16 @@ class Requests:
             return Task(name=name, subjects={"test": test})
         trained = place if _is_own(place) else _trained_on(place, test)
         subjects = {"test": test, "train": find(trained, "train")}
-        if not _is_own(place) and "val" in sets.get(trained).sizes:
+        if not _is_own(place) and "val" in datasets.get(trained).sizes:
             subjects["val"] = find(trained, "val")
         return Task(name=name, kind=kind, subjects=subjects)
 
-    def _known(self, place: str, split: str) -> Subject:
-        opened = sets.open_set(
+    def _known(self, place: str, split: str) -> Dataset:
+        return datasets.open_set(
             place, self.data_root, profile=self.profile, split=split, sizes=self.sizes
         )
-        about = {"title": opened.entry.title, "layout": opened.layout, "sha256": opened.sha256}
-        return Subject(
-            name=opened.entry.name,
-            kind=opened.entry.task,
-            source=opened.source,
-            metric=opened.metric,
-            class_names=opened.class_names,
-            templates=opened.templates,
-            split=opened.split,
-            profile=opened.profile,
-            resizes=opened.resize,
-            class_indices=opened.class_indices,
-            about=about | {"expected": opened.expected, "remarks": list(opened.remarks)},
-        )
 
-    def _own(self, place: str, split: str) -> Subject:
+    def _own(self, place: str, split: str) -> Dataset:
         return open_own(
             place, class_names=self.class_names or (), templates=self.templates, split=split
         )
@@ -86,7 +72,7 @@ def expand(words: Sequence[str]) -> tuple[str, ...]:
     found = dict[str, None]()
     for word in filter(None, map(str.strip, ",".join(words).split(","))):
         kind, place = _split(word)
-        names = [place] if _is_own(place) else [entry.name for entry in sets.select((place,))]
+        names = [place] if _is_own(place) else [entry.name for entry in datasets.select((place,))]
         found |= dict.fromkeys(f"{kind}/{name}" if kind else name for name in names)
     if not found:
         raise ConfigError("say at least one task, such as --tasks imagenet1k,vtab+,linear/cifar100")
@@ -99,13 +85,13 @@ def _split(name: str) -> tuple[str, str]:
     return (kind, place) if kind in TRAINED and place else ("", name)
 
 
-def _trained_on(place: str, test: Subject) -> str:
+def _trained_on(place: str, test: Dataset) -> str:
     """The set whose training split a classifier sees: ImageNet, for the sets that shift its
     pictures."""
-    name = sets.get(place).name
-    if name not in sets.GROUPS["imagenet-shifts"]:
+    name = datasets.get(place).name
+    if name not in datasets.GROUPS["imagenet-shifts"]:
         return name
-    if len(test.class_names) != sets.get(_IMAGENET).classes and not test.class_indices:
+    if len(test.class_names) != datasets.get(_IMAGENET).classes and not test.class_indices:
         raise DataError(
             f"{name} has classes of its own, which a classifier of ImageNet's doesn't know"
         )
@@ -116,7 +102,7 @@ def _is_own(place: str) -> bool:
     """Whether it is data of the user's: no set, group or pattern answers to it, and it looks like a
     path."""
     try:
-        sets.select((place,))
+        datasets.select((place,))
     except UnknownNameError:
         shaped = (
             place.startswith((".", "/", "~"))

@@ -15,10 +15,10 @@ from diptych.batch import Sample
 from diptych.config import DataConfig
 from diptych.config.serialize import to_dict
 from diptych.data import BadSample, Source, class_names_of, open_source
+from diptych.datasets.templates import templates as templates_of
 from diptych.encoder import Encoder, extract
 from diptych.encoder.encoder import evaluating
 from diptych.errors import ConfigError, DataError
-from diptych.evaluation.prompts import templates as templates_of
 from diptych.evaluation.result import Result
 from diptych.evaluation.score import classified
 from diptych.evaluation.zero_shot import zero_shot

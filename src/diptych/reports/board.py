@@ -8,15 +8,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
-from diptych import zoo
+from diptych import datasets, zoo
 from diptych.data.files import write_atomically
 from diptych.errors import ConfigError, DataError, UnknownNameError
-from diptych.evaluation import Result, sets
+from diptych.evaluation import Result
 
 BETTER = "better of crop and squash †"
 """Label of a line that holds, set by set, the higher figure of both ways to resize."""
 NOTE = (
-    "† The higher of two figures for each set, chosen by its test pictures: an upper bound, as the EVA-CLIP-18B paper "
+    "† The higher of two figures for each set, chosen by its test pictures: an upper bound, "
+    "as the EVA-CLIP-18B paper "
     "prints it, not something that a user gets."
 )
 # What the zoo calls the figures that authors publish.
@@ -88,7 +89,7 @@ class Board:
             if self._counts(line, column)
         }
         found = dict[str, Cell]()
-        for name, members in sets.GROUPS.items():
+        for name, members in datasets.GROUPS.items():
             if members and all(member in own for member in members):
                 value = sum(own[member] for member in members) / len(members)
                 found[name] = Cell(value=value, published=_printed(line, name, "mean"))
@@ -119,7 +120,7 @@ def board(
     """The table of these results; of several about the same cell the newest counts.
 
     `published` is by (model, task, metric), beside what the zoo knows of its models. Sets stand in
-    the order of `sets.names()`, others after them by name.
+    the order of `datasets.names()`, others after them by name.
 
     >>> from diptych.evaluation import Result
     >>> from diptych.reports import board, to_markdown
@@ -146,7 +147,7 @@ def board(
                 published=printed,
             )
     cells |= _better(cells)
-    places = {name: place for place, name in enumerate(sets.names())}
+    places = {name: place for place, name in enumerate(datasets.names())}
     columns = sorted({column for _, column in cells}, key=lambda column: _place(column, places))
     found = Board(
         lines=list(dict.fromkeys(line for line, _ in cells)), columns=columns, cells=cells
@@ -171,10 +172,8 @@ def task_name(result: Result) -> str:
     """As it was asked for: the set, behind `linear/` or `fewshot/` where a classifier was
     trained."""
     name = str(result.data.get("name", result.data.get("path", "?")))
-    try:
-        name = sets.get(name).name
-    except UnknownNameError:
-        name = Path(name.rstrip("/")).name
+    known = datasets.builtin(name)
+    name = known.name if known else Path(name.rstrip("/")).name
     return f"{result.task}/{name}" if result.task in ("linear", "fewshot") else name
 
 
@@ -192,7 +191,8 @@ def read_published(path: str | Path) -> dict[tuple[str, str, str], Published]:
         ]
     except (OSError, UnicodeDecodeError, KeyError, ValueError, TypeError) as error:
         raise DataError(
-            f"{path} can't be read as published figures ({error}); it needs the columns model, task, metric, value "
+            f"{path} can't be read as published figures ({error}); it needs the columns "
+            "model, task, metric, value "
             "and source"
         ) from None
     scale = {index: 100.0 if value > 1 else 1.0 for index, (*_, value, _) in enumerate(figures)}
@@ -356,7 +356,7 @@ def _printed(line: Line, name: str, metric: str) -> Published | None:
     way = "best" if line.how == BETTER else line.how.partition(",")[0]
     rows = [
         row
-        for row in sets.published(model=Path(line.model).name, name=name)
+        for row in datasets.published(model=Path(line.model).name, name=name)
         if row.metric == metric
     ]
     row = next((row for wanted in (way, "") for row in rows if row.resize == wanted), None)

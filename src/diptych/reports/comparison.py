@@ -3,6 +3,7 @@ pictures leave."""
 
 from collections.abc import Mapping, Sequence
 
+from diptych import datasets
 from diptych.evaluation import (
     Outcomes,
     Paired,
@@ -10,7 +11,6 @@ from diptych.evaluation import (
     Verdict,
     compare_outcomes,
     robustness,
-    sets,
     smallest_difference,
     verdicts,
 )
@@ -62,8 +62,10 @@ def differences(
         for verdict in verdicts({name: pairs[key] for name, key in places.items()})
     ]
     note = (
-        f"Each against {label(best)}, on the same samples. p: McNemar's test (random signs where captions share a "
-        "picture), corrected for the number of lines (Holm); real below 0.05. Last column: the smallest difference "
+        f"Each against {label(best)}, on the same samples. p: McNemar's test (random signs "
+        "where captions share a "
+        "picture), corrected for the number of lines (Holm); real below 0.05. Last column: "
+        "the smallest difference "
         "that a set of this size would show four times out of five."
     )
     return sections.table("Which differences are real", _COLUMNS, rows, note=note)
@@ -81,7 +83,7 @@ def shifts(table: Board) -> Section | None:
     >>> reports.shifts(reports.board(results)).body["rows"][0][:3]
     ['a', '75.0', '50.0']
     """
-    shifted = sets.GROUPS["imagenet-shifts"]
+    shifted = datasets.GROUPS["imagenet-shifts"]
     accuracies = dict[str, dict[str, float]]()
     for (line, column), cell in table.cells.items():
         kind, _, name = column.task.rpartition("/")
@@ -102,7 +104,10 @@ def shifts(table: Board) -> Section | None:
         ]
         for row in found
     ]
-    note = "Per cent. The mean is over ImageNet and all shifts; the drop is what the mean lies below ImageNet."
+    note = (
+        "Per cent. The mean is over ImageNet and all shifts; the drop is what the mean "
+        "lies below ImageNet."
+    )
     return sections.table(
         "Robustness", ("model", _REFERENCE, *shifted, "mean", "drop"), rows, note=note
     )

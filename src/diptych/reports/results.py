@@ -51,7 +51,10 @@ def overview(table: Board) -> Section:
     [['m', '', '75.0']]
     """
     head, *rows = texts(table)
-    note = "Per cent. ± is half of the 95 % interval; in brackets: as published, with ≠ where chance doesn't explain it."
+    note = (
+        "Per cent. ± is half of the 95 % interval; in brackets: as published, with ≠ where "
+        "chance doesn't explain it."
+    )
     better = any(line.how == BETTER for line in table.lines)
     return sections.table("Models and sets", head, rows, note=f"{note} {NOTE}" if better else note)
 
@@ -139,7 +142,10 @@ def _reliability(result: Result, name: str) -> Section:
     ]
     lines = {"measured": points, "as sure as right": [(0.0, 0.0), (100.0, 100.0)]}
     chart = plots.lines(lines, x="confidence (%)", y="right answers (%)", limits=(0.0, 100.0))
-    error = f"Expected calibration error: {result.calibration['error']:.1%} (15 bins, the model's own temperature)."
+    error = (
+        f"Expected calibration error: {result.calibration['error']:.1%} (15 bins, the "
+        "model's own temperature)."
+    )
     return Section(kind="charts", title=f"{name}: reliability", note=error, body=[chart])
 
 
