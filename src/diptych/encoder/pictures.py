@@ -43,6 +43,10 @@ class View:
         preprocess = to_dict(self.preprocess.config)
         return digest("view", self.encoder.identity.fingerprint, preprocess, self.preprocess.size)
 
+    def features(self, pixels: UInt8[Tensor, "batch 3 size size"]) -> Float[Tensor, "batch ..."]:
+        """What the model makes of squares that `squares` gave, on the CPU."""
+        return self.encoder.image_features(pixels)
+
     @property
     def squares(self) -> Preprocess:
         """How pixels are made. Views that differ in mean and deviation alone share them."""
@@ -61,8 +65,8 @@ class Pictures:
     """Numbers of the samples in their source."""
     samples: Sequence[Sample]
     """What they say; the picture itself is left out."""
-    features: Float[Tensor, "pictures width"]
-    """As the tower gave them: of any length, in its precision."""
+    features: Float[Tensor, "pictures ..."]
+    """As the view gave them: of any length, in the tower's precision."""
     bad: Sequence[BadSample]
 
     @cached_property
@@ -220,7 +224,7 @@ class _Work:
             squares: torch.stack([each[squares] for each in prepared]) for squares in prepared[0]
         }
         views = self._missing_views(block).items()
-        return {place: view.encoder.image_features(pixels[view.squares]) for place, view in views}
+        return {place: view.features(pixels[view.squares]) for place, view in views}
 
     def _missing_views(self, block: range) -> dict[str, View]:
         return {place: self.views[place] for place in self.missing[block] if place != self.said}
@@ -262,7 +266,9 @@ def _join(cache: Cache, source: Source, said: str, place: str, blocks: Sequence[
         features.append(seen.tensors["features"][used])
         samples += [_sample(known[row]) for row in rows[-1].tolist()]
         bad += [BadSample(*source.where(int(row)), reason) for row, reason in reasons.items()]
-    return Pictures(rows=torch.cat(rows), samples=samples, features=torch.cat(features), bad=bad)
+    # A block without a good picture doesn't know what features look like.
+    known_shape = [part for part in features if len(part)] or features[:1]
+    return Pictures(rows=torch.cat(rows), samples=samples, features=torch.cat(known_shape), bad=bad)
 
 
 def _sample(values: dict[str, Any]) -> Sample:

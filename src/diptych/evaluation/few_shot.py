@@ -13,6 +13,7 @@ from diptych.evaluation.linear import fit_probe
 from diptych.evaluation.logistic import Coordinates
 
 SHOTS = (1, 2, 4, 8, 16)
+"""Training samples of each class."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,7 +60,8 @@ def few_shot(
     >>> import torch
     >>> from diptych.evaluation import few_shot
     >>> vectors, labels = torch.eye(3).repeat(8, 1), torch.arange(3).repeat(8)
-    >>> [(probe.shots, probe.mean) for probe in few_shot(vectors, labels, vectors, labels, shots=(1, 4), draws=2)]
+    >>> probes = few_shot(vectors, labels, vectors, labels, shots=(1, 4), draws=2)
+    >>> [(probe.shots, probe.mean) for probe in probes]
     [(1, 1.0), (4, 1.0)]
     """
     train_labels = train_labels.to(train.device)

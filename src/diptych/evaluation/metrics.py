@@ -17,8 +17,8 @@ def average_precision(
     With precision P(r) and recall R(r) among the r highest scores (equal scores count together, as
     one r):
 
-        points = 0      sum_r (R(r) - R(r - 1)) P(r)      scikit-learn's, and so CLIP_benchmark's
-        points = 11     1/11 sum_{t = 0, 0.1, .. 1} max_{r : R(r) >= t} P(r)      VOC 2007's, and so OpenAI's
+        points = 0      sum_r (R(r) - R(r - 1)) P(r)    scikit-learn's, and so CLIP_benchmark's
+        points = 11     1/11 sum_{t = 0, 0.1, .. 1} max_{r : R(r) >= t} P(r)    VOC 2007's, OpenAI's
 
     The mean over classes is the mean average precision. (PASCAL VOC leaves out objects that are
     marked as difficult: pass the others.)
@@ -147,7 +147,8 @@ def calibration(
 
     >>> import torch
     >>> from diptych.evaluation import calibration
-    >>> calibration(torch.tensor([0.75, 0.75, 1.0, 0.25]), torch.tensor([True, False, True, False]), bins=4).error
+    >>> confidence, correct = [0.75, 0.75, 1.0, 0.25], [True, False, True, False]
+    >>> calibration(torch.tensor(confidence), torch.tensor(correct), bins=4).error
     0.1875
     """
     confidence = confidence.double()

@@ -7,8 +7,8 @@ import numpy as np
 from jaxtyping import Int
 
 from diptych.errors import DataError
-from diptych.evaluation.belief import Interval, bootstrap_mean
-from diptych.evaluation.outcomes import Outcomes
+from diptych.evaluation.intervals import Interval, bootstrap_mean
+from diptych.evaluation.per_sample import PerSample
 
 _FLIPS = 100_000
 
@@ -51,27 +51,27 @@ class Verdict:
         )
 
 
-def compare_outcomes(first: Outcomes, second: Outcomes, k: int = 1, *, seed: int = 0) -> Paired:
-    """Compare the right answers (among the first k) of two models.
+def paired_test(first: PerSample, second: PerSample, k: int = 1, *, seed: int = 0) -> Paired:
+    """Compare the correct predictions (among the first k) of two models.
 
     The test is McNemar's exact one (1947): of the samples that one model alone has right, half
     should be each one's. Samples that share a cluster aren't independent; then each cluster's
     difference gets a random sign, 100,000 times. Raises DataError if the samples aren't the same.
 
     >>> import numpy as np
-    >>> from diptych.evaluation import Outcomes, compare_outcomes
+    >>> from diptych.evaluation import PerSample, paired_test
     >>> names = [f"{i}.jpg" for i in range(40)]
-    >>> worse, better = (Outcomes.of((np.arange(40) >= right).astype(int), names) for right in (20, 30))
-    >>> found = compare_outcomes(worse, better)
+    >>> ranks = [(np.arange(40) >= correct).astype(int) for correct in (20, 30)]
+    >>> found = paired_test(*(PerSample.of(each, names) for each in ranks))
     >>> found.difference.value, found.only_first, found.only_second, round(found.p_value, 5)
     (0.25, 0, 10, 0.00195)
     """
-    if first.keys != second.keys or len(first.ranks) != len(second.ranks):
+    if first.names_sha256 != second.names_sha256 or len(first.ranks) != len(second.ranks):
         raise DataError(
-            f"the outcomes are of different samples ({len(first.ranks)} and {len(second.ranks)}); "
-            "evaluate both models on the same set, in the same order"
+            f"the per-sample results are of different samples ({len(first.ranks)} and "
+            f"{len(second.ranks)}); evaluate both models on the same set, in the same order"
         )
-    one, other = first.right(k), second.right(k)
+    one, other = first.correct(k), second.correct(k)
     only_first, only_second = int((one & ~other).sum()), int((other & ~one).sum())
     change = other.astype(float) - one.astype(float)
     places = np.unique(first.clusters, return_inverse=True)[1]

@@ -1,4 +1,4 @@
-"""How far a score is to be believed: intervals, and what a set of some size can tell at all."""
+"""Confidence intervals of scores, and the smallest difference that a dataset can show."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -80,7 +80,8 @@ def bootstrap_means(
     >>> import numpy as np
     >>> from diptych.evaluation import bootstrap_means
     >>> pictures, captions = np.array([0, 1]), np.array([0, 0, 1, 1])
-    >>> bootstrap_means([(np.array([1.0, 0.0]), pictures), (np.array([1.0, 1.0, 1.0, 0.0]), captions)]).value
+    >>> parts = [(np.array([1.0, 0.0]), pictures), (np.array([1.0, 1.0, 1.0, 0.0]), captions)]
+    >>> bootstrap_means(parts).value
     0.625
     """
     columns = []

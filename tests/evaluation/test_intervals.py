@@ -1,5 +1,5 @@
-"""Intervals cover as often as they say; paired tests on known cases; outcomes survive their
-file."""
+"""Intervals cover as often as they say; paired tests on known cases; per-sample results survive
+their file."""
 
 import math
 
@@ -10,19 +10,19 @@ from scipy.stats import binomtest
 from diptych.errors import DataError
 from diptych.evaluation import (
     Interval,
-    Outcomes,
     Paired,
+    PerSample,
     bootstrap_mean,
     bootstrap_mean_per_class,
-    compare_outcomes,
+    paired_test,
     smallest_difference,
     verdicts,
     wilson,
 )
 
 
-def outcomes(right: np.ndarray, clusters: np.ndarray | None = None) -> Outcomes:
-    return Outcomes.of((~right).astype(np.int64), [str(i) for i in range(len(right))], clusters)
+def per_sample(right: np.ndarray, clusters: np.ndarray | None = None) -> PerSample:
+    return PerSample.of((~right).astype(np.int64), [str(i) for i in range(len(right))], clusters)
 
 
 @pytest.mark.parametrize(("right", "n"), [(0, 10), (8, 10), (10, 10), (712, 1000)])
@@ -73,19 +73,19 @@ def test_mcnemar_by_hand():
     """Six samples differ, five of them one way: 2 (1 + 6) / 2^6."""
     one = np.array([True] * 51 + [False] * 49)
     other = np.array([False] * 5 + [True] * 47 + [False] * 48)
-    found = compare_outcomes(outcomes(one), outcomes(other))
+    found = paired_test(per_sample(one), per_sample(other))
     assert (found.only_first, found.only_second) == (5, 1)
     assert found.p_value == pytest.approx(2 * (1 + 6) / 2**6)
     assert found.difference.value == pytest.approx(-0.04)
     assert found.difference.low < -0.04 < found.difference.high
-    assert compare_outcomes(outcomes(one), outcomes(one)).p_value == 1.0
+    assert paired_test(per_sample(one), per_sample(one)).p_value == 1.0
 
 
 def test_clusters_count_once():
     """Twenty captions of four pictures: 2 of 16 signs are as far from zero, not 2 of a million."""
     clusters = np.arange(20) // 5
-    found = compare_outcomes(
-        outcomes(np.zeros(20, bool), clusters), outcomes(np.ones(20, bool), clusters)
+    found = paired_test(
+        per_sample(np.zeros(20, bool), clusters), per_sample(np.ones(20, bool), clusters)
     )
     assert found.p_value == pytest.approx(2 / 16, abs=0.005)
 
@@ -116,16 +116,16 @@ def test_the_smallest_difference_is_found_as_often_as_said():
     assert found == pytest.approx(0.8, abs=0.07)
 
 
-def test_outcomes_survive_their_file_and_are_small(tmp_path):
+def test_per_sample_results_survive_their_file_and_are_small(tmp_path):
     generator = np.random.default_rng(0)
-    kept = Outcomes.of(
+    kept = PerSample.of(
         generator.integers(0, 200, 5000), map(str, range(5000)), np.arange(5000) // 5
     )
     path = kept.save(tmp_path / "new" / "result.npz")
-    read = Outcomes.load(path)
+    read = PerSample.load(path)
     assert (read.ranks == kept.ranks).all()
     assert (read.clusters == kept.clusters).all()
-    assert read.keys == kept.keys
+    assert read.names_sha256 == kept.names_sha256
     assert path.stat().st_size < 6000
     assert [file.name for file in path.parent.iterdir()] == ["result.npz"]
 
@@ -135,9 +135,9 @@ def test_other_files_and_other_samples_are_refused(tmp_path):
     np.savez(tmp_path / "other.npz", a=np.zeros(3))
     np.save(tmp_path / "single.npy", np.zeros(3))
     for name in ("text.npz", "other.npz", "single.npy", "missing.npz"):
-        with pytest.raises(DataError, match=f"{name} holds no outcomes"):
-            Outcomes.load(tmp_path / name)
+        with pytest.raises(DataError, match=f"{name} holds no per-sample results"):
+            PerSample.load(tmp_path / name)
     right = np.ones(3, bool)
     with pytest.raises(DataError, match="different samples"):
-        compare_outcomes(outcomes(right), Outcomes.of(np.zeros(3, np.int64), ["0", "2", "1"]))
-    assert math.isclose(compare_outcomes(outcomes(right), outcomes(right)).difference.high, 0)
+        paired_test(per_sample(right), PerSample.of(np.zeros(3, np.int64), ["0", "2", "1"]))
+    assert math.isclose(paired_test(per_sample(right), per_sample(right)).difference.high, 0)
