@@ -21,11 +21,12 @@ import torch
 import diptych
 from benchmarks.compare import Row
 from diptych import models
-from diptych.checkpoints import save_model
-from diptych.config import ClipConfig, DataConfig, TextConfig, VitConfig
+from diptych.config import ClipConfig, DataConfig
 from diptych.data import open_source, read_class_names
 from diptych.encoder import Cache, Encoder
 from diptych.evaluation import evaluate, to_clip_benchmark
+from diptych.families.clip import TextConfig, VitConfig
+from diptych.weights.native import save_model
 
 _STEPS, _VOCABULARY = 400, 10**6
 TEMPLATES = (

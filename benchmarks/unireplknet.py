@@ -12,12 +12,11 @@ import torch
 from torch import Tensor
 
 from benchmarks.compare import Row, seconds
-from diptych import zoo
-from diptych.checkpoints.deploy import deploy
-from diptych.checkpoints.state import State
-from diptych.config import UniRepLKNetConfig
-from diptych.models import UniRepLKNet
-from diptych.models.unireplknet import ConvBlock, Stage
+from diptych import pretrained
+from diptych.families.unireplknet import UniRepLKNetConfig
+from diptych.families.unireplknet.deploy import deploy
+from diptych.families.unireplknet.model import ConvBlock, Stage, UniRepLKNet
+from diptych.weights.state import State
 
 PEER = "convnext_small"
 """8.7 giga multiply-adds; UniRepLKNet-S has 9.1."""
@@ -68,7 +67,7 @@ def rows() -> Iterator[Row]:
 
 def _towers() -> tuple[UniRepLKNet, UniRepLKNet]:
     """The same function in both forms."""
-    config = zoo.tower("unireplknet-s")
+    config = pretrained.tower("unireplknet-s")
     assert isinstance(config, UniRepLKNetConfig)
     training = UniRepLKNet(config, None)
     training.init()

@@ -12,10 +12,11 @@ import torch
 
 from benchmarks.compare import Row, seconds
 from benchmarks.towers import captions, throughput
-from diptych import zoo
+from diptych import pretrained
 from diptych.batch import Batch
-from diptych.config import DeclipObjectiveConfig, SlipObjectiveConfig, TextConfig, VitConfig
+from diptych.config import DeclipObjectiveConfig, SlipObjectiveConfig
 from diptych.distributed import Peers
+from diptych.families.clip import TextConfig, VitConfig
 from diptych.inputs import build_tokenizer
 from diptych.models import Clip, build
 from diptych.objectives import DeclipObjective, SlipObjective
@@ -75,7 +76,7 @@ def _steps(
 
 
 def _model() -> Clip:
-    config = zoo.get("clip-vit-b-32")
+    config = pretrained.get("clip-vit-b-32")
     image, text = cast(VitConfig, config.image), cast(TextConfig, config.text)
     model = build(
         replace(config, image=replace(image, layers=DEPTH), text=replace(text, layers=DEPTH))

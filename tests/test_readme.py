@@ -11,10 +11,12 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from diptych.checkpoints import convert, save_model
-from diptych.config import ClipConfig, DataConfig, TextConfig, VitConfig
+from diptych.checkpoints import convert
+from diptych.config import ClipConfig, DataConfig
 from diptych.data import open_source, write_shards
+from diptych.families.clip import TextConfig, VitConfig
 from diptych.models import build
+from diptych.weights.native import save_model
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()

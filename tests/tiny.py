@@ -7,9 +7,9 @@ import numpy as np
 import torch
 from PIL import Image
 
-from diptych import models, zoo
-from diptych.checkpoints import save_model
+from diptych import models, pretrained
 from diptych.encoder import Encoder
+from diptych.weights.native import save_model
 
 COLOURS = {
     "blue": (20, 40, 220),
@@ -24,7 +24,7 @@ def model(seed: int = 0) -> models.Clip:
     """The zoo's `tiny`, random; the same for the same seed."""
     with torch.random.fork_rng():
         torch.manual_seed(seed)
-        return models.build(zoo.get("tiny")).eval()
+        return models.build(pretrained.get("tiny")).eval()
 
 
 @functools.cache

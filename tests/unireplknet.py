@@ -10,10 +10,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from diptych.checkpoints.formats import unireplknet_trunk
-from diptych.checkpoints.rename import Rule, Table
-from diptych.checkpoints.state import State
-from diptych.config import UniRepLKNetConfig
+from diptych.families.unireplknet import UniRepLKNetConfig
+from diptych.families.unireplknet.layouts import names as unireplknet_trunk
+from diptych.weights.mapping import Rule, Table
+from diptych.weights.state import State
 from tests import goldens
 
 _TABLE = Table(rules=(*unireplknet_trunk.rules(""), Rule("image.projection.*", "head.*")))

@@ -8,7 +8,8 @@ import torch
 from torch import nn
 
 from diptych import models
-from diptych.config import ClipConfig, ResNetConfig, TextConfig, VitConfig
+from diptych.config import ClipConfig
+from diptych.families.clip import ResNetConfig, TextConfig, VitConfig
 
 TEXT = TextConfig(context_length=12, vocab_size=60, width=64, layers=2, heads=1, mlp_width=128)
 VIT = VitConfig(image_size=32, patch_size=8, width=128, layers=2, heads=2, mlp_width=256)

@@ -7,9 +7,9 @@ import pytest
 import torch
 
 from diptych.checkpoints import convert, detect, load_model
-from diptych.checkpoints.archive import read_archive
-from diptych.checkpoints.read import read_weights
 from diptych.errors import CheckpointError
+from diptych.weights.archive import read_archive
+from diptych.weights.read import read_weights
 
 open_clip = pytest.importorskip("open_clip")
 

@@ -7,13 +7,14 @@ import pytest
 import torch
 
 from diptych import models
-from diptych.checkpoints import assemble as assembling
-from diptych.checkpoints import load_model, save_model
-from diptych.checkpoints.assemble import assemble
-from diptych.checkpoints.formats import open_clip
-from diptych.checkpoints.state import State
-from diptych.config import TimmConfig
+from diptych.checkpoints import load_model
 from diptych.errors import CheckpointError
+from diptych.families.clip.layouts import open_clip
+from diptych.families.timm import TimmConfig
+from diptych.weights import assemble as assembling
+from diptych.weights.assemble import assemble
+from diptych.weights.native import save_model
+from diptych.weights.state import State
 
 MAPS = Path("/proc/self/maps")
 

@@ -5,11 +5,12 @@ from dataclasses import replace
 import pytest
 import torch
 
-from diptych.checkpoints import convert, detect, load_model, save_model
+from diptych.checkpoints import convert, detect, load_model
 from diptych.checkpoints.convert import TARGETS
-from diptych.checkpoints.formats import open_clip
-from diptych.checkpoints.read import read_weights
 from diptych.errors import CheckpointError, UnknownNameError
+from diptych.families.clip.layouts import open_clip
+from diptych.weights.native import save_model
+from diptych.weights.read import read_weights
 from tests.checkpoints.formats.families import FAMILIES
 
 OF_ANY_TOWERS = [to for to in TARGETS if to not in ("eva", "declip", "unireplknet")]

@@ -8,10 +8,10 @@ import pytest
 import torch
 
 from diptych.checkpoints import detect, load_model
-from diptych.checkpoints.deepspeed import is_share, read_shares, weight_file
-from diptych.checkpoints.formats.open_clip import export_table
-from diptych.checkpoints.read import read_weights
 from diptych.errors import CheckpointError
+from diptych.families.clip.layouts.open_clip import export_table
+from diptych.weights.deepspeed import is_share, read_shares, weight_file
+from diptych.weights.read import read_weights
 
 STATES, OPTIMIZER = (
     "zero_pp_rank_{}_mp_rank_00_model_states.pt",

@@ -5,11 +5,11 @@ from dataclasses import replace
 import pytest
 import torch
 
-from diptych.checkpoints.deploy import deploy
-from diptych.checkpoints.state import State
-from diptych.config import UniRepLKNetConfig
 from diptych.errors import CheckpointError
+from diptych.families.unireplknet import UniRepLKNetConfig
+from diptych.families.unireplknet.deploy import deploy
 from diptych.models import build_tower
+from diptych.weights.state import State
 from tests import goldens, unireplknet
 from tests.models.peers import shake
 

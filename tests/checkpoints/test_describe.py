@@ -4,11 +4,13 @@ import json
 
 import pytest
 
-from diptych import zoo
-from diptych.checkpoints import convert, load_model, save_model
+from diptych import pretrained
+from diptych.checkpoints import convert, load_model
 from diptych.checkpoints.describe import read_config
-from diptych.checkpoints.formats import eva, open_clip_config
 from diptych.errors import CheckpointError, UnknownNameError
+from diptych.families.clip.layouts import open_clip_config
+from diptych.families.eva.layouts import eva
+from diptych.weights.native import save_model
 from tests.checkpoints.formats.families import FAMILIES
 
 EVA = FAMILIES["eva02-b"]
@@ -20,7 +22,7 @@ def test_itself_and_nothing():
 
 
 def test_a_name():
-    assert read_config("EVA02-CLIP-B-16") == zoo.get("eva02-clip-b-16")
+    assert read_config("EVA02-CLIP-B-16") == pretrained.get("eva02-clip-b-16")
     with pytest.raises(UnknownNameError, match="did you mean"):
         read_config("eva02-clip-b-61")
 

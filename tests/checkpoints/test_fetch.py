@@ -11,11 +11,14 @@ import torch
 from huggingface_hub import constants, file_download
 from safetensors.torch import load, save
 
-from diptych import zoo
-from diptych.checkpoints import convert, fetch, load_model, native, save_model
+from diptych import pretrained
+from diptych.checkpoints import convert, load_model
 from diptych.checkpoints import locate as locating
 from diptych.errors import DownloadError
-from diptych.zoo import Entry, Weights
+from diptych.pretrained import Entry, Weights
+from diptych.weights import native
+from diptych.weights.hub import fetch
+from diptych.weights.native import save_model
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 

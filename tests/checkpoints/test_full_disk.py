@@ -7,8 +7,10 @@ import signal
 
 import pytest
 
-from diptych.checkpoints import convert, native, save_model
+from diptych.checkpoints import convert
 from diptych.errors import CheckpointError
+from diptych.weights import native
+from diptych.weights.native import save_model
 from tests.checkpoints.formats.families import FAMILIES
 
 

@@ -6,9 +6,9 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from diptych.checkpoints import mapped
-from diptych.checkpoints.mapped import Reopened, read_safetensors
 from diptych.errors import CheckpointError
+from diptych.weights import mapped
+from diptych.weights.mapped import Reopened, read_safetensors
 
 KINDS = [
     *(

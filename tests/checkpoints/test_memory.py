@@ -13,10 +13,10 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from diptych import models, zoo
-from diptych.checkpoints import mapped
-from diptych.checkpoints.formats import eva
+from diptych import models, pretrained
 from diptych.config.serialize import to_json
+from diptych.families.eva.layouts import eva
+from diptych.weights import mapped
 from tests.checkpoints.formats.families import FAMILIES
 
 pytestmark = pytest.mark.skipif(
@@ -26,7 +26,8 @@ pytestmark = pytest.mark.skipif(
 MEGABYTE = 2**20
 SCRIPT = """
 import json, sys, torch
-from diptych.checkpoints import load_model, mapped
+from diptych.checkpoints import load_model
+from diptych.weights import mapped
 from diptych.config import ClipConfig
 from diptych.config.serialize import from_dict
 path, config, dtype, mapped.TAKEN = *sys.argv[1:4], int(sys.argv[4])
@@ -85,7 +86,7 @@ def test_a_few_tensors_beyond_the_model(tmp_path, kind, dtype):
 def test_gigabytes(tmp_path, kind, stored):
     """EVA01-CLIP-g-14, 1.1 billion parameters: 4.5 or 2.3 gigabytes, in one file of torch's or four
     shards."""
-    config = zoo.get("eva01-clip-g-14")
+    config = pretrained.get("eva01-clip-g-14")
     path, largest = write(tmp_path, config, stored, kind)
     for dtype in ("float32", "float16", "bfloat16"):
         found = measured(path, config, dtype)

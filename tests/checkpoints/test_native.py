@@ -13,14 +13,18 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from diptych import models, zoo
-from diptych.checkpoints import detect, load_model, native, save_model
-from diptych.config import ClipConfig, HuggingFaceTextConfig, TimmConfig
+from diptych import models, pretrained
+from diptych.checkpoints import detect, load_model
+from diptych.config import ClipConfig
 from diptych.errors import CheckpointError
+from diptych.families.huggingface import HuggingFaceTextConfig
+from diptych.families.timm import TimmConfig
+from diptych.weights import native
+from diptych.weights.native import save_model
 
 
 def test_round_trip_is_bit_equal(tmp_path, random_model, vit, resnet):
-    for i, config in enumerate((vit, resnet, replace(vit, logit_bias=-10.0), zoo.get("tiny"))):
+    for i, config in enumerate((vit, resnet, replace(vit, logit_bias=-10.0), pretrained.get("tiny"))):
         model = random_model(config)
         save_model(tmp_path / f"{i}", model, provenance={"run": "test"})
         loaded, meta = load_model(tmp_path / f"{i}")
@@ -146,9 +150,9 @@ def test_run_folder_means_its_newest_complete_checkpoint(tmp_path, random_model,
 
 KILLED = """
 import sys
-from diptych import models, zoo
-from diptych.checkpoints import save_model
-model = models.build(zoo.get("tiny"))
+from diptych import models, pretrained
+from diptych.weights.native import save_model
+model = models.build(pretrained.get("tiny"))
 for step in range(10000):
     save_model(f"{sys.argv[1]}/checkpoints/step-{step:08d}", model, provenance={"step": step})
 """

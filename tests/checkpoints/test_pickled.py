@@ -8,9 +8,9 @@ import zipfile
 import pytest
 import torch
 
-from diptych.checkpoints import mapped
-from diptych.checkpoints.pickled import load, read_torch
 from diptych.errors import CheckpointError
+from diptych.weights import mapped
+from diptych.weights.pickled import load, read_torch
 
 WEIGHTS = {"a.weight": torch.arange(6.0).view(2, 3), "b": torch.ones(2, dtype=torch.float16)}
 BESIDE = {

@@ -10,10 +10,10 @@ import torch
 from safetensors.torch import save_file
 
 from diptych.checkpoints import convert, detect, load_model
-from diptych.checkpoints.formats import openai
-from diptych.checkpoints.formats.open_clip import export_file, export_table
-from diptych.checkpoints.read import read_weights
 from diptych.errors import CheckpointError, UnknownNameError
+from diptych.families.clip.layouts import openai
+from diptych.families.clip.layouts.open_clip import export_file, export_table
+from diptych.weights.read import read_weights
 from tests.checkpoints.formats.families import FAMILIES
 
 

@@ -3,9 +3,12 @@
 import pytest
 import torch
 
-from diptych.checkpoints.formats import eva, eva_image, eva_transformers, openai, transformers
-from diptych.checkpoints.rename import FUSED, SCALAR, TRANSPOSED, Rule, Table, check_fit, rows
 from diptych.errors import CheckpointError
+from diptych.families.clip.layouts import openai, transformers
+from diptych.families.eva.layouts import eva
+from diptych.families.eva.layouts import image as eva_image
+from diptych.families.eva.layouts import transformers as eva_transformers
+from diptych.weights.mapping import FUSED, SCALAR, TRANSPOSED, Rule, Table, check_fit, rows
 
 TABLE = Table(
     rules=(

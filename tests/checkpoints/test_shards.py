@@ -7,8 +7,8 @@ import torch
 from safetensors.torch import save_file
 
 from diptych.checkpoints import load_model
-from diptych.checkpoints.formats.open_clip import export_table
 from diptych.errors import CheckpointError
+from diptych.families.clip.layouts.open_clip import export_table
 
 
 @pytest.fixture

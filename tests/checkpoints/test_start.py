@@ -7,11 +7,13 @@ import pytest
 import torch
 
 from diptych import models
-from diptych.checkpoints import save_model, start_tower
-from diptych.checkpoints.formats import eva, open_clip, transformers
-from diptych.checkpoints.surgery import resize_kernel, resize_positions
-from diptych.config import TimmConfig
+from diptych.checkpoints import start_tower
 from diptych.errors import CheckpointError
+from diptych.families.clip.layouts import open_clip, transformers
+from diptych.families.eva.layouts import eva
+from diptych.families.timm import TimmConfig
+from diptych.weights.native import save_model
+from diptych.weights.resize import resize_kernel, resize_positions
 from tests.checkpoints.formats.families import FAMILIES, TEXT
 
 EVA = FAMILIES["eva02-b"]

@@ -5,8 +5,8 @@ import weakref
 
 import torch
 
-from diptych.checkpoints.rename import FUSED, Rule, Table
-from diptych.checkpoints.state import Lazy, State
+from diptych.weights.mapping import FUSED, Rule, Table
+from diptych.weights.state import Lazy, State
 
 
 def test_nothing_is_made_before_it_is_asked_for():

@@ -6,12 +6,14 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from diptych.checkpoints import load_model, save_model
-from diptych.checkpoints.formats.open_clip import export
-from diptych.checkpoints.state import State
-from diptych.checkpoints.surgery import resize, resize_positions
-from diptych.config import ResNetConfig, TimmConfig
+from diptych.checkpoints import load_model
 from diptych.errors import CheckpointError, ConfigError
+from diptych.families.clip import ResNetConfig
+from diptych.families.clip.layouts.open_clip import export
+from diptych.families.timm import TimmConfig
+from diptych.weights.native import save_model
+from diptych.weights.resize import resize, resize_positions
+from diptych.weights.state import State
 from tests.checkpoints.formats.families import FAMILIES
 
 

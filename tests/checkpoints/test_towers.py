@@ -5,12 +5,14 @@ from dataclasses import replace
 import pytest
 import torch
 
-from diptych import models, zoo
-from diptych.checkpoints import detect, load_image_tower, load_model, save_model
-from diptych.checkpoints.formats import eva, open_clip
+from diptych import models, pretrained
+from diptych.checkpoints import detect, load_image_tower, load_model
 from diptych.checkpoints.towers import read_tower
-from diptych.config import HuggingFaceTextConfig
 from diptych.errors import CheckpointError, ConfigError
+from diptych.families.clip.layouts import open_clip
+from diptych.families.eva.layouts import eva
+from diptych.families.huggingface import HuggingFaceTextConfig
+from diptych.weights.native import save_model
 from tests.checkpoints.formats.families import FAMILIES
 
 EVA = FAMILIES["eva02-b"]
@@ -119,5 +121,5 @@ def test_a_model_with_a_text_tower_of_another_library(tmp_path, vit):
 
 @pytest.mark.parametrize("name", ["eva01-g-psz14", "eva-18b-psz14"])
 def test_full_size_image_towers_are_built_without_numbers(name):
-    tower = models.build_tower(zoo.tower(name), None, "meta")
+    tower = models.build_tower(pretrained.tower(name), None, "meta")
     assert all(p.is_meta for p in tower.parameters())

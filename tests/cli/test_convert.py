@@ -8,10 +8,13 @@ import torch
 
 import diptych
 from diptych import models
-from diptych.checkpoints import load_image_tower, load_model, save_model
-from diptych.checkpoints.formats import eva
+from diptych.checkpoints import load_image_tower, load_model
 from diptych.cli import main
-from diptych.config import ClipConfig, TextConfig, UniRepLKNetConfig, VitConfig
+from diptych.config import ClipConfig
+from diptych.families.clip import TextConfig, VitConfig
+from diptych.families.eva.layouts import eva
+from diptych.families.unireplknet import UniRepLKNetConfig
+from diptych.weights.native import save_model
 from tests.checkpoints.formats.families import FAMILIES
 
 SMALL = ClipConfig(

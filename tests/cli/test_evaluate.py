@@ -5,11 +5,11 @@ from dataclasses import replace
 import pytest
 import torch
 
-from diptych import zoo
-from diptych.checkpoints import save_model
+from diptych import pretrained
 from diptych.cli import main
 from diptych.evaluation import Result, evaluate
 from diptych.models import build
+from diptych.weights.native import save_model
 from tests import tiny
 
 
@@ -52,7 +52,7 @@ def test_the_file_holds_what_python_gives(tmp_path, capsys):
 
 def test_by_tokens(tmp_path, capsys):
     torch.manual_seed(0)
-    save_model(tmp_path / "model", build(replace(zoo.get("tiny"), token_dim=16)))
+    save_model(tmp_path / "model", build(replace(pretrained.get("tiny"), token_dim=16)))
     tiny.write_pictures(tmp_path / "data", each=1)
     arguments = ["evaluate", tmp_path / "model", "--data", tmp_path / "data", "--device", "cpu"]
     for by in ("tokens", "tokens-as-published"):

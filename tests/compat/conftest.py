@@ -10,10 +10,10 @@ import torch
 from PIL import Image
 
 import diptych
-from diptych.checkpoints import save_model
-from diptych.checkpoints.formats import eva
-from diptych.checkpoints.formats.open_clip_config import from_json
+from diptych.families.clip.layouts.open_clip_config import from_json
+from diptych.families.eva.layouts import eva
 from diptych.models import Clip, build
+from diptych.weights.native import save_model
 from tests.models.peers import shake
 
 TEXT = {"context_length": 77, "vocab_size": 49408, "width": 32, "heads": 2, "layers": 2}

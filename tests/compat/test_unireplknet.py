@@ -4,10 +4,10 @@ through."""
 import pytest
 import torch
 
-from diptych.checkpoints.deploy import deploy
-from diptych.checkpoints.state import State
 from diptych.compat.unireplknet import unireplknet_a, unireplknet_l
 from diptych.errors import CheckpointError
+from diptych.families.unireplknet.deploy import deploy
+from diptych.weights.state import State
 from tests import unireplknet
 from tests.models.peers import shake
 

@@ -5,14 +5,9 @@ import torch
 import torch.nn.functional as F
 
 from diptych.batch import Batch
-from diptych.config import (
-    ClipConfig,
-    ClipObjectiveConfig,
-    SiglipObjectiveConfig,
-    TextConfig,
-    VitConfig,
-)
+from diptych.config import ClipConfig, ClipObjectiveConfig, SiglipObjectiveConfig
 from diptych.distributed import Peers, data_parallel
+from diptych.families.clip import TextConfig, VitConfig
 from diptych.models import build
 from diptych.objectives import accumulate, build_objective
 from diptych.objectives.contrast import info_nce, sigmoid, tiled_info_nce, tiled_sigmoid

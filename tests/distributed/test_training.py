@@ -14,10 +14,10 @@ from diptych.config import (
     OptimConfig,
     SiglipObjectiveConfig,
     TowerOptions,
-    UniRepLKNetConfig,
-    VitConfig,
 )
 from diptych.distributed import Peers
+from diptych.families.clip import VitConfig
+from diptych.families.unireplknet import UniRepLKNetConfig
 from diptych.training import fit, load_run, read_metrics
 from tests.distributed.harness import run_processes
 from tests.training.runs import COMPOSED, MODEL, WORDY, small_run

@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch.nn.functional import normalize
 
-from diptych import models, zoo
+from diptych import models, pretrained
 from diptych.encoder import Encoder
 from diptych.errors import ConfigError, ImageError
 from tests import tiny
@@ -128,7 +128,7 @@ def test_a_model_in_training_is_measured_in_evaluation_mode_and_given_back():
     """Batch statistics of the training mode would make a picture's vector depend on its
     neighbours."""
     torch.manual_seed(0)
-    model = models.build(zoo.get("tiny"))
+    model = models.build(pretrained.get("tiny"))
     model.train()
     model.image.eval()  # as a frozen tower may be
     modes = [module.training for module in model.modules()]
@@ -140,7 +140,7 @@ def test_a_model_in_training_is_measured_in_evaluation_mode_and_given_back():
 
 
 def test_not_finite_vectors_are_refused():
-    model = models.build(zoo.get("tiny"))
+    model = models.build(pretrained.get("tiny"))
     model.text.projection.weight.data.fill_(float("nan"))
     with pytest.raises(ConfigError, match="not finite in fp32"):
         Encoder(model, name="broken").embed_texts("a cat")
@@ -150,7 +150,7 @@ def test_the_fingerprint_tells_weights_and_configuration_apart():
     first, same, other = (Encoder(tiny.model(seed)) for seed in (0, 0, 1))
     assert first.identity == same.identity
     assert first.identity.fingerprint != other.identity.fingerprint
-    half = Encoder(models.build(zoo.get("tiny"), dtype=torch.bfloat16))
+    half = Encoder(models.build(pretrained.get("tiny"), dtype=torch.bfloat16))
     assert half.dtype == half.identity.dtype == "bf16"
 
 

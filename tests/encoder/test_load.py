@@ -6,9 +6,9 @@ import pytest
 import torch
 
 import diptych
-from diptych.checkpoints import save_model
 from diptych.errors import CheckpointError, ConfigError, UnknownNameError
 from diptych.models import build
+from diptych.weights.native import save_model
 from tests import tiny
 
 
@@ -71,7 +71,7 @@ WORDS = {"context_length": 16, "vocab_size": 49408, "width": 64, "heads": 1, "la
 
 
 def tiny_vit(folder):
-    from diptych.checkpoints.formats.open_clip_config import from_json
+    from diptych.families.clip.layouts.open_clip_config import from_json
 
     torch.manual_seed(0)
     return save_model(

@@ -6,7 +6,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from diptych import zoo
+from diptych import pretrained
 from diptych.config import DataConfig, TokenizerConfig
 from diptych.datasets import templates
 from diptych.encoder import Cache, Encoder, class_vectors
@@ -73,7 +73,7 @@ def test_zero_shot_as_recorded(path, name):
 
 def test_the_protocol_is_the_models():
     """Zero-shot on files: shorter side to 256, the middle 224, bilinear, ImageNet's statistics."""
-    preprocess = zoo.get("declip-vit-b-32-yfcc15m").preprocess
+    preprocess = pretrained.get("declip-vit-b-32-yfcc15m").preprocess
     assert (preprocess.resize, preprocess.interpolation) == ("shortest", "bilinear")
     assert 224 / preprocess.crop_share == 256
     assert preprocess.mean == (0.485, 0.456, 0.406)
@@ -81,7 +81,7 @@ def test_the_protocol_is_the_models():
 
 def dense():
     torch.manual_seed(0)
-    return Encoder(build(replace(zoo.get("tiny"), token_dim=16)))
+    return Encoder(build(replace(pretrained.get("tiny"), token_dim=16)))
 
 
 def test_padding_takes_no_part_and_templates_are_averaged_by_their_scores():

@@ -4,7 +4,8 @@ one."""
 import torch
 from torch import Tensor, nn
 
-from diptych.config import ClipConfig, ResNetConfig, TextConfig, VitConfig
+from diptych.config import ClipConfig
+from diptych.families.clip import ResNetConfig, TextConfig, VitConfig
 
 TEXT = TextConfig(context_length=12, vocab_size=40, width=32, layers=3, heads=2, mlp_width=64)
 VIT = VitConfig(image_size=32, patch_size=8, width=48, layers=3, heads=3, mlp_width=96)

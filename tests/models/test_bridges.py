@@ -3,8 +3,9 @@
 import pytest
 import torch
 
-from diptych.config import HuggingFaceTextConfig, TimmConfig
 from diptych.errors import ConfigError
+from diptych.families.huggingface import HuggingFaceTextConfig
+from diptych.families.timm import TimmConfig
 from diptych.models import build_tower
 
 SWIN = {"embed_dim": 8, "depths": (1, 1), "num_heads": (1, 2), "window_size": 4, "patch_size": 4}

@@ -6,8 +6,10 @@ import pytest
 import torch
 from torch import nn
 
-from diptych import zoo
-from diptych.config import ClipConfig, HuggingFaceTextConfig, TimmConfig
+from diptych import pretrained
+from diptych.config import ClipConfig
+from diptych.families.huggingface import HuggingFaceTextConfig
+from diptych.families.timm import TimmConfig
 from diptych.models import Clip, build, build_tower
 from tests.models.peers import RESNET, TEXT, VIT, captions
 
@@ -45,12 +47,12 @@ def test_dtype(dtype):
 
 @pytest.mark.parametrize("name", ["vit-l-14-336", "rn101", "tiny"])
 def test_meta_costs_no_memory(name):
-    model = build(zoo.get(name), device="meta")
+    model = build(pretrained.get(name), device="meta")
     assert all(tensor.is_meta for tensor in model.state_dict().values())
 
 
 def test_forward_on_meta():
-    model = build(zoo.get("vit-l-14-quickgelu"), device="meta")
+    model = build(pretrained.get("vit-l-14-quickgelu"), device="meta")
     images, texts = model(
         torch.zeros(5, 3, 224, 224, device="meta"),
         torch.zeros(3, 9, dtype=torch.long, device="meta"),
@@ -114,9 +116,9 @@ def test_unit_length_and_logits():
     torch.testing.assert_close(model.logits(images, texts), 10 * images @ texts.T - 10)
 
 
-@pytest.mark.parametrize("name", zoo.names())
+@pytest.mark.parametrize("name", pretrained.names())
 def test_every_name_in_the_zoo_builds(name):
-    config = zoo.entry(name).config
+    config = pretrained.entry(name).config
     if isinstance(config, ClipConfig):
         assert isinstance(build(config, device="meta"), Clip)
     else:
@@ -124,7 +126,7 @@ def test_every_name_in_the_zoo_builds(name):
 
 
 def test_tiny_is_small():
-    model = build(zoo.get("tiny"), device="meta")
+    model = build(pretrained.get("tiny"), device="meta")
     assert sum(p.numel() for p in model.image.parameters()) < 800_000
     assert sum(p.numel() for p in model.text.parameters()) < 5_200_000
 

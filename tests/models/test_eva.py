@@ -5,9 +5,12 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from diptych.checkpoints.formats import eva, open_clip, open_clip_config
-from diptych.config import ClipConfig, EvaConfig
-from diptych.models import Clip, EvaTransformer, build, build_tower
+from diptych.config import ClipConfig
+from diptych.families.clip.layouts import open_clip, open_clip_config
+from diptych.families.eva import EvaConfig
+from diptych.families.eva.layouts import eva
+from diptych.families.eva.model import EvaTransformer
+from diptych.models import Clip, build, build_tower
 from diptych.nn.drop import StochasticDepth
 from diptych.nn.rotary import rotary_table, rotate, with_class_token
 from diptych.objectives.contrast import info_nce

@@ -3,9 +3,9 @@
 import pytest
 import torch
 
-from diptych import zoo
-from diptych.checkpoints.formats import open_clip, transformers
+from diptych import pretrained
 from diptych.config import ClipConfig
+from diptych.families.clip.layouts import open_clip, transformers
 from diptych.models import build
 from tests.models.peers import (
     RESNET,
@@ -116,7 +116,7 @@ def test_gradients_equal_open_clips(activation):
 
 @pytest.mark.parametrize("name", [*zoo.openai.MODELS, "vit-b-32-quickgelu"])
 def test_full_size_names_and_shapes_equal_open_clips(name):
-    config = zoo.get(name)
+    config = pretrained.get(name)
     with torch.device("meta"):
         theirs = open_clip_model(config).state_dict()
     ours = build(config, device="meta")
@@ -142,7 +142,7 @@ PARAMETERS = {
 @pytest.mark.parametrize("name", PARAMETERS)
 def test_parameter_counts_are_the_published_ones(name):
     assert (
-        sum(p.numel() for p in build(zoo.get(name), device="meta").parameters()) == PARAMETERS[name]
+        sum(p.numel() for p in build(pretrained.get(name), device="meta").parameters()) == PARAMETERS[name]
     )
 
 
@@ -150,7 +150,7 @@ def test_parameter_counts_are_the_published_ones(name):
     "name", ["vit-b-32-quickgelu", "vit-b-16-quickgelu", "vit-l-14-336-quickgelu"]
 )
 def test_full_size_names_and_shapes_equal_transformers(name):
-    config = zoo.get(name)
+    config = pretrained.get(name)
     with torch.device("meta"):
         theirs = transformers_model(config).state_dict()
     exported = transformers.TABLE.to_foreign(build(config, device="meta").state_dict())

@@ -8,17 +8,14 @@ import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from diptych.config import (
-    EvaConfig,
-    HuggingFaceTextConfig,
-    ResNetConfig,
-    TextConfig,
-    TimmConfig,
-    UniRepLKNetConfig,
-    VitConfig,
-)
 from diptych.errors import ConfigError
-from diptych.models import UniRepLKNet, build_tower
+from diptych.families.clip import ResNetConfig, TextConfig, VitConfig
+from diptych.families.eva import EvaConfig
+from diptych.families.huggingface import HuggingFaceTextConfig
+from diptych.families.timm import TimmConfig
+from diptych.families.unireplknet import UniRepLKNetConfig
+from diptych.families.unireplknet.model import UniRepLKNet
+from diptych.models import build_tower
 from tests.models.peers import captions, shake
 
 VIT = {"image_size": 16, "patch_size": 4, "width": 16, "layers": 2, "heads": 2, "mlp_width": 32}

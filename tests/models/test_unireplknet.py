@@ -7,9 +7,9 @@ from dataclasses import replace
 import pytest
 import torch
 
-from diptych.checkpoints.deploy import deploy
-from diptych.config import UniRepLKNetConfig
 from diptych.errors import ConfigError
+from diptych.families.unireplknet import UniRepLKNetConfig
+from diptych.families.unireplknet.deploy import deploy
 from diptych.models import build_tower
 from tests import goldens, unireplknet
 from tests.models.peers import shake

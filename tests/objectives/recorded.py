@@ -9,9 +9,6 @@ import torch
 from torch import Tensor
 
 from diptych.batch import Batch
-from diptych.checkpoints.formats import declip
-from diptych.checkpoints.rename import SCALAR, Rule, Table, rows
-from diptych.checkpoints.state import State
 from diptych.config import (
     ClipConfig,
     ClipObjectiveConfig,
@@ -19,18 +16,19 @@ from diptych.config import (
     DefilipObjectiveConfig,
     FilipObjectiveConfig,
     ObjectiveConfig,
-    ResNetConfig,
     SimClrConfig,
     SimSiamConfig,
     SlipObjectiveConfig,
-    TextConfig,
     TokenPairsConfig,
-    VitConfig,
 )
+from diptych.families.clip import ResNetConfig, TextConfig, VitConfig
+from diptych.families.declip import layouts as declip
 from diptych.inputs import DeclipTokenizer
 from diptych.inputs.words import NOT_HIDDEN, Hidden, hide
 from diptych.models import build
 from diptych.objectives import DeclipObjective, Objective, build_objective
+from diptych.weights.mapping import SCALAR, Rule, Table, rows
+from diptych.weights.state import State
 from tests import goldens
 
 LEAST, MOST = math.exp(3), math.exp(6)

@@ -3,7 +3,8 @@
 import torch
 
 from diptych.batch import Batch
-from diptych.config import ClipConfig, TextConfig, VitConfig
+from diptych.config import ClipConfig
+from diptych.families.clip import TextConfig, VitConfig
 
 
 def small_config(patch_dropout: float = 0.0) -> ClipConfig:

@@ -6,9 +6,10 @@ from functools import partial
 import pytest
 import torch
 
-from diptych.config import ClipObjectiveConfig, SiglipObjectiveConfig, VitConfig
+from diptych.config import ClipObjectiveConfig, SiglipObjectiveConfig
 from diptych.distributed import Peers
 from diptych.errors import ConfigError
+from diptych.families.clip import VitConfig
 from diptych.models import build
 from diptych.objectives import accumulate, build_objective
 from tests.objectives.small import batch_of, small_config

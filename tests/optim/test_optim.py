@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from diptych import zoo
+from diptych import pretrained
 from diptych.config import OptimConfig
 from diptych.errors import ConfigError
 from diptych.models import build
@@ -100,7 +100,7 @@ def test_a_step_of_sgd_is_nesterovs():
 
 
 def test_tables_decay_but_norms_biases_and_scales_do_not():
-    module = build(zoo.get("tiny"), device="meta")
+    module = build(pretrained.get("tiny"), device="meta")
     spared = norms_and_biases(module)
     [decayed, rest] = decay_groups(module, spared, 0.1, vectors=True)
     assert {"image.positions", "text.positions", "text.blocks.0.attention.qkv.bias"} <= set(

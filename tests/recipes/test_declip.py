@@ -8,16 +8,11 @@ from pathlib import Path
 import pytest
 import torch
 
-from diptych import recipes, zoo
+from diptych import pretrained, recipes
 from diptych.batch import Batch
-from diptych.config import (
-    ClipConfig,
-    DeclipObjectiveConfig,
-    ResNetConfig,
-    SimClrConfig,
-    SimSiamConfig,
-)
+from diptych.config import ClipConfig, DeclipObjectiveConfig, SimClrConfig, SimSiamConfig
 from diptych.distributed import Peers
+from diptych.families.clip import ResNetConfig
 from diptych.models import build
 from diptych.objectives import build_objective
 from diptych.optim import learning_rate
@@ -40,14 +35,14 @@ def test_there_are_eleven_of_each():
 
 @pytest.mark.parametrize("name", NAMES)
 def test_its_expected_result_is_the_published_one(name):
-    [claim] = zoo.entry(recipes.get(name).model.name).claims
+    [claim] = pretrained.entry(recipes.get(name).model.name).claims
     assert f"Expected: {claim.value} % zero-shot top-1" in recipes.describe(name)
 
 
 @pytest.mark.parametrize("path", goldens.files("declip/misc*.json"), ids=lambda path: path.stem)
 def test_rates_are_those_of_the_published_configurations(path):
     for folder, schedule in goldens.read(path)["lr_schedules"].items():
-        [name] = [n for n in PUBLISHED if recipes.get(n).model.name == zoo.entry(folder).name]
+        [name] = [n for n in PUBLISHED if recipes.get(n).model.name == pretrained.entry(folder).name]
         run = recipes.get(name)
         assert run.steps == schedule["kwargs"]["max_iter"]
         for iteration, rate in schedule["lr_at"]:
@@ -58,7 +53,7 @@ def test_rates_are_those_of_the_published_configurations(path):
 @pytest.mark.parametrize("path", goldens.files("declip/train3_*.json"), ids=lambda path: path.stem)
 def test_optimisers_are_those_of_the_recorded_steps(path):
     record = goldens.read(path)
-    model = zoo.entry(Path(record["config_file"]).parent.name).name
+    model = pretrained.entry(Path(record["config_file"]).parent.name).name
     optim, chosen = recipes.get(f"{model}-as-published").optim, record["optimizer"]
     assert (optim.weight_decay, list(optim.betas), optim.eps) == (
         *(chosen["weight_decay"], chosen["betas"], chosen["eps"]),
@@ -88,7 +83,7 @@ def test_what_the_published_code_does_is_asked_for_and_only_there():
 @pytest.mark.parametrize("name", NAMES)
 def test_full_size(name):
     run = recipes.get(name)
-    config = zoo.get(run.model.name)
+    config = pretrained.get(run.model.name)
     model = build(config, device="meta")
     assert config.embed_dim >= 512
     assert sum(p.numel() for p in build_objective(run.objective, model).parameters()) > 100_000_000
@@ -124,7 +119,7 @@ def test_small_steps(name):
 
 def tiny(run):
     """The same run with small widths."""
-    config = zoo.get(run.model.name)
+    config = pretrained.get(run.model.name)
     image = config.image
     if isinstance(image, ResNetConfig):
         image = replace(image, image_size=32, layers=(1, 1, 1, 1), width=8, heads=4)

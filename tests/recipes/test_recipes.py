@@ -5,7 +5,7 @@ import sys
 
 import pytest
 
-from diptych import recipes, zoo
+from diptych import pretrained, recipes
 from diptych.config import SiglipObjectiveConfig
 from diptych.config.run import Run
 from diptych.config.serialize import from_json, to_json
@@ -18,7 +18,7 @@ def test_every_recipe_is_a_complete_run(name):
     run = recipes.get(name)
     assert run.recipe == name
     assert run.data.path
-    assert run.model.custom or zoo.get(run.model.name)
+    assert run.model.custom or pretrained.get(run.model.name)
     assert from_json(Run, to_json(run)) == run
 
 
@@ -55,7 +55,7 @@ def test_two_stages_of_the_large_kernel_model_are_one_training():
     assert first.steps / second.steps == 192 / 64
     assert abs(first.batch_size * 600 / 45_646_078 - 1) < 0.01
     assert second.model.init == first.out
-    assert (zoo.get(first.model.name).image.image_size, second.model.custom.image.image_size) == (
+    assert (pretrained.get(first.model.name).image.image_size, second.model.custom.image.image_size) == (
         224,
         320,
     )

@@ -19,12 +19,11 @@ from diptych.config import (
     SimClrConfig,
     SimSiamConfig,
     SlipObjectiveConfig,
-    TextConfig,
     TokenizerConfig,
     TokenPairsConfig,
     TrackConfig,
-    VitConfig,
 )
+from diptych.families.clip import TextConfig, VitConfig
 
 MODEL = ClipConfig(
     image=VitConfig(

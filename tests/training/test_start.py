@@ -5,14 +5,16 @@ from dataclasses import replace
 import pytest
 import torch
 
-from diptych.checkpoints import load_model, save_model
-from diptych.checkpoints.formats import eva
-from diptych.config import EvaConfig, ModelConfig, TowerOptions
+from diptych.checkpoints import load_model
+from diptych.config import ModelConfig, TowerOptions
 from diptych.distributed import Peers
 from diptych.errors import CheckpointError, ConfigError
+from diptych.families.eva import EvaConfig
+from diptych.families.eva.layouts import eva
 from diptych.models import build
 from diptych.training import fit
 from diptych.training.fit import assemble
+from diptych.weights.native import save_model
 from tests.training.runs import MODEL, assert_same_bits, small_run
 
 TOWER = EvaConfig(

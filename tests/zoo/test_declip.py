@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from diptych import models, zoo
+from diptych import models, pretrained
 from tests import goldens
 
 FILES = sorted((Path(goldens.__file__).parent / "golden" / "declip").glob("*-full.keys.json"))
@@ -43,19 +43,19 @@ NAMES = {
     ("name", "spelling"), [(name, each) for name, all in NAMES.items() for each in all]
 )
 def test_spellings(name, spelling):
-    assert zoo.entry(spelling).name == name
+    assert pretrained.entry(spelling).name == name
 
 
 def test_eleven_models_and_what_was_claimed_for_them():
-    listed = [name for name in zoo.names() if name.endswith(("-yfcc15m", "-88m"))]
+    listed = [name for name in pretrained.names() if name.endswith(("-yfcc15m", "-88m"))]
     assert sorted(listed) == sorted(NAMES)
-    claims = [claim.value for name in NAMES for claim in zoo.entry(name).claims]
+    claims = [claim.value for name in NAMES for claim in pretrained.entry(name).claims]
     assert claims == [32.8, 34.3, 39.5, 43.2, 45.0, 37.2, 28.5, 21.3, 44.4, 66.2, 62.5]
-    assert [name for name in NAMES if not zoo.entry(name).weights] == [
+    assert [name for name in NAMES if not pretrained.entry(name).weights] == [
         "slip-rn50-yfcc15m",
         "filip-rn50-yfcc15m",
     ]
-    assert [file.format for file in zoo.entry("declip-rn50-88m").weights] == [
+    assert [file.format for file in pretrained.entry("declip-rn50-88m").weights] == [
         "declip",
         "declip-image",
     ]
@@ -65,7 +65,7 @@ def test_eleven_models_and_what_was_claimed_for_them():
 def test_models_are_as_large_as_published_code_makes_them(path):
     """But for heads, and a layer that is never used."""
     golden = goldens.read(path)
-    config = zoo.get(Path(golden["source_config"]).parent.name)
+    config = pretrained.get(Path(golden["source_config"]).parent.name)
     if path.stem.startswith(
         "slip-r50-full"
     ):  # its code can't run, and the zoo has the one that can

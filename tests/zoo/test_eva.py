@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from diptych import models, zoo
+from diptych import models, pretrained
 from diptych.config import ClipConfig
 from diptych.errors import ConfigError, UnknownNameError
 from tests import goldens
@@ -134,12 +134,12 @@ NAMES = {
     ("name", "model"), [(name, model) for model in NAMES for name in NAMES[model]]
 )
 def test_every_published_name_finds_its_model(name, model):
-    assert zoo.entry(name).name == model
-    assert zoo.entry(name.upper()).name == model
+    assert pretrained.entry(name).name == model
+    assert pretrained.entry(name.upper()).name == model
 
 
 def test_every_model_was_named():
-    assert set(NAMES) == set(zoo.names("eva*"))
+    assert set(NAMES) == set(pretrained.names("eva*"))
 
 
 @pytest.mark.parametrize(
@@ -160,12 +160,12 @@ def test_every_model_was_named():
     ],
 )
 def test_a_name_picks_its_file(name, place, form):
-    found = zoo.weights(name)
+    found = pretrained.weights(name)
     assert (found.place, found.format) == (place, form)
 
 
 def test_what_was_never_released_has_no_weights():
-    assert zoo.weights("EVA01-CLIP-B-16") is None
+    assert pretrained.weights("EVA01-CLIP-B-16") is None
 
 
 @pytest.mark.parametrize(
@@ -181,7 +181,7 @@ def test_what_was_never_released_has_no_weights():
 )
 def test_near_misses_are_found_in_every_spelling(wrong, meant):
     with pytest.raises(UnknownNameError) as error:
-        zoo.get(wrong)
+        pretrained.get(wrong)
     assert error.value.near[0] == meant
     assert len(error.value.near) == len(set(error.value.near)) <= 3
 
@@ -190,7 +190,7 @@ def test_a_repository_of_many_models_names_its_files():
     with pytest.raises(
         ConfigError, match=r"repository of many files; name one: EVA01_CLIP_g_14_psz14_s11B\.pt, "
     ) as e:
-        zoo.entry("QuanSun/EVA-CLIP")
+        pretrained.entry("QuanSun/EVA-CLIP")
     assert str(e.value).count(".pt") == 12
 
 
@@ -199,8 +199,8 @@ def test_an_image_tower_alone_has_no_model_configuration():
         ConfigError,
         match=r"eva02-l-psz14 is an image tower without a text tower; load_image_tower\(",
     ):
-        zoo.get("EVA02_L_psz14")
-    assert zoo.tower("EVA02_CLIP_L_psz14_s4B") == zoo.get("eva02-clip-l-14").image
+        pretrained.get("EVA02_L_psz14")
+    assert pretrained.tower("EVA02_CLIP_L_psz14_s4B") == pretrained.get("eva02-clip-l-14").image
 
 
 RATIOS = {768: 2.6667, 1024: 2.6667, 1408: 4.3637, 1792: 8.571428571428571, 4096: 5, 5120: 5}
@@ -208,7 +208,7 @@ RATIOS = {768: 2.6667, 1024: 2.6667, 1408: 4.3637, 1792: 8.571428571428571, 4096
 
 
 def test_widths_of_mlps_are_the_published_ratios():
-    towers = {name: zoo.tower(name) for name in NAMES}
+    towers = {name: pretrained.tower(name) for name in NAMES}
     assert towers.pop("eva01-clip-b-16").mlp_width == 4 * 768
     for name, tower in towers.items():
         assert tower.mlp_width == int(tower.width * RATIOS[tower.width]), name
@@ -216,7 +216,7 @@ def test_widths_of_mlps_are_the_published_ratios():
 
 def test_the_scale_is_a_hundred_where_it_was_fixed():
     fixed = [
-        name for name in TITLES if zoo.get(name).logit_scale == pytest.approx(4.6052, abs=1e-4)
+        name for name in TITLES if pretrained.get(name).logit_scale == pytest.approx(4.6052, abs=1e-4)
     ]
     assert fixed == ["eva-clip-8b", "eva-clip-8b-448", "eva-clip-18b"]
 
@@ -224,7 +224,7 @@ def test_the_scale_is_a_hundred_where_it_was_fixed():
 @pytest.mark.parametrize("name", TITLES)
 def test_parameter_counts_are_the_published_ones(name):
     golden = goldens.read(goldens.FOLDER / f"eva/{TITLES[name]}.keys.json")
-    model = models.build(zoo.get(name), device="meta")
+    model = models.build(pretrained.get(name), device="meta")
     counts = [
         sum(p.numel() for p in part.parameters()) for part in (model, model.image, model.text)
     ]
@@ -260,7 +260,7 @@ def test_image_towers_are_as_large_as_their_cards_say(name):
 )
 def test_gflops_are_the_published_ones(name, image, text):
     """Of the image and text towers, or of both."""
-    model = models.build(zoo.get(name), device="meta")
+    model = models.build(pretrained.get(name), device="meta")
     ours = (
         (model.image.flops(), model.text.flops())
         if image
@@ -271,7 +271,7 @@ def test_gflops_are_the_published_ones(name, image, text):
 
 
 def test_image_towers_are_told_from_models():
-    assert [name for name in NAMES if isinstance(zoo.entry(name).config, ClipConfig)] == list(
+    assert [name for name in NAMES if isinstance(pretrained.entry(name).config, ClipConfig)] == list(
         TITLES
     )
 
@@ -283,17 +283,17 @@ def test_the_guide_names_what_the_zoo_knows():
     assert [row[0].strip(" `") for row in rows] == list(NAMES)
     for row in rows:
         names = re.findall(r"`([^`]+)`", "|".join(row))
-        assert {zoo.entry(name).name for name in names} == {names[0]}
+        assert {pretrained.entry(name).name for name in names} == {names[0]}
         [count, unit] = re.search(r"([\d.]+) ([MB]) ", "|".join(row)).groups()
         assert _parameters(names[0]) / {"M": 1e6, "B": 1e9}[unit] == pytest.approx(
             float(count), abs=0.005
         )
         if len(row) == 8:
-            assert int(row[1]) == zoo.tower(names[0]).image_size
+            assert int(row[1]) == pretrained.tower(names[0]).image_size
 
 
 def _parameters(name: str) -> int:
-    config = zoo.entry(name).config
+    config = pretrained.entry(name).config
     whole = isinstance(config, ClipConfig)
     built = (
         models.build(config, device="meta")

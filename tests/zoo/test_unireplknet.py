@@ -5,9 +5,9 @@ from dataclasses import replace
 
 import pytest
 
-from diptych import models, zoo
-from diptych.config import UniRepLKNetConfig
+from diptych import models, pretrained
 from diptych.errors import ConfigError
+from diptych.families.unireplknet import UniRepLKNetConfig
 
 CLIP = "clip-unireplknet-l"
 NAMES = {
@@ -34,25 +34,25 @@ NAMES = {
     ("name", "spelling"), [(name, each) for name, all in NAMES.items() for each in all]
 )
 def test_spellings(name, spelling):
-    assert zoo.entry(spelling).name == name
+    assert pretrained.entry(spelling).name == name
 
 
 def test_nine_towers_and_four_larger_ones():
-    assert [name.removeprefix("unireplknet-") for name in zoo.names("unireplknet-*")] == [
+    assert [name.removeprefix("unireplknet-") for name in pretrained.names("unireplknet-*")] == [
         *("a", "f", "p", "n", "t", "s", "b", "l", "xl"),
         *("s-384", "b-384", "l-384", "xl-384"),
     ]
     assert all(
-        isinstance(zoo.tower(name), UniRepLKNetConfig) for name in zoo.names("unireplknet-*")
+        isinstance(pretrained.tower(name), UniRepLKNetConfig) for name in pretrained.names("unireplknet-*")
     )
     with pytest.raises(ConfigError, match="image tower without a text tower"):
-        zoo.get("unireplknet-l")
+        pretrained.get("unireplknet-l")
 
 
 def test_the_cards_numbers_are_not_repeated():
     """The reference's table, which was counted: trunk without classifier, projection, text tower
     and scale."""
-    config = zoo.get(CLIP)
+    config = pretrained.get(CLIP)
     model = models.build(config, device="meta")
     deployed = models.build(
         replace(config, image=replace(config.image, deploy=True)), device="meta"
@@ -62,15 +62,15 @@ def test_the_cards_numbers_are_not_repeated():
     projection = 2 * 1536 * 1024
     assert round((deployed.image.flops() - projection) / 2e9, 2) == 35.88
     assert round(model.text.flops() / 2e9, 2) == 23.55
-    assert "another model" in zoo.entry(CLIP).note
+    assert "another model" in pretrained.entry(CLIP).note
 
 
 def test_claims_differ_by_who_made_them():
-    claims = {claim.source.split(",")[0]: claim.value for claim in zoo.weights(CLIP).claims}
+    claims = {claim.source.split(",")[0]: claim.value for claim in pretrained.weights(CLIP).claims}
     assert claims == {"the weights' card": 75.7, "arXiv:2410.08049": 76.6}
 
 
 def test_the_larger_picture_is_all_that_differs():
-    small, large = zoo.get(CLIP), zoo.get(f"{CLIP}-320")
+    small, large = pretrained.get(CLIP), pretrained.get(f"{CLIP}-320")
     assert replace(small, image=replace(small.image, image_size=320)) == large
-    assert zoo.weights(f"{CLIP}-320").file == zoo.weights(CLIP).file
+    assert pretrained.weights(f"{CLIP}-320").file == pretrained.weights(CLIP).file

@@ -3,16 +3,16 @@
 from pathlib import Path
 from typing import Any
 
-from diptych import zoo
-from diptych.checkpoints.formats import eva_transformers, open_clip_config, transformers
-from diptych.checkpoints.read import read_json
+from diptych import pretrained
 from diptych.config import ClipConfig
 from diptych.config.serialize import from_dict
 from diptych.errors import CheckpointError, ConfigError
+from diptych.families import layouts
+from diptych.weights.read import read_json
 
 
 def read_config(config: ClipConfig | str | Path | None) -> ClipConfig | None:
-    """A configuration itself, that of a zoo name, or of a JSON file: of open_clip's schema or
+    """A configuration itself, that of a published model's name, or of a JSON file: of open_clip's schema or
     EVA-CLIP's (with or without `model_cfg` around it), a model.json of ours, a config.json of
     transformers.
 
@@ -27,7 +27,7 @@ def read_config(config: ClipConfig | str | Path | None) -> ClipConfig | None:
         return config
     path = Path(config)
     if not _is_file(path):
-        return zoo.get(str(config))
+        return pretrained.get(str(config))
     content = read_json(path)
     try:
         return _described(content, path)
@@ -44,8 +44,7 @@ def _described(content: dict[str, Any], path: Path) -> ClipConfig:
         if "config" not in content:
             raise CheckpointError("it is a description by Diptych, but has no config")
         return from_dict(ClipConfig, content["config"])
-    if "model_type" in content or "vision_config" in content:
-        return (
-            eva_transformers if eva_transformers.describes(content) else transformers
-        ).read_file(path)
-    return open_clip_config.from_json(content if "model_cfg" in content else {"model_cfg": content})
+    for layout in layouts():
+        if layout.describe and (config := layout.describe(content, path)):
+            return config
+    raise CheckpointError("it describes no model that Diptych knows")

@@ -1,20 +1,23 @@
-"""Which format weights are in: told by the names of the tensors, not by the names of the files."""
+"""Which layout weights are in: told by the names of the tensors, not by the names of the files."""
 
 from collections.abc import Collection
 from pathlib import Path
-from typing import Literal
+from typing import Literal, NoReturn, get_args
 
-from diptych.checkpoints import deepspeed, native
-from diptych.checkpoints.fetch import SUFFIXES
-from diptych.checkpoints.formats import FORMATS, Format, Source
-from diptych.checkpoints.read import read_weights
 from diptych.errors import CheckpointError
+from diptych.families import layouts
+from diptych.weights import deepspeed, native
+from diptych.weights.hub import SUFFIXES
+from diptych.weights.layout import Layout, Source
+from diptych.weights.read import read_weights
 
 Side = Literal["image", "text"]
+Part = Literal["model", "image", "text"]
+"""What is wanted of weights: all of a model, or one tower."""
 
 
 def detect(path: str | Path) -> str:
-    """The name of the format at `path`: "native", "openai" (an OpenAI archive), or that of a
+    """The name of the layout at `path`: "native", "openai" (an OpenAI archive), or that of a
     published layout, of a whole model or an image tower alone.
 
     Raises CheckpointError if nothing is there, or nothing that Diptych reads.
@@ -26,7 +29,7 @@ def detect(path: str | Path) -> str:
     names = source.weights.tensors
     if source.weights.kind == "archive":
         return "openai"
-    return (_whole(names) or _tower(names, "image") or match(names, path)).name
+    return (_whole(names) or _tower(names, "image") or match(names, "model", path)).name
 
 
 def native_folder(path: Path) -> Path | None:
@@ -49,51 +52,67 @@ def open_foreign(path: Path) -> Source:
     return Source(path=path, file=file, weights=read_weights(file))
 
 
-def match(names: Collection[str], path: Path) -> Format:
-    """The format of a whole model with these `names`. Raises CheckpointError, saying what each
-    layout would have had, or what to do with a tower alone."""
+def match(names: Collection[str], part: Part, path: Path) -> Layout:
+    """The layout of a model with these `names`, or of a tower alone where only that is wanted.
+
+    Raises CheckpointError, saying what each layout would have had, or what to do with a tower alone
+    where a model is wanted.
+    """
     if found := _whole(names):
         return found
-    for side in ("image", "text"):
+    return _match_model(names, path) if part == "model" else _match_tower(names, part, path)
+
+
+def _match_model(names: Collection[str], path: Path) -> NoReturn:
+    for side in get_args(Side):
         if found := _tower(names, side):
             reader = "read it with load_image_tower(), or " if side == "image" else ""
             raise CheckpointError(
-                f"{path} holds the {side} tower of a model alone ({found.name}), with which no zero-shot is possible; "
-                f"{reader}start a model's {side} tower from it (--model.{side}.init)"
+                f"{path} holds the {side} tower of a model alone ({found.name}), with which no "
+                f"zero-shot is possible; {reader}start a model's {side} tower from it "
+                f"(--model.{side}.init)"
             )
-    tried = {found.name: found.lacks(names) for found in FORMATS if found.text}
-    raise CheckpointError(f"{path} is in no layout that Diptych knows: {_compared(tried, names)}")
+    tried = {layout.name: layout.lacks(names) for layout in layouts() if layout.text}
+    raise CheckpointError(
+        f"{path} is in no layout that Diptych knows: {_compared(tried, names)}"
+    )
 
 
-def match_tower(names: Collection[str], side: Side, path: Path) -> Format:
-    """The format of a model, or of a tower alone, with these `names`, among which is the tower of
-    this `side`. Raises CheckpointError, saying what each layout would have had."""
-    if found := _whole(names) or _tower(names, side):
+def _match_tower(names: Collection[str], side: Side, path: Path) -> Layout:
+    if found := _tower(names, side):
         return found
-    groups = {found.name: _group(found, side) for found in FORMATS}
-    partly = [found for found in FORMATS if set(groups[found.name]) & set(names)]
-    if partly:  # its table names what it doesn't know
-        return partly[0]
-    tried = {name: group[0] for name, group in groups.items() if group}
+    for layout in layouts():
+        if set(_marks(layout, side)) & set(names):
+            return layout  # its table says which names it doesn't know
+    tried = {layout.name: _marks(layout, side)[0] for layout in layouts() if _marks(layout, side)}
     raise CheckpointError(
         f"{path} holds no {side} tower that Diptych knows: {_compared(tried, names)}"
     )
 
 
-def _whole(names: Collection[str]) -> Format | None:
-    return next((found for found in FORMATS if found.text and not found.lacks(names)), None)
+def _whole(names: Collection[str]) -> Layout | None:
+    matching = (layout for layout in layouts() if layout.text and not layout.lacks(names))
+    return next(matching, None)
 
 
-def _tower(names: Collection[str], side: Side) -> Format | None:
-    """The format that knows all `names`, among which is a tower of this `side`."""
-    for found in FORMATS:
-        if set(_group(found, side)) & set(names) and not found.table(names).unknown(names):
-            return found
+def _tower(names: Collection[str], side: Side) -> Layout | None:
+    """The layout that knows all `names`, among which is a tower of this `side`."""
+    for layout in layouts():
+        if set(_marks(layout, side)) & set(names) and not layout.table(names).unknown(names):
+            return layout
     return None
 
 
-def _group(found: Format, side: Side) -> tuple[str, ...]:
-    return found.image if side == "image" else found.text
+def _marks(layout: Layout, side: Side) -> tuple[str, ...]:
+    return layout.image if side == "image" else layout.text
+
+
+def weight_files() -> list[str]:
+    """Names that weights have in folders, the preferred first."""
+    found: list[str] = []
+    for layout in layouts():
+        found += layout.weight_files
+    return list(dict.fromkeys(found))
 
 
 def _compared(tried: dict[str, str], names: Collection[str]) -> str:
@@ -104,7 +123,7 @@ def _compared(tried: dict[str, str], names: Collection[str]) -> str:
 def _weight_file(folder: Path) -> Path:
     if merged := deepspeed.weight_file(folder):
         return merged
-    preferred = [name for found in FORMATS for name in found.weight_files]
+    preferred = weight_files()
     files = [folder / name for name in preferred if (folder / name).is_file()]
     files = files or sorted(
         file for file in folder.iterdir() if file.suffix in SUFFIXES and file.is_file()

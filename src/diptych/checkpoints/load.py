@@ -1,4 +1,4 @@
-"""From anything that names weights to a model."""
+"""From anything that names weights to a model, or to an image tower."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -6,18 +6,14 @@ from typing import Any, NamedTuple
 
 import torch
 
-from diptych.checkpoints import native
-from diptych.checkpoints.assemble import assemble
-from diptych.checkpoints.deploy import deploy_model, model_in_form
-from diptych.checkpoints.describe import read_config
-from diptych.checkpoints.detect import match, native_folder, open_foreign
-from diptych.checkpoints.locate import locate
-from diptych.checkpoints.native import Meta
-from diptych.checkpoints.state import State
-from diptych.checkpoints.surgery import resize
-from diptych.config import ClipConfig
-from diptych.errors import CheckpointError, ConfigError
-from diptych.models import Clip
+from diptych.checkpoints.read import Config, read, read_model
+from diptych.config import ClipConfig, ImageTowerConfig
+from diptych.errors import CheckpointError
+from diptych.models import Clip, Tower
+from diptych.weights.assemble import assemble, assemble_tower
+from diptych.weights.native import Meta
+from diptych.weights.state import State
+from diptych.weights.tower import resize_tower, tower_weights
 
 
 class Loaded(NamedTuple):
@@ -37,6 +33,15 @@ class Loaded(NamedTuple):
         return self.meta.provenance
 
 
+class LoadedTower(NamedTuple):
+    """A tower, ready for evaluation, and what its checkpoint says."""
+
+    tower: Tower
+    config: ImageTowerConfig
+    provenance: dict[str, Any]
+    """Where the weights come from."""
+
+
 def load_model(
     path: str | Path,
     *,
@@ -48,60 +53,70 @@ def load_model(
     deploy: bool = False,
     progress: bool = False,
 ) -> Loaded:
-    """The model at `path`: a checkpoint file or folder of any known format, a run folder (its
-    newest complete checkpoint), `hf-hub:org/name[@revision]`, or a name of the zoo whose weights
-    are published.
+    """The model at `path`: a checkpoint file or folder in any known layout, a run folder (its
+    newest complete checkpoint), `hf-hub:org/name[@revision]`, or the name of a published model.
 
-    `config` (or a zoo name, or the path of a published JSON configuration) overrules what stands
-    beside foreign weights, which don't say everything about themselves. `dtype` is the towers'
-    (None: float32). `image_size` and `patch_size`, in pixels, resize the position table and the
-    patches' kernel. The model is in evaluation mode; on the CPU its weights stay mapped from the
-    file where their dtype is right. `deploy` merges an image tower that has a deploy form: the same
-    vectors, faster. `progress` shows a bar, for large weights.
+    `config` (or a model's name, or the path of a published JSON configuration) overrules what
+    stands beside foreign weights, which don't say everything about themselves. `dtype` is the
+    towers' (None: float32). `image_size` and `patch_size`, in pixels, resize the position table and
+    the patches' kernel. The model is in evaluation mode; on the CPU its weights stay mapped from
+    the file where their dtype is right. `deploy` merges an image tower that has a deploy form: the
+    same vectors, faster. `progress` shows a bar, for large weights.
 
     Raises CheckpointError, in one sentence, for weights that are missing, damaged, would execute
     code, are of another model or hold NaN; UnknownNameError, with near misses, for a name that
-    nothing answers to."""
+    nothing answers to.
+    """
     state, meta = read_model(path, config=config)
-    state, resized = resize(state, meta.config, image_size=image_size, patch_size=patch_size)
+    image, tower = resize_tower(state.part("image."), meta.config.image, image_size, patch_size)
     try:
-        if deploy:
-            state, resized = deploy_model(state, resized)
+        image, tower = _in_form(image, tower, deploy)
+        if tower != meta.config.image:
+            state = state.replaced("image.", image)
+        resized = replace(meta.config, image=tower)
         model = assemble(state, resized, device=device, dtype=dtype, progress=progress)
     except CheckpointError as error:
         raise CheckpointError(f"{path}: {error}; is it a checkpoint of another model?") from error
     return Loaded(model, replace(meta, config=resized))
 
 
-def read_model(
-    path: str | Path, *, config: ClipConfig | str | Path | None = None
-) -> tuple[State, Meta]:
-    """Weights under our names, in the dtype in which they are stored, and their description. See
-    `load_model`.
+def load_image_tower(
+    path: str | Path,
+    *,
+    config: Config | str | Path | None = None,
+    device: str | torch.device = "cpu",
+    dtype: torch.dtype | None = None,
+    image_size: int | None = None,
+    patch_size: int | None = None,
+    deploy: bool = False,
+    progress: bool = False,
+) -> LoadedTower:
+    """An image tower: the one that a file holds alone, which has no projection, or that of a whole
+    model, with its projection to the shared space. The arguments are those of `load_model`;
+    `config` may also be a tower's.
 
-    In the provenance, `unused` are names of the file that belong to training and stay behind; it
-    lacks where none do."""
-    given = read_config(config)
-    place = locate(path)
-    if folder := native_folder(place.path):
-        state, meta = native.read(folder)
-        state, known = model_in_form(state, given or meta.config)
-        return state, replace(meta, config=known)
-    source = open_foreign(place.path)
-    names = source.weights.tensors
-    found = match(names, place.path)
-    known, notes = given or place.config, dict(place.notes)
+    Raises CheckpointError, in one sentence, for what can't be read as an image tower.
+    """
+    content = read(path, "image", config=config)
+    if not isinstance(content.config, ImageTowerConfig):
+        reason = content.provenance.get(
+            "unknown", "it doesn't say how its image tower is built; give config="
+        )
+        raise CheckpointError(f"{path}: {reason}")
+    state, tower = resize_tower(content.state, content.config, image_size, patch_size)
     try:
-        table = found.table(names)
-        state = table.to_ours(names)
-        if known is None:
-            known, told = found.config(source, state)
-            notes |= told
-        assert isinstance(known, ClipConfig)
-        state, known = model_in_form(state, known)
-    except (CheckpointError, ConfigError) as error:
-        raise CheckpointError(f"{place.path}, read as {found.name}: {error}") from error
-    notes |= {"source": place.path.name, "format": found.name}
-    if unused := table.unused(names):
-        notes["unused"] = unused
-    return state, Meta(config=known, provenance=notes, file=source.file)
+        state, tower = _in_form(state, tower, deploy)
+        embed_dim = tower_weights(tower).embed_dim(state.shapes)
+        module = assemble_tower(
+            state, tower, embed_dim, device=device, dtype=dtype, progress=progress
+        )
+    except CheckpointError as error:
+        raise CheckpointError(f"{path}: {error}; is it a checkpoint of another tower?") from error
+    return LoadedTower(module, tower, content.provenance)
+
+
+def _in_form(
+    state: State, config: ImageTowerConfig, deploy: bool
+) -> tuple[State, ImageTowerConfig]:
+    """An image tower in the form that the caller asks for."""
+    return tower_weights(config).deploy(state, config) if deploy else (state, config)

@@ -3,10 +3,12 @@
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from diptych import zoo
-from diptych.checkpoints.fetch import HUB, fetch
+from diptych import pretrained
+from diptych.checkpoints.detect import weight_files
 from diptych.config import ClipConfig, ImageTowerConfig
 from diptych.errors import CheckpointError, UnknownNameError
+from diptych.weights import hub
+from diptych.weights.hub import HUB
 
 
 class Place(NamedTuple):
@@ -14,13 +16,13 @@ class Place(NamedTuple):
 
     path: Path
     config: ClipConfig | ImageTowerConfig | None
-    """The zoo's."""
+    """Of a published model."""
     notes: dict[str, Any]
     """For the provenance."""
 
 
 def locate(name: str | Path, *, alone: bool = False) -> Place:
-    """What `name` means: a path, `hf-hub:org/name[/file][@revision]`, or a name of the zoo, whose
+    """What `name` means: a path, `hf-hub:org/name[/file][@revision]`, or the name of a published model, whose
     weights are fetched.
 
     `alone`: an image tower alone will do. Raises CheckpointError if there is no such file, or no
@@ -32,7 +34,7 @@ def locate(name: str | Path, *, alone: bool = False) -> Place:
     if name.startswith(HUB) and name.count("/") <= 1:
         return Place(fetch(name), None, {"name": name})
     try:
-        entry = zoo.entry(name)
+        entry = pretrained.entry(name)
     except UnknownNameError as error:
         if name.startswith(HUB):
             return Place(fetch(name), None, {"name": name})
@@ -42,17 +44,38 @@ def locate(name: str | Path, *, alone: bool = False) -> Place:
                 f"there is no file or folder {name}, nor a model of that name{hint}"
             ) from error
         raise
-    config = entry.config if alone else zoo.get(name)
-    weights = zoo.weights(name)
+    config = entry.config if alone else pretrained.get(name)
+    weights = pretrained.weights(name)
     if weights is None:
         raise CheckpointError(
-            f"no published weights are known for {entry.name}; give a checkpoint file or folder instead"
+            f"no published weights are known for {entry.name}; "
+            "give a checkpoint file or folder instead"
         )
     if weights.link:
         raise CheckpointError(
-            f"the weights of {entry.name} are on no hub: download {weights.link} with a browser, and give the file"
+            f"the weights of {entry.name} are on no hub: download {weights.link} with a browser, "
+            "and give the file"
         )
     path = fetch(f"{HUB}{weights.repo}", file=weights.file, sha256=weights.sha256)
     return Place(
         path, config, {"name": entry.name, "repo": weights.repo, "licence": weights.licence}
+    )
+
+
+def fetch(
+    name: str,
+    *,
+    file: str = "",
+    sha256: str = "",
+    endpoint: str | None = None,
+    cache_dir: Path | None = None,
+) -> Path:
+    """`hub.fetch` of weights in any layout that Diptych reads."""
+    return hub.fetch(
+        name,
+        weight_files=weight_files(),
+        file=file,
+        sha256=sha256,
+        endpoint=endpoint,
+        cache_dir=cache_dir,
     )

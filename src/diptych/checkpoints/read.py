@@ -1,105 +1,131 @@
-"""Tensors out of any weight file, without running what is in it.
+"""From anything that names weights to weights under our names: of a whole model, or of one tower."""
 
-The kind of file is told by its first bytes, not by its name: safetensors, torch's zip and legacy
-pickles (both by torch's restricted unpickler), TorchScript archives (by ours), and folders of
-shards with an index."""
-
-import json
-from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any
 
-from diptych.checkpoints import deepspeed
-from diptych.checkpoints.archive import is_archive, read_archive
-from diptych.checkpoints.mapped import read_safetensors
-from diptych.checkpoints.pickled import read_torch
-from diptych.checkpoints.state import State
-from diptych.errors import CheckpointError
+from diptych import pretrained
+from diptych.checkpoints.describe import read_config
+from diptych.checkpoints.detect import Part, match, native_folder, open_foreign
+from diptych.checkpoints.locate import Place, locate
+from diptych.config import ClipConfig, TowerConfig
+from diptych.errors import CheckpointError, ConfigError
+from diptych.weights import native
+from diptych.weights.layout import Layout, Source
+from diptych.weights.native import Meta
+from diptych.weights.state import State
+from diptych.weights.tower import tower_weights
 
-_ZIP, _PICKLE = b"PK\x03\x04", b"\x80"
-
-
-class Weights(NamedTuple):
-    """Names and tensors as a file holds them, and what kind of file it was."""
-
-    tensors: State
-    kind: Literal["safetensors", "torch", "archive"]
+Config = ClipConfig | TowerConfig
 
 
-def read_weights(path: Path) -> Weights:
-    """All tensors of a weight file, of the shards that an `….index.json` lists, or of the DeepSpeed
-    checkpoint that a share belongs to. Mapped from the file where possible.
+@dataclass(frozen=True, kw_only=True)
+class Content:
+    """What was read of a checkpoint."""
 
-    Raises CheckpointError for a file that is missing, damaged, not a weight file, or would execute
-    code."""
-    if path.name.endswith(".index.json"):
-        return _read_shards(path)
-    if deepspeed.is_share(path):
-        return Weights(deepspeed.read_shares(path), "torch")
-    return _read_file(path)
+    state: State
+    """Weights under our names, in the dtype in which they are stored; of a tower alone, without
+    `image.` or `text.`."""
+    config: Config | None
+    """Of the part that was wanted; None: of a tower alone, where neither the caller nor the file
+    says how it is built."""
+    provenance: dict[str, Any]
+    """Where the weights come from. `unused`: names of the file that belong to training and stay
+    behind. `unknown`: why there is no configuration."""
+    file: Path
+    """The weights."""
 
 
-def read_json(path: Path) -> dict[str, Any]:
-    """A JSON object. Raises CheckpointError if the file can't be read or holds something else."""
+def read(
+    path: str | Path, part: Part = "model", *, config: Config | str | Path | None = None
+) -> Content:
+    """The weights that `path` names (see `load_model`), all of a model or one tower, which may lie
+    alone in its file.
+
+    Raises CheckpointError, in one sentence, for what can't be read as that.
+    """
+    given = _given(config, part)
+    place = locate(path, alone=part == "image")
+    if folder := native_folder(place.path):
+        state, meta = native.read(folder)
+        state, known = _in_form(_part(state, part), given or _config_of(meta.config, part))
+        return Content(state=state, config=known, provenance=meta.provenance, file=meta.file)
+    return _read_foreign(place, part, given)
+
+
+def read_model(
+    path: str | Path, *, config: ClipConfig | str | Path | None = None
+) -> tuple[State, Meta]:
+    """All of a model, and its description. Raises as `read`."""
+    content = read(path, config=config)
+    assert isinstance(content.config, ClipConfig)
+    meta = Meta(config=content.config, provenance=content.provenance, file=content.file)
+    return content.state, meta
+
+
+def _read_foreign(place: Place, part: Part, given: Config | None) -> Content:
+    source = open_foreign(place.path)
+    names = source.weights.tensors
+    layout = match(names, part, place.path)
+    known, notes = given or _config_of(place.config, part), dict(place.notes)
     try:
-        values = json.loads(path.read_text())
-    except (OSError, ValueError, RecursionError) as error:
-        raise CheckpointError(f"{path} can't be read: {error}") from error
-    if not isinstance(values, dict):
-        raise CheckpointError(
-            f"{path} holds a {type(values).__name__} where an object was expected"
-        )
-    return values
+        table = layout.table(names)
+        state = table.to_ours(names)
+        if known is None:
+            known, inferred = _infer(layout, source, state, part)
+            notes |= inferred
+        state, known = _in_form(_part(state, part), known)
+    except (CheckpointError, ConfigError) as error:
+        raise CheckpointError(f"{place.path}, read as {layout.name}: {error}") from error
+    notes |= {"source": place.path.name, "format": layout.name}
+    if unused := table.unused(names):
+        notes["unused"] = unused
+    return Content(state=state, config=known, provenance=notes, file=source.file)
 
 
-def shards(index: Path) -> dict[str, set[str]]:
-    """The files that an index lists, and the names of the tensors in each. Raises CheckpointError
-    if there are none."""
-    listed = read_json(index).get("weight_map")
-    if (
-        not isinstance(listed, Mapping)
-        or not listed
-        or not all(isinstance(file, str) for file in listed.values())
-    ):
-        raise CheckpointError(f"{index} lists no shards")
-    names: dict[str, set[str]] = {}
-    for name, file in sorted(listed.items(), key=lambda item: item[1]):
-        names.setdefault(Path(file).name, set()).add(name)
-    return names
+def _given(config: Config | str | Path | None, part: Part) -> Config | None:
+    """The configuration that the caller says; a name may be that of an image tower alone."""
+    if not isinstance(config, str | Path):
+        return _config_of(config, part)
+    if part == "image" and not Path(config).is_file():
+        return pretrained.tower(str(config))
+    return _config_of(read_config(config), part)
 
 
-def _read_shards(index: Path) -> Weights:
-    whole, kinds = State({}), []
-    for file, names in shards(index).items():
-        path = index.parent / file
-        if not path.is_file():
-            raise CheckpointError(
-                f"{path} is missing, which {index.name} lists; copy or download all shards"
-            )
-        tensors, kind = _read_file(path)
-        if wrong := names ^ tensors.keys():
-            has = "has no" if min(wrong) in names else "has a"
-            raise CheckpointError(
-                f"{path} {has} {min(wrong)}, other than {index.name} says: it is damaged or of another model"
-            )
-        whole, kinds = whole.updated(tensors), [*kinds, kind]
-    return Weights(whole, kinds[0])
-
-
-def _read_file(path: Path) -> Weights:
+def _infer(
+    layout: Layout, source: Source, state: State, part: Part
+) -> tuple[Config | None, dict[str, Any]]:
+    """What the file says of itself; of a tower without a configuration, why it has none."""
+    if part == "model":
+        return layout.config(source, state)
     try:
-        with open(path, "rb") as file:
-            start = file.read(64)
-    except OSError as error:
-        raise CheckpointError(f"{path} can't be read: {error.strerror}") from error
-    if start.startswith(_ZIP) and is_archive(path):
-        return Weights(State.of(read_archive(path)), "archive")
-    if start.startswith((_ZIP, _PICKLE)):
-        return Weights(read_torch(path, mapped=start.startswith(_ZIP)), "torch")
-    if start[8:9] == b"{":
-        return Weights(read_safetensors(path), "safetensors")
-    if start.startswith(b"version https://git-lfs"):
-        raise CheckpointError(
-            f"{path} is a Git LFS pointer, not the weights; run `git lfs pull` where it came from"
-        )
-    raise CheckpointError(f"{path} is no weight file: it is neither safetensors nor a torch file")
+        if layout.text and not layout.lacks(source.weights.tensors):
+            config, notes = layout.config(source, state)
+            return _config_of(config, part), notes
+        if part == "image" and layout.tower_config:
+            return layout.tower_config(source, state), {}
+    except (CheckpointError, ConfigError) as error:
+        return None, {"unknown": str(error)}
+    return None, {}
+
+
+def _config_of(config: Config | None, part: Part) -> Config | None:
+    """A model's tower, where one is wanted; a tower is itself."""
+    if not isinstance(config, ClipConfig) or part == "model":
+        return config
+    return config.image if part == "image" else config.text
+
+
+def _part(state: State, part: Part) -> State:
+    return state if part == "model" else state.part(f"{part}.")
+
+
+def _in_form(state: State, config: Config | None) -> tuple[State, Config | None]:
+    """Of a tower that has several forms, the one that the configuration asks for."""
+    if isinstance(config, ClipConfig):
+        own = state.part("image.")
+        image, tower = tower_weights(config.image).in_form(own, config.image)
+        if image.keys() != own.keys() or tower != config.image:
+            state, config = state.replaced("image.", image), replace(config, image=tower)
+        return state, config
+    return (state, None) if config is None else tower_weights(config).in_form(state, config)

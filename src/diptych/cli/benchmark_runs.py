@@ -15,7 +15,7 @@ from jaxtyping import Float, Int
 from rich.console import Console
 from torch import Tensor
 
-from diptych import __version__, recipes, zoo
+from diptych import __version__, pretrained, recipes
 from diptych.cli.benchmark import Benchmark
 from diptych.config import (
     ClipConfig,
@@ -29,7 +29,6 @@ from diptych.config import (
     Run,
     SaveConfig,
     SlipObjectiveConfig,
-    TextConfig,
     TokenizerConfig,
 )
 from diptych.config.serialize import to_dict
@@ -37,7 +36,8 @@ from diptych.data import open_source
 from diptych.encoder import Encoder, load
 from diptych.errors import UnknownNameError
 from diptych.evaluation import evaluate, linear_probe
-from diptych.recipes.digits import PROMPTS
+from diptych.families.clip import TextConfig
+from diptych.families.tiny.digits import PROMPTS
 from diptych.training import fit, read_metrics
 
 OBJECTIVES: dict[str, ObjectiveConfig] = {
@@ -145,7 +145,7 @@ def _digits(out: Path, console: Console) -> Field:
     run = recipes.tiny_digits(str(out))
     labelled = replace(run.data, class_names=run.evaluation.class_names, templates=PROMPTS)
     return Field(
-        run=replace(run, model=_towers(zoo.get("tiny"))),
+        run=replace(run, model=_towers(pretrained.get("tiny"))),
         test=replace(labelled, path=run.evaluation.path),
         probe=replace(labelled, path=f"{out}/data/test/seen-000000.tar"),
         captioned=replace(run.data, path=run.evaluation.path),
@@ -165,7 +165,7 @@ def _pictures(options: Benchmark) -> Field:
         limit=1000,
     )
     return Field(
-        run=replace(run, model=_towers(zoo.get("tiny-32")), data=data, evaluation=watched),
+        run=replace(run, model=_towers(pretrained.get("tiny-32")), data=data, evaluation=watched),
         test=replace(data, path=options.test),
         probe=data,
         captioned=None,

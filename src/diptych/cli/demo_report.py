@@ -7,7 +7,7 @@ from diptych import reports
 from diptych.cli.demo_scores import TOP, Scores, Search
 from diptych.config import Run
 from diptych.data import scenes
-from diptych.recipes.digits import PROMPTS
+from diptych.families.tiny.digits import PROMPTS
 from diptych.reports import Cell, GridRow, Section
 from diptych.training import read_metrics
 

@@ -15,7 +15,7 @@ from diptych.config import DataConfig
 from diptych.data import open_source, scenes
 from diptych.encoder import Encoder, class_vectors
 from diptych.evaluation import RetrievalResult, ZeroShotResult, retrieval, zero_shot
-from diptych.recipes.digits import PROMPTS
+from diptych.families.tiny.digits import PROMPTS
 from diptych.search import Index
 
 TOP = 8

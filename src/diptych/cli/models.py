@@ -15,7 +15,7 @@ from diptych.config.serialize import to_dict
 if TYPE_CHECKING:
     from torch import nn
 
-    from diptych.zoo import Entry, Weights
+    from diptych.pretrained import Entry, Weights
 
 _WIDTH = 100
 _INDENT = 14
@@ -47,9 +47,9 @@ def run(arguments: Sequence[str]) -> None:
     """Parse and do it."""
     options = parse(Models, "models", arguments)
 
-    from diptych import zoo
+    from diptych import pretrained
 
-    entries = [zoo.entry(name) for name in zoo.names(options.pattern) or [options.pattern]]
+    entries = [pretrained.entry(name) for name in pretrained.names(options.pattern) or [options.pattern]]
     if options.json:
         print(json.dumps([_record(entry) for entry in entries], indent=2))
         return

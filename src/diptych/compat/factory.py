@@ -20,13 +20,15 @@ from typing import Any, Literal
 
 import torch
 
-from diptych import zoo
+from diptych import pretrained
 from diptych.checkpoints import load_model, start_tower
 from diptych.checkpoints.describe import read_config
 from diptych.compat.model import OpenClipModel
 from diptych.compat.transforms import TrainTransform
-from diptych.config import ClipConfig, EvaConfig, TextConfig, VitConfig
+from diptych.config import ClipConfig
 from diptych.errors import ConfigError, UnknownNameError
+from diptych.families.clip import TextConfig, VitConfig
+from diptych.families.eva import EvaConfig
 from diptych.inputs import Preprocess
 from diptych.models import Tower, build
 
@@ -122,7 +124,7 @@ def create_model_from_pretrained(
 ) -> tuple[OpenClipModel, Preprocess]:
     """The model and its transform in evaluation; without `pretrained`, the first weights known of
     the model."""
-    known = pretrained or zoo.weights(str(model_name))
+    known = pretrained or pretrained.weights(str(model_name))
     if not known:
         raise ConfigError(
             f"no weights are known for {model_name}; give pretrained=, a file or a folder"
@@ -140,7 +142,7 @@ def list_models() -> list[str]:
     >>> "eva02-clip-b-16" in list_models()
     True
     """
-    return [name for name in zoo.names() if isinstance(zoo.entry(name).config, ClipConfig)]
+    return [name for name in pretrained.names() if isinstance(pretrained.entry(name).config, ClipConfig)]
 
 
 def _config(model_name: str | Path, pretrained: str | Path | None) -> ClipConfig:

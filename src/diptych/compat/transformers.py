@@ -13,10 +13,10 @@ from transformers import PreTrainedModel
 from transformers.models.clip.modeling_clip import CLIPOutput
 
 from diptych.checkpoints import load_model
-from diptych.checkpoints.formats import eva_transformers
 from diptych.compat.model import OpenClipModel
 from diptych.compat.transformers_config import EvaClipConfig
 from diptych.errors import ConfigError
+from diptych.families.eva.layouts import transformers as eva_transformers
 from diptych.models import Clip
 
 __all__ = ["EvaClipConfig", "EvaClipModel"]

@@ -16,14 +16,15 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn.modules.module import _IncompatibleKeys
 
-from diptych import zoo
-from diptych.checkpoints.deploy import in_form
-from diptych.checkpoints.formats import unireplknet, unireplknet_trunk
-from diptych.checkpoints.rename import Table, check_fit
-from diptych.checkpoints.state import State
-from diptych.config import UniRepLKNetConfig
+from diptych import pretrained
 from diptych.errors import CheckpointError
+from diptych.families.unireplknet import UniRepLKNetConfig
+from diptych.families.unireplknet.deploy import in_form
+from diptych.families.unireplknet.layouts import names as unireplknet_trunk
+from diptych.families.unireplknet.layouts import trunk as unireplknet
 from diptych.models import build_tower
+from diptych.weights.mapping import Table, check_fit
+from diptych.weights.state import State
 
 
 class Classifier(nn.Module):
@@ -108,7 +109,7 @@ def _factory(variant: str) -> Callable[..., Classifier]:
         layer_scale_init_value: float | None = 1e-6,
         deploy: bool = False,
     ) -> Classifier:
-        config = zoo.tower(f"unireplknet-{variant}")
+        config = pretrained.tower(f"unireplknet-{variant}")
         assert isinstance(config, UniRepLKNetConfig)
         config = replace(
             config,

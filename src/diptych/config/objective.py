@@ -2,16 +2,42 @@
 
 The composed objectives are made of parts: how pairs are contrasted, how two views of a picture
 teach each other, how patches meet words. Their defaults are what we think sound; fields that say
-"as published" reproduce DeCLIP's code."""
+"as published" reproduce DeCLIP's code.
+"""
 
-from dataclasses import dataclass
+import math
+from dataclasses import dataclass, replace
 
+from diptych.components import Component
+from diptych.config.model import ClipConfig
 from diptych.errors import ConfigError
 
 
 @dataclass(frozen=True, kw_only=True)
-class ClipObjectiveConfig:
+class ObjectiveConfig(Component, abstract=True):
+    """The base of every objective's configuration: its implementation is an `objectives.Objective`,
+    made of the configuration and a model."""
+
+    catalogue = "diptych.config.objective:objective_configs"
+
+    def adapt(self, model: ClipConfig) -> ClipConfig:
+        """The configuration of a new model with what this objective needs of it, such as SigLIP's
+        bias. Most need nothing."""
+        return model
+
+
+@dataclass(frozen=True, kw_only=True)
+class ContrastiveConfig(ObjectiveConfig, abstract=True):
+    """The base of objectives that contrast whole pictures with whole captions and nothing else, and
+    so serve as a part of others."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ClipObjectiveConfig(ContrastiveConfig):
     """Symmetric InfoNCE (Radford et al. 2021, arXiv:2103.00020)."""
+
+    implementation = "diptych.objectives.clip:ClipObjective"
+    alias = "clip"
 
     label_smoothing: float = 0.0
     min_logit_scale: float = 1.0
@@ -39,9 +65,12 @@ class ClipObjectiveConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
-class SiglipObjectiveConfig:
+class SiglipObjectiveConfig(ContrastiveConfig):
     """Pairwise sigmoid loss (Zhai et al. 2023, arXiv:2303.15343). The model needs a
     `logit_bias`."""
+
+    implementation = "diptych.objectives.siglip:SiglipObjective"
+    alias = "siglip"
 
     tile: int = 512
     """Rows of the logit matrix held at a time: memory is tile x global batch, the result doesn't
@@ -51,15 +80,29 @@ class SiglipObjectiveConfig:
         if self.tile < 1:
             raise ConfigError(f"tile {self.tile} must be at least 1")
 
-
-PairsConfig = ClipObjectiveConfig | SiglipObjectiveConfig
-"""How pictures and captions are contrasted."""
+    def adapt(self, model: ClipConfig) -> ClipConfig:
+        """With a bias, which starts at -10, and a scale that starts at 10, as the paper has them,
+        where the model has none."""
+        if model.logit_bias is not None:
+            return model
+        return replace(model, logit_scale=math.log(10), logit_bias=-10.0)
 
 
 @dataclass(frozen=True, kw_only=True)
-class SimClrConfig:
+class SelfSupervisionConfig(Component, abstract=True):
+    """The base of what makes two views of a picture teach each other: its implementation is a
+    module that is made of the configuration and the vectors' width, and gives the loss of two
+    views."""
+
+    catalogue = "diptych.config.objective:self_supervision_configs"
+
+
+@dataclass(frozen=True, kw_only=True)
+class SimClrConfig(SelfSupervisionConfig):
     """Two views of a picture find each other in the batch (SimCLR, Chen et al. 2020,
     arXiv:2002.05709)."""
+
+    implementation = "diptych.objectives.heads:SimClr"
 
     hidden: int = 4096
     out: int = 256
@@ -70,9 +113,11 @@ class SimClrConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
-class SimSiamConfig:
+class SimSiamConfig(SelfSupervisionConfig):
     """Each view of a picture foretells the other, without negatives (SimSiam, Chen & He 2020,
     arXiv:2011.10566)."""
+
+    implementation = "diptych.objectives.heads:SimSiam"
 
     width: int = 1024
     """Of the projector, as DeCLIP has it."""
@@ -81,9 +126,6 @@ class SimSiamConfig:
     share_statistics: bool = True
     """The head's batch norms see all processes' samples. False, as published: each process's see
     its own."""
-
-
-SelfSupervisionConfig = SimClrConfig | SimSiamConfig
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -111,22 +153,28 @@ class TokenPairsConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
-class SlipObjectiveConfig:
+class SlipObjectiveConfig(ObjectiveConfig):
     """CLIP, and two strong views of each picture that teach each other (SLIP, Mu et al. 2021,
     arXiv:2112.12750)."""
 
-    pairs: PairsConfig = ClipObjectiveConfig()
+    implementation = "diptych.objectives.slip:SlipObjective"
+    alias = "slip"
+
+    pairs: ContrastiveConfig = ClipObjectiveConfig()
     views: SelfSupervisionConfig = SimClrConfig()
     views_weight: float = 1.0
 
 
 @dataclass(frozen=True, kw_only=True)
-class DeclipObjectiveConfig:
+class DeclipObjectiveConfig(ObjectiveConfig):
     """Supervision from wherever it is to be had (DeCLIP, Li et al. 2021, arXiv:2110.05208): between
     modalities for two views of each, between two views of a picture, from hidden words, and from
     the nearest text of the past."""
 
-    pairs: PairsConfig = ClipObjectiveConfig()
+    implementation = "diptych.objectives.declip:DeclipObjective"
+    alias = "declip"
+
+    pairs: ContrastiveConfig = ClipObjectiveConfig()
     views: SelfSupervisionConfig = SimSiamConfig()
     pairs_weight: float = 0.4
     """Of the mean over two pictures x two captions."""
@@ -146,10 +194,13 @@ class DeclipObjectiveConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
-class FilipObjectiveConfig:
+class FilipObjectiveConfig(ObjectiveConfig):
     """Patches and words compared one by one (FILIP, Yao et al. 2021, arXiv:2111.07783)."""
 
-    pairs: PairsConfig = ClipObjectiveConfig()
+    implementation = "diptych.objectives.filip:FilipObjective"
+    alias = "filip"
+
+    pairs: ContrastiveConfig = ClipObjectiveConfig()
     tokens: TokenPairsConfig = TokenPairsConfig()
     pairs_weight: float = 1.0
     """Of the contrast of whole vectors, by which the model is then also searched and asked. As
@@ -163,15 +214,25 @@ class FilipObjectiveConfig:
 class DefilipObjectiveConfig(DeclipObjectiveConfig):
     """DeCLIP and FILIP together (Cui et al. 2022, arXiv:2203.05796)."""
 
+    implementation = "diptych.objectives.defilip:DefilipObjective"
+    alias = "defilip"
+
     tokens: TokenPairsConfig = TokenPairsConfig()
     tokens_weight: float = 0.2
 
 
-ObjectiveConfig = (
-    ClipObjectiveConfig
-    | SiglipObjectiveConfig
-    | SlipObjectiveConfig
-    | DeclipObjectiveConfig
-    | FilipObjectiveConfig
-    | DefilipObjectiveConfig
-)
+def objective_configs() -> tuple[type[ObjectiveConfig], ...]:
+    """Ours, which have short names."""
+    return (
+        ClipObjectiveConfig,
+        SiglipObjectiveConfig,
+        SlipObjectiveConfig,
+        DeclipObjectiveConfig,
+        FilipObjectiveConfig,
+        DefilipObjectiveConfig,
+    )
+
+
+def self_supervision_configs() -> tuple[type[SelfSupervisionConfig], ...]:
+    """Ours, which have short names."""
+    return (SimClrConfig, SimSiamConfig)

@@ -5,7 +5,7 @@ from typing import Literal
 
 from diptych.config.data import DataConfig
 from diptych.config.model import ClipConfig
-from diptych.config.objective import ClipObjectiveConfig, ObjectiveConfig, SiglipObjectiveConfig
+from diptych.config.objective import ClipObjectiveConfig, ObjectiveConfig
 from diptych.config.optim import OptimConfig
 from diptych.errors import ConfigError
 
@@ -28,24 +28,40 @@ class TowerOptions:
     """The learning rate of a layer is this times that of the layer behind it: what a tower that was
     trained before has learned first changes least (arXiv:2106.08254). 1: all layers alike."""
 
+    patch_dropout: float = 0.0
+    """Share of patches left out in training (FLIP, arXiv:2212.00794)."""
+    stochastic_depth: float = 0.0
+    """Share of samples for which the last block's residual branches are left out in training; it
+    grows linearly from 0 at the first block (arXiv:1603.09382)."""
+
     def __post_init__(self):
         if not 0 < self.layer_decay <= 1:
             raise ConfigError(f"layer_decay {self.layer_decay} must lie in (0, 1]")
+        for name in ("patch_dropout", "stochastic_depth"):
+            if not 0 <= getattr(self, name) < 1:
+                raise ConfigError(f"{name} {getattr(self, name)} must lie in [0, 1)")
 
 
 @dataclass(frozen=True, kw_only=True)
 class ModelConfig:
     """Which model a run trains, and from what."""
 
-    name: str = "vit-b-32"
-    """A name that `diptych models` lists. Ignored when `custom` is set."""
+    name: str = ""
+    """A name that `diptych models` lists. Empty: `custom`, or vit-b-32 where there is none."""
     custom: ClipConfig | None = None
-    """A configuration of your own, from Python."""
+    """A configuration of your own, from Python, in place of a name."""
     init: str = ""
     """Start from these weights: a checkpoint file or folder, a run, or `hf-hub:org/name`. Empty:
     random."""
     image: TowerOptions = TowerOptions()
     text: TowerOptions = TowerOptions()
+
+    def __post_init__(self):
+        if self.name and self.custom is not None:
+            raise ConfigError(
+                f"model.name {self.name} would be ignored: this run has a configuration of its own "
+                "(model.custom); choose another recipe, or leave the name out"
+            )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -134,13 +150,4 @@ class Run:
         if self.model.image.freeze and self.model.text.freeze:
             raise ConfigError(
                 "model.image.freeze and model.text.freeze together leave nothing to train"
-            )
-        custom = self.model.custom
-        if (
-            custom
-            and isinstance(self.objective, SiglipObjectiveConfig)
-            and custom.logit_bias is None
-        ):
-            raise ConfigError(
-                "the SigLIP objective needs a model with a logit_bias (SigLIP starts it at -10)"
             )

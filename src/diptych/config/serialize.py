@@ -1,7 +1,8 @@
 """Configurations as JSON and back, changed by dotted path, and compared.
 
-A dataclass that stands where several are possible (a tower, an objective) is written with its class
-name under `type`."""
+Each is written with its class under `type`: ours by name, others by import path, so that what stands
+where several are possible (a tower, an objective) loads again.
+"""
 
 import dataclasses
 import json
@@ -9,6 +10,7 @@ import types
 import typing
 from typing import Any, TypeVar
 
+from diptych.components import Component, type_name
 from diptych.errors import ConfigError
 
 T = TypeVar("T")
@@ -22,7 +24,7 @@ def to_dict(config: Any) -> dict[str, Any]:
     >>> to_dict(AugmentConfig(flip=0.5))["flip"]
     0.5
     """
-    return {"type": type(config).__name__} | {
+    return {"type": type_name(type(config))} | {
         field.name: _plain(getattr(config, field.name)) for field in dataclasses.fields(config)
     }
 
@@ -123,28 +125,40 @@ def _read(kind: Any, value: Any, where: str) -> Any:
 def _read_union(kinds: tuple[Any, ...], value: Any, where: str) -> Any:
     if value is None and type(None) in kinds:
         return None
-    kinds = tuple(kind for kind in kinds if kind is not type(None))
-    if isinstance(value, dict) and "type" in value:
-        named = [kind for kind in kinds if kind.__name__ == value["type"]]
-        if not named:
-            raise ConfigError(
-                f"{where} is a {value['type']}; it can be {', '.join(k.__name__ for k in kinds)}"
-            )
-        kinds = tuple(named)
-    return _read(kinds[0], value, where)
+    first, *others = (kind for kind in kinds if kind is not type(None))
+    assert not others, "where several classes are possible they share a base"
+    return _read(first, value, where)
 
 
 def _read_dataclass(kind: Any, value: Any, where: str) -> Any:
     if not isinstance(value, dict):
         raise ConfigError(f"{where} is {value!r}; it must be a {kind.__name__}")
+    kind = _chosen(kind, value, where)
     hints = typing.get_type_hints(kind)
-    values = {name: item for name, item in value.items() if name != "type"}
-    unknown = sorted(set(values) - set(hints))
+    types_of = {field.name: hints[field.name] for field in dataclasses.fields(kind)}
+    passed_over = {"type", *(kind.retired if issubclass(kind, Component) else ())}
+    values = {name: item for name, item in value.items() if name not in passed_over}
+    unknown = sorted(set(values) - set(types_of))
     if unknown:
-        raise ConfigError(f"{where} has no field {unknown[0]!r}; it has {', '.join(hints)}")
+        raise ConfigError(f"{where} has no field {unknown[0]!r}; it has {', '.join(types_of)}")
     return kind(
-        **{name: _read(hints[name], item, f"{where}.{name}") for name, item in values.items()}
+        **{name: _read(types_of[name], item, f"{where}.{name}") for name, item in values.items()}
     )
+
+
+def _chosen(kind: Any, value: dict[str, Any], where: str) -> Any:
+    """The class that `type` names, where `kind` is the base of several."""
+    if not issubclass(kind, Component):
+        return kind
+    name = value.get("type", "")
+    if not name and "implementation" in vars(kind):
+        return kind
+    if not isinstance(name, str) or not name:
+        raise ConfigError(f"{where} doesn't say its type")
+    try:
+        return kind.named(name)
+    except ConfigError as error:
+        raise ConfigError(f"{where} is a {name}: {error}") from error
 
 
 def _read_tuple(kinds: tuple[Any, ...], value: Any, where: str) -> tuple[Any, ...]:

@@ -52,8 +52,8 @@ class Encoder:
     where the model is and in its precision, without gradient and in evaluation mode.
 
     >>> import torch
-    >>> from diptych import Encoder, models, zoo
-    >>> encoder = Encoder(models.build(zoo.get("tiny")))
+    >>> from diptych import Encoder, models, pretrained
+    >>> encoder = Encoder(models.build(pretrained.get("tiny")))
     >>> grey = torch.full((3, 60, 80), 128, dtype=torch.uint8)
     >>> encoder.embed_images([grey, grey]).shape == encoder.embed_texts(["a cat", "a dog"]).shape
     True
@@ -226,8 +226,8 @@ class Encoder:
         precision, of any length. Raises ConfigError if that precision is too small for the numbers.
 
         >>> import torch
-        >>> from diptych import Encoder, models, zoo
-        >>> encoder = Encoder(models.build(zoo.get("tiny")))
+        >>> from diptych import Encoder, models, pretrained
+        >>> encoder = Encoder(models.build(pretrained.get("tiny")))
         >>> encoder.image_features(torch.zeros(2, 3, 48, 48, dtype=torch.uint8)).shape
         torch.Size([2, 128])
         """
@@ -278,9 +278,9 @@ def evaluating(model: Clip) -> Iterator[None]:
     """Evaluation mode and no gradients within; the modes come back, so that a model in training can
     be asked.
 
-    >>> from diptych import models, zoo
+    >>> from diptych import models, pretrained
     >>> from diptych.encoder.encoder import evaluating
-    >>> model = models.build(zoo.get("tiny"))
+    >>> model = models.build(pretrained.get("tiny"))
     >>> with evaluating(model):
     ...     model.training
     False

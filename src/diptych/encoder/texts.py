@@ -18,9 +18,9 @@ class Texts:
     """A model's vectors of texts, in a cache. With `peers`, every process encodes its share; all of
     them ask alike.
 
-    >>> from diptych import Encoder, models, zoo
+    >>> from diptych import Encoder, models, pretrained
     >>> from diptych.encoder import Cache, Texts
-    >>> texts = Texts(Encoder(models.build(zoo.get("tiny"))), Cache())
+    >>> texts = Texts(Encoder(models.build(pretrained.get("tiny"))), Cache())
     >>> texts(["a cat", "a dog", "a cat"]).shape, len(texts)
     (torch.Size([3, 128]), 2)
     """

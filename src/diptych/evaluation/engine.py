@@ -52,9 +52,9 @@ class Engine:
         """How the model is shown pictures, by name: `crop`, `squash` or `pad`; none: as it was
         trained.
 
-        >>> from diptych import Encoder, models, zoo
+        >>> from diptych import Encoder, models, pretrained
         >>> from diptych.evaluation.engine import Engine
-        >>> encoder = Encoder(models.build(zoo.get("tiny")))
+        >>> encoder = Encoder(models.build(pretrained.get("tiny")))
         >>> list(Engine().views(encoder)), list(Engine().views(encoder, ("crop", "squash")))
         (['crop'], ['crop', 'squash'])
         """

@@ -107,8 +107,8 @@ def evaluate(
     allows are a DataError. Raises ConfigError or UnknownNameError for a request that doesn't fit.
 
     >>> import diptych
-    >>> from diptych import models, zoo
-    >>> encoder = diptych.Encoder(models.build(zoo.get("tiny")), name="tiny")
+    >>> from diptych import models, pretrained
+    >>> encoder = diptych.Encoder(models.build(pretrained.get("tiny")), name="tiny")
     >>> result = diptych.evaluate(encoder, "zero-shot", "synthetic:16")
     >>> result.data["used"], sorted(result.metrics)
     (16, ['mean_per_class', 'top1', 'top5'])

@@ -35,10 +35,10 @@ def run_suite(
     `open_splits` finds a task's data; a task that it can't open fails for all models. `resizes`
     overrule those of the datasets. `on_result` is called with each result that was measured.
 
-    >>> from diptych import Encoder, models, zoo
+    >>> from diptych import Encoder, models, pretrained
     >>> from diptych.evaluation.engine import Engine
     >>> from diptych.evaluation.tasks import open_splits, parse_tasks
-    >>> encoders = {"tiny": Encoder(models.build(zoo.get("tiny")))}
+    >>> encoders = {"tiny": Encoder(models.build(pretrained.get("tiny")))}
     >>> tasks = parse_tasks("synthetic:16,nothing.tar")
     >>> results = run_suite(encoders, tasks, open_splits, Engine())
     >>> list(results), list(results.failures.values())

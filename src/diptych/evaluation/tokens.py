@@ -145,9 +145,9 @@ def token_classes(
     whole matrix is divided by its (Frobenius) norm.
 
     >>> from dataclasses import replace
-    >>> from diptych import Encoder, models, zoo
+    >>> from diptych import Encoder, models, pretrained
     >>> from diptych.evaluation import token_classes
-    >>> encoder = Encoder(models.build(replace(zoo.get("tiny"), token_dim=16)))
+    >>> encoder = Encoder(models.build(replace(pretrained.get("tiny"), token_dim=16)))
     >>> classes = token_classes(encoder, ["cat", "dog"], ["a {}.", "the {}."])
     >>> len(classes.words), classes.each
     (4, 2)

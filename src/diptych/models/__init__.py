@@ -1,26 +1,7 @@
-"""Towers, the model of two towers, and how a configuration becomes one."""
+"""The model of two towers, what every tower answers, and how a configuration becomes one."""
 
-from diptych.models.bridges import HuggingFaceText, TimmTower
 from diptych.models.build import build, build_tower
 from diptych.models.clip import Clip
-from diptych.models.eva import EvaTransformer
-from diptych.models.resnet import ResNet
-from diptych.models.text import TextTransformer
-from diptych.models.traits import Tower, TowerOutput
-from diptych.models.unireplknet import UniRepLKNet
-from diptych.models.vit import VisionTransformer
+from diptych.models.tower import Tower, TowerOutput
 
-__all__ = [
-    "Clip",
-    "EvaTransformer",
-    "HuggingFaceText",
-    "ResNet",
-    "TextTransformer",
-    "TimmTower",
-    "Tower",
-    "TowerOutput",
-    "UniRepLKNet",
-    "VisionTransformer",
-    "build",
-    "build_tower",
-]
+__all__ = ["Clip", "Tower", "TowerOutput", "build", "build_tower"]

@@ -6,7 +6,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from diptych.config import ClipConfig
-from diptych.models.traits import Tower
+from diptych.models.tower import Tower
 
 
 class Clip(nn.Module):
@@ -14,9 +14,9 @@ class Clip(nn.Module):
     by `build`.
 
     >>> import torch
-    >>> from diptych import zoo
+    >>> from diptych import pretrained
     >>> from diptych.models import build
-    >>> model = build(zoo.get("tiny"))
+    >>> model = build(pretrained.get("tiny"))
     >>> images, texts = model(torch.zeros(2, 3, 48, 48), torch.tensor([[49406, 320, 49407]]))
     >>> model.logits(images, texts).shape
     torch.Size([2, 1])

@@ -1,11 +1,11 @@
 """The pre-norm transformer block that both of CLIP's transformers repeat."""
 
-from typing import Any
+from typing import Any, Protocol
 
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
-from diptych.config import Activation, TextConfig, VitConfig
+from diptych.config import Activation
 from diptych.nn.attention import Attention
 from diptych.nn.mlp import Mlp
 
@@ -50,7 +50,24 @@ class Block(nn.Module):
         return x + self.mlp(self.norm_2(x))
 
 
-def build_blocks(config: VitConfig | TextConfig) -> nn.ModuleList:
+class TransformerSizes(Protocol):
+    """What a configuration says of its blocks."""
+
+    @property
+    def width(self) -> int: ...
+    @property
+    def layers(self) -> int: ...
+    @property
+    def heads(self) -> int: ...
+    @property
+    def mlp_width(self) -> int: ...
+    @property
+    def activation(self) -> Activation: ...
+    @property
+    def norm_eps(self) -> float: ...
+
+
+def build_blocks(config: TransformerSizes) -> nn.ModuleList:
     """The transformer that a configuration describes, without values."""
     return nn.ModuleList(
         Block(

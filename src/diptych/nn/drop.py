@@ -14,7 +14,7 @@ class StochasticDepth(nn.Module):
     [0.0, 2.0]
     """
 
-    def __init__(self, rate: float):
+    def __init__(self, rate: float = 0.0):
         super().__init__()
         self.rate = rate
 

@@ -92,7 +92,7 @@ class PatchDropout(nn.Module):
     torch.Size([2, 5, 8])
     """
 
-    def __init__(self, share: float):
+    def __init__(self, share: float = 0.0):
         super().__init__()
         self.share = share
 

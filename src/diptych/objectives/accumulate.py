@@ -37,13 +37,13 @@ def accumulate(
     others.
 
     >>> import torch
-    >>> from diptych import zoo
+    >>> from diptych import pretrained
     >>> from diptych.batch import Batch
     >>> from diptych.config import ClipObjectiveConfig
     >>> from diptych.distributed import Peers
     >>> from diptych.models import build
     >>> from diptych.objectives import accumulate, build_objective
-    >>> objective = build_objective(ClipObjectiveConfig(), build(zoo.get("tiny"))).eval()
+    >>> objective = build_objective(ClipObjectiveConfig(), build(pretrained.get("tiny"))).eval()
     >>> batch = Batch(images=(torch.rand(4, 3, 48, 48),), texts=(torch.arange(12).view(4, 3),), index=torch.arange(4))
     >>> whole = accumulate(objective, objective, [batch], Peers())
     >>> halves = accumulate(objective, objective, [batch.rows(0, 2), batch.rows(2, 4)], Peers())

@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from diptych.batch import Batch, Views
-from diptych.config import ClipObjectiveConfig, PairsConfig
+from diptych.config import ClipObjectiveConfig, ContrastiveConfig
 from diptych.distributed import Peers
 from diptych.models import Clip, Tower, TowerOutput
 
@@ -51,7 +51,7 @@ class Objective(nn.Module):
 
     views = Views()
 
-    def __init__(self, model: Clip, pairs: PairsConfig):
+    def __init__(self, model: Clip, pairs: ContrastiveConfig):
         super().__init__()
         self.model = model
         self.pairs = pairs

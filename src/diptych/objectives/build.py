@@ -24,11 +24,11 @@ def build_objective(config: ObjectiveConfig, model: Clip) -> Objective:
 
     Raises ConfigError where the model lacks what the objective needs.
 
-    >>> from diptych import zoo
+    >>> from diptych import pretrained
     >>> from diptych.config import ClipObjectiveConfig
     >>> from diptych.models import build
     >>> from diptych.objectives import build_objective
-    >>> type(build_objective(ClipObjectiveConfig(), build(zoo.get("tiny")))).__name__
+    >>> type(build_objective(ClipObjectiveConfig(), build(pretrained.get("tiny")))).__name__
     'ClipObjective'
     """
     match config:

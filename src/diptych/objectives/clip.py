@@ -14,12 +14,12 @@ class ClipObjective(Objective):
     A model with a `logit_bias` keeps it as it is: softmax doesn't see what is added to all logits.
 
     >>> import torch
-    >>> from diptych import zoo
+    >>> from diptych import pretrained
     >>> from diptych.config import ClipObjectiveConfig
     >>> from diptych.distributed import Peers
     >>> from diptych.models import build
     >>> from diptych.objectives import ClipObjective
-    >>> objective = ClipObjective(ClipObjectiveConfig(), build(zoo.get("tiny")))
+    >>> objective = ClipObjective(ClipObjectiveConfig(), build(pretrained.get("tiny")))
     >>> losses = objective.loss({"image": torch.eye(3), "text": torch.eye(3)}, Peers())
     >>> sorted(losses.terms)
     ['loss', 'scale']

@@ -4,9 +4,10 @@ import torch
 from torch import nn
 
 from diptych.batch import Batch, Views
-from diptych.config import DeclipObjectiveConfig, TextConfig
+from diptych.config import DeclipObjectiveConfig
 from diptych.distributed import Peers
 from diptych.errors import ConfigError
+from diptych.families.clip import TextConfig
 from diptych.models import Clip, TowerOutput
 from diptych.objectives.base import Features, Losses, Objective, look, unit
 from diptych.objectives.heads import build_self_supervision
@@ -27,11 +28,11 @@ class DeclipObjective(Objective):
     Hidden words are read by a causal tower: each from the words before it alone.
 
     >>> from dataclasses import replace
-    >>> from diptych import zoo
+    >>> from diptych import pretrained
     >>> from diptych.config import DeclipObjectiveConfig
     >>> from diptych.models import build
     >>> from diptych.objectives import DeclipObjective
-    >>> DeclipObjective(DeclipObjectiveConfig(queue=64), build(zoo.get("tiny"))).views.text
+    >>> DeclipObjective(DeclipObjectiveConfig(queue=64), build(pretrained.get("tiny"))).views.text
     ('plain', 'augmented', 'masked')
     """
 

@@ -14,11 +14,11 @@ class FilipObjective(Objective):
     arXiv:2111.07783).
 
     >>> from dataclasses import replace
-    >>> from diptych import zoo
+    >>> from diptych import pretrained
     >>> from diptych.config import FilipObjectiveConfig
     >>> from diptych.models import build
     >>> from diptych.objectives import FilipObjective
-    >>> FilipObjective(FilipObjectiveConfig(), build(replace(zoo.get("tiny"), token_dim=16))).views.whole_length
+    >>> FilipObjective(FilipObjectiveConfig(), build(replace(pretrained.get("tiny"), token_dim=16))).views.whole_length
     True
     """
 

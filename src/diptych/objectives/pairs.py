@@ -3,14 +3,14 @@
 from jaxtyping import Float
 from torch import Tensor
 
-from diptych.config import ClipObjectiveConfig, PairsConfig, SiglipObjectiveConfig
+from diptych.config import ClipObjectiveConfig, ContrastiveConfig, SiglipObjectiveConfig
 from diptych.distributed import Peers
 from diptych.errors import ConfigError
 from diptych.models import Clip
 from diptych.objectives.contrast import tiled_info_nce, tiled_sigmoid
 
 
-def check_pairs(config: PairsConfig, model: Clip) -> None:
+def check_pairs(config: ContrastiveConfig, model: Clip) -> None:
     """Raises ConfigError if the model lacks what the contrast needs. Softmax doesn't see a bias: it
     isn't trained."""
     match config:
@@ -25,7 +25,7 @@ def check_pairs(config: PairsConfig, model: Clip) -> None:
 
 
 def contrast(
-    config: PairsConfig,
+    config: ContrastiveConfig,
     model: Clip,
     images: Float[Tensor, "pairs width"],
     texts: Float[Tensor, "pairs width"],
@@ -47,7 +47,7 @@ def contrast(
             )
 
 
-def logit_scale(config: PairsConfig, model: Clip) -> Float[Tensor, "1"]:
+def logit_scale(config: ContrastiveConfig, model: Clip) -> Float[Tensor, "1"]:
     """The factor on similarities; where the configuration limits it, its gradient is that of the
     unlimited one."""
     scale = model.logit_scale.exp()

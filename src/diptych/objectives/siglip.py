@@ -15,12 +15,12 @@ class SiglipObjective(Objective):
 
     >>> from dataclasses import replace
     >>> import torch
-    >>> from diptych import zoo
+    >>> from diptych import pretrained
     >>> from diptych.config import SiglipObjectiveConfig
     >>> from diptych.distributed import Peers
     >>> from diptych.models import build
     >>> from diptych.objectives import SiglipObjective
-    >>> model = build(replace(zoo.get("tiny"), logit_bias=-10.0))
+    >>> model = build(replace(pretrained.get("tiny"), logit_bias=-10.0))
     >>> objective = SiglipObjective(SiglipObjectiveConfig(), model)
     >>> losses = objective.loss({"image": torch.eye(3), "text": torch.eye(3)}, Peers())
     >>> sorted(losses.terms)

@@ -16,11 +16,11 @@ class SlipObjective(Objective):
     The self-supervised part sees the tower's vector before it is projected to the space of
     captions.
 
-    >>> from diptych import zoo
+    >>> from diptych import pretrained
     >>> from diptych.config import SlipObjectiveConfig
     >>> from diptych.models import build
     >>> from diptych.objectives import SlipObjective
-    >>> SlipObjective(SlipObjectiveConfig(), build(zoo.get("tiny"))).views.image
+    >>> SlipObjective(SlipObjectiveConfig(), build(pretrained.get("tiny"))).views.image
     ('plain', 'strong', 'strong')
     """
 

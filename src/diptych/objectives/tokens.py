@@ -11,7 +11,7 @@ from diptych.config import TokenPairsConfig
 from diptych.distributed import Peers
 from diptych.errors import ConfigError
 from diptych.models import Clip
-from diptych.models.traits import TowerOutput
+from diptych.models.tower import TowerOutput
 from diptych.objectives.base import Features, clamp_scale, unit
 from diptych.objectives.late import token_similarity
 from diptych.objectives.selfsup import gather

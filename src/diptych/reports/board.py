@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
-from diptych import datasets, zoo
+from diptych import datasets, pretrained
 from diptych.data.files import write_atomically
 from diptych.errors import ConfigError, DataError, UnknownNameError
 from diptych.evaluation import Result
@@ -20,7 +20,7 @@ NOTE = (
     "as the EVA-CLIP-18B paper "
     "prints it, not something that a user gets."
 )
-# What the zoo calls the figures that authors publish.
+# What the list of models calls the figures that authors publish.
 _CLAIMS = {
     ("imagenet1k", "top1"): "imagenet1k zero-shot top-1",
     ("coco", "text_to_image_r5"): "coco text-to-image R@5",
@@ -119,7 +119,7 @@ def board(
 ) -> Board:
     """The table of these results; of several about the same cell the newest counts.
 
-    `published` is by (model, task, metric), beside what the zoo knows of its models. Sets stand in
+    `published` is by (model, task, metric), beside what the list of models knows of its own. Sets stand in
     the order of `datasets.names()`, others after them by name.
 
     >>> from diptych.evaluation import Result
@@ -366,7 +366,7 @@ def _printed(line: Line, name: str, metric: str) -> Published | None:
 def _claimed(model: str, task: str, metric: str) -> Published | None:
     claim = _CLAIMS.get((task, metric))
     try:
-        weights = zoo.weights(model) if claim else None
+        weights = pretrained.weights(model) if claim else None
     except UnknownNameError:
         return None
     found = (each for each in (weights.claims if weights else ()) if each.metric == claim)

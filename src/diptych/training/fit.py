@@ -10,9 +10,8 @@ from pathlib import Path
 import torch
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
-from diptych import zoo
+from diptych import pretrained
 from diptych.checkpoints import load_model, start_tower
-from diptych.checkpoints.rename import left_behind
 from diptych.config import ModelConfig, Run
 from diptych.config.serialize import from_json, to_json
 from diptych.data import BadSamples, Loader, open_source
@@ -28,6 +27,10 @@ from diptych.training.loop import Meter, train
 from diptych.training.metrics import Listener, listeners
 from diptych.training.progress import Bar, say
 from diptych.training.state import State, checkpoints, restore
+from diptych.weights.mapping import left_behind
+
+_DEFAULT = "vit-b-32"
+"""The model of a run that names none."""
 
 
 def fit(run: Run, *, resume: bool = False, progress: bool = True) -> Path:
@@ -111,7 +114,7 @@ def assemble(run: Run, peers: Peers) -> tuple[State, torch.nn.Module, list[str]]
     """The state of a run before its first step, the objective as the peers share it, and what the
     user should know of the weights that it starts from."""
     torch.manual_seed(run.seed)
-    model, notes = _model(run.model)
+    model, notes = _model(run)
     model = model.to(peers.device)
     notes += _start_towers(model, run.model)
     _prepare(model.train(), run)
@@ -132,10 +135,12 @@ def _from_checkpoint(config: ModelConfig, folder: Path) -> ModelConfig:
     return replace(config, init=str(folder), image=image, text=text)
 
 
-def _model(config: ModelConfig) -> tuple[Clip, list[str]]:
+def _model(run: Run) -> tuple[Clip, list[str]]:
     """The model, and what of its file it doesn't use."""
+    config = run.model
     if not config.init:
-        return build(config.custom or zoo.get(config.name)), []
+        chosen = config.custom or pretrained.get(config.name or _DEFAULT)
+        return build(run.objective.adapt(chosen)), []
     loaded = load_model(config.init, config=config.custom)
     said = left_behind(loaded.provenance)
     return loaded.model, [said] if said else []
@@ -184,6 +189,10 @@ def _prepare(model: Clip, run: Run) -> None:
             tower.requires_grad_(False).eval()
         if options.freeze_patches:
             tower.freeze_patches()
+        if options.patch_dropout:
+            tower.set_patch_dropout(options.patch_dropout)
+        if options.stochastic_depth:
+            tower.set_stochastic_depth(options.stochastic_depth)
         if options.checkpointing:
             tower.set_checkpointing(True)
         if run.compile:

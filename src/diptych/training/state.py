@@ -17,11 +17,11 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 from torch.optim.swa_utils import AveragedModel
 
-from diptych.checkpoints import save_model
 from diptych.errors import CheckpointError, TrainingError
 from diptych.inputs import Tokenizer
 from diptych.models import Clip
 from diptych.objectives import Objective
+from diptych.weights.native import save_model
 
 MODEL = "model."
 """Prefix of the model's weights in the objective's state."""

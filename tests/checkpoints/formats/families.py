@@ -2,7 +2,9 @@
 
 from dataclasses import replace
 
-from diptych.config import ClipConfig, EvaConfig, TextConfig
+from diptych.config import ClipConfig
+from diptych.families.clip import TextConfig
+from diptych.families.eva import EvaConfig
 
 TEXT = TextConfig(context_length=12, vocab_size=60, width=32, layers=2, heads=2, mlp_width=128)
 BASE = EvaConfig(image_size=32, patch_size=8, width=32, layers=2, heads=2, mlp_width=48)

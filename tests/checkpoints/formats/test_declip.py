@@ -8,33 +8,25 @@ import pytest
 import torch
 from torch.nn.functional import normalize
 
-from diptych.checkpoints import (
-    convert,
-    detect,
-    load_image_tower,
-    load_model,
-    save_model,
-    start_tower,
-)
-from diptych.checkpoints.formats import declip
-from diptych.checkpoints.infer import infer
-from diptych.checkpoints.rename import check_fit
+from diptych.checkpoints import convert, detect, load_image_tower, load_model, start_tower
 from diptych.config import (
     ClipConfig,
     ClipObjectiveConfig,
     DeclipObjectiveConfig,
     DefilipObjectiveConfig,
     FilipObjectiveConfig,
-    ResNetConfig,
     SimClrConfig,
     SimSiamConfig,
     SlipObjectiveConfig,
-    TextConfig,
-    VitConfig,
 )
 from diptych.errors import CheckpointError
+from diptych.families.clip import ResNetConfig, TextConfig, VitConfig
+from diptych.families.declip import layouts as declip
+from diptych.families.infer import infer
 from diptych.models import build
 from diptych.objectives import build_objective
+from diptych.weights.mapping import check_fit
+from diptych.weights.native import save_model
 from tests import goldens
 from tests.objectives import recorded
 

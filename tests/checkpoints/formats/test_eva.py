@@ -6,13 +6,16 @@ from dataclasses import replace
 import pytest
 import torch
 
-from diptych import models, zoo
-from diptych.checkpoints import convert, detect, load_image_tower, load_model, save_model
-from diptych.checkpoints.formats import eva, eva_image, open_clip_config
-from diptych.checkpoints.infer import infer, infer_image
-from diptych.checkpoints.rename import check_fit
-from diptych.config import EvaConfig
+from diptych import models, pretrained
+from diptych.checkpoints import convert, detect, load_image_tower, load_model
 from diptych.errors import CheckpointError, ConfigError
+from diptych.families.clip.layouts import open_clip_config
+from diptych.families.eva import EvaConfig
+from diptych.families.eva.layouts import eva
+from diptych.families.eva.layouts import image as eva_image
+from diptych.families.infer import infer, infer_image
+from diptych.weights.mapping import check_fit
+from diptych.weights.native import save_model
 from tests import goldens
 from tests.checkpoints.formats.families import FAMILIES, ODD, TEXT, TOWERS
 
@@ -76,7 +79,7 @@ def test_published_configurations_are_the_zoos(path):
     golden = goldens.read(path)
     config, known = (
         open_clip_config.from_json({"model_cfg": golden["config"]}),
-        zoo.get(golden["name"]),
+        pretrained.get(golden["name"]),
     )
     assert config == replace(known, logit_scale=config.logit_scale)
     assert open_clip_config.from_json({"model_cfg": eva.to_json(known)}) == config
@@ -85,7 +88,7 @@ def test_published_configurations_are_the_zoos(path):
 @pytest.mark.parametrize("path", FULL, ids=stem)
 def test_published_sizes_need_no_configuration(path):
     golden = goldens.read(path)
-    known = zoo.get(golden["name"])
+    known = pretrained.get(golden["name"])
     assert isinstance(known.image, EvaConfig)
     foreign = {name: torch.empty(shape, device="meta") for name, shape in golden["keys"].items()}
     told = infer(eva.table(foreign).to_ours(foreign).shapes, "gelu")
@@ -99,7 +102,7 @@ def test_published_sizes_need_no_configuration(path):
     ["eva01-g-psz14", "eva02-b-psz14to16", "eva02-l-psz14", "eva02-e-psz14", "eva-18b-psz14"],
 )
 def test_published_image_towers_need_no_configuration(name):
-    tower = zoo.tower(name)
+    tower = pretrained.tower(name)
     assert isinstance(tower, EvaConfig)
     state = models.build_tower(tower, None, device="meta").state_dict()
     told = infer_image({f"image.{name}": tensor for name, tensor in state.items()}, "gelu")
@@ -266,6 +269,6 @@ def test_what_their_text_tower_lacks_is_refused():
         with pytest.raises(CheckpointError, match="an MLP of four widths"):
             eva.to_json(replace(FAMILIES["eva01-g"], text=text))
     with pytest.raises(CheckpointError, match="VitConfig"):
-        eva.to_json(zoo.get("vit-b-32"))
+        eva.to_json(pretrained.get("vit-b-32"))
     with pytest.raises(ConfigError, match="load_image_tower"):
         load_model("EVA02_L_psz14")

@@ -2,11 +2,12 @@
 
 import pytest
 
-from diptych import zoo
-from diptych.checkpoints.formats import eva
-from diptych.checkpoints.formats.open_clip_config import from_json
-from diptych.config import EvaConfig, TextConfig, VitConfig
+from diptych import pretrained
 from diptych.errors import CheckpointError, ConfigError
+from diptych.families.clip import TextConfig, VitConfig
+from diptych.families.clip.layouts.open_clip_config import from_json
+from diptych.families.eva import EvaConfig
+from diptych.families.eva.layouts import eva
 from tests.checkpoints.formats.families import FAMILIES, ODD
 
 
@@ -99,7 +100,7 @@ def test_another_tower_in_the_same_schema():
     text = {"xattn": True, "attn_mask": True, "proj": "mlp", "pooler_type": "mean_pooler"}
     config = from_json({"model_cfg": cfg | {"text_cfg": text}})
     assert isinstance(config.image, VitConfig)
-    assert config == zoo.get("vit-b-32")
+    assert config == pretrained.get("vit-b-32")
 
 
 @pytest.mark.parametrize("name", ["embed_dim", "vision_cfg", "text_cfg"])

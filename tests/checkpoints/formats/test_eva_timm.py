@@ -7,13 +7,16 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from diptych import models, zoo
-from diptych.checkpoints import convert, detect, load_model, save_model
-from diptych.checkpoints.formats import eva_timm, eva_tower, open_clip, open_clip_config
-from diptych.checkpoints.formats.openai import text
-from diptych.checkpoints.rename import SCALAR, Rule, Table, check_fit
-from diptych.config import EvaConfig
+from diptych import models, pretrained
+from diptych.checkpoints import convert, detect, load_model
 from diptych.errors import CheckpointError
+from diptych.families.clip.layouts import open_clip, open_clip_config
+from diptych.families.clip.layouts.openai import text
+from diptych.families.eva import EvaConfig
+from diptych.families.eva.layouts import timm as eva_timm
+from diptych.families.eva.layouts import tower as eva_tower
+from diptych.weights.mapping import SCALAR, Rule, Table, check_fit
+from diptych.weights.native import save_model
 from tests.checkpoints.formats.families import FAMILIES, TOWERS
 
 peer = pytest.importorskip("open_clip")
@@ -80,7 +83,7 @@ def test_names_are_timms(pair):
 def test_full_size(name):
     cfg = peer.get_model_config(name)
     config = open_clip_config.from_json({"model_cfg": cfg})
-    known = zoo.get(name)
+    known = pretrained.get(name)
     assert isinstance(known.image, EvaConfig)
     assert config == replace(known, image=replace(known.image, stochastic_depth=0.0))
     written = open_clip_config.to_json(known)

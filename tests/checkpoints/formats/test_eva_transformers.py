@@ -6,11 +6,12 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from diptych import models, zoo
-from diptych.checkpoints import convert, detect, load_model, save_model
-from diptych.checkpoints.formats import eva_transformers as layout
-from diptych.checkpoints.infer import infer
+from diptych import models, pretrained
+from diptych.checkpoints import convert, detect, load_model
 from diptych.errors import CheckpointError
+from diptych.families.eva.layouts import transformers as layout
+from diptych.families.infer import infer
+from diptych.weights.native import save_model
 from tests.checkpoints.formats.families import FAMILIES, ODD
 
 PUBLISHED = {"eva-8b": False, "eva-18b": True}
@@ -123,7 +124,7 @@ def test_shards_of_a_pickle(folder, tmp_path):
 
 @pytest.mark.parametrize("name", ["eva-clip-8b", "eva-clip-8b-448", "eva-clip-18b"])
 def test_published_sizes_need_no_configuration(name):
-    config = zoo.get(name)
+    config = pretrained.get(name)
     ours = models.build(config, device="meta").state_dict()
     foreign = layout.table(()).to_foreign(ours)
     del foreign["logit_scale"]

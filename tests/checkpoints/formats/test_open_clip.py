@@ -7,13 +7,15 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from diptych import models, zoo
-from diptych.checkpoints import convert, detect, load_model, save_model
-from diptych.checkpoints.formats import open_clip as layout
-from diptych.checkpoints.formats.open_clip_config import from_json, to_json
-from diptych.checkpoints.rename import check_fit
-from diptych.config import ClipConfig, PreprocessConfig, TimmConfig, TokenizerConfig
+from diptych import models, pretrained
+from diptych.checkpoints import convert, detect, load_model
+from diptych.config import ClipConfig, PreprocessConfig, TokenizerConfig
 from diptych.errors import CheckpointError
+from diptych.families.clip.layouts import open_clip as layout
+from diptych.families.clip.layouts.open_clip_config import from_json, to_json
+from diptych.families.timm import TimmConfig
+from diptych.weights.mapping import check_fit
+from diptych.weights.native import save_model
 
 open_clip = pytest.importorskip("open_clip")
 
@@ -173,7 +175,7 @@ def test_full_size(name, suffix):
     cfg = open_clip.get_model_config(name + suffix)
     if cfg is None:
         pytest.skip("open_clip has no such name")
-    config = zoo.get(name + suffix)
+    config = pretrained.get(name + suffix)
     assert from_json({"model_cfg": cfg}) == config
     assert from_json(to_json(config)) == config
     with torch.device("meta"):

@@ -9,12 +9,13 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from diptych import inputs, models, zoo
-from diptych.checkpoints import convert, detect, load_model, save_model
-from diptych.checkpoints.formats import transformers as layout
-from diptych.checkpoints.rename import check_fit
+from diptych import inputs, models, pretrained
+from diptych.checkpoints import convert, detect, load_model
 from diptych.config import PreprocessConfig
 from diptych.errors import CheckpointError
+from diptych.families.clip.layouts import transformers as layout
+from diptych.weights.mapping import check_fit
+from diptych.weights.native import save_model
 
 transformers = pytest.importorskip("transformers")
 
@@ -100,7 +101,7 @@ def test_old_folder_with_pickle_and_position_ids(peer, tmp_path, example):
 
 @pytest.mark.parametrize("name", ["vit-b-32", "vit-b-16", "vit-l-14", "vit-l-14-336"])
 def test_full_size(name):
-    config = zoo.get(f"{name}-quickgelu")
+    config = pretrained.get(f"{name}-quickgelu")
     with torch.device("meta"):
         theirs = transformers.CLIPModel(
             transformers.CLIPConfig.from_dict(layout._config_json(config))

@@ -8,21 +8,17 @@ import torch
 from safetensors.torch import load_file, save_file
 
 import diptych
-from diptych.checkpoints import (
-    convert,
-    detect,
-    load_image_tower,
-    load_model,
-    save_model,
-    start_tower,
-)
-from diptych.checkpoints import deploy as deploy_module
-from diptych.checkpoints.deploy import deploy
-from diptych.checkpoints.formats import open_clip
-from diptych.checkpoints.state import State
-from diptych.config import ClipConfig, TextConfig, UniRepLKNetConfig, VitConfig
+from diptych.checkpoints import convert, detect, load_image_tower, load_model, start_tower
+from diptych.config import ClipConfig
 from diptych.errors import CheckpointError
+from diptych.families.clip import TextConfig, VitConfig
+from diptych.families.clip.layouts import open_clip
+from diptych.families.unireplknet import UniRepLKNetConfig
+from diptych.families.unireplknet import deploy as deploy_module
+from diptych.families.unireplknet.deploy import deploy
 from diptych.models import build, build_tower
+from diptych.weights.native import save_model
+from diptych.weights.state import State
 from tests import goldens, unireplknet
 from tests.models.peers import shake
 

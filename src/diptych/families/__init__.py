@@ -1,0 +1,87 @@
+"""Families of models, a folder each; other packages offer theirs by entry points.
+
+To add one here: a folder with a `FAMILY` in it, and its name in `BUILT_IN`.
+"""
+
+import functools
+from importlib.metadata import EntryPoint, entry_points
+from typing import Any
+
+from diptych.components import import_object
+from diptych.config import TowerConfig
+from diptych.errors import ConfigError, first_line
+from diptych.families.base import Family
+from diptych.families.entry import Claim, Entry, Weights
+
+__all__ = [
+    "Claim",
+    "Entry",
+    "Family",
+    "Weights",
+    "families",
+    "layouts",
+    "open_clip_towers",
+    "tower_configs",
+]
+
+BUILT_IN = ("tiny", "clip", "eva", "unireplknet", "declip", "timm", "huggingface")
+"""In the order in which models and recipes are listed."""
+GROUP = "diptych.families"
+"""The entry points by which other packages offer families."""
+
+
+@functools.cache
+def families() -> tuple[Family, ...]:
+    """All families: ours, then those of installed packages.
+
+    Raises ConfigError for a package whose entry point names no family.
+
+    >>> from diptych.families import families
+    >>> [family.name for family in families()][:3]
+    ['tiny', 'clip', 'eva']
+    """
+    ours = [import_object(f"diptych.families.{name}:FAMILY") for name in BUILT_IN]
+    return (*ours, *map(_load, entry_points(group=GROUP)))
+
+
+def _load(point: EntryPoint) -> Family:
+    package = point.dist.name if point.dist else point.value
+    try:
+        found = point.load()
+    except Exception as error:  # whatever somebody's package raises while it is imported
+        reason = f"{type(error).__name__}: {first_line(error)}"
+        raise ConfigError(
+            f"the family {point.name} of the package {package} can't be imported ({reason}); "
+            "update or uninstall the package"
+        ) from error
+    if not isinstance(found, Family):
+        raise ConfigError(f"{point.value} of the package {package} is no diptych.families.Family")
+    return found
+
+
+def tower_configs() -> list[type[TowerConfig]]:
+    """The configurations of all families' towers."""
+    found: list[type[TowerConfig]] = []
+    for family in families():
+        found += family.towers
+    return found
+
+
+@functools.cache
+def layouts() -> tuple[Any, ...]:
+    """All layouts of weights (`weights.layout.Layout`), in the order in which they are tried: of
+    two that share names the more particular one first."""
+    found: list[Any] = []
+    for family in families():
+        found += family.part(family.layouts)
+    return tuple(sorted(found, key=lambda layout: -layout.priority))
+
+
+@functools.cache
+def open_clip_towers() -> tuple[Any, ...]:
+    """How open_clip has each kind of tower (`clip.layouts.towers.OpenClipTower`): CLIP's own last,
+    which are what is left when no other kind fits."""
+    found: list[Any] = []
+    for family in sorted(families(), key=lambda family: family.name == "clip"):
+        found += family.part(family.open_clip)
+    return tuple(found)

@@ -1,0 +1,48 @@
+"""What a family of models is to Diptych: one published line, and all that belongs to it."""
+
+from dataclasses import dataclass
+from typing import Any
+
+from diptych.components import import_object
+from diptych.config import TowerConfig
+from diptych.families.entry import Entry
+
+
+@dataclass(frozen=True, kw_only=True)
+class Family:
+    """One published line of models. Its parts are named by import path (`package.module:name`) and
+    imported when they are asked for, so that listing names imports no torch; empty: it has none.
+
+    A package of somebody else offers its own by an entry point of the group `diptych.families`.
+
+    >>> from diptych.families.clip import FAMILY
+    >>> FAMILY.name, [kind.__name__ for kind in FAMILY.towers]
+    ('clip', ['VitConfig', 'ResNetConfig', 'TextConfig'])
+    >>> FAMILY.entries()[0].name
+    'vit-b-32'
+    """
+
+    name: str
+    towers: tuple[type[TowerConfig], ...] = ()
+    """Configurations of its own kinds of towers."""
+    pretrained: str = ""
+    """A function that gives its published models, a list of `Entry`."""
+    recipes: tuple[str, ...] = ()
+    """Modules of which every public function that returns a `Run` is a recipe; it is called as its
+    function is, with dashes."""
+    layouts: str = ""
+    """A function that gives its layouts of weights, a tuple of `weights.layout.Layout`."""
+    open_clip: str = ""
+    """A tuple of `clip.layouts.towers.OpenClipTower`: how open_clip names and configures towers of
+    this family."""
+    upgrade: str = ""
+    """A function from the dictionary of a Run that an older version wrote to today's."""
+
+    def entries(self) -> list[Entry]:
+        """Its published models."""
+        return import_object(self.pretrained)() if self.pretrained else []
+
+    def part(self, path: str) -> tuple[Any, ...]:
+        """What a path of this family names; empty where there is none. Functions are called."""
+        found = import_object(path) if path else ()
+        return found() if callable(found) else found

@@ -1,0 +1,97 @@
+"""CLIP's towers (Radford et al. 2021, arXiv:2103.00020), from which most other families have theirs."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+from diptych.config import Activation, ImageTowerConfig, TextTowerConfig
+from diptych.errors import ConfigError
+
+
+@dataclass(frozen=True, kw_only=True)
+class VitConfig(ImageTowerConfig):
+    """A vision transformer as CLIP builds it (Radford et al. 2021, arXiv:2103.00020)."""
+
+    implementation = "diptych.families.clip.vit:VisionTransformer"
+    weights = "diptych.families.clip.weights:VitWeights"
+    retired = ("patch_dropout",)
+
+    image_size: int = 224
+    """Side of the square input, in pixels."""
+    patch_size: int = 32
+    width: int = 768
+    layers: int = 12
+    heads: int = 12
+    mlp_width: int = 3072
+    activation: Activation = "gelu"
+    pool: Literal["cls", "mean"] = "cls"
+    """`cls`: a class token is prepended and read out. `mean`: no class token; the patches' mean."""
+    pre_norm: bool = True
+    """A LayerNorm between the position table and the first block."""
+    stem_widths: tuple[int, ...] = ()
+    """Empty: one strided convolution makes the patches. Otherwise 3x3 stride-2 convolutions with
+    batch normalisation of these widths, then a 1x1 one (Xiao et al. 2021, arXiv:2106.14881);
+    `patch_size` must be 2 ** len(stem_widths)."""
+    norm_eps: float = 1e-5
+
+    def __post_init__(self):
+        if self.image_size % self.patch_size:
+            raise ConfigError(
+                f"image_size {self.image_size} is not a multiple of patch_size {self.patch_size}"
+            )
+        if self.width % self.heads:
+            raise ConfigError(f"width {self.width} is not a multiple of heads {self.heads}")
+        if self.stem_widths and self.patch_size != 2 ** len(self.stem_widths):
+            raise ConfigError(
+                f"patch_size {self.patch_size} must be 2 ** {len(self.stem_widths)} "
+                f"for stem_widths {self.stem_widths}"
+            )
+
+
+@dataclass(frozen=True, kw_only=True)
+class ResNetConfig(ImageTowerConfig):
+    """CLIP's modified ResNet: three-convolution stem, anti-aliased strides, attention pool
+    (arXiv:2103.00020 §2.4)."""
+
+    implementation = "diptych.families.clip.resnet:ResNet"
+    weights = "diptych.families.clip.weights:ResNetWeights"
+
+    image_size: int = 224
+    layers: tuple[int, int, int, int] = (3, 4, 6, 3)
+    width: int = 64
+    heads: int = 32
+    """Heads of the attention pool."""
+    head: Literal["attention", "linear"] = "attention"
+    """What maps to the shared space: the pool's own output, or a linear layer behind it (DeCLIP's
+    second ResNet)."""
+
+    def __post_init__(self):
+        if self.image_size % 32:
+            raise ConfigError(f"image_size {self.image_size} is not a multiple of 32")
+
+
+@dataclass(frozen=True, kw_only=True)
+class TextConfig(TextTowerConfig):
+    """CLIP's text transformer: causal, pre-norm, read out at the end-of-text token."""
+
+    implementation = "diptych.families.clip.text:TextTransformer"
+    weights = "diptych.families.clip.weights:TextWeights"
+
+    context_length: int = 77
+    vocab_size: int = 49408
+    width: int = 512
+    layers: int = 12
+    heads: int = 8
+    mlp_width: int = 2048
+    activation: Activation = "gelu"
+    norm_eps: float = 1e-5
+    projection_bias: bool = False
+    """DeCLIP's projection has one."""
+
+    def __post_init__(self):
+        if self.width % self.heads:
+            raise ConfigError(f"width {self.width} is not a multiple of heads {self.heads}")
+
+    @property
+    def vocabulary(self) -> int:
+        """`vocab_size`."""
+        return self.vocab_size

@@ -1,0 +1,117 @@
+"""open_clip's layouts: OpenAI's names, `text.` before the text tower's, and other libraries' towers.
+
+`open_clip_config.json` beside the weights says what they don't.
+https://github.com/mlfoundations/open_clip
+"""
+
+import json
+from collections.abc import Collection, Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from safetensors.torch import save_file
+from torch import Tensor
+
+from diptych.config import ClipConfig, ImageTowerConfig, TextTowerConfig, TowerConfig
+from diptych.families import open_clip_towers
+from diptych.families.clip.config import TextConfig
+from diptych.families.clip.layouts import openai
+from diptych.families.clip.layouts.open_clip_config import from_json, to_json, tower_of
+from diptych.families.clip.layouts.towers import OpenClipTower
+from diptych.families.infer import infer
+from diptych.weights.atomic import save_torch
+from diptych.weights.layout import Export, Layout, Source
+from diptych.weights.mapping import Rule, Table
+from diptych.weights.read import read_json
+from diptych.weights.state import State
+
+CONFIG, WEIGHTS = "open_clip_config.json", "open_clip_model.safetensors"
+
+
+def table(names: Collection[str]) -> Table:
+    """The rules for a checkpoint with these names."""
+    found: list[Rule] = list(openai.SCALE)
+    for base in (ImageTowerConfig, TextTowerConfig):
+        tower = next((tower for tower in _towers(base) if tower.fits(names)), None)
+        found += tower.rules(names) if tower else ()
+    return Table(rules=tuple(found), ignored=(*openai.IGNORED, "text.*.position_ids"))
+
+
+def export_table(config: ClipConfig) -> Table:
+    """The rules for a model of ours. Raises CheckpointError for a tower that open_clip hasn't."""
+    image, text = tower_of(config.image), tower_of(config.text)
+    custom = image.custom_text and text.kind is TextConfig
+    text_rules = openai.text("text.") if custom else text.export_rules(config.text)
+    return Table(rules=(*openai.SCALE, *image.export_rules(config.image), *text_rules))
+
+
+def _towers(base: type[TowerConfig]) -> Iterable[OpenClipTower]:
+    return (tower for tower in open_clip_towers() if issubclass(tower.kind, base))
+
+
+def read_config(source: Source, state: State) -> tuple[ClipConfig, dict[str, Any]]:
+    """From `open_clip_config.json`; without it from the shapes. GELU is assumed, but in OpenAI's
+    archives."""
+    if (source.file.parent / CONFIG).is_file():
+        return from_json(read_json(source.file.parent / CONFIG)), {"config": CONFIG}
+    if source.weights.kind == "archive":
+        said = "shapes, and quick_gelu as in every OpenAI archive"
+        return infer(state, "quick_gelu"), {"config": said}
+    said = "shapes; assumed: gelu, heads of 64 channels (give config= if it was other)"
+    return infer(state, "gelu"), {"config": said}
+
+
+def export(folder: Path, config: ClipConfig, state: Mapping[str, Tensor]) -> None:
+    """Both files, for `open_clip.create_model("local-dir:FOLDER")`.
+
+    Raises CheckpointError for what open_clip can't hold.
+    """
+    written = to_json(config)
+    foreign = export_table(config).to_foreign(state)
+    folder.mkdir()
+    save_file(foreign, folder / WEIGHTS, metadata={"format": "pt"})
+    (folder / CONFIG).write_text(json.dumps(written, indent=2) + "\n")
+
+
+def export_file(path: Path, config: ClipConfig, state: Mapping[str, Tensor]) -> None:
+    """The state dict alone, as `torch.save` writes it: what OpenAI's and open_clip's loaders take
+    as a `.pt`.
+
+    Raises CheckpointError for a tower that these don't have.
+    """
+    tower_of(config.image).write(config.image)  # refuses what open_clip can't build
+    save_torch(path, export_table(config).to_foreign(state))
+
+
+def describe(content: dict[str, Any], path: Path) -> ClipConfig | None:
+    """open_clip's schema or EVA-CLIP's, with or without `model_cfg` around it."""
+    if "model_type" in content or "vision_config" in content:
+        return None
+    return from_json(content if "model_cfg" in content else {"model_cfg": content})
+
+
+def layout() -> Layout:
+    """open_clip's, with the marks of all towers that families offer for it."""
+    images, texts = list(_towers(ImageTowerConfig)), list(_towers(TextTowerConfig))
+    return Layout(
+        name="open-clip",
+        image=_marks(images),
+        text=_marks(texts),
+        scale=("logit_scale",),
+        table=table,
+        config=read_config,
+        describe=describe,
+        weight_files=(WEIGHTS, "open_clip_pytorch_model.bin"),
+        exports=(
+            Export(name="open-clip", write=export),
+            Export(name="openai", write=export_file, place="file"),
+        ),
+    )
+
+
+def _marks(towers: Iterable[OpenClipTower]) -> tuple[str, ...]:
+    """Names of which one tells a tower: CLIP's own first."""
+    found: list[str] = []
+    for tower in reversed(list(towers)):
+        found += tower.marks
+    return tuple(dict.fromkeys(found))

@@ -1,0 +1,172 @@
+"""open_clip's JSON, and EVA-CLIP's, which is a dialect of it, <-> ClipConfig.
+
+An option that our towers don't have is refused, never dropped.
+"""
+
+from typing import Any, TypeVar
+
+from diptych.config import (
+    Activation,
+    ClipConfig,
+    ImageTowerConfig,
+    PreprocessConfig,
+    TextTowerConfig,
+    TokenizerConfig,
+    TowerConfig,
+)
+from diptych.config.serialize import from_dict, to_dict
+from diptych.errors import CheckpointError
+from diptych.families import open_clip_towers
+from diptych.families.clip.layouts.towers import OpenClipTower
+
+T = TypeVar("T", bound=TowerConfig)
+
+_HARMLESS = {
+    # Training, loading and output options; what they ask for doesn't change the features.
+    *(
+        "output_tokens",
+        "pos_embed_type",
+        "attn_pooler_queries",
+        "attn_pooler_heads",
+        "eos_id",
+        "pad_id",
+    ),
+    *(
+        "timm_model_pretrained",
+        "timm_drop",
+        "timm_drop_path",
+        "patch_dropout",
+        "hf_model_pretrained",
+        "tokenizer_mode",
+    ),
+    *("init_logit_scale", "nonscalar_logit_scale", "custom_text", "output_dict"),
+    *("fusedLN", "xattn"),  # kernels
+}
+_ONLY = {
+    "pool_type": ("tok", "argmax"),
+    "proj_type": ("linear",),
+    "timm_proj": ("linear",),
+    "block_type": ("default",),
+}
+"""Options of which our towers have one value; every other option must be off."""
+
+
+def from_json(content: dict[str, Any]) -> ClipConfig:
+    """The configuration that `model_cfg` and `preprocess_cfg` say.
+
+    Raises CheckpointError for what is missing and for options that Diptych doesn't know, naming the
+    first."""
+    model = dict(content.get("model_cfg") or {})
+    try:
+        embed_dim, vision, text = (
+            model.pop("embed_dim"),
+            dict(model.pop("vision_cfg")),
+            dict(model.pop("text_cfg")),
+        )
+        quick: Activation = "quick_gelu" if model.pop("quick_gelu", False) else "gelu"
+        bias = model.pop("init_logit_bias", None)
+        _refuse_rest(model, "model_cfg")
+        config = ClipConfig(
+            image=_tower(vision, quick, ImageTowerConfig, "vision_cfg"),
+            text=_tower(dict(text), quick, TextTowerConfig, "text_cfg"),
+            embed_dim=embed_dim,
+            logit_bias=bias,
+            preprocess=_preprocess(content.get("preprocess_cfg") or {}),
+            tokenizer=_tokenizer(text),
+        )
+        return from_dict(ClipConfig, to_dict(config))  # which says what isn't of the right kind
+    except KeyError as error:
+        raise CheckpointError(f"the configuration has no {error}") from error
+    except (TypeError, ValueError, ArithmeticError) as error:
+        raise CheckpointError(f"the configuration doesn't describe a model: {error}") from error
+
+
+def _tower(cfg: dict[str, Any], quick: Activation, base: type[T], section: str) -> T:
+    """The tower of this section, by the first kind that knows it."""
+    cfg.pop("hf_tokenizer_name", None)
+    if not cfg.pop("attn_mask", True):
+        raise CheckpointError(
+            f"{section}.attn_mask = False has no place in a Diptych model: its text towers are causal"
+        )
+    for kind in open_clip_towers():
+        if not issubclass(kind.kind, base):
+            continue
+        found = kind.read(cfg, quick)
+        if isinstance(found, base):
+            _refuse_rest(cfg, section)
+            return found
+    raise CheckpointError(f"{section} describes no tower that Diptych knows")
+
+
+def _tokenizer(cfg: dict[str, Any]) -> TokenizerConfig:
+    name = cfg.get("hf_tokenizer_name")
+    return TokenizerConfig(kind="huggingface", name=name) if name else TokenizerConfig()
+
+
+def _preprocess(cfg: dict[str, Any]) -> PreprocessConfig:
+    known = {
+        "interpolation": "interpolation",
+        "resize_mode": "resize",
+        "fill_color": "fill",
+        "mean": "mean",
+        "std": "std",
+    }
+    values = {ours: cfg[theirs] for theirs, ours in known.items() if cfg.get(theirs) is not None}
+    if (
+        values.get("interpolation") == "random"
+    ):  # In training only; open_clip then evaluates with bicubic.
+        del values["interpolation"]
+    for name in ("mean", "std"):
+        if name in values:
+            values[name] = tuple(values[name])
+    return PreprocessConfig(**values)
+
+
+def _refuse_rest(cfg: dict[str, Any], section: str) -> None:
+    for name, value in cfg.items():
+        if value and name not in _HARMLESS and value not in _ONLY.get(name, ()):
+            raise CheckpointError(f"{section}.{name} = {value!r} has no place in a Diptych model")
+
+
+def to_json(config: ClipConfig) -> dict[str, Any]:
+    """What open_clip reads. Raises CheckpointError for what it can't express."""
+    image, text = tower_of(config.image), tower_of(config.text)
+    vision_cfg, text_cfg = image.write(config.image), text.write(config.text)
+    activations = {image.activation(config.image), text.activation(config.text)} - {None}
+    if len(activations) > 1:
+        raise CheckpointError(
+            "open_clip has one activation for both towers, and this model has two"
+        )
+    if config.tokenizer.kind == "huggingface":
+        text_cfg["hf_tokenizer_name"] = config.tokenizer.name
+    model = {"embed_dim": config.embed_dim, "vision_cfg": vision_cfg, "text_cfg": text_cfg}
+    if "quick_gelu" in activations:
+        model["quick_gelu"] = True
+    if config.logit_bias is not None:
+        model["init_logit_bias"] = config.logit_bias
+    if image.custom_text:
+        model["custom_text"] = True
+    return {"model_cfg": model, "preprocess_cfg": _preprocess_json(config.preprocess)}
+
+
+def _preprocess_json(image: PreprocessConfig) -> dict[str, Any]:
+    if image.crop_share != 1:
+        raise CheckpointError(
+            "open_clip crops all of the resized picture's shorter side; "
+            "preprocess.crop_share must be 1"
+        )
+    return {
+        "mean": list(image.mean),
+        "std": list(image.std),
+        "interpolation": image.interpolation,
+        "resize_mode": image.resize,
+        "fill_color": image.fill,
+    }
+
+
+def tower_of(config: TowerConfig) -> OpenClipTower:
+    """How open_clip has this tower. Raises CheckpointError if it hasn't."""
+    found = next((tower for tower in open_clip_towers() if isinstance(config, tower.kind)), None)
+    if found is None:
+        raise CheckpointError(f"open_clip has no place for a {type(config).__name__}")
+    return found

@@ -1,0 +1,85 @@
+"""OpenAI's names, which open_clip's `CLIP` class keeps: https://github.com/openai/CLIP,
+clip/model.py."""
+
+from diptych.weights.mapping import SCALAR, TRANSPOSED, Rule, rows
+
+SCALE = (
+    Rule("logit_scale", "logit_scale", SCALAR),
+    Rule("logit_bias", "logit_bias", SCALAR),
+)
+
+_BLOCK = (
+    ("norm_1.*", "ln_1.*"),
+    ("attention.qkv.*", "attn.in_proj_*"),
+    ("attention.out.*", "attn.out_proj.*"),
+    ("norm_2.*", "ln_2.*"),
+    ("mlp.up.*", "mlp.c_fc.*"),
+    ("mlp.down.*", "mlp.c_proj.*"),
+)
+
+VIT = (
+    *rows(
+        "image.",
+        "visual.",
+        ("patch.weight", "conv1.weight"),
+        ("class_token", "class_embedding"),
+        ("positions", "positional_embedding"),
+        ("norm_pre.*", "ln_pre.*"),
+        ("norm_post.*", "ln_post.*"),
+        ("projection.weight", "proj", TRANSPOSED),
+    ),
+    *rows("image.blocks.#.", "visual.transformer.resblocks.#.", *_BLOCK),
+)
+
+_BOTTLENECK = (
+    ("conv_#.weight", "conv#.weight"),
+    ("norm_#.*", "bn#.*"),
+    ("downsample.conv.weight", "downsample.0.weight"),
+    ("downsample.norm.*", "downsample.1.*"),
+)
+
+RESNET = (
+    *(
+        rule
+        for i in range(3)
+        for rule in rows(
+            f"image.stem.{i}.",
+            "visual.",
+            ("conv.weight", f"conv{i + 1}.weight"),
+            ("norm.*", f"bn{i + 1}.*"),
+        )
+    ),
+    *(
+        rule
+        for i in range(4)
+        for rule in rows(f"image.stages.{i}.#.", f"visual.layer{i + 1}.#.", *_BOTTLENECK)
+    ),
+    *rows(
+        "image.pool.",
+        "visual.attnpool.",
+        ("positions", "positional_embedding"),
+        ("q.*", "q_proj.*"),
+        ("k.*", "k_proj.*"),
+        ("v.*", "v_proj.*"),
+        ("projection.*", "c_proj.*"),
+    ),
+)
+
+
+def text(prefix: str) -> tuple[Rule, ...]:
+    """The text tower; open_clip's `CustomTextCLIP` puts `text.` before its names."""
+    return (
+        *rows(
+            "text.",
+            prefix,
+            ("tokens.weight", "token_embedding.weight"),
+            ("positions", "positional_embedding"),
+            ("norm_post.*", "ln_final.*"),
+            ("projection.weight", "text_projection", TRANSPOSED),
+        ),
+        *rows("text.blocks.#.", f"{prefix}transformer.resblocks.#.", *_BLOCK),
+    )
+
+
+IGNORED = ("input_resolution", "context_length", "vocab_size", "attn_mask", "*.attn_mask")
+"""Numbers that OpenAI's archives repeat, and the causal mask."""

@@ -1,0 +1,184 @@
+"""How open_clip has a kind of tower: its weights' names, and its part of the configuration.
+
+https://github.com/mlfoundations/open_clip
+"""
+
+import math
+from collections.abc import Callable, Collection
+from dataclasses import dataclass
+from typing import Any
+
+from diptych.config import Activation, TowerConfig
+from diptych.errors import CheckpointError
+from diptych.families.clip.config import ResNetConfig, TextConfig, VitConfig
+from diptych.families.clip.layouts import openai
+from diptych.weights.mapping import Rule
+
+
+@dataclass(frozen=True, kw_only=True)
+class OpenClipTower:
+    """One kind of tower in open_clip's layout; a family offers one for each (`Family.open_clip`)."""
+
+    kind: type[TowerConfig]
+    """The configuration that it is here."""
+    marks: tuple[str, ...]
+    """Names of which one tells such a tower in a file."""
+    fits: Callable[[Collection[str]], bool]
+    """Whether a model with these names has such a tower."""
+    rules: Callable[[Collection[str]], tuple[Rule, ...]]
+    """The tower of a checkpoint with these names."""
+    export_rules: Callable[[Any], tuple[Rule, ...]]
+    """The tower of this configuration."""
+    read: Callable[[dict[str, Any], Activation], TowerConfig | None]
+    """The tower that a `vision_cfg` or `text_cfg` means, whose options are taken out of it; None:
+    another kind of tower. Raises CheckpointError for one that ours isn't."""
+    write: Callable[[Any], dict[str, Any]]
+    """Its `vision_cfg` or `text_cfg`. Raises CheckpointError for what open_clip can't build."""
+    activation: Callable[[Any], Activation | None] = lambda config: None
+    """Its activation, where open_clip lets one choose; both towers must have the same."""
+    custom_text: bool = False
+    """Whether open_clip builds a model with this image tower as its `CustomTextCLIP`, with `text.`
+    before the text tower's names."""
+
+
+def take_norm_eps(cfg: dict[str, Any]) -> float:
+    """The layer norms' epsilon, taken out of `cfg`. Raises CheckpointError for other options."""
+    norm = dict(cfg.pop("norm_kwargs", None) or {})
+    eps = norm.pop("eps", 1e-5)
+    for name, value in norm.items():
+        if value:
+            raise CheckpointError(
+                f"norm_kwargs.{name} = {value!r} has no place in a Diptych model"
+            )
+    return eps
+
+
+def norm_json(eps: float) -> dict[str, Any]:
+    """`norm_kwargs` where they aren't the default."""
+    return {} if eps == 1e-5 else {"norm_kwargs": {"eps": eps}}
+
+
+def mlp_ratio(width: int, mlp_width: int) -> float:
+    """The quotient from which `int(width * ratio)` makes the hidden width again."""
+    ratio = mlp_width / width
+    return ratio if int(width * ratio) == mlp_width else math.nextafter(ratio, math.inf)
+
+
+def _read_vit(cfg: dict[str, Any], activation: Activation) -> VitConfig:
+    width = cfg.pop("width", 768)
+    return VitConfig(
+        image_size=cfg.pop("image_size", 224),
+        patch_size=cfg.pop("patch_size", 16),
+        width=width,
+        layers=cfg.pop("layers", 12),
+        heads=width // cfg.pop("head_width", 64),
+        mlp_width=int(width * cfg.pop("mlp_ratio", 4.0)),
+        activation=activation,
+        pre_norm=not cfg.pop("no_ln_pre", False),
+        norm_eps=take_norm_eps(cfg),
+    )
+
+
+def _write_vit(image: VitConfig) -> dict[str, Any]:
+    if image.pool != "cls" or image.stem_widths:
+        raise CheckpointError(
+            "open_clip's vision transformer has neither a convolutional stem nor our mean pooling"
+        )
+    cfg = {
+        "image_size": image.image_size,
+        "layers": image.layers,
+        "width": image.width,
+        "head_width": image.width // image.heads,
+        "patch_size": image.patch_size,
+        "mlp_ratio": mlp_ratio(image.width, image.mlp_width),
+    }
+    return cfg | ({} if image.pre_norm else {"no_ln_pre": True}) | norm_json(image.norm_eps)
+
+
+def _read_resnet(cfg: dict[str, Any], activation: Activation) -> ResNetConfig | None:
+    if not isinstance(cfg.get("layers"), list):
+        return None
+    first, second, third, fourth = cfg.pop("layers")
+    width = cfg.pop("width", 768)
+    for name in ("patch_size", "mlp_ratio", "no_ln_pre"):
+        cfg.pop(name, None)
+    take_norm_eps(cfg)
+    return ResNetConfig(
+        image_size=cfg.pop("image_size", 224),
+        layers=(first, second, third, fourth),
+        width=width,
+        heads=width * 32 // cfg.pop("head_width", 64),
+    )
+
+
+def _write_resnet(image: ResNetConfig) -> dict[str, Any]:
+    if image.width * 32 % image.heads:
+        raise CheckpointError(
+            f"open_clip can't express the attention pool's heads: {image.heads} doesn't divide "
+            f"{image.width * 32}"
+        )
+    sizes = {"image_size": image.image_size, "layers": list(image.layers), "width": image.width}
+    return sizes | {"head_width": image.width * 32 // image.heads, "patch_size": None}
+
+
+def _read_text(cfg: dict[str, Any], activation: Activation) -> TextConfig:
+    width = cfg.pop("width", 512)
+    return TextConfig(
+        context_length=cfg.pop("context_length", 77),
+        vocab_size=cfg.pop("vocab_size", 49408),
+        width=width,
+        layers=cfg.pop("layers", 12),
+        heads=cfg.pop("heads", 8),
+        mlp_width=int(width * cfg.pop("mlp_ratio", 4.0)),
+        activation=activation,
+        norm_eps=take_norm_eps(cfg),
+    )
+
+
+def write_text(text: TextConfig) -> dict[str, Any]:
+    """`text_cfg` of CLIP's text transformer."""
+    return {
+        "context_length": text.context_length,
+        "vocab_size": text.vocab_size,
+        "width": text.width,
+        "heads": text.heads,
+        "layers": text.layers,
+        "mlp_ratio": mlp_ratio(text.width, text.mlp_width),
+    } | norm_json(text.norm_eps)
+
+
+def _text_rules(names: Collection[str]) -> tuple[Rule, ...]:
+    return openai.text("text." if "text.token_embedding.weight" in names else "")
+
+
+RESNET = OpenClipTower(
+    kind=ResNetConfig,
+    marks=("visual.conv1.weight",),
+    fits=lambda names: "visual.layer1.0.conv1.weight" in names,
+    rules=lambda names: openai.RESNET,
+    export_rules=lambda config: openai.RESNET,
+    read=_read_resnet,
+    write=_write_resnet,
+)
+VIT = OpenClipTower(
+    kind=VitConfig,
+    marks=("visual.conv1.weight",),
+    fits=lambda names: True,
+    rules=lambda names: openai.VIT,
+    export_rules=lambda config: openai.VIT,
+    read=_read_vit,
+    write=_write_vit,
+    activation=lambda config: config.activation,
+)
+TEXT = OpenClipTower(
+    kind=TextConfig,
+    marks=("token_embedding.weight", "text.token_embedding.weight"),
+    fits=lambda names: bool({"token_embedding.weight", "text.token_embedding.weight"} & set(names)),
+    rules=_text_rules,
+    export_rules=lambda config: openai.text(""),
+    read=_read_text,
+    write=write_text,
+    activation=lambda config: config.activation,
+)
+TOWERS = (RESNET, VIT, TEXT)
+"""CLIP's own; the vision transformer is what an image tower is that no other kind fits."""

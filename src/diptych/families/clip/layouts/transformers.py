@@ -1,0 +1,284 @@
+"""The folder of transformers' `CLIPModel`: config.json, model.safetensors,
+preprocessor_config.json, tokenizer files.
+
+https://huggingface.co/docs/transformers/model_doc/clip
+"""
+
+import json
+from collections.abc import Callable, Collection, Mapping
+from pathlib import Path
+from typing import Any, Protocol
+
+from safetensors.torch import save_file
+from torch import Tensor
+
+from diptych.config import Activation, ClipConfig, ImageTowerConfig
+from diptych.config.serialize import from_dict, to_dict
+from diptych.errors import CheckpointError, ConfigError
+from diptych.families.clip.config import TextConfig, VitConfig
+from diptych.families.clip.layouts import transformers_inputs as inputs
+from diptych.families.infer import infer
+from diptych.weights.layout import Export, Layout, Source
+from diptych.weights.mapping import FUSED, SCALAR, Rule, Table, rows
+from diptych.weights.read import read_json
+from diptych.weights.state import State
+
+CONFIG, WEIGHTS = "config.json", "model.safetensors"
+WEIGHT_FILES = (
+    WEIGHTS,
+    "model.safetensors.index.json",
+    "pytorch_model.bin",
+    "pytorch_model.bin.index.json",
+)
+
+BLOCK = (
+    ("norm_1.*", "layer_norm1.*"),
+    ("attention.qkv.*", ("self_attn.q_proj.*", "self_attn.k_proj.*", "self_attn.v_proj.*"), FUSED),
+    ("attention.out.*", "self_attn.out_proj.*"),
+    ("norm_2.*", "layer_norm2.*"),
+    ("mlp.up.*", "mlp.fc1.*"),
+    ("mlp.down.*", "mlp.fc2.*"),
+)
+
+TEXT = (
+    Rule("text.projection.weight", "text_projection.weight"),
+    *rows(
+        "text.",
+        "text_model.",
+        ("tokens.weight", "embeddings.token_embedding.weight"),
+        ("positions", "embeddings.position_embedding.weight"),
+        ("norm_post.*", "final_layer_norm.*"),
+    ),
+    *rows("text.blocks.#.", "text_model.encoder.layers.#.", *BLOCK),
+)
+IGNORED = ("vision_model.embeddings.position_ids", "text_model.embeddings.position_ids")
+
+TABLE = Table(
+    rules=(
+        Rule("logit_scale", "logit_scale", SCALAR),
+        Rule("image.projection.weight", "visual_projection.weight"),
+        *rows(
+            "image.",
+            "vision_model.",
+            ("patch.weight", "embeddings.patch_embedding.weight"),
+            ("class_token", "embeddings.class_embedding"),
+            ("positions", "embeddings.position_embedding.weight"),
+            ("norm_pre.*", "pre_layrnorm.*"),  # spelt so there
+            ("norm_post.*", "post_layernorm.*"),
+        ),
+        *rows("image.blocks.#.", "vision_model.encoder.layers.#.", *BLOCK),
+        *TEXT,
+    ),
+    ignored=IGNORED,
+)
+
+
+def table(names: Collection[str]) -> Table:
+    """The one table of this layout."""
+    return TABLE
+
+
+def read_config(source: Source, state: State) -> tuple[ClipConfig, dict[str, Any]]:
+    """From config.json and preprocessor_config.json; without them from the shapes, with
+    transformers' default activation."""
+    if not (source.file.parent / CONFIG).is_file():
+        return infer(state, "quick_gelu"), {
+            "config": "shapes; assumed: quick_gelu, heads of 64 channels"
+        }
+    return read_file(source.file.parent / CONFIG), {"config": CONFIG}
+
+
+def read_file(file: Path) -> ClipConfig:
+    """From the config.json `file` and what lies beside it. Raises CheckpointError for another kind
+    of model."""
+    content = read_json(file)
+    if content.get("model_type") != "clip":
+        raise CheckpointError(
+            f"{file.name} describes a {content.get('model_type')!r} model, not a 'clip' one"
+        )
+    return model_config(file, content, _image, text_config)
+
+
+def model_config(
+    file: Path,
+    content: dict[str, Any],
+    image_config: Callable[[dict[str, Any]], ImageTowerConfig],
+    text_config: Callable[[dict[str, Any]], TextConfig],
+) -> ClipConfig:
+    """From the `content` of the config.json `file`, by what reads its two sections, and from the
+    files beside it.
+
+    Raises CheckpointError for what isn't there or has no place in a Diptych model.
+    """
+    try:
+        image, text = (
+            image_config(_section(content, "vision_config")),
+            text_config(_section(content, "text_config")),
+        )
+        config = ClipConfig(
+            image=image,
+            text=text,
+            embed_dim=content.get("projection_dim", 512),
+            preprocess=inputs.read_preprocess(file.parent, image.image_size),
+            tokenizer=inputs.read_tokenizer(file.parent, text),
+        )
+        return from_dict(ClipConfig, to_dict(config))  # which says what isn't of the right kind
+    except (ConfigError, KeyError, TypeError, ValueError, ArithmeticError) as error:
+        raise CheckpointError(f"{file.name} doesn't describe a CLIP model: {error}") from error
+
+
+def _section(content: dict[str, Any], name: str) -> dict[str, Any]:
+    """transformers writes only what differs from its defaults, and once wrote the section under a
+    second name."""
+    return (content.get(name) or {}) | (content.get(f"{name}_dict") or {})
+
+
+def _image(cfg: dict[str, Any]) -> VitConfig:
+    return VitConfig(
+        image_size=cfg.get("image_size", 224),
+        patch_size=cfg.get("patch_size", 32),
+        width=cfg.get("hidden_size", 768),
+        layers=cfg.get("num_hidden_layers", 12),
+        heads=cfg.get("num_attention_heads", 12),
+        mlp_width=cfg.get("intermediate_size", 3072),
+        activation=_activation(cfg),
+        norm_eps=cfg.get("layer_norm_eps", 1e-5),
+    )
+
+
+def text_config(cfg: dict[str, Any]) -> TextConfig:
+    """From `text_config`. Raises CheckpointError for a tower that ours isn't."""
+    vocab_size, end = cfg.get("vocab_size", inputs.CLIP_VOCABULARY), cfg.get("eos_token_id", 49407)
+    # transformers reads the text at this token; an id of 2 is its old way to say "the highest",
+    # which is ours.
+    if end != 2 and end < vocab_size - 1:
+        raise CheckpointError(
+            f"text is read at token {end}, which is not the highest of {vocab_size}"
+        )
+    return TextConfig(
+        context_length=cfg.get("max_position_embeddings", 77),
+        vocab_size=vocab_size,
+        width=cfg.get("hidden_size", 512),
+        layers=cfg.get("num_hidden_layers", 12),
+        heads=cfg.get("num_attention_heads", 8),
+        mlp_width=cfg.get("intermediate_size", 2048),
+        activation=_activation(cfg),
+        norm_eps=cfg.get("layer_norm_eps", 1e-5),
+    )
+
+
+def _activation(cfg: dict[str, Any]) -> Activation:
+    name = cfg.get("hidden_act", "quick_gelu")
+    if name not in ("gelu", "quick_gelu"):
+        raise CheckpointError(f"our towers have gelu and quick_gelu, not {name!r}")
+    return name
+
+
+def export(folder: Path, config: ClipConfig, state: Mapping[str, Tensor]) -> None:
+    """All files, for `CLIPModel.from_pretrained` and `CLIPProcessor.from_pretrained`.
+
+    Raises CheckpointError for what `CLIPModel` can't hold.
+    """
+    write(folder, config, _config_json(config), TABLE.to_foreign(state))
+
+
+def write(
+    folder: Path, config: ClipConfig, written: dict[str, Any], weights: dict[str, Tensor]
+) -> None:
+    """All files of a folder, with this config.json. Raises CheckpointError for inputs that
+    transformers can't make."""
+    processor = inputs.preprocess_json(config)
+    folder.mkdir()
+    save_file(weights, folder / WEIGHTS, metadata={"format": "pt"})
+    (folder / CONFIG).write_text(json.dumps(written, indent=2) + "\n")
+    inputs.write(folder, config, processor)
+
+
+def _config_json(config: ClipConfig) -> dict[str, Any]:
+    image, text = config.image, config.text
+    if not isinstance(image, VitConfig) or not isinstance(text, TextConfig):
+        raise CheckpointError(
+            f"transformers' CLIPModel has no place for a {type(image).__name__} and a {type(text).__name__}"
+        )
+    if (
+        image.pool != "cls"
+        or image.stem_widths
+        or not image.pre_norm
+        or config.logit_bias is not None
+    ):
+        raise CheckpointError(
+            "transformers' CLIPModel has no place for mean pooling, a convolutional stem, a missing pre-norm or a bias"
+        )
+    vision = {
+        "image_size": image.image_size,
+        "patch_size": image.patch_size,
+        "hidden_act": image.activation,
+    }
+    return {
+        "architectures": ["CLIPModel"],
+        "model_type": "clip",
+        "projection_dim": config.embed_dim,
+        "logit_scale_init_value": config.logit_scale,
+        "vision_config": {"model_type": "clip_vision_model"}
+        | vision
+        | sizes(image, config.embed_dim),
+        "text_config": {"model_type": "clip_text_model"} | text_json(text, config.embed_dim),
+    }
+
+
+def describe(content: dict[str, Any], path: Path) -> ClipConfig | None:
+    """A config.json of transformers' CLIP."""
+    named = "model_type" in content or "vision_config" in content
+    return read_file(path) if named else None
+
+
+class Transformer(Protocol):
+    """A configuration of any transformer."""
+
+    @property
+    def width(self) -> int: ...
+    @property
+    def mlp_width(self) -> int: ...
+    @property
+    def layers(self) -> int: ...
+    @property
+    def heads(self) -> int: ...
+    @property
+    def norm_eps(self) -> float: ...
+
+
+def sizes(tower: Transformer, embed_dim: int) -> dict[str, Any]:
+    """What the configuration of every tower has."""
+    return {
+        "hidden_size": tower.width,
+        "intermediate_size": tower.mlp_width,
+        "num_hidden_layers": tower.layers,
+        "num_attention_heads": tower.heads,
+        "layer_norm_eps": tower.norm_eps,
+        "projection_dim": embed_dim,
+    }
+
+
+def text_json(text: TextConfig, embed_dim: int) -> dict[str, Any]:
+    """`text_config` of this tower, which is read at the highest token."""
+    ends = {
+        "bos_token_id": text.vocab_size - 2,
+        "eos_token_id": text.vocab_size - 1,
+        "pad_token_id": 0,
+    }
+    words = {"vocab_size": text.vocab_size, "max_position_embeddings": text.context_length}
+    return words | ends | {"hidden_act": text.activation} | sizes(text, embed_dim)
+
+
+LAYOUT = Layout(
+    name="transformers",
+    image=("vision_model.embeddings.class_embedding",),
+    text=("text_model.embeddings.token_embedding.weight",),
+    scale=("logit_scale",),
+    table=table,
+    config=read_config,
+    describe=describe,
+    weight_files=WEIGHT_FILES,
+    exports=(Export(name="transformers", write=export),),
+    priority=-1,  # other families' folders have its names, and more
+)

@@ -1,0 +1,96 @@
+"""The files beside a model of transformers that say how its inputs are made: of the image
+processor, the tokenizer.
+
+https://huggingface.co/docs/transformers/model_doc/clip
+"""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from diptych.config import ClipConfig, PreprocessConfig, TokenizerConfig
+from diptych.errors import CheckpointError
+from diptych.families.clip.config import TextConfig
+from diptych.inputs import write_transformers_files
+from diptych.weights.read import read_json
+
+PREPROCESSOR, PROCESSOR = "preprocessor_config.json", "processor_config.json"
+CLIP_VOCABULARY = 49408
+_RESAMPLE = {"bilinear": 2, "bicubic": 3}
+"""Pillow's numbers."""
+
+
+def read_preprocess(folder: Path, image_size: int) -> PreprocessConfig:
+    """CLIP's preprocessing where the folder says nothing. Raises CheckpointError for one that
+    Diptych hasn't."""
+    if (folder / PREPROCESSOR).is_file():
+        cfg = read_json(folder / PREPROCESSOR)
+    elif (folder / PROCESSOR).is_file():
+        cfg = read_json(folder / PROCESSOR).get("image_processor", {})
+    else:
+        return PreprocessConfig()
+    size = cfg.get("size", image_size)
+    shortest = size if isinstance(size, int) else size.get("shortest_edge")
+    default = PreprocessConfig()
+    if shortest not in (None, image_size):
+        raise CheckpointError(
+            f"pictures are resized to {shortest} before they are cropped to {image_size}: not supported"
+        )
+    resample = cfg.get("resample", 3)
+    names = {number: name for name, number in _RESAMPLE.items()}
+    if resample not in names:
+        raise CheckpointError(
+            f"pictures are resized by Pillow's filter {resample}; known are 2 (bilinear) and 3 (bicubic)"
+        )
+    return PreprocessConfig(
+        resize="shortest" if shortest else "squash",
+        interpolation="bicubic" if names[resample] == "bicubic" else "bilinear",
+        mean=tuple(cfg.get("image_mean", default.mean)),
+        std=tuple(cfg.get("image_std", default.std)),
+    )
+
+
+def read_tokenizer(folder: Path, text: TextConfig) -> TokenizerConfig:
+    """CLIP's tokenizer for a vocabulary of its size, or the folder's own."""
+    if text.vocab_size != CLIP_VOCABULARY and (folder / "tokenizer_config.json").is_file():
+        return TokenizerConfig(kind="huggingface", name=str(folder))
+    return TokenizerConfig()
+
+
+def preprocess_json(config: ClipConfig) -> dict[str, Any]:
+    """preprocessor_config.json. Raises CheckpointError for what transformers' CLIPImageProcessor
+    doesn't do."""
+    size, image = config.image.image_size, config.preprocess
+    if image.resize == "longest" or image.crop_share != 1:
+        raise CheckpointError(
+            "preprocessor_config.json has no place for padding, nor here for a crop that leaves a margin; "
+            "preprocess.resize must not be 'longest', and preprocess.crop_share must be 1"
+        )
+    square = {"height": size, "width": size}
+    return {
+        "processor_class": "CLIPProcessor",
+        "image_processor_type": "CLIPImageProcessor",
+        "do_resize": True,
+        "size": {"shortest_edge": size} if image.resize == "shortest" else square,
+        "resample": _RESAMPLE[image.interpolation],
+        "do_center_crop": image.resize == "shortest",
+        "crop_size": square,
+        "do_rescale": True,
+        "rescale_factor": 1 / 255,
+        "do_normalize": True,
+        "image_mean": list(image.mean),
+        "image_std": list(image.std),
+        "do_convert_rgb": True,
+    }
+
+
+def write(folder: Path, config: ClipConfig, processor: dict[str, Any]) -> None:
+    """preprocessor_config.json, and the vocabulary if it is CLIP's."""
+    (folder / PREPROCESSOR).write_text(json.dumps(processor, indent=2) + "\n")
+    text = config.text
+    if (
+        config.tokenizer.kind == "clip"
+        and isinstance(text, TextConfig)
+        and text.vocab_size == CLIP_VOCABULARY
+    ):
+        write_transformers_files(folder, text.context_length)

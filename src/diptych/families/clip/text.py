@@ -1,0 +1,103 @@
+"""CLIP's text transformer (Radford et al. 2019 and 2021, arXiv:2103.00020)."""
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+
+from diptych.errors import ConfigError
+from diptych.families.clip import TextConfig
+from diptych.models.tower import Tower, TowerOutput
+from diptych.nn.block import block_flops, build_blocks, init_blocks
+
+
+class TextTransformer(Tower[TextConfig]):
+    """Causal, pre-norm; the vector is read at the end-of-text token, which has the vocabulary's
+    highest id.
+
+    No token sees a later one, so what stands behind the end of text doesn't matter: a batch may be
+    cut to its longest caption, and the result is the same.
+
+    >>> import torch
+    >>> from diptych.families.clip import TextConfig
+    >>> from diptych.families.clip.text import TextTransformer
+    >>> config = TextConfig(context_length=8, vocab_size=10, width=8, layers=1, heads=2, mlp_width=16)
+    >>> tower = TextTransformer(config, embed_dim=6)
+    >>> tower.init()
+    >>> short, long = torch.tensor([[8, 3, 9]]), torch.tensor([[8, 3, 9, 0, 0]])
+    >>> bool(torch.allclose(tower(short).pooled, tower(long).pooled, atol=1e-6))
+    True
+    """
+
+    def __init__(self, config: TextConfig, embed_dim: int):
+        super().__init__()
+        self.config = config
+        self.width = width = config.width
+        self.positions = nn.Parameter(torch.empty(config.context_length, width))
+        # Not drawn twice: on meta, drawing would import torch's compiler, which takes two seconds.
+        self.tokens = nn.Embedding.from_pretrained(
+            torch.empty(config.vocab_size, width), freeze=False
+        )
+        self.blocks = build_blocks(config)
+        self.norm_post = nn.LayerNorm(width, config.norm_eps)
+        self.projection = nn.Linear(width, embed_dim, bias=config.projection_bias)
+
+    def init(self) -> None:
+        """Fill every parameter, by CLIP's table (arXiv:2103.00020, published code).
+
+        | parameter          | value                     |
+        | ------------------ | ------------------------- |
+        | tokens.weight      | N(0, 0.02^2)              |
+        | positions          | N(0, 0.01^2)              |
+        | blocks             | see `init_blocks`         |
+        | norm_post          | gain 1, bias 0            |
+        | projection         | N(0, 1 / width), bias 0   |
+        """
+        nn.init.normal_(self.tokens.weight, std=0.02)
+        nn.init.normal_(self.positions, std=0.01)
+        init_blocks(self.blocks, self.width)
+        self.norm_post.reset_parameters()
+        nn.init.normal_(self.projection.weight, std=self.width**-0.5)
+        if self.projection.bias is not None:
+            nn.init.zeros_(self.projection.bias)
+
+    def embed(self, ids: Int[Tensor, "batch length"]) -> Float[Tensor, "batch length width"]:
+        """The first block's input."""
+        length = ids.shape[1]
+        if length > self.config.context_length:
+            raise ConfigError(
+                f"{length} tokens; this tower takes at most {self.config.context_length}"
+            )
+        return self.tokens(ids) + self.positions[:length]
+
+    def forward(self, x: Int[Tensor, "batch length"]) -> TowerOutput:
+        """Ids, each row with one end of text and anything behind it, to tokens and the pooled
+        vector."""
+        ids, x = x, self.embed(x)
+        for block in self.blocks:
+            x = block(x, causal=True)
+        return TowerOutput(x, self.projection(self.norm_post(x[_ends(ids)])))
+
+    def pooled(self, x: Int[Tensor, "batch length"]) -> Float[Tensor, "batch embed_dim"]:
+        """`forward(x).pooled`; the last block computes the end-of-text token only."""
+        *blocks, last = self.blocks
+        ids, x = x, self.embed(x)
+        for block in blocks:
+            x = block(x, causal=True)
+        pick = _ends(ids)
+        seen = torch.arange(ids.shape[1], device=ids.device) <= pick[1][:, None]
+        return self.projection(self.norm_post(last(x, pick=pick, seen=seen)))
+
+    def normed(self, tokens: Float[Tensor, "*any width"]) -> Float[Tensor, "*any width"]:
+        """Tokens of `forward` behind the final norm."""
+        return self.norm_post(tokens)
+
+    def flops(self) -> int:
+        """Of `forward` for one caption of full length; a multiply-add counts two."""
+        c = self.config
+        blocks = c.layers * block_flops(c.context_length, c.width, c.mlp_width)
+        return blocks + 2 * c.width * self.projection.out_features
+
+
+def _ends(ids: Int[Tensor, "batch length"]) -> tuple[Int[Tensor, " batch"], Int[Tensor, " batch"]]:
+    """Index of every row's end of text."""
+    return torch.arange(len(ids), device=ids.device), ids.argmax(dim=1)

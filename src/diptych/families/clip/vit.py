@@ -1,0 +1,136 @@
+"""CLIP's vision transformer (Dosovitskiy et al. 2020, arXiv:2010.11929; Radford et al. 2021,
+arXiv:2103.00020)."""
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from diptych.errors import ConfigError
+from diptych.families.clip import VitConfig
+from diptych.models.tower import Tower, TowerOutput
+from diptych.nn import ConvStem, PatchDropout, PatchEmbedding
+from diptych.nn.block import block_flops, build_blocks, init_blocks
+
+
+class VisionTransformer(Tower[VitConfig]):
+    """Patches, a class token, positions, pre-norm blocks; one vector is read from the class token
+    or the mean.
+
+    >>> import torch
+    >>> from diptych.families.clip import VitConfig
+    >>> from diptych.families.clip.vit import VisionTransformer
+    >>> config = VitConfig(image_size=8, patch_size=4, width=8, layers=1, heads=2, mlp_width=16)
+    >>> tower = VisionTransformer(config, embed_dim=6)
+    >>> tower.init()
+    >>> tokens, pooled = tower(torch.zeros(2, 3, 8, 8))
+    >>> tokens.shape, pooled.shape
+    (torch.Size([2, 5, 8]), torch.Size([2, 6]))
+    """
+
+    def __init__(self, config: VitConfig, embed_dim: int):
+        super().__init__()
+        self.config = config
+        self.width = width = config.width
+        patches = (config.image_size // config.patch_size) ** 2
+        self.class_tokens = int(config.pool == "cls")
+        self.class_token = nn.Parameter(torch.empty(width)) if self.class_tokens else None
+        self.positions = nn.Parameter(torch.empty(patches + self.class_tokens, width))
+        self.stem = ConvStem(config.stem_widths) if config.stem_widths else None
+        self.patch = (
+            PatchEmbedding(config.stem_widths[-1], width, 1, bias=True)
+            if config.stem_widths
+            else PatchEmbedding(3, width, config.patch_size)
+        )
+        self.drop = PatchDropout()
+        self.norm_pre = nn.LayerNorm(width, config.norm_eps) if config.pre_norm else nn.Identity()
+        self.blocks = build_blocks(config)
+        self.norm_post = nn.LayerNorm(width, config.norm_eps)
+        self.projection = nn.Linear(width, embed_dim, bias=False)
+
+    def init(self) -> None:
+        """Fill every parameter, by CLIP's table (arXiv:2103.00020, published code).
+
+        | parameter               | value                                   |
+        | ----------------------- | --------------------------------------- |
+        | class_token, positions  | N(0, 1 / width)                         |
+        | stem                    | see `ConvNorm.init`                     |
+        | patch.weight, bias      | N(0, 1 / fan in), 0                     |
+        | norms                   | gain 1, bias 0                          |
+        | blocks                  | see `init_blocks`                       |
+        | projection.weight       | N(0, 1 / width)                         |
+        """
+        std = self.width**-0.5
+        for table in (self.positions, self.projection.weight):
+            nn.init.normal_(table, std=std)
+        if self.class_token is not None:
+            nn.init.normal_(self.class_token, std=std)
+        if self.stem is not None:
+            self.stem.init()
+        nn.init.normal_(self.patch.weight, std=self.patch.weight[0].numel() ** -0.5)
+        if self.patch.bias is not None:
+            nn.init.zeros_(self.patch.bias)
+        if isinstance(self.norm_pre, nn.LayerNorm):
+            self.norm_pre.reset_parameters()
+        self.norm_post.reset_parameters()
+        init_blocks(self.blocks, self.width)
+
+    def embed(
+        self, pixels: Float[Tensor, "batch 3 height wide"]
+    ) -> Float[Tensor, "batch tokens width"]:
+        """The first block's input: the class token first, then the patches in reading order."""
+        size = self.config.image_size
+        if pixels.shape[2:] != (size, size):
+            raise ConfigError(
+                f"pictures of {tuple(pixels.shape[2:])} pixels; this tower takes {size} x {size}"
+            )
+        x = self.patch(pixels if self.stem is None else self.stem(pixels))
+        if self.class_token is None:
+            return self.norm_pre(self.drop(x + self.positions))
+        first = (self.class_token + self.positions[0]).to(x.dtype).expand(len(x), 1, -1)
+        return self.norm_pre(torch.cat([first, self.drop(x + self.positions[1:])], dim=1))
+
+    def forward(self, x: Float[Tensor, "batch 3 height wide"]) -> TowerOutput:
+        """Pixels to tokens (the class token first, if there is one) and the pooled vector."""
+        x = self.embed(x)
+        for block in self.blocks:
+            x = block(x)
+        return TowerOutput(x, self.projection(self.feature(x)))
+
+    def pooled(self, x: Float[Tensor, "batch 3 height wide"]) -> Float[Tensor, "batch embed_dim"]:
+        """`forward(x).pooled`; the last block computes the class token only."""
+        if self.class_token is None:
+            return self(x).pooled
+        *blocks, last = self.blocks
+        x = self.embed(x)
+        for block in blocks:
+            x = block(x)
+        return self.projection(self.norm_post(last(x, pick=(slice(None), 0))))
+
+    def feature(self, tokens: Float[Tensor, "batch tokens width"]) -> Float[Tensor, "batch width"]:
+        """The class token, or the patches' mean, behind the final norm."""
+        return self.norm_post(tokens.mean(dim=1) if self.class_token is None else tokens[:, 0])
+
+    def normed(self, tokens: Float[Tensor, "*any width"]) -> Float[Tensor, "*any width"]:
+        """Tokens of `forward` behind the final norm; patches are [:, class_tokens:]."""
+        return self.norm_post(tokens)
+
+    def projected(self, tokens: Float[Tensor, "*any width"]) -> Float[Tensor, "*any embed_dim"]:
+        """Tokens behind the final norm and the projection: patches in the space that pictures share
+        with texts."""
+        return self.projection(self.norm_post(tokens))
+
+    def freeze_patches(self) -> None:
+        """Leave the patches' projection as it is."""
+        self.patch.requires_grad_(False)
+
+    def flops(self) -> int:
+        """Of `forward` for one picture; a multiply-add counts two."""
+        c = self.config
+        side, channels, total = c.image_size, 3, 0
+        for width in c.stem_widths:
+            side //= 2
+            total += 2 * side**2 * 9 * channels * width
+            channels = width
+        total += 2 * side**2 * channels * c.width  # the patches' product: stride and kernel cancel
+        total += c.layers * block_flops(len(self.positions), c.width, c.mlp_width)
+        return total + 2 * c.width * self.projection.out_features

@@ -1,0 +1,135 @@
+"""What CLIP's towers' weights tell, and how they are resized."""
+
+import math
+from collections.abc import Mapping
+
+from torch import Tensor
+
+from diptych.config import Activation
+from diptych.errors import CheckpointError
+from diptych.families.clip.config import ResNetConfig, TextConfig, VitConfig
+from diptych.weights.mapping import count_numbers
+from diptych.weights.resize import Grid, fit_grid
+from diptych.weights.state import State
+from diptych.weights.tower import TowerWeights, interpolated
+
+HEAD_WIDTH = 64
+"""Of every published CLIP; the number of heads can't be seen in the weights."""
+
+
+class VitWeights(TowerWeights):
+    """Of CLIP's vision transformer."""
+
+    sizes = ("image_size", "patch_size")
+
+    def infer(self, shapes: Mapping[str, Tensor], activation: Activation) -> VitConfig | None:
+        """Heads of 64 channels are assumed. Weights with a bias of the patches are another
+        family's."""
+        if "class_token" not in shapes or "patch.weight" not in shapes or "patch.bias" in shapes:
+            return None
+        width, _, patch_size, _ = shapes["patch.weight"].shape
+        return VitConfig(
+            image_size=patch_size * grid_side(shapes["positions"]),
+            patch_size=patch_size,
+            width=width,
+            layers=count_numbers(shapes, "blocks."),
+            heads=max(1, width // HEAD_WIDTH),
+            mlp_width=mlp_width(shapes, "image"),
+            activation=activation,
+            pre_norm="norm_pre.weight" in shapes,
+        )
+
+    def fit(self, state: State, config: VitConfig) -> tuple[State, list[str]]:
+        """Position table and patches' kernel, interpolated."""
+        grid = Grid(
+            positions="positions",
+            side=config.image_size // config.patch_size,
+            extra=int(config.pool == "cls"),
+            patch_size=0 if config.stem_widths else config.patch_size,
+        )
+        fitted = fit_grid(state, grid)
+        return fitted, interpolated(state, fitted)
+
+
+class ResNetWeights(TowerWeights):
+    """Of CLIP's modified ResNet."""
+
+    sizes = ("image_size",)
+    projections = ("projection.", "pool.projection.")
+
+    def infer(self, shapes: Mapping[str, Tensor], activation: Activation) -> ResNetConfig | None:
+        """The attention pool is assumed to have heads of 64 channels."""
+        if "stages.0.0.conv_1.weight" not in shapes or "pool.positions" not in shapes:
+            return None
+        width = len(shapes["stages.0.0.conv_1.weight"])
+        first, second, third, fourth = (count_numbers(shapes, f"stages.{i}.") for i in range(4))
+        return ResNetConfig(
+            image_size=32 * grid_side(shapes["pool.positions"]),
+            layers=(first, second, third, fourth),
+            width=width,
+            heads=max(1, 32 * width // HEAD_WIDTH),
+            head="linear" if "projection.weight" in shapes else "attention",
+        )
+
+    def fit(self, state: State, config: ResNetConfig) -> tuple[State, list[str]]:
+        """The attention pool's position table, interpolated."""
+        grid = Grid(positions="pool.positions", side=config.image_size // 32, extra=1)
+        fitted = fit_grid(state, grid)
+        return fitted, interpolated(state, fitted)
+
+
+class TextWeights(TowerWeights):
+    """Of CLIP's text transformer."""
+
+    def infer(self, shapes: Mapping[str, Tensor], activation: Activation) -> TextConfig | None:
+        """Heads of 64 channels are assumed."""
+        if "tokens.weight" not in shapes or "projection.weight" not in shapes:
+            return None
+        vocab_size, width = shapes["tokens.weight"].shape
+        return TextConfig(
+            context_length=len(shapes["positions"]),
+            vocab_size=vocab_size,
+            width=width,
+            layers=count_numbers(shapes, "blocks."),
+            heads=max(1, width // HEAD_WIDTH),
+            mlp_width=mlp_width(shapes, "text"),
+            activation=activation,
+            projection_bias="projection.bias" in shapes,
+        )
+
+    def fit(self, state: State, config: TextConfig) -> tuple[State, list[str]]:
+        """A table of longer texts is cut: a token's position means the same in it. Raises
+        CheckpointError for another vocabulary, and for a table of shorter texts."""
+        shapes = state.shapes
+        words, length = (len(shapes.get(name, ())) for name in ("tokens.weight", "positions"))
+        if words and words != config.vocab_size:
+            raise CheckpointError(
+                f"its vocabulary has {words} entries, and this tower's has {config.vocab_size}"
+            )
+        if 0 < length < config.context_length:
+            raise CheckpointError(
+                f"it takes {length} tokens, and this tower {config.context_length}"
+            )
+        if length <= config.context_length:
+            return state, []
+        cut = state.updated({"positions": state["positions"][: config.context_length]})
+        return cut, [f"positions is cut from {length} to {config.context_length} tokens"]
+
+
+def mlp_width(shapes: Mapping[str, Tensor], tower: str) -> int:
+    """Of the first block. Raises CheckpointError for a tower without blocks."""
+    first = shapes.get("blocks.0.mlp.up.weight")
+    if first is None:
+        raise CheckpointError(f"the {tower} tower has no blocks")
+    return len(first)
+
+
+def grid_side(positions: Tensor) -> int:
+    """Patches along one side, from a position table with a class token. Raises CheckpointError for
+    a table of another length."""
+    side = math.isqrt(len(positions) - 1)
+    if side * side + 1 != len(positions):
+        raise CheckpointError(
+            f"{len(positions)} positions are not a class token and a square of patches"
+        )
+    return side

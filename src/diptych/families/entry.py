@@ -1,0 +1,70 @@
+"""What is known about a published model."""
+
+from dataclasses import dataclass
+
+from diptych.config import ClipConfig, ImageTowerConfig
+
+
+@dataclass(frozen=True, kw_only=True)
+class Claim:
+    """A published number, and who published it."""
+
+    metric: str
+    value: float
+    source: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Weights:
+    """A file of weights, on the Hugging Face hub or elsewhere."""
+
+    repo: str = ""
+    """`org/name`. Empty: it is on no hub, and `link` says where."""
+    file: str = ""
+    """Empty: what the repository holds in this format, perhaps in several files."""
+    link: str = ""
+    """A page from which people download it, where there is no `repo`."""
+    format: str
+    """`eva`, `open-clip`, `declip` or `transformers`; `eva-image`, `declip-image` and `unireplknet`
+    hold an image tower alone."""
+    licence: str
+    dtype: str = ""
+    """Of the stored numbers: `fp32`, `fp16` or `bf16`. Empty: not recorded here."""
+    size: str = ""
+    """Of the file, as its publisher gives it."""
+    sha256: str = ""
+    """Empty: not recorded here; the hub's own checksum is used."""
+    names: tuple[str, ...] = ()
+    """What means this file: its own name, or that of a repository which holds nothing else of this
+    kind."""
+    tags: tuple[str, ...] = ()
+    """What other libraries call these weights of the model: `model/tag` means this file."""
+    note: str = ""
+    claims: tuple[Claim, ...] = ()
+
+    @property
+    def place(self) -> str:
+        """`org/name`, or `org/name/file`; the link to what is on no hub."""
+        return self.link or f"{self.repo}/{self.file}".rstrip("/")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Entry:
+    """A named model, or an image tower alone."""
+
+    name: str
+    config: ClipConfig | ImageTowerConfig
+    weights: tuple[Weights, ...] = ()
+    """The preferred first."""
+    aliases: tuple[str, ...] = ()
+    """Other names that find it, beside its own; spelling is compared without case, `/`, `_` and `@`
+    read as `-`."""
+    note: str = ""
+    """What a user should know that the configuration doesn't say."""
+    claims: tuple[Claim, ...] = ()
+    """Of the model, beside those of its files."""
+
+    @property
+    def image(self) -> ImageTowerConfig:
+        """The model's image tower, or the one that it is."""
+        return self.config.image if isinstance(self.config, ClipConfig) else self.config

@@ -1,0 +1,12 @@
+"""Any text encoder of the `transformers` library, pooled and projected to the shared space."""
+
+from diptych.families.base import Family
+from diptych.families.huggingface.config import HuggingFaceTextConfig
+
+__all__ = ["FAMILY", "HuggingFaceTextConfig"]
+
+FAMILY = Family(
+    name="huggingface",
+    towers=(HuggingFaceTextConfig,),
+    open_clip="diptych.families.huggingface.layouts:OPEN_CLIP",
+)

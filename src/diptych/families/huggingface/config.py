@@ -1,0 +1,22 @@
+"""Text towers of the `transformers` library."""
+
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from diptych.config import TextTowerConfig
+
+
+@dataclass(frozen=True, kw_only=True)
+class HuggingFaceTextConfig(TextTowerConfig):
+    """Any text encoder of the `transformers` library, pooled and projected to the shared space."""
+
+    implementation = "diptych.families.huggingface.model:HuggingFaceText"
+
+    model_type: str
+    """transformers' model type, such as `bert`, `roberta`, `xlm-roberta`."""
+    options: dict[str, Any] = field(default_factory=dict)
+    """Fields of that model's configuration."""
+    context_length: int = 77
+    pool: Literal["mean", "cls"] = "mean"
+    """`mean`: over the tokens that are not padding."""
+    pad_id: int = 0

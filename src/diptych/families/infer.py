@@ -1,0 +1,56 @@
+"""A model's configuration, inferred from the shapes of its weights."""
+
+from collections.abc import Mapping
+from typing import TypeVar
+
+from torch import Tensor
+
+from diptych.config import Activation, ClipConfig, ImageTowerConfig, TextTowerConfig, TowerConfig
+from diptych.errors import CheckpointError
+from diptych.families import tower_configs
+from diptych.weights.state import State
+from diptych.weights.tower import tower_weights
+
+T = TypeVar("T", bound=TowerConfig)
+SIGLIP_BIAS = -10.0
+
+
+def infer(state: State, activation: Activation) -> ClipConfig:
+    """The configuration behind weights under our names: towers as their families infer them, CLIP's
+    preprocessing.
+
+    The activation leaves no trace in weights, so the caller says it. Raises CheckpointError for
+    towers whose configuration can't be inferred (another library's).
+    """
+    text = infer_text(state, activation)
+    shapes = state.shapes
+    return ClipConfig(
+        image=infer_image(state, activation),
+        text=text,
+        embed_dim=len(shapes["text.projection.weight"]),
+        token_dim=len(shapes["image_tokens.weight"]) if "image_tokens.weight" in state else None,
+        logit_bias=SIGLIP_BIAS if "logit_bias" in state else None,
+    )
+
+
+def infer_image(state: State, activation: Activation) -> ImageTowerConfig:
+    """The image tower's, from names that begin with `image.`. Raises as `infer`."""
+    return _infer(state.part("image.").shapes, activation, ImageTowerConfig, "image")
+
+
+def infer_text(state: State, activation: Activation) -> TextTowerConfig:
+    """The text tower's, from names that begin with `text.`. Raises as `infer`."""
+    return _infer(state.part("text.").shapes, activation, TextTowerConfig, "text")
+
+
+def _infer(
+    shapes: Mapping[str, Tensor], activation: Activation, base: type[T], side: str
+) -> T:
+    for kind in tower_configs():
+        if issubclass(kind, base):
+            found = tower_weights(kind).infer(shapes, activation)
+            if isinstance(found, base):
+                return found
+    raise CheckpointError(
+        f"the {side} tower's configuration can't be inferred from its weights; give config="
+    )

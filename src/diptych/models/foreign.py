@@ -1,0 +1,29 @@
+"""What is found out about towers that other libraries build."""
+
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor, nn
+from torch.utils.flop_counter import FlopCounterMode
+
+from diptych.models.tower import Tower
+
+
+def repeated_blocks(module: nn.Module) -> Iterator[nn.Module]:
+    """The members of the innermost containers whose members are all of one class and have parts
+    themselves."""
+    for child in module.children():
+        inner = list(repeated_blocks(child))
+        parts = list(child.children())
+        same = len({type(part) for part in parts}) == 1 and any(parts[0].children())
+        if not inner and same and isinstance(child, nn.ModuleList | nn.Sequential):
+            inner = parts
+        yield from inner
+
+
+def count_flops(tower: Tower, example: Tensor) -> int:
+    training = tower.training
+    with FlopCounterMode(display=False) as counter, torch.no_grad():
+        tower.eval()(example)
+    tower.train(training)
+    return counter.get_total_flops()

@@ -1,0 +1,7 @@
+"""Named models: their configurations, where weights lie, and what was claimed for them. No torch in
+here."""
+
+from diptych.families import Claim, Entry, Weights
+from diptych.pretrained.lookup import entry, get, names, tower, weights
+
+__all__ = ["Claim", "Entry", "Weights", "entry", "get", "names", "tower", "weights"]

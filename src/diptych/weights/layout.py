@@ -1,0 +1,86 @@
+"""A layout: one way in which models are published, and how it becomes ours and back."""
+
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, NoReturn
+
+from torch import Tensor
+
+from diptych.config import ClipConfig, ImageTowerConfig
+from diptych.errors import CheckpointError
+from diptych.weights.mapping import Table
+from diptych.weights.read import Weights
+from diptych.weights.state import State
+
+
+@dataclass(frozen=True, kw_only=True)
+class Source:
+    """Weights as they were found."""
+
+    path: Path
+    """As the user named it, for messages."""
+    file: Path
+    """The weights; configuration files would lie beside them."""
+    weights: Weights
+
+
+@dataclass(frozen=True, kw_only=True)
+class Export:
+    """How models of ours are written in a layout."""
+
+    name: str
+    """What it is called by `diptych convert --to`."""
+    write: Callable[[Path, Any, Mapping[str, Tensor]], None]
+    """Writes the configuration (of the part) and weights under our names to a path that doesn't
+    exist yet. Raises CheckpointError for what the layout can't hold."""
+    place: Literal["folder", "file"] = "folder"
+    """`file`: the weights alone, whose reader has to be told the configuration."""
+    part: Literal["model", "image"] = "model"
+    """`image`: the image tower alone, without its projection."""
+    holds: Callable[[ImageTowerConfig], bool] = lambda image: True
+    """Whether it is meant for such an image tower: of several of one name, the first that is
+    writes."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Layout:
+    """One way to publish a CLIP model: a rename table, and where its configuration stands."""
+
+    name: str
+    image: tuple[str, ...]
+    """Names of which one tells an image tower of this layout."""
+    text: tuple[str, ...]
+    """Names of which one tells a text tower of this layout; empty: the layout has none."""
+    scale: tuple[str, ...]
+    """Names of which one tells the logit scale; empty: the layout may lack it."""
+    table: Callable[[Collection[str]], Table]
+    """The rename table for a checkpoint with these foreign names."""
+    config: Callable[[Source, State], tuple[ClipConfig, dict[str, Any]]]
+    """The configuration (from files beside the weights, or from shapes), and notes for the
+    provenance."""
+    tower_config: Callable[[Source, State], ImageTowerConfig] | None = None
+    """The image tower's, inferred from shapes, for a file that holds it alone; None: they don't say
+    enough."""
+    weight_files: tuple[str, ...]
+    """Names that weights have in a folder of this layout, the preferred first."""
+    describe: Callable[[dict[str, Any], Path], ClipConfig | None] | None = None
+    """The configuration that a JSON file describes, given what it holds and where it is; None: it
+    is of another layout. Raises CheckpointError or ConfigError for one that doesn't fit."""
+    exports: tuple[Export, ...] = ()
+    """How it is written; empty: it is only read."""
+    priority: int = 0
+    """Of two layouts that share names, the more particular one is tried first: the higher one."""
+
+    def lacks(self, names: Collection[str]) -> str:
+        """The first name that a whole model of this layout would have and `names` doesn't; empty if
+        it matches."""
+        groups = (group for group in (self.image, self.text, self.scale) if group)
+        return next((group[0] for group in groups if not any(name in names for name in group)), "")
+
+
+def refuse(source: Source, state: State) -> NoReturn:
+    """The configuration of a model in a layout of image towers alone: raises CheckpointError."""
+    raise CheckpointError(
+        "it holds an image tower without a text tower; load_image_tower() reads it"
+    )

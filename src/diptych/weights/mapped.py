@@ -1,0 +1,179 @@
+"""Tensors mapped from their file: nothing is read before it is used.
+
+Pages that were read count as the process's memory until their mapping goes. So what is only read on
+its way into a model has a mapping of its own, or one that is opened anew from time to time.
+https://huggingface.co/docs/safetensors"""
+
+import json
+import math
+import mmap
+import os
+from collections.abc import Callable
+from functools import partial
+from operator import index
+from pathlib import Path
+from typing import Generic, NamedTuple, TypeVar
+
+import torch
+from torch import Tensor
+
+from diptych.errors import CheckpointError
+from diptych.weights.state import Lazy, State
+
+T = TypeVar("T")
+WINDOW = 1 << 29
+"""Bytes that are mapped at a time for tensors that stay mapped."""
+TAKEN = 1 << 27
+"""Bytes that are read before a file is opened anew."""
+_HEADER = 100_000_000
+"""The largest header that safetensors allows, in bytes."""
+_DTYPES = {
+    "F64": torch.float64,
+    "F32": torch.float32,
+    "F16": torch.float16,
+    "BF16": torch.bfloat16,
+    "F8_E4M3": torch.float8_e4m3fn,
+    "F8_E5M2": torch.float8_e5m2,
+    "I64": torch.int64,
+    "I32": torch.int32,
+    "I16": torch.int16,
+    "I8": torch.int8,
+    "U8": torch.uint8,
+    "BOOL": torch.bool,
+}
+
+
+class Reopened(Generic[T]):
+    """What `open` maps, opened anew after every `TAKEN` bytes that were taken from it; where it is
+    one of many files that are read together, after its share of them."""
+
+    def __init__(self, open: Callable[[], T], files: int = 1):
+        self._open = open
+        self._most = max(TAKEN // files, TAKEN >> 3)
+        self._content: T | None = None
+        self._taken = 0
+
+    def take(self, size: int) -> T:
+        """The content, of which `size` bytes will be read."""
+        if self._content is None or self._taken > self._most:
+            self._content = None  # the old mapping goes first
+            self._content, self._taken = self._open(), 0
+        self._taken += size
+        return self._content
+
+
+def read_safetensors(path: Path) -> State:
+    """The tensors of a safetensors file, in its order. A file may be larger than the memory.
+
+    Raises CheckpointError if it is damaged or holds numbers of an unknown kind.
+    """
+    try:
+        entries = _entries(path)
+    except (OSError, ValueError, TypeError, LookupError, AttributeError, RecursionError) as error:
+        raise CheckpointError(f"{path} is damaged ({error}); copy or download it again") from error
+    windows = _Windows(path, end=max((entry.stop for entry in entries.values()), default=0))
+    return State(
+        {
+            name: Lazy(
+                torch.empty(entry.shape, dtype=entry.dtype, device="meta"),
+                partial(windows.tensor, entry),
+                partial(_alone, path, entry),
+            )
+            for name, entry in sorted(entries.items(), key=lambda item: item[1].start)
+        }
+    )
+
+
+class _Entry(NamedTuple):
+    """Where a tensor lies in its file."""
+
+    dtype: torch.dtype
+    shape: list[int]
+    start: int
+    stop: int
+
+
+def _entries(path: Path) -> dict[str, _Entry]:
+    with open(path, "rb") as file:
+        size = os.fstat(file.fileno()).st_size
+        length = int.from_bytes(file.read(8), "little")
+        if length > min(_HEADER, size - 8):
+            raise ValueError("its header is cut off")
+        header = json.loads(file.read(length))
+    header.pop("__metadata__", None)
+    entries = {name: _entry(name, told, path, first=8 + length) for name, told in header.items()}
+    if sum(entry.stop - entry.start for entry in entries.values()) != size - 8 - length:
+        raise ValueError(f"it has {size} bytes, and its header tells of others")
+    return entries
+
+
+def _entry(name: str, told: dict, path: Path, first: int) -> _Entry:
+    start, stop = told["data_offsets"]
+    if told["dtype"] not in _DTYPES:
+        raise CheckpointError(
+            f"{path}: {name} is of {told['dtype']}; weights are read in 16, 32 and 64 bits"
+        )
+    entry = _Entry(
+        _DTYPES[told["dtype"]], [index(size) for size in told["shape"]], first + start, first + stop
+    )
+    if (
+        start < 0
+        or min(entry.shape, default=0) < 0
+        or stop - start != math.prod(entry.shape) * entry.dtype.itemsize
+    ):
+        raise ValueError(f"{name} has a wrong size")
+    return entry
+
+
+class _Mapping(NamedTuple):
+    """A part of a file."""
+
+    start: int
+    stop: int
+    content: mmap.mmap
+
+    def tensor(self, entry: _Entry) -> Tensor:
+        """Without copying; it keeps the mapping."""
+        if entry.start == entry.stop:
+            return torch.empty(entry.shape, dtype=entry.dtype)
+        count, offset = math.prod(entry.shape), entry.start - self.start
+        return torch.frombuffer(self.content, dtype=entry.dtype, count=count, offset=offset).view(
+            entry.shape
+        )
+
+
+class _Windows:
+    """A file that is mapped a window at a time: every mapping takes one of a process's thousand
+    file handles."""
+
+    def __init__(self, path: Path, end: int):
+        self.path, self.end = path, end
+        self.current: _Mapping | None = None
+
+    def tensor(self, entry: _Entry) -> Tensor:
+        if (
+            self.current is None
+            or entry.start < self.current.start
+            or entry.stop > self.current.stop
+        ):
+            self.current = None  # tensors that are in use keep theirs
+            self.current = _map(
+                self.path, entry.start, max(entry.stop, min(entry.start + WINDOW, self.end))
+            )
+        return self.current.tensor(entry)
+
+
+def _alone(path: Path, entry: _Entry) -> Tensor:
+    """In a mapping of its own, which goes with it."""
+    return _map(path, entry.start, entry.stop).tensor(entry)
+
+
+def _map(path: Path, start: int, stop: int) -> _Mapping:
+    start -= start % mmap.ALLOCATIONGRANULARITY
+    try:
+        with open(path, "rb") as file:
+            # A copy on writing: training on from here doesn't change the file.
+            content = mmap.mmap(file.fileno(), stop - start, access=mmap.ACCESS_COPY, offset=start)
+    except (OSError, ValueError) as error:
+        raise CheckpointError(f"{path} can't be mapped ({error}); was it changed?") from error
+    return _Mapping(start, stop, content)

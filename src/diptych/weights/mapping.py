@@ -1,0 +1,253 @@
+"""Two-way rename tables: foreign weight names <-> ours.
+
+A table is a tuple of rules. In a pattern, `#` stands for a number and `*` for any rest; each stands
+for the same text on both sides. A table is strict in both directions: a name that no rule knows
+raises."""
+
+import re
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from diptych.errors import CheckpointError
+from diptych.weights.state import Lazy, State
+
+
+@dataclass(frozen=True)
+class Change:
+    """What happens to the tensors besides the name: several foreign ones may be one of ours."""
+
+    to_ours: Callable[[list[Tensor]], Tensor]
+    to_foreign: Callable[[Tensor], list[Tensor]]
+
+
+def _joined(parts: list[Tensor]) -> Tensor:
+    """One after the other along the first dimension. On `meta` by shapes alone: torch would import
+    its compiler."""
+    if not parts[0].is_meta:
+        return torch.cat(parts)
+    if any(part.shape[1:] != parts[0].shape[1:] for part in parts):
+        raise RuntimeError("shapes that can't be joined")
+    return parts[0].new_empty(sum(map(len, parts)), *parts[0].shape[1:])
+
+
+SAME = Change(lambda parts: parts[0], lambda ours: [ours])
+TRANSPOSED = Change(lambda parts: parts[0].T.contiguous(), lambda ours: [ours.T.contiguous()])
+SCALAR = Change(lambda parts: parts[0].reshape(1), lambda ours: [ours.reshape(())])
+"""0-D there, shape [1] here."""
+FUSED = Change(_joined, lambda ours: [part.clone() for part in ours.chunk(3)])
+"""Query, key and value apart there, in one matrix here."""
+PAIRED = Change(_joined, lambda ours: [part.clone() for part in ours.chunk(2)])
+"""A gate and what it gates apart there, in one matrix here."""
+
+
+@dataclass(frozen=True)
+class Rule:
+    """One line of a table: our name, the foreign name or names, and the change of the tensors."""
+
+    ours: str
+    foreign: str | tuple[str, ...]
+    change: Change = SAME
+
+    @cached_property
+    def sources(self) -> tuple[str, ...]:
+        """The foreign names, always as a tuple."""
+        return (self.foreign,) if isinstance(self.foreign, str) else self.foreign
+
+
+@dataclass(frozen=True)
+class Table:
+    """All rules of one layout.
+
+    >>> import torch
+    >>> from diptych.weights.mapping import Rule, Table
+    >>> table = Table(rules=(Rule("text.blocks.#.norm_1.*", "transformer.resblocks.#.ln_1.*"),))
+    >>> list(table.to_ours({"transformer.resblocks.3.ln_1.bias": torch.zeros(2)}))
+    ['text.blocks.3.norm_1.bias']
+    """
+
+    rules: tuple[Rule, ...]
+    ignored: tuple[str, ...] = ()
+    """Foreign names that carry nothing (a stored range, a copy of the context length)."""
+    noted: tuple[str, ...] = ()
+    """Foreign names that a model has no use for; who starts from the file should know (a mask
+    token)."""
+    absent: Mapping[str, Tensor] = field(default_factory=dict)
+    """Ours that a file of this layout may lack, and what they are then."""
+
+    @cached_property
+    def _from_foreign(self) -> list[tuple[re.Pattern, Rule, int]]:
+        return [
+            (_regex(name), rule, i) for rule in self.rules for i, name in enumerate(rule.sources)
+        ]
+
+    @cached_property
+    def _from_ours(self) -> list[tuple[re.Pattern, Rule]]:
+        return [(_regex(rule.ours), rule) for rule in self.rules]
+
+    @cached_property
+    def _skipped(self) -> list[re.Pattern]:
+        return [_regex(name) for name in (*self.ignored, *self.noted)]
+
+    def unknown(self, names: Iterable[str]) -> list[str]:
+        """Those of the foreign `names` that no rule knows and that aren't to be left out."""
+        patterns = [pattern for pattern, _, _ in self._from_foreign] + self._skipped
+        return [name for name in names if not any(pattern.fullmatch(name) for pattern in patterns)]
+
+    def unused(self, names: Iterable[str]) -> list[str]:
+        """Those of the foreign `names` that are to be noted."""
+        patterns = [_regex(name) for name in self.noted]
+        return [name for name in names if any(pattern.fullmatch(name) for pattern in patterns)]
+
+    def to_ours(self, foreign: Mapping[str, Tensor]) -> State:
+        """Our names and tensors, made when they are asked for, in the order of the file.
+
+        Raises CheckpointError for names that the table doesn't know, and for parts that lack or
+        don't fit together."""
+        found: dict[str, tuple[Rule, dict[int, Lazy]]] = {}
+        for name, lazy in State.of(foreign).lazies.items():
+            match = next(
+                ((m, rule, i) for p, rule, i in self._from_foreign if (m := p.fullmatch(name))),
+                None,
+            )
+            if match:
+                groups, rule, i = match
+                found.setdefault(_fill(rule.ours, groups), (rule, {}))[1][i] = lazy
+        if unknown := self.unknown(foreign):
+            raise CheckpointError(f"{_listed(unknown)} have no place in a Diptych model")
+        partial = [name for name, (rule, parts) in found.items() if len(parts) < len(rule.sources)]
+        if partial:
+            raise CheckpointError(f"{_listed(partial)} can't be made: a part of them is missing")
+        made = State(
+            {
+                name: _changed(name, rule.change.to_ours, [parts[i] for i in sorted(parts)])
+                for name, (rule, parts) in found.items()
+            }
+        )
+        return State.of(self.absent).updated(made)
+
+    def to_foreign(self, ours: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Foreign names and tensors. Raises CheckpointError for names of ours that the layout can't
+        hold."""
+        result, unknown = {}, []
+        for name, tensor in ours.items():
+            match = next(
+                ((m, rule) for p, rule in self._from_ours if (m := p.fullmatch(name))), None
+            )
+            if match is None:
+                unknown.append(name)
+                continue
+            groups, rule = match
+            for source, part in zip(rule.sources, rule.change.to_foreign(tensor), strict=True):
+                result[_fill(source, groups)] = part
+        if unknown:
+            raise CheckpointError(f"{_listed(unknown)} can't be expressed in this layout")
+        return result
+
+
+def summary(names: Iterable[str]) -> list[str]:
+    """Names for people: more than two that begin alike are one.
+
+    >>> from diptych.weights.mapping import summary
+    >>> summary(["mask_token", "projector.0.weight", "projector.0.bias", "projector.1.weight"])
+    ['mask_token', 'projector.* (3 tensors)']
+    """
+    groups: dict[str, list[str]] = {}
+    for name in names:
+        groups.setdefault(name.split(".")[0], []).append(name)
+    return [
+        line
+        for first, same in groups.items()
+        for line in ([f"{first}.* ({len(same)} tensors)"] if len(same) > 2 else same)
+    ]
+
+
+def left_behind(provenance: Mapping[str, Any]) -> str:
+    """A sentence on what a foreign file has beside the model, by what was noted when it was read;
+    empty: nothing.
+
+    >>> from diptych.weights.mapping import left_behind
+    >>> left_behind({"source": "ckpt.pth.tar", "unused": ["logit_scale_dense"]})
+    'ckpt.pth.tar: logit_scale_dense belongs to training and stays behind'
+    """
+    found = summary(provenance.get("unused", ()))
+    verbs = (
+        "belong to training and stay behind"
+        if len(found) > 1
+        else "belongs to training and stays behind"
+    )
+    return f"{provenance['source']}: {', '.join(found)} {verbs}" if found else ""
+
+
+def rows(ours: str, foreign: str, *pairs: tuple) -> tuple[Rule, ...]:
+    """Rules whose names start alike: each pair is (our rest, foreign rest or rests[, change])."""
+    return tuple(
+        Rule(
+            ours + mine,
+            foreign + theirs
+            if isinstance(theirs, str)
+            else tuple(foreign + name for name in theirs),
+            *rest,
+        )
+        for mine, theirs, *rest in pairs
+    )
+
+
+def check_fit(state: Mapping[str, Tensor], expected: Mapping[str, Tensor]) -> None:
+    """Raises CheckpointError unless names, shapes and kinds of numbers are the same, naming the
+    first that aren't."""
+    if missing := [name for name in expected if name not in state]:
+        raise CheckpointError(f"{_listed(missing)} are missing")
+    if surplus := [name for name in state if name not in expected]:
+        raise CheckpointError(f"{_listed(surplus)} are not in the model")
+    for name, tensor in expected.items():
+        if state[name].shape != tensor.shape:
+            raise CheckpointError(
+                f"{name} is {list(state[name].shape)} where the model has {list(tensor.shape)}"
+            )
+        if state[name].is_floating_point() != tensor.is_floating_point():
+            raise CheckpointError(
+                f"{name} is of {state[name].dtype} where the model has {tensor.dtype}"
+            )
+
+
+def count_numbers(names: Iterable[str], prefix: str) -> int:
+    """How many different components follow `prefix`: the number of blocks."""
+    return len({name[len(prefix) :].split(".")[0] for name in names if name.startswith(prefix)})
+
+
+def _changed(name: str, change: Callable[[list[Tensor]], Tensor], parts: list[Lazy]) -> Lazy:
+    try:
+        like = change([part.like for part in parts])
+    except (RuntimeError, IndexError) as error:
+        shapes = ", ".join(str(list(part.like.shape)) for part in parts)
+        raise CheckpointError(f"{name} can't be made of {shapes}") from error
+    if len(parts) > 1:  # they are copied together
+        return Lazy(like, lambda: change([part.once() for part in parts]))
+    (part,) = parts
+    return Lazy(like, lambda: change([part.make()]), lambda: change([part.once()]))
+
+
+def _regex(pattern: str) -> re.Pattern:
+    return re.compile(
+        "".join(
+            {"#": r"(\d+)", "*": r"(.+)"}.get(part, re.escape(part))
+            for part in re.split(r"([#*])", pattern)
+        )
+    )
+
+
+def _fill(pattern: str, groups: re.Match) -> str:
+    texts = iter(groups.groups())
+    return "".join(
+        next(texts) if part in ("#", "*") else part for part in re.split(r"([#*])", pattern)
+    )
+
+
+def _listed(names: list[str]) -> str:
+    more = f" and {len(names) - 3} more" if len(names) > 3 else ""
+    return ", ".join(names[:3]) + more

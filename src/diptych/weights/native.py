@@ -1,0 +1,161 @@
+"""The native format: one folder that says everything about itself.
+
+    model.safetensors   the weights, under our names
+    model.json          the ClipConfig (preprocessing and tokenizer included), the weights' size and sha256, provenance
+
+A Hugging Face tokenizer's own files lie beside them.
+"""
+
+import datetime
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from safetensors.torch import save_file
+from torch import Tensor
+
+from diptych import __version__
+from diptych.config import ClipConfig
+from diptych.config.serialize import from_dict, to_dict
+from diptych.errors import CheckpointError, ConfigError
+from diptych.inputs import Tokenizer
+from diptych.models import Clip
+from diptych.weights.atomic import atomic
+from diptych.weights.mapped import read_safetensors
+from diptych.weights.read import read_json
+from diptych.weights.state import State
+
+WEIGHTS, META = "model.safetensors", "model.json"
+VERSION = 1
+
+
+@dataclass(frozen=True, kw_only=True)
+class Meta:
+    """What a checkpoint says about its weights."""
+
+    config: ClipConfig
+    provenance: dict[str, Any]
+    """Where the weights come from: plain JSON values."""
+    file: Path
+    """The weights."""
+
+    @property
+    def folder(self) -> Path:
+        """Where the tokenizer's files lie, if it has any."""
+        return self.file.parent
+
+
+def save_model(
+    folder: str | Path,
+    model: Clip,
+    *,
+    tokenizer: Tokenizer | None = None,
+    provenance: Mapping[str, Any] | None = None,
+) -> Path:
+    """Writes `model` as a native checkpoint, whole or not at all; replaces an older checkpoint in
+    that folder.
+
+    `provenance` is kept as it is, beside the Diptych version and the date. Raises CheckpointError
+    if the folder holds something else or can't be written."""
+    state, seen = {}, set()
+    for name, tensor in model.state_dict().items():
+        shared = tensor.data_ptr() in seen  # safetensors holds no tensor under two names
+        seen.add(tensor.data_ptr())
+        state[name] = (tensor.clone() if shared else tensor).cpu().contiguous()
+    folder = Path(folder)
+    with atomic(folder, is_native) as room:
+        write(room / folder.name, model.config, state, provenance or {})
+        if tokenizer is not None:
+            tokenizer.save(room / folder.name)
+    return folder
+
+
+def write(
+    folder: Path, config: ClipConfig, state: Mapping[str, Tensor], provenance: Mapping[str, Any]
+) -> None:
+    """The two files, into `folder`, which must not exist yet."""
+    folder.mkdir()
+    save_file(dict(state), folder / WEIGHTS, metadata={"format": "pt"})
+    made = {
+        "diptych": __version__,
+        "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+    }
+    meta = {
+        "format": "diptych",
+        "version": VERSION,
+        "config": to_dict(config),
+        "weights": {"bytes": (folder / WEIGHTS).stat().st_size, "sha256": sha256(folder / WEIGHTS)},
+        "provenance": made | dict(provenance),
+    }
+    (folder / META).write_text(json.dumps(meta, indent=2) + "\n")
+
+
+def read(folder: Path) -> tuple[State, Meta]:
+    """Weights (memory-mapped) and description. Raises CheckpointError if either is missing, damaged
+    or too new."""
+    meta = read_json(folder / META)
+    if meta.get("format") != "diptych" or "config" not in meta or "weights" not in meta:
+        raise CheckpointError(f"{folder / META} is not the description of a Diptych checkpoint")
+    if meta.get("version") != VERSION:
+        raise CheckpointError(
+            f"{folder} has format version {meta.get('version')}; this Diptych reads {VERSION}: update it"
+        )
+    try:
+        config = from_dict(ClipConfig, meta["config"])
+    except (ConfigError, TypeError, ArithmeticError) as error:
+        raise CheckpointError(f"{folder / META} doesn't describe a model: {error}") from error
+    check_sha256(folder / WEIGHTS, meta["weights"].get("sha256", ""), meta["weights"].get("bytes"))
+    return read_safetensors(folder / WEIGHTS), Meta(
+        config=config, provenance=meta.get("provenance", {}), file=folder / WEIGHTS
+    )
+
+
+def is_native(folder: Path) -> bool:
+    """Whether both files of a native checkpoint are there."""
+    return (folder / META).is_file() and (folder / WEIGHTS).is_file()
+
+
+def newest(run: Path) -> Path:
+    """The newest complete checkpoint of a run folder. Raises CheckpointError if there is none.
+
+    A checkpoint is complete if its weights have the size that its description says: a copy that
+    broke off is passed by."""
+    steps = sorted((run / "checkpoints").glob("step-*"), reverse=True)
+    for folder in steps:
+        if is_native(folder) and _size_fits(folder):
+            return folder
+    found = f"{len(steps)} incomplete ones" if steps else "none"
+    raise CheckpointError(f"{run} has no complete checkpoint ({found}); has the run saved yet?")
+
+
+def _size_fits(folder: Path) -> bool:
+    try:
+        size = json.loads((folder / META).read_text())["weights"]["bytes"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return False
+    return size == (folder / WEIGHTS).stat().st_size
+
+
+def sha256(path: Path) -> str:
+    """The file's sha256, in hexadecimal."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def check_sha256(path: Path, expected: str, size: int | None = None) -> None:
+    """Raises CheckpointError unless the file has this size and sha256; an empty `expected` is not
+    checked."""
+    if not path.is_file():
+        raise CheckpointError(f"{path} is missing")
+    actual = path.stat().st_size
+    if size is not None and actual != size:
+        raise CheckpointError(
+            f"{path} has {actual} bytes instead of {size}: it is damaged; copy or download it again"
+        )
+    if expected and sha256(path) != expected:
+        raise CheckpointError(
+            f"{path} doesn't have the sha256 {expected[:12]}…: it is damaged; copy or download it again"
+        )

@@ -1,0 +1,84 @@
+"""Towers for pictures and patches of another size: position tables and kernels interpolated."""
+
+import math
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor
+
+from diptych.errors import CheckpointError
+from diptych.weights.state import State
+
+
+class Grid(NamedTuple):
+    """What of a tower's weights depends on the sizes of its pictures and patches."""
+
+    positions: str
+    """Name of the position table."""
+    side: int
+    """Of the square of patches."""
+    extra: int
+    """Rows of the table before the patches'."""
+    antialias: bool = True
+    """open_clip's way; EVA's published files were made without."""
+    patch_size: int = 0
+    """Pixels along a patch; 0: there is no kernel of that size."""
+
+
+def fit_grid(state: State, grid: Grid) -> State:
+    """A tower's weights, its position table and its patches' kernel as large as `grid` says.
+
+    Raises CheckpointError for a table that is no square.
+    """
+    changed: dict[str, Tensor] = {}
+    if grid.positions in state:
+        table = state[grid.positions]
+        changed[grid.positions] = resize_positions(table, grid.side, grid.extra, grid.antialias)
+    if grid.patch_size and "patch.weight" in state:
+        changed["patch.weight"] = resize_kernel(state["patch.weight"], grid.patch_size)
+    return state.updated(changed)
+
+
+def resize_positions(
+    positions: Float[Tensor, "old width"], side: int, extra: int = 1, antialias: bool = True
+) -> Float[Tensor, "new width"]:
+    """A learned table for a square of side x side patches, by bicubic interpolation in float32; the
+    first `extra` rows (the class token) are kept. `antialias` as open_clip has it; EVA
+    (github.com/baaivision/EVA) does without.
+
+    >>> import torch
+    >>> from diptych.weights.resize import resize_positions
+    >>> resize_positions(torch.zeros(1 + 49, 8), side=14).shape
+    torch.Size([197, 8])
+    """
+    first, grid = positions[:extra], positions[extra:]
+    old = math.isqrt(len(grid))
+    if old * old != len(grid):
+        raise CheckpointError(f"{len(positions)} positions are not {extra} and a square of patches")
+    if old == side:
+        return positions
+    plane = _bicubic(grid.T.reshape(1, -1, old, old), side, antialias)
+    return torch.cat([first, plane.flatten(2)[0].T])
+
+
+def resize_kernel(
+    kernel: Float[Tensor, "width channels old old"], size: int
+) -> Float[Tensor, "width channels size size"]:
+    """The patches' kernel for patches of `size` pixels, by bicubic interpolation in float32, as EVA
+    makes 16 of 14.
+
+    >>> import torch
+    >>> from diptych.weights.resize import resize_kernel
+    >>> resize_kernel(torch.zeros(8, 3, 14, 14), 16).shape
+    torch.Size([8, 3, 16, 16])
+    """
+    return kernel if kernel.shape[-1] == size else _bicubic(kernel, size, antialias=False)
+
+
+def _bicubic(planes: Tensor, side: int, antialias: bool) -> Tensor:
+    larger = F.interpolate(
+        planes.float(), size=(side, side), mode="bicubic", antialias=antialias, align_corners=False
+    )
+    return larger.to(planes.dtype)

@@ -1,7 +1,0 @@
-"""Named models: their configurations, where weights lie, and what was claimed for them. No torch in
-here."""
-
-from diptych.zoo.entry import Claim, Entry, Weights
-from diptych.zoo.lookup import entry, get, names, tower, weights
-
-__all__ = ["Claim", "Entry", "Weights", "entry", "get", "names", "tower", "weights"]
