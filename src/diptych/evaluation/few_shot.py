@@ -79,10 +79,10 @@ def few_shot(
     for draw in range(draws):
         places = _places(train_labels, seed + draw)
         for count in shots:
-            kept, held = (
-                places < count,
-                (places >= max(shots)) & (places < max(shots) + min(count, 4)),
-            )
+            # Validation samples stand behind the longest draw: they are the same for all shots,
+            # and none is ever trained on.
+            kept = places < count
+            held = (places >= max(shots)) & (places < max(shots) + min(count, 4))
             probe = fit_probe(
                 train[kept],
                 train_labels[kept],
@@ -103,8 +103,8 @@ def _places(labels: Int[Tensor, " n"], seed: int) -> Int[Tensor, " n"]:
     )
     order = shuffled[labels[shuffled].argsort(stable=True)]
     counts = labels.unique(return_counts=True)[1]
+    # In that order a class begins where those before it end.
+    first = (counts.cumsum(0) - counts).repeat_interleave(counts)
     places = torch.empty_like(labels)
-    places[order] = torch.arange(len(labels), device=labels.device) - (
-        counts.cumsum(0) - counts
-    ).repeat_interleave(counts)
+    places[order] = torch.arange(len(labels), device=labels.device) - first
     return places

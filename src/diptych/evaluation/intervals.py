@@ -34,6 +34,8 @@ def wilson(right: int, n: int, level: float = 0.95) -> Interval:
     from scipy.special import ndtri
 
     z, p = float(ndtri((1 + level) / 2)), right / n
+    # The shares p0 that a test at p0 wouldn't reject: |p - p0| <= z sqrt(p0 (1 - p0) / n), solved
+    # for p0. Unlike p ± z sqrt(p (1 - p) / n) it has a width where p is 0 or 1.
     middle, half = p + z**2 / (2 * n), z * (p * (1 - p) / n + z**2 / (4 * n**2)) ** 0.5
     scale = 1 + z**2 / n
     return Interval(
@@ -84,18 +86,21 @@ def bootstrap_means(
     >>> bootstrap_means(parts).value
     0.625
     """
+    # Of each cluster, for each part: the sum of its values, and how many there are.
     columns = []
     for values, clusters in parts:
         places = np.unique(clusters, return_inverse=True)[1]
         columns += [np.bincount(places, weights=values), np.bincount(places)]
+    # Clusters with the same sums and counts are of one kind. How often each kind is among n that
+    # are drawn with replacement is multinomial, so n draws are one.
     kinds, often = np.unique(np.stack(columns, 1), axis=0, return_counts=True)
     generator, found = np.random.default_rng(seed), np.empty(draws)
     step = max(1, _TILE // len(often))
     for first in range(0, draws, step):
-        totals = (
-            generator.multinomial(often.sum(), often / often.sum(), min(step, draws - first))
-            @ kinds
-        )
+        count = min(step, draws - first)
+        drawn = generator.multinomial(often.sum(), often / often.sum(), count)
+        totals = drawn @ kinds
+        # Even columns are sums, odd ones counts: a mean for each part, and the mean of those.
         found[first : first + step] = (totals[:, ::2] / totals[:, 1::2]).mean(1)
     return _percentiles(float(np.mean([np.mean(values) for values, _ in parts])), found, level)
 
@@ -108,8 +113,8 @@ def bootstrap_mean_per_class(
     draws: int = 2000,
     seed: int = 0,
 ) -> Interval:
-    """Of the mean over classes of the share of right answers; samples are drawn within their class,
-    so that the classes keep their sizes.
+    """Of the mean over classes of the share of correct predictions; samples are drawn within their
+    class, so that the classes keep their sizes.
 
     >>> import numpy as np
     >>> from diptych.evaluation import bootstrap_mean_per_class
@@ -118,16 +123,17 @@ def bootstrap_mean_per_class(
     """
     places = np.unique(labels, return_inverse=True)[1]
     counts, hits = np.bincount(places), np.bincount(places, weights=right)
-    found = (
-        np.random.default_rng(seed).binomial(counts, hits / counts, (draws, len(counts))) / counts
-    ).mean(1)
+    # Drawing n samples of a class with replacement, of which a share h / n is correct, gives a
+    # binomial number of correct ones.
+    generator = np.random.default_rng(seed)
+    found = (generator.binomial(counts, hits / counts, (draws, len(counts))) / counts).mean(1)
     return _percentiles(float((hits / counts).mean()), found, level)
 
 
 def smallest_difference(
     n: int, disagreement: float, level: float = 0.95, power: float = 0.8
 ) -> float:
-    """The smallest difference of two models' shares of right answers on the same n samples that a
+    """The smallest difference of two models' accuracies on the same n samples that a
     paired test finds with probability `power`, if exactly one of them is right on a share
     `disagreement` of the samples.
 
@@ -139,6 +145,8 @@ def smallest_difference(
     """
     from scipy.special import ndtri
 
+    # A difference of means over n pairs has about the variance disagreement / n: each pair differs
+    # by -1, 0 or 1. It must lie so many deviations from 0 that chance rarely takes it back.
     return float(ndtri((1 + level) / 2) + ndtri(power)) * (disagreement / n) ** 0.5
 
 

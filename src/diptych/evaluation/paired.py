@@ -1,4 +1,4 @@
-"""Two models on the same samples: which differences are real."""
+"""Paired tests of two models on the same samples: which differences are real."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -11,6 +11,7 @@ from diptych.evaluation.intervals import Interval, bootstrap_mean
 from diptych.evaluation.per_sample import PerSample
 
 _FLIPS = 100_000
+"""Random signs of all clusters; the smallest p that they can give is one in so many."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -23,7 +24,7 @@ class Paired:
     second: float
     difference: Interval
     """second - first; a bootstrap interval over samples (clusters), each with its pair of
-    answers"""
+    predictions"""
     only_first: int
     """samples that only the first has right"""
     only_second: int
@@ -102,6 +103,8 @@ def verdicts(pairs: Mapping[str, Paired], level: float = 0.05) -> list[Verdict]:
     >>> [str(verdict) for verdict in verdicts(pairs)][1]
     'pets: better, +10.00 points [+0.00, +20.00], p = 0.04'
     """
+    # From the smallest p: the first has to hold against all m tests, the next against m - 1 that
+    # are left, and so on; once one fails, none after it can hold, hence the running maximum.
     adjusted, largest = dict[str, float](), 0.0
     for place, name in enumerate(sorted(pairs, key=lambda name: pairs[name].p_value)):
         largest = max(largest, min(1.0, (len(pairs) - place) * pairs[name].p_value))
@@ -113,6 +116,8 @@ def verdicts(pairs: Mapping[str, Paired], level: float = 0.05) -> list[Verdict]:
 
 
 def _mcnemar(only_first: int, only_second: int) -> float:
+    """Samples on which both are right or both are wrong say nothing about which is better; of the
+    others each is a fair coin if they are equally good."""
     from scipy.stats import binomtest
 
     differing = only_first + only_second
@@ -122,8 +127,10 @@ def _mcnemar(only_first: int, only_second: int) -> float:
 def _sign_flips(change: np.ndarray, places: Int[np.ndarray, " n"], seed: int) -> float:
     """Clusters with equal differences are flipped together: how many become negative is
     binomial."""
+    # If the models were equally good, each cluster's sum might as well have the other sign.
     sums = np.rint(np.bincount(places, weights=change)).astype(int)
     sizes, often = np.unique(np.abs(sums[sums != 0]), return_counts=True)
     flipped = np.random.default_rng(seed).binomial(often, 0.5, (_FLIPS, len(often)))
     totals = ((2 * flipped - often) * sizes).sum(1)
+    # The signs that were observed are one of the possible ones: p is never 0.
     return float((1 + (np.abs(totals) >= abs(sums.sum())).sum()) / (1 + _FLIPS))
