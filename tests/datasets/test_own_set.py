@@ -1,12 +1,16 @@
 """An evaluation dataset from outside: one file, without touching the package."""
 
 import sys
+from dataclasses import replace
 
 import pytest
 
 from diptych import datasets
+from diptych.cli import main
 from diptych.datasets import EvaluationSet
 from diptych.errors import ConfigError, DataError, UnknownNameError
+from diptych.evaluation import evaluate
+from tests import tiny
 from tests.datasets import miniature
 
 MODULE = '''
@@ -91,6 +95,39 @@ def test_without_a_reader_it_lies_in_the_usual_layouts(module, tmp_path):
     found = datasets.open_set(f"{module}:FOLDERS", tmp_path)
     assert (found.layout, found.class_names) == ("folders", ("a", "b"))
     assert found.templates == ("a photo of a {}.",)
+
+
+def test_it_is_evaluated_by_name_and_as_a_value(module, tmp_path):
+    words = [f"{module}:COLOURS", f"linear/{module}:COLOURS", f"fewshot/{module}:FOLDERS"]
+    results = evaluate(tiny.encoder(), words, data_root=tmp_path)
+    assert [key.task for key in results] == ["my-colours", "linear/my-colours"]
+    assert results.only(task="linear/my-colours").data["used"] == 4
+    [reason] = results.failures.values()
+    assert "class 0 has 6 training samples, but 16 shots" in reason
+    result = results.only(task="my-colours")
+    assert (result.data["title"], result.protocol["templates"]) == ("Colours", ["a {} picture."])
+    value = datasets.get(f"{module}:COLOURS")
+    again = evaluate(tiny.encoder(), value, data_root=tmp_path).only()
+    assert replace(again, date=result.date) == result
+
+
+def test_the_command_line_takes_it(module, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    model = str(tiny.save(tmp_path / "model"))
+    words = [
+        "--tasks",
+        f"{module}:BY_NAME",
+        "own_colours.py:COLOURS",
+        "--cache",
+        "",
+        "--out",
+        "out",
+    ]
+    with pytest.raises(SystemExit) as end:
+        main(["evaluate", model, "--device", "cpu", *words])
+    assert end.value.code == 0
+    assert "my-colours" in capsys.readouterr().out
+    assert len(list((tmp_path / "out").glob("*.json"))) == 2
 
 
 @pytest.mark.parametrize(

@@ -12,9 +12,8 @@ from diptych.cli.show import show
 def show_sets(words: Sequence[str]) -> int:
     """A line a set, those that `words` mean or all of them; then the groups."""
     table = Table("set", "task", "classes", "test", "metric", "how to get it", box=None)
-    for entry in datasets.select(
-        [part for word in words for part in word.split(",") if part] or ["all"]
-    ):
+    wanted = list(filter(None, ",".join(words).split(",")))
+    for entry in datasets.select(wanted or ["all"]):
         size = f"{entry.sizes['test']:,}" if "test" in entry.sizes else "—"
         how = (Text(part) for part in [_how(entry)])
         table.add_row(entry.name, entry.kind, str(entry.classes or "—"), size, entry.metric, *how)

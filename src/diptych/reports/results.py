@@ -7,8 +7,9 @@ from typing import Any
 from diptych.config import Run
 from diptych.evaluation import Result
 from diptych.reports import plots, sections
-from diptych.reports.board import BETTER, NOTE, Board, texts
+from diptych.reports.board import BETTER, NOTE, Board
 from diptych.reports.sections import Cell, Section
+from diptych.reports.tables import texts
 
 _CLASSES = 30
 """Classes in a table."""
@@ -61,12 +62,13 @@ def overview(table: Board) -> Section:
 
 def describe_result(result: Result, name: str = "Result") -> list[Section]:
     """An evaluation: its figures and how they were measured as tables, its confusion matrix as a
-    picture, its classes from the hardest to the easiest, its surest mistakes, and whether its
-    confidence can be relied on.
+    picture, its classes from the hardest to the easiest, its most confident mistakes, and whether
+    its confidence is calibrated.
 
     >>> from diptych import reports
     >>> from diptych.evaluation import Result
-    >>> result = Result(task="zero-shot", metrics={"top1": 0.75}, protocol={}, data={"used": 4}, model={})
+    >>> measured = {"metrics": {"top1": 0.75}, "data": {"used": 4}}
+    >>> result = Result(task="zero-shot", protocol={}, model={}, **measured)
     >>> measured, how = reports.describe_result(result, "cifar10")
     >>> measured.body["rows"], how.body["rows"][0]
     ([['top1', '75.0%']], ['data.used', '4'])

@@ -37,13 +37,12 @@ def captions(wanted: Wanted) -> Found | None:
 
 
 def _karpathy(path: Path, split: str) -> dict[str, list[str]]:
-    chosen = [image for image in read_json(path)["images"] if image["split"] == split]
-    return {
-        f"{image.get('filepath', '')}/{image['filename']}".lstrip("/"): [
-            each["raw"] for each in image["sentences"]
-        ]
-        for image in chosen
-    }
+    found = dict[str, list[str]]()
+    for image in read_json(path)["images"]:
+        if image["split"] == split:
+            name = f"{image.get('filepath', '')}/{image['filename']}".lstrip("/")
+            found[name] = [each["raw"] for each in image["sentences"]]
+    return found
 
 
 def _coco(path: Path, _split: str) -> dict[str, list[str]]:
