@@ -1,6 +1,7 @@
 # make demo   trains a small CLIP on real handwriting and opens the way to a report (about ten minutes, mostly installing)
 # make test   runs the tests            make check   runs the linter, the formatter and the type checker
-# Each works alone on a fresh machine that has Python 3.11 or newer.
+# Each works alone on a fresh machine that has Python 3.11 or newer. Another Python than the first one found:
+# `make clean`, then `make test PYTHON=python3.13`.
 
 PYTHON := $(shell for p in python3.11 python3.12 python3.13 python3.14 python3; do \
 	if command -v $$p >/dev/null 2>&1 && $$p -c 'import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then echo $$p; break; fi; done)

@@ -19,7 +19,7 @@ torch.manual_seed(0)
 images = F.normalize(torch.randn({batch}, 49, 256), dim=2).requires_grad_()
 texts = F.normalize(torch.randn({batch}, 32, 256), dim=2).requires_grad_()
 labels = torch.arange({batch})
-from diptych.objectives.late import {function} as similarity
+from diptych.objectives.late_interaction import {function} as similarity
 open("/proc/self/clear_refs", "w").write("5")  # Linux: forget the peak that the imports left
 before = kilobytes("VmRSS")
 start = time.perf_counter()

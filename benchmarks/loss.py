@@ -24,7 +24,7 @@ grown = (kilobytes("VmHWM") - before) / 1024
 print({result})
 """
 OURS = (
-    "from diptych.objectives.contrast import tiled_info_nce",
+    "from diptych.objectives.info_nce import tiled_info_nce",
     "tiled_info_nce(images, texts, scale).backward()",
 )
 THEIRS = ("import open_clip; loss = open_clip.ClipLoss()", "loss(images, texts, scale).backward()")

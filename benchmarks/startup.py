@@ -8,7 +8,7 @@ IMPORT = "import time; s = time.perf_counter(); {what}; print(time.perf_counter(
 MEMORY = "import resource; {what}; print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)"
 OURS = "import diptych; diptych.load; diptych.fit"
 THEIRS = "import open_clip"
-BUILD_OURS = "from diptych import models, zoo; models.build(pretrained.get('vit-b-32'))"
+BUILD_OURS = "from diptych import models, pretrained; models.build(pretrained.get('vit-b-32'))"
 BUILD_THEIRS = "import open_clip; open_clip.create_model('ViT-B-32')"
 
 

@@ -19,8 +19,8 @@ from diptych.distributed import Peers
 from diptych.families.clip import TextConfig, VitConfig
 from diptych.inputs import build_tokenizer
 from diptych.models import Clip, build
-from diptych.objectives import DeclipObjective, SlipObjective
-from diptych.objectives.base import Features, unit
+from diptych.objectives import DeclipObjective, Features, SlipObjective
+from diptych.objectives.features import unit
 
 COUNT, DEPTH = 16, 4
 
@@ -31,7 +31,7 @@ class PlainSlip(SlipObjective):
     def features(self, batch: Batch) -> Features:
         tower = self.model.image
         plain, *strong = (tower(view) for view in batch.images)
-        first, second = (tower.feature(output.tokens) for output in strong)
+        first, second = (output.feature for output in strong)
         text = unit(self.model.encode_text(batch.texts[0]))
         return {"image": unit(plain.pooled), "text": text, "first": first, "second": second}
 
@@ -41,7 +41,8 @@ class PlainDeclip(DeclipObjective):
 
     def features(self, batch: Batch) -> Features:
         pictures = [self.model.image(view) for view in batch.images]
-        return self.describe(batch, pictures, [self.model.text(ids) for ids in batch.texts])
+        captions = [self.model.text(ids, tokens="normed") for ids in batch.texts]
+        return self.features_of(batch, pictures, captions)
 
 
 def rows() -> Iterator[Row]:

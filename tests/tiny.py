@@ -21,7 +21,7 @@ COLOURS = {
 
 @functools.cache
 def model(seed: int = 0) -> models.Clip:
-    """The zoo's `tiny`, random; the same for the same seed."""
+    """The published `tiny`, random; the same for the same seed."""
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         return models.build(pretrained.get("tiny")).eval()

@@ -11,11 +11,7 @@ Names are resolved on first use, so that `import diptych` doesn't import torch.
 import importlib
 from typing import TYPE_CHECKING
 
-from diptych import registration
-
-__version__ = "0.1.0"
-
-registration.install()
+from diptych.version import __version__ as __version__
 
 if TYPE_CHECKING:
     from diptych import recipes

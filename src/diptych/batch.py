@@ -13,18 +13,24 @@ ImageView = Literal["plain", "strong"]
 (`StrongConfig`)."""
 TextView = Literal["plain", "augmented", "masked"]
 """`plain`: a caption. `augmented`: with words replaced, swapped or deleted. `masked`: with some
-words hidden. All views of a step are of one caption."""
+tokens masked, for masked language modelling (MLM). All views of a step are of one caption."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Views:
-    """Which views of each pair an objective needs, in the order in which it wants them."""
+    """Which views of each pair (crops of the picture, forms of the caption) an objective needs, in
+    the order in which it wants them.
+
+    >>> from diptych.batch import Views
+    >>> Views(image=("strong", "strong")).text
+    ('plain',)
+    """
 
     image: tuple[ImageView, ...] = ("plain",)
     text: tuple[TextView, ...] = ("plain",)
     whole_length: bool = False
     """Captions are padded to the context length, not to the longest of the batch: for objectives
-    that look at the padding."""
+    that encode the padding, too."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,24 +55,24 @@ class Batch:
 
     `images[v]`: Float[batch, 3, height, width], normalised, one per image view. `texts[v]`:
     Int[batch, length], one per text view, padded to the longest caption of the batch. `index`:
-    Int[batch], each sample's place in its source. `hidden`: Int[batch, length], the ids of the
-    words that the `masked` text view hides, -100 elsewhere; None without such a view."""
+    Int[batch], each sample's place in its source. `mlm_labels`: Int[batch, length], the ids of the
+    tokens that the `masked` text view masks, -100 elsewhere; None without such a view."""
 
     images: tuple[Float[Tensor, "batch 3 height width"], ...]
     texts: tuple[Int[Tensor, "batch _"], ...]
     index: Int[Tensor, " batch"]
-    hidden: Int[Tensor, "batch _"] | None = None
+    mlm_labels: Int[Tensor, "batch _"] | None = None
 
     def __len__(self) -> int:
         return len(self.index)
 
     def rows(self, start: int, stop: int) -> "Batch":
-        """The sub-batch of rows start..stop.
+        """The micro-batch of the rows from `start` up to, and without, `stop`.
 
         >>> import torch
         >>> from diptych.batch import Batch
-        >>> batch = Batch(images=(torch.zeros(4, 3, 8, 8),), texts=(torch.zeros(4, 5, dtype=torch.long),),
-        ...               index=torch.arange(4))
+        >>> images, texts = torch.zeros(4, 3, 8, 8), torch.zeros(4, 5, dtype=torch.long)
+        >>> batch = Batch(images=(images,), texts=(texts,), index=torch.arange(4))
         >>> len(batch.rows(1, 3))
         2
         """
@@ -75,7 +81,7 @@ class Batch:
             images=tuple(image[start:stop] for image in self.images),
             texts=tuple(text[start:stop] for text in self.texts),
             index=self.index[start:stop],
-            hidden=None if self.hidden is None else self.hidden[start:stop],
+            mlm_labels=None if self.mlm_labels is None else self.mlm_labels[start:stop],
         )
 
     def to(self, device: torch.device) -> "Batch":
@@ -85,5 +91,7 @@ class Batch:
             images=tuple(image.to(device, non_blocking=True) for image in self.images),
             texts=tuple(text.to(device, non_blocking=True) for text in self.texts),
             index=self.index.to(device, non_blocking=True),
-            hidden=None if self.hidden is None else self.hidden.to(device, non_blocking=True),
+            mlm_labels=None
+            if self.mlm_labels is None
+            else self.mlm_labels.to(device, non_blocking=True),
         )

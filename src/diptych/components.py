@@ -58,7 +58,9 @@ class Component:
         """Our own subclasses of this base, by class name."""
         if not cls.catalogue:
             return {}
-        return {kind.__name__: kind for kind in import_object(cls.catalogue)() if issubclass(kind, cls)}
+        return {
+            kind.__name__: kind for kind in import_object(cls.catalogue)() if issubclass(kind, cls)
+        }
 
     @classmethod
     def named(cls: type[C], name: str) -> type[C]:
@@ -71,7 +73,8 @@ class Component:
         if ":" in name:
             return subclass_of(cls, import_object(name), name)
         kinds = cls.kinds()
-        short = {kind.alias: kind for kind in kinds.values() if kind.alias}
+        # A subclass doesn't inherit its parent's alias: that would be two with one name.
+        short = {kind.alias: kind for kind in kinds.values() if vars(kind).get("alias")}
         found = (kinds | short).get(name)
         if found is None:
             raise UnknownNameError(kind_of(cls), name, short or kinds)

@@ -5,7 +5,7 @@
     │   └── UnknownNameError   a name that nothing answers to; carries near misses
     ├── CheckpointError        weights that can't be read, don't fit, or can't be written
     │   └── DownloadError      a file that couldn't be fetched
-    ├── DataError              a source that can't be read, or too many broken samples
+    ├── DataError              a source that can't be read, or too many bad samples
     │   └── ImageError         one picture that can't be decoded
     └── TrainingError          a run that had to stop (not-finite loss, full disk, lost process)
 
@@ -67,7 +67,7 @@ class DownloadError(CheckpointError):
 
 
 class DataError(DiptychError):
-    """A source that can't be read, or too many broken samples."""
+    """A source that can't be read, or too many bad samples."""
 
 
 class ImageError(DataError):

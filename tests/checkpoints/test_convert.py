@@ -6,14 +6,15 @@ import pytest
 import torch
 
 from diptych.checkpoints import convert, detect, load_model
-from diptych.checkpoints.convert import TARGETS
+from diptych.checkpoints.convert import targets
 from diptych.errors import CheckpointError, UnknownNameError
 from diptych.families.clip.layouts import open_clip
+from diptych.weights.mapping import Table
 from diptych.weights.native import save_model
 from diptych.weights.read import read_weights
 from tests.checkpoints.formats.families import FAMILIES
 
-OF_ANY_TOWERS = [to for to in TARGETS if to not in ("eva", "declip", "unireplknet")]
+OF_ANY_TOWERS = [to for to in targets() if to not in ("eva", "declip", "unireplknet")]
 
 
 @pytest.mark.parametrize("first", OF_ANY_TOWERS)
@@ -52,13 +53,18 @@ def test_other_towers_are_not_evas(tmp_path, random_model, vit):
 
 def test_a_wrong_table_is_caught(tmp_path, random_model, vit, monkeypatch):
     save_model(tmp_path / "in", random_model(vit))
-    exported = open_clip.export
+    rules = open_clip.export_table
 
-    def swapped(folder, config, state):
-        names = ("image.blocks.0.norm_1.weight", "image.blocks.0.norm_2.weight")
-        exported(folder, config, state | {names[0]: state[names[1]], names[1]: state[names[0]]})
+    def swapped(config):
+        """The two norms of each block change places."""
+        first, *others = rules(config).rules
+        names = {rule.ours: rule for rule in others}
+        one, two = names["image.blocks.#.norm_1.*"], names["image.blocks.#.norm_2.*"]
+        kept = [rule for rule in others if rule not in (one, two)]
+        both = replace(one, ours=two.ours), replace(two, ours=one.ours)
+        return Table(rules=(first, *kept, *both))
 
-    monkeypatch.setattr(open_clip, "export", swapped)
+    monkeypatch.setattr(open_clip, "export_table", swapped)
     with pytest.raises(CheckpointError, match="same weights"):
         convert(tmp_path / "in", "open-clip", tmp_path / "out")
     assert [path.name for path in tmp_path.iterdir()] == ["in"]

@@ -40,7 +40,7 @@ def trained(config, embed_dim=6, seed=0):
             if block.scale is not None:
                 block.scale.uniform_(0.2, 1)
         for _ in range(10):
-            tower.train().pooled(2 * torch.randn(4, 3, 48, 48))
+            tower.train()(2 * torch.randn(4, 3, 48, 48))
     return tower.eval()
 
 
@@ -57,8 +57,8 @@ def test_features_stay(name, seed):
     tower = trained(NETS[name], seed=seed)
     x = torch.randn(2, 3, 50, 71)
     with torch.no_grad():
-        tokens, pooled = tower(x)
-        merged_tokens, merged = deployed(tower)(x)
+        tokens, _, pooled = tower(x)
+        merged_tokens, _, merged = deployed(tower)(x)
     torch.testing.assert_close(merged, pooled, rtol=0, atol=1e-5)
     torch.testing.assert_close(merged_tokens, tokens, rtol=0, atol=1e-5 * tokens.abs().max().item())
 
@@ -69,7 +69,7 @@ def test_in_float64_nothing_is_lost(name):
     x = torch.randn(2, 3, 50, 71, dtype=torch.double)
     with torch.no_grad():
         torch.testing.assert_close(
-            deployed(tower, dtype=torch.double).pooled(x), tower.pooled(x), rtol=0, atol=1e-12
+            deployed(tower, dtype=torch.double)(x).pooled, tower(x).pooled, rtol=0, atol=1e-12
         )
 
 
@@ -110,7 +110,7 @@ def test_an_image_tower_alone():
     x = torch.randn(1, 3, 64, 64)
     with torch.no_grad():
         torch.testing.assert_close(
-            deployed(tower, None).pooled(x), tower.pooled(x), rtol=0, atol=1e-5
+            deployed(tower, None)(x).pooled, tower(x).pooled, rtol=0, atol=1e-5
         )
 
 
@@ -125,7 +125,7 @@ def test_weights_in_half_precision_are_merged_to_float32():
     merged.load_state_dict(dict(state))
     x = torch.randn(2, 3, 48, 48)
     with torch.no_grad():
-        torch.testing.assert_close(merged.eval().pooled(x), tower.pooled(x), rtol=0, atol=1e-5)
+        torch.testing.assert_close(merged.eval()(x).pooled, tower(x).pooled, rtol=0, atol=1e-5)
 
 
 @pytest.mark.parametrize(

@@ -209,7 +209,7 @@ def test_a_name_of_the_zoo(server, tmp_path, monkeypatch, vit, name):
     )
     entry = Entry(name="small", config=vit, weights=(weights,))
     for asked, answer in {"entry": entry, "get": vit, "weights": weights}.items():
-        monkeypatch.setattr(zoo, asked, lambda name, answer=answer: answer)
+        monkeypatch.setattr(pretrained, asked, lambda name, answer=answer: answer)
     where = {"endpoint": server.endpoint, "cache_dir": tmp_path / "cache"}
     monkeypatch.setattr(
         locating, "fetch", lambda name, file, sha256: fetch(name, file=file, sha256=sha256, **where)

@@ -24,7 +24,9 @@ from diptych.weights.native import save_model
 
 
 def test_round_trip_is_bit_equal(tmp_path, random_model, vit, resnet):
-    for i, config in enumerate((vit, resnet, replace(vit, logit_bias=-10.0), pretrained.get("tiny"))):
+    for i, config in enumerate(
+        (vit, resnet, replace(vit, logit_bias=-10.0), pretrained.get("tiny"))
+    ):
         model = random_model(config)
         save_model(tmp_path / f"{i}", model, provenance={"run": "test"})
         loaded, meta = load_model(tmp_path / f"{i}")

@@ -17,7 +17,7 @@ from diptych.weights.resize import resize_kernel, resize_positions
 from tests.checkpoints.formats.families import FAMILIES, TEXT
 
 EVA = FAMILIES["eva02-b"]
-UNTOLD = "it doesn't tell its activation, heads and the like: they are taken to be as here"
+UNTOLD = "it doesn't say its activation, heads and the like: they are taken to be as here"
 """Of towers as small as these."""
 BESIDE = {
     "mask_token": torch.zeros(1, 1, 32),

@@ -1,7 +1,5 @@
 """A model for another picture size is the one that open_clip would make."""
 
-from dataclasses import replace
-
 import pytest
 import torch
 import torch.nn.functional as F
@@ -12,8 +10,9 @@ from diptych.families.clip import ResNetConfig
 from diptych.families.clip.layouts.open_clip import export
 from diptych.families.timm import TimmConfig
 from diptych.weights.native import save_model
-from diptych.weights.resize import resize, resize_positions
+from diptych.weights.resize import resize_positions
 from diptych.weights.state import State
+from diptych.weights.tower import resize_tower
 from tests.checkpoints.formats.families import FAMILIES
 
 
@@ -80,10 +79,10 @@ def test_what_does_not_fit_is_named(tmp_path, random_model, vit):
     save_model(tmp_path / "ours", random_model(vit))
     with pytest.raises(ConfigError, match="33"):
         load_model(tmp_path / "ours", image_size=33)
-    with pytest.raises(CheckpointError, match="timm"):
-        resize(State.of({}), replace(vit, image=TimmConfig(name="resnet10t")), 64)
-    with pytest.raises(CheckpointError, match="a ResNetConfig has no patches"):
-        resize(State.of({}), replace(vit, image=ResNetConfig()), patch_size=16)
+    with pytest.raises(CheckpointError, match="image_size of a TimmConfig can't be changed"):
+        resize_tower(State.of({}), TimmConfig(name="resnet10t"), 64)
+    with pytest.raises(CheckpointError, match="patch_size of a ResNetConfig can't be changed"):
+        resize_tower(State.of({}), ResNetConfig(), patch_size=16)
     with pytest.raises(ConfigError, match="not a multiple of patch_size 5"):
         load_model(tmp_path / "ours", patch_size=5)
     with pytest.raises(CheckpointError, match="square"):

@@ -5,8 +5,12 @@ from dataclasses import asdict, replace
 
 import pytest
 
-from diptych.cli import benchmark_report, main
-from diptych.cli.benchmark_runs import Score
+from diptych.cli import main
+from diptych.config import Run
+from diptych.config.serialize import to_json
+from diptych.experiments import ObjectivesConfig, compare_objectives
+from diptych.experiments.objectives import compare, table
+from diptych.experiments.objectives.runs import Score
 from tests import tiny
 
 SCORE = Score(
@@ -31,7 +35,7 @@ def data(tmp_path):
 
 def test_a_line_an_objective_with_its_interval():
     other = replace(SCORE, objective="slip", retrieval=0.1)
-    lines = benchmark_report.rows(
+    lines = table.rows(
         [SCORE, other, replace(SCORE, seed=1, zero_shot=0.6, seconds=0.3, memory=1000.0)]
     )
     assert lines[0] == ["clip", "55.0 ± 63.5 %", "75.0 ± 0.0 %", "—", "0.275", "1,000 MB"]
@@ -56,6 +60,47 @@ def test_what_is_measured_already_is_not_measured_again(data, tmp_path, capsys):
     assert [score["zero_shot"] for score in results["scores"]] == [0.5, 0.25]
     assert results["steps"] == 20
     assert "Objectives, side by side" in (tmp_path / "out" / "report.html").read_text()
+
+    _, pictures, *_ = data
+    config = ObjectivesConfig(
+        data=str(pictures),
+        test=str(pictures),
+        steps=20,
+        seeds=1,
+        objectives=("filip", "clip"),
+        out=str(tmp_path / "out"),
+    )
+    found = compare_objectives(config)
+    assert [score.zero_shot for score in found.scores] == [0.25, 0.5]
+    assert [row[0] for row in found.rows] == ["filip", "clip"]
+    assert capsys.readouterr() == ("", "")
+
+
+def test_the_number_of_steps_is_kept_when_the_benchmark_goes_on(data, tmp_path, monkeypatch):
+    measured, trained = [0.5, 0.25], []
+
+    def interrupted(shared, config, steps, console):
+        trained.append(steps)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(compare, "seconds_of_a_step", lambda *_: measured.pop(0))
+    monkeypatch.setattr(compare, "compete", interrupted)
+    _, pictures, *_ = data
+    config = ObjectivesConfig(
+        data=str(pictures), test=str(pictures), budget=1.0, seeds=1, out=str(tmp_path)
+    )
+    for again in (config, config, replace(config, budget=2.0)):
+        with pytest.raises(KeyboardInterrupt):
+            compare_objectives(again)
+    assert trained == [102, 102, 408]
+
+
+def test_runs_with_another_number_of_steps_are_not_mixed(data, tmp_path, capsys):
+    folder = tmp_path / "out" / "runs" / "clip-0"
+    folder.mkdir(parents=True)
+    folder.joinpath("run.json").write_text(to_json(Run(steps=20)))
+    assert run(*data, "--steps", "30", "--seeds", "1", "--objectives", "clip") == 2
+    assert "holds a run of 20 steps, and this one has 30" in capsys.readouterr().err
 
 
 @pytest.mark.slow

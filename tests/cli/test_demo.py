@@ -1,9 +1,12 @@
 import json
 
 import pytest
+from rich.console import Console
 
-from diptych.cli import demo, demo_scores, main
+from diptych.cli import main
 from diptych.data import scenes
+from diptych.experiments import demo
+from diptych.experiments.digits import queries, render
 
 SMALL = {"train": 144, "seen": 12, "unseen": 12, "pairs": 8}
 
@@ -33,17 +36,17 @@ RED_SEVEN, BLUE_TWO = (7, "red", "small"), (2, "blue", "large")
     ],
 )
 def test_which_pictures_fit_a_query(query, truth):
-    assert demo_scores.fits(query, scene(RED_SEVEN, BLUE_TWO, relation="left")) is truth
+    assert queries.fits(query, scene(RED_SEVEN, BLUE_TWO, relation="left")) is truth
 
 
 def test_every_caption_like_query_of_a_pair_fits_its_own_scene():
     for sample in scenes.samples("pairs", 40):
-        assert demo_scores.fits(demo_scores.query_of(sample), demo_scores.attributes(sample))
+        assert queries.fits(queries.query_of(sample), queries.attributes(sample))
 
 
 @pytest.fixture
 def small(monkeypatch):
-    monkeypatch.setattr(demo, "COUNTS", SMALL)
+    monkeypatch.setattr(render, "COUNTS", SMALL)
 
 
 def run(out, *more):
@@ -60,14 +63,16 @@ def test_the_whole_way_and_an_honest_end(small, tmp_path, capsys):
     assert str(out / "report.html") in printed.out
     page = (out / "report.html").read_text()
     assert "a red zero" in page
-    assert page.count("data:image/jpeg") == 12 + 3 * demo_scores.TOP
+    assert page.count("data:image/jpeg") == 12 + 3 * queries.TOP
     rows = [json.loads(line) for line in (out / "run" / "metrics.jsonl").read_text().splitlines()]
     assert any("evaluation" in row for row in rows)
     assert (out / "pictures.index" / "meta.json").exists()
 
     shards = {path: path.stat().st_mtime_ns for path in (out / "data").rglob("*.tar")}
     first = page
-    assert run(out) == 1
+    result = demo(out, steps=2)
+    assert capsys.readouterr() == ("", "")
+    assert result.missed.keys() == {"digit", "colour"}
     assert {path: path.stat().st_mtime_ns for path in (out / "data").rglob("*.tar")} == shards
     again = (out / "report.html").read_text()
     headline = slice(first.index('<div class="headline">'), first.index("What was done"))
@@ -81,3 +86,15 @@ def test_what_it_did_not_write_it_does_not_delete(small, tmp_path, capsys):
     assert run(tmp_path) == 2
     assert "choose another --out" in capsys.readouterr().err
     assert mine.read_text() == "dear"
+
+
+def test_interrupted_pictures_are_made_anew(small, tmp_path, monkeypatch):
+    def stop(*_, **__):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(render, "write_shards", stop)
+        with pytest.raises(KeyboardInterrupt):
+            render.render(tmp_path / "data", 0, Console(quiet=True))
+    render.render(tmp_path / "data", 0, Console(quiet=True))
+    assert len(list((tmp_path / "data").rglob("*.tar"))) == 12 + 3

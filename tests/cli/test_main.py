@@ -23,7 +23,10 @@ def leave(*arguments: str) -> int:
 
 
 def test_help_lists_the_verbs_and_imports_no_torch():
-    script = "import sys; from diptych.cli import main\ntry: main(sys.argv[1:])\nfinally: assert 'torch' not in sys.modules"
+    script = (
+        "import sys; from diptych.cli import main\n"
+        "try: main(sys.argv[1:])\nfinally: assert 'torch' not in sys.modules"
+    )
     for arguments in (
         [],
         ["--help"],
@@ -31,6 +34,8 @@ def test_help_lists_the_verbs_and_imports_no_torch():
         ["embed", "--help"],
         ["search", "--help"],
         ["models", "--help"],
+        ["demo", "--help"],
+        ["benchmark", "--help"],
     ):
         done = run("-c", script, *arguments)
         assert (done.returncode, done.stderr) == (0, "")

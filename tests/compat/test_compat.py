@@ -1,8 +1,11 @@
 """The spellings' signatures and return values, and what can't be honoured."""
 
 import inspect
+import json
+import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 import torch
@@ -64,7 +67,7 @@ def test_options(published):
     assert model.clip.config.image.image_size == preprocess.size == 84
     assert preprocess.config.resize == "squash"
     assert preprocess.config.mean == (0.5, 0.5, 0.5)
-    assert model.clip.config.image.patch_dropout == 0.5
+    assert model.visual.drop.share == 0.5
     assert (
         compat.create_model("tiny", force_quick_gelu=True).clip.config.text.activation
         == "quick_gelu"
@@ -104,42 +107,84 @@ def test_names_of_every_generation():
 
 
 AUTO = """
-{imports}
-from transformers import AutoConfig, AutoProcessor, AutoTokenizer, CLIPImageProcessor
-import torch
+import sys, torch
 from PIL import Image
+from transformers import AutoConfig, AutoModel, AutoProcessor, AutoTokenizer, CLIPImageProcessor
 folder, picture = {folder!r}, {picture!r}
-config = AutoConfig.from_pretrained(folder)
+assert "diptych" not in sys.modules
+config = AutoConfig.from_pretrained(folder, trust_remote_code=True)
 assert config.model_type == "eva_clip" and config.projection_dim == 24, config
-model = AutoModel.from_pretrained(folder, trust_remote_code=False)
-processor = AutoProcessor.from_pretrained(folder)
-inputs = processor(text=["a cat", "two dogs"], images=Image.open(picture), return_tensors="pt", padding=True)
+model = AutoModel.from_pretrained(folder, trust_remote_code=True)
+processor = AutoProcessor.from_pretrained(folder, trust_remote_code=True)
+texts = ["a cat", "two dogs"]
+inputs = processor(text=texts, images=Image.open(picture), return_tensors="pt", padding=True)
 out = model(**inputs)
 assert out.logits_per_image.shape == (1, 2) and out.image_embeds.shape == (1, 24)
-assert torch.equal(model.get_image_features(inputs.pixel_values), model.encode_image(inputs.pixel_values))
-assert AutoTokenizer.from_pretrained(folder)("a cat").input_ids[0] == 49406
+features = model.get_image_features(inputs.pixel_values)
+assert torch.equal(features, model.encode_image(inputs.pixel_values))
+tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=True)
+assert tokenizer("a cat").input_ids[0] == 49406
 assert CLIPImageProcessor.from_pretrained(folder).crop_size["height"] == 56
 model.save_pretrained(folder + "-again")
-again = AutoModel.from_pretrained(folder + "-again", dtype="bfloat16")
+again = AutoModel.from_pretrained(folder + "-again", dtype="bfloat16", trust_remote_code=True)
 assert again.encode_image(inputs.pixel_values).dtype == torch.bfloat16
 """
 
 
-@pytest.mark.parametrize(
-    "imports",
-    [
-        "import diptych\nfrom transformers import AutoModel",
-        "from transformers import AutoModel\nimport diptych",
-    ],
-)
-def test_transformers_auto_classes(exported, published, imports):
+WITHOUT_US = """
+import sys
+from transformers import AutoModel
+class NotInstalled:
+    def find_spec(self, name, path=None, target=None):
+        if name == "diptych":
+            raise ModuleNotFoundError("No module named 'diptych'", name=name)
+sys.meta_path.insert(0, NotInstalled())
+AutoModel.from_pretrained({folder!r}, trust_remote_code=True)
+"""
+
+
+def transformers_alone(script: str, modules: Path) -> subprocess.CompletedProcess[str]:
+    """A process of its own, offline, with a fresh folder for the code that lies beside weights."""
     pytest.importorskip("transformers")
-    script = AUTO.format(imports=imports, folder=str(exported), picture=str(published.picture))
-    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+    environment = os.environ | {"HF_MODULES_CACHE": str(modules), "HF_HUB_OFFLINE": "1"}
+    return subprocess.run(
+        [sys.executable, "-c", script],
+        capture_output=True,
+        text=True,
+        check=False,
+        env=environment,
+        stdin=subprocess.DEVNULL,
+    )
+
+
+def test_transformers_auto_classes_load_a_folder_with_its_remote_code(
+    exported, published, tmp_path
+):
+    script = AUTO.format(folder=str(exported), picture=str(published.picture))
+    done = transformers_alone(script, tmp_path / "modules")
     assert done.returncode == 0, done.stderr
 
 
-def test_watching_costs_no_import():
-    code = "import sys, diptych; sys.exit(str([m for m in ('torch', 'transformers', 'numpy') if m in sys.modules]))"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
-    assert done.stderr.strip() == "[]"
+def test_a_process_without_diptych_says_what_to_install(exported, tmp_path):
+    done = transformers_alone(WITHOUT_US.format(folder=str(exported)), tmp_path / "modules")
+    assert done.returncode != 0
+    assert "Run `pip install diptych`" in done.stderr
+
+
+@pytest.mark.parametrize("remote_code", [True, False])
+def test_the_class_itself_reads_folders_with_and_without_remote_code(
+    exported, published, remote_code
+):
+    pytest.importorskip("transformers")
+    from diptych.compat.transformers import EvaClipModel
+
+    if not remote_code:  # as such folders were written once
+        (exported / "modeling_eva_clip.py").unlink()
+        content = json.loads((exported / "config.json").read_text())
+        del content["auto_map"]
+        (exported / "config.json").write_text(json.dumps(content))
+    with pytest.raises(ConfigError, match="dtype='half-way' is none of torch's"):
+        EvaClipModel.from_pretrained(exported, dtype="half-way")
+    model = EvaClipModel.from_pretrained(exported)
+    for name, tensor in published.model.state_dict().items():
+        assert torch.equal(model.model.clip.state_dict()[name], tensor)

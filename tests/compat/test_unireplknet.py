@@ -64,7 +64,7 @@ def test_the_cards_snippet_at_full_size(tmp_path):
     assert features(run_card(unireplknet_l, tmp_path / FILE)).shape == (1, 1536)
 
 
-def test_what_strict_false_passes_by_is_returned(trained):
+def test_what_strict_false_ignores_is_returned(trained):
     tensors = published(trained) | {
         "head.proj.weight": torch.ones(4, 320),
         "logit_scale": torch.ones(()),
@@ -77,7 +77,7 @@ def test_what_strict_false_passes_by_is_returned(trained):
     )
     assert torch.equal(features(model), features(trained))
     with pytest.raises(
-        CheckpointError, match="head.weight, head.bias, head.proj.weight lack or are too many"
+        CheckpointError, match="head.weight, head.bias, head.proj.weight are missing or unexpected"
     ):
         model.load_state_dict(tensors)
 
@@ -104,7 +104,7 @@ def test_a_wrong_prefix_loads_nothing_and_says_so(trained):
         )
 
 
-def test_forms_are_told_and_merged(trained):
+def test_forms_are_recognised_and_merged(trained):
     merged = unireplknet_a(deploy=True)
     for tensors in (published(trained), published(trained, merged=True)):
         merged.load_state_dict(tensors, strict=False)
@@ -113,7 +113,7 @@ def test_forms_are_told_and_merged(trained):
         unireplknet_a().load_state_dict(published(trained, merged=True), strict=False)
 
 
-def test_a_part_of_the_trunk_must_not_lack(trained):
+def test_no_part_of_the_trunk_may_be_missing(trained):
     tensors = published(trained)
     del tensors["stages.1.0.dwconv.lk_origin.weight"]
     with pytest.raises(CheckpointError, match="mix.dense.weight are missing"):

@@ -13,7 +13,7 @@ from diptych.config import (
 )
 from diptych.config.serialize import difference, from_dict, from_json, override, to_dict, to_json
 from diptych.errors import ConfigError
-from diptych.families.clip import ResNetConfig, VitConfig
+from diptych.families.clip import ResNetConfig, TextConfig, VitConfig
 from diptych.families.huggingface import HuggingFaceTextConfig
 from diptych.families.timm import TimmConfig
 
@@ -24,7 +24,12 @@ CONFIGS = [
         objective=SiglipObjectiveConfig(tile=8),
         data=DataConfig(path="a::b", weights=(1.0, 2.0)),
     ),
-    Run(steps=1, model=ModelConfig(custom=ClipConfig(image=ResNetConfig(), logit_bias=-10.0))),
+    Run(
+        steps=1,
+        model=ModelConfig(
+            custom=ClipConfig(image=ResNetConfig(), text=TextConfig(), logit_bias=-10.0)
+        ),
+    ),
     ClipConfig(
         image=TimmConfig(name="x", options={"a": [1, 2]}),
         text=HuggingFaceTextConfig(model_type="bert"),

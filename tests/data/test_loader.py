@@ -192,7 +192,7 @@ def test_more_than_the_allowed_share_stops_the_run(broken):
     loader = make_loader(open_source(broken), broken, batch_size=7, steps=100)
     with pytest.raises(
         DataError,
-        match=r"samples read are broken .* more than data.max_bad_share 0.05; the first: ",
+        match=r"samples read are bad .* more than data.max_bad_share 0.05; the first: ",
     ):
         list(loader)
     assert 42 <= loader.bad.read < 42 + 10  # judged after one epoch of a small source
@@ -204,7 +204,7 @@ def test_a_source_that_breaks_as_a_whole_stops_at_once(data, workers):
     for path in source.paths:
         path.write_bytes(b"")
     data = replace(data, workers=workers)
-    with pytest.raises(DataError, match="100 of 100 samples read are broken"):
+    with pytest.raises(DataError, match="100 of 100 samples read are bad"):
         next(iter(make_loader(source, data, batch_size=8, steps=8)))
 
 

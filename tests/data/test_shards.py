@@ -143,12 +143,12 @@ def test_a_truncated_shard_is_reported_and_used(tmp_path):
     assert len(source) == 17
     assert source[6].captions == ("picture 6",)
     assert source[7].captions == ("picture 10",)
-    [damage] = source.damage
-    assert isinstance(damage, BadSample)
-    assert damage.file == str(paths[0])
-    assert "cut short" in damage.reason
-    assert "7 samples before that are used" in damage.reason
-    assert "1 of them damaged" in source.describe()
+    [bad] = source.bad_samples
+    assert isinstance(bad, BadSample)
+    assert bad.file == str(paths[0])
+    assert "cut short" in bad.reason
+    assert "7 samples before that are used" in bad.reason
+    assert "1 of them corrupt" in source.describe()
 
 
 def test_a_shard_that_shrinks_while_in_use_breaks_single_samples_only(tmp_path):

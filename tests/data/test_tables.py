@@ -108,7 +108,8 @@ def test_labels_take_the_place_of_captions(tmp_path):
 def test_a_bad_row_is_one_bad_row(tmp_path):
     path = tmp_path / "t.jsonl"
     path.write_text(
-        '{"image": "a.jpg", "text": "a"}\n\n{"image": \n[1]\n{"text": "b"}\n{"image": "c.jpg", "text": "c"}'
+        '{"image": "a.jpg", "text": "a"}\n\n{"image": \n[1]\n{"text": "b"}\n'
+        '{"image": "c.jpg", "text": "c"}'
     )
     source = open_source(config(tmp_path, path))
     assert len(source) == 5
@@ -127,7 +128,7 @@ def test_rows_of_another_length_are_left_out_of_a_csv_and_reported(tmp_path):
     path.write_text("image,text\na.jpg,a\nb.jpg,b,extra\nc.jpg,c\n")
     source = open_source(config(tmp_path, path))
     assert [source[n].captions[0] for n in range(len(source))] == ["a", "c"]
-    assert "1 rows with a wrong number of columns" in source.damage[0].reason
+    assert "1 rows with a wrong number of columns" in source.bad_samples[0].reason
 
 
 @pytest.mark.parametrize(

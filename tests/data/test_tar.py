@@ -41,7 +41,7 @@ def test_every_format_yields_the_same_files(tmp_path, format):
     path = write_tar(tmp_path / "a.tar", files, format)
     index = index_tar(path)
     assert contents(path, index) == files
-    assert index.damage == ""
+    assert index.error == ""
 
 
 def test_the_ustar_prefix_is_part_of_the_name(tmp_path):
@@ -94,9 +94,9 @@ def test_a_cut_tar_keeps_its_whole_samples(tmp_path):
     path.write_bytes(whole[: starts["3.txt"] + 600])
     index = index_tar(path)
     assert [index.key(n) for n in range(len(index))] == ["0", "1", "2"]
-    assert index.damage == f"cut short at byte {starts['3.txt'] + 600}, inside 3.txt"
+    assert index.error == f"cut short at byte {starts['3.txt'] + 600}, inside 3.txt"
     path.write_bytes(whole[: starts["3.jpg"]])
-    assert "no end mark" in index_tar(path).damage
+    assert "no end mark" in index_tar(path).error
     assert len(index_tar(path)) == 3
 
 
@@ -106,7 +106,7 @@ def test_damage_in_the_middle_is_reported_and_what_lies_before_is_kept(tmp_path)
     data[2 * 1024 + 3] ^= 0xFF
     path.write_bytes(data)
     index = index_tar(path)
-    assert (len(index), index.damage) == (2, "damaged at byte 2048")
+    assert (len(index), index.error) == (2, "corrupt at byte 2048")
 
 
 @pytest.mark.parametrize(

@@ -36,7 +36,7 @@ def load(data, views=ALL, tokenizer=None, steps=4, **options):
 
 def same(one, other):
     def tensors(batch):
-        return (*batch.images, *batch.texts, batch.hidden)
+        return (*batch.images, *batch.texts, batch.mlm_labels)
 
     pairs = [
         pair
@@ -53,7 +53,7 @@ def test_every_view_is_of_the_same_pair(data):
         assert all(
             set(changed.split()) & set(text.split()) for changed, text in zip(augmented, plain)
         )
-        shown = torch.where(batch.hidden == -100, batch.texts[2], batch.hidden)
+        shown = torch.where(batch.mlm_labels == -100, batch.texts[2], batch.mlm_labels)
         assert read(shown) == plain
         assert [len(text) for text in masked] == [len(text) for text in plain]
 
@@ -81,22 +81,22 @@ def test_colours_may_change_on_the_device(data):
 def test_a_plain_view_does_not_depend_on_what_follows_it(data):
     alone = load(data, Views())
     assert all(torch.equal(a.images[0], b.images[0]) for a, b in zip(alone, load(data)))
-    assert all(batch.hidden is None for batch in alone)
+    assert all(batch.mlm_labels is None for batch in alone)
 
 
 def test_whole_length(data):
     views = replace(ALL, whole_length=True)
     [batch] = load(data, views, DeclipTokenizer(20), steps=1)
-    assert {text.shape for text in batch.texts} == {batch.hidden.shape} == {(8, 20)}
+    assert {text.shape for text in batch.texts} == {batch.mlm_labels.shape} == {(8, 20)}
 
 
 def test_a_batch_can_be_cut_and_moved(data):
     [batch] = load(data, steps=1)
     part = batch.rows(2, 5).to(torch.device("cpu"))
-    assert torch.equal(part.hidden, batch.hidden[2:5])
+    assert torch.equal(part.mlm_labels, batch.mlm_labels[2:5])
     assert len(part) == 3
 
 
 def test_a_tokenizer_without_a_mask_is_refused(data):
-    with pytest.raises(ConfigError, match="hidden"):
+    with pytest.raises(ConfigError, match="mask token"):
         load(data, tokenizer=ClipTokenizer())

@@ -1,6 +1,6 @@
 """Small copies of the layouts in which publishers and torchvision keep their sets.
 
-Pictures are PNG whatever their name ends with, so that their colours stay exact; nobody goes by the
+ImageFeatures are PNG whatever their name ends with, so that their colours stay exact; nobody goes by the
 name."""
 
 import json

@@ -1,11 +1,14 @@
 """Two processes give the losses and gradients of one, for every composed objective."""
 
-from dataclasses import replace
-
 import pytest
 import torch
 
+from diptych.config import ClipObjectiveConfig
 from diptych.distributed import Peers, data_parallel
+from diptych.families.declip.published_config import (
+    PublishedDeclipObjectiveConfig,
+    PublishedSimSiamConfig,
+)
 from diptych.models import build
 from diptych.objectives import build_objective
 from tests.distributed.harness import run_processes
@@ -27,7 +30,7 @@ def step(peers):
         wrapped = data_parallel(objective, peers)
         losses = wrapped(whole.rows(peers.rank * share, (peers.rank + 1) * share), peers)
         losses.total.backward()
-        objective.after_step()
+        objective.after_step(losses.carry)
         gradients = {key: p.grad for key, p in objective.named_parameters() if p.grad is not None}
         buffers = {key: b for key, b in objective.named_buffers() if b.is_floating_point()}
         found[name] = losses.total.detach(), gradients, buffers
@@ -55,15 +58,21 @@ def test_two_processes_equal_one(size):
 def own_statistics(peers, rows):
     """Running means of DeCLIP's heads and its queue, after a step on some rows, each process as if
     it were alone."""
-    config = replace(
-        CONFIGS["declip"], views=replace(SIM_SIAM, share_statistics=False), share_queue=False
+    views = PublishedSimSiamConfig(width=SIM_SIAM.width, hidden=SIM_SIAM.hidden)
+    config = PublishedDeclipObjectiveConfig(
+        pairs=ClipObjectiveConfig(),
+        views=views,
+        queue=16,
+        contrast_masked=False,
+        share_words=True,
     )
     torch.manual_seed(0)
     objective = build_objective(config, build(model_config("declip"))).double().train()
     torch.manual_seed(1)
     whole = batch(objective.views, 2 * EACH)
-    data_parallel(objective, peers)(whole.rows(*rows[peers.rank]), peers).total.backward()
-    objective.after_step()
+    losses = data_parallel(objective, peers)(whole.rows(*rows[peers.rank]), peers)
+    losses.total.backward()
+    objective.after_step(losses.carry)
     return {
         name: b
         for name, b in objective.named_buffers()

@@ -10,7 +10,8 @@ from diptych.distributed import Peers, data_parallel
 from diptych.families.clip import TextConfig, VitConfig
 from diptych.models import build
 from diptych.objectives import accumulate, build_objective
-from diptych.objectives.contrast import info_nce, sigmoid, tiled_info_nce, tiled_sigmoid
+from diptych.objectives.info_nce import info_nce, tiled_info_nce
+from diptych.objectives.sigmoid_loss import sigmoid_loss, tiled_sigmoid_loss
 from tests.distributed.harness import run_processes
 
 SMOOTHING = 0.1
@@ -30,7 +31,7 @@ def losses(scale, peers):
             info_nce,
             (s,),
         ),
-        "siglip": (lambda *x: tiled_sigmoid(*x, tile=3, peers=peers), sigmoid, (s, bias)),
+        "siglip": (lambda *x: tiled_sigmoid_loss(*x, tile=3, peers=peers), sigmoid_loss, (s, bias)),
     }
 
 

@@ -11,17 +11,17 @@ from tests.distributed.harness import run_processes
 def collectives(peers):
     local = torch.arange(2.0) + 10 * peers.rank
     everyones = torch.arange(2.0 * peers.size).view(-1, 1) + peers.rank
-    by_sum = peers.own_rows_of_sum(everyones)
+    by_sum = peers.reduce_scatter(everyones)
     dist.get_backend = lambda: "nccl"
-    by_scatter = peers.own_rows_of_sum(everyones)
+    by_scatter = peers.reduce_scatter(everyones)
     return (
-        peers.gather(local),
+        peers.all_gather(local),
         peers.sum(local),
         peers.max(local),
         by_sum,
         by_scatter,
-        peers.agree(peers.rank == 1),
-        peers.agree(False),
+        peers.any(peers.rank == 1),
+        peers.any(False),
     )
 
 
@@ -40,14 +40,14 @@ def test_collectives_of_two_processes():
 def test_alone_they_change_nothing():
     peers, values = Peers(), torch.arange(4.0)
     for result in (
-        peers.gather(values),
+        peers.all_gather(values),
         peers.sum(values),
         peers.max(values),
-        peers.own_rows_of_sum(values),
+        peers.reduce_scatter(values),
     ):
         assert result.equal(values)
-    assert peers.agree(True)
-    assert not peers.agree(False)
+    assert peers.any(True)
+    assert not peers.any(False)
 
 
 def fail_on_one(peers):

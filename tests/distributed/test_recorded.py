@@ -43,7 +43,9 @@ def own_batch(record, mine, rank):
     if "masked_token_ids" in mine:
         batch = replace(batch, texts=(torch.tensor(mine["masked_token_ids"]), *batch.texts[1:]))
     return (
-        replace(batch, hidden=torch.tensor(mine["mlm_labels"])) if "mlm_labels" in mine else batch
+        replace(batch, mlm_labels=torch.tensor(mine["mlm_labels"]))
+        if "mlm_labels" in mine
+        else batch
     )
 
 
@@ -59,11 +61,12 @@ def step(peers, path):
         wrapped = data_parallel(objective, peers)
         losses = wrapped(batch, peers)
         losses.total.backward()
-        objective.after_step()
+        objective.before_step()
+        objective.after_step(losses.carry)
         gradients = {key: p.grad for key, p in objective.named_parameters() if p.grad is not None}
         foreign = recorded.names(record["state_dict"]).to_foreign(gradients)
         norms = {key: part.norm().item() for key, part in foreign.items()}
-        terms = {key: value.item() for key, value in losses.terms.items()}
+        terms = {key: value.item() for key, value in losses.metrics.items()}
         found[name] = terms, norms, int(objective.state_dict().get("queue.place", torch.tensor(0)))
     return found
 

@@ -22,7 +22,7 @@ from diptych.training import fit, load_run, read_metrics
 from tests.distributed.harness import run_processes
 from tests.training.runs import COMPOSED, MODEL, WORDY, small_run
 
-PLAIN = replace(MODEL.image, patch_dropout=0.0)
+PLAIN = MODEL.image
 STEM = VitConfig(
     image_size=16,
     patch_size=4,

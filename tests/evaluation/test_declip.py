@@ -19,7 +19,7 @@ from diptych.evaluation import (
     zero_shot,
 )
 from diptych.models import build
-from diptych.objectives.late import late_interaction_reference
+from diptych.objectives.late_interaction import late_interaction_reference
 from tests import goldens, tiny
 from tests.objectives import recorded
 
@@ -145,7 +145,7 @@ def test_the_engine_gives_the_scores_of_the_parts_by_hand(by, tmp_path, monkeypa
         kept.tensors["features"].norm(dim=2), torch.ones(8, kept.tensors["features"].shape[1])
     )
     monkeypatch.setattr(
-        tokens.TokenView, "features", lambda *_: pytest.fail("it lies in the cache")
+        tokens.TokenExtractor, "features", lambda *_: pytest.fail("it lies in the cache")
     )
     monkeypatch.setattr(tokens, "_TILE", 100)
     again = evaluate(encoder, f"{tmp_path}/data", **options)

@@ -11,7 +11,7 @@ from diptych.cli import main
 from diptych.datasets import Dataset, open_own
 from diptych.datasets.layouts.base import Files
 from diptych.distributed import Peers
-from diptych.encoder import Cache, Pictures
+from diptych.encoder import Cache, ImageFeatures
 from diptych.errors import DataError
 from diptych.evaluation import evaluate
 from diptych.evaluation.engine import Engine
@@ -81,11 +81,11 @@ def test_a_classifier_of_more_classes_is_asked_about_some_of_them():
         "test": _pictures(torch.eye(4)[[3, 1]], torch.tensor([0, 1])),
     }
     own = open_own("synthetic:4", class_names=("third", "first"))
-    [view] = Engine().views(tiny.encoder()).values()
+    [extractor] = Engine().extractors(tiny.encoder()).values()
     inputs = Inputs(
         dataset=replace(own, class_indices=(3, 1)),
         splits=learned,
-        view=view,
+        extractor=extractor,
         cache=Cache(),
         peers=Peers(),
     )
@@ -94,11 +94,11 @@ def test_a_classifier_of_more_classes_is_asked_about_some_of_them():
     assert scores.confusion == ((1, 0), (0, 1))
 
 
-def _pictures(features: torch.Tensor, labels: torch.Tensor) -> Pictures:
+def _pictures(features: torch.Tensor, labels: torch.Tensor) -> ImageFeatures:
     samples = [
         Sample(key=str(i), image=b"", label=label) for i, label in enumerate(labels.tolist())
     ]
-    return Pictures(rows=torch.arange(len(labels)), samples=samples, features=features, bad=[])
+    return ImageFeatures(rows=torch.arange(len(labels)), samples=samples, features=features, bad=[])
 
 
 def test_a_profile_says_how_pictures_are_shown(root):
@@ -145,8 +145,11 @@ def test_which_caption_fits(tmp_path):
     source = Files(samples, "pairs", tmp_path)
     entry = datasets.get("winoground")
     dataset = Dataset(name=entry.name, kind=entry.kind, source=source, metric=entry.metric)
-    task, [view] = Task(name=entry.name, data=entry), Engine().views(tiny.encoder()).values()
-    [result] = Engine().measure(task, {"test": dataset}, [view])
+    task, [extractor] = (
+        Task(name=entry.name, data=entry),
+        Engine().extractors(tiny.encoder()).values(),
+    )
+    [result] = Engine().measure(task, {"test": dataset}, [extractor])
     encoder = tiny.encoder()
     scores = encoder.embed_images(images) @ encoder.embed_texts(["a red cat", "a blue dog"]).T
     text = [bool(s[0, 0] > s[0, 1] and s[1, 1] > s[1, 0]) for s in scores.unflatten(0, (2, 2))]

@@ -73,8 +73,8 @@ def test_choices_that_were_right():
 def test_a_result_keeps_its_per_sample_results_beside_it(tmp_path):
     tiny.write_pictures(tmp_path / "data")
     dataset, engine = open_own(tmp_path / "data"), Engine()
-    [view] = engine.views(tiny.encoder()).values()
-    [result] = engine.measure(Task(name="data", data="data"), {"test": dataset}, [view])
+    [extractor] = engine.extractors(tiny.encoder()).values()
+    [result] = engine.measure(Task(name="data", data="data"), {"test": dataset}, [extractor])
     assert result.intervals.keys() == result.metrics.keys()
     path = result.save(tmp_path / "out [1]" / "a.json")
     result.save(tmp_path / "out [1]" / "a.b.json")

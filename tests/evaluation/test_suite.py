@@ -7,7 +7,7 @@ import torch
 
 import diptych
 from diptych.distributed import Peers
-from diptych.encoder import Cache, Encoder, pictures
+from diptych.encoder import Cache, Encoder, features
 from diptych.errors import ConfigError, UnknownNameError
 from diptych.evaluation import Result, ResultKey, evaluate
 from diptych.evaluation.engine import Engine
@@ -126,15 +126,18 @@ def test_a_request_that_does_not_fit_is_told_before_anything_is_computed(options
 
 
 def test_both_shows_a_squashing_model_crops_too():
-    views = Engine().views(tiny.encoder(), ("crop", "squash"))
-    assert [view.preprocess.config.resize for view in views.values()] == ["shortest", "squash"]
-    assert len({view.key for view in views.values()}) == 2
+    extractors = Engine().extractors(tiny.encoder(), ("crop", "squash"))
+    assert [extractor.preprocess.config.resize for extractor in extractors.values()] == [
+        "shortest",
+        "squash",
+    ]
+    assert len({extractor.key for extractor in extractors.values()}) == 2
     with pytest.raises(UnknownNameError, match="resize"):
-        Engine().views(tiny.encoder(), ("stretch",))
+        Engine().extractors(tiny.encoder(), ("stretch",))
 
 
 def suite_as_one_of(peers: Peers, tasks: list[str], folder: str):
-    pictures.ROWS = 5
+    features.ROWS = 5
     cache = Cache(Path(folder) / "cache")
     results = evaluate(tiny.encoder(), tasks, out=Path(folder) / "out", cache=cache, peers=peers)
     names = [(key.task, path.name) for key, path in results.paths.items()]
@@ -142,7 +145,7 @@ def suite_as_one_of(peers: Peers, tasks: list[str], folder: str):
 
 
 def test_two_processes_equal_one(data, tmp_path, monkeypatch):
-    monkeypatch.setattr(pictures, "ROWS", 5)
+    monkeypatch.setattr(features, "ROWS", 5)
     tasks = [data, str(tmp_path / "nothing")]
     alone = suite_as_one_of(Peers(), tasks, str(tmp_path / "one"))
     assert run_processes(2, suite_as_one_of, tasks, str(tmp_path / "two")) == [alone, alone]

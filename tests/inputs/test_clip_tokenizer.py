@@ -28,9 +28,11 @@ HARD = [
     "rock 'n' roll",
     "tab\tnewline\nreturn\rformfeed\x0cvertical\x0bbell\x07nul\x00del\x7fescape\x1b[31mred\x1b[0m",
     "1234567890 3.14 1,000 ½ ² Ⅷ ١٢٣",
-    "&amp; &amp;amp; &lt;b&gt; &#39; &nbsp; &hellip; &#x1F600; &#128; caf&eacute &copy 2020 &notanentity; R&D &",
+    "&amp; &amp;amp; &lt;b&gt; &#39; &nbsp; &hellip; &#x1F600; &#128; caf&eacute &copy 2020 "
+    "&notanentity; R&D &",
     "<b>bold</b> &lt; <&amp;>",
-    "<start_of_text> <end_of_text> <START_OF_TEXT> x<end_of_text>y <|startoftext|> <|endoftext|> </w>",
+    "<start_of_text> <end_of_text> <START_OF_TEXT> x<end_of_text>y <|startoftext|> <|endoftext|> "
+    "</w>",
     "naïve café über straße ΟΔΥΣΣΕΥΣ İstanbul ǅ ŉ ſ 'ſ <ſtart_of_text>",
     "“curly” ‘quotes’ it’s donʼt «guillemets» – — …",
     "schÃ¶n itâ€™s âœ” ï¬\x81",
@@ -38,7 +40,8 @@ HARD = [
     "日本語のテキスト 中文字符 한국어 텍스트 ไทย العربية עברית हिन्दी",
     "e\u0301 a\u030a \u1112\u1161\u11ab",
     "😀 👩‍👩‍👧‍👦 🇩🇪 👍🏽 a😀b ❤️",
-    "\u200bzero\u200dwidth\ufeff bom\u00ad soft\u00a0nbsp\u3000ideographic\u2028line\u2029para\x85nel\x1cfs",
+    "\u200bzero\u200dwidth\ufeff bom\u00ad soft\u00a0nbsp\u3000ideographic\u2028line\u2029"
+    "para\x85nel\x1cfs",
     "\ud800 lone \udfff surrogate",
     "\U00040000\U0010ffff\u0cdc\u209d\u0378",
     "supercalifragilisticexpialidocious" * 9,

@@ -57,7 +57,7 @@ def test_timm_grids_become_tokens(name, options):
         torch.randn(2, 3, *[32 if options else 96] * 2),
     )
     with torch.no_grad():
-        tokens, pooled = tower(x)
+        tokens, _, pooled = tower(x)
         torch.testing.assert_close(tower.projection(tokens.mean(dim=1)), pooled)
 
 
@@ -85,17 +85,17 @@ def test_padding_changes_nothing(pool):
     tower = text_tower(pool)
     ids = torch.tensor([[5, 6, 7, 8, 9, 10], [5, 6, 7, 0, 0, 0]])
     with torch.no_grad():
-        together, longer = tower.pooled(ids), tower.pooled(torch.nn.functional.pad(ids, (0, 4)))
+        together, longer = tower(ids).pooled, tower(torch.nn.functional.pad(ids, (0, 4))).pooled
         torch.testing.assert_close(longer, together)
-        torch.testing.assert_close(tower.pooled(ids[1:, :3]), together[1:])
+        torch.testing.assert_close(tower(ids[1:, :3]).pooled, together[1:])
         ids[1, 3] = 11
-        assert not torch.allclose(tower.pooled(ids)[1], together[1], atol=1e-4)
+        assert not torch.allclose(tower(ids).pooled[1], together[1], atol=1e-4)
 
 
 def test_mean_is_over_what_is_not_padding():
     tower, ids = text_tower(), torch.tensor([[5, 6, 7, 0, 0, 0]])
     with torch.no_grad():
-        tokens, pooled = tower(ids)
+        tokens, _, pooled = tower(ids)
         torch.testing.assert_close(pooled, tower.projection(tokens[:, :3].mean(dim=1)))
 
 

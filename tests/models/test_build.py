@@ -8,6 +8,7 @@ from torch import nn
 
 from diptych import pretrained
 from diptych.config import ClipConfig
+from diptych.families.clip import pretrained as clip_models
 from diptych.families.huggingface import HuggingFaceTextConfig
 from diptych.families.timm import TimmConfig
 from diptych.models import Clip, build, build_tower
@@ -133,7 +134,7 @@ def test_tiny_is_small():
 
 def test_autocast_keeps_the_answer():
     torch.manual_seed(0)
-    model, ids = build(zoo.openai.quick(SMALL)).eval(), captions()
+    model, ids = build(clip_models.quick(SMALL)).eval(), captions()
     pixels = torch.randn(4, 3, 32, 32)
     exact = model(pixels, ids)
     with torch.autocast("cpu", torch.bfloat16):

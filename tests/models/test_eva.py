@@ -6,6 +6,7 @@ import torch
 import torch.nn.functional as F
 
 from diptych.config import ClipConfig
+from diptych.families.clip import TextConfig
 from diptych.families.clip.layouts import open_clip, open_clip_config
 from diptych.families.eva import EvaConfig
 from diptych.families.eva.layouts import eva
@@ -13,7 +14,7 @@ from diptych.families.eva.model import EvaTransformer
 from diptych.models import Clip, build, build_tower
 from diptych.nn.drop import StochasticDepth
 from diptych.nn.rotary import rotary_table, rotate, with_class_token
-from diptych.objectives.contrast import info_nce
+from diptych.objectives.info_nce import info_nce
 from tests import goldens
 from tests.models.peers import shake
 
@@ -50,7 +51,7 @@ def test_features_and_loss_as_recorded(path):
     record = goldens.read(path)
     model, (pixels, ids) = recorded_model(record), inputs(record)
     with torch.no_grad():
-        tokens, pooled = model.image(pixels)
+        tokens, _, pooled = model.image(pixels)
         images, texts = model.encode_image(pixels), model.encode_text(ids)
         close(pooled, record["image_features"])
         close(images, record["image_features"])
@@ -127,10 +128,10 @@ def test_timms_towers_give_the_same(kind):
     ours.load_state_dict(open_clip.table(state).to_ours(state).part("image."))
     pixels = torch.randn(2, 3, 24, 24)
     with torch.no_grad():
-        torch.testing.assert_close(ours.pooled(pixels), theirs(pixels), rtol=1e-4, atol=1e-5)
-        torch.testing.assert_close(
-            ours.normed(ours(pixels).tokens), theirs.forward_features(pixels), rtol=1e-4, atol=1e-5
-        )
+        found = ours(pixels, tokens="none").pooled
+        torch.testing.assert_close(found, theirs(pixels), rtol=1e-4, atol=1e-5)
+        tokens = ours(pixels, tokens="normed").tokens
+        torch.testing.assert_close(tokens, theirs.forward_features(pixels), rtol=1e-4, atol=1e-5)
 
 
 def test_rotations_by_hand():
@@ -162,7 +163,8 @@ def test_the_class_token_is_not_turned():
 def test_kept_patches_keep_their_places():
     """A dropped patch is as one that nobody sees: the tower on the kept ones equals attention over
     all with a mask."""
-    tower = make(EvaConfig(**SMALL, mlp_width=43, mlp="swiglu", rotary_grid=16, patch_dropout=0.5))
+    tower = make(EvaConfig(**SMALL, mlp_width=43, mlp="swiglu", rotary_grid=16))
+    tower.set_patch_dropout(0.5)
     pixels = torch.randn(2, 3, 24, 24)
     tower.train()
     torch.manual_seed(1)
@@ -185,13 +187,14 @@ def test_kept_patches_keep_their_places():
 
 def test_families_live_side_by_side():
     pixels = torch.randn(1, 3, 24, 24)
-    before = {config: make(config).pooled(pixels) for config in (PLAIN, GATED, POST)}
+    before = {config: make(config)(pixels).pooled for config in (PLAIN, GATED, POST)}
     for config in reversed(before):
-        assert torch.equal(make(config).pooled(pixels), before[config])
+        assert torch.equal(make(config)(pixels).pooled, before[config])
 
 
 def test_branches_are_left_out_more_and_more():
-    tower = make(EvaConfig(**SMALL, mlp_width=80, stochastic_depth=0.4))
+    tower = make(EvaConfig(**SMALL, mlp_width=80))
+    tower.set_stochastic_depth(0.4)
     assert [block.depth.rate for block in tower.blocks] == pytest.approx([0.0, 0.2, 0.4])
     torch.manual_seed(0)
     out = StochasticDepth(0.4)(torch.ones(4000, 2))
@@ -202,17 +205,19 @@ def test_branches_are_left_out_more_and_more():
 @pytest.mark.parametrize("config", [PLAIN, GATED, POST], ids=["g", "l", "e"])
 def test_dense_features(config):
     tower, pixels = make(config), torch.randn(2, 3, 24, 24)
-    tokens, pooled = tower(pixels)
-    assert tokens.shape == tower.normed(tokens).shape == (2, 37, 32)
-    assert tower.projected(tokens).shape == (2, 37, 6)
-    torch.testing.assert_close(tower.projected(tokens)[:, 0], pooled)
+    raw, normed, projected = (tower(pixels, kind) for kind in ("raw", "normed", "projected"))
+    assert raw.tokens.shape == normed.tokens.shape == (2, 37, 32)
+    assert projected.tokens.shape == (2, 37, 6)
+    torch.testing.assert_close(normed.tokens, tower.norm_post(raw.tokens))
+    torch.testing.assert_close(projected.tokens[:, 0], raw.pooled)
 
 
 def test_an_image_tower_alone():
     tower = make(GATED, embed_dim=None)
     assert not any(name.startswith("projection") for name in tower.state_dict())
-    tokens, pooled = tower(torch.randn(2, 3, 24, 24))
-    torch.testing.assert_close(pooled, tower.normed(tokens)[:, 0])
+    tokens, feature, pooled = tower(torch.randn(2, 3, 24, 24), tokens="normed")
+    torch.testing.assert_close(pooled, tokens[:, 0])
+    assert torch.equal(pooled, feature)
 
 
 def test_the_largest_model_is_built_on_meta_at_once():
@@ -225,6 +230,6 @@ def test_the_largest_model_is_built_on_meta_at_once():
         norm_place="post",
         qkv_bias=False,
     )
-    model = build(ClipConfig(image=image, embed_dim=1536), device="meta")
+    model = build(ClipConfig(image=image, text=TextConfig(), embed_dim=1536), device="meta")
     assert sum(p.numel() for p in model.image.parameters()) > 17e9
     assert all(p.is_meta for p in model.parameters())

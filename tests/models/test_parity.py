@@ -5,6 +5,7 @@ import torch
 
 from diptych import pretrained
 from diptych.config import ClipConfig
+from diptych.families.clip import pretrained as clip_models
 from diptych.families.clip.layouts import open_clip, transformers
 from diptych.models import build
 from tests.models.peers import (
@@ -20,7 +21,7 @@ from tests.models.peers import (
 CLOSE = {"rtol": 1e-5, "atol": 1e-5}
 SMALL = {
     "vit gelu": ClipConfig(image=VIT, text=TEXT, embed_dim=24),
-    "vit quick_gelu": zoo.openai.quick(ClipConfig(image=VIT, text=TEXT, embed_dim=24)),
+    "vit quick_gelu": clip_models.quick(ClipConfig(image=VIT, text=TEXT, embed_dim=24)),
     "resnet": ClipConfig(image=RESNET, text=TEXT, embed_dim=24),
 }
 
@@ -114,7 +115,7 @@ def test_gradients_equal_open_clips(activation):
         )
 
 
-@pytest.mark.parametrize("name", [*zoo.openai.MODELS, "vit-b-32-quickgelu"])
+@pytest.mark.parametrize("name", [*clip_models.MODELS, "vit-b-32-quickgelu"])
 def test_full_size_names_and_shapes_equal_open_clips(name):
     config = pretrained.get(name)
     with torch.device("meta"):
@@ -142,7 +143,8 @@ PARAMETERS = {
 @pytest.mark.parametrize("name", PARAMETERS)
 def test_parameter_counts_are_the_published_ones(name):
     assert (
-        sum(p.numel() for p in build(pretrained.get(name), device="meta").parameters()) == PARAMETERS[name]
+        sum(p.numel() for p in build(pretrained.get(name), device="meta").parameters())
+        == PARAMETERS[name]
     )
 
 

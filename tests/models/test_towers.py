@@ -10,9 +10,13 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from diptych.errors import ConfigError
 from diptych.families.clip import ResNetConfig, TextConfig, VitConfig
+from diptych.families.clip.resnet import ResNet
+from diptych.families.clip.text import TextTransformer
 from diptych.families.eva import EvaConfig
 from diptych.families.huggingface import HuggingFaceTextConfig
+from diptych.families.huggingface.model import HuggingFaceText
 from diptych.families.timm import TimmConfig
+from diptych.families.timm.model import TimmTower
 from diptych.families.unireplknet import UniRepLKNetConfig
 from diptych.families.unireplknet.model import UniRepLKNet
 from diptych.models import build_tower
@@ -38,8 +42,8 @@ EVA = {
     "eva, 8b": EvaConfig(**SMALL, norm="rms", qkv_bias=False, projection_bias=False),
     "eva, mean": EvaConfig(**SMALL, pool="mean"),
     "eva, patches": EvaConfig(**GATED, pool="patches"),
-    "eva, patch dropout": EvaConfig(**GATED, patch_dropout=0.5),
-    "eva, stochastic depth": EvaConfig(**SMALL, stochastic_depth=0.3),
+    "eva, patch dropout": EvaConfig(**GATED),
+    "eva, stochastic depth": EvaConfig(**SMALL),
 }
 NATIVE = {
     **EVA,
@@ -47,10 +51,10 @@ NATIVE = {
     "vit, mean": VitConfig(**VIT, pool="mean", activation="quick_gelu"),
     "vit, no pre-norm": VitConfig(**VIT, pre_norm=False),
     "vit, stem": VitConfig(**VIT, stem_widths=(4, 8)),
-    "vit, patch dropout": VitConfig(**VIT, patch_dropout=0.5),
+    "vit, patch dropout": VitConfig(**VIT),
     "resnet": ResNetConfig(image_size=64, layers=(1, 2, 1, 1), width=8, heads=4),
     "unireplknet": UniRepLKNetConfig(**LARGE_KERNEL),
-    "unireplknet, stochastic depth": UniRepLKNetConfig(**LARGE_KERNEL, stochastic_depth=0.3),
+    "unireplknet, stochastic depth": UniRepLKNetConfig(**LARGE_KERNEL),
     "unireplknet, deploy": UniRepLKNetConfig(**LARGE_KERNEL, deploy=True),
     "resnet, linear": ResNetConfig(
         image_size=64, layers=(1, 1, 1, 1), width=8, heads=4, head="linear"
@@ -97,7 +101,25 @@ def make(name, seed=0):
     torch.manual_seed(seed)
     tower = build_tower(ALL[name], 6)
     tower.init()
+    if name.endswith("patch dropout"):
+        tower.set_patch_dropout(0.5)
+    if name.endswith("stochastic depth"):
+        tower.set_stochastic_depth(0.3)
     return tower
+
+
+def pooled(tower, x):
+    """As `encode_image` and `encode_text` have it."""
+    return tower(x, tokens="none").pooled
+
+
+def kinds(tower):
+    """The tokens that a tower has."""
+    if isinstance(tower, ResNet | TimmTower | HuggingFaceText):
+        return ("none", "raw")
+    if isinstance(tower, TextTransformer):
+        return ("none", "raw", "normed")
+    return ("none", "raw", "normed", "projected")
 
 
 def example(config, rows=4):
@@ -131,31 +153,52 @@ def test_meta_has_the_same_names_and_shapes(name):
 @every
 def test_output_shapes(name):
     tower, x = make(name).eval(), example(ALL[name])
-    tokens, pooled = tower(x)
+    tokens, feature, pooled = tower(x)
     assert pooled.shape == (4, 6)
+    assert feature.shape == (4, tower.feature_width)
     assert tokens.ndim == 3
     assert tokens.shape[::2] == (4, tower.width)
 
 
 @every
-def test_pooled_alone_equals_pooled_with_tokens(name):
+def test_feature_and_pooled_are_the_same_whichever_tokens_are_asked_for(name):
     tower, x = make(name).eval(), example(ALL[name])
     shake(tower)
     with torch.no_grad():
-        torch.testing.assert_close(tower.pooled(x), tower(x).pooled, rtol=1e-5, atol=1e-5)
+        raw = tower(x)
+        for kind in kinds(tower):
+            _, feature, pooled = tower(x, tokens=kind)
+            torch.testing.assert_close(feature, raw.feature, rtol=1e-5, atol=1e-5)
+            torch.testing.assert_close(pooled, raw.pooled, rtol=1e-5, atol=1e-5)
 
 
-@native
+@every
+def test_kinds_of_tokens(name):
+    tower, x = make(name).eval(), example(ALL[name])
+    shake(tower)
+    raw = tower(x).tokens
+    assert tower(x, tokens="none").tokens.shape == (4, 0, tower.width)
+    assert torch.equal(tower(x, tokens="raw").tokens, raw)
+    if "normed" in kinds(tower):
+        torch.testing.assert_close(tower(x, tokens="normed").tokens, tower.norm_post(raw))
+    else:
+        with pytest.raises(ConfigError, match=f"a {type(tower).__name__} has no norm for its tok"):
+            tower(x, tokens="normed")
+    if "projected" in kinds(tower):
+        expected = tower.projection(tower.norm_post(raw))
+        torch.testing.assert_close(tower(x, tokens="projected").tokens, expected)
+    else:
+        with pytest.raises(ConfigError, match="its tokens$"):
+            tower(x, tokens="projected")
+
+
+@every
 def test_what_is_projected(name):
-    """From tokens to the feature, and on to the pooled vector."""
+    """From the feature to the pooled vector."""
     config = ALL[name]
-    if isinstance(config, TextConfig):
-        return
     tower = make(name).eval()
     shake(tower)
-    tokens, pooled = tower(example(config))
-    feature = tower.feature(tokens)
-    assert feature.shape == (4, tower.feature_width)
+    _, feature, pooled = tower(example(config))
     last = tower.pool.projection if getattr(tower, "projection", None) is None else tower.projection
     torch.testing.assert_close(last(feature), pooled)
 
@@ -163,16 +206,16 @@ def test_what_is_projected(name):
 @every
 def test_two_calls_and_two_builds_are_equal(name):
     tower, x = make(name).eval(), example(ALL[name])
-    assert torch.equal(tower.pooled(x), tower.pooled(x))
-    assert torch.equal(make(name).eval().pooled(x), tower.pooled(x))
-    assert not torch.equal(make(name, seed=2).eval().pooled(x), tower.pooled(x))
+    assert torch.equal(pooled(tower, x), pooled(tower, x))
+    assert torch.equal(pooled(make(name).eval(), x), pooled(tower, x))
+    assert not torch.equal(pooled(make(name, seed=2).eval(), x), pooled(tower, x))
 
 
 @every
 def test_a_gradient_reaches_every_parameter(name):
     tower, x = make(name).train(), example(ALL[name])
     shake(tower)
-    tower.pooled(x).square().sum().backward()
+    pooled(tower, x).square().sum().backward()
     for key, parameter in tower.named_parameters():
         assert parameter.grad is not None, key
         assert parameter.grad.isfinite().all(), key
@@ -187,7 +230,7 @@ def test_checkpointing_changes_nothing(name):
     saving.set_checkpointing()
     for tower in (plain, saving):
         torch.manual_seed(3)
-        tower.pooled(x).square().sum().backward()
+        pooled(tower, x).square().sum().backward()
     for (key, a), b in zip(plain.named_parameters(), saving.parameters()):
         torch.testing.assert_close(a.grad, b.grad, msg=key)
     for (key, a), b in zip(plain.named_buffers(), saving.buffers()):
@@ -204,7 +247,7 @@ def test_checkpointing_keeps_fewer_tensors(name):
         with torch.autograd.graph.saved_tensors_hooks(
             lambda t, held=held: held.append(t.numel()) or t, lambda t: t
         ):
-            tower.pooled(x)
+            pooled(tower, x)
         kept.append(sum(held))
     assert kept[1] < 0.8 * kept[0]
 
@@ -217,7 +260,7 @@ def test_batch_statistics_flag_is_true_to_fact(name):
         return
     x = example(ALL[name])
     with torch.no_grad():
-        alone, together = tower.pooled(x[:2]), tower.pooled(x)[:2]
+        alone, together = pooled(tower, x[:2]), pooled(tower, x)[:2]
     assert torch.allclose(alone, together, atol=1e-5) != tower.batch_statistics
 
 
@@ -295,11 +338,11 @@ def test_wrong_sizes_are_refused():
 
 COMPILE = """
 import sys, torch
-from tests.models.test_towers import ALL, example, make
+from tests.models.test_towers import ALL, example, make, pooled
 
 tower, x = make(sys.argv[1]).eval(), example(ALL[sys.argv[1]])
 with torch.no_grad():
-    for function in (lambda x: tower(x).pooled, tower.pooled):
+    for function in (lambda x: tower(x).pooled, lambda x: pooled(tower, x)):
         result = torch.compile(function, fullgraph=True)(x)
         torch.testing.assert_close(result, function(x), rtol=1e-4, atol=1e-5)
 """

@@ -76,7 +76,7 @@ def probes(tower, pixels):
         for name, part in parts.items():
             part.register_forward_hook(lambda _, __, y, name=name: maps.__setitem__(name, y))
     with torch.no_grad():
-        tokens, pooled = tower(pixels)
+        tokens, _, pooled = tower(pixels)
         mean = tokens.mean(1)
         return maps, mean, tower.norm_post(mean), pooled
 
@@ -170,7 +170,7 @@ def test_layers_are_those_of_the_published_fine_tuning():
 
 def test_an_image_tower_alone_gives_the_normed_mean():
     tower = make(embed_dim=None).eval()
-    tokens, pooled = tower(torch.randn(2, 3, 40, 72))
+    tokens, _, pooled = tower(torch.randn(2, 3, 40, 72))
     assert tokens.shape == (2, 2 * 3, 48)
     assert torch.equal(pooled, tower.norm_post(tokens.mean(1)))
 
@@ -182,7 +182,7 @@ def test_a_training_step_changes_every_branch():
     before = copy.deepcopy(tower.state_dict())
     optimizer = torch.optim.SGD(tower.parameters(), lr=1.0)
     torch.manual_seed(1)
-    (tower.pooled(torch.randn(8, 3, 64, 64)) * torch.randn(8, 6)).sum().backward()
+    (tower(torch.randn(8, 3, 64, 64)).pooled * torch.randn(8, 6)).sum().backward()
     lost = ("dense_norm.bias", "response_norm.bias")
     for name, parameter in tower.named_parameters():
         if not (name.endswith(lost) or (".branches." in name and name.endswith(".norm.bias"))):
@@ -197,19 +197,19 @@ def test_a_training_step_changes_every_branch():
 
 
 def test_stochastic_depth_grows_with_depth():
-    tower = build_tower(replace(TINY, stochastic_depth=0.4), 6)
-    assert [block.drop.rate for block in tower.blocks] == pytest.approx([0.0, 0.1, 0.2, 0.3, 0.4])
-    plain, dropped = make(), make(replace(TINY, stochastic_depth=0.4))
+    plain, dropped = make(), make()
+    dropped.set_stochastic_depth(0.4)
+    assert [block.drop.rate for block in dropped.blocks] == pytest.approx([0.0, 0.1, 0.2, 0.3, 0.4])
     x = torch.randn(4, 3, 32, 32)
-    assert torch.equal(plain.eval().pooled(x), dropped.eval().pooled(x))
-    assert not torch.allclose(plain.train().pooled(x), dropped.train().pooled(x))
+    assert torch.equal(plain.eval()(x).pooled, dropped.eval()(x).pooled)
+    assert not torch.allclose(plain.train()(x).pooled, dropped.train()(x).pooled)
 
 
 def test_layer_scale_may_be_absent():
     tower = make(replace(TINY, layer_scale=None))
     assert not any(name.endswith("scale") for name in tower.state_dict())
     with torch.no_grad():
-        assert tower.eval().pooled(torch.randn(1, 3, 32, 32)).isfinite().all()
+        assert tower.eval()(torch.randn(1, 3, 32, 32)).pooled.isfinite().all()
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
@@ -218,9 +218,9 @@ def test_half_precision(dtype):
     tower = make().eval()
     x = torch.randn(2, 3, 64, 64)
     with torch.no_grad():
-        wanted = tower.pooled(x)
+        wanted = tower(x).pooled
         tower.to(dtype)
-        found = tower.pooled(x.to(dtype))
+        found = tower(x.to(dtype)).pooled
         norm = tower.blocks[0].response_norm
         assert (
             norm(torch.full((1, 32, 32, norm.gain.numel()), 3000.0, dtype=dtype)).isfinite().all()
@@ -234,7 +234,7 @@ def test_a_step_under_autocast(deploy):
     tower = make(replace(TINY, deploy=deploy)).train()
     tower.set_checkpointing()
     with torch.autocast("cpu", torch.bfloat16):
-        loss = tower.pooled(torch.randn(4, 3, 64, 64)).float().square().sum()
+        loss = tower(torch.randn(4, 3, 64, 64)).pooled.float().square().sum()
     loss.backward()
     assert all(parameter.grad.isfinite().all() for parameter in tower.parameters())
 
@@ -251,12 +251,12 @@ def test_a_dead_channel_has_a_finite_gradient():
 def test_memory_layout_of_the_pixels_does_not_matter():
     tower, x, kept = make().eval(), torch.randn(2, 3, 33, 50), []
     with torch.no_grad():
-        wanted = tower.pooled(x)
+        wanted = tower(x).pooled
         for block in tower.blocks:
             block.register_forward_hook(
                 lambda _, __, y: kept.append(y.is_contiguous(memory_format=torch.channels_last))
             )
-        assert torch.equal(tower.pooled(x.contiguous(memory_format=torch.channels_last)), wanted)
+        assert torch.equal(tower(x.contiguous(memory_format=torch.channels_last)).pooled, wanted)
     assert kept == [True] * len(tower.blocks)
 
 
@@ -267,7 +267,6 @@ def test_memory_layout_of_the_pixels_does_not_matter():
         ({"depths": (1, 1, 1, 1), "kernel_sizes": ((3,), (3,), (3,), (3, 3))}, "don't fit depths"),
         ({"depths": (1, 1, 1, 1), "kernel_sizes": ((3,), (8,), (3,), (3,))}, "kernel size 8"),
         ({"widths": (7, 8, 8, 8)}, "must be at least 4, the first of them even"),
-        ({"stochastic_depth": 1.0}, "stochastic_depth 1.0"),
     ],
 )
 def test_what_can_not_be_built_is_refused(fields, message):

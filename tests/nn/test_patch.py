@@ -8,10 +8,24 @@ from diptych.nn import ConvStem, PatchDropout, PatchEmbedding
 
 def test_patches_equal_a_strided_convolution():
     torch.manual_seed(0)
-    patch, x = PatchEmbedding(3, width=10, patch_size=4, bias=True), torch.randn(2, 3, 12, 8)
-    expected = F.conv2d(x, patch.weight, patch.bias, stride=4).flatten(2).transpose(1, 2)
+    patch, x = PatchEmbedding(3, 10, kernel_size=4, stride=4), torch.randn(2, 3, 12, 8)
+    expected = F.conv2d(x, patch.weight, patch.bias, stride=4)
     torch.testing.assert_close(patch(x), expected)
     torch.testing.assert_close(patch(x.contiguous(memory_format=torch.channels_last)), expected)
+
+
+def test_tokens_are_had_without_a_copy():
+    patch, x = PatchEmbedding(3, 10, kernel_size=4, stride=4), torch.randn(2, 3, 12, 8)
+    grid = patch(x)
+    tokens = grid.flatten(2).transpose(1, 2)
+    assert tokens.shape == (2, 6, 10)
+    assert tokens.is_contiguous()
+    assert tokens.data_ptr() == grid.data_ptr()
+
+
+def test_patches_that_overlap_are_a_convolution():
+    patch, x = PatchEmbedding(3, 10, 4, stride=2, padding=1, bias=False), torch.randn(2, 3, 12, 8)
+    assert torch.equal(patch(x), F.conv2d(x, patch.weight, stride=2, padding=1))
 
 
 def test_stem_is_convolution_norm_relu():

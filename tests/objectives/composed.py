@@ -52,5 +52,5 @@ def batch(views, pairs: int, dtype: torch.dtype = torch.float64) -> Batch:
         images=images,
         texts=tuple(texts for _ in views.text),
         index=torch.arange(pairs),
-        hidden=hidden,
+        mlm_labels=hidden,
     )

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -11,18 +12,20 @@ from torch import Tensor
 from diptych.batch import Batch
 from diptych.config import (
     ClipConfig,
-    ClipObjectiveConfig,
-    DeclipObjectiveConfig,
-    DefilipObjectiveConfig,
-    FilipObjectiveConfig,
     ObjectiveConfig,
     SimClrConfig,
     SimSiamConfig,
     SlipObjectiveConfig,
-    TokenPairsConfig,
 )
 from diptych.families.clip import ResNetConfig, TextConfig, VitConfig
 from diptych.families.declip import layouts as declip
+from diptych.families.declip.published_config import (
+    PublishedClipObjectiveConfig,
+    PublishedDeclipObjectiveConfig,
+    PublishedDefilipObjectiveConfig,
+    PublishedFilipObjectiveConfig,
+    PublishedTokenPairsConfig,
+)
 from diptych.inputs import DeclipTokenizer
 from diptych.inputs.words import NOT_HIDDEN, Hidden, hide
 from diptych.models import build
@@ -32,10 +35,10 @@ from diptych.weights.state import State
 from tests import goldens
 
 LEAST, MOST = math.exp(3), math.exp(6)
-CAPPED = ClipObjectiveConfig(
+CAPPED = PublishedClipObjectiveConfig(
     min_logit_scale=LEAST, max_logit_scale=MOST, largest_scale_used=100.0, clamp_before_step=True
 )
-UNCAPPED = ClipObjectiveConfig(min_logit_scale=LEAST, max_logit_scale=MOST, clamp_before_step=True)
+UNCAPPED = replace(CAPPED, largest_scale_used=None)
 HEADS = (
     Rule("tokens.logit_scale", "logit_scale_dense", SCALAR),
     Rule("word_head.*", "text_label_predictor.*"),
@@ -103,7 +106,7 @@ def model_config(config: Mapping[str, Any]) -> ClipConfig:
 def objective_config(config: Mapping[str, Any]) -> ObjectiveConfig:
     """As published, named option by named option."""
     weights, clip = config.get("loss_weight", {}), config.get("clip", {})
-    tokens = TokenPairsConfig(
+    tokens = PublishedTokenPairsConfig(
         keep=clip.get("top_k", 16),
         min_logit_scale=LEAST,
         max_logit_scale=MOST,
@@ -123,7 +126,7 @@ def objective_config(config: Mapping[str, Any]) -> ObjectiveConfig:
                 pairs=UNCAPPED, views=head, views_weight=float(weights["simclr_loss"])
             )
         case "filip":
-            return FilipObjectiveConfig(
+            return PublishedFilipObjectiveConfig(
                 pairs=UNCAPPED,
                 tokens=tokens,
                 pairs_weight=float(weights["clip_loss"]),
@@ -146,8 +149,10 @@ def objective_config(config: Mapping[str, Any]) -> ObjectiveConfig:
                 "contrast_masked": True,
             }
             if method == "declip":
-                return DeclipObjectiveConfig(**shared)
-            return DefilipObjectiveConfig(**shared, tokens=tokens, tokens_weight=weights["filip"])
+                return PublishedDeclipObjectiveConfig(**shared)
+            return PublishedDefilipObjectiveConfig(
+                **shared, tokens=tokens, tokens_weight=weights["filip"]
+            )
 
 
 def objective(record: Mapping[str, Any]) -> Objective:

@@ -7,7 +7,7 @@ from diptych.config import ClipConfig
 from diptych.families.clip import TextConfig, VitConfig
 
 
-def small_config(patch_dropout: float = 0.0) -> ClipConfig:
+def small_config() -> ClipConfig:
     return ClipConfig(
         image=VitConfig(
             image_size=16,
@@ -16,7 +16,6 @@ def small_config(patch_dropout: float = 0.0) -> ClipConfig:
             layers=2,
             heads=2,
             mlp_width=32,
-            patch_dropout=patch_dropout,
         ),
         text=TextConfig(context_length=6, vocab_size=30, width=16, layers=2, heads=2, mlp_width=32),
         embed_dim=12,

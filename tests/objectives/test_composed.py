@@ -1,18 +1,26 @@
-"""What holds for every composed objective: gradients, micro-batches, no hidden words, what the
+"""What holds for every composed objective: gradients, micro-batches, no masked words, what the
 queue remembers."""
 
+import math
 from dataclasses import replace
 
 import pytest
 import torch
 
 from diptych.batch import Views
-from diptych.config import ClipObjectiveConfig, DeclipObjectiveConfig, FilipObjectiveConfig
+from diptych.config import DeclipObjectiveConfig, FilipObjectiveConfig
 from diptych.distributed import Peers
 from diptych.errors import ConfigError
+from diptych.families.declip.published_config import (
+    PublishedClipObjectiveConfig,
+    PublishedDeclipObjectiveConfig,
+    PublishedFilipObjectiveConfig,
+    PublishedTokenPairsConfig,
+)
+from diptych.families.huggingface import HuggingFaceTextConfig
 from diptych.models import build
 from diptych.objectives import DeclipObjective, accumulate, build_objective
-from diptych.objectives.pairs import logit_scale
+from diptych.objectives.contrastive import build_contrastive
 from tests.objectives.composed import CONFIGS, batch, model_config
 from tests.objectives.small import small_config
 
@@ -56,16 +64,17 @@ def test_a_step_under_autocast(name):
     with torch.autocast("cpu", torch.bfloat16):
         losses = objective(batch(objective.views, 6, torch.float32), Peers())
     losses.total.backward()
-    objective.after_step()
+    objective.before_step()
+    objective.after_step(losses.carry)
     assert losses.total.dtype == torch.float32
-    assert all(term.isfinite() for term in losses.terms.values())
+    assert all(value.isfinite() for value in losses.metrics.values())
 
 
-def test_no_hidden_words_are_no_trouble():
+def test_no_masked_words_are_no_trouble():
     objective = make("declip")
     data = batch(objective.views, 4)
     losses = objective(replace(data, hidden=torch.full_like(data.hidden, -100)), Peers())
-    assert losses.terms["words"] == 0
+    assert losses.metrics["words"] == 0
     losses.total.backward()
     assert objective.word_head.weight.grad is not None
 
@@ -75,16 +84,24 @@ def test_the_queue_remembers_after_the_step_and_goes_round():
     assert isinstance(objective, DeclipObjective)
     before = objective.queue.rows.clone()
     for step in range(1, 4):
-        objective(batch(objective.views, 3), Peers())
+        losses = objective(batch(objective.views, 3), Peers())
         assert int(objective.queue.place) == 6 * (step - 1) % 16
-        objective.after_step()
+        objective.after_step(losses.carry)
         assert int(objective.queue.place) == 6 * step % 16
     assert not (objective.queue.rows == before).all(dim=1).any()
 
 
 def test_options_say_which_views_are_wanted():
-    masked = DeclipObjectiveConfig(queue=16, contrast_masked=True)
+    masked = PublishedDeclipObjectiveConfig(queue=16)
     assert build_objective(masked, build(small_config())).views.text == ("masked", "augmented")
+    plain = replace(masked, contrast_masked=False)
+    assert build_objective(plain, build(small_config())).views.text == (
+        "plain",
+        "augmented",
+        "masked",
+    )
+    masked = build_objective(PublishedFilipObjectiveConfig(), build(model_config("filip")))
+    assert masked.views == Views(image=("strong",), text=("masked",), whole_length=True)
     assert make("filip").views == Views(image=("strong",), text=("plain",), whole_length=True)
     assert not make("filip, all tokens, no padding").views.whole_length
     assert make("defilip").views.text == ("plain", "augmented", "masked")
@@ -98,8 +115,8 @@ def test_tokens_need_a_space_of_their_own():
 def test_a_limited_scale_has_the_unlimited_ones_gradient():
     model = build(small_config())
     model.logit_scale.data.fill_(5.0)
-    config = ClipObjectiveConfig(largest_scale_used=100.0, max_logit_scale=500.0)
-    scale = logit_scale(config, model)
+    config = PublishedClipObjectiveConfig(largest_scale_used=100.0, max_logit_scale=500.0)
+    scale = build_contrastive(config, model).scale()
     scale.backward()
     assert scale.item() == pytest.approx(100)
     assert model.logit_scale.grad.item() == pytest.approx(torch.tensor(5.0).exp().item())
@@ -112,3 +129,42 @@ def test_padding_takes_no_part_where_it_is_masked():
     other = torch.where(torch.arange(6) > ends, 1, data.texts[0])
     changed = replace(data, texts=(other,))
     torch.testing.assert_close(objective(data, Peers()).total, objective(changed, Peers()).total)
+
+
+@every
+def test_a_loss_changes_nothing_but_running_means(name):
+    objective = make(name)
+    before = {key: tensor.clone() for key, tensor in objective.state_dict().items()}
+    objective(batch(objective.views, 6), Peers()).total.backward()
+    for key, tensor in objective.state_dict().items():
+        if "running" not in key and "num_batches" not in key:
+            assert torch.equal(tensor, before[key]), key
+
+
+def test_scales_are_clamped_before_the_step_where_that_was_published():
+    limits = {"min_logit_scale": 1.0, "max_logit_scale": 50.0}
+    pairs = PublishedClipObjectiveConfig(**limits)
+    tokens = PublishedTokenPairsConfig(**limits)
+    config = PublishedFilipObjectiveConfig(pairs=pairs, tokens=tokens)
+    once = replace(
+        config,
+        pairs=replace(pairs, clamp_before_step=False),
+        tokens=replace(tokens, clamp_before_step=False),
+    )
+    for chosen, kept in ((config, math.log(50)), (once, 7.0)):
+        objective = build_objective(chosen, build(model_config("filip")))
+        scales = [objective.model.logit_scale, objective.tokens.logit_scale]
+        for scale in scales:
+            torch.nn.init.constant_(scale, 7.0)
+        objective.before_step()
+        assert [scale.item() for scale in scales] == pytest.approx([kept, kept])
+        objective.after_step({})
+        assert [scale.item() for scale in scales] == pytest.approx([math.log(50)] * 2)
+
+
+def test_a_text_tower_of_another_library_is_refused():
+    model = build(small_config())
+    text = HuggingFaceTextConfig(model_type="bert")
+    model.config = replace(model.config, text=text)
+    with pytest.raises(ConfigError, match="masks words of Diptych's own text tower"):
+        build_objective(DeclipObjectiveConfig(), model)

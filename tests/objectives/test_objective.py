@@ -11,8 +11,10 @@ from diptych.config import ClipObjectiveConfig, SiglipObjectiveConfig
 from diptych.distributed import Peers
 from diptych.errors import ConfigError
 from diptych.models import build
-from diptych.objectives import ClipObjective, SiglipObjective, build_objective
-from diptych.objectives.contrast import info_nce, sigmoid
+from diptych.objectives import ContrastiveObjective, build_objective
+from diptych.objectives.contrastive import InfoNce, Sigmoid
+from diptych.objectives.info_nce import info_nce
+from diptych.objectives.sigmoid_loss import sigmoid_loss
 from tests.objectives.small import batch_of, small_config
 
 
@@ -24,15 +26,16 @@ def seed():
 def test_clip_is_info_nce_of_the_models_vectors():
     model = build(small_config())
     objective = build_objective(ClipObjectiveConfig(label_smoothing=0.1, tile=4), model)
-    assert isinstance(objective, ClipObjective)
+    assert isinstance(objective, ContrastiveObjective)
+    assert isinstance(objective.contrastive, InfoNce)
     batch = batch_of(10)
     losses = objective(batch, Peers())
     scale = model.logit_scale.exp()
     expected = info_nce(*model(batch.images[0], batch.texts[0]), scale, 0.1)
     torch.testing.assert_close(losses.total, expected)
-    assert losses.terms["loss"] == losses.total
-    assert losses.terms["scale"] == scale
-    assert not any(term.requires_grad for term in losses.terms.values())
+    assert losses.metrics["loss"] == losses.total
+    assert losses.metrics["scale"] == scale
+    assert not any(term.requires_grad for term in losses.metrics.values())
     losses.total.backward()
     assert all(p.grad is not None and p.grad.any() for p in model.parameters())
 
@@ -40,14 +43,15 @@ def test_clip_is_info_nce_of_the_models_vectors():
 def test_siglip_is_the_sigmoid_loss_of_the_models_vectors():
     model = build(replace(small_config(), logit_bias=-10.0))
     objective = build_objective(SiglipObjectiveConfig(tile=4), model)
-    assert isinstance(objective, SiglipObjective)
+    assert isinstance(objective, ContrastiveObjective)
+    assert isinstance(objective.contrastive, Sigmoid)
     batch = batch_of(10)
     losses = objective(batch, Peers())
-    expected = sigmoid(
+    expected = sigmoid_loss(
         *model(batch.images[0], batch.texts[0]), model.logit_scale.exp(), model.logit_bias
     )
     torch.testing.assert_close(losses.total, expected)
-    assert losses.terms["bias"] == -10
+    assert losses.metrics["bias"] == -10
     losses.total.backward()
     assert all(p.grad is not None and p.grad.any() for p in model.parameters())
     assert [
@@ -74,7 +78,7 @@ def test_the_scale_is_clamped_after_a_step():
     objective = build_objective(ClipObjectiveConfig(max_logit_scale=50.0), model)
     for value, kept in ((7.0, math.log(50)), (-0.5, 0.0), (2.0, 2.0)):
         torch.nn.init.constant_(model.logit_scale, value)
-        objective.after_step()
+        objective.after_step({})
         assert model.logit_scale.item() == pytest.approx(kept)
         assert model.logit_scale.requires_grad
 

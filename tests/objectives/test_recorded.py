@@ -9,10 +9,10 @@ import torch
 from torch import nn
 
 from diptych.distributed import Peers
+from diptych.families.declip.published import LocalQueue
 from diptych.objectives import DeclipObjective
-from diptych.objectives.late import late_interaction_reference
-from diptych.objectives.queue import Queue
-from diptych.objectives.selfsup import nt_xent, simsiam
+from diptych.objectives.late_interaction import late_interaction_reference
+from diptych.objectives.self_supervision import nt_xent, simsiam
 from tests import goldens
 from tests.objectives import recorded
 
@@ -68,8 +68,8 @@ def test_losses_and_gradients_as_recorded(path):
         total = expected.get("total", expected.get("loss"))
         assert losses.total.item() == pytest.approx(total, abs=tolerance)
         for theirs, ours in TERMS.items():
-            if theirs in expected and ours in losses.terms:
-                assert losses.terms[ours].item() == pytest.approx(
+            if theirs in expected and ours in losses.metrics:
+                assert losses.metrics[ours].item() == pytest.approx(
                     expected[theirs], abs=tolerance
                 ), theirs
         losses.total.backward()
@@ -135,8 +135,8 @@ def test_the_queue_as_recorded(path):
     rows = objective.queue.rows
     for text, theirs in (("text_1", "index_for_text"), ("text_2", "index_for_aug")):
         assert (features[text] @ rows.T).argmax(1).tolist() == record["nn"][theirs]
-    objective.loss(features, Peers())
-    objective.after_step()
+    carry = objective.loss(features, Peers()).carry
+    objective.after_step(carry)
     assert int(objective.queue.place) == record["nn"]["bank_ptr_after"]
     keys = [key for key in record["nn"] if key.startswith("bank_columns")]
     written = torch.cat([torch.tensor(record["nn"][key]) for key in keys])
@@ -184,7 +184,7 @@ def test_equations_as_recorded(path):
 @MISC
 def test_the_bank_as_recorded(path):
     record = goldens.read(path)["memory_bank"]
-    queue = Queue(10, 6, drop_rest=True)
+    queue = LocalQueue(10, 6)
     queue.rows.copy_(recorded.bank(10, 6, seed=9))
     for number, step in enumerate(record["steps"]):
         texts = torch.from_numpy(goldens.normal(20 + number, (4, 6)))

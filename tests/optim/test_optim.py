@@ -13,11 +13,11 @@ from diptych.models import build
 from diptych.optim import (
     build_optimizer,
     decay_groups,
-    layer_scales,
+    group_table,
+    layer_lr_scales,
     learning_rate,
     norms_and_biases,
     set_learning_rate,
-    table,
 )
 
 
@@ -58,12 +58,12 @@ def test_matrices_decay_and_the_rest_does_not():
         ("decay", ("b.weight",), 0.1),
         ("no decay", ("a.bias", "norm.weight", "norm.bias", "table.weight", "b.bias"), 0.0),
     ]
-    assert "no decay          5          24    0.0  1.000" in table(groups)
+    assert "no decay          5          24    0.0  1.000" in group_table(groups)
 
 
 def test_layers_move_more_slowly_the_earlier_they_are():
     module = nn.Sequential(nn.Linear(2, 2), nn.Linear(2, 2), nn.Linear(2, 2))
-    scales = layer_scales({"0.weight": 0, "0.bias": 0, "1.weight": 1, "1.bias": 1}, 0.5)
+    scales = layer_lr_scales({"0.weight": 0, "0.bias": 0, "1.weight": 1, "1.bias": 1}, 0.5)
     groups = decay_groups(module, frozenset(), 0.1, scales)
     assert [(g.names, g.weight_decay, g.scale) for g in groups] == [
         (("1.weight", "2.weight"), 0.1, 1.0),

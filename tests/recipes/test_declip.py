@@ -10,9 +10,20 @@ import torch
 
 from diptych import pretrained, recipes
 from diptych.batch import Batch
-from diptych.config import ClipConfig, DeclipObjectiveConfig, SimClrConfig, SimSiamConfig
+from diptych.config import (
+    ClipConfig,
+    ClipObjectiveConfig,
+    DeclipObjectiveConfig,
+    DefilipObjectiveConfig,
+    SimClrConfig,
+    SimSiamConfig,
+)
 from diptych.distributed import Peers
 from diptych.families.clip import ResNetConfig
+from diptych.families.declip.published_config import (
+    PublishedDefilipObjectiveConfig,
+    PublishedSimSiamConfig,
+)
 from diptych.models import build
 from diptych.objectives import build_objective
 from diptych.optim import learning_rate
@@ -42,7 +53,9 @@ def test_its_expected_result_is_the_published_one(name):
 @pytest.mark.parametrize("path", goldens.files("declip/misc*.json"), ids=lambda path: path.stem)
 def test_rates_are_those_of_the_published_configurations(path):
     for folder, schedule in goldens.read(path)["lr_schedules"].items():
-        [name] = [n for n in PUBLISHED if recipes.get(n).model.name == pretrained.entry(folder).name]
+        [name] = [
+            n for n in PUBLISHED if recipes.get(n).model.name == pretrained.entry(folder).name
+        ]
         run = recipes.get(name)
         assert run.steps == schedule["kwargs"]["max_iter"]
         for iteration, rate in schedule["lr_at"]:
@@ -65,14 +78,17 @@ def test_what_the_published_code_does_is_asked_for_and_only_there():
     plain, published = (
         recipes.get(f"defilip-vit-b-32-yfcc15m{end}") for end in ("", "-as-published")
     )
-    assert isinstance(published.objective, DeclipObjectiveConfig)
+    assert isinstance(published.objective, PublishedDefilipObjectiveConfig)
     assert published.model.image.freeze_patches
     assert published.objective.contrast_masked
     assert not published.objective.share_queue
     assert published.objective.pairs.max_logit_scale == pytest.approx(math.exp(6))
+    assert not published.objective.share_words
+    assert isinstance(published.objective.views, PublishedSimSiamConfig)
     assert not plain.model.image.freeze_patches
-    assert not plain.objective.contrast_masked
-    assert plain.objective.share_queue
+    assert type(plain.objective) is DefilipObjectiveConfig
+    assert type(plain.objective.pairs) is ClipObjectiveConfig
+    assert type(plain.objective.views) is SimSiamConfig
     assert plain.objective.tokens.mask_padding
     assert (plain.objective.tokens_weight, plain.objective.pairs_weight) == (0.2, 0.4)
     assert not recipes.get("declip-rn50-yfcc15m-as-published").model.image.freeze_patches

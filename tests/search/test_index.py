@@ -16,7 +16,7 @@ from tests import tiny
 def vector_index(folder, vectors: torch.Tensor, kind="float32") -> Index:
     model = Identity(name="nothing", dtype="fp32", fingerprint="f")
     folder.mkdir(exist_ok=True)
-    store.create(folder, store.Meta(model=model, width=vectors.shape[1], vectors=kind))
+    store.create(folder, store.IndexMeta(model=model, width=vectors.shape[1], vectors=kind))
     pictures = [Picture(path=f"/p/{i}.jpg", size=1, mtime_ns=1) for i in range(len(vectors))]
     with store.Appender(folder) as appender:
         appender.append(pictures, vectors)

@@ -9,7 +9,7 @@ from diptych.errors import DataError
 from diptych.search import store
 from diptych.search.pictures import Picture
 
-META = store.Meta(model=Identity(name="m", dtype="fp32", fingerprint="f"), width=3)
+META = store.IndexMeta(model=Identity(name="m", dtype="fp32", fingerprint="f"), width=3)
 
 
 def rows(start: int, count: int) -> tuple[list[Picture], torch.Tensor]:
@@ -46,7 +46,7 @@ def test_numpy_reads_the_vectors(index):
 
 
 def test_half_the_size_in_float16(tmp_path):
-    store.create(tmp_path, store.Meta(model=META.model, width=3, vectors="float16"))
+    store.create(tmp_path, store.IndexMeta(model=META.model, width=3, vectors="float16"))
     with store.Appender(tmp_path) as appender:
         appender.append(*rows(0, 2))
     assert store.Store(tmp_path).vectors.dtype == np.float16
@@ -114,7 +114,7 @@ def test_one_writer(index):
 
 
 @pytest.mark.parametrize("text", ["", "{", '{"format": 2}'])
-def test_a_damaged_or_newer_index_is_told(index, text):
+def test_a_corrupt_or_newer_index_is_told(index, text):
     (index / "meta.json").write_text(text)
     with pytest.raises(DataError, match="embed again"):
         store.Store(index)
@@ -122,7 +122,7 @@ def test_a_damaged_or_newer_index_is_told(index, text):
 
 def test_lost_vectors_are_told(index):
     (index / "vectors-0.npy").write_bytes((index / "vectors-0.npy").read_bytes()[:-12])
-    with pytest.raises(DataError, match="damaged"):
+    with pytest.raises(DataError, match="corrupt"):
         store.Store(index)
 
 

@@ -21,14 +21,13 @@ from diptych.config import (
     SlipObjectiveConfig,
     TokenizerConfig,
     TokenPairsConfig,
+    TowerOptions,
     TrackConfig,
 )
 from diptych.families.clip import TextConfig, VitConfig
 
 MODEL = ClipConfig(
-    image=VitConfig(
-        image_size=16, patch_size=8, width=32, layers=2, heads=2, mlp_width=64, patch_dropout=0.25
-    ),
+    image=VitConfig(image_size=16, patch_size=8, width=32, layers=2, heads=2, mlp_width=64),
     text=TextConfig(context_length=16, width=32, layers=1, heads=2, mlp_width=64),
     embed_dim=16,
 )
@@ -51,7 +50,7 @@ COMPOSED: dict[str, ObjectiveConfig] = {
 def small_run(out: Path, **changes) -> Run:
     """Twelve steps of eight pairs: a second on one core."""
     run = Run(
-        model=ModelConfig(custom=MODEL),
+        model=ModelConfig(custom=MODEL, image=TowerOptions(patch_dropout=0.25)),
         data=DataConfig(path="synthetic:20", workers=0),
         optim=OptimConfig(lr=1e-3, warmup=2, max_norm=1.0),
         save=SaveConfig(every_steps=4, keep=2),

@@ -255,7 +255,7 @@ def test_broken_samples_are_skipped_counted_and_listed(tmp_path):
     assert bad["reason"]
     assert read_metrics(tmp_path / "run" / "metrics.jsonl")[-1]["bad_samples"] >= 6
     with pytest.raises(
-        diptych.DiptychError, match=r"of .* samples read are broken .* the first: .*3.png"
+        diptych.DiptychError, match=r"of .* samples read are bad .* the first: .*3.png"
     ):
         fit(small_run(tmp_path / "again", data=replace(data, max_bad_share=0.01)), progress=False)
 

@@ -216,7 +216,9 @@ def test_widths_of_mlps_are_the_published_ratios():
 
 def test_the_scale_is_a_hundred_where_it_was_fixed():
     fixed = [
-        name for name in TITLES if pretrained.get(name).logit_scale == pytest.approx(4.6052, abs=1e-4)
+        name
+        for name in TITLES
+        if pretrained.get(name).logit_scale == pytest.approx(4.6052, abs=1e-4)
     ]
     assert fixed == ["eva-clip-8b", "eva-clip-8b-448", "eva-clip-18b"]
 
@@ -271,9 +273,9 @@ def test_gflops_are_the_published_ones(name, image, text):
 
 
 def test_image_towers_are_told_from_models():
-    assert [name for name in NAMES if isinstance(pretrained.entry(name).config, ClipConfig)] == list(
-        TITLES
-    )
+    assert [
+        name for name in NAMES if isinstance(pretrained.entry(name).config, ClipConfig)
+    ] == list(TITLES)
 
 
 def test_the_guide_names_what_the_zoo_knows():

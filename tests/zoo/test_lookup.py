@@ -56,7 +56,9 @@ def test_no_two_models_answer_to_one_name():
     for entry in map(pretrained.entry, pretrained.names()):
         own = (entry.name, *entry.aliases)
         assert {pretrained.entry(name).name for name in own} == {entry.name}
-        assert {pretrained.weights(name) for name in own} == {entry.weights[0] if entry.weights else None}
+        assert {pretrained.weights(name) for name in own} == {
+            entry.weights[0] if entry.weights else None
+        }
         for file in entry.weights:
             for name in (*file.names, *(f"{name}/{tag}" for name in own for tag in file.tags)):
                 assert pretrained.entry(name) is entry
@@ -94,5 +96,5 @@ def test_configurations_survive_json(name):
 
 
 def test_listing_needs_no_torch():
-    code = "import sys; from diptych import zoo; pretrained.names(); pretrained.get('vit-b-32'); sys.exit('torch' in sys.modules)"
+    code = "import sys; from diptych import pretrained; pretrained.names(); pretrained.get('vit-b-32'); sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0

@@ -43,7 +43,8 @@ def test_nine_towers_and_four_larger_ones():
         *("s-384", "b-384", "l-384", "xl-384"),
     ]
     assert all(
-        isinstance(pretrained.tower(name), UniRepLKNetConfig) for name in pretrained.names("unireplknet-*")
+        isinstance(pretrained.tower(name), UniRepLKNetConfig)
+        for name in pretrained.names("unireplknet-*")
     )
     with pytest.raises(ConfigError, match="image tower without a text tower"):
         pretrained.get("unireplknet-l")

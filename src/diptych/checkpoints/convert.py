@@ -8,9 +8,9 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from diptych.checkpoints.content import read_model
 from diptych.checkpoints.convert_tower import convert_tower, proven_deploy
 from diptych.checkpoints.describe import read_config
-from diptych.checkpoints.read import read_model
 from diptych.config import ClipConfig, ImageTowerConfig, PreprocessConfig
 from diptych.errors import CheckpointError, UnknownNameError
 from diptych.families import layouts
@@ -134,7 +134,9 @@ def _verify(
             f"{to.name} doesn't give back the same weights ({len(differing)} differ): please report this"
         )
     if _seen(meta.config.preprocess) != _seen(config.preprocess):
-        raise CheckpointError(f"{to.name} doesn't give back the same preprocessing: please report this")
+        raise CheckpointError(
+            f"{to.name} doesn't give back the same preprocessing: please report this"
+        )
     pixels, ids = _example(config)
     converted = assemble(State.of(again), meta.config)
     with torch.inference_mode():

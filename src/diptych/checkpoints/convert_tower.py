@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from torch.nn.functional import normalize
 
-from diptych.checkpoints.read import read
+from diptych.checkpoints.content import read
 from diptych.config import ImageTowerConfig
 from diptych.errors import CheckpointError
 from diptych.weights.assemble import assemble_tower
@@ -19,9 +19,7 @@ _NEAR = 1e-4
 """Of vectors of length 1: rounding in float32 makes a hundredth of it."""
 
 
-def convert_tower(
-    source: str | Path, to: Export, out: str | Path, *, deploy: bool = False
-) -> Path:
+def convert_tower(source: str | Path, to: Export, out: str | Path, *, deploy: bool = False) -> Path:
     """Writes the image tower at `source`, alone or within a model, to `out` in a layout of image
     towers alone. A classifier, a projection and a text tower stay behind. `deploy` merges it.
 
@@ -62,7 +60,7 @@ def proven_deploy(state: State, config: Any) -> tuple[State, Any]:
     with torch.inference_mode():
         for weights, form in ((state, config), (merged, deployed)):
             tower = assemble_tower(State.of(weights), form, embed_dim)
-            vectors.append(normalize(tower.pooled(pixels), dim=-1))
+            vectors.append(normalize(tower(pixels, tokens="none").pooled, dim=-1))
     gap = (vectors[0] - vectors[1]).abs().max().item()
     if not gap < _NEAR:
         raise CheckpointError(

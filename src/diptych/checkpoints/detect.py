@@ -73,9 +73,7 @@ def _match_model(names: Collection[str], path: Path) -> NoReturn:
                 f"(--model.{side}.init)"
             )
     tried = {layout.name: layout.lacks(names) for layout in layouts() if layout.text}
-    raise CheckpointError(
-        f"{path} is in no layout that Diptych knows: {_compared(tried, names)}"
-    )
+    raise CheckpointError(f"{path} is in no layout that Diptych knows: {_compared(tried, names)}")
 
 
 def _match_tower(names: Collection[str], side: Side, path: Path) -> Layout:

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 import torch
 
-from diptych.checkpoints.read import Config, read, read_model
+from diptych.checkpoints.content import Config, read, read_model
 from diptych.config import ClipConfig, ImageTowerConfig
 from diptych.errors import CheckpointError
 from diptych.models import Clip, Tower

@@ -6,8 +6,8 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from diptych.checkpoints.content import Config, read
 from diptych.checkpoints.detect import Side
-from diptych.checkpoints.read import Config, read
 from diptych.config import TowerConfig
 from diptych.config.serialize import difference
 from diptych.errors import CheckpointError

@@ -6,8 +6,8 @@ import os
 import sys
 from collections.abc import Sequence
 
-from diptych import __version__
 from diptych.errors import DiptychError, UnknownNameError
+from diptych.version import __version__
 
 __all__ = ["VERBS", "main"]
 
@@ -60,5 +60,6 @@ def _help() -> str:
     verbs = "\n".join(f"  {verb:<{width}}  {what}" for verb, what in VERBS.items())
     return (
         f"diptych {__version__}: contrastive image-text models (CLIP)\n\n"
-        f"usage: diptych VERB ...\n\n{verbs}\n\n`diptych VERB --help` tells more; `diptych --version`."
+        f"usage: diptych VERB ...\n\n{verbs}\n\n"
+        "`diptych VERB --help` tells more; `diptych --version`."
     )

@@ -3,7 +3,7 @@
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Annotated, Literal
+from typing import Annotated
 
 from tyro.conf import Positional, arg
 
@@ -12,24 +12,23 @@ from diptych.cli.parse import parse
 
 @dataclass(frozen=True, kw_only=True)
 class Convert:
-    """Weights from one format to another. The source's format is detected, and the result is read
+    """Weights from one layout to another. The source's layout is detected, and the result is read
     back and compared.
 
     diptych convert ViT-B-32.pt --to transformers --out vit-b-32"""
 
     source: Annotated[Positional[str], arg(metavar="SRC")]
     """A checkpoint file or folder, a run, hf-hub:org/name, or a name with published weights."""
-    to: Literal["native", "open-clip", "openai", "transformers", "eva", "declip", "unireplknet"] = (
-        "native"
-    )
-    """The format to write; unireplknet: the image tower alone, as its authors' code loads it."""
+    to: str = "native"
+    """The layout to write: native, open-clip, openai, transformers, eva, declip, or unireplknet (the
+    image tower alone, as its authors' code loads it); or one that an installed package adds."""
     out: str
     """The folder to write; for openai, eva, declip and unireplknet, the file."""
     config: str = ""
     """Where the weights don't say enough about themselves: the model's name, or a JSON file that
     describes it."""
     deploy: bool = False
-    """Merge an image tower that has a deploy form (UniRepLKNet): the same vectors, faster; it can't
+    """Merge an image tower that has a deploy form: the same vectors, faster; it can't
     be taken back."""
 
 

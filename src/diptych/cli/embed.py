@@ -71,6 +71,6 @@ def run(arguments: Sequence[str]) -> None:
     if len(changes.unreadable) > _LISTED:
         print(f"left out: {len(changes.unreadable) - _LISTED} more", file=sys.stderr)
     print(
-        f"{options.out}: {changes.added} added, {changes.changed} changed, {changes.removed} removed, "
-        f"{changes.kept} kept, {len(changes.unreadable)} unreadable"
+        f"{options.out}: {changes.added} added, {changes.changed} changed, "
+        f"{changes.removed} removed, {changes.kept} kept, {len(changes.unreadable)} unreadable"
     )

@@ -98,8 +98,8 @@ def run(arguments: Sequence[str]) -> int:
     with connect((options.device or "").partition(":")[0]) as peers:
         cache = Cache(Path(options.cache).expanduser() / "vectors" if options.cache else None)
         code = (_one if options.data else _many)(options, peers, cache)
-        for path in cache.damaged:
-            print(f"bad block of the cache, made again: {path}", file=sys.stderr)
+        for path in cache.corrupt:
+            print(f"corrupt, made again: {path}", file=sys.stderr)
     return code
 
 

@@ -49,7 +49,9 @@ def run(arguments: Sequence[str]) -> None:
 
     from diptych import pretrained
 
-    entries = [pretrained.entry(name) for name in pretrained.names(options.pattern) or [options.pattern]]
+    entries = [
+        pretrained.entry(name) for name in pretrained.names(options.pattern) or [options.pattern]
+    ]
     if options.json:
         print(json.dumps([_record(entry) for entry in entries], indent=2))
         return

@@ -29,7 +29,7 @@ class Compute:
 
     def load(self, model: str, dtype: str | None = None, device: str | None = None) -> "Encoder":
         """The model of that name or path, as the flags say; `dtype` and `device` overrule theirs.
-        What of its file it has no use for is said on stderr."""
+        Tensors of its file that the model doesn't use are listed on stderr."""
         from diptych.encoder import load
         from diptych.weights.mapping import left_behind
 

@@ -1,4 +1,4 @@
-"""From words to a verb's arguments."""
+"""From the command line's arguments to a verb's options."""
 
 from collections.abc import Sequence
 from typing import TypeVar

@@ -3,8 +3,9 @@ import line.
 
     from diptych.compat import create_model_and_transforms, get_tokenizer
 
-`diptych.compat.clip` has those of OpenAI's and EVA-01's `clip` package; transformers' AutoModel
-reads exported folders after `import diptych`. What differs, and why, stands in docs/compat.md."""
+`diptych.compat.clip` has those of OpenAI's and EVA-01's `clip` package,
+`diptych.compat.transformers` the classes of exported EVA-CLIP folders. What differs, and why,
+stands in docs/compat.md."""
 
 from diptych.compat.clip import build_eva_model_and_transforms
 from diptych.compat.factory import (

@@ -1,11 +1,11 @@
 """The spellings of the `clip` package in EVA-01-CLIP's README (https://github.com/baaivision/EVA,
 EVA-01/clip).
 
-from diptych.compat import clip
+    from diptych.compat import clip
 
-model, preprocess = clip.build_eva_model_and_transforms("EVA_CLIP_g_14",
-pretrained="eva_clip_psz14.pt") logits_per_image, logits_per_text = model(preprocess(picture)[None],
-clip.tokenize(["a diagram", "a dog"]))"""
+    model, preprocess = clip.build_eva_model_and_transforms("EVA_CLIP_g_14", "eva_clip_psz14.pt")
+    text = clip.tokenize(["a diagram", "a dog"])
+    logits_per_image, logits_per_text = model(preprocess(picture)[None], text)"""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -60,7 +60,8 @@ def tokenize(
         length = len(whole.encode(text))
         if length > context_length and not truncate:
             raise ConfigError(
-                f"{text[:40]!r}… has {length} tokens of {context_length}; shorten it or set truncate=True"
+                f"{text[:40]!r}… has {length} tokens of {context_length}; "
+                "shorten it or set truncate=True"
             )
     return ClipTokenizer(context_length)(texts, pad_to=context_length)
 

@@ -1,17 +1,18 @@
 """open_clip's and eva_clip's factory functions.
 
-| option                                             | here                                                          |
-| -------------------------------------------------- | ------------------------------------------------------------- |
-| model_name                                         | a name in any generation's spelling, or a published JSON file |
-| pretrained                                         | a file or folder, a tag such as `eva_clip`, or none: random   |
-| precision                                          | the towers'; `amp*` keeps float32 and leaves autocast to you  |
-| force_image_size, force_patch_dropout              | done                                                          |
-| force_quick_gelu, image_mean, image_std            | done                                                          |
-| image_interpolation, image_resize_mode             | done                                                          |
-| pretrained_image, pretrained_text (paths)          | done; so are open_clip's `..._path`                           |
-| force_custom_clip, force_custom_text, weights_only | always so: without meaning                                    |
-| pretrained_visual_model, pretrained_text_model     | without meaning: a file's layout is told by its names         |
-| jit, output_dict, cache_dir, skip_list             | refused where set                                             |
+| option                                  | here                                                |
+| --------------------------------------- | --------------------------------------------------- |
+| model_name                              | a name in any generation's spelling, or a JSON file |
+| pretrained                              | a file, a folder, a tag (`eva_clip`); none: random  |
+| precision                               | of the towers; `amp*` is float32, autocast is yours |
+| force_image_size, force_patch_dropout   | done                                                |
+| force_quick_gelu, image_mean, image_std | done                                                |
+| image_interpolation, image_resize_mode  | done                                                |
+| pretrained_image, pretrained_text       | paths; so are open_clip's `..._path`                |
+| force_custom_clip, force_custom_text    | no meaning: a file's names tell its layout          |
+| pretrained_visual_model, ..._text_model | no meaning, for the same reason                     |
+| weights_only                            | no meaning: always so                               |
+| jit, output_dict, cache_dir, skip_list  | refused where set                                   |
 """
 
 from dataclasses import replace
@@ -20,7 +21,7 @@ from typing import Any, Literal
 
 import torch
 
-from diptych import pretrained
+from diptych import pretrained as published
 from diptych.checkpoints import load_model, start_tower
 from diptych.checkpoints.describe import read_config
 from diptych.compat.model import OpenClipModel
@@ -28,7 +29,6 @@ from diptych.compat.transforms import TrainTransform
 from diptych.config import ClipConfig
 from diptych.errors import ConfigError, UnknownNameError
 from diptych.families.clip import TextConfig, VitConfig
-from diptych.families.eva import EvaConfig
 from diptych.inputs import Preprocess
 from diptych.models import Tower, build
 
@@ -79,9 +79,7 @@ def create_model(
         "interpolation": image_interpolation,
         "resize": image_resize_mode,
     }
-    config = _changed(
-        _config(model_name, pretrained), changes, force_quick_gelu, force_patch_dropout
-    )
+    config = _changed(_config(model_name, pretrained), changes, force_quick_gelu)
     dtype, size = PRECISIONS[precision], force_image_size
     if pretrained:
         source = _weights(model_name, pretrained)
@@ -90,6 +88,8 @@ def create_model(
         if size is not None:
             config = replace(config, image=replace(config.image, image_size=size))
         clip = build(config).eval()
+    if force_patch_dropout is not None:
+        clip.image.set_patch_dropout(force_patch_dropout)
     _start(clip.image, "image", pretrained_image_path or pretrained_image)
     _start(clip.text, "text", pretrained_text_path or pretrained_text)
     for tower in (clip.image, clip.text):
@@ -124,7 +124,7 @@ def create_model_from_pretrained(
 ) -> tuple[OpenClipModel, Preprocess]:
     """The model and its transform in evaluation; without `pretrained`, the first weights known of
     the model."""
-    known = pretrained or pretrained.weights(str(model_name))
+    known = pretrained or published.weights(str(model_name))
     if not known:
         raise ConfigError(
             f"no weights are known for {model_name}; give pretrained=, a file or a folder"
@@ -142,7 +142,9 @@ def list_models() -> list[str]:
     >>> "eva02-clip-b-16" in list_models()
     True
     """
-    return [name for name in pretrained.names() if isinstance(pretrained.entry(name).config, ClipConfig)]
+    return [
+        name for name in published.names() if isinstance(published.entry(name).config, ClipConfig)
+    ]
 
 
 def _config(model_name: str | Path, pretrained: str | Path | None) -> ClipConfig:
@@ -154,13 +156,13 @@ def _config(model_name: str | Path, pretrained: str | Path | None) -> ClipConfig
 
 
 def _weights(model_name: str | Path, pretrained: str | Path) -> str:
-    """A path, or the name of weights that the zoo knows."""
+    """A path, or the name of published weights."""
     if Path(pretrained).exists() or Path(pretrained).suffix or str(pretrained) == str(model_name):
         return str(pretrained)
     return f"{model_name}-openai" if pretrained == "openai" else f"{model_name}/{pretrained}"
 
 
-def _start(tower: Tower, side: Literal["image", "text"], path: str | Path | bool) -> None:
+def _start(tower: Tower[Any], side: Literal["image", "text"], path: str | Path | bool) -> None:
     if path is True:
         raise ConfigError(
             f"pretrained_{side} must be the path of weights; towers aren't fetched by themselves"
@@ -169,12 +171,10 @@ def _start(tower: Tower, side: Literal["image", "text"], path: str | Path | bool
         start_tower(tower, side, str(path))
 
 
-def _changed(
-    config: ClipConfig, preprocess: dict[str, Any], quick_gelu: bool, patch_dropout: float | None
-) -> ClipConfig:
+def _changed(config: ClipConfig, preprocess: dict[str, Any], quick_gelu: bool) -> ClipConfig:
     given = {name: value for name, value in preprocess.items() if value is not None}
     config = replace(config, preprocess=replace(config.preprocess, **given))
-    if quick_gelu:  # an EVA tower has none, there as here
+    if quick_gelu:  # an EVA tower has no such choice, there as here
         image = (
             replace(config.image, activation="quick_gelu")
             if isinstance(config.image, VitConfig)
@@ -186,12 +186,6 @@ def _changed(
             else config.text
         )
         config = replace(config, image=image, text=text)
-    if patch_dropout is not None:
-        if not isinstance(config.image, VitConfig | EvaConfig):
-            raise ConfigError(
-                f"force_patch_dropout: a {type(config.image).__name__} has no patches to drop"
-            )
-        config = replace(config, image=replace(config.image, patch_dropout=patch_dropout))
     return config
 
 

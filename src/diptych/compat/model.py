@@ -1,5 +1,7 @@
 """A model of ours with open_clip's face."""
 
+from typing import Any
+
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
@@ -15,7 +17,8 @@ class OpenClipModel(nn.Module):
     >>> import torch
     >>> from diptych import compat
     >>> model = compat.create_model("tiny")
-    >>> image, text, scale = model(torch.zeros(1, 3, 48, 48), compat.get_tokenizer("tiny")(["a cat"]))
+    >>> ids = compat.get_tokenizer("tiny")(["a cat"])
+    >>> image, text, scale = model(torch.zeros(1, 3, 48, 48), ids)
     >>> image.shape, text.shape, round(scale.item(), 2)
     (torch.Size([1, 128]), torch.Size([1, 128]), 14.29)
     """
@@ -25,12 +28,12 @@ class OpenClipModel(nn.Module):
         self.clip = clip
 
     @property
-    def visual(self) -> Tower:
+    def visual(self) -> Tower[Any]:
         """The image tower."""
         return self.clip.image
 
     @property
-    def text(self) -> Tower:
+    def text(self) -> Tower[Any]:
         """The text tower."""
         return self.clip.text
 

@@ -1,8 +1,12 @@
-"""Exported EVA-CLIP folders in transformers: `AutoModel.from_pretrained(folder)` after `import
-diptych`.
+"""Exported EVA-CLIP folders in transformers.
 
-The classes are registered by `diptych.registration`. The folder is what `diptych convert SRC --to
-transformers` writes."""
+    from diptych.compat.transformers import EvaClipModel
+
+    model = EvaClipModel.from_pretrained(folder)
+
+The folder is what `diptych convert SRC --to transformers` writes. It carries a module that imports
+these two classes, so that `AutoModel.from_pretrained(folder, trust_remote_code=True)` finds them in
+a process that never imported Diptych; nothing is registered with transformers."""
 
 from pathlib import Path
 from typing import Any
@@ -22,23 +26,19 @@ from diptych.models import Clip
 __all__ = ["EvaClipConfig", "EvaClipModel"]
 
 _WITHOUT_MEANING = {
-    *(
-        "trust_remote_code",
-        "local_files_only",
-        "force_download",
-        "revision",
-        "token",
-        "cache_dir",
-        "code_revision",
-    ),
-    *(
-        "_from_auto",
-        "adapter_kwargs",
-        "_commit_hash",
-        "use_safetensors",
-        "weights_only",
-        "low_cpu_mem_usage",
-    ),
+    "_commit_hash",
+    "_from_auto",
+    "adapter_kwargs",
+    "cache_dir",
+    "code_revision",
+    "force_download",
+    "local_files_only",
+    "low_cpu_mem_usage",
+    "revision",
+    "token",
+    "trust_remote_code",
+    "use_safetensors",
+    "weights_only",
 }
 """About fetching; a local folder is read strictly, safely and in little memory anyway."""
 
@@ -71,16 +71,16 @@ class EvaClipModel(PreTrainedModel):
             name for name, value in options.items() if value and name not in _WITHOUT_MEANING
         ]:
             raise ConfigError(f"{unknown[0]} has no counterpart in Diptych; leave it out")
-        chosen = dtype or torch_dtype
-        if isinstance(chosen, str):
-            chosen = None if chosen == "auto" else getattr(torch, chosen)
+        chosen = _dtype(dtype or torch_dtype)
         device = device_map if device_map not in (None, "auto") else "cpu"
         clip = load_model(pretrained_model_name_or_path, dtype=chosen, device=device).model
         return cls(
             config or EvaClipConfig.from_pretrained(pretrained_model_name_or_path), clip
         ).eval()
 
-    def save_pretrained(self, save_directory: str | Path, **_: Any) -> None:  # pyright: ignore[reportIncompatibleMethodOverride]
+    def save_pretrained(  # pyright: ignore[reportIncompatibleMethodOverride]
+        self, save_directory: str | Path, **_: Any
+    ) -> None:
         """The folder again, which must not exist yet."""
         clip = self.model.clip
         eva_transformers.export(Path(save_directory), clip.config, clip.state_dict())
@@ -119,3 +119,15 @@ class EvaClipModel(PreTrainedModel):
             image_embeds=images,
             text_embeds=texts,
         )
+
+
+def _dtype(chosen: torch.dtype | str | None) -> torch.dtype | None:
+    """transformers' `dtype`, by its name too; None: as the weights are."""
+    if chosen is None or chosen == "auto":
+        return None
+    found = getattr(torch, chosen, None) if isinstance(chosen, str) else chosen
+    if not isinstance(found, torch.dtype):
+        raise ConfigError(
+            f"dtype={chosen!r} is none of torch's; write float32, float16 or bfloat16"
+        )
+    return found

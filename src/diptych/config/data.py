@@ -58,7 +58,7 @@ class StrongConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class WordsConfig:
-    """The `augmented` and `masked` text views."""
+    """The `augmented` (text augmentation) and `masked` (masked language modelling) text views."""
 
     synonyms: str = ""
     """Where words find words to be replaced with: a text file, a group of synonyms a line, divided
@@ -67,7 +67,8 @@ class WordsConfig:
     delete: float = 0.1
     """Probability of each word to be left out, where deletion is drawn."""
     hide: float = 0.15
-    """Share of words that the `masked` view hides (BERT, Devlin et al. 2018, arXiv:1810.04805)."""
+    """Share of tokens that the `masked` view masks for masked language modelling (BERT, Devlin et
+    al. 2018, arXiv:1810.04805)."""
 
     def __post_init__(self):
         for name in ("delete", "hide"):
@@ -111,7 +112,7 @@ class DataConfig:
     """Loader processes per training process; 0 loads in the training process."""
     max_bad_share: float = 0.01
     """The run stops when more than this share of the samples read so far (after the first 1000) is
-    broken."""
+    bad."""
     cache: str = ""
     """Folder for shard indexes and piped shards; empty: `~/.cache/diptych`."""
 

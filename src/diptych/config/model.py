@@ -75,7 +75,7 @@ class TokenizerConfig:
     """From a caption to ids."""
 
     kind: Literal["clip", "declip", "huggingface"] = "clip"
-    """`clip`: OpenAI's byte-pair vocabulary. `declip`: with a word for hidden words, and the
+    """`clip`: OpenAI's byte-pair vocabulary. `declip`: with a mask token, and the other
     special ids one further. `huggingface`: the tokenizer that `name` says."""
     name: str = ""
     """For `huggingface`: a folder or `org/name`."""
@@ -98,4 +98,3 @@ class ClipConfig:
     """Initial value; None: the model has no bias. SigLIP starts at -10."""
     preprocess: PreprocessConfig = PreprocessConfig()
     tokenizer: TokenizerConfig = TokenizerConfig()
-

@@ -1,16 +1,21 @@
 """What is minimised. One dataclass an objective; the equation stands in `diptych.objectives`.
 
 The composed objectives are made of parts: how pairs are contrasted, how two views of a picture
-teach each other, how patches meet words. Their defaults are what we think sound; fields that say
-"as published" reproduce DeCLIP's code.
+teach each other, how patches meet words. Their defaults are what we think sound; what reproduces
+DeCLIP's code stands in `diptych.families.declip.published_config`.
 """
 
 import math
 from dataclasses import dataclass, replace
+from typing import Any, ClassVar
 
 from diptych.components import Component
 from diptych.config.model import ClipConfig
 from diptych.errors import ConfigError
+
+CATALOGUE = "diptych.families:objective_configs"
+TOKEN_DIM = 256
+"""FILIP's width of the space where patches and words are compared (arXiv:2111.07783)."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -18,7 +23,7 @@ class ObjectiveConfig(Component, abstract=True):
     """The base of every objective's configuration: its implementation is an `objectives.Objective`,
     made of the configuration and a model."""
 
-    catalogue = "diptych.config.objective:objective_configs"
+    catalogue = CATALOGUE
 
     def adapt(self, model: ClipConfig) -> ClipConfig:
         """The configuration of a new model with what this objective needs of it, such as SigLIP's
@@ -29,26 +34,35 @@ class ObjectiveConfig(Component, abstract=True):
 @dataclass(frozen=True, kw_only=True)
 class ContrastiveConfig(ObjectiveConfig, abstract=True):
     """The base of objectives that contrast whole pictures with whole captions and nothing else, and
-    so serve as a part of others."""
+    so serve as a part of others.
+
+    A subclass names that part, too: `contrastive`, an `objectives.contrastive.Contrastive` that is
+    made of the configuration and a model."""
+
+    contrastive: ClassVar[str]
+    """`package.module:Name` of the part."""
+
+    def __init_subclass__(cls, abstract: bool = False, **options: Any):
+        super().__init_subclass__(abstract=abstract, **options)
+        if not abstract and "contrastive" not in vars(cls):
+            raise ConfigError(
+                f"{cls.__qualname__} names no contrastive part of its own; add a line such as "
+                f'contrastive = "{cls.__module__}:NameOfTheClass"'
+            )
 
 
 @dataclass(frozen=True, kw_only=True)
 class ClipObjectiveConfig(ContrastiveConfig):
     """Symmetric InfoNCE (Radford et al. 2021, arXiv:2103.00020)."""
 
-    implementation = "diptych.objectives.clip:ClipObjective"
+    implementation = "diptych.objectives.contrastive:ContrastiveObjective"
+    contrastive = "diptych.objectives.contrastive:InfoNce"
     alias = "clip"
 
     label_smoothing: float = 0.0
     min_logit_scale: float = 1.0
     max_logit_scale: float = 100.0
-    """The scale (not its logarithm) is clamped to [min, max] after every step. DeCLIP as published:
-    e^3 to e^6."""
-    largest_scale_used: float | None = None
-    """A larger scale is used as this, with the gradient as if it weren't. DeCLIP as published: 100.
-    None: as it is."""
-    clamp_before_step: bool = False
-    """Clamp the scale between loss and step, too: as published by DeCLIP."""
+    """The scale (not its logarithm) is clamped to [min, max] after every step."""
     tile: int = 512
     """Rows of the logit matrix held at a time: memory is tile x global batch, the result doesn't
     depend on it."""
@@ -69,7 +83,8 @@ class SiglipObjectiveConfig(ContrastiveConfig):
     """Pairwise sigmoid loss (Zhai et al. 2023, arXiv:2303.15343). The model needs a
     `logit_bias`."""
 
-    implementation = "diptych.objectives.siglip:SiglipObjective"
+    implementation = "diptych.objectives.contrastive:ContrastiveObjective"
+    contrastive = "diptych.objectives.contrastive:Sigmoid"
     alias = "siglip"
 
     tile: int = 512
@@ -90,11 +105,10 @@ class SiglipObjectiveConfig(ContrastiveConfig):
 
 @dataclass(frozen=True, kw_only=True)
 class SelfSupervisionConfig(Component, abstract=True):
-    """The base of what makes two views of a picture teach each other: its implementation is a
-    module that is made of the configuration and the vectors' width, and gives the loss of two
-    views."""
+    """The base of what makes two views of a picture teach each other: its implementation is an
+    `objectives.heads.SelfSupervision`, made of the configuration and the vectors' width."""
 
-    catalogue = "diptych.config.objective:self_supervision_configs"
+    catalogue = CATALOGUE
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -108,13 +122,11 @@ class SimClrConfig(SelfSupervisionConfig):
     out: int = 256
     """Widths of the head, as SLIP has it."""
     temperature: float = 0.1
-    share_statistics: bool = True
-    """The head's batch norms see all processes' samples. False: each process's see its own."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class SimSiamConfig(SelfSupervisionConfig):
-    """Each view of a picture foretells the other, without negatives (SimSiam, Chen & He 2020,
+    """Each view of a picture predicts the other, without negatives (SimSiam, Chen & He 2020,
     arXiv:2011.10566)."""
 
     implementation = "diptych.objectives.heads:SimSiam"
@@ -123,27 +135,25 @@ class SimSiamConfig(SelfSupervisionConfig):
     """Of the projector, as DeCLIP has it."""
     hidden: int = 512
     """Of the predictor."""
-    share_statistics: bool = True
-    """The head's batch norms see all processes' samples. False, as published: each process's see
-    its own."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class TokenPairsConfig:
-    """Patches and words are compared one by one (FILIP, Yao et al. 2021, arXiv:2111.07783). The
-    model needs a `token_dim`."""
+class TokenPairsConfig(Component):
+    """Patches and words are compared one by one, token-wise late interaction (FILIP, Yao et al.
+    2021, arXiv:2111.07783). The model needs a `token_dim`."""
+
+    implementation = "diptych.objectives.token_pairs:TokenPairs"
+    catalogue = CATALOGUE
 
     keep: int | None = 16
     """Of each pair, so many patches and so many words stand for it among the others': those nearest
     to all of the other side. None: all."""
     mask_padding: bool = False
-    """What stands behind the end of a text takes no part. As in FILIP's paper; DeCLIP as published:
-    it does."""
+    """What stands behind the end of a text takes no part, as in FILIP's paper; in DeCLIP's code it
+    does."""
     min_logit_scale: float = 1.0
     max_logit_scale: float = 100.0
-    """The clamp of the tokens' own scale. DeCLIP as published: e^3 to e^6."""
-    clamp_before_step: bool = False
-    """Clamp it between loss and step, too: as published by DeCLIP."""
+    """The clamp of the tokens' own scale."""
     tile: int = 1 << 19
     """Dot products held at a time; the result doesn't depend on it."""
 
@@ -164,12 +174,15 @@ class SlipObjectiveConfig(ObjectiveConfig):
     views: SelfSupervisionConfig = SimClrConfig()
     views_weight: float = 1.0
 
+    def adapt(self, model: ClipConfig) -> ClipConfig:
+        return self.pairs.adapt(model)
+
 
 @dataclass(frozen=True, kw_only=True)
 class DeclipObjectiveConfig(ObjectiveConfig):
     """Supervision from wherever it is to be had (DeCLIP, Li et al. 2021, arXiv:2110.05208): between
-    modalities for two views of each, between two views of a picture, from hidden words, and from
-    the nearest text of the past."""
+    modalities for two views of each, between two views of a picture, from masked words (masked
+    language modelling), and from the nearest text of the past."""
 
     implementation = "diptych.objectives.declip:DeclipObjective"
     alias = "declip"
@@ -180,17 +193,13 @@ class DeclipObjectiveConfig(ObjectiveConfig):
     """Of the mean over two pictures x two captions."""
     views_weight: float = 0.2
     words_weight: float = 0.2
+    """Of masked language modelling."""
     neighbours_weight: float = 0.2
     queue: int = 65536
     """Texts of the past that are remembered."""
-    share_queue: bool = True
-    """All processes remember all texts. False, as published: each its own, and those that don't fit
-    at the queue's end are dropped; a run that is resumed gives everybody the first process's."""
-    contrast_masked: bool = False
-    """The caption with hidden words takes the plain one's place in all terms: as published."""
-    share_words: bool = True
-    """Hidden words count alike, whoever hid them. False, as published: the mean over processes of
-    each one's mean."""
+
+    def adapt(self, model: ClipConfig) -> ClipConfig:
+        return self.pairs.adapt(model)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -203,11 +212,12 @@ class FilipObjectiveConfig(ObjectiveConfig):
     pairs: ContrastiveConfig = ClipObjectiveConfig()
     tokens: TokenPairsConfig = TokenPairsConfig()
     pairs_weight: float = 1.0
-    """Of the contrast of whole vectors, by which the model is then also searched and asked. As
-    published: 0, and the model is asked token by token."""
+    """Of the contrast of whole vectors, by which the model is then also searched and asked. In
+    DeCLIP's code: 0, and the model is asked token by token."""
     tokens_weight: float = 1.0
-    contrast_masked: bool = False
-    """Captions with hidden words take the place of plain ones: as published."""
+
+    def adapt(self, model: ClipConfig) -> ClipConfig:
+        return _with_tokens(self.pairs.adapt(model))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -220,19 +230,24 @@ class DefilipObjectiveConfig(DeclipObjectiveConfig):
     tokens: TokenPairsConfig = TokenPairsConfig()
     tokens_weight: float = 0.2
 
-
-def objective_configs() -> tuple[type[ObjectiveConfig], ...]:
-    """Ours, which have short names."""
-    return (
-        ClipObjectiveConfig,
-        SiglipObjectiveConfig,
-        SlipObjectiveConfig,
-        DeclipObjectiveConfig,
-        FilipObjectiveConfig,
-        DefilipObjectiveConfig,
-    )
+    def adapt(self, model: ClipConfig) -> ClipConfig:
+        return _with_tokens(super().adapt(model))
 
 
-def self_supervision_configs() -> tuple[type[SelfSupervisionConfig], ...]:
-    """Ours, which have short names."""
-    return (SimClrConfig, SimSiamConfig)
+def _with_tokens(model: ClipConfig) -> ClipConfig:
+    """With a space for patches and words, where the model has none."""
+    return model if model.token_dim is not None else replace(model, token_dim=TOKEN_DIM)
+
+
+OBJECTIVES: tuple[type[Component], ...] = (
+    ClipObjectiveConfig,
+    SiglipObjectiveConfig,
+    SlipObjectiveConfig,
+    DeclipObjectiveConfig,
+    FilipObjectiveConfig,
+    DefilipObjectiveConfig,
+    SimClrConfig,
+    SimSiamConfig,
+    TokenPairsConfig,
+)
+"""The objectives of this room and their parts; families have more."""

@@ -59,8 +59,8 @@ class ModelConfig:
     def __post_init__(self):
         if self.name and self.custom is not None:
             raise ConfigError(
-                f"model.name {self.name} would be ignored: this run has a configuration of its own "
-                "(model.custom); choose another recipe, or leave the name out"
+                f"model.name {self.name} would be ignored: the run has a configuration of its own "
+                "(model.custom); leave one of the two empty, or choose another recipe"
             )
 
 

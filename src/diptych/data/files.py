@@ -42,7 +42,7 @@ class OpenFiles:
             os.close(file)
 
 
-def fingerprint(path: Path, *more: str) -> str:
+def file_version(path: Path, *more: str) -> str:
     """A name for the file as it is now: another one when its path, size or modification time
     changes."""
     state = path.stat()

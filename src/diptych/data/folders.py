@@ -6,7 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from diptych.batch import Sample
-from diptych.data.source import PICTURE_ENDINGS, Source, Words
+from diptych.data.source import PICTURE_ENDINGS, Captioner, Source
 from diptych.errors import DataError
 
 
@@ -29,10 +29,12 @@ def class_folders(folder: Path) -> list[Path]:
 class ClassFolders(Source):
     """Picture files with a class each. A key is the file's path below `root`."""
 
-    def __init__(self, root: Path, files: Sequence[Path], labels: Sequence[int], words: Words):
-        self.root, self._labels, self._words = root, labels, words
+    def __init__(
+        self, root: Path, files: Sequence[Path], labels: Sequence[int], captioner: Captioner
+    ):
+        self.root, self._labels, self._captioner = root, labels, captioner
         self._keys = [str(path.relative_to(root)) for path in files]
-        self.class_names = words.class_names
+        self.class_names = captioner.class_names
 
     def __len__(self) -> int:
         return len(self._keys)
@@ -45,7 +47,7 @@ class ClassFolders(Source):
         return Sample(
             key=key,
             image=str(self.root / key),
-            captions=self._words.captions({}, label),
+            captions=self._captioner.captions({}, label),
             label=label,
         )
 
@@ -53,21 +55,22 @@ class ClassFolders(Source):
         return f"{len(self):,} pictures in {len(self.class_names)} classes in {self.root}"
 
 
-def open_class_folders(root: Path, words: Words) -> ClassFolders:
+def open_class_folders(root: Path, captioner: Captioner) -> ClassFolders:
     """A folder with a sub-folder per class. Without a file of names the folders' own serve (_ as a
     space)."""
     folders = class_folders(root)
-    if not words.class_names:
-        words = replace(
-            words, class_names=tuple(folder.name.replace("_", " ") for folder in folders)
+    if not captioner.class_names:
+        captioner = replace(
+            captioner, class_names=tuple(folder.name.replace("_", " ") for folder in folders)
         )
-    if len(words.class_names) != len(folders):
+    if len(captioner.class_names) != len(folders):
         raise DataError(
-            f"{root} has {len(folders)} sub-folders, but data.class_names has {len(words.class_names)} names"
+            f"{root} has {len(folders)} sub-folders, but data.class_names has "
+            f"{len(captioner.class_names)} names"
         )
     files, labels = list[Path](), list[int]()
     for label, folder in enumerate(folders):
         found = list(_picture_files(folder))
         files += found
         labels += [label] * len(found)
-    return ClassFolders(root, files, labels, words)
+    return ClassFolders(root, files, labels, captioner)

@@ -28,28 +28,32 @@ from diptych.config import DataConfig
 from diptych.data.bad import BadSamples
 from diptych.data.order import Order
 from diptych.data.source import BadSample, Source
-from diptych.data.views import Seen, SeenBatch, Viewer
+from diptych.data.views import BatchViews, SampleViews, ViewTransform
 from diptych.distributed import Peers
 from diptych.errors import ConfigError, DataError
 from diptych.inputs import Preprocess, Tokenizer
 
 _ATTEMPTS = 100
+"""Substitutes that are tried for a bad sample before the source is given up."""
 _SETTLED = 1000
+"""Samples after which the share of bad ones says something."""
 
 
 class _Fetched(NamedTuple):
-    """One process's rows of a step, as a worker hands them over. No views: no readable sample was
-    found."""
+    """One process's rows of a step, as a worker hands them over. No views: `_ATTEMPTS` samples in a
+    row were bad."""
 
-    seen: SeenBatch | None
-    places: Int[Tensor, " batch"] | None
+    views: BatchViews | None
+    sample_index: Int[Tensor, " batch"] | None
     read: int
-    broken: Sequence[BadSample]
+    bad: Sequence[BadSample]
 
 
-class _Taken(NamedTuple):
-    seen: Seen
-    place: int
+class _Row(NamedTuple):
+    """One sample's views, and its place in the whole source."""
+
+    views: SampleViews
+    sample_index: int
 
 
 @dataclass(frozen=True)
@@ -60,37 +64,39 @@ class _Steps(Dataset[_Fetched]):
     streams: tuple[Source, ...]
     order: Order
     rows: slice
-    viewer: Viewer
+    transform: ViewTransform
 
     def __getitem__(self, step: int) -> _Fetched:
-        broken: list[BadSample] = []
-        taken: list[_Taken] = []
+        bad: list[BadSample] = []
+        rows: list[_Row] = []
         for stream, epoch, index in self.order.batch(step, self.rows).tolist():
-            sample = self._take(stream, epoch, index, broken)
-            if sample is None:
-                return _Fetched(None, None, len(taken) + len(broken), broken)
-            taken.append(sample)
+            row = self._read(stream, epoch, index, bad)
+            if row is None:
+                return _Fetched(None, None, len(rows) + len(bad), bad)
+            rows.append(row)
         return _Fetched(
-            seen=self.viewer.collate([sample.seen for sample in taken]),
-            places=torch.tensor([sample.place for sample in taken]),
-            read=len(taken) + len(broken),
-            broken=broken,
+            views=self.transform.collate([row.views for row in rows]),
+            sample_index=torch.tensor([row.sample_index for row in rows]),
+            read=len(rows) + len(bad),
+            bad=bad,
         )
 
-    def _take(self, stream: int, epoch: int, index: int, broken: list[BadSample]) -> _Taken | None:
-        """The sample's views, or those of a substitute that only the place in the order decides;
-        None: all broken."""
+    def _read(self, stream: int, epoch: int, index: int, bad: list[BadSample]) -> _Row | None:
+        """The sample's views, or those of a substitute; bad samples on the way are added to `bad`.
+        None: all were bad."""
         source, start, tried = self.streams[stream], sum(self.order.sizes[:stream]), index
         for attempt in range(_ATTEMPTS):
+            # Keyed by the place in the order alone, so that the crop, or the substitute, is the
+            # same in whichever worker or process it is drawn.
             rng = np.random.default_rng(
                 (self.order.seed % (1 << 64), stream, epoch, index, attempt)
             )
             if attempt:
                 tried = int(rng.integers(len(source)))
             try:
-                return _Taken(self.viewer(source[tried], rng), start + tried)
+                return _Row(self.transform(source[tried], rng), start + tried)
             except (DataError, OSError) as error:
-                broken.append(BadSample(*source.where(tried), str(error)))
+                bad.append(BadSample(*source.where(tried), str(error)))
         return None
 
 
@@ -101,10 +107,10 @@ class Loader:
     `Batch.images` are Float[batch_size / peers.size, 3, size, size], normalised, and `Batch.texts`
     as long as the longest caption of these rows: one for each of the `views`. A batch depends on
     the seed and the step only: not on the workers, not on the processes, not on where the run was
-    continued. A broken sample is replaced by another one, counted and listed in `bad`.
+    continued. A bad sample is replaced by another one, counted and listed in `bad`.
 
     Raises ConfigError when the batch can't be split among the processes or filled from the source;
-    while it iterates, DataError when more than `config.max_bad_share` of the samples are broken.
+    while it iterates, DataError when more than `config.max_bad_share` of the samples are bad.
 
     >>> from diptych.config import DataConfig, PreprocessConfig, TokenizerConfig
     >>> from diptych.data import Loader, open_source
@@ -139,7 +145,7 @@ class Loader:
             raise ConfigError(
                 f"batch_size {batch_size} is more than the {len(source):,} samples of {config.path}"
             )
-        self.bad = BadSamples(source.damage)
+        self.bad = BadSamples(source.bad_samples)
         self._max_bad_share = config.max_bad_share
         self._settled = min(_SETTLED, math.ceil(len(source) / peers.size))
         self._preprocess, self._device, self._workers = preprocess, peers.device, config.workers
@@ -151,7 +157,7 @@ class Loader:
                 tuple(map(len, source.streams)), source.weights, batch_size, seed, config.resample
             ),
             rows=slice(peers.rank * own, (peers.rank + 1) * own),
-            viewer=Viewer.of(views or Views(), config, preprocess, tokenizer),
+            transform=ViewTransform.from_config(views or Views(), config, preprocess, tokenizer),
         )
 
     def __len__(self) -> int:
@@ -163,7 +169,7 @@ class Loader:
         return map(self._make_batch, self._fetch())
 
     def _fetch(self) -> Iterator[_Fetched]:
-        """The workers' output in order, with the broken samples counted. The workers live as long
+        """The workers' output in order, with the bad samples counted. The workers live as long
         as this iterates."""
         linux = sys.platform == "linux"
         loader = DataLoader(
@@ -177,34 +183,33 @@ class Loader:
             worker_init_fn=_leave_signals_to_parent,
             generator=torch.Generator(),  # otherwise the loader would draw from torch's global one
         )
-        with (
-            warnings.catch_warnings()
-        ):  # Python 3.12 warns of forking beside threads; the module says why it's safe
+        # Python 3.12 warns of forking beside threads; the module's docstring says why it's safe.
+        with warnings.catch_warnings():
             warnings.filterwarnings("ignore", r".*multi-threaded, use of fork", DeprecationWarning)
             batches = iter(loader)
         for fetched in batches:
-            self.bad.add(fetched.read, fetched.broken)
+            self.bad.add(fetched.read, fetched.bad)
             self.bad.stop_if_above(self._max_bad_share, after=self._settled)
-            if fetched.seen is None:
+            if fetched.views is None:
                 self.bad.stop_if_above(0, after=0)
             yield fetched
 
     def _make_batch(self, fetched: _Fetched) -> Batch:
-        seen = fetched.seen
-        assert seen is not None
-        assert fetched.places is not None
+        views = fetched.views
+        assert views is not None
+        assert fetched.sample_index is not None
         move = partial(Tensor.to, device=self._device, non_blocking=True)
         levels = (
             move(image)
             if change is None
-            else self._steps.viewer.strong.apply(move(image), move(change))
-            for image, change in zip(seen.images, seen.changes, strict=True)
+            else self._steps.transform.strong.apply(move(image), move(change))
+            for image, change in zip(views.images, views.changes, strict=True)
         )
         return Batch(
             images=tuple(map(self._preprocess.normalise, levels)),
-            texts=tuple(map(move, seen.texts)),
-            index=move(fetched.places),
-            hidden=None if seen.hidden is None else move(seen.hidden),
+            texts=tuple(map(move, views.texts)),
+            index=move(fetched.sample_index),
+            mlm_labels=None if views.mlm_labels is None else move(views.mlm_labels),
         )
 
     def _iterate_cuda(self) -> Iterator[Batch]:
@@ -227,7 +232,7 @@ class Loader:
         batch."""
         current = torch.cuda.current_stream(self._device)
         current.wait_event(copied)
-        for tensor in (*batch.images, *batch.texts, batch.index, batch.hidden):
+        for tensor in (*batch.images, *batch.texts, batch.index, batch.mlm_labels):
             if tensor is not None:
                 tensor.record_stream(current)
         return batch

@@ -2,7 +2,12 @@
 
 Nothing is shuffled in memory and nothing is kept: place -> sample is arithmetic. So the order is
 the same on any number of loader workers and processes, and a run that continues at step n needs to
-know only n."""
+know only n.
+
+The arithmetic is a keyed bijection, built as small block ciphers are: a hash that mixes bits
+(`_mix`), made invertible by a Feistel network (`_feistel`), and cut to the wanted size by cycle
+walking (`permute`). A bijection, because in an epoch each sample is to come exactly once; keyed, so
+that each epoch has an order of its own."""
 
 import math
 from dataclasses import dataclass
@@ -13,12 +18,16 @@ from jaxtyping import Int64
 from diptych.errors import ConfigError
 
 _ROUNDS = 8
+"""Three rounds of a random function already look random (Luby and Rackoff 1988); ours is a quick
+hash on small halves, so there are more."""
 _BLOCK = 1 << 16
+"""Places after which each source of a mixture has had exactly its share."""
 
 
 def _mix(values: np.ndarray) -> np.ndarray:
     """The finalizer of SplitMix64 (Steele, Lea, Flood 2014): every input bit reaches every output
     bit."""
+    # A multiplication carries low bits upwards alone; the shifts bring high bits down again.
     values = (values ^ (values >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
     values = (values ^ (values >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
     return values ^ (values >> np.uint64(31))
@@ -26,7 +35,10 @@ def _mix(values: np.ndarray) -> np.ndarray:
 
 def _feistel(places: np.ndarray, side: np.uint64, keys: np.ndarray) -> np.ndarray:
     """A bijection of 0..side**2-1: each round (left, right) -> (right, left + hash(right) mod side)
-    can be undone."""
+    can be undone, whatever the hash: its right half is the old right, and from that follows what
+    was added to the old left."""
+    # Halves are digits to the base `side`, not bits: so the network's size is any square number,
+    # and not just a power of four, of which up to three quarters would lie outside.
     left, right = np.divmod(places, side)
     for key in keys:
         left, right = right, (left + _mix(right ^ key) % side) % side
@@ -38,18 +50,23 @@ def permute(
 ) -> Int64[np.ndarray, " n"]:
     """Where a random permutation of 0..size-1, chosen by `key`, sends each of `places`.
 
-    A Feistel network over the next square number, walked until it comes back inside (Black and
-    Rogaway 2002, "Ciphers with arbitrary finite domains"). Constant memory; less than a microsecond
-    per place.
+    A Feistel network over the next square number, with cycle walking: what lands outside 0..size-1
+    goes through the network again until it comes back inside (Black and Rogaway 2002, "Ciphers with
+    arbitrary finite domains"). Constant memory; less than a microsecond per place.
 
     >>> import numpy as np
     >>> from diptych.data.order import permute
     >>> sorted(permute(np.arange(10), 10, key=(0,)).tolist())
     [0, 1, 2, 3, 4, 5, 6, 7, 8, 9]
     """
+    # The smallest side whose square holds all places: (side - 1)^2 < size <= side^2, so few of them
+    # (under 2 / side) lie outside, and hardly one has to walk twice.
     side = np.uint64(math.isqrt(size - 1) + 1)
     keys = np.random.SeedSequence(key).generate_state(_ROUNDS, np.uint64)
     out = _feistel(places.astype(np.uint64), side, keys)
+    # A walk ends: it follows a cycle of a permutation, and the cycle holds the place inside that it
+    # came from. Two walks never meet, as each place has only one predecessor: so what remains is a
+    # bijection of 0..size-1.
     while (outside := out >= size).any():
         out[outside] = _feistel(out[outside], side, keys)
     return out.astype(np.int64)
@@ -58,6 +75,8 @@ def permute(
 def _slots(weights: tuple[float, ...]) -> np.ndarray:
     """How many of every 65,536 places each source gets: the weights' shares, largest remainders
     rounded up."""
+    # Rounding down leaves some slots over: they go to the sources that lost most by it, so that the
+    # slots sum to the block and none is more than one off.
     exact = np.array(weights) / sum(weights) * _BLOCK
     slots = np.floor(exact).astype(np.int64)
     rounded_up = np.argsort(slots - exact, kind="stable")[: _BLOCK - slots.sum()]
@@ -79,8 +98,9 @@ class Order:
     epoch alone.
 
     >>> from diptych.data.order import Order
-    >>> Order(sizes=(5,), weights=(1.0,), batch_size=5, seed=0).batch(0)[:, 1].tolist()  # all of them epoch 0
-    [0, 0, 0, 0, 0]
+    >>> order = Order(sizes=(5,), weights=(1.0,), batch_size=5, seed=0)
+    >>> sorted(order.batch(step=1).tolist())  # epoch 1 of source 0 holds each sample once
+    [[0, 1, 0], [0, 1, 1], [0, 1, 2], [0, 1, 3], [0, 1, 4]]
     """
 
     sizes: tuple[int, ...]
@@ -102,6 +122,8 @@ class Order:
             source, nth = self._deal(places)
         if self.resample:
             return np.stack([source, nth, self._draw(source, nth)], axis=1)
+        # The nth sample that a source gives is number nth mod size of epoch nth // size. A batch
+        # may reach over an epoch's end: each (source, epoch) in it has its own permutation.
         epoch, place = np.divmod(nth, np.array(self.sizes)[source])
         index = np.empty_like(place)
         for which, turn in np.unique(np.stack([source, epoch]), axis=1).T.tolist():
@@ -111,6 +133,8 @@ class Order:
 
     def _deal(self, places: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Each place's source, and how many places that source had before it."""
+        # A block's slots are numbered source by source, 0..slots[0]-1 for the first, and dealt to
+        # the block's places by a permutation of the block's own.
         slots = _slots(self.weights)
         starts = np.cumsum(slots) - slots
         block, place = np.divmod(places, _BLOCK)
@@ -118,19 +142,23 @@ class Order:
         for number in np.unique(block).tolist():
             rows = block == number
             slot[rows] = permute(place[rows], _BLOCK, self._key(len(self.sizes), number))
+        # Within its source a slot counts from the source's first, after the slots of all blocks
+        # before; which of a block's slots comes first doesn't matter, the epoch is shuffled anyway.
         source = np.searchsorted(starts, slot, side="right") - 1
         return source, block * slots[source] + slot - starts[source]
 
     def _draw(self, source: np.ndarray, nth: np.ndarray) -> np.ndarray:
-        """A hash of the place as an index of the place's source."""
+        """A hash of the place as an index of the place's source. The remainder prefers low indices
+        by a share of size / 2^64, which no run is long enough to notice."""
         keys = [
             np.random.SeedSequence(self._key(which)).generate_state(1, np.uint64)
             for which in range(len(self.sizes))
         ]
         sizes = np.array(self.sizes, dtype=np.uint64)
-        return (
-            _mix(_mix(nth.astype(np.uint64)) ^ np.concatenate(keys)[source]) % sizes[source]
-        ).astype(np.int64)
+        # The key goes in between two hashes: before the first, all sources would draw from one and
+        # the same sequence, only entered at another place.
+        hashed = _mix(_mix(nth.astype(np.uint64)) ^ np.concatenate(keys)[source])
+        return (hashed % sizes[source]).astype(np.int64)
 
     def _key(self, *parts: int) -> tuple[int, ...]:
         return (self.seed % (1 << 64), *parts)

@@ -6,6 +6,7 @@ background, alone or beside a second one, and a caption that says some of that i
 things are held out of the training part: every fifth piece of handwriting, and 10 of the 100
 colour-digit combinations, every colour and every digit being seen in others."""
 
+import itertools
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -222,7 +223,7 @@ def _compose(part: Part, rng: np.random.Generator) -> Scene:
 def _digit(
     part: Part, rng: np.random.Generator, size: str, centre: tuple[float, float], alone: bool
 ) -> Digit:
-    colour, value = _draw(rng, _combinations(hidden=part == "unseen"))
+    colour, value = _draw(rng, _combinations(unseen=part == "unseen"))
     low, high = _SIDES[1 if alone else 2, size]
     column, row = (share + float(rng.uniform(-0.03, 0.03)) for share in centre)
     return Digit(
@@ -236,13 +237,10 @@ def _digit(
 
 
 @cache
-def _combinations(hidden: bool) -> tuple[tuple[str, int], ...]:
-    return tuple(
-        (colour, value)
-        for colour in COLOURS
-        for value in range(10)
-        if held_out(colour, value) == hidden
-    )
+def _combinations(unseen: bool) -> tuple[tuple[str, int], ...]:
+    """(colour, digit) of the combinations that training lacks, or of those that it has."""
+    every = itertools.product(COLOURS, range(10))
+    return tuple(pair for pair in every if held_out(*pair) == unseen)
 
 
 def _attributes(scene: Scene) -> dict[str, object]:

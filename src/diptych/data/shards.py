@@ -11,12 +11,13 @@ import json
 import tarfile
 from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import Any, cast
 
 import numpy as np
 
 from diptych.batch import Sample
 from diptych.data.files import OpenFiles, write_atomically
-from diptych.data.source import BadSample, Source, Words
+from diptych.data.source import BadSample, Captioner, Source
 from diptych.data.tar import cached_index
 from diptych.errors import DataError
 
@@ -26,18 +27,23 @@ class Shards(Source):
     sample has."""
 
     def __init__(
-        self, paths: Sequence[Path], *, image_keys: tuple[str, ...], words: Words, cache: Path
+        self,
+        paths: Sequence[Path],
+        *,
+        image_keys: tuple[str, ...],
+        captioner: Captioner,
+        cache: Path,
     ):
         self.paths = tuple(paths)
-        self.class_names = words.class_names
-        self._image_keys, self._words = image_keys, words
+        self.class_names = captioner.class_names
+        self._image_keys, self._captioner = image_keys, captioner
         self._shards = [cached_index(path, cache) for path in paths]
         self._ends = list(itertools.accumulate(map(len, self._shards)))
         self._files = OpenFiles()
-        self.damage = tuple(
-            BadSample(str(path), "", f"{shard.damage}; {len(shard):,} samples before that are used")
+        self.bad_samples = tuple(
+            BadSample(str(path), "", f"{shard.error}; {len(shard):,} samples before that are used")
             for path, shard in zip(self.paths, self._shards, strict=True)
-            if shard.damage
+            if shard.error
         )
 
     def __len__(self) -> int:
@@ -61,28 +67,30 @@ class Shards(Source):
             )
         meta = _json(self._files.read(path, *members["json"])) if "json" in members else None
         label = (
-            self._words.label(self._files.read(path, *members["cls"])) if "cls" in members else None
+            self._captioner.label(self._files.read(path, *members["cls"]))
+            if "cls" in members
+            else None
         )
         labels = _several(self._files.read(path, *members["npy"])) if "npy" in members else ()
         found = dict(meta or {})
-        for key in self._words.keys:
+        for key in self._captioner.keys:
             if key in members:
                 found[key] = _utf8(self._files.read(path, *members[key]))
         return Sample(
             key=self._shards[which].key(row),
             image=self._files.read(path, *image),
-            captions=self._words.captions(found, label),
+            captions=self._captioner.captions(found, label),
             label=label,
             labels=labels,
             meta=meta,
         )
 
     def describe(self) -> str:
-        damaged = f", {len(self.damage)} of them damaged" if self.damage else ""
+        corrupt = f", {len(self.bad_samples)} of them corrupt" if self.bad_samples else ""
         first, last = self.paths[0], self.paths[-1]
         shards = "shards" if first != last else "shard"
         more = f" ... {last.name}" if first != last else ""
-        return f"{len(self):,} samples in {len(self.paths)} {shards}{damaged}: {first}{more}"
+        return f"{len(self):,} samples in {len(self.paths)} {shards}{corrupt}: {first}{more}"
 
 
 def _utf8(data: bytes) -> str:
@@ -103,12 +111,12 @@ def _several(data: bytes) -> tuple[int, ...]:
 
 def _json(data: bytes) -> dict[str, object]:
     try:
-        value = json.loads(data)
+        value: Any = json.loads(data)
     except ValueError as error:
         raise DataError(f"its .json can't be read: {error}") from None
     if not isinstance(value, dict):
         raise DataError(f"its .json holds a {type(value).__name__}, not an object")
-    return value
+    return cast(dict[str, object], value)
 
 
 def _ending(image: bytes) -> str:
@@ -154,9 +162,9 @@ def write_shards(
     >>> import tempfile
     >>> from diptych.batch import Sample
     >>> from diptych.data import write_shards
-    >>> samples = [Sample(key="", image=b"\\x89PNG...", captions=("a cat",), label=n) for n in range(3)]
+    >>> cat = Sample(key="", image=b"\\x89PNG...", captions=("a cat",), label=0)
     >>> with tempfile.TemporaryDirectory() as folder:
-    ...     [path.name for path in write_shards(folder, samples, per_shard=2, prefix="cats-")]
+    ...     [path.name for path in write_shards(folder, [cat] * 3, per_shard=2, prefix="cats-")]
     ['cats-000000.tar', 'cats-000001.tar']
     """
     folder = Path(folder)

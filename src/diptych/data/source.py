@@ -6,7 +6,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 from diptych.batch import Sample
 from diptych.config import DataConfig
@@ -27,7 +27,12 @@ PICTURE_ENDINGS = (
 
 
 class BadSample(NamedTuple):
-    """Something that can't be used: where it is and why."""
+    """A sample, or a part of a file, that can't be used: where it is and why.
+
+    >>> from diptych.data import BadSample
+    >>> BadSample(file="a.tar", key="007", reason="no caption").reason
+    'no caption'
+    """
 
     file: str
     key: str
@@ -35,13 +40,31 @@ class BadSample(NamedTuple):
 
 
 class Source(ABC):
-    """Pairs by number, in any order. Reading a broken one raises `DataError`; that never harms the
-    others."""
+    """Pairs by number, in any order. Reading a bad sample raises `DataError`; that never harms the
+    others.
+
+    A source of one's own gives `len`, a sample by number, where that sample lies, and a line for
+    people.
+
+    >>> from diptych.batch import Sample
+    >>> from diptych.data import Source
+    >>> class Greys(Source):
+    ...     def __len__(self):
+    ...         return 3
+    ...     def __getitem__(self, index):
+    ...         return Sample(key=str(index), image=f"grey-{index}.png", captions=("grey",))
+    ...     def where(self, index):
+    ...         return "greys", str(index)
+    ...     def describe(self):
+    ...         return "3 grey pictures"
+    >>> Greys()[2].key, Greys().files(2)
+    ('2', ('greys',))
+    """
 
     class_names: tuple[str, ...] = ()
     """Names in class order, where the samples have labels."""
-    damage: tuple[BadSample, ...] = ()
-    """What opening found broken (a truncated shard, rows that don't parse), already left out."""
+    bad_samples: tuple[BadSample, ...] = ()
+    """What opening found bad (a truncated shard, rows that don't parse), already left out."""
 
     @abstractmethod
     def __len__(self) -> int:
@@ -82,7 +105,7 @@ class Joined(Source):
     def __init__(self, parts: Sequence[Source], weights: tuple[float, ...] = ()):
         self.parts = tuple(parts)
         self.class_names = max((part.class_names for part in parts), key=len)
-        self.damage = tuple(itertools.chain.from_iterable(part.damage for part in parts))
+        self.bad_samples = tuple(itertools.chain.from_iterable(part.bad_samples for part in parts))
         self._weights = weights
         self._ends = list(itertools.accumulate(len(part) for part in parts))
 
@@ -121,15 +144,15 @@ class Joined(Source):
 
 
 @dataclass(frozen=True)
-class Words:
-    """How a source's samples come by their captions: `keys` that may hold one, or a class name put
-    into `templates`."""
+class Captioner:
+    """How a source's samples come by their captions: from the first of the `keys` that holds one,
+    or from their class name put into `templates`."""
 
     keys: tuple[str, ...]
     class_names: tuple[str, ...]
     templates: tuple[str, ...]
     needed: bool
-    """Whether a sample without a caption counts as broken."""
+    """Whether a sample without a caption counts as bad."""
 
     def captions(self, found: Mapping[str, object], label: int | None) -> tuple[str, ...]:
         """The alternatives: of the first key that `found` has, or else of the class. Raises
@@ -174,18 +197,21 @@ def _texts(value: object) -> Iterable[str]:
     if isinstance(value, str):
         return (value,)
     if isinstance(value, list | tuple):
-        return (text for text in value if isinstance(text, str))
+        texts = cast(Sequence[object], value)
+        return (text for text in texts if isinstance(text, str))
     return ()
 
 
-def words_of(config: DataConfig, *, needed: bool, class_names: tuple[str, ...] = ()) -> Words:
-    """The `Words` that a configuration asks for; `class_names` where the source knows them and the
-    user gave none."""
+def captioner_of(
+    config: DataConfig, *, needed: bool, class_names: tuple[str, ...] = ()
+) -> Captioner:
+    """The `Captioner` that a configuration asks for; `class_names` where the source knows them and
+    the user gave none."""
     for template in config.templates:
         if "{}" not in template:
             raise ConfigError(f"data.templates: {template!r} has no {{}} for the class name")
     names = read_class_names(config.class_names) if config.class_names else class_names
-    return Words(
+    return Captioner(
         keys=alternatives(config.caption_key),
         class_names=names,
         templates=config.templates,
@@ -199,7 +225,17 @@ def alternatives(keys: str) -> tuple[str, ...]:
 
 
 def read_class_names(path: str | Path) -> tuple[str, ...]:
-    """The lines of a text file of class names, in class order; empty lines are left out."""
+    """The lines of a text file of class names, in class order; empty lines are left out. Raises
+    DataError if it can't be read or holds none.
+
+    >>> import tempfile
+    >>> from pathlib import Path
+    >>> from diptych.data import read_class_names
+    >>> path = Path(tempfile.mkdtemp(), "names.txt")
+    >>> _ = path.write_text("cat\\ndog\\n")
+    >>> read_class_names(path)
+    ('cat', 'dog')
+    """
     try:
         lines = Path(path).expanduser().read_text(encoding="utf-8-sig").splitlines()
     except (OSError, UnicodeDecodeError) as error:

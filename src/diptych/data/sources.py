@@ -1,6 +1,7 @@
 """From `data.path` to a source: which kind it is, and what is wrong when it is none."""
 
 import glob
+import itertools
 from pathlib import Path
 
 from braceexpand import braceexpand
@@ -8,16 +9,16 @@ from braceexpand import braceexpand
 from diptych.config import DataConfig
 from diptych.data.folders import class_folders, open_class_folders
 from diptych.data.shards import Shards
-from diptych.data.source import Joined, Source, Words, alternatives, words_of
+from diptych.data.source import Captioner, Joined, Source, alternatives, captioner_of
 from diptych.data.spool import cache_folder, spool_command
 from diptych.data.synthetic import Synthetic
-from diptych.data.tables import TABLE_ENDINGS, Table
+from diptych.data.tables import TABLE_ENDINGS, TableSource
 from diptych.errors import ConfigError, DataError
 
 _PROBES = 8
 _KINDS = (
-    "shards (.tar), a table (.csv, .tsv, .parquet, .jsonl, .json), a folder with a sub-folder per class, "
-    "pipe:COMMAND or synthetic:COUNT"
+    "shards (.tar), a table (.csv, .tsv, .parquet, .jsonl, .json), "
+    "a folder with a sub-folder per class, pipe:COMMAND or synthetic:COUNT"
 )
 
 
@@ -36,11 +37,11 @@ def open_source(config: DataConfig, *, captions: bool = True) -> Source:
     """
     if not config.path:
         raise ConfigError(f"data.path is empty; give it {_KINDS}")
-    words = words_of(config, needed=captions)
+    captioner = captioner_of(config, needed=captions)
     paths, roots = config.path.split("::"), config.image_root.split("::")
     roots = roots if len(roots) == len(paths) else roots * len(paths)
     parts = [
-        _open_one(path.strip(), root.strip(), config, words)
+        _open_one(path.strip(), root.strip(), config, captioner)
         for path, root in zip(paths, roots, strict=True)
     ]
     for path, part in zip(paths, parts, strict=True):
@@ -65,10 +66,12 @@ def class_names_of(source: Source) -> tuple[str, ...]:
 
 def _probe(path: str, source: Source) -> None:
     if not len(source):
-        damage = f": {source.damage[0].file} is {source.damage[0].reason}" if source.damage else ""
-        raise DataError(f"{path} holds no samples{damage}")
-    tried = sorted({place * (len(source) - 1) // (_PROBES - 1) for place in range(_PROBES)})
-    reasons = []
+        why = [f": {bad.file} is {bad.reason}" for bad in source.bad_samples[:1]]
+        raise DataError(f"{path} holds no samples{''.join(why)}")
+    # Spread evenly, the first and the last among them: files often go bad at their end.
+    last = len(source) - 1
+    tried = sorted({place * last // (_PROBES - 1) for place in range(_PROBES)})
+    reasons = list[str]()
     for index in tried:
         try:
             source[index]
@@ -76,41 +79,43 @@ def _probe(path: str, source: Source) -> None:
             reasons.append(f"{source.where(index)[1]}: {error}")
     if len(reasons) == len(tried):
         raise DataError(
-            f"none of {len(tried)} samples tried (of {len(source):,}) in {path} can be used; {reasons[0]}"
+            f"none of {len(tried)} samples tried (of {len(source):,}) in {path} can be used; "
+            f"{reasons[0]}"
         )
 
 
-def _open_one(path: str, root: str, config: DataConfig, words: Words) -> Source:
+def _open_one(path: str, root: str, config: DataConfig, captioner: Captioner) -> Source:
     if path.startswith("synthetic:"):
-        return Synthetic(_count(path), words)
+        return Synthetic(_count(path), captioner)
     cache = cache_folder(config)
     image_keys = alternatives(config.image_key)
     if path.startswith("pipe:"):
         spooled = [spool_command(command, cache) for command in _braces(path.removeprefix("pipe:"))]
-        return Shards(spooled, image_keys=image_keys, words=words, cache=cache)
+        return Shards(spooled, image_keys=image_keys, captioner=captioner, cache=cache)
     if "://" in path:
         raise DataError(
             f"{path} isn't a local file; read it through a command, such as pipe:curl -sSf {path}"
         )
-    files = [Path(name) for pattern in _braces(path) for name in _matches(pattern)]
+    files = list(map(Path, itertools.chain.from_iterable(map(_matches, _braces(path)))))
     if len(files) == 1 and files[0].is_dir():
         folder = files[0]
         files = sorted(folder.glob("metadata.*")) or sorted(folder.glob("*.tar"))
         if not files and class_folders(folder):
-            return open_class_folders(folder, words)
+            return open_class_folders(folder, captioner)
     kinds = {file.suffix for file in files}
     if kinds == {".tar"}:
-        return Shards(files, image_keys=image_keys, words=words, cache=cache)
+        return Shards(files, image_keys=image_keys, captioner=captioner, cache=cache)
     if len(kinds) == 1 and kinds < set(TABLE_ENDINGS):
         tables = [
-            Table(file, image_keys=image_keys, words=words, cache=cache, root=root)
+            TableSource(file, image_keys=image_keys, captioner=captioner, cache=cache, root=root)
             for file in files
         ]
         return tables[0] if len(tables) == 1 else Joined(tables)
     packed = next((file for file in files if ".tar." in file.name or file.suffix == ".tgz"), None)
     if packed:
         raise DataError(
-            f"{packed} is compressed, and so can't be read at random; unpack it to a plain .tar first"
+            f"{packed} is compressed, and so can't be read at random; "
+            "unpack it to a plain .tar first"
         )
     raise DataError(f"{path} is no kind of source that is known; data.path takes {_KINDS}")
 

@@ -48,5 +48,6 @@ def spool_command(command: str, cache: Path) -> Path:
         return make_once(target, run)
     except OSError as error:
         raise DataError(
-            f"the output of pipe:{command} can't be kept in {target.parent}: {error}; set data.cache"
+            f"the output of pipe:{command} can't be kept in {target.parent}: {error}; "
+            "set data.cache"
         ) from None

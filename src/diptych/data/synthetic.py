@@ -1,11 +1,14 @@
 """Pictures made up on the fly, for benchmarks and first tries: nothing to download, nothing on
 disk."""
 
+import itertools
+from typing import Literal, assert_never, get_args
+
 import numpy as np
 import simplejpeg
 
 from diptych.batch import Sample
-from diptych.data.source import Source, Words
+from diptych.data.source import Captioner, Source
 
 _SIDE = 256
 _COLOURS = {
@@ -16,10 +19,11 @@ _COLOURS = {
     "purple": (140, 60, 170),
     "white": (240, 240, 240),
 }
-_SHAPES = ("circle", "square", "ring", "cross")
+_Shape = Literal["circle", "square", "ring", "cross"]
+_SHAPES: tuple[_Shape, ...] = get_args(_Shape)
 
 
-def _mask(shape: str, across: np.ndarray, down: np.ndarray) -> np.ndarray:
+def _mask(shape: _Shape, across: np.ndarray, down: np.ndarray) -> np.ndarray:
     """The shape's pixels, in coordinates where it spans -1..1."""
     distance = np.hypot(across, down)
     match shape:
@@ -29,19 +33,21 @@ def _mask(shape: str, across: np.ndarray, down: np.ndarray) -> np.ndarray:
             return (distance < 1) & (distance > 0.6)
         case "square":
             return np.maximum(abs(across), abs(down)) < 0.9
-        case _:
+        case "cross":
             return (np.minimum(abs(across), abs(down)) < 0.3) & (
                 np.maximum(abs(across), abs(down)) < 1
             )
+        case _:
+            assert_never(shape)
 
 
 class Synthetic(Source):
     """`count` pictures of 256 x 256 pixels: a coloured shape on a noisy ground, and a caption that
     says so."""
 
-    def __init__(self, count: int, words: Words):
-        self._count, self._words = count, words
-        self.class_names = tuple(f"{colour} {shape}" for colour in _COLOURS for shape in _SHAPES)
+    def __init__(self, count: int, captioner: Captioner):
+        self._count, self._captioner = count, captioner
+        self.class_names = tuple(map(" ".join, itertools.product(_COLOURS, _SHAPES)))
 
     def __len__(self) -> int:
         return self._count
@@ -52,7 +58,8 @@ class Synthetic(Source):
     def __getitem__(self, index: int) -> Sample:
         rng = np.random.default_rng(index)
         label = int(rng.integers(len(self.class_names)))
-        colour, shape = self.class_names[label].split()
+        # The names are all colours times all shapes, shapes last.
+        colour, shape = (*_COLOURS,)[label // len(_SHAPES)], _SHAPES[label % len(_SHAPES)]
         radius = rng.uniform(0.15, 0.4) * _SIDE
         centre = rng.uniform(radius, _SIDE - radius, 2)
         places = np.arange(_SIDE)
@@ -68,7 +75,7 @@ class Synthetic(Source):
             image=simplejpeg.encode_jpeg(np.ascontiguousarray(pixels), quality=90),
             captions=tuple(
                 template.replace("{}", self.class_names[label])
-                for template in self._words.templates
+                for template in self._captioner.templates
             ),
             label=label,
         )

@@ -2,6 +2,7 @@
 inside it."""
 
 import contextlib
+import itertools
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -10,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from diptych.batch import Sample
-from diptych.data.files import OpenFiles, fingerprint
-from diptych.data.source import BadSample, Source, Words
+from diptych.data.files import OpenFiles, file_version
+from diptych.data.source import BadSample, Captioner, Source
 from diptych.data.spool import make_once
 from diptych.errors import DataError
 
@@ -24,30 +25,38 @@ _IMAGE_COLUMNS = ("image", "img", "filepath", "image_path", "file_name", "filena
 _LABEL_COLUMNS = ("cls", "label", "fine_label")
 
 
-class Table(Source):
+class TableSource(Source):
     """A table's rows. The picture stands in the first of `image_keys` (then of some usual names)
     that is a column."""
 
     def __init__(
-        self, path: Path, *, image_keys: tuple[str, ...], words: Words, cache: Path, root: str = ""
+        self,
+        path: Path,
+        *,
+        image_keys: tuple[str, ...],
+        captioner: Captioner,
+        cache: Path,
+        root: str = "",
     ):
         self.path = path
         self._root = Path(root).expanduser() if root else None
-        self.class_names = words.class_names
-        self._words = words
+        self.class_names = captioner.class_names
+        self._captioner = captioner
         images = (*image_keys, *_IMAGE_COLUMNS)
-        self._rows = _open_rows(path, (*images, *words.keys, *_LABEL_COLUMNS), cache)
-        self.damage = self._rows.damage
+        self._rows = _open_rows(path, (*images, *captioner.keys, *_LABEL_COLUMNS), cache)
+        self.bad_samples = self._rows.bad_samples
         columns = self._rows.columns
         self._image = _first(images, columns)
         self._label = _first(_LABEL_COLUMNS, columns)
         if not self._image:
             raise DataError(
-                f"{path} has no picture column, only {', '.join(columns)}: name one in data.image_key"
+                f"{path} has no picture column, only {', '.join(columns)}: "
+                "name one in data.image_key"
             )
-        if words.needed and not self._label and not _first(words.keys, columns):
+        if captioner.needed and not self._label and not _first(captioner.keys, columns):
             raise DataError(
-                f"{path} has no caption column, only {', '.join(columns)}: name one in data.caption_key"
+                f"{path} has no caption column, only {', '.join(columns)}: "
+                "name one in data.caption_key"
             )
 
     def __len__(self) -> int:
@@ -70,11 +79,11 @@ class Table(Source):
         if not image or not isinstance(image, bytes | str):
             raise DataError(f"no picture in the column {self._image!r}")
         label = row.get(self._label)
-        label = None if label in (None, "") else self._words.label(label)
+        label = None if label in (None, "") else self._captioner.label(label)
         return Sample(
             key=str(index) if isinstance(image, bytes) else image,
             image=image if isinstance(image, bytes) else str(self._place(image)),
-            captions=self._words.captions(row, label),
+            captions=self._captioner.captions(row, label),
             label=label,
             meta=row,
         )
@@ -83,8 +92,9 @@ class Table(Source):
         return self.path.parent / image if self._root is None else self._root / image.lstrip("/")
 
     def describe(self) -> str:
-        damaged = "; " + "; ".join(bad.reason for bad in self.damage) if self.damage else ""
-        return f"{len(self):,} rows of {self.path}{damaged}"
+        return "; ".join(
+            [f"{len(self):,} rows of {self.path}", *(bad.reason for bad in self.bad_samples)]
+        )
 
 
 def _picture(value: Any) -> Any:
@@ -101,10 +111,10 @@ def _first(names: Sequence[str], columns: Sequence[str]) -> str:
 
 class _JsonLines:
     """A line is found by its offset and parsed when asked for: opening is one scan, and a bad line
-    is one bad row."""
+    is one bad sample."""
 
     def __init__(self, path: Path):
-        self.damage: tuple[BadSample, ...] = ()
+        self.bad_samples: tuple[BadSample, ...] = ()
         self._path, self._files = path, OpenFiles()
         with path.open("rb") as file:
             lines = np.array([(len(line), not line.isspace()) for line in file], np.int64).reshape(
@@ -113,9 +123,9 @@ class _JsonLines:
         lengths, filled = lines[:, 0], lines[:, 1].astype(bool)
         self._starts = (np.cumsum(lengths) - lengths)[filled]
         self._lengths = lengths[filled]
-        self.columns = tuple(
-            dict.fromkeys(name for row in range(min(100, len(self))) for name in self._names(row))
-        )
+        # A line may lack a field, so several are asked for the columns' names.
+        names = map(self._names, range(min(100, len(self))))
+        self.columns = tuple(dict.fromkeys(itertools.chain.from_iterable(names)))
 
     def _names(self, index: int) -> tuple[str, ...]:
         with contextlib.suppress(DataError):
@@ -142,7 +152,7 @@ class _ArrowRows:
 
     def __init__(self, path: Path, wanted: Sequence[str], cache: Path):
         self._arguments = (path, wanted, cache)
-        self.damage: tuple[BadSample, ...] = ()
+        self.bad_samples: tuple[BadSample, ...] = ()
         if path.suffix == ".parquet":
             self.columns, self._table = _open_parquet(path, wanted, cache)
         else:
@@ -150,8 +160,11 @@ class _ArrowRows:
                 path, "\t" if path.suffix == ".tsv" else ","
             )
             if skipped:
-                reason = f"{len(skipped)} rows with a wrong number of columns are left out, the first: {skipped[0]!r}"
-                self.damage = (BadSample(str(path), "", reason),)
+                reason = (
+                    f"{len(skipped)} rows with a wrong number of columns are left out, "
+                    f"the first: {skipped[0]!r}"
+                )
+                self.bad_samples = (BadSample(str(path), "", reason),)
         self._columns = {
             name: self._table[name] for name in dict.fromkeys(wanted) if name in self.columns
         }
@@ -203,14 +216,14 @@ def _open_parquet(
                 writer.write_batch(rows.select(chosen))
 
     try:
-        stored = make_once(cache / "tables" / f"{fingerprint(path, *chosen)}.arrow", copy)
+        stored = make_once(cache / "tables" / f"{file_version(path, *chosen)}.arrow", copy)
         return names, pyarrow.ipc.open_file(pyarrow.memory_map(str(stored))).read_all()
     except OSError:
         return names, file.read(columns=chosen)
 
 
 def _open_rows(path: Path, wanted: Sequence[str], cache: Path) -> _JsonLines | _ArrowRows:
-    """Rows by number, as column -> value. Reading a broken one raises DataError."""
+    """Rows by number, as column -> value. Reading a bad one raises DataError."""
     if path.suffix in _LINES:
         return _JsonLines(path)
     import pyarrow

@@ -4,17 +4,18 @@ Formats: v7, ustar with its name prefix, GNU long names, pax (POSIX.1-2001; `man
 """
 
 import contextlib
+import itertools
 import os
 import re
 import zipfile
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from jaxtyping import Int64, UInt8, UInt16
 
-from diptych.data.files import fingerprint, write_atomically
+from diptych.data.files import file_version, write_atomically
 from diptych.errors import DataError
 
 _BLOCK = 512
@@ -45,7 +46,7 @@ class TarIndex:
     ending: UInt16[np.ndarray, " members"]
     offset: Int64[np.ndarray, " members"]
     size: Int64[np.ndarray, " members"]
-    damage: str
+    error: str
     """What is wrong with the tar after its last sample; empty: nothing."""
 
     def __len__(self) -> int:
@@ -89,7 +90,7 @@ def _sound(header: bytes) -> bool:
 
 def _pax(data: bytes) -> dict[str, str]:
     """The records `LENGTH KEY=VALUE\\n` of a pax header."""
-    records = {}
+    records = dict[str, str]()
     while data:
         length = int(data.partition(b" ")[0])
         key, _, value = data[:length].partition(b" ")[2].rstrip(b"\n").partition(b"=")
@@ -104,21 +105,23 @@ def _walk(file: int, length: int, members: list[_Member]) -> tuple[str, str]:
     position, override = 0, dict[str, str]()
     while position + _BLOCK <= length:
         header = os.pread(file, _BLOCK, position)
-        if not any(header):
+        if not any(header):  # a block of zeros is the end mark
             return "", ""
         if not _sound(header):
-            return f"damaged at byte {position}", ""
+            return f"corrupt at byte {position}", ""
         kind, size = header[156:157], _number(header[124:136])
         name = override.get("path") or _text(header[:100])
         if "path" not in override and header[257:263] == b"ustar\0" and header[345]:
             name = f"{_text(header[345:500])}/{name}"
-        size = int(override.get("size", size))
+        size = int(override.get("size", size))  # pax: for files above the 8 GiB of eleven digits
         position += _BLOCK
         if kind in _WITHOUT_DATA:
             override = {}
             continue
         if position + size > length:
             return f"cut short at byte {length}, inside {name}", name
+        # A long name ("L") or pax records ("x") are members of their own, and describe the next
+        # one.
         if kind == b"L":
             override["path"] = _text(os.pread(file, size, position))
         elif kind == b"x":
@@ -128,7 +131,7 @@ def _walk(file: int, length: int, members: list[_Member]) -> tuple[str, str]:
             override = {}
         elif kind == b"S":
             return f"holds the sparse file {name}, which can't be read, at byte {position}", name
-        position += -(-size // _BLOCK) * _BLOCK
+        position += -(-size // _BLOCK) * _BLOCK  # data is filled up to whole blocks
     return f"cut short at byte {length}: it has no end mark", ""
 
 
@@ -147,7 +150,7 @@ def split_name(name: str) -> tuple[str, str] | None:
     return f"{folder}{slash}{stem}", ending.lower()
 
 
-def _group(members: list[_Member], damage: str, cut: str) -> TarIndex:
+def _group(members: list[_Member], error: str, cut: str) -> TarIndex:
     """Members with one key make one sample, also when others lie between; a repeated ending begins
     the next sample."""
     keys: list[str] = []
@@ -167,31 +170,32 @@ def _group(members: list[_Member], damage: str, cut: str) -> TarIndex:
         del samples[latest[split[0]]], keys[latest[split[0]]]
     names = [key.encode("utf-8", "surrogateescape") for key in keys]
     numbers: dict[str, int] = {}
-    ending = [numbers.setdefault(ending, len(numbers)) for sample in samples for ending in sample]
+    endings = itertools.chain.from_iterable(samples)
+    places = list(itertools.chain.from_iterable(sample.values() for sample in samples))
+    ending = np.array([numbers.setdefault(each, len(numbers)) for each in endings], np.uint16)
     return TarIndex(
         names=np.frombuffer(b"".join(names), np.uint8),
         name_ends=np.cumsum([len(name) for name in names], dtype=np.int64),
         ends=np.cumsum([len(sample) for sample in samples], dtype=np.int64),
         endings=tuple(numbers),
-        ending=np.array(ending, np.uint16),
-        offset=np.array(
-            [member.offset for sample in samples for member in sample.values()], np.int64
-        ),
-        size=np.array([member.size for sample in samples for member in sample.values()], np.int64),
-        damage=damage,
+        ending=ending,
+        offset=np.array([member.offset for member in places], np.int64),
+        size=np.array([member.size for member in places], np.int64),
+        error=error,
     )
 
 
 def index_tar(path: Path) -> TarIndex:
-    """Walk a tar's headers. Raises DataError when it is compressed or no tar at all; damage further
-    on is reported.
+    """Walk a tar's headers. Raises DataError when it is compressed or no tar at all; what is wrong
+    further on is in `TarIndex.error`.
 
     >>> import tempfile; from pathlib import Path
     >>> from diptych.batch import Sample
     >>> from diptych.data import write_shards
     >>> from diptych.data.tar import index_tar
     >>> with tempfile.TemporaryDirectory() as folder:
-    ...     [shard] = write_shards(folder, [Sample(key="", image=b"\\xff\\xd8...", captions=("a cat",))])
+    ...     cat = Sample(key="", image=b"\\xff\\xd8...", captions=("a cat",))
+    ...     [shard] = write_shards(folder, [cat])
     ...     index_tar(shard).members(0)
     {'jpg': (512, 5), 'txt': (1536, 5)}
     """
@@ -206,10 +210,10 @@ def index_tar(path: Path) -> TarIndex:
             raise DataError(f"{path} is not a tar archive")
         members: list[_Member] = []
         try:
-            damage, cut = _walk(file, os.fstat(file).st_size, members)
+            wrong, cut = _walk(file, os.fstat(file).st_size, members)
         except ValueError as error:
-            damage, cut = f"damaged in a header after its member {len(members)}: {error}", ""
-        return _group(members, damage, cut)
+            wrong, cut = f"corrupt in a header after its member {len(members)}: {error}", ""
+        return _group(members, wrong, cut)
     finally:
         os.close(file)
 
@@ -217,25 +221,21 @@ def index_tar(path: Path) -> TarIndex:
 def cached_index(path: Path, cache: Path) -> TarIndex:
     """`index_tar`, kept in the cache folder. A cache that can't be read or written costs time,
     nothing else."""
-    stored = cache / "index" / f"{fingerprint(path, _FORMAT)}.npz"
+    stored = cache / "index" / f"{file_version(path, _FORMAT)}.npz"
     with contextlib.suppress(
         OSError, ValueError, TypeError, KeyError, EOFError, zipfile.BadZipFile
     ):
         with stored.open("rb") as file, np.load(file) as arrays:
-            fields = {name: arrays[name] for name in arrays.files}
-        return TarIndex(
-            **fields
-            | {"endings": tuple(fields["endings"].tolist()), "damage": str(fields["damage"])}
-        )
+            fields: dict[str, Any] = {name: arrays[name] for name in arrays.files}
+        error = str(fields.pop("damage"))  # the field's name in the file
+        return TarIndex(**fields | {"endings": tuple(fields["endings"].tolist()), "error": error})
     index = index_tar(path)
 
     def write(target: Path) -> None:
+        fields: dict[str, Any] = vars(index) | {"endings": np.array(index.endings, np.str_)}
+        fields["damage"] = fields.pop("error")
         with target.open("wb") as file:
-            np.savez(
-                file,
-                allow_pickle=False,
-                **vars(index) | {"endings": np.array(index.endings, np.str_)},
-            )
+            np.savez(file, allow_pickle=False, **fields)
 
     with contextlib.suppress(OSError):  # a full or read-only disk: the next run walks again
         write_atomically(stored, write)

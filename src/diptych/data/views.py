@@ -2,58 +2,59 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import NamedTuple, assert_never
 
 import numpy as np
 import torch
 from jaxtyping import Float, Int, UInt8
 from torch import Tensor
 
-from diptych.batch import Sample, Views
+from diptych.batch import ImageView, Sample, Views
 from diptych.config import DataConfig
 from diptych.errors import DataError
 from diptych.inputs import Preprocess, Tokenizer, TrainCrop, decode
+from diptych.inputs.masking import IGNORE_INDEX, MaskTokens
 from diptych.inputs.strong import StrongView
+from diptych.inputs.text_augment import AugmentText
 from diptych.inputs.tokenizer import pad_rows
-from diptych.inputs.words import NOT_HIDDEN, AugmentWords, HideWords
 
 
-class Seen(NamedTuple):
-    """One sample's views. `changes`: for each picture what is still to be done to it on the device,
-    or None."""
+class SampleViews(NamedTuple):
+    """One sample's views. `changes`: for each crop what of its augmentation is still to be done on
+    the device (`StrongView.draw`), or None."""
 
     images: list[UInt8[Tensor, "3 height width"]]
     changes: list[Float[Tensor, "7"] | None]
     texts: list[list[int]]
-    hidden: list[int] | None
+    mlm_labels: list[int] | None
 
 
-class SeenBatch(NamedTuple):
-    """The views of many samples, as a loader's worker hands them over."""
+class BatchViews(NamedTuple):
+    """The views of many samples, as a loader's worker hands them over: one tensor per view."""
 
     images: tuple[UInt8[Tensor, "batch 3 height width"], ...]
     changes: tuple[Float[Tensor, "batch 7"] | None, ...]
     texts: tuple[Int[Tensor, "batch length"], ...]
-    hidden: Int[Tensor, "batch length"] | None
+    mlm_labels: Int[Tensor, "batch length"] | None
 
 
 @dataclass(frozen=True)
-class Viewer:
-    """Makes the views of one sample: a function of the sample and the generator. Made by
-    `Viewer.of`."""
+class ViewTransform:
+    """Makes the views of one sample: a function of the sample and the generator alone. Made by
+    `ViewTransform.from_config`."""
 
     views: Views
     plain: TrainCrop
     strong: StrongView
     strong_on_device: bool
     tokenizer: Tokenizer
-    augment: AugmentWords | None
-    hide: HideWords | None
+    augment: AugmentText | None
+    mask: MaskTokens | None
 
     @classmethod
-    def of(
+    def from_config(
         cls, views: Views, config: DataConfig, preprocess: Preprocess, tokenizer: Tokenizer
-    ) -> "Viewer":
+    ) -> "ViewTransform":
         """Raises ConfigError where the tokenizer or the synonyms can't give what `views` ask
         for."""
         size, interpolation = preprocess.size, preprocess.config.interpolation
@@ -63,61 +64,73 @@ class Viewer:
             strong=StrongView(config.strong, size, interpolation),
             strong_on_device=config.strong_on == "device",
             tokenizer=tokenizer,
-            augment=AugmentWords(config.words) if "augmented" in views.text else None,
-            hide=HideWords(config.words, tokenizer) if "masked" in views.text else None,
+            augment=AugmentText(config.words) if "augmented" in views.text else None,
+            mask=MaskTokens(config.words, tokenizer) if "masked" in views.text else None,
         )
 
-    def __call__(self, sample: Sample, rng: np.random.Generator) -> Seen:
-        """The sample's views, of one of its captions. Raises DataError if it has none or its
-        picture is broken."""
+    def __call__(self, sample: Sample, rng: np.random.Generator) -> SampleViews:
+        """The sample's views, all of one of its captions. Raises DataError for a bad sample: one
+        without a caption, or with a picture that can't be decoded."""
         if not sample.captions:
             raise DataError("no caption")
+        # The crops come before the caption: so a plain crop is the same whatever the objective
+        # asks of the text.
         pixels = decode(sample.image)
-        pictures = [self._picture(view, pixels, rng) for view in self.views.image]
+        crops = [self._image_view(view, pixels, rng) for view in self.views.image]
         caption = sample.captions[rng.integers(len(sample.captions))]
-        texts, hidden = [], None
-        for view in self.views.text:
-            if view == "augmented":
-                assert self.augment is not None
-                texts.append(self.tokenizer.encode(self.augment(caption, rng)))
-            elif view == "masked":
-                assert self.hide is not None
-                ids, hidden = self.hide(self.tokenizer.encode(caption), rng)
-                texts.append(ids)
-            else:
-                texts.append(self.tokenizer.encode(caption))
-        return Seen(
-            [image for image, _ in pictures], [change for _, change in pictures], texts, hidden
-        )
+        texts, mlm_labels = self._text_views(caption, rng)
+        images, changes = [image for image, _ in crops], [change for _, change in crops]
+        return SampleViews(images, changes, texts, mlm_labels)
 
-    def _picture(
-        self, view: str, pixels: Tensor, rng: np.random.Generator
+    def _image_view(
+        self, view: ImageView, pixels: Tensor, rng: np.random.Generator
     ) -> tuple[Tensor, Tensor | None]:
-        if view == "plain":
-            return self.plain(pixels, rng), None
-        crop, change = self.strong.crop(pixels, rng), self.strong.draw(rng)
-        return (
-            (crop, change)
-            if self.strong_on_device
-            else (self.strong.apply(crop[None], change[None])[0], None)
-        )
+        match view:
+            case "plain":
+                return self.plain(pixels, rng), None
+            case "strong":
+                crop, change = self.strong.crop(pixels, rng), self.strong.draw(rng)
+                if self.strong_on_device:
+                    return crop, change
+                return self.strong.apply(crop[None], change[None])[0], None
+            case _:
+                assert_never(view)
 
-    def collate(self, samples: Sequence[Seen]) -> SeenBatch:
+    def _text_views(
+        self, caption: str, rng: np.random.Generator
+    ) -> tuple[list[list[int]], list[int] | None]:
+        """The ids of each text view, and the labels of the masked one."""
+        texts, mlm_labels = list[list[int]](), None
+        for view in self.views.text:
+            match view:
+                case "plain":
+                    texts.append(self.tokenizer.encode(caption))
+                case "augmented":
+                    assert self.augment is not None
+                    texts.append(self.tokenizer.encode(self.augment(caption, rng)))
+                case "masked":
+                    assert self.mask is not None
+                    ids, mlm_labels = self.mask(self.tokenizer.encode(caption), rng)
+                    texts.append(ids)
+                case _:
+                    assert_never(view)
+        return texts, mlm_labels
+
+    def collate(self, samples: Sequence[SampleViews]) -> BatchViews:
         """The samples in one batch; captions padded to the longest, or to the context's length if
         the views say so."""
         length = self.tokenizer.context_length if self.views.whole_length else None
-        texts = [
-            self.tokenizer.pad(rows, length)
-            for rows in zip(*(sample.texts for sample in samples), strict=True)
-        ]
-        labels = [sample.hidden for sample in samples if sample.hidden is not None]
-        changes = zip(*(sample.changes for sample in samples), strict=True)
-        return SeenBatch(
-            images=tuple(
-                torch.stack(images)
-                for images in zip(*(sample.images for sample in samples), strict=True)
-            ),
-            changes=tuple(torch.stack(each) if each[0] is not None else None for each in changes),
+        images, changes, texts = list[Tensor](), list[Tensor | None](), list[Tensor]()
+        for view in range(len(self.views.image)):
+            images.append(torch.stack([sample.images[view] for sample in samples]))
+            left = [change for sample in samples if (change := sample.changes[view]) is not None]
+            changes.append(torch.stack(left) if left else None)
+        for view in range(len(self.views.text)):
+            texts.append(self.tokenizer.pad([sample.texts[view] for sample in samples], length))
+        labels = [sample.mlm_labels for sample in samples if sample.mlm_labels is not None]
+        return BatchViews(
+            images=tuple(images),
+            changes=tuple(changes),
             texts=tuple(texts),
-            hidden=pad_rows(labels, NOT_HIDDEN, length) if labels else None,
+            mlm_labels=pad_rows(labels, IGNORE_INDEX, length) if labels else None,
         )

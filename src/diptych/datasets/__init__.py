@@ -2,8 +2,8 @@
 
 from diptych.datasets.class_names import Prompts
 from diptych.datasets.dataset import Dataset
-from diptych.datasets.entry import EvaluationSet, Kind, Metric
-from diptych.datasets.layouts import Files, Found, Wanted
+from diptych.datasets.entry import EvaluationSet, Found, Kind, Metric, Wanted
+from diptych.datasets.layouts import Files
 from diptych.datasets.lookup import GROUPS, builtin, get, names, select
 from diptych.datasets.open import open_set
 from diptych.datasets.own import open_own

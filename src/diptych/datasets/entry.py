@@ -1,14 +1,14 @@
-"""What is known about an evaluation dataset before any file is opened."""
+"""What is known about an evaluation dataset before any file is opened, and what a reader of its
+files is asked and gives."""
 
 import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Literal
+from pathlib import Path
+from typing import Literal
 
+from diptych.data.source import Captioner, Source
 from diptych.errors import ConfigError, UnknownNameError
-
-if TYPE_CHECKING:
-    from diptych.datasets.layouts.base import Found, Wanted
 
 Kind = Literal["zero-shot", "multilabel", "retrieval", "choice", "video"]
 """`zero-shot`: one class a picture. `multilabel`: several. `retrieval`: captions. `choice`: which
@@ -20,6 +20,12 @@ Metric = Literal[
 """`mean_top1_top5`: their mean. `map`: mean over classes of average precision; `map11`: of the
 11-point interpolated one (Everingham et al. 2010). `auc`: area under the ROC curve of a dataset of
 two classes."""
+_SPLIT_NAMES = {
+    "train": ("train", "trainval", "training"),
+    "val": ("val", "validation", "valid"),
+    "test": ("test",),
+}
+"""What folders and files of a split may be called."""
 METRICS: dict[Kind, tuple[Metric, ...]] = {
     "zero-shot": ("top1", "mean_per_class", "mean_top1_top5", "auc"),
     "video": ("top1", "mean_per_class", "mean_top1_top5"),
@@ -112,3 +118,59 @@ class EvaluationSet:
         own."""
         mirrors = (f"wds_{mirror.replace('/', '-')}" for mirror in self.mirrors)
         return (*mirrors, self.name, *self.aliases)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Wanted:
+    """What a reader is asked for: one split of one dataset, below one folder."""
+
+    entry: EvaluationSet
+    split: str
+    """`train`, `val` or `test`; `all` is every split together."""
+    root: Path
+    """The data root."""
+    cache: Path
+    """Where indexes of shards are kept."""
+    ignore_difficult: bool = False
+    """See `Profile`."""
+
+    @property
+    def folders(self) -> tuple[Path, ...]:
+        """Folders of the dataset that exist, the mirrors' first."""
+        return tuple(path for name in self.entry.folders if (path := self.root / name).is_dir())
+
+    def split_names(self, split: str = "") -> tuple[str, ...]:
+        """What the split may be called. A validation split is the test where the dataset has no
+        other."""
+        split = split or self.split
+        names = _SPLIT_NAMES.get(split, (split,))
+        return (
+            (*names, *_SPLIT_NAMES["val"])
+            if split == "test" and "val" not in self.entry.sizes
+            else names
+        )
+
+    @property
+    def captioner(self) -> Captioner:
+        """For sources of `diptych.data`: labels are numbers, captions may be missing."""
+        return Captioner(
+            keys=("txt", "caption", "captions", "sentences"),
+            class_names=(),
+            templates=(),
+            needed=False,
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Found:
+    """What a reader gives: samples whose labels are the data's own."""
+
+    layout: str
+    """What the way in which they lie is called, for the result."""
+    place: Path
+    """For sentences about what is wrong with them."""
+    source: Source
+    labels: tuple[str, ...] = ()
+    """What the data calls its classes, by number. Empty: the numbers are the dataset's own."""
+    templates: tuple[str, ...] = ()
+    """Those that lie beside the data."""

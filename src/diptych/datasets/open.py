@@ -15,8 +15,8 @@ from diptych.data import BadSample, Source
 from diptych.data.spool import cache_folder
 from diptych.datasets.class_names import Prompts, align, prompts_of
 from diptych.datasets.dataset import Dataset
-from diptych.datasets.entry import EvaluationSet, Kind
-from diptych.datasets.layouts import Found, Wanted, readers
+from diptych.datasets.entry import EvaluationSet, Found, Kind, Wanted
+from diptych.datasets.layouts import readers
 from diptych.datasets.lookup import get
 from diptych.datasets.profiles import Profile, profile
 from diptych.errors import DataError
@@ -94,7 +94,7 @@ def open_set(
         layout=found.layout,
         files_sha256=files_sha256(found.source, wanted.root),
         expected=size,
-        remarks=(*remarks, *(f"{bad.file}: {bad.reason}" for bad in found.source.damage)),
+        remarks=(*remarks, *(f"{bad.file}: {bad.reason}" for bad in found.source.bad_samples)),
     )
 
 
@@ -216,7 +216,7 @@ class Aligned(Source):
             0 if kind == "choice" else None,
         )
         self.class_names = tuple(names)
-        self.damage: tuple[BadSample, ...] = source.damage
+        self.bad_samples: tuple[BadSample, ...] = source.bad_samples
 
     def __len__(self) -> int:
         return len(self._source)

@@ -1,10 +1,11 @@
-"""The machines: who the other processes are, and how a module is spread over them.
+"""The machines: who the other processes are, and how a module is spread over them, and the
+collectives between them.
 
 The only room that knows `torch.distributed` and its environment variables.
 """
 
-from diptych.distributed.agree import FAILURES, PeerError, on_main, together
 from diptych.distributed.batchnorm import OwnBatchNorm1d
+from diptych.distributed.failures import FAILURES, PeerError, on_main, together
 from diptych.distributed.launch import connect, data_parallel, unsynchronised
 from diptych.distributed.peers import Peers
 

@@ -1,7 +1,10 @@
-"""Batch statistics over all peers, on any device (Ioffe & Szegedy 2015, arXiv:1502.03167).
+"""Synchronised batch normalisation: statistics over all peers, on any device (Ioffe & Szegedy 2015,
+arXiv:1502.03167).
 
 torch's own SyncBatchNorm exists for GPUs only. With ours two processes equal one on a CPU too.
 """
+
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -21,8 +24,8 @@ class OwnBatchNorm1d(nn.BatchNorm1d):
 
 
 def share_batch_statistics(module: nn.Module, peers: Peers) -> None:
-    """Let every batch normalisation within `module`, save `OwnBatchNorm1d`, use the statistics of
-    all peers' samples, in place.
+    """Synchronised batch normalisation: every one within `module`, save `OwnBatchNorm1d`, uses the
+    statistics of all peers' samples, in place.
 
     Weights, buffers and their names stay as they are.
     """
@@ -52,15 +55,23 @@ class _SharedBatchNorm(_BatchNorm):
         assert input.ndim > 1
 
     def forward(self, input: Tensor) -> Tensor:
+        """y = weight * (x - mean) / sqrt(variance + eps) + bias, channel by channel (dimension 1),
+        with the mean and the variance of all peers' samples."""
         if not self.training:
             return super().forward(input)
+        # Sums over many samples lose digits in half precision.
         x = input.to(torch.promote_types(input.dtype, torch.float32))
         others = [dim for dim in range(x.ndim) if dim != 1]
         shape = [-1 if dim == 1 else 1 for dim in range(x.ndim)]
         count = x.numel() / x.shape[1] * self._peers.size
+        # Two passes, the mean first: sum(x^2) / n - mean^2 would cancel where the mean is large
+        # beside the deviation. The sums over peers pass gradients, as each sample moves everybody's
+        # result.
         mean = _SumOverPeers.apply(x.sum(others), self._peers) / count
         centred = x - mean.view(shape)
         variance = _SumOverPeers.apply(centred.square().sum(others), self._peers) / count
+        # Samples are normalised by the biased variance (divided by n); the running one, which
+        # stands for the population at inference, is unbiased (n - 1), as in torch.
         self._record(mean.detach(), variance.detach() * count / (count - 1))
         scaled = centred * (torch.rsqrt(variance + self.eps) * self.weight).view(shape)
         return (scaled + self.bias.view(shape)).to(input.dtype)
@@ -74,19 +85,21 @@ class _SharedBatchNorm(_BatchNorm):
         ):
             return
         self.num_batches_tracked += 1
+        # Without a momentum the running statistics are the plain mean over all steps so far.
         share = self.momentum if self.momentum is not None else 1 / float(self.num_batches_tracked)
         self.running_mean.lerp_(mean, share)
         self.running_var.lerp_(unbiased_variance, share)
 
 
 class _SumOverPeers(torch.autograd.Function):
-    """The sum over processes; each one's gradient is the sum of everybody's."""
+    """The sum over processes, an all-reduce with gradient: y_p = sum_q x_q on every process p, so
+    dL/dx_q = sum_p dL/dy_p, which is the all-reduce of the gradients."""
 
     @staticmethod
-    def forward(ctx, local: Tensor, peers: Peers) -> Tensor:
+    def forward(ctx: Any, local: Tensor, peers: Peers) -> Tensor:
         ctx.peers = peers
         return peers.sum(local)
 
     @staticmethod
-    def backward(ctx, *gradients: Tensor) -> tuple[Tensor, None]:
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:
         return ctx.peers.sum(gradients[0].contiguous()), None

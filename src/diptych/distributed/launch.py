@@ -34,8 +34,9 @@ def connect(device: str = "") -> Iterator[Peers]:
     if kind == "cuda":
         if local_rank >= torch.cuda.device_count():
             raise ConfigError(
-                f"process {local_rank} of this machine has no GPU of its own: there are {torch.cuda.device_count()}; "
-                "start at most as many processes (torchrun --nproc-per-node)"
+                f"process {local_rank} of this machine has no GPU of its own: "
+                f"there are {torch.cuda.device_count()}; start at most as many processes "
+                "(torchrun --nproc-per-node)"
             )
         torch.cuda.set_device(place)
     if dist.is_initialized():
@@ -55,7 +56,13 @@ def connect(device: str = "") -> Iterator[Peers]:
 
 def data_parallel(module: nn.Module, peers: Peers) -> nn.Module:
     """`module` with its gradients averaged, and its batch statistics taken, over the peers; itself
-    when alone."""
+    when alone.
+
+    >>> from torch import nn
+    >>> from diptych.distributed import Peers, data_parallel
+    >>> data_parallel(nn.Linear(2, 3), Peers())
+    Linear(in_features=2, out_features=3, bias=True)
+    """
     if peers.size == 1:
         return module
     share_batch_statistics(module, peers)
@@ -66,9 +73,15 @@ def data_parallel(module: nn.Module, peers: Peers) -> nn.Module:
     )
 
 
-def unsynchronised(wrapped: nn.Module) -> contextlib.AbstractContextManager:
+def unsynchronised(wrapped: nn.Module) -> contextlib.AbstractContextManager[None]:
     """Within this context backward passes of what `data_parallel` gave add up here, and aren't
-    averaged yet."""
+    averaged yet: for all micro-batches of a step but the last.
+
+    >>> from torch import nn
+    >>> from diptych.distributed import Peers, data_parallel, unsynchronised
+    >>> with unsynchronised(data_parallel(nn.Linear(2, 3), Peers())):
+    ...     pass
+    """
     return (
         wrapped.no_sync()
         if isinstance(wrapped, DistributedDataParallel)

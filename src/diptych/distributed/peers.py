@@ -4,7 +4,7 @@
 reference."""
 
 from dataclasses import dataclass, field
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import torch
 import torch.distributed as dist
@@ -32,9 +32,9 @@ class Peers:
         """Whether this process writes files and talks to the user."""
         return self.rank == 0
 
-    def gather(self, local: Tensor) -> Tensor:
-        """[local, ...] -> [size * local, ...] in rank order, without gradient; local is the same on
-        all processes."""
+    def all_gather(self, local: Tensor) -> Tensor:
+        """All-gather: [local, ...] -> [size * local, ...] in rank order, without gradient. All
+        processes give tensors of one shape."""
         if self.size == 1:
             return local
         parts = [torch.empty_like(local) for _ in range(self.size)]
@@ -42,22 +42,23 @@ class Peers:
         return torch.cat(parts)
 
     def sum(self, local: Tensor) -> Tensor:
-        """The elementwise sum over all processes, as a new tensor, without gradient."""
+        """All-reduce: the elementwise sum over all processes, as a new tensor, without gradient."""
         total = local.clone()
         if self.size > 1:
             dist.all_reduce(total)
         return total
 
     def max(self, local: Tensor) -> Tensor:
-        """The elementwise maximum over all processes, as a new tensor, without gradient."""
+        """All-reduce: the elementwise maximum over all processes, as a new tensor, without
+        gradient."""
         total = local.clone()
         if self.size > 1:
             dist.all_reduce(total, op=dist.ReduceOp.MAX)
         return total
 
-    def own_rows_of_sum(self, everyones: Tensor) -> Tensor:
-        """[size * local, ...] -> [local, ...]: the sum over all processes, of which each keeps its
-        own rows."""
+    def reduce_scatter(self, everyones: Tensor) -> Tensor:
+        """Reduce-scatter: [size * local, ...] -> [local, ...], the sum over all processes, of which
+        each keeps its own rows."""
         if self.size == 1:
             return everyones
         rows = len(everyones) // self.size
@@ -67,22 +68,22 @@ class Peers:
             return own
         return self.sum(everyones)[self.rank * rows : (self.rank + 1) * rows]
 
-    def agree(self, local: bool) -> bool:
-        """Whether any process says so; all get the same answer."""
+    def any(self, local: bool) -> bool:
+        """Whether `local` is true on any process; the result is the same on all."""
         if self.size == 1:
             return local
         return bool(self.max(torch.tensor(int(local), device=self.device)).item())
 
-    def gather_objects(self, local: Object) -> list[Object]:
-        """Everybody's object, in rank order. They are pickled: only for what our own processes
-        made."""
+    def all_gather_objects(self, local: Object) -> list[Object]:
+        """All-gather of any objects: one from each process, in rank order. They are pickled: only
+        for what our own processes made."""
         if self.size == 1:
             return [local]
-        everyones: list = [None] * self.size
+        everyones: list[Any] = [None] * self.size
         dist.all_gather_object(everyones, local)
         return everyones
 
-    def wait(self) -> None:
-        """Return when every process has come here."""
+    def barrier(self) -> None:
+        """Barrier: return when every process has come here."""
         if self.size > 1:
             dist.barrier()

@@ -1,24 +1,24 @@
 """What users hold: a model with its tokenizer and its image transform, which gives vectors."""
 
-from diptych.encoder.cache import Block, Cache
+from diptych.encoder.cache import Cache, CacheEntry
 from diptych.encoder.classes import class_vectors
 from diptych.encoder.encoder import Encoder, Identity, Precision
 from diptych.encoder.extract import extract
+from diptych.encoder.features import FeatureExtractor, ImageFeatures, extract_features
 from diptych.encoder.load import load
-from diptych.encoder.pictures import Pictures, View, embed_pictures
 from diptych.encoder.texts import Texts
 
 __all__ = [
-    "Block",
     "Cache",
+    "CacheEntry",
     "Encoder",
+    "FeatureExtractor",
     "Identity",
-    "Pictures",
+    "ImageFeatures",
     "Precision",
     "Texts",
-    "View",
     "class_vectors",
-    "embed_pictures",
     "extract",
+    "extract_features",
     "load",
 ]

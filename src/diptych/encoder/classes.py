@@ -1,5 +1,6 @@
 """A class as a vector: the mean of its captions."""
 
+import itertools
 from collections.abc import Callable, Sequence
 
 from jaxtyping import Float
@@ -24,8 +25,9 @@ def class_vectors(
 
     >>> import torch
     >>> from diptych.encoder import class_vectors
-    >>> words = {"a cat": [1.0, 0.0], "the cat": [0.0, 1.0]}
-    >>> class_vectors(lambda texts: torch.tensor([words[text] for text in texts]), ["cat"], ["a {}", "the {}"])
+    >>> vectors = {"a cat": torch.tensor([1.0, 0.0]), "the cat": torch.tensor([0.0, 1.0])}
+    >>> embed = lambda texts: torch.stack([vectors[text] for text in texts])
+    >>> class_vectors(embed, ["cat"], ["a {}", "the {}"])
     tensor([[0.7071, 0.7071]])
     """
     if not names or not templates:
@@ -33,6 +35,8 @@ def class_vectors(
     for template in templates:
         if "{}" not in template:
             raise ConfigError(f"template {template!r} has no {{}} where the class name goes")
-    prompts = [template.replace("{}", name) for name in names for template in templates]
-    vectors = embed_texts(prompts)
+    pairs = itertools.product(names, templates)
+    vectors = embed_texts([template.replace("{}", name) for name, template in pairs])
+    # Normalised after the mean, too: else a class whose prompts disagree, and whose mean is
+    # therefore short, would get lower scores for every picture.
     return normalize(vectors.view(len(names), len(templates), -1).mean(1), dim=-1)

@@ -172,14 +172,17 @@ class Encoder:
         ]
         vectors = torch.zeros(len(rows), self.width)
         order = sorted(range(len(rows)), key=lambda i: len(rows[i]), reverse=True)
-        groups = (order[start : start + batch_size] for start in range(0, len(order), batch_size))
-        batches = (
-            (group, self._encode_ids(self.tokenizer.pad([rows[i] for i in group])))
-            for group in groups
-        )
+        batches = self._encode_groups(rows, order, batch_size)
         for group, part in track(batches, "texts", len(rows)) if progress else batches:
             vectors[group] = part
         return vectors
+
+    def _encode_groups(
+        self, rows: Sequence[Sequence[int]], order: Sequence[int], batch_size: int
+    ) -> Iterator[tuple[Sequence[int], Float[Tensor, "batch width"]]]:
+        for start in range(0, len(order), batch_size):
+            group = order[start : start + batch_size]
+            yield group, self._encode_ids(self.tokenizer.pad([rows[i] for i in group]))
 
     @overload
     def classify(
@@ -204,10 +207,12 @@ class Encoder:
             raise ConfigError(f"a name stands twice in {', '.join(names)}")
         classes = class_vectors(self.embed_texts, names, templates)
         images = self.embed_images(image)
+        # Softmax of scale x cosine, as in training: the scale is the inverse temperature, whose
+        # logarithm is the parameter.
         scale = self.model.logit_scale.detach().float().cpu().exp()
         shares = (scale * images @ classes.T).softmax(-1).tolist()
-        answers = [dict(zip(names, row)) for row in shares]
-        return answers[0] if _is_one(image) else answers
+        predictions = [dict(zip(names, row)) for row in shares]
+        return predictions[0] if _is_one(image) else predictions
 
     def _prepare(
         self, item: T, read: Callable[[T], Picture], name: Callable[[T], str]

@@ -2,7 +2,7 @@
 
 from collections import deque
 from collections.abc import Callable, Generator, Hashable, Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
 from typing import TypeVar
 
@@ -48,9 +48,8 @@ def extract(
         if threads
         else (attempt(item) for item in items)
     )
-    with closing(
-        ahead
-    ) as outcomes:  # the threads end with the last batch or the first error, whichever comes
+    # Closed: the threads end with the last batch or the first error, whichever comes.
+    with closing(ahead) as outcomes:
         for item, outcome in outcomes:
             if names and group(item) != group(names[0]):
                 yield names, encode(prepared)
@@ -74,7 +73,7 @@ def _ahead(
 ) -> Generator[R, None, None]:
     """`map(work, items)` in threads, at most `depth` items ahead of who takes the results."""
     with ThreadPoolExecutor(threads) as pool:
-        waiting = deque()
+        waiting = deque[Future[R]]()
         try:
             for item in items:
                 waiting.append(pool.submit(work, item))

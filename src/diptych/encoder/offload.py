@@ -28,7 +28,7 @@ def offload(model: Clip, device: torch.device, memory: str) -> None:
     except ValueError as error:
         raise ConfigError(f"memory {memory!r} is no size; write 20GB or 800MB") from error
     blocks = [*model.image.blocks, *model.text.blocks]
-    within = {parameter for block in blocks for parameter in block.parameters()}
+    within = set(nn.ModuleList(blocks).parameters())
     room -= _bytes([p for p in model.parameters() if p not in within])
     if room < 0:
         raise ConfigError(
@@ -42,7 +42,7 @@ def offload(model: Clip, device: torch.device, memory: str) -> None:
     # Before the rest moves: hooks leave blocks without numbers, and those must not be moved.
     for block in staying:
         cpu_offload(block, execution_device=device, preload_module_classes=[type(block).__name__])
-    waiting = {module for block in staying for module in block.modules()}
+    waiting = set(nn.ModuleList(staying).modules())
     for module in model.modules():
         if module not in waiting:
             _move(module, device)

@@ -7,11 +7,11 @@ from jaxtyping import Float
 from torch import Tensor
 
 from diptych.distributed import Peers, together
-from diptych.encoder.cache import Block, Cache, digest
+from diptych.encoder.cache import Cache, CacheEntry, digest
 from diptych.encoder.encoder import Encoder
 
 ROWS = 4096
-"""Texts in a block."""
+"""Texts in an entry of the cache."""
 
 
 class Texts:
@@ -28,17 +28,13 @@ class Texts:
     def __init__(
         self, encoder: Encoder, cache: Cache, peers: Peers | None = None, *, progress: bool = False
     ):
-        self._encoder, self._cache, self._peers, self._progress = (
-            encoder,
-            cache,
-            peers or Peers(),
-            progress,
-        )
+        self._encoder, self._cache, self._progress = encoder, cache, progress
+        self._peers = peers or Peers()
         self._kind = f"texts/{digest('texts', encoder.identity.fingerprint)}"
         self._rows = dict[str, int]()
         self._vectors = torch.zeros(0, encoder.width)
         # The first process says what there is: another may already have added to the folder.
-        [places, *_] = self._peers.gather_objects(cache.places(self._kind))
+        [places, *_] = self._peers.all_gather_objects(cache.places(self._kind))
         self._load(places)
 
     def __len__(self) -> int:
@@ -52,16 +48,15 @@ class Texts:
             self._encode([new[start : start + ROWS] for start in range(0, len(new), ROWS)])
         return self._vectors[[self._rows[text] for text in texts]]
 
-    def _encode(self, blocks: Sequence[list[str]]) -> None:
+    def _encode(self, chunks: Sequence[list[str]]) -> None:
         def work() -> None:
-            for block in blocks[self._peers.rank :: self._peers.size]:
-                vectors = self._encoder.embed_texts(block, progress=self._progress)
-                self._cache.write(
-                    self._place(block), Block(tensors={"vectors": vectors}, about={"texts": block})
-                )
+            for chunk in chunks[self._peers.rank :: self._peers.size]:
+                vectors = self._encoder.embed_texts(chunk, progress=self._progress)
+                entry = CacheEntry(tensors={"vectors": vectors}, about={"texts": chunk})
+                self._cache.write(self._place(chunk), entry)
 
         together(self._peers, work)
-        places = [self._place(block) for block in blocks]
+        places = [self._place(chunk) for chunk in chunks]
         self._cache.share(places, self._peers)
         self._load(places)
 
@@ -70,8 +65,8 @@ class Texts:
 
     def _load(self, places: Sequence[str]) -> None:
         parts = [self._vectors]
-        for block in filter(None, map(self._cache.read, places)):
+        for entry in filter(None, map(self._cache.read, places)):
             start = sum(map(len, parts))
-            self._rows |= {text: start + row for row, text in enumerate(block.about["texts"])}
-            parts.append(block.tensors["vectors"])
+            self._rows |= {text: start + row for row, text in enumerate(entry.about["texts"])}
+            parts.append(entry.tensors["vectors"])
         self._vectors = torch.cat(parts)

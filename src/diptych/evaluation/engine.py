@@ -9,9 +9,9 @@ from diptych.config.serialize import to_dict
 from diptych.data import BadSample
 from diptych.datasets import Dataset
 from diptych.distributed import Peers
-from diptych.encoder import Cache, Encoder, Pictures, View, embed_pictures
+from diptych.encoder import Cache, Encoder, FeatureExtractor, ImageFeatures, extract_features
 from diptych.encoder.cache import digest
-from diptych.encoder.pictures import fingerprint as files_fingerprint
+from diptych.encoder.features import source_version
 from diptych.errors import DataError, UnknownNameError
 from diptych.evaluation.linear import LinearProbe
 from diptych.evaluation.predictions import Predictions, thumbnails
@@ -19,7 +19,7 @@ from diptych.evaluation.result import Result
 from diptych.evaluation.scorers import scorer
 from diptych.evaluation.scores import Inputs
 from diptych.evaluation.tasks import Task
-from diptych.evaluation.tokens import TokenView
+from diptych.evaluation.tokens import TokenExtractor
 from diptych.inputs import Preprocess
 
 RESIZES = {"crop": "shortest", "squash": "squash", "pad": "longest"}
@@ -48,24 +48,26 @@ class Engine:
     probes: dict[str, LinearProbe] = field(default_factory=dict, repr=False)
     """Classifiers that were trained, by all that they depend on."""
 
-    def views(self, encoder: Encoder, resizes: Sequence[str] = ()) -> dict[str, View]:
+    def extractors(
+        self, encoder: Encoder, resizes: Sequence[str] = ()
+    ) -> dict[str, FeatureExtractor]:
         """How the model is shown pictures, by name: `crop`, `squash` or `pad`; none: as it was
         trained.
 
         >>> from diptych import Encoder, models, pretrained
         >>> from diptych.evaluation.engine import Engine
         >>> encoder = Encoder(models.build(pretrained.get("tiny")))
-        >>> list(Engine().views(encoder)), list(Engine().views(encoder, ("crop", "squash")))
+        >>> list(Engine().extractors(encoder)), list(Engine().extractors(encoder, ("crop", "squash")))
         (['crop'], ['crop', 'squash'])
         """
         check_resizes(resizes)
-        kind = View if self.by == "vectors" else TokenView
+        kind = FeatureExtractor if self.by == "vectors" else TokenExtractor
         return {
             name: kind(encoder=encoder, preprocess=_resized(encoder, name))
             for name in resizes or (_resize_name(encoder.preprocess),)
         }
 
-    def key(self, task: Task, splits: Mapping[str, Dataset], view: View) -> str:
+    def key(self, task: Task, splits: Mapping[str, Dataset], extractor: FeatureExtractor) -> str:
         """A digest of everything that the result depends on: model, preprocessing, files, prompts,
         procedure."""
         states = {
@@ -74,34 +76,36 @@ class Engine:
         }
         kinds = [dataset.kind for dataset in splits.values()]
         procedure = () if self.by == "vectors" else (self.by,)
-        return digest(_SCHEMA, task.kind, kinds, states, view.key, *procedure)
+        return digest(_SCHEMA, task.kind, kinds, states, extractor.key, *procedure)
 
     def measure(
-        self, task: Task, splits: Mapping[str, Dataset], views: Sequence[View]
+        self, task: Task, splits: Mapping[str, Dataset], extractors: Sequence[FeatureExtractor]
     ) -> list[Result]:
-        """A result for each view; every picture is decoded once for all of them. All processes call
+        """A result for each extractor; every picture is decoded once for all of them. All processes call
         it alike.
 
         Raises DiptychError, or what torch raises, if anything is wrong with the data or a model.
         """
         test = splits["test"]
         scorer(test.kind if task.kind == "direct" else task.kind, self.by)  # before the long work
-        embedded = {use: self._embed(dataset, views) for use, dataset in splits.items()}
+        embedded = {use: self._embed(dataset, extractors) for use, dataset in splits.items()}
         results = list[Result]()
-        for place, view in enumerate(views):
+        for place, extractor in enumerate(extractors):
             pictures = {use: found[place] for use, found in embedded.items()}
-            results.append(self._score(task, splits, view, pictures))
+            results.append(self._score(task, splits, extractor, pictures))
         return results
 
     def _files(self, dataset: Dataset) -> str:
-        return files_fingerprint(dataset.source, self._count(dataset))
+        return source_version(dataset.source, self._count(dataset))
 
     def _count(self, dataset: Dataset) -> int:
         return min(self.limit, len(dataset.source)) if self.limit else len(dataset.source)
 
-    def _embed(self, dataset: Dataset, views: Sequence[View]) -> list[Pictures]:
-        found = embed_pictures(
-            views,
+    def _embed(
+        self, dataset: Dataset, extractors: Sequence[FeatureExtractor]
+    ) -> list[ImageFeatures]:
+        found = extract_features(
+            extractors,
             dataset.source,
             fields=dataset.fields,
             saying=digest(dataset.class_names, dataset.profile),
@@ -117,8 +121,8 @@ class Engine:
         self,
         task: Task,
         splits: Mapping[str, Dataset],
-        view: View,
-        pictures: Mapping[str, Pictures],
+        extractor: FeatureExtractor,
+        pictures: Mapping[str, ImageFeatures],
     ) -> Result:
         test, kind = splits["test"], task.kind
         kind = test.kind if kind == "direct" else kind
@@ -126,24 +130,24 @@ class Engine:
         inputs = Inputs(
             dataset=test,
             splits=pictures,
-            view=view,
+            extractor=extractor,
             cache=self.cache,
             peers=self.peers,
             progress=self.progress,
             probes=self.probes,
-            probe_key=digest(view.key, trained),
+            probe_key=digest(extractor.key, trained),
         )
         scores = scorer(kind, self.by)(inputs)
         predictions = scores.predictions
         return Result(
             task=kind,
             metrics=scores.metrics,
-            protocol=_protocol(test, view) | scores.protocol,
+            protocol=_protocol(test, extractor) | scores.protocol,
             data=dict(test.about)
             | {"name": test.name, "split": test.split, "description": test.source.describe()}
             | {"samples": self._count(test)}
             | _describe(pictures["test"]),
-            model=asdict(view.encoder.identity) | {"provenance": view.encoder.provenance},
+            model=asdict(extractor.encoder.identity) | {"provenance": extractor.encoder.provenance},
             class_names=scores.class_names,
             per_class=scores.per_class,
             confusion=scores.confusion,
@@ -151,7 +155,7 @@ class Engine:
             per_sample=scores.per_sample,
             calibration=predictions.calibration() if predictions else {},
             mistakes=_mistakes(test, pictures["test"], predictions) if predictions else (),
-            key=self.key(task, splits, view),
+            key=self.key(task, splits, extractor),
         )
 
 
@@ -174,7 +178,7 @@ def _resized(encoder: Encoder, name: str) -> Preprocess:
 
 
 def _mistakes(
-    dataset: Dataset, pictures: Pictures, predictions: Predictions
+    dataset: Dataset, pictures: ImageFeatures, predictions: Predictions
 ) -> tuple[dict[str, Any], ...]:
     """The wrong predictions that the model was most confident of, with small pictures."""
     places = predictions.most_confident_errors(_MISTAKES)
@@ -192,7 +196,7 @@ def _mistakes(
     )
 
 
-def _good(dataset: Dataset, pictures: Pictures, count: int) -> Pictures:
+def _good(dataset: Dataset, pictures: ImageFeatures, count: int) -> ImageFeatures:
     """Those whose samples say what the task needs. DataError if too many of the `count` samples are
     bad."""
     kept = [place for place, each in enumerate(pictures.samples) if dataset.labelled(each)]
@@ -211,12 +215,12 @@ def _good(dataset: Dataset, pictures: Pictures, count: int) -> Pictures:
     if not lacking:
         return pictures
     samples = [pictures.samples[place] for place in kept]
-    return Pictures(
+    return ImageFeatures(
         rows=pictures.rows[kept], samples=samples, features=pictures.features[kept], bad=bad
     )
 
 
-def _describe(pictures: Pictures) -> dict[str, Any]:
+def _describe(pictures: ImageFeatures) -> dict[str, Any]:
     # "unusable" are the bad samples: result files have said so from the beginning.
     listed = [bad._asdict() for bad in pictures.bad[:_LISTED]]
     return {
@@ -226,12 +230,12 @@ def _describe(pictures: Pictures) -> dict[str, Any]:
     }
 
 
-def _protocol(dataset: Dataset, view: View) -> dict[str, Any]:
+def _protocol(dataset: Dataset, extractor: FeatureExtractor) -> dict[str, Any]:
     return {
         "profile": dataset.profile,
         "metric": dataset.metric,
         "prompts_sha256": dataset.prompts_sha256,
-        "resize": _resize_name(view.preprocess),
-        "image_size": view.preprocess.size,
-        "preprocess": to_dict(view.preprocess.config),
+        "resize": _resize_name(extractor.preprocess),
+        "image_size": extractor.preprocess.size,
+        "preprocess": to_dict(extractor.preprocess.config),
     }

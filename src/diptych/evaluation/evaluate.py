@@ -170,8 +170,10 @@ def _on_own_data(
     if task in METRICS:
         scorer(task, engine.by)
     dataset = open_own(data, task, class_names=class_names, templates=templates)
-    [view] = engine.views(models, resizes).values()
-    [result] = engine.measure(Task(name=dataset.name, data=dataset.path), {"test": dataset}, [view])
+    [extractor] = engine.extractors(models, resizes).values()
+    [result] = engine.measure(
+        Task(name=dataset.name, data=dataset.path), {"test": dataset}, [extractor]
+    )
     return result
 
 

@@ -11,7 +11,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from diptych.datasets import Dataset
-from diptych.encoder import Pictures
+from diptych.encoder import ImageFeatures
 from diptych.errors import ConfigError, UnknownNameError
 from diptych.evaluation.intervals import bootstrap_mean, bootstrap_means, wilson
 from diptych.evaluation.metrics import average_precision, caption_choice, choices, roc_auc
@@ -94,13 +94,13 @@ def _multilabel(inputs: Inputs, classes: Float[Tensor, "classes width"]) -> Scor
 
 
 def score_retrieval(inputs: Inputs) -> Scores:
-    """Pictures by their captions, and captions by their pictures."""
+    """ImageFeatures by their captions, and captions by their pictures."""
     captions = inputs.caption_vectors()
     return inputs.on_main(lambda: _retrieval(inputs.pictures, inputs.keys, captions))
 
 
 def _retrieval(
-    pictures: Pictures, keys: Sequence[str], captions: Float[Tensor, "captions width"]
+    pictures: ImageFeatures, keys: Sequence[str], captions: Float[Tensor, "captions width"]
 ) -> Scores:
     counts = torch.tensor([len(sample.captions) for sample in pictures.samples])
     owners = torch.arange(len(counts)).repeat_interleave(counts)
@@ -150,7 +150,7 @@ def score_choice(inputs: Inputs) -> Scores:
 
 
 def _choice(
-    pictures: Pictures, keys: Sequence[str], captions: Float[Tensor, "captions width"]
+    pictures: ImageFeatures, keys: Sequence[str], captions: Float[Tensor, "captions width"]
 ) -> Scores:
     if any(len(sample.captions) != 2 for sample in pictures.samples):
         raise ConfigError(

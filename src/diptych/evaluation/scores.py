@@ -12,7 +12,7 @@ from torch import Tensor
 
 from diptych.datasets import Dataset
 from diptych.distributed import Peers, on_main
-from diptych.encoder import Cache, Pictures, Texts, View, class_vectors
+from diptych.encoder import Cache, FeatureExtractor, ImageFeatures, Texts, class_vectors
 from diptych.errors import ConfigError
 from diptych.evaluation.intervals import (
     Interval,
@@ -58,9 +58,9 @@ class Inputs:
 
     dataset: Dataset
     """The test split."""
-    splits: Mapping[str, Pictures]
+    splits: Mapping[str, ImageFeatures]
     """`test`, and `train` and `val` where there is training."""
-    view: View
+    extractor: FeatureExtractor
     cache: Cache
     peers: Peers
     progress: bool = False
@@ -70,7 +70,7 @@ class Inputs:
     """What the classifier of this task's training splits depends on."""
 
     @property
-    def pictures(self) -> Pictures:
+    def pictures(self) -> ImageFeatures:
         """Of the test split."""
         return self.splits["test"]
 
@@ -82,7 +82,7 @@ class Inputs:
     @property
     def scale(self) -> float:
         """What the model multiplies cosines by."""
-        return float(self.view.encoder.model.logit_scale.detach().float().cpu().exp())
+        return float(self.extractor.encoder.model.logit_scale.detach().float().cpu().exp())
 
     def class_vectors(self) -> Float[Tensor, "classes width"]:
         """A unit vector for each class; every process encodes its share of the prompts."""
@@ -98,10 +98,10 @@ class Inputs:
         return on_main(self.peers, work)
 
     def _texts(self) -> Texts:
-        return Texts(self.view.encoder, self.cache, self.peers, progress=self.progress)
+        return Texts(self.extractor.encoder, self.cache, self.peers, progress=self.progress)
 
 
-def labels_of(pictures: Pictures, dataset: Dataset | None = None) -> Int[Tensor, " pictures"]:
+def labels_of(pictures: ImageFeatures, dataset: Dataset | None = None) -> Int[Tensor, " pictures"]:
     """The class of each picture. Raises ConfigError where there isn't one class a picture, or a
     class has no name in `dataset`."""
     labels = [sample.label for sample in pictures.samples]

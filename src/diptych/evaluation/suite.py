@@ -8,7 +8,7 @@ from pathlib import Path
 
 from diptych.datasets import Dataset
 from diptych.distributed import FAILURES, on_main, together
-from diptych.encoder import Encoder, View
+from diptych.encoder import Encoder, FeatureExtractor
 from diptych.errors import DataError
 from diptych.evaluation.engine import Engine
 from diptych.evaluation.result import Result
@@ -49,8 +49,8 @@ def run_suite(
     for task in tasks:
         try:
             splits = together(engine.peers, partial(open_splits, task))
-            views = _views(engine, models, task, resizes or splits["test"].resizes)
-            paths = _paths(engine, task, splits, views, out)
+            extractors = _extractors(engine, models, task, resizes or splits["test"].resizes)
+            paths = _paths(engine, task, splits, extractors, out)
             finished = on_main(engine.peers, partial(_finished, paths))
         except FAILURES as error:
             keys = [ResultKey(task.name, model, ", ".join(resizes)) for model in models]
@@ -59,19 +59,19 @@ def run_suite(
         for key, result in finished.items():
             results.add(key, result, paths[key])
             results.kept.add(key)
-        left = {key: view for key, view in views.items() if key not in finished}
+        left = {key: extractor for key, extractor in extractors.items() if key not in finished}
         if left:
             _measure(engine, task, splits, left, paths, results, on_result)
     return results
 
 
-def _views(
+def _extractors(
     engine: Engine, models: Mapping[str, Encoder], task: Task, resizes: Sequence[str]
-) -> dict[ResultKey, View]:
-    found = dict[ResultKey, View]()
+) -> dict[ResultKey, FeatureExtractor]:
+    found = dict[ResultKey, FeatureExtractor]()
     for model, encoder in models.items():
-        for resize, view in engine.views(encoder, resizes).items():
-            found[ResultKey(task.name, model, resize)] = view
+        for resize, extractor in engine.extractors(encoder, resizes).items():
+            found[ResultKey(task.name, model, resize)] = extractor
     return found
 
 
@@ -79,13 +79,13 @@ def _paths(
     engine: Engine,
     task: Task,
     splits: Mapping[str, Dataset],
-    views: Mapping[ResultKey, View],
+    extractors: Mapping[ResultKey, FeatureExtractor],
     out: Path | None,
 ) -> dict[ResultKey, Path]:
     """Where each result is written; none without a folder."""
     if out is None:
         return {}
-    digests = {key: engine.key(task, splits, view) for key, view in views.items()}
+    digests = {key: engine.key(task, splits, extractor) for key, extractor in extractors.items()}
     return {key: out / _file_name(key, digest) for key, digest in digests.items()}
 
 
@@ -104,7 +104,7 @@ def _measure(
     engine: Engine,
     task: Task,
     splits: Mapping[str, Dataset],
-    views: Mapping[ResultKey, View],
+    extractors: Mapping[ResultKey, FeatureExtractor],
     paths: Mapping[ResultKey, Path],
     results: Results,
     on_result: OnResult,
@@ -112,15 +112,15 @@ def _measure(
     """All models with one decode of each picture; if that fails, one by one, so that the others get
     through."""
     try:
-        measured = engine.measure(task, splits, list(views.values()))
-        found = {key: _named(result, key.model) for key, result in zip(views, measured)}
+        measured = engine.measure(task, splits, list(extractors.values()))
+        found = {key: _named(result, key.model) for key, result in zip(extractors, measured)}
         on_main(engine.peers, lambda: [found[key].save(paths[key]) for key in found if paths])
     except FAILURES as error:
-        if len(views) == 1:
-            results.failures |= dict.fromkeys(views, _reason(error))
+        if len(extractors) == 1:
+            results.failures |= dict.fromkeys(extractors, _reason(error))
             return
-        for key, view in views.items():
-            _measure(engine, task, splits, {key: view}, paths, results, on_result)
+        for key, extractor in extractors.items():
+            _measure(engine, task, splits, {key: extractor}, paths, results, on_result)
         return
     for key, result in found.items():
         results.add(key, result, paths.get(key))

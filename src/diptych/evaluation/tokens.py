@@ -11,14 +11,14 @@ from torch import Tensor
 from torch.nn.functional import normalize
 
 from diptych.distributed import together
-from diptych.encoder import Encoder, View
+from diptych.encoder import Encoder, FeatureExtractor
 from diptych.encoder.cache import digest
 from diptych.encoder.encoder import evaluating
 from diptych.errors import ConfigError
 from diptych.evaluation.scores import Inputs, Scores, class_scores, labels_of
 from diptych.evaluation.zero_shot import zero_shot
 from diptych.models import Clip
-from diptych.objectives.late import token_similarity
+from diptych.objectives.late_interaction import token_similarity
 
 _TEXTS = 256
 """Encoded at a time."""
@@ -27,14 +27,16 @@ _TILE = 2**24
 
 
 @dataclass(frozen=True, kw_only=True)
-class TokenView(View):
+class TokenExtractor(FeatureExtractor):
     """A model of which the patches' unit vectors are taken in place of the picture's one vector;
     the cache keeps them under another key."""
 
     @cached_property
     def key(self) -> str:
         """The digest of all that the patches' vectors depend on, but for the pictures."""
-        return digest("tokens", View(encoder=self.encoder, preprocess=self.preprocess).key)
+        return digest(
+            "tokens", FeatureExtractor(encoder=self.encoder, preprocess=self.preprocess).key
+        )
 
     def features(
         self, pixels: UInt8[Tensor, "batch 3 size size"]
@@ -77,7 +79,7 @@ class TokenClasses:
 def score_tokens(inputs: Inputs, *, mask_padding: bool = True) -> Scores:
     """Zero-shot classification with patches against words in place of whole vectors;
     `mask_padding`: see `token_classes`. Raises ConfigError for a model without a `token_dim`."""
-    encoder, dataset = inputs.view.encoder, inputs.dataset
+    encoder, dataset = inputs.extractor.encoder, inputs.dataset
     names, templates = dataset.class_names, dataset.templates
     # Every process encodes all prompts: a model whose weights are spread needs all of them to call.
     classes = together(
@@ -128,7 +130,7 @@ def word_tokens(model: Clip, ids: Int[Tensor, "n length"]) -> Float[Tensor, "n l
     `picture_tokens`."""
     if model.text_tokens is None:
         raise ConfigError(_NO_TOKENS)
-    return _unit(model.text_tokens(model.text.normed(model.text(ids).tokens)))
+    return _unit(model.text_tokens(model.text(ids, tokens="normed").tokens))
 
 
 _NO_TOKENS = "zero-shot token by token needs a model with a token_dim: FILIP's, or DeFILIP's"

@@ -36,7 +36,7 @@ class ZeroShotResult:
 
     @property
     def counts(self) -> Int[Tensor, " classes"]:
-        """Pictures of each class."""
+        """ImageFeatures of each class."""
         return self.confusion.sum(1)
 
     @property

@@ -7,8 +7,9 @@ import functools
 from importlib.metadata import EntryPoint, entry_points
 from typing import Any
 
-from diptych.components import import_object
+from diptych.components import Component, import_object
 from diptych.config import TowerConfig
+from diptych.config.objective import OBJECTIVES
 from diptych.errors import ConfigError, first_line
 from diptych.families.base import Family
 from diptych.families.entry import Claim, Entry, Weights
@@ -20,6 +21,7 @@ __all__ = [
     "Weights",
     "families",
     "layouts",
+    "objective_configs",
     "open_clip_towers",
     "tower_configs",
 ]
@@ -64,6 +66,15 @@ def tower_configs() -> list[type[TowerConfig]]:
     found: list[type[TowerConfig]] = []
     for family in families():
         found += family.towers
+    return found
+
+
+def objective_configs() -> list[type[Component]]:
+    """The configurations of all objectives and their parts: the general ones, then those of
+    families."""
+    found = list(OBJECTIVES)
+    for family in families():
+        found += family.part(family.objectives)
     return found
 
 

@@ -35,8 +35,10 @@ class Family:
     open_clip: str = ""
     """A tuple of `clip.layouts.towers.OpenClipTower`: how open_clip names and configures towers of
     this family."""
+    objectives: str = ""
+    """A tuple of configurations of objectives, and of their parts, that are the family's own."""
     upgrade: str = ""
-    """A function from the dictionary of a Run that an older version wrote to today's."""
+    """A function from the dictionary of an objective that an older version wrote to today's."""
 
     def entries(self) -> list[Entry]:
         """Its published models."""

@@ -15,13 +15,14 @@ T = TypeVar("T", bound=TowerConfig)
 SIGLIP_BIAS = -10.0
 
 
-def infer(state: State, activation: Activation) -> ClipConfig:
+def infer(weights: Mapping[str, Tensor], activation: Activation) -> ClipConfig:
     """The configuration behind weights under our names: towers as their families infer them, CLIP's
     preprocessing.
 
     The activation leaves no trace in weights, so the caller says it. Raises CheckpointError for
     towers whose configuration can't be inferred (another library's).
     """
+    state = State.of(weights)
     text = infer_text(state, activation)
     shapes = state.shapes
     return ClipConfig(
@@ -33,19 +34,17 @@ def infer(state: State, activation: Activation) -> ClipConfig:
     )
 
 
-def infer_image(state: State, activation: Activation) -> ImageTowerConfig:
+def infer_image(weights: Mapping[str, Tensor], activation: Activation) -> ImageTowerConfig:
     """The image tower's, from names that begin with `image.`. Raises as `infer`."""
-    return _infer(state.part("image.").shapes, activation, ImageTowerConfig, "image")
+    return _infer(State.of(weights).part("image.").shapes, activation, ImageTowerConfig, "image")
 
 
-def infer_text(state: State, activation: Activation) -> TextTowerConfig:
+def infer_text(weights: Mapping[str, Tensor], activation: Activation) -> TextTowerConfig:
     """The text tower's, from names that begin with `text.`. Raises as `infer`."""
-    return _infer(state.part("text.").shapes, activation, TextTowerConfig, "text")
+    return _infer(State.of(weights).part("text.").shapes, activation, TextTowerConfig, "text")
 
 
-def _infer(
-    shapes: Mapping[str, Tensor], activation: Activation, base: type[T], side: str
-) -> T:
+def _infer(shapes: Mapping[str, Tensor], activation: Activation, base: type[T], side: str) -> T:
     for kind in tower_configs():
         if issubclass(kind, base):
             found = tower_weights(kind).infer(shapes, activation)

@@ -12,6 +12,7 @@ from diptych.config import AugmentConfig
 from diptych.inputs.resize import Interpolation, resize
 
 ATTEMPTS = 10
+"""Boxes that are drawn before the central one is taken: as in torchvision."""
 
 
 @dataclass(frozen=True)
@@ -44,6 +45,7 @@ class TrainCrop:
             crop = crop.flip(2)
         if config.shift:
             down, right = rng.integers(-config.shift, config.shift + 1, size=2).tolist()
+            # What moves in from outside is the edge, repeated.
             places = torch.arange(size)
             crop = crop[:, (places - down).clamp(0, size - 1)][
                 :, :, (places - right).clamp(0, size - 1)
@@ -60,12 +62,16 @@ class TrainCrop:
         low, high = self.config.ratio
         for _ in range(ATTEMPTS):
             area = height * width * rng.uniform(*self.config.scale)
+            # The logarithm is uniform, so that upright and lying boxes (ratio r and 1 / r) are
+            # equally likely.
             ratio = math.exp(rng.uniform(math.log(low), math.log(high)))
+            # width * height = area and width / height = ratio, solved for the two.
             crop_height, crop_width = round(math.sqrt(area / ratio)), round(math.sqrt(area * ratio))
             if 0 < crop_height <= height and 0 < crop_width <= width:
                 top = int(rng.integers(height - crop_height + 1))
                 left = int(rng.integers(width - crop_width + 1))
                 return top, left, crop_height, crop_width
+        # The picture is too long or too flat for its boxes: its own ratio, as far as it is allowed.
         ratio = min(max(width / height, low), high)
         crop_height = max(1, min(height, round(width / ratio)))
         crop_width = max(1, min(width, round(height * ratio)))

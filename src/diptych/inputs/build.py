@@ -1,6 +1,7 @@
 """The choice among tokenizers."""
 
 from pathlib import Path
+from typing import assert_never
 
 from diptych.config import TokenizerConfig
 from diptych.errors import ConfigError
@@ -36,3 +37,5 @@ def build_tokenizer(
         case "huggingface":
             saved = folder is not None and (Path(folder) / "tokenizer_config.json").is_file()
             return HuggingFaceTokenizer(str(folder) if saved else config.name, context_length)
+        case _:
+            assert_never(config.kind)

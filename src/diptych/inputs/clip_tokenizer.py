@@ -36,7 +36,7 @@ def _word_pattern(special: tuple[str, ...]) -> regex.Pattern[str]:
 _is_clean = re.compile(r"[\t\n\r -%'-~]*").fullmatch
 
 
-class _Words(dict[str, tuple[int, ...]]):
+class _WordCache(dict[str, tuple[int, ...]]):
     """What stands between two spaces -> its ids, computed when first asked for. Bounded: forgets
     all when full."""
 
@@ -46,7 +46,7 @@ class _Words(dict[str, tuple[int, ...]]):
 
     def __missing__(self, chunk: str) -> tuple[int, ...]:
         vocabulary = read_vocabulary()
-        ids = []
+        ids = list[int]()
         for word in self.pattern.findall(chunk):
             ids += (self.special[word],) if word in self.special else vocabulary.encode_word(word)
         if len(self) >= CACHED_WORDS:
@@ -75,7 +75,7 @@ class ClipTokenizer(Tokenizer):
 
     def __init__(self, context_length: int = 77):
         self.context_length = context_length
-        self._words = _Words(self.special)
+        self._words = _WordCache(self.special)
 
     def __reduce__(self):
         return type(self), (self.context_length,)
@@ -103,7 +103,7 @@ class ClipTokenizer(Tokenizer):
         'two dogs , running !'
         """
         vocabulary = read_vocabulary()
-        kept = []
+        kept = list[int]()
         for number in map(int, ids):
             if number == self.end_id:
                 break
@@ -116,8 +116,8 @@ class ClipTokenizer(Tokenizer):
 
 
 class DeclipTokenizer(ClipTokenizer):
-    """DeCLIP's 49,409 words (Li et al. 2021, arXiv:2110.05208): one stands for hidden words, and so
-    the start and the end of a text have ids one further than CLIP's.
+    """DeCLIP's 49,409 tokens (Li et al. 2021, arXiv:2110.05208): one is the mask token, and so the
+    start and the end of a text have ids one further than CLIP's.
 
     >>> from diptych.inputs import DeclipTokenizer
     >>> DeclipTokenizer().encode("a cat")

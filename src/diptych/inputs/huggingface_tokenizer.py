@@ -3,6 +3,7 @@
 import html
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import ftfy
 from jaxtyping import Int
@@ -31,7 +32,7 @@ class HuggingFaceTokenizer(Tokenizer):
                 "tokenizer.kind is huggingface, so tokenizer.name must be a folder or org/name"
             )
         try:
-            self._tokenizer = AutoTokenizer.from_pretrained(name)
+            self._tokenizer: Any = AutoTokenizer.from_pretrained(name)
         except (OSError, ValueError, KeyError) as error:
             raise ConfigError(f"transformers finds no tokenizer at {name!r}: {error}") from error
         pad_id = self._tokenizer.pad_token_id
@@ -48,7 +49,8 @@ class HuggingFaceTokenizer(Tokenizer):
     def encode(self, text: str) -> list[int]:
         """The ids with the tokenizer's own special tokens, at most `context_length`."""
         text = " ".join(html.unescape(html.unescape(ftfy.fix_text(check_text(text)))).split())
-        return self._tokenizer(text, truncation=True, max_length=self.context_length)["input_ids"]
+        found = self._tokenizer(text, truncation=True, max_length=self.context_length)
+        return list(found["input_ids"])
 
     def decode(self, ids: Sequence[int] | Int[Tensor, " length"]) -> str:
         """The text without special tokens."""

@@ -1,15 +1,15 @@
 """From a picture in any form to RGB bytes: one defined result for every kind of file.
 
 what                        becomes
---------------------------  ------------------------------------------------------------------------------------
-RGB, grey, grey + alpha,    RGB; transparency is dropped, not composited: the colours that are stored count, as in
-RGBA, palette, 1 bit        open_clip and torchvision (`convert("RGB")`)
-16-bit grey, 32-bit grey    levels 0..65535 scaled to 0..255 and rounded (Pillow alone would clip to white)
+--------------------------  ------------------------------------------------------------------------
+RGB, grey, grey + alpha,    RGB; transparency is dropped, not composited: the colours that are
+RGBA, palette, 1 bit        stored count, as in open_clip and torchvision (`convert("RGB")`)
+16-bit grey, 32-bit grey    levels 0..65535 scaled to 0..255, rounded (Pillow would clip to white)
 16-bit colour               the upper eight bits
 CMYK, YCCK, YCbCr, Lab      Pillow's conversion, without colour profiles
 turned by EXIF or XMP       upright (open_clip leaves it lying)
 animated, several pages     the first picture
-JPEG with a damaged part    what libjpeg makes of it, as in Pillow, as long as no data is missing
+JPEG with a corrupt part    what libjpeg makes of it, as in Pillow, as long as no data is missing
 truncated, empty, no        ImageError
 picture, a folder, absent
 PostScript                  ImageError: it would have to be executed
@@ -40,18 +40,19 @@ Picture = Image.Image | bytes | str | PathLike[str] | Tensor
 
 ORIENTATION = 0x0112
 # What Pillow's readers raise when a file is not what its header says.
-BROKEN = (
-    *(
-        OSError,
-        SyntaxError,
-        ValueError,
-        LookupError,
-        TypeError,
-        ArithmeticError,
-        AttributeError,
-        RuntimeError,
-    ),
-    *(EOFError, MemoryError, struct.error, zlib.error),
+DECODE_ERRORS = (
+    OSError,
+    SyntaxError,
+    ValueError,
+    LookupError,
+    TypeError,
+    ArithmeticError,
+    AttributeError,
+    RuntimeError,
+    EOFError,
+    MemoryError,
+    struct.error,
+    zlib.error,
 )
 
 
@@ -92,14 +93,15 @@ def decode(picture: Picture, at_least: int | None = None) -> UInt8[Tensor, "3 he
         raise ImageError(
             f"{name} has more than {MAX_PIXELS} pixels; scale it down first"
         ) from error
-    except BROKEN as error:
+    except DECODE_ERRORS as error:
         raise ImageError(f"{name} can't be decoded: {error or type(error).__name__}") from error
 
 
 def _checked(pixels: Tensor) -> Tensor:
     if pixels.dtype != torch.uint8 or pixels.ndim != 3 or len(pixels) != 3 or not pixels.numel():
         raise ImageError(
-            f"a picture as tensor is UInt8[3, height, width], not {pixels.dtype} {list(pixels.shape)}"
+            "a picture as tensor is UInt8[3, height, width], "
+            f"not {pixels.dtype} {list(pixels.shape)}"
         )
     return pixels
 
@@ -145,6 +147,8 @@ def _decode_jpeg(data: bytes, size: tuple[int, int], at_least: int | None) -> np
     """[height, width, 3] by libjpeg-turbo, the same levels as Pillow's; None when it has any
     complaint."""
     width, height = size
+    # libjpeg's inverse cosine transform can give an 8 x 8 block as 4 x 4, 2 x 2 or 1 x 1 pixels,
+    # its lowest frequencies alone: the size halves and most of the work with it.
     factor = 1
     while at_least and factor < 8 and min(size) >= 2 * factor * at_least:
         factor *= 2
@@ -163,18 +167,21 @@ def _decode_slowly(image: Image.Image) -> np.ndarray:
     image.load()
     if image.mode.startswith("I"):
         levels = np.asarray(image).astype(np.int64).clip(0, 65535)
+        # 65535 = 255 * 257: dividing by 257 maps the two ranges' ends on each other; + 128 rounds.
         return np.repeat(((levels + 128) // 257).astype(np.uint8)[:, :, None], 3, axis=2)
     if image.mode == "P":
-        image = image.convert("RGBA")  # the same colours, and no doubts about transparency
+        # A palette's transparency may be an entry of its own; through RGBA the colours stay, and
+        # Pillow doesn't warn.
+        image = image.convert("RGBA")
     return np.array(image if image.mode == "RGB" else image.convert("RGB"))
 
 
 def _orientation(image: Image.Image) -> object:
-    """The EXIF or XMP orientation, 1 to 8; other values mean nothing. A broken EXIF block is as
-    good as none."""
+    """The EXIF or XMP orientation, 1 to 8; other values mean nothing. A corrupt EXIF block is
+    as good as none."""
     try:
         return image.getexif().get(ORIENTATION)
-    except BROKEN:
+    except DECODE_ERRORS:
         return None
 
 

@@ -1,6 +1,7 @@
 """From any picture to the image tower's input, in evaluation."""
 
 from dataclasses import dataclass
+from typing import assert_never
 
 import torch
 import torch.nn.functional as F
@@ -17,7 +18,7 @@ class Preprocess:
     """Decode, resize to a square of `size` pixels, normalise. Can be pickled and shared by threads.
 
     Equal to torchvision's Pillow pipeline (Resize, CenterCrop, ToTensor, Normalize) within 1 grey
-    level, 2 in a few of a million values; broken pictures raise ImageError.
+    level, 2 in a few of a million values; what can't be decoded raises ImageError.
 
     >>> from PIL import Image
     >>> from diptych.config import PreprocessConfig
@@ -46,18 +47,22 @@ class Preprocess:
             case "squash":
                 levels = resize(levels, (size, size), interpolation)
             case "longest":
+                # The whole picture, with margins: nothing is cropped, the ratio of the sides stays.
                 longest = max(levels.shape[1:])
                 height, width = (max(1, round(side * size / longest)) for side in levels.shape[1:])
                 levels = resize(levels, (height, width), interpolation)
                 left, top = (size - width) // 2, (size - height) // 2
                 margins = (left, size - width - left, top, size - height - top)
                 levels = F.pad(levels, margins, value=self.config.fill)
+            case _:
+                assert_never(self.config.resize)
         return levels.contiguous()
 
     def normalise(
         self, pixels: UInt8[Tensor, "batch 3 height width"]
     ) -> Float[Tensor, "batch 3 height width"]:
         """(levels / 255 - mean) / std, on the device of `pixels`."""
+        # (levels / 255 - mean) / std = levels * scale + shift: one multiplication and one addition.
         scale = [1 / (255 * std) for std in self.config.std]
         shift = [-mean / std for mean, std in zip(self.config.mean, self.config.std)]
         scale, shift = torch.tensor([scale, shift], device=pixels.device).view(2, 3, 1, 1)

@@ -1,5 +1,10 @@
 """Antialiased resizing of levels, as Pillow does it, several times faster.
 
+Antialiased: where a picture gets smaller, the filter (the cubic or the triangle) is stretched by
+the same factor, so that each new pixel is a weighted mean of all old pixels that it covers. Without
+that, only the 4 x 4 (2 x 2) nearest ones would count, and fine textures would turn into moiré. The
+filter is separable: rows and columns are resized one after the other.
+
 PyTorch's kernel for bytes is Pillow's algorithm with coarser weights: equal within 1 level, 2 in a
 few of a million values."""
 
@@ -53,6 +58,8 @@ def resize_shortest_and_crop(
     """The shorter side to `shortest`, then the central square: torchvision's Resize(shortest),
     CenterCrop(side)."""
     height, width = pixels.shape[1:]
+    # Longer sides are truncated, margins rounded: torchvision's rules, else the crop is a pixel
+    # off.
     short = min(height, width)
     new_height, new_width = int(shortest * height / short), int(shortest * width / short)
     top, left = round((new_height - side) / 2), round((new_width - side) / 2)
@@ -73,6 +80,8 @@ def _resize_strip(
     """The square of `side` at `corner` of the picture resized to `size`, by Pillow, which can
     compute a part of it."""
     (height, width), (top, left) = pixels.shape[1:], corner
+    # The square's edges in pixels of the picture: `box` takes fractions, so the filter's weights
+    # are those of the whole resized picture.
     row, column = height / size[0], width / size[1]
     rows, columns = (
         (top * row, min((top + side) * row, height)),

@@ -1,5 +1,5 @@
-"""The strong picture view: a harder crop, then colours and sharpness changed, a batch at a time on
-any device."""
+"""The strong image view: a harder crop, then colour jitter, greyscale and blur, a batch at a time
+on any device."""
 
 import itertools
 from collections.abc import Callable
@@ -24,7 +24,7 @@ LUMA = (0.2989, 0.587, 0.114)
 
 @dataclass(frozen=True)
 class StrongView:
-    """Random crop and flip of one picture, colour jitter, greyness and blur of a batch of crops
+    """Random crop and flip of one picture, colour jitter, greyscale and blur of a batch of crops
     (SimCLR, Chen et al. 2020, arXiv:2002.05709, appendix A, with the numbers of `StrongConfig`).
 
     What a crop's colours become is drawn beside it and applied later: here or on a faster device,
@@ -71,6 +71,8 @@ class StrongView:
     ) -> UInt8[Tensor, "batch 3 height width"]:
         """The crops as `drawn` says, on their device."""
         x = crops / 255
+        # Each crop has its own order of the four changes: at each place of the order, the crops
+        # whose turn it is for a change get it together. Order -1 is in no list: no change.
         for place in range(4):
             for column, function in enumerate((_brightness, _contrast, _saturation, _hue)):
                 numbers = [number for number, order in enumerate(ORDERS) if order[place] == column]
@@ -117,6 +119,8 @@ def _hue(x: Tensor, strength: Tensor) -> Tensor:
 
     A channel of a colour of hue h (0-6), value v and chroma c is v - c * clamp(min(k, 4 - k), 0,
     1), k = (n + h) mod 6, with n = 5 for red, 3 for green, 1 for blue."""
+    # The hue in sixths of the circle: 0, 2 and 4 where red, green and blue are the brightest, and
+    # from there by the difference of the two others, as a share of the chroma, to either side.
     value, brightest = x.max(1, keepdim=True)
     chroma = value - x.amin(1, keepdim=True)
     red, green, blue = x.split(1, dim=1)
@@ -134,17 +138,23 @@ def gaussian_blur(
 
     >>> import torch
     >>> from diptych.inputs.strong import gaussian_blur
-    >>> dot = torch.zeros(1, 1, 5, 5).index_put((*torch.tensor([[0], [0], [2], [2]]),), torch.tensor(1.0))
-    >>> [round(value, 3) for value in gaussian_blur(dot, torch.tensor([0.5]), 0.5)[0, 0, 2].tolist()]
+    >>> dot = torch.zeros(1, 1, 5, 5)
+    >>> dot[0, 0, 2, 2] = 1.0
+    >>> blurred = gaussian_blur(dot, torch.tensor([0.5]), 0.5)
+    >>> [round(value, 3) for value in blurred[0, 0, 2].tolist()]
     [0.0, 0.084, 0.619, 0.084, 0.0]
     """
     batch, channels, height, width = x.shape
+    # Beyond four standard deviations lie 6e-5 of the weight; a mirror can't be wider than the crop.
     radius = min(int(np.ceil(4 * largest)), height - 1, width - 1)
     places = torch.arange(-radius, radius + 1, device=x.device)
+    # The softmax of -x^2 / 2 sigma^2 is the Gaussian divided by its sum over the places.
     weights = torch.softmax(-0.5 * (places / sigma[:, None]) ** 2, dim=1).repeat_interleave(
         channels, dim=0
     )
     x = F.pad(x, (radius,) * 4, mode="reflect").flatten(0, 1)[None]
+    # A group for each channel of each crop has weights of its own; the Gaussian is separable, so
+    # it runs along the rows and then along the columns.
     x = F.conv2d(x, weights[:, None, None], groups=batch * channels)
     return F.conv2d(x, weights[:, None, :, None], groups=batch * channels).view(
         batch, channels, height, width

@@ -30,9 +30,9 @@ class Tokenizer(ABC):
     pad_id: int
     """What follows the shorter captions of a batch."""
     mask_id: int | None = None
-    """What stands in the place of a hidden word; None: the vocabulary has no such word."""
+    """The mask token of masked language modelling; None: the vocabulary has none."""
     special_ids: frozenset[int]
-    """Ids that are no words: the start, the end, the hidden word."""
+    """Ids that are no words: the start, the end, the mask."""
 
     @abstractmethod
     def encode(self, text: str) -> list[int]:

@@ -66,9 +66,8 @@ class Vocabulary:
         """
         symbols = [self.byte_to_char[byte] for byte in word.encode()]
         symbols[-1] += WORD_END
-        symbols.append(
-            ""
-        )  # a pair with "" is in no table: it ends the list, and marks what was merged away
+        # A pair with "" is in no table: it ends the list, and marks what was merged away.
+        symbols.append("")
         size = len(symbols)
         after, before = list(range(1, size + 1)), list(range(-1, size - 1))
         rank_of = self.ranks.get

@@ -2,6 +2,6 @@
 
 from diptych.models.build import build, build_tower
 from diptych.models.clip import Clip
-from diptych.models.tower import Tower, TowerOutput
+from diptych.models.tower import TokenKind, Tower, TowerOutput
 
-__all__ = ["Clip", "Tower", "TowerOutput", "build", "build_tower"]
+__all__ = ["Clip", "TokenKind", "Tower", "TowerOutput", "build", "build_tower"]

@@ -58,7 +58,7 @@ class Clip(nn.Module):
     ) -> Float[Tensor, "batch embed_dim"]:
         """Vectors of normalised pixels; with `normalize` of unit length, and at least in
         float32."""
-        vectors = self.image.pooled(pixels)
+        vectors = self.image(pixels, tokens="none").pooled
         return _unit(vectors) if normalize else vectors
 
     def encode_text(
@@ -66,7 +66,7 @@ class Clip(nn.Module):
     ) -> Float[Tensor, "batch embed_dim"]:
         """Vectors of captions as token ids; with `normalize` of unit length, and at least in
         float32."""
-        vectors = self.text.pooled(ids)
+        vectors = self.text(ids, tokens="none").pooled
         return _unit(vectors) if normalize else vectors
 
     def forward(

@@ -1,8 +1,8 @@
-"""What every tower answers, so that nobody outside looks into one."""
+"""The contract of all towers: what goes in, what comes out, and what can be set in training."""
 
 from contextlib import nullcontext
 from types import MethodType
-from typing import Any, Generic, NamedTuple, TypeVar
+from typing import Any, Generic, Literal, NamedTuple, TypeVar, assert_never
 
 import torch
 from torch import Tensor, nn
@@ -11,16 +11,22 @@ from torch.utils.checkpoint import checkpoint
 
 from diptych.config import TowerConfig
 from diptych.errors import ConfigError
-from diptych.nn import unrecorded
+from diptych.nn import PatchDropout, StochasticDepth, unrecorded
 from diptych.nn.norm import batch_norms
+
+TokenKind = Literal["none", "raw", "normed", "projected"]
+"""Which tokens a caller wants of a tower: see `Tower.forward`."""
 
 
 class TowerOutput(NamedTuple):
-    """`tokens`: [batch, tokens, width], as the last block leaves them (no final norm). `pooled`:
-    [batch, embed_dim], projected to the shared space, not normalised."""
+    """What a tower makes of a batch."""
 
     tokens: Tensor
+    """[batch, tokens, width] of the kind that was asked for: see `Tower.forward`."""
+    feature: Tensor
+    """[batch, feature width], the vector before the last projection."""
     pooled: Tensor
+    """[batch, embed_dim], the feature projected to the shared space; not of unit length."""
 
 
 C = TypeVar("C", bound=TowerConfig)
@@ -28,6 +34,9 @@ C = TypeVar("C", bound=TowerConfig)
 
 class Tower(nn.Module, Generic[C]):
     """Pixels or token ids -> token features and one vector in the shared space.
+
+    All that a tower computes, it computes when it is called: forward hooks see every use of it, and
+    sharding gathers its parameters then.
 
     A tower registers its parts in the order in which data runs through them; `layer_of` rests on
     it."""
@@ -63,33 +72,78 @@ class Tower(nn.Module, Generic[C]):
         if embed_dim is None and cls.always_projects:
             raise ConfigError(f"a {type(config).__name__} has no tower without a projection")
 
-    def forward(self, x: Tensor) -> TowerOutput:
-        """Tokens and pooled vector of pixels [batch, 3, size, size] or of ids [batch, length]."""
+    def forward(self, x: Tensor, tokens: TokenKind = "raw") -> TowerOutput:
+        """Tokens, feature and pooled vector of pixels [batch, 3, size, size] or of ids [batch,
+        length].
+
+        | `tokens`    | the output's `tokens`                                               |
+        | ----------- | ------------------------------------------------------------------- |
+        | "none"      | [batch, 0, width]: what only the tokens would need isn't computed   |
+        | "raw"       | [batch, tokens, width], as the last block leaves them               |
+        | "normed"    | [batch, tokens, width], behind the tower's final norm               |
+        | "projected" | [batch, tokens, embed_dim], behind the final norm and the projection |
+
+        Feature and pooled vector are the same whichever tokens are asked for. Raises ConfigError
+        for a kind of tokens that the tower doesn't have."""
         raise NotImplementedError
 
-    def pooled(self, x: Tensor) -> Tensor:
-        """`forward(x).pooled`, [batch, embed_dim], without computing what only the tokens need."""
-        return self(x).pooled
-
-    def normed(self, tokens: Tensor) -> Tensor:
-        """Tokens of `forward` behind the tower's final norm. Raises ConfigError for a tower without
-        one."""
-        raise ConfigError(f"a {type(self).__name__} has no norm for its tokens")
-
-    def feature(self, tokens: Tensor) -> Tensor:
-        """From an image tower's tokens to the vector that its last projection takes: [batch,
-        feature_width]. Raises ConfigError for a tower of another library."""
-        raise ConfigError(f"a {type(self).__name__} doesn't show what it projects")
+    def _select(
+        self,
+        x: Tensor,
+        tokens: TokenKind,
+        norm: nn.Module | None = None,
+        projection: nn.Module | None = None,
+    ) -> Tensor:
+        """The tokens that are asked for, of the last block's output `x`: [batch, ..., width]."""
+        match tokens:
+            case "none":
+                return x.new_empty(len(x), 0, self.width)
+            case "raw":
+                return x
+            case "normed" | "projected":
+                if norm is None:
+                    raise ConfigError(f"a {type(self).__name__} has no norm for its tokens")
+                if tokens == "normed":
+                    return norm(x)
+                if projection is None:
+                    raise ConfigError(f"a {type(self).__name__} doesn't project its tokens")
+                return projection(norm(x))
+            case _:
+                assert_never(tokens)
 
     @property
     def feature_width(self) -> int:
-        """Of `feature`."""
+        """Of the output's `feature`."""
         return self.width
 
     def freeze_patches(self) -> None:
         """Leave the patches' projection as it is. Raises ConfigError for a tower that makes no
         patches by one."""
         raise ConfigError(f"freeze_patches: a {type(self).__name__} has no projection of patches")
+
+    def set_patch_dropout(self, share: float) -> None:
+        """In training, leave out this share of each picture's patches. Raises ConfigError for a
+        tower that can't, or for a share outside of [0, 1)."""
+        _check_share("patch_dropout", share)
+        drops = [module for module in self.modules() if isinstance(module, PatchDropout)]
+        if not drops:
+            raise ConfigError(f"patch_dropout: a {type(self).__name__} drops no patches")
+        for drop in drops:
+            drop.share = share
+
+    def set_stochastic_depth(self, rate: float) -> None:
+        """In training, leave out the last block's residual branches at this rate, and those of the
+        blocks before it at rates that rise from 0 in equal steps (Huang et al. 2016,
+        arXiv:1603.09382, §3). Raises ConfigError for a tower whose blocks can't, or for a rate
+        outside of [0, 1)."""
+        _check_share("stochastic_depth", rate)
+        found, steps = False, max(1, len(self.blocks) - 1)
+        for i, block in enumerate(self.blocks):
+            for module in block.modules():
+                if isinstance(module, StochasticDepth):
+                    found, module.rate = True, rate * i / steps
+        if not found:
+            raise ConfigError(f"stochastic_depth: a {type(self).__name__} leaves out no branches")
 
     def init(self) -> None:
         """Fill every parameter and buffer with its value before training."""
@@ -152,6 +206,11 @@ class Tower(nn.Module, Generic[C]):
     def batch_statistics(self) -> bool:
         """Whether a sample's training output depends on its batch (batch normalisation)."""
         return bool(batch_norms(self))
+
+
+def _check_share(name: str, value: float) -> None:
+    if not 0 <= value < 1:
+        raise ConfigError(f"{name} {value} must lie in [0, 1)")
 
 
 def _recomputed(block: nn.Module, *args: Any, **kwargs: Any) -> Any:

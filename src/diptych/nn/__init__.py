@@ -3,6 +3,7 @@
 from diptych.nn.attention import Attention
 from diptych.nn.block import Block
 from diptych.nn.drop import StochasticDepth
+from diptych.nn.linear import is_bare
 from diptych.nn.mlp import GatedMlp, Mlp
 from diptych.nn.norm import unrecorded
 from diptych.nn.patch import ConvStem, PatchDropout, PatchEmbedding
@@ -16,5 +17,6 @@ __all__ = [
     "PatchDropout",
     "PatchEmbedding",
     "StochasticDepth",
+    "is_bare",
     "unrecorded",
 ]

@@ -1,9 +1,13 @@
 """Multi-head self-attention: one product for queries, keys and values, torch's kernel in
 between."""
 
+from typing import Any
+
 import torch.nn.functional as F
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
+
+from diptych.nn.linear import is_bare
 
 
 class Attention(nn.Module):
@@ -15,8 +19,9 @@ class Attention(nn.Module):
 
     >>> import torch
     >>> from diptych.nn import Attention
-    >>> Attention(width=8, heads=2)(torch.zeros(1, 5, 8)).shape
-    torch.Size([1, 5, 8])
+    >>> attention, x = Attention(width=8, heads=2), torch.zeros(1, 5, 8)
+    >>> attention(x).shape, attention(x, pick=(slice(None), 0)).shape
+    (torch.Size([1, 5, 8]), torch.Size([1, 8]))
     """
 
     def __init__(self, width: int, heads: int):
@@ -25,27 +30,44 @@ class Attention(nn.Module):
         self.qkv = nn.Linear(width, 3 * width)
         self.out = nn.Linear(width, width)
 
-    def forward(self, x: Float[Tensor, "batch tokens width"], causal: bool = False) -> Tensor:
-        """[batch, tokens, width] -> the same shape; `causal`: a token sees itself and those before
-        it."""
-        q, k, v = self.qkv(x).unflatten(-1, (3, self.heads, -1)).permute(2, 0, 3, 1, 4).unbind()
-        return self.out(
-            F.scaled_dot_product_attention(q, k, v, is_causal=causal).transpose(1, 2).flatten(2)
-        )
-
-    def read(
+    def forward(
         self,
-        query: Float[Tensor, "batch width"],
         x: Float[Tensor, "batch tokens width"],
+        causal: bool = False,
+        pick: tuple[Any, Any] | None = None,
         seen: Bool[Tensor, "batch tokens"] | None = None,
+    ) -> Tensor:
+        """All tokens: [batch, tokens, width]; `causal`: a token sees itself and those before it.
+        With `pick`, only the token `x[pick]` of each row, which sees the tokens `seen` (None: all):
+        [batch, width]."""
+        if pick is not None:
+            return self._one(x, pick, seen)
+        # One product instead of three: the input is read once, and one wide product keeps more
+        # cores busy. Its rows are (q, k, v) x heads x channels of a head, so each of the three is a
+        # strided view [batch, heads, tokens, channels], which the kernel reads as it lies.
+        q, k, v = self.qkv(x).unflatten(-1, (3, self.heads, -1)).permute(2, 0, 3, 1, 4).unbind()
+        # softmax(q k^T / sqrt(channels)) v, equation 1. The root keeps the variance of the scores
+        # at 1, whatever the number of channels.
+        read = F.scaled_dot_product_attention(q, k, v, is_causal=causal)
+        # Heads side by side again; the kernel has written them so, and nothing is copied.
+        return self.out(read.transpose(1, 2).flatten(2))
+
+    def _one(
+        self,
+        x: Float[Tensor, "batch tokens width"],
+        pick: tuple[Any, Any],
+        seen: Bool[Tensor, "batch tokens"] | None,
     ) -> Float[Tensor, "batch width"]:
-        """What `forward` gives for one token a row, whose input is `query`; it sees the tokens
-        `seen` (None: all)."""
-        width = query.shape[-1]
-        q = F.linear(query, self.qkv.weight[:width], self.qkv.bias[:width]).unflatten(
-            -1, (self.heads, 1, -1)
-        )
-        kv = F.linear(x, self.qkv.weight[width:], self.qkv.bias[width:])
-        k, v = kv.unflatten(-1, (2, self.heads, -1)).permute(2, 0, 3, 1, 4).unbind()
-        mask = None if seen is None else seen[:, None, None]
+        """Equation 1 with one query a row."""
+        width = x.shape[-1]
+        if is_bare(self.qkv):  # the others' queries, a third of the product, aren't needed
+            weight, bias = self.qkv.weight, self.qkv.bias
+            query = F.linear(x[pick], weight[:width], bias[:width])
+            keys_values = F.linear(x, weight[width:], bias[width:])
+        else:
+            qkv = self.qkv(x)
+            query, keys_values = qkv[pick][..., :width], qkv[..., width:]
+        q = query.unflatten(-1, (self.heads, 1, -1))
+        k, v = keys_values.unflatten(-1, (2, self.heads, -1)).permute(2, 0, 3, 1, 4).unbind()
+        mask = None if seen is None else seen[:, None, None]  # the same for all heads
         return self.out(F.scaled_dot_product_attention(q, k, v, attn_mask=mask).flatten(1))

@@ -1,6 +1,6 @@
 """The pre-norm transformer block that both of CLIP's transformers repeat."""
 
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
@@ -42,14 +42,12 @@ class Block(nn.Module):
         A tower's last block is asked for the pooled token alone: the others' queries and MLP, five
         sixths of the block, are then not computed. `seen` are the tokens that the picked one
         attends to (None: all)."""
-        normed = self.norm_1(x)
-        if pick is None:
-            x = x + self.attention(normed, causal)
-        else:
-            x = x[pick] + self.attention.read(normed[pick], normed, seen)
+        attended = self.attention(self.norm_1(x), causal, pick, seen)
+        x = (x if pick is None else x[pick]) + attended
         return x + self.mlp(self.norm_2(x))
 
 
+@runtime_checkable
 class TransformerSizes(Protocol):
     """What a configuration says of its blocks."""
 

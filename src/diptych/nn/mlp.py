@@ -5,8 +5,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from diptych.config import Activation
+from diptych.nn.linear import is_bare
 
 QUICK = 1.702
+"""With it z * sigmoid(1.702 z) comes closest to GELU."""
 
 
 class Mlp(nn.Module):
@@ -14,9 +16,9 @@ class Mlp(nn.Module):
     given (GELU only).
 
     `quick_gelu` is z * sigmoid(1.702 z), with which OpenAI's weights were trained (Hendrycks &
-    Gimpel 2016, arXiv:1606.08415). It equals silu(1.702 z) / 1.702, and both factors ride on the
-    matrix products: one pass over the hidden layer and one tensor kept for the gradient, where the
-    formula as written takes three.
+    Gimpel 2016, arXiv:1606.08415). It equals silu(1.702 z) / 1.702, and between bare linear layers
+    both factors ride on the matrix products: one pass over the hidden layer and one tensor kept for
+    the gradient, where the formula as written takes three.
 
     >>> import torch
     >>> from diptych.nn import Mlp
@@ -40,6 +42,10 @@ class Mlp(nn.Module):
         """[..., width] -> [..., width]."""
         if self.activation == "gelu":
             return self.down(self.norm(F.gelu(self.up(x))))
+        if not (is_bare(self.up) and is_bare(self.down)):
+            z = self.up(x)
+            return self.down(z * torch.sigmoid(QUICK * z))
+        # silu(1.702 (W x + b)), then (V / 1.702) times it: `alpha` scales a product at no cost.
         hidden = F.silu(
             torch.addmm(QUICK * self.up.bias, x.flatten(0, -2), self.up.weight.T, alpha=QUICK)
         )
@@ -64,5 +70,6 @@ class GatedMlp(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """[..., width] -> [..., width]."""
+        # SwiGLU(x) = (silu(x W) * x V) W2, equation 6; W and V are one product, so x is read once.
         gate, up = self.gate_up(x).chunk(2, dim=-1)
         return self.down(self.norm(F.silu(gate) * up))

@@ -10,28 +10,30 @@ class PatchEmbedding(nn.Conv2d):
     """Square patches, each projected to `width`: a convolution whose stride is its kernel, computed
     as one product.
 
+    It is built as `nn.Conv2d` is, and its output has a convolution's shape, so that it can be used,
+    wrapped and adapted as one. In memory the output lies as tokens: `flatten(2).transpose(1, 2)`
+    gives [batch, patches, width], in reading order, without a copy.
+
     >>> import torch
     >>> from diptych.nn import PatchEmbedding
-    >>> PatchEmbedding(3, width=8, patch_size=4)(torch.zeros(1, 3, 8, 12)).shape
-    torch.Size([1, 6, 8])
+    >>> x = PatchEmbedding(3, 8, kernel_size=4, stride=4)(torch.zeros(1, 3, 8, 12))
+    >>> x.shape, x.flatten(2).transpose(1, 2).is_contiguous()
+    (torch.Size([1, 8, 2, 3]), True)
     """
-
-    def __init__(self, channels: int, width: int, patch_size: int, bias: bool = False):
-        super().__init__(channels, width, patch_size, stride=patch_size, bias=bias)
 
     def forward(
         self, input: Float[Tensor, "batch channels height wide"]
-    ) -> Float[Tensor, "batch patches width"]:
-        """Patches in reading order."""
+    ) -> Float[Tensor, "batch width rows columns"]:
+        """[batch, channels, h, w] -> [batch, width, h / patch size, w / patch size]."""
+        beside_each_other = self.stride == self.kernel_size and self.dilation == (1, 1)
+        if not beside_each_other or self.padding != (0, 0) or self.groups != 1:
+            return super().forward(input)
         _, _, p, q = self.weight.shape
-        x = (
-            input.unflatten(3, (-1, q))
-            .unflatten(2, (-1, p))
-            .permute(0, 2, 4, 1, 3, 5)
-            .flatten(3)
-            .flatten(1, 2)
-        )
-        return F.linear(x, self.weight.flatten(1), self.bias)
+        patches = input.unflatten(3, (-1, q)).unflatten(2, (-1, p))
+        # Patches do not overlap, so each pixel meets each filter once: the convolution is the
+        # product of [batch rows columns, channels p q] with the filters, as `unfold` would have it.
+        patches = patches.permute(0, 2, 4, 1, 3, 5).flatten(3)
+        return F.linear(patches, self.weight.flatten(1), self.bias).permute(0, 3, 1, 2)
 
 
 class ConvNorm(nn.Module):

@@ -23,12 +23,18 @@ def rotary_table(
     >>> rotary_table(side=3, reference=3, width=8).shape
     torch.Size([2, 9, 8])
     """
+    # In one dimension, pair m of w channels turns by position * theta^(-2m / w), equation 15: the
+    # first pairs tell neighbours apart, the last ones distant places. Each axis has w = width / 2.
     half = width // 2
     frequencies = THETA ** (-torch.arange(0, half, 2, device=device, dtype=torch.float32) / half)
     places = torch.arange(side, device=device, dtype=torch.float32) * (reference / side)
+    # Both channels of a pair turn by the same angle.
     angles = torch.outer(places, frequencies).repeat_interleave(2, dim=1)
+    # Patch (i, j) turns by angle i in the first half of its channels and by angle j in the second.
     rows, columns = angles[:, None].expand(-1, side, -1), angles[None].expand(side, -1, -1)
     turns = torch.cat([rows, columns], dim=2).flatten(0, 1)
+    # (a, b) turned is (a cos - b sin, b cos + a sin). `rotate` multiplies (b, a) by the sines, so
+    # the sine of each pair's first channel is negative.
     signs = torch.tensor([-1.0, 1.0], device=device).repeat(half)
     return torch.stack([turns.cos(), turns.sin() * signs])
 
@@ -47,6 +53,9 @@ def rotate(
     """Each pair of neighbouring channels of `x` turned by its angle; `table[0]` broadcasts over
     `x`.
 
+    A query turned by its position and a key turned by its own have a product that depends on the
+    difference of the two positions only (equation 16 of RoPE).
+
     >>> import torch
     >>> from diptych.nn.rotary import rotate
     >>> quarter = torch.tensor([[0.0, 0.0], [-1.0, 1.0]])
@@ -54,5 +63,6 @@ def rotate(
     tensor([0., 1.])
     """
     cosines, sines = table.to(x.dtype)
+    # x * cosines + swapped * sines (equation 34), the neighbours of each pair swapped.
     swapped = x.unflatten(-1, (-1, 2)).flip(-1).flatten(-2)
     return torch.addcmul(x * cosines, swapped, sines)

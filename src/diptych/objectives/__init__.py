@@ -4,15 +4,14 @@ accumulation."""
 from diptych.objectives.accumulate import accumulate
 from diptych.objectives.base import Cotangents, Features, Losses, Objective
 from diptych.objectives.build import build_objective
-from diptych.objectives.clip import ClipObjective
+from diptych.objectives.contrastive import ContrastiveObjective
 from diptych.objectives.declip import DeclipObjective
 from diptych.objectives.defilip import DefilipObjective
 from diptych.objectives.filip import FilipObjective
-from diptych.objectives.siglip import SiglipObjective
 from diptych.objectives.slip import SlipObjective
 
 __all__ = [
-    "ClipObjective",
+    "ContrastiveObjective",
     "Cotangents",
     "DeclipObjective",
     "DefilipObjective",
@@ -20,7 +19,6 @@ __all__ = [
     "FilipObjective",
     "Losses",
     "Objective",
-    "SiglipObjective",
     "SlipObjective",
     "accumulate",
     "build_objective",

@@ -23,15 +23,15 @@ def accumulate(
 ) -> Losses:
     """Add the gradient of the loss of all `micro_batches` together to every parameter's `.grad`.
 
-    A contrastive loss isn't a sum over micro-batches: each pair needs all the others. So (Gao et
-    al. 2021, arXiv:2101.06983): the features of every micro-batch without a graph; one loss of them
-    all, and its gradients; then each micro-batch again, with the same dropout masks, for the
-    gradients of the towers. It costs a forward pass more.
+    A contrastive loss isn't a sum over micro-batches: each pair needs all the others. So
+    (GradCache, Gao et al. 2021, arXiv:2101.06983): the features of every micro-batch without a
+    graph; one loss of them all, and its gradients; then each micro-batch again, with the same
+    dropout masks, for the gradients of the towers. It costs a forward pass more.
 
     `wrapped`: the objective as `data_parallel` gave it; gradients are averaged over the peers once,
     in the last backward pass. `autocast`: makes the context in which the towers compute.
     `scale_loss`: is given the loss, and gives what is differentiated (float16's loss scaling). The
-    losses returned are detached and unscaled.
+    losses returned are those of all micro-batches together, detached and unscaled.
 
     Raises ConfigError where a tower in training takes statistics over its batch: micro-batches have
     others.
@@ -44,7 +44,8 @@ def accumulate(
     >>> from diptych.models import build
     >>> from diptych.objectives import accumulate, build_objective
     >>> objective = build_objective(ClipObjectiveConfig(), build(pretrained.get("tiny"))).eval()
-    >>> batch = Batch(images=(torch.rand(4, 3, 48, 48),), texts=(torch.arange(12).view(4, 3),), index=torch.arange(4))
+    >>> batch = Batch(images=(torch.rand(4, 3, 48, 48),), texts=(torch.arange(12).view(4, 3),),
+    ...               index=torch.arange(4))
     >>> whole = accumulate(objective, objective, [batch], Peers())
     >>> halves = accumulate(objective, objective, [batch.rows(0, 2), batch.rows(2, 4)], Peers())
     >>> torch.testing.assert_close(halves.total, whole.total)
@@ -53,14 +54,19 @@ def accumulate(
         with autocast():
             losses = wrapped(micro_batches[0], peers)
         scale_loss(losses.total).backward()
-        return Losses(losses.total.detach(), losses.terms)
+        return losses._replace(total=losses.total.detach())
     _refuse_batch_statistics(objective)
+    # One: features, without a graph. Two: dloss/dfeatures. Three: the chain rule's other half,
+    # dfeatures/dweights, a micro-batch at a time; the sum over samples is the whole gradient.
     features, states = _features(objective, micro_batches, peers, autocast)
     losses, cotangents = _contrast(objective, features, peers, autocast, scale_loss)
     for i, (batch, state, cotangent) in enumerate(
         zip(micro_batches, states, cotangents, strict=True), 1
     ):
         last = i == len(micro_batches)
+        # The gradients belong to the features of the first pass: dropout and dropped patches must
+        # be the same ones. All but the last backward pass add up locally, and what goes over the
+        # wire goes once.
         with _replayed(state, peers.device), nullcontext() if last else unsynchronised(wrapped):
             with autocast():
                 product = wrapped(batch, peers, cotangent).total
@@ -115,16 +121,14 @@ def _contrast(
     autocast: Callable[[], AbstractContextManager],
     scale_loss: Callable[[Tensor], Tensor],
 ) -> tuple[Losses, list[Cotangents]]:
-    """The loss of all micro-batches together, and its gradients cut up again; the parameters' go
-    with the last.
-
-    There DDP sees every parameter once, also those that the loss alone uses.
-    """
+    """The loss of all micro-batches together, and its gradients cut up again; those of parameters
+    that the loss uses itself (scale, bias, heads) go with the last micro-batch."""
     leaves = {name: torch.cat([part[name] for part in features]) for name in features[0]}
     floating = {
         name: leaf.requires_grad_() for name, leaf in leaves.items() if leaf.is_floating_point()
     }
     parameters = {name: p for name, p in objective.named_parameters() if p.requires_grad}
+    # Labels and masks are features, too, but have no gradient.
     with autocast():
         losses = objective.loss(leaves, peers)
     inputs = floating | parameters
@@ -141,14 +145,16 @@ def _contrast(
     cotangents = [
         Cotangents({name: rows[i] for name, rows in parts.items()}, {}) for i in range(len(sizes))
     ]
+    # With the last, and only there: it is the one backward pass in which DDP averages, and in it
+    # DDP waits for every parameter's gradient, also of those that no tower uses.
     cotangents[-1].parameters.update({name: used[name] for name in parameters if name in used})
-    return Losses(losses.total.detach(), losses.terms), cotangents
+    return losses._replace(total=losses.total.detach()), cotangents
 
 
 def _refuse_batch_statistics(objective: Objective) -> None:
     for name, tower in (("image", objective.model.image), ("text", objective.model.text)):
         if tower.training and tower.batch_statistics:
             raise ConfigError(
-                f"the {name} tower has batch normalisation, whose statistics over a micro-batch aren't those over the "
-                "batch: set micro_batch 0"
+                f"the {name} tower has batch normalisation, whose statistics over a micro-batch "
+                "aren't those over the batch: set micro_batch 0"
             )

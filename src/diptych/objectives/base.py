@@ -1,28 +1,29 @@
 """What every objective is: the owner of a model, a statement of the views it needs, and a loss."""
 
-import math
-from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from diptych.batch import Batch, Views
-from diptych.config import ClipObjectiveConfig, ContrastiveConfig
 from diptych.distributed import Peers
-from diptych.models import Clip, Tower, TowerOutput
+from diptych.models import Clip
+from diptych.objectives.features import unit
 
 Features = dict[str, Tensor]
 """What the towers give for a batch: by name, batch first."""
 
 
 class Losses(NamedTuple):
-    """`total` is what is minimised: a scalar with gradient. `terms` are detached scalars for the
-    record."""
+    """What an objective makes of a batch.
+
+    `total`: what is minimised, a scalar with gradient. `metrics`: detached scalars that a run
+    records in `metrics.jsonl`. `carry`: detached tensors that `after_step` needs, for objectives
+    that remember something from step to step."""
 
     total: Tensor
-    terms: dict[str, Tensor]
+    metrics: dict[str, Tensor]
+    carry: dict[str, Tensor] = {}  # noqa: RUF012 (a NamedTuple's default; nobody writes into it)
 
 
 class Cotangents(NamedTuple):
@@ -46,19 +47,60 @@ class Objective(nn.Module):
     features and parameters times the given gradients, whose gradient is the chain rule's second
     half.
 
-    A subclass states its `views`, where it wants more than one plain picture and caption, and
-    writes `loss`."""
+    An objective of your own is one file with two classes: a configuration, a subclass of
+    `ObjectiveConfig` that names the other in its `implementation`; and that other one, a subclass
+    of `Objective`, which is made of the configuration and a model, and writes
+
+    * `loss(features, peers)`, a function of features of the local pairs, shape [pairs, ...]. It
+      changes nothing. `peers` gathers everybody's rows; `Peers()` is the single process.
+    * `views`, where it wants more of a pair than one plain picture and caption, and then `features`
+      with what it needs of them.
+    * `before_step` and `after_step`, where something has to be kept within limits or remembered.
+
+    Here one that asks only which caption belongs to a picture, not back, at a fixed temperature
+    (ConVIRT, Zhang et al. 2020, arXiv:2010.00747, equation 2):
+
+    >>> from dataclasses import dataclass
+    >>> import torch
+    >>> import torch.nn.functional as F
+    >>> from diptych import pretrained
+    >>> from diptych.batch import Batch
+    >>> from diptych.config import ObjectiveConfig
+    >>> from diptych.distributed import Peers
+    >>> from diptych.models import Clip, build
+    >>> from diptych.objectives import Features, Losses, Objective
+    >>> from diptych.objectives.features import gather_with_gradient
+    >>> @dataclass(frozen=True, kw_only=True)
+    ... class OneWayConfig(ObjectiveConfig):
+    ...     implementation = "one_way:OneWayObjective"  # these lines stand in one_way.py
+    ...     temperature: float = 0.1
+    >>> class OneWayObjective(Objective):
+    ...     def __init__(self, config: OneWayConfig, model: Clip):
+    ...         super().__init__(model)
+    ...         self.temperature = config.temperature
+    ...         model.logit_scale.requires_grad_(False)  # the loss doesn't use it
+    ...
+    ...     def loss(self, features: Features, peers: Peers) -> Losses:
+    ...         images, texts = features["image"], gather_with_gradient(features["text"], peers)
+    ...         own = torch.arange(len(images), device=images.device) + peers.rank * len(images)
+    ...         loss = F.cross_entropy(images @ texts.T / self.temperature, own)
+    ...         return Losses(loss, {"loss": loss.detach()})
+    >>> objective = OneWayObjective(OneWayConfig(), build(pretrained.get("tiny")))
+    >>> batch = Batch(images=(torch.rand(4, 3, 48, 48),), texts=(torch.arange(12).view(4, 3),),
+    ...               index=torch.arange(4))
+    >>> objective(batch, Peers()).total.backward()
+
+    `diptych.fit(replace(run, objective=OneWayConfig()))` trains with it.
+    """
 
     views = Views()
 
-    def __init__(self, model: Clip, pairs: ContrastiveConfig):
+    def __init__(self, model: Clip):
         super().__init__()
         self.model = model
-        self.pairs = pairs
-        """How whole pictures and captions are contrasted."""
-        model.train_tokens(
-            False
-        )  # unless the loss uses them; processes wait for the gradient of all that is trained
+        # A loss that compares tokens switches these on again. What no loss reaches must not be
+        # trained: DDP waits for the gradient of every parameter that is.
+        model.train_tokens(False)
 
     def features(self, batch: Batch) -> Features:
         """What the loss needs of each pair; here unit vectors: `image` and `text`, both
@@ -70,7 +112,7 @@ class Objective(nn.Module):
 
     def loss(self, features: Features, peers: Peers) -> Losses:
         """The losses of the local rows against everybody's; their mean over processes is the
-        batch's."""
+        batch's. A pure function, but for the running means of batch norms in its heads."""
         raise NotImplementedError
 
     def forward(self, batch: Batch, peers: Peers, cotangents: Cotangents | None = None) -> Losses:
@@ -79,6 +121,8 @@ class Objective(nn.Module):
         features = self.features(batch)
         if cotangents is None:
             return self.loss(features, peers)
+        # d(f · g) = df · g for a constant g: the gradient of this sum is the towers' Jacobian
+        # times dloss/dfeatures, which is dloss/dweights.
         parameters = dict(self.named_parameters())
         products = [
             (features[name] * gradient).sum() for name, gradient in cotangents.features.items()
@@ -88,38 +132,14 @@ class Objective(nn.Module):
         ]
         return Losses(torch.stack(products).sum(), {})
 
-    def after_step(self) -> None:
-        """Called after every optimiser step: clamps, queues, teachers. Here the scale's clamp."""
-        if isinstance(self.pairs, ClipObjectiveConfig):
-            clamp_scale(
-                self.model.logit_scale, self.pairs.min_logit_scale, self.pairs.max_logit_scale
-            )
+    def before_step(self) -> None:
+        """Called once a step, after the backward passes and before the optimiser's step."""
 
-    def clamp_before_step(self) -> None:
-        """Called at the end of `loss`, as some code was published: the loss keeps the scale that it
-        was made with."""
-        if isinstance(self.pairs, ClipObjectiveConfig) and self.pairs.clamp_before_step:
-            clamp_scale(
-                self.model.logit_scale, self.pairs.min_logit_scale, self.pairs.max_logit_scale
-            )
+    def after_step(self, carry: dict[str, Tensor]) -> None:
+        """Called once a step, after the optimiser's step, with what `loss` gave to carry: clamps,
+        queues, teachers."""
 
 
-def look(tower: Tower, views: Sequence[Tensor]) -> list[TowerOutput]:
-    """What an image tower makes of several views [n, 3, size, size]: in one call, except where
-    outputs depend on what stands beside them in the batch."""
-    if tower.training and tower.batch_statistics:
-        return [tower(view) for view in views]
-    together = tower(torch.cat(list(views)))
-    parts = (output.chunk(len(views)) for output in together)
-    return [TowerOutput(tokens, pooled) for tokens, pooled in zip(*parts, strict=True)]
-
-
-@torch.no_grad()
-def clamp_scale(scale: Tensor, least: float, most: float) -> None:
-    """Keep exp(`scale`) within [least, most], in place."""
-    scale.clamp_(math.log(least), math.log(most))
-
-
-def unit(vectors: Tensor) -> Tensor:
-    """Rows of unit length, in float32 at least, whatever the towers computed in."""
-    return F.normalize(vectors.to(torch.promote_types(vectors.dtype, torch.float32)), dim=-1)
+def scalars(**values: Tensor) -> dict[str, Tensor]:
+    """Metrics of losses and parameters of one element: detached and 0-dimensional."""
+    return {name: value.detach().squeeze() for name, value in values.items()}

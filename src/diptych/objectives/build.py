@@ -1,46 +1,29 @@
 """From an objective's configuration to the objective."""
 
-from diptych.config import (
-    ClipObjectiveConfig,
-    DeclipObjectiveConfig,
-    DefilipObjectiveConfig,
-    FilipObjectiveConfig,
-    ObjectiveConfig,
-    SiglipObjectiveConfig,
-    SlipObjectiveConfig,
-)
+from diptych.components import implementation
+from diptych.config import ObjectiveConfig
+from diptych.errors import ConfigError
 from diptych.models import Clip
 from diptych.objectives.base import Objective
-from diptych.objectives.clip import ClipObjective
-from diptych.objectives.declip import DeclipObjective
-from diptych.objectives.defilip import DefilipObjective
-from diptych.objectives.filip import FilipObjective
-from diptych.objectives.siglip import SiglipObjective
-from diptych.objectives.slip import SlipObjective
 
 
 def build_objective(config: ObjectiveConfig, model: Clip) -> Objective:
     """The objective that `config` names, over `model`.
 
-    Raises ConfigError where the model lacks what the objective needs.
+    Raises ConfigError where the model lacks what the objective needs, and where the configuration
+    names something that isn't an objective.
 
     >>> from diptych import pretrained
-    >>> from diptych.config import ClipObjectiveConfig
+    >>> from diptych.config import SlipObjectiveConfig
     >>> from diptych.models import build
     >>> from diptych.objectives import build_objective
-    >>> type(build_objective(ClipObjectiveConfig(), build(pretrained.get("tiny")))).__name__
-    'ClipObjective'
+    >>> type(build_objective(SlipObjectiveConfig(), build(pretrained.get("tiny")))).__name__
+    'SlipObjective'
     """
-    match config:
-        case ClipObjectiveConfig():
-            return ClipObjective(config, model)
-        case SiglipObjectiveConfig():
-            return SiglipObjective(config, model)
-        case SlipObjectiveConfig():
-            return SlipObjective(config, model)
-        case DefilipObjectiveConfig():
-            return DefilipObjective(config, model)
-        case DeclipObjectiveConfig():
-            return DeclipObjective(config, model)
-        case FilipObjectiveConfig():
-            return FilipObjective(config, model)
+    objective = implementation(config)(config, model)
+    if not isinstance(objective, Objective):
+        raise ConfigError(
+            f"{config.implementation}, which {type(config).__name__} names, makes no Objective; "
+            "it must be a class that inherits from diptych.objectives.Objective"
+        )
+    return objective

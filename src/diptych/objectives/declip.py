@@ -1,19 +1,23 @@
 """DeCLIP: supervision from wherever it is to be had."""
 
 import torch
-from torch import nn
+from jaxtyping import Float
+from torch import Tensor, nn
 
 from diptych.batch import Batch, Views
 from diptych.config import DeclipObjectiveConfig
 from diptych.distributed import Peers
 from diptych.errors import ConfigError
-from diptych.families.clip import TextConfig
 from diptych.models import Clip, TowerOutput
-from diptych.objectives.base import Features, Losses, Objective, look, unit
+from diptych.objectives.base import Features, Losses, Objective, scalars
+from diptych.objectives.contrastive import build_contrastive
+from diptych.objectives.features import encode_views, unit
 from diptych.objectives.heads import build_self_supervision
-from diptych.objectives.pairs import check_pairs, contrast, logit_scale, terms
 from diptych.objectives.queue import Queue
-from diptych.objectives.selfsup import hidden_words, nearest
+from diptych.objectives.self_supervision import (
+    masked_language_modelling,
+    nearest_neighbour_supervision,
+)
 
 
 class DeclipObjective(Objective):
@@ -22,10 +26,14 @@ class DeclipObjective(Objective):
 
         pairs       the mean contrast of 2 pictures x 2 captions
         views       SimSiam between the two pictures' vectors
-        words       the words hidden in a third reading of the caption
-        neighbours  pictures against the nearest texts of the past: the mean of 2 pictures x 2 captions
+        words       masked language modelling (MLM): the words masked in a third view of the caption
+        neighbours  pictures against the nearest texts of the past (nearest-neighbour supervision):
+                    the mean of 2 pictures x 2 captions
 
-    Hidden words are read by a causal tower: each from the words before it alone.
+    The text tower is causal: a masked word is predicted from the words before it alone, not from
+    both sides as in BERT.
+
+    `queue`: what remembers the texts of the past.
 
     >>> from dataclasses import replace
     >>> from diptych import pretrained
@@ -36,86 +44,102 @@ class DeclipObjective(Objective):
     ('plain', 'augmented', 'masked')
     """
 
-    def __init__(self, config: DeclipObjectiveConfig, model: Clip):
-        super().__init__(model, config.pairs)
+    views = Views(image=("strong", "strong"), text=("plain", "augmented", "masked"))
+
+    def __init__(self, config: DeclipObjectiveConfig, model: Clip, queue: type[Queue] = Queue):
+        super().__init__(model)
         self.config = config
-        check_pairs(config.pairs, model)
-        if not isinstance(model.config.text, TextConfig):
-            raise ConfigError(
-                "DeCLIP hides words of Diptych's own text tower; this model has another library's"
-            )
-        texts = (
-            ("masked", "augmented") if config.contrast_masked else ("plain", "augmented", "masked")
-        )
-        self.views = Views(image=("strong", "strong"), text=texts)
-        self.self_supervision = build_self_supervision(config.views, model.config.embed_dim)
-        self.word_head = nn.Linear(model.text.width, model.config.text.vocab_size)
-        self.queue = Queue(config.queue, model.config.embed_dim, drop_rest=not config.share_queue)
-        self._remembered: list[torch.Tensor] = []
+        width = model.config.embed_dim
+        self.contrastive = build_contrastive(config.pairs, model)
+        self.self_supervision = build_self_supervision(config.views, width)
+        self.word_head = nn.Linear(model.text.width, vocabulary(model))
+        self.queue = queue(config.queue, width)
 
     def features(self, batch: Batch) -> Features:
-        pictures = look(self.model.image, batch.images)
-        return self.describe(batch, pictures, [self.model.text(ids) for ids in batch.texts])
+        pictures = encode_views(self.model.image, batch.images)
+        captions = [self.model.text(ids, tokens="normed") for ids in batch.texts]
+        return self.features_of(batch, pictures, captions)
 
-    def describe(
+    def features_of(
         self, batch: Batch, pictures: list[TowerOutput], captions: list[TowerOutput]
     ) -> Features:
-        """What the loss needs of the towers' outputs, in the order of the views."""
-        assert batch.hidden is not None
-        masked = self.views.text.index("masked")
+        """What the loss needs of the towers' outputs, in the order of the views; captions' tokens are
+        behind the final norm."""
+        assert batch.mlm_labels is not None
+        masked = captions[self.views.text.index("masked")]
         return {
             "image_1": pictures[0].pooled,
             "image_2": pictures[1].pooled,
             "text_1": unit(captions[0].pooled),
             "text_2": unit(captions[1].pooled),
-            "masked": self.model.text.normed(captions[masked].tokens),
-            "hidden": batch.hidden,
+            "masked": masked.tokens,
+            "labels": batch.mlm_labels,
         }
 
     def loss(self, features: Features, peers: Peers) -> Losses:
-        c = self.config
         images = [unit(features["image_1"]), unit(features["image_2"])]
         texts = [features["text_1"], features["text_2"]]
-        neighbours = [self.queue.nearest(text) for text in texts]
-        scale = logit_scale(self.pairs, self.model)
-        pairs = _mean(
-            [
-                contrast(self.pairs, self.model, image, text, peers)
-                for text in texts
-                for image in images
-            ]
-        )
+        scale = self.contrastive.scale()
+        pairs = self._pairs(images, texts, peers)
+        # SimSiam takes the vectors as they are: its projector begins with a linear layer.
         views = self.self_supervision(features["image_1"], features["image_2"], peers)
-        chosen = features["hidden"] >= 0
-        counted = peers if c.share_words else Peers()
-        words = hidden_words(
-            self.word_head(features["masked"][chosen]), features["hidden"][chosen], counted
-        )
-        near = _mean(
-            [nearest(image, found, scale, peers) for found in neighbours for image in images]
-        )
+        words = self.masked_words(features["masked"], features["labels"], peers)
+        near = self._neighbours(images, texts, scale, peers)
+        c = self.config
         total = (
             c.pairs_weight * pairs
             + c.views_weight * views
             + c.words_weight * words
             + c.neighbours_weight * near
         )
-        recorded = terms(
-            self.model, loss=total, pairs=pairs, views=views, words=words, neighbours=near
+        losses = scalars(loss=total, pairs=pairs, views=views, words=words, neighbours=near)
+        carry = {
+            "text_1": self.queue.collect(texts[0].detach(), peers),
+            "text_2": self.queue.collect(texts[1].detach(), peers),
+        }
+        return Losses(total, losses | self.contrastive.metrics(), carry)
+
+    def masked_words(
+        self, tokens: Float[Tensor, "n length width"], labels: Tensor, peers: Peers
+    ) -> Float[Tensor, ""]:
+        """The loss of masked language modelling; `labels` [n, length]: the masked words' ids,
+        negative elsewhere."""
+        # The head is as wide as the vocabulary: it reads the masked places only, about a seventh.
+        masked = labels >= 0
+        return masked_language_modelling(self.word_head(tokens[masked]), labels[masked], peers)
+
+    def _pairs(self, images: list[Tensor], texts: list[Tensor], peers: Peers) -> Tensor:
+        losses = [self.contrastive.loss(image, text, peers) for text in texts for image in images]
+        return torch.stack(losses).mean()
+
+    def _neighbours(
+        self, images: list[Tensor], texts: list[Tensor], scale: Tensor, peers: Peers
+    ) -> Tensor:
+        found = [self.queue.nearest(text) for text in texts]
+        losses = [
+            nearest_neighbour_supervision(image, neighbours, scale, peers)
+            for neighbours in found
+            for image in images
+        ]
+        return torch.stack(losses).mean()
+
+    def before_step(self) -> None:
+        self.contrastive.before_step()
+
+    def after_step(self, carry: dict[str, Tensor]) -> None:
+        self.contrastive.after_step()
+        # Only now: the step's loss must not find its own texts as their neighbours. The other
+        # wording first, as in DeCLIP's code.
+        self.queue.push(carry["text_2"])
+        self.queue.push(carry["text_1"])
+
+
+def vocabulary(model: Clip) -> int:
+    """How many words the model's text tower knows. Raises ConfigError for a tower of another
+    library, which doesn't say."""
+    words = model.config.text.vocabulary
+    if words is None:
+        raise ConfigError(
+            "DeCLIP masks words of Diptych's own text tower; this model has another library's"
         )
-        self._remembered = [self._everyones(text.detach(), peers) for text in reversed(texts)]
-        self.clamp_before_step()
-        return Losses(total, recorded)
-
-    def after_step(self) -> None:
-        super().after_step()
-        for texts in self._remembered:
-            self.queue.push(texts)
-        self._remembered = []
-
-    def _everyones(self, texts: torch.Tensor, peers: Peers) -> torch.Tensor:
-        return peers.gather(texts) if self.config.share_queue else texts
-
-
-def _mean(losses: list[torch.Tensor]) -> torch.Tensor:
-    return torch.stack(losses).mean()
+    return words

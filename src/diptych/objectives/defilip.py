@@ -2,37 +2,45 @@
 
 from dataclasses import replace
 
+from torch import Tensor
+
 from diptych.batch import Batch
 from diptych.config import DefilipObjectiveConfig
 from diptych.distributed import Peers
 from diptych.models import Clip, TowerOutput
-from diptych.objectives.base import Features, Losses
+from diptych.objectives.base import Features, Losses, scalars
 from diptych.objectives.declip import DeclipObjective
-from diptych.objectives.tokens import TokenPairs
+from diptych.objectives.queue import Queue
+from diptych.objectives.token_pairs import build_token_pairs
 
 
 class DefilipObjective(DeclipObjective):
     """DeCLIP's loss + weight * tokens(first picture's patches, caption's words) (Cui et al. 2022,
     arXiv:2203.05796)."""
 
-    def __init__(self, config: DefilipObjectiveConfig, model: Clip):
-        super().__init__(config, model)
+    def __init__(self, config: DefilipObjectiveConfig, model: Clip, queue: type[Queue] = Queue):
+        super().__init__(config, model, queue)
         self.tokens_weight = config.tokens_weight
-        self.tokens = TokenPairs(config.tokens, model)
+        self.tokens = build_token_pairs(config.tokens, model)
         self.views = replace(self.views, whole_length=not config.tokens.mask_padding)
 
-    def describe(
+    def features_of(
         self, batch: Batch, pictures: list[TowerOutput], captions: list[TowerOutput]
     ) -> Features:
         tokens = self.tokens.features(self.model, pictures[0], captions[0], batch.texts[0])
-        return super().describe(batch, pictures, captions) | tokens
+        return super().features_of(batch, pictures, captions) | tokens
 
     def loss(self, features: Features, peers: Peers) -> Losses:
         tokens = self.tokens(features["patches"], features["words"], features["seen"], peers)
-        losses = super().loss(features, peers)
-        total = losses.total + self.tokens_weight * tokens
-        return Losses(total, losses.terms | {"loss": total.detach(), "tokens": tokens.detach()})
+        declip = super().loss(features, peers)
+        total = declip.total + self.tokens_weight * tokens
+        metrics = declip.metrics | scalars(loss=total, tokens=tokens)
+        return Losses(total, metrics, declip.carry)
 
-    def after_step(self) -> None:
-        super().after_step()
-        self.tokens.clamp()
+    def before_step(self) -> None:
+        super().before_step()
+        self.tokens.before_step()
+
+    def after_step(self, carry: dict[str, Tensor]) -> None:
+        super().after_step(carry)
+        self.tokens.after_step()

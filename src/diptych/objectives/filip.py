@@ -1,12 +1,15 @@
 """FILIP: patches and words compared one by one."""
 
+from torch import Tensor
+
 from diptych.batch import Batch, Views
 from diptych.config import FilipObjectiveConfig
 from diptych.distributed import Peers
 from diptych.models import Clip
-from diptych.objectives.base import Features, Losses, Objective, look, unit
-from diptych.objectives.pairs import check_pairs, contrast, terms
-from diptych.objectives.tokens import TokenPairs
+from diptych.objectives.base import Features, Losses, Objective, scalars
+from diptych.objectives.contrastive import build_contrastive
+from diptych.objectives.features import encode_views, unit
+from diptych.objectives.token_pairs import build_token_pairs
 
 
 class FilipObjective(Objective):
@@ -18,33 +21,35 @@ class FilipObjective(Objective):
     >>> from diptych.config import FilipObjectiveConfig
     >>> from diptych.models import build
     >>> from diptych.objectives import FilipObjective
-    >>> FilipObjective(FilipObjectiveConfig(), build(replace(pretrained.get("tiny"), token_dim=16))).views.whole_length
+    >>> model = build(replace(pretrained.get("tiny"), token_dim=16))
+    >>> FilipObjective(FilipObjectiveConfig(), model).views.whole_length
     True
     """
 
     def __init__(self, config: FilipObjectiveConfig, model: Clip):
-        super().__init__(model, config.pairs)
+        super().__init__(model)
         self.config = config
-        check_pairs(config.pairs, model)
-        text = "masked" if config.contrast_masked else "plain"
-        self.views = Views(
-            image=("strong",), text=(text,), whole_length=not config.tokens.mask_padding
-        )
-        self.tokens = TokenPairs(config.tokens, model)
+        self.contrastive = build_contrastive(config.pairs, model)
+        self.tokens = build_token_pairs(config.tokens, model)
+        self.views = Views(image=("strong",), whole_length=not config.tokens.mask_padding)
 
     def features(self, batch: Batch) -> Features:
-        [picture], caption = look(self.model.image, batch.images), self.model.text(batch.texts[0])
+        [picture] = encode_views(self.model.image, batch.images)
+        caption = self.model.text(batch.texts[0], tokens="normed")
         vectors = {"image": unit(picture.pooled), "text": unit(caption.pooled)}
         return vectors | self.tokens.features(self.model, picture, caption, batch.texts[0])
 
     def loss(self, features: Features, peers: Peers) -> Losses:
         tokens = self.tokens(features["patches"], features["words"], features["seen"], peers)
-        pairs = contrast(self.pairs, self.model, features["image"], features["text"], peers)
+        pairs = self.contrastive.loss(features["image"], features["text"], peers)
         total = self.config.tokens_weight * tokens + self.config.pairs_weight * pairs
-        recorded = terms(self.model, loss=total, tokens=tokens, pairs=pairs)
-        self.clamp_before_step()
-        return Losses(total, recorded)
+        losses = scalars(loss=total, tokens=tokens, pairs=pairs)
+        return Losses(total, losses | self.contrastive.metrics())
 
-    def after_step(self) -> None:
-        super().after_step()
-        self.tokens.clamp()
+    def before_step(self) -> None:
+        self.contrastive.before_step()
+        self.tokens.before_step()
+
+    def after_step(self, carry: dict[str, Tensor]) -> None:
+        self.contrastive.after_step()
+        self.tokens.after_step()

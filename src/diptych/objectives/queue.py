@@ -6,10 +6,12 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from diptych.distributed import Peers
+
 
 class Queue(nn.Module):
     """The last `size` unit vectors, first in, first out; random ones at first. Buffers: on the
-    device, in checkpoints.
+    device, in checkpoints. All processes remember the same.
 
     >>> import torch
     >>> from diptych.objectives.queue import Queue
@@ -24,26 +26,30 @@ class Queue(nn.Module):
     place: Tensor
     """Where the next row goes; scalar."""
 
-    def __init__(self, size: int, width: int, drop_rest: bool = False):
+    def __init__(self, size: int, width: int):
         super().__init__()
-        self.drop_rest = drop_rest
+        # Random unit vectors of many dimensions are nearly orthogonal to every text: they are
+        # hardly ever the nearest once there are real ones, and need no count of what is filled.
         self.register_buffer("rows", F.normalize(torch.randn(size, width), dim=1))
         self.register_buffer("place", torch.zeros((), dtype=torch.long))
 
     @torch.no_grad()
     def nearest(self, texts: Float[Tensor, "n width"]) -> Float[Tensor, "n width"]:
         """For each unit vector the remembered one of the highest cosine."""
-        return F.normalize(
-            self.rows[(texts.to(self.rows.dtype) @ self.rows.T).argmax(dim=1)], dim=1
-        )
+        # Of unit vectors the dot product is the cosine.
+        nearest = (texts.to(self.rows.dtype) @ self.rows.T).argmax(dim=1)
+        return F.normalize(self.rows[nearest], dim=1)
+
+    def collect(self, texts: Float[Tensor, "n width"], peers: Peers) -> Tensor:
+        """What is to be pushed of everybody's new texts; here all of them, so that the queues of
+        all processes stay the same and one is enough for a checkpoint."""
+        return peers.all_gather(texts)
 
     @torch.no_grad()
     def push(self, texts: Float[Tensor, "n width"]) -> None:
-        """Remember these in place of the oldest. With `drop_rest`, what doesn't fit before the end
-        is dropped, and the next push begins at the start: as DeCLIP published it."""
+        """Remember these in place of the oldest."""
+        # A ring: behind the last row the first one is the oldest.
         size, start = len(self.rows), int(self.place)
-        if self.drop_rest:
-            texts = texts[: size - start]
         places = torch.arange(start, start + len(texts), device=self.rows.device) % size
         self.rows[places] = texts.to(self.rows.dtype)
         self.place.fill_((start + len(texts)) % size)

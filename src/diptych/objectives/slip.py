@@ -1,12 +1,15 @@
 """SLIP: CLIP, and pictures that teach themselves."""
 
+from torch import Tensor
+
 from diptych.batch import Batch, Views
 from diptych.config import SlipObjectiveConfig
 from diptych.distributed import Peers
 from diptych.models import Clip
-from diptych.objectives.base import Features, Losses, Objective, look, unit
+from diptych.objectives.base import Features, Losses, Objective, scalars
+from diptych.objectives.contrastive import build_contrastive
+from diptych.objectives.features import encode_views, unit
 from diptych.objectives.heads import build_self_supervision
-from diptych.objectives.pairs import check_pairs, contrast, terms
 
 
 class SlipObjective(Objective):
@@ -27,21 +30,26 @@ class SlipObjective(Objective):
     views = Views(image=("plain", "strong", "strong"))
 
     def __init__(self, config: SlipObjectiveConfig, model: Clip):
-        super().__init__(model, config.pairs)
+        super().__init__(model)
         self.config = config
-        check_pairs(config.pairs, model)
+        self.contrastive = build_contrastive(config.pairs, model)
         self.self_supervision = build_self_supervision(config.views, model.image.feature_width)
 
     def features(self, batch: Batch) -> Features:
-        plain, *strong = look(self.model.image, batch.images)
-        first, second = (self.model.image.feature(output.tokens) for output in strong)
+        plain, *strong = encode_views(self.model.image, batch.images, tokens="none")
+        first, second = (output.feature for output in strong)
         text = unit(self.model.encode_text(batch.texts[0]))
         return {"image": unit(plain.pooled), "text": text, "first": first, "second": second}
 
     def loss(self, features: Features, peers: Peers) -> Losses:
-        pairs = contrast(self.pairs, self.model, features["image"], features["text"], peers)
+        pairs = self.contrastive.loss(features["image"], features["text"], peers)
         views = self.self_supervision(features["first"], features["second"], peers)
         total = pairs + self.config.views_weight * views
-        recorded = terms(self.model, loss=total, pairs=pairs, views=views)
-        self.clamp_before_step()
-        return Losses(total, recorded)
+        losses = scalars(loss=total, pairs=pairs, views=views)
+        return Losses(total, losses | self.contrastive.metrics())
+
+    def before_step(self) -> None:
+        self.contrastive.before_step()
+
+    def after_step(self, carry: dict[str, Tensor]) -> None:
+        self.contrastive.after_step()

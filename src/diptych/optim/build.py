@@ -7,8 +7,18 @@ from diptych.optim.groups import Group
 
 
 def build_optimizer(config: OptimConfig, groups: tuple[Group, ...]) -> torch.optim.Optimizer:
-    """The optimiser over the groups, one fused pass over the weights; the rate is set before each
-    step."""
+    """AdamW or SGD over the parameter groups, one fused pass over the weights; the learning rate is
+    set before each step by `set_learning_rate`.
+
+    >>> from torch import nn
+    >>> from diptych.config import OptimConfig
+    >>> from diptych.optim import build_optimizer, decay_groups, set_learning_rate
+    >>> groups = decay_groups(nn.Linear(2, 3), frozenset(), 0.2, {"weight": 0.1})
+    >>> optimizer = build_optimizer(OptimConfig(name="adamw"), groups)
+    >>> set_learning_rate(optimizer, 0.5)
+    >>> [(group["weight_decay"], group["lr"]) for group in optimizer.param_groups]
+    [(0.2, 0.05), (0.0, 0.5)]
+    """
     chosen = [
         {"params": list(group.parameters), "weight_decay": group.weight_decay, "scale": group.scale}
         for group in groups
@@ -21,6 +31,6 @@ def build_optimizer(config: OptimConfig, groups: tuple[Group, ...]) -> torch.opt
 
 
 def set_learning_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
-    """Use `rate`, times its scale, for every group from the next step on."""
+    """Use the learning rate `rate`, times its scale, for every group from the next step on."""
     for group in optimizer.param_groups:
         group["lr"] = rate * group["scale"]

@@ -1,4 +1,5 @@
-"""Which weights decay, and which move at a lower rate."""
+"""Parameter groups: which weights decay, and which have a lower learning rate (layer-wise
+learning-rate decay)."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -12,14 +13,14 @@ from diptych.nn import Attention
 
 @dataclass(frozen=True, kw_only=True)
 class Group:
-    """Parameters that are treated alike, by their names in the model."""
+    """A parameter group: parameters that are treated alike, by their names in the model."""
 
     title: str
     names: tuple[str, ...]
     parameters: tuple[nn.Parameter, ...]
     weight_decay: float
     scale: float = 1.0
-    """Of the learning rate."""
+    """Factor on the learning rate."""
 
 
 def decay_groups(
@@ -41,11 +42,13 @@ def decay_groups(
     [('decay', ('weight',)), ('no decay', ('bias',))]
     """
     trained = {name: p for name, p in module.named_parameters() if p.requires_grad}
+    # Vectors are biases and the gains of norms: few numbers, for which zero is no natural value, so
+    # that decay would only work against the loss.
     decayed = {
         name for name, p in trained.items() if (vectors or p.ndim > 1) and name not in no_decay
     }
     scale_of = {name: (scales or {}).get(name, 1.0) for name in trained}
-    groups = []
+    groups = list[Group]()
     for title, decay in (("decay", weight_decay), ("no decay", 0.0)):
         for scale in sorted(set(scale_of.values()), reverse=True):
             chosen = [
@@ -70,11 +73,14 @@ def norms_and_biases(module: nn.Module) -> frozenset[str]:
     >>> from diptych.nn import Block
     >>> from diptych.optim import norms_and_biases
     >>> block = Block(width=8, heads=2, mlp_width=32, activation="gelu", eps=1e-5)
-    >>> sorted(name for name, _ in block.named_parameters() if name not in norms_and_biases(block))
-    ['attention.out.weight', 'attention.qkv.bias', 'attention.qkv.weight', 'mlp.down.weight', 'mlp.up.weight']
+    >>> decayed = {name for name, _ in block.named_parameters()} - norms_and_biases(block)
+    >>> sorted(name for name in decayed if name.startswith("attention"))
+    ['attention.out.weight', 'attention.qkv.bias', 'attention.qkv.weight']
     """
+    # Biases of joint queries, keys and values count as tables, as in the published implementation,
+    # which keeps them as parameters of their own and not as a layer's bias.
     joint = {id(m.qkv) for m in module.modules() if isinstance(m, Attention)}
-    found = set()
+    found = set[str]()
     for place, part in module.named_modules():
         for name, _ in part.named_parameters(recurse=False):
             is_norm = isinstance(part, nn.LayerNorm | nn.RMSNorm | _BatchNorm)
@@ -86,26 +92,28 @@ def norms_and_biases(module: nn.Module) -> frozenset[str]:
     return frozenset(found)
 
 
-def layer_scales(layers: Mapping[str, int], decay: float) -> dict[str, float]:
-    """Scales of the learning rate that fall with the distance from the last layer, by `decay` for
-    each (Clark et al. 2020, arXiv:2003.10555; BEiT, arXiv:2106.08254). `layers` are the depths of a
-    tower's parameters by name.
+def layer_lr_scales(layers: Mapping[str, int], decay: float) -> dict[str, float]:
+    """Layer-wise learning-rate decay: name -> decay ** (last layer - the parameter's layer),
+    factors on the learning rate (Clark et al. 2020, arXiv:2003.10555; BEiT, arXiv:2106.08254).
+    `layers` are the depths of a tower's parameters by name.
 
-    >>> from diptych.optim import layer_scales
-    >>> layer_scales({"stem": 0, "blocks.0": 1, "head": 2}, 0.5)
+    Why: early layers of a pretrained tower hold general features that fine-tuning should keep.
+
+    >>> from diptych.optim import layer_lr_scales
+    >>> layer_lr_scales({"stem": 0, "blocks.0": 1, "head": 2}, 0.5)
     {'stem': 0.25, 'blocks.0': 0.5, 'head': 1.0}
     """
     last = max(layers.values())
     return {name: decay ** (last - layer) for name, layer in layers.items()}
 
 
-def table(groups: tuple[Group, ...]) -> str:
-    """The groups as aligned text: title, tensors, weights, decay, and the scale of the learning
+def group_table(groups: tuple[Group, ...]) -> str:
+    """The groups as aligned text: title, tensors, weights, decay, and the factor on the learning
     rate.
 
     >>> from torch import nn
-    >>> from diptych.optim import decay_groups, table
-    >>> print(table(decay_groups(nn.Linear(2, 3), frozenset(), 0.2)))
+    >>> from diptych.optim import decay_groups, group_table
+    >>> print(group_table(decay_groups(nn.Linear(2, 3), frozenset(), 0.2)))
     group       tensors     weights  decay   rate
     decay             1           6    0.2  1.000
     no decay          1           3    0.0  1.000

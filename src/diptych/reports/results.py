@@ -1,7 +1,7 @@
 """The sections that any run and any evaluation gets, whoever made it."""
 
 from base64 import b64decode
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from diptych.config import Run
@@ -164,7 +164,7 @@ def _last_numbers(rows: Sequence[Mapping[str, Any]]) -> dict[str, str]:
     return numbers
 
 
-def _figures(values: Mapping[str, Any], prefix: str = ""):
+def _figures(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
     """Every leaf with its dotted name."""
     for name, value in values.items():
         if isinstance(value, Mapping):

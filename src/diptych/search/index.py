@@ -35,12 +35,24 @@ class Hit:
 
 
 class Index:
-    """Pictures, their vectors, and which model made them. The folder's layout is told in
+    """Pictures, their vectors, and which model made them. The folder's layout stands in
     `search/store.py`.
 
-    index = Index.build("photos.index", "photos/", diptych.load("runs/demo"))
-    for hit in Index.open("photos.index").search("red bicycle in snow", top=20):
-        print(hit.score, hit.path)
+    Made once and then opened with the path alone, it loads its model when a text asks for it:
+    `Index.open("photos.index").search("red bicycle in snow", top=20)`.
+
+    >>> import tempfile, numpy as np
+    >>> from PIL import Image
+    >>> from diptych import Encoder, Index, models, pretrained
+    >>> folder = tempfile.mkdtemp()
+    >>> noise = np.random.default_rng(0).integers(256, size=(2, 48, 48, 3), dtype=np.uint8)
+    >>> for name, pixels in zip(("a.png", "b.png"), noise, strict=True):
+    ...     Image.fromarray(pixels).save(f"{folder}/{name}")
+    >>> encoder = Encoder(models.build(pretrained.get("tiny")))
+    >>> index = Index.build(f"{folder}/index", folder, encoder)
+    >>> best, *_ = index.search(f"{folder}/b.png", top=2)
+    >>> best.path.endswith("b.png"), round(best.score, 3)
+    (True, 1.0)
     """
 
     def __init__(self, store: Store, encoder: Encoder | None = None, device: str | None = None):
@@ -75,7 +87,7 @@ class Index:
         half: bool = False,
         progress: bool = False,
     ) -> "Index":
-        """Make or update the index in `folder`; see `search.update`, which also tells what
+        """Make or update the index in `folder`; see `search.update`, which also says what
         changed."""
         update(folder, source, encoder, half=half, progress=progress)
         return cls.open(folder, encoder)
@@ -102,8 +114,8 @@ class Index:
         encoder = load(made_by.name, device=self._device, dtype=made_by.dtype)
         if encoder.identity.fingerprint != made_by.fingerprint:
             raise CheckpointError(
-                f"the model {made_by.name} has changed since {self._store.folder} was made with it; "
-                "delete the index and embed again"
+                f"the model {made_by.name} has changed since {self._store.folder} was made "
+                "with it; delete the index and embed again"
             )
         return encoder
 
@@ -125,7 +137,8 @@ class Index:
         if isinstance(query, Tensor):
             if query.shape != (self._store.meta.width,):
                 raise ConfigError(
-                    f"the query has shape {tuple(query.shape)}; the index holds [{self._store.meta.width}]"
+                    f"the query has shape {tuple(query.shape)}; "
+                    f"the index holds [{self._store.meta.width}]"
                 )
             return normalize(query.detach().float().cpu(), dim=0)
         if isinstance(query, Path) or os.path.isfile(query):
@@ -137,17 +150,23 @@ class Index:
     def _nearest(
         self, vector: Float[Tensor, " width"], top: int
     ) -> tuple[Float[Tensor, " hits"], Int[Tensor, " hits"]]:
-        """The best scores and their rows; between equal scores the lower row wins."""
+        """The best scores and their rows; between equal scores the lower row wins.
+
+        Exact, in tiles of `_ROWS` vectors: the `top` of all is the `top` of (the `top` so far and
+        the next tile), so memory holds one tile's scores, however large the index."""
         best, rows = torch.zeros(0), torch.zeros(0, dtype=torch.long)
         for start in range(0, len(self), _ROWS):
+            # Vectors and query have length 1: their product is the cosine. The best so far come
+            # first, and they are lower rows than all of the tile.
             scores = torch.cat([best, self.vectors[start : start + _ROWS].float() @ vector])
             places = torch.cat([rows, torch.arange(start, min(start + _ROWS, len(self)))])
             if len(scores) > top:
-                # topk may choose any of several equals at its edge; so it only finds where the edge
-                # is.
+                # topk may choose any of several equals at its edge, so it only finds the score
+                # where the edge is, and all that reach it are sorted: far fewer than the tile.
                 edge = scores.topk(top).values[-1]
                 kept = (scores >= edge).nonzero()[:, 0]
                 scores, places = scores[kept], places[kept]
+            # Stable: equals stay in the order of their rows.
             order = scores.argsort(descending=True, stable=True)[:top]
             best, rows = scores[order], places[order]
         return best, rows

@@ -65,16 +65,17 @@ def roots(source: str | os.PathLike[str]) -> list[str]:
     for path in paths:
         if not os.path.exists(path):
             raise DataError(
-                f"there is no {path}; name a folder of pictures, or tar shards such as 'shards/{{00..09}}.tar'"
+                f"there is no {path}; name a folder of pictures, "
+                "or tar shards such as 'shards/{00..09}.tar'"
             )
     return [os.path.abspath(path) for path in paths]
 
 
 def find(root: str, report: Report) -> Iterator[Picture]:
-    """The pictures at or under `root` in a fixed order; tar shards are looked into, hidden files
+    """The pictures at or under `root` in a fixed order; tar shards are opened, hidden files
     left out.
 
-    What can't be read is told to `report`; the rest goes on.
+    What can't be read goes to `report`; the rest goes on.
     """
     for path in _files(root, report):
         if not is_picture_name(path) and not path.endswith(".tar"):
@@ -95,10 +96,10 @@ def _files(root: str, report: Report) -> Iterator[str]:
         yield root
         return
 
-    def tell(error: OSError) -> None:
+    def report_folder(error: OSError) -> None:
         report(str(error.filename), error.strerror or str(error))
 
-    for folder, folders, names in os.walk(root, onerror=tell):
+    for folder, folders, names in os.walk(root, onerror=report_folder):
         folders[:] = sorted(name for name in folders if not name.startswith("."))
         yield from (
             os.path.join(folder, name) for name in sorted(names) if not name.startswith(".")
@@ -111,8 +112,8 @@ def _members(shard: str, status: os.stat_result, report: Report) -> Iterator[Pic
     except (DataError, OSError) as error:
         report(shard, str(error))
         return
-    if index.damage:
-        report(shard, f"{index.damage}; the pictures before that are used")
+    if index.error:
+        report(shard, f"{index.error}; the pictures before that are used")
     for sample in range(len(index)):
         for ending, (offset, length) in index.members(sample).items():
             if ending.rpartition(".")[2] in _ENDINGS:

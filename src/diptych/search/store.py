@@ -1,7 +1,8 @@
 """An index on disk: a folder that a kill leaves whole.
 
     photos.index/
-      meta.json         which model made the vectors, their width and type, and the current generation G
+      meta.json         which model made the vectors, their width and type, and the current
+                        generation G
       vectors-G.npy     one unit vector a row; `numpy.load(..., mmap_mode="r")` reads it
       items-G.jsonl     one picture a line, in the order of the rows
       lock              held by the process that writes
@@ -33,7 +34,7 @@ _COPY_ROWS = 65536
 
 
 @dataclass(frozen=True, kw_only=True)
-class Meta:
+class IndexMeta:
     """What `meta.json` says."""
 
     model: Identity
@@ -46,10 +47,10 @@ class Meta:
 class Store:
     """Read access to the pictures and vectors of an index folder, both memory-mapped.
 
-    Raises DataError if the folder is not an index, is damaged, or was written in another format.
+    Raises DataError if the folder is not an index, is corrupt, or was written in another format.
     """
 
-    def __init__(self, folder: str | os.PathLike[str], meta: Meta | None = None):
+    def __init__(self, folder: str | os.PathLike[str], meta: IndexMeta | None = None):
         self.folder = Path(folder)
         self.meta = meta or _read_meta(self.folder)
         items = items_path(self.folder, self.meta)
@@ -61,7 +62,7 @@ class Store:
             self.vectors = self._map_vectors()
         except (OSError, ValueError) as error:
             raise DataError(
-                f"{self.folder} is damaged ({error}); delete it and embed again"
+                f"{self.folder} is corrupt ({error}); delete it and embed again"
             ) from error
 
     def __len__(self) -> int:
@@ -73,8 +74,9 @@ class Store:
         made_by = self.meta.model
         if made_by.fingerprint != model.fingerprint:
             raise ConfigError(
-                f"{self.folder} holds vectors of {made_by.name} ({made_by.dtype}), which can't be mixed with those of "
-                f"{model.name} ({model.dtype}): they differ in weights or precision; choose another index"
+                f"{self.folder} holds vectors of {made_by.name} ({made_by.dtype}), which can't be "
+                f"mixed with those of {model.name} ({model.dtype}): they differ in weights or "
+                "precision; choose another index"
             )
 
     @property
@@ -106,11 +108,11 @@ class Store:
 class Appender:
     """Write access at the end. What a kill left behind the last complete line is cut off."""
 
-    def __init__(self, folder: str | os.PathLike[str], meta: Meta | None = None):
+    def __init__(self, folder: str | os.PathLike[str], meta: IndexMeta | None = None):
         store = Store(folder, meta)
         self._meta, self._rows = store.meta, len(store)
-        self._vectors = open(vectors_path(store.folder, store.meta), "r+b")  # noqa: SIM115 (closed by __exit__)
-        self._items = open(items_path(store.folder, store.meta), "r+b")  # noqa: SIM115 (closed by __exit__)
+        self._vectors = vectors_path(store.folder, store.meta).open("r+b")
+        self._items = items_path(store.folder, store.meta).open("r+b")
         self._items.truncate(store.text_bytes)
         self._items.seek(0, os.SEEK_END)
         self._write_header()
@@ -148,7 +150,7 @@ class Appender:
         self._vectors.flush()
 
 
-def create(folder: str | os.PathLike[str], meta: Meta) -> None:
+def create(folder: str | os.PathLike[str], meta: IndexMeta) -> None:
     """An empty index. Raises DataError if something else lies there."""
     folder = Path(folder)
     _start_generation(folder, meta)
@@ -211,22 +213,22 @@ def exists(folder: str | os.PathLike[str]) -> bool:
     return False
 
 
-def vectors_path(folder: Path, meta: Meta) -> Path:
+def vectors_path(folder: Path, meta: IndexMeta) -> Path:
     """The file of the current generation's vectors."""
     return folder / f"vectors-{meta.generation}.npy"
 
 
-def items_path(folder: Path, meta: Meta) -> Path:
+def items_path(folder: Path, meta: IndexMeta) -> Path:
     """The file of the current generation's pictures."""
     return folder / f"items-{meta.generation}.jsonl"
 
 
-def _start_generation(folder: Path, meta: Meta) -> None:
+def _start_generation(folder: Path, meta: IndexMeta) -> None:
     vectors_path(folder, meta).write_bytes(b"")
     items_path(folder, meta).write_bytes(b"")
 
 
-def _read_meta(folder: Path) -> Meta:
+def _read_meta(folder: Path) -> IndexMeta:
     try:
         values = json.loads((folder / "meta.json").read_text())
     except OSError as error:
@@ -234,15 +236,16 @@ def _read_meta(folder: Path) -> Meta:
             f"{folder} is not an index; make one with `diptych embed MODEL FOLDER --out {folder}`"
         ) from error
     except ValueError as error:
-        raise DataError(f"{folder} is damaged ({error}); delete it and embed again") from error
+        raise DataError(f"{folder} is corrupt ({error}); delete it and embed again") from error
     if values.get("format") != FORMAT:
         raise DataError(
-            f"{folder} has index format {values.get('format')}; this version reads {FORMAT}: embed again"
+            f"{folder} has index format {values.get('format')}; "
+            f"this version reads {FORMAT}: embed again"
         )
-    return Meta(**values | {"model": Identity(**values["model"])})
+    return IndexMeta(**values | {"model": Identity(**values["model"])})
 
 
-def _write_meta(folder: Path, meta: Meta) -> None:
+def _write_meta(folder: Path, meta: IndexMeta) -> None:
     part = folder / "meta.json.part"
     with open(part, "w") as file:
         file.write(json.dumps(asdict(meta), indent=2) + "\n")

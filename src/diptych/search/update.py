@@ -11,7 +11,7 @@ from torch import Tensor
 
 from diptych.encoder import Encoder
 from diptych.search import store
-from diptych.search.pictures import Picture, find, roots
+from diptych.search.pictures import Picture, Report, find, roots
 
 
 @dataclass(kw_only=True)
@@ -24,7 +24,7 @@ class Changes:
     removed: int = 0
     """Their files have vanished."""
     kept: int = 0
-    unreadable: list[tuple[str, str]] = field(default_factory=list)
+    unreadable: list[tuple[str, str]] = field(default_factory=list[tuple[str, str]])
     """(path, reason) of what couldn't be read; tried again by the next update."""
 
 
@@ -46,7 +46,19 @@ def update(
     there. `half` stores a new index in float16.
 
     Raises ConfigError if the index was made by another model, DataError if there is no `source` or
-    something other than an index lies in `folder`."""
+    something other than an index lies in `folder`.
+
+    >>> import tempfile
+    >>> from PIL import Image
+    >>> from diptych import Encoder, models, search, pretrained
+    >>> folder = tempfile.mkdtemp()
+    >>> Image.new("RGB", (60, 40)).save(f"{folder}/black.png")
+    >>> encoder = Encoder(models.build(pretrained.get("tiny")))
+    >>> search.update(f"{folder}/index", folder, encoder).added
+    1
+    >>> search.update(f"{folder}/index", folder, encoder).kept
+    1
+    """
     places = roots(source)
     store.exists(folder)  # refuses a folder of other things before a lock is written into it
     with store.locked(folder):
@@ -55,14 +67,13 @@ def update(
         else:
             kind = "float16" if half else "float32"
             store.create(
-                folder, store.Meta(model=encoder.identity, width=encoder.width, vectors=kind)
+                folder, store.IndexMeta(model=encoder.identity, width=encoder.width, vectors=kind)
             )
         changes = Changes()
-        found = {
-            p.path: p
-            for place in places
-            for p in find(place, lambda *bad: changes.unreadable.append(bad))
-        }
+        report = _report_to(changes)
+        found = dict[str, Picture]()
+        for place in places:
+            found |= {picture.path: picture for picture in find(place, report)}
         kept, stale = _drop_stale(folder, places, found)
         changes.kept, changes.removed = len(kept), len(stale - found.keys())
         new = [picture for path, picture in found.items() if path not in kept]
@@ -73,15 +84,19 @@ def update(
             batch_size=batch_size,
             total=len(new),
             progress=progress and bool(new),
-            unreadable=lambda picture, error: changes.unreadable.append((picture.path, str(error))),
+            unreadable=lambda picture, error: report(picture.path, str(error)),
         )
         with store.Appender(folder) as index:
-            for pictures, vectors in _gather(batches, chunk):
+            for pictures, vectors in _chunks(batches, chunk):
                 index.append(pictures, vectors)
                 again = sum(picture.path in stale for picture in pictures)
                 changes.changed += again
                 changes.added += len(pictures) - again
     return changes
+
+
+def _report_to(changes: Changes) -> Report:
+    return lambda path, reason: changes.unreadable.append((path, reason))
 
 
 def _drop_stale(
@@ -106,7 +121,7 @@ def _is_under(path: str, place: str) -> bool:
     return path == place or path.startswith(place.rstrip("/") + "/")
 
 
-def _gather(
+def _chunks(
     batches: Iterable[tuple[list[Picture], Float[Tensor, "batch width"]]], size: int
 ) -> Iterator[tuple[list[Picture], Float[Tensor, "chunk width"]]]:
     """Join batches to chunks of at least `size` rows; the last one may be smaller."""

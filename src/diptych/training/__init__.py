@@ -1,4 +1,4 @@
-"""From a Run to a trained model: the loop, its state on disk, its metrics."""
+"""From a Run to a trained model: the loop, its callbacks, its checkpoints, its loggers."""
 
 from diptych.training.fit import fit, load_run
 from diptych.training.metrics import read_metrics

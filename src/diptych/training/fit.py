@@ -20,13 +20,19 @@ from diptych.errors import ConfigError
 from diptych.inputs import Preprocess, build_tokenizer
 from diptych.models import Clip, build
 from diptych.objectives import Objective, build_objective
-from diptych.optim import Group, build_optimizer, decay_groups, layer_scales, norms_and_biases
+from diptych.optim import Group, build_optimizer, decay_groups, layer_lr_scales, norms_and_biases
+from diptych.training.callbacks import (
+    Checkpointer,
+    every,
+    list_bad_samples,
+    log_evaluation,
+    log_metrics,
+)
 from diptych.training.evaluate import evaluator
-from diptych.training.events import Event, Saver, evaluation, every, list_bad_samples, report
-from diptych.training.loop import Meter, train
-from diptych.training.metrics import Listener, listeners
+from diptych.training.loop import Callback, Meter, train
+from diptych.training.metrics import Logger, open_loggers
 from diptych.training.progress import Bar, say
-from diptych.training.state import State, checkpoints, restore
+from diptych.training.state import TrainingState, checkpoints, restore
 from diptych.weights.mapping import left_behind
 
 _DEFAULT = "vit-b-32"
@@ -41,12 +47,13 @@ def fit(run: Run, *, resume: bool = False, progress: bool = True) -> Path:
     draws a bar.
 
     Raises TrainingError when the run had to stop (not-finite loss, full disk, SIGTERM), DataError
-    when too many samples are broken, ConfigError when the run can't work.
+    when too many samples are bad, ConfigError when the run can't work.
 
     >>> import tempfile, diptych
     >>> from diptych.config import DataConfig, ModelConfig, Run
     >>> data = DataConfig(path="synthetic:16", workers=0)
-    >>> run = Run(model=ModelConfig(name="tiny"), data=data, batch_size=4, steps=1, out=tempfile.mkdtemp() + "/run")
+    >>> out = tempfile.mkdtemp() + "/run"
+    >>> run = Run(model=ModelConfig(name="tiny"), data=data, batch_size=4, steps=1, out=out)
     >>> diptych.fit(run, progress=False).name
     'step-00000001'
     """
@@ -82,16 +89,17 @@ def fit(run: Run, *, resume: bool = False, progress: bool = True) -> Path:
         )
         with contextlib.ExitStack() as stack:
             meter = Meter(run.batch_size)
-            ears = listeners(run, out, state.step) if peers.is_main else []
-            events: list[Event] = []
+            loggers = open_loggers(run, out, state.step) if peers.is_main else []
+            callbacks: list[Callback] = []
             if progress and peers.is_main:
                 bar = stack.enter_context(Bar(state.step, steps))
-                ears.append(bar)
-                events.append(lambda state: bar.advance(state.step))
-            events += _events(run, out, peers, steps, meter, ears, loader.bad)
-            events.append(stack.enter_context(Saver(out, run.save, tokenizer, peers, steps)))
+                loggers.append(bar)
+                callbacks.append(lambda state: bar.advance(state.step))
+            callbacks += _callbacks(run, peers, steps, meter, loggers, loader.bad)
+            checkpointer = Checkpointer(out, run.save, tokenizer, peers, steps)
+            callbacks.append(stack.enter_context(checkpointer))
             try:
-                train(state, wrapped, loader, peers, run, steps, meter, events)
+                train(state, wrapped, loader, peers, run, steps, meter, callbacks)
             finally:
                 # A list that can't be written must not hide why the run ended.
                 with contextlib.suppress(OSError):
@@ -110,7 +118,7 @@ def load_run(out: Path) -> Run:
         raise ConfigError(f"{out} is not the folder of a run: it has no run.json") from error
 
 
-def assemble(run: Run, peers: Peers) -> tuple[State, torch.nn.Module, list[str]]:
+def assemble(run: Run, peers: Peers) -> tuple[TrainingState, torch.nn.Module, list[str]]:
     """The state of a run before its first step, the objective as the peers share it, and what the
     user should know of the weights that it starts from."""
     torch.manual_seed(run.seed)
@@ -124,7 +132,7 @@ def assemble(run: Run, peers: Peers) -> tuple[State, torch.nn.Module, list[str]]
     optimizer = build_optimizer(run.optim, _groups(objective, run))
     scaler = torch.amp.GradScaler(peers.device.type, enabled=run.precision == "fp16")
     return (
-        State(objective=objective, optimizer=optimizer, scaler=scaler, average=average),
+        TrainingState(objective=objective, optimizer=optimizer, scaler=scaler, average=average),
         wrapped,
         notes,
     )
@@ -178,7 +186,7 @@ def _scales(model: Clip, run: Run) -> dict[str, float]:
             layers = {
                 f"model.{side}.{name}": tower.layer_of(name) for name, _ in tower.named_parameters()
             }
-            found |= layer_scales(layers, decay)
+            found |= layer_lr_scales(layers, decay)
     return found
 
 
@@ -216,9 +224,10 @@ def _claim(out: Path, run: Run, resume: bool, peers: Peers) -> None:
     """Write run.json into a folder that holds no other run."""
     if not resume and checkpoints(out):
         raise ConfigError(
-            f"{out} already holds a run; continue it with: diptych train --resume {out}, or choose another --out"
+            f"{out} already holds a run; continue it with: diptych train --resume {out}, "
+            "or choose another --out"
         )
-    peers.wait()
+    peers.barrier()
     if peers.is_main and not resume:
         try:
             out.mkdir(parents=True, exist_ok=True)
@@ -227,22 +236,21 @@ def _claim(out: Path, run: Run, resume: bool, peers: Peers) -> None:
             raise ConfigError(
                 f"can't write to the run's folder {out}: {error.strerror}; choose another --out"
             ) from error
-    peers.wait()
+    peers.barrier()
 
 
-def _events(
+def _callbacks(
     run: Run,
-    out: Path,
     peers: Peers,
     steps: int,
     meter: Meter,
-    ears: list[Listener],
+    loggers: list[Logger],
     bad: BadSamples,
-) -> Iterable[Event]:
-    yield every(run.track.every_steps, steps, report(meter, bad, peers, ears))
+) -> Iterable[Callback]:
+    yield every(run.track.every_steps, steps, log_metrics(meter, bad, peers, loggers))
     if run.evaluation.path:
         yield every(
             run.evaluation.every_steps,
             steps,
-            evaluation(evaluator(run.evaluation, peers), peers, ears),
+            log_evaluation(evaluator(run.evaluation, peers), peers, loggers),
         )

@@ -1,4 +1,4 @@
-"""The loop: one page, one order of events."""
+"""The training loop: what happens in one step, in order."""
 
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -11,22 +11,22 @@ from diptych.distributed import Peers
 from diptych.objectives import accumulate
 from diptych.optim import learning_rate, set_learning_rate
 from diptych.training.metrics import Row
-from diptych.training.state import State
+from diptych.training.state import TrainingState
 from diptych.training.step import autocast, clip_gradients, seed_step, stop_if_not_finite
 
-Event = Callable[[State], None]
+Callback = Callable[[TrainingState], None]
 """Called after every step: log, save, evaluate."""
 
 
 def train(
-    state: State,
+    state: TrainingState,
     wrapped: nn.Module,
     batches: Iterable[Batch],
     peers: Peers,
     run: Run,
     steps: int,
     meter: "Meter",
-    events: Sequence[Event],
+    callbacks: Sequence[Callback],
 ) -> None:
     """Take `state` from its step to `steps`. `wrapped` is the objective as the peers share it."""
     objective, optimizer, scaler = state.objective, state.optimizer, state.scaler
@@ -44,21 +44,22 @@ def train(
             precision,
             scaler.scale,
         )
-        scaler.unscale_(optimizer)
+        scaler.unscale_(optimizer)  # before the gradients are measured and clipped
         norm = clip_gradients(weights, run.optim.max_norm)
-        # A loss scale that was too high shows in the norm alone, and the scaler then skips the step
-        # and lowers it.
+        # A loss scale that was too high shows in the norm alone (the gradients overflow), and the
+        # scaler then skips the step and lowers it: with a scaler, only the loss has to be finite.
         stop_if_not_finite(losses.total, losses.total if scaler.is_enabled() else norm, peers, step)
+        objective.before_step()
         scaler.step(optimizer)
         scaler.update()
         optimizer.zero_grad(set_to_none=True)
-        objective.after_step()
+        objective.after_step(losses.carry)
         if state.average is not None:
             state.average.update_parameters(objective.model)
         state.step = step + 1
-        meter.add(losses.terms, norm, rate)
-        for event in events:
-            event(state)
+        meter.add(losses.metrics, norm, rate)
+        for callback in callbacks:
+            callback(state)
 
 
 def _micro_batches(batch: Batch, size: int) -> list[Batch]:
@@ -85,9 +86,9 @@ class Meter:
                 return
             yield batch
 
-    def add(self, terms: dict[str, Tensor], norm: Tensor, rate: float) -> None:
+    def add(self, metrics: dict[str, Tensor], norm: Tensor, rate: float) -> None:
         """Count one step. Tensors stay where they are until `report`."""
-        for name, value in (terms | {"grad_norm": norm.detach()}).items():
+        for name, value in (metrics | {"grad_norm": norm.detach()}).items():
             self._sums[name] = (
                 self._sums[name] + value if name in self._sums else value.detach().clone()
             )

@@ -1,7 +1,7 @@
-"""`metrics.jsonl` is the truth about a run; TensorBoard and W&B read what it is told."""
+"""Loggers: `metrics.jsonl` is the truth about a run; TensorBoard and W&B get the same rows."""
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -10,11 +10,14 @@ from diptych.config.serialize import to_dict
 from diptych.errors import ConfigError
 
 Row = dict[str, Any]
-Listener = Callable[[Row], None]
+"""One line of `metrics.jsonl`: values by name."""
+Logger = Callable[[Row], None]
+"""Called with each row; raises OSError when it can't be written."""
 
 
 class MetricsFile:
-    """Appends rows; on resume, rows after the step it continues from are dropped first."""
+    """The logger that appends rows to a file; on resume, rows after the step that it continues from
+    are dropped first."""
 
     def __init__(self, path: Path, step: int):
         self._path = path
@@ -33,8 +36,17 @@ class MetricsFile:
 
 
 def read_metrics(path: Path) -> list[Row]:
-    """The rows of a `metrics.jsonl`; a last line cut off by a crash is left out."""
-    rows = []
+    """The rows of a `metrics.jsonl`; a last line cut off by a crash is left out.
+
+    >>> import tempfile
+    >>> from pathlib import Path
+    >>> from diptych.training import read_metrics
+    >>> path = Path(tempfile.mkdtemp(), "metrics.jsonl")
+    >>> _ = path.write_text('{"step": 10, "loss": 2.5}\\n{"step": 20, "lo')
+    >>> read_metrics(path)
+    [{'step': 10, 'loss': 2.5}]
+    """
+    rows = list[Row]()
     for line in path.read_text().splitlines():
         try:
             rows.append(json.loads(line))
@@ -43,9 +55,9 @@ def read_metrics(path: Path) -> list[Row]:
     return rows
 
 
-def listeners(run: Run, out: Path, step: int) -> list[Listener]:
-    """`metrics.jsonl` and the trackers that the run asks for."""
-    found: list[Listener] = [MetricsFile(out / "metrics.jsonl", step)]
+def open_loggers(run: Run, out: Path, step: int) -> list[Logger]:
+    """`metrics.jsonl` and the trackers that the run asks for, from `step` on."""
+    found: list[Logger] = [MetricsFile(out / "metrics.jsonl", step)]
     if run.track.tensorboard:
         found.append(_tensorboard(out))
     if run.track.wandb:
@@ -53,7 +65,7 @@ def listeners(run: Run, out: Path, step: int) -> list[Listener]:
     return found
 
 
-def _tensorboard(out: Path) -> Listener:
+def _tensorboard(out: Path) -> Logger:
     try:
         from torch.utils.tensorboard import SummaryWriter
     except ImportError as error:
@@ -70,7 +82,7 @@ def _tensorboard(out: Path) -> Listener:
     return write
 
 
-def _wandb(run: Run, out: Path) -> Listener:
+def _wandb(run: Run, out: Path) -> Logger:
     try:
         import wandb
     except ImportError as error:
@@ -81,7 +93,9 @@ def _wandb(run: Run, out: Path) -> Listener:
     return lambda row: session.log(dict(_scalars(row)), step=row["step"])
 
 
-def _scalars(row: Row, prefix: str = ""):
+def _scalars(row: Row, prefix: str = "") -> Iterator[tuple[str, float]]:
+    """The numbers of a row, those of nested ones as `outer/inner`; the step, their place, is left
+    out."""
     for name, value in row.items():
         if isinstance(value, dict):
             yield from _scalars(value, f"{prefix}{name}/")

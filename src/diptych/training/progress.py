@@ -16,7 +16,8 @@ def say(sentences: Iterable[str]) -> None:
 
 
 class Bar:
-    """A bar with loss, samples/s, the share of time spent waiting for data, and the time left.
+    """A logger for a person: a bar with loss, samples/s, the share of time spent waiting for data,
+    and the time left.
 
     Where there is no terminal (a log file), one line a report in place of the bar.
     """
@@ -39,7 +40,7 @@ class Bar:
         self._bar.start()
         return self
 
-    def __exit__(self, *_) -> None:
+    def __exit__(self, *_: object) -> None:
         self._bar.stop()
 
     def advance(self, step: int) -> None:
@@ -52,7 +53,10 @@ class Bar:
             scores = ", ".join(f"{name} {value:.1%}" for name, value in row["evaluation"].items())
             self._console.print(f"step {row['step']}: {scores}", highlight=False)
             return
-        note = f"loss {row['loss']:.3f} · {row['samples_per_second']:,.0f}/s · data wait {row['data_wait']:.0%}"
+        note = (
+            f"loss {row['loss']:.3f} · {row['samples_per_second']:,.0f}/s · "
+            f"data wait {row['data_wait']:.0%}"
+        )
         self._bar.update(self._task, note=note)
         if not self._console.is_terminal:
             self._console.print(

@@ -1,4 +1,5 @@
-"""Where a run stands, written so that it can be picked up bit for bit.
+"""The state of a training run and its checkpoints: a resumed run equals the uninterrupted one bit
+for bit.
 
 A checkpoint is a native model folder (`checkpoints/step-00001000/`) with two files more:
 `training.safetensors` (the optimiser's moments and what the exported model doesn't hold) and
@@ -8,13 +9,15 @@ A checkpoint is a native model folder (`checkpoints/step-00001000/`) with two fi
 import json
 import os
 import shutil
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
-from torch import Tensor
+from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
 
 from diptych.errors import CheckpointError, TrainingError
@@ -28,7 +31,7 @@ MODEL = "model."
 
 
 @dataclass(kw_only=True)
-class State:
+class TrainingState:
     """Everything that changes while training."""
 
     objective: Objective
@@ -53,7 +56,7 @@ def checkpoints(out: Path) -> list[Path]:
     return sorted(out.glob("checkpoints/step-*"))
 
 
-def save(state: State, tokenizer: Tokenizer, out: Path, keep: int) -> Path:
+def save(state: TrainingState, tokenizer: Tokenizer, out: Path, keep: int) -> Path:
     """Write a checkpoint under `out`, all or nothing, then delete all but the newest `keep` (0:
     none is deleted).
 
@@ -85,25 +88,16 @@ def save(state: State, tokenizer: Tokenizer, out: Path, keep: int) -> Path:
     return folder
 
 
-def restore(state: State, folder: Path) -> None:
-    """Put `state` back to where it stood when `folder` was written. CheckpointError: the folder
-    doesn't fit."""
+def restore(state: TrainingState, folder: Path) -> None:
+    """Resume: put `state` back to where it stood when the checkpoint in `folder` was written.
+    Raises CheckpointError if the folder can't be read or doesn't fit."""
+    progress, model, training = _read_checkpoint(folder)
+    objective = {MODEL + name: tensor for name, tensor in model.items()}
+    # What the objective holds beside the model; with a moving average, which is what the model's
+    # file then holds, also the weights that are trained: they take the average's place here.
+    objective |= _under("objective/", training)
     try:
-        progress = json.loads((folder / "training.json").read_text())
-        model = load_file(folder / "model.safetensors")
-        training = load_file(folder / "training.safetensors")
-    except (OSError, ValueError, SafetensorError) as error:
-        raise CheckpointError(
-            f"{folder} can't be continued: {error}; delete it to continue from the one before"
-        ) from error
-    own = {
-        name.removeprefix("objective/"): t
-        for name, t in training.items()
-        if name.startswith("objective/")
-    }
-    weights = {MODEL + name: tensor for name, tensor in model.items()} | own
-    try:
-        state.objective.load_state_dict(weights)
+        state.objective.load_state_dict(objective)
     except RuntimeError as error:
         raise CheckpointError(
             f"{folder} holds another model than the run describes: {error}"
@@ -112,19 +106,40 @@ def restore(state: State, folder: Path) -> None:
         state.average.module.load_state_dict(model)
         state.average.n_averaged.fill_(progress["step"])
     for name, parameter in _trained(state):
-        prefix = f"optimizer/{name}/"
+        moments = _under(f"optimizer/{name}/", training)
+        # torch keeps the step count on the CPU or the GPU as the fused kernel wants it: beside the
+        # weight.
         state.optimizer.state[parameter] = {
-            # torch keeps the step count on the CPU or the GPU as the fused kernel wants it: beside
-            # the weight.
-            key.removeprefix(prefix): tensor.to(parameter.device)
-            for key, tensor in training.items()
-            if key.startswith(prefix)
+            key: tensor.to(parameter.device) for key, tensor in moments.items()
         }
     state.scaler.load_state_dict(progress["scaler"])
     state.step = progress["step"]
 
 
-def _write_training(state: State, folder: Path) -> None:
+def _read_checkpoint(folder: Path) -> tuple[dict[str, Any], dict[str, Tensor], dict[str, Tensor]]:
+    """Step and loss scale, the model's weights, and what else the training needs."""
+    try:
+        progress = json.loads((folder / "training.json").read_text())
+        model = load_file(folder / "model.safetensors")
+        training = load_file(folder / "training.safetensors")
+    except (OSError, ValueError, SafetensorError) as error:
+        raise CheckpointError(
+            f"{folder} can't be continued: {error}; delete it to continue from the one before"
+        ) from error
+    return progress, model, training
+
+
+def _under(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The tensors whose name starts with `prefix`, without it."""
+    return {
+        name.removeprefix(prefix): tensor
+        for name, tensor in tensors.items()
+        if name.startswith(prefix)
+    }
+
+
+def _write_training(state: TrainingState, folder: Path) -> None:
+    # Without a moving average the model's file already holds the weights that are trained.
     tensors: dict[str, Tensor] = {
         f"objective/{name}": tensor
         for name, tensor in state.objective.state_dict().items()
@@ -144,5 +159,5 @@ def _write_training(state: State, folder: Path) -> None:
         os.fsync(file.fileno())
 
 
-def _trained(state: State):
+def _trained(state: TrainingState) -> list[tuple[str, nn.Parameter]]:
     return [(name, p) for name, p in state.objective.named_parameters() if p.requires_grad]

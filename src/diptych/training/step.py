@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -12,20 +13,23 @@ from diptych.errors import TrainingError
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
-def autocast(precision: str, device: torch.device) -> Callable[[], AbstractContextManager]:
-    """A factory of the context in which the towers compute."""
+def autocast(precision: str, device: torch.device) -> Callable[[], AbstractContextManager[Any]]:
+    """A factory of the context in which the towers compute. Weights stay in float32: autocast
+    converts them for each matrix product (Micikevicius et al. 2017, arXiv:1710.03740)."""
     return lambda: torch.autocast(device.type, DTYPES[precision], enabled=precision != "fp32")
 
 
 def seed_step(seed: int, step: int, rank: int) -> None:
     """Make all randomness of this step a function of (seed, step, rank), so that a resumed run
     repeats it."""
+    # Distinct for all steps below 1,000,003 and ranks below 65,537 (both primes).
     torch.manual_seed(((seed * 1_000_003 + step) * 65_537 + rank) % 2**63)
 
 
 def clip_gradients(parameters: Sequence[Tensor], max_norm: float) -> Tensor:
-    """Scale the gradients down to `max_norm` (0: leave them); the total norm before that, a
-    scalar."""
+    """Scale all gradients by one factor, so that their total norm is at most `max_norm` (0: leave
+    them); the total norm before that, a scalar (Pascanu et al. 2012, arXiv:1211.5063)."""
+    # One factor for all, not each value by itself: the direction of the step stays.
     gradients = [p.grad for p in parameters if p.grad is not None]
     norm = torch.nn.utils.get_total_norm(gradients)
     if max_norm:
@@ -36,9 +40,12 @@ def clip_gradients(parameters: Sequence[Tensor], max_norm: float) -> Tensor:
 def stop_if_not_finite(loss: Tensor, norm: Tensor, peers: Peers, step: int) -> None:
     """Raise TrainingError on every process if the loss or the gradient's norm isn't a number on any
     of them."""
-    if peers.agree(not bool(torch.isfinite(loss + norm))):
+    # A sum is finite only if both are. All have to stop together: one process alone would leave the
+    # others waiting in the next collective.
+    if peers.any(not bool(torch.isfinite(loss + norm))):
         raise TrainingError(
-            f"the loss or its gradient is not a number at step {step} (loss {float(loss):.4g}, gradient norm "
-            f"{float(norm):.4g}); the weights before it are in the last checkpoint. "
-            "Try a lower optim.lr, a longer optim.warmup, optim.max_norm 1, or precision bf16 in place of fp16"
+            f"the loss or its gradient is not a number at step {step} (loss {float(loss):.4g}, "
+            f"gradient norm {float(norm):.4g}); the weights before it are in the last checkpoint. "
+            "Try a lower optim.lr, a longer optim.warmup, optim.max_norm 1, "
+            "or precision bf16 in place of fp16"
         )

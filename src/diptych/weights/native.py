@@ -17,12 +17,12 @@ from typing import Any
 from safetensors.torch import save_file
 from torch import Tensor
 
-from diptych import __version__
 from diptych.config import ClipConfig
 from diptych.config.serialize import from_dict, to_dict
 from diptych.errors import CheckpointError, ConfigError
 from diptych.inputs import Tokenizer
 from diptych.models import Clip
+from diptych.version import __version__
 from diptych.weights.atomic import atomic
 from diptych.weights.mapped import read_safetensors
 from diptych.weights.read import read_json

@@ -13,9 +13,9 @@ RMS = replace(BASE, norm="rms", qkv_bias=False, projection_bias=False)
 
 TOWERS = {
     "eva01-b": replace(BASE, layer_scale=0.1),
-    "eva01-g": replace(BASE, stochastic_depth=0.4),
+    "eva01-g": BASE,
     "eva02-b": replace(GATED, attention_norm=True, mlp_norm=True),
-    "eva02-e": replace(BASE, norm_place="post", patch_dropout=0.5),
+    "eva02-e": replace(BASE, norm_place="post"),
     "eva-8b": RMS,
     "eva-18b": replace(RMS, norm_place="post"),
 }

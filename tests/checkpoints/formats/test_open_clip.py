@@ -11,6 +11,7 @@ from diptych import models, pretrained
 from diptych.checkpoints import convert, detect, load_model
 from diptych.config import ClipConfig, PreprocessConfig, TokenizerConfig
 from diptych.errors import CheckpointError
+from diptych.families.clip import TextConfig
 from diptych.families.clip.layouts import open_clip as layout
 from diptych.families.clip.layouts.open_clip_config import from_json, to_json
 from diptych.families.timm import TimmConfig
@@ -229,7 +230,8 @@ def test_what_open_clip_lacks_is_refused(vit, image, tmp_path, random_model):
 
 def test_timm_options_are_refused():
     config = ClipConfig(
-        image=TimmConfig(name="resnet10t", options={"global_pool": "avg", "in_chans": 3})
+        image=TimmConfig(name="resnet10t", options={"global_pool": "avg", "in_chans": 3}),
+        text=TextConfig(),
     )
     with pytest.raises(CheckpointError, match="in_chans"):
         to_json(config)

@@ -46,7 +46,7 @@ def make(embed_dim=None, config=TOWER):
 
 def features(tower):
     with torch.no_grad():
-        return tower.pooled(PIXELS)
+        return tower(PIXELS).pooled
 
 
 def published(tower, form="train", classes=None):
@@ -91,7 +91,7 @@ def test_goldens_as_files(path, form, tmp_path):
     assert loaded.provenance["unused"] == ["head.weight", "head.bias"]
     for name, pixels in unireplknet.inputs(golden).items():
         with torch.no_grad():
-            found = loaded.tower.pooled(pixels)
+            found = loaded.tower(pixels).pooled
         feature = torch.tensor(golden[form][name]["final_feature"]).view_as(found)
         torch.testing.assert_close(found, feature, rtol=0, atol=3e-5)
 

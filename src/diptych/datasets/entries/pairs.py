@@ -1,4 +1,4 @@
-"""Pictures with captions: to find one by the other, or to choose the caption that fits."""
+"""ImageFeatures with captions: to find one by the other, or to choose the caption that fits."""
 
 from functools import partial
 

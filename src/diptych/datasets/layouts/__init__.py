@@ -3,9 +3,9 @@
 from collections.abc import Callable, Iterator
 
 from diptych.components import callable_of
-from diptych.datasets.entry import EvaluationSet
+from diptych.datasets.entry import EvaluationSet, Found, Wanted
 from diptych.datasets.layouts import folders, mirror, originals, pairs, tables, video, vision
-from diptych.datasets.layouts.base import Files, Found, Wanted
+from diptych.datasets.layouts.base import Files
 from diptych.errors import UnknownNameError
 
 Reader = Callable[[Wanted], Found | None]
@@ -47,4 +47,4 @@ def readers(entry: EvaluationSet) -> Iterator[Reader]:
         yield folders.read
 
 
-__all__ = ["Files", "Found", "READERS", "Reader", "Wanted", "readers"]
+__all__ = ["Files", "READERS", "Reader", "readers"]

@@ -5,7 +5,8 @@ from pathlib import Path
 
 from diptych.data.folders import class_folders, open_class_folders
 from diptych.data.source import Joined, Source
-from diptych.datasets.layouts.base import Found, Wanted, several
+from diptych.datasets.entry import Found, Wanted
+from diptych.datasets.layouts.base import several
 
 _SPLITS = {"train", "trainval", "training", "val", "validation", "valid", "test"}
 
@@ -15,7 +16,9 @@ def read(wanted: Wanted) -> Found | None:
     none."""
     for folder in wanted.folders:
         places = _places(folder, wanted)
-        parts = [part for place in places if len(part := open_class_folders(place, wanted.words))]
+        parts = [
+            part for place in places if len(part := open_class_folders(place, wanted.captioner))
+        ]
         if parts:
             source: Source = parts[0] if len(parts) == 1 else Joined(parts)
             labels = max(map(_labels, places), key=len)

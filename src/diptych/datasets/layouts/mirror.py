@@ -5,7 +5,8 @@ import re
 from pathlib import Path
 
 from diptych.data import Shards
-from diptych.datasets.layouts.base import Found, Wanted, read_lines, several
+from diptych.datasets.entry import Found, Wanted
+from diptych.datasets.layouts.base import read_lines, several
 from diptych.errors import DataError
 
 _IMAGES = ("webp", "png", "jpg", "jpeg")
@@ -23,7 +24,9 @@ def read(wanted: Wanted) -> Found | None:
             return Found(
                 layout="webdataset",
                 place=folder,
-                source=Shards(shards, image_keys=_IMAGES, words=wanted.words, cache=wanted.cache),
+                source=Shards(
+                    shards, image_keys=_IMAGES, captioner=wanted.captioner, cache=wanted.cache
+                ),
                 labels=_labels(folder / "classnames.txt"),
                 templates=_templates(folder / "zeroshot_classification_templates.txt"),
             )

@@ -1,4 +1,4 @@
-"""Pictures in their publisher's own layout, where it isn't just folders: VOC2007, ObjectNet,
+"""ImageFeatures in their publisher's own layout, where it isn't just folders: VOC2007, ObjectNet,
 Caltech-101."""
 
 import io
@@ -11,7 +11,8 @@ from typing import Any, NamedTuple
 from diptych.batch import Sample
 from diptych.data.folders import class_folders, open_class_folders
 from diptych.data.source import Source
-from diptych.datasets.layouts.base import Files, Found, Wanted, read_lines
+from diptych.datasets.entry import Found, Wanted
+from diptych.datasets.layouts.base import Files, read_lines
 from diptych.errors import DataError
 
 _VOC = (
@@ -158,7 +159,10 @@ def caltech101(wanted: Wanted) -> Found | None:
         return None
     labels = tuple(folder.name for folder in class_folders(place))
     return Found(
-        layout="folders", place=place, source=open_class_folders(place, wanted.words), labels=labels
+        layout="folders",
+        place=place,
+        source=open_class_folders(place, wanted.captioner),
+        labels=labels,
     )
 
 

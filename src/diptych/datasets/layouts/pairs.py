@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from diptych.batch import Sample
-from diptych.datasets.layouts.base import Files, Found, Wanted, read_lines
+from diptych.datasets.entry import Found, Wanted
+from diptych.datasets.layouts.base import Files, read_lines
 from diptych.datasets.layouts.originals import read_json
 from diptych.errors import DataError
 

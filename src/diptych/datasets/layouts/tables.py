@@ -6,8 +6,9 @@ from pathlib import Path
 from typing import Any
 
 from diptych.data.source import Joined, Source
-from diptych.data.tables import TABLE_ENDINGS, Table
-from diptych.datasets.layouts.base import Found, Wanted, several
+from diptych.data.tables import TABLE_ENDINGS, TableSource
+from diptych.datasets.entry import Found, Wanted
+from diptych.datasets.layouts.base import several
 from diptych.errors import DataError
 
 _LABELS = ("cls", "label", "fine_label")
@@ -21,9 +22,15 @@ def read(wanted: Wanted) -> Found | None:
         paths = [path for split in splits for path in _tables(folder, wanted.split_names(split))]
         if paths:
             labels = _labels(paths)
-            words = wanted.words if labels is None else replace(wanted.words, class_names=labels)
+            words = (
+                wanted.captioner
+                if labels is None
+                else replace(wanted.captioner, class_names=labels)
+            )
             tables = [
-                Table(path, image_keys=("webp", "jpg", "png"), words=words, cache=wanted.cache)
+                TableSource(
+                    path, image_keys=("webp", "jpg", "png"), captioner=words, cache=wanted.cache
+                )
                 for path in paths
             ]
             source: Source = tables[0] if len(tables) == 1 else Joined(tables)

@@ -11,7 +11,8 @@ from typing import Any
 from diptych.batch import Sample
 from diptych.data.folders import class_folders
 from diptych.data.source import Source
-from diptych.datasets.layouts.base import Found, Wanted, read_lines
+from diptych.datasets.entry import Found, Wanted
+from diptych.datasets.layouts.base import read_lines
 from diptych.datasets.layouts.originals import png
 from diptych.errors import DataError
 

@@ -11,7 +11,8 @@ from typing import Any
 
 from diptych.batch import Sample
 from diptych.data.source import Joined, Source
-from diptych.datasets.layouts.base import Files, Found, Wanted
+from diptych.datasets.entry import Found, Wanted
+from diptych.datasets.layouts.base import Files
 from diptych.datasets.layouts.originals import png
 from diptych.errors import DataError, first_line
 

@@ -10,13 +10,17 @@ from torch import Tensor, nn
 
 from diptych.errors import ConfigError
 from diptych.families.clip import ResNetConfig
-from diptych.models.tower import Tower, TowerOutput
+from diptych.models.tower import TokenKind, Tower, TowerOutput
 from diptych.nn.patch import ConvNorm
 
 
 class Bottleneck(nn.Module):
     """1x1, 3x3, 1x1 around a shortcut; a stride is an average pool before a convolution of stride
-    1."""
+    1.
+
+    A convolution of stride 2 keeps every other value of its output, and what varies faster than
+    that is folded into lower frequencies (aliasing): the output changes when the picture moves by a
+    pixel. The average pool dampens those frequencies first (Zhang 2019, arXiv:1904.11486)."""
 
     expansion = 4
 
@@ -38,6 +42,8 @@ class Bottleneck(nn.Module):
         y = F.relu(self.norm_2(self.conv_2(y)), inplace=True)
         y = self.norm_3(self.conv_3(_shrink(y, self.stride)))
         if self.downsample is not None:
+            # ResNet-D: a 1x1 convolution of stride 2 would never read three quarters of the map
+            # (He et al. 2019, arXiv:1812.01187, §4).
             x = self.downsample(_shrink(x, self.stride))
         return F.relu(y.add_(x), inplace=True)
 
@@ -54,8 +60,8 @@ class Bottleneck(nn.Module):
 
 
 class AttentionPool(nn.Module):
-    """The mean of the grid asks, grid and mean answer: one query of multi-head attention, then a
-    projection."""
+    """Multi-head attention with one query, the grid's mean; keys and values are of the mean and of
+    the grid. Then a projection."""
 
     def __init__(self, tokens: int, width: int, heads: int, embed_dim: int):
         super().__init__()
@@ -66,18 +72,19 @@ class AttentionPool(nn.Module):
         self.v = nn.Linear(width, width)
         self.projection = nn.Linear(width, embed_dim)
 
-    def forward(self, x: Float[Tensor, "batch tokens width"]) -> Float[Tensor, "batch embed_dim"]:
-        """The pooled vector."""
-        return self.projection(self.attend(x))
-
-    def attend(self, x: Float[Tensor, "batch tokens width"]) -> Float[Tensor, "batch width"]:
-        """What the projection takes."""
+    def forward(
+        self, x: Float[Tensor, "batch tokens width"]
+    ) -> tuple[Float[Tensor, "batch width"], Float[Tensor, "batch embed_dim"]]:
+        """What attention gives for the query, and its projection."""
+        # The mean goes through as a token of its own, with a position: the first, as a class token.
         x = torch.cat([x.mean(dim=1, keepdim=True), x], dim=1) + self.positions
+        # [batch, tokens, width] -> [batch, heads, tokens, channels of a head]
         q, k, v = (
             linear(y).unflatten(-1, (self.heads, -1)).transpose(1, 2)
             for linear, y in ((self.q, x[:, :1]), (self.k, x), (self.v, x))
         )
-        return F.scaled_dot_product_attention(q, k, v).flatten(1)
+        read = F.scaled_dot_product_attention(q, k, v).flatten(1)
+        return read, self.projection(read)
 
     def init(self) -> None:
         """Positions and matrices: N(0, 1 / width). Biases: 0."""
@@ -94,11 +101,12 @@ class ResNet(Tower[ResNetConfig]):
     >>> import torch
     >>> from diptych.families.clip import ResNetConfig
     >>> from diptych.families.clip.resnet import ResNet
-    >>> tower = ResNet(ResNetConfig(image_size=64, layers=(1, 1, 1, 1), width=8, heads=4), embed_dim=6)
+    >>> config = ResNetConfig(image_size=64, layers=(1, 1, 1, 1), width=8, heads=4)
+    >>> tower = ResNet(config, embed_dim=6)
     >>> tower.init()
-    >>> tokens, pooled = tower(torch.zeros(2, 3, 64, 64))
-    >>> tokens.shape, pooled.shape
-    (torch.Size([2, 4, 256]), torch.Size([2, 6]))
+    >>> tokens, feature, pooled = tower(torch.zeros(2, 3, 64, 64))
+    >>> tokens.shape, feature.shape, pooled.shape
+    (torch.Size([2, 4, 256]), torch.Size([2, 256]), torch.Size([2, 6]))
     """
 
     def __init__(self, config: ResNetConfig, embed_dim: int):
@@ -135,8 +143,12 @@ class ResNet(Tower[ResNetConfig]):
             nn.init.normal_(self.projection.weight, std=self.width**-0.5)
             nn.init.zeros_(self.projection.bias)
 
-    def forward(self, x: Float[Tensor, "batch 3 height wide"]) -> TowerOutput:
-        """Pixels to the last stage's grid, in reading order, and the pooled vector."""
+    def forward(
+        self, x: Float[Tensor, "batch 3 height wide"], tokens: TokenKind = "raw"
+    ) -> TowerOutput:
+        """Pixels to the last stage's grid, in reading order, feature and pooled vector. The feature
+        is the attention pool's vector before the last projection. There are only raw tokens: the
+        grid has no norm."""
         size = self.config.image_size
         if x.shape[2:] != (size, size):
             raise ConfigError(
@@ -148,13 +160,11 @@ class ResNet(Tower[ResNetConfig]):
         x = _shrink(x, 2)
         for block in self.blocks:
             x = block(x)
-        tokens = x.flatten(2).transpose(1, 2)
-        pooled = self.pool(tokens)
-        return TowerOutput(tokens, pooled if self.projection is None else self.projection(pooled))
-
-    def feature(self, tokens: Float[Tensor, "batch tokens width"]) -> Float[Tensor, "batch width"]:
-        """The attention pool's vector before the last projection."""
-        return self.pool.attend(tokens) if self.projection is None else self.pool(tokens)
+        x = x.flatten(2).transpose(1, 2)
+        feature, pooled = self.pool(x)
+        if self.projection is not None:  # the pool's own projection is then an inner layer
+            feature, pooled = pooled, self.projection(pooled)
+        return TowerOutput(self._select(x, tokens), feature, pooled)
 
     def flops(self) -> int:
         """Of `forward` for one picture; a multiply-add counts two."""

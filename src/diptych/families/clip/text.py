@@ -6,7 +6,7 @@ from torch import Tensor, nn
 
 from diptych.errors import ConfigError
 from diptych.families.clip import TextConfig
-from diptych.models.tower import Tower, TowerOutput
+from diptych.models.tower import TokenKind, Tower, TowerOutput
 from diptych.nn.block import block_flops, build_blocks, init_blocks
 
 
@@ -20,7 +20,9 @@ class TextTransformer(Tower[TextConfig]):
     >>> import torch
     >>> from diptych.families.clip import TextConfig
     >>> from diptych.families.clip.text import TextTransformer
-    >>> config = TextConfig(context_length=8, vocab_size=10, width=8, layers=1, heads=2, mlp_width=16)
+    >>> config = TextConfig(
+    ...     context_length=8, vocab_size=10, width=8, layers=1, heads=2, mlp_width=16
+    ... )
     >>> tower = TextTransformer(config, embed_dim=6)
     >>> tower.init()
     >>> short, long = torch.tensor([[8, 3, 9]]), torch.tensor([[8, 3, 9, 0, 0]])
@@ -69,27 +71,25 @@ class TextTransformer(Tower[TextConfig]):
             )
         return self.tokens(ids) + self.positions[:length]
 
-    def forward(self, x: Int[Tensor, "batch length"]) -> TowerOutput:
-        """Ids, each row with one end of text and anything behind it, to tokens and the pooled
-        vector."""
-        ids, x = x, self.embed(x)
-        for block in self.blocks:
-            x = block(x, causal=True)
-        return TowerOutput(x, self.projection(self.norm_post(x[_ends(ids)])))
-
-    def pooled(self, x: Int[Tensor, "batch length"]) -> Float[Tensor, "batch embed_dim"]:
-        """`forward(x).pooled`; the last block computes the end-of-text token only."""
+    def forward(self, x: Int[Tensor, "batch length"], tokens: TokenKind = "raw") -> TowerOutput:
+        """Ids, each row with one end of text and anything behind it, to tokens, feature and pooled
+        vector. The feature is the end-of-text token behind the final norm. With "none", the last
+        block computes that token only."""
         *blocks, last = self.blocks
         ids, x = x, self.embed(x)
         for block in blocks:
             x = block(x, causal=True)
-        pick = _ends(ids)
-        seen = torch.arange(ids.shape[1], device=ids.device) <= pick[1][:, None]
-        return self.projection(self.norm_post(last(x, pick=pick, seen=seen)))
-
-    def normed(self, tokens: Float[Tensor, "*any width"]) -> Float[Tensor, "*any width"]:
-        """Tokens of `forward` behind the final norm."""
-        return self.norm_post(tokens)
+        ends = _ends(ids)
+        if tokens == "none":
+            # One query a row, so causality is a mask over the keys: those up to the end of text.
+            seen = torch.arange(ids.shape[1], device=ids.device) <= ends[1][:, None]
+            x = read = last(x, pick=ends, seen=seen)
+        else:
+            x = last(x, causal=True)
+            read = x[ends]
+        feature = self.norm_post(read)
+        chosen = self._select(x, tokens, self.norm_post)
+        return TowerOutput(chosen, feature, self.projection(feature))
 
     def flops(self) -> int:
         """Of `forward` for one caption of full length; a multiply-add counts two."""

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from diptych.errors import ConfigError
 from diptych.families.clip import VitConfig
-from diptych.models.tower import Tower, TowerOutput
+from diptych.models.tower import TokenKind, Tower, TowerOutput
 from diptych.nn import ConvStem, PatchDropout, PatchEmbedding
 from diptych.nn.block import block_flops, build_blocks, init_blocks
 
@@ -22,9 +22,9 @@ class VisionTransformer(Tower[VitConfig]):
     >>> config = VitConfig(image_size=8, patch_size=4, width=8, layers=1, heads=2, mlp_width=16)
     >>> tower = VisionTransformer(config, embed_dim=6)
     >>> tower.init()
-    >>> tokens, pooled = tower(torch.zeros(2, 3, 8, 8))
-    >>> tokens.shape, pooled.shape
-    (torch.Size([2, 5, 8]), torch.Size([2, 6]))
+    >>> tokens, feature, pooled = tower(torch.zeros(2, 3, 8, 8))
+    >>> tokens.shape, feature.shape, pooled.shape
+    (torch.Size([2, 5, 8]), torch.Size([2, 8]), torch.Size([2, 6]))
     """
 
     def __init__(self, config: VitConfig, embed_dim: int):
@@ -37,9 +37,9 @@ class VisionTransformer(Tower[VitConfig]):
         self.positions = nn.Parameter(torch.empty(patches + self.class_tokens, width))
         self.stem = ConvStem(config.stem_widths) if config.stem_widths else None
         self.patch = (
-            PatchEmbedding(config.stem_widths[-1], width, 1, bias=True)
+            PatchEmbedding(config.stem_widths[-1], width, kernel_size=1)
             if config.stem_widths
-            else PatchEmbedding(3, width, config.patch_size)
+            else PatchEmbedding(3, width, config.patch_size, config.patch_size, bias=False)
         )
         self.drop = PatchDropout()
         self.norm_pre = nn.LayerNorm(width, config.norm_eps) if config.pre_norm else nn.Identity()
@@ -84,40 +84,34 @@ class VisionTransformer(Tower[VitConfig]):
                 f"pictures of {tuple(pixels.shape[2:])} pixels; this tower takes {size} x {size}"
             )
         x = self.patch(pixels if self.stem is None else self.stem(pixels))
+        x = x.flatten(2).transpose(1, 2)  # [batch, width, rows, columns] -> [batch, patches, width]
+        # Positions are added before patches are dropped, so a kept patch knows where it stood.
         if self.class_token is None:
             return self.norm_pre(self.drop(x + self.positions))
+        # The class token is never dropped. It is cast because under autocast the patches come in
+        # half precision, and `cat` would make all of float32.
         first = (self.class_token + self.positions[0]).to(x.dtype).expand(len(x), 1, -1)
         return self.norm_pre(torch.cat([first, self.drop(x + self.positions[1:])], dim=1))
 
-    def forward(self, x: Float[Tensor, "batch 3 height wide"]) -> TowerOutput:
-        """Pixels to tokens (the class token first, if there is one) and the pooled vector."""
-        x = self.embed(x)
-        for block in self.blocks:
-            x = block(x)
-        return TowerOutput(x, self.projection(self.feature(x)))
-
-    def pooled(self, x: Float[Tensor, "batch 3 height wide"]) -> Float[Tensor, "batch embed_dim"]:
-        """`forward(x).pooled`; the last block computes the class token only."""
-        if self.class_token is None:
-            return self(x).pooled
+    def forward(
+        self, x: Float[Tensor, "batch 3 height wide"], tokens: TokenKind = "raw"
+    ) -> TowerOutput:
+        """Pixels to tokens, feature and pooled vector. The class token comes first, if there is
+        one; patches are [:, class_tokens:]. The feature is the class token, or the patches' mean,
+        behind the final norm. With "none", the last block computes the class token only."""
         *blocks, last = self.blocks
         x = self.embed(x)
         for block in blocks:
             x = block(x)
-        return self.projection(self.norm_post(last(x, pick=(slice(None), 0))))
-
-    def feature(self, tokens: Float[Tensor, "batch tokens width"]) -> Float[Tensor, "batch width"]:
-        """The class token, or the patches' mean, behind the final norm."""
-        return self.norm_post(tokens.mean(dim=1) if self.class_token is None else tokens[:, 0])
-
-    def normed(self, tokens: Float[Tensor, "*any width"]) -> Float[Tensor, "*any width"]:
-        """Tokens of `forward` behind the final norm; patches are [:, class_tokens:]."""
-        return self.norm_post(tokens)
-
-    def projected(self, tokens: Float[Tensor, "*any width"]) -> Float[Tensor, "*any embed_dim"]:
-        """Tokens behind the final norm and the projection: patches in the space that pictures share
-        with texts."""
-        return self.projection(self.norm_post(tokens))
+        if tokens == "none" and self.class_token is not None:
+            # Keys and values of all tokens, but one query and one row of the MLP.
+            x = read = last(x, pick=(slice(None), 0))
+        else:
+            x = last(x)
+            read = x.mean(dim=1) if self.class_token is None else x[:, 0]
+        feature = self.norm_post(read)
+        chosen = self._select(x, tokens, self.norm_post, self.projection)
+        return TowerOutput(chosen, feature, self.projection(feature))
 
     def freeze_patches(self) -> None:
         """Leave the patches' projection as it is."""

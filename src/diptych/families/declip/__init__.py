@@ -10,4 +10,6 @@ FAMILY = Family(
     pretrained="diptych.families.declip.pretrained:entries",
     recipes=("diptych.families.declip.recipes", "diptych.families.declip.recipes_published"),
     layouts="diptych.families.declip.layouts:layouts",
+    objectives="diptych.families.declip.published_config:CONFIGS",
+    upgrade="diptych.families.declip.upgrade:upgrade_objective",
 )

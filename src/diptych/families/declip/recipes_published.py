@@ -15,13 +15,17 @@ from diptych.config import (
     ObjectiveConfig,
     OptimConfig,
     Run,
-    SiglipObjectiveConfig,
     SlipObjectiveConfig,
-    TokenPairsConfig,
     WordsConfig,
 )
 from diptych.families.clip import VitConfig
 from diptych.families.declip.pretrained import MODELS
+from diptych.families.declip.published_config import (
+    PublishedClipObjectiveConfig,
+    PublishedDeclipObjectiveConfig,
+    PublishedDefilipObjectiveConfig,
+    PublishedFilipObjectiveConfig,
+)
 from diptych.families.declip.recipes import (
     clip_rn50_yfcc15m,
     clip_vit_b_32_yfcc15m,
@@ -36,14 +40,17 @@ from diptych.families.declip.recipes import (
     slip_vit_b_32_yfcc15m,
 )
 
-LEAST, MOST = math.exp(3), math.exp(6)
-"""Of every scale: its logarithm is clamped to [3, 6]. The first step begins at 1 / 0.07 all the
-same."""
-UNCAPPED = ClipObjectiveConfig(min_logit_scale=LEAST, max_logit_scale=MOST, clamp_before_step=True)
-CAPPED = replace(UNCAPPED, largest_scale_used=100.0)
-TOKENS = TokenPairsConfig(
-    keep=16, min_logit_scale=LEAST, max_logit_scale=MOST, clamp_before_step=True
-)
+OBJECTIVES: dict[type[ObjectiveConfig], ObjectiveConfig] = {
+    ClipObjectiveConfig: PublishedClipObjectiveConfig(),
+    SlipObjectiveConfig: SlipObjectiveConfig(
+        pairs=PublishedClipObjectiveConfig(largest_scale_used=None)
+    ),
+    FilipObjectiveConfig: PublishedFilipObjectiveConfig(),
+    DeclipObjectiveConfig: PublishedDeclipObjectiveConfig(),
+    DefilipObjectiveConfig: PublishedDefilipObjectiveConfig(),
+}
+"""The sound objective -> the published one. SLIP and FILIP have no limit on the scale that the loss
+uses."""
 
 
 def clip_vit_b_32_yfcc15m_as_published() -> Run:
@@ -198,7 +205,7 @@ def _published(run: Run) -> Run:
     return replace(
         run,
         model=replace(run.model, image=replace(run.model.image, freeze_patches=patches)),
-        objective=_objective(run.objective),
+        objective=OBJECTIVES[type(run.objective)],
         data=replace(run.data, words=WordsConfig(synonyms="wordnet")),
         optim=replace(run.optim, decayed="tables"),
         precision="fp32",
@@ -207,42 +214,15 @@ def _published(run: Run) -> Run:
     )
 
 
-def _objective(plain: ObjectiveConfig) -> ObjectiveConfig:
-    match plain:
-        case SlipObjectiveConfig():
-            return replace(plain, pairs=UNCAPPED)
-        case FilipObjectiveConfig():
-            return replace(
-                plain, pairs=UNCAPPED, tokens=TOKENS, pairs_weight=0.0, contrast_masked=True
-            )
-        case DeclipObjectiveConfig():
-            views = replace(plain.views, share_statistics=False)
-            apart = replace(
-                plain,
-                pairs=CAPPED,
-                views=views,
-                share_queue=False,
-                share_words=False,
-                contrast_masked=True,
-            )
-            return (
-                replace(apart, tokens=TOKENS)
-                if isinstance(apart, DefilipObjectiveConfig)
-                else apart
-            )
-        case ClipObjectiveConfig():
-            return CAPPED
-        case SiglipObjectiveConfig():
-            raise AssertionError("DeCLIP's code has no sigmoid loss")
-
-
 def _sgd(plain: Run, *, weight_decay: float, warmup: int, scale_lr: float) -> Run:
     """The configurations of 88 million pairs: the scale has no upper limit of its own."""
     run = _published(plain)
     assert isinstance(run.objective, DeclipObjectiveConfig)
     return replace(
         run,
-        objective=replace(run.objective, pairs=replace(CAPPED, max_logit_scale=math.inf)),
+        objective=replace(
+            run.objective, pairs=PublishedClipObjectiveConfig(max_logit_scale=math.inf)
+        ),
         optim=OptimConfig(
             name="sgd",
             lr=0.2,

@@ -57,4 +57,3 @@ class EvaConfig(ImageTowerConfig):
                 "rotary positions need heads of a multiple of 4 channels, "
                 f"not {self.width // self.heads}"
             )
-

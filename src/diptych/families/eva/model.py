@@ -1,6 +1,8 @@
 """EVA's vision transformer in all its generations (Fang et al. 2022, arXiv:2211.07636; Sun et al.
 2023 and 2024, arXiv:2303.15389 and arXiv:2402.04252)."""
 
+from typing import assert_never
+
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float
@@ -8,8 +10,8 @@ from torch import Tensor, nn
 
 from diptych.errors import ConfigError
 from diptych.families.eva import EvaConfig
-from diptych.models.tower import Tower, TowerOutput
-from diptych.nn import GatedMlp, Mlp, PatchDropout, PatchEmbedding, StochasticDepth
+from diptych.models.tower import TokenKind, Tower, TowerOutput
+from diptych.nn import GatedMlp, Mlp, PatchDropout, PatchEmbedding, StochasticDepth, is_bare
 from diptych.nn.block import block_flops
 from diptych.nn.patch import take_patches
 from diptych.nn.rotary import rotary_table, rotate, with_class_token
@@ -41,7 +43,9 @@ class EvaAttention(nn.Module):
     ) -> Tensor:
         """[batch, tokens, width] -> the same shape; with `first`, of the first token alone: [batch,
         width]."""
-        qkv = F.linear(x, self.qkv.weight, self._bias()).unflatten(-1, (3, self.heads, -1))
+        qkv = self._project(x).unflatten(-1, (3, self.heads, -1))
+        # Queries and keys lie side by side, so one multiplication turns both. Values aren't turned:
+        # a position is to decide what a token sees, not what it then reads.
         qk, v = qkv[:, :, :2], qkv[:, :, 2]
         if rotary is not None:
             qk = rotate(qk, rotary)
@@ -49,17 +53,30 @@ class EvaAttention(nn.Module):
         joined = F.scaled_dot_product_attention(
             q[:, :, :1] if first else q, k, v.transpose(1, 2)
         ).transpose(1, 2)
+        # The norm, where there is one, is sub-LN: it stands before the branch's last matrix and
+        # keeps its input's size in deep towers (Wang et al. 2022, arXiv:2210.06423).
         return self.out(self.norm(joined[:, 0].flatten(1) if first else joined.flatten(2)))
 
-    def _bias(self) -> Tensor | None:
+    def _project(self, x: Float[Tensor, "batch tokens width"]) -> Tensor:
+        """Queries, keys and values: [batch, tokens, 3 * width]."""
         if self.q_bias is None or self.v_bias is None:
-            return None
-        return torch.cat([self.q_bias, torch.zeros_like(self.q_bias), self.v_bias])
+            return self.qkv(x)
+        # A bias of the keys adds the same to all scores of a query, and softmax takes it out again.
+        bias = torch.cat([self.q_bias, torch.zeros_like(self.q_bias), self.v_bias])
+        if is_bare(self.qkv):  # the bias joins the product: no second pass over its output
+            return F.linear(x, self.qkv.weight, bias)
+        qkv = self.qkv(x)
+        return qkv + bias.to(qkv.dtype)
 
 
 class EvaBlock(nn.Module):
     """Attention and MLP, each x + gain * f(norm(x)), or, with the norm behind, x + gain *
-    norm(f(x))."""
+    norm(f(x)).
+
+    The second, post-norm within the branch, bounds what a block adds however large its weights
+    grow: the largest towers are trained so (Liu et al. 2022, arXiv:2111.09883, §3.2). The gains,
+    where a tower has them, start small, so that a deep tower starts near the identity (Touvron et
+    al. 2021, arXiv:2103.17239)."""
 
     def __init__(self, config: EvaConfig):
         super().__init__()
@@ -106,12 +123,14 @@ class EvaTransformer(Tower[EvaConfig]):
     >>> import torch
     >>> from diptych.families.eva import EvaConfig
     >>> from diptych.families.eva.model import EvaTransformer
-    >>> config = EvaConfig(image_size=8, patch_size=4, width=16, layers=1, heads=2, mlp_width=24, rotary_grid=2)
+    >>> config = EvaConfig(
+    ...     image_size=8, patch_size=4, width=16, layers=1, heads=2, mlp_width=24, rotary_grid=2
+    ... )
     >>> tower = EvaTransformer(config, embed_dim=6)
     >>> tower.init()
-    >>> tokens, pooled = tower(torch.zeros(2, 3, 8, 8))
-    >>> tokens.shape, pooled.shape, tower.projected(tokens)[:, 1:].shape
-    (torch.Size([2, 5, 16]), torch.Size([2, 6]), torch.Size([2, 4, 6]))
+    >>> tokens, feature, pooled = tower(torch.zeros(2, 3, 8, 8), tokens="projected")
+    >>> tokens.shape, feature.shape, pooled.shape
+    (torch.Size([2, 5, 6]), torch.Size([2, 16]), torch.Size([2, 6]))
     """
 
     class_tokens = 1
@@ -124,10 +143,11 @@ class EvaTransformer(Tower[EvaConfig]):
         self.side = config.image_size // config.patch_size
         self.class_token = nn.Parameter(torch.empty(width))
         self.positions = nn.Parameter(torch.empty(1 + self.side**2, width))
-        self.patch = PatchEmbedding(3, width, config.patch_size, bias=True)
-        self.drop = PatchDropout()
+        self.patch = PatchEmbedding(3, width, config.patch_size, config.patch_size)
+        self.drop = PatchDropout(config.patch_dropout)
+        last = max(1, config.layers - 1)
         self.blocks = nn.ModuleList(
-            EvaBlock(config) for _ in range(config.layers)
+            EvaBlock(config, config.stochastic_depth * i / last) for i in range(config.layers)
         )
         self.norm_post = _norm(config, width)
         self.projection = (
@@ -139,16 +159,16 @@ class EvaTransformer(Tower[EvaConfig]):
     def init(self) -> None:
         """Fill every parameter, by EVA-CLIP's table (published code); l counts blocks from 1.
 
-        | parameter                        | value                                                     |
-        | -------------------------------- | --------------------------------------------------------- |
-        | class_token, positions           | truncated N(0, 0.02^2)                                    |
-        | patch                            | uniform within 1 / sqrt(fan in), as torch's convolutions  |
-        | matrices                         | truncated N(0, 0.02^2)                                    |
-        | attention.out, mlp.down (weight) | that / sqrt(2 l)                                          |
-        | biases                           | 0                                                         |
-        | norms                            | gain 1, bias 0                                            |
-        | scale_1, scale_2                 | `layer_scale`                                             |
-        | projection.weight                | truncated N(0, 0.02^2) / 1000                             |
+        | parameter               | value                                                    |
+        | ----------------------- | -------------------------------------------------------- |
+        | class_token, positions  | truncated N(0, 0.02^2)                                   |
+        | patch                   | uniform within 1 / sqrt(fan in), as torch's convolutions |
+        | matrices                | truncated N(0, 0.02^2)                                   |
+        | attention.out, mlp.down | (weights) that / sqrt(2 l): residual branches            |
+        | biases                  | 0                                                        |
+        | norms                   | gain 1, bias 0                                           |
+        | scale_1, scale_2        | `layer_scale`                                            |
+        | projection.weight       | truncated N(0, 0.02^2) / 1000                            |
         """
         for table in (self.class_token, self.positions):
             nn.init.trunc_normal_(table, std=0.02)
@@ -187,11 +207,13 @@ class EvaTransformer(Tower[EvaConfig]):
             raise ConfigError(
                 f"pictures of {tuple(pixels.shape[2:])} pixels; this tower takes {size} x {size}"
             )
-        x = self.patch(pixels)
+        # [batch, width, rows, columns] -> [batch, patches, width]
+        x = self.patch(pixels).flatten(2).transpose(1, 2)
         x = x + self.positions[1:].to(x.dtype)
         kept, rotary = self.drop.choose(x), None
         if self.config.rotary_grid is not None:
             width = self.width // self.config.heads
+            # A kept patch turns by its own place in the picture, not by its place among the kept.
             table = rotary_table(self.side, self.config.rotary_grid, width, x.device)
             rotary = with_class_token(table if kept is None else table[:, kept]).to(x.dtype)[
                 ..., None, None, :
@@ -199,37 +221,25 @@ class EvaTransformer(Tower[EvaConfig]):
         first = (self.class_token + self.positions[0]).to(x.dtype).expand(len(x), 1, -1)
         return torch.cat([first, x if kept is None else take_patches(x, kept)], dim=1), rotary
 
-    def forward(self, x: Float[Tensor, "batch 3 height wide"]) -> TowerOutput:
-        """Pixels to tokens, the class token first, before the final norm, and the pooled vector."""
-        x, rotary = self.embed(x)
-        for block in self.blocks:
-            x = block(x, rotary)
-        return TowerOutput(x, self.projection(self.feature(x)))
-
-    def pooled(self, x: Float[Tensor, "batch 3 height wide"]) -> Tensor:
-        """`forward(x).pooled`; where it is read from the class token, the last block computes that
-        one alone."""
-        if self.config.pool != "cls":
-            return self(x).pooled
+    def forward(
+        self, x: Float[Tensor, "batch 3 height wide"], tokens: TokenKind = "raw"
+    ) -> TowerOutput:
+        """Pixels to tokens (the class token first; patches are [:, 1:]), feature and pooled vector.
+        The feature is the class token or the mean, behind the final norm. With "none", where the
+        class token is read, the last block computes that one alone."""
         x, rotary = self.embed(x)
         *blocks, last = self.blocks
         for block in blocks:
             x = block(x, rotary)
-        return self.projected(last(x, rotary, first=True))
-
-    def normed(self, tokens: Float[Tensor, "*any width"]) -> Float[Tensor, "*any width"]:
-        """Tokens of `forward` behind the final norm; the class token is the first, so patches are
-        [:, 1:]."""
-        return self.norm_post(tokens)
-
-    def projected(self, tokens: Float[Tensor, "*any width"]) -> Float[Tensor, "*any embed_dim"]:
-        """Tokens behind the final norm and the projection: patches in the space that pictures share
-        with texts."""
-        return self.projection(self.norm_post(tokens))
-
-    def feature(self, tokens: Float[Tensor, "batch tokens width"]) -> Float[Tensor, "batch width"]:
-        """The class token or the mean, behind the final norm."""
-        return self.norm_post(self._pool(tokens))
+        if tokens == "none" and self.config.pool == "cls":
+            # Keys and values of all tokens, but one query and one row of the MLP.
+            x = read = last(x, rotary, first=True)
+        else:
+            x = last(x, rotary)
+            read = self._pool(x)
+        feature = self.norm_post(read)
+        chosen = self._select(x, tokens, self.norm_post, self.projection)
+        return TowerOutput(chosen, feature, self.projection(feature))
 
     def _pool(self, tokens: Tensor) -> Tensor:
         match self.config.pool:
@@ -239,6 +249,8 @@ class EvaTransformer(Tower[EvaConfig]):
                 return tokens.mean(dim=1)
             case "patches":
                 return tokens[:, 1:].mean(dim=1)
+            case _:
+                assert_never(self.config.pool)
 
     def freeze_patches(self) -> None:
         """Leave the patches' projection as it is."""

@@ -36,7 +36,9 @@ def read_text(cfg: dict[str, Any], activation: Activation) -> HuggingFaceTextCon
     changed = config.to_diff_dict().items()
     return HuggingFaceTextConfig(
         model_type=config.model_type,
-        options={key: value for key, value in changed if key not in ("model_type", "architectures")},
+        options={
+            key: value for key, value in changed if key not in ("model_type", "architectures")
+        },
         context_length=cfg.pop("context_length", 77),
         pool=_POOLS[pooler],
         pad_id=config.pad_token_id or 0,

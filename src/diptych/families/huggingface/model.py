@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from diptych.errors import ConfigError
 from diptych.families.huggingface.config import HuggingFaceTextConfig
 from diptych.models.foreign import count_flops, repeated_blocks
-from diptych.models.tower import Tower, TowerOutput
+from diptych.models.tower import TokenKind, Tower, TowerOutput
 
 
 class HuggingFaceText(Tower[HuggingFaceTextConfig]):
@@ -45,7 +45,9 @@ class HuggingFaceText(Tower[HuggingFaceTextConfig]):
         self.projection = nn.Linear(self.width, embed_dim, bias=False)
 
     @classmethod
-    def build(cls, config: HuggingFaceTextConfig, embed_dim: int | None, device: torch.device) -> "HuggingFaceText":
+    def build(
+        cls, config: HuggingFaceTextConfig, embed_dim: int | None, device: torch.device
+    ) -> "HuggingFaceText":
         """With the values that transformers gives its trunk."""
         cls.check_projection(config, embed_dim)
         with torch.device(device):
@@ -55,20 +57,22 @@ class HuggingFaceText(Tower[HuggingFaceTextConfig]):
         """projection.weight: N(0, 1 / width). The trunk was filled by transformers."""
         nn.init.normal_(self.projection.weight, std=self.width**-0.5)
 
-    def forward(self, x: Int[Tensor, "batch length"]) -> TowerOutput:
-        """Ids, padded with `config.pad_id`, to the trunk's last features and the pooled vector."""
+    def forward(self, x: Int[Tensor, "batch length"], tokens: TokenKind = "raw") -> TowerOutput:
+        """Ids, padded with `config.pad_id`, to the trunk's last features as tokens, their mean or
+        the first of them as the feature, and the pooled vector. There are only raw tokens."""
         if x.shape[1] > self.config.context_length:
             raise ConfigError(
                 f"{x.shape[1]} tokens; this tower takes at most {self.config.context_length}"
             )
         real = x != self.config.pad_id
-        tokens = self.trunk(input_ids=x, attention_mask=real.long()).last_hidden_state
+        states = self.trunk(input_ids=x, attention_mask=real.long()).last_hidden_state
         if self.config.pool == "cls":
-            pooled = tokens[:, 0]
+            feature = states[:, 0]
         else:
+            # The mean over real tokens; a row of padding alone has the mean 0, not 0 / 0.
             weight = real / real.sum(dim=1, keepdim=True).clamp(min=1)
-            pooled = (weight.to(tokens.dtype)[:, None] @ tokens)[:, 0]
-        return TowerOutput(tokens, self.projection(pooled))
+            feature = (weight.to(states.dtype)[:, None] @ states)[:, 0]
+        return TowerOutput(self._select(states, tokens), feature, self.projection(feature))
 
     def flops(self) -> int:
         """Counted while one caption of full length runs through."""

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from diptych.errors import ConfigError
 from diptych.families.timm.config import TimmConfig
 from diptych.models.foreign import count_flops, repeated_blocks
-from diptych.models.tower import Tower, TowerOutput
+from diptych.models.tower import TokenKind, Tower, TowerOutput
 
 
 class TimmTower(Tower[TimmConfig]):
@@ -51,18 +51,28 @@ class TimmTower(Tower[TimmConfig]):
         """projection.weight: N(0, 1 / fan in). The trunk was filled by timm."""
         nn.init.normal_(self.projection.weight, std=self.projection.in_features**-0.5)
 
-    def forward(self, x: Float[Tensor, "batch 3 height wide"]) -> TowerOutput:
-        """Pixels to the trunk's last features, as tokens, and the pooled vector."""
+    def forward(
+        self, x: Float[Tensor, "batch 3 height wide"], tokens: TokenKind = "raw"
+    ) -> TowerOutput:
+        """Pixels to the trunk's last features as tokens, what its classifier would have read as the
+        feature, and the pooled vector. There are only raw tokens."""
         features = self.trunk.forward_features(x)
-        pooled = self.projection(self.trunk.forward_head(features, pre_logits=True))
+        feature = self.trunk.forward_head(features, pre_logits=True)
         if features.ndim == 4:  # a grid, channels first as in most models, or last as in Swin
             channels_last = features.shape[3] == self.width
             features = (
                 features.flatten(1, 2) if channels_last else features.flatten(2).transpose(1, 2)
             )
-        return TowerOutput(features, pooled)
+        return TowerOutput(self._select(features, tokens), feature, self.projection(feature))
+
+    @property
+    def feature_width(self) -> int:
+        """Some trunks have a layer between their features and the classifier."""
+        return self.projection.in_features
 
     def flops(self) -> int:
         """Counted while one picture runs through."""
         size = self.config.image_size
-        return count_flops(self, torch.zeros(1, 3, size, size, device=self.projection.weight.device))
+        return count_flops(
+            self, torch.zeros(1, 3, size, size, device=self.projection.weight.device)
+        )

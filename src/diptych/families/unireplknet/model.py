@@ -11,7 +11,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from diptych.families.unireplknet import UniRepLKNetConfig
-from diptych.models.tower import Tower, TowerOutput
+from diptych.models.tower import TokenKind, Tower, TowerOutput
 from diptych.nn.drop import StochasticDepth
 
 BRANCHES = {
@@ -83,7 +83,12 @@ class Branch(nn.Module):
 
 class LargeKernel(nn.Module):
     """A large depthwise convolution; in training form with a batch norm, and the sum of dilated
-    branches added."""
+    branches added.
+
+    A convolution of size k and dilation d is one of size d (k - 1) + 1 whose kernel has d - 1 zeros
+    between its values. In evaluation a batch norm is a factor and an addend per channel. So each
+    branch is itself a convolution with a bias, no larger than the dense one, and the sum of all is
+    a single convolution: the deploy form, with the kernels padded to one size and added."""
 
     def __init__(self, width: int, kernel: int, deploy: bool):
         super().__init__()
@@ -112,6 +117,7 @@ class SqueezeExcite(nn.Module):
 
     def forward(self, x: Float[Tensor, "batch width height wide"]) -> Tensor:
         """The same shape."""
+        # Squeeze: the mean over positions. Excite: a gain in (0, 1) for each channel.
         gains = self.up(F.relu(self.down(x.mean((2, 3))))).sigmoid()
         return x * gains[:, :, None, None]
 
@@ -127,6 +133,8 @@ class ResponseNorm(nn.Module):
 
     def forward(self, x: Float[Tensor, "batch height wide width"]) -> Tensor:
         """The same shape."""
+        # gain * x * share + bias + x, as x * (gain * share + 1) + bias. A channel's share is its
+        # energy over the mean of all: channels compete, which keeps them from all saying the same.
         energy = _energy(x)
         share = energy / (energy.mean(-1, keepdim=True) + EPS)
         gains = (self.gain * share + 1).to(x.dtype)
@@ -155,6 +163,8 @@ class ConvBlock(nn.Module):
     def forward(self, x: Float[Tensor, "batch width height wide"]) -> Tensor:
         """The same shape. The perceptron sees a map in `channels_last` memory as it lies."""
         y = self.excite(self.mix_norm(self.mix(x)))
+        # Linear layers act on the last dimension; in `channels_last` memory the permutation to
+        # [batch, h, w, channels] and back moves nothing.
         y = self.response_norm(F.gelu(self.up(y.permute(0, 2, 3, 1))))
         y = self.down_norm(self.down(y).permute(0, 3, 1, 2))
         return x + self.drop(y if self.scale is None else y * self.scale[:, None, None])
@@ -185,12 +195,14 @@ class UniRepLKNet(Tower[UniRepLKNetConfig]):
     >>> import torch
     >>> from diptych.families.unireplknet import UniRepLKNetConfig
     >>> from diptych.families.unireplknet.model import UniRepLKNet
-    >>> config = UniRepLKNetConfig(depths=(1, 1, 1, 1), widths=(8, 8, 16, 16), kernel_sizes=((3,), (13,), (13,), (13,)))
+    >>> config = UniRepLKNetConfig(
+    ...     depths=(1, 1, 1, 1), widths=(8, 8, 16, 16), kernel_sizes=((3,), (13,), (13,), (13,))
+    ... )
     >>> tower = UniRepLKNet(config, embed_dim=6)
     >>> tower.init()
-    >>> tokens, pooled = tower(torch.zeros(2, 3, 64, 96))
-    >>> tokens.shape, pooled.shape
-    (torch.Size([2, 6, 16]), torch.Size([2, 6]))
+    >>> tokens, feature, pooled = tower(torch.zeros(2, 3, 64, 96))
+    >>> tokens.shape, feature.shape, pooled.shape
+    (torch.Size([2, 6, 16]), torch.Size([2, 16]), torch.Size([2, 6]))
     """
 
     always_projects = False
@@ -240,26 +252,20 @@ class UniRepLKNet(Tower[UniRepLKNetConfig]):
                 case ConvBlock(scale=nn.Parameter() as scale, layer_scale=float() as value):
                     nn.init.constant_(scale, value)
 
-    def forward(self, x: Float[Tensor, "batch 3 height wide"]) -> TowerOutput:
-        """Pixels to the last stage's map, in reading order, and the pooled vector."""
+    def forward(
+        self, x: Float[Tensor, "batch 3 height wide"], tokens: TokenKind = "raw"
+    ) -> TowerOutput:
+        """Pixels to the last stage's map, in reading order, feature and pooled vector. The feature
+        is the map's mean behind the final norm, which was trained on that mean alone."""
+        # Depthwise convolutions, layer norms and linear layers all read a position's channels side
+        # by side.
         x = x.contiguous(memory_format=torch.channels_last)
         for stage in self.stages:
             x = stage(x)
-        tokens = x.permute(0, 2, 3, 1).flatten(1, 2)
-        return TowerOutput(tokens, self.projection(self.feature(tokens)))
-
-    def feature(self, tokens: Float[Tensor, "batch tokens width"]) -> Float[Tensor, "batch width"]:
-        """The map's mean behind the final norm."""
-        return self.norm_post(tokens.mean(dim=1))
-
-    def normed(self, tokens: Float[Tensor, "*any width"]) -> Float[Tensor, "*any width"]:
-        """Tokens of `forward` behind the final norm, which was trained on their mean."""
-        return self.norm_post(tokens)
-
-    def projected(self, tokens: Float[Tensor, "*any width"]) -> Float[Tensor, "*any embed_dim"]:
-        """Tokens behind the final norm and the projection: places in the space that pictures share
-        with texts."""
-        return self.projection(self.norm_post(tokens))
+        x = x.permute(0, 2, 3, 1).flatten(1, 2)
+        feature = self.norm_post(x.mean(dim=1))
+        chosen = self._select(x, tokens, self.norm_post, self.projection)
+        return TowerOutput(chosen, feature, self.projection(feature))
 
     @property
     def layers(self) -> int:

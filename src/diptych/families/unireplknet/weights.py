@@ -45,9 +45,7 @@ class UniRepLKNetWeights(TowerWeights):
             deploy="stages.0.blocks.0.down.bias" in shapes,
         )
 
-    def in_form(
-        self, state: State, config: UniRepLKNetConfig
-    ) -> tuple[State, UniRepLKNetConfig]:
+    def in_form(self, state: State, config: UniRepLKNetConfig) -> tuple[State, UniRepLKNetConfig]:
         """See `deploy.in_form`."""
         return in_form(state, config)
 

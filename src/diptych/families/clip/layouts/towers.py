@@ -47,9 +47,7 @@ def take_norm_eps(cfg: dict[str, Any]) -> float:
     eps = norm.pop("eps", 1e-5)
     for name, value in norm.items():
         if value:
-            raise CheckpointError(
-                f"norm_kwargs.{name} = {value!r} has no place in a Diptych model"
-            )
+            raise CheckpointError(f"norm_kwargs.{name} = {value!r} has no place in a Diptych model")
     return eps
 
 

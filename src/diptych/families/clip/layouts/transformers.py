@@ -7,7 +7,7 @@ https://huggingface.co/docs/transformers/model_doc/clip
 import json
 from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 from safetensors.torch import save_file
 from torch import Tensor
@@ -232,6 +232,7 @@ def describe(content: dict[str, Any], path: Path) -> ClipConfig | None:
     return read_file(path) if named else None
 
 
+@runtime_checkable
 class Transformer(Protocol):
     """A configuration of any transformer."""
 

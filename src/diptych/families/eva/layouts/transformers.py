@@ -33,6 +33,16 @@ from diptych.weights.state import State
 ARCHITECTURES = ("EvaClipModel", "EvaCLIPModel")
 """Ours, and that of the published folders."""
 MODEL_TYPE = "eva_clip"
+REMOTE_CODE = "modeling_eva_clip"
+"""The module that an exported folder has beside its weights."""
+_REMOTE_SOURCE = '''"""EVA-CLIP for transformers: AutoModel.from_pretrained(FOLDER, trust_remote_code=True).
+
+The model is Diptych's, which must be installed: pip install diptych."""
+
+from diptych.compat.transformers import EvaClipConfig, EvaClipModel
+
+__all__ = ["EvaClipConfig", "EvaClipModel"]
+'''
 THETA = 10000.0
 FIXED_SCALE = math.log(100)
 
@@ -153,10 +163,11 @@ def _refuse_others(cfg: dict[str, Any], section: str, **only: Any) -> None:
 
 
 def export(folder: Path, config: ClipConfig, state: Mapping[str, Tensor]) -> None:
-    """All files, for `AutoModel.from_pretrained(folder)` once Diptych is imported, and
+    """All files, for `AutoModel.from_pretrained(folder, trust_remote_code=True)` and
     `CLIPProcessor.from_pretrained`.
 
-    Raises CheckpointError for a model without EVA's image tower and CLIP's text tower.
+    transformers finds the classes of a type that it doesn't know by `auto_map`, in a module that
+    lies beside the weights; ours only imports them from Diptych. Raises CheckpointError for a model without EVA's image tower and CLIP's text tower.
     """
     image, text = config.image, config.text
     if (
@@ -170,6 +181,10 @@ def export(folder: Path, config: ClipConfig, state: Mapping[str, Tensor]) -> Non
     written = {
         "architectures": [ARCHITECTURES[0]],
         "model_type": MODEL_TYPE,
+        "auto_map": {
+            "AutoConfig": f"{REMOTE_CODE}.EvaClipConfig",
+            "AutoModel": f"{REMOTE_CODE}.EvaClipModel",
+        },
         "projection_dim": config.embed_dim,
         "logit_scale_init_value": config.logit_scale,
         "vision_config": _vision_json(image) | transformers.sizes(image, config.embed_dim),
@@ -177,6 +192,7 @@ def export(folder: Path, config: ClipConfig, state: Mapping[str, Tensor]) -> Non
         | transformers.text_json(text, config.embed_dim),
     }
     transformers.write(folder, config, written, _table(image.mlp == "swiglu").to_foreign(state))
+    (folder / f"{REMOTE_CODE}.py").write_text(_REMOTE_SOURCE)
 
 
 def _vision_json(image: EvaConfig) -> dict[str, Any]:

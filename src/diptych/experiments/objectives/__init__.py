@@ -1,0 +1,1 @@
+"""The objectives benchmark: every objective trained alike, and what the models know, compared."""

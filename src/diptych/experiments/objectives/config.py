@@ -1,0 +1,39 @@
+"""What the objectives benchmark can be asked for."""
+
+from dataclasses import dataclass
+
+from diptych.errors import ConfigError
+
+
+@dataclass(frozen=True, kw_only=True)
+class ObjectivesConfig:
+    """Train every objective alike: the same towers, data, batch, steps, optimiser and seeds."""
+
+    data: str = "digits"
+    """digits: the demo's scenes of real handwriting. Else training pairs: shards, a table or a
+    folder of classes."""
+    test: str = ""
+    """Labelled pictures that are held back; not for digits."""
+    class_names: str = ""
+    """A text file, one name a line, in class order; not for digits, and a folder can do without."""
+    templates: tuple[str, ...] = ("a photo of a {}.",)
+    """Captions of a class; not for digits."""
+    objectives: tuple[str, ...] = ("clip", "slip", "declip", "filip", "defilip")
+    """Any of clip, slip, declip, filip, defilip."""
+    seeds: int = 3
+    """Runs of each objective, from different random numbers; the intervals come from them."""
+    budget: float = 60.0
+    """Minutes for all runs together; the steps that fit in are the same for everyone."""
+    steps: int = 0
+    """Steps of each run, whatever the budget; 0: by the budget."""
+    out: str = "benchmark"
+    """Folder of everything that the benchmark writes."""
+
+    def __post_init__(self):
+        if self.seeds < 1 or self.budget <= 0 or self.steps < 0:
+            raise ConfigError("seeds and budget must be above 0, and steps not below")
+        if self.data != "digits" and not self.test:
+            raise ConfigError(
+                "give --test, labelled pictures to measure with; or --data digits, which has its "
+                "own"
+            )

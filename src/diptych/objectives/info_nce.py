@@ -1,0 +1,211 @@
+"""Symmetric InfoNCE, CLIP's loss: the equation, and the same numbers from tiles.
+
+`info_nce` is the equation on the whole logit matrix; only tests and small examples can afford it.
+`tiled_info_nce` gives the same loss and gradients, on one or many processes, in the memory of a few
+rows of logits (see `logit_tiles`).
+"""
+
+import math
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+from diptych.distributed import Peers
+from diptych.objectives.logit_tiles import LogitGradients, LogitTiles, Scalar, logit_precision
+
+_ALONE = Peers()
+
+
+def info_nce(
+    images: Float[Tensor, "pairs width"],
+    texts: Float[Tensor, "pairs width"],
+    scale: Scalar,
+    label_smoothing: float = 0.0,
+) -> Float[Tensor, ""]:
+    """Symmetric InfoNCE (Radford et al. 2021, arXiv:2103.00020, figure 3): which text belongs to
+    this image, and back.
+
+    `images`, `texts`: unit rows, row i of one belongs to row i of the other. `scale`: the inverse
+    temperature.
+
+    >>> import torch
+    >>> from diptych.objectives.info_nce import info_nce
+    >>> round(info_nce(torch.eye(4), torch.eye(4), torch.tensor(1.0)).item(), 4)  # log(1 + 3 / e)
+    0.7437
+    """
+    logits = scale * images @ texts.T
+    pair = torch.arange(len(logits), device=logits.device)
+    by_image = F.cross_entropy(logits, pair, label_smoothing=label_smoothing)
+    by_text = F.cross_entropy(logits.T, pair, label_smoothing=label_smoothing)
+    return (by_image + by_text) / 2
+
+
+def tiled_info_nce(
+    images: Float[Tensor, "pairs width"],
+    texts: Float[Tensor, "pairs width"],
+    scale: Scalar,
+    *,
+    label_smoothing: float = 0.0,
+    tile: int = 512,
+    peers: Peers = _ALONE,
+) -> Float[Tensor, ""]:
+    """`info_nce` of everybody's pairs in tiles of `tile` rows; all processes bring the same number
+    of pairs.
+
+    Two sweeps: log-sum-exps in the forward pass, and tiles computed anew in the backward pass, as
+    a softmax needs the whole sum before its first gradient. Memory: two tiles of `tile` x global
+    batch, and the global batch's texts.
+
+    >>> import torch
+    >>> from diptych.objectives.info_nce import tiled_info_nce
+    >>> round(tiled_info_nce(torch.eye(4), torch.eye(4), torch.tensor(1.0), tile=3).item(), 4)
+    0.7437
+    """
+    with torch.autocast(images.device.type, enabled=False):
+        images, texts, scale = logit_precision(images, texts, scale)
+        return _InfoNce.apply(images, texts, scale, label_smoothing, tile, peers)
+
+
+class _InfoNce(torch.autograd.Function):
+    """With P the softmax over rows plus the softmax over columns of S, dS = (P - 2 targets) / 2
+    pairs.
+
+    Log-sum-exps are kept relative to the positive of their row or column, log(sum_j exp(S_ij -
+    S_ii)). That is the pair's loss -log softmax(S)_ii itself, never negative, so rounding has no
+    large logit to round, and none has to be subtracted later."""
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        images: Tensor,
+        texts: Tensor,
+        scale: Tensor,
+        label_smoothing: float,
+        tile: int,
+        peers: Peers,
+    ) -> Tensor:
+        texts = peers.all_gather(texts)
+        rows = LogitTiles(images, texts, scale, tile, peers)
+        positives = peers.all_gather(rows.positives)
+        by_image = torch.empty_like(rows.positives)
+        by_text = torch.full_like(positives, -torch.inf)
+        # Which tiles one exponential was enough for; the backward pass goes the same way.
+        shared = []
+        for part in rows.slices():
+            # A row is whole in its tile. A column is spread over tiles and processes: its
+            # log-sum-exps are joined, here and behind the loop.
+            by_image[part], of_tile, one_exponential = _log_sums(rows, part, positives)
+            torch.logaddexp(by_text, of_tile, out=by_text)
+            shared.append(one_exponential)
+        # Log-sum-exp over processes: exp of differences to the largest can't overflow.
+        largest = peers.max(by_text)
+        by_text = largest + peers.sum((by_text - largest).exp_()).log_()
+
+        ctx.save_for_backward(images, texts, scale, positives, by_image, by_text)
+        ctx.constants = label_smoothing, tile, peers, shared
+        own = by_text[rows.first : rows.first + len(images)]
+        # Label smoothing mixes the targets with 1 / pairs everywhere, which adds the positive's
+        # distance to the mean of its logits. The mean of all logits is the dot product of means.
+        smoothing = rows.positives.mean() - rows.scaled.mean(0) @ texts.mean(0)
+        return (by_image.mean() + own.mean()) / 2 + label_smoothing * smoothing
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:  # pyright: ignore[reportIncompatibleMethodOverride]
+        images, texts, scale, positives, by_image, by_text = ctx.saved_tensors
+        label_smoothing, tile, peers, shared = ctx.constants
+        with torch.autocast(images.device.type, enabled=False):
+            rows = LogitTiles(images, texts, scale, tile, peers)
+            sums = LogitGradients(rows, ctx.needs_input_grad)
+            spare = torch.empty_like(rows.buffer)
+            for part, one_exponential in zip(rows.slices(), shared, strict=True):
+                softmaxes = _softmaxes if one_exponential else _softmaxes_apart
+                d_logits = softmaxes(
+                    rows, part, positives, by_image[part], by_text, spare[: part.stop - part.start]
+                )
+                # Subtract twice the targets: (1 - s) on the diagonal, and s / pairs everywhere.
+                if label_smoothing:
+                    d_logits -= 2 * label_smoothing / len(texts)
+                rows.diagonal(d_logits, part).sub_(2 * (1 - label_smoothing))
+                sums.add(d_logits, part)
+            d_images, d_texts, d_scale = sums.finish(
+                images, scale, gradients[0] / (2 * len(images)), peers
+            )
+        return d_images, d_texts, d_scale, None, None, None
+
+
+def _log_sums(rows: LogitTiles, part: slice, positives: Tensor) -> tuple[Tensor, Tensor, bool]:
+    """log(sum of exp) over each row and each column of a tile, relative to its positive; and
+    whether one exponential served both.
+
+    The exponentials cost most of the time. With p_i the positive of row i and t the largest of
+    them, E_ij = exp(S_ij - p_i) has the sums of rows, and weighed those of columns:
+
+        sum_j exp(S_ij - p_i) = sum_j E_ij
+        sum_i exp(S_ij - p_j) = exp(t - p_j) sum_i exp(p_i - t) E_ij
+    """
+    tile, own = rows.logits(part), rows.positives[part]
+    top = own.max()
+    tile.sub_(own[:, None]).exp_()
+    by_image = tile.sum(1).log_()
+    # Column sums over a few rows at a time: one running sum over a whole tile would round a
+    # thousand times.
+    weights = (own - top).exp_()
+    few = [
+        torch.mv(some.T, weight)
+        for some, weight in zip(tile.split(64), weights.split(64), strict=True)
+    ]
+    by_text = torch.stack(few).sum(0).log_() + (top - positives)
+    # E or a weight may leave float's range. What vanishes by that must be small against the
+    # column's own positive or its sum, or this is another number: logits that differ by 71 and more
+    # in float32 (71 = log(eps / tiny)). Then the tile is done again, with two exponentials.
+    lost = top - positives - by_text.clamp(min=0)
+    limits = torch.finfo(tile.dtype)
+    if torch.stack([top - own.min(), by_image.max(), lost.max()]).max() < math.log(
+        limits.eps / limits.tiny
+    ):
+        return by_image, by_text, True
+    tile = rows.logits(part)
+    return tile.logsumexp(1) - own, tile.logsumexp(0) - positives, False
+
+
+def _softmaxes(
+    rows: LogitTiles,
+    part: slice,
+    positives: Tensor,
+    by_image: Tensor,
+    by_text: Tensor,
+    spare: Tensor,
+) -> Tensor:
+    """Softmax over rows plus softmax over columns of a tile, with the one exponential of
+    `_log_sums`.
+
+    With r_i and c_j the log-sum-exps of row and column: exp(S_ij - p_i - r_i) + exp(S_ij - p_j -
+    c_j) = E_ij (exp(-r_i) + exp(p_i - t) exp(t - p_j - c_j)): E times a constant of the row plus a
+    product of a row's and a column's, which `addr` makes."""
+    tile, own = rows.logits(part), rows.positives[part]
+    top = own.max()
+    of_columns = (top - positives - by_text).exp_()
+    torch.addr(
+        (-by_image).exp_()[:, None].expand_as(spare), (own - top).exp_(), of_columns, out=spare
+    )
+    return tile.sub_(own[:, None]).exp_().mul_(spare)
+
+
+def _softmaxes_apart(
+    rows: LogitTiles,
+    part: slice,
+    positives: Tensor,
+    by_image: Tensor,
+    by_text: Tensor,
+    spare: Tensor,
+) -> Tensor:
+    """The same with two exponentials, whatever the logits, the left side of that
+    equation."""
+    tile, own = rows.logits(part), rows.positives[part]
+    torch.sub(tile, positives, out=spare).sub_(by_text).exp_()
+    return tile.sub_(own[:, None]).sub_(by_image[:, None]).exp_().add_(spare)

@@ -1,0 +1,143 @@
+"""Callbacks: what happens between steps. Metrics are logged, the model is evaluated, checkpoints
+are written, and a run that was asked to stop stops."""
+
+import json
+import signal
+import threading
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from types import FrameType
+
+import torch
+
+from diptych.config import SaveConfig
+from diptych.data import BadSamples
+from diptych.distributed import Peers
+from diptych.errors import TrainingError
+from diptych.inputs import Tokenizer
+from diptych.models import Clip
+from diptych.training.loop import Callback, Meter
+from diptych.training.metrics import Logger, Row
+from diptych.training.state import TrainingState, save
+
+_Handler = Callable[[int, FrameType | None], object] | int | None
+Evaluate = Callable[[Clip], dict[str, float]]
+"""From a model to its metrics by name."""
+
+
+def every(steps: int, last: int, callback: Callback) -> Callback:
+    """`callback` at every `steps`-th step (0: never) and at step `last`."""
+
+    def run_if_due(state: TrainingState) -> None:
+        if _is_due(state.step, steps, last):
+            callback(state)
+
+    return run_if_due
+
+
+def _is_due(step: int, every_steps: int, last: int) -> bool:
+    return step == last or (every_steps > 0 and step % every_steps == 0)
+
+
+def log_metrics(meter: Meter, bad: BadSamples, peers: Peers, loggers: Sequence[Logger]) -> Callback:
+    """A callback that logs the means of the last steps, and how many samples were bad so far."""
+
+    def log(state: TrainingState) -> None:
+        bad_samples = int(peers.sum(torch.tensor(bad.count, device=peers.device)))
+        _log(meter.report(state.step, peers) | {"bad_samples": bad_samples}, peers, loggers)
+
+    return log
+
+
+def list_bad_samples(path: Path, bad: BadSamples) -> None:
+    """Add the bad samples met so far to `path`, each once: a line of JSON with file, key and
+    reason."""
+    known = path.read_text().splitlines() if path.exists() else []
+    lines = [json.dumps(sample._asdict()) for sample in bad.listed]
+    if new := [line for line in lines if line not in known]:
+        with open(path, "a") as file:
+            file.writelines(line + "\n" for line in new)
+
+
+def log_evaluation(evaluate: Evaluate, peers: Peers, loggers: Sequence[Logger]) -> Callback:
+    """A callback that evaluates the model and logs its metrics. Every process takes part."""
+
+    def log(state: TrainingState) -> None:
+        _log({"step": state.step, "evaluation": evaluate(state.model)}, peers, loggers)
+
+    return log
+
+
+def _log(row: Row, peers: Peers, loggers: Sequence[Logger]) -> None:
+    """Hand `row` to the loggers of the main process. Raises TrainingError if one can't write."""
+    if peers.is_main:
+        for logger in loggers:
+            try:
+                logger(row)
+            except OSError as error:
+                raise TrainingError(
+                    f"could not record step {row['step']}: {error}; the last checkpoint is good"
+                ) from error
+
+
+class Checkpointer:
+    """The callback that writes checkpoints: by steps, by the clock, at the end, and when the
+    process is asked to stop.
+
+    SIGTERM and Ctrl-C end the run after the step that is under way: a checkpoint is written and
+    TrainingError says how to resume. A second Ctrl-C ends at once."""
+
+    def __init__(
+        self, out: Path, config: SaveConfig, tokenizer: Tokenizer, peers: Peers, last: int
+    ):
+        self._out, self._config, self._last = out, config, last
+        self._tokenizer, self._peers = tokenizer, peers
+        self._last_saved = time.monotonic()
+        self._stop_signal = ""
+        self._handlers: dict[int, _Handler] = {}
+
+    def __enter__(self) -> "Checkpointer":
+        # Python lets the main thread alone set signal handlers.
+        if threading.current_thread() is threading.main_thread():
+            for number in (signal.SIGTERM, signal.SIGINT):
+                self._handlers[number] = signal.signal(number, self._request_stop)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for number, handler in self._handlers.items():
+            signal.signal(number, handler)
+
+    def _request_stop(self, number: int, frame: FrameType | None) -> None:
+        self._stop_signal = signal.Signals(number).name
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+
+    def __call__(self, state: TrainingState) -> None:
+        """Write a checkpoint if it is time. Raises TrainingError if a stop was asked for."""
+        due = _is_due(state.step, self._config.every_steps, self._last)
+        # Collectives: every process has to come to both, whatever the first says.
+        overdue, stop = self._overdue(), self._peers.any(bool(self._stop_signal))
+        if due or overdue or stop:
+            self._save(state)
+        if stop and state.step < self._last:
+            raise TrainingError(
+                f"stopped at step {state.step} of {self._last} by "
+                f"{self._stop_signal or 'another process'}; everything is saved. "
+                f"Continue with: diptych train --resume {self._out}"
+            )
+
+    def _overdue(self) -> bool:
+        """Whether the last checkpoint is older than it may be. The main process's clock decides for
+        all, because clocks differ and all have to save at the same step."""
+        minutes = self._config.every_minutes
+        if minutes <= 0:
+            return False
+        elapsed = time.monotonic() - self._last_saved
+        return self._peers.any(self._peers.is_main and elapsed > minutes * 60)
+
+    def _save(self, state: TrainingState) -> None:
+        if self._peers.is_main:
+            save(state, self._tokenizer, self._out, self._config.keep)
+        self._last_saved = time.monotonic()
+        # Nobody ends, and takes the others with it, while the file is being written.
+        self._peers.barrier()
