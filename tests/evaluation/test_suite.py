@@ -1,16 +1,20 @@
 """Tasks x models: what is finished is kept, what fails is listed, processes agree."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 
 import diptych
+from diptych import pretrained
 from diptych.distributed import Peers
-from diptych.encoder import Cache, Encoder, features
+from diptych.encoder import Encoder, features
 from diptych.errors import ConfigError, UnknownNameError
 from diptych.evaluation import Result, ResultKey, evaluate
 from diptych.evaluation.engine import Engine
+from diptych.evaluation.evaluate import By
+from diptych.models import build
 from tests import tiny
 from tests.distributed.harness import run_processes
 
@@ -117,6 +121,7 @@ def test_a_model_given_twice_is_told(data):
         ({"tasks": "zero-shot"}, "zero-shot of what. give it data"),
         ({"profile": "open-ai"}, "did you mean 'openai'"),
         ({"resize": "stretch"}, "no resize is called 'stretch'"),
+        ({"data": "photos", "out": "x"}, "out is for tasks"),
         ({"data": "photos"}, "cifar10 brings its own data; say where it lies by data_root"),
     ],
 )
@@ -136,21 +141,22 @@ def test_both_shows_a_squashing_model_crops_too():
         Engine().extractors(tiny.encoder(), ("stretch",))
 
 
-def suite_as_one_of(peers: Peers, tasks: list[str], folder: str):
+def suite_as_one_of(peers: Peers, tasks: list[str], folder: str, by: By):
     features.ROWS = 5
-    cache = Cache(Path(folder) / "cache")
-    results = evaluate(tiny.encoder(), tasks, out=Path(folder) / "out", cache=cache, peers=peers)
+    torch.manual_seed(0)
+    encoder = Encoder(build(replace(pretrained.get("tiny"), token_dim=16)))
+    options = {"out": Path(folder) / "out", "cache": Path(folder) / "cache", "by": by}
+    results = evaluate(encoder, tasks, peers=peers, **options)
     names = [(key.task, path.name) for key, path in results.paths.items()]
     return names, list(results.failures.values())
 
 
-def test_two_processes_equal_one(data, tmp_path, monkeypatch):
+@pytest.mark.parametrize("by", ["vectors", "tokens"])
+def test_two_processes_equal_one(by, data, tmp_path, monkeypatch):
     monkeypatch.setattr(features, "ROWS", 5)
     tasks = [data, str(tmp_path / "nothing")]
-    alone = suite_as_one_of(Peers(), tasks, str(tmp_path / "one"))
-    assert run_processes(2, suite_as_one_of, tasks, str(tmp_path / "two")) == [alone, alone]
+    alone = suite_as_one_of(Peers(), tasks, str(tmp_path / "one"), by)
+    assert run_processes(2, suite_as_one_of, tasks, str(tmp_path / "two"), by) == [alone, alone]
     [(_, name)] = alone[0]
-    one, two = (
-        Result.from_json((tmp_path / which / "out" / name).read_text()) for which in ("one", "two")
-    )
+    one, two = (Result.load(tmp_path / which / "out" / name) for which in ("one", "two"))
     assert (one.metrics, one.confusion, one.key) == (two.metrics, two.confusion, two.key)

@@ -29,36 +29,36 @@ def evaluate(
     tasks: str,
     data: DataConfig | str | os.PathLike[str],
     *,
-    class_names: str | os.PathLike[str] | Sequence[str] = (),
-    templates: str | Sequence[str] = (),
-    by: By = "vectors",
-    resize: str = "",
-    batch_size: int = 64,
-    limit: int = 0,
-    progress: bool = False,
-    cache: Cache | str | os.PathLike[str] | None = None,
-    peers: Peers | None = None,
+    class_names: str | os.PathLike[str] | Sequence[str] = ...,
+    templates: str | Sequence[str] = ...,
+    by: By = ...,
+    resize: str = ...,
+    batch_size: int = ...,
+    limit: int = ...,
+    progress: bool = ...,
+    cache: Cache | str | os.PathLike[str] | None = ...,
+    peers: Peers | None = ...,
 ) -> Result: ...
 @overload
 def evaluate(
     models: Encoder | Sequence[Encoder] | Mapping[str, Encoder],
     tasks: Tasks,
-    data: None = None,
+    data: None = ...,
     *,
-    data_root: str | os.PathLike[str] = ".",
-    profile: str = "diptych",
-    sizes: Literal["exact", "warn"] = "exact",
-    class_names: str | os.PathLike[str] | Sequence[str] = (),
-    templates: str | Sequence[str] = (),
-    by: By = "vectors",
-    resize: str | Sequence[str] = "",
-    out: str | os.PathLike[str] | None = None,
-    on_result: OnResult = lambda key, result: None,
-    batch_size: int = 64,
-    limit: int = 0,
-    progress: bool = False,
-    cache: Cache | str | os.PathLike[str] | None = None,
-    peers: Peers | None = None,
+    data_root: str | os.PathLike[str] = ...,
+    profile: str = ...,
+    sizes: Literal["exact", "warn"] = ...,
+    class_names: str | os.PathLike[str] | Sequence[str] = ...,
+    templates: str | Sequence[str] = ...,
+    by: By = ...,
+    resize: str | Sequence[str] = ...,
+    out: str | os.PathLike[str] | None = ...,
+    on_result: OnResult = ...,
+    batch_size: int = ...,
+    limit: int = ...,
+    progress: bool = ...,
+    cache: Cache | str | os.PathLike[str] | None = ...,
+    peers: Peers | None = ...,
 ) -> Results: ...
 def evaluate(
     models: Encoder | Sequence[Encoder] | Mapping[str, Encoder],
@@ -125,6 +125,8 @@ def evaluate(
         peers=peers or Peers(),
     )
     resizes = _resizes(resize)
+    if data is not None and out is not None:
+        raise ConfigError("out is for tasks; write a single result with result.save(path)")
     if data is not None:
         return _on_own_data(engine, models, tasks, data, resizes, class_names, templates)
     if isinstance(tasks, str) and tasks in METRICS.keys() - datasets.GROUPS.keys():
