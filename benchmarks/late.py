@@ -2,7 +2,8 @@
 Memory and time.
 
 49 patches and 32 words of width 256 to a pair. The plain equation holds batch² x 49 x 32 products,
-several times over: 9 GB at a batch of 512."""
+several times over: 9 GB at a batch of 512.
+"""
 
 from collections.abc import Iterator
 

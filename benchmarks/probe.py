@@ -12,7 +12,8 @@ CLIP_benchmark 1.6.2: its `find_peak`, `train` and `infer` as its `evaluate` cal
 trainings of 10 epochs, batches of 64, AdamW); `--trainings 1` times one and multiplies, 0 runs all,
 for which its `accuracy` needs numpy below 2.4. It asks for a GPU: on a CPU, `.cuda()` is made to
 return the tensor as it is, and autocast is off. `pip install --no-deps clip-benchmark==1.6.2` is
-enough for it; `rows` leaves it out where it is missing."""
+enough for it; `rows` leaves it out where it is missing.
+"""
 
 import argparse
 import json

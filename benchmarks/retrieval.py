@@ -3,7 +3,8 @@ vectors on the CPU.
 
 The peers: CLIP_benchmark's own `recall_at_k` in batches of 64, as its `evaluate` calls it; and the
 whole matrix of scores with the ten nearest of each row and column. Each in a process of its own,
-with its own peak of memory."""
+with its own peak of memory.
+"""
 
 from collections.abc import Iterator
 from importlib.util import find_spec

@@ -2,7 +2,8 @@
 cost. One run.
 
 Every row's peer is named in it. Weights are random, statistics those of one batch; pictures of 224
-pixels, float32."""
+pixels, float32.
+"""
 
 from collections.abc import Callable, Iterator
 from functools import partial

@@ -39,7 +39,8 @@ class Sample:
 
     `image` is the encoded file, or a path. `captions` are alternatives: one is drawn. `label` is
     the class index where the source has classes; `labels` are the indices where a picture may have
-    several."""
+    several.
+    """
 
     key: str
     image: bytes | str
@@ -56,7 +57,8 @@ class Batch:
     `images[v]`: Float[batch, 3, height, width], normalised, one per image view. `texts[v]`:
     Int[batch, length], one per text view, padded to the longest caption of the batch. `index`:
     Int[batch], each sample's place in its source. `mlm_labels`: Int[batch, length], the ids of the
-    tokens that the `masked` text view masks, -100 elsewhere; None without such a view."""
+    tokens that the `masked` text view masks, -100 elsewhere; None without such a view.
+    """
 
     images: tuple[Float[Tensor, "batch 3 height width"], ...]
     texts: tuple[Int[Tensor, "batch _"], ...]

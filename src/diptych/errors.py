@@ -10,7 +10,8 @@
     └── TrainingError          a run that had to stop (not-finite loss, full disk, lost process)
 
 Every message is one sentence or two: what was wrong, then what to do. The command line prints it
-without a traceback."""
+without a traceback.
+"""
 
 import difflib
 from collections.abc import Iterable

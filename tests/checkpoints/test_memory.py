@@ -1,7 +1,8 @@
 """A model passes through little more memory than it has, however large its file.
 
 The peak is the kernel's own record of a fresh process, so that nothing escapes it. Weights are
-zeros, which cost no memory while they are written."""
+zeros, which cost no memory while they are written.
+"""
 
 import json
 import subprocess

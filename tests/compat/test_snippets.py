@@ -1,7 +1,8 @@
 """The READMEs' own snippets run after changing the import line and the path of the weights.
 
 The texts in `snippets/` are published (baaivision/EVA, MIT): EVA-01/clip, and the card of
-EVA-CLIP-18B. Where a README was wrong, the correction stands beside its reason."""
+EVA-CLIP-18B. Where a README was wrong, the correction stands beside its reason.
+"""
 
 import os
 import subprocess

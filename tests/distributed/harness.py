@@ -22,7 +22,8 @@ def run_processes(count: int, function: Callable[..., Any], *args: Any) -> list[
 
     `function` stands at the top level of a module, and its arguments and result can be pickled.
     When it raises on any process, its traceback goes to stderr and all are ended. None is left
-    behind."""
+    behind.
+    """
     # Processes forked from one that has imported all this, and done nothing else, start at once.
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["diptych.objectives", "diptych.models", "torch.nn.parallel"])

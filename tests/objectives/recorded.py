@@ -27,7 +27,7 @@ from diptych.families.declip.published_config import (
     PublishedTokenPairsConfig,
 )
 from diptych.inputs import DeclipTokenizer
-from diptych.inputs.words import NOT_HIDDEN, Hidden, hide
+from diptych.inputs.masking import IGNORE_INDEX, MaskedTokens, mask_tokens
 from diptych.models import build
 from diptych.objectives import DeclipObjective, Objective, build_objective
 from diptych.weights.mapping import SCALAR, Rule, Table, rows
@@ -221,34 +221,34 @@ def batch(record: Mapping[str, Any], seed: int | None = None) -> Batch:
     hidden = torch.tensor(record["mlm_labels"]) if "mlm_labels" in record else None
     pictures = pixels[:1] if method == "filip" else pixels
     return Batch(
-        images=tuple(pictures), texts=tuple(texts), index=torch.arange(rows_), hidden=hidden
+        images=tuple(pictures), texts=tuple(texts), index=torch.arange(rows_), mlm_labels=hidden
     )
 
 
-def hide_words(ids: list[int]) -> Hidden:
+def mask_words(ids: list[int]) -> MaskedTokens:
     """As published: every draw is torch's, over the whole caption, padding aside."""
     special = torch.tensor([number in DeclipTokenizer.special_ids for number in ids])
     draws = {
         "chosen": torch.bernoulli(torch.full((len(ids),), 0.15).masked_fill(special, 0.0)).bool(),
         "masked": torch.bernoulli(torch.full((len(ids),), 0.8)).bool(),
         "replaced": torch.bernoulli(torch.full((len(ids),), 0.5)).bool(),
-        "words": torch.randint(DeclipTokenizer.vocab_size, (len(ids),)),
+        "random_ids": torch.randint(DeclipTokenizer.vocab_size, (len(ids),)),
     }
-    return hide(
+    return mask_tokens(
         ids,
         **{name: drawn.tolist() for name, drawn in draws.items()},
         mask_id=DeclipTokenizer.mask_id,
     )
 
 
-def hidden_captions(record: Mapping[str, Any]) -> tuple[Tensor, Tensor]:
+def masked_captions(record: Mapping[str, Any]) -> tuple[Tensor, Tensor]:
     """The recorded captions with other words hidden, and their labels, drawn from torch's
     generator."""
     masked, labels = torch.tensor(record["masked_token_ids"]), torch.tensor(record["mlm_labels"])
-    found, words = torch.zeros_like(masked), torch.full_like(masked, NOT_HIDDEN)
-    for row, ids in enumerate(torch.where(labels == NOT_HIDDEN, masked, labels)):
+    found, words = torch.zeros_like(masked), torch.full_like(masked, IGNORE_INDEX)
+    for row, ids in enumerate(torch.where(labels == IGNORE_INDEX, masked, labels)):
         length = int((ids != 0).sum())
-        hidden = hide_words(ids[:length].tolist())
+        hidden = mask_words(ids[:length].tolist())
         found[row, :length], words[row, :length] = (
             torch.tensor(hidden.ids),
             torch.tensor(hidden.labels),

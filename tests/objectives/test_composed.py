@@ -73,7 +73,7 @@ def test_a_step_under_autocast(name):
 def test_no_masked_words_are_no_trouble():
     objective = make("declip")
     data = batch(objective.views, 4)
-    losses = objective(replace(data, hidden=torch.full_like(data.hidden, -100)), Peers())
+    losses = objective(replace(data, mlm_labels=torch.full_like(data.mlm_labels, -100)), Peers())
     assert losses.metrics["words"] == 0
     losses.total.backward()
     assert objective.word_head.weight.grad is not None

@@ -14,8 +14,9 @@ from diptych.config import (
     SiglipObjectiveConfig,
     SlipObjectiveConfig,
 )
+from diptych.families.clip import TextConfig, VitConfig
 
-PLAIN, SIGLIP = ClipConfig(), SiglipObjectiveConfig()
+PLAIN, SIGLIP = ClipConfig(image=VitConfig(), text=TextConfig()), SiglipObjectiveConfig()
 BIASED = replace(PLAIN, logit_scale=math.log(10), logit_bias=-10.0)
 
 

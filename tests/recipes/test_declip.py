@@ -166,7 +166,7 @@ def tiny(run):
         objective = replace(objective, views=small)
     if isinstance(objective, DeclipObjectiveConfig):
         objective = replace(objective, queue=32)
-    model = replace(run.model, custom=model)
+    model = replace(run.model, name="", custom=model)
     return replace(
         run, model=model, objective=objective, batch_size=6, steps=20_000, precision="fp32"
     )
@@ -180,5 +180,8 @@ def batch(run, state, seed):
     images = tuple(torch.randn(6, 3, 32, 32, generator=draw) for _ in views.image)
     hidden = torch.where(torch.arange(8) % 3 == 1, texts, -100)
     return Batch(
-        images=images, texts=tuple(texts for _ in views.text), index=torch.arange(6), hidden=hidden
+        images=images,
+        texts=tuple(texts for _ in views.text),
+        index=torch.arange(6),
+        mlm_labels=hidden,
     )

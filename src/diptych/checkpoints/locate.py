@@ -27,7 +27,8 @@ def locate(name: str | Path, *, alone: bool = False) -> Place:
 
     `alone`: an image tower alone will do. Raises CheckpointError if there is no such file, or no
     weights are published; UnknownNameError with near misses; ConfigError for an image tower where a
-    whole model is needed."""
+    whole model is needed.
+    """
     if Path(name).exists():
         return Place(Path(name), None, {})
     name = str(name)

@@ -18,7 +18,8 @@ class Benchmark(ObjectivesConfig):
     diptych benchmark objectives --data digits --budget 60 --out benchmark
 
     The same towers, data, batch, steps, optimiser and seeds; nothing is tuned for anyone. Writes
-    OUT/results.json and OUT/report.html. Interrupted, the same command goes on where it stopped."""
+    OUT/results.json and OUT/report.html. Interrupted, the same command goes on where it stopped.
+    """
 
     subject: Annotated[Positional[Literal["objectives"]], arg(metavar="objectives")]
     """What is compared."""

@@ -16,7 +16,8 @@ from diptych.errors import ConfigError
 class Classify(Compute):
     """Which of some names fits a picture.
 
-    diptych classify MODEL cat.jpg dog.jpg --names cat dog"""
+    diptych classify MODEL cat.jpg dog.jpg --names cat dog
+    """
 
     model: Annotated[Positional[str], arg(metavar="MODEL")]
     """A run, a checkpoint, hf-hub:org/name, or a name with published weights."""

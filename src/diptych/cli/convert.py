@@ -15,7 +15,8 @@ class Convert:
     """Weights from one layout to another. The source's layout is detected, and the result is read
     back and compared.
 
-    diptych convert ViT-B-32.pt --to transformers --out vit-b-32"""
+    diptych convert ViT-B-32.pt --to transformers --out vit-b-32
+    """
 
     source: Annotated[Positional[str], arg(metavar="SRC")]
     """A checkpoint file or folder, a run, hf-hub:org/name, or a name with published weights."""

@@ -21,7 +21,8 @@ class Demo:
 
     Writes OUT/data (shards), OUT/run (the model, which `diptych.load` reads), OUT/pictures.index
     and OUT/report.html. Run again, it keeps the pictures and trains anew; the same seed gives the
-    same result. Ends with status 1 if the model is worse than it should be."""
+    same result. Ends with status 1 if the model is worse than it should be.
+    """
 
     out: str = "demo"
     """Folder of everything that the demo writes."""

@@ -22,7 +22,8 @@ class Embed(Compute):
     diptych embed MODEL PICTURES --out photos.index
 
     An index knows its model, so that later `diptych embed PICTURES --out photos.index` is enough;
-    it encodes what is new or changed and drops what has vanished."""
+    it encodes what is new or changed and drops what has vanished.
+    """
 
     places: Annotated[Positional[tuple[str, ...]], arg(metavar="[MODEL] PICTURES")] = ()
     """A model (a run, a checkpoint, hf-hub:org/name, a name); then a folder, or tar shards such as

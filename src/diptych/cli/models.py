@@ -29,7 +29,8 @@ class Models:
 
     Of one model, by any name that it or a file of it ever had, everything that is known:
 
-    diptych models EVA02_CLIP_L_336_psz14_s6B.pt"""
+    diptych models EVA02_CLIP_L_336_psz14_s6B.pt
+    """
 
     pattern: Annotated[Positional[str], arg(metavar="PATTERN")] = "*"
     """A shell pattern, or any name of one model."""

@@ -21,7 +21,8 @@ class Report:
 
     diptych report runs/clip results/*.json --out page.html --table results.md
 
-    CLIP_benchmark's JSON files are read as well, and can be written."""
+    CLIP_benchmark's JSON files are read as well, and can be written.
+    """
 
     sources: Annotated[Positional[tuple[str, ...]], arg(metavar="RUN_OR_RESULT")]
     """Folders that `diptych train` wrote, JSON files that `diptych evaluate` or CLIP_benchmark

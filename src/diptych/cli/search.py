@@ -22,7 +22,8 @@ if TYPE_CHECKING:
 class Search:
     """Find pictures in an index by a text, or by a picture.
 
-    diptych search photos.index "a dog on the beach" --top 12 --html dogs.html"""
+    diptych search photos.index "a dog on the beach" --top 12 --html dogs.html
+    """
 
     index: Annotated[Positional[str], arg(metavar="X.index")]
     """What `diptych embed` made."""

@@ -5,7 +5,8 @@ import line.
 
 `diptych.compat.clip` has those of OpenAI's and EVA-01's `clip` package,
 `diptych.compat.transformers` the classes of exported EVA-CLIP folders. What differs, and why,
-stands in docs/compat.md."""
+stands in docs/compat.md.
+"""
 
 from diptych.compat.clip import build_eva_model_and_transforms
 from diptych.compat.factory import (

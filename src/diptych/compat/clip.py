@@ -5,7 +5,8 @@ EVA-01/clip).
 
     model, preprocess = clip.build_eva_model_and_transforms("EVA_CLIP_g_14", "eva_clip_psz14.pt")
     text = clip.tokenize(["a diagram", "a dog"])
-    logits_per_image, logits_per_text = model(preprocess(picture)[None], text)"""
+    logits_per_image, logits_per_text = model(preprocess(picture)[None], text)
+"""
 
 from collections.abc import Sequence
 from pathlib import Path

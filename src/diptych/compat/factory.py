@@ -69,7 +69,8 @@ def create_model(
     module's table.
 
     Raises UnknownNameError for a name that nothing answers to, CheckpointError for weights that
-    can't be read or don't fit, and ConfigError for an option that can't be honoured."""
+    can't be read or don't fit, and ConfigError for an option that can't be honoured.
+    """
     _refuse(jit=jit, cache_dir=cache_dir, skip_list=skip_list, output_dict=output_dict)
     if precision not in PRECISIONS:
         raise UnknownNameError("precision", precision, PRECISIONS)

@@ -6,7 +6,8 @@
 
 The folder is what `diptych convert SRC --to transformers` writes. It carries a module that imports
 these two classes, so that `AutoModel.from_pretrained(folder, trust_remote_code=True)` finds them in
-a process that never imported Diptych; nothing is registered with transformers."""
+a process that never imported Diptych; nothing is registered with transformers.
+"""
 
 from pathlib import Path
 from typing import Any

@@ -37,7 +37,8 @@ class ContrastiveConfig(ObjectiveConfig, abstract=True):
     so serve as a part of others.
 
     A subclass names that part, too: `contrastive`, an `objectives.contrastive.Contrastive` that is
-    made of the configuration and a model."""
+    made of the configuration and a model.
+    """
 
     contrastive: ClassVar[str]
     """`package.module:Name` of the part."""

@@ -1,7 +1,8 @@
 """Where pairs come from and how they reach the device: sources, the order, the loader.
 
 A source gives `len`, a sample by number, where it lies, and a line about itself. The order is
-arithmetic on the seed and the step. The loader puts them together."""
+arithmetic on the seed and the step. The loader puts them together.
+"""
 
 from diptych.data.bad import BadSamples
 from diptych.data.loader import Loader

@@ -5,7 +5,8 @@ Workers are forked where the system is Linux. Two of them on two busy cores: rea
 forkserver after 12 s (each imports torch again). A forked worker also shares its parent's memory of
 the source's index, and a script needs no `if __name__ == "__main__"`. What makes a fork unsafe
 stays out of the worker: it never touches CUDA, and it computes on one thread, so that it needs no
-thread pool, which would have stayed behind in the parent."""
+thread pool, which would have stayed behind in the parent.
+"""
 
 import math
 import signal

@@ -7,7 +7,8 @@ know only n.
 The arithmetic is a keyed bijection, built as small block ciphers are: a hash that mixes bits
 (`_mix`), made invertible by a Feistel network (`_feistel`), and cut to the wanted size by cycle
 walking (`permute`). A bijection, because in an epoch each sample is to come exactly once; keyed, so
-that each epoch has an order of its own."""
+that each epoch has an order of its own.
+"""
 
 import math
 from dataclasses import dataclass

@@ -4,7 +4,8 @@ scikit-learn ships 1,797 digits that 13 people wrote (the test set of UCI Optica
 Handwritten Digits, CC BY 4.0). Each is a stencil here: it gets a colour, a size, a place and a
 background, alone or beside a second one, and a caption that says some of that in varying words. Two
 things are held out of the training part: every fifth piece of handwriting, and 10 of the 100
-colour-digit combinations, every colour and every digit being seen in others."""
+colour-digit combinations, every colour and every digit being seen in others.
+"""
 
 import itertools
 from collections.abc import Iterator, Sequence

@@ -30,7 +30,8 @@ def spool_command(command: str, cache: Path) -> Path:
     """The output of a shell command as a file, made once per command text and machine.
 
     Delete `pipes` in the cache folder to run the command again. Raises DataError with the last line
-    of its complaints."""
+    of its complaints.
+    """
 
     def run(path: Path) -> None:
         with path.open("wb") as out:

@@ -1,7 +1,8 @@
 """The other processes of a run, as a value that is passed in.
 
 `Peers()` is the single process; every collective on it is the identity. It is also the tests'
-reference."""
+reference.
+"""
 
 from dataclasses import dataclass, field
 from typing import Any, TypeVar

@@ -9,7 +9,8 @@
 A KEY is a digest of everything that its entries depend on: weights, precision and configuration;
 how pictures are resized; the files of the source, with sizes and times. An entry appears whole or
 not at all and carries a checksum: one that doesn't fit is made again. So a kill loses one entry at
-most, and any number of processes may write."""
+most, and any number of processes may write.
+"""
 
 import hashlib
 import json

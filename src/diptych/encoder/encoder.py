@@ -120,7 +120,8 @@ class Encoder:
 
         Pictures are read and decoded by threads while the tower works. One that can't be read
         raises ImageError naming it; with `unreadable` it is left out, and `unreadable(position,
-        error)` is called."""
+        error)` is called.
+        """
         if _is_one(images):
             images = [cast(Picture, images)]
         batches = self.stream(
@@ -151,7 +152,8 @@ class Encoder:
         """Batches of items and their vectors, for more pictures than fit in memory; see `extract`.
 
         `read` gets an item's picture and runs in the threads too; `name` says what to call it in an
-        error."""
+        error.
+        """
         batches = extract(
             items,
             partial(self._prepare, read=read, name=name),
@@ -202,7 +204,8 @@ class Encoder:
         list of such.
 
         `templates` such as "a photo of a {}." are filled with the names and averaged
-        (`class_vectors`)."""
+        (`class_vectors`).
+        """
         if len(set(names)) < len(names):
             raise ConfigError(f"a name stands twice in {', '.join(names)}")
         classes = class_vectors(self.embed_texts, names, templates)

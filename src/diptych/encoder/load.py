@@ -36,7 +36,8 @@ def load(
     merged, which gives the same vectors faster. `progress`: a bar for large weights.
 
     Raises CheckpointError if the weights can't be read, UnknownNameError if nothing answers to the
-    name."""
+    name.
+    """
     if dtype not in DTYPES:
         raise UnknownNameError("dtype", dtype, DTYPES)
     device = device or ("cuda" if torch.cuda.is_available() else "cpu")

@@ -2,7 +2,8 @@
 and come one by one.
 
 accelerate's hooks bring a block's weights to the device before its forward pass and let go of them
-after it."""
+after it.
+"""
 
 import torch
 from torch import nn
@@ -17,7 +18,8 @@ def offload(model: Clip, device: torch.device, memory: str) -> None:
 
     What isn't a block always goes there, then the blocks in order. The others stay where they are;
     on the CPU, mapped weights cost no memory of their own. For inference alone. Raises ConfigError
-    if even the rest doesn't fit, or without accelerate."""
+    if even the rest doesn't fit, or without accelerate.
+    """
     try:
         from accelerate import cpu_offload
         from accelerate.utils import convert_file_size_to_int

@@ -7,7 +7,8 @@
     compare_objectives(ObjectivesConfig(budget=60, out="benchmark")).scores
 
 `diptych demo` and `diptych benchmark objectives` are these. Names are resolved on first use, so
-that the help of those verbs doesn't import torch."""
+that the help of those verbs doesn't import torch.
+"""
 
 import importlib
 from typing import TYPE_CHECKING, Any

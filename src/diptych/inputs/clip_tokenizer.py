@@ -2,7 +2,8 @@
 Python.
 
 Three things make it fast: text that the cleaning can't change skips it, words that were seen before
-cost one look-up, and words beyond the context are never looked at."""
+cost one look-up, and words beyond the context are never looked at.
+"""
 
 import html
 import re

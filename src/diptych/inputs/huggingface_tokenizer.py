@@ -18,7 +18,8 @@ class HuggingFaceTokenizer(Tokenizer):
 
     Texts are cleaned as open_clip does it for these tokenizers (broken encodings, HTML entities,
     white space; case is kept). Padding is the tokenizer's own id; one without padding, such as
-    GPT-2's, pads with its end token. Raises ConfigError when there is no such tokenizer."""
+    GPT-2's, pads with its end token. Raises ConfigError when there is no such tokenizer.
+    """
 
     def __init__(self, name: str, context_length: int = 77):
         try:

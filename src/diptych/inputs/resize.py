@@ -6,7 +6,8 @@ that, only the 4 x 4 (2 x 2) nearest ones would count, and fine textures would t
 filter is separable: rows and columns are resized one after the other.
 
 PyTorch's kernel for bytes is Pillow's algorithm with coarser weights: equal within 1 level, 2 in a
-few of a million values."""
+few of a million values.
+"""
 
 from typing import Literal
 

@@ -118,7 +118,8 @@ def _hue(x: Tensor, strength: Tensor) -> Tensor:
     """The hue of HSV turned by a share of the circle; value and saturation stay.
 
     A channel of a colour of hue h (0-6), value v and chroma c is v - c * clamp(min(k, 4 - k), 0,
-    1), k = (n + h) mod 6, with n = 5 for red, 3 for green, 1 for blue."""
+    1), k = (n + h) mod 6, with n = 5 for red, 3 for green, 1 for blue.
+    """
     # The hue in sixths of the circle: 0, 2 and 4 where red, green and blue are the brightest, and
     # from there by the difference of the two others, as a share of the chroma, to either side.
     value, brightest = x.max(1, keepdim=True)

@@ -3,7 +3,8 @@
 A text's UTF-8 bytes are written as 256 printable characters (the GPT-2 alphabet), each with an id,
 and once more with the mark of a word's end. Merge number r joins two symbols to the symbol with id
 512 + r. Two special tokens end the list: 49,408 in all (Radford et al. 2019 and 2021,
-arXiv:2103.00020 §2.4)."""
+arXiv:2103.00020 §2.4).
+"""
 
 import gzip
 import hashlib
@@ -154,7 +155,8 @@ def write_transformers_files(folder: str | Path, context_length: int = 77) -> No
     same vocabulary.
 
     Its ids equal ours on plain text; it does not undo HTML entities, curly quotes or broken
-    encodings as CLIP does."""
+    encodings as CLIP does.
+    """
     folder = Path(folder)
     vocabulary = read_vocabulary()
     start, end = "<|startoftext|>", "<|endoftext|>"

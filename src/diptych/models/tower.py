@@ -39,7 +39,8 @@ class Tower(nn.Module, Generic[C]):
     sharding gathers its parameters then.
 
     A tower registers its parts in the order in which data runs through them; `layer_of` rests on
-    it."""
+    it.
+    """
 
     config: C
     width: int
@@ -84,7 +85,8 @@ class Tower(nn.Module, Generic[C]):
         | "projected" | [batch, tokens, embed_dim], behind the final norm and the projection |
 
         Feature and pooled vector are the same whichever tokens are asked for. Raises ConfigError
-        for a kind of tokens that the tower doesn't have."""
+        for a kind of tokens that the tower doesn't have.
+        """
         raise NotImplementedError
 
     def _select(

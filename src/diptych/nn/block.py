@@ -41,7 +41,8 @@ class Block(nn.Module):
 
         A tower's last block is asked for the pooled token alone: the others' queries and MLP, five
         sixths of the block, are then not computed. `seen` are the tokens that the picked one
-        attends to (None: all)."""
+        attends to (None: all).
+        """
         attended = self.attention(self.norm_1(x), causal, pick, seen)
         x = (x if pick is None else x[pick]) + attended
         return x + self.mlp(self.norm_2(x))

@@ -19,7 +19,8 @@ class Losses(NamedTuple):
 
     `total`: what is minimised, a scalar with gradient. `metrics`: detached scalars that a run
     records in `metrics.jsonl`. `carry`: detached tensors that `after_step` needs, for objectives
-    that remember something from step to step."""
+    that remember something from step to step.
+    """
 
     total: Tensor
     metrics: dict[str, Tensor]

@@ -21,7 +21,8 @@ class Contrastive:
     """The contrast of pairs: a loss of unit vectors, and all that concerns the model's scale and
     bias, which it alone uses and limits.
 
-    It is no module: the model belongs to the objective, whose state must name it once."""
+    It is no module: the model belongs to the objective, whose state must name it once.
+    """
 
     def __init__(self, model: Clip):
         self.model = model
@@ -89,7 +90,8 @@ class Sigmoid(Contrastive):
     """The pairwise sigmoid loss (Zhai et al. 2023, arXiv:2303.15343); `sigmoid_loss` is the
     equation.
 
-    Raises ConfigError for a model without a `logit_bias`."""
+    Raises ConfigError for a model without a `logit_bias`.
+    """
 
     def __init__(self, config: SiglipObjectiveConfig, model: Clip):
         super().__init__(model)

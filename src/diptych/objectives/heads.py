@@ -32,7 +32,8 @@ class SelfSupervision(nn.Module):
 class SimClr(SelfSupervision):
     """Both views through three layers, then `nt_xent` (SLIP, Mu et al. 2021, arXiv:2112.12750).
 
-    `norm`: the head's batch normalisation."""
+    `norm`: the head's batch normalisation.
+    """
 
     def __init__(self, config: SimClrConfig, width: int, norm: Norm = nn.BatchNorm1d):
         super().__init__()
@@ -53,7 +54,8 @@ class SimSiam(SelfSupervision):
     """Each view is projected, and predicts the other (Chen & He 2020, arXiv:2011.10566); sizes as
     in DeCLIP.
 
-    `norm`: the head's batch normalisation."""
+    `norm`: the head's batch normalisation.
+    """
 
     def __init__(self, config: SimSiamConfig, width: int, norm: Norm = nn.BatchNorm1d):
         super().__init__()

@@ -76,7 +76,8 @@ class _InfoNce(torch.autograd.Function):
 
     Log-sum-exps are kept relative to the positive of their row or column, log(sum_j exp(S_ij -
     S_ii)). That is the pair's loss -log softmax(S)_ii itself, never negative, so rounding has no
-    large logit to round, and none has to be subtracted later."""
+    large logit to round, and none has to be subtracted later.
+    """
 
     @staticmethod
     def forward(
@@ -186,7 +187,8 @@ def _softmaxes(
 
     With r_i and c_j the log-sum-exps of row and column: exp(S_ij - p_i - r_i) + exp(S_ij - p_j -
     c_j) = E_ij (exp(-r_i) + exp(p_i - t) exp(t - p_j - c_j)): E times a constant of the row plus a
-    product of a row's and a column's, which `addr` makes."""
+    product of a row's and a column's, which `addr` makes.
+    """
     tile, own = rows.logits(part), rows.positives[part]
     top = own.max()
     of_columns = (top - positives - by_text).exp_()

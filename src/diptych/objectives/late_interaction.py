@@ -5,7 +5,8 @@ The similarity of a query set and a key set is the mean over queries of the larg
 a key. Between `rows` query sets of q tokens and `columns` key sets of k tokens that is rows x
 columns x q x k dot products: `late_interaction_reference` makes them, as tests and small examples
 can. `token_similarity` gives the same numbers and gradients and holds a tile of them at a time, in
-the forward and in the backward pass."""
+the forward and in the backward pass.
+"""
 
 import importlib.util
 from collections.abc import Iterator
@@ -103,7 +104,8 @@ class _Tiles:
     """The dot products, a tile at a time, always in the same buffer.
 
     A tile is [row-queries, keys of a set, columns]: the maximum over a set's keys then compares
-    whole contiguous rows of columns with each other, which a core's vector unit does."""
+    whole contiguous rows of columns with each other, which a core's vector unit does.
+    """
 
     def __init__(self, queries: Tensor, keys: Tensor, hidden: Tensor | None, tile: int):
         self.queries, self.keys = queries, keys.transpose(0, 1)
@@ -140,7 +142,8 @@ class _TokenSimilarity(torch.autograd.Function):
         d_key_jk   = sum_iq share_iq ds_ij query_iq, of those queries whose nearest key is k
 
     The backward pass makes the products again: which key is nearest isn't kept (an index for each
-    row, query and column), memory stays the tile's."""
+    row, query and column), memory stays the tile's.
+    """
 
     @staticmethod
     def forward(

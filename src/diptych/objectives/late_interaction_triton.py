@@ -4,7 +4,8 @@
 Each program holds one set's tokens and runs through the sets of the other side: products, maxima
 and their mean never leave the chip. The tiled path is the reference. Triton comes with torch's CUDA
 builds, so this module is imported only where a GPU computes; Triton's interpreter runs the same
-programs on a CPU, slowly, for tests."""
+programs on a CPU, slowly, for tests.
+"""
 
 from typing import Any
 

@@ -34,7 +34,8 @@ def logit_precision(*tensors: Tensor) -> tuple[Tensor, ...]:
 class LogitTiles:
     """This process's rows of S, a tile at a time, always in the same buffer.
 
-    `positives`: the logits of the pairs that belong together, S's diagonal, of the own rows."""
+    `positives`: the logits of the pairs that belong together, S's diagonal, of the own rows.
+    """
 
     def __init__(
         self, images: Tensor, everyones_texts: Tensor, scale: Tensor, tile: int, peers: Peers

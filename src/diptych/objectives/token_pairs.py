@@ -23,7 +23,8 @@ class TokenPairs(nn.Module):
     arXiv:2111.07783, §3.1)?
 
     Owns the scale of the tokens' similarities. Raises ConfigError for a model without a
-    `token_dim`."""
+    `token_dim`.
+    """
 
     def __init__(self, config: TokenPairsConfig, model: Clip):
         super().__init__()

@@ -71,7 +71,8 @@ class Index:
         a query needs it.
 
         Raises DataError if there is no index, ConfigError if `encoder` is another model than the
-        index's."""
+        index's.
+        """
         store = Store(folder)
         if encoder is not None:
             store.check_model(encoder.identity)
@@ -124,7 +125,8 @@ class Index:
         Nothing is approximated.
 
         A `query` is a text, the path of a picture, or a vector. A string is a path if there is such
-        a file; one that ends like a picture's name must be one."""
+        a file; one that ends like a picture's name must be one.
+        """
         if top < 1:
             raise ConfigError(f"top {top} must be at least 1")
         scores, rows = self._nearest(self._vector(query), top)
@@ -153,7 +155,8 @@ class Index:
         """The best scores and their rows; between equal scores the lower row wins.
 
         Exact, in tiles of `_ROWS` vectors: the `top` of all is the `top` of (the `top` so far and
-        the next tile), so memory holds one tile's scores, however large the index."""
+        the next tile), so memory holds one tile's scores, however large the index.
+        """
         best, rows = torch.zeros(0), torch.zeros(0, dtype=torch.long)
         for start in range(0, len(self), _ROWS):
             # Vectors and query have length 1: their product is the cosine. The best so far come

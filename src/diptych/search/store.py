@@ -9,7 +9,8 @@
 
 A row counts once its line is complete: vectors are written and synced first, lines after. What a
 kill leaves behind the last complete line is cut off by the next writer and ignored by readers. Rows
-are dropped by writing generation G + 1 beside G and then replacing `meta.json`."""
+are dropped by writing generation G + 1 beside G and then replacing `meta.json`.
+"""
 
 import json
 import os

@@ -86,7 +86,8 @@ class Checkpointer:
     process is asked to stop.
 
     SIGTERM and Ctrl-C end the run after the step that is under way: a checkpoint is written and
-    TrainingError says how to resume. A second Ctrl-C ends at once."""
+    TrainingError says how to resume. A second Ctrl-C ends at once.
+    """
 
     def __init__(
         self, out: Path, config: SaveConfig, tokenizer: Tokenizer, peers: Peers, last: int

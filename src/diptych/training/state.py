@@ -4,7 +4,8 @@ for bit.
 A checkpoint is a native model folder (`checkpoints/step-00001000/`) with two files more:
 `training.safetensors` (the optimiser's moments and what the exported model doesn't hold) and
 `training.json` (step, loss scale). No generator states: all randomness of a step is a function of
-(seed, step)."""
+(seed, step).
+"""
 
 import json
 import os

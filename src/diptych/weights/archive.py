@@ -2,7 +2,8 @@
 
 An archive is a zip: `data.pkl` pickles the tree of modules, `data/N` are the raw storages, `code/`
 the program. The pickle is read by an unpickler that knows tensors, a few lists and empty stand-ins
-for modules; anything else is refused."""
+for modules; anything else is refused.
+"""
 
 import collections
 import pickle

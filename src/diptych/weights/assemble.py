@@ -2,7 +2,8 @@
 
 A model is built on `meta`, without numbers. Each tensor is made from its file, checked, cast and
 moved where needed, and put in its place before the next one is made. A matrix that needs neither
-stays mapped from the file."""
+stays mapped from the file.
+"""
 
 import contextlib
 from collections.abc import Callable, Collection
@@ -38,7 +39,8 @@ def assemble(
 
     The towers are in `dtype` (None: float32); the scale and the bias of the logits are always in
     float32. Raises CheckpointError for names or shapes that don't fit the configuration, and for
-    values that aren't finite."""
+    values that aren't finite.
+    """
     model = _built(lambda: models.build(config, device="meta"))
     check_fit(state.shapes, model.state_dict())
     model.image, model.text = (

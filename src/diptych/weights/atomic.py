@@ -21,7 +21,8 @@ def atomic(path: Path, replaceable: Callable[[Path], bool]) -> Iterator[Path]:
 
     Everything is flushed to the disk before it gets its name. If the body fails, nothing is left
     behind and what stood at `path` is untouched. Raises CheckpointError if `path` exists and
-    `replaceable` says no, or if writing fails (a full disk, no permission)."""
+    `replaceable` says no, or if writing fails (a full disk, no permission).
+    """
     if path.exists() and not replaceable(path):
         raise CheckpointError(
             f"{path} exists and holds something else; choose another place or remove it"

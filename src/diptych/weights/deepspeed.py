@@ -7,7 +7,8 @@
                                                   other, in as many flat tensors as the optimiser had groups
 
 ZeRO 3 (Rajbhandari et al. 2019, arXiv:1910.02054) cuts every parameter into equal shares, one for
-each process; the last is padded."""
+each process; the last is padded.
+"""
 
 import math
 import re

@@ -44,7 +44,8 @@ def fetch(
     stands behind: `hf-hub:org/name/file`. A connection that breaks is taken up where it broke. Weights are
     compared with the hub's sha256, or with `sha256`. Without a network, what was fetched before is
     used. `endpoint` and `cache_dir` None: huggingface_hub's. Raises DownloadError, which says what
-    to do."""
+    to do.
+    """
     place, _, revision = name.removeprefix(HUB).partition("@")
     owner, _, rest = place.partition("/")
     model, _, named = rest.partition("/")

@@ -2,7 +2,8 @@
 
 Pages that were read count as the process's memory until their mapping goes. So what is only read on
 its way into a model has a mapping of its own, or one that is opened anew from time to time.
-https://huggingface.co/docs/safetensors"""
+https://huggingface.co/docs/safetensors
+"""
 
 import json
 import math

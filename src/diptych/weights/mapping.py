@@ -2,7 +2,8 @@
 
 A table is a tuple of rules. In a pattern, `#` stands for a number and `*` for any rest; each stands
 for the same text on both sides. A table is strict in both directions: a name that no rule knows
-raises."""
+raises.
+"""
 
 import re
 from collections.abc import Callable, Iterable, Mapping
@@ -107,7 +108,8 @@ class Table:
         """Our names and tensors, made when they are asked for, in the order of the file.
 
         Raises CheckpointError for names that the table doesn't know, and for parts that lack or
-        don't fit together."""
+        don't fit together.
+        """
         found: dict[str, tuple[Rule, dict[int, Lazy]]] = {}
         for name, lazy in State.of(foreign).lazies.items():
             match = next(

@@ -59,7 +59,8 @@ def save_model(
     that folder.
 
     `provenance` is kept as it is, beside the Diptych version and the date. Raises CheckpointError
-    if the folder holds something else or can't be written."""
+    if the folder holds something else or can't be written.
+    """
     state, seen = {}, set()
     for name, tensor in model.state_dict().items():
         shared = tensor.data_ptr() in seen  # safetensors holds no tensor under two names
@@ -122,7 +123,8 @@ def newest(run: Path) -> Path:
     """The newest complete checkpoint of a run folder. Raises CheckpointError if there is none.
 
     A checkpoint is complete if its weights have the size that its description says: a copy that
-    broke off is passed by."""
+    broke off is passed by.
+    """
     steps = sorted((run / "checkpoints").glob("step-*"), reverse=True)
     for folder in steps:
         if is_native(folder) and _size_fits(folder):

@@ -2,7 +2,8 @@
 executed.
 
 Training checkpoints hold more than weights; what else torch's unpickler accepts is passed by.
-DeepSpeed pickles objects of its own beside the weights: they become empty stand-ins."""
+DeepSpeed pickles objects of its own beside the weights: they become empty stand-ins.
+"""
 
 import errno
 import os

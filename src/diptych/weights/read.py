@@ -2,7 +2,8 @@
 
 The kind of file is told by its first bytes, not by its name: safetensors, torch's zip and legacy
 pickles (both by torch's restricted unpickler), TorchScript archives (by ours), and folders of
-shards with an index."""
+shards with an index.
+"""
 
 import json
 from collections.abc import Mapping
@@ -31,7 +32,8 @@ def read_weights(path: Path) -> Weights:
     checkpoint that a share belongs to. Mapped from the file where possible.
 
     Raises CheckpointError for a file that is missing, damaged, not a weight file, or would execute
-    code."""
+    code.
+    """
     if path.name.endswith(".index.json"):
         return _read_shards(path)
     if deepspeed.is_share(path):

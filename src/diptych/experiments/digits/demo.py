@@ -44,7 +44,8 @@ def demo(
     Writes `out/data` (shards), `out/run` (the model, which `diptych.load` reads),
     `out/pictures.index` and `out/report.html`. `steps`: 0 for as many as it needs, four minutes on
     two CPU cores. The same seed gives the same result. `console` shows the stages and progress
-    bars; None: quiet. Raises ConfigError where something that isn't a demo's stands in `out`."""
+    bars; None: quiet. Raises ConfigError where something that isn't a demo's stands in `out`.
+    """
     out, shown = Path(out), console or Console(quiet=True)
     progress = console is not None
     recipe = tiny_digits(str(out), seed)

@@ -35,7 +35,8 @@ class Search:
 def search(index: Index, samples: Mapping[str, Sample], queries: Sequence[str]) -> list[Search]:
     """The first `TOP` pictures for each query, and whether they fit it.
 
-    `samples` are the indexed pictures by their place, `SHARD.tar/KEY`."""
+    `samples` are the indexed pictures by their place, `SHARD.tar/KEY`.
+    """
     return [_search(index, samples, query) for query in queries]
 
 

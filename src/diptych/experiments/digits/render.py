@@ -20,7 +20,8 @@ def render(folder: Path, seed: int, console: Console) -> None:
     """Write the shards of all parts into `folder`, unless they are there already.
 
     The training part goes to `folder/train`, the others to `folder/test`; `folder/digits.txt` has
-    the names of the classes. Raises ConfigError where something else stands at `folder`."""
+    the names of the classes. Raises ConfigError where something else stands at `folder`.
+    """
     stamp = folder / "scenes.json"
     made = {"version": scenes.VERSION, "seed": seed, "counts": COUNTS}
     if stamp.exists() and json.loads(stamp.read_text()) == made:

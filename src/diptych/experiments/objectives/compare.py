@@ -38,7 +38,8 @@ def compare_objectives(config: ObjectivesConfig, *, console: Console | None = No
 
     Interrupted, the same call goes on where it stopped. `console` shows the stages; None: quiet.
     Raises UnknownNameError for an unknown objective, ConfigError for too small a budget or where
-    runs with another number of steps stand in `config.out`."""
+    runs with another number of steps stand in `config.out`.
+    """
     shown, out = console or Console(quiet=True), Path(config.out)
     shared = setting.prepare(config, shown)
     steps = config.steps or _affordable_steps(shared, config, shown)
@@ -61,7 +62,8 @@ def _affordable_steps(shared: Setting, config: ObjectivesConfig, console: Consol
     """As many steps for each run as fit into the budget together, by the time of a few.
 
     The number is kept: measured anew after an interruption, it would be another one, and the runs
-    that are done would have had more or fewer steps than the rest."""
+    that are done would have had more or fewer steps than the rest.
+    """
     kept = Path(config.out) / "steps.json"
     asked = {
         "budget": config.budget,

@@ -64,7 +64,8 @@ def seconds_of_a_step(shared: Setting, config: ObjectivesConfig, console: Consol
 def compete(shared: Setting, config: ObjectivesConfig, steps: int, console: Console) -> list[Score]:
     """Train and measure everyone that isn't done yet.
 
-    Raises ConfigError where a run with another number of steps stands: it isn't comparable."""
+    Raises ConfigError where a run with another number of steps stands: it isn't comparable.
+    """
     scores, folder = list[Score](), Path(config.out) / "runs"
     for seed in range(config.seeds):
         for name in config.objectives:

@@ -1,7 +1,8 @@
 """OpenAI's CLIP models (Radford et al. 2021, arXiv:2103.00020).
 
 The plain names have GELU, as in open_clip; OpenAI's weights were trained with QuickGELU and belong
-to `-quickgelu`."""
+to `-quickgelu`.
+"""
 
 from collections.abc import Iterator
 from dataclasses import replace

@@ -2,7 +2,8 @@
 
 Hyper-parameters are the papers'; the batch is the global one, whatever the number of processes.
 None of these has been run to its end by this project: the expected results are the papers', with
-their sources."""
+their sources.
+"""
 
 from dataclasses import replace
 

@@ -20,7 +20,8 @@ class Bottleneck(nn.Module):
 
     A convolution of stride 2 keeps every other value of its output, and what varies faster than
     that is folded into lower frequencies (aliasing): the output changes when the picture moves by a
-    pixel. The average pool dampens those frequencies first (Zhang 2019, arXiv:1904.11486)."""
+    pixel. The average pool dampens those frequencies first (Zhang 2019, arXiv:1904.11486).
+    """
 
     expansion = 4
 

@@ -2,7 +2,8 @@
 text tower's.
 
 https://github.com/Sense-GVT/DeCLIP: prototype/model. What only training needs is noted and left
-out."""
+out.
+"""
 
 from collections.abc import Collection, Mapping
 from dataclasses import replace

@@ -3,7 +3,8 @@ methods on the same 15 million pairs of YFCC, and DeCLIP on 88 million. Numbers 
 github.com/Sense-GVT/DeCLIP, its README.
 
 SLIP and FILIP here are DeCLIP's own; SLIP's authors published other models
-(github.com/facebookresearch/SLIP)."""
+(github.com/facebookresearch/SLIP).
+"""
 
 from dataclasses import replace
 

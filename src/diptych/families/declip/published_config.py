@@ -1,7 +1,8 @@
 """What DeCLIP's code does and we don't think sound, each as an option of a configuration of its
 own, so that nobody who reads the objectives has to know of it; docs/declip.md says what differs.
 
-Their defaults are those of the published code. Any of the options can also be turned off."""
+Their defaults are those of the published code. Any of the options can also be turned off.
+"""
 
 import math
 from dataclasses import dataclass

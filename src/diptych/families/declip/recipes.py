@@ -8,7 +8,8 @@ been run to its end by this project.
 
 `SHARDS` are YFCC15M's as img2dataset writes them; DeCLIP's own `.json` of lines is a table, with
 `--data.image-root`. Hardware, where no other is named: 32 GPUs as in the original, 128 pairs each;
-or fewer, with --micro-batch for a ViT."""
+or fewer, with --micro-batch for a ViT.
+"""
 
 from dataclasses import replace
 

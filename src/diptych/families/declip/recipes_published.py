@@ -2,7 +2,8 @@
 docs/declip.md says what.
 
 Where both recipes of a name differ, the other one (without `-as-published`) is what we think sound.
-Three recorded steps of its trainer are a test."""
+Three recorded steps of its trainer are a test.
+"""
 
 import math
 from dataclasses import replace

@@ -76,7 +76,8 @@ class EvaBlock(nn.Module):
     The second, post-norm within the branch, bounds what a block adds however large its weights
     grow: the largest towers are trained so (Liu et al. 2022, arXiv:2111.09883, §3.2). The gains,
     where a tower has them, start small, so that a deep tower starts near the identity (Touvron et
-    al. 2021, arXiv:2103.17239)."""
+    al. 2021, arXiv:2103.17239).
+    """
 
     def __init__(self, config: EvaConfig):
         super().__init__()
@@ -144,11 +145,8 @@ class EvaTransformer(Tower[EvaConfig]):
         self.class_token = nn.Parameter(torch.empty(width))
         self.positions = nn.Parameter(torch.empty(1 + self.side**2, width))
         self.patch = PatchEmbedding(3, width, config.patch_size, config.patch_size)
-        self.drop = PatchDropout(config.patch_dropout)
-        last = max(1, config.layers - 1)
-        self.blocks = nn.ModuleList(
-            EvaBlock(config, config.stochastic_depth * i / last) for i in range(config.layers)
-        )
+        self.drop = PatchDropout()
+        self.blocks = nn.ModuleList(EvaBlock(config) for _ in range(config.layers))
         self.norm_post = _norm(config, width)
         self.projection = (
             nn.Identity()

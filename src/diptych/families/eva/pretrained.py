@@ -3,7 +3,8 @@ towers of masked image modelling from which its training started. docs/models.md
 which.
 
 A model card is the README of its series in github.com/baaivision/EVA; open_clip measured its own
-conversion of the weights (github.com/mlfoundations/open_clip, docs)."""
+conversion of the weights (github.com/mlfoundations/open_clip, docs).
+"""
 
 import math
 from dataclasses import replace

@@ -18,7 +18,8 @@ class HuggingFaceText(Tower[HuggingFaceTextConfig]):
     projection.
 
     The trunk keeps transformers' initialisation. Raises ConfigError for a model type that
-    transformers doesn't know."""
+    transformers doesn't know.
+    """
 
     def __init__(self, config: HuggingFaceTextConfig, embed_dim: int):
         from transformers import MODEL_MAPPING, AutoConfig

@@ -2,7 +2,8 @@
 
 A convolutional stem sees strokes where patches of raw pixels would need far more data. The
 vocabulary is CLIP's, so that captions are free; it makes most of the parameters and little of the
-time."""
+time.
+"""
 
 from dataclasses import replace
 

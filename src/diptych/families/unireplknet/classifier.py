@@ -68,7 +68,8 @@ class Classifier(nn.Module):
         `strict=False`: the classifier may be missing, and names beside the trunk's and the
         classifier's are ignored; both are returned, as torch does. Raises CheckpointError for a
         trunk that isn't whole or doesn't fit, for a classifier of another size, for merged weights
-        where this model is in training form; and for any other difference if `strict`."""
+        where this model is in training form; and for any other difference if `strict`.
+        """
         trunk, head, unexpected = _split(State.of(state_dict))
         trunk = self._in_own_form(trunk)
         check_fit(trunk.shapes, self.trunk.state_dict())
@@ -119,7 +120,8 @@ def _split(published: State) -> tuple[State, State, list[str]]:
 def _factory(variant: str) -> Callable[..., Classifier]:
     """The authors' function for a published size; its arguments are theirs.
 
-    `layer_scale_init_value`: None or 0 for no layer scale. `drop_path_rate`: stochastic depth."""
+    `layer_scale_init_value`: None or 0 for no layer scale. `drop_path_rate`: stochastic depth.
+    """
 
     def build(
         num_classes: int = 1000,

@@ -3,7 +3,8 @@ arXiv:2311.15599).
 
 The training form has what makes large kernels learn: dilated branches beside them, batch norms,
 layer scale. All of it is linear in evaluation and merges into the convolutions: the deploy form is
-the same function (`checkpoints.deploy`)."""
+the same function (`checkpoints.deploy`).
+"""
 
 import torch
 import torch.nn.functional as F
@@ -88,7 +89,8 @@ class LargeKernel(nn.Module):
     A convolution of size k and dilation d is one of size d (k - 1) + 1 whose kernel has d - 1 zeros
     between its values. In evaluation a batch norm is a factor and an addend per channel. So each
     branch is itself a convolution with a bias, no larger than the dense one, and the sum of all is
-    a single convolution: the deploy form, with the kernels padded to one size and added."""
+    a single convolution: the deploy form, with the kernels padded to one size and added.
+    """
 
     def __init__(self, width: int, kernel: int, deploy: bool):
         super().__init__()
@@ -315,7 +317,8 @@ def _energy(x: Float[Tensor, "batch height wide width"]) -> Float[Tensor, "batch
     over a large map.
 
     `vector_norm` reads half precision without a copy; elsewhere the plain sum makes the tower a
-    tenth faster."""
+    tenth faster.
+    """
     if x.dtype in (torch.float16, torch.bfloat16):
         return torch.linalg.vector_norm(x, dim=(1, 2), keepdim=True, dtype=torch.float32)
     return x.square().sum((1, 2), keepdim=True).clamp(min=TINY).sqrt()

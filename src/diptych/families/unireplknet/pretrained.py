@@ -2,7 +2,8 @@
 around the large one (Zhang et al. 2024, arXiv:2410.08049).
 
 The image towers were trained to classify ImageNet. All are in training form, as their weights are
-published."""
+published.
+"""
 
 from dataclasses import replace
 

@@ -55,7 +55,8 @@ def from_json(content: dict[str, Any]) -> ClipConfig:
     """The configuration that `model_cfg` and `preprocess_cfg` say.
 
     Raises CheckpointError for what is missing and for options that Diptych doesn't know, naming the
-    first."""
+    first.
+    """
     model = dict(content.get("model_cfg") or {})
     try:
         embed_dim, vision, text = (

@@ -1,7 +1,8 @@
 """The names of an EVA image tower's weights: its authors', and timm's, which differ in a few.
 
 https://github.com/baaivision/EVA; https://github.com/huggingface/pytorch-image-models,
-timm/models/eva.py"""
+timm/models/eva.py
+"""
 
 from collections.abc import Collection
 from typing import Literal

@@ -7,7 +7,8 @@ Theirs has no place for the rest of the family. Ours has, under further names: b
 queries and values and of `visual_projection`; `logit_scale`; a gated MLP as `fc1` (the gate), `fc2`
 and `fc3`, and the norms `self_attn.inner_attn_ln` and `mlp.ffn_ln`, as in MindOne
 (github.com/mindspore-lab/mindone); `gamma_1` and `gamma_2` of each layer. And by further fields of
-`vision_config`, see `_vision_json`."""
+`vision_config`, see `_vision_json`.
+"""
 
 import math
 from collections.abc import Collection, Mapping

@@ -53,7 +53,8 @@ def table(names: Collection[str]) -> Table:
 
     A classifier is noted and not used. A detector's trunk has a norm behind each stage and none at
     the end: that of the last stage takes its place, so that the normed tokens are the detector's
-    last map."""
+    last map.
+    """
     before = prefix_of(names)
     outer = before.removesuffix("trunk.")
     projections = (
