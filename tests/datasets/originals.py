@@ -1,7 +1,8 @@
 """Small copies of the layouts in which publishers and torchvision keep their sets.
 
-ImageFeatures are PNG whatever their name ends with, so that their colours stay exact; nobody goes by the
-name."""
+Pictures are PNG whatever their name ends with, so that their colours stay exact; nobody goes by
+the name.
+"""
 
 import json
 import pickle

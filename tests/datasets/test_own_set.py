@@ -55,7 +55,7 @@ PROMPTS = """{"classes": {"r": ["red", "crimson"], "g": "green"},
 
 @pytest.fixture
 def module(tmp_path, monkeypatch):
-    """The module's name. ImageFeatures of both splits lie beside it."""
+    """The module's name. Pictures of both splits lie beside it."""
     (tmp_path / "own_colours.py").write_text(MODULE)
     (tmp_path / "colours.json").write_text(PROMPTS)
     for split, count in (("train", 12), ("test", 4)):

@@ -30,7 +30,8 @@ class Evaluate(Compute):
     --class-names names.txt --out result.json
 
     The first form writes a JSON file for each model and task; stopped, the same command goes on
-    where it stopped. It runs under torchrun as well: the processes share the pictures."""
+    where it stopped. It runs under torchrun as well: the processes share the pictures.
+    """
 
     models: Annotated[Positional[tuple[str, ...]], arg(metavar="MODEL...")] = ()
     """Runs, checkpoints, hf-hub:org/name, or names with published weights."""

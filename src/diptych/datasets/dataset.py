@@ -23,7 +23,8 @@ FIELDS: dict[Kind, tuple[str, ...]] = {
 class Dataset:
     """One split, and how it is scored, whoever described it: an `EvaluationSet`, or the user.
 
-    Everything but `source` is plain, so that a result can hold it."""
+    Everything but `source` is plain, so that a result can hold it.
+    """
 
     name: str
     kind: Kind

@@ -57,8 +57,8 @@ class Engine:
         >>> from diptych import Encoder, models, pretrained
         >>> from diptych.evaluation.engine import Engine
         >>> encoder = Encoder(models.build(pretrained.get("tiny")))
-        >>> list(Engine().extractors(encoder)), list(Engine().extractors(encoder, ("crop", "squash")))
-        (['crop'], ['crop', 'squash'])
+        >>> list(Engine().extractors(encoder, ("crop", "squash")))
+        ['crop', 'squash']
         """
         check_resizes(resizes)
         kind = FeatureExtractor if self.by == "vectors" else TokenExtractor
@@ -81,8 +81,8 @@ class Engine:
     def measure(
         self, task: Task, splits: Mapping[str, Dataset], extractors: Sequence[FeatureExtractor]
     ) -> list[Result]:
-        """A result for each extractor; every picture is decoded once for all of them. All processes call
-        it alike.
+        """A result for each extractor; every picture is decoded once for all of them. All processes
+        call it alike.
 
         Raises DiptychError, or what torch raises, if anything is wrong with the data or a model.
         """

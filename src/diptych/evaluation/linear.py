@@ -32,7 +32,8 @@ class LinearProbe:
         min_{W, b}  strength * sum_i [logsumexp_c z_ic - z_i,y_i] + |W|² / 2,    z_i = W' x_i + b
 
     which is what scikit-learn's LogisticRegression(C=strength) minimises; with two classes its C is
-    2 * strength."""
+    2 * strength.
+    """
 
     weights: Float[Tensor, "width classes"]
     bias: Float[Tensor, " classes"]
@@ -197,7 +198,8 @@ def _continuation(
     `best`.
 
     Samples that were held out, and that an overfitted solution is certain of and wrong about, have
-    no curvature left and send Newton's steps astray. So the path starts before that."""
+    no curvature left and send Newton's steps astray. So the path starts before that.
+    """
     start, decades = None, 1
     if found and found[best][1].weights.shape[1] == problem.classes:
         first = max(

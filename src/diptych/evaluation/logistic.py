@@ -118,7 +118,8 @@ class Problem:
 
     scikit-learn's C is 1 / (n * ridge); with two classes its objective has one vector instead of
     two, and the same classifier has C = 2 / (n * ridge). Memory: the features, and one probability
-    for each sample and class."""
+    for each sample and class.
+    """
 
     features: Float[Tensor, "n width"]
     labels: Int[Tensor, " n"]
@@ -247,7 +248,8 @@ class Problem:
         residual, and the Hessian products that it took.
 
         Conjugate gradients (Hestenes & Stiefel 1952) with the diagonal preconditioner M: the k-th
-        step is the best in the span of k directions, so that few do where M H is close to one."""
+        step is the best in the span of k directions, so that few do where M H is close to one.
+        """
         residual = -gradient
         step = torch.zeros_like(residual)
         scaled = inverse * residual
@@ -305,7 +307,8 @@ class Problem:
         None: rounding is all that is left. And the trials.
 
         Near the optimum the whole step is taken, so that Newton's convergence stays as fast as it
-        is; far from it the quadratic model may promise too much."""
+        is; far from it the quadratic model may promise too much.
+        """
         # Losses closer to each other than this can't be told apart in the type they are summed in.
         rounding = torch.finfo(dtype).eps * abs(point.loss)
         for halvings in range(_HALVINGS):

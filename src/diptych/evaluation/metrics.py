@@ -90,7 +90,8 @@ class Choices:
     """Winoground's three scores (Thrush et al. 2022, arXiv:2204.03162); chance is 1/4, 1/4 and 1/6.
 
     With s[c, i] = <caption c, picture i> of one example's two captions and pictures, caption i
-    belonging to picture i:"""
+    belonging to picture i:
+    """
 
     text: float
     """mean of [s00 > s10 and s11 > s01]: the right caption for each picture"""

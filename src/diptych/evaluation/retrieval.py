@@ -63,7 +63,7 @@ def retrieval(
     )
     owners = text_to_image.to(image_vectors.device)
     captions = torch.arange(len(owners), device=owners.device)
-    # ImageFeatures without a caption are candidates, but nothing is asked about them.
+    # Pictures without a caption are candidates, but nothing is asked about them.
     captioned, places = owners.unique(return_inverse=True)
     # Captions sorted by their picture, so that a tile's own pairs lie next to each other.
     order = places.argsort(stable=True)

@@ -94,7 +94,7 @@ def _multilabel(inputs: Inputs, classes: Float[Tensor, "classes width"]) -> Scor
 
 
 def score_retrieval(inputs: Inputs) -> Scores:
-    """ImageFeatures by their captions, and captions by their pictures."""
+    """Pictures by their captions, and captions by their pictures."""
     captions = inputs.caption_vectors()
     return inputs.on_main(lambda: _retrieval(inputs.pictures, inputs.keys, captions))
 
@@ -123,7 +123,8 @@ def recall_intervals(
     pictures, `names` the pictures'.
 
     Captions of one picture are no independent evidence: the bootstrap draws pictures, each with
-    all of its captions."""
+    all of its captions.
+    """
     of_captions, of_pictures = owners.numpy(), owners.unique().numpy()
     lines = [f"{names[owner]} {place}" for place, owner in enumerate(owners.tolist())]
     pictures = [names[int(owner)] for owner in of_pictures]

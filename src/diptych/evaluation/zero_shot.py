@@ -20,7 +20,8 @@ class ZeroShotResult:
         rank[i] = |{c : s[i, c] > s[i, y[i]]}| + |{c < y[i] : s[i, c] = s[i, y[i]]}|
 
     so that of classes with equal scores (two classes of one name) the first one wins, as it does in
-    an argmax."""
+    an argmax.
+    """
 
     top1: float
     """mean_i [rank[i] < 1]"""
@@ -36,7 +37,7 @@ class ZeroShotResult:
 
     @property
     def counts(self) -> Int[Tensor, " classes"]:
-        """ImageFeatures of each class."""
+        """Pictures of each class."""
         return self.confusion.sum(1)
 
     @property

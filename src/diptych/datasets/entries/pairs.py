@@ -1,4 +1,4 @@
-"""ImageFeatures with captions: to find one by the other, or to choose the caption that fits."""
+"""Pictures with captions: to find one by the other, or to choose the caption that fits."""
 
 from functools import partial
 

@@ -1,4 +1,4 @@
-"""ImageFeatures in their publisher's own layout, where it isn't just folders: VOC2007, ObjectNet,
+"""Pictures in their publisher's own layout, where it isn't just folders: VOC2007, ObjectNet,
 Caltech-101."""
 
 import io
@@ -45,7 +45,8 @@ def voc(wanted: Wanted) -> Found | None:
 
     Objects marked as difficult count, unless the profile ignores them: a class of which only
     difficult ones are there then stands in `meta["ignored"]`, being neither present nor absent
-    (Everingham et al. 2010)."""
+    (Everingham et al. 2010).
+    """
     if (folder := _voc(wanted)) is None:
         return None
     samples = []

@@ -3,7 +3,8 @@ display.
 
 Frames are counted by their time stamps, without decoding, because containers lie about their number
 or don't know it; then the clip is decoded from the key frame before. VISSL, whose scripts EVA-CLIP
-follows, takes the frame after it."""
+follows, takes the frame after it.
+"""
 
 from pathlib import Path
 from typing import Any
