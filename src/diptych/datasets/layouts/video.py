@@ -42,7 +42,7 @@ def middle_frame(path: Path) -> bytes:
 
 def _frame(container: Any, stamp: int) -> Any:
     """The first frame at or after a time stamp; the last one, should the rest of the clip be
-    damaged."""
+    corrupt."""
     stream = container.streams.video[0]
     container.seek(stamp, stream=stream)
     frame = None
