@@ -6,6 +6,7 @@ import functools
 import re
 from typing import NamedTuple
 
+from diptych.components import import_object
 from diptych.config import ClipConfig, ImageTowerConfig
 from diptych.errors import ConfigError, UnknownNameError
 from diptych.families import Entry, Weights, families
@@ -28,7 +29,8 @@ def names(pattern: str = "*") -> list[str]:
 
 def entry(name: str) -> Entry:
     """What is known about a model, of which any name may be given: its own, an older one, another
-    library's (`name/tag`, too), that of a published file or of a repository.
+    library's (`name/tag`, too), that of a published file or of a repository; or
+    `package.module:NAME` or `file.py:NAME`, a configuration of your own.
 
     Raises UnknownNameError with near misses, and ConfigError for a repository of many models,
     naming its files.
@@ -81,6 +83,8 @@ def weights(name: str) -> Weights | None:
 
 
 def _answer(name: str) -> _Answer:
+    if ":" in name and not name.startswith("hf-hub:"):
+        return _Answer(_own(name), None)
     plain = _plain(name)
     found = _answers().get(plain)
     if found is not None:
@@ -97,6 +101,18 @@ def _answer(name: str) -> _Answer:
     raise UnknownNameError(
         "model", name, _entries(), near=[_answers()[each].entry.name for each in close]
     )
+
+
+def _own(name: str) -> Entry:
+    """A configuration of somebody's, `package.module:NAME` or `file.py:NAME`. Raises ConfigError
+    for what can't be imported or is none."""
+    config = import_object(name)
+    if not isinstance(config, ClipConfig | ImageTowerConfig):
+        raise ConfigError(
+            f"{name} is a {type(config).__name__}; a model's name leads to a ClipConfig or to the "
+            "configuration of an image tower"
+        )
+    return Entry(name=name, config=config)
 
 
 @functools.cache
