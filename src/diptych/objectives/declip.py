@@ -1,5 +1,7 @@
 """DeCLIP: supervision from wherever it is to be had."""
 
+import itertools
+
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
@@ -109,7 +111,10 @@ class DeclipObjective(Objective):
         return masked_language_modelling(self.word_head(tokens[masked]), labels[masked], peers)
 
     def _pairs(self, images: list[Tensor], texts: list[Tensor], peers: Peers) -> Tensor:
-        losses = [self.contrastive.loss(image, text, peers) for text in texts for image in images]
+        losses = [
+            self.contrastive.loss(image, text, peers)
+            for text, image in itertools.product(texts, images)
+        ]
         return torch.stack(losses).mean()
 
     def _neighbours(
@@ -118,8 +123,7 @@ class DeclipObjective(Objective):
         found = [self.queue.nearest(text) for text in texts]
         losses = [
             nearest_neighbour_supervision(image, neighbours, scale, peers)
-            for neighbours in found
-            for image in images
+            for neighbours, image in itertools.product(found, images)
         ]
         return torch.stack(losses).mean()
 
