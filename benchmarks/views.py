@@ -41,7 +41,7 @@ class PlainDeclip(DeclipObjective):
 
     def features(self, batch: Batch) -> Features:
         pictures = [self.model.image(view) for view in batch.images]
-        captions = [self.model.text(ids, tokens="normed") for ids in batch.texts]
+        captions = [self.model.text(*view) for view in zip(batch.texts, self.caption_tokens())]
         return self.features_of(batch, pictures, captions)
 
 

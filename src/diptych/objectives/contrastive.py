@@ -44,7 +44,9 @@ class Contrastive:
         """For the record: the model's scale, and its bias if it has one."""
         found = scalars(scale=self.model.logit_scale.exp())
         if self.model.logit_bias is not None:
-            found |= scalars(bias=self.model.logit_bias)
+            # A copy: the parameter itself would be read after the optimiser's step, and the scale
+            # is that of before it.
+            found |= scalars(bias=self.model.logit_bias.clone())
         return found
 
     def before_step(self) -> None:

@@ -10,7 +10,7 @@ from diptych.batch import Batch, Views
 from diptych.config import DeclipObjectiveConfig
 from diptych.distributed import Peers
 from diptych.errors import ConfigError
-from diptych.models import Clip, TowerOutput
+from diptych.models import Clip, TokenKind, TowerOutput
 from diptych.objectives.base import Features, Losses, Objective, scalars
 from diptych.objectives.contrastive import build_contrastive
 from diptych.objectives.features import encode_views, unit
@@ -59,14 +59,21 @@ class DeclipObjective(Objective):
 
     def features(self, batch: Batch) -> Features:
         pictures = encode_views(self.model.image, batch.images)
-        captions = [self.model.text(ids, tokens="normed") for ids in batch.texts]
+        captions = [
+            self.model.text(ids, tokens)
+            for ids, tokens in zip(batch.texts, self.caption_tokens(), strict=True)
+        ]
         return self.features_of(batch, pictures, captions)
+
+    def caption_tokens(self) -> list[TokenKind]:
+        """Which tokens `features_of` reads of each view of the caption."""
+        return ["normed" if view == "masked" else "none" for view in self.views.text]
 
     def features_of(
         self, batch: Batch, pictures: list[TowerOutput], captions: list[TowerOutput]
     ) -> Features:
-        """What the loss needs of the towers' outputs, in the order of the views; captions' tokens are
-        behind the final norm."""
+        """What the loss needs of the towers' outputs, in the order of the views; captions have the
+        tokens that `caption_tokens` says."""
         assert batch.mlm_labels is not None
         masked = captions[self.views.text.index("masked")]
         return {
