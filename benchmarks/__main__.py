@@ -21,7 +21,7 @@ NAMES = (
     "towers",
     "eva",
     "loss",
-    "late",
+    "late_interaction",
     "views",
     "unireplknet",
     "probe",

@@ -114,7 +114,7 @@ def test_objectives_are_trained_measured_and_reported(data, tmp_path, capsys):
         ("defilip", 1),
     ]
     for score in results["scores"]:
-        assert score["probe"] > 0.9, "four colours are told apart by a line"
+        assert score["probe"] > 0.9, "a line separates four colours"
         assert score["seconds"] > 0
         assert score["memory"] > 100
     assert (tmp_path / "out" / "report.html").read_text().count("<svg") >= 2

@@ -34,7 +34,7 @@ DTYPES: dict[str, torch.dtype] = {
 
 @dataclass(frozen=True, kw_only=True)
 class Identity:
-    """What tells whether two vectors can be compared."""
+    """The model that made vectors: only those of one identity can be compared."""
 
     name: str
     """What `diptych.load` was given; a local path is absolute."""

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Generator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import torch
 from torch import Tensor, nn
@@ -138,7 +138,7 @@ def _contrast(
     for i in range(len(sizes)):
         cotangents.append(Cotangents({name: rows[i] for name, rows in parts.items()}, {}))
     # With the last, and only there: it is the one backward pass in which DDP averages, and in it
-    # DDP waits for every parameter's gradient, also of those that no tower uses.
+    # DDP expects every parameter's gradient, also of those that no tower uses.
     cotangents[-1].parameters.update({name: used[name] for name in parameters if name in used})
     return losses._replace(total=losses.total.detach()), cotangents
 
@@ -153,10 +153,9 @@ def _joined(parts: Sequence[Features]) -> Features:
 
 def _gradients(loss: Tensor, inputs: dict[str, Tensor]) -> dict[str, Tensor]:
     """The gradients of `loss` by name, of those inputs that it depends on."""
-    gradients: Sequence[Tensor | None] = torch.autograd.grad(
-        loss, list(inputs.values()), allow_unused=True
-    )
-    pairs = zip(inputs, gradients, strict=True)
+    found = torch.autograd.grad(loss, list(inputs.values()), allow_unused=True)
+    # An input that isn't used has None, of which torch's own annotation doesn't know.
+    pairs = zip(inputs, cast(tuple[Tensor | None, ...], found), strict=True)
     return {name: gradient for name, gradient in pairs if gradient is not None}
 
 

@@ -79,7 +79,7 @@ class InfoNce(Contrastive):
 
     def clamp(self) -> None:
         """Keep the scale within its limits."""
-        # Unlimited, it grows as pairs are told apart, until rounding and one wrong pair decide the
+        # Unlimited, it grows as pairs are separated, until rounding and one wrong pair decide the
         # gradient (arXiv:2103.00020, §2.5).
         config = self.config
         clamp_scale(self.model.logit_scale, config.min_logit_scale, config.max_logit_scale)

@@ -146,11 +146,11 @@ class DeclipObjective(Objective):
 
 
 def vocabulary(model: Clip) -> int:
-    """How many words the model's text tower knows. Raises ConfigError for a tower of another
+    """How many token ids the model's text tower knows. Raises ConfigError for a tower of another
     library, which doesn't say."""
-    words = model.config.text.vocabulary
-    if words is None:
+    size = model.config.text.vocabulary
+    if size is None:
         raise ConfigError(
             "DeCLIP masks words of Diptych's own text tower; this model has another library's"
         )
-    return words
+    return size

@@ -30,7 +30,7 @@ P = ParamSpec("P")
 T = TypeVar("T")
 
 TRIAL = 8
-"""Steps by which the time of a step is foretold."""
+"""Steps by which the time of a step is estimated."""
 PROBED = 5000
 """Training pictures that the linear probe sees at most."""
 
@@ -53,7 +53,7 @@ class Score:
 
 def seconds_of_a_step(shared: Setting, config: ObjectivesConfig, console: Console) -> float:
     """Of all objectives together, by a short trial of each."""
-    console.print(f"How long is a step? {TRIAL} of each objective tell.")
+    console.print(f"The time of a step: {TRIAL} steps of each objective")
     folder = Path(config.out) / "trials"
     trials = [shared.with_objective(name, 0, folder, TRIAL) for name in config.objectives]
     for trial in trials:
