@@ -184,7 +184,7 @@ def _quick(tower: T) -> T:
     """With QuickGELU, where the configuration leaves the activation to choose."""
     if not any(field.name == "activation" for field in fields(tower)):
         return tower
-    return replace(tower, **{"activation": "quick_gelu"})
+    return replace(tower, activation="quick_gelu")
 
 
 def _refuse(**options: Any) -> None:
