@@ -1,5 +1,5 @@
-"""FILIP's token-wise late interaction, forward and backward, both directions: tiles beside the plain equation.
-Memory and time.
+"""FILIP's token-wise late interaction, forward and backward, both directions: tiles beside the
+plain equation. Memory and time.
 
 49 patches and 32 words of width 256 to a pair. The plain equation holds batch² x 49 x 32 products,
 several times over: 9 GB at a batch of 512.

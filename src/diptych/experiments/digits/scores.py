@@ -109,6 +109,8 @@ def _relation(
         one, two = (name_of(digit) for digit in scene["digits"])
         texts += [f"{one} {words[0]} {two}" for words in scenes.RELATIONS.values()]
         truth.append(list(scenes.RELATIONS).index(scene["relation"]))
+    # [pictures, relations, width]: each picture has sentences of its own, which differ in the
+    # relation alone, so naming the digits doesn't help.
     choices = encoder.embed_texts(texts).view(len(samples), len(scenes.RELATIONS), -1)
     nearest = torch.einsum("nrw,nw->nr", choices, vectors).argmax(1)
     return (nearest == torch.tensor(truth)).double().mean().item()
@@ -119,6 +121,7 @@ def _precision(
 ) -> float:
     queries = _combinations()
     nearest = (encoder.embed_texts(queries) @ vectors.T).topk(TOP, dim=1).indices.tolist()
+    # As TOP is the same for all, the mean over queries is the mean over all that was found.
     right = 0
     for query, row in zip(queries, nearest):
         right += sum(fits(query, attributes(samples[i])) for i in row)
