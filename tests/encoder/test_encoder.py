@@ -92,7 +92,7 @@ def test_little_padding_is_computed(encoder, monkeypatch):
     assert shapes == [(2, 6), (2, 3)]
 
 
-def test_an_unreadable_picture_is_named(encoder, tmp_path):
+def test_a_bad_picture_is_named(encoder, tmp_path):
     (tmp_path / "bad.jpg").write_bytes(b"\xff\xd8\xff no")
     for path in (tmp_path / "bad.jpg", tmp_path / "absent.jpg", tmp_path):
         with pytest.raises(ImageError, match=str(path)):
@@ -101,7 +101,7 @@ def test_an_unreadable_picture_is_named(encoder, tmp_path):
         encoder.embed_images([tiny.picture("red"), b"nothing"])
 
 
-def test_unreadable_pictures_can_be_left_out(encoder):
+def test_bad_pictures_can_be_left_out(encoder):
     reported = []
     images = [b"", tiny.picture("red"), b"nothing", tiny.picture("blue")]
     vectors = encoder.embed_images(

@@ -59,7 +59,7 @@ def prepare_some(level: int) -> torch.Tensor:
     return pixels(level)
 
 
-def test_without_a_callback_the_first_unreadable_one_is_raised():
+def test_without_a_callback_the_first_bad_one_is_raised():
     before = threading.active_count()
     with pytest.raises(ImageError, match="picture 3"):
         collect([1, 2, 3, 4, 6], prepare_some, batch_size=2, threads=2)
