@@ -89,7 +89,7 @@ def test_hooks_see_the_steps_of_other_objectives(config):
         images=tuple(example(ALL["vit"]) for _ in views.image),
         texts=tuple(ids for _ in views.text),
         index=torch.arange(4),
-        hidden=torch.where(torch.arange(12) == 1, ids, -100),
+        mlm_labels=torch.where(torch.arange(12) == 1, ids, -100),
     )
     losses = accumulate(objective, objective, [batch], Peers())
     assert losses.total.isfinite()
