@@ -76,7 +76,7 @@ def test_names_and_shapes_are_the_published_ones(path):
 
 
 @pytest.mark.parametrize("path", FULL, ids=stem)
-def test_published_configurations_are_the_zoos(path):
+def test_published_configurations_are_those_of_published_names(path):
     golden = goldens.read(path)
     config, known = (
         open_clip_config.from_json({"model_cfg": golden["config"]}),

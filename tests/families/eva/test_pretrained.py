@@ -278,7 +278,7 @@ def test_image_towers_are_told_from_models():
     ] == list(TITLES)
 
 
-def test_the_guide_names_what_the_zoo_knows():
+def test_the_guide_names_every_model():
     """Every row's names are of that row's model, with its parameters."""
     guide = (Path(__file__).parents[2] / "docs/models.md").read_text()
     rows = [line.split("|")[1:-1] for line in guide.splitlines() if re.match(r"\| `eva", line)]
