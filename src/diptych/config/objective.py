@@ -24,6 +24,7 @@ class ObjectiveConfig(Component, abstract=True):
     made of the configuration and a model."""
 
     catalogue = CATALOGUE
+    upgrade = "diptych.families:upgrade_objective"
 
     def adapt(self, model: ClipConfig) -> ClipConfig:
         """The configuration of a new model with what this objective needs of it, such as SigLIP's

@@ -28,7 +28,7 @@ MODELS = {
 }
 
 # Zero-shot top-1 on ImageNet as the paper's Table 11 gives it, the repository in open_clip's
-# format, and OpenAI's own in transformers' format (there is none for the ResNets).
+# layout, and OpenAI's own in transformers' layout (there is none for the ResNets).
 PUBLISHED = {
     "vit-b-32":     (63.2, "timm/vit_base_patch32_clip_224.openai",  "openai/clip-vit-base-patch32"),
     "vit-b-16":     (68.6, "timm/vit_base_patch16_clip_224.openai",  "openai/clip-vit-base-patch16"),
@@ -71,12 +71,12 @@ def _weights(top_1: float, open_clip: str, transformers: str | None) -> Iterator
     )
     common = partial(Weights, licence="MIT", claims=claims)
     yield common(
-        repo=open_clip, file="open_clip_model.safetensors", format="open-clip", names=(open_clip,)
+        repo=open_clip, file="open_clip_model.safetensors", layout="open-clip", names=(open_clip,)
     )
     if transformers:
         yield common(
             repo=transformers,
             file="pytorch_model.bin",
-            format="transformers",
+            layout="transformers",
             names=(transformers,),
         )

@@ -13,7 +13,7 @@ from diptych.families.clip import ResNetConfig, TextConfig, VitConfig
 from diptych.families.entry import Claim, Entry, Weights
 
 VOCABULARY = 49409
-"""CLIP's words, and one for hidden words before the two special ones."""
+"""CLIP's tokens, and a mask token before the two special ones."""
 PREPROCESS = PreprocessConfig(
     crop_share=0.875,
     interpolation="bilinear",
@@ -103,8 +103,10 @@ def _weights(name: str) -> tuple[Weights, ...]:
     _, whole, image = PUBLISHED[name]
     found = ((whole, "declip", ""), (image, "declip-image", "The image tower alone: no zero-shot."))
     return tuple(
-        Weights(link=_DRIVE.format(drive), format=form, licence=_LICENCE, names=(drive,), note=note)
-        for drive, form, note in found
+        Weights(
+            link=_DRIVE.format(drive), layout=layout, licence=_LICENCE, names=(drive,), note=note
+        )
+        for drive, layout, note in found
         if drive
     )
 

@@ -104,7 +104,7 @@ def _file(repo: str, file: str, dtype: str, size: str, licence: str = _MIT) -> W
     stem = PurePath(file).stem
     names = tuple(dict.fromkeys((file, stem, stem.removesuffix(".fp16"), f"{repo}/{file}")))
     return Weights(
-        repo=repo, file=file, format="eva", licence=licence, dtype=dtype, size=size, names=names
+        repo=repo, file=file, layout="eva", licence=licence, dtype=dtype, size=size, names=names
     )
 
 
@@ -119,7 +119,7 @@ def _converted(repo: str, imagenet: float, coco: float) -> Weights:
     return Weights(
         repo=repo,
         file="open_clip_model.safetensors",
-        format="open-clip",
+        layout="open-clip",
         licence=_MIT,
         names=(repo, PurePath(repo).name),
         tags=(repo.rpartition(".")[2],),
@@ -140,17 +140,20 @@ def _big(repo: str, file: str, dtype: str, size: str, *means: float) -> tuple[We
         Weights(
             repo=repo,
             file="",
-            format="transformers",
+            layout="transformers",
             licence=_BAAI,
             names=(repo,),
-            note="Holds no logit scale; it is 100. The card's numbers were measured with the other file.",
+            note=(
+                "Holds no logit scale; it is 100. The card's numbers were measured with the other "
+                "file."
+            ),
         ),
     )
 
 
 def _tower(repo: str, file: str, dtype: str, size: str, licence: str = _MIT) -> tuple[Weights]:
     """An image tower alone."""
-    return (replace(_file(repo, file, dtype, size, licence), format="eva-image"),)
+    return (replace(_file(repo, file, dtype, size, licence), layout="eva-image"),)
 
 
 def _zero_shot(imagenet: float, coco: float, source: str) -> tuple[Claim, Claim]:
