@@ -3,7 +3,6 @@ layers take part."""
 
 import copy
 import warnings
-from dataclasses import replace
 
 import pytest
 import torch
