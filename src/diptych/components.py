@@ -42,9 +42,6 @@ class Component:
     """A short name for the command line, such as `siglip`; empty: it has none."""
     retired: ClassVar[tuple[str, ...]] = ()
     """Fields that older files have and that mean nothing any more: they are passed over."""
-    upgrade: ClassVar[str] = ""
-    """Of an abstract base: `package.module:function` from the dictionary that an older version wrote
-    to the one that it would be today."""
 
     def __init_subclass__(cls, abstract: bool = False, **options: Any):
         super().__init_subclass__(**options)

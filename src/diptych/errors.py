@@ -37,7 +37,14 @@ class UnknownNameError(ConfigError):
     "no model is called 'vit-b-23'; did you mean 'vit-b-32'?"
     """
 
-    def __init__(self, kind: str, name: str, known: Iterable[str], near: Iterable[str] = ()):
+    def __init__(
+        self,
+        kind: str,
+        name: str,
+        known: Iterable[str],
+        near: Iterable[str] = (),
+        also: str = "",
+    ):
         known = sorted(known)
         self.near = list(dict.fromkeys(near))[:3] or difflib.get_close_matches(
             name, known, n=3, cutoff=0.5
@@ -48,7 +55,8 @@ class UnknownNameError(ConfigError):
             if self.near
             else f"known are {some}"
         )
-        super().__init__(f"no {kind} is called {name!r}; {self.hint}")
+        more = f" ({also})" if also else ""
+        super().__init__(f"no {kind} is called {name!r}; {self.hint}{more}")
 
 
 class CheckpointError(DiptychError):

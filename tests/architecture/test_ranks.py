@@ -21,7 +21,7 @@ RANKS = {
     6: ["families"],
     7: ["pretrained", "recipes"],
     8: ["checkpoints"],
-    9: ["encoder"],
+    9: ["encoder", "datasets"],
     10: ["evaluation", "search"],
     11: ["training", "reports"],
     12: ["app", "experiments"],

@@ -60,6 +60,12 @@ def test_by_tokens(tmp_path, capsys):
             main([*map(str, arguments), "--by", by, "--out", str(tmp_path / f"{by}.json")])
         assert error.value.code == 0
         assert "nearest word" in (tmp_path / f"{by}.json").read_text()
+        tasks = ["--tasks", str(tmp_path / "data"), "--out", str(tmp_path / by)]
+        with pytest.raises(SystemExit) as error:
+            main(["evaluate", str(tmp_path / "model"), *tasks, "--by", by, "--device", "cpu"])
+        assert error.value.code == 0
+        [path] = (tmp_path / by).glob("*.json")
+        assert Result.load(path).metrics == Result.load(tmp_path / f"{by}.json").metrics
     with pytest.raises(SystemExit) as error:
         main([*map(str, arguments), "--by", "tokens", "--task", "retrieval"])
     assert error.value.code == 2
@@ -116,7 +122,8 @@ def test_what_fails_is_listed_and_the_exit_code_says_so(place, capsys):
     out, err = capsys.readouterr()
     assert len(list((place / "out").glob("*.json"))) == 1
     assert "failed: nowhere, data" in err
-    assert "missing.tar doesn't exist" in err
+    assert err.count("missing.tar doesn't exist") == 1
+    assert len([line for line in err.splitlines() if line.startswith("failed: ")]) == 3
     assert "Traceback" not in err
     assert "top1" in out
 

@@ -8,14 +8,14 @@ import torch
 
 from diptych import pretrained
 from diptych.config import DataConfig, TokenizerConfig
-from diptych.encoder import Encoder, class_vectors
+from diptych.datasets import templates
+from diptych.encoder import Cache, Encoder, class_vectors
 from diptych.errors import ConfigError, DataError
 from diptych.evaluation import (
     evaluate,
-    evaluate_tokens,
     picture_tokens,
-    templates,
     token_classes,
+    tokens,
     zero_shot,
 )
 from diptych.models import build
@@ -92,34 +92,89 @@ def test_padding_takes_no_part_and_templates_are_averaged_by_their_scores():
 
 def check_padding_and_templates():
     encoder, names, prompts = dense(), ["cat", "big dog"], ["a {}.", "a very long photo of a {}"]
-    tokens = picture_tokens(encoder.model.eval(), torch.randn(3, 3, 48, 48))
-    found = token_classes(encoder, names, prompts).scores(tokens)
+    patches = picture_tokens(encoder.model.eval(), torch.randn(3, 3, 48, 48))
+    found = token_classes(encoder, names, prompts).scores(patches)
     for column, name in enumerate(names):
         alone = []
         for prompt in prompts:
             words = token_classes(encoder, [name], [prompt]).words
-            alone.append(late_interaction_reference(tokens, words)[:, 0])
+            alone.append(late_interaction_reference(patches, words)[:, 0])
         torch.testing.assert_close(found[:, column], torch.stack(alone).mean(0))
 
 
 def test_pictures_on_disk(tmp_path):
     tiny.write_pictures(tmp_path, each=2)
-    result = evaluate_tokens(dense(), tmp_path, templates="declip-6")
+    result = evaluate(dense(), "zero-shot", tmp_path, templates="declip-6", by="tokens")
     whole = evaluate(dense(), "zero-shot", tmp_path, templates="declip-6")
     assert result.data["used"] == whole.data["used"] == 8
     assert result.class_names == whole.class_names
     assert sum(map(sum, result.confusion)) == 8
     assert "nearest word" in result.protocol["compared"]
     assert result.protocol["templates"] == list(templates("declip-6"))
-    assert evaluate_tokens(dense(), tmp_path, limit=3).data["used"] == 3
+    few = evaluate(dense(), "zero-shot", tmp_path, limit=3, by="tokens")
+    assert few.data["used"] == 3
+    assert len({result.key, few.key, whole.key}) == 3
+
+
+@pytest.mark.parametrize("by", ["tokens", "tokens-as-published"])
+def test_the_engine_gives_the_scores_of_the_parts_by_hand(by, tmp_path, monkeypatch):
+    paths, encoder = tiny.write_pictures(tmp_path / "data", each=2), dense()
+    names = sorted(tiny.COLOURS)
+    encoder.model.eval()
+    with torch.inference_mode():
+        pixels = torch.stack([encoder.preprocess(path) for path in paths])
+        classes = token_classes(encoder, names, ["a {}."], mask_padding=by == "tokens")
+        expected = zero_shot(
+            classes.scores(picture_tokens(encoder.model, pixels)),
+            torch.arange(4).repeat_interleave(2),
+            torch.eye(4),
+        )
+    cache = Cache(tmp_path / "cache")
+    options = {"by": by, "templates": "a {}.", "cache": cache}
+    assert evaluate(encoder, "zero-shot", tmp_path / "data", **options).metrics == {
+        "top1": expected.top1,
+        "top5": expected.top5,
+        "mean_per_class": expected.mean_per_class,
+    }
+    [place] = (tmp_path / "cache" / "images").iterdir()
+    [block] = cache.places(f"images/{place.name}")
+    kept = cache.read(block)
+    assert kept is not None
+    assert kept.tensors["features"].dtype == torch.float32
+    torch.testing.assert_close(
+        kept.tensors["features"].norm(dim=2), torch.ones(8, kept.tensors["features"].shape[1])
+    )
+    monkeypatch.setattr(
+        tokens.TokenExtractor, "features", lambda *_: pytest.fail("it lies in the cache")
+    )
+    monkeypatch.setattr(tokens, "_TILE", 100)
+    again = evaluate(encoder, f"{tmp_path}/data", **options)
+    assert again.only().confusion == tuple(map(tuple, expected.confusion.tolist()))
+
+
+def test_models_side_by_side_and_the_tasks_that_tokens_are_for(tmp_path):
+    tiny.write_pictures(tmp_path / "data", each=2)
+    data = f"{tmp_path}/data"
+    models = {"without": tiny.encoder(), "with": dense()}
+    results = evaluate(models, [data, f"linear/{data}"], by="tokens")
+    assert [key.model for key in results] == ["with"]
+    assert {key[:2]: reason for key, reason in results.failures.items()} == {
+        (data, "without"): "zero-shot token by token needs a model with a token_dim: "
+        "FILIP's, or DeFILIP's",
+        (f"linear/{data}", "without"): "--by tokens is for zero-shot, not for linear",
+        (f"linear/{data}", "with"): "--by tokens is for zero-shot, not for linear",
+    }
 
 
 def test_what_cannot_be_asked(tmp_path):
     tiny.write_pictures(tmp_path, each=2)
     with pytest.raises(ConfigError, match="needs a model with a token_dim"):
-        evaluate_tokens(tiny.encoder(), tmp_path)
+        evaluate(tiny.encoder(), "zero-shot", tmp_path, by="tokens")
+    with pytest.raises(ConfigError, match="--by tokens is for zero-shot, not for retrieval"):
+        evaluate(dense(), "retrieval", tmp_path, by="tokens")
     (tmp_path / "red" / "0.png").write_bytes(b"no picture")
-    with pytest.raises(DataError, match="1 of 8 samples can't be used; the first one is .*red/0"):
-        evaluate_tokens(dense(), tmp_path)
-    result = evaluate_tokens(dense(), DataConfig(path=str(tmp_path), max_bad_share=0.5))
+    with pytest.raises(DataError, match="1 of 8 samples can't be used, .*the first one is .*red/0"):
+        evaluate(dense(), "zero-shot", tmp_path, by="tokens")
+    config = DataConfig(path=str(tmp_path), max_bad_share=0.5)
+    result = evaluate(dense(), "zero-shot", config, by="tokens")
     assert (result.data["used"], result.data["unusable"]) == (7, 1)

@@ -5,77 +5,71 @@ from dataclasses import replace
 import pytest
 import torch
 
+from diptych import datasets
 from diptych.batch import Sample
 from diptych.cli import main
+from diptych.datasets import Dataset, open_own
+from diptych.datasets.layouts.base import Files
+from diptych.distributed import Peers
 from diptych.encoder import Cache, ImageFeatures
 from diptych.errors import DataError
-from diptych.evaluation import Result, sets
-from diptych.evaluation.measure import Engine, Task, views_of
-from diptych.evaluation.score import score_linear, train_linear
-from diptych.evaluation.sets.layouts.base import Files
-from diptych.evaluation.subject import Subject, open_own
-from diptych.evaluation.suite import run_suite
-from diptych.evaluation.tasks import Requests, expand
+from diptych.evaluation import evaluate
+from diptych.evaluation.engine import Engine
+from diptych.evaluation.probes import score_linear
+from diptych.evaluation.scores import Inputs
+from diptych.evaluation.tasks import Task, open_splits, parse_tasks
 from tests import tiny
-from tests.evaluation.sets import miniature
+from tests.datasets import miniature
 
 
 @pytest.fixture(scope="module")
 def root(tmp_path_factory):
     """The 27 sets, and one of each other kind."""
     root = tmp_path_factory.mktemp("sets")
-    for entry in sets.select(("eva27", "voc2007-multilabel", "flickr30k")):
+    for entry in datasets.select(("eva27", "voc2007-multilabel", "flickr30k")):
         miniature.write(entry, root)
-    miniature.write(sets.get("cifar10"), root, split="train", count=240)
+    miniature.write(datasets.get("cifar10"), root, split="train", count=240)
     return root
 
 
-def requests(root, **more) -> Requests:
-    return Requests(data_root=str(root), sizes="warn", **more)
-
-
 def test_the_27_sets_and_other_kinds(root, tmp_path):
-    tasks = expand(["eva27", "voc2007-multilabel", "retrieval"])
-    engine = Engine(cache=Cache(tmp_path / "cache"))
-    summary = run_suite(
-        [tiny.encoder()], tasks, requests(root).open, tmp_path / "out", engine=engine
-    )
-    assert {job.task for job in summary.failures} == {"coco", "flickr8k"}, summary.failures
-    assert len(summary.results) == 27 + 2
-    for job, path in summary.results.items():
-        result = Result.from_json(path.read_text())
+    tasks = "eva27,voc2007-multilabel,retrieval"
+    results = evaluate(tiny.encoder(), tasks, data_root=root, sizes="warn", cache=tmp_path)
+    assert {key.task for key in results.failures} == {"coco", "flickr8k"}, results.failures
+    assert len(results) == 27 + 2
+    for key, result in results.items():
         assert result.protocol["metric"] in result.metrics
-        assert result.data["name"] == job.task
+        assert result.data["name"] == key.task
         assert result.data["used"] == miniature.LIMIT
-    kinds = {Result.from_json(path.read_text()).task for path in summary.results.values()}
+    kinds = {result.task for result in results.values()}
     assert kinds == {"zero-shot", "multilabel", "retrieval"}
 
 
 def test_a_probe_shares_the_vectors_of_zero_shot(root, tmp_path):
-    engine = Engine(cache=Cache(tmp_path / "cache"))
     tasks = ["cifar10", "linear/cifar10", "fewshot/cifar10"]
-    summary = run_suite(
-        [tiny.encoder()], tasks, requests(root).open, tmp_path / "out", engine=engine
-    )
-    assert not summary.failures
-    zero_shot, linear, few = (
-        Result.from_json(path.read_text()) for path in summary.results.values()
-    )
+    results = evaluate(tiny.encoder(), tasks, data_root=root, sizes="warn", cache=tmp_path)
+    assert not results.failures
+    zero_shot, linear, few = results.values()
     assert (linear.task, few.task) == ("linear", "fewshot")
     assert few.metrics["top1_16_shot"] > few.metrics["top1_1_shot"] - 0.2
     assert few.intervals.keys() == few.metrics.keys()
     assert linear.metrics["top1"] > zero_shot.metrics["top1"]
-    assert len(list((tmp_path / "cache" / "images").iterdir())) == 2, "one for each split"
+    assert len(list((tmp_path / "images").iterdir())) == 2, "one for each split"
+
+
+def opened(root, word):
+    [task] = parse_tasks(word)
+    return open_splits(task, data_root=root, sizes="warn")
 
 
 def test_sets_that_shift_imagenets_pictures_are_asked_of_its_classifier(root):
-    miniature.write(sets.get("imagenet1k"), root, split="train", count=24)
-    task = requests(root).open("linear/imagenet-a")
-    assert (task.subjects["test"].name, task.subjects["train"].name) == ("imagenet-a", "imagenet1k")
-    assert len(task.subjects["test"].class_indices) == 200
-    assert not requests(root).open("linear/imagenet-v2").subjects["test"].class_indices
+    miniature.write(datasets.get("imagenet1k"), root, split="train", count=24)
+    splits = opened(root, "linear/imagenet-a")
+    assert (splits["test"].name, splits["train"].name) == ("imagenet-a", "imagenet1k")
+    assert len(splits["test"].class_indices) == 200
+    assert not opened(root, "linear/imagenet-v2")["test"].class_indices
     with pytest.raises(DataError, match="objectnet has classes of its own"):
-        requests(root).open("linear/objectnet")
+        opened(root, "linear/objectnet")
 
 
 def test_a_classifier_of_more_classes_is_asked_about_some_of_them():
@@ -87,9 +81,17 @@ def test_a_classifier_of_more_classes_is_asked_about_some_of_them():
         "test": _pictures(torch.eye(4)[[3, 1]], torch.tensor([0, 1])),
     }
     own = open_own("synthetic:4", class_names=("third", "first"))
-    findings = score_linear(replace(own, class_indices=(3, 1)), learned, train_linear(learned))
-    assert findings.metrics["top1"] == 1.0
-    assert findings.confusion == ((1, 0), (0, 1))
+    [extractor] = Engine().extractors(tiny.encoder()).values()
+    inputs = Inputs(
+        dataset=replace(own, class_indices=(3, 1)),
+        splits=learned,
+        extractor=extractor,
+        cache=Cache(),
+        peers=Peers(),
+    )
+    scores = score_linear(inputs)
+    assert scores.metrics["top1"] == 1.0
+    assert scores.confusion == ((1, 0), (0, 1))
 
 
 def _pictures(features: torch.Tensor, labels: torch.Tensor) -> ImageFeatures:
@@ -99,12 +101,12 @@ def _pictures(features: torch.Tensor, labels: torch.Tensor) -> ImageFeatures:
     return ImageFeatures(rows=torch.arange(len(labels)), samples=samples, features=features, bad=[])
 
 
-def test_a_profile_says_how_pictures_are_shown(root, tmp_path):
-    opening = requests(root, profile="eva-clip-18b").open
-    summary = run_suite([tiny.encoder()], ["cifar10"], opening, tmp_path / "out")
-    assert sorted(job.resize for job in summary.results) == ["crop", "squash"]
-    for path in summary.results.values():
-        assert Result.from_json(path.read_text()).protocol["profile"] == "eva-clip-18b"
+def test_a_profile_says_how_pictures_are_shown(root):
+    options = {"data_root": root, "sizes": "warn", "profile": "eva-clip-18b"}
+    results = evaluate(tiny.encoder(), "cifar10", **options)
+    assert sorted(key.resize for key in results) == ["crop", "squash"]
+    for result in results.values():
+        assert result.protocol["profile"] == "eva-clip-18b"
 
 
 def test_a_set_that_is_not_there_is_told_with_how_to_get_it(root, tmp_path, capsys, monkeypatch):
@@ -124,6 +126,7 @@ def test_a_set_that_is_not_there_is_told_with_how_to_get_it(root, tmp_path, caps
     assert end.value.code == 1
     out, err = capsys.readouterr()
     assert "wds_mscoco_captions" in err
+    assert err.count("isn't in") == 1
     assert "Traceback" not in err
     assert "cifar10" in out
 
@@ -140,11 +143,13 @@ def test_which_caption_fits(tmp_path):
         for n in range(4)
     ]
     source = Files(samples, "pairs", tmp_path)
-    entry = sets.get("winoground")
-    subject = Subject(name=entry.name, kind=entry.task, source=source, metric=entry.metric)
-    [result] = Engine().measure(
-        Task(name=entry.name, subjects={"test": subject}), [*views_of(tiny.encoder()).values()]
+    entry = datasets.get("winoground")
+    dataset = Dataset(name=entry.name, kind=entry.kind, source=source, metric=entry.metric)
+    task, [extractor] = (
+        Task(name=entry.name, data=entry),
+        Engine().extractors(tiny.encoder()).values(),
     )
+    [result] = Engine().measure(task, {"test": dataset}, [extractor])
     encoder = tiny.encoder()
     scores = encoder.embed_images(images) @ encoder.embed_texts(["a red cat", "a blue dog"]).T
     text = [bool(s[0, 0] > s[0, 1] and s[1, 1] > s[1, 0]) for s in scores.unflatten(0, (2, 2))]

@@ -5,8 +5,9 @@ import io
 
 import pytest
 
+from diptych import datasets
 from diptych.errors import ConfigError, DataError
-from diptych.evaluation import Result, sets
+from diptych.evaluation import Result
 from diptych.reports import board, read_published, to_csv, to_latex, to_markdown, write_table
 from diptych.reports.board import BETTER
 
@@ -122,7 +123,7 @@ def test_what_cannot_be_read_or_written_is_told(tmp_path):
 
 
 def test_the_mean_of_a_complete_group_stands_beside_the_published_one():
-    members = sets.GROUPS["eva27"]
+    members = datasets.GROUPS["eva27"]
     results = [
         result("EVA-CLIP-18B", name, value, way)
         for name in members

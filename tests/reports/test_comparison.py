@@ -5,31 +5,29 @@ from dataclasses import replace
 import numpy as np
 
 from diptych import reports
-from diptych.evaluation import Outcomes, Result
+from diptych.evaluation import PerSample, Result
 
 NAMES = [f"{i}.jpg" for i in range(400)]
 
 
-def measured(
-    model: str, name: str, right: int, task: str = "zero-shot"
-) -> tuple[Result, dict[str, Outcomes]]:
-    result = Result(
+def measured(model: str, name: str, right: int, task: str = "zero-shot") -> Result:
+    return Result(
         task=task,
         metrics={"top1": right / 400},
         protocol={"metric": "top1", "resize": "crop"},
         data={"name": name},
         model={"name": model},
+        per_sample={"top1": PerSample.of((np.arange(400) >= right).astype(int), NAMES)},
     )
-    return result, {"top1": Outcomes.of((np.arange(400) >= right).astype(int), NAMES)}
 
 
 def test_what_is_real_and_what_is_not():
-    pairs = [
+    results = [
         measured("best", "pets", 300),
         measured("near", "pets", 297),
         measured("far", "pets", 200),
     ]
-    section = reports.differences(reports.board([result for result, _ in pairs]), pairs)
+    section = reports.differences(reports.board(results), results)
     assert section is not None
     rows = {row[1]: row for row in section.body["rows"]}
     assert (rows["far, crop"][2], rows["far, crop"][5]) == ("-25.00", "worse")
@@ -40,13 +38,11 @@ def test_what_is_real_and_what_is_not():
 
 def test_other_samples_and_one_model_alone_are_not_compared():
     one, other = measured("a", "pets", 300), measured("b", "pets", 200)
-    strange = (other[0], {"top1": Outcomes.of(other[1]["top1"].ranks, NAMES[::-1])})
-    assert reports.differences(reports.board([one[0], other[0]]), [one, strange]) is None
-    assert reports.differences(reports.board([one[0]]), [one]) is None
-    assert (
-        reports.differences(reports.board([one[0], other[0]]), [(one[0], {}), (other[0], {})])
-        is None
-    )
+    ranks = other.per_sample["top1"].ranks
+    strange = replace(other, per_sample={"top1": PerSample.of(ranks, NAMES[::-1])})
+    bare = [replace(result, per_sample={}) for result in (one, other)]
+    for results in ([one, strange], [one], bare):
+        assert reports.differences(reports.board(results), results) is None
 
 
 def test_of_a_cell_that_was_measured_twice_the_newest_counts():
@@ -55,18 +51,16 @@ def test_of_a_cell_that_was_measured_twice_the_newest_counts():
         measured("a", "pets", 300),
         measured("b", "pets", 200),
     )
-    old = (replace(old[0], date="2020-01-01T00:00:00+00:00"), old[1])
-    section = reports.differences(reports.board([new[0], other[0], old[0]]), [new, other, old])
+    results = [new, other, replace(old, date="2020-01-01T00:00:00+00:00")]
+    section = reports.differences(reports.board(results), results)
     assert section is not None
     assert [row[1:3] for row in section.body["rows"]] == [["b, crop", "-25.00"]]
 
 
 def test_shifts_of_zero_shot_and_of_probes():
     accuracies = {"imagenet1k": 320, "imagenet-v2": 280, "imagenet-a": 200}
-    results = [measured("a", name, right)[0] for name, right in accuracies.items()]
-    results += [
-        measured("a", name, 360, task="linear")[0] for name in ("imagenet1k", "imagenet-v2")
-    ]
+    results = [measured("a", name, right) for name, right in accuracies.items()]
+    results += [measured("a", name, 360, task="linear") for name in ("imagenet1k", "imagenet-v2")]
     section = reports.shifts(reports.board(results))
     assert section is not None
     rows = {row[0]: dict(zip(section.body["columns"], row)) for row in section.body["rows"]}

@@ -31,6 +31,10 @@ _INTERRUPTED = 130
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command line and exit: 0, 2 for what a user did (one sentence on stderr), 130 for
     Ctrl-C."""
+    # As with `python -m`, modules of this folder can be named (`module:Name`); it comes last, so
+    # that none of them hides an installed one.
+    if os.getcwd() not in sys.path:
+        sys.path.append(os.getcwd())
     code = 0
     verb, *rest = (sys.argv[1:] if arguments is None else list(arguments)) or ["--help"]
     try:

@@ -43,7 +43,7 @@ def run(arguments: Sequence[str]) -> None:
     from rich.table import Table
     from rich.text import Text
 
-    from diptych.evaluation import templates
+    from diptych.datasets import templates
 
     encoder = options.load(options.model)
     chosen = [template for choice in options.templates for template in templates(choice)]

@@ -5,28 +5,27 @@ from collections.abc import Sequence
 from rich.table import Table
 from rich.text import Text
 
+from diptych import datasets
 from diptych.cli.show import show
-from diptych.evaluation import sets
 
 
 def show_sets(words: Sequence[str]) -> int:
     """A line a set, those that `words` mean or all of them; then the groups."""
     table = Table("set", "task", "classes", "test", "metric", "how to get it", box=None)
-    for entry in sets.select(
-        [part for word in words for part in word.split(",") if part] or ["all"]
-    ):
+    wanted = list(filter(None, ",".join(words).split(",")))
+    for entry in datasets.select(wanted or ["all"]):
         size = f"{entry.sizes['test']:,}" if "test" in entry.sizes else "—"
         how = (Text(part) for part in [_how(entry)])
-        table.add_row(entry.name, entry.task, str(entry.classes or "—"), size, entry.metric, *how)
+        table.add_row(entry.name, entry.kind, str(entry.classes or "—"), size, entry.metric, *how)
     show(table)
     groups = Table("group", "sets", box=None)
-    for name, members in sets.GROUPS.items():
+    for name, members in datasets.GROUPS.items():
         groups.add_row(name, f"{len(members)}: {', '.join(members)}")
     show(groups)
     return 0
 
 
-def _how(entry: sets.EvaluationSet) -> str:
+def _how(entry: datasets.EvaluationSet) -> str:
     mirror = (
         f"clip-benchmark/wds_{entry.mirrors[0].replace('/', '-')} on the Hugging Face hub"
         if entry.mirrors

@@ -44,7 +44,6 @@ def run(arguments: Sequence[str]) -> None:
     """Parse and do it."""
     options = parse(Report, "report", arguments)
     from diptych import reports
-    from diptych.evaluation import outcomes_beside
 
     runs = [Path(source) for source in options.sources if Path(source).is_dir()]
     results = {path: _read(path) for path in map(Path, options.sources) if path not in runs}
@@ -54,11 +53,10 @@ def run(arguments: Sequence[str]) -> None:
         if not results:
             raise ConfigError("--table needs results; name JSON files of `diptych evaluate`")
         board = reports.board(list(results.values()), published)
-        compared = [(result, outcomes_beside(path)) for path, result in results.items()]
         found = (
             reports.overview(board),
             reports.shifts(board),
-            reports.differences(board, compared),
+            reports.differences(board, list(results.values())),
         )
         sections += [section for section in found if section]
         for path in options.table:
@@ -90,12 +88,12 @@ def _read(path: Path) -> "Result":
             f"{path} can't be read: {error}; name folders of runs and JSON files of results"
         ) from None
     try:
-        return Result.from_json(text)
+        return Result.load(path)
     except DataError as ours:
         try:
             return from_clip_benchmark(text)
         except DataError:
-            raise DataError(f"{path} is {ours}") from None
+            raise ours from None
 
 
 def _export(result: "Result", path: Path) -> None:

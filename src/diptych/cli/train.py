@@ -4,33 +4,35 @@ import sys
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import TypeVar
 
 import tyro
 
 from diptych import recipes
-from diptych.config import Run
+from diptych.config import ObjectiveConfig, Run, SourceConfig
+from diptych.errors import ConfigError
 
 _HELP = """usage: diptych train RECIPE [--a.b VALUE ...]     start a run
        diptych train RECIPE --help                list its flags and their values
+       diptych train RECIPE --objective NAME      minimise something else: {objectives},
+                                                  or your own: package.module:Config, file.py:Config
+       diptych train package.module:function      a recipe of your own
        diptych train --resume RUN                 go on where a run stopped
        torchrun --nproc-per-node 8 -m diptych train ...   the same on eight GPUs
 
 recipes:
 {recipes}"""
+T = TypeVar("T")
+_OBJECTIVE, _SOURCE = "--objective", "--data.source"
 
 
 def run(arguments: Sequence[str]) -> None:
     """Parse and train."""
     if not arguments or arguments[0] in ("-h", "--help"):
-        names = recipes.names()
-        lines = [
-            f"  {name:<{max(map(len, names))}}  {recipes.describe(name).splitlines()[0]}"
-            for name in names
-        ]
-        print(_HELP.format(recipes="\n".join(lines)))
+        print(_help())
         return
     resume = arguments[0] == "--resume"
-    plan = _saved(arguments[1:]) if resume else _new(arguments[0], arguments[1:])
+    plan = _saved(arguments[1:]) if resume else _new(arguments[0], list(arguments[1:]))
 
     from diptych.training import fit
 
@@ -43,18 +45,74 @@ def run(arguments: Sequence[str]) -> None:
     print(f"trained: {last}\nuse it: diptych.load({plan.out!r})", file=sys.stderr)
 
 
-def _new(recipe: str, flags: Sequence[str]) -> Run:
-    return _flags(recipes.get(recipe), f"diptych train {recipe}", flags, recipes.describe(recipe))
+def _help() -> str:
+    names = recipes.names()
+    width = max(map(len, names))
+    lines = [f"  {name:<{width}}  {_title(name)}" for name in names]
+    return _HELP.format(objectives=", ".join(_objectives()), recipes="\n".join(lines))
+
+
+def _title(name: str) -> str:
+    """The first paragraph of what a recipe does, on one line."""
+    return " ".join(recipes.describe(name).partition("\n\n")[0].split())
+
+
+def _objectives() -> list[str]:
+    return [kind.alias for kind in ObjectiveConfig.kinds().values() if "alias" in vars(kind)]
+
+
+def _new(recipe: str, flags: list[str]) -> Run:
+    """The recipe with what the flags change. `--objective` and `--data.source` name a class, whose
+    fields are then flags, too."""
+    plan = recipes.get(recipe)
+    if name := _take(flags, _OBJECTIVE):
+        plan = replace(plan, objective=_made(ObjectiveConfig.named(name), name))
+    if name := _take(flags, _SOURCE):
+        source = _made(SourceConfig.named(name), name)
+        plan = replace(plan, data=replace(plan.data, path="", source=source))
+    said = (
+        f"{recipes.describe(recipe)}\n\n{_OBJECTIVE} NAME: {', '.join(_objectives())}, or your own"
+    )
+    return _flags(plan, f"diptych train {recipe}", flags, said)
+
+
+def _take(flags: list[str], flag: str) -> str:
+    """The value of `flag`, taken out of `flags`; empty if it isn't there."""
+    for place, word in enumerate(flags):
+        name, equals, value = word.partition("=")
+        if name != flag:
+            continue
+        if equals:
+            del flags[place]
+            return value
+        if place + 1 == len(flags):
+            raise ConfigError(f"{flag} takes a name, or package.module:Config")
+        value = flags[place + 1]
+        del flags[place : place + 2]
+        return value
+    return ""
+
+
+def _made(kind: type[T], name: str) -> T:
+    """With its defaults. Raises ConfigError for a class that has fields without."""
+    try:
+        return kind()
+    except TypeError as error:
+        raise ConfigError(
+            f"{name} can't be made without arguments ({error}); give its fields defaults"
+        ) from error
 
 
 def _saved(arguments: Sequence[str]) -> Run:
-    from diptych.errors import ConfigError
     from diptych.training import load_run
 
     if not arguments:
         raise ConfigError(
             "--resume takes the folder of a run, such as: diptych train --resume runs/demo"
         )
+    for flag in (_OBJECTIVE, _SOURCE):
+        if any(word.partition("=")[0] == flag for word in arguments):
+            raise ConfigError(f"a run keeps what it was started with: leave {flag} out")
     out = Path(arguments[0])
     # The folder may have been moved since; everything else is as it was unless a flag says
     # otherwise.

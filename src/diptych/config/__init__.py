@@ -1,7 +1,13 @@
 """What can be asked for: frozen, keyword-only dataclasses that know their own limits. No torch in
 here."""
 
-from diptych.config.data import AugmentConfig, DataConfig, StrongConfig, WordsConfig
+from diptych.config.data import (
+    AugmentConfig,
+    DataConfig,
+    SourceConfig,
+    StrongConfig,
+    WordsConfig,
+)
 from diptych.config.model import (
     Activation,
     ClipConfig,
@@ -58,6 +64,7 @@ __all__ = [
     "SimClrConfig",
     "SimSiamConfig",
     "SlipObjectiveConfig",
+    "SourceConfig",
     "StrongConfig",
     "TextTowerConfig",
     "TokenPairsConfig",

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from typing import Literal
 
+from diptych.components import Component
 from diptych.errors import ConfigError
 
 
@@ -77,6 +78,12 @@ class WordsConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
+class SourceConfig(Component, abstract=True):
+    """The base of configurations of data sources of your own: the implementation is a
+    `data.Source`, made of the configuration."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class DataConfig:
     """One source, or a mixture of them."""
 
@@ -84,6 +91,9 @@ class DataConfig:
     """Shards `a/{000..099}.tar`, a table (`.csv`, `.tsv`, `.parquet`, JSON lines in `.jsonl` or
     `.json`), a folder with a sub-folder per class, `pipe:COMMAND`, or `synthetic:COUNT`. Join
     several with `::`."""
+    source: SourceConfig | None = None
+    """A source of your own, in place of `path`: on the command line `--data.source
+    package.module:Config`, then its fields as flags."""
     weights: tuple[float, ...] = ()
     """Relative share of each `::`-joined source; empty: each by its size."""
     resample: bool = False
@@ -117,14 +127,20 @@ class DataConfig:
     """Folder for shard indexes and piped shards; empty: `~/.cache/diptych`."""
 
     def __post_init__(self):
+        if self.path and self.source is not None:
+            raise ConfigError(
+                f"data.path {self.path} would be ignored: data.source is set; leave one empty"
+            )
         sources = self.path.split("::")
         if self.weights and len(self.weights) != len(sources):
             raise ConfigError(
-                f"data.weights has {len(self.weights)} numbers for {len(sources)} sources in data.path"
+                f"data.weights has {len(self.weights)} numbers for {len(sources)} sources in "
+                "data.path"
             )
         if self.image_root.count("::") not in (0, len(sources) - 1):
             raise ConfigError(
-                f"data.image_root {self.image_root} must be one folder, or one for each of {len(sources)} sources"
+                f"data.image_root {self.image_root} must be one folder, or one for each of "
+                f"{len(sources)} sources"
             )
         if any(weight <= 0 for weight in self.weights):
             raise ConfigError(f"data.weights {self.weights} must all be above 0")

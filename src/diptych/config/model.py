@@ -48,6 +48,10 @@ class TextTowerConfig(TowerConfig, abstract=True):
         """How many ids the tower knows; None: only the library that it comes from can tell."""
         return None
 
+    def with_vocabulary(self, size: int) -> "TextTowerConfig":
+        """The same tower for so many ids. Raises ConfigError for one of another library."""
+        raise ConfigError(f"the vocabulary of a {type(self).__name__} is its library's own")
+
 
 @dataclass(frozen=True, kw_only=True)
 class PreprocessConfig:

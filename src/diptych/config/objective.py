@@ -10,10 +10,11 @@ from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
 from diptych.components import Component
-from diptych.config.model import ClipConfig
+from diptych.config.model import ClipConfig, TokenizerConfig
 from diptych.errors import ConfigError
 
 CATALOGUE = "diptych.families:objective_configs"
+CLIP_VOCABULARY = 49408
 TOKEN_DIM = 256
 """FILIP's width of the space where patches and words are compared (arXiv:2111.07783)."""
 
@@ -24,7 +25,6 @@ class ObjectiveConfig(Component, abstract=True):
     made of the configuration and a model."""
 
     catalogue = CATALOGUE
-    upgrade = "diptych.families:upgrade_objective"
 
     def adapt(self, model: ClipConfig) -> ClipConfig:
         """The configuration of a new model with what this objective needs of it, such as SigLIP's
@@ -201,7 +201,7 @@ class DeclipObjectiveConfig(ObjectiveConfig):
     """Texts of the past that are remembered."""
 
     def adapt(self, model: ClipConfig) -> ClipConfig:
-        return self.pairs.adapt(model)
+        return with_mask_token(self.pairs.adapt(model))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -234,6 +234,14 @@ class DefilipObjectiveConfig(DeclipObjectiveConfig):
 
     def adapt(self, model: ClipConfig) -> ClipConfig:
         return _with_tokens(super().adapt(model))
+
+
+def with_mask_token(model: ClipConfig) -> ClipConfig:
+    """With DeCLIP's tokenizer in place of CLIP's, which has no token for masked words."""
+    if model.tokenizer.kind != "clip" or model.text.vocabulary != CLIP_VOCABULARY:
+        return model
+    text = model.text.with_vocabulary(CLIP_VOCABULARY + 1)
+    return replace(model, text=text, tokenizer=TokenizerConfig(kind="declip"))
 
 
 def _with_tokens(model: ClipConfig) -> ClipConfig:

@@ -11,7 +11,7 @@ import typing
 from collections.abc import Iterator
 from typing import Any, TypeVar
 
-from diptych.components import Component, import_object, type_name
+from diptych.components import Component, type_name
 from diptych.errors import ConfigError
 
 T = TypeVar("T")
@@ -135,7 +135,6 @@ def _read_dataclass(kind: Any, value: Any, where: str) -> Any:
     if not isinstance(value, dict):
         raise ConfigError(f"{where} is {value!r}; it must be a {kind.__name__}")
     if issubclass(kind, Component):
-        value = import_object(kind.upgrade)(value) if kind.upgrade else value
         kind = _chosen(kind, value, where)
     hints = typing.get_type_hints(kind)
     types_of = {field.name: hints[field.name] for field in dataclasses.fields(kind)}

@@ -6,7 +6,8 @@ from pathlib import Path
 
 from braceexpand import braceexpand
 
-from diptych.config import DataConfig
+from diptych.components import implementation, type_name
+from diptych.config import DataConfig, SourceConfig
 from diptych.data.folders import class_folders, open_class_folders
 from diptych.data.shards import Shards
 from diptych.data.source import Captioner, Joined, Source, alternatives, captioner_of
@@ -35,6 +36,8 @@ def open_source(config: DataConfig, *, captions: bool = True) -> Source:
     >>> len(source), source[7].captions
     (1000, ('a photo of a white ring.',))
     """
+    if config.source is not None:
+        return _open_own(config.source)
     if not config.path:
         raise ConfigError(f"data.path is empty; give it {_KINDS}")
     captioner = captioner_of(config, needed=captions)
@@ -47,6 +50,15 @@ def open_source(config: DataConfig, *, captions: bool = True) -> Source:
     for path, part in zip(paths, parts, strict=True):
         _probe(path, part)
     return parts[0] if len(parts) == 1 else Joined(parts, config.weights)
+
+
+def _open_own(config: SourceConfig) -> Source:
+    """A source from outside. Raises ConfigError for what is none, DataError as `open_source`."""
+    source = implementation(config)(config)
+    if not isinstance(source, Source):
+        raise ConfigError(f"{config.implementation} is no diptych.data.Source")
+    _probe(type_name(type(config)), source)
+    return source
 
 
 def class_names_of(source: Source) -> tuple[str, ...]:

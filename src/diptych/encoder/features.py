@@ -45,6 +45,10 @@ class FeatureExtractor:
         preprocess = to_dict(self.preprocess.config)
         return digest("view", self.encoder.identity.fingerprint, preprocess, self.preprocess.size)
 
+    def features(self, pixels: UInt8[Tensor, "batch 3 size size"]) -> Float[Tensor, "batch ..."]:
+        """What the model makes of squares that `squares` gave, on the CPU."""
+        return self.encoder.image_features(pixels)
+
     @property
     def squares(self) -> Preprocess:
         """How pixels are made. Extractors that differ in mean and deviation alone share them."""
@@ -62,8 +66,8 @@ class ImageFeatures:
     """Numbers of the samples in their source."""
     samples: Sequence[Sample]
     """What they say; the picture itself is left out."""
-    features: Float[Tensor, "pictures width"]
-    """As the tower gave them: of any length, in its precision."""
+    features: Float[Tensor, "pictures ..."]
+    """As the extractor gave them: of any length, in the tower's precision."""
     bad: Sequence[BadSample]
 
     @cached_property
@@ -230,7 +234,7 @@ class _Extraction:
         for squares in prepared[0]:
             pixels[squares] = torch.stack([each[squares] for each in prepared])
         return {
-            place: extractor.encoder.image_features(pixels[extractor.squares])
+            place: extractor.features(pixels[extractor.squares])
             for place, extractor in self._missing_extractors(chunk).items()
         }
 
@@ -285,8 +289,10 @@ def _join(
         features.append(images.tensors["features"][used])
         samples += [_sample(known[row]) for row in rows[-1].tolist()]
         bad += [BadSample(*source.where(int(row)), reason) for row, reason in reasons.items()]
+    # A chunk without a good picture doesn't know what features look like.
+    known_shape = [part for part in features if len(part)] or features[:1]
     return ImageFeatures(
-        rows=torch.cat(rows), samples=samples, features=torch.cat(features), bad=bad
+        rows=torch.cat(rows), samples=samples, features=torch.cat(known_shape), bad=bad
     )
 
 

@@ -1,8 +1,11 @@
-"""How good the vectors are: zero-shot, retrieval, probes; how far to believe it; how it was
-measured."""
+"""How good the vectors are: zero-shot, retrieval, probes; confidence intervals and paired tests;
+how it was measured."""
 
 from diptych.encoder import class_vectors
-from diptych.evaluation.belief import (
+from diptych.evaluation.clip_benchmark import from_clip_benchmark, to_clip_benchmark
+from diptych.evaluation.evaluate import evaluate
+from diptych.evaluation.few_shot import FewShot, few_shot
+from diptych.evaluation.intervals import (
     Interval,
     bootstrap_mean,
     bootstrap_mean_per_class,
@@ -10,9 +13,6 @@ from diptych.evaluation.belief import (
     smallest_difference,
     wilson,
 )
-from diptych.evaluation.clip_benchmark import from_clip_benchmark, to_clip_benchmark
-from diptych.evaluation.evaluate import evaluate
-from diptych.evaluation.few_shot import FewShot, few_shot
 from diptych.evaluation.linear import LinearProbe, fit_probe, linear_probe
 from diptych.evaluation.metrics import (
     Calibration,
@@ -23,13 +23,14 @@ from diptych.evaluation.metrics import (
     choices,
     roc_auc,
 )
-from diptych.evaluation.outcomes import Outcomes
-from diptych.evaluation.paired import Paired, Verdict, compare_outcomes, verdicts
-from diptych.evaluation.prompts import TEMPLATES, templates
-from diptych.evaluation.result import Result, outcomes_beside
+from diptych.evaluation.paired import Paired, Verdict, paired_test, verdicts
+from diptych.evaluation.per_sample import PerSample
+from diptych.evaluation.result import Result
+from diptych.evaluation.results import ResultKey, Results
 from diptych.evaluation.retrieval import RetrievalResult, retrieval
 from diptych.evaluation.robustness import RobustnessRow, robustness
-from diptych.evaluation.tokens import TokenClasses, evaluate_tokens, picture_tokens, token_classes
+from diptych.evaluation.tasks import Task
+from diptych.evaluation.tokens import TokenClasses, picture_tokens, token_classes
 from diptych.evaluation.zero_shot import ZeroShotResult, zero_shot
 
 __all__ = [
@@ -38,12 +39,14 @@ __all__ = [
     "FewShot",
     "Interval",
     "LinearProbe",
-    "Outcomes",
     "Paired",
+    "PerSample",
     "Result",
+    "ResultKey",
+    "Results",
     "RetrievalResult",
     "RobustnessRow",
-    "TEMPLATES",
+    "Task",
     "TokenClasses",
     "Verdict",
     "ZeroShotResult",
@@ -55,20 +58,17 @@ __all__ = [
     "caption_choice",
     "choices",
     "class_vectors",
-    "compare_outcomes",
     "evaluate",
-    "evaluate_tokens",
     "few_shot",
     "fit_probe",
     "from_clip_benchmark",
     "linear_probe",
-    "outcomes_beside",
+    "paired_test",
     "picture_tokens",
     "retrieval",
     "robustness",
     "roc_auc",
     "smallest_difference",
-    "templates",
     "to_clip_benchmark",
     "token_classes",
     "verdicts",

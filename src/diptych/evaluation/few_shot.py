@@ -13,6 +13,7 @@ from diptych.evaluation.linear import fit_probe
 from diptych.evaluation.logistic import Coordinates
 
 SHOTS = (1, 2, 4, 8, 16)
+"""Training samples of each class."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,7 +60,8 @@ def few_shot(
     >>> import torch
     >>> from diptych.evaluation import few_shot
     >>> vectors, labels = torch.eye(3).repeat(8, 1), torch.arange(3).repeat(8)
-    >>> [(probe.shots, probe.mean) for probe in few_shot(vectors, labels, vectors, labels, shots=(1, 4), draws=2)]
+    >>> probes = few_shot(vectors, labels, vectors, labels, shots=(1, 4), draws=2)
+    >>> [(probe.shots, probe.mean) for probe in probes]
     [(1, 1.0), (4, 1.0)]
     """
     train_labels = train_labels.to(train.device)
@@ -68,7 +70,8 @@ def few_shot(
     if int(counts.min()) < most:
         label = int(present[counts.argmin()])
         raise DataError(
-            f"class {label} has {int(counts.min())} training samples, but {max(shots)} shots and those that choose the "
+            f"class {label} has {int(counts.min())} training samples, but {max(shots)} shots "
+            "and those that choose the "
             f"penalty need {most}; ask for fewer shots"
         )
     coordinates = Coordinates.of(train)
@@ -76,10 +79,10 @@ def few_shot(
     for draw in range(draws):
         places = _places(train_labels, seed + draw)
         for count in shots:
-            kept, held = (
-                places < count,
-                (places >= max(shots)) & (places < max(shots) + min(count, 4)),
-            )
+            # Validation samples stand behind the longest draw: they are the same for all shots,
+            # and none is ever trained on.
+            kept = places < count
+            held = (places >= max(shots)) & (places < max(shots) + min(count, 4))
             probe = fit_probe(
                 train[kept],
                 train_labels[kept],
@@ -100,8 +103,8 @@ def _places(labels: Int[Tensor, " n"], seed: int) -> Int[Tensor, " n"]:
     )
     order = shuffled[labels[shuffled].argsort(stable=True)]
     counts = labels.unique(return_counts=True)[1]
+    # In that order a class begins where those before it end.
+    first = (counts.cumsum(0) - counts).repeat_interleave(counts)
     places = torch.empty_like(labels)
-    places[order] = torch.arange(len(labels), device=labels.device) - (
-        counts.cumsum(0) - counts
-    ).repeat_interleave(counts)
+    places[order] = torch.arange(len(labels), device=labels.device) - first
     return places

@@ -1,4 +1,4 @@
-"""How well a linear classifier reads the pictures' vectors: what they know, whatever the words."""
+"""Linear probes: how well a linear classifier reads the pictures' vectors, whatever the words."""
 
 import math
 from collections.abc import Sequence
@@ -20,9 +20,9 @@ _ROUGH = 5e-2
 """Tolerance of the sweep: a thousandth of the objective above its minimum."""
 _NEAR = 1e-2
 """Where float32 gives way to float64."""
-_BY_HEART = 0.01
-"""A share of chance's objective. Below it the training samples are told apart whatever the
-penalty."""
+_OVERFITTED = 0.01
+"""A share of chance's objective, log(classes). Below it the training samples are learned by heart
+whatever the penalty."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,7 +32,8 @@ class LinearProbe:
         min_{W, b}  strength * sum_i [logsumexp_c z_ic - z_i,y_i] + |W|² / 2,    z_i = W' x_i + b
 
     which is what scikit-learn's LogisticRegression(C=strength) minimises; with two classes its C is
-    2 * strength."""
+    2 * strength.
+    """
 
     weights: Float[Tensor, "width classes"]
     bias: Float[Tensor, " classes"]
@@ -130,6 +131,7 @@ def fit_probe(
         assert held is not None
         problem, present = _problem(*fitted, coordinates)
         found = _sweep(problem, present, held, sorted(strengths))
+    # Of equally accurate strengths the strongest penalty wins, which `sorted` puts first.
     best = max(sorted(found), key=lambda strength: found[strength][0]) if found else strengths[0]
     if refit and held is not None:
         fitted = (
@@ -137,9 +139,9 @@ def fit_probe(
             torch.cat([fitted[1], held[1].to(fitted[1])]),
         )
     problem, present = _problem(*fitted, coordinates)
-    way = _way(problem, best, found)
-    final = problem.minimise(_ridge(problem, best), way[-1])
-    work = [*(optimum for _, optimum in found.values()), *way, final]
+    starts = _continuation(problem, best, found)
+    final = problem.minimise(_ridge(problem, best), starts[-1])
+    work = [*(optimum for _, optimum in found.values()), *starts, final]
     return LinearProbe(
         weights=final.weights,
         bias=final.bias,
@@ -168,17 +170,19 @@ def _sweep(
         guesses = present[(held[0].to(weights) @ weights + optimum.bias.to(weights)).argmax(1)]
         found[strength] = ((guesses == held[1].to(guesses)).double().mean().item(), optimum)
 
+    # Relative to the total variance: features of another length get the same classifiers.
+    variance = float(problem.coordinates.spectrum.sum())
     best, worse = 0.0, 0
-    for strength in strengths or [
-        decade / float(problem.coordinates.spectrum.sum()) for decade in DECADES
-    ]:
+    for strength in strengths or [decade / variance for decade in DECADES]:
         visit(strength)
         accuracy, optimum = found[strength]
         gain, best = accuracy - best, max(accuracy, best)
         worse = worse + 1 if gain < 0 else 0
+        # Two standard errors of a share: less than that may be chance in which samples are held.
         matters = 2 * math.sqrt(best * (1 - best) / len(held[1]))
-        if worse == 2 or gain < -matters or (_by_heart(problem, optimum) and gain < matters):
+        if worse == 2 or gain < -matters or (_overfitted(problem, optimum) and gain < matters):
             break
+    # Accuracy is flat near its top, so finer steps than 10^(1/4) wouldn't be told apart.
     for halving in range(0 if strengths else _HALVINGS):
         best = max(sorted(found), key=lambda strength: found[strength][0])
         factor = 10 ** (0.5 ** (halving + 1))
@@ -187,30 +191,35 @@ def _sweep(
     return found
 
 
-def _way(problem: Problem, best: float, found: dict[float, tuple[float, Optimum]]) -> list[Optimum]:
-    """Solutions for ever weaker penalties, the last near the one for `best`.
+def _continuation(
+    problem: Problem, best: float, found: dict[float, tuple[float, Optimum]]
+) -> list[Optimum]:
+    """Solutions for ever weaker penalties, each the start of the next, the last near the one for
+    `best`.
 
-    Samples that were held out, and that a solution by heart is sure of and wrong about, have no
-    curvature left and send Newton's steps astray. So the way starts before that."""
+    Samples that were held out, and that an overfitted solution is certain of and wrong about, have
+    no curvature left and send Newton's steps astray. So the path starts before that.
+    """
     start, decades = None, 1
     if found and found[best][1].weights.shape[1] == problem.classes:
         first = max(
-            (s for s in found if s <= best and not _by_heart(problem, found[s][1])),
+            (s for s in found if s <= best and not _overfitted(problem, found[s][1])),
             default=min(found),
         )
         start, decades = found[first][1], max(1, math.ceil(math.log10(best / first)))
-    way = list[Optimum]()
+    path = list[Optimum]()
     for decade in reversed(range(decades)):
         tolerance = _ROUGH if decade else _NEAR
         start = problem.minimise(
             _ridge(problem, best / 10**decade), start, tolerance=tolerance, exact=False
         )
-        way.append(start)
-    return way
+        path.append(start)
+    return path
 
 
-def _by_heart(problem: Problem, optimum: Optimum) -> bool:
-    return optimum.loss < _BY_HEART * math.log(problem.classes)
+def _overfitted(problem: Problem, optimum: Optimum) -> bool:
+    """Whether the objective is next to nothing beside that of a guess."""
+    return optimum.loss < _OVERFITTED * math.log(problem.classes)
 
 
 def _middle(optima: list[Optimum]) -> Optimum | None:
@@ -234,6 +243,7 @@ def _problem(features: Tensor, labels: Tensor, coordinates: Coordinates) -> tupl
 
 
 def _ridge(problem: Problem, strength: float) -> float:
+    """scikit-learn's C multiplies the sum of losses; the ridge is beside their mean."""
     return 1 / (strength * len(problem.labels))
 
 
@@ -241,6 +251,8 @@ def _split(features: Tensor, labels: Tensor) -> tuple[tuple[Tensor, Tensor], tup
     """Every fifth sample of each class is held out."""
     order = labels.argsort(stable=True)
     counts = labels.unique(return_counts=True)[1]
+    # In that order a class begins where those before it end; a sample's place in its class is its
+    # distance from there.
     first = (counts.cumsum(0) - counts).repeat_interleave(counts)
     held = torch.empty_like(labels, dtype=torch.bool)
     held[order] = (torch.arange(len(labels), device=labels.device) - first) % 5 == 4

@@ -49,16 +49,20 @@ class Coordinates:
         """
         width, precise, working = features.shape[1], precise_type(features), working_type(features)
         mean = features.mean(0, dtype=precise)
+        # Centred first, then multiplied: E[x x'] - mean mean' would lose all digits where the mean
+        # is large beside the deviations, as it is for the vectors of a tower.
         covariance = torch.zeros(width, width, dtype=precise, device=features.device)
         for rows in features.split(max(1, _TILE // width)):
             centred = rows.to(working) - mean.to(working)
             covariance += centred.T @ centred
         spectrum, axes = torch.linalg.eigh(covariance / len(features))
+        # Rounding can leave a variance of zero slightly below it.
         return cls(mean=mean, axes=axes, spectrum=spectrum.clamp(min=0))
 
     def to_features(self, theta: Float[Tensor, "rows classes"]) -> Float[Tensor, "rows classes"]:
         """Weights and, in the last row, biases that give the same logits from the features
         themselves."""
+        # With z = axes' (x - mean): theta' z + b = (axes theta)' x + (b - mean' axes theta).
         weights = self.axes @ theta[:-1]
         return torch.cat([weights, theta[-1:] - self.mean[None] @ weights])
 
@@ -70,6 +74,7 @@ class Coordinates:
     def pull(self, gradient: Float[Tensor, "rows classes"]) -> Float[Tensor, "rows classes"]:
         """A gradient by the features' weights and biases in these coordinates: `to_features`,
         transposed."""
+        # The chain rule: where parameters are mapped by A, gradients are mapped back by A'.
         centred = gradient[:-1] - self.mean[:, None] * gradient[-1:]
         return torch.cat([self.axes.T @ centred, gradient[-1:]])
 
@@ -80,7 +85,7 @@ class Optimum:
 
     weights: Float[Tensor, "width classes"]
     bias: Float[Tensor, " classes"]
-    """of mean zero; the same number added to all biases changes nothing"""
+    """of mean zero; the same number added to all biases changes nothing, so one has to be chosen"""
     loss: float
     """the objective in nats: mean cross entropy and penalty"""
     gradient: float
@@ -101,7 +106,7 @@ class _Point:
     loss: float
     gradient: Float[Tensor, "rows classes"]
     """by the features' weights and biases"""
-    chances: Float[Tensor, "n classes"]
+    probabilities: Float[Tensor, "n classes"]
     curvature: Float[Tensor, " classes"]
     """mean_i p_ic (1 - p_ic)"""
 
@@ -113,7 +118,8 @@ class Problem:
 
     scikit-learn's C is 1 / (n * ridge); with two classes its objective has one vector instead of
     two, and the same classifier has C = 2 / (n * ridge). Memory: the features, and one probability
-    for each sample and class."""
+    for each sample and class.
+    """
 
     features: Float[Tensor, "n width"]
     labels: Int[Tensor, " n"]
@@ -149,18 +155,22 @@ class Problem:
         point, passes, steps = self._at(self._first(start), ridge, precise), 1, 0
         while True:
             gradient = self.coordinates.pull(point.gradient)
-            inverse = self._inverse(point.curvature, ridge)
-            left = (gradient.square() * inverse).sum().sqrt().item()
+            inverse = self._preconditioner(point.curvature, ridge)
+            # The Newton decrement sqrt(g' H^-1 g), with the preconditioner in place of H^-1: half
+            # its square is what the quadratic model says is left to gain.
+            decrement = (gradient.square() * inverse).sum().sqrt().item()
             enough = tolerance * min(1.0, point.loss) ** 0.5
-            if left <= enough or steps == _STEPS:
+            if decrement <= enough or steps == _STEPS:
                 break
-            # Newton's steps converge faster the better they are solved, but not further than is
-            # asked for.
-            accuracy = max(min(0.3, left**0.5), 0.3 * enough / left)
-            direction, products = self._newton(point.chances, gradient, inverse, ridge, accuracy)
-            following, trials = self._search(
-                point, direction, (gradient * direction).sum().item(), ridge, precise
+            # Inexact Newton (Dembo & Steihaug 1983): a residual that shrinks like the square root
+            # of the decrement keeps convergence faster than linear without solving early systems
+            # further than their quadratic model is worth; never further than is asked for.
+            accuracy = max(min(0.3, decrement**0.5), 0.3 * enough / decrement)
+            step, products = self._newton_step(
+                point.probabilities, gradient, inverse, ridge, accuracy
             )
+            slope = (gradient * step).sum().item()
+            following, trials = self._line_search(point, step, slope, ridge, precise)
             passes += products + trials
             if following is None:
                 break
@@ -171,7 +181,7 @@ class Problem:
             bias=theta[-1] - theta[-1].mean(),
             loss=point.loss,
             gradient=point.gradient.abs().max().item(),
-            decrement=left,
+            decrement=decrement,
             steps=steps,
             passes=passes,
         )
@@ -188,101 +198,122 @@ class Problem:
         """Loss and gradient, computed in `dtype`."""
         by_feature = self.coordinates.to_features(theta)
         used = by_feature.to(dtype)
-        chances = self.features.new_empty(
+        probabilities = self.features.new_empty(
             len(self.labels), self.classes, dtype=working_type(self.features)
         )
         gradient, curvature, loss = torch.zeros_like(theta), torch.zeros_like(theta[0]), 0.0
         for rows in self._tiles():
             x, y = self.features[rows].to(dtype), self.labels[rows, None]
-            log_chances = torch.addmm(used[-1], x, used[:-1]).log_softmax(1)
-            loss -= log_chances.gather(1, y).sum(dtype=theta.dtype).item()
-            residuals = log_chances.exp_()
-            chances[rows] = residuals.to(chances.dtype)
+            log_probabilities = torch.addmm(used[-1], x, used[:-1]).log_softmax(1)
+            loss -= log_probabilities.gather(1, y).sum(dtype=theta.dtype).item()
+            residuals = log_probabilities.exp_()
+            probabilities[rows] = residuals.to(probabilities.dtype)
+            # sum_i p_ic (1 - p_ic), the logits' own curvature in each class.
             curvature += residuals.sum(0) - torch.linalg.vecdot(residuals, residuals, dim=0)
+            # The gradient by the logits is p - onehot(y); by weights, X' (p - onehot(y)).
             residuals.scatter_add_(1, y, torch.full_like(y, -1, dtype=dtype))
             gradient += _transposed(x, residuals)
         gradient /= len(self.labels)
         gradient[:-1] += ridge * by_feature[:-1]
+        # The axes are orthogonal: weights have the same length in coordinates as by feature.
         penalty = ridge / 2 * theta[:-1].square().sum().item()
         return _Point(
             theta=theta,
             loss=loss / len(self.labels) + penalty,
             gradient=gradient,
-            chances=chances,
+            probabilities=probabilities,
             curvature=curvature / len(self.labels),
         )
 
-    def _inverse(
+    def _preconditioner(
         self, curvature: Float[Tensor, " classes"], ridge: float
     ) -> Float[Tensor, "rows classes"]:
-        """The diagonal of the preconditioner."""
+        """The inverse of the Hessian's diagonal: s_j mean_i p_ic (1 - p_ic) + ridge for weight j
+        of class c, without s_j and ridge for its bias."""
+        # A class of which every sample is certain has no curvature left: don't divide by zero.
         curvature = curvature.clamp(min=1e-9)
         return 1 / torch.cat(
             [self.coordinates.spectrum[:, None] * curvature + ridge, curvature[None]]
         )
 
-    def _newton(
+    def _newton_step(
         self,
-        chances: Float[Tensor, "n classes"],
+        probabilities: Float[Tensor, "n classes"],
         gradient: Float[Tensor, "rows classes"],
         inverse: Float[Tensor, "rows classes"],
         ridge: float,
         accuracy: float,
     ) -> tuple[Float[Tensor, "rows classes"], int]:
-        """The Newton step, up to a share `accuracy` of its residual, and the products that it
-        took."""
+        """The Newton step, which solves H step = -gradient, up to a share `accuracy` of the
+        residual, and the Hessian products that it took.
+
+        Conjugate gradients (Hestenes & Stiefel 1952) with the diagonal preconditioner M: the k-th
+        step is the best in the span of k directions, so that few do where M H is close to one.
+        """
         residual = -gradient
-        direction = torch.zeros_like(residual)
+        step = torch.zeros_like(residual)
         scaled = inverse * residual
-        heading, size = scaled, (residual * scaled).sum()
+        direction, size = scaled, (residual * scaled).sum()
+        # Sizes are r' M r, squares of lengths.
         enough = accuracy**2 * size
         for products in range(1, _PRODUCTS + 1):
-            curved = self._curved(chances, heading, ridge)
-            curvature = (heading * curved).sum()
-            if curvature <= 0:  # what is left is flat but for rounding
-                return direction, products
+            curved = self._hessian_times(probabilities, direction, ridge)
+            curvature = (direction * curved).sum()
+            # The Hessian has no negative curvature: what is left is flat but for rounding, and what
+            # was found so far descends (Steihaug 1983).
+            if curvature <= 0:
+                return step, products
+            # The exact minimum along the direction: alpha = r' M r / d' H d.
             length = size / curvature
-            direction, residual = direction + length * heading, residual - length * curved
+            step, residual = step + length * direction, residual - length * curved
             scaled = inverse * residual
             before, size = size, (residual * scaled).sum()
             if size <= enough:
-                return direction, products
-            heading = scaled + size / before * heading
-        return direction, _PRODUCTS
+                return step, products
+            # The next direction is conjugate to all before it: d = M r + beta d.
+            direction = scaled + size / before * direction
+        return step, _PRODUCTS
 
-    def _curved(
+    def _hessian_times(
         self,
-        chances: Float[Tensor, "n classes"],
+        probabilities: Float[Tensor, "n classes"],
         direction: Float[Tensor, "rows classes"],
         ridge: float,
     ) -> Float[Tensor, "rows classes"]:
-        """The Hessian times `direction`."""
+        """The Hessian times `direction`: X' [p * (u - <p, u>)] / n + ridge, with the change of the
+        logits u = X direction. The Hessian itself, (width x classes)², is never made."""
         used = self.coordinates.to_features(direction).to(quick_type(self.features))
         product = torch.zeros_like(direction)
         for rows in self._tiles():
-            x, p = self.features[rows].to(used), chances[rows]
+            x, p = self.features[rows].to(used), probabilities[rows]
             change = torch.addmm(used[-1], x, used[:-1]).to(p)
-            # p itself stays precise: where a sample is nearly certain, all curvature lies in 1 - p.
+            # The derivative of a softmax is diag(p) - p p'. p itself stays precise: where a sample
+            # is nearly certain, all curvature lies in 1 - p.
             change -= torch.linalg.vecdot(p, change)[:, None]
             product += _transposed(x, change.mul_(p).to(x))
         product = self.coordinates.pull(product / len(self.labels))
         product[:-1] += ridge * direction[:-1]
         return product
 
-    def _search(
+    def _line_search(
         self,
         point: _Point,
-        direction: Float[Tensor, "rows classes"],
+        step: Float[Tensor, "rows classes"],
         slope: float,
         ridge: float,
         dtype: torch.dtype,
     ) -> tuple[_Point | None, int]:
-        """Halve the step until it descends (Armijo's rule); None: rounding is all that is left. And
-        the trials."""
+        """Halve the step until it descends by a share of what its slope promises (Armijo's rule);
+        None: rounding is all that is left. And the trials.
+
+        Near the optimum the whole step is taken, so that Newton's convergence stays as fast as it
+        is; far from it the quadratic model may promise too much.
+        """
+        # Losses closer to each other than this can't be told apart in the type they are summed in.
         rounding = torch.finfo(dtype).eps * abs(point.loss)
         for halvings in range(_HALVINGS):
             size = 0.5**halvings
-            following = self._at(point.theta + size * direction, ridge, dtype)
+            following = self._at(point.theta + size * step, ridge, dtype)
             if following.loss <= point.loss + 1e-4 * size * slope + rounding:
                 return following, halvings + 1
         return None, _HALVINGS

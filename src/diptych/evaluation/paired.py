@@ -1,4 +1,4 @@
-"""Two models on the same samples: which differences are real."""
+"""Paired tests of two models on the same samples: which differences are real."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -7,10 +7,11 @@ import numpy as np
 from jaxtyping import Int
 
 from diptych.errors import DataError
-from diptych.evaluation.belief import Interval, bootstrap_mean
-from diptych.evaluation.outcomes import Outcomes
+from diptych.evaluation.intervals import Interval, bootstrap_mean
+from diptych.evaluation.per_sample import PerSample
 
 _FLIPS = 100_000
+"""Random signs of all clusters; the smallest p that they can give is one in so many."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -23,7 +24,7 @@ class Paired:
     second: float
     difference: Interval
     """second - first; a bootstrap interval over samples (clusters), each with its pair of
-    answers"""
+    predictions"""
     only_first: int
     """samples that only the first has right"""
     only_second: int
@@ -51,27 +52,27 @@ class Verdict:
         )
 
 
-def compare_outcomes(first: Outcomes, second: Outcomes, k: int = 1, *, seed: int = 0) -> Paired:
-    """Compare the right answers (among the first k) of two models.
+def paired_test(first: PerSample, second: PerSample, k: int = 1, *, seed: int = 0) -> Paired:
+    """Compare the correct predictions (among the first k) of two models.
 
     The test is McNemar's exact one (1947): of the samples that one model alone has right, half
     should be each one's. Samples that share a cluster aren't independent; then each cluster's
     difference gets a random sign, 100,000 times. Raises DataError if the samples aren't the same.
 
     >>> import numpy as np
-    >>> from diptych.evaluation import Outcomes, compare_outcomes
+    >>> from diptych.evaluation import PerSample, paired_test
     >>> names = [f"{i}.jpg" for i in range(40)]
-    >>> worse, better = (Outcomes.of((np.arange(40) >= right).astype(int), names) for right in (20, 30))
-    >>> found = compare_outcomes(worse, better)
+    >>> ranks = [(np.arange(40) >= correct).astype(int) for correct in (20, 30)]
+    >>> found = paired_test(*(PerSample.of(each, names) for each in ranks))
     >>> found.difference.value, found.only_first, found.only_second, round(found.p_value, 5)
     (0.25, 0, 10, 0.00195)
     """
-    if first.keys != second.keys or len(first.ranks) != len(second.ranks):
+    if first.names_sha256 != second.names_sha256 or len(first.ranks) != len(second.ranks):
         raise DataError(
-            f"the outcomes are of different samples ({len(first.ranks)} and {len(second.ranks)}); "
-            "evaluate both models on the same set, in the same order"
+            f"the per-sample results are of different samples ({len(first.ranks)} and "
+            f"{len(second.ranks)}); evaluate both models on the same set, in the same order"
         )
-    one, other = first.right(k), second.right(k)
+    one, other = first.correct(k), second.correct(k)
     only_first, only_second = int((one & ~other).sum()), int((other & ~one).sum())
     change = other.astype(float) - one.astype(float)
     places = np.unique(first.clusters, return_inverse=True)[1]
@@ -102,6 +103,8 @@ def verdicts(pairs: Mapping[str, Paired], level: float = 0.05) -> list[Verdict]:
     >>> [str(verdict) for verdict in verdicts(pairs)][1]
     'pets: better, +10.00 points [+0.00, +20.00], p = 0.04'
     """
+    # From the smallest p: the first has to hold against all m tests, the next against m - 1 that
+    # are left, and so on; once one fails, none after it can hold, hence the running maximum.
     adjusted, largest = dict[str, float](), 0.0
     for place, name in enumerate(sorted(pairs, key=lambda name: pairs[name].p_value)):
         largest = max(largest, min(1.0, (len(pairs) - place) * pairs[name].p_value))
@@ -113,6 +116,8 @@ def verdicts(pairs: Mapping[str, Paired], level: float = 0.05) -> list[Verdict]:
 
 
 def _mcnemar(only_first: int, only_second: int) -> float:
+    """Samples on which both are right or both are wrong say nothing about which is better; of the
+    others each is a fair coin if they are equally good."""
     from scipy.stats import binomtest
 
     differing = only_first + only_second
@@ -122,8 +127,10 @@ def _mcnemar(only_first: int, only_second: int) -> float:
 def _sign_flips(change: np.ndarray, places: Int[np.ndarray, " n"], seed: int) -> float:
     """Clusters with equal differences are flipped together: how many become negative is
     binomial."""
+    # If the models were equally good, each cluster's sum might as well have the other sign.
     sums = np.rint(np.bincount(places, weights=change)).astype(int)
     sizes, often = np.unique(np.abs(sums[sums != 0]), return_counts=True)
     flipped = np.random.default_rng(seed).binomial(often, 0.5, (_FLIPS, len(often)))
     totals = ((2 * flipped - often) * sizes).sum(1)
+    # The signs that were observed are one of the possible ones: p is never 0.
     return float((1 + (np.abs(totals) >= abs(sums.sum())).sum()) / (1 + _FLIPS))

@@ -11,7 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from diptych.errors import DataError
-from diptych.evaluation.outcomes import Outcomes
+from diptych.evaluation.per_sample import PerSample
+
+_NO_RESULT = "not a result of `diptych evaluate`: "
 
 
 def _versions() -> dict[str, str]:
@@ -37,34 +39,34 @@ class Result:
     protocol: dict[str, Any]
     """Everything about the procedure that can change the numbers."""
     data: dict[str, Any]
-    """What the set was, and how many of its samples were used and could not be read."""
+    """What the dataset was, how many of its samples were used, and which were bad."""
     model: dict[str, Any]
     """Identity and provenance of the weights."""
     class_names: tuple[str, ...] = ()
     """Zero-shot: in the order of the labels; so are the next two."""
     per_class: tuple[float | None, ...] = ()
-    """Share of right answers; None for a class without pictures."""
+    """Share of correct predictions; None for a class without pictures."""
     confusion: tuple[tuple[int, ...], ...] = ()
     """confusion[y][p]: pictures of class y taken for class p."""
     versions: dict[str, str] = field(default_factory=_versions)
     intervals: dict[str, list[float]] = field(default_factory=dict)
-    """Metric -> [low, high]: 95 % of the chance that lies in which pictures the set has."""
+    """Metric -> [low, high]: confidence intervals of 95 %, over which pictures the dataset has."""
     calibration: dict[str, Any] = field(default_factory=dict)
-    """Zero-shot: the expected calibration error; pictures, share of right answers and mean
+    """Zero-shot: the expected calibration error; pictures, share of correct predictions and mean
     confidence of each bin."""
     mistakes: tuple[dict[str, Any], ...] = ()
-    """Zero-shot: the wrong answers that the model was surest of: key, true, taken_for, confidence,
-    jpeg (base64)."""
-    outcomes: dict[str, Outcomes] = field(default_factory=dict, compare=False, repr=False)
-    """Metric -> what became of each sample. They lie beside the file, as NAME.METRIC.npz."""
+    """Zero-shot: the wrong predictions that the model was most confident of: key, true, taken_for,
+    confidence, jpeg (base64)."""
+    per_sample: dict[str, PerSample] = field(default_factory=dict, compare=False, repr=False)
+    """Metric -> what each sample's result is. They lie beside the file, as NAME.METRIC.npz."""
     key: str = ""
     """A digest of everything that the figures depend on."""
     date: str = field(default_factory=lambda: datetime.now(UTC).isoformat(timespec="seconds"))
 
     def to_json(self) -> str:
         """The result as text; lists stand on one line each."""
-        values = asdict(replace(self, outcomes={}))
-        del values["outcomes"]
+        values = asdict(replace(self, per_sample={}))
+        del values["per_sample"]
         rows = values.pop("confusion")
         lines = [f"  {json.dumps(name)}: {_json(value)}" for name, value in values.items()]
         lines.append(
@@ -82,38 +84,48 @@ class Result:
             values["mistakes"] = tuple(values.get("mistakes", ()))
             return cls(class_names=names, per_class=per_class, confusion=confusion, **values)
         except (ValueError, TypeError, KeyError, AttributeError) as error:
-            raise DataError(f"not a result of `diptych evaluate`: {error}") from error
+            raise DataError(f"{_NO_RESULT}{error}") from error
 
     def save(self, path: str | os.PathLike[str]) -> Path:
-        """Write the JSON file, whole or not at all, once the outcomes lie beside it."""
+        """Write the JSON file, whole or not at all, once the per-sample results lie beside it."""
         path = Path(path)
         path.parent.mkdir(parents=True, exist_ok=True)
-        for name, outcomes in self.outcomes.items():
-            outcomes.save(path.with_suffix(f".{name}.npz"))
+        for name, found in self.per_sample.items():
+            found.save(path.with_suffix(f".{name}.npz"))
         part = path.with_name(path.name + ".part")
         part.write_text(self.to_json())
         return part.replace(path)
 
+    @classmethod
+    def load(cls, path: str | os.PathLike[str]) -> "Result":
+        """What `save` wrote, with the per-sample results that lie beside the file; none if they
+        were moved away. Raises DataError for files that hold something else, and OSError.
 
-def outcomes_beside(path: str | os.PathLike[str]) -> dict[str, Outcomes]:
-    """The outcomes that `Result.save` put beside a file, by metric; none if they were moved away.
-    Raises DataError for a file that holds something else.
+        >>> import tempfile
+        >>> import numpy as np
+        >>> from diptych.evaluation import PerSample, Result
+        >>> found = {"top1": PerSample.of(np.array([0, 3]), ["a.jpg", "b.jpg"])}
+        >>> result = Result(
+        ...     task="zero-shot", metrics={}, protocol={}, data={}, model={}, per_sample=found
+        ... )
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     Result.load(result.save(f"{folder}/a.json")).per_sample["top1"].ranks.tolist()
+        [0, 3]
+        """
+        path = Path(path)
+        try:
+            result = cls.from_json(path.read_text(encoding="utf-8"))
+        except (UnicodeDecodeError, DataError) as error:
+            reason = str(error).removeprefix(_NO_RESULT)
+            raise DataError(f"{path} is {_NO_RESULT}{reason}") from error
+        return replace(result, per_sample=_beside(path))
 
-    >>> import tempfile
-    >>> import numpy as np
-    >>> from diptych.evaluation import Outcomes, Result, outcomes_beside
-    >>> outcomes = {"top1": Outcomes.of(np.array([0, 3]), ["a.jpg", "b.jpg"])}
-    >>> result = Result(task="zero-shot", metrics={}, protocol={}, data={}, model={}, outcomes=outcomes)
-    >>> with tempfile.TemporaryDirectory() as folder:
-    ...     outcomes_beside(result.save(f"{folder}/a.json"))["top1"].ranks.tolist()
-    [0, 3]
-    """
-    path = Path(path)
+
+def _beside(path: Path) -> dict[str, PerSample]:
     files = sorted(path.parent.glob(f"{glob.escape(path.stem)}.*.npz"))
     found = {file.name.removeprefix(f"{path.stem}.").removesuffix(".npz"): file for file in files}
-    return {
-        name: Outcomes.load(file) for name, file in found.items() if "." not in name
-    }  # else another result's
+    # A name with a dot belongs to another result, whose name begins like this one's.
+    return {name: PerSample.load(file) for name, file in found.items() if "." not in name}
 
 
 def _json(value: Any) -> str:

@@ -63,7 +63,9 @@ def retrieval(
     )
     owners = text_to_image.to(image_vectors.device)
     captions = torch.arange(len(owners), device=owners.device)
+    # Pictures without a caption are candidates, but nothing is asked about them.
     captioned, places = owners.unique(return_inverse=True)
+    # Captions sorted by their picture, so that a tile's own pairs lie next to each other.
     order = places.argsort(stable=True)
     text_ranks = _ranks(text_vectors, image_vectors, captions, owners)
     image_ranks = _ranks(image_vectors[captioned], text_vectors, places[order], captions[order])
@@ -87,13 +89,14 @@ def _ranks(
     step = max(1, _TILE // len(candidates))
     for first in range(0, len(queries), step):
         scores = queries[first : first + step].float() @ candidates.float().T
-        begin, end = torch.searchsorted(
-            rows, torch.tensor([first, first + step], device=rows.device)
-        ).tolist()
+        # `rows` are in order: the pairs of this tile's queries are one stretch of them.
+        bounds = torch.tensor([first, first + step], device=rows.device)
+        begin, end = torch.searchsorted(rows, bounds).tolist()
         own = (rows[begin:end] - first, columns[begin:end])
-        best = torch.full_like(scores[:, 0], -torch.inf).scatter_reduce_(
-            0, own[0], scores[own], "amax"
-        )
+        lowest = torch.full_like(scores[:, 0], -torch.inf)
+        best = lowest.scatter_reduce_(0, own[0], scores[own], "amax")
+        # A query's other own candidates don't stand in the way of its best one.
         scores[own] = -torch.inf
-        ranks.append((scores >= best[:, None]).sum(1, dtype=torch.int32).long())  # summed fast
+        # Ties count, hence >=. Booleans are summed fastest in 32 bits.
+        ranks.append((scores >= best[:, None]).sum(1, dtype=torch.int32).long())
     return torch.cat(ranks).cpu()

@@ -26,7 +26,8 @@ def robustness(
     ones last. Zero-shot and probe are two names. Names without the reference are left out.
 
     >>> from diptych.evaluation import robustness
-    >>> accuracies = {"b-32": {"in": 0.6, "v2": 0.5, "r": 0.4}, "l-14": {"in": 0.7, "v2": 0.7, "r": 0.7}}
+    >>> accuracies = {"b-32": {"in": 0.6, "v2": 0.5, "r": 0.4}}
+    >>> accuracies["l-14"] = {"in": 0.7, "v2": 0.7, "r": 0.7}
     >>> [(row.name, round(row.drop, 3)) for row in robustness(accuracies, "in", ("v2", "r"))]
     [('l-14', 0.0), ('b-32', 0.1)]
     """

@@ -1,166 +1,142 @@
-"""Tasks x models x ways of resizing: a result file each. What is finished is kept; what fails stops
-nothing else."""
+"""Tasks x models x ways of resizing. What is finished is kept; what fails stops nothing else."""
 
 import re
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
+from diptych.datasets import Dataset
 from diptych.distributed import FAILURES, on_main, together
 from diptych.encoder import Encoder, FeatureExtractor
-from diptych.errors import ConfigError, DataError
-from diptych.evaluation.measure import Engine, Task, views_of
+from diptych.errors import DataError
+from diptych.evaluation.engine import Engine
 from diptych.evaluation.result import Result
+from diptych.evaluation.results import ResultKey, Results
+from diptych.evaluation.tasks import Task
 
-
-@dataclass(frozen=True, kw_only=True)
-class Job:
-    """One cell of the table."""
-
-    task: str
-    model: str
-    resize: str
-
-
-@dataclass(kw_only=True)
-class Summary:
-    """What became of a suite."""
-
-    results: dict[Job, Path] = field(default_factory=dict)
-    kept: set[Job] = field(default_factory=set)
-    """Of the results, those that were there already."""
-    failures: dict[Job, str] = field(default_factory=dict)
-    """Why."""
-
-    def __iadd__(self, other: "Summary") -> "Summary":
-        self.results |= other.results
-        self.kept |= other.kept
-        self.failures |= other.failures
-        return self
+OnResult = Callable[[ResultKey, Result], None]
 
 
 def run_suite(
-    encoders: Sequence[Encoder],
-    tasks: Sequence[str],
-    open_task: Callable[[str], Task],
-    out: str | Path,
+    models: Mapping[str, Encoder],
+    tasks: Sequence[Task],
+    open_splits: Callable[[Task], Mapping[str, Dataset]],
+    engine: Engine,
     *,
     resizes: Sequence[str] = (),
-    engine: Engine | None = None,
-    tell: Callable[[str], None] = lambda line: None,
-) -> Summary:
-    """Measure every model on every task and write each result below `out` as soon as it is there.
+    out: Path | None = None,
+    on_result: OnResult = lambda key, result: None,
+) -> Results:
+    """Measure every model on every task; with `out`, each result is written below it as soon as it
+    is there, and one that is there already, with the same digest of model, preprocessing, files,
+    prompts and procedure, is kept.
 
-    `open_task` finds a task's data; a task that it can't open fails for all models. A result that
-    is there already, with the same key (model, preprocessing, files, prompts, procedure), is kept.
-    `resizes` overrule those of the tasks. `tell` gets a line about each result.
+    `open_splits` finds a task's data; a task that it can't open fails for all models. `resizes`
+    overrule those of the datasets. `on_result` is called with each result that was measured.
 
-    >>> import tempfile
     >>> from diptych import Encoder, models, pretrained
-    >>> from diptych.evaluation.measure import Task
-    >>> from diptych.evaluation.subject import open_own
-    >>> encoder = Encoder(models.build(pretrained.get("tiny")))
-    >>> open_task = lambda name: Task(name=name, subjects={"test": open_own(name)})
-    >>> with tempfile.TemporaryDirectory() as folder:
-    ...     summary = run_suite([encoder], ["synthetic:16", "nothing.tar"], open_task, folder)
-    ...     [job.task for job in summary.results], list(summary.failures.values())
-    (['synthetic:16'], ["nothing.tar doesn't exist (data.path)"])
+    >>> from diptych.evaluation.engine import Engine
+    >>> from diptych.evaluation.tasks import open_splits, parse_tasks
+    >>> encoders = {"tiny": Encoder(models.build(pretrained.get("tiny")))}
+    >>> tasks = parse_tasks("synthetic:16,nothing.tar")
+    >>> results = run_suite(encoders, tasks, open_splits, Engine())
+    >>> list(results), list(results.failures.values())
+    ([ResultKey(task='synthetic:16', model='tiny', resize='crop')], \
+["nothing.tar doesn't exist (data.path)"])
     """
-    engine, summary = engine or Engine(), Summary()
-    if len({encoder.name for encoder in encoders}) < len(encoders):
-        raise ConfigError(
-            f"a model stands twice in {', '.join(encoder.name for encoder in encoders)}"
-        )
+    results = Results()
     for task in tasks:
         try:
-            opened = together(engine.peers, lambda task=task: open_task(task))
-            jobs = _jobs(encoders, opened, resizes or opened.subjects["test"].resizes)
-            places = {
-                job: Path(out) / _file_name(job, engine.key(opened, view))
-                for job, view in jobs.items()
-            }
-            done = on_main(
-                engine.peers,
-                lambda places=places: [job for job, path in places.items() if _is_done(path)],
-            )
+            splits = together(engine.peers, partial(open_splits, task))
+            extractors = _extractors(engine, models, task, resizes or splits["test"].resizes)
+            paths = _paths(engine, task, splits, extractors, out)
+            finished = on_main(engine.peers, partial(_finished, paths))
         except FAILURES as error:
-            cells = [
-                Job(task=task, model=encoder.name, resize=", ".join(resizes))
-                for encoder in encoders
-            ]
-            summary.failures |= dict.fromkeys(cells, _reason(error))
-            tell(f"{task}: {_reason(error)}")
+            keys = [ResultKey(task.name, model, ", ".join(resizes)) for model in models]
+            results.failures |= dict.fromkeys(keys, _reason(error))
             continue
-        summary.results |= {job: places[job] for job in done}
-        summary.kept |= set(done)
-        summary += _measure(
-            engine,
-            opened,
-            {job: view for job, view in jobs.items() if job not in done},
-            places,
-            tell,
-        )
-    return summary
+        for key, result in finished.items():
+            results.add(key, result, paths[key])
+            results.kept.add(key)
+        left = {key: extractor for key, extractor in extractors.items() if key not in finished}
+        if left:
+            _measure(engine, task, splits, left, paths, results, on_result)
+    return results
 
 
-def _jobs(
-    encoders: Sequence[Encoder], task: Task, resizes: Sequence[str]
-) -> dict[Job, FeatureExtractor]:
-    return {
-        Job(task=task.name, model=encoder.name, resize=name): view
-        for encoder in encoders
-        for name, view in views_of(encoder, resizes).items()
-    }
+def _extractors(
+    engine: Engine, models: Mapping[str, Encoder], task: Task, resizes: Sequence[str]
+) -> dict[ResultKey, FeatureExtractor]:
+    found = dict[ResultKey, FeatureExtractor]()
+    for model, encoder in models.items():
+        for resize, extractor in engine.extractors(encoder, resizes).items():
+            found[ResultKey(task.name, model, resize)] = extractor
+    return found
+
+
+def _paths(
+    engine: Engine,
+    task: Task,
+    splits: Mapping[str, Dataset],
+    extractors: Mapping[ResultKey, FeatureExtractor],
+    out: Path | None,
+) -> dict[ResultKey, Path]:
+    """Where each result is written; none without a folder."""
+    if out is None:
+        return {}
+    digests = {key: engine.key(task, splits, extractor) for key, extractor in extractors.items()}
+    return {key: out / _file_name(key, digest) for key, digest in digests.items()}
+
+
+def _finished(paths: Mapping[ResultKey, Path]) -> dict[ResultKey, Result]:
+    """The results that lie there whole."""
+    found = dict[ResultKey, Result]()
+    for key, path in paths.items():
+        try:
+            found[key] = Result.load(path)
+        except (OSError, DataError):
+            continue
+    return found
 
 
 def _measure(
     engine: Engine,
     task: Task,
-    jobs: dict[Job, FeatureExtractor],
-    places: dict[Job, Path],
-    tell: Callable[[str], None],
-) -> Summary:
-    """All jobs with one decode of each picture; if that fails, one by one, so that the others get
+    splits: Mapping[str, Dataset],
+    extractors: Mapping[ResultKey, FeatureExtractor],
+    paths: Mapping[ResultKey, Path],
+    results: Results,
+    on_result: OnResult,
+) -> None:
+    """All models with one decode of each picture; if that fails, one by one, so that the others get
     through."""
-    summary = Summary()
-    if not jobs:
-        return summary
     try:
-        results = engine.measure(task, list(jobs.values()))
-        on_main(
-            engine.peers, lambda: [result.save(places[job]) for job, result in zip(jobs, results)]
-        )
+        measured = engine.measure(task, splits, list(extractors.values()))
+        found = {key: _named(result, key.model) for key, result in zip(extractors, measured)}
+        on_main(engine.peers, lambda: [found[key].save(paths[key]) for key in found if paths])
     except FAILURES as error:
-        if len(jobs) > 1:
-            for job, view in jobs.items():
-                summary += _measure(engine, task, {job: view}, places, tell)
-            return summary
-        [job] = jobs
-        tell(f"{job.model}, {job.task}: {_reason(error)}")
-        return Summary(failures={job: _reason(error)})
-    for job, result in zip(jobs, results):
-        summary.results[job] = places[job]
-        metric = result.protocol["metric"]
-        tell(
-            f"{Path(job.model).name}, {job.task}, {job.resize}: {metric} {result.metrics[metric]:.2%}"
-        )
-    return summary
+        if len(extractors) == 1:
+            results.failures |= dict.fromkeys(extractors, _reason(error))
+            return
+        for key, extractor in extractors.items():
+            _measure(engine, task, splits, {key: extractor}, paths, results, on_result)
+        return
+    for key, result in found.items():
+        results.add(key, result, paths.get(key))
+        on_result(key, result)
 
 
-def _is_done(path: Path) -> bool:
-    try:
-        return bool(Result.from_json(path.read_text(encoding="utf-8")))
-    except (OSError, UnicodeDecodeError, DataError):
-        return False
+def _named(result: Result, model: str) -> Result:
+    """What the caller calls the model, which `identity` may call otherwise."""
+    return replace(result, model=result.model | {"name": model})
 
 
-def _file_name(job: Job, key: str) -> str:
+def _file_name(key: ResultKey, digest: str) -> str:
     """Readable, and another one for whatever gives other figures."""
-    model = Path(job.model.rstrip("/")).name
-    words = (model, job.task, job.resize)
-    return ".".join(
-        [*(re.sub(r"[^\w+=-]+", "-", word).strip("-") for word in words), key[:8], "json"]
-    )
+    words = (Path(key.model.rstrip("/")).name, key.task, key.resize)
+    plain = [re.sub(r"[^\w+=-]+", "-", word).strip("-") for word in words]
+    return ".".join([*plain, digest[:8], "json"])
 
 
 def _reason(error: BaseException) -> str:

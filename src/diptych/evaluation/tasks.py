@@ -1,4 +1,5 @@
-"""From what a user asks for (`imagenet1k`, `vtab+`, `linear/cifar100`, `photos/`) to open sets."""
+"""From what a user asks for (`imagenet1k`, `vtab+`, `linear/cifar100`, `photos/`) to open
+datasets."""
 
 import os
 from collections.abc import Sequence
@@ -6,117 +7,122 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from diptych import datasets
+from diptych.datasets import Dataset, EvaluationSet, open_own, open_set
 from diptych.errors import ConfigError, DataError, UnknownNameError
-from diptych.evaluation import sets
-from diptych.evaluation.measure import Task
-from diptych.evaluation.subject import Subject, open_own
 
 TRAINED = ("linear", "fewshot")
-"""Prefixes: classifiers that are trained on a set's vectors, and asked about its test split."""
+"""Prefixes: classifiers that are trained on a dataset's vectors, and asked about its test split."""
 _IMAGENET = "imagenet1k"
 
 
 @dataclass(frozen=True, kw_only=True)
-class Requests:
-    """Where sets lie and how they are asked, for all tasks of a suite."""
+class Task:
+    """What is done with a dataset."""
 
-    data_root: str = "."
-    """Folder of the sets."""
-    profile: str = "diptych"
-    """Whose conventions."""
-    class_names: str = ""
-    """Own sets: a file of names, one a line; empty: the data's own."""
-    templates: Sequence[str] = ()
-    """Own sets: captions of a class; empty: the data's own."""
-
-    sizes: Literal["exact", "warn"] = "exact"
-    """Whether a set with another number of samples than the published one is an error, or a remark
-    in the result."""
-
-    def open(self, name: str) -> Task:
-        """The task's data. Raises DataError if it isn't there, UnknownNameError if no set is called
-        so."""
-        kind, place = _split(name)
-        find = self._own if _is_own(place) else self._known
-        test = find(place, "test")
-        if not kind:
-            return Task(name=name, subjects={"test": test})
-        trained = place if _is_own(place) else _trained_on(place, test)
-        subjects = {"test": test, "train": find(trained, "train")}
-        if not _is_own(place) and "val" in sets.get(trained).sizes:
-            subjects["val"] = find(trained, "val")
-        return Task(name=name, kind=kind, subjects=subjects)
-
-    def _known(self, place: str, split: str) -> Subject:
-        opened = sets.open_set(
-            place, self.data_root, profile=self.profile, split=split, sizes=self.sizes
-        )
-        about = {"title": opened.entry.title, "layout": opened.layout, "sha256": opened.sha256}
-        return Subject(
-            name=opened.entry.name,
-            kind=opened.entry.task,
-            source=opened.source,
-            metric=opened.metric,
-            class_names=opened.class_names,
-            templates=opened.templates,
-            split=opened.split,
-            profile=opened.profile,
-            resizes=opened.resize,
-            class_indices=opened.class_indices,
-            about=about | {"expected": opened.expected, "remarks": list(opened.remarks)},
-        )
-
-    def _own(self, place: str, split: str) -> Subject:
-        return open_own(
-            place, class_names=self.class_names or (), templates=self.templates, split=split
-        )
+    name: str
+    """As it was asked for: `cifar10`, `linear/cifar100`, a path."""
+    data: EvaluationSet | str
+    """A known dataset, or the path of data of the user's own."""
+    kind: str = "direct"
+    """`direct`: the dataset's own task. `linear`, `fewshot`: classifiers trained on the vectors."""
 
 
-def expand(words: Sequence[str]) -> tuple[str, ...]:
+Tasks = str | EvaluationSet | Task | Sequence[str | EvaluationSet | Task]
+"""Names of datasets, groups and patterns, divided by commas or in a sequence; or the datasets."""
+
+
+def parse_tasks(words: Tasks) -> tuple[Task, ...]:
     """The tasks that `words` name, without doubles. A word may be several, divided by commas; a
-    group or a pattern stands for its sets, behind `linear/` and `fewshot/` too.
+    group or a pattern stands for its datasets, behind `linear/` and `fewshot/` too.
 
-    Raises UnknownNameError for a word that is neither a set, a group nor a pattern, and doesn't
+    Raises UnknownNameError for a word that is neither a dataset, a group nor a pattern, and doesn't
     look like data.
 
-    >>> from diptych.evaluation.tasks import expand
-    >>> expand(["cifar*,linear/vtab/cifar10", "photos/"])
-    ('cifar10', 'cifar100', 'linear/cifar10', 'photos/')
+    >>> from diptych.evaluation.tasks import parse_tasks
+    >>> [task.name for task in parse_tasks("cifar*,linear/vtab/cifar10,photos/")]
+    ['cifar10', 'cifar100', 'linear/cifar10', 'photos/']
     """
-    found = dict[str, None]()
-    for word in filter(None, map(str.strip, ",".join(words).split(","))):
-        kind, place = _split(word)
-        names = [place] if _is_own(place) else [entry.name for entry in sets.select((place,))]
-        found |= dict.fromkeys(f"{kind}/{name}" if kind else name for name in names)
+    found = dict[str, Task]()
+    for word in [words] if isinstance(words, str | EvaluationSet | Task) else words:
+        if isinstance(word, Task):
+            found[word.name] = word
+        elif isinstance(word, EvaluationSet):
+            found[word.name] = Task(name=word.name, data=word)
+        else:
+            for part in filter(None, map(str.strip, word.split(","))):
+                found |= {task.name: task for task in _meant(part)}
     if not found:
         raise ConfigError("say at least one task, such as --tasks imagenet1k,vtab+,linear/cifar100")
-    return tuple(found)
+    return tuple(found.values())
 
 
-def _split(name: str) -> tuple[str, str]:
-    """`linear/cifar100` as ("linear", "cifar100"); a set alone as ("", "cifar100")."""
-    kind, _, place = name.partition("/")
-    return (kind, place) if kind in TRAINED and place else ("", name)
+def _meant(word: str) -> list[Task]:
+    prefix, _, rest = word.partition("/")
+    kind, place = (prefix, rest) if prefix in TRAINED and rest else ("direct", word)
+    before = f"{kind}/" if kind != "direct" else ""
+    if _is_own(place):
+        return [Task(name=word, data=place, kind=kind)]
+    return [
+        Task(name=f"{before}{entry.name}", data=entry, kind=kind)
+        for entry in datasets.select((place,))
+    ]
 
 
-def _trained_on(place: str, test: Subject) -> str:
-    """The set whose training split a classifier sees: ImageNet, for the sets that shift its
+def open_splits(
+    task: Task,
+    *,
+    data_root: str | os.PathLike[str] = ".",
+    profile: str = "diptych",
+    sizes: Literal["exact", "warn"] = "exact",
+    class_names: str | os.PathLike[str] | Sequence[str] = (),
+    templates: str | Sequence[str] = (),
+) -> dict[str, Dataset]:
+    """The task's data by what it is for: `test`, and `train` and `val` where there is training.
+
+    `data_root`, `profile` and `sizes` are for known datasets (`datasets.open_set`), `class_names`
+    and `templates` for data of one's own (`datasets.open_own`). Raises DataError if the data isn't
+    there.
+
+    >>> from diptych.evaluation.tasks import open_splits, parse_tasks
+    >>> [task] = parse_tasks("linear/synthetic:16")
+    >>> list(open_splits(task))
+    ['test', 'train']
+    """
+
+    def find(data: EvaluationSet | str, split: str) -> Dataset:
+        if isinstance(data, EvaluationSet):
+            return open_set(data, data_root, profile=profile, split=split, sizes=sizes)
+        return open_own(data, class_names=class_names, templates=templates, split=split)
+
+    test = find(task.data, "test")
+    if task.kind == "direct":
+        return {"test": test}
+    learned = _trained_on(task.data, test)
+    splits = {"test": test, "train": find(learned, "train")}
+    if isinstance(learned, EvaluationSet) and "val" in learned.sizes:
+        splits["val"] = find(learned, "val")
+    return splits
+
+
+def _trained_on(data: EvaluationSet | str, test: Dataset) -> EvaluationSet | str:
+    """Whose training split a classifier sees: ImageNet's, for the datasets that shift its
     pictures."""
-    name = sets.get(place).name
-    if name not in sets.GROUPS["imagenet-shifts"]:
-        return name
-    if len(test.class_names) != sets.get(_IMAGENET).classes and not test.class_indices:
+    if isinstance(data, str) or data.name not in datasets.GROUPS["imagenet-shifts"]:
+        return data
+    whole = datasets.get(_IMAGENET)
+    if len(test.class_names) != whole.classes and not test.class_indices:
         raise DataError(
-            f"{name} has classes of its own, which a classifier of ImageNet's doesn't know"
+            f"{data.name} has classes of its own, which a classifier of ImageNet's doesn't know"
         )
-    return _IMAGENET
+    return whole
 
 
 def _is_own(place: str) -> bool:
-    """Whether it is data of the user's: no set, group or pattern answers to it, and it looks like a
-    path."""
+    """Whether it is data of the user's: no dataset, group or pattern answers to it, and it looks
+    like a path."""
     try:
-        sets.select((place,))
+        datasets.select((place,))
     except UnknownNameError:
         shaped = (
             place.startswith((".", "/", "~"))

@@ -20,15 +20,16 @@ class ZeroShotResult:
         rank[i] = |{c : s[i, c] > s[i, y[i]]}| + |{c < y[i] : s[i, c] = s[i, y[i]]}|
 
     so that of classes with equal scores (two classes of one name) the first one wins, as it does in
-    an argmax."""
+    an argmax.
+    """
 
     top1: float
     """mean_i [rank[i] < 1]"""
     top5: float
     """mean_i [rank[i] < 5]; 1 by definition where there are five classes or fewer"""
     mean_per_class: float
-    """mean over the classes that occur of (right answers / pictures of the class); scikit-learn's
-    balanced accuracy"""
+    """mean over the classes that occur of (correct predictions / pictures of the class);
+    scikit-learn's balanced accuracy"""
     confusion: Int[Tensor, "classes classes"]
     """confusion[y, p]: pictures of class y that were taken for class p"""
     ranks: Int[Tensor, " images"]
@@ -41,7 +42,7 @@ class ZeroShotResult:
 
     @property
     def per_class(self) -> Float[Tensor, " classes"]:
-        """Share of right answers of each class; not a number for a class without pictures."""
+        """Share of correct predictions of each class; not a number for a class without pictures."""
         return self.confusion.diagonal() / self.counts
 
 
@@ -74,10 +75,12 @@ def zero_shot(
         scores = image_vectors[rows].float() @ class_vectors.float().T
         truth = labels[rows, None].to(scores.device)
         right = scores.gather(1, truth)
+        # Of equal scores only earlier classes stand before the right one, as in an argmax.
         earlier = torch.arange(classes, device=scores.device) < truth
         ranks.append(((scores > right) | ((scores == right) & earlier)).sum(1).cpu())
         predicted.append(scores.argmax(1).cpu())
     rank, labels = torch.cat(ranks), labels.cpu()
+    # A cell of the matrix by one number, row * classes + column, so that one count fills it.
     cells = torch.bincount(labels * classes + torch.cat(predicted), minlength=classes**2)
     confusion = cells.view(classes, classes)
     per_class = confusion.diagonal().double() / confusion.sum(1)

@@ -23,7 +23,6 @@ __all__ = [
     "layouts",
     "objective_configs",
     "tower_configs",
-    "upgrade_objective",
 ]
 
 BUILT_IN = ("tiny", "clip", "eva", "unireplknet", "declip", "timm", "huggingface")
@@ -87,12 +86,3 @@ def layouts() -> tuple[Any, ...]:
     for family in families():
         found += family.part(family.layouts)
     return tuple(sorted(found, key=lambda layout: -layout.priority))
-
-
-def upgrade_objective(values: dict[str, Any]) -> dict[str, Any]:
-    """The dictionary of an objective as it is written today, from one that an older version wrote;
-    the families know what they have moved."""
-    for family in families():
-        if family.upgrade:
-            values = import_object(family.upgrade)(values)
-    return values

@@ -7,6 +7,7 @@ import itertools
 import re
 from typing import NamedTuple
 
+from diptych.components import import_object
 from diptych.config import ClipConfig, ImageTowerConfig
 from diptych.errors import ConfigError, UnknownNameError
 from diptych.families import Entry, Weights, families
@@ -29,7 +30,8 @@ def names(pattern: str = "*") -> list[str]:
 
 def entry(name: str) -> Entry:
     """What is known about a model, of which any name may be given: its own, an older one, another
-    library's (`name/tag`, too), that of a published file or of a repository.
+    library's (`name/tag`, too), that of a published file or of a repository; or
+    `package.module:NAME` or `file.py:NAME`, a configuration of your own.
 
     Raises UnknownNameError with near misses, and ConfigError for a repository of many models,
     naming its files.
@@ -86,6 +88,8 @@ def weights(name: str) -> Weights | None:
 
 
 def _find(name: str) -> _Found:
+    if ":" in name and not name.startswith("hf-hub:"):
+        return _Found(_own(name), None)
     plain = _plain(name)
     found = _by_name().get(plain)
     if found is not None:
@@ -96,6 +100,18 @@ def _find(name: str) -> _Found:
     raise UnknownNameError(
         "model", name, _entries(), near=[_by_name()[each].entry.name for each in close]
     )
+
+
+def _own(name: str) -> Entry:
+    """A configuration of somebody's, `package.module:NAME` or `file.py:NAME`. Raises ConfigError
+    for what can't be imported or is none."""
+    config = import_object(name)
+    if not isinstance(config, ClipConfig | ImageTowerConfig):
+        raise ConfigError(
+            f"{name} is a {type(config).__name__}; a model's name leads to a ClipConfig or to the "
+            "configuration of an image tower"
+        )
+    return Entry(name=name, config=config)
 
 
 def _files_in(repo: str) -> list[str]:

@@ -5,10 +5,6 @@ from diptych.reports.board import (
     Published,
     board,
     read_published,
-    to_csv,
-    to_latex,
-    to_markdown,
-    write_table,
 )
 from diptych.reports.comparison import differences, shifts
 from diptych.reports.html import write
@@ -27,6 +23,7 @@ from diptych.reports.sections import (
     prose,
     table,
 )
+from diptych.reports.tables import to_csv, to_latex, to_markdown, write_table
 
 __all__ = [
     "Board",

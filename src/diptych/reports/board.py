@@ -1,25 +1,24 @@
-"""Models by sets, as the field prints it: a line a model, best first, a column a set; as markdown,
-CSV or LaTeX."""
+"""Models by datasets, as the field prints it: a line a model, best first, a column a dataset."""
 
 import csv
 import io
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
-from diptych import pretrained
-from diptych.data.files import write_atomically
-from diptych.errors import ConfigError, DataError, UnknownNameError
-from diptych.evaluation import Result, sets
+from diptych import datasets, pretrained
+from diptych.errors import DataError, UnknownNameError
+from diptych.evaluation import Result
 
 BETTER = "better of crop and squash †"
 """Label of a line that holds, set by set, the higher figure of both ways to resize."""
 NOTE = (
-    "† The higher of two figures for each set, chosen by its test pictures: an upper bound, as the EVA-CLIP-18B paper "
+    "† The higher of two figures for each set, chosen by its test pictures: an upper bound, "
+    "as the EVA-CLIP-18B paper "
     "prints it, not something that a user gets."
 )
-# What the zoo calls the figures that authors publish.
+# What the list of models calls the figures that authors publish.
 _CLAIMS = {
     ("imagenet1k", "top1"): "imagenet1k zero-shot top-1",
     ("coco", "text_to_image_r5"): "coco text-to-image R@5",
@@ -37,7 +36,7 @@ class Published(NamedTuple):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Cell:
+class Figure:
     """A figure of one model on one set."""
 
     value: float
@@ -77,9 +76,9 @@ class Board:
     lines: Sequence[Line]
     """Best first."""
     columns: Sequence[Column]
-    cells: Mapping[tuple[Line, Column], Cell]
+    cells: Mapping[tuple[Line, Column], Figure]
 
-    def group_means(self, line: Line) -> dict[str, Cell]:
+    def group_means(self, line: Line) -> dict[str, Figure]:
         """Of each known group of which the line has every set, the mean of the sets' own
         figures."""
         own = {
@@ -87,11 +86,11 @@ class Board:
             for column in self.columns
             if self._counts(line, column)
         }
-        found = dict[str, Cell]()
-        for name, members in sets.GROUPS.items():
+        found = dict[str, Figure]()
+        for name, members in datasets.GROUPS.items():
             if members and all(member in own for member in members):
                 value = sum(own[member] for member in members) / len(members)
-                found[name] = Cell(value=value, published=_printed(line, name, "mean"))
+                found[name] = Figure(value=value, published=_printed(line, name, "mean"))
         return found
 
     def _counts(self, line: Line, column: Column) -> bool:
@@ -100,16 +99,12 @@ class Board:
     def mean(self, line: Line) -> float | None:
         """Over the sets that every line has; None if there are fewer than two."""
         counted = [column for column in self.columns if column.averaged]
-        shared = [
-            column
-            for column in counted
-            if all((other, column) in self.cells for other in self.lines)
-        ]
-        return (
-            sum(self.cells[line, column].value for column in shared) / len(shared)
-            if len(shared) > 1
-            else None
-        )
+        values = [self.cells[line, column].value for column in counted if self._shared(column)]
+        return sum(values) / len(values) if len(values) > 1 else None
+
+    def _shared(self, column: Column) -> bool:
+        """Whether every line has it."""
+        return all((line, column) in self.cells for line in self.lines)
 
 
 def board(
@@ -118,20 +113,22 @@ def board(
 ) -> Board:
     """The table of these results; of several about the same cell the newest counts.
 
-    `published` is by (model, task, metric), beside what the zoo knows of its models. Sets stand in
-    the order of `sets.names()`, others after them by name.
+    `published` is by (model, task, metric), beside what the list of models knows of its own.
+    Datasets stand in the order of `datasets.names()`, others after them by name.
 
     >>> from diptych.evaluation import Result
     >>> from diptych.reports import board, to_markdown
-    >>> common = {"task": "zero-shot", "protocol": {"metric": "top1", "resize": "crop"}, "data": {"name": "pets"}}
-    >>> results = [Result(metrics={"top1": v}, model={"name": n}, **common) for n, v in (("a", 0.5), ("b", 0.75))]
+    >>> common = {"task": "zero-shot", "protocol": {"metric": "top1", "resize": "crop"}}
+    >>> common["data"] = {"name": "pets"}
+    >>> found = (("a", 0.5), ("b", 0.75))
+    >>> results = [Result(metrics={"top1": v}, model={"name": n}, **common) for n, v in found]
     >>> print(to_markdown(board(results)))
     | model | resize | pets |
     | --- | --- | ---: |
     | b | crop | 75.0 |
     | a | crop | 50.0 |
     """
-    published, cells = published or {}, dict[tuple[Line, Column], Cell]()
+    published, cells = published or {}, dict[tuple[Line, Column], Figure]()
     for result in sorted(results, key=lambda result: result.date):
         line = line_of(result)
         for metric in _metrics(result):
@@ -140,13 +137,13 @@ def board(
             key = (line.model, column.task, metric)
             printed = published.get(key) or _printed(line, column.task, metric) or _claimed(*key)
             interval = result.intervals.get(metric)
-            cells[line, column] = Cell(
+            cells[line, column] = Figure(
                 value=result.metrics[metric],
                 interval=(interval[0], interval[1]) if interval else None,
                 published=printed,
             )
     cells |= _better(cells)
-    places = {name: place for place, name in enumerate(sets.names())}
+    places = {name: place for place, name in enumerate(datasets.names())}
     columns = sorted({column for _, column in cells}, key=lambda column: _place(column, places))
     found = Board(
         lines=list(dict.fromkeys(line for line, _ in cells)), columns=columns, cells=cells
@@ -171,10 +168,8 @@ def task_name(result: Result) -> str:
     """As it was asked for: the set, behind `linear/` or `fewshot/` where a classifier was
     trained."""
     name = str(result.data.get("name", result.data.get("path", "?")))
-    try:
-        name = sets.get(name).name
-    except UnknownNameError:
-        name = Path(name.rstrip("/")).name
+    known = datasets.builtin(name)
+    name = known.name if known else Path(name.rstrip("/")).name
     return f"{result.task}/{name}" if result.task in ("linear", "fewshot") else name
 
 
@@ -192,7 +187,8 @@ def read_published(path: str | Path) -> dict[tuple[str, str, str], Published]:
         ]
     except (OSError, UnicodeDecodeError, KeyError, ValueError, TypeError) as error:
         raise DataError(
-            f"{path} can't be read as published figures ({error}); it needs the columns model, task, metric, value "
+            f"{path} can't be read as published figures ({error}); it needs the columns "
+            "model, task, metric, value "
             "and source"
         ) from None
     scale = {index: 100.0 if value > 1 else 1.0 for index, (*_, value, _) in enumerate(figures)}
@@ -200,126 +196,6 @@ def read_published(path: str | Path) -> dict[tuple[str, str, str], Published]:
         (model, task, metric): Published(value / scale[index], source)
         for index, (model, task, metric, value, source) in enumerate(figures)
     }
-
-
-def write_table(out: str | Path, table: Board) -> Path:
-    """The table in the language that the file's ending says: .md, .csv or .tex. Raises ConfigError
-    for another."""
-    out = Path(out)
-    writers = {".md": to_markdown, ".csv": to_csv, ".tex": to_latex}
-    if out.suffix not in writers:
-        raise ConfigError(f"--table {out}: a table is written as {', '.join(writers)}")
-    text = writers[out.suffix](table) + "\n"
-    write_atomically(out, lambda path: path.write_text(text, encoding="utf-8"))
-    return out
-
-
-def to_markdown(table: Board) -> str:
-    """Percentages; ± is half of the 95 % interval; a published figure stands in brackets, with ≠
-    where it differs."""
-    head, *rows = texts(table)
-    rules = ["---", "---", *("---:" for _ in head[2:])]
-    escaped = [[text.replace("|", "\\|") for text in row] for row in (head, rules, *rows)]
-    return "\n".join(f"| {' | '.join(row)} |" for row in escaped) + _footnote(table)
-
-
-def to_latex(table: Board) -> str:
-    """A booktabs table; the best of each column is bold."""
-    best = {
-        column: max(cell.value for (_, other), cell in table.cells.items() if other == column)
-        for column in table.columns
-    }
-
-    def text(cell: Cell, column: Column) -> str:
-        figure = _text(cell, r"\,$\pm$\,", r"$\neq$")
-        return (
-            rf"\textbf{{{figure}}}"
-            if cell.value == best[column] and len(table.lines) > 1
-            else figure
-        )
-
-    head, *rows = texts(table, text)
-    lines = [
-        rf"\begin{{tabular}}{{ll{'r' * (len(head) - 2)}}}",
-        r"\toprule",
-        " & ".join(map(_escape, head)) + r" \\",
-        r"\midrule",
-        *(" & ".join([*map(_escape, row[:2]), *row[2:]]) + r" \\" for row in rows),
-        r"\bottomrule",
-        r"\end{tabular}",
-    ]
-    return "\n".join(lines)
-
-
-def to_csv(table: Board) -> str:
-    """A line a figure, unrounded, so that any tool can turn it as it likes."""
-    out = io.StringIO()
-    writer = csv.writer(out, lineterminator="\n")
-    writer.writerow(
-        ["model", "how", "task", "metric", "value", "low", "high", "published", "source", "differs"]
-    )
-    for line in table.lines:
-        for column in table.columns:
-            if cell := table.cells.get((line, column)):
-                interval, printed = cell.interval or ("", ""), cell.published or ("", "")
-                writer.writerow(
-                    [
-                        *line,
-                        column.task,
-                        column.metric,
-                        cell.value,
-                        *interval,
-                        *printed,
-                        int(cell.differs),
-                    ]
-                )
-    return out.getvalue().rstrip("\n")
-
-
-def texts(table: Board, text: Callable[[Cell, Column], str] | None = None) -> list[list[str]]:
-    """The head and the rows, cells by `text`, or as `to_markdown` has them. Means of complete
-    groups stand last, or else the mean over what all lines have."""
-    text = text or (lambda cell, _: _text(cell, "±", "≠"))
-    tasks = [column.task for column in table.columns]
-    heads = [
-        c.task if tasks.count(c.task) == 1 else f"{c.task} {_short(c.metric)}"
-        for c in table.columns
-    ]
-    groups = {line: table.group_means(line) for line in table.lines}
-    names = list(dict.fromkeys(name for means in groups.values() for name in means))
-    averaged = not names and any(table.mean(line) is not None for line in table.lines)
-    rows = [["model", "resize", *heads, *names, *(["mean"] if averaged else [])]]
-    for line in table.lines:
-        cells = [table.cells.get((line, column)) for column in table.columns]
-        figures = [
-            text(cell, column) if cell else "—" for cell, column in zip(cells, table.columns)
-        ]
-        means = [
-            _text(groups[line][name], "±", "≠") if name in groups[line] else "—" for name in names
-        ]
-        shared = [f"{100 * (table.mean(line) or 0):.1f}"] if averaged else []
-        rows.append([Path(line.model).name, line.how, *figures, *means, *shared])
-    return rows
-
-
-def _text(cell: Cell, plus_minus: str, unequal: str) -> str:
-    """Such as `75.5±0.4 (75.3)`."""
-    figure = f"{100 * cell.value:.1f}"
-    if cell.interval:
-        figure += f"{plus_minus}{50 * (cell.interval[1] - cell.interval[0]):.1f}"
-    if cell.published:
-        figure += f" ({unequal if cell.differs else ''}{100 * cell.published.value:.1f})"
-    return figure
-
-
-def _footnote(table: Board) -> str:
-    return f"\n\n{NOTE}" if any(line.how == BETTER for line in table.lines) else ""
-
-
-def _escape(text: str) -> str:
-    for sign in "&%$#_{}":
-        text = text.replace(sign, "\\" + sign)
-    return text.replace("†", r"$\dagger$")
 
 
 def _how(result: Result) -> str:
@@ -337,16 +213,16 @@ def _metrics(result: Result) -> Sequence[str]:
     return [*result.metrics] if main == "mean_recall" else [main]
 
 
-def _better(cells: Mapping[tuple[Line, Column], Cell]) -> dict[tuple[Line, Column], Cell]:
+def _better(cells: Mapping[tuple[Line, Column], Figure]) -> dict[tuple[Line, Column], Figure]:
     """A line more for each model that was shown pictures in two ways: the higher figure of each
     set."""
-    found = dict[tuple[Line, Column], Cell]()
+    found = dict[tuple[Line, Column], Figure]()
     for (line, column), cell in cells.items():
         ways = {other.how for other, _ in cells if other.model == line.model}
         if {"crop", "squash"} <= ways and line.how in ("crop", "squash"):
             key = (Line(model=line.model, how=BETTER), column)
             if key not in found or cell.value > found[key].value:
-                found[key] = Cell(value=cell.value, published=cell.published)
+                found[key] = Figure(value=cell.value, published=cell.published)
     return found
 
 
@@ -356,7 +232,7 @@ def _printed(line: Line, name: str, metric: str) -> Published | None:
     way = "best" if line.how == BETTER else line.how.partition(",")[0]
     rows = [
         row
-        for row in sets.published(model=Path(line.model).name, name=name)
+        for row in datasets.published(model=Path(line.model).name, name=name)
         if row.metric == metric
     ]
     row = next((row for wanted in (way, "") for row in rows if row.resize == wanted), None)
@@ -382,14 +258,4 @@ def _place(column: Column, places: Mapping[str, int]) -> tuple[bool, int, str]:
 def _first(table: Board, line: Line) -> float:
     return next(
         table.cells[line, column].value for column in table.columns if (line, column) in table.cells
-    )
-
-
-def _short(metric: str) -> str:
-    """`image_to_text_r5` as `i→t R@5`."""
-    return (
-        metric.replace("image_to_text_r", "i→t R@")
-        .replace("text_to_image_r", "t→i R@")
-        .replace("mean_recall", "MR")
-        .replace("_", " ")
     )

@@ -3,14 +3,14 @@ pictures leave."""
 
 from collections.abc import Mapping, Sequence
 
+from diptych import datasets
 from diptych.evaluation import (
-    Outcomes,
     Paired,
+    PerSample,
     Result,
     Verdict,
-    compare_outcomes,
+    paired_test,
     robustness,
-    sets,
     smallest_difference,
     verdicts,
 )
@@ -23,48 +23,47 @@ _REFERENCE = "imagenet1k"
 _COLUMNS = ("set", "model", "points", "95 % interval", "p", "verdict", "could be told")
 
 
-def differences(
-    table: Board, measured: Sequence[tuple[Result, Mapping[str, Outcomes]]]
-) -> Section | None:
-    """Every line against the first one of `table`, on the samples that both answered; None where
-    nothing can be paired.
+def differences(table: Board, results: Sequence[Result]) -> Section | None:
+    """Every line against the first one of `table`, on the samples that both were asked about; None
+    where nothing can be paired.
 
-    Each result comes with the outcomes that lie beside its file; of several about the same cell the
-    newest counts.
+    Results are compared by the per-sample results that they carry; of several about the same cell
+    the newest counts.
 
     >>> import numpy as np
     >>> from diptych import reports
-    >>> from diptych.evaluation import Outcomes, Result
+    >>> from diptych.evaluation import PerSample, Result
     >>> common = {"task": "zero-shot", "protocol": {"metric": "top1"}, "data": {"name": "pets"}}
-    >>> results = [Result(metrics={"top1": v}, model={"name": n}, **common) for n, v in (("a", 0.5), ("b", 1.0))]
-    >>> names = [f"{i}.jpg" for i in range(40)]
-    >>> outcomes = [{"top1": Outcomes.of(np.arange(40) // right, names)} for right in (20, 40)]
-    >>> section = reports.differences(reports.board(results), list(zip(results, outcomes)))
+    >>> names, results = [f"{i}.jpg" for i in range(40)], []
+    >>> for model, correct in (("a", 20), ("b", 40)):
+    ...     per_sample = {"top1": PerSample.of(np.arange(40) // correct, names)}
+    ...     measured = {"metrics": {"top1": correct / 40}, "model": {"name": model}}
+    ...     results.append(Result(**common, **measured, per_sample=per_sample))
+    >>> section = reports.differences(reports.board(results), results)
     >>> section.body["rows"][0][:3], section.body["rows"][0][5]
     (['pets', 'a', '-50.00'], 'worse')
     """
-    newest = {(task_name(result), line_of(result)): found for result, found in _by_date(measured)}
+    newest = dict[tuple[str, Line], Mapping[str, PerSample]]()
+    for result in sorted(results, key=lambda result: result.date):
+        newest[task_name(result), line_of(result)] = result.per_sample
     kept = {line for (_, line), found in newest.items() if found}
-    best, pairs = (
-        next((line for line in table.lines if line in kept), table.lines[0]),
-        dict[_Key, Paired](),
-    )
+    best = next((line for line in table.lines if line in kept), table.lines[0])
+    pairs = dict[_Key, Paired]()
     for (task, line), found in newest.items():
         against = newest.get((task, best), {})
         for metric in found.keys() & against.keys() if line != best else ():
-            if found[metric].keys == against[metric].keys:
-                pairs[task, metric, line] = compare_outcomes(against[metric], found[metric])
+            if found[metric].names_sha256 == against[metric].names_sha256:
+                pairs[task, metric, line] = paired_test(against[metric], found[metric])
     if not pairs:
         return None
     places = {str(key): key for key in sorted(pairs, key=str)}
-    rows = [
-        _row(*places[verdict.name], verdict)
-        for verdict in verdicts({name: pairs[key] for name, key in places.items()})
-    ]
+    corrected = verdicts({name: pairs[key] for name, key in places.items()})
+    rows = [_row(*places[verdict.name], verdict) for verdict in corrected]
     note = (
-        f"Each against {label(best)}, on the same samples. p: McNemar's test (random signs where captions share a "
-        "picture), corrected for the number of lines (Holm); real below 0.05. Last column: the smallest difference "
-        "that a set of this size would show four times out of five."
+        f"Each against {label(best)}, on the same samples. p: McNemar's test (random signs where "
+        "captions share a picture), corrected for the number of lines (Holm); real below 0.05. "
+        "Last column: the smallest difference that a set of this size would show four times out "
+        "of five."
     )
     return sections.table("Which differences are real", _COLUMNS, rows, note=note)
 
@@ -81,7 +80,7 @@ def shifts(table: Board) -> Section | None:
     >>> reports.shifts(reports.board(results)).body["rows"][0][:3]
     ['a', '75.0', '50.0']
     """
-    shifted = sets.GROUPS["imagenet-shifts"]
+    shifted = datasets.GROUPS["imagenet-shifts"]
     accuracies = dict[str, dict[str, float]]()
     for (line, column), cell in table.cells.items():
         kind, _, name = column.task.rpartition("/")
@@ -92,17 +91,14 @@ def shifts(table: Board) -> Section | None:
     found = [row for row in robustness(accuracies, _REFERENCE, shifted) if any(row.shifts.values())]
     if not found:
         return None
-    rows = [
-        [
-            row.name,
-            *map(
-                _percent,
-                (row.reference, *(row.shifts[name] for name in shifted), row.mean, row.drop),
-            ),
-        ]
-        for row in found
-    ]
-    note = "Per cent. The mean is over ImageNet and all shifts; the drop is what the mean lies below ImageNet."
+    rows = list[list[str]]()
+    for row in found:
+        figures = [row.reference, *map(row.shifts.get, shifted), row.mean, row.drop]
+        rows.append([row.name, *map(_percent, figures)])
+    note = (
+        "Per cent. The mean is over ImageNet and all shifts; the drop is what the mean "
+        "lies below ImageNet."
+    )
     return sections.table(
         "Robustness", ("model", _REFERENCE, *shifted, "mean", "drop"), rows, note=note
     )
@@ -121,12 +117,6 @@ def _row(task: str, metric: str, line: Line, verdict: Verdict) -> list[str]:
         words,
         f"{100 * smallest_difference(paired.n, disagreement):.2f}",
     ]
-
-
-def _by_date(
-    measured: Sequence[tuple[Result, Mapping[str, Outcomes]]],
-) -> list[tuple[Result, Mapping[str, Outcomes]]]:
-    return sorted(measured, key=lambda pair: pair[0].date)
 
 
 def _percent(share: float | None) -> str:

@@ -15,7 +15,8 @@ def write(out: str | Path, title: str, sections: Sequence[Section], subtitle: st
     >>> import tempfile
     >>> from diptych import reports
     >>> with tempfile.TemporaryDirectory() as folder:
-    ...     page = reports.write(f"{folder}/page.html", "Trial <1>", [reports.headline({"top-1": "91 %"})])
+    ...     sections = [reports.headline({"top-1": "91 %"})]
+    ...     page = reports.write(f"{folder}/page.html", "Trial <1>", sections)
     ...     "Trial &lt;1&gt;" in page.read_text()
     True
     """

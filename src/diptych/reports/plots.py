@@ -3,9 +3,12 @@
 import re
 from collections.abc import Mapping, Sequence
 from io import StringIO
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from markupsafe import Markup
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 # Colours that matplotlib writes and the page's style variables that take their place.
 _INK, _SOFT, _FAINT = "#070809", "#010203", "#040506"
@@ -110,7 +113,7 @@ def matrix(counts: Sequence[Sequence[int]], names: Sequence[str]) -> Markup:
         return _svg(figure, "confusion matrix")
 
 
-def _svg(figure, label: str) -> Markup:
+def _svg(figure: "Figure", label: str) -> Markup:
     stream = StringIO()
     figure.savefig(stream, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
     text = stream.getvalue()

@@ -1,14 +1,15 @@
 """The sections that any run and any evaluation gets, whoever made it."""
 
 from base64 import b64decode
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from diptych.config import Run
 from diptych.evaluation import Result
 from diptych.reports import plots, sections
-from diptych.reports.board import BETTER, NOTE, Board, texts
+from diptych.reports.board import BETTER, NOTE, Board
 from diptych.reports.sections import Cell, Section
+from diptych.reports.tables import texts
 
 _CLASSES = 30
 """Classes in a table."""
@@ -51,19 +52,23 @@ def overview(table: Board) -> Section:
     [['m', '', '75.0']]
     """
     head, *rows = texts(table)
-    note = "Per cent. ± is half of the 95 % interval; in brackets: as published, with ≠ where chance doesn't explain it."
+    note = (
+        "Per cent. ± is half of the 95 % interval; in brackets: as published, with ≠ where "
+        "chance doesn't explain it."
+    )
     better = any(line.how == BETTER for line in table.lines)
     return sections.table("Models and sets", head, rows, note=f"{note} {NOTE}" if better else note)
 
 
 def describe_result(result: Result, name: str = "Result") -> list[Section]:
     """An evaluation: its figures and how they were measured as tables, its confusion matrix as a
-    picture, its classes from the hardest to the easiest, its surest mistakes, and whether its
-    confidence can be relied on.
+    picture, its classes from the hardest to the easiest, its most confident mistakes, and whether
+    its confidence is calibrated.
 
     >>> from diptych import reports
     >>> from diptych.evaluation import Result
-    >>> result = Result(task="zero-shot", metrics={"top1": 0.75}, protocol={}, data={"used": 4}, model={})
+    >>> measured = {"metrics": {"top1": 0.75}, "data": {"used": 4}}
+    >>> result = Result(task="zero-shot", protocol={}, model={}, **measured)
     >>> measured, how = reports.describe_result(result, "cifar10")
     >>> measured.body["rows"], how.body["rows"][0]
     ([['top1', '75.0%']], ['data.used', '4'])
@@ -139,7 +144,10 @@ def _reliability(result: Result, name: str) -> Section:
     ]
     lines = {"measured": points, "as sure as right": [(0.0, 0.0), (100.0, 100.0)]}
     chart = plots.lines(lines, x="confidence (%)", y="right answers (%)", limits=(0.0, 100.0))
-    error = f"Expected calibration error: {result.calibration['error']:.1%} (15 bins, the model's own temperature)."
+    error = (
+        f"Expected calibration error: {result.calibration['error']:.1%} (15 bins, the "
+        "model's own temperature)."
+    )
     return Section(kind="charts", title=f"{name}: reliability", note=error, body=[chart])
 
 
@@ -156,7 +164,7 @@ def _last_numbers(rows: Sequence[Mapping[str, Any]]) -> dict[str, str]:
     return numbers
 
 
-def _figures(values: Mapping[str, Any], prefix: str = ""):
+def _figures(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
     """Every leaf with its dotted name."""
     for name, value in values.items():
         if isinstance(value, Mapping):

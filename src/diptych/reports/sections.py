@@ -59,13 +59,14 @@ def table(
     title: str, columns: Sequence[str], rows: Sequence[Sequence[object]], note: str = ""
 ) -> Section:
     """Text in the first column, figures (right-aligned) in the others. Floats get four digits."""
-    cells = [
-        [f"{value:.4g}" if isinstance(value, float) else str(value) for value in row]
-        for row in rows
-    ]
+    cells = [list(map(_text, row)) for row in rows]
     return Section(
         kind="table", title=title, note=note, body={"columns": list(columns), "rows": cells}
     )
+
+
+def _text(value: object) -> str:
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
 def curves(rows: Sequence[Mapping[str, Any]], title: str = "Training", note: str = "") -> Section:
@@ -74,11 +75,11 @@ def curves(rows: Sequence[Mapping[str, Any]], title: str = "Training", note: str
     losses = [(row["step"], row["loss"]) for row in rows if "loss" in row]
     rates = [(row["step"], row["lr"]) for row in rows if "lr" in row]
     evaluations = [(row["step"], row["evaluation"]) for row in rows if "evaluation" in row]
-    names = sorted({name for _, values in evaluations for name in values if name.startswith("top")})
-    accuracies = {
-        name: [(step, 100 * values[name]) for step, values in evaluations if name in values]
-        for name in names
-    }
+    accuracies = dict[str, list[tuple[int, float]]]()
+    for step, values in evaluations:
+        for name in filter(lambda name: name.startswith("top"), values):
+            accuracies.setdefault(name, []).append((step, 100 * values[name]))
+    accuracies = dict(sorted(accuracies.items()))
     charts = []
     if losses:
         charts.append(plots.lines({"loss": losses}, x="step", y="loss"))
@@ -101,9 +102,9 @@ def confusion(
 def grid(title: str, rows: Sequence[GridRow], note: str = "", side: int = 96) -> Section:
     """Queries and the pictures that they found; thumbnails of at most `side` pixels are stored in
     the page."""
-    body = [
-        {"query": row.query, "cells": [_cell(cell, side) for cell in row.cells]} for row in rows
-    ]
+    body = list[dict[str, object]]()
+    for row in rows:
+        body.append({"query": row.query, "cells": [_cell(cell, side) for cell in row.cells]})
     return Section(kind="grid", title=title, note=note, body=body)
 
 
@@ -117,10 +118,9 @@ def pictures(title: str, cells: Sequence[Cell], note: str = "", side: int = 96) 
 def config(run: Any, against: Any = None, title: str = "Configuration", note: str = "") -> Section:
     """A configuration: what differs from `against` (its type's defaults, say) as a table, all of it
     folded away."""
-    changed = [
-        [path, *("—" if value is None else str(value) for value in pair)]
-        for path, pair in (difference(against, run) if against is not None else {}).items()
-    ]
+    changed = list[list[str]]()
+    for path, pair in (difference(against, run) if against is not None else {}).items():
+        changed.append([path, *("—" if value is None else str(value) for value in pair)])
     return Section(
         kind="config", title=title, note=note, body={"changed": changed, "json": to_json(run)}
     )

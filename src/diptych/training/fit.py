@@ -13,7 +13,7 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from diptych import pretrained
 from diptych.checkpoints import load_model, start_tower
 from diptych.config import ModelConfig, Run
-from diptych.config.serialize import from_json, to_json
+from diptych.config.serialize import to_json
 from diptych.data import BadSamples, Loader, open_source
 from diptych.distributed import Peers, connect, data_parallel
 from diptych.errors import ConfigError
@@ -32,6 +32,7 @@ from diptych.training.evaluate import evaluator
 from diptych.training.loop import Callback, Meter, train
 from diptych.training.metrics import Logger, open_loggers
 from diptych.training.progress import Bar, say
+from diptych.training.saved import read_run
 from diptych.training.state import TrainingState, checkpoints, restore
 from diptych.weights.mapping import left_behind
 
@@ -113,9 +114,10 @@ def fit(run: Run, *, resume: bool = False, progress: bool = True) -> Path:
 def load_run(out: Path) -> Run:
     """The Run that a training folder was started with. Raises ConfigError if there is none."""
     try:
-        return from_json(Run, (out / "run.json").read_text())
+        text = (out / "run.json").read_text()
     except OSError as error:
         raise ConfigError(f"{out} is not the folder of a run: it has no run.json") from error
+    return read_run(text, out)
 
 
 def assemble(run: Run, peers: Peers) -> tuple[TrainingState, torch.nn.Module, list[str]]:
@@ -140,7 +142,7 @@ def assemble(run: Run, peers: Peers) -> tuple[TrainingState, torch.nn.Module, li
 
 def _from_checkpoint(config: ModelConfig, folder: Path) -> ModelConfig:
     image, text = (replace(tower, init="") for tower in (config.image, config.text))
-    return replace(config, init=str(folder), image=image, text=text)
+    return replace(config, custom=None, init=str(folder), image=image, text=text)
 
 
 def _model(run: Run) -> tuple[Clip, list[str]]:

@@ -1,6 +1,6 @@
 """CLIP's towers (Radford et al. 2021, arXiv:2103.00020), on which most other families build."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from diptych.config import Activation, ImageTowerConfig, TextTowerConfig
@@ -95,3 +95,7 @@ class TextConfig(TextTowerConfig):
     def vocabulary(self) -> int:
         """`vocab_size`."""
         return self.vocab_size
+
+    def with_vocabulary(self, size: int) -> "TextConfig":
+        """With this `vocab_size`."""
+        return replace(self, vocab_size=size)

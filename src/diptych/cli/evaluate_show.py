@@ -1,0 +1,60 @@
+"""What `diptych evaluate` prints: one result, or the table of many."""
+
+import sys
+from pathlib import Path
+
+from rich.table import Table
+from rich.text import Text
+
+from diptych.cli.show import show
+from diptych.evaluation import Result, ResultKey, Results
+
+_CLASSES_SHOWN = 20
+
+
+def show_result(result: Result) -> None:
+    """The figures, the hardest classes, and the bad samples that were left out."""
+    figures = Table(result.task, "", box=None)
+    for name, value in result.metrics.items():
+        if name != "top5" or len(result.class_names) > 5:
+            figures.add_row(name, f"{value:.2%}")
+    figures.add_row("pictures", str(result.data["used"]))
+    show(figures)
+    if result.class_names:
+        rows = zip(result.class_names, result.per_class, map(sum, result.confusion))
+        ordered = sorted((row for row in rows if row[1] is not None), key=lambda row: row[1] or 0)
+        classes = Table("class", "right", "pictures", box=None)
+        for name, share, count in ordered[:_CLASSES_SHOWN]:
+            classes.add_row(Text(name), f"{share:.1%}", str(count))
+        show(classes)
+        if len(ordered) > _CLASSES_SHOWN:
+            print(f"the {_CLASSES_SHOWN} hardest of {len(ordered)} classes")
+    for bad in result.data["unusable_samples"]:
+        print(f"left out: {bad['file']} {bad['key']}: {bad['reason']}", file=sys.stderr)
+
+
+def show_progress(key: ResultKey, result: Result) -> None:
+    """A line for a result that was measured."""
+    metric = result.protocol["metric"]
+    model = Path(key.model).name
+    figure = f"{metric} {result.metrics[metric]:.2%}"
+    print(f"{model}, {key.task}, {key.resize}: {figure}", file=sys.stderr)
+
+
+def show_results(results: Results) -> None:
+    """A line a task, a column a model, the files, and what failed."""
+    if results:
+        head, *rows = results.rows()
+        table = Table(box=None)
+        for column in head:
+            table.add_column(Text(column))
+        for row in rows:
+            table.add_row(*map(Text, row))
+        show(table)
+    for path in results.paths.values():
+        print(path)
+    if results.kept:
+        count = f"{len(results.kept)} of {len(results)}"
+        print(f"{count} results were there already", file=sys.stderr)
+    for line in results.failure_lines():
+        print(line, file=sys.stderr)

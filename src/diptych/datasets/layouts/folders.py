@@ -1,0 +1,43 @@
+"""A folder per class, under a folder per split where there are several."""
+
+import itertools
+from pathlib import Path
+
+from diptych.data.folders import class_folders, open_class_folders
+from diptych.data.source import Joined, Source
+from diptych.datasets.entry import Found, Wanted
+from diptych.datasets.layouts.base import several
+
+_SPLITS = {"train", "trainval", "training", "val", "validation", "valid", "test"}
+
+
+def read(wanted: Wanted) -> Found | None:
+    """Class folders in `SET/SPLIT/` or, of a set that isn't split, in `SET/`; None where there are
+    none."""
+    for folder in wanted.folders:
+        places = _places(folder, wanted)
+        parts = [
+            part for place in places if len(part := open_class_folders(place, wanted.captioner))
+        ]
+        if parts:
+            source: Source = parts[0] if len(parts) == 1 else Joined(parts)
+            labels = max(map(_labels, places), key=len)
+            if all(part.class_names == parts[0].class_names for part in parts):
+                return Found(layout="folders", place=folder, source=source, labels=labels)
+    return None
+
+
+def _labels(folder: Path) -> tuple[str, ...]:
+    return tuple(path.name for path in class_folders(folder))
+
+
+def _places(folder: Path, wanted: Wanted) -> list[Path]:
+    below = {path.name for path in class_folders(folder)}
+    if below & _SPLITS:
+        chosen = dict[str, None]()
+        for split in several((wanted.split,)):
+            present = (name for name in wanted.split_names(split) if name in below)
+            chosen |= dict.fromkeys(itertools.islice(present, 1))
+        return [folder / name for name in chosen]
+    whole = wanted.split == "all" or (wanted.split == "test" and "all" not in wanted.entry.sizes)
+    return [folder] if whole and below else []

@@ -1,0 +1,241 @@
+"""One task on one or several models: from open datasets to results. Whatever is evaluated goes
+through here."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from typing import Any
+
+from diptych.config.serialize import to_dict
+from diptych.data import BadSample
+from diptych.datasets import Dataset
+from diptych.distributed import Peers
+from diptych.encoder import Cache, Encoder, FeatureExtractor, ImageFeatures, extract_features
+from diptych.encoder.cache import digest
+from diptych.encoder.features import source_version
+from diptych.errors import DataError, UnknownNameError
+from diptych.evaluation.linear import LinearProbe
+from diptych.evaluation.predictions import Predictions, thumbnails
+from diptych.evaluation.result import Result
+from diptych.evaluation.scorers import scorer
+from diptych.evaluation.scores import Inputs
+from diptych.evaluation.tasks import Task
+from diptych.evaluation.tokens import TokenExtractor
+from diptych.inputs import Preprocess
+
+RESIZES = {"crop": "shortest", "squash": "squash", "pad": "longest"}
+"""How a picture becomes a square, by the names that the field uses, and what
+`PreprocessConfig.resize` calls it."""
+_LISTED = 20
+"""Bad samples that a result names one by one."""
+_MISTAKES = 12
+"""Wrong predictions that a result shows."""
+_SCHEMA = 1
+"""Rises when the same request would give other figures."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Engine:
+    """What all tasks of one evaluation share."""
+
+    by: str = "vectors"
+    """What is compared: whole vectors, or `tokens` (see `scorers.SCORERS`)."""
+    cache: Cache = field(default_factory=Cache)
+    batch_size: int = 64
+    limit: int = 0
+    """Use the first so many samples of each split; 0: all."""
+    progress: bool = False
+    peers: Peers = field(default_factory=Peers)
+    probes: dict[str, LinearProbe] = field(default_factory=dict, repr=False)
+    """Classifiers that were trained, by all that they depend on."""
+
+    def extractors(
+        self, encoder: Encoder, resizes: Sequence[str] = ()
+    ) -> dict[str, FeatureExtractor]:
+        """How the model is shown pictures, by name: `crop`, `squash` or `pad`; none: as it was
+        trained.
+
+        >>> from diptych import Encoder, models, pretrained
+        >>> from diptych.evaluation.engine import Engine
+        >>> encoder = Encoder(models.build(pretrained.get("tiny")))
+        >>> list(Engine().extractors(encoder, ("crop", "squash")))
+        ['crop', 'squash']
+        """
+        check_resizes(resizes)
+        kind = FeatureExtractor if self.by == "vectors" else TokenExtractor
+        return {
+            name: kind(encoder=encoder, preprocess=_resized(encoder, name))
+            for name in resizes or (_resize_name(encoder.preprocess),)
+        }
+
+    def key(self, task: Task, splits: Mapping[str, Dataset], extractor: FeatureExtractor) -> str:
+        """A digest of everything that the result depends on: model, preprocessing, files, prompts,
+        procedure."""
+        states = {
+            use: (self._files(dataset), dataset.prompts_sha256, dataset.metric)
+            for use, dataset in splits.items()
+        }
+        kinds = [dataset.kind for dataset in splits.values()]
+        procedure = () if self.by == "vectors" else (self.by,)
+        return digest(_SCHEMA, task.kind, kinds, states, extractor.key, *procedure)
+
+    def measure(
+        self, task: Task, splits: Mapping[str, Dataset], extractors: Sequence[FeatureExtractor]
+    ) -> list[Result]:
+        """A result for each extractor; every picture is decoded once for all of them. All processes
+        call it alike.
+
+        Raises DiptychError, or what torch raises, if anything is wrong with the data or a model.
+        """
+        test = splits["test"]
+        scorer(test.kind if task.kind == "direct" else task.kind, self.by)  # before the long work
+        embedded = {use: self._embed(dataset, extractors) for use, dataset in splits.items()}
+        results = list[Result]()
+        for place, extractor in enumerate(extractors):
+            pictures = {use: found[place] for use, found in embedded.items()}
+            results.append(self._score(task, splits, extractor, pictures))
+        return results
+
+    def _files(self, dataset: Dataset) -> str:
+        return source_version(dataset.source, self._count(dataset))
+
+    def _count(self, dataset: Dataset) -> int:
+        return min(self.limit, len(dataset.source)) if self.limit else len(dataset.source)
+
+    def _embed(
+        self, dataset: Dataset, extractors: Sequence[FeatureExtractor]
+    ) -> list[ImageFeatures]:
+        found = extract_features(
+            extractors,
+            dataset.source,
+            fields=dataset.fields,
+            saying=digest(dataset.class_names, dataset.profile),
+            limit=self.limit,
+            cache=self.cache,
+            batch_size=self.batch_size,
+            progress=self.progress,
+            peers=self.peers,
+        )
+        return [_good(dataset, pictures, self._count(dataset)) for pictures in found]
+
+    def _score(
+        self,
+        task: Task,
+        splits: Mapping[str, Dataset],
+        extractor: FeatureExtractor,
+        pictures: Mapping[str, ImageFeatures],
+    ) -> Result:
+        test, kind = splits["test"], task.kind
+        kind = test.kind if kind == "direct" else kind
+        trained = {use: self._files(dataset) for use, dataset in splits.items() if use != "test"}
+        inputs = Inputs(
+            dataset=test,
+            splits=pictures,
+            extractor=extractor,
+            cache=self.cache,
+            peers=self.peers,
+            progress=self.progress,
+            probes=self.probes,
+            probe_key=digest(extractor.key, trained),
+        )
+        scores = scorer(kind, self.by)(inputs)
+        predictions = scores.predictions
+        return Result(
+            task=kind,
+            metrics=scores.metrics,
+            protocol=_protocol(test, extractor) | scores.protocol,
+            data=dict(test.about)
+            | {"name": test.name, "split": test.split, "description": test.source.describe()}
+            | {"samples": self._count(test)}
+            | _describe(pictures["test"]),
+            model=asdict(extractor.encoder.identity) | {"provenance": extractor.encoder.provenance},
+            class_names=scores.class_names,
+            per_class=scores.per_class,
+            confusion=scores.confusion,
+            intervals=scores.reported_intervals,
+            per_sample=scores.per_sample,
+            calibration=predictions.calibration() if predictions else {},
+            mistakes=_mistakes(test, pictures["test"], predictions) if predictions else (),
+            key=self.key(task, splits, extractor),
+        )
+
+
+def check_resizes(resizes: Sequence[str]) -> None:
+    """Raises UnknownNameError for a way to resize that nobody knows."""
+    for name in resizes:
+        if name not in RESIZES:
+            raise UnknownNameError("resize", name, RESIZES)
+
+
+def _resize_name(preprocess: Preprocess) -> str:
+    return next(name for name, kind in RESIZES.items() if kind == preprocess.config.resize)
+
+
+def _resized(encoder: Encoder, name: str) -> Preprocess:
+    preprocess = encoder.preprocess
+    if preprocess.config.resize == RESIZES[name]:
+        return preprocess
+    return replace(preprocess, config=replace(preprocess.config, resize=RESIZES[name]))
+
+
+def _mistakes(
+    dataset: Dataset, pictures: ImageFeatures, predictions: Predictions
+) -> tuple[dict[str, Any], ...]:
+    """The wrong predictions that the model was most confident of, with small pictures."""
+    places = predictions.most_confident_errors(_MISTAKES)
+    small = thumbnails(dataset.source, pictures.rows[places].tolist())
+    names = dataset.class_names
+    return tuple(
+        {
+            "key": pictures.samples[place].key,
+            "true": names[int(predictions.labels[place])],
+            "taken_for": names[int(predictions.predicted[place])],
+            "confidence": float(predictions.confidence[place]),
+            "jpeg": jpeg,
+        }
+        for place, jpeg in zip(places, small)
+    )
+
+
+def _good(dataset: Dataset, pictures: ImageFeatures, count: int) -> ImageFeatures:
+    """Those whose samples say what the task needs. DataError if too many of the `count` samples are
+    bad."""
+    kept = [place for place, each in enumerate(pictures.samples) if dataset.labelled(each)]
+    lacking = sorted(set(range(len(pictures.samples))) - set(kept))
+    what = "class label" if "label" in dataset.fields else " or ".join(dataset.fields)
+    bad = [*pictures.bad]
+    for place in lacking:
+        where = dataset.source.where(int(pictures.rows[place]))
+        bad.append(BadSample(*where, f"it has no {what}"))
+    if len(bad) == count or len(bad) > dataset.max_bad_share * count:
+        first = f"{bad[0].file} {bad[0].key}: {bad[0].reason}" if bad else "there are none"
+        raise DataError(
+            f"{len(bad)} of {count} samples can't be used, more than the share of "
+            f"{dataset.max_bad_share:g} that data.max_bad_share allows; the first one is {first}"
+        )
+    if not lacking:
+        return pictures
+    samples = [pictures.samples[place] for place in kept]
+    return ImageFeatures(
+        rows=pictures.rows[kept], samples=samples, features=pictures.features[kept], bad=bad
+    )
+
+
+def _describe(pictures: ImageFeatures) -> dict[str, Any]:
+    # "unusable" are the bad samples: result files have said so from the beginning.
+    listed = [bad._asdict() for bad in pictures.bad[:_LISTED]]
+    return {
+        "used": len(pictures.samples),
+        "unusable": len(pictures.bad),
+        "unusable_samples": listed,
+    }
+
+
+def _protocol(dataset: Dataset, extractor: FeatureExtractor) -> dict[str, Any]:
+    return {
+        "profile": dataset.profile,
+        "metric": dataset.metric,
+        "prompts_sha256": dataset.prompts_sha256,
+        "resize": _resize_name(extractor.preprocess),
+        "image_size": extractor.preprocess.size,
+        "preprocess": to_dict(extractor.preprocess.config),
+    }

@@ -1,0 +1,144 @@
+"""The table of models by datasets in the languages that people write in: markdown, CSV, LaTeX."""
+
+import csv
+import io
+from collections.abc import Callable
+from itertools import chain
+from pathlib import Path
+
+from diptych.data.files import write_atomically
+from diptych.errors import ConfigError
+from diptych.reports.board import BETTER, NOTE, Board, Column, Figure
+
+
+def write_table(out: str | Path, table: Board) -> Path:
+    """The table in the language that the file's ending says: .md, .csv or .tex. Raises ConfigError
+    for another."""
+    out = Path(out)
+    writers = {".md": to_markdown, ".csv": to_csv, ".tex": to_latex}
+    if out.suffix not in writers:
+        raise ConfigError(f"--table {out}: a table is written as {', '.join(writers)}")
+    text = writers[out.suffix](table) + "\n"
+    write_atomically(out, lambda path: path.write_text(text, encoding="utf-8"))
+    return out
+
+
+def to_markdown(table: Board) -> str:
+    """Percentages; ± is half of the 95 % interval; a published figure stands in brackets, with ≠
+    where it differs."""
+    head, *rows = texts(table)
+    rules = ["---", "---", *("---:" for _ in head[2:])]
+    lines = [_markdown_row(row) for row in (head, rules, *rows)]
+    return "\n".join(lines) + _footnote(table)
+
+
+def _markdown_row(row: list[str]) -> str:
+    return f"| {' | '.join(text.replace('|', chr(92) + '|') for text in row)} |"
+
+
+def to_latex(table: Board) -> str:
+    """A booktabs table; the best of each column is bold."""
+    best = dict.fromkeys(table.columns, 0.0)
+    for (_, column), cell in table.cells.items():
+        best[column] = max(best[column], cell.value)
+
+    def text(cell: Figure, column: Column) -> str:
+        figure = _text(cell, r"\,$\pm$\,", r"$\neq$")
+        return (
+            rf"\textbf{{{figure}}}"
+            if cell.value == best[column] and len(table.lines) > 1
+            else figure
+        )
+
+    head, *rows = texts(table, text)
+    lines = [
+        rf"\begin{{tabular}}{{ll{'r' * (len(head) - 2)}}}",
+        r"\toprule",
+        " & ".join(map(_escape, head)) + r" \\",
+        r"\midrule",
+        *(" & ".join([*map(_escape, row[:2]), *row[2:]]) + r" \\" for row in rows),
+        r"\bottomrule",
+        r"\end{tabular}",
+    ]
+    return "\n".join(lines)
+
+
+def to_csv(table: Board) -> str:
+    """A line a figure, unrounded, so that any tool can turn it as it likes."""
+    out = io.StringIO()
+    writer = csv.writer(out, lineterminator="\n")
+    writer.writerow(
+        ["model", "how", "task", "metric", "value", "low", "high", "published", "source", "differs"]
+    )
+    for line in table.lines:
+        for column in table.columns:
+            if cell := table.cells.get((line, column)):
+                interval, printed = cell.interval or ("", ""), cell.published or ("", "")
+                writer.writerow(
+                    [
+                        *line,
+                        column.task,
+                        column.metric,
+                        cell.value,
+                        *interval,
+                        *printed,
+                        int(cell.differs),
+                    ]
+                )
+    return out.getvalue().rstrip("\n")
+
+
+def texts(table: Board, text: Callable[[Figure, Column], str] | None = None) -> list[list[str]]:
+    """The head and the rows, cells by `text`, or as `to_markdown` has them. Means of complete
+    groups stand last, or else the mean over what all lines have."""
+    text = text or (lambda cell, _: _text(cell, "±", "≠"))
+    tasks = [column.task for column in table.columns]
+    heads = [
+        c.task if tasks.count(c.task) == 1 else f"{c.task} {_short(c.metric)}"
+        for c in table.columns
+    ]
+    groups = {line: table.group_means(line) for line in table.lines}
+    names = list(dict.fromkeys(chain.from_iterable(groups.values())))
+    averaged = not names and any(table.mean(line) is not None for line in table.lines)
+    rows = [["model", "resize", *heads, *names, *(["mean"] if averaged else [])]]
+    for line in table.lines:
+        cells = [table.cells.get((line, column)) for column in table.columns]
+        figures = [
+            text(cell, column) if cell else "—" for cell, column in zip(cells, table.columns)
+        ]
+        means = [
+            _text(groups[line][name], "±", "≠") if name in groups[line] else "—" for name in names
+        ]
+        shared = [f"{100 * (table.mean(line) or 0):.1f}"] if averaged else []
+        rows.append([Path(line.model).name, line.how, *figures, *means, *shared])
+    return rows
+
+
+def _text(cell: Figure, plus_minus: str, unequal: str) -> str:
+    """Such as `75.5±0.4 (75.3)`."""
+    figure = f"{100 * cell.value:.1f}"
+    if cell.interval:
+        figure += f"{plus_minus}{50 * (cell.interval[1] - cell.interval[0]):.1f}"
+    if cell.published:
+        figure += f" ({unequal if cell.differs else ''}{100 * cell.published.value:.1f})"
+    return figure
+
+
+def _footnote(table: Board) -> str:
+    return f"\n\n{NOTE}" if any(line.how == BETTER for line in table.lines) else ""
+
+
+def _escape(text: str) -> str:
+    for sign in "&%$#_{}":
+        text = text.replace(sign, "\\" + sign)
+    return text.replace("†", r"$\dagger$")
+
+
+def _short(metric: str) -> str:
+    """`image_to_text_r5` as `i→t R@5`."""
+    return (
+        metric.replace("image_to_text_r", "i→t R@")
+        .replace("text_to_image_r", "t→i R@")
+        .replace("mean_recall", "MR")
+        .replace("_", " ")
+    )

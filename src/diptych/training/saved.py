@@ -1,0 +1,62 @@
+"""run.json, as this Diptych writes it or an older one did."""
+
+import json
+from pathlib import Path
+from typing import Any, cast
+
+from diptych.components import import_object
+from diptych.config import Run
+from diptych.config.serialize import from_dict
+from diptych.errors import ConfigError
+from diptych.families import families
+from diptych.weights.native import META
+
+_KNOBS = ("patch_dropout", "stochastic_depth")
+"""Once fields of towers' configurations; options of a run since."""
+
+
+def read_run(text: str, out: Path) -> Run:
+    """The Run that the `run.json` of the folder `out` describes. Raises ConfigError for one that
+    isn't JSON or doesn't fit."""
+    try:
+        values = json.loads(text)
+    except json.JSONDecodeError as error:
+        raise ConfigError(f"{out / 'run.json'} is no saved Run: {error}") from error
+    if not isinstance(values, dict):
+        raise ConfigError(f"{out / 'run.json'} is no saved Run: it holds a {type(values).__name__}")
+    run = cast(dict[str, Any], values)
+    _upgrade(run, out)
+    return from_dict(Run, run)
+
+
+def _upgrade(values: dict[str, Any], out: Path) -> None:
+    """In place: what an older Diptych wrote, as today's would."""
+    if isinstance(values.get("objective"), dict):
+        for family in families():
+            if family.upgrade:
+                values["objective"] = import_object(family.upgrade)(values["objective"])
+    model = values.get("model")
+    if isinstance(model, dict):
+        _upgrade_model(cast(dict[str, Any], model), out)
+
+
+def _upgrade_model(model: dict[str, Any], out: Path) -> None:
+    custom = model.get("custom")
+    if custom:
+        model["name"] = ""  # which was ignored then, and is an error now
+    config = custom or _newest_config(out)
+    for side in ("image", "text"):
+        options, tower = model.get(side), config.get(side)
+        if isinstance(options, dict) and isinstance(tower, dict):
+            moved = {name: tower[name] for name in _KNOBS if name in tower and name not in options}
+            options.update(moved)
+
+
+def _newest_config(out: Path) -> dict[str, Any]:
+    """The model's configuration as the newest checkpoint has it; empty if there is none."""
+    for file in sorted(out.glob(f"checkpoints/step-*/{META}"), reverse=True):
+        try:
+            return json.loads(file.read_text())["config"]
+        except (OSError, ValueError, KeyError, TypeError):
+            continue
+    return {}
