@@ -7,10 +7,10 @@ Implementations are imported when they are needed, so configurations stay free o
 
 import importlib
 import sys
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from types import ModuleType
-from typing import Any, ClassVar, TypeVar
+from typing import Any, ClassVar, TypeVar, cast
 
 from diptych.errors import ConfigError, UnknownNameError, first_line
 
@@ -184,3 +184,16 @@ def reason(error: BaseException) -> str:
     'ZeroDivisionError: division by zero'
     """
     return f"{type(error).__name__}: {first_line(error)}"
+
+
+def callable_of(path: str, what: str) -> Callable[..., Any]:
+    """The function that `path` names. Raises ConfigError for anything else.
+
+    >>> from diptych.components import callable_of
+    >>> callable_of("math:floor", what="rounding")(1.5)
+    1
+    """
+    found = import_object(path)
+    if not callable(found):
+        raise ConfigError(f"{path} is no {what}: it must be a function")
+    return cast(Callable[..., Any], found)
