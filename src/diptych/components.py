@@ -6,6 +6,7 @@ Implementations are imported when they are needed, so configurations stay free o
 """
 
 import importlib
+import re
 import sys
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -83,8 +84,14 @@ class Component:
 
 
 def kind_of(base: type[Component]) -> str:
-    """What people call a configuration of this base: `ObjectiveConfig` is an `objective`."""
-    return base.__name__.removesuffix("Config").lower()
+    """What people call a configuration of this base.
+
+    >>> from diptych.components import kind_of
+    >>> from diptych.config import ImageTowerConfig
+    >>> kind_of(ImageTowerConfig)
+    'image tower'
+    """
+    return re.sub(r"(?<=[a-z])(?=[A-Z])", " ", base.__name__.removesuffix("Config")).lower()
 
 
 def type_name(config: type[Any]) -> str:
