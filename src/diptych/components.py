@@ -50,8 +50,8 @@ class Component:
             parents = (kind.__qualname__ for kind in cls.__mro__ if "implementation" in vars(kind))
             built = f"what {parent} builds" if (parent := next(parents, "")) else "nothing"
             raise ConfigError(
-                f"{cls.__qualname__} names no implementation of its own, so it would build {built}; "
-                f'add a line such as implementation = "{cls.__module__}:NameOfTheClass"'
+                f"{cls.__qualname__} names no implementation of its own, so it would build "
+                f'{built}; add a line such as implementation = "{cls.__module__}:NameOfTheClass"'
             )
 
     @classmethod

@@ -71,7 +71,7 @@ def tower_configs() -> list[type[TowerConfig]]:
 
 
 def objective_configs() -> list[type[Component]]:
-    """The configurations of all objectives and their parts: the general ones, then the families'."""
+    """The configurations of all objectives and of their parts: the general ones first."""
     found = list(OBJECTIVES)
     for family in families():
         found += family.part(family.objectives)

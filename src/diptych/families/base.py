@@ -28,8 +28,8 @@ class Family:
     pretrained: str = ""
     """A function that gives its published models, a list of `Entry`."""
     recipes: tuple[str, ...] = ()
-    """Modules of which every public function that returns a `Run` is a recipe, named as the function
-    with dashes for underscores."""
+    """Modules of which every public function that returns a `Run` is a recipe, named as the
+    function with dashes for underscores."""
     layouts: str = ""
     """A function that gives its layouts of weights, a tuple of `weights.layout.Layout`."""
     open_clip: str = ""

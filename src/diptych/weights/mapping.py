@@ -186,7 +186,7 @@ def left_behind(provenance: Mapping[str, Any]) -> str:
 
 
 Row = tuple[str, str | tuple[str, ...]] | tuple[str, str | tuple[str, ...], Change]
-"""Our name, the foreign name or names, and perhaps a change: a rule, where all names start alike."""
+"""Our name, the foreign name or names, and perhaps a change: a rule without the names' start."""
 
 
 def rows(ours: str, foreign: str, *pairs: Row) -> tuple[Rule, ...]:

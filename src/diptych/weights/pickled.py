@@ -150,7 +150,8 @@ def _unpickle(path: Path, mapped: bool) -> Any:
         if os.strerror(errno.ENOMEM) in str(error):  # torch keeps no number of the system's error
             raise CheckpointError(
                 f"{path} is larger than this system maps; "
-                "let it (`sysctl vm.overcommit_memory=1`), or convert the weights to safetensors elsewhere"
+                "let it (`sysctl vm.overcommit_memory=1`), "
+                "or convert the weights to safetensors elsewhere"
             ) from error
         raise CheckpointError(
             f"{path} is damaged ({first_line(error)}); copy or download it again"

@@ -289,7 +289,9 @@ class UniRepLKNet(Tower[UniRepLKNetConfig]):
             (self.norm_post, self.layers),
             (self.projection, self.layers),
         ]
-        depth_of = {parameter: depth for part, depth in parts for parameter in part.parameters()}
+        depth_of: dict[nn.Parameter, int] = {}
+        for part, depth in parts:
+            depth_of |= dict.fromkeys(part.parameters(), depth)
         return depth_of[dict(self.named_parameters())[name]]
 
     def flops(self) -> int:

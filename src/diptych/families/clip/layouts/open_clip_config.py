@@ -40,7 +40,7 @@ _HARMLESS = {
     "fusedLN",
     "xattn",
 }
-"""Training, loading and output options, and kernels; what they ask for doesn't change the features."""
+"""Training, loading and output options, and kernels: they don't change the features."""
 _ONLY = {
     "pool_type": ("tok", "argmax"),
     "proj_type": ("linear",),

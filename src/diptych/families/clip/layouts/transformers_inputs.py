@@ -66,7 +66,8 @@ def preprocess_json(config: ClipConfig) -> dict[str, Any]:
     if image.resize == "longest" or image.crop_share != 1:
         raise CheckpointError(
             "preprocessor_config.json has no place for padding, "
-            "nor here for a crop that leaves a margin; preprocess.resize must not be 'longest', and preprocess.crop_share must be 1"
+            "nor here for a crop that leaves a margin; "
+            "preprocess.resize must not be 'longest', and preprocess.crop_share must be 1"
         )
     square = {"height": size, "width": size}
     return {

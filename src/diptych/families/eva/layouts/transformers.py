@@ -36,7 +36,8 @@ ARCHITECTURES = ("EvaClipModel", "EvaCLIPModel")
 MODEL_TYPE = "eva_clip"
 REMOTE_CODE = "modeling_eva_clip"
 """The module that an exported folder has beside its weights."""
-_REMOTE_SOURCE = '''"""EVA-CLIP for transformers: AutoModel.from_pretrained(FOLDER, trust_remote_code=True).
+_REMOTE_SOURCE = '''\
+"""EVA-CLIP for transformers: AutoModel.from_pretrained(FOLDER, trust_remote_code=True).
 
 The model is Diptych's, which must be installed: pip install diptych."""
 
