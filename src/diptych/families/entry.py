@@ -30,8 +30,8 @@ class Weights:
     link: str = ""
     """A page from which people download it, where there is no `repo`."""
     format: str
-    """The name of its layout (`weights.layout.Layout`), such as `open-clip`. `diptych models --json`
-    calls it so."""
+    """The name of its layout (`weights.layout.Layout`), such as `open-clip`; a key of the JSON that
+    `diptych models` gives, too."""
     licence: str
     dtype: str = ""
     """Of the stored numbers: `fp32`, `fp16` or `bf16`. Empty: not recorded here."""
