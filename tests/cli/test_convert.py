@@ -78,7 +78,7 @@ def test_an_image_tower_is_merged_and_written_alone(tmp_path, capsys):
     assert load_image_tower(tmp_path / "trunk.pth").config.deploy
 
 
-def test_an_unknown_layout_is_named(tmp_path, capsys):
+def test_an_unknown_layout_is_an_error(tmp_path, capsys):
     with pytest.raises(SystemExit) as error:
         main(["convert", str(tmp_path), "--to", "tensorflow", "--out", str(tmp_path / "x")])
     assert error.value.code == 2

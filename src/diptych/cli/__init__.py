@@ -19,7 +19,7 @@ VERBS = {
     "embed": "make an index of a folder of pictures, or bring it up to date",
     "search": "find pictures in an index by a text or a picture",
     "models": "names, sizes, and where weights are",
-    "convert": "weights from one format to another",
+    "convert": "weights from one layout to another",
     "report": "a page of a run or of results",
     "benchmark": "objectives side by side: same towers, data, steps and seeds",
 }
@@ -65,5 +65,5 @@ def _help() -> str:
     return (
         f"diptych {__version__}: contrastive image-text models (CLIP)\n\n"
         f"usage: diptych VERB ...\n\n{verbs}\n\n"
-        "`diptych VERB --help` tells more; `diptych --version`."
+        "`diptych VERB --help` says more; `diptych --version`."
     )
