@@ -1,7 +1,9 @@
 """docs/extending.md from top to bottom: its files are written into a folder, and its commands and
 scripts run there, each in a process of its own, as a stranger would run them."""
 
+import glob
 import json
+import multiprocessing
 import os
 import re
 import shlex
@@ -12,19 +14,24 @@ from typing import NamedTuple
 
 import pytest
 
+from diptych.cli import main
 from diptych.config import Run
 from diptych.config.serialize import from_json, to_json
 
 PAGE = (Path(__file__).parents[1] / "docs" / "extending.md").read_text()
-SRC = Path(__file__).parents[1] / "src"
+# Forked from a process that has imported torch, and nothing of the page.
+PROCESSES = multiprocessing.get_context("forkserver")
+PROCESSES.set_forkserver_preload(["diptych.training", "diptych.evaluation"])
 FENCED = re.compile(r"^```(\w+)\n(.*?)^```$", re.DOTALL | re.MULTILINE)
 TITLE = re.compile(r"# (\S+\.(?:py|toml))\n")
 
 
 class Step(NamedTuple):
-    """A command with fragments of what it says, or a script."""
+    """What runs: `diptych` and its arguments, `python` and a file, or `script` and its text; and
+    fragments of what it says."""
 
-    words: list[str]
+    program: str
+    rest: str
     said: list[str]
 
 
@@ -47,7 +54,7 @@ def steps(text: str) -> list[Step]:
         if kind == "console":
             found += commands(block)
         elif not TITLE.match(block):
-            found.append(Step([sys.executable, "-c", block], []))
+            found.append(Step("script", block, []))
     return found
 
 
@@ -55,7 +62,8 @@ def commands(block: str) -> list[Step]:
     found: list[Step] = []
     for line in block.splitlines():
         if line.startswith("$ "):
-            found.append(Step(line.removeprefix("$ ").split(maxsplit=1), []))
+            program, rest = line.removeprefix("$ ").split(maxsplit=1)
+            found.append(Step(program, rest, []))
         else:
             found[-1].said.append(line)
     return found
@@ -91,43 +99,41 @@ def install(package: Path, site: Path) -> None:
 
 def execute(step: Step, folder: Path, code: int = 0) -> str:
     """What it prints, to both streams; fails if it exits otherwise than expected."""
-    output = folder / "output.txt"
-    process = PROCESSES.Process(target=_run, args=(step.words, folder, output))
+    process = PROCESSES.Process(target=_run, args=(step, folder))
     process.start()
     process.join()
-    text = output.read_text()
-    assert process.exitcode == code, f"{step.words}\n{text}"
+    text = (folder / "output.txt").read_text()
+    assert process.exitcode == code, f"{step.program} {step.rest}\n{text}"
     for line in step.said:
-        assert line in text, (step.words, text)
+        assert line in text, (step.rest, text)
     return text
 
 
-def _run(words: list[str], folder: Path, output: Path) -> None:
-    """In a process of its own: a line of the command line, a file of the page, or a script."""
+def _run(step: Step, folder: Path) -> None:
     os.chdir(folder)
     os.environ["COLUMNS"] = "200"
-    sys.path.append(str(SITE if SITE.is_dir() else folder / "site"))
-    descriptor = os.open(output, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
-    os.dup2(descriptor, 1)
-    os.dup2(descriptor, 2)
-    program, rest = words
-    if program == "diptych":
-        main(_words(rest))
+    sys.path.append(str(folder / "site"))
+    output = os.open("output.txt", os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+    os.dup2(output, 1)
+    os.dup2(output, 2)
+    if step.program == "diptych":
+        main(_words(step.rest))
     sys.path.append(str(folder))
-    exec(rest if program == "script" else Path(rest).read_text(), {"__name__": "__main__"})
+    text = step.rest if step.program == "script" else Path(step.rest).read_text()
+    exec(text, {"__name__": "__main__"})
 
 
 def _words(line: str) -> list[str]:
-    """As a shell would part them, patterns of files included."""
+    """As a shell parts them; patterns of files without quotes are expanded."""
     found: list[str] = []
-    for word in shlex.split(line):
-        found += sorted(glob.glob(word)) or [word]
+    for raw, word in zip(shlex.split(line, posix=False), shlex.split(line), strict=True):
+        found += sorted(glob.glob(word)) if "*" in word and raw == word else [word]
     return found
 
 
 def said(folder: Path, command: str, code: int = 2) -> str:
     """What the command line answers, on one line."""
-    text = execute(Step(["diptych", command], []), folder, code)
+    text = execute(Step("diptych", command, []), folder, code)
     return " ".join(text.split())
 
 
@@ -204,7 +210,9 @@ def test_messages_are_those_of_the_page(folder, tmp_path):
         place = tmp_path if "--resume" in command else folder
         answer = said(place, command).removeprefix("diptych: ")
         assert answer in page, answer
-    nothing = said(tmp_path, f"evaluate {folder}/runs/shapes --tasks {folder}/shape_set.py:SHAPES", 1)
+    nothing = said(
+        tmp_path, f"evaluate {folder}/runs/shapes --tasks {folder}/shape_set.py:SHAPES", 1
+    )
     assert re.search(r"Shapes \(split test\) isn't in \.: .* in shapes/", nothing)[0] in page
 
 
