@@ -21,7 +21,7 @@ NAMES = (
     "towers",
     "eva",
     "loss",
-    "late",
+    "late_interaction",
     "views",
     "unireplknet",
     "probe",
@@ -60,7 +60,8 @@ def main() -> None:
 
 def _table(rows) -> Table:
     table = Table(
-        title="Diptych beside its peer (open_clip unless a row says otherwise): medians; above 1: ahead"
+        title="Diptych beside its peer (open_clip unless a row says otherwise): medians; "
+        "above 1: ahead"
     )
     for title in ("what", "Diptych", "peer", "unit", "ratio", "check"):
         table.add_column(title, justify="left" if title in ("what", "check") else "right")

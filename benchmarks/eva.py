@@ -22,7 +22,10 @@ BATCHES = (1, 8)
 TIME = (
     "import time\n{what}\nstart = time.perf_counter(); {load}; print(time.perf_counter() - start)"
 )
-MEMORY = "import resource\n{what}\n{load}; print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)"
+MEMORY = (
+    "import resource\n{what}\n{load}; "
+    "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)"
+)
 OURS = "from diptych.checkpoints import load_model", "load_model({path!r}, config={ours!r})"
 THEIRS = "import open_clip", "open_clip.create_model({theirs!r}, pretrained={path!r})"
 

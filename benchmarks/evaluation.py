@@ -39,7 +39,10 @@ TEMPLATES = (
 PEER = """
 import sys
 from unittest.mock import MagicMock
-for name in ("tokenizer.ptbtokenizer", "bleu.bleu", "meteor.meteor", "rouge.rouge", "cider.cider", "spice.spice"):
+for name in (
+    "tokenizer.ptbtokenizer", "bleu.bleu", "meteor.meteor", "rouge.rouge", "cider.cider",
+    "spice.spice",
+):
     for depth in range(len(name.split(".")) + 1):
         sys.modules[".".join(["pycocoevalcap", *name.split(".")[:depth]])] = MagicMock()
 from clip_benchmark.cli import main

@@ -9,7 +9,8 @@ import time, torch
 import torch.nn.functional as F
 
 def kilobytes(field):
-    return next(int(line.split()[1]) for line in open("/proc/self/status") if line.startswith(field))
+    lines = open("/proc/self/status")
+    return next(int(line.split()[1]) for line in lines if line.startswith(field))
 
 torch.manual_seed(0)
 images, texts = (F.normalize(torch.randn({batch}, 512), dim=1).requires_grad_() for _ in range(2))

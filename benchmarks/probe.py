@@ -115,7 +115,8 @@ def ours(data: Data) -> tuple[Found, LinearProbe]:
         accuracy=probe.accuracy(data.test, data.test_labels),
         objective=objective(data, probe.weights, probe.bias, probe.strength),
         gradient=probe.gradient,
-        note=f"strength {probe.strength:.3g}, {probe.iterations} Newton steps, {probe.passes} passes",
+        note=f"strength {probe.strength:.3g}, {probe.iterations} Newton steps, "
+        f"{probe.passes} passes",
     )
     return found, probe
 
@@ -229,7 +230,8 @@ def rows(size: tuple[int, int, int] = SMALL, cap: int = 1000, trainings: int = 1
     )
     for other in others:
         ahead = 100 * (mine.accuracy - other.accuracy)
-        check = f"accuracy {mine.accuracy:.4f} ({ahead:+.2f} points), objective {mine.objective - other.objective:+.1e}"
+        gap = mine.objective - other.objective
+        check = f"accuracy {mine.accuracy:.4f} ({ahead:+.2f} points), objective {gap:+.1e}"
         title = f"linear probe beside {other.name}, {size[0]} x {size[1]}, {size[2]} classes"
         yield Row(name=title, unit="s", ours=mine.seconds, theirs=other.seconds, check=check)
 

@@ -44,7 +44,11 @@ def captions(count: int) -> list[str]:
     def draw(limit: int) -> int:
         return int(torch.randint(limit, (1,), generator=generator))
 
-    return [" ".join(WORDS[draw(len(WORDS))] for _ in range(5 + draw(20))) for _ in range(count)]
+    found = list[str]()
+    for _ in range(count):
+        length = 5 + draw(20)
+        found.append(" ".join(WORDS[draw(len(WORDS))] for _ in range(length)))
+    return found
 
 
 def models() -> tuple[Clip, open_clip.CLIP]:

@@ -41,7 +41,7 @@ class PlainDeclip(DeclipObjective):
 
     def features(self, batch: Batch) -> Features:
         pictures = [self.model.image(view) for view in batch.images]
-        captions = [self.model.text(ids, tokens="normed") for ids in batch.texts]
+        captions = [self.model.text(*view) for view in zip(batch.texts, self.caption_tokens())]
         return self.features_of(batch, pictures, captions)
 
 
@@ -88,7 +88,7 @@ def _model() -> Clip:
 def _batch(objective: SlipObjective | DeclipObjective, length: int | None) -> Batch:
     tokenizer, texts = build_tokenizer(objective.model.config.tokenizer, 77), captions(COUNT)
     ids = tokenizer(texts) if length is None else tokenizer(texts, pad_to=length)
-    hidden = torch.where(torch.arange(ids.shape[1]) == 2, ids, -100)
+    mlm_labels = torch.where(torch.arange(ids.shape[1]) == 2, ids, -100)
     images = torch.Generator().manual_seed(0)
     return Batch(
         images=tuple(
@@ -96,5 +96,5 @@ def _batch(objective: SlipObjective | DeclipObjective, length: int | None) -> Ba
         ),
         texts=tuple(ids for _ in objective.views.text),
         index=torch.arange(COUNT),
-        hidden=hidden,
+        mlm_labels=mlm_labels,
     )

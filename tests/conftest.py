@@ -9,3 +9,5 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
 install_import_hook("diptych", "beartype.beartype")
+
+pytest_plugins = ["tests.small_models"]

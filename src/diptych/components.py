@@ -6,7 +6,7 @@ Implementations are imported when they are needed, so configurations stay free o
 """
 
 import importlib
-import importlib.util
+import re
 import sys
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -37,8 +37,8 @@ class Component:
     implementation: ClassVar[str]
     """`package.module:Name` of what is built; it is imported when it is built."""
     catalogue: ClassVar[str] = ""
-    """Of an abstract base: `package.module:function` of a function that gives our own subclasses,
-    which have short names: the class's own, as saved in JSON, and `alias`, as people type it."""
+    """Of an abstract base: `package.module:function` of a function that gives the subclasses which
+    have short names: the class's own, as saved in JSON, and `alias`, as people type it."""
     alias: ClassVar[str] = ""
     """A short name for the command line, such as `siglip`; empty: it has none."""
     retired: ClassVar[tuple[str, ...]] = ()
@@ -47,20 +47,22 @@ class Component:
     def __init_subclass__(cls, abstract: bool = False, **options: Any):
         super().__init_subclass__(**options)
         if not abstract and "implementation" not in vars(cls):
+            parents = (kind.__qualname__ for kind in cls.__mro__ if "implementation" in vars(kind))
+            built = f"what {parent} builds" if (parent := next(parents, "")) else "nothing"
             raise ConfigError(
-                f"{cls.__qualname__} names no implementation of its own, so it would build what "
-                f"{cls.__mro__[1].__qualname__} builds; add a line such as "
-                f'implementation = "{cls.__module__}:NameOfTheClass"'
+                f"{cls.__qualname__} names no implementation of its own, so it would build "
+                f'{built}; add a line such as implementation = "{cls.__module__}:NameOfTheClass"'
             )
 
     @classmethod
     def kinds(cls: type[C]) -> dict[str, type[C]]:
-        """Our own subclasses of this base, by class name."""
-        if not cls.catalogue:
-            return {}
-        return {
-            kind.__name__: kind for kind in import_object(cls.catalogue)() if issubclass(kind, cls)
-        }
+        """Subclasses of this base by class name: ours, and those of installed packages that have
+        other names."""
+        found: dict[str, type[C]] = {}
+        for kind in import_object(cls.catalogue)() if cls.catalogue else ():
+            if issubclass(kind, cls):
+                found.setdefault(kind.__name__, kind)
+        return found
 
     @classmethod
     def named(cls: type[C], name: str) -> type[C]:
@@ -75,19 +77,26 @@ class Component:
         kinds = cls.kinds()
         # A subclass doesn't inherit its parent's alias: that would be two with one name.
         short = {kind.alias: kind for kind in kinds.values() if vars(kind).get("alias")}
-        found = (kinds | short).get(name)
+        found = (short | kinds).get(name)
         if found is None:
             raise UnknownNameError(kind_of(cls), name, short or kinds)
         return found
 
 
 def kind_of(base: type[Component]) -> str:
-    """What people call a configuration of this base: `ObjectiveConfig` is an `objective`."""
-    return base.__name__.removesuffix("Config").lower()
+    """What people call a configuration of this base.
+
+    >>> from diptych.components import kind_of
+    >>> from diptych.config import ImageTowerConfig
+    >>> kind_of(ImageTowerConfig)
+    'image tower'
+    """
+    return re.sub(r"(?<=[a-z])(?=[A-Z])", " ", base.__name__.removesuffix("Config")).lower()
 
 
-def type_name(config: type[Component] | type[Any]) -> str:
-    """How a configuration's class is written in JSON: ours by name, others by import path.
+def type_name(config: type[Any]) -> str:
+    """How a configuration's class is written in JSON: ours by name, others by import path. What the
+    script that runs defines is written by the script's name, by which another script finds it.
 
     >>> from diptych.components import type_name
     >>> from diptych.config import OptimConfig
@@ -96,7 +105,16 @@ def type_name(config: type[Component] | type[Any]) -> str:
     """
     if config.__module__.startswith(_OURS):
         return config.__name__
-    return f"{config.__module__}:{config.__qualname__}"
+    return f"{_module_name(config)}:{config.__qualname__}"
+
+
+def _module_name(kind: type[Any]) -> str:
+    if kind.__module__ != "__main__":
+        return kind.__module__
+    main = sys.modules["__main__"]
+    if main.__spec__ is not None:  # python -m package.module
+        return main.__spec__.name
+    return Path(main.__file__).stem if main.__file__ else "__main__"
 
 
 def implementation(config: Component) -> Any:
@@ -148,7 +166,7 @@ def _import_module(name: str, path: str) -> ModuleType:
             raise ConfigError(f"{path} needs the module {error.name}, which is missing") from error
         raise ConfigError(f"{path} can't be imported: there is no module {name}; {hint}") from error
     except Exception as error:  # whatever somebody's module raises while it is imported
-        raise ConfigError(f"{path} can't be imported: {_reason(error)}") from error
+        raise ConfigError(f"{path} can't be imported: {reason(error)}") from error
 
 
 def _import_file(place: str) -> ModuleType:
@@ -165,12 +183,23 @@ def _import_file(place: str) -> ModuleType:
     return module
 
 
-def _reason(error: Exception) -> str:
+def reason(error: BaseException) -> str:
+    """What somebody's code raised, in a few words.
+
+    >>> from diptych.components import reason
+    >>> reason(ZeroDivisionError("division by zero"))
+    'ZeroDivisionError: division by zero'
+    """
     return f"{type(error).__name__}: {first_line(error)}"
 
 
 def callable_of(path: str, what: str) -> Callable[..., Any]:
-    """The function that `path` names. Raises ConfigError for anything else."""
+    """The function that `path` names. Raises ConfigError for anything else.
+
+    >>> from diptych.components import callable_of
+    >>> callable_of("math:floor", what="rounding")(1.5)
+    1
+    """
     found = import_object(path)
     if not callable(found):
         raise ConfigError(f"{path} is no {what}: it must be a function")

@@ -12,7 +12,7 @@ from diptych.families.clip.layouts import open_clip
 from diptych.weights.mapping import Table
 from diptych.weights.native import save_model
 from diptych.weights.read import read_weights
-from tests.checkpoints.formats.families import FAMILIES
+from tests.families.eva.small import MODELS
 
 OF_ANY_TOWERS = [to for to in targets() if to not in ("eva", "declip", "unireplknet")]
 
@@ -32,7 +32,7 @@ def test_any_to_any_is_bit_equal(first, second, tmp_path, random_model, vit):
 
 
 def test_eva_towers_go_through_every_layout_of_theirs(tmp_path, random_model):
-    config = FAMILIES["eva02-b"]
+    config = MODELS["eva02-b"]
     model = random_model(config)
     source = save_model(tmp_path / "start", model)
     for number, to in enumerate(("eva", "transformers", "native", "transformers", "eva")):

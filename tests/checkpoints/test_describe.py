@@ -11,9 +11,9 @@ from diptych.errors import CheckpointError, UnknownNameError
 from diptych.families.clip.layouts import open_clip_config
 from diptych.families.eva.layouts import eva
 from diptych.weights.native import save_model
-from tests.checkpoints.formats.families import FAMILIES
+from tests.families.eva.small import MODELS
 
-EVA = FAMILIES["eva02-b"]
+EVA = MODELS["eva02-b"]
 
 
 def test_itself_and_nothing():

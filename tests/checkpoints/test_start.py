@@ -14,9 +14,9 @@ from diptych.families.eva.layouts import eva
 from diptych.families.timm import TimmConfig
 from diptych.weights.native import save_model
 from diptych.weights.resize import resize_kernel, resize_positions
-from tests.checkpoints.formats.families import FAMILIES, TEXT
+from tests.families.eva.small import MODELS, TEXT
 
-EVA = FAMILIES["eva02-b"]
+EVA = MODELS["eva02-b"]
 UNTOLD = "it doesn't say its activation, heads and the like: they are taken to be as here"
 """Of towers as small as these."""
 BESIDE = {

@@ -4,12 +4,13 @@ import json
 from dataclasses import asdict, replace
 
 import pytest
+from rich.console import Console
 
 from diptych.cli import main
-from diptych.config import Run
+from diptych.config import Run, SlipObjectiveConfig
 from diptych.config.serialize import to_json
 from diptych.experiments import ObjectivesConfig, compare_objectives
-from diptych.experiments.objectives import compare, table
+from diptych.experiments.objectives import compare, setting, table
 from diptych.experiments.objectives.runs import Score
 from tests import tiny
 
@@ -41,6 +42,16 @@ def test_a_line_an_objective_with_its_interval():
     assert lines[0] == ["clip", "55.0 ± 63.5 %", "75.0 ± 0.0 %", "—", "0.275", "1,000 MB"]
     assert lines[1][0] == "slip"
     assert lines[1][3] == "10.0 %"
+
+
+def test_an_objective_of_ones_own_has_runs_under_its_name(data, tmp_path):
+    _, pictures, *_ = data
+    name = "diptych.config:SlipObjectiveConfig"
+    config = ObjectivesConfig(data=str(pictures), test=str(pictures), objectives=(name, "siglip"))
+    shared = setting.prepare(config, Console(quiet=True))
+    run = shared.with_objective(name, 1, tmp_path, 20)
+    assert run.objective == SlipObjectiveConfig()
+    assert run.out == str(tmp_path / "SlipObjectiveConfig-1")
 
 
 def test_what_is_measured_already_is_not_measured_again(data, tmp_path, capsys):
@@ -114,7 +125,7 @@ def test_objectives_are_trained_measured_and_reported(data, tmp_path, capsys):
         ("defilip", 1),
     ]
     for score in results["scores"]:
-        assert score["probe"] > 0.9, "four colours are told apart by a line"
+        assert score["probe"] > 0.9, "a line separates four colours"
         assert score["seconds"] > 0
         assert score["memory"] > 100
     assert (tmp_path / "out" / "report.html").read_text().count("<svg") >= 2

@@ -30,7 +30,7 @@ def test_the_table_has_the_encoders_numbers(tmp_path, capsys):
         assert f"{share:.1%}" in line
 
 
-def test_no_picture_is_told(capsys):
+def test_no_picture_is_an_error(capsys):
     with pytest.raises(SystemExit) as error:
         main(["classify", "model", "--names", "cat"])
     assert error.value.code == 2

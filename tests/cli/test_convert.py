@@ -15,7 +15,7 @@ from diptych.families.clip import TextConfig, VitConfig
 from diptych.families.eva.layouts import eva
 from diptych.families.unireplknet import UniRepLKNetConfig
 from diptych.weights.native import save_model
-from tests.checkpoints.formats.families import FAMILIES
+from tests.families.eva.small import MODELS
 
 SMALL = ClipConfig(
     image=VitConfig(image_size=32, patch_size=16, width=64, layers=1, heads=1, mlp_width=64),
@@ -39,7 +39,7 @@ def test_there_and_back(tmp_path, capsys):
 
 
 def test_a_json_file_describes_the_weights(tmp_path, capsys):
-    config = FAMILIES["eva02-b"]
+    config = MODELS["eva02-b"]
     model = models.build(config).eval()
     save_model(tmp_path / "model", model)
     (tmp_path / "cfg.json").write_text(json.dumps(eva.to_json(config)))
@@ -78,7 +78,7 @@ def test_an_image_tower_is_merged_and_written_alone(tmp_path, capsys):
     assert load_image_tower(tmp_path / "trunk.pth").config.deploy
 
 
-def test_an_unknown_format_is_told(tmp_path, capsys):
+def test_an_unknown_layout_is_an_error(tmp_path, capsys):
     with pytest.raises(SystemExit) as error:
         main(["convert", str(tmp_path), "--to", "tensorflow", "--out", str(tmp_path / "x")])
     assert error.value.code == 2

@@ -33,12 +33,12 @@ def test_the_second_time_the_index_knows_its_model(tmp_path, photos, model, caps
     )
     tiny.picture("red", 9).save(photos / "new.png")
     (photos / "blue" / "0.png").unlink()
-    (photos / "broken.jpg").write_bytes(b"\xff\xd8\xff")
+    (photos / "bad.jpg").write_bytes(b"\xff\xd8\xff")
     assert call("embed", photos, "--out", index, "--device", "cpu") == 0
     out, err = capsys.readouterr()
     assert out == f"{index}: 1 added, 0 changed, 1 removed, 11 kept, 1 unreadable\n"
     assert "left out: " in err
-    assert "broken.jpg" in err
+    assert "bad.jpg" in err
 
 
 def test_the_model_can_be_a_flag(tmp_path, photos, model, capsys):
@@ -67,7 +67,7 @@ def test_the_model_can_be_a_flag(tmp_path, photos, model, capsys):
         (["a", "b", "c", "--out", "x.index"], "say one model and one place"),
     ],
 )
-def test_what_is_missing_is_told(tmp_path, monkeypatch, capsys, arguments, sentence):
+def test_what_is_missing_is_said(tmp_path, monkeypatch, capsys, arguments, sentence):
     monkeypatch.chdir(tmp_path)
     assert call("embed", *arguments) == 2
     assert sentence in capsys.readouterr().err

@@ -63,7 +63,7 @@ def test_file_names_that_are_no_text(tmp_path, index, capsysbinary):
     assert call("search", index, "a", "--top", "13", "--device", "cpu") == 0
 
 
-def test_a_picture_that_has_gone_is_told(tmp_path, index, capsys):
+def test_a_picture_that_has_gone_is_an_error(tmp_path, index, capsys):
     for path in (tmp_path / "photos" / "red").iterdir():
         path.unlink()
     assert call("search", index, "a", "--html", tmp_path / "grid.html", "--device", "cpu") == 2

@@ -8,7 +8,7 @@ from diptych.compat.unireplknet import unireplknet_a, unireplknet_l
 from diptych.errors import CheckpointError
 from diptych.families.unireplknet.deploy import deploy
 from diptych.weights.state import State
-from tests import unireplknet
+from tests.families.unireplknet import golden_rules
 from tests.models.peers import shake
 
 CARD = """
@@ -35,7 +35,7 @@ def published(model, merged=False):
     state = State.of(model.trunk.state_dict())
     if merged:
         state, _ = deploy(state, model.trunk.config)
-    return unireplknet.to_published(dict(state))
+    return golden_rules.to_published(dict(state))
 
 
 def features(model):

@@ -139,7 +139,7 @@ def test_mixture_weights_hold(tmp_path):
 
 
 @pytest.fixture
-def broken(tmp_path):
+def bad(tmp_path):
     """40 samples: number 3 is no JPEG, 5 is cut, 7 has no caption, 9 has no picture; a second shard
     is cut after 2."""
     files = {}
@@ -154,10 +154,10 @@ def broken(tmp_path):
     return config(tmp_path, f"{tmp_path / 'a.tar'}::{cut}", workers=0, max_bad_share=0.2)
 
 
-def test_broken_samples_are_replaced_counted_and_listed(broken):
-    source = open_source(broken)
+def test_bad_samples_are_replaced_counted_and_listed(bad):
+    source = open_source(bad)
     assert len(source) == 42
-    loader = make_loader(source, broken, batch_size=42, steps=2)
+    loader = make_loader(source, bad, batch_size=42, steps=2)
     first, second = loader
     for batch in (first, second):
         assert len(batch) == 42
@@ -174,10 +174,10 @@ def test_broken_samples_are_replaced_counted_and_listed(broken):
     assert "no picture" in reasons["a.tar", "09"]
 
 
-def test_substitutes_are_the_same_everywhere(broken):
-    whole = make_loader(open_source(broken), broken, batch_size=14, steps=4)
+def test_substitutes_are_the_same_everywhere(bad):
+    whole = make_loader(open_source(bad), bad, batch_size=14, steps=4)
     expected = list(whole)
-    workers = replace(broken, workers=2)
+    workers = replace(bad, workers=2)
     halves = [
         make_loader(open_source(workers), workers, batch_size=14, steps=4, peers=Peers(rank, 2))
         for rank in range(2)
@@ -187,9 +187,9 @@ def test_substitutes_are_the_same_everywhere(broken):
     assert set(halves[0].bad.listed) | set(halves[1].bad.listed) == set(whole.bad.listed)
 
 
-def test_more_than_the_allowed_share_stops_the_run(broken):
-    broken = replace(broken, max_bad_share=0.05)
-    loader = make_loader(open_source(broken), broken, batch_size=7, steps=100)
+def test_more_than_the_allowed_share_stops_the_run(bad):
+    bad = replace(bad, max_bad_share=0.05)
+    loader = make_loader(open_source(bad), bad, batch_size=7, steps=100)
     with pytest.raises(
         DataError,
         match=r"samples read are bad .* more than data.max_bad_share 0.05; the first: ",

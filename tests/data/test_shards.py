@@ -1,4 +1,4 @@
-"""Shards are read as webdataset reads them; what is broken is named, the rest is exact."""
+"""Shards are read as webdataset reads them; what is bad is named, the rest is exact."""
 
 import json
 import pickle

@@ -9,17 +9,17 @@ from tests.data.builders import config, picture, samples, write_tar
 
 
 @pytest.fixture
-def zoo(tmp_path):
+def animals(tmp_path):
     for folder, names in {"wild_cat": "ba", "dog": "c", ".git": "x"}.items():
-        (tmp_path / "zoo" / folder / "deep").mkdir(parents=True)
+        (tmp_path / "animals" / folder / "deep").mkdir(parents=True)
         for name in names:
-            (tmp_path / "zoo" / folder / "deep" / f"{name}.JPG").write_bytes(picture(ord(name)))
-        (tmp_path / "zoo" / folder / "notes.txt").write_text("no picture")
-    return tmp_path / "zoo"
+            (tmp_path / "animals" / folder / "deep" / f"{name}.JPG").write_bytes(picture(ord(name)))
+        (tmp_path / "animals" / folder / "notes.txt").write_text("no picture")
+    return tmp_path / "animals"
 
 
-def test_class_folders_name_their_classes(tmp_path, zoo):
-    source = open_source(config(tmp_path, zoo, templates=("a {}", "my {}")))
+def test_class_folders_name_their_classes(tmp_path, animals):
+    source = open_source(config(tmp_path, animals, templates=("a {}", "my {}")))
     assert class_names_of(source) == ("dog", "wild cat")
     assert [(source[n].key, source[n].label) for n in range(3)] == [
         ("dog/deep/c.JPG", 0),
@@ -27,26 +27,26 @@ def test_class_folders_name_their_classes(tmp_path, zoo):
         ("wild_cat/deep/b.JPG", 1),
     ]
     assert source[1].captions == ("a wild cat", "my wild cat")
-    assert source[1].image == str(zoo / "wild_cat/deep/a.JPG")
+    assert source[1].image == str(animals / "wild_cat/deep/a.JPG")
 
 
-def test_class_folders_take_names_from_a_file(tmp_path, zoo):
+def test_class_folders_take_names_from_a_file(tmp_path, animals):
     names = tmp_path / "names.txt"
     names.write_text("hound\nlynx\n")
-    source = open_source(config(tmp_path, zoo, class_names=str(names)))
+    source = open_source(config(tmp_path, animals, class_names=str(names)))
     assert source[2].captions == ("a photo of a lynx.",)
     names.write_text("hound\n")
     with pytest.raises(DataError, match=r"2 sub-folders, but data\.class_names has 1 names"):
-        open_source(config(tmp_path, zoo, class_names=str(names)))
+        open_source(config(tmp_path, animals, class_names=str(names)))
     with pytest.raises(DataError, match="can't be read"):
-        open_source(config(tmp_path, zoo, class_names=str(tmp_path / "nowhere.txt")))
+        open_source(config(tmp_path, animals, class_names=str(tmp_path / "nowhere.txt")))
 
 
-def test_a_folder_with_a_metadata_table_is_that_table(tmp_path, zoo):
-    (zoo / "metadata.csv").write_text("file_name,text\ndog/deep/c.JPG,a good dog\n")
-    source = open_source(config(tmp_path, zoo))
+def test_a_folder_with_a_metadata_table_is_that_table(tmp_path, animals):
+    (animals / "metadata.csv").write_text("file_name,text\ndog/deep/c.JPG,a good dog\n")
+    source = open_source(config(tmp_path, animals))
     assert (len(source), source[0].captions) == (1, ("a good dog",))
-    assert source[0].image == str(zoo / "dog/deep/c.JPG")
+    assert source[0].image == str(animals / "dog/deep/c.JPG")
 
 
 def test_a_folder_without_pictures_is_refused(tmp_path):

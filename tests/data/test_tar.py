@@ -100,7 +100,7 @@ def test_a_cut_tar_keeps_its_whole_samples(tmp_path):
     assert len(index_tar(path)) == 3
 
 
-def test_damage_in_the_middle_is_reported_and_what_lies_before_is_kept(tmp_path):
+def test_corruption_in_the_middle_is_reported_and_what_lies_before_is_kept(tmp_path):
     path = write_tar(tmp_path / "a.tar", {f"{n}.jpg": b"x" for n in range(5)})
     data = bytearray(path.read_bytes())
     data[2 * 1024 + 3] ^= 0xFF
@@ -136,12 +136,12 @@ def test_the_cached_index_is_used_until_the_file_changes(tmp_path, monkeypatch):
     assert walks == [path]
 
 
-def test_a_cache_that_is_damaged_or_cannot_be_written_does_no_harm(tmp_path):
+def test_a_cache_that_is_corrupt_or_cannot_be_written_does_no_harm(tmp_path):
     path = write_tar(tmp_path / "a.tar", FILES)
     expected = len(cached_index(path, tmp_path / "cache"))
     [stored] = (tmp_path / "cache" / "index").glob("*.npz")
-    for damage in (b"", b"PK\x03\x04 nonsense", stored.read_bytes()[:300]):
-        stored.write_bytes(damage)
+    for content in (b"", b"PK\x03\x04 nonsense", stored.read_bytes()[:300]):
+        stored.write_bytes(content)
         assert len(cached_index(path, tmp_path / "cache")) == expected
     (tmp_path / "file").write_text("")
     assert len(cached_index(path, tmp_path / "file")) == expected

@@ -55,7 +55,7 @@ CASES = {
     },
     # SimSiam's batch norms make much of rounding errors where the outputs of few samples are nearly
     # equal.
-    "hidden words, views, queue": {
+    "masked words, views, queue": {
         "objective": COMPOSED["defilip"],
         "model": ModelConfig(custom=replace(WORDY, image=PLAIN)),
         "optim": OptimConfig(lr=1e-3, warmup=2, max_norm=1.0, eps=1e-3),

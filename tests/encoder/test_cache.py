@@ -1,4 +1,4 @@
-"""Vectors on disk: nothing is computed twice, nothing damaged is believed, processes share the
+"""Vectors on disk: nothing is computed twice, nothing corrupt is used, processes share the
 work."""
 
 import os
@@ -91,13 +91,13 @@ def test_models_and_resizes_share_one_decode(source, tmp_path, decodes):
 def test_another_label_reading_does_not_decode(source, tmp_path, decodes):
     cache = Cache(tmp_path / "cache")
     extract_features([extractor()], source, fields=["label"], cache=cache)
-    [told] = extract_features([extractor()], source, fields=["captions"], cache=cache)
-    assert told.samples[0].captions
-    assert told.samples[0].label is None
+    [found] = extract_features([extractor()], source, fields=["captions"], cache=cache)
+    assert found.samples[0].captions
+    assert found.samples[0].label is None
     assert len(decodes) == 12
 
 
-def test_damage_is_noticed_and_made_again(source, tmp_path, decodes, small_chunks):
+def test_corruption_is_noticed_and_made_again(source, tmp_path, decodes, small_chunks):
     [before] = extract_features(
         [extractor()], source, fields=["label"], cache=Cache(tmp_path / "cache")
     )
@@ -228,7 +228,7 @@ def test_a_kill_loses_no_finished_chunk(tmp_path, decodes, small_chunks):
     assert resumed[1] == alone[1]
 
 
-def test_a_cache_that_cannot_be_written_is_told(tmp_path):
+def test_a_cache_that_cannot_be_written_is_an_error(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(DataError, match="choose another --cache"):
         Cache(tmp_path / "file").write("images/a/0", CacheEntry())

@@ -92,22 +92,22 @@ def test_little_padding_is_computed(encoder, monkeypatch):
     assert shapes == [(2, 6), (2, 3)]
 
 
-def test_an_unreadable_picture_is_named(encoder, tmp_path):
-    (tmp_path / "broken.jpg").write_bytes(b"\xff\xd8\xff no")
-    for path in (tmp_path / "broken.jpg", tmp_path / "absent.jpg", tmp_path):
+def test_a_bad_picture_is_named(encoder, tmp_path):
+    (tmp_path / "bad.jpg").write_bytes(b"\xff\xd8\xff no")
+    for path in (tmp_path / "bad.jpg", tmp_path / "absent.jpg", tmp_path):
         with pytest.raises(ImageError, match=str(path)):
             encoder.embed_images([tiny.picture("red"), path])
     with pytest.raises(ImageError, match="picture 1: "):
         encoder.embed_images([tiny.picture("red"), b"nothing"])
 
 
-def test_unreadable_pictures_can_be_left_out(encoder):
-    told = []
+def test_bad_pictures_can_be_left_out(encoder):
+    reported = []
     images = [b"", tiny.picture("red"), b"nothing", tiny.picture("blue")]
     vectors = encoder.embed_images(
-        images, unreadable=lambda place, error: told.append((place, type(error)))
+        images, unreadable=lambda place, error: reported.append((place, type(error)))
     )
-    assert told == [(0, ImageError), (2, ImageError)]
+    assert reported == [(0, ImageError), (2, ImageError)]
     torch.testing.assert_close(vectors[1], by_hand(encoder, images[3]), atol=1e-5, rtol=0)
 
 
@@ -143,10 +143,10 @@ def test_not_finite_vectors_are_refused():
     model = models.build(pretrained.get("tiny"))
     model.text.projection.weight.data.fill_(float("nan"))
     with pytest.raises(ConfigError, match="not finite in fp32"):
-        Encoder(model, name="broken").embed_texts("a cat")
+        Encoder(model, name="bad").embed_texts("a cat")
 
 
-def test_the_fingerprint_tells_weights_and_configuration_apart():
+def test_the_fingerprint_is_of_weights_and_configuration():
     first, same, other = (Encoder(tiny.model(seed)) for seed in (0, 0, 1))
     assert first.identity == same.identity
     assert first.identity.fingerprint != other.identity.fingerprint

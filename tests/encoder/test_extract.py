@@ -59,23 +59,23 @@ def prepare_some(level: int) -> torch.Tensor:
     return pixels(level)
 
 
-def test_without_a_callback_the_first_unreadable_one_is_raised():
+def test_without_a_callback_the_first_bad_one_is_raised():
     before = threading.active_count()
     with pytest.raises(ImageError, match="picture 3"):
         collect([1, 2, 3, 4, 6], prepare_some, batch_size=2, threads=2)
     assert threading.active_count() <= before, "the pool's threads have ended"
 
 
-def test_with_a_callback_they_are_told_and_left_out():
-    told = []
+def test_with_a_callback_they_are_reported_and_left_out():
+    reported = []
     found = collect(
         range(8),
         prepare_some,
         batch_size=2,
         threads=2,
-        unreadable=lambda item, error: told.append((item, str(error))),
+        unreadable=lambda item, error: reported.append((item, str(error))),
     )
-    assert told == [(0, "picture 0"), (3, "picture 3"), (6, "picture 6")]
+    assert reported == [(0, "picture 0"), (3, "picture 3"), (6, "picture 6")]
     assert [names for names, _ in found] == [[1, 2], [4, 5], [7]]
 
 

@@ -34,7 +34,7 @@ def test_lower_precision_keeps_the_temperature(tmp_path):
     assert (encoder.embed_texts("a cat") @ tiny.encoder().embed_texts("a cat").T).item() > 0.999
 
 
-def test_what_cannot_be_loaded_is_told(tmp_path):
+def test_what_cannot_be_loaded_is_an_error(tmp_path):
     with pytest.raises(UnknownNameError, match="did you mean 'vit-b-32'"):
         diptych.load("vit-b-23")
     with pytest.raises(CheckpointError, match="no published weights"):
@@ -44,13 +44,13 @@ def test_what_cannot_be_loaded_is_told(tmp_path):
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
-def test_a_missing_gpu_is_told(tmp_path):
+def test_a_missing_gpu_is_an_error(tmp_path):
     with pytest.raises(ConfigError, match="no GPU"):
         diptych.load(tiny.save(tmp_path / "model"), device="cuda")
 
 
 def test_a_published_configuration_may_stand_beside_weights(tmp_path):
-    """A state dict alone doesn't tell its activation; a JSON file or a name does."""
+    """A state dict alone doesn't say its activation; a JSON file or a name does."""
     path = diptych.convert(tiny_vit(tmp_path / "model"), "openai", tmp_path / "weights.pt")
     cfg = {"embed_dim": 32, "quick_gelu": True, "vision_cfg": VISION, "text_cfg": WORDS}
     (tmp_path / "cfg.json").write_text(json.dumps(cfg))

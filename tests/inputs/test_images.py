@@ -235,19 +235,19 @@ def test_a_jpeg_that_libjpeg_only_warns_about_is_what_pillow_shows():
 @pytest.mark.parametrize(
     "kind", ["JPEG", "PNG", "WEBP", "TIFF", "GIF", "BMP", "TGA", "ICO", "PPM", "JPEG2000"]
 )
-def test_random_damage_never_raises_anything_else(kind):
+def test_random_corruption_never_raises_anything_else(kind):
     rng = np.random.default_rng(0)
     data = np.frombuffer(encoded(photo(24, 17), kind), dtype=np.uint8)
     survived = 0
     for _ in range(150):
-        damaged = data.copy()
+        corrupt = data.copy()
         places = rng.integers(
             0, len(data) if rng.random() < 0.5 else min(len(data), 64), rng.integers(1, 6)
         )
-        damaged[places] = rng.integers(0, 256, len(places))
+        corrupt[places] = rng.integers(0, 256, len(places))
         with contextlib.suppress(ImageError):  # and nothing else
-            survived += decode(damaged.tobytes()).shape[0] == 3
-    assert survived, "some damage is harmless"
+            survived += decode(corrupt.tobytes()).shape[0] == 3
+    assert survived, "some corruption is harmless"
 
 
 @pytest.mark.parametrize(

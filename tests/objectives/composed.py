@@ -46,11 +46,11 @@ def batch(views, pairs: int, dtype: torch.dtype = torch.float64) -> Batch:
     hidden."""
     texts = torch.randint(1, 29, (pairs, 6))
     texts[torch.arange(pairs), torch.randint(2, 6, (pairs,))] = 29
-    hidden = torch.where(torch.arange(6) % 2 == 1, texts, -100)
+    mlm_labels = torch.where(torch.arange(6) % 2 == 1, texts, -100)
     images = tuple(torch.randn(pairs, 3, 16, 16, dtype=dtype) for _ in views.image)
     return Batch(
         images=images,
         texts=tuple(texts for _ in views.text),
         index=torch.arange(pairs),
-        mlm_labels=hidden,
+        mlm_labels=mlm_labels,
     )

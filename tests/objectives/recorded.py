@@ -218,10 +218,10 @@ def batch(record: Mapping[str, Any], seed: int | None = None) -> Batch:
     texts = [torch.tensor(ids)] + (
         [torch.tensor(record["aug_token_ids"])] if "aug_token_ids" in record else []
     )
-    hidden = torch.tensor(record["mlm_labels"]) if "mlm_labels" in record else None
+    mlm_labels = torch.tensor(record["mlm_labels"]) if "mlm_labels" in record else None
     pictures = pixels[:1] if method == "filip" else pixels
     return Batch(
-        images=tuple(pictures), texts=tuple(texts), index=torch.arange(rows_), mlm_labels=hidden
+        images=tuple(pictures), texts=tuple(texts), index=torch.arange(rows_), mlm_labels=mlm_labels
     )
 
 
@@ -242,15 +242,15 @@ def mask_words(ids: list[int]) -> MaskedTokens:
 
 
 def masked_captions(record: Mapping[str, Any]) -> tuple[Tensor, Tensor]:
-    """The recorded captions with other words hidden, and their labels, drawn from torch's
+    """The recorded captions with other words masked, and their labels, drawn from torch's
     generator."""
     masked, labels = torch.tensor(record["masked_token_ids"]), torch.tensor(record["mlm_labels"])
     found, words = torch.zeros_like(masked), torch.full_like(masked, IGNORE_INDEX)
     for row, ids in enumerate(torch.where(labels == IGNORE_INDEX, masked, labels)):
         length = int((ids != 0).sum())
-        hidden = mask_words(ids[:length].tolist())
+        masked = mask_words(ids[:length].tolist())
         found[row, :length], words[row, :length] = (
-            torch.tensor(hidden.ids),
-            torch.tensor(hidden.labels),
+            torch.tensor(masked.ids),
+            torch.tensor(masked.labels),
         )
     return found, words

@@ -43,6 +43,22 @@ def test_a_gradient_reaches_every_trained_parameter(name):
     assert objective.model.image_tokens.weight.requires_grad == ("filip" in name)
 
 
+@pytest.mark.parametrize(
+    "name", [name for name in CONFIGS if "declip" in name or "defilip" in name]
+)
+def test_only_the_captions_whose_tokens_are_read_have_tokens(name):
+    objective, lengths = make(name), []
+    objective.model.text.register_forward_hook(
+        lambda module, inputs, output: lengths.append(output.tokens.shape[1])
+    )
+    objective(batch(objective.views, 6), Peers())
+    with_tokens = [length > 0 for length in lengths]
+    expected = [view == "masked" for view in objective.views.text]
+    if "defilip" in name:
+        expected[0] = True
+    assert with_tokens == expected
+
+
 @every
 def test_micro_batches_give_the_gradient_of_the_whole(name):
     whole, parts = make(name), make(name)

@@ -112,7 +112,7 @@ def test_logits_too_far_apart_for_one_exponential(scale, tile):
         assert (mine - true).norm() <= 3e-7 * scale * true.norm()
 
 
-def test_pairs_told_apart_have_no_loss_and_no_rounding_of_their_logits():
+def test_separated_pairs_have_no_loss_and_no_rounding_of_their_logits():
     vectors = F.normalize(torch.randn(300, 256), dim=1)
     value, d_images, d_texts, d_scale = value_and_gradients(
         lambda *x: tiled_info_nce(*x, tile=64), vectors, vectors, torch.tensor([90.0])

@@ -52,6 +52,9 @@ def test_siglip_is_the_sigmoid_loss_of_the_models_vectors():
     )
     torch.testing.assert_close(losses.total, expected)
     assert losses.metrics["bias"] == -10
+    with torch.no_grad():
+        model.logit_bias.add_(1)  # the optimiser's step
+    assert losses.metrics["bias"] == -10, "it is recorded as the loss used it"
     losses.total.backward()
     assert all(p.grad is not None and p.grad.any() for p in model.parameters())
     assert [

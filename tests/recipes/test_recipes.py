@@ -82,5 +82,8 @@ def test_a_recipe_registers_itself_once():
 
 
 def test_recipes_need_no_torch():
-    code = "import sys; from diptych import recipes; recipes.get('clip-rn50'); sys.exit('torch' in sys.modules)"
+    code = (
+        "import sys; from diptych import recipes; recipes.get('clip-rn50'); "
+        "sys.exit('torch' in sys.modules)"
+    )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -52,7 +52,7 @@ def test_asking_for_more_than_there_are_gives_all(tmp_path):
     assert vector_index(tmp_path / "b", torch.zeros(0, 4)).search(random(4)) == []
 
 
-def test_a_query_that_does_not_fit_is_told(tmp_path):
+def test_a_query_that_does_not_fit_is_an_error(tmp_path):
     index = vector_index(tmp_path, random(3, 4))
     with pytest.raises(ConfigError, match=r"shape \(5,\); the index holds \[4\]"):
         index.search(random(5))
@@ -91,7 +91,7 @@ def test_an_index_loads_its_own_model(tmp_path):
     assert opened.search("a dog") == built.search("a dog")
 
 
-def test_a_model_that_changed_is_told(tmp_path):
+def test_a_model_that_changed_is_an_error(tmp_path):
     tiny.write_pictures(tmp_path / "photos")
     from diptych import load
 

@@ -12,8 +12,8 @@ from tests import tiny
 
 
 def listed(root) -> tuple[list, list]:
-    told = []
-    return list(find(str(root), lambda *bad: told.append(bad))), told
+    bad_files = []
+    return list(find(str(root), lambda *bad: bad_files.append(bad))), bad_files
 
 
 def png(colour: str) -> bytes:
@@ -42,14 +42,14 @@ def test_folders_in_a_fixed_order_without_what_is_hidden_or_no_picture(tmp_path)
     ):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_bytes(b"x")
-    found, told = listed(tmp_path)
+    found, bad_files = listed(tmp_path)
     assert [os.path.relpath(p.path, tmp_path) for p in found] == [
         "a.png",
         "b/1.webp",
         "b/2.JPG",
         "z/deep/er/c.gif",
     ]
-    assert told == []
+    assert bad_files == []
     assert found[0].size == 1
     assert found[0].mtime_ns == (tmp_path / "a.png").stat().st_mtime_ns
 
@@ -57,30 +57,30 @@ def test_folders_in_a_fixed_order_without_what_is_hidden_or_no_picture(tmp_path)
 def test_pictures_in_shards_are_read_where_they_lie(tmp_path):
     shard = tmp_path / "00.tar"
     write_shard(shard, {"1.png": png("red"), "1.txt": b"red", "2.png": png("blue"), "2.cls": b"0"})
-    found, told = listed(tmp_path)
+    found, bad_files = listed(tmp_path)
     assert [picture.path for picture in found] == [f"{shard}/1.png", f"{shard}/2.png"]
     assert [picture.read() for picture in found] == [png("red"), png("blue")]
-    assert told == []
+    assert bad_files == []
 
 
-def test_a_truncated_shard_is_told_and_the_rest_of_it_used(tmp_path):
+def test_a_truncated_shard_is_reported_and_the_rest_of_it_used(tmp_path):
     shard = tmp_path / "00.tar"
     write_shard(shard, {"1.png": png("red"), "2.png": png("blue")})
     shard.write_bytes(shard.read_bytes()[: 512 + len(png("red")) + 1024])
-    found, told = listed(shard)
+    found, bad_files = listed(shard)
     assert [picture.path for picture in found] == [f"{shard}/1.png"]
-    assert [path for path, _ in told] == [str(shard)]
+    assert [path for path, _ in bad_files] == [str(shard)]
 
 
-def test_what_is_no_shard_is_told(tmp_path):
+def test_what_is_no_shard_is_reported(tmp_path):
     (tmp_path / "a.tar").write_bytes(b"no tar at all" * 100)
     (tmp_path / "b.png").write_bytes(b"x")
-    found, told = listed(tmp_path)
+    found, bad_files = listed(tmp_path)
     assert [os.path.basename(picture.path) for picture in found] == ["b.png"]
-    assert len(told) == 1
+    assert len(bad_files) == 1
 
 
-def test_dangling_links_are_told(tmp_path):
+def test_dangling_links_are_reported(tmp_path):
     (tmp_path / "a.png").symlink_to(tmp_path / "gone.png")
     assert listed(tmp_path) == ([], [(str(tmp_path / "a.png"), "No such file or directory")])
 

@@ -114,13 +114,13 @@ def test_one_writer(index):
 
 
 @pytest.mark.parametrize("text", ["", "{", '{"format": 2}'])
-def test_a_corrupt_or_newer_index_is_told(index, text):
+def test_a_corrupt_or_newer_index_is_an_error(index, text):
     (index / "meta.json").write_text(text)
     with pytest.raises(DataError, match="embed again"):
         store.Store(index)
 
 
-def test_lost_vectors_are_told(index):
+def test_lost_vectors_are_an_error(index):
     (index / "vectors-0.npy").write_bytes((index / "vectors-0.npy").read_bytes()[:-12])
     with pytest.raises(DataError, match="corrupt"):
         store.Store(index)

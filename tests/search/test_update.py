@@ -76,12 +76,12 @@ def test_two_places_share_an_index(tmp_path, photos):
     assert len(store.Store(index)) == 6
 
 
-def test_unreadable_pictures_are_told_and_left_out(tmp_path, photos):
-    (photos / "red" / "broken.jpg").write_bytes(b"\xff\xd8\xff nothing")
+def test_bad_pictures_are_listed_and_left_out(tmp_path, photos):
+    (photos / "red" / "bad.jpg").write_bytes(b"\xff\xd8\xff nothing")
     changes = update(tmp_path / "x.index", photos, tiny.encoder())
     assert counts(changes) == (12, 0, 0, 0)
     [(path, reason)] = changes.unreadable
-    assert path == str(photos / "red" / "broken.jpg")
+    assert path == str(photos / "red" / "bad.jpg")
     assert reason
 
 

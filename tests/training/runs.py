@@ -37,7 +37,7 @@ WORDY = replace(
     tokenizer=TokenizerConfig(kind="declip"),
     token_dim=8,
 )
-"""With words for hidden ones, and a space for patches and words."""
+"""With an id for masked words, and a space for patches and words."""
 SIM_SIAM = SimSiamConfig(width=16, hidden=8)
 COMPOSED: dict[str, ObjectiveConfig] = {
     "slip": SlipObjectiveConfig(views=SimClrConfig(hidden=16, out=8)),

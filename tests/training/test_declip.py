@@ -74,9 +74,9 @@ def batches(steps, record):
     for seed, ids in enumerate(steps["masked_ids_per_step"] or [[]] * len(steps["log"]["loss"])):
         batch = recorded.batch(record, seed=seed)
         if "masked_token_ids" in record:
-            hidden, labels = recorded.masked_captions(record)
-            assert hidden.tolist() == ids
-            batch = replace(batch, texts=(hidden, *batch.texts[1:]), mlm_labels=labels)
+            masked, labels = recorded.masked_captions(record)
+            assert masked.tolist() == ids
+            batch = replace(batch, texts=(masked, *batch.texts[1:]), mlm_labels=labels)
         yield batch
 
 

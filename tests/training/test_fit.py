@@ -154,7 +154,7 @@ def test_compiled_blocks_train_alike(tmp_path):
     ids=["SIGTERM", "SIGKILL", "SIGKILL, DeCLIP"],
 )
 def test_a_run_that_was_killed_goes_on_bit_for_bit(tmp_path, number, changes):
-    """With DeCLIP, the queue of texts, hidden words and the pictures' views go on too."""
+    """With DeCLIP, the queue of texts, masked words and the pictures' views go on too."""
     whole = fit(small_run(tmp_path / "whole", steps=80, **changes), progress=False)
     out = tmp_path / "run"
     out.mkdir()
@@ -217,7 +217,7 @@ def test_a_folder_with_a_run_is_not_overwritten(tmp_path):
         fit(small_run(tmp_path / "run"), progress=False)
 
 
-def test_a_damaged_checkpoint_is_named(tmp_path):
+def test_a_corrupt_checkpoint_is_named(tmp_path):
     run = small_run(tmp_path / "run")
     last = fit(run, progress=False)
     (last / "training.safetensors").write_bytes(b"short")

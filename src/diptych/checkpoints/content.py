@@ -1,4 +1,4 @@
-"""From anything that names weights to weights under our names: of a whole model, or of one tower."""
+"""From anything that names weights to weights under our names: a whole model's, or one tower's."""
 
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -11,7 +11,7 @@ from diptych.checkpoints.locate import Place, locate
 from diptych.config import ClipConfig, TowerConfig
 from diptych.errors import CheckpointError, ConfigError
 from diptych.weights import native
-from diptych.weights.layout import Layout, Source
+from diptych.weights.layout import Layout, WeightSource
 from diptych.weights.native import Meta
 from diptych.weights.state import State
 from diptych.weights.tower import tower_weights
@@ -93,7 +93,7 @@ def _given(config: Config | str | Path | None, part: Part) -> Config | None:
 
 
 def _infer(
-    layout: Layout, source: Source, state: State, part: Part
+    layout: Layout, source: WeightSource, state: State, part: Part
 ) -> tuple[Config | None, dict[str, Any]]:
     """What the file says of itself; of a tower without a configuration, why it has none."""
     if part == "model":

@@ -69,7 +69,7 @@ def convert(
         raise UnknownNameError("layout", to, targets())
     alone = next((each for each in _exports() if each.name == to and each.part == "image"), None)
     if alone:
-        return convert_tower(source, alone, out, deploy=deploy)
+        return convert_tower(source, alone, out, config=config, deploy=deploy)
     out = Path(out)
     state, meta = read_model(source, config=read_config(config))
     if said := left_behind(meta.provenance):
@@ -131,7 +131,8 @@ def _verify(
     ]
     if differing or len(again) != len(state):
         raise CheckpointError(
-            f"{to.name} doesn't give back the same weights ({len(differing)} differ): please report this"
+            f"{to.name} doesn't give back the same weights ({len(differing)} differ): "
+            "please report this"
         )
     if _seen(meta.config.preprocess) != _seen(config.preprocess):
         raise CheckpointError(

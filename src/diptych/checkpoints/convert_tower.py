@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from torch.nn.functional import normalize
 
-from diptych.checkpoints.content import read
+from diptych.checkpoints.content import Config, read
 from diptych.config import ImageTowerConfig
 from diptych.errors import CheckpointError
 from diptych.weights.assemble import assemble_tower
@@ -19,27 +19,35 @@ _NEAR = 1e-4
 """Of vectors of length 1: rounding in float32 makes a hundredth of it."""
 
 
-def convert_tower(source: str | Path, to: Export, out: str | Path, *, deploy: bool = False) -> Path:
+def convert_tower(
+    source: str | Path,
+    to: Export,
+    out: str | Path,
+    *,
+    config: Config | str | Path | None = None,
+    deploy: bool = False,
+) -> Path:
     """Writes the image tower at `source`, alone or within a model, to `out` in a layout of image
-    towers alone. A classifier, a projection and a text tower stay behind. `deploy` merges it.
+    towers alone. A classifier, a projection and a text tower stay behind. `config` overrules what
+    stands beside foreign weights, and `deploy` merges the tower.
 
     What was written is read back: every tensor must be bit-equal, and merged vectors those of the
     source. Raises CheckpointError if `out` exists or the tower is of another kind.
     """
     out = Path(out)
-    content = read(source, "image")
-    state, config = content.state, content.config
-    if not isinstance(config, ImageTowerConfig) or not to.holds(config):
+    content = read(source, "image", config=config)
+    state, tower = content.state, content.config
+    if not isinstance(tower, ImageTowerConfig) or not to.holds(tower):
         raise CheckpointError(
             f"{source} can't be written as {to.name}: its image tower is of another kind"
         )
-    projections = tower_weights(config).projections
+    projections = tower_weights(tower).projections
     kept = {n: lazy for n, lazy in state.lazies.items() if not n.startswith(projections)}
     state = State(kept)
     if deploy:
-        state, config = proven_deploy(state, config)
+        state, tower = proven_deploy(state, tower)
     with atomic(out, replaceable=lambda _: False) as room:
-        to.write(room / out.name, config, state)
+        to.write(room / out.name, tower, state)
         again = read(room / out.name, "image").state
         same = again.keys() == state.keys()
         if not same or not all(torch.equal(state[name], again[name]) for name in state):

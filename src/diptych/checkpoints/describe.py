@@ -12,9 +12,9 @@ from diptych.weights.read import read_json
 
 
 def read_config(config: ClipConfig | str | Path | None) -> ClipConfig | None:
-    """A configuration itself, that of a published model's name, or of a JSON file: of open_clip's schema or
-    EVA-CLIP's (with or without `model_cfg` around it), a model.json of ours, a config.json of
-    transformers.
+    """A configuration itself, that of a published model's name, or of a JSON file: of open_clip's
+    schema or EVA-CLIP's (with or without `model_cfg` around it), a model.json of ours, a
+    config.json of transformers.
 
     Raises UnknownNameError with near misses, and CheckpointError, naming the file, for one that
     doesn't describe a model.

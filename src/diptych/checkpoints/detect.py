@@ -1,4 +1,4 @@
-"""Which layout weights are in: told by the names of the tensors, not by the names of the files."""
+"""Which layout weights are in, by the names of the tensors, not by the names of the files."""
 
 from collections.abc import Collection
 from pathlib import Path
@@ -8,7 +8,7 @@ from diptych.errors import CheckpointError
 from diptych.families import layouts
 from diptych.weights import deepspeed, native
 from diptych.weights.hub import SUFFIXES
-from diptych.weights.layout import Layout, Source
+from diptych.weights.layout import Layout, WeightSource
 from diptych.weights.read import read_weights
 
 Side = Literal["image", "text"]
@@ -44,12 +44,12 @@ def native_folder(path: Path) -> Path | None:
     return None
 
 
-def open_foreign(path: Path) -> Source:
+def open_foreign(path: Path) -> WeightSource:
     """The weights at `path`: a file, or a folder with one. Raises CheckpointError."""
     if not path.exists():
         raise CheckpointError(f"there is no file or folder {path}")
     file = _weight_file(path) if path.is_dir() else path
-    return Source(path=path, file=file, weights=read_weights(file))
+    return WeightSource(path=path, file=file, weights=read_weights(file))
 
 
 def match(names: Collection[str], part: Part, path: Path) -> Layout:

@@ -12,7 +12,6 @@ from diptych.errors import CheckpointError
 from diptych.models import Clip, Tower
 from diptych.weights.assemble import assemble, assemble_tower
 from diptych.weights.native import Meta
-from diptych.weights.state import State
 from diptych.weights.tower import resize_tower, tower_weights
 
 
@@ -36,7 +35,7 @@ class Loaded(NamedTuple):
 class LoadedTower(NamedTuple):
     """A tower, ready for evaluation, and what its checkpoint says."""
 
-    tower: Tower
+    tower: Tower[Any]
     config: ImageTowerConfig
     provenance: dict[str, Any]
     """Where the weights come from."""
@@ -70,7 +69,8 @@ def load_model(
     state, meta = read_model(path, config=config)
     image, tower = resize_tower(state.part("image."), meta.config.image, image_size, patch_size)
     try:
-        image, tower = _in_form(image, tower, deploy)
+        if deploy:
+            image, tower = tower_weights(tower).deploy(image, tower)
         if tower != meta.config.image:
             state = state.replaced("image.", image)
         resized = replace(meta.config, image=tower)
@@ -105,7 +105,8 @@ def load_image_tower(
         raise CheckpointError(f"{path}: {reason}")
     state, tower = resize_tower(content.state, content.config, image_size, patch_size)
     try:
-        state, tower = _in_form(state, tower, deploy)
+        if deploy:
+            state, tower = tower_weights(tower).deploy(state, tower)
         embed_dim = tower_weights(tower).embed_dim(state.shapes)
         module = assemble_tower(
             state, tower, embed_dim, device=device, dtype=dtype, progress=progress
@@ -113,10 +114,3 @@ def load_image_tower(
     except CheckpointError as error:
         raise CheckpointError(f"{path}: {error}; is it a checkpoint of another tower?") from error
     return LoadedTower(module, tower, content.provenance)
-
-
-def _in_form(
-    state: State, config: ImageTowerConfig, deploy: bool
-) -> tuple[State, ImageTowerConfig]:
-    """An image tower in the form that the caller asks for."""
-    return tower_weights(config).deploy(state, config) if deploy else (state, config)

@@ -22,8 +22,8 @@ class Place(NamedTuple):
 
 
 def locate(name: str | Path, *, alone: bool = False) -> Place:
-    """What `name` means: a path, `hf-hub:org/name[/file][@revision]`, or the name of a published model, whose
-    weights are fetched.
+    """What `name` means: a path, `hf-hub:org/name[/file][@revision]`, or the name of a published
+    model, whose weights are fetched.
 
     `alone`: an image tower alone will do. Raises CheckpointError if there is no such file, or no
     weights are published; UnknownNameError with near misses; ConfigError for an image tower where a

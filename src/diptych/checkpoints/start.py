@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -22,7 +23,7 @@ _FITTED = ("image_size", "patch_size", "context_length")
 """Fields that may differ between a file's tower and ours: weights are resized to them."""
 
 
-def start_tower(tower: Tower, side: Side, path: str | Path) -> list[str]:
+def start_tower(tower: Tower[Any], side: Side, path: str | Path) -> list[str]:
     """Fills an initialised tower in place with weights from `path`: a whole model, or a tower
     alone, in any layout.
 
@@ -48,7 +49,7 @@ def start_tower(tower: Tower, side: Side, path: str | Path) -> list[str]:
     return [f"{path}: {sentence}" for sentence in sentences]
 
 
-def _copy(state: State, tower: Tower) -> None:
+def _copy(state: State, tower: Tower[Any]) -> None:
     places = tower.state_dict(keep_vars=True)
     with torch.no_grad():
         for name in list(state):
@@ -70,7 +71,7 @@ def _differences(theirs: Config, ours: TowerConfig) -> list[str]:
 
 
 def _without_fresh(
-    theirs: Mapping[str, Tensor], tower: Tower
+    theirs: Mapping[str, Tensor], tower: Tower[Any]
 ) -> tuple[dict[str, Tensor], dict[str, str]]:
     """What of the tower must be in the file; the names that are left out on either side, and the
     sentences on them."""

@@ -19,7 +19,7 @@ VERBS = {
     "embed": "make an index of a folder of pictures, or bring it up to date",
     "search": "find pictures in an index by a text or a picture",
     "models": "names, sizes, and where weights are",
-    "convert": "weights from one format to another",
+    "convert": "weights from one layout to another",
     "report": "a page of a run or of results",
     "benchmark": "objectives side by side: same towers, data, steps and seeds",
 }
@@ -31,8 +31,8 @@ _INTERRUPTED = 130
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command line and exit: 0, 2 for what a user did (one sentence on stderr), 130 for
     Ctrl-C."""
-    # As with `python -m`, modules of this folder can be named (`module:Name`); it comes last, so that
-    # none of them hides an installed one.
+    # As with `python -m`, modules of this folder can be named (`module:Name`); it comes last, so
+    # that none of them hides an installed one.
     if os.getcwd() not in sys.path:
         sys.path.append(os.getcwd())
     code = 0
@@ -65,5 +65,5 @@ def _help() -> str:
     return (
         f"diptych {__version__}: contrastive image-text models (CLIP)\n\n"
         f"usage: diptych VERB ...\n\n{verbs}\n\n"
-        "`diptych VERB --help` tells more; `diptych --version`."
+        "`diptych VERB --help` says more; `diptych --version`."
     )

@@ -46,7 +46,9 @@ def run(arguments: Sequence[str]) -> None:
     from diptych.datasets import templates
 
     encoder = options.load(options.model)
-    chosen = [template for choice in options.templates for template in templates(choice)]
+    chosen = list[str]()
+    for choice in options.templates:
+        chosen += templates(choice)
     table = Table("picture", "name", "probability", box=None)
     for image, shares in zip(
         options.images, encoder.classify(options.images, options.names, chosen)

@@ -1,5 +1,6 @@
 """diptych models 'eva*'"""
 
+import itertools
 import json
 import textwrap
 from collections.abc import Iterable, Iterator, Sequence
@@ -119,7 +120,7 @@ def _card(entry: "Entry", sizes: dict[str, _Size]) -> Iterator[tuple[str, list[s
     yield "note", [entry.note]
     for file in entry.weights:
         said = (
-            file.format,
+            file.layout,
             file.dtype,
             file.size,
             file.licence,
@@ -145,10 +146,9 @@ def _address(file: "Weights") -> str:
 
 def _claims(entry: "Entry") -> list[str]:
     """One line for each source."""
+    of_files = itertools.chain.from_iterable(file.claims for file in entry.weights)
     found: dict[str, list[str]] = {}
-    for claim in dict.fromkeys(
-        (*entry.claims, *(claim for file in entry.weights for claim in file.claims))
-    ):
+    for claim in dict.fromkeys((*entry.claims, *of_files)):
         found.setdefault(claim.source, []).append(f"{claim.metric} {claim.value}")
     return [f"{', '.join(claims)} ({source})" for source, claims in found.items()]
 

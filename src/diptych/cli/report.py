@@ -48,7 +48,9 @@ def run(arguments: Sequence[str]) -> None:
     runs = [Path(source) for source in options.sources if Path(source).is_dir()]
     results = {path: _read(path) for path in map(Path, options.sources) if path not in runs}
     published = reports.read_published(options.published) if options.published else {}
-    sections = [section for folder in runs for section in _describe_run(folder)]
+    sections: list[Section] = []
+    for folder in runs:
+        sections += _describe_run(folder)
     if len(results) > 1 or options.table:
         if not results:
             raise ConfigError("--table needs results; name JSON files of `diptych evaluate`")

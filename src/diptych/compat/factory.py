@@ -9,15 +9,15 @@
 | force_quick_gelu, image_mean, image_std | done                                                |
 | image_interpolation, image_resize_mode  | done                                                |
 | pretrained_image, pretrained_text       | paths; so are open_clip's `..._path`                |
-| force_custom_clip, force_custom_text    | no meaning: a file's names tell its layout          |
+| force_custom_clip, force_custom_text    | no meaning: its layout is seen from a file's names   |
 | pretrained_visual_model, ..._text_model | no meaning, for the same reason                     |
 | weights_only                            | no meaning: always so                               |
 | jit, output_dict, cache_dir, skip_list  | refused where set                                   |
 """
 
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 import torch
 
@@ -26,12 +26,12 @@ from diptych.checkpoints import load_model, start_tower
 from diptych.checkpoints.describe import read_config
 from diptych.compat.model import OpenClipModel
 from diptych.compat.transforms import TrainTransform
-from diptych.config import ClipConfig
+from diptych.config import ClipConfig, TowerConfig
 from diptych.errors import ConfigError, UnknownNameError
-from diptych.families.clip import TextConfig, VitConfig
 from diptych.inputs import Preprocess
 from diptych.models import Tower, build
 
+T = TypeVar("T", bound=TowerConfig)
 PRECISIONS = {
     **dict.fromkeys(("fp32", "amp", "amp_bf16", "amp_bfloat16"), torch.float32),
     **dict.fromkeys(("fp16", "pure_fp16"), torch.float16),
@@ -68,7 +68,7 @@ def create_model(
     """A model with open_clip's face, in evaluation mode; what each option does stands in the
     module's table.
 
-    Raises UnknownNameError for a name that nothing answers to, CheckpointError for weights that
+    Raises UnknownNameError for a name that nothing has, CheckpointError for weights that
     can't be read or don't fit, and ConfigError for an option that can't be honoured.
     """
     _refuse(jit=jit, cache_dir=cache_dir, skip_list=skip_list, output_dict=output_dict)
@@ -149,7 +149,7 @@ def list_models() -> list[str]:
 
 
 def _config(model_name: str | Path, pretrained: str | Path | None) -> ClipConfig:
-    """OpenAI's weights have QuickGELU, and in open_clip their tag tells so."""
+    """OpenAI's weights have QuickGELU, and in open_clip their tag says so."""
     openai = f"{model_name}-openai"
     config = read_config(openai if pretrained == "openai" else model_name)
     assert config is not None
@@ -175,19 +175,16 @@ def _start(tower: Tower[Any], side: Literal["image", "text"], path: str | Path |
 def _changed(config: ClipConfig, preprocess: dict[str, Any], quick_gelu: bool) -> ClipConfig:
     given = {name: value for name, value in preprocess.items() if value is not None}
     config = replace(config, preprocess=replace(config.preprocess, **given))
-    if quick_gelu:  # an EVA tower has no such choice, there as here
-        image = (
-            replace(config.image, activation="quick_gelu")
-            if isinstance(config.image, VitConfig)
-            else config.image
-        )
-        text = (
-            replace(config.text, activation="quick_gelu")
-            if isinstance(config.text, TextConfig)
-            else config.text
-        )
-        config = replace(config, image=image, text=text)
+    if quick_gelu:
+        config = replace(config, image=_quick(config.image), text=_quick(config.text))
     return config
+
+
+def _quick(tower: T) -> T:
+    """With QuickGELU, where the configuration leaves the activation to choose."""
+    if not any(field.name == "activation" for field in fields(tower)):
+        return tower
+    return replace(tower, activation="quick_gelu")
 
 
 def _refuse(**options: Any) -> None:

@@ -33,7 +33,7 @@ def get_tokenizer(
     """The tokenizer of a model: a name in any spelling, or a published JSON file. Without a name,
     CLIP's.
 
-    Raises UnknownNameError for a name that nothing answers to.
+    Raises UnknownNameError for a name that nothing has.
 
     >>> from diptych.compat import get_tokenizer
     >>> get_tokenizer("EVA02-CLIP-B-16")(["a diagram", "a dog"]).shape

@@ -134,11 +134,13 @@ class DataConfig:
         sources = self.path.split("::")
         if self.weights and len(self.weights) != len(sources):
             raise ConfigError(
-                f"data.weights has {len(self.weights)} numbers for {len(sources)} sources in data.path"
+                f"data.weights has {len(self.weights)} numbers for {len(sources)} sources in "
+                "data.path"
             )
         if self.image_root.count("::") not in (0, len(sources) - 1):
             raise ConfigError(
-                f"data.image_root {self.image_root} must be one folder, or one for each of {len(sources)} sources"
+                f"data.image_root {self.image_root} must be one folder, or one for each of "
+                f"{len(sources)} sources"
             )
         if any(weight <= 0 for weight in self.weights):
             raise ConfigError(f"data.weights {self.weights} must all be above 0")

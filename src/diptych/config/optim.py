@@ -48,11 +48,13 @@ class OptimConfig:
             raise ConfigError(f"optim.warmup {self.warmup} must not be negative")
         if self.start_lr is not None and (self.start_lr < 0 or self.warmup < 2):
             raise ConfigError(
-                f"optim.start_lr {self.start_lr} must be 0 or above, and needs 2 or more steps of warm-up"
+                f"optim.start_lr {self.start_lr} must be 0 or above, and needs 2 or more steps of "
+                "warm-up"
             )
         if self.scale_lr < 0 or not 0 <= self.momentum < 1:
             raise ConfigError(
-                f"optim.scale_lr {self.scale_lr} must be 0 or above, momentum {self.momentum} in [0, 1)"
+                f"optim.scale_lr {self.scale_lr} must be 0 or above, "
+                f"momentum {self.momentum} in [0, 1)"
             )
         if not 0 <= self.part[0] < self.part[1] <= 1:
             raise ConfigError(f"optim.part {self.part} must be two rising numbers from 0 to 1")

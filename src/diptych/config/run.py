@@ -47,7 +47,8 @@ class ModelConfig:
     """Which model a run trains, and from what."""
 
     name: str = ""
-    """A name that `diptych models` lists. Empty: `custom`, or vit-b-32 where there is none."""
+    """A name that `diptych models` lists, or a configuration of yours, `package.module:NAME`.
+    Empty: `custom`, or vit-b-32 where there is none."""
     custom: ClipConfig | None = None
     """A configuration of your own, from Python, in place of a name."""
     init: str = ""

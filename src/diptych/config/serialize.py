@@ -1,13 +1,14 @@
 """Configurations as JSON and back, changed by dotted path, and compared.
 
-Each is written with its class under `type`: ours by name, others by import path, so that what stands
-where several are possible (a tower, an objective) loads again.
+Each is written with its class under `type`: ours by name, others by import path, so that what
+stands where several are possible (a tower, an objective) loads again.
 """
 
 import dataclasses
 import json
 import types
 import typing
+from collections.abc import Iterator
 from typing import Any, TypeVar
 
 from diptych.components import Component, type_name
@@ -92,7 +93,7 @@ def difference(old: Any, new: Any) -> dict[str, tuple[Any, Any]]:
     return {p: (before.get(p), after.get(p)) for p in paths if before.get(p) != after.get(p)}
 
 
-def _leaves(values: dict[str, Any], prefix: str = ""):
+def _leaves(values: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
     for name, value in values.items():
         if isinstance(value, dict) and "type" in value:
             yield from _leaves(value, f"{prefix}{name}.")
@@ -133,7 +134,8 @@ def _read_union(kinds: tuple[Any, ...], value: Any, where: str) -> Any:
 def _read_dataclass(kind: Any, value: Any, where: str) -> Any:
     if not isinstance(value, dict):
         raise ConfigError(f"{where} is {value!r}; it must be a {kind.__name__}")
-    kind = _chosen(kind, value, where)
+    if issubclass(kind, Component):
+        kind = _chosen(kind, value, where)
     hints = typing.get_type_hints(kind)
     types_of = {field.name: hints[field.name] for field in dataclasses.fields(kind)}
     passed_over = {"type", *(kind.retired if issubclass(kind, Component) else ())}
@@ -146,10 +148,8 @@ def _read_dataclass(kind: Any, value: Any, where: str) -> Any:
     )
 
 
-def _chosen(kind: Any, value: dict[str, Any], where: str) -> Any:
-    """The class that `type` names, where `kind` is the base of several."""
-    if not issubclass(kind, Component):
-        return kind
+def _chosen(kind: type[Component], value: dict[str, Any], where: str) -> type[Component]:
+    """The class that `type` names: `kind` or one below it."""
     name = value.get("type", "")
     if not name and "implementation" in vars(kind):
         return kind
@@ -161,7 +161,8 @@ def _chosen(kind: Any, value: dict[str, Any], where: str) -> Any:
     try:
         return kind.named(name)
     except ConfigError as error:
-        raise ConfigError(f"{where} is a {name}: {error}") from error
+        what = where if ":" in name else f"{where} is a {name}"  # the sentence says a path itself
+        raise ConfigError(f"{what}: {error}") from error
 
 
 def _read_tuple(kinds: tuple[Any, ...], value: Any, where: str) -> tuple[Any, ...]:

@@ -162,7 +162,7 @@ def render(
 
 def caption(scene: Scene, rng: np.random.Generator) -> str:
     """One of many sentences that are true of the scene. Most single digits go without their colour:
-    if it were always told, a model would learn that no zero is red where it should learn what a
+    if it were always named, a model would learn that no zero is red where it should learn what a
     zero is."""
     if scene.relation:
         first, second = (_noun_phrase(digit, rng, colour=True) for digit in scene.digits)

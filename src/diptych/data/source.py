@@ -1,4 +1,4 @@
-"""What every source answers, and the small things that all of them share."""
+"""What every source offers, and the small things that all of them share."""
 
 import bisect
 import itertools

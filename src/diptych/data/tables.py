@@ -6,7 +6,7 @@ import itertools
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
@@ -15,9 +15,6 @@ from diptych.data.files import OpenFiles, file_version
 from diptych.data.source import BadSample, Captioner, Source
 from diptych.data.spool import make_once
 from diptych.errors import DataError
-
-if TYPE_CHECKING:
-    import pyarrow
 
 _LINES = (".jsonl", ".json")
 TABLE_ENDINGS = (".csv", ".tsv", ".parquet", *_LINES)
@@ -179,13 +176,13 @@ class _ArrowRows:
         return {name: column[index].as_py() for name, column in self._columns.items()}
 
 
-def _read_csv(path: Path, delimiter: str) -> tuple[list[str], "pyarrow.Table", list[str]]:
+def _read_csv(path: Path, delimiter: str) -> tuple[list[str], Any, list[str]]:
     """Column names, all columns as text, and the rows that don't fit."""
     from pyarrow import csv, string
 
     skipped: list[str] = []
 
-    def skip(row: csv.InvalidRow) -> str:
+    def skip(row: Any) -> str:  # a pyarrow.csv.InvalidRow, which has no types
         skipped.append(row.text[:80])
         return "skip"
 
@@ -197,9 +194,7 @@ def _read_csv(path: Path, delimiter: str) -> tuple[list[str], "pyarrow.Table", l
     return names, csv.read_csv(path, parse_options=parse, convert_options=convert), skipped
 
 
-def _open_parquet(
-    path: Path, wanted: Sequence[str], cache: Path
-) -> tuple[list[str], "pyarrow.Table"]:
+def _open_parquet(path: Path, wanted: Sequence[str], cache: Path) -> tuple[list[str], Any]:
     """Column names, and the wanted columns as a memory-mapped table (in memory, when the cache
     can't be written)."""
     import pyarrow

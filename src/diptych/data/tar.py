@@ -227,8 +227,9 @@ def cached_index(path: Path, cache: Path) -> TarIndex:
     ):
         with stored.open("rb") as file, np.load(file) as arrays:
             fields: dict[str, Any] = {name: arrays[name] for name in arrays.files}
-        error = str(fields.pop("damage"))  # the field's name in the file
-        return TarIndex(**fields | {"endings": tuple(fields["endings"].tolist()), "error": error})
+        fields["error"] = str(fields.pop("damage"))  # the field's name in the file
+        fields["endings"] = tuple(fields["endings"].tolist())
+        return TarIndex(**fields)
     index = index_tar(path)
 
     def write(target: Path) -> None:

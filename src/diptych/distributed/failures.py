@@ -1,4 +1,4 @@
-"""Errors that all processes hear of, so that none waits for one that has given up."""
+"""Errors that reach all processes, so that none waits for one that has given up."""
 
 from collections.abc import Callable
 from typing import TypeVar

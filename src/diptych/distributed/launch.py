@@ -3,7 +3,7 @@
 import contextlib
 import datetime
 import os
-from collections.abc import Iterator
+from collections.abc import Generator
 
 import torch
 import torch.distributed as dist
@@ -16,7 +16,7 @@ from diptych.errors import ConfigError
 
 
 @contextlib.contextmanager
-def connect(device: str = "") -> Iterator[Peers]:
+def connect(device: str = "") -> Generator[Peers, None, None]:
     """The peers of this process, for as long as the block lasts.
 
     Under `torchrun` (RANK, WORLD_SIZE and LOCAL_RANK are set) the processes meet over NCCL on GPUs

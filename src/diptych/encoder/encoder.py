@@ -2,7 +2,7 @@
 
 import hashlib
 import os
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property, partial
@@ -34,7 +34,7 @@ DTYPES: dict[str, torch.dtype] = {
 
 @dataclass(frozen=True, kw_only=True)
 class Identity:
-    """What tells whether two vectors can be compared."""
+    """The model that made vectors: only those of one identity can be compared."""
 
     name: str
     """What `diptych.load` was given; a local path is absolute."""
@@ -282,7 +282,7 @@ def _is_one(images: object) -> bool:
 
 
 @contextmanager
-def evaluating(model: Clip) -> Iterator[None]:
+def evaluating(model: Clip) -> Generator[None, None, None]:
     """Evaluation mode and no gradients within; the modes come back, so that a model in training can
     be asked.
 

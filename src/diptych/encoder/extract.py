@@ -49,18 +49,18 @@ def extract(
         else (attempt(item) for item in items)
     )
     # Closed: the threads end with the last batch or the first error, whichever comes.
-    with closing(ahead) as outcomes:
-        for item, outcome in outcomes:
+    with closing(ahead) as results:
+        for item, result in results:
             if names and group(item) != group(names[0]):
                 yield names, encode(prepared)
                 names, prepared = [], []
-            if not isinstance(outcome, ImageError):
+            if not isinstance(result, ImageError):
                 names.append(item)
-                prepared.append(outcome)
+                prepared.append(result)
             elif unreadable is None:
-                raise outcome
+                raise result
             else:
-                unreadable(item, outcome)
+                unreadable(item, result)
             if len(names) == batch_size:
                 yield names, encode(prepared)
                 names, prepared = [], []

@@ -206,7 +206,7 @@ class _Extraction:
                     sample = self.source[index]
                 except (DataError, OSError) as error:
                     self.unread[chunk][str(index)] = str(error)
-                    # A disk that didn't answer may do so next time.
+                    # A disk that didn't respond may do so next time.
                     self.lasting[chunk] = self.lasting[chunk] and isinstance(error, DataError)
                     continue
                 kept: dict[str, object] = {name: getattr(sample, name) for name in self.fields}

@@ -26,7 +26,7 @@ def load(
     progress: bool = True,
 ) -> Encoder:
     """The model at `name_or_path`, ready to embed: a run folder, a checkpoint file or folder of any
-    known format, a name with published weights (`diptych models` lists them), or `hf-hub:org/name`.
+    known layout, a name with published weights (`diptych models` lists them), or `hf-hub:org/name`.
 
     `device` None: the GPU if there is one. `dtype` is the towers' precision; the temperature stays
     in float32. `config`: how the model is built, where its file doesn't say: a name, or a published
@@ -35,8 +35,7 @@ def load(
     come when they are needed (needs accelerate). `deploy`: an image tower that has a deploy form is
     merged, which gives the same vectors faster. `progress`: a bar for large weights.
 
-    Raises CheckpointError if the weights can't be read, UnknownNameError if nothing answers to the
-    name.
+    Raises CheckpointError if the weights can't be read, UnknownNameError if nothing has the name.
     """
     if dtype not in DTYPES:
         raise UnknownNameError("dtype", dtype, DTYPES)

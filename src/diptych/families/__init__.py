@@ -7,10 +7,10 @@ import functools
 from importlib.metadata import EntryPoint, entry_points
 from typing import Any
 
-from diptych.components import Component, import_object
+from diptych.components import Component, import_object, reason
 from diptych.config import TowerConfig
 from diptych.config.objective import OBJECTIVES
-from diptych.errors import ConfigError, first_line
+from diptych.errors import ConfigError
 from diptych.families.base import Family
 from diptych.families.entry import Claim, Entry, Weights
 
@@ -22,7 +22,6 @@ __all__ = [
     "families",
     "layouts",
     "objective_configs",
-    "open_clip_towers",
     "tower_configs",
 ]
 
@@ -51,13 +50,15 @@ def _load(point: EntryPoint) -> Family:
     try:
         found = point.load()
     except Exception as error:  # whatever somebody's package raises while it is imported
-        reason = f"{type(error).__name__}: {first_line(error)}"
         raise ConfigError(
-            f"the family {point.name} of the package {package} can't be imported ({reason}); "
-            "update or uninstall the package"
+            f"the family {point.name} of the package {package} can't be imported "
+            f"({reason(error)}); update or uninstall the package"
         ) from error
     if not isinstance(found, Family):
-        raise ConfigError(f"{point.value} of the package {package} is no diptych.families.Family")
+        raise ConfigError(
+            f"{point.value} of the package {package} is no diptych.families.Family; update or "
+            "uninstall the package"
+        )
     return found
 
 
@@ -70,8 +71,7 @@ def tower_configs() -> list[type[TowerConfig]]:
 
 
 def objective_configs() -> list[type[Component]]:
-    """The configurations of all objectives and their parts: the general ones, then those of
-    families."""
+    """The configurations of all objectives and of their parts: the general ones first."""
     found = list(OBJECTIVES)
     for family in families():
         found += family.part(family.objectives)
@@ -86,13 +86,3 @@ def layouts() -> tuple[Any, ...]:
     for family in families():
         found += family.part(family.layouts)
     return tuple(sorted(found, key=lambda layout: -layout.priority))
-
-
-@functools.cache
-def open_clip_towers() -> tuple[Any, ...]:
-    """How open_clip has each kind of tower (`clip.layouts.towers.OpenClipTower`): CLIP's own last,
-    which are what is left when no other kind fits."""
-    found: list[Any] = []
-    for family in sorted(families(), key=lambda family: family.name == "clip"):
-        found += family.part(family.open_clip)
-    return tuple(found)

@@ -1,7 +1,7 @@
 """What a family of models is to Diptych: one published line, and all that belongs to it."""
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 from diptych.components import import_object
 from diptych.config import TowerConfig
@@ -28,17 +28,18 @@ class Family:
     pretrained: str = ""
     """A function that gives its published models, a list of `Entry`."""
     recipes: tuple[str, ...] = ()
-    """Modules of which every public function that returns a `Run` is a recipe; it is called as its
-    function is, with dashes."""
+    """Modules of which every public function that returns a `Run` is a recipe, named as the
+    function with dashes for underscores."""
     layouts: str = ""
     """A function that gives its layouts of weights, a tuple of `weights.layout.Layout`."""
     open_clip: str = ""
-    """A tuple of `clip.layouts.towers.OpenClipTower`: how open_clip names and configures towers of
-    this family."""
+    """A tuple of `families.clip.layouts.towers.OpenClipTower`: how open_clip names and configures
+    towers of this family."""
     objectives: str = ""
     """A tuple of configurations of objectives, and of their parts, that are the family's own."""
     upgrade: str = ""
-    """A function from the dictionary of an objective that an older version wrote to today's."""
+    """A function from the dictionary of an objective that an older version wrote to today's; others
+    come back as they are."""
 
     def entries(self) -> list[Entry]:
         """Its published models."""
@@ -46,5 +47,7 @@ class Family:
 
     def part(self, path: str) -> tuple[Any, ...]:
         """What a path of this family names; empty where there is none. Functions are called."""
-        found = import_object(path) if path else ()
-        return found() if callable(found) else found
+        if not path:
+            return ()
+        found = import_object(path)
+        return cast(tuple[Any, ...], found() if callable(found) else found)

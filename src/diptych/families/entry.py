@@ -21,12 +21,11 @@ class Weights:
     repo: str = ""
     """`org/name`. Empty: it is on no hub, and `link` says where."""
     file: str = ""
-    """Empty: what the repository holds in this format, perhaps in several files."""
+    """Empty: what the repository holds in this layout, perhaps in several files."""
     link: str = ""
     """A page from which people download it, where there is no `repo`."""
-    format: str
-    """`eva`, `open-clip`, `declip` or `transformers`; `eva-image`, `declip-image` and `unireplknet`
-    hold an image tower alone."""
+    layout: str
+    """The name of a `weights.layout.Layout`, such as `open-clip`."""
     licence: str
     dtype: str = ""
     """Of the stored numbers: `fp32`, `fp16` or `bf16`. Empty: not recorded here."""

@@ -1,8 +1,10 @@
 """From a configuration to a model, on any device."""
 
+from typing import Any
+
 import torch
 
-from diptych.components import implementation
+from diptych.components import implementation, subclass_of
 from diptych.config import ClipConfig, TowerConfig
 from diptych.models.clip import Clip
 from diptych.models.tower import Tower
@@ -37,11 +39,17 @@ def build(
 
 def build_tower(
     config: TowerConfig, embed_dim: int | None, device: str | torch.device = "cpu"
-) -> Tower:
+) -> Tower[Any]:
     """The tower of `config`, on `device`, before `init`. Towers of other libraries are initialised
     by these.
 
     `embed_dim` None: an image tower alone, without a projection. Raises ConfigError for a kind of
-    tower that always has one.
+    tower that always has one, and for an implementation that is no tower.
+
+    >>> from diptych.families.clip import VitConfig
+    >>> from diptych.models import build_tower
+    >>> build_tower(VitConfig(), embed_dim=512, device="meta").width
+    768
     """
-    return implementation(config).build(config, embed_dim, torch.device(device))
+    kind: type[Tower[Any]] = subclass_of(Tower, implementation(config), config.implementation)
+    return kind.build(config, embed_dim, torch.device(device))

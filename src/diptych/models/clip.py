@@ -1,5 +1,7 @@
 """Two towers, a scale and a bias."""
 
+from typing import Any
+
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float, Int
@@ -22,7 +24,7 @@ class Clip(nn.Module):
     torch.Size([2, 1])
     """
 
-    def __init__(self, config: ClipConfig, image: Tower, text: Tower):
+    def __init__(self, config: ClipConfig, image: Tower[Any], text: Tower[Any]):
         super().__init__()
         self.config = config
         self.image = image

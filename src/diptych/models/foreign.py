@@ -1,6 +1,7 @@
 """What is found out about towers that other libraries build."""
 
 from collections.abc import Iterator
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -21,7 +22,9 @@ def repeated_blocks(module: nn.Module) -> Iterator[nn.Module]:
         yield from inner
 
 
-def count_flops(tower: Tower, example: Tensor) -> int:
+def count_flops(tower: Tower[Any], example: Tensor) -> int:
+    """Floating-point operations of `tower(example)` in evaluation, counted while it runs; a
+    multiply-add counts two."""
     training = tower.training
     with FlopCounterMode(display=False) as counter, torch.no_grad():
         tower.eval()(example)

@@ -6,7 +6,9 @@ from typing import Any, Generic, Literal, NamedTuple, TypeVar, assert_never
 
 import torch
 from torch import Tensor, nn
-from torch.nn.modules.conv import _ConvNd
+from torch.nn.modules.conv import (
+    _ConvNd,  # pyright: ignore[reportPrivateUsage]: torch has no public name for it
+)
 from torch.utils.checkpoint import checkpoint
 
 from diptych.config import TowerConfig
@@ -179,11 +181,9 @@ class Tower(nn.Module, Generic[C]):
         """The depth of a parameter, by which layer-wise decay of the learning rate goes: 0 before
         the first block, i within the i-th, `layers` behind the last. What stands between two blocks
         belongs to the former. Raises KeyError for a name that isn't a parameter."""
-        depth_of = {
-            parameter: i
-            for i, block in enumerate(self.blocks, 1)
-            for parameter in block.parameters()
-        }
+        depth_of: dict[nn.Parameter, int] = {}
+        for i, block in enumerate(self.blocks, 1):
+            depth_of |= dict.fromkeys(block.parameters(), i)
         depth = 0
         for current, parameter in self.named_parameters():
             behind = depth if depth < len(self.blocks) else len(self.blocks) + 1

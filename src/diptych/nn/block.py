@@ -92,6 +92,9 @@ def init_blocks(blocks: nn.ModuleList | list[nn.Module], width: int) -> None:
     | mlp.up.weight             | N(0, 1 / (2 width))                          |
     | biases                    | 0                                            |
     """
+    # Each block adds two branches to the stream. If each had variance v, the last block's output
+    # would have 2 layers v more than the first one's input; a matrix at the end of a branch that is
+    # smaller by sqrt(2 layers) keeps the stream's size whatever the depth.
     residual = (2 * len(blocks) * width) ** -0.5
     for block in blocks:
         assert isinstance(block, Block)

@@ -22,6 +22,7 @@ def is_bare(layer: nn.Module) -> bool:
     """
     if type(layer) is not nn.Linear or "forward" in layer.__dict__:
         return False
-    before = layer._forward_pre_hooks or layer._backward_pre_hooks
-    after = layer._forward_hooks or layer._backward_hooks
+    # torch has no public way to ask for hooks.
+    before = layer._forward_pre_hooks or layer._backward_pre_hooks  # pyright: ignore[reportPrivateUsage]
+    after = layer._forward_hooks or layer._backward_hooks  # pyright: ignore[reportPrivateUsage]
     return not (before or after)

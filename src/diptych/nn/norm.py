@@ -1,10 +1,12 @@
 """Batch normalisation when a forward pass is run again."""
 
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 
 from torch import nn
-from torch.nn.modules.batchnorm import _BatchNorm
+from torch.nn.modules.batchnorm import (
+    _BatchNorm,  # pyright: ignore[reportPrivateUsage]: torch has no public name for it
+)
 
 
 def batch_norms(module: nn.Module) -> list[_BatchNorm]:
@@ -14,7 +16,7 @@ def batch_norms(module: nn.Module) -> list[_BatchNorm]:
 
 
 @contextmanager
-def unrecorded(module: nn.Module) -> Iterator[None]:
+def unrecorded(module: nn.Module) -> Generator[None, None, None]:
     """Within, batch norms of `module` in training use their batch's statistics but don't record
     them.
 

@@ -1,8 +1,8 @@
 """Micro-batches: the gradient of one big batch, in the memory of a small one."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from typing import NamedTuple
+from typing import Any, NamedTuple, cast
 
 import torch
 from torch import Tensor, nn
@@ -18,7 +18,7 @@ def accumulate(
     wrapped: nn.Module,
     micro_batches: Sequence[Batch],
     peers: Peers,
-    autocast: Callable[[], AbstractContextManager] = nullcontext,
+    autocast: Callable[[], AbstractContextManager[Any]] = nullcontext,
     scale_loss: Callable[[Tensor], Tensor] = lambda loss: loss,
 ) -> Losses:
     """Add the gradient of the loss of all `micro_batches` together to every parameter's `.grad`.
@@ -86,7 +86,7 @@ def _random_state(device: torch.device) -> _RandomState:
 
 
 @contextmanager
-def _replayed(state: _RandomState, device: torch.device) -> Iterator[None]:
+def _replayed(state: _RandomState, device: torch.device) -> Generator[None, None, None]:
     """Draw the same random numbers as after `state`; afterwards the generators are where they were
     before."""
     with torch.random.fork_rng([device] if state.device is not None else []):
@@ -101,7 +101,7 @@ def _features(
     objective: Objective,
     micro_batches: Sequence[Batch],
     peers: Peers,
-    autocast: Callable[[], AbstractContextManager],
+    autocast: Callable[[], AbstractContextManager[Any]],
 ) -> tuple[list[Features], list[_RandomState]]:
     """Each micro-batch's features, and the random state that they were drawn with."""
     features, states = [], []
@@ -118,37 +118,45 @@ def _contrast(
     objective: Objective,
     features: list[Features],
     peers: Peers,
-    autocast: Callable[[], AbstractContextManager],
+    autocast: Callable[[], AbstractContextManager[Any]],
     scale_loss: Callable[[Tensor], Tensor],
 ) -> tuple[Losses, list[Cotangents]]:
     """The loss of all micro-batches together, and its gradients cut up again; those of parameters
     that the loss uses itself (scale, bias, heads) go with the last micro-batch."""
-    leaves = {name: torch.cat([part[name] for part in features]) for name in features[0]}
-    floating = {
-        name: leaf.requires_grad_() for name, leaf in leaves.items() if leaf.is_floating_point()
-    }
+    whole = _joined(features)
+    # Features without their towers' graph are leaves, at which autograd stops: dloss/dfeatures is
+    # what it gives there. Labels and masks are features, too, but have no gradient.
+    leaves = {name: x.requires_grad_() for name, x in whole.items() if x.is_floating_point()}
     parameters = {name: p for name, p in objective.named_parameters() if p.requires_grad}
-    # Labels and masks are features, too, but have no gradient.
     with autocast():
-        losses = objective.loss(leaves, peers)
-    inputs = floating | parameters
-    gradients = torch.autograd.grad(
-        scale_loss(losses.total), list(inputs.values()), allow_unused=True
-    )
-    used = {
-        name: gradient
-        for name, gradient in zip(inputs, gradients, strict=True)
-        if gradient is not None
-    }
+        losses = objective.loss(whole, peers)
+    used = _gradients(scale_loss(losses.total), leaves | parameters)
+    # A feature's row belongs to one sample, so its gradient goes to that sample's micro-batch.
     sizes = [len(next(iter(part.values()))) for part in features]
-    parts = {name: used[name].split(sizes) for name in floating if name in used}
-    cotangents = [
-        Cotangents({name: rows[i] for name, rows in parts.items()}, {}) for i in range(len(sizes))
-    ]
+    parts = {name: used[name].split(sizes) for name in leaves if name in used}
+    cotangents = list[Cotangents]()
+    for i in range(len(sizes)):
+        cotangents.append(Cotangents({name: rows[i] for name, rows in parts.items()}, {}))
     # With the last, and only there: it is the one backward pass in which DDP averages, and in it
-    # DDP waits for every parameter's gradient, also of those that no tower uses.
+    # DDP expects every parameter's gradient, also of those that no tower uses.
     cotangents[-1].parameters.update({name: used[name] for name in parameters if name in used})
     return losses._replace(total=losses.total.detach()), cotangents
+
+
+def _joined(parts: Sequence[Features]) -> Features:
+    """The features of all micro-batches, as those of one batch."""
+    joined: Features = {}
+    for name in parts[0]:
+        joined[name] = torch.cat([part[name] for part in parts])
+    return joined
+
+
+def _gradients(loss: Tensor, inputs: dict[str, Tensor]) -> dict[str, Tensor]:
+    """The gradients of `loss` by name, of those inputs that it depends on."""
+    found = torch.autograd.grad(loss, list(inputs.values()), allow_unused=True)
+    # An input that isn't used has None, of which torch's own annotation doesn't know.
+    pairs = zip(inputs, cast(tuple[Tensor | None, ...], found), strict=True)
+    return {name: gradient for name, gradient in pairs if gradient is not None}
 
 
 def _refuse_batch_statistics(objective: Objective) -> None:

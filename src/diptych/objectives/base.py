@@ -100,7 +100,7 @@ class Objective(nn.Module):
         super().__init__()
         self.model = model
         # A loss that compares tokens switches these on again. What no loss reaches must not be
-        # trained: DDP waits for the gradient of every parameter that is.
+        # trained: DDP expects the gradient of every parameter that is.
         model.train_tokens(False)
 
     def features(self, batch: Batch) -> Features:

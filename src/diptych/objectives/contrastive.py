@@ -44,7 +44,9 @@ class Contrastive:
         """For the record: the model's scale, and its bias if it has one."""
         found = scalars(scale=self.model.logit_scale.exp())
         if self.model.logit_bias is not None:
-            found |= scalars(bias=self.model.logit_bias)
+            # A copy: the parameter itself would be read after the optimiser's step, and the scale
+            # is that of before it.
+            found |= scalars(bias=self.model.logit_bias.clone())
         return found
 
     def before_step(self) -> None:
@@ -77,7 +79,7 @@ class InfoNce(Contrastive):
 
     def clamp(self) -> None:
         """Keep the scale within its limits."""
-        # Unlimited, it grows as pairs are told apart, until rounding and one wrong pair decide the
+        # Unlimited, it grows as pairs are separated, until rounding and one wrong pair decide the
         # gradient (arXiv:2103.00020, §2.5).
         config = self.config
         clamp_scale(self.model.logit_scale, config.min_logit_scale, config.max_logit_scale)

@@ -1,5 +1,7 @@
 """DeCLIP: supervision from wherever it is to be had."""
 
+import itertools
+
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
@@ -8,7 +10,7 @@ from diptych.batch import Batch, Views
 from diptych.config import DeclipObjectiveConfig
 from diptych.distributed import Peers
 from diptych.errors import ConfigError
-from diptych.models import Clip, TowerOutput
+from diptych.models import Clip, TokenKind, TowerOutput
 from diptych.objectives.base import Features, Losses, Objective, scalars
 from diptych.objectives.contrastive import build_contrastive
 from diptych.objectives.features import encode_views, unit
@@ -57,14 +59,21 @@ class DeclipObjective(Objective):
 
     def features(self, batch: Batch) -> Features:
         pictures = encode_views(self.model.image, batch.images)
-        captions = [self.model.text(ids, tokens="normed") for ids in batch.texts]
+        captions = [
+            self.model.text(ids, tokens)
+            for ids, tokens in zip(batch.texts, self.caption_tokens(), strict=True)
+        ]
         return self.features_of(batch, pictures, captions)
+
+    def caption_tokens(self) -> list[TokenKind]:
+        """Which tokens `features_of` reads of each view of the caption."""
+        return ["normed" if view == "masked" else "none" for view in self.views.text]
 
     def features_of(
         self, batch: Batch, pictures: list[TowerOutput], captions: list[TowerOutput]
     ) -> Features:
-        """What the loss needs of the towers' outputs, in the order of the views; captions' tokens are
-        behind the final norm."""
+        """What the loss needs of the towers' outputs, in the order of the views; captions have the
+        tokens that `caption_tokens` says."""
         assert batch.mlm_labels is not None
         masked = captions[self.views.text.index("masked")]
         return {
@@ -109,7 +118,10 @@ class DeclipObjective(Objective):
         return masked_language_modelling(self.word_head(tokens[masked]), labels[masked], peers)
 
     def _pairs(self, images: list[Tensor], texts: list[Tensor], peers: Peers) -> Tensor:
-        losses = [self.contrastive.loss(image, text, peers) for text in texts for image in images]
+        losses = [
+            self.contrastive.loss(image, text, peers)
+            for text, image in itertools.product(texts, images)
+        ]
         return torch.stack(losses).mean()
 
     def _neighbours(
@@ -118,8 +130,7 @@ class DeclipObjective(Objective):
         found = [self.queue.nearest(text) for text in texts]
         losses = [
             nearest_neighbour_supervision(image, neighbours, scale, peers)
-            for neighbours in found
-            for image in images
+            for neighbours, image in itertools.product(found, images)
         ]
         return torch.stack(losses).mean()
 
@@ -135,11 +146,11 @@ class DeclipObjective(Objective):
 
 
 def vocabulary(model: Clip) -> int:
-    """How many words the model's text tower knows. Raises ConfigError for a tower of another
+    """How many token ids the model's text tower knows. Raises ConfigError for a tower of another
     library, which doesn't say."""
-    words = model.config.text.vocabulary
-    if words is None:
+    size = model.config.text.vocabulary
+    if size is None:
         raise ConfigError(
             "DeCLIP masks words of Diptych's own text tower; this model has another library's"
         )
-    return words
+    return size

@@ -7,7 +7,7 @@ from torch import Tensor
 from diptych.batch import Batch
 from diptych.config import DefilipObjectiveConfig
 from diptych.distributed import Peers
-from diptych.models import Clip, TowerOutput
+from diptych.models import Clip, TokenKind, TowerOutput
 from diptych.objectives.base import Features, Losses, scalars
 from diptych.objectives.declip import DeclipObjective
 from diptych.objectives.queue import Queue
@@ -23,6 +23,9 @@ class DefilipObjective(DeclipObjective):
         self.tokens_weight = config.tokens_weight
         self.tokens = build_token_pairs(config.tokens, model)
         self.views = replace(self.views, whole_length=not config.tokens.mask_padding)
+
+    def caption_tokens(self) -> list[TokenKind]:
+        return ["normed", *super().caption_tokens()[1:]]
 
     def features_of(
         self, batch: Batch, pictures: list[TowerOutput], captions: list[TowerOutput]

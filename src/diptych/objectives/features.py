@@ -1,6 +1,7 @@
 """What objectives do to the towers' outputs before they compare them."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -29,7 +30,7 @@ def at_least_float32(x: Tensor) -> Tensor:
 
 
 def encode_views(
-    tower: Tower, views: Sequence[Tensor], tokens: TokenKind = "raw"
+    tower: Tower[Any], views: Sequence[Tensor], tokens: TokenKind = "raw"
 ) -> list[TowerOutput]:
     """What an image tower makes of several views [n, 3, size, size] of the same pictures."""
     # With batch normalisation outputs depend on what stands beside them in the batch: each view
@@ -52,11 +53,11 @@ def gather_with_gradient(
 
 class _Gather(torch.autograd.Function):
     @staticmethod
-    def forward(ctx, local: Tensor, peers: Peers) -> Tensor:
+    def forward(ctx: Any, local: Tensor, peers: Peers) -> Tensor:
         ctx.peers = peers
         return peers.all_gather(local)
 
     @staticmethod
     @once_differentiable
-    def backward(ctx, *gradients: Tensor) -> tuple[Tensor, None]:  # pyright: ignore[reportIncompatibleMethodOverride]
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:  # pyright: ignore[reportIncompatibleMethodOverride]
         return ctx.peers.reduce_scatter(gradients[0].contiguous()), None

@@ -7,6 +7,10 @@ builds, so this module is imported only where a GPU computes; Triton's interpret
 programs on a CPU, slowly, for tests.
 """
 
+# Parameters of the programs are pointers, blocks or numbers of the compiler's, which have no types:
+# an annotation on them would mean a constant of the compiled program.
+# pyright: reportMissingParameterType=false, reportUnknownParameterType=false
+
 from typing import Any
 
 import torch

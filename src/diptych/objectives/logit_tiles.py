@@ -59,8 +59,8 @@ class LogitTiles:
         """Rows of S. The buffer of the previous call is overwritten."""
         tile = torch.mm(self.scaled[rows], self.texts.T, out=self.buffer[: rows.stop - rows.start])
         # A matrix product rounds a positive otherwise than the dot product in `positives` does.
-        # With one value for it everywhere, a pair that is told apart well has a loss of zero, not
-        # of the rounding of its logit.
+        # With one value for it everywhere, a pair that stands clear of the others has a loss of
+        # zero, not of the rounding of its logit.
         self.diagonal(tile, rows).copy_(self.positives[rows])
         return tile
 

@@ -32,7 +32,7 @@ def nt_xent(
     own = torch.arange(n, device=first.device) + peers.rank * n
     losses = []
     for view, itself, other in ((first, own, own + everyone), (second, own + everyone, own)):
-        # A view's cosine with itself is 1, and no answer: exp(-inf) takes it out of the sum.
+        # A view's cosine with itself is 1, and no candidate: exp(-inf) takes it out of the sum.
         logits = (view @ keys.T / temperature).scatter(1, itself[:, None], -torch.inf)
         losses.append(F.cross_entropy(logits, other))
     return torch.stack(losses).mean()
@@ -59,7 +59,9 @@ def simsiam(
 
 
 def masked_language_modelling(
-    logits: Float[Tensor, "masked vocabulary"], words: Int[Tensor, " masked"], peers: Peers = _ALONE
+    logits: Float[Tensor, "masked vocabulary"],
+    targets: Int[Tensor, " masked"],
+    peers: Peers = _ALONE,
 ) -> Float[Tensor, ""]:
     """Masked language modelling (MLM): the cross-entropy of the words that were masked in
     everybody's captions (BERT, Devlin et al. 2018, arXiv:1810.04805, §3.1); 0 where none was. Its
@@ -72,8 +74,8 @@ def masked_language_modelling(
     """
     # Processes mask different numbers of words: a mean of means would weigh words unequally. The
     # sum over everybody's count, times `size`, becomes the mean when it is averaged over processes.
-    count = peers.sum(torch.tensor(float(len(words)), device=logits.device)).clamp(min=1)
-    return F.cross_entropy(at_least_float32(logits), words, reduction="sum") * peers.size / count
+    count = peers.sum(torch.tensor(float(len(targets)), device=logits.device)).clamp(min=1)
+    return F.cross_entropy(at_least_float32(logits), targets, reduction="sum") * peers.size / count
 
 
 def nearest_neighbour_supervision(

@@ -3,15 +3,17 @@
 import difflib
 import fnmatch
 import functools
+import itertools
 import re
 from typing import NamedTuple
 
+from diptych.components import import_object
 from diptych.config import ClipConfig, ImageTowerConfig
 from diptych.errors import ConfigError, UnknownNameError
 from diptych.families import Entry, Weights, families
 
 
-class _Answer(NamedTuple):
+class _Found(NamedTuple):
     entry: Entry
     weights: Weights | None
 
@@ -28,7 +30,8 @@ def names(pattern: str = "*") -> list[str]:
 
 def entry(name: str) -> Entry:
     """What is known about a model, of which any name may be given: its own, an older one, another
-    library's (`name/tag`, too), that of a published file or of a repository.
+    library's (`name/tag`, too), that of a published file or of a repository; or
+    `package.module:NAME` or `file.py:NAME`, a configuration of your own.
 
     Raises UnknownNameError with near misses, and ConfigError for a repository of many models,
     naming its files.
@@ -36,10 +39,12 @@ def entry(name: str) -> Entry:
     >>> from diptych import pretrained
     >>> pretrained.entry("ViT-B/32-quickgelu").weights[0].repo
     'timm/vit_base_patch32_clip_224.openai'
-    >>> pretrained.entry("EVA02_CLIP_L_336_psz14_s6B.pt").name, pretrained.entry("EVA02-L-14-336/merged2b_s6b_b61k").name
-    ('eva02-clip-l-14-336', 'eva02-clip-l-14-336')
+    >>> pretrained.entry("EVA02_CLIP_L_336_psz14_s6B.pt").name
+    'eva02-clip-l-14-336'
+    >>> pretrained.entry("EVA02-L-14-336/merged2b_s6b_b61k").name
+    'eva02-clip-l-14-336'
     """
-    return _answer(name).entry
+    return _find(name).entry
 
 
 def get(name: str) -> ClipConfig:
@@ -52,8 +57,8 @@ def get(name: str) -> ClipConfig:
     found = entry(name)
     if not isinstance(found.config, ClipConfig):
         raise ConfigError(
-            f"{found.name} is an image tower without a text tower; load_image_tower() reads it, pretrained.tower() tells its "
-            "configuration"
+            f"{found.name} is an image tower without a text tower; load_image_tower() reads it, "
+            "pretrained.tower() tells its configuration"
         )
     return found.config
 
@@ -62,8 +67,10 @@ def tower(name: str) -> ImageTowerConfig:
     """The configuration of an image tower alone, or of a model's image tower. Raises as `entry`.
 
     >>> from diptych import pretrained
-    >>> pretrained.tower("EVA02_L_psz14").attention_norm, pretrained.tower("EVA02-CLIP-L-14").attention_norm
-    (False, True)
+    >>> pretrained.tower("EVA02_L_psz14").attention_norm
+    False
+    >>> pretrained.tower("EVA02-CLIP-L-14").attention_norm
+    True
     """
     config = entry(name).config
     return config.image if isinstance(config, ClipConfig) else config
@@ -74,50 +81,82 @@ def weights(name: str) -> Weights | None:
     else the first that is known of the model, None if there is none. Raises as `entry`.
 
     >>> from diptych import pretrained
-    >>> pretrained.weights("EVA-CLIP-8B").file, pretrained.weights("BAAI/EVA-CLIP-8B").format
+    >>> pretrained.weights("EVA-CLIP-8B").file, pretrained.weights("BAAI/EVA-CLIP-8B").layout
     ('EVA_CLIP_8B_psz14_s9B.pt', 'transformers')
     """
-    return _answer(name).weights
+    return _find(name).weights
 
 
-def _answer(name: str) -> _Answer:
+def _find(name: str) -> _Found:
+    if ":" in name and not name.startswith("hf-hub:"):
+        return _Found(_own(name), None)
     plain = _plain(name)
-    found = _answers().get(plain)
+    found = _by_name().get(plain)
     if found is not None:
         return found
-    files = [
-        each.file
-        for model in _entries().values()
-        for each in model.weights
-        if each.repo and _plain(each.repo) == plain
-    ]
-    if files:
+    if files := _files_in(plain):
         raise ConfigError(f"{name} is a repository of many files; name one: {', '.join(files)}")
-    close = difflib.get_close_matches(plain, _answers(), n=9)
+    close = difflib.get_close_matches(plain, _by_name(), n=9)
     raise UnknownNameError(
-        "model", name, _entries(), near=[_answers()[each].entry.name for each in close]
+        "model", name, _entries(), near=[_by_name()[each].entry.name for each in close]
     )
+
+
+def _own(name: str) -> Entry:
+    """A configuration of somebody's, `package.module:NAME` or `file.py:NAME`. Raises ConfigError
+    for what can't be imported or is none."""
+    config = import_object(name)
+    if not isinstance(config, ClipConfig | ImageTowerConfig):
+        raise ConfigError(
+            f"{name} is a {type(config).__name__}; a model's name leads to a ClipConfig or to the "
+            "configuration of an image tower"
+        )
+    return Entry(name=name, config=config)
+
+
+def _files_in(repo: str) -> list[str]:
+    """The known files of a repository, whose name is in plain spelling."""
+    found: list[str] = []
+    for model in _entries().values():
+        found += [each.file for each in model.weights if each.repo and _plain(each.repo) == repo]
+    return found
 
 
 @functools.cache
 def _entries() -> dict[str, Entry]:
     found: dict[str, Entry] = {}
     for family in families():
-        found |= {model.name: model for model in family.entries()}
+        for model in family.entries():
+            if model.name in found:
+                raise ConfigError(
+                    f"the family {family.name} has a model {model.name}, and so has another; "
+                    "update or uninstall one of the packages"
+                )
+            found[model.name] = model
     return found
 
 
 @functools.cache
-def _answers() -> dict[str, _Answer]:
-    """By every name in its plain spelling."""
-    answers: dict[str, _Answer] = {}
+def _by_name() -> dict[str, _Found]:
+    """By every name in its plain spelling. A name of two models means the first: no package takes a
+    name from us."""
+    found: dict[str, _Found] = {}
     for model in _entries().values():
-        own = (model.name, *model.aliases)
-        answers |= {_plain(name): _Answer(model, next(iter(model.weights), None)) for name in own}
-        for each in model.weights:
-            tagged = (f"{name}/{tag}" for name in own for tag in each.tags)
-            answers |= {_plain(name): _Answer(model, each) for name in (*each.names, *tagged)}
-    return answers
+        found = _names_of(model) | found
+    return found
+
+
+def _names_of(model: Entry) -> dict[str, _Found]:
+    own = (model.name, *model.aliases)
+    found = {_plain(name): _Found(model, next(iter(model.weights), None)) for name in own}
+    for each in model.weights:
+        for name in (*each.names, *_tagged(own, each.tags)):
+            found[_plain(name)] = _Found(model, each)
+    return found
+
+
+def _tagged(names: tuple[str, ...], tags: tuple[str, ...]) -> list[str]:
+    return [f"{name}/{tag}" for name, tag in itertools.product(names, tags)]
 
 
 def _plain(name: str) -> str:

@@ -17,7 +17,7 @@ Report = Callable[[str, str], None]
 
 @dataclass(frozen=True, kw_only=True)
 class Picture:
-    """One picture, and what tells whether it has changed."""
+    """One picture, and by what one sees whether it has changed."""
 
     path: str
     """Absolute. Of a picture in a tar shard: SHARD.tar/KEY.ENDING."""

@@ -15,7 +15,7 @@ are dropped by writing generation G + 1 beside G and then replacing `meta.json`.
 import json
 import os
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -177,7 +177,7 @@ def drop(folder: str | os.PathLike[str], keep: Bool[np.ndarray, " rows"]) -> Non
 
 
 @contextmanager
-def locked(folder: str | os.PathLike[str]) -> Iterator[None]:
+def locked(folder: str | os.PathLike[str]) -> Generator[None, None, None]:
     """Be the only writer; a killed process lets go by itself. Raises DataError if another process
     is writing.
 

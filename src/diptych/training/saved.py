@@ -22,9 +22,11 @@ def read_run(text: str, out: Path) -> Run:
         values = json.loads(text)
     except json.JSONDecodeError as error:
         raise ConfigError(f"{out / 'run.json'} is no saved Run: {error}") from error
-    if isinstance(values, dict):
-        _upgrade(cast(dict[str, Any], values), out)
-    return from_dict(Run, values)
+    if not isinstance(values, dict):
+        raise ConfigError(f"{out / 'run.json'} is no saved Run: it holds a {type(values).__name__}")
+    run = cast(dict[str, Any], values)
+    _upgrade(run, out)
+    return from_dict(Run, run)
 
 
 def _upgrade(values: dict[str, Any], out: Path) -> None:

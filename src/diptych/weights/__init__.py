@@ -1,6 +1,6 @@
 """Weights on disk: readers of every kind of file, mapping of names, our native format, the hub."""
 
-from diptych.weights.layout import Export, Layout, Source
+from diptych.weights.layout import Export, Layout, WeightSource
 from diptych.weights.mapping import Rule, Table
 from diptych.weights.native import Meta, save_model
 from diptych.weights.state import State
@@ -11,10 +11,10 @@ __all__ = [
     "Layout",
     "Meta",
     "Rule",
-    "Source",
     "State",
     "Table",
     "TowerWeights",
+    "WeightSource",
     "save_model",
     "tower_weights",
 ]

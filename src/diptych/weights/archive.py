@@ -124,7 +124,9 @@ class _Unpickler(pickle.Unpickler):
         return torch.frombuffer(bytearray(self.file.read(entry)), dtype=dtype)
 
 
-def _tensor(storage: Tensor, offset: int, size: tuple, stride: tuple, *_: Any) -> Tensor:
+def _tensor(
+    storage: Tensor, offset: int, size: tuple[int, ...], stride: tuple[int, ...], *_: Any
+) -> Tensor:
     return storage.as_strided(size, stride, offset)
 
 

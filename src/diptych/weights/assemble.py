@@ -5,9 +5,10 @@ moved where needed, and put in its place before the next one is made. A matrix t
 stays mapped from the file.
 """
 
-import contextlib
 from collections.abc import Callable, Collection
-from typing import TypeVar
+from contextlib import nullcontext
+from functools import partial
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -41,7 +42,7 @@ def assemble(
     float32. Raises CheckpointError for names or shapes that don't fit the configuration, and for
     values that aren't finite.
     """
-    model = _built(lambda: models.build(config, device="meta"))
+    model = _built(partial(models.build, config, device="meta"))
     check_fit(state.shapes, model.state_dict())
     model.image, model.text = (
         _filled(tower, config.embed_dim) for tower in (model.image, model.text)
@@ -59,9 +60,9 @@ def assemble_tower(
     device: str | torch.device = "cpu",
     dtype: torch.dtype | None = None,
     progress: bool = False,
-) -> Tower:
+) -> Tower[Any]:
     """A tower alone, as `assemble` makes a model; `embed_dim` None: without projection."""
-    tower = _built(lambda: models.build_tower(config, embed_dim, "meta"))
+    tower = _built(partial(models.build_tower, config, embed_dim, "meta"))
     check_fit(state.shapes, tower.state_dict())
     tower = _filled(tower, embed_dim)
     fill(tower, state, device=device, dtype=dtype or torch.float32, progress=progress)
@@ -84,11 +85,7 @@ def fill(
     )
     likes = {name: lazy.like for name, lazy in state.lazies.items()}
     total = sum(like.nbytes for like in likes.values())
-    bar = (
-        counted("weights", total)
-        if progress and total > SHOWN
-        else contextlib.nullcontext(lambda _: None)
-    )
+    bar = counted("weights", total) if progress and total > SHOWN else nullcontext(_unseen)
     with bar as advance, torch.no_grad():
         for name, like in likes.items():
             wanted = _wanted(like, torch.float32 if name in exact else dtype)
@@ -99,6 +96,10 @@ def fill(
             check_values(name, tensor, wanted)
             _put(module, name, places[name], tensor.to(device, wanted, copy=copied))
             advance(like.nbytes)
+
+
+def _unseen(size: int) -> None:
+    """Where no bar is shown."""
 
 
 def check_values(name: str, tensor: Tensor, dtype: torch.dtype) -> None:
@@ -142,7 +143,7 @@ def _built(build: Callable[[], M]) -> M:
         raise CheckpointError(f"its configuration can't be built ({first_line(error)})") from error
 
 
-def _filled(tower: Tower, embed_dim: int | None) -> Tower:
+def _filled(tower: Tower[Any], embed_dim: int | None) -> Tower[Any]:
     """The tower; one of another library, which computes tables when it is built or shares
     parameters, with numbers."""
     stored = tower.state_dict()

@@ -4,7 +4,7 @@ import contextlib
 import os
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,7 @@ from diptych.errors import CheckpointError, first_line
 
 
 @contextlib.contextmanager
-def atomic(path: Path, replaceable: Callable[[Path], bool]) -> Iterator[Path]:
+def atomic(path: Path, replaceable: Callable[[Path], bool]) -> Generator[Path, None, None]:
     """Yields an empty folder to write `path` in: what the body leaves there as `path.name` becomes
     `path` at the end.
 

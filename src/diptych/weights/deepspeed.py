@@ -1,15 +1,17 @@
 """DeepSpeed's checkpoint folders. https://github.com/deepspeedai/DeepSpeed
 
-    latest                                        the name of the newest step's folder
-    global_step…/mp_rank_00_model_states.pt       the whole weights in 16 bits (ZeRO 0 to 2: nothing is to be merged)
-    global_step…/zero_pp_rank_…_model_states.pt   ZeRO 3: shapes, buffers, and a share of the frozen parameters
-    global_step…/…zero_pp_rank_…_optim_states.pt  ZeRO 3: a share of the trained parameters in float32, one behind the
-                                                  other, in as many flat tensors as the optimiser had groups
+    latest                                 the name of the newest step's folder, global_step…
+    mp_rank_00_model_states.pt             the whole weights in 16 bits (ZeRO 0 to 2)
+    zero_pp_rank_…_model_states.pt         ZeRO 3: shapes, buffers, a share of frozen parameters
+    …zero_pp_rank_…_optim_states.pt        ZeRO 3: a share of the trained parameters in float32, one
+                                           behind the other, in as many flat tensors as the
+                                           optimiser had groups
 
 ZeRO 3 (Rajbhandari et al. 2019, arXiv:1910.02054) cuts every parameter into equal shares, one for
 each process; the last is padded.
 """
 
+import itertools
 import math
 import re
 from collections.abc import Callable, Mapping, Sequence
@@ -44,7 +46,8 @@ def weight_file(folder: Path) -> Path | None:
         step = folder / Path((folder / "latest").read_text(errors="replace").strip()).name
         if not step.is_dir():
             raise CheckpointError(
-                f"{folder / 'latest'} names {step.name}, which is missing; copy the whole checkpoint"
+                f"{folder / 'latest'} names {step.name}, which is missing; "
+                "copy the whole checkpoint"
             )
         folder = step
     found = next(
@@ -76,21 +79,22 @@ def read_shares(path: Path) -> State:
         ) from error
 
 
-def _merged(folder: Path, told: Mapping[str, Any]) -> dict[str, Lazy]:
-    """`told`: the first process's model states."""
-    processes = range(told["dp_world_size"])
+def _merged(folder: Path, first: Mapping[str, Any]) -> dict[str, Lazy]:
+    """`first`: the first process's model states."""
+    processes = range(first["dp_world_size"])
     flat = [
         Reopened(partial(_trained, folder, process), files=len(processes)) for process in processes
     ]
     kept = [Reopened(partial(_frozen, folder, process)) for process in processes]
     merged = State.of(
-        {n: told["module"][n] for n in told["buffer_names"] if n in told["module"]}
+        {n: first["module"][n] for n in first["buffer_names"] if n in first["module"]}
     ).lazies
-    for name, shape in dict(told.get("frozen_param_shapes") or {}).items():
+    for name, shape in dict(first.get("frozen_param_shapes") or {}).items():
         (dtype,) = {share.take(0)[name].dtype for share in kept}
         merged[name] = _joined(shape, dtype, [partial(_named, share, name) for share in kept])
     start = 0
-    for name, shape in [each for group in told["param_shapes"] for each in group.items()]:
+    for name, shape in itertools.chain(*(group.items() for group in first["param_shapes"])):
+        # The last share of a parameter is padded, so all have this size.
         stop = start + math.ceil(shape.numel() / len(processes))
         merged[name] = _joined(
             shape, torch.float32, [partial(_cut, share, start, stop) for share in flat]
@@ -101,7 +105,9 @@ def _merged(folder: Path, told: Mapping[str, Any]) -> dict[str, Lazy]:
             raise CheckpointError(
                 f"{folder}: process {process} holds {size} numbers where its share is {start}"
             )
-    merged |= {alias: merged[name] for alias, name in dict(told.get("shared_params") or {}).items()}
+    merged |= {
+        alias: merged[name] for alias, name in dict(first.get("shared_params") or {}).items()
+    }
     return {unwrapped(name): lazy for name, lazy in merged.items()}
 
 

@@ -1,7 +1,7 @@
 """Files from the Hugging Face hub, kept in its cache."""
 
 import contextlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -41,10 +41,10 @@ def fetch(
     one `file` does.
 
     Of the weights one of `weight_files` is fetched, the first that there is, or the file that
-    stands behind: `hf-hub:org/name/file`. A connection that breaks is taken up where it broke. Weights are
-    compared with the hub's sha256, or with `sha256`. Without a network, what was fetched before is
-    used. `endpoint` and `cache_dir` None: huggingface_hub's. Raises DownloadError, which says what
-    to do.
+    stands behind: `hf-hub:org/name/file`. A connection that breaks is taken up where it broke.
+    Weights are compared with the hub's sha256, or with `sha256`. Without a network, what was
+    fetched before is used. `endpoint` and `cache_dir` None: huggingface_hub's. Raises
+    DownloadError, which says what to do.
     """
     place, _, revision = name.removeprefix(HUB).partition("@")
     owner, _, rest = place.partition("/")
@@ -64,9 +64,8 @@ def fetch(
         here = [path for path in folder.glob("*") if path.name.endswith(SUFFIXES)]
         if len(here) != 1:
             raise
-        return _checked(
-            repo, here[0]
-        ).parent  # fetched before, under a name that only the hub could tell
+        # Fetched before, under a name that only the hub could tell.
+        return _checked(repo, here[0]).parent
 
 
 def _snapshot(repo: Repo, patterns: tuple[str, ...]) -> Path:
@@ -101,7 +100,8 @@ def _only(repo: Repo, weight_files: Sequence[str]) -> Path:
         )
     if len(files) > 1:
         raise DownloadError(
-            f"{repo} holds {len(files)} weight files; name one, as in {HUB}{repo.repo_id}/{files[0]}"
+            f"{repo} holds {len(files)} weight files; name one, "
+            f"as in {HUB}{repo.repo_id}/{files[0]}"
         )
     return _present(repo, _snapshot(repo, (files[0],)) / files[0])
 
@@ -145,13 +145,14 @@ def _checked(repo: Repo, path: Path, sha256: str = "") -> Path:
         path.unlink()
         blob.unlink(missing_ok=True)
         raise DownloadError(
-            f"{path.name} of {repo} came without its sha256 {expected[:12]}… and was removed; try again"
+            f"{path.name} of {repo} came without its sha256 {expected[:12]}… and was removed; "
+            "try again"
         )
     return path
 
 
 @contextlib.contextmanager
-def _explained(repo: Repo, what: str) -> Iterator[None]:
+def _explained(repo: Repo, what: str) -> Generator[None, None, None]:
     """Turns huggingface_hub's errors into one sentence each."""
     from huggingface_hub import errors
 

@@ -10,19 +10,19 @@ from torch import Tensor
 from diptych.config import ClipConfig, ImageTowerConfig
 from diptych.errors import CheckpointError
 from diptych.weights.mapping import Table
-from diptych.weights.read import Weights
+from diptych.weights.read import WeightFile
 from diptych.weights.state import State
 
 
 @dataclass(frozen=True, kw_only=True)
-class Source:
+class WeightSource:
     """Weights as they were found."""
 
     path: Path
     """As the user named it, for messages."""
     file: Path
     """The weights; configuration files would lie beside them."""
-    weights: Weights
+    weights: WeightFile
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,7 +35,7 @@ class Export:
     """Writes the configuration (of the part) and weights under our names to a path that doesn't
     exist yet. Raises CheckpointError for what the layout can't hold."""
     place: Literal["folder", "file"] = "folder"
-    """`file`: the weights alone, whose reader has to be told the configuration."""
+    """`file`: the weights alone; their reader needs the configuration from elsewhere."""
     part: Literal["model", "image"] = "model"
     """`image`: the image tower alone, without its projection."""
     holds: Callable[[ImageTowerConfig], bool] = lambda image: True
@@ -45,7 +45,8 @@ class Export:
 
 @dataclass(frozen=True, kw_only=True)
 class Layout:
-    """One way to publish a CLIP model: a rename table, and where its configuration stands."""
+    """One way to publish a CLIP model, or its image tower: a rename table, where the configuration
+    stands, how models of ours are written so."""
 
     name: str
     image: tuple[str, ...]
@@ -56,10 +57,10 @@ class Layout:
     """Names of which one tells the logit scale; empty: the layout may lack it."""
     table: Callable[[Collection[str]], Table]
     """The rename table for a checkpoint with these foreign names."""
-    config: Callable[[Source, State], tuple[ClipConfig, dict[str, Any]]]
+    config: Callable[[WeightSource, State], tuple[ClipConfig, dict[str, Any]]]
     """The configuration (from files beside the weights, or from shapes), and notes for the
     provenance."""
-    tower_config: Callable[[Source, State], ImageTowerConfig] | None = None
+    tower_config: Callable[[WeightSource, State], ImageTowerConfig] | None = None
     """The image tower's, inferred from shapes, for a file that holds it alone; None: they don't say
     enough."""
     weight_files: tuple[str, ...]
@@ -75,11 +76,13 @@ class Layout:
     def lacks(self, names: Collection[str]) -> str:
         """The first name that a whole model of this layout would have and `names` doesn't; empty if
         it matches."""
-        groups = (group for group in (self.image, self.text, self.scale) if group)
-        return next((group[0] for group in groups if not any(name in names for name in group)), "")
+        for group in (self.image, self.text, self.scale):
+            if group and not any(name in names for name in group):
+                return group[0]
+        return ""
 
 
-def refuse(source: Source, state: State) -> NoReturn:
+def refuse(source: WeightSource, state: State) -> NoReturn:
     """The configuration of a model in a layout of image towers alone: raises CheckpointError."""
     raise CheckpointError(
         "it holds an image tower without a text tower; load_image_tower() reads it"

@@ -13,7 +13,7 @@ from collections.abc import Callable
 from functools import partial
 from operator import index
 from pathlib import Path
-from typing import Generic, NamedTuple, TypeVar
+from typing import Any, Generic, NamedTuple, TypeVar
 
 import torch
 from torch import Tensor
@@ -102,20 +102,25 @@ def _entries(path: Path) -> dict[str, _Entry]:
             raise ValueError("its header is cut off")
         header = json.loads(file.read(length))
     header.pop("__metadata__", None)
-    entries = {name: _entry(name, told, path, first=8 + length) for name, told in header.items()}
+    entries = {
+        name: _entry(name, listed, path, first=8 + length) for name, listed in header.items()
+    }
     if sum(entry.stop - entry.start for entry in entries.values()) != size - 8 - length:
         raise ValueError(f"it has {size} bytes, and its header tells of others")
     return entries
 
 
-def _entry(name: str, told: dict, path: Path, first: int) -> _Entry:
-    start, stop = told["data_offsets"]
-    if told["dtype"] not in _DTYPES:
+def _entry(name: str, listed: dict[str, Any], path: Path, first: int) -> _Entry:
+    start, stop = listed["data_offsets"]
+    if listed["dtype"] not in _DTYPES:
         raise CheckpointError(
-            f"{path}: {name} is of {told['dtype']}; weights are read in 16, 32 and 64 bits"
+            f"{path}: {name} is of {listed['dtype']}; weights are read in 16, 32 and 64 bits"
         )
     entry = _Entry(
-        _DTYPES[told["dtype"]], [index(size) for size in told["shape"]], first + start, first + stop
+        _DTYPES[listed["dtype"]],
+        [index(size) for size in listed["shape"]],
+        first + start,
+        first + stop,
     )
     if (
         start < 0

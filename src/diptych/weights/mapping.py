@@ -81,28 +81,32 @@ class Table:
     """Ours that a file of this layout may lack, and what they are then."""
 
     @cached_property
-    def _from_foreign(self) -> list[tuple[re.Pattern, Rule, int]]:
-        return [
-            (_regex(name), rule, i) for rule in self.rules for i, name in enumerate(rule.sources)
-        ]
+    def _from_foreign(self) -> list[tuple[re.Pattern[str], Rule, int]]:
+        found: list[tuple[re.Pattern[str], Rule, int]] = []
+        for rule in self.rules:
+            found += [(_regex(name), rule, i) for i, name in enumerate(rule.sources)]
+        return found
 
     @cached_property
-    def _from_ours(self) -> list[tuple[re.Pattern, Rule]]:
+    def _from_ours(self) -> list[tuple[re.Pattern[str], Rule]]:
         return [(_regex(rule.ours), rule) for rule in self.rules]
 
     @cached_property
-    def _skipped(self) -> list[re.Pattern]:
+    def _skipped(self) -> list[re.Pattern[str]]:
         return [_regex(name) for name in (*self.ignored, *self.noted)]
+
+    @cached_property
+    def _left(self) -> list[re.Pattern[str]]:
+        return [_regex(name) for name in self.noted]
 
     def unknown(self, names: Iterable[str]) -> list[str]:
         """Those of the foreign `names` that no rule knows and that aren't to be left out."""
         patterns = [pattern for pattern, _, _ in self._from_foreign] + self._skipped
-        return [name for name in names if not any(pattern.fullmatch(name) for pattern in patterns)]
+        return [name for name in names if not _matches(patterns, name)]
 
     def unused(self, names: Iterable[str]) -> list[str]:
         """Those of the foreign `names` that are to be noted."""
-        patterns = [_regex(name) for name in self.noted]
-        return [name for name in names if any(pattern.fullmatch(name) for pattern in patterns)]
+        return [name for name in names if _matches(self._left, name)]
 
     def to_ours(self, foreign: Mapping[str, Tensor]) -> State:
         """Our names and tensors, made when they are asked for, in the order of the file.
@@ -124,18 +128,15 @@ class Table:
         partial = [name for name, (rule, parts) in found.items() if len(parts) < len(rule.sources)]
         if partial:
             raise CheckpointError(f"{_listed(partial)} can't be made: a part of them is missing")
-        made = State(
-            {
-                name: _changed(name, rule.change.to_ours, [parts[i] for i in sorted(parts)])
-                for name, (rule, parts) in found.items()
-            }
-        )
-        return State.of(self.absent).updated(made)
+        made: dict[str, Lazy] = {}
+        for name, (rule, parts) in found.items():
+            made[name] = _changed(name, rule.change.to_ours, [parts[i] for i in sorted(parts)])
+        return State.of(self.absent).updated(State(made))
 
     def to_foreign(self, ours: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Foreign names and tensors. Raises CheckpointError for names of ours that the layout can't
         hold."""
-        result, unknown = {}, []
+        result, unknown = dict[str, Tensor](), list[str]()
         for name, tensor in ours.items():
             match = next(
                 ((m, rule) for p, rule in self._from_ours if (m := p.fullmatch(name))), None
@@ -161,11 +162,10 @@ def summary(names: Iterable[str]) -> list[str]:
     groups: dict[str, list[str]] = {}
     for name in names:
         groups.setdefault(name.split(".")[0], []).append(name)
-    return [
-        line
-        for first, same in groups.items()
-        for line in ([f"{first}.* ({len(same)} tensors)"] if len(same) > 2 else same)
-    ]
+    lines: list[str] = []
+    for first, same in groups.items():
+        lines += [f"{first}.* ({len(same)} tensors)"] if len(same) > 2 else same
+    return lines
 
 
 def left_behind(provenance: Mapping[str, Any]) -> str:
@@ -185,18 +185,24 @@ def left_behind(provenance: Mapping[str, Any]) -> str:
     return f"{provenance['source']}: {', '.join(found)} {verbs}" if found else ""
 
 
-def rows(ours: str, foreign: str, *pairs: tuple) -> tuple[Rule, ...]:
-    """Rules whose names start alike: each pair is (our rest, foreign rest or rests[, change])."""
-    return tuple(
-        Rule(
-            ours + mine,
-            foreign + theirs
-            if isinstance(theirs, str)
-            else tuple(foreign + name for name in theirs),
-            *rest,
-        )
-        for mine, theirs, *rest in pairs
-    )
+Row = tuple[str, str | tuple[str, ...]] | tuple[str, str | tuple[str, ...], Change]
+"""Our name, the foreign name or names, and perhaps a change: a rule without the names' start."""
+
+
+def rows(ours: str, foreign: str, *pairs: Row) -> tuple[Rule, ...]:
+    """Rules whose names start alike: each pair is (our rest, foreign rest or rests[, change]).
+
+    >>> from diptych.weights.mapping import rows
+    >>> rows("text.", "encoder.", ("norm_post.*", "ln_final.*"))[0].foreign
+    'encoder.ln_final.*'
+    """
+    found: list[Rule] = []
+    for mine, theirs, *change in pairs:
+        if not isinstance(theirs, str):
+            found.append(Rule(ours + mine, tuple(foreign + name for name in theirs), *change))
+        else:
+            found.append(Rule(ours + mine, foreign + theirs, *change))
+    return tuple(found)
 
 
 def check_fit(state: Mapping[str, Tensor], expected: Mapping[str, Tensor]) -> None:
@@ -234,7 +240,11 @@ def _changed(name: str, change: Callable[[list[Tensor]], Tensor], parts: list[La
     return Lazy(like, lambda: change([part.make()]), lambda: change([part.once()]))
 
 
-def _regex(pattern: str) -> re.Pattern:
+def _matches(patterns: Iterable[re.Pattern[str]], name: str) -> bool:
+    return any(pattern.fullmatch(name) for pattern in patterns)
+
+
+def _regex(pattern: str) -> re.Pattern[str]:
     return re.compile(
         "".join(
             {"#": r"(\d+)", "*": r"(.+)"}.get(part, re.escape(part))
@@ -243,7 +253,7 @@ def _regex(pattern: str) -> re.Pattern:
     )
 
 
-def _fill(pattern: str, groups: re.Match) -> str:
+def _fill(pattern: str, groups: re.Match[str]) -> str:
     texts = iter(groups.groups())
     return "".join(
         next(texts) if part in ("#", "*") else part for part in re.split(r"([#*])", pattern)

@@ -1,7 +1,8 @@
 """The native format: one folder that says everything about itself.
 
     model.safetensors   the weights, under our names
-    model.json          the ClipConfig (preprocessing and tokenizer included), the weights' size and sha256, provenance
+    model.json          the ClipConfig (preprocessing and tokenizer included), the weights' size and
+                        sha256, provenance
 
 A Hugging Face tokenizer's own files lie beside them.
 """
@@ -102,7 +103,8 @@ def read(folder: Path) -> tuple[State, Meta]:
         raise CheckpointError(f"{folder / META} is not the description of a Diptych checkpoint")
     if meta.get("version") != VERSION:
         raise CheckpointError(
-            f"{folder} has format version {meta.get('version')}; this Diptych reads {VERSION}: update it"
+            f"{folder} has format version {meta.get('version')}; this Diptych reads {VERSION}: "
+            "update it"
         )
     try:
         config = from_dict(ClipConfig, meta["config"])
@@ -159,5 +161,6 @@ def check_sha256(path: Path, expected: str, size: int | None = None) -> None:
         )
     if expected and sha256(path) != expected:
         raise CheckpointError(
-            f"{path} doesn't have the sha256 {expected[:12]}…: it is damaged; copy or download it again"
+            f"{path} doesn't have the sha256 {expected[:12]}…: it is damaged; "
+            "copy or download it again"
         )

@@ -31,17 +31,18 @@ _DEPTH = 4
 _WRAPPERS = re.compile(r"^((module|_orig_mod)\.)+")
 """What DistributedDataParallel and torch.compile put before each name."""
 _DAMAGE = (
-    *(
-        RuntimeError,
-        OSError,
-        EOFError,
-        ValueError,
-        LookupError,
-        TypeError,
-        AttributeError,
-        AssertionError,
-    ),
-    *(OverflowError, MemoryError, struct.error, zipfile.BadZipFile),
+    RuntimeError,
+    OSError,
+    EOFError,
+    ValueError,
+    LookupError,
+    TypeError,
+    AttributeError,
+    AssertionError,
+    OverflowError,
+    MemoryError,
+    struct.error,
+    zipfile.BadZipFile,
 )
 """What torch raises over bytes that nobody wrote on purpose."""
 _INERT = "deepspeed."
@@ -94,8 +95,8 @@ def load(path: Path, mapped: bool = True) -> Any:
         if not named or not all(name.startswith(_INERT) for name in named):
             what = f" ({', '.join(named[:3])})" if named else ""
             raise CheckpointError(
-                f"{path} holds Python objects besides tensors{what}, so reading it could execute code: refused; "
-                "save its state dict alone, best as safetensors"
+                f"{path} holds Python objects besides tensors{what}, so reading it could execute "
+                "code: refused; save its state dict alone, best as safetensors"
             ) from error
     with torch.serialization.safe_globals([(_Inert, name) for name in named]):
         try:
@@ -142,14 +143,14 @@ def unwrapped(name: str) -> str:
 def _unpickle(path: Path, mapped: bool) -> Any:
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter(
-                "ignore", UserWarning
-            )  # torch's doubts about a pickle: it reads or refuses it
+            # torch's doubts about a pickle: it reads or refuses it.
+            warnings.simplefilter("ignore", UserWarning)
             return torch.load(path, map_location="cpu", weights_only=True, mmap=mapped)
     except _DAMAGE as error:
         if os.strerror(errno.ENOMEM) in str(error):  # torch keeps no number of the system's error
             raise CheckpointError(
-                f"{path} is larger than this system maps; let it (`sysctl vm.overcommit_memory=1`), "
+                f"{path} is larger than this system maps; "
+                "let it (`sysctl vm.overcommit_memory=1`), "
                 "or convert the weights to safetensors elsewhere"
             ) from error
         raise CheckpointError(

@@ -1,11 +1,11 @@
 """A progress bar of bytes."""
 
 import contextlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 
 
 @contextlib.contextmanager
-def counted(what: str, total: int) -> Iterator[Callable[[int], None]]:
+def counted(what: str, total: int) -> Generator[Callable[[int], None], None, None]:
     """Yields a function that takes so many bytes more, while a bar on stderr shows the share, the
     rate and the time left."""
     from rich.console import Console

@@ -1,12 +1,11 @@
 """Tensors out of any weight file, without running what is in it.
 
-The kind of file is told by its first bytes, not by its name: safetensors, torch's zip and legacy
+The kind of file is known by its first bytes, not by its name: safetensors, torch's zip and legacy
 pickles (both by torch's restricted unpickler), TorchScript archives (by ours), and folders of
 shards with an index.
 """
 
 import json
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
@@ -17,17 +16,18 @@ from diptych.weights.mapped import read_safetensors
 from diptych.weights.pickled import read_torch
 from diptych.weights.state import State
 
+Kind = Literal["safetensors", "torch", "archive"]
 _ZIP, _PICKLE = b"PK\x03\x04", b"\x80"
 
 
-class Weights(NamedTuple):
+class WeightFile(NamedTuple):
     """Names and tensors as a file holds them, and what kind of file it was."""
 
     tensors: State
-    kind: Literal["safetensors", "torch", "archive"]
+    kind: Kind
 
 
-def read_weights(path: Path) -> Weights:
+def read_weights(path: Path) -> WeightFile:
     """All tensors of a weight file, of the shards that an `….index.json` lists, or of the DeepSpeed
     checkpoint that a share belongs to. Mapped from the file where possible.
 
@@ -37,7 +37,7 @@ def read_weights(path: Path) -> Weights:
     if path.name.endswith(".index.json"):
         return _read_shards(path)
     if deepspeed.is_share(path):
-        return Weights(deepspeed.read_shares(path), "torch")
+        return WeightFile(deepspeed.read_shares(path), "torch")
     return _read_file(path)
 
 
@@ -57,21 +57,19 @@ def read_json(path: Path) -> dict[str, Any]:
 def shards(index: Path) -> dict[str, set[str]]:
     """The files that an index lists, and the names of the tensors in each. Raises CheckpointError
     if there are none."""
-    listed = read_json(index).get("weight_map")
-    if (
-        not isinstance(listed, Mapping)
-        or not listed
-        or not all(isinstance(file, str) for file in listed.values())
-    ):
+    listed: object = read_json(index).get("weight_map")
+    if not isinstance(listed, dict) or not listed:
         raise CheckpointError(f"{index} lists no shards")
     names: dict[str, set[str]] = {}
-    for name, file in sorted(listed.items(), key=lambda item: item[1]):
+    for name, file in listed.items():
+        if not isinstance(file, str):
+            raise CheckpointError(f"{index} lists no shards")
         names.setdefault(Path(file).name, set()).add(name)
-    return names
+    return dict(sorted(names.items()))
 
 
-def _read_shards(index: Path) -> Weights:
-    whole, kinds = State({}), []
+def _read_shards(index: Path) -> WeightFile:
+    whole, kinds = State({}), list[Kind]()
     for file, names in shards(index).items():
         path = index.parent / file
         if not path.is_file():
@@ -82,24 +80,26 @@ def _read_shards(index: Path) -> Weights:
         if wrong := names ^ tensors.keys():
             has = "has no" if min(wrong) in names else "has a"
             raise CheckpointError(
-                f"{path} {has} {min(wrong)}, other than {index.name} says: it is damaged or of another model"
+                f"{path} {has} {min(wrong)}, other than {index.name} says: "
+                "it is damaged or of another model"
             )
-        whole, kinds = whole.updated(tensors), [*kinds, kind]
-    return Weights(whole, kinds[0])
+        whole = whole.updated(tensors)
+        kinds.append(kind)
+    return WeightFile(whole, kinds[0])
 
 
-def _read_file(path: Path) -> Weights:
+def _read_file(path: Path) -> WeightFile:
     try:
         with open(path, "rb") as file:
             start = file.read(64)
     except OSError as error:
         raise CheckpointError(f"{path} can't be read: {error.strerror}") from error
     if start.startswith(_ZIP) and is_archive(path):
-        return Weights(State.of(read_archive(path)), "archive")
+        return WeightFile(State.of(read_archive(path)), "archive")
     if start.startswith((_ZIP, _PICKLE)):
-        return Weights(read_torch(path, mapped=start.startswith(_ZIP)), "torch")
+        return WeightFile(read_torch(path, mapped=start.startswith(_ZIP)), "torch")
     if start[8:9] == b"{":
-        return Weights(read_safetensors(path), "safetensors")
+        return WeightFile(read_safetensors(path), "safetensors")
     if start.startswith(b"version https://git-lfs"):
         raise CheckpointError(
             f"{path} is a Git LFS pointer, not the weights; run `git lfs pull` where it came from"

@@ -44,21 +44,26 @@ def fit_grid(state: State, grid: Grid) -> State:
 def resize_positions(
     positions: Float[Tensor, "old width"], side: int, extra: int = 1, antialias: bool = True
 ) -> Float[Tensor, "new width"]:
-    """A learned table for a square of side x side patches, by bicubic interpolation in float32; the
-    first `extra` rows (the class token) are kept. `antialias` as open_clip has it; EVA
-    (github.com/baaivision/EVA) does without.
+    """A learned table for a square of side x side patches, by bicubic interpolation in float32
+    (Dosovitskiy et al. 2020, arXiv:2010.11929, §3.2); the first `extra` rows (the class token) are
+    kept. `antialias` as open_clip has it; EVA (github.com/baaivision/EVA) does without.
+
+    Raises CheckpointError for a table that is no square.
 
     >>> import torch
     >>> from diptych.weights.resize import resize_positions
     >>> resize_positions(torch.zeros(1 + 49, 8), side=14).shape
     torch.Size([197, 8])
     """
+    # The class token stands at no place of the picture: its row is kept.
     first, grid = positions[:extra], positions[extra:]
     old = math.isqrt(len(grid))
     if old * old != len(grid):
         raise CheckpointError(f"{len(positions)} positions are not {extra} and a square of patches")
     if old == side:
         return positions
+    # The table in reading order is a small picture with `width` channels. A patch of the new grid
+    # covers another part of the photo: it gets what a patch there would have had.
     plane = _bicubic(grid.T.reshape(1, -1, old, old), side, antialias)
     return torch.cat([first, plane.flatten(2)[0].T])
 
@@ -67,7 +72,8 @@ def resize_kernel(
     kernel: Float[Tensor, "width channels old old"], size: int
 ) -> Float[Tensor, "width channels size size"]:
     """The patches' kernel for patches of `size` pixels, by bicubic interpolation in float32, as EVA
-    makes 16 of 14.
+    makes 16 of 14. The sum over a kernel grows with its area, so outputs keep their direction, not
+    their size; training goes on from there.
 
     >>> import torch
     >>> from diptych.weights.resize import resize_kernel
@@ -78,7 +84,10 @@ def resize_kernel(
 
 
 def _bicubic(planes: Tensor, side: int, antialias: bool) -> Tensor:
-    larger = F.interpolate(
+    # Patches are areas, not points: `align_corners=False` maps edges to edges, so that the first
+    # and the last patch stay half a patch from the border. The cubic's weights reach below 0 and
+    # sum to 1, which half precision would blur.
+    resized = F.interpolate(
         planes.float(), size=(side, side), mode="bicubic", antialias=antialias, align_corners=False
     )
-    return larger.to(planes.dtype)
+    return resized.to(planes.dtype)

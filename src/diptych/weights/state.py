@@ -30,7 +30,7 @@ class State(Mapping[str, Tensor]):
 
     >>> import torch
     >>> from diptych.weights.state import State
-    >>> state = State.of({"image.blocks.0.norm_1.bias": torch.zeros(2), "text.positions": torch.ones(3)})
+    >>> state = State.of({"image.class_token": torch.zeros(2), "text.positions": torch.ones(3)})
     >>> state.shapes["text.positions"], dict(state.part("text.")), len(state)
     (tensor(..., device='meta', size=(3,)), {'positions': tensor([1., 1., 1.])}, 2)
     """

@@ -121,11 +121,10 @@ def _table(scores: Scores) -> Section:
         "seen": "new handwriting, known combinations",
         "unseen": "new handwriting, new combinations",
     }
-    rows = [
-        (f"{measure}: {label}", percent(scores.accuracy[part][measure]), chance)
-        for measure, chance in (("digit", "10 %"), ("colour", "10 %"), ("both", "1 %"))
-        for part, label in names.items()
-    ]
+    rows = list[tuple[str, str, str]]()
+    for measure, chance in (("digit", "10 %"), ("colour", "10 %"), ("both", "1 %")):
+        for part, label in names.items():
+            rows.append((f"{measure}: {label}", percent(scores.accuracy[part][measure]), chance))
     count = len(scores.samples)
     rows.append(("relation of two digits, four choices", percent(scores.relation), "25 %"))
     found = scores.retrieval

@@ -1,6 +1,7 @@
 """What the demo's model knows: zero-shot accuracy, relations and retrieval over the test
 pictures."""
 
+import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -86,7 +87,8 @@ def _classify(
     digits = torch.tensor([digit["value"] for digit in first])
     colours = torch.tensor([list(scenes.COLOURS).index(digit["colour"]) for digit in first])
     named = [coloured(colour) for colour in scenes.COLOURS]
-    both = encoder.embed_texts([f"{colour} {digit}" for colour in named for digit in scenes.DIGITS])
+    # Combination i is colour i // 10 with digit i % 10: so `zero_shot` is given its labels.
+    both = encoder.embed_texts(_combinations())
     # A class vector is the mean over captions that leave the other attribute open.
     by_digit = class_vectors(encoder.embed_texts, scenes.DIGITS, DIGIT_PROMPTS)
     of_any_digit = [f"{{}} {digit}" for digit in scenes.DIGITS]
@@ -107,6 +109,8 @@ def _relation(
         one, two = (name_of(digit) for digit in scene["digits"])
         texts += [f"{one} {words[0]} {two}" for words in scenes.RELATIONS.values()]
         truth.append(list(scenes.RELATIONS).index(scene["relation"]))
+    # [pictures, relations, width]: each picture has sentences of its own, which differ in the
+    # relation alone, so naming the digits doesn't help.
     choices = encoder.embed_texts(texts).view(len(samples), len(scenes.RELATIONS), -1)
     nearest = torch.einsum("nrw,nw->nr", choices, vectors).argmax(1)
     return (nearest == torch.tensor(truth)).double().mean().item()
@@ -115,11 +119,16 @@ def _relation(
 def _precision(
     encoder: Encoder, vectors: Float[Tensor, "n width"], samples: Sequence[Sample]
 ) -> float:
-    queries = [
-        f"{coloured(colour)} {digit}" for colour in scenes.COLOURS for digit in scenes.DIGITS
-    ]
+    queries = _combinations()
     nearest = (encoder.embed_texts(queries) @ vectors.T).topk(TOP, dim=1).indices.tolist()
-    right = [
-        fits(query, attributes(samples[i])) for query, row in zip(queries, nearest) for i in row
-    ]
-    return sum(right) / len(right)
+    # As TOP is the same for all, the mean over queries is the mean over all that was found.
+    right = 0
+    for query, row in zip(queries, nearest):
+        right += sum(fits(query, attributes(samples[i])) for i in row)
+    return right / (TOP * len(queries))
+
+
+def _combinations() -> list[str]:
+    """A query for each colour and digit: "a red zero", "a red one", ..."""
+    pairs = itertools.product(scenes.COLOURS, scenes.DIGITS)
+    return [f"{coloured(colour)} {digit}" for colour, digit in pairs]

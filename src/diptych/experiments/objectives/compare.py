@@ -76,6 +76,7 @@ def _affordable_steps(shared: Setting, config: ObjectivesConfig, console: Consol
         if content["asked"] == asked:
             return content["steps"]
     seconds = seconds_of_a_step(shared, config, console)
+    # One step of every objective takes `seconds`, and each seed takes all of them again.
     steps = int(_TRAINING * 60 * config.budget / (config.seeds * seconds))
     kept.parent.mkdir(parents=True, exist_ok=True)
     kept.write_text(json.dumps({"asked": asked, "steps": steps}) + "\n")

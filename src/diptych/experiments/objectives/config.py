@@ -19,7 +19,7 @@ class ObjectivesConfig:
     templates: tuple[str, ...] = ("a photo of a {}.",)
     """Captions of a class; not for digits."""
     objectives: tuple[str, ...] = ("clip", "slip", "declip", "filip", "defilip")
-    """Any of clip, slip, declip, filip, defilip."""
+    """Of clip, siglip, slip, declip, filip, defilip, and your own: package.module:Config."""
     seeds: int = 3
     """Runs of each objective, from different random numbers; the intervals come from them."""
     budget: float = 60.0

@@ -10,7 +10,7 @@ from diptych import reports
 from diptych.experiments.objectives import table
 from diptych.experiments.objectives.config import ObjectivesConfig
 from diptych.experiments.objectives.runs import Score
-from diptych.experiments.objectives.setting import Setting
+from diptych.experiments.objectives.setting import Setting, run_folder
 from diptych.reports import Section, plots
 from diptych.training import read_metrics
 
@@ -69,7 +69,7 @@ def _accuracies(runs: Path, scores: Sequence[Score]) -> list[tuple[float, float]
     """(step, mean accuracy in percent) of one objective's seeds."""
     by_step: dict[int, list[float]] = {}
     for score in scores:
-        for row in read_metrics(runs / f"{score.objective}-{score.seed}" / "metrics.jsonl"):
+        for row in read_metrics(run_folder(runs, score.objective, score.seed) / "metrics.jsonl"):
             if "evaluation" in row:
                 by_step.setdefault(row["step"], []).append(100 * row["evaluation"]["top1"])
     return [(float(step), statistics.fmean(values)) for step, values in sorted(by_step.items())]

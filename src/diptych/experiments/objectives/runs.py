@@ -30,7 +30,7 @@ P = ParamSpec("P")
 T = TypeVar("T")
 
 TRIAL = 8
-"""Steps by which the time of a step is foretold."""
+"""Steps by which the time of a step is estimated."""
 PROBED = 5000
 """Training pictures that the linear probe sees at most."""
 
@@ -53,10 +53,11 @@ class Score:
 
 def seconds_of_a_step(shared: Setting, config: ObjectivesConfig, console: Console) -> float:
     """Of all objectives together, by a short trial of each."""
-    console.print(f"How long is a step? {TRIAL} of each objective tell.")
+    console.print(f"The time of a step: {TRIAL} steps of each objective")
     folder = Path(config.out) / "trials"
     trials = [shared.with_objective(name, 0, folder, TRIAL) for name in config.objectives]
     for trial in trials:
+        # Steps that an interrupted trial took already wouldn't be taken, nor timed, again.
         delete_earlier(Path(trial.out))
     return sum(_apart(_trial, trial) for trial in trials)
 
@@ -102,6 +103,7 @@ def _apart(work: Callable[P, T], *arguments: P.args, **named: P.kwargs) -> T:
 
 def _trial(run: Run) -> float:
     """Seconds of a step."""
+    # Training alone, a row each step: `_seconds` is a median, as the first steps are slower.
     quiet = replace(
         run, evaluation=replace(run.evaluation, path=""), track=replace(run.track, every_steps=1)
     )
@@ -112,7 +114,7 @@ def _trial(run: Run) -> float:
 def _train_and_measure(run: Run, shared: Setting, name: str, progress: bool) -> Score:
     started = any(Path(run.out).glob("checkpoints/step-*"))
     fit(run, resume=started, progress=progress)
-    memory = _peak()
+    memory = _peak()  # of training: the evaluation below may need more
     encoder = load(run.out)
     found = shared.captioned and evaluate(encoder, "retrieval", shared.captioned)
     return Score(
@@ -131,6 +133,7 @@ def _labelled(
 ) -> tuple[Float[Tensor, "n width"], Int[Tensor, " n"]]:
     """Vectors and labels of at most about `PROBED` pictures, evenly taken."""
     source = open_source(data)
+    # Every k-th: the samples of a folder or shard may be sorted by class.
     samples = [source[i] for i in range(0, len(source), max(1, len(source) // PROBED))]
     vectors = encoder.embed_images([sample.image for sample in samples], batch_size=128)
     return vectors, torch.tensor([sample.label for sample in samples])
@@ -145,4 +148,5 @@ def _seconds(run: Run) -> float:
 def _peak() -> float:
     if torch.cuda.is_available():
         return torch.cuda.max_memory_allocated() / 2**20
+    # Linux counts in KiB.
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**10

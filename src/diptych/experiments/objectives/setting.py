@@ -9,31 +9,18 @@ from rich.console import Console
 from diptych import pretrained
 from diptych.config import (
     ClipConfig,
-    ClipObjectiveConfig,
     DataConfig,
-    DeclipObjectiveConfig,
-    DefilipObjectiveConfig,
-    FilipObjectiveConfig,
     ModelConfig,
     ObjectiveConfig,
     Run,
     SaveConfig,
-    SlipObjectiveConfig,
     TokenizerConfig,
 )
-from diptych.errors import UnknownNameError
 from diptych.experiments.digits.render import render
 from diptych.experiments.objectives.config import ObjectivesConfig
 from diptych.families.clip import TextConfig
 from diptych.families.tiny.recipes import DIGIT_PROMPTS, tiny_cifar10, tiny_digits
 
-OBJECTIVES: dict[str, ObjectiveConfig] = {
-    "clip": ClipObjectiveConfig(),
-    "slip": SlipObjectiveConfig(),
-    "declip": DeclipObjectiveConfig(),
-    "filip": FilipObjectiveConfig(),
-    "defilip": DefilipObjectiveConfig(),
-}
 VOCABULARY, TOKEN_DIM = 49409, 64
 """Of DeCLIP's tokenizer, which has a mask token; and the width in which patches and words are
 compared. Everyone's towers have both."""
@@ -58,22 +45,27 @@ class Setting:
         """The run of one objective and seed, in a folder of its own below `folder`."""
         return replace(
             self.run,
-            objective=OBJECTIVES[name],
+            objective=ObjectiveConfig.named(name)(),
             seed=seed,
             steps=steps,
-            out=str(folder / f"{name}-{seed}"),
+            out=str(run_folder(folder, name, seed)),
             save=SaveConfig(every_steps=0, every_minutes=5.0, keep=1),
             evaluation=replace(self.run.evaluation, every_steps=max(1, steps // POINTS)),
             recipe=f"benchmark {name}",
         )
 
 
+def run_folder(folder: Path, name: str, seed: int) -> Path:
+    """Where the run of one objective and seed stands below `folder`: `clip-0`; of a
+    `package.module:Class`, the class's name."""
+    return folder / f"{name.rpartition(':')[2]}-{seed}"
+
+
 def prepare(config: ObjectivesConfig, console: Console) -> Setting:
     """The data, the towers and the run that everyone shares. Raises UnknownNameError for an unknown
-    objective."""
+    objective, and ConfigError for one that can't be imported."""
     for name in config.objectives:
-        if name not in OBJECTIVES:
-            raise UnknownNameError("objective", name, OBJECTIVES)
+        ObjectiveConfig.named(name)
     return _digits(Path(config.out), console) if config.data == "digits" else _pictures(config)
 
 

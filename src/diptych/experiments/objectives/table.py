@@ -34,6 +34,8 @@ def interval(values: Sequence[float]) -> Interval:
     mean, n = statistics.fmean(values), len(values)
     if n < 2:
         return Interval(mean, None)
+    # mean ± t(0.975, n - 1) s / sqrt(n), with the deviation s of the sample (divided by n - 1):
+    # 2.5 % lie beyond either end.
     return Interval(mean, float(t.ppf(0.975, n - 1)) * statistics.stdev(values) / math.sqrt(n))
 
 

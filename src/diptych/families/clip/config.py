@@ -1,4 +1,4 @@
-"""CLIP's towers (Radford et al. 2021, arXiv:2103.00020), from which most other families have theirs."""
+"""CLIP's towers (Radford et al. 2021, arXiv:2103.00020), on which most other families build."""
 
 from dataclasses import dataclass, replace
 from typing import Literal

@@ -13,29 +13,48 @@ from diptych.families.clip import ResNetConfig, TextConfig, VitConfig
 from diptych.families.entry import Claim, Entry, Weights
 
 BASE = VitConfig()
+BASE_16 = replace(BASE, patch_size=16)
 LARGE = VitConfig(patch_size=14, width=1024, layers=24, heads=16, mlp_width=4096)
+LARGE_336 = replace(LARGE, image_size=336)
+RN50 = ResNetConfig()
+RN101 = ResNetConfig(layers=(3, 4, 23, 3))
 TEXT = TextConfig()
 LARGE_TEXT = TextConfig(width=768, heads=12, mlp_width=3072)
 
 # fmt: off
 MODELS = {
-    "vit-b-32":     ClipConfig(image=BASE,                                     text=TEXT,       embed_dim=512),
-    "vit-b-16":     ClipConfig(image=replace(BASE, patch_size=16),             text=TEXT,       embed_dim=512),
-    "vit-l-14":     ClipConfig(image=LARGE,                                    text=LARGE_TEXT, embed_dim=768),
-    "vit-l-14-336": ClipConfig(image=replace(LARGE, image_size=336),           text=LARGE_TEXT, embed_dim=768),
-    "rn50":         ClipConfig(image=ResNetConfig(),                           text=TEXT,       embed_dim=1024),
-    "rn101":        ClipConfig(image=ResNetConfig(layers=(3, 4, 23, 3)),       text=TEXT,       embed_dim=512),
+    "vit-b-32":     ClipConfig(image=BASE,      text=TEXT,       embed_dim=512),
+    "vit-b-16":     ClipConfig(image=BASE_16,   text=TEXT,       embed_dim=512),
+    "vit-l-14":     ClipConfig(image=LARGE,     text=LARGE_TEXT, embed_dim=768),
+    "vit-l-14-336": ClipConfig(image=LARGE_336, text=LARGE_TEXT, embed_dim=768),
+    "rn50":         ClipConfig(image=RN50,      text=TEXT,       embed_dim=1024),
+    "rn101":        ClipConfig(image=RN101,     text=TEXT,       embed_dim=512),
 }
 
-# Zero-shot top-1 on ImageNet as the paper's Table 11 gives it, the repository in open_clip's
-# format, and OpenAI's own in transformers' format (there is none for the ResNets).
-PUBLISHED = {
-    "vit-b-32":     (63.2, "timm/vit_base_patch32_clip_224.openai",  "openai/clip-vit-base-patch32"),
-    "vit-b-16":     (68.6, "timm/vit_base_patch16_clip_224.openai",  "openai/clip-vit-base-patch16"),
-    "vit-l-14":     (75.3, "timm/vit_large_patch14_clip_224.openai", "openai/clip-vit-large-patch14"),
-    "vit-l-14-336": (76.2, "timm/vit_large_patch14_clip_336.openai", "openai/clip-vit-large-patch14-336"),
-    "rn50":         (59.6, "timm/resnet50_clip.openai",              None),
-    "rn101":        (62.2, "timm/resnet101_clip.openai",             None),
+# Zero-shot top-1 on ImageNet as the paper's Table 11 gives it.
+TOP_1 = {
+    "vit-b-32":     63.2,
+    "vit-b-16":     68.6,
+    "vit-l-14":     75.3,
+    "vit-l-14-336": 76.2,
+    "rn50":         59.6,
+    "rn101":        62.2,
+}
+# The repositories in open_clip's layout, and OpenAI's own in transformers' (there are none of the
+# ResNets).
+OPEN_CLIP = {
+    "vit-b-32":     "timm/vit_base_patch32_clip_224.openai",
+    "vit-b-16":     "timm/vit_base_patch16_clip_224.openai",
+    "vit-l-14":     "timm/vit_large_patch14_clip_224.openai",
+    "vit-l-14-336": "timm/vit_large_patch14_clip_336.openai",
+    "rn50":         "timm/resnet50_clip.openai",
+    "rn101":        "timm/resnet101_clip.openai",
+}
+TRANSFORMERS = {
+    "vit-b-32":     "openai/clip-vit-base-patch32",
+    "vit-b-16":     "openai/clip-vit-base-patch16",
+    "vit-l-14":     "openai/clip-vit-large-patch14",
+    "vit-l-14-336": "openai/clip-vit-large-patch14-336",
 }
 # fmt: on
 
@@ -56,27 +75,18 @@ def entries() -> list[Entry]:
         Entry(
             name=f"{name}-quickgelu",
             config=quick(config),
-            weights=tuple(_weights(*PUBLISHED[name])),
+            weights=tuple(_weights(name)),
             aliases=(f"{name}-openai", f"openai-{name}"),
         )
         for name, config in MODELS.items()
     ]
 
 
-def _weights(top_1: float, open_clip: str, transformers: str | None) -> Iterator[Weights]:
-    claims = (
-        Claim(
-            metric="imagenet1k zero-shot top-1", value=top_1, source="arXiv:2103.00020, Table 11"
-        ),
-    )
+def _weights(name: str) -> Iterator[Weights]:
+    metric, source = "imagenet1k zero-shot top-1", "arXiv:2103.00020, Table 11"
+    claims = (Claim(metric=metric, value=TOP_1[name], source=source),)
     common = partial(Weights, licence="MIT", claims=claims)
-    yield common(
-        repo=open_clip, file="open_clip_model.safetensors", format="open-clip", names=(open_clip,)
-    )
-    if transformers:
-        yield common(
-            repo=transformers,
-            file="pytorch_model.bin",
-            format="transformers",
-            names=(transformers,),
-        )
+    repo, file = OPEN_CLIP[name], "open_clip_model.safetensors"
+    yield common(repo=repo, file=file, layout="open-clip", names=(repo,))
+    if own := TRANSFORMERS.get(name):
+        yield common(repo=own, file="pytorch_model.bin", layout="transformers", names=(own,))

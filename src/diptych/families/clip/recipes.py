@@ -1,4 +1,5 @@
-"""The published recipes at full size. The data is yours: every command sets `--data.path`.
+"""CLIP's recipes at full size, SigLIP's and LiT's. The data is yours: every command sets
+`--data.path`.
 
 Hyper-parameters are the papers'; the batch is the global one, whatever the number of processes.
 None of these has been run to its end by this project: the expected results are the papers', with

@@ -59,7 +59,7 @@ class TextTransformer(Tower[TextConfig]):
         init_blocks(self.blocks, self.width)
         self.norm_post.reset_parameters()
         nn.init.normal_(self.projection.weight, std=self.width**-0.5)
-        if self.projection.bias is not None:
+        if self.config.projection_bias:
             nn.init.zeros_(self.projection.bias)
 
     def embed(self, ids: Int[Tensor, "batch length"]) -> Float[Tensor, "batch length width"]:

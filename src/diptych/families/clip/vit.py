@@ -59,6 +59,7 @@ class VisionTransformer(Tower[VitConfig]):
         | blocks                  | see `init_blocks`                       |
         | projection.weight       | N(0, 1 / width)                         |
         """
+        # `width` numbers of variance 1 / width make a token of length 1, whatever the width.
         std = self.width**-0.5
         for table in (self.positions, self.projection.weight):
             nn.init.normal_(table, std=std)

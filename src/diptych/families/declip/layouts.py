@@ -21,20 +21,19 @@ from diptych.families.clip.layouts import openai
 from diptych.families.declip.pretrained import PREPROCESS, VOCABULARY
 from diptych.families.infer import infer, infer_image
 from diptych.weights.atomic import save_torch
-from diptych.weights.layout import Export, Layout, Source, refuse
+from diptych.weights.layout import Export, Layout, WeightSource, refuse
 from diptych.weights.mapping import Change, Rule, Table, rows
 from diptych.weights.state import State
 
 PREFIXES = ("encode_text.", "text_encoder.")
 HEADS = (
-    *(
-        "predictor_sim.*",
-        "projector.*",
-        "predictor.*",
-        "text_label_predictor.*",
-        "logit_scale_dense",
-    ),
-    *("nn_replacer_text.*", "nn_replacer_img.*"),
+    "predictor_sim.*",
+    "projector.*",
+    "predictor.*",
+    "text_label_predictor.*",
+    "logit_scale_dense",
+    "nn_replacer_text.*",
+    "nn_replacer_img.*",
 )
 """What belongs to training: heads, the scale of patches against words, texts of the past."""
 INFERRED = (
@@ -128,17 +127,17 @@ def _with_counters(found: Table, names: Collection[str]) -> Table:
     return replace(found, absent=dict(found.to_ours(known)))
 
 
-def read_config(source: Source, state: State) -> tuple[ClipConfig, dict[str, Any]]:
+def read_config(source: WeightSource, state: State) -> tuple[ClipConfig, dict[str, Any]]:
     """From the shapes; what they don't tell is that of every released file."""
-    told = infer(state, "quick_gelu")
-    assert isinstance(told.text, TextConfig)
-    kind = "declip" if told.text.vocab_size == VOCABULARY else "clip"
-    return replace(told, preprocess=PREPROCESS, tokenizer=TokenizerConfig(kind=kind)), {
+    inferred = infer(state, "quick_gelu")
+    assert isinstance(inferred.text, TextConfig)
+    kind = "declip" if inferred.text.vocab_size == VOCABULARY else "clip"
+    return replace(inferred, preprocess=PREPROCESS, tokenizer=TokenizerConfig(kind=kind)), {
         "config": INFERRED
     }
 
 
-def tower_config(source: Source, state: State) -> ImageTowerConfig:
+def tower_config(source: WeightSource, state: State) -> ImageTowerConfig:
     """The image tower's, as `read_config`."""
     return infer_image(state, "quick_gelu")
 
@@ -158,7 +157,8 @@ def _check(config: ClipConfig) -> None:
     image, text = config.image, config.text
     if not isinstance(image, VitConfig | ResNetConfig) or not isinstance(text, TextConfig):
         raise CheckpointError(
-            f"DeCLIP's code has CLIP's towers, and this model has a {type(image).__name__} and a {type(text).__name__}"
+            f"DeCLIP's code has CLIP's towers, and this model has a {type(image).__name__} "
+            f"and a {type(text).__name__}"
         )
     if config.logit_bias is not None:
         raise CheckpointError("DeCLIP's code has no logit bias")

@@ -13,7 +13,7 @@ from diptych.families.clip import ResNetConfig, TextConfig, VitConfig
 from diptych.families.entry import Claim, Entry, Weights
 
 VOCABULARY = 49409
-"""CLIP's words, and one for hidden words before the two special ones."""
+"""CLIP's tokens, and a mask token before the two special ones."""
 PREPROCESS = PreprocessConfig(
     crop_share=0.875,
     interpolation="bilinear",
@@ -61,16 +61,20 @@ PUBLISHED = {
     "slip-rn50-yfcc15m":        (28.5, "", ""),
     "filip-rn50-yfcc15m":       (21.3, "", ""),
     "declip-rn50-yfcc15m":      (44.4, "1ZjgJkA-50p0U16kJS-oEKHRUWD2nAjJb", ""),
-    "declip-vit-b-32-88m":      (66.2, "135v0R8zTiAppr-BejtoXRHeGeMTlDf2x", "1W2cCxsr3EjvOOWzVXZukLk38c8LC6UUm"),
-    "declip-rn50-88m":          (62.5, "1YS6xRdF5bY4rvgyCFQVIyPMr7evfZi3D", "1SZJ8CU5dDIwuvZWxb4xdld7qv7aw6wKm"),
+    "declip-vit-b-32-88m":      (66.2, "135v0R8zTiAppr-BejtoXRHeGeMTlDf2x",
+                                       "1W2cCxsr3EjvOOWzVXZukLk38c8LC6UUm"),
+    "declip-rn50-88m":          (62.5, "1YS6xRdF5bY4rvgyCFQVIyPMr7evfZi3D",
+                                       "1SZJ8CU5dDIwuvZWxb4xdld7qv7aw6wKm"),
 }
 
 NOTES = {
-    "filip-vit-b-32-yfcc15m": "Trained token by token; its whole vectors weren't. Evaluate it by its tokens.",
+    "filip-vit-b-32-yfcc15m": (
+        "Trained token by token; its whole vectors weren't. Evaluate it by its tokens."
+    ),
     "filip-rn50-yfcc15m": "Trained token by token. Configured by its authors, never released.",
     "slip-rn50-yfcc15m": (
-        "Never released. Its code can't run as published; this is the ResNet beside it, which can: a linear layer "
-        "stands behind the attention pool."
+        "Never released. Its code can't run as published; this is the ResNet beside it, which can: "
+        "a linear layer stands behind the attention pool."
     ),
 }
 # fmt: on
@@ -103,8 +107,10 @@ def _weights(name: str) -> tuple[Weights, ...]:
     _, whole, image = PUBLISHED[name]
     found = ((whole, "declip", ""), (image, "declip-image", "The image tower alone: no zero-shot."))
     return tuple(
-        Weights(link=_DRIVE.format(drive), format=form, licence=_LICENCE, names=(drive,), note=note)
-        for drive, form, note in found
+        Weights(
+            link=_DRIVE.format(drive), layout=layout, licence=_LICENCE, names=(drive,), note=note
+        )
+        for drive, layout, note in found
         if drive
     )
 

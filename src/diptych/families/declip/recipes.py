@@ -168,7 +168,7 @@ def declip_rn50_88m() -> Run:
 
 
 def _yfcc15m(name: str, objective: ObjectiveConfig) -> Run:
-    """The zoo's model of that name, by what the nine configurations have in common."""
+    """The published model of that name, trained by what the nine configurations have in common."""
     return Run(
         model=ModelConfig(name=name),
         objective=objective,

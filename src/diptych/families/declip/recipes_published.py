@@ -186,8 +186,8 @@ def declip_rn50_88m_as_published() -> Run:
     """DeCLIP with the modified ResNet-50 on 88 million pairs, as the published configuration has
     it.
 
-    torchrun --nnodes 8 --nproc-per-node 8 -m diptych train declip-rn50-88m-as-published --data.path \
-    SHARDS
+    torchrun --nnodes 8 --nproc-per-node 8 -m diptych train declip-rn50-88m-as-published \
+    --data.path SHARDS
 
     As declip-vit-b-32-88m-as-published, but that the scale moves, at a tenth of the rate; 128 pairs
     a GPU.

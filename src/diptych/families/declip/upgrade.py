@@ -1,8 +1,9 @@
 """Objectives of older runs, whose general configurations had DeCLIP's options as fields."""
 
 import dataclasses
-from typing import Any
+from typing import Any, NamedTuple, cast
 
+from diptych.components import Component
 from diptych.config import (
     ClipObjectiveConfig,
     DeclipObjectiveConfig,
@@ -28,17 +29,29 @@ _TOKENS = {"clamp_before_step": False}
 _NORMS = {"share_statistics": True}
 _DECLIP = {"share_queue": True, "contrast_masked": False, "share_words": True}
 _FILIP = {"contrast_masked": False}
-_MOVED = {
-    ClipObjectiveConfig: (PublishedClipObjectiveConfig, _CLIP),
-    TokenPairsConfig: (PublishedTokenPairsConfig, _TOKENS),
-    SimClrConfig: (LocalNormSimClrConfig, _NORMS),
-    SimSiamConfig: (PublishedSimSiamConfig, _NORMS),
-    FilipObjectiveConfig: (PublishedFilipObjectiveConfig, _FILIP),
-    DeclipObjectiveConfig: (PublishedDeclipObjectiveConfig, _DECLIP),
-    DefilipObjectiveConfig: (PublishedDefilipObjectiveConfig, _DECLIP),
-}
-"""Older class -> the class that has its options now, and their values when they were off."""
-_BY_NAME = {plain.__name__: (plain, *rest) for plain, rest in _MOVED.items()}
+
+
+class _Moved(NamedTuple):
+    """Options that have moved to another class."""
+
+    plain: type[Component]
+    """The class that had them."""
+    published: type[Component]
+    """The class that has them now."""
+    off: dict[str, Any]
+    """Their values when they were off."""
+
+
+_MOVED = (
+    _Moved(ClipObjectiveConfig, PublishedClipObjectiveConfig, _CLIP),
+    _Moved(TokenPairsConfig, PublishedTokenPairsConfig, _TOKENS),
+    _Moved(SimClrConfig, LocalNormSimClrConfig, _NORMS),
+    _Moved(SimSiamConfig, PublishedSimSiamConfig, _NORMS),
+    _Moved(FilipObjectiveConfig, PublishedFilipObjectiveConfig, _FILIP),
+    _Moved(DeclipObjectiveConfig, PublishedDeclipObjectiveConfig, _DECLIP),
+    _Moved(DefilipObjectiveConfig, PublishedDefilipObjectiveConfig, _DECLIP),
+)
+_BY_NAME = {moved.plain.__name__: moved for moved in _MOVED}
 
 
 def upgrade_objective(values: dict[str, Any]) -> dict[str, Any]:
@@ -58,14 +71,13 @@ def upgrade_objective(values: dict[str, Any]) -> dict[str, Any]:
     found = _BY_NAME.get(str(values.get("type")))
     if found is None:
         return values
-    plain, published, off = found
-    options = {name: values.pop(name, value) for name, value in off.items()}
-    if options == off:
+    options = {name: values.pop(name, value) for name, value in found.off.items()}
+    if options == found.off:
         return values
     # The published class has other defaults: what the file doesn't say is what the older one had.
-    fields = {field.name for field in dataclasses.fields(published)}
+    fields = {field.name for field in dataclasses.fields(cast(Any, found.published))}
     kept = {name: value for name, value in options.items() if name in fields}
-    return to_dict(plain()) | values | kept | {"type": published.__name__}
+    return to_dict(found.plain()) | values | kept | {"type": found.published.__name__}
 
 
 def _upgrade_part(value: Any) -> Any:

@@ -174,7 +174,7 @@ class EvaTransformer(Tower[EvaConfig]):
         for module in self.modules():
             if isinstance(module, nn.Linear):
                 nn.init.trunc_normal_(module.weight, std=0.02)
-                if module.bias is not None:
+                if module.bias is not None:  # pyright: ignore[reportUnnecessaryComparison]: qkv has none
                     nn.init.zeros_(module.bias)
             elif isinstance(module, nn.LayerNorm | nn.RMSNorm):
                 module.reset_parameters()

@@ -8,6 +8,7 @@ conversion of the weights (github.com/mlfoundations/open_clip, docs).
 
 import math
 from dataclasses import replace
+from functools import partial
 from pathlib import PurePath
 
 from diptych.config import ClipConfig
@@ -18,17 +19,20 @@ from diptych.families.eva import EvaConfig
 EVA01 = EvaConfig()
 EVA02 = EvaConfig(mlp="swiglu", attention_norm=True, mlp_norm=True, rotary_grid=16)
 EVA8B = EvaConfig(norm="rms", qkv_bias=False, projection_bias=False)
+SCALED = replace(EVA01, layer_scale=0.1)
+POST_01, POST_8B = replace(EVA01, norm_place="post"), replace(EVA8B, norm_place="post")
+AT_100 = partial(ClipConfig, logit_scale=math.log(100))
 
 # fmt: off
-B_1   = replace(EVA01, patch_size=16, width=768,  layers=12, heads=12, mlp_width=3072, layer_scale=0.1)
-G     = replace(EVA01, patch_size=14, width=1408, layers=40, heads=16, mlp_width=6144)
-B     = replace(EVA02, patch_size=16, width=768,  layers=12, heads=12, mlp_width=2048)
-L     = replace(EVA02, patch_size=14, width=1024, layers=24, heads=16, mlp_width=2730)
+B_1   = replace(SCALED,   patch_size=16, width=768,  layers=12, heads=12, mlp_width=3072)
+G     = replace(EVA01,    patch_size=14, width=1408, layers=40, heads=16, mlp_width=6144)
+B     = replace(EVA02,    patch_size=16, width=768,  layers=12, heads=12, mlp_width=2048)
+L     = replace(EVA02,    patch_size=14, width=1024, layers=24, heads=16, mlp_width=2730)
 L_336 = replace(L, image_size=336)
-E     = replace(EVA01, patch_size=14, width=1792, layers=64, heads=16, mlp_width=15360, norm_place="post")
-E_8   = replace(EVA8B, patch_size=14, width=4096, layers=32, heads=32, mlp_width=20480)
+E     = replace(POST_01,  patch_size=14, width=1792, layers=64, heads=16, mlp_width=15360)
+E_8   = replace(EVA8B,    patch_size=14, width=4096, layers=32, heads=32, mlp_width=20480)
 E_448 = replace(E_8, image_size=448)
-E_18  = replace(EVA8B, patch_size=14, width=5120, layers=48, heads=40, mlp_width=25600, norm_place="post")
+E_18  = replace(POST_8B,  patch_size=14, width=5120, layers=48, heads=40, mlp_width=25600)
 
 TEXT_B = TextConfig(width=512,  layers=12, heads=8,  mlp_width=2048)
 TEXT_L = TextConfig(width=768,  layers=12, heads=12, mlp_width=3072)
@@ -44,9 +48,9 @@ MODELS = {
     "eva02-clip-l-14-336":  ClipConfig(image=L_336, text=TEXT_L, embed_dim=768),
     "eva02-clip-e-14":      ClipConfig(image=E,     text=TEXT_H, embed_dim=1024),
     "eva02-clip-e-14-plus": ClipConfig(image=E,     text=TEXT_G, embed_dim=1024),
-    "eva-clip-8b":          ClipConfig(image=E_8,   text=TEXT_G, embed_dim=1280, logit_scale=math.log(100)),
-    "eva-clip-8b-448":      ClipConfig(image=E_448, text=TEXT_G, embed_dim=1280, logit_scale=math.log(100)),
-    "eva-clip-18b":         ClipConfig(image=E_18,  text=TEXT_G, embed_dim=1536, logit_scale=math.log(100)),
+    "eva-clip-8b":          AT_100(image=E_8,       text=TEXT_G, embed_dim=1280),
+    "eva-clip-8b-448":      AT_100(image=E_448,     text=TEXT_G, embed_dim=1280),
+    "eva-clip-18b":         AT_100(image=E_18,      text=TEXT_G, embed_dim=1536),
 }
 # Masked image modelling had EVA-02's attention without the norm that contrastive training then put
 # into it.
@@ -62,32 +66,59 @@ TOWERS = {
 # The configuration's names before 30 March 2023 (with `-X`, which chose kernels, and without where
 # that was free), then open_clip's, other spellings of today's, timm's image tower and its weights.
 ALIASES = {
-    "eva01-clip-b-16":      ("EVA-ViT-B-16",),
-    "eva01-clip-g-14":      ("EVA-ViT-g-14-X", "EVA-ViT-g-14", "EVA01-g-14", "EVA_CLIP_g_14", "EVA_CLIP_g_14_X",
-                             "eva_giant_patch14_clip_224", "eva_giant_patch14_clip_224.laion400m"),
-    "eva01-clip-g-14-plus": ("EVA-ViT-g-14-text-H-X", "EVA-ViT-g-14-text-H", "EVA01-g-14-plus",
-                             "eva_giant_patch14_plus_clip_224", "eva_giant_patch14_clip_224.merged2b"),
-    "eva02-clip-b-16":      ("EVA-ViT-B-16-X", "EVA02-B-16",
-                             "eva02_base_patch16_clip_224", "eva02_base_patch16_clip_224.merged2b"),
-    "eva02-clip-l-14":      ("EVA-ViT-L-14-X", "EVA-ViT-L-14", "EVA02-L-14",
-                             "eva02_large_patch14_clip_224", "eva02_large_patch14_clip_224.merged2b"),
-    "eva02-clip-l-14-336":  ("EVA-ViT-L-14-X-336", "EVA-ViT-L-14-336", "EVA02-L-14-336",
-                             "eva02_large_patch14_clip_336", "eva02_large_patch14_clip_336.merged2b"),
-    "eva02-clip-e-14":      ("EVA-ViT-4b-14-text-H-X", "EVA-ViT-4b-14-text-H", "EVA02-E-14",
-                             "EVA02-CLIP-bigE-14", "EVA02-bigE-14",
-                             "eva02_enormous_patch14_clip_224", "eva02_enormous_patch14_clip_224.laion2b"),
-    "eva02-clip-e-14-plus": ("EVA-ViT-4b-14-text-bigG-X", "EVA-ViT-4b-14-text-bigG", "EVA02-E-14-plus",
-                             "EVA02-CLIP-bigE-14-plus", "EVA02-bigE-14-plus",
-                             "eva02_enormous_patch14_plus_clip_224", "eva02_enormous_patch14_clip_224.laion2b_plus"),
-    "eva-clip-8b-448":      ("EVA-CLIP-8B-plus",),
+    "eva01-clip-b-16": (
+        "EVA-ViT-B-16",
+    ),
+    "eva01-clip-g-14": (
+        "EVA-ViT-g-14-X", "EVA-ViT-g-14", "EVA01-g-14", "EVA_CLIP_g_14", "EVA_CLIP_g_14_X",
+        "eva_giant_patch14_clip_224", "eva_giant_patch14_clip_224.laion400m",
+    ),
+    "eva01-clip-g-14-plus": (
+        "EVA-ViT-g-14-text-H-X", "EVA-ViT-g-14-text-H", "EVA01-g-14-plus",
+        "eva_giant_patch14_plus_clip_224", "eva_giant_patch14_clip_224.merged2b",
+    ),
+    "eva02-clip-b-16": (
+        "EVA-ViT-B-16-X", "EVA02-B-16", "eva02_base_patch16_clip_224",
+        "eva02_base_patch16_clip_224.merged2b",
+    ),
+    "eva02-clip-l-14": (
+        "EVA-ViT-L-14-X", "EVA-ViT-L-14", "EVA02-L-14", "eva02_large_patch14_clip_224",
+        "eva02_large_patch14_clip_224.merged2b",
+    ),
+    "eva02-clip-l-14-336": (
+        "EVA-ViT-L-14-X-336", "EVA-ViT-L-14-336", "EVA02-L-14-336",
+        "eva02_large_patch14_clip_336", "eva02_large_patch14_clip_336.merged2b",
+    ),
+    "eva02-clip-e-14": (
+        "EVA-ViT-4b-14-text-H-X", "EVA-ViT-4b-14-text-H", "EVA02-E-14", "EVA02-CLIP-bigE-14",
+        "EVA02-bigE-14", "eva02_enormous_patch14_clip_224",
+        "eva02_enormous_patch14_clip_224.laion2b",
+    ),
+    "eva02-clip-e-14-plus": (
+        "EVA-ViT-4b-14-text-bigG-X", "EVA-ViT-4b-14-text-bigG", "EVA02-E-14-plus",
+        "EVA02-CLIP-bigE-14-plus", "EVA02-bigE-14-plus", "eva02_enormous_patch14_plus_clip_224",
+        "eva02_enormous_patch14_clip_224.laion2b_plus",
+    ),
+    "eva-clip-8b-448": (
+        "EVA-CLIP-8B-plus",
+    ),
 }
 # fmt: on
 
-_FIXED = "The logit scale was fixed at 100 in training (baaivision/EVA#140): no other multiplier is right."
-_NO_NORM = "Has no norm inside attention; the tower of the CLIP model that starts from it has, and begins there with gain 1."
+_FIXED = (
+    "The logit scale was fixed at 100 in training (baaivision/EVA#140): no other multiplier is "
+    "right."
+)
+_NO_NORM = (
+    "Has no norm inside attention; the tower of the CLIP model that starts from it has, and begins "
+    "there with gain 1."
+)
 NOTES = {
     "eva01-clip-b-16": "Configured by its authors, never released.",
-    "eva01-clip-g-14": "The trained logit scale is 57.0 (baaivision/EVA#140); its authors' examples multiply by 100.",
+    "eva01-clip-g-14": (
+        "The trained logit scale is 57.0 (baaivision/EVA#140); its authors' examples multiply by "
+        "100."
+    ),
     **dict.fromkeys(("eva-clip-8b", "eva-clip-8b-448", "eva-clip-18b"), _FIXED),
     **dict.fromkeys(("eva02-b-psz14to16", "eva02-l-psz14"), _NO_NORM),
 }
@@ -97,6 +128,7 @@ _QUAN = "QuanSun/EVA-CLIP"
 _MIT = "MIT"
 _BAAI = "MIT / Apache-2.0"
 """The project's licence, and that of BAAI's cards on the hub."""
+_8B, _18B = "BAAI/EVA-CLIP-8B", "BAAI/EVA-CLIP-18B"
 
 
 def _file(repo: str, file: str, dtype: str, size: str, licence: str = _MIT) -> Weights:
@@ -104,7 +136,7 @@ def _file(repo: str, file: str, dtype: str, size: str, licence: str = _MIT) -> W
     stem = PurePath(file).stem
     names = tuple(dict.fromkeys((file, stem, stem.removesuffix(".fp16"), f"{repo}/{file}")))
     return Weights(
-        repo=repo, file=file, format="eva", licence=licence, dtype=dtype, size=size, names=names
+        repo=repo, file=file, layout="eva", licence=licence, dtype=dtype, size=size, names=names
     )
 
 
@@ -119,7 +151,7 @@ def _converted(repo: str, imagenet: float, coco: float) -> Weights:
     return Weights(
         repo=repo,
         file="open_clip_model.safetensors",
-        format="open-clip",
+        layout="open-clip",
         licence=_MIT,
         names=(repo, PurePath(repo).name),
         tags=(repo.rpartition(".")[2],),
@@ -140,17 +172,20 @@ def _big(repo: str, file: str, dtype: str, size: str, *means: float) -> tuple[We
         Weights(
             repo=repo,
             file="",
-            format="transformers",
+            layout="transformers",
             licence=_BAAI,
             names=(repo,),
-            note="Holds no logit scale; it is 100. The card's numbers were measured with the other file.",
+            note=(
+                "Holds no logit scale; it is 100. The card's numbers were measured with the other "
+                "file."
+            ),
         ),
     )
 
 
 def _tower(repo: str, file: str, dtype: str, size: str, licence: str = _MIT) -> tuple[Weights]:
     """An image tower alone."""
-    return (replace(_file(repo, file, dtype, size, licence), format="eva-image"),)
+    return (replace(_file(repo, file, dtype, size, licence), layout="eva-image"),)
 
 
 def _zero_shot(imagenet: float, coco: float, source: str) -> tuple[Claim, Claim]:
@@ -166,7 +201,10 @@ WEIGHTS = {
     "eva01-clip-g-14": (
         _authors("EVA01_CLIP_g_14_psz14_s11B.pt", "fp16", "2.2 GB", "eva01_clip", 78.5, 68.5),
         _converted("timm/eva_giant_patch14_clip_224.laion400m_s11b_b41k", 78.52, 68.5),
-        replace(_file("BAAI/EVA", "eva_clip_psz14.pt", "fp16", "2 GB"), note="The same weights, as first released."),
+        replace(
+            _file("BAAI/EVA", "eva_clip_psz14.pt", "fp16", "2 GB"),
+            note="The same weights, as first released.",
+        ),
     ),
     "eva01-clip-g-14-plus": (
         _authors("EVA01_CLIP_g_14_plus_psz14_s11B.pt", "fp16", "2.7 GB", "eva01_clip", 79.3, 74.0),
@@ -186,7 +224,9 @@ WEIGHTS = {
         replace(
             _file(_QUAN, "EVA02_CLIP_L_psz14_224to336.pt", "fp16", "857 MB"),
             tags=("eva_clip_224to336", "eva02_clip_224to336"),
-            note="EVA02-CLIP-L-14 with its positions resized: where training at 336 pixels started.",
+            note=(
+                "EVA02-CLIP-L-14 with its positions resized: where training at 336 pixels started."
+            ),
         ),
     ),
     "eva02-clip-e-14": (
@@ -201,7 +241,8 @@ WEIGHTS = {
         "BAAI/EVA-CLIP-8B", "EVA_CLIP_8B_psz14_s9B.pt", "fp32", "32.9 GB", 79.4, 73.6, 86.2
     ),
     "eva-clip-8b-448": _big(
-        "BAAI/EVA-CLIP-8B-448", "EVA_CLIP_8B_psz14_plus_s0.6B.pt", "fp32", "32.9 GB", 80.0, 73.7, 86.4
+        "BAAI/EVA-CLIP-8B-448", "EVA_CLIP_8B_psz14_plus_s0.6B.pt", "fp32", "32.9 GB",
+        80.0, 73.7, 86.4,
     ),
     "eva-clip-18b": _big(
         "BAAI/EVA-CLIP-18B", "EVA_CLIP_18B_psz14_s6B.fp16.pt", "fp16", "36.7 GB", 80.7, 75.0, 87.8
@@ -210,8 +251,8 @@ WEIGHTS = {
     "eva02-b-psz14to16": _tower(_QUAN, "EVA02_B_psz14to16.pt", "fp16", "176 MB"),
     "eva02-l-psz14":     _tower(_QUAN, "EVA02_L_psz14.pt", "fp16", "609 MB"),
     "eva02-e-psz14":     _tower(_QUAN, "EVA02_E_psz14.pt", "fp16", "8.7 GB"),
-    "eva-8b-psz14":      _tower("BAAI/EVA-CLIP-8B", "EVA_8B_psz14.bin", "fp32", "30.1 GB", _BAAI),
-    "eva-18b-psz14":     _tower("BAAI/EVA-CLIP-18B", "EVA_18B_psz14.fp16.bin", "fp16", "35.3 GB", _BAAI),
+    "eva-8b-psz14":      _tower(_8B, "EVA_8B_psz14.bin", "fp32", "30.1 GB", _BAAI),
+    "eva-18b-psz14":     _tower(_18B, "EVA_18B_psz14.fp16.bin", "fp16", "35.3 GB", _BAAI),
 }
 # fmt: on
 

@@ -30,7 +30,8 @@ def read_text(cfg: dict[str, Any], activation: Activation) -> HuggingFaceTextCon
     take_norm_eps(cfg)
     if proj != "linear" or pooler not in _POOLS:
         raise CheckpointError(
-            f"a text tower with {pooler!r} and a {proj!r} projection has no place in a Diptych model"
+            f"a text tower with {pooler!r} and a {proj!r} projection "
+            "has no place in a Diptych model"
         )
     config = _fetched(name)
     changed = config.to_diff_dict().items()

@@ -51,6 +51,7 @@ class HuggingFaceText(Tower[HuggingFaceTextConfig]):
     ) -> "HuggingFaceText":
         """With the values that transformers gives its trunk."""
         cls.check_projection(config, embed_dim)
+        assert embed_dim is not None
         with torch.device(device):
             return cls(config, embed_dim)
 

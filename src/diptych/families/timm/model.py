@@ -44,6 +44,7 @@ class TimmTower(Tower[TimmConfig]):
     def build(cls, config: TimmConfig, embed_dim: int | None, device: torch.device) -> "TimmTower":
         """With the values that timm gives its trunk."""
         cls.check_projection(config, embed_dim)
+        assert embed_dim is not None
         with torch.device(device):
             return cls(config, embed_dim)
 

@@ -1,6 +1,7 @@
 """The large-kernel ConvNet, in both of its forms."""
 
 from dataclasses import dataclass
+from itertools import chain
 
 from diptych.config import ImageTowerConfig
 from diptych.errors import ConfigError
@@ -42,7 +43,7 @@ class UniRepLKNetConfig(ImageTowerConfig):
     projection_bias: bool = False
     deploy: bool = False
     """Batch norms, dilated branches and layer scale are merged into the convolutions: the same
-    function, faster. `checkpoints.deploy` makes this form of trained weights."""
+    function, faster. `unireplknet.deploy` makes this form of trained weights."""
 
     def __post_init__(self):
         if self.widths[0] % 2 or min(self.widths) < 4:
@@ -53,7 +54,7 @@ class UniRepLKNetConfig(ImageTowerConfig):
             )
         if tuple(map(len, self.kernels)) != self.depths:
             raise ConfigError(f"kernel_sizes {self.kernel_sizes} don't fit depths {self.depths}")
-        unknown = {kernel for stage in self.kernels for kernel in stage} - set(KERNELS)
+        unknown = set(chain.from_iterable(self.kernels)) - set(KERNELS)
         if unknown:
             raise ConfigError(
                 f"kernel size {min(unknown)} is not one of {', '.join(map(str, KERNELS))}"

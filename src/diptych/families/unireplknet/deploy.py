@@ -15,6 +15,7 @@ through everything:
 
 from collections.abc import Callable, Mapping
 from dataclasses import replace
+from functools import partial
 
 import torch
 from jaxtyping import Float
@@ -32,6 +33,8 @@ NORM_EPS = 1e-5
 _MERGED = "stages.0.blocks.0.down.bias"
 """A name that only a deploy form has."""
 
+Block = Mapping[str, Tensor]
+"""A block's weights, by their names within it."""
 Affine = tuple[Tensor, Tensor]
 """A weight and a bias, or a scale and a shift; in float64."""
 
@@ -49,7 +52,9 @@ def deploy(state: State, config: UniRepLKNetConfig) -> tuple[State, UniRepLKNetC
     >>> from diptych.weights.state import State
     >>> from diptych.families.unireplknet import UniRepLKNetConfig
     >>> from diptych.models import build_tower
-    >>> config = UniRepLKNetConfig(depths=(1, 1, 1, 1), widths=(8, 8, 8, 8), kernel_sizes=((3,), (13,), (13,), (13,)))
+    >>> config = UniRepLKNetConfig(
+    ...     depths=(1, 1, 1, 1), widths=(8, 8, 8, 8), kernel_sizes=((3,), (13,), (13,), (13,))
+    ... )
     >>> tower = build_tower(config, 6)
     >>> tower.init()
     >>> state, merged = deploy(State.of(tower.state_dict()), config)
@@ -81,11 +86,8 @@ def in_form(state: State, config: UniRepLKNetConfig) -> tuple[State, UniRepLKNet
     """
     if _MERGED in state:
         return state, replace(config, deploy=True, layer_scale=None)
-    counters = {
-        f"{norm}.num_batches_tracked": Lazy(torch.empty((), dtype=torch.long, device="meta"), _zero)
-        for norm, _, part in (name.rpartition(".") for name in state)
-        if part == "running_mean"
-    }
+    means = (name for name in state if name.endswith(".running_mean"))
+    counters = {name.replace("running_mean", "num_batches_tracked"): _ZERO for name in means}
     state = State(counters | state.lazies)
     if not config.deploy:
         return state, config
@@ -93,65 +95,82 @@ def in_form(state: State, config: UniRepLKNetConfig) -> tuple[State, UniRepLKNet
     return deploy(state, replace(config, deploy=False, layer_scale=scale))
 
 
-def _zero() -> Tensor:
-    return torch.zeros((), dtype=torch.long)
+_ZERO = Lazy(
+    torch.empty((), dtype=torch.long, device="meta"), partial(torch.zeros, (), dtype=torch.long)
+)
 
 
-def _merges(kernel: int) -> dict[str, Callable[[Mapping[str, Tensor]], Tensor]]:
+def _merges(kernel: int) -> dict[str, Callable[[Block], Tensor]]:
     """What is made anew of a block, and how."""
-    merges = {"down.weight": _down_weight, "down.bias": _down_bias}
+    merges: dict[str, Callable[[Block], Tensor]] = {
+        "down.weight": _down_weight,
+        "down.bias": _down_bias,
+    }
     if kernel in BRANCHES:
-        return merges | {
-            "mix.dense.weight": lambda block: _large_kernel(block, kernel)[0],
-            "mix.dense.bias": lambda block: _large_kernel(block, kernel)[1],
-        }
-    if kernel:
-        merges |= {
-            "mix.weight": lambda block: _small_kernel(block)[0],
-            "mix.bias": lambda block: _small_kernel(block)[1],
-        }
+        large = partial(_large_kernel, kernel=kernel)
+        merges["mix.dense.weight"] = partial(_weight_of, large)
+        merges["mix.dense.bias"] = partial(_bias_of, large)
+    elif kernel:
+        merges["mix.weight"] = partial(_weight_of, _small_kernel)
+        merges["mix.bias"] = partial(_bias_of, _small_kernel)
     return merges
 
 
-def _lazy(block: State, make: Callable[[Mapping[str, Tensor]], Tensor], shape: torch.Size) -> Lazy:
+def _weight_of(merge: Callable[[Block], Affine], block: Block) -> Tensor:
+    return merge(block)[0]
+
+
+def _bias_of(merge: Callable[[Block], Affine], block: Block) -> Tensor:
+    return merge(block)[1]
+
+
+def _lazy(block: State, make: Callable[[Block], Tensor], shape: torch.Size) -> Lazy:
     dtype = torch.promote_types(block.shapes["down.weight"].dtype, torch.float32)
     return Lazy(torch.empty(shape, dtype=dtype, device="meta"), lambda: make(block).to(dtype))
 
 
-def _large_kernel(block: Mapping[str, Tensor], kernel: int) -> Affine:
+def _large_kernel(block: Block, kernel: int) -> Affine:
+    """The mixer and the norm behind it as one convolution."""
     weight, bias = _after(_norm(block, "mix.dense_norm"), block["mix.dense.weight"])
+    # All branches read the same map, and convolution is linear in its kernel:
+    # sum_i (w_i * x + b_i) = (sum_i w_i) * x + sum_i b_i, once the kernels are of one size.
     for size, dilation in BRANCHES[kernel]:
         branch = f"mix.branches.{size}_{dilation}"
-        more = _after(
-            _norm(block, f"{branch}.norm"), _dense(block[f"{branch}.conv.weight"], dilation, kernel)
-        )
+        dense = _dense(block[f"{branch}.conv.weight"], dilation, kernel)
+        more = _after(_norm(block, f"{branch}.norm"), dense)
         weight, bias = weight + more[0], bias + more[1]
     return _after(_norm(block, "mix_norm"), weight, bias)
 
 
-def _small_kernel(block: Mapping[str, Tensor]) -> Affine:
+def _small_kernel(block: Block) -> Affine:
     return _after(_norm(block, "mix_norm"), block["mix.weight"])
 
 
-def _down_weight(block: Mapping[str, Tensor]) -> Tensor:
+def _down_weight(block: Block) -> Tensor:
+    # a s W: a factor of each output channel, a row of the matrix.
     return _down_norm(block)[0][:, None] * block["down.weight"]
 
 
-def _down_bias(block: Mapping[str, Tensor]) -> Tensor:
+def _down_bias(block: Block) -> Tensor:
+    # a (t + s W b): the response norm's bias b is the same at every position, so what the matrix
+    # makes of it is a constant. It must go: the deploy form's response norm has no bias.
     scale, shift = _down_norm(block)
     return scale * (block["down.weight"].double() @ block["response_norm.bias"].double()) + shift
 
 
-def _down_norm(block: Mapping[str, Tensor]) -> Affine:
-    """The last norm's scale and shift, with layer scale."""
+def _down_norm(block: Block) -> Affine:
+    """The last norm's scale and shift, with layer scale: a s and a t."""
     scale, shift = _norm(block, "down_norm")
     if "scale" not in block:
         return scale, shift
     return block["scale"] * scale, block["scale"] * shift
 
 
-def _norm(block: Mapping[str, Tensor], name: str) -> Affine:
-    """A batch norm's scale and shift, in float64; what they are multiplied with is so, too."""
+def _norm(block: Block, name: str) -> Affine:
+    """A batch norm's scale and shift, in float64; what they are multiplied with is so, too.
+
+    In float32 each product would round, and the sum of six branches would add the errors up.
+    """
     gain, bias, mean, variance = (
         block[f"{name}.{part}"].double()
         for part in ("weight", "bias", "running_mean", "running_var")
@@ -163,6 +182,8 @@ def _norm(block: Mapping[str, Tensor], name: str) -> Affine:
 def _after(norm: Affine, weight: Tensor, bias: Tensor | float = 0.0) -> Affine:
     """A layer and then a norm, as one layer."""
     scale, shift = norm
+    # s (W * x + c) + t = (s W) * x + (s c + t); s belongs to an output channel, the first dimension
+    # of a kernel.
     return scale.view(-1, *[1] * (weight.ndim - 1)) * weight, scale * bias + shift
 
 
@@ -170,7 +191,10 @@ def _dense(
     weight: Float[Tensor, "width 1 size size"], dilation: int, kernel: int
 ) -> Float[Tensor, "width 1 kernel kernel"]:
     """The dense kernel of a dilated convolution: zeros between its numbers, and around."""
+    # A convolution of size k and dilation d reads every d-th position, d (k - 1) + 1 in all: it is
+    # one of that size with d - 1 zeros between its numbers (arXiv:2311.15599, §3.1).
     dense = weight.new_zeros(len(weight), 1, kernel, kernel)
+    # Both are centred: what the smaller one lacks at each side stays zero.
     start = kernel // 2 - dilation * (weight.shape[-1] // 2)
     spread = slice(start, kernel - start, dilation)
     dense[:, :, spread, spread] = weight

@@ -3,7 +3,7 @@ arXiv:2311.15599).
 
 The training form has what makes large kernels learn: dilated branches beside them, batch norms,
 layer scale. All of it is linear in evaluation and merges into the convolutions: the deploy form is
-the same function (`checkpoints.deploy`).
+the same function (`unireplknet.deploy`).
 """
 
 import torch
@@ -253,6 +253,8 @@ class UniRepLKNet(Tower[UniRepLKNetConfig]):
                         nn.init.zeros_(parameter)
                 case ConvBlock(scale=nn.Parameter() as scale, layer_scale=float() as value):
                     nn.init.constant_(scale, value)
+                case _:  # has parameters only in its parts
+                    pass
 
     def forward(
         self, x: Float[Tensor, "batch 3 height wide"], tokens: TokenKind = "raw"
@@ -287,7 +289,9 @@ class UniRepLKNet(Tower[UniRepLKNetConfig]):
             (self.norm_post, self.layers),
             (self.projection, self.layers),
         ]
-        depth_of = {parameter: depth for part, depth in parts for parameter in part.parameters()}
+        depth_of: dict[nn.Parameter, int] = {}
+        for part, depth in parts:
+            depth_of |= dict.fromkeys(part.parameters(), depth)
         return depth_of[dict(self.named_parameters())[name]]
 
     def flops(self) -> int:
@@ -295,11 +299,10 @@ class UniRepLKNet(Tower[UniRepLKNetConfig]):
         side, total = self.config.image_size, _matrices(self.projection)
         for stage in self.stages:
             assert isinstance(stage, Stage)
-            for conv in (
-                module for module in stage.down.modules() if isinstance(module, nn.Conv2d)
-            ):
-                side = (side + 1) // 2
-                total += side**2 * _matrices(conv)
+            for module in stage.down.modules():
+                if isinstance(module, nn.Conv2d):  # each halves the side
+                    side = (side + 1) // 2
+                    total += side**2 * _matrices(module)
             for block in stage.blocks:
                 assert isinstance(block, ConvBlock)
                 once = _matrices(block.excite)

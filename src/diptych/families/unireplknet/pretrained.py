@@ -13,7 +13,7 @@ from diptych.families.entry import Claim, Entry, Weights
 from diptych.families.unireplknet import UniRepLKNetConfig
 
 # fmt: off
-TOWERS = {
+_AT_224 = {
     "unireplknet-a":  UniRepLKNetConfig(depths=(2, 2, 6, 2),  widths=(40, 80, 160, 320)),
     "unireplknet-f":  UniRepLKNetConfig(depths=(2, 2, 6, 2),  widths=(48, 96, 192, 384)),
     "unireplknet-p":  UniRepLKNetConfig(depths=(2, 2, 6, 2),  widths=(64, 128, 256, 512)),
@@ -24,7 +24,9 @@ TOWERS = {
     "unireplknet-l":  UniRepLKNetConfig(depths=(3, 3, 27, 3), widths=(192, 384, 768, 1536)),
     "unireplknet-xl": UniRepLKNetConfig(depths=(3, 3, 27, 3), widths=(256, 512, 1024, 2048)),
 }
-TOWERS |= {f"{name}-384": replace(TOWERS[name], image_size=384) for name in list(TOWERS)[-4:]}
+_LARGEST = ("unireplknet-s", "unireplknet-b", "unireplknet-l", "unireplknet-xl")
+_AT_384 = {f"{name}-384": replace(_AT_224[name], image_size=384) for name in _LARGEST}
+TOWERS = _AT_224 | _AT_384
 
 # The authors' files, whose names say where they were trained and how good they are: ImageNet-1K's
 # top-1, which isn't known of classifiers of ImageNet-22K. Those were trained at 224 (S, B) and 192
@@ -35,7 +37,8 @@ FILES = {
     "unireplknet-p":      {"unireplknet_p_in1k_224_acc80.23.pth": 80.23},
     "unireplknet-n":      {"unireplknet_n_in1k_224_acc81.64.pth": 81.64},
     "unireplknet-t":      {"unireplknet_t_in1k_224_acc83.21.pth": 83.21},
-    "unireplknet-s":      {"unireplknet_s_in1k_224_acc83.91.pth": 83.91, "unireplknet_s_in22k_pretrain.pth": None},
+    "unireplknet-s":      {"unireplknet_s_in1k_224_acc83.91.pth": 83.91,
+                           "unireplknet_s_in22k_pretrain.pth": None},
     "unireplknet-b":      {"unireplknet_b_in22k_pretrain.pth": None},
     "unireplknet-l":      {"unireplknet_l_in22k_pretrain.pth": None},
     "unireplknet-xl":     {"unireplknet_xl_in22k_pretrain.pth": None},
@@ -61,7 +64,7 @@ _AUTHORS = "DingXiaoH/UniRepLKNet"
 _CLIP_WEIGHTS = Weights(
     repo="Yiyuan/CLIP-UniRepLKNet-L-laion5B-s10B-b75k",
     file="UniRepLKNet-L-b75k_s10B_CLIP-in1k_75.72.pt",
-    format="unireplknet",
+    layout="unireplknet",
     licence="Apache-2.0",
     names=(
         "UniRepLKNet-L-b75k_s10B_CLIP-in1k_75.72.pt",
@@ -70,7 +73,10 @@ _CLIP_WEIGHTS = Weights(
         "CLIP-UniRepLKNet-L-laion5B-s10B-b75k",
     ),
     tags=("laion5b_s11b_b75k", "laion5b_s10b_b75k"),
-    note="To judge by the card's own example, the trunk alone: without projection and text tower no zero-shot.",
+    note=(
+        "To judge by the card's own example, the trunk alone: without projection and text tower "
+        "no zero-shot."
+    ),
     claims=(
         Claim(
             metric="imagenet1k zero-shot top-1",
@@ -94,7 +100,10 @@ def entries() -> list[Entry]:
                 "UniRepLKNet_large.laion5b_s11b_b75k",
                 "CLIP-UniRepLKNet-L-224",
             ),
-            note=f"{_CARD} Which size its published weights were trained at last, nobody says: evaluate at both.",
+            note=(
+                f"{_CARD} Which size its published weights were trained at last, nobody says: "
+                "evaluate at both."
+            ),
         ),
         Entry(
             name="clip-unireplknet-l-320",
@@ -102,16 +111,20 @@ def entries() -> list[Entry]:
             weights=(replace(_CLIP_WEIGHTS, names=()),),
             note=_CARD,
         ),
-        *(
-            Entry(
-                name=name,
-                config=config,
-                weights=tuple(_file(file, top_1) for file, top_1 in FILES[name].items()),
-                note="An image classifier's trunk, trained on pictures normalised by ImageNet's mean and deviation.",
-            )
-            for name, config in TOWERS.items()
-        ),
+        *(_tower(name) for name in TOWERS),
     ]
+
+
+def _tower(name: str) -> Entry:
+    return Entry(
+        name=name,
+        config=TOWERS[name],
+        weights=tuple(_file(file, top_1) for file, top_1 in FILES[name].items()),
+        note=(
+            "An image classifier's trunk, trained on pictures normalised by ImageNet's mean and "
+            "deviation."
+        ),
+    )
 
 
 def _file(file: str, top_1: float | None) -> Weights:
@@ -120,7 +133,7 @@ def _file(file: str, top_1: float | None) -> Weights:
     return Weights(
         repo=_AUTHORS,
         file=file,
-        format="unireplknet",
+        layout="unireplknet",
         licence="Apache-2.0",
         names=(file, file.removesuffix(".pth"), f"{_AUTHORS}/{file}"),
         claims=() if top_1 is None else (Claim(metric=metric, value=top_1, source=source),),

@@ -26,8 +26,8 @@ six loaders."""
 def clip_unireplknet_l_laion2b() -> Run:
     """CLIP-UniRepLKNet-L, the first three quarters: 8.8 billion samples of LAION-2B at 224 pixels.
 
-    torchrun --nnodes 16 --nproc-per-node 8 -m diptych train clip-unireplknet-l-laion2b --data.path \
-    SHARDS
+    torchrun --nnodes 16 --nproc-per-node 8 -m diptych train clip-unireplknet-l-laion2b \
+    --data.path SHARDS
 
     `SHARDS` are those of laion2B-en, 'laion2b/{000000..231349}.tar'. 192 of the card's 256 "epochs"
     of 45.6 million samples, under one cosine for all; `clip-unireplknet-l-laion2b-320` goes on from

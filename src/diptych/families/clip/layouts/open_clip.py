@@ -1,4 +1,4 @@
-"""open_clip's layouts: OpenAI's names, `text.` before the text tower's, and other libraries' towers.
+"""open_clip's layouts: OpenAI's names, `text.` before the text tower's, other libraries' towers.
 
 `open_clip_config.json` beside the weights says what they don't.
 https://github.com/mlfoundations/open_clip
@@ -13,14 +13,13 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from diptych.config import ClipConfig, ImageTowerConfig, TextTowerConfig, TowerConfig
-from diptych.families import open_clip_towers
 from diptych.families.clip.config import TextConfig
 from diptych.families.clip.layouts import openai
 from diptych.families.clip.layouts.open_clip_config import from_json, to_json, tower_of
-from diptych.families.clip.layouts.towers import OpenClipTower
+from diptych.families.clip.layouts.towers import OpenClipTower, open_clip_towers
 from diptych.families.infer import infer
 from diptych.weights.atomic import save_torch
-from diptych.weights.layout import Export, Layout, Source
+from diptych.weights.layout import Export, Layout, WeightSource
 from diptych.weights.mapping import Rule, Table
 from diptych.weights.read import read_json
 from diptych.weights.state import State
@@ -49,7 +48,7 @@ def _towers(base: type[TowerConfig]) -> Iterable[OpenClipTower]:
     return (tower for tower in open_clip_towers() if issubclass(tower.kind, base))
 
 
-def read_config(source: Source, state: State) -> tuple[ClipConfig, dict[str, Any]]:
+def read_config(source: WeightSource, state: State) -> tuple[ClipConfig, dict[str, Any]]:
     """From `open_clip_config.json`; without it from the shapes. GELU is assumed, but in OpenAI's
     archives."""
     if (source.file.parent / CONFIG).is_file():

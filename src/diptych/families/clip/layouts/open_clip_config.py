@@ -16,32 +16,31 @@ from diptych.config import (
 )
 from diptych.config.serialize import from_dict, to_dict
 from diptych.errors import CheckpointError
-from diptych.families import open_clip_towers
-from diptych.families.clip.layouts.towers import OpenClipTower
+from diptych.families.clip.layouts.towers import OpenClipTower, open_clip_towers
 
 T = TypeVar("T", bound=TowerConfig)
 
 _HARMLESS = {
-    # Training, loading and output options; what they ask for doesn't change the features.
-    *(
-        "output_tokens",
-        "pos_embed_type",
-        "attn_pooler_queries",
-        "attn_pooler_heads",
-        "eos_id",
-        "pad_id",
-    ),
-    *(
-        "timm_model_pretrained",
-        "timm_drop",
-        "timm_drop_path",
-        "patch_dropout",
-        "hf_model_pretrained",
-        "tokenizer_mode",
-    ),
-    *("init_logit_scale", "nonscalar_logit_scale", "custom_text", "output_dict"),
-    *("fusedLN", "xattn"),  # kernels
+    "output_tokens",
+    "pos_embed_type",
+    "attn_pooler_queries",
+    "attn_pooler_heads",
+    "eos_id",
+    "pad_id",
+    "timm_model_pretrained",
+    "timm_drop",
+    "timm_drop_path",
+    "patch_dropout",
+    "hf_model_pretrained",
+    "tokenizer_mode",
+    "init_logit_scale",
+    "nonscalar_logit_scale",
+    "custom_text",
+    "output_dict",
+    "fusedLN",
+    "xattn",
 }
+"""Training, loading and output options, and kernels: they don't change the features."""
 _ONLY = {
     "pool_type": ("tok", "argmax"),
     "proj_type": ("linear",),
@@ -87,7 +86,8 @@ def _tower(cfg: dict[str, Any], quick: Activation, base: type[T], section: str) 
     cfg.pop("hf_tokenizer_name", None)
     if not cfg.pop("attn_mask", True):
         raise CheckpointError(
-            f"{section}.attn_mask = False has no place in a Diptych model: its text towers are causal"
+            f"{section}.attn_mask = False has no place in a Diptych model: its text towers are "
+            "causal"
         )
     for kind in open_clip_towers():
         if not issubclass(kind.kind, base):
@@ -112,11 +112,11 @@ def _preprocess(cfg: dict[str, Any]) -> PreprocessConfig:
         "mean": "mean",
         "std": "std",
     }
-    values = {ours: cfg[theirs] for theirs, ours in known.items() if cfg.get(theirs) is not None}
-    if (
-        values.get("interpolation") == "random"
-    ):  # In training only; open_clip then evaluates with bicubic.
-        del values["interpolation"]
+    values: dict[str, Any] = {
+        ours: cfg[theirs] for theirs, ours in known.items() if cfg.get(theirs) is not None
+    }
+    if values.get("interpolation") == "random":
+        del values["interpolation"]  # in training only; open_clip then evaluates with bicubic
     for name in ("mean", "std"):
         if name in values:
             values[name] = tuple(values[name])
@@ -140,7 +140,8 @@ def to_json(config: ClipConfig) -> dict[str, Any]:
         )
     if config.tokenizer.kind == "huggingface":
         text_cfg["hf_tokenizer_name"] = config.tokenizer.name
-    model = {"embed_dim": config.embed_dim, "vision_cfg": vision_cfg, "text_cfg": text_cfg}
+    model: dict[str, Any] = {"embed_dim": config.embed_dim}
+    model |= {"vision_cfg": vision_cfg, "text_cfg": text_cfg}
     if "quick_gelu" in activations:
         model["quick_gelu"] = True
     if config.logit_bias is not None:

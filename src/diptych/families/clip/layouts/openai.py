@@ -1,6 +1,8 @@
 """OpenAI's names, which open_clip's `CLIP` class keeps: https://github.com/openai/CLIP,
 clip/model.py."""
 
+from itertools import chain
+
 from diptych.weights.mapping import SCALAR, TRANSPOSED, Rule, rows
 
 SCALE = (
@@ -38,22 +40,20 @@ _BOTTLENECK = (
     ("downsample.norm.*", "downsample.1.*"),
 )
 
+
+def _stem(i: int) -> tuple[Rule, ...]:
+    """A convolution before the stages; they count from 1 there."""
+    pairs = (("conv.weight", f"conv{i + 1}.weight"), ("norm.*", f"bn{i + 1}.*"))
+    return rows(f"image.stem.{i}.", "visual.", *pairs)
+
+
+def _stage(i: int) -> tuple[Rule, ...]:
+    return rows(f"image.stages.{i}.#.", f"visual.layer{i + 1}.#.", *_BOTTLENECK)
+
+
 RESNET = (
-    *(
-        rule
-        for i in range(3)
-        for rule in rows(
-            f"image.stem.{i}.",
-            "visual.",
-            ("conv.weight", f"conv{i + 1}.weight"),
-            ("norm.*", f"bn{i + 1}.*"),
-        )
-    ),
-    *(
-        rule
-        for i in range(4)
-        for rule in rows(f"image.stages.{i}.#.", f"visual.layer{i + 1}.#.", *_BOTTLENECK)
-    ),
+    *chain.from_iterable(map(_stem, range(3))),
+    *chain.from_iterable(map(_stage, range(4))),
     *rows(
         "image.pool.",
         "visual.attnpool.",

@@ -3,6 +3,7 @@
 https://github.com/mlfoundations/open_clip
 """
 
+import functools
 import math
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
@@ -10,6 +11,7 @@ from typing import Any
 
 from diptych.config import Activation, TowerConfig
 from diptych.errors import CheckpointError
+from diptych.families import families
 from diptych.families.clip.config import ResNetConfig, TextConfig, VitConfig
 from diptych.families.clip.layouts import openai
 from diptych.weights.mapping import Rule
@@ -17,7 +19,7 @@ from diptych.weights.mapping import Rule
 
 @dataclass(frozen=True, kw_only=True)
 class OpenClipTower:
-    """One kind of tower in open_clip's layout; a family offers one for each (`Family.open_clip`)."""
+    """One kind of tower in open_clip's layout; a family has one for each (`Family.open_clip`)."""
 
     kind: type[TowerConfig]
     """The configuration that it is here."""
@@ -180,3 +182,12 @@ TEXT = OpenClipTower(
 )
 TOWERS = (RESNET, VIT, TEXT)
 """CLIP's own; the vision transformer is what an image tower is that no other kind fits."""
+
+
+@functools.cache
+def open_clip_towers() -> tuple[OpenClipTower, ...]:
+    """All families' kinds of towers; CLIP's own come last, for they are what is left."""
+    found: list[OpenClipTower] = []
+    for family in families():
+        found += family.part(family.open_clip)
+    return tuple(sorted(found, key=lambda tower: tower in TOWERS))

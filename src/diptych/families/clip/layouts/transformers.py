@@ -18,7 +18,7 @@ from diptych.errors import CheckpointError, ConfigError
 from diptych.families.clip.config import TextConfig, VitConfig
 from diptych.families.clip.layouts import transformers_inputs as inputs
 from diptych.families.infer import infer
-from diptych.weights.layout import Export, Layout, Source
+from diptych.weights.layout import Export, Layout, WeightSource
 from diptych.weights.mapping import FUSED, SCALAR, Rule, Table, rows
 from diptych.weights.read import read_json
 from diptych.weights.state import State
@@ -78,7 +78,7 @@ def table(names: Collection[str]) -> Table:
     return TABLE
 
 
-def read_config(source: Source, state: State) -> tuple[ClipConfig, dict[str, Any]]:
+def read_config(source: WeightSource, state: State) -> tuple[ClipConfig, dict[str, Any]]:
     """From config.json and preprocessor_config.json; without them from the shapes, with
     transformers' default activation."""
     if not (source.file.parent / CONFIG).is_file():
@@ -111,10 +111,8 @@ def model_config(
     Raises CheckpointError for what isn't there or has no place in a Diptych model.
     """
     try:
-        image, text = (
-            image_config(_section(content, "vision_config")),
-            text_config(_section(content, "text_config")),
-        )
+        image = image_config(_section(content, "vision_config"))
+        text = text_config(_section(content, "text_config"))
         config = ClipConfig(
             image=image,
             text=text,
@@ -198,16 +196,14 @@ def _config_json(config: ClipConfig) -> dict[str, Any]:
     image, text = config.image, config.text
     if not isinstance(image, VitConfig) or not isinstance(text, TextConfig):
         raise CheckpointError(
-            f"transformers' CLIPModel has no place for a {type(image).__name__} and a {type(text).__name__}"
+            f"transformers' CLIPModel has no place for a {type(image).__name__} "
+            f"and a {type(text).__name__}"
         )
-    if (
-        image.pool != "cls"
-        or image.stem_widths
-        or not image.pre_norm
-        or config.logit_bias is not None
-    ):
+    plain = image.pool == "cls" and image.pre_norm and not image.stem_widths
+    if not plain or config.logit_bias is not None:
         raise CheckpointError(
-            "transformers' CLIPModel has no place for mean pooling, a convolutional stem, a missing pre-norm or a bias"
+            "transformers' CLIPModel has no place for mean pooling, a convolutional stem, "
+            "a missing pre-norm or a bias"
         )
     vision = {
         "image_size": image.image_size,

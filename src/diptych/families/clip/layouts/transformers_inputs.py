@@ -34,13 +34,15 @@ def read_preprocess(folder: Path, image_size: int) -> PreprocessConfig:
     default = PreprocessConfig()
     if shortest not in (None, image_size):
         raise CheckpointError(
-            f"pictures are resized to {shortest} before they are cropped to {image_size}: not supported"
+            f"pictures are resized to {shortest} before they are cropped to {image_size}: "
+            "not supported"
         )
     resample = cfg.get("resample", 3)
     names = {number: name for name, number in _RESAMPLE.items()}
     if resample not in names:
         raise CheckpointError(
-            f"pictures are resized by Pillow's filter {resample}; known are 2 (bilinear) and 3 (bicubic)"
+            f"pictures are resized by Pillow's filter {resample}; "
+            "known are 2 (bilinear) and 3 (bicubic)"
         )
     return PreprocessConfig(
         resize="shortest" if shortest else "squash",
@@ -63,7 +65,8 @@ def preprocess_json(config: ClipConfig) -> dict[str, Any]:
     size, image = config.image.image_size, config.preprocess
     if image.resize == "longest" or image.crop_share != 1:
         raise CheckpointError(
-            "preprocessor_config.json has no place for padding, nor here for a crop that leaves a margin; "
+            "preprocessor_config.json has no place for padding, "
+            "nor here for a crop that leaves a margin; "
             "preprocess.resize must not be 'longest', and preprocess.crop_share must be 1"
         )
     square = {"height": size, "width": size}

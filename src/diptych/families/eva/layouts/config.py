@@ -23,8 +23,8 @@ _DROPPED = (
     "patch_dropout",
     "drop_path_rate",
 )
-"""The tower's name, which kernels compute attention and norms, what another kind of tower would ask,
-and what only training does."""
+"""The tower's name, which kernels compute attention and norms, what another kind of tower would
+ask, and what only training does."""
 NORM_EPS = 1e-6
 """In the authors' code, not in their JSON."""
 
@@ -36,21 +36,14 @@ def read_vision(cfg: dict[str, Any]) -> EvaConfig:
     Raises CheckpointError for rotary positions that the authors' code couldn't place on this grid.
 
     >>> from diptych.families.eva.layouts.config import read_vision
-    >>> read_vision({"eva_model_name": "eva-clip-8b-14-x", "use_rms_norm": True, "qkv_bias": False, "xattn": True}).norm
+    >>> read_vision({"eva_model_name": "eva-clip-8b-14-x", "use_rms_norm": True}).norm
     'rms'
     """
     for name in _DROPPED:
         cfg.pop(name, None)
-    width, image_size, patch_size = (
-        cfg.pop("width", 768),
-        cfg.pop("image_size", 224),
-        cfg.pop("patch_size", 16),
-    )
-    qkv_bias, sub_norm, scale = (
-        cfg.pop("qkv_bias", True),
-        cfg.pop("subln", False),
-        cfg.pop("ls_init_value", None),
-    )
+    width, image_size = cfg.pop("width", 768), cfg.pop("image_size", 224)
+    patch_size, qkv_bias = cfg.pop("patch_size", 16), cfg.pop("qkv_bias", True)
+    sub_norm, scale = cfg.pop("subln", False), cfg.pop("ls_init_value", None)
     return EvaConfig(
         image_size=image_size,
         patch_size=patch_size,
@@ -73,15 +66,12 @@ def read_vision(cfg: dict[str, Any]) -> EvaConfig:
 
 
 def _rotary_grid(cfg: dict[str, Any], grid: int) -> int | None:
-    rotary, side, interpolated = (
-        cfg.pop("rope", False),
-        cfg.pop("pt_hw_seq_len", 16),
-        cfg.pop("intp_freq", False),
-    )
+    rotary, side = cfg.pop("rope", False), cfg.pop("pt_hw_seq_len", 16)
+    interpolated = cfg.pop("intp_freq", False)
     if rotary and not interpolated and side != grid:
         raise CheckpointError(
-            f"vision_cfg.rope is for a grid of {side} x {side} patches, and there are {grid} x {grid}; "
-            "intp_freq must be true"
+            f"vision_cfg.rope is for a grid of {side} x {side} patches, "
+            f"and there are {grid} x {grid}; intp_freq must be true"
         )
     return side if rotary else None
 

@@ -20,7 +20,7 @@ from diptych.families.eva.layouts import config as eva_config
 from diptych.families.eva.layouts import tower as eva_tower
 from diptych.families.infer import infer, infer_image
 from diptych.weights.atomic import save_torch
-from diptych.weights.layout import Export, Layout, Source
+from diptych.weights.layout import Export, Layout, WeightSource
 from diptych.weights.mapping import SCALAR, Rule, Table
 from diptych.weights.state import State
 
@@ -49,14 +49,14 @@ def export_table(image: EvaConfig) -> Table:
     return Table(rules=(Rule("logit_scale", "logit_scale", SCALAR), *tower, *openai.text("text.")))
 
 
-def read_config(source: Source, state: State) -> tuple[ClipConfig, dict[str, Any]]:
+def read_config(source: WeightSource, state: State) -> tuple[ClipConfig, dict[str, Any]]:
     """From the shapes and the published models. Raises CheckpointError where these don't say
     enough."""
     _check_pool(source.weights.tensors)
     return infer(state, "gelu"), {"config": INFERRED}
 
 
-def tower_config(source: Source, state: State) -> ImageTowerConfig:
+def tower_config(source: WeightSource, state: State) -> ImageTowerConfig:
     """The image tower's, as `read_config`."""
     _check_pool(source.weights.tensors)
     return infer_image(state, "gelu")
@@ -80,13 +80,11 @@ def to_json(config: ClipConfig) -> dict[str, Any]:
         kinds = f"a {type(config.image).__name__} and a {type(config.text).__name__}"
         raise CheckpointError(f"the layout is that of EVA's towers, and this model has {kinds}")
     text = write_text(config.text)
-    if (
-        text.pop("mlp_ratio") != 4.0
-        or text.pop("norm_kwargs", None)
-        or config.logit_bias is not None
-    ):
+    plain = text.pop("mlp_ratio") == 4.0 and not text.pop("norm_kwargs", None)
+    if not plain or config.logit_bias is not None:
         raise CheckpointError(
-            "EVA-CLIP's code has text towers with an MLP of four widths and norms of eps 1e-5, and no logit bias"
+            "EVA-CLIP's code has text towers with an MLP of four widths and norms of eps 1e-5, "
+            "and no logit bias"
         )
     quick = {"quick_gelu": True} if config.text.activation == "quick_gelu" else {}
     return {

@@ -8,7 +8,7 @@ from collections.abc import Collection
 from typing import Literal
 
 from diptych.families.eva import EvaConfig
-from diptych.weights.mapping import FUSED, PAIRED, Change, Rule, rows
+from diptych.weights.mapping import FUSED, PAIRED, Change, Row, Rule, rows
 
 _CLASS_TOKEN = Change(lambda parts: parts[0].flatten(), lambda ours: [ours[None, None]])
 """[1, 1, width] there, [width] here."""
@@ -22,7 +22,7 @@ _SPLIT = (
 _SUB_NORMS = (("attention.norm.*", "attn.inner_attn_ln.*"), ("mlp.norm.*", "mlp.ffn_ln.*"))
 _BIASES = (("attention.q_bias", "attn.q_bias"), ("attention.v_bias", "attn.v_bias"))
 
-_ATTENTION = {
+_ATTENTION: dict[str, tuple[Row, ...]] = {
     "attn.qkv.weight": (("attention.qkv.weight", "attn.qkv.weight"), *_BIASES, _SUB_NORMS[0]),
     "attn.q_proj.bias": (  # timm
         _SPLIT,
@@ -32,7 +32,7 @@ _ATTENTION = {
     ),
     "attn.q_proj.weight": (_SPLIT, *_BIASES, _SUB_NORMS[0]),
 }
-_MLP = {
+_MLP: dict[str, tuple[Row, ...]] = {
     "mlp.fc1.weight": (("mlp.up.*", "mlp.fc1.*"), ("mlp.down.*", "mlp.fc2.*"), _SUB_NORMS[1]),
     "mlp.w1.weight": (
         ("mlp.gate_up.*", ("mlp.w1.*", "mlp.w2.*"), PAIRED),
@@ -54,14 +54,11 @@ IGNORED = ("*.freqs_cos", "*.freqs_sin")
 
 def rules(prefix: str, names: Collection[str]) -> tuple[Rule, ...]:
     """The tower of a checkpoint with these names, of which the tower's begin with `prefix`."""
-    attention, mlp = (
-        next(
-            (rest for mark, rest in kinds.items() if f"{prefix}blocks.0.{mark}" in names),
-            kinds[usual],
-        )
-        for kinds, usual in ((_ATTENTION, "attn.qkv.weight"), (_MLP, "mlp.fc1.weight"))
-    )
-    return _rules(prefix, attention, mlp, "norm" if f"{prefix}norm.weight" in names else "fc_norm")
+    first = f"{prefix}blocks.0."
+    attention = next((mark for mark in _ATTENTION if first + mark in names), "attn.qkv.weight")
+    mlp = next((mark for mark in _MLP if first + mark in names), "mlp.fc1.weight")
+    norm = "norm" if f"{prefix}norm.weight" in names else "fc_norm"
+    return _rules(prefix, _ATTENTION[attention], _MLP[mlp], norm)
 
 
 def export_rules(
@@ -78,7 +75,9 @@ def export_rules(
     )
 
 
-def _rules(prefix: str, attention: tuple, mlp: tuple, norm: str) -> tuple[Rule, ...]:
+def _rules(
+    prefix: str, attention: tuple[Row, ...], mlp: tuple[Row, ...], norm: str
+) -> tuple[Rule, ...]:
     return (
         *rows(
             "image.",

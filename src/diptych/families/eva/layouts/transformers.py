@@ -26,7 +26,7 @@ from diptych.families.clip.layouts import transformers
 from diptych.families.eva.config import EvaConfig
 from diptych.families.eva.layouts.eva import INFERRED, tower_config
 from diptych.families.infer import infer
-from diptych.weights.layout import Export, Layout, Source
+from diptych.weights.layout import Export, Layout, WeightSource
 from diptych.weights.mapping import FUSED, PAIRED, SCALAR, Rule, Table, rows
 from diptych.weights.read import read_json
 from diptych.weights.state import State
@@ -36,7 +36,8 @@ ARCHITECTURES = ("EvaClipModel", "EvaCLIPModel")
 MODEL_TYPE = "eva_clip"
 REMOTE_CODE = "modeling_eva_clip"
 """The module that an exported folder has beside its weights."""
-_REMOTE_SOURCE = '''"""EVA-CLIP for transformers: AutoModel.from_pretrained(FOLDER, trust_remote_code=True).
+_REMOTE_SOURCE = '''\
+"""EVA-CLIP for transformers: AutoModel.from_pretrained(FOLDER, trust_remote_code=True).
 
 The model is Diptych's, which must be installed: pip install diptych."""
 
@@ -92,7 +93,7 @@ def _table(gated: bool) -> Table:
     )
 
 
-def read_config(source: Source, state: State) -> tuple[ClipConfig, dict[str, Any]]:
+def read_config(source: WeightSource, state: State) -> tuple[ClipConfig, dict[str, Any]]:
     """From config.json and what lies beside it; without it from the shapes and the published
     models."""
     notes = {}
@@ -168,7 +169,8 @@ def export(folder: Path, config: ClipConfig, state: Mapping[str, Tensor]) -> Non
     `CLIPProcessor.from_pretrained`.
 
     transformers finds the classes of a type that it doesn't know by `auto_map`, in a module that
-    lies beside the weights; ours only imports them from Diptych. Raises CheckpointError for a model without EVA's image tower and CLIP's text tower.
+    lies beside the weights; ours only imports them from Diptych. Raises CheckpointError for a model
+    without EVA's image tower and CLIP's text tower.
     """
     image, text = config.image, config.text
     if (

@@ -1,12 +1,12 @@
 """UniRepLKNet's trunk alone: as its authors publish it, within a detector, or cut out of a CLIP
 model.
 
-Training and deploy form have the same format, and their names tell which one it is.
+Training and deploy form have the same layout, and their names say which one it is.
 https://github.com/AILab-CVC/UniRepLKNet
 """
 
-import itertools
 from collections.abc import Collection, Mapping
+from itertools import chain, permutations
 from pathlib import Path
 
 from torch import Tensor
@@ -16,13 +16,13 @@ from diptych.families.infer import infer_image
 from diptych.families.unireplknet.config import UniRepLKNetConfig
 from diptych.families.unireplknet.layouts import names as trunk_names
 from diptych.weights.atomic import save_torch
-from diptych.weights.layout import Export, Layout, Source, refuse
+from diptych.weights.layout import Export, Layout, WeightSource, refuse
 from diptych.weights.mapping import TRANSPOSED, Rule, Table
 from diptych.weights.state import State
 
 _WRAPPERS = ("module.", "_orig_mod.", "model.", "image_encoder.", "backbone.", "visual.", "trunk.")
 PREFIXES = tuple(
-    "".join(parts) for count in range(4) for parts in itertools.permutations(_WRAPPERS, count)
+    map("".join, chain.from_iterable(permutations(_WRAPPERS, count) for count in range(4)))
 )
 """What may stand before the trunk's names."""
 _DETECTORS = (
@@ -35,15 +35,15 @@ _DETECTORS = (
     "auxiliary_head.*",
 )
 _TEXT = (
-    *(
-        "text.*",
-        "transformer.*",
-        "token_embedding.weight",
-        "positional_embedding",
-        "ln_final.*",
-        "text_projection",
-    ),
-    *("logit_scale", "logit_bias", "attn_mask"),
+    "text.*",
+    "transformer.*",
+    "token_embedding.weight",
+    "positional_embedding",
+    "ln_final.*",
+    "text_projection",
+    "logit_scale",
+    "logit_bias",
+    "attn_mask",
 )
 """A text tower beside a trunk whose projection lacks."""
 
@@ -88,7 +88,7 @@ def prefix_of(names: Collection[str]) -> str:
     )
 
 
-def tower_config(source: Source, state: State) -> ImageTowerConfig:
+def tower_config(source: WeightSource, state: State) -> ImageTowerConfig:
     """From the shapes, which tell everything but the size of the pictures: 224 pixels are
     assumed."""
     return infer_image(state, "gelu")

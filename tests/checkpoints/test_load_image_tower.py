@@ -13,9 +13,9 @@ from diptych.families.clip.layouts import open_clip
 from diptych.families.eva.layouts import eva
 from diptych.families.huggingface import HuggingFaceTextConfig
 from diptych.weights.native import save_model
-from tests.checkpoints.formats.families import FAMILIES
+from tests.families.eva.small import MODELS
 
-EVA = FAMILIES["eva02-b"]
+EVA = MODELS["eva02-b"]
 
 
 @pytest.fixture

@@ -19,7 +19,8 @@ from diptych.families.unireplknet.deploy import deploy
 from diptych.models import build, build_tower
 from diptych.weights.native import save_model
 from diptych.weights.state import State
-from tests import goldens, unireplknet
+from tests import goldens
+from tests.families.unireplknet import golden_rules
 from tests.models.peers import shake
 
 TOWER = UniRepLKNetConfig(
@@ -54,7 +55,7 @@ def published(tower, form="train", classes=None):
     state = State.of(tower.state_dict())
     if form == "deploy":
         state, _ = deploy(state, tower.config)
-    found = unireplknet.to_published(dict(state))
+    found = golden_rules.to_published(dict(state))
     head = (
         {"head.weight": torch.randn(classes, 24), "head.bias": torch.randn(classes)}
         if classes
@@ -75,21 +76,21 @@ def without_counters(tensors):
 
 
 @pytest.mark.parametrize("form", ["train", "deploy"])
-@pytest.mark.parametrize("path", unireplknet.FILES, ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", golden_rules.FILES, ids=lambda path: path.stem)
 def test_goldens_as_files(path, form, tmp_path):
     """Everything but the size of the pictures is told by the file."""
     golden = goldens.read(path)
-    weights = unireplknet.weights(golden)
+    weights = golden_rules.weights(golden)
     if form == "deploy":
-        state, _ = deploy(unireplknet.to_ours(weights), unireplknet.config(golden))
-        weights = unireplknet.to_published(dict(state))
+        state, _ = deploy(golden_rules.to_ours(weights), golden_rules.config(golden))
+        weights = golden_rules.to_published(dict(state))
     loaded = load_image_tower(save(tmp_path / "net.pth", weights))
-    expected = replace(unireplknet.config(golden), image_size=224, projection_bias=False)
+    expected = replace(golden_rules.config(golden), image_size=224, projection_bias=False)
     if form == "deploy":
         expected = replace(expected, deploy=True, layer_scale=None)
     assert loaded.config == expected
     assert loaded.provenance["unused"] == ["head.weight", "head.bias"]
-    for name, pixels in unireplknet.inputs(golden).items():
+    for name, pixels in golden_rules.inputs(golden).items():
         with torch.no_grad():
             found = loaded.tower(pixels).pooled
         feature = torch.tensor(golden[form][name]["final_feature"]).view_as(found)

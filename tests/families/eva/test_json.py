@@ -9,7 +9,7 @@ from diptych.families.clip.layouts.open_clip_config import from_json
 from diptych.families.clip.layouts.towers import mlp_ratio
 from diptych.families.eva import EvaConfig
 from diptych.families.eva.layouts import eva
-from tests.checkpoints.formats.families import FAMILIES, ODD
+from tests.families.eva.small import MODELS, ODD
 
 
 def read(vision=None, text=None, **rest):
@@ -110,9 +110,9 @@ def test_what_is_missing_is_named(name):
         from_json({"model_cfg": cfg})
 
 
-@pytest.mark.parametrize("name", FAMILIES)
+@pytest.mark.parametrize("name", MODELS)
 def test_there_and_back(name):
-    assert from_json({"model_cfg": eva.to_json(FAMILIES[name])}) == FAMILIES[name]
+    assert from_json({"model_cfg": eva.to_json(MODELS[name])}) == MODELS[name]
 
 
 @pytest.mark.parametrize("name", ["pretrained on images", "rms with biases", "a mean"])
@@ -125,7 +125,7 @@ def test_what_their_code_cannot_build_is_refused(name):
 def test_every_hidden_width_comes_back(width):
     for hidden in range(1, 4 * width, 7):
         image = EvaConfig(width=width, heads=8, mlp_width=hidden)
-        cfg = eva.to_json(FAMILIES["eva01-g"])["vision_cfg"] | {
+        cfg = eva.to_json(MODELS["eva01-g"])["vision_cfg"] | {
             "mlp_ratio": mlp_ratio(image.width, image.mlp_width)
         }
         assert read(cfg | {"width": width, "head_width": width // 8}).image.mlp_width == hidden

@@ -143,7 +143,7 @@ def test_every_model_was_named():
 
 
 @pytest.mark.parametrize(
-    ("name", "place", "form"),
+    ("name", "place", "layout"),
     [
         ("EVA02-CLIP-L-14-336", "QuanSun/EVA-CLIP/EVA02_CLIP_L_336_psz14_s6B.pt", "eva"),
         ("EVA02_CLIP_L_psz14_224to336", "QuanSun/EVA-CLIP/EVA02_CLIP_L_psz14_224to336.pt", "eva"),
@@ -159,9 +159,9 @@ def test_every_model_was_named():
         ("EVA_8B_psz14.bin", "BAAI/EVA-CLIP-8B/EVA_8B_psz14.bin", "eva-image"),
     ],
 )
-def test_a_name_picks_its_file(name, place, form):
+def test_a_name_picks_its_file(name, place, layout):
     found = pretrained.weights(name)
-    assert (found.place, found.format) == (place, form)
+    assert (found.place, found.layout) == (place, layout)
 
 
 def test_what_was_never_released_has_no_weights():
@@ -278,9 +278,9 @@ def test_image_towers_are_told_from_models():
     ] == list(TITLES)
 
 
-def test_the_guide_names_what_the_zoo_knows():
+def test_the_guide_names_every_model():
     """Every row's names are of that row's model, with its parameters."""
-    guide = (Path(__file__).parents[2] / "docs/models.md").read_text()
+    guide = (Path(__file__).parents[3] / "docs/models.md").read_text()
     rows = [line.split("|")[1:-1] for line in guide.splitlines() if re.match(r"\| `eva", line)]
     assert [row[0].strip(" `") for row in rows] == list(NAMES)
     for row in rows:

@@ -55,7 +55,7 @@ def test_eleven_models_and_what_was_claimed_for_them():
         "slip-rn50-yfcc15m",
         "filip-rn50-yfcc15m",
     ]
-    assert [file.format for file in pretrained.entry("declip-rn50-88m").weights] == [
+    assert [file.layout for file in pretrained.entry("declip-rn50-88m").weights] == [
         "declip",
         "declip-image",
     ]

@@ -10,7 +10,8 @@ from diptych.families.unireplknet import UniRepLKNetConfig
 from diptych.families.unireplknet.deploy import deploy
 from diptych.models import build_tower
 from diptych.weights.state import State
-from tests import goldens, unireplknet
+from tests import goldens
+from tests.families.unireplknet import golden_rules
 from tests.models.peers import shake
 
 NETS = {
@@ -73,11 +74,13 @@ def test_in_float64_nothing_is_lost(name):
         )
 
 
-@pytest.mark.parametrize("path", unireplknet.FILES, ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", golden_rules.FILES, ids=lambda path: path.stem)
 def test_merged_tensors_of_the_original(path):
     golden = goldens.read(path)
-    state, _ = deploy(unireplknet.to_ours(unireplknet.weights(golden)), unireplknet.config(golden))
-    merged = unireplknet.to_published(state)
+    state, _ = deploy(
+        golden_rules.to_ours(golden_rules.weights(golden)), golden_rules.config(golden)
+    )
+    merged = golden_rules.to_published(state)
     assert {name: list(tensor.shape) for name, tensor in merged.items()} == golden["deploy_keys"]
     for name, recorded in golden["deploy_tensors"].items():
         near = 2e-7 * max(1, recorded["abs_max"])

@@ -18,7 +18,7 @@ from diptych import models, pretrained
 from diptych.config.serialize import to_json
 from diptych.families.eva.layouts import eva
 from diptych.weights import mapped
-from tests.checkpoints.formats.families import FAMILIES
+from tests.families.eva.small import MODELS
 
 pytestmark = pytest.mark.skipif(
     not Path("/proc/self/status").exists(), reason="the peak is read as Linux tells it"
@@ -73,7 +73,7 @@ def measured(path, config, dtype, taken=mapped.TAKEN):
 @pytest.mark.parametrize(("kind", "dtype"), [("pt", "bfloat16"), ("shards", "float32")])
 def test_a_few_tensors_beyond_the_model(tmp_path, kind, dtype):
     """200 megabytes in float32, where parts become one matrix, and no tensor has more than 20."""
-    config = FAMILIES["eva02-b"]
+    config = MODELS["eva02-b"]
     config = replace(config, image=replace(config.image, layers=5, width=800, mlp_width=3000))
     path, _ = write(tmp_path, config, torch.float32, kind)
     found = measured(path, config, dtype, taken=16 * MEGABYTE)

@@ -12,7 +12,7 @@ from diptych.errors import CheckpointError
 from diptych.families.eva.layouts import transformers as layout
 from diptych.families.infer import infer
 from diptych.weights.native import save_model
-from tests.checkpoints.formats.families import FAMILIES, ODD
+from tests.families.eva.small import MODELS, ODD
 
 PUBLISHED = {"eva-8b": False, "eva-18b": True}
 """The families that were published so, and whether their norms stand behind."""
@@ -81,7 +81,7 @@ def published_json(config, post):
 @pytest.fixture(params=PUBLISHED)
 def folder(request, tmp_path, random_model):
     """A folder as published, and the model in it."""
-    config = FAMILIES[request.param]
+    config = MODELS[request.param]
     model = random_model(config)
     (tmp_path / "in").mkdir()
     save_file(published_names(model.state_dict()), tmp_path / "in" / "model.safetensors")
@@ -133,9 +133,9 @@ def test_published_sizes_need_no_configuration(name):
     assert foreign["text_projection.weight"].shape == (config.embed_dim, config.text.width)
 
 
-@pytest.mark.parametrize("name", [*FAMILIES, *ODD])
+@pytest.mark.parametrize("name", [*MODELS, *ODD])
 def test_the_scale_and_every_option_are_written(name, tmp_path, random_model):
-    config = (FAMILIES | ODD)[name]
+    config = (MODELS | ODD)[name]
     model = random_model(config)
     save_model(tmp_path / "in", model)
     convert(tmp_path / "in", "transformers", tmp_path / "out")

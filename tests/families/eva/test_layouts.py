@@ -18,7 +18,7 @@ from diptych.weights.mapping import check_fit
 from diptych.weights.native import save_model
 from diptych.weights.state import State
 from tests import goldens
-from tests.checkpoints.formats.families import FAMILIES, ODD, TEXT, TOWERS
+from tests.families.eva.small import MODELS, ODD, TEXT, TOWERS
 
 TINY = goldens.files("eva/*-tiny.json")
 FULL = goldens.files("eva/EVA*.keys.json")
@@ -28,9 +28,9 @@ def stem(path):
     return path.name.partition(".")[0]
 
 
-@pytest.fixture(params=FAMILIES)
+@pytest.fixture(params=MODELS)
 def config(request):
-    return FAMILIES[request.param]
+    return MODELS[request.param]
 
 
 @pytest.fixture
@@ -76,7 +76,7 @@ def test_names_and_shapes_are_the_published_ones(path):
 
 
 @pytest.mark.parametrize("path", FULL, ids=stem)
-def test_published_configurations_are_the_zoos(path):
+def test_published_configurations_are_those_of_published_names(path):
     golden = goldens.read(path)
     config, known = (
         open_clip_config.from_json({"model_cfg": golden["config"]}),
@@ -151,10 +151,10 @@ def test_half_precision_is_read(config, published, tmp_path, dtype):
     }
 
 
-@pytest.mark.parametrize("name", [*FAMILIES, *ODD])
+@pytest.mark.parametrize("name", [*MODELS, *ODD])
 @pytest.mark.parametrize("to", ["eva", "transformers"])
 def test_there_and_back_is_bit_equal(name, to, tmp_path, random_model):
-    config = (FAMILIES | ODD)[name]
+    config = (MODELS | ODD)[name]
     model = random_model(config)
     save_model(tmp_path / "in", model)
     if to == "eva" and name in ODD and name not in ("gated", "sub-norms"):
@@ -170,7 +170,7 @@ def test_there_and_back_is_bit_equal(name, to, tmp_path, random_model):
 
 
 def test_rotary_tables_are_not_written(tmp_path, random_model):
-    config = FAMILIES["eva02-b"]
+    config = MODELS["eva02-b"]
     save_model(tmp_path / "in", random_model(config))
     convert(tmp_path / "in", "eva", tmp_path / "out.pt")
     names = torch.load(tmp_path / "out.pt", weights_only=True)
@@ -200,19 +200,19 @@ def test_a_pooled_mean_asks_for_a_configuration(published, tmp_path):
 
 def test_another_family_is_told_by_what_is_missing(tmp_path, random_model):
     weights = eva.export_table(TOWERS["eva-8b"]).to_foreign(
-        random_model(FAMILIES["eva-8b"]).state_dict()
+        random_model(MODELS["eva-8b"]).state_dict()
     )
     torch.save(weights, tmp_path / "weights.pt")
     with pytest.raises(
         CheckpointError, match=r"norm_1.bias.* are missing; is it a checkpoint of another model"
     ):
-        load_model(tmp_path / "weights.pt", config=FAMILIES["eva01-g"])
+        load_model(tmp_path / "weights.pt", config=MODELS["eva01-g"])
 
 
 def trained_on_images(random_model, image):
     """Weights as masked image modelling leaves them: no projection, and what the pretext task
     needs."""
-    model = random_model(replace(FAMILIES["eva01-g"], image=image))
+    model = random_model(replace(MODELS["eva01-g"], image=image))
     foreign = eva.export_table(image).to_foreign(model.state_dict())
     tower = {
         name.removeprefix("visual."): tensor
@@ -241,7 +241,7 @@ def test_an_image_tower_alone(name, random_model, tmp_path, example):
     tower, config, notes = load_image_tower(tmp_path / "tower.pt", config=image)
     assert config == image
     assert notes["unused"] == ["mask_token", "lm_head.weight", "lm_head.bias"]
-    pixels, _ = example(FAMILIES["eva01-g"])
+    pixels, _ = example(MODELS["eva01-g"])
     with torch.inference_mode():
         torch.testing.assert_close(tower(pixels).tokens, model(pixels).tokens, atol=0, rtol=0)
     with pytest.raises(CheckpointError, match="load_image_tower"):
@@ -268,7 +268,7 @@ def test_a_packed_gate(random_model, tmp_path):
 def test_what_their_text_tower_lacks_is_refused():
     for text in (replace(TEXT, mlp_width=64), replace(TEXT, norm_eps=1e-6)):
         with pytest.raises(CheckpointError, match="an MLP of four widths"):
-            eva.to_json(replace(FAMILIES["eva01-g"], text=text))
+            eva.to_json(replace(MODELS["eva01-g"], text=text))
     with pytest.raises(CheckpointError, match="VitConfig"):
         eva.to_json(pretrained.get("vit-b-32"))
     with pytest.raises(ConfigError, match="load_image_tower"):

@@ -11,7 +11,8 @@ from diptych.errors import ConfigError
 from diptych.families.unireplknet import UniRepLKNetConfig
 from diptych.families.unireplknet.deploy import deploy
 from diptych.models import build_tower
-from tests import goldens, unireplknet
+from tests import goldens
+from tests.families.unireplknet import golden_rules
 from tests.models.peers import shake
 
 TINY = UniRepLKNetConfig(
@@ -58,7 +59,7 @@ def make(config=TINY, embed_dim=6):
 
 
 def golden_tower(golden, form):
-    state, config = unireplknet.to_ours(unireplknet.weights(golden)), unireplknet.config(golden)
+    state, config = golden_rules.to_ours(golden_rules.weights(golden)), golden_rules.config(golden)
     if form == "deploy":
         state, config = deploy(state, config)
     tower = build_tower(config, golden["config"]["num_classes"])
@@ -82,11 +83,11 @@ def probes(tower, pixels):
 
 
 @both
-@pytest.mark.parametrize("path", unireplknet.FILES, ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", golden_rules.FILES, ids=lambda path: path.stem)
 def test_outputs_of_the_original(path, form):
     golden = goldens.read(path)
     tower, tolerance = golden_tower(golden, form), FEATURES.get(path.stem, 3e-5)
-    for name, pixels in unireplknet.inputs(golden).items():
+    for name, pixels in golden_rules.inputs(golden).items():
         expected = golden[form][name]
         maps, mean, feature, vector = probes(tower, pixels)
         assert expected["trace"].keys() == maps.keys()
@@ -114,11 +115,11 @@ def test_outputs_of_the_original(path, form):
 
 
 @both
-@pytest.mark.parametrize("path", unireplknet.KEYS, ids=lambda path: path.name.split(".")[0])
+@pytest.mark.parametrize("path", golden_rules.KEYS, ids=lambda path: path.name.split(".")[0])
 def test_names_and_shapes_of_every_variant(path, form):
     config = replace(variant(path.name.split(".")[0].split("_")[1]), deploy=form == "deploy")
     state = build_tower(config, 1000, device="meta").state_dict()
-    found = {name: list(tensor.shape) for name, tensor in unireplknet.to_published(state).items()}
+    found = {name: list(tensor.shape) for name, tensor in golden_rules.to_published(state).items()}
     assert found == goldens.read(path)[form]
 
 

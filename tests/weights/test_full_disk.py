@@ -11,7 +11,7 @@ from diptych.checkpoints import convert
 from diptych.errors import CheckpointError
 from diptych.weights import native
 from diptych.weights.native import save_model
-from tests.checkpoints.formats.families import FAMILIES
+from tests.families.eva.small import MODELS
 
 
 @contextlib.contextmanager
@@ -29,7 +29,7 @@ def limited(size):
 
 @pytest.mark.parametrize("to", ["native", "open-clip", "openai", "transformers", "eva"])
 def test_conversions(tmp_path, random_model, vit, to):
-    save_model(tmp_path / "in", random_model(FAMILIES["eva02-b"] if to == "eva" else vit))
+    save_model(tmp_path / "in", random_model(MODELS["eva02-b"] if to == "eva" else vit))
     with (
         limited(20_000),
         pytest.raises(CheckpointError, match="could not write .*make room") as caught,

@@ -14,7 +14,7 @@ from diptych.errors import CheckpointError, UnknownNameError
 from diptych.families.clip.layouts import openai
 from diptych.families.clip.layouts.open_clip import export_file, export_table
 from diptych.weights.read import read_weights
-from tests.checkpoints.formats.families import FAMILIES
+from tests.families.eva.small import MODELS
 
 
 class Evil:
@@ -132,7 +132,7 @@ def test_a_checkpoint_of_another_model(tmp_path, random_model, vit):
         "where the model has": replace(vit, embed_dim=40),
         "logit_bias": replace(vit, logit_bias=-10.0),
         "are not in the model": replace(vit, text=replace(vit.text, layers=1)),
-        "are missing": FAMILIES["eva02-b"],
+        "are missing": MODELS["eva02-b"],
     }
     for says, config in others.items():
         with pytest.raises(

@@ -32,5 +32,5 @@ def model(image: EvaConfig) -> ClipConfig:
     return ClipConfig(image=image, text=TEXT, embed_dim=24)
 
 
-FAMILIES = {name: model(tower) for name, tower in TOWERS.items()}
+MODELS = {name: model(tower) for name, tower in TOWERS.items()}
 ODD = {name: model(tower) for name, tower in ODD_TOWERS.items()}

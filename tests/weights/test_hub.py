@@ -12,12 +12,11 @@ from huggingface_hub import constants, file_download
 from safetensors.torch import load, save
 
 from diptych import pretrained
-from diptych.checkpoints import convert, load_model
+from diptych.checkpoints import convert, fetch, load_model
 from diptych.checkpoints import locate as locating
 from diptych.errors import DownloadError
 from diptych.pretrained import Entry, Weights
 from diptych.weights import native
-from diptych.weights.hub import fetch
 from diptych.weights.native import save_model
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
@@ -180,7 +179,7 @@ def server(tmp_path, random_model, vit, monkeypatch, quiet):
         yield state
 
 
-def test_every_format_is_fetched_and_loads(server, tmp_path, random_model, vit):
+def test_every_layout_is_fetched_and_loads(server, tmp_path, random_model, vit):
     state = random_model(vit).state_dict()
     for name in ("native", "transformers", "open-clip"):
         folder = fetch(f"hf-hub:org/{name}", endpoint=server.endpoint, cache_dir=tmp_path / "cache")
@@ -203,9 +202,9 @@ def test_a_name_is_enough(server, tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("name", ["small", "hf-hub:org/open-clip/open_clip_model.safetensors"])
-def test_a_name_of_the_zoo(server, tmp_path, monkeypatch, vit, name):
+def test_a_published_name(server, tmp_path, monkeypatch, vit, name):
     weights = Weights(
-        repo="org/open-clip", file="open_clip_model.safetensors", format="open_clip", licence="MIT"
+        repo="org/open-clip", file="open_clip_model.safetensors", layout="open-clip", licence="MIT"
     )
     entry = Entry(name="small", config=vit, weights=(weights,))
     for asked, answer in {"entry": entry, "get": vit, "weights": weights}.items():

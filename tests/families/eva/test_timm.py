@@ -16,7 +16,7 @@ from diptych.families.eva.layouts import timm as eva_timm
 from diptych.families.eva.layouts import tower as eva_tower
 from diptych.weights.mapping import SCALAR, Rule, Table, check_fit
 from diptych.weights.native import save_model
-from tests.checkpoints.formats.families import FAMILIES, TOWERS
+from tests.families.eva.small import MODELS, TOWERS
 
 peer = pytest.importorskip("open_clip")
 timm = pytest.importorskip("timm")
@@ -45,7 +45,7 @@ KINDS = {
 @pytest.fixture(params=KINDS)
 def pair(request, random_model, randomise, tmp_path):
     """timm's tower, and a file of it with a text tower beside."""
-    config = FAMILIES[request.param]
+    config = MODELS[request.param]
     tower = randomise(eva.Eva(**SIZES, **KINDS[request.param]))
     model = random_model(config)
     words = Table(rules=(Rule("logit_scale", "logit_scale", SCALAR), *text("text.")))
@@ -121,7 +121,7 @@ def test_full_size_features(tmp_path):
 
 
 def test_a_trunk_of_no_published_size_asks_for_a_configuration(random_model, tmp_path):
-    config = FAMILIES["eva02-b"]
+    config = MODELS["eva02-b"]
     rules = (*eva_tower.export_rules(eva_timm.PREFIX, config.image, "timm"), *text("text."))
     table = Table(rules=(Rule("logit_scale", "logit_scale", SCALAR), *rules))
     torch.save(table.to_foreign(random_model(config).state_dict()), tmp_path / "weights.pt")
@@ -132,7 +132,7 @@ def test_a_trunk_of_no_published_size_asks_for_a_configuration(random_model, tmp
 @pytest.mark.parametrize("name", TOWERS)
 @pytest.mark.parametrize("to", ["open-clip", "openai"])
 def test_towers_that_timm_lacks_are_refused(name, to, tmp_path, random_model):
-    save_model(tmp_path / "in", random_model(FAMILIES[name]))
+    save_model(tmp_path / "in", random_model(MODELS[name]))
     with pytest.raises(
         CheckpointError,
         match="timm has none of this configuration; write it as eva or transformers",
@@ -142,7 +142,7 @@ def test_towers_that_timm_lacks_are_refused(name, to, tmp_path, random_model):
 
 def test_a_published_architecture_is_written(tmp_path, random_model, monkeypatch):
     """As if timm had a tower of our small size."""
-    config = FAMILIES["eva02-b"]
+    config = MODELS["eva02-b"]
     monkeypatch.setattr(eva_timm, "published_tower", lambda name: config.image)
     save_model(tmp_path / "in", random_model(config))
     convert(tmp_path / "in", "open-clip", tmp_path / "out")

@@ -13,7 +13,7 @@ from diptych.weights.native import save_model
 from diptych.weights.resize import resize_positions
 from diptych.weights.state import State
 from diptych.weights.tower import resize_tower
-from tests.checkpoints.formats.families import FAMILIES
+from tests.families.eva.small import MODELS
 
 
 def test_resized_like_open_clip(tmp_path, random_model, vit, example):
@@ -46,7 +46,7 @@ def test_resnet_and_the_same_size(tmp_path, random_model, resnet, example):
 def test_evas_tables_are_resized_as_its_loader_does(tmp_path, random_model, example, dtype):
     """Bicubic without anti-aliasing, in float32, the class token's row kept; rotary positions are
     computed."""
-    model = random_model(FAMILIES["eva02-b"])
+    model = random_model(MODELS["eva02-b"])
     save_model(tmp_path / "ours", model.to(dtype))
     old = model.image.state_dict()
     for image_size, patch_size in ((48, None), (None, 16), (80, 10), (16, 8)):

@@ -1,5 +1,5 @@
-"""FILIP's late interaction, forward and backward, both directions: tiles beside the plain equation.
-Memory and time.
+"""FILIP's token-wise late interaction, forward and backward, both directions: tiles beside the
+plain equation. Memory and time.
 
 49 patches and 32 words of width 256 to a pair. The plain equation holds batch² x 49 x 32 products,
 several times over: 9 GB at a batch of 512.
@@ -14,7 +14,8 @@ import time, torch
 import torch.nn.functional as F
 
 def kilobytes(field):
-    return next(int(line.split()[1]) for line in open("/proc/self/status") if line.startswith(field))
+    lines = open("/proc/self/status")
+    return next(int(line.split()[1]) for line in lines if line.startswith(field))
 
 torch.manual_seed(0)
 images = F.normalize(torch.randn({batch}, 49, 256), dim=2).requires_grad_()
