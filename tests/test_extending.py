@@ -203,16 +203,18 @@ def test_the_objective_of_the_page_is_the_same_in_pieces(folder):
 
 def test_messages_are_those_of_the_page(folder, tmp_path):
     page = " ".join(PAGE.split())
-    for command in (
-        f"train --resume {folder / 'runs/cyclip'}",
-        "train my_runs.py:shapes --objective cyclip.py:CyClipConfig",
+    (tmp_path / "run").mkdir()
+    values = json.loads((folder / "runs/shapes/run.json").read_text())
+    values["objective"] = {"type": "cyclip:CycClipConfig"}
+    (tmp_path / "run" / "run.json").write_text(json.dumps(values))
+    for place, command in (
+        (tmp_path, "train --resume run"),
+        (folder, "train my_runs.py:shapes --objective cyclip.py:CyClipConfig"),
     ):
-        place = tmp_path if "--resume" in command else folder
         answer = said(place, command).removeprefix("diptych: ")
         assert answer in page, answer
-    nothing = said(
-        tmp_path, f"evaluate {folder}/runs/shapes --tasks {folder}/shape_set.py:SHAPES", 1
-    )
+    command = f"evaluate {folder}/runs/shapes --tasks {folder}/shape_set.py:SHAPES"
+    nothing = said(tmp_path, command, code=1)
     assert re.search(r"Shapes \(split test\) isn't in \.: .* in shapes/", nothing)[0] in page
 
 
