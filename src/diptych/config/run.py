@@ -144,7 +144,8 @@ class Run:
             )
         if self.micro_batch < 0 or self.micro_batch > self.batch_size:
             raise ConfigError(
-                f"micro_batch {self.micro_batch} must lie between 0 and batch_size {self.batch_size}"
+                f"micro_batch {self.micro_batch} must lie between 0 and "
+                f"batch_size {self.batch_size}"
             )
         if not 0 <= self.ema < 1:
             raise ConfigError(f"ema {self.ema} must lie in [0, 1)")

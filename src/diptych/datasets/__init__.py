@@ -7,12 +7,11 @@ from diptych.datasets.layouts import Files
 from diptych.datasets.lookup import GROUPS, builtin, get, names, select
 from diptych.datasets.open import open_set
 from diptych.datasets.own import open_own
-from diptych.datasets.profiles import Change, Profile, Resize, profile, profiles
+from diptych.datasets.profiles import Profile, ProfileChange, Resize, profile, profiles
 from diptych.datasets.published import PublishedScore, published
 from diptych.datasets.templates import TEMPLATES, templates
 
 __all__ = [
-    "Change",
     "Dataset",
     "EvaluationSet",
     "Files",
@@ -21,6 +20,7 @@ __all__ = [
     "Kind",
     "Metric",
     "Profile",
+    "ProfileChange",
     "Prompts",
     "PublishedScore",
     "Resize",

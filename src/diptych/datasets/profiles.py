@@ -13,7 +13,7 @@ Resize = Literal["crop", "squash"]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Change:
+class ProfileChange:
     """Where a convention differs from the set's entry; what is empty or 0 doesn't."""
 
     split: str = ""
@@ -42,9 +42,9 @@ class Profile:
     ignore_difficult: bool = False
     """VOC's difficult objects count neither for nor against a class; else they count like all
     others."""
-    changes: Mapping[str, Change] = field(default_factory=dict)
+    changes: Mapping[str, ProfileChange] = field(default_factory=dict)
 
-    def of(self, entry: EvaluationSet) -> Change:
+    def of(self, entry: EvaluationSet) -> ProfileChange:
         """The convention for one set, complete: what `changes` leaves open is filled in from the
         entry.
 
@@ -53,10 +53,10 @@ class Profile:
         >>> change.split, change.size, change.metric, change.resize
         ('all', 27000, 'top1', ('crop', 'squash'))
         """
-        change = self.changes.get(entry.name, Change())
+        change = self.changes.get(entry.name, ProfileChange())
         split = change.split or "test"
         resize = self.retrieval_resize if entry.kind == "retrieval" else self.resize
-        return Change(
+        return ProfileChange(
             split=split,
             size=change.size or entry.sizes.get(split, 0),
             metric=change.metric or entry.metric,
@@ -66,8 +66,8 @@ class Profile:
         )
 
 
-_PER_CLASS: dict[str, Change] = {
-    name: Change(metric="mean_per_class") for name in ("fgvc-aircraft", "flowers102", "pets")
+_PER_CLASS: dict[str, ProfileChange] = {
+    name: ProfileChange(metric="mean_per_class") for name in ("fgvc-aircraft", "flowers102", "pets")
 }
 
 _PROFILES = (
@@ -85,16 +85,16 @@ _PROFILES = (
         resize=("crop", "squash"),
         retrieval_resize=("squash",),
         changes={
-            "birdsnap": Change(size=2_195),
-            "caltech101": Change(split="all", size=9_144),
-            "eurosat": Change(split="all", size=27_000),
-            "fer2013": Change(size=3_574),
-            "objectnet": Change(
+            "birdsnap": ProfileChange(size=2_195),
+            "caltech101": ProfileChange(split="all", size=9_144),
+            "eurosat": ProfileChange(split="all", size=27_000),
+            "fer2013": ProfileChange(size=3_574),
+            "objectnet": ProfileChange(
                 note="table 11 prints 50,273, the whole set; classes and scores are those of 18,574"
             ),
-            "resisc45": Change(split="all", size=31_500),
-            "ucf101": Change(split="all", size=11_213, note="the three test lists together"),
-            "voc2007": Change(
+            "resisc45": ProfileChange(split="all", size=31_500),
+            "ucf101": ProfileChange(split="all", size=11_213, note="the three test lists together"),
+            "voc2007": ProfileChange(
                 note="table 11 prints 4,952 pictures; scores are those of the 14,976 boxes"
             ),
         },
@@ -108,18 +108,18 @@ _PROFILES = (
         ignore_difficult=True,
         changes=_PER_CLASS
         | {
-            "birdsnap": Change(size=2_149),
-            "caltech101": Change(size=6_085, metric="mean_per_class"),
-            "clevr-count": Change(
+            "birdsnap": ProfileChange(size=2_149),
+            "caltech101": ProfileChange(size=6_085, metric="mean_per_class"),
+            "clevr-count": ProfileChange(
                 size=500, prompts="clevr-count-digits", note="these 500 were never published"
             ),
-            "eurosat": Change(size=5_000),
-            "fer2013": Change(size=3_574),
-            "kinetics700": Change(size=31_669),
-            "resisc45": Change(size=25_200),
-            "sun397": Change(size=19_850, note="the first official test partition"),
-            "ucf101": Change(size=1_794),
-            "voc2007-multilabel": Change(metric="map11"),
+            "eurosat": ProfileChange(size=5_000),
+            "fer2013": ProfileChange(size=3_574),
+            "kinetics700": ProfileChange(size=31_669),
+            "resisc45": ProfileChange(size=25_200),
+            "sun397": ProfileChange(size=19_850, note="the first official test partition"),
+            "ucf101": ProfileChange(size=1_794),
+            "voc2007-multilabel": ProfileChange(metric="map11"),
         },
     ),
     Profile(
@@ -130,15 +130,17 @@ _PROFILES = (
         resize=("crop",),
         changes=_PER_CLASS
         | {
-            "caltech101": Change(size=6_085, metric="mean_per_class"),
-            "sun397": Change(size=19_850, note="the first official test partition"),
+            "caltech101": ProfileChange(size=6_085, metric="mean_per_class"),
+            "sun397": ProfileChange(size=19_850, note="the first official test partition"),
         },
     ),
     Profile(
         name="vtab",
         source="Zhai et al. 2019 (arXiv:1910.04867)",
         publisher="clip-benchmark",
-        changes={"sun397": Change(size=21_750, note="the test split of TensorFlow Datasets")},
+        changes={
+            "sun397": ProfileChange(size=21_750, note="the test split of TensorFlow Datasets")
+        },
     ),
 )
 

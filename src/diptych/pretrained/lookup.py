@@ -88,7 +88,7 @@ def weights(name: str) -> Weights | None:
 
 
 def _find(name: str) -> _Found:
-    if ":" in name and not name.startswith("hf-hub:"):
+    if ":" in name and not name.lower().startswith("hf-hub:"):
         return _Found(_own(name), None)
     plain = _plain(name)
     found = _by_name().get(plain)

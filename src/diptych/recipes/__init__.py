@@ -4,14 +4,15 @@ the expected result.
     run = recipes.get("tiny-digits")
     run = replace(run, steps=100)
 
-A recipe's name is its function's, with dashes; `package.module:function` means anybody's. Ours stand
-in the families' `recipes` modules. None imports torch.
+A recipe's name is its function's, with dashes; `package.module:function` means anybody's. Ours
+stand in the families' `recipes` modules. None imports torch.
 """
 
 import functools
 import importlib
 import inspect
 from collections.abc import Callable
+from typing import Any
 
 from diptych.components import import_object
 from diptych.config import Run
@@ -20,7 +21,7 @@ from diptych.families import families
 
 __all__ = ["describe", "get", "names"]
 
-Recipe = Callable[[], Run]
+Recipe = Callable[[], Any]
 
 
 def names() -> list[str]:
@@ -44,7 +45,7 @@ def get(name: str) -> Run:
     'vit-b-32'
     """
     recipe = _find(name)
-    run = recipe if isinstance(recipe, Run) else recipe()
+    run: object = recipe if isinstance(recipe, Run) else recipe()
     if not isinstance(run, Run):
         raise ConfigError(f"the recipe {name} gives a {type(run).__name__}; it must return a Run")
     return run
@@ -63,8 +64,8 @@ def describe(name: str) -> str:
 
 def _find(name: str) -> Recipe | Run:
     if ":" in name:
-        found = import_object(name)
-        if not callable(found) and not isinstance(found, Run):
+        found: Any = import_object(name)
+        if not isinstance(found, Run) and not inspect.isroutine(found):
             raise ConfigError(f"{name} is no recipe: it must be a function that returns a Run")
         return found
     key = name.lower().replace("_", "-")

@@ -3,7 +3,7 @@
 import contextlib
 import math
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable
 from dataclasses import replace
 from pathlib import Path
 
@@ -169,11 +169,9 @@ def _groups(objective: Objective, run: Run) -> tuple[Group, ...]:
     model, scales, decay = objective.model, _scales(objective.model, run), run.optim.weight_decay
     if run.optim.decayed == "tables":
         return decay_groups(objective, norms_and_biases(objective), decay, scales, vectors=True)
-    towers = (("image", model.image), ("text", model.text))
-    no_decay = frozenset(
-        f"model.{side}.{name}" for side, tower in towers for name in tower.no_decay
-    )
-    return decay_groups(objective, no_decay, decay, scales)
+    no_decay = {f"model.image.{name}" for name in model.image.no_decay}
+    no_decay |= {f"model.text.{name}" for name in model.text.no_decay}
+    return decay_groups(objective, frozenset(no_decay), decay, scales)
 
 
 def _scales(model: Clip, run: Run) -> dict[str, float]:
@@ -211,7 +209,7 @@ def _prepare(model: Clip, run: Run) -> None:
 
 
 @contextlib.contextmanager
-def _threads_beside(workers: int) -> Iterator[None]:
+def _threads_beside(workers: int) -> Generator[None, None, None]:
     """Leave a core to each loader process: threads that wait for a core that a loader holds cost up
     to ten times."""
     before = torch.get_num_threads()

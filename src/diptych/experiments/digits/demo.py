@@ -8,9 +8,9 @@ from rich.console import Console
 from diptych import training
 from diptych.encoder import load
 from diptych.experiments.digits import page
-from diptych.experiments.digits.queries import Search, query_of, search
+from diptych.experiments.digits.queries import DemoSearch, query_of, search
 from diptych.experiments.digits.render import delete_earlier, render
-from diptych.experiments.digits.scores import Scores, measure
+from diptych.experiments.digits.scores import DemoScores, measure
 from diptych.families.tiny.recipes import tiny_digits
 from diptych.search import Index
 
@@ -25,8 +25,8 @@ picture has."""
 class DemoResult:
     """What the model of a demo knows, and where its page is."""
 
-    scores: Scores
-    searches: list[Search]
+    scores: DemoScores
+    searches: list[DemoSearch]
     page: Path
 
     @property
@@ -60,7 +60,7 @@ def demo(
     shown.print("[bold]3/4[/] Evaluation: handwriting and combinations that training never showed")
     encoder = load(plan.out)
     scores = measure(encoder, out / "data" / "test", progress)
-    shown.print("[bold]4/4[/] Search: an index of the test pictures, and three queries")
+    shown.print("[bold]4/4[/] DemoSearch: an index of the test pictures, and three queries")
     index = out / "pictures.index"
     delete_earlier(index)
     pictures = Index.build(index, out / "data" / "test", encoder, progress=progress)

@@ -7,8 +7,8 @@ from diptych import reports
 from diptych.batch import Sample
 from diptych.config import Run
 from diptych.data import scenes
-from diptych.experiments.digits.queries import TOP, Search
-from diptych.experiments.digits.scores import Scores
+from diptych.experiments.digits.queries import TOP, DemoSearch
+from diptych.experiments.digits.scores import DemoScores
 from diptych.families.tiny.recipes import DIGIT_PROMPTS
 from diptych.reports import Cell, GridRow, Section
 from diptych.training import read_metrics
@@ -43,7 +43,7 @@ _LIMITS = (
 )
 
 
-def write(out: Path, run: Run, scores: Scores, found: Sequence[Search]) -> Path:
+def write(out: Path, run: Run, scores: DemoScores, found: Sequence[DemoSearch]) -> Path:
     """Write the page and return where it is."""
     return reports.write(
         out,
@@ -73,7 +73,7 @@ def write(out: Path, run: Run, scores: Scores, found: Sequence[Search]) -> Path:
     )
 
 
-def _headline(scores: Scores) -> Section:
+def _headline(scores: DemoScores) -> Section:
     unseen = scores.accuracy["unseen"]
     return reports.headline(
         {
@@ -85,7 +85,7 @@ def _headline(scores: Scores) -> Section:
     )
 
 
-def _examples(scores: Scores) -> Section:
+def _examples(scores: DemoScores) -> Section:
     chosen = list[Sample]()
     for part in ("seen", "unseen", "pairs"):
         chosen += scores.of(part)[:4]
@@ -95,7 +95,7 @@ def _examples(scores: Scores) -> Section:
     )
 
 
-def _searches(found: Sequence[Search], count: int) -> Section:
+def _searches(found: Sequence[DemoSearch], count: int) -> Section:
     rows = list[GridRow]()
     for one in found:
         cells = [
@@ -113,7 +113,7 @@ def _searches(found: Sequence[Search], count: int) -> Section:
     )
 
 
-def _table(scores: Scores) -> Section:
+def _table(scores: DemoScores) -> Section:
     def percent(value: float) -> str:
         return f"{value:.1%}"
 

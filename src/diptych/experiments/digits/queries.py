@@ -14,7 +14,7 @@ TOP = 8
 
 
 @dataclass(frozen=True, kw_only=True)
-class Found:
+class CheckedHit:
     """One picture of a search, its cosine similarity, and whether the query is true of it."""
 
     sample: Sample
@@ -23,16 +23,16 @@ class Found:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Search:
+class DemoSearch:
     """One search, best picture first."""
 
     query: str
-    hits: Sequence[Found]
+    hits: Sequence[CheckedHit]
     fitting: int
     """How many of all pictures fit."""
 
 
-def search(index: Index, samples: Mapping[str, Sample], queries: Sequence[str]) -> list[Search]:
+def search(index: Index, samples: Mapping[str, Sample], queries: Sequence[str]) -> list[DemoSearch]:
     """The first `TOP` pictures for each query, and whether they fit it.
 
     `samples` are the indexed pictures by their place, `SHARD.tar/KEY`.
@@ -40,14 +40,14 @@ def search(index: Index, samples: Mapping[str, Sample], queries: Sequence[str]) 
     return [_search(index, samples, query) for query in queries]
 
 
-def _search(index: Index, samples: Mapping[str, Sample], query: str) -> Search:
-    hits = list[Found]()
+def _search(index: Index, samples: Mapping[str, Sample], query: str) -> DemoSearch:
+    hits = list[CheckedHit]()
     for hit in index.search(query, TOP):
         sample = samples["/".join(Path(hit.path).with_suffix("").parts[-2:])]
         right = fits(query, attributes(sample))
-        hits.append(Found(sample=sample, score=hit.score, right=right))
+        hits.append(CheckedHit(sample=sample, score=hit.score, right=right))
     fitting = sum(fits(query, attributes(sample)) for sample in samples.values())
-    return Search(query=query, hits=hits, fitting=fitting)
+    return DemoSearch(query=query, hits=hits, fitting=fitting)
 
 
 def query_of(sample: Sample) -> str:

@@ -20,7 +20,7 @@ from diptych.families.tiny.recipes import DIGIT_PROMPTS
 
 
 @dataclass(frozen=True, kw_only=True)
-class Scores:
+class DemoScores:
     """`accuracy[part]` has `digit`, `colour` and `both`, in [0, 1]."""
 
     accuracy: dict[str, dict[str, float]]
@@ -40,7 +40,7 @@ class Scores:
         return [sample for key, sample in self.samples.items() if key.startswith(part)]
 
 
-def measure(encoder: Encoder, folder: Path, progress: bool = False) -> Scores:
+def measure(encoder: Encoder, folder: Path, progress: bool = False) -> DemoScores:
     """Embed every test picture in the shards of `folder` once, and compute all scores."""
     samples = _read(folder)
     keys, kept = list(samples), list(samples.values())
@@ -52,7 +52,7 @@ def measure(encoder: Encoder, folder: Path, progress: bool = False) -> Scores:
         rows = _rows(keys, part)
         found[part] = _classify(encoder, vectors[rows], [kept[i] for i in rows])
     pairs = _rows(keys, "pairs")
-    return Scores(
+    return DemoScores(
         accuracy={part: _top1(results) for part, results in found.items()},
         digits=found["unseen"]["digit"],
         relation=_relation(encoder, vectors[pairs], [kept[i] for i in pairs]),

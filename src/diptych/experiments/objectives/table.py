@@ -10,7 +10,7 @@ from diptych.experiments.objectives.runs import Score
 COLUMNS = ("objective", "zero-shot", "linear probe", "retrieval", "s/step", "peak memory")
 
 
-class Interval(NamedTuple):
+class SeedInterval(NamedTuple):
     """A mean over seeds and the radius of its confidence interval (95 %); None with one seed."""
 
     mean: float
@@ -22,7 +22,7 @@ class Interval(NamedTuple):
         return f"{100 * self.mean:.1f}{around} %"
 
 
-def interval(values: Sequence[float]) -> Interval:
+def interval(values: Sequence[float]) -> SeedInterval:
     """Student's t confidence interval of a mean; seeds are few, so not the normal's.
 
     >>> from diptych.experiments.objectives.table import interval
@@ -33,10 +33,10 @@ def interval(values: Sequence[float]) -> Interval:
 
     mean, n = statistics.fmean(values), len(values)
     if n < 2:
-        return Interval(mean, None)
+        return SeedInterval(mean, None)
     # mean ± t(0.975, n - 1) s / sqrt(n), with the deviation s of the sample (divided by n - 1):
     # 2.5 % lie beyond either end.
-    return Interval(mean, float(t.ppf(0.975, n - 1)) * statistics.stdev(values) / math.sqrt(n))
+    return SeedInterval(mean, float(t.ppf(0.975, n - 1)) * statistics.stdev(values) / math.sqrt(n))
 
 
 def rows(scores: Sequence[Score]) -> list[list[str]]:
