@@ -58,6 +58,17 @@ def test_a_file_that_does_not_fit_says_where(change, message):
         from_dict(Run, to_dict(Run(steps=3)) | change)
 
 
+@pytest.mark.parametrize("name", ["{}:X", "x:{}:X"])
+def test_a_file_that_is_named_by_a_type_is_never_run(name, tmp_path):
+    """A description lies beside weights that somebody offers; a file of code may lie there, too."""
+    code = tmp_path / "payload.py"
+    code.write_text(f"open({str(tmp_path / 'ran')!r}, 'w')\n")
+    values = to_dict(Run(steps=3)) | {"objective": {"type": name.format(code)}}
+    with pytest.raises(ConfigError, match="a saved type names a module, package.module:Class"):
+        from_dict(Run, values)
+    assert not (tmp_path / "ran").exists()
+
+
 def test_not_json_is_said():
     with pytest.raises(ConfigError, match="not a saved Run"):
         from_json(Run, "{")
