@@ -12,7 +12,6 @@ from diptych.datasets.published import PublishedScore, published
 from diptych.datasets.templates import TEMPLATES, templates
 
 __all__ = [
-    "ProfileChange",
     "Dataset",
     "EvaluationSet",
     "Files",
@@ -21,6 +20,7 @@ __all__ = [
     "Kind",
     "Metric",
     "Profile",
+    "ProfileChange",
     "Prompts",
     "PublishedScore",
     "Resize",
