@@ -1,5 +1,5 @@
-"""Fixtures: small models of each kind, with every weight random, so that no two are alike and no norm
-is the identity."""
+"""Fixtures: small models of each kind, with every weight random, so that no two are alike and no
+norm is the identity."""
 
 import warnings
 

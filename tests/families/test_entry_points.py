@@ -53,7 +53,8 @@ class AcmeTower(Tower):
 
     def forward(self, x, tokens="raw"):
         feature = self.mean(x.mean(dim=(2, 3)))
-        return TowerOutput(self._select(feature[:, None], tokens), feature, self.projection(feature))
+        chosen = self._select(feature[:, None], tokens)
+        return TowerOutput(chosen, feature, self.projection(feature))
 
     def flops(self):
         return 2 * self.width * (3 + self.projection.out_features)
@@ -117,7 +118,8 @@ from diptych.config.serialize import from_json, to_json
 config = pretrained.get("acmesmall")
 assert "acme-s" in pretrained.names() and pretrained.names()[0] == "tiny"
 assert pretrained.entry("Acme/S").claims[0].value == 99.0
-assert recipes.get("acme-s-colours").model.name == "acme-s" == recipes.get("acme_s_colours").model.name
+assert recipes.get("acme-s-colours").model.name == "acme-s"
+assert recipes.get("acme_s_colours") == recipes.get("acme-s-colours")
 assert recipes.names()[-1] == "acme-s-colours"
 assert recipes.describe("acme-s-colours") == "Acme's run: colours."
 assert '"type": "acme_clip.config:AcmeConfig"' in to_json(config)

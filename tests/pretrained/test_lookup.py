@@ -96,5 +96,8 @@ def test_configurations_survive_json(name):
 
 
 def test_listing_needs_no_torch():
-    code = "import sys; from diptych import pretrained; pretrained.names(); pretrained.get('vit-b-32'); sys.exit('torch' in sys.modules)"
+    code = (
+        "import sys; from diptych import pretrained; pretrained.names(); "
+        "pretrained.get('vit-b-32'); sys.exit('torch' in sys.modules)"
+    )
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0

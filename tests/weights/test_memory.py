@@ -34,8 +34,10 @@ from diptych.config.serialize import from_dict
 path, config, dtype, mapped.TAKEN = *sys.argv[1:4], int(sys.argv[4])
 config = from_dict(ClipConfig, json.loads(config))
 def peak():
-    return next(int(line.split()[1]) * 1024 for line in open("/proc/self/status") if line.startswith("VmHWM"))
-torch.aminmax(torch.zeros(1000, 1000).half()), torch.zeros(9).bfloat16()  # what the first use of torch costs
+    lines = open("/proc/self/status")
+    return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("VmHWM"))
+# What the first use of torch costs.
+torch.aminmax(torch.zeros(1000, 1000).half()), torch.zeros(9).bfloat16()
 before = peak()
 model = load_model(path, config=config, dtype=getattr(torch, dtype)).model
 size = sum(parameter.nbytes for parameter in model.parameters())
