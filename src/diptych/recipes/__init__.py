@@ -79,7 +79,8 @@ def _recipes() -> dict[str, Recipe]:
     found: dict[str, Recipe] = {}
     for family in families():
         for module in family.recipes:
-            found |= _of_module(module)
+            for name, recipe in _of_module(module).items():
+                found.setdefault(name, recipe)  # a package's recipe doesn't take a name of ours
     return found
 
 
