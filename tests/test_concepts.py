@@ -24,7 +24,7 @@ def test_its_files_and_folders_are_there():
     places = re.findall(r"`([a-z_]+(?:/[a-z_*]+)*(?:/|\.py))`", PAGE)
     assert len(places) >= 20
     for place in places:
-        assert any(package.glob(place.rstrip("/"))), place
+        assert any(package.rglob(place.rstrip("/"))), place
 
 
 def test_links_of_the_documents_lead_somewhere():
