@@ -1,4 +1,4 @@
-"""Names in every spelling, near misses, and what the zoo says about models."""
+"""Names in every spelling, near misses, and what is said of models."""
 
 import subprocess
 import sys
@@ -68,8 +68,8 @@ def test_no_two_models_answer_to_one_name():
 def test_a_file_is_picked_by_its_own_name():
     assert pretrained.weights("vit-b-32") is None
     assert pretrained.weights("vit-b-32-quickgelu").repo == "timm/vit_base_patch32_clip_224.openai"
-    assert pretrained.weights("openai/clip-vit-base-patch32").layout == "transformers"
-    assert pretrained.weights("hf-hub:openai/clip-vit-base-patch32").layout == "transformers"
+    assert pretrained.weights("openai/clip-vit-base-patch32").format == "transformers"
+    assert pretrained.weights("hf-hub:openai/clip-vit-base-patch32").format == "transformers"
 
 
 def test_openais_weights_belong_to_quick_gelu():

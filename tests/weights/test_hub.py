@@ -204,7 +204,7 @@ def test_a_name_is_enough(server, tmp_path, monkeypatch):
 @pytest.mark.parametrize("name", ["small", "hf-hub:org/open-clip/open_clip_model.safetensors"])
 def test_a_published_name(server, tmp_path, monkeypatch, vit, name):
     weights = Weights(
-        repo="org/open-clip", file="open_clip_model.safetensors", layout="open-clip", licence="MIT"
+        repo="org/open-clip", file="open_clip_model.safetensors", format="open-clip", licence="MIT"
     )
     entry = Entry(name="small", config=vit, weights=(weights,))
     for asked, answer in {"entry": entry, "get": vit, "weights": weights}.items():

@@ -64,6 +64,19 @@ def convert(
     foreign weights. `deploy` merges an image tower that has a deploy form. `say` gets a sentence on
     what of the source stays behind. Raises CheckpointError if `out` exists, or `to` can't hold this
     model.
+
+    >>> import tempfile
+    >>> from dataclasses import replace
+    >>> from diptych import models, pretrained
+    >>> from diptych.checkpoints import convert
+    >>> from diptych.families.clip import VitConfig
+    >>> from diptych.weights import save_model
+    >>> image = VitConfig(image_size=32, width=64, layers=1, heads=1, mlp_width=128)
+    >>> model = models.build(replace(pretrained.get("tiny"), image=image))
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     path = convert(save_model(f"{folder}/model", model), "open-clip", f"{folder}/out")
+    ...     sorted(file.name for file in path.iterdir())
+    ['open_clip_config.json', 'open_clip_model.safetensors']
     """
     if to not in targets():
         raise UnknownNameError("layout", to, targets())

@@ -21,6 +21,14 @@ def detect(path: str | Path) -> str:
     published layout, of a whole model or an image tower alone.
 
     Raises CheckpointError if nothing is there, or nothing that Diptych reads.
+
+    >>> import tempfile
+    >>> from diptych import models, pretrained
+    >>> from diptych.checkpoints import detect
+    >>> from diptych.weights import save_model
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     detect(save_model(f"{folder}/model", models.build(pretrained.get("tiny"))))
+    'native'
     """
     path = Path(path)
     if native_folder(path):

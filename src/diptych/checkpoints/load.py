@@ -65,6 +65,15 @@ def load_model(
     Raises CheckpointError, in one sentence, for weights that are missing, damaged, would execute
     code, are of another model or hold NaN; UnknownNameError, with near misses, for a name that
     nothing answers to.
+
+    >>> import tempfile
+    >>> from diptych import models, pretrained
+    >>> from diptych.checkpoints import load_model
+    >>> from diptych.weights import save_model
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     path = save_model(f"{folder}/model", models.build(pretrained.get("tiny")))
+    ...     load_model(path, image_size=96).config.image.image_size
+    96
     """
     state, meta = read_model(path, config=config)
     image, tower = resize_tower(state.part("image."), meta.config.image, image_size, patch_size)
@@ -96,6 +105,17 @@ def load_image_tower(
     `config` may also be a tower's.
 
     Raises CheckpointError, in one sentence, for what can't be read as an image tower.
+
+    >>> import tempfile
+    >>> import torch
+    >>> from diptych import models, pretrained
+    >>> from diptych.checkpoints import load_image_tower
+    >>> from diptych.weights import save_model
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     path = save_model(f"{folder}/model", models.build(pretrained.get("tiny")))
+    ...     tower = load_image_tower(path).tower
+    ...     tower(torch.zeros(1, 3, 48, 48)).pooled.shape
+    torch.Size([1, 128])
     """
     content = read(path, "image", config=config)
     if not isinstance(content.config, ImageTowerConfig):

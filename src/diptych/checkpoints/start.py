@@ -32,13 +32,22 @@ def start_tower(tower: Tower[Any], side: Side, path: str | Path) -> list[str]:
     what the tower's family knows that older files lack. Returns a sentence for each of these, for
     what the file has beside, and for settings in which its tower differs, such as the activation.
     Raises CheckpointError for what can't be read or doesn't fit.
+
+    >>> import tempfile
+    >>> from diptych import models, pretrained
+    >>> from diptych.checkpoints import start_tower
+    >>> from diptych.weights import save_model
+    >>> model = models.build(pretrained.get("tiny"))
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     start_tower(model.text, "text", save_model(f"{folder}/model", model))
+    []
     """
     known = tower_weights(tower.config)
     try:
         content = read(path, side)
         said = [f"{name} is not used" for name in summary(content.provenance.get("unused", ()))]
         said += [_UNKNOWN] if content.config is None else _differences(content.config, tower.config)
-        state, resized = known.fit(content.state, tower.config)
+        state, resized = known.resize(content.state, tower.config)
         expected, fresh = _without_fresh(state.shapes, tower)
         state = State({name: lazy for name, lazy in state.lazies.items() if name not in fresh})
         check_fit(state.shapes, expected)

@@ -120,7 +120,7 @@ def _card(entry: "Entry", sizes: dict[str, _Size]) -> Iterator[tuple[str, list[s
     yield "note", [entry.note]
     for file in entry.weights:
         said = (
-            file.layout,
+            file.format,
             file.dtype,
             file.size,
             file.licence,

@@ -63,7 +63,12 @@ def _load(point: EntryPoint) -> Family:
 
 
 def tower_configs() -> list[type[TowerConfig]]:
-    """The configurations of all families' towers."""
+    """The configurations of all families' towers.
+
+    >>> from diptych.families import tower_configs
+    >>> [kind.__name__ for kind in tower_configs()][:4]
+    ['VitConfig', 'ResNetConfig', 'TextConfig', 'EvaConfig']
+    """
     found: list[type[TowerConfig]] = []
     for family in families():
         found += family.towers
@@ -81,7 +86,12 @@ def objective_configs() -> list[type[Component]]:
 @functools.cache
 def layouts() -> tuple[Any, ...]:
     """All layouts of weights (`weights.layout.Layout`), in the order in which they are tried: of
-    two that share names the more particular one first."""
+    two that share names the more particular one first.
+
+    >>> from diptych.families import layouts
+    >>> [layout.name for layout in layouts()][:3]
+    ['unireplknet', 'open-clip', 'eva']
+    """
     found: list[Any] = []
     for family in families():
         found += family.part(family.layouts)

@@ -7,7 +7,12 @@ from diptych.config import ClipConfig, ImageTowerConfig
 
 @dataclass(frozen=True, kw_only=True)
 class Claim:
-    """A published number, and who published it."""
+    """A published number, and who published it.
+
+    >>> from diptych.families import Claim
+    >>> Claim(metric="imagenet1k zero-shot top-1", value=63.2, source="arXiv:2103.00020").value
+    63.2
+    """
 
     metric: str
     value: float
@@ -24,8 +29,9 @@ class Weights:
     """Empty: what the repository holds in this layout, perhaps in several files."""
     link: str = ""
     """A page from which people download it, where there is no `repo`."""
-    layout: str
-    """The name of a `weights.layout.Layout`, such as `open-clip`."""
+    format: str
+    """The name of its layout (`weights.layout.Layout`), such as `open-clip`; a key of the JSON that
+    `diptych models` gives, too."""
     licence: str
     dtype: str = ""
     """Of the stored numbers: `fp32`, `fp16` or `bf16`. Empty: not recorded here."""
@@ -43,13 +49,24 @@ class Weights:
 
     @property
     def place(self) -> str:
-        """`org/name`, or `org/name/file`; the link to what is on no hub."""
+        """`org/name`, or `org/name/file`; the link to what is on no hub.
+
+        >>> from diptych import pretrained
+        >>> pretrained.weights("vit-b-32-quickgelu").place
+        'timm/vit_base_patch32_clip_224.openai/open_clip_model.safetensors'
+        """
         return self.link or f"{self.repo}/{self.file}".rstrip("/")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Entry:
-    """A named model, or an image tower alone."""
+    """A named model, or an image tower alone.
+
+    >>> from diptych import pretrained
+    >>> from diptych.families import Entry
+    >>> Entry(name="mine", config=pretrained.get("tiny"), aliases=("my-tiny",)).image.image_size
+    48
+    """
 
     name: str
     config: ClipConfig | ImageTowerConfig

@@ -21,6 +21,12 @@ def infer(weights: Mapping[str, Tensor], activation: Activation) -> ClipConfig:
 
     The activation leaves no trace in weights, so the caller says it. Raises CheckpointError for
     towers whose configuration can't be inferred (another library's).
+
+    >>> from diptych import models, pretrained
+    >>> from diptych.families.infer import infer
+    >>> known = pretrained.get("vit-l-14")
+    >>> infer(models.build(known, device="meta").state_dict(), "gelu") == known
+    True
     """
     state = State.of(weights)
     text = infer_text(state, activation)

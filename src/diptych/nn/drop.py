@@ -22,6 +22,8 @@ class StochasticDepth(nn.Module):
         """[batch, ...] -> the same shape; in evaluation, `x` itself."""
         if not self.training or not self.rate:
             return x
+        # One draw for a sample's whole branch. Kept ones are divided by `keep`: the mean is then
+        # x * keep / keep = x, and evaluation needs no factor.
         keep = 1 - self.rate
         kept = torch.rand([len(x)] + [1] * (x.ndim - 1), device=x.device) < keep
         return x * (kept / keep).to(x.dtype)

@@ -31,6 +31,7 @@ def unrecorded(module: nn.Module) -> Generator[None, None, None]:
     >>> norm.running_mean, norm.num_batches_tracked
     (tensor([0.]), tensor(0))
     """
+    # With momentum 0 the running mean is 1 * old + 0 * new; without a counter none is raised.
     norms = batch_norms(module)
     before = [(norm.momentum, norm.num_batches_tracked) for norm in norms]
     for norm in norms:

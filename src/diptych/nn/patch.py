@@ -102,6 +102,7 @@ class PatchDropout(nn.Module):
         """Which patches are kept; None for all of them: in evaluation, or at a share of 0."""
         if not self.training or self.share == 0:
             return None
+        # The places of the largest of independent random numbers: each subset is equally likely.
         keep = max(1, int(x.shape[1] * (1 - self.share)))
         return torch.rand(x.shape[:2], device=x.device).topk(keep, dim=1).indices
 

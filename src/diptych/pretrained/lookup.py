@@ -81,7 +81,7 @@ def weights(name: str) -> Weights | None:
     else the first that is known of the model, None if there is none. Raises as `entry`.
 
     >>> from diptych import pretrained
-    >>> pretrained.weights("EVA-CLIP-8B").file, pretrained.weights("BAAI/EVA-CLIP-8B").layout
+    >>> pretrained.weights("EVA-CLIP-8B").file, pretrained.weights("BAAI/EVA-CLIP-8B").format
     ('EVA_CLIP_8B_psz14_s9B.pt', 'transformers')
     """
     return _find(name).weights

@@ -48,7 +48,12 @@ PAIRED = Change(_joined, lambda ours: [part.clone() for part in ours.chunk(2)])
 
 @dataclass(frozen=True)
 class Rule:
-    """One line of a table: our name, the foreign name or names, and the change of the tensors."""
+    """One line of a table: our name, the foreign name or names, and the change of the tensors.
+
+    >>> from diptych.weights.mapping import FUSED, Rule
+    >>> Rule("blocks.#.qkv.weight", ("h.#.q.weight", "h.#.k.weight", "h.#.v.weight"), FUSED).sources
+    ('h.#.q.weight', 'h.#.k.weight', 'h.#.v.weight')
+    """
 
     ours: str
     foreign: str | tuple[str, ...]
@@ -224,7 +229,12 @@ def check_fit(state: Mapping[str, Tensor], expected: Mapping[str, Tensor]) -> No
 
 
 def count_numbers(names: Iterable[str], prefix: str) -> int:
-    """How many different components follow `prefix`: the number of blocks."""
+    """How many different components follow `prefix`: the number of blocks.
+
+    >>> from diptych.weights.mapping import count_numbers
+    >>> count_numbers(["blocks.0.norm.weight", "blocks.0.norm.bias", "blocks.1.up.bias"], "blocks.")
+    2
+    """
     return len({name[len(prefix) :].split(".")[0] for name in names if name.startswith(prefix)})
 
 

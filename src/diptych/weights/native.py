@@ -61,6 +61,14 @@ def save_model(
 
     `provenance` is kept as it is, beside the Diptych version and the date. Raises CheckpointError
     if the folder holds something else or can't be written.
+
+    >>> import tempfile
+    >>> from diptych import models, pretrained
+    >>> from diptych.weights import save_model
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     path = save_model(f"{folder}/model", models.build(pretrained.get("tiny")))
+    ...     sorted(file.name for file in path.iterdir())
+    ['model.json', 'model.safetensors']
     """
     state, seen = {}, set()
     for name, tensor in model.state_dict().items():

@@ -17,6 +17,7 @@ from diptych.weights.pickled import read_torch
 from diptych.weights.state import State
 
 Kind = Literal["safetensors", "torch", "archive"]
+"""What a file of weights is; an archive is TorchScript's."""
 _ZIP, _PICKLE = b"PK\x03\x04", b"\x80"
 
 

@@ -27,7 +27,7 @@ class Grid(NamedTuple):
     """Pixels along a patch; 0: there is no kernel of that size."""
 
 
-def fit_grid(state: State, grid: Grid) -> State:
+def resize_grid(state: State, grid: Grid) -> State:
     """A tower's weights, its position table and its patches' kernel as large as `grid` says.
 
     Raises CheckpointError for a table that is no square.

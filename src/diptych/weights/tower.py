@@ -25,7 +25,7 @@ class TowerWeights:
     """
 
     sizes: tuple[str, ...] = ()
-    """Fields of the configuration, in pixels, that can be changed after training (`fit`)."""
+    """Fields of the configuration, in pixels, that can be changed after training (`resize`)."""
     projections: tuple[str, ...] = ("projection.",)
     """What names of the matrix to the shared space begin with."""
     not_compared: tuple[str, ...] = ()
@@ -39,7 +39,7 @@ class TowerWeights:
         kind, or don't tell it. `activation` leaves no trace in weights."""
         return None
 
-    def fit(self, state: State, config: Any) -> tuple[State, list[str]]:
+    def resize(self, state: State, config: Any) -> tuple[State, list[str]]:
         """The weights with tables and kernels as large as `config` wants them, and a sentence on
         each that is not as it was. Raises CheckpointError for what can't be resized."""
         return state, []
@@ -77,6 +77,15 @@ def resize_tower(
 
     Raises CheckpointError for a tower that can't be given another size, and ConfigError for sizes
     that don't fit.
+
+    >>> import torch
+    >>> from diptych.families.clip import VitConfig
+    >>> from diptych.weights import State
+    >>> from diptych.weights.tower import resize_tower
+    >>> state = State.of({"positions": torch.zeros(1 + 7 * 7, 768)})
+    >>> resized, config = resize_tower(state, VitConfig(image_size=224), image_size=448)
+    >>> config.image_size, resized["positions"].shape
+    (448, torch.Size([197, 768]))
     """
     asked = {"image_size": image_size, "patch_size": patch_size}
     asked = {name: size for name, size in asked.items() if size is not None}
@@ -90,11 +99,19 @@ def resize_tower(
                 "set it in its configuration"
             )
     changed = replace(config, **asked)
-    return known.fit(state, changed)[0], changed
+    return known.resize(state, changed)[0], changed
 
 
 def interpolated(before: State, after: State) -> list[str]:
-    """A sentence on each tensor whose shape was changed by interpolation."""
+    """A sentence on each tensor whose shape was changed by interpolation.
+
+    >>> import torch
+    >>> from diptych.weights import State
+    >>> from diptych.weights.tower import interpolated
+    >>> small, large = torch.zeros(5, 2), torch.zeros(10, 2)
+    >>> interpolated(State.of({"positions": small}), State.of({"positions": large}))
+    ['positions is interpolated to [10, 2]']
+    """
     shapes, old = after.shapes, before.shapes
     changed = [name for name in shapes if shapes[name].shape != old[name].shape]
     return [f"{name} is interpolated to {list(shapes[name].shape)}" for name in changed]

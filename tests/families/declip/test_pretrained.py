@@ -55,7 +55,7 @@ def test_eleven_models_and_what_was_claimed_for_them():
         "slip-rn50-yfcc15m",
         "filip-rn50-yfcc15m",
     ]
-    assert [file.layout for file in pretrained.entry("declip-rn50-88m").weights] == [
+    assert [file.format for file in pretrained.entry("declip-rn50-88m").weights] == [
         "declip",
         "declip-image",
     ]
@@ -66,9 +66,7 @@ def test_models_are_as_large_as_published_code_makes_them(path):
     """But for heads, and a layer that is never used."""
     golden = goldens.read(path)
     config = pretrained.get(Path(golden["source_config"]).parent.name)
-    if path.stem.startswith(
-        "slip-r50-full"
-    ):  # its code can't run, and the zoo has the one that can
+    if path.stem.startswith("slip-r50-full"):  # its code can't run; ours is the one that can
         config = replace(config, image=replace(config.image, head="attention"))
     used = HEADS[:-1] if "resnet2" in path.stem else HEADS
     buffers = ("running_mean", "running_var", "num_batches_tracked")

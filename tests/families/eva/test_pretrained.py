@@ -161,7 +161,7 @@ def test_every_model_was_named():
 )
 def test_a_name_picks_its_file(name, place, layout):
     found = pretrained.weights(name)
-    assert (found.place, found.layout) == (place, layout)
+    assert (found.place, found.format) == (place, layout)
 
 
 def test_what_was_never_released_has_no_weights():

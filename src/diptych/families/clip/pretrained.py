@@ -87,6 +87,6 @@ def _weights(name: str) -> Iterator[Weights]:
     claims = (Claim(metric=metric, value=TOP_1[name], source=source),)
     common = partial(Weights, licence="MIT", claims=claims)
     repo, file = OPEN_CLIP[name], "open_clip_model.safetensors"
-    yield common(repo=repo, file=file, layout="open-clip", names=(repo,))
+    yield common(repo=repo, file=file, format="open-clip", names=(repo,))
     if own := TRANSFORMERS.get(name):
-        yield common(repo=own, file="pytorch_model.bin", layout="transformers", names=(own,))
+        yield common(repo=own, file="pytorch_model.bin", format="transformers", names=(own,))

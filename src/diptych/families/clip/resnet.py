@@ -49,8 +49,9 @@ class Bottleneck(nn.Module):
         return F.relu(y.add_(x), inplace=True)
 
     def init(self) -> None:
-        """Convolutions: N(0, 2 / fan in). Norms: gain 1, bias 0; the last gain 0: a block starts as
-        its shortcut."""
+        """Convolutions: N(0, 2 / fan in) (He et al. 2015, arXiv:1502.01852). Norms: gain 1, bias 0;
+        the last gain 0: a block starts as its shortcut (Goyal et al. 2017, arXiv:1706.02677,
+        §5.1)."""
         for conv in (self.conv_1, self.conv_2, self.conv_3):
             nn.init.kaiming_normal_(conv.weight, nonlinearity="relu")
         for norm in (self.norm_1, self.norm_2, self.norm_3):
@@ -180,6 +181,7 @@ class ResNet(Tower[ResNetConfig]):
             if block.downsample is not None:
                 total += 2 * narrow**2 * block.downsample.conv.weight.numel()
             side = narrow
+        # The pool: keys and values of all tokens, one query, scores and their sum of values.
         tokens, c = side**2 + 1, self.width
         linears = (layer for layer in (self.pool.projection, self.projection) if layer is not None)
         total += sum(2 * layer.weight.numel() for layer in linears)

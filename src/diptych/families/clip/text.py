@@ -54,6 +54,7 @@ class TextTransformer(Tower[TextConfig]):
         | norm_post          | gain 1, bias 0            |
         | projection         | N(0, 1 / width), bias 0   |
         """
+        # The tables' sizes are those of GPT-2's published code, from which this tower comes.
         nn.init.normal_(self.tokens.weight, std=0.02)
         nn.init.normal_(self.positions, std=0.01)
         init_blocks(self.blocks, self.width)
@@ -100,4 +101,5 @@ class TextTransformer(Tower[TextConfig]):
 
 def _ends(ids: Int[Tensor, "batch length"]) -> tuple[Int[Tensor, " batch"], Int[Tensor, " batch"]]:
     """Index of every row's end of text."""
+    # It has the highest id, and of several equal ones argmax finds the first.
     return torch.arange(len(ids), device=ids.device), ids.argmax(dim=1)

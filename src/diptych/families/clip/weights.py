@@ -9,7 +9,7 @@ from diptych.config import Activation
 from diptych.errors import CheckpointError
 from diptych.families.clip.config import ResNetConfig, TextConfig, VitConfig
 from diptych.weights.mapping import count_numbers
-from diptych.weights.resize import Grid, fit_grid
+from diptych.weights.resize import Grid, resize_grid
 from diptych.weights.state import State
 from diptych.weights.tower import TowerWeights, interpolated
 
@@ -39,7 +39,7 @@ class VitWeights(TowerWeights):
             pre_norm="norm_pre.weight" in shapes,
         )
 
-    def fit(self, state: State, config: VitConfig) -> tuple[State, list[str]]:
+    def resize(self, state: State, config: VitConfig) -> tuple[State, list[str]]:
         """Position table and patches' kernel, interpolated."""
         grid = Grid(
             positions="positions",
@@ -47,8 +47,8 @@ class VitWeights(TowerWeights):
             extra=int(config.pool == "cls"),
             patch_size=0 if config.stem_widths else config.patch_size,
         )
-        fitted = fit_grid(state, grid)
-        return fitted, interpolated(state, fitted)
+        resized = resize_grid(state, grid)
+        return resized, interpolated(state, resized)
 
 
 class ResNetWeights(TowerWeights):
@@ -71,11 +71,11 @@ class ResNetWeights(TowerWeights):
             head="linear" if "projection.weight" in shapes else "attention",
         )
 
-    def fit(self, state: State, config: ResNetConfig) -> tuple[State, list[str]]:
+    def resize(self, state: State, config: ResNetConfig) -> tuple[State, list[str]]:
         """The attention pool's position table, interpolated."""
         grid = Grid(positions="pool.positions", side=config.image_size // 32, extra=1)
-        fitted = fit_grid(state, grid)
-        return fitted, interpolated(state, fitted)
+        resized = resize_grid(state, grid)
+        return resized, interpolated(state, resized)
 
 
 class TextWeights(TowerWeights):
@@ -97,7 +97,7 @@ class TextWeights(TowerWeights):
             projection_bias="projection.bias" in shapes,
         )
 
-    def fit(self, state: State, config: TextConfig) -> tuple[State, list[str]]:
+    def resize(self, state: State, config: TextConfig) -> tuple[State, list[str]]:
         """A table of longer texts is cut: a token's position means the same in it. Raises
         CheckpointError for another vocabulary, and for a table of shorter texts."""
         shapes = state.shapes

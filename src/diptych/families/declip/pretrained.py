@@ -108,7 +108,7 @@ def _weights(name: str) -> tuple[Weights, ...]:
     found = ((whole, "declip", ""), (image, "declip-image", "The image tower alone: no zero-shot."))
     return tuple(
         Weights(
-            link=_DRIVE.format(drive), layout=layout, licence=_LICENCE, names=(drive,), note=note
+            link=_DRIVE.format(drive), format=layout, licence=_LICENCE, names=(drive,), note=note
         )
         for drive, layout, note in found
         if drive

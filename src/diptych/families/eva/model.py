@@ -187,6 +187,8 @@ class EvaTransformer(Tower[EvaConfig]):
 
     @torch.no_grad()
     def _init_block(self, block: EvaBlock, number: int) -> None:
+        # The stream that block l adds to has grown by 2 (l - 1) branches: each adds less than the
+        # last, and the output doesn't grow with depth (BEiT: Bao et al. 2021, arXiv:2106.08254).
         for matrix in (block.attention.out.weight, block.mlp.down.weight):
             matrix.div_((2 * number) ** 0.5)
         for bias in (block.attention.q_bias, block.attention.v_bias):

@@ -136,7 +136,7 @@ def _file(repo: str, file: str, dtype: str, size: str, licence: str = _MIT) -> W
     stem = PurePath(file).stem
     names = tuple(dict.fromkeys((file, stem, stem.removesuffix(".fp16"), f"{repo}/{file}")))
     return Weights(
-        repo=repo, file=file, layout="eva", licence=licence, dtype=dtype, size=size, names=names
+        repo=repo, file=file, format="eva", licence=licence, dtype=dtype, size=size, names=names
     )
 
 
@@ -151,7 +151,7 @@ def _converted(repo: str, imagenet: float, coco: float) -> Weights:
     return Weights(
         repo=repo,
         file="open_clip_model.safetensors",
-        layout="open-clip",
+        format="open-clip",
         licence=_MIT,
         names=(repo, PurePath(repo).name),
         tags=(repo.rpartition(".")[2],),
@@ -172,7 +172,7 @@ def _big(repo: str, file: str, dtype: str, size: str, *means: float) -> tuple[We
         Weights(
             repo=repo,
             file="",
-            layout="transformers",
+            format="transformers",
             licence=_BAAI,
             names=(repo,),
             note=(
@@ -185,7 +185,7 @@ def _big(repo: str, file: str, dtype: str, size: str, *means: float) -> tuple[We
 
 def _tower(repo: str, file: str, dtype: str, size: str, licence: str = _MIT) -> tuple[Weights]:
     """An image tower alone."""
-    return (replace(_file(repo, file, dtype, size, licence), layout="eva-image"),)
+    return (replace(_file(repo, file, dtype, size, licence), format="eva-image"),)
 
 
 def _zero_shot(imagenet: float, coco: float, source: str) -> tuple[Claim, Claim]:

@@ -12,7 +12,7 @@ from diptych.families.clip.weights import grid_side
 from diptych.families.eva.config import EvaConfig
 from diptych.families.eva.pretrained import entries
 from diptych.weights.mapping import count_numbers
-from diptych.weights.resize import Grid, fit_grid
+from diptych.weights.resize import Grid, resize_grid
 from diptych.weights.state import State
 from diptych.weights.tower import TowerWeights, interpolated
 
@@ -48,7 +48,7 @@ class EvaWeights(TowerWeights):
             attention_norm="blocks.0.attention.norm.weight" in shapes,
         )
 
-    def fit(self, state: State, config: EvaConfig) -> tuple[State, list[str]]:
+    def resize(self, state: State, config: EvaConfig) -> tuple[State, list[str]]:
         """Position table and patches' kernel, interpolated as EVA does: without antialiasing."""
         grid = Grid(
             positions="positions",
@@ -57,8 +57,8 @@ class EvaWeights(TowerWeights):
             antialias=False,
             patch_size=config.patch_size,
         )
-        fitted = fit_grid(state, grid)
-        return fitted, interpolated(state, fitted)
+        resized = resize_grid(state, grid)
+        return resized, interpolated(state, resized)
 
     def fresh(self, theirs: Mapping[str, Tensor], ours: Mapping[str, Tensor]) -> dict[str, str]:
         """EVA-02's masked image modelling did without the norms inside attention that its

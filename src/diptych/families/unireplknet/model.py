@@ -103,6 +103,8 @@ class LargeKernel(nn.Module):
 
     def forward(self, x: Float[Tensor, "batch width height wide"]) -> Tensor:
         """The same shape."""
+        # Small kernels beside a large one learn what is near, which a large one alone learns badly
+        # (arXiv:2311.15599, §3.1); dilated ones what is far and sparse.
         y = self.dense_norm(self.dense(x))
         for branch in self.branches.values():
             y = y + branch(x)

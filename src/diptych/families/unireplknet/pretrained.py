@@ -64,7 +64,7 @@ _AUTHORS = "DingXiaoH/UniRepLKNet"
 _CLIP_WEIGHTS = Weights(
     repo="Yiyuan/CLIP-UniRepLKNet-L-laion5B-s10B-b75k",
     file="UniRepLKNet-L-b75k_s10B_CLIP-in1k_75.72.pt",
-    layout="unireplknet",
+    format="unireplknet",
     licence="Apache-2.0",
     names=(
         "UniRepLKNet-L-b75k_s10B_CLIP-in1k_75.72.pt",
@@ -133,7 +133,7 @@ def _file(file: str, top_1: float | None) -> Weights:
     return Weights(
         repo=_AUTHORS,
         file=file,
-        layout="unireplknet",
+        format="unireplknet",
         licence="Apache-2.0",
         names=(file, file.removesuffix(".pth"), f"{_AUTHORS}/{file}"),
         claims=() if top_1 is None else (Claim(metric=metric, value=top_1, source=source),),
