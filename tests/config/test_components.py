@@ -111,7 +111,7 @@ def test_a_saved_model_whose_module_is_missing_says_so(theirs, tmp_path, monkeyp
         ("diptych.config:ImageTowerKonfig", "did you mean 'ImageTowerConfig'"),
         ("nowhere.at_all:X", "nowhere.at_all:X can't be imported: there is no module nowhere"),
         (":X", "':X' names no object; write package.module:Name or file.py:Name"),
-        ("absent.py:X", "there is no file absent.py"),
+        ("absent.py:X", "a saved type names a module, package.module:Class"),
     ],
 )
 def test_a_path_that_leads_nowhere(name, says):

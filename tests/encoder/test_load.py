@@ -106,3 +106,12 @@ def test_blocks_come_when_they_are_needed(tmp_path):
         diptych.load(path, device="cpu", memory="1KB")
     with pytest.raises(ConfigError, match="20GB"):
         diptych.load(path, device="cpu", memory="much")
+
+
+def test_an_import_path_has_no_weights_and_nothing_is_imported_for_it(tmp_path):
+    """What an index says of its model is given to `load`, and the index may be anybody's."""
+    code = tmp_path / "payload.py"
+    code.write_text(f"open({str(tmp_path / 'ran')!r}, 'w')\n")
+    with pytest.raises(CheckpointError, match="there is no file or folder"):
+        diptych.load(f"{code}:X")
+    assert not (tmp_path / "ran").exists()

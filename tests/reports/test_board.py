@@ -100,6 +100,13 @@ def test_the_zoo_knows_what_was_claimed():
     assert "74.7 (74.7)" in line
 
 
+def test_what_a_result_calls_its_model_is_never_imported(tmp_path):
+    code = tmp_path / "payload.py"
+    code.write_text(f"open({str(tmp_path / 'ran')!r}, 'w')\n")
+    board([result(f"{code}:X", "imagenet1k", 0.747)])
+    assert not (tmp_path / "ran").exists()
+
+
 def test_retrieval_shows_all_recalls():
     recalls = {f"{way}_r{k}": 0.5 for way in ("image_to_text", "text_to_image") for k in (1, 5, 10)}
     found = result("m", "flickr30k", 0.0, task="retrieval", metrics={"mean_recall": 0.5} | recalls)

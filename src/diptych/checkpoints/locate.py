@@ -34,6 +34,10 @@ def locate(name: str | Path, *, alone: bool = False) -> Place:
     name = str(name)
     if name.startswith(HUB) and name.count("/") <= 1:
         return Place(fetch(name), None, {"name": name})
+    if ":" in name.removeprefix(HUB):
+        # An import path means a configuration, which has no weights. Nothing is imported for it:
+        # the name of a model may come from an index or a result of anybody's.
+        raise CheckpointError(f"there is no file or folder {name}")
     try:
         entry = pretrained.entry(name)
     except UnknownNameError as error:

@@ -155,7 +155,7 @@ def _chosen(kind: type[Component], value: dict[str, Any], where: str) -> type[Co
         return kind
     if not isinstance(name, str) or not name:
         raise ConfigError(f"{where} doesn't say its type")
-    # A person may name a file on the command line; what lies beside somebody's weights is never run.
+    # A file of code is named on the command line alone: what lies beside weights is never run.
     if name.rpartition(":")[0].endswith(".py"):
         raise ConfigError(f"{where} is a {name}: a saved type names a module, package.module:Class")
     try:

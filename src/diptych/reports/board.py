@@ -241,6 +241,9 @@ def _printed(line: Line, name: str, metric: str) -> Published | None:
 
 def _claimed(model: str, task: str, metric: str) -> Published | None:
     claim = _CLAIMS.get((task, metric))
+    # A result may be anybody's file: what it calls its model is looked up, and never imported.
+    if ":" in model.removeprefix("hf-hub:"):
+        return None
     try:
         weights = pretrained.weights(model) if claim else None
     except UnknownNameError:
