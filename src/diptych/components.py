@@ -8,9 +8,9 @@ Implementations are imported when they are needed, so configurations stay free o
 import importlib
 import re
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
-from types import ModuleType
+from types import MappingProxyType, ModuleType
 from typing import Any, ClassVar, TypeVar, cast
 
 from diptych.errors import ConfigError, UnknownNameError, first_line
@@ -41,8 +41,9 @@ class Component:
     have short names: the class's own, as saved in JSON, and `alias`, as people type it."""
     alias: ClassVar[str] = ""
     """A short name for the command line, such as `siglip`; empty: it has none."""
-    retired: ClassVar[tuple[str, ...]] = ()
-    """Fields that older files have and that mean nothing any more: they are passed over."""
+    retired: ClassVar[Mapping[str, object]] = MappingProxyType({})
+    """Fields that older files have, and the values that mean what is meant today: they are passed
+    over when a file is read."""
 
     def __init_subclass__(cls, abstract: bool = False, **options: Any):
         super().__init_subclass__(**options)

@@ -9,6 +9,7 @@ from torch.nn.functional import normalize
 
 from diptych import models, pretrained
 from diptych.encoder import Encoder
+from diptych.encoder.encoder import fingerprint
 from diptych.errors import ConfigError, ImageError
 from tests import tiny
 
@@ -161,3 +162,17 @@ def test_progress_is_drawn_on_stderr(encoder, capsys):
     assert out == ""
     assert "3/3" in err
     assert "2/2" in err
+
+
+@pytest.mark.parametrize(
+    ("name", "start"),
+    [
+        ("tiny", "03780ff846eb3039"),
+        ("vit-b-32", "be3f708727710b59"),
+        ("eva02-clip-l-14", "0a8c4b0e11ded50e"),
+        ("rn50-quickgelu", "8c368c8e14fbffc3"),
+    ],
+)
+def test_fingerprints_are_those_of_older_versions(name, start):
+    """An index made when configurations had training knobs is still of this model."""
+    assert fingerprint(pretrained.get(name), {}).startswith(start)

@@ -17,24 +17,28 @@ from diptych.errors import ConfigError
 T = TypeVar("T")
 
 
-def to_dict(config: Any) -> dict[str, Any]:
+def to_dict(config: Any, retired: bool = False) -> dict[str, Any]:
     """Plain dictionaries, lists, strings and numbers; nested configurations carry their `type`.
+
+    With `retired` also the fields that a `Component` has no more, at the values that mean what it
+    means today: the same configuration is then the same text, whichever version writes it.
 
     >>> from diptych.config import AugmentConfig
     >>> from diptych.config.serialize import to_dict
     >>> to_dict(AugmentConfig(flip=0.5))["flip"]
     0.5
     """
-    return {"type": type_name(type(config))} | {
-        field.name: _plain(getattr(config, field.name)) for field in dataclasses.fields(config)
-    }
+    values: dict[str, Any] = {"type": type_name(type(config))}
+    for field in dataclasses.fields(config):
+        values[field.name] = _plain(getattr(config, field.name), retired)
+    return values | (config.retired if retired and isinstance(config, Component) else {})
 
 
-def _plain(value: Any) -> Any:
+def _plain(value: Any, retired: bool) -> Any:
     if dataclasses.is_dataclass(value):
-        return to_dict(value)
+        return to_dict(value, retired)
     if isinstance(value, tuple | list):
-        return [_plain(item) for item in value]
+        return [_plain(item, retired) for item in value]
     return value
 
 
@@ -46,9 +50,9 @@ def from_dict(kind: type[T], values: dict[str, Any]) -> T:
     return _read(kind, values, kind.__name__)
 
 
-def to_json(config: Any) -> str:
+def to_json(config: Any, retired: bool = False) -> str:
     """`to_dict`, indented."""
-    return json.dumps(to_dict(config), indent=2) + "\n"
+    return json.dumps(to_dict(config, retired), indent=2) + "\n"
 
 
 def from_json(kind: type[T], text: str) -> T:

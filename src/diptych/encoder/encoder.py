@@ -264,7 +264,7 @@ def _unit(features: Float[Tensor, "batch width"]) -> Float[Tensor, "batch width"
 
 def fingerprint(config: ClipConfig, weights: Mapping[str, Tensor]) -> str:
     """sha256 of a model's configuration and weights."""
-    digest = hashlib.sha256(to_json(config).encode())
+    digest = hashlib.sha256(to_json(config, retired=True).encode())
     for name, tensor in sorted(weights.items()):
         digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
         digest.update(tensor.cpu().contiguous().flatten().view(torch.uint8).numpy().data)

@@ -1,6 +1,7 @@
 """CLIP's towers (Radford et al. 2021, arXiv:2103.00020), on which most other families build."""
 
 from dataclasses import dataclass, replace
+from types import MappingProxyType
 from typing import Literal
 
 from diptych.config import Activation, ImageTowerConfig, TextTowerConfig
@@ -13,7 +14,7 @@ class VitConfig(ImageTowerConfig):
 
     implementation = "diptych.families.clip.vit:VisionTransformer"
     weights = "diptych.families.clip.weights:VitWeights"
-    retired = ("patch_dropout",)
+    retired = MappingProxyType({"patch_dropout": 0.0})
 
     image_size: int = 224
     """Side of the square input, in pixels."""

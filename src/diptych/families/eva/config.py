@@ -1,6 +1,7 @@
 """EVA's vision transformer, in all its generations."""
 
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Literal
 
 from diptych.config import ImageTowerConfig
@@ -13,7 +14,7 @@ class EvaConfig(ImageTowerConfig):
 
     implementation = "diptych.families.eva.model:EvaTransformer"
     weights = "diptych.families.eva.weights:EvaWeights"
-    retired = ("patch_dropout", "stochastic_depth")
+    retired = MappingProxyType({"patch_dropout": 0.0, "stochastic_depth": 0.0})
 
     image_size: int = 224
     patch_size: int = 14

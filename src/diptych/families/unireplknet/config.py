@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from itertools import chain
+from types import MappingProxyType
 
 from diptych.config import ImageTowerConfig
 from diptych.errors import ConfigError
@@ -26,7 +27,7 @@ class UniRepLKNetConfig(ImageTowerConfig):
 
     implementation = "diptych.families.unireplknet.model:UniRepLKNet"
     weights = "diptych.families.unireplknet.weights:UniRepLKNetWeights"
-    retired = ("stochastic_depth",)
+    retired = MappingProxyType({"stochastic_depth": 0.0})
 
     image_size: int = 224
     """Side of the square input that preprocessing makes, in pixels. The tower has no position
