@@ -31,7 +31,9 @@ def to_dict(config: Any, retired: bool = False) -> dict[str, Any]:
     values: dict[str, Any] = {"type": type_name(type(config))}
     for field in dataclasses.fields(config):
         values[field.name] = _plain(getattr(config, field.name), retired)
-    return values | (config.retired if retired and isinstance(config, Component) else {})
+    if retired and isinstance(config, Component):
+        values.update(config.retired)
+    return values
 
 
 def _plain(value: Any, retired: bool) -> Any:
