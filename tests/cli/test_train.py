@@ -7,6 +7,7 @@ import pytest
 
 from diptych import cli
 from diptych.training import load_run, read_metrics
+from tests import tiny
 
 OWN = '''
 from dataclasses import dataclass
@@ -160,3 +161,19 @@ def test_mistakes_are_one_sentence(train, capsys, arguments, says):
 def test_a_name_beside_a_configuration_is_an_error(train, capsys):
     assert train("clip-unireplknet-l-laion2b-320", "--model.name", "vit-b-16") == 2
     assert "model.name vit-b-16 would be ignored" in " ".join(capsys.readouterr().err.split())
+
+
+def test_code_beside_weights_is_not_run(tmp_path, monkeypatch, capsys):
+    """What was downloaded into the current folder names a module of its own."""
+    tiny.save(tmp_path / "evil")
+    meta = json.loads((tmp_path / "evil" / "model.json").read_text())
+    meta["config"]["image"] = {"type": "evil.payload:Config"}
+    (tmp_path / "evil" / "model.json").write_text(json.dumps(meta))
+    (tmp_path / "evil" / "payload.py").write_text("open('ran', 'w')")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    with pytest.raises(SystemExit) as done:
+        cli.main(["convert", "evil", "--out", "converted"])
+    assert done.value.code == 2
+    assert "there is no module evil" in capsys.readouterr().err
+    assert not (tmp_path / "ran").exists()

@@ -3,6 +3,7 @@ imported."""
 
 import importlib
 import os
+import re
 import sys
 from collections.abc import Sequence
 
@@ -26,17 +27,16 @@ VERBS = {
 """Verb -> what it does. `diptych.cli.VERB.run(arguments)` does it; it may return an exit code."""
 
 _INTERRUPTED = 130
+_OBJECT = re.compile(r"(?:^|[\s,=/])[A-Za-z_][\w.]*:[A-Za-z_]\w*(?=$|[\s,])")
+"""An import path among words, such as `package.module:Name`."""
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command line and exit: 0, 2 for what a user did (one sentence on stderr), 130 for
     Ctrl-C."""
-    # As with `python -m`, modules of this folder can be named (`module:Name`); it comes last, so
-    # that none of them hides an installed one.
-    if os.getcwd() not in sys.path:
-        sys.path.append(os.getcwd())
     code = 0
     verb, *rest = (sys.argv[1:] if arguments is None else list(arguments)) or ["--help"]
+    _import_from_here(rest)
     try:
         if verb in ("-h", "--help", "help"):
             print(_help())
@@ -57,6 +57,18 @@ def main(arguments: Sequence[str] | None = None) -> None:
         # Who reads us has gone, as `head` does; Python must not complain when it flushes at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     sys.exit(code)
+
+
+def _import_from_here(arguments: Sequence[str]) -> None:
+    """Where a module is named (`module:Name`) or a run of this folder goes on, modules are also
+    found in the current folder; it comes last, so that none hides an installed one.
+
+    Not otherwise: a description beside somebody's weights names modules, too, and what was
+    downloaded into the current folder must not run.
+    """
+    named = _OBJECT.search(" ".join(arguments)) or "--resume" in arguments
+    if named and os.getcwd() not in sys.path:
+        sys.path.append(os.getcwd())
 
 
 def _help() -> str:
