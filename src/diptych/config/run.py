@@ -25,9 +25,9 @@ class TowerOptions:
     checkpointing: bool = False
     """Recompute activations in the backward pass: less memory, about a third more time."""
     layer_decay: float = 1.0
-    """The learning rate of a layer is this times that of the layer behind it: what a tower that was
-    trained before has learned first changes least (arXiv:2106.08254). 1: all layers alike."""
-
+    """Layer-wise learning-rate decay (layer decay, BEiT, arXiv:2106.08254): the learning rate of a
+    layer is this times that of the layer behind it, so that what a tower that was trained before
+    has learned first changes least. 1: all layers alike."""
     patch_dropout: float = 0.0
     """Share of patches left out in training (FLIP, arXiv:2212.00794)."""
     stochastic_depth: float = 0.0

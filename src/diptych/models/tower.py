@@ -178,7 +178,7 @@ class Tower(nn.Module, Generic[C]):
         return len(self.blocks) + 1
 
     def layer_of(self, name: str) -> int:
-        """The depth of a parameter, by which layer-wise decay of the learning rate goes: 0 before
+        """The depth of a parameter, by which layer decay (of the learning rate) goes: 0 before
         the first block, i within the i-th, `layers` behind the last. What stands between two blocks
         belongs to the former. Raises KeyError for a name that isn't a parameter."""
         depth_of: dict[nn.Parameter, int] = {}
