@@ -115,7 +115,8 @@ def _module_name(kind: type[Any]) -> str:
     main = sys.modules["__main__"]
     if main.__spec__ is not None:  # python -m package.module
         return main.__spec__.name
-    return Path(main.__file__).stem if main.__file__ else "__main__"
+    file = vars(main).get("__file__")  # a notebook has none
+    return Path(file).stem if file else "__main__"
 
 
 def implementation(config: Component) -> Any:
