@@ -23,6 +23,5 @@ def is_bare(layer: nn.Module) -> bool:
     if type(layer) is not nn.Linear or "forward" in layer.__dict__:
         return False
     # torch has no public way to ask for hooks.
-    before = layer._forward_pre_hooks or layer._backward_pre_hooks  # pyright: ignore[reportPrivateUsage]
-    after = layer._forward_hooks or layer._backward_hooks  # pyright: ignore[reportPrivateUsage]
-    return not (before or after)
+    hooks = ("_forward_pre_hooks", "_forward_hooks", "_backward_pre_hooks", "_backward_hooks")
+    return not any(getattr(layer, name) for name in hooks)

@@ -116,7 +116,9 @@ class _InfoNce(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:  # pyright: ignore[reportIncompatibleMethodOverride]
+    def backward(  # pyright: ignore[reportIncompatibleMethodOverride]
+        ctx: Any, *gradients: Tensor
+    ) -> tuple[Tensor | None, ...]:
         images, texts, scale, positives, by_image, by_text = ctx.saved_tensors
         label_smoothing, tile, peers, shared = ctx.constants
         with torch.autocast(images.device.type, enabled=False):

@@ -165,7 +165,9 @@ class _TokenSimilarity(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:  # pyright: ignore[reportIncompatibleMethodOverride]
+    def backward(  # pyright: ignore[reportIncompatibleMethodOverride]
+        ctx: Any, *gradients: Tensor
+    ) -> tuple[Tensor | None, ...]:
         queries, keys, shares, hidden = ctx.saved_tensors
         with torch.autocast(queries.device.type, enabled=False):
             tiles = _Tiles(queries, keys, hidden, ctx.tile)

@@ -39,7 +39,9 @@ class TokenSimilarity(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:  # pyright: ignore[reportIncompatibleMethodOverride]
+    def backward(  # pyright: ignore[reportIncompatibleMethodOverride]
+        ctx: Any, *gradients: Tensor
+    ) -> tuple[Tensor | None, ...]:
         queries, keys, shares, hidden = ctx.saved_tensors
         gradient, sizes = gradients[0].contiguous(), _sizes(queries, keys)
         d_queries, d_keys = torch.empty_like(queries), torch.empty_like(keys)

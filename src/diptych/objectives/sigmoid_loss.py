@@ -104,7 +104,9 @@ class _SigmoidLoss(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:  # pyright: ignore[reportIncompatibleMethodOverride]
+    def backward(  # pyright: ignore[reportIncompatibleMethodOverride]
+        ctx: Any, *gradients: Tensor
+    ) -> tuple[Tensor | None, ...]:
         # The loss is one number: its gradient only scales those that the forward pass made.
         d_images, d_texts, d_scale, d_bias = (
             None if each is None else each * gradients[0] for each in ctx.gradients

@@ -86,7 +86,8 @@ def _open(name: str, root: Path, arguments: Mapping[str, Any]) -> Any:
         arguments = {**arguments, "loader": str}
     try:
         return kind(str(root), **arguments)
-    except Exception as error:  # noqa: BLE001 - on corrupt files torchvision and SciPy raise whatever they come upon
+    # On corrupt files torchvision and SciPy raise whatever they come upon.
+    except Exception as error:  # noqa: BLE001
         raise DataError(f"torchvision's {name} can't read {root}: {first_line(error)}") from None
 
 

@@ -174,7 +174,8 @@ class EvaTransformer(Tower[EvaConfig]):
         for module in self.modules():
             if isinstance(module, nn.Linear):
                 nn.init.trunc_normal_(module.weight, std=0.02)
-                if module.bias is not None:  # pyright: ignore[reportUnnecessaryComparison]: qkv has none
+                # A qkv may have none, which torch's types don't say.
+                if module.bias is not None:  # pyright: ignore[reportUnnecessaryComparison]
                     nn.init.zeros_(module.bias)
             elif isinstance(module, nn.LayerNorm | nn.RMSNorm):
                 module.reset_parameters()
