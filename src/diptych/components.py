@@ -164,7 +164,7 @@ def _import_module(name: str, path: str) -> ModuleType:
         return importlib.import_module(name)
     except ModuleNotFoundError as error:
         hint = f"install it, or put the folder of {name.partition('.')[0]} on PYTHONPATH"
-        if error.name and not name.startswith(error.name):
+        if error.name and not f"{name}.".startswith(f"{error.name}."):
             raise ConfigError(f"{path} needs the module {error.name}, which is missing") from error
         raise ConfigError(f"{path} can't be imported: there is no module {name}; {hint}") from error
     except Exception as error:  # whatever somebody's module raises while it is imported

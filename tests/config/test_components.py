@@ -146,6 +146,10 @@ def test_a_module_that_fails_says_how(tmp_path):
     (tmp_path / "needing.py").write_text("import something_else")
     with pytest.raises(ConfigError, match=r"needs the module something_else, which is missing"):
         import_object(f"{tmp_path}/needing.py:X")
+    # What is missing may have a name with which that of the module begins.
+    (tmp_path / "nearly_needing.py").write_text("import nearly")
+    with pytest.raises(ConfigError, match=r"needs the module nearly, which is missing"):
+        import_object(f"{tmp_path}/nearly_needing.py:X")
 
 
 def test_a_class_without_a_catalogue_is_known_by_its_path_alone():
