@@ -14,6 +14,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
+from importlib.util import find_spec
 from pathlib import Path
 
 import torch
@@ -56,6 +57,9 @@ sys.exit(main())
 def rows() -> Iterator[Row]:
     if "DIPTYCH_CIFAR10" not in os.environ:
         print("evaluation: left out; say where CIFAR-10 lies with DIPTYCH_CIFAR10=FOLDER")
+        return
+    if find_spec("clip_benchmark") is None:
+        print("evaluation: left out; its peer isn't installed: pip install clip-benchmark")
         return
     with tempfile.TemporaryDirectory() as folder:
         yield from _compare(Path(os.environ["DIPTYCH_CIFAR10"]), Path(folder))
