@@ -7,6 +7,7 @@ from pathlib import Path
 
 from diptych.batch import Sample
 from diptych.data.source import PICTURE_ENDINGS, Captioner, Source
+from diptych.data.wordnet import refuse_ids, spoken_names
 from diptych.errors import DataError
 
 
@@ -56,18 +57,19 @@ class ClassFolders(Source):
 
 
 def open_class_folders(root: Path, captioner: Captioner) -> ClassFolders:
-    """A folder with a sub-folder per class. Without a file of names the folders' own serve (_ as a
-    space)."""
+    """A folder with a sub-folder per class. Without a file of names the folders' own serve, as
+    `spoken_names` has them. Raises DataError for WordNet ids that captions can't be made of."""
     folders = class_folders(root)
     if not captioner.class_names:
-        captioner = replace(
-            captioner, class_names=tuple(folder.name.replace("_", " ") for folder in folders)
-        )
+        names = spoken_names([folder.name for folder in folders])
+        captioner = replace(captioner, class_names=names)
     if len(captioner.class_names) != len(folders):
         raise DataError(
             f"{root} has {len(folders)} sub-folders, but data.class_names has "
             f"{len(captioner.class_names)} names"
         )
+    if captioner.needed:
+        refuse_ids(captioner.class_names, str(root))
     files, labels = list[Path](), list[int]()
     for label, folder in enumerate(folders):
         found = list(_picture_files(folder))

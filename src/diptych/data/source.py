@@ -10,6 +10,7 @@ from typing import NamedTuple, cast
 
 from diptych.batch import Sample
 from diptych.config import DataConfig
+from diptych.data.wordnet import place_of_id, refuse_ids, spoken_names
 from diptych.errors import ConfigError, DataError
 
 PICTURE_ENDINGS = (
@@ -179,6 +180,8 @@ class Captioner:
         text = text.strip()
         if text in self.class_names:
             return self.class_names.index(text)
+        if (place := place_of_id(text, self.class_names)) is not None:
+            return place
         try:
             label = int(text)
         except ValueError:
@@ -211,6 +214,8 @@ def captioner_of(
         if "{}" not in template:
             raise ConfigError(f"data.templates: {template!r} has no {{}} for the class name")
     names = read_class_names(config.class_names) if config.class_names else class_names
+    if needed:
+        refuse_ids(names, config.class_names)
     return Captioner(
         keys=alternatives(config.caption_key),
         class_names=names,
@@ -225,8 +230,8 @@ def alternatives(keys: str) -> tuple[str, ...]:
 
 
 def read_class_names(path: str | Path) -> tuple[str, ...]:
-    """The lines of a text file of class names, in class order; empty lines are left out. Raises
-    DataError if it can't be read or holds none.
+    """The lines of a text file of class names, in class order; empty lines are left out, WordNet
+    ids are read as `spoken_names` has them. Raises DataError if it can't be read or holds none.
 
     >>> import tempfile
     >>> from pathlib import Path
@@ -240,7 +245,7 @@ def read_class_names(path: str | Path) -> tuple[str, ...]:
         lines = Path(path).expanduser().read_text(encoding="utf-8-sig").splitlines()
     except (OSError, UnicodeDecodeError) as error:
         raise DataError(f"the class names in {path} can't be read: {error}") from None
-    names = tuple(line.strip() for line in lines if line.strip())
+    names = spoken_names([line.strip() for line in lines if line.strip()])
     if not names:
         raise DataError(f"{path} holds no class names; write one a line, in class order")
     return names

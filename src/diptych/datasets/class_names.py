@@ -10,6 +10,7 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
+from diptych.data.wordnet import imagenet_names
 from diptych.datasets.entry import EvaluationSet
 from diptych.datasets.templates import TEMPLATES
 from diptych.errors import DataError, first_line
@@ -53,6 +54,8 @@ def prompts(name: str) -> Prompts:
     """
     file = files("diptych.datasets") / "prompts" / f"{name}.json"
     values = json.loads(file.read_text(encoding="utf-8"))
+    if name == "imagenet1k":
+        values["classes"] = imagenet_names()
     source, licence = values["source"], values["licence"]
     if "of" in values:
         whole = prompts(values["of"])

@@ -13,6 +13,7 @@ from diptych.batch import Sample
 from diptych.config import DataConfig
 from diptych.data import BadSample, Source
 from diptych.data.spool import cache_folder
+from diptych.data.wordnet import spoken_names
 from diptych.datasets.class_names import Prompts, align, prompts_of
 from diptych.datasets.dataset import Dataset
 from diptych.datasets.entry import EvaluationSet, Found, Kind, Wanted
@@ -169,7 +170,7 @@ def _names(
                 f"{entry.title} in {found.place} has {len(found.labels)} classes "
                 f"instead of {entry.classes}"
             )
-        return tuple(label.replace("_", " ") for label in found.labels), ()
+        return spoken_names(found.labels), ()
     if not found.labels:
         return known.names, ()
     try:

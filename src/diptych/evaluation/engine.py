@@ -7,6 +7,7 @@ from typing import Any
 
 from diptych.config.serialize import to_dict
 from diptych.data import BadSample
+from diptych.data.wordnet import refuse_ids
 from diptych.datasets import Dataset
 from diptych.distributed import Peers
 from diptych.encoder import Cache, Encoder, FeatureExtractor, ImageFeatures, extract_features
@@ -87,7 +88,10 @@ class Engine:
         Raises DiptychError, or what torch raises, if anything is wrong with the data or a model.
         """
         test = splits["test"]
-        scorer(test.kind if task.kind == "direct" else task.kind, self.by)  # before the long work
+        # What is missing is said before the long work.
+        scorer(test.kind if task.kind == "direct" else task.kind, self.by)
+        if task.kind == "direct":
+            refuse_ids(test.class_names, test.name)
         embedded = {use: self._embed(dataset, extractors) for use, dataset in splits.items()}
         results = list[Result]()
         for place, extractor in enumerate(extractors):
