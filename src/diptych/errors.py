@@ -11,6 +11,9 @@
 
 Every message is one sentence or two: what was wrong, then what to do. The command line prints it
 without a traceback.
+
+What is right only under a condition that a user should know is a `DiptychWarning`, by Python's
+`warnings`; the command line prints its sentence on stderr.
 """
 
 import difflib
@@ -77,6 +80,14 @@ class ImageError(DataError):
 
 class TrainingError(DiptychError):
     """A run that had to stop; the last good checkpoint is intact."""
+
+
+class DiptychWarning(UserWarning):
+    """The root of all warnings of Diptych."""
+
+
+class AssumptionWarning(DiptychWarning):
+    """Something that weights don't say was assumed, and the numbers rest on it."""
 
 
 def first_line(error: BaseException) -> str:

@@ -2,11 +2,14 @@
 
 import subprocess
 import sys
+import warnings
 
 import pytest
 
 from diptych import __version__
 from diptych.cli import VERBS, main
+from diptych.cli import models as models_verb
+from diptych.errors import AssumptionWarning
 
 
 def run(*arguments: str, **options) -> subprocess.CompletedProcess[str]:
@@ -84,3 +87,16 @@ def test_our_own_mistakes_keep_their_traceback(monkeypatch):
     monkeypatch.setattr("diptych.cli.models.run", lambda _: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         main(["models"])
+
+
+def test_a_warning_of_ours_is_a_line_on_stderr(capsys, monkeypatch):
+    def verb(arguments):
+        for _ in range(2):
+            warnings.warn("gelu is assumed", AssumptionWarning, stacklevel=1)
+        with pytest.warns(RuntimeWarning, match="of others"):
+            warnings.warn("of others", RuntimeWarning, stacklevel=1)
+
+    monkeypatch.setattr(models_verb, "run", verb)
+    with pytest.raises(SystemExit):
+        main(["models"])
+    assert capsys.readouterr().err == "diptych: gelu is assumed\n" * 2

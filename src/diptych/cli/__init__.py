@@ -5,9 +5,12 @@ import importlib
 import os
 import re
 import sys
-from collections.abc import Sequence
+import warnings
+from collections.abc import Generator, Sequence
+from contextlib import contextmanager
+from typing import Any
 
-from diptych.errors import DiptychError, UnknownNameError
+from diptych.errors import DiptychError, DiptychWarning, UnknownNameError
 from diptych.version import __version__
 
 __all__ = ["VERBS", "main"]
@@ -43,7 +46,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         elif verb in ("-V", "--version", "version"):
             print(f"diptych {__version__}")
         elif verb in VERBS:
-            code = importlib.import_module(f"diptych.cli.{verb}").run(rest) or 0
+            with _warnings_as_sentences():
+                code = importlib.import_module(f"diptych.cli.{verb}").run(rest) or 0
         else:
             raise UnknownNameError("verb", verb, VERBS)
         sys.stdout.flush()
@@ -57,6 +61,23 @@ def main(arguments: Sequence[str] | None = None) -> None:
         # Who reads us has gone, as `head` does; Python must not complain when it flushes at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     sys.exit(code)
+
+
+@contextmanager
+def _warnings_as_sentences() -> Generator[None, None, None]:
+    """Each warning of ours is one line on stderr, without the place in the code."""
+    with warnings.catch_warnings():
+        plain = warnings.showwarning
+
+        def show(message: Warning | str, category: type[Warning], *place: Any) -> None:
+            if issubclass(category, DiptychWarning):
+                print(f"diptych: {message}", file=sys.stderr)
+            else:
+                plain(message, category, *place)
+
+        warnings.simplefilter("always", DiptychWarning)
+        warnings.showwarning = show
+        yield
 
 
 def _import_from_here(arguments: Sequence[str]) -> None:
