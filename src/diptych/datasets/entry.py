@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Literal
 
 from diptych.data.source import Captioner, Source
+from diptych.data.splits import SPLITS
 from diptych.errors import ConfigError, UnknownNameError
 
 Kind = Literal["zero-shot", "multilabel", "retrieval", "choice", "video"]
@@ -20,12 +21,6 @@ Metric = Literal[
 """`mean_top1_top5`: their mean. `map`: mean over classes of average precision; `map11`: of the
 11-point interpolated one (Everingham et al. 2010). `auc`: area under the ROC curve of a dataset of
 two classes."""
-_SPLIT_NAMES = {
-    "train": ("train", "trainval", "training"),
-    "val": ("val", "validation", "valid"),
-    "test": ("test",),
-}
-"""What folders and files of a split may be called."""
 METRICS: dict[Kind, tuple[Metric, ...]] = {
     "zero-shot": ("top1", "mean_per_class", "mean_top1_top5", "auc"),
     "video": ("top1", "mean_per_class", "mean_top1_top5"),
@@ -143,11 +138,9 @@ class Wanted:
         """What the split may be called. A validation split is the test where the dataset has no
         other."""
         split = split or self.split
-        names = _SPLIT_NAMES.get(split, (split,))
+        names = SPLITS.get(split, (split,))
         return (
-            (*names, *_SPLIT_NAMES["val"])
-            if split == "test" and "val" not in self.entry.sizes
-            else names
+            (*names, *SPLITS["val"]) if split == "test" and "val" not in self.entry.sizes else names
         )
 
     @property

@@ -5,10 +5,9 @@ from pathlib import Path
 
 from diptych.data.folders import class_folders, open_class_folders
 from diptych.data.source import Joined, Source
+from diptych.data.splits import find_parts
 from diptych.datasets.entry import Found, Wanted
 from diptych.datasets.layouts.base import several
-
-_SPLITS = {"train", "trainval", "training", "val", "validation", "valid", "test"}
 
 
 def read(wanted: Wanted) -> Found | None:
@@ -33,7 +32,7 @@ def _labels(folder: Path) -> tuple[str, ...]:
 
 def _places(folder: Path, wanted: Wanted) -> list[Path]:
     below = {path.name for path in class_folders(folder)}
-    if below & _SPLITS:
+    if find_parts(below):
         chosen = dict[str, None]()
         for split in several((wanted.split,)):
             present = (name for name in wanted.split_names(split) if name in below)
