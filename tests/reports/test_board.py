@@ -2,13 +2,26 @@
 
 import csv
 import io
+import os
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
 from diptych import datasets
 from diptych.errors import ConfigError, DataError
 from diptych.evaluation import Result
-from diptych.reports import board, read_published, to_csv, to_latex, to_markdown, write_table
+from diptych.reports import (
+    board,
+    read_published,
+    replaced,
+    to_csv,
+    to_latex,
+    to_markdown,
+    write_table,
+)
 from diptych.reports.board import BETTER
 
 
@@ -33,7 +46,7 @@ def test_best_first_in_the_order_of_the_field_with_a_mean_of_what_all_have():
     ]
     table = board(results)
     assert to_markdown(table).splitlines() == [
-        "| model | resize | imagenet1k | cars | pets | linear/pets | mean |",
+        "| model | resize | imagenet1k | cars | pets | linear/pets | mean of 2 zero-shot sets |",
         "| --- | --- | ---: | ---: | ---: | ---: | ---: |",
         "| b | crop | 80.0 | 90.0 | 70.0±2.0 | 99.0 | 75.0 |",
         "| a | crop | 60.0 | — | 50.0 | — | 55.0 |",
@@ -45,7 +58,93 @@ def test_the_newest_of_a_cell_counts():
         result("a", "pets", 0.5, date="2026-02-01"),
         result("a", "pets", 0.4, date="2026-01-01"),
     ]
-    assert "50.0" in to_markdown(board(results))
+    table = board(results)
+    assert "50.0" in to_markdown(table)
+    assert "of which the newest counts: a, crop on pets" in replaced(table)
+    assert replaced(board([results[0], results[0]])) == ""
+
+
+def test_sets_and_models_whose_last_folders_are_equal_are_told_apart(tmp_path):
+    """a/test: 100.00 and 72.73, b/test: 31.58 and 38.60, as `evaluate` printed them."""
+    found = {("runs/a/seed0", "a/test"): 1.0, ("runs/b/seed0", "a/test"): 0.7273}
+    found |= {("runs/a/seed0", "b/test/"): 0.3158, ("runs/b/seed0", "b/test/"): 0.386}
+    results = [result(model, name, value) for (model, name), value in found.items()]
+    table = board(results)
+    assert to_markdown(table).splitlines() == [
+        "| model | resize | a/test | b/test | mean of 2 zero-shot sets |",
+        "| --- | --- | ---: | ---: | ---: |",
+        "| a/seed0 | crop | 100.0 | 31.6 | 65.8 |",
+        "| b/seed0 | crop | 72.7 | 38.6 | 55.7 |",
+    ]
+    assert r"a/seed0 & crop & \textbf{100.0} & 31.6" in to_latex(table)
+    rows = list(csv.DictReader(io.StringIO(to_csv(table))))
+    assert [(row["model"], row["recorded_as"], row["task"]) for row in rows[:2]] == [
+        ("a/seed0", "runs/a/seed0", "a/test"),
+        ("a/seed0", "runs/a/seed0", "b/test"),
+    ]
+
+
+def test_a_folder_called_as_a_known_set_is_another_set():
+    own = replace(result("m", "cifar10/", 0.25), data={"name": "cifar10/", "path": "cifar10/test"})
+    head = to_markdown(board([result("m", "cifar10", 0.75), own])).splitlines()[0]
+    assert head == f"| model | resize | cifar10 | {Path.cwd().name}/cifar10 | {_MEAN} |"
+
+
+def test_spellings_of_one_model_are_one_line():
+    names = ("runs/a", "./runs/a/", str(Path("runs/a").absolute()))
+    results = [result(name, data, 0.5) for name, data in zip(names, ("pets", "cars", "dtd"))]
+    assert [str(line) for line in board(results).lines] == ["a, crop"]
+
+
+def test_recalls_stand_as_they_are_printed_whatever_the_order_of_hashes_and_files():
+    """Ranked by the mean recall: 50 and 55, against which the first column says the opposite."""
+    lines = {
+        "| model | resize | x i→t R@1 | x i→t R@5 | x i→t R@10 | x t→i R@1 | x t→i R@5 | x t→i R@10"
+        " | x MR |",
+        "| step-10 | crop | 10.0 | 55.0 | 55.0 | 55.0 | 55.0 | 55.0 | 55.0 |",
+        "| step-9 | crop | 90.0 | 50.0 | 50.0 | 50.0 | 50.0 | 50.0 | 50.0 |",
+        "| step-30 | crop | 90.0 | 50.0 | 50.0 | 50.0 | 50.0 | 50.0 | 50.0 |",
+    }
+    for seed in "12":
+        environment = os.environ | {"PYTHONHASHSEED": seed}
+        command = [sys.executable, "-c", _RECALLS, seed]
+        out = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
+        head, _, *rows = out.stdout.splitlines()
+        assert {head, *rows} == lines
+        assert [row.split()[1] for row in rows] == ["step-10", "step-9", "step-30"]
+
+
+_MEAN = "mean of 2 zero-shot sets"
+_RECALLS = """
+import random, sys
+from diptych.evaluation import Result
+from diptych.reports import board, to_markdown
+names = [f"{way}_r{k}" for way in ("text_to_image", "image_to_text") for k in (10, 1, 5)]
+results = []
+for step, first, mean in ((30, 0.9, 0.5), (10, 0.1, 0.55), (9, 0.9, 0.5)):
+    metrics = dict.fromkeys([*names, "mean_recall"], mean) | {"image_to_text_r1": first}
+    protocol = {"metric": "mean_recall", "resize": "crop"}
+    model = {"name": f"run/step-{step}"}
+    results.append(Result(task="retrieval", metrics=metrics, protocol=protocol, model=model,
+                          data={"name": "x"}, date=""))
+random.Random(sys.argv[1]).shuffle(results)
+print(to_markdown(board(results)))
+"""
+
+
+@pytest.mark.parametrize(
+    ("value", "interval", "text"),
+    [
+        (1.0, [0.9124, 1.0], "100.0 [91.2–100.0]"),
+        (0.0, [0.0, 0.0876], "0.0 [0.0–8.8]"),
+        (0.975, [0.8712, 0.9956], "97.5 [87.1–99.6]"),
+        (0.8, [0.7580, 0.8363], "80.0±3.9"),
+    ],
+)
+def test_no_interval_leaves_the_scale(value, interval, text):
+    """Wilson's of 40 of 40, 0 of 40, 39 of 40 and 320 of 400."""
+    found = board([result("m", "pets", value, intervals={"top1": interval})])
+    assert f"| {text} |" in to_markdown(found)
 
 
 def test_the_better_of_both_resizes_is_flagged():

@@ -1,13 +1,13 @@
 """What `diptych evaluate` prints: one result, or the table of many."""
 
 import sys
-from pathlib import Path
 
 from rich.table import Table
 from rich.text import Text
 
 from diptych.cli.show import show
 from diptych.evaluation import Result, ResultKey, Results
+from diptych.evaluation.results import described
 
 _CLASSES_SHOWN = 20
 
@@ -36,9 +36,8 @@ def show_result(result: Result) -> None:
 def show_progress(key: ResultKey, result: Result) -> None:
     """A line for a result that was measured."""
     metric = result.protocol["metric"]
-    model = Path(key.model).name
     figure = f"{metric} {result.metrics[metric]:.2%}"
-    print(f"{model}, {key.task}, {key.resize}: {figure}", file=sys.stderr)
+    print(f"{described(key)}: {figure}", file=sys.stderr)
 
 
 def show_results(results: Results) -> None:

@@ -1,5 +1,6 @@
 """diptych report RUN_OR_RESULT... --out page.html --table results.md"""
 
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -61,6 +62,8 @@ def run(arguments: Sequence[str]) -> None:
             reports.differences(board, list(results.values())),
         )
         sections += [section for section in found if section]
+        if note := reports.replaced(board):
+            print(note, file=sys.stderr)
         for path in options.table:
             print(reports.write_table(path, board))
     for path, result in results.items():

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from diptych.errors import ConfigError
+from diptych.evaluation.names import model_names
 from diptych.evaluation.result import Result
 
 
@@ -96,7 +97,8 @@ class Results(Mapping[ResultKey, Result]):
     def rows(self) -> list[list[str]]:
         """The table: the head, then a line a task with its metric, in per cent."""
         columns = list(dict.fromkeys((key.model, key.resize) for key in self))
-        heads = [f"{Path(model).name}, {resize}" for model, resize in columns]
+        names = model_names(model for model, _ in columns)
+        heads = [", ".join(filter(None, (names[model], resize))) for model, resize in columns]
         rows = [["task", "metric", *heads]]
         for task in dict.fromkeys(key.task for key in self):
             own = {key[1:]: result for key, result in self.items() if key.task == task}

@@ -95,6 +95,7 @@ def _score(inputs: Inputs, classes: TokenClasses, mask_padding: bool) -> Scores:
     found = zero_shot(scores, labels, torch.eye(scores.shape[1]))
     published = "mean of unit words at each position of the context, scaled to unit norm as a whole"
     protocol = {
+        "by": "tokens" if mask_padding else "tokens-as-published",
         "compared": "patches with words: mean over patches of the nearest word",
         "templates": list(inputs.dataset.templates),
         "ensembling": "mean of the templates' scores, without padding"

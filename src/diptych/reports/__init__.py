@@ -8,7 +8,7 @@ from diptych.reports.board import (
 )
 from diptych.reports.comparison import differences, shifts
 from diptych.reports.html import write
-from diptych.reports.results import describe_result, describe_run, overview
+from diptych.reports.results import describe_result, describe_run, overview, replaced
 from diptych.reports.sections import (
     Cell,
     GridRow,
@@ -45,6 +45,7 @@ __all__ = [
     "pictures",
     "prose",
     "read_published",
+    "replaced",
     "shifts",
     "table",
     "to_csv",

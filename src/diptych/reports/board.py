@@ -2,14 +2,15 @@
 
 import csv
 import io
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from diptych import datasets, pretrained
 from diptych.errors import DataError, UnknownNameError
 from diptych.evaluation import Result
+from diptych.reports.labels import Labels, Line, natural
 
 BETTER = "better of crop and squash †"
 """Label of a line that holds, set by set, the higher figure of both ways to resize."""
@@ -18,6 +19,11 @@ NOTE = (
     "as the EVA-CLIP-18B paper "
     "prints it, not something that a user gets."
 )
+RECALLS = (
+    *(f"{way}_r{k}" for way in ("image_to_text", "text_to_image") for k in (1, 5, 10)),
+    "mean_recall",
+)
+"""In the order in which the field prints them."""
 # What the list of models calls the figures that authors publish.
 _CLAIMS = {
     ("imagenet1k", "top1"): "imagenet1k zero-shot top-1",
@@ -52,14 +58,6 @@ class Figure:
         return not low - _SLACK <= self.published.value <= high + _SLACK
 
 
-class Line(NamedTuple):
-    """Who was measured."""
-
-    model: str
-    how: str
-    """The way to resize, and the profile where it isn't our own."""
-
-
 class Column(NamedTuple):
     """On what, and which figure."""
 
@@ -67,6 +65,11 @@ class Column(NamedTuple):
     metric: str
     averaged: bool
     """Whether a mean over sets counts it, as the field does: classification without training."""
+    main: bool = True
+    """Whether the set is known by this figure."""
+
+
+_Place = tuple[Line, Column]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -76,7 +79,11 @@ class Board:
     lines: Sequence[Line]
     """Best first."""
     columns: Sequence[Column]
+    """In the order of the field, the sets of one's own by name; recalls as they are printed."""
     cells: Mapping[tuple[Line, Column], Figure]
+    labels: Labels
+    replaced: Sequence[tuple[Line, str]] = ()
+    """Models and tasks of which there are older results with other figures, which don't count."""
 
     def group_means(self, line: Line) -> dict[str, Figure]:
         """Of each known group of which the line has every set, the mean of the sets' own
@@ -93,14 +100,30 @@ class Board:
                 found[name] = Figure(value=value, published=_printed(line, name, "mean"))
         return found
 
+    def score(self, line: Line) -> float:
+        """What models are ranked by: the mean of what sets are known by, over the sets that every
+        line has (of those that means count, where there are some), or else over the line's own."""
+        main = [column for column in self.columns if column.main]
+        shared = [column for column in main if self._shared(column)]
+        counted = [column for column in shared if column.averaged] or shared
+        own = counted or [column for column in main if (line, column) in self.cells]
+        return sum(self.cells[line, column].value for column in own) / len(own)
+
     def _counts(self, line: Line, column: Column) -> bool:
         return column.averaged and (line, column) in self.cells
 
     def mean(self, line: Line) -> float | None:
         """Over the sets that every line has; None if there are fewer than two."""
-        counted = [column for column in self.columns if column.averaged]
-        values = [self.cells[line, column].value for column in counted if self._shared(column)]
+        values = [self.cells[line, column].value for column in self._counted()]
         return sum(values) / len(values) if len(values) > 1 else None
+
+    @property
+    def mean_of(self) -> str:
+        """What `mean` is of."""
+        return f"mean of {len(self._counted())} zero-shot sets"
+
+    def _counted(self) -> list[Column]:
+        return [column for column in self.columns if column.averaged and self._shared(column)]
 
     def _shared(self, column: Column) -> bool:
         """Whether every line has it."""
@@ -128,49 +151,31 @@ def board(
     | b | crop | 75.0 |
     | a | crop | 50.0 |
     """
-    published, cells = published or {}, dict[tuple[Line, Column], Figure]()
+    published, cells, labels = published or {}, dict[_Place, Figure](), Labels.of(results)
+    newest = dict[tuple[Line, str], Result]()
+    replaced = dict[tuple[Line, str], None]()
     for result in sorted(results, key=lambda result: result.date):
-        line = line_of(result)
-        for metric in _metrics(result):
-            averaged = result.task in ("zero-shot", "multilabel")
-            column = Column(task=task_name(result), metric=metric, averaged=averaged)
-            key = (line.model, column.task, metric)
-            printed = published.get(key) or _printed(line, column.task, metric) or _claimed(*key)
-            interval = result.intervals.get(metric)
+        line, task = labels.line(result), labels.task(result)
+        older = newest.get((line, task))
+        if older and older.metrics != result.metrics:
+            replaced[line, task] = None
+        newest[line, task] = result
+        for column in _columns(result, task):
+            interval = result.intervals.get(column.metric)
             cells[line, column] = Figure(
-                value=result.metrics[metric],
+                value=result.metrics[column.metric],
                 interval=(interval[0], interval[1]) if interval else None,
-                published=printed,
+                published=_on_record(result, line, column, published),
             )
     cells |= _better(cells)
     places = {name: place for place, name in enumerate(datasets.names())}
     columns = sorted({column for _, column in cells}, key=lambda column: _place(column, places))
+    # Where two are equally good, by name: what the table says never depends on the files' order.
+    lines = sorted({line for line, _ in cells}, key=lambda line: [*map(natural, line)])
     found = Board(
-        lines=list(dict.fromkeys(line for line, _ in cells)), columns=columns, cells=cells
+        lines=lines, columns=columns, cells=cells, labels=labels, replaced=tuple(replaced)
     )
-    best_first = sorted(
-        found.lines, key=lambda line: (-(found.mean(line) or _first(found, line)), line)
-    )
-    return Board(lines=best_first, columns=columns, cells=cells)
-
-
-def line_of(result: Result) -> Line:
-    """The line of the table that a result belongs to."""
-    return Line(model=str(result.model.get("name", "?")), how=_how(result))
-
-
-def label(line: Line) -> str:
-    """For a table with one column for who was measured: `b-32, crop`."""
-    return ", ".join(filter(None, (Path(line.model).name, line.how)))
-
-
-def task_name(result: Result) -> str:
-    """As it was asked for: the set, behind `linear/` or `fewshot/` where a classifier was
-    trained."""
-    name = str(result.data.get("name", result.data.get("path", "?")))
-    known = datasets.builtin(name)
-    name = known.name if known else Path(name.rstrip("/")).name
-    return f"{result.task}/{name}" if result.task in ("linear", "fewshot") else name
+    return replace(found, lines=sorted(lines, key=found.score, reverse=True))
 
 
 def read_published(path: str | Path) -> dict[tuple[str, str, str], Published]:
@@ -198,19 +203,17 @@ def read_published(path: str | Path) -> dict[tuple[str, str, str], Published]:
     }
 
 
-def _how(result: Result) -> str:
-    profile = str(result.protocol.get("profile", ""))
-    words = (
-        str(result.protocol.get("resize", "")),
-        profile if profile not in ("", "own", "diptych") else "",
-    )
-    return ", ".join(filter(None, words))
-
-
-def _metrics(result: Result) -> Sequence[str]:
-    """The figures of a result that the table shows."""
-    main = str(result.protocol.get("metric", next(iter(result.metrics))))
-    return [*result.metrics] if main == "mean_recall" else [main]
+def _columns(result: Result, task: str) -> Iterator[Column]:
+    """For the figures of a result that the table shows."""
+    main = str(result.protocol.get("metric", ""))
+    main = main if main in result.metrics else next(iter(result.metrics))
+    for metric in result.metrics if main == "mean_recall" else [main]:
+        yield Column(
+            task=task,
+            metric=metric,
+            averaged=result.task in ("zero-shot", "multilabel"),
+            main=metric == main,
+        )
 
 
 def _better(cells: Mapping[tuple[Line, Column], Figure]) -> dict[tuple[Line, Column], Figure]:
@@ -239,6 +242,17 @@ def _printed(line: Line, name: str, metric: str) -> Published | None:
     return Published(row.value / 100, row.source) if row else None
 
 
+def _on_record(
+    result: Result, line: Line, column: Column, published: Mapping[tuple[str, str, str], Published]
+) -> Published | None:
+    """The caller's figure, under the model's label or its whole name, or else ours."""
+    model = str(result.model.get("name", "?"))
+    for name in (model, line.model):
+        if printed := published.get((name, column.task, column.metric)):
+            return printed
+    return _printed(line, column.task, column.metric) or _claimed(model, column.task, column.metric)
+
+
 def _claimed(model: str, task: str, metric: str) -> Published | None:
     claim = _CLAIMS.get((task, metric))
     # A result may be anybody's file: what it calls its model is looked up, and never imported.
@@ -252,13 +266,10 @@ def _claimed(model: str, task: str, metric: str) -> Published | None:
     return next((Published(each.value / 100, each.source) for each in found), None)
 
 
-def _place(column: Column, places: Mapping[str, int]) -> tuple[bool, int, str]:
-    """Sets first, trained classifiers after them."""
+def _place(column: Column, places: Mapping[str, int]) -> tuple[Any, ...]:
+    """Sets first, trained classifiers after them; recalls as the field prints them."""
     name = column.task.rpartition("/")[2]
-    return "/" in column.task, places.get(name, len(places)), column.task
-
-
-def _first(table: Board, line: Line) -> float:
-    return next(
-        table.cells[line, column].value for column in table.columns if (line, column) in table.cells
-    )
+    known, recall = places.get(name, len(places)), column.metric in RECALLS
+    figure = RECALLS.index(column.metric) if recall else len(RECALLS)
+    trained = column.task.startswith(("linear/", "fewshot/"))
+    return trained, known, natural(column.task), figure, column.metric

@@ -15,7 +15,8 @@ from diptych.evaluation import (
     verdicts,
 )
 from diptych.reports import sections
-from diptych.reports.board import Board, Line, label, line_of, task_name
+from diptych.reports.board import Board
+from diptych.reports.labels import Line
 from diptych.reports.sections import Section
 
 _Key = tuple[str, str, Line]
@@ -45,22 +46,23 @@ def differences(table: Board, results: Sequence[Result]) -> Section | None:
     """
     newest = dict[tuple[str, Line], Mapping[str, PerSample]]()
     for result in sorted(results, key=lambda result: result.date):
-        newest[task_name(result), line_of(result)] = result.per_sample
+        newest[table.labels.task(result), table.labels.line(result)] = result.per_sample
     kept = {line for (_, line), found in newest.items() if found}
     best = next((line for line in table.lines if line in kept), table.lines[0])
+    others = [line for line in table.lines if line != best]
     pairs = dict[_Key, Paired]()
-    for (task, line), found in newest.items():
-        against = newest.get((task, best), {})
-        for metric in found.keys() & against.keys() if line != best else ():
-            if found[metric].names_sha256 == against[metric].names_sha256:
-                pairs[task, metric, line] = paired_test(against[metric], found[metric])
+    for task in dict.fromkeys(column.task for column in table.columns):
+        for line in others:
+            one, other = (newest.get((task, each), {}) for each in (best, line))
+            for metric in [metric for metric in other if metric in one]:
+                if one[metric].names_sha256 == other[metric].names_sha256:
+                    pairs[task, metric, line] = paired_test(one[metric], other[metric])
     if not pairs:
         return None
-    places = {str(key): key for key in sorted(pairs, key=str)}
-    corrected = verdicts({name: pairs[key] for name, key in places.items()})
-    rows = [_row(*places[verdict.name], verdict) for verdict in corrected]
+    corrected = verdicts({str(key): pair for key, pair in pairs.items()})
+    rows = [_row(*key, verdict) for key, verdict in zip(pairs, corrected, strict=True)]
     note = (
-        f"Each against {label(best)}, on the same samples. p: McNemar's test (random signs where "
+        f"Each against {best}, on the same samples. p: McNemar's test (random signs where "
         "captions share a picture), corrected for the number of lines (Holm); real below 0.05. "
         "Last column: the smallest difference that a set of this size would show four times out "
         "of five."
@@ -85,7 +87,7 @@ def shifts(table: Board) -> Section | None:
     for (line, column), cell in table.cells.items():
         kind, _, name = column.task.rpartition("/")
         if column.metric == "top1" and kind in ("", "linear"):
-            accuracies.setdefault(label(line) + (", linear probe" if kind else ""), {})[name] = (
+            accuracies.setdefault(str(line) + (", linear probe" if kind else ""), {})[name] = (
                 cell.value
             )
     found = [row for row in robustness(accuracies, _REFERENCE, shifted) if any(row.shifts.values())]
@@ -110,7 +112,7 @@ def _row(task: str, metric: str, line: Line, verdict: Verdict) -> list[str]:
     words = ("better" if change.value > 0 else "worse") if verdict.real else "no real difference"
     return [
         task if metric == "top1" else f"{task}, {metric}",
-        label(line),
+        str(line),
         f"{100 * change.value:+.2f}",
         f"{100 * change.low:+.2f} to {100 * change.high:+.2f}",
         f"{verdict.p_value:.2g}",

@@ -52,12 +52,23 @@ def overview(table: Board) -> Section:
     [['m', '', '75.0']]
     """
     head, *rows = texts(table)
-    note = (
-        "Per cent. ± is half of the 95 % interval; in brackets: as published, with ≠ where "
-        "chance doesn't explain it."
+    notes = [
+        "Per cent. ± is half of the 95 % interval; [low–high] are its ends where ± would leave "
+        "the scale. In round brackets: as published, with ≠ where chance doesn't explain it."
+    ]
+    if any(line.how == BETTER for line in table.lines):
+        notes.append(NOTE)
+    return sections.table(
+        "Models and sets", head, rows, note=" ".join([*notes, replaced(table)]).strip()
     )
-    better = any(line.how == BETTER for line in table.lines)
-    return sections.table("Models and sets", head, rows, note=f"{note} {NOTE}" if better else note)
+
+
+def replaced(table: Board) -> str:
+    """Which results don't count, because newer ones do; empty if all count."""
+    if not table.replaced:
+        return ""
+    which = "; ".join(f"{line} on {task}" for line, task in table.replaced)
+    return f"Several results with other figures, of which the newest counts: {which}."
 
 
 def describe_result(result: Result, name: str = "Result") -> list[Section]:

@@ -24,8 +24,8 @@ def write_table(out: str | Path, table: Board) -> Path:
 
 
 def to_markdown(table: Board) -> str:
-    """Percentages; ± is half of the 95 % interval; a published figure stands in brackets, with ≠
-    where it differs."""
+    """Percentages; ± is half of the 95 % interval, whose ends stand in square brackets where ±
+    would leave the scale; a published figure stands in brackets, with ≠ where it differs."""
     head, *rows = texts(table)
     rules = ["---", "---", *("---:" for _ in head[2:])]
     lines = [_markdown_row(row) for row in (head, rules, *rows)]
@@ -43,7 +43,7 @@ def to_latex(table: Board) -> str:
         best[column] = max(best[column], cell.value)
 
     def text(cell: Figure, column: Column) -> str:
-        figure = _text(cell, r"\,$\pm$\,", r"$\neq$")
+        figure = _text(cell, r"\,$\pm$\,", r"$\neq$", "--")
         return (
             rf"\textbf{{{figure}}}"
             if cell.value == best[column] and len(table.lines) > 1
@@ -64,12 +64,13 @@ def to_latex(table: Board) -> str:
 
 
 def to_csv(table: Board) -> str:
-    """A line a figure, unrounded, so that any tool can turn it as it likes."""
+    """A line a figure, unrounded, so that any tool can turn it as it likes; last what the result
+    calls its model, of which `model` is the short form."""
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
-    writer.writerow(
-        ["model", "how", "task", "metric", "value", "low", "high", "published", "source", "differs"]
-    )
+    figures = ("task", "metric", "value", "low", "high", "published", "source", "differs")
+    writer.writerow(["model", "how", *figures, "recorded_as"])
+    recorded = {label: name for name, label in sorted(table.labels.models.items(), reverse=True)}
     for line in table.lines:
         for column in table.columns:
             if cell := table.cells.get((line, column)):
@@ -83,6 +84,7 @@ def to_csv(table: Board) -> str:
                         *interval,
                         *printed,
                         int(cell.differs),
+                        recorded[line.model],
                     ]
                 )
     return out.getvalue().rstrip("\n")
@@ -100,7 +102,7 @@ def texts(table: Board, text: Callable[[Figure, Column], str] | None = None) -> 
     groups = {line: table.group_means(line) for line in table.lines}
     names = list(dict.fromkeys(chain.from_iterable(groups.values())))
     averaged = not names and any(table.mean(line) is not None for line in table.lines)
-    rows = [["model", "resize", *heads, *names, *(["mean"] if averaged else [])]]
+    rows = [["model", "resize", *heads, *names, *([table.mean_of] if averaged else [])]]
     for line in table.lines:
         cells = [table.cells.get((line, column)) for column in table.columns]
         figures = [
@@ -110,15 +112,20 @@ def texts(table: Board, text: Callable[[Figure, Column], str] | None = None) -> 
             _text(groups[line][name], "±", "≠") if name in groups[line] else "—" for name in names
         ]
         shared = [f"{100 * (table.mean(line) or 0):.1f}"] if averaged else []
-        rows.append([Path(line.model).name, line.how, *figures, *means, *shared])
+        rows.append([*line, *figures, *means, *shared])
     return rows
 
 
-def _text(cell: Figure, plus_minus: str, unequal: str) -> str:
-    """Such as `75.5±0.4 (75.3)`."""
+def _text(cell: Figure, plus_minus: str, unequal: str, to: str = "–") -> str:
+    """Such as `75.5±0.4 (75.3)`; `100.0 [95.8–100.0]` where ± would leave the scale."""
     figure = f"{100 * cell.value:.1f}"
     if cell.interval:
-        figure += f"{plus_minus}{50 * (cell.interval[1] - cell.interval[0]):.1f}"
+        low, high = cell.interval
+        half = (high - low) / 2
+        if half <= cell.value <= 1 - half:
+            figure += f"{plus_minus}{100 * half:.1f}"
+        else:
+            figure += f" [{100 * low:.1f}{to}{100 * high:.1f}]"
     if cell.published:
         figure += f" ({unequal if cell.differs else ''}{100 * cell.published.value:.1f})"
     return figure
