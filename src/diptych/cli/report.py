@@ -102,9 +102,9 @@ def _read(path: Path) -> "Result":
 
 
 def _export(result: "Result", path: Path) -> None:
-    from diptych.data.files import write_atomically
+    from diptych.durable import write_file
     from diptych.evaluation import to_clip_benchmark
 
     text = to_clip_benchmark(result)
-    write_atomically(path, lambda part: part.write_text(text, encoding="utf-8"))
+    write_file(path, lambda part: part.write_text(text, encoding="utf-8"))
     print(path)

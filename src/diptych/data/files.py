@@ -1,10 +1,8 @@
-"""Reading pieces of files, writing files whole."""
+"""Reading pieces of files, and telling whether a file has changed."""
 
 import hashlib
 import os
-import tempfile
 from collections import OrderedDict
-from collections.abc import Callable
 from pathlib import Path
 
 from diptych.errors import DataError
@@ -48,17 +46,3 @@ def file_version(path: Path, *more: str) -> str:
     state = path.stat()
     parts = (str(path.absolute()), str(state.st_size), str(state.st_mtime_ns), *more)
     return hashlib.sha256("\0".join(parts).encode("utf-8", "surrogateescape")).hexdigest()[:32]
-
-
-def write_atomically(target: Path, write: Callable[[Path], object]) -> None:
-    """`write` a file beside `target`, then rename it, so that no reader ever sees half of it.
-    Raises OSError."""
-    target.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.")
-    os.close(handle)
-    try:
-        write(Path(name))
-        os.chmod(name, 0o644)
-        os.replace(name, target)
-    finally:
-        Path(name).unlink(missing_ok=True)

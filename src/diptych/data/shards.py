@@ -16,9 +16,10 @@ from typing import Any, cast
 import numpy as np
 
 from diptych.batch import Sample
-from diptych.data.files import OpenFiles, write_atomically
+from diptych.data.files import OpenFiles
 from diptych.data.source import BadSample, Captioner, Source
 from diptych.data.tar import cached_index
+from diptych.durable import write_file
 from diptych.errors import DataError
 
 
@@ -181,5 +182,5 @@ def write_shards(
                         tar.addfile(member, io.BytesIO(data))
 
         paths.append(folder / f"{prefix}{len(paths):06d}.tar")
-        write_atomically(paths[-1], write)
+        write_file(paths[-1], write)
     return paths

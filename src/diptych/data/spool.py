@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from diptych.config import DataConfig
-from diptych.data.files import write_atomically
+from diptych.durable import write_file
 from diptych.errors import DataError
 
 
@@ -22,7 +22,7 @@ def make_once(target: Path, write: Callable[[Path], object]) -> Path:
     with target.with_suffix(".lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         if not target.exists():
-            write_atomically(target, write)
+            write_file(target, write)
     return target
 
 

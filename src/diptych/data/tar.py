@@ -15,7 +15,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from jaxtyping import Int64, UInt8, UInt16
 
-from diptych.data.files import file_version, write_atomically
+from diptych.data.files import file_version
+from diptych.durable import write_file
 from diptych.errors import DataError
 
 _BLOCK = 512
@@ -239,5 +240,5 @@ def cached_index(path: Path, cache: Path) -> TarIndex:
             np.savez(file, allow_pickle=False, **fields)
 
     with contextlib.suppress(OSError):  # a full or read-only disk: the next run walks again
-        write_atomically(stored, write)
+        write_file(stored, write)
     return index

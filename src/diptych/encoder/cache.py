@@ -26,8 +26,8 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from diptych.data.files import write_atomically
 from diptych.distributed import Peers
+from diptych.durable import write_file
 from diptych.errors import DataError
 
 
@@ -79,7 +79,7 @@ class Cache:
             self._held[place] = entry
             return
         try:
-            write_atomically(self._path(place), partial(_write, entry))
+            write_file(self._path(place), partial(_write, entry))
         except (OSError, SafetensorError) as error:
             raise DataError(
                 f"the cache in {self.folder} can't be written ({error}); "
@@ -120,8 +120,6 @@ def _write(entry: CacheEntry, path: Path) -> None:
     about = json.dumps(dict(entry.about))
     tensors = {name: tensor.contiguous() for name, tensor in entry.tensors.items()}
     save_file(tensors, path, metadata={"about": about, "sha256": _checksum(tensors, about)})
-    with open(path, "rb") as file:
-        os.fsync(file.fileno())
 
 
 def _read(path: Path) -> CacheEntry:

@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Bool, Int
 
+from diptych.durable import write_file
 from diptych.errors import DataError
 
 
@@ -57,15 +58,14 @@ class PerSample:
 
     def save(self, path: str | os.PathLike[str]) -> Path:
         """Write one .npz, whole or not at all."""
-        path = Path(path)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        part = path.with_name(path.name + ".part")
-        with open(part, "wb") as file:
-            # The steps between clusters are nearly all 1, which compresses to nothing.
-            steps = np.diff(self.clusters, prepend=0)
-            digest = np.array(self.names_sha256)
-            np.savez_compressed(file, ranks=_small(self.ranks), steps=steps, keys=digest)
-        return part.replace(path)
+        # The steps between clusters are nearly all 1, which compresses to nothing.
+        steps = np.diff(self.clusters, prepend=0)
+        ranks, digest = _small(self.ranks), np.array(self.names_sha256)
+
+        def write(part: Path) -> None:
+            np.savez_compressed(part, ranks=ranks, steps=steps, keys=digest)
+
+        return write_file(Path(path), write)
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> "PerSample":

@@ -10,6 +10,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from diptych.durable import write_file
 from diptych.errors import DataError
 from diptych.evaluation.per_sample import PerSample
 
@@ -89,12 +90,9 @@ class Result:
     def save(self, path: str | os.PathLike[str]) -> Path:
         """Write the JSON file, whole or not at all, once the per-sample results lie beside it."""
         path = Path(path)
-        path.parent.mkdir(parents=True, exist_ok=True)
         for name, found in self.per_sample.items():
             found.save(path.with_suffix(f".{name}.npz"))
-        part = path.with_name(path.name + ".part")
-        part.write_text(self.to_json())
-        return part.replace(path)
+        return write_file(path, lambda part: part.write_text(self.to_json(), encoding="utf-8"))
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> "Result":

@@ -1,10 +1,10 @@
 """One self-contained HTML page: style, pictures and charts are inside, nothing is fetched, no
 script runs."""
 
-import os
 from collections.abc import Sequence
 from pathlib import Path
 
+from diptych.durable import write_file
 from diptych.reports.sections import Section
 
 
@@ -32,9 +32,4 @@ def write(out: str | Path, title: str, sections: Sequence[Section], subtitle: st
     text = templates.get_template("page.html.j2").render(
         title=title, subtitle=subtitle, sections=sections
     )
-    out = Path(out)
-    out.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = out.with_name(f"{out.name}.{os.getpid()}.tmp")
-    unfinished.write_text(text, encoding="utf-8")
-    unfinished.replace(out)
-    return out
+    return write_file(Path(out), lambda path: path.write_text(text, encoding="utf-8"))

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from itertools import chain
 from pathlib import Path
 
-from diptych.data.files import write_atomically
+from diptych.durable import write_file
 from diptych.errors import ConfigError
 from diptych.reports.board import BETTER, NOTE, Board, Column, Figure
 
@@ -19,7 +19,7 @@ def write_table(out: str | Path, table: Board) -> Path:
     if out.suffix not in writers:
         raise ConfigError(f"--table {out}: a table is written as {', '.join(writers)}")
     text = writers[out.suffix](table) + "\n"
-    write_atomically(out, lambda path: path.write_text(text, encoding="utf-8"))
+    write_file(out, lambda path: path.write_text(text, encoding="utf-8"))
     return out
 
 

@@ -26,6 +26,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
+from diptych.durable import sweep, write_file
 from diptych.encoder import Identity
 from diptych.errors import ConfigError, DataError
 from diptych.search.pictures import Picture
@@ -195,6 +196,7 @@ def locked(folder: str | os.PathLike[str]) -> Generator[None, None, None]:
                 raise DataError(
                     f"another process is writing {folder}; wait until it has finished"
                 ) from error
+        sweep(folder)
         yield
 
 
@@ -206,12 +208,18 @@ def exists(folder: str | os.PathLike[str]) -> bool:
     folder = Path(folder)
     if (folder / "meta.json").is_file():
         return True
-    ours = {"lock", "vectors-0.npy", "items-0.jsonl", "meta.json.part"}
+    ours = {"lock", "vectors-0.npy", "items-0.jsonl"}
     if folder.exists() and (
-        not folder.is_dir() or any(entry.name not in ours for entry in folder.iterdir())
+        not folder.is_dir()
+        or any(entry.name not in ours and not _unfinished(entry) for entry in folder.iterdir())
     ):
         raise DataError(f"{folder} exists and is not an index; choose another name")
     return False
+
+
+def _unfinished(path: Path) -> bool:
+    """Whether a killed writer of `meta.json` left it."""
+    return path.name.startswith(".meta.json.")
 
 
 def vectors_path(folder: Path, meta: IndexMeta) -> Path:
@@ -247,11 +255,8 @@ def _read_meta(folder: Path) -> IndexMeta:
 
 
 def _write_meta(folder: Path, meta: IndexMeta) -> None:
-    part = folder / "meta.json.part"
-    with open(part, "w") as file:
-        file.write(json.dumps(asdict(meta), indent=2) + "\n")
-        _sync(file)
-    os.replace(part, folder / "meta.json")
+    text = json.dumps(asdict(meta), indent=2) + "\n"
+    write_file(folder / "meta.json", lambda path: path.write_text(text))
 
 
 def _line(picture: Picture) -> bytes:

@@ -16,6 +16,7 @@ from diptych.config import ModelConfig, Run
 from diptych.config.serialize import to_json
 from diptych.data import BadSamples, Loader, open_source
 from diptych.distributed import Peers, connect, data_parallel
+from diptych.durable import write_file
 from diptych.errors import ConfigError
 from diptych.inputs import Preprocess, build_tokenizer
 from diptych.models import Clip, build
@@ -231,7 +232,7 @@ def _claim(out: Path, run: Run, resume: bool, peers: Peers) -> None:
     if peers.is_main and not resume:
         try:
             out.mkdir(parents=True, exist_ok=True)
-            (out / "run.json").write_text(to_json(run))
+            write_file(out / "run.json", lambda part: part.write_text(to_json(run)))
         except OSError as error:
             raise ConfigError(
                 f"can't write to the run's folder {out}: {error.strerror}; choose another --out"

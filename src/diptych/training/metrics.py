@@ -7,6 +7,7 @@ from typing import Any
 
 from diptych.config import Run
 from diptych.config.serialize import to_dict
+from diptych.durable import sync, write_file
 from diptych.errors import ConfigError
 
 Row = dict[str, Any]
@@ -26,13 +27,13 @@ class MetricsFile:
             if path.exists() and step
             else []
         )
-        fresh = path.with_suffix(".partial")
-        fresh.write_text("".join(json.dumps(row) + "\n" for row in kept))
-        fresh.replace(path)
+        text = "".join(json.dumps(row) + "\n" for row in kept)
+        write_file(path, lambda part: part.write_text(text))
 
     def __call__(self, row: Row) -> None:
         with open(self._path, "a") as file:
             file.write(json.dumps(row) + "\n")
+        sync(self._path)
 
 
 def read_metrics(path: Path) -> list[Row]:

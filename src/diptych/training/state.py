@@ -8,7 +8,6 @@ A checkpoint is a native model folder (`checkpoints/step-00001000/`) with two fi
 """
 
 import json
-import os
 import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -21,6 +20,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
 
+from diptych.durable import new_folder
 from diptych.errors import CheckpointError, TrainingError
 from diptych.inputs import Tokenizer
 from diptych.models import Clip
@@ -58,24 +58,20 @@ def checkpoints(out: Path) -> list[Path]:
 
 
 def save(state: TrainingState, tokenizer: Tokenizer, out: Path, keep: int) -> Path:
-    """Write a checkpoint under `out`, all or nothing, then delete all but the newest `keep` (0:
-    none is deleted).
+    """Write a checkpoint under `out`, all or nothing, then delete all but the newest `keep` (0 or
+    less: none is deleted).
 
     `tokenizer` goes along, so that the folder needs nothing else.
 
     Raises TrainingError, with the older checkpoints untouched, when it can't be written.
     """
     folder = out / "checkpoints" / f"step-{state.step:08d}"
-    partial = folder.with_name(f".{folder.name}.partial")
-    shutil.rmtree(partial, ignore_errors=True)
+    provenance = {"run": str(out), "step": state.step}
     try:
-        provenance = {"run": str(out), "step": state.step}
-        save_model(partial, state.model, tokenizer=tokenizer, provenance=provenance)
-        _write_training(state, partial)
-        shutil.rmtree(folder, ignore_errors=True)
-        partial.rename(folder)
+        with new_folder(folder) as room:
+            save_model(room / folder.name, state.model, tokenizer=tokenizer, provenance=provenance)
+            _write_training(state, room / folder.name)
     except (OSError, SafetensorError, CheckpointError) as error:
-        shutil.rmtree(partial, ignore_errors=True)
         last = checkpoints(out)
         kept = (
             f"the last good checkpoint is {last[-1]}" if last else "there is no earlier checkpoint"
@@ -84,7 +80,8 @@ def save(state: TrainingState, tokenizer: Tokenizer, out: Path, keep: int) -> Pa
             f"could not write the checkpoint of step {state.step}: {error}; {kept}. "
             f"Make room and continue with: diptych train --resume {out}"
         ) from error
-    for old in checkpoints(out)[:-keep] if keep else []:
+    # Only now, when the new one would outlast a power cut.
+    for old in checkpoints(out)[:-keep] if keep > 0 else []:
         shutil.rmtree(old, ignore_errors=True)
     return folder
 
@@ -154,10 +151,7 @@ def _write_training(state: TrainingState, folder: Path) -> None:
         folder / "training.safetensors",
     )
     progress = {"step": state.step, "scaler": state.scaler.state_dict()}
-    with open(folder / "training.json", "w") as file:
-        json.dump(progress, file)
-        file.flush()
-        os.fsync(file.fileno())
+    (folder / "training.json").write_text(json.dumps(progress))
 
 
 def _trained(state: TrainingState) -> list[tuple[str, nn.Parameter]]:

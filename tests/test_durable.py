@@ -1,0 +1,117 @@
+"""What promises "whole or not at all" is written in the order that a power cut can't undo."""
+
+import os
+import stat
+from pathlib import Path
+
+import pytest
+
+from diptych import durable, models, pretrained
+from diptych.config import ModelConfig, Run
+from diptych.distributed import Peers
+from diptych.evaluation import Result
+from diptych.inputs import build_tokenizer
+from diptych.reports import headline, write
+from diptych.training import state as training_state
+from diptych.training.fit import assemble
+from diptych.weights import save_model
+
+
+@pytest.fixture
+def calls(monkeypatch) -> list[tuple[str, str]]:
+    """Each fsync, rename and removal: its name and the last part of the path."""
+    made: list[tuple[str, str]] = []
+    fsync, replace, rename, unlink = os.fsync, Path.replace, Path.rename, os.unlink
+
+    def of(descriptor: int) -> str:
+        return Path(os.readlink(f"/proc/self/fd/{descriptor}")).name
+
+    def record(name, call, path_of):
+        def recorded(*arguments, **options):
+            made.append((name, path_of(arguments)))
+            return call(*arguments, **options)
+
+        return recorded
+
+    monkeypatch.setattr(os, "fsync", record("sync", fsync, lambda a: of(a[0])))
+    monkeypatch.setattr(Path, "replace", record("rename", replace, lambda a: Path(a[1]).name))
+    monkeypatch.setattr(Path, "rename", record("rename", rename, lambda a: Path(a[1]).name))
+    monkeypatch.setattr(os, "unlink", record("remove", unlink, lambda a: str(a[0])))
+    return made
+
+
+def tiny_state():
+    """A run of the tiny model before its first step, and its tokenizer."""
+    state, _, _ = assemble(Run(model=ModelConfig(name="tiny"), steps=3), Peers())
+    config = state.model.config
+    return state, build_tokenizer(config.tokenizer, config.text.context_length)
+
+
+def test_a_file_is_flushed_then_named_then_its_folder_is_flushed(tmp_path, calls):
+    durable.write_file(tmp_path / "a.json", lambda path: path.write_text("{}"))
+    kept = [call for call in calls if call[1] in ("a.json", tmp_path.name)]
+    assert kept == [("sync", "a.json"), ("rename", "a.json"), ("sync", tmp_path.name)]
+
+
+def test_a_failed_write_leaves_what_was_there_and_nothing_else(tmp_path):
+    target = tmp_path / "a.json"
+    target.write_text("old")
+
+    def fail(path: Path) -> None:
+        path.write_text("half")
+        raise OSError(28, "No space left on device")
+
+    with pytest.raises(OSError, match="No space left"):
+        durable.write_file(target, fail)
+    assert [path.name for path in tmp_path.iterdir()] == ["a.json"]
+    assert target.read_text() == "old"
+
+
+def test_sweep_removes_what_killed_writers_left_and_nothing_else(tmp_path):
+    for name in (".a.json.x1.partial", ".b.json.x2.partial", ".hidden", "a.json"):
+        (tmp_path / name).mkdir()
+    durable.sweep(tmp_path, "a.json")
+    assert {path.name for path in tmp_path.iterdir()} == {".b.json.x2.partial", ".hidden", "a.json"}
+    durable.sweep(tmp_path)
+    assert {path.name for path in tmp_path.iterdir()} == {".hidden", "a.json"}
+
+
+def test_a_checkpoint_lasts_before_the_older_one_goes(tmp_path, calls):
+    state, tokenizer = tiny_state()
+    state.step = 1
+    training_state.save(state, tokenizer, tmp_path, keep=1)
+    calls.clear()
+    state.step = 2
+    training_state.save(state, tokenizer, tmp_path, keep=1)
+    renames = [place for place, call in enumerate(calls) if call == ("rename", "step-00000002")]
+    named = renames[-1]  # the earlier one is that of the model's own folder, inside the unnamed one
+    lasting = calls.index(("sync", "checkpoints"), named)
+    flushed = {name for kind, name in calls[:named] if kind == "sync"}
+    assert {"model.safetensors", "model.json", "training.safetensors", "training.json"} <= flushed
+    removed = [place for place, call in enumerate(calls) if call == ("remove", "model.safetensors")]
+    assert removed
+    assert min(removed) > lasting
+    assert [path.name for path in (tmp_path / "checkpoints").iterdir()] == ["step-00000002"]
+
+
+@pytest.mark.parametrize("keep", [0, -1])
+def test_keeping_no_number_of_checkpoints_keeps_all(tmp_path, keep):
+    state, tokenizer = tiny_state()
+    for state.step in (1, 2, 3):
+        training_state.save(state, tokenizer, tmp_path, keep=keep)
+    assert len(training_state.checkpoints(tmp_path)) == 3
+
+
+def test_files_have_the_mode_that_the_umask_says(tmp_path):
+    before = os.umask(0o027)
+    try:
+        save_model(tmp_path / "model", models.build(pretrained.get("tiny")))
+        write(tmp_path / "page.html", "title", [headline({"a": "1"})])
+        Result(task="zero-shot", metrics={}, protocol={}, data={}, model={}).save(
+            tmp_path / "r.json"
+        )
+    finally:
+        os.umask(before)
+    written = [path for path in tmp_path.rglob("*") if path.is_file()]
+    assert {"model.safetensors", "model.json", "page.html", "r.json"} == {p.name for p in written}
+    assert {stat.S_IMODE(path.stat().st_mode) for path in written} == {0o640}
