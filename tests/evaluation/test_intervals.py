@@ -1,8 +1,6 @@
 """Intervals cover as often as they say; paired tests on known cases; per-sample results survive
 their file."""
 
-import math
-
 import numpy as np
 import pytest
 from scipy.stats import binomtest
@@ -13,12 +11,15 @@ from diptych.evaluation import (
     Paired,
     PerSample,
     bootstrap_mean,
-    bootstrap_mean_per_class,
+    bootstrap_means,
+    mean_of_shares,
     paired_test,
     smallest_difference,
     verdicts,
     wilson,
 )
+
+Z = 1.959964
 
 
 def per_sample(right: np.ndarray, clusters: np.ndarray | None = None) -> PerSample:
@@ -56,11 +57,41 @@ def test_mean_per_class_has_its_own_interval():
     generator = np.random.default_rng(0)
     labels = np.array([0] * 380 + [1] * 20)
     truth = np.array([0.9, 0.5])
-    found = [
-        bootstrap_mean_per_class(generator.random(400) < truth[labels], labels, draws=500)
-        for _ in range(200)
-    ]
+    found = [mean_of_shares(generator.random(400) < truth[labels], labels) for _ in range(200)]
     assert 0.9 <= share_covered(0.7, found) <= 0.99
+
+
+def test_all_right_and_all_wrong_are_no_certainties():
+    """z^2 = 3.8415: of n right of n the interval ends at n / (n + z^2), of none at z^2 / (n + z^2),
+    whatever it is a mean of."""
+    every, none, owners = np.ones(120, bool), np.zeros(120, bool), np.arange(120) // 3
+    for right in (every, every.astype(float)):
+        for found in (wilson(40, 40), bootstrap_mean(right, owners)):
+            assert (found.low, found.high) == pytest.approx((0.91238, 1.0), abs=1e-5)
+    both = [(none, owners), (none[:40], np.arange(40))]
+    for found in (bootstrap_mean(none, owners), bootstrap_means(both)):
+        assert (found.low, found.high) == pytest.approx((0.0, 0.08762), abs=1e-5)
+    # Ten classes of 4: each ends 3.8415 / 7.8415 = 0.48989 from 1; sqrt(10 * 0.48989^2) / 10.
+    found = mean_of_shares(every[:40], np.arange(40) % 10)
+    assert (found.low, found.high) == pytest.approx((1 - 0.15492, 1.0), abs=1e-5)
+
+
+def test_one_group_is_wilsons():
+    assert mean_of_shares(np.arange(50) < 31, np.zeros(50, int)) == wilson(31, 50)
+
+
+def test_the_difference_by_hand():
+    """b, c, n = 5, 1, 100: d = -4 / 102, and sqrt((7 / 102 - d^2) / 102) = 0.0256465."""
+    right = np.arange(100)
+    found = paired_test(per_sample(right < 60), per_sample((right >= 5) & (right < 61))).difference
+    assert found.value == pytest.approx(-0.04)
+    assert (found.low, found.high) == pytest.approx((-0.0894818, 0.0110505), abs=1e-6)
+
+
+def test_models_that_never_disagree_on_captions_that_share_a_picture():
+    clusters, right = np.arange(20) // 5, np.ones(20, bool)
+    found = paired_test(per_sample(right, clusters), per_sample(right, clusters)).difference
+    assert (found.low, found.high) == pytest.approx((-Z / 6, Z / 6))
 
 
 def test_the_same_seed_gives_the_same_interval():
@@ -140,4 +171,6 @@ def test_other_files_and_other_samples_are_refused(tmp_path):
     right = np.ones(3, bool)
     with pytest.raises(DataError, match="different samples"):
         paired_test(per_sample(right), PerSample.of(np.zeros(3, np.int64), ["0", "2", "1"]))
-    assert math.isclose(paired_test(per_sample(right), per_sample(right)).difference.high, 0)
+    found = paired_test(per_sample(right), per_sample(right)).difference
+    # (b, c, n) = (0, 0, 3): sqrt((1 - 0) / 25) = 0.2.
+    assert (found.low, found.high) == pytest.approx((-0.2 * Z, 0.2 * Z))

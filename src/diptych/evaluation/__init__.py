@@ -8,8 +8,8 @@ from diptych.evaluation.few_shot import FewShot, few_shot
 from diptych.evaluation.intervals import (
     Interval,
     bootstrap_mean,
-    bootstrap_mean_per_class,
     bootstrap_means,
+    mean_of_shares,
     smallest_difference,
     wilson,
 )
@@ -52,7 +52,6 @@ __all__ = [
     "ZeroShotResult",
     "average_precision",
     "bootstrap_mean",
-    "bootstrap_mean_per_class",
     "bootstrap_means",
     "calibration",
     "caption_choice",
@@ -63,6 +62,7 @@ __all__ = [
     "fit_probe",
     "from_clip_benchmark",
     "linear_probe",
+    "mean_of_shares",
     "paired_test",
     "picture_tokens",
     "retrieval",

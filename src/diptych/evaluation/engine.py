@@ -30,7 +30,7 @@ _LISTED = 20
 """Bad samples that a result names one by one."""
 _MISTAKES = 12
 """Wrong predictions that a result shows."""
-_SCHEMA = 1
+_SCHEMA = 2
 """Rises when the same request would give other figures."""
 
 

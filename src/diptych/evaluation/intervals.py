@@ -8,6 +8,8 @@ from jaxtyping import Bool, Float, Int
 
 _TILE = 2**22
 """Counts drawn at a time: 32 MB."""
+_NO_SPREAD = 1e-12
+"""What rounding may leave of it."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -20,7 +22,7 @@ class Interval:
     high: float
 
 
-def wilson(right: int, n: int, level: float = 0.95) -> Interval:
+def wilson(right: int | float, n: int, level: float = 0.95) -> Interval:
     """Wilson's score interval of a share of independent samples (1927): good for few samples, and
     near 0 and 1.
 
@@ -51,12 +53,13 @@ def bootstrap_mean(
     draws: int = 2000,
     seed: int = 0,
 ) -> Interval:
-    """Percentile bootstrap (Efron 1979) of a mean. Samples of one cluster, say captions of one
-    picture, are drawn together: then the mean is sum of sums / sum of counts over the clusters that
-    were drawn.
+    """Percentile bootstrap (Efron 1979) of a mean of shares. Samples of one cluster, say captions
+    of one picture, are drawn together: then the mean is sum of sums / sum of counts over the
+    clusters that were drawn.
 
     Only how often each kind of cluster occurs matters, and that is multinomial: no sample is ever
-    drawn one by one.
+    drawn one by one. Where all clusters have the same mean, samples say nothing of how much it may
+    vary; then it is Wilson's interval, each cluster a sample.
 
     >>> import numpy as np
     >>> from diptych.evaluation import bootstrap_mean
@@ -102,32 +105,65 @@ def bootstrap_means(
         totals = drawn @ kinds
         # Even columns are sums, odd ones counts: a mean for each part, and the mean of those.
         found[first : first + step] = (totals[:, ::2] / totals[:, 1::2]).mean(1)
-    return _percentiles(float(np.mean([np.mean(values) for values, _ in parts])), found, level)
+    value = float(np.mean([np.mean(values) for values, _ in parts]))
+    low, high = np.quantile(found, [(1 - level) / 2, (1 + level) / 2])
+    if high - low < _NO_SPREAD:
+        clusters = int(often.sum())
+        return wilson(value * clusters, clusters, level)
+    return Interval(value=value, low=float(low), high=float(high))
 
 
-def bootstrap_mean_per_class(
-    right: Bool[np.ndarray, " n"],
-    labels: Int[np.ndarray, " n"],
-    *,
-    level: float = 0.95,
-    draws: int = 2000,
-    seed: int = 0,
+def mean_of_shares(
+    right: Bool[np.ndarray, " n"], groups: Int[np.ndarray, " n"], *, level: float = 0.95
 ) -> Interval:
-    """Of the mean over classes of the share of correct predictions; samples are drawn within their
-    class, so that the classes keep their sizes.
+    """Of the mean over groups (classes, say) of the share of correct predictions, from Wilson's
+    interval [l, u] of each group's share p (MOVER, Zou and Donner 2008; for two groups Newcombe's):
+
+        mean - sqrt(sum (p - l)^2) / groups,    mean + sqrt(sum (u - p)^2) / groups
+
+    It stays within [0, 1], and has a width where every prediction is correct, or none.
 
     >>> import numpy as np
-    >>> from diptych.evaluation import bootstrap_mean_per_class
-    >>> bootstrap_mean_per_class(np.array([True, True, False, True]), np.array([0, 0, 0, 1])).value
-    0.8333333333333333
+    >>> from diptych.evaluation import mean_of_shares
+    >>> found = mean_of_shares(np.array([True, True, False, True]), np.array([0, 0, 1, 1]))
+    >>> found.value, round(found.low, 4), round(found.high, 4)
+    (0.75, 0.3637, 0.9527)
     """
-    places = np.unique(labels, return_inverse=True)[1]
+    places = np.unique(groups, return_inverse=True)[1]
     counts, hits = np.bincount(places), np.bincount(places, weights=right)
-    # Drawing n samples of a class with replacement, of which a share h / n is correct, gives a
-    # binomial number of correct ones.
-    generator = np.random.default_rng(seed)
-    found = (generator.binomial(counts, hits / counts, (draws, len(counts))) / counts).mean(1)
-    return _percentiles(float((hits / counts).mean()), found, level)
+    own = [wilson(hit, count, level) for hit, count in zip(hits.tolist(), counts.tolist())]
+    low, value, high = np.array([(each.low, each.value, each.high) for each in own]).T
+    mean = float(value.mean())
+    return Interval(
+        value=mean,
+        low=mean - float(np.sqrt(((value - low) ** 2).sum())) / len(own),
+        high=mean + float(np.sqrt(((high - value) ** 2).sum())) / len(own),
+    )
+
+
+def paired_difference(
+    only_first: int, only_second: int, n: int, *, level: float = 0.95
+) -> Interval:
+    """Of the difference of two models' accuracies on the same n samples, (only_second -
+    only_first) / n; by the counts with half a sample more in each of the four kinds (both correct,
+    either one, none): Agresti and Min 2005. It has a width where the models never disagree.
+
+    >>> from diptych.evaluation.intervals import paired_difference
+    >>> found = paired_difference(0, 0, 98)
+    >>> found.value, round(found.low, 4), round(found.high, 4)
+    (0.0, -0.0196, 0.0196)
+    """
+    from scipy.special import ndtri
+
+    z, total = float(ndtri((1 + level) / 2)), n + 2
+    middle = (only_second - only_first) / total
+    differing = (only_first + only_second + 1) / total
+    half = z * ((differing - middle**2) / total) ** 0.5
+    return Interval(
+        value=(only_second - only_first) / n,
+        low=max(-1.0, middle - half),
+        high=min(1.0, middle + half),
+    )
 
 
 def smallest_difference(
@@ -148,8 +184,3 @@ def smallest_difference(
     # A difference of means over n pairs has about the variance disagreement / n: each pair differs
     # by -1, 0 or 1. It must lie so many deviations from 0 that chance rarely takes it back.
     return float(ndtri((1 + level) / 2) + ndtri(power)) * (disagreement / n) ** 0.5
-
-
-def _percentiles(value: float, found: np.ndarray, level: float) -> Interval:
-    low, high = np.quantile(found, [(1 - level) / 2, (1 + level) / 2])
-    return Interval(value=value, low=float(low), high=float(high))

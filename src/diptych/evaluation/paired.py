@@ -1,13 +1,13 @@
 """Paired tests of two models on the same samples: which differences are real."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from jaxtyping import Int
 
 from diptych.errors import DataError
-from diptych.evaluation.intervals import Interval, bootstrap_mean
+from diptych.evaluation.intervals import Interval, bootstrap_mean, paired_difference
 from diptych.evaluation.per_sample import PerSample
 
 _FLIPS = 100_000
@@ -23,8 +23,8 @@ class Paired:
     """share that the first model has right"""
     second: float
     difference: Interval
-    """second - first; a bootstrap interval over samples (clusters), each with its pair of
-    predictions"""
+    """second - first; Agresti and Min's interval, or a bootstrap one where samples share
+    clusters"""
     only_first: int
     """samples that only the first has right"""
     only_second: int
@@ -81,7 +81,9 @@ def paired_test(first: PerSample, second: PerSample, k: int = 1, *, seed: int = 
         n=len(one),
         first=float(one.mean()),
         second=float(other.mean()),
-        difference=bootstrap_mean(change, first.clusters, seed=seed),
+        difference=paired_difference(only_first, only_second, len(one))
+        if independent
+        else _of_clusters(change, places, seed),
         only_first=only_first,
         only_second=only_second,
         p_value=_mcnemar(only_first, only_second)
@@ -122,6 +124,16 @@ def _mcnemar(only_first: int, only_second: int) -> float:
 
     differing = only_first + only_second
     return float(binomtest(only_first, differing).pvalue) if differing else 1.0
+
+
+def _of_clusters(change: np.ndarray, places: Int[np.ndarray, " n"], seed: int) -> Interval:
+    sums = np.bincount(places, weights=change)
+    if np.ptp(sums / np.bincount(places)):
+        return bootstrap_mean(change, places, seed=seed)
+    # All clusters agree, so that the bootstrap has no spread: each of them counts as one sample.
+    better, worse = int((sums > 0).sum()), int((sums < 0).sum())
+    found = paired_difference(worse, better, len(sums))
+    return replace(found, value=float(change.mean()))
 
 
 def _sign_flips(change: np.ndarray, places: Int[np.ndarray, " n"], seed: int) -> float:

@@ -17,7 +17,7 @@ from diptych.errors import ConfigError
 from diptych.evaluation.intervals import (
     Interval,
     bootstrap_mean,
-    bootstrap_mean_per_class,
+    mean_of_shares,
     wilson,
 )
 from diptych.evaluation.linear import LinearProbe
@@ -140,15 +140,16 @@ def class_scores(
 
 
 def class_intervals(per_sample: PerSample, labels: Int[Tensor, " pictures"]) -> Intervals:
-    """Wilson's interval of top-1 and top-5, which are shares of independent pictures; bootstrap
-    ones of what is no such share, their mean and the mean over classes."""
+    """Wilson's interval of top-1 and top-5, which are shares of independent pictures; one made of
+    the classes' own for the mean over classes, and a bootstrap one for the mean of top-1 and
+    top-5."""
     first, fifth = per_sample.correct(), per_sample.correct(5)
     return plain(
         {
             "top1": wilson(int(first.sum()), len(first)),
             "top5": wilson(int(fifth.sum()), len(fifth)),
             "mean_top1_top5": bootstrap_mean((first + fifth.astype(float)) / 2),
-            "mean_per_class": bootstrap_mean_per_class(first, labels.numpy()),
+            "mean_per_class": mean_of_shares(first, labels.numpy()),
         }
     )
 

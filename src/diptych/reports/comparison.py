@@ -21,7 +21,17 @@ from diptych.reports.sections import Section
 
 _Key = tuple[str, str, Line]
 _REFERENCE = "imagenet1k"
-_COLUMNS = ("set", "model", "points", "95 % interval", "p", "verdict", "could be told")
+_LEAST = 0.001
+"""The smallest p that is written out."""
+_COLUMNS = (
+    "set",
+    "model",
+    "points",
+    "95 % interval",
+    "p",
+    "verdict",
+    "smallest that could be told",
+)
 
 
 def differences(table: Board, results: Sequence[Result]) -> Section | None:
@@ -108,14 +118,15 @@ def shifts(table: Board) -> Section | None:
 
 def _row(task: str, metric: str, line: Line, verdict: Verdict) -> list[str]:
     change, paired = verdict.paired.difference, verdict.paired
-    disagreement = (paired.only_first + paired.only_second) / paired.n
+    # One sample at least: that they never disagreed here doesn't mean that they never will.
+    disagreement = max(paired.only_first + paired.only_second, 1) / paired.n
     words = ("better" if change.value > 0 else "worse") if verdict.real else "no real difference"
     return [
         task if metric == "top1" else f"{task}, {metric}",
         str(line),
         f"{100 * change.value:+.2f}",
         f"{100 * change.low:+.2f} to {100 * change.high:+.2f}",
-        f"{verdict.p_value:.2g}",
+        "< 0.001" if verdict.p_value < _LEAST else f"{verdict.p_value:.2g}",
         words,
         f"{100 * smallest_difference(paired.n, disagreement):.2f}",
     ]
