@@ -3,6 +3,7 @@
 import pytest
 
 from diptych import datasets
+from diptych.datasets.places import bare
 from diptych.errors import UnknownNameError
 
 
@@ -13,21 +14,23 @@ def test_spellings_of_other_tools_find_the_set():
         "wds_vtab-cifar10",
         "CIFAR10",
         "vtab_cifar10",
+        "CIFAR-10",
     ):
         assert datasets.get(spelling).name == "cifar10", spelling
 
 
 def test_no_two_sets_answer_to_one_spelling():
-    spellings = [name.lower().replace("_", "-").replace("/", "-") for name in _all_names()]
+    spellings = list(_all_names())
     assert len(spellings) == len(set(spellings))
 
 
 def _all_names():
     for entry in datasets.select(("all",)):
-        yield from dict.fromkeys(
-            name.lower().replace("_", "-").replace("/", "-")
-            for name in (entry.name, *entry.mirrors, *entry.aliases)
-        )
+        yield from dict.fromkeys(map(bare, (entry.name, *entry.mirrors, *entry.aliases)))
+
+
+def test_a_path_is_never_taken_for_a_set():
+    assert datasets.builtin("cifar-10/") is datasets.builtin("data/cifar10") is None
 
 
 @pytest.mark.parametrize(

@@ -3,7 +3,6 @@
 import functools
 import hashlib
 import json
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib.resources import files
@@ -12,6 +11,7 @@ from typing import Any
 
 from diptych.data.wordnet import imagenet_names
 from diptych.datasets.entry import EvaluationSet
+from diptych.datasets.places import bare
 from diptych.datasets.templates import TEMPLATES
 from diptych.errors import DataError, first_line
 
@@ -138,16 +138,16 @@ def align(labels: Sequence[str], known: Prompts) -> tuple[int, ...]:
     >>> align(("1", "0"), prompts("gtsrb"))
     (1, 0)
     """
-    spelt = [{_bare(label), *map(_bare, names)} for label, names in known.classes.items()]
+    spelt = [{bare(label), *map(bare, names)} for label, names in known.classes.items()]
     if len(labels) == len(spelt) and all(
-        _bare(label) in spellings for label, spellings in zip(labels, spelt)
+        bare(label) in spellings for label, spellings in zip(labels, spelt)
     ):
         return tuple(range(len(labels)))
     places = dict[str, int]()
     for place, names in enumerate(known.classes.values()):
-        places |= dict.fromkeys(map(_bare, names), place)
-    places |= {_bare(label): place for place, label in enumerate(known.classes)}
-    found = [places.get(_bare(label), -1) for label in labels]
+        places |= dict.fromkeys(map(bare, names), place)
+    places |= {bare(label): place for place, label in enumerate(known.classes)}
+    found = [places.get(bare(label), -1) for label in labels]
     if -1 in found and all(label.isdecimal() and int(label) < len(spelt) for label in labels):
         found = [int(label) for label in labels]
     strange = [label for label, place in zip(labels, found) if place < 0]
@@ -162,10 +162,6 @@ def align(labels: Sequence[str], known: Prompts) -> tuple[int, ...]:
         twice = [label for label, place in zip(labels, found) if found.count(place) > 1]
         raise DataError(f"several of its classes mean the same: {_some(twice)}")
     return tuple(found)
-
-
-def _bare(name: str) -> str:
-    return re.sub(r"[^a-z0-9]", "", name.casefold())
 
 
 def _some(names: Sequence[str]) -> str:

@@ -9,6 +9,7 @@ from typing import Literal
 
 from diptych.data.source import Captioner, Source
 from diptych.data.splits import SPLITS
+from diptych.datasets.places import places
 from diptych.errors import ConfigError, UnknownNameError
 
 Kind = Literal["zero-shot", "multilabel", "retrieval", "choice", "video"]
@@ -109,8 +110,8 @@ class EvaluationSet:
 
     @property
     def folders(self) -> tuple[str, ...]:
-        """Names below the data root at which the dataset is looked for: of the mirrors, then its
-        own."""
+        """Names of folders below the data root at which the dataset is looked for, in any spelling:
+        of the mirrors, then its own."""
         mirrors = (f"wds_{mirror.replace('/', '-')}" for mirror in self.mirrors)
         return (*mirrors, self.name, *self.aliases)
 
@@ -131,8 +132,8 @@ class Wanted:
 
     @property
     def folders(self) -> tuple[Path, ...]:
-        """Folders of the dataset that exist, the mirrors' first."""
-        return tuple(path for name in self.entry.folders if (path := self.root / name).is_dir())
+        """Folders of the dataset that exist, in any spelling, the mirrors' first."""
+        return places(self.root, self.entry.folders)
 
     def split_names(self, split: str = "") -> tuple[str, ...]:
         """What the split may be called. A validation split is the test where the dataset has no

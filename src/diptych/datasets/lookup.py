@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from diptych.components import import_object
 from diptych.datasets.entries import ENTRIES
 from diptych.datasets.entry import EvaluationSet
+from diptych.datasets.places import bare
 from diptych.errors import ConfigError, UnknownNameError
 
 
@@ -83,7 +84,7 @@ def get(name: str) -> EvaluationSet:
     found = builtin(name)
     if found is None:
         close = difflib.get_close_matches(_plain(name), _spellings(), n=9)
-        near = [_spellings()[each].name for each in close]
+        near = dict.fromkeys(_spellings()[each].name for each in close)
         raise UnknownNameError("evaluation set", name, _entries(), near=near)
     return found
 
@@ -93,10 +94,12 @@ def builtin(name: str) -> EvaluationSet | None:
     come from a file of anybody's.
 
     >>> from diptych import datasets
-    >>> datasets.builtin("os:system") is None
-    True
+    >>> datasets.builtin("os:system") is None, datasets.builtin("CIFAR-10").name
+    (True, 'cifar10')
     """
-    return _spellings().get(_plain(name))
+    found = _spellings()
+    # Other than a hyphen, a slash counts: it is a mirror's, or makes the name a path.
+    return found.get(_plain(name)) or (None if "/" in name else found.get(bare(name)))
 
 
 def is_import_path(word: str) -> bool:
@@ -165,7 +168,8 @@ def _entries() -> dict[str, EvaluationSet]:
 def _spellings() -> dict[str, EvaluationSet]:
     found = dict[str, EvaluationSet]()
     for entry in ENTRIES:
-        found |= dict.fromkeys(map(_plain, (entry.name, *entry.mirrors, *entry.aliases)), entry)
+        for name in (entry.name, *entry.mirrors, *entry.aliases):
+            found |= dict.fromkeys((_plain(name), bare(name)), entry)
     return found
 
 

@@ -74,7 +74,7 @@ def open_set(
         if sizes == "exact":
             raise DataError(
                 f"{found_entry.title} in {found.place} has {message}; "
-                "fewer can be allowed (sizes: warn)"
+                "fewer can be allowed (--sizes warn)"
             )
         remarks.append(message)
     templates = known.templates_of(convention.publisher)
@@ -104,19 +104,35 @@ def _profile(which: Profile | str) -> Profile:
 
 
 def _find(wanted: Wanted, size: int) -> Found:
-    """The first layout that has the expected size; if none has, the first that is there at all."""
-    first = None
+    """The first layout that has the expected size; if none has, the first that is there at all,
+    which is an error if it can't be read."""
+    first = broken = None
     for read in readers(wanted.entry):
-        found = read(wanted)
+        try:
+            found = read(wanted)
+        except DataError as error:
+            broken = broken or (error if first is None else None)
+            continue
         if found is not None and (not size or len(found.source) == size):
             return found
         first = first or found
+    if broken:
+        raise broken
     if first is None:
         raise DataError(
-            f"{wanted.entry.title} (split {wanted.split}) isn't in {wanted.root}: "
-            f"{how_to_get(wanted.entry)}"
+            f"{wanted.entry.title} (split {wanted.split}) isn't in {wanted.root}"
+            f"{_link(wanted)}: {how_to_get(wanted.entry)}"
         )
     return first
+
+
+def _link(wanted: Wanted) -> str:
+    """What to do with a folder that goes by another name, or what was in one that doesn't."""
+    if found := wanted.folders:
+        looked = ", ".join(dict.fromkeys(map(str, found)))
+        return f" (nothing in {looked} can be read as its {wanted.split} split)"
+    where = wanted.root / wanted.entry.name
+    return f" (no folder there is called {wanted.entry.name}; link yours: ln -s FOLDER {where})"
 
 
 def how_to_get(entry: EvaluationSet) -> str:
@@ -147,7 +163,7 @@ def _check_size(wanted: Wanted, found: Found, size: int, sizes: str) -> list[str
     note = f" ({wanted.entry.note})" if wanted.entry.note else ""
     raise DataError(
         f"{wanted.entry.title} (split {wanted.split}) in {found.place} has {message}{note}; "
-        "another size can be allowed (sizes: warn)"
+        "another size can be allowed (--sizes warn)"
     )
 
 

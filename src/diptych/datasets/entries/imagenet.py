@@ -10,7 +10,14 @@ IMAGENET = (
         classes=1000,
         sizes={"test": 50_000, "train": 1_281_167},
         mirrors=("imagenet1k",),
-        aliases=("imagenet", "imagenet-1k"),
+        aliases=(
+            "imagenet",
+            "ilsvrc2012",
+            "ilsvrc",
+            "in-1k",
+            "imagenet2012",
+            "imagenet-ilsvrc2012",
+        ),
         how_to_get="image-net.org (login); one folder per WordNet id in imagenet1k/val and "
         "imagenet1k/train",
         licence="research only (image-net.org terms)",
@@ -25,7 +32,11 @@ IMAGENET = (
         sizes={"test": 10_000},
         prompts="imagenet1k",
         mirrors=("imagenetv2",),
-        aliases=("imagenetv2-matched-frequency-format-val",),
+        aliases=(
+            "imagenetv2-matched-frequency-format-val",
+            "imagenetv2-matched-frequency",
+            "in-v2",
+        ),
         how_to_get="imagenetv2-matched-frequency.tar.gz of "
         "huggingface.co/datasets/vaishaal/ImageNetV2",
         licence="MIT (its repository)",
@@ -38,6 +49,7 @@ IMAGENET = (
         classes=200,
         sizes={"test": 7_500},
         mirrors=("imagenet-a",),
+        aliases=("imagenet-adversarial", "in-a"),
         how_to_get="imagenet-a.tar of github.com/hendrycks/natural-adv-examples: one folder "
         "per WordNet id",
         licence="MIT (its repository)",
@@ -50,6 +62,7 @@ IMAGENET = (
         classes=200,
         sizes={"test": 30_000},
         mirrors=("imagenet-r",),
+        aliases=("imagenet-rendition", "imagenet-renditions", "in-r"),
         how_to_get="imagenet-r.tar of github.com/hendrycks/imagenet-r: one folder per WordNet id",
         licence="MIT (its repository)",
         source="Hendrycks et al. 2021 (arXiv:2006.16241)",
@@ -62,6 +75,7 @@ IMAGENET = (
         sizes={"test": 50_889},
         prompts="imagenet1k",
         mirrors=("imagenet_sketch",),
+        aliases=("in-sketch",),
         how_to_get="the zip of github.com/HaohanWang/ImageNet-Sketch: one folder per WordNet id",
         licence="MIT (its repository)",
         source="Wang et al. 2019 (arXiv:1905.13549)",

@@ -45,6 +45,7 @@ PAIRS = (
         title="COCO captions",
         sizes={"test": 5_000},
         mirrors=("mscoco_captions",),
+        aliases=("mscoco", "coco2014", "coco-captions"),
         how_to_get="dataset_coco.json (Karpathy) or coco_test_karpathy.json, and val2014/, in "
         "coco/",
         licence="annotations CC BY 4.0; pictures Flickr terms of use",

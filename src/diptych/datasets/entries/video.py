@@ -13,7 +13,7 @@ def _kinetics(classes: int, size: int, paper: str) -> EvaluationSet:
         sizes={"test": size},
         metric="mean_top1_top5",
         reader="clips",
-        aliases=(f"kinetics-{classes}", f"k{classes}"),
+        aliases=(f"k{classes}",),
         how_to_get="the clips of the validation split, one folder per class: "
         f"kinetics{classes}/val/CLASS/*.mp4",
         licence="annotations CC BY 4.0; each clip its own",
@@ -31,7 +31,6 @@ VIDEO = (
         classes=101,
         sizes={"test": 3_783, "test2": 3_734, "test3": 3_696, "all": 11_213},
         reader="ucf101",
-        aliases=("ucf-101",),
         how_to_get="UCF101.rar and UCF101TrainTestSplits-RecognitionTask.zip of crcv.ucf.edu, "
         "unpacked in ucf101/",
         source="Soomro et al. 2012 (arXiv:1212.0402)",

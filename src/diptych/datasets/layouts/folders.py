@@ -1,11 +1,10 @@
 """A folder per class, under a folder per split where there are several."""
 
-import itertools
 from pathlib import Path
 
 from diptych.data.folders import class_folders, open_class_folders
 from diptych.data.source import Joined, Source
-from diptych.data.splits import find_parts
+from diptych.data.splits import find_parts, split_of
 from diptych.datasets.entry import Found, Wanted
 from diptych.datasets.layouts.base import several
 
@@ -31,12 +30,13 @@ def _labels(folder: Path) -> tuple[str, ...]:
 
 
 def _places(folder: Path, wanted: Wanted) -> list[Path]:
-    below = {path.name for path in class_folders(folder)}
-    if find_parts(below):
-        chosen = dict[str, None]()
-        for split in several((wanted.split,)):
-            present = (name for name in wanted.split_names(split) if name in below)
-            chosen |= dict.fromkeys(itertools.islice(present, 1))
-        return [folder / name for name in chosen]
+    below = {path.name.lower(): path for path in class_folders(folder)}
+    # A split's folder holds folders: CIFAR-100's class `train` doesn't, and neither do ImageNet's
+    # test pictures, for which nobody has labels.
+    filled = [name for name, path in below.items() if split_of(name) and class_folders(path)]
+    if filled or find_parts(below):
+        splits = map(wanted.split_names, several((wanted.split,)))
+        chosen = (next((name for name in names if name in filled), "") for names in splits)
+        return [below[name] for name in dict.fromkeys(chosen) if name]
     whole = wanted.split == "all" or (wanted.split == "test" and "all" not in wanted.entry.sizes)
     return [folder] if whole and below else []

@@ -58,7 +58,9 @@ def read(wanted: Wanted) -> Found | None:
     kind = _KINDS.get(wanted.entry.torchvision)
     if kind is None:
         return None
-    places = (wanted.root, *wanted.folders)
+    places, here = [wanted.root, *wanted.folders], wanted.root.absolute()
+    if here.name == kind.marker.partition("/")[0]:  # --data-root /data/cifar-10-batches-py
+        places.append(here.parent)
     root = next((place for place in places if (place / kind.marker).exists()), None)
     asked = _arguments(kind, wanted.split)
     if root is None or not asked:
