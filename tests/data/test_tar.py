@@ -1,6 +1,7 @@
 """The header walk finds what tarfile finds, in every format, and says what is wrong with the
 rest."""
 
+import os
 import tarfile
 
 import numpy as np
@@ -145,3 +146,66 @@ def test_a_cache_that_is_corrupt_or_cannot_be_written_does_no_harm(tmp_path):
         assert len(cached_index(path, tmp_path / "cache")) == expected
     (tmp_path / "file").write_text("")
     assert len(cached_index(path, tmp_path / "file")) == expected
+
+
+def header(name: str, size: bytes, kind: bytes = b"0") -> bytes:
+    """A ustar header with any size field, and its right checksum."""
+    block = bytearray(tarfile.TarInfo(name).tobuf(tarfile.USTAR_FORMAT))
+    block[124:136], block[156:157], block[148:156] = size.ljust(12, b"\0"), kind, b" " * 8
+    block[148:156] = b"%06o\0 " % sum(block)
+    return bytes(block)
+
+
+GOOD = header("a.txt", b"5") + b"first".ljust(512, b"\0")
+END = b"\0" * 1024
+
+
+@pytest.mark.parametrize(
+    "hostile",
+    [
+        header("b.txt", b"-0000001000"),
+        header("b.txt", b"+0000001000"),
+        header("b.txt", b"0000_000010"),
+        header("b.txt", b"\xff" * 11 + b"\x00"),
+        header("x", b"14", b"x") + b"12 size=-512\n".ljust(512, b"\0") + header("b.txt", b"1"),
+        header("x", b"14", b"x") + b"-2 path=b.txt\n".ljust(512, b"\0") + header("b.txt", b"1"),
+        header("x", b"14", b"x") + b"2 path=b.txt\n".ljust(512, b"\0") + header("b.txt", b"1"),
+        header("x", b"40000000", b"x") + b"\0" * (8 << 20),
+        header("x", b"40000000", b"L") + b"b" * (8 << 20),
+    ],
+    ids=["minus", "plus", "underscore", "base 256", "pax", "step back", "stay", "long x", "long L"],
+)
+def test_a_hostile_header_ends_the_walk_and_keeps_what_lies_before(tmp_path, hostile):
+    path = tmp_path / "a.tar"
+    path.write_bytes(GOOD + hostile + END)
+    index = index_tar(path)
+    assert contents(path, index) == {"a.txt": b"first"}
+    assert index.error
+
+
+def test_a_sample_with_more_kinds_of_members_than_sixteen_bits_count(tmp_path):
+    path = tmp_path / "a.tar"
+    members = (header(f"a.e{number}", b"0") for number in range(70_000))
+    path.write_bytes(b"".join(members) + END)
+    assert len(index_tar(path).members(0)) == 70_000
+
+
+def test_a_pipe_and_a_folder_are_no_tar(tmp_path):
+    os.mkfifo(tmp_path / "pipe.tar")
+    (tmp_path / "folder.tar").mkdir()
+    for name in ("pipe.tar", "folder.tar"):
+        with pytest.raises(DataError, match=f"{name} is not a file"):
+            index_tar(tmp_path / name)
+
+
+@pytest.mark.parametrize("field", ["offset", "size", "ending", "ends", "name_ends", "endings"])
+def test_a_cached_index_that_contradicts_itself_is_made_again(tmp_path, field):
+    path = write_tar(tmp_path / "a.tar", FILES)
+    right = cached_index(path, tmp_path)
+    [stored] = (tmp_path / "index").glob("*.npz")
+    with np.load(stored) as arrays:
+        fields = {name: arrays[name] for name in arrays.files}
+    fields[field] = fields[field][:-1]
+    with stored.open("wb") as file:
+        np.savez(file, **fields)
+    assert contents(path, cached_index(path, tmp_path)) == contents(path, right)

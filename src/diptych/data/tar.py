@@ -8,12 +8,13 @@ import itertools
 import os
 import re
 import zipfile
+import zlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-from jaxtyping import Int64, UInt8, UInt16
+from jaxtyping import Int64, UInt8, UInt32
 
 from diptych.data.files import file_version
 from diptych.durable import write_file
@@ -24,7 +25,10 @@ _REGULAR = b"0\0007"
 _WITHOUT_DATA = b"123456"
 _COMPRESSED = {b"\x1f\x8b": "gzip", b"BZ": "bzip2", b"\xfd7": "xz", b"\x28\xb5": "zstd"}
 _META = re.compile(r"__[^/]*__($|/)")
-_FORMAT = "tar index 1"
+_FORMAT = "tar index 2"
+_OCTAL = re.compile(rb"[0-7]*")
+_LONGEST_HEADER = 1 << 20
+"""Bytes of a long name or of pax records; paths have 4,096 at most."""
 
 
 class _Member(NamedTuple):
@@ -44,7 +48,7 @@ class TarIndex:
     ends: Int64[np.ndarray, " samples"]
     endings: tuple[str, ...]
     """The file endings that occur; `ending` points into it."""
-    ending: UInt16[np.ndarray, " members"]
+    ending: UInt32[np.ndarray, " members"]
     offset: Int64[np.ndarray, " members"]
     size: Int64[np.ndarray, " members"]
     error: str
@@ -74,7 +78,16 @@ def _number(field: bytes) -> int:
     """A header's number: octal digits, or base 256 when the first bit is set."""
     if field[0] & 0x80:
         return int.from_bytes(field, "big") & ((1 << (8 * len(field) - 1)) - 1)
-    return int(field.strip(b" \0") or b"0", 8)
+    digits = field.strip(b" \0")
+    if not _OCTAL.fullmatch(digits):  # int() would take a sign, and a walk would go back
+        raise ValueError(f"{digits!r} is no octal number")
+    return int(digits or b"0", 8)
+
+
+def _decimal(digits: str) -> int:
+    if not digits.isdecimal():
+        raise ValueError(f"{digits!r} is no size")
+    return int(digits)
 
 
 def _text(field: bytes) -> str:
@@ -91,13 +104,24 @@ def _sound(header: bytes) -> bool:
 
 def _pax(data: bytes) -> dict[str, str]:
     """The records `LENGTH KEY=VALUE\\n` of a pax header."""
-    records = dict[str, str]()
-    while data:
-        length = int(data.partition(b" ")[0])
-        key, _, value = data[:length].partition(b" ")[2].rstrip(b"\n").partition(b"=")
+    records, start = dict[str, str](), 0
+    while start < len(data):
+        space = data.find(b" ", start)
+        digits = data[start:space]
+        if space < 0 or not digits.isdigit() or int(digits) <= len(digits):
+            raise ValueError("a pax record without its length")
+        end = start + int(digits)
+        key, _, value = data[space + 1 : end].rstrip(b"\n").partition(b"=")
         records[key.decode()] = value.decode("utf-8", "surrogateescape")
-        data = data[length:] if length > 0 else b""
+        start = end
     return records
+
+
+def _described(file: int, size: int, position: int) -> bytes:
+    """The data of a member that describes the next one."""
+    if size > _LONGEST_HEADER:
+        raise ValueError(f"{size} bytes about one member, more than {_LONGEST_HEADER}")
+    return os.pread(file, size, position)
 
 
 def _walk(file: int, length: int, members: list[_Member]) -> tuple[str, str]:
@@ -114,7 +138,8 @@ def _walk(file: int, length: int, members: list[_Member]) -> tuple[str, str]:
         name = override.get("path") or _text(header[:100])
         if "path" not in override and header[257:263] == b"ustar\0" and header[345]:
             name = f"{_text(header[345:500])}/{name}"
-        size = int(override.get("size", size))  # pax: for files above the 8 GiB of eleven digits
+        if "size" in override:  # pax: for files above the 8 GiB of eleven digits
+            size = _decimal(override["size"])
         position += _BLOCK
         if kind in _WITHOUT_DATA:
             override = {}
@@ -124,9 +149,9 @@ def _walk(file: int, length: int, members: list[_Member]) -> tuple[str, str]:
         # A long name ("L") or pax records ("x") are members of their own, and describe the next
         # one.
         if kind == b"L":
-            override["path"] = _text(os.pread(file, size, position))
+            override["path"] = _text(_described(file, size, position))
         elif kind == b"x":
-            override |= _pax(os.pread(file, size, position))
+            override |= _pax(_described(file, size, position))
         elif kind in _REGULAR:
             members.append(_Member(name, position, size))
             override = {}
@@ -173,7 +198,7 @@ def _group(members: list[_Member], error: str, cut: str) -> TarIndex:
     numbers: dict[str, int] = {}
     endings = itertools.chain.from_iterable(samples)
     places = list(itertools.chain.from_iterable(sample.values() for sample in samples))
-    ending = np.array([numbers.setdefault(each, len(numbers)) for each in endings], np.uint16)
+    ending = np.array([numbers.setdefault(each, len(numbers)) for each in endings], np.uint32)
     return TarIndex(
         names=np.frombuffer(b"".join(names), np.uint8),
         name_ends=np.cumsum([len(name) for name in names], dtype=np.int64),
@@ -200,6 +225,8 @@ def index_tar(path: Path) -> TarIndex:
     ...     index_tar(shard).members(0)
     {'jpg': (512, 5), 'txt': (1536, 5)}
     """
+    if not path.is_file():  # opening a pipe would wait for its writer
+        raise DataError(f"{path} is not a file" if path.exists() else f"{path} doesn't exist")
     file = os.open(path, os.O_RDONLY)
     try:
         start = os.pread(file, _BLOCK, 0)
@@ -219,18 +246,45 @@ def index_tar(path: Path) -> TarIndex:
         os.close(file)
 
 
+_UNREADABLE = (
+    *(OSError, ValueError, TypeError, KeyError, EOFError, MemoryError, NotImplementedError),
+    *(RuntimeError, zipfile.BadZipFile, zlib.error),
+)
+"""What numpy and zipfile raise for a corrupt file."""
+
+
+def _read_index(stored: Path) -> TarIndex:
+    """Raises one of _UNREADABLE for what `cached_index` didn't write so."""
+    with stored.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
+        fields: dict[str, Any] = {name: arrays[name] for name in arrays.files}
+    fields["error"] = str(fields.pop("damage"))  # the field's name in the file
+    fields["endings"] = tuple(fields["endings"].tolist())
+    index = TarIndex(**fields)
+    members = len(index.ending)
+    if not (
+        len(index.offset) == len(index.size) == members
+        and len(index.name_ends) == len(index.ends)
+        and _rising(index.ends, members)
+        and _rising(index.name_ends, len(index.names))
+        and (index.ending < len(index.endings)).all()
+        and (index.size >= 0).all()
+        and (index.offset >= 0).all()
+    ):
+        raise ValueError(f"{stored} contradicts itself")
+    return index
+
+
+def _rising(ends: np.ndarray, last: int) -> bool:
+    """Whether these are the ends of pieces that fill 0 to `last`."""
+    return bool((np.diff(ends, prepend=0) >= 0).all()) and int(ends[-1:].sum()) == last
+
+
 def cached_index(path: Path, cache: Path) -> TarIndex:
     """`index_tar`, kept in the cache folder. A cache that can't be read or written costs time,
     nothing else."""
     stored = cache / "index" / f"{file_version(path, _FORMAT)}.npz"
-    with contextlib.suppress(
-        OSError, ValueError, TypeError, KeyError, EOFError, zipfile.BadZipFile
-    ):
-        with stored.open("rb") as file, np.load(file) as arrays:
-            fields: dict[str, Any] = {name: arrays[name] for name in arrays.files}
-        fields["error"] = str(fields.pop("damage"))  # the field's name in the file
-        fields["endings"] = tuple(fields["endings"].tolist())
-        return TarIndex(**fields)
+    with contextlib.suppress(*_UNREADABLE):
+        return _read_index(stored)
     index = index_tar(path)
 
     def write(target: Path) -> None:
