@@ -4,6 +4,8 @@ ImageError."""
 import contextlib
 import io
 import struct
+import subprocess
+import sys
 import warnings
 import zlib
 from concurrent.futures import ThreadPoolExecutor
@@ -284,3 +286,52 @@ def test_threads_may_share_it(picture):
     with ThreadPoolExecutor(8) as pool:
         results = list(pool.map(decode, files))
     assert all(map(torch.equal, results, expected))
+
+
+@pytest.mark.parametrize("kind", ["L", "RGB", "RGBA", "CMYK", "1", "I;16", "palette"])
+def test_a_giant_is_converted_in_bands_to_the_same_levels(picture, kind, monkeypatch):
+    if kind == "I;16":
+        image = Image.fromarray(np.arange(0, 65536, 4, dtype=np.uint16).reshape(128, 128))
+    else:
+        image = picture.quantize(200) if kind == "palette" else picture.convert(kind)
+    whole = decode(image)
+    monkeypatch.setattr(images_module, "_BAND", 7 * image.width + 1)
+    assert torch.equal(decode(image), whole)
+
+
+HOSTILE = """
+import io, resource, sys
+import numpy as np
+from PIL import Image
+from diptych.config import PreprocessConfig
+from diptych.inputs import Preprocess
+kind, resize = sys.argv[1:]
+if kind == "column":
+    image = Image.new("L", (1, 44_500_000), 7)
+elif kind == "row":
+    image = Image.new("L", (44_500_000, 1), 7)
+elif kind == "bits":
+    image = Image.new("1", (13_370, 13_370), 1)
+else:
+    image = Image.fromarray(np.full((13_370, 13_370), 257, np.uint16))
+file = io.BytesIO()
+image.save(file, "PNG")
+del image
+preprocess = Preprocess(PreprocessConfig(resize=resize), 224)
+preprocess.pixels(Image.new("RGB", (300, 200)))
+before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+pixels = preprocess.pixels(file.getvalue())
+print(len(pixels.unique()), (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1e6)
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("resize", ["shortest", "squash"])
+@pytest.mark.parametrize("kind", ["column", "row", "bits", "sixteen bits"])
+def test_a_small_file_of_many_pixels_takes_less_than_two_gigabytes(kind, resize):
+    command = [sys.executable, "-c", HOSTILE, kind, resize]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+    levels_seen, gigabytes = done.stdout.split()
+    assert levels_seen == "1"
+    assert float(gigabytes) < 2

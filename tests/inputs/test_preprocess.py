@@ -12,6 +12,7 @@ from torchvision import transforms as T
 from diptych.config import PreprocessConfig
 from diptych.errors import ConfigError, ImageError
 from diptych.inputs import Preprocess
+from diptych.inputs.resize import resize_shortest_and_crop
 from tests import goldens
 from tests.inputs.pictures import encoded, photo
 
@@ -146,6 +147,22 @@ def test_a_strip_takes_no_more_memory_than_its_square():
     config = PreprocessConfig()
     pixels = Preprocess(config, 224).pixels(torch.full((3, 1, 100_000), 9, dtype=torch.uint8))
     assert (pixels == 9).all()
+
+
+@pytest.mark.parametrize("shape", [(3, 400, 5), (3, 5, 400), (3, 900, 40), (3, 3, 2000)], ids=str)
+@pytest.mark.parametrize("interpolation", ["bicubic", "bilinear"])
+def test_a_strip_is_what_cutting_the_resized_picture_gives(shape, interpolation):
+    pixels = torch.randint(0, 256, shape, dtype=torch.uint8, generator=torch.manual_seed(0))
+    (height, width), side = shape[1:], 32
+    short = min(height, width)
+    size = int(side * height / short), int(side * width / short)
+    kind = {"bicubic": Image.Resampling.BICUBIC, "bilinear": Image.Resampling.BILINEAR}
+    image = Image.fromarray(pixels.permute(1, 2, 0).numpy())
+    whole = np.array(image.resize(size[::-1], kind[interpolation]))
+    top, left = round((size[0] - side) / 2), round((size[1] - side) / 2)
+    cut = torch.from_numpy(whole[top : top + side, left : left + side]).permute(2, 0, 1)
+    found = resize_shortest_and_crop(pixels, side, side, interpolation)
+    assert (found.int() - cut.int()).abs().max() <= 1
 
 
 def test_levels_then_normalised_is_the_call():

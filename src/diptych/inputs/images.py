@@ -34,6 +34,8 @@ from diptych.errors import ImageError
 
 MAX_PIXELS = 178_956_970
 """Where Pillow, too, refuses."""
+_BAND = 1 << 24
+"""Pixels that are converted to RGB at once."""
 
 Picture = Image.Image | bytes | str | PathLike[str] | Tensor
 """An opened picture, an encoded file, its path, or UInt8[3, height, width]."""
@@ -161,10 +163,21 @@ def _decode_jpeg(data: bytes, size: tuple[int, int], at_least: int | None) -> np
 
 
 def _decode_slowly(image: Image.Image) -> np.ndarray:
-    """[height, width, 3] by Pillow."""
+    """[height, width, 3] by Pillow, in bands: a giant of one bit a pixel would need 8 times as much
+    memory as its levels, which is most of a gigabyte already."""
     if image.format == "EPS":
         raise ImageError("is PostScript, which would have to be executed; convert it first")
     image.load()
+    (width, height), rows = image.size, max(1, _BAND // image.width)
+    if rows >= height:
+        return _levels(image)
+    pixels = np.empty((height, width, 3), np.uint8)
+    for top in range(0, height, rows):
+        pixels[top : top + rows] = _levels(image.crop((0, top, width, min(top + rows, height))))
+    return pixels
+
+
+def _levels(image: Image.Image) -> np.ndarray:
     if image.mode.startswith("I"):
         levels = np.asarray(image).astype(np.int64).clip(0, 65535)
         # 65535 = 255 * 257: dividing by 257 maps the two ranges' ends on each other; + 128 rounds.

@@ -9,6 +9,7 @@ PyTorch's kernel for bytes is Pillow's algorithm with coarser weights: equal wit
 few of a million values.
 """
 
+import math
 from typing import Literal
 
 import numpy as np
@@ -88,9 +89,15 @@ def _resize_strip(
         (top * row, min((top + side) * row, height)),
         (left * column, min((left + side) * column, width)),
     )
+    rows_first = _rows_first((height, width), size)
+    # The filter reaches two new pixels, or two old ones, beyond the square. Of a picture a pixel
+    # wide and millions high, enlarging the other rows would take all memory.
+    reach = 2 * max(row, 1) + 1
+    first, last = max(0, int(rows[0] - reach)), min(height, math.ceil(rows[1] + reach))
+    pixels, rows, height = pixels[:, first:last], (rows[0] - first, rows[1] - first), last - first
     kind = Image.Resampling.BICUBIC if interpolation == "bicubic" else Image.Resampling.BILINEAR
     image = Image.fromarray(np.ascontiguousarray(pixels.permute(1, 2, 0).numpy()))
-    if _rows_first((height, width), size):
+    if rows_first:
         image = image.resize((width, side), kind, box=(0, rows[0], width, rows[1]))
         image = image.resize((side, side), kind, box=(columns[0], 0, columns[1], side))
     else:
