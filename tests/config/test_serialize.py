@@ -31,7 +31,7 @@ CONFIGS = [
         ),
     ),
     ClipConfig(
-        image=TimmConfig(name="x", options={"a": [1, 2]}),
+        image=TimmConfig(name="x", options={"depths": [1, 2]}),
         text=HuggingFaceTextConfig(model_type="bert"),
     ),
 ]

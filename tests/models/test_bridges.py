@@ -123,3 +123,28 @@ def test_encoder_decoders_give_their_encoder():
 def test_a_tower_without_blocks_refuses_checkpointing():
     with pytest.raises(ConfigError, match="repeated blocks"):
         build_tower(TimmConfig(name="regnetx_002"), 6, device="meta").set_checkpointing()
+
+
+@pytest.mark.parametrize(
+    "option",
+    ["checkpoint_path", "pretrained", "pretrained_cfg", "pretrained_cfg_overlay", "cache_dir"],
+)
+def test_a_configuration_names_no_file_and_no_place_to_timm(option):
+    with pytest.raises(ConfigError, match=f"timm's options {option} aren't passed on"):
+        TimmConfig(name="resnet10t", options={option: "evil.bin", "global_pool": "avg"})
+
+
+@pytest.mark.parametrize(
+    "option", ["attn_implementation", "_attn_implementation", "quantization_config", "auto_map"]
+)
+def test_a_configuration_names_no_code_to_transformers(option):
+    with pytest.raises(ConfigError, match=f"the options {option} of bert aren't passed on"):
+        text_tower(**{option: "evil/kernels"})
+
+
+@pytest.mark.parametrize(
+    "model_type", ["timm_wrapper", "timm_backbone", "detr", "clip_vision_model"]
+)
+def test_only_text_models_of_transformers_are_built(model_type):
+    with pytest.raises(ConfigError, match=f"'{model_type}' isn't one of a text model"):
+        build_tower(HuggingFaceTextConfig(model_type=model_type), 6)

@@ -6,6 +6,7 @@ from diptych.config import Activation
 from diptych.errors import CheckpointError, first_line
 from diptych.families.clip.layouts.towers import OpenClipTower, take_norm_eps
 from diptych.families.huggingface.config import HuggingFaceTextConfig
+from diptych.families.huggingface.options import architecture
 from diptych.weights.mapping import Rule
 
 _RULES = (
@@ -34,12 +35,10 @@ def read_text(cfg: dict[str, Any], activation: Activation) -> HuggingFaceTextCon
             "has no place in a Diptych model"
         )
     config = _fetched(name)
-    changed = config.to_diff_dict().items()
+    known = architecture(config.model_type)
     return HuggingFaceTextConfig(
         model_type=config.model_type,
-        options={
-            key: value for key, value in changed if key not in ("model_type", "architectures")
-        },
+        options={key: value for key, value in config.to_diff_dict().items() if key in known},
         context_length=cfg.pop("context_length", 77),
         pool=_POOLS[pooler],
         pad_id=config.pad_token_id or 0,

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from diptych.errors import ConfigError
 from diptych.families.huggingface.config import HuggingFaceTextConfig
+from diptych.families.huggingface.options import check_options
 from diptych.models.foreign import count_flops, repeated_blocks
 from diptych.models.tower import TokenKind, Tower, TowerOutput
 
@@ -27,10 +28,8 @@ class HuggingFaceText(Tower[HuggingFaceTextConfig]):
 
         super().__init__()
         self.config = config
-        try:
-            trunk_config = AutoConfig.for_model(config.model_type, **config.options)
-        except ValueError as error:
-            raise ConfigError(f"transformers has no model type {config.model_type!r}") from error
+        check_options(config.model_type, config.options)
+        trunk_config = AutoConfig.for_model(config.model_type, **config.options)
         kind = type(trunk_config)
         mapping = (
             MODEL_FOR_TEXT_ENCODING_MAPPING

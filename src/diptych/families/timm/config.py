@@ -4,6 +4,27 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from diptych.config import ImageTowerConfig
+from diptych.errors import ConfigError
+
+_NAMES = """
+img_size strict_img_size dynamic_img_size dynamic_img_pad patch_size global_pool in_chans
+fc_norm final_norm pre_norm use_fc_norm head_hidden_size head_norm_first head_init_scale
+embed_dim depth depths dims num_heads num_kv_heads head_dim mlp_ratio window_size channels
+layers block_args base_width cardinality kernel_sizes down_kernel_size stem_type stem_width
+stem_size stem_kernel_size num_features output_stride width_mult depth_mult multiplier
+class_token reg_tokens num_reg_tokens no_embed_class pos_embed use_abs_pos_emb
+use_rot_pos_emb rope_type rope_temperature rope_grid_offset ref_feat_shape
+qkv_bias qkv_fused proj_bias qk_norm conv_bias conv_mlp init_values ls_init_value use_grn
+swiglu_mlp swiglu_align_to scale_mlp scale_attn_inner scale_attn_norm scale_mlp_norm norm_eps
+use_post_norm use_pre_transformer_norm use_post_transformer_norm act_layer norm_layer
+attn_type avg_down block_reduce_first replace_stem_pool zero_init_last weight_init fix_init
+drop_rate drop_path_rate drop_block_rate proj_drop_rate attn_drop_rate patch_drop_rate
+pos_drop_rate
+"""
+ARCHITECTURE = frozenset(_NAMES.split())
+"""What a configuration may tell `timm.create_model`: the shape of a network. Not: where weights
+lie (`checkpoint_path`, `pretrained…`, `cache_dir`), which a stranger's model.json could point at
+anything, and which older versions of timm unpickle."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -16,4 +37,11 @@ class TimmConfig(ImageTowerConfig):
     """timm's name, such as `convnext_tiny`."""
     image_size: int = 224
     options: dict[str, Any] = field(default_factory=dict)
-    """Keyword arguments for `timm.create_model`."""
+    """Keyword arguments for `timm.create_model`, of those in ARCHITECTURE."""
+
+    def __post_init__(self):
+        if unknown := sorted(set(self.options) - ARCHITECTURE):
+            raise ConfigError(
+                f"timm's options {', '.join(unknown)} aren't passed on: "
+                "a configuration says the shape of a network, nothing else"
+            )

@@ -1,0 +1,42 @@
+"""Which options a configuration may pass on to transformers: a network's shape, nothing else."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from diptych.errors import ConfigError
+
+
+def architecture(model_type: str) -> frozenset[str]:
+    """The fields that this model type's own configuration adds to every configuration's: widths,
+    layers, vocabulary. Not `attn_implementation`, quantization and the like, which fetch and run
+    what they name. Raises ConfigError for a type that isn't one of a text model."""
+    from transformers import (
+        MODEL_FOR_CAUSAL_LM_MAPPING,
+        MODEL_FOR_MASKED_LM_MAPPING,
+        MODEL_FOR_TEXT_ENCODING_MAPPING,
+        AutoConfig,
+        PretrainedConfig,
+    )
+
+    try:
+        default = AutoConfig.for_model(model_type)
+    except ValueError as error:
+        raise ConfigError(f"transformers has no model type {model_type!r}") from error
+    texts = (
+        MODEL_FOR_TEXT_ENCODING_MAPPING,
+        MODEL_FOR_MASKED_LM_MAPPING,
+        MODEL_FOR_CAUSAL_LM_MAPPING,
+    )
+    if not any(type(default) in mapping for mapping in texts):
+        raise ConfigError(f"transformers' model type {model_type!r} isn't one of a text model")
+    every = set(PretrainedConfig().to_dict())
+    return frozenset(default.to_dict()).difference(every) | frozenset(default.attribute_map)
+
+
+def check_options(model_type: str, options: Mapping[str, Any]) -> None:
+    """Raises ConfigError for options beside the architecture's."""
+    if unknown := sorted(set(options) - architecture(model_type)):
+        raise ConfigError(
+            f"the options {', '.join(unknown)} of {model_type} aren't passed on to transformers: "
+            "a configuration says the shape of a network, nothing else"
+        )
