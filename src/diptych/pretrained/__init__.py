@@ -2,6 +2,17 @@
 here."""
 
 from diptych.families import Claim, Entry, Weights
-from diptych.pretrained.lookup import entry, get, names, tower, weights
+from diptych.pretrained.lookup import entry, get, identify, names, tower, weights, weights_of
 
-__all__ = ["Claim", "Entry", "Weights", "entry", "get", "names", "tower", "weights"]
+__all__ = [
+    "Claim",
+    "Entry",
+    "Weights",
+    "entry",
+    "get",
+    "identify",
+    "names",
+    "tower",
+    "weights",
+    "weights_of",
+]

@@ -5,12 +5,18 @@ import fnmatch
 import functools
 import itertools
 import re
+from pathlib import PurePath
 from typing import NamedTuple
 
 from diptych.components import import_object
 from diptych.config import ClipConfig, ImageTowerConfig
 from diptych.errors import ConfigError, UnknownNameError
 from diptych.families import Entry, Weights, families
+
+_ENDINGS = (".pt", ".pth", ".bin", ".safetensors", ".ckpt")
+"""Of files of weights."""
+_CACHED = "models--"
+"""Begins a repository's folder in the hub's cache, in which `--` stands for the slash."""
 
 
 class _Found(NamedTuple):
@@ -85,6 +91,52 @@ def weights(name: str) -> Weights | None:
     ('EVA_CLIP_8B_psz14_s9B.pt', 'transformers')
     """
     return _find(name).weights
+
+
+def identify(name: str) -> Entry | None:
+    """The model whose published weights a name in a result stands for: any name of it, or a path on
+    whose end the name of a file, a repository or the model stands, or which lies in the hub's
+    cache. None for any other; nothing is imported, for a result may be anybody's file.
+
+    >>> from diptych import pretrained
+    >>> pretrained.identify("/weights/EVA02_CLIP_B_psz16_s8B.pt").name
+    'eva02-clip-b-16'
+    >>> pretrained.identify("/hub/models--BAAI--EVA-CLIP-8B/snapshots/0").name
+    'eva-clip-8b'
+    >>> pretrained.identify("runs/mine") is None
+    True
+    """
+    found = _identified(name)
+    return found.entry if found else None
+
+
+def weights_of(name: str) -> Weights | None:
+    """The file that a name in a result stands for, as `identify` reads it; None where that is
+    nothing that was published."""
+    found = _identified(name)
+    return found.weights if found else None
+
+
+def _identified(name: str) -> _Found | None:
+    if ":" in name.removeprefix("hf-hub:"):
+        return None
+    known = map(_by_name().get, map(_plain, (name, *_ends_of(name))))
+    found = next(filter(None, known), None)
+    if found is None or found.weights is None:
+        return found
+    # Other weights of the model in the same layout were published for another use.
+    first = next(each for each in found.entry.weights if each.format == found.weights.format)
+    return found if first is found.weights else None
+
+
+def _ends_of(name: str) -> list[str]:
+    """What a path on this machine says of the weights in it."""
+    path = PurePath(name)
+    cached = [part.removeprefix(_CACHED) for part in path.parts if part.startswith(_CACHED)]
+    stem = path.name.removesuffix(".tar")
+    ends = (path.name, PurePath(stem).stem if PurePath(stem).suffix in _ENDINGS else stem)
+    local = path.is_absolute() or path.suffix in (*_ENDINGS, ".tar")
+    return [*(ends if local else ()), *(each.replace("--", "/") for each in cached)]
 
 
 def _find(name: str) -> _Found:
