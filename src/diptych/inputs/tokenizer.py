@@ -40,6 +40,10 @@ class Tokenizer(ABC):
         keeps the last one."""
 
     @abstractmethod
+    def length(self, text: str) -> int:
+        """How many ids the whole caption has, special tokens included, however long it is."""
+
+    @abstractmethod
     def decode(self, ids: Sequence[int] | Int[Tensor, " length"]) -> str:
         """The text of one row of ids, without special tokens and padding."""
 

@@ -2,7 +2,18 @@
 here."""
 
 from diptych.families import Claim, Entry, Weights
-from diptych.pretrained.lookup import entry, get, identify, names, tower, weights, weights_of
+from diptych.pretrained.lookup import (
+    entry,
+    get,
+    identify,
+    means_weights,
+    names,
+    repository,
+    tagged,
+    tower,
+    weights,
+    weights_of,
+)
 
 __all__ = [
     "Claim",
@@ -11,7 +22,10 @@ __all__ = [
     "entry",
     "get",
     "identify",
+    "means_weights",
     "names",
+    "repository",
+    "tagged",
     "tower",
     "weights",
     "weights_of",
