@@ -15,7 +15,8 @@ from diptych.compat import places
 from diptych.compat.factory import refuse
 from diptych.config import ClipConfig, TokenizerConfig
 from diptych.errors import UnknownNameError
-from diptych.inputs import ClipTokenizer, build_tokenizer
+from diptych.inputs import ClipTokenizer, Tokenizer, build_tokenizer
+from diptych.inputs.truncation import find_truncated, warn_if_truncated
 
 
 @dataclass(frozen=True)
@@ -32,7 +33,7 @@ class OpenClipTokenizer:
     ) -> Int[Tensor, "texts length"]:
         """[texts, context_length] ids of one or several texts."""
         length = context_length or self.context_length
-        return build_tokenizer(self.config, length, self.folder)(texts, pad_to=length)
+        return padded(build_tokenizer(self.config, length, self.folder), texts)
 
 
 def get_tokenizer(
@@ -78,10 +79,18 @@ def _named(name: str) -> ClipConfig | None:
 
 
 def tokenize(texts: str | Sequence[str], context_length: int = 77) -> Int[Tensor, "texts length"]:
-    """CLIP's ids of texts, padded to `context_length`; longer texts are cut.
+    """CLIP's ids of texts, padded to `context_length`; longer texts are cut, with a warning.
 
     >>> from diptych.compat import tokenize
     >>> tokenize("a cat").shape
     torch.Size([1, 77])
     """
-    return ClipTokenizer(context_length)(texts, pad_to=context_length)
+    return padded(ClipTokenizer(context_length), texts)
+
+
+def padded(tokenizer: Tokenizer, texts: str | Sequence[str]) -> Int[Tensor, "texts length"]:
+    """Ids padded to the context. Texts beyond it are cut, and counted in a TruncationWarning."""
+    texts = [texts] if isinstance(texts, str) else list(texts)
+    rows = [tokenizer.encode(text) for text in texts]
+    warn_if_truncated(find_truncated(tokenizer, texts, rows), stacklevel=3)
+    return tokenizer.pad(rows, tokenizer.context_length)

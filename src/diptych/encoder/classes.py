@@ -35,8 +35,18 @@ def class_vectors(
     for template in templates:
         if "{}" not in template:
             raise ConfigError(f"template {template!r} has no {{}} where the class name goes")
-    pairs = itertools.product(names, templates)
-    vectors = embed_texts([template.replace("{}", name) for name, template in pairs])
+    vectors = embed_texts(prompts(names, templates))
     # Normalised after the mean, too: else a class whose prompts disagree, and whose mean is
     # therefore short, would get lower scores for every picture.
     return normalize(vectors.view(len(names), len(templates), -1).mean(1), dim=-1)
+
+
+def prompts(names: Sequence[str], templates: Sequence[str]) -> list[str]:
+    """Every template with every name: those of the first name, then those of the second.
+
+    >>> from diptych.encoder import prompts
+    >>> prompts(["cat", "dog"], ["a {}", "the {}"])
+    ['a cat', 'the cat', 'a dog', 'the dog']
+    """
+    pairs = itertools.product(names, templates)
+    return [template.replace("{}", name) for name, template in pairs]

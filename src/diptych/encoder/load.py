@@ -84,13 +84,13 @@ def device_of(device: str | torch.device | None) -> torch.device:
 
 
 def _is_here(device: torch.device) -> bool:
-    match device.type:
-        case "cuda":
-            return (device.index or 0) < torch.cuda.device_count()
-        case "mps":
-            return torch.backends.mps.is_available()
-        case _:
-            return True
+    if device.type == "cuda":
+        return (device.index or 0) < torch.cuda.device_count()
+    try:
+        torch.empty(1, device=device).cpu()  # `meta` holds no numbers to give back
+    except (RuntimeError, AssertionError, NotImplementedError):
+        return False
+    return True
 
 
 def dtype_of(dtype: str | torch.dtype) -> torch.dtype:

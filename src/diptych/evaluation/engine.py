@@ -22,6 +22,7 @@ from diptych.evaluation.scores import Inputs
 from diptych.evaluation.tasks import Task
 from diptych.evaluation.tokens import TokenExtractor
 from diptych.inputs import Preprocess
+from diptych.inputs.truncation import Truncated, find_truncated, warn_if_truncated
 
 RESIZES = {"crop": "shortest", "squash": "squash", "pad": "longest"}
 """How a picture becomes a square, by the names that the field uses, and what
@@ -142,6 +143,7 @@ class Engine:
             probe_key=digest(extractor.key, trained),
         )
         scores = scorer(kind, self.by)(inputs)
+        truncated = self._truncated(inputs) if task.kind == "direct" else None
         predictions = scores.predictions
         return Result(
             task=kind,
@@ -149,6 +151,7 @@ class Engine:
             protocol=_protocol(test, extractor) | scores.protocol,
             data=dict(test.about)
             | {"name": test.name, "split": test.split, "description": test.source.describe()}
+            | {"remarks": [*test.remarks, *([str(truncated)] if truncated else ())]}
             | {"samples": self._count(test)}
             | _describe(pictures["test"]),
             model=asdict(extractor.encoder.identity) | {"provenance": extractor.encoder.provenance},
@@ -161,6 +164,13 @@ class Engine:
             mistakes=_mistakes(test, pictures["test"], predictions) if predictions else (),
             key=self.key(task, splits, extractor),
         )
+
+    def _truncated(self, inputs: Inputs) -> Truncated | None:
+        """The texts of which the model sees the beginning alone; said aloud once for a dataset."""
+        found = find_truncated(inputs.extractor.encoder.tokenizer, inputs.texts)
+        if self.peers.is_main:
+            warn_if_truncated(found)
+        return found
 
 
 def check_resizes(resizes: Sequence[str]) -> None:
