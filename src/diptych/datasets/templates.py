@@ -1,9 +1,15 @@
 """Templates that turn a class name into captions, under names."""
 
+import itertools
+import json
+import re
 from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
 
 from diptych.datasets.imagenet_templates import EIGHTY
-from diptych.errors import UnknownNameError
+from diptych.datasets.own_names import some, spelt
+from diptych.errors import ConfigError, DataError, UnknownNameError, first_line
 
 _SEVEN = (
     "itap of a {}.",
@@ -19,6 +25,7 @@ TEMPLATES: dict[str, tuple[str, ...]] = {
     "name": ("{}",),
     "simple": ("a photo of a {}.",),
     "openai-7": _SEVEN,
+    "openai-80": EIGHTY,
     # DeCLIP's, by their number; github.com/Sense-GVT/DeCLIP, prototype/data/datasets/prompts.
     "declip-1": ("a photo of a {}.",),
     "declip-6": (
@@ -34,19 +41,102 @@ TEMPLATES: dict[str, tuple[str, ...]] = {
 }
 
 
-def templates(choice: str | Sequence[str]) -> tuple[str, ...]:
-    """The templates of that name; a sequence of templates, or a single one, stands for itself.
+_PLACEHOLDER = re.compile(r"\{(c|class|classname|class_name|label|name)?\}", re.IGNORECASE)
+"""Where the class name goes: ours, CLIP_benchmark's, and what others write."""
 
-    Raises UnknownNameError for a word that is neither a name nor a template.
+
+def templates(choice: str | Sequence[str]) -> tuple[str, ...]:
+    """The templates of that name, those of a text file, one a line, or of a JSON file, a list; a
+    template stands for itself, and a sequence for all that is in it. Where the class name goes
+    stands `{}`, `{c}` or `{classname}`.
+
+    Raises ConfigError for a template without a place for the class name, UnknownNameError for a
+    word that is neither a name, a file nor a template, DataError for a file that can't be read.
 
     >>> from diptych.datasets import templates
-    >>> templates("simple"), templates("a sketch of a {}.")
-    (('a photo of a {}.',), ('a sketch of a {}.',))
+    >>> templates("simple"), templates(["a sketch of a {c}.", "name"])
+    (('a photo of a {}.',), ('a sketch of a {}.', '{}'))
     """
     if not isinstance(choice, str):
-        return tuple(choice)
+        found = dict.fromkeys(itertools.chain.from_iterable(map(templates, choice)))
+        return tuple(found)
     if choice in TEMPLATES:
         return TEMPLATES[choice]
-    if "{}" in choice:
-        return (choice,)
-    raise UnknownNameError("set of templates", choice, TEMPLATES)
+    path = Path(choice).expanduser()
+    if path.suffix in (".txt", ".json") or ("{" not in choice and path.is_file()):
+        return tuple(map(template, _read(path)))
+    if "{" not in choice and " " not in choice.strip():
+        raise UnknownNameError("set of templates", choice, TEMPLATES)
+    return (template(choice),)
+
+
+def template(text: str) -> str:
+    """With `{}` where the class name goes. Raises ConfigError where it doesn't say.
+
+    >>> from diptych.datasets.templates import template
+    >>> template("a photo of a {classname}.")
+    'a photo of a {}.'
+    """
+    plain = _PLACEHOLDER.sub("{}", text)
+    if "{}" not in plain:
+        raise ConfigError(
+            f"the template {text!r} doesn't say where the class name goes: write {{}} there, as in "
+            "'a photo of a {}.'"
+        )
+    return plain
+
+
+def class_prompts(path: str | Path, class_names: Sequence[str]) -> tuple[tuple[str, ...], ...]:
+    """The prompts of each class in a JSON file `{class: [prompt, …]}` (CuPL's), or `{dataset:
+    {class: [prompt, …]}}` of one dataset; empty where the file holds templates.
+
+    Classes are found by name, other ones of the file are left out. Raises DataError for a file that
+    holds neither, and where a class has no prompts.
+    """
+    values = _json(Path(path).expanduser())
+    if isinstance(values, dict) and len(values) == 1:
+        [inner] = values.values()
+        values = inner if isinstance(inner, dict) else values
+    if not isinstance(values, dict):
+        return ()
+    known = {spelt(name): _texts(path, lines) for name, lines in values.items()}
+    missing = [name for name in class_names if not known.get(spelt(name))]
+    if len(missing) == len(class_names) and len(values) == 1:
+        return ()
+    if missing:
+        raise DataError(f"{path} has no prompts of {len(missing)} classes: {some(missing)}")
+    return tuple(
+        tuple(_PLACEHOLDER.sub(lambda _, name=name: name, text) for text in known[spelt(name)])
+        for name in class_names
+    )
+
+
+def _read(path: Path) -> Sequence[str]:
+    """The lines of a text file, or the list in a JSON file, of one dataset's name or of none."""
+    if path.suffix == ".json":
+        values = _json(path)
+        if isinstance(values, dict) and len(values) == 1:
+            [values] = values.values()
+        return _texts(path, values)
+    try:
+        lines = path.read_text(encoding="utf-8-sig").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise DataError(f"the templates in {path} can't be read: {error}") from None
+    return [line.strip() for line in lines if line.strip()]
+
+
+def _json(path: Path) -> Any:
+    try:
+        return json.loads(path.read_text(encoding="utf-8-sig"))
+    except (OSError, ValueError) as error:
+        raise DataError(f"the prompts in {path} can't be read: {first_line(error)}") from None
+
+
+def _texts(path: str | Path, values: Any) -> tuple[str, ...]:
+    texts = (values,) if isinstance(values, str) else values
+    if not isinstance(texts, list | tuple) or not all(isinstance(text, str) for text in texts):
+        raise DataError(
+            f"{path} holds no prompts: write [TEMPLATE, …], or {{CLASS: [PROMPT, …], …}}, of one "
+            "dataset"
+        )
+    return tuple(texts)

@@ -3,6 +3,7 @@
 import itertools
 from collections.abc import Callable, Sequence
 
+import torch
 from jaxtyping import Float
 from torch import Tensor
 from torch.nn.functional import normalize
@@ -35,18 +36,26 @@ def class_vectors(
     for template in templates:
         if "{}" not in template:
             raise ConfigError(f"template {template!r} has no {{}} where the class name goes")
-    vectors = embed_texts(prompts(names, templates))
+    return prompt_vectors(embed_texts, fill(names, templates))
+
+
+def fill(names: Sequence[str], templates: Sequence[str]) -> list[list[str]]:
+    """The prompts of each class.
+
+    >>> from diptych.encoder.classes import fill
+    >>> fill(["cat", "dog"], ["a {}", "the {}"])
+    [['a cat', 'the cat'], ['a dog', 'the dog']]
+    """
+    return [[template.replace("{}", name) for template in templates] for name in names]
+
+
+def prompt_vectors(
+    embed_texts: Callable[[list[str]], Float[Tensor, "texts width"]],
+    prompts: Sequence[Sequence[str]],
+) -> Float[Tensor, "classes width"]:
+    """`class_vectors` of classes whose prompts are given, any number of each."""
+    vectors = embed_texts(list(itertools.chain.from_iterable(prompts)))
     # Normalised after the mean, too: else a class whose prompts disagree, and whose mean is
     # therefore short, would get lower scores for every picture.
-    return normalize(vectors.view(len(names), len(templates), -1).mean(1), dim=-1)
-
-
-def prompts(names: Sequence[str], templates: Sequence[str]) -> list[str]:
-    """Every template with every name: those of the first name, then those of the second.
-
-    >>> from diptych.encoder import prompts
-    >>> prompts(["cat", "dog"], ["a {}", "the {}"])
-    ['a cat', 'the cat', 'a dog', 'the dog']
-    """
-    pairs = itertools.product(names, templates)
-    return [template.replace("{}", name) for name, template in pairs]
+    means = [part.mean(0) for part in vectors.split(list(map(len, prompts)))]
+    return normalize(torch.stack(means), dim=-1)
