@@ -1,59 +1,176 @@
-"""diptych classify MODEL cat.jpg --names cat dog"""
+"""diptych classify MODEL photos/ --names cat dog"""
 
-from collections.abc import Sequence
+import csv
+import json
+import os
+import sys
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Annotated
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, NamedTuple
 
 from tyro.conf import Positional, arg
 
 from diptych.cli.options import Compute
 from diptych.cli.parse import parse
 from diptych.cli.show import show
-from diptych.errors import ConfigError
+from diptych.cli.writing import check_writable, sentence_for_disk
+from diptych.errors import ConfigError, DataError
+
+if TYPE_CHECKING:
+    from diptych.encoder import Encoder
 
 
 @dataclass(frozen=True, kw_only=True)
 class Classify(Compute):
     """Which of some names fits a picture.
 
-    diptych classify MODEL cat.jpg dog.jpg --names cat dog
+    diptych classify MODEL cat.jpg photos/ --names cat dog
+    diptych classify MODEL photos/ --names names.txt --out predictions.csv
+
+    The probability is shared among the names: it says which of them fits best, not whether any
+    does. The cosine of picture and name doesn't depend on the other names.
     """
 
     model: Annotated[Positional[str], arg(metavar="MODEL")]
     """A run, a checkpoint, hf-hub:org/name, or a name with published weights."""
     images: Annotated[Positional[tuple[str, ...]], arg(metavar="PICTURE...")] = ()
-    """Paths."""
+    """Pictures, folders of them, or tar shards."""
     names: tuple[str, ...]
-    """What it could be."""
+    """What it could be: names, or one text file with a name a line."""
     templates: tuple[str, ...] = ("simple",)
-    """The names are put into them: a set (name, simple, openai-7), or templates such as 'a photo of
-    a {}.'."""
+    """The names are put into them: a set (name, simple, openai-80), templates such as 'a photo of a
+    {}.', or a text file of them."""
     top: int = 5
     """Names shown for each picture."""
+    out: str = ""
+    """Write the names of each picture, as many as are shown, to this file, .csv or .json."""
 
 
-def run(arguments: Sequence[str]) -> None:
-    """Parse and do it."""
+class _Answer(NamedTuple):
+    picture: str
+    name: str
+    probability: float
+    cosine: float
+
+
+def run(arguments: Sequence[str]) -> int:
+    """Parse and do it; 1 if a picture couldn't be read."""
     options = parse(Classify, "classify", arguments)
     if not options.images:
         raise ConfigError(
             "say at least one picture: `diptych classify MODEL PICTURE --names cat dog`"
         )
-
-    from rich.table import Table
-    from rich.text import Text
+    if options.top < 1:
+        raise ConfigError(f"--top {options.top} shows no name; it must be 1 or more")
+    if options.out:
+        if Path(options.out).suffix not in (".csv", ".json"):
+            raise ConfigError(f"--out {options.out}: say a file that ends in .csv or .json")
+        check_writable(Path(options.out).expanduser().parent, "--out")
 
     from diptych.datasets import templates
 
-    encoder = options.load(options.model)
-    chosen = list[str]()
-    for choice in options.templates:
-        chosen += templates(choice)
-    table = Table("picture", "name", "probability", box=None)
-    for image, shares in zip(
-        options.images, encoder.classify(options.images, options.names, chosen)
-    ):
-        best = sorted(shares.items(), key=lambda item: -item[1])[: options.top]
-        for place, (name, share) in enumerate(best):
-            table.add_row(Text(image if place == 0 else ""), Text(name), f"{share:.1%}")
+    names, chosen = _names(options.names), templates(options.templates)
+    if len(names) == 1:
+        print(
+            f"note: of a single name ({names[0]}) the probability is always 1; look at the cosine, "
+            "or give other names that it could be",
+            file=sys.stderr,
+        )
+    unread = list[str]()
+    pictures = [picture for path in options.images for picture in _pictures(path, unread)]
+    found = _answers(options.load(options.model), pictures, names, chosen, options.top, unread)
+    _show(found)
+    for line in unread:
+        print(f"left out: {line}", file=sys.stderr)
+    if options.out:
+        with sentence_for_disk():
+            print(_write(Path(options.out).expanduser(), found))
+    return 1 if unread else 0
+
+
+def _names(words: Sequence[str]) -> tuple[str, ...]:
+    """The words, or the lines of the file that the only one of them is."""
+    from diptych.datasets.own_names import read_names
+
+    if len(words) == 1 and (Path(words[0]).suffix == ".txt" or Path(words[0]).is_file()):
+        words = read_names(Path(words[0]))
+    if len(set(words)) < len(words):
+        twice = next(word for word in words if words.count(word) > 1)
+        raise ConfigError(f"the name {twice!r} stands twice in --names")
+    return tuple(words)
+
+
+def _pictures(path: str, unread: list[str]) -> Iterator[tuple[str, str | bytes]]:
+    """What each picture is called, and its file or bytes. Raises DataError for a folder of none."""
+    from diptych.search.pictures import find
+
+    if not Path(path).is_dir() and not path.endswith(".tar"):
+        yield path, path
+        return
+    start = os.path.abspath(path)
+    none = True
+    for picture in find(start, lambda place, reason: unread.append(f"{place}: {reason}")):
+        none = False
+        below = os.path.relpath(picture.path, start)
+        yield os.path.join(path, below), picture.read() if picture.shard else picture.path
+    if none:
+        raise DataError(f"{path} holds no pictures")
+
+
+def _answers(
+    encoder: "Encoder",
+    pictures: Sequence[tuple[str, str | bytes]],
+    names: Sequence[str],
+    templates: Sequence[str],
+    top: int,
+    unread: list[str],
+) -> list[list[_Answer]]:
+    """The best names of each picture, the best first; what can't be read goes to `unread`."""
+    bad = dict[int, str]()
+    cosines, shares = encoder.similarities(
+        [image for _, image in pictures],
+        names,
+        templates,
+        unreadable=lambda place, error: bad.update({place: str(error)}),
+    )
+    kept = [called for place, (called, _) in enumerate(pictures) if place not in bad]
+    for place, reason in bad.items():
+        called = pictures[place][0]
+        unread.append(reason if called in reason else f"{called}: {reason}")
+    found = list[list[_Answer]]()
+    for called, row, near in zip(kept, shares.tolist(), cosines.tolist()):
+        answers = [_Answer(called, *each) for each in zip(names, row, near)]
+        found.append(sorted(answers, key=lambda answer: -answer.probability)[:top])
+    return found
+
+
+def _show(found: Sequence[Sequence[_Answer]]) -> None:
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table("picture", "name", "probability", "cosine", box=None)
+    for answers in found:
+        for place, answer in enumerate(answers):
+            called = Text(answer.picture if place == 0 else "")
+            share, cosine = f"{answer.probability:.1%}", f"{answer.cosine:.3f}"
+            table.add_row(called, Text(answer.name), share, cosine)
     show(table)
+
+
+def _write(path: Path, found: Sequence[Sequence[_Answer]]) -> Path:
+    """A table, or a JSON list. Raises OSError."""
+    from diptych.durable import write_file
+
+    rows = [answer for answers in found for answer in answers]
+
+    def write(target: Path) -> None:
+        with open(target, "w", encoding="utf-8", errors="surrogateescape", newline="") as file:
+            if path.suffix == ".json":
+                json.dump([answer._asdict() for answer in rows], file, indent=1)
+                return
+            table = csv.writer(file, lineterminator="\n")
+            table.writerow(_Answer._fields)
+            table.writerows(rows)
+
+    return write_file(path, write)
