@@ -1,5 +1,6 @@
 """`diptych evaluate`."""
 
+import csv
 from dataclasses import replace
 
 import pytest
@@ -144,6 +145,82 @@ def test_a_request_that_does_not_fit_is_one_sentence(place, capsys, arguments, s
     assert out == ""
     assert sentence in err
     assert err.count("\n") == 1
+
+
+def test_own_data_with_flags(place, capsys):
+    tiny.save(place / "one")
+    for path in tiny.write_pictures(place / "whole" / "train", each=6):
+        tiny.picture(path.parent.name, seed=50 + int(path.stem)).save(path)
+    tiny.write_pictures(place / "whole" / "test", each=3)
+    common = ["one", "--data", "whole", "--cache", ""]
+    for task in ("zero-shot", "linear"):
+        more = ["--task", task, "--predictions", f"{task}.csv", "--out", "results/"]
+        assert evaluate_with(*common, *more) == 0
+        rows = list(csv.DictReader((place / f"{task}.csv").read_text().splitlines()))
+        assert len(rows) == 12
+        assert rows[0]["key"] == "whole/test/blue/0.png"
+    assert "measured on the test part" in capsys.readouterr().out
+    first, second = sorted(map(Result.load, (place / "results").glob("*.json")), key=len_of_task)
+    assert (first.task, second.task) == ("linear", "zero-shot")
+    assert evaluate_with(*common, "--task", "fewshot", "--shots", "1", "3") == 0
+    assert "top1_3_shot" in capsys.readouterr().out
+    assert evaluate_with(*common, "--task", "fewshot", "--shots", "8") == 2
+    assert "ask for fewer shots (--shots)" in capsys.readouterr().err
+
+
+def len_of_task(result):
+    return len(result.task)
+
+
+def test_the_flags_that_messages_name_are_there(place, capsys):
+    tiny.save(place / "one")
+    rows = [f"data/{colour}/0.png,a {colour} one" for colour in tiny.COLOURS]
+    (place / "t.csv").write_text("\n".join(["image,description", *rows, "nowhere.png,a hole"]))
+    assert evaluate_with("one", "--data", "t.csv") == 2
+    assert "named by --caption-key" in capsys.readouterr().err
+    told = ["one", "--data", "t.csv", "--caption-key", "description"]
+    assert evaluate_with(*told) == 2
+    assert "allowed (--max-bad-share); the first one is" in capsys.readouterr().err
+    assert evaluate_with(*told, "--max-bad-share", "0.5", "--predictions", "p.csv") == 2
+    out, err = capsys.readouterr()
+    assert "mean_recall" in out
+    assert "--predictions are of zero-shot by vectors and of linear, not of retrieval" in err
+
+
+def test_names_for_each_task(place, capsys):
+    tiny.save(place / "one")
+    (place / "names.txt").write_text("navy blue\nlight green\ncrimson\ngold\n")
+    tiny.write_pictures(place / "other")
+    words = ["one", "--tasks", "data", "other", "--cache", "", "--out", "out"]
+    assert evaluate_with(*words, "--class-names", "data=names.txt") == 0
+    named = {result.data["name"]: result for result in map(Result.load, place.glob("out/*.json"))}
+    assert named["data"].class_names[0] == "navy blue"
+    assert named["other"].class_names[0] == "blue"
+    assert "class names were taken in the order of the folders" in capsys.readouterr().err
+    assert evaluate_with(*words, "--class-names", "dat=names.txt") == 2
+    assert "no task is 'dat'" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (["--tasks", "data", "--out", "r.json"], "with --tasks --out is a folder"),
+        (["--tasks", "data", "--out", "file"], "with --tasks --out is a folder"),
+        (["--tasks", "data", "--predictions", "p.csv"], "with --tasks --predictions is a folder"),
+        (["--data", "data", "--out", "file/r.json"], "nothing can be written into file (--out)"),
+        (["--data", "data", "--predictions", "file/p.csv"], "into file (--predictions)"),
+    ],
+)
+def test_a_place_that_cannot_be_written_is_said_before_the_work(place, capsys, arguments, sentence):
+    (place / "file").write_text("")
+    assert evaluate_with("no-such-model", *arguments) == 2
+    assert sentence in capsys.readouterr().err
+
+
+def test_a_result_into_the_current_folder(place):
+    tiny.save(place / "one")
+    assert evaluate_with("one", "--data", "data", "--out", ".", "--cache", "") == 0
+    assert len(list(place.glob("one.data.crop.*.json"))) == 1
 
 
 def test_the_sets_that_are_known_are_listed(capsys):

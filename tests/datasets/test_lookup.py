@@ -61,7 +61,9 @@ def test_what_is_asked_for_twice_comes_once_and_in_order():
 
 @pytest.mark.parametrize("word", ["cifr10", "eva-27", "zz*"])
 def test_a_word_that_means_nothing_is_said_with_near_misses(word):
-    with pytest.raises(UnknownNameError, match=f"no evaluation set.*{word[:2]}.*groups are eva27"):
+    with pytest.raises(
+        UnknownNameError, match=f"no evaluation dataset.*{word[:2]}.*groups are eva27"
+    ):
         datasets.select((word,))
 
 

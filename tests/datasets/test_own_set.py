@@ -100,10 +100,18 @@ def test_without_a_reader_it_lies_in_the_usual_layouts(module, tmp_path):
 def test_it_is_evaluated_by_name_and_as_a_value(module, tmp_path):
     words = [f"{module}:COLOURS", f"linear/{module}:COLOURS", f"fewshot/{module}:FOLDERS"]
     results = evaluate(tiny.encoder(), words, data_root=tmp_path)
-    assert [key.task for key in results] == ["my-colours", "linear/my-colours"]
+    assert [key.task for key in results] == [
+        "my-colours",
+        "linear/my-colours",
+        "fewshot/in-folders",
+    ]
     assert results.only(task="linear/my-colours").data["used"] == 4
-    [reason] = results.failures.values()
-    assert "class 0 has 6 training samples, but 16 shots" in reason
+    # Six training samples a class: four to learn from would need four more for the penalty.
+    few = results.only(task="fewshot/in-folders")
+    assert list(few.metrics) == ["top1_1_shot", "top1_2_shot"]
+    assert (
+        "4, 8, 16 shots are left out: a class has too few training samples" in (few.data["remarks"])
+    )
     result = results.only(task="my-colours")
     assert (result.data["title"], result.protocol["templates"]) == ("Colours", ["a {} picture."])
     value = datasets.get(f"{module}:COLOURS")

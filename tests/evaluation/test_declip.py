@@ -153,7 +153,9 @@ def test_the_engine_gives_the_scores_of_the_parts_by_hand(by, tmp_path, monkeypa
 
 
 def test_models_side_by_side_and_the_tasks_that_tokens_are_for(tmp_path):
-    tiny.write_pictures(tmp_path / "data", each=2)
+    tiny.write_pictures(tmp_path / "data" / "train", each=2)
+    tiny.write_pictures(tmp_path / "data" / "test", each=1)
+    tiny.picture("red", seed=9).save(tmp_path / "data" / "test" / "red" / "0.png")
     data = f"{tmp_path}/data"
     models = {"without": tiny.encoder(), "with": dense()}
     results = evaluate(models, [data, f"linear/{data}"], by="tokens")

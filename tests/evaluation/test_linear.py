@@ -156,5 +156,5 @@ def test_half_precision_features_are_taken():
 def test_too_few_are_refused():
     with pytest.raises(DataError, match="two classes or more, there are 1"):
         fit_probe(torch.randn(10, 3), torch.zeros(10, dtype=torch.long))
-    with pytest.raises(DataError, match="no class has five samples"):
+    with pytest.raises(DataError, match="no class has five training samples"):
         fit_probe(torch.randn(4, 3), torch.tensor([0, 0, 1, 1]))

@@ -116,12 +116,15 @@ def test_a_model_given_twice_is_told(data):
 @pytest.mark.parametrize(
     ("options", "sentence"),
     [
-        ({"tasks": "cifra10"}, "no evaluation set or group is called 'cifra10'; did you mean 'cif"),
+        (
+            {"tasks": "cifra10"},
+            "no evaluation dataset or group is called 'cifra10'; did you mean 'cif",
+        ),
         ({"tasks": "linear/cifra10"}, "'cifar10'.*groups are eva27, .*vtab"),
         ({"tasks": "zero-shot"}, "zero-shot of what. give it data"),
         ({"profile": "open-ai"}, "did you mean 'openai'"),
         ({"resize": "stretch"}, "no resize is called 'stretch'"),
-        ({"data": "photos", "out": "x"}, "out is for tasks"),
+        ({"data": "photos", "out": "x"}, "out and predictions are for tasks"),
         ({"data": "photos"}, "cifar10 brings its own data; say where it lies by data_root"),
     ],
 )

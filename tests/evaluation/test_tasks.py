@@ -44,7 +44,8 @@ def test_nothing_is_no_request():
 
 def test_own_sets_have_splits_where_there_are_such_folders(tmp_path):
     tiny.write_pictures(tmp_path / "data" / "train", each=3)
-    tiny.write_pictures(tmp_path / "data" / "test", each=1)
+    for path in tiny.write_pictures(tmp_path / "data" / "test", each=1):
+        tiny.picture(path.parent.name, seed=9).save(path)
     [task] = parse_tasks(f"linear/{tmp_path / 'data'}")
     sizes = {split: len(found.source) for split, found in open_splits(task).items()}
     assert sizes == {"test": 4, "train": 12}

@@ -21,20 +21,19 @@ class Place(NamedTuple):
     """For the provenance."""
 
 
-def locate(name: str | Path, *, alone: bool = False, cache_dir: str | Path | None = None) -> Place:
+def locate(name: str | Path, *, alone: bool = False) -> Place:
     """What `name` means: a path, `hf-hub:org/name[/file][@revision]`, or the name of a published
     model, whose weights are fetched.
 
-    `alone`: an image tower alone will do. `cache_dir`: where what is fetched lies. Raises
-    CheckpointError if there is no such file, or no weights are published; UnknownNameError with
-    near misses; ConfigError for an image tower where a whole model is needed.
+    `alone`: an image tower alone will do. Raises CheckpointError if there is no such file, or no
+    weights are published; UnknownNameError with near misses; ConfigError for an image tower where a
+    whole model is needed.
     """
-    path = Path(name).expanduser()
-    if path.exists():
-        return Place(path, None, {})
+    if Path(name).exists():
+        return Place(Path(name), None, {})
     name = str(name)
     if name.startswith(HUB) and name.count("/") <= 1:
-        return Place(fetch(name, cache_dir=cache_dir), None, {"name": name})
+        return Place(fetch(name), None, {"name": name})
     if ":" in name.removeprefix(HUB):
         # An import path means a configuration, which has no weights. Nothing is imported for it:
         # the name of a model may come from an index or a result of anybody's.
@@ -43,10 +42,7 @@ def locate(name: str | Path, *, alone: bool = False, cache_dir: str | Path | Non
         entry = pretrained.entry(name)
     except UnknownNameError as error:
         if name.startswith(HUB):
-            return Place(fetch(name, cache_dir=cache_dir), None, {"name": name})
-        if repository := pretrained.repository(name):
-            hub_name = f"{HUB}{repository}"
-            return Place(fetch(hub_name, cache_dir=cache_dir), None, {"name": hub_name})
+            return Place(fetch(name), None, {"name": name})
         if Path(name).suffix or (len(Path(name).parts) > 1 and Path(name).parent.exists()):
             hint = f"; {error.hint}" if error.near else ""
             raise CheckpointError(
@@ -56,20 +52,16 @@ def locate(name: str | Path, *, alone: bool = False, cache_dir: str | Path | Non
     config = entry.config if alone else pretrained.get(name)
     weights = pretrained.weights(name)
     if weights is None:
-        tagged = ", ".join(pretrained.tagged(name))
         raise CheckpointError(
             f"no published weights are known for {entry.name}; "
-            + (f"name some by a tag ({tagged}), or " if tagged else "")
-            + "give a checkpoint file or folder instead"
+            "give a checkpoint file or folder instead"
         )
     if weights.link:
         raise CheckpointError(
             f"the weights of {entry.name} are on no hub: download {weights.link} with a browser, "
             "and give the file"
         )
-    path = fetch(
-        f"{HUB}{weights.repo}", file=weights.file, sha256=weights.sha256, cache_dir=cache_dir
-    )
+    path = fetch(f"{HUB}{weights.repo}", file=weights.file, sha256=weights.sha256)
     return Place(
         path, config, {"name": entry.name, "repo": weights.repo, "licence": weights.licence}
     )
@@ -81,7 +73,7 @@ def fetch(
     file: str = "",
     sha256: str = "",
     endpoint: str | None = None,
-    cache_dir: str | Path | None = None,
+    cache_dir: Path | None = None,
 ) -> Path:
     """`hub.fetch` of weights in any layout that Diptych reads."""
     return hub.fetch(
@@ -90,5 +82,5 @@ def fetch(
         file=file,
         sha256=sha256,
         endpoint=endpoint,
-        cache_dir=None if cache_dir is None else Path(cache_dir),
+        cache_dir=cache_dir,
     )

@@ -1,6 +1,7 @@
 """diptych evaluate MODEL... --tasks imagenet1k,vtab+,linear/cifar100 --data-root DIR --out
 results/"""
 
+import os
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,12 +13,13 @@ from tyro.conf import Positional, arg
 
 from diptych.cli.options import Compute
 from diptych.cli.parse import parse
+from diptych.cli.writing import check_writable, sentence_for_disk
 from diptych.errors import ConfigError
 
 if TYPE_CHECKING:
     from diptych.distributed import Peers
     from diptych.encoder import Cache, Encoder
-    from diptych.evaluation import Results
+    from diptych.evaluation import Result, Results
     from diptych.evaluation.tasks import Task
 
 
@@ -25,11 +27,12 @@ if TYPE_CHECKING:
 class Evaluate(Compute):
     """Measure models: on the sets that the field knows, or on your own.
 
-    diptych evaluate MODEL... --tasks imagenet1k,vtab+,retrieval,linear/cifar100 --data-root DIR
-    --out results/ diptych evaluate --list diptych evaluate MODEL --data 'test/{00..09}.tar'
-    --class-names names.txt --out result.json
+    diptych evaluate MODEL --data photos/ --predictions photos.csv
+    diptych evaluate MODEL --data 'test/{00..09}.tar' --class-names names.txt --out result.json
+    diptych evaluate MODEL... --tasks imagenet1k,retrieval,linear/cifar100 --data-root DIR
+    diptych evaluate --list
 
-    The first form writes a JSON file for each model and task; stopped, the same command goes on
+    With --tasks it writes a JSON file for each model and task; stopped, the same command goes on
     where it stopped. It runs under torchrun as well: the processes share the pictures.
     """
 
@@ -37,7 +40,7 @@ class Evaluate(Compute):
     """Runs, checkpoints, hf-hub:org/name, or names with published weights."""
     tasks: tuple[str, ...] = ()
     """Datasets, groups (vtab+, eva27, retrieval), patterns (cifar*), linear/SET, fewshot/SET;
-    package.module:NAME of an evaluation set of your own; or paths of your own data."""
+    package.module:NAME of an evaluation dataset of your own; or paths of your own data."""
     data_root: str = "."
     """Folder in which the datasets lie."""
     profile: str = "diptych"
@@ -49,14 +52,28 @@ class Evaluate(Compute):
     in the result."""
     data: str = ""
     """One dataset of your own: a folder with a sub-folder per class, a table (.csv, .tsv, .parquet,
-    .jsonl) or shards."""
-    task: Literal["zero-shot", "retrieval"] = "zero-shot"
-    """Of --data: zero-shot needs labels, retrieval needs captions."""
-    class_names: str = ""
-    """Own data: a text file, one name a line, in class order; a folder can do without."""
-    templates: tuple[str, ...] = ("simple",)
-    """Own data: captions of a class: a set (name, simple, openai-7), or templates such as 'a photo
-    of a {}.'."""
+    .jsonl) or shards. Of sub-folders train and test (or val) the test is measured."""
+    task: Literal["", "zero-shot", "retrieval", "linear", "fewshot"] = ""
+    """Of --data: zero-shot needs labels, retrieval captions, linear and fewshot a training and a
+    test part; by default what the data is good for, zero-shot or retrieval."""
+    class_names: tuple[str, ...] = ()
+    """Own data: a text file, one name a line; class folders need none. Of numbers the file has the
+    order; of class folders it is compared by name, or has their sorted order. Per task:
+    digits.tar=names.txt."""
+    templates: tuple[str, ...] = ()
+    """Own data: captions of a class: a set (name, simple, openai-80), templates such as 'a photo of
+    a {}.', a text file of them, or a JSON file of prompts per class; by default those beside the
+    data, or simple."""
+    image_key: str = ""
+    """Own data: the column, or the member of shards, that holds the picture."""
+    image_root: str = ""
+    """Own tables: the folder from which paths of pictures start; by default the table's."""
+    caption_key: str = ""
+    """Own data: the column, or the member of shards, that holds the caption."""
+    max_bad_share: float | None = None
+    """The share of samples that may be bad; by default 0.01 of own data, 0 of others."""
+    shots: tuple[int, ...] = ()
+    """fewshot/: training samples a class; by default those of 1, 2, 4, 8, 16 that there are."""
     by: Literal["vectors", "tokens", "tokens-as-published"] = "vectors"
     """Zero-shot by whole vectors, or token by token (FILIP): without padding, or as DeCLIP
     published it."""
@@ -68,9 +85,12 @@ class Evaluate(Compute):
     """Models that are in memory at a time; they share the decoding of pictures. 0: all of them."""
     list: bool = False
     """Show the datasets and groups that are known: classes, size, metric, how to get them."""
+    predictions: str = ""
+    """Write what was predicted of each picture: key, true, predicted, probability. --data: a CSV
+    file. --tasks: a folder of them."""
     out: str = ""
     """--tasks: the folder of the results (by default results). --data: write the result to this
-    JSON file."""
+    JSON file, or into this folder."""
 
 
 def run(arguments: Sequence[str]) -> int:
@@ -93,6 +113,7 @@ def run(arguments: Sequence[str]) -> int:
         raise ConfigError(
             f"--data is for one model and one way to resize; for more: --tasks {options.data}"
         )
+    _check_places(options)
     from diptych.distributed import connect
     from diptych.encoder import Cache
 
@@ -104,22 +125,57 @@ def run(arguments: Sequence[str]) -> int:
     return code
 
 
+def _check_places(options: Evaluate) -> None:
+    """Raises ConfigError where results couldn't be written, before they are measured."""
+    for flag, place in (("--out", options.out), ("--predictions", options.predictions)):
+        folder = Path(place).expanduser()
+        if options.tasks and (folder.suffix in (".json", ".csv") or folder.is_file()):
+            raise ConfigError(f"with --tasks {flag} is a folder, not the file {place}")
+        if options.data and not _is_folder(place):
+            folder = folder.parent
+        if place or (options.tasks and flag == "--out"):
+            check_writable(folder if place else Path("results"), flag)
+
+
+def _is_folder(place: str) -> bool:
+    return place.endswith(("/", os.sep)) or Path(place).expanduser().is_dir()
+
+
 def _one(options: Evaluate, peers: "Peers", cache: "Cache") -> int:
     from diptych.cli.evaluate_show import show_result
     from diptych.evaluation import evaluate
 
-    result = evaluate(
-        _load(options, options.models[0], peers),
-        options.task,
-        options.data,
-        resize=options.resize,
-        **_common(options, peers, cache),
-    )
+    common = _common(options, peers, cache)
+    model = _load(options, options.models[0], peers)
+    result = evaluate(model, options.task, options.data, resize=options.resize, **common)
     if peers.is_main:
         show_result(result)
-        if options.out:
-            print(result.save(options.out))
+        with sentence_for_disk():
+            _write(options, result)
     return 0
+
+
+def _write(options: Evaluate, result: "Result") -> None:
+    """The files that were asked for. Raises OSError."""
+    from diptych.evaluation import ResultKey
+    from diptych.evaluation.suite import file_name
+    from diptych.evaluation.tasks import TRAINED
+
+    task = f"{result.task}/{options.data}" if result.task in TRAINED else options.data
+    key = ResultKey(task, options.models[0], result.protocol["resize"])
+    name = file_name(key, result.key)
+    if options.predictions:
+        if result.predictions is None:
+            raise ConfigError(
+                f"--predictions are of zero-shot by vectors and of linear, not of {result.task}"
+            )
+        print(result.predictions.save(_file(options.predictions, f"{Path(name).stem}.csv")))
+    if options.out:
+        print(result.save(_file(options.out, name)))
+
+
+def _file(place: str, name: str) -> Path:
+    return Path(place).expanduser() / name if _is_folder(place) else Path(place).expanduser()
 
 
 def _many(options: Evaluate, peers: "Peers", cache: "Cache") -> int:
@@ -142,23 +198,26 @@ def _many(options: Evaluate, peers: "Peers", cache: "Cache") -> int:
             sizes=options.sizes,
             resize=options.resize,
             out=options.out or "results",
+            predictions=options.predictions or None,
             on_result=show_progress if peers.is_main else lambda key, result: None,
             **_common(options, peers, cache),
         )
         results.update(found)
     if peers.is_main:
-        show_results(results, options.tasks)
+        show_results(results)
     return 1 if results.failures else 0
 
 
 def _common(options: Evaluate, peers: "Peers", cache: "Cache") -> dict[str, Any]:
     """What is said alike of one dataset and of many."""
-    from diptych.datasets import templates
-
-    chosen = [templates(choice) for choice in options.templates]
     return {
-        "class_names": options.class_names or (),
-        "templates": list(chain.from_iterable(chosen)),
+        "class_names": _class_names(options),
+        "templates": options.templates,
+        "image_key": options.image_key,
+        "image_root": options.image_root,
+        "caption_key": options.caption_key,
+        "max_bad_share": options.max_bad_share,
+        "shots": options.shots,
         "by": options.by,
         "batch_size": options.batch_size,
         "limit": options.limit,
@@ -166,6 +225,27 @@ def _common(options: Evaluate, peers: "Peers", cache: "Cache") -> dict[str, Any]
         "cache": cache,
         "peers": peers,
     }
+
+
+def _class_names(options: Evaluate) -> str | dict[str, str]:
+    """A file for all tasks, or one of each. Raises ConfigError for a mixture, and for a task that
+    isn't asked for."""
+    words = options.class_names
+    pairs = dict[str, str]()
+    for word in words:
+        task, sign, file = word.partition("=")
+        if sign and not Path(word).exists():
+            pairs[task] = file
+    if not pairs:
+        if len(words) > 1:
+            raise ConfigError("--class-names is one file, or TASK=FILE for each task")
+        return words[0] if words else ""
+    if len(pairs) < len(words):
+        raise ConfigError(f"--class-names {' '.join(words)}: say TASK=FILE for each task")
+    asked = {options.data, *chain.from_iterable(task.split(",") for task in options.tasks)}
+    if strange := [task for task in pairs if task not in asked]:
+        raise ConfigError(f"--class-names {strange[0]}=…: no task is {strange[0]!r}")
+    return pairs
 
 
 def _load_some(

@@ -1,8 +1,7 @@
 """What `diptych evaluate` prints: one result, or the table of many."""
 
 import sys
-from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Sequence
 
 from rich.table import Table
 from rich.text import Text
@@ -10,9 +9,6 @@ from rich.text import Text
 from diptych.cli.show import show
 from diptych.evaluation import Result, ResultKey, Results
 from diptych.evaluation.results import described
-
-if TYPE_CHECKING:
-    from diptych.reports.board import Figure
 
 _CLASSES_SHOWN = 20
 
@@ -24,7 +20,10 @@ def show_result(result: Result) -> None:
         if name != "top5" or len(result.class_names) > 5:
             figures.add_row(name, f"{value:.2%}")
     figures.add_row("pictures", str(result.data["used"]))
+    if "captions" in result.protocol:
+        figures.add_row("captions", str(result.protocol["captions"]))
     show(figures)
+    print(f"measured on {_part(result)}: {result.data['description']}")
     if result.class_names:
         rows = zip(result.class_names, result.per_class, map(sum, result.confusion))
         ordered = sorted((row for row in rows if row[1] is not None), key=lambda row: row[1] or 0)
@@ -34,8 +33,20 @@ def show_result(result: Result) -> None:
         show(classes)
         if len(ordered) > _CLASSES_SHOWN:
             print(f"the {_CLASSES_SHOWN} hardest of {len(ordered)} classes")
+    _show_remarks("", result.data["remarks"])
     for bad in result.data["unusable_samples"]:
         print(f"left out: {bad['file']} {bad['key']}: {bad['reason']}", file=sys.stderr)
+
+
+def _part(result: Result) -> str:
+    split = result.data["split"]
+    return f"the {split} part" if split else "all of it"
+
+
+def _show_remarks(task: str, remarks: Sequence[str]) -> None:
+    """What a reader of the figures should know, a line each, on stderr."""
+    for remark in remarks:
+        print(f"note: {f'{task}: ' if task else ''}{remark}", file=sys.stderr)
 
 
 def show_progress(key: ResultKey, result: Result) -> None:
@@ -45,9 +56,8 @@ def show_progress(key: ResultKey, result: Result) -> None:
     print(f"{described(key)}: {figure}", file=sys.stderr)
 
 
-def show_results(results: Results, words: Sequence[str] = ()) -> None:
-    """A line a task, a column a model; the means of groups; the files, and what failed. `words` are
-    the tasks as they were asked for."""
+def show_results(results: Results) -> None:
+    """A line a task, a column a model, the files, and what failed."""
     if results:
         head, *rows = results.rows()
         table = Table(box=None)
@@ -56,10 +66,9 @@ def show_results(results: Results, words: Sequence[str] = ()) -> None:
         for row in rows:
             table.add_row(*map(Text, row))
         show(table)
-        show_averages(list(results.values()), ",".join(words).split(","))
-    remarks = {f"{key.task}: {remark}": None for key, remark in _remarks(results)}
-    for remark in remarks:
-        print(remark, file=sys.stderr)
+    said = {(key.task, *result.data.get("remarks", ())) for key, result in results.items()}
+    for task, *remarks in sorted(said):
+        _show_remarks(task, remarks)
     for path in results.paths.values():
         print(path)
     if results.kept:
@@ -67,40 +76,3 @@ def show_results(results: Results, words: Sequence[str] = ()) -> None:
         print(f"{count} results were there already", file=sys.stderr)
     for line in results.failure_lines():
         print(line, file=sys.stderr)
-
-
-def _remarks(results: Results) -> Iterator[tuple[ResultKey, str]]:
-    """What was let pass in known datasets: another size, missing classes, bad files."""
-    for key, result in results.items():
-        for remark in result.data.get("remarks", ()):
-            yield key, remark
-
-
-def show_averages(results: Sequence[Result], words: Sequence[str]) -> None:
-    """Of each model the means of complete groups, the published ones in brackets; of groups that
-    were asked for which sets are missing."""
-    from diptych.reports import averages, board
-
-    found = board(results)
-    means = {line: found.group_means(line) for line in found.lines}
-    if groups := found.group_names():
-        table = Table("mean of", box=None)
-        for line in found.lines:
-            table.add_column(Text(str(line)))
-        for name in groups:
-            cells = (means[line].get(name) for line in found.lines)
-            table.add_row(name, *("—" if cell is None else _average(cell) for cell in cells))
-        show(table)
-    if any(line.how.startswith(averages.BETTER) for line in found.lines):
-        print(averages.NOTE)
-    if any(cell.partial for line in found.lines for cell in means[line].values()):
-        print("* over sets of which some have another number of samples than was published")
-    for line in found.lines:
-        for name, missing in found.missing(line).items():
-            if name in words:
-                print(f"no mean of {name} for {line}: {', '.join(missing)} missing")
-
-
-def _average(mean: "Figure") -> str:
-    printed = f" ({100 * mean.published.value:.1f})" if mean.published else ""
-    return f"{mean.value:.2%}{'*' if mean.partial else ''}{printed}"

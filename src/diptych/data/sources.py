@@ -2,6 +2,7 @@
 
 import glob
 import itertools
+from collections.abc import Sequence
 from pathlib import Path
 
 from braceexpand import braceexpand
@@ -23,10 +24,14 @@ _KINDS = (
 )
 
 
-def open_source(config: DataConfig, *, captions: bool = True) -> Source:
+def open_source(
+    config: DataConfig, *, captions: bool = True, class_names: Sequence[str] = ()
+) -> Source:
     """The source, or mixture of sources, that `config.path` names.
 
-    With `captions=False` pictures without one are fine (evaluation by label, embedding). A few
+    With `captions=False` pictures without one are fine (evaluation by label, embedding).
+    `class_names` are those of the labels in shards and tables, where `config` names no file of
+    them; class folders have their own. A few
     samples are tried at once: a source of which none can be used raises DataError here, with the
     reason, and not an hour later.
 
@@ -40,7 +45,7 @@ def open_source(config: DataConfig, *, captions: bool = True) -> Source:
         return _open_own(config.source)
     if not config.path:
         raise ConfigError(f"data.path is empty; give it {_KINDS}")
-    captioner = captioner_of(config, needed=captions)
+    captioner = captioner_of(config, needed=captions, class_names=tuple(class_names))
     paths, roots = config.path.split("::"), config.image_root.split("::")
     roots = roots if len(roots) == len(paths) else roots * len(paths)
     parts = [
@@ -113,7 +118,7 @@ def _open_one(path: str, root: str, config: DataConfig, captioner: Captioner) ->
         folder = files[0]
         files = sorted(folder.glob("metadata.*")) or sorted(folder.glob("*.tar"))
         if not files and class_folders(folder):
-            return open_class_folders(folder, captioner)
+            return open_class_folders(folder, captioner_of(config, needed=captioner.needed))
     kinds = {file.suffix for file in files}
     if kinds == {".tar"}:
         return Shards(files, image_keys=image_keys, captioner=captioner, cache=cache)

@@ -34,6 +34,8 @@ class Dataset:
     """The figure that the dataset is known by."""
     class_names: tuple[str, ...] = ()
     templates: tuple[str, ...] = ()
+    class_prompts: tuple[tuple[str, ...], ...] = ()
+    """Of each class, in place of templates; empty: templates make them."""
     split: str = "test"
     """Of the data: what the profile tests on (`all`), if the test was asked for."""
     profile: str = "own"
@@ -55,7 +57,11 @@ class Dataset:
     expected: int = 0
     """Samples of the published split; 0: there is no agreed number."""
     remarks: tuple[str, ...] = ()
-    """What a reader of the numbers should know: another size, missing classes, bad files."""
+    """What a reader of the numbers should know: another size, missing or odd classes, bad files."""
+    reading: tuple[object, ...] = ()
+    """What samples say depends on it, beside their files, numbers and class names; plain JSON."""
+    shown: str = ""
+    """Which pictures of the files are taken, where the user says so."""
 
     @property
     def fields(self) -> tuple[str, ...]:
@@ -65,13 +71,16 @@ class Dataset:
     @property
     def prompts_sha256(self) -> str:
         """A digest of names and templates; empty where there are none."""
-        return prompts_sha256(self.class_names, self.templates) if self.class_names else ""
+        if not self.class_names:
+            return ""
+        said = [line for prompts in self.class_prompts for line in (*prompts, "")]
+        return prompts_sha256(self.class_names, said or self.templates)
 
     @property
     def about(self) -> Mapping[str, Any]:
         """What a result says of the data beside its name and split; plain JSON."""
         if self.path:
-            return {"path": self.path}
+            return {"path": self.path, "remarks": list(self.remarks)}
         return {
             "title": self.title,
             "layout": self.layout,

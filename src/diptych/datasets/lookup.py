@@ -44,7 +44,6 @@ _BEYOND_VTAB = _split(
 GROUPS: dict[str, tuple[str, ...]] = {
     "eva27": _EVA,
     "eva-video4": _split("ucf101 kinetics400 kinetics600 kinetics700"),
-    "eva-retrieval2": _split("flickr30k coco"),
     "openai27": _OPENAI,
     "declip11": _DECLIP,
     "vtab": _VTAB,
@@ -53,9 +52,9 @@ GROUPS: dict[str, tuple[str, ...]] = {
     "retrieval": _split("coco flickr8k flickr30k"),
     "sugarcrepe": tuple(entry.name for entry in ENTRIES if entry.reader == "sugarcrepe"),
 }
-"""`eva27`, `eva-video4`, `eva-retrieval2` (whose mean is the papers' MR): Sun et al. 2024
-(arXiv:2402.04252). `openai27`: Radford et al. 2021 (arXiv:2103.00020). `declip11`: Li et al. 2022
-(arXiv:2110.05208). `vtab`, `vtab+` and `retrieval`: as CLIP_benchmark lists them."""
+"""`eva27`, `eva-video4`: Sun et al. 2024 (arXiv:2402.04252). `openai27`: Radford et al. 2021
+(arXiv:2103.00020). `declip11`: Li et al. 2022 (arXiv:2110.05208). `vtab`, `vtab+` and `retrieval`:
+as CLIP_benchmark lists them."""
 _IMPORT_PATH = re.compile(r"(.+\.py|[A-Za-z_]\w*(\.\w+)*):[A-Za-z_]\w*")
 _NO_MODULES = ("pipe:", "synthetic:")
 """Data sources with a colon."""
@@ -86,7 +85,7 @@ def get(name: str) -> EvaluationSet:
     if found is None:
         close = difflib.get_close_matches(_plain(name), _spellings(), n=9)
         near = dict.fromkeys(_spellings()[each].name for each in close)
-        raise UnknownNameError("evaluation set", name, _entries(), near=near)
+        raise UnknownNameError("evaluation dataset", name, _entries(), near=near)
     return found
 
 
@@ -138,14 +137,14 @@ def _meant(word: str) -> tuple[EvaluationSet, ...]:
     if any(sign in word for sign in "*?["):
         matches = tuple(entry for entry in ENTRIES if fnmatch.fnmatchcase(entry.name, _plain(word)))
         if not matches:
-            raise UnknownNameError("evaluation set", word, _entries(), also=_groups())
+            raise UnknownNameError("evaluation dataset", word, _entries(), also=_groups())
         return matches
     try:
         return (get(word),)
     except UnknownNameError as error:
         near = error.near or difflib.get_close_matches(word, GROUPS, n=3)
         raise UnknownNameError(
-            "evaluation set or group", word, _entries(), near=near, also=_groups()
+            "evaluation dataset or group", word, _entries(), near=near, also=_groups()
         ) from None
 
 

@@ -227,7 +227,7 @@ class Aligned(Source):
     """
 
     def __init__(self, source: Source, places: Sequence[int], names: Sequence[str], kind: Kind):
-        self._source, self._places = source, tuple(places)
+        self._source, self.places = source, tuple(places)
         self._captioned, self._default = (
             kind in ("retrieval", "choice"),
             0 if kind == "choice" else None,
@@ -261,11 +261,11 @@ class Aligned(Source):
         )
 
     def _place(self, label: int) -> int:
-        if self._places and label >= len(self._places):
+        if self.places and label >= len(self.places):
             raise DataError(
-                f"class {label} lies outside the {len(self._places)} classes that the data names"
+                f"class {label} lies outside the {len(self.places)} classes that the data names"
             )
-        place = self._places[label] if self._places else label
+        place = self.places[label] if self.places else label
         if self.class_names and place >= len(self.class_names):
             raise DataError(f"class {place} lies outside the set's {len(self.class_names)}")
         return place

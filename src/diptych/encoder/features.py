@@ -82,6 +82,7 @@ def extract_features(
     *,
     fields: Sequence[str],
     saying: str = "",
+    shown: str = "",
     limit: int = 0,
     cache: Cache | None = None,
     batch_size: int = 64,
@@ -93,7 +94,8 @@ def extract_features(
 
     Each picture is decoded once, resized once for each way of resizing, and goes once through each
     model; what `cache` has isn't computed. `fields` of the samples are kept ("label", "captions");
-    `saying` is a digest of what they depend on beside the files, such as the class names. With
+    `saying` is a digest of what they depend on beside the files, such as the class names, and
+    `shown` of which pictures of the files are taken. With
     `peers` every process takes its share of the chunks, and all get the same; a cache on disk is
     one that they all see.
 
@@ -113,7 +115,7 @@ def extract_features(
     """
     cache, peers = cache or Cache(), peers or Peers()
     count = min(limit, len(source)) if limit else len(source)
-    files = source_version(source, count)
+    files = source_version(source, count, shown)
     places = [f"images/{digest(extractor.key, files)}" for extractor in extractors]
     samples_place = f"samples/{digest(files, saying, list(fields))}"
     chunks = [range(start, min(start + ROWS, count)) for start in range(0, count, ROWS)]
@@ -131,9 +133,9 @@ def extract_features(
     return [_join(cache, source, samples_place, place, chunks) for place in places]
 
 
-def source_version(source: Source, count: int) -> str:
+def source_version(source: Source, count: int, shown: str = "") -> str:
     """A digest of a source's first `count` samples: their names, and sizes and times of the files
-    they depend on. Another one when a file is replaced under its name."""
+    they depend on. Another one when a file is replaced under its name, or `shown` changes."""
     numbers, names = range(count), set[str]()
     for index in numbers:
         names.update(source.files(index))
@@ -142,7 +144,8 @@ def source_version(source: Source, count: int) -> str:
         path = Path(name)
         state = path.stat() if path.exists() else None
         states.append((os.path.abspath(name), state.st_size, state.st_mtime_ns) if state else name)
-    return digest(states, [source.where(index) for index in numbers])
+    names_in_files = [source.where(index) for index in numbers]
+    return digest(states, names_in_files, *filter(None, [shown]))
 
 
 class _Item(NamedTuple):

@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 from diptych.config.serialize import to_dict
-from diptych.data import BadSample
+from diptych.data import BadSample, Source
 from diptych.data.wordnet import refuse_ids
 from diptych.datasets import Dataset
 from diptych.distributed import Peers
@@ -15,14 +15,13 @@ from diptych.encoder.cache import digest
 from diptych.encoder.features import source_version
 from diptych.errors import DataError, UnknownNameError
 from diptych.evaluation.linear import LinearProbe
-from diptych.evaluation.predictions import Predictions, thumbnails
+from diptych.evaluation.predictions import Predictions, name_of, thumbnails
 from diptych.evaluation.result import Result
 from diptych.evaluation.scorers import scorer
 from diptych.evaluation.scores import Inputs
-from diptych.evaluation.tasks import Task
+from diptych.evaluation.tasks import TRAINED, Task
 from diptych.evaluation.tokens import TokenExtractor
 from diptych.inputs import Preprocess
-from diptych.inputs.truncation import Truncated, find_truncated, warn_if_truncated
 
 RESIZES = {"crop": "shortest", "squash": "squash", "pad": "longest"}
 """How a picture becomes a square, by the names that the field uses, and what
@@ -41,6 +40,9 @@ class Engine:
 
     by: str = "vectors"
     """What is compared: whole vectors, or `tokens` (see `scorers.SCORERS`)."""
+    shots: tuple[int, ...] = ()
+    """Training samples a class, of few-shot tasks; empty: the usual ones, as far as there are so
+    many."""
     cache: Cache = field(default_factory=Cache)
     batch_size: int = 64
     limit: int = 0
@@ -73,11 +75,13 @@ class Engine:
         """A digest of everything that the result depends on: model, preprocessing, files, prompts,
         procedure."""
         states = {
-            use: (self._files(dataset), dataset.prompts_sha256, dataset.metric)
+            use: (self._files(dataset), dataset.prompts_sha256, dataset.metric, *dataset.reading)
             for use, dataset in splits.items()
         }
         kinds = [dataset.kind for dataset in splits.values()]
-        procedure = () if self.by == "vectors" else (self.by,)
+        procedure: tuple[object, ...] = () if self.by == "vectors" else (self.by,)
+        if task.kind == "fewshot" and self.shots:
+            procedure = (*procedure, self.shots)
         return digest(_SCHEMA, task.kind, kinds, states, extractor.key, *procedure)
 
     def measure(
@@ -90,8 +94,8 @@ class Engine:
         """
         test = splits["test"]
         # What is missing is said before the long work.
-        scorer(test.kind if task.kind == "direct" else task.kind, self.by)
-        if task.kind == "direct":
+        scorer(task.kind if task.kind in TRAINED else test.kind, self.by)
+        if task.kind not in TRAINED:
             refuse_ids(test.class_names, test.name)
         embedded = {use: self._embed(dataset, extractors) for use, dataset in splits.items()}
         results = list[Result]()
@@ -101,7 +105,7 @@ class Engine:
         return results
 
     def _files(self, dataset: Dataset) -> str:
-        return source_version(dataset.source, self._count(dataset))
+        return source_version(dataset.source, self._count(dataset), dataset.shown)
 
     def _count(self, dataset: Dataset) -> int:
         return min(self.limit, len(dataset.source)) if self.limit else len(dataset.source)
@@ -113,7 +117,8 @@ class Engine:
             extractors,
             dataset.source,
             fields=dataset.fields,
-            saying=digest(dataset.class_names, dataset.profile),
+            saying=digest(dataset.class_names, dataset.profile, *dataset.reading),
+            shown=dataset.shown,
             limit=self.limit,
             cache=self.cache,
             batch_size=self.batch_size,
@@ -129,8 +134,8 @@ class Engine:
         extractor: FeatureExtractor,
         pictures: Mapping[str, ImageFeatures],
     ) -> Result:
-        test, kind = splits["test"], task.kind
-        kind = test.kind if kind == "direct" else kind
+        test = splits["test"]
+        kind = task.kind if task.kind in TRAINED else test.kind
         trained = {use: self._files(dataset) for use, dataset in splits.items() if use != "test"}
         inputs = Inputs(
             dataset=test,
@@ -141,17 +146,16 @@ class Engine:
             progress=self.progress,
             probes=self.probes,
             probe_key=digest(extractor.key, trained),
+            shots=self.shots,
         )
         scores = scorer(kind, self.by)(inputs)
-        truncated = self._truncated(inputs) if task.kind == "direct" else None
         predictions = scores.predictions
         return Result(
             task=kind,
             metrics=scores.metrics,
             protocol=_protocol(test, extractor) | scores.protocol,
-            data=dict(test.about)
+            data=_about(splits, scores.remarks)
             | {"name": test.name, "split": test.split, "description": test.source.describe()}
-            | {"remarks": [*test.remarks, *([str(truncated)] if truncated else ())]}
             | {"samples": self._count(test)}
             | _describe(pictures["test"]),
             model=asdict(extractor.encoder.identity) | {"provenance": extractor.encoder.provenance},
@@ -161,16 +165,26 @@ class Engine:
             intervals=scores.reported_intervals,
             per_sample=scores.per_sample,
             calibration=predictions.calibration() if predictions else {},
-            mistakes=_mistakes(test, pictures["test"], predictions) if predictions else (),
+            mistakes=_mistakes(test.source, scores.class_names, pictures["test"], predictions)
+            if predictions
+            else (),
+            predictions=predictions.of_samples(
+                [name_of(test.source, row) for row in pictures["test"].rows.tolist()],
+                scores.class_names,
+            )
+            if predictions
+            else None,
             key=self.key(task, splits, extractor),
         )
 
-    def _truncated(self, inputs: Inputs) -> Truncated | None:
-        """The texts of which the model sees the beginning alone; said aloud once for a dataset."""
-        found = find_truncated(inputs.extractor.encoder.tokenizer, inputs.texts)
-        if self.peers.is_main:
-            warn_if_truncated(found)
-        return found
+
+def _about(splits: Mapping[str, Dataset], remarks: Sequence[str]) -> dict[str, Any]:
+    """What is known of the test split, with the remarks on all splits, each once."""
+    about = dict(splits["test"].about)
+    every = dict.fromkeys(about["remarks"])
+    for dataset in splits.values():
+        every |= dict.fromkeys(dataset.remarks)
+    return about | {"remarks": list(every | dict.fromkeys(remarks))}
 
 
 def check_resizes(resizes: Sequence[str]) -> None:
@@ -192,21 +206,20 @@ def _resized(encoder: Encoder, name: str) -> Preprocess:
 
 
 def _mistakes(
-    dataset: Dataset, pictures: ImageFeatures, predictions: Predictions
+    source: Source, names: Sequence[str], pictures: ImageFeatures, predictions: Predictions
 ) -> tuple[dict[str, Any], ...]:
     """The wrong predictions that the model was most confident of, with small pictures."""
     places = predictions.most_confident_errors(_MISTAKES)
-    small = thumbnails(dataset.source, pictures.rows[places].tolist())
-    names = dataset.class_names
+    rows = pictures.rows[places].tolist()
     return tuple(
         {
-            "key": pictures.samples[place].key,
+            "key": name_of(source, row),
             "true": names[int(predictions.labels[place])],
             "taken_for": names[int(predictions.predicted[place])],
             "confidence": float(predictions.confidence[place]),
             "jpeg": jpeg,
         }
-        for place, jpeg in zip(places, small)
+        for place, row, jpeg in zip(places, rows, thumbnails(source, rows))
     )
 
 
@@ -224,7 +237,7 @@ def _good(dataset: Dataset, pictures: ImageFeatures, count: int) -> ImageFeature
         first = f"{bad[0].file} {bad[0].key}: {bad[0].reason}" if bad else "there are none"
         raise DataError(
             f"{len(bad)} of {count} samples can't be used, more than the share of "
-            f"{dataset.max_bad_share:g} that data.max_bad_share allows; the first one is {first}"
+            f"{dataset.max_bad_share:g} that is allowed (--max-bad-share); the first one is {first}"
         )
     if not lacking:
         return pictures

@@ -14,6 +14,8 @@ from diptych.evaluation.logistic import Coordinates
 
 SHOTS = (1, 2, 4, 8, 16)
 """Training samples of each class."""
+_HELD = 4
+"""Samples of each class, at most, that choose the penalty."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,13 +68,12 @@ def few_shot(
     """
     train_labels = train_labels.to(train.device)
     present, counts = train_labels.unique(return_counts=True)
-    most = max(shots) + min(max(shots), 4)
+    most = max(shots) + min(max(shots), _HELD)
     if int(counts.min()) < most:
         label = int(present[counts.argmin()])
         raise DataError(
             f"class {label} has {int(counts.min())} training samples, but {max(shots)} shots "
-            "and those that choose the "
-            f"penalty need {most}; ask for fewer shots"
+            f"and those that choose the penalty need {most}; ask for fewer shots (--shots)"
         )
     coordinates = Coordinates.of(train)
     found: dict[int, list[float]] = {count: [] for count in shots}
@@ -82,7 +83,7 @@ def few_shot(
             # Validation samples stand behind the longest draw: they are the same for all shots,
             # and none is ever trained on.
             kept = places < count
-            held = (places >= max(shots)) & (places < max(shots) + min(count, 4))
+            held = (places >= max(shots)) & (places < max(shots) + min(count, _HELD))
             probe = fit_probe(
                 train[kept],
                 train_labels[kept],
@@ -94,6 +95,26 @@ def few_shot(
     return [
         FewShot(shots=count, accuracies=tuple(accuracies)) for count, accuracies in found.items()
     ]
+
+
+def shots_that_fit(labels: Int[Tensor, " n"]) -> tuple[int, ...]:
+    """Those of `SHOTS` for which every class has enough samples, with those that choose the
+    penalty. Raises DataError where there are none.
+
+    >>> import torch
+    >>> from diptych.evaluation.few_shot import shots_that_fit
+    >>> shots_that_fit(torch.arange(3).repeat(4))
+    (1, 2)
+    """
+    present, counts = labels.unique(return_counts=True)
+    fewest = int(counts.min())
+    found = tuple(count for count in SHOTS if count + min(count, _HELD) <= fewest)
+    if not found:
+        raise DataError(
+            f"class {int(present[counts.argmin()])} has a single training sample; one shot needs "
+            "two of each class, one to learn from and one that chooses the penalty"
+        )
+    return found
 
 
 def _places(labels: Int[Tensor, " n"], seed: int) -> Int[Tensor, " n"]:

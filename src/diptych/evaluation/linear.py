@@ -258,6 +258,7 @@ def _split(features: Tensor, labels: Tensor) -> tuple[tuple[Tensor, Tensor], tup
     held[order] = (torch.arange(len(labels), device=labels.device) - first) % 5 == 4
     if not held.any():
         raise DataError(
-            "no class has five samples, so none can be held out; pass `validation`, or one strength"
+            "no class has five training samples, so none can be held out to choose the penalty; "
+            "add a validation part (a folder val beside train), or try few-shot probes (fewshot/)"
         )
     return (features[~held], labels[~held]), (features[held], labels[held])

@@ -1,9 +1,12 @@
 """What a model predicts, picture by picture: how confident it is, and its most confident errors."""
 
 import base64
+import csv
 import io
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -12,6 +15,7 @@ from PIL import Image
 from torch import Tensor
 
 from diptych.data import Source
+from diptych.durable import write_file
 from diptych.errors import DataError
 from diptych.evaluation.metrics import calibration
 from diptych.inputs import decode
@@ -41,10 +45,57 @@ class Predictions:
             "confidence": _finite(found.confidence),
         }
 
+    def of_samples(self, keys: Sequence[str], names: Sequence[str]) -> "SamplePredictions":
+        """In words: `keys` name the pictures, `names` the classes."""
+        true: list[int] = self.labels.tolist()
+        predicted: list[int] = self.predicted.tolist()
+        return SamplePredictions(
+            keys=tuple(keys),
+            true=tuple(names[label] for label in true),
+            predicted=tuple(names[label] for label in predicted),
+            probability=tuple(self.confidence.tolist()),
+        )
+
     def most_confident_errors(self, count: int) -> list[int]:
         """Places of the wrong predictions with the highest confidence, the highest first."""
         wrong = (self.predicted != self.labels).nonzero()[:, 0]
         return wrong[self.confidence[wrong].argsort(descending=True, stable=True)][:count].tolist()
+
+
+@dataclass(frozen=True, kw_only=True)
+class SamplePredictions:
+    """What was predicted of each picture, in words, for tables and people.
+
+    >>> import tempfile
+    >>> from diptych.evaluation.predictions import SamplePredictions
+    >>> found = SamplePredictions(
+    ...     keys=("a/1.jpg",), true=("cat",), predicted=("dog",), probability=(0.75,)
+    ... )
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     print(found.save(f"{folder}/predictions.csv").read_text(), end="")
+    key,true,predicted,probability
+    a/1.jpg,cat,dog,0.75
+    """
+
+    keys: tuple[str, ...]
+    """See `name_of`."""
+    true: tuple[str, ...]
+    predicted: tuple[str, ...]
+    probability: tuple[float, ...]
+    """Of the predicted class."""
+
+    def save(self, path: str | os.PathLike[str]) -> Path:
+        """Write a CSV file, whole or not at all. Raises OSError."""
+
+        def write(target: Path) -> None:
+            # Names of files that aren't Unicode come as surrogates, and go as the bytes they were.
+            with open(target, "w", encoding="utf-8", errors="surrogateescape", newline="") as file:
+                rows = csv.writer(file, lineterminator="\n")
+                rows.writerow(("key", "true", "predicted", "probability"))
+                shares = (f"{share:.6g}" for share in self.probability)
+                rows.writerows(zip(self.keys, self.true, self.predicted, shares, strict=True))
+
+        return write_file(Path(path), write)
 
 
 def predict(
@@ -65,6 +116,20 @@ def predict(
     found = [(scale * tile.float() @ classes.float().T).softmax(1).max(1) for tile in tiles]
     confidence, predicted = (torch.cat(parts) for parts in zip(*found))
     return Predictions(labels=labels, predicted=predicted, confidence=confidence)
+
+
+def name_of(source: Source, row: int) -> str:
+    """What to call a sample, so that its picture is found: the path of the picture's file, or its
+    key in a shard, `SHARD.tar/KEY`, or in a table that holds the picture.
+
+    >>> from diptych.config import DataConfig
+    >>> from diptych.data import open_source
+    >>> name_of(open_source(DataConfig(path="synthetic:10")), 3)
+    'synthetic/3'
+    """
+    file, key = source.where(row)
+    last = source.files(row)[-1]
+    return last if last != file or file.endswith(key) else f"{file}/{key}"
 
 
 def thumbnails(source: Source, rows: Sequence[int]) -> list[str]:

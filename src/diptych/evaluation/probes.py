@@ -1,14 +1,17 @@
 """Scorers that train a classifier on the vectors of a dataset's training split."""
 
+from dataclasses import replace
 from typing import Any
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from diptych.datasets import Dataset
-from diptych.evaluation.few_shot import few_shot
+from diptych.datasets.own_names import some
+from diptych.evaluation.few_shot import SHOTS, few_shot, shots_that_fit
 from diptych.evaluation.linear import LinearProbe, fit_probe
+from diptych.evaluation.predictions import predict
 from diptych.evaluation.scores import Inputs, Scores, class_scores, labels_of
 from diptych.evaluation.zero_shot import zero_shot
 
@@ -26,9 +29,9 @@ def score_few_shot(inputs: Inputs) -> Scores:
 
 def _few_shot(inputs: Inputs) -> Scores:
     train, test = inputs.splits["train"], inputs.splits["test"]
-    probes = few_shot(
-        train.features.float(), labels_of(train), test.features.float(), labels_of(test)
-    )
+    learned, asked = labels_of(train), labels_of(test)
+    shots = inputs.shots or shots_that_fit(learned)
+    probes = few_shot(train.features.float(), learned, test.features.float(), asked, shots=shots)
     metrics, intervals = dict[str, float](), dict[str, list[float]]()
     for probe in probes:
         name = f"top1_{probe.shots}_shot"
@@ -40,7 +43,29 @@ def _few_shot(inputs: Inputs) -> Scores:
         "intervals": "of the mean over draws, by Student's t",
     }
     protocol = {"metric": f"top1_{probes[-1].shots}_shot"} | _CLASSIFIER | more
-    return Scores(metrics=metrics, intervals=intervals, protocol=protocol)
+    left_out = [str(count) for count in SHOTS if count not in shots and not inputs.shots]
+    few = [f"{', '.join(left_out)} shots are left out: a class has too few training samples"]
+    remarks = (*(few if left_out else ()), *_unseen(inputs.dataset, learned, asked))
+    return Scores(metrics=metrics, intervals=intervals, protocol=protocol, remarks=remarks)
+
+
+def _unseen(
+    dataset: Dataset, learned: Int[Tensor, " n"], asked: Int[Tensor, " m"]
+) -> tuple[str, ...]:
+    """A remark on test pictures of classes that no training picture has: they can't be right."""
+    # ImageNet's classifier is asked about a part of its classes, by other numbers.
+    if dataset.class_indices:
+        asked = torch.tensor(dataset.class_indices)[asked]
+    strange = asked[~torch.isin(asked, learned)]
+    if not len(strange):
+        return ()
+    numbers = strange.unique().tolist()
+    names = dataset.class_names
+    called = [names[number] if number < len(names) else str(number) for number in numbers]
+    return (
+        f"{len(strange):,} of {len(asked):,} test pictures can't be right: there are no training "
+        f"pictures of their classes ({some(called)})",
+    )
 
 
 def score_linear(inputs: Inputs) -> Scores:
@@ -69,7 +94,12 @@ def _linear(inputs: Inputs) -> Scores:
     }
     metric = dataset.metric if dataset.metric in ("top1", "mean_per_class") else "top1"
     protocol = {"metric": metric} | _CLASSIFIER | more
-    return class_scores(found, labels, inputs.keys, names, protocol)
+    scores = class_scores(found, labels, inputs.keys, names, protocol)
+    return replace(
+        scores,
+        remarks=_unseen(dataset, probe.labels, labels),
+        predictions=predict(extended, labels, weights, scale=1.0),
+    )
 
 
 def _trained(inputs: Inputs) -> LinearProbe:

@@ -13,6 +13,7 @@ from typing import Any
 from diptych.durable import write_file
 from diptych.errors import DataError
 from diptych.evaluation.per_sample import PerSample
+from diptych.evaluation.predictions import SamplePredictions
 
 _NO_RESULT = "not a result of `diptych evaluate`: "
 
@@ -60,14 +61,18 @@ class Result:
     confidence, jpeg (base64)."""
     per_sample: dict[str, PerSample] = field(default_factory=dict, compare=False, repr=False)
     """Metric -> what each sample's result is. They lie beside the file, as NAME.METRIC.npz."""
+    predictions: SamplePredictions | None = field(default=None, compare=False, repr=False)
+    """Of zero-shot and linear classification, where it was measured just now: what was predicted of
+    each picture. `predictions.save("predictions.csv")` writes a table; files of results have none.
+    """
     key: str = ""
     """A digest of everything that the figures depend on."""
     date: str = field(default_factory=lambda: datetime.now(UTC).isoformat(timespec="seconds"))
 
     def to_json(self) -> str:
         """The result as text; lists stand on one line each."""
-        values = asdict(replace(self, per_sample={}))
-        del values["per_sample"]
+        values = asdict(replace(self, per_sample={}, predictions=None))
+        del values["per_sample"], values["predictions"]
         rows = values.pop("confusion")
         lines = [f"  {json.dumps(name)}: {_json(value)}" for name, value in values.items()]
         lines.append(

@@ -65,7 +65,8 @@ def _area_under_roc(
 
 
 def _ensembling(dataset: Dataset) -> dict[str, Any]:
-    return {
+    prompts = {"class_prompts": sum(map(len, dataset.class_prompts))}
+    return (prompts if dataset.class_prompts else {}) | {
         "templates": list(dataset.templates),
         "ensembling": "mean of unit text vectors, scaled to unit length",
     }

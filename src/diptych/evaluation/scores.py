@@ -12,7 +12,8 @@ from torch import Tensor
 
 from diptych.datasets import Dataset
 from diptych.distributed import Peers, on_main
-from diptych.encoder import Cache, FeatureExtractor, ImageFeatures, Texts, class_vectors, prompts
+from diptych.encoder import Cache, FeatureExtractor, ImageFeatures, Texts, class_vectors
+from diptych.encoder.classes import prompt_vectors
 from diptych.errors import ConfigError
 from diptych.evaluation.intervals import (
     Interval,
@@ -42,6 +43,8 @@ class Scores:
     intervals: Intervals = field(default_factory=dict)
     """Also of figures that the dataset's task doesn't give; those are left out of a result."""
     per_sample: dict[str, PerSample] = field(default_factory=dict)
+    remarks: tuple[str, ...] = ()
+    """What a reader of the numbers should know."""
     predictions: Predictions | None = None
     """Of zero-shot classification by whole vectors."""
 
@@ -66,6 +69,8 @@ class Inputs:
     progress: bool = False
     probes: dict[str, LinearProbe] = field(default_factory=dict, repr=False)
     """Linear classifiers that were trained already, by all that they depend on."""
+    shots: tuple[int, ...] = ()
+    """See `Engine`."""
     probe_key: str = ""
     """What the classifier of this task's training splits depends on."""
 
@@ -84,21 +89,17 @@ class Inputs:
         """What the model multiplies cosines by."""
         return float(self.extractor.encoder.model.logit_scale.detach().float().cpu().exp())
 
-    @property
-    def texts(self) -> list[str]:
-        """What pictures are compared with: the prompts of the classes, or the captions."""
-        if self.dataset.class_names:
-            return prompts(self.dataset.class_names, self.dataset.templates)
-        captions = (sample.captions for sample in self.pictures.samples)
-        return list(chain.from_iterable(captions))
-
     def class_vectors(self) -> Float[Tensor, "classes width"]:
         """A unit vector for each class; every process encodes its share of the prompts."""
-        return class_vectors(self._texts(), self.dataset.class_names, self.dataset.templates)
+        dataset = self.dataset
+        if dataset.class_prompts:
+            return prompt_vectors(self._texts(), dataset.class_prompts)
+        return class_vectors(self._texts(), dataset.class_names, dataset.templates)
 
     def caption_vectors(self) -> Float[Tensor, "captions width"]:
         """A unit vector for each caption of each picture, in order."""
-        return self._texts()(self.texts)
+        captions = (sample.captions for sample in self.pictures.samples)
+        return self._texts()(chain.from_iterable(captions))
 
     def on_main(self, work: Callable[[], T]) -> T:
         """What `work` gives on the first process, for all of them."""

@@ -26,11 +26,13 @@ def run_suite(
     *,
     resizes: Sequence[str] = (),
     out: Path | None = None,
+    predictions: Path | None = None,
     on_result: OnResult = lambda key, result: None,
 ) -> Results:
     """Measure every model on every task; with `out`, each result is written below it as soon as it
     is there, and one that is there already, with the same digest of model, preprocessing, files,
-    prompts and procedure, is kept.
+    prompts and procedure, is kept. With `predictions`, what was predicted of each picture is
+    written below it, a CSV file for each result of a classification.
 
     `open_splits` finds a task's data; a task that it can't open fails for all models. `resizes`
     overrule those of the datasets. `on_result` is called with each result that was measured.
@@ -51,7 +53,7 @@ def run_suite(
             splits = together(engine.peers, partial(open_splits, task))
             extractors = _extractors(engine, models, task, resizes or splits["test"].resizes)
             paths = _paths(engine, task, splits, extractors, out)
-            finished = on_main(engine.peers, partial(_finished, paths))
+            finished = on_main(engine.peers, partial(_finished, paths, predictions))
         except FAILURES as error:
             keys = [ResultKey(task.name, model, ", ".join(resizes)) for model in models]
             results.failures |= dict.fromkeys(keys, _reason(error))
@@ -61,7 +63,7 @@ def run_suite(
             results.kept.add(key)
         left = {key: extractor for key, extractor in extractors.items() if key not in finished}
         if left:
-            _measure(engine, task, splits, left, paths, results, on_result)
+            _measure(engine, task, splits, left, paths, predictions, results, on_result)
     return results
 
 
@@ -86,17 +88,21 @@ def _paths(
     if out is None:
         return {}
     digests = {key: engine.key(task, splits, extractor) for key, extractor in extractors.items()}
-    return {key: out / _file_name(key, digest) for key, digest in digests.items()}
+    return {key: out / file_name(key, digest) for key, digest in digests.items()}
 
 
-def _finished(paths: Mapping[ResultKey, Path]) -> dict[ResultKey, Result]:
-    """The results that lie there whole."""
+def _finished(paths: Mapping[ResultKey, Path], predictions: Path | None) -> dict[ResultKey, Result]:
+    """The results that lie there whole, with their predictions where those are asked for."""
     found = dict[ResultKey, Result]()
     for key, path in paths.items():
         try:
-            found[key] = Result.load(path)
+            result = Result.load(path)
         except (OSError, DataError):
             continue
+        classified = bool(result.calibration)
+        if predictions and classified and not _table(predictions, path).exists():
+            continue
+        found[key] = result
     return found
 
 
@@ -106,6 +112,7 @@ def _measure(
     splits: Mapping[str, Dataset],
     extractors: Mapping[ResultKey, FeatureExtractor],
     paths: Mapping[ResultKey, Path],
+    predictions: Path | None,
     results: Results,
     on_result: OnResult,
 ) -> None:
@@ -114,17 +121,34 @@ def _measure(
     try:
         measured = engine.measure(task, splits, list(extractors.values()))
         found = {key: _named(result, key.model) for key, result in zip(extractors, measured)}
-        on_main(engine.peers, lambda: [found[key].save(paths[key]) for key in found if paths])
+        on_main(engine.peers, partial(_save, found, paths, predictions))
     except FAILURES as error:
         if len(extractors) == 1:
             results.failures |= dict.fromkeys(extractors, _reason(error))
             return
         for key, extractor in extractors.items():
-            _measure(engine, task, splits, {key: extractor}, paths, results, on_result)
+            _measure(engine, task, splits, {key: extractor}, paths, predictions, results, on_result)
         return
     for key, result in found.items():
         results.add(key, result, paths.get(key))
         on_result(key, result)
+
+
+def _save(
+    found: Mapping[ResultKey, Result], paths: Mapping[ResultKey, Path], predictions: Path | None
+) -> None:
+    for key, result in found.items():
+        path = paths.get(key) or Path(file_name(key, result.key))
+        # The result comes last: where it lies, all that belongs to it lies.
+        if predictions and result.predictions:
+            result.predictions.save(_table(predictions, path))
+        if key in paths:
+            result.save(path)
+
+
+def _table(folder: Path, result: Path) -> Path:
+    """Where the predictions of a result are written."""
+    return folder / f"{result.stem}.csv"
 
 
 def _named(result: Result, model: str) -> Result:
@@ -132,8 +156,8 @@ def _named(result: Result, model: str) -> Result:
     return replace(result, model=result.model | {"name": model})
 
 
-def _file_name(key: ResultKey, digest: str) -> str:
-    """Readable, and another one for whatever gives other figures."""
+def file_name(key: ResultKey, digest: str) -> str:
+    """Of a result: readable, and another one for whatever gives other figures."""
     words = (Path(key.model.rstrip("/")).name, key.task, key.resize)
     plain = [re.sub(r"[^\w+=-]+", "-", word).strip("-") for word in words]
     return ".".join([*plain, digest[:8], "json"])

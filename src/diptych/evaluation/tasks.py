@@ -2,13 +2,15 @@
 datasets."""
 
 import os
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
 from diptych import datasets
+from diptych.config import DataConfig
 from diptych.datasets import Dataset, EvaluationSet, open_own, open_set
+from diptych.datasets.own import ClassNames, open_own_parts
 from diptych.errors import ConfigError, DataError, UnknownNameError
 
 TRAINED = ("linear", "fewshot")
@@ -25,7 +27,8 @@ class Task:
     data: EvaluationSet | str
     """A known dataset, or the path of data of the user's own."""
     kind: str = "direct"
-    """`direct`: the dataset's own task. `linear`, `fewshot`: classifiers trained on the vectors."""
+    """`direct`: the dataset's own task; of data of the user's own also one of `own.METRICS`.
+    `linear`, `fewshot`: classifiers trained on the vectors."""
 
 
 Tasks = str | EvaluationSet | Task | Sequence[str | EvaluationSet | Task]
@@ -75,40 +78,73 @@ def open_splits(
     data_root: str | os.PathLike[str] = ".",
     profile: str = "diptych",
     sizes: Literal["exact", "warn"] = "exact",
-    class_names: str | os.PathLike[str] | Sequence[str] = (),
+    class_names: ClassNames | Mapping[str, ClassNames] = (),
     templates: str | Sequence[str] = (),
+    settings: DataConfig | None = None,
+    max_bad_share: float | None = None,
+    limit: int = 0,
 ) -> dict[str, Dataset]:
     """The task's data by what it is for: `test`, and `train` and `val` where there is training.
 
-    `data_root`, `profile` and `sizes` are for known datasets (`datasets.open_set`), `class_names`
-    and `templates` for data of one's own (`datasets.open_own`). Raises DataError if the data isn't
-    there.
+    `data_root`, `profile` and `sizes` are for known datasets (`datasets.open_set`); `class_names`
+    (a mapping: of each task), `templates` and `settings`, whose path is the task's, for data of
+    one's own (`datasets.open_own`). Raises DataError if the data isn't there.
 
     >>> from diptych.evaluation.tasks import open_splits, parse_tasks
-    >>> [task] = parse_tasks("linear/synthetic:16")
+    >>> [task] = parse_tasks("synthetic:16")
     >>> list(open_splits(task))
-    ['test', 'train']
+    ['test']
     """
+    if isinstance(task.data, EvaluationSet):
+        found = _open_known(task, task.data, data_root, profile, sizes)
+    else:
+        own = replace(settings or DataConfig(), path=task.data)
+        names = _names_of(task, class_names)
+        found = _open_own(task.kind, own, names, templates, limit)
+    if max_bad_share is None:
+        return found
+    return {use: replace(each, max_bad_share=max_bad_share) for use, each in found.items()}
 
-    def find(data: EvaluationSet | str, split: str) -> Dataset:
-        if isinstance(data, EvaluationSet):
-            return open_set(data, data_root, profile=profile, split=split, sizes=sizes)
-        return open_own(data, class_names=class_names, templates=templates, split=split)
 
-    test = find(task.data, "test")
+def _open_own(
+    kind: str, own: DataConfig, names: ClassNames, templates: str | Sequence[str], limit: int
+) -> dict[str, Dataset]:
+    if kind in TRAINED:
+        return open_own_parts(own, class_names=names, limit=limit)
+    wanted = "" if kind == "direct" else kind
+    return {"test": open_own(own, wanted, class_names=names, templates=templates, limit=limit)}
+
+
+def _open_known(
+    task: Task,
+    data: EvaluationSet,
+    data_root: str | os.PathLike[str],
+    profile: str,
+    sizes: Literal["exact", "warn"],
+) -> dict[str, Dataset]:
+    def find(data: EvaluationSet, split: str) -> Dataset:
+        return open_set(data, data_root, profile=profile, split=split, sizes=sizes)
+
+    test = find(data, "test")
     if task.kind == "direct":
         return {"test": test}
-    learned = _trained_on(task.data, test)
+    learned = _trained_on(data, test)
     splits = {"test": test, "train": find(learned, "train")}
-    if isinstance(learned, EvaluationSet) and "val" in learned.sizes:
+    if "val" in learned.sizes:
         splits["val"] = find(learned, "val")
     return splits
 
 
-def _trained_on(data: EvaluationSet | str, test: Dataset) -> EvaluationSet | str:
+def _names_of(task: Task, class_names: ClassNames | Mapping[str, ClassNames]) -> ClassNames:
+    if isinstance(class_names, Mapping):
+        return class_names.get(task.name, class_names.get(str(task.data), ()))
+    return class_names
+
+
+def _trained_on(data: EvaluationSet, test: Dataset) -> EvaluationSet:
     """Whose training split a classifier sees: ImageNet's, for the datasets that shift its
     pictures."""
-    if isinstance(data, str) or data.name not in datasets.GROUPS["imagenet-shifts"]:
+    if data.name not in datasets.GROUPS["imagenet-shifts"]:
         return data
     whole = datasets.get(_IMAGENET)
     if len(test.class_names) != whole.classes and not test.class_indices:

@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.nn.functional import normalize
 
 from diptych.distributed import together
-from diptych.encoder import Encoder, FeatureExtractor, prompts
+from diptych.encoder import Encoder, FeatureExtractor
 from diptych.encoder.cache import digest
 from diptych.encoder.encoder import evaluating
 from diptych.errors import ConfigError
@@ -81,6 +81,8 @@ def score_tokens(inputs: Inputs, *, mask_padding: bool = True) -> Scores:
     `mask_padding`: see `token_classes`. Raises ConfigError for a model without a `token_dim`."""
     encoder, dataset = inputs.extractor.encoder, inputs.dataset
     names, templates = dataset.class_names, dataset.templates
+    if dataset.class_prompts:
+        raise ConfigError("token by token classes are asked by templates, not by prompts of each")
     # Every process encodes all prompts: a model whose weights are spread needs all of them to call.
     classes = together(
         inputs.peers, lambda: token_classes(encoder, names, templates, mask_padding=mask_padding)
@@ -155,7 +157,8 @@ def token_classes(
     >>> len(classes.words), classes.each
     (4, 2)
     """
-    rows = [encoder.tokenizer.encode(prompt) for prompt in prompts(names, templates)]
+    prompts = [template.replace("{}", name) for name in names for template in templates]
+    rows = [encoder.tokenizer.encode(prompt) for prompt in prompts]
     length = max(map(len, rows)) if mask_padding else encoder.tokenizer.context_length
     ids = encoder.tokenizer.pad(rows, length)
     with evaluating(encoder.model):

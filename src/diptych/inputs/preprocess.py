@@ -9,8 +9,7 @@ from jaxtyping import Float, UInt8
 from torch import Tensor
 
 from diptych.config import PreprocessConfig
-from diptych.inputs.images import decode
-from diptych.inputs.picture import Picture
+from diptych.inputs.images import Picture, decode
 from diptych.inputs.resize import resize, resize_shortest_and_crop
 
 

@@ -10,6 +10,10 @@ from diptych.datasets.layouts.base import read_lines, several
 from diptych.errors import DataError
 
 _IMAGES = ("webp", "png", "jpg", "jpeg")
+CLASS_NAMES = "classnames.txt"
+TEMPLATES = "zeroshot_classification_templates.txt"
+KIND = "dataset_type.txt"
+"""Files beside the folders of the splits."""
 
 
 def read(wanted: Wanted) -> Found | None:
@@ -27,16 +31,20 @@ def read(wanted: Wanted) -> Found | None:
                 source=Shards(
                     shards, image_keys=_IMAGES, captioner=wanted.captioner, cache=wanted.cache
                 ),
-                labels=_labels(folder / "classnames.txt"),
-                templates=_templates(folder / "zeroshot_classification_templates.txt"),
+                labels=read_labels(folder / CLASS_NAMES),
+                templates=_templates(folder / TEMPLATES),
             )
     return None
 
 
 def _shards(folder: Path, names: tuple[str, ...]) -> list[Path]:
     split = next((path for name in names if (path := folder / name).is_dir()), None)
-    if split is None:
-        return []
+    return numbered_shards(split) if split else []
+
+
+def numbered_shards(split: Path) -> list[Path]:
+    """The shards in the folder of a split by their numbers. Raises DataError if there are others
+    than its `nshards.txt` says, where it has one."""
     found = sorted(
         split.glob("*.tar"), key=lambda path: [int(part) for part in re.findall(r"\d+", path.name)]
     )
@@ -53,12 +61,15 @@ def _shards(folder: Path, names: tuple[str, ...]) -> list[Path]:
     return found
 
 
-def _labels(path: Path) -> tuple[str, ...]:
+def read_labels(path: Path) -> tuple[str, ...]:
     """An empty line is a class with an empty name (CLEVR's), unless it is the last."""
     return tuple(line.strip() for line in read_lines(path)) if path.exists() else ()
 
 
 def _templates(path: Path) -> tuple[str, ...]:
-    if not path.exists():
-        return ()
+    return read_templates(path) if path.exists() else ()
+
+
+def read_templates(path: Path) -> tuple[str, ...]:
+    """One a line, with `{c}` for the class."""
     return tuple(line.replace("{c}", "{}") for line in read_lines(path) if line.strip())

@@ -10,7 +10,6 @@ FAMILY = Family(
     name="clip",
     towers=(VitConfig, ResNetConfig, TextConfig),
     pretrained="diptych.families.clip.pretrained:entries",
-    repositories="diptych.families.clip.hub:repositories",
     recipes=("diptych.families.clip.recipes",),
     layouts="diptych.families.clip.layouts:layouts",
     open_clip="diptych.families.clip.layouts.towers:TOWERS",

@@ -274,7 +274,6 @@ LAYOUT = Layout(
     scale=("logit_scale",),
     table=table,
     config=read_config,
-    config_file=CONFIG,
     describe=describe,
     weight_files=WEIGHT_FILES,
     exports=(Export(name="transformers", write=export),),
