@@ -100,3 +100,44 @@ def test_a_warning_of_ours_is_a_line_on_stderr(capsys, monkeypatch):
     with pytest.raises(SystemExit):
         main(["models"])
     assert capsys.readouterr().err == "diptych: gelu is assumed\n" * 2
+
+
+@pytest.mark.parametrize(
+    ("error", "says"),
+    [
+        (OSError(28, "No space left on device", "a/b"), "a/b: No space left on device; make room"),
+        (PermissionError(13, "Permission denied", "a"), "a: Permission denied; choose a place"),
+        (OSError(30, "Read-only file system", "a"), "a: Read-only file system; choose a place"),
+        (OSError("odd"), "odd"),
+        (MemoryError(), "there isn't enough memory"),
+    ],
+)
+def test_what_the_system_refuses_is_one_sentence(monkeypatch, capfd, error, says):
+    def refuse(_):
+        raise error
+
+    monkeypatch.setattr(models_verb, "run", refuse)
+    assert leave("models") == 2
+    told = capfd.readouterr().err
+    assert told.startswith(f"diptych: {says}")
+    assert told.count("\n") == 1
+
+
+def test_a_full_stdout_is_one_sentence():
+    with open("/dev/full", "w") as full:
+        done = subprocess.run(
+            [sys.executable, "-m", "diptych", "models"],
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+            check=False,
+        )
+    assert done.returncode == 2
+    assert done.stderr == "diptych: No space left on device; make room\n"
+
+
+def test_control_characters_of_names_are_shown_not_sent(capsys):
+    assert leave("search", "\x1b[31mred\x07.index", "a dog") == 2
+    told = capsys.readouterr().err
+    assert "\\x1b[31mred\\x07.index" in told
+    assert "\x1b" not in told

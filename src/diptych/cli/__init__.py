@@ -1,13 +1,15 @@
 """The command line: `diptych VERB ...`. One file per verb; only the one that is called is
 imported."""
 
+import contextlib
+import errno
 import importlib
 import os
 import re
 import sys
+import unicodedata
 import warnings
 from collections.abc import Generator, Sequence
-from contextlib import contextmanager
 from typing import Any
 
 from diptych.errors import DiptychError, DiptychWarning, UnknownNameError
@@ -52,18 +54,60 @@ def main(arguments: Sequence[str] | None = None) -> None:
             raise UnknownNameError("verb", verb, VERBS)
         sys.stdout.flush()
     except DiptychError as error:
-        print(f"diptych: {error}", file=sys.stderr)
+        _say(str(error))
         code = 2
     except KeyboardInterrupt:
-        print("diptych: stopped", file=sys.stderr)
+        _say("stopped")
         code = _INTERRUPTED
     except BrokenPipeError:
         # Who reads us has gone, as `head` does; Python must not complain when it flushes at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _write_nowhere()
+    except OSError as error:
+        _say(_disk_sentence(error))
+        _write_nowhere()
+        code = 2
+    except MemoryError:
+        _say("there isn't enough memory for this; a smaller batch or model needs less")
+        code = 2
     sys.exit(code)
 
 
-@contextmanager
+_NEXT_STEPS = {
+    errno.ENOSPC: "make room",
+    errno.EDQUOT: "make room",
+    errno.EROFS: "choose a place that can be written to",
+    errno.EACCES: "choose a place that you may use, or have its owner open it to you",
+    errno.EPERM: "choose a place that you may use, or have its owner open it to you",
+    errno.ENAMETOOLONG: "choose a shorter name",
+    errno.EMFILE: "raise the limit of open files (ulimit -n)",
+}
+
+
+def _disk_sentence(error: OSError) -> str:
+    """What the system refused, and what to do."""
+    what = f"{error.filename}: " if error.filename is not None else ""
+    step = _NEXT_STEPS.get(error.errno or 0, "")
+    return f"{what}{error.strerror or error}" + (f"; {step}" if step else "")
+
+
+def _say(sentence: str) -> None:
+    """On stderr, with control characters of foreign names shown instead of sent."""
+    shown = "".join(_shown(each) for each in sentence)
+    with contextlib.suppress(OSError):  # stderr may be what is full
+        print(f"diptych: {shown}", file=sys.stderr)
+
+
+def _shown(character: str) -> str:
+    if character in "\n\t" or unicodedata.category(character) not in ("Cc", "Cf", "Cs"):
+        return character
+    return character.encode("unicode_escape", "surrogatepass").decode("ascii")
+
+
+def _write_nowhere() -> None:
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+@contextlib.contextmanager
 def _warnings_as_sentences() -> Generator[None, None, None]:
     """Each warning of ours is one line on stderr, without the place in the code."""
     with warnings.catch_warnings():
@@ -71,7 +115,7 @@ def _warnings_as_sentences() -> Generator[None, None, None]:
 
         def show(message: Warning | str, category: type[Warning], *place: Any) -> None:
             if issubclass(category, DiptychWarning):
-                print(f"diptych: {message}", file=sys.stderr)
+                _say(str(message))
             else:
                 plain(message, category, *place)
 

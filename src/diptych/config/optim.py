@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from typing import Literal
 
+from diptych.config.ranges import check_range
 from diptych.errors import ConfigError
 
 
@@ -42,19 +43,21 @@ class OptimConfig:
     """Gradients are scaled down to this total norm; 0: never."""
 
     def __post_init__(self):
-        if self.lr <= 0:
-            raise ConfigError(f"optim.lr {self.lr} must be above 0")
-        if self.warmup < 0:
-            raise ConfigError(f"optim.warmup {self.warmup} must not be negative")
-        if self.start_lr is not None and (self.start_lr < 0 or self.warmup < 2):
+        check_range("optim.lr", self.lr, 0, open_low=True)
+        for beta in self.betas:
+            check_range("each of optim.betas,", beta, 0, 1, open_high=True)
+        check_range("optim.eps", self.eps, 0)
+        check_range("optim.momentum", self.momentum, 0, 1, open_high=True)
+        check_range("optim.weight_decay", self.weight_decay, 0)
+        check_range("optim.scale_lr", self.scale_lr, 0)
+        check_range("optim.warmup", self.warmup, 0)
+        check_range("optim.start_lr", self.start_lr, 0)
+        check_range("optim.final_lr", self.final_lr, 0)
+        check_range("optim.max_norm", self.max_norm, 0)
+        if self.start_lr is not None and self.warmup < 2:
             raise ConfigError(
-                f"optim.start_lr {self.start_lr} must be 0 or above, and needs 2 or more steps of "
-                "warm-up"
-            )
-        if self.scale_lr < 0 or not 0 <= self.momentum < 1:
-            raise ConfigError(
-                f"optim.scale_lr {self.scale_lr} must be 0 or above, "
-                f"momentum {self.momentum} in [0, 1)"
+                f"optim.start_lr {self.start_lr} needs 2 or more steps of warm-up, "
+                f"not {self.warmup}"
             )
         if not 0 <= self.part[0] < self.part[1] <= 1:
             raise ConfigError(f"optim.part {self.part} must be two rising numbers from 0 to 1")
