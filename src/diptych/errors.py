@@ -2,7 +2,8 @@
 
     DiptychError
     ├── ConfigError            a value, flag or combination that can't work
-    │   └── UnknownNameError   a name that nothing answers to; carries near misses
+    │   ├── UnknownNameError   a name that nothing answers to; carries near misses
+    │   └── TextTooLongError   a text beyond the context, where none may be cut
     ├── CheckpointError        weights that can't be read, don't fit, or can't be written
     │   └── DownloadError      a file that couldn't be fetched
     ├── DataError              a source that can't be read, or too many bad samples
@@ -33,7 +34,7 @@ class ConfigError(DiptychError, ValueError):
 
 class UnknownNameError(ConfigError):
     """A name that nothing answers to. `near` holds the closest known names, best first: `near`, or
-    by spelling; `hint` says them in words.
+    by spelling; `hint` says them in words, or what else to do.
 
     >>> from diptych.errors import UnknownNameError
     >>> str(UnknownNameError("model", "vit-b-23", ["vit-b-32", "rn50"]))
@@ -47,19 +48,24 @@ class UnknownNameError(ConfigError):
         known: Iterable[str],
         near: Iterable[str] = (),
         also: str = "",
+        hint: str = "",
     ):
         known = sorted(known)
         self.near = list(dict.fromkeys(near))[:3] or difflib.get_close_matches(
             name, known, n=3, cutoff=0.5
         )
         some = ", ".join(known if len(known) <= _MANY else [*known[:_MANY], "…"])
-        self.hint = (
+        self.hint = hint or (
             f"did you mean {' or '.join(map(repr, self.near))}?"
             if self.near
             else f"known are {some}"
         )
         more = f" ({also})" if also else ""
         super().__init__(f"no {kind} is called {name!r}; {self.hint}{more}")
+
+
+class TextTooLongError(ConfigError, RuntimeError):
+    """A text beyond the context where none may be cut; OpenAI's `clip` raises RuntimeError."""
 
 
 class CheckpointError(DiptychError):
@@ -88,6 +94,14 @@ class DiptychWarning(UserWarning):
 
 class AssumptionWarning(DiptychWarning):
     """Something that weights don't say was assumed, and the numbers rest on it."""
+
+
+class RandomWeightsWarning(DiptychWarning):
+    """A model was made without weights: its numbers mean nothing before training."""
+
+
+class TruncationWarning(DiptychWarning):
+    """Texts are longer than the model's context, and only their beginning counts."""
 
 
 def first_line(error: BaseException) -> str:

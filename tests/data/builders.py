@@ -65,6 +65,9 @@ class Spelling(Tokenizer):
     def encode(self, text: str) -> list[int]:
         return [ord(letter) for letter in check_text(text)]
 
+    def length(self, text: str) -> int:
+        return len(text)
+
     def decode(self, ids) -> str:
         return "".join(map(chr, ids))
 

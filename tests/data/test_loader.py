@@ -17,8 +17,8 @@ from diptych.batch import Batch, Views
 from diptych.config import AugmentConfig, PreprocessConfig
 from diptych.data import Loader, open_source, write_shards
 from diptych.distributed import Peers
-from diptych.errors import ConfigError, DataError
-from diptych.inputs import Preprocess
+from diptych.errors import ConfigError, DataError, TruncationWarning
+from diptych.inputs import ClipTokenizer, Preprocess
 from tests.data.builders import Spelling, config, picture, read, samples, write_tar
 
 PREPROCESS = Preprocess(PreprocessConfig(), 8)
@@ -152,6 +152,25 @@ def bad(tmp_path):
     [cut] = write_shards(tmp_path / "b", samples(4, start=40))
     cut.write_bytes(cut.read_bytes()[: cut.read_bytes().index(b"00000002.jpg") + 600])
     return config(tmp_path, f"{tmp_path / 'a.tar'}::{cut}", workers=0, max_bad_share=0.2)
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_captions_beyond_the_context_are_counted_and_said_once(tmp_path, workers):
+    """Half of the captions fill the context of 77 with the end token; half have one word more."""
+    captions = [" ".join(["cat"] * (75 + n % 2)) for n in range(8)]
+    pairs = [replace(each, captions=(text,)) for each, text in zip(samples(8), captions)]
+    write_shards(tmp_path / "long", pairs)
+    settings = config(tmp_path, str(tmp_path / "long"), workers=workers)
+    loader = make_loader(
+        open_source(settings), settings, batch_size=4, steps=4, tokenizer=ClipTokenizer()
+    )
+    with pytest.warns(TruncationWarning) as said:
+        batches = list(loader)
+    assert all(batch.texts[0].shape == (4, 77) for batch in batches)
+    assert loader.truncated.count == 8
+    [message] = [str(each.message) for each in said]
+    assert "longer than the context of 77 tokens" in message
+    assert "the first is 'cat cat" in message
 
 
 def test_bad_samples_are_replaced_counted_and_listed(bad):

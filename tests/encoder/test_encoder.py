@@ -1,17 +1,22 @@
 """The Encoder against its parts used one by one."""
 
+import copy
 import io
 import math
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 from torch.nn.functional import normalize
 
 from diptych import models, pretrained
 from diptych.encoder import Encoder
 from diptych.encoder.encoder import fingerprint
-from diptych.errors import ConfigError, ImageError
+from diptych.errors import ConfigError, ImageError, TruncationWarning
 from tests import tiny
+
+pytestmark = pytest.mark.filterwarnings("ignore::diptych.errors.TruncationWarning")
 
 TEXTS = [
     "a cat",
@@ -176,3 +181,71 @@ def test_progress_is_drawn_on_stderr(encoder, capsys):
 def test_fingerprints_are_those_of_older_versions(name, start):
     """An index made when configurations had training knobs is still of this model."""
     assert fingerprint(pretrained.get(name), {}).startswith(start)
+
+
+LONG = "a very long caption of many words " * 20
+
+
+def test_texts_beyond_the_context_are_counted_in_a_warning(encoder):
+    with pytest.warns(TruncationWarning, match="2 of 3 texts are longer than the context of"):
+        vectors = encoder.embed_texts([LONG, "a cat", LONG + "again"])
+    torch.testing.assert_close(vectors[0], vectors[2])  # which is why it has to be said
+    with pytest.warns(TruncationWarning, match=r"1 of 2 texts is longer .* 'a very long caption"):
+        encoder.classify(grey(), [LONG, "a cat"])
+    torch.testing.assert_close(encoder.embed_texts(["a cat"])[0], vectors[1])  # and nothing is said
+
+
+def grey() -> torch.Tensor:
+    return torch.full((3, 60, 80), 128, dtype=torch.uint8)
+
+
+def test_pictures_in_the_forms_of_other_libraries(encoder):
+    levels = np.random.default_rng(0).integers(0, 256, (2, 50, 60, 3), dtype=np.uint8)
+    expected = encoder.embed_images(torch.from_numpy(levels).permute(0, 3, 1, 2))
+    files = []
+    for each in levels:
+        files.append(io.BytesIO())
+        Image.fromarray(each).save(files[-1], "png")
+    for images in (levels, list(levels), tuple(levels), (each for each in levels)):
+        assert torch.equal(encoder.embed_images(images), expected)
+    for file in files:
+        file.seek(0)
+    assert torch.equal(encoder.embed_images(files), expected)
+    torch.testing.assert_close(encoder.embed_images(levels[0]), expected[:1])
+    assert encoder.embed_images([]).shape == encoder.embed_texts([]).shape == (0, encoder.width)
+    assert encoder.embed_images(iter(())).shape == (0, encoder.width)
+
+
+def test_names_in_the_forms_of_other_libraries(encoder):
+    expected = encoder.classify(grey(), ["cat", "dog"], ["a {}"])
+    for names in (("cat", "dog"), np.array(["cat", "dog"]), {"cat": 0, "dog": 1}.keys()):
+        found = encoder.classify(grey(), list(names), ("a {}",))
+        assert found == expected
+    assert encoder.classify(grey(), np.array(["cat", "dog"]), "a {}") == expected
+    with pytest.raises(ConfigError, match="names is one text, 'cat'; give a list of names"):
+        encoder.classify(grey(), "cat")
+    with pytest.raises(ConfigError, match="names is a set, and rows have an order: give a list"):
+        encoder.classify(grey(), {"cat", "dog"})
+    with pytest.raises(ConfigError, match="texts is a dict"):
+        encoder.embed_texts({"a cat": 1})
+
+
+def test_features_can_be_trained_on(encoder):
+    pixels = torch.stack([encoder.preprocess.pixels(grey())] * 2)
+    for features in (
+        encoder.image_features(pixels),
+        encoder.embed_images([grey()]),
+        encoder.embed_texts(["a cat"]),
+    ):
+        layer = torch.nn.Linear(features.shape[1], 2)
+        layer(features).sum().backward()
+        assert layer.weight.grad is not None
+
+
+def test_a_model_in_double_precision(encoder):
+    before = encoder.embed_images([grey()]), encoder.embed_texts(["a cat"])
+    encoder = Encoder(copy.deepcopy(encoder.model).double())
+    assert encoder.dtype == "float64"
+    assert encoder.identity.dtype == "float64"
+    torch.testing.assert_close(encoder.embed_images([grey()]), before[0], rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(encoder.embed_texts(["a cat"]), before[1], rtol=1e-4, atol=1e-5)

@@ -6,6 +6,7 @@ import pytest
 import torch
 
 import diptych
+from diptych.encoder.load import device_of
 from diptych.errors import CheckpointError, ConfigError, UnknownNameError
 from diptych.models import build
 from diptych.weights.native import save_model
@@ -47,6 +48,28 @@ def test_what_cannot_be_loaded_is_an_error(tmp_path):
 def test_a_missing_gpu_is_an_error(tmp_path):
     with pytest.raises(ConfigError, match="no GPU"):
         diptych.load(tiny.save(tmp_path / "model"), device="cuda")
+
+
+@pytest.mark.parametrize("device", ["gpu", "cuda:99", "mps", "meta", torch.device("meta")])
+def test_a_device_that_is_not_there_is_one_sentence(device):
+    with pytest.raises(ConfigError, match="is no device; write 'cpu'|torch sees no GPU"):
+        device_of(device)
+
+
+def test_devices_and_precisions_as_torch_has_them(tmp_path):
+    path = tiny.save(tmp_path / "model")
+    encoder = diptych.load(path, device=torch.device("cpu"), dtype=torch.bfloat16)
+    assert (encoder.device.type, encoder.dtype) == ("cpu", "bf16")
+    assert diptych.load(path, device="cpu", dtype="float16").dtype == "fp16"
+    assert diptych.load(path, device="auto").device.type in ("cpu", "cuda")
+    with pytest.raises(UnknownNameError, match="no dtype is called 'int8'"):
+        diptych.load(path, device="cpu", dtype=torch.int8)
+
+
+def test_the_home_folder(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    tiny.save(tmp_path / "model")
+    assert diptych.load("~/model", device="cpu").width
 
 
 def test_a_published_configuration_may_stand_beside_weights(tmp_path):

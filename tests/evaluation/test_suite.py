@@ -118,7 +118,7 @@ def test_a_model_given_twice_is_told(data):
     [
         (
             {"tasks": "cifra10"},
-            "no evaluation dataset or group is called 'cifra10'; did you mean 'cif",
+            "no evaluation dataset or group is called 'cifra10'; did",
         ),
         ({"tasks": "linear/cifra10"}, "'cifar10'.*groups are eva27, .*vtab"),
         ({"tasks": "zero-shot"}, "zero-shot of what. give it data"),

@@ -194,7 +194,7 @@ def test_a_name_is_enough(server, tmp_path, monkeypatch):
     monkeypatch.setattr(
         locating,
         "fetch",
-        lambda name: fetch(name, endpoint=server.endpoint, cache_dir=tmp_path / "cache"),
+        lambda name, cache_dir: fetch(name, endpoint=server.endpoint, cache_dir=tmp_path / "cache"),
     )
     _, meta = load_model("hf-hub:org/transformers@main")
     assert meta.provenance["name"] == "hf-hub:org/transformers@main"
@@ -211,7 +211,9 @@ def test_a_published_name(server, tmp_path, monkeypatch, vit, name):
         monkeypatch.setattr(pretrained, asked, lambda name, answer=answer: answer)
     where = {"endpoint": server.endpoint, "cache_dir": tmp_path / "cache"}
     monkeypatch.setattr(
-        locating, "fetch", lambda name, file, sha256: fetch(name, file=file, sha256=sha256, **where)
+        locating,
+        "fetch",
+        lambda name, file, sha256, cache_dir: fetch(name, file=file, sha256=sha256, **where),
     )
     _, meta = load_model(name)
     assert meta.config == vit

@@ -37,7 +37,7 @@ def detect(path: str | Path) -> str:
     names = source.weights.tensors
     if source.weights.kind == "archive":
         return "openai"
-    return (_whole(names) or _tower(names, "image") or match(names, "model", path)).name
+    return (whole(names) or _tower(names, "image") or match(names, "model", path)).name
 
 
 def native_folder(path: Path) -> Path | None:
@@ -66,7 +66,7 @@ def match(names: Collection[str], part: Part, path: Path) -> Layout:
     Raises CheckpointError, saying what each layout would have had, or what to do with a tower alone
     where a model is wanted.
     """
-    if found := _whole(names):
+    if found := whole(names):
         return found
     return _match_model(names, path) if part == "model" else _match_tower(names, part, path)
 
@@ -96,7 +96,8 @@ def _match_tower(names: Collection[str], side: Side, path: Path) -> Layout:
     )
 
 
-def _whole(names: Collection[str]) -> Layout | None:
+def whole(names: Collection[str]) -> Layout | None:
+    """The layout of a whole model with these names; None: of none that Diptych knows."""
     matching = (layout for layout in layouts() if layout.text and not layout.lacks(names))
     return next(matching, None)
 

@@ -21,19 +21,20 @@ class Place(NamedTuple):
     """For the provenance."""
 
 
-def locate(name: str | Path, *, alone: bool = False) -> Place:
+def locate(name: str | Path, *, alone: bool = False, cache_dir: str | Path | None = None) -> Place:
     """What `name` means: a path, `hf-hub:org/name[/file][@revision]`, or the name of a published
     model, whose weights are fetched.
 
-    `alone`: an image tower alone will do. Raises CheckpointError if there is no such file, or no
-    weights are published; UnknownNameError with near misses; ConfigError for an image tower where a
-    whole model is needed.
+    `alone`: an image tower alone will do. `cache_dir`: where what is fetched lies. Raises
+    CheckpointError if there is no such file, or no weights are published; UnknownNameError with
+    near misses; ConfigError for an image tower where a whole model is needed.
     """
-    if Path(name).exists():
-        return Place(Path(name), None, {})
+    path = Path(name).expanduser()
+    if path.exists():
+        return Place(path, None, {})
     name = str(name)
     if name.startswith(HUB) and name.count("/") <= 1:
-        return Place(fetch(name), None, {"name": name})
+        return Place(fetch(name, cache_dir=cache_dir), None, {"name": name})
     if ":" in name.removeprefix(HUB):
         # An import path means a configuration, which has no weights. Nothing is imported for it:
         # the name of a model may come from an index or a result of anybody's.
@@ -42,7 +43,10 @@ def locate(name: str | Path, *, alone: bool = False) -> Place:
         entry = pretrained.entry(name)
     except UnknownNameError as error:
         if name.startswith(HUB):
-            return Place(fetch(name), None, {"name": name})
+            return Place(fetch(name, cache_dir=cache_dir), None, {"name": name})
+        if repository := pretrained.repository(name):
+            hub_name = f"{HUB}{repository}"
+            return Place(fetch(hub_name, cache_dir=cache_dir), None, {"name": hub_name})
         if Path(name).suffix or (len(Path(name).parts) > 1 and Path(name).parent.exists()):
             hint = f"; {error.hint}" if error.near else ""
             raise CheckpointError(
@@ -52,16 +56,20 @@ def locate(name: str | Path, *, alone: bool = False) -> Place:
     config = entry.config if alone else pretrained.get(name)
     weights = pretrained.weights(name)
     if weights is None:
+        tagged = ", ".join(pretrained.tagged(name))
         raise CheckpointError(
             f"no published weights are known for {entry.name}; "
-            "give a checkpoint file or folder instead"
+            + (f"name some by a tag ({tagged}), or " if tagged else "")
+            + "give a checkpoint file or folder instead"
         )
     if weights.link:
         raise CheckpointError(
             f"the weights of {entry.name} are on no hub: download {weights.link} with a browser, "
             "and give the file"
         )
-    path = fetch(f"{HUB}{weights.repo}", file=weights.file, sha256=weights.sha256)
+    path = fetch(
+        f"{HUB}{weights.repo}", file=weights.file, sha256=weights.sha256, cache_dir=cache_dir
+    )
     return Place(
         path, config, {"name": entry.name, "repo": weights.repo, "licence": weights.licence}
     )
@@ -73,7 +81,7 @@ def fetch(
     file: str = "",
     sha256: str = "",
     endpoint: str | None = None,
-    cache_dir: Path | None = None,
+    cache_dir: str | Path | None = None,
 ) -> Path:
     """`hub.fetch` of weights in any layout that Diptych reads."""
     return hub.fetch(
@@ -82,5 +90,5 @@ def fetch(
         file=file,
         sha256=sha256,
         endpoint=endpoint,
-        cache_dir=cache_dir,
+        cache_dir=None if cache_dir is None else Path(cache_dir),
     )

@@ -204,7 +204,7 @@ def _many(options: Evaluate, peers: "Peers", cache: "Cache") -> int:
         )
         results.update(found)
     if peers.is_main:
-        show_results(results)
+        show_results(results, options.tasks)
     return 1 if results.failures else 0
 
 

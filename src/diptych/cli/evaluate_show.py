@@ -1,7 +1,8 @@
 """What `diptych evaluate` prints: one result, or the table of many."""
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING
 
 from rich.table import Table
 from rich.text import Text
@@ -9,6 +10,9 @@ from rich.text import Text
 from diptych.cli.show import show
 from diptych.evaluation import Result, ResultKey, Results
 from diptych.evaluation.results import described
+
+if TYPE_CHECKING:
+    from diptych.reports.board import Figure
 
 _CLASSES_SHOWN = 20
 
@@ -33,7 +37,8 @@ def show_result(result: Result) -> None:
         show(classes)
         if len(ordered) > _CLASSES_SHOWN:
             print(f"the {_CLASSES_SHOWN} hardest of {len(ordered)} classes")
-    _show_remarks("", result.data["remarks"])
+    for remark in result.data["remarks"]:
+        print(f"note: {remark}", file=sys.stderr)
     for bad in result.data["unusable_samples"]:
         print(f"left out: {bad['file']} {bad['key']}: {bad['reason']}", file=sys.stderr)
 
@@ -43,12 +48,6 @@ def _part(result: Result) -> str:
     return f"the {split} part" if split else "all of it"
 
 
-def _show_remarks(task: str, remarks: Sequence[str]) -> None:
-    """What a reader of the figures should know, a line each, on stderr."""
-    for remark in remarks:
-        print(f"note: {f'{task}: ' if task else ''}{remark}", file=sys.stderr)
-
-
 def show_progress(key: ResultKey, result: Result) -> None:
     """A line for a result that was measured."""
     metric = result.protocol["metric"]
@@ -56,8 +55,9 @@ def show_progress(key: ResultKey, result: Result) -> None:
     print(f"{described(key)}: {figure}", file=sys.stderr)
 
 
-def show_results(results: Results) -> None:
-    """A line a task, a column a model, the files, and what failed."""
+def show_results(results: Results, words: Sequence[str] = ()) -> None:
+    """A line a task, a column a model; the means of groups; the files, and what failed. `words` are
+    the tasks as they were asked for."""
     if results:
         head, *rows = results.rows()
         table = Table(box=None)
@@ -66,9 +66,10 @@ def show_results(results: Results) -> None:
         for row in rows:
             table.add_row(*map(Text, row))
         show(table)
-    said = {(key.task, *result.data.get("remarks", ())) for key, result in results.items()}
-    for task, *remarks in sorted(said):
-        _show_remarks(task, remarks)
+        show_averages(list(results.values()), ",".join(words).split(","))
+    remarks = {f"{key.task}: {remark}": None for key, remark in _remarks(results)}
+    for remark in remarks:
+        print(remark, file=sys.stderr)
     for path in results.paths.values():
         print(path)
     if results.kept:
@@ -76,3 +77,40 @@ def show_results(results: Results) -> None:
         print(f"{count} results were there already", file=sys.stderr)
     for line in results.failure_lines():
         print(line, file=sys.stderr)
+
+
+def _remarks(results: Results) -> Iterator[tuple[ResultKey, str]]:
+    """What a reader of the figures should know: another size, missing classes, odd names."""
+    for key, result in results.items():
+        for remark in result.data.get("remarks", ()):
+            yield key, remark
+
+
+def show_averages(results: Sequence[Result], words: Sequence[str]) -> None:
+    """Of each model the means of complete groups, the published ones in brackets; of groups that
+    were asked for which sets are missing."""
+    from diptych.reports import averages, board
+
+    found = board(results)
+    means = {line: found.group_means(line) for line in found.lines}
+    if groups := found.group_names():
+        table = Table("mean of", box=None)
+        for line in found.lines:
+            table.add_column(Text(str(line)))
+        for name in groups:
+            cells = (means[line].get(name) for line in found.lines)
+            table.add_row(name, *("—" if cell is None else _average(cell) for cell in cells))
+        show(table)
+    if any(line.how.startswith(averages.BETTER) for line in found.lines):
+        print(averages.NOTE)
+    if any(cell.partial for line in found.lines for cell in means[line].values()):
+        print("* over sets of which some have another number of samples than was published")
+    for line in found.lines:
+        for name, missing in found.missing(line).items():
+            if name in words:
+                print(f"no mean of {name} for {line}: {', '.join(missing)} missing")
+
+
+def _average(mean: "Figure") -> str:
+    printed = f" ({100 * mean.published.value:.1f})" if mean.published else ""
+    return f"{mean.value:.2%}{'*' if mean.partial else ''}{printed}"

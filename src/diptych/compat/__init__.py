@@ -15,9 +15,11 @@ from diptych.compat.factory import (
     create_model_from_pretrained,
     list_models,
 )
+from diptych.compat.model import OpenClipModel
 from diptych.compat.tokenize import get_tokenizer, tokenize
 
 __all__ = [
+    "OpenClipModel",
     "build_eva_model_and_transforms",
     "create_model",
     "create_model_and_transforms",

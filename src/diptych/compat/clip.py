@@ -1,9 +1,9 @@
-"""The spellings of the `clip` package in EVA-01-CLIP's README (https://github.com/baaivision/EVA,
-EVA-01/clip).
+"""The spellings of the `clip` package: OpenAI's (https://github.com/openai/CLIP), and that of
+EVA-01-CLIP's README (https://github.com/baaivision/EVA, EVA-01/clip).
 
     from diptych.compat import clip
 
-    model, preprocess = clip.build_eva_model_and_transforms("EVA_CLIP_g_14", "eva_clip_psz14.pt")
+    model, preprocess = clip.load("ViT-B/32")
     text = clip.tokenize(["a diagram", "a dog"])
     logits_per_image, logits_per_text = model(preprocess(picture)[None], text)
 """
@@ -12,22 +12,58 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import torch
 from jaxtyping import Int
 from torch import Tensor
 
-from diptych.compat.factory import create_model_from_pretrained, list_models
+from diptych.checkpoints import load_model
+from diptych.checkpoints.content import read
+from diptych.compat import places
+from diptych.compat.factory import (
+    create_model_from_pretrained,
+    list_models,
+    refuse,
+    with_quick_gelu,
+)
 from diptych.compat.model import LogitsModel
-from diptych.errors import ConfigError
+from diptych.config import ClipConfig
+from diptych.encoder.load import device_of
+from diptych.errors import TextTooLongError
 from diptych.inputs import ClipTokenizer, Preprocess
 
 __all__ = [
     "available_models",
     "build_eva_model_and_transforms",
     "create_model_and_transforms",
+    "load",
     "tokenize",
 ]
 
-_LONGEST = 1 << 16
+
+def load(
+    name: str | Path,
+    device: str | torch.device | None = None,
+    jit: bool = False,
+    download_root: str | Path | None = None,
+) -> tuple[LogitsModel, Preprocess]:
+    """The model, whose forward pass gives logits, and its transform: OpenAI's weights of a name
+    such as `ViT-B/32`, a file or a folder of any layout, `hf-hub:org/name`. `device` None: the GPU
+    if there is one, where the towers are in half precision, as OpenAI's are.
+
+    Weights that don't say it have QuickGELU, the only activation of OpenAI's code. Raises as
+    `compat.create_model`, and ConfigError for `jit=True`.
+    """
+    refuse({"jit": jit})
+    path, config = places.find(name, places.openai_or_first(str(name)), download_root)
+    assert path is not None
+    if config is None:
+        config = read(path).config
+        assert isinstance(config, ClipConfig)
+        config = with_quick_gelu(config)
+    place = device_of(device)
+    dtype = torch.float16 if place.type == "cuda" else torch.float32
+    clip = load_model(path, config=config, device=place, dtype=dtype).model
+    return LogitsModel(clip).eval(), Preprocess(config.preprocess, config.image.image_size)
 
 
 def build_eva_model_and_transforms(
@@ -39,7 +75,7 @@ def build_eva_model_and_transforms(
     Raises as that does.
     """
     model, preprocess = create_model_from_pretrained(model_name, pretrained, **options)
-    return LogitsModel(model.clip), preprocess
+    return LogitsModel(model.clip).eval(), preprocess
 
 
 create_model_and_transforms = build_eva_model_and_transforms
@@ -49,22 +85,22 @@ create_model_and_transforms = build_eva_model_and_transforms
 def tokenize(
     texts: str | Sequence[str], context_length: int = 77, truncate: bool = False
 ) -> Int[Tensor, "texts length"]:
-    """CLIP's ids of texts, padded to `context_length`. Raises ConfigError for a longer text unless
-    `truncate`.
+    """CLIP's ids of texts, padded to `context_length`. Raises TextTooLongError, which is a
+    RuntimeError, too, for a longer text unless `truncate`.
 
     >>> from diptych.compat import clip
     >>> clip.tokenize(["a diagram", "a dog"]).shape
     torch.Size([2, 77])
     """
-    whole = ClipTokenizer(_LONGEST)
+    tokenizer = ClipTokenizer(context_length)
     for text in [texts] if isinstance(texts, str) else texts:
-        length = len(whole.encode(text))
+        length = tokenizer.length(text)
         if length > context_length and not truncate:
-            raise ConfigError(
+            raise TextTooLongError(
                 f"{text[:40]!r}… has {length} tokens of {context_length}; "
                 "shorten it or set truncate=True"
             )
-    return ClipTokenizer(context_length)(texts, pad_to=context_length)
+    return tokenizer(texts, pad_to=context_length)
 
 
 def available_models() -> list[str]:

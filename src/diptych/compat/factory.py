@@ -1,21 +1,29 @@
 """open_clip's and eva_clip's factory functions.
 
-| option                                  | here                                                |
-| --------------------------------------- | --------------------------------------------------- |
-| model_name                              | a name in any generation's spelling, or a JSON file |
-| pretrained                              | a file, a folder, a tag (`eva_clip`); none: random  |
-| precision                               | of the towers; `amp*` is float32, autocast is yours |
-| force_image_size, force_patch_dropout   | done                                                |
-| force_quick_gelu, image_mean, image_std | done                                                |
-| image_interpolation, image_resize_mode  | done                                                |
-| pretrained_image, pretrained_text       | paths; so are open_clip's `..._path`                |
+| option                                  | here                                                 |
+| --------------------------------------- | ---------------------------------------------------- |
+| model_name                              | a name in any generation's spelling, a JSON file, or |
+|                                         | a place: `hf-hub:org/name`, `local-dir:FOLDER`, a    |
+|                                         | folder, a file                                       |
+| pretrained                              | a place, or a tag; none: random, with a warning      |
+| load_weights=False                      | random, without a warning                            |
+| require_pretrained                      | an error in place of random weights                  |
+| precision                               | of the towers; `amp*` is float32, autocast is yours  |
+| device, cache_dir, output_dict          | done                                                 |
+| force_image_size, force_patch_dropout   | done                                                 |
+| force_quick_gelu, image_mean, image_std | done                                                 |
+| image_interpolation, image_resize_mode  | done                                                 |
+| pretrained_image, pretrained_text       | paths; so are open_clip's `..._path`                 |
 | force_custom_clip, force_custom_text    | no meaning: its layout is seen from a file's names   |
-| pretrained_visual_model, ..._text_model | no meaning, for the same reason                     |
-| weights_only                            | no meaning: always so                               |
-| jit, output_dict, cache_dir, skip_list  | refused where set                                   |
+| pretrained_visual_model, ..._text_model | no meaning, for the same reason                      |
+| pretrained_hf                           | no meaning: no tower is fetched by itself            |
+| weights_only                            | no meaning: always so                                |
+| all others (jit, skip_list, aug_cfg, …) | refused where set                                    |
 """
 
+import warnings
 from dataclasses import fields, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
@@ -23,13 +31,14 @@ import torch
 
 from diptych import pretrained as published
 from diptych.checkpoints import load_model, start_tower
-from diptych.checkpoints.describe import read_config
+from diptych.compat import places
 from diptych.compat.model import OpenClipModel
 from diptych.compat.transforms import TrainTransform
 from diptych.config import ClipConfig, TowerConfig
-from diptych.errors import ConfigError, UnknownNameError
+from diptych.encoder.load import device_of
+from diptych.errors import ConfigError, RandomWeightsWarning, UnknownNameError
 from diptych.inputs import Preprocess
-from diptych.models import Tower, build
+from diptych.models import Clip, Tower, build
 
 T = TypeVar("T", bound=TowerConfig)
 PRECISIONS = {
@@ -60,18 +69,24 @@ def create_model(
     pretrained_text_path: str | Path | None = None,
     pretrained_visual_model: str | None = None,
     pretrained_text_model: str | None = None,
-    cache_dir: str | None = None,
+    cache_dir: str | Path | None = None,
     skip_list: tuple[str, ...] = (),
     output_dict: bool | None = None,
     weights_only: bool = True,
+    load_weights: bool = True,
+    require_pretrained: bool = False,
+    pretrained_hf: bool = True,
+    **others: Any,
 ) -> OpenClipModel:
     """A model with open_clip's face, in evaluation mode; what each option does stands in the
     module's table.
 
+    A configuration that stands beside weights wins over the one that `model_name` means, and
+    AssumptionWarning says in what they differ; a model without weights is a RandomWeightsWarning.
     Raises UnknownNameError for a name that nothing has, CheckpointError for weights that
     can't be read or don't fit, and ConfigError for an option that can't be honoured.
     """
-    _refuse(jit=jit, cache_dir=cache_dir, skip_list=skip_list, output_dict=output_dict)
+    refuse(others | {"jit": jit, "skip_list": skip_list})
     if precision not in PRECISIONS:
         raise UnknownNameError("precision", precision, PRECISIONS)
     changes = {
@@ -80,40 +95,53 @@ def create_model(
         "interpolation": image_interpolation,
         "resize": image_resize_mode,
     }
-    config = _changed(_config(model_name, pretrained), changes, force_quick_gelu)
+    source = places.find(model_name, pretrained if load_weights else None, cache_dir)
+    if require_pretrained and source.path is None:
+        raise ConfigError(f"no weights were given for {model_name}; say pretrained=")
     dtype, size = PRECISIONS[precision], force_image_size
-    if pretrained:
-        source = _weights(model_name, pretrained)
-        clip = load_model(source, config=config, device=device, dtype=dtype, image_size=size).model
+    changed = partial(_changed, preprocess=changes, quick_gelu=force_quick_gelu)
+    if source.path and load_weights:
+        config = changed(source.config) if source.config else None
+        clip = load_model(source.path, config=config, dtype=dtype, image_size=size).model
+        clip.config = changed(clip.config)
     else:
-        if size is not None:
-            config = replace(config, image=replace(config.image, image_size=size))
-        clip = build(config).eval()
+        assert source.config is not None
+        clip = _random(changed(source.config), size)
     if force_patch_dropout is not None:
         clip.image.set_patch_dropout(force_patch_dropout)
-    _start(clip.image, "image", pretrained_image_path or pretrained_image)
-    _start(clip.text, "text", pretrained_text_path or pretrained_text)
+    image_weights = pretrained_image_path or pretrained_image
+    text_weights = pretrained_text_path or pretrained_text
+    _start(clip.image, "image", image_weights)
+    _start(clip.text, "text", text_weights)
+    if load_weights and not (source.path or (image_weights and text_weights)):
+        warnings.warn(
+            f"no pretrained weights are loaded for {model_name}: it is initialised randomly; say "
+            "pretrained=, or load_weights=False if that is meant",
+            RandomWeightsWarning,
+            stacklevel=2,
+        )
     for tower in (clip.image, clip.text):
         tower.to(dtype)
-    return OpenClipModel(clip.to(device)).eval()
+    return OpenClipModel(clip.to(device_of(device)), bool(output_dict)).eval()
 
 
 def create_model_and_transforms(
     model_name: str | Path,
     pretrained: str | Path | None = None,
     precision: str = "fp32",
+    device: str | torch.device = "cpu",
     **options: Any,
 ) -> tuple[OpenClipModel, TrainTransform, Preprocess]:
     """The model, its transform in training and its transform in evaluation: `options` are those of
     `create_model`.
 
     >>> from diptych.compat import create_model_and_transforms
-    >>> model, _, preprocess = create_model_and_transforms("tiny")
+    >>> model, _, preprocess = create_model_and_transforms("tiny", load_weights=False)
     >>> preprocess.size
     48
     """
-    model = create_model(model_name, pretrained, precision, **options)
-    preprocess = Preprocess(model.clip.config.preprocess, model.clip.config.image.image_size)
+    model = create_model(model_name, pretrained, precision, device, **options)
+    preprocess = Preprocess(model.config.preprocess, model.config.image.image_size)
     return model, TrainTransform(preprocess), preprocess
 
 
@@ -121,19 +149,17 @@ def create_model_from_pretrained(
     model_name: str | Path,
     pretrained: str | Path | None = None,
     precision: str = "fp32",
+    device: str | torch.device = "cpu",
+    return_transform: bool = True,
     **options: Any,
-) -> tuple[OpenClipModel, Preprocess]:
-    """The model and its transform in evaluation; without `pretrained`, the first weights known of
-    the model."""
-    known = pretrained or published.weights(str(model_name))
-    if not known:
-        raise ConfigError(
-            f"no weights are known for {model_name}; give pretrained=, a file or a folder"
-        )
+) -> Any:
+    """The model and its transform in evaluation, or with `return_transform=False` the model alone;
+    without `pretrained`, the first weights known of the model."""
+    pretrained = pretrained or places.first_known(str(model_name))
     model, _, preprocess = create_model_and_transforms(
-        model_name, pretrained or str(model_name), precision, **options
+        model_name, pretrained, precision, device, **options
     )
-    return model, preprocess
+    return (model, preprocess) if return_transform else model
 
 
 def list_models() -> list[str]:
@@ -148,19 +174,11 @@ def list_models() -> list[str]:
     ]
 
 
-def _config(model_name: str | Path, pretrained: str | Path | None) -> ClipConfig:
-    """OpenAI's weights have QuickGELU, and in open_clip their tag says so."""
-    openai = f"{model_name}-openai"
-    config = read_config(openai if pretrained == "openai" else model_name)
-    assert config is not None
-    return config
-
-
-def _weights(model_name: str | Path, pretrained: str | Path) -> str:
-    """A path, or the name of published weights."""
-    if Path(pretrained).exists() or Path(pretrained).suffix or str(pretrained) == str(model_name):
-        return str(pretrained)
-    return f"{model_name}-openai" if pretrained == "openai" else f"{model_name}/{pretrained}"
+def _random(config: ClipConfig, image_size: int | None) -> Clip:
+    """A fresh model, perhaps for pictures of another size."""
+    if image_size is not None:
+        config = replace(config, image=replace(config.image, image_size=image_size))
+    return build(config)
 
 
 def _start(tower: Tower[Any], side: Literal["image", "text"], path: str | Path | bool) -> None:
@@ -175,9 +193,12 @@ def _start(tower: Tower[Any], side: Literal["image", "text"], path: str | Path |
 def _changed(config: ClipConfig, preprocess: dict[str, Any], quick_gelu: bool) -> ClipConfig:
     given = {name: value for name, value in preprocess.items() if value is not None}
     config = replace(config, preprocess=replace(config.preprocess, **given))
-    if quick_gelu:
-        config = replace(config, image=_quick(config.image), text=_quick(config.text))
-    return config
+    return with_quick_gelu(config) if quick_gelu else config
+
+
+def with_quick_gelu(config: ClipConfig) -> ClipConfig:
+    """The same model with QuickGELU in both towers, where they leave the activation to choose."""
+    return replace(config, image=_quick(config.image), text=_quick(config.text))
 
 
 def _quick(tower: T) -> T:
@@ -187,7 +208,8 @@ def _quick(tower: T) -> T:
     return replace(tower, activation="quick_gelu")
 
 
-def _refuse(**options: Any) -> None:
+def refuse(options: dict[str, Any]) -> None:
+    """Raises ConfigError for an option that is set and that can't be honoured."""
     for name, value in options.items():
         if value:
             raise ConfigError(f"{name}={value!r} has no counterpart in Diptych; leave it out")

@@ -1,69 +1,163 @@
 """A model of ours with open_clip's face."""
 
+from collections.abc import Iterator, MutableMapping
 from typing import Any
 
+import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from diptych.models import Clip, Tower
+from diptych.compat.names import TEXT, VISUAL, in_open_clips_names, table_of, taken, text_prefix
+from diptych.compat.towers import OpenClipText, OpenClipVisual
+from diptych.models import Clip
+from diptych.models.clip import unit
+
+_NOT_OF_TEXT = (VISUAL, "logit_scale", "logit_bias", "image_tokens.", "text_tokens.")
+"""What names of other parts than the text tower begin with."""
 
 
 class OpenClipModel(nn.Module):
-    """`encode_image`, `encode_text` and a forward pass as open_clip's `CLIP` has them.
+    """`encode_image`, `encode_text`, a forward pass and names of parameters as open_clip's `CLIP`
+    (or `CustomTextCLIP`) has them. `clip` is the same model as Diptych has it.
 
     Pixels are cast to the image tower's precision, so that a half-precision model needs no
     autocast.
 
     >>> import torch
-    >>> from diptych import compat
-    >>> model = compat.create_model("tiny")
+    >>> from diptych import compat, models, pretrained
+    >>> model = compat.OpenClipModel(models.build(pretrained.get("tiny")))
     >>> ids = compat.get_tokenizer("tiny")(["a cat"])
     >>> image, text, scale = model(torch.zeros(1, 3, 48, 48), ids)
     >>> image.shape, text.shape, round(scale.item(), 2)
     (torch.Size([1, 128]), torch.Size([1, 128]), 14.29)
     """
 
-    def __init__(self, clip: Clip):
+    def __init__(self, clip: Clip, output_dict: bool = False):
         super().__init__()
-        self.clip = clip
+        self.config = clip.config
+        self.output_dict = output_dict
+        """Whether the forward pass gives a dictionary in place of a tuple."""
+        self.table = table_of(clip.config)
+        text = text_prefix(self.table.rules)
+        self.visual = OpenClipVisual(clip.image, self.table, clip.config.embed_dim)
+        self.text = OpenClipText(clip.text, self.table, text)
+        self.image_tokens, self.text_tokens = clip.image_tokens, clip.text_tokens
+        self.logit_scale = _reshaped(clip.logit_scale)
+        """The logarithm of the factor on cosine similarities, of shape []."""
+        self.logit_bias = None if clip.logit_bias is None else _reshaped(clip.logit_bias)
+        self.register_state_dict_post_hook(_rename_saved)
+        self.register_load_state_dict_pre_hook(_rename_loaded)
 
     @property
-    def visual(self) -> Tower[Any]:
-        """The image tower."""
-        return self.clip.image
+    def clip(self) -> Clip:
+        """The model as Diptych has it, with the same towers; scale and bias have the same numbers
+        in shape [1]."""
+        clip = Clip(self.config, self.visual.tower, self.text.tower)
+        clip.image_tokens, clip.text_tokens = self.image_tokens, self.text_tokens
+        clip.logit_scale = _reshaped(self.logit_scale, 1)
+        clip.logit_bias = None if self.logit_bias is None else _reshaped(self.logit_bias, 1)
+        clip.training = self.training
+        return clip
 
     @property
-    def text(self) -> Tower[Any]:
-        """The text tower."""
-        return self.clip.text
+    def context_length(self) -> int:
+        """Ids of a text at the most."""
+        return self.text.context_length
 
     @property
-    def logit_scale(self) -> nn.Parameter:
-        """The logarithm of the factor on cosine similarities, of shape [1]."""
-        return self.clip.logit_scale
+    def vocab_size(self) -> int | None:
+        """Different ids; None: only the library that the text tower comes from can tell."""
+        return self.text.vocab_size
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Of the image tower's weights, as OpenAI's models say it."""
+        return self.visual.dtype
 
     def encode_image(
         self, image: Float[Tensor, "batch 3 height width"], normalize: bool = False
     ) -> Float[Tensor, "batch embed_dim"]:
         """Vectors of pictures, as the transform made them."""
-        return self.clip.encode_image(image.to(next(self.visual.parameters()).dtype), normalize)
+        vectors = self.visual.pool(image.to(self.dtype))
+        return unit(vectors) if normalize else vectors
 
     def encode_text(
         self, text: Int[Tensor, "batch length"], normalize: bool = False
     ) -> Float[Tensor, "batch embed_dim"]:
         """Vectors of captions, as the tokenizer made them."""
-        return self.clip.encode_text(text, normalize)
+        vectors = self.text.pool(text)
+        return unit(vectors) if normalize else vectors
 
-    def forward(self, image: Tensor, text: Tensor) -> tuple[Tensor, ...]:
-        """Unit vectors of pictures and of captions, and the factor on their similarity."""
-        return self.encode_image(image, True), self.encode_text(text, True), self.logit_scale.exp()
+    def get_logits(self, image: Tensor, text: Tensor) -> tuple[Tensor, Tensor]:
+        """Logits of each picture for each text, and transposed: the model's own factor x cosine
+        similarity, plus the bias where there is one."""
+        logits = self.logits(self.encode_image(image, True), self.encode_text(text, True))
+        return logits, logits.T
+
+    def logits(
+        self, images: Float[Tensor, "images embed_dim"], texts: Float[Tensor, "texts embed_dim"]
+    ) -> Float[Tensor, "images texts"]:
+        """exp(scale) * <image, text> + bias, of unit vectors."""
+        logits = self.logit_scale.exp() * images @ texts.T
+        return logits if self.logit_bias is None else logits + self.logit_bias
+
+    def forward(self, image: Tensor | None = None, text: Tensor | None = None) -> Any:
+        """Unit vectors of pictures and of captions (None where none were given), the factor on
+        their similarity, and the bias where there is one."""
+        found = {
+            "image_features": None if image is None else self.encode_image(image, True),
+            "text_features": None if text is None else self.encode_text(text, True),
+            "logit_scale": self.logit_scale.exp(),
+        }
+        if self.logit_bias is not None:
+            found["logit_bias"] = self.logit_bias
+        return found if self.output_dict else tuple(found.values())
+
+    def named_parameters(
+        self, prefix: str = "", recurse: bool = True, remove_duplicate: bool = True
+    ) -> Iterator[tuple[str, nn.Parameter]]:
+        """The parameters by open_clip's names."""
+        before = f"{prefix}." if prefix else ""
+        for name, parameter in super().named_parameters("", recurse, remove_duplicate):
+            ours = name.replace("visual.tower.", "image.", 1).replace("text.tower.", "text.", 1)
+            yield before + self.table.foreign_names(ours)[0], parameter
 
 
 class LogitsModel(OpenClipModel):
     """The same with the forward pass of the `clip` package."""
 
-    def forward(self, image: Tensor, text: Tensor) -> tuple[Tensor, ...]:
-        """Logits of each picture for each text, and transposed: the model's own factor x cosine
-        similarity."""
-        logits = self.clip.logits(self.encode_image(image, True), self.encode_text(text, True))
-        return logits, logits.T
+    def forward(self, image: Tensor, text: Tensor) -> Any:  # pyright: ignore[reportIncompatibleMethodOverride]
+        """`get_logits`."""
+        return self.get_logits(image, text)
+
+
+def _reshaped(parameter: nn.Parameter, *shape: int) -> nn.Parameter:
+    """A parameter of this shape over the same number."""
+    return nn.Parameter(parameter.detach().reshape(shape), parameter.requires_grad)
+
+
+def _rename_saved(
+    model: OpenClipModel, state: MutableMapping[str, Any], prefix: str, metadata: dict[str, Any]
+) -> None:
+    """The towers have renamed their own; in open_clip's `CLIP` the text tower's parts stand a level
+    up."""
+    if model.text.beside:
+        for name, tensor in taken(state, f"{prefix}{TEXT}").items():
+            state[prefix + name] = tensor
+
+
+def _rename_loaded(
+    model: OpenClipModel,
+    state: MutableMapping[str, Any],
+    prefix: str,
+    metadata: dict[str, Any],
+    strict: bool,
+    missing: list[str],
+    unexpected: list[str],
+    errors: list[str],
+) -> None:
+    """The other way round, from whatever layout."""
+    given, known = taken(state, prefix), model.state_dict()
+    for name, tensor in in_open_clips_names(given, known, model.table).items():
+        of_text = model.text.beside and not name.startswith(_NOT_OF_TEXT)
+        state[f"{prefix}{TEXT if of_text else ''}{name}"] = tensor

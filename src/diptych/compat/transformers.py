@@ -113,7 +113,7 @@ class EvaClipModel(PreTrainedModel):
     ) -> CLIPOutput:
         """Logits both ways, and unit vectors."""
         images, texts, _scale = self.model(pixel_values, input_ids)
-        logits = self.model.clip.logits(images, texts)
+        logits = self.model.logits(images, texts)
         return CLIPOutput(
             logits_per_image=logits,
             logits_per_text=logits.T,

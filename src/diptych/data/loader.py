@@ -29,6 +29,7 @@ from diptych.config import DataConfig
 from diptych.data.bad import BadSamples
 from diptych.data.order import Order
 from diptych.data.source import BadSample, Source
+from diptych.data.truncated import TruncatedCaptions
 from diptych.data.views import BatchViews, SampleViews, ViewTransform
 from diptych.distributed import Peers
 from diptych.errors import ConfigError, DataError
@@ -108,7 +109,8 @@ class Loader:
     `Batch.images` are Float[batch_size / peers.size, 3, size, size], normalised, and `Batch.texts`
     as long as the longest caption of these rows: one for each of the `views`. A batch depends on
     the seed and the step only: not on the workers, not on the processes, not on where the run was
-    continued. A bad sample is replaced by another one, counted and listed in `bad`.
+    continued. A bad sample is replaced by another one, counted and listed in `bad`; `truncated`
+    counts the captions that are longer than the context.
 
     Raises ConfigError when the batch can't be split among the processes or filled from the source;
     while it iterates, DataError when more than `config.max_bad_share` of the samples are bad.
@@ -147,6 +149,7 @@ class Loader:
                 f"batch_size {batch_size} is more than the {len(source):,} samples of {config.path}"
             )
         self.bad = BadSamples(source.bad_samples)
+        self.truncated = TruncatedCaptions(tokenizer.context_length, quiet=not peers.is_main)
         self._max_bad_share = config.max_bad_share
         self._settled = min(_SETTLED, math.ceil(len(source) / peers.size))
         self._preprocess, self._device, self._workers = preprocess, peers.device, config.workers
@@ -193,6 +196,8 @@ class Loader:
             self.bad.stop_if_above(self._max_bad_share, after=self._settled)
             if fetched.views is None:
                 self.bad.stop_if_above(0, after=0)
+            else:
+                self.truncated.add(fetched.views.truncated)
             yield fetched
 
     def _make_batch(self, fetched: _Fetched) -> Batch:

@@ -18,6 +18,9 @@ from diptych.inputs.strong import StrongView
 from diptych.inputs.text_augment import AugmentText
 from diptych.inputs.tokenizer import pad_rows
 
+_SHOWN = 60
+"""Characters of a caption in a message."""
+
 
 class SampleViews(NamedTuple):
     """One sample's views. `changes`: for each crop what of its augmentation is still to be done on
@@ -27,6 +30,8 @@ class SampleViews(NamedTuple):
     changes: list[Float[Tensor, "7"] | None]
     texts: list[list[int]]
     mlm_labels: list[int] | None
+    truncated: str = ""
+    """The caption's beginning, if it is longer than the context."""
 
 
 class BatchViews(NamedTuple):
@@ -36,6 +41,8 @@ class BatchViews(NamedTuple):
     changes: tuple[Float[Tensor, "batch 7"] | None, ...]
     texts: tuple[Int[Tensor, "batch length"], ...]
     mlm_labels: Int[Tensor, "batch length"] | None
+    truncated: tuple[str, ...] = ()
+    """The beginnings of the captions that are longer than the context."""
 
 
 @dataclass(frozen=True)
@@ -80,7 +87,8 @@ class ViewTransform:
         caption = sample.captions[rng.integers(len(sample.captions))]
         texts, mlm_labels = self._text_views(caption, rng)
         images, changes = [image for image, _ in crops], [change for _, change in crops]
-        return SampleViews(images, changes, texts, mlm_labels)
+        cut = any(self.tokenizer.truncates(caption, ids) for ids in texts)
+        return SampleViews(images, changes, texts, mlm_labels, caption[:_SHOWN] if cut else "")
 
     def _image_view(
         self, view: ImageView, pixels: Tensor, rng: np.random.Generator
@@ -133,4 +141,5 @@ class ViewTransform:
             changes=tuple(changes),
             texts=tuple(texts),
             mlm_labels=pad_rows(labels, IGNORE_INDEX, length) if labels else None,
+            truncated=tuple(sample.truncated for sample in samples if sample.truncated),
         )

@@ -1,7 +1,7 @@
 """What users hold: a model with its tokenizer and its image transform, which gives vectors."""
 
 from diptych.encoder.cache import Cache, CacheEntry
-from diptych.encoder.classes import class_vectors
+from diptych.encoder.classes import class_vectors, prompts
 from diptych.encoder.encoder import Encoder, Identity, Precision
 from diptych.encoder.extract import extract
 from diptych.encoder.features import FeatureExtractor, ImageFeatures, extract_features
@@ -21,4 +21,5 @@ __all__ = [
     "extract",
     "extract_features",
     "load",
+    "prompts",
 ]

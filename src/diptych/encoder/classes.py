@@ -36,17 +36,21 @@ def class_vectors(
     for template in templates:
         if "{}" not in template:
             raise ConfigError(f"template {template!r} has no {{}} where the class name goes")
-    return prompt_vectors(embed_texts, fill(names, templates))
+    vectors = embed_texts(prompts(names, templates))
+    # Normalised after the mean, too: else a class whose prompts disagree, and whose mean is
+    # therefore short, would get lower scores for every picture.
+    return normalize(vectors.view(len(names), len(templates), -1).mean(1), dim=-1)
 
 
-def fill(names: Sequence[str], templates: Sequence[str]) -> list[list[str]]:
-    """The prompts of each class.
+def prompts(names: Sequence[str], templates: Sequence[str]) -> list[str]:
+    """Every template with every name: those of the first name, then those of the second.
 
-    >>> from diptych.encoder.classes import fill
-    >>> fill(["cat", "dog"], ["a {}", "the {}"])
-    [['a cat', 'the cat'], ['a dog', 'the dog']]
+    >>> from diptych.encoder import prompts
+    >>> prompts(["cat", "dog"], ["a {}", "the {}"])
+    ['a cat', 'the cat', 'a dog', 'the dog']
     """
-    return [[template.replace("{}", name) for template in templates] for name in names]
+    pairs = itertools.product(names, templates)
+    return [template.replace("{}", name) for name, template in pairs]
 
 
 def prompt_vectors(
@@ -55,7 +59,5 @@ def prompt_vectors(
 ) -> Float[Tensor, "classes width"]:
     """`class_vectors` of classes whose prompts are given, any number of each."""
     vectors = embed_texts(list(itertools.chain.from_iterable(prompts)))
-    # Normalised after the mean, too: else a class whose prompts disagree, and whose mean is
-    # therefore short, would get lower scores for every picture.
     means = [part.mean(0) for part in vectors.split(list(map(len, prompts)))]
     return normalize(torch.stack(means), dim=-1)

@@ -2,7 +2,7 @@
 
 import hashlib
 import os
-from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence, Set
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property, partial
@@ -10,7 +10,6 @@ from typing import Any, Literal, TypeVar, cast, overload
 
 import torch
 from jaxtyping import Float, Int, UInt8
-from PIL import Image
 from torch import Tensor, nn
 from torch.nn.functional import normalize
 
@@ -21,6 +20,8 @@ from diptych.encoder.extract import extract
 from diptych.encoder.progress import track
 from diptych.errors import ConfigError, ImageError
 from diptych.inputs import Picture, Preprocess, Tokenizer, build_tokenizer
+from diptych.inputs.picture import is_picture
+from diptych.inputs.truncation import find_truncated, warn_if_truncated
 from diptych.models import Clip
 
 T = TypeVar("T")
@@ -96,9 +97,10 @@ class Encoder:
 
     @property
     def dtype(self) -> str:
-        """Precision of the towers: fp32, bf16 or fp16."""
+        """Precision of the towers: fp32, bf16 or fp16; torch's name for others."""
         dtype = _dtype(self.model.image)
-        return next(name for name, kind in DTYPES.items() if kind == dtype)
+        names = {kind: name for name, kind in DTYPES.items()}
+        return names.get(dtype, str(dtype).removeprefix("torch."))
 
     @cached_property
     def identity(self) -> Identity:
@@ -122,8 +124,9 @@ class Encoder:
         raises ImageError naming it; with `unreadable` it is left out, and `unreadable(position,
         error)` is called.
         """
-        if _is_one(images):
+        if is_picture(images) or not isinstance(images, Iterable):
             images = [cast(Picture, images)]
+        _check_order("images", images)
         batches = self.stream(
             enumerate(cast(Iterable[Picture], images)),
             read=lambda item: item[1],
@@ -167,11 +170,19 @@ class Encoder:
     def embed_texts(
         self, texts: str | Iterable[str], batch_size: int = 256, progress: bool = False
     ) -> Float[Tensor, "texts width"]:
-        """One row per text; a single text gives one row. Texts of like length share a batch, so
-        little is padding."""
-        rows = [
-            self.tokenizer.encode(text) for text in ([texts] if isinstance(texts, str) else texts)
-        ]
+        """One row per text; a single text gives one row. Those that are longer than the context are
+        counted in a TruncationWarning."""
+        _check_order("texts", texts)
+        texts = [texts] if isinstance(texts, str) else list(texts)
+        rows = [self.tokenizer.encode(text) for text in texts]
+        warn_if_truncated(find_truncated(self.tokenizer, texts, rows))
+        return self.embed_ids(rows, batch_size, progress)
+
+    def embed_ids(
+        self, rows: Sequence[Sequence[int]], batch_size: int = 256, progress: bool = False
+    ) -> Float[Tensor, "texts width"]:
+        """One row per text as ids, special tokens included and padding not. Texts of like length
+        share a batch, so little is padding."""
         vectors = torch.zeros(len(rows), self.width)
         order = sorted(range(len(rows)), key=lambda i: len(rows[i]), reverse=True)
         batches = self._encode_groups(rows, order, batch_size)
@@ -188,17 +199,17 @@ class Encoder:
 
     @overload
     def classify(
-        self, image: Picture, names: Sequence[str], templates: Sequence[str] = ...
+        self, image: Picture, names: Iterable[str], templates: str | Sequence[str] = ...
     ) -> dict[str, float]: ...
     @overload
     def classify(
-        self, image: Iterable[Picture], names: Sequence[str], templates: Sequence[str] = ...
+        self, image: Iterable[Picture], names: Iterable[str], templates: str | Sequence[str] = ...
     ) -> list[dict[str, float]]: ...
     def classify(
         self,
         image: Picture | Iterable[Picture],
-        names: Sequence[str],
-        templates: Sequence[str] = ("{}",),
+        names: Iterable[str],
+        templates: str | Sequence[str] = ("{}",),
     ) -> dict[str, float] | list[dict[str, float]]:
         """Probabilities of the `names` for a picture: softmax of scale x similarity; for several, a
         list of such.
@@ -206,11 +217,15 @@ class Encoder:
         `templates` such as "a photo of a {}." are filled with the names and averaged
         (`class_vectors`).
         """
+        if isinstance(names, str):
+            raise ConfigError(f"names is one text, {names!r}; give a list of names")
+        _check_order("names", names)
+        names, templates = list(names), [templates] if isinstance(templates, str) else templates
         if len(set(names)) < len(names):
             raise ConfigError(f"a name stands twice in {', '.join(names)}")
         _, shares = self.similarities(image, names, templates)
         predictions = [dict(zip(names, row)) for row in shares.tolist()]
-        return predictions[0] if _is_one(image) else predictions
+        return predictions[0] if is_picture(image) else predictions
 
     def similarities(
         self,
@@ -263,16 +278,16 @@ class Encoder:
         """
         with evaluating(self.model):
             normal = self.preprocess.normalise(pixels.to(self.device, non_blocking=True))
-            return self._finite(self.model.encode_image(normal.to(_dtype(self.model.image))))
+            features = self.model.encode_image(normal.to(_dtype(self.model.image)))
+        return self._finite(features)
 
     def _encode_ids(self, ids: Int[Tensor, "batch length"]) -> Float[Tensor, "batch width"]:
         with evaluating(self.model):
-            return _unit(
-                self._finite(self.model.encode_text(ids.to(self.device, non_blocking=True)))
-            )
+            features = self.model.encode_text(ids.to(self.device, non_blocking=True))
+        return _unit(self._finite(features))
 
     def _finite(self, features: Float[Tensor, "batch width"]) -> Float[Tensor, "batch width"]:
-        features = features.cpu()
+        features = features.cpu().clone()  # no inference tensor: a layer can be trained on it
         if not features.isfinite().all():
             raise ConfigError(
                 f"{self.name} gives numbers that are not finite in {self.dtype}; try another dtype"
@@ -297,10 +312,12 @@ def _dtype(tower: nn.Module) -> torch.dtype:
     return next(tower.parameters()).dtype
 
 
-def _is_one(images: object) -> bool:
-    return isinstance(images, str | os.PathLike | bytes | Image.Image) or (
-        isinstance(images, Tensor) and images.ndim == 3
-    )
+def _check_order(what: str, values: object) -> None:
+    """Raises ConfigError for what has no order, or of which only the keys would be taken."""
+    if isinstance(values, Set | Mapping):
+        raise ConfigError(
+            f"{what} is a {type(values).__name__}, and rows have an order: give a list"
+        )
 
 
 @contextmanager

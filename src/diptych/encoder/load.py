@@ -15,8 +15,8 @@ from diptych.inputs import build_tokenizer
 
 def load(
     name_or_path: str | os.PathLike[str],
-    device: str | None = None,
-    dtype: Precision | str = "fp32",
+    device: str | torch.device | None = None,
+    dtype: Precision | str | torch.dtype = "fp32",
     *,
     config: ClipConfig | str | Path | None = None,
     image_size: int | None = None,
@@ -28,26 +28,24 @@ def load(
     """The model at `name_or_path`, ready to embed: a run folder, a checkpoint file or folder of any
     known layout, a name with published weights (`diptych models` lists them), or `hf-hub:org/name`.
 
-    `device` None: the GPU if there is one. `dtype` is the towers' precision; the temperature stays
-    in float32. `config`: how the model is built, where its file doesn't say: a name, or a published
+    `device` None or "auto": the GPU if there is one. `dtype` is the towers' precision, fp32, bf16
+    or fp16, or one of torch's; the temperature stays in float32. `config`: how the model is built,
+    where its file doesn't say: a name, or a published
     JSON file. `image_size` and `patch_size`, in pixels, change the image tower. `memory`, such as
     "20GB": at most so much of the weights on the device; the other blocks wait in main memory and
     come when they are needed (needs accelerate). `deploy`: an image tower that has a deploy form is
     merged, which gives the same vectors faster. `progress`: a bar for large weights.
 
-    Raises CheckpointError if the weights can't be read, UnknownNameError if nothing has the name.
+    Raises CheckpointError if the weights can't be read, UnknownNameError if nothing has the name,
+    and ConfigError for a device that isn't there.
     """
-    if dtype not in DTYPES:
-        raise UnknownNameError("dtype", dtype, DTYPES)
-    device = device or ("cuda" if torch.cuda.is_available() else "cpu")
-    if device.startswith("cuda") and not torch.cuda.is_available():
-        raise ConfigError(f"device {device!r} was asked for, but torch sees no GPU; ask for 'cpu'")
+    place, precision = device_of(device), dtype_of(dtype)
     path = os.fspath(name_or_path)
     model, meta = load_model(
         path,
         config=config,
-        device="cpu" if memory else device,
-        dtype=DTYPES[dtype],
+        device="cpu" if memory else place,
+        dtype=precision,
         image_size=image_size,
         patch_size=patch_size,
         deploy=deploy,
@@ -57,5 +55,54 @@ def load(
     weights = None
     if memory:
         weights = model.state_dict()
-        offload(model, torch.device(device), memory)
+        offload(model, place, memory)
     return Encoder(model, tokenizer, name=path, provenance=meta.provenance, weights=weights)
+
+
+def device_of(device: str | torch.device | None) -> torch.device:
+    """The device of this name; None and "auto": the GPU if there is one. Raises ConfigError for one
+    that isn't there, and for what names none.
+
+    >>> from diptych.encoder.load import device_of
+    >>> device_of("cpu")
+    device(type='cpu')
+    """
+    if device is None or device == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        found = torch.device(device)
+    except (RuntimeError, TypeError) as error:
+        raise ConfigError(
+            f"{device!r} is no device; write 'cpu', 'cuda', 'cuda:1' or 'auto'"
+        ) from error
+    if not _is_here(found):
+        raise ConfigError(
+            f"device {str(device)!r} was asked for, but torch sees no GPU of that name; ask for "
+            "'cpu' or 'auto'"
+        )
+    return found
+
+
+def _is_here(device: torch.device) -> bool:
+    if device.type == "cuda":
+        return (device.index or 0) < torch.cuda.device_count()
+    try:
+        torch.empty(1, device=device).cpu()  # `meta` holds no numbers to give back
+    except (RuntimeError, AssertionError, NotImplementedError):
+        return False
+    return True
+
+
+def dtype_of(dtype: str | torch.dtype) -> torch.dtype:
+    """The precision of this name, in our spelling (fp16) or torch's (float16, torch.float16).
+    Raises UnknownNameError for others.
+
+    >>> from diptych.encoder.load import dtype_of
+    >>> dtype_of("bf16"), dtype_of("float16")
+    (torch.bfloat16, torch.float16)
+    """
+    spelled = str(dtype).removeprefix("torch.")
+    names = DTYPES | {str(kind).removeprefix("torch."): kind for kind in DTYPES.values()}
+    if spelled not in names:
+        raise UnknownNameError("dtype", spelled, DTYPES)
+    return names[spelled]

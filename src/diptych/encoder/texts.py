@@ -51,7 +51,8 @@ class Texts:
     def _encode(self, chunks: Sequence[list[str]]) -> None:
         def work() -> None:
             for chunk in chunks[self._peers.rank :: self._peers.size]:
-                vectors = self._encoder.embed_texts(chunk, progress=self._progress)
+                rows = list(map(self._encoder.tokenizer.encode, chunk))
+                vectors = self._encoder.embed_ids(rows, progress=self._progress)
                 entry = CacheEntry(tensors={"vectors": vectors}, about={"texts": chunk})
                 self._cache.write(self._place(chunk), entry)
 

@@ -22,6 +22,7 @@ from diptych.evaluation.scores import Inputs
 from diptych.evaluation.tasks import TRAINED, Task
 from diptych.evaluation.tokens import TokenExtractor
 from diptych.inputs import Preprocess
+from diptych.inputs.truncation import Truncated, find_truncated, warn_if_truncated
 
 RESIZES = {"crop": "shortest", "squash": "squash", "pad": "longest"}
 """How a picture becomes a square, by the names that the field uses, and what
@@ -149,12 +150,13 @@ class Engine:
             shots=self.shots,
         )
         scores = scorer(kind, self.by)(inputs)
+        truncated = self._truncated(inputs) if task.kind not in TRAINED else None
         predictions = scores.predictions
         return Result(
             task=kind,
             metrics=scores.metrics,
             protocol=_protocol(test, extractor) | scores.protocol,
-            data=_about(splits, scores.remarks)
+            data=_about(splits, [*scores.remarks, *([str(truncated)] if truncated else ())])
             | {"name": test.name, "split": test.split, "description": test.source.describe()}
             | {"samples": self._count(test)}
             | _describe(pictures["test"]),
@@ -176,6 +178,13 @@ class Engine:
             else None,
             key=self.key(task, splits, extractor),
         )
+
+    def _truncated(self, inputs: Inputs) -> Truncated | None:
+        """The texts of which the model sees the beginning alone; said aloud once for a dataset."""
+        found = find_truncated(inputs.extractor.encoder.tokenizer, inputs.texts)
+        if self.peers.is_main:
+            warn_if_truncated(found)
+        return found
 
 
 def _about(splits: Mapping[str, Dataset], remarks: Sequence[str]) -> dict[str, Any]:

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from diptych.datasets import Dataset
 from diptych.distributed import Peers, on_main
-from diptych.encoder import Cache, FeatureExtractor, ImageFeatures, Texts, class_vectors
+from diptych.encoder import Cache, FeatureExtractor, ImageFeatures, Texts, class_vectors, prompts
 from diptych.encoder.classes import prompt_vectors
 from diptych.errors import ConfigError
 from diptych.evaluation.intervals import (
@@ -89,6 +89,16 @@ class Inputs:
         """What the model multiplies cosines by."""
         return float(self.extractor.encoder.model.logit_scale.detach().float().cpu().exp())
 
+    @property
+    def texts(self) -> list[str]:
+        """What pictures are compared with: the prompts of the classes, or the captions."""
+        if self.dataset.class_prompts:
+            return list(chain.from_iterable(self.dataset.class_prompts))
+        if self.dataset.class_names:
+            return prompts(self.dataset.class_names, self.dataset.templates)
+        captions = (sample.captions for sample in self.pictures.samples)
+        return list(chain.from_iterable(captions))
+
     def class_vectors(self) -> Float[Tensor, "classes width"]:
         """A unit vector for each class; every process encodes its share of the prompts."""
         dataset = self.dataset
@@ -98,8 +108,7 @@ class Inputs:
 
     def caption_vectors(self) -> Float[Tensor, "captions width"]:
         """A unit vector for each caption of each picture, in order."""
-        captions = (sample.captions for sample in self.pictures.samples)
-        return self._texts()(chain.from_iterable(captions))
+        return self._texts()(self.texts)
 
     def on_main(self, work: Callable[[], T]) -> T:
         """What `work` gives on the first process, for all of them."""

@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.nn.functional import normalize
 
 from diptych.distributed import together
-from diptych.encoder import Encoder, FeatureExtractor
+from diptych.encoder import Encoder, FeatureExtractor, prompts
 from diptych.encoder.cache import digest
 from diptych.encoder.encoder import evaluating
 from diptych.errors import ConfigError
@@ -157,8 +157,7 @@ def token_classes(
     >>> len(classes.words), classes.each
     (4, 2)
     """
-    prompts = [template.replace("{}", name) for name in names for template in templates]
-    rows = [encoder.tokenizer.encode(prompt) for prompt in prompts]
+    rows = [encoder.tokenizer.encode(prompt) for prompt in prompts(names, templates)]
     length = max(map(len, rows)) if mask_padding else encoder.tokenizer.context_length
     ids = encoder.tokenizer.pad(rows, length)
     with evaluating(encoder.model):

@@ -5,7 +5,8 @@ from diptych.inputs.augment import TrainCrop
 from diptych.inputs.build import build_tokenizer
 from diptych.inputs.clip_tokenizer import ClipTokenizer, DeclipTokenizer
 from diptych.inputs.huggingface_tokenizer import HuggingFaceTokenizer
-from diptych.inputs.images import MAX_PIXELS, Picture, decode
+from diptych.inputs.images import MAX_PIXELS, decode
+from diptych.inputs.picture import Picture
 from diptych.inputs.preprocess import Preprocess
 from diptych.inputs.tokenizer import Tokenizer
 from diptych.inputs.vocabulary import write_transformers_files

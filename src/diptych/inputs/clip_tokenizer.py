@@ -84,16 +84,29 @@ class ClipTokenizer(Tokenizer):
     def encode(self, text: str) -> list[int]:
         """[start, ids of the text ..., end], at most `context_length`. Raises DataError for what is
         not text."""
-        text = check_text(text)
-        if not _is_clean(text):
-            text = html.unescape(html.unescape(ftfy.fix_text(text)))
         room = self.context_length - 2
         # Each word has at least one id, so `room` words fill the context.
-        words = text.lower().split()[:room]
+        words = self._split(text)[:room]
         ids = [self.start_id, *chain.from_iterable(map(self._words.__getitem__, words))]
         del ids[room + 1 :]
         ids.append(self.end_id)
         return ids
+
+    def length(self, text: str) -> int:
+        """How many ids `encode` would give without an end of the context.
+
+        >>> from diptych.inputs import ClipTokenizer
+        >>> ClipTokenizer(context_length=8).length("word " * 100)
+        102
+        """
+        return 2 + sum(map(len, map(self._words.__getitem__, self._split(text))))
+
+    def _split(self, text: str) -> list[str]:
+        """What stands between spaces in a cleaned caption."""
+        text = check_text(text)
+        if not _is_clean(text):
+            text = html.unescape(html.unescape(ftfy.fix_text(text)))
+        return text.lower().split()
 
     def decode(self, ids: Sequence[int] | Int[Tensor, " length"]) -> str:
         """The text up to the first end token, in lower case, words and signs apart.

@@ -49,9 +49,12 @@ class HuggingFaceTokenizer(Tokenizer):
 
     def encode(self, text: str) -> list[int]:
         """The ids with the tokenizer's own special tokens, at most `context_length`."""
-        text = " ".join(html.unescape(html.unescape(ftfy.fix_text(check_text(text)))).split())
-        found = self._tokenizer(text, truncation=True, max_length=self.context_length)
+        found = self._tokenizer(_clean(text), truncation=True, max_length=self.context_length)
         return list(found["input_ids"])
+
+    def length(self, text: str) -> int:
+        """How many ids `encode` would give without an end of the context."""
+        return len(self._tokenizer(_clean(text), verbose=False)["input_ids"])
 
     def decode(self, ids: Sequence[int] | Int[Tensor, " length"]) -> str:
         """The text without special tokens."""
@@ -61,3 +64,8 @@ class HuggingFaceTokenizer(Tokenizer):
         """Write the tokenizer's files (`tokenizer.json`, `tokenizer_config.json`, ...) into
         `folder`."""
         self._tokenizer.save_pretrained(str(folder))
+
+
+def _clean(text: str) -> str:
+    """Without broken encodings, HTML entities and doubled white space."""
+    return " ".join(html.unescape(html.unescape(ftfy.fix_text(check_text(text)))).split())

@@ -20,8 +20,6 @@ import io
 import struct
 import warnings
 import zlib
-from os import PathLike, fspath
-from pathlib import Path
 
 import numpy as np
 import simplejpeg
@@ -31,14 +29,12 @@ from PIL import Image, UnidentifiedImageError
 from torch import Tensor
 
 from diptych.errors import ImageError
+from diptych.inputs.picture import Picture, opened
 
 MAX_PIXELS = 178_956_970
 """Where Pillow, too, refuses."""
 _BAND = 1 << 24
 """Pixels that are converted to RGB at once."""
-
-Picture = Image.Image | bytes | str | PathLike[str] | Tensor
-"""An opened picture, an encoded file, its path, or UInt8[3, height, width]."""
 
 ORIENTATION = 0x0112
 # What Pillow's readers raise when a file is not what its header says.
@@ -72,21 +68,18 @@ def decode(picture: Picture, at_least: int | None = None) -> UInt8[Tensor, "3 he
     >>> decode(Image.new("L", (640, 480), 200)).shape
     torch.Size([3, 480, 640])
     """
-    if isinstance(picture, Tensor):
-        return _checked(picture)
-    name = "the picture"
-    if isinstance(picture, str | PathLike):
-        name = fspath(picture)
-        picture = _read(Path(name))
+    name, found = opened(picture)
+    if isinstance(found, Tensor):
+        return found
     try:
         try:
-            return _decode(picture, at_least)
+            return _decode(found, at_least)
         except Warning:
             # Pillow's doubts about a file are the user's to see, unless the user's filters make
             # them errors.
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")
-                return _decode(picture, at_least)
+                return _decode(found, at_least)
     except ImageError as error:
         raise ImageError(f"{name} {error}") from error
     except UnidentifiedImageError as error:
@@ -97,26 +90,6 @@ def decode(picture: Picture, at_least: int | None = None) -> UInt8[Tensor, "3 he
         ) from error
     except DECODE_ERRORS as error:
         raise ImageError(f"{name} can't be decoded: {error or type(error).__name__}") from error
-
-
-def _checked(pixels: Tensor) -> Tensor:
-    if pixels.dtype != torch.uint8 or pixels.ndim != 3 or len(pixels) != 3 or not pixels.numel():
-        raise ImageError(
-            "a picture as tensor is UInt8[3, height, width], "
-            f"not {pixels.dtype} {list(pixels.shape)}"
-        )
-    return pixels
-
-
-def _read(path: Path) -> bytes:
-    try:
-        return path.read_bytes()
-    except FileNotFoundError as error:
-        raise ImageError(f"{path} doesn't exist") from error
-    except IsADirectoryError as error:
-        raise ImageError(f"{path} is a folder, not a picture") from error
-    except (OSError, ValueError) as error:
-        raise ImageError(f"{path} can't be read: {error}") from error
 
 
 def _decode(picture: Image.Image | bytes, at_least: int | None) -> Tensor:

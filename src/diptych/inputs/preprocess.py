@@ -9,7 +9,8 @@ from jaxtyping import Float, UInt8
 from torch import Tensor
 
 from diptych.config import PreprocessConfig
-from diptych.inputs.images import Picture, decode
+from diptych.inputs.images import decode
+from diptych.inputs.picture import Picture
 from diptych.inputs.resize import resize, resize_shortest_and_crop
 
 

@@ -40,6 +40,15 @@ class Tokenizer(ABC):
         keeps the last one."""
 
     @abstractmethod
+    def length(self, text: str) -> int:
+        """How many ids the whole caption has, special tokens included, however long it is."""
+
+    def truncates(self, text: str, ids: Sequence[int]) -> bool:
+        """Whether `ids`, which `encode` gave, are the beginning of the caption alone."""
+        # What was cut fills the context, so few captions are counted.
+        return len(ids) >= self.context_length and self.length(text) > self.context_length
+
+    @abstractmethod
     def decode(self, ids: Sequence[int] | Int[Tensor, " length"]) -> str:
         """The text of one row of ids, without special tokens and padding."""
 

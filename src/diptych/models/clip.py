@@ -61,7 +61,7 @@ class Clip(nn.Module):
         """Vectors of normalised pixels; with `normalize` of unit length, and at least in
         float32."""
         vectors = self.image(pixels, tokens="none").pooled
-        return _unit(vectors) if normalize else vectors
+        return unit(vectors) if normalize else vectors
 
     def encode_text(
         self, ids: Int[Tensor, "batch length"], normalize: bool = False
@@ -69,7 +69,7 @@ class Clip(nn.Module):
         """Vectors of captions as token ids; with `normalize` of unit length, and at least in
         float32."""
         vectors = self.text(ids, tokens="none").pooled
-        return _unit(vectors) if normalize else vectors
+        return unit(vectors) if normalize else vectors
 
     def forward(
         self, pixels: Float[Tensor, "images 3 height width"], ids: Int[Tensor, "texts length"]
@@ -85,6 +85,7 @@ class Clip(nn.Module):
         return logits if self.logit_bias is None else logits + self.logit_bias
 
 
-def _unit(vectors: Tensor) -> Tensor:
-    """Half precision would be off by a thousandth, which the scale makes a tenth of a logit."""
+def unit(vectors: Tensor) -> Tensor:
+    """Vectors scaled to length 1, at least in float32: half precision would be off by a thousandth,
+    which the scale makes a tenth of a logit."""
     return F.normalize(vectors.to(torch.promote_types(vectors.dtype, torch.float32)), dim=-1)

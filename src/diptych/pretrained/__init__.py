@@ -2,6 +2,31 @@
 here."""
 
 from diptych.families import Claim, Entry, Weights
-from diptych.pretrained.lookup import entry, get, names, tower, weights
+from diptych.pretrained.lookup import (
+    entry,
+    get,
+    identify,
+    means_weights,
+    names,
+    repository,
+    tagged,
+    tower,
+    weights,
+    weights_of,
+)
 
-__all__ = ["Claim", "Entry", "Weights", "entry", "get", "names", "tower", "weights"]
+__all__ = [
+    "Claim",
+    "Entry",
+    "Weights",
+    "entry",
+    "get",
+    "identify",
+    "means_weights",
+    "names",
+    "repository",
+    "tagged",
+    "tower",
+    "weights",
+    "weights_of",
+]

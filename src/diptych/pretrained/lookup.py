@@ -5,12 +5,22 @@ import fnmatch
 import functools
 import itertools
 import re
+from pathlib import PurePath
 from typing import NamedTuple
 
 from diptych.components import import_object
 from diptych.config import ClipConfig, ImageTowerConfig
 from diptych.errors import ConfigError, UnknownNameError
 from diptych.families import Entry, Weights, families
+
+_ENDINGS = (".pt", ".pth", ".bin", ".safetensors", ".ckpt")
+"""Of files of weights."""
+_CACHED = "models--"
+"""Begins a repository's folder in the hub's cache, in which `--` stands for the slash."""
+_NEAR = 0.75
+"""How alike a near miss is, of 1."""
+_SHOWN = 8
+"""Tags in a sentence."""
 
 
 class _Found(NamedTuple):
@@ -87,6 +97,97 @@ def weights(name: str) -> Weights | None:
     return _find(name).weights
 
 
+def identify(name: str) -> Entry | None:
+    """The model whose published weights a name in a result stands for: any name of it, or a path on
+    whose end the name of a file, a repository or the model stands, or which lies in the hub's
+    cache. None for any other; nothing is imported, for a result may be anybody's file.
+
+    >>> from diptych import pretrained
+    >>> pretrained.identify("/weights/EVA02_CLIP_B_psz16_s8B.pt").name
+    'eva02-clip-b-16'
+    >>> pretrained.identify("/hub/models--BAAI--EVA-CLIP-8B/snapshots/0").name
+    'eva-clip-8b'
+    >>> pretrained.identify("runs/mine") is None
+    True
+    """
+    found = _identified(name)
+    return found.entry if found else None
+
+
+def weights_of(name: str) -> Weights | None:
+    """The file that a name in a result stands for, as `identify` reads it; None where that is
+    nothing that was published."""
+    found = _identified(name)
+    return found.weights if found else None
+
+
+def _identified(name: str) -> _Found | None:
+    if ":" in name.removeprefix("hf-hub:"):
+        return None
+    known = map(_by_name().get, map(_plain, (name, *_ends_of(name))))
+    found = next(filter(None, known), None)
+    if found is None or found.weights is None:
+        return found
+    # Other weights of the model in the same layout were published for another use.
+    first = next(each for each in found.entry.weights if each.format == found.weights.format)
+    return found if first is found.weights else None
+
+
+def _ends_of(name: str) -> list[str]:
+    """What a path on this machine says of the weights in it."""
+    path = PurePath(name)
+    cached = [part.removeprefix(_CACHED) for part in path.parts if part.startswith(_CACHED)]
+    stem = path.name.removesuffix(".tar")
+    ends = (path.name, PurePath(stem).stem if PurePath(stem).suffix in _ENDINGS else stem)
+    local = path.is_absolute() or path.suffix in (*_ENDINGS, ".tar")
+    return [*(ends if local else ()), *(each.replace("--", "/") for each in cached)]
+
+
+def means_weights(name: str) -> bool:
+    """Whether a name means certain weights (a file, a repository, `model/tag`), and not a model of
+    which there may be several. Raises as `entry`, but for `repository`'s.
+
+    >>> from diptych import pretrained
+    >>> pretrained.means_weights("EVA02_CLIP_B_psz16_s8B.pt"), pretrained.means_weights("ViT-B-32")
+    (True, False)
+    """
+    if repository(name):
+        return True
+    model = _find(name).entry
+    return _plain(name) not in map(_plain, (model.name, *model.aliases))
+
+
+def repository(name: str) -> str:
+    """The repository on the hub of weights that another library calls `model/tag`, and that says
+    itself how its model is built; empty: of none that is known.
+
+    >>> from diptych import pretrained
+    >>> pretrained.repository("ViT-H-14/laion2b_s32b_b79k")
+    'laion/CLIP-ViT-H-14-laion2B-s32B-b79K'
+    """
+    return _repositories().get(_plain(name), "")
+
+
+def tagged(name: str) -> list[str]:
+    """Weights that are known of a model by a tag, each as `model/tag`; empty: none are.
+
+    >>> from diptych import pretrained
+    >>> pretrained.tagged("ViT-L-14-336"), pretrained.tagged("ViT-g-14")[0]
+    (['ViT-L-14-336/openai'], 'ViT-g-14/laion2b_s12b_b42k')
+    """
+    plain = _plain(name)
+    own = _by_name()[plain].entry.weights if plain in _by_name() else ()
+    tags = ["openai"] if f"{plain}-openai" in _by_name() else []
+    for each in own:
+        tags += each.tags
+    tags += [
+        label.rpartition("/")[2]
+        for label, _ in _labelled()
+        if _plain(label.rpartition("/")[0]) == plain
+    ]
+    return [f"{name}/{tag}" for tag in dict.fromkeys(tags)]
+
+
 def _find(name: str) -> _Found:
     if ":" in name and not name.lower().startswith("hf-hub:"):
         return _Found(_own(name), None)
@@ -96,10 +197,44 @@ def _find(name: str) -> _Found:
         return found
     if files := _files_in(plain):
         raise ConfigError(f"{name} is a repository of many files; name one: {', '.join(files)}")
-    close = difflib.get_close_matches(plain, _by_name(), n=9)
-    raise UnknownNameError(
-        "model", name, _entries(), near=[_by_name()[each].entry.name for each in close]
+    raise _unknown(name, plain)
+
+
+def _unknown(name: str, plain: str) -> UnknownNameError:
+    """Other models are no near misses of weights: who asks for LAION's ViT-H-14 doesn't mean
+    OpenAI's ViT-L-14."""
+    model, _, tag = name.removeprefix("hf-hub:").rpartition("/")
+    if model and (known := tagged(model)):
+        tags = [each.rpartition("/")[2] for each in known]
+        hint = "" if difflib.get_close_matches(tag, tags) else f"known are {_some(tags)}"
+        return UnknownNameError(f"tag of {model}", tag, tags, hint=hint)
+    if known := tagged(name):
+        return UnknownNameError("model", name, (), hint=f"weights are known as {_some(known)}")
+    close = difflib.get_close_matches(plain, _by_name(), n=9, cutoff=_NEAR)
+    near = [_by_name()[each].entry.name for each in close]
+    if near or name.count("/") != 1:
+        return UnknownNameError("model", name, _entries(), near=near)
+    return UnknownNameError(
+        "model", name, (), hint=f"a repository of the hub is written hf-hub:{name}"
     )
+
+
+def _some(names: list[str]) -> str:
+    return ", ".join(names if len(names) <= _SHOWN else [*names[:_SHOWN], "…"])
+
+
+@functools.cache
+def _labelled() -> tuple[tuple[str, str], ...]:
+    found: list[tuple[str, str]] = []
+    for family in families():
+        found += family.part(family.repositories)
+    return tuple(found)
+
+
+@functools.cache
+def _repositories() -> dict[str, str]:
+    """By `model/tag` in plain spelling."""
+    return {_plain(label): repository for label, repository in _labelled()}
 
 
 def _own(name: str) -> Entry:

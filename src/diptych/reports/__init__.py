@@ -1,13 +1,9 @@
 """What a run or an evaluation came to, as one page that opens anywhere and needs no network."""
 
-from diptych.reports.board import (
-    Board,
-    Published,
-    board,
-    read_published,
-)
+from diptych.reports.board import Board, board, read_published
 from diptych.reports.comparison import differences, shifts
 from diptych.reports.html import write
+from diptych.reports.record import Published
 from diptych.reports.results import describe_result, describe_run, overview, replaced
 from diptych.reports.sections import (
     Cell,

@@ -7,38 +7,21 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from diptych import datasets, pretrained
-from diptych.errors import DataError, UnknownNameError
+from diptych import datasets
+from diptych.errors import DataError
 from diptych.evaluation import Result
+from diptych.reports.averages import BETTER, better_ways, groups_of
 from diptych.reports.labels import Labels, Line, natural
+from diptych.reports.record import Published, Setting, given, on_record
 
-BETTER = "better of crop and squash †"
-"""Label of a line that holds, set by set, the higher figure of both ways to resize."""
-NOTE = (
-    "† The higher of two figures for each set, chosen by its test pictures: an upper bound, "
-    "as the EVA-CLIP-18B paper "
-    "prints it, not something that a user gets."
-)
 RECALLS = (
     *(f"{way}_r{k}" for way in ("image_to_text", "text_to_image") for k in (1, 5, 10)),
     "mean_recall",
 )
 """In the order in which the field prints them."""
-# What the list of models calls the figures that authors publish.
-_CLAIMS = {
-    ("imagenet1k", "top1"): "imagenet1k zero-shot top-1",
-    ("coco", "text_to_image_r5"): "coco text-to-image R@5",
-}
 _SLACK = 0.001
 """Published figures are rounded to a tenth of a point: so far apart two of them may be without
 saying anything."""
-
-
-class Published(NamedTuple):
-    """A figure that somebody printed."""
-
-    value: float
-    source: str
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,6 +31,10 @@ class Figure:
     value: float
     interval: tuple[float, float] | None = None
     published: Published | None = None
+    resize: str = ""
+    """Of the pictures: `crop`, `squash`, or `best`: the better of both."""
+    partial: bool = False
+    """Whether the set, or a set of a mean, has another number of samples than was published."""
 
     @property
     def differs(self) -> bool:
@@ -82,23 +69,48 @@ class Board:
     """In the order of the field, the sets of one's own by name; recalls as they are printed."""
     cells: Mapping[tuple[Line, Column], Figure]
     labels: Labels
+    settings: Mapping[Line, Setting]
+    """Whose figures on record each line's may be compared with."""
     replaced: Sequence[tuple[Line, str]] = ()
     """Models and tasks of which there are older results with other figures, which don't count."""
 
     def group_means(self, line: Line) -> dict[str, Figure]:
-        """Of each known group of which the line has every set, the mean of the sets' own
-        figures."""
-        own = {
-            column.task: self.cells[line, column].value
-            for column in self.columns
-            if self._counts(line, column)
-        }
-        found = dict[str, Figure]()
-        for name, members in datasets.GROUPS.items():
-            if members and all(member in own for member in members):
-                value = sum(own[member] for member in members) / len(members)
-                found[name] = Figure(value=value, published=_printed(line, name, "mean"))
+        """Of each known group of which the line has every set, the mean of what the sets are known
+        by; `linear/GROUP` of linear probes."""
+        own, found = self._main(line), dict[str, Figure]()
+        for name, missing in groups_of(own).items():
+            if not missing:
+                prefix, _, group = name.rpartition("/")
+                members = (f"{prefix}/{each}".lstrip("/") for each in datasets.GROUPS[group])
+                found[name] = self._mean(line, name, [own[member] for member in members])
         return found
+
+    def group_names(self) -> tuple[str, ...]:
+        """The groups of which any line has a mean, in the order of `datasets.GROUPS`, those of
+        linear and few-shot probes last."""
+        found = {name for line in self.lines for name in self.group_means(line)}
+        return tuple(
+            name for name in groups_of([column.task for column in self.columns]) if name in found
+        )
+
+    def _mean(self, line: Line, name: str, figures: Sequence[Figure]) -> Figure:
+        ways = {figure.resize for figure in figures}
+        way, partial = ways.pop() if len(ways) == 1 else "best", any(f.partial for f in figures)
+        printed = None if partial else on_record(self.settings[line], way, name, "mean")
+        value = sum(figure.value for figure in figures) / len(figures)
+        return Figure(value=value, published=printed, resize=way, partial=partial)
+
+    def missing(self, line: Line) -> dict[str, tuple[str, ...]]:
+        """Of each group of which the line has some sets, but not all, those that it lacks."""
+        return {name: lacking for name, lacking in groups_of(self._main(line)).items() if lacking}
+
+    def _main(self, line: Line) -> dict[str, Figure]:
+        """By task, the figure that it is known by."""
+        return {
+            column.task: self.cells[line, column]
+            for column in self.columns
+            if column.main and (line, column) in self.cells
+        }
 
     def score(self, line: Line) -> float:
         """What models are ranked by: the mean of what sets are known by, over the sets that every
@@ -108,9 +120,6 @@ class Board:
         counted = [column for column in shared if column.averaged] or shared
         own = counted or [column for column in main if (line, column) in self.cells]
         return sum(self.cells[line, column].value for column in own) / len(own)
-
-    def _counts(self, line: Line, column: Column) -> bool:
-        return column.averaged and (line, column) in self.cells
 
     def mean(self, line: Line) -> float | None:
         """Over the sets that every line has; None if there are fewer than two."""
@@ -153,27 +162,28 @@ def board(
     """
     published, cells, labels = published or {}, dict[_Place, Figure](), Labels.of(results)
     newest = dict[tuple[Line, str], Result]()
-    replaced = dict[tuple[Line, str], None]()
+    replaced, settings = dict[tuple[Line, str], None](), dict[Line, Setting]()
     for result in sorted(results, key=lambda result: result.date):
         line, task = labels.line(result), labels.task(result)
         older = newest.get((line, task))
         if older and older.metrics != result.metrics:
             replaced[line, task] = None
-        newest[line, task] = result
+        newest[line, task], settings[line] = result, Setting.of(result)
         for column in _columns(result, task):
-            interval = result.intervals.get(column.metric)
-            cells[line, column] = Figure(
-                value=result.metrics[column.metric],
-                interval=(interval[0], interval[1]) if interval else None,
-                published=_on_record(result, line, column, published),
-            )
-    cells |= _better(cells)
+            cells[line, column] = _figure(result, line, column, published)
+    more, whose = _better(cells, settings)
+    cells |= more
     places = {name: place for place, name in enumerate(datasets.names())}
     columns = sorted({column for _, column in cells}, key=lambda column: _place(column, places))
     # Where two are equally good, by name: what the table says never depends on the files' order.
     lines = sorted({line for line, _ in cells}, key=lambda line: [*map(natural, line)])
     found = Board(
-        lines=lines, columns=columns, cells=cells, labels=labels, replaced=tuple(replaced)
+        lines=lines,
+        columns=columns,
+        cells=cells,
+        labels=labels,
+        settings=settings | whose,
+        replaced=tuple(replaced),
     )
     return replace(found, lines=sorted(lines, key=found.score, reverse=True))
 
@@ -216,54 +226,48 @@ def _columns(result: Result, task: str) -> Iterator[Column]:
         )
 
 
-def _better(cells: Mapping[tuple[Line, Column], Figure]) -> dict[tuple[Line, Column], Figure]:
-    """A line more for each model that was shown pictures in two ways: the higher figure of each
-    set."""
-    found = dict[tuple[Line, Column], Figure]()
-    for (line, column), cell in cells.items():
-        ways = {other.how for other, _ in cells if other.model == line.model}
-        if {"crop", "squash"} <= ways and line.how in ("crop", "squash"):
-            key = (Line(model=line.model, how=BETTER), column)
-            if key not in found or cell.value > found[key].value:
-                found[key] = Figure(value=cell.value, published=cell.published)
-    return found
-
-
-def _printed(line: Line, name: str, metric: str) -> Published | None:
-    """What is on record of a model on a set or group, shown pictures in the same way or in one that
-    isn't told."""
-    way = "best" if line.how == BETTER else line.how.partition(",")[0]
-    rows = [
-        row
-        for row in datasets.published(model=Path(line.model).name, name=name)
-        if row.metric == metric
-    ]
-    row = next((row for wanted in (way, "") for row in rows if row.resize == wanted), None)
-    return Published(row.value / 100, row.source) if row else None
-
-
-def _on_record(
+def _figure(
     result: Result, line: Line, column: Column, published: Mapping[tuple[str, str, str], Published]
-) -> Published | None:
-    """The caller's figure, under the model's label or its whole name, or else ours."""
-    model = str(result.model.get("name", "?"))
-    for name in (model, line.model):
-        if printed := published.get((name, column.task, column.metric)):
-            return printed
-    return _printed(line, column.task, column.metric) or _claimed(model, column.task, column.metric)
+) -> Figure:
+    resize, interval = str(result.protocol.get("resize", "")), result.intervals.get(column.metric)
+    names = (str(result.model.get("name", "?")), line.model)
+    printed = given(published, names, column.task, column.metric)
+    expected = result.data.get("expected") or 0
+    return Figure(
+        value=result.metrics[column.metric],
+        interval=(interval[0], interval[1]) if interval else None,
+        published=printed or on_record(Setting.of(result), resize, column.task, column.metric),
+        resize=resize,
+        partial=expected not in (0, result.data.get("used")),
+    )
 
 
-def _claimed(model: str, task: str, metric: str) -> Published | None:
-    claim = _CLAIMS.get((task, metric))
-    # A result may be anybody's file: what it calls its model is looked up, and never imported.
-    if ":" in model.removeprefix("hf-hub:"):
-        return None
-    try:
-        weights = pretrained.weights(model) if claim else None
-    except UnknownNameError:
-        return None
-    found = (each for each in (weights.claims if weights else ()) if each.metric == claim)
-    return next((Published(each.value / 100, each.source) for each in found), None)
+def _better(
+    cells: Mapping[_Place, Figure], settings: Mapping[Line, Setting]
+) -> tuple[dict[_Place, Figure], dict[Line, Setting]]:
+    """A line more for each model that was shown pictures in two ways under one convention: of each
+    set the figures of the better way."""
+    scores = dict[tuple[Line, str], dict[str, float]]()
+    plain = {
+        line: Line(model=line.model, how=line.how.removeprefix(cell.resize).removeprefix(", "))
+        for (line, _), cell in cells.items()
+    }
+    for (line, column), cell in cells.items():
+        if column.main:
+            scores.setdefault((plain[line], column.task), {})[cell.resize] = cell.value
+    profiles = {plain[line]: setting.profile for line, setting in settings.items()}
+    ways, found, whose = better_ways(scores, profiles), dict[_Place, Figure](), {}
+    for (line, column), cell in cells.items():
+        if ways.get((plain[line], column.task)) == cell.resize:
+            how = ", ".join(filter(None, (BETTER, plain[line].how)))
+            better = Line(model=line.model, how=how)
+            whose[better] = settings[line]
+            best = "best" if len(scores[plain[line], column.task]) > 1 else cell.resize
+            printed = on_record(settings[line], best, column.task, column.metric)
+            found[better, column] = replace(
+                cell, interval=None, published=printed or cell.published, resize=best
+            )
+    return found, whose
 
 
 def _place(column: Column, places: Mapping[str, int]) -> tuple[Any, ...]:

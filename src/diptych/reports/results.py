@@ -4,10 +4,12 @@ from base64 import b64decode
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from diptych import datasets
 from diptych.config import Run
 from diptych.evaluation import Result
 from diptych.reports import plots, sections
-from diptych.reports.board import BETTER, NOTE, Board
+from diptych.reports.averages import BETTER, NOTE
+from diptych.reports.board import Board
 from diptych.reports.sections import Cell, Section
 from diptych.reports.tables import texts
 
@@ -56,11 +58,10 @@ def overview(table: Board) -> Section:
         "Per cent. ± is half of the 95 % interval; [low–high] are its ends where ± would leave "
         "the scale. In round brackets: as published, with ≠ where chance doesn't explain it."
     ]
-    if any(line.how == BETTER for line in table.lines):
+    if any(line.how.startswith(BETTER) for line in table.lines):
         notes.append(NOTE)
-    return sections.table(
-        "Models and sets", head, rows, note=" ".join([*notes, replaced(table)]).strip()
-    )
+    notes += [lacking(table), replaced(table)]
+    return sections.table("Models and sets", head, rows, note=" ".join(filter(None, notes)))
 
 
 def replaced(table: Board) -> str:
@@ -69,6 +70,19 @@ def replaced(table: Board) -> str:
         return ""
     which = "; ".join(f"{line} on {task}" for line, task in table.replaced)
     return f"Several results with other figures, of which the newest counts: {which}."
+
+
+def lacking(table: Board) -> str:
+    """What a reader might take for whole and isn't: groups without a mean, of which a line has all
+    but a few sets, and sets of another size; empty if there are none."""
+    nearly = dict[str, str]()
+    for line in table.lines:
+        for name, missing in table.missing(line).items():
+            if 4 * len(missing) <= len(datasets.GROUPS[name.rpartition("/")[2]]):
+                nearly.setdefault(name, f"No mean of {name} without {', '.join(missing)}.")
+    partial = any(cell.partial for cell in table.cells.values())
+    notes = [*nearly.values(), *(["* Another number of samples than was published."] * partial)]
+    return " ".join(notes)
 
 
 def describe_result(result: Result, name: str = "Result") -> list[Section]:

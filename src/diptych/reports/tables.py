@@ -3,12 +3,12 @@
 import csv
 import io
 from collections.abc import Callable
-from itertools import chain
 from pathlib import Path
 
 from diptych.durable import write_file
 from diptych.errors import ConfigError
-from diptych.reports.board import BETTER, NOTE, Board, Column, Figure
+from diptych.reports.averages import BETTER, NOTE
+from diptych.reports.board import Board, Column, Figure
 
 
 def write_table(out: str | Path, table: Board) -> Path:
@@ -100,7 +100,7 @@ def texts(table: Board, text: Callable[[Figure, Column], str] | None = None) -> 
         for c in table.columns
     ]
     groups = {line: table.group_means(line) for line in table.lines}
-    names = list(dict.fromkeys(chain.from_iterable(groups.values())))
+    names = table.group_names()
     averaged = not names and any(table.mean(line) is not None for line in table.lines)
     rows = [["model", "resize", *heads, *names, *([table.mean_of] if averaged else [])]]
     for line in table.lines:
@@ -117,8 +117,9 @@ def texts(table: Board, text: Callable[[Figure, Column], str] | None = None) -> 
 
 
 def _text(cell: Figure, plus_minus: str, unequal: str, to: str = "–") -> str:
-    """Such as `75.5±0.4 (75.3)`; `100.0 [95.8–100.0]` where ± would leave the scale."""
-    figure = f"{100 * cell.value:.1f}"
+    """Such as `75.5±0.4 (75.3)`; `100.0 [95.8–100.0]` where ± would leave the scale; `75.0*` of
+    another number of samples than was published."""
+    figure = f"{100 * cell.value:.1f}{'*' if cell.partial else ''}"
     if cell.interval:
         low, high = cell.interval
         half = (high - low) / 2
@@ -132,7 +133,7 @@ def _text(cell: Figure, plus_minus: str, unequal: str, to: str = "–") -> str:
 
 
 def _footnote(table: Board) -> str:
-    return f"\n\n{NOTE}" if any(line.how == BETTER for line in table.lines) else ""
+    return f"\n\n{NOTE}" if any(line.how.startswith(BETTER) for line in table.lines) else ""
 
 
 def _escape(text: str) -> str:

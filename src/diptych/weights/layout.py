@@ -63,6 +63,8 @@ class Layout:
     tower_config: Callable[[WeightSource, State], ImageTowerConfig] | None = None
     """The image tower's, inferred from shapes, for a file that holds it alone; None: they don't say
     enough."""
+    config_file: str = ""
+    """The file beside the weights from which `config` reads, where it is there; empty: none."""
     weight_files: tuple[str, ...]
     """Names that weights have in a folder of this layout, the preferred first."""
     describe: Callable[[dict[str, Any], Path], ClipConfig | None] | None = None

@@ -138,23 +138,36 @@ class Table:
             made[name] = _changed(name, rule.change.to_ours, [parts[i] for i in sorted(parts)])
         return State.of(self.absent).updated(State(made))
 
+    def foreign_names(self, ours: str) -> tuple[str, ...]:
+        """What a name of ours is in this layout, where it may be several; empty: it has no place.
+
+        >>> from diptych.weights.mapping import Rule, Table
+        >>> table = Table(rules=(Rule("text.blocks.#.norm_1.*", "transformer.resblocks.#.ln_1.*"),))
+        >>> table.foreign_names("text.blocks.3.norm_1.bias")
+        ('transformer.resblocks.3.ln_1.bias',)
+        """
+        found = self._rule_of(ours)
+        return tuple(_fill(source, found[0]) for source in found[1].sources) if found else ()
+
     def to_foreign(self, ours: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Foreign names and tensors. Raises CheckpointError for names of ours that the layout can't
         hold."""
         result, unknown = dict[str, Tensor](), list[str]()
         for name, tensor in ours.items():
-            match = next(
-                ((m, rule) for p, rule in self._from_ours if (m := p.fullmatch(name))), None
-            )
-            if match is None:
+            found = self._rule_of(name)
+            if found is None:
                 unknown.append(name)
                 continue
-            groups, rule = match
+            groups, rule = found
             for source, part in zip(rule.sources, rule.change.to_foreign(tensor), strict=True):
                 result[_fill(source, groups)] = part
         if unknown:
             raise CheckpointError(f"{_listed(unknown)} can't be expressed in this layout")
         return result
+
+    def _rule_of(self, ours: str) -> tuple[re.Match[str], Rule] | None:
+        """The first rule for a name of ours."""
+        return next(((m, rule) for p, rule in self._from_ours if (m := p.fullmatch(ours))), None)
 
 
 def summary(names: Iterable[str]) -> list[str]:

@@ -10,6 +10,7 @@ FAMILY = Family(
     name="clip",
     towers=(VitConfig, ResNetConfig, TextConfig),
     pretrained="diptych.families.clip.pretrained:entries",
+    repositories="diptych.families.clip.hub:repositories",
     recipes=("diptych.families.clip.recipes",),
     layouts="diptych.families.clip.layouts:layouts",
     open_clip="diptych.families.clip.layouts.towers:TOWERS",

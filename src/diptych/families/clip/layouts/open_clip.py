@@ -99,6 +99,7 @@ def layout() -> Layout:
         scale=("logit_scale",),
         table=table,
         config=read_config,
+        config_file=CONFIG,
         describe=describe,
         weight_files=(WEIGHTS, "open_clip_pytorch_model.bin"),
         exports=(

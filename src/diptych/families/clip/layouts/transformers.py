@@ -274,6 +274,7 @@ LAYOUT = Layout(
     scale=("logit_scale",),
     table=table,
     config=read_config,
+    config_file=CONFIG,
     describe=describe,
     weight_files=WEIGHT_FILES,
     exports=(Export(name="transformers", write=export),),

@@ -235,6 +235,7 @@ EVA_TRANSFORMERS = Layout(
     scale=(),
     table=table,
     config=read_config,
+    config_file=transformers.CONFIG,
     describe=describe,
     tower_config=tower_config,
     weight_files=transformers.WEIGHT_FILES,

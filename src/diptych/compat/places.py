@@ -1,0 +1,136 @@
+"""What a model's name and `pretrained` mean in open_clip's spelling: a place of weights, a
+configuration, or both."""
+
+import os
+import warnings
+from pathlib import Path
+from typing import NamedTuple
+
+from diptych import pretrained as published
+from diptych.checkpoints.content import read
+from diptych.checkpoints.describe import read_config
+from diptych.checkpoints.detect import match, native_folder, open_foreign
+from diptych.checkpoints.locate import locate
+from diptych.config import ClipConfig
+from diptych.config.serialize import difference
+from diptych.errors import AssumptionWarning, CheckpointError, ConfigError, UnknownNameError
+from diptych.weights import native
+from diptych.weights.hub import HUB
+
+LOCAL = "local-dir:"
+
+
+class Source(NamedTuple):
+    """Where weights are, and how they are built."""
+
+    path: Path | None
+    """None: there are none, and the model is initialised."""
+    config: ClipConfig | None
+    """None: the weights have to say it themselves, by their shapes."""
+
+
+def find(
+    model_name: str | Path, pretrained: str | Path | None, cache_dir: str | Path | None = None
+) -> Source:
+    """What the two mean. A configuration that stands beside weights wins over the one that
+    `model_name` means, and a warning says in what they differ.
+
+    Raises UnknownNameError for a name that nothing has, and CheckpointError for weights that aren't
+    there.
+    """
+    name, tag = str(model_name), str(pretrained or "")
+    if is_place(name):
+        if tag:
+            _warn(f"pretrained={tag!r} is passed over: {name} says where the weights are")
+        return _read(name, None, name, cache_dir)
+    if not tag and (_is_json(name) or not published.means_weights(name)):
+        return Source(None, read_config(name))
+    openai = f"{name}-openai" if tag == "openai" else name
+    return _read(_weights(name, tag), _known(openai), openai, cache_dir)
+
+
+def openai_or_first(name: str) -> str | None:
+    """`pretrained` for a model of which nobody said the weights: OpenAI's, else `first_known`."""
+    return "openai" if f"{name}/openai" in published.tagged(name) else first_known(name)
+
+
+def first_known(name: str) -> str | None:
+    """`pretrained` for a model of which any weights will do; None: the name says them itself.
+    Raises ConfigError for one of which none are known."""
+    if is_place(name) or published.means_weights(name):
+        return None
+    if published.weights(name):
+        return name
+    tagged = ", ".join(published.tagged(name))
+    raise ConfigError(
+        f"no weights are known for {name}; give pretrained=, a file, a folder"
+        + (f" or a tag ({tagged})" if tagged else "")
+    )
+
+
+def is_place(name: str) -> bool:
+    """Whether a model's name is a place with weights: on the hub, a folder, a file."""
+    path = Path(name.removeprefix(LOCAL)).expanduser()
+    return name.startswith((HUB, LOCAL)) or (path.exists() and not _is_json(name))
+
+
+def _is_json(name: str) -> bool:
+    """Whether it is a published configuration, by its ending."""
+    return Path(name).suffix == ".json"
+
+
+def _read(
+    weights: str, asked: ClipConfig | None, name: str, cache_dir: str | Path | None
+) -> Source:
+    """The weights; `asked` is the configuration that `name` means."""
+    place = locate(weights.removeprefix(LOCAL), cache_dir=cache_dir)
+    own = _own_config(place.path)
+    if own and asked:
+        _compare(place.path, own, asked, name)
+    known = place.config if isinstance(place.config, ClipConfig) else None
+    return Source(place.path, own or asked or known)
+
+
+def _own_config(path: Path) -> ClipConfig | None:
+    """The configuration that a file beside the weights says; None: there is none."""
+    if folder := native_folder(path):
+        return read_config(folder / native.META)
+    source = open_foreign(path)
+    file = match(source.weights.tensors, "model", path).config_file
+    if not file or not (source.file.parent / file).is_file():
+        return None
+    found = read(path).config
+    assert isinstance(found, ClipConfig)
+    return found
+
+
+def _compare(path: Path, own: ClipConfig, asked: ClipConfig, name: str) -> None:
+    found = [
+        f"{field} is {there!r} there and {here!r} in {name}"
+        for field, (there, here) in difference(own, asked).items()
+        if not field.startswith("logit_")
+    ]
+    if found:
+        _warn(f"what stands beside the weights in {path} counts: {'; '.join(found)}")
+
+
+def _known(name: str) -> ClipConfig | None:
+    """The configuration of a model's name; None for one that Diptych doesn't have."""
+    try:
+        return read_config(name)
+    except UnknownNameError:
+        return None
+
+
+def _weights(name: str, tag: str) -> str:
+    """A place, or the name of published weights. OpenAI's have QuickGELU, and in open_clip their
+    tag says so."""
+    if not tag or tag == name or is_place(tag):
+        return tag or name
+    if Path(tag).suffix or os.sep in tag:
+        raise CheckpointError(f"there is no file or folder {tag}")
+    return f"{name}-openai" if tag == "openai" else f"{name}/{tag}"
+
+
+def _warn(message: str) -> None:
+    warnings.warn(message, AssumptionWarning, stacklevel=5)

@@ -1,0 +1,145 @@
+"""Weights on the hub that open_clip knows by a model's name and a tag, beyond those of
+`pretrained`: their folders say themselves how the model is built.
+
+https://github.com/mlfoundations/open_clip, docs/openclip_results.csv. Those of towers that Diptych
+doesn't have (SigLIP, CoCa, CLIPA, MobileCLIP, text towers of other tokenizers) lack: all of these
+take CLIP's tokenizer and its 77 tokens.
+"""
+
+TAGS = {
+    "RN50": {
+        "yfcc15m": "timm/resnet50_clip.yfcc15m",
+        "cc12m": "timm/resnet50_clip.cc12m",
+    },
+    "RN101": {
+        "yfcc15m": "timm/resnet101_clip.yfcc15m",
+    },
+    "RN50x4": {
+        "openai": "timm/resnet50x4_clip.openai",
+    },
+    "RN50x16": {
+        "openai": "timm/resnet50x16_clip.openai",
+    },
+    "RN50x64": {
+        "openai": "timm/resnet50x64_clip.openai",
+    },
+    "ViT-B-32": {
+        "laion400m_e31": "timm/vit_base_patch32_clip_224.laion400m_e31",
+        "laion400m_e32": "timm/vit_base_patch32_clip_224.laion400m_e32",
+        "laion2b_e16": "timm/vit_base_patch32_clip_224.laion2b_e16",
+        "laion2b_s34b_b79k": "laion/CLIP-ViT-B-32-laion2B-s34B-b79K",
+        "datacomp_xl_s13b_b90k": "laion/CLIP-ViT-B-32-DataComp.XL-s13B-b90K",
+        "datacomp_m_s128m_b4k": "laion/CLIP-ViT-B-32-DataComp.M-s128M-b4K",
+        "commonpool_m_clip_s128m_b4k": "laion/CLIP-ViT-B-32-CommonPool.M.clip-s128M-b4K",
+        "commonpool_m_laion_s128m_b4k": "laion/CLIP-ViT-B-32-CommonPool.M.laion-s128M-b4K",
+        "commonpool_m_image_s128m_b4k": "laion/CLIP-ViT-B-32-CommonPool.M.image-s128M-b4K",
+        "commonpool_m_text_s128m_b4k": "laion/CLIP-ViT-B-32-CommonPool.M.text-s128M-b4K",
+        "commonpool_m_basic_s128m_b4k": "laion/CLIP-ViT-B-32-CommonPool.M.basic-s128M-b4K",
+        "commonpool_m_s128m_b4k": "laion/CLIP-ViT-B-32-CommonPool.M-s128M-b4K",
+        "datacomp_s_s13m_b4k": "laion/CLIP-ViT-B-32-DataComp.S-s13M-b4K",
+        "commonpool_s_clip_s13m_b4k": "laion/CLIP-ViT-B-32-CommonPool.S.clip-s13M-b4K",
+        "commonpool_s_laion_s13m_b4k": "laion/CLIP-ViT-B-32-CommonPool.S.laion-s13M-b4K",
+        "commonpool_s_image_s13m_b4k": "laion/CLIP-ViT-B-32-CommonPool.S.image-s13M-b4K",
+        "commonpool_s_text_s13m_b4k": "laion/CLIP-ViT-B-32-CommonPool.S.text-s13M-b4K",
+        "commonpool_s_basic_s13m_b4k": "laion/CLIP-ViT-B-32-CommonPool.S.basic-s13M-b4K",
+        "commonpool_s_s13m_b4k": "laion/CLIP-ViT-B-32-CommonPool.S-s13M-b4K",
+        "metaclip_400m": "timm/vit_base_patch32_clip_224.metaclip_400m",
+        "metaclip_fullcc": "timm/vit_base_patch32_clip_224.metaclip_2pt5b",
+    },
+    "ViT-B-32-256": {
+        "datacomp_s34b_b86k": "laion/CLIP-ViT-B-32-256x256-DataComp-s34B-b86K",
+    },
+    "ViT-B-16": {
+        "laion400m_e31": "timm/vit_base_patch16_clip_224.laion400m_e31",
+        "laion400m_e32": "timm/vit_base_patch16_clip_224.laion400m_e32",
+        "laion2b_s34b_b88k": "laion/CLIP-ViT-B-16-laion2B-s34B-b88K",
+        "datacomp_xl_s13b_b90k": "laion/CLIP-ViT-B-16-DataComp.XL-s13B-b90K",
+        "datacomp_l_s1b_b8k": "laion/CLIP-ViT-B-16-DataComp.L-s1B-b8K",
+        "commonpool_l_clip_s1b_b8k": "laion/CLIP-ViT-B-16-CommonPool.L.clip-s1B-b8K",
+        "commonpool_l_laion_s1b_b8k": "laion/CLIP-ViT-B-16-CommonPool.L.laion-s1B-b8K",
+        "commonpool_l_image_s1b_b8k": "laion/CLIP-ViT-B-16-CommonPool.L.image-s1B-b8K",
+        "commonpool_l_text_s1b_b8k": "laion/CLIP-ViT-B-16-CommonPool.L.text-s1B-b8K",
+        "commonpool_l_basic_s1b_b8k": "laion/CLIP-ViT-B-16-CommonPool.L.basic-s1B-b8K",
+        "commonpool_l_s1b_b8k": "laion/CLIP-ViT-B-16-CommonPool.L-s1B-b8K",
+        "dfn2b": "apple/DFN2B-CLIP-ViT-B-16",
+        "metaclip_400m": "timm/vit_base_patch16_clip_224.metaclip_400m",
+        "metaclip_fullcc": "timm/vit_base_patch16_clip_224.metaclip_2pt5b",
+    },
+    "ViT-B-16-plus-240": {
+        "laion400m_e31": "timm/vit_base_patch16_plus_clip_240.laion400m_e31",
+        "laion400m_e32": "timm/vit_base_patch16_plus_clip_240.laion400m_e31",
+    },
+    "ViT-L-14": {
+        "laion400m_e31": "timm/vit_large_patch14_clip_224.laion400m_e31",
+        "laion400m_e32": "timm/vit_large_patch14_clip_224.laion400m_e32",
+        "laion2b_s32b_b82k": "laion/CLIP-ViT-L-14-laion2B-s32B-b82K",
+        "datacomp_xl_s13b_b90k": "laion/CLIP-ViT-L-14-DataComp.XL-s13B-b90K",
+        "commonpool_xl_clip_s13b_b90k": "laion/CLIP-ViT-L-14-CommonPool.XL.clip-s13B-b90K",
+        "commonpool_xl_laion_s13b_b90k": "laion/CLIP-ViT-L-14-CommonPool.XL.laion-s13B-b90K",
+        "commonpool_xl_s13b_b90k": "laion/CLIP-ViT-L-14-CommonPool.XL-s13B-b90K",
+        "metaclip_400m": "timm/vit_large_patch14_clip_224.metaclip_400m",
+        "metaclip_fullcc": "timm/vit_large_patch14_clip_224.metaclip_2pt5b",
+        "dfn2b": "apple/DFN2B-CLIP-ViT-L-14",
+        "dfn2b_s39b": "apple/DFN2B-CLIP-ViT-L-14-39B",
+    },
+    "ViT-H-14": {
+        "laion2b_s32b_b79k": "laion/CLIP-ViT-H-14-laion2B-s32B-b79K",
+        "metaclip_fullcc": "timm/vit_huge_patch14_clip_224.metaclip_2pt5b",
+        "metaclip_altogether": "timm/vit_huge_patch14_clip_224.metaclip_altogether",
+        "dfn5b": "apple/DFN5B-CLIP-ViT-H-14",
+    },
+    "ViT-H-14-378": {
+        "dfn5b": "apple/DFN5B-CLIP-ViT-H-14-378",
+    },
+    "ViT-g-14": {
+        "laion2b_s12b_b42k": "laion/CLIP-ViT-g-14-laion2B-s12B-b42K",
+        "laion2b_s34b_b88k": "laion/CLIP-ViT-g-14-laion2B-s34B-b88K",
+    },
+    "ViT-bigG-14": {
+        "laion2b_s39b_b160k": "laion/CLIP-ViT-bigG-14-laion2B-39B-b160k",
+        "metaclip_fullcc": "timm/vit_gigantic_patch14_clip_224.metaclip_2pt5b",
+    },
+    "convnext_base": {
+        "laion400m_s13b_b51k": "laion/CLIP-convnext_base-laion400M-s13B-b51K",
+    },
+    "convnext_base_w": {
+        "laion2b_s13b_b82k": "laion/CLIP-convnext_base_w-laion2B-s13B-b82K",
+        "laion2b_s13b_b82k_augreg": "laion/CLIP-convnext_base_w-laion2B-s13B-b82K-augreg",
+        "laion_aesthetic_s13b_b82k": "laion/CLIP-convnext_base_w-laion_aesthetic-s13B-b82K",
+    },
+    "convnext_base_w_320": {
+        "laion_aesthetic_s13b_b82k": "laion/CLIP-convnext_base_w_320-laion_aesthetic-s13B-b82K",
+        "laion_aesthetic_s13b_b82k_augreg": (
+            "laion/CLIP-convnext_base_w_320-laion_aesthetic-s13B-b82K-augreg"
+        ),
+    },
+    "convnext_large_d": {
+        "laion2b_s26b_b102k_augreg": "laion/CLIP-convnext_large_d.laion2B-s26B-b102K-augreg",
+    },
+    "convnext_large_d_320": {
+        "laion2b_s29b_b131k_ft": "laion/CLIP-convnext_large_d_320.laion2B-s29B-b131K-ft",
+        "laion2b_s29b_b131k_ft_soup": "laion/CLIP-convnext_large_d_320.laion2B-s29B-b131K-ft-soup",
+    },
+    "convnext_xxlarge": {
+        "laion2b_s34b_b82k_augreg": "laion/CLIP-convnext_xxlarge-laion2B-s34B-b82K-augreg",
+        "laion2b_s34b_b82k_augreg_rewind": (
+            "laion/CLIP-convnext_xxlarge-laion2B-s34B-b82K-augreg-rewind"
+        ),
+        "laion2b_s34b_b82k_augreg_soup": (
+            "laion/CLIP-convnext_xxlarge-laion2B-s34B-b82K-augreg-soup"
+        ),
+    },
+}
+
+
+def repositories() -> tuple[tuple[str, str], ...]:
+    """(`model/tag`, repository) of each.
+
+    >>> from diptych.families.clip.hub import repositories
+    >>> dict(repositories())["ViT-B-32/laion2b_s34b_b79k"]
+    'laion/CLIP-ViT-B-32-laion2B-s34B-b79K'
+    """
+    found: list[tuple[str, str]] = []
+    for model, tags in TAGS.items():
+        found += [(f"{model}/{tag}", repository) for tag, repository in tags.items()]
+    return tuple(found)
