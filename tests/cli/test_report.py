@@ -1,4 +1,5 @@
 import json
+import shutil
 
 import pytest
 
@@ -48,7 +49,8 @@ def test_one_page_of_a_run_and_a_result(run, tmp_path, capsys):
         "87.5%",
         "Pets &amp; runs",
         "recipe tiny-digits",
-        "pets: confusions",
+        "Confusions",
+        "&lt;shards&gt;: m",
         "&lt;shards&gt;",
         "0.25",
     ):
@@ -111,6 +113,48 @@ def test_models_by_sets_beside_published_figures_and_clip_benchmarks(tmp_path):
     assert (tmp_path / "table.csv").exists()
 
 
-def test_a_table_needs_results(run, tmp_path, capsys):
-    assert report(run, "--out", tmp_path / "page.html", "--table", tmp_path / "table.md") == 2
-    assert "--table needs results" in capsys.readouterr().err
+@pytest.mark.parametrize(
+    ("flags", "said"),
+    [
+        (("--table", "t.md"), "--table: that is made of results"),
+        (("--clip-benchmark", "cb", "--table", "t.md"), "--table and --clip-benchmark: that is"),
+    ],
+)
+def test_what_needs_results_says_so_and_the_page_is_written(
+    run, tmp_path, capsys, monkeypatch, flags, said
+):
+    monkeypatch.chdir(tmp_path)
+    assert report(run, "--out", "page.html", *flags) == 2
+    assert said in capsys.readouterr().err
+    assert "recipe tiny-digits" in (tmp_path / "page.html").read_text()
+
+
+def test_nothing_to_report_on_is_said(tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert report() == 2
+    assert "say what to report on" in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())
+
+
+def test_runs_are_drawn_together_and_their_differences_listed(run, tmp_path):
+    other = tmp_path / "other" / "my-run"
+    shutil.copytree(run, other)
+    (other / "run.json").write_text(to_json(Run(steps=20, optim=OptimConfig(lr=0.5))))
+    page = tmp_path / "page.html"
+    assert report(run, other, "--out", page) == 0
+    text = page.read_text()
+    assert text.count('aria-label="loss over step"') == 1
+    names = [f"{tmp_path.name}/my-run", "other/my-run"]
+    assert all(f">{name}</text>" in text for name in names)
+    row = ("optim.<wbr>lr", "0.<wbr>25", "0.<wbr>5")
+    assert "".join(f'<td class="words"><div>{cell}</div></td>' for cell in row) in text
+
+
+def test_the_table_leads_to_each_result(tmp_path):
+    files = [saved(tmp_path, model, 0.5) for model in ("one", "two")]
+    page = tmp_path / "page.html"
+    assert report(*files, "--out", page) == 0
+    text = page.read_text()
+    for number in "12":
+        assert f'<a href="#result-{number}">50.0</a>' in text
+        assert text.count(f'id="result-{number}"') == 1

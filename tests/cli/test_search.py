@@ -1,6 +1,7 @@
 """`diptych search`: the table, the paths for other programs, the page."""
 
 import os
+from pathlib import Path
 
 import pytest
 
@@ -63,8 +64,40 @@ def test_file_names_that_are_no_text(tmp_path, index, capsysbinary):
     assert call("search", index, "a", "--top", "13", "--device", "cpu") == 0
 
 
-def test_a_picture_that_has_gone_is_an_error(tmp_path, index, capsys):
+def test_a_picture_that_has_gone_is_a_placeholder(tmp_path, index, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
     for path in (tmp_path / "photos" / "red").iterdir():
         path.unlink()
-    assert call("search", index, "a", "--html", tmp_path / "grid.html", "--device", "cpu") == 2
-    assert "can't be read any more (No such file or directory); embed" in capsys.readouterr().err
+    page = tmp_path / "grid.html"
+    assert call("search", index, "a thing", "--html", page, "--device", "cpu") == 0
+    assert capsys.readouterr().out.count("(gone)") == 3
+    text = page.read_text()
+    assert text.count("the picture is gone") == 3
+    assert text.count("data:image/jpeg;base64,") == 9
+
+
+def test_the_page_says_what_was_asked_of_what(tmp_path, index):
+    page = tmp_path / "grid.html"
+    assert call("search", index, "a thing", "--html", page, "--top", "2", "--device", "cpu") == 0
+    text = page.read_text()
+    assert text.count("“a thing”</h1>") == 1
+    for part in ("nearest 2 of 12 pictures", "2. score", "median score", "cosine", "(fp32)"):
+        assert part in text
+    [best, _] = Index.open(index, device="cpu").search("a thing", 2)
+    assert f'<a href="{Path(best.path).as_uri()}">' in text
+
+
+def test_a_model_that_has_moved_is_named(tmp_path, index, capsys):
+    (tmp_path / "model").rename(tmp_path / "moved")
+    assert call("search", index, "a", "--device", "cpu") == 2
+    assert "which isn't there any more; if it has moved, say where" in capsys.readouterr().err
+    moved = ("--model", tmp_path / "moved", "--device", "cpu")
+    assert call("search", index, "a", "--top", "3", *moved) == 0
+    assert call("embed", tmp_path / "photos", "--out", index, *moved) == 0
+    assert call("search", index, "a", "--top", "3", "--device", "cpu") == 0
+
+
+def test_names_end_with_nul_for_other_programs(index, capsysbinary):
+    assert call("search", index, "a", "--top", "3", "--null", "--device", "cpu") == 0
+    expected = Index.open(index, device="cpu").search("a", 3)
+    assert capsysbinary.readouterr().out.decode().split("\0")[:-1] == [hit.path for hit in expected]

@@ -105,11 +105,13 @@ def test_recalls_stand_as_they_are_printed_whatever_the_order_of_hashes_and_file
         "| step-9 | crop | 90.0 | 50.0 | 50.0 | 50.0 | 50.0 | 50.0 | 50.0 |",
         "| step-30 | crop | 90.0 | 50.0 | 50.0 | 50.0 | 50.0 | 50.0 | 50.0 |",
     }
+    running = []
     for seed in "12":
         environment = os.environ | {"PYTHONHASHSEED": seed}
         command = [sys.executable, "-c", _RECALLS, seed]
-        out = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
-        head, _, *rows = out.stdout.splitlines()
+        running.append(subprocess.Popen(command, env=environment, stdout=-1, text=True))
+    for process in running:
+        head, _, *rows = process.communicate()[0].splitlines()
         assert {head, *rows} == lines
         assert [row.split()[1] for row in rows] == ["step-10", "step-9", "step-30"]
 

@@ -13,7 +13,7 @@ ROWS = [
     {"step": 20, "loss": 2.0, "lr": 5e-4, "samples_per_second": 91.0},
     {"step": 20, "evaluation": {"top1": 0.75, "top5": 0.9, "confusion": 3}},
 ]
-VOID = {"meta", "img", "br", "link", "input", "path", "use"}
+VOID = {"wbr", "meta", "img", "br", "link", "input", "path", "use"}
 
 
 class Balance(HTMLParser):
@@ -43,7 +43,7 @@ def everything(picture="x.png"):
         reports.headline({"top-1": "75 %"}, note="of 4 pictures"),
         reports.prose("Limits", ["It knows digits only."]),
         reports.table("Numbers", ("part", "top-1"), [("seen", 0.98765)]),
-        reports.curves(ROWS),
+        reports.curves({"run": ROWS}),
         reports.confusion([[3, 1], [0, 4]], ["cat", "dog"]),
         reports.grid(
             "Searches",
@@ -93,7 +93,30 @@ def test_every_section_shows_what_it_was_given(tmp_path, picture):
     ):
         assert part in text
     assert '<figure class="wrong">' in text
-    assert "<td>optim.lr</td><td>0.0005</td><td>0.25</td>" in text
+    row = "".join(f'<td class="words"><div>{text}</div></td>' for text in _LR)
+    assert f"<tr>{row}</tr>" in text
+
+
+_LR = ("optim.<wbr>lr", "0.<wbr>0005", "0.<wbr>25")
+
+
+def test_a_picture_that_is_gone_has_a_placeholder(tmp_path):
+    sections = [reports.hits([Cell(image=None, text="1", detail="a/b.jpg")])]
+    text = reports.write(tmp_path / "page.html", "Search", sections).read_text()
+    assert "the picture is gone" in text
+    assert "a/<wbr>b.<wbr>jpg" in text
+    assert "<img" not in text
+
+
+def test_a_long_page_has_contents_that_lead_somewhere(tmp_path):
+    parts = [reports.prose(f"Part {number}", ["text"]) for number in range(5)]
+    parts.append(reports.group("Folded", [reports.prose("Deep", ["x"])], anchor="deep"))
+    text = reports.write(tmp_path / "page.html", "Long", parts).read_text()
+    links = re.findall(r'<a href="#([\w-]+)">', text)
+    assert links == ["part-1", "part-2", "part-3", "part-4", "part-5", "deep"]
+    assert all(f'id="{link}"' in text for link in links)
+    assert "<details" in text
+    assert "<nav" not in reports.write(tmp_path / "p.html", "Short", parts[:2]).read_text()
 
 
 def test_text_from_outside_is_escaped(tmp_path, picture):

@@ -1,7 +1,7 @@
 import re
 import xml.etree.ElementTree as ET
 
-from diptych.reports import plots
+from diptych.reports import plots, sections
 
 
 def test_drawings_take_the_pages_colours_and_label_their_axes():
@@ -41,7 +41,36 @@ def test_the_same_numbers_give_the_same_drawing():
     assert plots.lines(points, x="step", y="loss") == plots.lines(points, x="step", y="loss")
 
 
-def test_matrix_writes_counts_of_few_classes_and_shades_many():
-    assert ">17<" in plots.matrix([[17, 0], [3, 9]], ["a", "b"])
-    many = [[int(i == j) for i in range(30)] for j in range(30)]
-    assert ">c7<" not in plots.matrix(many, [f"c{i}" for i in range(30)])
+def width(svg) -> float:
+    return float(re.search(r"style=\"width: ([\d.]+)rem", svg)[1])
+
+
+def test_a_matrix_is_as_large_as_its_classes_need():
+    few = plots.matrix([[17, 0], [3, 9]], ["a", "b"])
+    assert ">17<" in few
+    many = plots.matrix([[1] * 20] * 20, [f"class {i}" for i in range(20)])
+    assert width(few) < 15
+    assert width(few) < width(many) < 60
+
+
+def test_of_many_classes_the_pairs_that_are_confused_are_listed():
+    """Class i is taken for i + 1 in i of its 60 pictures."""
+    matrix = [[0] * 500 for _ in range(500)]
+    for i in range(30):
+        matrix[i][i + 1], matrix[i][i] = i, 60 - i
+    section = sections.confusion(matrix, [f"c{i}" for i in range(500)])
+    assert section.kind == "table"
+    first, second, *_ = section.body["rows"]
+    assert first == ["c29", "c30", "29", "48.3%"]
+    assert second == ["c28", "c29", "28", "46.7%"]
+    assert section.note == "The 20 most frequent of 29 pairs of classes."
+
+
+def test_guides_lie_below_and_long_names_leave_no_warning(recwarn):
+    names = [f"{'a_long_name/' * 9}{i}" for i in range(20)]
+    svg = plots.lines({name: [(1, 2), (2, 3)] for name in names}, x="x", y="y")
+    plots.matrix([[1] * 3] * 3, names[:3])
+    guided = plots.lines({"a": [(0, 1)]}, x="x", y="y", guides={"chance": [(0, 1), (1, 1)]})
+    assert guided.index("chance") < guided.index(">a<")
+    assert names[-1] in svg
+    assert not recwarn.list

@@ -7,7 +7,7 @@ import torch
 from torch.nn.functional import normalize
 
 from diptych.encoder import Identity
-from diptych.errors import CheckpointError, ConfigError, DataError
+from diptych.errors import CheckpointError, ConfigError, DataError, ImageError
 from diptych.search import Index, store
 from diptych.search.pictures import Picture
 from tests import tiny
@@ -80,6 +80,49 @@ def test_texts_pictures_and_vectors_find_the_same_way(tmp_path):
     assert hit.picture.read().startswith(b"\x89PNG")
 
 
+def test_what_strangers_type_opens_no_file(tmp_path, monkeypatch):
+    index = vector_index(tmp_path / "x.index", random(3, 128))
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "env.sh").write_text("secret")
+    encoder = tiny.encoder()
+    index = Index(index._store, encoder)
+    for text in ("env.sh", "/etc/passwd", "dog.jpg", "https://example.com/cat"):
+        expected = index.search(encoder.embed_texts(text)[0])
+        assert [hit.path for hit in index.search_text(text)] == [hit.path for hit in expected]
+    with pytest.raises(ImageError):
+        index.search("env.sh")
+    picture = tiny.picture("red")
+    [best, *_], [same, *_] = (
+        index.search_image(picture),
+        index.search(encoder.embed_images(picture)[0]),
+    )
+    assert best.path == same.path
+
+
+@pytest.mark.parametrize(
+    ("query", "sentence"),
+    [
+        ("", "the query is empty"),
+        (" \n", "the query is empty"),
+        ("https://example.com/cat", "is a URL"),
+        ("./photos", "is a folder"),
+    ],
+)
+def test_what_is_neither_a_text_nor_a_picture_is_said(tmp_path, monkeypatch, query, sentence):
+    (tmp_path / "photos").mkdir()
+    monkeypatch.chdir(tmp_path)
+    index = Index(vector_index(tmp_path / "x.index", random(3, 128))._store, tiny.encoder())
+    with pytest.raises((ConfigError, DataError), match=sentence):
+        index.search(query)
+
+
+def test_the_median_is_of_all_pictures(tmp_path, monkeypatch):
+    monkeypatch.setattr("diptych.search.index._ROWS", 2)
+    vectors = torch.tensor([[1.0, 0.0], [0.8, 0.6], [0.6, 0.8], [0.0, 1.0], [-1.0, 0.0]])
+    index = vector_index(tmp_path, vectors)
+    assert index.median_score(torch.tensor([1.0, 0.0])) == pytest.approx(0.6)
+
+
 def test_an_index_loads_its_own_model(tmp_path):
     tiny.write_pictures(tmp_path / "photos")
     checkpoint = tiny.save(tmp_path / "model")
@@ -117,4 +160,8 @@ def test_shards_are_searched_too(tmp_path):
     index = Index.build(tmp_path / "x.index", tmp_path / "a.tar", tiny.encoder())
     [hit] = index.search(tiny.encoder().embed_images(tiny.picture("green"))[0], top=1)
     assert hit.path == f"{tmp_path}/a.tar/green.png"
+    [again] = index.search(hit.path, top=1)
+    assert (again.path, again.score) == (hit.path, pytest.approx(1.0, abs=1e-5))
+    with pytest.raises(DataError, match=r"there is no picture x\.png in .*a\.tar"):
+        index.search(f"{tmp_path}/a.tar/x.png")
     assert hit.picture.read().startswith(b"\x89PNG")

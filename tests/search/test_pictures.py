@@ -3,6 +3,7 @@
 import io
 import os
 import tarfile
+from collections import Counter
 
 import pytest
 
@@ -13,7 +14,7 @@ from tests import tiny
 
 def listed(root) -> tuple[list, list]:
     bad_files = []
-    return list(find(str(root), lambda *bad: bad_files.append(bad))), bad_files
+    return list(find(str(root), lambda *bad: bad_files.append(bad), Counter())), bad_files
 
 
 def png(colour: str) -> bytes:
@@ -83,6 +84,43 @@ def test_what_is_no_shard_is_reported(tmp_path):
 def test_dangling_links_are_reported(tmp_path):
     (tmp_path / "a.png").symlink_to(tmp_path / "gone.png")
     assert listed(tmp_path) == ([], [(str(tmp_path / "a.png"), "No such file or directory")])
+
+
+def test_what_is_left_out_is_counted(tmp_path):
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "photos").mkdir()
+    (tmp_path / "photos" / "linked").symlink_to(tmp_path / "elsewhere")
+    for name in ("a.png", "b.XYZ", "c.xyz", "README"):
+        (tmp_path / "photos" / name).write_bytes(b"x")
+    others = Counter()
+    assert len(list(find(str(tmp_path / "photos"), print, others))) == 1
+    assert others == {".xyz": 2, "no ending": 1, "linked folder": 1}
+
+
+def test_a_pipe_is_reported_and_not_waited_for(tmp_path):
+    for name in ("a.jpg", "b.tar"):
+        os.mkfifo(tmp_path / name)
+    found, bad_files = listed(tmp_path)
+    assert found == []
+    assert {reason for _, reason in bad_files} == {"is no regular file"}
+    with pytest.raises(DataError, match=r"a\.jpg is neither a folder"):
+        roots(tmp_path / "a.jpg")
+
+
+@pytest.mark.parametrize("name", ["pairs.csv", "list.jsonl", "captions.txt", "x.tar.gz", "odd"])
+def test_files_of_other_kinds_are_refused(tmp_path, name):
+    (tmp_path / name).write_bytes(b"x")
+    with pytest.raises(DataError, match="neither a folder, a picture nor a tar shard"):
+        roots(tmp_path / name)
+
+
+def test_shell_patterns_and_several_places(tmp_path):
+    for name in ("1.jpg", "0.jpg", "0.tar"):
+        (tmp_path / name).write_bytes(b"x")
+    expected = [str(tmp_path / name) for name in ("0.jpg", "1.jpg", "0.tar")]
+    assert roots([f"{tmp_path}/*.jpg", tmp_path / "0.tar"]) == expected
+    with pytest.raises(DataError, match=r"there is no .*\*\.gif"):
+        roots(f"{tmp_path}/*.gif")
 
 
 def test_brace_patterns(tmp_path):

@@ -9,6 +9,7 @@ import time
 import numpy as np
 import pytest
 
+from diptych.encoder import Encoder
 from diptych.errors import ConfigError, DataError
 from diptych.search import Changes, Index, store, update
 from diptych.search import update as update_function
@@ -99,6 +100,29 @@ def test_a_typo_makes_no_index(tmp_path):
     with pytest.raises(DataError, match="there is no"):
         update(tmp_path / "x.index", tmp_path / "fotos", tiny.encoder())
     assert not (tmp_path / "x.index").exists()
+
+
+def test_a_place_without_pictures_makes_no_index(tmp_path, photos):
+    (tmp_path / "notes").mkdir()
+    (tmp_path / "notes" / "a.txt").write_text("x")
+    with pytest.raises(DataError, match=r"no pictures in .*notes, only \.txt 1"):
+        update(tmp_path / "x.index", tmp_path / "notes", tiny.encoder())
+    assert not (tmp_path / "x.index").exists()
+    update(tmp_path / "x.index", photos, tiny.encoder())
+    with pytest.raises(DataError, match="no pictures in"):
+        update(tmp_path / "x.index", tmp_path / "notes", tiny.encoder())
+    for picture in photos.rglob("*.png"):
+        picture.unlink()
+    assert counts(update(tmp_path / "x.index", photos, tiny.encoder())) == (0, 0, 12, 0)
+
+
+def test_the_same_model_elsewhere_is_the_indexs_from_then_on(tmp_path, photos):
+    def moved(place):
+        return Encoder(tiny.model(), name=place)
+
+    update(tmp_path / "x.index", photos, moved("one place"))
+    assert counts(update(tmp_path / "x.index", photos, moved("another"))) == (0, 0, 0, 12)
+    assert Index.open(tmp_path / "x.index").made_by.name == "another"
 
 
 def test_a_folder_of_other_things_is_left_alone(tmp_path, photos):

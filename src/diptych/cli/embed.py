@@ -25,9 +25,9 @@ class Embed(Compute):
     it encodes what is new or changed and drops what has vanished.
     """
 
-    places: Annotated[Positional[tuple[str, ...]], arg(metavar="[MODEL] PICTURES")] = ()
-    """A model (a run, a checkpoint, hf-hub:org/name, a name); then a folder, or tar shards such as
-    'a/{00..09}.tar'."""
+    places: Annotated[Positional[tuple[str, ...]], arg(metavar="[MODEL] PICTURES...")] = ()
+    """A model (a run, a checkpoint, hf-hub:org/name, a name); then folders, pictures, or tar shards
+    such as 'a/{00..09}.tar'."""
     out: Annotated[str, arg(metavar="X.index")]
     """The index's folder."""
     model: str = ""
@@ -40,11 +40,11 @@ def run(arguments: Sequence[str]) -> None:
     """Parse and do it."""
     options = parse(Embed, "embed", arguments)
     places, model = list(options.places), options.model
-    if len(places) == 2 and not model:
+    if len(places) > 1 and not model:
         model = places.pop(0)
-    if len(places) != 1:
+    if not places:
         raise ConfigError(
-            "say one model and one place of pictures: `diptych embed MODEL PICTURES --out X.index`"
+            "say one model and a place of pictures: `diptych embed MODEL PICTURES --out X.index`"
         )
 
     from diptych.search import Index, update
@@ -61,7 +61,7 @@ def run(arguments: Sequence[str]) -> None:
     encoder = options.load(model, dtype)
     changes = update(
         options.out,
-        places[0],
+        places,
         encoder,
         half=options.half,
         batch_size=options.batch_size,
@@ -71,6 +71,9 @@ def run(arguments: Sequence[str]) -> None:
         print(f"left out: {reason if path in reason else f'{path}: {reason}'}", file=sys.stderr)
     if len(changes.unreadable) > _LISTED:
         print(f"left out: {len(changes.unreadable) - _LISTED} more", file=sys.stderr)
+    if changes.others:
+        kinds = [f"{ending} {count}" for ending, count in sorted(changes.others.items())]
+        print(f"not pictures that are read: {', '.join(kinds)}", file=sys.stderr)
     print(
         f"{options.out}: {changes.added} added, {changes.changed} changed, "
         f"{changes.removed} removed, {changes.kept} kept, {len(changes.unreadable)} unreadable"

@@ -4,7 +4,7 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 from tyro.conf import Positional, arg
 
@@ -13,7 +13,7 @@ from diptych.errors import ConfigError, DataError
 
 if TYPE_CHECKING:
     from diptych.evaluation import Result
-    from diptych.reports import Section
+    from diptych.reports import Board, Section
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,43 +44,102 @@ class Report:
 def run(arguments: Sequence[str]) -> None:
     """Parse and do it."""
     options = parse(Report, "report", arguments)
+    if not options.sources:
+        raise ConfigError(
+            "say what to report on: folders of runs, or JSON files of results, as in "
+            "`diptych report runs/clip results/*.json --out page.html`"
+        )
     from diptych import reports
 
-    runs = [Path(source) for source in options.sources if Path(source).is_dir()]
-    results = {path: _read(path) for path in map(Path, options.sources) if path not in runs}
+    runs = [source for source in options.sources if Path(source).is_dir()]
+    results = {path: _read(Path(path)) for path in options.sources if path not in runs}
     published = reports.read_published(options.published) if options.published else {}
-    sections: list[Section] = []
-    for folder in runs:
-        sections += _describe_run(folder)
-    if len(results) > 1 or options.table:
-        if not results:
-            raise ConfigError("--table needs results; name JSON files of `diptych evaluate`")
+    sections = _describe_runs(runs) if runs else []
+    if results:
         board = reports.board(list(results.values()), published)
-        found = (
-            reports.overview(board),
-            reports.shifts(board),
-            reports.differences(board, list(results.values())),
-        )
-        sections += [section for section in found if section]
         if note := reports.replaced(board):
             print(note, file=sys.stderr)
         for path in options.table:
             print(reports.write_table(path, board))
-    for path, result in results.items():
-        sections += reports.describe_result(result, name=path.stem)
-        if options.clip_benchmark:
-            _export(result, Path(options.clip_benchmark) / path.name)
-    print(reports.write(options.out, options.title, [*sections, reports.environment()]))
+        sections += _describe_results(board, list(results.values()))
+    for path, result in results.items() if options.clip_benchmark else ():
+        _export(result, Path(options.clip_benchmark) / Path(path).name)
+    page = [*sections, reports.group("Environment", [reports.environment("")])]
+    print(reports.write(options.out, options.title, page))
+    if not results:
+        _refuse_what_needs_results(options)
 
 
-def _describe_run(folder: Path) -> "list[Section]":
+def _refuse_what_needs_results(options: Report) -> None:
+    flags = {
+        "--table": options.table,
+        "--published": options.published,
+        "--clip-benchmark": options.clip_benchmark,
+    }
+    asked = [flag for flag, value in flags.items() if value]
+    if asked:
+        raise ConfigError(
+            f"{' and '.join(asked)}: that is made of results, and only runs were named, of which "
+            "the page is written; name JSON files of `diptych evaluate`, too"
+        )
+
+
+def _describe_runs(folders: Sequence[str]) -> "list[Section]":
     from diptych import reports
+    from diptych.evaluation.names import model_names
     from diptych.training import load_run, read_metrics
 
-    rows = folder / "metrics.jsonl"
-    return reports.describe_run(
-        load_run(folder), read_metrics(rows) if rows.exists() else [], name=str(folder)
+    names = model_names(folders)
+    rows = dict[str, list[dict[str, Any]]]()
+    for folder, name in names.items():
+        metrics = Path(folder) / "metrics.jsonl"
+        rows[name] = read_metrics(metrics) if metrics.exists() else []
+    return reports.describe_runs(
+        {name: load_run(Path(folder)) for folder, name in names.items()}, rows
     )
+
+
+def _describe_results(board: "Board", results: "Sequence[Result]") -> "list[Section]":
+    """The tables over all of them, then each one, folded."""
+    from diptych import reports
+    from diptych.evaluation import Result
+    from diptych.reports import Line, Section
+
+    newest_last = sorted(results, key=lambda result: result.date)
+    of_task = dict[str, list[Result]]()
+    for result in newest_last:
+        of_task.setdefault(board.labels.task(result), []).append(result)
+    anchors, sets, number = dict[tuple[Line, str], str](), list[Section](), 0
+    for task in dict.fromkeys(column.task for column in board.columns):
+        groups = list[Section]()
+        own = of_task[task]
+        for result in sorted(own, key=lambda each: board.lines.index(board.labels.line(each))):
+            line, number = board.labels.line(result), number + 1
+            # Of several about the same cell the last one, the newest, is what the table links to.
+            anchors[line, task] = f"result-{number}"
+            title = str(line) if len(own) > 1 else f"{task}: {line}"
+            members, note = reports.describe_result(result), reports.headline_of(result)
+            folded = len(results) > 1
+            groups.append(reports.group(title, members, note, f"result-{number}", folded=folded))
+        sets += [reports.group(task, groups, folded=False)] if len(own) > 1 else groups
+    together = (
+        reports.overview(board, anchors),
+        _remarks(board, results),
+        reports.progress(board, results),
+        reports.shifts(board),
+        reports.differences(board, results),
+    )
+    return [section for section in together if section] + sets
+
+
+def _remarks(board: "Board", results: "Sequence[Result]") -> "Section | None":
+    from diptych import reports
+
+    lines = list[str]()
+    for result in results:
+        about = f"{board.labels.task(result)}: {board.labels.line(result)}"
+        lines += [f"{about}: {remark}" for remark in reports.remarks_of(result)]
+    return reports.remarks("Remarks", list(dict.fromkeys(lines))) if lines else None
 
 
 def _read(path: Path) -> "Result":

@@ -4,18 +4,21 @@ import os
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 from tyro.conf import Positional, arg
 
 from diptych.cli.parse import parse
 from diptych.cli.show import show
-from diptych.errors import DataError
+from diptych.errors import ImageError
 
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-    from diptych.search import Hit
+    from diptych.reports import Section
+    from diptych.search import Hit, Index
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,11 +31,19 @@ class Search:
     index: Annotated[Positional[str], arg(metavar="X.index")]
     """What `diptych embed` made."""
     query: Annotated[Positional[str], arg(metavar="QUERY")]
-    """A text, or the path of a picture."""
+    """A text, or the path of a picture (SHARD.tar/KEY.jpg of one in a shard)."""
     top: int = 12
     """How many."""
+    model: str = ""
+    """Where the index's model lies now, if it has moved."""
+    config: str = ""
+    """How the model is built, as `diptych embed` was told."""
+    image_size: int | None = None
+    """Side of the pictures, as `diptych embed` was told."""
     paths_only: bool = False
     """Paths alone, one a line, for other programs."""
+    null: bool = False
+    """Paths alone, a NUL after each (for xargs -0): names with a line break, too."""
     html: str = ""
     """Write the pictures found as a page to this file."""
     device: str | None = None
@@ -42,17 +53,35 @@ class Search:
 def run(arguments: Sequence[str]) -> None:
     """Parse and do it."""
     options = parse(Search, "search", arguments)
-
-    from diptych.search import Index
-
-    hits = Index.open(options.index, device=options.device).search(options.query, options.top)
+    index = _open(options)
+    vector = index.encode(options.query)
+    hits = index.search(vector, options.top)
     if options.html:
-        _write_page(options, hits)
-    if options.paths_only:
+        page = _write_page(options, hits, index, index.median_score(vector) if hits else 0.0)
+        print(page, file=sys.stderr)
+    if options.paths_only or options.null:
         # Bytes: a file name need not be text.
-        sys.stdout.buffer.writelines(os.fsencode(hit.path) + b"\n" for hit in hits)
+        end = b"\0" if options.null else b"\n"
+        sys.stdout.buffer.writelines(os.fsencode(hit.path) + end for hit in hits)
     else:
         _print_table(hits)
+
+
+def _open(options: Search) -> "Index":
+    from diptych.encoder import load
+    from diptych.search import Index
+
+    index = Index.open(options.index, device=options.device)
+    if not (options.model or options.config or options.image_size):
+        return index
+    encoder = load(
+        options.model or index.made_by.name,
+        options.device,
+        index.made_by.dtype,
+        config=options.config or None,
+        image_size=options.image_size,
+    )
+    return Index.open(options.index, encoder)
 
 
 def _print_table(hits: "list[Hit]") -> None:
@@ -61,8 +90,14 @@ def _print_table(hits: "list[Hit]") -> None:
 
     table = Table("", "score", "picture", box=None)
     for rank, hit in enumerate(hits, 1):
-        table.add_row(str(rank), f"{hit.score:.4f}", Text(_show(hit.path), overflow="fold"))
+        gone = "" if os.path.exists(_file(hit)) else " (gone)"
+        table.add_row(str(rank), f"{hit.score:.4f}", Text(_show(hit.path) + gone, overflow="fold"))
     show(table)
+
+
+def _file(hit: "Hit") -> str:
+    """What lies on the disk: the picture, or its shard."""
+    return hit.picture.shard or hit.path
 
 
 def _show(path: str) -> str:
@@ -73,29 +108,56 @@ def _show(path: str) -> str:
     return os.fsencode(path).decode(errors="replace")
 
 
-def _write_page(options: Search, hits: "list[Hit]") -> None:
+def _write_page(options: Search, hits: "list[Hit]", index: "Index", median: float) -> Path:
     from diptych import reports
 
-    cells = [
-        reports.Cell(image=_open(hit), text=f"{hit.score:.3f} {_show(hit.path)}") for hit in hits
+    made_by = index.made_by
+    about = [
+        ("query", options.query),
+        ("model", f"{_show(options.model or made_by.name)} ({made_by.dtype})"),
+        ("index", f"{_show(options.index)}, {len(index):,} pictures"),
+        ("date", f"{datetime.now():%Y-%m-%d %H:%M}"),
+        ("median score of all its pictures", f"{median:.3f}"),
     ]
-    section = reports.pictures(
-        options.query, cells, note=f"The nearest {len(hits)} in {options.index}.", side=240
+    hint = (
+        "The score is the cosine of the angle between the vectors of query and picture, from -1 to "
+        "1. Scores of one query compare; those of another model or another kind of query don't: "
+        "with most models a text that fits a picture has 0.2 to 0.35, and a picture that looks "
+        "like the query 0.6 to 1. What matters is how far a hit lies above the median."
     )
-    page = reports.write(options.html, f"Search: {options.query}", [section])
-    print(page, file=sys.stderr)
+    return reports.write(
+        options.html,
+        f"“{options.query}”",
+        [_found(hits), reports.facts("How it was found", about, note=hint)],
+        subtitle=f"The nearest {len(hits)} of {len(index):,} pictures",
+    )
 
 
-def _open(hit: "Hit") -> "Image":
-    """The picture as the model saw it: upright, in RGB."""
+def _found(hits: "list[Hit]") -> "Section":
+    from diptych import reports
+
+    cells = list[reports.Cell]()
+    for rank, hit in enumerate(hits, 1):
+        picture = _picture(hit)
+        cells.append(
+            reports.Cell(
+                image=picture,
+                text=f"{rank}. score {hit.score:.3f}",
+                detail=_show(hit.path) + ("" if picture else " (can't be read any more)"),
+                link=Path(hit.path).as_uri() if picture and not hit.picture.shard else "",
+            )
+        )
+    return reports.hits(cells)
+
+
+def _picture(hit: "Hit") -> "Image | None":
+    """The picture as the model saw it: upright, in RGB; None if it is gone."""
     from PIL.Image import fromarray
 
     from diptych.inputs import decode
 
     try:
         data = hit.picture.read()
-    except OSError as error:
-        raise DataError(
-            f"{_show(hit.path)} can't be read any more ({error.strerror}); embed its folder again"
-        ) from error
-    return fromarray(decode(data).permute(1, 2, 0).numpy())
+        return fromarray(decode(data).permute(1, 2, 0).numpy())
+    except (OSError, ImageError):
+        return None

@@ -188,6 +188,17 @@ def board(
     return replace(found, lines=sorted(lines, key=found.score, reverse=True))
 
 
+def main_metric(result: Result) -> str:
+    """The figure that the result's set is known by."""
+    main = str(result.protocol.get("metric", ""))
+    return main if main in result.metrics else next(iter(result.metrics))
+
+
+def place_of_metric(metric: str) -> int:
+    """Where it stands: recalls as the field prints them, all else before them."""
+    return RECALLS.index(metric) if metric in RECALLS else -1
+
+
 def read_published(path: str | Path) -> dict[tuple[str, str, str], Published]:
     """Figures from a CSV file with the columns model, task, metric, value (a share or per cent) and
     source.
@@ -215,8 +226,7 @@ def read_published(path: str | Path) -> dict[tuple[str, str, str], Published]:
 
 def _columns(result: Result, task: str) -> Iterator[Column]:
     """For the figures of a result that the table shows."""
-    main = str(result.protocol.get("metric", ""))
-    main = main if main in result.metrics else next(iter(result.metrics))
+    main = main_metric(result)
     for metric in result.metrics if main == "mean_recall" else [main]:
         yield Column(
             task=task,
@@ -273,7 +283,7 @@ def _better(
 def _place(column: Column, places: Mapping[str, int]) -> tuple[Any, ...]:
     """Sets first, trained classifiers after them; recalls as the field prints them."""
     name = column.task.rpartition("/")[2]
-    known, recall = places.get(name, len(places)), column.metric in RECALLS
-    figure = RECALLS.index(column.metric) if recall else len(RECALLS)
+    known = places.get(name, len(places))
     trained = column.task.startswith(("linear/", "fewshot/"))
+    figure = place_of_metric(column.metric)
     return trained, known, natural(column.task), figure, column.metric

@@ -18,11 +18,13 @@ from diptych.reports import sections
 from diptych.reports.board import Board
 from diptych.reports.labels import Line
 from diptych.reports.sections import Section
+from diptych.reports.tables import short_metric
 
 _Key = tuple[str, str, Line]
 _REFERENCE = "imagenet1k"
 _LEAST = 0.001
 """The smallest p that is written out."""
+_WORDS = ("model", "verdict")
 _COLUMNS = (
     "set",
     "model",
@@ -30,7 +32,7 @@ _COLUMNS = (
     "95 % interval",
     "p",
     "verdict",
-    "smallest that could be told",
+    "least detectable",
 )
 
 
@@ -77,7 +79,7 @@ def differences(table: Board, results: Sequence[Result]) -> Section | None:
         "Last column: the smallest difference that a set of this size would show four times out "
         "of five."
     )
-    return sections.table("Which differences are real", _COLUMNS, rows, note=note)
+    return sections.table("Which differences are real", _COLUMNS, rows, note=note, words=_WORDS)
 
 
 def shifts(table: Board) -> Section | None:
@@ -122,7 +124,7 @@ def _row(task: str, metric: str, line: Line, verdict: Verdict) -> list[str]:
     disagreement = max(paired.only_first + paired.only_second, 1) / paired.n
     words = ("better" if change.value > 0 else "worse") if verdict.real else "no real difference"
     return [
-        task if metric == "top1" else f"{task}, {metric}",
+        task if metric == "top1" else f"{task}, {short_metric(metric)}",
         str(line),
         f"{100 * change.value:+.2f}",
         f"{100 * change.low:+.2f} to {100 * change.high:+.2f}",

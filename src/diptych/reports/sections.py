@@ -3,18 +3,24 @@ kind looks."""
 
 import platform
 from base64 import b64encode
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from io import BytesIO
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
+from markupsafe import Markup
 from PIL import Image
 
 from diptych.config.serialize import difference, to_json
 from diptych.reports import plots
 
+_DRAWN = 20
+"""Classes of a confusion matrix that can be read."""
+_CONFUSED = 20
+"""Pairs of classes that are listed instead."""
 PictureLike = str | Path | bytes | Image.Image
 
 
@@ -26,15 +32,22 @@ class Section:
     title: str = ""
     note: str = ""
     body: Any = None
+    anchor: str = ""
+    """What links to it end in: `page.html#ANCHOR`."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Cell:
     """One picture of a grid with its line of text; `right` marks it as a hit or a miss."""
 
-    image: PictureLike
+    image: PictureLike | None
+    """None: it is gone, and a placeholder is shown."""
     text: str = ""
     right: bool | None = None
+    detail: str = ""
+    """A second line, such as the file's name."""
+    link: str = ""
+    """Where the picture leads."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,48 +68,105 @@ def prose(title: str, paragraphs: Sequence[str]) -> Section:
     return Section(kind="prose", title=title, body=list(paragraphs))
 
 
-def table(
-    title: str, columns: Sequence[str], rows: Sequence[Sequence[object]], note: str = ""
+def group(
+    title: str, members: Sequence[Section], note: str = "", anchor: str = "", folded: bool = True
 ) -> Section:
-    """Text in the first column, figures (right-aligned) in the others. Floats get four digits."""
+    """Sections under one heading, folded away until somebody asks for them."""
+    body = {"sections": list(members), "folded": folded}
+    return Section(kind="group", title=title, note=note, body=body, anchor=anchor)
+
+
+def table(
+    title: str,
+    columns: Sequence[str],
+    rows: Sequence[Sequence[object]],
+    note: str = "",
+    *,
+    words: Collection[str] = (),
+    links: Mapping[tuple[int, int], str] | None = None,
+) -> Section:
+    """Figures stand at the right, and never break; words stand at the left: the first column, and
+    those whose names are in `words`. Floats get four digits. `links` are by row and column."""
     cells = [list(map(_text, row)) for row in rows]
-    return Section(
-        kind="table", title=title, note=note, body={"columns": list(columns), "rows": cells}
-    )
+    body = {
+        "columns": list(columns),
+        "rows": cells,
+        "links": dict(links or {}),
+        "words": [not place or name in words for place, name in enumerate(columns)],
+    }
+    return Section(kind="table", title=title, note=note, body=body)
+
+
+def facts(title: str, rows: Iterable[tuple[str, object]], note: str = "") -> Section:
+    """A table of names and what they are."""
+    return table(title, ("", ""), list(rows), note, words=("",))
+
+
+def remarks(title: str, lines: Sequence[str]) -> Section:
+    """What a reader of the numbers has to know; it stands out."""
+    return Section(kind="remarks", title=title, body=list(lines))
 
 
 def _text(value: object) -> str:
     return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
-def curves(rows: Sequence[Mapping[str, Any]], title: str = "Training", note: str = "") -> Section:
-    """Loss, accuracy and learning rate over steps, from the rows of `metrics.jsonl`; what isn't
-    there isn't drawn."""
-    losses = [(row["step"], row["loss"]) for row in rows if "loss" in row]
-    rates = [(row["step"], row["lr"]) for row in rows if "lr" in row]
-    evaluations = [(row["step"], row["evaluation"]) for row in rows if "evaluation" in row]
-    accuracies = dict[str, list[tuple[int, float]]]()
-    for step, values in evaluations:
-        for name in filter(lambda name: name.startswith("top"), values):
-            accuracies.setdefault(name, []).append((step, 100 * values[name]))
-    accuracies = dict(sorted(accuracies.items()))
-    charts = []
-    if losses:
-        charts.append(plots.lines({"loss": losses}, x="step", y="loss"))
-    if accuracies:
-        charts.append(
-            plots.lines(accuracies, x="step", y="zero-shot accuracy (%)", limits=(0.0, 100.0))
-        )
-    if rates:
-        charts.append(plots.lines({"learning rate": rates}, x="step", y="learning rate"))
+def curves(
+    runs: Mapping[str, Sequence[Mapping[str, Any]]], title: str = "Training", note: str = ""
+) -> Section:
+    """Loss, accuracies and learning rate over steps, from the rows of `metrics.jsonl` of each run,
+    by its name; several runs are drawn together. What isn't there isn't drawn."""
+    charts = list[Markup]()
+    if losses := _over_steps(runs, "loss"):
+        charts.append(plots.lines(losses, x="step", y="loss"))
+    measured = {name: _evaluations(rows) for name, rows in runs.items()}
+    names = dict.fromkeys(chain.from_iterable(chain.from_iterable(measured.values())))
+    shares = [name for name in names if name.startswith(("top", "mean"))]
+    accuracies = {name: _over_steps(measured, name, scale=100.0) for name in sorted(shares)}
+    if len(runs) == 1:
+        [one] = runs
+        together = {name: lines[one] for name, lines in accuracies.items()}
+        accuracies = {"zero-shot accuracy": together} if together else {}
+    for name, lines in accuracies.items():
+        charts.append(plots.lines(lines, x="step", y=f"{name} (%)", limits=(0.0, 100.0)))
+    if rates := _over_steps(runs, "lr"):
+        charts.append(plots.lines(rates, x="step", y="learning rate"))
     return Section(kind="charts", title=title, note=note, body=charts)
+
+
+def _evaluations(rows: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+    """The figures of each evaluation on the way, with its step."""
+    return [{**row["evaluation"], "step": row["step"]} for row in rows if "evaluation" in row]
+
+
+def _over_steps(
+    runs: Mapping[str, Sequence[Mapping[str, Any]]], figure: str, scale: float = 1.0
+) -> dict[str, list[tuple[int, float]]]:
+    found = dict[str, list[tuple[int, float]]]()
+    for name, rows in runs.items():
+        points = [(row["step"], scale * row[figure]) for row in rows if figure in row]
+        found |= {name: sorted(points)} if points else {}
+    return found
 
 
 def confusion(
     matrix: Sequence[Sequence[int]], names: Sequence[str], title: str = "Confusions", note: str = ""
 ) -> Section:
-    """A square matrix of counts, true classes down, predicted ones across."""
-    return Section(kind="charts", title=title, note=note, body=[plots.matrix(matrix, names)])
+    """A square matrix of counts, true classes down, predicted ones across. Of more classes than can
+    be read in a drawing it is a table of what is confused most often."""
+    if len(names) <= _DRAWN:
+        return Section(kind="charts", title=title, note=note, body=[plots.matrix(matrix, names)])
+    found = list[tuple[int, int, int]]()
+    for true, counts in enumerate(matrix):
+        found += [(count, true, other) for other, count in enumerate(counts) if count]
+    wrong = sorted((-count, true, other) for count, true, other in found if true != other)
+    rows = [
+        (names[true], names[other], -count, f"{-count / sum(matrix[true]):.1%}")
+        for count, true, other in wrong[:_CONFUSED]
+    ]
+    total = f"The {len(rows)} most frequent of {len(wrong)} pairs of classes."
+    columns = ("class", "taken for", "pictures", "of the class")
+    return table(title, columns, rows, f"{note} {total}".strip(), words=("taken for",))
 
 
 def grid(title: str, rows: Sequence[GridRow], note: str = "", side: int = 96) -> Section:
@@ -115,15 +185,37 @@ def pictures(title: str, cells: Sequence[Cell], note: str = "", side: int = 96) 
     )
 
 
+def hits(cells: Sequence[Cell]) -> Section:
+    """Pictures that a search found, whole and large, best first."""
+    return Section(kind="hits", body=[_cell(cell, side=480) for cell in cells])
+
+
 def config(run: Any, against: Any = None, title: str = "Configuration", note: str = "") -> Section:
     """A configuration: what differs from `against` (its type's defaults, say) as a table, all of it
     folded away."""
     changed = list[list[str]]()
     for path, pair in (difference(against, run) if against is not None else {}).items():
-        changed.append([path, *("—" if value is None else str(value) for value in pair)])
-    return Section(
-        kind="config", title=title, note=note, body={"changed": changed, "json": to_json(run)}
-    )
+        changed.append([path, *map(_setting, pair)])
+    columns = ("setting", "default", "here")
+    body = {"changed": table("", columns, changed, words=columns), "json": to_json(run)}
+    return Section(kind="config", title=title, note=note, body=body)
+
+
+def _setting(value: object) -> str:
+    return "—" if value is None else str(value)
+
+
+def config_differences(runs: Mapping[str, Any], title: str) -> Section:
+    """In what the configurations of several runs, by their names, differ."""
+    first, *others = runs.values()
+    settings = dict[str, list[str]]()
+    for place, other in enumerate(others, 1):
+        for path, (one, here) in difference(first, other).items():
+            row = settings.setdefault(path, [_setting(one)] * len(runs))
+            row[place] = _setting(here)
+    rows = [[path, *values] for path, values in settings.items()]
+    note = "" if rows else "None: they have the same configuration."
+    return table(title, ("setting", *runs), rows, note, words=tuple(runs))
 
 
 def environment(title: str = "Environment", **more: object) -> Section:
@@ -138,7 +230,7 @@ def environment(title: str = "Environment", **more: object) -> Section:
         "device": device,
         "threads": torch.get_num_threads(),
     }
-    return table(title, ("", ""), list((rows | more).items()))
+    return facts(title, (rows | more).items())
 
 
 def _version(name: str) -> str:
@@ -149,11 +241,21 @@ def _version(name: str) -> str:
 
 
 def _cell(cell: Cell, side: int) -> dict[str, object]:
-    source = cell.image
+    jpeg = "" if cell.image is None else _thumbnail(cell.image, side)
+    return {
+        "jpeg": jpeg,
+        "text": cell.text,
+        "right": cell.right,
+        "detail": cell.detail,
+        "link": cell.link,
+    }
+
+
+def _thumbnail(source: PictureLike, side: int) -> str:
     if not isinstance(source, Image.Image):
         source = Image.open(BytesIO(source) if isinstance(source, bytes) else source)
     thumbnail = source.convert("RGB")
     thumbnail.thumbnail((side, side))
     stream = BytesIO()
     thumbnail.save(stream, "JPEG", quality=85)
-    return {"jpeg": b64encode(stream.getvalue()).decode(), "text": cell.text, "right": cell.right}
+    return b64encode(stream.getvalue()).decode()

@@ -96,7 +96,7 @@ def texts(table: Board, text: Callable[[Figure, Column], str] | None = None) -> 
     text = text or (lambda cell, _: _text(cell, "±", "≠"))
     tasks = [column.task for column in table.columns]
     heads = [
-        c.task if tasks.count(c.task) == 1 else f"{c.task} {_short(c.metric)}"
+        c.task if tasks.count(c.task) == 1 else f"{c.task} {short_metric(c.metric)}"
         for c in table.columns
     ]
     groups = {line: table.group_means(line) for line in table.lines}
@@ -142,7 +142,7 @@ def _escape(text: str) -> str:
     return text.replace("†", r"$\dagger$")
 
 
-def _short(metric: str) -> str:
+def short_metric(metric: str) -> str:
     """`image_to_text_r5` as `i→t R@5`."""
     return (
         metric.replace("image_to_text_r", "i→t R@")

@@ -1,6 +1,7 @@
 """Exact search: the pictures whose vectors are nearest to a query's."""
 
 import os
+import re
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -11,13 +12,15 @@ from torch import Tensor
 from torch.nn.functional import normalize
 
 from diptych.encoder import Encoder, Identity, load
-from diptych.errors import CheckpointError, ConfigError, DataError
-from diptych.search.pictures import Picture, is_picture_name
+from diptych.errors import CheckpointError, ConfigError, DataError, UnknownNameError
+from diptych.inputs import Picture as Image
+from diptych.search.pictures import Picture, find_member, is_picture_name
 from diptych.search.store import Store
 from diptych.search.update import update
 
 _ROWS = 65536
 """Vectors compared at a time."""
+_URL = re.compile(r"[a-zA-Z][a-zA-Z0-9+.-]*://\S+")
 
 
 @dataclass(frozen=True)
@@ -112,7 +115,15 @@ class Index:
         if self._encoder is not None:
             return self._encoder
         made_by = self.made_by
-        encoder = load(made_by.name, device=self._device, dtype=made_by.dtype)
+        try:
+            encoder = load(made_by.name, device=self._device, dtype=made_by.dtype)
+        except (CheckpointError, UnknownNameError) as error:
+            gone = os.path.isabs(made_by.name) and not os.path.exists(made_by.name)
+            why = "which isn't there any more" if gone else f"which can't be loaded: {error}"
+            raise CheckpointError(
+                f"{self._store.folder} was made with {made_by.name}, {why}; if it has moved, say "
+                "where: `diptych search --model PLACE`, Index.open(folder, diptych.load(PLACE))"
+            ) from error
         if encoder.identity.fingerprint != made_by.fingerprint:
             raise CheckpointError(
                 f"the model {made_by.name} has changed since {self._store.folder} was made "
@@ -124,18 +135,23 @@ class Index:
         """The `top` nearest pictures, best first; equally near ones in the order of the index.
         Nothing is approximated.
 
-        A `query` is a text, the path of a picture, or a vector. A string is a path if there is such
-        a file; one that ends like a picture's name must be one.
+        A `query` is a text, the path of a picture (SHARD.tar/KEY.ENDING, too), or a vector. A
+        string is a path if there is such a file; one that ends like a picture's name must be one.
+        So files are opened: for what strangers typed there is `search_text`.
         """
-        if top < 1:
-            raise ConfigError(f"top {top} must be at least 1")
-        scores, rows = self._nearest(self._vector(query), top)
-        return [
-            Hit(self._store.picture(row), score)
-            for row, score in zip(rows.tolist(), scores.tolist())
-        ]
+        return self._hits(self.encode(query), top)
 
-    def _vector(self, query: str | Path | Float[Tensor, " width"]) -> Float[Tensor, " width"]:
+    def search_text(self, text: str, top: int = 10) -> list[Hit]:
+        """As `search`, of a text, whatever it looks like: no file is looked for."""
+        return self._hits(self.encoder.embed_texts(_checked(text))[0], top)
+
+    def search_image(self, image: Image, top: int = 10) -> list[Hit]:
+        """As `search`, of a picture: a path, the bytes of a file, a PIL image or pixels."""
+        return self._hits(self.encoder.embed_images(image)[0], top)
+
+    def encode(self, query: str | Path | Float[Tensor, " width"]) -> Float[Tensor, " width"]:
+        """The unit vector of a query. Raises DataError if it looks like a picture that isn't there,
+        a folder or a URL."""
         if isinstance(query, Tensor):
             if query.shape != (self._store.meta.width,):
                 raise ConfigError(
@@ -145,9 +161,29 @@ class Index:
             return normalize(query.detach().float().cpu(), dim=0)
         if isinstance(query, Path) or os.path.isfile(query):
             return self.encoder.embed_images(str(query))[0]
+        if member := find_member(query):
+            return self.encoder.embed_images(member.read())[0]
         if is_picture_name(query):
             raise DataError(f"there is no picture {query}")
-        return self.encoder.embed_texts(query)[0]
+        if os.sep in query and os.path.isdir(query):
+            raise DataError(f"{query} is a folder; a query is a text, or one picture")
+        if _URL.fullmatch(query):
+            raise DataError(f"{query} is a URL, and nothing is fetched; save the picture first")
+        return self.encoder.embed_texts(_checked(query))[0]
+
+    def median_score(self, vector: Float[Tensor, " width"]) -> float:
+        """The score that half of the pictures have: with it a hit's score says how near it is."""
+        tiles = self.vectors.split(_ROWS)
+        return float(torch.cat([tile.float() @ vector for tile in tiles]).median())
+
+    def _hits(self, vector: Float[Tensor, " width"], top: int) -> list[Hit]:
+        if top < 1:
+            raise ConfigError(f"top {top} must be at least 1")
+        scores, rows = self._nearest(vector, top)
+        return [
+            Hit(self._store.picture(row), score)
+            for row, score in zip(rows.tolist(), scores.tolist())
+        ]
 
     def _nearest(
         self, vector: Float[Tensor, " width"], top: int
@@ -173,3 +209,9 @@ class Index:
             order = scores.argsort(descending=True, stable=True)[:top]
             best, rows = scores[order], places[order]
         return best, rows
+
+
+def _checked(text: str) -> str:
+    if not text.strip():
+        raise ConfigError("the query is empty; say what to look for")
+    return text

@@ -159,6 +159,14 @@ def create(folder: str | os.PathLike[str], meta: IndexMeta) -> None:
     _write_meta(folder, meta)
 
 
+def set_model(folder: str | os.PathLike[str], model: Identity) -> None:
+    """Write where the model, the same one by its fingerprint, lies now."""
+    meta = _read_meta(Path(folder))
+    assert meta.model.fingerprint == model.fingerprint, (meta.model, model)
+    if meta.model != model:
+        _write_meta(Path(folder), replace(meta, model=model))
+
+
 def drop(folder: str | os.PathLike[str], keep: Bool[np.ndarray, " rows"]) -> None:
     """Leave out the rows where `keep` is False, all at once."""
     old = Store(folder)

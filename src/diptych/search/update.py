@@ -1,7 +1,8 @@
 """Making an index, and bringing it up to date: only what is new or changed is encoded."""
 
 import os
-from collections.abc import Iterable, Iterator
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -10,6 +11,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from diptych.encoder import Encoder
+from diptych.errors import DataError
 from diptych.search import store
 from diptych.search.pictures import Picture, Report, find, roots
 
@@ -26,11 +28,13 @@ class Changes:
     kept: int = 0
     unreadable: list[tuple[str, str]] = field(default_factory=list[tuple[str, str]])
     """(path, reason) of what couldn't be read; tried again by the next update."""
+    others: Counter[str] = field(default_factory=Counter[str])
+    """Files that are no pictures, by their endings; and linked folders, which aren't entered."""
 
 
 def update(
     folder: str | os.PathLike[str],
-    source: str | os.PathLike[str],
+    source: str | os.PathLike[str] | Sequence[str | os.PathLike[str]],
     encoder: Encoder,
     *,
     half: bool = False,
@@ -39,14 +43,16 @@ def update(
     progress: bool = False,
 ) -> Changes:
     """Make the index in `folder` hold exactly the pictures of `source` (a folder, a tar shard, a
-    brace pattern).
+    brace or shell pattern, or several of them).
 
     Pictures of the index that lie elsewhere stay as they are. Vectors are written in chunks of
     `chunk` pictures: a killed update loses no more than one, and the next update goes on from
     there. `half` stores a new index in float16.
 
-    Raises ConfigError if the index was made by another model, DataError if there is no `source` or
-    something other than an index lies in `folder`.
+    The same model in another place is the index's from then on.
+
+    Raises ConfigError if the index was made by another model, DataError if there is no `source`, or
+    no picture in it nor in the index of it, or something other than an index lies in `folder`.
 
     >>> import tempfile
     >>> from PIL import Image
@@ -59,23 +65,26 @@ def update(
     >>> search.update(f"{folder}/index", folder, encoder).kept
     1
     """
-    places = roots(source)
-    store.exists(folder)  # refuses a folder of other things before a lock is written into it
+    places, changes, found = roots(source), Changes(), dict[str, Picture]()
+    report = _report_to(changes)
+    for place in places:
+        found |= {picture.path: picture for picture in find(place, report, changes.others)}
+    is_there = store.exists(folder)  # refuses a folder of other things
+    if not (is_there or found or changes.unreadable):
+        raise _nothing(places, changes)
     with store.locked(folder):
-        if store.exists(folder):
+        if is_there:
             store.Store(folder).check_model(encoder.identity)
+            store.set_model(folder, encoder.identity)
         else:
             kind = "float16" if half else "float32"
             store.create(
                 folder, store.IndexMeta(model=encoder.identity, width=encoder.width, vectors=kind)
             )
-        changes = Changes()
-        report = _report_to(changes)
-        found = dict[str, Picture]()
-        for place in places:
-            found |= {picture.path: picture for picture in find(place, report)}
         kept, stale = _drop_stale(folder, places, found)
         changes.kept, changes.removed = len(kept), len(stale - found.keys())
+        if not (found or stale or changes.unreadable):
+            raise _nothing(places, changes)
         new = [picture for path, picture in found.items() if path not in kept]
         batches = encoder.stream(
             new,
@@ -93,6 +102,13 @@ def update(
                 changes.changed += again
                 changes.added += len(pictures) - again
     return changes
+
+
+def _nothing(places: Sequence[str], changes: Changes) -> DataError:
+    kinds = ", ".join(f"{ending} {count}" for ending, count in changes.others.most_common(5))
+    return DataError(
+        f"there are no pictures in {', '.join(places)}" + (f", only {kinds}" if kinds else "")
+    )
 
 
 def _report_to(changes: Changes) -> Report:

@@ -53,7 +53,7 @@ def write(out: Path, run: Run, scores: DemoScores, found: Sequence[DemoSearch]) 
             reports.prose("What was done", [_ABOUT, _HELD_OUT]),
             _examples(scores),
             reports.curves(
-                read_metrics(Path(run.out) / "metrics.jsonl"),
+                {"demo": read_metrics(Path(run.out) / "metrics.jsonl")},
                 note="Accuracy is that of the digit on 500 pictures of unseen handwriting in "
                 "unseen combinations.",
             ),
