@@ -5,6 +5,7 @@ import json
 import pytest
 
 from diptych.datasets import TEMPLATES, templates
+from diptych.datasets.class_names import prompts
 from diptych.datasets.templates import class_prompts
 from diptych.errors import ConfigError, DataError, UnknownNameError
 
@@ -74,3 +75,7 @@ def test_files_of_templates_have_no_prompts_of_classes(tmp_path):
     (tmp_path / "two.json").write_text('{"one": ["a {}"], "two": ["the {}"]}')
     with pytest.raises(DataError, match="no prompts of 2 classes"):
         class_prompts(tmp_path / "two.json", ("tea", "coffee"))
+
+
+def test_declips_eighty_are_imagenets():
+    assert TEMPLATES["declip-80"] == prompts("imagenet1k").templates["openai"]

@@ -7,8 +7,12 @@ from diptych import pretrained
 from diptych.checkpoints.detect import weight_files
 from diptych.config import ClipConfig, ImageTowerConfig
 from diptych.errors import CheckpointError, UnknownNameError
+from diptych.pretrained import Entry
 from diptych.weights import hub
 from diptych.weights.hub import HUB
+
+_TAGS = 4
+"""In a sentence."""
 
 
 class Place(NamedTuple):
@@ -56,9 +60,11 @@ def locate(name: str | Path, *, alone: bool = False, cache_dir: str | Path | Non
     config = entry.config if alone else pretrained.get(name)
     weights = pretrained.weights(name)
     if weights is None:
-        tagged = ", ".join(pretrained.tagged(name))
+        also = "".join(f", but for {each}" for each in _variants(entry))
+        tags = pretrained.tagged(name)
+        tagged = ", ".join([*tags[:_TAGS], *["…"] * (len(tags) > _TAGS)])
         raise CheckpointError(
-            f"no published weights are known for {entry.name}; "
+            f"no published weights are known for {entry.name}{also}; "
             + (f"name some by a tag ({tagged}), or " if tagged else "")
             + "give a checkpoint file or folder instead"
         )
@@ -73,6 +79,14 @@ def locate(name: str | Path, *, alone: bool = False, cache_dir: str | Path | Non
     return Place(
         path, config, {"name": entry.name, "repo": weights.repo, "licence": weights.licence}
     )
+
+
+def _variants(entry: Entry) -> list[str]:
+    """Models with weights whose names go on where this one's ends, for pictures of the same size:
+    vit-b-32-quickgelu of vit-b-32."""
+    longer = map(pretrained.entry, pretrained.names(f"{entry.name}-*"))
+    size = entry.image.image_size
+    return [each.name for each in longer if each.weights and each.image.image_size == size]
 
 
 def fetch(

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from tyro.conf import Positional, arg
 
+from diptych.cli.evaluate_check import check_used
 from diptych.cli.options import Compute
 from diptych.cli.parse import parse
 from diptych.cli.writing import check_writable, sentence_for_disk
@@ -113,6 +114,7 @@ def run(arguments: Sequence[str]) -> int:
         raise ConfigError(
             f"--data is for one model and one way to resize; for more: --tasks {options.data}"
         )
+    check_used(options, options.tasks, options.data, options.task)
     _check_places(options)
     from diptych.distributed import connect
     from diptych.encoder import Cache

@@ -181,9 +181,15 @@ def evaluate(
         raise ConfigError(f"{tasks} of what? give it data: evaluate(model, {tasks!r}, 'photos/')")
     scorer("zero-shot", by)
     datasets.profile(profile)
+    asked = parse_tasks(tasks)
+    if (class_names or templates) and not any(isinstance(task.data, str) for task in asked):
+        raise ConfigError(
+            "class_names and templates are for data of your own; those of these tasks' datasets "
+            "are known (profile says whose)"
+        )
     return run_suite(
         _named(models),
-        parse_tasks(tasks),
+        asked,
         opening,
         engine,
         resizes=resizes,

@@ -76,7 +76,7 @@ def entries() -> list[Entry]:
             name=f"{name}-quickgelu",
             config=quick(config),
             weights=tuple(_weights(name)),
-            aliases=(f"{name}-openai", f"openai-{name}"),
+            aliases=(f"{name}-openai", f"openai-{name}", f"{name}-quickgelu-openai"),
         )
         for name, config in MODELS.items()
     ]
