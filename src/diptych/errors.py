@@ -104,6 +104,10 @@ class TruncationWarning(DiptychWarning):
     """Texts are longer than the model's context, and only their beginning counts."""
 
 
+class DataWarning(DiptychWarning):
+    """Data are read in a way that the user may not have meant."""
+
+
 def first_line(error: BaseException) -> str:
     """What another library says went wrong, short enough for a sentence.
 

@@ -11,10 +11,11 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from torch.nn.functional import normalize
 
+from diptych.data.pictures import is_picture
 from diptych.encoder import Encoder, Identity, load
 from diptych.errors import CheckpointError, ConfigError, DataError, UnknownNameError
 from diptych.inputs import Picture as Image
-from diptych.search.pictures import Picture, find_member, is_picture_name
+from diptych.search.pictures import Picture, find_member
 from diptych.search.store import Store
 from diptych.search.update import update
 
@@ -163,7 +164,7 @@ class Index:
             return self.encoder.embed_images(str(query))[0]
         if member := find_member(query):
             return self.encoder.embed_images(member.read())[0]
-        if is_picture_name(query):
+        if is_picture(query):
             raise DataError(f"there is no picture {query}")
         if os.sep in query and os.path.isdir(query):
             raise DataError(f"{query} is a folder; a query is a text, or one picture")

@@ -9,11 +9,9 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from diptych.data.source import PICTURE_ENDINGS
+from diptych.data.pictures import is_picture
 from diptych.data.tar import index_tar
 from diptych.errors import DataError
-
-_ENDINGS = frozenset(ending.removeprefix(".") for ending in PICTURE_ENDINGS)
 
 Report = Callable[[str, str], None]
 """Called with a path and the reason why it couldn't be read."""
@@ -42,16 +40,6 @@ class Picture:
         with open(self.shard, "rb") as file:
             file.seek(self.offset)
             return file.read(self.length)
-
-
-def is_picture_name(path: str) -> bool:
-    """Whether the path ends as a picture's does, in any case.
-
-    >>> from diptych.search.pictures import is_picture_name
-    >>> is_picture_name("holiday/IMG_0042.JPG"), is_picture_name("a cat. a dog")
-    (True, False)
-    """
-    return os.path.splitext(path)[1].lower() in PICTURE_ENDINGS
 
 
 def roots(source: str | os.PathLike[str] | Sequence[str | os.PathLike[str]]) -> list[str]:
@@ -118,7 +106,7 @@ def find_member(path: str) -> Picture | None:
 
 
 def _is_wanted(path: str) -> bool:
-    return is_picture_name(path) or path.endswith(".tar")
+    return is_picture(path) or path.endswith(".tar")
 
 
 def _expanded(text: str) -> list[str]:
@@ -161,7 +149,7 @@ def _members(shard: str, status: os.stat_result, report: Report) -> Iterator[Pic
         report(shard, f"{index.error}; the pictures before that are used")
     for sample in range(len(index)):
         for ending, (offset, length) in index.members(sample).items():
-            if ending.rpartition(".")[2] in _ENDINGS:
+            if is_picture(f"x.{ending}"):
                 yield Picture(
                     path=f"{shard}/{index.key(sample)}.{ending}",
                     size=status.st_size,
