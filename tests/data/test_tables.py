@@ -7,7 +7,7 @@ import pyarrow
 import pytest
 from pyarrow import parquet
 
-from diptych.data import open_source
+from diptych.data import BadSample, open_source
 from diptych.errors import ConfigError, DataError
 from tests.data.builders import config, picture
 
@@ -56,9 +56,11 @@ def test_columns_are_chosen_by_name_and_a_missing_one_lists_what_there_is(folder
     path = write(folder, kind, image="bild", caption="worte")
     source = open_source(config(folder, path, image_key="foto;bild", caption_key="text;worte"))
     assert source[0].captions == ("a cat",)
-    with pytest.raises(DataError, match=r"no picture column, only bild, worte.*data\.image_key"):
+    with pytest.raises(DataError, match=r"no picture column, only bild, worte.*--data\.image-key"):
         open_source(config(folder, path, caption_key="worte"))
-    with pytest.raises(DataError, match=r"no caption column, only bild, worte.*data\.caption_key"):
+    with pytest.raises(
+        DataError, match=r"no caption column, only bild, worte.*--data\.caption-key"
+    ):
         open_source(config(folder, path, image_key="bild"))
 
 
@@ -94,6 +96,8 @@ def test_labels_take_the_place_of_captions(tmp_path):
     (tmp_path / "names.txt").write_text("cat\ndog\n")
     path = tmp_path / "t.csv"
     path.write_text("image,label\na.jpg,1\nb.jpg,cat\nc.jpg,9\n")
+    for name in "abc":
+        (tmp_path / f"{name}.jpg").write_bytes(picture(1))
     source = open_source(
         config(tmp_path, path, class_names=str(tmp_path / "names.txt"), templates=("a {}",))
     )
@@ -111,6 +115,8 @@ def test_a_bad_row_is_one_bad_row(tmp_path):
         '{"image": "a.jpg", "text": "a"}\n\n{"image": \n[1]\n{"text": "b"}\n'
         '{"image": "c.jpg", "text": "c"}'
     )
+    for name in "ac":
+        (tmp_path / f"{name}.jpg").write_bytes(picture(1))
     source = open_source(config(tmp_path, path))
     assert len(source) == 5
     assert (source[0].captions, source[4].captions) == (("a",), ("c",))
@@ -123,12 +129,19 @@ def test_a_bad_row_is_one_bad_row(tmp_path):
             source[index]
 
 
-def test_rows_of_another_length_are_left_out_of_a_csv_and_reported(tmp_path):
-    path = tmp_path / "t.csv"
-    path.write_text("image,text\na.jpg,a\nb.jpg,b,extra\nc.jpg,c\n")
-    source = open_source(config(tmp_path, path))
+def test_rows_of_another_length_are_left_out_of_a_csv_and_each_is_listed(folder):
+    path = folder / "t.csv"
+    path.write_text("image,text\npictures/0.jpg,a\n\nb.jpg,b,extra\npictures/2.jpg,c\nx\n")
+    source = open_source(config(folder, path, max_bad_share=0.02))
     assert [source[n].captions[0] for n in range(len(source))] == ["a", "c"]
-    assert "1 rows with a wrong number of columns" in source.bad_samples[0].reason
+    assert source.bad_samples == (
+        BadSample(str(path), "line 4", "3 fields where the header has 2: 'b.jpg,b,extra'"),
+        BadSample(str(path), "line 6", "1 fields where the header has 2: 'x'"),
+    )
+    with pytest.raises(
+        DataError, match=r"2 of 4 rows of .* more than --data.max-bad-share 0.01; the first: line 4"
+    ):
+        open_source(config(folder, path))
 
 
 @pytest.mark.parametrize(
@@ -163,6 +176,6 @@ def test_lines_as_declip_has_them_with_their_own_root(folder, tmp_path):
         str(folder / "pictures" / f"{n}.jpg") for n in (1, 0)
     ]
     with pytest.raises(
-        ConfigError, match=r"data.image_root a::b::c must be one folder, or one for each of 2"
+        ConfigError, match=r"--data.image-root a::b::c must be one folder, or one for each of 2"
     ):
         config(folder, f"{path}::{beside}", image_root="a::b::c")

@@ -2,29 +2,39 @@
 inside it."""
 
 import contextlib
-import itertools
-import json
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from diptych.batch import Sample
-from diptych.data.files import OpenFiles, file_version
-from diptych.data.source import BadSample, Captioner, Source
+from diptych.data.delimited import DelimitedRows
+from diptych.data.files import file_version
+from diptych.data.json_rows import open_json
+from diptych.data.pictures import without_number
+from diptych.data.rows import Columns, Rows
+from diptych.data.source import Captioner, Source
 from diptych.data.spool import make_once
 from diptych.errors import DataError
 
-_LINES = (".jsonl", ".json")
-TABLE_ENDINGS = (".csv", ".tsv", ".parquet", *_LINES)
-_IMAGE_COLUMNS = ("image", "img", "filepath", "image_path", "file_name", "filename", "path")
-_LABEL_COLUMNS = ("cls", "label", "fine_label")
+_JSON = (".jsonl", ".json", ".ndjson")
+_LISTS = (".txt", ".token")
+"""Lists of captions, `PICTURE.jpg<separator>caption` a line, mostly without a header."""
+TABLE_ENDINGS = (".csv", ".tsv", ".parquet", *_JSON)
+_TRIED = 8
+"""Pictures that are looked for to find the folder in which they lie."""
+_FOLDERS = 100
+"""Folders beside a table in which they are looked for."""
 
 
 class TableSource(Source):
     """A table's rows. The picture stands in the first of `image_keys` (then of some usual names)
-    that is a column."""
+    that is a column.
+
+    Paths of pictures start from `root`. Without one, they start from the table's folder; where the
+    pictures aren't there, from one of `places`, from a folder beside the table, or from the current
+    folder, whichever has them.
+    """
 
     def __init__(
         self,
@@ -34,27 +44,42 @@ class TableSource(Source):
         captioner: Captioner,
         cache: Path,
         root: str = "",
+        separator: str = "",
+        places: Sequence[Path] = (),
     ):
         self.path = path
-        self._root = Path(root).expanduser() if root else None
         self.class_names = captioner.class_names
-        self._captioner = captioner
-        images = (*image_keys, *_IMAGE_COLUMNS)
-        self._rows = _open_rows(path, (*images, *captioner.keys, *_LABEL_COLUMNS), cache)
+        wanted = Columns(
+            images=image_keys, captions=captioner.keys, captions_needed=captioner.needed
+        )
+        self._rows = _open_rows(path, wanted, cache, separator)
         self.bad_samples = self._rows.bad_samples
         columns = self._rows.columns
-        self._image = _first(images, columns)
-        self._label = _first(_LABEL_COLUMNS, columns)
+        self._image = wanted.image(columns)
+        self._label = wanted.label(columns)
+        self._captions = wanted.caption_columns(columns)
+        self._captioner = replace(captioner, keys=self._captions)
+        self._check(columns)
+        self._root = Path(root).expanduser() if root else self._find_root(places)
+        found = () if root or self._root is None else (self._said_of_root(),)
+        self.remarks = (*self._rows.remarks, *found)
+
+    def _check(self, columns: Sequence[str]) -> None:
+        flags, only = self._captioner.flags, f"only {', '.join(columns)}"
         if not self._image:
             raise DataError(
-                f"{path} has no picture column, only {', '.join(columns)}: "
-                "name one in data.image_key"
+                f"{self.path} has no picture column, {only}: name one in {flags}image-key"
             )
-        if captioner.needed and not self._label and not _first(captioner.keys, columns):
+        if self._captioner.needed and not self._label and not self._captions:
             raise DataError(
-                f"{path} has no caption column, only {', '.join(columns)}: "
-                "name one in data.caption_key"
+                f"{self.path} has no caption column, {only}: name one in {flags}caption-key"
             )
+        for column in (self._image, *self._captions):
+            if list(columns).count(column) > 1:
+                raise DataError(
+                    f"{self.path} has {list(columns).count(column)} columns called {column!r}; "
+                    "give each a name of its own"
+                )
 
     def __len__(self) -> int:
         return len(self._rows)
@@ -67,7 +92,7 @@ class TableSource(Source):
         with contextlib.suppress(DataError):
             image = _picture(self._rows[index].get(self._image))
             if isinstance(image, str):
-                return str(self.path), str(self._place(image))
+                return str(self.path), str(self._place(image, self._root))
         return (str(self.path),)
 
     def __getitem__(self, index: int) -> Sample:
@@ -75,23 +100,91 @@ class TableSource(Source):
         image = _picture(row.pop(self._image, None))
         if not image or not isinstance(image, bytes | str):
             raise DataError(f"no picture in the column {self._image!r}")
+        if isinstance(image, str) and "://" in image:
+            raise DataError(f"{image} isn't a local file; download it first")
         label = row.get(self._label)
         label = None if label in (None, "") else self._captioner.label(label)
         return Sample(
             key=str(index) if isinstance(image, bytes) else image,
-            image=image if isinstance(image, bytes) else str(self._place(image)),
+            image=image if isinstance(image, bytes) else str(self._place(image, self._root)),
             captions=self._captioner.captions(row, label),
             label=label,
             meta=row,
         )
 
-    def _place(self, image: str) -> Path:
-        return self.path.parent / image if self._root is None else self._root / image.lstrip("/")
+    def _place(self, image: str, root: Path | None) -> Path:
+        """The picture's file. An absolute path stays one, unless a root was given or found."""
+        name = without_number(image)
+        if "\\" in name and "/" not in name:  # written on Windows
+            name = name.replace("\\", "/")
+        return self.path.parent / name if root is None else root / name.lstrip("/")
+
+    def _find_root(self, places: Sequence[Path]) -> Path | None:
+        """Where pictures lie that aren't at their paths from the table's folder, if anywhere."""
+        names = list[str]()
+        for index in range(min(_TRIED, len(self))):
+            with contextlib.suppress(DataError):
+                image = _picture(self._rows[index].get(self._image))
+                if isinstance(image, str) and image and "://" not in image:
+                    names.append(image)
+        if not names or any(self._place(name, None).exists() for name in names):
+            return None
+        for place in (*places, *_beside(self.path.parent), Path()):
+            if any(self._place(name, place).exists() for name in names):
+                return place
+        return None
+
+    def _said_of_root(self) -> str:
+        return f"the pictures of {self.path} aren't beside it; they are read from {self._root}/"
+
+    @property
+    def captioned(self) -> bool:
+        """Whether it has a column of captions."""
+        return bool(self._captions)
+
+    def pictures_exist(self) -> bool:
+        """Whether some of the first rows' pictures are there."""
+        for index in range(min(_TRIED, len(self))):
+            with contextlib.suppress(DataError):
+                image = self[index].image
+                if isinstance(image, bytes) or Path(image).exists():
+                    return True
+        return False
 
     def describe(self) -> str:
-        return "; ".join(
-            [f"{len(self):,} rows of {self.path}", *(bad.reason for bad in self.bad_samples)]
-        )
+        left_out = f", {len(self.bad_samples):,} lines left out" if self.bad_samples else ""
+        return f"{len(self):,} rows of {self.path}{left_out}"
+
+
+def is_list_of_captions(path: Path) -> bool:
+    """Whether a text file may be one: its first lines name pictures, and go on after the name."""
+    if path.suffix.lower() not in _LISTS:
+        return False
+    wanted = Columns(images=(), captions=("caption",))
+    try:
+        rows = DelimitedRows(path, wanted, surplus=True)
+    except (DataError, OSError):
+        return False
+    return bool(len(rows)) and wanted.fit(rows.columns)
+
+
+def is_table(path: Path) -> bool:
+    """Whether a file is a table by its ending, in any case."""
+    return path.suffix.lower() in TABLE_ENDINGS
+
+
+def is_list(path: Path) -> bool:
+    """Whether a file may be a list of captions by its ending."""
+    return path.suffix.lower() in _LISTS
+
+
+def _beside(own: Path) -> list[Path]:
+    """Folders in the table's folder, and in the one above."""
+    found = list[Path]()
+    for folder in (own, own.absolute().parent):
+        with contextlib.suppress(OSError):
+            found += sorted(path for path in folder.iterdir() if path.is_dir())[:_FOLDERS]
+    return found
 
 
 def _picture(value: Any) -> Any:
@@ -101,73 +194,17 @@ def _picture(value: Any) -> Any:
     return value
 
 
-def _first(names: Sequence[str], columns: Sequence[str]) -> str:
-    """The first name that is a column, or an empty string."""
-    return next((name for name in names if name in columns), "")
-
-
-class _JsonLines:
-    """A line is found by its offset and parsed when asked for: opening is one scan, and a bad line
-    is one bad sample."""
-
-    def __init__(self, path: Path):
-        self.bad_samples: tuple[BadSample, ...] = ()
-        self._path, self._files = path, OpenFiles()
-        with path.open("rb") as file:
-            lines = np.array([(len(line), not line.isspace()) for line in file], np.int64).reshape(
-                -1, 2
-            )
-        lengths, filled = lines[:, 0], lines[:, 1].astype(bool)
-        self._starts = (np.cumsum(lengths) - lengths)[filled]
-        self._lengths = lengths[filled]
-        # A line may lack a field, so several are asked for the columns' names.
-        names = map(self._names, range(min(100, len(self))))
-        self.columns = tuple(dict.fromkeys(itertools.chain.from_iterable(names)))
-
-    def _names(self, index: int) -> tuple[str, ...]:
-        with contextlib.suppress(DataError):
-            return tuple(self[index])
-        return ()
-
-    def __len__(self) -> int:
-        return len(self._starts)
-
-    def __getitem__(self, index: int) -> Mapping[str, Any]:
-        data = self._files.read(self._path, int(self._starts[index]), int(self._lengths[index]))
-        try:
-            row = json.loads(data)
-        except ValueError as error:
-            raise DataError(f"the line can't be read as JSON: {error}") from None
-        if not isinstance(row, dict):
-            raise DataError("the line is no JSON object")
-        return row
-
-
-class _ArrowRows:
-    """The wanted columns: csv and tsv in memory; parquet through an uncompressed copy in the cache,
+class _ParquetRows(Rows):
+    """The wanted columns of a parquet file through an uncompressed copy in the cache,
     memory-mapped, because parquet itself can only be unpacked by whole row groups."""
 
-    def __init__(self, path: Path, wanted: Sequence[str], cache: Path):
+    def __init__(self, path: Path, wanted: Columns, cache: Path):
         self._arguments = (path, wanted, cache)
-        self.bad_samples: tuple[BadSample, ...] = ()
-        if path.suffix == ".parquet":
-            self.columns, self._table = _open_parquet(path, wanted, cache)
-        else:
-            self.columns, self._table, skipped = _read_csv(
-                path, "\t" if path.suffix == ".tsv" else ","
-            )
-            if skipped:
-                reason = (
-                    f"{len(skipped)} rows with a wrong number of columns are left out, "
-                    f"the first: {skipped[0]!r}"
-                )
-                self.bad_samples = (BadSample(str(path), "", reason),)
-        self._columns = {
-            name: self._table[name] for name in dict.fromkeys(wanted) if name in self.columns
-        }
+        self.columns, self._table = _open_parquet(path, wanted, cache)
+        self._columns = {name: self._table[name] for name in self._table.column_names}
 
     def __reduce__(self):
-        return (_ArrowRows, self._arguments)
+        return (_ParquetRows, self._arguments)
 
     def __len__(self) -> int:
         return self._table.num_rows
@@ -176,33 +213,16 @@ class _ArrowRows:
         return {name: column[index].as_py() for name, column in self._columns.items()}
 
 
-def _read_csv(path: Path, delimiter: str) -> tuple[list[str], Any, list[str]]:
-    """Column names, all columns as text, and the rows that don't fit."""
-    from pyarrow import csv, string
-
-    skipped: list[str] = []
-
-    def skip(row: Any) -> str:  # a pyarrow.csv.InvalidRow, which has no types
-        skipped.append(row.text[:80])
-        return "skip"
-
-    parse = csv.ParseOptions(delimiter=delimiter, newlines_in_values=True, invalid_row_handler=skip)
-    with csv.open_csv(path, parse_options=parse) as first_block:
-        names = first_block.schema.names
-    skipped.clear()
-    convert = csv.ConvertOptions(column_types={name: string() for name in names})
-    return names, csv.read_csv(path, parse_options=parse, convert_options=convert), skipped
-
-
-def _open_parquet(path: Path, wanted: Sequence[str], cache: Path) -> tuple[list[str], Any]:
+def _open_parquet(path: Path, wanted: Columns, cache: Path) -> tuple[tuple[str, ...], Any]:
     """Column names, and the wanted columns as a memory-mapped table (in memory, when the cache
     can't be written)."""
     import pyarrow
     from pyarrow import parquet
 
     file = parquet.ParquetFile(path, memory_map=True)
-    names = file.schema_arrow.names
-    chosen = [name for name in dict.fromkeys(wanted) if name in names]
+    names: list[str] = file.schema_arrow.names
+    used = {wanted.image(names), wanted.label(names), *wanted.caption_columns(names)}
+    chosen = [name for name in names if name in used and names.count(name) == 1]
 
     def copy(target: Path) -> None:
         schema = pyarrow.schema([file.schema_arrow.field(name) for name in chosen])
@@ -212,18 +232,21 @@ def _open_parquet(path: Path, wanted: Sequence[str], cache: Path) -> tuple[list[
 
     try:
         stored = make_once(cache / "tables" / f"{file_version(path, *chosen)}.arrow", copy)
-        return names, pyarrow.ipc.open_file(pyarrow.memory_map(str(stored))).read_all()
+        return tuple(names), pyarrow.ipc.open_file(pyarrow.memory_map(str(stored))).read_all()
     except OSError:
-        return names, file.read(columns=chosen)
+        return tuple(names), file.read(columns=chosen)
 
 
-def _open_rows(path: Path, wanted: Sequence[str], cache: Path) -> _JsonLines | _ArrowRows:
+def _open_rows(path: Path, wanted: Columns, cache: Path, separator: str) -> Rows:
     """Rows by number, as column -> value. Reading a bad one raises DataError."""
-    if path.suffix in _LINES:
-        return _JsonLines(path)
+    kind = path.suffix.lower()
+    if kind in _JSON:
+        return open_json(path)
+    if kind != ".parquet":
+        return DelimitedRows(path, wanted, separator=separator, surplus=kind in _LISTS)
     import pyarrow
 
     try:
-        return _ArrowRows(path, wanted, cache)
+        return _ParquetRows(path, wanted, cache)
     except pyarrow.ArrowException as error:
         raise DataError(f"{path} can't be read: {error}") from None

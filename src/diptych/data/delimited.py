@@ -1,0 +1,321 @@
+"""Tables of text with a separator, as people write them: with or without quotes, a header, a byte
+order mark.
+
+Opening is one scan that finds where each row lies; a row is parsed when it is asked for. What a
+line says is read in this order: as RFC 4180 has it (a quoted field doubles its inner quotes, or
+puts a backslash before them, and may run over lines); plainly, its quotes being letters (CC3M's
+captions); a quoted field whose inner quotes are single. The first reading with as many fields as
+the header is taken; a line with none is left out and listed. So a stray quote never swallows rows:
+a field doesn't run on over lines that are rows by themselves.
+"""
+
+import codecs
+import os
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import Int64
+
+from diptych.data.files import OpenFiles
+from diptych.data.pictures import is_picture, without_number
+from diptych.data.rows import Columns, Rows
+from diptych.data.source import BadSample
+from diptych.errors import DataError
+
+SEPARATORS = (",", "\t", ";", "|")
+_SPELLED = {"\\t": "\t", "tab": "\t"}
+_DEFAULTS = {".tsv": "\t", ".token": "\t"}
+_LINES_OF_A_FIELD = 1000
+"""Lines after which a quote that stays open is taken for a stray one."""
+_SHOWN = 80
+_OPENING = re.compile(r' *"')
+
+
+class DelimitedRows(Rows):
+    """Rows as column -> text. Whether the header has the `wanted` columns tells the separator where
+    none is given. With `surplus`, separators beyond the last column belong to the text in it: lists
+    of captions seldom quote them.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        wanted: Columns,
+        *,
+        separator: str = "",
+        surplus: bool = False,
+    ):
+        self._reopen = partial(DelimitedRows, path, wanted, separator=separator, surplus=surplus)
+        self._path, self._files = path, OpenFiles()
+        self._memory = _converted(path)
+        data = self._whole()
+        start = len(codecs.BOM_UTF8) if bytes(data[:3].tobytes()) == codecs.BOM_UTF8 else 0
+        starts, ends = _lines(data, start)
+        first = next((n for n in range(len(starts)) if self._line(starts, ends, n).strip()), None)
+        if first is None:
+            raise DataError(f"{path} is empty")
+        line = self._line(starts, ends, first)
+        self._separator, self.columns, named = _header(line, path, wanted, separator, surplus)
+        self._surplus = surplus
+        # The column of pictures tells rows from lines of one quoted field.
+        image = wanted.image(self.columns)
+        self._image = self.columns.index(image) if image else 0
+        after = first + 1 if named else first
+        self._starts, self._ends = self._scan(data, starts[after:], ends[after:], after + 1)
+        self.remarks = tuple(self._said_of(data, named))
+
+    def __reduce__(self):
+        return (self._reopen, ())
+
+    def __len__(self) -> int:
+        return len(self._starts)
+
+    def __getitem__(self, index: int) -> Mapping[str, str]:
+        fields = self._fields(self._line(self._starts, self._ends, index))
+        assert fields is not None
+        return dict(zip(self.columns, fields, strict=True))
+
+    def _whole(self) -> np.ndarray:
+        if self._memory is not None:
+            return np.frombuffer(self._memory, np.uint8)
+        if not self._path.stat().st_size:
+            raise DataError(f"{self._path} is empty")
+        return np.memmap(self._path, np.uint8, "r")
+
+    def _line(self, starts: np.ndarray, ends: np.ndarray, number: int) -> str:
+        start, end = int(starts[number]), int(ends[number])
+        if self._memory is not None:
+            return _text(self._memory[start:end])
+        return _text(self._files.read(self._path, start, end - start))
+
+    def _fields(self, line: str) -> list[str] | None:
+        """The line's fields; None where no reading of it has as many as there are columns."""
+        count, separator = len(self.columns), self._separator
+        if '"' in line:
+            strict = _quoted(line, separator)
+            if strict is not None and len(strict) == count:
+                return strict
+        plain = [field.strip() for field in line.split(separator)]
+        if len(plain) == count:
+            return plain
+        if '"' in line:
+            lenient = _quoted(line, separator, lenient=True)
+            if lenient is not None and len(lenient) == count:
+                return lenient
+        if self._surplus and len(plain) > count:
+            return [field.strip() for field in line.split(separator, count - 1)]
+        return None
+
+    def _scan(
+        self, data: np.ndarray, starts: np.ndarray, ends: np.ndarray, line: int
+    ) -> tuple[Int64[np.ndarray, " rows"], Int64[np.ndarray, " rows"]]:
+        """Where the rows begin and end. `line` is the first line's number in the file."""
+        if not len(starts):
+            return starts, ends
+        plain = np.ones(len(starts), bool)
+        plain[_line_of(data, '"', starts)] = False
+        separators = np.bincount(_line_of(data, self._separator, starts), minlength=len(starts))
+        plain &= separators == len(self.columns) - 1
+        kept, ends, bad = plain.copy(), ends.copy(), list[BadSample]()
+        after = 0
+        for number in np.flatnonzero(~plain).tolist():
+            if number < after:
+                continue
+            text, after = self._line(starts, ends, number), number + 1
+            if not text.strip():
+                continue
+            last = self._last_line(starts, ends, number)
+            if last > number:
+                kept[number + 1 : last + 1] = False
+                ends[number], after = ends[last], last + 1
+            elif self._fields(text) is None:
+                found = len(_quoted(text, self._separator, lenient=True) or [""])
+                reason = (
+                    f"{found} fields where the header has {len(self.columns)}: {text[:_SHOWN]!r}"
+                )
+                bad.append(BadSample(str(self._path), f"line {line + number}", reason))
+                continue
+            kept[number] = True
+        self.bad_samples = tuple(bad)
+        return starts[kept], ends[kept]
+
+    def _last_line(self, starts: np.ndarray, ends: np.ndarray, number: int) -> int:
+        """The line in which the row that begins in this line ends."""
+        lines = [self._line(starts, ends, number)]
+        if _quoted(lines[0], self._separator) != []:
+            return number
+        for last in range(number + 1, min(number + _LINES_OF_A_FIELD, len(starts))):
+            lines.append(self._line(starts, ends, last))
+            if '"' not in lines[-1]:
+                continue
+            fields = _quoted("\n".join(lines), self._separator)
+            if fields == []:
+                continue
+            fits = fields is not None and len(fields) == len(self.columns)
+            return last if fits and not self._rows_by_themselves(lines) else number
+        return number
+
+    def _rows_by_themselves(self, lines: Sequence[str]) -> bool:
+        """Whether each line is a row, with a picture of the same kind of name as the first's."""
+        endings = set[str]()
+        for line in lines:
+            fields = self._fields(line)
+            if fields is None:
+                return False
+            endings.add(os.path.splitext(fields[self._image])[1].lower())
+        return len(endings) == 1
+
+    def _said_of(self, data: np.ndarray, named: bool) -> Iterator[str]:
+        if not named and not self._surplus:  # a list of captions seldom has one
+            names = " and ".join(self.columns)
+            yield f"{self._path} has no header; its columns are read as {names}"
+        foreign = list(_not_utf8(data, self._starts, self._ends))
+        if foreign:
+            shown = self._line(self._starts, self._ends, foreign[0])[:_SHOWN]
+            yield (
+                f"{len(foreign):,} rows of {self._path} aren't UTF-8 and are read as Windows-1252, "
+                f"the first: {shown!r}; write the file as UTF-8 if that is wrong"
+            )
+
+
+def _converted(path: Path) -> bytes | None:
+    """The file as UTF-8 with Unix line ends, where its own bytes can't be read line by line."""
+    with path.open("rb") as file:
+        head = file.read(4096)
+    encoding = _wide_encoding(head)
+    if encoding:
+        try:
+            text = path.read_bytes().decode(encoding)
+        except UnicodeDecodeError as error:
+            raise DataError(
+                f"{path} begins like {encoding.upper()}, but isn't ({error.reason} at byte "
+                f"{error.start}); write it as UTF-8"
+            ) from None
+        return text.removeprefix("\ufeff").replace("\r\n", "\n").replace("\r", "\n").encode()
+    if b"\r" in head and b"\n" not in head:  # as old Macintosh programs end lines
+        return path.read_bytes().replace(b"\r\n", b"\n").replace(b"\r", b"\n")
+    return None
+
+
+def _wide_encoding(head: bytes) -> str:
+    """UTF-32 or UTF-16, told by the byte order mark or by the zeros in what begins as Latin."""
+    if head.startswith((codecs.BOM_UTF32_LE, codecs.BOM_UTF32_BE)):
+        return "utf-32"
+    if head.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        return "utf-16"
+    if head[1:2] == b"\0" != head[:1]:
+        return "utf-16-le"
+    return "utf-16-be" if head[:1] == b"\0" != head[1:2] else ""
+
+
+def _text(line: bytes) -> str:
+    line = line.removesuffix(b"\r")
+    try:
+        return line.decode("utf-8")
+    except UnicodeDecodeError:
+        return line.decode("cp1252", "replace")
+
+
+def _lines(data: np.ndarray, start: int) -> tuple[np.ndarray, np.ndarray]:
+    """Where lines begin, and where they end without the line feed."""
+    feeds = _places(data, "\n")
+    ends = feeds if len(feeds) and feeds[-1] == len(data) - 1 else np.append(feeds, len(data))
+    return np.concatenate([[start], ends[:-1] + 1]).astype(np.int64), ends.astype(np.int64)
+
+
+def _places(data: np.ndarray, letter: str, block: int = 1 << 24) -> Int64[np.ndarray, " found"]:
+    """Where the ASCII letter stands."""
+    found = [
+        np.flatnonzero(data[at : at + block] == ord(letter)) + at
+        for at in range(0, len(data), block)
+    ]
+    return np.concatenate([np.zeros(0, np.int64), *found])
+
+
+def _line_of(data: np.ndarray, letter: str, starts: np.ndarray) -> Int64[np.ndarray, " found"]:
+    """The lines in which the letter stands, once for each time."""
+    places = _places(data, letter)
+    return np.searchsorted(starts, places[places >= starts[0]], side="right") - 1
+
+
+def _not_utf8(data: np.ndarray, starts: np.ndarray, ends: np.ndarray) -> Iterator[int]:
+    """Rows whose bytes aren't UTF-8."""
+    block = 10_000
+    for first in range(0, len(starts), block):
+        last = min(first + block, len(starts)) - 1
+        try:
+            data[starts[first] : ends[last]].tobytes().decode("utf-8")
+        except UnicodeDecodeError:
+            for row in range(first, last + 1):
+                try:
+                    data[starts[row] : ends[row]].tobytes().decode("utf-8")
+                except UnicodeDecodeError:
+                    yield row
+
+
+def _header(
+    line: str, path: Path, wanted: Columns, separator: str, surplus: bool
+) -> tuple[str, tuple[str, ...], bool]:
+    """The separator, the columns' names, and whether the line holds them. Without a header, a
+    picture's name beside one other field tells which is which."""
+    separator = _SPELLED.get(separator, separator)
+    default = _DEFAULTS.get(path.suffix.lower(), ",")
+    tried = [separator] if separator else [default, *(s for s in SEPARATORS if s != default)]
+    headers = {each: _names(line, each) for each in tried}
+    for each, names in headers.items():
+        if wanted.fit(names):
+            return each, names, True
+    for each, names in headers.items():
+        fields = line.split(each, 1) if surplus else names
+        pictures = [is_picture(without_number(field.strip())) for field in fields]
+        if len(fields) == 2 and sum(pictures) == 1:
+            return each, ("image", "caption") if pictures[0] else ("caption", "image"), False
+    best = max(headers, key=lambda each: len(headers[each]))
+    return best, headers[best], True
+
+
+def _names(line: str, separator: str) -> tuple[str, ...]:
+    names = _quoted(line, separator) or line.split(separator)
+    return tuple(name.strip() for name in names)
+
+
+def _quoted(line: str, separator: str, lenient: bool = False) -> list[str] | None:
+    """The fields of a line with quotes. None where an inner quote is single, unless `lenient`; an
+    empty list where a quoted field stays open."""
+    fields, at = list[str](), 0
+    while True:
+        if opened := _OPENING.match(line, at):
+            close = _closing(line, opened.end(), separator, lenient)
+            if close is None:
+                return None
+            if close < 0:
+                return []
+            inner = line[opened.end() : close].replace('\\"', '"')
+            fields.append(inner.replace('""', '"'))
+            end = line.find(separator, close)
+        else:
+            end = line.find(separator, at)
+            fields.append(line[at : end if end >= 0 else len(line)].strip())
+        if end < 0:
+            return fields
+        at = end + 1
+
+
+def _closing(line: str, start: int, separator: str, lenient: bool) -> int | None:
+    """Where the closing quote of the field stands whose text begins at `start`: -1 if nowhere, None
+    where an inner quote is single."""
+    end_of_field, at = re.compile(rf" *(?:{re.escape(separator)}|\Z)"), start
+    while (at := line.find('"', at)) >= 0:
+        escaped = at > start and line[at - 1] == "\\"
+        if line[at + 1 : at + 2] == '"' and not escaped:
+            at += 2
+        elif not escaped and end_of_field.match(line, at + 1):
+            return at
+        elif escaped or lenient:
+            at += 1
+        else:
+            return None
+    return -1
