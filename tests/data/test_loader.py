@@ -104,6 +104,7 @@ def test_resume_in_the_middle_of_an_epoch_is_the_continuation(data):
     assert rows(list(itertools.chain.from_iterable(zip(*halves)))) == rows(whole[7:])
 
 
+@pytest.mark.filterwarnings("ignore:all samples of")
 def test_epochs_and_seeds_differ_in_order_crop_and_caption(tmp_path):
     many = [replace(sample, captions=("one", "two", "three")) for sample in samples(32)]
     write_shards(tmp_path / "shards", many)
@@ -207,14 +208,22 @@ def test_substitutes_are_the_same_everywhere(bad):
 
 
 def test_more_than_the_allowed_share_stops_the_run(bad):
-    bad = replace(bad, max_bad_share=0.05)
+    bad = replace(bad, max_bad_share=0.03)
     loader = make_loader(open_source(bad), bad, batch_size=7, steps=100)
     with pytest.raises(
         DataError,
-        match=r"samples read are bad .* more than data.max_bad_share 0.05; the first: ",
+        match=r"4 of \d+ samples read are bad .*, more than --data.max-bad-share 0.03; the first:",
     ):
         list(loader)
-    assert 42 <= loader.bad.read < 42 + 10  # judged after one epoch of a small source
+    assert loader.bad.read <= 42 + 4  # the fourth is met in the first epoch, and no longer let pass
+
+
+def test_a_few_bad_samples_stop_no_small_source(bad):
+    """0.04 of 100 are 4, which are bad here; they are met again in each of many epochs."""
+    bad = replace(bad, max_bad_share=0.04)
+    loader = make_loader(open_source(bad), bad, batch_size=42, steps=60)
+    assert len(list(loader)) == 60
+    assert loader.bad.count > 0.04 * loader.bad.read
 
 
 @pytest.mark.parametrize("workers", [0, 2])

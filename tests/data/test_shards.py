@@ -1,15 +1,17 @@
 """Shards are read as webdataset reads them; what is bad is named, the rest is exact."""
 
+import io
 import json
 import pickle
 import sys
 
+import numpy as np
 import pytest
 import webdataset
 
 from diptych.batch import Sample
 from diptych.data import BadSample, open_source, write_shards
-from diptych.errors import ConfigError, DataError
+from diptych.errors import ConfigError, DataError, DataWarning
 from tests.data.builders import config, picture, png, samples, write_tar
 
 
@@ -128,11 +130,72 @@ def test_broken_samples_say_why_and_the_rest_is_exact(tmp_path):
     }
     source = open_source(config(tmp_path, write_tar(tmp_path / "a.tar", files)))
     for index, says in enumerate(
-        ["no picture: it has .txt", "no caption", "not UTF-8", "json can't", "'many'"], 1
+        [
+            "no picture: its members are txt, and none is jpg, jpeg, png, webp; name one in "
+            "--data.image-key$",
+            r"no caption: .* \(--data.caption-key\) holds one; its members are jpg$",
+            "not UTF-8",
+            "json can't",
+            "'many'",
+        ],
+        1,
     ):
         with pytest.raises(DataError, match=says):
             source[index]
     assert (source[0].captions, source[6].captions) == (("fine",), ("fine too",))
+
+
+def test_members_that_a_task_does_not_need_spoil_no_sample(tmp_path):
+    objects = io.BytesIO()
+    np.save(objects, np.array([{"a": 1}], object), allow_pickle=True)
+    useless = {"cls": b"cat", "npy": objects.getvalue(), "json": b'["a", "list"]'}
+    files = {f"{n}.{member}": useless[member] for n, member in enumerate(useless)}
+    files |= {
+        f"{n}.{ending}": data
+        for n in range(3)
+        for ending, data in (("jpg", picture(n)), ("txt", b"nr %d" % n))
+    }
+    files |= {"3.jpg": picture(3), "3.txt": b"\xff", "3.json": b'{"caption": "nr 3"}'}
+    source = open_source(config(tmp_path, write_tar(tmp_path / "a.tar", files)))
+    assert [source[n].captions for n in range(4)] == [(f"nr {n}",) for n in range(4)]
+    assert [source[n].label for n in range(4)] == [None] * 4
+
+
+def test_a_class_counts_without_a_caption_where_none_is_needed(tmp_path):
+    files = {"0.jpg": picture(0), "0.cls": b"7", "0.txt": b"\xff", "0.json": b"["}
+    files |= {"1.jpg": picture(1), "1.cls": b"word"}
+    path = write_tar(tmp_path / "a.tar", files)
+    source = open_source(config(tmp_path, path), captions=False)
+    assert (source[0].label, source[0].captions) == (7, ())
+    with pytest.raises(DataError, match="class 'word' is neither a number"):
+        source[1]
+
+
+def test_the_picture_is_the_one_member_that_is_one_or_is_named(tmp_path):
+    files = {"a.txt": b"avif", "a.avif": picture(1), "b.v1.00001.txt": b"x"}
+    files |= {f"b.{name}.jpg": picture(2) for name in ("v1", "v2", "v3", "v4", "v5")}
+    path = write_tar(tmp_path / "a.tar", files)
+    source = open_source(config(tmp_path, path))
+    assert source[0].image == picture(1)
+    with pytest.raises(DataError) as caught:
+        source[1]
+    assert str(caught.value) == (
+        "no picture: its members are v1.00001.txt, v1.jpg, v2.jpg, v3.jpg, v4.jpg and 1 more, and "
+        "none is jpg, jpeg, png, webp; name one in --data.image-key; a sample's name ends at the "
+        "first dot (a.v1.jpg is v1.jpg of a)"
+    )
+    named = config(tmp_path, path, image_key="avif;v3.jpg", caption_key="txt;v1.00001.txt")
+    assert open_source(named)[1].captions == ("x",)
+
+
+def test_what_img2dataset_writes_beside_shards_is_left_out_and_said(tmp_path):
+    write_shards(tmp_path, samples(4), per_shard=2)
+    for name in ("000000_stats.json", "000001_stats.json", "000000.parquet"):
+        (tmp_path / name).write_text("{}")
+    with pytest.warns(DataWarning, match=r"3 files that are no \.tar are left out"):
+        source = open_source(config(tmp_path, tmp_path / "*"))
+    assert len(source) == 4
+    assert len(open_source(config(tmp_path, tmp_path))) == 4
 
 
 def test_a_truncated_shard_is_reported_and_used(tmp_path):
@@ -199,7 +262,7 @@ def test_a_pipe_that_fails_says_its_last_words(tmp_path):
         ("{folder}/empty.tar", "holds no samples"),
         ("{folder}/note.md", "no kind of source"),
         ("{folder}/pictures-only.tar", "none of 2 samples tried .of 2. .* no caption"),
-        ("{folder}/classes.tar", "data.class_names"),
+        ("{folder}/classes.tar", "--data.class-names"),
     ],
 )
 def test_what_cannot_be_opened_is_one_clear_sentence(tmp_path, path, says):

@@ -36,7 +36,7 @@ def test_class_folders_take_names_from_a_file(tmp_path, animals):
     source = open_source(config(tmp_path, animals, class_names=str(names)))
     assert source[2].captions == ("a photo of a lynx.",)
     names.write_text("hound\n")
-    with pytest.raises(DataError, match=r"2 sub-folders, but data\.class_names has 1 names"):
+    with pytest.raises(DataError, match=r"2 sub-folders, but --data\.class-names has 1 names"):
         open_source(config(tmp_path, animals, class_names=str(names)))
     with pytest.raises(DataError, match="can't be read"):
         open_source(config(tmp_path, animals, class_names=str(tmp_path / "nowhere.txt")))
@@ -51,10 +51,8 @@ def test_a_folder_with_a_metadata_table_is_that_table(tmp_path, animals):
 
 def test_a_folder_without_pictures_is_refused(tmp_path):
     (tmp_path / "empty").mkdir()
-    with pytest.raises(DataError, match="no kind of source"):
-        open_source(config(tmp_path, tmp_path / "empty"))
     (tmp_path / "empty" / "class").mkdir()
-    with pytest.raises(DataError, match="holds no samples"):
+    with pytest.raises(DataError, match="empty holds no pictures, tables or shards$"):
         open_source(config(tmp_path, tmp_path / "empty"))
 
 

@@ -174,9 +174,10 @@ def test_what_cannot_be_asked(tmp_path):
         evaluate(tiny.encoder(), "zero-shot", tmp_path, by="tokens")
     with pytest.raises(ConfigError, match="--by tokens is for zero-shot, not for retrieval"):
         evaluate(dense(), "retrieval", tmp_path, by="tokens")
-    (tmp_path / "red" / "0.png").write_bytes(b"no picture")
-    with pytest.raises(DataError, match="1 of 8 samples can't be used, .*the first one is .*red/0"):
+    for name in ("0.png", "1.png"):
+        (tmp_path / "red" / name).write_bytes(b"no picture")
+    with pytest.raises(DataError, match="2 of 8 samples can't be used, .*the first one is .*red/0"):
         evaluate(dense(), "zero-shot", tmp_path, by="tokens")
     config = DataConfig(path=str(tmp_path), max_bad_share=0.5)
     result = evaluate(dense(), "zero-shot", config, by="tokens")
-    assert (result.data["used"], result.data["unusable"]) == (7, 1)
+    assert (result.data["used"], result.data["unusable"]) == (6, 2)

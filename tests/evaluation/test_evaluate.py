@@ -98,7 +98,9 @@ def test_broken_samples_are_left_out_and_listed_up_to_a_share(tmp_path):
     result = evaluate(tiny.encoder(), "zero-shot", config)
     assert (result.data["used"], result.data["unusable"]) == (11, 1)
     assert result.data["unusable_samples"][0]["file"].endswith("red/1.png")
-    with pytest.raises(DataError, match=r"1 of 12 samples .*red/1\.png"):
+    assert evaluate(tiny.encoder(), "zero-shot", tmp_path / "data").data["unusable"] == 1
+    (tmp_path / "data" / "red" / "2.png").write_bytes(b"nothing")
+    with pytest.raises(DataError, match=r"2 of 12 samples .*red/1\.png"):
         evaluate(tiny.encoder(), "zero-shot", tmp_path / "data")
 
 

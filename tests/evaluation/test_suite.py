@@ -83,12 +83,10 @@ def test_a_failing_task_stops_no_other(data, tmp_path):
     missing = str(tmp_path / "nothing")
     results = evaluate(tiny.encoder(), [missing, data])
     assert [(key.task, reason) for key, reason in results.failures.items()] == [
-        (missing, f"{missing} doesn't exist (data.path)")
+        (missing, f"{missing} doesn't exist")
     ]
     assert [key.task for key in results] == [data]
-    assert str(results).splitlines()[-1] == (
-        f"failed: tiny 0, {missing}: {missing} doesn't exist (data.path)"
-    )
+    assert str(results).splitlines()[-1] == (f"failed: tiny 0, {missing}: {missing} doesn't exist")
     with pytest.raises(KeyError, match="doesn't exist"):
         results[missing, "tiny 0", ""]
     with pytest.raises(ConfigError, match=r"there are 0 results for .*nothing, not one: .* exist"):

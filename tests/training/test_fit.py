@@ -257,7 +257,7 @@ def test_broken_samples_are_skipped_counted_and_listed(tmp_path):
     with pytest.raises(
         diptych.DiptychError, match=r"of .* samples read are bad .* the first: .*3.png"
     ):
-        fit(small_run(tmp_path / "again", data=replace(data, max_bad_share=0.01)), progress=False)
+        fit(small_run(tmp_path / "again", data=replace(data, max_bad_share=0.005)), progress=False)
 
 
 def test_accuracy_is_measured_on_the_way(tmp_path):

@@ -52,9 +52,9 @@ class StrongConfig:
     def __post_init__(self):
         for name in ("flip", "jitter", "grey", "blur", "brightness", "contrast", "saturation"):
             if not 0 <= getattr(self, name) <= 1:
-                raise ConfigError(f"data.strong.{name} {getattr(self, name)} must lie in [0, 1]")
+                raise ConfigError(f"--data.strong.{name} {getattr(self, name)} must lie in [0, 1]")
         if not 0 <= self.hue <= 0.5:
-            raise ConfigError(f"data.strong.hue {self.hue} must lie in [0, 0.5]")
+            raise ConfigError(f"--data.strong.hue {self.hue} must lie in [0, 0.5]")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,7 +74,7 @@ class WordsConfig:
     def __post_init__(self):
         for name in ("delete", "hide"):
             if not 0 <= getattr(self, name) <= 1:
-                raise ConfigError(f"data.words.{name} {getattr(self, name)} must lie in [0, 1]")
+                raise ConfigError(f"--data.words.{name} {getattr(self, name)} must lie in [0, 1]")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -88,9 +88,9 @@ class DataConfig:
     """One source, or a mixture of them."""
 
     path: str = ""
-    """Shards `a/{000..099}.tar`, a table (`.csv`, `.tsv`, `.parquet`, JSON lines in `.jsonl` or
-    `.json`), a folder with a sub-folder per class, `pipe:COMMAND`, or `synthetic:COUNT`. Join
-    several with `::`."""
+    """Shards `a/{000..099}.tar`, a table (`.csv`, `.tsv`, `.parquet`, `.jsonl`, `.json`), a folder
+    of pictures with captions or of a sub-folder per class, `pipe:COMMAND`, or `synthetic:COUNT`.
+    Join several with `::`. docs/data.md shows what each may look like."""
     source: SourceConfig | None = None
     """A source of your own, in place of `path`: on the command line `--data.source
     package.module:Config`, then its fields as flags."""
@@ -100,11 +100,15 @@ class DataConfig:
     """Draw every sample anew, so that some come twice before others come once, as WebDataset's
     resampled shards do. Off: all of a source once, then all again in another order."""
     image_key: str = "jpg;jpeg;png;webp"
-    """Shards: file endings that hold the picture. Tables: the column of the picture's path or
-    bytes."""
+    """Shards: members that hold the picture, the first that is there. Tables: the column of the
+    picture's path or bytes."""
     image_root: str = ""
     """Tables: the folder from which paths of pictures start, even those with a slash in front.
-    Empty: the table's own. Of several `::`-joined sources one for all, or one each."""
+    Empty: the table's own, or where they are found near it. Of several `::`-joined sources one for
+    all, or one each."""
+    separator: str = ""
+    """Text tables: what stands between columns, such as `;` or `\\t`. Empty: what the header says,
+    of comma, tab, semicolon and bar."""
     caption_key: str = "txt;caption;text;title"
     """Shards: ending, or field of the `.json`, that holds the caption. Tables: its column."""
     class_names: str = ""
@@ -121,28 +125,29 @@ class DataConfig:
     workers: int = 2
     """Loader processes per training process; 0 loads in the training process."""
     max_bad_share: float = 0.01
-    """The run stops when more than this share of the samples read so far (after the first 1000) is
-    bad."""
+    """The run stops when more than this share of the samples is bad, of those read so far, and of
+    the first 1000, or all of a smaller source, while fewer are; fewer than 100 count as 100. A
+    sample that is read again counts once."""
     cache: str = ""
     """Folder for shard indexes and piped shards; empty: `~/.cache/diptych`."""
 
     def __post_init__(self):
         if self.path and self.source is not None:
             raise ConfigError(
-                f"data.path {self.path} would be ignored: data.source is set; leave one empty"
+                f"--data.path {self.path} would be ignored: --data.source is set; leave one empty"
             )
         sources = self.path.split("::")
         if self.weights and len(self.weights) != len(sources):
             raise ConfigError(
-                f"data.weights has {len(self.weights)} numbers for {len(sources)} sources in "
-                "data.path"
+                f"--data.weights has {len(self.weights)} numbers for {len(sources)} sources in "
+                "--data.path"
             )
         if self.image_root.count("::") not in (0, len(sources) - 1):
             raise ConfigError(
-                f"data.image_root {self.image_root} must be one folder, or one for each of "
+                f"--data.image-root {self.image_root} must be one folder, or one for each of "
                 f"{len(sources)} sources"
             )
         if any(weight <= 0 for weight in self.weights):
-            raise ConfigError(f"data.weights {self.weights} must all be above 0")
+            raise ConfigError(f"--data.weights {self.weights} must all be above 0")
         if not 0 <= self.max_bad_share <= 1:
-            raise ConfigError(f"data.max_bad_share {self.max_bad_share} must lie in [0, 1]")
+            raise ConfigError(f"--data.max-bad-share {self.max_bad_share} must lie in [0, 1]")

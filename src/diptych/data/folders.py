@@ -1,23 +1,15 @@
 """Folders of picture files, one sub-folder per class."""
 
-import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
 from diptych.batch import Sample
-from diptych.data.source import PICTURE_ENDINGS, Captioner, Source
+from diptych.data.captioned import Texts, read_captions
+from diptych.data.pictures import Contents
+from diptych.data.source import Captioner, Source
 from diptych.data.wordnet import refuse_ids, spoken_names
 from diptych.errors import DataError
-
-
-def _picture_files(folder: Path) -> Iterator[Path]:
-    """All pictures below a folder in a stable order; hidden files and folders are left out."""
-    for place, folders, names in os.walk(folder):
-        folders[:] = sorted(name for name in folders if not name.startswith("."))
-        for name in sorted(names):
-            if not name.startswith(".") and name.lower().endswith(PICTURE_ENDINGS):
-                yield Path(place, name)
 
 
 def class_folders(folder: Path) -> list[Path]:
@@ -28,12 +20,18 @@ def class_folders(folder: Path) -> list[Path]:
 
 
 class ClassFolders(Source):
-    """Picture files with a class each. A key is the file's path below `root`."""
+    """Picture files with a class each, and captions of their own where `texts` has them. A key is
+    the file's path below `root`."""
 
     def __init__(
-        self, root: Path, files: Sequence[Path], labels: Sequence[int], captioner: Captioner
+        self,
+        root: Path,
+        files: Sequence[Path],
+        labels: Sequence[int],
+        captioner: Captioner,
+        texts: Texts | None = None,
     ):
-        self.root, self._labels, self._captioner = root, labels, captioner
+        self.root, self._labels, self._captioner, self._texts = root, labels, captioner, texts or {}
         self._keys = [str(path.relative_to(root)) for path in files]
         self.class_names = captioner.class_names
 
@@ -48,7 +46,7 @@ class ClassFolders(Source):
         return Sample(
             key=key,
             image=str(self.root / key),
-            captions=self._captioner.captions({}, label),
+            captions=self._captioner.captions(read_captions(self._texts.get(key, ())), label),
             label=label,
         )
 
@@ -56,23 +54,30 @@ class ClassFolders(Source):
         return f"{len(self):,} pictures in {len(self.class_names)} classes in {self.root}"
 
 
-def open_class_folders(root: Path, captioner: Captioner) -> ClassFolders:
+def open_class_folders(
+    root: Path,
+    captioner: Captioner,
+    contents: Contents | None = None,
+    texts: Texts | None = None,
+) -> ClassFolders:
     """A folder with a sub-folder per class. Without a file of names the folders' own serve, as
-    `spoken_names` has them. Raises DataError for WordNet ids that captions can't be made of."""
-    folders = class_folders(root)
+    `spoken_names` has them. `contents` and `texts` are of the folder, where they are known. Raises
+    DataError for WordNet ids that captions can't be made of."""
+    folders = [folder.name for folder in class_folders(root)]
     if not captioner.class_names:
-        names = spoken_names([folder.name for folder in folders])
-        captioner = replace(captioner, class_names=names)
+        captioner = replace(captioner, class_names=spoken_names(folders))
     if len(captioner.class_names) != len(folders):
         raise DataError(
-            f"{root} has {len(folders)} sub-folders, but data.class_names has "
+            f"{root} has {len(folders)} sub-folders, but {captioner.flags}class-names has "
             f"{len(captioner.class_names)} names"
         )
     if captioner.needed:
         refuse_ids(captioner.class_names, str(root))
+    places = {folder: label for label, folder in enumerate(folders)}
     files, labels = list[Path](), list[int]()
-    for label, folder in enumerate(folders):
-        found = list(_picture_files(folder))
-        files += found
-        labels += [label] * len(found)
-    return ClassFolders(root, files, labels, captioner)
+    for name in (contents or Contents.of(root)).pictures:
+        folder, below, _ = name.partition("/")
+        if below:
+            files.append(root / name)
+            labels.append(places[folder])
+    return ClassFolders(root, files, labels, captioner, texts)

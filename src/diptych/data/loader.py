@@ -8,7 +8,6 @@ stays out of the worker: it never touches CUDA, and it computes on one thread, s
 thread pool, which would have stayed behind in the parent.
 """
 
-import math
 import signal
 import sys
 import warnings
@@ -37,8 +36,6 @@ from diptych.inputs import Preprocess, Tokenizer
 
 _ATTEMPTS = 100
 """Substitutes that are tried for a bad sample before the source is given up."""
-_SETTLED = 1000
-"""Samples after which the share of bad ones says something."""
 
 
 class _Fetched(NamedTuple):
@@ -148,10 +145,9 @@ class Loader:
             raise ConfigError(
                 f"batch_size {batch_size} is more than the {len(source):,} samples of {config.path}"
             )
-        self.bad = BadSamples(source.bad_samples)
+        self.bad = BadSamples(source.bad_samples, len(source))
         self.truncated = TruncatedCaptions(tokenizer.context_length, quiet=not peers.is_main)
         self._max_bad_share = config.max_bad_share
-        self._settled = min(_SETTLED, math.ceil(len(source) / peers.size))
         self._preprocess, self._device, self._workers = preprocess, peers.device, config.workers
         self._range = range(start_step, steps)
         own = batch_size // peers.size
@@ -193,11 +189,11 @@ class Loader:
             batches = iter(loader)
         for fetched in batches:
             self.bad.add(fetched.read, fetched.bad)
-            self.bad.stop_if_above(self._max_bad_share, after=self._settled)
             if fetched.views is None:
-                self.bad.stop_if_above(0, after=0)
+                self.bad.stop(len(fetched.bad), fetched.read, f"{_ATTEMPTS} in a row")
             else:
                 self.truncated.add(fetched.views.truncated)
+            self.bad.stop_if_above(self._max_bad_share)
             yield fetched
 
     def _make_batch(self, fetched: _Fetched) -> Batch:

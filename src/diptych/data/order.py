@@ -84,7 +84,7 @@ def _slots(weights: tuple[float, ...]) -> np.ndarray:
     slots[rounded_up] += 1
     if slots.min() < 1:
         raise ConfigError(
-            f"data.weights {weights}: each share must be at least 1/{_BLOCK} of their sum"
+            f"--data.weights {weights}: each share must be at least 1/{_BLOCK} of their sum"
         )
     return slots
 

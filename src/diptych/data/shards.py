@@ -5,11 +5,12 @@ A `KEY.npy` is an array with a 1 for each class of a picture that has several.
 """
 
 import bisect
+import contextlib
 import io
 import itertools
 import json
 import tarfile
-from collections.abc import Iterable, Sequence
+from collections.abc import Generator, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, cast
 
@@ -17,10 +18,13 @@ import numpy as np
 
 from diptych.batch import Sample
 from diptych.data.files import OpenFiles
+from diptych.data.pictures import is_picture
 from diptych.data.source import BadSample, Captioner, Source
 from diptych.data.tar import cached_index
 from diptych.durable import write_file
 from diptych.errors import DataError
+
+_SHOWN = 5
 
 
 class Shards(Source):
@@ -61,29 +65,56 @@ class Shards(Source):
     def __getitem__(self, index: int) -> Sample:
         which, row = self._locate(index)
         path, members = self.paths[which], self._shards[which].members(row)
-        image = next((members[key] for key in self._image_keys if key in members), None)
-        if image is None:
-            raise DataError(
-                f"no picture: it has .{', .'.join(members)}, but no .{', .'.join(self._image_keys)}"
-            )
-        meta = _json(self._files.read(path, *members["json"])) if "json" in members else None
-        label = (
-            self._captioner.label(self._files.read(path, *members["cls"]))
-            if "cls" in members
-            else None
-        )
-        labels = _several(self._files.read(path, *members["npy"])) if "npy" in members else ()
-        found = dict(meta or {})
+        image = self._image(members)
+        found, captions, label, labels, meta = dict[str, object](), (), None, (), None
+        # A member that can't be read spoils no sample that has what it needs without it.
+        wrong = list[DataError]()
+
+        def read(member: str) -> bytes:
+            return self._files.read(path, *members[member])
+
+        if "json" in members:
+            with _kept(wrong):
+                meta = _json(read("json"))
+        if "cls" in members:
+            with _kept(wrong):
+                label = self._captioner.label(read("cls"))
+        if "npy" in members:
+            with _kept(wrong):
+                labels = _several(read("npy"))
+        found |= meta or {}
         for key in self._captioner.keys:
             if key in members:
-                found[key] = _utf8(self._files.read(path, *members[key]))
+                with _kept(wrong):
+                    found[key] = _utf8(read(key))
+        with _kept(wrong):
+            captions = self._captioner.captions(found, label)
+        usable = captions or (not self._captioner.needed and (label is not None or labels))
+        if wrong and not usable:
+            raise DataError(f"{wrong[0]}; its members are {_shown(members)}")
         return Sample(
             key=self._shards[which].key(row),
             image=self._files.read(path, *image),
-            captions=self._captioner.captions(found, label),
+            captions=captions,
             label=label,
             labels=labels,
             meta=meta,
+        )
+
+    def _image(self, members: Mapping[str, tuple[int, int]]) -> tuple[int, int]:
+        """Where the picture lies: the first of the keys, or the one other member that ends as
+        pictures do."""
+        for key in self._image_keys:
+            if key in members:
+                return members[key]
+        pictures = [member for member in members if is_picture(f"x.{member}")]
+        if len(pictures) == 1:
+            return members[pictures[0]]
+        dotted = any("." in member for member in members)
+        rule = "; a sample's name ends at the first dot (a.v1.jpg is v1.jpg of a)" if dotted else ""
+        raise DataError(
+            f"no picture: its members are {_shown(members)}, and none is "
+            f"{', '.join(self._image_keys)}; name one in {self._captioner.flags}image-key{rule}"
         )
 
     def describe(self) -> str:
@@ -92,6 +123,21 @@ class Shards(Source):
         shards = "shards" if first != last else "shard"
         more = f" ... {last.name}" if first != last else ""
         return f"{len(self):,} samples in {len(self.paths)} {shards}{corrupt}: {first}{more}"
+
+
+@contextlib.contextmanager
+def _kept(wrong: list[DataError]) -> Generator[None, None, None]:
+    """What can't be used is noted, and stops nothing."""
+    try:
+        yield
+    except DataError as error:
+        wrong.append(error)
+
+
+def _shown(members: Iterable[str]) -> str:
+    names = list(members)
+    more = f" and {len(names) - _SHOWN:,} more" if len(names) > _SHOWN else ""
+    return ", ".join(names[:_SHOWN]) + more
 
 
 def _utf8(data: bytes) -> str:

@@ -13,19 +13,6 @@ from diptych.config import DataConfig
 from diptych.data.wordnet import place_of_id, refuse_ids, spoken_names
 from diptych.errors import ConfigError, DataError
 
-PICTURE_ENDINGS = (
-    ".jpg",
-    ".jpeg",
-    ".png",
-    ".webp",
-    ".gif",
-    ".bmp",
-    ".tif",
-    ".tiff",
-    ".ppm",
-    ".pgm",
-)
-
 
 class BadSample(NamedTuple):
     """A sample, or a part of a file, that can't be used: where it is and why.
@@ -66,6 +53,8 @@ class Source(ABC):
     """Names in class order, where the samples have labels."""
     bad_samples: tuple[BadSample, ...] = ()
     """What opening found bad (a truncated shard, rows that don't parse), already left out."""
+    remarks: tuple[str, ...] = ()
+    """What the user should know of how the samples are read; `open_source` warns of it."""
 
     @abstractmethod
     def __len__(self) -> int:
@@ -107,6 +96,7 @@ class Joined(Source):
         self.parts = tuple(parts)
         self.class_names = max((part.class_names for part in parts), key=len)
         self.bad_samples = tuple(itertools.chain.from_iterable(part.bad_samples for part in parts))
+        self.remarks = tuple(itertools.chain.from_iterable(part.remarks for part in parts))
         self._weights = weights
         self._ends = list(itertools.accumulate(len(part) for part in parts))
 
@@ -154,6 +144,8 @@ class Captioner:
     templates: tuple[str, ...]
     needed: bool
     """Whether a sample without a caption counts as bad."""
+    flags: str = "--data."
+    """What the flags of these settings begin with, for messages."""
 
     def captions(self, found: Mapping[str, object], label: int | None) -> tuple[str, ...]:
         """The alternatives: of the first key that `found` has, or else of the class. Raises
@@ -167,10 +159,13 @@ class Captioner:
             )
         if self.needed:
             hint = (
-                "; its class needs a file of names in data.class_names" if label is not None else ""
+                f"; its class needs a file of names in {self.flags}class-names"
+                if label is not None
+                else ""
             )
             raise DataError(
-                f"no caption: none of {', '.join(self.keys)} (data.caption_key) holds one{hint}"
+                f"no caption: none of {', '.join(self.keys)} ({self.flags}caption-key) holds "
+                f"one{hint}"
             )
         return ()
 
@@ -186,33 +181,35 @@ class Captioner:
             label = int(text)
         except ValueError:
             raise DataError(
-                f"class {text!r} is neither a number nor one of data.class_names"
+                f"class {text!r} is neither a number nor one of {self.flags}class-names"
             ) from None
         if label < 0 or (self.class_names and label >= len(self.class_names)):
             raise DataError(
-                f"class {label} lies outside the {len(self.class_names)} names of data.class_names"
+                f"class {label} lies outside the {len(self.class_names)} names of "
+                f"{self.flags}class-names"
             )
         return label
 
 
 def _texts(value: object) -> Iterable[str]:
-    """The strings of a caption field: one, or a list of alternatives; nothing for anything else."""
-    if isinstance(value, str):
-        return (value,)
-    if isinstance(value, list | tuple):
-        texts = cast(Sequence[object], value)
-        return (text for text in texts if isinstance(text, str))
-    return ()
+    """The texts of a caption field: one, or a list of alternatives; a number is its digits, and
+    anything else is nothing."""
+    several = cast(Sequence[object], value) if isinstance(value, list | tuple) else (value,)
+    for text in several:
+        if isinstance(text, str):
+            yield text
+        elif isinstance(text, int | float) and not isinstance(text, bool) and text == text:
+            yield str(text)  # a float that isn't itself is NaN, pandas' word for nothing
 
 
 def captioner_of(
-    config: DataConfig, *, needed: bool, class_names: tuple[str, ...] = ()
+    config: DataConfig, *, needed: bool, class_names: tuple[str, ...] = (), flags: str = "--data."
 ) -> Captioner:
     """The `Captioner` that a configuration asks for; `class_names` where the source knows them and
     the user gave none."""
     for template in config.templates:
         if "{}" not in template:
-            raise ConfigError(f"data.templates: {template!r} has no {{}} for the class name")
+            raise ConfigError(f"{flags}templates: {template!r} has no {{}} for the class name")
     names = read_class_names(config.class_names) if config.class_names else class_names
     if needed:
         refuse_ids(names, config.class_names)
@@ -221,6 +218,7 @@ def captioner_of(
         class_names=names,
         templates=config.templates,
         needed=needed,
+        flags=flags,
     )
 
 

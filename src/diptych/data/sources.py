@@ -1,31 +1,42 @@
 """From `data.path` to a source: which kind it is, and what is wrong when it is none."""
 
+import contextlib
 import glob
 import itertools
+import os
+import warnings
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from braceexpand import braceexpand
 
 from diptych.components import implementation, type_name
 from diptych.config import DataConfig, SourceConfig
-from diptych.data.folders import class_folders, open_class_folders
+from diptych.data.bad import too_many
+from diptych.data.layout import PACKED, FolderReader
 from diptych.data.shards import Shards
 from diptych.data.source import Captioner, Joined, Source, alternatives, captioner_of
 from diptych.data.spool import cache_folder, spool_command
 from diptych.data.synthetic import Synthetic
-from diptych.data.tables import TABLE_ENDINGS, TableSource
-from diptych.errors import ConfigError, DataError
+from diptych.data.tables import TableSource, is_list, is_table
+from diptych.errors import ConfigError, DataError, DataWarning
 
 _PROBES = 8
+_SAME = 64
+"""Samples that are compared before all are said to have one caption."""
 _KINDS = (
-    "shards (.tar), a table (.csv, .tsv, .parquet, .jsonl, .json), "
-    "a folder with a sub-folder per class, pipe:COMMAND or synthetic:COUNT"
+    "shards (.tar), a table (.csv, .tsv, .parquet, .jsonl, .json), a folder of pictures with "
+    "captions or of a sub-folder per class, pipe:COMMAND or synthetic:COUNT"
 )
 
 
 def open_source(
-    config: DataConfig, *, captions: bool = True, class_names: Sequence[str] = ()
+    config: DataConfig,
+    *,
+    captions: bool = True,
+    class_names: Sequence[str] = (),
+    flags: str = "--data.",
 ) -> Source:
     """The source, or mixture of sources, that `config.path` names.
 
@@ -33,7 +44,8 @@ def open_source(
     `class_names` are those of the labels in shards and tables, where `config` names no file of
     them; class folders have their own. A few
     samples are tried at once: a source of which none can be used raises DataError here, with the
-    reason, and not an hour later.
+    reason, and not an hour later. What may be meant otherwise is a DataWarning. `flags` is what the
+    flags of these settings begin with, for messages.
 
     >>> from diptych.config import DataConfig
     >>> from diptych.data import open_source
@@ -44,16 +56,18 @@ def open_source(
     if config.source is not None:
         return _open_own(config.source)
     if not config.path:
-        raise ConfigError(f"data.path is empty; give it {_KINDS}")
-    captioner = captioner_of(config, needed=captions, class_names=tuple(class_names))
+        raise ConfigError(f"{flags}path is empty; give it {_KINDS}")
+    captioner = captioner_of(config, needed=captions, class_names=tuple(class_names), flags=flags)
     paths, roots = config.path.split("::"), config.image_root.split("::")
     roots = roots if len(roots) == len(paths) else roots * len(paths)
-    parts = [
-        _open_one(path.strip(), root.strip(), config, captioner)
-        for path, root in zip(paths, roots, strict=True)
-    ]
-    for path, part in zip(paths, parts, strict=True):
-        _probe(path, part)
+    parts = list[Source]()
+    for path, root in zip(paths, roots, strict=True):
+        opener = _Opener(config, captioner, root.strip())
+        part = opener.open(path.strip())
+        _refuse_bad(path, part, config.max_bad_share, flags)
+        for remark in (*part.remarks, *_probe(path, part, flags)):
+            warnings.warn(remark, DataWarning, stacklevel=2)
+        parts.append(part)
     return parts[0] if len(parts) == 1 else Joined(parts, config.weights)
 
 
@@ -62,7 +76,8 @@ def _open_own(config: SourceConfig) -> Source:
     source = implementation(config)(config)
     if not isinstance(source, Source):
         raise ConfigError(f"{config.implementation} is no diptych.data.Source")
-    _probe(type_name(type(config)), source)
+    for remark in (*source.remarks, *_probe(type_name(type(config)), source, "--data.")):
+        warnings.warn(remark, DataWarning, stacklevel=3)
     return source
 
 
@@ -81,17 +96,26 @@ def class_names_of(source: Source) -> tuple[str, ...]:
     return source.class_names
 
 
-def _probe(path: str, source: Source) -> None:
+def _refuse_bad(path: str, source: Source, share: float, flags: str) -> None:
+    """Lines of tables that are no rows count as bad samples. Raises DataError for too many."""
+    lines = [bad for bad in source.bad_samples if bad.key]
+    if lines and too_many(len(lines), len(source) + len(lines), share):
+        raise DataError(
+            f"{len(lines):,} of {len(source) + len(lines):,} rows of {path} can't be read, more "
+            f"than {flags}max-bad-share {share:g}; the first: {lines[0].key}: {lines[0].reason}"
+        )
+
+
+def _probe(path: str, source: Source, flags: str) -> tuple[str, ...]:
+    """Try a few samples. Raises DataError where none can be used; remarks where all say the
+    same."""
     if not len(source):
         why = [f": {bad.file} is {bad.reason}" for bad in source.bad_samples[:1]]
         raise DataError(f"{path} holds no samples{''.join(why)}")
-    # Spread evenly, the first and the last among them: files often go bad at their end.
-    last = len(source) - 1
-    tried = sorted({place * last // (_PROBES - 1) for place in range(_PROBES)})
-    reasons = list[str]()
+    tried, captions, reasons = _spread(len(source), _PROBES), set[tuple[str, ...]](), list[str]()
     for index in tried:
         try:
-            source[index]
+            captions.add(_read(source, index, flags))
         except (DataError, OSError) as error:
             reasons.append(f"{source.where(index)[1]}: {error}")
     if len(reasons) == len(tried):
@@ -99,42 +123,113 @@ def _probe(path: str, source: Source) -> None:
             f"none of {len(tried)} samples tried (of {len(source):,}) in {path} can be used; "
             f"{reasons[0]}"
         )
+    if len(captions) > 1 or len(source) < 2 or not any(captions):
+        return ()
+    return _said_of_constant(path, source)
 
 
-def _open_one(path: str, root: str, config: DataConfig, captioner: Captioner) -> Source:
-    if path.startswith("synthetic:"):
-        return Synthetic(_count(path), captioner)
-    cache = cache_folder(config)
-    image_keys = alternatives(config.image_key)
-    if path.startswith("pipe:"):
-        spooled = [spool_command(command, cache) for command in _braces(path.removeprefix("pipe:"))]
-        return Shards(spooled, image_keys=image_keys, captioner=captioner, cache=cache)
-    if "://" in path:
-        raise DataError(
-            f"{path} isn't a local file; read it through a command, such as pipe:curl -sSf {path}"
+def _read(source: Source, index: int, flags: str) -> tuple[str, ...]:
+    """A sample's captions. Raises DataError where its picture isn't there."""
+    sample = source[index]
+    if isinstance(sample.image, str) and not os.path.exists(sample.image):
+        hint = f"; the folder that pictures' paths start from is {flags}image-root"
+        raise DataError(f"{sample.image} doesn't exist{hint if sample.meta is not None else ''}")
+    return sample.captions
+
+
+def _said_of_constant(path: str, source: Source) -> tuple[str, ...]:
+    """That all samples looked at have one caption, where it is so."""
+    found = list[tuple[str, ...]]()
+    for index in _spread(len(source), _SAME):
+        with contextlib.suppress(DataError, OSError):
+            found.append(source[index].captions)
+    if len(found) < 2 or len(set(found)) > 1:
+        return ()
+    return (
+        f"all samples of {path} that were looked at have the same caption, {found[0][0]!r}: "
+        "a model learns nothing from them",
+    )
+
+
+def _spread(count: int, most: int) -> list[int]:
+    """Numbers spread evenly over `count`, the first and the last among them: files often go bad at
+    their end."""
+    return sorted({place * (count - 1) // (most - 1) for place in range(most)})
+
+
+@dataclass(frozen=True)
+class _Opener:
+    """One of the sources that a path joins."""
+
+    config: DataConfig
+    captioner: Captioner
+    root: str
+
+    def open(self, path: str) -> Source:
+        if path.startswith("synthetic:"):
+            return Synthetic(_count(path), self.captioner)
+        if path.startswith("pipe:"):
+            commands = _braces(path.removeprefix("pipe:"))
+            return self._shards([spool_command(command, self._cache) for command in commands])
+        if "://" in path:
+            raise DataError(
+                f"{path} isn't a local file; read it through a command, such as "
+                f"pipe:curl -sSf {path}"
+            )
+        files = list(map(Path, itertools.chain.from_iterable(map(_matches, _braces(path)))))
+        if len(files) == 1 and files[0].is_dir():
+            own, flags = self.captioner, self.captioner.flags
+            reader = FolderReader(
+                captioner=captioner_of(self.config, needed=own.needed, flags=flags),
+                open_shards=self._shards,
+                open_table=self._table,
+            )
+            return reader.open(files[0])
+        return self._files(path, files)
+
+    def _files(self, path: str, files: list[Path]) -> Source:
+        kinds = {file.suffix.lower() for file in files}
+        if ".tar" in kinds:
+            return self._shards(files)
+        if len(kinds) == 1 and (is_table(files[0]) or is_list(files[0])):
+            tables = [self._table(file) for file in files]
+            return tables[0] if len(tables) == 1 else Joined(tables)
+        packed = next((file for file in files if file.suffix.lower() in PACKED), None)
+        if packed:
+            raise DataError(
+                f"{packed} is compressed, and so can't be read at random; unpack it first"
+            )
+        raise DataError(f"{path} is no kind of source that is known; a source is {_KINDS}")
+
+    @property
+    def _cache(self) -> Path:
+        return cache_folder(self.config)
+
+    def _shards(self, files: Sequence[Path]) -> Shards:
+        """Shards; what img2dataset writes beside them is left out, and said."""
+        shards = [file for file in files if file.suffix.lower() == ".tar"]
+        other = sorted({file.name for file in files} - {file.name for file in shards})
+        source = Shards(
+            shards,
+            image_keys=alternatives(self.config.image_key),
+            captioner=self.captioner,
+            cache=self._cache,
         )
-    files = list(map(Path, itertools.chain.from_iterable(map(_matches, _braces(path)))))
-    if len(files) == 1 and files[0].is_dir():
-        folder = files[0]
-        files = sorted(folder.glob("metadata.*")) or sorted(folder.glob("*.tar"))
-        if not files and class_folders(folder):
-            return open_class_folders(folder, captioner_of(config, needed=captioner.needed))
-    kinds = {file.suffix for file in files}
-    if kinds == {".tar"}:
-        return Shards(files, image_keys=image_keys, captioner=captioner, cache=cache)
-    if len(kinds) == 1 and kinds < set(TABLE_ENDINGS):
-        tables = [
-            TableSource(file, image_keys=image_keys, captioner=captioner, cache=cache, root=root)
-            for file in files
-        ]
-        return tables[0] if len(tables) == 1 else Joined(tables)
-    packed = next((file for file in files if ".tar." in file.name or file.suffix == ".tgz"), None)
-    if packed:
-        raise DataError(
-            f"{packed} is compressed, and so can't be read at random; "
-            "unpack it to a plain .tar first"
+        if other:
+            said = f"{len(other):,} files that are no .tar are left out ({other[0]}, …)"
+            source.remarks = (*source.remarks, said)
+        return source
+
+    def _table(self, file: Path, places: Sequence[Path] = ()) -> TableSource:
+        return TableSource(
+            file,
+            image_keys=alternatives(self.config.image_key),
+            captioner=self.captioner,
+            cache=self._cache,
+            root=self.root,
+            separator=self.config.separator,
+            places=places,
         )
-    raise DataError(f"{path} is no kind of source that is known; data.path takes {_KINDS}")
 
 
 def _count(path: str) -> int:
@@ -148,7 +243,7 @@ def _braces(pattern: str) -> list[str]:
     try:
         return list(braceexpand(pattern))
     except ValueError:
-        raise ConfigError(f"data.path {pattern} has unbalanced braces") from None
+        raise ConfigError(f"the path {pattern} has unbalanced braces") from None
 
 
 def _matches(name: str) -> list[str]:
@@ -158,5 +253,5 @@ def _matches(name: str) -> list[str]:
         return [name]
     found = sorted(glob.glob(name))
     if not found:
-        raise DataError(f"{name} doesn't exist (data.path)")
+        raise DataError(f"{name} doesn't exist")
     return found

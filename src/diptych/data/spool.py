@@ -50,5 +50,5 @@ def spool_command(command: str, cache: Path) -> Path:
     except OSError as error:
         raise DataError(
             f"the output of pipe:{command} can't be kept in {target.parent}: {error}; "
-            "set data.cache"
+            "set --data.cache"
         ) from None

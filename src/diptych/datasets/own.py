@@ -178,7 +178,7 @@ def _open(config: DataConfig, given: Sequence[str]) -> _Part:
     if (folder / "nshards.txt").exists():
         numbered_shards(folder)
     plain = replace(config, templates=(), class_names="")
-    source = open_source(plain, captions=False, class_names=given)
+    source = open_source(plain, captions=False, class_names=given, flags="--")
     if not isinstance(source, ClassFolders):
         return _Part(source=source, labels=source.class_names, spoken=source.class_names)
     labels = tuple(path.name for path in class_folders(source.root))

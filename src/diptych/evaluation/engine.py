@@ -7,6 +7,7 @@ from typing import Any
 
 from diptych.config.serialize import to_dict
 from diptych.data import BadSample, Source
+from diptych.data.bad import too_many
 from diptych.data.wordnet import refuse_ids
 from diptych.datasets import Dataset
 from diptych.distributed import Peers
@@ -242,7 +243,7 @@ def _good(dataset: Dataset, pictures: ImageFeatures, count: int) -> ImageFeature
     for place in lacking:
         where = dataset.source.where(int(pictures.rows[place]))
         bad.append(BadSample(*where, f"it has no {what}"))
-    if len(bad) == count or len(bad) > dataset.max_bad_share * count:
+    if len(bad) == count or too_many(len(bad), count, dataset.max_bad_share):
         first = f"{bad[0].file} {bad[0].key}: {bad[0].reason}" if bad else "there are none"
         raise DataError(
             f"{len(bad)} of {count} samples can't be used, more than the share of "
