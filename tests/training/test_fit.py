@@ -25,7 +25,7 @@ from diptych.config import (
 )
 from diptych.config.serialize import to_json
 from diptych.distributed import Peers
-from diptych.errors import ConfigError, TrainingError
+from diptych.errors import ConfigError, TrainingError, TruncationWarning
 from diptych.inputs import build_tokenizer
 from diptych.training import fit, load_run, read_metrics
 from diptych.training import state as state_module
@@ -236,6 +236,19 @@ def test_a_frozen_tower_keeps_its_weights(tmp_path, side):
     after = load_file(fit(run, progress=False) / "model.safetensors")
     moved = {name.split(".")[0] for name in before if not before[name].equal(after[name])}
     assert moved == {"image", "text", "logit_scale"} - {side}
+
+
+def test_captions_beyond_the_context_are_counted_and_said_once(tmp_path):
+    for n in range(8):
+        Image.new("RGB", (20, 20)).save(tmp_path / f"{n}.png")
+    rows = "".join(f"{n}.png,{'cat ' * 100}\n" for n in range(8))
+    (tmp_path / "a.csv").write_text(f"image,caption\n{rows}")
+    run = small_run(tmp_path / "run", data=DataConfig(path=str(tmp_path / "a.csv"), workers=0))
+    with pytest.warns(TruncationWarning, match="captions are longer than the context") as said:
+        fit(run, progress=False)
+    assert len(said) == 1
+    counts = [row["truncated_captions"] for row in read_metrics(tmp_path / "run" / "metrics.jsonl")]
+    assert counts[-1] >= run.steps * run.batch_size  # workers may be a batch ahead
 
 
 def test_broken_samples_are_skipped_counted_and_listed(tmp_path):

@@ -12,7 +12,7 @@ from types import FrameType
 import torch
 
 from diptych.config import SaveConfig
-from diptych.data import BadSamples
+from diptych.data import BadSamples, Loader
 from diptych.distributed import Peers
 from diptych.errors import TrainingError
 from diptych.inputs import Tokenizer
@@ -40,12 +40,15 @@ def _is_due(step: int, every_steps: int, last: int) -> bool:
     return step == last or (every_steps > 0 and step % every_steps == 0)
 
 
-def log_metrics(meter: Meter, bad: BadSamples, peers: Peers, loggers: Sequence[Logger]) -> Callback:
-    """A callback that logs the means of the last steps, and how many samples were bad so far."""
+def log_metrics(meter: Meter, loader: Loader, peers: Peers, loggers: Sequence[Logger]) -> Callback:
+    """A callback that logs the means of the last steps, and how many samples were bad, and captions
+    longer than the context, so far."""
 
     def log(state: TrainingState) -> None:
-        bad_samples = int(peers.sum(torch.tensor(bad.count, device=peers.device)))
-        _log(meter.report(state.step, peers) | {"bad_samples": bad_samples}, peers, loggers)
+        own = torch.tensor([loader.bad.count, loader.truncated.count], device=peers.device)
+        bad, truncated = peers.sum(own).tolist()
+        counts = {"bad_samples": bad, "truncated_captions": truncated}
+        _log(meter.report(state.step, peers) | counts, peers, loggers)
 
     return log
 

@@ -14,7 +14,7 @@ from diptych import pretrained
 from diptych.checkpoints import load_model, start_tower
 from diptych.config import ModelConfig, Run
 from diptych.config.serialize import to_json
-from diptych.data import BadSamples, Loader, open_source
+from diptych.data import Loader, open_source
 from diptych.distributed import Peers, connect, data_parallel
 from diptych.durable import write_file
 from diptych.errors import ConfigError
@@ -97,7 +97,7 @@ def fit(run: Run, *, resume: bool = False, progress: bool = True) -> Path:
                 bar = stack.enter_context(Bar(state.step, steps))
                 loggers.append(bar)
                 callbacks.append(lambda state: bar.advance(state.step))
-            callbacks += _callbacks(run, peers, steps, meter, loggers, loader.bad)
+            callbacks += _callbacks(run, peers, steps, meter, loggers, loader)
             checkpointer = Checkpointer(out, run.save, tokenizer, peers, steps)
             callbacks.append(stack.enter_context(checkpointer))
             try:
@@ -246,9 +246,9 @@ def _callbacks(
     steps: int,
     meter: Meter,
     loggers: list[Logger],
-    bad: BadSamples,
+    loader: Loader,
 ) -> Iterable[Callback]:
-    yield every(run.track.every_steps, steps, log_metrics(meter, bad, peers, loggers))
+    yield every(run.track.every_steps, steps, log_metrics(meter, loader, peers, loggers))
     if run.evaluation.path:
         yield every(
             run.evaluation.every_steps,
