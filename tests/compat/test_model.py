@@ -155,6 +155,13 @@ def test_other_layouts_load_by_their_own_names(published):
     assert model.state_dict()[key].any()
 
 
+def test_our_own_names_load_too(quiet):
+    ours, other = ours_of("vit"), models.build(ours_of("vit").config)
+    ours.load_state_dict(other.state_dict())
+    for name, tensor in other.state_dict().items():
+        assert torch.equal(ours.clip.state_dict()[name], tensor)
+
+
 def test_towers_that_open_clip_hasnt_have_our_names_behind_its_own():
     model = compat.OpenClipModel(models.build(pretrained.get("tiny")))
     state = model.state_dict()

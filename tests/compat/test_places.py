@@ -158,6 +158,24 @@ def test_a_broken_description_is_not_passed_over(folder, tmp_path, monkeypatch):
         compat.create_model(named(tmp_path, monkeypatch), pretrained=folder)
 
 
+@pytest.mark.parametrize(
+    ("name", "tag", "said"),
+    [
+        ("local-dir:/nowhere", None, "there is no folder /nowhere"),
+        ("local-dir:vit-b-32-openai", None, "there is no folder vit-b-32-openai"),
+        ("weights.pt", None, "there is no file or folder weights.pt"),
+        ("ViT-B-32", "weights.pt", "there is no file or folder weights.pt"),
+        ("ViT-B-32", "/nowhere/x", "there is no file or folder /nowhere/x"),
+        ("ViT-B-32", "open_clip_config.json", "holds no weights; give it as the model's name"),
+        ("https://huggingface.co/me/my-clip", None, "is an address; .*hf-hub:org/name"),
+    ],
+)
+def test_what_is_not_there_is_said(name, tag, said):
+    for create in (compat.create_model, compat.create_model_from_pretrained):
+        with pytest.raises((CheckpointError, UnknownNameError), match=said):
+            create(name, tag)
+
+
 def test_pretrained_beside_a_place_is_said(folder):
     with pytest.warns(AssumptionWarning, match="pretrained='openai' is passed over"):
         compat.create_model(f"local-dir:{folder}", pretrained="openai")
@@ -165,13 +183,15 @@ def test_pretrained_beside_a_place_is_said(folder):
 
 def test_tags_of_open_clip_are_repositories_of_the_hub():
     open_clip = pytest.importorskip("open_clip")
-    from diptych.families.clip.hub import TAGS
+    from diptych.families.clip.hub import repositories
 
-    for model, tags in TAGS.items():
-        for tag, repository in tags.items():
-            known = open_clip.pretrained.get_pretrained_cfg(model, tag)
-            assert known["hf_hub"].rstrip("/") == repository
-    assert sum(map(len, TAGS.values())) == 76
+    found = dict(repositories())
+    for label, repository in found.items():
+        known = open_clip.pretrained.get_pretrained_cfg(*label.split("/"))
+        assert known["hf_hub"].rstrip("/") == repository
+    models = {label.split("/")[0] for label in found}
+    labels = {f"{model}/{tag}" for model, tag in open_clip.list_pretrained() if model in models}
+    assert {label for label in labels - found.keys() if not label.endswith("/openai")} == set()
 
 
 @pytest.mark.parametrize(
@@ -208,6 +228,8 @@ def test_clip_load(folder, picture, tmp_path, monkeypatch):
         clip.load("ViT-B/32", device="cpu", download_root=tmp_path)
     with pytest.raises(UnknownNameError):
         clip.load("ViT-B/31")
+    with pytest.raises(CheckpointError, match="there is no file or folder /nowhere/x.pt"):
+        clip.load("/nowhere/x.pt")
 
 
 def test_openais_files_have_quick_gelu(folder, tmp_path):

@@ -89,9 +89,10 @@ def test_the_home_folder(file, monkeypatch):
         ),
         (torch.zeros(30, 40, 3, dtype=torch.uint8), r"UInt8\[3, height, width\], not torch.uint8"),
         (io.StringIO("text"), "open it in binary mode"),
-        (None, "not a NoneType"),
-        (7, "not a int"),
-        ({"image": "cat.jpg"}, "not a dict"),
+        ("", "the picture's path is empty"),
+        (None, "not NoneType"),
+        (7, "not int"),
+        ({"image": "cat.jpg"}, "not dict"),
     ],
 )
 def test_what_is_no_picture_is_said_in_one_sentence(picture, said):

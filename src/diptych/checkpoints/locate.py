@@ -39,7 +39,7 @@ def locate(name: str | Path, *, alone: bool = False, cache_dir: str | Path | Non
     name = str(name)
     if name.startswith(HUB) and name.count("/") <= 1:
         return Place(fetch(name, cache_dir=cache_dir), None, {"name": name})
-    if ":" in name.removeprefix(HUB):
+    if ":" in name.removeprefix(HUB) and "://" not in name:
         # An import path means a configuration, which has no weights. Nothing is imported for it:
         # the name of a model may come from an index or a result of anybody's.
         raise CheckpointError(f"there is no file or folder {name}")

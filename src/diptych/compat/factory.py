@@ -58,7 +58,7 @@ def create_model(
     force_custom_clip: bool = False,
     force_custom_text: bool = False,
     force_patch_dropout: float | None = None,
-    force_image_size: int | None = None,
+    force_image_size: int | tuple[int, int] | None = None,
     image_mean: tuple[float, float, float] | None = None,
     image_std: tuple[float, float, float] | None = None,
     image_interpolation: Literal["bicubic", "bilinear"] | None = None,
@@ -88,7 +88,7 @@ def create_model(
     """
     refuse(others | {"jit": jit, "skip_list": skip_list})
     if precision not in PRECISIONS:
-        raise UnknownNameError("precision", precision, PRECISIONS)
+        raise UnknownNameError("precision", str(precision), PRECISIONS)
     changes = {
         "mean": image_mean,
         "std": image_std,
@@ -98,7 +98,7 @@ def create_model(
     source = places.find(model_name, pretrained if load_weights else None, cache_dir)
     if require_pretrained and source.path is None:
         raise ConfigError(f"no weights were given for {model_name}; say pretrained=")
-    dtype, size = PRECISIONS[precision], force_image_size
+    dtype, size, place = PRECISIONS[precision], _side(force_image_size), device_of(device)
     changed = partial(_changed, preprocess=changes, quick_gelu=force_quick_gelu)
     if source.path and load_weights:
         config = changed(source.config) if source.config else None
@@ -122,7 +122,7 @@ def create_model(
         )
     for tower in (clip.image, clip.text):
         tower.to(dtype)
-    return OpenClipModel(clip.to(device_of(device)), bool(output_dict)).eval()
+    return OpenClipModel(clip.to(place), bool(output_dict)).eval()
 
 
 def create_model_and_transforms(
@@ -179,6 +179,15 @@ def _random(config: ClipConfig, image_size: int | None) -> Clip:
     if image_size is not None:
         config = replace(config, image=replace(config.image, image_size=image_size))
     return build(config)
+
+
+def _side(size: int | tuple[int, int] | None) -> int | None:
+    """Of square pictures. Raises ConfigError for others."""
+    if not isinstance(size, tuple):
+        return size
+    if size[0] != size[1]:
+        raise ConfigError(f"force_image_size={size} is no square; the towers take squares alone")
+    return size[0]
 
 
 def _start(tower: Tower[Any], side: Literal["image", "text"], path: str | Path | bool) -> None:

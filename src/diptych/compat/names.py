@@ -60,7 +60,9 @@ def in_open_clips_names(
     state: Mapping[str, Tensor], known: Mapping[str, Tensor], table: Table
 ) -> Mapping[str, Tensor]:
     """`state` itself where it has `known` names alone, or where no layout knows its names; else
-    what it holds in another layout of whole models that Diptych reads."""
+    what it holds in another layout of whole models that Diptych reads, or in its own."""
+    if any(name.startswith("image.") for name in state):
+        return table.to_foreign(state)
     layout = None if known.keys() >= state.keys() else whole(state)
     if layout is None:
         return state

@@ -15,7 +15,7 @@ from diptych.config import ClipConfig
 from diptych.config.serialize import difference
 from diptych.errors import AssumptionWarning, CheckpointError, ConfigError, UnknownNameError
 from diptych.weights import native
-from diptych.weights.hub import HUB
+from diptych.weights.hub import HUB, SUFFIXES
 
 LOCAL = "local-dir:"
 
@@ -43,7 +43,7 @@ def find(
         if tag:
             _warn(f"pretrained={tag!r} is passed over: {name} says where the weights are")
         return _read(name, None, name, cache_dir)
-    if not tag and (_is_json(name) or not published.means_weights(name)):
+    if not tag and (_is_json(name) or not _means_weights(name)):
         return Source(None, read_config(name))
     openai = f"{name}-openai" if tag == "openai" else name
     return _read(_weights(name, tag), _known(openai), openai, cache_dir)
@@ -57,7 +57,7 @@ def openai_or_first(name: str) -> str | None:
 def first_known(name: str) -> str | None:
     """`pretrained` for a model of which any weights will do; None: the name says them itself.
     Raises ConfigError for one of which none are known."""
-    if is_place(name) or published.means_weights(name):
+    if is_place(name) or _means_weights(name):
         return None
     if published.weights(name):
         return name
@@ -83,7 +83,10 @@ def _read(
     weights: str, asked: ClipConfig | None, name: str, cache_dir: str | Path | None
 ) -> Source:
     """The weights; `asked` is the configuration that `name` means."""
-    place = locate(weights.removeprefix(LOCAL), cache_dir=cache_dir)
+    folder = weights.removeprefix(LOCAL)
+    if folder != weights and not (folder and Path(folder).expanduser().is_dir()):
+        raise CheckpointError(f"there is no folder {folder}, which {weights} names")
+    place = locate(folder, cache_dir=cache_dir)
     own = _own_config(place.path)
     if own and asked:
         _compare(place.path, own, asked, name)
@@ -127,9 +130,33 @@ def _weights(name: str, tag: str) -> str:
     tag says so."""
     if not tag or tag == name or is_place(tag):
         return tag or name
-    if Path(tag).suffix or os.sep in tag:
+    if _is_json(tag):
+        raise CheckpointError(
+            f"{tag} describes a model and holds no weights; give it as the model's name"
+        )
+    if _is_path(tag):
         raise CheckpointError(f"there is no file or folder {tag}")
+    if not published.tagged(name):
+        published.entry(name)  # which says what is known, where the model isn't
     return f"{name}-openai" if tag == "openai" else f"{name}/{tag}"
+
+
+def _means_weights(name: str) -> bool:
+    """Raises CheckpointError for the path of nothing, and UnknownNameError for another name that
+    nothing has."""
+    try:
+        return published.means_weights(name)
+    except UnknownNameError as error:
+        if _is_path(name):
+            raise CheckpointError(
+                f"there is no file or folder {name}, nor a model of that name"
+            ) from error
+        raise
+
+
+def _is_path(name: str) -> bool:
+    """Whether it looks like one: an ending of weights, or a folder that is none of the hub's."""
+    return name.endswith(SUFFIXES) or name.startswith((os.sep, ".", "~"))
 
 
 def _warn(message: str) -> None:

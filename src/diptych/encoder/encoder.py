@@ -221,6 +221,8 @@ class Encoder:
             raise ConfigError(f"names is one text, {names!r}; give a list of names")
         _check_order("names", names)
         names, templates = list(names), [templates] if isinstance(templates, str) else templates
+        if strange := [name for name in names if not isinstance(name, str)]:
+            raise ConfigError(f"names are texts, and {strange[0]!r} is none")
         if len(set(names)) < len(names):
             raise ConfigError(f"a name stands twice in {', '.join(names)}")
         _, shares = self.similarities(image, names, templates)
@@ -313,11 +315,12 @@ def _dtype(tower: nn.Module) -> torch.dtype:
 
 
 def _check_order(what: str, values: object) -> None:
-    """Raises ConfigError for what has no order, or of which only the keys would be taken."""
+    """Raises ConfigError for what are not several things in an order."""
+    kind = type(values).__name__
     if isinstance(values, Set | Mapping):
-        raise ConfigError(
-            f"{what} is a {type(values).__name__}, and rows have an order: give a list"
-        )
+        raise ConfigError(f"{what} is a {kind}, and rows have an order: give a list")
+    if isinstance(values, bytes) or not isinstance(values, Iterable):
+        raise ConfigError(f"{what} is of the kind {kind}: give a list")
 
 
 @contextmanager

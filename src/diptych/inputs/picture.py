@@ -84,7 +84,7 @@ def opened(picture: object) -> tuple[str, Image.Image | bytes | Tensor]:
         case _:
             raise ImageError(
                 f"a picture is a path, bytes, an open file, a Pillow picture, an array or a "
-                f"tensor, not a {type(picture).__name__}"
+                f"tensor, not {type(picture).__name__}"
             )
 
 
@@ -118,6 +118,8 @@ def _advice(floating: bool) -> str:
 
 
 def _read(place: str) -> bytes:
+    if not place:
+        raise ImageError("the picture's path is empty")
     path = Path(os.path.expanduser(place))
     try:
         return path.read_bytes()

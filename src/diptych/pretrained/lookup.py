@@ -189,6 +189,9 @@ def tagged(name: str) -> list[str]:
 
 
 def _find(name: str) -> _Found:
+    if "://" in name:
+        hint = "it is an address; a repository of the hub is written hf-hub:org/name, and other "
+        raise UnknownNameError("model", name, (), hint=f"{hint}files are downloaded first")
     if ":" in name and not name.lower().startswith("hf-hub:"):
         return _Found(_own(name), None)
     plain = _plain(name)

@@ -131,6 +131,11 @@ TAGS = {
     },
 }
 
+QUICK_GELU = ("openai", "yfcc15m", "cc12m", "metaclip_400m", "metaclip_fullcc", "dfn2b", "dfn5b")
+"""Tags of weights with QuickGELU, which open_clip also has under `MODEL-quickgelu`."""
+_FURTHER = ("ViT-B-32/laion400m_e31", "ViT-B-32/laion400m_e32")
+"""Weights with QuickGELU whose tag has GELU elsewhere."""
+
 
 def repositories() -> tuple[tuple[str, str], ...]:
     """(`model/tag`, repository) of each.
@@ -141,5 +146,8 @@ def repositories() -> tuple[tuple[str, str], ...]:
     """
     found: list[tuple[str, str]] = []
     for model, tags in TAGS.items():
-        found += [(f"{model}/{tag}", repository) for tag, repository in tags.items()]
+        for tag, repository in tags.items():
+            found.append((f"{model}/{tag}", repository))
+            if tag in QUICK_GELU or f"{model}/{tag}" in _FURTHER:
+                found.append((f"{model}-quickgelu/{tag}", repository))
     return tuple(found)
