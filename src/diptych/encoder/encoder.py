@@ -221,7 +221,8 @@ class Encoder:
             raise ConfigError(f"names is one text, {names!r}; give a list of names")
         _check_order("names", names)
         names, templates = list(names), [templates] if isinstance(templates, str) else templates
-        if strange := [name for name in names if not isinstance(name, str)]:
+        given: list[object] = [*names]  # callers without types bring numbers
+        if strange := [name for name in given if not isinstance(name, str)]:
             raise ConfigError(f"names are texts, and {strange[0]!r} is none")
         if len(set(names)) < len(names):
             raise ConfigError(f"a name stands twice in {', '.join(names)}")
