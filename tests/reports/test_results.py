@@ -1,10 +1,12 @@
 """What a page says of a result, and of several checkpoints."""
 
+import re
 from dataclasses import replace
 
 import pytest
 
 from diptych import reports
+from diptych.config import Run
 from diptych.evaluation import Result
 from diptych.reports.chance import chance
 
@@ -72,6 +74,28 @@ def test_mistakes_name_their_files():
     wrong = {"key": "cat/7.jpg", "true": "cat", "taken_for": "dog", "confidence": 0.9, "jpeg": ""}
     [cell] = section(reports.describe_result(result(mistakes=(wrong,))), "Surest mistakes").body
     assert (cell["text"], cell["detail"]) == ("cat, not dog (90%)", "cat/7.jpg")
+
+
+def test_what_is_measured_while_training_is_drawn_and_summed_up():
+    evaluation = {"a/val/top1": 0.25, "b/val/top1": 0.5, "b/val/mean_per_class": 0.4}
+    rows = [{"step": 1, "loss": 2.0}, {"step": 2, "evaluation": evaluation, "val/loss": 1.25}]
+    rows.append({"step": 3, "val/mean_recall": 0.125, "lr": 0.1})
+    rows.append({"step": 3, "evaluation_failed": ["--evaluation.path x: it is gone"]})
+    failed, headline, curves, _ = reports.describe_runs({"one": Run(steps=3)}, {"one": rows})
+    assert headline.body["held-out loss"] == "1.250"
+    assert headline.body["held-out mean recall"] == "12.5%"
+    assert failed.body == ["one: --evaluation.path x: it is gone"]
+    labels = [re.search(r'aria-label="([^"]*)"', chart)[1] for chart in curves.body]
+    assert labels == [
+        "loss over step",
+        "held-out loss over step",
+        "zero-shot accuracy (%) over step",
+        "held-out mean recall (%) over step",
+        "learning rate over step",
+    ]
+    both = reports.curves({"one": rows, "two": rows}).body
+    assert len(both) == len(labels) + 1
+    assert all(">one<" in chart and ">two<" in chart for chart in both)
 
 
 def test_the_checkpoints_of_each_run_are_a_line_in_the_order_of_steps():

@@ -89,6 +89,11 @@ def _describe_runs(folders: Sequence[str]) -> "list[Section]":
     from diptych.evaluation.names import model_names
     from diptych.training import load_run, read_metrics
 
+    for folder in map(Path, folders):
+        if not (folder / "run.json").exists() and any(folder.glob("*.json")):
+            raise ConfigError(
+                f"{folder} is no run's folder; of results name the files: {folder}/*.json"
+            )
     names = model_names(folders)
     rows = dict[str, list[dict[str, Any]]]()
     for folder, name in names.items():

@@ -40,10 +40,17 @@ def describe_runs(
     (['table', 'charts', 'table', 'group', 'group'], [['seed', '0', '1']])
     """
     numbers = {name: _last_numbers(rows[name]) for name in runs}
+    failed = dict[str, None]()
+    for name in runs:
+        for row in rows[name]:
+            for reason in row.get("evaluation_failed", ()):
+                failed[f"{name}: {reason}"] = None
+    warned = [sections.remarks("What couldn't be measured", list(failed))] if failed else []
     if len(runs) > 1:
         figures = list(dict.fromkeys(chain.from_iterable(numbers.values())))
         lines = [[name, *(own.get(each, "—") for each in figures)] for name, own in numbers.items()]
         return [
+            *warned,
             sections.table("Runs", ("run", *figures), lines, note="At the last step."),
             sections.curves(rows),
             sections.config_differences(runs, "What differs between the runs"),
@@ -55,6 +62,7 @@ def describe_runs(
     [(name, run)] = runs.items()
     note = f"{name}, recipe {run.recipe}" if run.recipe else name
     return [
+        *warned,
         sections.headline(numbers[name], note=note),
         sections.curves(rows),
         _configuration(run, "Configuration"),
@@ -283,8 +291,11 @@ def _last_numbers(rows: Sequence[Mapping[str, Any]]) -> dict[str, str]:
     for row in rows:
         for name, value in row.get("evaluation", {}).items():
             numbers[f"zero-shot {name}"] = f"{value:.1%}"
-        if "loss" in row:
-            numbers["loss"] = f"{row['loss']:.3f}"
+        for name, said in (("loss", "loss"), ("val/loss", "held-out loss")):
+            if name in row:
+                numbers[said] = f"{row[name]:.3f}"
+        if "val/mean_recall" in row:
+            numbers["held-out mean recall"] = f"{row['val/mean_recall']:.1%}"
         if "samples_per_second" in row:
             numbers["pairs per second"] = f"{row['samples_per_second']:,.0f}"
         numbers["steps"] = f"{row['step']:,}"

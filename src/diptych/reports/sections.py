@@ -21,6 +21,8 @@ _DRAWN = 20
 """Classes of a confusion matrix that can be read."""
 _CONFUSED = 20
 """Pairs of classes that are listed instead."""
+Lines = dict[str, list[tuple[int, float]]]
+"""Of a chart: (x, y) by the lines' names."""
 PictureLike = str | Path | bytes | Image.Image
 
 
@@ -114,35 +116,38 @@ def _text(value: object) -> str:
 def curves(
     runs: Mapping[str, Sequence[Mapping[str, Any]]], title: str = "Training", note: str = ""
 ) -> Section:
-    """Loss, accuracies and learning rate over steps, from the rows of `metrics.jsonl` of each run,
-    by its name; several runs are drawn together. What isn't there isn't drawn."""
+    """Losses, accuracies and learning rate over steps, from the rows of `metrics.jsonl` of each
+    run, by its name; several runs are drawn together. What isn't there isn't drawn."""
+    flat = {name: [row | row.get("evaluation", {}) for row in rows] for name, rows in runs.items()}
     charts = list[Markup]()
-    if losses := _over_steps(runs, "loss"):
-        charts.append(plots.lines(losses, x="step", y="loss"))
-    measured = {name: _evaluations(rows) for name, rows in runs.items()}
-    names = dict.fromkeys(chain.from_iterable(chain.from_iterable(measured.values())))
-    shares = [name for name in names if name.startswith(("top", "mean"))]
-    accuracies = {name: _over_steps(measured, name, scale=100.0) for name in sorted(shares)}
-    if len(runs) == 1:
-        [one] = runs
-        together = {name: lines[one] for name, lines in accuracies.items()}
-        accuracies = {"zero-shot accuracy": together} if together else {}
-    for name, lines in accuracies.items():
-        charts.append(plots.lines(lines, x="step", y=f"{name} (%)", limits=(0.0, 100.0)))
-    if rates := _over_steps(runs, "lr"):
+    for figure, y in (("loss", "loss"), ("val/loss", "held-out loss")):
+        if lines := _over_steps(flat, figure):
+            charts.append(plots.lines(lines, x="step", y=y))
+    for y, lines in _accuracies(flat).items():
+        charts.append(plots.lines(lines, x="step", y=f"{y} (%)", limits=(0.0, 100.0)))
+    if rates := _over_steps(flat, "lr"):
         charts.append(plots.lines(rates, x="step", y="learning rate"))
     return Section(kind="charts", title=title, note=note, body=charts)
 
 
-def _evaluations(rows: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
-    """The figures of each evaluation on the way, with its step."""
-    return [{**row["evaluation"], "step": row["step"]} for row in rows if "evaluation" in row]
+def _accuracies(runs: Mapping[str, Sequence[Mapping[str, Any]]]) -> dict[str, Lines]:
+    """For each chart, by its axis, the lines: of several runs a chart for each figure, of a single
+    one all its accuracies together."""
+    names = dict.fromkeys(chain.from_iterable(chain.from_iterable(runs.values())))
+    tops = sorted(name for name in names if name.rpartition("/")[2] in ("top1", "top5"))
+    found = {f"zero-shot {name}": _over_steps(runs, name, scale=100.0) for name in tops}
+    if len(runs) == 1 and found:
+        [one] = runs
+        together = {name: lines[one] for name, lines in zip(tops, found.values())}
+        found = {"zero-shot accuracy": together}
+    recalls = _over_steps(runs, "val/mean_recall", scale=100.0)
+    return found | ({"held-out mean recall": recalls} if recalls else {})
 
 
 def _over_steps(
     runs: Mapping[str, Sequence[Mapping[str, Any]]], figure: str, scale: float = 1.0
-) -> dict[str, list[tuple[int, float]]]:
-    found = dict[str, list[tuple[int, float]]]()
+) -> Lines:
+    found: Lines = {}
     for name, rows in runs.items():
         points = [(row["step"], scale * row[figure]) for row in rows if figure in row]
         found |= {name: sorted(points)} if points else {}
