@@ -4,6 +4,7 @@ import json
 
 import pytest
 
+from diptych import pretrained
 from diptych.cli import main
 
 
@@ -95,3 +96,22 @@ def test_no_match_gets_near_misses(capsys):
             main(["models", name])
         assert error.value.code == 2
         assert f"did you mean '{near}'" in capsys.readouterr().err
+
+
+def test_a_card_says_how_the_weights_came_about(capsys):
+    card = " ".join(output(capsys, "eva-clip-18b").split())
+    for said in ("seen 6 B", "batch 108K", "precision bf16", "image init eva-18b-psz14"):
+        assert said in card
+    assert "text init eva02-clip-e-14-plus" in card
+    assert "teacher eva02-clip-e-14-plus" in output(capsys, "eva-18b-psz14")
+    assert "epochs 32; batch 4096" in " ".join(output(capsys, "yfcc15m_vit_declip").split())
+    [record] = json.loads(output(capsys, "eva02-clip-b-16", "--json"))
+    assert record["training"]["batch"] == "131K"
+
+
+def test_what_a_model_started_from_is_a_model_or_somebody_elses():
+    for name in pretrained.names():
+        training = pretrained.entry(name).training
+        for start in (training.image_init, training.text_init, training.teacher):
+            if not start.startswith(("OpenAI's", "OpenCLIP's")) and start:
+                assert pretrained.entry(start).name == start

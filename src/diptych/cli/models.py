@@ -128,6 +128,7 @@ def _card(entry: "Entry", sizes: dict[str, _Size]) -> Iterator[tuple[str, list[s
         )
         yield "weights", [_address(file), ", ".join(filter(None, said)), file.note]
     yield "claimed", _claims(entry)
+    yield "trained", ["; ".join(entry.training.says)]
     yield (
         "sizes",
         [

@@ -12,12 +12,13 @@ from diptych.config import TowerConfig
 from diptych.config.objective import OBJECTIVES
 from diptych.errors import ConfigError
 from diptych.families.base import Family
-from diptych.families.entry import Claim, Entry, Weights
+from diptych.families.entry import Claim, Entry, Training, Weights
 
 __all__ = [
     "Claim",
     "Entry",
     "Family",
+    "Training",
     "Weights",
     "families",
     "layouts",

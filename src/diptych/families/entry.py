@@ -1,6 +1,6 @@
 """What is known about a published model."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 from diptych.config import ClipConfig, ImageTowerConfig
 
@@ -59,6 +59,37 @@ class Weights:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Training:
+    """How the published weights of a model came about, as their authors say; what they don't say is
+    empty.
+
+    >>> from diptych.families import Training
+    >>> Training(data="LAION-400M", batch="41K").says
+    ('data LAION-400M', 'batch 41K')
+    """
+
+    data: str = ""
+    seen: str = ""
+    """Samples, with repetitions."""
+    epochs: str = ""
+    batch: str = ""
+    precision: str = ""
+    image_init: str = ""
+    """Whose weights the image tower started from; of ours by name."""
+    text_init: str = ""
+    teacher: str = ""
+    """Of masked image modelling: the model whose features were predicted."""
+
+    @property
+    def says(self) -> tuple[str, ...]:
+        """What is known, for people."""
+        values = (
+            (field.name.replace("_", " "), getattr(self, field.name)) for field in fields(self)
+        )
+        return tuple(f"{name} {value}" for name, value in values if value)
+
+
+@dataclass(frozen=True, kw_only=True)
 class Entry:
     """A named model, or an image tower alone.
 
@@ -79,6 +110,7 @@ class Entry:
     """What a user should know that the configuration doesn't say."""
     claims: tuple[Claim, ...] = ()
     """Of the model, beside those of its files."""
+    training: Training = Training()
 
     @property
     def image(self) -> ImageTowerConfig:

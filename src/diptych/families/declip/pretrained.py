@@ -10,7 +10,7 @@ from dataclasses import replace
 
 from diptych.config import ClipConfig, PreprocessConfig, TokenizerConfig
 from diptych.families.clip import ResNetConfig, TextConfig, VitConfig
-from diptych.families.entry import Claim, Entry, Weights
+from diptych.families.entry import Claim, Entry, Training, Weights
 
 VOCABULARY = 49409
 """CLIP's tokens, and a mask token before the two special ones."""
@@ -80,6 +80,8 @@ NOTES = {
 # fmt: on
 
 SOURCE = "DeCLIP's README"
+_YFCC = Training(data="YFCC15M, 15,388,848 pairs", epochs="32", batch="4096", precision="fp32")
+_88M = Training(data="88 M pairs", epochs="32", precision="fp16")
 _LICENCE = "BSD-2-Clause, academic use (by the README)"
 _DRIVE = "https://drive.google.com/file/d/{}/view"
 
@@ -94,6 +96,7 @@ def entries() -> list[Entry]:
             aliases=_aliases(name),
             note=NOTES.get(name, ""),
             claims=(_claim(name),),
+            training=_YFCC if name.endswith("yfcc15m") else _88M,
         )
         for name, config in MODELS.items()
     ]

@@ -13,7 +13,7 @@ from pathlib import PurePath
 
 from diptych.config import ClipConfig
 from diptych.families.clip import TextConfig
-from diptych.families.entry import Claim, Entry, Weights
+from diptych.families.entry import Claim, Entry, Training, Weights
 from diptych.families.eva import EvaConfig
 
 EVA01 = EvaConfig()
@@ -257,6 +257,46 @@ WEIGHTS = {
 # fmt: on
 
 
+def _clip(
+    data: str, seen: str, batch: str, image: str, text: str, precision: str = "fp16"
+) -> Training:
+    return Training(
+        data=data, seen=seen, batch=batch, precision=precision, image_init=image, text_init=text
+    )
+
+
+def _mim(teacher: str, seen: str = "") -> Training:
+    return Training(teacher=teacher, seen=seen)
+
+
+_400M, _2B, _MERGED = "LAION-400M", "LAION-2B", "Merged-2B (1.6 B of LAION-2B, 0.4 B of COYO-700M)"
+_OPENAI, _LAION = "OpenAI's CLIP ", "OpenCLIP's "
+# By the model cards and, for the initial weights, the authors' commands.
+# fmt: off
+TRAINING = {
+    "eva01-clip-g-14":      _clip(_400M, "11 B", "41K", "eva01-g-psz14", f"{_OPENAI}L/14"),
+    "eva01-clip-g-14-plus": _clip(_MERGED, "11 B", "114K", "eva01-g-psz14", f"{_LAION}H/14"),
+    "eva02-clip-b-16":      _clip(_MERGED, "8 B", "131K", "eva02-b-psz14to16", f"{_OPENAI}B/16"),
+    "eva02-clip-l-14":      _clip(_MERGED, "4 B", "131K", "eva02-l-psz14", f"{_OPENAI}L/14"),
+    "eva02-clip-l-14-336":  _clip(_MERGED, "2 B after 4 B", "61K", "eva02-clip-l-14",
+                                  "eva02-clip-l-14"),
+    "eva02-clip-e-14":      _clip(_2B, "4 B", "115K", "eva02-e-psz14", f"{_LAION}H/14"),
+    "eva02-clip-e-14-plus": _clip(_2B, "9 B", "144K", "eva02-e-psz14", f"{_LAION}bigG/14", "bf16"),
+    "eva-clip-8b":          _clip(_MERGED, "9 B", "178K", "eva-8b-psz14", "eva02-clip-e-14-plus",
+                                  "bf16"),
+    "eva-clip-8b-448":      _clip(_MERGED, "0.6 B", "24K", "eva-clip-8b", "eva-clip-8b", "bf16"),
+    "eva-clip-18b":         _clip(f"{_MERGED}, 20 M of LAION-COCO, 23 M videos", "6 B", "108K",
+                                  "eva-18b-psz14", "eva02-clip-e-14-plus", "bf16"),
+    "eva01-g-psz14":     _mim(f"{_OPENAI}L/14"),
+    "eva02-b-psz14to16": _mim("eva01-clip-g-14"),
+    "eva02-l-psz14":     _mim("eva01-clip-g-14"),
+    "eva02-e-psz14":     _mim("eva01-clip-g-14"),
+    "eva-8b-psz14":      _mim("eva02-clip-e-14-plus", "6 B"),
+    "eva-18b-psz14":     _mim("eva02-clip-e-14-plus", "6 B"),
+}
+# fmt: on
+
+
 def entries() -> list[Entry]:
     """The models, by size and age, then the image towers alone."""
     return [
@@ -266,6 +306,7 @@ def entries() -> list[Entry]:
             weights=WEIGHTS.get(name, ()),
             aliases=ALIASES.get(name, ()),
             note=NOTES.get(name, ""),
+            training=TRAINING.get(name, Training()),
         )
         for name, config in (MODELS | TOWERS).items()
     ]

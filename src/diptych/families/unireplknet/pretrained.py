@@ -9,7 +9,7 @@ from dataclasses import replace
 
 from diptych.config import ClipConfig
 from diptych.families.clip import TextConfig
-from diptych.families.entry import Claim, Entry, Weights
+from diptych.families.entry import Claim, Entry, Training, Weights
 from diptych.families.unireplknet import UniRepLKNetConfig
 
 # fmt: off
@@ -60,6 +60,11 @@ wording means."""
 CLIP_320 = replace(CLIP, image=replace(CLIP.image, image_size=320))
 
 _CARD = "The card's 847 M weights, 198 GMAC and > 79 % are another model's, a ConvNeXt-XXLarge's."
+_TRAINING = Training(
+    data="LAION-2B, its English pairs", seen="11.7 B", batch="76,800", precision="bf16"
+)
+"""By the card's command, whose 256 epochs are checkpoints of 45,646,078 samples: the last quarter
+at 320 pixels."""
 _AUTHORS = "DingXiaoH/UniRepLKNet"
 _CLIP_WEIGHTS = Weights(
     repo="Yiyuan/CLIP-UniRepLKNet-L-laion5B-s10B-b75k",
@@ -104,12 +109,14 @@ def entries() -> list[Entry]:
                 f"{_CARD} Which size its published weights were trained at last, nobody says: "
                 "evaluate at both."
             ),
+            training=_TRAINING,
         ),
         Entry(
             name="clip-unireplknet-l-320",
             config=CLIP_320,
             weights=(replace(_CLIP_WEIGHTS, names=()),),
             note=_CARD,
+            training=_TRAINING,
         ),
         *(_tower(name) for name in TOWERS),
     ]
