@@ -175,10 +175,12 @@ def len_of_task(result):
 def test_the_flags_that_messages_name_are_there(place, capsys):
     tiny.save(place / "one")
     rows = [f"data/{colour}/0.png,a {colour} one" for colour in tiny.COLOURS]
-    (place / "t.csv").write_text("\n".join(["image,description", *rows, "nowhere.png,a hole"]))
+    (place / "t.csv").write_text(
+        "\n".join(["image,words", *rows, "hole.png,a hole", "gap.png,a gap"])
+    )
     assert evaluate_with("one", "--data", "t.csv") == 2
     assert "named by --caption-key" in capsys.readouterr().err
-    told = ["one", "--data", "t.csv", "--caption-key", "description"]
+    told = ["one", "--data", "t.csv", "--caption-key", "words"]
     assert evaluate_with(*told) == 2
     assert "allowed (--max-bad-share); the first one is" in capsys.readouterr().err
     assert evaluate_with(*told, "--max-bad-share", "0.5", "--predictions", "p.csv") == 2

@@ -52,6 +52,10 @@ class Columns:
         """The column of classes."""
         return _first(self.labels, columns)
 
+    def split(self, columns: Sequence[str]) -> str:
+        """The column that says which part of the data a row belongs to."""
+        return _first(("split",), columns)
+
     def caption_columns(self, columns: Sequence[str]) -> tuple[str, ...]:
         """The columns of captions, best first.
 

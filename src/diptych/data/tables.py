@@ -14,6 +14,7 @@ from diptych.data.json_rows import open_json
 from diptych.data.pictures import without_number
 from diptych.data.rows import Columns, Rows
 from diptych.data.source import Captioner, Source
+from diptych.data.splits import split_of
 from diptych.data.spool import make_once
 from diptych.errors import DataError
 
@@ -57,6 +58,7 @@ class TableSource(Source):
         columns = self._rows.columns
         self._image = wanted.image(columns)
         self._label = wanted.label(columns)
+        self._split = wanted.split(columns)
         self._captions = wanted.caption_columns(columns)
         self._captioner = replace(captioner, keys=self._captions)
         self._check(columns)
@@ -136,6 +138,16 @@ class TableSource(Source):
 
     def _said_of_root(self) -> str:
         return f"the pictures of {self.path} aren't beside it; they are read from {self._root}/"
+
+    def parts(self) -> dict[str, tuple[int, ...]]:
+        """Split -> its rows, where a column `split` names several; else empty."""
+        found = dict[str, list[int]]()
+        for index in range(len(self) if self._split else 0):
+            with contextlib.suppress(DataError):
+                if split := split_of(str(self._rows[index].get(self._split))):
+                    found.setdefault(split, []).append(index)
+        several = found if len(found) > 1 else {}
+        return {split: tuple(rows) for split, rows in several.items()}
 
     @property
     def captioned(self) -> bool:
@@ -221,7 +233,8 @@ def _open_parquet(path: Path, wanted: Columns, cache: Path) -> tuple[tuple[str, 
 
     file = parquet.ParquetFile(path, memory_map=True)
     names: list[str] = file.schema_arrow.names
-    used = {wanted.image(names), wanted.label(names), *wanted.caption_columns(names)}
+    plain = {wanted.image(names), wanted.label(names), wanted.split(names)}
+    used = plain | set(wanted.caption_columns(names))
     chosen = [name for name in names if name in used and names.count(name) == 1]
 
     def copy(target: Path) -> None:

@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -29,11 +30,11 @@ from diptych.datasets.own_names import (
     some,
     spelt,
 )
-from diptych.datasets.parts import beside, parts_of, tested
+from diptych.datasets.parts import Chosen, beside, parts_of, row_parts, tested
 from diptych.datasets.same_pictures import Captioned, check_apart
 from diptych.datasets.templates import class_prompts
 from diptych.datasets.templates import templates as templates_of
-from diptych.errors import DataError, UnknownNameError
+from diptych.errors import DataError, DataWarning, UnknownNameError
 
 METRICS = {"zero-shot": "top1", "retrieval": "mean_recall"}
 """What can be measured on data of one's own, and the figure that it is known by."""
@@ -50,6 +51,7 @@ class _Part:
     """What the data calls its class numbers: class folders, or lines of a file; empty: nothing."""
     spoken: tuple[str, ...]
     """What captions call them."""
+    remarks: tuple[str, ...]
 
 
 def open_own(
@@ -83,12 +85,20 @@ def open_own(
     where = replace(config, path=parts.get(split, config.path))
     given = _given(class_names or config.class_names, where.path)
     part = _open(where, given)
+    if rows := row_parts(part.source):
+        split = tested(config.path, rows)
+        part = replace(part, source=Chosen(part.source, rows[split]))
     kind = kind or _kind_beside(where.path) or _kind(part, where.path)
     _check(part.source, kind, where.path)
     if kind == "retrieval":
         source = Captioned(part.source, limit)
         found = _dataset(config, where.path, split, kind, source)
-        return replace(found, reading=(*_reading(where), *source.reading))
+        unused = ("class names and templates aren't used: retrieval takes the captions",)
+        return replace(
+            found,
+            remarks=(*part.remarks, *(unused if class_names or templates else ())),
+            reading=(*_reading(where), *source.reading),
+        )
     [classes] = _join({split: part}, given, where.path).values()
     if not classes.class_names:
         raise DataError(
@@ -119,35 +129,36 @@ def open_own_parts(
     same.
     """
     config = _config(data)
-    parts = parts_of(config.path)
-    if "train" not in parts or len(parts) < 2:
+    names = class_names or config.class_names
+    paths = parts_of(config.path)
+    parts = {} if paths else _open_rows(config, names)
+    if "train" not in (splits := [*paths, *parts]) or len(splits) < 2:
         raise DataError(
             f"linear/ and fewshot/ need a training and a test part: {config.path}/train and "
-            f"{config.path}/test, each as {config.path} is now (or shards or tables train-… and "
-            "test-… in one folder)"
+            f"{config.path}/test, each as {config.path} is now, shards or tables train-… and "
+            "test-… in one folder, or a column split in a table"
         )
-    asked = tested(config.path, parts)
-    paths = {"test" if split == asked else split: path for split, path in parts.items()}
-    configs = {use: replace(config, path=path) for use, path in paths.items()}
-    names = class_names or config.class_names
-    given = {use: _given(names, path) for use, path in paths.items()}
-    opened = {use: _open(each, given[use]) for use, each in configs.items()}
+    asked = tested(config.path, splits)
+    for split, path in paths.items():
+        parts[split] = _open(replace(config, path=path), _given(names, path))
+    opened = {"test" if split == asked else split: part for split, part in parts.items()}
+    paths = {"test" if split == asked else split: path for split, path in paths.items()}
     for use, part in opened.items():
-        _check(part.source, "zero-shot", paths[use])
-    joined = _join(opened, given["test"], config.path)
+        _check(part.source, "zero-shot", paths.get(use, config.path))
+    given = _given(names, paths.get("test", config.path))
+    joined = _join(opened, given, config.path)
     learned = [part.source for use, part in joined.items() if use != "test"]
     apart = check_apart(joined["test"].source, learned, config.path, limit)
     found = dict[str, Dataset]()
     for use, classes in joined.items():
-        dataset = _dataset(
-            config, paths[use], asked if use == "test" else use, "zero-shot", classes.source
-        )
+        split, path = asked if use == "test" else use, paths.get(use, config.path)
+        dataset = _dataset(config, path, split, "zero-shot", classes.source)
         odd = remarks_on(classes.class_names, asked=False)
         found[use] = replace(
             dataset,
             class_names=classes.class_names,
             remarks=(*classes.remarks, *odd, *apart),
-            reading=_reading(configs[use], classes.source),
+            reading=_reading(config, classes.source),
         )
     return found
 
@@ -178,11 +189,22 @@ def _open(config: DataConfig, given: Sequence[str]) -> _Part:
     if (folder / "nshards.txt").exists():
         numbered_shards(folder)
     plain = replace(config, templates=(), class_names="")
-    source = open_source(plain, captions=False, class_names=given, flags="--")
-    if not isinstance(source, ClassFolders):
-        return _Part(source=source, labels=source.class_names, spoken=source.class_names)
-    labels = tuple(path.name for path in class_folders(source.root))
-    return _Part(source=source, labels=labels, spoken=source.class_names)
+    # What may be meant otherwise belongs to the result, which says it again whenever it is read.
+    with warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter("always", DataWarning)
+        source = open_source(plain, captions=False, class_names=given, flags="--")
+    remarks = tuple(str(each.message) for each in said)
+    labels = source.class_names
+    if isinstance(source, ClassFolders):
+        labels = tuple(path.name for path in class_folders(source.root))
+    return _Part(source=source, labels=labels, spoken=source.class_names, remarks=remarks)
+
+
+def _open_rows(config: DataConfig, class_names: ClassNames) -> dict[str, _Part]:
+    """Split -> its rows of a table with a column `split`; empty for other data."""
+    part = _open(config, _given(class_names, config.path))
+    rows = row_parts(part.source)
+    return {split: replace(part, source=Chosen(part.source, rows[split])) for split in rows}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -221,7 +243,7 @@ def _join(parts: Mapping[str, _Part], given: Sequence[str], place: str) -> dict[
                 "zero-shot",
             ),
             class_names=names,
-            remarks=(*remarks, *_lacking(use, part.labels, united)),
+            remarks=(*part.remarks, *remarks, *_lacking(use, part.labels, united)),
         )
         for use, part in parts.items()
     }

@@ -1,11 +1,13 @@
 """Where the training, validation and test parts of data of one's own lie, and the small files that
 lie beside them."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 
+from diptych.batch import Sample
+from diptych.data import Source
 from diptych.data.splits import find_parts, split_of
-from diptych.data.tables import TABLE_ENDINGS
+from diptych.data.tables import TABLE_ENDINGS, TableSource
 from diptych.errors import DataError
 
 
@@ -50,14 +52,42 @@ def _joined(folder: Path, names: tuple[str, ...]) -> str:
     return str(folder / (names[0] if len(names) == 1 else f"{{{','.join(names)}}}"))
 
 
-def tested(path: str, parts: Mapping[str, str]) -> str:
+def tested(path: str, parts: Iterable[str]) -> str:
     """The split that is asked about: `test`, or `val` where there is no other; empty for data
     without parts. Raises DataError where there is a training part alone."""
     if set(parts) == {"train"}:
         raise DataError(
-            f"{path} has a training part alone; to measure on that, give its path: {parts['train']}"
+            f"{path} has a training part alone; to measure on that, give that part's own path"
         )
     return next((split for split in ("test", "val") if split in parts), "")
+
+
+def row_parts(source: Source) -> dict[str, tuple[int, ...]]:
+    """Split -> the rows of a table that belong to it, by its column `split`; else empty."""
+    return source.parts() if isinstance(source, TableSource) else {}
+
+
+class Chosen(Source):
+    """Some samples of a source."""
+
+    def __init__(self, source: Source, rows: Sequence[int]):
+        self._source, self._rows = source, tuple(rows)
+        self.class_names, self.bad_samples = source.class_names, source.bad_samples
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def __getitem__(self, index: int) -> Sample:
+        return self._source[self._rows[index]]
+
+    def where(self, index: int) -> tuple[str, str]:
+        return self._source.where(self._rows[index])
+
+    def files(self, index: int) -> tuple[str, ...]:
+        return self._source.files(self._rows[index])
+
+    def describe(self) -> str:
+        return f"{len(self):,} of {self._source.describe()}"
 
 
 def beside(path: str, name: str) -> Path | None:
