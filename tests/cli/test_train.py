@@ -10,13 +10,15 @@ from diptych.training import load_run, read_metrics
 from tests import tiny
 
 OWN = '''
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from diptych.config import ClipObjectiveConfig, DataConfig, ObjectiveConfig, SourceConfig
+from diptych.config import (
+    ClipObjectiveConfig, DataConfig, ModelConfig, ObjectiveConfig, SourceConfig
+)
 from diptych.data import Source, open_source
 from diptych.objectives import Losses, Objective
 from diptych.objectives.contrastive import build_contrastive
-from diptych import recipes
+from diptych import pretrained, recipes
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,6 +77,13 @@ class NeedyConfig(ObjectiveConfig):
 def my_run():
     """Mine."""
     return recipes.get("tiny-digits")
+
+
+def my_model():
+    """With a configuration of its own."""
+    run = recipes.get("tiny-digits")
+    config = replace(pretrained.get("tiny"), embed_dim=8)
+    return replace(run, model=ModelConfig(custom=config))
 
 
 not_a_recipe = 3
@@ -156,6 +165,136 @@ def test_mistakes_are_one_sentence(train, capsys, arguments, says):
     said = capsys.readouterr().err
     assert says in said
     assert "Traceback" not in said
+
+
+SHORT = (*QUICK, "--data.path", "synthetic:20", "--out", "run")
+
+
+@pytest.mark.parametrize(
+    ("recipe", "flags", "steps"),
+    [
+        ("tiny-digits", ("--epochs", "2"), 10),
+        ("tiny-digits", ("--epochs=0.4",), 2),
+        ("clip-vit-b-32", ("--steps", "3"), 3),
+        ("clip-vit-b-32", ("--steps", "3", "--epochs", "0"), 3),
+    ],
+)
+def test_the_length_that_is_typed_counts(train, tmp_path, recipe, flags, steps):
+    """20 pairs are five batches of four an epoch; tiny-digits says steps, clip-vit-b-32 epochs."""
+    tiny_model = ("--model.name", "tiny", "--precision", "fp32")
+    assert not train(recipe, *SHORT, *tiny_model, *flags)
+    assert (tmp_path / "run" / "checkpoints" / f"step-{steps:08d}").is_dir()
+    assert not train("--resume", "run", "--epochs", "3")
+    assert (tmp_path / "run" / "checkpoints" / "step-00000015").is_dir()
+
+
+def test_two_lengths_are_an_error(train, capsys):
+    assert train("tiny-digits", *SHORT, "--steps", "3", "--epochs", "2") == 2
+    assert "--epochs has no effect: --steps 3 says how long to train" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("recipe", ["tiny-digits", "tiny-cifar10"])
+@pytest.mark.parametrize("kind", ["pairs.csv", "pictures", "own_things:DotsConfig"])
+def test_a_recipe_takes_other_data_as_it_is(train, tmp_path, capsys, recipe, kind):
+    """Class names, prompts and evaluation of a recipe are of its own data."""
+    pictures = tiny.write_pictures(tmp_path / "pictures", each=3)
+    lines = [f"{picture},a {picture.parent.name} thing" for picture in pictures]
+    (tmp_path / "pairs.csv").write_text("\n".join(["image,caption", *lines]))
+    flag = "--data.source" if ":" in kind else "--data.path"
+    options = ("--batch-size", "4", "--data.workers", "0", "--steps", "1", "--out", "run")
+    assert not train(recipe, flag, kind, *options)
+    said = capsys.readouterr().err
+    assert "left out, as they are of the recipe's own data: " in said
+    assert "evaluation.path, evaluation.class_names, evaluation.templates" in said
+    run = load_run(tmp_path / "run")
+    assert run.evaluation.paths == ()
+    assert (run.data.class_names, run.data.templates) == ("", ("a photo of a {}.",))
+
+
+def test_what_is_typed_beside_other_data_counts(train, tmp_path):
+    tiny.write_pictures(tmp_path / "pictures", each=3)
+    measured = ("--evaluation.path", "pictures", "--evaluation.templates", "a {} thing")
+    options = (*QUICK[:2], *QUICK[4:], "--data.path", "pictures", "--steps", "1", "--out", "run")
+    assert not train("tiny-digits", *options, *measured)
+    evaluation = load_run(tmp_path / "run").evaluation
+    assert (evaluation.paths, evaluation.class_names) == (("pictures",), "")
+    assert evaluation.templates == ("a {} thing",)
+    assert "top1" in read_metrics(tmp_path / "run" / "metrics.jsonl")[-1]["evaluation"]
+
+
+def test_a_name_takes_the_place_of_a_recipes_own_configuration(train, tmp_path):
+    assert not train("own_things.py:my_model", *SHORT, "--steps", "1", "--model.name", "tiny")
+    meta = json.loads((tmp_path / "run/checkpoints/step-00000001/model.json").read_text())
+    assert meta["config"]["embed_dim"] == 128
+    assert load_run(tmp_path / "run").model.custom is None
+
+
+def test_typed_weights_bring_their_model(train, tmp_path):
+    """tiny-cifar10 names another model than the one that these weights are of."""
+    donor = tiny.save(tmp_path / "donor")
+    size = ("--model.image.size", "64")
+    assert not train("tiny-cifar10", *SHORT, "--steps", "1", "--model.init", str(donor), *size)
+    config = json.loads((tmp_path / "run/checkpoints/step-00000001/model.json").read_text())
+    assert config["config"]["image"]["image_size"] == 64
+    assert config["config"]["image"]["patch_size"] == 16
+
+
+@pytest.mark.parametrize(
+    ("flags", "says"),
+    [
+        (("--optim.momentum", "0.5"), "--optim.momentum has no effect: it is of --optim.name sgd"),
+        (("--optim.name", "sgd", "--optim.eps", "1e-8"), "--optim.eps has no effect"),
+        (("--evaluation.class-names", "x.txt"), "--evaluation.class-names has no effect"),
+        (("--evaluation.limit=5",), "nothing is measured without --evaluation.path"),
+        (("--data.strong.blur", "0.1"), "--data.strong.blur has no effect: the objective asks"),
+        (("--data.words.hide", "0.1"), "--data.words.hide has no effect"),
+        (("--objective", "filip", "--data.augment.flip", "0.5"), "--data.augment.flip has no"),
+        (("--optim.schedule", "constant", "--optim.final_lr", "0.1"), "--optim.final-lr has no"),
+    ],
+    ids=str,
+)
+def test_a_flag_without_effect_is_refused(train, tmp_path, capsys, flags, says):
+    assert train("tiny-digits", *SHORT, "--steps", "1", *flags) == 2
+    assert says in capsys.readouterr().err
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_flag_with_effect_is_not(train):
+    assert not train("tiny-digits", *SHORT, "--steps", "1", "--data.augment.flip", "0.5")
+
+
+def test_the_same_command_starts_and_goes_on(train, tmp_path, capsys):
+    command = ("tiny-digits", "--resume-if-any", *SHORT, "--steps")
+    assert not train(*command, "2")
+    assert not train(*command, "4")
+    assert "steps 2 -> 4 from step 2" in capsys.readouterr().err
+    assert not train(*command, "4")
+    assert "nothing left to do" in capsys.readouterr().err
+    rows = (tmp_path / "run" / "history.jsonl").read_text().splitlines()
+    assert [json.loads(row)["step"] for row in rows] == [0, 2]
+
+
+def test_a_checkpoint_is_gone_on_from(train, tmp_path, capsys):
+    assert not train("tiny-digits", *SHORT, "--steps", "4", "--save.every-steps=2", "--save.keep=0")
+    assert not train("--resume=run/checkpoints/step-00000002", "--steps", "3")
+    assert "set aside" in capsys.readouterr().err
+    names = sorted(folder.name for folder in (tmp_path / "run" / "checkpoints").iterdir())
+    assert names == ["step-00000002", "step-00000003"]
+    assert not train("--resume", str(tmp_path / "run" / "checkpoints" / "step-00000003") + "/")
+    assert train("--resume", "run/checkpoints/step-00000001") == 2
+    assert "is no checkpoint of the run run; it has step-00000002" in capsys.readouterr().err
+    assert train("--resume", "run", "--out", "elsewhere", "--steps", "9") == 2
+    assert "leave --out out" in capsys.readouterr().err
+
+
+def test_tasks_of_slurm_without_torchrun_are_refused(train, tmp_path, capsys, monkeypatch):
+    monkeypatch.setenv("SLURM_NTASKS", "2")
+    monkeypatch.setenv("SLURM_PROCID", "1")
+    assert train("tiny-digits", *SHORT, "--steps", "1") == 2
+    assert "Slurm started 2 tasks, which don't know of each other" in capsys.readouterr().err
+    assert not (tmp_path / "run").exists()
+    monkeypatch.setenv("SLURM_NTASKS", "1")
+    assert not train("tiny-digits", *SHORT, "--steps", "1")
 
 
 def test_a_name_beside_a_configuration_is_an_error(train, capsys):

@@ -1,6 +1,8 @@
 """The order is a permutation, another one for each epoch and seed, and needs no memory of what came
 before."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -63,6 +65,15 @@ def test_rows_of_a_batch_are_the_batch_in_parts():
     order = Order(sizes=(100, 7), weights=(2.0, 1.0), batch_size=32, seed=5)
     parts = [order.batch(3, slice(start, start + 8)) for start in range(0, 32, 8)]
     assert np.array_equal(np.concatenate(parts), order.batch(3))
+
+
+def test_another_batch_size_takes_the_next_places():
+    """Steps 0-4 of 6 took the places 0-29; steps of 10 from there take 30-39, 40-49."""
+    small = Order(sizes=(100,), weights=(1.0,), batch_size=6, seed=0)
+    whole = Order(sizes=(100,), weights=(1.0,), batch_size=50, seed=0).batch(0)
+    large = replace(small, batch_size=10, first_step=5, first_sample=30)
+    rows = [small.batch(step) for step in range(5)] + [large.batch(step) for step in (5, 6)]
+    assert np.array_equal(np.concatenate(rows), whole)
 
 
 def test_mixture_shares_are_exact_and_each_source_goes_through_its_own_epochs():

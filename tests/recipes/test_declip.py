@@ -27,7 +27,7 @@ from diptych.families.declip.published_config import (
 from diptych.models import build
 from diptych.objectives import build_objective
 from diptych.optim import learning_rate
-from diptych.training.fit import assemble
+from diptych.training.assemble import assemble
 from diptych.training.loop import Meter, train
 from tests import goldens
 
@@ -111,15 +111,15 @@ def test_small_steps(name):
     state, wrapped, notes = assemble(run, Peers())
     assert notes == []
     before = {key: p.detach().clone() for key, p in state.objective.named_parameters()}
+    state.steps = run.steps
     rows, meter = [], Meter(run.batch_size)
-    report = [lambda state: rows.append(meter.report(state.step, Peers()))]
+    report = [lambda state: rows.append(meter.report(state, Peers()))]
     train(
         state,
         wrapped,
         [batch(run, state, seed) for seed in range(2)],
         Peers(),
         run,
-        run.steps,
         meter,
         report,
     )

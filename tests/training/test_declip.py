@@ -12,7 +12,7 @@ from diptych.config import DataConfig, ModelConfig, OptimConfig, Run, TowerOptio
 from diptych.distributed import Peers
 from diptych.objectives import DeclipObjective
 from diptych.optim import learning_rate
-from diptych.training.fit import assemble
+from diptych.training.assemble import assemble
 from diptych.training.loop import Meter, train
 from tests import goldens
 from tests.objectives import recorded
@@ -86,8 +86,9 @@ def test_steps_as_recorded(path):
     rows = []
     meter = Meter(run.batch_size)
     listed = list(batches(steps, record))
-    report = [lambda state: rows.append(meter.report(state.step, Peers()))]
-    train(state, wrapped, listed, Peers(), run, run.steps, meter, report)
+    report = [lambda state: rows.append(meter.report(state, Peers()))]
+    state.steps = run.steps
+    train(state, wrapped, listed, Peers(), run, meter, report)
     log, tolerance = (
         steps["log"],
         1e-4 if "slip" in path.stem else 2e-5,

@@ -22,6 +22,7 @@ from diptych.config import (
     SaveConfig,
     SiglipObjectiveConfig,
     TowerOptions,
+    WordsConfig,
 )
 from diptych.config.serialize import to_json
 from diptych.distributed import Peers
@@ -29,7 +30,8 @@ from diptych.errors import ConfigError, TrainingError, TruncationWarning
 from diptych.inputs import build_tokenizer
 from diptych.training import fit, load_run, read_metrics
 from diptych.training import state as state_module
-from diptych.training.fit import assemble
+from diptych.training.assemble import assemble
+from diptych.training.metrics import wandb_id
 from diptych.training.state import checkpoints, save
 from tests.training.runs import COMPOSED, MODEL, WORDY, assert_same_bits, small_run
 
@@ -336,6 +338,29 @@ def test_metrics_reach_tensorboard_and_offline_wandb(tmp_path, monkeypatch):
     assert list((tmp_path / "run" / "tensorboard").glob("events.*"))
     assert list((tmp_path / "run" / "wandb").glob("offline-run-*"))
     assert json.loads((tmp_path / "run" / "metrics.jsonl").read_text().splitlines()[0])["step"] == 6
+
+
+def test_runs_of_one_name_are_two_at_wandb(tmp_path):
+    """Told apart by the whole path; a folder that was moved is the same run."""
+    for folder in ("a/seed0", "b/seed0"):
+        (tmp_path / folder).mkdir(parents=True)
+    first, second = (wandb_id(tmp_path / folder / "seed0") for folder in ("a", "b"))
+    assert first != second
+    assert first.startswith("seed0-")
+    assert second.startswith("seed0-")
+    (tmp_path / "a" / "seed0").rename(tmp_path / "moved")
+    assert wandb_id(tmp_path / "moved") == first
+
+
+def test_what_wordnet_needs_is_said_before_the_first_step(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "nltk", None)
+    monkeypatch.setitem(sys.modules, "nltk.corpus", None)
+    data = DataConfig(path="synthetic:20", workers=0, words=WordsConfig(synonyms="wordnet"))
+    model, objective = ModelConfig(custom=WORDY), COMPOSED["declip"]
+    run = small_run(tmp_path / "run", data=data, model=model, objective=objective)
+    with pytest.raises(ConfigError, match=r"diptych\[nltk\].*nltk.downloader wordnet stopwords"):
+        fit(run, progress=False)
+    assert not (tmp_path / "run" / "metrics.jsonl").exists()
 
 
 def test_the_layers_of_a_tower_may_move_more_slowly(tmp_path):

@@ -13,7 +13,7 @@ from diptych.families.eva import EvaConfig
 from diptych.families.eva.layouts import eva
 from diptych.models import build
 from diptych.training import fit
-from diptych.training.fit import assemble
+from diptych.training.assemble import assemble
 from diptych.weights.native import save_model
 from tests.training.runs import MODEL, assert_same_bits, small_run
 

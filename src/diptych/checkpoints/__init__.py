@@ -4,7 +4,7 @@ from diptych.checkpoints.convert import convert
 from diptych.checkpoints.detect import detect
 from diptych.checkpoints.load import Loaded, LoadedTower, load_image_tower, load_model
 from diptych.checkpoints.locate import fetch
-from diptych.checkpoints.start import start_tower
+from diptych.checkpoints.start import start_model, start_tower
 
 __all__ = [
     "Loaded",
@@ -14,5 +14,6 @@ __all__ = [
     "fetch",
     "load_image_tower",
     "load_model",
+    "start_model",
     "start_tower",
 ]

@@ -1,26 +1,81 @@
-"""Training that starts from published towers."""
+"""Training that starts from published weights: of a whole model, or of each tower."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from diptych.checkpoints.content import Config, read
+from diptych.checkpoints.content import Config, read, read_model
 from diptych.checkpoints.detect import Side
-from diptych.config import TowerConfig
+from diptych.config import ClipConfig, TowerConfig
 from diptych.config.serialize import difference
-from diptych.errors import CheckpointError
-from diptych.models import Tower
-from diptych.weights.assemble import check_values
-from diptych.weights.mapping import check_fit, summary
+from diptych.errors import CheckpointError, ConfigError
+from diptych.models import Clip, Tower
+from diptych.weights.assemble import assemble, check_values
+from diptych.weights.mapping import check_fit, left_behind, summary
 from diptych.weights.state import State
-from diptych.weights.tower import tower_weights
+from diptych.weights.tower import interpolated, resize_tower, tower_weights
 
 _UNKNOWN = "it doesn't say its activation, heads and the like: they are taken to be as here"
 _FITTED = ("image_size", "patch_size", "context_length")
 """Fields that may differ between a file's tower and ours: weights are resized to them."""
+
+
+def start_model(
+    path: str | Path, config: ClipConfig | None = None, image_size: int | None = None
+) -> tuple[Clip, list[str]]:
+    """The model at `path`, in any layout, as `config` describes it (None: as it describes itself),
+    for pictures of `image_size` pixels (None: as the configuration says).
+
+    A position table of another grid is interpolated, one of longer texts is cut; everything else
+    must fit. Also a sentence on each of these, on what stays behind, and on settings of `config`
+    that weights don't show, such as the activation, where the file says otherwise. Raises
+    CheckpointError for what can't be read or doesn't fit.
+
+    >>> import tempfile
+    >>> from diptych import models, pretrained
+    >>> from diptych.checkpoints import start_model
+    >>> from diptych.weights import save_model
+    >>> model = models.build(pretrained.get("tiny"))
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     started, notes = start_model(save_model(f"{folder}/model", model), image_size=64)
+    >>> started.config.image.image_size, len(notes)
+    (64, 1)
+    """
+    state, meta = read_model(path, config=config)
+    ours, said = meta.config, [left_behind(meta.provenance)]
+    notes = [] if config is None else _settings(path, config)
+    try:
+        given = state.part("image.")
+        image, tower = resize_tower(given, ours.image, image_size)
+        image, _ = tower_weights(tower).resize(image, tower)
+        notes += interpolated(given, image)
+        text, cut = tower_weights(ours.text).resize(state.part("text."), ours.text)
+        state = state.replaced("image.", image).replaced("text.", text)
+        model = assemble(state, replace(ours, image=tower))
+    except (CheckpointError, ConfigError) as error:
+        raise CheckpointError(f"the model can't start from {path}: {error}") from error
+    said += [f"{path}: {sentence}" for sentence in dict.fromkeys((*notes, *cut))]
+    return model, list(filter(None, said))
+
+
+def _settings(path: str | Path, config: ClipConfig) -> list[str]:
+    """On each setting of a model's towers that differs from what its file says of itself."""
+    try:
+        theirs = read(path).config
+    except CheckpointError:  # it doesn't say, which is why it needs a configuration
+        return [_UNKNOWN]
+    assert isinstance(theirs, ClipConfig)
+    notes = list[str]()
+    for side in ("image", "text"):
+        notes += [
+            f"of the {side} tower {sentence}"
+            for sentence in _differences(getattr(theirs, side), getattr(config, side))
+        ]
+    return notes
 
 
 def start_tower(tower: Tower[Any], side: Side, path: str | Path) -> list[str]:

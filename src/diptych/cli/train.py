@@ -9,6 +9,7 @@ from typing import TypeVar
 import tyro
 
 from diptych import recipes
+from diptych.cli.train_flags import for_own_data, refuse_idle, typed, without_rivals
 from diptych.config import ObjectiveConfig, Run, SourceConfig
 from diptych.errors import ConfigError
 
@@ -17,13 +18,16 @@ _HELP = """usage: diptych train RECIPE [--a.b VALUE ...]     start a run
        diptych train RECIPE --objective NAME      minimise something else: {objectives},
                                                   or your own: package.module:Config, file.py:Config
        diptych train package.module:function      a recipe of your own
-       diptych train --resume RUN                 go on where a run stopped
+       diptych train --resume RUN                 go on where a run stopped; flags change the rest
+       diptych train --resume RUN/checkpoints/step-00000100    go on from an earlier checkpoint
+       diptych train RECIPE --resume-if-any ...   go on if --out holds a checkpoint, else start
        torchrun --nproc-per-node 8 -m diptych train ...   the same on eight GPUs
 
 recipes:
 {recipes}"""
 T = TypeVar("T")
 _OBJECTIVE, _SOURCE = "--objective", "--data.source"
+_RESUME, _IF_ANY = "--resume", "--resume-if-any"
 
 
 def run(arguments: Sequence[str]) -> None:
@@ -31,8 +35,15 @@ def run(arguments: Sequence[str]) -> None:
     if not arguments or arguments[0] in ("-h", "--help"):
         print(_help())
         return
-    resume = arguments[0] == "--resume"
-    plan = _saved(arguments[1:]) if resume else _new(arguments[0], list(arguments[1:]))
+    first, equals, folder = arguments[0].partition("=")
+    flags, resume = list(arguments[1:]), False
+    if first == _RESUME:
+        plan, resume = _saved([folder, *flags] if equals else flags)
+    else:
+        if _IF_ANY in flags:
+            resume = True
+            flags.remove(_IF_ANY)
+        plan = _new(arguments[0], flags)
 
     from diptych.training import fit
 
@@ -64,16 +75,23 @@ def _objectives() -> list[str]:
 def _new(recipe: str, flags: list[str]) -> Run:
     """The recipe with what the flags change. `--objective` and `--data.source` name a class, whose
     fields are then flags, too."""
-    plan = recipes.get(recipe)
+    plan, said = recipes.get(recipe), typed(flags)
+    plan, left_out = for_own_data(without_rivals(plan, said), said)
     if name := _take(flags, _OBJECTIVE):
         plan = replace(plan, objective=_made(ObjectiveConfig.named(name), name))
     if name := _take(flags, _SOURCE):
         source = _made(SourceConfig.named(name), name)
         plan = replace(plan, data=replace(plan.data, path="", source=source))
-    said = (
+    about = (
         f"{recipes.describe(recipe)}\n\n{_OBJECTIVE} NAME: {', '.join(_objectives())}, or your own"
     )
-    return _flags(plan, f"diptych train {recipe}", flags, said)
+    plan = _flags(plan, f"diptych train {recipe}", flags, about)
+    if left_out:
+        print(
+            f"left out, as they are of the recipe's own data: {', '.join(left_out)}",
+            file=sys.stderr,
+        )
+    return plan
 
 
 def _take(flags: list[str], flag: str) -> str:
@@ -103,7 +121,9 @@ def _made(kind: type[T], name: str) -> T:
         ) from error
 
 
-def _saved(arguments: Sequence[str]) -> Run:
+def _saved(arguments: Sequence[str]) -> tuple[Run, bool | Path]:
+    """The run that goes on, as the flags change it; from its newest checkpoint (True), or from
+    which."""
     from diptych.training import load_run
 
     if not arguments:
@@ -113,20 +133,23 @@ def _saved(arguments: Sequence[str]) -> Run:
     for flag in (_OBJECTIVE, _SOURCE):
         if any(word.partition("=")[0] == flag for word in arguments):
             raise ConfigError(f"a run keeps what it was started with: leave {flag} out")
-    out = Path(arguments[0])
+    given, flags = Path(arguments[0]), arguments[1:]
+    one = given.parent.name == "checkpoints"
+    out = given.parent.parent if one else given
     # The folder may have been moved since; everything else is as it was unless a flag says
     # otherwise.
-    plan = replace(load_run(out), out=str(out))
-    return _flags(
-        plan,
-        "diptych train --resume",
-        arguments[1:],
-        "Continue a run; flags change what is left of it.",
-    )
+    plan = without_rivals(replace(load_run(out), out=str(out)), typed(flags))
+    about = "Continue a run; flags change what is left of it."
+    plan = _flags(plan, "diptych train --resume", flags, about)
+    if plan.out != str(out):
+        raise ConfigError(f"a run goes on where it is, in {out}: leave --out out")
+    return plan, given if one else True
 
 
 def _flags(plan: Run, prog: str, flags: Sequence[str], description: str) -> Run:
     options = (tyro.conf.AvoidSubcommands, tyro.conf.FlagCreatePairsOff, tyro.conf.SuppressFixed)
-    return tyro.cli(
+    changed = tyro.cli(
         Run, default=plan, args=flags, prog=prog, description=description, config=options
     )
+    refuse_idle(changed, typed(flags))
+    return changed

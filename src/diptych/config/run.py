@@ -17,8 +17,15 @@ class TowerOptions:
     init: str = ""
     """Start this tower from these weights: a whole model or a tower alone, in any known format.
     Empty: as the model."""
+    size: int = 0
+    """Of the image tower: side of the pictures in pixels, where it isn't to be the model's own;
+    position tables are interpolated to it. 0: the model's own."""
     freeze: bool = False
     """The tower's weights stay as they are (LiT, arXiv:2111.07991, freezes the image tower)."""
+    unlocked_layers: int = 0
+    """Train only the tower's last so many groups of layers (`Tower.layer_groups`): 1 is the
+    projection, 2 also the last block, and so on. All before stays as it is, batch statistics too.
+    0: train all, or, with `freeze`, nothing."""
     freeze_patches: bool = False
     """The patches' projection stays as it was initialised (MoCo v3, arXiv:2104.02057; DeCLIP as
     published)."""
@@ -40,6 +47,20 @@ class TowerOptions:
         for name in ("patch_dropout", "stochastic_depth"):
             if not 0 <= getattr(self, name) < 1:
                 raise ConfigError(f"{name} {getattr(self, name)} must lie in [0, 1)")
+        idle = self.patch_dropout or self.stochastic_depth or self.layer_decay != 1
+        if self.all_frozen and idle:
+            raise ConfigError(
+                "freeze: patch_dropout, stochastic_depth and layer_decay have no effect on a tower "
+                "that isn't trained"
+            )
+        for name in ("size", "unlocked_layers"):
+            if getattr(self, name) < 0:
+                raise ConfigError(f"{name} {getattr(self, name)} must not be negative")
+
+    @property
+    def all_frozen(self) -> bool:
+        """Whether nothing of the tower is trained."""
+        return self.freeze and not self.unlocked_layers
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,12 +69,12 @@ class ModelConfig:
 
     name: str = ""
     """A name that `diptych models` lists, or a configuration of yours, `package.module:NAME`.
-    Empty: `custom`, or vit-b-32 where there is none."""
+    Empty: `custom`, the model of `init`, or vit-b-32 where there is neither."""
     custom: ClipConfig | None = None
     """A configuration of your own, from Python, in place of a name."""
     init: str = ""
-    """Start from these weights: a checkpoint file or folder, a run, or `hf-hub:org/name`. Empty:
-    random."""
+    """Start from these weights: a checkpoint file or folder, a run, or `hf-hub:org/name`. Beside a
+    `name` or `custom` they must fit it; tables of positions are resized. Empty: random."""
     image: TowerOptions = TowerOptions()
     text: TowerOptions = TowerOptions()
 
@@ -62,6 +83,12 @@ class ModelConfig:
             raise ConfigError(
                 f"model.name {self.name} would be ignored: the run has a configuration of its own "
                 "(model.custom); leave one of the two empty, or choose another recipe"
+            )
+        if self.text.size:
+            raise ConfigError(f"model.text.size {self.text.size}: a text tower has no pictures")
+        if self.image.all_frozen and self.text.all_frozen:
+            raise ConfigError(
+                "model.image.freeze and model.text.freeze together leave nothing to train"
             )
 
 
@@ -79,16 +106,28 @@ class SaveConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class EvaluationConfig:
-    """Zero-shot accuracy measured while training."""
+    """What is measured while training: zero-shot accuracy on labelled pictures, loss and retrieval
+    on held-out pairs. Both are opened and tried before the first step."""
 
-    path: str = ""
-    """Labelled pictures: shards with `.cls`, or a folder with a sub-folder per class. Empty: no
-    evaluation."""
+    path: str | tuple[str, ...] = ""
+    """Labelled pictures, one set or several: shards with `.cls`, or a folder with a sub-folder per
+    class. Empty: no accuracy."""
     class_names: str = ""
+    """Of each set, as `data.class_names`."""
     templates: tuple[str, ...] = ("a photo of a {}.",)
+    pairs: str = ""
+    """Pictures with captions that aren't trained on, of any kind and with the keys or columns of
+    `data`. `val/loss` is the objective's, over `batch_size` pairs at a time. Empty: none."""
     every_steps: int = 1000
+    """0: after the last step only."""
     limit: int = 0
-    """Use the first so many pictures; 0: all."""
+    """Use the first so many pictures of each set; 0: all."""
+
+    @property
+    def paths(self) -> tuple[str, ...]:
+        """The sets of labelled pictures."""
+        paths = (self.path,) if isinstance(self.path, str) else self.path
+        return tuple(filter(None, paths))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -149,7 +188,3 @@ class Run:
             )
         if not 0 <= self.ema < 1:
             raise ConfigError(f"ema {self.ema} must lie in [0, 1)")
-        if self.model.image.freeze and self.model.text.freeze:
-            raise ConfigError(
-                "model.image.freeze and model.text.freeze together leave nothing to train"
-            )

@@ -133,7 +133,9 @@ def _read_union(kinds: tuple[Any, ...], value: Any, where: str) -> Any:
     if value is None and type(None) in kinds:
         return None
     first, *others = (kind for kind in kinds if kind is not type(None))
-    assert not others, "where several classes are possible they share a base"
+    if others:  # one text, or several; classes that are possible in one place share a base instead
+        assert first is str
+        return _read(str if isinstance(value, str) else others[0], value, where)
     return _read(first, value, where)
 
 

@@ -101,7 +101,7 @@ class _Steps(Dataset[_Fetched]):
 
 class Loader:
     """The batches of a run from `start_step` to `steps`, on the peers' device, this process's rows
-    of each.
+    of each. `start_sample`: how many samples the steps before took; None: a batch each.
 
     `Batch.images` are Float[batch_size / peers.size, 3, size, size], normalised, and `Batch.texts`
     as long as the longest caption of these rows: one for each of the `views`. A batch depends on
@@ -132,6 +132,7 @@ class Loader:
         batch_size: int,
         steps: int,
         start_step: int = 0,
+        start_sample: int | None = None,
         seed: int = 0,
         views: Views | None = None,
         peers: Peers | None = None,
@@ -154,7 +155,13 @@ class Loader:
         self._steps = _Steps(
             streams=source.streams,
             order=Order(
-                tuple(map(len, source.streams)), source.weights, batch_size, seed, config.resample
+                sizes=tuple(map(len, source.streams)),
+                weights=source.weights,
+                batch_size=batch_size,
+                seed=seed,
+                resample=config.resample,
+                first_step=start_step,
+                first_sample=start_step * batch_size if start_sample is None else start_sample,
             ),
             rows=slice(peers.rank * own, (peers.rank + 1) * own),
             transform=ViewTransform.from_config(views or Views(), config, preprocess, tokenizer),

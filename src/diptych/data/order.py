@@ -1,8 +1,8 @@
 """Which sample stands at which place of a run: a pure function of the seed and the place.
 
 Nothing is shuffled in memory and nothing is kept: place -> sample is arithmetic. So the order is
-the same on any number of loader workers and processes, and a run that continues at step n needs to
-know only n.
+the same on any number of loader workers and processes, and a run that continues needs to know only
+how many samples it has seen: a batch of another size takes the next ones.
 
 The arithmetic is a keyed bijection, built as small block ciphers are: a hash that mixes bits
 (`_mix`), made invertible by a Feistel network (`_feistel`), and cut to the wanted size by cycle
@@ -112,11 +112,16 @@ class Order:
     seed: int
     resample: bool = False
     """Draw with replacement: no epochs, each place is one of its own."""
+    first_step: int = 0
+    """The step from which batches have this size."""
+    first_sample: int = 0
+    """The place of that step's first sample: how many the steps before it took."""
 
     def batch(self, step: int, rows: slice = slice(None)) -> Int64[np.ndarray, "rows 3"]:
         """(source, epoch, index in the source) of the step's batch over all processes, or of some
         rows of it."""
-        places = np.arange(step * self.batch_size, (step + 1) * self.batch_size)[rows]
+        first = self.first_sample + (step - self.first_step) * self.batch_size
+        places = np.arange(first, first + self.batch_size)[rows]
         if len(self.sizes) == 1:
             source, nth = np.zeros_like(places), places
         else:

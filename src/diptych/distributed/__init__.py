@@ -6,7 +6,12 @@ The only room that knows `torch.distributed` and its environment variables.
 
 from diptych.distributed.batchnorm import OwnBatchNorm1d
 from diptych.distributed.failures import FAILURES, PeerError, on_main, together
-from diptych.distributed.launch import connect, data_parallel, unsynchronised
+from diptych.distributed.launch import (
+    connect,
+    data_parallel,
+    refuse_lone_tasks,
+    unsynchronised,
+)
 from diptych.distributed.peers import Peers
 
 __all__ = [
@@ -17,6 +22,7 @@ __all__ = [
     "connect",
     "data_parallel",
     "on_main",
+    "refuse_lone_tasks",
     "together",
     "unsynchronised",
 ]

@@ -54,6 +54,18 @@ def connect(device: str = "") -> Generator[Peers, None, None]:
         dist.destroy_process_group()
 
 
+def refuse_lone_tasks() -> None:
+    """Raises ConfigError under `srun` with several tasks and no `torchrun`: each would be a run of
+    its own, and all would write into one folder."""
+    tasks = os.environ.get("SLURM_STEP_NUM_TASKS") or os.environ.get("SLURM_NTASKS") or "1"
+    if "RANK" not in os.environ and tasks.isdigit() and int(tasks) > 1:
+        raise ConfigError(
+            f"Slurm started {tasks} tasks, which don't know of each other: start one a node that "
+            "runs torchrun (srun --ntasks-per-node 1 torchrun ... -m diptych train ...), or train "
+            "in a single task"
+        )
+
+
 def data_parallel(module: nn.Module, peers: Peers) -> nn.Module:
     """`module` with its gradients averaged, and its batch statistics taken, over the peers; itself
     when alone.

@@ -325,7 +325,7 @@ def _check_order(what: str, values: object) -> None:
 
 
 @contextmanager
-def evaluating(model: Clip) -> Generator[None, None, None]:
+def evaluating(model: nn.Module) -> Generator[None, None, None]:
     """Evaluation mode and no gradients within; the modes come back, so that a model in training can
     be asked.
 

@@ -125,14 +125,12 @@ def _wordnet() -> Synonyms:
 
         function_words = frozenset(stopwords.words("english"))
         wordnet.ensure_loaded()
-    except ImportError as error:
+    except (ImportError, LookupError) as error:
+        missing = "NLTK" if isinstance(error, ImportError) else "NLTK's data"
         raise ConfigError(
-            "data.words.synonyms is wordnet, which needs NLTK: `pip install nltk`"
-        ) from error
-    except LookupError as error:
-        raise ConfigError(
-            "NLTK's WordNet isn't installed: `python -m nltk.downloader wordnet stopwords`, "
-            "or leave data.words.synonyms empty for the words that come with Diptych"
+            f"data.words.synonyms is wordnet, and {missing} isn't installed: "
+            "pip install 'diptych[nltk]', then python -m nltk.downloader wordnet stopwords; "
+            "or leave it empty for the words that come with Diptych"
         ) from error
 
     @functools.lru_cache(1 << 14)

@@ -193,6 +193,20 @@ class Tower(nn.Module, Generic[C]):
             depth = max(depth, depth_of.get(parameter, 0))
         raise KeyError(name)
 
+    def layer_groups(self) -> list[list[str]]:
+        """Names of the parameters in groups from the input to the output, by which a tower is
+        unlocked from its end: what `layer_of` puts in one layer, but that the projection is a group
+        of its own and what else is behind the last block goes with that block. As open_clip counts
+        the groups of its towers."""
+        names = [name for name, _ in self.named_parameters()]
+        # Parts are registered in the order in which data runs through them: the projection is last.
+        projection = names[-1].rpartition(".")[0] + "."
+        groups: dict[int, list[str]] = {}
+        for name in names:
+            behind = self.layers if name.startswith(projection) else self.layers - 1
+            groups.setdefault(min(self.layer_of(name), behind), []).append(name)
+        return [groups[depth] for depth in sorted(groups)]
+
     @property
     def no_decay(self) -> set[str]:
         """Names of the parameters without weight decay: all but the matrices of linear, convolution

@@ -16,31 +16,33 @@ from diptych.data import BadSamples, Loader
 from diptych.distributed import Peers
 from diptych.errors import TrainingError
 from diptych.inputs import Tokenizer
-from diptych.models import Clip
 from diptych.training.loop import Callback, Meter
 from diptych.training.metrics import Logger, Row
-from diptych.training.state import TrainingState, save
+from diptych.training.state import TrainingState, last_good, save
 
 _Handler = Callable[[int, FrameType | None], object] | int | None
-Evaluate = Callable[[Clip], dict[str, float]]
-"""From a model to its metrics by name."""
+Evaluate = Callable[[TrainingState], Row]
+"""From what is trained to a row of metrics."""
 
 
-def every(steps: int, last: int, callback: Callback) -> Callback:
-    """`callback` at every `steps`-th step (0: never) and at step `last`."""
+def every(steps: int, callback: Callback) -> Callback:
+    """`callback` at every `steps`-th step (0: never) and at the last."""
 
     def run_if_due(state: TrainingState) -> None:
-        if _is_due(state.step, steps, last):
+        if is_due(state, steps):
             callback(state)
 
     return run_if_due
 
 
-def _is_due(step: int, every_steps: int, last: int) -> bool:
-    return step == last or (every_steps > 0 and step % every_steps == 0)
+def is_due(state: TrainingState, every_steps: int) -> bool:
+    """Whether what happens at every so manieth step (0: never) and at the last happens now."""
+    return state.step == state.steps or (every_steps > 0 and state.step % every_steps == 0)
 
 
-def log_metrics(meter: Meter, loader: Loader, peers: Peers, loggers: Sequence[Logger]) -> Callback:
+def log_metrics(
+    meter: Meter, loader: Loader, peers: Peers, loggers: Sequence[Logger], out: Path
+) -> Callback:
     """A callback that logs the means of the last steps, and how many samples were bad, and captions
     longer than the context, so far."""
 
@@ -48,7 +50,7 @@ def log_metrics(meter: Meter, loader: Loader, peers: Peers, loggers: Sequence[Lo
         own = torch.tensor([loader.bad.count, loader.truncated.count], device=peers.device)
         bad, truncated = peers.sum(own).tolist()
         counts = {"bad_samples": bad, "truncated_captions": truncated}
-        _log(meter.report(state.step, peers) | counts, peers, loggers)
+        _log(meter.report(state, peers) | counts, peers, loggers, out)
 
     return log
 
@@ -63,16 +65,18 @@ def list_bad_samples(path: Path, bad: BadSamples) -> None:
             file.writelines(line + "\n" for line in new)
 
 
-def log_evaluation(evaluate: Evaluate, peers: Peers, loggers: Sequence[Logger]) -> Callback:
+def log_evaluation(
+    evaluate: Evaluate, peers: Peers, loggers: Sequence[Logger], out: Path
+) -> Callback:
     """A callback that evaluates the model and logs its metrics. Every process takes part."""
 
     def log(state: TrainingState) -> None:
-        _log({"step": state.step, "evaluation": evaluate(state.model)}, peers, loggers)
+        _log(evaluate(state), peers, loggers, out)
 
     return log
 
 
-def _log(row: Row, peers: Peers, loggers: Sequence[Logger]) -> None:
+def _log(row: Row, peers: Peers, loggers: Sequence[Logger], out: Path) -> None:
     """Hand `row` to the loggers of the main process. Raises TrainingError if one can't write."""
     if peers.is_main:
         for logger in loggers:
@@ -80,7 +84,7 @@ def _log(row: Row, peers: Peers, loggers: Sequence[Logger]) -> None:
                 logger(row)
             except OSError as error:
                 raise TrainingError(
-                    f"could not record step {row['step']}: {error}; the last checkpoint is good"
+                    f"could not record step {row['step']}: {error}; {last_good(out)}"
                 ) from error
 
 
@@ -92,10 +96,8 @@ class Checkpointer:
     TrainingError says how to resume. A second Ctrl-C ends at once.
     """
 
-    def __init__(
-        self, out: Path, config: SaveConfig, tokenizer: Tokenizer, peers: Peers, last: int
-    ):
-        self._out, self._config, self._last = out, config, last
+    def __init__(self, out: Path, config: SaveConfig, tokenizer: Tokenizer, peers: Peers):
+        self._out, self._config = out, config
         self._tokenizer, self._peers = tokenizer, peers
         self._last_saved = time.monotonic()
         self._stop_signal = ""
@@ -118,14 +120,14 @@ class Checkpointer:
 
     def __call__(self, state: TrainingState) -> None:
         """Write a checkpoint if it is time. Raises TrainingError if a stop was asked for."""
-        due = _is_due(state.step, self._config.every_steps, self._last)
+        due = is_due(state, self._config.every_steps)
         # Collectives: every process has to come to both, whatever the first says.
         overdue, stop = self._overdue(), self._peers.any(bool(self._stop_signal))
         if due or overdue or stop:
             self._save(state)
-        if stop and state.step < self._last:
+        if stop and state.step < state.steps:
             raise TrainingError(
-                f"stopped at step {state.step} of {self._last} by "
+                f"stopped at step {state.step} of {state.steps} by "
                 f"{self._stop_signal or 'another process'}; everything is saved. "
                 f"Continue with: diptych train --resume {self._out}"
             )

@@ -1,25 +1,181 @@
-"""Zero-shot accuracy of a model that is being trained."""
+"""What is measured while a model is trained: accuracy on labelled pictures, loss and retrieval on
+held-out pairs."""
 
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import PurePath
+from typing import Literal
 
-from diptych.config import DataConfig, EvaluationConfig
-from diptych.distributed import Peers
+from diptych.config import DataConfig, Run
+from diptych.datasets import Dataset, open_own
+from diptych.distributed import FAILURES, Peers, together
 from diptych.encoder import Encoder
-from diptych.evaluation import evaluate
+from diptych.errors import ConfigError, DiptychError, first_line
+from diptych.evaluation import Task
+from diptych.evaluation.engine import Engine
+from diptych.inputs import Preprocess, Tokenizer
 from diptych.models import Clip
+from diptych.training.metrics import Row
+from diptych.training.state import TrainingState, exported_weights
+from diptych.training.validation import Validation
+
+_TRIED = 8
+"""Samples that are tried before the first step."""
+_FIELD = re.compile(r"\bdata\.(path|class_names|class-names|templates)\b")
+_RECALL = re.compile(r"_r(\d+)$")
+Measure = Callable[[TrainingState, Dataset, int], Row]
+"""From a model, a dataset and the number of samples (0: all) to entries of a row of metrics."""
 
 
-def evaluator(config: EvaluationConfig, peers: Peers) -> Callable[[Clip], dict[str, float]]:
-    """A function from a model to its top-1, top-5 and mean per class on the pictures that `config`
-    names.
+@dataclass
+class _Set:
+    """One dataset: opened once, when it is first wanted."""
 
-    Every process calls it, and encodes its share of the pictures.
-    """
-    data = DataConfig(path=config.path, class_names=config.class_names, templates=config.templates)
+    flag: str
+    open: Callable[[], Dataset]
+    measure: Measure
+    peers: Peers
+    opened: list[Dataset] = field(default_factory=list[Dataset])
 
-    def measure(model: Clip) -> dict[str, float]:
-        return dict(
-            evaluate(Encoder(model), "zero-shot", data, limit=config.limit, peers=peers).metrics
+    def dataset(self) -> Dataset:
+        """It, open, on every process. Raises what opening raises."""
+        if not self.opened:
+            self.opened.append(together(self.peers, self.open))
+        return self.opened[0]
+
+    def sentence(self, error: Exception) -> str:
+        """What went wrong, with the flags of an evaluation."""
+        text = str(error) if isinstance(error, DiptychError) else first_line(error)
+        return f"{self.flag}: " + _FIELD.sub(r"evaluation.\1", text)
+
+
+class Evaluation:
+    """All that a run measures on the way. Every process calls it alike, and encodes its share."""
+
+    def __init__(self, run: Run, peers: Peers, tokenizer: Tokenizer, preprocess: Preprocess):
+        self._limit = run.evaluation.limit
+        self._sets = _accuracies(run, peers) + _pairs(run, peers, tokenizer, preprocess)
+
+    def __bool__(self) -> bool:
+        """Whether anything is measured."""
+        return bool(self._sets)
+
+    def try_out(self, state: TrainingState) -> list[str]:
+        """Open every set and measure a few samples: a sentence on each that fails, naming its
+        flag."""
+        wrong = list[str]()
+        few = min(self._limit, _TRIED) if self._limit else _TRIED
+        for each in self._sets:
+            try:
+                # Some of the first samples may be bad; all of them must not be.
+                each.measure(state, replace(each.dataset(), max_bad_share=1.0), few)
+            except FAILURES as error:
+                wrong.append(each.sentence(error))
+        return wrong
+
+    def __call__(self, state: TrainingState) -> Row:
+        """A row of metrics. A set that fails is a sentence in its `evaluation_failed`: what is
+        measured on the way never ends a run."""
+        row: Row = {"step": state.step}
+        failed = list[str]()
+        for each in self._sets:
+            try:
+                found = each.measure(state, each.dataset(), self._limit)
+            except Exception as error:  # noqa: BLE001 (whatever somebody's files or code raise)
+                failed.append(each.sentence(error))
+                continue
+            accuracies = row.get("evaluation", {}) | found.pop("evaluation", {})
+            row |= found | ({"evaluation": accuracies} if accuracies else {})
+        return row | ({"evaluation_failed": failed} if failed else {})
+
+
+def _accuracies(run: Run, peers: Peers) -> list[_Set]:
+    config, paths = run.evaluation, run.evaluation.paths
+    return [
+        _Set(
+            flag=f"--evaluation.path {path}",
+            open=_opening(
+                DataConfig(path=path, class_names=config.class_names, templates=config.templates),
+                "zero-shot",
+            ),
+            measure=_accuracy(f"{name}/" if len(paths) > 1 else "", peers),
+            peers=peers,
         )
+        for path, name in zip(paths, tails(paths), strict=True)
+    ]
+
+
+def _pairs(run: Run, peers: Peers, tokenizer: Tokenizer, preprocess: Preprocess) -> list[_Set]:
+    path = run.evaluation.pairs
+    if not path:
+        return []
+    root = "" if "::" in run.data.image_root else run.data.image_root
+    data = replace(run.data, path=path, source=None, weights=(), image_root=root)
+    validation = Validation(
+        data=data,
+        batch_size=run.batch_size,
+        tokenizer=tokenizer,
+        preprocess=preprocess,
+        peers=peers,
+    )
+    flag = f"--evaluation.pairs {path}"
+    return [_Set(flag, _opening(data, "retrieval"), _recalls_and_loss(validation), peers)]
+
+
+def _opening(data: DataConfig, kind: Literal["zero-shot", "retrieval"]) -> Callable[[], Dataset]:
+    def opened() -> Dataset:
+        try:
+            return open_own(data, kind)
+        except DiptychError as error:
+            if kind == "retrieval":
+                raise
+            hint = "pairs with captions and no labels are for --evaluation.pairs"
+            raise ConfigError(f"{error} ({hint})") from error
+
+    return opened
+
+
+def _accuracy(prefix: str, peers: Peers) -> Measure:
+    def measure(state: TrainingState, dataset: Dataset, limit: int) -> Row:
+        found = evaluate_model(state.model, dataset, limit, peers)
+        return {"evaluation": {f"{prefix}{name}": value for name, value in found.items()}}
 
     return measure
+
+
+def _recalls_and_loss(validation: Validation) -> Measure:
+    def measure(state: TrainingState, dataset: Dataset, limit: int) -> Row:
+        with exported_weights(state):
+            loss = validation.loss(state.objective, dataset.source, limit)
+        row: Row = {"val/loss": loss}
+        for name, value in evaluate_model(state.model, dataset, limit, validation.peers).items():
+            row["val/" + _RECALL.sub(r"_R@\1", name)] = value
+        return row
+
+    return measure
+
+
+def evaluate_model(model: Clip, dataset: Dataset, limit: int, peers: Peers) -> dict[str, float]:
+    """The metrics of a model in training on the first `limit` samples (0: all) of a dataset."""
+    engine = Engine(limit=limit, peers=peers)
+    [extractor] = engine.extractors(Encoder(model)).values()
+    task = Task(name=dataset.name, data=dataset.path)
+    [result] = engine.measure(task, {"test": dataset}, [extractor])
+    return dict(result.metrics)
+
+
+def tails(paths: Sequence[str]) -> list[str]:
+    """The shortest ends of paths that tell them apart.
+
+    >>> from diptych.training.evaluate import tails
+    >>> tails(["a/val", "b/val", "c/test.tar"])
+    ['a/val', 'b/val', 'test.tar']
+    """
+    names = [PurePath(path).parts for path in paths]
+    found = list[str]()
+    for parts in names:
+        lengths = range(1, len(parts) + 1)
+        alone = (n for n in lengths if sum(other[-n:] == parts[-n:] for other in names) == 1)
+        found.append("/".join(parts[-next(alone, len(parts)) :]))
+    return found

@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from pathlib import Path
 
 from torch import Tensor, nn
 
@@ -24,16 +25,15 @@ def train(
     batches: Iterable[Batch],
     peers: Peers,
     run: Run,
-    steps: int,
     meter: "Meter",
     callbacks: Sequence[Callback],
 ) -> None:
-    """Take `state` from its step to `steps`. `wrapped` is the objective as the peers share it."""
+    """Take `state` from its step to the last. `wrapped` is the objective as the peers share it."""
     objective, optimizer, scaler = state.objective, state.optimizer, state.scaler
     weights = [p for p in objective.parameters() if p.requires_grad]
     precision = autocast(run.precision, peers.device)
-    for step, batch in zip(range(state.step, steps), meter.waiting(batches)):
-        rate = learning_rate(run.optim, step, steps)
+    for step, batch in zip(range(state.step, state.steps), meter.waiting(batches)):
+        rate = learning_rate(run.optim, step, state.steps)
         set_learning_rate(optimizer, rate)
         seed_step(run.seed, step, peers.rank)
         losses = accumulate(
@@ -48,7 +48,8 @@ def train(
         norm = clip_gradients(weights, run.optim.max_norm)
         # A loss scale that was too high shows in the norm alone (the gradients overflow), and the
         # scaler then skips the step and lowers it: with a scaler, only the loss has to be finite.
-        stop_if_not_finite(losses.total, losses.total if scaler.is_enabled() else norm, peers, step)
+        gradient = losses.total if scaler.is_enabled() else norm
+        stop_if_not_finite(losses.total, gradient, peers, step, Path(run.out))
         objective.before_step()
         scaler.step(optimizer)
         scaler.update()
@@ -56,7 +57,7 @@ def train(
         objective.after_step(losses.carry)
         if state.average is not None:
             state.average.update_parameters(objective.model)
-        state.step = step + 1
+        state.step, state.samples = step + 1, state.samples + run.batch_size
         meter.add(losses.metrics, norm, rate)
         for callback in callbacks:
             callback(state)
@@ -95,7 +96,7 @@ class Meter:
         self._rate = rate
         self._steps += 1
 
-    def report(self, step: int, peers: Peers) -> Row:
+    def report(self, state: TrainingState, peers: Peers) -> Row:
         """One row of `metrics.jsonl` (means over the peers), and a fresh start."""
         elapsed = time.perf_counter() - self._start
         means = {
@@ -103,8 +104,8 @@ class Meter:
             for name, total in self._sums.items()
         }
         row = {
-            "step": step,
-            "samples": step * self._batch_size,
+            "step": state.step,
+            "samples": state.samples,
             "seconds": round(time.perf_counter() - self._begin, 3),
             "lr": self._rate,
             "samples_per_second": round(self._steps * self._batch_size / elapsed, 2),

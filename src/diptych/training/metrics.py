@@ -1,5 +1,6 @@
 """Loggers: `metrics.jsonl` is the truth about a run; TensorBoard and W&B get the same rows."""
 
+import hashlib
 import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -8,12 +9,14 @@ from typing import Any
 from diptych.config import Run
 from diptych.config.serialize import to_dict
 from diptych.durable import sync, write_file
-from diptych.errors import ConfigError
+from diptych.errors import ConfigError, first_line
 
 Row = dict[str, Any]
 """One line of `metrics.jsonl`: values by name."""
 Logger = Callable[[Row], None]
 """Called with each row; raises OSError when it can't be written."""
+_MEASURED = ("evaluation", "val/loss", "evaluation_failed")
+"""What a row of an evaluation has; the others are of training."""
 
 
 class MetricsFile:
@@ -56,6 +59,11 @@ def read_metrics(path: Path) -> list[Row]:
     return rows
 
 
+def is_evaluation(row: Row) -> bool:
+    """Whether it says what was measured, and not how training goes."""
+    return any(name in row for name in _MEASURED)
+
+
 def open_loggers(run: Run, out: Path, step: int) -> list[Logger]:
     """`metrics.jsonl` and the trackers that the run asks for, from `step` on."""
     found: list[Logger] = [MetricsFile(out / "metrics.jsonl", step)]
@@ -86,12 +94,34 @@ def _tensorboard(out: Path) -> Logger:
 def _wandb(run: Run, out: Path) -> Logger:
     try:
         import wandb
+        from wandb.errors import Error
     except ImportError as error:
         raise ConfigError("track.wandb needs W&B: pip install 'diptych[track]'") from error
-    session = wandb.init(
-        project=run.track.wandb, dir=str(out), config=to_dict(run), id=out.name, resume="allow"
-    )
+    name = wandb_id(out)
+    try:
+        session = wandb.init(
+            project=run.track.wandb,
+            dir=str(out),
+            config=to_dict(run),
+            id=name,
+            name=out.name,
+            resume="allow",
+        )
+    except Error as error:
+        raise ConfigError(
+            f"track.wandb: {first_line(error)}; `wandb login` once, or set WANDB_MODE=offline"
+        ) from error
     return lambda row: session.log(dict(_scalars(row)), step=row["step"])
+
+
+def wandb_id(out: Path) -> str:
+    """The run's name at W&B: another one for each folder, whatever its last part, and the same when
+    the folder has moved."""
+    file = out / "wandb-id.txt"
+    if not file.exists():
+        digest = hashlib.sha256(str(out.resolve()).encode()).hexdigest()
+        write_file(file, lambda part: part.write_text(f"{out.name}-{digest[:12]}\n"))
+    return file.read_text().strip()
 
 
 def _scalars(row: Row, prefix: str = "") -> Iterator[tuple[str, float]]:

@@ -5,14 +5,14 @@ from collections.abc import Iterable
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from diptych.training.metrics import Row
+from diptych.training.metrics import Row, is_evaluation
 
 
 def say(sentences: Iterable[str]) -> None:
     """What a person should know before a run starts, a line each."""
     console = Console(stderr=True, highlight=False)
     for sentence in sentences:
-        console.print(sentence, soft_wrap=True)
+        console.print(sentence, soft_wrap=True, markup=False)
 
 
 class Bar:
@@ -49,9 +49,10 @@ class Bar:
 
     def __call__(self, row: Row) -> None:
         """Show a row of the metrics."""
-        if "evaluation" in row:
-            scores = ", ".join(f"{name} {value:.1%}" for name, value in row["evaluation"].items())
-            self._console.print(f"step {row['step']}: {scores}", highlight=False)
+        if is_evaluation(row):
+            for line in _measured(row):
+                text = f"step {row['step']}: {line}"
+                self._console.print(text, highlight=False, soft_wrap=True, markup=False)
             return
         note = (
             f"loss {row['loss']:.3f} · {row['samples_per_second']:,.0f}/s · "
@@ -62,3 +63,16 @@ class Bar:
             self._console.print(
                 f"step {row['step']}/{self._steps} · {note}", highlight=False, soft_wrap=True
             )
+
+
+def _measured(row: Row) -> Iterable[str]:
+    """A line of what was measured, and one for each set that failed."""
+    scores = [f"{name} {value:.1%}" for name, value in row.get("evaluation", {}).items()]
+    for name in (name for name in row if name.startswith("val/")):
+        scores.append(
+            f"{name} {row[name]:.3f}" if name == "val/loss" else f"{name} {row[name]:.1%}"
+        )
+    if scores:
+        yield ", ".join(scores)
+    for reason in row.get("evaluation_failed", ()):
+        yield f"evaluation failed; training goes on. {reason}"

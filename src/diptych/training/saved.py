@@ -15,6 +15,16 @@ _KNOBS = ("patch_dropout", "stochastic_depth")
 """Once fields of towers' configurations; options of a run since."""
 
 
+def load_run(out: Path) -> Run:
+    """The Run of a training folder, as it was last begun or gone on with. Raises ConfigError if
+    there is none."""
+    try:
+        text = (out / "run.json").read_text()
+    except OSError as error:
+        raise ConfigError(f"{out} is not the folder of a run: it has no run.json") from error
+    return read_run(text, out)
+
+
 def read_run(text: str, out: Path) -> Run:
     """The Run that the `run.json` of the folder `out` describes. Raises ConfigError for one that
     isn't JSON or doesn't fit."""

@@ -3,14 +3,15 @@ for bit.
 
 A checkpoint is a native model folder (`checkpoints/step-00001000/`) with two files more:
 `training.safetensors` (the optimiser's moments and what the exported model doesn't hold) and
-`training.json` (step, loss scale). No generator states: all randomness of a step is a function of
-(seed, step).
+`training.json` (steps, samples, loss scale). No generator states: all randomness of a step is a
+function of (seed, step).
 """
 
 import json
 import shutil
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Generator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -42,6 +43,12 @@ class TrainingState:
     """The moving average of the model's weights, if the run keeps one."""
     step: int = 0
     """Optimiser steps taken."""
+    samples: int = 0
+    """Pairs that they took: the position in the data."""
+    steps: int = 0
+    """Optimiser steps of the whole run."""
+    order: dict[str, Any] = field(default_factory=dict[str, Any])
+    """What the order of the samples depends on, beside the seed; plain JSON."""
 
     @property
     def model(self) -> Clip:
@@ -52,9 +59,31 @@ class TrainingState:
         return self.average.module
 
 
+@contextmanager
+def exported_weights(state: TrainingState) -> Generator[None, None, None]:
+    """Within, the objective's model has the weights that are evaluated and exported: the average,
+    if there is one."""
+    if state.average is None:
+        yield
+        return
+    model = state.objective.model
+    trained = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    model.load_state_dict(state.model.state_dict())
+    try:
+        yield
+    finally:
+        model.load_state_dict(trained)
+
+
 def checkpoints(out: Path) -> list[Path]:
     """The complete checkpoints of a run, oldest first."""
     return sorted(out.glob("checkpoints/step-*"))
+
+
+def last_good(out: Path) -> str:
+    """In words: the newest checkpoint of a run, if there is one."""
+    found = checkpoints(out)
+    return f"the last good checkpoint is {found[-1]}" if found else "there is no checkpoint yet"
 
 
 def save(state: TrainingState, tokenizer: Tokenizer, out: Path, keep: int) -> Path:
@@ -72,12 +101,8 @@ def save(state: TrainingState, tokenizer: Tokenizer, out: Path, keep: int) -> Pa
             save_model(room / folder.name, state.model, tokenizer=tokenizer, provenance=provenance)
             _write_training(state, room / folder.name)
     except (OSError, SafetensorError, CheckpointError) as error:
-        last = checkpoints(out)
-        kept = (
-            f"the last good checkpoint is {last[-1]}" if last else "there is no earlier checkpoint"
-        )
         raise TrainingError(
-            f"could not write the checkpoint of step {state.step}: {error}; {kept}. "
+            f"could not write the checkpoint of step {state.step}: {error}; {last_good(out)}. "
             f"Make room and continue with: diptych train --resume {out}"
         ) from error
     # Only now, when the new one would outlast a power cut.
@@ -86,9 +111,11 @@ def save(state: TrainingState, tokenizer: Tokenizer, out: Path, keep: int) -> Pa
     return folder
 
 
-def restore(state: TrainingState, folder: Path) -> None:
-    """Resume: put `state` back to where it stood when the checkpoint in `folder` was written.
-    Raises CheckpointError if the folder can't be read or doesn't fit."""
+def restore(state: TrainingState, folder: Path, batch_size: int, moments: bool = True) -> None:
+    """Resume: put `state` back to where it stood when the checkpoint in `folder` was written; the
+    optimiser's moments only if `moments`. `batch_size` is that of its steps, for a checkpoint of an
+    older version, which doesn't say how many samples they took. Raises CheckpointError if the
+    folder can't be read or doesn't fit."""
     progress, model, training = _read_checkpoint(folder)
     objective = {MODEL + name: tensor for name, tensor in model.items()}
     # What the objective holds beside the model; with a moving average, which is what the model's
@@ -98,20 +125,23 @@ def restore(state: TrainingState, folder: Path) -> None:
         state.objective.load_state_dict(objective)
     except RuntimeError as error:
         raise CheckpointError(
-            f"{folder} holds another model than the run describes: {error}"
+            f"{folder} holds another model than the run describes: {' '.join(str(error).split())}"
         ) from error
     if state.average is not None:
         state.average.module.load_state_dict(model)
         state.average.n_averaged.fill_(progress["step"])
-    for name, parameter in _trained(state):
-        moments = _under(f"optimizer/{name}/", training)
+    for name, parameter in _trained(state) if moments else ():
         # torch keeps the step count on the CPU or the GPU as the fused kernel wants it: beside the
         # weight.
         state.optimizer.state[parameter] = {
-            key: tensor.to(parameter.device) for key, tensor in moments.items()
+            key: tensor.to(parameter.device)
+            for key, tensor in _under(f"optimizer/{name}/", training).items()
         }
-    state.scaler.load_state_dict(progress["scaler"])
+    if progress["scaler"]:  # without float16 there was none
+        state.scaler.load_state_dict(progress["scaler"])
     state.step = progress["step"]
+    state.samples = progress.get("samples", state.step * batch_size)
+    state.steps, state.order = progress.get("steps", 0), progress.get("order", {})
 
 
 def _read_checkpoint(folder: Path) -> tuple[dict[str, Any], dict[str, Tensor], dict[str, Tensor]]:
@@ -150,7 +180,13 @@ def _write_training(state: TrainingState, folder: Path) -> None:
         {name: tensor.contiguous() for name, tensor in tensors.items()},
         folder / "training.safetensors",
     )
-    progress = {"step": state.step, "scaler": state.scaler.state_dict()}
+    progress = {
+        "step": state.step,
+        "samples": state.samples,
+        "steps": state.steps,
+        "order": state.order,
+        "scaler": state.scaler.state_dict(),
+    }
     (folder / "training.json").write_text(json.dumps(progress))
 
 

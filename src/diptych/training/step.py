@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -9,6 +10,7 @@ from torch import Tensor
 
 from diptych.distributed import Peers
 from diptych.errors import TrainingError
+from diptych.training.state import last_good
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
@@ -37,15 +39,15 @@ def clip_gradients(parameters: Sequence[Tensor], max_norm: float) -> Tensor:
     return norm
 
 
-def stop_if_not_finite(loss: Tensor, norm: Tensor, peers: Peers, step: int) -> None:
+def stop_if_not_finite(loss: Tensor, norm: Tensor, peers: Peers, step: int, out: Path) -> None:
     """Raise TrainingError on every process if the loss or the gradient's norm isn't a number on any
-    of them."""
+    of them. `out` is the run's folder."""
     # A sum is finite only if both are. All have to stop together: one process alone would leave the
     # others waiting in the next collective.
     if peers.any(not bool(torch.isfinite(loss + norm))):
         raise TrainingError(
             f"the loss or its gradient is not a number at step {step} (loss {float(loss):.4g}, "
-            f"gradient norm {float(norm):.4g}); the weights before it are in the last checkpoint. "
+            f"gradient norm {float(norm):.4g}); {last_good(out)}. "
             "Try a lower optim.lr, a longer optim.warmup, optim.max_norm 1, "
             "or precision bf16 in place of fp16"
         )

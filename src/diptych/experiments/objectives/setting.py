@@ -72,12 +72,13 @@ def prepare(config: ObjectivesConfig, console: Console) -> Setting:
 def _digits(out: Path, console: Console) -> Setting:
     render(out / "data", 0, console)
     run = tiny_digits(str(out))
+    [test] = run.evaluation.paths
     labelled = replace(run.data, class_names=run.evaluation.class_names, templates=DIGIT_PROMPTS)
     return Setting(
         run=replace(run, model=_towers(pretrained.get("tiny"))),
-        test=replace(labelled, path=run.evaluation.path),
+        test=replace(labelled, path=test),
         probe=replace(labelled, path=f"{out}/data/test/seen-000000.tar"),
-        captioned=replace(run.data, path=run.evaluation.path),
+        captioned=replace(run.data, path=test),
     )
 
 

@@ -1,0 +1,135 @@
+"""What flags mean beside a recipe's settings: the one typed counts, and none is without effect."""
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import replace
+
+from diptych.config import DataConfig, EvaluationConfig, Run
+from diptych.config.serialize import override
+from diptych.errors import ConfigError
+
+_OF_DATA = (
+    "class_names",
+    "templates",
+    "weights",
+    "image_root",
+    "image_key",
+    "caption_key",
+    "cache",
+)
+"""Settings of `data` that describe a recipe's own data, and no other."""
+_OF_EVALUATION = ("class_names", "templates", "limit")
+"""Settings of `evaluation` that describe what a recipe measures on."""
+_VIEWED = ("data.augment", "data.strong", "data.words")
+"""Settings of `data` that only some views read."""
+
+
+def typed(flags: Sequence[str]) -> dict[str, str]:
+    """Dotted path -> its values, with spaces between, of every flag on a command line.
+
+    >>> from diptych.cli.train_flags import typed
+    >>> typed(["--evaluation.path", "a", "b", "--batch-size=8"])
+    {'evaluation.path': 'a b', 'batch_size': '8'}
+    """
+    values: dict[str, list[str]] = {}
+    name = ""
+    for word in flags:
+        if word.startswith("--"):
+            name, equals, value = word[2:].partition("=")
+            name = name.replace("-", "_")
+            values[name] = [value] if equals else []
+        elif name:
+            values[name].append(word)
+    return {name: " ".join(words) for name, words in values.items()}
+
+
+def without_rivals(plan: Run, said: Mapping[str, str]) -> Run:
+    """The plan with what says the same as a typed flag in other words out of its way."""
+    if "epochs" in said and "steps" not in said:
+        plan = replace(plan, steps=0, epochs=plan.epochs or 1.0)
+    if "steps" in said and "epochs" not in said:
+        plan = replace(plan, steps=plan.steps or 1, epochs=0.0)
+    # A recipe's own weights are of its own model: beside them another is an error.
+    if said.get("model.name") and ("model.init" in said or not plan.model.init):
+        plan = replace(plan, model=replace(plan.model, custom=None))
+    # Typed weights bring their model with them, unless the recipe describes what it starts from.
+    if said.get("model.init") and "model.name" not in said and not plan.model.init:
+        plan = replace(plan, model=replace(plan.model, name="", custom=None))
+    return plan
+
+
+def for_own_data(plan: Run, said: Mapping[str, str]) -> tuple[Run, list[str]]:
+    """A recipe's plan for the data that was typed; and the settings of the recipe that describe its
+    own data, or what it measures on, and so are left out."""
+    evaluated = plan.evaluation
+    other = "data.source" in said or said.get("data.path", plan.data.path) != plan.data.path
+    apart = said.get("evaluation.path", evaluated.path) != evaluated.path
+    dropped = [f"data.{name}" for name in _OF_DATA if other]
+    dropped += ["evaluation.path"] if other else []
+    dropped += [f"evaluation.{name}" for name in _OF_EVALUATION if other or apart]
+    left_out = list[str]()
+    for path in dropped:
+        room, _, name = path.partition(".")
+        default = getattr(DataConfig() if room == "data" else EvaluationConfig(), name)
+        if path not in said and getattr(getattr(plan, room), name) != default:
+            plan = override(plan, path, default)
+            left_out.append(path)
+    return plan, left_out
+
+
+def refuse_idle(plan: Run, said: Collection[str]) -> None:
+    """Raises ConfigError for a typed flag that does nothing in this run."""
+    found = _idle(plan)
+    if any(path.startswith(_VIEWED) for path in said):
+        found |= _unseen(plan)
+    for path in said:
+        idle = [reason for prefix, reason in found.items() if f"{path}.".startswith(f"{prefix}.")]
+        if idle:
+            raise ConfigError(f"--{path.replace('_', '-')} has no effect: {idle[0]}")
+
+
+def _unseen(plan: Run) -> dict[str, str]:
+    """Settings of views that the objective doesn't ask for."""
+    import torch
+
+    from diptych import pretrained
+    from diptych.models import build
+    from diptych.objectives import build_objective
+
+    config = plan.objective.adapt(pretrained.get("vit-b-32"))
+    with torch.device("meta"):  # shapes and no numbers: only its views are asked for
+        views = build_objective(plan.objective, build(config, "meta")).views
+    wanted = {
+        "data.augment": "plain" in views.image,
+        "data.strong": "strong" in views.image,
+        "data.strong_on": "strong" in views.image,
+        "data.words.synonyms": "augmented" in views.text,
+        "data.words.delete": "augmented" in views.text,
+        "data.words.hide": "masked" in views.text,
+    }
+    reason = "the objective asks for no such view (crop or form of the caption)"
+    return {name: reason for name, is_wanted in wanted.items() if not is_wanted}
+
+
+def _idle(plan: Run) -> dict[str, str]:
+    """Settings that nothing reads, and why."""
+    optim, evaluation = plan.optim, plan.evaluation
+    found = dict[str, str]()
+    if plan.steps and plan.epochs:
+        found["epochs"] = f"--steps {plan.steps} says how long to train"
+    if optim.name == "adamw":
+        found["optim.momentum"] = "it is of --optim.name sgd, and this is adamw"
+    else:
+        of_adam = f"it is of --optim.name adamw, and this is {optim.name}"
+        found |= dict.fromkeys(("optim.betas", "optim.eps"), of_adam)
+    if optim.schedule == "constant":
+        found["optim.final_lr"] = "--optim.schedule is constant"
+    if not evaluation.paths:
+        names = ("evaluation.class_names", "evaluation.templates")
+        found |= dict.fromkeys(names, "nothing is classified without --evaluation.path")
+    if not evaluation.paths and not evaluation.pairs:
+        reason = "nothing is measured without --evaluation.path or --evaluation.pairs"
+        found |= dict.fromkeys(("evaluation.every_steps", "evaluation.limit"), reason)
+    if plan.data.source is not None:
+        names = (f"data.{name}" for name in _OF_DATA)
+        found |= dict.fromkeys(names, "--data.source reads its data by itself")
+    return found

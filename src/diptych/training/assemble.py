@@ -1,0 +1,134 @@
+"""From a Run to its state before the first step: model, objective, optimiser."""
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+
+from diptych import pretrained
+from diptych.checkpoints import start_model, start_tower
+from diptych.config import ClipConfig, ModelConfig, Run, TowerOptions
+from diptych.distributed import Peers, data_parallel
+from diptych.errors import ConfigError
+from diptych.models import Clip, Tower, build
+from diptych.nn.norm import batch_norms
+from diptych.objectives import Objective, build_objective
+from diptych.optim import Group, build_optimizer, decay_groups, layer_lr_scales, norms_and_biases
+from diptych.training.state import TrainingState
+
+_DEFAULT = "vit-b-32"
+"""The model of a run that names none."""
+
+
+def assemble(run: Run, peers: Peers) -> tuple[TrainingState, torch.nn.Module, list[str]]:
+    """The state of a run before its first step, the objective as the peers share it, and what the
+    user should know of the weights that it starts from."""
+    torch.manual_seed(run.seed)
+    model, notes = _model(run)
+    model = model.to(peers.device)
+    notes += _start_towers(model, run.model)
+    _prepare(model.train(), run)
+    objective = build_objective(run.objective, model)
+    average = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(run.ema)) if run.ema else None
+    wrapped = data_parallel(objective, peers)
+    optimizer = build_optimizer(run.optim, _groups(objective, run))
+    scaler = torch.amp.GradScaler(peers.device.type, enabled=run.precision == "fp16")
+    return (
+        TrainingState(objective=objective, optimizer=optimizer, scaler=scaler, average=average),
+        wrapped,
+        notes,
+    )
+
+
+def from_checkpoint(config: ModelConfig, folder: Path) -> ModelConfig:
+    """A run's model as its checkpoint has it: what it once started from need not be there any
+    more."""
+    image, text = (replace(tower, init="", size=0) for tower in (config.image, config.text))
+    return replace(config, name="", custom=None, init=str(folder), image=image, text=text)
+
+
+def _model(run: Run) -> tuple[Clip, list[str]]:
+    """The model, and what the user should know of the weights that it starts from."""
+    config = run.model
+    chosen = config.custom or (pretrained.get(config.name) if config.name else None)
+    if config.init:
+        return start_model(config.init, chosen, image_size=config.image.size or None)
+    chosen = _sized(chosen or pretrained.get(_DEFAULT), config.image.size)
+    return build(run.objective.adapt(chosen)), []
+
+
+def _sized(config: ClipConfig, size: int) -> ClipConfig:
+    """For pictures of `size` pixels; 0: as it is."""
+    return replace(config, image=replace(config.image, image_size=size)) if size else config
+
+
+def _start_towers(model: Clip, config: ModelConfig) -> list[str]:
+    notes = []
+    if config.image.init:
+        notes += start_tower(model.image, "image", config.image.init)
+    if config.text.init:
+        notes += start_tower(model.text, "text", config.text.init)
+    return notes
+
+
+def _groups(objective: Objective, run: Run) -> tuple[Group, ...]:
+    model, scales, decay = objective.model, _scales(objective.model, run), run.optim.weight_decay
+    if run.optim.decayed == "tables":
+        return decay_groups(objective, norms_and_biases(objective), decay, scales, vectors=True)
+    no_decay = {f"model.image.{name}" for name in model.image.no_decay}
+    no_decay |= {f"model.text.{name}" for name in model.text.no_decay}
+    return decay_groups(objective, frozenset(no_decay), decay, scales)
+
+
+def _scales(model: Clip, run: Run) -> dict[str, float]:
+    """Of the learning rate: of the logits' scale, and in towers where it falls from layer to
+    layer."""
+    found = {"model.logit_scale": run.optim.scale_lr}
+    for side, tower, decay in (
+        ("image", model.image, run.model.image.layer_decay),
+        ("text", model.text, run.model.text.layer_decay),
+    ):
+        if decay != 1:
+            layers = {
+                f"model.{side}.{name}": tower.layer_of(name) for name, _ in tower.named_parameters()
+            }
+            found |= layer_lr_scales(layers, decay)
+    return found
+
+
+def _prepare(model: Clip, run: Run) -> None:
+    for tower, options in ((model.image, run.model.image), (model.text, run.model.text)):
+        _lock(tower, options)
+        if options.freeze_patches:
+            tower.freeze_patches()
+        if options.patch_dropout:
+            tower.set_patch_dropout(options.patch_dropout)
+        if options.stochastic_depth:
+            tower.set_stochastic_depth(options.stochastic_depth)
+        if options.checkpointing:
+            tower.set_checkpointing(True)
+        if run.compile:
+            for block in tower.blocks:
+                block.compile()
+
+
+def _lock(tower: Tower[Any], options: TowerOptions) -> None:
+    """Freeze what isn't to be trained, batch statistics too."""
+    if options.all_frozen:
+        tower.requires_grad_(False).eval()
+    if not options.unlocked_layers:
+        return
+    groups = tower.layer_groups()
+    if options.unlocked_layers > len(groups):
+        raise ConfigError(
+            f"unlocked_layers {options.unlocked_layers}: a {type(tower).__name__} of this depth "
+            f"has {len(groups)} groups of layers"
+        )
+    locked = set[str]().union(*groups[: -options.unlocked_layers])
+    for name, parameter in tower.named_parameters():
+        parameter.requires_grad_(name not in locked)
+    for norm in batch_norms(tower):
+        if not any(parameter.requires_grad for parameter in norm.parameters()):
+            norm.eval()
