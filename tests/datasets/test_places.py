@@ -88,3 +88,41 @@ def test_a_folder_that_holds_nothing_readable_is_named(tmp_path):
     (tmp_path / "ILSVRC2012").mkdir()
     with pytest.raises(DataError, match=r"nothing in .*ILSVRC2012 can be read as its test split"):
         opened("imagenet1k", tmp_path)
+
+
+def flat(place):
+    """The publisher's pictures 1 to 3, of the classes goldfish, tench and goldfish."""
+    place.mkdir(parents=True)
+    for number in (1, 2, 3):
+        picture = Image.new("RGB", (4, 4), (number, 0, 0))
+        picture.save(place / f"ILSVRC2012_val_{number:08d}.JPEG", "jpeg")
+    return place
+
+
+def test_pictures_under_the_publishers_names_are_joined_with_kaggles_file(tmp_path):
+    flat(tmp_path / "ILSVRC" / "Data" / "CLS-LOC" / "val")
+    (tmp_path / "LOC_val_solution.csv").write_text(
+        "ImageId,PredictionString\n"
+        "ILSVRC2012_val_00000003,n01443537 85 1 499 272 n01443537 1 2 3 4 \n"
+        "ILSVRC2012_val_00000001,n01443537 85 1 499 272 \n"
+        "ILSVRC2012_val_00000002,n01440764 0 0 9 9\n"
+    )
+    found = opened("imagenet1k", tmp_path)
+    assert [found.source[index].label for index in range(3)] == [1, 0, 1]
+
+
+def test_or_with_a_file_of_ids_in_order(tmp_path):
+    place = flat(tmp_path / "ILSVRC2012" / "val")
+    ids = place / "imagenet_2012_validation_synset_labels.txt"
+    ids.write_text("n01443537\nn01440764\nn01443537\n")
+    found = opened("imagenet1k", tmp_path)
+    assert [found.source[index].label for index in range(3)] == [1, 0, 1]
+    ids.write_text("n01443537\n")
+    with pytest.raises(DataError, match="2 pictures, such as ILSVRC2012_val_00000002.JPEG"):
+        opened("imagenet1k", tmp_path)
+
+
+def test_without_their_classes_they_are_refused(tmp_path):
+    flat(tmp_path / "ImageNet" / "val")
+    with pytest.raises(DataError, match=r"without their classes: put LOC_val_solution.csv"):
+        opened("imagenet1k", tmp_path)

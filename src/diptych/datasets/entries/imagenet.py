@@ -18,6 +18,7 @@ IMAGENET = (
             "imagenet2012",
             "imagenet-ilsvrc2012",
         ),
+        reader="imagenet-flat",
         how_to_get="image-net.org (login); one folder per WordNet id in imagenet1k/val and "
         "imagenet1k/train",
         licence="research only (image-net.org terms)",

@@ -4,13 +4,23 @@ from collections.abc import Callable, Iterator
 
 from diptych.components import callable_of
 from diptych.datasets.entry import EvaluationSet, Found, Wanted
-from diptych.datasets.layouts import folders, mirror, originals, pairs, tables, video, vision
+from diptych.datasets.layouts import (
+    folders,
+    imagenet,
+    mirror,
+    originals,
+    pairs,
+    tables,
+    video,
+    vision,
+)
 from diptych.datasets.layouts.base import Files
 from diptych.errors import UnknownNameError
 
 Reader = Callable[[Wanted], Found | None]
 
 READERS: dict[str, Reader] = {
+    "imagenet-flat": imagenet.flat,
     "voc": originals.voc,
     "voc-boxes": originals.voc_boxes,
     "objectnet": originals.objectnet,
