@@ -3,6 +3,7 @@
 import json
 import shutil
 import warnings
+from dataclasses import replace
 
 import pytest
 import torch
@@ -11,6 +12,7 @@ from PIL import Image
 import diptych
 from diptych import compat, models, pretrained
 from diptych.checkpoints import convert
+from diptych.checkpoints.content import read
 from diptych.compat import clip
 from diptych.errors import (
     AssumptionWarning,
@@ -232,8 +234,11 @@ def test_clip_load(folder, picture, tmp_path, monkeypatch):
         clip.load("/nowhere/x.pt")
 
 
-def test_openais_files_have_quick_gelu(folder, tmp_path):
-    """A state dict alone doesn't say it; OpenAI's own code never computes anything else."""
+def test_openais_files_have_quick_gelu(folder, tmp_path, monkeypatch):
+    """A state dict alone doesn't say it, and its shapes are read with GELU; OpenAI's own code never
+    computes anything else."""
     bare = shutil.copy(folder / "open_clip_model.safetensors", tmp_path / "bare.safetensors")
+    told = replace(read(folder), config=from_json({"model_cfg": KINDS["vit"]}))
+    monkeypatch.setattr(clip, "read", lambda path: told)
     model, _ = clip.load(bare, device="cpu")
     assert model.config.text.activation == model.config.image.activation == "quick_gelu"
