@@ -117,7 +117,7 @@ def test_what_is_measured_changes_no_bit(tmp_path, pairs):
 @pytest.mark.parametrize(
     ("wrong", "says"),
     [
-        ({"path": "nowhere"}, r"--evaluation.path nowhere: .*\(evaluation.path\)"),
+        ({"path": "nowhere"}, "--evaluation.path nowhere: .*doesn't exist"),
         ({"path": "PAIRS"}, "--evaluation.path .*pairs.csv: .* are for --evaluation.pairs"),
         ({"path": ("synthetic:12", "nowhere")}, "--evaluation.path nowhere"),
         ({"path": "synthetic:12", "class_names": "no.txt"}, "--evaluation.path .*no.txt"),

@@ -105,6 +105,15 @@ def test_a_name_beside_weights_is_the_configuration_that_they_must_fit(tmp_path)
     assert any("positions is interpolated to [36, 192]" in note for note in notes)
 
 
+def test_a_frozen_tower_without_weights_is_said(tmp_path):
+    model = ModelConfig(custom=MODEL, image=TowerOptions(freeze=True))
+    _, _, notes = assemble(small_run(tmp_path / "run", model=model), Peers())
+    assert any("the image tower is frozen as it was drawn" in note for note in notes)
+    donor = save_model(tmp_path / "donor", build(MODEL))
+    model = replace(model, custom=None, init=str(donor))
+    assert assemble(small_run(tmp_path / "run", model=model), Peers())[2] == []
+
+
 def test_settings_that_weights_do_not_show_are_said(tmp_path):
     donor = save_model(tmp_path / "donor", build(MODEL))
     quick = replace(MODEL, image=replace(MODEL.image, activation="quick_gelu"))

@@ -29,6 +29,7 @@ def assemble(run: Run, peers: Peers) -> tuple[TrainingState, torch.nn.Module, li
     model, notes = _model(run)
     model = model.to(peers.device)
     notes += _start_towers(model, run.model)
+    notes += _useless(run.model)
     _prepare(model.train(), run)
     objective = build_objective(run.objective, model)
     average = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(run.ema)) if run.ema else None
@@ -62,6 +63,16 @@ def _model(run: Run) -> tuple[Clip, list[str]]:
 def _sized(config: ClipConfig, size: int) -> ClipConfig:
     """For pictures of `size` pixels; 0: as it is."""
     return replace(config, image=replace(config.image, image_size=size)) if size else config
+
+
+def _useless(config: ModelConfig) -> list[str]:
+    """On each tower that is neither trained nor was trained before."""
+    return [
+        f"the {side} tower is frozen as it was drawn, at random: give it weights "
+        f"(--model.init, --model.{side}.init), or train it"
+        for side, options in (("image", config.image), ("text", config.text))
+        if options.all_frozen and not (options.init or config.init)
+    ]
 
 
 def _start_towers(model: Clip, config: ModelConfig) -> list[str]:
