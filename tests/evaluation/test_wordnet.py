@@ -5,10 +5,11 @@ import torch
 from PIL import Image
 
 import diptych
-from diptych.config import EvaluationConfig
+from diptych.config import DataConfig
+from diptych.datasets import open_own
 from diptych.distributed import Peers
 from diptych.errors import DataError
-from diptych.training.evaluate import evaluator
+from diptych.training.evaluate import evaluate_model
 from tests import tiny
 
 IDS = {"n01440764": "tench", "n02979186": "cassette player", "n03773504": "missile"}
@@ -42,8 +43,9 @@ def test_by_data_by_task_and_while_training(tmp_path, by_hand):
     assert alone.class_names == tuple(IDS.values())
     assert alone.metrics["top1"] == pytest.approx(by_hand)
     assert diptych.evaluate(tiny.encoder(), place).only().class_names == tuple(IDS.values())
-    measure = evaluator(EvaluationConfig(path=place), Peers())
-    assert measure(tiny.model())["top1"] == pytest.approx(by_hand)
+    opened = open_own(DataConfig(path=place), "zero-shot")
+    found = evaluate_model(tiny.model(), opened, 0, Peers())
+    assert found["top1"] == pytest.approx(by_hand)
 
 
 def test_ids_that_are_not_imagenets_are_refused_where_they_would_be_asked(tmp_path):
