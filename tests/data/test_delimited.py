@@ -89,6 +89,8 @@ def test_the_separator_can_be_said(table):
     assert (
         read(table(tab, separator="\\t")) == read(table(tab, separator="tab")) == [("0.jpg", "a")]
     )
+    with pytest.raises(DataError, match=r"one ASCII letter such as ; or \\t, not '::'"):
+        table(text, separator="::")
     with pytest.raises(DataError, match="no picture column, only image~caption"):
         table(text)
 

@@ -10,10 +10,10 @@ a field doesn't run on over lines that are rows by themselves.
 """
 
 import codecs
+import functools
 import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -48,7 +48,9 @@ class DelimitedRows(Rows):
         separator: str = "",
         surplus: bool = False,
     ):
-        self._reopen = partial(DelimitedRows, path, wanted, separator=separator, surplus=surplus)
+        self._reopen = functools.partial(
+            DelimitedRows, path, wanted, separator=separator, surplus=surplus
+        )
         self._path, self._files = path, OpenFiles()
         self._memory = _converted(path)
         data = self._whole()
@@ -121,8 +123,12 @@ class DelimitedRows(Rows):
         plain &= separators == len(self.columns) - 1
         kept, ends, bad = plain.copy(), ends.copy(), list[BadSample]()
         after = 0
+        ordinary, view = _ordinary_row(self._separator, len(self.columns)), data.data
         for number in np.flatnonzero(~plain).tolist():
             if number < after:
+                continue
+            if ordinary.fullmatch(view, int(starts[number]), int(ends[number])):
+                kept[number] = True
                 continue
             text, after = self._line(starts, ends, number), number + 1
             if not text.strip():
@@ -262,6 +268,8 @@ def _header(
     """The separator, the columns' names, and whether the line holds them. Without a header, a
     picture's name beside one other field tells which is which."""
     separator = _SPELLED.get(separator, separator)
+    if separator and (len(separator) > 1 or not separator.isascii() or separator == '"'):
+        raise DataError(f"a separator is one ASCII letter such as ; or \\t, not {separator!r}")
     default = _DEFAULTS.get(path.suffix.lower(), ",")
     tried = [separator] if separator else [default, *(s for s in SEPARATORS if s != default)]
     headers = {each: _names(line, each) for each in tried}
@@ -304,10 +312,23 @@ def _quoted(line: str, separator: str, lenient: bool = False) -> list[str] | Non
         at = end + 1
 
 
+@functools.cache
+def _end_of_field(separator: str) -> re.Pattern[str]:
+    return re.compile(rf" *(?:{re.escape(separator)}|\Z)")
+
+
+def _ordinary_row(separator: str, columns: int) -> re.Pattern[bytes]:
+    """A line of so many fields, of which the quoted ones are as RFC 4180 has them: most lines, told
+    without reading them field by field."""
+    field = rf'(?: *"(?:[^"\\]|"")*+" *|[^"{re.escape(separator)}]*+)'
+    row = rf"{field}(?:{re.escape(separator)}{field}){{{columns - 1}}}\r?"
+    return re.compile(row.encode())
+
+
 def _closing(line: str, start: int, separator: str, lenient: bool) -> int | None:
     """Where the closing quote of the field stands whose text begins at `start`: -1 if nowhere, None
     where an inner quote is single."""
-    end_of_field, at = re.compile(rf" *(?:{re.escape(separator)}|\Z)"), start
+    end_of_field, at = _end_of_field(separator), start
     while (at := line.find('"', at)) >= 0:
         escaped = at > start and line[at - 1] == "\\"
         if line[at + 1 : at + 2] == '"' and not escaped:
