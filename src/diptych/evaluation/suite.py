@@ -45,7 +45,7 @@ def run_suite(
     >>> results = run_suite(encoders, tasks, open_splits, Engine())
     >>> list(results), list(results.failures.values())
     ([ResultKey(task='synthetic:16', model='tiny', resize='crop')], \
-["nothing.tar doesn't exist (data.path)"])
+["nothing.tar doesn't exist"])
     """
     results = Results()
     for task in tasks:
