@@ -13,7 +13,7 @@ from diptych.weights.read import read_weights
 
 open_clip = pytest.importorskip("open_clip")
 
-VIT = {"image_size": 32, "patch_size": 8, "width": 128, "layers": 2, "mlp_ratio": 2.0}
+VIT = {"image_size": 32, "patch_size": 8, "width": 128, "layers": 2, "mlp_ratio": 4.0}
 RESNET = {
     "image_size": 64,
     "layers": [1, 2, 1, 1],
@@ -23,11 +23,11 @@ RESNET = {
 }
 TEXT = {
     "context_length": 12,
-    "vocab_size": 60,
+    "vocab_size": 49408,
     "width": 64,
     "heads": 1,
     "layers": 2,
-    "mlp_ratio": 2.0,
+    "mlp_ratio": 4.0,
 }
 
 
@@ -37,7 +37,7 @@ def published(request, randomise, tmp_path, quiet):
     torch.jit."""
     model = randomise(open_clip.CLIP(48, request.param, TEXT, quick_gelu=True))
     open_clip.model.convert_weights_to_lp(model, torch.float16)
-    for name, value in (("input_resolution", 32), ("context_length", 12), ("vocab_size", 60)):
+    for name, value in (("input_resolution", 32), ("context_length", 12), ("vocab_size", 49408)):
         if name in model.__dict__:
             delattr(model, name)
         model.register_buffer(name, torch.tensor(value))
@@ -72,7 +72,7 @@ def test_features_and_conversion(published, tmp_path, example):
             ours.encode_text(ids), model.encode_text(ids), atol=1e-5, rtol=1e-5
         )
     convert(path, "openai", tmp_path / "weights.pt")
-    weights, kind = read_weights(tmp_path / "weights.pt")
+    weights, kind, _ = read_weights(tmp_path / "weights.pt")
     assert kind == "torch"
     assert torch.float16 in {tensor.dtype for tensor in weights.values()}  # as published
     convert(path, "native", tmp_path / "native")

@@ -34,7 +34,7 @@ def files(tmp_path, random_model, vit):
     config = replace(vit, image=replace(vit.image, width=512, mlp_width=1024, heads=8))
     model = random_model(config)
     save_model(tmp_path / "native", model)
-    open_clip.export_file(tmp_path / "w.pt", config, model.state_dict())
+    torch.save(open_clip.export_table(config).to_foreign(model.state_dict()), tmp_path / "w.pt")
     return {"safetensors": tmp_path / "native", "pt": tmp_path / "w.pt"}, config
 
 

@@ -1,10 +1,15 @@
 """torch's files: the weights wherever a training checkpoint keeps them, and nothing else."""
 
+import argparse
 import collections
+import datetime
+import pathlib
+import shutil
 import sys
 import types
 import zipfile
 
+import numpy as np
 import pytest
 import torch
 
@@ -43,6 +48,20 @@ def same(state, expected=WEIGHTS):
         lambda weights: {
             "state_dict": {f"module._orig_mod.{name}": tensor for name, tensor in weights.items()}
         },
+        lambda weights: BESIDE | {"model_state_dict": weights},
+        lambda weights: BESIDE | {"net": weights},
+        lambda weights: {"params": weights},
+        lambda weights: BESIDE | {"name": {"of": "no tensor"}, "anything": weights},
+        lambda weights: BESIDE | {"model": {"name": "ViT-B-32"}, "state_dict": weights},
+        lambda weights: BESIDE | {"model_ema": weights},
+        lambda weights: {
+            f"_fsdp_wrapped_module.{name.replace('.', '._fsdp_wrapped_module.')}": tensor
+            for name, tensor in weights.items()
+        },
+        lambda weights: {
+            name.replace("a.", "a._checkpoint_wrapped_module._orig_mod."): tensor
+            for name, tensor in weights.items()
+        },
         lambda weights: {"a.weight": weights["a.weight"], "module.b": weights["b"]},
         lambda weights: collections.OrderedDict(
             (n, torch.nn.Parameter(t)) for n, t in weights.items()
@@ -51,19 +70,59 @@ def same(state, expected=WEIGHTS):
 )
 def test_containers_and_prefixes(tmp_path, wrap, mapped):
     torch.save(wrap(WEIGHTS), tmp_path / "w.pt", _use_new_zipfile_serialization=mapped)
-    same(read_torch(tmp_path / "w.pt", mapped))
+    same(read_torch(tmp_path / "w.pt", mapped).tensors)
 
 
 def test_the_first_container_is_evas(tmp_path):
     torch.save({"state_dict": {"other": torch.zeros(1)}, "model": WEIGHTS}, tmp_path / "w.pt")
-    same(read_torch(tmp_path / "w.pt", mapped=True))
+    same(read_torch(tmp_path / "w.pt", mapped=True).tensors)
+
+
+@pytest.mark.parametrize("ema", ["model_ema", "state_dict_ema", "ema"])
+@pytest.mark.parametrize("name", ["model", "state_dict", "whatever"])
+def test_of_several_versions_the_trained_one_is_taken_and_named(tmp_path, name, ema):
+    average = {f"module.{each}": tensor * 0 for each, tensor in WEIGHTS.items()}
+    torch.save(BESIDE | {ema: average, name: WEIGHTS}, tmp_path / "w.pt")
+    weights = read_torch(tmp_path / "w.pt", mapped=True)
+    same(weights.tensors)
+    assert weights.taken == f"{name}, not {ema}"
+
+
+def test_two_of_unknown_names_are_not_chosen_between(tmp_path):
+    torch.save(BESIDE | {"one": WEIGHTS, "two": WEIGHTS}, tmp_path / "w.pt")
+    with pytest.raises(CheckpointError, match=r"several state dicts \(one, two\); save one"):
+        read_torch(tmp_path / "w.pt", mapped=True)
+
+
+def test_what_is_no_state_dict_is_named(tmp_path):
+    torch.save({"a": torch.ones(1), "epoch": 3}, tmp_path / "w.pt")
+    with pytest.raises(CheckpointError, match="no state dict: 'epoch' is not a dense tensor"):
+        read_torch(tmp_path / "w.pt", mapped=True)
+
+
+@pytest.mark.parametrize(
+    "beside",
+    [
+        argparse.Namespace(lr=1e-3, out=pathlib.Path("runs")),
+        pathlib.Path("runs/1"),
+        np.float64(3.5),
+        np.arange(3),
+        types.SimpleNamespace(epoch=3),
+        datetime.datetime(2026, 1, 1),
+        collections.defaultdict(list),
+    ],
+    ids=lambda value: type(value).__name__,
+)
+def test_data_beside_the_weights_is_passed_by(tmp_path, beside):
+    torch.save({"args": beside, "epoch": 3, "model": WEIGHTS}, tmp_path / "w.pt")
+    same(read_torch(tmp_path / "w.pt", mapped=True).tensors)
 
 
 def test_the_file_is_mapped_anew_as_it_is_read(tmp_path, monkeypatch):
     weights = {f"{i}": torch.full((100,), float(i)) for i in range(20)}
     torch.save(dict(reversed(weights.items())), tmp_path / "w.pt")
     monkeypatch.setattr(mapped, "TAKEN", 1000)
-    state = read_torch(tmp_path / "w.pt", mapped=True)
+    state = read_torch(tmp_path / "w.pt", mapped=True).tensors
     assert list(state) == list(reversed(weights))  # as they lie in the file
     same(state, weights)
     same({name: lazy.once() for name, lazy in state.lazies.items()}, weights)
@@ -129,21 +188,27 @@ def test_what_deepspeed_pickles_becomes_a_stand_in(tmp_path, pretended):
     torch.save(
         {"module": WEIGHTS, "loss_scaler": make("deepspeed.runtime.fp16")}, tmp_path / "w.pt"
     )
-    same(read_torch(tmp_path / "w.pt", mapped=True))
+    same(read_torch(tmp_path / "w.pt", mapped=True).tensors)
     assert type(load(tmp_path / "w.pt")["loss_scaler"]).__module__.startswith("diptych.")
     assert not traces
 
 
-def test_what_others_pickle_is_refused_and_named(tmp_path, pretended):
+def test_so_does_what_anybody_else_pickles(tmp_path, pretended):
     make, traces = pretended
-    for module in ("deepspeed_evil", "notdeepspeed.runtime"):
+    for module in ("train", "omegaconf.nodes"):
         torch.save({"module": WEIGHTS, "scaler": make(module)}, tmp_path / "w.pt")
-        with pytest.raises(
-            CheckpointError,
-            match=rf"\({module}.Scaler\), so reading it could execute code: refused",
-        ):
-            read_torch(tmp_path / "w.pt", mapped=True)
+        same(read_torch(tmp_path / "w.pt", mapped=True).tensors)
     assert not traces
+
+
+@pytest.mark.parametrize("trap", [eval, open, shutil.rmtree, getattr, torch.load])
+def test_what_could_run_code_is_refused_and_named(tmp_path, trap):
+    torch.save({"module": WEIGHTS, "args": trap}, tmp_path / "w.pt")
+    name = f"{trap.__module__}.{trap.__qualname__}"
+    with pytest.raises(
+        CheckpointError, match=rf"\({name}\), so reading it could execute code: refused"
+    ):
+        read_torch(tmp_path / "w.pt", mapped=True)
 
 
 class Trap:

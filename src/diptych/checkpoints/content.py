@@ -1,5 +1,6 @@
 """From anything that names weights to weights under our names: a whole model's, or one tower's."""
 
+import warnings
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -9,9 +10,9 @@ from diptych.checkpoints.describe import read_config
 from diptych.checkpoints.detect import Part, match, native_folder, open_foreign
 from diptych.checkpoints.locate import Place, locate
 from diptych.config import ClipConfig, TowerConfig
-from diptych.errors import CheckpointError, ConfigError
+from diptych.errors import AssumptionWarning, CheckpointError, ConfigError
 from diptych.weights import native
-from diptych.weights.layout import Layout, WeightSource
+from diptych.weights.layout import GIVE_CONFIG, Layout, WeightSource
 from diptych.weights.native import Meta
 from diptych.weights.state import State
 from diptych.weights.tower import tower_weights
@@ -34,6 +35,10 @@ class Content:
     behind. `unknown`: why there is no configuration."""
     file: Path
     """The weights."""
+    taken: str = ""
+    """Which of several versions of the weights this is; empty: the file holds one."""
+    assumed: str = ""
+    """What of the configuration the weights don't say and nobody said."""
 
 
 def read(
@@ -53,14 +58,10 @@ def read(
     return _read_foreign(place, part, given)
 
 
-def read_model(
-    path: str | Path, *, config: ClipConfig | str | Path | None = None
-) -> tuple[State, Meta]:
-    """All of a model, and its description. Raises as `read`."""
-    content = read(path, config=config)
+def described(content: Content) -> Meta:
+    """The description of a model."""
     assert isinstance(content.config, ClipConfig)
-    meta = Meta(config=content.config, provenance=content.provenance, file=content.file)
-    return content.state, meta
+    return Meta(config=content.config, provenance=content.provenance, file=content.file)
 
 
 def _read_foreign(place: Place, part: Part, given: Config | None) -> Content:
@@ -77,10 +78,38 @@ def _read_foreign(place: Place, part: Part, given: Config | None) -> Content:
         state, known = _in_form(_part(state, part), known)
     except (CheckpointError, ConfigError) as error:
         raise CheckpointError(f"{place.path}, read as {layout.name}: {error}") from error
+    assumed = notes.get("assumed", "")
     notes |= {"source": place.path.name, "format": layout.name}
-    if unused := table.unused(names):
+    if unused := [*table.unused(names), *source.beside]:
         notes["unused"] = unused
-    return Content(state=state, config=known, provenance=notes, file=source.file)
+    return Content(
+        state=state,
+        config=known,
+        provenance=notes,
+        file=source.file,
+        taken=source.weights.taken,
+        assumed=assumed,
+    )
+
+
+def say_assumed(path: str | Path, content: Content, accepted: bool = True) -> None:
+    """An AssumptionWarning where the configuration rests on one, or other weights are in the file,
+    too. Raises CheckpointError instead where the first isn't accepted."""
+    if content.taken:
+        warnings.warn(
+            f"{path} holds several versions of its weights; this is {content.taken}; "
+            "to read another, save it alone",
+            AssumptionWarning,
+            stacklevel=3,
+        )
+    if not content.assumed:
+        return
+    said = f"{path} doesn't say how it is built; assumed from its shapes: {content.assumed}; "
+    if not accepted:
+        raise CheckpointError(
+            f"{said}{GIVE_CONFIG}, or accept the guess by accept_guess= (--accept-guess)"
+        )
+    warnings.warn(f"{said}if that isn't so, {GIVE_CONFIG}", AssumptionWarning, stacklevel=3)
 
 
 def _given(config: Config | str | Path | None, part: Part) -> Config | None:
@@ -103,7 +132,7 @@ def _infer(
             config, notes = layout.config(source, state)
             return _config_of(config, part), notes
         if part == "image" and layout.tower_config:
-            return layout.tower_config(source, state), {}
+            return layout.tower_config(source, state)
     except (CheckpointError, ConfigError) as error:
         return None, {"unknown": str(error)}
     return None, {}

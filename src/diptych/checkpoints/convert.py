@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from diptych.checkpoints.content import read_model
+from diptych.checkpoints.content import described, read, say_assumed
 from diptych.checkpoints.convert_tower import convert_tower, proven_deploy
 from diptych.checkpoints.describe import read_config
 from diptych.config import ClipConfig, ImageTowerConfig, PreprocessConfig
@@ -52,6 +52,7 @@ def convert(
     *,
     config: ClipConfig | str | Path | None = None,
     deploy: bool = False,
+    accept_guess: bool = False,
     say: Callable[[str], None] = lambda _: None,
 ) -> Path:
     """Writes the model at `source` (see `load_model`) in the layout `to` at `out`: a folder, or a
@@ -61,9 +62,10 @@ def convert(
     The weights keep their dtype. Before `out` gets its name it is read back: every tensor must be
     bit-equal, and the features that its own configuration gives must equal the source's. `config`
     (or a model's name, or the path of a published JSON configuration) overrules what stands beside
-    foreign weights. `deploy` merges an image tower that has a deploy form. `say` gets a sentence on
-    what of the source stays behind. Raises CheckpointError if `out` exists, or `to` can't hold this
-    model.
+    foreign weights. `deploy` merges an image tower that has a deploy form. `accept_guess`: weights
+    that don't say how they are built are converted by what their shapes suggest, which the native
+    format's provenance then says. `say` gets a sentence on what of the source stays behind. Raises
+    CheckpointError if `out` exists, or `to` can't hold this model.
 
     >>> import tempfile
     >>> from dataclasses import replace
@@ -82,9 +84,13 @@ def convert(
         raise UnknownNameError("layout", to, targets())
     alone = next((each for each in _exports() if each.name == to and each.part == "image"), None)
     if alone:
-        return convert_tower(source, alone, out, config=config, deploy=deploy)
+        return convert_tower(
+            source, alone, out, config=config, deploy=deploy, accept_guess=accept_guess
+        )
     out = Path(out)
-    state, meta = read_model(source, config=read_config(config))
+    content = read(source, config=read_config(config))
+    say_assumed(source, content, accepted=accept_guess)
+    state, meta = content.state, described(content)
     if said := left_behind(meta.provenance):
         say(said)
     try:
@@ -136,7 +142,8 @@ def _verify(
     config: ClipConfig,
     original: Clip,
 ) -> None:
-    again, meta = read_model(path, config=config if to.place == "file" else None)
+    content = read(path, config=config if to.place == "file" else None)
+    again, meta = content.state, described(content)
     differing = [
         name
         for name, tensor in state.items()

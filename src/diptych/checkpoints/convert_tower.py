@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from torch.nn.functional import normalize
 
-from diptych.checkpoints.content import Config, read
+from diptych.checkpoints.content import Config, read, say_assumed
 from diptych.config import ImageTowerConfig
 from diptych.errors import CheckpointError
 from diptych.weights.assemble import assemble_tower
@@ -26,16 +26,18 @@ def convert_tower(
     *,
     config: Config | str | Path | None = None,
     deploy: bool = False,
+    accept_guess: bool = False,
 ) -> Path:
     """Writes the image tower at `source`, alone or within a model, to `out` in a layout of image
     towers alone. A classifier, a projection and a text tower stay behind. `config` overrules what
-    stands beside foreign weights, and `deploy` merges the tower.
+    stands beside foreign weights, `deploy` merges the tower, `accept_guess` is as in `convert`.
 
     What was written is read back: every tensor must be bit-equal, and merged vectors those of the
     source. Raises CheckpointError if `out` exists or the tower is of another kind.
     """
     out = Path(out)
     content = read(source, "image", config=config)
+    say_assumed(source, content, accepted=accept_guess)
     state, tower = content.state, content.config
     if not isinstance(tower, ImageTowerConfig) or not to.holds(tower):
         raise CheckpointError(

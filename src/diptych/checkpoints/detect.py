@@ -10,6 +10,7 @@ from diptych.weights import deepspeed, native
 from diptych.weights.hub import SUFFIXES
 from diptych.weights.layout import Layout, WeightSource
 from diptych.weights.read import read_weights
+from diptych.weights.state import State
 
 Side = Literal["image", "text"]
 Part = Literal["model", "image", "text"]
@@ -57,7 +58,41 @@ def open_foreign(path: Path) -> WeightSource:
     if not path.exists():
         raise CheckpointError(f"there is no file or folder {path}")
     file = _weight_file(path) if path.is_dir() else path
-    return WeightSource(path=path, file=file, weights=read_weights(file))
+    weights = read_weights(file)
+    bare, beside = _without_prefix(weights.tensors, path)
+    return WeightSource(
+        path=path, file=file, weights=weights._replace(tensors=bare), beside=tuple(beside)
+    )
+
+
+def _without_prefix(state: State, path: Path) -> tuple[State, list[str]]:
+    """The model's weights without what training code put before all their names (Lightning's
+    `model.`, a wrapper's `clip_model.`), and the names of the rest. Raises CheckpointError for
+    several models."""
+    if _whole(state) or _tower(state, "image") or _tower(state, "text"):
+        return state, []
+    found = [prefix for prefix in _prefixes(state) if _whole(state.part(prefix))]
+    found = found or [p for p in _prefixes(state) if _tower(state.part(p), "image")]
+    prefix = next(iter(found), "")
+    if others := [each for each in found if not each.startswith(prefix)]:
+        raise CheckpointError(
+            f"{path} holds several models ({', '.join([prefix, *others])}); save one of them alone"
+        )
+    return state.part(prefix), [name for name in state if not name.startswith(prefix)]
+
+
+def _prefixes(names: Collection[str]) -> list[str]:
+    """All that stands before a name that tells a layout, the shortest first."""
+    marks: set[str] = set()
+    for layout in layouts():
+        marks |= {*layout.image, *layout.text}
+    found: set[str] = set()
+    for name in names:
+        parts = name.split(".")
+        for i in range(1, len(parts)):
+            if ".".join(parts[i:]) in marks:
+                found.add(".".join(parts[:i]) + ".")
+    return sorted(found, key=lambda prefix: (len(prefix), prefix))
 
 
 def match(names: Collection[str], part: Part, path: Path) -> Layout:

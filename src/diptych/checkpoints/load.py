@@ -6,11 +6,12 @@ from typing import Any, NamedTuple
 
 import torch
 
-from diptych.checkpoints.content import Config, read, read_model
+from diptych.checkpoints.content import Config, described, read, say_assumed
 from diptych.config import ClipConfig, ImageTowerConfig
 from diptych.errors import CheckpointError
 from diptych.models import Clip, Tower
 from diptych.weights.assemble import assemble, assemble_tower
+from diptych.weights.layout import GIVE_CONFIG
 from diptych.weights.native import Meta
 from diptych.weights.tower import resize_tower, tower_weights
 
@@ -64,7 +65,8 @@ def load_model(
 
     Raises CheckpointError, in one sentence, for weights that are missing, damaged, would execute
     code, are of another model or hold NaN; UnknownNameError, with near misses, for a name that
-    nothing answers to.
+    nothing answers to. Warns (AssumptionWarning) of what neither the weights nor `config` say, and
+    is taken to be as in published models of the same shapes.
 
     >>> import tempfile
     >>> from diptych import models, pretrained
@@ -75,7 +77,9 @@ def load_model(
     ...     load_model(path, image_size=96).config.image.image_size
     96
     """
-    state, meta = read_model(path, config=config)
+    content = read(path, config=config)
+    say_assumed(path, content)
+    state, meta = content.state, described(content)
     image, tower = resize_tower(state.part("image."), meta.config.image, image_size, patch_size)
     try:
         if deploy:
@@ -120,9 +124,10 @@ def load_image_tower(
     content = read(path, "image", config=config)
     if not isinstance(content.config, ImageTowerConfig):
         reason = content.provenance.get(
-            "unknown", "it doesn't say how its image tower is built; give config="
+            "unknown", f"it doesn't say how its image tower is built; {GIVE_CONFIG}"
         )
         raise CheckpointError(f"{path}: {reason}")
+    say_assumed(path, content)
     state, tower = resize_tower(content.state, content.config, image_size, patch_size)
     try:
         if deploy:

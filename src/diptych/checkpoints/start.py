@@ -101,7 +101,11 @@ def start_tower(tower: Tower[Any], side: Side, path: str | Path) -> list[str]:
     try:
         content = read(path, side)
         said = [f"{name} is not used" for name in summary(content.provenance.get("unused", ()))]
-        said += [_UNKNOWN] if content.config is None else _differences(content.config, tower.config)
+        said += (
+            [_UNKNOWN]
+            if content.config is None or content.assumed
+            else _differences(content.config, tower.config)
+        )
         state, resized = known.resize(content.state, tower.config)
         expected, fresh = _without_fresh(state.shapes, tower)
         state = State({name: lazy for name, lazy in state.lazies.items() if name not in fresh})

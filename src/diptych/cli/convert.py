@@ -29,6 +29,8 @@ class Convert:
     config: str = ""
     """Where the weights don't say enough about themselves: the model's name, or a JSON file that
     describes it."""
+    accept_guess: bool = False
+    """Convert weights that don't say how they are built by what their shapes suggest."""
     deploy: bool = False
     """Merge an image tower that has a deploy form: the same vectors, faster; it can't
     be taken back."""
@@ -43,9 +45,13 @@ def run(arguments: Sequence[str]) -> None:
     def say(sentence: str) -> None:
         print(sentence, file=sys.stderr)
 
-    config = options.config or None
-    print(
-        convert(
-            options.source, options.to, options.out, config=config, deploy=options.deploy, say=say
-        )
+    written = convert(
+        options.source,
+        options.to,
+        options.out,
+        config=options.config or None,
+        deploy=options.deploy,
+        accept_guess=options.accept_guess,
+        say=say,
     )
+    print(written)

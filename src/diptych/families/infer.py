@@ -8,6 +8,7 @@ from torch import Tensor
 from diptych.config import Activation, ClipConfig, ImageTowerConfig, TextTowerConfig, TowerConfig
 from diptych.errors import CheckpointError
 from diptych.families import tower_configs
+from diptych.weights.layout import GIVE_CONFIG
 from diptych.weights.state import State
 from diptych.weights.tower import tower_weights
 
@@ -29,11 +30,10 @@ def infer(weights: Mapping[str, Tensor], activation: Activation) -> ClipConfig:
     True
     """
     state = State.of(weights)
-    text = infer_text(state, activation)
     shapes = state.shapes
     return ClipConfig(
         image=infer_image(state, activation),
-        text=text,
+        text=infer_text(state, activation),
         embed_dim=len(shapes["text.projection.weight"]),
         token_dim=len(shapes["image_tokens.weight"]) if "image_tokens.weight" in state else None,
         logit_bias=SIGLIP_BIAS if "logit_bias" in state else None,
@@ -57,5 +57,5 @@ def _infer(shapes: Mapping[str, Tensor], activation: Activation, base: type[T], 
             if isinstance(found, base):
                 return found
     raise CheckpointError(
-        f"the {side} tower's configuration can't be inferred from its weights; give config="
+        f"the {side} tower's configuration can't be inferred from its weights; {GIVE_CONFIG}"
     )

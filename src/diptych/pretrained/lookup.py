@@ -32,8 +32,8 @@ def names(pattern: str = "*") -> list[str]:
     """Names that match a shell pattern, in the order in which the families list them.
 
     >>> from diptych import pretrained
-    >>> pretrained.names("vit-l-*")
-    ['vit-l-14', 'vit-l-14-336', 'vit-l-14-quickgelu', 'vit-l-14-336-quickgelu']
+    >>> pretrained.names("vit-l-14-336*")
+    ['vit-l-14-336', 'vit-l-14-336-quickgelu']
     """
     return [name for name in _entries() if fnmatch.fnmatchcase(name, _plain(pattern))]
 

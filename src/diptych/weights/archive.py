@@ -53,6 +53,13 @@ def is_archive(path: Path) -> bool:
         raise CheckpointError(f"{path} is damaged ({error}); copy or download it again") from error
 
 
+def has_quick_gelu(path: Path) -> bool:
+    """Whether the program of an archive has QuickGELU's constant: x * sigmoid(1.702 x)."""
+    with zipfile.ZipFile(path) as file:
+        programs = (file.read(name) for name in file.namelist() if name.endswith(".py"))
+        return any(b"1.702" in program for program in programs)
+
+
 def read_archive(path: Path) -> dict[str, Tensor]:
     """Every tensor of the module tree, by dotted name, in the dtype it was stored in.
 

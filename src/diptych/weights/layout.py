@@ -13,6 +13,11 @@ from diptych.weights.mapping import Table
 from diptych.weights.read import WeightFile
 from diptych.weights.state import State
 
+GIVE_CONFIG = (
+    "give config= (on the command line --config): a model's name, or a JSON file that describes it"
+)
+"""What to do where weights don't say how they are built."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class WeightSource:
@@ -23,6 +28,9 @@ class WeightSource:
     file: Path
     """The weights; configuration files would lie beside them."""
     weights: WeightFile
+    """Under the model's own names."""
+    beside: tuple[str, ...] = ()
+    """Names in the file that belong to no part of the model."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,10 +67,11 @@ class Layout:
     """The rename table for a checkpoint with these foreign names."""
     config: Callable[[WeightSource, State], tuple[ClipConfig, dict[str, Any]]]
     """The configuration (from files beside the weights, or from shapes), and notes for the
-    provenance."""
-    tower_config: Callable[[WeightSource, State], ImageTowerConfig] | None = None
-    """The image tower's, inferred from shapes, for a file that holds it alone; None: they don't say
-    enough."""
+    provenance: `assumed` is what the weights don't say; a user is warned of it."""
+    tower_config: (
+        Callable[[WeightSource, State], tuple[ImageTowerConfig, dict[str, Any]]] | None
+    ) = None
+    """The same of an image tower that lies alone in its file; None: nothing says enough."""
     config_file: str = ""
     """The file beside the weights from which `config` reads, where it is there; empty: none."""
     weight_files: tuple[str, ...]

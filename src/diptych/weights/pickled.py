@@ -2,7 +2,8 @@
 executed.
 
 Training checkpoints hold more than weights; what else torch's unpickler accepts is passed by.
-DeepSpeed pickles objects of its own beside the weights: they become empty stand-ins.
+Objects beside the weights (arguments, paths, numpy's numbers, DeepSpeed's own) become empty
+stand-ins: their classes are never looked up.
 """
 
 import errno
@@ -10,12 +11,13 @@ import os
 import pickle
 import re
 import struct
+import sys
 import warnings
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -24,12 +26,48 @@ from diptych.errors import CheckpointError, first_line
 from diptych.weights.mapped import Reopened
 from diptych.weights.state import Lazy, State
 
-_CONTAINERS = ("model", "module", "state_dict", "model_ema")
+_CONTAINERS = (
+    "model",
+    "module",
+    "state_dict",
+    "model_state_dict",
+    "model_state",
+    "net",
+    "network",
+    "params",
+    "weights",
+)
 """Where training checkpoints keep the weights; EVA's loader tries the first three in this order."""
+_AVERAGES = (
+    "model_ema",
+    "state_dict_ema",
+    "ema",
+    "ema_model",
+    "ema_state_dict",
+    "model_ema_state_dict",
+    "params_ema",
+)
+"""Where they keep the weights' moving average, which is read where there is nothing else."""
+_BESIDE = (
+    "optimizer",
+    "optimizer_state_dict",
+    "optimizer_states",
+    "optim",
+    "scheduler",
+    "lr_scheduler",
+    "lr_schedulers",
+    "scaler",
+    "rng",
+    "rng_state",
+    "rng_states",
+)
+"""What may hold tensors by names and is no model."""
 _DEPTH = 4
 """Containers inside each other."""
-_WRAPPERS = re.compile(r"^((module|_orig_mod)\.)+")
-"""What DistributedDataParallel and torch.compile put before each name."""
+_INNER = re.compile(r"\b(_orig_mod|_fsdp_wrapped_module|_checkpoint_wrapped_module)\.")
+"""What torch.compile, FSDP and activation checkpointing put before the names of what they wrap."""
+_OUTER = re.compile(r"^(module\.)+")
+"""What DistributedDataParallel puts before each name."""
 _DAMAGE = (
     RuntimeError,
     OSError,
@@ -45,32 +83,54 @@ _DAMAGE = (
     zipfile.BadZipFile,
 )
 """What torch raises over bytes that nobody wrote on purpose."""
-_INERT = "deepspeed."
-"""Objects of this package become stand-ins."""
+_DATA = {
+    "argparse",
+    "collections",
+    "dataclasses",
+    "datetime",
+    "decimal",
+    "enum",
+    "fractions",
+    "pathlib",
+    "types",
+    "typing",
+    "uuid",
+    *(f"builtins.{kind}" for kind in ("bool", "dict", "float", "int", "list", "str", "tuple")),
+}
+"""Modules of the standard library whose objects are data, and such classes. What else of it, or of
+torch, a file asks for could run code: such a file is refused, though nothing of it would run."""
 
 
 class _Inert:
-    """Stands for any object of `_INERT`: it takes whatever it is given and does nothing."""
+    """Stands for any object: it takes whatever it is given and does nothing."""
 
-    def __init__(self, *_: Any, **__: Any):
-        pass
+    def __new__(cls, *_: Any, **__: Any):
+        return super().__new__(cls)
 
     def __setstate__(self, state: Any):
         pass
 
 
-def read_torch(path: Path, mapped: bool) -> State:
-    """The weights of a `torch.save` file, under the names that the model had before it was wrapped;
-    `mapped` where the file is a zip.
+class Weights(NamedTuple):
+    """What a training checkpoint holds of a model."""
+
+    tensors: Mapping[str, Tensor]
+    """Under the names that the model had before it was wrapped."""
+    taken: str = ""
+    """Which of several versions of the weights this is; empty: there is one."""
+
+
+def read_torch(path: Path, mapped: bool) -> Weights:
+    """The weights of a `torch.save` file; `mapped` where the file is a zip. `tensors` is a State.
 
     Raises CheckpointError if it is damaged, would execute code, or holds no state dict.
     """
-    tensors = state_dict(load(path, mapped), path)
+    tensors, taken = state_dict(load(path, mapped), path)
     if not mapped:
-        return State.of(tensors)
+        return Weights(State.of(tensors), taken)
     in_order = sorted(tensors.items(), key=lambda item: item[1].data_ptr())
-    kept, passing = (Reopened(lambda: state_dict(load(path), path)) for _ in range(2))
-    return State(
+    kept, passing = (Reopened(lambda: dict(state_dict(load(path), path)[0])) for _ in range(2))
+    state = State(
         {
             name: Lazy(
                 tensor.to("meta"),
@@ -80,6 +140,7 @@ def read_torch(path: Path, mapped: bool) -> State:
             for name, tensor in in_order
         }
     )
+    return Weights(state, taken)
 
 
 def _take(file: Reopened[dict[str, Tensor]], name: str, size: int) -> Tensor:
@@ -92,7 +153,7 @@ def load(path: Path, mapped: bool = True) -> Any:
         return _unpickle(path, mapped)
     except pickle.UnpicklingError as error:
         named = _named_objects(path) if mapped else []
-        if not named or not all(name.startswith(_INERT) for name in named):
+        if not named or not all(map(_is_data, named)):
             what = f" ({', '.join(named[:3])})" if named else ""
             raise CheckpointError(
                 f"{path} holds Python objects besides tensors{what}, so reading it could execute "
@@ -107,23 +168,65 @@ def load(path: Path, mapped: bool = True) -> Any:
             ) from error
 
 
-def state_dict(content: Any, path: Path) -> dict[str, Tensor]:
-    """The weights inside a training checkpoint. Raises CheckpointError if there are none."""
-    for _ in range(_DEPTH):
-        if isinstance(content, Mapping):
-            inner = (
-                content[name] for name in _CONTAINERS if isinstance(content.get(name), Mapping)
-            )
-            content = next(inner, content)
+def _is_data(name: str) -> bool:
+    """Whether an object of this class may be passed by."""
+    package = name.partition(".")[0]
+    known = package in sys.stdlib_module_names or package in ("torch", "builtins")
+    return not known or bool({package, name} & _DATA)
+
+
+def state_dict(content: Any, path: Path) -> Weights:
+    """The weights inside a training checkpoint: those under the first of the usual names. Raises
+    CheckpointError if there are none, or several under other names."""
+    found = dict(_state_dicts(content, ()))
+    if not found:
+        raise CheckpointError(f"{path} holds no state dict{_instead(content)}")
+    first = min(map(_rank, found))
+    best = [keys for keys in found if _rank(keys) == first]
+    if len(best) > 1:
+        names = ", ".join(map(".".join, best))
+        raise CheckpointError(f"{path} holds several state dicts ({names}); save one of them alone")
+    chosen = found.pop(best[0])
+    tensors = _renamed(chosen, path)
+    same = (keys for keys, other in found.items() if tensors.keys() & set(map(unwrapped, other)))
+    others = [".".join(keys) for keys in same]
+    taken = f"{'.'.join(best[0])}, not {', '.join(others)}" if others else ""
+    return Weights(tensors, taken)
+
+
+def _state_dicts(
+    content: Any, keys: tuple[str, ...]
+) -> Iterator[tuple[tuple[str, ...], Mapping[str, Tensor]]]:
+    """Every mapping of names to dense tensors, and the keys that lead to it."""
+    if not isinstance(content, Mapping) or not content or len(keys) > _DEPTH:
+        return
+    if all(map(_is_weight, content, content.values())):
+        yield keys, content
+        return
+    for key, value in content.items():
+        if isinstance(key, str) and key not in _BESIDE:
+            yield from _state_dicts(value, (*keys, key))
+
+
+def _is_weight(name: object, value: object) -> bool:
+    dense = isinstance(value, Tensor) and value.layout is torch.strided
+    return isinstance(name, str) and dense
+
+
+def _rank(keys: tuple[str, ...]) -> list[int]:
+    """Of several, the lowest is the model."""
+    order = (*_CONTAINERS, "", *_AVERAGES)
+    return [order.index(key if key in order else "") for key in keys]
+
+
+def _instead(content: Any) -> str:
     if not isinstance(content, Mapping) or not content:
-        raise CheckpointError(f"{path} holds no state dict but a {type(content).__name__}")
-    for name, value in content.items():
-        if (
-            not isinstance(name, str)
-            or not isinstance(value, Tensor)
-            or value.layout is not torch.strided
-        ):
-            raise CheckpointError(f"{path} holds no state dict: {name!r} is not a dense tensor")
+        return f" but a {type(content).__name__}"
+    first = next(key for key, value in content.items() if not _is_weight(key, value))
+    return f": {first!r} is not a dense tensor"
+
+
+def _renamed(content: Mapping[str, Tensor], path: Path) -> dict[str, Tensor]:
     tensors = {unwrapped(name): tensor.detach() for name, tensor in content.items()}
     if len(tensors) < len(content):
         raise CheckpointError(f"{path} holds the same names with and without a wrapper's prefix")
@@ -137,7 +240,7 @@ def unwrapped(name: str) -> str:
     >>> unwrapped("module.visual.proj"), unwrapped("visual.module.proj")
     ('visual.proj', 'visual.module.proj')
     """
-    return _WRAPPERS.sub("", name)
+    return _OUTER.sub("", _INNER.sub("", name))
 
 
 def _unpickle(path: Path, mapped: bool) -> Any:

@@ -26,6 +26,8 @@ class WeightFile(NamedTuple):
 
     tensors: State
     kind: Kind
+    taken: str = ""
+    """Which of several versions of the weights this is; empty: the file holds one."""
 
 
 def read_weights(path: Path) -> WeightFile:
@@ -77,7 +79,7 @@ def _read_shards(index: Path) -> WeightFile:
             raise CheckpointError(
                 f"{path} is missing, which {index.name} lists; copy or download all shards"
             )
-        tensors, kind = _read_file(path)
+        tensors, kind, _ = _read_file(path)
         if wrong := names ^ tensors.keys():
             has = "has no" if min(wrong) in names else "has a"
             raise CheckpointError(
@@ -98,7 +100,8 @@ def _read_file(path: Path) -> WeightFile:
     if start.startswith(_ZIP) and is_archive(path):
         return WeightFile(State.of(read_archive(path)), "archive")
     if start.startswith((_ZIP, _PICKLE)):
-        return WeightFile(read_torch(path, mapped=start.startswith(_ZIP)), "torch")
+        weights = read_torch(path, mapped=start.startswith(_ZIP))
+        return WeightFile(State.of(weights.tensors), "torch", weights.taken)
     if start[8:9] == b"{":
         return WeightFile(read_safetensors(path), "safetensors")
     if start.startswith(b"version https://git-lfs"):

@@ -245,10 +245,15 @@ def test_a_mixture_of_both_forms_is_refused(tmp_path):
             load_image_tower(save(tmp_path / "net.pth", tensors))
 
 
-def test_another_prefix_is_not_passed_by(tmp_path):
-    tensors = {f"student.{name}": tensor for name, tensor in published(make()).items()}
-    with pytest.raises(CheckpointError, match="no image tower that Diptych knows"):
-        load_image_tower(save(tmp_path / "net.pth", tensors))
+def test_any_prefix_of_all_names_is_passed_by_but_not_one_of_two(tmp_path):
+    student, teacher = (
+        {f"{prefix}.{name}": tensor for name, tensor in published(make()).items()}
+        for prefix in ("student", "teacher")
+    )
+    loaded = load_image_tower(save(tmp_path / "one.pth", student))
+    assert torch.equal(features(loaded.tower), features(make()))
+    with pytest.raises(CheckpointError, match=r"several models \(student\., teacher\.\)"):
+        load_image_tower(save(tmp_path / "two.pth", student | teacher))
 
 
 def test_the_trunk_alone_is_no_model_and_the_way_out_is_said(tmp_path):
@@ -280,7 +285,7 @@ def test_whole_models_in_open_clips_layout(merged, biased, tmp_path):
     assert foreign["visual.trunk.stages.1.0.se.down.weight"].shape == (3, 12, 1, 1)
     path = save(tmp_path / "model.pt", foreign)
     assert detect(path) == "open-clip"
-    loaded = load_model(path, deploy=merged)
+    loaded = load_model(path, config=model.config, deploy=merged)
     assert loaded.config.image == replace(
         model.config.image, deploy=merged, layer_scale=None if merged else TOWER.layer_scale
     )
@@ -288,7 +293,7 @@ def test_whole_models_in_open_clips_layout(merged, biased, tmp_path):
     with torch.no_grad():
         for found, wanted in zip(loaded.model(PIXELS, ids), model(PIXELS, ids)):
             torch.testing.assert_close(found, wanted, rtol=0, atol=1e-5 if merged else 0)
-    tower = load_image_tower(path).tower
+    tower = load_image_tower(path, config=model.config).tower
     assert torch.equal(features(tower), features(model.image))
 
 
@@ -297,9 +302,9 @@ def test_a_model_without_a_published_name_is_not_written_for_open_clip(tmp_path)
         tmp_path / "model.pt", open_clip.export_table(MODEL).to_foreign(whole().state_dict())
     )
     with pytest.raises(CheckpointError, match="by its published name"):
-        convert(path, "open-clip", tmp_path / "out")
-    with pytest.raises(CheckpointError, match="by its published name"):
-        convert(path, "openai", tmp_path / "out.pt")
+        convert(path, "open-clip", tmp_path / "out", config=MODEL)
+    with pytest.raises(CheckpointError, match="has a UniRepLKNetConfig"):
+        convert(path, "openai", tmp_path / "out.pt", config=MODEL)
 
 
 def test_a_published_size_goes_round_by_open_clips_json(tmp_path):
@@ -310,9 +315,9 @@ def test_a_published_size_goes_round_by_open_clips_json(tmp_path):
     torch.manual_seed(0)
     model = build(config)
     torch.save(open_clip.export_table(config).to_foreign(model.state_dict()), tmp_path / "model.pt")
-    convert(tmp_path / "model.pt", "open-clip", tmp_path / "there")
+    convert(tmp_path / "model.pt", "open-clip", tmp_path / "there", config=config)
     again = load_model(tmp_path / "there")
-    assert again.config.image == replace(config.image, image_size=224)
+    assert again.config.image == config.image
     ours, theirs = (
         load_file(tmp_path / "there" / "open_clip_model.safetensors"),
         torch.load(tmp_path / "model.pt"),
@@ -326,7 +331,7 @@ def test_convert_merges_a_whole_model(tmp_path):
     path = save(
         tmp_path / "model.pt", open_clip.export_table(model.config).to_foreign(model.state_dict())
     )
-    convert(path, "native", tmp_path / "merged", deploy=True)
+    convert(path, "native", tmp_path / "merged", deploy=True, config=model.config)
     loaded = load_model(tmp_path / "merged")
     assert loaded.config == replace(MODEL, image=replace(TOWER, deploy=True, layer_scale=None))
     torch.testing.assert_close(

@@ -1,4 +1,4 @@
-"""OpenAI's CLIP models (Radford et al. 2021, arXiv:2103.00020).
+"""OpenAI's CLIP models (Radford et al. 2021, arXiv:2103.00020), and open_clip's further ones.
 
 The plain names have GELU, as in open_clip; OpenAI's weights were trained with QuickGELU and belong
 to `-quickgelu`.
@@ -9,17 +9,14 @@ from dataclasses import replace
 from functools import partial
 
 from diptych.config import ClipConfig
-from diptych.families.clip import ResNetConfig, TextConfig, VitConfig
+from diptych.families.clip import ResNetConfig, TextConfig, VitConfig, open_clip_models
+from diptych.families.clip.open_clip_models import BASE, LARGE, LARGE_TEXT, TEXT
 from diptych.families.entry import Claim, Entry, Training, Weights
 
-BASE = VitConfig()
 BASE_16 = replace(BASE, patch_size=16)
-LARGE = VitConfig(patch_size=14, width=1024, layers=24, heads=16, mlp_width=4096)
 LARGE_336 = replace(LARGE, image_size=336)
 RN50 = ResNetConfig()
 RN101 = ResNetConfig(layers=(3, 4, 23, 3))
-TEXT = TextConfig()
-LARGE_TEXT = TextConfig(width=768, heads=12, mlp_width=3072)
 
 # fmt: off
 MODELS = {
@@ -73,9 +70,14 @@ def quick(config: ClipConfig) -> ClipConfig:
 
 
 def entries() -> list[Entry]:
-    """Each model with GELU, without weights, and with QuickGELU and OpenAI's weights."""
+    """Each model with GELU, without weights, and with QuickGELU and OpenAI's weights; open_clip's
+    others."""
     plain = [Entry(name=name, config=config) for name, config in MODELS.items()]
-    return plain + [
+    more = open_clip_models.MODELS | {
+        f"{name}-quickgelu": quick(open_clip_models.MODELS[name]) for name in open_clip_models.QUICK
+    }
+    others = [Entry(name=name, config=config) for name, config in more.items()]
+    openai = [
         Entry(
             name=f"{name}-quickgelu",
             config=quick(config),
@@ -85,6 +87,7 @@ def entries() -> list[Entry]:
         )
         for name, config in MODELS.items()
     ]
+    return [*plain, *openai, *others]
 
 
 def _weights(name: str) -> Iterator[Weights]:

@@ -8,13 +8,14 @@ from torch import Tensor
 from diptych.config import Activation
 from diptych.errors import CheckpointError
 from diptych.families.clip.config import ResNetConfig, TextConfig, VitConfig
+from diptych.weights.layout import GIVE_CONFIG
 from diptych.weights.mapping import count_numbers
 from diptych.weights.resize import Grid, resize_grid
 from diptych.weights.state import State
 from diptych.weights.tower import TowerWeights, interpolated
 
 HEAD_WIDTH = 64
-"""Of every published CLIP; the number of heads can't be seen in the weights."""
+"""In OpenAI's code, and most others'; the number of heads can't be seen in the weights."""
 
 
 class VitWeights(TowerWeights):
@@ -23,8 +24,8 @@ class VitWeights(TowerWeights):
     sizes = ("image_size", "patch_size")
 
     def infer(self, shapes: Mapping[str, Tensor], activation: Activation) -> VitConfig | None:
-        """Heads of 64 channels are assumed. Weights with a bias of the patches are another
-        family's."""
+        """Heads are of 64 channels, as OpenAI's code has them. Weights with a bias of the patches
+        are another family's."""
         if "class_token" not in shapes or "patch.weight" not in shapes or "patch.bias" in shapes:
             return None
         width, _, patch_size, _ = shapes["patch.weight"].shape
@@ -33,7 +34,7 @@ class VitWeights(TowerWeights):
             patch_size=patch_size,
             width=width,
             layers=count_numbers(shapes, "blocks."),
-            heads=max(1, width // HEAD_WIDTH),
+            heads=_heads(width, "image"),
             mlp_width=mlp_width(shapes, "image"),
             activation=activation,
             pre_norm="norm_pre.weight" in shapes,
@@ -58,7 +59,7 @@ class ResNetWeights(TowerWeights):
     projections = ("projection.", "pool.projection.")
 
     def infer(self, shapes: Mapping[str, Tensor], activation: Activation) -> ResNetConfig | None:
-        """The attention pool is assumed to have heads of 64 channels."""
+        """Heads of the attention pool are of 64 channels."""
         if "stages.0.0.conv_1.weight" not in shapes or "pool.positions" not in shapes:
             return None
         width = len(shapes["stages.0.0.conv_1.weight"])
@@ -67,7 +68,7 @@ class ResNetWeights(TowerWeights):
             image_size=32 * grid_side(shapes["pool.positions"]),
             layers=(first, second, third, fourth),
             width=width,
-            heads=max(1, 32 * width // HEAD_WIDTH),
+            heads=_heads(32 * width, "image"),
             head="linear" if "projection.weight" in shapes else "attention",
         )
 
@@ -82,7 +83,7 @@ class TextWeights(TowerWeights):
     """Of CLIP's text transformer."""
 
     def infer(self, shapes: Mapping[str, Tensor], activation: Activation) -> TextConfig | None:
-        """Heads of 64 channels are assumed."""
+        """Heads are of 64 channels, as OpenAI's code has them."""
         if "tokens.weight" not in shapes or "projection.weight" not in shapes:
             return None
         vocab_size, width = shapes["tokens.weight"].shape
@@ -91,7 +92,7 @@ class TextWeights(TowerWeights):
             vocab_size=vocab_size,
             width=width,
             layers=count_numbers(shapes, "blocks."),
-            heads=max(1, width // HEAD_WIDTH),
+            heads=_heads(width, "text"),
             mlp_width=mlp_width(shapes, "text"),
             activation=activation,
             projection_bias="projection.bias" in shapes,
@@ -114,6 +115,14 @@ class TextWeights(TowerWeights):
             return state, []
         cut = state.updated({"positions": state["positions"][: config.context_length]})
         return cut, [f"positions is cut from {length} to {config.context_length} tokens"]
+
+
+def _heads(width: int, tower: str) -> int:
+    if width % HEAD_WIDTH:
+        raise CheckpointError(
+            f"the heads of the {tower} tower, of width {width}, can't be told; {GIVE_CONFIG}"
+        )
+    return width // HEAD_WIDTH
 
 
 def mlp_width(shapes: Mapping[str, Tensor], tower: str) -> int:

@@ -18,6 +18,7 @@ from diptych.config.serialize import difference
 from diptych.errors import CheckpointError
 from diptych.families.clip import ResNetConfig, TextConfig, VitConfig
 from diptych.families.clip.layouts import openai
+from diptych.families.clip.published import published_tower
 from diptych.families.declip.pretrained import PREPROCESS, VOCABULARY
 from diptych.families.infer import infer, infer_image
 from diptych.weights.atomic import save_torch
@@ -137,9 +138,15 @@ def read_config(source: WeightSource, state: State) -> tuple[ClipConfig, dict[st
     }
 
 
-def tower_config(source: WeightSource, state: State) -> ImageTowerConfig:
+def tower_config(source: WeightSource, state: State) -> tuple[ImageTowerConfig, dict[str, Any]]:
     """The image tower's, as `read_config`."""
-    return infer_image(state, "quick_gelu")
+    return infer_image(state, "quick_gelu"), {}
+
+
+def image_config(source: WeightSource, state: State) -> tuple[ImageTowerConfig, dict[str, Any]]:
+    """Of an image tower whose names have no prefix, which open_clip's may be as well: quick_gelu is
+    assumed."""
+    return published_tower(infer_image(state, "quick_gelu"))
 
 
 def export_file(path: Path, config: ClipConfig, state: Mapping[str, Tensor]) -> None:
@@ -197,7 +204,7 @@ DECLIP_IMAGE = Layout(
     scale=(),
     table=image_table,
     config=refuse,
-    tower_config=tower_config,
+    tower_config=image_config,
     weight_files=(),
 )
 

@@ -11,6 +11,7 @@ from diptych.errors import CheckpointError
 from diptych.families.clip.weights import grid_side
 from diptych.families.eva.config import EvaConfig
 from diptych.families.eva.pretrained import entries
+from diptych.weights.layout import GIVE_CONFIG
 from diptych.weights.mapping import count_numbers
 from diptych.weights.resize import Grid, resize_grid
 from diptych.weights.state import State
@@ -38,7 +39,7 @@ class EvaWeights(TowerWeights):
             raise CheckpointError(
                 f"no published EVA tower has {kind[1]} blocks of width {kind[0]} with {mlp} MLPs "
                 f"and {norm} norms, and other ones can't be inferred from their weights; "
-                "give config="
+                f"{GIVE_CONFIG}"
             )
         patch_size = shapes["patch.weight"].shape[-1]
         return replace(

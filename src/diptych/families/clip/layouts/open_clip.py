@@ -9,15 +9,18 @@ from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
-from diptych.config import ClipConfig, ImageTowerConfig, TextTowerConfig, TowerConfig
+from diptych.config import Activation, ClipConfig, ImageTowerConfig, TextTowerConfig, TowerConfig
 from diptych.families.clip.config import TextConfig
 from diptych.families.clip.layouts import openai
 from diptych.families.clip.layouts.open_clip_config import from_json, to_json, tower_of
 from diptych.families.clip.layouts.towers import OpenClipTower, open_clip_towers
-from diptych.families.infer import infer
+from diptych.families.clip.published import check_vocabulary, published, published_tower
+from diptych.families.infer import infer, infer_image
+from diptych.weights.archive import has_quick_gelu
 from diptych.weights.atomic import save_torch
 from diptych.weights.layout import Export, Layout, WeightSource
 from diptych.weights.mapping import Rule, Table
@@ -49,15 +52,29 @@ def _towers(base: type[TowerConfig]) -> Iterable[OpenClipTower]:
 
 
 def read_config(source: WeightSource, state: State) -> tuple[ClipConfig, dict[str, Any]]:
-    """From `open_clip_config.json`; without it from the shapes. GELU is assumed, but in OpenAI's
-    archives."""
+    """From `open_clip_config.json`; without it from the shapes, and OpenAI's code where the file is
+    OpenAI's, else the published models of these shapes."""
     if (source.file.parent / CONFIG).is_file():
         return from_json(read_json(source.file.parent / CONFIG)), {"config": CONFIG}
+    if set(openai.NUMBERS) <= source.weights.tensors.keys():
+        config = infer(state, "quick_gelu")
+        check_vocabulary(config.text)
+        return config, {"config": "shapes, and OpenAI's code: quick_gelu, heads of 64 channels"}
+    return published(infer(state, _activation(source, state)))
+
+
+def tower_config(source: WeightSource, state: State) -> tuple[ImageTowerConfig, dict[str, Any]]:
+    """The image tower's, from the shapes and the published towers of these."""
+    return published_tower(infer_image(state, _activation(source, state)))
+
+
+def _activation(source: WeightSource, state: State) -> Activation:
+    """An archive's program tells it. So, likely, do matrices in half precision beside norms in
+    single, as OpenAI's code holds them on a GPU."""
     if source.weights.kind == "archive":
-        said = "shapes, and quick_gelu as in every OpenAI archive"
-        return infer(state, "quick_gelu"), {"config": said}
-    said = "shapes; assumed: gelu, heads of 64 channels (give config= if it was other)"
-    return infer(state, "gelu"), {"config": said}
+        return "quick_gelu" if has_quick_gelu(source.file) else "gelu"
+    kinds = {tensor.dtype for tensor in state.shapes.values() if tensor.is_floating_point()}
+    return "quick_gelu" if kinds == {torch.float16, torch.float32} else "gelu"
 
 
 def export(folder: Path, config: ClipConfig, state: Mapping[str, Tensor]) -> None:
@@ -73,12 +90,11 @@ def export(folder: Path, config: ClipConfig, state: Mapping[str, Tensor]) -> Non
 
 
 def export_file(path: Path, config: ClipConfig, state: Mapping[str, Tensor]) -> None:
-    """The state dict alone, as `torch.save` writes it: what OpenAI's and open_clip's loaders take
-    as a `.pt`.
+    """The state dict alone, as `torch.save` writes it: what OpenAI's loader takes as a `.pt`.
 
-    Raises CheckpointError for a tower that these don't have.
+    Raises CheckpointError for a model that OpenAI's loader wouldn't make of it.
     """
-    tower_of(config.image).write(config.image)  # refuses what open_clip can't build
+    openai.check(config)
     save_torch(path, export_table(config).to_foreign(state))
 
 
@@ -100,6 +116,7 @@ def layout() -> Layout:
         table=table,
         config=read_config,
         config_file=CONFIG,
+        tower_config=tower_config,
         describe=describe,
         weight_files=(WEIGHTS, "open_clip_pytorch_model.bin"),
         exports=(

@@ -1,9 +1,17 @@
 """OpenAI's names, which open_clip's `CLIP` class keeps: https://github.com/openai/CLIP,
 clip/model.py."""
 
+from dataclasses import replace
 from itertools import chain
+from typing import Any
 
+from diptych.config import ClipConfig, PreprocessConfig, TokenizerConfig
+from diptych.config.serialize import difference
+from diptych.errors import CheckpointError
+from diptych.families.clip.config import ResNetConfig, TextConfig, VitConfig
 from diptych.weights.mapping import SCALAR, TRANSPOSED, Rule, rows
+
+_HEAD_WIDTH = 64
 
 SCALE = (
     Rule("logit_scale", "logit_scale", SCALAR),
@@ -81,5 +89,47 @@ def text(prefix: str) -> tuple[Rule, ...]:
     )
 
 
-IGNORED = ("input_resolution", "context_length", "vocab_size", "attn_mask", "*.attn_mask")
-"""Numbers that OpenAI's archives repeat, and the causal mask."""
+NUMBERS = ("input_resolution", "context_length", "vocab_size")
+"""What OpenAI's archives repeat beside the weights, and nobody else's files have."""
+IGNORED = (*NUMBERS, "attn_mask", "*.attn_mask")
+"""These, and the causal mask."""
+
+
+def check(config: ClipConfig) -> None:
+    """Raises CheckpointError for a model of which OpenAI's loader, which reads sizes alone, would
+    make another one."""
+    image, text = config.image, config.text
+    if not isinstance(image, VitConfig | ResNetConfig) or not isinstance(text, TextConfig):
+        raise CheckpointError(
+            f"OpenAI's code has CLIP's towers, and this model has a {type(image).__name__} and a "
+            f"{type(text).__name__}; --to native keeps it"
+        )
+    made = replace(
+        config,
+        image=_made(image),
+        text=TextConfig(
+            context_length=text.context_length, layers=text.layers, **_transformer(text.width)
+        ),
+        token_dim=None,
+        logit_bias=None,
+        preprocess=PreprocessConfig(fill=config.preprocess.fill),
+        tokenizer=TokenizerConfig(),
+    )
+    for name, (own, theirs) in difference(config, made).items():
+        raise CheckpointError(
+            f"OpenAI's loader would make of it a model with {name} {theirs} instead of {own}; "
+            "--to native keeps it"
+        )
+
+
+def _made(image: VitConfig | ResNetConfig) -> VitConfig | ResNetConfig:
+    """The image tower that OpenAI's code builds of these sizes."""
+    if isinstance(image, ResNetConfig):
+        return replace(image, heads=image.width * 32 // _HEAD_WIDTH, head="attention")
+    sizes = {"image_size": image.image_size, "patch_size": image.patch_size}
+    return VitConfig(**sizes, layers=image.layers, **_transformer(image.width))
+
+
+def _transformer(width: int) -> dict[str, Any]:
+    heads = max(1, width // _HEAD_WIDTH)
+    return {"width": width, "heads": heads, "mlp_width": 4 * width, "activation": "quick_gelu"}

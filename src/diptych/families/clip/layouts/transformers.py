@@ -17,6 +17,7 @@ from diptych.config.serialize import from_dict, to_dict
 from diptych.errors import CheckpointError, ConfigError
 from diptych.families.clip.config import TextConfig, VitConfig
 from diptych.families.clip.layouts import transformers_inputs as inputs
+from diptych.families.clip.published import published
 from diptych.families.infer import infer
 from diptych.weights.layout import Export, Layout, WeightSource
 from diptych.weights.mapping import FUSED, SCALAR, Rule, Table, rows
@@ -79,12 +80,10 @@ def table(names: Collection[str]) -> Table:
 
 
 def read_config(source: WeightSource, state: State) -> tuple[ClipConfig, dict[str, Any]]:
-    """From config.json and preprocessor_config.json; without them from the shapes, with
-    transformers' default activation."""
+    """From config.json and preprocessor_config.json; without them from the shapes and the published
+    models of these, with transformers' default activation."""
     if not (source.file.parent / CONFIG).is_file():
-        return infer(state, "quick_gelu"), {
-            "config": "shapes; assumed: quick_gelu, heads of 64 channels"
-        }
+        return published(infer(state, "quick_gelu"))
     return read_file(source.file.parent / CONFIG), {"config": CONFIG}
 
 

@@ -11,23 +11,22 @@ from typing import Any
 from torch import Tensor
 
 from diptych.config import ClipConfig, ImageTowerConfig
+from diptych.config.serialize import difference
 from diptych.errors import CheckpointError
 from diptych.families.clip.config import TextConfig
 from diptych.families.clip.layouts import openai
 from diptych.families.clip.layouts.towers import write_text
+from diptych.families.clip.published import published
 from diptych.families.eva.config import EvaConfig
 from diptych.families.eva.layouts import config as eva_config
 from diptych.families.eva.layouts import tower as eva_tower
+from diptych.families.eva.pretrained import entries
 from diptych.families.infer import infer, infer_image
 from diptych.weights.atomic import save_torch
-from diptych.weights.layout import Export, Layout, WeightSource
+from diptych.weights.layout import GIVE_CONFIG, Export, Layout, WeightSource
 from diptych.weights.mapping import SCALAR, Rule, Table
 from diptych.weights.state import State
 
-INFERRED = (
-    "shapes, and the published EVA tower of this width and depth; assumed: gelu in the text tower"
-)
-"""Where a configuration comes from that stands nowhere."""
 _IGNORED = (*eva_tower.IGNORED, "attn_mask", "*.attn_mask")
 
 
@@ -53,13 +52,28 @@ def read_config(source: WeightSource, state: State) -> tuple[ClipConfig, dict[st
     """From the shapes and the published models. Raises CheckpointError where these don't say
     enough."""
     _check_pool(source.weights.tensors)
-    return infer(state, "gelu"), {"config": INFERRED}
+    return inferred(state)
 
 
-def tower_config(source: WeightSource, state: State) -> ImageTowerConfig:
+def inferred(state: State) -> tuple[ClipConfig, dict[str, Any]]:
+    """From the shapes, which no two published EVA models share; beside another text tower, what
+    that doesn't tell is assumed."""
+    told = infer(state, "gelu")
+    for entry in entries():
+        if isinstance(entry.config, ClipConfig) and _same_shapes(entry.config, told):
+            return told, {"config": f"shapes, which are those of {entry.name}"}
+    return published(told)
+
+
+def _same_shapes(known: ClipConfig, told: ClipConfig) -> bool:
+    resized = difference(known.image, told.image).keys() <= {"image_size", "patch_size"}
+    return known.text == told.text and resized
+
+
+def tower_config(source: WeightSource, state: State) -> tuple[ImageTowerConfig, dict[str, Any]]:
     """The image tower's, as `read_config`."""
     _check_pool(source.weights.tensors)
-    return infer_image(state, "gelu")
+    return infer_image(state, "gelu"), {}
 
 
 def _check_pool(names: Collection[str]) -> None:
@@ -67,7 +81,7 @@ def _check_pool(names: Collection[str]) -> None:
     others."""
     if pooled := [name for name in ("fc_norm.weight", "visual.fc_norm.weight") if name in names]:
         raise CheckpointError(
-            f"{pooled[0]} tells that a mean is pooled, but not of which tokens; give config="
+            f"{pooled[0]} tells that a mean is pooled, but not of which tokens; {GIVE_CONFIG}"
         )
 
 

@@ -24,8 +24,7 @@ from diptych.errors import CheckpointError
 from diptych.families.clip.config import TextConfig
 from diptych.families.clip.layouts import transformers
 from diptych.families.eva.config import EvaConfig
-from diptych.families.eva.layouts.eva import INFERRED, tower_config
-from diptych.families.infer import infer
+from diptych.families.eva.layouts.eva import inferred, tower_config
 from diptych.weights.layout import Export, Layout, WeightSource
 from diptych.weights.mapping import FUSED, PAIRED, SCALAR, Rule, Table, rows
 from diptych.weights.read import read_json
@@ -102,7 +101,8 @@ def read_config(source: WeightSource, state: State) -> tuple[ClipConfig, dict[st
     file = source.file.parent / transformers.CONFIG
     if file.is_file():
         return read_file(file), {"config": file.name} | notes
-    return infer(state, "gelu"), {"config": INFERRED} | notes
+    config, told = inferred(state)
+    return config, told | notes
 
 
 def describe(content: dict[str, Any], path: Path) -> ClipConfig | None:

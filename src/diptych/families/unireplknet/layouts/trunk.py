@@ -8,6 +8,7 @@ https://github.com/AILab-CVC/UniRepLKNet
 from collections.abc import Collection, Mapping
 from itertools import chain, permutations
 from pathlib import Path
+from typing import Any
 
 from torch import Tensor
 
@@ -88,10 +89,10 @@ def prefix_of(names: Collection[str]) -> str:
     )
 
 
-def tower_config(source: WeightSource, state: State) -> ImageTowerConfig:
+def tower_config(source: WeightSource, state: State) -> tuple[ImageTowerConfig, dict[str, Any]]:
     """From the shapes, which tell everything but the size of the pictures: 224 pixels are
     assumed."""
-    return infer_image(state, "gelu")
+    return infer_image(state, "gelu"), {}
 
 
 def export_file(path: Path, config: UniRepLKNetConfig, state: Mapping[str, Tensor]) -> None:

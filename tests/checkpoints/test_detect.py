@@ -1,0 +1,81 @@
+"""Whose weights a file holds, whatever training code put around them."""
+
+import pytest
+import torch
+
+from diptych.checkpoints import detect, load_image_tower, load_model
+from diptych.errors import AssumptionWarning, CheckpointError
+from diptych.families.clip.layouts import open_clip
+
+PREFIXES = [
+    "model.",
+    "clip_model.",
+    "module.model.",
+    "_orig_mod.module.",
+    "_fsdp_wrapped_module.",
+    "base_model.model.",
+    "net.clip.",
+]
+
+
+@pytest.fixture
+def foreign(vit, random_model):
+    return open_clip.export_table(vit).to_foreign(random_model(vit).state_dict())
+
+
+@pytest.fixture
+def own(vit, random_model):
+    return random_model(vit).state_dict()
+
+
+def same(path, own, config):
+    state = load_model(path, config=config).model.state_dict()
+    assert all(torch.equal(state[name], tensor) for name, tensor in own.items())
+
+
+@pytest.mark.parametrize("prefix", PREFIXES)
+def test_a_prefix_of_all_names(tmp_path, foreign, own, vit, prefix):
+    wrapped = {prefix + name: tensor for name, tensor in foreign.items()}
+    torch.save({"state_dict": wrapped, "epoch": 3}, tmp_path / "w.ckpt")
+    same(tmp_path / "w.ckpt", own, vit)
+
+
+def test_what_stands_beside_the_model_stays_behind_and_is_listed(tmp_path, foreign, vit):
+    wrapped = {f"model.{name}": tensor for name, tensor in foreign.items()}
+    torch.save(wrapped | {"classifier.weight": torch.ones(2)}, tmp_path / "w.pt")
+    assert load_model(tmp_path / "w.pt", config=vit).provenance["unused"] == ["classifier.weight"]
+
+
+def test_two_models_in_one_file_are_not_chosen_between(tmp_path, foreign):
+    student = {f"student.{name}": tensor for name, tensor in foreign.items()}
+    teacher = {f"teacher.{name}": tensor for name, tensor in foreign.items()}
+    torch.save(student | teacher, tmp_path / "w.pt")
+    with pytest.raises(CheckpointError, match=r"several models \(student\., teacher\.\); save one"):
+        load_model(tmp_path / "w.pt")
+
+
+def test_the_average_beside_the_weights_is_said_not_to_be_read(tmp_path, foreign, own, vit):
+    average = {name: tensor * 2 for name, tensor in foreign.items()}
+    torch.save({"model_ema": average, "model": foreign}, tmp_path / "w.pt")
+    with pytest.warns(AssumptionWarning, match="this is model, not model_ema; to read another"):
+        same(tmp_path / "w.pt", own, vit)
+
+
+@pytest.mark.parametrize("prefix", ["", "clip.", "module."])
+def test_our_own_state_dict(tmp_path, own, vit, prefix):
+    torch.save({prefix + name: tensor for name, tensor in own.items()}, tmp_path / "w.pt")
+    same(tmp_path / "w.pt", own, vit)
+    assert detect(tmp_path / "w.pt") == "native-weights"
+    with pytest.raises(CheckpointError, match="no published model .* give config="):
+        load_model(tmp_path / "w.pt")
+
+
+@pytest.mark.parametrize("prefix", ["", "visual.", "model.visual.", "module."])
+def test_a_tower_behind_a_prefix(tmp_path, foreign, vit, prefix):
+    tower = {
+        prefix + name.removeprefix("visual."): tensor
+        for name, tensor in foreign.items()
+        if name.startswith("visual.")
+    }
+    torch.save(tower, tmp_path / "w.pt")
+    assert load_image_tower(tmp_path / "w.pt", config=vit.image).config == vit.image
