@@ -27,6 +27,9 @@ COMMANDS = [
 ]
 
 
+OPENAI = {"mlp_width": 256, "activation": "quick_gelu"}
+
+
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
     """What the README names: shards/, flowers/, photos/, pictures, and a published checkpoint, made
@@ -47,8 +50,8 @@ def folder(tmp_path_factory):
     ):
         Image.new("RGB", (80, 60), (len(place) * 9, 80, 40)).save(root / place)
     config = ClipConfig(
-        image=VitConfig(image_size=32, patch_size=16, width=64, layers=1, heads=1, mlp_width=256),
-        text=TextConfig(width=64, layers=1, heads=1, mlp_width=256),
+        image=VitConfig(image_size=32, patch_size=16, width=64, layers=1, heads=1, **OPENAI),
+        text=TextConfig(width=64, layers=1, heads=1, **OPENAI),
         embed_dim=32,
     )
     save_model(root / "small", build(config))

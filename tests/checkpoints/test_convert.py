@@ -61,7 +61,8 @@ def test_what_openais_loader_makes_of_a_file_is_the_model(tmp_path, random_model
     """`build_model` of OpenAI's package, by its copy in open_clip: it reads the sizes alone."""
     openai = pytest.importorskip("open_clip.openai")
     model = random_model(OPENAI)
-    path = convert(save_model(tmp_path / "in", model), "openai", tmp_path / "x.pt", config=OPENAI)
+    path = convert(save_model(tmp_path / "in", model), "openai", tmp_path / "x.pt")
+    assert load_model(path).config == OPENAI  # it says itself that it is OpenAI's
     theirs = openai.build_model_from_openai_state_dict(torch.load(path)).float()
     pixels, ids = example(OPENAI)
     with torch.inference_mode():
@@ -89,7 +90,7 @@ def test_what_openais_loader_would_compute_otherwise_is_refused(
     config = override(OPENAI, name, int(value) if value.isdigit() else value)
     save_model(tmp_path / "in", random_model(config))
     with pytest.raises(CheckpointError, match=named):
-        convert(tmp_path / "in", "openai", tmp_path / "x.pt", config=config)
+        convert(tmp_path / "in", "openai", tmp_path / "x.pt")
     assert not (tmp_path / "x.pt").exists()
 
 
@@ -163,5 +164,5 @@ def test_what_cannot_be_asked(tmp_path, random_model, vit):
 def test_the_dtype_is_kept(tmp_path, random_model, vit):
     save_model(tmp_path / "in", random_model(vit).to(torch.bfloat16))
     convert(tmp_path / "in", "transformers", tmp_path / "out")
-    tensors, _ = read_weights(tmp_path / "out" / "model.safetensors")
+    tensors, *_ = read_weights(tmp_path / "out" / "model.safetensors")
     assert {tensor.dtype for tensor in tensors.values()} == {torch.bfloat16}

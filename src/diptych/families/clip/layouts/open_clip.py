@@ -90,12 +90,15 @@ def export(folder: Path, config: ClipConfig, state: Mapping[str, Tensor]) -> Non
 
 
 def export_file(path: Path, config: ClipConfig, state: Mapping[str, Tensor]) -> None:
-    """The state dict alone, as `torch.save` writes it: what OpenAI's loader takes as a `.pt`.
+    """The state dict alone, as `torch.save` writes it: what OpenAI's loader takes as a `.pt`. Its
+    three numbers stand in it, by which it is known.
 
     Raises CheckpointError for a model that OpenAI's loader wouldn't make of it.
     """
     openai.check(config)
-    save_torch(path, export_table(config).to_foreign(state))
+    sizes = (config.image.image_size, config.text.context_length, config.text.vocabulary)
+    numbers = {name: torch.tensor(size) for name, size in zip(openai.NUMBERS, sizes)}
+    save_torch(path, export_table(config).to_foreign(state) | numbers)
 
 
 def describe(content: dict[str, Any], path: Path) -> ClipConfig | None:
