@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from diptych import pretrained
-from diptych.checkpoints.describe import read_config
+from diptych.checkpoints.describe import read_config, read_image_config
 from diptych.checkpoints.detect import Part, match, native_folder, open_foreign
 from diptych.checkpoints.locate import Place, locate
 from diptych.config import ClipConfig, TowerConfig
@@ -116,8 +116,9 @@ def _given(config: Config | str | Path | None, part: Part) -> Config | None:
     """The configuration that the caller says; a name may be that of an image tower alone."""
     if not isinstance(config, str | Path):
         return _config_of(config, part)
-    if part == "image" and not Path(config).is_file():
-        return pretrained.tower(str(config))
+    if part == "image":
+        file = Path(config)
+        return read_image_config(file) if file.is_file() else pretrained.tower(str(config))
     return _config_of(read_config(config), part)
 
 

@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Any
 
 from diptych import pretrained
-from diptych.config import ClipConfig
+from diptych.config import ClipConfig, ImageTowerConfig
 from diptych.config.serialize import from_dict
 from diptych.errors import CheckpointError, ConfigError
 from diptych.families import layouts
@@ -33,6 +33,18 @@ def read_config(config: ClipConfig | str | Path | None) -> ClipConfig | None:
         return _described(content, path)
     except (ConfigError, CheckpointError) as error:
         raise CheckpointError(f"{path}: {error}") from error
+
+
+def read_image_config(file: Path) -> ImageTowerConfig:
+    """The image tower that a JSON file describes, alone or within a model. Raises as
+    `read_config`."""
+    content = read_json(file)
+    for layout in layouts():
+        if layout.describe_image and (tower := layout.describe_image(content, file)):
+            return tower
+    config = read_config(file)
+    assert config is not None
+    return config.image
 
 
 def _is_file(path: Path) -> bool:

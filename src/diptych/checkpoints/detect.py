@@ -59,10 +59,33 @@ def open_foreign(path: Path) -> WeightSource:
         raise CheckpointError(f"there is no file or folder {path}")
     file = _weight_file(path) if path.is_dir() else path
     weights = read_weights(file)
+    if other := _other(weights.tensors):
+        raise CheckpointError(f"{path} {other}")
     bare, beside = _without_prefix(weights.tensors, path)
     return WeightSource(
         path=path, file=file, weights=weights._replace(tensors=bare), beside=tuple(beside)
     )
+
+
+def _other(names: Collection[str]) -> str:
+    """What weights are that begin as CLIP's and aren't; empty: none of these."""
+    last = {name.rpartition(".")[2] for name in names}
+    parts = set(".".join(names).split("."))
+    if parts & {"lora_A", "lora_B", "lora_embedding_A", "lora_magnitude_vector"}:
+        return (
+            "is a LoRA adapter, or a model with one in it: merge it (PEFT's merge_and_unload()), "
+            "and save the model"
+        )
+    if "positional_embedding_res" in last:
+        return (
+            "is a Long-CLIP checkpoint with two position tables; make one of them, the first 20 "
+            "rows of positional_embedding and the others of positional_embedding_res, and save it "
+            "as positional_embedding"
+        )
+    open_clips = {"visual.trunk.attn_pool.latent", "logit_bias"} <= set(names)
+    if "probe" in last or "text_model.head.weight" in names or open_clips:
+        return "is a SigLIP model, which isn't supported yet"
+    return ""
 
 
 def _without_prefix(state: State, path: Path) -> tuple[State, list[str]]:
@@ -107,6 +130,15 @@ def match(names: Collection[str], part: Part, path: Path) -> Layout:
 
 
 def _match_model(names: Collection[str], path: Path) -> NoReturn:
+    for layout in layouts():
+        marked = all(set(_marks(layout, side)) & set(names) for side in get_args(Side))
+        if marked:
+            raise CheckpointError(
+                f"{path} holds both towers of a model ({layout.name}) but no {layout.scale[0]}, "
+                "without which similarities have no temperature: add it (the logarithm of the "
+                "factor, ln 100 = 4.6052 in most), or start a model's towers from the file "
+                "(--model.image.init, --model.text.init)"
+            )
     for side in get_args(Side):
         if found := _tower(names, side):
             reader = "read it with load_image_tower(), or " if side == "image" else ""
@@ -139,7 +171,9 @@ def whole(names: Collection[str]) -> Layout | None:
 
 def _tower(names: Collection[str], side: Side) -> Layout | None:
     """The layout that knows all `names`, among which is a tower of this `side`."""
-    for layout in layouts():
+    # What only the other tower tells apart is called by the more general layout's name.
+    tried = layouts() if side == "image" else sorted(layouts(), key=lambda each: each.priority)
+    for layout in tried:
         if set(_marks(layout, side)) & set(names) and not layout.table(names).unknown(names):
             return layout
     return None

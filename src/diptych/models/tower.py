@@ -101,7 +101,7 @@ class Tower(nn.Module, Generic[C]):
         """The tokens that are asked for, of the last block's output `x`: [batch, ..., width]."""
         match tokens:
             case "none":
-                return x.new_empty(len(x), 0, self.width)
+                return x.new_empty(x.shape[0], 0, self.width)
             case "raw":
                 return x
             case "normed" | "projected":

@@ -79,6 +79,8 @@ class Layout:
     describe: Callable[[dict[str, Any], Path], ClipConfig | None] | None = None
     """The configuration that a JSON file describes, given what it holds and where it is; None: it
     is of another layout. Raises CheckpointError or ConfigError for one that doesn't fit."""
+    describe_image: Callable[[dict[str, Any], Path], ImageTowerConfig | None] | None = None
+    """The same of an image tower alone."""
     exports: tuple[Export, ...] = ()
     """How it is written; empty: it is only read."""
     priority: int = 0

@@ -102,4 +102,4 @@ class TextTransformer(Tower[TextConfig]):
 def _ends(ids: Int[Tensor, "batch length"]) -> tuple[Int[Tensor, " batch"], Int[Tensor, " batch"]]:
     """Index of every row's end of text."""
     # It has the highest id, and of several equal ones argmax finds the first.
-    return torch.arange(len(ids), device=ids.device), ids.argmax(dim=1)
+    return torch.arange(ids.shape[0], device=ids.device), ids.argmax(dim=1)

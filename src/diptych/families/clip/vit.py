@@ -27,7 +27,9 @@ class VisionTransformer(Tower[VitConfig]):
     (torch.Size([2, 5, 8]), torch.Size([2, 8]), torch.Size([2, 6]))
     """
 
-    def __init__(self, config: VitConfig, embed_dim: int):
+    always_projects = False
+
+    def __init__(self, config: VitConfig, embed_dim: int | None):
         super().__init__()
         self.config = config
         self.width = width = config.width
@@ -45,7 +47,9 @@ class VisionTransformer(Tower[VitConfig]):
         self.norm_pre = nn.LayerNorm(width, config.norm_eps) if config.pre_norm else nn.Identity()
         self.blocks = build_blocks(config)
         self.norm_post = nn.LayerNorm(width, config.norm_eps)
-        self.projection = nn.Linear(width, embed_dim, bias=False)
+        self.projection = (
+            nn.Identity() if embed_dim is None else nn.Linear(width, embed_dim, bias=False)
+        )
 
     def init(self) -> None:
         """Fill every parameter, by CLIP's table (arXiv:2103.00020, published code).
@@ -61,8 +65,9 @@ class VisionTransformer(Tower[VitConfig]):
         """
         # `width` numbers of variance 1 / width make a token of length 1, whatever the width.
         std = self.width**-0.5
-        for table in (self.positions, self.projection.weight):
-            nn.init.normal_(table, std=std)
+        nn.init.normal_(self.positions, std=std)
+        if isinstance(self.projection, nn.Linear):
+            nn.init.normal_(self.projection.weight, std=std)
         if self.class_token is not None:
             nn.init.normal_(self.class_token, std=std)
         if self.stem is not None:
@@ -91,7 +96,7 @@ class VisionTransformer(Tower[VitConfig]):
             return self.norm_pre(self.drop(x + self.positions))
         # The class token is never dropped. It is cast because under autocast the patches come in
         # half precision, and `cat` would make all of float32.
-        first = (self.class_token + self.positions[0]).to(x.dtype).expand(len(x), 1, -1)
+        first = (self.class_token + self.positions[0]).to(x.dtype).expand(x.shape[0], 1, -1)
         return self.norm_pre(torch.cat([first, self.drop(x + self.positions[1:])], dim=1))
 
     def forward(
@@ -128,4 +133,6 @@ class VisionTransformer(Tower[VitConfig]):
             channels = width
         total += 2 * side**2 * channels * c.width  # the patches' product: stride and kernel cancel
         total += c.layers * block_flops(len(self.positions), c.width, c.mlp_width)
-        return total + 2 * c.width * self.projection.out_features
+        if isinstance(self.projection, nn.Linear):
+            total += 2 * self.projection.weight.numel()
+        return total

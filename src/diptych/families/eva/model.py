@@ -219,7 +219,7 @@ class EvaTransformer(Tower[EvaConfig]):
             rotary = with_class_token(table if kept is None else table[:, kept]).to(x.dtype)[
                 ..., None, None, :
             ]
-        first = (self.class_token + self.positions[0]).to(x.dtype).expand(len(x), 1, -1)
+        first = (self.class_token + self.positions[0]).to(x.dtype).expand(x.shape[0], 1, -1)
         return torch.cat([first, x if kept is None else take_patches(x, kept)], dim=1), rotary
 
     def forward(

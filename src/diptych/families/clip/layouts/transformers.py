@@ -17,8 +17,8 @@ from diptych.config.serialize import from_dict, to_dict
 from diptych.errors import CheckpointError, ConfigError
 from diptych.families.clip.config import TextConfig, VitConfig
 from diptych.families.clip.layouts import transformers_inputs as inputs
-from diptych.families.clip.published import published
-from diptych.families.infer import infer
+from diptych.families.clip.published import published, published_tower
+from diptych.families.infer import infer, infer_image
 from diptych.weights.layout import Export, Layout, WeightSource
 from diptych.weights.mapping import FUSED, SCALAR, Rule, Table, rows
 from diptych.weights.read import read_json
@@ -41,42 +41,58 @@ BLOCK = (
     ("mlp.down.*", "mlp.fc2.*"),
 )
 
-TEXT = (
-    Rule("text.projection.weight", "text_projection.weight"),
-    *rows(
-        "text.",
-        "text_model.",
-        ("tokens.weight", "embeddings.token_embedding.weight"),
-        ("positions", "embeddings.position_embedding.weight"),
-        ("norm_post.*", "final_layer_norm.*"),
-    ),
-    *rows("text.blocks.#.", "text_model.encoder.layers.#.", *BLOCK),
-)
-IGNORED = ("vision_model.embeddings.position_ids", "text_model.embeddings.position_ids")
 
-TABLE = Table(
-    rules=(
-        Rule("logit_scale", "logit_scale", SCALAR),
-        Rule("image.projection.weight", "visual_projection.weight"),
+def _text(prefix: str) -> tuple[Rule, ...]:
+    return (
+        *rows(
+            "text.",
+            prefix,
+            ("tokens.weight", "embeddings.token_embedding.weight"),
+            ("positions", "embeddings.position_embedding.weight"),
+            ("norm_post.*", "final_layer_norm.*"),
+        ),
+        *rows("text.blocks.#.", f"{prefix}encoder.layers.#.", *BLOCK),
+    )
+
+
+def _vision(prefix: str) -> tuple[Rule, ...]:
+    return (
         *rows(
             "image.",
-            "vision_model.",
+            prefix,
             ("patch.weight", "embeddings.patch_embedding.weight"),
             ("class_token", "embeddings.class_embedding"),
             ("positions", "embeddings.position_embedding.weight"),
             ("norm_pre.*", "pre_layrnorm.*"),  # spelt so there
             ("norm_post.*", "post_layernorm.*"),
         ),
-        *rows("image.blocks.#.", "vision_model.encoder.layers.#.", *BLOCK),
+        *rows("image.blocks.#.", f"{prefix}encoder.layers.#.", *BLOCK),
+    )
+
+
+TEXT = (Rule("text.projection.weight", "text_projection.weight"), *_text("text_model."))
+IGNORED = tuple(f"{prefix}embeddings.position_ids" for prefix in ("vision_model.", "text_model."))
+TABLE = Table(
+    rules=(
+        Rule("logit_scale", "logit_scale", SCALAR),
+        Rule("image.projection.weight", "visual_projection.weight"),
+        *_vision("vision_model."),
         *TEXT,
     ),
     ignored=IGNORED,
 )
+IMAGE_MARKS = ("vision_model.embeddings.class_embedding", "embeddings.class_embedding")
+TEXT_MARKS = ("text_model.embeddings.token_embedding.weight", "embeddings.token_embedding.weight")
+_ALONE = {
+    IMAGE_MARKS[1]: Table(rules=_vision(""), ignored=("embeddings.position_ids",)),
+    TEXT_MARKS[1]: Table(rules=_text(""), ignored=("embeddings.position_ids",)),
+}
+"""Towers without their projections as transformers 5 writes them, by the name that tells each."""
 
 
 def table(names: Collection[str]) -> Table:
-    """The one table of this layout."""
-    return TABLE
+    """The rules for a checkpoint with these names."""
+    return next((rules for mark, rules in _ALONE.items() if mark in names), TABLE)
 
 
 def read_config(source: WeightSource, state: State) -> tuple[ClipConfig, dict[str, Any]]:
@@ -85,6 +101,24 @@ def read_config(source: WeightSource, state: State) -> tuple[ClipConfig, dict[st
     if not (source.file.parent / CONFIG).is_file():
         return published(infer(state, "quick_gelu"))
     return read_file(source.file.parent / CONFIG), {"config": CONFIG}
+
+
+def tower_config(source: WeightSource, state: State) -> tuple[ImageTowerConfig, dict[str, Any]]:
+    """The image tower's, as `read_config`."""
+    file = source.file.parent / CONFIG
+    if not file.is_file():
+        return published_tower(infer_image(state, "quick_gelu"))
+    found = describe_image(read_json(file), file)
+    if found is None:
+        raise CheckpointError(f"{file.name} describes no image tower of CLIP")
+    return found, {"config": CONFIG}
+
+
+def describe_image(content: dict[str, Any], path: Path) -> ImageTowerConfig | None:
+    """The image tower that a config.json of `CLIPVisionModel` or `CLIPModel` describes."""
+    if content.get("model_type") == "clip_vision_model":
+        return _image(content)
+    return read_file(path).image if content.get("model_type") == "clip" else None
 
 
 def read_file(file: Path) -> ClipConfig:
@@ -268,13 +302,15 @@ def text_json(text: TextConfig, embed_dim: int) -> dict[str, Any]:
 
 LAYOUT = Layout(
     name="transformers",
-    image=("vision_model.embeddings.class_embedding",),
-    text=("text_model.embeddings.token_embedding.weight",),
+    image=IMAGE_MARKS,
+    text=TEXT_MARKS,
     scale=("logit_scale",),
     table=table,
     config=read_config,
     config_file=CONFIG,
+    tower_config=tower_config,
     describe=describe,
+    describe_image=describe_image,
     weight_files=WEIGHT_FILES,
     exports=(Export(name="transformers", write=export),),
     priority=-1,  # other families' folders have its names, and more
