@@ -1,6 +1,7 @@
 """From a checkpoint to an Encoder."""
 
 import json
+from dataclasses import replace
 
 import pytest
 import torch
@@ -144,3 +145,15 @@ def test_an_import_path_has_no_weights_and_nothing_is_imported_for_it(tmp_path):
     with pytest.raises(CheckpointError, match="there is no file or folder"):
         diptych.load(f"{code}:X")
     assert not (tmp_path / "ran").exists()
+
+
+def test_a_vocabulary_that_is_not_the_tokenizers_is_refused(tmp_path):
+    """As a `CLIPModel` folder of another language without its tokenizer's files."""
+    known = tiny.model().config
+    for words in (1000, 60000):
+        config = replace(known, text=replace(known.text, vocab_size=words))
+        path = save_model(tmp_path / str(words), build(config))
+        with pytest.raises(
+            CheckpointError, match=f"knows {words} tokens and the tokenizer \\(clip\\) 49408.*files"
+        ):
+            diptych.load(path, device="cpu")

@@ -92,9 +92,9 @@ def _without_prefix(state: State, path: Path) -> tuple[State, list[str]]:
     """The model's weights without what training code put before all their names (Lightning's
     `model.`, a wrapper's `clip_model.`), and the names of the rest. Raises CheckpointError for
     several models."""
-    if _whole(state) or _tower(state, "image") or _tower(state, "text"):
+    if whole(state) or _tower(state, "image") or _tower(state, "text"):
         return state, []
-    found = [prefix for prefix in _prefixes(state) if _whole(state.part(prefix))]
+    found = [prefix for prefix in _prefixes(state) if whole(state.part(prefix))]
     found = found or [p for p in _prefixes(state) if _tower(state.part(p), "image")]
     prefix = next(iter(found), "")
     if others := [each for each in found if not each.startswith(prefix)]:

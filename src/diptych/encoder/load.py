@@ -9,8 +9,9 @@ from diptych.checkpoints import load_model
 from diptych.config import ClipConfig
 from diptych.encoder.encoder import DTYPES, Encoder, Precision
 from diptych.encoder.offload import offload
-from diptych.errors import ConfigError, UnknownNameError
-from diptych.inputs import build_tokenizer
+from diptych.errors import CheckpointError, ConfigError, UnknownNameError
+from diptych.inputs import Tokenizer, build_tokenizer
+from diptych.weights.layout import GIVE_CONFIG
 
 
 def load(
@@ -52,11 +53,26 @@ def load(
         progress=progress,
     )
     tokenizer = build_tokenizer(meta.config.tokenizer, meta.config.text.context_length, meta.folder)
+    _check_vocabulary(path, tokenizer, meta.config)
     weights = None
     if memory:
         weights = model.state_dict()
         offload(model, place, memory)
     return Encoder(model, tokenizer, name=path, provenance=meta.provenance, weights=weights)
+
+
+def _check_vocabulary(path: str, tokenizer: Tokenizer, config: ClipConfig) -> None:
+    """Raises CheckpointError for a tokenizer that isn't the text tower's: its ids would be read as
+    other words, or lie outside of the table. A table may be longer than a folder's own tokenizer
+    needs."""
+    words, own = config.text.vocabulary, config.tokenizer.kind == "huggingface"
+    if words is None or tokenizer.vocab_size == words or (own and tokenizer.vocab_size < words):
+        return
+    raise CheckpointError(
+        f"{path}: its text tower knows {words} tokens and the tokenizer ({config.tokenizer.kind}) "
+        f"{tokenizer.vocab_size}, so they don't belong together; put the model's own tokenizer "
+        f"files beside its weights, or {GIVE_CONFIG}"
+    )
 
 
 def device_of(device: str | torch.device | None) -> torch.device:
