@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from diptych.checkpoints.content import Config, read, read_model
+from diptych.checkpoints.content import Config, described, read, say_assumed
 from diptych.checkpoints.detect import Side
 from diptych.config import ClipConfig, TowerConfig
 from diptych.config.serialize import difference
@@ -45,7 +45,9 @@ def start_model(
     >>> started.config.image.image_size, len(notes)
     (64, 1)
     """
-    state, meta = read_model(path, config=config)
+    content = read(path, config=config)
+    say_assumed(path, content)
+    state, meta = content.state, described(content)
     ours, said = meta.config, [left_behind(meta.provenance)]
     notes = [] if config is None else _settings(path, config)
     try:
@@ -65,9 +67,12 @@ def start_model(
 def _settings(path: str | Path, config: ClipConfig) -> list[str]:
     """On each setting of a model's towers that differs from what its file says of itself."""
     try:
-        theirs = read(path).config
+        content = read(path)
     except CheckpointError:  # it doesn't say, which is why it needs a configuration
         return [_UNKNOWN]
+    if content.assumed:
+        return [_UNKNOWN]
+    theirs = content.config
     assert isinstance(theirs, ClipConfig)
     notes = list[str]()
     for side in ("image", "text"):
