@@ -39,11 +39,12 @@ class Sample:
 
     `image` is the encoded file, or a path. `captions` are alternatives: one is drawn. `label` is
     the class index where the source has classes; `labels` are the indices where a picture may have
-    several.
+    several. `frames` are all pictures of a clip, of which `image` is one; empty: `image` alone.
     """
 
     key: str
     image: bytes | str
+    frames: tuple[bytes, ...] = ()
     captions: tuple[str, ...] = ()
     label: int | None = None
     labels: tuple[int, ...] = ()

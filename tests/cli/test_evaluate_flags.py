@@ -46,6 +46,13 @@ def run(*arguments) -> int:
         (("--tasks", "linear/synthetic:8", "--templates", "simple"), "have no captions"),
         (("--tasks", "cifar10", "--image-key", "png"), "--image-key would be ignored"),
         (
+            ("--tasks", "cifar10,coco", "--frames", "8"),
+            "--frames would be ignored: it is for sets of",
+        ),
+        (("--data", "synthetic:8", "--frames", "8"), "--frames would be ignored"),
+        (("--tasks", "ucf101", "--frames", "0"), "--frames 0: a clip is seen by one frame or more"),
+        (("--tasks", "ucf101", "--frames", "8", "--by", "tokens"), "patches of one picture a clip"),
+        (
             ("--data", "a.csv", "--task", "retrieval", "--templates", "simple"),
             "retrieval takes the data's captions",
         ),

@@ -2,11 +2,13 @@
 
 import io
 
+import numpy as np
 import pytest
 from PIL import Image
 
 from diptych import datasets
 from diptych.datasets.class_names import prompts
+from diptych.datasets.layouts.video import chosen, read_frames
 from diptych.errors import DataError
 from tests.datasets import originals
 from tests.datasets.miniature import number_of
@@ -202,11 +204,47 @@ def test_what_torchvision_refuses_is_one_sentence(tmp_path):
 @pytest.mark.parametrize("frames", [1, 20, 31])
 def test_the_middle_frame_is_the_middle_one_in_any_container(ending, frames, tmp_path):
     pytest.importorskip("av")
-    from diptych.datasets.layouts.video import middle_frame
-
     path = originals.clip(tmp_path / f"clip.{ending}", frames)
-    grey = Image.open(io.BytesIO(middle_frame(path))).convert("L").getpixel((16, 16))
+    [grey] = greys(read_frames(path))
     assert abs(grey - (40 + 4 * (frames // 2))) <= 2
+
+
+def greys(pictures):
+    opened = [Image.open(io.BytesIO(each)).convert("L") for each in pictures]
+    return [picture.getpixel((16, 16)) for picture in opened]
+
+
+@pytest.mark.parametrize(
+    ("frames", "count", "by_hand"),
+    [
+        *((frames, 1, [frames // 2]) for frames in (1, 7, 8, 9, 16, 100)),
+        (1, 8, [0]),
+        (7, 8, [0, 1, 2, 3, 4, 5, 6]),
+        (8, 8, [0, 1, 2, 3, 4, 5, 6, 7]),
+        # Parts of 9/8 frames: their middles are 0.56, 1.69, 2.81, 3.94, 5.06, 6.19, 7.31, 8.44.
+        (9, 8, [0, 1, 2, 3, 5, 6, 7, 8]),
+        (16, 8, [1, 3, 5, 7, 9, 11, 13, 15]),
+        # Parts of 12.5 frames: their middles are 6.25, 18.75, 31.25, ...
+        (100, 8, [6, 18, 31, 43, 56, 68, 81, 93]),
+        (9, 16, [*range(9)]),
+        (16, 16, [*range(16)]),
+        (100, 16, [3, 9, 15, 21, 28, 34, 40, 46, 53, 59, 65, 71, 78, 84, 90, 96]),
+    ],
+)
+def test_frames_are_the_middles_of_equal_parts(frames, count, by_hand):
+    assert chosen(frames, count) == by_hand
+
+
+@pytest.mark.parametrize("ending", ["mp4", "mkv"])
+@pytest.mark.parametrize("frames", [1, 5, 31])
+def test_several_frames_are_those_of_a_whole_decode(ending, frames, tmp_path):
+    av = pytest.importorskip("av")
+    path = originals.clip(tmp_path / f"clip.{ending}", frames)
+    with av.open(str(path)) as container:
+        every = [np.array(frame.to_image()) for frame in container.decode(video=0)]
+    found = [np.array(Image.open(io.BytesIO(each))) for each in read_frames(path, 8)]
+    assert len(every) == frames
+    np.testing.assert_array_equal(found, [every[place] for place in chosen(frames, 8)])
 
 
 def test_kinetics_is_folders_of_clips_with_names_of_its_own(tmp_path):
@@ -239,10 +277,8 @@ def test_ucf101_follows_its_lists(tmp_path):
 
 def test_a_clip_that_is_none_says_so(tmp_path):
     pytest.importorskip("av")
-    from diptych.datasets.layouts.video import middle_frame
-
     with pytest.raises(DataError, match="clip.mp4 can't be decoded"):
-        middle_frame(originals.put(tmp_path / "clip.mp4", b"no clip"))
+        read_frames(originals.put(tmp_path / "clip.mp4", b"no clip"))
 
 
 def test_without_pyav_clips_say_what_to_install(tmp_path, monkeypatch):

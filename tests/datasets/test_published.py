@@ -7,10 +7,12 @@ import pytest
 from diptych import datasets, pretrained
 
 
-def values(model, names, metric=None, resize=None):
+def values(model, names, metric=None, resize=None, frames=1):
     rows = [row for name in names for row in datasets.published(model=model, name=name)]
     return [
-        row.value for row in rows if metric in (None, row.metric) and resize in (None, row.resize)
+        row.value
+        for row in rows
+        if metric in (None, row.metric) and resize in (None, row.resize) and row.frames == frames
     ]
 
 
@@ -76,6 +78,18 @@ def test_the_video_average_mixes_top1_with_means_of_top1_and_top5(model, resize)
     assert mean([*values(model, ("ucf101",), "top1", resize), *kinetics]) == pytest.approx(
         stands, abs=0.06
     )
+
+
+@pytest.mark.parametrize(
+    ("frames", "resize", "stands"),
+    [(8, "best", 79.7), (8, "crop", 79.7), (8, "squash", 79.6), (16, "best", 79.8)],
+)
+def test_so_does_that_of_several_frames(frames, resize, stands):
+    ucf, *kinetics = datasets.GROUPS["eva-video4"]
+    sets = values("EVA-CLIP-18B", kinetics, "mean_top1_top5", resize, frames)
+    sets += values("EVA-CLIP-18B", (ucf,), "top1", resize, frames)
+    assert values("EVA-CLIP-18B", ("eva-video4",), "mean", resize, frames) == [stands]
+    assert mean(sets) == pytest.approx(stands, abs=0.051)
 
 
 @pytest.mark.parametrize(

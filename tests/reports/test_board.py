@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 from dataclasses import replace
+from itertools import product
 from pathlib import Path
 
 import pytest
@@ -230,15 +231,17 @@ def test_what_cannot_be_read_or_written_is_told(tmp_path):
         read_published(tmp_path / "x.csv")
 
 
-def eva(name: str, resize: str, model: str = "EVA-CLIP-18B") -> Result:
+def eva(name: str, resize: str, model: str = "EVA-CLIP-18B", frames: int = 1) -> Result:
     """What EVA-CLIP-18B's paper prints of a set, as if it had been measured by its convention."""
     kind = datasets.get(name).kind
     rows = datasets.published(model="EVA-CLIP-18B", name=name)
-    metrics = {row.metric: row.value / 100 for row in rows if row.resize == resize}
+    ways = (resize, frames)
+    metrics = {row.metric: row.value / 100 for row in rows if (row.resize, row.frames) == ways}
     if kind == "retrieval":
         metrics = {"mean_recall": sum(metrics.values()) / 6} | metrics
     found = result(model, name, 0.0, resize, task=kind, metrics=metrics)
-    return replace(found, protocol=found.protocol | {"profile": "eva-clip-18b"})
+    protocol = {"profile": "eva-clip-18b"} | ({"frames": frames} if kind == "video" else {})
+    return replace(found, protocol=found.protocol | protocol)
 
 
 def eva_board(names, model="EVA-CLIP-18B"):
@@ -249,6 +252,7 @@ def eva_board(names, model="EVA-CLIP-18B"):
     )
 
 
+WAYS = ("crop", "squash")
 EVA_GROUPS = ("eva27", "eva-video4", "eva-retrieval2")
 EVA_SETS = [name for group in EVA_GROUPS for name in datasets.GROUPS[group]]
 
@@ -280,6 +284,33 @@ def test_eva_18bs_three_averages_stand_beside_the_published_ones(model):
     assert means["eva27"].published.value == pytest.approx(0.8044)
     assert "eva-retrieval2" not in means, "its convention squashes pictures that have captions"
     assert "80.7 (80.7) | 75.0 (75.0) | 87.8 (87.8) |" in to_markdown(table)
+
+
+def test_a_number_of_frames_has_lines_of_its_own_and_its_own_published_figures():
+    names = datasets.GROUPS["eva-video4"]
+    table = board(
+        [eva(*which, frames=frames) for which in product(names, WAYS) for frames in (1, 8)]
+    )
+    means = {line.how: table.group_means(line)["eva-video4"] for line in table.lines}
+    assert {how: round(100 * mean.published.value, 1) for how, mean in means.items()} == {
+        "crop, eva-clip-18b": 74.6,
+        "squash, eva-clip-18b": 74.9,
+        f"{BETTER}, eva-clip-18b": 75.0,
+        "crop, eva-clip-18b, 8 frames": 79.7,
+        "squash, eva-clip-18b, 8 frames": 79.6,
+        f"{BETTER}, eva-clip-18b, 8 frames": 79.7,
+    }
+    for how, mean in means.items():
+        assert mean.value == pytest.approx(mean.published.value, abs=0.0006), how
+
+
+def test_what_was_never_published_of_so_many_frames_has_nothing_on_record():
+    measured = eva("ucf101", "crop")
+    four = replace(measured, protocol=measured.protocol | {"frames": 4})
+    table = board([measured, four])
+    printed = {line.how: cell.published for (line, _), cell in table.cells.items()}
+    assert printed["crop, eva-clip-18b"].value == pytest.approx(0.86)
+    assert printed["crop, eva-clip-18b, 4 frames"] is None
 
 
 def test_an_incomplete_group_has_no_mean_and_says_what_is_missing():

@@ -51,6 +51,9 @@ class Evaluate(Compute):
     sizes: Literal["exact", "warn"] = "exact"
     """Whether a dataset with another number of samples than the published one fails, or is remarked
     in the result."""
+    frames: int = 1
+    """Sets of clips: so many frames of each, spread evenly (usual are 8 and 16); a clip's vector is
+    the mean of theirs. 1: the middle one."""
     data: str = ""
     """One dataset of your own: a folder with a sub-folder per class, a table (.csv, .tsv, .parquet,
     .jsonl) or shards. Of sub-folders train and test (or val) the test is measured."""
@@ -118,7 +121,9 @@ def run(arguments: Sequence[str]) -> int:
     _check_places(options)
     from diptych.distributed import connect
     from diptych.encoder import Cache
+    from diptych.evaluation.tasks import check_frames, parse_tasks
 
+    check_frames(options.frames, parse_tasks(options.tasks) if options.tasks else (), options.by)
     with connect((options.device or "").partition(":")[0]) as peers:
         cache = Cache(Path(options.cache).expanduser() / "vectors" if options.cache else None)
         code = (_one if options.data else _many)(options, peers, cache)
@@ -198,6 +203,7 @@ def _many(options: Evaluate, peers: "Peers", cache: "Cache") -> int:
             data_root=options.data_root,
             profile=options.profile,
             sizes=options.sizes,
+            frames=options.frames,
             resize=options.resize,
             out=options.out or "results",
             predictions=options.predictions or None,

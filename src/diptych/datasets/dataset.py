@@ -62,6 +62,8 @@ class Dataset:
     """What samples say depends on it, beside their files, numbers and class names; plain JSON."""
     shown: str = ""
     """Which pictures of the files are taken, where the user says so."""
+    frames: int = 1
+    """Of each clip."""
 
     @property
     def fields(self) -> tuple[str, ...]:

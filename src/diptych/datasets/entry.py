@@ -14,8 +14,8 @@ from diptych.errors import ConfigError, UnknownNameError
 
 Kind = Literal["zero-shot", "multilabel", "retrieval", "choice", "video"]
 """`zero-shot`: one class a picture. `multilabel`: several. `retrieval`: captions. `choice`: which
-of the captions fits (Winoground, SugarCrepe). `video`: one class a clip, of which the middle frame
-is the picture."""
+of the captions fits (Winoground, SugarCrepe). `video`: one class a clip, which is seen by its
+middle frame, or by several."""
 Metric = Literal[
     "top1", "mean_per_class", "mean_top1_top5", "map", "map11", "auc", "mean_recall", "choice"
 ]
@@ -129,6 +129,8 @@ class Wanted:
     """Where indexes of shards are kept."""
     ignore_difficult: bool = False
     """See `Profile`."""
+    frames: int = 1
+    """Of each clip."""
 
     @property
     def folders(self) -> tuple[Path, ...]:
@@ -168,3 +170,5 @@ class Found:
     """What the data calls its classes, by number. Empty: the numbers are the dataset's own."""
     templates: tuple[str, ...] = ()
     """Those that lie beside the data."""
+    frames: int = 1
+    """Of each sample: `wanted.frames`, where the samples are clips."""

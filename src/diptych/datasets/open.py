@@ -31,6 +31,7 @@ def open_set(
     split: str = "test",
     sizes: Literal["exact", "warn"] = "exact",
     class_names: Literal["set", "data"] = "set",
+    frames: int = 1,
     cache: str = "",
 ) -> Dataset:
     """The set as it lies below `data_root`, in whichever layout is found there
@@ -39,6 +40,7 @@ def open_set(
     `split="test"` is what the profile tests on. With `sizes="warn"` another number of samples than
     the published one is a remark, and classes may be missing; else it is an error.
     `class_names="data"` takes the names that the data gives its classes instead of the set's.
+    `frames` of each clip are its pictures; of data that isn't clips there is one.
     `cache` holds indexes of shards; empty: ~/.cache/diptych.
 
     Raises UnknownNameError, and DataError that says what was expected, what was found, and how to
@@ -62,6 +64,7 @@ def open_set(
         root=Path(data_root).expanduser(),
         cache=cache_folder(DataConfig(cache=cache)),
         ignore_difficult=convention.ignore_difficult,
+        frames=frames if found_entry.kind == "video" else 1,
     )
     found = _find(wanted, size)
     remarks = _check_size(wanted, found, size, sizes)
@@ -96,6 +99,8 @@ def open_set(
         files_sha256=files_sha256(found.source, wanted.root),
         expected=size,
         remarks=(*remarks, *(f"{bad.file}: {bad.reason}" for bad in found.source.bad_samples)),
+        shown=f"{found.frames} frames of each clip" if found.frames > 1 else "",
+        frames=found.frames,
     )
 
 
@@ -105,19 +110,27 @@ def _profile(which: Profile | str) -> Profile:
 
 def _find(wanted: Wanted, size: int) -> Found:
     """The first layout that has the expected size; if none has, the first that is there at all,
-    which is an error if it can't be read."""
-    first = broken = None
+    which is an error if it can't be read. Where several frames are wanted, a layout of one picture
+    a clip doesn't count."""
+    first = broken = pictures = None
     for read in readers(wanted.entry):
         try:
             found = read(wanted)
         except DataError as error:
             broken = broken or (error if first is None else None)
             continue
+        if found is not None and found.frames != wanted.frames:
+            pictures, found = found, None
         if found is not None and (not size or len(found.source) == size):
             return found
         first = first or found
     if broken:
         raise broken
+    if first is None and pictures:
+        raise DataError(
+            f"{wanted.entry.title} in {pictures.place} is one picture a clip; --frames "
+            f"{wanted.frames} needs the clips themselves: {how_to_get(wanted.entry)}"
+        )
     if first is None:
         raise DataError(
             f"{wanted.entry.title} (split {wanted.split}) isn't in {wanted.root}"

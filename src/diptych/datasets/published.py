@@ -2,7 +2,7 @@
 
 import functools
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from importlib.resources import files
 from typing import Any
@@ -23,6 +23,8 @@ class PublishedScore:
     value: float
     resize: str = ""
     """`crop`, `squash`, or `best`: the better of the two, set by set. Empty: not told apart."""
+    frames: int = 1
+    """Of each clip, whose vectors were averaged; 1: the middle one, or pictures."""
     profile: str
     source: str
     note: str = ""
@@ -57,22 +59,19 @@ def _rows() -> tuple[PublishedScore, ...]:
     text = (files("diptych.datasets") / "published.json").read_text(encoding="utf-8")
     rows = list[PublishedScore]()
     for model, record in json.loads(text).items():
-        for name, metrics in record["sets"].items():
-            for metric, value in metrics.items():
-                one = {record.get("resize", ""): value}
-                values = value if isinstance(value, Mapping) else one
-                rows += _by_resize(model, record, name, metric, values)
-        for name, values in record["groups"].items():
-            rows += _by_resize(model, record, name, "mean", values)
+        whole = {key: record.get(key, "") for key in ("resize", "profile", "source", "note")}
+        several = record.get("frames", {})
+        for frames, part in {1: record, **several}.items():
+            rows += _of_part(part, {**whole, "model": model, "frames": int(frames)})
     return tuple(rows)
 
 
-def _by_resize(
-    model: str, record: Mapping[str, Any], name: str, metric: str, values: Mapping[str, float]
-) -> list[PublishedScore]:
-    """One figure for each way of resizing."""
-    common = {key: record.get(key, "") for key in ("profile", "source", "note")}
-    return [
-        PublishedScore(model=model, name=name, metric=metric, value=value, resize=resize, **common)
-        for resize, value in values.items()
-    ]
+def _of_part(part: Mapping[str, Any], common: Mapping[str, Any]) -> Iterator[PublishedScore]:
+    """One figure for each set or group, metric and way of resizing."""
+    groups = {name: {"mean": values} for name, values in part["groups"].items()}
+    for name, metrics in (*part["sets"].items(), *groups.items()):
+        for metric, found in metrics.items():
+            values = found if isinstance(found, Mapping) else {common["resize"]: found}
+            for resize, value in values.items():
+                own = {**common, "resize": resize}
+                yield PublishedScore(name=name, metric=metric, value=value, **own)

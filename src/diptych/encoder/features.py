@@ -95,7 +95,8 @@ def extract_features(
     Each picture is decoded once, resized once for each way of resizing, and goes once through each
     model; what `cache` has isn't computed. `fields` of the samples are kept ("label", "captions");
     `saying` is a digest of what they depend on beside the files, such as the class names, and
-    `shown` of which pictures of the files are taken. With
+    `shown` of which pictures of the files are taken. A sample of several `frames` has the mean of
+    theirs (`mean_of_frames`); a batch is `batch_size` samples with all of their frames. With
     `peers` every process takes its share of the chunks, and all get the same; a cache on disk is
     one that they all see.
 
@@ -146,6 +147,23 @@ def source_version(source: Source, count: int, shown: str = "") -> str:
         states.append((os.path.abspath(name), state.st_size, state.st_mtime_ns) if state else name)
     names_in_files = [source.where(index) for index in numbers]
     return digest(states, names_in_files, *filter(None, [shown]))
+
+
+def mean_of_frames(
+    features: Float[Tensor, "pictures ..."], counts: Sequence[int]
+) -> Float[Tensor, "samples ..."]:
+    """A feature for each sample: that of its picture or, of a clip, the mean of the unit vectors of
+    its frames, in float32. `counts` are the pictures of each sample.
+
+    >>> import torch
+    >>> from diptych.encoder.features import mean_of_frames
+    >>> mean_of_frames(torch.tensor([[3.0, 4.0], [0.0, 2.0], [5.0, 0.0]]), [2, 1]).tolist()
+    [[0.30000001192092896, 0.8999999761581421], [1.0, 0.0]]
+    """
+    if len(features) == len(counts):
+        return features
+    frames = normalize(features.float(), dim=-1).split([*counts])
+    return torch.stack([each.mean(0) for each in frames])
 
 
 class _Item(NamedTuple):
@@ -221,23 +239,27 @@ class _Extraction:
     def _note_undecoded(self, item: _Item, error: ImageError) -> None:
         self.undecoded[item.chunk][str(item.row)] = str(error)
 
-    def _prepare(self, item: _Item) -> dict[Preprocess, UInt8[Tensor, "3 size size"]]:
+    def _prepare(self, item: _Item) -> dict[Preprocess, UInt8[Tensor, "frames 3 size size"]]:
         wanted = {extractor.squares for extractor in self._missing_extractors(item.chunk).values()}
         if not wanted:
             return {}
         try:
-            levels = decode(item.sample.image)
+            pictures = [*map(decode, item.sample.frames or (item.sample.image,))]
         except (ImageError, OSError) as error:
             reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
             raise ImageError(reason) from error
-        return {squares: squares.pixels(levels) for squares in wanted}
+        found = dict[Preprocess, Tensor]()
+        for squares in wanted:
+            found[squares] = torch.stack([squares.pixels(levels) for levels in pictures])
+        return found
 
     def _encode(self, chunk: range, prepared: list[dict[Preprocess, Tensor]]) -> dict[str, Tensor]:
-        pixels = dict[Preprocess, Tensor]()
+        pixels, counts = dict[Preprocess, Tensor](), list[int]()
         for squares in prepared[0]:
-            pixels[squares] = torch.stack([each[squares] for each in prepared])
+            parts = [each[squares] for each in prepared]
+            pixels[squares], counts = torch.cat(parts), [*map(len, parts)]
         return {
-            place: extractor.features(pixels[extractor.squares])
+            place: mean_of_frames(extractor.features(pixels[extractor.squares]), counts)
             for place, extractor in self._missing_extractors(chunk).items()
         }
 

@@ -123,7 +123,7 @@ class Engine:
             shown=dataset.shown,
             limit=self.limit,
             cache=self.cache,
-            batch_size=self.batch_size,
+            batch_size=max(1, self.batch_size // dataset.frames),
             progress=self.progress,
             peers=self.peers,
         )
@@ -275,4 +275,4 @@ def _protocol(dataset: Dataset, extractor: FeatureExtractor) -> dict[str, Any]:
         "resize": _resize_name(extractor.preprocess),
         "image_size": extractor.preprocess.size,
         "preprocess": to_dict(extractor.preprocess.config),
-    }
+    } | ({"frames": dataset.frames} if dataset.kind == "video" else {})

@@ -19,7 +19,14 @@ from diptych.evaluation.result import Result
 from diptych.evaluation.results import Results
 from diptych.evaluation.scorers import scorer
 from diptych.evaluation.suite import OnResult, run_suite
-from diptych.evaluation.tasks import TRAINED, Task, Tasks, open_splits, parse_tasks
+from diptych.evaluation.tasks import (
+    TRAINED,
+    Task,
+    Tasks,
+    check_frames,
+    open_splits,
+    parse_tasks,
+)
 
 By = Literal["vectors", "tokens", "tokens-as-published"]
 
@@ -54,6 +61,7 @@ def evaluate(
     data_root: str | os.PathLike[str] = ...,
     profile: str = ...,
     sizes: Literal["exact", "warn"] = ...,
+    frames: int = ...,
     class_names: ClassNames | Mapping[str, ClassNames] = ...,
     templates: str | Sequence[str] = ...,
     image_key: str = ...,
@@ -80,6 +88,7 @@ def evaluate(
     data_root: str | os.PathLike[str] = ".",
     profile: str = "diptych",
     sizes: Literal["exact", "warn"] = "exact",
+    frames: int = 1,
     class_names: ClassNames | Mapping[str, ClassNames] = (),
     templates: str | Sequence[str] = (),
     image_key: str = "",
@@ -103,13 +112,14 @@ def evaluate(
     `tasks` are names of datasets below `data_root`, groups (`vtab+`), patterns (`cifar*`),
     `linear/NAME` and `fewshot/NAME`, `package.module:NAME` of an `EvaluationSet` of your own, and
     paths of data. `profile` says whose conventions count, `sizes="warn"` lets a dataset have
-    another number of samples than the published one. Several models are a sequence, or a mapping
-    that names them; they share the decoding of pictures. The answer is a `Results`, a mapping of
-    (task, model, resize) to `Result`. A task that fails stops no other: `.failures` says why. With
-    `out`, every result is written into that folder as soon as it is there, and kept when the same
-    call is made again; with `predictions` a CSV file for each classification in that folder says
-    what was predicted of each picture. `on_result(key, result)` is called with each result that was
-    measured.
+    another number of samples than the published one. A clip is seen by `frames` of its frames,
+    spread evenly: its vector is the mean of theirs; 1: the middle one. Several models are a
+    sequence, or a mapping that names them; they share the decoding of pictures. The answer is a
+    `Results`, a mapping of (task, model, resize) to `Result`. A task that fails stops no other:
+    `.failures` says why. With `out`, every result is written into that folder as soon as it is
+    there, and kept when the same call is made again; with `predictions` a CSV file for each
+    classification in that folder says what was predicted of each picture. `on_result(key, result)`
+    is called with each result that was measured.
 
     With `data`, a folder of class folders, a table or shards, one model is measured on it, and the
     answer is one `Result`. `tasks` is then "zero-shot", which needs labels and class names,
@@ -163,6 +173,7 @@ def evaluate(
         data_root=data_root,
         profile=profile,
         sizes=sizes,
+        frames=frames,
         class_names=class_names,
         templates=templates,
         settings=settings,
@@ -176,12 +187,14 @@ def evaluate(
             "predictions with result.predictions.save(path)"
         )
     if data is not None:
+        check_frames(frames, (), by)
         return _on_own_data(engine, models, _own_task(tasks, data, by), opening, resizes)
     if isinstance(tasks, str) and tasks in _own_kinds() - datasets.GROUPS.keys():
         raise ConfigError(f"{tasks} of what? give it data: evaluate(model, {tasks!r}, 'photos/')")
     scorer("zero-shot", by)
     datasets.profile(profile)
     asked = parse_tasks(tasks)
+    check_frames(frames, asked, by)
     if (class_names or templates) and not any(isinstance(task.data, str) for task in asked):
         raise ConfigError(
             "class_names and templates are for data of your own; those of these tasks' datasets "

@@ -2,8 +2,9 @@
 datasets."""
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Literal
 
@@ -72,6 +73,20 @@ def _meant(word: str) -> list[Task]:
     ]
 
 
+def check_frames(frames: int, tasks: Sequence[Task], by: str) -> None:
+    """Raises ConfigError for a number of frames of each clip that these tasks can't use."""
+    if frames == 1:
+        return
+    if frames < 1:
+        raise ConfigError(f"--frames {frames}: a clip is seen by one frame or more")
+    known = (task.data for task in tasks if isinstance(task.data, EvaluationSet))
+    if all(data.kind != "video" for data in known):
+        clips = ", ".join(datasets.GROUPS["eva-video4"])
+        raise ConfigError(f"--frames would be ignored: it is for sets of clips, such as {clips}")
+    if by != "vectors":
+        raise ConfigError(f"--by {by} compares the patches of one picture a clip, not --frames")
+
+
 def open_splits(
     task: Task,
     *,
@@ -83,12 +98,13 @@ def open_splits(
     settings: DataConfig | None = None,
     max_bad_share: float | None = None,
     limit: int = 0,
+    frames: int = 1,
 ) -> dict[str, Dataset]:
     """The task's data by what it is for: `test`, and `train` and `val` where there is training.
 
-    `data_root`, `profile` and `sizes` are for known datasets (`datasets.open_set`); `class_names`
-    (a mapping: of each task), `templates` and `settings`, whose path is the task's, for data of
-    one's own (`datasets.open_own`). Raises DataError if the data isn't there.
+    `data_root`, `profile`, `sizes` and `frames` are for known datasets (`datasets.open_set`);
+    `class_names` (a mapping: of each task), `templates` and `settings`, whose path is the task's,
+    for data of one's own (`datasets.open_own`). Raises DataError if the data isn't there.
 
     >>> from diptych.evaluation.tasks import open_splits, parse_tasks
     >>> [task] = parse_tasks("synthetic:16")
@@ -96,7 +112,10 @@ def open_splits(
     ['test']
     """
     if isinstance(task.data, EvaluationSet):
-        found = _open_known(task, task.data, data_root, profile, sizes)
+        opening = partial(
+            open_set, data_root=data_root, profile=profile, sizes=sizes, frames=frames
+        )
+        found = _open_known(task, task.data, opening)
     else:
         own = replace(settings or DataConfig(), path=task.data)
         names = _names_of(task, class_names)
@@ -116,22 +135,15 @@ def _open_own(
 
 
 def _open_known(
-    task: Task,
-    data: EvaluationSet,
-    data_root: str | os.PathLike[str],
-    profile: str,
-    sizes: Literal["exact", "warn"],
+    task: Task, data: EvaluationSet, opening: Callable[..., Dataset]
 ) -> dict[str, Dataset]:
-    def find(data: EvaluationSet, split: str) -> Dataset:
-        return open_set(data, data_root, profile=profile, split=split, sizes=sizes)
-
-    test = find(data, "test")
+    test = opening(data, split="test")
     if task.kind == "direct":
         return {"test": test}
     learned = _trained_on(data, test)
-    splits = {"test": test, "train": find(learned, "train")}
+    splits = {"test": test, "train": opening(learned, split="train")}
     if "val" in learned.sizes:
-        splits["val"] = find(learned, "val")
+        splits["val"] = opening(learned, split="val")
     return splits
 
 

@@ -16,8 +16,8 @@ class Line(NamedTuple):
     model: str
     """Its label: no other model of the report has it."""
     how: str
-    """The way to resize, the profile where it isn't our own, and what was compared where that
-    wasn't vectors."""
+    """The way to resize, the profile where it isn't our own, what was compared where that wasn't
+    vectors, and the frames of each clip where they are several."""
 
     def __str__(self) -> str:
         return ", ".join(filter(None, self))
@@ -89,4 +89,5 @@ def _how(result: Result) -> str:
     protocol = {name: str(result.protocol.get(name, "")) for name in ("resize", "profile", "by")}
     ours = {"profile": ("own", "diptych"), "by": ("vectors",)}
     words = [word for name, word in protocol.items() if word not in ours.get(name, ())]
+    words += [f"{frames} frames"] if (frames := result.protocol.get("frames", 1)) > 1 else []
     return ", ".join(filter(None, words))

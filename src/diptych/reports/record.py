@@ -30,6 +30,8 @@ class Setting(NamedTuple):
     model: str
     """As results have it; empty for weights that were trained here."""
     profile: str
+    frames: int = 1
+    """Of each clip."""
 
     @classmethod
     def of(cls, result: Result) -> "Setting":
@@ -37,13 +39,15 @@ class Setting(NamedTuple):
         called."""
         provenance = result.model.get("provenance") or {}
         model = "" if "run" in provenance else str(result.model.get("name") or "")
-        return cls(model=model, profile=str(result.protocol.get("profile") or ""))
+        protocol = result.protocol
+        profile, frames = str(protocol.get("profile") or ""), int(protocol.get("frames") or 1)
+        return cls(model=model, profile=profile, frames=frames)
 
 
 def on_record(setting: Setting, resize: str, name: str, metric: str) -> Published | None:
     """A set's figure, or the `mean` of a group, of pictures that were resized in the same way
     (`crop`, `squash`, `best`) or in one that isn't told; None where the publisher's convention has
-    another split, size or metric.
+    another split, size, metric or number of frames.
 
     >>> from diptych.reports.record import Setting, on_record
     >>> setting = Setting(model="/weights/EVA_CLIP_18B_psz14_s6B.fp16.pt", profile="eva-clip-18b")
@@ -58,7 +62,8 @@ def on_record(setting: Setting, resize: str, name: str, metric: str) -> Publishe
         row
         for again in _MEASURED_AGAIN
         for row in datasets.published(model=setting.model + again, name=name)
-        if row.metric == metric and _alike(name, row.profile, setting.profile)
+        if (row.metric, row.frames) == (metric, setting.frames)
+        and _alike(name, row.profile, setting.profile)
     ]
     row = next((row for way in (resize, "") for row in rows if row.resize == way), None)
     return Published(row.value / 100, row.source) if row else _claimed(setting, name, metric)

@@ -1,5 +1,5 @@
 """Clips, of which the middle frame is scored (Radford et al. 2021, arXiv:2103.00020, appendix
-A.1)."""
+A.1), or several frames (Sun et al. 2024, arXiv:2402.04252, table 5)."""
 
 from diptych.datasets.entry import EvaluationSet
 

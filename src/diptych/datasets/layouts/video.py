@@ -1,11 +1,11 @@
-"""Clips. The picture of a clip is its middle frame: number n // 2 of its n frames, in the order of
-display.
+"""Clips, seen by one frame or several: `chosen` says which.
 
 Frames are counted by their time stamps, without decoding, because containers lie about their number
-or don't know it; then the clip is decoded from the key frame before. VISSL, whose scripts EVA-CLIP
-follows, takes the frame after it.
+or don't know it; then the clip is decoded from the key frame before the first one.
 """
 
+from collections import deque
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,9 +20,24 @@ from diptych.errors import DataError
 _ENDINGS = (".mp4", ".avi", ".mkv", ".webm", ".mov")
 
 
-def middle_frame(path: Path) -> bytes:
-    """The clip's middle frame as a PNG file. Raises DataError: no such clip, nothing to decode, no
-    PyAV."""
+def chosen(frames: int, count: int) -> list[int]:
+    """Which of a clip's frames, in the order of display, stand for it: the one in the middle of
+    each of `count` equal parts, (2 i + 1) frames // (2 count), as temporal segment networks have it
+    (Wang et al. 2016, arXiv:1608.00859). A clip of fewer frames gives each of them once.
+
+    One is the middle frame, frames // 2; VISSL, whose scripts EVA-CLIP follows, takes the one after
+    it.
+
+    >>> from diptych.datasets.layouts.video import chosen
+    >>> chosen(100, 1), chosen(100, 4), chosen(3, 4)
+    ([50], [12, 37, 62, 87], [0, 1, 2])
+    """
+    return sorted({(2 * part + 1) * frames // (2 * count) for part in range(count)})
+
+
+def read_frames(path: Path, count: int = 1) -> tuple[bytes, ...]:
+    """The frames that stand for the clip, at most `count`, as PNG files. Raises DataError: no such
+    clip, nothing to decode, no PyAV."""
     av = _av()
     try:
         with av.open(str(path)) as container:
@@ -34,24 +49,28 @@ def middle_frame(path: Path) -> bytes:
             )
         if not stamps:
             raise DataError(f"{path} holds no frames with time stamps")
+        wanted = [stamps[place] for place in chosen(len(stamps), count)]
         with av.open(str(path)) as container:
-            return png(_frame(container, stamps[len(stamps) // 2]).to_image())
+            return tuple(png(frame.to_image()) for frame in _frames(container, wanted))
     except (av.FFmpegError, OSError) as error:
         raise DataError(f"{path} can't be decoded: {error}") from None
 
 
-def _frame(container: Any, stamp: int) -> Any:
-    """The first frame at or after a time stamp; the last one, should the rest of the clip be
-    corrupt."""
-    stream = container.streams.video[0]
-    container.seek(stamp, stream=stream)
+def _frames(container: Any, stamps: Sequence[int]) -> Iterator[Any]:
+    """For each time stamp the first frame at or after it, in one pass; the last frame for all that
+    lie behind it, should the rest of the clip be corrupt."""
+    stream, left = container.streams.video[0], deque(stamps)
+    container.seek(stamps[0], stream=stream)
     frame = None
     for frame in container.decode(stream):
-        if frame.pts is not None and frame.pts >= stamp:
-            return frame
+        while left and frame.pts is not None and frame.pts >= left[0]:
+            left.popleft()
+            yield frame
+        if not left:
+            return
     if frame is None:
-        raise DataError("its middle frame can't be decoded")
-    return frame
+        raise DataError("its frames can't be decoded")
+    yield from [frame] * len(left)
 
 
 def _av() -> Any:
@@ -63,10 +82,10 @@ def _av() -> Any:
 
 
 class Clips(Source):
-    """Clips with a class each."""
+    """Clips with a class each, seen by so many frames."""
 
-    def __init__(self, folder: Path, clips: list[tuple[Path, int]]):
-        self._folder, self._clips = folder, clips
+    def __init__(self, folder: Path, clips: list[tuple[Path, int]], frames: int = 1):
+        self._folder, self._clips, self._frames = folder, clips, frames
 
     def __len__(self) -> int:
         return len(self._clips)
@@ -77,7 +96,9 @@ class Clips(Source):
 
     def __getitem__(self, index: int) -> Sample:
         path, label = self._clips[index]
-        return Sample(key=self.where(index)[1], image=middle_frame(path), label=label)
+        frames = read_frames(path, self._frames)
+        key, middle = self.where(index)[1], frames[len(frames) // 2]
+        return Sample(key=key, image=middle, frames=frames, label=label)
 
     def describe(self) -> str:
         return f"{len(self):,} clips in {self._folder}"
@@ -99,7 +120,14 @@ def clips(wanted: Wanted) -> Found | None:
             if found:
                 _av()
                 labels = tuple(each.name.replace("_", " ") for each in classes)
-                return Found(layout="clips", place=place, source=Clips(place, found), labels=labels)
+                source = Clips(place, found, wanted.frames)
+                return Found(
+                    layout="clips",
+                    place=place,
+                    source=source,
+                    labels=labels,
+                    frames=wanted.frames,
+                )
     return None
 
 
@@ -132,4 +160,10 @@ def ucf101(wanted: Wanted) -> Found | None:
             f"{lists} lists clips of classes that classInd.txt doesn't have: {', '.join(strange)}"
         )
     pairs = [(folder / "UCF-101" / name, places_of[name.partition("/")[0]]) for name in names]
-    return Found(layout="ucf101", place=folder, source=Clips(folder, pairs), labels=labels)
+    return Found(
+        layout="ucf101",
+        place=folder,
+        source=Clips(folder, pairs, wanted.frames),
+        labels=labels,
+        frames=wanted.frames,
+    )
