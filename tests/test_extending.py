@@ -215,7 +215,7 @@ def test_messages_are_those_of_the_page(folder, tmp_path):
         assert answer in page, answer
     command = f"evaluate {folder}/runs/shapes --tasks {folder}/shape_set.py:SHAPES"
     nothing = said(tmp_path, command, code=1)
-    assert re.search(r"Shapes \(split test\) isn't in \.: .* in shapes/", nothing)[0] in page
+    assert re.search(r"Shapes \(split test\) isn't in \. .* in shapes/", nothing)[0] in page
 
 
 def test_a_package_that_cannot_be_imported_is_named(folder, tmp_path):
