@@ -111,14 +111,15 @@ def sugarcrepe(root: Path) -> None:
     put(root / "sugarcrepe/val2017/1.jpg", png(1))
 
 
-def clip(path: Path, frames: int, rate: int = 10, codec: str = "mpeg4") -> Path:
-    """A clip whose frame n is grey, n tenths of the way from black to white."""
+def clip(path: Path, frames: int, rate: int = 10, codec: str = "mpeg4", **options: str) -> Path:
+    """A clip whose frame n is grey, the lighter the later; `options` are the codec's."""
     import av
 
     path.parent.mkdir(parents=True, exist_ok=True)
     with av.open(str(path), "w") as container:
         stream = container.add_stream(codec, rate=rate)
         stream.width, stream.height, stream.pix_fmt = 32, 32, "yuv420p"
+        stream.options = options
         for number in range(frames):
             picture = np.full((32, 32, 3), 40 + 4 * number, np.uint8)
             for packet in stream.encode(av.VideoFrame.from_ndarray(picture, format="rgb24")):

@@ -235,16 +235,21 @@ def test_frames_are_the_middles_of_equal_parts(frames, count, by_hand):
     assert chosen(frames, count) == by_hand
 
 
-@pytest.mark.parametrize("ending", ["mp4", "mkv"])
-@pytest.mark.parametrize("frames", [1, 5, 31])
-def test_several_frames_are_those_of_a_whole_decode(ending, frames, tmp_path):
+@pytest.mark.parametrize("bframes", ["0", "2"])
+@pytest.mark.parametrize(
+    ("ending", "codec"),
+    [("mp4", "mpeg4"), ("avi", "mpeg4"), ("mp4", "libx264"), ("mkv", "libx264")],
+)
+def test_the_frames_are_those_of_a_whole_decode(ending, codec, bframes, tmp_path):
     av = pytest.importorskip("av")
-    path = originals.clip(tmp_path / f"clip.{ending}", frames)
+    # Key frames so close that some lie just behind a wanted frame.
+    path = originals.clip(tmp_path / f"clip.{ending}", 31, codec=codec, bf=bframes, g="3")
     with av.open(str(path)) as container:
         every = [np.array(frame.to_image()) for frame in container.decode(video=0)]
-    found = [np.array(Image.open(io.BytesIO(each))) for each in read_frames(path, 8)]
-    assert len(every) == frames
-    np.testing.assert_array_equal(found, [every[place] for place in chosen(frames, 8)])
+    assert len(every) == 31
+    for count in (*range(1, 9), 31):
+        found = [np.array(Image.open(io.BytesIO(each))) for each in read_frames(path, count)]
+        np.testing.assert_array_equal(found, [every[place] for place in chosen(31, count)])
 
 
 def test_kinetics_is_folders_of_clips_with_names_of_its_own(tmp_path):

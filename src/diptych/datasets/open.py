@@ -99,7 +99,7 @@ def open_set(
         files_sha256=files_sha256(found.source, wanted.root),
         expected=size,
         remarks=(*remarks, *(f"{bad.file}: {bad.reason}" for bad in found.source.bad_samples)),
-        shown=f"{found.frames} frames of each clip" if found.frames > 1 else "",
+        shown=f"{found.frames} frames of each clip" if found_entry.kind == "video" else "",
         frames=found.frames,
     )
 

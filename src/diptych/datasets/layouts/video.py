@@ -1,13 +1,14 @@
 """Clips, seen by one frame or several: `chosen` says which.
 
 Frames are counted by their time stamps, without decoding, because containers lie about their number
-or don't know it; then the clip is decoded from the key frame before the first one.
+or don't know it; then the clip is decoded from the last key frame that isn't shown after the first
+one that is wanted.
 """
 
 from collections import deque
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from diptych.batch import Sample
 from diptych.data.folders import class_folders
@@ -44,25 +45,41 @@ def read_frames(path: Path, count: int = 1) -> tuple[bytes, ...]:
             stream = next(iter(container.streams.video), None)
             if stream is None:
                 raise DataError(f"{path} holds no video")
-            stamps = sorted(
-                packet.pts for packet in container.demux(stream) if packet.pts is not None
-            )
+            packets = (each for each in container.demux(stream) if each.pts is not None)
+            stamps = [_Stamps(each.pts, each.dts, each.is_keyframe) for each in packets]
+            stamps.sort(key=lambda each: each.shown)
         if not stamps:
             raise DataError(f"{path} holds no frames with time stamps")
-        wanted = [stamps[place] for place in chosen(len(stamps), count)]
+        wanted = [stamps[place].shown for place in chosen(len(stamps), count)]
         with av.open(str(path)) as container:
+            container.seek(_start(stamps, wanted[0]), stream=container.streams.video[0])
             return tuple(png(frame.to_image()) for frame in _frames(container, wanted))
     except (av.FFmpegError, OSError) as error:
         raise DataError(f"{path} can't be decoded: {error}") from None
 
 
+class _Stamps(NamedTuple):
+    """Of a frame, in the order of display."""
+
+    shown: int
+    decoded: int | None
+    key: bool
+
+
+def _start(stamps: Sequence[_Stamps], shown: int) -> int:
+    """Where to seek to, so as to decode the frame shown then. Containers seek by the times of
+    decoding, which run ahead of those of display where there are B-frames: a search for the frame's
+    own time would end at a key frame behind it."""
+    keys = [each for each in stamps if each.key and each.shown <= shown]
+    start = keys[-1] if keys else stamps[0]
+    return start.shown if start.decoded is None else start.decoded
+
+
 def _frames(container: Any, stamps: Sequence[int]) -> Iterator[Any]:
     """For each time stamp the first frame at or after it, in one pass; the last frame for all that
     lie behind it, should the rest of the clip be corrupt."""
-    stream, left = container.streams.video[0], deque(stamps)
-    container.seek(stamps[0], stream=stream)
-    frame = None
-    for frame in container.decode(stream):
+    left, frame = deque(stamps), None
+    for frame in container.decode(video=0):
         while left and frame.pts is not None and frame.pts >= left[0]:
             left.popleft()
             yield frame
