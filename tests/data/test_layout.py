@@ -375,3 +375,31 @@ def test_links_to_folders_are_followed_once(tmp_path, folder):
     (folder / "cat/again").symlink_to(folder)
     source = open_source(config(tmp_path, folder))
     assert [source[n].key for n in range(len(source))] == ["cat/a.jpg", "dog/b.jpg"]
+
+
+@pytest.mark.parametrize("kind", ["csv", "jsonl", "karpathy"])
+def test_rows_of_other_splits_are_not_trained_on(tmp_path, kind):
+    splits = ["train", "test", "train", "val", "restval"]
+    for number in range(5):
+        (tmp_path / f"{number}.jpg").write_bytes(picture(number))
+    if kind == "csv":
+        rows = [f"{number}.jpg,caption {number},{split}" for number, split in enumerate(splits)]
+        path = tmp_path / "pairs.csv"
+        path.write_text("\n".join(["image,caption,split", *rows]))
+    elif kind == "jsonl":
+        path = tmp_path / "pairs.jsonl"
+        items = [
+            {"image": f"{number}.jpg", "caption": f"caption {number}", "split": split}
+            for number, split in enumerate(splits)
+        ]
+        path.write_text("\n".join(map(json.dumps, items)))
+    else:
+        path = tmp_path / "dataset.json"
+        images = [
+            {"filename": f"{n}.jpg", "sentences": [{"raw": f"caption {n}"}], "split": split}
+            for n, split in enumerate(splits)
+        ]
+        path.write_text(json.dumps({"images": images}))
+    with pytest.warns(DataWarning, match=r"the 2 of 'train' are taken, 3 others left out"):
+        source = open_source(config(tmp_path, path), split="train")
+    assert [source[row].captions for row in range(len(source))] == [("caption 0",), ("caption 2",)]

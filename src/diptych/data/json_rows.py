@@ -4,7 +4,7 @@ an object that gives each picture its captions."""
 import contextlib
 import itertools
 import json
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -55,7 +55,7 @@ def _listed(content: Any, path: Path) -> tuple[list[Any], tuple[str, ...]]:
         if "annotations" in content:
             return _coco(content), ()
         if "images" in content:
-            return _karpathy(content, path)
+            return _karpathy(content)
         if content and all(map(is_picture, content)):
             return [{"image": name, "caption": text} for name, text in content.items()], ()
     except (KeyError, TypeError, AttributeError) as error:
@@ -81,16 +81,13 @@ def _coco(content: Mapping[str, Any]) -> list[dict[str, Any]]:
     ]
 
 
-def _karpathy(content: Mapping[str, Any], path: Path) -> tuple[list[Any], tuple[str, ...]]:
+def _karpathy(content: Mapping[str, Any]) -> tuple[list[Any], tuple[str, ...]]:
     rows = list[dict[str, Any]]()
     for image in content["images"]:
         name = f"{image.get('filepath', '')}/{image['filename']}".lstrip("/")
-        rows.append({"image": name, "caption": [each["raw"] for each in image["sentences"]]})
-    splits = Counter(image.get("split", "") for image in content["images"])
-    if len(splits) == 1:
-        return rows, ()
-    shown = ", ".join(f"{name or 'none'} {count:,}" for name, count in splits.items())
-    return rows, (f"{path} has several splits, and all of them are read: {shown}",)
+        captions = [each["raw"] for each in image["sentences"]]
+        rows.append({"image": name, "caption": captions, "split": image.get("split", "")})
+    return rows, ()
 
 
 class _ListedRows(Rows):

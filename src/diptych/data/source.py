@@ -134,6 +134,29 @@ class Joined(Source):
         return self._weights or (1.0,)
 
 
+class Chosen(Source):
+    """Some samples of a source."""
+
+    def __init__(self, source: Source, rows: Sequence[int]):
+        self._source, self._rows = source, tuple(rows)
+        self.class_names, self.bad_samples = source.class_names, source.bad_samples
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def __getitem__(self, index: int) -> Sample:
+        return self._source[self._rows[index]]
+
+    def where(self, index: int) -> tuple[str, str]:
+        return self._source.where(self._rows[index])
+
+    def files(self, index: int) -> tuple[str, ...]:
+        return self._source.files(self._rows[index])
+
+    def describe(self) -> str:
+        return f"{len(self):,} of {self._source.describe()}"
+
+
 @dataclass(frozen=True)
 class Captioner:
     """How a source's samples come by their captions: from the first of the `keys` that holds one,

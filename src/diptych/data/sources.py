@@ -16,7 +16,7 @@ from diptych.config import DataConfig, SourceConfig
 from diptych.data.bad import too_many
 from diptych.data.layout import PACKED, FolderReader
 from diptych.data.shards import Shards
-from diptych.data.source import Captioner, Joined, Source, alternatives, captioner_of
+from diptych.data.source import Captioner, Chosen, Joined, Source, alternatives, captioner_of
 from diptych.data.spool import cache_folder, spool_command
 from diptych.data.synthetic import Synthetic
 from diptych.data.tables import TableSource, is_list, is_table
@@ -37,6 +37,7 @@ def open_source(
     captions: bool = True,
     class_names: Sequence[str] = (),
     flags: str = "--data.",
+    split: str = "",
 ) -> Source:
     """The source, or mixture of sources, that `config.path` names.
 
@@ -45,7 +46,8 @@ def open_source(
     them; class folders have their own. A few
     samples are tried at once: a source of which none can be used raises DataError here, with the
     reason, and not an hour later. What may be meant otherwise is a DataWarning. `flags` is what the
-    flags of these settings begin with, for messages.
+    flags of these settings begin with, for messages. With a `split` ("train"), a table whose column
+    `split` names it and others gives its rows alone.
 
     >>> from diptych.config import DataConfig
     >>> from diptych.data import open_source
@@ -65,10 +67,23 @@ def open_source(
         opener = _Opener(config, captioner, root.strip())
         part = opener.open(path.strip())
         _refuse_bad(path, part, config.max_bad_share, flags)
-        for remark in (*part.remarks, *_probe(path, part, flags)):
+        chosen, left_out = _rows_of(part, split)
+        for remark in (*part.remarks, *left_out, *_probe(path, chosen, flags)):
             warnings.warn(remark, DataWarning, stacklevel=2)
-        parts.append(part)
+        parts.append(chosen)
     return parts[0] if len(parts) == 1 else Joined(parts, config.weights)
+
+
+def _rows_of(source: Source, split: str) -> tuple[Source, tuple[str, ...]]:
+    """Those of a split, and what is left out; all of a source without splits."""
+    parts = source.parts() if split and isinstance(source, TableSource) else {}
+    if split not in parts:
+        return source, ()
+    rows = parts[split]
+    return Chosen(source, rows), (
+        f"{source.path} says in a column which split a row belongs to: the {len(rows):,} of "
+        f"{split!r} are taken, {len(source) - len(rows):,} others left out",
+    )
 
 
 def _open_own(config: SourceConfig) -> Source:

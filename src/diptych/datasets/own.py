@@ -12,6 +12,7 @@ from diptych.batch import Sample
 from diptych.config import DataConfig
 from diptych.data import Source, open_source
 from diptych.data.folders import ClassFolders, class_folders
+from diptych.data.source import Chosen
 from diptych.datasets.dataset import Dataset
 from diptych.datasets.layouts.mirror import (
     CLASS_NAMES,
@@ -30,7 +31,7 @@ from diptych.datasets.own_names import (
     some,
     spelt,
 )
-from diptych.datasets.parts import Chosen, beside, parts_of, row_parts, tested
+from diptych.datasets.parts import beside, parts_of, row_parts, tested
 from diptych.datasets.same_pictures import Captioned, check_apart
 from diptych.datasets.templates import class_prompts
 from diptych.datasets.templates import templates as templates_of

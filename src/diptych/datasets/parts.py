@@ -1,10 +1,9 @@
 """Where the training, validation and test parts of data of one's own lie, and the small files that
 lie beside them."""
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
-from diptych.batch import Sample
 from diptych.data import Source
 from diptych.data.splits import find_parts, split_of
 from diptych.data.tables import TABLE_ENDINGS, TableSource
@@ -65,29 +64,6 @@ def tested(path: str, parts: Iterable[str]) -> str:
 def row_parts(source: Source) -> dict[str, tuple[int, ...]]:
     """Split -> the rows of a table that belong to it, by its column `split`; else empty."""
     return source.parts() if isinstance(source, TableSource) else {}
-
-
-class Chosen(Source):
-    """Some samples of a source."""
-
-    def __init__(self, source: Source, rows: Sequence[int]):
-        self._source, self._rows = source, tuple(rows)
-        self.class_names, self.bad_samples = source.class_names, source.bad_samples
-
-    def __len__(self) -> int:
-        return len(self._rows)
-
-    def __getitem__(self, index: int) -> Sample:
-        return self._source[self._rows[index]]
-
-    def where(self, index: int) -> tuple[str, str]:
-        return self._source.where(self._rows[index])
-
-    def files(self, index: int) -> tuple[str, ...]:
-        return self._source.files(self._rows[index])
-
-    def describe(self) -> str:
-        return f"{len(self):,} of {self._source.describe()}"
 
 
 def beside(path: str, name: str) -> Path | None:

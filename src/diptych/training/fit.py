@@ -75,7 +75,7 @@ def fit(run: Run, *, resume: bool | str | os.PathLike[str] = False, progress: bo
         model = state.model.config
         tokenizer = build_tokenizer(model.tokenizer, model.text.context_length)
         preprocess = Preprocess(model.preprocess, model.image.image_size)
-        source = open_source(run.data)
+        source = open_source(run.data, split="train")
         notes += _place(state, source, run, found, old, changed)
         loader = Loader(
             source,
