@@ -243,7 +243,7 @@ def test_a_frozen_tower_keeps_its_weights(tmp_path, side):
 def test_captions_beyond_the_context_are_counted_and_said_once(tmp_path):
     for n in range(8):
         Image.new("RGB", (20, 20)).save(tmp_path / f"{n}.png")
-    rows = "".join(f"{n}.png,{'cat ' * 100}\n" for n in range(8))
+    rows = "".join(f"{n}.png,number {n} {'cat ' * 100}\n" for n in range(8))
     (tmp_path / "a.csv").write_text(f"image,caption\n{rows}")
     run = small_run(tmp_path / "run", data=DataConfig(path=str(tmp_path / "a.csv"), workers=0))
     with pytest.warns(TruncationWarning, match="captions are longer than the context") as said:

@@ -8,6 +8,7 @@ import numpy as np
 import simplejpeg
 
 from diptych.batch import Sample
+from diptych.config import DataConfig
 from diptych.data.source import Captioner, Source
 
 _SIDE = 256
@@ -46,7 +47,8 @@ class Synthetic(Source):
     says so."""
 
     def __init__(self, count: int, captioner: Captioner):
-        self._count, self._captioner = count, captioner
+        self._count = count
+        self._templates = captioner.templates or DataConfig().templates
         self.class_names = tuple(map(" ".join, itertools.product(_COLOURS, _SHAPES)))
 
     def __len__(self) -> int:
@@ -75,7 +77,7 @@ class Synthetic(Source):
             image=simplejpeg.encode_jpeg(np.ascontiguousarray(pixels), quality=90),
             captions=tuple(
                 template.replace("{}", self.class_names[label])
-                for template in self._captioner.templates
+                for template in self._templates
             ),
             label=label,
         )
