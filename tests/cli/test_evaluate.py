@@ -186,7 +186,10 @@ def test_the_flags_that_messages_name_are_there(place, capsys):
     assert evaluate_with(*told, "--max-bad-share", "0.5", "--predictions", "p.csv") == 2
     out, err = capsys.readouterr()
     assert "mean_recall" in out
-    assert "--predictions are of zero-shot by vectors and of linear, not of retrieval" in err
+    assert "no predictions of retrieval: --predictions are of zero-shot by vectors and of" in err
+    many = ["one", "--tasks", "t.csv", *told[3:], "--max-bad-share", "0.5", "--out", "out"]
+    assert evaluate_with(*many, "--predictions", "p") == 0
+    assert "no predictions of t.csv: --predictions are of zero-shot" in capsys.readouterr().err
 
 
 def test_names_for_each_task(place, capsys):

@@ -24,6 +24,9 @@ if TYPE_CHECKING:
     from diptych.evaluation.tasks import Task
 
 
+_PREDICTED = "--predictions are of zero-shot by vectors and of linear"
+
+
 @dataclass(frozen=True, kw_only=True)
 class Evaluate(Compute):
     """Measure models: on the sets that the field knows, or on your own.
@@ -171,14 +174,12 @@ def _write(options: Evaluate, result: "Result") -> None:
     task = f"{result.task}/{options.data}" if result.task in TRAINED else options.data
     key = ResultKey(task, options.models[0], result.protocol["resize"])
     name = file_name(key, result.key)
-    if options.predictions:
-        if result.predictions is None:
-            raise ConfigError(
-                f"--predictions are of zero-shot by vectors and of linear, not of {result.task}"
-            )
-        print(result.predictions.save(_file(options.predictions, f"{Path(name).stem}.csv")))
     if options.out:
         print(result.save(_file(options.out, name)))
+    if options.predictions:
+        if result.predictions is None:
+            raise ConfigError(f"no predictions of {result.task}: {_PREDICTED}")
+        print(result.predictions.save(_file(options.predictions, f"{Path(name).stem}.csv")))
 
 
 def _file(place: str, name: str) -> Path:
@@ -213,7 +214,15 @@ def _many(options: Evaluate, peers: "Peers", cache: "Cache") -> int:
         results.update(found)
     if peers.is_main:
         show_results(results, options.tasks)
+        if options.predictions:
+            _say_without_predictions(results)
     return 1 if results.failures else 0
+
+
+def _say_without_predictions(results: "Results") -> None:
+    tasks = dict.fromkeys(key.task for key, result in results.items() if not result.calibration)
+    if tasks:
+        print(f"no predictions of {', '.join(tasks)}: {_PREDICTED}", file=sys.stderr)
 
 
 def _common(options: Evaluate, peers: "Peers", cache: "Cache") -> dict[str, Any]:

@@ -76,8 +76,7 @@ class Synthetic(Source):
             key=str(index),
             image=simplejpeg.encode_jpeg(np.ascontiguousarray(pixels), quality=90),
             captions=tuple(
-                template.replace("{}", self.class_names[label])
-                for template in self._templates
+                template.replace("{}", self.class_names[label]) for template in self._templates
             ),
             label=label,
         )
