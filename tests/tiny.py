@@ -8,7 +8,9 @@ import torch
 from PIL import Image
 
 from diptych import models, pretrained
+from diptych.config import ClipConfig
 from diptych.encoder import Encoder
+from diptych.families.clip import TextConfig, VitConfig
 from diptych.weights.native import save_model
 
 COLOURS = {
@@ -52,3 +54,13 @@ def write_pictures(folder: Path, each: int = 3) -> list[Path]:
             paths.append(folder / colour / f"{number}.png")
             picture(colour, number).save(paths[-1])
     return paths
+
+
+def small_vit(folder: Path) -> Path:
+    """A native checkpoint of a CLIP ViT of two small layers, which every layout can hold."""
+    config = ClipConfig(
+        image=VitConfig(image_size=32, patch_size=16, width=64, layers=2, heads=1, mlp_width=128),
+        text=TextConfig(width=64, layers=2, heads=1, mlp_width=128),
+        embed_dim=16,
+    )
+    return save_model(folder, models.build(config))

@@ -67,6 +67,23 @@ def test_a_cut_line_is_no_row(index, lost):
     assert np.load(index / "vectors-0.npy").shape == (5, 3)
 
 
+def test_lines_that_are_lost_are_noticed(index):
+    """Else every later picture would be found by its neighbour's vector."""
+    items = index / "items-0.jsonl"
+    items.write_bytes(b"".join(items.read_bytes().splitlines(keepends=True)[1:]))
+    for reader in (store.Store, store.Appender):
+        with pytest.raises(DataError, match=r"is corrupt \(it has vectors for \[4, 3\], and names"):
+            reader(index)
+
+
+@pytest.mark.parametrize("line", [b"7", b"{", b'{"path": 3, "size": 1, "mtime_ns": 1}', b"\xff"])
+def test_a_line_that_is_no_picture_is_corruption(index, line):
+    items = index / "items-0.jsonl"
+    items.write_bytes(b"\n".join([line, *items.read_bytes().splitlines()[1:]]) + b"\n")
+    with pytest.raises(DataError, match="is corrupt"):
+        store.Store(index).picture(0)
+
+
 def test_vectors_without_lines_are_cut_off(index):
     """The kill came between vectors and lines."""
     with open(index / "vectors-0.npy", "ab") as file:

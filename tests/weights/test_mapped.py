@@ -90,6 +90,8 @@ def written(path, header, data=b"\0" * 8):
         {"dtype": "F32", "shape": [2], "data_offsets": [-8, 0]},
         {"dtype": "F32", "shape": [2.0], "data_offsets": [0, 8]},
         {"dtype": "F32", "shape": "2", "data_offsets": [0, 8]},
+        {"dtype": "F32", "shape": [2], "data_offsets": [0.0, 8.0]},
+        {"dtype": "F32", "shape": [2**70, 0], "data_offsets": [0, 0]},
         {"dtype": "F32", "shape": [2], "data_offsets": [0]},
         {"dtype": "F32", "shape": [2]},
         {"dtype": ["F32"], "shape": [2], "data_offsets": [0, 8]},
@@ -101,6 +103,16 @@ def test_a_header_that_lies_is_damage(tmp_path, told):
         read_safetensors(written(tmp_path / "a", {"a": told}))
     with pytest.raises(CheckpointError, match="is damaged"):
         read_safetensors(written(tmp_path / "b", told))
+
+
+@pytest.mark.parametrize("places", [[(0, 4), (0, 4)], [(4, 8), (4, 8)], [(0, 4), (8, 12)]])
+def test_no_byte_belongs_to_two_tensors_or_to_none(tmp_path, places):
+    header = {
+        f"x{number}": {"dtype": "F32", "shape": [1], "data_offsets": list(place)}
+        for number, place in enumerate(places)
+    }
+    with pytest.raises(CheckpointError, match="overlap or leave a hole"):
+        read_safetensors(written(tmp_path / "a", header))
 
 
 def test_numbers_of_an_unknown_kind(tmp_path):

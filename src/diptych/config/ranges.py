@@ -4,6 +4,10 @@ import math
 
 from diptych.errors import ConfigError
 
+MAX_LAYERS = 1000
+"""Blocks of a tower. The deepest that is published has 64; a description of millions, which a
+damaged or hostile file may hold, would take all memory before a weight is compared."""
+
 
 def check_range(
     name: str,

@@ -52,6 +52,17 @@ def from_dict(kind: type[T], values: dict[str, Any]) -> T:
     return _read(kind, values, kind.__name__)
 
 
+def read_as(kind: Any, value: Any, where: str) -> Any:
+    """A value from JSON as the type `kind` (of dataclasses, TypedDicts, lists, tuples, numbers and
+    texts) has it; `where` names it in messages. Raises ConfigError for another.
+
+    >>> from diptych.config.serialize import read_as
+    >>> read_as(dict[str, float], {"top1": 1}, "metrics")
+    {'top1': 1.0}
+    """
+    return _read(kind, value, where)
+
+
 def to_json(config: Any, retired: bool = False) -> str:
     """`to_dict`, indented."""
     return json.dumps(to_dict(config, retired), indent=2) + "\n"
@@ -113,8 +124,14 @@ def _read(kind: Any, value: Any, where: str) -> Any:
         return _read_union(arguments, value, where)
     if dataclasses.is_dataclass(kind):
         return _read_dataclass(kind, value, where)
+    if typing.is_typeddict(kind):
+        return _read_fields(kind, value, where)
     if origin is tuple:
         return _read_tuple(arguments, value, where)
+    if origin is list:
+        return list(_read_tuple((arguments[0], ...), value, where))
+    if origin is dict and isinstance(value, dict):
+        return {name: _read(arguments[1], item, f"{where}.{name}") for name, item in value.items()}
     if origin is typing.Literal:
         if value not in arguments:
             raise ConfigError(f"{where} is {value!r}; it can be {', '.join(map(repr, arguments))}")
@@ -137,6 +154,18 @@ def _read_union(kinds: tuple[Any, ...], value: Any, where: str) -> Any:
         assert first is str
         return _read(str if isinstance(value, str) else others[0], value, where)
     return _read(first, value, where)
+
+
+def _read_fields(kind: Any, value: Any, where: str) -> dict[str, Any]:
+    """A TypedDict; fields that it doesn't know pass as they are."""
+    if not isinstance(value, dict):
+        raise ConfigError(f"{where} is {value!r}; it must be an object")
+    if missing := sorted(kind.__required_keys__ - set(value)):
+        raise ConfigError(f"{where} lacks {missing[0]!r}")
+    hints = typing.get_type_hints(kind)
+    return {
+        name: _read(hints.get(name, Any), item, f"{where}.{name}") for name, item in value.items()
+    }
 
 
 def _read_dataclass(kind: Any, value: Any, where: str) -> Any:

@@ -16,7 +16,7 @@ from diptych.data.rows import Columns, Rows
 from diptych.data.source import Captioner, Source
 from diptych.data.splits import split_of
 from diptych.data.spool import make_once
-from diptych.errors import DataError
+from diptych.errors import DataError, first_line
 
 _JSON = (".jsonl", ".json", ".ndjson")
 _LISTS = (".txt", ".token")
@@ -222,7 +222,10 @@ class _ParquetRows(Rows):
         return self._table.num_rows
 
     def __getitem__(self, index: int) -> Mapping[str, Any]:
-        return {name: column[index].as_py() for name, column in self._columns.items()}
+        try:
+            return {name: column[index].as_py() for name, column in self._columns.items()}
+        except (ValueError, OSError) as error:  # text that isn't UTF-8, a page cut off
+            raise DataError(f"the row can't be read: {first_line(error)}") from None
 
 
 def _open_parquet(path: Path, wanted: Columns, cache: Path) -> tuple[tuple[str, ...], Any]:
@@ -261,5 +264,5 @@ def _open_rows(path: Path, wanted: Columns, cache: Path, separator: str) -> Rows
 
     try:
         return _ParquetRows(path, wanted, cache)
-    except pyarrow.ArrowException as error:
-        raise DataError(f"{path} can't be read: {error}") from None
+    except (pyarrow.ArrowException, OSError, ValueError, MemoryError) as error:
+        raise DataError(f"{path} can't be read: {first_line(error)}") from None

@@ -1,5 +1,6 @@
 """What was measured, on what, with what, and how: one JSON file."""
 
+import base64
 import glob
 import json
 import os
@@ -8,8 +9,9 @@ from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Any, NotRequired, TypedDict
 
+from diptych.config.serialize import read_as
 from diptych.durable import write_file
 from diptych.errors import DataError
 from diptych.evaluation.per_sample import PerSample
@@ -22,6 +24,62 @@ def _versions() -> dict[str, str]:
     return {"python": platform.python_version()} | {
         name: version(name) for name in ("diptych", "torch")
     }
+
+
+class _Protocol(TypedDict, total=False):
+    metric: str
+    resize: str
+    profile: str
+    by: str
+    frames: int
+    captions: int
+
+
+class _Data(TypedDict, total=False):
+    name: str
+    path: str
+    used: int
+    samples: int
+    unusable: int
+    expected: int | None
+    remarks: list[str]
+
+
+class _Model(TypedDict, total=False):
+    name: str
+    provenance: dict[str, Any]
+
+
+class _Calibration(TypedDict, total=False):
+    error: float
+    accuracy: list[float | None]
+    confidence: list[float | None]
+
+
+class _Mistake(TypedDict):
+    true: str
+    taken_for: str
+    confidence: float
+    jpeg: str
+
+
+class _Json(TypedDict):
+    """What a file of a result holds, as far as anything is computed from it."""
+
+    task: str
+    metrics: dict[str, float]
+    protocol: _Protocol
+    data: _Data
+    model: _Model
+    class_names: tuple[str, ...]
+    per_class: tuple[float | None, ...]
+    confusion: tuple[tuple[int, ...], ...]
+    intervals: NotRequired[dict[str, tuple[float, float]]]
+    calibration: NotRequired[_Calibration]
+    mistakes: NotRequired[tuple[_Mistake, ...]]
+    versions: NotRequired[dict[str, str]]
+    key: NotRequired[str]
+    date: NotRequired[str]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,6 +127,18 @@ class Result:
     """A digest of everything that the figures depend on."""
     date: str = field(default_factory=lambda: datetime.now(UTC).isoformat(timespec="seconds"))
 
+    def check_classes(self) -> None:
+        """Raises DataError where what is said of classes is of another number of them."""
+        count = len(self.class_names) or len(self.confusion)
+        sizes = {*map(len, self.confusion), len(self.confusion) or count}
+        if self.per_class:
+            sizes.add(len(self.per_class))
+        if sizes != {count}:
+            raise DataError(f"{_NO_RESULT}it tells of different numbers of classes")
+        calibration = self.calibration
+        if calibration and not {"error", "accuracy", "confidence"} <= set(calibration):
+            raise DataError(f"{_NO_RESULT}its calibration isn't whole")
+
     def to_json(self) -> str:
         """The result as text; lists stand on one line each."""
         values = asdict(replace(self, per_sample={}, predictions=None))
@@ -84,13 +154,17 @@ class Result:
     def from_json(cls, text: str) -> "Result":
         """The result that `to_json` wrote. Raises DataError if the text is something else."""
         try:
-            values = json.loads(text)
-            names, per_class = tuple(values.pop("class_names")), tuple(values.pop("per_class"))
-            confusion = tuple(tuple(row) for row in values.pop("confusion"))
-            values["mistakes"] = tuple(values.get("mistakes", ()))
-            return cls(class_names=names, per_class=per_class, confusion=confusion, **values)
-        except (ValueError, TypeError, KeyError, AttributeError) as error:
+            values = read_as(_Json, json.loads(text, parse_constant=_refuse_constant), "the result")
+            values["intervals"] = {
+                name: list(ends) for name, ends in values.get("intervals", {}).items()
+            }
+            for mistake in values.get("mistakes", ()):
+                base64.b64decode(mistake["jpeg"], validate=True)
+            result = cls(**values)
+        except (ValueError, TypeError, RecursionError) as error:
             raise DataError(f"{_NO_RESULT}{error}") from error
+        result.check_classes()
+        return result
 
     def save(self, path: str | os.PathLike[str]) -> Path:
         """Write the JSON file, whole or not at all, once the per-sample results lie beside it."""
@@ -122,6 +196,10 @@ class Result:
             reason = str(error).removeprefix(_NO_RESULT)
             raise DataError(f"{path} is {_NO_RESULT}{reason}") from error
         return replace(result, per_sample=_beside(path))
+
+
+def _refuse_constant(name: str) -> float:
+    raise ValueError(f"{name} is no number")
 
 
 def _beside(path: Path) -> dict[str, PerSample]:

@@ -19,6 +19,7 @@ from collections.abc import Generator, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from tokenize import TokenError
 from typing import IO, Any, Literal
 
 import numpy as np
@@ -26,6 +27,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
+from diptych.config.serialize import read_as
 from diptych.durable import sweep, write_file
 from diptych.encoder import Identity
 from diptych.errors import ConfigError, DataError
@@ -62,10 +64,11 @@ class Store:
             )
             self._ends = np.flatnonzero(self._text == ord("\n")) + 1
             self.vectors = self._map_vectors()
-        except (OSError, ValueError) as error:
-            raise DataError(
-                f"{self.folder} is corrupt ({error}); delete it and embed again"
-            ) from error
+        except (OSError, ValueError, TypeError, SyntaxError, TokenError, MemoryError) as error:
+            raise self._corrupt(error) from error
+
+    def _corrupt(self, error: Exception) -> DataError:
+        return DataError(f"{self.folder} is corrupt ({error}); delete it and embed again")
 
     def __len__(self) -> int:
         return len(self._ends)
@@ -89,7 +92,11 @@ class Store:
     def picture(self, row: int) -> Picture:
         """The picture whose vector is `vectors[row]`."""
         start = self._ends[row - 1] if row else 0
-        return Picture(**json.loads(self._text[start : self._ends[row]].tobytes()))
+        try:
+            values = json.loads(self._text[start : self._ends[row]].tobytes())
+            return read_as(Picture, values, f"row {row}")
+        except (ValueError, RecursionError, TypeError) as error:
+            raise self._corrupt(error) from error
 
     def pictures(self) -> Iterator[Picture]:
         """All of them, in the order of the rows."""
@@ -101,8 +108,13 @@ class Store:
             return np.zeros(shape, self.meta.vectors)
         with open(path, "rb") as file:
             np.lib.format.read_magic(file)
-            np.lib.format.read_array_header_1_0(file)
+            told, _, _ = np.lib.format.read_array_header_1_0(file)
             offset = file.tell()
+        # A kill may leave more lines than the header tells of, or cut the last one. Otherwise lines
+        # are lost, and every later picture would have its neighbour's vector.
+        cut = int(len(self._text) > self.text_bytes)
+        if len(told) != 2 or told[0] > shape[0] + cut or told[1] != shape[1]:
+            raise ValueError(f"it has vectors for {list(told)}, and names for {list(shape)}")
         # Copy on write: torch refuses to look at memory that says it can't be written.
         return np.memmap(path, self.meta.vectors, "c", offset, shape)
 
@@ -254,12 +266,14 @@ def _read_meta(folder: Path) -> IndexMeta:
         ) from error
     except ValueError as error:
         raise DataError(f"{folder} is corrupt ({error}); delete it and embed again") from error
-    if values.get("format") != FORMAT:
+    if not isinstance(values, dict) or values.get("format") != FORMAT:
         raise DataError(
-            f"{folder} has index format {values.get('format')}; "
-            f"this version reads {FORMAT}: embed again"
+            f"{folder} isn't an index of format {FORMAT}, which this version reads: embed again"
         )
-    return IndexMeta(**values | {"model": Identity(**values["model"])})
+    try:
+        return read_as(IndexMeta, values, "meta.json")
+    except (ConfigError, TypeError) as error:
+        raise DataError(f"{folder} is corrupt ({error}); delete it and embed again") from error
 
 
 def _write_meta(folder: Path, meta: IndexMeta) -> None:

@@ -1,5 +1,6 @@
 """Loggers: `metrics.jsonl` is the truth about a run; TensorBoard and W&B get the same rows."""
 
+import contextlib
 import hashlib
 import json
 from collections.abc import Callable, Iterator
@@ -40,7 +41,8 @@ class MetricsFile:
 
 
 def read_metrics(path: Path) -> list[Row]:
-    """The rows of a `metrics.jsonl`; a last line cut off by a crash is left out.
+    """The rows of a `metrics.jsonl`; lines that a crash cut off, or that a disk damaged, are left
+    out.
 
     >>> import tempfile
     >>> from pathlib import Path
@@ -51,11 +53,11 @@ def read_metrics(path: Path) -> list[Row]:
     [{'step': 10, 'loss': 2.5}]
     """
     rows = list[Row]()
-    for line in path.read_text().splitlines():
-        try:
-            rows.append(json.loads(line))
-        except json.JSONDecodeError:
-            break
+    for line in path.read_bytes().splitlines():
+        with contextlib.suppress(ValueError, RecursionError):
+            row = json.loads(line)
+            if isinstance(row, dict) and type(row.get("step")) is int:
+                rows.append(row)
     return rows
 
 

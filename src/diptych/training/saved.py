@@ -19,9 +19,11 @@ def load_run(out: Path) -> Run:
     """The Run of a training folder, as it was last begun or gone on with. Raises ConfigError if
     there is none."""
     try:
-        text = (out / "run.json").read_text()
+        text = (out / "run.json").read_text(encoding="utf-8")
     except OSError as error:
         raise ConfigError(f"{out} is not the folder of a run: it has no run.json") from error
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"{out / 'run.json'} is no saved Run: {error}") from error
     return read_run(text, out)
 
 
@@ -30,7 +32,7 @@ def read_run(text: str, out: Path) -> Run:
     isn't JSON or doesn't fit."""
     try:
         values = json.loads(text)
-    except json.JSONDecodeError as error:
+    except (ValueError, RecursionError) as error:
         raise ConfigError(f"{out / 'run.json'} is no saved Run: {error}") from error
     if not isinstance(values, dict):
         raise ConfigError(f"{out / 'run.json'} is no saved Run: it holds a {type(values).__name__}")
@@ -54,7 +56,7 @@ def _upgrade_model(model: dict[str, Any], out: Path) -> None:
     custom = model.get("custom")
     if custom:
         model["name"] = ""  # which was ignored then, and is an error now
-    config = custom or _newest_config(out)
+    config = custom if isinstance(custom, dict) else _newest_config(out)
     for side in ("image", "text"):
         options, tower = model.get(side), config.get(side)
         if isinstance(options, dict) and isinstance(tower, dict):
@@ -66,7 +68,9 @@ def _newest_config(out: Path) -> dict[str, Any]:
     """The model's configuration as the newest checkpoint has it; empty if there is none."""
     for file in sorted(out.glob(f"checkpoints/step-*/{META}"), reverse=True):
         try:
-            return json.loads(file.read_text())["config"]
+            config = json.loads(file.read_text())["config"]
         except (OSError, ValueError, KeyError, TypeError):
             continue
+        if isinstance(config, dict):
+            return config
     return {}

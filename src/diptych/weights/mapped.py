@@ -105,13 +105,18 @@ def _entries(path: Path) -> dict[str, _Entry]:
     entries = {
         name: _entry(name, listed, path, first=8 + length) for name, listed in header.items()
     }
-    if sum(entry.stop - entry.start for entry in entries.values()) != size - 8 - length:
-        raise ValueError(f"it has {size} bytes, and its header tells of others")
+    covered = 8 + length
+    for entry in sorted(entries.values(), key=lambda entry: (entry.start, entry.stop)):
+        if entry.start != covered:  # two tensors would share bytes, or some would be nobody's
+            raise ValueError(f"its tensors overlap or leave a hole at byte {covered}")
+        covered = entry.stop
+    if covered != size:
+        raise ValueError(f"it has {size} bytes, and its header tells of {covered}")
     return entries
 
 
 def _entry(name: str, listed: dict[str, Any], path: Path, first: int) -> _Entry:
-    start, stop = listed["data_offsets"]
+    start, stop = map(index, listed["data_offsets"])
     if listed["dtype"] not in _DTYPES:
         raise CheckpointError(
             f"{path}: {name} is of {listed['dtype']}; weights are read in 16, 32 and 64 bits"

@@ -107,7 +107,9 @@ def read(folder: Path) -> tuple[State, Meta]:
     """Weights (memory-mapped) and description. Raises CheckpointError if either is missing, damaged
     or too new."""
     meta = read_json(folder / META)
-    if meta.get("format") != "diptych" or "config" not in meta or "weights" not in meta:
+    provenance = meta.get("provenance", {})
+    described = all(isinstance(meta.get(name), dict) for name in ("config", "weights"))
+    if meta.get("format") != "diptych" or not described or not isinstance(provenance, dict):
         raise CheckpointError(f"{folder / META} is not the description of a Diptych checkpoint")
     if meta.get("version") != VERSION:
         raise CheckpointError(
@@ -120,7 +122,7 @@ def read(folder: Path) -> tuple[State, Meta]:
         raise CheckpointError(f"{folder / META} doesn't describe a model: {error}") from error
     check_sha256(folder / WEIGHTS, meta["weights"].get("sha256", ""), meta["weights"].get("bytes"))
     return read_safetensors(folder / WEIGHTS), Meta(
-        config=config, provenance=meta.get("provenance", {}), file=folder / WEIGHTS
+        config=config, provenance=provenance, file=folder / WEIGHTS
     )
 
 
@@ -169,6 +171,6 @@ def check_sha256(path: Path, expected: str, size: int | None = None) -> None:
         )
     if expected and sha256(path) != expected:
         raise CheckpointError(
-            f"{path} doesn't have the sha256 {expected[:12]}…: it is damaged; "
+            f"{path} doesn't have the sha256 {str(expected)[:12]}…: it is damaged; "
             "copy or download it again"
         )

@@ -5,6 +5,7 @@ from types import MappingProxyType
 from typing import Literal
 
 from diptych.config import Activation, ImageTowerConfig, TextTowerConfig
+from diptych.config.ranges import MAX_LAYERS, check_range
 from diptych.errors import ConfigError
 
 
@@ -35,6 +36,7 @@ class VitConfig(ImageTowerConfig):
     norm_eps: float = 1e-5
 
     def __post_init__(self):
+        check_range("layers", self.layers, 0, MAX_LAYERS)
         if self.image_size % self.patch_size:
             raise ConfigError(
                 f"image_size {self.image_size} is not a multiple of patch_size {self.patch_size}"
@@ -66,6 +68,7 @@ class ResNetConfig(ImageTowerConfig):
     second ResNet)."""
 
     def __post_init__(self):
+        check_range("layers", sum(self.layers), 0, MAX_LAYERS)
         if self.image_size % 32:
             raise ConfigError(f"image_size {self.image_size} is not a multiple of 32")
 
@@ -89,6 +92,7 @@ class TextConfig(TextTowerConfig):
     """DeCLIP's projection has one."""
 
     def __post_init__(self):
+        check_range("layers", self.layers, 0, MAX_LAYERS)
         if self.width % self.heads:
             raise ConfigError(f"width {self.width} is not a multiple of heads {self.heads}")
 

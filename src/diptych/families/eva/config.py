@@ -5,6 +5,7 @@ from types import MappingProxyType
 from typing import Literal
 
 from diptych.config import ImageTowerConfig
+from diptych.config.ranges import MAX_LAYERS, check_range
 from diptych.errors import ConfigError
 
 
@@ -47,6 +48,7 @@ class EvaConfig(ImageTowerConfig):
     the class token, then norm."""
 
     def __post_init__(self):
+        check_range("layers", self.layers, 0, MAX_LAYERS)
         if self.image_size % self.patch_size:
             raise ConfigError(
                 f"image_size {self.image_size} is not a multiple of patch_size {self.patch_size}"

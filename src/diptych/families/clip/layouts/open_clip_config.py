@@ -56,8 +56,8 @@ def from_json(content: dict[str, Any]) -> ClipConfig:
     Raises CheckpointError for what is missing and for options that Diptych doesn't know, naming the
     first.
     """
-    model = dict(content.get("model_cfg") or {})
     try:
+        model = dict(content.get("model_cfg") or {})
         embed_dim, vision, text = (
             model.pop("embed_dim"),
             dict(model.pop("vision_cfg")),
@@ -77,7 +77,7 @@ def from_json(content: dict[str, Any]) -> ClipConfig:
         return from_dict(ClipConfig, to_dict(config))  # which says what isn't of the right kind
     except KeyError as error:
         raise CheckpointError(f"the configuration has no {error}") from error
-    except (TypeError, ValueError, ArithmeticError) as error:
+    except (TypeError, AttributeError, ValueError, ArithmeticError) as error:
         raise CheckpointError(f"the configuration doesn't describe a model: {error}") from error
 
 

@@ -1,0 +1,36 @@
+"""Files that something damaged, or that someone made to do harm: whatever is in them, the answer is
+a result or a DiptychError of one sentence.
+
+A few of each kind run with the tests. `DIPTYCH_FUZZ=5000 pytest tests/fuzzing` tries that many of
+each; `DIPTYCH_FUZZ_SEED` chooses others. What failed is told with its number.
+"""
+
+import json
+import os
+import subprocess
+import sys
+from typing import Any
+
+import pytest
+
+from tests.fuzzing.targets import TARGETS
+
+COUNT = os.environ.get("DIPTYCH_FUZZ", "30")
+SEED = os.environ.get("DIPTYCH_FUZZ_SEED", "0")
+
+
+@pytest.fixture(scope="module")
+def found() -> dict[str, Any]:
+    command = [sys.executable, "-m", "tests.fuzzing.run", COUNT, SEED]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+@pytest.mark.parametrize("name", TARGETS)
+def test_a_damaged_file_gives_a_result_or_one_sentence(found, name):
+    assert found["failures"][name] == {}
+
+
+def test_damaged_files_take_no_memory_to_speak_of(found):
+    assert found["peak_gigabytes"] < 3
