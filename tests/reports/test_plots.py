@@ -74,3 +74,8 @@ def test_guides_lie_below_and_long_names_leave_no_warning(recwarn):
     assert guided.index("chance") < guided.index(">a<")
     assert names[-1] in svg
     assert not recwarn.list
+
+
+def test_a_dollar_in_a_name_is_a_dollar():
+    drawn = plots.matrix([[1, 0], [0, 1]], [r"$\bad{$", "$5 and $6"])
+    assert "$5 and $6" in drawn

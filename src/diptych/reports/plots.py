@@ -23,6 +23,7 @@ _NAME = 28
 _REM = 6.0
 """What an inch of a drawing is on the page, whose letters then have its size."""
 _STYLE: Any = {
+    "text.parse_math": False,  # a $ in a name is a dollar
     "svg.fonttype": "none",
     "svg.hashsalt": "diptych",
     "font.family": "sans-serif",

@@ -136,10 +136,15 @@ def _footnote(table: Board) -> str:
     return f"\n\n{NOTE}" if any(line.how.startswith(BETTER) for line in table.lines) else ""
 
 
+_LATEX = str.maketrans(
+    {sign: f"\\{sign}" for sign in "&%$#_{}"}
+    | {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}"}
+    | {"†": r"$\dagger$"}
+)
+
+
 def _escape(text: str) -> str:
-    for sign in "&%$#_{}":
-        text = text.replace(sign, "\\" + sign)
-    return text.replace("†", r"$\dagger$")
+    return text.translate(_LATEX)
 
 
 def short_metric(metric: str) -> str:

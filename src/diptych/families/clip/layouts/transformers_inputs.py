@@ -5,11 +5,13 @@ https://huggingface.co/docs/transformers/model_doc/clip
 """
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from diptych.config import ClipConfig, PreprocessConfig, TokenizerConfig
-from diptych.errors import CheckpointError
+from diptych.config.serialize import read_as
+from diptych.errors import CheckpointError, ConfigError
 from diptych.families.clip.config import TextConfig
 from diptych.inputs import write_transformers_files
 from diptych.weights.read import read_json
@@ -18,6 +20,9 @@ PREPROCESSOR, PROCESSOR = "preprocessor_config.json", "processor_config.json"
 CLIP_VOCABULARY = 49408
 _RESAMPLE = {"bilinear": 2, "bicubic": 3}
 """Pillow's numbers."""
+
+
+_CHANNELS = tuple[float, float, float]
 
 
 def read_preprocess(folder: Path, image_size: int) -> PreprocessConfig:
@@ -29,6 +34,13 @@ def read_preprocess(folder: Path, image_size: int) -> PreprocessConfig:
         cfg = read_json(folder / PROCESSOR).get("image_processor", {})
     else:
         return PreprocessConfig()
+    try:
+        return _read_processor(cfg, image_size)
+    except (TypeError, AttributeError, ValueError, ConfigError) as error:
+        raise CheckpointError(f"{folder} describes no preprocessing of CLIP's: {error}") from error
+
+
+def _read_processor(cfg: Mapping[str, Any], image_size: int) -> PreprocessConfig:
     size = cfg.get("size", image_size)
     shortest = size if isinstance(size, int) else size.get("shortest_edge")
     default = PreprocessConfig()
@@ -47,8 +59,8 @@ def read_preprocess(folder: Path, image_size: int) -> PreprocessConfig:
     return PreprocessConfig(
         resize="shortest" if shortest else "squash",
         interpolation="bicubic" if names[resample] == "bicubic" else "bilinear",
-        mean=tuple(cfg.get("image_mean", default.mean)),
-        std=tuple(cfg.get("image_std", default.std)),
+        mean=read_as(_CHANNELS, cfg.get("image_mean", default.mean), "image_mean"),
+        std=read_as(_CHANNELS, cfg.get("image_std", default.std), "image_std"),
     )
 
 
