@@ -221,8 +221,8 @@ def test_latex_is_escaped_and_the_best_is_bold(tmp_path):
     assert r"b\&c & crop & \textbf{60.0} \\" in text
     assert r"a\_1 & crop & 50.0 \\" in text
     assert to_latex(table) + "\n" == text
-    odd = to_latex(board([result(r"x\y~^", "pets", 0.5)]))
-    assert r"x\textbackslash{}y\textasciitilde{}\textasciicircum{} & crop" in odd
+    odd = to_latex(board([result("{y}~^", "pets", 0.5)]))
+    assert r"\{y\}\textasciitilde{}\textasciicircum{} & crop" in odd
 
 
 def test_what_cannot_be_read_or_written_is_told(tmp_path):
