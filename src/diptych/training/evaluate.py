@@ -2,9 +2,8 @@
 held-out pairs."""
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-from pathlib import PurePath
 from typing import Literal
 
 from diptych.config import DataConfig, Run
@@ -14,6 +13,7 @@ from diptych.encoder import Encoder
 from diptych.errors import ConfigError, DiptychError, first_line
 from diptych.evaluation import Task
 from diptych.evaluation.engine import Engine
+from diptych.evaluation.names import short_names
 from diptych.inputs import Preprocess, Tokenizer
 from diptych.models import Clip
 from diptych.training.metrics import Row
@@ -102,7 +102,7 @@ def _accuracies(run: Run, peers: Peers) -> list[_Set]:
             measure=_accuracy(f"{name}/" if len(paths) > 1 else "", peers),
             peers=peers,
         )
-        for path, name in zip(paths, tails(paths), strict=True)
+        for path, name in short_names(paths).items()
     ]
 
 
@@ -163,19 +163,3 @@ def evaluate_model(model: Clip, dataset: Dataset, limit: int, peers: Peers) -> d
     task = Task(name=dataset.name, data=dataset.path)
     [result] = engine.measure(task, {"test": dataset}, [extractor])
     return dict(result.metrics)
-
-
-def tails(paths: Sequence[str]) -> list[str]:
-    """The shortest ends of paths that tell them apart.
-
-    >>> from diptych.training.evaluate import tails
-    >>> tails(["a/val", "b/val", "c/test.tar"])
-    ['a/val', 'b/val', 'test.tar']
-    """
-    names = [PurePath(path).parts for path in paths]
-    found = list[str]()
-    for parts in names:
-        lengths = range(1, len(parts) + 1)
-        alone = (n for n in lengths if sum(other[-n:] == parts[-n:] for other in names) == 1)
-        found.append("/".join(parts[-next(alone, len(parts)) :]))
-    return found
