@@ -75,11 +75,11 @@ def _settings(path: str | Path, config: ClipConfig) -> list[str]:
     theirs = content.config
     assert isinstance(theirs, ClipConfig)
     notes = list[str]()
-    for side in ("image", "text"):
-        notes += [
-            f"of the {side} tower {sentence}"
-            for sentence in _differences(getattr(theirs, side), getattr(config, side))
-        ]
+    for side, old, new in (
+        ("image", theirs.image, config.image),
+        ("text", theirs.text, config.text),
+    ):
+        notes += [f"of the {side} tower {sentence}" for sentence in _differences(old, new)]
     return notes
 
 

@@ -14,7 +14,7 @@ from tyro.conf import Positional, arg
 from diptych.cli.options import Compute
 from diptych.cli.parse import parse
 from diptych.cli.show import show
-from diptych.cli.writing import check_writable, sentence_for_disk
+from diptych.cli.writing import check_writable
 from diptych.errors import ConfigError, DataError
 
 if TYPE_CHECKING:
@@ -84,8 +84,7 @@ def run(arguments: Sequence[str]) -> int:
     for line in unread:
         print(f"left out: {line}", file=sys.stderr)
     if options.out:
-        with sentence_for_disk():
-            print(_write(Path(options.out).expanduser(), found))
+        print(_write(Path(options.out).expanduser(), found))
     return 1 if unread else 0
 
 

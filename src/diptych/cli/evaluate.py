@@ -14,7 +14,7 @@ from tyro.conf import Positional, arg
 from diptych.cli.evaluate_check import check_used
 from diptych.cli.options import Compute
 from diptych.cli.parse import parse
-from diptych.cli.writing import check_writable, sentence_for_disk
+from diptych.cli.writing import check_writable
 from diptych.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -160,8 +160,7 @@ def _one(options: Evaluate, peers: "Peers", cache: "Cache") -> int:
     result = evaluate(model, options.task, options.data, resize=options.resize, **common)
     if peers.is_main:
         show_result(result)
-        with sentence_for_disk():
-            _write(options, result)
+        _write(options, result)
     return 0
 
 

@@ -2,11 +2,9 @@
 
 import os
 import tempfile
-from collections.abc import Generator
-from contextlib import contextmanager
 from pathlib import Path
 
-from diptych.errors import ConfigError, DataError
+from diptych.errors import ConfigError
 
 _BYTES = 2**16
 
@@ -24,13 +22,3 @@ def check_writable(folder: Path, flag: str) -> None:
         raise ConfigError(
             f"nothing can be written into {folder} ({flag}): {error.strerror}"
         ) from None
-
-
-@contextmanager
-def sentence_for_disk() -> Generator[None, None, None]:
-    """An OSError within becomes a DataError that names the file."""
-    try:
-        yield
-    except OSError as error:
-        where = error.filename or "the file"
-        raise DataError(f"{where} can't be written: {error.strerror or error}") from None

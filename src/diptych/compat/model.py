@@ -126,7 +126,9 @@ class OpenClipModel(nn.Module):
 class LogitsModel(OpenClipModel):
     """The same with the forward pass of the `clip` package."""
 
-    def forward(self, image: Tensor, text: Tensor) -> Any:  # pyright: ignore[reportIncompatibleMethodOverride]
+    def forward(  # pyright: ignore[reportIncompatibleMethodOverride]
+        self, image: Tensor, text: Tensor
+    ) -> Any:
         """`get_logits`."""
         return self.get_logits(image, text)
 
