@@ -61,8 +61,9 @@ def test_a_failed_write_leaves_what_was_there_and_nothing_else(tmp_path):
         path.write_text("half")
         raise OSError(28, "No space left on device")
 
-    with pytest.raises(OSError, match="No space left"):
+    with pytest.raises(OSError, match="No space left") as raised:
         durable.write_file(target, fail)
+    assert raised.value.filename == str(target)
     assert [path.name for path in tmp_path.iterdir()] == ["a.json"]
     assert target.read_text() == "old"
 

@@ -29,7 +29,7 @@ def write_file(target: Path, write: Callable[[Path], object]) -> Path:
     ...     write_file(Path(folder, "new", "a.txt"), lambda path: path.write_text("whole")).name
     'a.txt'
     """
-    with _room(target) as room:
+    with naming(target), _room(target) as room:
         write(room / target.name)
         _flush(room)
         (room / target.name).replace(target)
@@ -52,6 +52,17 @@ def new_folder(target: Path) -> Generator[Path, None, None]:
             target.rename(room / "replaced")
         (room / target.name).replace(target)
         sync(target.parent)
+
+
+@contextmanager
+def naming(path: Path) -> Generator[None, None, None]:
+    """An OSError within, which names no file where a write or a flush fails, names `path`."""
+    try:
+        yield
+    except OSError as error:
+        if error.filename is None:
+            error.filename = str(path)
+        raise
 
 
 def sweep(folder: Path, name: str = "*") -> None:

@@ -28,7 +28,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from diptych.config.serialize import read_as
-from diptych.durable import sweep, write_file
+from diptych.durable import naming, sweep, write_file
 from diptych.encoder import Identity
 from diptych.errors import ConfigError, DataError
 from diptych.search.pictures import Picture
@@ -217,7 +217,8 @@ def locked(folder: str | os.PathLike[str]) -> Generator[None, None, None]:
                     f"another process is writing {folder}; wait until it has finished"
                 ) from error
         sweep(folder)
-        yield
+        with naming(folder):
+            yield
 
 
 def exists(folder: str | os.PathLike[str]) -> bool:
