@@ -56,11 +56,12 @@ def new_folder(target: Path) -> Generator[Path, None, None]:
 
 @contextmanager
 def naming(path: Path) -> Generator[None, None, None]:
-    """An OSError within, which names no file where a write or a flush fails, names `path`."""
+    """An error of the system within, which names no file where a write or a flush fails, names
+    `path`."""
     try:
         yield
     except OSError as error:
-        if error.filename is None:
+        if error.errno is not None and error.filename is None:
             error.filename = str(path)
         raise
 
