@@ -139,6 +139,16 @@ def test_what_may_change_goes_on_and_back(tmp_path, changes):
     assert fit(replace(run, steps=6), resume=True, progress=False).name == "step-00000006"
 
 
+@pytest.mark.parametrize("name", ["lamb", "lamb-deepspeed", "lion", "sgd"])
+def test_every_optimiser_goes_on_exactly(tmp_path, name):
+    optim = OptimConfig(name=name, lr=1e-3, warmup=2, max_norm=1.0)
+    whole = fit(small_run(tmp_path / "whole", optim=optim, steps=4), progress=False)
+    run = small_run(tmp_path / "part", optim=optim, steps=4)
+    halted = replace(run, steps=2, optim=replace(optim, part=(0.0, 0.5)))
+    fit(halted, progress=False)
+    assert_same_bits(fit(run, resume=True, progress=False), whole)
+
+
 def test_another_order_of_the_data_is_said(tmp_path, capsys):
     run = small_run(tmp_path / "run", steps=2)
     fit(run, progress=False)

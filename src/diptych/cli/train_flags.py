@@ -4,6 +4,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 
 from diptych.config import DataConfig, EvaluationConfig, Run
+from diptych.config.optim import OPTIMIZERS
 from diptych.config.serialize import override
 from diptych.errors import ConfigError
 
@@ -110,17 +111,24 @@ def _unseen(plan: Run) -> dict[str, str]:
     return {name: reason for name, is_wanted in wanted.items() if not is_wanted}
 
 
+def _unread(name: str) -> dict[str, str]:
+    """Settings that the optimiser of this name doesn't use; of one of somebody's own, none."""
+    found = dict[str, str]()
+    for field in ("betas", "eps", "momentum"):
+        readers = [other for other, known in OPTIMIZERS.items() if field in known.reads]
+        if name in OPTIMIZERS and name not in readers:
+            of = ", ".join(readers)
+            found[f"optim.{field}"] = f"it is of --optim.name {of}, and this is {name}"
+    return found
+
+
 def _idle(plan: Run) -> dict[str, str]:
     """Settings that nothing reads, and why."""
     optim, evaluation = plan.optim, plan.evaluation
     found = dict[str, str]()
     if plan.steps and plan.epochs:
         found["epochs"] = f"--steps {plan.steps} says how long to train"
-    if optim.name == "adamw":
-        found["optim.momentum"] = "it is of --optim.name sgd, and this is adamw"
-    else:
-        of_adam = f"it is of --optim.name adamw, and this is {optim.name}"
-        found |= dict.fromkeys(("optim.betas", "optim.eps"), of_adam)
+    found |= _unread(optim.name)
     if optim.schedule == "constant":
         found["optim.final_lr"] = "--optim.schedule is constant"
     if not evaluation.paths:

@@ -1,24 +1,46 @@
 """How weights move."""
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from diptych.config.ranges import check_range
-from diptych.errors import ConfigError
+from diptych.errors import ConfigError, UnknownNameError
+
+
+class Optimizer(NamedTuple):
+    """What a short name of an optimiser means."""
+
+    implementation: str
+    """`package.module:function` that makes it of parameter groups and an `OptimConfig`."""
+    reads: tuple[str, ...]
+    """Those of the fields `betas`, `eps` and `momentum` that it uses."""
+
+
+OPTIMIZERS = {
+    "adamw": Optimizer("diptych.optim.build:adamw", ("betas", "eps")),
+    "lamb": Optimizer("diptych.optim.lamb:lamb", ("betas", "eps")),
+    "lamb-deepspeed": Optimizer("diptych.optim.lamb:lamb_deepspeed", ("betas", "eps")),
+    "lion": Optimizer("diptych.optim.lion:lion", ("betas",)),
+    "sgd": Optimizer("diptych.optim.build:sgd", ("momentum",)),
+}
 
 
 @dataclass(frozen=True, kw_only=True)
 class OptimConfig:
     """An optimiser with warm-up and decay to `final_lr`."""
 
-    name: Literal["adamw", "sgd"] = "adamw"
-    """`adamw`: Loshchilov & Hutter 2019, arXiv:1711.05101. `sgd`: with Nesterov's momentum, and
-    decay as part of the gradient."""
+    name: str = "adamw"
+    """`adamw`: Loshchilov and Hutter 2019, arXiv:1711.05101. `lamb`: You et al. 2019,
+    arXiv:1904.00962, as apex and timm have it; `lamb-deepspeed`: as DeepSpeed has it (the two
+    differ: docs/training.md). `lion`: Chen et al. 2023, arXiv:2302.06675. `sgd`: with Nesterov's
+    momentum, and decay as part of the gradient. Or your own, `package.module:function`: it is given
+    torch's parameter groups and this configuration, and gives a torch.optim.Optimizer."""
     lr: float = 5e-4
     """Peak learning rate."""
     betas: tuple[float, float] = (0.9, 0.98)
-    """Of `adamw`; so is `eps`."""
+    """Of `adamw`, `lamb` and `lion`, whose paper has 0.9 and 0.99."""
     eps: float = 1e-6
+    """Of `adamw` and `lamb`."""
     momentum: float = 0.9
     """Of `sgd`."""
     weight_decay: float = 0.2
@@ -43,6 +65,13 @@ class OptimConfig:
     """Gradients are scaled down to this total norm; 0: never."""
 
     def __post_init__(self):
+        if self.name not in OPTIMIZERS and ":" not in self.name:
+            raise UnknownNameError("optimiser", self.name, OPTIMIZERS)
+        if self.name.rpartition(":")[0].endswith(".py"):  # saved in run.json, which runs no file
+            raise ConfigError(
+                f"optim.name {self.name} names a file; put its folder on PYTHONPATH and write "
+                "module:function"
+            )
         check_range("optim.lr", self.lr, 0, open_low=True)
         for beta in self.betas:
             check_range("each of optim.betas,", beta, 0, 1, open_high=True)
@@ -61,3 +90,9 @@ class OptimConfig:
             )
         if not 0 <= self.part[0] < self.part[1] <= 1:
             raise ConfigError(f"optim.part {self.part} must be two rising numbers from 0 to 1")
+
+    @property
+    def implementation(self) -> str:
+        """`package.module:function` of what `name` means."""
+        known = OPTIMIZERS.get(self.name)
+        return known.implementation if known else self.name

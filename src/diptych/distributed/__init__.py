@@ -13,6 +13,7 @@ from diptych.distributed.launch import (
     unsynchronised,
 )
 from diptych.distributed.peers import Peers
+from diptych.distributed.shards import local, squared_norms
 
 __all__ = [
     "FAILURES",
@@ -21,8 +22,10 @@ __all__ = [
     "Peers",
     "connect",
     "data_parallel",
+    "local",
     "on_main",
     "refuse_lone_tasks",
+    "squared_norms",
     "together",
     "unsynchronised",
 ]

@@ -1,14 +1,20 @@
 """From a configuration to an optimiser."""
 
+from typing import Any
+
 import torch
 
+from diptych.components import callable_of
 from diptych.config import OptimConfig
+from diptych.errors import ConfigError
 from diptych.optim.groups import Group
 
 
 def build_optimizer(config: OptimConfig, groups: tuple[Group, ...]) -> torch.optim.Optimizer:
-    """AdamW or SGD over the parameter groups, one fused pass over the weights; the learning rate is
-    set before each step by `set_learning_rate`.
+    """The optimiser that `config.name` names, over the parameter groups; the learning rate is set
+    before each step by `set_learning_rate`.
+
+    Raises ConfigError where the name is that of a function which gives no optimiser.
 
     >>> from torch import nn
     >>> from diptych.config import OptimConfig
@@ -23,11 +29,24 @@ def build_optimizer(config: OptimConfig, groups: tuple[Group, ...]) -> torch.opt
         {"params": list(group.parameters), "weight_decay": group.weight_decay, "scale": group.scale}
         for group in groups
     ]
-    if config.name == "sgd":
-        return torch.optim.SGD(
-            chosen, lr=config.lr, momentum=config.momentum, nesterov=config.momentum > 0, fused=True
+    found = callable_of(config.implementation, what="optimiser")(chosen, config)
+    if not isinstance(found, torch.optim.Optimizer):
+        raise ConfigError(
+            f"{config.implementation} gives a {type(found).__name__}; it must give a "
+            "torch.optim.Optimizer over the groups that it is given"
         )
-    return torch.optim.AdamW(chosen, lr=config.lr, betas=config.betas, eps=config.eps, fused=True)
+    return found
+
+
+def adamw(groups: list[dict[str, Any]], config: OptimConfig) -> torch.optim.Optimizer:
+    """`optim.name` adamw: torch's, one fused pass over the weights."""
+    return torch.optim.AdamW(groups, lr=config.lr, betas=config.betas, eps=config.eps, fused=True)
+
+
+def sgd(groups: list[dict[str, Any]], config: OptimConfig) -> torch.optim.Optimizer:
+    """`optim.name` sgd: torch's, one fused pass over the weights."""
+    momentum, nesterov = config.momentum, config.momentum > 0
+    return torch.optim.SGD(groups, lr=config.lr, momentum=momentum, nesterov=nesterov, fused=True)
 
 
 def set_learning_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
