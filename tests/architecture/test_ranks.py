@@ -12,7 +12,7 @@ import diptych
 
 ROOT = Path(diptych.__file__).parent
 RANKS = {
-    0: ["durable", "errors", "version"],
+    0: ["bounded", "durable", "errors", "version"],
     1: ["components"],
     2: ["config"],
     3: ["batch", "inputs", "nn", "distributed"],

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from diptych.config import AugmentConfig
 from diptych.inputs import Picture, Preprocess, TrainCrop, decode
+from diptych.inputs.room import room
 
 
 @dataclass(frozen=True)
@@ -29,4 +30,6 @@ class TrainTransform:
             self.preprocess.config.interpolation,
         )
         rng = np.random.default_rng(int(torch.randint(2**62, ())))
-        return self.preprocess.normalise(crop(decode(picture), rng)[None])[0]
+        with room.held():
+            square = crop(decode(picture), rng)
+        return self.preprocess.normalise(square[None])[0]

@@ -8,6 +8,7 @@ stays out of the worker: it never touches CUDA, and it computes on one thread, s
 thread pool, which would have stayed behind in the parent.
 """
 
+import multiprocessing
 import signal
 import sys
 import warnings
@@ -33,6 +34,7 @@ from diptych.data.views import BatchViews, SampleViews, ViewTransform
 from diptych.distributed import Peers
 from diptych.errors import ConfigError, DataError
 from diptych.inputs import Preprocess, Tokenizer
+from diptych.inputs.room import room
 
 _ATTEMPTS = 100
 """Substitutes that are tried for a bad sample before the source is given up."""
@@ -178,7 +180,9 @@ class Loader:
     def _fetch(self) -> Iterator[_Fetched]:
         """The workers' output in order, with the bad samples counted. The workers live as long
         as this iterates."""
-        linux = sys.platform == "linux"
+        forked = self._workers and sys.platform == "linux"
+        if forked:
+            room.share(multiprocessing.get_context("fork"))
         loader = DataLoader(
             self._steps,
             batch_size=None,
@@ -186,7 +190,7 @@ class Loader:
             num_workers=self._workers,
             collate_fn=_unchanged,
             pin_memory=self._device.type == "cuda",
-            multiprocessing_context="fork" if self._workers and linux else None,
+            multiprocessing_context="fork" if forked else None,
             worker_init_fn=_leave_signals_to_parent,
             generator=torch.Generator(),  # otherwise the loader would draw from torch's global one
         )

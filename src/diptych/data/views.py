@@ -14,6 +14,7 @@ from diptych.config import DataConfig
 from diptych.errors import DataError
 from diptych.inputs import Preprocess, Tokenizer, TrainCrop, decode
 from diptych.inputs.masking import IGNORE_INDEX, MaskTokens
+from diptych.inputs.room import room
 from diptych.inputs.strong import StrongView
 from diptych.inputs.text_augment import AugmentText
 from diptych.inputs.tokenizer import pad_rows
@@ -82,8 +83,10 @@ class ViewTransform:
             raise DataError("no caption")
         # The crops come before the caption: so a plain crop is the same whatever the objective
         # asks of the text.
-        pixels = decode(sample.image)
-        crops = [self._image_view(view, pixels, rng) for view in self.views.image]
+        with room.held():
+            pixels = decode(sample.image)
+            crops = [self._image_view(view, pixels, rng) for view in self.views.image]
+            del pixels
         caption = sample.captions[rng.integers(len(sample.captions))]
         texts, mlm_labels = self._text_views(caption, rng)
         images, changes = [image for image, _ in crops], [change for _, change in crops]

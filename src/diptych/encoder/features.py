@@ -25,6 +25,7 @@ from diptych.encoder.extract import extract
 from diptych.encoder.progress import track
 from diptych.errors import DataError, ImageError
 from diptych.inputs import Preprocess, decode
+from diptych.inputs.room import room
 
 ROWS = 512
 """Samples in a chunk, which is one entry of the cache. Batches end where a chunk ends, so vectors
@@ -243,6 +244,12 @@ class _Extraction:
         wanted = {extractor.squares for extractor in self._missing_extractors(item.chunk).values()}
         if not wanted:
             return {}
+        with room.held():
+            return self._squares(item, wanted)
+
+    def _squares(
+        self, item: _Item, wanted: set[Preprocess]
+    ) -> dict[Preprocess, UInt8[Tensor, "frames 3 size size"]]:
         try:
             pictures = [*map(decode, item.sample.frames or (item.sample.image,))]
         except (ImageError, OSError) as error:

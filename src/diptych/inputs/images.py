@@ -12,14 +12,16 @@ animated, several pages     the first picture
 JPEG with a corrupt part    what libjpeg makes of it, as in Pillow, as long as no data is missing
 truncated, empty, no        ImageError
 picture, a folder, absent
-PostScript                  ImageError: it would have to be executed
-more than MAX_PIXELS        ImageError, known from the header, before anything is decoded
+any other format            ImageError, even if Pillow reads it: PostScript would be executed
+more than MAX_PIXELS, or    ImageError, known from the header, before anything is decoded
+than `room.MOST` bytes
 """
 
 import io
 import struct
 import warnings
 import zlib
+from functools import cache
 
 import numpy as np
 import simplejpeg
@@ -30,11 +32,24 @@ from torch import Tensor
 
 from diptych.errors import ImageError
 from diptych.inputs.picture import Picture, opened
+from diptych.inputs.room import room
 
 MAX_PIXELS = 178_956_970
 """Where Pillow, too, refuses."""
-_BAND = 1 << 24
+_BAND = 1 << 22
 """Pixels that are converted to RGB at once."""
+_FORMATS = (
+    *("JPEG", "MPO", "PNG", "WEBP", "GIF", "AVIF", "JPEG2000", "TIFF", "BMP", "DIB", "QOI"),
+    *("PPM", "TGA"),  # the last has no mark of its own, and takes much for one
+)
+"""What is read, in Pillow's names. Its other readers are seldom used and less tried; one runs
+Ghostscript, some hold pictures of other sizes than they say."""
+_BYTES = {"WEBP": 20, "JPEG2000": 20, "AVIF": 14}
+"""Bytes that decoding takes for a pixel, besides the encoded ones (measured)."""
+_JPEG_BYTES, _PROGRESSIVE_BYTES, _OTHER_BYTES = 4, 9, 7
+"""The same of a JPEG that is decoded row by row, of one that isn't, and of all others."""
+_SCANS = 20
+"""How often a progressive JPEG of MAX_PIXELS may go over its pixels; a smaller one more often."""
 
 ORIENTATION = 0x0112
 # What Pillow's readers raise when a file is not what its header says.
@@ -72,18 +87,14 @@ def decode(picture: Picture, at_least: int | None = None) -> UInt8[Tensor, "3 he
     if isinstance(found, Tensor):
         return found
     try:
-        try:
-            return _decode(found, at_least)
-        except Warning:
-            # Pillow's doubts about a file are the user's to see, unless the user's filters make
-            # them errors.
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore")
-                return _decode(found, at_least)
+        with room.held():
+            return _decode_quietly(found, at_least)
     except ImageError as error:
         raise ImageError(f"{name} {error}") from error
     except UnidentifiedImageError as error:
-        raise ImageError(f"{name} is not a picture of a known format") from error
+        raise ImageError(
+            f"{name} is not a picture of a known format ({', '.join(_readable())})"
+        ) from error
     except Image.DecompressionBombError as error:
         raise ImageError(
             f"{name} has more than {MAX_PIXELS} pixels; scale it down first"
@@ -92,29 +103,67 @@ def decode(picture: Picture, at_least: int | None = None) -> UInt8[Tensor, "3 he
         raise ImageError(f"{name} can't be decoded: {error or type(error).__name__}") from error
 
 
+@cache
+def _readable() -> tuple[str, ...]:
+    """The formats that this Pillow reads."""
+    Image.init()
+    return tuple(kind for kind in _FORMATS if kind in Image.OPEN)
+
+
+def _decode_quietly(picture: Image.Image | bytes, at_least: int | None) -> Tensor:
+    try:
+        return _decode(picture, at_least)
+    except Warning:
+        # Pillow's doubts about a file are the user's to see, unless the user's filters make them
+        # errors.
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            return _decode(picture, at_least)
+
+
 def _decode(picture: Image.Image | bytes, at_least: int | None) -> Tensor:
     if isinstance(picture, Image.Image):
         image, pixels = picture, None
-        _check_size(image)
+        _check_size(image, 0)
     elif not picture:
         raise ImageError("is empty (0 bytes)")
     else:
-        image = Image.open(io.BytesIO(picture))  # reads the header only
-        _check_size(image)
+        image = Image.open(io.BytesIO(picture), formats=_readable())  # reads the header only
         plain_jpeg = image.format in ("JPEG", "MPO") and image.mode in ("RGB", "L")
+        _check_size(image, len(picture))
+        if "progressive" in image.info:
+            _check_scans(image, picture)
         pixels = _decode_jpeg(picture, image.size, at_least) if plain_jpeg else None
     if pixels is None:
         pixels = _decode_slowly(image)
     return _upright(torch.from_numpy(pixels).permute(2, 0, 1), _orientation(image))
 
 
-def _check_size(image: Image.Image) -> None:
+def _check_size(image: Image.Image, encoded: int) -> None:
+    """Refuse what has too many pixels, and wait until there is room for the others."""
     width, height = image.size
     if not width * height:
         raise ImageError(f"has no pixels ({width} x {height})")
     if width * height > MAX_PIXELS:
         raise ImageError(
             f"has {width} x {height} pixels, more than {MAX_PIXELS}; scale it down first"
+        )
+    room.take(width * height * _bytes_per_pixel(image) + encoded)
+
+
+def _bytes_per_pixel(image: Image.Image) -> int:
+    if image.format in ("JPEG", "MPO") and image.mode in ("RGB", "L"):
+        return _PROGRESSIVE_BYTES if "progressive" in image.info else _JPEG_BYTES
+    return _BYTES.get(image.format or "", _OTHER_BYTES)
+
+
+def _check_scans(image: Image.Image, data: bytes) -> None:
+    """Each scan of a progressive JPEG goes over all pixels, and may be written in a few bytes."""
+    scans = data.count(b"\xff\xda")
+    if scans * image.width * image.height > _SCANS * MAX_PIXELS:
+        raise ImageError(
+            f"is a progressive JPEG of {scans} scans over {image.width} x {image.height} pixels: "
+            "it was made to take long"
         )
 
 

@@ -22,6 +22,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from diptych.bounded import read_whole
 from diptych.errors import ImageError
 
 
@@ -39,6 +40,8 @@ Picture = (
 )
 """One picture, in any of the forms of the module's table."""
 
+MAX_BYTES = 800_000_000
+"""Bytes of an encoded picture: more than those of the largest one without compression."""
 _CHANNELS = (1, 3, 4)
 _ADDRESS = re.compile(r"[a-z][a-z0-9+.-]+://|data:", re.IGNORECASE)
 
@@ -122,7 +125,7 @@ def _read(place: str) -> bytes:
         raise ImageError("the picture's path is empty")
     path = Path(os.path.expanduser(place))
     try:
-        return path.read_bytes()
+        return read_whole(path, MAX_BYTES)
     except FileNotFoundError as error:
         if _ADDRESS.match(place):
             raise ImageError(

@@ -12,6 +12,7 @@ from diptych.config import PreprocessConfig
 from diptych.inputs.images import decode
 from diptych.inputs.picture import Picture
 from diptych.inputs.resize import resize, resize_shortest_and_crop
+from diptych.inputs.room import room
 
 
 @dataclass(frozen=True)
@@ -39,8 +40,11 @@ class Preprocess:
     def pixels(self, picture: Picture) -> UInt8[Tensor, "3 {self.size} {self.size}"]:
         """The square as levels: a quarter of the bytes of the normalised one, to be moved between
         processes."""
+        with room.held():
+            return self._square(decode(picture))
+
+    def _square(self, levels: Tensor) -> Tensor:
         size, interpolation = self.size, self.config.interpolation
-        levels = decode(picture)
         match self.config.resize:
             case "shortest":
                 shortest = int(size / self.config.crop_share)

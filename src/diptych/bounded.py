@@ -1,0 +1,53 @@
+"""Reading within limits: what a stranger wrote takes no more memory than its reader expects, and
+waits for nobody."""
+
+import json
+import os
+import stat
+from pathlib import Path
+from typing import Any
+
+_VALUE = 100
+"""Bytes that Python takes for a value in JSON, at most, besides its text."""
+_MEMORY = 2_000_000_000
+"""Bytes that what JSON holds may take in memory."""
+
+
+def read_whole(path: str | Path, most: int) -> bytes:
+    """A file's content. Raises ValueError where it has more than `most` bytes or is a pipe, a
+    device or a socket, which would be waited for; OSError where it can't be read.
+
+    >>> from diptych.bounded import read_whole
+    >>> read_whole("/dev/zero", most=1000)
+    Traceback (most recent call last):
+    ValueError: it is no regular file
+    """
+    mode = os.stat(path).st_mode
+    if not stat.S_ISREG(mode) and not stat.S_ISDIR(mode):
+        raise ValueError("it is no regular file")
+    with open(path, "rb") as file:
+        if os.fstat(file.fileno()).st_size > most:
+            raise ValueError(f"it has more than {most:,} bytes")
+        return file.read()
+
+
+def parse_json(text: bytes | str) -> Any:
+    """What JSON says. Raises ValueError for what is none, is nested too deeply, or would take more
+    than 2 GB of memory.
+
+    >>> from diptych.bounded import parse_json
+    >>> parse_json(b'{"caption": "a cat"}')
+    {'caption': 'a cat'}
+    >>> parse_json("[" * 100_000)
+    Traceback (most recent call last):
+    ValueError: its values are nested too deeply
+    """
+    data = text.encode("utf-8", "surrogatepass") if isinstance(text, str) else text
+    values = sum(map(data.count, (b",", b"[", b"{")))
+    # One emoji makes each letter of the text take four bytes.
+    if len(data) * (2 if data.isascii() else 8) + _VALUE * values > _MEMORY:
+        raise ValueError("its values would take more than 2 GB of memory")
+    try:
+        return json.loads(text)
+    except RecursionError:
+        raise ValueError("its values are nested too deeply") from None
