@@ -3,18 +3,25 @@
 import io
 import os
 import tarfile
-from collections import Counter
+from dataclasses import replace
 
 import pytest
 
-from diptych.errors import DataError
-from diptych.search.pictures import find, roots
+from diptych.errors import DataError, ImageError
+from diptych.search.pictures import NOT_PICTURES, Listing, Picture, digest, roots
 from tests import tiny
 
 
+def look(*places, exclude=()) -> Listing:
+    listing = Listing((*NOT_PICTURES, *exclude))
+    for place in places:
+        listing.add(str(place))
+    return listing
+
+
 def listed(root) -> tuple[list, list]:
-    bad_files = []
-    return list(find(str(root), lambda *bad: bad_files.append(bad), Counter())), bad_files
+    listing = look(root)
+    return list(listing.pictures.values()), list(listing.unread.items())
 
 
 def png(colour: str) -> bytes:
@@ -92,9 +99,9 @@ def test_what_is_left_out_is_counted(tmp_path):
     (tmp_path / "photos" / "linked").symlink_to(tmp_path / "elsewhere")
     for name in ("a.png", "b.XYZ", "c.xyz", "README"):
         (tmp_path / "photos" / name).write_bytes(b"x")
-    others = Counter()
-    assert len(list(find(str(tmp_path / "photos"), print, others))) == 1
-    assert others == {".xyz": 2, "no ending": 1, "linked folder": 1}
+    listing = look(tmp_path / "photos")
+    assert len(listing.pictures) == 1
+    assert listing.others == {".xyz": 2, "no ending": 1, "linked folder": 1}
 
 
 def test_a_pipe_is_reported_and_not_waited_for(tmp_path):
@@ -129,3 +136,81 @@ def test_brace_patterns(tmp_path):
     assert roots(str(tmp_path / "{0..1}.tar")) == [str(tmp_path / "0.tar"), str(tmp_path / "1.tar")]
     with pytest.raises(DataError, match=r"there is no .*2\.tar"):
         roots(str(tmp_path / "{0..2}.tar"))
+
+
+def test_previews_of_file_servers_and_excluded_names_are_left_out(tmp_path):
+    for name in (
+        "a.png",
+        "@eaDir/a.png/thumb.jpg",
+        "#recycle/b.png",
+        "c_small.png",
+        "d/thumbs/e.png",
+    ):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_bytes(b"x")
+    names = {os.path.relpath(path, tmp_path) for path in look(tmp_path).pictures}
+    assert names == {"a.png", "c_small.png", "d/thumbs/e.png"}
+    listing = look(tmp_path, exclude=("*_small.*", "thumbs"))
+    assert [os.path.relpath(path, tmp_path) for path in listing.pictures] == ["a.png"]
+    assert listing.others == {"left out by name": 4}
+
+
+def picture(path) -> Picture:
+    return Picture(path=str(path), size=1, mtime_ns=1)
+
+
+def test_gone_is_what_is_missing_where_other_things_are(tmp_path):
+    for name in ("full", "empty", "closed"):
+        (tmp_path / name).mkdir()
+    (tmp_path / "full" / "a.png").write_bytes(b"x")
+    (tmp_path / "full" / "link.png").symlink_to(tmp_path / "nowhere")
+    listing = look(tmp_path)
+    gone = {
+        name: listing.is_gone(picture(tmp_path / name))
+        for name in ("full/a.png", "full/b.png", "full/link.png", "empty/a.png", "none/a.png")
+    }
+    assert gone == {
+        "full/a.png": False,
+        "full/b.png": True,
+        "full/link.png": False,  # what it leads to may be on a disk that isn't there
+        "empty/a.png": False,
+        "none/a.png": False,
+    }
+    assert listing.unseen(str(tmp_path / "none" / "deep" / "a.png")) == str(tmp_path / "none")
+    assert listing.unseen(str(tmp_path / "empty" / "a.png")) == str(tmp_path / "empty")
+    assert look(tmp_path / "empty").unseen(f"{tmp_path}/empty/a.png") == f"{tmp_path}/empty"
+    assert not look(tmp_path / "empty").covers(f"{tmp_path}/emptyer/a.png")
+
+
+def test_a_member_is_gone_when_its_shard_was_seen_whole(tmp_path):
+    shard = tmp_path / "0.tar"
+    write_shard(shard, {"1.png": png("red"), "2.png": png("blue")})
+    [first, second] = look(shard).pictures.values()
+    write_shard(shard, {"1.png": png("red")})
+    assert [look(shard).is_gone(each) for each in (first, second)] == [False, True]
+    shard.write_bytes(shard.read_bytes()[:600])
+    listing = look(tmp_path)
+    assert list(listing.unread) == [str(shard)]
+    assert not listing.is_gone(second)
+    shard.rename(tmp_path / "1.tar")
+    assert look(tmp_path).is_gone(second)
+
+
+def test_a_shard_that_was_written_anew_shows_no_other_picture(tmp_path):
+    shard = tmp_path / "0.tar"
+    write_shard(shard, {"1.png": png("red")})
+    [old] = look(shard).pictures.values()
+    known = replace(old, digest=digest(old.read()))
+    assert known == old
+    assert known.read() == png("red")
+    write_shard(shard, {"1.png": png("blue")})
+    with pytest.raises(ImageError, match="the shard was written anew"):
+        known.read()
+
+
+def test_a_file_of_a_gigabyte_and_more_is_not_read(tmp_path):
+    with open(tmp_path / "a.jpg", "wb") as file:
+        file.truncate((1 << 30) + 1)
+    [giant] = look(tmp_path).pictures.values()
+    with pytest.raises(ImageError, match="has 1073741825 bytes, more than"):
+        giant.read()

@@ -1,5 +1,6 @@
 """Incremental, resumable, and never two models in one index."""
 
+import json
 import os
 import signal
 import subprocess
@@ -10,9 +11,10 @@ import numpy as np
 import pytest
 
 from diptych.encoder import Encoder
-from diptych.errors import ConfigError, DataError
+from diptych.errors import ConfigError, DataError, DataWarning
 from diptych.search import Changes, Index, store, update
 from diptych.search import update as update_function
+from diptych.search.pictures import Listing
 from tests import tiny
 
 
@@ -113,7 +115,8 @@ def test_a_place_without_pictures_makes_no_index(tmp_path, photos):
         update(tmp_path / "x.index", tmp_path / "notes", tiny.encoder())
     for picture in photos.rglob("*.png"):
         picture.unlink()
-    assert counts(update(tmp_path / "x.index", photos, tiny.encoder())) == (0, 0, 12, 0)
+    changes = update(tmp_path / "x.index", photos, tiny.encoder(), prune=True)
+    assert counts(changes) == (0, 0, 12, 0)
 
 
 def test_the_same_model_elsewhere_is_the_indexs_from_then_on(tmp_path, photos):
@@ -180,3 +183,240 @@ def test_a_killed_update_loses_no_more_than_a_chunk(tmp_path):
     np.testing.assert_allclose(
         [found[path] for path in paths], encoder.embed_images(paths).numpy(), atol=1e-5
     )
+
+
+@pytest.fixture
+def index(tmp_path, photos):
+    update(tmp_path / "x.index", photos, tiny.encoder())
+    return tmp_path / "x.index"
+
+
+@pytest.fixture
+def encoded(monkeypatch) -> list[str]:
+    """Names of the pictures that are encoded from here on."""
+    names = []
+    prepare = Encoder._prepare
+
+    def noting(self, item, read, name):
+        names.append(os.path.basename(name(item)))
+        return prepare(self, item, read, name)
+
+    monkeypatch.setattr(Encoder, "_prepare", noting)
+    return names
+
+
+def swap(index, first: int, second: int) -> None:
+    """Two vectors change places."""
+    vectors = np.load(index / "vectors-0.npy")
+    vectors[[first, second]] = vectors[[second, first]]
+    np.save(index / "vectors-0.npy", vectors)
+
+
+def test_what_is_damaged_is_made_again(index, photos, encoded):
+    before = vectors(index)
+    swap(index, 0, 5)
+    changes = update(index, photos, tiny.encoder())
+    assert (changes.damaged, counts(changes)) == (2, (2, 0, 0, 10))
+    assert sorted(encoded) == ["0.png", "2.png"]
+    after = vectors(index)
+    assert after.keys() == before.keys()
+    for path, vector in before.items():
+        assert after[path] == pytest.approx(vector, abs=1e-6)
+    assert update(index, photos, tiny.encoder()).damaged == 0
+
+
+@pytest.mark.parametrize("lost", [0, 5, 11])
+def test_a_lost_line_makes_no_neighbours(index, photos, lost):
+    before = vectors(index)
+    items = index / "items-0.jsonl"
+    lines = items.read_bytes().splitlines(keepends=True)
+    items.write_bytes(b"".join(lines[:lost] + lines[lost + 1 :]))
+    changes = update(index, photos, tiny.encoder())
+    assert changes.damaged == 12 - lost
+    after = vectors(index)
+    assert len(store.Store(index)) == 12
+    for path, vector in before.items():
+        assert after[path] == pytest.approx(vector, abs=1e-6)
+
+
+def test_what_is_damaged_elsewhere_is_made_again_too(index, photos, tmp_path):
+    """An update of one folder doesn't forget what the index had of another."""
+    tiny.write_pictures(tmp_path / "more", each=1)
+    before = vectors(index)
+    swap(index, 0, 5)
+    changes = update(index, tmp_path / "more", tiny.encoder())
+    assert (changes.damaged, changes.added) == (2, 4 + 2)
+    after = vectors(index)
+    assert len(after) == 16
+    for path, vector in before.items():
+        assert after[path] == pytest.approx(vector, abs=1e-6)
+
+
+def test_a_search_leaves_out_what_is_damaged_and_says_so(index, photos):
+    swap(index, 0, 5)
+    opened = Index.open(index, tiny.encoder())
+    with pytest.warns(DataWarning, match="2 of 12 entries of .*x.index are damaged, and left out"):
+        hits = opened.search("a thing", 12)
+    assert len(hits) == 10
+    assert not {hit.path for hit in hits} & {
+        str(photos / "blue/0.png"),
+        str(photos / "green/2.png"),
+    }
+    query = tiny.encoder().embed_texts("a thing")[0]
+    assert opened.median_score(query) == pytest.approx(
+        float(np.median([hit.score for hit in hits])), abs=0.05
+    )
+
+
+def test_an_index_of_nothing_sound_is_not_searched(index, photos):
+    np.save(index / "vectors-0.npy", np.load(index / "vectors-0.npy")[::-1])
+    with pytest.raises(DataError, match="12 of 12 entries .* `diptych embed PICTURES --out`"):
+        Index.open(index, tiny.encoder()).search("a thing")
+    assert update(index, photos, tiny.encoder()).damaged == 12
+    assert len(Index.open(index, tiny.encoder()).search("a thing", 20)) == 12
+
+
+def test_a_folder_that_is_closed_empty_or_away_keeps_its_entries(index, photos, monkeypatch):
+    scandir = os.scandir
+
+    def closed(path):
+        if str(path) == str(photos / "red"):
+            raise PermissionError(13, "Permission denied", str(path))
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", closed)
+    for path in (photos / "blue").iterdir():
+        path.unlink()
+    (photos / "green").rename(photos.parent / "green")
+    (photos / "yellow" / "0.png").unlink()
+    changes = update(index, photos, tiny.encoder())
+    assert counts(changes) == (0, 0, 1, 2)
+    assert changes.unreadable == [(str(photos / "red"), "Permission denied")]
+    away = {str(photos / colour): 3 for colour in ("red", "blue", "green")}
+    assert changes.absent == away
+    assert len(store.Store(index)) == 11
+    changes = update(index, photos, tiny.encoder(), prune=True)
+    assert counts(changes) == (0, 0, 6, 2)
+    assert changes.absent == {str(photos / "red"): 3}, "what can't be looked at may be there"
+
+
+def test_an_empty_mount_point_drops_nothing(index, photos):
+    photos.rename(photos.parent / "disk")
+    photos.mkdir()
+    changes = update(index, photos, tiny.encoder())
+    assert (counts(changes), changes.absent) == ((0, 0, 0, 0), {str(photos): 12})
+    photos.rmdir()
+    with pytest.raises(DataError, match=r"there is no .*photos.* --prune"):
+        update(index, photos, tiny.encoder())
+    assert len(store.Store(index)) == 12
+    (photos.parent / "disk").rename(photos)
+    assert counts(update(index, photos, tiny.encoder())) == (0, 0, 0, 12)
+    photos.rename(photos.parent / "disk")
+    assert counts(update(index, photos, tiny.encoder(), prune=True)) == (0, 0, 12, 0)
+
+
+def test_a_shard_that_cannot_be_read_keeps_its_entries(tmp_path):
+    from tests.search.test_pictures import png, write_shard
+
+    shard, index = tmp_path / "s" / "0.tar", tmp_path / "x.index"
+    shard.parent.mkdir()
+    write_shard(shard, {"1.png": png("red"), "2.png": png("blue")})
+    update(index, shard.parent, tiny.encoder())
+    good = shard.read_bytes()
+    shard.write_bytes(b"nothing" * 1000)
+    changes = update(index, shard.parent, tiny.encoder())
+    assert (counts(changes), changes.absent) == ((0, 0, 0, 0), {str(shard): 2})
+    shard.write_bytes(good[: len(good) // 4])
+    update(index, shard.parent, tiny.encoder())
+    assert len(store.Store(index)) == 2
+    shard.write_bytes(good)
+    assert counts(update(index, shard.parent, tiny.encoder())) == (0, 0, 0, 2)
+
+
+def test_what_was_touched_renamed_or_moved_is_not_encoded_again(index, photos, encoded):
+    before = vectors(index)
+    os.utime(photos / "blue" / "0.png", (1, 1))
+    (photos / "blue" / "1.png").rename(photos / "blue" / "one.png")
+    (photos / "red").rename(photos / "rouge")
+    changes = update(index, photos, tiny.encoder())
+    assert encoded == []
+    assert (counts(changes), changes.known) == ((4, 0, 1, 8), 4)
+    assert changes.absent == {str(photos / "red"): 3}
+    after = vectors(index)
+    for old, new in (
+        ("blue/0.png", "blue/0.png"),
+        ("blue/1.png", "blue/one.png"),
+        ("red/2.png", "rouge/2.png"),
+    ):
+        assert after[str(photos / new)] == before[str(photos / old)]
+    changes = update(index, photos, tiny.encoder(), prune=True)
+    assert (counts(changes), changes.absent) == ((0, 0, 3, 12), {})
+    assert encoded == []
+
+
+def test_a_moved_place_is_known_and_the_old_one_pruned(index, photos, tmp_path, encoded):
+    photos.rename(tmp_path / "elsewhere")
+    changes = update(index, tmp_path / "elsewhere", tiny.encoder(), prune=True)
+    assert (counts(changes), changes.known, encoded) == ((12, 0, 12, 0), 12, [])
+    assert len(store.Store(index)) == 12
+
+
+def test_another_picture_of_the_same_length_and_time_is_encoded(tmp_path, encoded):
+    for name, colour in (("a", "red"), ("b", "blue")):
+        (tmp_path / name).mkdir()
+        tiny.picture(colour).save(tmp_path / name / "1.bmp")
+        os.utime(tmp_path / name / "1.bmp", (1, 1))
+    update(tmp_path / "x.index", tmp_path / "a", tiny.encoder())
+    update(tmp_path / "x.index", tmp_path / "b", tiny.encoder())
+    assert encoded == ["1.bmp", "1.bmp"]
+    [a, b] = vectors(tmp_path / "x.index").values()
+    assert a != b
+
+
+def test_pictures_that_move_with_their_index_are_found(index, photos, tmp_path, encoded):
+    (tmp_path / "new").mkdir()
+    for path in (index, photos):
+        path.rename(tmp_path / "new" / path.name)
+    moved = tmp_path / "new" / "x.index"
+    hits = Index.open(moved, tiny.encoder()).search("a thing", 12)
+    assert all(os.path.exists(hit.path) for hit in hits)
+    assert counts(update(moved, tmp_path / "new" / "photos", tiny.encoder())) == (0, 0, 0, 12)
+    assert encoded == []
+    assert store.Store(moved).is_current
+
+
+def test_an_old_index_gets_checksums_and_keeps_its_vectors(index, photos, encoded):
+    before = vectors(index)
+    lines = [json.loads(line) for line in (index / "items-0.jsonl").read_bytes().splitlines()]
+    for line in lines:
+        del line["check"], line["digest"]
+        line["path"] = str(index.parent / line["path"])
+    (index / "items-0.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    description = json.loads((index / "meta.json").read_text()) | {"format": 1}
+    del description["check"], description["parent"]
+    (index / "meta.json").write_text(json.dumps(description))
+    assert vectors(index) == before
+    assert counts(update(index, photos, tiny.encoder())) == (0, 0, 0, 12)
+    assert (vectors(index), encoded) == (before, [])
+    assert store.Store(index).is_current
+
+
+def test_an_index_that_another_process_made_meanwhile_is_kept(tmp_path, photos, monkeypatch):
+    index, look = tmp_path / "x.index", Listing.add
+
+    def slow(self, place):
+        monkeypatch.undo()
+        update(index, photos / "red", tiny.encoder())
+        look(self, place)
+
+    monkeypatch.setattr(Listing, "add", slow)
+    update(index, photos / "blue", tiny.encoder())
+    assert len(store.Store(index)) == 6
+
+
+def test_what_a_kill_left_of_another_generation_is_swept(index, photos):
+    for name in ("vectors-7.npy", "items-7.jsonl", "vectors-1.npy"):
+        (index / name).write_bytes(b"x" * 100)
+    update(index, photos, tiny.encoder())
+    names = sorted(path.name for path in index.iterdir())
+    assert names == ["items-0.jsonl", "lock", "meta.json", "vectors-0.npy"]

@@ -7,11 +7,11 @@ import importlib
 import os
 import re
 import sys
-import unicodedata
 import warnings
 from collections.abc import Generator, Sequence
 from typing import Any
 
+from diptych.cli.escape import escaped
 from diptych.errors import DiptychError, DiptychWarning, UnknownNameError
 from diptych.version import __version__
 
@@ -32,6 +32,7 @@ VERBS = {
 """Verb -> what it does. `diptych.cli.VERB.run(arguments)` does it; it may return an exit code."""
 
 _INTERRUPTED = 130
+_LINES = "\n\t"
 _OBJECT = re.compile(r"(?:^|[\s,=/])[A-Za-z_][\w.]*:[A-Za-z_]\w*(?=$|[\s,])")
 """An import path among words, such as `package.module:Name`."""
 
@@ -92,15 +93,8 @@ def _disk_sentence(error: OSError) -> str:
 
 def _say(sentence: str) -> None:
     """On stderr, with control characters of foreign names shown instead of sent."""
-    shown = "".join(_shown(each) for each in sentence)
     with contextlib.suppress(OSError):  # stderr may be what is full
-        print(f"diptych: {shown}", file=sys.stderr)
-
-
-def _shown(character: str) -> str:
-    if character in "\n\t" or unicodedata.category(character) not in ("Cc", "Cf", "Cs"):
-        return character
-    return character.encode("unicode_escape", "surrogatepass").decode("ascii")
+        print(f"diptych: {escaped(sentence, keep=_LINES)}", file=sys.stderr)
 
 
 def _write_nowhere() -> None:

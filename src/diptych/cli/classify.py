@@ -102,19 +102,19 @@ def _names(words: Sequence[str]) -> tuple[str, ...]:
 
 def _pictures(path: str, unread: list[str]) -> Iterator[tuple[str, str | bytes]]:
     """What each picture is called, and its file or bytes. Raises DataError for a folder of none."""
-    from diptych.search.pictures import find
+    from diptych.search.pictures import Listing
 
     if not Path(path).is_dir() and not path.endswith(".tar"):
         yield path, path
         return
-    start = os.path.abspath(path)
-    none = True
-    for picture in find(start, lambda place, reason: unread.append(f"{place}: {reason}")):
-        none = False
+    start, listing = os.path.abspath(path), Listing()
+    listing.add(start)
+    unread += [f"{place}: {reason}" for place, reason in listing.unread.items()]
+    if not listing.pictures:
+        raise DataError(f"{path} holds no pictures")
+    for picture in listing.pictures.values():
         below = os.path.relpath(picture.path, start)
         yield os.path.join(path, below), picture.read() if picture.shard else picture.path
-    if none:
-        raise DataError(f"{path} holds no pictures")
 
 
 def _answers(

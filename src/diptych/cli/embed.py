@@ -4,13 +4,17 @@ import os
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 from tyro.conf import Positional, arg
 
+from diptych.cli.escape import escaped
 from diptych.cli.options import Compute
 from diptych.cli.parse import parse
-from diptych.errors import ConfigError
+from diptych.errors import ConfigError, DataError
+
+if TYPE_CHECKING:
+    from diptych.search import Changes
 
 _LISTED = 10
 
@@ -22,7 +26,8 @@ class Embed(Compute):
     diptych embed MODEL PICTURES --out photos.index
 
     An index knows its model, so that later `diptych embed PICTURES --out photos.index` is enough;
-    it encodes what is new or changed and drops what has vanished.
+    it encodes what is new or changed and drops files that are missing from their folders. Where a
+    folder is away, empty or closed, as a disk that isn't there now, it keeps them.
     """
 
     places: Annotated[Positional[tuple[str, ...]], arg(metavar="[MODEL] PICTURES...")] = ()
@@ -34,6 +39,13 @@ class Embed(Compute):
     """Another way to say MODEL."""
     half: bool = False
     """Store a new index in float16: half the size, scores rounded at the fourth digit."""
+    prune: bool = False
+    """Drop all that isn't there any more: of these places, which may be gone, and of others."""
+    exclude: tuple[str, ...] = ()
+    """Leave out files and folders of these names (shell patterns, such as '*_small.jpg')."""
+    max_bad_share: float = 1.0
+    """Fail (exit code 2) if a greater share of the pictures can't be read; the others are in the
+    index all the same."""
 
 
 def run(arguments: Sequence[str]) -> None:
@@ -46,6 +58,9 @@ def run(arguments: Sequence[str]) -> None:
         raise ConfigError(
             "say one model and a place of pictures: `diptych embed MODEL PICTURES --out X.index`"
         )
+
+    if not 0 <= options.max_bad_share <= 1:
+        raise ConfigError(f"--max-bad-share {options.max_bad_share} must lie in [0, 1]")
 
     from diptych.search import Index, update
 
@@ -64,17 +79,58 @@ def run(arguments: Sequence[str]) -> None:
         places,
         encoder,
         half=options.half,
+        prune=options.prune,
+        exclude=options.exclude,
         batch_size=options.batch_size,
         progress=True,
     )
-    for path, reason in changes.unreadable[:_LISTED]:
-        print(f"left out: {reason if path in reason else f'{path}: {reason}'}", file=sys.stderr)
-    if len(changes.unreadable) > _LISTED:
-        print(f"left out: {len(changes.unreadable) - _LISTED} more", file=sys.stderr)
-    if changes.others:
-        kinds = [f"{ending} {count}" for ending, count in sorted(changes.others.items())]
-        print(f"not pictures that are read: {', '.join(kinds)}", file=sys.stderr)
+    _tell(changes)
     print(
         f"{options.out}: {changes.added} added, {changes.changed} changed, "
         f"{changes.removed} removed, {changes.kept} kept, {len(changes.unreadable)} unreadable"
     )
+    _check_share(changes, options.max_bad_share)
+
+
+def _tell(changes: "Changes") -> None:
+    """What isn't as one might think, on stderr."""
+    lines = [
+        f"left out: {reason if path in reason else f'{path}: {reason}'}"
+        for path, reason in changes.unreadable
+    ]
+    _list(lines, "left out")
+    if changes.others:
+        kinds = [f"{ending} {count}" for ending, count in sorted(changes.others.items())]
+        _say(f"not pictures that are read: {', '.join(kinds)}")
+    if changes.damaged:
+        _say(
+            f"damaged: {changes.damaged} entries weren't as they were written; they were thrown "
+            "away, and made again from the pictures that were found"
+        )
+    if changes.known:
+        _say(f"known by their content: {changes.known} of those added, which weren't encoded again")
+    lines = [f"not seen: {path}: {count} entries kept" for path, count in changes.absent.items()]
+    _list(lines, "not seen")
+    if changes.absent:
+        _say("--prune drops entries of files that aren't there any more")
+
+
+def _list(lines: Sequence[str], what: str) -> None:
+    for line in lines[:_LISTED]:
+        _say(line)
+    if len(lines) > _LISTED:
+        _say(f"{what}: {len(lines) - _LISTED} more")
+
+
+def _say(line: str) -> None:
+    print(escaped(line), file=sys.stderr)
+
+
+def _check_share(changes: "Changes", allowed: float) -> None:
+    bad = len(changes.unreadable)
+    all_of_them = changes.added + changes.changed + changes.kept + bad
+    if bad > allowed * all_of_them:
+        raise DataError(
+            f"{bad} of {all_of_them} pictures can't be read, more than the share of {allowed:g} "
+            "that --max-bad-share allows; the others are in the index"
+        )

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 from tyro.conf import Positional, arg
 
+from diptych.cli.escape import shown_path
 from diptych.cli.parse import parse
 from diptych.cli.show import show
 from diptych.errors import ImageError
@@ -90,22 +91,11 @@ def _print_table(hits: "list[Hit]") -> None:
 
     table = Table("", "score", "picture", box=None)
     for rank, hit in enumerate(hits, 1):
-        gone = "" if os.path.exists(_file(hit)) else " (gone)"
-        table.add_row(str(rank), f"{hit.score:.4f}", Text(_show(hit.path) + gone, overflow="fold"))
+        gone = "" if os.path.exists(hit.picture.file) else " (gone)"
+        table.add_row(
+            str(rank), f"{hit.score:.4f}", Text(shown_path(hit.path) + gone, overflow="fold")
+        )
     show(table)
-
-
-def _file(hit: "Hit") -> str:
-    """What lies on the disk: the picture, or its shard."""
-    return hit.picture.shard or hit.path
-
-
-def _show(path: str) -> str:
-    """Relative to here where it lies below; as text, whatever its bytes."""
-    here = os.getcwd()
-    if path.startswith(here + os.sep):
-        path = os.path.relpath(path, here)
-    return os.fsencode(path).decode(errors="replace")
 
 
 def _write_page(options: Search, hits: "list[Hit]", index: "Index", median: float) -> Path:
@@ -114,8 +104,8 @@ def _write_page(options: Search, hits: "list[Hit]", index: "Index", median: floa
     made_by = index.made_by
     about = [
         ("query", options.query),
-        ("model", f"{_show(options.model or made_by.name)} ({made_by.dtype})"),
-        ("index", f"{_show(options.index)}, {len(index):,} pictures"),
+        ("model", f"{shown_path(options.model or made_by.name)} ({made_by.dtype})"),
+        ("index", f"{shown_path(options.index)}, {len(index):,} pictures"),
         ("date", f"{datetime.now():%Y-%m-%d %H:%M}"),
         ("median score of all its pictures", f"{median:.3f}"),
     ]
@@ -143,7 +133,7 @@ def _found(hits: "list[Hit]") -> "Section":
             reports.Cell(
                 image=picture,
                 text=f"{rank}. score {hit.score:.3f}",
-                detail=_show(hit.path) + ("" if picture else " (can't be read any more)"),
+                detail=shown_path(hit.path) + ("" if picture else " (can't be read any more)"),
                 link=Path(hit.path).as_uri() if picture and not hit.picture.shard else "",
             )
         )

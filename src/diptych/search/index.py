@@ -2,18 +2,26 @@
 
 import os
 import re
+import warnings
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
+import numpy as np
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 from torch.nn.functional import normalize
 
 from diptych.data.pictures import is_picture
 from diptych.encoder import Encoder, Identity, load
-from diptych.errors import CheckpointError, ConfigError, DataError, UnknownNameError
+from diptych.errors import (
+    CheckpointError,
+    ConfigError,
+    DataError,
+    DataWarning,
+    UnknownNameError,
+)
 from diptych.inputs import Picture as Image
 from diptych.search.pictures import Picture, find_member
 from diptych.search.store import Store
@@ -174,8 +182,22 @@ class Index:
 
     def median_score(self, vector: Float[Tensor, " width"]) -> float:
         """The score that half of the pictures have: with it a hit's score says how near it is."""
-        tiles = self.vectors.split(_ROWS)
-        return float(torch.cat([tile.float() @ vector for tile in tiles]).median())
+        scores = torch.cat([tile.float() @ vector for tile in self.vectors.split(_ROWS)])
+        return float(scores[torch.from_numpy(self._sound)].median())
+
+    @cached_property
+    def _sound(self) -> Bool[np.ndarray, " pictures"]:
+        """Which pictures can be found: known before the first search, said if not all can."""
+        store = self._store
+        if damaged := store.damaged:
+            said = (
+                f"{damaged:,} of {len(store) + store.lost:,} entries of {store.folder} are damaged"
+            )
+            mend = "`diptych embed PICTURES --out` of it makes them again"
+            if not store.sound.any():
+                raise DataError(f"{said}; {mend}")
+            warnings.warn(f"{said}, and left out; {mend}", DataWarning, stacklevel=2)
+        return store.sound
 
     def _hits(self, vector: Float[Tensor, " width"], top: int) -> list[Hit]:
         if top < 1:
@@ -198,8 +220,10 @@ class Index:
         for start in range(0, len(self), _ROWS):
             # Vectors and query have length 1: their product is the cosine. The best so far come
             # first, and they are lower rows than all of the tile.
-            scores = torch.cat([best, self.vectors[start : start + _ROWS].float() @ vector])
-            places = torch.cat([rows, torch.arange(start, min(start + _ROWS, len(self)))])
+            tile = torch.from_numpy(np.flatnonzero(self._sound[start : start + _ROWS]))
+            near = self.vectors[start : start + _ROWS].float() @ vector
+            scores = torch.cat([best, near[tile]])
+            places = torch.cat([rows, start + tile])
             if len(scores) > top:
                 # topk may choose any of several equals at its edge, so it only finds the score
                 # where the edge is, and all that reach it are sorted: far fewer than the tile.

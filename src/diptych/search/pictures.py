@@ -1,20 +1,28 @@
-"""The pictures of folders and of tar shards, as they lie on disk."""
+"""The pictures of folders and of tar shards, as they lie on disk, and what can't be looked at."""
 
 import glob
+import hashlib
 import os
 import re
 import stat
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from fnmatch import fnmatchcase
 from pathlib import Path
 
 from diptych.data.pictures import is_picture
 from diptych.data.tar import index_tar
-from diptych.errors import DataError
+from diptych.errors import DataError, ImageError
 
-Report = Callable[[str, str], None]
-"""Called with a path and the reason why it couldn't be read."""
+NOT_PICTURES = ("@eaDir", "#recycle", "@Recycle", "$RECYCLE.BIN", "lost+found")
+"""Names of folders that aren't entered: previews and bins that file servers keep among pictures."""
+_MAX_BYTES = 1 << 30
+"""Of a picture's file."""
+
+
+class NoPlaceError(DataError):
+    """Nothing lies at a place."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,27 +40,172 @@ class Picture:
     offset: int = 0
     length: int = 0
     """Where in the shard."""
+    digest: str = field(default="", compare=False)
+    """Of its bytes, as `digest` makes it; empty: not known."""
+
+    @property
+    def file(self) -> str:
+        """What lies on the disk: the picture, or its shard."""
+        return self.shard or self.path
+
+    @property
+    def nbytes(self) -> int:
+        """Length of the encoded picture."""
+        return self.length if self.shard else self.size
 
     def read(self) -> bytes:
-        """The encoded picture. Raises OSError if it is gone."""
+        """The encoded picture. Raises OSError if it is gone, ImageError if it is another one now,
+        or a giant."""
+        if self.nbytes > _MAX_BYTES:
+            raise ImageError(f"{self.path} has {self.nbytes} bytes, more than {_MAX_BYTES}")
         if not self.shard:
             return Path(self.path).read_bytes()
         with open(self.shard, "rb") as file:
             file.seek(self.offset)
-            return file.read(self.length)
+            data = file.read(self.length)
+        if self.digest and digest(data) != self.digest:
+            raise ImageError(f"{self.path} isn't there any more: the shard was written anew")
+        return data
 
 
-def roots(source: str | os.PathLike[str] | Sequence[str | os.PathLike[str]]) -> list[str]:
+@dataclass
+class Listing:
+    """What lies at some places, as far as they could be looked at."""
+
+    exclude: Sequence[str] = NOT_PICTURES
+    """Shell patterns; files and folders of such names are left out."""
+    pictures: dict[str, Picture] = field(default_factory=dict[str, Picture])
+    """By path, in a fixed order."""
+    unread: dict[str, str] = field(default_factory=dict[str, str])
+    """Files and folders that couldn't be looked at, wholly at least, and why."""
+    others: Counter[str] = field(default_factory=Counter[str])
+    """Files that are no pictures, by their endings; linked folders, which aren't entered; what was
+    left out by its name."""
+    places: set[str] = field(default_factory=set[str])
+    """Where was looked."""
+    _whole: set[str] = field(default_factory=set[str])
+    """Folders that aren't empty, and shards, of which everything was seen."""
+
+    def add(self, place: str) -> None:
+        """Look at what is at or under `place`; tar shards are opened, hidden files left out."""
+        self.places.add(place)
+        for path in self._files(place):
+            if self._is_wanted(path):
+                self._add_file(path)
+
+    def is_gone(self, picture: Picture) -> bool:
+        """Whether a picture has vanished for certain: it isn't in its shard, or its file isn't in
+        its folder, where there are other things. An empty folder may be a disk that isn't there."""
+        return (
+            picture.path not in self.pictures
+            and picture.file not in self.unread
+            and (picture.shard in self._whole or os.path.dirname(picture.file) in self._whole)
+        )
+
+    def covers(self, path: str) -> bool:
+        """Whether `path` is one of the places or lies under one."""
+        return any(above in self.places for above in _upwards(path))
+
+    def unseen(self, path: str) -> str:
+        """The uppermost of the files and folders that lead to `path` that wasn't seen whole."""
+        for above in _upwards(path):
+            if above in self.unread or above in self.places:
+                return above
+            if os.path.dirname(above) in self._whole:
+                return above
+        return path
+
+    def _is_wanted(self, path: str) -> bool:
+        if not _is_wanted(path):
+            self.others[os.path.splitext(path)[1].lower() or "no ending"] += 1
+        return _is_wanted(path)
+
+    def _add_file(self, path: str) -> None:
+        try:
+            status = os.stat(path)
+        except OSError as error:
+            self.unread[path] = error.strerror or str(error)
+            return
+        if not stat.S_ISREG(status.st_mode):
+            self.unread[path] = "is no regular file"  # to read a pipe is to wait for ever
+        elif path.endswith(".tar"):
+            self._add_members(path, status)
+        else:
+            picture = Picture(path=path, size=status.st_size, mtime_ns=status.st_mtime_ns)
+            self.pictures[path] = picture
+
+    def _add_members(self, shard: str, status: os.stat_result) -> None:
+        try:
+            members, wrong = _members(shard, status)
+        except (DataError, OSError) as error:
+            self.unread[shard] = str(error)
+            return
+        self.pictures |= {picture.path: picture for picture in members}
+        if wrong:
+            self.unread[shard] = f"{wrong}; the pictures before that are used"
+        else:
+            self._whole.add(shard)
+
+    def _files(self, place: str) -> Iterator[str]:
+        if not os.path.isdir(place):
+            if os.path.lexists(place):
+                yield place
+            return
+
+        def report(error: OSError) -> None:
+            self.unread[str(error.filename)] = error.strerror or str(error)
+
+        for folder, folders, names in os.walk(place, onerror=report):
+            if folders or names:
+                self._whole.add(folder)
+            folders[:], names = self._shown(folders), self._shown(names)
+            # Links to folders aren't entered: they may lead in a circle.
+            linked = [name for name in folders if os.path.islink(os.path.join(folder, name))]
+            if linked:
+                self.others["linked folder"] += len(linked)
+            yield from (os.path.join(folder, name) for name in names)
+
+    def _shown(self, names: list[str]) -> list[str]:
+        seen = sorted(name for name in names if not name.startswith("."))
+        shown = [name for name in seen if not any(fnmatchcase(name, p) for p in self.exclude)]
+        if len(shown) < len(seen):
+            self.others["left out by name"] += len(seen) - len(shown)
+        return shown
+
+
+def _upwards(path: str) -> Iterator[str]:
+    yield path
+    while (above := os.path.dirname(path)) != path:
+        yield above
+        path = above
+
+
+def digest(data: bytes) -> str:
+    """By what a picture is known under another name.
+
+    >>> from diptych.search.pictures import digest
+    >>> len(digest(b"a picture"))
+    32
+    """
+    return hashlib.sha256(data).hexdigest()[:32]
+
+
+def roots(
+    source: str | os.PathLike[str] | Sequence[str | os.PathLike[str]], missing: bool = False
+) -> list[str]:
     """The absolute paths that `source` names: folders, pictures, tar shards, or brace and shell
     patterns of such.
 
-    Raises DataError if one doesn't exist, or is a file of another kind.
+    Raises DataError if one is a file of another kind, NoPlaceError if it doesn't exist and may not
+    be `missing`.
     """
     several = [source] if isinstance(source, str | os.PathLike) else source
     paths = [path for one in several for path in _expanded(os.fspath(one))]
     for path in paths:
         if not os.path.exists(path):
-            raise DataError(
+            if missing:
+                continue
+            raise NoPlaceError(
                 f"there is no {path}; name a folder of pictures, "
                 "or tar shards such as 'shards/{00..09}.tar'"
             )
@@ -64,31 +217,6 @@ def roots(source: str | os.PathLike[str] | Sequence[str | os.PathLike[str]]) -> 
     return [os.path.abspath(path) for path in paths]
 
 
-def find(root: str, report: Report, others: Counter[str] | None = None) -> Iterator[Picture]:
-    """The pictures at or under `root` in a fixed order; tar shards are opened, hidden files
-    left out.
-
-    What can't be read goes to `report`; the rest goes on. `others` counts what is there but is no
-    picture, by the files' endings.
-    """
-    others = Counter[str]() if others is None else others
-    for path in _files(root, report, others):
-        if not _is_wanted(path):
-            others[os.path.splitext(path)[1].lower() or "no ending"] += 1
-            continue
-        try:
-            status = os.stat(path)
-        except OSError as error:
-            report(path, error.strerror or str(error))
-            continue
-        if not stat.S_ISREG(status.st_mode):
-            report(path, "is no regular file")  # to read a pipe is to wait for ever
-        elif path.endswith(".tar"):
-            yield from _members(path, status, report)
-        else:
-            yield Picture(path=path, size=status.st_size, mtime_ns=status.st_mtime_ns)
-
-
 def find_member(path: str) -> Picture | None:
     """The picture in a shard that is written SHARD.tar/KEY.ENDING; None if it is no such path.
 
@@ -97,8 +225,8 @@ def find_member(path: str) -> Picture | None:
     for place in re.finditer(r"\.tar/", path):
         shard = path[: place.end() - 1]
         if os.path.isfile(shard):
-            inside = _members(shard, os.stat(shard), lambda path, reason: None)
-            found = next((picture for picture in inside if picture.path == path), None)
+            members, _ = _members(shard, os.stat(shard))
+            found = next((picture for picture in members if picture.path == path), None)
             if found is None:
                 raise DataError(f"there is no picture {path[place.end() :]} in {shard}")
             return found
@@ -120,41 +248,20 @@ def _expanded(text: str) -> list[str]:
     return sorted(glob.glob(text, recursive=True)) or [text]
 
 
-def _files(root: str, report: Report, others: Counter[str]) -> Iterator[str]:
-    if not os.path.isdir(root):
-        yield root
-        return
-
-    def report_folder(error: OSError) -> None:
-        report(str(error.filename), error.strerror or str(error))
-
-    for folder, folders, names in os.walk(root, onerror=report_folder):
-        folders[:] = sorted(name for name in folders if not name.startswith("."))
-        # Links to folders aren't entered: they may lead in a circle.
-        linked = [name for name in folders if os.path.islink(os.path.join(folder, name))]
-        if linked:
-            others["linked folder"] += len(linked)
-        yield from (
-            os.path.join(folder, name) for name in sorted(names) if not name.startswith(".")
-        )
-
-
-def _members(shard: str, status: os.stat_result, report: Report) -> Iterator[Picture]:
-    try:
-        index = index_tar(Path(shard))
-    except (DataError, OSError) as error:
-        report(shard, str(error))
-        return
-    if index.error:
-        report(shard, f"{index.error}; the pictures before that are used")
+def _members(shard: str, status: os.stat_result) -> tuple[list[Picture], str]:
+    """The pictures of a shard, and what is wrong with it after them."""
+    index, found = index_tar(Path(shard)), list[Picture]()
     for sample in range(len(index)):
         for ending, (offset, length) in index.members(sample).items():
             if is_picture(f"x.{ending}"):
-                yield Picture(
-                    path=f"{shard}/{index.key(sample)}.{ending}",
-                    size=status.st_size,
-                    mtime_ns=status.st_mtime_ns,
-                    shard=shard,
-                    offset=offset,
-                    length=length,
+                found.append(
+                    Picture(
+                        path=f"{shard}/{index.key(sample)}.{ending}",
+                        size=status.st_size,
+                        mtime_ns=status.st_mtime_ns,
+                        shard=shard,
+                        offset=offset,
+                        length=length,
+                    )
                 )
+    return found, index.error

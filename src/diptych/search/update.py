@@ -2,18 +2,17 @@
 
 import os
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
 
-import numpy as np
 import torch
-from jaxtyping import Float
 from torch import Tensor
 
 from diptych.encoder import Encoder
 from diptych.errors import DataError
-from diptych.search import store
-from diptych.search.pictures import Picture, Report, find, roots
+from diptych.search import meta, store
+from diptych.search.pictures import NOT_PICTURES, Listing, NoPlaceError, Picture, digest, roots
+from diptych.search.settle import Settled, settle
 
 
 @dataclass(kw_only=True)
@@ -22,14 +21,24 @@ class Changes:
 
     added: int = 0
     changed: int = 0
-    """Encoded again, because size or time of the file differ."""
+    """Encoded again, because their files have another content."""
     removed: int = 0
     """Their files have vanished."""
     kept: int = 0
+    known: int = 0
+    """Of those added: under another name, the index had the same picture, so its vector was
+    taken."""
+    damaged: int = 0
+    """Entries that weren't as they were written, and were thrown away; their pictures are encoded
+    again where they are found."""
+    absent: Counter[str] = field(default_factory=Counter[str])
+    """Entries kept although their files can't be seen, by the file or folder that is away, empty
+    or can't be read; `prune` drops what isn't there any more."""
     unreadable: list[tuple[str, str]] = field(default_factory=list[tuple[str, str]])
     """(path, reason) of what couldn't be read; tried again by the next update."""
     others: Counter[str] = field(default_factory=Counter[str])
-    """Files that are no pictures, by their endings; and linked folders, which aren't entered."""
+    """Files that are no pictures, by their endings; linked folders, which aren't entered; what was
+    left out by its name."""
 
 
 def update(
@@ -38,6 +47,8 @@ def update(
     encoder: Encoder,
     *,
     half: bool = False,
+    prune: bool = False,
+    exclude: Sequence[str] = (),
     batch_size: int = 32,
     chunk: int = 256,
     progress: bool = False,
@@ -45,11 +56,16 @@ def update(
     """Make the index in `folder` hold exactly the pictures of `source` (a folder, a tar shard, a
     brace or shell pattern, or several of them).
 
-    Pictures of the index that lie elsewhere stay as they are. Vectors are written in chunks of
-    `chunk` pictures: a killed update loses no more than one, and the next update goes on from
-    there. `half` stores a new index in float16.
+    Pictures of the index that lie elsewhere stay as they are. One is dropped when its file is
+    missing from its folder; where the folder is missing, empty or can't be read, which is how a
+    disk looks that isn't there now, it stays. `prune` drops what isn't there any more, wherever it
+    was. A file that was touched, renamed or moved is known by its content and keeps its vector.
+    Files and folders with a name like one of `exclude` are left out.
 
-    The same model in another place is the index's from then on.
+    Vectors are written in chunks of `chunk` pictures: a killed update loses no more than one, an
+    interrupted one none, and the next goes on from there. `half` stores a new index in float16.
+    The same model in another place is the index's from then on. Entries that aren't as they were
+    written are made again.
 
     Raises ConfigError if the index was made by another model, DataError if there is no `source`, or
     no picture in it nor in the index of it, or something other than an index lies in `folder`.
@@ -65,88 +81,108 @@ def update(
     >>> search.update(f"{folder}/index", folder, encoder).kept
     1
     """
-    places, changes, found = roots(source), Changes(), dict[str, Picture]()
-    report = _report_to(changes)
+    is_there, listing = meta.exists(folder), Listing((*NOT_PICTURES, *exclude))
+    places = _roots(source, is_there, prune)
     for place in places:
-        found |= {picture.path: picture for picture in find(place, report, changes.others)}
-    is_there = store.exists(folder)  # refuses a folder of other things
-    if not (is_there or found or changes.unreadable):
-        raise _nothing(places, changes)
-    with store.locked(folder):
-        if is_there:
-            store.Store(folder).check_model(encoder.identity)
-            store.set_model(folder, encoder.identity)
-        else:
-            kind = "float16" if half else "float32"
-            store.create(
-                folder, store.IndexMeta(model=encoder.identity, width=encoder.width, vectors=kind)
-            )
-        kept, stale = _drop_stale(folder, places, found)
-        changes.kept, changes.removed = len(kept), len(stale - found.keys())
-        if not (found or stale or changes.unreadable):
-            raise _nothing(places, changes)
-        new = [picture for path, picture in found.items() if path not in kept]
-        batches = encoder.stream(
-            new,
-            read=Picture.read,
-            name=lambda picture: picture.path,
-            batch_size=batch_size,
-            total=len(new),
-            progress=progress and bool(new),
-            unreadable=lambda picture, error: report(picture.path, str(error)),
+        listing.add(place)
+    if not is_there and not (listing.pictures or listing.unread):
+        raise _nothing(places, listing)
+    with meta.locked(folder):
+        _open(folder, encoder, half)
+        settled = settle(folder, listing, prune)
+        changes = Changes(
+            added=settled.known,
+            known=settled.known,
+            removed=settled.removed,
+            kept=settled.kept,
+            damaged=settled.damaged,
+            absent=settled.absent,
+            unreadable=list(listing.unread.items()),
+            others=listing.others,
         )
-        with store.Appender(folder) as index:
-            for pictures, vectors in _chunks(batches, chunk):
-                index.append(pictures, vectors)
-                again = sum(picture.path in stale for picture in pictures)
-                changes.changed += again
-                changes.added += len(pictures) - again
+        if not (listing.pictures or listing.unread or settled.removed or settled.absent):
+            raise _nothing(places, listing)
+        _encode(folder, settled, encoder, changes, batch_size, chunk, progress)
     return changes
 
 
-def _nothing(places: Sequence[str], changes: Changes) -> DataError:
-    kinds = ", ".join(f"{ending} {count}" for ending, count in changes.others.most_common(5))
+def _roots(
+    source: str | os.PathLike[str] | Sequence[str | os.PathLike[str]], is_there: bool, prune: bool
+) -> list[str]:
+    try:
+        return roots(source, missing=is_there and prune)
+    except NoPlaceError as error:
+        if not is_there:
+            raise
+        raise DataError(f"{error}; with --prune, the index forgets a place that is gone") from None
+
+
+def _nothing(places: Sequence[str], listing: Listing) -> DataError:
+    kinds = ", ".join(f"{ending} {count}" for ending, count in listing.others.most_common(5))
     return DataError(
         f"there are no pictures in {', '.join(places)}" + (f", only {kinds}" if kinds else "")
     )
 
 
-def _report_to(changes: Changes) -> Report:
-    return lambda path, reason: changes.unreadable.append((path, reason))
-
-
-def _drop_stale(
-    folder: str | os.PathLike[str], places: list[str], found: dict[str, Picture]
-) -> tuple[set[str], set[str]]:
-    """Drop the rows of pictures under `places` that are not `found` as they were; the paths kept
-    there, and dropped."""
+def _open(folder: str | os.PathLike[str], encoder: Encoder, half: bool) -> None:
+    """Make the index, or see that it is this model's. Under the lock: another process may just have
+    made it."""
+    if not meta.exists(folder):
+        kind = "float16" if half else "float32"
+        store.create(
+            folder, meta.IndexMeta(model=encoder.identity, width=encoder.width, vectors=kind)
+        )
     index = store.Store(folder)
-    kept, stale, keep = set[str](), set[str](), np.ones(len(index), bool)
-    for row, picture in enumerate(index.pictures()):
-        if found.get(picture.path) == picture:
-            kept.add(picture.path)
-        elif any(_is_under(picture.path, place) for place in places):
-            stale.add(picture.path)
-            keep[row] = False
-    if stale:
-        store.drop(folder, keep)
-    return kept, stale
+    index.check_model(encoder.identity)
+    store.set_model(folder, encoder.identity)
+    meta.sweep_generations(index.folder, index.meta)
 
 
-def _is_under(path: str, place: str) -> bool:
-    return path == place or path.startswith(place.rstrip("/") + "/")
+def _encode(
+    folder: str | os.PathLike[str],
+    settled: Settled,
+    encoder: Encoder,
+    changes: Changes,
+    batch_size: int,
+    chunk: int,
+    progress: bool,
+) -> None:
+    digests = dict[str, str]()
 
+    def read(picture: Picture) -> bytes:
+        data = picture.read()
+        digests[picture.path] = digest(data)
+        return data
 
-def _chunks(
-    batches: Iterable[tuple[list[Picture], Float[Tensor, "batch width"]]], size: int
-) -> Iterator[tuple[list[Picture], Float[Tensor, "chunk width"]]]:
-    """Join batches to chunks of at least `size` rows; the last one may be smaller."""
+    batches = encoder.stream(
+        settled.new,
+        read=read,
+        name=lambda picture: picture.path,
+        batch_size=batch_size,
+        total=len(settled.new),
+        progress=progress and bool(settled.new),
+        unreadable=lambda picture, error: changes.unreadable.append((picture.path, str(error))),
+    )
     pictures, parts = list[Picture](), list[Tensor]()
-    for more, vectors in batches:
-        pictures += more
-        parts.append(vectors)
-        if len(pictures) >= size:
-            yield pictures, torch.cat(parts)
-            pictures, parts = [], []
-    if pictures:
-        yield pictures, torch.cat(parts)
+    with store.Appender(folder) as index:
+
+        def write() -> None:
+            done, vectors = [*pictures], torch.cat([torch.zeros(0, encoder.width), *parts])
+            pictures.clear()
+            parts.clear()
+            index.append(
+                [replace(picture, digest=digests.pop(picture.path)) for picture in done], vectors
+            )
+            again = sum(picture.path in settled.stale for picture in done)
+            changes.changed += again
+            changes.added += len(done) - again
+
+        try:
+            for more, vectors in batches:
+                pictures += more
+                parts.append(vectors)
+                if len(pictures) >= chunk:
+                    write()
+        finally:  # an interrupted update keeps what is done
+            if pictures:
+                write()

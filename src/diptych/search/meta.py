@@ -1,0 +1,154 @@
+"""What an index says about itself, who may write it, and what else may lie in its folder."""
+
+import json
+import os
+import sys
+import zlib
+from collections.abc import Generator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from diptych.config.serialize import read_as
+from diptych.durable import naming, sweep, write_file
+from diptych.encoder import Identity
+from diptych.errors import ConfigError, DataError
+from diptych.search.rows import Places
+
+FORMAT = 2
+"""Format 1 had neither checksums nor digests nor relative paths. It is read, and written anew by
+the next update."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class IndexMeta:
+    """What `meta.json` says, beside its own checksum."""
+
+    model: Identity
+    width: int
+    vectors: Literal["float16", "float32"] = "float32"
+    generation: int = 0
+    parent: str = ""
+    """The folder that the index lay in when its lines were written."""
+    format: int = FORMAT
+
+    @property
+    def seed(self) -> int:
+        """Of the rows' checksums: vectors of another model don't agree."""
+        return zlib.crc32(self.model.fingerprint.encode())
+
+
+def parent_of(folder: str | os.PathLike[str]) -> str:
+    """The folder that an index lies in."""
+    return os.path.dirname(os.path.abspath(folder))
+
+
+def places_of(folder: Path, meta: IndexMeta) -> Places:
+    """Where the pictures of an index are looked for."""
+    return Places(parent_of(folder), meta.parent)
+
+
+def vectors_path(folder: Path, meta: IndexMeta) -> Path:
+    """The file of the current generation's vectors."""
+    return folder / f"vectors-{meta.generation}.npy"
+
+
+def items_path(folder: Path, meta: IndexMeta) -> Path:
+    """The file of the current generation's pictures."""
+    return folder / f"items-{meta.generation}.jsonl"
+
+
+def corrupt(folder: Path, error: object) -> DataError:
+    """What to say of an index that can't be read."""
+    return DataError(f"{folder} is corrupt ({error}); delete it and embed again")
+
+
+def read_meta(folder: Path) -> IndexMeta:
+    """Raises DataError if there is no index, or `meta.json` isn't as it was written."""
+    try:
+        values = json.loads((folder / "meta.json").read_bytes())
+    except (FileNotFoundError, NotADirectoryError) as error:
+        raise DataError(
+            f"{folder} is not an index; make one with `diptych embed MODEL FOLDER --out {folder}`"
+        ) from error
+    except OSError as error:
+        raise DataError(f"{folder} can't be read: {error.strerror or error}") from error
+    except (ValueError, RecursionError) as error:
+        raise corrupt(folder, error) from error
+    if not isinstance(values, dict) or values.get("format") not in (1, FORMAT):
+        raise DataError(
+            f"{folder} isn't an index of format {FORMAT}, which this version reads: embed again"
+        )
+    check = values.pop("check", None)
+    if values["format"] == FORMAT and check != _checksum(values):
+        raise corrupt(folder, "meta.json has another checksum than it says")
+    try:
+        return read_as(IndexMeta, values, "meta.json")
+    except (ConfigError, TypeError) as error:
+        raise corrupt(folder, error) from error
+
+
+def write_meta(folder: Path, meta: IndexMeta) -> None:
+    """Replace `meta.json`: the moment in which a new generation is the index."""
+    values = asdict(meta)
+    text = json.dumps(values | {"check": _checksum(values)}, indent=2) + "\n"
+    write_file(folder / "meta.json", lambda path: path.write_text(text))
+
+
+def _checksum(values: dict[str, Any]) -> str:
+    return f"{zlib.crc32(json.dumps(values, sort_keys=True).encode()):08x}"
+
+
+def exists(folder: str | os.PathLike[str]) -> bool:
+    """Whether there is an index; False for a folder that is empty, or that doesn't exist.
+
+    Raises DataError for anything else, so that nothing is written into a folder of other things.
+    """
+    folder = Path(folder)
+    if (folder / "meta.json").is_file():
+        return True
+    ours = {"lock", "vectors-0.npy", "items-0.jsonl"}
+    if os.path.lexists(folder) and (
+        not folder.is_dir()
+        or any(entry.name not in ours and not _unfinished(entry) for entry in folder.iterdir())
+    ):
+        raise DataError(f"{folder} exists and is not an index; choose another name")
+    return False
+
+
+def _unfinished(path: Path) -> bool:
+    """Whether a killed writer of `meta.json` left it."""
+    return path.name.startswith(".meta.json.")
+
+
+@contextmanager
+def locked(folder: str | os.PathLike[str]) -> Generator[None, None, None]:
+    """Be the only writer; a killed process lets go by itself. Raises DataError if another process
+    is writing.
+
+    Windows has no such lock; there, two writers at once are the user's to avoid.
+    """
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    with open(folder / "lock", "w") as file:
+        if sys.platform != "win32":
+            import fcntl
+
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError as error:
+                raise DataError(
+                    f"another process is writing {folder}; wait until it has finished"
+                ) from error
+        sweep(folder)
+        with naming(folder):
+            yield
+
+
+def sweep_generations(folder: Path, meta: IndexMeta) -> None:
+    """Remove the files of other generations, older ones and what a kill left. Only for who holds
+    the lock."""
+    current = {vectors_path(folder, meta), items_path(folder, meta)}
+    for path in {*folder.glob("vectors-*.npy"), *folder.glob("items-*.jsonl")} - current:
+        path.unlink()
