@@ -63,11 +63,33 @@ def test_small_pictures_arent_counted_and_impossible_ones_are_refused():
 def test_forked_processes_share_it():
     context = multiprocessing.get_context("fork")
     room, free = Room(3 * LARGE), context.Manager().list()
-    room.share(context)
-    processes = [context.Process(target=hold, args=(room, 2 * LARGE, free)) for _ in range(3)]
-    for process in processes:
+    with room.shared_by(3):
+        processes = [context.Process(target=hold, args=(room, 2 * LARGE, free)) for _ in range(3)]
+        for process in processes:
+            process.start()
+        for process in processes:
+            process.join(10)
+        assert list(free) == [LARGE] * 3
+        assert room.free == 3 * LARGE
+
+
+@pytest.mark.filterwarnings("ignore:.*multi-threaded, use of fork:DeprecationWarning")
+def test_what_a_killed_process_held_is_free_again():
+    context = multiprocessing.get_context("fork")
+    room, taken = Room(3 * LARGE), context.Event()
+
+    def keep() -> None:
+        with room.held():
+            room.take(2 * LARGE)
+            taken.set()
+            time.sleep(60)
+
+    with room.shared_by(1):
+        process = context.Process(target=keep)
         process.start()
-    for process in processes:
-        process.join(10)
-    assert list(free) == [LARGE] * 3
-    assert room.free == 3 * LARGE
+        assert taken.wait(20)
+        assert room.free == LARGE
+        process.kill()
+        process.join()
+    with room.held():
+        room.take(3 * LARGE)

@@ -8,21 +8,17 @@ stays out of the worker: it never touches CUDA, and it computes on one thread, s
 thread pool, which would have stayed behind in the parent.
 """
 
-import multiprocessing
-import signal
-import sys
-import warnings
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import torch
 from jaxtyping import Int
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
 
 from diptych.batch import Batch, Views
 from diptych.config import DataConfig
@@ -31,6 +27,7 @@ from diptych.data.order import Order
 from diptych.data.source import BadSample, Source
 from diptych.data.truncated import TruncatedCaptions
 from diptych.data.views import BatchViews, SampleViews, ViewTransform
+from diptych.data.workers import Note, in_order
 from diptych.distributed import Peers
 from diptych.errors import ConfigError, DataError
 from diptych.inputs import Preprocess, Tokenizer
@@ -58,7 +55,7 @@ class _Row(NamedTuple):
 
 
 @dataclass(frozen=True)
-class _Steps(Dataset[_Fetched]):
+class _Steps:
     """Step -> this process's rows of its batch. What a worker runs; item n depends on nothing but
     n."""
 
@@ -67,11 +64,11 @@ class _Steps(Dataset[_Fetched]):
     rows: slice
     transform: ViewTransform
 
-    def __getitem__(self, step: int) -> _Fetched:
+    def __call__(self, item: int, note: Note) -> _Fetched:
         bad: list[BadSample] = []
         rows: list[_Row] = []
-        for stream, epoch, index in self.order.batch(step, self.rows).tolist():
-            row = self._read(stream, epoch, index, bad)
+        for stream, epoch, index in self.order.batch(item, self.rows).tolist():
+            row = self._read(stream, epoch, index, bad, note)
             if row is None:
                 return _Fetched(None, None, len(rows) + len(bad), bad)
             rows.append(row)
@@ -82,7 +79,9 @@ class _Steps(Dataset[_Fetched]):
             bad=bad,
         )
 
-    def _read(self, stream: int, epoch: int, index: int, bad: list[BadSample]) -> _Row | None:
+    def _read(
+        self, stream: int, epoch: int, index: int, bad: list[BadSample], note: Note
+    ) -> _Row | None:
         """The sample's views, or those of a substitute; bad samples on the way are added to `bad`.
         None: all were bad."""
         source, start, tried = self.streams[stream], sum(self.order.sizes[:stream]), index
@@ -94,6 +93,7 @@ class _Steps(Dataset[_Fetched]):
             )
             if attempt:
                 tried = int(rng.integers(len(source)))
+            note.reading(partial(_named, source, tried))
             try:
                 return _Row(self.transform(source[tried], rng), start + tried)
             except (DataError, OSError) as error:
@@ -111,8 +111,11 @@ class Loader:
     continued. A bad sample is replaced by another one, counted and listed in `bad`; `truncated`
     counts the captions that are longer than the context.
 
+    Who waits for a batch hears signals. A read that takes long is said in a DataWarning.
+
     Raises ConfigError when the batch can't be split among the processes or filled from the source;
-    while it iterates, DataError when more than `config.max_bad_share` of the samples are bad.
+    while it iterates, DataError when more than `config.max_bad_share` of the samples are bad, or a
+    process that reads them has died.
 
     >>> from diptych.config import DataConfig, PreprocessConfig, TokenizerConfig
     >>> from diptych.data import Loader, open_source
@@ -177,41 +180,31 @@ class Loader:
             return self._iterate_cuda()
         return map(self._make_batch, self._fetch())
 
-    def _fetch(self) -> Iterator[_Fetched]:
+    def _fetch(self) -> Generator[_Fetched, None, None]:
         """The workers' output in order, with the bad samples counted. The workers live as long
         as this iterates."""
-        forked = self._workers and sys.platform == "linux"
-        if forked:
-            room.share(multiprocessing.get_context("fork"))
-        loader = DataLoader(
-            self._steps,
-            batch_size=None,
-            sampler=self._range,
-            num_workers=self._workers,
-            collate_fn=_unchanged,
-            pin_memory=self._device.type == "cuda",
-            multiprocessing_context="fork" if forked else None,
-            worker_init_fn=_leave_signals_to_parent,
-            generator=torch.Generator(),  # otherwise the loader would draw from torch's global one
-        )
-        # Python 3.12 warns of forking beside threads; the module's docstring says why it's safe.
-        with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", r".*multi-threaded, use of fork", DeprecationWarning)
-            batches = iter(loader)
-        for fetched in batches:
-            self.bad.add(fetched.read, fetched.bad)
-            if fetched.views is None:
-                self.bad.stop(len(fetched.bad), fetched.read, f"{_ATTEMPTS} in a row")
-            else:
-                self.truncated.add(fetched.views.truncated)
-            self.bad.stop_if_above(self._max_bad_share)
-            yield fetched
+        with (
+            room.shared_by(self._workers),
+            closing(in_order(self._steps, self._range, self._workers)) as batches,
+        ):
+            for fetched in batches:
+                self.bad.add(fetched.read, fetched.bad)
+                if fetched.views is None:
+                    self.bad.stop(len(fetched.bad), fetched.read, f"{_ATTEMPTS} in a row")
+                else:
+                    self.truncated.add(fetched.views.truncated)
+                self.bad.stop_if_above(self._max_bad_share)
+                yield fetched
 
     def _make_batch(self, fetched: _Fetched) -> Batch:
         views = fetched.views
         assert views is not None
         assert fetched.sample_index is not None
-        move = partial(Tensor.to, device=self._device, non_blocking=True)
+
+        def move(tensor: Tensor) -> Tensor:
+            pinned = tensor.pin_memory() if self._device.type == "cuda" else tensor
+            return pinned.to(self._device, non_blocking=True)
+
         levels = (
             move(image)
             if change is None
@@ -251,13 +244,6 @@ class Loader:
         return batch
 
 
-def _unchanged(fetched: Any) -> Any:
-    return fetched
-
-
-def _leave_signals_to_parent(_: int) -> None:
-    """A signal to the whole group is the parent's to answer: it saves a checkpoint first and then
-    lets its workers go. They end by themselves when it dies (torch's loader looks every five
-    seconds)."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+def _named(source: Source, index: int) -> str:
+    """A sample's files, for a message."""
+    return ", ".join(source.files(index)) + f" ({source.where(index)[1]})"

@@ -4,12 +4,13 @@ One giant fits into memory, one in each of eight threads doesn't. So whoever dec
 takes its bytes from a common room first, and waits while there is no place; small ones just go.
 """
 
+import sys
 import threading
 from collections.abc import Generator
 from contextlib import contextmanager
-from multiprocessing.context import BaseContext
+from multiprocessing import get_context
 
-from diptych.errors import ImageError
+from diptych.errors import DataError, ImageError
 
 MOST = 1_800_000_000
 """Bytes that decoding may take, all pictures together."""
@@ -23,7 +24,7 @@ class _Count:
 
 
 class Room:
-    """`size` bytes for the threads of a process and, after `share`, of those that are forked.
+    """`size` bytes for the threads of a process and, in `shared_by`, of those that are forked.
 
     >>> from diptych.inputs.room import Room
     >>> room = Room(10**9)
@@ -45,10 +46,28 @@ class Room:
         """Bytes that nobody has taken; below 0 where one had to go on without waiting."""
         return self._free.value
 
-    def share(self, context: BaseContext) -> None:
-        """Count with the processes that this one forks from here on. Nothing may be held."""
-        self._changed = context.Condition()
-        self._free = context.Value("q", self.size, lock=False)
+    @contextmanager
+    def shared_by(self, processes: int) -> Generator[None, None, None]:
+        """Within, count with so many processes that this one forks. Nothing may be held at the
+        beginning and at the end; what they still hold when they are killed is free again then.
+
+        Raises DataError where the system has no place for the count.
+        """
+        before = self._changed, self._free
+        if processes and sys.platform == "linux":
+            context = get_context("fork")
+            try:
+                self._changed = context.Condition()
+                self._free = context.Value("q", self.size, lock=False)
+            except OSError as error:
+                raise DataError(
+                    f"/dev/shm is full ({error.strerror}): make room there, start the container "
+                    "with a larger --shm-size, or load with --data.workers 0"
+                ) from error
+        try:
+            yield
+        finally:
+            self._changed, self._free = before
 
     @contextmanager
     def held(self) -> Generator[None, None, None]:
