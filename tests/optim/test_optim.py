@@ -13,6 +13,7 @@ from diptych.models import build
 from diptych.optim import (
     build_optimizer,
     decay_groups,
+    group_records,
     group_table,
     layer_lr_scales,
     learning_rate,
@@ -58,7 +59,11 @@ def test_matrices_decay_and_the_rest_does_not():
         ("decay", ("b.weight",), 0.1),
         ("no decay", ("a.bias", "norm.weight", "norm.bias", "table.weight", "b.bias"), 0.0),
     ]
-    assert "no decay          5          24    0.0  1.000" in group_table(groups)
+    assert [line.split() for line in group_table(groups, lr=0.01)] == [
+        ["group", "tensors", "weights", "peak", "learning", "rate", "decay"],
+        ["decay", "1", "9", "0.01", "0.1"],
+        ["no", "decay", "5", "24", "0.01", "0"],
+    ]
 
 
 def test_layers_move_more_slowly_the_earlier_they_are():
@@ -74,6 +79,20 @@ def test_layers_move_more_slowly_the_earlier_they_are():
     optimizer = build_optimizer(OptimConfig(lr=1.0), groups)
     set_learning_rate(optimizer, 0.2)
     assert [group["lr"] for group in optimizer.param_groups] == [0.2, 0.1, 0.2, 0.1]
+    # Layers are one line; each stands for itself in the records.
+    assert [line.split() for line in group_table(groups, lr=0.2)[1:]] == [
+        ["decay", "3", "12", "0.1", "to", "0.2", "0.1"],
+        ["no", "decay", "3", "6", "0.1", "to", "0.2", "0"],
+    ]
+    assert group_records(groups, lr=0.2)[1] == {
+        "title": "decay",
+        "tensors": 1,
+        "weights": 4,
+        "lr": 0.1,
+        "lr_scale": 0.5,
+        "weight_decay": 0.1,
+        "names": ["0.weight"],
+    }
 
 
 def test_a_step_is_adamws():

@@ -375,3 +375,23 @@ def test_the_layers_of_a_tower_may_move_more_slowly(tmp_path):
     assert {scale_of[id(parameter)] for parameter in text.parameters()} == {1.0}
     with pytest.raises(ConfigError, match="layer_decay 0.0 must lie in"):
         TowerOptions(layer_decay=0.0)
+
+
+def test_the_groups_of_parameters_are_said_and_kept(tmp_path, capsys):
+    """By hand: of the image tower decay the patches' projection, the two blocks' four
+    matrices each, and the projection."""
+    image = TowerOptions(lr=5e-4, weight_decay=0.3, layer_decay=0.5)
+    run = small_run(tmp_path / "run", steps=1, model=ModelConfig(custom=MODEL, image=image))
+    fit(run)
+    said = capsys.readouterr().err
+    groups = json.loads((tmp_path / "run" / "groups.json").read_text())
+    decaying = [group for group in groups if group["title"] == "image decay"]
+    assert [group["lr"] for group in decaying] == [5e-4, 2.5e-4, 1.25e-4, 0.625e-4]
+    assert {group["weight_decay"] for group in decaying} == {0.3}
+    assert sum(group["tensors"] for group in decaying) == 1 + 2 * 4 + 1
+    assert decaying[-1]["names"] == ["model.image.patch.weight"]
+    assert "image decay" in said
+    assert "6.25e-05 to 0.0005" in said
+    names = [name for group in groups for name in group["names"]]
+    state, _, _ = assemble(run, Peers())
+    assert sorted(names) == sorted(name for name, _ in state.objective.named_parameters())

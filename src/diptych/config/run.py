@@ -7,6 +7,7 @@ from diptych.config.data import DataConfig
 from diptych.config.model import ClipConfig
 from diptych.config.objective import ClipObjectiveConfig, ObjectiveConfig
 from diptych.config.optim import OptimConfig
+from diptych.config.ranges import check_range
 from diptych.errors import ConfigError
 
 
@@ -31,6 +32,11 @@ class TowerOptions:
     published)."""
     checkpointing: bool = False
     """Recompute activations in the backward pass: less memory, about a third more time."""
+    lr: float | None = None
+    """Peak learning rate of the tower; the schedule's first and final rates are scaled alike. None:
+    `optim.lr`."""
+    weight_decay: float | None = None
+    """Of what decays in the tower. None: `optim.weight_decay`."""
     layer_decay: float = 1.0
     """Layer-wise learning-rate decay (layer decay, BEiT, arXiv:2106.08254): the learning rate of a
     layer is this times that of the layer behind it, so that what a tower that was trained before
@@ -47,11 +53,13 @@ class TowerOptions:
         for name in ("patch_dropout", "stochastic_depth"):
             if not 0 <= getattr(self, name) < 1:
                 raise ConfigError(f"{name} {getattr(self, name)} must lie in [0, 1)")
-        idle = self.patch_dropout or self.stochastic_depth or self.layer_decay != 1
-        if self.all_frozen and idle:
+        check_range("a tower's lr", self.lr, 0, open_low=True)
+        check_range("a tower's weight_decay", self.weight_decay, 0)
+        rates = self.layer_decay != 1 or self.lr is not None or self.weight_decay is not None
+        if self.all_frozen and (self.patch_dropout or self.stochastic_depth or rates):
             raise ConfigError(
-                "freeze: patch_dropout, stochastic_depth and layer_decay have no effect on a tower "
-                "that isn't trained"
+                "freeze: patch_dropout, stochastic_depth, lr, weight_decay and layer_decay have no "
+                "effect on a tower that isn't trained"
             )
         for name in ("size", "unlocked_layers"):
             if getattr(self, name) < 0:

@@ -1,8 +1,9 @@
 """Parameter groups: which weights decay, and which have a lower learning rate (layer-wise
 learning-rate decay)."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from torch import nn
 
@@ -31,19 +32,28 @@ def decay_groups(
     weight_decay: float,
     scales: Mapping[str, float] | None = None,
     vectors: bool = False,
+    *,
+    title: str = "",
+    prefix: str = "",
+    besides: Sequence[nn.Module] = (),
 ) -> tuple[Group, ...]:
     """Two groups of the parameters that are trained: matrices decay (and `vectors`, if asked);
     vectors and the names in `no_decay` don't. With `scales` of the learning rate by name (1 where a
     name lacks), two groups for each.
 
-    Frozen parameters (`requires_grad` false) are in neither. An empty group is left out.
+    Frozen parameters (`requires_grad` false) are in neither; nor are those of the modules
+    `besides`. An empty group is left out. `title` stands before the groups' titles, and `prefix`,
+    the module's place in the model, before the names.
 
     >>> from torch import nn
     >>> from diptych.optim import decay_groups
     >>> [(group.title, group.names) for group in decay_groups(nn.Linear(2, 3), frozenset(), 0.2)]
     [('decay', ('weight',)), ('no decay', ('bias',))]
     """
-    trained = {name: p for name, p in module.named_parameters() if p.requires_grad}
+    apart = {id(p) for other in besides for p in other.parameters()}
+    trained = {
+        name: p for name, p in module.named_parameters() if p.requires_grad and id(p) not in apart
+    }
     # Vectors are biases and the gains of norms: few numbers, for which zero is no natural value, so
     # that decay would only work against the loss.
     decayed = {
@@ -51,16 +61,15 @@ def decay_groups(
     }
     scale_of = {name: (scales or {}).get(name, 1.0) for name in trained}
     groups = list[Group]()
-    for title, decay in (("decay", weight_decay), ("no decay", 0.0)):
+    for kind, decay in (("decay", weight_decay), ("no decay", 0.0)):
         for scale in sorted(set(scale_of.values()), reverse=True):
             chosen = [
-                n for n in trained if (n in decayed) == (title == "decay") and scale_of[n] == scale
+                n for n in trained if (n in decayed) == (kind == "decay") and scale_of[n] == scale
             ]
-            parameters = tuple(trained[name] for name in chosen)
             group = Group(
-                title=title,
-                names=tuple(chosen),
-                parameters=parameters,
+                title=f"{title} {kind}".strip(),
+                names=tuple(prefix + name for name in chosen),
+                parameters=tuple(trained[name] for name in chosen),
                 weight_decay=decay,
                 scale=scale,
             )
@@ -109,20 +118,53 @@ def layer_lr_scales(layers: Mapping[str, int], decay: float) -> dict[str, float]
     return {name: decay ** (last - layer) for name, layer in layers.items()}
 
 
-def group_table(groups: tuple[Group, ...]) -> str:
-    """The groups as aligned text: title, tensors, weights, decay, and the factor on the learning
-    rate.
+def group_table(groups: tuple[Group, ...], lr: float) -> list[str]:
+    """The groups as aligned lines: title, tensors, weights, peak learning rate where `lr` is the
+    configured one, weight decay. Groups that differ in nothing but the rate, as layers do, are one
+    line.
 
     >>> from torch import nn
     >>> from diptych.optim import decay_groups, group_table
-    >>> print(group_table(decay_groups(nn.Linear(2, 3), frozenset(), 0.2)))
-    group       tensors     weights  decay   rate
-    decay             1           6    0.2  1.000
-    no decay          1           3    0.0  1.000
+    >>> groups = decay_groups(nn.Linear(2, 3), frozenset(), 0.2)
+    >>> print("\\n".join(group_table(groups, lr=5e-4)))
+    group       tensors         weights  peak learning rate     decay
+    decay             1               6  0.0005                   0.2
+    no decay          1               3  0.0005                     0
     """
-    rows = [f"{'group':<10} {'tensors':>8} {'weights':>11} {'decay':>6} {'rate':>6}"]
+    alike: dict[tuple[str, float], list[Group]] = {}
     for group in groups:
-        weights = sum(p.numel() for p in group.parameters)
-        end = f"{group.weight_decay:>6} {group.scale:>6.3f}"
-        rows.append(f"{group.title:<10} {len(group.names):>8} {weights:>11,} {end}")
-    return "\n".join(rows)
+        alike.setdefault((group.title, group.weight_decay), []).append(group)
+    width = max(len("no decay"), *(len(title) for title, _ in alike))
+    lines = [
+        f"{'group':<{width}}  {'tensors':>8}  {'weights':>14}  {'peak learning rate':<22} "
+        f"{'decay':>6}"
+    ]
+    for (title, decay), members in alike.items():
+        rates = sorted(lr * group.scale for group in members)
+        span = f"{rates[0]:.3g}" + (f" to {rates[-1]:.3g}" if len(rates) > 1 else "")
+        tensors = sum(len(group.names) for group in members)
+        weights = sum(p.numel() for group in members for p in group.parameters)
+        lines.append(f"{title:<{width}}  {tensors:>8}  {weights:>14,}  {span:<22} {decay:>6g}")
+    return lines
+
+
+def group_records(groups: tuple[Group, ...], lr: float) -> list[dict[str, Any]]:
+    """The groups as plain JSON, with the names of their parameters; `lr` as for `group_table`.
+
+    >>> from torch import nn
+    >>> from diptych.optim import decay_groups, group_records
+    >>> group_records(decay_groups(nn.Linear(2, 3), frozenset(), 0.2), lr=0.1)[1]["names"]
+    ['bias']
+    """
+    return [
+        {
+            "title": group.title,
+            "tensors": len(group.names),
+            "weights": sum(p.numel() for p in group.parameters),
+            "lr": lr * group.scale,
+            "lr_scale": group.scale,
+            "weight_decay": group.weight_decay,
+            "names": list(group.names),
+        }
+        for group in groups
+    ]

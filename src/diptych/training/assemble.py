@@ -34,10 +34,17 @@ def assemble(run: Run, peers: Peers) -> tuple[TrainingState, torch.nn.Module, li
     objective = build_objective(run.objective, model)
     average = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(run.ema)) if run.ema else None
     wrapped = data_parallel(objective, peers)
-    optimizer = build_optimizer(run.optim, _groups(objective, run))
+    groups = _groups(objective, run)
+    optimizer = build_optimizer(run.optim, groups)
     scaler = torch.amp.GradScaler(peers.device.type, enabled=run.precision == "fp16")
     return (
-        TrainingState(objective=objective, optimizer=optimizer, scaler=scaler, average=average),
+        TrainingState(
+            objective=objective,
+            optimizer=optimizer,
+            scaler=scaler,
+            average=average,
+            groups=groups,
+        ),
         wrapped,
         notes,
     )
@@ -85,28 +92,42 @@ def _start_towers(model: Clip, config: ModelConfig) -> list[str]:
 
 
 def _groups(objective: Objective, run: Run) -> tuple[Group, ...]:
-    model, scales, decay = objective.model, _scales(objective.model, run), run.optim.weight_decay
-    if run.optim.decayed == "tables":
-        return decay_groups(objective, norms_and_biases(objective), decay, scales, vectors=True)
-    no_decay = {f"model.image.{name}" for name in model.image.no_decay}
-    no_decay |= {f"model.text.{name}" for name in model.text.no_decay}
-    return decay_groups(objective, frozenset(no_decay), decay, scales)
-
-
-def _scales(model: Clip, run: Run) -> dict[str, float]:
-    """Of the learning rate: of the logits' scale, and in towers where it falls from layer to
-    layer."""
-    found = {"model.logit_scale": run.optim.scale_lr}
-    for side, tower, decay in (
-        ("image", model.image, run.model.image.layer_decay),
-        ("text", model.text, run.model.text.layer_decay),
+    """Each tower's parameters as its options have it; then the rest: scale, bias, heads."""
+    model, optim, groups = objective.model, run.optim, list[Group]()
+    tables = optim.decayed == "tables"
+    for side, tower, options in (
+        ("image", model.image, run.model.image),
+        ("text", model.text, run.model.text),
     ):
-        if decay != 1:
-            layers = {
-                f"model.{side}.{name}": tower.layer_of(name) for name, _ in tower.named_parameters()
-            }
-            found |= layer_lr_scales(layers, decay)
-    return found
+        groups += decay_groups(
+            tower,
+            norms_and_biases(tower) if tables else frozenset(tower.no_decay),
+            optim.weight_decay if options.weight_decay is None else options.weight_decay,
+            _scales(tower, options, optim.lr),
+            vectors=tables,
+            title=side,
+            prefix=f"model.{side}.",
+        )
+    groups += decay_groups(
+        objective,
+        norms_and_biases(objective) if tables else frozenset(),
+        optim.weight_decay,
+        {"model.logit_scale": optim.scale_lr},
+        vectors=tables,
+        title="rest",
+        besides=(model.image, model.text),
+    )
+    return tuple(groups)
+
+
+def _scales(tower: Tower[Any], options: TowerOptions, lr: float) -> dict[str, float]:
+    """Factors on the learning rate by the parameter's name: the tower's, and its layers'."""
+    own = 1.0 if options.lr is None else options.lr / lr
+    if options.layer_decay == 1:
+        return {name: own for name, _ in tower.named_parameters()}
+    layers = {name: tower.layer_of(name) for name, _ in tower.named_parameters()}
+    by_layer = layer_lr_scales(layers, options.layer_decay)
+    return {name: own * scale for name, scale in by_layer.items()}
 
 
 def _prepare(model: Clip, run: Run) -> None:

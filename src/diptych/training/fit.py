@@ -14,6 +14,7 @@ from diptych.data import Loader, Source, open_source
 from diptych.distributed import Peers, connect, on_main, refuse_lone_tasks
 from diptych.errors import CheckpointError, ConfigError
 from diptych.inputs import Preprocess, build_tokenizer
+from diptych.optim import group_table
 from diptych.training.assemble import assemble, from_checkpoint
 from diptych.training.callbacks import (
     Checkpointer,
@@ -98,6 +99,7 @@ def fit(run: Run, *, resume: bool | str | os.PathLike[str] = False, progress: bo
             return found
         new = found is None or any(path.startswith("evaluation.") for path in changed)
         tell([*notes, *_tried(evaluation, state, refuse=new)])
+        tell(group_table(state.groups, run.optim.lr))
         tell(on_main(peers, lambda: _begin(run, state, found, changed, peers)))
         with contextlib.ExitStack() as stack:
             meter = Meter(run.batch_size)

@@ -12,6 +12,7 @@ from diptych.config import Run
 from diptych.config.serialize import difference, to_json
 from diptych.durable import sync, write_file
 from diptych.errors import ConfigError
+from diptych.optim import group_records
 from diptych.training.state import TrainingState, checkpoints
 
 FIXED = (
@@ -93,7 +94,8 @@ def _said(value: object) -> str:
 
 
 def record(run: Run, state: TrainingState, changed: Changes, processes: int) -> None:
-    """Add a line to the run's `history.jsonl`, and make its `run.json` what it is now."""
+    """Add a line to the run's `history.jsonl`, and make its `run.json`, and `groups.json` (which
+    parameters have which rate and decay), what they are now."""
     out = Path(run.out)
     line = {
         "time": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
@@ -107,6 +109,8 @@ def record(run: Run, state: TrainingState, changed: Changes, processes: int) -> 
             file.write(json.dumps(line) + "\n")
         sync(out / "history.jsonl")
         write_file(out / "run.json", lambda part: part.write_text(to_json(run)))
+        groups = json.dumps(group_records(state.groups, run.optim.lr), indent=2)
+        write_file(out / "groups.json", lambda part: part.write_text(groups + "\n"))
     except OSError as error:
         raise ConfigError(
             f"can't write to the run's folder {out}: {error.strerror}; choose another --out"

@@ -26,6 +26,7 @@ from diptych.errors import CheckpointError, TrainingError
 from diptych.inputs import Tokenizer
 from diptych.models import Clip
 from diptych.objectives import Objective
+from diptych.optim import Group
 from diptych.weights.native import save_model
 
 MODEL = "model."
@@ -41,6 +42,8 @@ class TrainingState:
     scaler: torch.amp.GradScaler
     average: AveragedModel | None
     """The moving average of the model's weights, if the run keeps one."""
+    groups: tuple[Group, ...] = ()
+    """How the optimiser treats which parameters."""
     step: int = 0
     """Optimiser steps taken."""
     samples: int = 0
