@@ -90,3 +90,19 @@ def test_our_own_mistakes_are_not_swallowed():
 def test_neighbours_of_different_groups_share_no_batch():
     batches = extract(range(10), str, len, batch_size=3, threads=2, group=lambda item: item // 4)
     assert [items for items, _ in batches] == [[0, 1, 2], [3], [4, 5, 6], [7], [8, 9]]
+
+
+def test_a_thread_that_hangs_is_not_waited_for_in_the_end():
+    stuck = threading.Event()
+    batches = extract(
+        [1, 2, 3, 4, 5],
+        lambda n: n if n < 4 else stuck.wait(60),
+        sum,
+        batch_size=1,
+        threads=2,
+    )
+    assert next(iter(batches)) == ([1], 1)
+    start = time.monotonic()
+    batches.close()
+    assert time.monotonic() - start < 10
+    stuck.set()

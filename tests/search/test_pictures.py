@@ -8,6 +8,7 @@ from dataclasses import replace
 import pytest
 
 from diptych.errors import DataError, ImageError
+from diptych.inputs.room import room
 from diptych.search.pictures import NOT_PICTURES, Listing, Picture, digest, roots
 from tests import tiny
 
@@ -208,9 +209,19 @@ def test_a_shard_that_was_written_anew_shows_no_other_picture(tmp_path):
         known.read()
 
 
-def test_a_file_of_a_gigabyte_and_more_is_not_read(tmp_path):
+def test_a_file_of_a_gigabyte_is_not_read(tmp_path):
     with open(tmp_path / "a.jpg", "wb") as file:
-        file.truncate((1 << 30) + 1)
+        file.truncate(1 << 30)
     [giant] = look(tmp_path).pictures.values()
-    with pytest.raises(ImageError, match="has 1073741825 bytes, more than"):
+    with pytest.raises(ImageError, match="has 1,073,741,824 bytes, more than"):
         giant.read()
+
+
+def test_large_files_are_read_one_at_a_time(tmp_path):
+    with open(tmp_path / "a.jpg", "wb") as file:
+        file.truncate((1 << 25) + 1)
+    [large] = look(tmp_path).pictures.values()
+    with room.held():
+        large.read()
+        assert room.free == 0
+    assert room.free == room.size

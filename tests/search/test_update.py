@@ -420,3 +420,35 @@ def test_what_a_kill_left_of_another_generation_is_swept(index, photos):
     update(index, photos, tiny.encoder())
     names = sorted(path.name for path in index.iterdir())
     assert names == ["items-0.jsonl", "lock", "meta.json", "vectors-0.npy"]
+
+
+def test_a_read_that_never_ends_does_not_keep_an_update_from_ending(tmp_path):
+    """As from a disk of the network that is gone: Ctrl-C ends it, and what is done is kept."""
+    tiny.write_pictures(tmp_path / "photos", each=4)
+    checkpoint, index = tiny.save(tmp_path / "model"), tmp_path / "x.index"
+    script = (
+        "import sys, time; from diptych import load; from diptych.search import update\n"
+        "from diptych.search.pictures import Picture\n"
+        "read = Picture.read\n"
+        "def stalling(self):\n"
+        "    if 'yellow' in self.path:\n"
+        "        print('waiting', flush=True); time.sleep(1000)\n"
+        "    return read(self)\n"
+        "Picture.read = stalling\n"
+        "update(sys.argv[1], sys.argv[2], load(sys.argv[3], 'cpu'), batch_size=4)"
+    )
+    process = subprocess.Popen(
+        [sys.executable, "-c", script, str(index), str(tmp_path / "photos"), str(checkpoint)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
+    assert process.stdout is not None
+    assert process.stdout.readline() == b"waiting\n"
+    time.sleep(1)  # the others are encoded meanwhile
+    start = time.monotonic()
+    process.send_signal(signal.SIGINT)
+    process.communicate(timeout=60)
+    assert time.monotonic() - start < 10
+    found = store.Store(index)
+    assert (len(found) % 4, found.damaged) == (0, 0)
+    assert 4 <= len(found) <= 12

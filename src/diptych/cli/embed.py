@@ -11,9 +11,10 @@ from tyro.conf import Positional, arg
 from diptych.cli.escape import escaped
 from diptych.cli.options import Compute
 from diptych.cli.parse import parse
-from diptych.errors import ConfigError, DataError
+from diptych.errors import CheckpointError, ConfigError, DataError, UnknownNameError
 
 if TYPE_CHECKING:
+    from diptych.encoder import Encoder, Identity
     from diptych.search import Changes
 
 _LISTED = 10
@@ -64,7 +65,6 @@ def run(arguments: Sequence[str]) -> None:
 
     from diptych.search import Index, update
 
-    dtype = options.dtype
     if not model:
         if not os.path.exists(options.out):
             raise ConfigError(
@@ -72,8 +72,9 @@ def run(arguments: Sequence[str]) -> None:
                 f"`diptych embed MODEL {places[0]} --out {options.out}`"
             )
         made_by = Index.open(options.out).made_by
-        model, dtype = made_by.name, made_by.dtype
-    encoder = options.load(model, dtype)
+        encoder = _load_made_by(options, made_by)
+    else:
+        encoder = options.load(model, options.dtype)
     changes = update(
         options.out,
         places,
@@ -92,6 +93,16 @@ def run(arguments: Sequence[str]) -> None:
     _check_share(changes, options.max_bad_share)
 
 
+def _load_made_by(options: Embed, made_by: "Identity") -> "Encoder":
+    try:
+        return options.load(made_by.name, made_by.dtype)
+    except (CheckpointError, UnknownNameError) as error:
+        raise CheckpointError(
+            f"{options.out} was made with {made_by.name}, which can't be loaded ({error}); if it "
+            "has moved, say where: --model PLACE"
+        ) from error
+
+
 def _tell(changes: "Changes") -> None:
     """What isn't as one might think, on stderr."""
     lines = [
@@ -104,11 +115,13 @@ def _tell(changes: "Changes") -> None:
         _say(f"not pictures that are read: {', '.join(kinds)}")
     if changes.damaged:
         _say(
-            f"damaged: {changes.damaged} entries weren't as they were written; they were thrown "
-            "away, and made again from the pictures that were found"
+            f"damaged, and thrown away: {changes.damaged} entries; those whose pictures were found "
+            "are made again"
         )
     if changes.known:
         _say(f"known by their content: {changes.known} of those added, which weren't encoded again")
+    if changes.renamed:
+        _say(f"not there any more: {changes.renamed} of their old names, kept until --prune")
     lines = [f"not seen: {path}: {count} entries kept" for path, count in changes.absent.items()]
     _list(lines, "not seen")
     if changes.absent:
@@ -129,6 +142,10 @@ def _say(line: str) -> None:
 def _check_share(changes: "Changes", allowed: float) -> None:
     bad = len(changes.unreadable)
     all_of_them = changes.added + changes.changed + changes.kept + bad
+    if bad and bad == all_of_them:
+        raise DataError(
+            f"none of {bad} pictures can be read; the first: {changes.unreadable[0][1]}"
+        )
     if bad > allowed * all_of_them:
         raise DataError(
             f"{bad} of {all_of_them} pictures can't be read, more than the share of {allowed:g} "

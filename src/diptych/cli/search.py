@@ -57,6 +57,8 @@ def run(arguments: Sequence[str]) -> None:
     index = _open(options)
     vector = index.encode(options.query)
     hits = index.search(vector, options.top)
+    if not hits:
+        print(f"{options.index} holds no pictures", file=sys.stderr)
     if options.html:
         page = _write_page(options, hits, index, index.median_score(vector) if hits else 0.0)
         print(page, file=sys.stderr)

@@ -21,6 +21,7 @@ from diptych.encoder.progress import track
 from diptych.errors import ConfigError, ImageError
 from diptych.inputs import Picture, Preprocess, Tokenizer, build_tokenizer
 from diptych.inputs.picture import is_picture
+from diptych.inputs.room import room
 from diptych.inputs.truncation import find_truncated, warn_if_truncated
 from diptych.models import Clip
 
@@ -261,7 +262,8 @@ class Encoder:
         self, item: T, read: Callable[[T], Picture], name: Callable[[T], str]
     ) -> UInt8[Tensor, "3 size size"]:
         try:
-            return self.preprocess.pixels(read(item))
+            with room.held():  # reading counts, too
+                return self.preprocess.pixels(read(item))
         except (ImageError, OSError) as error:
             reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
             label = name(item)

@@ -1,9 +1,12 @@
 """Pictures to vectors in a stream: threads read and decode ahead while the tower works."""
 
+import time
 from collections import deque
 from collections.abc import Callable, Generator, Hashable, Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future
 from contextlib import closing
+from queue import SimpleQueue
+from threading import Thread
 from typing import TypeVar
 
 from diptych.errors import ImageError
@@ -12,6 +15,8 @@ T = TypeVar("T")
 P = TypeVar("P")
 V = TypeVar("V")
 R = TypeVar("R")
+_PATIENCE = 3.0
+"""Seconds that threads have to finish what they are at, when nobody wants it any more."""
 
 
 def extract(
@@ -71,15 +76,39 @@ def extract(
 def _ahead(
     work: Callable[[T], R], items: Iterable[T], threads: int, depth: int
 ) -> Generator[R, None, None]:
-    """`map(work, items)` in threads, at most `depth` items ahead of who takes the results."""
-    with ThreadPoolExecutor(threads) as pool:
-        waiting = deque[Future[R]]()
-        try:
-            for item in items:
-                waiting.append(pool.submit(work, item))
-                if len(waiting) > depth:
-                    yield waiting.popleft().result()
-            while waiting:
+    """`map(work, items)` in threads, at most `depth` items ahead of who takes the results.
+
+    No pool of the library's: that one waits for its threads whatever happens, and a thread that
+    reads from a disk which doesn't answer would keep the process from ending.
+    """
+    tasks, waiting = SimpleQueue[tuple[Future[R], T] | None](), deque[Future[R]]()
+    crew = list[Thread]()
+    try:
+        for item in items:
+            if len(crew) < threads:
+                crew.append(Thread(target=_serve, args=(tasks, work), daemon=True))
+                crew[-1].start()
+            waiting.append(Future())
+            tasks.put((waiting[-1], item))
+            if len(waiting) > depth:
                 yield waiting.popleft().result()
-        finally:
-            pool.shutdown(wait=False, cancel_futures=True)
+        while waiting:
+            yield waiting.popleft().result()
+    finally:
+        for future in waiting:
+            future.cancel()
+        for _ in crew:
+            tasks.put(None)
+        end = time.monotonic() + _PATIENCE
+        for thread in crew:
+            thread.join(max(0.0, end - time.monotonic()))
+
+
+def _serve(tasks: SimpleQueue[tuple[Future[R], T] | None], work: Callable[[T], R]) -> None:
+    while (task := tasks.get()) is not None:
+        future, item = task
+        if future.set_running_or_notify_cancel():
+            try:
+                future.set_result(work(item))
+            except BaseException as error:  # noqa: BLE001  (raised where the result is asked for)
+                future.set_exception(error)

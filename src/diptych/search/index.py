@@ -111,7 +111,7 @@ class Index:
     @property
     def made_by(self) -> Identity:
         """The model that made the vectors: its name or path, precision and fingerprint."""
-        return self._store.meta.model
+        return self._store.made_by
 
     @property
     def vectors(self) -> Float[Tensor, "pictures width"]:

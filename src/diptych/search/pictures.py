@@ -11,14 +11,17 @@ from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from pathlib import Path
 
+from diptych.bounded import read_whole
 from diptych.data.pictures import is_picture
 from diptych.data.tar import index_tar
 from diptych.errors import DataError, ImageError
+from diptych.inputs.picture import MAX_BYTES
+from diptych.inputs.room import room
 
 NOT_PICTURES = ("@eaDir", "#recycle", "@Recycle", "$RECYCLE.BIN", "lost+found")
 """Names of folders that aren't entered: previews and bins that file servers keep among pictures."""
-_MAX_BYTES = 1 << 30
-"""Of a picture's file."""
+_LARGE = 1 << 25
+"""Bytes of an encoded picture of which several at once would take much memory."""
 
 
 class NoPlaceError(DataError):
@@ -55,11 +58,20 @@ class Picture:
 
     def read(self) -> bytes:
         """The encoded picture. Raises OSError if it is gone, ImageError if it is another one now,
-        or a giant."""
-        if self.nbytes > _MAX_BYTES:
-            raise ImageError(f"{self.path} has {self.nbytes} bytes, more than {_MAX_BYTES}")
+        a giant or no file."""
+        with room.held():
+            if self.nbytes > _LARGE:  # one at a time, as long as the caller holds it
+                room.take(room.size)
+            return self._read()
+
+    def _read(self) -> bytes:
+        if self.nbytes > MAX_BYTES:
+            raise ImageError(f"{self.path} has {self.nbytes:,} bytes, more than {MAX_BYTES:,}")
         if not self.shard:
-            return Path(self.path).read_bytes()
+            try:
+                return read_whole(self.path, MAX_BYTES)
+            except ValueError as error:
+                raise ImageError(f"{self.path}: {error}") from error
         with open(self.shard, "rb") as file:
             file.seek(self.offset)
             data = file.read(self.length)

@@ -44,6 +44,14 @@ class Places:
         moved = self.then and self.then != self.now and not os.path.lexists(here)
         return os.path.join(self.then if moved else self.now, path)
 
+    def moved(self, path: str) -> str:
+        """Where an absolute path leads now, if what it named isn't there and moved with the
+        index; else the path."""
+        below = path.removeprefix(self.then.rstrip(os.sep) + os.sep)
+        here = os.path.join(self.now, below)
+        gone = self.then and below != path and not os.path.lexists(path)
+        return here if gone and os.path.lexists(here) else path
+
 
 def to_line(picture: Picture, vector: bytes, seed: int, places: Places) -> bytes:
     """The line of a row; `seed` stands for the model."""

@@ -23,6 +23,8 @@ class Settled:
     removed: int = 0
     known: int = 0
     """New under their names, and known by their content."""
+    renamed: int = 0
+    """Of those, the entries of old names that are kept although nothing is there."""
     damaged: int = 0
     stale: set[str] = field(default_factory=set[str])
     """Paths of entries whose files look different now."""
@@ -67,6 +69,9 @@ def settle(folder: str | os.PathLike[str], listing: Listing, prune: bool) -> Set
     touched = len(settled.stale & taken.keys())
     settled.kept += touched
     settled.known = len(taken) - touched
+    names = dict(rows)
+    old = {names[row].file for row, _ in taken.values() if row in names}
+    settled.renamed = sum(not os.path.lexists(file) for file in old)
     settled.new = [picture for picture in settled.new if picture.path not in taken]
     return settled
 

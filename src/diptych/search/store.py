@@ -134,6 +134,13 @@ class Store:
         """Rows that are lost, or aren't as they were written."""
         return self.lost + len(self) - int(self.sound.sum())
 
+    @property
+    def made_by(self) -> Identity:
+        """The model that made the vectors, by the place where it lies now if it moved together with
+        the index."""
+        model = self.meta.model
+        return replace(model, name=places_of(self.folder, self.meta).moved(model.name))
+
     def check_model(self, model: Identity) -> None:
         """Raises ConfigError if the vectors were made by another model, other weights or in another
         precision."""

@@ -28,6 +28,8 @@ class Changes:
     known: int = 0
     """Of those added: under another name, the index had the same picture, so its vector was
     taken."""
+    renamed: int = 0
+    """Old names of those, kept although nothing is there, as on a disk that isn't there now."""
     damaged: int = 0
     """Entries that weren't as they were written, and were thrown away; their pictures are encoded
     again where they are found."""
@@ -93,6 +95,7 @@ def update(
         changes = Changes(
             added=settled.known,
             known=settled.known,
+            renamed=settled.renamed,
             removed=settled.removed,
             kept=settled.kept,
             damaged=settled.damaged,
