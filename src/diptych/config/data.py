@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from diptych.components import Component
+from diptych.config.ranges import check_range
 from diptych.errors import ConfigError
 
 
@@ -130,6 +131,11 @@ class DataConfig:
     sample that is read again counts once."""
     cache: str = ""
     """Folder for shard indexes and piped shards; empty: `~/.cache/diptych`."""
+    pipe_timeout: float = 600.0
+    """`pipe:`: seconds in which a command may give nothing before it is ended; 0: however long."""
+    pipe_limit: float = 100.0
+    """`pipe:`: gigabytes that the outputs kept in the cache folder may take; 0: all that there
+    are."""
 
     def __post_init__(self):
         if self.path and self.source is not None:
@@ -149,5 +155,7 @@ class DataConfig:
             )
         if any(weight <= 0 for weight in self.weights):
             raise ConfigError(f"--data.weights {self.weights} must all be above 0")
+        check_range("data.pipe_timeout", self.pipe_timeout, 0)
+        check_range("data.pipe_limit", self.pipe_limit, 0)
         if not 0 <= self.max_bad_share <= 1:
             raise ConfigError(f"--data.max-bad-share {self.max_bad_share} must lie in [0, 1]")

@@ -17,10 +17,11 @@ from typing import Any, cast
 import numpy as np
 
 from diptych.batch import Sample
+from diptych.data.bad import too_many
 from diptych.data.files import OpenFiles
 from diptych.data.pictures import is_picture
 from diptych.data.source import BadSample, Captioner, Source
-from diptych.data.tar import cached_index
+from diptych.data.tar import TarIndex, cached_index
 from diptych.durable import write_file
 from diptych.errors import DataError
 
@@ -29,7 +30,11 @@ _SHOWN = 5
 
 class Shards(Source):
     """All samples of several tars, in their order. The picture is the first of `image_keys` that a
-    sample has."""
+    sample has.
+
+    Tars that can't be read are left out with those that are `missing` already. Raises DataError
+    where they are more than `max_bad_share` of all, fewer than 100 counting as 100, or all.
+    """
 
     def __init__(
         self,
@@ -38,18 +43,28 @@ class Shards(Source):
         image_keys: tuple[str, ...],
         captioner: Captioner,
         cache: Path,
+        missing: Sequence[BadSample] = (),
+        max_bad_share: float = 0.0,
     ):
-        self.paths = tuple(paths)
         self.class_names = captioner.class_names
         self._image_keys, self._captioner = image_keys, captioner
-        self._shards = [cached_index(path, cache) for path in paths]
+        found, lost = list[tuple[Path, TarIndex]](), list(missing)
+        for path in paths:
+            try:
+                found.append((path, cached_index(path, cache)))
+            except (DataError, OSError) as error:
+                lost.append(BadSample(str(path), "", str(error)))
+        self.remarks = _left_out(lost, len(found) + len(lost), max_bad_share)
+        self.paths = tuple(path for path, _ in found)
+        self._shards = [index for _, index in found]
         self._ends = list(itertools.accumulate(map(len, self._shards)))
         self._files = OpenFiles()
-        self.bad_samples = tuple(
+        cut = (
             BadSample(str(path), "", f"{shard.error}; {len(shard):,} samples before that are used")
-            for path, shard in zip(self.paths, self._shards, strict=True)
+            for path, shard in found
             if shard.error
         )
+        self.bad_samples = (*lost, *cut)
 
     def __len__(self) -> int:
         return self._ends[-1]
@@ -132,6 +147,17 @@ def _kept(wrong: list[DataError]) -> Generator[None, None, None]:
         yield
     except DataError as error:
         wrong.append(error)
+
+
+def _left_out(lost: Sequence[BadSample], shards: int, share: float) -> tuple[str, ...]:
+    """What to say of shards that are left out. Raises DataError where they are too many."""
+    if not lost:
+        return ()
+    first = lost[0].reason
+    if len(lost) == shards or too_many(len(lost), shards, share):
+        of_all = f" ({len(lost):,} of {shards:,} shards can't be read)" if len(lost) > 1 else ""
+        raise DataError(f"{first}{of_all}")
+    return (f"{len(lost):,} of {shards:,} shards can't be read and are left out; {first}",)
 
 
 def _shown(members: Iterable[str]) -> str:

@@ -16,8 +16,16 @@ from diptych.config import DataConfig, SourceConfig
 from diptych.data.bad import too_many
 from diptych.data.layout import PACKED, FolderReader
 from diptych.data.shards import Shards
-from diptych.data.source import Captioner, Chosen, Joined, Source, alternatives, captioner_of
-from diptych.data.spool import cache_folder, spool_command
+from diptych.data.source import (
+    BadSample,
+    Captioner,
+    Chosen,
+    Joined,
+    Source,
+    alternatives,
+    captioner_of,
+)
+from diptych.data.spool import Spool, cache_folder
 from diptych.data.synthetic import Synthetic
 from diptych.data.tables import TableSource, is_list, is_table
 from diptych.errors import ConfigError, DataError, DataWarning
@@ -76,7 +84,9 @@ def open_source(
 
 def _rows_of(source: Source, split: str) -> tuple[Source, tuple[str, ...]]:
     """Those of a split, and what is left out; all of a source without splits."""
-    parts = source.parts() if split and isinstance(source, TableSource) else {}
+    if not split or not isinstance(source, TableSource):
+        return source, ()
+    parts = source.parts()
     if split not in parts:
         return source, ()
     rows = parts[split]
@@ -184,8 +194,7 @@ class _Opener:
         if path.startswith("synthetic:"):
             return Synthetic(_count(path), self.captioner)
         if path.startswith("pipe:"):
-            commands = _braces(path.removeprefix("pipe:"))
-            return self._shards([spool_command(command, self._cache) for command in commands])
+            return self._piped(_braces(path.removeprefix("pipe:")))
         if "://" in path:
             raise DataError(
                 f"{path} isn't a local file; read it through a command, such as "
@@ -220,7 +229,31 @@ class _Opener:
     def _cache(self) -> Path:
         return cache_folder(self.config)
 
-    def _shards(self, files: Sequence[Path]) -> Shards:
+    def _piped(self, commands: Sequence[str]) -> Shards:
+        flags = self.captioner.flags
+        spool = Spool(
+            folder=self._cache / "pipes",
+            timeout=self.config.pipe_timeout,
+            most=self.config.pipe_limit * 1e9,
+            flags=flags if flags == "--data." else "",
+        )
+        new = [command for command in commands if not spool.place(command).exists()]
+        if len(new) > 1:
+            warnings.warn(
+                f"the outputs of {len(new):,} commands (pipe:{new[0]}, …) are copied to "
+                f"{spool.folder} before anything is read, and kept there",
+                DataWarning,
+                stacklevel=2,
+            )
+        files, missing = list[Path](), list[BadSample]()
+        for command in commands:
+            try:
+                files.append(spool.get(command))
+            except DataError as error:
+                missing.append(BadSample(f"pipe:{command}", "", str(error)))
+        return self._shards(files, missing)
+
+    def _shards(self, files: Sequence[Path], missing: Sequence[BadSample] = ()) -> Shards:
         """Shards; what img2dataset writes beside them is left out, and said."""
         shards = [file for file in files if file.suffix.lower() == ".tar"]
         other = sorted({file.name for file in files} - {file.name for file in shards})
@@ -229,6 +262,8 @@ class _Opener:
             image_keys=alternatives(self.config.image_key),
             captioner=self.captioner,
             cache=self._cache,
+            missing=missing,
+            max_bad_share=self.config.max_bad_share,
         )
         if other:
             said = f"{len(other):,} files that are no .tar are left out ({other[0]}, …)"

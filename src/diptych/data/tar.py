@@ -130,6 +130,8 @@ def _walk(file: int, length: int, members: list[_Member]) -> tuple[str, str]:
     position, override = 0, dict[str, str]()
     while position + _BLOCK <= length:
         header = os.pread(file, _BLOCK, position)
+        if len(header) < _BLOCK:  # the file is being cut, or its server gives less than it says
+            return f"cut short at byte {position + len(header)}", ""
         if not any(header):  # a block of zeros is the end mark
             return "", ""
         if not _sound(header):
