@@ -8,7 +8,8 @@
     │   └── DownloadError      a file that couldn't be fetched
     ├── DataError              a source that can't be read, or too many bad samples
     │   └── ImageError         one picture that can't be decoded
-    └── TrainingError          a run that had to stop (not-finite loss, full disk, lost process)
+    └── TrainingError          a run that had to stop (not-finite loss, full disk, no memory)
+        └── StoppedError       a run that was stopped from outside: it is saved, and can go on
 
 Every message is one sentence or two: what was wrong, then what to do. The command line prints it
 without a traceback.
@@ -26,6 +27,9 @@ _MANY = 20
 
 class DiptychError(Exception):
     """The root: everything that Diptych raises on purpose."""
+
+    quiet: bool | None = None
+    """Whether another process of the run says it to the user; None: nobody knows."""
 
 
 class ConfigError(DiptychError, ValueError):
@@ -88,6 +92,11 @@ class TrainingError(DiptychError):
     """A run that had to stop; the last good checkpoint is intact."""
 
 
+class StoppedError(TrainingError):
+    """A run that was stopped from outside, by a signal or by the loss of another process: its last
+    finished step is saved, and it can go on."""
+
+
 class DiptychWarning(UserWarning):
     """The root of all warnings of Diptych."""
 
@@ -106,6 +115,19 @@ class TruncationWarning(DiptychWarning):
 
 class DataWarning(DiptychWarning):
     """Data are read in a way that the user may not have meant."""
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether memory ran out, of this machine or of a GPU.
+
+    >>> from diptych.errors import is_out_of_memory
+    >>> is_out_of_memory(MemoryError()), is_out_of_memory(RuntimeError("shapes differ"))
+    (True, False)
+    """
+    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":  # torch's
+        return True
+    # For the machine's own memory torch has no class.
+    return isinstance(error, RuntimeError) and "DefaultCPUAllocator" in str(error)
 
 
 def first_line(error: BaseException) -> str:

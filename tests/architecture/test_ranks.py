@@ -12,8 +12,8 @@ import diptych
 
 ROOT = Path(diptych.__file__).parent
 RANKS = {
-    0: ["bounded", "durable", "errors", "version"],
-    1: ["components"],
+    0: ["bounded", "durable", "errors", "exit_codes", "interrupts", "version"],
+    1: ["components", "writable"],
     2: ["config"],
     3: ["batch", "inputs", "nn", "distributed"],
     4: ["models"],

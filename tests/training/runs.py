@@ -72,3 +72,8 @@ def assert_same_bits(one: Path, other: Path) -> None:
     first, second = weights(one), weights(other)
     assert first.keys() == second.keys()
     assert [name for name in first if not first[name].equal(second[name])] == []
+
+
+def small() -> Run:
+    """As a recipe, for the command line."""
+    return small_run(Path("run"))

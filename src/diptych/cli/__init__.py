@@ -7,12 +7,22 @@ import importlib
 import os
 import re
 import sys
+import time
 import warnings
 from collections.abc import Generator, Sequence
 from typing import Any
 
 from diptych.cli.escape import escaped
-from diptych.errors import DiptychError, DiptychWarning, UnknownNameError
+from diptych.cli.processes import is_first
+from diptych.errors import (
+    DiptychError,
+    DiptychWarning,
+    StoppedError,
+    UnknownNameError,
+    is_out_of_memory,
+)
+from diptych.exit_codes import ExitCode
+from diptych.interrupts import Interrupted, listening
 from diptych.version import __version__
 
 __all__ = ["VERBS", "main"]
@@ -31,17 +41,34 @@ VERBS = {
 }
 """Verb -> what it does. `diptych.cli.VERB.run(arguments)` does it; it may return an exit code."""
 
-_INTERRUPTED = 130
 _LINES = "\n\t"
+_KEPT = {
+    "train": "no step was taken, and nothing is left of it",
+    "benchmark": "what is trained so far is kept, and the same command goes on from it",
+    "evaluate": "what is measured and encoded so far is kept, and the same command goes on from it",
+    "embed": "what is embedded so far is kept, and the same command goes on from it",
+}
+"""Verb -> what is left of it when it is stopped, beside what it has said."""
+_ALIKE = 3.0
+"""Seconds in which torchrun ends the other processes when the first has failed, as it fails where
+they do."""
 _OBJECT = re.compile(r"(?:^|[\s,=/])[A-Za-z_][\w.]*:[A-Za-z_]\w*(?=$|[\s,])")
 """An import path among words, such as `package.module:Name`."""
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Run the command line and exit: 0, 2 for what a user did (one sentence on stderr), 130 for
-    Ctrl-C."""
-    code = 0
+    """Run the command line and exit with an `ExitCode`, or with 128 and the number of the signal
+    that stopped it."""
     verb, *rest = (sys.argv[1:] if arguments is None else list(arguments)) or ["--help"]
+    with listening(_say) as interrupts:
+        code = _run(verb, rest)
+        if interrupts.reason:
+            interrupts.leave(code)  # what hangs must not keep it from ending
+    sys.exit(code)
+
+
+def _run(verb: str, rest: list[str]) -> int:
+    """Do it, and say in one sentence what keeps it from being done; the exit code."""
     _import_from_here(rest)
     try:
         if verb in ("-h", "--help", "help"):
@@ -50,27 +77,53 @@ def main(arguments: Sequence[str] | None = None) -> None:
             print(f"diptych {__version__}")
         elif verb in VERBS:
             with _warnings_as_sentences():
-                code = importlib.import_module(f"diptych.cli.{verb}").run(rest) or 0
+                code = importlib.import_module(f"diptych.cli.{verb}").run(rest) or ExitCode.DONE
+                sys.stdout.flush()
+                return code
         else:
             raise UnknownNameError("verb", verb, VERBS)
         sys.stdout.flush()
+    except StoppedError as error:
+        if verb == "train" or not isinstance(error.__cause__, Interrupted):
+            _say_once(str(error), error.quiet)
+            return ExitCode.AGAIN
+        return _stopped(verb, error.__cause__)  # a verb that trains on the way
     except DiptychError as error:
-        _say(str(error))
-        code = 2
-    except KeyboardInterrupt:
-        _say("stopped")
-        code = _INTERRUPTED
+        _say_once(str(error), error.quiet)
+        return ExitCode.REFUSED
+    except KeyboardInterrupt as stop:
+        return _stopped(verb, stop)
     except BrokenPipeError:
         # Who reads us has gone, as `head` does; Python must not complain when it flushes at exit.
         _write_nowhere()
     except OSError as error:
-        _say(_disk_sentence(error))
+        _say_once(_disk_sentence(error))
         _write_nowhere()
-        code = 2
-    except MemoryError:
-        _say("there isn't enough memory for this; a smaller batch or model needs less")
-        code = 2
-    sys.exit(code)
+        return ExitCode.REFUSED
+    except (MemoryError, RuntimeError) as error:
+        if not is_out_of_memory(error):
+            raise
+        _say_once("there isn't enough memory for this; a smaller batch or model needs less")
+        return ExitCode.REFUSED
+    return ExitCode.DONE
+
+
+def _stopped(verb: str, stop: KeyboardInterrupt) -> int:
+    ours = stop if isinstance(stop, Interrupted) else Interrupted("SIGINT", 130)
+    kept = f"; {_KEPT[verb]}" if verb in _KEPT else ""
+    _say_once(f"{ours}{kept}", not is_first() if ours.quiet is None else ours.quiet)
+    return ours.code
+
+
+def _say_once(sentence: str, quiet: bool | None = None) -> None:
+    """Say it, if no other process of the run does; where nobody knows (None), the first says it,
+    and who is still there after a while."""
+    if quiet is None and not is_first():
+        with contextlib.suppress(Interrupted):
+            time.sleep(_ALIKE)
+            _say(sentence)
+    elif not quiet:
+        _say(sentence)
 
 
 _NEXT_STEPS = {
@@ -109,7 +162,8 @@ def _warnings_as_sentences() -> Generator[None, None, None]:
 
         def show(message: Warning | str, category: type[Warning], *place: Any) -> None:
             if issubclass(category, DiptychWarning):
-                _say(str(message))
+                if is_first():
+                    _say(str(message))
             else:
                 plain(message, category, *place)
 
@@ -133,8 +187,11 @@ def _import_from_here(arguments: Sequence[str]) -> None:
 def _help() -> str:
     width = max(map(len, VERBS))
     verbs = "\n".join(f"  {verb:<{width}}  {what}" for verb, what in VERBS.items())
+    codes = "\n".join(f"  {code:<5}  {code.meaning}" for code in ExitCode)
     return (
         f"diptych {__version__}: contrastive image-text models (CLIP)\n\n"
         f"usage: diptych VERB ...\n\n{verbs}\n\n"
-        "`diptych VERB --help` says more; `diptych --version`."
+        "`diptych VERB --help` says more; `diptych --version`.\n\n"
+        f"exit codes:\n{codes}\n  128+n  stopped by the signal n (130: Ctrl-C, 143: SIGTERM), and "
+        "nothing of a training is saved"
     )

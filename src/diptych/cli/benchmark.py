@@ -9,6 +9,7 @@ from tyro.conf import Positional, arg
 from diptych.cli.parse import parse
 from diptych.cli.show import show
 from diptych.experiments import ObjectivesConfig
+from diptych.writable import check_writable
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,10 +30,14 @@ def run(arguments: Sequence[str]) -> None:
     """Parse and do it."""
     options = parse(Benchmark, "benchmark", arguments)
 
+    check_writable(options.out, "--out")
     from rich.console import Console
     from rich.table import Table
 
+    from diptych.distributed import refuse_many
     from diptych.experiments import compare_objectives
+
+    refuse_many("diptych benchmark")
 
     found = compare_objectives(options, console=Console(stderr=True, highlight=False))
     table = Table(*found.columns, box=None)

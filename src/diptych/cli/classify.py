@@ -14,8 +14,8 @@ from tyro.conf import Positional, arg
 from diptych.cli.options import Compute
 from diptych.cli.parse import parse
 from diptych.cli.show import show
-from diptych.cli.writing import check_writable
 from diptych.errors import ConfigError, DataError
+from diptych.writable import check_writable
 
 if TYPE_CHECKING:
     from diptych.encoder import Encoder

@@ -8,6 +8,7 @@ from typing import Annotated
 from tyro.conf import Positional, arg
 
 from diptych.cli.parse import parse
+from diptych.writable import check_local
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,7 +41,11 @@ def run(arguments: Sequence[str]) -> None:
     """Parse and do it."""
     options = parse(Convert, "convert", arguments)
 
+    check_local(options.out, "--out")
     from diptych.checkpoints import convert
+    from diptych.distributed import refuse_many
+
+    refuse_many("diptych convert")
 
     def say(sentence: str) -> None:
         print(sentence, file=sys.stderr)

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from diptych.cli.parse import parse
+from diptych.writable import check_writable
 
 if TYPE_CHECKING:
     from diptych.experiments import DemoResult
@@ -36,9 +37,13 @@ def run(arguments: Sequence[str]) -> int:
     """Parse and do it; 1 if the model is worse than it should be."""
     options = parse(Demo, "demo", arguments)
 
+    check_writable(options.out, "--out")
     from rich.console import Console
 
+    from diptych.distributed import refuse_many
     from diptych.experiments import demo
+
+    refuse_many("diptych demo")
 
     console = Console(stderr=True, highlight=False)
     result = demo(options.out, steps=options.steps, seed=options.seed, console=console)

@@ -12,6 +12,7 @@ from diptych.cli.escape import escaped
 from diptych.cli.options import Compute
 from diptych.cli.parse import parse
 from diptych.errors import CheckpointError, ConfigError, DataError, UnknownNameError
+from diptych.writable import check_writable
 
 if TYPE_CHECKING:
     from diptych.encoder import Encoder, Identity
@@ -63,8 +64,11 @@ def run(arguments: Sequence[str]) -> None:
     if not 0 <= options.max_bad_share <= 1:
         raise ConfigError(f"--max-bad-share {options.max_bad_share} must lie in [0, 1]")
 
+    check_writable(options.out, "--out")
+    from diptych.distributed import refuse_many
     from diptych.search import Index, update
 
+    refuse_many("diptych embed")
     if not model:
         if not os.path.exists(options.out):
             raise ConfigError(

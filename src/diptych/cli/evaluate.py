@@ -14,8 +14,8 @@ from tyro.conf import Positional, arg
 from diptych.cli.evaluate_check import check_used
 from diptych.cli.options import Compute
 from diptych.cli.parse import parse
-from diptych.cli.writing import check_writable
 from diptych.errors import ConfigError
+from diptych.writable import check_writable
 
 if TYPE_CHECKING:
     from diptych.distributed import Peers

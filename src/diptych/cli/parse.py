@@ -5,6 +5,8 @@ from typing import TypeVar
 
 import tyro
 
+from diptych.cli.processes import said_by_the_first
+
 T = TypeVar("T")
 
 
@@ -13,6 +15,7 @@ def parse(kind: type[T], verb: str, arguments: Sequence[str]) -> T:
 
     Prints help, or what is wrong with near misses, and exits, where argparse would.
     """
-    return tyro.cli(
-        kind, prog=f"diptych {verb}", args=arguments, config=(tyro.conf.FlagCreatePairsOff,)
-    )
+    with said_by_the_first():
+        return tyro.cli(
+            kind, prog=f"diptych {verb}", args=arguments, config=(tyro.conf.FlagCreatePairsOff,)
+        )

@@ -10,6 +10,7 @@ from tyro.conf import Positional, arg
 
 from diptych.cli.parse import parse
 from diptych.errors import ConfigError, DataError
+from diptych.writable import check_local
 
 if TYPE_CHECKING:
     from diptych.evaluation import Result
@@ -49,6 +50,7 @@ def run(arguments: Sequence[str]) -> None:
             "say what to report on: folders of runs, or JSON files of results, as in "
             "`diptych report runs/clip results/*.json --out page.html`"
         )
+    check_local(options.out, "--out")
     from diptych import reports
 
     runs = [source for source in options.sources if Path(source).is_dir()]

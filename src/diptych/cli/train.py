@@ -9,6 +9,7 @@ from typing import TypeVar
 import tyro
 
 from diptych import recipes
+from diptych.cli.processes import is_first, said_by_the_first
 from diptych.cli.train_flags import for_own_data, refuse_idle, typed, without_rivals
 from diptych.config import ObjectiveConfig, Run, SourceConfig
 from diptych.errors import ConfigError
@@ -48,6 +49,8 @@ def run(arguments: Sequence[str]) -> None:
     from diptych.training import fit
 
     last = fit(plan, resume=resume)
+    if not is_first():
+        return
     for bad in sorted(Path(plan.out).glob("bad_samples*.jsonl")):
         print(
             f"{len(bad.read_text().splitlines())} bad samples were left out; they stand in {bad}",
@@ -86,7 +89,7 @@ def _new(recipe: str, flags: list[str]) -> Run:
         f"{recipes.describe(recipe)}\n\n{_OBJECTIVE} NAME: {', '.join(_objectives())}, or your own"
     )
     plan = _flags(plan, f"diptych train {recipe}", flags, about)
-    if left_out:
+    if left_out and is_first():
         print(
             f"left out, as they are of the recipe's own data: {', '.join(left_out)}",
             file=sys.stderr,
@@ -148,8 +151,9 @@ def _saved(arguments: Sequence[str]) -> tuple[Run, bool | Path]:
 
 def _flags(plan: Run, prog: str, flags: Sequence[str], description: str) -> Run:
     options = (tyro.conf.AvoidSubcommands, tyro.conf.FlagCreatePairsOff, tyro.conf.SuppressFixed)
-    changed = tyro.cli(
-        Run, default=plan, args=flags, prog=prog, description=description, config=options
-    )
+    with said_by_the_first():
+        changed = tyro.cli(
+            Run, default=plan, args=flags, prog=prog, description=description, config=options
+        )
     refuse_idle(changed, typed(flags))
     return changed

@@ -9,7 +9,8 @@ from diptych.distributed.failures import FAILURES, PeerError, on_main, together
 from diptych.distributed.launch import (
     connect,
     data_parallel,
-    refuse_lone_tasks,
+    refuse_many,
+    started_as,
     unsynchronised,
 )
 from diptych.distributed.peers import Peers
@@ -24,8 +25,9 @@ __all__ = [
     "data_parallel",
     "local",
     "on_main",
-    "refuse_lone_tasks",
+    "refuse_many",
     "squared_norms",
+    "started_as",
     "together",
     "unsynchronised",
 ]

@@ -12,7 +12,16 @@ from torch.nn.parallel import DistributedDataParallel
 
 from diptych.distributed.batchnorm import share_batch_statistics
 from diptych.distributed.peers import Peers
-from diptych.errors import ConfigError
+from diptych.distributed.watch import Watch, open_store
+from diptych.errors import ConfigError, first_line
+from diptych.interrupts import listening
+
+_MEETING = datetime.timedelta(minutes=10)
+"""In which all processes have to come."""
+_COLLECTIVE = datetime.timedelta(hours=1)
+"""One process may score for long while the others wait; a lost one is noticed by the watch."""
+_ECHO = 3.0
+"""Seconds within which torchrun passes on what the whole group was sent."""
 
 
 @contextlib.contextmanager
@@ -23,47 +32,121 @@ def connect(device: str = "") -> Generator[Peers, None, None]:
     and Gloo on CPUs. Otherwise this process is alone. `device`: `cuda`, `cpu`, ...; empty takes the
     GPU if there is one.
 
+    The loss of a process, or an error in one, ends the block in all with Interrupted. Raises
+    ConfigError where processes were started that can't find each other.
+
     >>> from diptych.distributed import connect
     >>> with connect("cpu") as peers:
     ...     peers.size
     1
     """
     kind = device or ("cuda" if torch.cuda.is_available() else "cpu")
-    local_rank = int(os.environ.get("LOCAL_RANK", "0"))
-    place = torch.device(kind, local_rank) if kind == "cuda" else torch.device(kind)
-    if kind == "cuda":
-        if local_rank >= torch.cuda.device_count():
-            raise ConfigError(
-                f"process {local_rank} of this machine has no GPU of its own: "
-                f"there are {torch.cuda.device_count()}; start at most as many processes "
-                "(torchrun --nproc-per-node)"
-            )
-        torch.cuda.set_device(place)
+    place = _place(kind)
     if dist.is_initialized():
         yield Peers(dist.get_rank(), dist.get_world_size(), place)
         return
-    if "RANK" not in os.environ:
+    rank, size = started_as()
+    if size == 1:
         yield Peers(device=place)
         return
-    dist.init_process_group(
-        "nccl" if kind == "cuda" else "gloo", timeout=datetime.timedelta(hours=1)
-    )
-    try:
-        yield Peers(dist.get_rank(), dist.get_world_size(), place)
-    finally:
-        dist.destroy_process_group()
+    with listening() as interrupts:
+        interrupts.echo = _ECHO
+        _meet("nccl" if kind == "cuda" else "gloo")
+        try:
+            watch = Watch(open_store(_MEETING), rank, size, interrupts)
+            with watch.watching():
+                yield Peers(rank, size, place, watch)
+        finally:
+            dist.destroy_process_group()
 
 
-def refuse_lone_tasks() -> None:
-    """Raises ConfigError under `srun` with several tasks and no `torchrun`: each would be a run of
-    its own, and all would write into one folder."""
-    tasks = os.environ.get("SLURM_STEP_NUM_TASKS") or os.environ.get("SLURM_NTASKS") or "1"
-    if "RANK" not in os.environ and tasks.isdigit() and int(tasks) > 1:
+def _place(kind: str) -> torch.device:
+    if kind != "cuda":
+        return torch.device(kind)
+    local_rank = _number("LOCAL_RANK", 0)
+    started, there = _number("LOCAL_WORLD_SIZE", local_rank + 1), torch.cuda.device_count()
+    if max(started, local_rank + 1) > there:
         raise ConfigError(
-            f"Slurm started {tasks} tasks, which don't know of each other: start one a node that "
-            "runs torchrun (srun --ntasks-per-node 1 torchrun ... -m diptych train ...), or train "
-            "in a single task"
+            f"{started} processes were started on this machine, which has {there} GPUs: start at "
+            "most as many (torchrun --nproc-per-node)"
         )
+    place = torch.device(kind, local_rank)
+    torch.cuda.set_device(place)
+    return place
+
+
+def _meet(backend: str) -> None:
+    try:
+        dist.init_process_group(backend, timeout=_COLLECTIVE)
+    except (ValueError, RuntimeError) as error:  # torch's are RuntimeErrors
+        raise ConfigError(
+            f"the processes of this run didn't meet at {os.environ['MASTER_ADDR']}:"
+            f"{os.environ['MASTER_PORT']}: {first_line(error)}; start them with torchrun"
+        ) from error
+
+
+def started_as() -> tuple[int, int]:
+    """Rank and number of the processes that were started together, by torchrun's variables.
+
+    Raises ConfigError for some of them without the others, and where Slurm or MPI started several
+    that have none: each would do the whole work, all in one place.
+
+    >>> from diptych.distributed import started_as
+    >>> started_as()
+    (0, 1)
+    """
+    given = [name for name in ("RANK", "WORLD_SIZE") if os.environ.get(name)]
+    if not given or (given == ["WORLD_SIZE"] and _number("WORLD_SIZE", 1) == 1):
+        _refuse_lone_tasks()
+        return 0, 1
+    rank, size = _number("RANK", -1), _number("WORLD_SIZE", -1)
+    if (rank, size) == (0, 1):
+        return 0, 1
+    needed = ("RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
+    missing = [name for name in needed if not os.environ.get(name)]
+    if missing:
+        raise ConfigError(
+            f"{' and '.join(given)} say that this is one of several processes, but "
+            f"{' and '.join(missing)} must be set, too: start them with torchrun, or unset "
+            f"{' and '.join(given)}"
+        )
+    _number("MASTER_PORT", 0)
+    if not 0 <= rank < size:
+        raise ConfigError(f"RANK {rank} must lie in [0, WORLD_SIZE), and WORLD_SIZE is {size}")
+    return rank, size
+
+
+def _number(name: str, default: int) -> int:
+    text = os.environ.get(name) or str(default)
+    try:
+        return int(text)
+    except ValueError as error:
+        raise ConfigError(f"the variable {name} must be a number, not {text!r}") from error
+
+
+_LAUNCHERS = {
+    "Slurm": ("SLURM_STEP_NUM_TASKS", "SLURM_NTASKS"),
+    "MPI": ("OMPI_COMM_WORLD_SIZE", "PMI_SIZE", "MV2_COMM_WORLD_SIZE"),
+}
+"""Who starts several processes, and the variables in which it says how many; the first one that is
+set counts."""
+
+
+def _refuse_lone_tasks() -> None:
+    for launcher, variables in _LAUNCHERS.items():
+        tasks = next(filter(None, map(os.environ.get, variables)), "1")
+        if tasks.isdigit() and int(tasks) > 1:
+            raise ConfigError(
+                f"{launcher} started {tasks} tasks, which don't know of each other: start one a "
+                "node that runs torchrun (srun --ntasks-per-node 1 torchrun ... -m diptych ...), "
+                "or a single task (srun --ntasks 1)"
+            )
+
+
+def refuse_many(what: str) -> None:
+    """Raises ConfigError where this is one of several processes; `what` is for one."""
+    if started_as()[1] > 1:
+        raise ConfigError(f"{what} runs in one process: start it without torchrun")
 
 
 def data_parallel(module: nn.Module, peers: Peers) -> nn.Module:

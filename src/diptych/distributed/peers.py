@@ -11,6 +11,8 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
+from diptych.distributed.watch import Watch
+
 Object = TypeVar("Object")
 
 
@@ -27,6 +29,8 @@ class Peers:
     rank: int = 0
     size: int = 1
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))
+    watch: Watch | None = field(default=None, compare=False, repr=False)
+    """Who notices when another process is lost; None: nobody."""
 
     @property
     def is_main(self) -> bool:

@@ -3,11 +3,9 @@ are written, and a run that was asked to stop stops."""
 
 import json
 import signal
-import threading
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from types import FrameType
 
 import torch
 
@@ -16,11 +14,11 @@ from diptych.data import BadSamples, Loader
 from diptych.distributed import Peers
 from diptych.errors import TrainingError
 from diptych.inputs import Tokenizer
+from diptych.interrupts import Interrupted, Interrupts
 from diptych.training.loop import Callback, Meter
 from diptych.training.metrics import Logger, Row
 from diptych.training.state import TrainingState, last_good, save
 
-_Handler = Callable[[int, FrameType | None], object] | int | None
 Evaluate = Callable[[TrainingState], Row]
 """From what is trained to a row of metrics."""
 
@@ -90,47 +88,41 @@ def _log(row: Row, peers: Peers, loggers: Sequence[Logger], out: Path) -> None:
 
 class Checkpointer:
     """The callback that writes checkpoints: by steps, by the clock, at the end, and when the
-    process is asked to stop.
+    process is asked to stop, which then ends the run. All processes save and stop at one step."""
 
-    SIGTERM and Ctrl-C end the run after the step that is under way: a checkpoint is written and
-    TrainingError says how to resume. A second Ctrl-C ends at once.
-    """
-
-    def __init__(self, out: Path, config: SaveConfig, tokenizer: Tokenizer, peers: Peers):
+    def __init__(
+        self,
+        out: Path,
+        config: SaveConfig,
+        tokenizer: Tokenizer,
+        peers: Peers,
+        interrupts: Interrupts,
+    ):
         self._out, self._config = out, config
-        self._tokenizer, self._peers = tokenizer, peers
-        self._last_saved = time.monotonic()
-        self._stop_signal = ""
-        self._handlers: dict[int, _Handler] = {}
-
-    def __enter__(self) -> "Checkpointer":
-        # Python lets the main thread alone set signal handlers.
-        if threading.current_thread() is threading.main_thread():
-            for number in (signal.SIGTERM, signal.SIGINT):
-                self._handlers[number] = signal.signal(number, self._request_stop)
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        for number, handler in self._handlers.items():
-            signal.signal(number, handler)
-
-    def _request_stop(self, number: int, frame: FrameType | None) -> None:
-        self._stop_signal = signal.Signals(number).name
-        signal.signal(signal.SIGINT, signal.default_int_handler)
+        self._tokenizer, self._peers, self._interrupts = tokenizer, peers, interrupts
+        self._last_saved, self._saved_step = time.monotonic(), -1
 
     def __call__(self, state: TrainingState) -> None:
-        """Write a checkpoint if it is time. Raises TrainingError if a stop was asked for."""
+        """Write a checkpoint if it is time. Raises Interrupted if a stop was asked for."""
         due = is_due(state, self._config.every_steps)
         # Collectives: every process has to come to both, whatever the first says.
-        overdue, stop = self._overdue(), self._peers.any(bool(self._stop_signal))
+        overdue, stop = self._overdue(), self._peers.any(bool(self._interrupts.reason))
         if due or overdue or stop:
-            self._save(state)
+            if self._peers.is_main:
+                with self._interrupts.held():
+                    self.save(state)
+            self._last_saved = time.monotonic()
+            # Nobody ends, and takes the others with it, while the file is being written.
+            self._peers.barrier()
         if stop and state.step < state.steps:
-            raise TrainingError(
-                f"stopped at step {state.step} of {state.steps} by "
-                f"{self._stop_signal or 'another process'}; everything is saved. "
-                f"Continue with: diptych train --resume {self._out}"
-            )
+            self._interrupts.check()
+            raise Interrupted("a signal to another process", 128 + signal.SIGTERM)
+
+    def save(self, state: TrainingState) -> None:
+        """Write a checkpoint of this step, if there is none yet. Raises TrainingError."""
+        if self._saved_step != state.step:
+            save(state, self._tokenizer, self._out, self._config.keep)
+            self._saved_step = state.step
 
     def _overdue(self) -> bool:
         """Whether the last checkpoint is older than it may be. The main process's clock decides for
@@ -140,10 +132,3 @@ class Checkpointer:
             return False
         elapsed = time.monotonic() - self._last_saved
         return self._peers.any(self._peers.is_main and elapsed > minutes * 60)
-
-    def _save(self, state: TrainingState) -> None:
-        if self._peers.is_main:
-            save(state, self._tokenizer, self._out, self._config.keep)
-        self._last_saved = time.monotonic()
-        # Nobody ends, and takes the others with it, while the file is being written.
-        self._peers.barrier()

@@ -11,9 +11,10 @@ import torch
 
 from diptych.config import Run
 from diptych.data import Loader, Source, open_source
-from diptych.distributed import Peers, connect, on_main, refuse_lone_tasks
+from diptych.distributed import Peers, connect, on_main, started_as, together
 from diptych.errors import CheckpointError, ConfigError
 from diptych.inputs import Preprocess, build_tokenizer
+from diptych.interrupts import listening
 from diptych.optim import group_table
 from diptych.training.assemble import assemble, from_checkpoint
 from diptych.training.callbacks import (
@@ -24,9 +25,10 @@ from diptych.training.callbacks import (
     log_evaluation,
     log_metrics,
 )
+from diptych.training.ending import Ending
 from diptych.training.evaluate import Evaluation
 from diptych.training.loop import Callback, Meter, train
-from diptych.training.metrics import is_evaluation, open_loggers, read_metrics
+from diptych.training.metrics import Logger, is_evaluation, open_loggers, read_metrics
 from diptych.training.progress import Bar, say
 from diptych.training.resume import (
     Changes,
@@ -38,6 +40,7 @@ from diptych.training.resume import (
 )
 from diptych.training.saved import load_run
 from diptych.training.state import TrainingState, checkpoints, restore
+from diptych.writable import check_writable
 
 
 def fit(run: Run, *, resume: bool | str | os.PathLike[str] = False, progress: bool = True) -> Path:
@@ -49,8 +52,12 @@ def fit(run: Run, *, resume: bool | str | os.PathLike[str] = False, progress: bo
     `history.jsonl` and `run.json`. Under `torchrun` every process calls this alike. `progress`
     draws a bar.
 
-    Raises TrainingError when the run had to stop (not-finite loss, full disk, SIGTERM), DataError
-    when too many samples are bad, ConfigError when the run can't work, or not go on so.
+    SIGTERM, Ctrl-C, SIGUSR1 and a closed terminal end it within ten seconds; a second one at once.
+
+    Raises StoppedError when the run was stopped so, or lost one of its processes, and can go on;
+    TrainingError when it had to stop (not-finite loss, full disk, no memory), DataError when too
+    many samples are bad, ConfigError when the run can't work, or not go on so. Of a run that took
+    no step nothing is left, and if it was stopped, Interrupted (a KeyboardInterrupt) is raised.
 
     >>> import tempfile, diptych
     >>> from diptych.config import DataConfig, ModelConfig, Run
@@ -60,9 +67,10 @@ def fit(run: Run, *, resume: bool | str | os.PathLike[str] = False, progress: bo
     >>> diptych.fit(run, progress=False).name
     'step-00000001'
     """
-    refuse_lone_tasks()
+    started_as()
     out = Path(run.out)
-    with connect() as peers, _threads_beside(run.data.workers):
+    with listening() as interrupts, connect() as peers, _threads_beside(run.data.workers):
+        on_main(peers, lambda: check_writable(run.out, "--out"))
         tell = say if progress and peers.is_main else _silent
         found = checkpoint_of(out, resume)
         old = load_run(out) if found else run
@@ -100,10 +108,12 @@ def fit(run: Run, *, resume: bool | str | os.PathLike[str] = False, progress: bo
         new = found is None or any(path.startswith("evaluation.") for path in changed)
         tell([*notes, *_tried(evaluation, state, refuse=new)])
         tell(group_table(state.groups, run.optim.lr))
-        tell(on_main(peers, lambda: _begin(run, state, found, changed, peers)))
-        with contextlib.ExitStack() as stack:
+        checkpointer = Checkpointer(out, run.save, tokenizer, peers, interrupts)
+        ending = Ending(state, checkpointer, out, peers, interrupts)
+        with ending.guarding(), contextlib.ExitStack() as stack:
+            tell(on_main(peers, lambda: _begin(run, state, found, changed, peers)))
             meter = Meter(run.batch_size)
-            loggers = open_loggers(run, out, state.step) if peers.is_main else []
+            loggers = together(peers, lambda: _loggers(run, state, peers, stack))
             callbacks: list[Callback] = []
             if progress and peers.is_main:
                 bar = stack.enter_context(Bar(state.step, state.steps))
@@ -111,7 +121,7 @@ def fit(run: Run, *, resume: bool | str | os.PathLike[str] = False, progress: bo
                 callbacks.append(lambda state: bar.advance(state.step))
             log = log_metrics(meter, loader, peers, loggers, out)
             callbacks.append(every(run.track.every_steps, log))
-            callbacks.append(stack.enter_context(Checkpointer(out, run.save, tokenizer, peers)))
+            callbacks.append(checkpointer)
             if evaluation:
                 # What was trained is safe before it is measured.
                 measure = log_evaluation(evaluation, peers, loggers, out)
@@ -119,7 +129,7 @@ def fit(run: Run, *, resume: bool | str | os.PathLike[str] = False, progress: bo
                 if late:
                     measure(state)
             try:
-                train(state, wrapped, loader, peers, run, meter, callbacks)
+                train(state, wrapped, loader, peers, run, meter, callbacks, interrupts)
             finally:
                 # A list that can't be written must not hide why the run ended.
                 with contextlib.suppress(OSError):
@@ -167,6 +177,13 @@ def _place(
     return sentences(changed, state, steps, order) if found else []
 
 
+def _loggers(
+    run: Run, state: TrainingState, peers: Peers, stack: contextlib.ExitStack
+) -> list[Logger]:
+    """Those of the main process, closed with `stack`."""
+    return open_loggers(run, Path(run.out), state.step, stack) if peers.is_main else []
+
+
 def _is_measured(out: Path, step: int, peers: Peers) -> bool:
     """Whether `metrics.jsonl` has what was measured at a step."""
 
@@ -191,6 +208,7 @@ def _begin(
 ) -> list[str]:
     """Make the folder that of this run: its history, its run.json, no checkpoints of a later
     step."""
+    Path(run.out).mkdir(parents=True, exist_ok=True)
     said = set_aside(Path(run.out), found) if found else []
     record(run, state, changed, peers.size)
     return said
@@ -209,21 +227,10 @@ def _threads_beside(workers: int) -> Generator[None, None, None]:
 
 
 def _claim(out: Path, peers: Peers) -> None:
-    """Make the folder, if it holds no other run. Raises ConfigError if it does, or can't be
-    made."""
+    """Raises ConfigError if the folder holds another run."""
     if checkpoints(out):
         raise ConfigError(
             f"{out} already holds a run; continue it with: diptych train --resume {out}, "
             "or choose another --out"
         )
     peers.barrier()
-
-    def make() -> None:
-        try:
-            out.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise ConfigError(
-                f"can't write to the run's folder {out}: {error.strerror}; choose another --out"
-            ) from error
-
-    on_main(peers, make)

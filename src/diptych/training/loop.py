@@ -4,16 +4,24 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 
+import torch
 from torch import Tensor, nn
 
 from diptych.batch import Batch
 from diptych.config import Run
 from diptych.distributed import Peers
+from diptych.interrupts import Interrupts
 from diptych.objectives import accumulate
 from diptych.optim import learning_rate, set_learning_rate
 from diptych.training.metrics import Row
 from diptych.training.state import TrainingState
-from diptych.training.step import autocast, clip_gradients, seed_step, stop_if_not_finite
+from diptych.training.step import (
+    autocast,
+    batch_statistics,
+    clip_gradients,
+    seed_step,
+    stop_if_not_finite,
+)
 
 Callback = Callable[[TrainingState], None]
 """Called after every step: log, save, evaluate."""
@@ -27,12 +35,17 @@ def train(
     run: Run,
     meter: "Meter",
     callbacks: Sequence[Callback],
+    interrupts: Interrupts,
 ) -> None:
-    """Take `state` from its step to the last. `wrapped` is the objective as the peers share it."""
+    """Take `state` from its step to the last. `wrapped` is the objective as the peers share it.
+
+    Wherever it is interrupted, `state` is that after its `step`, as long as `state.is_whole`.
+    """
     objective, optimizer, scaler = state.objective, state.optimizer, state.scaler
     weights = [p for p in objective.parameters() if p.requires_grad]
     precision = autocast(run.precision, peers.device)
     for step, batch in zip(range(state.step, state.steps), meter.waiting(batches)):
+        state.undo = batch_statistics(objective)
         rate = learning_rate(run.optim, step, state.steps)
         set_learning_rate(optimizer, rate)
         seed_step(run.seed, step, peers.rank)
@@ -50,17 +63,25 @@ def train(
         # scaler then skips the step and lowers it: with a scaler, only the loss has to be finite.
         gradient = losses.total if scaler.is_enabled() else norm
         stop_if_not_finite(losses.total, gradient, peers, step, Path(run.out))
-        objective.before_step()
-        scaler.step(optimizer)
-        scaler.update()
-        optimizer.zero_grad(set_to_none=True)
-        objective.after_step(losses.carry)
-        if state.average is not None:
-            state.average.update_parameters(objective.model)
-        state.step, state.samples = step + 1, state.samples + run.batch_size
+        with interrupts.held():
+            state.is_whole = False
+            objective.before_step()
+            scaler.step(optimizer)
+            scaler.update()
+            optimizer.zero_grad(set_to_none=True)
+            objective.after_step(losses.carry)
+            if state.average is not None:
+                state.average.update_parameters(objective.model)
+            state.step, state.samples = step + 1, state.samples + run.batch_size
+            state.undo, state.is_whole = [], True
+            if peers.device.type == "cuda":
+                state.taken = torch.cuda.Event()
+                state.taken.record()
         meter.add(losses.metrics, norm, rate)
         for callback in callbacks:
             callback(state)
+    if state.step < state.steps:  # no data came in time after a stop was asked for
+        interrupts.check()
 
 
 def _micro_batches(batch: Batch, size: int) -> list[Batch]:

@@ -3,6 +3,7 @@
 import contextlib
 import hashlib
 import json
+import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,7 @@ from typing import Any
 from diptych.config import Run
 from diptych.config.serialize import to_dict
 from diptych.durable import sync, write_file
-from diptych.errors import ConfigError, first_line
+from diptych.errors import ConfigError, DiptychWarning, first_line
 
 Row = dict[str, Any]
 """One line of `metrics.jsonl`: values by name."""
@@ -66,17 +67,39 @@ def is_evaluation(row: Row) -> bool:
     return any(name in row for name in _MEASURED)
 
 
-def open_loggers(run: Run, out: Path, step: int) -> list[Logger]:
-    """`metrics.jsonl` and the trackers that the run asks for, from `step` on."""
+def open_loggers(run: Run, out: Path, step: int, stack: contextlib.ExitStack) -> list[Logger]:
+    """`metrics.jsonl` and the trackers that the run asks for, from `step` on; trackers are closed
+    with `stack`. Raises ConfigError for a tracker that doesn't work."""
     found: list[Logger] = [MetricsFile(out / "metrics.jsonl", step)]
     if run.track.tensorboard:
-        found.append(_tensorboard(out))
+        found.append(_lenient("track.tensorboard", _tensorboard(out, stack)))
     if run.track.wandb:
-        found.append(_wandb(run, out))
+        found.append(_lenient("track.wandb", _wandb(run, out, stack)))
     return found
 
 
-def _tensorboard(out: Path) -> Logger:
+def _lenient(name: str, logger: Logger) -> Logger:
+    """A tracker that fails on the way is said once, and ends no training: it only repeats what
+    `metrics.jsonl` holds."""
+    failed = list[str]()
+
+    def write(row: Row) -> None:
+        try:
+            logger(row)
+        except Exception as error:  # noqa: BLE001 (whatever their code raises)
+            if not failed:
+                failed.append(name)
+                warnings.warn(
+                    f"{name}: step {row['step']} couldn't be recorded there ({first_line(error)}); "
+                    "training goes on, and metrics.jsonl has all",
+                    DiptychWarning,
+                    stacklevel=2,
+                )
+
+    return write
+
+
+def _tensorboard(out: Path, stack: contextlib.ExitStack) -> Logger:
     try:
         from torch.utils.tensorboard import SummaryWriter
     except ImportError as error:
@@ -84,6 +107,7 @@ def _tensorboard(out: Path) -> Logger:
             "track.tensorboard needs TensorBoard: pip install 'diptych[track]'"
         ) from error
     writer = SummaryWriter(str(out / "tensorboard"))
+    stack.callback(writer.close)
 
     def write(row: Row) -> None:
         for name, value in _scalars(row):
@@ -93,7 +117,7 @@ def _tensorboard(out: Path) -> Logger:
     return write
 
 
-def _wandb(run: Run, out: Path) -> Logger:
+def _wandb(run: Run, out: Path, stack: contextlib.ExitStack) -> Logger:
     try:
         import wandb
         from wandb.errors import Error
@@ -113,6 +137,11 @@ def _wandb(run: Run, out: Path) -> Logger:
         raise ConfigError(
             f"track.wandb: {first_line(error)}; `wandb login` once, or set WANDB_MODE=offline"
         ) from error
+
+    def finish(kind: object, error: object, trace: object) -> None:
+        session.finish(exit_code=int(kind is not None))
+
+    stack.push(finish)
     return lambda row: session.log(dict(_scalars(row)), step=row["step"])
 
 

@@ -50,6 +50,13 @@ class TrainingState:
     """Pairs that they took: the position in the data."""
     steps: int = 0
     """Optimiser steps of the whole run."""
+    is_whole: bool = True
+    """Whether this is the state after `step`: no step is being taken, and no other weights stand in
+    for the model's."""
+    undo: list[tuple[Tensor, Tensor]] = field(default_factory=list[tuple[Tensor, Tensor]])
+    """While a step is computed: buffers that it may have changed already, and what they held."""
+    taken: torch.cuda.Event | None = None
+    """On a GPU: when the last step is done there."""
     order: dict[str, Any] = field(default_factory=dict[str, Any])
     """What the order of the samples depends on, beside the seed; plain JSON."""
 
@@ -71,11 +78,13 @@ def exported_weights(state: TrainingState) -> Generator[None, None, None]:
         return
     model = state.objective.model
     trained = {name: tensor.clone() for name, tensor in model.state_dict().items()}
-    model.load_state_dict(state.model.state_dict())
+    state.is_whole = False
     try:
+        model.load_state_dict(state.model.state_dict())
         yield
     finally:
         model.load_state_dict(trained)
+        state.is_whole = True
 
 
 def checkpoints(out: Path) -> list[Path]:

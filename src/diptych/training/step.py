@@ -6,10 +6,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from diptych.distributed import Peers
 from diptych.errors import TrainingError
+from diptych.nn.norm import batch_norms
 from diptych.training.state import last_good
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
@@ -26,6 +27,15 @@ def seed_step(seed: int, step: int, rank: int) -> None:
     repeats it."""
     # Distinct for all steps below 1,000,003 and ranks below 65,537 (both primes).
     torch.manual_seed(((seed * 1_000_003 + step) * 65_537 + rank) % 2**63)
+
+
+def batch_statistics(module: nn.Module) -> list[tuple[Tensor, Tensor]]:
+    """The running statistics of all batch norms, and copies of them: a forward pass changes them,
+    before its step is taken or given up."""
+    found = list[tuple[Tensor, Tensor]]()
+    for norm in batch_norms(module):
+        found += [(buffer, buffer.clone()) for buffer in norm.buffers(recurse=False)]
+    return found
 
 
 def clip_gradients(parameters: Sequence[Tensor], max_norm: float) -> Tensor:

@@ -1,0 +1,143 @@
+"""How a run ends before its last step: the last finished step is saved, one sentence says how to go
+on, and of a run that took no step nothing is left."""
+
+import contextlib
+import os
+import shutil
+from collections.abc import Generator
+from pathlib import Path
+
+import torch
+
+from diptych.distributed import Peers
+from diptych.errors import DataError, StoppedError, TrainingError, is_out_of_memory
+from diptych.exit_codes import ExitCode
+from diptych.interrupts import Interrupted, Interrupts
+from diptych.training.callbacks import Checkpointer
+from diptych.training.state import TrainingState, checkpoints, last_good
+
+ALONE, TOGETHER = 1.0, 4.0
+"""Seconds in which the step under way is finished after a signal: by one process, and by several,
+which have to agree. After that it is given up."""
+
+
+class Ending:
+    """Of one run, from before its folder is made."""
+
+    def __init__(
+        self,
+        state: TrainingState,
+        checkpointer: Checkpointer,
+        out: Path,
+        peers: Peers,
+        interrupts: Interrupts,
+    ):
+        self._state, self._checkpointer, self._out = state, checkpointer, out
+        self._peers, self._interrupts = peers, interrupts
+        self._start = state.step
+        self._found = set(out.iterdir()) if out.is_dir() else set[Path]()
+        self._missing = [folder for folder in (out, *out.parents) if not folder.exists()]
+
+    @contextlib.contextmanager
+    def guarding(self) -> Generator[None, None, None]:
+        """Within, whatever ends the run is one sentence. Raises StoppedError where it was asked to
+        stop and can go on."""
+        with self._interrupts.at_last(self._at_last):
+            try:
+                with self._prepared():
+                    yield
+            except Interrupted as stop:
+                with self._interrupts.held():
+                    self._save()
+                self._leave_nothing()
+                if not checkpoints(self._out):
+                    raise
+                raise StoppedError(self._stopped(stop.reason)) from stop
+            except DataError as error:
+                raise type(error)(f"{error}{self._safe()}") from error
+            except (MemoryError, RuntimeError) as error:
+                if not is_out_of_memory(error):
+                    raise
+                raise TrainingError(
+                    f"memory ran out in step {self._state.step + 1} of {self._state.steps}: lower "
+                    "--micro-batch or --batch-size, or recompute activations "
+                    f"(--model.image.checkpointing){self._safe()}"
+                ) from error
+            except BaseException:
+                self._leave_nothing()
+                raise
+
+    @contextlib.contextmanager
+    def _prepared(self) -> Generator[None, None, None]:
+        patience = ALONE if self._peers.size == 1 else TOGETHER
+        with self._interrupts.patient(patience), contextlib.ExitStack() as stack:
+            if self._peers.watch is not None:
+                stack.enter_context(self._peers.watch.explained())
+            yield
+
+    def _at_last(self) -> tuple[str, int]:
+        """Where the main thread hangs: the same, from another one."""
+        self._save()
+        self._leave_nothing()
+        stop = Interrupted(self._interrupts.reason, self._interrupts.code)
+        saved = bool(checkpoints(self._out))
+        is_told = self._peers.watch is not None and not self._peers.watch.tells(stop)
+        sentence = self._stopped(stop.reason) if saved else str(stop)
+        return "" if is_told else sentence, ExitCode.AGAIN if saved else stop.code
+
+    def _safe(self) -> str:
+        """Save what was trained before an error that leaves it whole; in words, for the end of a
+        sentence."""
+        with self._interrupts.held(), contextlib.suppress(TrainingError):
+            self._save()
+        self._leave_nothing()
+        if not checkpoints(self._out):
+            return ""
+        return f"; {last_good(self._out)}. Continue with: diptych train --resume {self._out}"
+
+    def _save(self) -> None:
+        """Save the last finished step, if it isn't; alone, as the others may be gone."""
+        state = self._state
+        if not self._peers.is_main or not state.is_whole or state.step == self._start:
+            return
+        buffers = {id(buffer) for buffer in state.objective.buffers()}
+        if any(id(buffer) not in buffers for buffer, _ in state.undo):
+            return  # another thread has put them aside
+        with _beside(state, self._peers.device):
+            for buffer, before in state.undo:
+                buffer.copy_(before)
+            self._checkpointer.save(state)
+
+    def _stopped(self, reason: str) -> str:
+        state, newest = self._state, checkpoints(self._out)[-1].name
+        is_saved = newest == f"step-{state.step:08d}"
+        what = "everything is saved" if is_saved else f"the last checkpoint is {newest}"
+        return (
+            f"stopped at step {state.step} of {state.steps} by {reason}; {what}. "
+            f"Continue with: diptych train --resume {self._out}"
+        )
+
+    def _leave_nothing(self) -> None:
+        """Remove what a run that took no step has made."""
+        if self._state.step or not self._peers.is_main or not self._out.is_dir():
+            return
+        for path in set(self._out.iterdir()) - self._found:
+            if path.is_dir() and not path.is_symlink():
+                shutil.rmtree(path, ignore_errors=True)
+            else:
+                path.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):  # somebody else has put something there
+            for folder in self._missing:
+                os.rmdir(folder)
+
+
+@contextlib.contextmanager
+def _beside(state: TrainingState, device: torch.device) -> Generator[None, None, None]:
+    """Within, a GPU's weights are copied without waiting for the step under way, which may wait for
+    a process that is gone; unless it changes what is saved."""
+    with torch.no_grad(), contextlib.ExitStack() as stack:
+        if state.taken is not None and not state.undo:
+            stream = torch.cuda.Stream(device)
+            stream.wait_event(state.taken)
+            stack.enter_context(torch.cuda.stream(stream))
+        yield

@@ -1,0 +1,60 @@
+"""Whether something can be written to a place: found out before the work, not after it."""
+
+import contextlib
+import os
+import re
+import tempfile
+from pathlib import Path
+
+from diptych.errors import ConfigError
+
+_BYTES = 2**16
+_ADDRESS = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:(/|$)")
+"""A scheme of two letters or more (one is a drive of Windows), such as s3: or hf:// before a
+place."""
+
+
+def check_writable(folder: str | os.PathLike[str], flag: str) -> None:
+    """Try to write into a folder, or to make it; nothing is left of the trial. Raises ConfigError
+    where that fails: an address of the internet, an empty name, a file in place of a folder, a
+    read-only or full disk.
+
+    >>> from diptych.writable import check_writable
+    >>> check_writable("s3://bucket/run", "--out")
+    Traceback (most recent call last):
+    ...
+    diptych.errors.ConfigError: --out s3://bucket/run is no folder of this machine: write to a \
+disk, or mount that place, and name the folder where it is mounted
+    """
+    check_local(folder, flag)
+    place = Path(folder)
+    missing = [each for each in (place, *place.parents) if not os.path.lexists(each)]
+    made = list[Path]()
+    try:
+        for each in reversed(missing):
+            each.mkdir(exist_ok=True)
+            made.append(each)
+        with tempfile.TemporaryFile(dir=place) as file:
+            file.write(bytes(_BYTES))
+            file.flush()
+            os.fsync(file.fileno())
+    except OSError as error:
+        raise ConfigError(
+            f"nothing can be written into {place} ({flag}): {error.strerror}; choose another {flag}"
+        ) from None
+    finally:
+        with contextlib.suppress(OSError):  # somebody else has put something there
+            for each in reversed(made):
+                each.rmdir()
+
+
+def check_local(place: str | os.PathLike[str], flag: str) -> None:
+    """Raises ConfigError for what names no place on a disk."""
+    text = os.fspath(place)
+    if not text.strip():
+        raise ConfigError(f"{flag} is empty: name a folder")
+    if "://" in text or _ADDRESS.match(text):
+        raise ConfigError(
+            f"{flag} {text} is no folder of this machine: write to a disk, or mount that place, "
+            "and name the folder where it is mounted"
+        )
