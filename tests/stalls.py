@@ -1,6 +1,7 @@
 """`diptych` in real processes that hang at a chosen place, until a signal comes."""
 
 import ctypes
+import importlib
 import multiprocessing
 import os
 import signal
@@ -26,6 +27,20 @@ def hang_in_a_call() -> None:
     library.pthread_mutex_lock(lock)
 
 
+def at_call(module: str, name: str, count: int, hang: Callable[[], None]) -> None:
+    """`module.name` hangs when it is called for the `count`th time."""
+    owner = importlib.import_module(module)
+    real, calls = getattr(owner, name), list[str]()
+
+    def called(*args: Any, **kwargs: Any) -> Any:
+        calls.append(name)
+        if len(calls) == count:
+            hang()
+        return real(*args, **kwargs)
+
+    setattr(owner, name, called)
+
+
 class Diptych:
     """`diptych ARGUMENTS` in `folder`; before it `prepare(hang)` puts `hang` where it is to hang.
     `hang` says when it is reached."""
@@ -36,14 +51,23 @@ class Diptych:
         arguments: list[str],
         prepare: Callable[[Callable[[], None]], None],
         hang: Callable[[], None] = hang_in_python,
+        environment: dict[str, str] | None = None,
     ):
         folder.mkdir(exist_ok=True)
-        self._reached, self._errors = folder / "reached", folder / "errors.txt"
+        rank = (environment or {}).get("RANK", "")
+        self._reached, self._errors = folder / f"reached{rank}", folder / f"errors{rank}.txt"
         # Processes forked from one that has imported all this start at once.
         context = multiprocessing.get_context("forkserver")
         context.set_forkserver_preload(["diptych.training", "diptych.cli.train", "tests.stalls"])
         self._process = context.Process(
-            target=_work, args=(folder, arguments, prepare, hang, self._reached, self._errors)
+            target=_work,
+            args=(
+                (folder, self._reached, self._errors),
+                arguments,
+                prepare,
+                hang,
+                environment or {},
+            ),
         )
         self._process.start()
 
@@ -72,13 +96,14 @@ class Diptych:
 
 
 def _work(
-    folder: Path,
+    places: tuple[Path, Path, Path],
     arguments: list[str],
     prepare: Callable[[Callable[[], None]], None],
     hang: Callable[[], None],
-    reached: Path,
-    errors: Path,
+    environment: dict[str, str],
 ) -> None:
+    folder, reached, errors = places
+    os.environ.update(environment)
     descriptor = os.open(errors, os.O_WRONLY | os.O_CREAT)
     os.dup2(descriptor, 2)
     sys.stderr = os.fdopen(2, "w", buffering=1)

@@ -90,7 +90,7 @@ class Interrupts:
     @contextlib.contextmanager
     def at_last(self, action: Callable[[], tuple[str, int] | None]) -> Generator[None, None, None]:
         """What is done where the main thread hangs, by another thread before it ends the process:
-        it gives the sentence to say and the exit code, or None."""
+        it gives the sentence to say (empty: another process says it) and the exit code."""
         before, self._at_last = self._at_last, action
         try:
             yield
@@ -192,7 +192,8 @@ class Interrupts:
     def _end(self) -> None:
         with self._lock:
             sentence, code = self._at_last() or (f"stopped by {self.reason}", self.code)
-            self._say(sentence)
+            if sentence:
+                self._say(sentence)
             self.leave(code)
 
 

@@ -1,6 +1,5 @@
 """A run that is asked to stop, wherever it is: real processes and real signals."""
 
-import importlib
 import os
 import signal
 import subprocess
@@ -12,25 +11,11 @@ import pytest
 
 from diptych.training import fit
 from diptych.training.state import checkpoints
-from tests.stalls import Diptych, hang_in_a_call, hang_in_python
+from tests.stalls import Diptych, at_call, hang_in_a_call, hang_in_python
 from tests.training.runs import assert_same_bits, small_run
 
 TRAIN = ["train", "tests.training.runs:small", "--save.every-steps", "0"]
 AGAIN, WITHIN = 75, 10.0
-
-
-def at_call(module, name, count, hang):
-    """`module.name` hangs when it is called for the `count`th time."""
-    owner = importlib.import_module(module)
-    real, calls = getattr(owner, name), []
-
-    def called(*args, **kwargs):
-        calls.append(name)
-        if len(calls) == count:
-            hang()
-        return real(*args, **kwargs)
-
-    setattr(owner, name, called)
 
 
 IN_A_STEP = partial(at_call, "diptych.training.loop", "accumulate", 4)

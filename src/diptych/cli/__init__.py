@@ -13,7 +13,7 @@ from collections.abc import Generator, Sequence
 from typing import Any
 
 from diptych.cli.escape import escaped
-from diptych.cli.processes import is_first
+from diptych.cli.processes import is_alone, is_first
 from diptych.errors import (
     DiptychError,
     DiptychWarning,
@@ -60,6 +60,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command line and exit with an `ExitCode`, or with 128 and the number of the signal
     that stopped it."""
     verb, *rest = (sys.argv[1:] if arguments is None else list(arguments)) or ["--help"]
+    if not is_alone():  # whom a store or a peer that is gone makes torch write pages
+        os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
     with listening(_say) as interrupts:
         code = _run(verb, rest)
         if interrupts.reason:

@@ -11,6 +11,11 @@ def is_first() -> bool:
     return os.environ.get("RANK", "").strip() in ("", "0")
 
 
+def is_alone() -> bool:
+    """Whether this process was started without others."""
+    return not os.environ.get("RANK")
+
+
 @contextlib.contextmanager
 def said_by_the_first() -> Generator[None, None, None]:
     """Within, what is printed, by the first process and by the others alike, is printed once."""

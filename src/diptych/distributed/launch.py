@@ -3,6 +3,7 @@
 import contextlib
 import datetime
 import os
+import warnings
 from collections.abc import Generator
 
 import torch
@@ -163,9 +164,12 @@ def data_parallel(module: nn.Module, peers: Peers) -> nn.Module:
     share_batch_statistics(module, peers)
     devices = [peers.device] if peers.device.type == "cuda" else None
     # Shared statistics are equal everywhere already: no buffers need to travel.
-    return DistributedDataParallel(
-        module, device_ids=devices, broadcast_buffers=False, gradient_as_bucket_view=True
-    )
+    with warnings.catch_warnings():
+        # The name that takes its place isn't there in torch 2.6.
+        warnings.filterwarnings("ignore", ".*broadcast_buffers", FutureWarning)
+        return DistributedDataParallel(
+            module, device_ids=devices, broadcast_buffers=False, gradient_as_bucket_view=True
+        )
 
 
 def unsynchronised(wrapped: nn.Module) -> contextlib.AbstractContextManager[None]:

@@ -36,6 +36,8 @@ _SILENCE = 30.0
 """Seconds without a heartbeat after which a process of another machine is lost."""
 _VERDICT = 5.0
 """Seconds in which a loss that broke a collective is found."""
+_DYING = 3.0
+"""Seconds in which a process that held the store is seen to be dead: its connections end first."""
 _TELLING = 15.0
 """Seconds that the first process has to save, and to say what happened."""
 _FIRST, _TOLD = "first", "told"
@@ -118,15 +120,18 @@ class Watch:
         with contextlib.suppress(RuntimeError):  # the store may be what was lost
             if own:
                 self._publish(_in_words(error, self._rank))
-            if self._rank and not self._is_lost(0):
-                deadline = time.monotonic() + _TELLING
-                while time.monotonic() < deadline and not self._store.check([_TOLD]):
-                    time.sleep(_PERIOD)
-                    if self._is_lost(0):
-                        break
+            deadline = time.monotonic() + _TELLING
+            while not self.is_first_left() and not self._store.check([_TOLD]):
+                if time.monotonic() > deadline:
+                    break
+                time.sleep(_PERIOD)
             said = self._store.compare_set(_TOLD, "", str(self._rank)).decode()
             return said == str(self._rank)
-        return self._rank == 0
+        return self.is_first_left()
+
+    def is_first_left(self) -> bool:
+        """Whether all processes before this one are lost: it does what the first one would."""
+        return all(self._is_lost(other) for other in range(self._rank))
 
     def _at_last(self) -> tuple[str, int]:
         stop = Interrupted(self._interrupts.reason, self._interrupts.code)
@@ -164,8 +169,11 @@ class Watch:
                     return self._publish(_loss(other, self._places[other]))
             return self._listen()
         except RuntimeError as error:
-            for other in filter(self._is_lost, self._near):
-                return _loss(other, self._places[other])
+            deadline = time.monotonic() + _DYING
+            while time.monotonic() < deadline:
+                for other in filter(self._is_lost, self._near):
+                    return _loss(other, self._places[other])
+                time.sleep(_PERIOD)
             return f"the loss of the machine that holds the run's store ({first_line(error)})"
 
     def _listen(self) -> str:
@@ -237,8 +245,8 @@ def _is_alive(process: int) -> bool:
 def _loss(rank: int, place: _Place) -> str:
     machine = place.machine.partition(" ")[0]
     return (
-        f"the loss of rank {rank} (process {place.process} on {machine}), which was killed or has "
-        "crashed; was its memory full?"
+        f"the loss of rank {rank} (process {place.process} on {machine} was killed or has crashed, "
+        "perhaps because the memory was full)"
     )
 
 

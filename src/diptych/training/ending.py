@@ -50,8 +50,15 @@ class Ending:
                 with self._interrupts.held():
                     self._save()
                 self._leave_nothing()
+                if self._peers.watch is not None:
+                    self._peers.watch.tells(stop)  # once who saves has saved
                 if not checkpoints(self._out):
-                    raise
+                    if not self._state.step:
+                        raise
+                    raise TrainingError(
+                        f"stopped at step {self._state.step} of {self._state.steps} by "
+                        f"{stop.reason}; {last_good(self._out)}"
+                    ) from stop
                 raise StoppedError(self._stopped(stop.reason)) from stop
             except DataError as error:
                 raise type(error)(f"{error}{self._safe()}") from error
@@ -98,7 +105,7 @@ class Ending:
     def _save(self) -> None:
         """Save the last finished step, if it isn't; alone, as the others may be gone."""
         state = self._state
-        if not self._peers.is_main or not state.is_whole or state.step == self._start:
+        if not self._is_saver() or not state.is_whole or state.step == self._start:
             return
         buffers = {id(buffer) for buffer in state.objective.buffers()}
         if any(id(buffer) not in buffers for buffer, _ in state.undo):
@@ -107,6 +114,11 @@ class Ending:
             for buffer, before in state.undo:
                 buffer.copy_(before)
             self._checkpointer.save(state)
+
+    def _is_saver(self) -> bool:
+        """All processes have the same weights: where the first is lost, the next one saves."""
+        watch = self._peers.watch
+        return self._peers.is_main or (watch is not None and watch.is_first_left())
 
     def _stopped(self, reason: str) -> str:
         state, newest = self._state, checkpoints(self._out)[-1].name
