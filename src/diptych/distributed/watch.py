@@ -74,7 +74,7 @@ class Watch:
         far = range(1, size) if rank == 0 else (0,)
         self._far = [other for other in far if other not in self._near]
         now = time.monotonic()
-        self._heard = dict.fromkeys(self._far, (0, now))
+        self._heard: dict[int, tuple[int, float]] = dict.fromkeys(self._far, (0, now))
         self._beaten = self._looked = now
         self._leaving = threading.Event()
 
