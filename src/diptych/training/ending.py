@@ -87,8 +87,8 @@ class Ending:
         self._save()
         self._leave_nothing()
         stop = Interrupted(self._interrupts.reason, self._interrupts.code)
-        saved = bool(checkpoints(self._out))
         is_told = self._peers.watch is not None and not self._peers.watch.tells(stop)
+        saved = bool(checkpoints(self._out))
         sentence = self._stopped(stop.reason) if saved else str(stop)
         return "" if is_told else sentence, ExitCode.AGAIN if saved else stop.code
 
