@@ -7,6 +7,7 @@ import tarfile
 import numpy as np
 import pytest
 
+from diptych.data import tar as tar_module
 from diptych.data.tar import TarIndex, cached_index, index_tar
 from diptych.errors import DataError
 from tests.data.builders import write_tar
@@ -172,8 +173,16 @@ END = b"\0" * 1024
         header("x", b"14", b"x") + b"2 path=b.txt\n".ljust(512, b"\0") + header("b.txt", b"1"),
         header("x", b"40000000", b"x") + b"\0" * (8 << 20),
         header("x", b"40000000", b"L") + b"b" * (8 << 20),
+        header("x", b"11610", b"L") + b"b" * 5120 + header("b.txt", b"1"),
+        header("x", b"35", b"x")
+        + b"29 GNU.sparse.name=real.txt \n".ljust(512, b"\0")
+        + header("b.txt", b"1")
+        + b"2",
     ],
-    ids=["minus", "plus", "underscore", "base 256", "pax", "step back", "stay", "long x", "long L"],
+    ids=[
+        *("minus", "plus", "underscore", "base 256", "pax", "step back", "stay", "long x"),
+        *("long L", "long name", "sparse"),
+    ],
 )
 def test_a_hostile_header_ends_the_walk_and_keeps_what_lies_before(tmp_path, hostile):
     path = tmp_path / "a.tar"
@@ -188,6 +197,43 @@ def test_a_sample_with_more_kinds_of_members_than_sixteen_bits_count(tmp_path):
     members = (header(f"a.e{number}", b"0") for number in range(70_000))
     path.write_bytes(b"".join(members) + END)
     assert len(index_tar(path).members(0)) == 70_000
+
+
+def pax(**records: bytes) -> bytes:
+    """A pax header."""
+    data = b""
+    for key, value in records.items():
+        body = b" " + key.encode() + b"=" + value + b"\n"
+        length = len(body) + len(str(len(body) + len(str(len(body)))))
+        data += str(length).encode() + body
+    filled = data + bytes(-len(data) % 512)
+    return header("x", f"{len(data):o}".encode(), b"x") + filled
+
+
+def test_pax_records_are_kept_no_longer_than_their_member(tmp_path):
+    many = pax(**{f"k{number}": b"v" * 20 for number in range(20_000)})
+    path = tmp_path / "a.tar"
+    path.write_bytes(GOOD + many * 3 + pax(path=b"c.txt\0.jpg") + header("b.txt", b"0") + END)
+    assert contents(path, index_tar(path)) == {"a.txt": b"first", "c.txt": b""}
+
+
+def test_long_endings_take_their_own_room_in_the_cache(tmp_path):
+    path = tmp_path / "a.tar"
+    # As an array of texts these would be 2,000 x 4,000 letters of four bytes.
+    members = [pax(path=b"a." + b"%04d" % n * 1000) + header("x", b"0") for n in range(2000)]
+    path.write_bytes(b"".join(members) + END)
+    index = cached_index(path, tmp_path)
+    assert cached_index(path, tmp_path).endings == index.endings
+    [stored] = (tmp_path / "index").glob("*.npz")
+    assert stored.stat().st_size < 9_000_000
+
+
+def test_more_members_than_any_shard_has_end_the_walk(tmp_path, monkeypatch):
+    monkeypatch.setattr(tar_module, "_MOST", 10)
+    path = write_tar(tmp_path / "a.tar", [(f"{n}.txt", b"") for n in range(20)])
+    index = index_tar(path)
+    assert len(index) == 10
+    assert "more than 10 members" in index.error
 
 
 def test_a_pipe_and_a_folder_are_no_tar(tmp_path):

@@ -2,6 +2,7 @@
 
 import pickle
 import random
+import time
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
@@ -13,6 +14,7 @@ from diptych.config import TokenizerConfig
 from diptych.errors import ConfigError, DataError
 from diptych.inputs import ClipTokenizer, build_tokenizer, write_transformers_files
 from diptych.inputs import clip_tokenizer as clip_tokenizer_module
+from diptych.inputs import tokenizer as tokenizer_module
 from diptych.inputs import vocabulary as vocabulary_module
 from diptych.inputs.tokenizer import check_text
 from diptych.inputs.vocabulary import read_vocabulary
@@ -203,3 +205,31 @@ def test_transformers_reads_the_files_we_write(tmp_path, tokenizer):
         assert theirs(text)["input_ids"] == tokenizer.encode(text)
     assert theirs.model_max_length == 77
     assert theirs.pad_token_id == 49407
+
+
+LONG = {
+    "words": "a red car and " * 5000,
+    "a word": "abcdefgh" * 20_000,
+    "space": " " * 200_000 + "a cat",
+    "signs": "!?&." * 20_000,
+    "emoji": "😂🇺🇸" * 10_000,
+    "entities": "&amp;lt;b&amp;gt; " * 5000,
+    "digits": "1234567890" * 10_000,
+    "lines": "one\ntwo\t" * 10_000,
+}
+
+
+@pytest.mark.parametrize("name", LONG)
+def test_what_is_left_out_of_a_long_text_changes_no_id(name, monkeypatch):
+    tokenizer = ClipTokenizer()
+    ids = tokenizer.encode(LONG[name])
+    truncated = tokenizer.truncates(LONG[name], ids)
+    monkeypatch.setattr(tokenizer_module, "LETTERS", 1 << 30)
+    assert tokenizer.encode(LONG[name]) == ids
+    assert tokenizer.truncates(LONG[name], ids) == truncated == (name != "space")
+
+
+def test_a_megabyte_in_one_word_takes_no_time():
+    start = time.process_time()
+    assert len(ClipTokenizer().encode("x" * 10_000_000)) == 77
+    assert time.process_time() - start < 2

@@ -6,7 +6,6 @@ folder of texts (`images/a/1.png` with `text/a/1.txt`): a folder of pairs is an 
 
 import codecs
 import itertools
-import json
 import os
 import re
 from collections import defaultdict
@@ -15,6 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from diptych.batch import Sample
+from diptych.bounded import parse_json, read_whole
+from diptych.data.files import LONGEST_TEXT
 from diptych.data.pictures import Contents
 from diptych.data.source import Captioner, Source
 from diptych.errors import DataError
@@ -75,14 +76,17 @@ def read_captions(files: Iterable[Path]) -> dict[str, Any]:
     if any(texts.values()) or not objects:
         return dict(texts)
     try:
-        fields = json.loads(objects[0].read_bytes())
+        fields = parse_json(read_whole(objects[0], LONGEST_TEXT))
     except ValueError as error:
         raise DataError(f"{objects[0]} can't be read: {error}") from None
     return fields if isinstance(fields, dict) else {}
 
 
 def _lines(path: Path) -> list[str]:
-    data = path.read_bytes()
+    try:
+        data = read_whole(path, LONGEST_TEXT)
+    except ValueError as error:
+        raise DataError(f"{path} can't be read: {error}") from None
     wide = data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
     try:
         text = data.decode("utf-16" if wide else "utf-8-sig")

@@ -19,7 +19,9 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Int64
 
-from diptych.data.files import OpenFiles
+from diptych.bounded import read_whole
+from diptych.data.files import LONGEST_TEXT, OpenFiles
+from diptych.data.lines import count_letter, filled, find_lines, mapped
 from diptych.data.pictures import is_picture, without_number
 from diptych.data.rows import Columns, Rows
 from diptych.data.source import BadSample
@@ -30,6 +32,11 @@ _SPELLED = {"\\t": "\t", "tab": "\t"}
 _DEFAULTS = {".tsv": "\t", ".token": "\t"}
 _LINES_OF_A_FIELD = 1000
 """Lines after which a quote that stays open is taken for a stray one."""
+_LOOKED_AHEAD = 1 << 22
+"""Letters in which the end of such quotes is looked for in vain, over a whole file."""
+_BLOCK = 1 << 23
+_MOST_CONVERTED = 1 << 28
+"""Bytes of a file that is rewritten in memory."""
 _SHOWN = 80
 _OPENING = re.compile(r' *"')
 
@@ -53,13 +60,18 @@ class DelimitedRows(Rows):
         )
         self._path, self._files = path, OpenFiles()
         self._memory = _converted(path)
+        self._ahead = _LOOKED_AHEAD
         data = self._whole()
         start = len(codecs.BOM_UTF8) if bytes(data[:3].tobytes()) == codecs.BOM_UTF8 else 0
-        starts, ends = _lines(data, start)
-        first = next((n for n in range(len(starts)) if self._line(starts, ends, n).strip()), None)
-        if first is None:
+        starts, ends = find_lines(data, start, path)
+        lines = filled(data, starts, ends)
+        if not lines.any():
             raise DataError(f"{path} is empty")
-        line = self._line(starts, ends, first)
+        first = int(lines.argmax())
+        try:
+            line = self._line(starts, ends, first)
+        except DataError as error:
+            raise DataError(f"the first line of {path} can't be read: {error}") from None
         self._separator, self.columns, named = _header(line, path, wanted, separator, surplus)
         self._surplus = surplus
         # The column of pictures tells rows from lines of one quoted field.
@@ -83,15 +95,13 @@ class DelimitedRows(Rows):
     def _whole(self) -> np.ndarray:
         if self._memory is not None:
             return np.frombuffer(self._memory, np.uint8)
-        if not self._path.stat().st_size:
-            raise DataError(f"{self._path} is empty")
-        return np.memmap(self._path, np.uint8, "r")
+        return mapped(self._path)
 
     def _line(self, starts: np.ndarray, ends: np.ndarray, number: int) -> str:
         start, end = int(starts[number]), int(ends[number])
         if self._memory is not None:
             return _text(self._memory[start:end])
-        return _text(self._files.read(self._path, start, end - start))
+        return _text(self._files.read(self._path, start, end - start, most=LONGEST_TEXT))
 
     def _fields(self, line: str) -> list[str] | None:
         """The line's fields; None where no reading of it has as many as there are columns."""
@@ -117,10 +127,10 @@ class DelimitedRows(Rows):
         """Where the rows begin and end. `line` is the first line's number in the file."""
         if not len(starts):
             return starts, ends
-        plain = np.ones(len(starts), bool)
-        plain[_line_of(data, '"', starts)] = False
-        separators = np.bincount(_line_of(data, self._separator, starts), minlength=len(starts))
-        plain &= separators == len(self.columns) - 1
+        plain = count_letter(data, '"', starts) == 0
+        plain &= count_letter(data, self._separator, starts) == len(self.columns) - 1
+        # A line that is too long to be read is a row that can't be.
+        plain |= ends - starts > LONGEST_TEXT
         kept, ends, bad = plain.copy(), ends.copy(), list[BadSample]()
         after = 0
         ordinary, view = _ordinary_row(self._separator, len(self.columns)), data.data
@@ -153,15 +163,23 @@ class DelimitedRows(Rows):
         lines = [self._line(starts, ends, number)]
         if _quoted(lines[0], self._separator) != []:
             return number
+        letters = tried = len(lines[0])
         for last in range(number + 1, min(number + _LINES_OF_A_FIELD, len(starts))):
+            letters += int(ends[last] - starts[last])
+            if letters > LONGEST_TEXT or tried > self._ahead:
+                break
             lines.append(self._line(starts, ends, last))
             if '"' not in lines[-1]:
                 continue
+            tried += letters
             fields = _quoted("\n".join(lines), self._separator)
             if fields == []:
                 continue
             fits = fields is not None and len(fields) == len(self.columns)
-            return last if fits and not self._rows_by_themselves(lines) else number
+            if fits and not self._rows_by_themselves(lines):
+                return last
+            break
+        self._ahead -= tried
         return number
 
     def _rows_by_themselves(self, lines: Sequence[str]) -> bool:
@@ -192,18 +210,29 @@ def _converted(path: Path) -> bytes | None:
     with path.open("rb") as file:
         head = file.read(4096)
     encoding = _wide_encoding(head)
-    if encoding:
-        try:
-            text = path.read_bytes().decode(encoding)
-        except UnicodeDecodeError as error:
-            raise DataError(
-                f"{path} begins like {encoding.upper()}, but isn't ({error.reason} at byte "
-                f"{error.start}); write it as UTF-8"
-            ) from None
-        return text.removeprefix("\ufeff").replace("\r\n", "\n").replace("\r", "\n").encode()
-    if b"\r" in head and b"\n" not in head:  # as old Macintosh programs end lines
-        return path.read_bytes().replace(b"\r\n", b"\n").replace(b"\r", b"\n")
-    return None
+    if not encoding and not (b"\r" in head and b"\n" not in head):
+        return None
+    try:
+        content = read_whole(path, _MOST_CONVERTED)
+    except ValueError as error:
+        raise DataError(
+            f"{path} is to be written as UTF-8 with line feeds to be read: {error}"
+        ) from None
+    if not encoding:  # as old Macintosh programs end lines
+        return content.replace(b"\r\n", b"\n").replace(b"\r", b"\n")
+    try:
+        text = content.decode(encoding)
+    except UnicodeDecodeError as error:
+        raise DataError(
+            f"{path} begins like {encoding.upper()}, but isn't ({error.reason} at byte "
+            f"{error.start}); write it as UTF-8"
+        ) from None
+    return (
+        text.removeprefix("\ufeff")
+        .replace("\r\n", "\n")
+        .replace("\r", "\n")
+        .encode("utf-8", "replace")
+    )
 
 
 def _wide_encoding(head: bytes) -> str:
@@ -225,41 +254,26 @@ def _text(line: bytes) -> str:
         return line.decode("cp1252", "replace")
 
 
-def _lines(data: np.ndarray, start: int) -> tuple[np.ndarray, np.ndarray]:
-    """Where lines begin, and where they end without the line feed."""
-    feeds = _places(data, "\n")
-    ends = feeds if len(feeds) and feeds[-1] == len(data) - 1 else np.append(feeds, len(data))
-    return np.concatenate([[start], ends[:-1] + 1]).astype(np.int64), ends.astype(np.int64)
-
-
-def _places(data: np.ndarray, letter: str, block: int = 1 << 24) -> Int64[np.ndarray, " found"]:
-    """Where the ASCII letter stands."""
-    found = [
-        np.flatnonzero(data[at : at + block] == ord(letter)) + at
-        for at in range(0, len(data), block)
-    ]
-    return np.concatenate([np.zeros(0, np.int64), *found])
-
-
-def _line_of(data: np.ndarray, letter: str, starts: np.ndarray) -> Int64[np.ndarray, " found"]:
-    """The lines in which the letter stands, once for each time."""
-    places = _places(data, letter)
-    return np.searchsorted(starts, places[places >= starts[0]], side="right") - 1
-
-
 def _not_utf8(data: np.ndarray, starts: np.ndarray, ends: np.ndarray) -> Iterator[int]:
     """Rows whose bytes aren't UTF-8."""
-    block = 10_000
-    for first in range(0, len(starts), block):
-        last = min(first + block, len(starts)) - 1
-        try:
-            data[starts[first] : ends[last]].tobytes().decode("utf-8")
-        except UnicodeDecodeError:
-            for row in range(first, last + 1):
-                try:
-                    data[starts[row] : ends[row]].tobytes().decode("utf-8")
-                except UnicodeDecodeError:
+    first = 0
+    while first < len(starts):
+        # As many rows as fill a block, at least one.
+        last = max(first + 1, int(np.searchsorted(ends, starts[first] + _BLOCK)))
+        if not _is_utf8(data[starts[first] : ends[last - 1]]):
+            for row in range(first, last):
+                if not _is_utf8(data[starts[row] : ends[row]]):
                     yield row
+        first = last
+
+
+def _is_utf8(data: np.ndarray) -> bool:
+    """Whether the bytes are, as far as rows are read."""
+    try:
+        data[: 2 * _BLOCK].tobytes().decode("utf-8")
+    except UnicodeDecodeError:
+        return False
+    return True
 
 
 def _header(

@@ -8,6 +8,8 @@ from pathlib import Path
 from diptych.errors import DataError
 
 _OPEN_FILES = 128
+LONGEST_TEXT = 1 << 22
+"""Bytes of one sample's captions or metadata, or of a row of a table."""
 
 
 class OpenFiles:
@@ -17,9 +19,11 @@ class OpenFiles:
     def __init__(self):
         self._files: OrderedDict[Path, int] = OrderedDict()
 
-    def read(self, path: Path, offset: int, size: int) -> bytes:
-        """`size` bytes from `offset`. Raises DataError when the file is shorter, OSError when it's
-        gone."""
+    def read(self, path: Path, offset: int, size: int, most: int) -> bytes:
+        """`size` bytes from `offset`. Raises DataError when these are more than `most` or the file
+        is shorter, OSError when it's gone."""
+        if size > most:
+            raise DataError(f"it has {size:,} bytes at byte {offset}, more than {most:,}")
         if path not in self._files:
             if len(self._files) >= _OPEN_FILES:
                 os.close(self._files.popitem(last=False)[1])

@@ -1,46 +1,41 @@
 """Tables in JSON: an object a line, a list of objects, COCO's and Karpathy's files of captions, or
 an object that gives each picture its captions."""
 
+import codecs
 import contextlib
 import itertools
-import json
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
-from diptych.data.files import OpenFiles
+from diptych.bounded import parse_json, read_whole
+from diptych.data.files import LONGEST_TEXT, OpenFiles
+from diptych.data.lines import filled, find_lines, mapped
 from diptych.data.pictures import is_picture
 from diptych.data.rows import Rows
 from diptych.errors import DataError
 
 _SHOWN = 8
+_BOM = codecs.BOM_UTF8
+_INDENT = 1000
+_LONGEST = 1 << 30
+"""Bytes of a file that is one piece of JSON."""
 
 
 def open_json(path: Path) -> Rows:
     """The rows of a `.json` or `.jsonl` file, whichever way they lie in it. Raises DataError."""
-    with path.open("rb") as file:
-        head = next((line for line in file if not line.isspace()), b"").lstrip(b"\xef\xbb\xbf \t")
-        more = any(not line.isspace() for line in file)
-    if not head:
-        raise DataError(f"{path} is empty")
-    if head[:1] not in b"[{" or (head[:1] == b"{" and _is_row(head, alone=not more)):
-        return _JsonLines(path)
+    lines = _JsonLines(path)
+    if lines.begin not in b"[{" or (lines.begin == b"{" and lines.hold_rows()):
+        return lines.named()
     try:
-        content: Any = json.loads(path.read_bytes())
+        content = parse_json(read_whole(path, _LONGEST))
     except ValueError as error:
-        raise DataError(f"{path} can't be read as JSON: {error}") from None
+        raise DataError(
+            f"{path} can't be read as JSON: {error}; an object a line (.jsonl) is read piece by "
+            "piece"
+        ) from None
     return _ListedRows(path, *_listed(content, path))
-
-
-def _is_row(line: bytes, alone: bool) -> bool:
-    """Whether a line is a row of JSON lines; alone in its file, it may be the whole table."""
-    with contextlib.suppress(ValueError):
-        value = json.loads(line)
-        return not alone or (isinstance(value, dict) and not _is_table(value))
-    return False
 
 
 def _is_table(content: Mapping[str, Any]) -> bool:
@@ -113,22 +108,46 @@ class _JsonLines(Rows):
 
     def __init__(self, path: Path):
         self._path, self._files = path, OpenFiles()
-        with path.open("rb") as file:
-            lines = np.array([(len(line), not line.isspace()) for line in file], np.int64).reshape(
-                -1, 2
-            )
-        lengths, filled = lines[:, 0], lines[:, 1].astype(bool)
-        self._starts = (np.cumsum(lengths) - lengths)[filled]
-        self._lengths = lengths[filled]
+        data = mapped(path)
+        starts, ends = find_lines(data, len(_BOM) if data[:3].tobytes() == _BOM else 0, path)
+        kept = filled(data, starts, ends)
+        if not kept.any():
+            raise DataError(f"{path} is empty")
+        self._starts, self._lengths = starts[kept], (ends - starts)[kept]
+        self.begin = data[self._starts[0] :][:_INDENT].tobytes().lstrip()[:1]
+
+    def named(self) -> Rows:
+        """With the columns' names."""
         self.columns = _names(self)
+        return self
+
+    def hold_rows(self) -> bool:
+        """Whether these are rows: the first line is an object, or the two after it are; a line
+        alone may be the whole table."""
+        if len(self) == 1:
+            with contextlib.suppress(DataError):
+                return not _is_table(self._object(0, _LONGEST))
+            return False
+        return self._is_object(0) or (self._is_object(1) and self._is_object(2))
 
     def __len__(self) -> int:
         return len(self._starts)
 
     def __getitem__(self, index: int) -> Mapping[str, Any]:
-        data = self._files.read(self._path, int(self._starts[index]), int(self._lengths[index]))
+        return self._object(index, LONGEST_TEXT)
+
+    def _is_object(self, index: int) -> bool:
+        with contextlib.suppress(DataError, IndexError):
+            self[index]
+            return True
+        return False
+
+    def _object(self, index: int, most: int) -> dict[str, Any]:
+        data = self._files.read(
+            self._path, int(self._starts[index]), int(self._lengths[index]), most
+        )
         try:
-            row = json.loads(data.lstrip(b"\xef\xbb\xbf"))
+            row = parse_json(data)
         except ValueError as error:
             raise DataError(f"the line can't be read as JSON: {error}") from None
         if not isinstance(row, dict):

@@ -9,23 +9,37 @@ import contextlib
 import io
 import itertools
 import json
+import math
+import struct
 import tarfile
+import tokenize
 from collections.abc import Generator, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, cast
+from typing import cast
 
 import numpy as np
 
 from diptych.batch import Sample
+from diptych.bounded import parse_json
 from diptych.data.bad import too_many
-from diptych.data.files import OpenFiles
+from diptych.data.files import LONGEST_TEXT, OpenFiles
 from diptych.data.pictures import is_picture
 from diptych.data.source import BadSample, Captioner, Source
 from diptych.data.tar import TarIndex, cached_index
 from diptych.durable import write_file
-from diptych.errors import DataError
+from diptych.errors import DataError, first_line
+from diptych.inputs.picture import MAX_BYTES
 
 _SHOWN = 5
+_NPY_HEADERS = {
+    (1, 0): np.lib.format.read_array_header_1_0,
+    (2, 0): np.lib.format.read_array_header_2_0,
+}
+_NPY_ERRORS = (
+    *(ValueError, TypeError, KeyError, OSError, EOFError, SyntaxError, tokenize.TokenError),
+    *(MemoryError, OverflowError, RecursionError, AttributeError, struct.error),
+)
+"""What numpy raises for a header, which it parses as Python."""
 
 
 class Shards(Source):
@@ -86,7 +100,7 @@ class Shards(Source):
         wrong = list[DataError]()
 
         def read(member: str) -> bytes:
-            return self._files.read(path, *members[member])
+            return self._files.read(path, *members[member], most=LONGEST_TEXT)
 
         if "json" in members:
             with _kept(wrong):
@@ -109,7 +123,7 @@ class Shards(Source):
             raise DataError(f"{wrong[0]}; its members are {_shown(members)}")
         return Sample(
             key=self._shards[which].key(row),
-            image=self._files.read(path, *image),
+            image=self._files.read(path, *image, most=MAX_BYTES),
             captions=captions,
             label=label,
             labels=labels,
@@ -175,16 +189,23 @@ def _utf8(data: bytes) -> str:
 
 def _several(data: bytes) -> tuple[int, ...]:
     """The classes marked in a .npy file."""
+    stream = io.BytesIO(data)
     try:
+        # numpy makes room for what the header says before it reads; the rest is checked there.
+        version = np.lib.format.read_magic(stream)
+        read_header = _NPY_HEADERS[version]
+        shape, _, dtype = read_header(stream)
+        if dtype.kind not in "biuf" or math.prod(shape) * dtype.itemsize > len(data):
+            raise ValueError(f"it holds {shape} of {dtype}")
         marks = np.load(io.BytesIO(data), allow_pickle=False)
-    except (ValueError, EOFError) as error:
-        raise DataError(f"its .npy can't be read: {error}") from None
+    except _NPY_ERRORS as error:
+        raise DataError(f"its .npy can't be read: {first_line(error)}") from None
     return tuple(int(index) for index in np.flatnonzero(marks))
 
 
 def _json(data: bytes) -> dict[str, object]:
     try:
-        value: Any = json.loads(data)
+        value = parse_json(data)
     except ValueError as error:
         raise DataError(f"its .json can't be read: {error}") from None
     if not isinstance(value, dict):

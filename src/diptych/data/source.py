@@ -13,6 +13,11 @@ from diptych.config import DataConfig
 from diptych.data.wordnet import place_of_id, refuse_ids, spoken_names
 from diptych.errors import ConfigError, DataError
 
+_CLASSES = 1 << 31
+"""Classes where nothing says how many there are."""
+_SHOWN = 60
+"""Letters of a class in a message."""
+
 
 class BadSample(NamedTuple):
     """A sample, or a part of a file, that can't be used: where it is and why.
@@ -202,13 +207,15 @@ class Captioner:
             return place
         try:
             label = int(text)
+            if label >= _CLASSES:
+                raise ValueError
         except ValueError:
             raise DataError(
-                f"class {text!r} is neither a number nor one of {self.flags}class-names"
+                f"class {text[:_SHOWN]!r} is neither a number nor one of {self.flags}class-names"
             ) from None
         if label < 0 or (self.class_names and label >= len(self.class_names)):
             raise DataError(
-                f"class {label} lies outside the {len(self.class_names)} names of "
+                f"class {text[:_SHOWN]} lies outside the {len(self.class_names)} names of "
                 f"{self.flags}class-names"
             )
         return label
@@ -221,8 +228,8 @@ def _texts(value: object) -> Iterable[str]:
     for text in several:
         if isinstance(text, str):
             yield text
-        elif isinstance(text, int | float) and not isinstance(text, bool) and text == text:
-            yield str(text)  # a float that isn't itself is NaN, pandas' word for nothing
+        elif isinstance(text, int | float) and not isinstance(text, bool) and abs(text) < 1e300:
+            yield str(text)  # nothing is smaller than NaN, pandas' word for nothing
 
 
 def captioner_of(

@@ -9,11 +9,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from braceexpand import braceexpand
-
 from diptych.components import implementation, type_name
 from diptych.config import DataConfig, SourceConfig
 from diptych.data.bad import too_many
+from diptych.data.braces import expand_braces
 from diptych.data.layout import PACKED, FolderReader
 from diptych.data.shards import Shards
 from diptych.data.source import (
@@ -194,13 +193,13 @@ class _Opener:
         if path.startswith("synthetic:"):
             return Synthetic(_count(path), self.captioner)
         if path.startswith("pipe:"):
-            return self._piped(_braces(path.removeprefix("pipe:")))
+            return self._piped(expand_braces(path.removeprefix("pipe:")))
         if "://" in path:
             raise DataError(
                 f"{path} isn't a local file; read it through a command, such as "
                 f"pipe:curl -sSf {path}"
             )
-        files = list(map(Path, itertools.chain.from_iterable(map(_matches, _braces(path)))))
+        files = list(map(Path, itertools.chain.from_iterable(map(_matches, expand_braces(path)))))
         if len(files) == 1 and files[0].is_dir():
             own, flags = self.captioner, self.captioner.flags
             reader = FolderReader(
@@ -215,6 +214,8 @@ class _Opener:
         kinds = {file.suffix.lower() for file in files}
         if ".tar" in kinds:
             return self._shards(files)
+        if other := next((file for file in files if not file.is_file()), None):
+            raise DataError(f"{other} is no regular file")  # to open a pipe is to wait for ever
         if len(kinds) == 1 and (is_table(files[0]) or is_list(files[0])):
             tables = [self._table(file) for file in files]
             return tables[0] if len(tables) == 1 else Joined(tables)
@@ -287,13 +288,6 @@ def _count(path: str) -> int:
     if not digits.isdecimal() or int(digits) == 0:
         raise ConfigError(f"{path}: synthetic: takes a number of pictures, such as synthetic:1000")
     return int(digits)
-
-
-def _braces(pattern: str) -> list[str]:
-    try:
-        return list(braceexpand(pattern))
-    except ValueError:
-        raise ConfigError(f"the path {pattern} has unbalanced braces") from None
 
 
 def _matches(name: str) -> list[str]:

@@ -7,6 +7,7 @@ import contextlib
 import itertools
 import os
 import re
+import sys
 import zipfile
 import zlib
 from dataclasses import dataclass
@@ -25,14 +26,19 @@ _REGULAR = b"0\0007"
 _WITHOUT_DATA = b"123456"
 _COMPRESSED = {b"\x1f\x8b": "gzip", b"BZ": "bzip2", b"\xfd7": "xz", b"\x28\xb5": "zstd"}
 _META = re.compile(r"__[^/]*__($|/)")
-_FORMAT = "tar index 2"
+_FORMAT = "tar index 3"
 _OCTAL = re.compile(rb"[0-7]*")
 _LONGEST_HEADER = 1 << 20
-"""Bytes of a long name or of pax records; paths have 4,096 at most."""
+"""Bytes of pax records."""
+_LONGEST_NAME = 1 << 12
+"""Bytes of a name: those of the longest path in Linux."""
+_MOST = 1 << 22
+"""Members of a tar; each takes some hundred bytes of memory."""
 
 
 class _Member(NamedTuple):
-    name: str
+    key: str
+    ending: str
     offset: int
     size: int
 
@@ -103,7 +109,7 @@ def _sound(header: bytes) -> bool:
 
 
 def _pax(data: bytes) -> dict[str, str]:
-    """The records `LENGTH KEY=VALUE\\n` of a pax header."""
+    """What the records `LENGTH KEY=VALUE\\n` of a pax header say of name and size."""
     records, start = dict[str, str](), 0
     while start < len(data):
         space = data.find(b" ", start)
@@ -112,7 +118,10 @@ def _pax(data: bytes) -> dict[str, str]:
             raise ValueError("a pax record without its length")
         end = start + int(digits)
         key, _, value = data[space + 1 : end].rstrip(b"\n").partition(b"=")
-        records[key.decode()] = value.decode("utf-8", "surrogateescape")
+        if key.startswith(b"GNU.sparse."):
+            raise ValueError("it is a sparse file, which can't be read")
+        if key in (b"path", b"size"):
+            records[key.decode()] = _text(value)
         start = end
     return records
 
@@ -140,6 +149,8 @@ def _walk(file: int, length: int, members: list[_Member]) -> tuple[str, str]:
         name = override.get("path") or _text(header[:100])
         if "path" not in override and header[257:263] == b"ustar\0" and header[345]:
             name = f"{_text(header[345:500])}/{name}"
+        if len(name) > _LONGEST_NAME or len(members) >= _MOST:
+            raise ValueError(f"a name of {len(name):,} letters, or more than {_MOST:,} members")
         if "size" in override:  # pax: for files above the 8 GiB of eleven digits
             size = _decimal(override["size"])
         position += _BLOCK
@@ -155,7 +166,9 @@ def _walk(file: int, length: int, members: list[_Member]) -> tuple[str, str]:
         elif kind == b"x":
             override |= _pax(_described(file, size, position))
         elif kind in _REGULAR:
-            members.append(_Member(name, position, size))
+            if split := split_name(name):
+                key, ending = split
+                members.append(_Member(key, sys.intern(ending), position, size))
             override = {}
         elif kind == b"S":
             return f"holds the sparse file {name}, which can't be read, at byte {position}", name
@@ -185,9 +198,7 @@ def _group(members: list[_Member], error: str, cut: str) -> TarIndex:
     samples: list[dict[str, _Member]] = []
     latest: dict[str, int] = {}
     for member in members:
-        if not (split := split_name(member.name)):
-            continue
-        key, ending = split
+        key, ending = member.key, member.ending
         at = latest.get(key)
         if at is None or ending in samples[at]:
             at = latest[key] = len(samples)
@@ -260,7 +271,11 @@ def _read_index(stored: Path) -> TarIndex:
     with stored.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
         fields: dict[str, Any] = {name: arrays[name] for name in arrays.files}
     fields["error"] = str(fields.pop("damage"))  # the field's name in the file
-    fields["endings"] = tuple(fields["endings"].tolist())
+    endings = fields["endings"].tobytes().decode("utf-8", "surrogateescape")
+    *each, rest = endings.split("\0")
+    if rest:
+        raise ValueError(f"{stored} is cut short")
+    fields["endings"] = tuple(each)
     index = TarIndex(**fields)
     members = len(index.ending)
     if not (
@@ -290,7 +305,10 @@ def cached_index(path: Path, cache: Path) -> TarIndex:
     index = index_tar(path)
 
     def write(target: Path) -> None:
-        fields: dict[str, Any] = vars(index) | {"endings": np.array(index.endings, np.str_)}
+        # No name holds a 0; an array of texts would give each the room of the longest.
+        endings = "".join(f"{each}\0" for each in index.endings)
+        endings = endings.encode("utf-8", "surrogateescape")
+        fields: dict[str, Any] = vars(index) | {"endings": np.frombuffer(endings, np.uint8)}
         fields["damage"] = fields.pop("error")
         with target.open("wb") as file:
             np.savez(file, allow_pickle=False, **fields)

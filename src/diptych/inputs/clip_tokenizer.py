@@ -18,7 +18,7 @@ import regex
 from jaxtyping import Int
 from torch import Tensor
 
-from diptych.inputs.tokenizer import Tokenizer, check_text
+from diptych.inputs.tokenizer import Tokenizer, bounded, check_text
 from diptych.inputs.vocabulary import read_vocabulary
 
 CACHED_WORDS = 1 << 16
@@ -103,7 +103,7 @@ class ClipTokenizer(Tokenizer):
 
     def _split(self, text: str) -> list[str]:
         """What stands between spaces in a cleaned caption."""
-        text = check_text(text)
+        text = bounded(check_text(text), self.context_length)
         if not _is_clean(text):
             text = html.unescape(html.unescape(ftfy.fix_text(text)))
         return text.lower().split()

@@ -10,7 +10,7 @@ from jaxtyping import Int
 from torch import Tensor
 
 from diptych.errors import ConfigError
-from diptych.inputs.tokenizer import Tokenizer, check_text
+from diptych.inputs.tokenizer import Tokenizer, bounded, check_text
 
 
 class HuggingFaceTokenizer(Tokenizer):
@@ -49,12 +49,12 @@ class HuggingFaceTokenizer(Tokenizer):
 
     def encode(self, text: str) -> list[int]:
         """The ids with the tokenizer's own special tokens, at most `context_length`."""
-        found = self._tokenizer(_clean(text), truncation=True, max_length=self.context_length)
+        found = self._tokenizer(self._clean(text), truncation=True, max_length=self.context_length)
         return list(found["input_ids"])
 
     def length(self, text: str) -> int:
         """How many ids `encode` would give without an end of the context."""
-        return len(self._tokenizer(_clean(text), verbose=False)["input_ids"])
+        return len(self._tokenizer(self._clean(text), verbose=False)["input_ids"])
 
     def decode(self, ids: Sequence[int] | Int[Tensor, " length"]) -> str:
         """The text without special tokens."""
@@ -65,7 +65,7 @@ class HuggingFaceTokenizer(Tokenizer):
         `folder`."""
         self._tokenizer.save_pretrained(str(folder))
 
-
-def _clean(text: str) -> str:
-    """Without broken encodings, HTML entities and doubled white space."""
-    return " ".join(html.unescape(html.unescape(ftfy.fix_text(check_text(text)))).split())
+    def _clean(self, text: str) -> str:
+        """Without broken encodings, HTML entities and doubled white space."""
+        text = ftfy.fix_text(bounded(check_text(text), self.context_length))
+        return " ".join(html.unescape(html.unescape(text)).split())

@@ -12,12 +12,36 @@ from torch import Tensor
 
 from diptych.errors import ConfigError, DataError
 
+LETTERS = 1 << 8
+"""Letters for each id of the context, after which a text is cut."""
+LONGEST = 1 << 22
+"""Letters of a text that are looked at."""
+
 
 def check_text(text: object) -> str:
     """`text` itself. Raises DataError for what is not text: an empty cell of a table, say."""
     if not isinstance(text, str):
         raise DataError(f"a caption must be text, not {type(text).__name__}: {text!r:.60}")
     return text
+
+
+def bounded(text: str, context_length: int) -> str:
+    """The beginning of a text that is far longer than the context: cleaning and merging a megabyte
+    takes many seconds, for a few dozen ids.
+
+    No id depends on what is left out in a text of words: they have at least one id each, and
+    LETTERS of them are eight times those of CLIP's longest symbol. In one word of tens of
+    thousands of letters, merges are those of its beginning.
+
+    >>> from diptych.inputs.tokenizer import bounded
+    >>> len(bounded("word " * 1_000_000, context_length=77))
+    19712
+    """
+    most = LETTERS * context_length
+    if len(text) <= most:
+        return text
+    # White space has no ids, however long it is.
+    return " ".join(text[:LONGEST].split())[:most]
 
 
 class Tokenizer(ABC):

@@ -12,6 +12,7 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 
 from diptych.bounded import read_whole
+from diptych.data.braces import expand_braces
 from diptych.data.pictures import is_picture
 from diptych.data.tar import index_tar
 from diptych.errors import DataError, ImageError
@@ -254,9 +255,7 @@ def _expanded(text: str) -> list[str]:
     if os.path.exists(text):
         return [text]
     if "{" in text:
-        from braceexpand import braceexpand
-
-        return list(braceexpand(text))
+        return expand_braces(text)
     return sorted(glob.glob(text, recursive=True)) or [text]
 
 
