@@ -5,10 +5,12 @@ the program. The pickle is read by an unpickler that knows tensors, a few lists 
 for modules; anything else is refused.
 """
 
-import collections
+import io
 import pickle
+import pickletools
 import zipfile
 from collections.abc import Iterator, Mapping
+from itertools import count
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -16,7 +18,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from diptych.errors import CheckpointError
+from diptych.errors import CheckpointError, first_line
+from diptych.weights.zipped import DAMAGE, open_zip
 
 _DTYPES = {
     "HalfStorage": torch.float16,
@@ -30,6 +33,13 @@ _DTYPES = {
     "LongStorage": torch.int64,
     "BoolStorage": torch.bool,
 }
+
+
+_PICKLE = 1 << 23
+"""Bytes of the pickle; a tower of 12 layers takes 12 kB."""
+_MEMO = 16
+"""Numbers of a pickle's memo for each object in it, at most; torch counts from 0."""
+_MODULES = 100_000
 
 
 class _Module:
@@ -46,18 +56,19 @@ class _Module:
 def is_archive(path: Path) -> bool:
     """Whether a zip file is a TorchScript archive: it carries code. Raises CheckpointError if the
     zip is damaged."""
-    try:
-        with zipfile.ZipFile(path) as file:
-            return any(_parts(name)[1:2] == ["code"] for name in file.namelist())
-    except (zipfile.BadZipFile, OSError, ValueError, RuntimeError) as error:
-        raise CheckpointError(f"{path} is damaged ({error}); copy or download it again") from error
+    with open_zip(path) as file:
+        return any(_parts(name)[1:2] == ["code"] for name in file.namelist())
 
 
 def has_quick_gelu(path: Path) -> bool:
-    """Whether the program of an archive has QuickGELU's constant: x * sigmoid(1.702 x)."""
-    with zipfile.ZipFile(path) as file:
-        programs = (file.read(name) for name in file.namelist() if name.endswith(".py"))
-        return any(b"1.702" in program for program in programs)
+    """Whether the program of an archive has QuickGELU's constant: x * sigmoid(1.702 x). Raises
+    CheckpointError if it can't be read."""
+    with open_zip(path) as file:
+        try:
+            programs = (file.read(name) for name in file.namelist() if name.endswith(".py"))
+            return any(b"1.702" in program for program in programs)
+        except DAMAGE as error:
+            raise _damaged(path, error) from error
 
 
 def read_archive(path: Path) -> dict[str, Tensor]:
@@ -65,34 +76,44 @@ def read_archive(path: Path) -> dict[str, Tensor]:
 
     Raises CheckpointError if the archive is damaged or refers to anything but tensors and modules.
     """
-    try:
-        with zipfile.ZipFile(path) as file:
-            (pickled,) = (name for name in file.namelist() if _parts(name)[1:] == ["data.pkl"])
-            with file.open(pickled) as stream:
-                root = _Unpickler(stream, file, pickled.removesuffix(".pkl")).load()
-        if not isinstance(root, _Module):
-            raise pickle.UnpicklingError(f"it holds a {type(root).__name__} instead of a module")
-        return dict(_tensors(root, ""))
-    except pickle.UnpicklingError as error:
-        raise CheckpointError(
-            f"{path} is refused: {error}; only tensors are read from an archive"
-        ) from error
-    except (
-        zipfile.BadZipFile,
-        OSError,
-        EOFError,
-        RuntimeError,
-        ValueError,
-        LookupError,
-        TypeError,
-        AttributeError,
-    ) as error:
-        raise CheckpointError(f"{path} is damaged ({error}); copy or download it again") from error
+    with open_zip(path) as file:
+        try:
+            (name,) = (name for name in file.namelist() if _parts(name)[1:] == ["data.pkl"])
+            if file.getinfo(name).file_size > _PICKLE:
+                raise pickle.UnpicklingError(f"its pickle has more than {_PICKLE:,} bytes")
+            pickled = file.read(name)
+            _check_memo(pickled)
+            root = _Unpickler(pickled, file, name.removesuffix(".pkl")).load()
+            if not isinstance(root, _Module):
+                raise pickle.UnpicklingError(f"it holds a {type(root).__name__}, and no module")
+            return dict(_tensors(root, "", count()))
+        except pickle.UnpicklingError as error:
+            raise CheckpointError(
+                f"{path} is refused: {error}; only tensors are read from an archive"
+            ) from error
+        except DAMAGE as error:
+            raise _damaged(path, error) from error
+
+
+def _damaged(path: Path, error: Exception) -> CheckpointError:
+    return CheckpointError(f"{path} is damaged ({first_line(error)}); copy or download it again")
+
+
+def _check_memo(pickled: bytes) -> None:
+    """Python's unpickler makes room for a memo up to the largest number that is used, and for
+    texts as long as they say."""
+    stored = 0
+    for operation, number, _ in pickletools.genops(pickled):
+        if operation.name in ("PUT", "BINPUT", "LONG_BINPUT"):
+            assert isinstance(number, int)
+            stored += 1
+            if number > _MEMO * stored:
+                raise pickle.UnpicklingError(f"its memo begins at {number:,}")
 
 
 class _Unpickler(pickle.Unpickler):
-    def __init__(self, stream: Any, file: zipfile.ZipFile, storages: str):
-        super().__init__(stream)
+    def __init__(self, pickled: bytes, file: zipfile.ZipFile, storages: str):
+        super().__init__(io.BytesIO(pickled))
         self.file, self.storages = file, storages
         self.seen: dict[str, Tensor] = {}
 
@@ -102,13 +123,13 @@ class _Unpickler(pickle.Unpickler):
         if (module, name) == ("torch._utils", "_rebuild_tensor_v2"):
             return _tensor
         if (module, name) == ("collections", "OrderedDict"):
-            return collections.OrderedDict
+            return _empty
         if module == "torch.jit._pickle" and name in (
             "build_intlist",
             "build_doublelist",
             "build_boollist",
         ):
-            return list
+            return _same
         if module == "__torch__" or module.startswith("__torch__."):
             return _Module
         raise pickle.UnpicklingError(f"it asks for {module}.{name}")
@@ -134,15 +155,31 @@ class _Unpickler(pickle.Unpickler):
 def _tensor(
     storage: Tensor, offset: int, size: tuple[int, ...], stride: tuple[int, ...], *_: Any
 ) -> Tensor:
-    return storage.as_strided(size, stride, offset)
+    tensor = storage.as_strided(size, stride, offset)
+    if tensor.numel() > storage.numel():
+        raise ValueError(f"a tensor of {list(size)} has {storage.numel()} numbers in the file")
+    return tensor
 
 
-def _tensors(module: _Module, prefix: str) -> Iterator[tuple[str, Tensor]]:
+def _same(values: Any) -> Any:
+    """A list of numbers, which nobody asks for; a copy of each could fill the memory."""
+    return values
+
+
+def _empty() -> dict[str, Any]:
+    """Hooks."""
+    return {}
+
+
+def _tensors(module: _Module, prefix: str, visited: Iterator[int]) -> Iterator[tuple[str, Tensor]]:
+    # Modules that hold each other in a circle, or in twos, would have names without end.
+    if next(visited) > _MODULES:
+        raise pickle.UnpicklingError(f"it has more than {_MODULES:,} modules")
     for name, value in module.attributes.items():
         if isinstance(value, Tensor):
-            yield prefix + name, value
+            yield f"{prefix}{name}", value
         elif isinstance(value, _Module):
-            yield from _tensors(value, f"{prefix}{name}.")
+            yield from _tensors(value, f"{prefix}{name}.", visited)
 
 
 def _parts(name: str) -> list[str]:

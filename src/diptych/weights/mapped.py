@@ -5,7 +5,6 @@ its way into a model has a mapping of its own, or one that is opened anew from t
 https://huggingface.co/docs/safetensors
 """
 
-import json
 import math
 import mmap
 import os
@@ -18,6 +17,7 @@ from typing import Any, Generic, NamedTuple, TypeVar
 import torch
 from torch import Tensor
 
+from diptych.bounded import parse_json
 from diptych.errors import CheckpointError
 from diptych.weights.state import Lazy, State
 
@@ -26,8 +26,9 @@ WINDOW = 1 << 29
 """Bytes that are mapped at a time for tensors that stay mapped."""
 TAKEN = 1 << 27
 """Bytes that are read before a file is opened anew."""
-_HEADER = 100_000_000
-"""The largest header that safetensors allows, in bytes."""
+_HEADER = 1 << 24
+"""Bytes of a header: a hundred thousand tensors. safetensors allows six times as many."""
+_DIMENSIONS = 64
 _DTYPES = {
     "F64": torch.float64,
     "F32": torch.float32,
@@ -100,7 +101,7 @@ def _entries(path: Path) -> dict[str, _Entry]:
         length = int.from_bytes(file.read(8), "little")
         if length > min(_HEADER, size - 8):
             raise ValueError("its header is cut off")
-        header = json.loads(file.read(length))
+        header = parse_json(file.read(length))
     header.pop("__metadata__", None)
     entries = {
         name: _entry(name, listed, path, first=8 + length) for name, listed in header.items()
@@ -130,6 +131,8 @@ def _entry(name: str, listed: dict[str, Any], path: Path, first: int) -> _Entry:
     if (
         start < 0
         or min(entry.shape, default=0) < 0
+        or math.prod(max(1, size) for size in entry.shape) >= 1 << 60  # strides, where one is 0
+        or len(entry.shape) > _DIMENSIONS
         or stop - start != math.prod(entry.shape) * entry.dtype.itemsize
     ):
         raise ValueError(f"{name} has a wrong size")

@@ -10,10 +10,8 @@ import errno
 import os
 import pickle
 import re
-import struct
 import sys
 import warnings
-import zipfile
 from collections.abc import Iterator, Mapping
 from functools import partial
 from pathlib import Path
@@ -25,6 +23,7 @@ from torch import Tensor
 from diptych.errors import CheckpointError, first_line
 from diptych.weights.mapped import Reopened
 from diptych.weights.state import Lazy, State
+from diptych.weights.zipped import DAMAGE, open_zip
 
 _CONTAINERS = (
     "model",
@@ -68,21 +67,6 @@ _INNER = re.compile(r"\b(_orig_mod|_fsdp_wrapped_module|_checkpoint_wrapped_modu
 """What torch.compile, FSDP and activation checkpointing put before the names of what they wrap."""
 _OUTER = re.compile(r"^(module\.)+")
 """What DistributedDataParallel puts before each name."""
-_DAMAGE = (
-    RuntimeError,
-    OSError,
-    EOFError,
-    ValueError,
-    LookupError,
-    TypeError,
-    AttributeError,
-    AssertionError,
-    OverflowError,
-    MemoryError,
-    struct.error,
-    zipfile.BadZipFile,
-)
-"""What torch raises over bytes that nobody wrote on purpose."""
 _DATA = {
     "argparse",
     "collections",
@@ -227,6 +211,12 @@ def _instead(content: Any) -> str:
 
 
 def _renamed(content: Mapping[str, Tensor], path: Path) -> dict[str, Tensor]:
+    size = path.stat().st_size
+    for name, tensor in content.items():
+        if tensor.nbytes > size:  # one number, repeated
+            raise CheckpointError(
+                f"{path} is damaged: {name} is of {list(tensor.shape)}, more than the file holds"
+            )
     tensors = {unwrapped(name): tensor.detach() for name, tensor in content.items()}
     if len(tensors) < len(content):
         raise CheckpointError(f"{path} holds the same names with and without a wrapper's prefix")
@@ -244,12 +234,16 @@ def unwrapped(name: str) -> str:
 
 
 def _unpickle(path: Path, mapped: bool) -> Any:
+    if path.name.endswith(".safetensors"):  # torch.load goes by the name
+        raise CheckpointError(f"{path} is a torch file by its content; let its name end with .pt")
+    if mapped:
+        open_zip(path).close()
     try:
         with warnings.catch_warnings():
             # torch's doubts about a pickle: it reads or refuses it.
             warnings.simplefilter("ignore", UserWarning)
             return torch.load(path, map_location="cpu", weights_only=True, mmap=mapped)
-    except _DAMAGE as error:
+    except DAMAGE as error:
         if os.strerror(errno.ENOMEM) in str(error):  # torch keeps no number of the system's error
             raise CheckpointError(
                 f"{path} is larger than this system maps; "
@@ -265,5 +259,5 @@ def _named_objects(path: Path) -> list[str]:
     """Functions and classes that a zip's pickle names and torch doesn't know as harmless."""
     try:
         return torch.serialization.get_unsafe_globals_in_checkpoint(path)
-    except (pickle.UnpicklingError, *_DAMAGE):
+    except (pickle.UnpicklingError, *DAMAGE):
         return []

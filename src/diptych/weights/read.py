@@ -5,10 +5,10 @@ pickles (both by torch's restricted unpickler), TorchScript archives (by ours), 
 shards with an index.
 """
 
-import json
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
+from diptych.bounded import parse_json, read_whole
 from diptych.errors import CheckpointError
 from diptych.weights import deepspeed
 from diptych.weights.archive import is_archive, read_archive
@@ -18,6 +18,8 @@ from diptych.weights.state import State
 
 Kind = Literal["safetensors", "torch", "archive"]
 """What a file of weights is; an archive is TorchScript's."""
+_JSON = 1 << 27
+"""Bytes of a configuration or of an index of shards."""
 _ZIP, _PICKLE = b"PK\x03\x04", b"\x80"
 
 
@@ -47,8 +49,8 @@ def read_weights(path: Path) -> WeightFile:
 def read_json(path: Path) -> dict[str, Any]:
     """A JSON object. Raises CheckpointError if the file can't be read or holds something else."""
     try:
-        values = json.loads(path.read_text())
-    except (OSError, ValueError, RecursionError) as error:
+        values = parse_json(read_whole(path, _JSON))
+    except (OSError, ValueError) as error:
         raise CheckpointError(f"{path} can't be read: {error}") from error
     if not isinstance(values, dict):
         raise CheckpointError(
@@ -92,6 +94,8 @@ def _read_shards(index: Path) -> WeightFile:
 
 
 def _read_file(path: Path) -> WeightFile:
+    if path.exists() and not path.is_file():
+        raise CheckpointError(f"{path} is no regular file")  # a pipe would be waited for
     try:
         with open(path, "rb") as file:
             start = file.read(64)
