@@ -4,11 +4,14 @@ import io
 import json
 import tarfile
 import time
+from pathlib import Path
 
 import numpy as np
+import pyarrow
 import pytest
+from pyarrow import parquet
 
-from diptych.data import open_source
+from diptych.data import open_source, tables
 from diptych.data.files import LONGEST_TEXT
 from diptych.errors import DataError
 from tests.data.builders import config, picture, write_tar
@@ -151,3 +154,43 @@ def test_zeros_and_foreign_letters_in_a_csv(tmp_path):
     path.write_bytes("filepath,caption\na.jpg,b\0c\nx\0.jpg,d\na.jpg,\u202ee\n".encode())
     source = open_source(config(tmp_path, path))
     assert [source[n].captions[0] for n in range(3)] == ["b\0c", "d", "\u202ee"]
+
+
+def pairs(folder, **columns) -> Path:
+    """A parquet file, dictionaries and all, in row groups of ten."""
+    (folder / "a.jpg").write_bytes(picture(1))
+    path = folder / "table.parquet"
+    table = pyarrow.table(columns)
+    parquet.write_table(
+        table, path, row_group_size=10, store_schema=False, dictionary_pagesize_limit=1 << 28
+    )
+    return path
+
+
+def test_a_value_that_is_repeated_a_million_times_is_not_unpacked(tmp_path, monkeypatch):
+    monkeypatch.setattr(tables, "_UNPACKED", 10_000_000)
+    monkeypatch.setattr(tables, "_IN_MEMORY", 10_000_000)
+    texts = pyarrow.array(["x" * 1_000_000])
+    captions = pyarrow.DictionaryArray.from_arrays(pyarrow.array([0] * 1000), texts)
+    path = pairs(tmp_path, filepath=["a.jpg"] * 1000, caption=captions)
+    assert path.stat().st_size < 20_000_000
+    monkeypatch.setattr(tables, "_RATIO", 1)
+    with pytest.raises(DataError, match="unpack to far more than a table of its size"):
+        open_source(config(tmp_path, path))
+
+
+def test_rows_of_a_damaged_page_are_bad_samples_and_the_others_are_read(tmp_path):
+    captions = [f"caption {number}" for number in range(100)]
+    path = pairs(tmp_path, filepath=["a.jpg"] * 100, caption=captions)
+    column = parquet.read_metadata(path).row_group(3).column(1)
+    data = bytearray(path.read_bytes())
+    start = column.dictionary_page_offset
+    data[start : start + column.total_compressed_size] = b"\xff" * column.total_compressed_size
+    path.write_bytes(data)
+    with pytest.raises(DataError, match=r"10 of 100 rows .* more than --data.max-bad-share 0.01"):
+        open_source(config(tmp_path, path))
+    for _ in range(2):  # from the cache, too
+        source = open_source(config(tmp_path, path, max_bad_share=0.1))
+        found = [source[number].captions[0] for number in range(len(source))]
+        assert found == captions[:30] + captions[40:]
+        assert len(source.bad_samples) == 10

@@ -19,13 +19,19 @@ from diptych.errors import DiptychError
 from tests.fuzzing.mutate import mutated
 from tests.fuzzing.targets import TARGETS, Target
 
-SECONDS = 20
-"""An input's share."""
+SECONDS, WALL_SECONDS = 20, 300
+"""An input's share of the processor's time, and of the clock's."""
+MEGABYTES = 2000
+"""What an input may take in memory."""
 
 
 def main() -> None:
     count, seed, names = int(sys.argv[1]), sys.argv[2], sys.argv[3:] or TARGETS
-    found = {name: _fuzz(TARGETS[name], name, count, seed) for name in names}
+    found = dict[str, dict[str, int]]()
+    for name in names:
+        found[name] = _fuzz(TARGETS[name], name, count, seed)
+        sys.stderr.write(f"{name}: {count} inputs, {found[name] or 'none escaped'}\n")
+        sys.stderr.flush()
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     sys.stdout.write(json.dumps({"failures": found, "peak_gigabytes": peak / 1e6}) + "\n")
 
@@ -53,12 +59,14 @@ def _fuzz(target: Target, name: str, count: int, seed: str) -> dict[str, int]:
 def _outcome(read: Callable[[Path], object], folder: Path) -> str:
     """Empty, or what escaped."""
     try:
-        with _within(SECONDS), warnings.catch_warnings(), _silence():
+        with _within_limits(), warnings.catch_warnings(), _silence():
             warnings.simplefilter("ignore")
             read(folder)
     except DiptychError as error:
         text = str(error)
-        return "" if text and "\n" not in text.strip() else f"a message of lines: {text!r}"
+        if text and "\n" not in text.strip() and len(text) < 3000:
+            return ""
+        return f"a message of lines, or a long one: {text[:200]!r}"
     except BaseException as error:
         if isinstance(error, KeyboardInterrupt):
             raise
@@ -69,17 +77,35 @@ def _outcome(read: Callable[[Path], object], folder: Path) -> str:
     return ""
 
 
-@contextmanager
-def _within(seconds: int) -> Generator[None, None, None]:
-    def late(*_: object) -> None:
-        raise TimeoutError(f"it took more than {seconds} s")
+class _TooMuchError(Exception):
+    pass
 
+
+@contextmanager
+def _within_limits() -> Generator[None, None, None]:
+    def late(*_: object) -> None:
+        raise _TooMuchError("it took too long")
+
+    signal.signal(signal.SIGPROF, late)
     signal.signal(signal.SIGALRM, late)
-    signal.alarm(seconds)
+    signal.setitimer(signal.ITIMER_PROF, SECONDS)
+    signal.alarm(WALL_SECONDS)
+    before = _peak(anew=True)
     try:
         yield
     finally:
         signal.alarm(0)
+        signal.setitimer(signal.ITIMER_PROF, 0)
+        if _peak() - before > MEGABYTES:
+            raise _TooMuchError("it took too much memory")
+
+
+def _peak(anew: bool = False) -> float:
+    """The most megabytes that the process had, since the last time that `anew` was asked for."""
+    if anew:
+        Path("/proc/self/clear_refs").write_text("5")
+    status = Path("/proc/self/status").read_text()
+    return int(status.partition("VmHWM:")[2].split()[0]) / 1000
 
 
 @contextmanager

@@ -11,6 +11,7 @@ import typing
 from collections.abc import Iterator
 from typing import Any, TypeVar
 
+from diptych.bounded import parse_json
 from diptych.components import Component, type_name
 from diptych.errors import ConfigError
 
@@ -72,8 +73,8 @@ def from_json(kind: type[T], text: str) -> T:
     """The configuration that `to_json` wrote. Raises ConfigError if it isn't JSON or doesn't
     fit."""
     try:
-        values = json.loads(text)
-    except json.JSONDecodeError as error:
+        values = parse_json(text)
+    except ValueError as error:
         raise ConfigError(f"not a saved {kind.__name__}: {error}") from error
     return from_dict(kind, values)
 

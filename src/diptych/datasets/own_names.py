@@ -1,7 +1,6 @@
 """Classes of data of one's own, joined by name: those of several parts, and those of a file of
 names; and what is odd about them."""
 
-import json
 import re
 import unicodedata
 from collections import Counter
@@ -9,6 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from itertools import chain
 from pathlib import Path
 
+from diptych.bounded import parse_json
 from diptych.data.splits import split_of
 from diptych.data.wordnet import spoken_names
 from diptych.errors import DataError
@@ -29,7 +29,7 @@ def read_names(path: Path) -> tuple[str, ...]:
     """
     try:
         text = path.expanduser().read_text(encoding="utf-8-sig")
-        lines = json.loads(text) if path.suffix == ".json" else text.rstrip().splitlines()
+        lines = parse_json(text) if path.suffix == ".json" else text.rstrip().splitlines()
     except (OSError, ValueError) as error:
         raise DataError(f"the class names in {path} can't be read: {error}") from None
     if not lines or not isinstance(lines, list) or not all(isinstance(each, str) for each in lines):

@@ -1,12 +1,12 @@
 """Templates that turn a class name into captions, under names."""
 
 import itertools
-import json
 import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from diptych.bounded import parse_json
 from diptych.datasets.imagenet_templates import EIGHTY
 from diptych.datasets.own_names import some, spelt
 from diptych.errors import ConfigError, DataError, UnknownNameError, first_line
@@ -127,7 +127,7 @@ def _read(path: Path) -> Sequence[str]:
 
 def _json(path: Path) -> Any:
     try:
-        return json.loads(path.read_text(encoding="utf-8-sig"))
+        return parse_json(path.read_text(encoding="utf-8-sig"))
     except (OSError, ValueError) as error:
         raise DataError(f"the prompts in {path} can't be read: {first_line(error)}") from None
 

@@ -26,6 +26,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
+from diptych.bounded import parse_json
 from diptych.distributed import Peers
 from diptych.durable import write_file
 from diptych.errors import DataError
@@ -129,7 +130,7 @@ def _read(path: Path) -> CacheEntry:
     about = metadata["about"]
     if _checksum(tensors, about) != metadata["sha256"]:
         raise ValueError(f"{path} has another checksum than it says")
-    return CacheEntry(tensors=tensors, about=json.loads(about))
+    return CacheEntry(tensors=tensors, about=parse_json(about))
 
 
 def _checksum(tensors: Mapping[str, Tensor], about: str) -> str:

@@ -10,6 +10,7 @@ import math
 import re
 from typing import Any
 
+from diptych.bounded import parse_json
 from diptych.errors import DataError
 from diptych.evaluation.result import Result
 
@@ -87,7 +88,7 @@ def from_clip_benchmark(text: str) -> Result:
     ({'top1': 0.6}, 'cars', 'ViT-B-32, openai')
     """
     try:
-        values = json.loads(text)
+        values = parse_json(text)
         task = {theirs: ours for ours, theirs in reversed(_TASKS.items())}[values["task"]]
         found = {
             _METRICS[name]: float(value)

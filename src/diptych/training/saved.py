@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 from typing import Any, cast
 
+from diptych.bounded import parse_json
 from diptych.components import import_object
 from diptych.config import Run
 from diptych.config.serialize import from_dict
@@ -68,7 +69,7 @@ def _newest_config(out: Path) -> dict[str, Any]:
     """The model's configuration as the newest checkpoint has it; empty if there is none."""
     for file in sorted(out.glob(f"checkpoints/step-*/{META}"), reverse=True):
         try:
-            config = json.loads(file.read_text())["config"]
+            config = parse_json(file.read_text())["config"]
         except (OSError, ValueError, KeyError, TypeError):
             continue
         if isinstance(config, dict):

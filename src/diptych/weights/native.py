@@ -18,6 +18,7 @@ from typing import Any
 from safetensors.torch import save_file
 from torch import Tensor
 
+from diptych.bounded import parse_json
 from diptych.config import ClipConfig
 from diptych.config.serialize import from_dict, to_dict
 from diptych.errors import CheckpointError, ConfigError
@@ -147,7 +148,7 @@ def newest(run: Path) -> Path:
 
 def _size_fits(folder: Path) -> bool:
     try:
-        size = json.loads((folder / META).read_text())["weights"]["bytes"]
+        size = parse_json((folder / META).read_text())["weights"]["bytes"]
     except (OSError, ValueError, KeyError, TypeError):
         return False
     return size == (folder / WEIGHTS).stat().st_size

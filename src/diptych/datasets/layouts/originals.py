@@ -2,13 +2,13 @@
 Caltech-101."""
 
 import io
-import json
 import xml.etree.ElementTree as ElementTree
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from diptych.batch import Sample
+from diptych.bounded import parse_json
 from diptych.data.folders import class_folders, open_class_folders
 from diptych.data.source import Source
 from diptych.datasets.entry import Found, Wanted
@@ -211,6 +211,6 @@ def _mapping(folder: Path, name: str) -> dict[str, str]:
 def read_json(path: Path) -> Any:
     """A JSON file. Raises DataError."""
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        return parse_json(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise DataError(f"{path} can't be read: {error}") from None

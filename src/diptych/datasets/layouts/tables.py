@@ -1,15 +1,16 @@
 """Tables, above all the hub's parquet files: a picture and a label or captions in each row."""
 
-import json
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
+from diptych.bounded import parse_json
+from diptych.config.serialize import read_as
 from diptych.data.source import Joined, Source
 from diptych.data.tables import TABLE_ENDINGS, TableSource
 from diptych.datasets.entry import Found, Wanted
 from diptych.datasets.layouts.base import several
-from diptych.errors import DataError
+from diptych.errors import DataError, first_line
 
 _LABELS = ("cls", "label", "fine_label")
 
@@ -63,19 +64,23 @@ def _labels(paths: list[Path]) -> tuple[str, ...] | None:
     column = next((name for name in _LABELS if name in schema.names), None)
     if column is None:
         return None
-    features = (
-        json.loads((schema.metadata or {}).get(b"huggingface", b"{}"))
-        .get("info", {})
-        .get("features", {})
-    )
-    feature: dict[str, Any] = features.get(column, {})
-    if "names" in feature:
-        return tuple(feature["names"])
+    if names := _names_of(schema.metadata or {}, column):
+        return names
     if not pyarrow.types.is_string(schema.field(column).type):
         return None
-    values = {
-        value
-        for path in paths
-        for value in parquet.read_table(path, columns=[column])[column].to_pylist()
-    }
+    values = set[str]()
+    for path in paths:
+        try:
+            values |= set(parquet.read_table(path, columns=[column])[column].unique().to_pylist())
+        except (pyarrow.ArrowException, OSError, ValueError) as error:
+            raise DataError(f"the classes of {path} can't be read: {first_line(error)}") from None
     return tuple(sorted(value for value in values if value))
+
+
+def _names_of(metadata: Mapping[bytes, bytes], column: str) -> tuple[str, ...]:
+    """The names that the hub keeps; empty where there are none."""
+    try:
+        features = parse_json(metadata.get(b"huggingface", b"{}"))["info"]["features"]
+        return tuple(read_as(list[str], features[column]["names"], "names"))
+    except (ValueError, LookupError, TypeError):
+        return ()
