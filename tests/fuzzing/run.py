@@ -43,8 +43,7 @@ def _fuzz(target: Target, name: str, count: int, seed: str) -> dict[str, int]:
         good, folder = Path(room, "good"), Path(room, "damaged")
         good.mkdir()
         files = [path.relative_to(good) for path in target.make(good)]
-        if escaped := _outcome(target.read, good):
-            return {f"undamaged: {escaped}": -1}
+        target.read(good)  # what is undamaged is read
         for number in range(count):
             rng = random.Random(f"{seed} {name} {number}")
             shutil.copytree(good, folder)

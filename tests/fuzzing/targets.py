@@ -1,30 +1,64 @@
 """What Diptych reads from files that strangers may have made: how a good one is made, and read."""
 
+import contextlib
 import json
 import shutil
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet
 import torch
 from safetensors.torch import save_file
 
 import diptych
+from diptych import models
 from diptych.batch import Sample
 from diptych.cli import report as report_command
-from diptych.config import DataConfig, PreprocessConfig, Run
+from diptych.config import (
+    ClipConfig,
+    DataConfig,
+    ImageTowerConfig,
+    PreprocessConfig,
+    Run,
+    SaveConfig,
+)
 from diptych.config.serialize import to_json
-from diptych.data import open_source, write_shards
+from diptych.data import Loader, open_source, read_class_names, write_shards
 from diptych.data.tar import cached_index, index_tar
-from diptych.errors import DataError
+from diptych.datasets.own_names import read_names
+from diptych.datasets.templates import class_prompts, templates
+from diptych.encoder.cache import Cache, CacheEntry
+from diptych.errors import DataError, DiptychError
 from diptych.evaluation import Result
-from diptych.inputs import Preprocess, decode
-from diptych.training import load_run
+from diptych.evaluation.per_sample import PerSample
+from diptych.families.clip import ResNetConfig
+from diptych.families.eva import EvaConfig
+from diptych.families.timm import TimmConfig
+from diptych.inputs import (
+    ClipTokenizer,
+    HuggingFaceTokenizer,
+    Preprocess,
+    decode,
+    write_transformers_files,
+)
+from diptych.training import fit, load_run
+from diptych.training.callbacks import list_bad_samples
 from diptych.weights.mapped import read_safetensors
+from diptych.weights.native import save_model
+from diptych.weights.read import read_weights
 from tests import tiny
 from tests.inputs.pictures import encoded, photo
+from tests.training.runs import MODEL, small_run
+
+TOKENIZER = ClipTokenizer(16)
+TOWERS: dict[str, ImageTowerConfig] = {
+    "timm": TimmConfig(name="test_vit", image_size=32),
+    "eva": EvaConfig(image_size=32, patch_size=16, width=32, layers=2, heads=2, mlp_width=64),
+    "resnet": ResNetConfig(image_size=32, layers=(1, 1, 1, 1), width=8, heads=2),
+}
 
 
 @dataclass(frozen=True)
@@ -133,6 +167,133 @@ def _table(kind: str) -> Callable[[Path], list[Path]]:
     return make
 
 
+def _train(*paths: str) -> Callable[[Path], object]:
+    """As a run reads: batches of what can be read, the rest counted."""
+
+    def read(folder: Path) -> None:
+        config = DataConfig(
+            path="::".join(str(folder / path) for path in paths),
+            cache=str(folder.parent / "cache"),
+            workers=0,
+            max_bad_share=1.0,
+        )
+        loader = Loader(
+            open_source(config),
+            config,
+            preprocess=Preprocess(PreprocessConfig(), 16),
+            tokenizer=TOKENIZER,
+            batch_size=1,
+            steps=4,
+        )
+        for _ in loader:
+            pass
+        list_bad_samples(folder.parent / "bad_samples.jsonl", loader.bad)
+
+    return read
+
+
+def _folder_of(kind: str) -> Callable[[Path], list[Path]]:
+    """Pictures with captions beside them, or in one file as COCO and Karpathy have them."""
+
+    def make(folder: Path) -> list[Path]:
+        pictures = folder / "train"
+        pictures.mkdir()
+        for name in ("a", "b"):
+            (pictures / f"{name}.png").write_bytes(encoded(photo(20, 16), "PNG"))
+        images = [{"id": 1, "file_name": "a.png"}, {"id": 2, "file_name": "b.png"}]
+        if kind == "texts":
+            (pictures / "a.txt").write_text("a cat\na dog\n")
+            (pictures / "b.json").write_text(json.dumps({"caption": "a dog"}))
+            return [pictures / "a.txt", pictures / "b.json"]
+        if kind == "coco":
+            notes = [{"image_id": number, "caption": f"{number} cats"} for number in (1, 2)]
+            values = {"images": images, "annotations": notes}
+        else:
+            texts = [{"raw": "a cat"}, {"raw": "a dog"}]
+            values = {"images": [{"filename": f"{name}.png", "sentences": texts} for name in "ab"]}
+        path = pictures / ("metadata.json" if kind == "karpathy" else "captions.json")
+        path.write_text(json.dumps(values))
+        return [path]
+
+    return make
+
+
+def _per_sample(folder: Path) -> list[Path]:
+    results = PerSample(ranks=np.array([0, 1, 2, 0]), clusters=np.arange(4), names_sha256="0" * 64)
+    return [results.save(folder / "a.npz")]
+
+
+def _vectors(folder: Path) -> list[Path]:
+    entry = CacheEntry(tensors={"pooled": torch.ones(3, 4)}, about={"rows": [0, 1, 2]})
+    Cache(folder).write("image/a", entry)
+    return [path for path in folder.rglob("*") if path.is_file()]
+
+
+def _read_vectors(folder: Path) -> None:
+    cache = Cache(folder)
+    for place in cache.places("image"):
+        cache.read(place)
+
+
+def _prompts(folder: Path) -> list[Path]:
+    (folder / "names.txt").write_text("cat\ndog\n")
+    (folder / "names.json").write_text('["cat", "dog"]')
+    (folder / "templates.txt").write_text("a photo of a {}.\na {}\n")
+    (folder / "templates.json").write_text('{"own": ["a photo of a {}."]}')
+    (folder / "prompts.json").write_text('{"cat": ["a cat"], "dog": ["a dog"]}')
+    return sorted(folder.iterdir())
+
+
+def _read_prompts(folder: Path) -> None:
+    for path in sorted(folder.glob("names*")):
+        _one_sentence(read_names, path)
+        _one_sentence(read_class_names, path)
+    for path in (*sorted(folder.glob("*.json")), folder / "templates.txt"):
+        _one_sentence(templates, str(path))
+    _one_sentence(class_prompts, folder / "prompts.json", ("cat", "dog"))
+
+
+def _one_sentence(read: Callable[..., object], *arguments: object) -> None:
+    with contextlib.suppress(DiptychError):
+        read(*arguments)
+
+
+def _checkpoint(folder: Path) -> list[Path]:
+    run = replace(small_run(folder), steps=2, save=SaveConfig(every_steps=1, keep=1))
+    fit(run, progress=False)
+    files = [path for path in folder.rglob("*") if path.is_file() and path.name != "lock"]
+    return [path for path in files if path.suffix in (".json", ".jsonl", ".safetensors")]
+
+
+def _resume(folder: Path) -> None:
+    fit(replace(small_run(folder), steps=3), resume=True, progress=False)
+
+
+def _tokenizer(folder: Path) -> list[Path]:
+    write_transformers_files(folder / "words")
+    # Small ones are read in no time.
+    words = {"a</w>": 0, "c": 1, "<|startoftext|>": 2, "<|endoftext|>": 3}
+    (folder / "words" / "vocab.json").write_text(json.dumps(words))
+    (folder / "words" / "merges.txt").write_text("#version: 0.2\n")
+    return sorted((folder / "words").glob("*.*"))
+
+
+def _tokenize(folder: Path) -> None:
+    HuggingFaceTokenizer(str(folder / "words"), 16)("a cat")
+
+
+def _native_of(family: str) -> Callable[[Path], list[Path]]:
+    """`model.json` with towers of other families."""
+
+    def make(folder: Path) -> list[Path]:
+        shutil.rmtree(folder)
+        config = ClipConfig(image=TOWERS[family], text=MODEL.text, embed_dim=16)
+        save_model(folder, models.build(config))
+        return [folder / "model.json"]
+
+    return make
+
+
 def _native(folder: Path) -> list[Path]:
     shutil.rmtree(folder)
     tiny.save(folder)
@@ -201,12 +362,25 @@ TARGETS: dict[str, Target] = {
     "tsv": Target(_table("tsv"), lambda folder: _each_sample(folder / "pairs.tsv")),
     "jsonl": Target(_table("jsonl"), lambda folder: _each_sample(folder / "pairs.jsonl")),
     "parquet": Target(_table("parquet"), lambda folder: _each_sample(folder / "pairs.parquet")),
+    "training shard": Target(_shard, _train("000000.tar")),
+    "training csv": Target(_table("csv"), _train("pairs.csv")),
+    "training jsonl": Target(_table("jsonl"), _train("pairs.jsonl")),
+    "training parquet": Target(_table("parquet"), _train("pairs.parquet")),
+    "texts": Target(_folder_of("texts"), _train("train")),
+    "coco": Target(_folder_of("coco"), _train("train")),
+    "karpathy": Target(_folder_of("karpathy"), _train("train")),
+    "per-sample results": Target(_per_sample, lambda folder: PerSample.load(folder / "a.npz")),
+    "vectors": Target(_vectors, _read_vectors),
+    "prompts": Target(_prompts, _read_prompts),
+    "checkpoint": Target(_checkpoint, _resume),
+    "tokenizer": Target(_tokenizer, _tokenize),
     "native": Target(_native, _load),
+    **{family: Target(_native_of(family), _load) for family in TOWERS},
     "open-clip": Target(_exported("open-clip"), _load),
     "transformers": Target(_exported("transformers"), _load),
     "safetensors": Target(_safetensors, _read_tensors),
-    "pickle": Target(_pickled, lambda folder: _load(folder / "a.pt")),
-    "archive": Target(_script, lambda folder: _load(folder / "a.pt")),
+    "pickle": Target(_pickled, lambda folder: dict(read_weights(folder / "a.pt").tensors)),
+    "archive": Target(_script, lambda folder: dict(read_weights(folder / "a.pt").tensors)),
     "jpeg": Target(_picture("JPEG"), _decode),
     "png": Target(_picture("PNG"), _decode),
     "webp": Target(_picture("WEBP"), _decode),

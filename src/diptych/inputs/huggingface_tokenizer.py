@@ -9,7 +9,7 @@ import ftfy
 from jaxtyping import Int
 from torch import Tensor
 
-from diptych.errors import ConfigError
+from diptych.errors import ConfigError, first_line
 from diptych.inputs.tokenizer import Tokenizer, bounded, check_text
 
 
@@ -34,8 +34,10 @@ class HuggingFaceTokenizer(Tokenizer):
             )
         try:
             self._tokenizer: Any = AutoTokenizer.from_pretrained(name)
-        except (OSError, ValueError, KeyError) as error:
-            raise ConfigError(f"transformers finds no tokenizer at {name!r}: {error}") from error
+        except Exception as error:
+            raise ConfigError(
+                f"transformers finds no tokenizer at {name!r}: {first_line(error)}"
+            ) from error
         pad_id = self._tokenizer.pad_token_id
         if pad_id is None:
             pad_id = self._tokenizer.eos_token_id
