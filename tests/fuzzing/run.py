@@ -63,9 +63,7 @@ def _outcome(read: Callable[[Path], object], folder: Path) -> str:
             read(folder)
     except DiptychError as error:
         text = str(error)
-        if text and "\n" not in text.strip() and len(text) < 3000:
-            return ""
-        return f"a message of lines, or a long one: {text[:200]!r}"
+        return "" if text and "\n" not in text.strip() else f"a message of lines: {text[:200]!r}"
     except BaseException as error:
         if isinstance(error, KeyboardInterrupt):
             raise
