@@ -4,6 +4,7 @@ of a resume."""
 import itertools
 import os
 import signal
+import socket
 import subprocess
 import sys
 from dataclasses import replace
@@ -17,7 +18,7 @@ from diptych.batch import Batch, Views
 from diptych.config import AugmentConfig, PreprocessConfig
 from diptych.data import Loader, open_source, write_shards
 from diptych.distributed import Peers
-from diptych.errors import ConfigError, DataError, TruncationWarning
+from diptych.errors import ConfigError, DataError, DataWarning, TruncationWarning
 from diptych.inputs import ClipTokenizer, Preprocess
 from tests.data.builders import Spelling, config, picture, read, samples, write_tar
 
@@ -192,6 +193,32 @@ def test_bad_samples_are_replaced_counted_and_listed(bad):
     assert "decoded" in reasons["a.tar", "05"]
     assert "no caption" in reasons["a.tar", "07"]
     assert "no picture" in reasons["a.tar", "09"]
+
+
+def test_what_is_no_regular_file_is_a_bad_sample(tmp_path):
+    """A pipe, a socket, a device and a broken link among pictures: nobody waits for one."""
+    folder = tmp_path / "pictures" / "cat"
+    folder.mkdir(parents=True)
+    for n in range(8):
+        (folder / f"{n}.jpg").write_bytes(picture(n))
+    os.mkfifo(folder / "pipe.jpg")
+    os.symlink("/dev/zero", folder / "device.png")
+    os.symlink("nowhere", folder / "broken.jpg")
+    with socket.socket(socket.AF_UNIX) as listening:
+        listening.bind(str(folder / "socket.jpg"))
+    settings = config(tmp_path, folder.parent, workers=0, max_bad_share=0.5)
+    with pytest.warns(DataWarning):
+        source = open_source(settings)
+    loader = make_loader(source, settings, batch_size=12, steps=1)
+    [batch] = loader
+    assert len(batch) == 12
+    reasons = {bad.key: bad.reason for bad in loader.bad.listed}
+    assert set(reasons) == {f"cat/{name}" for name in SPECIAL}
+    for name in ("pipe.jpg", "device.png", "socket.jpg"):
+        assert "no regular file" in reasons[f"cat/{name}"]
+
+
+SPECIAL = ("pipe.jpg", "device.png", "broken.jpg", "socket.jpg")
 
 
 def test_substitutes_are_the_same_everywhere(bad):

@@ -95,8 +95,8 @@ def test_a_command_without_end_meets_the_limit(tmp_path):
 
 
 def test_long_silence_is_said(tmp_path, monkeypatch):
-    monkeypatch.setattr("diptych.data.command._SLOW", 0.1)
-    with pytest.warns(DataWarning, match="pipe:sleep 1; echo has given nothing for"):
+    monkeypatch.setattr("diptych.data.command.SLOW", 0.1)
+    with pytest.warns(DataWarning, match="reading pipe:sleep 1; echo has taken"):
         write_output("sleep 1; echo", tmp_path / "out", timeout=60.0, most=100.0)
 
 

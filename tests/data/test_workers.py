@@ -76,7 +76,7 @@ def test_a_stop_is_heard_while_a_read_hangs(tmp_path, processes):
 
 @pytest.mark.parametrize("processes", [0, 1])
 def test_a_read_that_takes_long_is_said_once(tmp_path, processes, monkeypatch):
-    monkeypatch.setattr(workers_module, "_SLOW", 0.2)
+    monkeypatch.setattr(workers_module, "SLOW", 0.2)
     os.mkfifo(tmp_path / "slow")
 
     def work(item, note):

@@ -12,17 +12,15 @@ import shutil
 import signal
 import subprocess
 import time
-import warnings
 from collections.abc import Generator
 from pathlib import Path
 from typing import BinaryIO
 
-from diptych.errors import DataError, DataWarning
+from diptych.errors import DataError
+from diptych.threads import SLOW, warn_of_slow
 
 _SLICE = 0.5
 """Seconds after which somebody who waits looks around."""
-_SLOW = 10.0
-"""Seconds without output after which that is said."""
 _LEFT_BEHIND = 2.0
 """Seconds without output in which background processes of a command that has ended may go on."""
 _CHUNK = 1 << 20
@@ -131,8 +129,8 @@ def _copy(
                 break
             if timeout and silent > timeout:
                 raise TooSlow(f"{name} has given nothing for {timeout:g} s and was ended")
-            if silent > _SLOW and not said:
+            if silent > SLOW and not said:
                 said = True
-                warnings.warn(f"{name} has given nothing for {_SLOW:g} s", DataWarning, 2)
+                warn_of_slow(name)
     lines = complaint.decode("utf-8", "replace").strip().splitlines()
     return lines[-1] if lines else ""

@@ -118,7 +118,8 @@ def _walk(root: Path, below: str, above: frozenset[tuple[int, int]]) -> Iterator
             key=lambda entry: entry.name,
         )
     for entry in entries:
-        if entry.is_file():
+        # A pipe, a device or a broken link that is called like a picture is a bad one.
+        if entry.is_file() or (is_picture(entry.name) and not entry.is_dir()):
             yield f"{below}{entry.name}"
     for entry in entries:
         if entry.is_dir():

@@ -33,7 +33,8 @@ from typing import Any, Generic, NamedTuple, Protocol, TypeVar, runtime_checkabl
 import torch
 from torch import Tensor
 
-from diptych.errors import DataError, DataWarning, first_line
+from diptych.errors import DataError, first_line
+from diptych.threads import SLOW, warn_of_slow
 
 T = TypeVar("T")
 T_contra = TypeVar("T_contra", contravariant=True)
@@ -46,8 +47,6 @@ _SLICE = 0.5
 """Seconds after which somebody who waits looks around."""
 _PATIENCE = 2.0
 """Seconds after which a process that was killed isn't waited for."""
-_SLOW = 10.0
-"""Seconds after which a read that isn't done is said."""
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2)
 _DIE_WITH_PARENT = 1  # PR_SET_PDEATHSIG of <sys/prctl.h>
 
@@ -66,7 +65,7 @@ class Note:
     def slow(self) -> str:
         """What it has been reading for too long, once; else empty."""
         name, since = self._now
-        if name is None or name is self._said or time.monotonic() - since < _SLOW:
+        if name is None or name is self._said or time.monotonic() - since < SLOW:
             return ""
         self._said = name
         return name()
@@ -142,12 +141,7 @@ def _answer(worker: "_Worker[Any]") -> Any:
             case _Done(answer):
                 return answer
             case _Slow(name):
-                warnings.warn(
-                    f"reading {name} has taken {_SLOW:g} s and goes on; a disk or a network that "
-                    "hangs looks like that",
-                    DataWarning,
-                    stacklevel=2,
-                )
+                warn_of_slow(name)
             case _Failed(reason, error):
                 raise DataError(f"reading data failed: {reason}") from error
             case None:

@@ -4,7 +4,6 @@ was learned."""
 import hashlib
 import os
 from collections.abc import Iterable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
 from diptych.batch import Sample
@@ -12,6 +11,10 @@ from diptych.data import Source
 from diptych.data.source import Joined
 from diptych.data.tables import TableSource
 from diptych.errors import DataError
+from diptych.threads import ahead
+
+_AHEAD = 64
+"""Pictures that threads are ahead."""
 
 
 def digests(source: Source, count: int) -> list[str]:
@@ -29,16 +32,20 @@ def digests(source: Source, count: int) -> list[str]:
         except (DataError, OSError):
             return "\0".join(source.where(index))
 
-    with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as threads:
-        return list(threads.map(digest, range(count)))
+    threads = min(8, os.cpu_count() or 1)
+    return list(
+        ahead(digest, range(count), threads, _AHEAD, lambda index: ", ".join(source.where(index)))
+    )
 
 
 def _file_digest(path: str) -> str:
     try:
-        with open(path, "rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
+        if os.path.isfile(path):  # a pipe would be waited for
+            with open(path, "rb") as file:
+                return hashlib.file_digest(file, "sha256").hexdigest()
     except OSError:
-        return os.path.abspath(path)
+        pass
+    return os.path.abspath(path)
 
 
 def check_apart(test: Source, learned: Iterable[Source], place: str, limit: int) -> tuple[str, ...]:

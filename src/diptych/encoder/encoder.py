@@ -165,6 +165,7 @@ class Encoder:
             batch_size=batch_size,
             threads=0 if total == 1 else min(8, os.cpu_count() or 1),
             unreadable=unreadable,
+            name=name,
         )
         return track(batches, "pictures", total) if progress else batches
 

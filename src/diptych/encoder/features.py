@@ -208,6 +208,7 @@ class _Extraction:
             threads=min(8, os.cpu_count() or 1),
             unreadable=self._note_undecoded,
             group=lambda item: item.chunk,
+            name=lambda item: ", ".join(self.source.where(item.row)),
         )
         total = sum(map(len, self.missing))
         open_chunk = None

@@ -1,7 +1,6 @@
 """The objective's loss on pairs that aren't trained on."""
 
 from collections.abc import Iterable
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -18,9 +17,10 @@ from diptych.encoder.encoder import evaluating
 from diptych.errors import DataError
 from diptych.inputs import Preprocess, Tokenizer, TrainCrop
 from diptych.objectives import Features, Objective
+from diptych.threads import ahead
 
-_THREADS, _CHUNK = 4, 64
-"""Threads that decode, and pairs that a tower sees at a time."""
+_THREADS, _AHEAD, _CHUNK = 4, 64, 64
+"""Threads that decode, pairs that they are ahead, and pairs that a tower sees at a time."""
 
 
 @dataclass(frozen=True)
@@ -113,8 +113,10 @@ class Validation:
             except (DataError, OSError):
                 return None
 
-        with ThreadPoolExecutor(_THREADS) as pool:
-            samples = [views for views in pool.map(read, rows) if views is not None]
+        found = ahead(
+            read, rows, _THREADS, depth=_AHEAD, name=lambda row: ", ".join(source.where(row))
+        )
+        samples = [views for views in found if views is not None]
         chunks = list[Features]()
         for start in range(0, len(samples), _CHUNK):
             batch = self._batch(transform, samples[start : start + _CHUNK])
