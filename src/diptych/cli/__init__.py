@@ -30,6 +30,7 @@ __all__ = ["VERBS", "main"]
 VERBS = {
     "demo": "train on real handwriting, evaluate, search, write a report: minutes on a CPU",
     "train": "train a recipe, or resume a run",
+    "plan": "what a recipe needs of GPUs: memory in each mode, traffic, time",
     "evaluate": "zero-shot accuracy or retrieval on a folder, a table or shards",
     "classify": "which of some names fits a picture",
     "embed": "make an index of a folder of pictures, or bring it up to date",

@@ -44,7 +44,7 @@ def run(arguments: Sequence[str]) -> None:
         if _IF_ANY in flags:
             resume = True
             flags.remove(_IF_ANY)
-        plan = _new(arguments[0], flags)
+        plan = new_run(arguments[0], flags)
 
     from diptych.training import fit
 
@@ -75,14 +75,14 @@ def _objectives() -> list[str]:
     return [kind.alias for kind in ObjectiveConfig.kinds().values() if "alias" in vars(kind)]
 
 
-def _new(recipe: str, flags: list[str]) -> Run:
+def new_run(recipe: str, flags: list[str]) -> Run:
     """The recipe with what the flags change. `--objective` and `--data.source` name a class, whose
-    fields are then flags, too."""
+    fields are then flags, too. `flags` are used up."""
     plan, said = recipes.get(recipe), typed(flags)
     plan, left_out = for_own_data(without_rivals(plan, said), said)
-    if name := _take(flags, _OBJECTIVE):
+    if name := take(flags, _OBJECTIVE):
         plan = replace(plan, objective=_made(ObjectiveConfig.named(name), name))
-    if name := _take(flags, _SOURCE):
+    if name := take(flags, _SOURCE):
         source = _made(SourceConfig.named(name), name)
         plan = replace(plan, data=replace(plan.data, path="", source=source))
     about = (
@@ -97,7 +97,7 @@ def _new(recipe: str, flags: list[str]) -> Run:
     return plan
 
 
-def _take(flags: list[str], flag: str) -> str:
+def take(flags: list[str], flag: str) -> str:
     """The value of `flag`, taken out of `flags`; empty if it isn't there."""
     for place, word in enumerate(flags):
         name, equals, value = word.partition("=")

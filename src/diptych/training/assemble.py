@@ -30,11 +30,11 @@ def assemble(run: Run, peers: Peers) -> tuple[TrainingState, torch.nn.Module, li
     model = model.to(peers.device)
     notes += _start_towers(model, run.model)
     notes += _useless(run.model)
-    _prepare(model.train(), run)
+    prepare(model.train(), run)
     objective = build_objective(run.objective, model)
     average = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(run.ema)) if run.ema else None
     wrapped = data_parallel(objective, peers)
-    groups = _groups(objective, run)
+    groups = parameter_groups(objective, run)
     optimizer = build_optimizer(run.optim, groups)
     scaler = torch.amp.GradScaler(peers.device.type, enabled=run.precision == "fp16")
     return (
@@ -63,8 +63,14 @@ def _model(run: Run) -> tuple[Clip, list[str]]:
     chosen = config.custom or (pretrained.get(config.name) if config.name else None)
     if config.init:
         return start_model(config.init, chosen, image_size=config.image.size or None)
-    chosen = _sized(chosen or pretrained.get(_DEFAULT), config.image.size)
-    return build(run.objective.adapt(chosen)), []
+    return build(described(run)), []
+
+
+def described(run: Run) -> ClipConfig:
+    """The model of a run that starts from no whole model's weights, or has a name beside them."""
+    config = run.model
+    chosen = config.custom or pretrained.get(config.name or _DEFAULT)
+    return run.objective.adapt(_sized(chosen, config.image.size))
 
 
 def _sized(config: ClipConfig, size: int) -> ClipConfig:
@@ -91,7 +97,7 @@ def _start_towers(model: Clip, config: ModelConfig) -> list[str]:
     return notes
 
 
-def _groups(objective: Objective, run: Run) -> tuple[Group, ...]:
+def parameter_groups(objective: Objective, run: Run) -> tuple[Group, ...]:
     """Each tower's parameters as its options have it; then the rest: scale, bias, heads."""
     model, optim, groups = objective.model, run.optim, list[Group]()
     tables = optim.decayed == "tables"
@@ -130,7 +136,9 @@ def _scales(tower: Tower[Any], options: TowerOptions, lr: float) -> dict[str, fl
     return {name: own * scale for name, scale in by_layer.items()}
 
 
-def _prepare(model: Clip, run: Run) -> None:
+def prepare(model: Clip, run: Run) -> None:
+    """Set up its towers for training as the run's options say: what is frozen, dropped, recomputed,
+    compiled."""
     for tower, options in ((model.image, run.model.image), (model.text, run.model.text)):
         _lock(tower, options)
         if options.freeze_patches:

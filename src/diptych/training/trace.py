@@ -1,0 +1,258 @@
+"""What a training step does, without doing it: on tensors that have shapes and no numbers.
+
+The run's own objective goes forward and backward under torch's `FakeTensorMode`, and its own
+optimiser takes a step. Every tensor is there as it would be, at no cost, and is counted.
+"""
+
+# A storage is known by its address, `_cdata`: of tensors without numbers `data_ptr` is none.
+# pyright: reportPrivateUsage=false
+
+import warnings
+import weakref
+from collections.abc import Generator
+from contextlib import contextmanager
+from dataclasses import replace
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch._subclasses.fake_tensor import (
+    DataDependentOutputException,
+    DynamicOutputShapeException,
+    FakeTensorMode,
+)
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+from torch.utils.flop_counter import flop_registry
+
+from diptych.batch import Batch
+from diptych.config import ClipConfig, Run, TowerConfig
+from diptych.config.serialize import override, to_dict
+from diptych.errors import ConfigError
+from diptych.models import build
+from diptych.objectives import Objective, build_objective
+from diptych.optim import build_optimizer
+from diptych.training.assemble import described, parameter_groups, prepare
+from diptych.training.step import autocast
+
+_DEEP = 40
+"""Blocks of both towers from which a trace would take long: inner blocks are alike, so such towers
+are traced with two and three of them."""
+_UNIFORM = 2
+
+
+class Trace(NamedTuple):
+    """One forward and backward pass over a micro-batch, and a step of the optimiser. Bytes are
+    those of one process that holds everything."""
+
+    weights: int
+    """Bytes of the weights."""
+    gradients: int
+    """Bytes of the gradients, of what is trained."""
+    optimizer: int
+    """Bytes of the optimiser's state after a step."""
+    inputs: int
+    """Bytes of pictures and captions."""
+    kept: int
+    """Bytes that the forward pass keeps for the backward pass: what autograd saves, once each, but
+    for weights and inputs."""
+    passing: int
+    """Bytes at the most, at any time of the two passes: weights, inputs, what is kept, gradients so
+    far, and what is there for a moment."""
+    stepping: int
+    """Bytes at the most while the optimiser steps, its state without the average's."""
+    block: int
+    """Bytes of the largest block's weights."""
+    forward: int
+    """FLOPs of towers and heads, forward, as torch counts them: a multiply-add is two."""
+    both: int
+    """FLOPs forward and backward; with activations recomputed where the run says so."""
+
+
+def trace(run: Run, pairs: int) -> Trace:
+    """Follow a step of `run` over a micro-batch of `pairs`, with captions of full length. The
+    contrast of pairs is left out: it depends on everybody's.
+
+    Raises ConfigError for an objective whose shapes depend on what stands in the captions.
+
+    >>> from diptych.config import ModelConfig, Run
+    >>> from diptych.training.trace import trace
+    >>> step = trace(Run(model=ModelConfig(name="tiny"), steps=1), pairs=2)
+    >>> step.weights == step.gradients, step.optimizer // step.weights
+    (True, 2)
+    """
+    config = described(run)
+    depths = {"image": _depth(config.image), "text": _depth(config.text)}
+    locked = run.model.image.unlocked_layers or run.model.text.unlocked_layers
+    if sum(depths.values()) < _DEEP or min(depths.values()) <= _UNIFORM or locked:
+        return _trace(run, config, pairs)
+    shallow = _with_depth(config, "image", _UNIFORM)
+    shallow = _with_depth(shallow, "text", _UNIFORM)
+    found = base = _trace(run, shallow, pairs)
+    for side, depth in depths.items():
+        deeper = _trace(run, _with_depth(shallow, side, _UNIFORM + 1), pairs)
+        rows = zip(found, base, deeper, strict=True)
+        found = Trace(*(whole + (depth - _UNIFORM) * (more - less) for whole, less, more in rows))
+    return found
+
+
+def _depth(config: TowerConfig) -> int:
+    """Of a tower whose blocks are alike; 0: they aren't."""
+    layers = to_dict(config).get("layers")
+    return layers if isinstance(layers, int) else 0
+
+
+def _with_depth(config: ClipConfig, side: str, layers: int) -> ClipConfig:
+    return override(config, f"{side}.layers", layers)
+
+
+def _trace(run: Run, config: ClipConfig, pairs: int) -> Trace:
+    objective = _objective(run, config)
+    blocks = [*objective.model.image.blocks, *objective.model.text.blocks]
+    with FakeTensorMode(), warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of fused kernels that a CPU lacks
+        _without_numbers(objective)
+        batch = _batch(objective, pairs)
+        optimizer = build_optimizer(run.optim, parameter_groups(objective, run))
+        inputs = [*batch.images, *batch.texts]
+        there = [*objective.parameters(), *objective.buffers(), *inputs]
+        kept, live = _Kept(there), _Live(there)
+        try:
+            with live:
+                features = _forward(objective, batch, run, kept)
+                forward = live.flops
+                _backward(features)
+        except (DataDependentOutputException, DynamicOutputShapeException) as error:
+            raise ConfigError(
+                f"a step of {type(run.objective).__name__} can't be planned: its shapes depend on "
+                "what stands in the captions; plan the towers with --objective clip"
+            ) from error
+        del features
+        passing = live.restart()
+        trained = [p for p in objective.parameters() if p.requires_grad]
+        with live:
+            for parameter in trained:  # the scale's, which the contrast gives, and the like
+                if parameter.grad is None:
+                    parameter.grad = torch.empty_like(parameter)
+            optimizer.step()
+        states = [tree_leaves(state) for state in optimizer.state.values()]
+        return Trace(
+            weights=_size(objective.parameters()),
+            gradients=_size(trained),
+            optimizer=_size(t for state in states for t in state if isinstance(t, Tensor)),
+            inputs=_size(inputs),
+            kept=kept.size,
+            passing=passing,
+            stepping=live.restart(),
+            block=max((_size(block.parameters()) for block in blocks), default=0),
+            forward=forward,
+            both=live.flops,
+        )
+
+
+def _objective(run: Run, config: ClipConfig) -> Objective:
+    model = build(config, device="meta")
+    prepare(model.train(), replace(run, compile=False))
+    return build_objective(run.objective, model)
+
+
+def _without_numbers(objective: Objective) -> None:
+    """Under FakeTensorMode: parameters and buffers on `meta` become ones that say they are on a
+    CPU, where autocast and attention choose their kernels."""
+    made = dict[int, Any]()  # a parameter that stands in two places stays one
+    for module in objective.modules():
+        for name, parameter in module.named_parameters(recurse=False):
+            new = nn.Parameter(
+                torch.empty(parameter.shape, dtype=parameter.dtype), parameter.requires_grad
+            )
+            setattr(module, name, made.setdefault(id(parameter), new))
+        for name, buffer in module.named_buffers(recurse=False):
+            setattr(module, name, torch.empty(buffer.shape, dtype=buffer.dtype))
+
+
+def _batch(objective: Objective, pairs: int) -> Batch:
+    views, config = objective.views, objective.model.config
+    side, length = config.image.image_size, config.text.context_length
+    texts = tuple(torch.zeros(pairs, length, dtype=torch.long) for _ in views.text)
+    return Batch(
+        images=tuple(torch.empty(pairs, 3, side, side) for _ in views.image),
+        texts=texts,
+        index=torch.zeros(pairs, dtype=torch.long),
+        mlm_labels=texts[0] if "masked" in views.text else None,
+    )
+
+
+def _forward(objective: Objective, batch: Batch, run: Run, kept: "_Kept") -> list[Tensor]:
+    """The features through which gradients come."""
+    with autocast(run.precision, torch.device("cpu"))(), kept.watching():
+        features = objective.features(batch)
+    return [x for x in features.values() if x.requires_grad]
+
+
+def _backward(features: list[Tensor]) -> None:
+    torch.autograd.backward(features, [torch.ones_like(x) for x in features])
+
+
+def _size(tensors: Any) -> int:
+    return sum(tensor.nbytes for tensor in tensors)
+
+
+class _Kept:
+    """Counts the bytes that autograd saves, each storage once."""
+
+    def __init__(self, besides: list[Tensor]):
+        self._storages = {t.untyped_storage()._cdata: t.untyped_storage() for t in besides}
+        self.size = 0
+
+    @contextmanager
+    def watching(self) -> Generator[None, None, None]:
+        with torch.autograd.graph.saved_tensors_hooks(self._pack, lambda tensor: tensor):
+            yield
+        self._storages.clear()  # they live as long as the graph does
+
+    def _pack(self, tensor: Tensor) -> Tensor:
+        storage = tensor.untyped_storage()
+        if storage._cdata not in self._storages:
+            self._storages[storage._cdata] = storage  # held, so that no other gets its address
+            self.size += storage.nbytes()
+        return tensor
+
+
+class _Live(TorchDispatchMode):
+    """Counts the bytes of all storages that are alive, and the most there were; and the FLOPs, by
+    torch's formulas. (Its own `FlopCounterMode` keeps what is recomputed alive.)"""
+
+    def __init__(self, there: list[Tensor]):
+        super().__init__()
+        self._known = set[int]()
+        self._now = self.peak = self.flops = 0
+        for tensor in there:
+            self._add(tensor)
+
+    def restart(self) -> int:
+        """The most there were; from now on the most is what is there now."""
+        most, self.peak = self.peak, self._now
+        return most
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        made = func(*args, **(kwargs or {}))
+        if count := flop_registry.get(func.overloadpacket):
+            self.flops += count(*args, **(kwargs or {}), out_val=made)
+        for tensor in tree_leaves(made):
+            if isinstance(tensor, Tensor):
+                self._add(tensor)
+        return made
+
+    def _add(self, tensor: Tensor) -> None:
+        storage = tensor.untyped_storage()
+        place, size = storage._cdata, storage.nbytes()
+        if place in self._known:
+            return
+        self._known.add(place)
+        self._now += size
+        self.peak = max(self.peak, self._now)
+        weakref.finalize(storage, self._drop, place, size)
+
+    def _drop(self, place: int, size: int) -> None:
+        self._known.discard(place)
+        self._now -= size
