@@ -62,3 +62,17 @@ def test_it_says_versions_and_date():
 def test_other_files_are_refused(text):
     with pytest.raises(DataError, match="not a result"):
         Result.from_json(text)
+
+
+@pytest.mark.parametrize(
+    ("changed", "cause"),
+    [
+        ({"confusion": [[1, -1], [0, 0]]}, "fewer than no pictures"),
+        ({"per_class": [1.5, None]}, "aren't between 0 and 1"),
+        ({"class_names": ["a"]}, "different numbers of classes"),
+    ],
+)
+def test_what_cant_be_said_of_classes_is_refused(changed, cause):
+    values = json.loads(RESULT.to_json()) | changed
+    with pytest.raises(DataError, match=cause):
+        Result.from_json(json.dumps(values))

@@ -70,6 +70,12 @@ def test_of_equally_hard_classes_those_with_most_pictures_stand_first():
     assert note == "3 have none right; those with most pictures stand first."
 
 
+def test_classes_without_names_are_called_by_their_numbers():
+    found = result(class_names=(), per_class=(0.5, 1.0), confusion=((1, 1), (0, 2)))
+    table = section(reports.describe_result(found), "Classes")
+    assert table.body["rows"] == [["0", "50.0%", "2", "1 1"], ["1", "100.0%", "2", "—"]]
+
+
 def test_mistakes_name_their_files():
     wrong = {"key": "cat/7.jpg", "true": "cat", "taken_for": "dog", "confidence": 0.9, "jpeg": ""}
     [cell] = section(reports.describe_result(result(mistakes=(wrong,))), "Surest mistakes").body

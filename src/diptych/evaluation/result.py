@@ -2,6 +2,7 @@
 
 import base64
 import glob
+import itertools
 import json
 import os
 import platform
@@ -135,6 +136,10 @@ class Result:
             sizes.add(len(self.per_class))
         if sizes != {count}:
             raise DataError(f"{_NO_RESULT}it tells of different numbers of classes")
+        if min(itertools.chain.from_iterable(self.confusion), default=0) < 0:
+            raise DataError(f"{_NO_RESULT}it counts fewer than no pictures")
+        if not all(share is None or 0 <= share <= 1 for share in self.per_class):
+            raise DataError(f"{_NO_RESULT}its shares of classes aren't between 0 and 1")
         calibration = self.calibration
         if calibration and not {"error", "accuracy", "confidence"} <= set(calibration):
             raise DataError(f"{_NO_RESULT}its calibration isn't whole")

@@ -185,11 +185,11 @@ def describe_result(result: Result) -> list[Section]:
     }
     found = [sections.remarks("Remarks", remarks_of(result))] if remarks_of(result) else []
     found.append(_figures(result))
+    names = result.class_names or [str(index) for index in range(len(result.confusion))]
     if result.confusion:
-        names = result.class_names or [str(index) for index in range(len(result.confusion))]
         found.append(sections.confusion(result.confusion, names))
     if result.per_class and result.confusion:
-        found.append(_classes(result))
+        found.append(_classes(result, names))
     if result.mistakes:
         found.append(_mistakes(result))
     if result.calibration:
@@ -228,7 +228,7 @@ def _figures(result: Result) -> Section:
     return sections.table("", ("measure", "value", "95 % interval", "by chance"), rows)
 
 
-def _classes(result: Result) -> Section:
+def _classes(result: Result, names: Sequence[str]) -> Section:
     """What each class is mostly taken for, the hardest first; of equally hard ones those with the
     most pictures and the most frequent mistake, which show it best."""
     rows = list[tuple[float, int, int, int, str]]()
@@ -238,18 +238,17 @@ def _classes(result: Result) -> Section:
         mistakes = [
             (-count, other) for other, count in enumerate(counts) if other != label and count
         ]
-        often = [f"{result.class_names[other]} {-count}" for count, other in sorted(mistakes)[:3]]
+        often = [f"{names[other]} {-count}" for count, other in sorted(mistakes)[:3]]
         worst = min(mistakes, default=(0, 0))[0]
         rows.append((share, -sum(counts), worst, label, ", ".join(often) or "—"))
     shown = sorted(rows)[:_CLASSES]
     notes = list[str]()
     if len(rows) > _CLASSES:
         notes.append(f"The {_CLASSES} hardest of {len(rows)}.")
-    if shown[-1][0] == 0 and len(rows) > 1:
+    if len(rows) > 1 and shown[-1][0] == 0:
         none = sum(share == 0 for share, *_ in rows)
         notes.append(f"{none} have none right; those with most pictures stand first.")
     columns = ("class", "right", "pictures", "mostly taken for")
-    names = result.class_names
     lines = [(names[label], f"{share:.1%}", -n, often) for share, n, _, label, often in shown]
     return sections.table("Classes", columns, lines, " ".join(notes), words=(columns[-1],))
 
