@@ -2,6 +2,7 @@
 
 import threading
 import time
+import weakref
 
 import pytest
 import torch
@@ -106,3 +107,31 @@ def test_a_thread_that_hangs_is_not_waited_for_in_the_end():
     batches.close()
     assert time.monotonic() - start < 10
     stuck.set()
+
+
+def test_an_error_that_waits_for_slower_ones_does_not_hold_its_picture():
+    class Giant:
+        pass
+
+    held = list[weakref.ref[Giant]]()
+
+    def prepare(n: int) -> int:
+        giant = Giant()
+        held.append(weakref.ref(giant))
+        try:
+            raise ValueError(giant)
+        except ValueError as error:
+            raise ImageError(f"{n} is none") from error
+
+    errors = list[ImageError]()
+    parts = extract(
+        [1, 2],
+        prepare,
+        sum,
+        batch_size=1,
+        threads=1,
+        unreadable=lambda n, error: errors.append(error),
+    )
+    assert list(parts) == []
+    assert [str(error) for error in errors] == ["1 is none", "2 is none"]
+    assert [reference() for reference in held] == [None, None]

@@ -12,7 +12,7 @@ import pytest
 
 from diptych.encoder import Encoder
 from diptych.errors import ConfigError, DataError, DataWarning
-from diptych.search import Changes, Index, store, update
+from diptych.search import Changes, Index, pictures, store, update
 from diptych.search import update as update_function
 from diptych.search.pictures import Listing
 from tests import tiny
@@ -298,6 +298,22 @@ def test_a_folder_that_is_closed_empty_or_away_keeps_its_entries(index, photos, 
     changes = update(index, photos, tiny.encoder(), prune=True)
     assert counts(changes) == (0, 0, 6, 2)
     assert changes.absent == {str(photos / "red"): 3}, "what can't be looked at may be there"
+
+
+def test_a_changed_picture_that_cannot_be_read_keeps_its_entry(index, photos, monkeypatch):
+    os.utime(photos / "red" / "0.png", (1, 1))
+
+    def failing(path, mode):
+        assert path == str(photos / "red" / "0.png")
+        raise OSError(5, "Input/output error", path)
+
+    monkeypatch.setattr(pictures, "open", failing, raising=False)
+    changes = update(index, photos, tiny.encoder())
+    assert counts(changes) == (0, 0, 0, 11)
+    assert changes.unreadable == [(str(photos / "red" / "0.png"), "Input/output error")]
+    assert changes.absent == {str(photos / "red" / "0.png"): 1}
+    monkeypatch.undo()
+    assert counts(update(index, photos, tiny.encoder())) == (0, 0, 0, 12)
 
 
 def test_an_empty_mount_point_drops_nothing(index, photos):

@@ -40,7 +40,9 @@ def extract(
         try:
             return item, prepare(item)
         except ImageError as error:
-            return item, error
+            # Without its frames, which hold the picture: the error may wait behind slower ones.
+            error.__cause__ = error.__context__ = None
+            return item, error.with_traceback(None)
 
     names, prepared = list[T](), list[P]()
     attempts = (

@@ -106,6 +106,17 @@ class Listing:
             if self._is_wanted(path):
                 self._add_file(path)
 
+    def try_to_open(self, picture: Picture) -> None:
+        """Count a file that was listed among what couldn't be looked at if it can't be read."""
+        if picture.shard:  # it was read when it was listed
+            return
+        try:
+            with open(picture.path, "rb") as file:
+                file.read(1)
+        except OSError as error:
+            self.unread[picture.path] = error.strerror or str(error)
+            del self.pictures[picture.path]
+
     def is_gone(self, picture: Picture) -> bool:
         """Whether a picture has vanished for certain: it isn't in its shard, or its file isn't in
         its folder, where there are other things. An empty folder may be a disk that isn't there."""

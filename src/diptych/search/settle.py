@@ -44,6 +44,8 @@ def settle(folder: str | os.PathLike[str], listing: Listing, prune: bool) -> Set
     lengths = set[int]()
     for row in np.flatnonzero(index.sound).tolist():
         picture = index.picture(row)
+        if listing.pictures.get(picture.path, picture) != picture:
+            listing.try_to_open(listing.pictures[picture.path])
         if picture.digest:
             by_content[picture.digest] = row
             lengths.add(picture.nbytes)
