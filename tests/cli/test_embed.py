@@ -142,6 +142,14 @@ def test_names_can_be_excluded(tmp_path, photos, model, capsys):
     assert "not pictures that are read: left out by name 4" in err
 
 
+def test_an_index_has_one_precision(tmp_path, photos, model, capsys):
+    index = tmp_path / "x.index"
+    embed(model, photos, "--out", index, "--dtype", "bf16")
+    assert embed(photos, "--out", index) == 0
+    assert embed(photos, "--out", index, "--dtype", "fp16") == 2
+    assert "--dtype fp16: " in capsys.readouterr().err
+
+
 def test_damage_is_said_and_mended(tmp_path, photos, model, capsys):
     index = tmp_path / "x.index"
     embed(model, photos, "--out", index)

@@ -14,6 +14,7 @@ import torch
 from safetensors.torch import save_file
 
 import diptych
+import diptych.search
 from diptych import models
 from diptych.batch import Sample
 from diptych.cli import report as report_command
@@ -44,6 +45,7 @@ from diptych.inputs import (
     decode,
     write_transformers_files,
 )
+from diptych.search.store import Store
 from diptych.training import fit, load_run
 from diptych.training.callbacks import list_bad_samples
 from diptych.weights.mapped import read_safetensors
@@ -116,6 +118,17 @@ def _index(folder: Path) -> list[Path]:
 def _search(folder: Path) -> None:
     index = diptych.Index.open(folder, tiny.encoder())
     index.search(torch.ones(index.vectors.shape[1]), top=2)
+
+
+def _update(folder: Path) -> None:
+    """Whatever was damaged: afterwards each picture has its own vector, or it was refused."""
+    encoder, paths = tiny.encoder(), sorted((folder.parent / "pictures").rglob("*.png"))
+    diptych.search.update(folder, folder.parent / "pictures", encoder)
+    index = Store(folder)
+    assert index.damaged == 0
+    rows = {picture.path: row for row, picture in enumerate(index.pictures())}
+    found = torch.from_numpy(index.vectors[[rows[str(path)] for path in paths]])
+    assert torch.allclose(found, encoder.embed_images(paths), atol=1e-5)
 
 
 def _each_sample(path: Path, **options: object) -> None:
@@ -355,6 +368,7 @@ TARGETS: dict[str, Target] = {
     "run.json": Target(_run, load_run),
     "result": Target(_result, _report_result),
     "index": Target(_index, _search),
+    "index update": Target(_index, _update),
     "shard": Target(_shard, lambda folder: _each_sample(folder / "000000.tar")),
     "tar": Target(_shard, lambda folder: index_tar(folder / "000000.tar")),
     "tar index": Target(_tar_index, lambda folder: _each_sample(folder / "000000.tar")),

@@ -98,6 +98,14 @@ def test_models_are_not_mixed(tmp_path, photos):
         Index.open(tmp_path / "x.index", tiny.encoder(1))
 
 
+def test_an_index_has_one_type_of_vectors(tmp_path, photos):
+    update(tmp_path / "x.index", photos, tiny.encoder())
+    with pytest.raises(ConfigError, match="holds vectors in float32; --half is for a new index"):
+        update(tmp_path / "x.index", photos, tiny.encoder(), half=True)
+    update(tmp_path / "y.index", photos, tiny.encoder(), half=True)
+    assert counts(update(tmp_path / "y.index", photos, tiny.encoder())) == (0, 0, 0, 12)
+
+
 def test_a_typo_makes_no_index(tmp_path):
     with pytest.raises(DataError, match="there is no"):
         update(tmp_path / "x.index", tmp_path / "fotos", tiny.encoder())

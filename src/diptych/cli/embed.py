@@ -98,6 +98,11 @@ def run(arguments: Sequence[str]) -> None:
 
 
 def _load_made_by(options: Embed, made_by: "Identity") -> "Encoder":
+    if options.dtype not in ("fp32", made_by.dtype):
+        raise ConfigError(
+            f"--dtype {options.dtype}: {options.out} was made in {made_by.dtype}, and an index has "
+            "one precision; leave the flag out"
+        )
     try:
         return options.load(made_by.name, made_by.dtype)
     except (CheckpointError, UnknownNameError) as error:

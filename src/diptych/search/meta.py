@@ -81,7 +81,7 @@ def read_meta(folder: Path) -> IndexMeta:
             f"{folder} isn't an index of format {FORMAT}, which this version reads: embed again"
         )
     check = values.pop("check", None)
-    if values["format"] == FORMAT and check != _checksum(values):
+    if (check is not None or values["format"] == FORMAT) and check != _checksum(values):
         raise corrupt(folder, "meta.json has another checksum than it says")
     try:
         return read_as(IndexMeta, values, "meta.json")

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from diptych.encoder import Encoder
-from diptych.errors import DataError
+from diptych.errors import ConfigError, DataError
 from diptych.search import meta, store
 from diptych.search.pictures import NOT_PICTURES, Listing, NoPlaceError, Picture, digest, roots
 from diptych.search.settle import Settled, settle
@@ -137,6 +137,10 @@ def _open(folder: str | os.PathLike[str], encoder: Encoder, half: bool) -> None:
         )
     index = store.Store(folder)
     index.check_model(encoder.identity)
+    if half and index.meta.vectors != "float16":
+        raise ConfigError(
+            f"{folder} holds vectors in {index.meta.vectors}; --half is for a new index"
+        )
     store.set_model(folder, encoder.identity)
     meta.sweep_generations(index.folder, index.meta)
 
