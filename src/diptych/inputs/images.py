@@ -38,6 +38,8 @@ MAX_PIXELS = 178_956_970
 """Where Pillow, too, refuses."""
 _BAND = 1 << 22
 """Pixels that are converted to RGB at once."""
+_GIANT, _BLOCK = 1 << 25, 1 << 26
+"""Pixels from which on memory comes in blocks of so many bytes, which go back to the system."""
 _FORMATS = (
     *("JPEG", "MPO", "PNG", "WEBP", "GIF", "AVIF", "JPEG2000", "TIFF", "BMP", "DIB", "QOI"),
     *("PPM", "TGA"),  # the last has no mark of its own, and takes much for one
@@ -189,8 +191,12 @@ def _decode_slowly(image: Image.Image) -> np.ndarray:
     memory as its levels, which is most of a gigabyte already."""
     if image.format == "EPS":
         raise ImageError("is PostScript, which would have to be executed; convert it first")
-    image.load()
     (width, height), rows = image.size, max(1, _BAND // image.width)
+    if width * height > _GIANT:
+        # Pillow keeps pixels in blocks, by default small enough for malloc to hold on to them: a
+        # thread that once had a giant would keep its memory.
+        Image.core.set_block_size(_BLOCK)
+    image.load()
     if rows >= height:
         return _levels(image)
     pixels = np.empty((height, width, 3), np.uint8)
