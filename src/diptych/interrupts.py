@@ -54,6 +54,7 @@ class Interrupts:
         self._process, self._main = os.getpid(), threading.main_thread()
         self._lock, self._depth, self._released = threading.RLock(), 0, 0.0
         self._patience, self._is_urgent, self._is_raised = 0.0, False, False
+        self._is_cut_off = False  # the main thread can't be interrupted where it is
         self._at_last: Callable[[], tuple[str, int] | None] = lambda: None
         self._handlers = dict[int, Any]()
         self._own = 0  # signals that `_wake` sent
@@ -138,7 +139,11 @@ class Interrupts:
         if os.getpid() != self._process:  # a process just forked, which has no handlers yet
             return
         self._note(number)
-        if not self._depth and self._is_due():
+        if self._depth or not self._is_due():
+            return
+        if _is_importing(frame):
+            self._is_cut_off = True
+        else:
             self.check()
 
     def _is_due(self) -> bool:
@@ -179,7 +184,8 @@ class Interrupts:
                 self._is_urgent = True
                 self._wake()
             since = max(first + self._patience, self._released)
-            if now - since > GRACE and ending is None and not hasattr(sys, "ps1"):
+            is_over = self._is_cut_off or now - since > GRACE
+            if is_over and ending is None and not hasattr(sys, "ps1"):
                 ending = threading.Thread(target=self._end, daemon=True)
                 ending.start()
             if ending is not None and now - since > GRACE + _LAST:
@@ -225,6 +231,16 @@ def listening(say: Callable[[str], object] | None = None) -> Generator[Interrupt
             yield interrupts
     finally:
         _active.pop()
+
+
+def _is_importing(frame: FrameType | None) -> bool:
+    """Whether a module is being imported: C++ code that imports (torch's does) ends the process
+    where that raises."""
+    while frame is not None:
+        if frame.f_code.co_filename.startswith("<frozen importlib"):
+            return True
+        frame = frame.f_back
+    return False
 
 
 def _on_stderr(sentence: str) -> None:

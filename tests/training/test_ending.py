@@ -1,8 +1,11 @@
 """A run that is asked to stop, wherever it is: real processes and real signals."""
 
+import builtins
+import importlib
 import os
 import signal
 import subprocess
+import sys
 import time
 from functools import partial
 from pathlib import Path
@@ -33,6 +36,18 @@ def said(errors: str) -> list[str]:
     """The sentences that a user reads, beside the progress."""
     assert "Traceback" not in errors
     return [line for line in errors.splitlines() if line.startswith("diptych:")]
+
+
+def in_an_import(hang):
+    """As torch's C++ does it, which would end the process where that raises."""
+
+    def importing():
+        Path("hanging.py").write_text("import builtins\nbuiltins.hang()")
+        builtins.hang = hang
+        sys.path.insert(0, ".")
+        importlib.import_module("hanging")
+
+    BEFORE_THE_RUN(importing)
 
 
 @pytest.fixture(scope="module")
@@ -71,7 +86,7 @@ def test_an_evaluation_is_given_up(tmp_path, hang):
     assert seconds < WITHIN
 
 
-@pytest.mark.parametrize("place", [BEFORE_THE_RUN, IN_THE_FIRST_STEP])
+@pytest.mark.parametrize("place", [BEFORE_THE_RUN, IN_THE_FIRST_STEP, in_an_import])
 @pytest.mark.parametrize("hang", [hang_in_python, hang_in_a_call])
 def test_before_the_first_step_nothing_is_left(tmp_path, place, hang):
     run = Diptych(tmp_path, [*TRAIN, "--out", "a/b/run"], place, hang)

@@ -10,6 +10,7 @@ import sys
 import time
 import warnings
 from collections.abc import Generator, Sequence
+from functools import partial
 from typing import Any
 
 from diptych.cli.escape import escaped
@@ -22,7 +23,7 @@ from diptych.errors import (
     is_out_of_memory,
 )
 from diptych.exit_codes import ExitCode
-from diptych.interrupts import Interrupted, listening
+from diptych.interrupts import Interrupted, Interrupts, listening
 from diptych.version import __version__
 
 __all__ = ["VERBS", "main"]
@@ -63,7 +64,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     verb, *rest = (sys.argv[1:] if arguments is None else list(arguments)) or ["--help"]
     if not is_alone():  # whom a store or a peer that is gone makes torch write pages
         os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
-    with listening(_say) as interrupts:
+    with listening(_say) as interrupts, interrupts.at_last(partial(_last_words, verb, interrupts)):
         code = _run(verb, rest)
         if interrupts.reason:
             interrupts.leave(code)  # what hangs must not keep it from ending
@@ -113,9 +114,19 @@ def _run(verb: str, rest: list[str]) -> int:
 
 def _stopped(verb: str, stop: KeyboardInterrupt) -> int:
     ours = stop if isinstance(stop, Interrupted) else Interrupted("SIGINT", 130)
-    kept = f"; {_KEPT[verb]}" if verb in _KEPT else ""
-    _say_once(f"{ours}{kept}", not is_first() if ours.quiet is None else ours.quiet)
+    quiet = not is_first() if ours.quiet is None else ours.quiet
+    _say_once(_with_what_is_kept(verb, ours), quiet)
     return ours.code
+
+
+def _last_words(verb: str, interrupts: Interrupts) -> tuple[str, int]:
+    """Where `verb` can't be interrupted, and its process is ended from another thread."""
+    stop = Interrupted(interrupts.reason, interrupts.code)
+    return _with_what_is_kept(verb, stop) if is_first() else "", stop.code
+
+
+def _with_what_is_kept(verb: str, stop: Interrupted) -> str:
+    return f"{stop}; {_KEPT[verb]}" if verb in _KEPT else str(stop)
 
 
 def _say_once(sentence: str, quiet: bool | None = None) -> None:
