@@ -28,7 +28,7 @@ ECHO = 0.3
 """Seconds within which a second signal is the first one again: who starts programs (timeout, a
 shell) often signals both a process and its group."""
 _SIGNALS = ("SIGTERM", "SIGINT", "SIGUSR1", "SIGHUP")
-_LAST = 60.0
+_LAST = 45.0
 """Seconds that what is done at last may take."""
 
 
@@ -55,6 +55,7 @@ class Interrupts:
         self._lock, self._depth, self._released = threading.RLock(), 0, 0.0
         self._patience, self._is_urgent, self._is_raised = 0.0, False, False
         self._is_cut_off = False  # the main thread can't be interrupted where it is
+        self._is_lost, self._last_began = False, 0.0
         self._at_last: Callable[[], tuple[str, int] | None] = lambda: None
         self._handlers = dict[int, Any]()
         self._own = 0  # signals that `_wake` sent
@@ -99,9 +100,17 @@ class Interrupts:
             self._at_last = before
 
     def ask(self, reason: str, code: int) -> None:
-        """Ask this process to stop now, from any of its threads; counts more than a signal."""
-        self.reason, self.code, self._is_urgent = reason, code, True
+        """Say that another process is lost, from any thread: this one stops now. It counts more
+        than a signal."""
+        self.reason, self.code, self._is_urgent, self._is_lost = reason, code, True, True
         self._wake()
+
+    def stopped(self, reason: str, code: int) -> Interrupted:
+        """What the main thread is to raise where it met that loss itself; signals that follow, as
+        torchrun's to those that are left, raise nothing more."""
+        self._is_raised = True
+        self.ask(reason, code)
+        return Interrupted(reason, code)
 
     def leave(self, code: int) -> None:
         """End the process and all that it started, without more ado."""
@@ -188,7 +197,10 @@ class Interrupts:
             if is_over and ending is None and not hasattr(sys, "ps1"):
                 ending = threading.Thread(target=self._end, daemon=True)
                 ending.start()
-            if ending is not None and now - since > GRACE + _LAST:
+            # What a process that is gone holds up, maybe within `held`, isn't waited for.
+            begun = first if self._is_lost else self._last_began
+            if ending is not None and begun and now - begun > _LAST:
+                self._say(f"stopped by {self.reason}")
                 self.leave(self.code)
 
     def _note(self, number: int) -> None:
@@ -197,6 +209,7 @@ class Interrupts:
 
     def _end(self) -> None:
         with self._lock:
+            self._last_began = time.monotonic()
             sentence, code = self._at_last() or (f"stopped by {self.reason}", self.code)
             if sentence:
                 self._say(sentence)

@@ -9,11 +9,15 @@ from collections.abc import Generator
 import torch
 import torch.distributed as dist
 from torch import nn
+from torch.distributed import (
+    PrefixStore,  # pyright: ignore[reportPrivateImportUsage]: documented, and not exported
+)
+from torch.distributed.rendezvous import rendezvous
 from torch.nn.parallel import DistributedDataParallel
 
 from diptych.distributed.batchnorm import share_batch_statistics
 from diptych.distributed.peers import Peers
-from diptych.distributed.watch import Watch, open_store
+from diptych.distributed.watch import Watch, attempt, open_store
 from diptych.errors import ConfigError, first_line
 from diptych.interrupts import listening
 
@@ -78,7 +82,12 @@ def _place(kind: str) -> torch.device:
 
 def _meet(backend: str) -> None:
     try:
-        dist.init_process_group(backend, timeout=_COLLECTIVE)
+        store, rank, size = next(iter(rendezvous("env://", timeout=_COLLECTIVE)))
+        # torchrun's store may outlast its attempts, and addresses of one are no good for the next.
+        store = PrefixStore(attempt(), store)
+        dist.init_process_group(
+            backend, store=store, rank=rank, world_size=size, timeout=_COLLECTIVE
+        )
     except (ValueError, RuntimeError) as error:  # torch's are RuntimeErrors
         raise ConfigError(
             f"the processes of this run didn't meet at {os.environ['MASTER_ADDR']}:"
@@ -152,12 +161,16 @@ def refuse_many(what: str) -> None:
 
 def data_parallel(module: nn.Module, peers: Peers) -> nn.Module:
     """`module` with its gradients averaged, and its batch statistics taken, over the peers; itself
-    when alone.
+        when alone.
 
-    >>> from torch import nn
-    >>> from diptych.distributed import Peers, data_parallel
-    >>> data_parallel(nn.Linear(2, 3), Peers())
-    Linear(in_features=2, out_features=3, bias=True)
+        >>> from torch import nn
+    from torch.distributed import (
+        PrefixStore,  # pyright: ignore[reportPrivateImportUsage]: documented, and not exported
+    )
+    from torch.distributed.rendezvous import rendezvous
+        >>> from diptych.distributed import Peers, data_parallel
+        >>> data_parallel(nn.Linear(2, 3), Peers())
+        Linear(in_features=2, out_features=3, bias=True)
     """
     if peers.size == 1:
         return module
@@ -174,12 +187,16 @@ def data_parallel(module: nn.Module, peers: Peers) -> nn.Module:
 
 def unsynchronised(wrapped: nn.Module) -> contextlib.AbstractContextManager[None]:
     """Within this context backward passes of what `data_parallel` gave add up here, and aren't
-    averaged yet: for all micro-batches of a step but the last.
+        averaged yet: for all micro-batches of a step but the last.
 
-    >>> from torch import nn
-    >>> from diptych.distributed import Peers, data_parallel, unsynchronised
-    >>> with unsynchronised(data_parallel(nn.Linear(2, 3), Peers())):
-    ...     pass
+        >>> from torch import nn
+    from torch.distributed import (
+        PrefixStore,  # pyright: ignore[reportPrivateImportUsage]: documented, and not exported
+    )
+    from torch.distributed.rendezvous import rendezvous
+        >>> from diptych.distributed import Peers, data_parallel, unsynchronised
+        >>> with unsynchronised(data_parallel(nn.Linear(2, 3), Peers())):
+        ...     pass
     """
     return (
         wrapped.no_sync()

@@ -111,7 +111,7 @@ class Watch:
             reason = "" if own else self._verdict(error)
             if not reason:
                 raise
-            raise Interrupted(reason, ExitCode.PARTLY) from error
+            raise self._interrupts.stopped(reason, ExitCode.PARTLY) from error
 
     def tells(self, error: BaseException) -> bool:
         """Tell the others why this process ends; whether it is the one that tells the user."""
@@ -218,8 +218,12 @@ def open_store(timeout: timedelta) -> Store:
         wait_for_workers=False,
         timeout=timeout,
     )
-    attempt = environment.get("TORCHELASTIC_RESTART_COUNT", "0")
-    return PrefixStore(f"diptych/{attempt}", store)
+    return PrefixStore(f"diptych/{attempt()}", store)
+
+
+def attempt() -> str:
+    """Which of torchrun's attempts this is."""
+    return f"attempt-{os.environ.get('TORCHELASTIC_RESTART_COUNT', '0')}"
 
 
 def _machine() -> str:

@@ -14,7 +14,7 @@ from diptych.data import BadSamples, Loader
 from diptych.distributed import Peers
 from diptych.errors import TrainingError
 from diptych.inputs import Tokenizer
-from diptych.interrupts import Interrupted, Interrupts
+from diptych.interrupts import Interrupts
 from diptych.training.loop import Callback, Meter
 from diptych.training.metrics import Logger, Row
 from diptych.training.state import TrainingState, last_good, save
@@ -116,7 +116,7 @@ class Checkpointer:
             self._peers.barrier()
         if stop and state.step < state.steps:
             self._interrupts.check()
-            raise Interrupted("a signal to another process", 128 + signal.SIGTERM)
+            raise self._interrupts.stopped("a signal to another process", 128 + signal.SIGTERM)
 
     def save(self, state: TrainingState) -> None:
         """Write a checkpoint of this step, if there is none yet. Raises TrainingError."""
