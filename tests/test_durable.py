@@ -1,12 +1,20 @@
 """What promises "whole or not at all" is written in the order that a power cut can't undo."""
 
+import errno
 import os
+import shutil
+import signal
 import stat
+import subprocess
+import sys
+import threading
+import time
 from pathlib import Path
 
 import pytest
 
 from diptych import durable, models, pretrained
+from diptych.checkpoints.steps import checkpoints
 from diptych.config import ModelConfig, Run
 from diptych.distributed import Peers
 from diptych.evaluation import Result
@@ -77,6 +85,132 @@ def test_sweep_removes_what_killed_writers_left_and_nothing_else(tmp_path):
     assert {path.name for path in tmp_path.iterdir()} == {".hidden", "a.json"}
 
 
+def test_sweep_gives_back_what_was_about_to_be_replaced(tmp_path):
+    """A kill between the two renames of `new_folder` leaves neither under its name."""
+    room = tmp_path / ".model.x1.partial"
+    for name in ("replaced", "model"):
+        (room / name).mkdir(parents=True)
+        (room / name / "which").write_text(name)
+    durable.sweep(tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["model"]
+    assert (tmp_path / "model" / "which").read_text() == "replaced"
+
+
+def test_a_folder_that_is_removed_is_never_seen_in_part(tmp_path, monkeypatch):
+    folder = tmp_path / "step-1"
+    folder.mkdir()
+    (folder / "a").touch()
+    seen = []
+    rmtree = shutil.rmtree
+    monkeypatch.setattr(
+        shutil, "rmtree", lambda *a, **k: seen.append(folder.exists()) or rmtree(*a, **k)
+    )
+    durable.remove(folder)
+    assert seen == [False]
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_lines_are_added_whole_after_what_a_kill_cut_off(tmp_path):
+    path = tmp_path / "a.jsonl"
+    durable.append(path, "1\n")
+    durable.append(path, "2\n3\n")
+    path.write_bytes(path.read_bytes() + b'{"half')
+    durable.append(path, "4\n")
+    assert path.read_bytes() == b'1\n2\n3\n{"half\n4\n'
+
+
+def test_a_lock_keeps_others_out_and_says_who_holds_it(tmp_path):
+    path = tmp_path / "new" / "run" / "lock"
+    with durable.lock(path) as held:
+        assert held
+        with (
+            pytest.raises(BlockingIOError, match=f"process {os.getpid()} on "),
+            durable.lock(path),
+        ):
+            pass
+    with durable.lock(path):
+        (path.parent / "mine").touch()
+    assert [path.name for path in path.parent.iterdir()] == ["mine"]
+
+
+def test_a_folder_made_for_a_lock_goes_with_it_if_it_is_empty(tmp_path):
+    with durable.lock(tmp_path / "new" / "run" / "lock"):
+        pass
+    assert list(tmp_path.iterdir()) == []
+
+
+HOLD = """
+import os, sys, time
+from pathlib import Path
+from diptych.durable import lock
+with lock(Path(sys.argv[1])):
+    if os.fork() == 0:
+        time.sleep(60)  # a worker that outlives its parent
+        os._exit(0)
+    print("held", flush=True)
+    time.sleep(60)
+"""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="forks")
+def test_a_killed_process_lets_go_though_its_worker_lives(tmp_path):
+    path = tmp_path / "lock"
+    process = subprocess.Popen(
+        [sys.executable, "-c", HOLD, str(path)], stdout=subprocess.PIPE, start_new_session=True
+    )
+    assert process.stdout is not None
+    with process, process.stdout:
+        try:
+            assert process.stdout.readline() == b"held\n"
+            with (
+                pytest.raises(BlockingIOError, match=f"process {process.pid} on "),
+                durable.lock(path),
+            ):
+                pass
+            process.kill()
+            process.wait()
+            with durable.lock(path) as held:
+                assert held
+        finally:
+            os.killpg(process.pid, signal.SIGKILL)
+
+
+def test_of_many_at_once_one_holds_the_lock(tmp_path):
+    """Also where the one before has just deleted the file."""
+    inside, most, refused = [0], [0], [0]
+
+    def work() -> None:
+        for _ in range(200):
+            try:
+                with durable.lock(tmp_path / "lock"):
+                    inside[0] += 1
+                    most[0] = max(most[0], inside[0])
+                    time.sleep(0)
+                    inside[0] -= 1
+            except BlockingIOError:
+                refused[0] += 1
+
+    threads = [threading.Thread(target=work) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert most[0] == 1
+    assert refused[0] > 0
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="fcntl")
+def test_a_file_system_without_locks_keeps_nobody_out(tmp_path, monkeypatch):
+    import fcntl
+
+    def refuse(*_):
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr(fcntl, "flock", refuse)
+    with durable.lock(tmp_path / "lock") as one, durable.lock(tmp_path / "lock") as other:
+        assert (one, other) == (False, False)
+
+
 def test_a_checkpoint_lasts_before_the_older_one_goes(tmp_path, calls):
     state, tokenizer = tiny_state()
     state.step = 1
@@ -100,7 +234,7 @@ def test_keeping_no_number_of_checkpoints_keeps_all(tmp_path, keep):
     state, tokenizer = tiny_state()
     for state.step in (1, 2, 3):
         training_state.save(state, tokenizer, tmp_path, keep=keep)
-    assert len(training_state.checkpoints(tmp_path)) == 3
+    assert len(checkpoints(tmp_path)) == 3
 
 
 def test_files_have_the_mode_that_the_umask_says(tmp_path):

@@ -3,17 +3,28 @@
 Everything that promises so is written here, in the one order in which file systems keep it
 (Pillai et al. 2014, "All File Systems Are Not Created Equal"): written under another name, flushed,
 renamed, and then the folder that holds the name flushed. Only after that may what it replaces be
-deleted. A kill leaves a hidden `.NAME.….partial` at most, which `sweep` removes.
+deleted. A kill leaves a hidden `.NAME.….partial` at most, which `sweep` removes. Where two
+processes would write the same, one of them holds a `lock`.
 """
 
+import contextlib
+import errno
+import functools
 import os
 import shutil
+import socket
+import sys
 import tempfile
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from pathlib import Path
 
 _UNFINISHED = ".partial"
+_REPLACED = "replaced"
+"""What stands at the target, until the new one has taken its place."""
+_NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)
+_held = set[int]()
+"""Descriptors of the locks that this process holds."""
 
 
 def write_file(target: Path, write: Callable[[Path], object]) -> Path:
@@ -49,9 +60,23 @@ def new_folder(target: Path) -> Generator[Path, None, None]:
         yield room
         _flush(room)
         if target.is_dir():
-            target.rename(room / "replaced")
+            target.rename(room / _REPLACED)
         (room / target.name).replace(target)
         sync(target.parent)
+
+
+def append(path: Path, lines: str) -> None:
+    """Add whole lines to a file, which are on the disk then; what a kill cut off before them stays
+    a line of its own."""
+    with naming(path), open(path, "ab+") as file:
+        size = file.seek(0, os.SEEK_END)
+        file.seek(max(0, size - 1))
+        cut = file.read() not in (b"", b"\n")
+        file.write(("\n" if cut else "").encode() + lines.encode())
+        file.flush()
+        os.fsync(file.fileno())
+    if not size:
+        sync(path.parent)
 
 
 @contextmanager
@@ -66,11 +91,59 @@ def naming(path: Path) -> Generator[None, None, None]:
         raise
 
 
+def remove(folder: Path) -> None:
+    """Delete a folder so that nobody sees a part of it, not after a kill either."""
+    with _room(folder) as room:
+        folder.rename(room / folder.name)
+
+
 def sweep(folder: Path, name: str = "*") -> None:
     """Remove what killed writers of `folder / name` left. Only for who knows that nobody else is
     writing there."""
-    for unfinished in folder.glob(f".{name}.*{_UNFINISHED}"):
-        shutil.rmtree(unfinished, ignore_errors=True)
+    for unfinished in {
+        *folder.glob(f".{name}.*{_UNFINISHED}"),
+        *folder.glob(f".{name}{_UNFINISHED}"),
+    }:
+        target = folder / unfinished.name[1:].rsplit(".", 2)[0]
+        if (unfinished / _REPLACED).exists() and not target.exists():
+            (unfinished / _REPLACED).rename(target)  # the kill came between two renames
+        if unfinished.is_dir():
+            shutil.rmtree(unfinished, ignore_errors=True)
+        else:
+            unfinished.unlink(missing_ok=True)
+
+
+@contextmanager
+def lock(path: Path) -> Generator[bool, None, None]:
+    """Be the only process that holds the file `path`, which is there meanwhile; False: the file
+    system has no locks, and nobody is kept out.
+
+    The system lets go of it when the process ends, however that ends. Raises BlockingIOError, which
+    says who holds it, and OSError where the file can't be written. Folders that are made for it go
+    with it if they are empty then.
+
+    >>> import tempfile
+    >>> from pathlib import Path
+    >>> from diptych.durable import lock
+    >>> with tempfile.TemporaryDirectory() as folder, lock(Path(folder, "lock")) as held:
+    ...     held
+    True
+    """
+    made = _make(path.parent)
+    descriptor, held = _hold(path)
+    _held.add(descriptor)
+    _let_go_in_children()
+    try:
+        yield held
+    finally:
+        if descriptor in _held:  # not in a fork of the process
+            with contextlib.suppress(OSError):  # before another can hold it; Windows refuses
+                path.unlink()
+            _held.remove(descriptor)
+            os.close(descriptor)
+            with contextlib.suppress(OSError):
+                for each in made:
+                    each.rmdir()
 
 
 def sync(path: Path) -> None:
@@ -84,9 +157,19 @@ def sync(path: Path) -> None:
         os.close(descriptor)
 
 
+def _make(folder: Path) -> list[Path]:
+    """Make a folder and those above it, and flush what names them; those that weren't there."""
+    made = [each for each in (folder, *folder.parents) if not each.exists()]
+    folder.mkdir(parents=True, exist_ok=True)
+    for each in made:
+        with contextlib.suppress(PermissionError):  # a folder to write into, and not to read
+            sync(each.parent)
+    return made
+
+
 @contextmanager
 def _room(target: Path) -> Generator[Path, None, None]:
-    target.parent.mkdir(parents=True, exist_ok=True)
+    _make(target.parent)
     room = tempfile.mkdtemp(prefix=f".{target.name}.", suffix=_UNFINISHED, dir=target.parent)
     try:
         yield Path(room)
@@ -107,3 +190,62 @@ def _flush(room: Path) -> None:
             path.chmod(mode)
             sync(path)
         sync(Path(parent))
+
+
+def _hold(path: Path) -> tuple[int, bool]:
+    """The descriptor of the locked file, and whether it is locked or the file system has no
+    locks."""
+    while True:
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
+        try:
+            held = _take(descriptor)
+            # Whoever held it may have deleted it a moment ago: then others will hold another file.
+            if path.exists() and os.path.samestat(os.fstat(descriptor), path.stat()):
+                os.truncate(descriptor, 0)
+                os.write(descriptor, f"process {os.getpid()} on {socket.gethostname()}\n".encode())
+                return descriptor, held
+        except BlockingIOError as error:
+            holder = os.read(descriptor, 200).decode(errors="replace").strip()
+            os.close(descriptor)
+            raise BlockingIOError(error.errno, holder or "another process", str(path)) from None
+        except OSError:
+            os.close(descriptor)
+            raise
+        os.close(descriptor)
+
+
+def _take(descriptor: int) -> bool:
+    """Lock the file; False if the file system can't. Raises BlockingIOError if another has."""
+    try:
+        if sys.platform == "win32":
+            import msvcrt
+
+            os.lseek(descriptor, 1 << 30, os.SEEK_SET)  # beyond the text: others can't read it else
+            msvcrt.locking(descriptor, msvcrt.LK_NBLCK, 1)
+            os.lseek(descriptor, 0, os.SEEK_SET)
+        else:
+            import fcntl
+
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except PermissionError as error:  # as Windows says it
+        os.lseek(descriptor, 0, os.SEEK_SET)
+        raise BlockingIOError(error.errno, "it is locked") from error
+    except OSError as error:
+        if error.errno in _NO_LOCKS:
+            return False
+        raise
+    return True
+
+
+@functools.cache
+def _let_go_in_children() -> None:
+    """From now on, forks of the process close the locks that it holds: a worker that outlives it
+    must not hold them for it."""
+
+    def let_go() -> None:
+        for descriptor in _held:
+            os.close(descriptor)
+        _held.clear()
+
+    if sys.platform != "win32":
+        os.register_at_fork(after_in_child=let_go)

@@ -5,6 +5,7 @@
     │   ├── UnknownNameError   a name that nothing answers to; carries near misses
     │   └── TextTooLongError   a text beyond the context, where none may be cut
     ├── CheckpointError        weights that can't be read, don't fit, or can't be written
+    │   ├── DamagedError       files that aren't as they were written
     │   └── DownloadError      a file that couldn't be fetched
     ├── DataError              a source that can't be read, or too many bad samples
     │   └── ImageError         one picture that can't be decoded
@@ -76,6 +77,10 @@ class CheckpointError(DiptychError):
     """Weights that can't be read, don't fit, or can't be written."""
 
 
+class DamagedError(CheckpointError):
+    """Files that aren't as they were written: missing, cut off, changed."""
+
+
 class DownloadError(CheckpointError):
     """A file that couldn't be fetched."""
 
@@ -115,6 +120,10 @@ class TruncationWarning(DiptychWarning):
 
 class DataWarning(DiptychWarning):
     """Data are read in a way that the user may not have meant."""
+
+
+class DamageWarning(DiptychWarning):
+    """Something on the disk isn't as it was written, and was passed by."""
 
 
 def is_out_of_memory(error: BaseException) -> bool:

@@ -8,7 +8,7 @@ from functools import partial
 import pytest
 import torch.distributed as dist
 
-from diptych.training.state import checkpoints
+from diptych.checkpoints.steps import checkpoints
 from tests.stalls import Diptych, at_call, hang_in_a_call
 
 TRAIN = ["train", "tests.training.runs:small", "--save.every-steps", "0"]

@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 
+from diptych.checkpoints.steps import checkpoints
 from diptych.training import fit
-from diptych.training.state import checkpoints
 from tests.stalls import Diptych, at_call, hang_in_a_call, hang_in_python
 from tests.training.runs import assert_same_bits, small_run
 

@@ -6,6 +6,7 @@ from dataclasses import replace
 import pytest
 import torch
 
+from diptych.checkpoints.steps import checkpoints
 from diptych.config import DataConfig, EvaluationConfig, ModelConfig, SaveConfig, TowerOptions
 from diptych.data import open_source
 from diptych.distributed import Peers
@@ -16,7 +17,6 @@ from diptych.inputs import Preprocess, build_tokenizer
 from diptych.training import evaluate as measuring
 from diptych.training import fit, read_metrics
 from diptych.training.assemble import assemble
-from diptych.training.state import checkpoints
 from tests import tiny
 from tests.training.runs import COMPOSED, MODEL, WORDY, small_run
 

@@ -6,11 +6,11 @@ from dataclasses import replace
 
 import pytest
 
+from diptych.checkpoints.steps import checkpoints
 from diptych.config import DataConfig, ModelConfig, OptimConfig, SaveConfig, SiglipObjectiveConfig
 from diptych.data import Loader
 from diptych.errors import ConfigError, TrainingError
 from diptych.training import fit, load_run, read_metrics
-from diptych.training.state import checkpoints
 from tests.training.runs import COMPOSED, MODEL, WORDY, assert_same_bits, small_run
 
 
@@ -62,6 +62,7 @@ def test_a_checkpoint_of_an_older_version_counts_its_batches(tmp_path, seen):
     (last / "training.json").write_text(
         json.dumps({"step": progress["step"], "scaler": progress["scaler"]})
     )
+    (last / "checksums.json").unlink()
     fit(replace(run, batch_size=4, steps=6), resume=True, progress=False)
     rows = read_metrics(tmp_path / "run" / "metrics.jsonl")
     assert rows[-1]["samples"] == 4 * 8 + 2 * 4

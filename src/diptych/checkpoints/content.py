@@ -2,6 +2,7 @@
 
 import warnings
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,7 @@ from diptych import pretrained
 from diptych.checkpoints.describe import read_config, read_image_config
 from diptych.checkpoints.detect import Part, match, native_folder, open_foreign
 from diptych.checkpoints.locate import Place, locate
+from diptych.checkpoints.steps import is_run, newest
 from diptych.config import ClipConfig, TowerConfig
 from diptych.errors import AssumptionWarning, CheckpointError, ConfigError
 from diptych.weights import native
@@ -51,11 +53,18 @@ def read(
     """
     given = _given(config, part)
     place = locate(path, alone=part == "image")
-    if folder := native_folder(place.path):
-        state, meta = native.read(folder)
+    if found := _read_native(place.path):
+        state, meta = found
         state, known = _in_form(_part(state, part), given or _config_of(meta.config, part))
         return Content(state=state, config=known, provenance=meta.provenance, file=meta.file)
     return _read_foreign(place, part, given)
+
+
+def _read_native(path: Path) -> tuple[State, Meta] | None:
+    if is_run(path):
+        return newest(path, partial(native.read, checked=True), model_alone=True)
+    folder = native_folder(path)
+    return native.read(folder) if folder else None
 
 
 def described(content: Content) -> Meta:

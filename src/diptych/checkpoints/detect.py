@@ -4,6 +4,7 @@ from collections.abc import Collection
 from pathlib import Path
 from typing import Literal, NoReturn, get_args
 
+from diptych.checkpoints.steps import is_run, newest
 from diptych.errors import CheckpointError
 from diptych.families import layouts
 from diptych.weights import deepspeed, native
@@ -48,9 +49,7 @@ def native_folder(path: Path) -> Path | None:
         return path.parent
     if native.is_native(path) or (path / native.META).is_file():
         return path
-    if (path / "checkpoints").is_dir():
-        return native.newest(path)
-    return None
+    return newest(path, lambda folder: folder, model_alone=True) if is_run(path) else None
 
 
 def open_foreign(path: Path) -> WeightSource:

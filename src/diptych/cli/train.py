@@ -56,7 +56,7 @@ def run(arguments: Sequence[str]) -> None:
         return
     for bad in sorted(Path(plan.out).glob("bad_samples*.jsonl")):
         print(
-            f"{len(bad.read_text().splitlines())} bad samples were left out; they stand in {bad}",
+            f"{len(bad.read_bytes().splitlines())} bad samples were left out; they stand in {bad}",
             file=sys.stderr,
         )
     print(f"trained: {last}\nuse it: diptych.load({plan.out!r})", file=sys.stderr)

@@ -42,17 +42,27 @@ def load(
     """
     place, precision = device_of(device), dtype_of(dtype)
     path = os.fspath(name_or_path)
-    model, meta = load_model(
-        path,
-        config=config,
-        device="cpu" if memory else place,
-        dtype=precision,
-        image_size=image_size,
-        patch_size=patch_size,
-        deploy=deploy,
-        progress=progress,
-    )
-    tokenizer = build_tokenizer(meta.config.tokenizer, meta.config.text.context_length, meta.folder)
+    while True:
+        model, meta = load_model(
+            path,
+            config=config,
+            device="cpu" if memory else place,
+            dtype=precision,
+            image_size=image_size,
+            patch_size=patch_size,
+            deploy=deploy,
+            progress=progress,
+        )
+        described = meta.config
+        try:
+            tokenizer = build_tokenizer(
+                described.tokenizer, described.text.context_length, meta.folder
+            )
+            break
+        except ConfigError:
+            if meta.folder.is_dir():
+                raise
+            # A run in training has deleted the checkpoint meanwhile, and has a newer one.
     _check_vocabulary(path, tokenizer, meta.config)
     weights = None
     if memory:

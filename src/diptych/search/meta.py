@@ -1,8 +1,8 @@
 """What an index says about itself, who may write it, and what else may lie in its folder."""
 
+import contextlib
 import json
 import os
-import sys
 import zlib
 from collections.abc import Generator
 from contextlib import contextmanager
@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from diptych.config.serialize import read_as
-from diptych.durable import naming, sweep, write_file
+from diptych.durable import lock, naming, sweep, write_file
 from diptych.encoder import Identity
 from diptych.errors import ConfigError, DataError
 from diptych.search.rows import Places
@@ -127,23 +127,21 @@ def locked(folder: str | os.PathLike[str]) -> Generator[None, None, None]:
     """Be the only writer; a killed process lets go by itself. Raises DataError if another process
     is writing.
 
-    Windows has no such lock; there, two writers at once are the user's to avoid.
+    Where the file system has no locks, two writers at once are the user's to avoid.
     """
     folder = Path(folder)
-    folder.mkdir(parents=True, exist_ok=True)
-    with open(folder / "lock", "w") as file:
-        if sys.platform != "win32":
-            import fcntl
-
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError as error:
-                raise DataError(
-                    f"another process is writing {folder}; wait until it has finished"
-                ) from error
-        sweep(folder)
-        with naming(folder):
-            yield
+    with contextlib.ExitStack() as stack:
+        try:
+            held = stack.enter_context(lock(folder / "lock"))
+        except BlockingIOError as error:
+            raise DataError(
+                f"another process is writing {folder} ({error.strerror}); wait until it has "
+                "finished"
+            ) from error
+        if held:
+            sweep(folder)
+        stack.enter_context(naming(folder))
+        yield
 
 
 def sweep_generations(folder: Path, meta: IndexMeta) -> None:

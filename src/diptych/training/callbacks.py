@@ -12,6 +12,7 @@ import torch
 from diptych.config import SaveConfig
 from diptych.data import BadSamples, Loader
 from diptych.distributed import Peers
+from diptych.durable import append
 from diptych.errors import TrainingError
 from diptych.inputs import Tokenizer
 from diptych.interrupts import Interrupts
@@ -56,11 +57,10 @@ def log_metrics(
 def list_bad_samples(path: Path, bad: BadSamples) -> None:
     """Add the bad samples met so far to `path`, each once: a line of JSON with file, key and
     reason."""
-    known = path.read_text().splitlines() if path.exists() else []
+    known = path.read_bytes().split(b"\n") if path.exists() else []
     lines = [json.dumps(sample._asdict()) for sample in bad.listed]
-    if new := [line for line in lines if line not in known]:
-        with open(path, "a") as file:
-            file.writelines(line + "\n" for line in new)
+    if new := [line for line in lines if line.encode() not in known]:
+        append(path, "".join(line + "\n" for line in new))
 
 
 def log_evaluation(

@@ -9,12 +9,13 @@ from pathlib import Path
 
 import torch
 
+from diptych.checkpoints.steps import checkpoints
 from diptych.distributed import Peers
 from diptych.errors import DataError, StoppedError, TrainingError, is_out_of_memory
 from diptych.exit_codes import ExitCode
 from diptych.interrupts import Interrupted, Interrupts
 from diptych.training.callbacks import Checkpointer
-from diptych.training.state import TrainingState, checkpoints, last_good
+from diptych.training.state import TrainingState, last_good
 
 ALONE, TOGETHER = 1.0, 4.0
 """Seconds in which the step under way is finished after a signal: by one process, and by several,

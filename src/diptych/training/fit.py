@@ -9,6 +9,7 @@ from pathlib import Path
 
 import torch
 
+from diptych.checkpoints.steps import checkpoints
 from diptych.config import Run
 from diptych.data import Loader, Source, open_source
 from diptych.distributed import Peers, connect, on_main, started_as, together
@@ -25,6 +26,7 @@ from diptych.training.callbacks import (
     log_evaluation,
     log_metrics,
 )
+from diptych.training.claim import claimed
 from diptych.training.ending import Ending
 from diptych.training.evaluate import Evaluation
 from diptych.training.loop import Callback, Meter, train
@@ -39,8 +41,7 @@ from diptych.training.resume import (
     set_aside,
 )
 from diptych.training.saved import load_run
-from diptych.training.state import TrainingState, checkpoints, restore
-from diptych.writable import check_writable
+from diptych.training.state import TrainingState, restore
 
 
 def fit(run: Run, *, resume: bool | str | os.PathLike[str] = False, progress: bool = True) -> Path:
@@ -52,12 +53,16 @@ def fit(run: Run, *, resume: bool | str | os.PathLike[str] = False, progress: bo
     `history.jsonl` and `run.json`. Under `torchrun` every process calls this alike. `progress`
     draws a bar.
 
+    A broken checkpoint is passed by for the one before it, with a DamageWarning. Only one training
+    at a time may use `run.out`.
+
     SIGTERM, Ctrl-C, SIGUSR1 and a closed terminal end it within ten seconds; a second one at once.
 
     Raises StoppedError when the run was stopped so, or lost one of its processes, and can go on;
     TrainingError when it had to stop (not-finite loss, full disk, no memory), DataError when too
-    many samples are bad, ConfigError when the run can't work, or not go on so. Of a run that took
-    no step nothing is left, and if it was stopped, Interrupted (a KeyboardInterrupt) is raised.
+    many samples are bad, ConfigError when the run can't work, or not go on so,
+    CheckpointError when no checkpoint is whole. Of a run that took no step nothing is left, and if
+    it was stopped, Interrupted (a KeyboardInterrupt) is raised.
 
     >>> import tempfile, diptych
     >>> from diptych.config import DataConfig, ModelConfig, Run
@@ -69,14 +74,18 @@ def fit(run: Run, *, resume: bool | str | os.PathLike[str] = False, progress: bo
     """
     started_as()
     out = Path(run.out)
-    with listening() as interrupts, connect() as peers, _threads_beside(run.data.workers):
-        on_main(peers, lambda: check_writable(run.out, "--out"))
+    with (
+        listening() as interrupts,
+        connect() as peers,
+        claimed(run.out, peers),
+        _threads_beside(run.data.workers),
+    ):
         tell = say if progress and peers.is_main else _silent
-        found = checkpoint_of(out, resume)
-        old = load_run(out) if found else run
+        found = on_main(peers, lambda: checkpoint_of(out, resume))
+        old, lost = _as_it_was(out, run) if found else (run, [])
         changed = changes(old, run)
         if not found:
-            _claim(out, peers)
+            on_main(peers, lambda: _refuse_another(out))
         # A checkpoint says all about its model: what the run once started from need not be there
         # any more.
         start = replace(run, model=from_checkpoint(run.model, found)) if found else run
@@ -85,7 +94,7 @@ def fit(run: Run, *, resume: bool | str | os.PathLike[str] = False, progress: bo
         tokenizer = build_tokenizer(model.tokenizer, model.text.context_length)
         preprocess = Preprocess(model.preprocess, model.image.image_size)
         source = open_source(run.data, split="train")
-        notes += _place(state, source, run, found, old, changed)
+        notes += lost + _place(state, source, run, found, old, changed)
         loader = Loader(
             source,
             run.data,
@@ -111,7 +120,7 @@ def fit(run: Run, *, resume: bool | str | os.PathLike[str] = False, progress: bo
         checkpointer = Checkpointer(out, run.save, tokenizer, peers, interrupts)
         ending = Ending(state, checkpointer, out, peers, interrupts)
         with ending.guarding(), contextlib.ExitStack() as stack:
-            tell(on_main(peers, lambda: _begin(run, state, found, changed, peers)))
+            tell(on_main(peers, lambda: _begin(run, state, changed, peers)))
             meter = Meter(run.batch_size)
             loggers = together(peers, lambda: _loggers(run, state, peers, stack))
             callbacks: list[Callback] = []
@@ -154,10 +163,10 @@ def _place(
 ) -> list[str]:
     """Put `state` where the run begins or goes on; what the user should know of what was
     changed."""
-    steps, order = 0, {}
+    steps, order, said = 0, {}, list[str]()
     if found:
         try:
-            restore(state, found, old.batch_size, moments="optim.name" not in changed)
+            said = restore(state, found, old.batch_size, moments="optim.name" not in changed)
         except CheckpointError as error:
             own = [path for path in changed if path.startswith("objective.")]
             if not own:
@@ -174,7 +183,7 @@ def _place(
     # Epochs are counted in samples: a batch of another size changes the steps that are left.
     left = math.ceil(run.epochs * len(source)) - state.samples
     state.steps = run.steps or state.step + math.ceil(max(left, 1 - state.step) / run.batch_size)
-    return sentences(changed, state, steps, order) if found else []
+    return said + sentences(changed, state, steps, order) if found else []
 
 
 def _loggers(
@@ -203,13 +212,10 @@ def _tried(evaluation: Evaluation, state: TrainingState, refuse: bool) -> list[s
     return wrong
 
 
-def _begin(
-    run: Run, state: TrainingState, found: Path | None, changed: Changes, peers: Peers
-) -> list[str]:
+def _begin(run: Run, state: TrainingState, changed: Changes, peers: Peers) -> list[str]:
     """Make the folder that of this run: its history, its run.json, no checkpoints of a later
     step."""
-    Path(run.out).mkdir(parents=True, exist_ok=True)
-    said = set_aside(Path(run.out), found) if found else []
+    said = set_aside(Path(run.out), state.step)
     record(run, state, changed, peers.size)
     return said
 
@@ -226,11 +232,17 @@ def _threads_beside(workers: int) -> Generator[None, None, None]:
         torch.set_num_threads(before)
 
 
-def _claim(out: Path, peers: Peers) -> None:
-    """Raises ConfigError if the folder holds another run."""
+def _refuse_another(out: Path) -> None:
+    """Raises ConfigError if the folder holds a run."""
     if checkpoints(out):
         raise ConfigError(
             f"{out} already holds a run; continue it with: diptych train --resume {out}, "
             "or choose another --out"
         )
-    peers.barrier()
+
+
+def _as_it_was(out: Path, run: Run) -> tuple[Run, list[str]]:
+    """The run as it was last begun or gone on with; `run`, and a sentence, where that is lost."""
+    if (out / "run.json").exists():
+        return load_run(out), []
+    return run, [f"{out} has no run.json: what was changed since can't be told"]

@@ -1,6 +1,5 @@
 """Loggers: `metrics.jsonl` is the truth about a run; TensorBoard and W&B get the same rows."""
 
-import contextlib
 import hashlib
 import json
 import warnings
@@ -10,8 +9,8 @@ from typing import Any
 
 from diptych.config import Run
 from diptych.config.serialize import to_dict
-from diptych.durable import sync, write_file
-from diptych.errors import ConfigError, DiptychWarning, first_line
+from diptych.durable import append, write_file
+from diptych.errors import ConfigError, DamageWarning, DiptychWarning, first_line
 
 Row = dict[str, Any]
 """One line of `metrics.jsonl`: values by name."""
@@ -36,14 +35,12 @@ class MetricsFile:
         write_file(path, lambda part: part.write_text(text))
 
     def __call__(self, row: Row) -> None:
-        with open(self._path, "a") as file:
-            file.write(json.dumps(row) + "\n")
-        sync(self._path)
+        append(self._path, json.dumps(row) + "\n")
 
 
 def read_metrics(path: Path) -> list[Row]:
-    """The rows of a `metrics.jsonl`; lines that a crash cut off, or that a disk damaged, are left
-    out.
+    """The rows of a `metrics.jsonl`. A last line that a crash cut off is left out, and lines that a
+    disk damaged are, of which a DamageWarning tells.
 
     >>> import tempfile
     >>> from pathlib import Path
@@ -53,13 +50,23 @@ def read_metrics(path: Path) -> list[Row]:
     >>> read_metrics(path)
     [{'step': 10, 'loss': 2.5}]
     """
-    rows = list[Row]()
-    for line in path.read_bytes().splitlines():
-        with contextlib.suppress(ValueError, RecursionError):
-            row = json.loads(line)
-            if isinstance(row, dict) and type(row.get("step")) is int:
-                rows.append(row)
+    *lines, cut_off = path.read_bytes().split(b"\n")
+    found = {number: _row(line) for number, line in enumerate(lines, 1) if line.strip()}
+    rows = [row for row in [*found.values(), _row(cut_off)] if row is not None]
+    if bad := [number for number, row in found.items() if row is None]:
+        more = f" and {len(bad) - 1} more lines are" if bad[1:] else " is"
+        warnings.warn(
+            f"{path}: line {bad[0]}{more} damaged, and left out", DamageWarning, stacklevel=2
+        )
     return rows
+
+
+def _row(line: bytes) -> Row | None:
+    try:
+        row = json.loads(line)
+    except (ValueError, RecursionError):
+        return None
+    return row if isinstance(row, dict) and type(row.get("step")) is int else None
 
 
 def is_evaluation(row: Row) -> bool:

@@ -1,6 +1,7 @@
 """Going on with a run: from which checkpoint, with which changes, and the record of them."""
 
 import datetime
+import itertools
 import json
 import os
 import shutil
@@ -8,12 +9,13 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from diptych.checkpoints.steps import check, checkpoints, is_step, newest, step_of
 from diptych.config import Run
 from diptych.config.serialize import difference, to_json
-from diptych.durable import sync, write_file
-from diptych.errors import ConfigError
+from diptych.durable import append, sync, write_file
+from diptych.errors import ConfigError, DamagedError
 from diptych.optim import group_records
-from diptych.training.state import TrainingState, checkpoints
+from diptych.training.state import TrainingState
 
 FIXED = (
     "model.name",
@@ -32,16 +34,28 @@ Changes = Mapping[str, tuple[Any, Any]]
 
 
 def checkpoint_of(out: Path, resume: bool | str | os.PathLike[str]) -> Path | None:
-    """The checkpoint that a run goes on from: the newest, or the one that `resume` names; None:
-    there is none. Raises ConfigError for a folder that is no checkpoint of the run."""
+    """The checkpoint that a run goes on from: the newest that is whole, or the one that `resume`
+    names; None: there is none. Raises ConfigError for a folder that is no checkpoint of the run,
+    CheckpointError for a broken one, and if all are."""
     found = checkpoints(out)
     if isinstance(resume, bool):
-        return found[-1] if resume and found else None
+        return newest(out, lambda folder: folder) if resume and found else None
     for folder in found:
         if folder.resolve() == Path(resume).resolve():
-            return folder
+            return _whole(folder, out)
     has = ", ".join(folder.name for folder in found) or "none"
     raise ConfigError(f"{resume} is no checkpoint of the run {out}; it has {has}")
+
+
+def _whole(folder: Path, out: Path) -> Path:
+    try:
+        check(folder)
+    except DamagedError as error:
+        raise DamagedError(
+            f"the checkpoint {folder} is broken: {error}; go on from the newest that is whole: "
+            f"diptych train --resume {out}"
+        ) from error
+    return folder
 
 
 def changes(old: Run, new: Run) -> Changes:
@@ -105,9 +119,7 @@ def record(run: Run, state: TrainingState, changed: Changes, processes: int) -> 
         "changes": {path: list(pair) for path, pair in changed.items()},
     }
     try:
-        with open(out / "history.jsonl", "a") as file:
-            file.write(json.dumps(line) + "\n")
-        sync(out / "history.jsonl")
+        append(out / "history.jsonl", json.dumps(line) + "\n")
         write_file(out / "run.json", lambda part: part.write_text(to_json(run)))
         groups = json.dumps(group_records(state.groups, run.optim.lr), indent=2)
         write_file(out / "groups.json", lambda part: part.write_text(groups + "\n"))
@@ -117,18 +129,20 @@ def record(run: Run, state: TrainingState, changed: Changes, processes: int) -> 
         ) from error
 
 
-def set_aside(out: Path, checkpoint: Path) -> list[str]:
-    """Move the checkpoints after `checkpoint`, and a copy of the metrics, out of the way of a run
-    that goes on from it; a sentence where there are any."""
-    newer = [folder for folder in checkpoints(out) if folder.name > checkpoint.name]
+def set_aside(out: Path, step: int) -> list[str]:
+    """Move what is named as a checkpoint after `step`, and a copy of the metrics, out of the way of
+    a run that goes on from there; a sentence where there is any."""
+    named = [path for path in (out / "checkpoints").glob("step-*") if is_step(path)]
+    newer = sorted((path for path in named if step_of(path) > step), key=step_of)
     if not newer:
         return []
-    number = 1 + len(list(out.glob("set-aside-*")))
-    place = out / f"set-aside-{number}"
+    places = (out / f"set-aside-{number}" for number in itertools.count(1))
+    place = next(place for place in places if not place.exists())
     place.mkdir()
     if (out / "metrics.jsonl").exists():
         shutil.copy(out / "metrics.jsonl", place)
-    for folder in newer:
-        folder.rename(place / folder.name)
+    for path in newer:
+        path.rename(place / path.name)
     sync(place)
-    return [f"what came after {checkpoint.name} is set aside in {place}"]
+    sync(out / "checkpoints")
+    return [f"what came after step {step} is set aside in {place}"]

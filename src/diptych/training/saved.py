@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any, cast
 
 from diptych.bounded import parse_json
+from diptych.checkpoints.steps import checkpoints
 from diptych.components import import_object
 from diptych.config import Run
 from diptych.config.serialize import from_dict
@@ -12,6 +13,7 @@ from diptych.errors import ConfigError
 from diptych.families import families
 from diptych.weights.native import META
 
+_AGAIN = "go on with the command that the run was started with, and --resume-if-any"
 _KNOBS = ("patch_dropout", "stochastic_depth")
 """Once fields of towers' configurations; options of a run since."""
 
@@ -21,10 +23,13 @@ def load_run(out: Path) -> Run:
     there is none."""
     try:
         text = (out / "run.json").read_text(encoding="utf-8")
+    except (FileNotFoundError, NotADirectoryError) as error:
+        hint = f"; {_AGAIN}" if checkpoints(out) else ""
+        raise ConfigError(f"{out} is not the folder of a run: it has no run.json{hint}") from error
     except OSError as error:
-        raise ConfigError(f"{out} is not the folder of a run: it has no run.json") from error
+        raise ConfigError(f"{out / 'run.json'} can't be read: {error.strerror}") from error
     except UnicodeDecodeError as error:
-        raise ConfigError(f"{out / 'run.json'} is no saved Run: {error}") from error
+        raise _damaged(out, error) from error
     return read_run(text, out)
 
 
@@ -34,12 +39,17 @@ def read_run(text: str, out: Path) -> Run:
     try:
         values = json.loads(text)
     except (ValueError, RecursionError) as error:
-        raise ConfigError(f"{out / 'run.json'} is no saved Run: {error}") from error
+        raise _damaged(out, error if text.strip() else "it is empty") from error
     if not isinstance(values, dict):
         raise ConfigError(f"{out / 'run.json'} is no saved Run: it holds a {type(values).__name__}")
     run = cast(dict[str, Any], values)
     _upgrade(run, out)
     return from_dict(Run, run)
+
+
+def _damaged(out: Path, reason: object) -> ConfigError:
+    hint = f"; copy it again, or delete it and {_AGAIN}" if checkpoints(out) else ""
+    return ConfigError(f"{out / 'run.json'} is no saved Run: {reason}{hint}")
 
 
 def _upgrade(values: dict[str, Any], out: Path) -> None:
@@ -67,9 +77,9 @@ def _upgrade_model(model: dict[str, Any], out: Path) -> None:
 
 def _newest_config(out: Path) -> dict[str, Any]:
     """The model's configuration as the newest checkpoint has it; empty if there is none."""
-    for file in sorted(out.glob(f"checkpoints/step-*/{META}"), reverse=True):
+    for folder in reversed(checkpoints(out)):
         try:
-            config = parse_json(file.read_text())["config"]
+            config = parse_json((folder / META).read_text())["config"]
         except (OSError, ValueError, KeyError, TypeError):
             continue
         if isinstance(config, dict):

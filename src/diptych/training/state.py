@@ -1,17 +1,15 @@
 """The state of a training run and its checkpoints: a resumed run equals the uninterrupted one bit
 for bit.
 
-A checkpoint is a native model folder (`checkpoints/step-00001000/`) with two files more:
-`training.safetensors` (the optimiser's moments and what the exported model doesn't hold) and
-`training.json` (steps, samples, loss scale). No generator states: all randomness of a step is a
-function of (seed, step).
+What a checkpoint is made of stands in `diptych.checkpoints.steps`. No generator states: all
+randomness of a step is a function of (seed, step).
 """
 
+import contextlib
 import json
-import shutil
-from collections.abc import Generator, Mapping
+from collections.abc import Generator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -21,16 +19,27 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
 
-from diptych.durable import new_folder
+from diptych.checkpoints.steps import (
+    MODEL,
+    MOMENTS,
+    OBJECTIVE,
+    PROGRESS,
+    TRAINING,
+    VERSION,
+    Progress,
+    checkpoints,
+    read_progress,
+    seems_whole,
+    step_of,
+    write_checksums,
+)
+from diptych.durable import new_folder, remove
 from diptych.errors import CheckpointError, TrainingError
 from diptych.inputs import Tokenizer
 from diptych.models import Clip
 from diptych.objectives import Objective
 from diptych.optim import Group
-from diptych.weights.native import save_model
-
-MODEL = "model."
-"""Prefix of the model's weights in the objective's state."""
+from diptych.weights.native import WEIGHTS, save_model
 
 
 @dataclass(kw_only=True)
@@ -87,20 +96,15 @@ def exported_weights(state: TrainingState) -> Generator[None, None, None]:
         state.is_whole = True
 
 
-def checkpoints(out: Path) -> list[Path]:
-    """The complete checkpoints of a run, oldest first."""
-    return sorted(out.glob("checkpoints/step-*"))
-
-
 def last_good(out: Path) -> str:
     """In words: the newest checkpoint of a run, if there is one."""
-    found = checkpoints(out)
+    found = [folder for folder in checkpoints(out) if seems_whole(folder)]
     return f"the last good checkpoint is {found[-1]}" if found else "there is no checkpoint yet"
 
 
 def save(state: TrainingState, tokenizer: Tokenizer, out: Path, keep: int) -> Path:
     """Write a checkpoint under `out`, all or nothing, then delete all but the newest `keep` (0 or
-    less: none is deleted).
+    less: none is deleted). Broken ones don't count as kept, and stay.
 
     `tokenizer` goes along, so that the folder needs nothing else.
 
@@ -112,61 +116,69 @@ def save(state: TrainingState, tokenizer: Tokenizer, out: Path, keep: int) -> Pa
         with new_folder(folder) as room:
             save_model(room / folder.name, state.model, tokenizer=tokenizer, provenance=provenance)
             _write_training(state, room / folder.name)
+            write_checksums(room / folder.name)
     except (OSError, SafetensorError, CheckpointError) as error:
         raise TrainingError(
             f"could not write the checkpoint of step {state.step}: {error}; {last_good(out)}. "
             f"Make room and continue with: diptych train --resume {out}"
         ) from error
-    # Only now, when the new one would outlast a power cut.
-    for old in checkpoints(out)[:-keep] if keep > 0 else []:
-        shutil.rmtree(old, ignore_errors=True)
+    # Only now, when the new one would outlast a power cut. It is one of those that are kept.
+    older = [each for each in checkpoints(out) if step_of(each) < state.step and seems_whole(each)]
+    for each in older[: max(0, len(older) - keep + 1)] if keep > 0 else []:
+        with contextlib.suppress(OSError):
+            remove(each)
     return folder
 
 
-def restore(state: TrainingState, folder: Path, batch_size: int, moments: bool = True) -> None:
+def restore(state: TrainingState, folder: Path, batch_size: int, moments: bool = True) -> list[str]:
     """Resume: put `state` back to where it stood when the checkpoint in `folder` was written; the
     optimiser's moments only if `moments`. `batch_size` is that of its steps, for a checkpoint of an
-    older version, which doesn't say how many samples they took. Raises CheckpointError if the
-    folder can't be read or doesn't fit."""
+    older version, which doesn't say how many samples they took. A sentence where weights have no
+    moments. Raises CheckpointError if the folder can't be read or doesn't fit."""
     progress, model, training = _read_checkpoint(folder)
     objective = {MODEL + name: tensor for name, tensor in model.items()}
     # What the objective holds beside the model; with a moving average, which is what the model's
     # file then holds, also the weights that are trained: they take the average's place here.
-    objective |= _under("objective/", training)
+    objective |= _under(OBJECTIVE, training)
     try:
         state.objective.load_state_dict(objective)
-    except RuntimeError as error:
+        if state.average is not None:
+            state.average.module.load_state_dict(model)
+            state.average.n_averaged.fill_(progress.step)
+        if progress.scaler:  # without float16 there was none
+            state.scaler.load_state_dict(progress.scaler)
+    except (RuntimeError, LookupError, TypeError) as error:
         raise CheckpointError(
             f"{folder} holds another model than the run describes: {' '.join(str(error).split())}"
         ) from error
-    if state.average is not None:
-        state.average.module.load_state_dict(model)
-        state.average.n_averaged.fill_(progress["step"])
+    without = list[str]()
     for name, parameter in _trained(state) if moments else ():
         # torch keeps the step count on the CPU or the GPU as the fused kernel wants it: beside the
         # weight.
+        own = _under(f"{MOMENTS}{name}/", training)
         state.optimizer.state[parameter] = {
-            key: tensor.to(parameter.device)
-            for key, tensor in _under(f"optimizer/{name}/", training).items()
+            key: tensor.to(parameter.device) for key, tensor in own.items()
         }
-    if progress["scaler"]:  # without float16 there was none
-        state.scaler.load_state_dict(progress["scaler"])
-    state.step = progress["step"]
-    state.samples = progress.get("samples", state.step * batch_size)
-    state.steps, state.order = progress.get("steps", 0), progress.get("order", {})
+        without += [] if own else [name]
+    state.step = progress.step
+    state.samples = state.step * batch_size if progress.samples is None else progress.samples
+    state.steps, state.order = progress.steps, progress.order
+    if without and state.optimizer.defaults.get("momentum") != 0:  # plain SGD has none
+        return [f"{folder.name} holds no moments of {_few(without)}: they start anew"]
+    return []
 
 
-def _read_checkpoint(folder: Path) -> tuple[dict[str, Any], dict[str, Tensor], dict[str, Tensor]]:
-    """Step and loss scale, the model's weights, and what else the training needs."""
+def _few(names: Sequence[str]) -> str:
+    return ", ".join(names[:2]) + (f" and {len(names) - 2} more" if names[2:] else "")
+
+
+def _read_checkpoint(folder: Path) -> tuple[Progress, dict[str, Tensor], dict[str, Tensor]]:
+    """What it says of itself, the model's weights, and what else the training needs."""
+    progress = read_progress(folder)
     try:
-        progress = json.loads((folder / "training.json").read_text())
-        model = load_file(folder / "model.safetensors")
-        training = load_file(folder / "training.safetensors")
-    except (OSError, ValueError, SafetensorError) as error:
-        raise CheckpointError(
-            f"{folder} can't be continued: {error}; delete it to continue from the one before"
-        ) from error
-    return progress, model, training
+        return progress, load_file(folder / WEIGHTS), load_file(folder / TRAINING)
+    except (OSError, SafetensorError) as error:
+        raise CheckpointError(f"{folder} can't be continued: {error}") from error
 
 
 def _under(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -181,25 +193,23 @@ def _under(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
 def _write_training(state: TrainingState, folder: Path) -> None:
     # Without a moving average the model's file already holds the weights that are trained.
     tensors: dict[str, Tensor] = {
-        f"objective/{name}": tensor
+        f"{OBJECTIVE}{name}": tensor
         for name, tensor in state.objective.state_dict().items()
         if state.average is not None or not name.startswith(MODEL)
     }
     for name, parameter in _trained(state):
         for key, tensor in state.optimizer.state[parameter].items():
-            tensors[f"optimizer/{name}/{key}"] = tensor
-    save_file(
-        {name: tensor.contiguous() for name, tensor in tensors.items()},
-        folder / "training.safetensors",
+            tensors[f"{MOMENTS}{name}/{key}"] = tensor
+    save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, folder / TRAINING)
+    progress = Progress(
+        version=VERSION,
+        step=state.step,
+        samples=state.samples,
+        steps=state.steps,
+        order=state.order,
+        scaler=state.scaler.state_dict(),
     )
-    progress = {
-        "step": state.step,
-        "samples": state.samples,
-        "steps": state.steps,
-        "order": state.order,
-        "scaler": state.scaler.state_dict(),
-    }
-    (folder / "training.json").write_text(json.dumps(progress))
+    (folder / PROGRESS).write_text(json.dumps(asdict(progress)))
 
 
 def _trained(state: TrainingState) -> list[tuple[str, nn.Parameter]]:

@@ -5,9 +5,12 @@ its way into a model has a mapping of its own, or one that is opened anew from t
 https://huggingface.co/docs/safetensors
 """
 
+import errno
 import math
 import mmap
 import os
+import sys
+import weakref
 from collections.abc import Callable
 from functools import partial
 from operator import index
@@ -18,7 +21,7 @@ import torch
 from torch import Tensor
 
 from diptych.bounded import parse_json
-from diptych.errors import CheckpointError
+from diptych.errors import CheckpointError, DamagedError
 from diptych.weights.state import Lazy, State
 
 T = TypeVar("T")
@@ -29,6 +32,8 @@ TAKEN = 1 << 27
 _HEADER = 1 << 24
 """Bytes of a header: a hundred thousand tensors. safetensors allows six times as many."""
 _DIMENSIONS = 64
+_DAMAGE = (errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.EIO)
+_BINARY = os.O_BINARY if sys.platform == "win32" else 0
 _DTYPES = {
     "F64": torch.float64,
     "F32": torch.float32,
@@ -65,25 +70,45 @@ class Reopened(Generic[T]):
 
 
 def read_safetensors(path: Path) -> State:
-    """The tensors of a safetensors file, in its order. A file may be larger than the memory.
+    """The tensors of a safetensors file, in its order. A file may be larger than the memory. It
+    may also be deleted or replaced meanwhile, as a run's checkpoints are: it stays open.
 
-    Raises CheckpointError if it is damaged or holds numbers of an unknown kind.
+    Raises DamagedError if it isn't as it was written, CheckpointError if it can't be opened or
+    holds numbers of an unknown kind.
     """
     try:
-        entries = _entries(path)
-    except (OSError, ValueError, TypeError, LookupError, AttributeError, RecursionError) as error:
-        raise CheckpointError(f"{path} is damaged ({error}); copy or download it again") from error
-    windows = _Windows(path, end=max((entry.stop for entry in entries.values()), default=0))
+        file = _Opened(path)
+        entries = _entries(file)
+    except OSError as error:
+        raise unreadable(path, error) from error
+    except (ValueError, TypeError, LookupError, AttributeError, RecursionError) as error:
+        raise DamagedError(f"{path} is damaged ({error}); copy or download it again") from error
+    windows = _Windows(file, end=max((entry.stop for entry in entries.values()), default=0))
     return State(
         {
             name: Lazy(
                 torch.empty(entry.shape, dtype=entry.dtype, device="meta"),
                 partial(windows.tensor, entry),
-                partial(_alone, path, entry),
+                partial(_alone, file, entry),
             )
             for name, entry in sorted(entries.items(), key=lambda item: item[1].start)
         }
     )
+
+
+def unreadable(path: Path, error: OSError) -> CheckpointError:
+    """What the system refuses to read, in a sentence; a DamagedError if that is for the file's
+    state, and not for who reads it."""
+    kind = DamagedError if error.errno in _DAMAGE else CheckpointError
+    return kind(f"{path} can't be read: {error.strerror or error}")
+
+
+class _Opened:
+    """A file that stays open as long as anybody may read it."""
+
+    def __init__(self, path: Path):
+        self.path, self.descriptor = path, os.open(path, os.O_RDONLY | _BINARY)
+        weakref.finalize(self, os.close, self.descriptor)
 
 
 class _Entry(NamedTuple):
@@ -95,8 +120,9 @@ class _Entry(NamedTuple):
     stop: int
 
 
-def _entries(path: Path) -> dict[str, _Entry]:
-    with open(path, "rb") as file:
+def _entries(opened: _Opened) -> dict[str, _Entry]:
+    path = opened.path
+    with open(opened.descriptor, "rb", closefd=False) as file:
         size = os.fstat(file.fileno()).st_size
         length = int.from_bytes(file.read(8), "little")
         if length > min(_HEADER, size - 8):
@@ -160,8 +186,8 @@ class _Windows:
     """A file that is mapped a window at a time: every mapping takes one of a process's thousand
     file handles."""
 
-    def __init__(self, path: Path, end: int):
-        self.path, self.end = path, end
+    def __init__(self, file: _Opened, end: int):
+        self.file, self.end = file, end
         self.current: _Mapping | None = None
 
     def tensor(self, entry: _Entry) -> Tensor:
@@ -172,22 +198,21 @@ class _Windows:
         ):
             self.current = None  # tensors that are in use keep theirs
             self.current = _map(
-                self.path, entry.start, max(entry.stop, min(entry.start + WINDOW, self.end))
+                self.file, entry.start, max(entry.stop, min(entry.start + WINDOW, self.end))
             )
         return self.current.tensor(entry)
 
 
-def _alone(path: Path, entry: _Entry) -> Tensor:
+def _alone(file: _Opened, entry: _Entry) -> Tensor:
     """In a mapping of its own, which goes with it."""
-    return _map(path, entry.start, entry.stop).tensor(entry)
+    return _map(file, entry.start, entry.stop).tensor(entry)
 
 
-def _map(path: Path, start: int, stop: int) -> _Mapping:
+def _map(file: _Opened, start: int, stop: int) -> _Mapping:
     start -= start % mmap.ALLOCATIONGRANULARITY
     try:
-        with open(path, "rb") as file:
-            # A copy on writing: training on from here doesn't change the file.
-            content = mmap.mmap(file.fileno(), stop - start, access=mmap.ACCESS_COPY, offset=start)
+        # A copy on writing: training on from here doesn't change the file.
+        content = mmap.mmap(file.descriptor, stop - start, access=mmap.ACCESS_COPY, offset=start)
     except (OSError, ValueError) as error:
-        raise CheckpointError(f"{path} can't be mapped ({error}); was it changed?") from error
+        raise CheckpointError(f"{file.path} can't be mapped ({error}); was it changed?") from error
     return _Mapping(start, stop, content)

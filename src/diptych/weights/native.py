@@ -18,15 +18,14 @@ from typing import Any
 from safetensors.torch import save_file
 from torch import Tensor
 
-from diptych.bounded import parse_json
 from diptych.config import ClipConfig
 from diptych.config.serialize import from_dict, to_dict
-from diptych.errors import CheckpointError, ConfigError
+from diptych.errors import CheckpointError, ConfigError, DamagedError
 from diptych.inputs import Tokenizer
 from diptych.models import Clip
 from diptych.version import __version__
 from diptych.weights.atomic import atomic
-from diptych.weights.mapped import read_safetensors
+from diptych.weights.mapped import read_safetensors, unreadable
 from diptych.weights.read import read_json
 from diptych.weights.state import State
 
@@ -104,14 +103,20 @@ def write(
     (folder / META).write_text(json.dumps(meta, indent=2) + "\n")
 
 
-def read(folder: Path) -> tuple[State, Meta]:
-    """Weights (memory-mapped) and description. Raises CheckpointError if either is missing, damaged
-    or too new."""
+def check(folder: Path) -> None:
+    """Raises what `read` raises of the folder."""
+    read(folder)
+
+
+def read(folder: Path, checked: bool = False) -> tuple[State, Meta]:
+    """Weights (memory-mapped) and description. `checked`: the weights are known to be those that it
+    describes. Raises DamagedError if either is missing or isn't as it was written, CheckpointError
+    if it can't be read or is too new."""
     meta = read_json(folder / META)
     provenance = meta.get("provenance", {})
     described = all(isinstance(meta.get(name), dict) for name in ("config", "weights"))
     if meta.get("format") != "diptych" or not described or not isinstance(provenance, dict):
-        raise CheckpointError(f"{folder / META} is not the description of a Diptych checkpoint")
+        raise DamagedError(f"{folder / META} is not the description of a Diptych checkpoint")
     if meta.get("version") != VERSION:
         raise CheckpointError(
             f"{folder} has format version {meta.get('version')}; this Diptych reads {VERSION}: "
@@ -121,7 +126,9 @@ def read(folder: Path) -> tuple[State, Meta]:
         config = from_dict(ClipConfig, meta["config"])
     except (ConfigError, TypeError, ArithmeticError) as error:
         raise CheckpointError(f"{folder / META} doesn't describe a model: {error}") from error
-    check_sha256(folder / WEIGHTS, meta["weights"].get("sha256", ""), meta["weights"].get("bytes"))
+    if not checked:
+        weights = meta["weights"]
+        check_sha256(folder / WEIGHTS, weights.get("sha256", ""), weights.get("bytes"))
     return read_safetensors(folder / WEIGHTS), Meta(
         config=config, provenance=provenance, file=folder / WEIGHTS
     )
@@ -132,46 +139,27 @@ def is_native(folder: Path) -> bool:
     return (folder / META).is_file() and (folder / WEIGHTS).is_file()
 
 
-def newest(run: Path) -> Path:
-    """The newest complete checkpoint of a run folder. Raises CheckpointError if there is none.
-
-    A checkpoint is complete if its weights have the size that its description says: a copy that
-    broke off is passed by.
-    """
-    steps = sorted((run / "checkpoints").glob("step-*"), reverse=True)
-    for folder in steps:
-        if is_native(folder) and _size_fits(folder):
-            return folder
-    found = f"{len(steps)} incomplete ones" if steps else "none"
-    raise CheckpointError(f"{run} has no complete checkpoint ({found}); has the run saved yet?")
-
-
-def _size_fits(folder: Path) -> bool:
-    try:
-        size = parse_json((folder / META).read_text())["weights"]["bytes"]
-    except (OSError, ValueError, KeyError, TypeError):
-        return False
-    return size == (folder / WEIGHTS).stat().st_size
-
-
 def sha256(path: Path) -> str:
-    """The file's sha256, in hexadecimal."""
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    """The file's sha256, in hexadecimal. Raises CheckpointError if it can't be read."""
+    try:
+        with open(path, "rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        raise unreadable(path, error) from error
 
 
 def check_sha256(path: Path, expected: str, size: int | None = None) -> None:
-    """Raises CheckpointError unless the file has this size and sha256; an empty `expected` is not
+    """Raises DamagedError unless the file has this size and sha256; an empty `expected` is not
     checked."""
     if not path.is_file():
-        raise CheckpointError(f"{path} is missing")
+        raise DamagedError(f"{path} is missing")
     actual = path.stat().st_size
     if size is not None and actual != size:
-        raise CheckpointError(
+        raise DamagedError(
             f"{path} has {actual} bytes instead of {size}: it is damaged; copy or download it again"
         )
     if expected and sha256(path) != expected:
-        raise CheckpointError(
+        raise DamagedError(
             f"{path} doesn't have the sha256 {str(expected)[:12]}…: it is damaged; "
             "copy or download it again"
         )

@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 from diptych.bounded import parse_json, read_whole
-from diptych.errors import CheckpointError
+from diptych.errors import CheckpointError, DamagedError
 from diptych.weights import deepspeed
 from diptych.weights.archive import is_archive, read_archive
-from diptych.weights.mapped import read_safetensors
+from diptych.weights.mapped import read_safetensors, unreadable
 from diptych.weights.pickled import read_torch
 from diptych.weights.state import State
 
@@ -50,12 +50,12 @@ def read_json(path: Path) -> dict[str, Any]:
     """A JSON object. Raises CheckpointError if the file can't be read or holds something else."""
     try:
         values = parse_json(read_whole(path, _JSON))
-    except (OSError, ValueError) as error:
-        raise CheckpointError(f"{path} can't be read: {error}") from error
+    except OSError as error:
+        raise unreadable(path, error) from error
+    except ValueError as error:
+        raise DamagedError(f"{path} can't be read: {error}") from error
     if not isinstance(values, dict):
-        raise CheckpointError(
-            f"{path} holds a {type(values).__name__} where an object was expected"
-        )
+        raise DamagedError(f"{path} holds a {type(values).__name__} where an object was expected")
     return values
 
 
@@ -100,7 +100,7 @@ def _read_file(path: Path) -> WeightFile:
         with open(path, "rb") as file:
             start = file.read(64)
     except OSError as error:
-        raise CheckpointError(f"{path} can't be read: {error.strerror}") from error
+        raise unreadable(path, error) from error
     if start.startswith(_ZIP) and is_archive(path):
         return WeightFile(State.of(read_archive(path)), "archive")
     if start.startswith((_ZIP, _PICKLE)):

@@ -8,6 +8,7 @@ from rich.console import Console
 from rich.progress import track
 
 from diptych.data import scenes, write_shards
+from diptych.durable import write_file
 from diptych.errors import ConfigError
 
 COUNTS = {"train": 12000, "seen": 1000, "unseen": 1000, "pairs": 500}
@@ -40,7 +41,7 @@ def render(folder: Path, seed: int, console: Console) -> None:
         else:
             write_shards(folder / "test", samples, prefix=f"{part}-")
     (folder / "digits.txt").write_text("\n".join(scenes.DIGITS) + "\n")
-    stamp.write_text(json.dumps(made))
+    write_file(stamp, lambda part: part.write_text(json.dumps(made)))
 
 
 def delete_earlier(folder: Path) -> None:

@@ -9,6 +9,7 @@ import torch
 from rich.console import Console
 
 from diptych.config.serialize import to_dict
+from diptych.durable import write_file
 from diptych.errors import ConfigError
 from diptych.experiments.objectives import page, setting, table
 from diptych.experiments.objectives.config import ObjectivesConfig
@@ -78,8 +79,8 @@ def _affordable_steps(shared: Setting, config: ObjectivesConfig, console: Consol
     seconds = seconds_of_a_step(shared, config, console)
     # One step of every objective takes `seconds`, and each seed takes all of them again.
     steps = int(_TRAINING * 60 * config.budget / (config.seeds * seconds))
-    kept.parent.mkdir(parents=True, exist_ok=True)
-    kept.write_text(json.dumps({"asked": asked, "steps": steps}) + "\n")
+    text = json.dumps({"asked": asked, "steps": steps}) + "\n"
+    write_file(kept, lambda part: part.write_text(text))
     return steps
 
 
@@ -92,5 +93,4 @@ def _save(path: Path, config: ObjectivesConfig, steps: int, scores: Sequence[Sco
         "steps": steps,
         "scores": [asdict(score) for score in scores],
     }
-    path.write_text(json.dumps(content, indent=2) + "\n")
-    return path
+    return write_file(path, lambda part: part.write_text(json.dumps(content, indent=2) + "\n"))

@@ -16,8 +16,10 @@ from jaxtyping import Float, Int
 from rich.console import Console
 from torch import Tensor
 
+from diptych.checkpoints.steps import checkpoints
 from diptych.config import DataConfig, Run
 from diptych.data import open_source
+from diptych.durable import write_file
 from diptych.encoder import Encoder, load
 from diptych.errors import ConfigError
 from diptych.evaluation import evaluate, linear_probe
@@ -78,7 +80,8 @@ def compete(shared: Setting, config: ObjectivesConfig, steps: int, console: Cons
                     f"[bold]{name}[/], seed {seed}: {steps} steps of {run.batch_size} pairs"
                 )
                 score = _apart(_train_and_measure, run, shared, name, not console.quiet)
-                done.write_text(json.dumps(asdict(score)))
+                text = json.dumps(asdict(score))
+                write_file(done, lambda part, text=text: part.write_text(text))
             scores.append(Score(**json.loads(done.read_text())))
     return scores
 
@@ -112,7 +115,7 @@ def _trial(run: Run) -> float:
 
 
 def _train_and_measure(run: Run, shared: Setting, name: str, progress: bool) -> Score:
-    started = any(Path(run.out).glob("checkpoints/step-*"))
+    started = bool(checkpoints(Path(run.out)))
     fit(run, resume=started, progress=progress)
     memory = _peak()  # of training: the evaluation below may need more
     encoder = load(run.out)
