@@ -87,5 +87,5 @@ def test_after_many_kills_the_run_is_the_uninterrupted_one(tmp_path, launcher):
         steps = [row["step"] for row in read_metrics(out / "metrics.jsonl")]
     assert steps == [row["step"] for row in read_metrics(whole / "metrics.jsonl")]
     names = {path.relative_to(out).parts[0] for path in out.rglob("*")}
-    assert names == {"checkpoints", "history.jsonl", "metrics.jsonl", "run.json"}
+    assert names == {"checkpoints", "groups.json", "history.jsonl", "metrics.jsonl", "run.json"}
     assert len(list((out / "checkpoints").iterdir())) == 2
