@@ -1,5 +1,6 @@
 """Loggers: `metrics.jsonl` is the truth about a run; TensorBoard and W&B get the same rows."""
 
+import contextlib
 import hashlib
 import json
 import warnings
