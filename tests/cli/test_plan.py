@@ -40,6 +40,7 @@ def test_one_mode_alone(capsys):
         (("--gpus", "0"), "--gpus 0 must be a number of at least 1"),
         (("--gpus", "two"), "--gpus two must be a whole number"),
         (("--mfu", "1.5"), "--mfu 1.5 must be a number from above 0 to 1"),
+        (("--model.init", "some.pt"), "isn't known without reading it: name it, too"),
         (("--optim.momentum", "0.5"), "--optim.momentum has no effect"),
     ],
     ids=str,

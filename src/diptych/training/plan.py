@@ -9,6 +9,7 @@ from typing import Literal, NamedTuple, get_args
 
 from diptych.config import Run
 from diptych.config.ranges import check_range
+from diptych.errors import ConfigError
 from diptych.models import build
 from diptych.training.assemble import described
 from diptych.training.trace import Trace, trace
@@ -96,7 +97,8 @@ class Plan(NamedTuple):
 
 
 def plan(run: Run, machines: Machines = Machines(), modes: tuple[Mode, ...] = MODES) -> Plan:
-    """What `run` needs on `machines`, with captions of full length. Raises as `trace`.
+    """What `run` needs on `machines`, with captions of full length. Raises as `trace`, and
+    ConfigError for a run that starts from weights and doesn't name their model.
 
     >>> from diptych.config import ModelConfig, Run
     >>> from diptych.training.plan import Machines, plan
@@ -105,6 +107,11 @@ def plan(run: Run, machines: Machines = Machines(), modes: tuple[Mode, ...] = MO
     >>> needs.parameters, needs.share, [device.mode for device in needs.devices]
     (3882145, 4, ['replicate', 'zero2', 'zero3', 'hsdp'])
     """
+    if run.model.init and not (run.model.name or run.model.custom):
+        raise ConfigError(
+            f"which model {run.model.init} holds isn't known without reading it: name it, too "
+            "(--model.name)"
+        )
     share = -(-run.batch_size // machines.gpus)
     micro = min(run.micro_batch or share, share)
     half = max(1, min(micro, _SAMPLE) // 2)
