@@ -14,6 +14,7 @@ from pyarrow import parquet
 from diptych.data import open_source, tables
 from diptych.data.files import LONGEST_TEXT
 from diptych.errors import DataError
+from diptych.inputs import decode
 from tests.data.builders import config, picture, write_tar
 
 DEEP = b"[" * 100_000
@@ -194,3 +195,16 @@ def test_rows_of_a_damaged_page_are_bad_samples_and_the_others_are_read(tmp_path
         found = [source[number].captions[0] for number in range(len(source))]
         assert found == captions[:30] + captions[40:]
         assert len(source.bad_samples) == 10
+
+
+@pytest.mark.parametrize("name", ["x" * 5000, "a/" * 3000 + "b.jpg", "x\0.jpg"])
+def test_a_picture_whose_name_no_file_can_have_is_one_bad_sample(tmp_path, name):
+    (tmp_path / "a.jpg").write_bytes(picture(1))
+    names = (name, "a.jpg", "a.jpg")
+    rows = [{"filepath": each, "caption": f"{n}"} for n, each in enumerate(names)]
+    path = tmp_path / "table.jsonl"
+    path.write_text("\n".join(map(json.dumps, rows)))
+    source = open_source(config(tmp_path, path))
+    with pytest.raises(DataError):
+        decode(source[0].image)
+    assert decode(source[1].image).shape == (3, 16, 16)

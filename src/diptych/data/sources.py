@@ -293,7 +293,7 @@ def _count(path: str) -> int:
 def _matches(name: str) -> list[str]:
     """The file of that name, or all that fit it as a `*` pattern."""
     name = str(Path(name).expanduser())
-    if Path(name).exists():
+    if os.path.exists(name):
         return [name]
     found = sorted(glob.glob(name))
     if not found:

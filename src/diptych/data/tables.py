@@ -3,6 +3,7 @@ inside it."""
 
 import contextlib
 import itertools
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -135,10 +136,10 @@ class TableSource(Source):
                 image = _picture(self._rows[index].get(self._image))
                 if isinstance(image, str) and image and "://" not in image:
                     names.append(image)
-        if not names or any(self._place(name, None).exists() for name in names):
+        if not names or any(os.path.exists(self._place(name, None)) for name in names):
             return None
         for place in (*places, *_beside(self.path.parent), Path()):
-            if any(self._place(name, place).exists() for name in names):
+            if any(os.path.exists(self._place(name, place)) for name in names):
                 return place
         return None
 
@@ -165,7 +166,7 @@ class TableSource(Source):
         for index in range(min(_TRIED, len(self))):
             with contextlib.suppress(DataError):
                 image = self[index].image
-                if isinstance(image, bytes) or Path(image).exists():
+                if isinstance(image, bytes) or os.path.exists(image):
                     return True
         return False
 
