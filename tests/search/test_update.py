@@ -451,12 +451,12 @@ def test_a_read_that_never_ends_does_not_keep_an_update_from_ending(tmp_path):
     tiny.write_pictures(tmp_path / "photos", each=4)
     checkpoint, index = tiny.save(tmp_path / "model"), tmp_path / "x.index"
     script = (
-        "import sys, time; from diptych import load; from diptych.search import update\n"
+        "import os, sys, time; from diptych import load; from diptych.search import update\n"
         "from diptych.search.pictures import Picture\n"
         "read = Picture.read\n"
         "def stalling(self):\n"
         "    if 'yellow' in self.path:\n"
-        "        print('waiting', flush=True); time.sleep(1000)\n"
+        "        os.write(1, b'waiting\\n'); time.sleep(1000)\n"
         "    return read(self)\n"
         "Picture.read = stalling\n"
         "update(sys.argv[1], sys.argv[2], load(sys.argv[3], 'cpu'), batch_size=4)"
