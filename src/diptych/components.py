@@ -144,7 +144,7 @@ def import_object(path: str) -> Any:
     place, _, name = path.rpartition(":")
     if not place or not name:
         raise ConfigError(f"{path!r} names no object; write package.module:Name or file.py:Name")
-    module = _import_file(place) if place.endswith(".py") else _import_module(place, path)
+    module = _import_file(place) if place.endswith(".py") else import_module(place, path)
     found: Any = module
     for part in name.split("."):
         try:
@@ -159,7 +159,9 @@ def _public(module: ModuleType) -> Iterable[str]:
     return [name for name in vars(module) if not name.startswith("_")]
 
 
-def _import_module(name: str, path: str) -> ModuleType:
+def import_module(name: str, path: str) -> ModuleType:
+    """The module; `path` is what asked for it, for messages. Raises ConfigError as
+    `import_object`."""
     try:
         return importlib.import_module(name)
     except ModuleNotFoundError as error:
@@ -177,7 +179,7 @@ def _import_file(place: str) -> ModuleType:
         raise ConfigError(f"there is no file {place}")
     if str(file.parent) not in sys.path:
         sys.path.append(str(file.parent))
-    module = _import_module(file.stem, place)
+    module = import_module(file.stem, place)
     if Path(module.__file__ or "").resolve() != file:
         raise ConfigError(
             f"{place} has the name of another module, {module.__file__}; give the file another name"

@@ -136,7 +136,7 @@ def test_objectives_are_trained_measured_and_reported(data, tmp_path, capsys):
     [
         (("--objectives", "clop"), "clip"),
         (("--steps", "5"), "too few to learn from"),
-        (("--seeds", "0"), "seeds and budget must be above 0"),
+        (("--seeds", "0"), "--seeds 0 must be a number of at least 1"),
     ],
 )
 def test_what_cannot_be_is_said(data, arguments, message, capsys):

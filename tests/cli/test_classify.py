@@ -77,7 +77,7 @@ def test_a_single_name_is_always_certain_and_that_is_said(place, capsys):
     ("arguments", "sentence"),
     [
         (("--names", "cat"), "say at least one picture"),
-        (("photos", "--names", "cat", "--top", "0"), "--top 0 shows no name"),
+        (("photos", "--names", "cat", "--top", "0"), "--top 0 must be a number of at least 1"),
         (("photos", "--names", "cat", "cat"), "the name 'cat' stands twice"),
         (("photos", "--names", "nowhere.txt"), "nowhere.txt can't be read"),
         (("empty", "--names", "cat", "dog"), "empty holds no pictures"),

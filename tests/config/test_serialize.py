@@ -95,8 +95,8 @@ def test_a_difference_names_paths():
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: Run(), "set steps .* or epochs"),
-        (lambda: Run(steps=1, batch_size=1), "batch_size 1"),
+        (lambda: Run(), "set --steps or --epochs"),
+        (lambda: Run(steps=1, batch_size=1), "--batch-size 1"),
         (lambda: VitConfig(image_size=225), "image_size 225 is not a multiple of patch_size 32"),
         (lambda: VitConfig(stem_widths=(8, 8)), "must be 2"),
         (lambda: DataConfig(path="a", weights=(1.0, 1.0)), "2 numbers for 1 sources"),

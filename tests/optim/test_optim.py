@@ -132,10 +132,10 @@ def test_tables_decay_but_norms_biases_and_scales_do_not():
 
 
 def test_impossible_values_name_the_flag():
-    with pytest.raises(ConfigError, match=r"optim.start_lr 0.1 needs 2 or more steps of warm-up"):
+    with pytest.raises(ConfigError, match=r"--optim.start-lr 0.1 needs 2 or more steps of warm-up"):
         OptimConfig(start_lr=0.1)
-    with pytest.raises(ConfigError, match=r"optim.lr 0.0 must be a number above 0"):
+    with pytest.raises(ConfigError, match=r"--optim.lr 0.0 must be a number above 0"):
         OptimConfig(lr=0.0)
-    with pytest.raises(ConfigError, match=r"optim.part \(0.5, 0.5\) must be two rising numbers"):
+    with pytest.raises(ConfigError, match=r"--optim.part \(0.5, 0.5\) must be two rising numbers"):
         OptimConfig(part=(0.5, 0.5))
     assert math.isclose(learning_rate(OptimConfig(lr=1.0, warmup=4), 0, 4), 0.25)

@@ -366,7 +366,7 @@ def test_the_layers_of_a_tower_may_move_more_slowly(tmp_path):
     for name, parameter in image.named_parameters():
         assert scale_of[id(parameter)] == 0.5 ** (image.layers - image.layer_of(name)), name
     assert {scale_of[id(parameter)] for parameter in text.parameters()} == {1.0}
-    with pytest.raises(ConfigError, match="layer_decay 0.0 must lie in"):
+    with pytest.raises(ConfigError, match="layer_decay 0.0 must be a number"):
         TowerOptions(layer_decay=0.0)
 
 

@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 from tyro.conf import Positional, arg
 
 from diptych.cli.parse import parse
-from diptych.cli.show import show
+from diptych.cli.show import Names, say, show
 from diptych.experiments import ObjectivesConfig
 from diptych.writable import check_writable
 
@@ -32,7 +32,6 @@ def run(arguments: Sequence[str]) -> None:
 
     check_writable(options.out, "--out")
     from rich.console import Console
-    from rich.table import Table
 
     from diptych.distributed import refuse_many
     from diptych.experiments import compare_objectives
@@ -40,9 +39,9 @@ def run(arguments: Sequence[str]) -> None:
     refuse_many("diptych benchmark")
 
     found = compare_objectives(options, console=Console(stderr=True, highlight=False))
-    table = Table(*found.columns, box=None)
+    table = Names(*found.columns)
     for line in found.rows:
         table.add_row(*line)
     show(table)
-    print(f"results: {found.results.resolve()}")
-    print(f"report: {found.page.resolve()}")
+    say(f"results: {found.results.resolve()}")
+    say(f"report: {found.page.resolve()}")

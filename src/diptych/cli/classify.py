@@ -3,7 +3,6 @@
 import csv
 import json
 import os
-import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +12,8 @@ from tyro.conf import Positional, arg
 
 from diptych.cli.options import Compute
 from diptych.cli.parse import parse
-from diptych.cli.show import show
+from diptych.cli.show import Names, say, show
+from diptych.config.ranges import Filled, Some
 from diptych.errors import ConfigError, DataError
 from diptych.writable import check_writable
 
@@ -32,16 +32,18 @@ class Classify(Compute):
     does. The cosine of picture and name doesn't depend on the other names.
     """
 
-    model: Annotated[Positional[str], arg(metavar="MODEL")]
+    model: Annotated[Positional[str], arg(metavar="MODEL"), Filled("MODEL")]
     """A run, a checkpoint, hf-hub:org/name, or a name with published weights."""
-    images: Annotated[Positional[tuple[str, ...]], arg(metavar="PICTURE...")] = ()
+    images: Annotated[
+        Positional[tuple[str, ...]], arg(metavar="PICTURE..."), Filled("PICTURE")
+    ] = ()
     """Pictures, folders of them, or tar shards."""
     names: tuple[str, ...]
     """What it could be: names, or one text file with a name a line."""
     templates: tuple[str, ...] = ("simple",)
     """The names are put into them: a set (name, simple, openai-80), templates such as 'a photo of a
     {}.', or a text file of them."""
-    top: int = 5
+    top: Some = 5
     """Names shown for each picture."""
     out: str = ""
     """Write the names of each picture, as many as are shown, to this file, .csv or .json."""
@@ -61,8 +63,6 @@ def run(arguments: Sequence[str]) -> int:
         raise ConfigError(
             "say at least one picture: `diptych classify MODEL PICTURE --names cat dog`"
         )
-    if options.top < 1:
-        raise ConfigError(f"--top {options.top} shows no name; it must be 1 or more")
     if options.out:
         if Path(options.out).suffix not in (".csv", ".json"):
             raise ConfigError(f"--out {options.out}: say a file that ends in .csv or .json")
@@ -72,19 +72,19 @@ def run(arguments: Sequence[str]) -> int:
 
     names, chosen = _names(options.names), templates(options.templates)
     if len(names) == 1:
-        print(
+        say(
             f"note: of a single name ({names[0]}) the probability is always 1; look at the cosine, "
             "or give other names that it could be",
-            file=sys.stderr,
+            error=True,
         )
     unread = list[str]()
     pictures = [picture for path in options.images for picture in _pictures(path, unread)]
     found = _answers(options.load(options.model), pictures, names, chosen, options.top, unread)
     _show(found)
     for line in unread:
-        print(f"left out: {line}", file=sys.stderr)
+        say(f"left out: {line}", error=True)
     if options.out:
-        print(_write(Path(options.out).expanduser(), found))
+        say(_write(Path(options.out).expanduser(), found))
     return 1 if unread else 0
 
 
@@ -122,7 +122,7 @@ def _answers(
     pictures: Sequence[tuple[str, str | bytes]],
     names: Sequence[str],
     templates: Sequence[str],
-    top: int,
+    top: Some,
     unread: list[str],
 ) -> list[list[_Answer]]:
     """The best names of each picture, the best first; what can't be read goes to `unread`."""
@@ -145,15 +145,13 @@ def _answers(
 
 
 def _show(found: Sequence[Sequence[_Answer]]) -> None:
-    from rich.table import Table
-    from rich.text import Text
 
-    table = Table("picture", "name", "probability", "cosine", box=None)
+    table = Names("picture", "name", "probability", "cosine")
     for answers in found:
         for place, answer in enumerate(answers):
-            called = Text(answer.picture if place == 0 else "")
+            called = answer.picture if place == 0 else ""
             share, cosine = f"{answer.probability:.1%}", f"{answer.cosine:.3f}"
-            table.add_row(called, Text(answer.name), share, cosine)
+            table.add_row(called, answer.name, share, cosine)
     show(table)
 
 

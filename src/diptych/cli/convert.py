@@ -1,13 +1,15 @@
 """diptych convert SRC --to transformers --out DIR"""
 
-import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Annotated
 
 from tyro.conf import Positional, arg
 
 from diptych.cli.parse import parse
+from diptych.cli.show import say
+from diptych.config.ranges import Filled
 from diptych.writable import check_local
 
 
@@ -19,7 +21,7 @@ class Convert:
     diptych convert ViT-B-32.pt --to transformers --out vit-b-32
     """
 
-    source: Annotated[Positional[str], arg(metavar="SRC")]
+    source: Annotated[Positional[str], arg(metavar="SRC"), Filled("SRC")]
     """A checkpoint file or folder, a run, hf-hub:org/name, or a name with published weights."""
     to: str = "native"
     """The layout to write: native, open-clip, openai, transformers, eva, declip, or unireplknet
@@ -47,9 +49,6 @@ def run(arguments: Sequence[str]) -> None:
 
     refuse_many("diptych convert")
 
-    def say(sentence: str) -> None:
-        print(sentence, file=sys.stderr)
-
     written = convert(
         options.source,
         options.to,
@@ -57,6 +56,6 @@ def run(arguments: Sequence[str]) -> None:
         config=options.config or None,
         deploy=options.deploy,
         accept_guess=options.accept_guess,
-        say=say,
+        say=partial(say, error=True),
     )
-    print(written)
+    say(written)

@@ -1,12 +1,13 @@
 """diptych demo: train on real handwriting on a CPU, evaluate, build a search index, write an HTML
 report. Minutes."""
 
-import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from diptych.cli.parse import parse
+from diptych.cli.show import say
+from diptych.config.ranges import Count, Seed
 from diptych.writable import check_writable
 
 if TYPE_CHECKING:
@@ -27,9 +28,9 @@ class Demo:
 
     out: str = "demo"
     """Folder of everything that the demo writes."""
-    steps: int = 0
+    steps: Count = 0
     """Training steps; 0: as many as it needs."""
-    seed: int = 0
+    seed: Seed = 0
     """Of the pictures and of the training."""
 
 
@@ -53,7 +54,7 @@ def run(arguments: Sequence[str]) -> int:
         f"{name} {unseen[name]:.1%}, expected {goal:.0%}" for name, goal in result.missed.items()
     ]
     if missed:
-        print(f"The model is worse than it should be: {'; '.join(missed)}.", file=sys.stderr)
+        say(f"The model is worse than it should be: {'; '.join(missed)}.", error=True)
     return int(bool(missed))
 
 
@@ -63,11 +64,11 @@ def _print_scores(result: "DemoResult") -> None:
         ("digit, never seen in this colour ", "digit"),
         ("colour, never seen on this digit ", "colour"),
     ):
-        print(f"{label}   {unseen[name]:.1%} of {count} pictures, 10 classes")
-    print(f"both at once, of 100 combinations   {unseen['both']:.1%}")
+        say(f"{label}   {unseen[name]:.1%} of {count} pictures, 10 classes")
+    say(f"both at once, of 100 combinations   {unseen['both']:.1%}")
     for one in result.searches:
         right = sum(hit.right for hit in one.hits)
-        print(
+        say(
             f"“{one.query}”: {right} of the first {len(one.hits)} pictures fit; {one.fitting} exist"
         )
-    print(f"report: {result.page.resolve()}")
+    say(f"report: {result.page.resolve()}")

@@ -1,16 +1,16 @@
 """diptych embed MODEL PICTURES --out photos.index"""
 
 import os
-import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated
 
 from tyro.conf import Positional, arg
 
-from diptych.cli.escape import escaped
 from diptych.cli.options import Compute
 from diptych.cli.parse import parse
+from diptych.cli.show import say
+from diptych.config.ranges import Share
 from diptych.errors import CheckpointError, ConfigError, DataError, UnknownNameError
 from diptych.writable import check_writable
 
@@ -45,7 +45,7 @@ class Embed(Compute):
     """Drop all that isn't there any more: of these places, which may be gone, and of others."""
     exclude: tuple[str, ...] = ()
     """Leave out files and folders of these names (shell patterns, such as '*_small.jpg')."""
-    max_bad_share: float = 1.0
+    max_bad_share: Share = 1.0
     """Fail (exit code 2) if a greater share of the pictures can't be read; the others are in the
     index all the same."""
 
@@ -90,7 +90,7 @@ def run(arguments: Sequence[str]) -> None:
         progress=True,
     )
     _tell(changes)
-    print(
+    say(
         f"{options.out}: {changes.added} added, {changes.changed} changed, "
         f"{changes.removed} removed, {changes.kept} kept, {len(changes.unreadable)} unreadable"
     )
@@ -145,7 +145,7 @@ def _list(lines: Sequence[str], what: str) -> None:
 
 
 def _say(line: str) -> None:
-    print(escaped(line), file=sys.stderr)
+    say(line, error=True)
 
 
 def _check_share(changes: "Changes", allowed: float) -> None:

@@ -2,7 +2,6 @@
 results/"""
 
 import os
-import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import chain
@@ -14,6 +13,8 @@ from tyro.conf import Positional, arg
 from diptych.cli.evaluate_check import check_used
 from diptych.cli.options import Compute
 from diptych.cli.parse import parse
+from diptych.cli.show import say
+from diptych.config.ranges import Count, Filled, Share, Some
 from diptych.errors import ConfigError
 from diptych.writable import check_writable
 
@@ -40,7 +41,7 @@ class Evaluate(Compute):
     where it stopped. It runs under torchrun as well: the processes share the pictures.
     """
 
-    models: Annotated[Positional[tuple[str, ...]], arg(metavar="MODEL...")] = ()
+    models: Annotated[Positional[tuple[str, ...]], arg(metavar="MODEL..."), Filled("MODEL")] = ()
     """Runs, checkpoints, hf-hub:org/name, or names with published weights."""
     tasks: tuple[str, ...] = ()
     """Datasets, groups (vtab+, eva27, retrieval), patterns (cifar*), linear/SET, fewshot/SET;
@@ -54,7 +55,7 @@ class Evaluate(Compute):
     sizes: Literal["exact", "warn"] = "exact"
     """Whether a dataset with another number of samples than the published one fails, or is remarked
     in the result."""
-    frames: int = 1
+    frames: Some = 1
     """Sets of clips: so many frames of each, spread evenly (usual are 8 and 16); a clip's vector is
     the mean of theirs. 1: the middle one."""
     data: str = ""
@@ -77,18 +78,18 @@ class Evaluate(Compute):
     """Own tables: the folder from which paths of pictures start; by default the table's."""
     caption_key: str = ""
     """Own data: the column, or the member of shards, that holds the caption."""
-    max_bad_share: float | None = None
+    max_bad_share: Share | None = None
     """The share of samples that may be bad; by default 0.01 of own data, 0 of others."""
-    shots: tuple[int, ...] = ()
+    shots: tuple[Some, ...] = ()
     """fewshot/: training samples a class; by default those of 1, 2, 4, 8, 16 that there are."""
     by: Literal["vectors", "tokens", "tokens-as-published"] = "vectors"
     """Zero-shot by whole vectors, or token by token (FILIP): without padding, or as DeCLIP
     published it."""
-    limit: int = 0
+    limit: Count = 0
     """Use the first so many samples of each split; 0: all."""
     cache: str = "~/.cache/diptych"
     """Folder for vectors, so that nothing is encoded twice; empty: keep none."""
-    together: int = 0
+    together: Count = 0
     """Models that are in memory at a time; they share the decoding of pictures. 0: all of them."""
     list: bool = False
     """Show the datasets and groups that are known: classes, size, metric, how to get them."""
@@ -131,7 +132,7 @@ def run(arguments: Sequence[str]) -> int:
         cache = Cache(Path(options.cache).expanduser() / "vectors" if options.cache else None)
         code = (_one if options.data else _many)(options, peers, cache)
         for path in cache.corrupt:
-            print(f"corrupt, made again: {path}", file=sys.stderr)
+            say(f"corrupt, made again: {path}", error=True)
     return code
 
 
@@ -174,11 +175,11 @@ def _write(options: Evaluate, result: "Result") -> None:
     key = ResultKey(task, options.models[0], result.protocol["resize"])
     name = file_name(key, result.key)
     if options.out:
-        print(result.save(_file(options.out, name)))
+        say(result.save(_file(options.out, name)))
     if options.predictions:
         if result.predictions is None:
             raise ConfigError(f"no predictions of {result.task}: {_PREDICTED}")
-        print(result.predictions.save(_file(options.predictions, f"{Path(name).stem}.csv")))
+        say(result.predictions.save(_file(options.predictions, f"{Path(name).stem}.csv")))
 
 
 def _file(place: str, name: str) -> Path:
@@ -221,7 +222,7 @@ def _many(options: Evaluate, peers: "Peers", cache: "Cache") -> int:
 def _say_without_predictions(results: "Results") -> None:
     tasks = dict.fromkeys(key.task for key, result in results.items() if not result.calibration)
     if tasks:
-        print(f"no predictions of {', '.join(tasks)}: {_PREDICTED}", file=sys.stderr)
+        say(f"no predictions of {', '.join(tasks)}: {_PREDICTED}", error=True)
 
 
 def _common(options: Evaluate, peers: "Peers", cache: "Cache") -> dict[str, Any]:

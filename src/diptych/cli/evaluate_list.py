@@ -2,23 +2,21 @@
 
 from collections.abc import Sequence
 
-from rich.table import Table
-from rich.text import Text
-
 from diptych import datasets
-from diptych.cli.show import show
+from diptych.cli.show import Names, show
 
 
 def show_sets(words: Sequence[str]) -> int:
     """A line a set, those that `words` mean or all of them; then the groups."""
-    table = Table("set", "task", "classes", "test", "metric", "how to get it", box=None)
+    table = Names("set", "task", "classes", "test", "metric", "how to get it")
     wanted = list(filter(None, ",".join(words).split(",")))
     for entry in datasets.select(wanted or ["all"]):
         size = f"{entry.sizes['test']:,}" if "test" in entry.sizes else "—"
-        how = (Text(part) for part in [_how(entry)])
-        table.add_row(entry.name, entry.kind, str(entry.classes or "—"), size, entry.metric, *how)
+        table.add_row(
+            entry.name, entry.kind, str(entry.classes or "—"), size, entry.metric, _how(entry)
+        )
     show(table)
-    groups = Table("group", "sets", box=None)
+    groups = Names("group", "sets")
     for name, members in datasets.GROUPS.items():
         groups.add_row(name, f"{len(members)}: {', '.join(members)}")
     show(groups)

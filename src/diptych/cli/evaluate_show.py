@@ -1,13 +1,9 @@
 """What `diptych evaluate` prints: one result, or the table of many."""
 
-import sys
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
-from rich.table import Table
-from rich.text import Text
-
-from diptych.cli.show import show
+from diptych.cli.show import Names, say, show
 from diptych.evaluation import Result, ResultKey, Results
 from diptych.evaluation.results import described
 
@@ -19,7 +15,7 @@ _CLASSES_SHOWN = 20
 
 def show_result(result: Result) -> None:
     """The figures, the hardest classes, and the bad samples that were left out."""
-    figures = Table(result.task, "", box=None)
+    figures = Names(result.task, "")
     for name, value in result.metrics.items():
         if name != "top5" or len(result.class_names) > 5:
             figures.add_row(name, f"{value:.2%}")
@@ -27,20 +23,20 @@ def show_result(result: Result) -> None:
     if "captions" in result.protocol:
         figures.add_row("captions", str(result.protocol["captions"]))
     show(figures)
-    print(f"measured on {_part(result)}: {result.data['description']}")
+    say(f"measured on {_part(result)}: {result.data['description']}")
     if result.class_names:
         rows = zip(result.class_names, result.per_class, map(sum, result.confusion))
         ordered = sorted((row for row in rows if row[1] is not None), key=lambda row: row[1] or 0)
-        classes = Table("class", "right", "pictures", box=None)
+        classes = Names("class", "right", "pictures")
         for name, share, count in ordered[:_CLASSES_SHOWN]:
-            classes.add_row(Text(name), f"{share:.1%}", str(count))
+            classes.add_row(name, f"{share:.1%}", str(count))
         show(classes)
         if len(ordered) > _CLASSES_SHOWN:
-            print(f"the {_CLASSES_SHOWN} hardest of {len(ordered)} classes")
+            say(f"the {_CLASSES_SHOWN} hardest of {len(ordered)} classes")
     for remark in result.data["remarks"]:
-        print(f"note: {remark}", file=sys.stderr)
+        say(f"note: {remark}", error=True)
     for bad in result.data["unusable_samples"]:
-        print(f"left out: {bad['file']} {bad['key']}: {bad['reason']}", file=sys.stderr)
+        say(f"left out: {bad['file']} {bad['key']}: {bad['reason']}", error=True)
 
 
 def _part(result: Result) -> str:
@@ -52,7 +48,7 @@ def show_progress(key: ResultKey, result: Result) -> None:
     """A line for a result that was measured."""
     metric = result.protocol["metric"]
     figure = f"{metric} {result.metrics[metric]:.2%}"
-    print(f"{described(key)}: {figure}", file=sys.stderr)
+    say(f"{described(key)}: {figure}", error=True)
 
 
 def show_results(results: Results, words: Sequence[str] = ()) -> None:
@@ -60,23 +56,23 @@ def show_results(results: Results, words: Sequence[str] = ()) -> None:
     the tasks as they were asked for."""
     if results:
         head, *rows = results.rows()
-        table = Table(box=None)
+        table = Names()
         for column in head:
-            table.add_column(Text(column))
+            table.add_column(column)
         for row in rows:
-            table.add_row(*map(Text, row))
+            table.add_row(*row)
         show(table)
         show_averages(list(results.values()), ",".join(words).split(","))
     remarks = {f"{key.task}: {remark}": None for key, remark in _remarks(results)}
     for remark in remarks:
-        print(remark, file=sys.stderr)
+        say(remark, error=True)
     for path in results.paths.values():
-        print(path)
+        say(path)
     if results.kept:
         count = f"{len(results.kept)} of {len(results)}"
-        print(f"{count} results were there already", file=sys.stderr)
+        say(f"{count} results were there already", error=True)
     for line in results.failure_lines():
-        print(line, file=sys.stderr)
+        say(line, error=True)
 
 
 def _remarks(results: Results) -> Iterator[tuple[ResultKey, str]]:
@@ -94,21 +90,21 @@ def show_averages(results: Sequence[Result], words: Sequence[str]) -> None:
     found = board(results)
     means = {line: found.group_means(line) for line in found.lines}
     if groups := found.group_names():
-        table = Table("mean of", box=None)
+        table = Names("mean of")
         for line in found.lines:
-            table.add_column(Text(str(line)))
+            table.add_column(str(line))
         for name in groups:
             cells = (means[line].get(name) for line in found.lines)
             table.add_row(name, *("—" if cell is None else _average(cell) for cell in cells))
         show(table)
     if any(line.how.startswith(averages.BETTER) for line in found.lines):
-        print(averages.NOTE)
+        say(averages.NOTE)
     if any(cell.partial for line in found.lines for cell in means[line].values()):
-        print("* over sets of which some have another number of samples than was published")
+        say("* over sets of which some have another number of samples than was published")
     for line in found.lines:
         for name, missing in found.missing(line).items():
             if name in words:
-                print(f"no mean of {name} for {line}: {', '.join(missing)} missing")
+                say(f"no mean of {name} for {line}: {', '.join(missing)} missing")
 
 
 def _average(mean: "Figure") -> str:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 from tyro.conf import Positional, arg
 
 from diptych.cli.parse import parse
+from diptych.cli.show import say
 from diptych.config import ClipConfig
 from diptych.config.serialize import to_dict
 
@@ -58,14 +59,14 @@ def run(arguments: Sequence[str]) -> None:
         print(json.dumps([_record(entry) for entry in entries], indent=2))
         return
     width = max(len(entry.name) for entry in entries)
-    print(f"{'name':<{width}}  size  towers       parameters      GFLOPs  licence of the weights")
+    say(f"{'name':<{width}}  size  towers       parameters      GFLOPs  licence of the weights")
     for entry in entries:
         sizes = _sizes(entry)
         image = entry.config.image if isinstance(entry.config, ClipConfig) else entry.config
         towers = ", ".join(name for name in sizes if name != "all")
         licence = ", ".join(dict.fromkeys(file.licence for file in entry.weights)) or "—"
         row = f"{entry.name:<{width}}  {image.image_size:>4}  {towers:<11}"
-        print(f"{row}  {_count(sizes['all']):>10}  {_gflops(sizes['all']):>10}  {licence}")
+        say(f"{row}  {_count(sizes['all']):>10}  {_gflops(sizes['all']):>10}  {licence}")
         for label, texts in _card(entry, sizes) if len(entries) == 1 else _summary(entry):
             _print(label, texts)
 
@@ -175,14 +176,13 @@ def _print(label: str, texts: Iterable[str]) -> None:
     words."""
     for text in filter(None, texts):
         first = f"  {label}"
-        print(
-            textwrap.fill(
-                text,
-                _WIDTH,
-                initial_indent=f"{first:<{_INDENT}} ",
-                subsequent_indent=" " * (_INDENT + 1),
-                break_long_words=False,
-                break_on_hyphens=False,
-            )
-        )
+        for line in textwrap.wrap(
+            text,
+            _WIDTH,
+            initial_indent=f"{first:<{_INDENT}} ",
+            subsequent_indent=" " * (_INDENT + 1),
+            break_long_words=False,
+            break_on_hyphens=False,
+        ):
+            say(line)
         label = ""

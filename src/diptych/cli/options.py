@@ -1,8 +1,10 @@
 """Flags that several verbs share."""
 
-import sys
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
+
+from diptych.cli.show import say
+from diptych.config.ranges import Pixels, Some
 
 if TYPE_CHECKING:
     from diptych.encoder import Encoder
@@ -16,12 +18,12 @@ class Compute:
     """cpu, cuda or cuda:N; by default the GPU if there is one."""
     dtype: Literal["fp32", "bf16", "fp16"] = "fp32"
     """Precision of the towers."""
-    batch_size: int = 64
+    batch_size: Some = 64
     """Pictures that the tower sees at a time."""
     config: str = ""
     """How the model is built, where its file doesn't say: a model's name, or a published JSON
     file."""
-    image_size: int | None = None
+    image_size: Pixels | None = None
     """Take pictures of this side, in pixels, instead of the model's own."""
     memory: str | None = None
     """At most so much of the weights on the device, such as 20GB; the other blocks come when they
@@ -42,5 +44,5 @@ class Compute:
             memory=self.memory,
         )
         if said := left_behind(encoder.provenance):
-            print(said, file=sys.stderr)
+            say(said, error=True)
         return encoder

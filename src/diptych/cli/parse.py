@@ -6,6 +6,7 @@ from typing import TypeVar
 import tyro
 
 from diptych.cli.processes import said_by_the_first
+from diptych.config.ranges import check_ranges
 
 T = TypeVar("T")
 
@@ -13,9 +14,12 @@ T = TypeVar("T")
 def parse(kind: type[T], verb: str, arguments: Sequence[str]) -> T:
     """The dataclass `kind`, whose fields are the flags and whose docstring is the help.
 
-    Prints help, or what is wrong with near misses, and exits, where argparse would.
+    Prints help, or what is wrong with near misses, and exits, where argparse would. Raises
+    ConfigError for a number out of its range.
     """
     with said_by_the_first():
-        return tyro.cli(
+        options = tyro.cli(
             kind, prog=f"diptych {verb}", args=arguments, config=(tyro.conf.FlagCreatePairsOff,)
         )
+    check_ranges(options)
+    return options

@@ -1,6 +1,5 @@
 """diptych report RUN_OR_RESULT... --out page.html --table results.md"""
 
-import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,6 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 from tyro.conf import Positional, arg
 
 from diptych.cli.parse import parse
+from diptych.cli.show import say
+from diptych.config.ranges import Filled
 from diptych.errors import ConfigError, DataError
 from diptych.writable import check_local
 
@@ -26,7 +27,9 @@ class Report:
     CLIP_benchmark's JSON files are read as well, and can be written.
     """
 
-    sources: Annotated[Positional[tuple[str, ...]], arg(metavar="RUN_OR_RESULT")]
+    sources: Annotated[
+        Positional[tuple[str, ...]], arg(metavar="RUN_OR_RESULT"), Filled("RUN_OR_RESULT")
+    ]
     """Folders that `diptych train` wrote, JSON files that `diptych evaluate` or CLIP_benchmark
     wrote."""
     out: str = "report.html"
@@ -60,14 +63,14 @@ def run(arguments: Sequence[str]) -> None:
     if results:
         board = reports.board(list(results.values()), published)
         if note := reports.replaced(board):
-            print(note, file=sys.stderr)
+            say(note, error=True)
         for path in options.table:
-            print(reports.write_table(path, board))
+            say(reports.write_table(path, board))
         sections += _describe_results(board, list(results.values()))
     for path, result in results.items() if options.clip_benchmark else ():
         _export(result, Path(options.clip_benchmark) / Path(path).name)
     page = [*sections, reports.group("Environment", [reports.environment("")])]
-    print(reports.write(options.out, options.title, page))
+    say(reports.write(options.out, options.title, page))
     if not results:
         _refuse_what_needs_results(options)
 
@@ -173,4 +176,4 @@ def _export(result: "Result", path: Path) -> None:
 
     text = to_clip_benchmark(result)
     write_file(path, lambda part: part.write_text(text, encoding="utf-8"))
-    print(path)
+    say(path)

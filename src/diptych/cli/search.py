@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Annotated
 
 from tyro.conf import Positional, arg
 
-from diptych.cli.escape import shown_path
 from diptych.cli.parse import parse
-from diptych.cli.show import show
+from diptych.cli.show import Names, say, show, shown_path
+from diptych.config.ranges import Filled, Pixels, Some
 from diptych.errors import ImageError
 
 if TYPE_CHECKING:
@@ -29,17 +29,17 @@ class Search:
     diptych search photos.index "a dog on the beach" --top 12 --html dogs.html
     """
 
-    index: Annotated[Positional[str], arg(metavar="X.index")]
+    index: Annotated[Positional[str], arg(metavar="X.index"), Filled("X.index")]
     """What `diptych embed` made."""
     query: Annotated[Positional[str], arg(metavar="QUERY")]
     """A text, or the path of a picture (SHARD.tar/KEY.jpg of one in a shard)."""
-    top: int = 12
+    top: Some = 12
     """How many."""
     model: str = ""
     """Where the index's model lies now, if it has moved."""
     config: str = ""
     """How the model is built, as `diptych embed` was told."""
-    image_size: int | None = None
+    image_size: Pixels | None = None
     """Side of the pictures, as `diptych embed` was told."""
     paths_only: bool = False
     """Paths alone, one a line, for other programs."""
@@ -58,11 +58,14 @@ def run(arguments: Sequence[str]) -> None:
     vector = index.encode(options.query)
     hits = index.search(vector, options.top)
     if not hits:
-        print(f"{options.index} holds no pictures", file=sys.stderr)
+        say(f"{options.index} holds no pictures", error=True)
     if options.html:
         page = _write_page(options, hits, index, index.median_score(vector) if hits else 0.0)
-        print(page, file=sys.stderr)
-    if options.paths_only or options.null:
+        say(page, error=True)
+    if options.paths_only and sys.stdout.isatty():
+        for hit in hits:
+            say(shown_path(hit.path))
+    elif options.paths_only or options.null:
         # Bytes: a file name need not be text.
         end = b"\0" if options.null else b"\n"
         sys.stdout.buffer.writelines(os.fsencode(hit.path) + end for hit in hits)
@@ -88,15 +91,11 @@ def _open(options: Search) -> "Index":
 
 
 def _print_table(hits: "list[Hit]") -> None:
-    from rich.table import Table
-    from rich.text import Text
 
-    table = Table("", "score", "picture", box=None)
+    table = Names("", "score", "picture")
     for rank, hit in enumerate(hits, 1):
         gone = "" if os.path.exists(hit.picture.file) else " (gone)"
-        table.add_row(
-            str(rank), f"{hit.score:.4f}", Text(shown_path(hit.path) + gone, overflow="fold")
-        )
+        table.add_row(str(rank), f"{hit.score:.4f}", shown_path(hit.path) + gone)
     show(table)
 
 

@@ -1,6 +1,5 @@
 """diptych train RECIPE --a.b value, or diptych train --resume RUN"""
 
-import sys
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -10,6 +9,7 @@ import tyro
 
 from diptych import recipes
 from diptych.cli.processes import is_first, said_by_the_first
+from diptych.cli.show import say
 from diptych.cli.train_flags import for_own_data, refuse_idle, typed, without_rivals
 from diptych.config import ObjectiveConfig, Run, SourceConfig
 from diptych.errors import ConfigError
@@ -55,11 +55,12 @@ def run(arguments: Sequence[str]) -> None:
     if not is_first():
         return
     for bad in sorted(Path(plan.out).glob("bad_samples*.jsonl")):
-        print(
+        say(
             f"{len(bad.read_bytes().splitlines())} bad samples were left out; they stand in {bad}",
-            file=sys.stderr,
+            error=True,
         )
-    print(f"trained: {last}\nuse it: diptych.load({plan.out!r})", file=sys.stderr)
+    say(f"trained: {last}", error=True)
+    say(f"use it: diptych.load({plan.out!r})", error=True)
 
 
 def _help() -> str:
@@ -93,9 +94,9 @@ def new_run(recipe: str, flags: list[str]) -> Run:
     )
     plan = _flags(plan, f"diptych train {recipe}", flags, about)
     if left_out and is_first():
-        print(
+        say(
             f"left out, as they are of the recipe's own data: {', '.join(left_out)}",
-            file=sys.stderr,
+            error=True,
         )
     return plan
 

@@ -4,78 +4,92 @@ from dataclasses import dataclass
 from typing import Literal
 
 from diptych.components import Component
-from diptych.config.ranges import check_range
+from diptych.config.ranges import (
+    Above,
+    Factor,
+    HalfTurn,
+    Level,
+    OwnPixels,
+    Ranged,
+    Share,
+    ShareOfSome,
+    Workers,
+    check_rising,
+)
 from diptych.errors import ConfigError
 
 
 @dataclass(frozen=True, kw_only=True)
-class AugmentConfig:
+class AugmentConfig(Ranged):
     """The training crop of the `plain` image view, and light photometric noise."""
 
-    scale: tuple[float, float] = (0.9, 1.0)
+    flags = "--data.augment."
+
+    scale: tuple[ShareOfSome, ShareOfSome] = (0.9, 1.0)
     """Share of the picture's area that the crop covers."""
-    ratio: tuple[float, float] = (0.75, 4 / 3)
+    ratio: tuple[Above, Above] = (0.75, 4 / 3)
     """Width / height of the crop."""
-    flip: float = 0.0
+    flip: Share = 0.0
     """Probability of a left-right flip. Off: captions may say left and right."""
-    shift: int = 0
+    shift: OwnPixels = 0
     """Pixels by which the finished crop is moved at random, edges repeated."""
-    noise: float = 0.0
+    noise: Level = 0.0
     """Standard deviation of Gaussian noise, in grey levels (0-255)."""
+
+    def __post_init__(self):
+        super().__post_init__()
+        check_rising("--data.augment.", scale=self.scale, ratio=self.ratio)
 
 
 @dataclass(frozen=True, kw_only=True)
-class StrongConfig:
+class StrongConfig(Ranged):
     """The `strong` image view: by default MoCo v2's (Chen et al. 2020, arXiv:2003.04297), as SLIP
     and DeCLIP use it."""
 
-    scale: tuple[float, float] = (0.2, 1.0)
+    flags = "--data.strong."
+
+    scale: tuple[ShareOfSome, ShareOfSome] = (0.2, 1.0)
     """Share of the picture's area that the crop covers. SimCLR and the SLIP paper: from 0.08."""
-    ratio: tuple[float, float] = (0.75, 4 / 3)
+    ratio: tuple[Above, Above] = (0.75, 4 / 3)
     """Width / height of the crop."""
-    flip: float = 0.5
+    flip: Share = 0.5
     """Probability of a left-right flip."""
-    jitter: float = 0.8
+    jitter: Share = 0.8
     """Probability that colours change, in random order."""
-    brightness: float = 0.4
+    brightness: Share = 0.4
     """A factor from 1 - this to 1 + this; contrast and saturation alike. SimCLR: 0.8."""
-    contrast: float = 0.4
-    saturation: float = 0.4
-    hue: float = 0.1
+    contrast: Share = 0.4
+    saturation: Share = 0.4
+    hue: HalfTurn = 0.1
     """A turn by up to this share of the colour circle, either way. SimCLR: 0.2."""
-    grey: float = 0.2
+    grey: Share = 0.2
     """Probability that the colours go."""
-    blur: float = 0.5
+    blur: Share = 0.5
     """Probability of a Gaussian blur."""
-    blur_sigma: tuple[float, float] = (0.1, 2.0)
+    blur_sigma: tuple[Above, Above] = (0.1, 2.0)
     """Its standard deviation, in pixels."""
 
     def __post_init__(self):
-        for name in ("flip", "jitter", "grey", "blur", "brightness", "contrast", "saturation"):
-            if not 0 <= getattr(self, name) <= 1:
-                raise ConfigError(f"--data.strong.{name} {getattr(self, name)} must lie in [0, 1]")
-        if not 0 <= self.hue <= 0.5:
-            raise ConfigError(f"--data.strong.hue {self.hue} must lie in [0, 0.5]")
+        super().__post_init__()
+        check_rising("--data.strong.", scale=self.scale, ratio=self.ratio)
+        check_rising("--data.strong.", blur_sigma=self.blur_sigma)
 
 
 @dataclass(frozen=True, kw_only=True)
-class WordsConfig:
+class WordsConfig(Ranged):
     """The `augmented` (text augmentation) and `masked` (masked language modelling) text views."""
+
+    flags = "--data.words."
 
     synonyms: str = ""
     """Where words find words to be replaced with: a text file, a group of synonyms a line, divided
     by commas; `wordnet`: NLTK's WordNet, whose data must be installed; empty: the everyday words
     that come with Diptych."""
-    delete: float = 0.1
+    delete: Share = 0.1
     """Probability of each word to be left out, where deletion is drawn."""
-    hide: float = 0.15
+    hide: Share = 0.15
     """Share of tokens that the `masked` view masks for masked language modelling (BERT, Devlin et
     al. 2018, arXiv:1810.04805)."""
-
-    def __post_init__(self):
-        for name in ("delete", "hide"):
-            if not 0 <= getattr(self, name) <= 1:
-                raise ConfigError(f"--data.words.{name} {getattr(self, name)} must lie in [0, 1]")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -85,8 +99,10 @@ class SourceConfig(Component, abstract=True):
 
 
 @dataclass(frozen=True, kw_only=True)
-class DataConfig:
+class DataConfig(Ranged):
     """One source, or a mixture of them."""
+
+    flags = "--data."
 
     path: str = ""
     """Shards `a/{000..099}.tar`, a table (`.csv`, `.tsv`, `.parquet`, `.jsonl`, `.json`), a folder
@@ -95,7 +111,7 @@ class DataConfig:
     source: SourceConfig | None = None
     """A source of your own, in place of `path`: on the command line `--data.source
     package.module:Config`, then its fields as flags."""
-    weights: tuple[float, ...] = ()
+    weights: tuple[Above, ...] = ()
     """Relative share of each `::`-joined source; empty: each by its size."""
     resample: bool = False
     """Draw every sample anew, so that some come twice before others come once, as WebDataset's
@@ -123,21 +139,22 @@ class DataConfig:
     """Where colours and sharpness of `strong` views change: `device` relieves busy loaders. What is
     drawn is the same."""
     words: WordsConfig = WordsConfig()
-    workers: int = 2
+    workers: Workers = 2
     """Loader processes per training process; 0 loads in the training process."""
-    max_bad_share: float = 0.01
+    max_bad_share: Share = 0.01
     """The run stops when more than this share of the samples is bad, of those read so far, and of
     the first 1000, or all of a smaller source, while fewer are; fewer than 100 count as 100. A
     sample that is read again counts once."""
     cache: str = ""
     """Folder for shard indexes and piped shards; empty: `~/.cache/diptych`."""
-    pipe_timeout: float = 600.0
+    pipe_timeout: Factor = 600.0
     """`pipe:`: seconds in which a command may give nothing before it is ended; 0: however long."""
-    pipe_limit: float = 100.0
+    pipe_limit: Factor = 100.0
     """`pipe:`: gigabytes that the outputs kept in the cache folder may take; 0: all that there
     are."""
 
     def __post_init__(self):
+        super().__post_init__()
         if self.path and self.source is not None:
             raise ConfigError(
                 f"--data.path {self.path} would be ignored: --data.source is set; leave one empty"
@@ -153,9 +170,3 @@ class DataConfig:
                 f"--data.image-root {self.image_root} must be one folder, or one for each of "
                 f"{len(sources)} sources"
             )
-        if any(weight <= 0 for weight in self.weights):
-            raise ConfigError(f"--data.weights {self.weights} must all be above 0")
-        check_range("data.pipe_timeout", self.pipe_timeout, 0)
-        check_range("data.pipe_limit", self.pipe_limit, 0)
-        if not 0 <= self.max_bad_share <= 1:
-            raise ConfigError(f"--data.max-bad-share {self.max_bad_share} must lie in [0, 1]")

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import ClassVar, Literal
 
 from diptych.components import Component
+from diptych.config.ranges import Above, Context, Finite, Grey, Pixels, Ranged, ShareOfSome, Width
 from diptych.errors import ConfigError
 
 Activation = Literal["gelu", "quick_gelu"]
@@ -18,7 +19,7 @@ OPENAI_STD = (0.26862954, 0.26130258, 0.27577711)
 
 
 @dataclass(frozen=True, kw_only=True)
-class TowerConfig(Component, abstract=True):
+class TowerConfig(Ranged, Component, abstract=True):
     """The base of every tower's configuration: its implementation is a `models.Tower`, made of the
     configuration and the width of the shared space."""
 
@@ -32,7 +33,7 @@ class TowerConfig(Component, abstract=True):
 class ImageTowerConfig(TowerConfig, abstract=True):
     """The base of image towers' configurations."""
 
-    image_size: int = 224
+    image_size: Pixels = 224
     """Side of the square input that preprocessing makes, in pixels."""
 
 
@@ -40,7 +41,7 @@ class ImageTowerConfig(TowerConfig, abstract=True):
 class TextTowerConfig(TowerConfig, abstract=True):
     """The base of text towers' configurations."""
 
-    context_length: int = 77
+    context_length: Context = 77
     """Tokens of a text at the most."""
 
     @property
@@ -54,24 +55,20 @@ class TextTowerConfig(TowerConfig, abstract=True):
 
 
 @dataclass(frozen=True, kw_only=True)
-class PreprocessConfig:
+class PreprocessConfig(Ranged):
     """From any picture to the tower's square input, in evaluation."""
 
     resize: Literal["shortest", "squash", "longest"] = "shortest"
     """`shortest`: shortest side to size, then centre crop. `squash`: both sides to size. `longest`:
     longest side to size, then pad."""
-    crop_share: float = 1.0
+    crop_share: ShareOfSome = 1.0
     """Of `shortest`: the share of the resized picture's shorter side that the crop keeps; 224 of
     256 pixels: 0.875."""
     interpolation: Literal["bicubic", "bilinear"] = "bicubic"
-    fill: int = 0
+    fill: Grey = 0
     """Grey level (0-255) of the padding of `longest`."""
-    mean: tuple[float, float, float] = OPENAI_MEAN
-    std: tuple[float, float, float] = OPENAI_STD
-
-    def __post_init__(self):
-        if not 0 < self.crop_share <= 1:
-            raise ConfigError(f"preprocess.crop_share {self.crop_share} must lie in (0, 1]")
+    mean: tuple[Finite, Finite, Finite] = OPENAI_MEAN
+    std: tuple[Above, Above, Above] = OPENAI_STD
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -86,19 +83,19 @@ class TokenizerConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
-class ClipConfig:
+class ClipConfig(Ranged):
     """One complete model. Everything that a stranger needs to use the weights rightly is in
     here."""
 
     image: ImageTowerConfig
     text: TextTowerConfig
-    embed_dim: int = 512
-    token_dim: int | None = None
+    embed_dim: Width = 512
+    token_dim: Width | None = None
     """Width of the space where single patches and words are compared (FILIP, arXiv:2111.07783);
     None: there is none."""
-    logit_scale: float = math.log(1 / 0.07)
+    logit_scale: Finite = math.log(1 / 0.07)
     """Initial value, as a logarithm."""
-    logit_bias: float | None = None
+    logit_bias: Finite | None = None
     """Initial value; None: the model has no bias. SigLIP starts at -10."""
     preprocess: PreprocessConfig = PreprocessConfig()
     tokenizer: TokenizerConfig = TokenizerConfig()

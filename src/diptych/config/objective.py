@@ -11,6 +11,7 @@ from typing import Any, ClassVar
 
 from diptych.components import Component
 from diptych.config.model import ClipConfig, TokenizerConfig
+from diptych.config.ranges import Above, Factor, Ranged, ShareBelowAll, Some, Width
 from diptych.errors import ConfigError
 
 CATALOGUE = "diptych.families:objective_configs"
@@ -19,8 +20,13 @@ TOKEN_DIM = 256
 """FILIP's width of the space where patches and words are compared (arXiv:2111.07783)."""
 
 
+def _check_scales(least: float, most: float) -> None:
+    if least > most:
+        raise ConfigError(f"min_logit_scale {least} must not be above max_logit_scale {most}")
+
+
 @dataclass(frozen=True, kw_only=True)
-class ObjectiveConfig(Component, abstract=True):
+class ObjectiveConfig(Ranged, Component, abstract=True):
     """The base of every objective's configuration: its implementation is an `objectives.Objective`,
     made of the configuration and a model."""
 
@@ -61,23 +67,17 @@ class ClipObjectiveConfig(ContrastiveConfig):
     contrastive = "diptych.objectives.contrastive:InfoNce"
     alias = "clip"
 
-    label_smoothing: float = 0.0
-    min_logit_scale: float = 1.0
-    max_logit_scale: float = 100.0
+    label_smoothing: ShareBelowAll = 0.0
+    min_logit_scale: Above = 1.0
+    max_logit_scale: Above = 100.0
     """The scale (not its logarithm) is clamped to [min, max] after every step."""
-    tile: int = 512
+    tile: Some = 512
     """Rows of the logit matrix held at a time: memory is tile x global batch, the result doesn't
     depend on it."""
 
     def __post_init__(self):
-        if not 0 <= self.label_smoothing < 1:
-            raise ConfigError(f"label_smoothing {self.label_smoothing} must lie in [0, 1)")
-        if not 0 < self.min_logit_scale <= self.max_logit_scale:
-            raise ConfigError(
-                f"min_logit_scale {self.min_logit_scale} must lie in (0, {self.max_logit_scale}]"
-            )
-        if self.tile < 1:
-            raise ConfigError(f"tile {self.tile} must be at least 1")
+        super().__post_init__()
+        _check_scales(self.min_logit_scale, self.max_logit_scale)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -89,13 +89,9 @@ class SiglipObjectiveConfig(ContrastiveConfig):
     contrastive = "diptych.objectives.contrastive:Sigmoid"
     alias = "siglip"
 
-    tile: int = 512
+    tile: Some = 512
     """Rows of the logit matrix held at a time: memory is tile x global batch, the result doesn't
     depend on it."""
-
-    def __post_init__(self):
-        if self.tile < 1:
-            raise ConfigError(f"tile {self.tile} must be at least 1")
 
     def adapt(self, model: ClipConfig) -> ClipConfig:
         """With a bias, which starts at -10, and a scale that starts at 10, as the paper has them,
@@ -106,7 +102,7 @@ class SiglipObjectiveConfig(ContrastiveConfig):
 
 
 @dataclass(frozen=True, kw_only=True)
-class SelfSupervisionConfig(Component, abstract=True):
+class SelfSupervisionConfig(Ranged, Component, abstract=True):
     """The base of what makes two views of a picture teach each other: its implementation is an
     `objectives.heads.SelfSupervision`, made of the configuration and the vectors' width."""
 
@@ -120,10 +116,10 @@ class SimClrConfig(SelfSupervisionConfig):
 
     implementation = "diptych.objectives.heads:SimClr"
 
-    hidden: int = 4096
-    out: int = 256
+    hidden: Width = 4096
+    out: Width = 256
     """Widths of the head, as SLIP has it."""
-    temperature: float = 0.1
+    temperature: Above = 0.1
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -133,35 +129,35 @@ class SimSiamConfig(SelfSupervisionConfig):
 
     implementation = "diptych.objectives.heads:SimSiam"
 
-    width: int = 1024
+    width: Width = 1024
     """Of the projector, as DeCLIP has it."""
-    hidden: int = 512
+    hidden: Width = 512
     """Of the predictor."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class TokenPairsConfig(Component):
+class TokenPairsConfig(Ranged, Component):
     """Patches and words are compared one by one, token-wise late interaction (FILIP, Yao et al.
     2021, arXiv:2111.07783). The model needs a `token_dim`."""
 
     implementation = "diptych.objectives.token_pairs:TokenPairs"
     catalogue = CATALOGUE
 
-    keep: int | None = 16
+    keep: Some | None = 16
     """Of each pair, so many patches and so many words stand for it among the others': those nearest
     to all of the other side. None: all."""
     mask_padding: bool = False
     """What stands behind the end of a text takes no part, as in FILIP's paper; in DeCLIP's code it
     does."""
-    min_logit_scale: float = 1.0
-    max_logit_scale: float = 100.0
+    min_logit_scale: Above = 1.0
+    max_logit_scale: Above = 100.0
     """The clamp of the tokens' own scale."""
-    tile: int = 1 << 19
+    tile: Some = 1 << 19
     """Dot products held at a time; the result doesn't depend on it."""
 
     def __post_init__(self):
-        if self.keep is not None and self.keep < 1:
-            raise ConfigError(f"keep {self.keep} must be at least 1")
+        super().__post_init__()
+        _check_scales(self.min_logit_scale, self.max_logit_scale)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -174,7 +170,7 @@ class SlipObjectiveConfig(ObjectiveConfig):
 
     pairs: ContrastiveConfig = ClipObjectiveConfig()
     views: SelfSupervisionConfig = SimClrConfig()
-    views_weight: float = 1.0
+    views_weight: Factor = 1.0
 
     def adapt(self, model: ClipConfig) -> ClipConfig:
         return self.pairs.adapt(model)
@@ -191,13 +187,13 @@ class DeclipObjectiveConfig(ObjectiveConfig):
 
     pairs: ContrastiveConfig = ClipObjectiveConfig()
     views: SelfSupervisionConfig = SimSiamConfig()
-    pairs_weight: float = 0.4
+    pairs_weight: Factor = 0.4
     """Of the mean over two pictures x two captions."""
-    views_weight: float = 0.2
-    words_weight: float = 0.2
+    views_weight: Factor = 0.2
+    words_weight: Factor = 0.2
     """Of masked language modelling."""
-    neighbours_weight: float = 0.2
-    queue: int = 65536
+    neighbours_weight: Factor = 0.2
+    queue: Some = 65536
     """Texts of the past that are remembered."""
 
     def adapt(self, model: ClipConfig) -> ClipConfig:
@@ -213,10 +209,10 @@ class FilipObjectiveConfig(ObjectiveConfig):
 
     pairs: ContrastiveConfig = ClipObjectiveConfig()
     tokens: TokenPairsConfig = TokenPairsConfig()
-    pairs_weight: float = 1.0
+    pairs_weight: Factor = 1.0
     """Of the contrast of whole vectors, by which the model is then also searched and asked. In
     DeCLIP's code: 0, and the model is asked token by token."""
-    tokens_weight: float = 1.0
+    tokens_weight: Factor = 1.0
 
     def adapt(self, model: ClipConfig) -> ClipConfig:
         return _with_tokens(self.pairs.adapt(model))
@@ -230,7 +226,7 @@ class DefilipObjectiveConfig(DeclipObjectiveConfig):
     alias = "defilip"
 
     tokens: TokenPairsConfig = TokenPairsConfig()
-    tokens_weight: float = 0.2
+    tokens_weight: Factor = 0.2
 
     def adapt(self, model: ClipConfig) -> ClipConfig:
         return _with_tokens(super().adapt(model))

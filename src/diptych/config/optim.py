@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
-from diptych.config.ranges import check_range
+from diptych.config.ranges import Above, Count, Factor, Ranged, Share, ShareBelowAll
 from diptych.errors import ConfigError, UnknownNameError
 
 
@@ -26,8 +26,10 @@ OPTIMIZERS = {
 
 
 @dataclass(frozen=True, kw_only=True)
-class OptimConfig:
+class OptimConfig(Ranged):
     """An optimiser with warm-up and decay to `final_lr`."""
+
+    flags = "--optim."
 
     name: str = "adamw"
     """`adamw`: Loshchilov and Hutter 2019, arXiv:1711.05101. `lamb`: You et al. 2019,
@@ -35,36 +37,37 @@ class OptimConfig:
     differ: docs/training.md). `lion`: Chen et al. 2023, arXiv:2302.06675. `sgd`: with Nesterov's
     momentum, and decay as part of the gradient. Or your own, `package.module:function`: it is given
     torch's parameter groups and this configuration, and gives a torch.optim.Optimizer."""
-    lr: float = 5e-4
+    lr: Above = 5e-4
     """Peak learning rate."""
-    betas: tuple[float, float] = (0.9, 0.98)
+    betas: tuple[ShareBelowAll, ShareBelowAll] = (0.9, 0.98)
     """Of `adamw`, `lamb` and `lion`, whose paper has 0.9 and 0.99."""
-    eps: float = 1e-6
+    eps: Factor = 1e-6
     """Of `adamw` and `lamb`."""
-    momentum: float = 0.9
+    momentum: ShareBelowAll = 0.9
     """Of `sgd`."""
-    weight_decay: float = 0.2
+    weight_decay: Factor = 0.2
     decayed: Literal["matrices", "tables"] = "matrices"
     """What decays. `matrices`: the weights of linear, convolution and embedding layers. `tables`:
     position tables, class tokens and the bias of joint queries, keys and values, too; so only
     norms, other biases and scales don't. As DeCLIP published it."""
-    scale_lr: float = 1.0
+    scale_lr: Factor = 1.0
     """The learning rate of the logit scale is this times that of the rest; 0: it stays as it is."""
-    warmup: int = 0
+    warmup: Count = 0
     """Steps from 0 to the peak."""
-    start_lr: float | None = None
+    start_lr: Factor | None = None
     """The first step's rate, from which the warm-up rises. With it, the last step of the warm-up
     has the peak and the last step of all `final_lr`, as DeCLIP counts. None: from 0, which no step
     has; nor has one quite `final_lr`."""
     schedule: Literal["cosine", "constant", "linear"] = "cosine"
-    final_lr: float = 0.0
-    part: tuple[float, float] = (0.0, 1.0)
+    final_lr: Factor = 0.0
+    part: tuple[Share, Share] = (0.0, 1.0)
     """The part of the schedule that this run goes through: a training in stages has (0, 0.75) in
     the first, (0.75, 1) in the second."""
-    max_norm: float = 0.0
+    max_norm: Factor = 0.0
     """Gradients are scaled down to this total norm; 0: never."""
 
     def __post_init__(self):
+        super().__post_init__()
         if self.name not in OPTIMIZERS and ":" not in self.name:
             raise UnknownNameError("optimiser", self.name, OPTIMIZERS)
         if self.name.rpartition(":")[0].endswith(".py"):  # saved in run.json, which runs no file
@@ -72,24 +75,13 @@ class OptimConfig:
                 f"optim.name {self.name} names a file; put its folder on PYTHONPATH and write "
                 "module:function"
             )
-        check_range("optim.lr", self.lr, 0, open_low=True)
-        for beta in self.betas:
-            check_range("each of optim.betas,", beta, 0, 1, open_high=True)
-        check_range("optim.eps", self.eps, 0)
-        check_range("optim.momentum", self.momentum, 0, 1, open_high=True)
-        check_range("optim.weight_decay", self.weight_decay, 0)
-        check_range("optim.scale_lr", self.scale_lr, 0)
-        check_range("optim.warmup", self.warmup, 0)
-        check_range("optim.start_lr", self.start_lr, 0)
-        check_range("optim.final_lr", self.final_lr, 0)
-        check_range("optim.max_norm", self.max_norm, 0)
         if self.start_lr is not None and self.warmup < 2:
             raise ConfigError(
-                f"optim.start_lr {self.start_lr} needs 2 or more steps of warm-up, "
+                f"--optim.start-lr {self.start_lr} needs 2 or more steps of warm-up, "
                 f"not {self.warmup}"
             )
-        if not 0 <= self.part[0] < self.part[1] <= 1:
-            raise ConfigError(f"optim.part {self.part} must be two rising numbers from 0 to 1")
+        if not self.part[0] < self.part[1]:
+            raise ConfigError(f"--optim.part {self.part} must be two rising numbers from 0 to 1")
 
     @property
     def implementation(self) -> str:

@@ -7,23 +7,34 @@ from diptych.config.data import DataConfig
 from diptych.config.model import ClipConfig
 from diptych.config.objective import ClipObjectiveConfig, ObjectiveConfig
 from diptych.config.optim import OptimConfig
-from diptych.config.ranges import check_range
+from diptych.config.ranges import (
+    Above,
+    Count,
+    Factor,
+    Layers,
+    OwnPixels,
+    Ranged,
+    Seed,
+    ShareBelowAll,
+    ShareOfSome,
+    Some,
+)
 from diptych.errors import ConfigError
 
 
 @dataclass(frozen=True, kw_only=True)
-class TowerOptions:
+class TowerOptions(Ranged):
     """What a run asks of one tower."""
 
     init: str = ""
     """Start this tower from these weights: a whole model or a tower alone, in any known format.
     Empty: as the model."""
-    size: int = 0
+    size: OwnPixels = 0
     """Of the image tower: side of the pictures in pixels, where it isn't to be the model's own;
     position tables are interpolated to it. 0: the model's own."""
     freeze: bool = False
     """The tower's weights stay as they are (LiT, arXiv:2111.07991, freezes the image tower)."""
-    unlocked_layers: int = 0
+    unlocked_layers: Layers = 0
     """Train only the tower's last so many groups of layers (`Tower.layer_groups`): 1 is the
     projection, 2 also the last block, and so on. All before stays as it is, batch statistics too.
     0: train all, or, with `freeze`, nothing."""
@@ -32,38 +43,29 @@ class TowerOptions:
     published)."""
     checkpointing: bool = False
     """Recompute activations in the backward pass: less memory, about a third more time."""
-    lr: float | None = None
+    lr: Above | None = None
     """Peak learning rate of the tower; the schedule's first and final rates are scaled alike. None:
     `optim.lr`."""
-    weight_decay: float | None = None
+    weight_decay: Factor | None = None
     """Of what decays in the tower. None: `optim.weight_decay`."""
-    layer_decay: float = 1.0
+    layer_decay: ShareOfSome = 1.0
     """Layer-wise learning-rate decay (layer decay, BEiT, arXiv:2106.08254): the learning rate of a
     layer is this times that of the layer behind it, so that what a tower that was trained before
     has learned first changes least. 1: all layers alike."""
-    patch_dropout: float = 0.0
+    patch_dropout: ShareBelowAll = 0.0
     """Share of patches left out in training (FLIP, arXiv:2212.00794)."""
-    stochastic_depth: float = 0.0
+    stochastic_depth: ShareBelowAll = 0.0
     """Share of samples for which the last block's residual branches are left out in training; it
     grows linearly from 0 at the first block (arXiv:1603.09382)."""
 
     def __post_init__(self):
-        if not 0 < self.layer_decay <= 1:
-            raise ConfigError(f"layer_decay {self.layer_decay} must lie in (0, 1]")
-        for name in ("patch_dropout", "stochastic_depth"):
-            if not 0 <= getattr(self, name) < 1:
-                raise ConfigError(f"{name} {getattr(self, name)} must lie in [0, 1)")
-        check_range("a tower's lr", self.lr, 0, open_low=True)
-        check_range("a tower's weight_decay", self.weight_decay, 0)
+        super().__post_init__()
         rates = self.layer_decay != 1 or self.lr is not None or self.weight_decay is not None
         if self.all_frozen and (self.patch_dropout or self.stochastic_depth or rates):
             raise ConfigError(
                 "freeze: patch_dropout, stochastic_depth, lr, weight_decay and layer_decay have no "
                 "effect on a tower that isn't trained"
             )
-        for name in ("size", "unlocked_layers"):
-            if getattr(self, name) < 0:
-                raise ConfigError(f"{name} {getattr(self, name)} must not be negative")
 
     @property
     def all_frozen(self) -> bool:
@@ -72,7 +74,7 @@ class TowerOptions:
 
 
 @dataclass(frozen=True, kw_only=True)
-class ModelConfig:
+class ModelConfig(Ranged):
     """Which model a run trains, and from what."""
 
     name: str = ""
@@ -87,6 +89,7 @@ class ModelConfig:
     text: TowerOptions = TowerOptions()
 
     def __post_init__(self):
+        super().__post_init__()
         if self.name and self.custom is not None:
             raise ConfigError(
                 f"model.name {self.name} would be ignored: the run has a configuration of its own "
@@ -101,21 +104,25 @@ class ModelConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
-class SaveConfig:
+class SaveConfig(Ranged):
     """When checkpoints are written; one is always written at the end and on SIGTERM."""
 
-    every_steps: int = 1000
+    flags = "--save."
+
+    every_steps: Count = 1000
     """0: not by steps."""
-    every_minutes: float = 0.0
+    every_minutes: Factor = 0.0
     """0: not by the clock."""
-    keep: int = 3
+    keep: Count = 3
     """Checkpoints kept; older ones are deleted. 0: all."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class EvaluationConfig:
+class EvaluationConfig(Ranged):
     """What is measured while training: zero-shot accuracy on labelled pictures, loss and retrieval
     on held-out pairs. Both are opened and tried before the first step."""
+
+    flags = "--evaluation."
 
     path: str | tuple[str, ...] = ""
     """Labelled pictures, one set or several: shards with `.cls`, or a folder with a sub-folder per
@@ -126,9 +133,9 @@ class EvaluationConfig:
     pairs: str = ""
     """Pictures with captions that aren't trained on, of any kind and with the keys or columns of
     `data`. `val/loss` is the objective's, over `batch_size` pairs at a time. Empty: none."""
-    every_steps: int = 1000
+    every_steps: Count = 1000
     """0: after the last step only."""
-    limit: int = 0
+    limit: Count = 0
     """Use the first so many pictures of each set; 0: all."""
 
     @property
@@ -139,10 +146,12 @@ class EvaluationConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
-class TrackConfig:
+class TrackConfig(Ranged):
     """Readers of `metrics.jsonl`."""
 
-    every_steps: int = 10
+    flags = "--track."
+
+    every_steps: Some = 10
     """A line in `metrics.jsonl`, averaged over so many steps."""
     tensorboard: bool = False
     wandb: str = ""
@@ -150,8 +159,10 @@ class TrackConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Run:
+class Run(Ranged):
     """One complete experiment."""
+
+    flags = "--"
 
     model: ModelConfig = ModelConfig()
     objective: ObjectiveConfig = ClipObjectiveConfig()
@@ -160,39 +171,38 @@ class Run:
     save: SaveConfig = SaveConfig()
     evaluation: EvaluationConfig = EvaluationConfig()
     track: TrackConfig = TrackConfig()
-    batch_size: int = 256
+    batch_size: Some = 256
     """Pairs per step over all processes: the mathematics, so it doesn't change with the machine."""
-    micro_batch: int = 0
+    micro_batch: Count = 0
     """Pairs that one process computes at a time; 0: its whole share. Smaller needs less memory; the
     gradient is the same, for one more forward pass."""
-    steps: int = 0
+    steps: Count = 0
     """Optimiser steps; 0: as many as `epochs` take."""
-    epochs: float = 0.0
+    epochs: Factor = 0.0
     """Passes over the data; not used when `steps` is set."""
     precision: Literal["fp32", "bf16", "fp16"] = "fp32"
     """Of the towers' matrix products; weights, logits and the loss stay in float32."""
     compile: bool = False
     """`torch.compile` the towers' blocks."""
-    ema: float = 0.0
+    ema: ShareBelowAll = 0.0
     """Decay of an exponential moving average of the weights, which is then what is evaluated and
     exported; 0: none."""
-    seed: int = 0
+    seed: Seed = 0
     out: str = "runs/run"
     """Folder of checkpoints, `metrics.jsonl` and the saved Run."""
     recipe: str = ""
     """The recipe it came from."""
 
     def __post_init__(self):
-        if self.steps <= 0 and self.epochs <= 0:
-            raise ConfigError(f"set steps (now {self.steps}) or epochs (now {self.epochs}) above 0")
+        super().__post_init__()
+        if not self.steps and not self.epochs:
+            raise ConfigError("set --steps or --epochs above 0; both are 0")
         if self.batch_size < 2:
             raise ConfigError(
-                f"batch_size {self.batch_size} must be at least 2: a contrast needs another pair"
+                f"--batch-size {self.batch_size} must be at least 2: a contrast needs another pair"
             )
-        if self.micro_batch < 0 or self.micro_batch > self.batch_size:
+        if self.micro_batch > self.batch_size:
             raise ConfigError(
-                f"micro_batch {self.micro_batch} must lie between 0 and "
-                f"batch_size {self.batch_size}"
+                f"--micro-batch {self.micro_batch} must not be more than "
+                f"--batch-size {self.batch_size}"
             )
-        if not 0 <= self.ema < 1:
-            raise ConfigError(f"ema {self.ema} must lie in [0, 1)")

@@ -5,6 +5,7 @@ from collections.abc import Iterable
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from diptych.terminal import escaped
 from diptych.training.metrics import Row, is_evaluation
 
 
@@ -12,7 +13,7 @@ def say(sentences: Iterable[str]) -> None:
     """What a person should know before a run starts, a line each."""
     console = Console(stderr=True, highlight=False)
     for sentence in sentences:
-        console.print(sentence, soft_wrap=True, markup=False)
+        console.print(escaped(sentence), soft_wrap=True, markup=False)
 
 
 class Bar:
@@ -51,7 +52,7 @@ class Bar:
         """Show a row of the metrics."""
         if is_evaluation(row):
             for line in _measured(row):
-                text = f"step {row['step']}: {line}"
+                text = escaped(f"step {row['step']}: {line}")
                 self._console.print(text, highlight=False, soft_wrap=True, markup=False)
             return
         note = (

@@ -2,11 +2,12 @@
 
 from dataclasses import dataclass
 
+from diptych.config.ranges import Above, Count, Ranged, Some
 from diptych.errors import ConfigError
 
 
 @dataclass(frozen=True, kw_only=True)
-class ObjectivesConfig:
+class ObjectivesConfig(Ranged):
     """Train every objective alike: the same towers, data, batch, steps, optimiser and seeds."""
 
     data: str = "digits"
@@ -20,18 +21,17 @@ class ObjectivesConfig:
     """Captions of a class; not for digits."""
     objectives: tuple[str, ...] = ("clip", "slip", "declip", "filip", "defilip")
     """Of clip, siglip, slip, declip, filip, defilip, and your own: package.module:Config."""
-    seeds: int = 3
+    seeds: Some = 3
     """Runs of each objective, from different random numbers; the intervals come from them."""
-    budget: float = 60.0
+    budget: Above = 60.0
     """Minutes for all runs together; the steps that fit in are the same for everyone."""
-    steps: int = 0
+    steps: Count = 0
     """Steps of each run, whatever the budget; 0: by the budget."""
     out: str = "benchmark"
     """Folder of everything that the benchmark writes."""
 
     def __post_init__(self):
-        if self.seeds < 1 or self.budget <= 0 or self.steps < 0:
-            raise ConfigError("seeds and budget must be above 0, and steps not below")
+        super().__post_init__()
         if self.data != "digits" and not self.test:
             raise ConfigError(
                 "give --test, labelled pictures to measure with; or --data digits, which has its "

@@ -5,7 +5,7 @@ from types import MappingProxyType
 from typing import Literal
 
 from diptych.config import Activation, ImageTowerConfig, TextTowerConfig
-from diptych.config.ranges import MAX_LAYERS, check_range
+from diptych.config.ranges import Context, Layers, Pixels, Share, Width
 from diptych.errors import ConfigError
 
 
@@ -17,26 +17,26 @@ class VitConfig(ImageTowerConfig):
     weights = "diptych.families.clip.weights:VitWeights"
     retired = MappingProxyType({"patch_dropout": 0.0})
 
-    image_size: int = 224
+    image_size: Pixels = 224
     """Side of the square input, in pixels."""
-    patch_size: int = 32
-    width: int = 768
-    layers: int = 12
-    heads: int = 12
-    mlp_width: int = 3072
+    patch_size: Pixels = 32
+    width: Width = 768
+    layers: Layers = 12
+    heads: Width = 12
+    mlp_width: Width = 3072
     activation: Activation = "gelu"
     pool: Literal["cls", "mean"] = "cls"
     """`cls`: a class token is prepended and read out. `mean`: no class token; the patches' mean."""
     pre_norm: bool = True
     """A LayerNorm between the position table and the first block."""
-    stem_widths: tuple[int, ...] = ()
+    stem_widths: tuple[Width, ...] = ()
     """Empty: one strided convolution makes the patches. Otherwise 3x3 stride-2 convolutions with
     batch normalisation of these widths, then a 1x1 one (Xiao et al. 2021, arXiv:2106.14881);
     `patch_size` must be 2 ** len(stem_widths)."""
-    norm_eps: float = 1e-5
+    norm_eps: Share = 1e-5
 
     def __post_init__(self):
-        check_range("layers", self.layers, 0, MAX_LAYERS)
+        super().__post_init__()
         if self.image_size % self.patch_size:
             raise ConfigError(
                 f"image_size {self.image_size} is not a multiple of patch_size {self.patch_size}"
@@ -58,17 +58,17 @@ class ResNetConfig(ImageTowerConfig):
     implementation = "diptych.families.clip.resnet:ResNet"
     weights = "diptych.families.clip.weights:ResNetWeights"
 
-    image_size: int = 224
-    layers: tuple[int, int, int, int] = (3, 4, 6, 3)
-    width: int = 64
-    heads: int = 32
+    image_size: Pixels = 224
+    layers: tuple[Layers, Layers, Layers, Layers] = (3, 4, 6, 3)
+    width: Width = 64
+    heads: Width = 32
     """Heads of the attention pool."""
     head: Literal["attention", "linear"] = "attention"
     """What maps to the shared space: the pool's own output, or a linear layer behind it (DeCLIP's
     second ResNet)."""
 
     def __post_init__(self):
-        check_range("layers", sum(self.layers), 0, MAX_LAYERS)
+        super().__post_init__()
         if self.image_size % 32:
             raise ConfigError(f"image_size {self.image_size} is not a multiple of 32")
 
@@ -80,19 +80,19 @@ class TextConfig(TextTowerConfig):
     implementation = "diptych.families.clip.text:TextTransformer"
     weights = "diptych.families.clip.weights:TextWeights"
 
-    context_length: int = 77
-    vocab_size: int = 49408
-    width: int = 512
-    layers: int = 12
-    heads: int = 8
-    mlp_width: int = 2048
+    context_length: Context = 77
+    vocab_size: Width = 49408
+    width: Width = 512
+    layers: Layers = 12
+    heads: Width = 8
+    mlp_width: Width = 2048
     activation: Activation = "gelu"
-    norm_eps: float = 1e-5
+    norm_eps: Share = 1e-5
     projection_bias: bool = False
     """DeCLIP's projection has one."""
 
     def __post_init__(self):
-        check_range("layers", self.layers, 0, MAX_LAYERS)
+        super().__post_init__()
         if self.width % self.heads:
             raise ConfigError(f"width {self.width} is not a multiple of heads {self.heads}")
 

@@ -19,6 +19,7 @@ from diptych.config import (
     SimSiamConfig,
     TokenPairsConfig,
 )
+from diptych.config.ranges import Above, Factor
 
 LEAST, MOST = math.exp(3), math.exp(6)
 """Of every scale: its logarithm is clamped to [3, 6]. The first step begins at 1 / 0.07 all the
@@ -32,9 +33,9 @@ class PublishedClipObjectiveConfig(ClipObjectiveConfig):
     implementation = "diptych.objectives.contrastive:ContrastiveObjective"
     contrastive = "diptych.families.declip.published:PublishedInfoNce"
 
-    min_logit_scale: float = LEAST
-    max_logit_scale: float = MOST
-    largest_scale_used: float | None = 100.0
+    min_logit_scale: Above = LEAST
+    max_logit_scale: Above = MOST
+    largest_scale_used: Above | None = 100.0
     """A larger scale is used as this in the loss, straight-through: its gradient is that of the
     scale as it is. None: no limit."""
     clamp_before_step: bool = True
@@ -47,8 +48,8 @@ class PublishedTokenPairsConfig(TokenPairsConfig):
 
     implementation = "diptych.families.declip.published:PublishedTokenPairs"
 
-    min_logit_scale: float = LEAST
-    max_logit_scale: float = MOST
+    min_logit_scale: Above = LEAST
+    max_logit_scale: Above = MOST
     clamp_before_step: bool = True
     """Clamp the tokens' scale between loss and step, too."""
 
@@ -79,7 +80,7 @@ class PublishedFilipObjectiveConfig(FilipObjectiveConfig):
 
     pairs: ContrastiveConfig = PublishedClipObjectiveConfig(largest_scale_used=None)
     tokens: TokenPairsConfig = PublishedTokenPairsConfig()
-    pairs_weight: float = 0.0
+    pairs_weight: Factor = 0.0
     contrast_masked: bool = True
     """Captions with masked words take the place of plain ones."""
 

@@ -4,6 +4,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from diptych.config import TextTowerConfig
+from diptych.config.ranges import Context, Count
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -16,7 +17,7 @@ class HuggingFaceTextConfig(TextTowerConfig):
     """transformers' model type, such as `bert`, `roberta`, `xlm-roberta`."""
     options: dict[str, Any] = field(default_factory=dict)
     """Fields of that model's configuration."""
-    context_length: int = 77
+    context_length: Context = 77
     pool: Literal["mean", "cls"] = "mean"
     """`mean`: over the tokens that are not padding."""
-    pad_id: int = 0
+    pad_id: Count = 0

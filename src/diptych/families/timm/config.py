@@ -4,6 +4,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from diptych.config import ImageTowerConfig
+from diptych.config.ranges import Pixels
 from diptych.errors import ConfigError
 
 _NAMES = """
@@ -35,11 +36,12 @@ class TimmConfig(ImageTowerConfig):
 
     name: str
     """timm's name, such as `convnext_tiny`."""
-    image_size: int = 224
+    image_size: Pixels = 224
     options: dict[str, Any] = field(default_factory=dict)
     """Keyword arguments for `timm.create_model`, of those in ARCHITECTURE."""
 
     def __post_init__(self):
+        super().__post_init__()
         if unknown := sorted(set(self.options) - ARCHITECTURE):
             raise ConfigError(
                 f"timm's options {', '.join(unknown)} aren't passed on: "

@@ -5,6 +5,7 @@ from itertools import chain
 from types import MappingProxyType
 
 from diptych.config import ImageTowerConfig
+from diptych.config.ranges import Factor, Grey, Layers, Pixels, Width
 from diptych.errors import ConfigError
 
 KERNELS = (0, 3, 5, 7, 9, 11, 13, 15, 17)
@@ -29,16 +30,16 @@ class UniRepLKNetConfig(ImageTowerConfig):
     weights = "diptych.families.unireplknet.weights:UniRepLKNetWeights"
     retired = MappingProxyType({"stochastic_depth": 0.0})
 
-    image_size: int = 224
+    image_size: Pixels = 224
     """Side of the square input that preprocessing makes, in pixels. The tower has no position
     table: it takes any."""
-    depths: tuple[int, int, int, int] = (3, 3, 27, 3)
+    depths: tuple[Layers, Layers, Layers, Layers] = (3, 3, 27, 3)
     """Blocks of each stage."""
-    widths: tuple[int, int, int, int] = (192, 384, 768, 1536)
+    widths: tuple[Width, Width, Width, Width] = (192, 384, 768, 1536)
     """Channels of each stage."""
-    kernel_sizes: tuple[tuple[int, ...], ...] = ()
+    kernel_sizes: tuple[tuple[Grey, ...], ...] = ()
     """Of every block, by stage; empty: as published for these depths (see `kernels`)."""
-    layer_scale: float | None = 1e-6
+    layer_scale: Factor | None = 1e-6
     """Initial gain of each residual branch (arXiv:2103.17239); None: no gains. Merged away in
     deploy form."""
     projection_bias: bool = False
@@ -47,6 +48,7 @@ class UniRepLKNetConfig(ImageTowerConfig):
     function, faster. `unireplknet.deploy` makes this form of trained weights."""
 
     def __post_init__(self):
+        super().__post_init__()
         if self.widths[0] % 2 or min(self.widths) < 4:
             raise ConfigError(f"widths {self.widths} must be at least 4, the first of them even")
         if not self.kernels:
