@@ -7,6 +7,7 @@ from typing import Literal, NoReturn, get_args
 from diptych.checkpoints.steps import is_run, newest
 from diptych.errors import CheckpointError
 from diptych.families import layouts
+from diptych.inputs.strangers import check_links
 from diptych.weights import deepspeed, native
 from diptych.weights.hub import SUFFIXES
 from diptych.weights.layout import Layout, WeightSource
@@ -57,6 +58,8 @@ def open_foreign(path: Path) -> WeightSource:
     if not path.exists():
         raise CheckpointError(f"there is no file or folder {path}")
     file = _weight_file(path) if path.is_dir() else path
+    if path.is_dir():
+        check_links(file.parent)
     weights = read_weights(file)
     if other := _other(weights.tensors):
         raise CheckpointError(f"{path} {other}")

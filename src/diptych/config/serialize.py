@@ -14,6 +14,7 @@ from typing import Any, TypeVar
 from diptych.bounded import parse_json
 from diptych.components import Component, type_name
 from diptych.errors import ConfigError
+from diptych.named import check_named
 
 T = TypeVar("T")
 
@@ -197,6 +198,8 @@ def _chosen(kind: type[Component], value: dict[str, Any], where: str) -> type[Co
     if name.rpartition(":")[0].endswith(".py"):
         raise ConfigError(f"{where} is a {name}: a saved type names a module, package.module:Class")
     try:
+        if ":" in name:
+            check_named(name)
         return kind.named(name)
     except ConfigError as error:
         what = where if ":" in name else f"{where} is a {name}"  # the sentence says a path itself

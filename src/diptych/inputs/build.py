@@ -7,6 +7,7 @@ from diptych.config import TokenizerConfig
 from diptych.errors import ConfigError
 from diptych.inputs.clip_tokenizer import ClipTokenizer, DeclipTokenizer
 from diptych.inputs.huggingface_tokenizer import HuggingFaceTokenizer
+from diptych.inputs.strangers import check_repository
 from diptych.inputs.tokenizer import Tokenizer
 
 
@@ -15,8 +16,10 @@ def build_tokenizer(
 ) -> Tokenizer:
     """The tokenizer that `config` describes.
 
-    `folder` is where `Tokenizer.save` wrote: a Hugging Face tokenizer is read from there when it
-    has the files, else from `config.name`. Raises ConfigError when a tokenizer can't be found or
+    `folder` is where weights came from, and where `Tokenizer.save` wrote: a Hugging Face tokenizer
+    is read from there when it has the files. Else from `config.name`: without a `folder` from
+    anywhere, as the user says; with one, which may be a stranger's, from a repository that the
+    hub's cache already holds. Raises ConfigError when a tokenizer can't be found or
     `context_length` is below 3.
 
     >>> from diptych.config import TokenizerConfig
@@ -35,7 +38,10 @@ def build_tokenizer(
         case "declip":
             return DeclipTokenizer(context_length)
         case "huggingface":
-            saved = folder is not None and (Path(folder) / "tokenizer_config.json").is_file()
-            return HuggingFaceTokenizer(str(folder) if saved else config.name, context_length)
+            if folder is None:
+                return HuggingFaceTokenizer(config.name, context_length)
+            saved = (Path(folder) / "tokenizer_config.json").is_file()
+            name = str(folder) if saved else check_repository(config.name, "tokenizer")
+            return HuggingFaceTokenizer(name, context_length, cached=True)
         case _:
             assert_never(config.kind)

@@ -10,6 +10,7 @@ from jaxtyping import Int
 from torch import Tensor
 
 from diptych.errors import ConfigError, first_line
+from diptych.inputs.strangers import check_paths
 from diptych.inputs.tokenizer import Tokenizer, bounded, check_text
 
 
@@ -18,10 +19,11 @@ class HuggingFaceTokenizer(Tokenizer):
 
     Texts are cleaned as open_clip does it for these tokenizers (broken encodings, HTML entities,
     white space; case is kept). Padding is the tokenizer's own id; one without padding, such as
-    GPT-2's, pads with its end token. Raises ConfigError when there is no such tokenizer.
+    GPT-2's, pads with its end token. No code that lies beside it is run. `cached`: nothing is
+    fetched from the hub. Raises ConfigError when there is no such tokenizer.
     """
 
-    def __init__(self, name: str, context_length: int = 77):
+    def __init__(self, name: str, context_length: int = 77, cached: bool = False):
         try:
             from transformers import AutoTokenizer
         except ImportError as error:
@@ -32,11 +34,16 @@ class HuggingFaceTokenizer(Tokenizer):
             raise ConfigError(
                 "tokenizer.kind is huggingface, so tokenizer.name must be a folder or org/name"
             )
+        check_paths(Path(name))
         try:
-            self._tokenizer: Any = AutoTokenizer.from_pretrained(name)
-        except Exception as error:
+            self._tokenizer: Any = AutoTokenizer.from_pretrained(
+                name, local_files_only=cached, trust_remote_code=False
+            )
+        except Exception as error:  # whatever its classes raise for files that aren't theirs
+            fetch = f"; fetch it first: hf download {name}"
             raise ConfigError(
                 f"transformers finds no tokenizer at {name!r}: {first_line(error)}"
+                + (fetch if cached and not Path(name).exists() else "")
             ) from error
         pad_id = self._tokenizer.pad_token_id
         if pad_id is None:

@@ -22,6 +22,7 @@ from diptych.config import ClipConfig
 from diptych.config.serialize import from_dict, to_dict
 from diptych.errors import CheckpointError, ConfigError, DamagedError
 from diptych.inputs import Tokenizer
+from diptych.inputs.strangers import check_links
 from diptych.models import Clip
 from diptych.version import __version__
 from diptych.weights.atomic import atomic
@@ -111,7 +112,8 @@ def check(folder: Path) -> None:
 def read(folder: Path, checked: bool = False) -> tuple[State, Meta]:
     """Weights (memory-mapped) and description. `checked`: the weights are known to be those that it
     describes. Raises DamagedError if either is missing or isn't as it was written, CheckpointError
-    if it can't be read or is too new."""
+    if it can't be read, is too new or lies elsewhere by a link."""
+    check_links(folder)
     meta = read_json(folder / META)
     provenance = meta.get("provenance", {})
     described = all(isinstance(meta.get(name), dict) for name in ("config", "weights"))

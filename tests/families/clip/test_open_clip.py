@@ -105,7 +105,8 @@ def test_round_trip_is_bit_equal(peer, tmp_path):
     assert all(torch.equal(back[name], names[name]) for name in names)
 
 
-def test_hugging_face_text_tower(randomise, tmp_path, quiet):
+def test_hugging_face_text_tower(randomise, tmp_path, quiet, monkeypatch):
+    """Its own configuration, which open_clip's names, comes from the hub's cache alone."""
     transformers = pytest.importorskip("transformers")
     sizes = {"vocab_size": 60, "hidden_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2}
     bert = transformers.BertConfig(intermediate_size=64, max_position_embeddings=16, **sizes)
@@ -119,7 +120,19 @@ def test_hugging_face_text_tower(randomise, tmp_path, quiet):
     theirs = randomise(open_clip.CustomTextCLIP(**cfg))
     (tmp_path / "in").mkdir()
     save_file(theirs.state_dict(), tmp_path / "in" / "open_clip_model.safetensors")
-    (tmp_path / "in" / "open_clip_config.json").write_text(json.dumps({"model_cfg": cfg}))
+    config = tmp_path / "in" / "open_clip_config.json"
+    config.write_text(json.dumps({"model_cfg": cfg}))
+    with pytest.raises(CheckpointError, match="may name nothing but repositories of the hub"):
+        load_model(tmp_path / "in")
+    text["hf_model_name"] = "me/bert"
+    config.write_text(json.dumps({"model_cfg": cfg | {"text_cfg": cfg["text_cfg"] | text}}))
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "hub"))
+    with pytest.raises(CheckpointError, match="fetch it first: hf download me/bert config.json"):
+        load_model(tmp_path / "in")
+    revision, commit = tmp_path / "hub" / "models--me--bert" / "refs" / "main", "0" * 40
+    revision.parent.mkdir(parents=True)
+    revision.write_text(commit)
+    bert.save_pretrained(revision.parents[1] / "snapshots" / commit)
     ours, _ = load_model(tmp_path / "in")
     ids = torch.tensor([[5, 7, 9, 0], [3, 4, 5, 6]])
     with torch.inference_mode():

@@ -7,6 +7,7 @@ from diptych.errors import CheckpointError, first_line
 from diptych.families.clip.layouts.towers import OpenClipTower, take_norm_eps
 from diptych.families.huggingface.config import HuggingFaceTextConfig
 from diptych.families.huggingface.options import architecture
+from diptych.inputs.strangers import check_repository
 from diptych.weights.mapping import Rule
 
 _RULES = (
@@ -19,7 +20,7 @@ _OF_OTHER_TOWERS = ("width", "layers", "heads", "vocab_size", "mlp_ratio")
 
 def read_text(cfg: dict[str, Any], activation: Activation) -> HuggingFaceTextConfig | None:
     """The tower that open_clip's `text_cfg` means; see `OpenClipTower.read`. The activation is that
-    of CLIP's towers alone. The tower's own configuration is fetched from the hub, or its cache."""
+    of CLIP's towers alone. The tower's own configuration is taken from the hub's cache."""
     name = cfg.pop("hf_model_name", None)
     # EVA-CLIP writes the two without `hf_`.
     pooler = cfg.pop("hf_pooler_type", cfg.pop("pooler_type", "mean_pooler"))
@@ -34,7 +35,7 @@ def read_text(cfg: dict[str, Any], activation: Activation) -> HuggingFaceTextCon
             f"a text tower with {pooler!r} and a {proj!r} projection "
             "has no place in a Diptych model"
         )
-    config = _fetched(name)
+    config = _cached(name)
     known = architecture(config.model_type)
     return HuggingFaceTextConfig(
         model_type=config.model_type,
@@ -45,18 +46,21 @@ def read_text(cfg: dict[str, Any], activation: Activation) -> HuggingFaceTextCon
     )
 
 
-def _fetched(name: str) -> Any:
+def _cached(name: object) -> Any:
+    """Nothing is fetched because a file names it."""
+    name = check_repository(str(name), "configuration of the text tower")
     try:
         from transformers import AutoConfig
 
-        return AutoConfig.from_pretrained(name)
+        return AutoConfig.from_pretrained(name, local_files_only=True, trust_remote_code=False)
     except ImportError as error:
         raise CheckpointError(
             "Hugging Face text towers need transformers: `pip install diptych[bridges]`"
         ) from error
     except (OSError, ValueError) as error:
         raise CheckpointError(
-            f"the configuration of the text tower {name} can't be fetched ({first_line(error)})"
+            f"the configuration of the text tower {name} isn't in the hub's cache "
+            f"({first_line(error)}); fetch it first: hf download {name} config.json"
         ) from error
 
 

@@ -1,0 +1,82 @@
+"""What a folder of weights may name beside itself: nothing but repositories of the hub.
+
+A folder may be a stranger's. Its files lie in it; a link or a path that leads out of it could be
+any file of this machine.
+"""
+
+import json
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from diptych.errors import CheckpointError, ConfigError
+
+_REPOSITORY = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?")
+_READ = (".json", ".safetensors", ".bin", ".pt", ".pth", ".txt", ".model", ".jinja")
+"""Endings of what is read of a folder of weights."""
+_DESCRIPTIONS = ("tokenizer_config.json", "config.json")
+_SNAPSHOTS = "snapshots"
+"""In the hub's cache, `models--org--name/snapshots/COMMIT` holds links into `…/blobs`."""
+
+
+def check_repository(name: str, what: str) -> str:
+    """`name`, where it reads as a repository of the hub. Raises ConfigError for a path.
+
+    >>> from diptych.inputs.strangers import check_repository
+    >>> check_repository("google-bert/bert-base-uncased", "tokenizer")
+    'google-bert/bert-base-uncased'
+    """
+    if not _REPOSITORY.fullmatch(name) or Path(name).exists():
+        raise ConfigError(
+            f"the {what} would be read from {name!r}, and a folder of weights may name nothing but "
+            "repositories of the hub: name one there, or put the files beside the weights"
+        )
+    return name
+
+
+def check_links(folder: Path) -> None:
+    """Raises CheckpointError for a link by which a folder of weights would reach out of itself."""
+    home = _home(folder)
+    for path in folder.iterdir():
+        if path.is_symlink() and path.suffix in _READ and not path.resolve().is_relative_to(home):
+            raise CheckpointError(
+                f"{path} is a link out of its folder, to {path.resolve()}, which isn't followed: a "
+                "copied folder could reach any file so; put the file itself there, or name it"
+            )
+
+
+def check_paths(folder: Path) -> None:
+    """Raises ConfigError for a folder of a tokenizer whose description names files elsewhere, which
+    some versions of transformers would read."""
+    if not folder.is_dir():
+        return
+    check_links(folder)
+    for name in _DESCRIPTIONS:
+        for key, value in _paths(folder / name):
+            if Path(value).exists() and not Path(value).resolve().is_relative_to(_home(folder)):
+                raise ConfigError(
+                    f"{folder / name} names a file of this machine, {value} ({key}): a tokenizer's "
+                    "files lie beside it"
+                )
+
+
+def _home(folder: Path) -> Path:
+    home = folder.resolve()
+    return home.parents[1] if home.parent.name == _SNAPSHOTS else home
+
+
+def _paths(file: Path) -> Iterator[tuple[str, str]]:
+    """What a description says of files, by the names of the fields."""
+    try:
+        content: Any = json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError):
+        return  # transformers says what is wrong
+    for key, value in content.items() if isinstance(content, dict) else ():
+        if key.endswith(("_file", "_files", "init_inputs")):
+            yield from ((key, each) for each in _texts(value))
+
+
+def _texts(value: Any) -> list[str]:
+    values = value if isinstance(value, list) else [value]
+    return [each for each in values if isinstance(each, str) and "\0" not in each]
