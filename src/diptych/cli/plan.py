@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import fields, replace
 from typing import TYPE_CHECKING, Any
 
+from diptych.cli.show import say
 from diptych.cli.train import new_run, take
 from diptych.config import Run
 from diptych.errors import ConfigError
@@ -41,7 +42,7 @@ def run(arguments: Sequence[str]) -> None:
             machines = replace(machines, **{field.name: _number(flag, given, type(field.default))})
     planned = new_run(recipe, flags)
     for line in _lines(planned, machines, plan(planned, machines, modes)):
-        print(line)
+        say(line)
 
 
 def _number(flag: str, text: str, kind: Any) -> int | float:
