@@ -41,13 +41,13 @@ def model_config(name: str) -> ClipConfig:
     return replace(small_config(), token_dim=7, logit_bias=bias)
 
 
-def batch(views, pairs: int, dtype: torch.dtype = torch.float64) -> Batch:
+def batch(views, pairs: int, dtype: torch.dtype = torch.float64, size: int = 16) -> Batch:
     """Drawn from torch's generator; captions end at different places, and every second word is
     hidden."""
     texts = torch.randint(1, 29, (pairs, 6))
     texts[torch.arange(pairs), torch.randint(2, 6, (pairs,))] = 29
     mlm_labels = torch.where(torch.arange(6) % 2 == 1, texts, -100)
-    images = tuple(torch.randn(pairs, 3, 16, 16, dtype=dtype) for _ in views.image)
+    images = tuple(torch.randn(pairs, 3, size, size, dtype=dtype) for _ in views.image)
     return Batch(
         images=images,
         texts=tuple(texts for _ in views.text),

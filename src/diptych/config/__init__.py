@@ -40,6 +40,7 @@ from diptych.config.run import (
     TowerOptions,
     TrackConfig,
 )
+from diptych.config.shard import ShardConfig
 
 __all__ = [
     "Activation",
@@ -60,6 +61,7 @@ __all__ = [
     "Run",
     "SaveConfig",
     "SelfSupervisionConfig",
+    "ShardConfig",
     "SiglipObjectiveConfig",
     "SimClrConfig",
     "SimSiamConfig",

@@ -19,6 +19,7 @@ from diptych.config.ranges import (
     ShareOfSome,
     Some,
 )
+from diptych.config.shard import ShardConfig
 from diptych.errors import ConfigError
 
 
@@ -171,6 +172,7 @@ class Run(Ranged):
     save: SaveConfig = SaveConfig()
     evaluation: EvaluationConfig = EvaluationConfig()
     track: TrackConfig = TrackConfig()
+    shard: ShardConfig = ShardConfig()
     batch_size: Some = 256
     """Pairs per step over all processes: the mathematics, so it doesn't change with the machine."""
     micro_batch: Count = 0
@@ -205,4 +207,9 @@ class Run(Ranged):
             raise ConfigError(
                 f"--micro-batch {self.micro_batch} must not be more than "
                 f"--batch-size {self.batch_size}"
+            )
+        if self.shard.precision == "bf16" and self.precision != "bf16":
+            raise ConfigError(
+                "--shard.precision bf16 gathers weights in bf16, and the run's precision is "
+                f"{self.precision}: set --precision bf16, too"
             )

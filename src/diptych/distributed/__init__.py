@@ -6,28 +6,37 @@ The only room that knows `torch.distributed` and its environment variables.
 
 from diptych.distributed.batchnorm import OwnBatchNorm1d
 from diptych.distributed.failures import FAILURES, PeerError, on_main, together
-from diptych.distributed.launch import (
-    connect,
-    data_parallel,
-    refuse_many,
-    started_as,
-    unsynchronised,
-)
+from diptych.distributed.launch import connect, refuse_many, started_as
 from diptych.distributed.peers import Peers
-from diptych.distributed.shards import local, squared_norms
+from diptych.distributed.shard import Parts, data_parallel, unsynchronised
+from diptych.distributed.shards import (
+    fill,
+    load_whole,
+    local,
+    shard_like,
+    squared_norms,
+    to_main,
+    whole,
+)
 
 __all__ = [
     "FAILURES",
     "OwnBatchNorm1d",
+    "Parts",
     "PeerError",
     "Peers",
     "connect",
     "data_parallel",
+    "fill",
+    "load_whole",
     "local",
     "on_main",
     "refuse_many",
+    "shard_like",
     "squared_norms",
     "started_as",
+    "to_main",
     "together",
     "unsynchronised",
+    "whole",
 ]

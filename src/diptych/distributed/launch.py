@@ -3,19 +3,15 @@
 import contextlib
 import datetime
 import os
-import warnings
 from collections.abc import Generator
 
 import torch
 import torch.distributed as dist
-from torch import nn
 from torch.distributed import (
     PrefixStore,  # pyright: ignore[reportPrivateImportUsage]: documented, and not exported
 )
 from torch.distributed.rendezvous import rendezvous
-from torch.nn.parallel import DistributedDataParallel
 
-from diptych.distributed.batchnorm import share_batch_statistics
 from diptych.distributed.peers import Peers
 from diptych.distributed.watch import Watch, attempt, open_store
 from diptych.errors import ConfigError, first_line
@@ -47,8 +43,9 @@ def connect(device: str = "") -> Generator[Peers, None, None]:
     """
     kind = device or ("cuda" if torch.cuda.is_available() else "cpu")
     place = _place(kind)
+    per_node = _number("LOCAL_WORLD_SIZE", 1)
     if dist.is_initialized():
-        yield Peers(dist.get_rank(), dist.get_world_size(), place)
+        yield Peers(dist.get_rank(), dist.get_world_size(), place, per_node)
         return
     rank, size = started_as()
     if size == 1:
@@ -56,11 +53,12 @@ def connect(device: str = "") -> Generator[Peers, None, None]:
         return
     with listening() as interrupts:
         interrupts.echo = _ECHO
-        _meet("nccl" if kind == "cuda" else "gloo")
+        # Gloo beside NCCL: what waits in the CPU's memory (offloaded shards) is summed there.
+        _meet("cpu:gloo,cuda:nccl" if kind == "cuda" else "gloo")
         try:
             watch = Watch(open_store(_MEETING), rank, size, interrupts)
             with watch.watching():
-                yield Peers(rank, size, place, watch)
+                yield Peers(rank, size, place, per_node, watch)
         finally:
             dist.destroy_process_group()
 
@@ -157,49 +155,3 @@ def refuse_many(what: str) -> None:
     """Raises ConfigError where this is one of several processes; `what` is for one."""
     if started_as()[1] > 1:
         raise ConfigError(f"{what} runs in one process: start it without torchrun")
-
-
-def data_parallel(module: nn.Module, peers: Peers) -> nn.Module:
-    """`module` with its gradients averaged, and its batch statistics taken, over the peers; itself
-        when alone.
-
-        >>> from torch import nn
-    from torch.distributed import (
-        PrefixStore,  # pyright: ignore[reportPrivateImportUsage]: documented, and not exported
-    )
-    from torch.distributed.rendezvous import rendezvous
-        >>> from diptych.distributed import Peers, data_parallel
-        >>> data_parallel(nn.Linear(2, 3), Peers())
-        Linear(in_features=2, out_features=3, bias=True)
-    """
-    if peers.size == 1:
-        return module
-    share_batch_statistics(module, peers)
-    devices = [peers.device] if peers.device.type == "cuda" else None
-    # Shared statistics are equal everywhere already: no buffers need to travel.
-    with warnings.catch_warnings():
-        # The name that takes its place isn't there in torch 2.6.
-        warnings.filterwarnings("ignore", ".*broadcast_buffers", FutureWarning)
-        return DistributedDataParallel(
-            module, device_ids=devices, broadcast_buffers=False, gradient_as_bucket_view=True
-        )
-
-
-def unsynchronised(wrapped: nn.Module) -> contextlib.AbstractContextManager[None]:
-    """Within this context backward passes of what `data_parallel` gave add up here, and aren't
-        averaged yet: for all micro-batches of a step but the last.
-
-        >>> from torch import nn
-    from torch.distributed import (
-        PrefixStore,  # pyright: ignore[reportPrivateImportUsage]: documented, and not exported
-    )
-    from torch.distributed.rendezvous import rendezvous
-        >>> from diptych.distributed import Peers, data_parallel, unsynchronised
-        >>> with unsynchronised(data_parallel(nn.Linear(2, 3), Peers())):
-        ...     pass
-    """
-    return (
-        wrapped.no_sync()
-        if isinstance(wrapped, DistributedDataParallel)
-        else contextlib.nullcontext()
-    )

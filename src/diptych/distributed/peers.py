@@ -29,6 +29,8 @@ class Peers:
     rank: int = 0
     size: int = 1
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))
+    per_node: int = 1
+    """How many of the processes run on this machine."""
     watch: Watch | None = field(default=None, compare=False, repr=False)
     """Who notices when another process is lost; None: nobody."""
 
@@ -67,7 +69,7 @@ class Peers:
         if self.size == 1:
             return everyones
         rows = len(everyones) // self.size
-        if dist.get_backend() == "nccl":  # Half the traffic; Gloo has had it only since torch 2.7.
+        if everyones.is_cuda:  # Half the traffic; Gloo has had it only since torch 2.7.
             own = torch.empty_like(everyones[:rows])
             dist.reduce_scatter(own, list(everyones.split(rows)))
             return own

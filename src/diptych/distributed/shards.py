@@ -1,22 +1,97 @@
-"""Tensors of which each process may hold a shard, for who works on its own part of them."""
+"""Tensors of which each process may hold a shard, for who works on them.
+
+Where a process is alone, or nothing is sharded, all of this is the identity.
+"""
 
 # The list-wise norm has no public name.
 # pyright: reportPrivateUsage=false, reportPrivateImportUsage=false
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING
 
 import torch
 import torch.distributed as dist
 from torch import Tensor
 
+from diptych.distributed.peers import Peers
+
+if TYPE_CHECKING:
+    from torch.distributed.tensor import DTensor
+
 
 def local(tensor: Tensor) -> Tensor:
     """This process's part of a tensor, sharing its memory; of an ordinary one, all of it."""
-    if not dist.is_initialized():
-        return tensor
-    from torch.distributed.tensor import DTensor  # takes a second, and alone there is none
+    shard = _shard(tensor)
+    return tensor if shard is None else shard.to_local()
 
-    return tensor.to_local() if isinstance(tensor, DTensor) else tensor
+
+def whole(tensor: Tensor) -> Tensor:
+    """The tensor of which this is a shard. Every process calls it."""
+    shard = _shard(tensor)
+    return tensor if shard is None else shard.full_tensor()
+
+
+@torch.no_grad()
+def fill(target: Tensor, whole: Tensor) -> None:
+    """Copy a whole tensor, or of it what this process has, into `target`. No process waits for
+    another."""
+    shard = _shard(target)
+    local(target).copy_(whole if shard is None else _part(whole, shard))
+
+
+def shard_like(parameter: Tensor, whole: Tensor) -> Tensor:
+    """A whole tensor as `parameter` is: beside it, and a shard if it is one and they have one
+    shape.
+
+    >>> import torch
+    >>> from diptych.distributed import shard_like
+    >>> shard_like(torch.zeros(2), torch.tensor(7.0))
+    tensor(7.)
+    """
+    if _shard(parameter) is None or parameter.shape != whole.shape:
+        return whole.to(parameter.device)
+    found = torch.empty_like(parameter, dtype=whole.dtype, requires_grad=False)
+    fill(found, whole)
+    return found
+
+
+def load_whole(targets: Mapping[str, Tensor], tensors: Mapping[str, Tensor]) -> None:
+    """Copy each of the whole `tensors` into the one of its name, as `load_state_dict` does. Raises
+    ValueError, with nothing copied, where names or shapes differ.
+
+    >>> import torch
+    >>> from diptych.distributed import load_whole
+    >>> weight = torch.zeros(2)
+    >>> load_whole({"weight": weight}, {"weight": torch.ones(2)})
+    >>> weight
+    tensor([1., 1.])
+    >>> load_whole({"weight": weight}, {"bias": torch.ones(2)})
+    Traceback (most recent call last):
+    ...
+    ValueError: weight is missing; bias is not known
+    """
+    wrong = [f"{name} is missing" for name in targets if name not in tensors]
+    wrong += [f"{name} is not known" for name in tensors if name not in targets]
+    for name, target in targets.items():
+        if name in tensors and tensors[name].shape != target.shape:
+            there, here = list(tensors[name].shape), list(target.shape)
+            wrong.append(f"{name} has the shape {there} instead of {here}")
+    if wrong:
+        more = f"; and {len(wrong) - 3} more" if wrong[3:] else ""
+        raise ValueError("; ".join(wrong[:3]) + more)
+    for name, target in targets.items():
+        fill(target, tensors[name])
+
+
+def to_main(tensors: Iterable[tuple[str, Tensor]], peers: Peers) -> dict[str, Tensor]:
+    """Tensors, whole, in the main process's CPU memory, gathered one by one; nothing on the others.
+    Every process calls it alike."""
+    found = dict[str, Tensor]()
+    for name, tensor in tensors:
+        gathered = whole(tensor.detach())
+        if peers.is_main:
+            found[name] = gathered.cpu()
+    return found
 
 
 def squared_norms(parts: Sequence[Tensor], like: Sequence[Tensor]) -> Tensor:
@@ -37,6 +112,22 @@ def squared_norms(parts: Sequence[Tensor], like: Sequence[Tensor]) -> Tensor:
     norms = torch._foreach_norm(list(parts), 2, dtype=wide)
     squares = torch.stack(list(norms)).square()
     return _summed(squares, like) if dist.is_initialized() else squares
+
+
+def _shard(tensor: Tensor) -> "DTensor | None":
+    if not dist.is_initialized():
+        return None
+    from torch.distributed.tensor import DTensor  # takes a second, and alone there is none
+
+    return tensor if isinstance(tensor, DTensor) else None
+
+
+def _part(whole: Tensor, shard: "DTensor") -> Tensor:
+    """What `shard` holds of its tensor, of this one."""
+    from torch.distributed.tensor import distribute_tensor
+
+    mesh, placements = shard.device_mesh, shard.placements
+    return distribute_tensor(whole.detach(), mesh, placements, src_data_rank=None).to_local()
 
 
 def _summed(squares: Tensor, like: Sequence[Tensor]) -> Tensor:

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Generator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
+from functools import partial
 from typing import Any, NamedTuple, cast
 
 import torch
@@ -58,8 +59,12 @@ def accumulate(
     _refuse_batch_statistics(objective)
     # One: features, without a graph. Two: dloss/dfeatures. Three: the chain rule's other half,
     # dfeatures/dweights, a micro-batch at a time; the sum over samples is the whole gradient.
-    features, states = _features(objective, micro_batches, peers, autocast)
-    losses, cotangents = _contrast(objective, features, peers, autocast, scale_loss)
+    # All within calls of the wrapped objective: sharded parameters are whole there.
+    with unsynchronised(wrapped):
+        features, states = _features(objective, wrapped, micro_batches, peers, autocast)
+        losses, cotangents = wrapped(
+            lambda: _contrast(objective, features, peers, autocast, scale_loss)
+        )
     for i, (batch, state, cotangent) in enumerate(
         zip(micro_batches, states, cotangents, strict=True), 1
     ):
@@ -99,6 +104,7 @@ def _replayed(state: _RandomState, device: torch.device) -> Generator[None, None
 @torch.no_grad()
 def _features(
     objective: Objective,
+    wrapped: nn.Module,
     micro_batches: Sequence[Batch],
     peers: Peers,
     autocast: Callable[[], AbstractContextManager[Any]],
@@ -110,7 +116,7 @@ def _features(
         # A context each: autocast keeps the weights' casts until its end, and these know of no
         # gradient.
         with autocast():
-            features.append(objective.features(batch))
+            features.append(wrapped(partial(objective.features, batch)))
     return features, states
 
 

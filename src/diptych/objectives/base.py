@@ -1,6 +1,7 @@
 """What every objective is: the owner of a model, a statement of the views it needs, and a loss."""
 
-from typing import NamedTuple
+from collections.abc import Callable
+from typing import Any, NamedTuple, overload
 
 import torch
 from torch import Tensor, nn
@@ -10,6 +11,7 @@ from diptych.distributed import Peers
 from diptych.models import Clip
 from diptych.objectives.features import unit
 
+_ALONE = Peers()
 Features = dict[str, Tensor]
 """What the towers give for a batch: by name, batch first."""
 
@@ -39,8 +41,8 @@ class Cotangents(NamedTuple):
 
 
 class Objective(nn.Module):
-    """A loss over a model. The only module that is wrapped (DDP) and the only one that the loop
-    calls.
+    """A loss over a model. The only module that is wrapped (DDP, FSDP) and the only one that the
+    loop calls.
 
     The loss is split where a batch can be cut: `features` treats samples one by one, `loss`
     contrasts them. Gradient accumulation rests on it (Gao et al. 2021, arXiv:2101.06983):
@@ -116,9 +118,28 @@ class Objective(nn.Module):
         batch's. A pure function, but for the running means of batch norms in its heads."""
         raise NotImplementedError
 
-    def forward(self, batch: Batch, peers: Peers, cotangents: Cotangents | None = None) -> Losses:
+    @overload
+    def forward(
+        self, batch: Batch, peers: Peers, cotangents: Cotangents | None = None
+    ) -> Losses: ...
+
+    @overload
+    def forward(self, batch: Callable[[], Any]) -> Any: ...
+
+    def forward(
+        self,
+        batch: Batch | Callable[[], Any],
+        peers: Peers = _ALONE,
+        cotangents: Cotangents | None = None,
+    ) -> Any:
         """Losses of one batch; with `cotangents`, the scalar whose gradient is the loss's (see the
-        class)."""
+        class).
+
+        Given a function, what that gives: whatever touches parameters is computed within a call,
+        because only there sharded ones are whole.
+        """
+        if not isinstance(batch, Batch):
+            return batch()
         features = self.features(batch)
         if cotangents is None:
             return self.loss(features, peers)

@@ -1,21 +1,23 @@
 """From a Run to its state before the first step: model, objective, optimiser."""
 
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from diptych import pretrained
 from diptych.checkpoints import start_model, start_tower
 from diptych.config import ClipConfig, ModelConfig, Run, TowerOptions
-from diptych.distributed import Peers, data_parallel
+from diptych.config.serialize import from_dict, to_dict
+from diptych.distributed import Parts, Peers, data_parallel, on_main
 from diptych.errors import ConfigError
 from diptych.models import Clip, Tower, build
 from diptych.nn.norm import batch_norms
 from diptych.objectives import Objective, build_objective
 from diptych.optim import Group, build_optimizer, decay_groups, layer_lr_scales, norms_and_biases
+from diptych.training.average import Average
 from diptych.training.state import TrainingState
 
 _DEFAULT = "vit-b-32"
@@ -26,14 +28,18 @@ def assemble(run: Run, peers: Peers) -> tuple[TrainingState, torch.nn.Module, li
     """The state of a run before its first step, the objective as the peers share it, and what the
     user should know of the weights that it starts from."""
     torch.manual_seed(run.seed)
-    model, notes = _model(run)
-    model = model.to(peers.device)
-    notes += _start_towers(model, run.model)
+    sharded = run.shard.mode != "replicate" and peers.size > 1
+    model, notes = _shared_model(run, peers) if sharded else _model(run)
     notes += _useless(run.model)
+    if run.shard.mode != "replicate" and not sharded:
+        notes.append(f"shard.mode {run.shard.mode}: a single process has nothing to share")
     prepare(model.train(), run)
     objective = build_objective(run.objective, model)
-    average = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(run.ema)) if run.ema else None
-    wrapped = data_parallel(objective, peers)
+    # Shards go to their place one by one; nothing that is to be sharded is whole there before.
+    wrapped = data_parallel(
+        objective if sharded else objective.to(peers.device), peers, run.shard, parts_of(model, run)
+    )
+    average = Average(model, run.ema) if run.ema else None
     groups = parameter_groups(objective, run)
     optimizer = build_optimizer(run.optim, groups)
     scaler = torch.amp.GradScaler(peers.device.type, enabled=run.precision == "fp16")
@@ -44,10 +50,37 @@ def assemble(run: Run, peers: Peers) -> tuple[TrainingState, torch.nn.Module, li
             scaler=scaler,
             average=average,
             groups=groups,
+            whole=partial(_whole_objective, run, model.config, peers) if sharded else None,
         ),
         wrapped,
         notes,
     )
+
+
+def _whole_objective(run: Run, config: ClipConfig, peers: Peers) -> Objective:
+    """The run's objective once more, on one device, with room for its numbers."""
+    return build_objective(run.objective, build(config, init=False)).to(peers.device)
+
+
+def _shared_model(run: Run, peers: Peers) -> tuple[Clip, list[str]]:
+    """The model on the first process; on the others, which get their shards from it, without
+    numbers."""
+    made = list[Clip]()
+
+    def describe() -> tuple[dict[str, Any], list[str]]:
+        model, notes = _model(run)
+        made.append(model)
+        return to_dict(model.config), notes
+
+    config, notes = on_main(peers, describe)
+    return (made[0] if made else build(from_dict(ClipConfig, config), device="meta")), notes
+
+
+def parts_of(model: Clip, run: Run) -> Parts:
+    """Its towers: which are recomputed, and whether they are compiled."""
+    towers = ((model.image, run.model.image), (model.text, run.model.text))
+    checkpointed = [tower for tower, options in towers if options.checkpointing]
+    return Parts((model.image, model.text), checkpointed, run.compile)
 
 
 def from_checkpoint(config: ModelConfig, folder: Path) -> ModelConfig:
@@ -59,6 +92,11 @@ def from_checkpoint(config: ModelConfig, folder: Path) -> ModelConfig:
 
 def _model(run: Run) -> tuple[Clip, list[str]]:
     """The model, and what the user should know of the weights that it starts from."""
+    model, notes = _whole_model(run)
+    return model, notes + _start_towers(model, run.model)
+
+
+def _whole_model(run: Run) -> tuple[Clip, list[str]]:
     config = run.model
     chosen = config.custom or (pretrained.get(config.name) if config.name else None)
     if config.init:
@@ -137,8 +175,7 @@ def _scales(tower: Tower[Any], options: TowerOptions, lr: float) -> dict[str, fl
 
 
 def prepare(model: Clip, run: Run) -> None:
-    """Set up its towers for training as the run's options say: what is frozen, dropped, recomputed,
-    compiled."""
+    """Set up its towers for training as the run's options say: what is frozen, dropped."""
     for tower, options in ((model.image, run.model.image), (model.text, run.model.text)):
         _lock(tower, options)
         if options.freeze_patches:
@@ -147,11 +184,6 @@ def prepare(model: Clip, run: Run) -> None:
             tower.set_patch_dropout(options.patch_dropout)
         if options.stochastic_depth:
             tower.set_stochastic_depth(options.stochastic_depth)
-        if options.checkpointing:
-            tower.set_checkpointing(True)
-        if run.compile:
-            for block in tower.blocks:
-                block.compile()
 
 
 def _lock(tower: Tower[Any], options: TowerOptions) -> None:

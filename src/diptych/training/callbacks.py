@@ -108,9 +108,8 @@ class Checkpointer:
         # Collectives: every process has to come to both, whatever the first says.
         overdue, stop = self._overdue(), self._peers.any(bool(self._interrupts.reason))
         if due or overdue or stop:
-            if self._peers.is_main:
-                with self._interrupts.held():
-                    self.save(state)
+            with self._interrupts.held():
+                self._write(state, self._peers)
             self._last_saved = time.monotonic()
             # Nobody ends, and takes the others with it, while the file is being written.
             self._peers.barrier()
@@ -119,9 +118,13 @@ class Checkpointer:
             raise self._interrupts.stopped("a signal to another process", 128 + signal.SIGTERM)
 
     def save(self, state: TrainingState) -> None:
-        """Write a checkpoint of this step, if there is none yet. Raises TrainingError."""
+        """Write a checkpoint of this step, if there is none yet, alone. Raises TrainingError."""
         if self._saved_step != state.step:
-            save(state, self._tokenizer, self._out, self._config.keep)
+            self._write(state, Peers())
+
+    def _write(self, state: TrainingState, peers: Peers) -> None:
+        save(state, self._tokenizer, self._out, self._config.keep, peers)
+        if peers.is_main:
             self._saved_step = state.step
 
     def _overdue(self) -> bool:

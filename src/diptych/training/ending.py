@@ -117,7 +117,10 @@ class Ending:
             self._checkpointer.save(state)
 
     def _is_saver(self) -> bool:
-        """All processes have the same weights: where the first is lost, the next one saves."""
+        """All processes have the same weights: where the first is lost, the next one saves. Nobody
+        can where each has a share of them."""
+        if self._state.whole is not None:
+            return False
         watch = self._peers.watch
         return self._peers.is_main or (watch is not None and watch.is_first_left())
 

@@ -3,6 +3,7 @@ held-out pairs."""
 
 import re
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
@@ -16,16 +17,18 @@ from diptych.evaluation.engine import Engine
 from diptych.evaluation.names import short_names
 from diptych.inputs import Preprocess, Tokenizer
 from diptych.models import Clip
+from diptych.objectives import Objective
 from diptych.training.metrics import Row
-from diptych.training.state import TrainingState, exported_weights
+from diptych.training.state import TrainingState, exported
 from diptych.training.validation import Validation
 
 _TRIED = 8
 """Samples that are tried before the first step."""
 _FIELD = re.compile(r"\bdata\.(path|class_names|class-names|templates)\b")
 _RECALL = re.compile(r"_r(\d+)$")
-Measure = Callable[[TrainingState, Dataset, int], Row]
-"""From a model, a dataset and the number of samples (0: all) to entries of a row of metrics."""
+Measure = Callable[[Objective, Dataset, int], Row]
+"""From an objective and its model, a dataset and the number of samples (0: all) to entries of a row
+of metrics."""
 
 
 @dataclass
@@ -66,22 +69,27 @@ class Evaluation:
         flag."""
         wrong = list[str]()
         few = min(self._limit, _TRIED) if self._limit else _TRIED
-        for each in self._sets:
-            try:
-                # Some of the first samples may be bad; all of them must not be.
-                each.measure(state, replace(each.dataset(), max_bad_share=1.0), few)
-            except FAILURES as error:
-                wrong.append(each.sentence(error))
+        with exported(state) if self._sets else nullcontext(state.objective) as objective:
+            for each in self._sets:
+                try:
+                    # Some of the first samples may be bad; all of them must not be.
+                    each.measure(objective, replace(each.dataset(), max_bad_share=1.0), few)
+                except FAILURES as error:
+                    wrong.append(each.sentence(error))
         return wrong
 
     def __call__(self, state: TrainingState) -> Row:
         """A row of metrics. A set that fails is a sentence in its `evaluation_failed`: what is
         measured on the way never ends a run."""
-        row: Row = {"step": state.step}
+        with exported(state) as objective:
+            return {"step": state.step} | self._measured(objective)
+
+    def _measured(self, objective: Objective) -> Row:
+        row: Row = {}
         failed = list[str]()
         for each in self._sets:
             try:
-                found = each.measure(state, each.dataset(), self._limit)
+                found = each.measure(objective, each.dataset(), self._limit)
             except Exception as error:  # noqa: BLE001 (whatever somebody's files or code raise)
                 failed.append(each.sentence(error))
                 continue
@@ -137,19 +145,18 @@ def _opening(data: DataConfig, kind: Literal["zero-shot", "retrieval"]) -> Calla
 
 
 def _accuracy(prefix: str, peers: Peers) -> Measure:
-    def measure(state: TrainingState, dataset: Dataset, limit: int) -> Row:
-        found = evaluate_model(state.model, dataset, limit, peers)
+    def measure(objective: Objective, dataset: Dataset, limit: int) -> Row:
+        found = evaluate_model(objective.model, dataset, limit, peers)
         return {"evaluation": {f"{prefix}{name}": value for name, value in found.items()}}
 
     return measure
 
 
 def _recalls_and_loss(validation: Validation) -> Measure:
-    def measure(state: TrainingState, dataset: Dataset, limit: int) -> Row:
-        with exported_weights(state):
-            loss = validation.loss(state.objective, dataset.source, limit)
-        row: Row = {"val/loss": loss}
-        for name, value in evaluate_model(state.model, dataset, limit, validation.peers).items():
+    def measure(objective: Objective, dataset: Dataset, limit: int) -> Row:
+        row: Row = {"val/loss": validation.loss(objective, dataset.source, limit)}
+        found = evaluate_model(objective.model, dataset, limit, validation.peers)
+        for name, value in found.items():
             row["val/" + _RECALL.sub(r"_R@\1", name)] = value
         return row
 

@@ -71,7 +71,7 @@ def train(
             optimizer.zero_grad(set_to_none=True)
             objective.after_step(losses.carry)
             if state.average is not None:
-                state.average.update_parameters(objective.model)
+                state.average.update()
             state.step, state.samples = step + 1, state.samples + run.batch_size
             state.undo, state.is_whole = [], True
             if peers.device.type == "cuda":

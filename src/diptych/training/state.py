@@ -7,7 +7,7 @@ randomness of a step is a function of (seed, step).
 
 import contextlib
 import json
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -17,7 +17,6 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
-from torch.optim.swa_utils import AveragedModel
 
 from diptych.checkpoints.steps import (
     MODEL,
@@ -33,13 +32,17 @@ from diptych.checkpoints.steps import (
     step_of,
     write_checksums,
 )
+from diptych.distributed import Peers, fill, load_whole, shard_like, to_main, whole
 from diptych.durable import new_folder, remove
 from diptych.errors import CheckpointError, TrainingError
 from diptych.inputs import Tokenizer
 from diptych.models import Clip
 from diptych.objectives import Objective
 from diptych.optim import Group
-from diptych.weights.native import WEIGHTS, save_model
+from diptych.training.average import Average
+from diptych.weights.native import WEIGHTS, storable, write
+
+_ALONE = Peers()
 
 
 @dataclass(kw_only=True)
@@ -49,10 +52,12 @@ class TrainingState:
     objective: Objective
     optimizer: torch.optim.Optimizer
     scaler: torch.amp.GradScaler
-    average: AveragedModel | None
+    average: Average | None
     """The moving average of the model's weights, if the run keeps one."""
     groups: tuple[Group, ...] = ()
     """How the optimiser treats which parameters."""
+    whole: Callable[[], Objective] | None = None
+    """Where the objective is sharded: makes one that isn't, with room for its numbers."""
     step: int = 0
     """Optimiser steps taken."""
     samples: int = 0
@@ -71,29 +76,32 @@ class TrainingState:
 
     @property
     def model(self) -> Clip:
-        """The model that is evaluated and exported: the average if there is one."""
-        if self.average is None:
-            return self.objective.model
-        assert isinstance(self.average.module, Clip)
-        return self.average.module
+        """The model that is trained."""
+        return self.objective.model
 
 
 @contextmanager
-def exported_weights(state: TrainingState) -> Generator[None, None, None]:
-    """Within, the objective's model has the weights that are evaluated and exported: the average,
-    if there is one."""
-    if state.average is None:
-        yield
-        return
-    model = state.objective.model
-    trained = {name: tensor.clone() for name, tensor in model.state_dict().items()}
-    state.is_whole = False
-    try:
-        model.load_state_dict(state.model.state_dict())
-        yield
-    finally:
-        model.load_state_dict(trained)
-        state.is_whole = True
+def exported(state: TrainingState) -> Generator[Objective, None, None]:
+    """The objective with the weights that are evaluated and exported, whole on every process: those
+    of the average, if there is one. Every process calls it."""
+    if state.whole is not None:
+        # Sharded towers compute together only; in evaluation each process calls them as often as
+        # its share takes.
+        objective = state.whole()
+        found = state.objective.state_dict() | {MODEL + name: t for name, t in _model(state)}
+        for name, tensor in objective.state_dict().items():
+            fill(tensor, whole(found[name].detach()))
+        yield objective
+    elif state.average is not None:
+        state.is_whole = False
+        state.average.swap()
+        try:
+            yield state.objective
+        finally:
+            state.average.swap()
+            state.is_whole = True
+    else:
+        yield state.objective
 
 
 def last_good(out: Path) -> str:
@@ -102,20 +110,27 @@ def last_good(out: Path) -> str:
     return f"the last good checkpoint is {found[-1]}" if found else "there is no checkpoint yet"
 
 
-def save(state: TrainingState, tokenizer: Tokenizer, out: Path, keep: int) -> Path:
+def save(
+    state: TrainingState, tokenizer: Tokenizer, out: Path, keep: int, peers: Peers = _ALONE
+) -> Path:
     """Write a checkpoint under `out`, all or nothing, then delete all but the newest `keep` (0 or
-    less: none is deleted). Broken ones don't count as kept, and stay.
+    less: none is deleted). Broken ones don't count as kept, and stay. Every process calls it:
+    shards are gathered, and the first one writes.
 
     `tokenizer` goes along, so that the folder needs nothing else.
 
     Raises TrainingError, with the older checkpoints untouched, when it can't be written.
     """
     folder = out / "checkpoints" / f"step-{state.step:08d}"
+    model, training = to_main(_model(state), peers), to_main(_training(state), peers)
+    if not peers.is_main:
+        return folder
     provenance = {"run": str(out), "step": state.step}
     try:
         with new_folder(folder) as room:
-            save_model(room / folder.name, state.model, tokenizer=tokenizer, provenance=provenance)
-            _write_training(state, room / folder.name)
+            write(room / folder.name, state.model.config, model, provenance)
+            tokenizer.save(room / folder.name)
+            _write_training(state, training, room / folder.name)
             write_checksums(room / folder.name)
     except (OSError, SafetensorError, CheckpointError) as error:
         raise TrainingError(
@@ -141,13 +156,13 @@ def restore(state: TrainingState, folder: Path, batch_size: int, moments: bool =
     # file then holds, also the weights that are trained: they take the average's place here.
     objective |= _under(OBJECTIVE, training)
     try:
-        state.objective.load_state_dict(objective)
+        load_whole(state.objective.state_dict(), objective)
         if state.average is not None:
-            state.average.module.load_state_dict(model)
-            state.average.n_averaged.fill_(progress.step)
+            load_whole(state.average.state(), model)
+            state.average.go_on()
         if progress.scaler:  # without float16 there was none
             state.scaler.load_state_dict(progress.scaler)
-    except (RuntimeError, LookupError, TypeError) as error:
+    except (ValueError, RuntimeError, LookupError, TypeError) as error:
         raise CheckpointError(
             f"{folder} holds another model than the run describes: {' '.join(str(error).split())}"
         ) from error
@@ -157,7 +172,7 @@ def restore(state: TrainingState, folder: Path, batch_size: int, moments: bool =
         # weight.
         own = _under(f"{MOMENTS}{name}/", training)
         state.optimizer.state[parameter] = {
-            key: tensor.to(parameter.device) for key, tensor in own.items()
+            key: shard_like(parameter, tensor) for key, tensor in own.items()
         }
         without += [] if own else [name]
     state.step = progress.step
@@ -190,17 +205,25 @@ def _under(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     }
 
 
-def _write_training(state: TrainingState, folder: Path) -> None:
-    # Without a moving average the model's file already holds the weights that are trained.
-    tensors: dict[str, Tensor] = {
-        f"{OBJECTIVE}{name}": tensor
-        for name, tensor in state.objective.state_dict().items()
-        if state.average is not None or not name.startswith(MODEL)
-    }
+def _model(state: TrainingState) -> Iterable[tuple[str, Tensor]]:
+    """What is exported: the average, if there is one."""
+    found = state.model.state_dict() if state.average is None else state.average.state()
+    return found.items()
+
+
+def _training(state: TrainingState) -> Iterable[tuple[str, Tensor]]:
+    """What a run needs beside that."""
+    for name, tensor in state.objective.state_dict().items():
+        # Without a moving average the model's file already holds the weights that are trained.
+        if state.average is not None or not name.startswith(MODEL):
+            yield f"{OBJECTIVE}{name}", tensor
     for name, parameter in _trained(state):
         for key, tensor in state.optimizer.state[parameter].items():
-            tensors[f"{MOMENTS}{name}/{key}"] = tensor
-    save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, folder / TRAINING)
+            yield f"{MOMENTS}{name}/{key}", tensor
+
+
+def _write_training(state: TrainingState, tensors: dict[str, Tensor], folder: Path) -> None:
+    save_file(storable(tensors), folder / TRAINING)
     progress = Progress(
         version=VERSION,
         step=state.step,

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from diptych.distributed import Peers
+from diptych.distributed import Peers, whole
 from diptych.errors import TrainingError
 from diptych.nn.norm import batch_norms
 from diptych.training.state import last_good
@@ -46,7 +46,7 @@ def clip_gradients(parameters: Sequence[Tensor], max_norm: float) -> Tensor:
     norm = torch.nn.utils.get_total_norm(gradients)
     if max_norm:
         torch.nn.utils.clip_grads_with_norm_(parameters, max_norm, norm)
-    return norm
+    return whole(norm)
 
 
 def stop_if_not_finite(loss: Tensor, norm: Tensor, peers: Peers, step: int, out: Path) -> None:

@@ -28,11 +28,12 @@ from torch.utils.flop_counter import flop_registry
 from diptych.batch import Batch
 from diptych.config import ClipConfig, Run, TowerConfig
 from diptych.config.serialize import override, to_dict
+from diptych.distributed import Peers, data_parallel
 from diptych.errors import ConfigError
 from diptych.models import build
 from diptych.objectives import Objective, build_objective
 from diptych.optim import build_optimizer
-from diptych.training.assemble import described, parameter_groups, prepare
+from diptych.training.assemble import described, parameter_groups, parts_of, prepare
 from diptych.training.step import autocast
 
 _DEEP = 40
@@ -152,8 +153,10 @@ def _trace(run: Run, config: ClipConfig, pairs: int) -> Trace:
 
 def _objective(run: Run, config: ClipConfig) -> Objective:
     model = build(config, device="meta")
-    prepare(model.train(), replace(run, compile=False))
-    return build_objective(run.objective, model)
+    prepare(model.train(), run)
+    objective = build_objective(run.objective, model)
+    data_parallel(objective, Peers(), parts=parts_of(model, replace(run, compile=False)))
+    return objective
 
 
 def _without_numbers(objective: Objective) -> None:

@@ -71,14 +71,9 @@ def save_model(
     ...     sorted(file.name for file in path.iterdir())
     ['model.json', 'model.safetensors']
     """
-    state, seen = {}, set()
-    for name, tensor in model.state_dict().items():
-        shared = tensor.data_ptr() in seen  # safetensors holds no tensor under two names
-        seen.add(tensor.data_ptr())
-        state[name] = (tensor.clone() if shared else tensor).cpu().contiguous()
     folder = Path(folder)
     with atomic(folder, is_native) as room:
-        write(room / folder.name, model.config, state, provenance or {})
+        write(room / folder.name, model.config, model.state_dict(), provenance or {})
         if tokenizer is not None:
             tokenizer.save(room / folder.name)
     return folder
@@ -89,7 +84,7 @@ def write(
 ) -> None:
     """The two files, into `folder`, which must not exist yet."""
     folder.mkdir()
-    save_file(dict(state), folder / WEIGHTS, metadata={"format": "pt"})
+    save_file(storable(state), folder / WEIGHTS, metadata={"format": "pt"})
     made = {
         "diptych": __version__,
         "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
@@ -107,6 +102,17 @@ def write(
 def check(folder: Path) -> None:
     """Raises what `read` raises of the folder."""
     read(folder)
+
+
+def storable(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The same numbers as safetensors wants them: on the CPU, contiguous, and no tensor under two
+    names."""
+    found, seen = dict[str, Tensor](), set[int]()
+    for name, tensor in tensors.items():
+        shared = tensor.data_ptr() in seen
+        seen.add(tensor.data_ptr())
+        found[name] = (tensor.clone() if shared else tensor).cpu().contiguous()
+    return found
 
 
 def read(folder: Path, checked: bool = False) -> tuple[State, Meta]:

@@ -1,0 +1,222 @@
+"""Sharded or not, many processes train as one does: weights, average and losses in float64."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+
+from diptych.config import (
+    ClipObjectiveConfig,
+    OptimConfig,
+    Run,
+    ShardConfig,
+    SiglipObjectiveConfig,
+)
+from diptych.distributed import Parts, Peers, data_parallel, whole
+from diptych.errors import ConfigError
+from diptych.families.clip import ResNetConfig
+from diptych.families.declip.published_config import (
+    PublishedClipObjectiveConfig,
+)
+from diptych.families.eva import EvaConfig
+from diptych.interrupts import listening
+from diptych.models import build
+from diptych.objectives import build_objective
+from diptych.optim import build_optimizer, decay_groups
+from diptych.training.average import Average
+from diptych.training.loop import Meter, train
+from diptych.training.state import TrainingState
+from tests.distributed.harness import run_processes
+from tests.objectives.composed import CONFIGS, batch, model_config
+
+PAIRS, STEPS = 8, 5
+EVA = EvaConfig(
+    image_size=16,
+    patch_size=4,
+    width=16,
+    layers=2,
+    heads=2,
+    mlp_width=24,
+    mlp="swiglu",
+    mlp_norm=True,
+    attention_norm=True,
+    rotary_grid=4,
+)
+RESNET = ResNetConfig(image_size=32, layers=(1, 1, 1, 1), width=4, heads=2)
+SIX = {
+    "clip": ClipObjectiveConfig(tile=3),
+    "siglip": SiglipObjectiveConfig(tile=3),
+    "slip": CONFIGS["slip"],
+    "declip": CONFIGS["declip"],
+    "filip": CONFIGS["filip"],
+    "defilip": CONFIGS["defilip"],
+}
+# Objective, image tower (None: the small ViT), micro-batches, checkpointing.
+CASES = [(name, None, 1, False) for name in SIX]
+CASES += [(name, EVA, 2, True) for name in SIX]
+CASES += [("clip", RESNET, 1, True)]
+REPLICATE = ShardConfig()
+MODES = {
+    2: (REPLICATE, ShardConfig(mode="zero2"), ShardConfig(mode="zero3")),
+    4: (ShardConfig(mode="zero3", nodes=True),),
+}
+
+
+def assembled(peers, name, tower, checkpointing, shard, dtype=torch.float64, **options):
+    """The state before the first step, and the objective as the processes share it."""
+    torch.manual_seed(0)
+    config = model_config(name)
+    config = config if tower is None else replace(config, image=tower)
+    # Only the first process has numbers where shards are made of them.
+    elsewhere = shard.mode != "replicate" and not peers.is_main
+    model = build(config, "meta" if elsewhere else "cpu", dtype).train()
+    objective = build_objective(options.get("objective", SIX[name]), model).to(dtype)
+    towers = (model.image, model.text)
+    wrapped = data_parallel(objective, peers, shard, Parts(towers, towers if checkpointing else ()))
+    optim = OptimConfig(lr=3e-3, max_norm=0.5, eps=1e-3, schedule="constant")
+    state = TrainingState(
+        objective=objective,
+        optimizer=build_optimizer(optim, decay_groups(objective, frozenset(), 0.2)),
+        scaler=torch.amp.GradScaler("cpu", enabled=False),
+        average=Average(model, 0.5),
+        steps=STEPS,
+    )
+    run = Run(
+        optim=optim, batch_size=PAIRS, steps=STEPS, precision=options.get("precision", "fp32")
+    )
+    return state, wrapped, run
+
+
+def rows_of(peers, state, dtype=torch.float64):
+    """This process's rows of every step's batch."""
+    torch.manual_seed(1)
+    size, share = state.model.config.image.image_size, PAIRS // peers.size
+    for _ in range(STEPS):
+        whole_batch = batch(state.objective.views, PAIRS, dtype, size)
+        yield whole_batch.rows(peers.rank * share, (peers.rank + 1) * share)
+
+
+def trained(peers, name, tower, cut, checkpointing, shard=REPLICATE):
+    """The mean loss, the weights and their average after five steps of the loop, with clipping."""
+    state, wrapped, run = assembled(peers, name, tower, checkpointing, shard)
+    run = replace(run, micro_batch=PAIRS // peers.size // cut)
+    meter = Meter(PAIRS)
+    with listening() as interrupts:
+        train(state, wrapped, list(rows_of(peers, state)), peers, run, meter, [], interrupts)
+    loss = meter.report(state, peers)["loss"]
+    weights, average = (
+        {key: whole(tensor.detach()).clone() for key, tensor in tensors.items()}
+        for tensors in (state.objective.state_dict(), state.average.state())
+    )
+    return loss, weights, average
+
+
+def all_trained(peers, modes):
+    peers = replace(peers, per_node=2)
+    return [[trained(peers, *case, shard) for case in CASES] for shard in modes]
+
+
+@pytest.fixture(scope="module")
+def alone():
+    return [trained(Peers(), *case) for case in CASES]
+
+
+@pytest.mark.parametrize("size", MODES)
+def test_every_mode_trains_as_one_process_does(size, alone):
+    def close(found, expected, within):
+        torch.testing.assert_close(found, expected, rtol=0, atol=within, msg=lambda m: f"{at}: {m}")
+
+    for results in run_processes(size, all_trained, MODES[size]):
+        for shard, found in zip(MODES[size], results, strict=True):
+            for case, one, many in zip(CASES, alone, found, strict=True):
+                at = f"{shard.mode}, {case}"
+                close(many[0], one[0], 1e-10)
+                for expected, tensors in zip(one[1:], many[1:], strict=True):
+                    queues = {key for key in expected if key.startswith("queue.rows")}
+                    close(
+                        {key: tensors[key] for key in tensors.keys() - queues},
+                        {key: expected[key] for key in expected.keys() - queues},
+                        1e-12,
+                    )
+
+
+LIMIT = 5.0
+CLAMPED = PublishedClipObjectiveConfig(
+    min_logit_scale=1.0, max_logit_scale=LIMIT, clamp_before_step=True
+)
+
+
+def clamped(peers, shard):
+    """The scales that the loss saw, and the last one, where the limit is kept before the optimiser
+    moves the scale, and with a limit that only that keeps."""
+    state, wrapped, run = assembled(peers, "clip", None, False, shard, objective=CLAMPED)
+    state.objective.contrastive.after_step = lambda: None
+    meter, scales = Meter(PAIRS), []
+
+    def report(state):
+        scales.append(meter.report(state, peers)["scale"])
+
+    with listening() as interrupts:
+        train(state, wrapped, list(rows_of(peers, state)), peers, run, meter, [report], interrupts)
+    return scales, whole(state.model.logit_scale.detach()).exp().item()
+
+
+@pytest.mark.parametrize("mode", ["zero2", "zero3"])
+def test_a_limit_before_the_step_is_kept_on_shards(mode):
+    scales, last = clamped(Peers(), REPLICATE)
+    assert scales[0] > 14
+    assert max(*scales[1:], last) < LIMIT * 1.01  # a step of 0.003 from the limit at most
+    for found, end in run_processes(2, clamped, ShardConfig(mode=mode)):
+        assert found == pytest.approx(scales, abs=1e-12)
+        assert end == pytest.approx(last, abs=1e-12)
+
+
+def gathered_in_bf16(peers, shard):
+    """Of each step the scale that the loss saw, the scale that there was, and the loss; and in
+    which dtypes a block and a head have their weights."""
+    state, wrapped, run = assembled(
+        peers, "slip", None, False, shard, torch.float32, precision="bf16"
+    )
+    seen = {}
+
+    def look(name):
+        return lambda module, args: seen.update({name: module.weight.dtype})
+
+    objective = state.objective
+    objective.model.image.blocks[0].mlp.up.register_forward_pre_hook(look("block"))
+    objective.self_supervision.head[0].register_forward_pre_hook(look("head"))
+    meter, scales, losses = Meter(PAIRS), [], []
+    before = [whole(objective.model.logit_scale.detach()).exp().item()]
+
+    def report(state):
+        row = meter.report(state, peers)
+        scales.append(row["scale"])
+        losses.append(row["loss"])
+        before.append(whole(objective.model.logit_scale.detach()).exp().item())
+
+    rows = list(rows_of(peers, state, torch.float32))
+    with listening() as interrupts:
+        train(state, wrapped, rows, peers, run, meter, [report], interrupts)
+    weights = {key: whole(p.detach()) for key, p in objective.named_parameters()}
+    assert {p.dtype for p in weights.values()} == {torch.float32}
+    return scales, before, losses, seen
+
+
+def test_scales_and_heads_stay_in_float32_where_blocks_are_gathered_in_bf16():
+    _, _, expected, _ = gathered_in_bf16(Peers(), REPLICATE)
+    shard = ShardConfig(mode="zero3", precision="bf16")
+    for scales, before, losses, seen in run_processes(2, gathered_in_bf16, shard):
+        assert scales == pytest.approx(before[:-1], rel=1e-7)
+        assert len(set(scales)) == STEPS
+        assert seen == {"block": torch.bfloat16, "head": torch.float32}
+        # Rounding in towers of width 16 is seen in the loss.
+        assert losses == pytest.approx(expected, rel=0.05)
+
+
+def refused(peers):
+    with pytest.raises(ConfigError, match="equally many processes, at least 2.*there are 1"):
+        assembled(peers, "clip", None, False, ShardConfig(mode="zero3", nodes=True))
+
+
+def test_a_shard_within_a_node_of_one_process_is_refused():
+    run_processes(2, refused)
