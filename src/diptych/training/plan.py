@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Literal, NamedTuple, get_args
 
 from diptych.config import Run
-from diptych.config.ranges import check_range
+from diptych.config.ranges import Above, Ranged, ShareOfSome, Some
 from diptych.errors import ConfigError
 from diptych.models import build
 from diptych.training.assemble import described
@@ -26,26 +26,21 @@ _SAMPLE = 16
 
 
 @dataclass(frozen=True, kw_only=True)
-class Machines:
+class Machines(Ranged):
     """What a run is planned for."""
 
-    gpus: int = 8
-    memory: float = 80.0
+    flags = "--"
+
+    gpus: Some = 8
+    memory: Above = 80.0
     """Of one GPU, in GB (10^9 bytes)."""
-    per_node: int = 8
+    per_node: Some = 8
     """GPUs of a node."""
-    tflops: float = 989.0
+    tflops: Above = 989.0
     """Of one GPU at its best, in 10^12 FLOPs a second; an H100's and H200's bf16 is 989, an A100's
     312."""
-    mfu: float = 0.4
+    mfu: ShareOfSome = 0.4
     """Model FLOPs utilisation: the share of them that training reaches."""
-
-    def __post_init__(self):
-        check_range("--gpus", self.gpus, 1)
-        check_range("--per-node", self.per_node, 1)
-        check_range("--memory", self.memory, 0, open_low=True)
-        check_range("--tflops", self.tflops, 0, open_low=True)
-        check_range("--mfu", self.mfu, 0, 1, open_low=True)
 
 
 class Device(NamedTuple):
