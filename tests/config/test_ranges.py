@@ -23,7 +23,7 @@ from diptych.objectives.declip import DeclipObjective  # which imports its confi
     ("setting", "says"),
     [
         ({"lr": math.nan}, "--optim.lr nan must be a number above 0"),
-        ({"lr": math.inf}, "--optim.lr inf must be a number from above 0 to 1000000000"),
+        ({"lr": math.inf}, "--optim.lr inf must be a number from above 0 to 1e+38"),
         ({"lr": -1.0}, "--optim.lr -1.0 must be a number above 0"),
         (
             {"betas": (0.9, 2.0)},

@@ -228,7 +228,7 @@ def damaged(folder, how):
         ("from the future", "version 2"),
         ("unknown field", "flux"),
         ("impossible", "doesn't describe a model"),
-        ("negative", "can't be built"),
+        ("negative", "mlp_width -3 must be a number of at least 1"),
     ],
 )
 def test_damage_is_named(saved, how, says):

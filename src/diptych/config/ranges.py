@@ -20,7 +20,7 @@ from diptych.errors import ConfigError
 MAX_LAYERS = 1000
 """Blocks of a tower. The deepest that is published has 64; a description of millions, which a
 damaged or hostile file may hold, would take all memory before a weight is compared."""
-_WIDEST, _MANY, _LARGEST = 2**24, 10**11, 1e9
+_WIDEST, _MANY, _LARGEST = 2**24, 10**11, 1e38
 """Of widths, counts and factors: beyond what anybody means."""
 _BEYOND = 2**20
 """From here on a bound is of that kind."""
@@ -62,7 +62,7 @@ class Range:
 
 
 def _plain(bound: int | float) -> int | float:
-    return int(bound) if math.isfinite(bound) and bound == int(bound) else bound
+    return int(bound) if abs(bound) <= _MANY and bound == int(bound) else bound
 
 
 @dataclasses.dataclass(frozen=True)

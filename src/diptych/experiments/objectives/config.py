@@ -10,6 +10,8 @@ from diptych.errors import ConfigError
 class ObjectivesConfig(Ranged):
     """Train every objective alike: the same towers, data, batch, steps, optimiser and seeds."""
 
+    flags = "--"
+
     data: str = "digits"
     """digits: the demo's scenes of real handwriting. Else training pairs: shards, a table or a
     folder of classes."""
