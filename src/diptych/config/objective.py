@@ -11,7 +11,7 @@ from typing import Any, ClassVar
 
 from diptych.components import Component
 from diptych.config.model import ClipConfig, TokenizerConfig
-from diptych.config.ranges import Above, Factor, Ranged, ShareBelowAll, Some, Width
+from diptych.config.ranges import Above, Factor, Limit, Ranged, ShareBelowAll, Some, Width
 from diptych.errors import ConfigError
 
 CATALOGUE = "diptych.families:objective_configs"
@@ -69,7 +69,7 @@ class ClipObjectiveConfig(ContrastiveConfig):
 
     label_smoothing: ShareBelowAll = 0.0
     min_logit_scale: Above = 1.0
-    max_logit_scale: Above = 100.0
+    max_logit_scale: Limit = 100.0
     """The scale (not its logarithm) is clamped to [min, max] after every step."""
     tile: Some = 512
     """Rows of the logit matrix held at a time: memory is tile x global batch, the result doesn't
@@ -150,7 +150,7 @@ class TokenPairsConfig(Ranged, Component):
     """What stands behind the end of a text takes no part, as in FILIP's paper; in DeCLIP's code it
     does."""
     min_logit_scale: Above = 1.0
-    max_logit_scale: Above = 100.0
+    max_logit_scale: Limit = 100.0
     """The clamp of the tokens' own scale."""
     tile: Some = 1 << 19
     """Dot products held at a time; the result doesn't depend on it."""

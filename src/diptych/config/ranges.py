@@ -33,6 +33,8 @@ class Range:
     >>> from diptych.config.ranges import Range
     >>> 1.0 in Range(0, 1, open_high=True), float("nan") in Range()
     (False, False)
+    >>> float("inf") in Range(), float("inf") in Range(0, 1e38)
+    (True, False)
     """
 
     low: int | float = -math.inf
@@ -44,7 +46,8 @@ class Range:
         if isinstance(value, bool) or not isinstance(value, numbers.Real):
             return False
         number = float(value)
-        fits = math.isfinite(number) and self.low <= number <= self.high
+        endless = number == self.high  # infinity itself, where it is the end
+        fits = (math.isfinite(number) or endless) and self.low <= number <= self.high
         above = not (self.open_low and number == self.low)
         return fits and above and not (self.open_high and number == self.high)
 
@@ -77,6 +80,8 @@ ShareBelowAll = Annotated[float, Range(0, 1, open_high=True)]
 ShareOfSome = Annotated[float, Range(0, 1, open_low=True)]
 Factor = Annotated[float, Range(0, _LARGEST)]
 Above = Annotated[float, Range(0, _LARGEST, open_low=True)]
+Limit = Annotated[float, Range(0, math.inf, open_low=True)]
+"""Infinite: there is none."""
 Finite = Annotated[float, Range(-_LARGEST, _LARGEST)]
 Level = Annotated[float, Range(0, 255)]
 """Grey levels of a picture."""

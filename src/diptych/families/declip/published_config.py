@@ -19,7 +19,7 @@ from diptych.config import (
     SimSiamConfig,
     TokenPairsConfig,
 )
-from diptych.config.ranges import Above, Factor
+from diptych.config.ranges import Above, Factor, Limit
 
 LEAST, MOST = math.exp(3), math.exp(6)
 """Of every scale: its logarithm is clamped to [3, 6]. The first step begins at 1 / 0.07 all the
@@ -34,7 +34,7 @@ class PublishedClipObjectiveConfig(ClipObjectiveConfig):
     contrastive = "diptych.families.declip.published:PublishedInfoNce"
 
     min_logit_scale: Above = LEAST
-    max_logit_scale: Above = MOST
+    max_logit_scale: Limit = MOST
     largest_scale_used: Above | None = 100.0
     """A larger scale is used as this in the loss, straight-through: its gradient is that of the
     scale as it is. None: no limit."""
@@ -49,7 +49,7 @@ class PublishedTokenPairsConfig(TokenPairsConfig):
     implementation = "diptych.families.declip.published:PublishedTokenPairs"
 
     min_logit_scale: Above = LEAST
-    max_logit_scale: Above = MOST
+    max_logit_scale: Limit = MOST
     clamp_before_step: bool = True
     """Clamp the tokens' scale between loss and step, too."""
 
