@@ -11,6 +11,8 @@ _VALUE = 100
 """Bytes that Python takes for a value in JSON, at most, besides its text."""
 _MEMORY = 2_000_000_000
 """Bytes that what JSON holds may take in memory."""
+_DIGITS = 300
+"""Of a whole number in JSON; one of 309 is too large for a `float`."""
 
 
 def read_whole(path: str | Path, most: int) -> bytes:
@@ -32,8 +34,8 @@ def read_whole(path: str | Path, most: int) -> bytes:
 
 
 def parse_json(text: bytes | str) -> Any:
-    """What JSON says. Raises ValueError for what is none, is nested too deeply, or would take more
-    than 2 GB of memory.
+    """What JSON says. Raises ValueError for what is none, is nested too deeply, holds a number too
+    large for a `float`, or would take more than 2 GB of memory.
 
     >>> from diptych.bounded import parse_json
     >>> parse_json(b'{"caption": "a cat"}')
@@ -48,6 +50,12 @@ def parse_json(text: bytes | str) -> Any:
     if len(data) * (2 if data.isascii() else 8) + _VALUE * values > _MEMORY:
         raise ValueError("its values would take more than 2 GB of memory")
     try:
-        return json.loads(text)
+        return json.loads(text, parse_int=_whole_number)
     except RecursionError:
         raise ValueError("its values are nested too deeply") from None
+
+
+def _whole_number(digits: str) -> int:
+    if len(digits) > _DIGITS:
+        raise ValueError(f"it holds a number of {len(digits)} digits")
+    return int(digits)

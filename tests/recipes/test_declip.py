@@ -24,6 +24,7 @@ from diptych.families.declip.published_config import (
     PublishedDefilipObjectiveConfig,
     PublishedSimSiamConfig,
 )
+from diptych.interrupts import listening
 from diptych.models import build
 from diptych.objectives import build_objective
 from diptych.optim import learning_rate
@@ -114,15 +115,9 @@ def test_small_steps(name):
     state.steps = run.steps
     rows, meter = [], Meter(run.batch_size)
     report = [lambda state: rows.append(meter.report(state, Peers()))]
-    train(
-        state,
-        wrapped,
-        [batch(run, state, seed) for seed in range(2)],
-        Peers(),
-        run,
-        meter,
-        report,
-    )
+    batches = [batch(run, state, seed) for seed in range(2)]
+    with listening() as interrupts:
+        train(state, wrapped, batches, Peers(), run, meter, report, interrupts)
     assert all(math.isfinite(row["loss"]) for row in rows)
     moved = {
         key for key, p in state.objective.named_parameters() if not torch.equal(p, before[key])

@@ -10,6 +10,7 @@ import torch
 
 from diptych.config import DataConfig, ModelConfig, OptimConfig, Run, TowerOptions
 from diptych.distributed import Peers
+from diptych.interrupts import listening
 from diptych.objectives import DeclipObjective
 from diptych.optim import learning_rate
 from diptych.training.assemble import assemble
@@ -88,7 +89,8 @@ def test_steps_as_recorded(path):
     listed = list(batches(steps, record))
     report = [lambda state: rows.append(meter.report(state, Peers()))]
     state.steps = run.steps
-    train(state, wrapped, listed, Peers(), run, meter, report)
+    with listening() as interrupts:
+        train(state, wrapped, listed, Peers(), run, meter, report, interrupts)
     log, tolerance = (
         steps["log"],
         1e-4 if "slip" in path.stem else 2e-5,

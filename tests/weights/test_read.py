@@ -171,3 +171,13 @@ def test_names_that_lead_nowhere(tmp_path):
     assert "did you mean 'eva02-clip-l-14-336'" in sentence("EVA02_CLIP_L_336_psz14_s9B.pt")
     with pytest.raises(CheckpointError, match="no published weights"):
         load_model("tiny")
+
+
+@pytest.mark.parametrize("length", [0x80, 0x280])
+def test_a_header_whose_length_begins_like_a_pickle_is_safetensors(tmp_path, length):
+    header = b'{"a":{"dtype":"F32","shape":[1],"data_offsets":[0,4]}}'.ljust(length)
+    path = tmp_path / "w.safetensors"
+    path.write_bytes(len(header).to_bytes(8, "little") + header + bytes(4))
+    found = read_weights(path)
+    assert found.kind == "safetensors"
+    assert found.tensors["a"].tolist() == [0.0]

@@ -1,7 +1,8 @@
 """Any tokenizer of the `transformers` library behind our interface."""
 
 import html
-from collections.abc import Sequence
+from collections.abc import Generator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -45,25 +46,25 @@ class HuggingFaceTokenizer(Tokenizer):
                 f"transformers finds no tokenizer at {name!r}: {first_line(error)}"
                 + (fetch if cached and not Path(name).exists() else "")
             ) from error
-        pad_id = self._tokenizer.pad_token_id
-        if pad_id is None:
-            pad_id = self._tokenizer.eos_token_id
+        self._name, self.context_length = name, context_length
+        with self._reading():
+            pad_id = self._tokenizer.pad_token_id
+            if pad_id is None:
+                pad_id = self._tokenizer.eos_token_id
+            self.mask_id = self._tokenizer.mask_token_id
+            self.special_ids = frozenset(self._tokenizer.all_special_ids)
+            self.vocab_size = len(self._tokenizer)
         if pad_id is None:
             raise ConfigError(f"the tokenizer {name!r} has neither a padding nor an end token")
         self.pad_id = pad_id
-        self.mask_id = self._tokenizer.mask_token_id
-        self.special_ids = frozenset(self._tokenizer.all_special_ids)
-        self.vocab_size = len(self._tokenizer)
-        self.context_length = context_length
 
     def encode(self, text: str) -> list[int]:
         """The ids with the tokenizer's own special tokens, at most `context_length`."""
-        found = self._tokenizer(self._clean(text), truncation=True, max_length=self.context_length)
-        return list(found["input_ids"])
+        return self._ids(text, truncation=True, max_length=self.context_length)
 
     def length(self, text: str) -> int:
         """How many ids `encode` would give without an end of the context."""
-        return len(self._tokenizer(self._clean(text), verbose=False)["input_ids"])
+        return len(self._ids(text, verbose=False))
 
     def decode(self, ids: Sequence[int] | Int[Tensor, " length"]) -> str:
         """The text without special tokens."""
@@ -73,6 +74,19 @@ class HuggingFaceTokenizer(Tokenizer):
         """Write the tokenizer's files (`tokenizer.json`, `tokenizer_config.json`, ...) into
         `folder`."""
         self._tokenizer.save_pretrained(str(folder))
+
+    def _ids(self, text: str, **options: Any) -> list[int]:
+        with self._reading():
+            return list(self._tokenizer(self._clean(text), **options)["input_ids"])
+
+    @contextmanager
+    def _reading(self) -> Generator[None, None, None]:
+        """Files that load may still lack what they refer to, such as the unknown token."""
+        try:
+            yield
+        except Exception as error:  # whatever its classes raise then
+            reason = f"{type(error).__name__}: {first_line(error)}"
+            raise ConfigError(f"the tokenizer {self._name!r} is damaged: {reason}") from error
 
     def _clean(self, text: str) -> str:
         """Without broken encodings, HTML entities and doubled white space."""

@@ -48,7 +48,9 @@ def write(out: str | Path, title: str, sections: Sequence[Section], subtitle: st
         sections=named,
         contents=contents if len(contents) >= _LONG else [],
     )
-    return write_file(Path(out), lambda path: path.write_text(text, encoding="utf-8"))
+    # Names from outside may hold what no text can (half a surrogate pair): it is shown escaped.
+    data = text.encode("utf-8", "backslashreplace")
+    return write_file(Path(out), lambda path: path.write_bytes(data))
 
 
 def _breakable(text: str) -> Markup:

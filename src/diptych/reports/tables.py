@@ -19,7 +19,7 @@ def write_table(out: str | Path, table: Board) -> Path:
     if out.suffix not in writers:
         raise ConfigError(f"--table {out}: a table is written as {', '.join(writers)}")
     text = writers[out.suffix](table) + "\n"
-    write_file(out, lambda path: path.write_text(text, encoding="utf-8"))
+    write_file(out, lambda path: path.write_bytes(text.encode("utf-8", "backslashreplace")))
     return out
 
 

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+from diptych.bounded import parse_json
 from diptych.config import Run
 from diptych.config.serialize import to_dict
 from diptych.durable import append, write_file
@@ -64,10 +65,26 @@ def read_metrics(path: Path) -> list[Row]:
 
 def _row(line: bytes) -> Row | None:
     try:
-        row = json.loads(line)
-    except (ValueError, RecursionError):
+        row = parse_json(line)
+    except ValueError:
         return None
-    return row if isinstance(row, dict) and type(row.get("step")) is int else None
+    whole = isinstance(row, dict) and type(row.get("step")) is int
+    return row if whole and all(_fits(name, value) for name, value in row.items()) else None
+
+
+def _fits(name: str, value: Any) -> bool:
+    """Whether a value in a row is what is written under its name."""
+    match name:
+        case "evaluation":
+            return isinstance(value, dict) and all(map(_is_number, value.values()))
+        case "evaluation_failed":
+            return isinstance(value, list) and all(isinstance(reason, str) for reason in value)
+        case _:
+            return _is_number(value)
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
 
 
 def is_evaluation(row: Row) -> bool:

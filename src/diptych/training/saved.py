@@ -1,6 +1,5 @@
 """run.json, as this Diptych writes it or an older one did."""
 
-import json
 from pathlib import Path
 from typing import Any, cast
 
@@ -37,8 +36,8 @@ def read_run(text: str, out: Path) -> Run:
     """The Run that the `run.json` of the folder `out` describes. Raises ConfigError for one that
     isn't JSON or doesn't fit."""
     try:
-        values = json.loads(text)
-    except (ValueError, RecursionError) as error:
+        values = parse_json(text)
+    except ValueError as error:
         raise _damaged(out, error if text.strip() else "it is empty") from error
     if not isinstance(values, dict):
         raise ConfigError(f"{out / 'run.json'} is no saved Run: it holds a {type(values).__name__}")

@@ -20,7 +20,7 @@ Kind = Literal["safetensors", "torch", "archive"]
 """What a file of weights is; an archive is TorchScript's."""
 _JSON = 1 << 27
 """Bytes of a configuration or of an index of shards."""
-_ZIP, _PICKLE = b"PK\x03\x04", b"\x80"
+_ZIP, _PICKLE, _HEADER = b"PK\x03\x04", b"\x80", b"\0\0\0\0{"
 
 
 class WeightFile(NamedTuple):
@@ -101,13 +101,14 @@ def _read_file(path: Path) -> WeightFile:
             start = file.read(64)
     except OSError as error:
         raise unreadable(path, error) from error
+    # A header's length may begin as a pickle does; it is below 2^32, which no pickle looks like.
+    if start[4:9] == _HEADER or (start[8:9] == b"{" and not start.startswith(_PICKLE)):
+        return WeightFile(read_safetensors(path), "safetensors")
     if start.startswith(_ZIP) and is_archive(path):
         return WeightFile(State.of(read_archive(path)), "archive")
     if start.startswith((_ZIP, _PICKLE)):
         weights = read_torch(path, mapped=start.startswith(_ZIP))
         return WeightFile(State.of(weights.tensors), "torch", weights.taken)
-    if start[8:9] == b"{":
-        return WeightFile(read_safetensors(path), "safetensors")
     if start.startswith(b"version https://git-lfs"):
         raise CheckpointError(
             f"{path} is a Git LFS pointer, not the weights; run `git lfs pull` where it came from"
