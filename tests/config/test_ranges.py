@@ -128,7 +128,7 @@ def value_outside(hint):
     return next((each for each in inner if each is not None), None)
 
 
-HOSTILE = ("nan", "-1", "1000000000000000000000")
+HOSTILE = ("nan", "-1", "1" + "0" * 40)  # the last one is beyond float32, too
 
 
 POSITIONALS = {
