@@ -5,7 +5,7 @@ import os
 import pytest
 
 from diptych.errors import ConfigError
-from diptych.writable import check_writable
+from diptych.writable import check_file, check_writable
 
 
 def test_a_trial_leaves_nothing(tmp_path):
@@ -46,3 +46,13 @@ def test_a_file_is_no_folder_and_has_none_below(tmp_path):
 def test_what_the_system_makes_itself_is_refused():
     with pytest.raises(ConfigError, match=r"nothing can be written into /proc/run \(--out\)"):
         check_writable("/proc/run", "--out")
+
+
+def test_a_file_needs_a_folder_that_can_be_written_to(tmp_path):
+    check_file(tmp_path / "new" / "page.html", "--out")
+    assert os.listdir(tmp_path) == []
+    (tmp_path / "file").write_text("")
+    with pytest.raises(ConfigError, match=r"written into .*file \(--out\): Not a directory"):
+        check_file(tmp_path / "file" / "page.html", "--out")
+    with pytest.raises(ConfigError, match="--html s3://b/page.html is no folder of this machine"):
+        check_file("s3://b/page.html", "--html")

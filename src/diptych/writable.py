@@ -48,11 +48,18 @@ disk, or mount that place, and name the folder where it is mounted
                 each.rmdir()
 
 
+def check_file(place: str | os.PathLike[str], flag: str) -> None:
+    """Try to write beside a file, or a folder, that will appear at `place`, as `check_writable`
+    tries it. Raises ConfigError as it does."""
+    check_local(place, flag)
+    check_writable(Path(place).parent, flag)
+
+
 def check_local(place: str | os.PathLike[str], flag: str) -> None:
     """Raises ConfigError for what names no place on a disk."""
     text = os.fspath(place)
     if not text.strip():
-        raise ConfigError(f"{flag} is empty: name a folder")
+        raise ConfigError(f"{flag} is empty: name a place")
     if "://" in text or _ADDRESS.match(text):
         raise ConfigError(
             f"{flag} {text} is no folder of this machine: write to a disk, or mount that place, "

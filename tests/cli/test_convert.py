@@ -83,3 +83,12 @@ def test_an_unknown_layout_is_an_error(tmp_path, capsys):
         main(["convert", str(tmp_path), "--to", "tensorflow", "--out", str(tmp_path / "x")])
     assert error.value.code == 2
     assert "open-clip" in capsys.readouterr().err
+
+
+def test_a_place_below_a_file_is_refused_before_the_weights_are_read(tmp_path, capsys):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(SystemExit) as error:
+        main(["convert", "nowhere.pt", "--out", str(tmp_path / "file" / "out")])
+    assert error.value.code == 2
+    said = " ".join(capsys.readouterr().err.split())
+    assert "file (--out): Not a directory; choose another --out" in said

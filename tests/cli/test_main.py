@@ -1,5 +1,6 @@
 """The root of the command line, as a user meets it: real processes where that matters."""
 
+import os
 import subprocess
 import sys
 import warnings
@@ -123,7 +124,8 @@ def test_what_the_system_refuses_is_one_sentence(monkeypatch, capfd, error, says
     assert told.count("\n") == 1
 
 
-def test_a_full_stdout_is_one_sentence():
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+def test_a_full_stdout_is_one_sentence(unbuffered):
     with open("/dev/full", "w") as full:
         done = subprocess.run(
             [sys.executable, "-m", "diptych", "models"],
@@ -131,9 +133,10 @@ def test_a_full_stdout_is_one_sentence():
             stderr=subprocess.PIPE,
             text=True,
             check=False,
+            env=os.environ | {"PYTHONUNBUFFERED": unbuffered},
         )
     assert done.returncode == 2
-    assert done.stderr == "diptych: No space left on device; make room\n"
+    assert done.stderr == "diptych: the output (stdout): No space left on device; make room\n"
 
 
 def test_control_characters_of_names_are_shown_not_sent(capsys):

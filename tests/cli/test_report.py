@@ -164,3 +164,15 @@ def test_the_table_leads_to_each_result(tmp_path):
     for number in "12":
         assert f'<a href="#result-{number}">50.0</a>' in text
         assert text.count(f'id="result-{number}"') == 1
+
+
+@pytest.mark.parametrize("flag", ["--out", "--table", "--clip-benchmark"])
+def test_a_place_below_a_file_is_refused_before_anything_is_made(
+    flag, run, tmp_path, capsys, monkeypatch
+):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "file").write_text("")
+    assert report(run, flag, "file/it.md") == 2
+    said = " ".join(capsys.readouterr().err.split())
+    assert f"({flag}): Not a directory; choose another {flag}" in said
+    assert not (tmp_path / "report.html").exists()

@@ -101,3 +101,11 @@ def test_names_end_with_nul_for_other_programs(index, capsysbinary):
     assert call("search", index, "a", "--top", "3", "--null", "--device", "cpu") == 0
     expected = Index.open(index, device="cpu").search("a", 3)
     assert capsysbinary.readouterr().out.decode().split("\0")[:-1] == [hit.path for hit in expected]
+
+
+def test_a_page_that_cant_be_written_is_refused_before_the_search(tmp_path, capsys):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(SystemExit) as error:
+        main(["search", "no.index", "red", "--html", str(tmp_path / "file" / "page.html")])
+    assert error.value.code == 2
+    assert "(--html): Not a directory" in " ".join(capsys.readouterr().err.split())

@@ -156,9 +156,20 @@ _NEXT_STEPS = {
 
 def _disk_sentence(error: OSError) -> str:
     """What the system refused, and what to do."""
-    what = f"{error.filename}: " if error.filename is not None else ""
+    place = "the output (stdout)" if error.filename is None and _is_stuck() else error.filename
+    what = f"{place}: " if place is not None else ""
     step = _NEXT_STEPS.get(error.errno or 0, "")
     return f"{what}{error.strerror or error}" + (f"; {step}" if step else "")
+
+
+def _is_stuck() -> bool:
+    """Whether stdout, whose errors name no file, takes nothing: an empty line tells, also where
+    nothing is buffered."""
+    try:
+        print(flush=True)
+    except OSError:
+        return True
+    return False
 
 
 def _say(sentence: str) -> None:

@@ -15,7 +15,7 @@ from diptych.cli.parse import parse
 from diptych.cli.show import Names, say, show
 from diptych.config.ranges import Filled, Some
 from diptych.errors import ConfigError, DataError
-from diptych.writable import check_writable
+from diptych.writable import check_file
 
 if TYPE_CHECKING:
     from diptych.encoder import Encoder
@@ -66,7 +66,7 @@ def run(arguments: Sequence[str]) -> int:
     if options.out:
         if Path(options.out).suffix not in (".csv", ".json"):
             raise ConfigError(f"--out {options.out}: say a file that ends in .csv or .json")
-        check_writable(Path(options.out).expanduser().parent, "--out")
+        check_file(Path(options.out).expanduser(), "--out")
 
     from diptych.datasets import templates
 

@@ -10,7 +10,7 @@ from tyro.conf import Positional, arg
 from diptych.cli.parse import parse
 from diptych.cli.show import say
 from diptych.config.ranges import Filled
-from diptych.writable import check_local
+from diptych.writable import check_file
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,7 +43,7 @@ def run(arguments: Sequence[str]) -> None:
     """Parse and do it."""
     options = parse(Convert, "convert", arguments)
 
-    check_local(options.out, "--out")
+    check_file(options.out, "--out")
     from diptych.checkpoints import convert
     from diptych.distributed import refuse_many
 

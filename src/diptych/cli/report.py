@@ -11,7 +11,7 @@ from diptych.cli.parse import parse
 from diptych.cli.show import say
 from diptych.config.ranges import Filled
 from diptych.errors import ConfigError, DataError
-from diptych.writable import check_local
+from diptych.writable import check_file, check_writable
 
 if TYPE_CHECKING:
     from diptych.evaluation import Result
@@ -53,7 +53,7 @@ def run(arguments: Sequence[str]) -> None:
             "say what to report on: folders of runs, or JSON files of results, as in "
             "`diptych report runs/clip results/*.json --out page.html`"
         )
-    check_local(options.out, "--out")
+    _check_places(options)
     from diptych import reports
 
     runs = [source for source in options.sources if Path(source).is_dir()]
@@ -73,6 +73,15 @@ def run(arguments: Sequence[str]) -> None:
     say(reports.write(options.out, options.title, page))
     if not results:
         _refuse_what_needs_results(options)
+
+
+def _check_places(options: Report) -> None:
+    """Raises ConfigError where the page or a table couldn't be written, before it is made."""
+    check_file(options.out, "--out")
+    for table in options.table:
+        check_file(table, "--table")
+    if options.clip_benchmark:
+        check_writable(options.clip_benchmark, "--clip-benchmark")
 
 
 def _refuse_what_needs_results(options: Report) -> None:

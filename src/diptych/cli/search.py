@@ -14,6 +14,7 @@ from diptych.cli.parse import parse
 from diptych.cli.show import Names, say, show, shown_path
 from diptych.config.ranges import Filled, Pixels, Some
 from diptych.errors import ImageError
+from diptych.writable import check_file
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -54,6 +55,8 @@ class Search:
 def run(arguments: Sequence[str]) -> None:
     """Parse and do it."""
     options = parse(Search, "search", arguments)
+    if options.html:
+        check_file(options.html, "--html")
     index = _open(options)
     vector = index.encode(options.query)
     hits = index.search(vector, options.top)
