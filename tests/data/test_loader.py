@@ -265,9 +265,9 @@ def test_a_source_that_breaks_as_a_whole_stops_at_once(data, workers):
 
 def test_impossible_batches_are_refused(data):
     source = open_source(data)
-    with pytest.raises(ConfigError, match="batch_size 9 can't be split evenly among 2 processes"):
+    with pytest.raises(ConfigError, match="--batch-size 9 can't be split evenly among 2 processes"):
         make_loader(source, data, batch_size=9, steps=1, peers=Peers(rank=0, size=2))
-    with pytest.raises(ConfigError, match="batch_size 64 is more than the 40 samples"):
+    with pytest.raises(ConfigError, match="--batch-size 64 is more than the 40 samples"):
         make_loader(source, data, batch_size=64, steps=1)
 
 

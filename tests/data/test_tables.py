@@ -176,6 +176,6 @@ def test_lines_as_declip_has_them_with_their_own_root(folder, tmp_path):
         str(folder / "pictures" / f"{n}.jpg") for n in (1, 0)
     ]
     with pytest.raises(
-        ConfigError, match=r"--data.image-root a::b::c must be one folder, or one for each of 2"
+        ConfigError, match=r"the image root a::b::c must be one folder, or one for each of 2"
     ):
         config(folder, f"{path}::{beside}", image_root="a::b::c")

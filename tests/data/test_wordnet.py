@@ -54,7 +54,7 @@ def test_a_thousand_numbers_are_imagenets_and_ten_are_digits():
 
 def test_ids_of_other_classes_are_refused_in_training_and_fine_without_captions(tmp_path):
     place = folders(tmp_path, ("n01440764", "n12345678"))
-    with pytest.raises(DataError, match=r"1 of its 2 classes .*n12345678.*--class-names"):
+    with pytest.raises(DataError, match=r"1 of its 2 classes .*n12345678.*\(--data\.class-names"):
         open_source(DataConfig(path=str(place)))
     assert len(open_source(DataConfig(path=str(place)), captions=False)) == 2
     (tmp_path.parent / "names.txt").write_text("fish\nsomething else\n")

@@ -133,7 +133,7 @@ def test_batch_statistics_are_refused_while_they_are_taken():
     objective = build_objective(ClipObjectiveConfig(), build(replace(config, image=image)))
     batch = batch_of(8)
     accumulate(objective, objective, [batch], Peers())
-    with pytest.raises(ConfigError, match=r"image tower has batch normalisation.*micro_batch 0"):
+    with pytest.raises(ConfigError, match=r"image tower has batch normalisation.*--micro-batch 0"):
         accumulate(objective, objective, cut(batch, 4, 8), Peers())
     objective.model.image.eval()
     accumulate(objective, objective, cut(batch, 4, 8), Peers())

@@ -241,3 +241,16 @@ def test_modes_and_weights_are_as_before(tmp_path, pairs):
     assert all(tensor.equal(after[name]) for name, tensor in before.items())
     trained = state.objective.model
     assert (trained.image.training, trained.text.training) == (False, True)
+
+
+@pytest.mark.parametrize(
+    ("said", "spelt"),
+    [
+        ("(--data.class-names)", "(--evaluation.class-names)"),
+        ("captions in --caption-key", "captions in --data.caption-key"),
+        ("for --evaluation.pairs", "for --evaluation.pairs"),
+        ("`diptych evaluate --task retrieval`", "`diptych evaluate --task retrieval`"),
+    ],
+)
+def test_flags_are_spelt_as_in_training(said, spelt):
+    assert measuring.spelt_for_training(said) == spelt

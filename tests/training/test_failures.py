@@ -102,10 +102,10 @@ def test_a_step_that_is_given_up_leaves_no_statistics(tmp_path, failing):
 @pytest.mark.parametrize(
     ("changes", "says"),
     [
-        ({"track": TrackConfig(wandb="p")}, "track.wandb needs W&B: pip install"),
-        ({"track": TrackConfig(tensorboard=True)}, "track.tensorboard needs TensorBoard"),
+        ({"track": TrackConfig(wandb="p")}, "--track.wandb needs W&B: pip install"),
+        ({"track": TrackConfig(tensorboard=True)}, "--track.tensorboard needs TensorBoard"),
         ({"evaluation": EvaluationConfig(path="nowhere.tar")}, "--evaluation.path nowhere.tar"),
-        ({"batch_size": 64}, "batch_size 64 is more than the 20 samples"),
+        ({"batch_size": 64}, "--batch-size 64 is more than the 20 samples"),
         ({"model": ModelConfig(init="nowhere.pt")}, "nowhere.pt"),
     ],
     ids=["wandb", "tensorboard", "evaluation", "batch", "weights"],
@@ -129,7 +129,7 @@ def test_a_key_that_is_missing_is_one_sentence(tmp_path, monkeypatch):
 
     monkeypatch.setattr(wandb, "init", init)
     run = small_run(tmp_path / "run", track=TrackConfig(wandb="p"))
-    with pytest.raises(ConfigError, match=r"track.wandb: api_key not configured .*WANDB_MODE"):
+    with pytest.raises(ConfigError, match=r"--track.wandb: api_key not configured .*WANDB_MODE"):
         fit(run, progress=False)
     assert not (tmp_path / "run").exists()
 
@@ -139,7 +139,7 @@ def test_a_tracker_that_fails_later_ends_nothing(tmp_path, failing):
         tensorboard.SummaryWriter, "add_scalar", 9, OSError(28, "No space left on device")
     )
     run = small_run(tmp_path / "run", track=TrackConfig(every_steps=3, tensorboard=True))
-    with pytest.warns(DiptychWarning, match=r"track.tensorboard: step \d+ couldn't be") as said:
+    with pytest.warns(DiptychWarning, match=r"--track.tensorboard: step \d+ couldn't be") as said:
         assert fit(run, progress=False).name == "step-00000012"
     assert len(said) == 1
     assert len(calls) > 9  # it is tried again

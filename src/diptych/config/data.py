@@ -167,6 +167,6 @@ class DataConfig(Ranged):
             )
         if self.image_root.count("::") not in (0, len(sources) - 1):
             raise ConfigError(
-                f"--data.image-root {self.image_root} must be one folder, or one for each of "
+                f"the image root {self.image_root} must be one folder, or one for each of "
                 f"{len(sources)} sources"
             )

@@ -72,7 +72,7 @@ class OptimConfig(Ranged):
             raise UnknownNameError("optimiser", self.name, OPTIMIZERS)
         if self.name.rpartition(":")[0].endswith(".py"):  # saved in run.json, which runs no file
             raise ConfigError(
-                f"optim.name {self.name} names a file; put its folder on PYTHONPATH and write "
+                f"--optim.name {self.name} names a file; put its folder on PYTHONPATH and write "
                 "module:function"
             )
         if self.start_lr is not None and self.warmup < 2:

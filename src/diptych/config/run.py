@@ -93,14 +93,14 @@ class ModelConfig(Ranged):
         super().__post_init__()
         if self.name and self.custom is not None:
             raise ConfigError(
-                f"model.name {self.name} would be ignored: the run has a configuration of its own "
-                "(model.custom); leave one of the two empty, or choose another recipe"
+                f"--model.name {self.name} would be ignored: the run has a configuration of "
+                "its own, from Python; leave one of the two empty, or choose another recipe"
             )
         if self.text.size:
-            raise ConfigError(f"model.text.size {self.text.size}: a text tower has no pictures")
+            raise ConfigError(f"--model.text.size {self.text.size}: a text tower has no pictures")
         if self.image.all_frozen and self.text.all_frozen:
             raise ConfigError(
-                "model.image.freeze and model.text.freeze together leave nothing to train"
+                "--model.image.freeze and --model.text.freeze together leave nothing to train"
             )
 
 

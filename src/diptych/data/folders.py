@@ -72,7 +72,7 @@ def open_class_folders(
             f"{len(captioner.class_names)} names"
         )
     if captioner.needed:
-        refuse_ids(captioner.class_names, str(root))
+        refuse_ids(captioner.class_names, str(root), captioner.flags)
     places = {folder: label for label, folder in enumerate(folders)}
     files, labels = list[Path](), list[int]()
     for name in (contents or Contents.of(root)).pictures:

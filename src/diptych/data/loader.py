@@ -145,11 +145,12 @@ class Loader:
         peers = peers or Peers()
         if batch_size % peers.size:
             raise ConfigError(
-                f"batch_size {batch_size} can't be split evenly among {peers.size} processes"
+                f"--batch-size {batch_size} can't be split evenly among {peers.size} processes"
             )
         if len(source) < batch_size:
             raise ConfigError(
-                f"batch_size {batch_size} is more than the {len(source):,} samples of {config.path}"
+                f"--batch-size {batch_size} is more than the {len(source):,} samples of "
+                f"{config.path}"
             )
         self.bad = BadSamples(source.bad_samples, len(source))
         self.truncated = TruncatedCaptions(tokenizer.context_length, quiet=not peers.is_main)

@@ -242,7 +242,7 @@ def captioner_of(
             raise ConfigError(f"{flags}templates: {template!r} has no {{}} for the class name")
     names = read_class_names(config.class_names) if config.class_names else class_names
     if needed:
-        refuse_ids(names, config.class_names)
+        refuse_ids(names, config.class_names, flags)
     return Captioner(
         keys=alternatives(config.caption_key),
         class_names=names,

@@ -68,9 +68,9 @@ def place_of_id(label: str, names: Sequence[str]) -> int | None:
     return names.index(known[label]) if names.count(known[label]) == 1 else None
 
 
-def refuse_ids(names: Sequence[str], place: str) -> None:
+def refuse_ids(names: Sequence[str], place: str, flags: str = "--") -> None:
     """Raises DataError where class names that captions are made of are bare WordNet ids: no caption
-    says "a photo of a n02087122."
+    says "a photo of a n02087122." `flags` is what the flag of class names begins with.
 
     >>> from diptych.data.wordnet import refuse_ids
     >>> refuse_ids(("tench", "n99999999"), "photos")
@@ -85,6 +85,5 @@ def refuse_ids(names: Sequence[str], place: str) -> None:
         raise DataError(
             f"{place}: {len(bare)} of its {len(names)} classes {which} ImageNet-1k's "
             f"({', '.join(bare[:_SHOWN])}{more}); name the classes in a text file, one a line in "
-            "the ids' order, and give it as class names (--class-names; in training "
-            "--data.class-names or --evaluation.class-names)"
+            f"the ids' order, and give it as class names ({flags}class-names)"
         )

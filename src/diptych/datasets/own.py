@@ -317,13 +317,15 @@ def _check(source: Source, kind: str, path: str) -> None:
     labelled = any(sample.label is not None for sample in samples)
     captioned = any(sample.captions for sample in samples)
     if kind == "zero-shot" and not labelled:
-        other = "; for captions there is --task retrieval" if captioned else ""
+        other = "; for captions there is `diptych evaluate --task retrieval`" if captioned else ""
         raise DataError(
             f"the samples of {path} have no class labels; they lie in class folders, in a column "
             f"label, or in .cls beside the picture in shards{other}"
         )
     if kind == "retrieval" and not captioned:
-        other = "; for class labels there is --task zero-shot" if labelled else ""
+        other = (
+            "; for class labels there is `diptych evaluate --task zero-shot`" if labelled else ""
+        )
         raise DataError(
             f"the samples of {path} have no captions; the column or member that holds them is "
             f"named by --caption-key{other}"

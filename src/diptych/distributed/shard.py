@@ -148,7 +148,7 @@ def _mesh(peers: Peers, config: ShardConfig) -> "DeviceMesh":
     each = counts[0]
     if len(counts) > 1 or each < 2:
         raise ConfigError(
-            "shard.nodes needs equally many processes, at least 2, on every machine; there are "
+            "--shard.nodes needs equally many processes, at least 2, on every machine; there are "
             f"{' and '.join(map(str, counts))}"
         )
     shape = (peers.size // each, each)
@@ -162,8 +162,8 @@ def _fill_from_main(module: nn.Module, numbers: dict[str, Tensor], peers: Peers)
     if own.keys() != numbers.keys():
         name = min(own.keys() - numbers.keys())
         raise ConfigError(
-            f"{name} is a parameter under two names, which can't be sharded: choose shard.mode "
-            "replicate"
+            f"{name} is a parameter under two names, which can't be sharded: choose "
+            "--shard.mode replicate"
         )
     for name, target in own.items():
         found = numbers[name]

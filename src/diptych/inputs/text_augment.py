@@ -128,7 +128,7 @@ def _wordnet() -> Synonyms:
     except (ImportError, LookupError) as error:
         missing = "NLTK" if isinstance(error, ImportError) else "NLTK's data"
         raise ConfigError(
-            f"data.words.synonyms is wordnet, and {missing} isn't installed: "
+            f"--data.words.synonyms is wordnet, and {missing} isn't installed: "
             "pip install 'diptych[nltk]', then python -m nltk.downloader wordnet stopwords; "
             "or leave it empty for the words that come with Diptych"
         ) from error

@@ -170,5 +170,5 @@ def _refuse_batch_statistics(objective: Objective) -> None:
         if tower.training and tower.batch_statistics:
             raise ConfigError(
                 f"the {name} tower has batch normalisation, whose statistics over a micro-batch "
-                "aren't those over the batch: set micro_batch 0"
+                "aren't those over the batch: leave --micro-batch 0"
             )

@@ -32,7 +32,7 @@ def assemble(run: Run, peers: Peers) -> tuple[TrainingState, torch.nn.Module, li
     model, notes = _shared_model(run, peers) if sharded else _model(run)
     notes += _useless(run.model)
     if run.shard.mode != "replicate" and not sharded:
-        notes.append(f"shard.mode {run.shard.mode}: a single process has nothing to share")
+        notes.append(f"--shard.mode {run.shard.mode}: a single process has nothing to share")
     prepare(model.train(), run)
     objective = build_objective(run.objective, model)
     # Shards go to their place one by one; nothing that is to be sharded is whole there before.

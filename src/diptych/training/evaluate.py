@@ -4,10 +4,10 @@ held-out pairs."""
 import re
 from collections.abc import Callable
 from contextlib import nullcontext
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from typing import Literal
 
-from diptych.config import DataConfig, Run
+from diptych.config import DataConfig, EvaluationConfig, Run
 from diptych.datasets import Dataset, open_own
 from diptych.distributed import FAILURES, Peers, together
 from diptych.encoder import Encoder
@@ -24,7 +24,7 @@ from diptych.training.validation import Validation
 
 _TRIED = 8
 """Samples that are tried before the first step."""
-_FIELD = re.compile(r"\bdata\.(path|class_names|class-names|templates)\b")
+_FLAG = re.compile(r"(?<![\w-])--(?:data\.)?([a-z-]+)")
 _RECALL = re.compile(r"_r(\d+)$")
 Measure = Callable[[Objective, Dataset, int], Row]
 """From an objective and its model, a dataset and the number of samples (0: all) to entries of a row
@@ -50,7 +50,25 @@ class _Set:
     def sentence(self, error: Exception) -> str:
         """What went wrong, with the flags of an evaluation."""
         text = str(error) if isinstance(error, DiptychError) else first_line(error)
-        return f"{self.flag}: " + _FIELD.sub(r"evaluation.\1", text)
+        return f"{self.flag}: " + spelt_for_training(text)
+
+
+def spelt_for_training(sentence: str) -> str:
+    """The sentence with flags of data or of `diptych evaluate` as training spells them.
+
+    >>> from diptych.training.evaluate import spelt_for_training
+    >>> spelt_for_training("name them by --class-names; captions by --caption-key")
+    'name them by --evaluation.class-names; captions by --data.caption-key'
+    """
+
+    def spelt(flag: re.Match[str]) -> str:
+        name = flag[1].replace("-", "_")
+        for config in (EvaluationConfig, DataConfig):
+            if name in (field.name for field in fields(config)):
+                return f"{config.flags}{flag[1]}"
+        return flag[0]
+
+    return _FLAG.sub(spelt, sentence)
 
 
 class Evaluation:

@@ -97,9 +97,9 @@ def open_loggers(run: Run, out: Path, step: int, stack: contextlib.ExitStack) ->
     with `stack`. Raises ConfigError for a tracker that doesn't work."""
     found: list[Logger] = [MetricsFile(out / "metrics.jsonl", step)]
     if run.track.tensorboard:
-        found.append(_lenient("track.tensorboard", _tensorboard(out, stack)))
+        found.append(_lenient("--track.tensorboard", _tensorboard(out, stack)))
     if run.track.wandb:
-        found.append(_lenient("track.wandb", _wandb(run, out, stack)))
+        found.append(_lenient("--track.wandb", _wandb(run, out, stack)))
     return found
 
 
@@ -129,7 +129,7 @@ def _tensorboard(out: Path, stack: contextlib.ExitStack) -> Logger:
         from torch.utils.tensorboard import SummaryWriter
     except ImportError as error:
         raise ConfigError(
-            "track.tensorboard needs TensorBoard: pip install 'diptych[track]'"
+            "--track.tensorboard needs TensorBoard: pip install 'diptych[track]'"
         ) from error
     writer = SummaryWriter(str(out / "tensorboard"))
     stack.callback(writer.close)
@@ -147,7 +147,7 @@ def _wandb(run: Run, out: Path, stack: contextlib.ExitStack) -> Logger:
         import wandb
         from wandb.errors import Error
     except ImportError as error:
-        raise ConfigError("track.wandb needs W&B: pip install 'diptych[track]'") from error
+        raise ConfigError("--track.wandb needs W&B: pip install 'diptych[track]'") from error
     name = wandb_id(out)
     try:
         session = wandb.init(
@@ -160,7 +160,7 @@ def _wandb(run: Run, out: Path, stack: contextlib.ExitStack) -> Logger:
         )
     except Error as error:
         raise ConfigError(
-            f"track.wandb: {first_line(error)}; `wandb login` once, or set WANDB_MODE=offline"
+            f"--track.wandb: {first_line(error)}; `wandb login` once, or set WANDB_MODE=offline"
         ) from error
 
     def finish(kind: object, error: object, trace: object) -> None:

@@ -58,6 +58,6 @@ def stop_if_not_finite(loss: Tensor, norm: Tensor, peers: Peers, step: int, out:
         raise TrainingError(
             f"the loss or its gradient is not a number at step {step} (loss {float(loss):.4g}, "
             f"gradient norm {float(norm):.4g}); {last_good(out)}. "
-            "Try a lower optim.lr, a longer optim.warmup, optim.max_norm 1, "
-            "or precision bf16 in place of fp16"
+            "Try a lower --optim.lr, a longer --optim.warmup, --optim.max-norm 1, "
+            "or --precision bf16 in place of fp16"
         )

@@ -14,7 +14,8 @@ from diptych.weights.read import WeightFile
 from diptych.weights.state import State
 
 GIVE_CONFIG = (
-    "give config= (on the command line --config): a model's name, or a JSON file that describes it"
+    "give config= (on the command line --config, in training --model.name): a model's name, or a "
+    "JSON file that describes it"
 )
 """What to do where weights don't say how they are built."""
 
