@@ -1,5 +1,6 @@
 # make demo   trains a small CLIP on real handwriting and opens the way to a report (about ten minutes, mostly installing)
 # make test   runs the tests            make check   runs the linter, the formatter and the type checker
+# make test-lowest   runs the tests with the lowest versions that pyproject.toml allows, in an environment of its own
 # Each works alone on a fresh machine that has Python 3.11 or newer. Another Python than the first one found:
 # `make clean`, then `make test PYTHON=python3.13`.
 
@@ -7,13 +8,16 @@ PYTHON := $(shell for p in python3.11 python3.12 python3.13 python3.14 python3; 
 	if command -v $$p >/dev/null 2>&1 && $$p -c 'import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then echo $$p; break; fi; done)
 BIN := .venv/bin
 
-.PHONY: demo test check bench clean
+.PHONY: demo test test-lowest check bench clean
 
 demo: .venv/installed
 	$(BIN)/diptych demo
 
 test: .venv/installed-test
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile $(ARGS)
+
+test-lowest: .venv-lowest/installed
+	DIPTYCH_LOWEST=1 OMP_NUM_THREADS=1 .venv-lowest/bin/python -m pytest -n 2 --dist loadfile $(ARGS)
 
 check: .venv/installed-test
 	$(BIN)/ruff check .
@@ -24,7 +28,7 @@ bench: .venv/installed-test
 	$(BIN)/python -m benchmarks
 
 clean:
-	rm -rf .venv
+	rm -rf .venv .venv-lowest
 
 .venv/bin/uv:
 	@test -n "$(PYTHON)" || { echo "Diptych needs Python 3.11 or newer (with venv); none was found."; exit 1; }
@@ -44,3 +48,8 @@ endef
 .venv/installed-test: pyproject.toml constraints.txt | .venv/bin/uv
 	$(call install,.[test])
 	@touch $@ .venv/installed
+
+.venv-lowest/installed: pyproject.toml | .venv/bin/uv
+	$(BIN)/uv venv --quiet --clear --python 3.11 .venv-lowest
+	$(BIN)/uv pip install --python .venv-lowest/bin/python --resolution lowest-direct -e '.[test]'
+	@touch $@

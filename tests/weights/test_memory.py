@@ -36,7 +36,8 @@ config = from_dict(ClipConfig, json.loads(config))
 def peak():
     lines = open("/proc/self/status")
     return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("VmHWM"))
-# What the first use of torch costs.
+# What the first use of torch costs; in 2.9 the meta device imports sympy.
+import torch.fx.experimental.symbolic_shapes
 torch.aminmax(torch.zeros(1000, 1000).half()), torch.zeros(9).bfloat16()
 before = peak()
 model = load_model(path, config=config, dtype=getattr(torch, dtype)).model

@@ -311,7 +311,7 @@ def cached_index(path: Path, cache: Path) -> TarIndex:
         fields: dict[str, Any] = vars(index) | {"endings": np.frombuffer(endings, np.uint8)}
         fields["damage"] = fields.pop("error")
         with target.open("wb") as file:
-            np.savez(file, allow_pickle=False, **fields)
+            np.savez(file, **fields)
 
     with contextlib.suppress(OSError):  # a full or read-only disk: the next run walks again
         write_file(stored, write)

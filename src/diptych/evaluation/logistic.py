@@ -338,7 +338,7 @@ def quick_type(features: Tensor) -> torch.dtype:
 def _multiplies_bfloat16(device: torch.device) -> bool:
     if device.type == "cuda":
         return torch.cuda.get_device_capability(device) >= (8, 0)
-    # torch 2.6 has no list of a processor's capabilities.
+    # torch 2.9 has no list of a processor's capabilities.
     capabilities = torch.cpu.get_capabilities() if hasattr(torch.cpu, "get_capabilities") else {}
     return device.type == "cpu" and any(
         capabilities.get(name) for name in ("avx512_bf16", "amx_bf16", "sve_bf16")
