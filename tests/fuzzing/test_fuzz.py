@@ -1,5 +1,5 @@
 """Files that something damaged, or that someone made to do harm: whatever is in them, the answer is
-a result or a DiptychError of one sentence.
+a result or a DiptychError of one sentence, within limits of time and memory for each.
 
 A few of each kind run with the tests. `DIPTYCH_FUZZ=5000 pytest tests/fuzzing` tries that many of
 each; `DIPTYCH_FUZZ_SEED` chooses others. What failed is told with its number.
@@ -29,8 +29,4 @@ def found() -> dict[str, Any]:
 
 @pytest.mark.parametrize("name", TARGETS)
 def test_a_damaged_file_gives_a_result_or_one_sentence(found, name):
-    assert found["failures"][name] == {}
-
-
-def test_damaged_files_take_no_memory_to_speak_of(found):
-    assert found["peak_gigabytes"] < 3
+    assert found[name] == {}
