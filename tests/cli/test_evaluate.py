@@ -228,6 +228,18 @@ def test_a_result_into_the_current_folder(place):
     assert len(list(place.glob("one.data.crop.*.json"))) == 1
 
 
+def test_a_result_is_kept_where_nobody_reads_stdout(place, monkeypatch, capfd):
+    tiny.save(place / "one")
+
+    def full(_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("diptych.cli.evaluate_show.show_result", full)
+    assert evaluate_with("one", "--data", "data", "--out", "r.json", "--cache", "") == 2
+    assert Result.load("r.json").metrics
+    assert "No space left on device" in capfd.readouterr().err
+
+
 def test_the_sets_that_are_known_are_listed(capsys):
     assert evaluate_with("--list") == 0
     out = capsys.readouterr().out

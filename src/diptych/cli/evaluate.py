@@ -160,13 +160,17 @@ def _one(options: Evaluate, peers: "Peers", cache: "Cache") -> int:
     model = _load(options, options.models[0], peers)
     result = evaluate(model, options.task, options.data, resize=options.resize, **common)
     if peers.is_main:
+        written = _write(options, result)  # first: who reads stdout may be gone
         show_result(result)
-        _write(options, result)
+        for path in written:
+            say(path)
+        if options.predictions and result.predictions is None:
+            raise ConfigError(f"no predictions of {result.task}: {_PREDICTED}")
     return 0
 
 
-def _write(options: Evaluate, result: "Result") -> None:
-    """The files that were asked for. Raises OSError."""
+def _write(options: Evaluate, result: "Result") -> list[Path]:
+    """The files that were asked for, of what the result has. Raises OSError."""
     from diptych.evaluation import ResultKey
     from diptych.evaluation.suite import file_name
     from diptych.evaluation.tasks import TRAINED
@@ -174,12 +178,13 @@ def _write(options: Evaluate, result: "Result") -> None:
     task = f"{result.task}/{options.data}" if result.task in TRAINED else options.data
     key = ResultKey(task, options.models[0], result.protocol["resize"])
     name = file_name(key, result.key)
+    written = list[Path]()
     if options.out:
-        say(result.save(_file(options.out, name)))
-    if options.predictions:
-        if result.predictions is None:
-            raise ConfigError(f"no predictions of {result.task}: {_PREDICTED}")
-        say(result.predictions.save(_file(options.predictions, f"{Path(name).stem}.csv")))
+        written.append(result.save(_file(options.out, name)))
+    if options.predictions and result.predictions is not None:
+        place = _file(options.predictions, f"{Path(name).stem}.csv")
+        written.append(result.predictions.save(place))
+    return written
 
 
 def _file(place: str, name: str) -> Path:
