@@ -127,7 +127,7 @@ def test_too_great_a_share_of_bad_pictures_fails_by_the_flag(tmp_path, photos, m
     )
     assert embed(photos, "--out", index, "--max-bad-share", "0.1") == 0
     assert embed(photos, "--out", index, "--max-bad-share", "nan") == 2
-    assert "--max-bad-share nan must lie in [0, 1]" in capsys.readouterr().err
+    assert "--max-bad-share nan must be a number from 0 to 1" in capsys.readouterr().err
     alone = tmp_path / "alone"
     alone.mkdir()
     (photos / "bad.png").rename(alone / "bad.png")

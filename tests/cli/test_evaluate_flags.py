@@ -50,7 +50,7 @@ def run(*arguments) -> int:
             "--frames would be ignored: it is for sets of",
         ),
         (("--data", "synthetic:8", "--frames", "8"), "--frames would be ignored"),
-        (("--tasks", "ucf101", "--frames", "0"), "--frames 0: a clip is seen by one frame or more"),
+        (("--tasks", "ucf101", "--frames", "0"), "--frames 0 must be a number of at least 1"),
         (("--tasks", "ucf101", "--frames", "8", "--by", "tokens"), "patches of one picture a clip"),
         (
             ("--data", "a.csv", "--task", "retrieval", "--templates", "simple"),

@@ -60,10 +60,6 @@ def run(arguments: Sequence[str]) -> None:
         raise ConfigError(
             "say one model and a place of pictures: `diptych embed MODEL PICTURES --out X.index`"
         )
-
-    if not 0 <= options.max_bad_share <= 1:
-        raise ConfigError(f"--max-bad-share {options.max_bad_share} must lie in [0, 1]")
-
     check_writable(options.out, "--out")
     from diptych.distributed import refuse_many
     from diptych.search import Index, update
