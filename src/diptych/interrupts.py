@@ -56,7 +56,7 @@ class Interrupts:
         self._patience, self._is_urgent, self._is_raised = 0.0, False, False
         self._is_cut_off = False  # the main thread can't be interrupted where it is
         self._is_lost, self._last_began = False, 0.0
-        self._at_last: Callable[[], tuple[str, int] | None] = lambda: None
+        self._at_last = list[Callable[[], tuple[str, int] | None]]()
         self._handlers = dict[int, Any]()
         self._own = 0  # signals that `_wake` sent
 
@@ -91,13 +91,14 @@ class Interrupts:
 
     @contextlib.contextmanager
     def at_last(self, action: Callable[[], tuple[str, int] | None]) -> Generator[None, None, None]:
-        """What is done where the main thread hangs, by another thread before it ends the process:
-        it gives the sentence to say (empty: another process says it) and the exit code."""
-        before, self._at_last = self._at_last, action
+        """What is done where the main thread hangs, by another thread before it ends the process,
+        the innermost first. It may give the sentence to say (empty: another process says it) and
+        the exit code."""
+        self._at_last.append(action)
         try:
             yield
         finally:
-            self._at_last = before
+            self._at_last.remove(action)
 
     def ask(self, reason: str, code: int) -> None:
         """Say that another process is lost, from any thread: this one stops now. It counts more
@@ -210,7 +211,9 @@ class Interrupts:
     def _end(self) -> None:
         with self._lock:
             self._last_began = time.monotonic()
-            sentence, code = self._at_last() or (f"stopped by {self.reason}", self.code)
+            told = [action() for action in reversed(self._at_last)]
+            default = f"stopped by {self.reason}", self.code
+            sentence, code = next(filter(None, told), default)
             if sentence:
                 self._say(sentence)
             self.leave(code)

@@ -20,9 +20,18 @@ PATIENCE = 30.0
 
 
 def workers_of(process: psutil.Process) -> list[psutil.Process]:
-    """The living children, given some time to go."""
-    _, alive = psutil.wait_procs(process.children(), timeout=5)
+    """The living children, given some time to go; not those that other tests started."""
+    children = [child for child in process.children() if child not in BEFORE]
+    _, alive = psutil.wait_procs(children, timeout=5)
     return alive
+
+
+BEFORE = list[psutil.Process]()
+
+
+@pytest.fixture(autouse=True)
+def _before():
+    BEFORE[:] = psutil.Process().children()
 
 
 def read(path: Path) -> bytes:

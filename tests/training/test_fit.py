@@ -183,7 +183,7 @@ def test_a_loss_that_is_not_a_number_ends_the_run_with_its_checkpoint(tmp_path):
     run = small_run(
         tmp_path / "run", optim=OptimConfig(lr=1e30), save=SaveConfig(every_steps=1, keep=0)
     )
-    with pytest.raises(TrainingError, match="not a number at step .* Try a lower optim.lr"):
+    with pytest.raises(TrainingError, match="not a number at step .* Try a lower --optim.lr"):
         fit(run, progress=False)
     kept = checkpoints(tmp_path / "run")
     assert kept

@@ -8,18 +8,19 @@ from pathlib import Path
 from diptych.distributed import Peers, on_main
 from diptych.durable import lock, sweep
 from diptych.errors import ConfigError, DiptychWarning
+from diptych.interrupts import Interrupts
 from diptych.writable import check_writable
 
 
 @contextlib.contextmanager
-def claimed(out: str, peers: Peers) -> Generator[None, None, None]:
+def claimed(out: str, peers: Peers, interrupts: Interrupts) -> Generator[None, None, None]:
     """Within, `out` is there, is this run's alone, and holds nothing half-written of killed ones.
 
     The first process holds the file `lock` in it, which the system takes back when the process
     ends, however it ends; a folder that was made for it goes with it if nothing came into it.
     Raises ConfigError, on all processes, if another training holds it or it can't be written.
     """
-    with contextlib.ExitStack() as stack:
+    with contextlib.ExitStack() as stack, interrupts.at_last(stack.close):
         on_main(peers, lambda: _claim(out, stack))
         yield
 

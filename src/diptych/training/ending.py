@@ -15,7 +15,7 @@ from diptych.errors import DataError, StoppedError, TrainingError, is_out_of_mem
 from diptych.exit_codes import ExitCode
 from diptych.interrupts import Interrupted, Interrupts
 from diptych.training.callbacks import Checkpointer
-from diptych.training.state import TrainingState, last_good
+from diptych.training.state import TrainingState, last_good, swap_average
 
 ALONE, TOGETHER = 1.0, 4.0
 """Seconds in which the step under way is finished after a signal: by one process, and by several,
@@ -112,6 +112,8 @@ class Ending:
         if any(id(buffer) not in buffers for buffer, _ in state.undo):
             return  # another thread has put them aside
         with _beside(state, self._peers.device):
+            if state.is_averaged:  # an evaluation hangs
+                swap_average(state)
             for buffer, before in state.undo:
                 buffer.copy_(before)
             self._checkpointer.save(state)

@@ -77,7 +77,7 @@ def fit(run: Run, *, resume: bool | str | os.PathLike[str] = False, progress: bo
     with (
         listening() as interrupts,
         connect() as peers,
-        claimed(run.out, peers),
+        claimed(run.out, peers, interrupts),
         _threads_beside(run.data.workers),
     ):
         tell = say if progress and peers.is_main else _silent

@@ -65,8 +65,9 @@ class TrainingState:
     steps: int = 0
     """Optimiser steps of the whole run."""
     is_whole: bool = True
-    """Whether this is the state after `step`: no step is being taken, and no other weights stand in
-    for the model's."""
+    """Whether this is the state after `step`: no step is being taken."""
+    is_averaged: bool = False
+    """Whether the average's weights stand in the model, and the model's in the average."""
     undo: list[tuple[Tensor, Tensor]] = field(default_factory=list[tuple[Tensor, Tensor]])
     """While a step is computed: buffers that it may have changed already, and what they held."""
     taken: torch.cuda.Event | None = None
@@ -78,6 +79,14 @@ class TrainingState:
     def model(self) -> Clip:
         """The model that is trained."""
         return self.objective.model
+
+
+def swap_average(state: TrainingState) -> None:
+    """Exchange the model's weights and their averages."""
+    assert state.average is not None
+    state.is_whole = False
+    state.average.swap()
+    state.is_averaged, state.is_whole = not state.is_averaged, True
 
 
 @contextmanager
@@ -93,13 +102,12 @@ def exported(state: TrainingState) -> Generator[Objective, None, None]:
             fill(tensor, whole(found[name].detach()))
         yield objective
     elif state.average is not None:
-        state.is_whole = False
-        state.average.swap()
+        swap_average(state)
         try:
             yield state.objective
         finally:
-            state.average.swap()
-            state.is_whole = True
+            if state.is_averaged:
+                swap_average(state)
     else:
         yield state.objective
 
