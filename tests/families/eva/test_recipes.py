@@ -1,7 +1,9 @@
 """EVA-CLIP's recipes against the published table, and the job for Slurm that they come with."""
 
+import re
 import shlex
 import subprocess
+from dataclasses import replace
 
 import pytest
 from torch.distributed.run import get_args_parser
@@ -10,6 +12,7 @@ from diptych import pretrained, recipes
 from diptych.cli.train_flags import typed
 from diptych.config.serialize import override
 from diptych.families.eva import recipes as module
+from diptych.training.plan import Machines, plan
 
 # As the README's table has them: samples in billions, GPUs x batch of each, image tower's and text
 # tower's rate and layer decay, dropped patches, precision.
@@ -39,6 +42,18 @@ def test_recipes_are_the_published_table(name):
     assert run.optim.weight_decay == (0 if big else 0.05)
     assert run.optim.betas == ((0.9, 0.95) if big else (0.9, 0.98))
     assert run.optim.scale_lr == (0 if big else 1)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["eva01-clip-g-14", *TABLE])
+def test_the_published_hardware_holds_it(name):
+    """In the recipe's own way of sharding."""
+    about = getattr(module, name.replace("-", "_")).__doc__
+    gpus, memory = map(int, re.search(r"Hardware: (\d+) GPUs of (\d+) GB", about).groups())
+    run = recipes.get(name)
+    run = replace(run, model=replace(run.model, init=""))  # a second stage's name says as much
+    [device] = plan(run, Machines(gpus=gpus, memory=float(memory)), (run.shard.mode,)).devices
+    assert device.fits == run.batch_size // gpus
 
 
 @pytest.mark.parametrize("name", ["eva01-clip-g-14", *TABLE])

@@ -11,7 +11,9 @@ there contradict the tables and the papers in places. In all recipes we follow
   commands draw both alike;
 * the text towers that the table names. The commands' files and names of them are ones that their
   code can't read, or doesn't know, and then the text tower starts at random;
-* LAMB as DeepSpeed has it, but for each tensor (docs/training.md).
+* LAMB as DeepSpeed has it, but for each tensor (docs/training.md);
+* as much sharding as the hardware asks for (`diptych plan`): none up to g and L, ZeRO-2 for
+  g-plus and E, ZeRO-3 for 8B and 18B.
 
 Where a recipe departs from its command otherwise, its docstring says so. None has been run to its
 end by this project: the expected results are the model cards', with open_clip's measurement of the
@@ -45,6 +47,7 @@ from diptych.config import (
     OptimConfig,
     Run,
     SaveConfig,
+    ShardConfig,
     TowerOptions,
 )
 
@@ -53,6 +56,8 @@ LAION_2B = "laion2b/{000000..231349}.tar"
 MERGED_2B = f"{LAION_2B}::coyo/{{00000..74699}}.tar"
 OPENAI_B, OPENAI_L = "ViT-B-16/openai", "ViT-L-14/openai"
 LAION_H, LAION_BIG_G = "ViT-H-14/laion2b_s32b_b79k", "ViT-bigG-14/laion2b_s39b_b160k"
+
+_ZERO2 = ShardConfig(mode="zero2")
 
 
 def eva01_clip_g_14() -> Run:
@@ -84,7 +89,8 @@ def eva01_clip_g_14_plus() -> Run:
     Expected: 79.3 % zero-shot top-1 on ImageNet (EVA-CLIP's model card; open_clip: 79.33).
     """
     image = _image("eva01-g-psz14", 4e-4, 0.85, patch_dropout=0.5)
-    return _run("eva01-clip-g-14-plus", 11e9, 112 * 1024, image, _text(LAION_H, 0.75))
+    run = _run("eva01-clip-g-14-plus", 11e9, 112 * 1024, image, _text(LAION_H, 0.75))
+    return replace(run, shard=_ZERO2)
 
 
 def eva02_clip_b_16() -> Run:
@@ -147,7 +153,8 @@ def eva02_clip_e_14() -> Run:
     Expected: 81.9 % zero-shot top-1 on ImageNet (EVA-CLIP's model card; open_clip: 81.96).
     """
     image = _image("eva02-e-psz14", 4e-4, 0.9, patch_dropout=0.5)
-    return _run("eva02-clip-e-14", 4e9, 144 * 800, image, _text(LAION_H, 0.75), data=LAION_2B)
+    run = _run("eva02-clip-e-14", 4e9, 144 * 800, image, _text(LAION_H, 0.75), data=LAION_2B)
+    return replace(run, shard=_ZERO2)
 
 
 def eva02_clip_e_14_plus() -> Run:
@@ -165,7 +172,7 @@ def eva02_clip_e_14_plus() -> Run:
     """
     image, text = eva02_clip_e_14().model.image, _text(LAION_BIG_G, 0.75)
     run = _run("eva02-clip-e-14-plus", 9e9, 144 * 1000, image, text, data=LAION_2B)
-    return replace(run, precision="bf16")
+    return replace(run, precision="bf16", shard=_ZERO2)
 
 
 def eva_clip_8b() -> Run:
@@ -272,9 +279,9 @@ def _run(
 
 
 def _big(run: Run) -> Run:
-    """As the third series is trained: no decay, a fixed logit scale, bf16."""
+    """As the third series is trained: no decay, a fixed logit scale, bf16, sharded."""
     optim = replace(run.optim, betas=(0.9, 0.95), weight_decay=0.0, scale_lr=0.0)
-    return replace(run, optim=optim, precision="bf16")
+    return replace(run, optim=optim, precision="bf16", shard=ShardConfig(mode="zero3"))
 
 
 def _after(run: Run, first: Run) -> Run:
