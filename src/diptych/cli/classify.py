@@ -102,9 +102,10 @@ def _names(words: Sequence[str]) -> tuple[str, ...]:
 
 def _pictures(path: str, unread: list[str]) -> Iterator[tuple[str, str | bytes]]:
     """What each picture is called, and its file or bytes. Raises DataError for a folder of none."""
+    from diptych.data.tar import is_tar
     from diptych.search.pictures import Listing
 
-    if not Path(path).is_dir() and not path.endswith(".tar"):
+    if not Path(path).is_dir() and not is_tar(path):
         yield path, path
         return
     start, listing = os.path.abspath(path), Listing()

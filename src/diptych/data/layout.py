@@ -18,6 +18,7 @@ from diptych.data.pictures import Contents
 from diptych.data.source import Captioner, Joined, Source
 from diptych.data.splits import find_parts
 from diptych.data.tables import TableSource, is_list, is_list_of_captions, is_table
+from diptych.data.tar import is_tar
 from diptych.errors import DataError
 
 PACKED = (".gz", ".tgz", ".bz2", ".xz", ".zst", ".zip", ".7z", ".rar")
@@ -51,7 +52,7 @@ class FolderReader:
         if metadata:
             tables = [self.open_table(path, ()) for path in metadata]
             return tables[0] if len(tables) == 1 else Joined(tables)
-        if shards := sorted(folder.glob("*.tar")):
+        if shards := sorted(path for path in folder.iterdir() if is_tar(path)):
             return self.open_shards(shards)
         contents = Contents.of(folder)
         if not contents.pictures:
@@ -145,7 +146,7 @@ class FolderReader:
         """The one table of a folder without pictures, or a DataError that says what there is."""
         root = contents.root
         tables = [root / name for name in contents.others if is_table(Path(name))]
-        shards = [name for name in contents.others if name.endswith(".tar")]
+        shards = [name for name in contents.others if is_tar(name)]
         if len(tables) == 1 and not shards:
             return self.open_table(tables[0], ())
         if shards:

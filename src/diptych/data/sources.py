@@ -27,6 +27,7 @@ from diptych.data.source import (
 from diptych.data.spool import Spool, cache_folder
 from diptych.data.synthetic import Synthetic
 from diptych.data.tables import TableSource, is_list, is_table
+from diptych.data.tar import is_tar
 from diptych.errors import ConfigError, DataError, DataWarning
 
 _PROBES = 8
@@ -212,7 +213,7 @@ class _Opener:
 
     def _files(self, path: str, files: list[Path]) -> Source:
         kinds = {file.suffix.lower() for file in files}
-        if ".tar" in kinds:
+        if any(map(is_tar, files)):
             return self._shards(files)
         if other := next((file for file in files if not file.is_file()), None):
             raise DataError(f"{other} is no regular file")  # to open a pipe is to wait for ever
@@ -256,7 +257,7 @@ class _Opener:
 
     def _shards(self, files: Sequence[Path], missing: Sequence[BadSample] = ()) -> Shards:
         """Shards; what img2dataset writes beside them is left out, and said."""
-        shards = [file for file in files if file.suffix.lower() == ".tar"]
+        shards = [file for file in files if is_tar(file)]
         other = sorted({file.name for file in files} - {file.name for file in shards})
         source = Shards(
             shards,

@@ -224,6 +224,16 @@ def _group(members: list[_Member], error: str, cut: str) -> TarIndex:
     )
 
 
+def is_tar(path: str | os.PathLike[str]) -> bool:
+    """Whether it has the name of a tar, in any letter case.
+
+    >>> from diptych.data.tar import is_tar
+    >>> is_tar("shards/000000.TAR"), is_tar("shards/000000.tar.gz")
+    (True, False)
+    """
+    return os.fspath(path).lower().endswith(".tar")
+
+
 def index_tar(path: Path) -> TarIndex:
     """Walk a tar's headers. Raises DataError when it is compressed or no tar at all; what is wrong
     further on is in `TarIndex.error`.

@@ -7,6 +7,7 @@ from pathlib import Path
 from diptych.data import Source
 from diptych.data.splits import find_parts, split_of
 from diptych.data.tables import TABLE_ENDINGS, TableSource
+from diptych.data.tar import is_tar
 from diptych.errors import DataError
 
 
@@ -37,7 +38,7 @@ def _candidates(folder: Path) -> Iterator[tuple[Path, list[str]]]:
     # The hub's tables lie in a folder `data` beside their description.
     for place in (folder, folder / "data"):
         if place.is_dir():
-            yield place, _names(place, lambda path: path.suffix == ".tar")
+            yield place, _names(place, is_tar)
             yield place, _names(place, lambda path: path.suffix.lower() in TABLE_ENDINGS)
 
 

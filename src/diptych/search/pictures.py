@@ -14,7 +14,7 @@ from pathlib import Path
 from diptych.bounded import read_whole
 from diptych.data.braces import expand_braces
 from diptych.data.pictures import is_picture
-from diptych.data.tar import index_tar
+from diptych.data.tar import index_tar, is_tar
 from diptych.errors import DataError, ImageError
 from diptych.inputs.picture import MAX_BYTES
 from diptych.inputs.room import room
@@ -152,7 +152,7 @@ class Listing:
             return
         if not stat.S_ISREG(status.st_mode):
             self.unread[path] = "is no regular file"  # to read a pipe is to wait for ever
-        elif path.endswith(".tar"):
+        elif is_tar(path):
             self._add_members(path, status)
         else:
             picture = Picture(path=path, size=status.st_size, mtime_ns=status.st_mtime_ns)
@@ -246,7 +246,7 @@ def find_member(path: str) -> Picture | None:
 
     Raises DataError if the shard has no such picture.
     """
-    for place in re.finditer(r"\.tar/", path):
+    for place in re.finditer(r"\.tar/", path, re.IGNORECASE):
         shard = path[: place.end() - 1]
         if os.path.isfile(shard):
             members, _ = _members(shard, os.stat(shard))
@@ -258,7 +258,7 @@ def find_member(path: str) -> Picture | None:
 
 
 def _is_wanted(path: str) -> bool:
-    return is_picture(path) or path.endswith(".tar")
+    return is_picture(path) or is_tar(path)
 
 
 def _expanded(text: str) -> list[str]:
