@@ -1,8 +1,9 @@
 """The cache folder: copies that are costly to make and can always be made again."""
 
-import fcntl
+import contextlib
 import hashlib
 import os
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,8 +11,11 @@ from pathlib import Path
 from diptych.config import DataConfig
 from diptych.data.command import TooMuch, TooSlow, write_output
 from diptych.data.tar import index_tar
-from diptych.durable import sweep, write_file
+from diptych.durable import lock, sweep, write_file
 from diptych.errors import DataError
+
+_SLICE = 0.2
+"""Seconds between two looks whether another process has written what this one waits for."""
 
 
 def cache_folder(config: DataConfig) -> Path:
@@ -21,12 +25,16 @@ def cache_folder(config: DataConfig) -> Path:
 
 def make_once(target: Path, write: Callable[[Path], object]) -> Path:
     """`target`, written by one of the machine's processes while the others wait. Raises OSError."""
-    target.parent.mkdir(parents=True, exist_ok=True)
-    with target.with_suffix(".lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        if not target.exists():
-            sweep(target.parent, target.name)  # a killed writer's
-            write_file(target, write)
+    while not target.exists():
+        with contextlib.ExitStack() as stack:
+            try:
+                stack.enter_context(lock(target.with_suffix(".lock")))
+            except BlockingIOError:
+                time.sleep(_SLICE)
+                continue
+            if not target.exists():
+                sweep(target.parent, target.name)  # a killed writer's
+                write_file(target, write)
     return target
 
 
