@@ -16,23 +16,12 @@ from diptych.config import (
     TowerOptions,
 )
 from diptych.distributed import Peers
-from diptych.families.clip import VitConfig
 from diptych.families.unireplknet import UniRepLKNetConfig
 from diptych.training import fit, load_run, read_metrics
 from tests.distributed.harness import run_processes
-from tests.training.runs import COMPOSED, MODEL, WORDY, small_run
+from tests.training.runs import COMPOSED, MODEL, STEM, WORDY, small_run
 
 PLAIN = MODEL.image
-STEM = VitConfig(
-    image_size=16,
-    patch_size=4,
-    width=32,
-    layers=1,
-    heads=2,
-    mlp_width=64,
-    stem_widths=(8, 16),
-    pool="mean",
-)
 CONVNET = UniRepLKNetConfig(
     image_size=16,
     depths=(1, 1, 1, 1),

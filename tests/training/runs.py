@@ -31,6 +31,17 @@ MODEL = ClipConfig(
     text=TextConfig(context_length=16, width=32, layers=1, heads=2, mlp_width=64),
     embed_dim=16,
 )
+STEM = VitConfig(
+    image_size=16,
+    patch_size=4,
+    width=32,
+    layers=1,
+    heads=2,
+    mlp_width=64,
+    stem_widths=(8, 16),
+    pool="mean",
+)
+"""With batch normalisation."""
 WORDY = replace(
     MODEL,
     text=TextConfig(context_length=16, width=32, layers=1, heads=2, mlp_width=64, vocab_size=49409),

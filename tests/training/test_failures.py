@@ -17,28 +17,16 @@ from diptych.errors import (
     StoppedError,
     TrainingError,
 )
-from diptych.families.clip import VitConfig
 from diptych.interrupts import Interrupted
 from diptych.training import fit, loop, read_metrics
 from diptych.training.state import checkpoints
-from tests.training.runs import MODEL, assert_same_bits, small_run
+from tests.training.runs import MODEL, STEM, assert_same_bits, small_run
 
 OUT_OF_MEMORY = [
     MemoryError(),
     torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB"),
     RuntimeError("[enforce fail at alloc_cpu.cpp:121] err == 0. DefaultCPUAllocator: can't"),
 ]
-STEM = VitConfig(
-    image_size=16,
-    patch_size=4,
-    width=32,
-    layers=1,
-    heads=2,
-    mlp_width=64,
-    stem_widths=(8, 16),
-    pool="mean",
-)
-"""With batch normalisation."""
 
 
 @pytest.fixture

@@ -77,6 +77,7 @@ class Watch:
         self._heard: dict[int, tuple[int, float]] = dict.fromkeys(self._far, (0, now))
         self._beaten = self._looked = now
         self._leaving = threading.Event()
+        self._tells: bool | None = None
 
     @contextlib.contextmanager
     def watching(self) -> Generator[None, None, None]:
@@ -114,7 +115,13 @@ class Watch:
             raise self._interrupts.stopped(reason, ExitCode.PARTLY) from error
 
     def tells(self, error: BaseException) -> bool:
-        """Tell the others why this process ends; whether it is the one that tells the user."""
+        """Tell the others why this process ends; whether it is the one that tells the user. The
+        first to ask settles it: a run says its end before the group it ran in does."""
+        if self._tells is None:
+            self._tells = self._settle(error)
+        return self._tells
+
+    def _settle(self, error: BaseException) -> bool:
         self._leaving.set()
         own = not isinstance(error, Interrupted) or error.code > 128
         with contextlib.suppress(RuntimeError):  # the store may be what was lost

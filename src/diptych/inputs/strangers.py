@@ -4,18 +4,20 @@ A folder may be a stranger's. Its files lie in it; a link or a path that leads o
 any file of this machine.
 """
 
-import json
 import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from diptych.bounded import parse_json, read_whole
 from diptych.errors import CheckpointError, ConfigError
 
 _REPOSITORY = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?")
 _READ = (".json", ".safetensors", ".bin", ".pt", ".pth", ".txt", ".model", ".jinja")
 """Endings of what is read of a folder of weights."""
 _DESCRIPTIONS = ("tokenizer_config.json", "config.json")
+_DESCRIPTION = 1 << 24
+"""Bytes of a description."""
 _SNAPSHOTS = "snapshots"
 """In the hub's cache, `models--org--name/snapshots/COMMIT` holds links into `…/blobs`."""
 
@@ -69,8 +71,8 @@ def _home(folder: Path) -> Path:
 def _paths(file: Path) -> Iterator[tuple[str, str]]:
     """What a description says of files, by the names of the fields."""
     try:
-        content: Any = json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError):
+        content: Any = parse_json(read_whole(file, _DESCRIPTION))
+    except (OSError, ValueError):
         return  # transformers says what is wrong
     for key, value in content.items() if isinstance(content, dict) else ():
         if key.endswith(("_file", "_files", "init_inputs")):

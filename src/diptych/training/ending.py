@@ -2,7 +2,6 @@
 on, and of a run that took no step nothing is left."""
 
 import contextlib
-import os
 import shutil
 from collections.abc import Generator
 from pathlib import Path
@@ -23,7 +22,7 @@ which have to agree. After that it is given up."""
 
 
 class Ending:
-    """Of one run, from before its folder is made."""
+    """Of one run, from when its folder is `claimed`, which goes with the claim if it is empty."""
 
     def __init__(
         self,
@@ -37,7 +36,6 @@ class Ending:
         self._peers, self._interrupts = peers, interrupts
         self._start = state.step
         self._found = set(out.iterdir()) if out.is_dir() else set[Path]()
-        self._missing = [folder for folder in (out, *out.parents) if not folder.exists()]
 
     @contextlib.contextmanager
     def guarding(self) -> Generator[None, None, None]:
@@ -136,7 +134,7 @@ class Ending:
         )
 
     def _leave_nothing(self) -> None:
-        """Remove what a run that took no step has made."""
+        """Remove what a run that took no step has put into its folder."""
         if self._state.step or not self._peers.is_main or not self._out.is_dir():
             return
         for path in set(self._out.iterdir()) - self._found:
@@ -144,9 +142,6 @@ class Ending:
                 shutil.rmtree(path, ignore_errors=True)
             else:
                 path.unlink(missing_ok=True)
-        with contextlib.suppress(OSError):  # somebody else has put something there
-            for folder in self._missing:
-                os.rmdir(folder)
 
 
 @contextlib.contextmanager
