@@ -25,6 +25,7 @@ def cache_folder(config: DataConfig) -> Path:
 
 def make_once(target: Path, write: Callable[[Path], object]) -> Path:
     """`target`, written by one of the machine's processes while the others wait. Raises OSError."""
+    target.parent.mkdir(parents=True, exist_ok=True)
     while not target.exists():
         with contextlib.ExitStack() as stack:
             try:
