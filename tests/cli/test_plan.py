@@ -13,7 +13,7 @@ def plan(capsys, *words):
 
 
 def test_a_recipe_is_planned_for_some_gpus(capsys):
-    flags = ("--gpus", "2", "--batch-size", "64", "--steps", "100")
+    flags = ("--gpus", "2", "--batch-size", "64", "--steps", "100", "--mode", "all")
     code, out, err = plan(capsys, "tiny-digits", *flags)
     assert (code, err) == (0, "")
     assert "2 GPUs of 80 GB: 32 of 64 pairs each" in out
@@ -34,9 +34,28 @@ def test_one_mode_alone(capsys):
 
 
 @pytest.mark.parametrize(
+    ("flags", "mode"),
+    [
+        ((), "replicate"),
+        (("--shard.mode", "zero2"), "zero2"),
+        (("--shard.mode", "zero3"), "zero3"),
+        (("--shard.mode", "zero3", "--shard.nodes"), "hsdp"),
+        (("--shard.mode", "zero3", "--mode", "replicate"), "replicate"),
+    ],
+    ids=str,
+)
+def test_the_mode_is_the_runs_own_unless_another_is_asked_for(capsys, flags, mode):
+    _, out, _ = plan(capsys, "tiny-digits", "--gpus=4", *flags)
+    heading, *rows = out.splitlines()[-2:]
+    assert heading.startswith("one GPU")
+    assert [row.split()[0] for row in rows] == [mode]
+
+
+@pytest.mark.parametrize(
     ("flags", "says"),
     [
-        (("--mode", "zero4"), "--mode zero4 is none of replicate, zero2, zero3, hsdp"),
+        (("--mode", "zero4"), "--mode zero4 is none of replicate, zero2, zero3, hsdp, all"),
+        (("--shard.mode", "zero2", "--shard.nodes"), "ask for --mode zero2 or --mode hsdp"),
         (("--gpus", "0"), "--gpus 0 must be a number of at least 1"),
         (("--gpus", "two"), "--gpus two must be a whole number"),
         (("--mfu", "1.5"), "--mfu 1.5 must be a number from above 0 to 1"),
@@ -59,7 +78,7 @@ def test_its_help_names_its_flags(capsys):
 
 @pytest.mark.slow
 def test_eighteen_billion_parameters(capsys):
-    code, out, _ = plan(capsys, "eva-clip-18b", "--gpus", "360")
+    code, out, _ = plan(capsys, "eva-clip-18b", "--gpus", "360", "--mode", "all")
     assert code == 0
     assert "18,325,482,241" in out
     rows = {line.split()[0]: line.split() for line in out.splitlines()[-4:]}

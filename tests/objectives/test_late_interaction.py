@@ -129,7 +129,6 @@ def test_the_programs_for_gpus_in_tritons_interpreter():
 
 
 @pytest.mark.gpu
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 @pytest.mark.parametrize("masked", [False, True])
 def test_the_programs_on_a_gpu(masked):
     queries, keys, seen = sets(64, 96, 49, 32, 256, masked, dtype=torch.float32)

@@ -18,7 +18,7 @@ What a run needs, without a GPU. Flags of `diptych train` change the recipe.
   --gpus N       in all (8)
   --per-node N   in one node (8)
   --memory GB    of one GPU (80)
-  --mode MODE    one of {modes}; all, if it isn't given
+  --mode MODE    one of {modes}, or all; the run's own (--shard.mode), if it isn't given
   --tflops N     of one GPU at its best, in bf16 (989: an H100; an A100: 312)
   --mfu SHARE    of them that training reaches (0.4)"""
 
@@ -31,18 +31,28 @@ def run(arguments: Sequence[str]) -> None:
         print(_HELP.format(modes=", ".join(MODES)))
         return
     recipe, flags = arguments[0], list(arguments[1:])
-    mode = take(flags, "--mode")
-    if mode and mode not in MODES:
-        raise ConfigError(f"--mode {mode} is none of {', '.join(MODES)}")
-    modes: tuple[Mode, ...] = tuple(each for each in MODES if mode in ("", each))
+    asked = take(flags, "--mode")
+    if asked not in ("", "all", *MODES):
+        raise ConfigError(f"--mode {asked} is none of {', '.join(MODES)}, all")
     machines = Machines()
     for field in fields(Machines):
         flag = f"--{field.name.replace('_', '-')}"
         if given := take(flags, flag):
             machines = replace(machines, **{field.name: _number(flag, given, type(field.default))})
     planned = new_run(recipe, flags)
+    mode = asked or _own_mode(planned)
+    modes: tuple[Mode, ...] = tuple(each for each in MODES if mode in ("all", each))
     for line in _lines(planned, machines, plan(planned, machines, modes)):
         say(line)
+
+
+def _own_mode(run: Run) -> str:
+    """The mode in which the run would train."""
+    if run.shard.nodes and run.shard.mode == "zero2":
+        raise ConfigError(
+            "zero2 within nodes (--shard.nodes) isn't planned: ask for --mode zero2 or --mode hsdp"
+        )
+    return "hsdp" if run.shard.nodes else run.shard.mode
 
 
 def _number(flag: str, text: str, kind: Any) -> int | float:
