@@ -1,5 +1,6 @@
 """Tiles and Triton's programs give the plain equation's numbers and gradients."""
 
+import json
 import os
 import subprocess
 import sys
@@ -109,7 +110,9 @@ def interpreted(queries, keys, queries_seen=None, keys_seen=None):
     shares = late._shares(queries, queries_seen)
     return late_triton.TokenSimilarity.apply(queries, keys, shares, hidden)
 
-for masked, counts in ((False, (3, 4, 5, 6, 8)), (True, (2, 3, 17, 20, 40))):
+# Widths of one slice, of several, and beyond what a program of the gradients has.
+sizes = ((3, 4, 5, 6, 8), (2, 3, 17, 20, 40), (1, 2, 70, 3, 270))
+for masked, counts in [(False, sizes[0]), *[(True, each) for each in sizes[1:]]]:
     queries, keys, seen = sets(*counts, masked, dtype=torch.float32)
     reference = with_gradients(late.late_interaction_reference, queries, keys, **seen)
     found = with_gradients(interpreted, queries, keys, **seen)
@@ -120,18 +123,82 @@ for masked, counts in ((False, (3, 4, 5, 6, 8)), (True, (2, 3, 17, 20, 40))):
 
 def test_the_programs_for_gpus_in_tritons_interpreter():
     """In a process of its own: the interpreter is chosen when Triton is imported."""
+    apart(INTERPRETED, TRITON_INTERPRET="1")
+
+
+# Stands in for a GPU: Triton compiles for an H100 without one.
+COMPILED = """
+import json, re, subprocess, sys, tempfile
+import torch, triton
+from triton.backends.compiler import GPUTarget
+from diptych.objectives import late_interaction_triton as late_triton
+
+class Absent:
+    def get_current_target(self):
+        return GPUTarget("cuda", 90, 32)
+
+    def get_current_device(self):
+        return 0
+
+    def get_current_stream(self, device):
+        return 0
+
+triton.runtime.driver.set_active(Absent())
+found = []
+for q, k, width in json.loads(sys.argv[1]):
+    for program in late_triton.compiled(torch.empty(2, q, width), torch.empty(3, k, width)):
+        with tempfile.NamedTemporaryFile(suffix=".cubin") as file:
+            file.write(program.asm["cubin"])
+            file.flush()
+            command = [triton.knobs.nvidia.cuobjdump.path, "--dump-resource-usage", file.name]
+            usage = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+        spilled = int(re.search(r"STACK:(\\d+)", usage)[1])
+        found.append((program.metadata.shared, spilled, "wgmma" in program.asm["ptx"]))
+print(json.dumps(found))
+"""
+H100 = 227 << 10
+"""Bytes of shared memory that a program can have."""
+
+
+WORDS_AGAINST_PATCHES = (77, 16, 256)
+"""With FILIP's defaults: 16 of them stand for a picture."""
+ALL_OF_BOTH = (49, 77, 256)
+OTHERS = [(49, 32, 256), (49, 16, 256), (77, 49, 256), (128, 128, 256), (128, 128, 1024)]
+
+
+@pytest.mark.parametrize(
+    "sizes",
+    [[WORDS_AGAINST_PATCHES, ALL_OF_BOTH], pytest.param(OTHERS, marks=pytest.mark.slow)],
+    ids=["common", "others"],
+)
+def test_the_programs_fit_an_h100(sizes, tmp_path):
+    """As compiled for one: shared memory, what spills from a thread's registers, matrix units."""
+    found = json.loads(apart(COMPILED, json.dumps(sizes), TRITON_CACHE_DIR=str(tmp_path)))
+    assert len(found) == 3 * len(sizes)
+    for shared, spilled, on_matrix_units in found:
+        assert 0 < shared <= H100
+        assert spilled <= 1024
+        assert on_matrix_units
+
+
+def apart(code, *arguments, **environment):
+    """What a script prints in a process of its own."""
     pytest.importorskip("triton", reason="torch's CPU builds come without Triton")
-    environment = os.environ | {"TRITON_INTERPRET": "1"}
     done = subprocess.run(
-        [sys.executable, "-c", INTERPRETED], env=environment, capture_output=True, text=True
+        [sys.executable, "-c", code, *arguments],
+        env=os.environ | environment,
+        capture_output=True,
+        text=True,
     )
     assert done.returncode == 0, done.stderr
+    return done.stdout
 
 
 @pytest.mark.gpu
 @pytest.mark.parametrize("masked", [False, True])
-def test_the_programs_on_a_gpu(masked):
-    queries, keys, seen = sets(64, 96, 49, 32, 256, masked, dtype=torch.float32)
+@pytest.mark.parametrize("sizes", [(49, 32, 256), (77, 16, 256), (49, 77, 256), (130, 9, 64)])
+def test_the_programs_on_a_gpu(masked, sizes):
+    queries, keys, seen = sets(64, 96, *sizes, masked, dtype=torch.float32)
     reference = with_gradients(late_interaction_reference, queries, keys, **seen)
     queries, keys = (x.detach().cuda().requires_grad_() for x in (queries, keys))
     seen = {name: mask.cuda() for name, mask in seen.items()}

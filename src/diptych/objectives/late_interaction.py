@@ -19,8 +19,9 @@ from torch.autograd.function import once_differentiable
 
 TILE = 1 << 19
 """Dot products held at a time. Two megabytes stay in a core's cache."""
-WIDEST, LONGEST = 256, 128
-"""Tokens and sets that a GPU's registers hold; larger ones take the tiled path there, too."""
+LONGEST = 128
+"""Sets of so many tokens are what a GPU's registers hold; longer ones take the tiled path there,
+too."""
 
 
 def late_interaction_reference(
@@ -76,7 +77,7 @@ def token_similarity(
             if keys_seen is None
             else keys.new_zeros(keys_seen.shape).masked_fill_(~keys_seen, -torch.inf)
         )
-        if _fits_registers(queries, keys):
+        if _fits_chip(queries, keys):
             from diptych.objectives.late_interaction_triton import TokenSimilarity
 
             return TokenSimilarity.apply(queries, keys, shares, hidden)
@@ -90,14 +91,17 @@ def _shares(queries: Tensor, seen: Tensor | None) -> Float[Tensor, "rows q"]:
     return seen.to(queries.dtype) / seen.sum(dim=1, keepdim=True)
 
 
-def _fits_registers(queries: Tensor, keys: Tensor) -> bool:
-    return (
-        queries.device.type == "cuda"
-        and queries.dtype == torch.float32
-        and queries.shape[2] <= WIDEST
-        and max(queries.shape[1], keys.shape[1]) <= LONGEST
-        and importlib.util.find_spec("triton") is not None
-    )
+def _fits_chip(queries: Tensor, keys: Tensor) -> bool:
+    if (
+        queries.device.type != "cuda"
+        or queries.dtype != torch.float32
+        or max(queries.shape[1], keys.shape[1]) > LONGEST
+        or importlib.util.find_spec("triton") is None
+    ):
+        return False
+    from diptych.objectives.late_interaction_triton import fits
+
+    return fits(queries, keys)
 
 
 class _Tiles:

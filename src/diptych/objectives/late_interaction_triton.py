@@ -1,14 +1,15 @@
 """The tiles of `late_interaction.token_similarity` in a GPU's registers (Triton: Tillet et al.
 2019, doi:10.1145/3315508.3329973).
 
-Each program holds one set's tokens and runs through the sets of the other side: products, maxima
-and their mean never leave the chip. The tiled path is the reference. Triton comes with torch's CUDA
-builds, so this module is imported only where a GPU computes; Triton's interpreter runs the same
-programs on a CPU, slowly, for tests.
+Each program has one set of tokens and runs through the sets of the other side: products, maxima and
+their mean never leave the chip. A set isn't held whole: products are summed over slices of the
+width, for which matrix units take three products in tf32, together as exact as one in float32. The
+tiled path is the reference. Triton comes with torch's CUDA builds, so this module is imported only
+where a GPU computes; Triton's interpreter runs the same programs on a CPU, slowly, for tests.
 """
 
-# Parameters of the programs are pointers, blocks or numbers of the compiler's, which have no types:
-# an annotation on them would mean a constant of the compiled program.
+# Parameters of the programs are pointers, numbers or constants of the compiler's, which have no
+# types: an annotation on them would mean a constant of the compiled program.
 # pyright: reportMissingParameterType=false, reportUnknownParameterType=false
 
 from typing import Any
@@ -18,6 +19,9 @@ import triton
 import triton.language as tl
 from torch import Tensor
 from torch.autograd.function import once_differentiable
+
+_SLICE = tl.constexpr(32)
+"""Of the width, which is multiplied at a time."""
 
 
 class TokenSimilarity(torch.autograd.Function):
@@ -33,8 +37,8 @@ class TokenSimilarity(torch.autograd.Function):
         hidden = keys.new_zeros(keys.shape[:2]) if hidden is None else hidden.contiguous()
         ctx.save_for_backward(queries, keys, shares, hidden)
         similarity = queries.new_empty(len(queries), len(keys))
-        sizes = _sizes(queries, keys)
-        _similarity[len(queries),](queries, keys, shares, hidden, similarity, len(keys), **sizes)
+        given = queries, keys, shares, hidden
+        _similarity[len(queries),](*given, similarity, **_sizes(queries, keys))
         return similarity
 
     @staticmethod
@@ -43,113 +47,146 @@ class TokenSimilarity(torch.autograd.Function):
         ctx: Any, *gradients: Tensor
     ) -> tuple[Tensor | None, ...]:
         queries, keys, shares, hidden = ctx.saved_tensors
-        gradient, sizes = gradients[0].contiguous(), _sizes(queries, keys)
+        given = queries, keys, shares, hidden, gradients[0].contiguous()
         d_queries, d_keys = torch.empty_like(queries), torch.empty_like(keys)
-        rows, columns = gradient.shape
-        given = queries, keys, shares, hidden, gradient
-        _of_queries[rows,](*given, d_queries, columns, **sizes)
-        _of_keys[columns,](*given, d_keys, rows, columns, **sizes)
+        sizes, width = _sizes(queries, keys), queries.shape[2]
+        _of_queries[len(queries), triton.cdiv(width, sizes["WIDE"])](*given, d_queries, **sizes)
+        _of_keys[len(keys), triton.cdiv(width, sizes["NARROW"])](*given, d_keys, **sizes)
         return d_queries, d_keys, None, None
 
 
+def fits(queries: Tensor, keys: Tensor) -> bool:
+    """Whether the GPU has the matrix units and the shared memory that the programs need for sets of
+    these sizes."""
+    gpu = torch.cuda.get_device_properties(queries.device)
+    if torch.version.cuda is None or gpu.major < 8:  # tf32 came with Ampere
+        return False
+    return shared_memory(queries, keys) <= gpu.shared_memory_per_block_optin
+
+
+def shared_memory(queries: Tensor, keys: Tensor) -> int:
+    """Bytes that the programs need for sets of these sizes. They are compiled to tell it, which
+    takes a second the first time."""
+    return max(program.metadata.shared for program in compiled(queries, keys))
+
+
+def compiled(queries: Tensor, keys: Tensor) -> list[Any]:
+    """The three programs for sets of these sizes, as Triton compiles them for the GPU."""
+    sizes, programs = _sizes(queries, keys), ((_similarity, 5), (_of_queries, 6), (_of_keys, 6))
+    return [
+        program.warmup(*[torch.float32] * pointers, grid=(1,), **sizes)
+        for program, pointers in programs
+    ]
+
+
 def _sizes(queries: Tensor, keys: Tensor) -> dict[str, Any]:
-    """Counts, and the powers of two that hold them; a matrix unit wants 16 at least."""
-    counts = {"Q": queries.shape[1], "K": keys.shape[1], "W": keys.shape[2]}
-    return counts | {
-        f"{name}_BLOCK": max(16, triton.next_power_of_2(count)) for name, count in counts.items()
+    """Counts, and the blocks that hold them: powers of two; a matrix unit wants 16 at least."""
+    rows, q, width = queries.shape
+    columns, k, _ = keys.shape
+    q_block, k_block, w_block = (max(16, triton.next_power_of_2(n)) for n in (q, k, width))
+    counts = {"rows": rows, "columns": columns, "Q": q, "K": k, "W": width}
+    blocks = {"Q_BLOCK": q_block, "K_BLOCK": k_block}
+    # What a program has of the width of a gradient: what its registers hold, and, of the keys'
+    # gradient, shared memory, through which all that matrix units multiply goes.
+    parts = {
+        "WIDE": min(w_block, 256),
+        "NARROW": min(w_block, 128 if min(q_block, k_block) < 128 else 64),
     }
+    return counts | blocks | parts | {"num_warps": 8, "num_stages": 3}
 
 
 @triton.jit
-def _load(
-    base, index, N: tl.constexpr, W: tl.constexpr, N_BLOCK: tl.constexpr, W_BLOCK: tl.constexpr
-):
-    """Set `index` of [sets, N, W]: [N_BLOCK, W_BLOCK], zeros beyond."""
-    n, w = tl.arange(0, N_BLOCK)[:, None], tl.arange(0, W_BLOCK)[None]
-    return tl.load(base + index * N * W + n * W + w, mask=(n < N) & (w < W), other=0.0)
+def _load(base, index, n, w, N, W: tl.constexpr):
+    """Of set `index` of [sets, N, W] the places w of its tokens n: zeros beyond."""
+    inside = (n < N) & (w < W)
+    return tl.load(base + tl.cast(index, tl.int64) * N * W + n * W + w, mask=inside, other=0.0)
 
 
 @triton.jit
-def _store(
-    base,
-    index,
-    values,
-    N: tl.constexpr,
-    W: tl.constexpr,
-    N_BLOCK: tl.constexpr,
-    W_BLOCK: tl.constexpr,
-):
+def _store(base, index, n, w, values, N, W: tl.constexpr):
     """The reverse of `_load`."""
-    n, w = tl.arange(0, N_BLOCK)[:, None], tl.arange(0, W_BLOCK)[None]
-    tl.store(base + index * N * W + n * W + w, values, mask=(n < N) & (w < W))
+    inside = (n < N) & (w < W)
+    tl.store(base + tl.cast(index, tl.int64) * N * W + n * W + w, values, mask=inside)
 
 
 @triton.jit
-def _share(shares, row, Q: tl.constexpr, Q_BLOCK: tl.constexpr):
+def _share(shares, row, Q, Q_BLOCK: tl.constexpr):
     """What each query of a row counts; what isn't there counts nothing."""
     q = tl.arange(0, Q_BLOCK)
-    return tl.load(shares + row * Q + q, mask=q < Q, other=0.0)
+    return tl.load(shares + tl.cast(row, tl.int64) * Q + q, mask=q < Q, other=0.0)
 
 
 @triton.jit
-def _compare(queries, keys, hidden, column, K: tl.constexpr, K_BLOCK: tl.constexpr):
-    """[Q_BLOCK, K_BLOCK] dot products; keys that aren't there or aren't seen are infinitely far."""
-    k = tl.arange(0, K_BLOCK)
-    far = tl.load(hidden + column * K + k, mask=k < K, other=float("-inf"))
-    return tl.dot(queries, tl.trans(keys), input_precision="ieee") + far[None]
-
-
-@triton.jit
-def _passed(products, share, gradient, K_BLOCK: tl.constexpr):
-    """The gradient of the products: a query's nearest key gets all of the query's share."""
-    chosen = tl.argmax(products, axis=1)[:, None] == tl.arange(0, K_BLOCK)[None]
-    return tl.where(chosen, share[:, None] * gradient, 0.0)
+def _pair(base, row, column, columns):
+    """Where the number of a pair stands in [rows, columns]."""
+    return base + tl.cast(row, tl.int64) * columns + column
 
 
 # fmt: off
 @triton.jit
+def _compare(
+    queries, keys, hidden, row, column, Q, K, W: tl.constexpr,
+    Q_BLOCK: tl.constexpr, K_BLOCK: tl.constexpr,
+):
+    """[Q_BLOCK, K_BLOCK] dot products; keys that aren't there or aren't seen are infinitely far."""
+    q, k = tl.arange(0, Q_BLOCK), tl.arange(0, K_BLOCK)
+    products = tl.zeros([Q_BLOCK, K_BLOCK], tl.float32)
+    for start in range(0, W, _SLICE):
+        w = start + tl.arange(0, _SLICE)
+        some = _load(queries, row, q[:, None], w[None], Q, W)
+        others = _load(keys, column, k[:, None], w[None], K, W)
+        products = tl.dot(some, tl.trans(others), products, input_precision="tf32x3")
+    far = tl.load(
+        hidden + tl.cast(column, tl.int64) * K + k, mask=k < K, other=float("-inf")
+    )
+    return products + far[None]
+
+
+_NUMBERS = ["rows", "columns", "Q", "K"]
+"""Not compiled for: captions have many lengths."""
+
+
+@triton.jit(do_not_specialize=_NUMBERS)
 def _similarity(
-    queries, keys, shares, hidden, out, columns,
-    Q: tl.constexpr, K: tl.constexpr, W: tl.constexpr,
-    Q_BLOCK: tl.constexpr, K_BLOCK: tl.constexpr, W_BLOCK: tl.constexpr,
+    queries, keys, shares, hidden, out, rows, columns, Q, K, W: tl.constexpr,
+    Q_BLOCK: tl.constexpr, K_BLOCK: tl.constexpr, WIDE: tl.constexpr, NARROW: tl.constexpr,
 ):
-    row = tl.program_id(0).to(tl.int64)
-    own, share = _load(queries, row, Q, W, Q_BLOCK, W_BLOCK), _share(shares, row, Q, Q_BLOCK)
+    row = tl.program_id(0)
+    share = _share(shares, row, Q, Q_BLOCK)
     for column in range(columns):
-        other = _load(keys, column, K, W, K_BLOCK, W_BLOCK)
-        products = _compare(own, other, hidden, column, K, K_BLOCK)
-        tl.store(out + row * columns + column, tl.sum(tl.max(products, axis=1) * share))
+        products = _compare(queries, keys, hidden, row, column, Q, K, W, Q_BLOCK, K_BLOCK)
+        tl.store(_pair(out, row, column, columns), tl.sum(tl.max(products, axis=1) * share))
 
 
-@triton.jit
+@triton.jit(do_not_specialize=_NUMBERS)
 def _of_queries(
-    queries, keys, shares, hidden, gradient, out, columns,
-    Q: tl.constexpr, K: tl.constexpr, W: tl.constexpr,
-    Q_BLOCK: tl.constexpr, K_BLOCK: tl.constexpr, W_BLOCK: tl.constexpr,
+    queries, keys, shares, hidden, gradient, out, rows, columns, Q, K, W: tl.constexpr,
+    Q_BLOCK: tl.constexpr, K_BLOCK: tl.constexpr, WIDE: tl.constexpr, NARROW: tl.constexpr,
 ):
-    row = tl.program_id(0).to(tl.int64)
-    own, share = _load(queries, row, Q, W, Q_BLOCK, W_BLOCK), _share(shares, row, Q, Q_BLOCK)
-    total = tl.zeros([Q_BLOCK, W_BLOCK], tl.float32)
+    row, w = tl.program_id(0), (tl.program_id(1) * WIDE + tl.arange(0, WIDE))[None]
+    share, total = _share(shares, row, Q, Q_BLOCK), tl.zeros([Q_BLOCK, WIDE], tl.float32)
     for column in range(columns):
-        other = _load(keys, column, K, W, K_BLOCK, W_BLOCK)
-        products = _compare(own, other, hidden, column, K, K_BLOCK)
-        passed = _passed(products, share, tl.load(gradient + row * columns + column), K_BLOCK)
-        total += tl.dot(passed, other, input_precision="ieee")
-    _store(out, row, total, Q, W, Q_BLOCK, W_BLOCK)
+        products = _compare(queries, keys, hidden, row, column, Q, K, W, Q_BLOCK, K_BLOCK)
+        nearest = tl.argmax(products, axis=1)[:, None]
+        passed = share * tl.load(_pair(gradient, row, column, columns))
+        total += passed[:, None] * _load(keys, column, nearest, w, K, W)
+    _store(out, row, tl.arange(0, Q_BLOCK)[:, None], w, total, Q, W)
 
 
-@triton.jit
+@triton.jit(do_not_specialize=_NUMBERS)
 def _of_keys(
-    queries, keys, shares, hidden, gradient, out, rows, columns,
-    Q: tl.constexpr, K: tl.constexpr, W: tl.constexpr,
-    Q_BLOCK: tl.constexpr, K_BLOCK: tl.constexpr, W_BLOCK: tl.constexpr,
+    queries, keys, shares, hidden, gradient, out, rows, columns, Q, K, W: tl.constexpr,
+    Q_BLOCK: tl.constexpr, K_BLOCK: tl.constexpr, WIDE: tl.constexpr, NARROW: tl.constexpr,
 ):
-    column = tl.program_id(0).to(tl.int64)
-    own = _load(keys, column, K, W, K_BLOCK, W_BLOCK)
-    total = tl.zeros([K_BLOCK, W_BLOCK], tl.float32)
+    column, w = tl.program_id(0), (tl.program_id(1) * NARROW + tl.arange(0, NARROW))[None]
+    q, k = tl.arange(0, Q_BLOCK)[:, None], tl.arange(0, K_BLOCK)[None]
+    total = tl.zeros([K_BLOCK, NARROW], tl.float32)
     for row in range(rows):
-        other, share = _load(queries, row, Q, W, Q_BLOCK, W_BLOCK), _share(shares, row, Q, Q_BLOCK)
-        products = _compare(other, own, hidden, column, K, K_BLOCK)
-        passed = _passed(products, share, tl.load(gradient + row * columns + column), K_BLOCK)
-        total += tl.dot(tl.trans(passed), other, input_precision="ieee")
-    _store(out, column, total, K, W, K_BLOCK, W_BLOCK)
+        products = _compare(queries, keys, hidden, row, column, Q, K, W, Q_BLOCK, K_BLOCK)
+        share = _share(shares, row, Q, Q_BLOCK)
+        passed = share * tl.load(_pair(gradient, row, column, columns))
+        # The gradient of the products: a query's nearest key gets all that the query passes on.
+        nearest = tl.where(tl.argmax(products, axis=1)[:, None] == k, passed[:, None], 0.0)
+        some = _load(queries, row, q, w, Q, W)
+        total = tl.dot(tl.trans(nearest), some, total, input_precision="tf32x3")
+    _store(out, column, tl.arange(0, K_BLOCK)[:, None], w, total, K, W)
