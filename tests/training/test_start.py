@@ -1,12 +1,14 @@
 """Runs whose towers start from published weights, each from its own file."""
 
+import shutil
 from dataclasses import replace
 
 import pytest
 import torch
 
+import diptych
 from diptych.checkpoints import load_model
-from diptych.config import ModelConfig, TowerOptions
+from diptych.config import ModelConfig, TokenizerConfig, TowerOptions
 from diptych.distributed import Peers
 from diptych.errors import CheckpointError, ConfigError
 from diptych.families.eva import EvaConfig
@@ -103,3 +105,22 @@ def test_frozen_patches_stay(tmp_path):
             replace(run, model=ModelConfig(custom=MODEL, text=TowerOptions(freeze_patches=True))),
             Peers(),
         )
+
+
+def test_the_tokenizer_beside_the_weights_is_the_runs(tmp_path):
+    """Its name may be nobody's, or another's by now; nothing is fetched."""
+    pytest.importorskip("transformers")
+    words = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "red", "circle", "a", "of"]
+    tokenizer = TokenizerConfig(kind="huggingface", name="nobody/nothing")
+    text = replace(MODEL.text, vocab_size=len(words))
+    folder = tmp_path / "model"
+    save_model(folder, build(replace(MODEL, text=text, tokenizer=tokenizer)))
+    (folder / "vocab.txt").write_text("\n".join(words))
+    (folder / "tokenizer_config.json").write_text('{"tokenizer_class": "BertTokenizer"}')
+    run = small_run(tmp_path / "run", model=ModelConfig(init=str(folder)), steps=1)
+    kept = diptych.load(fit(run, progress=False)).tokenizer
+    assert [kept.decode([i]) for i in range(5, 9)] == words[5:]
+    # Gone on with, it is the checkpoint's, wherever that once came from.
+    shutil.rmtree(folder)
+    again = diptych.load(fit(replace(run, steps=2), resume=True, progress=False)).tokenizer
+    assert again(["a red circle"]).tolist() == kept(["a red circle"]).tolist()

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -24,14 +24,24 @@ _FITTED = ("image_size", "patch_size", "context_length")
 """Fields that may differ between a file's tower and ours: weights are resized to them."""
 
 
+class Started(NamedTuple):
+    """What training starts from."""
+
+    model: Clip
+    folder: Path
+    """Of the weights: the files of the model's own tokenizer may lie beside them."""
+    notes: list[str]
+    """What the user should know of the weights."""
+
+
 def start_model(
     path: str | Path, config: ClipConfig | None = None, image_size: int | None = None
-) -> tuple[Clip, list[str]]:
+) -> Started:
     """The model at `path`, in any layout, as `config` describes it (None: as it describes itself),
     for pictures of `image_size` pixels (None: as the configuration says).
 
     A position table of another grid is interpolated, one of longer texts is cut; everything else
-    must fit. Also a sentence on each of these, on what stays behind, and on settings of `config`
+    must fit. Notes: a sentence on each of these, on what stays behind, and on settings of `config`
     that weights don't show, such as the activation, where the file says otherwise. Raises
     CheckpointError for what can't be read or doesn't fit.
 
@@ -41,8 +51,8 @@ def start_model(
     >>> from diptych.weights import save_model
     >>> model = models.build(pretrained.get("tiny"))
     >>> with tempfile.TemporaryDirectory() as folder:
-    ...     started, notes = start_model(save_model(f"{folder}/model", model), image_size=64)
-    >>> started.config.image.image_size, len(notes)
+    ...     started = start_model(save_model(f"{folder}/model", model), image_size=64)
+    >>> started.model.config.image.image_size, len(started.notes)
     (64, 1)
     """
     content = read(path, config=config)
@@ -61,7 +71,7 @@ def start_model(
     except (CheckpointError, ConfigError) as error:
         raise CheckpointError(f"the model can't start from {path}: {error}") from error
     said += [f"{path}: {sentence}" for sentence in dict.fromkeys((*notes, *cut))]
-    return model, list(filter(None, said))
+    return Started(model, meta.folder, list(filter(None, said)))
 
 
 def _settings(path: str | Path, config: ClipConfig) -> list[str]:

@@ -22,6 +22,9 @@ from diptych.training.state import TrainingState
 
 _DEFAULT = "vit-b-32"
 """The model of a run that names none."""
+_Start = tuple[Clip, Path | None, list[str]]
+"""The model, the folder of weights that it starts from as a whole, and what the user should know of
+them."""
 
 
 def assemble(run: Run, peers: Peers) -> tuple[TrainingState, torch.nn.Module, list[str]]:
@@ -29,7 +32,7 @@ def assemble(run: Run, peers: Peers) -> tuple[TrainingState, torch.nn.Module, li
     user should know of the weights that it starts from."""
     torch.manual_seed(run.seed)
     sharded = run.shard.mode != "replicate" and peers.size > 1
-    model, notes = _shared_model(run, peers) if sharded else _model(run)
+    model, folder, notes = _shared_model(run, peers) if sharded else _model(run)
     notes += _useless(run.model)
     if run.shard.mode != "replicate" and not sharded:
         notes.append(f"--shard.mode {run.shard.mode}: a single process has nothing to share")
@@ -50,6 +53,7 @@ def assemble(run: Run, peers: Peers) -> tuple[TrainingState, torch.nn.Module, li
             scaler=scaler,
             average=average,
             groups=groups,
+            origin=folder,
             whole=partial(_whole_objective, run, model.config, peers) if sharded else None,
         ),
         wrapped,
@@ -62,18 +66,19 @@ def _whole_objective(run: Run, config: ClipConfig, peers: Peers) -> Objective:
     return build_objective(run.objective, build(config, init=False)).to(peers.device)
 
 
-def _shared_model(run: Run, peers: Peers) -> tuple[Clip, list[str]]:
+def _shared_model(run: Run, peers: Peers) -> _Start:
     """The model on the first process; on the others, which get their shards from it, without
     numbers."""
     made = list[Clip]()
 
-    def describe() -> tuple[dict[str, Any], list[str]]:
-        model, notes = _model(run)
+    def describe() -> tuple[dict[str, Any], Path | None, list[str]]:
+        model, folder, notes = _model(run)
         made.append(model)
-        return to_dict(model.config), notes
+        return to_dict(model.config), folder, notes
 
-    config, notes = on_main(peers, describe)
-    return (made[0] if made else build(from_dict(ClipConfig, config), device="meta")), notes
+    config, folder, notes = on_main(peers, describe)
+    model = made[0] if made else build(from_dict(ClipConfig, config), device="meta")
+    return model, folder, notes
 
 
 def parts_of(model: Clip, run: Run) -> Parts:
@@ -90,18 +95,17 @@ def from_checkpoint(config: ModelConfig, folder: Path) -> ModelConfig:
     return replace(config, name="", custom=None, init=str(folder), image=image, text=text)
 
 
-def _model(run: Run) -> tuple[Clip, list[str]]:
-    """The model, and what the user should know of the weights that it starts from."""
-    model, notes = _whole_model(run)
-    return model, notes + _start_towers(model, run.model)
+def _model(run: Run) -> _Start:
+    model, folder, notes = _whole_model(run)
+    return model, folder, notes + _start_towers(model, run.model)
 
 
-def _whole_model(run: Run) -> tuple[Clip, list[str]]:
+def _whole_model(run: Run) -> _Start:
     config = run.model
     chosen = config.custom or (pretrained.get(config.name) if config.name else None)
     if config.init:
         return start_model(config.init, chosen, image_size=config.image.size or None)
-    return build(described(run)), []
+    return build(described(run)), None, []
 
 
 def described(run: Run) -> ClipConfig:

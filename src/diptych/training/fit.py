@@ -91,7 +91,7 @@ def fit(run: Run, *, resume: bool | str | os.PathLike[str] = False, progress: bo
         start = replace(run, model=from_checkpoint(run.model, found)) if found else run
         state, wrapped, notes = assemble(start, peers)
         model = state.model.config
-        tokenizer = build_tokenizer(model.tokenizer, model.text.context_length)
+        tokenizer = build_tokenizer(model.tokenizer, model.text.context_length, state.origin)
         preprocess = Preprocess(model.preprocess, model.image.image_size)
         source = open_source(run.data, split="train")
         notes += lost + _place(state, source, run, found, old, changed)

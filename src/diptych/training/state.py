@@ -56,6 +56,8 @@ class TrainingState:
     """The moving average of the model's weights, if the run keeps one."""
     groups: tuple[Group, ...] = ()
     """How the optimiser treats which parameters."""
+    origin: Path | None = None
+    """The folder that the model came from, beside which its tokenizer may lie."""
     whole: Callable[[], Objective] | None = None
     """Where the objective is sharded: makes one that isn't, with room for its numbers."""
     step: int = 0
