@@ -2,7 +2,6 @@
 
 import builtins
 import importlib
-import os
 import signal
 import subprocess
 import sys
@@ -57,7 +56,9 @@ def whole(tmp_path_factory) -> Path:
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGUSR1])
 @pytest.mark.parametrize("hang", [hang_in_python, hang_in_a_call])
-def test_a_long_step_is_given_up_and_the_one_before_saved(tmp_path, whole, number, hang):
+def test_a_long_step_is_given_up_and_the_one_before_saved(
+    tmp_path, monkeypatch, whole, number, hang
+):
     if hang is hang_in_a_call and number != signal.SIGTERM:
         pytest.skip("which signal it was makes no difference there")
     run = Diptych(tmp_path, TRAIN, IN_A_STEP, hang)
@@ -70,7 +71,7 @@ def test_a_long_step_is_given_up_and_the_one_before_saved(tmp_path, whole, numbe
         "Continue with: diptych train --resume run"
     ]
     assert seconds < WITHIN
-    os.chdir(tmp_path)
+    monkeypatch.chdir(tmp_path)
     assert_same_bits(whole, fit(small_run(Path("run")), resume=True, progress=False))
 
 
