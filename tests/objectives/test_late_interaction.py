@@ -10,6 +10,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from diptych.objectives import late_interaction
 from diptych.objectives.late_interaction import late_interaction_reference, token_similarity
 
 
@@ -40,11 +41,24 @@ def with_gradients(function, queries, keys, **options):
     counts=st.tuples(*[st.integers(1, 9)] * 5),
     masked=st.booleans(),
     tile=st.integers(1, 600),
+    kept=st.sampled_from([0, late_interaction.KEPT]),
 )
-def test_tiles_give_the_equation(counts, masked, tile):
+def test_tiles_give_the_equation(counts, masked, tile, kept):
+    assert_equal_to_the_equation(counts, masked, tile, kept)
+
+
+@pytest.mark.parametrize("kept", [0, late_interaction.KEPT])
+@pytest.mark.parametrize("counts", [(2, 3, 2, 300, 3), (70, 150, 3, 2, 5)])
+def test_more_keys_than_a_byte_counts_and_more_columns_than_a_tile(counts, kept):
+    assert_equal_to_the_equation(counts, True, late_interaction.TILE, kept)
+
+
+def assert_equal_to_the_equation(counts, masked, tile, kept):
     queries, keys, seen = sets(*counts, masked)
     plain = with_gradients(late_interaction_reference, queries, keys, **seen)
-    tiled = with_gradients(token_similarity, queries, keys, **seen, tile=tile)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(late_interaction, "KEPT", kept)
+        tiled = with_gradients(token_similarity, queries, keys, **seen, tile=tile)
     for ours, reference in zip(tiled, plain, strict=True):
         torch.testing.assert_close(ours, reference)
 
@@ -80,7 +94,9 @@ def test_equal_keys_share_no_gradient_twice():
     assert keys.grad.sum() == 2
 
 
-def test_the_products_are_never_held_together():
+@pytest.mark.parametrize("kept", [0, late_interaction.KEPT])
+def test_the_products_are_never_held_together(kept, monkeypatch):
+    monkeypatch.setattr(late_interaction, "KEPT", kept)
     queries, keys, _ = sets(48, 48, 10, 10, 4, False, dtype=torch.float32)
     whole = 48 * 48 * 10 * 10
     largest = []
@@ -89,12 +105,12 @@ def test_the_products_are_never_held_together():
         def __torch_dispatch__(self, func, types, args=(), kwargs=None):
             made = func(*args, **(kwargs or {}))
             if isinstance(made, torch.Tensor):
-                largest.append(made.untyped_storage().nbytes() // 4)
+                largest.append(made.untyped_storage().nbytes())
             return made
 
     with Watch():
         with_gradients(token_similarity, queries, keys, tile=5000)
-    assert max(largest) <= 5000 < whole / 40
+    assert max(largest) <= (48 * 48 * 10 if kept else 4 * 5000) <= 4 * whole / 40
 
 
 INTERPRETED = """
