@@ -19,6 +19,7 @@ NAMES = (
     "inputs",
     "loader",
     "towers",
+    "trainer",
     "eva",
     "loss",
     "late_interaction",
