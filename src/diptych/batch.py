@@ -1,8 +1,8 @@
 """The contract between data and objectives: what an objective asks for, and what it gets."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import torch
 from jaxtyping import Float, Int
@@ -51,6 +51,33 @@ class Sample:
     meta: Mapping[str, object] | None = None
 
 
+class TextLengths(NamedTuple):
+    """How many ids each text of a batch has, special tokens included and padding not. Whoever
+    chooses shapes by them reads them here, and doesn't wait for a device.
+
+    >>> from diptych.batch import TextLengths
+    >>> TextLengths.of([3, 5, 4]).rows(1, 3).host
+    (5, 4)
+    """
+
+    host: tuple[int, ...]
+    device: Int[Tensor, " batch"]
+    """The same numbers, where the batch is."""
+
+    @classmethod
+    def of(cls, lengths: Sequence[int]) -> "TextLengths":
+        """On the CPU."""
+        return cls(tuple(lengths), torch.tensor(lengths))
+
+    def rows(self, start: int, stop: int) -> "TextLengths":
+        """Those of the rows from `start` up to, and without, `stop`."""
+        return TextLengths(self.host[start:stop], self.device[start:stop])
+
+    def to(self, device: torch.device) -> "TextLengths":
+        """The same on `device`."""
+        return self._replace(device=self.device.to(device, non_blocking=True))
+
+
 @dataclass(frozen=True, kw_only=True)
 class Batch:
     """Pairs, ready for the towers.
@@ -59,12 +86,14 @@ class Batch:
     Int[batch, length], one per text view, padded to the longest caption of the batch. `index`:
     Int[batch], each sample's place in its source. `mlm_labels`: Int[batch, length], the ids of the
     tokens that the `masked` text view masks, -100 elsewhere; None without such a view.
+    `lengths[v]`: of `texts[v]`; None where they aren't known.
     """
 
     images: tuple[Float[Tensor, "batch 3 height width"], ...]
     texts: tuple[Int[Tensor, "batch _"], ...]
     index: Int[Tensor, " batch"]
     mlm_labels: Int[Tensor, "batch _"] | None = None
+    lengths: tuple[TextLengths, ...] | None = None
 
     def __len__(self) -> int:
         return len(self.index)
@@ -85,6 +114,9 @@ class Batch:
             texts=tuple(text[start:stop] for text in self.texts),
             index=self.index[start:stop],
             mlm_labels=None if self.mlm_labels is None else self.mlm_labels[start:stop],
+            lengths=None
+            if self.lengths is None
+            else tuple(view.rows(start, stop) for view in self.lengths),
         )
 
     def to(self, device: torch.device) -> "Batch":
@@ -97,4 +129,11 @@ class Batch:
             mlm_labels=None
             if self.mlm_labels is None
             else self.mlm_labels.to(device, non_blocking=True),
+            lengths=None
+            if self.lengths is None
+            else tuple(view.to(device) for view in self.lengths),
         )
+
+    def lengths_of(self, view: int) -> TextLengths | None:
+        """Of `texts[view]`; None where they aren't known."""
+        return None if self.lengths is None else self.lengths[view]

@@ -89,13 +89,31 @@ def test_texts_sorted_by_length_come_back_in_order(encoder, batch_size):
 
 
 def test_little_padding_is_computed(encoder, monkeypatch):
-    shapes = []
+    shapes, computed = [], []
     encode = encoder.model.encode_text
-    monkeypatch.setattr(
-        encoder.model, "encode_text", lambda ids: shapes.append(tuple(ids.shape)) or encode(ids)
-    )
+
+    def look(ids, lengths):
+        shapes.append(tuple(ids.shape))
+        return encode(ids, lengths=lengths)
+
+    monkeypatch.setattr(encoder.model, "encode_text", look)
     encoder.embed_texts(["a", "one two three four", "b", "five six seven eight"], batch_size=2)
     assert shapes == [(2, 6), (2, 3)]
+    # A batch holds a few thousand tokens at the most, whatever `batch_size` allows, and is not
+    # computed as long as its longest text.
+    long, short = "one two three four " * 10, "one two three four five six seven eight nine"
+    texts = [long, *[short] * 139]
+    hook = encoder.model.text.blocks[0].register_forward_hook(
+        lambda block, given, made: computed.append(len(given[0]))
+    )
+    shapes.clear()
+    vectors = encoder.embed_texts(texts, batch_size=1000)
+    hook.remove()
+    assert shapes == [(128, 32), (12, 11)]
+    # Groups of 4 rows: the longest text stands among 3 others that are computed as long.
+    assert computed == [4 * 32 + 124 * 16, 12 * 11]
+    torch.testing.assert_close(vectors[0], encoder.embed_texts(long)[0], atol=1e-6, rtol=0)
+    torch.testing.assert_close(vectors[7], encoder.embed_texts(short)[0], atol=1e-6, rtol=0)
 
 
 def test_a_bad_picture_is_named(encoder, tmp_path):

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import torch
 
-from diptych.batch import Batch
+from diptych.batch import Batch, TextLengths
 from diptych.config import (
     ClipConfig,
     DeclipObjectiveConfig,
@@ -20,6 +20,7 @@ from diptych.config import (
 from tests.objectives.small import small_config
 
 SIM_CLR, SIM_SIAM = SimClrConfig(hidden=10, out=6), SimSiamConfig(width=8, hidden=4)
+CONTEXT = 20
 CONFIGS: dict[str, ObjectiveConfig] = {
     "slip": SlipObjectiveConfig(views=SIM_CLR),
     "slip, simsiam": SlipObjectiveConfig(views=SIM_SIAM),
@@ -38,19 +39,24 @@ CONFIGS: dict[str, ObjectiveConfig] = {
 
 def model_config(name: str) -> ClipConfig:
     bias = -10.0 if "siglip" in name else None
-    return replace(small_config(), token_dim=7, logit_bias=bias)
+    small = small_config()
+    text = replace(small.text, context_length=CONTEXT)
+    return replace(small, text=text, token_dim=7, logit_bias=bias)
 
 
 def batch(views, pairs: int, dtype: torch.dtype = torch.float64, size: int = 16) -> Batch:
-    """Drawn from torch's generator; captions end at different places, and every second word is
-    hidden."""
-    texts = torch.randint(1, 29, (pairs, 6))
-    texts[torch.arange(pairs), torch.randint(2, 6, (pairs,))] = 29
-    mlm_labels = torch.where(torch.arange(6) % 2 == 1, texts, -100)
+    """Drawn from torch's generator; captions end at different places, with anything behind their
+    end, and every second word is hidden."""
+    texts = torch.randint(1, 29, (pairs, CONTEXT))
+    ends = torch.randint(2, CONTEXT, (pairs,))
+    texts[torch.arange(pairs), ends] = 29
+    places = torch.arange(CONTEXT)
+    mlm_labels = torch.where((places % 2 == 1) & (places <= ends[:, None]), texts, -100)
     images = tuple(torch.randn(pairs, 3, size, size, dtype=dtype) for _ in views.image)
     return Batch(
         images=images,
         texts=tuple(texts for _ in views.text),
         index=torch.arange(pairs),
         mlm_labels=mlm_labels,
+        lengths=tuple(TextLengths.of((ends + 1).tolist()) for _ in views.text),
     )

@@ -21,7 +21,7 @@ from diptych.families.huggingface import HuggingFaceTextConfig
 from diptych.models import build
 from diptych.objectives import DeclipObjective, accumulate, build_objective
 from diptych.objectives.contrastive import build_contrastive
-from tests.objectives.composed import CONFIGS, batch, model_config
+from tests.objectives.composed import CONFIGS, CONTEXT, batch, model_config
 from tests.objectives.small import small_config
 
 every = pytest.mark.parametrize("name", CONFIGS)
@@ -142,7 +142,7 @@ def test_padding_takes_no_part_where_it_is_masked():
     objective = make("filip, all tokens, no padding")
     data = batch(objective.views, 4)
     ends = data.texts[0].argmax(dim=1, keepdim=True)
-    other = torch.where(torch.arange(6) > ends, 1, data.texts[0])
+    other = torch.where(torch.arange(CONTEXT) > ends, 1, data.texts[0])
     changed = replace(data, texts=(other,))
     torch.testing.assert_close(objective(data, Peers()).total, objective(changed, Peers()).total)
 

@@ -20,7 +20,7 @@ import torch
 from jaxtyping import Int
 from torch import Tensor
 
-from diptych.batch import Batch, Views
+from diptych.batch import Batch, TextLengths, Views
 from diptych.config import DataConfig
 from diptych.data.bad import BadSamples
 from diptych.data.order import Order
@@ -217,6 +217,7 @@ class Loader:
             texts=tuple(map(move, views.texts)),
             index=move(fetched.sample_index),
             mlm_labels=None if views.mlm_labels is None else move(views.mlm_labels),
+            lengths=tuple(TextLengths(tuple(x.tolist()), move(x)) for x in views.lengths),
         )
 
     def _iterate_cuda(self) -> Iterator[Batch]:
@@ -239,7 +240,8 @@ class Loader:
         batch."""
         current = torch.cuda.current_stream(self._device)
         current.wait_event(copied)
-        for tensor in (*batch.images, *batch.texts, batch.index, batch.mlm_labels):
+        lengths = [view.device for view in batch.lengths or ()]
+        for tensor in (*batch.images, *batch.texts, batch.index, batch.mlm_labels, *lengths):
             if tensor is not None:
                 tensor.record_stream(current)
         return batch

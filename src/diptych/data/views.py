@@ -42,6 +42,8 @@ class BatchViews(NamedTuple):
     changes: tuple[Float[Tensor, "batch 7"] | None, ...]
     texts: tuple[Int[Tensor, "batch length"], ...]
     mlm_labels: Int[Tensor, "batch length"] | None
+    lengths: tuple[Int[Tensor, " batch"], ...]
+    """Of each text view: its captions' ids."""
     truncated: tuple[str, ...] = ()
     """The beginnings of the captions that are longer than the context."""
 
@@ -131,18 +133,22 @@ class ViewTransform:
         """The samples in one batch; captions padded to the longest, or to the context's length if
         the views say so."""
         length = self.tokenizer.context_length if self.views.whole_length else None
-        images, changes, texts = list[Tensor](), list[Tensor | None](), list[Tensor]()
+        images, changes = list[Tensor](), list[Tensor | None]()
+        texts, lengths = list[Tensor](), list[Tensor]()
         for view in range(len(self.views.image)):
             images.append(torch.stack([sample.images[view] for sample in samples]))
             left = [change for sample in samples if (change := sample.changes[view]) is not None]
             changes.append(torch.stack(left) if left else None)
         for view in range(len(self.views.text)):
-            texts.append(self.tokenizer.pad([sample.texts[view] for sample in samples], length))
+            rows = [sample.texts[view] for sample in samples]
+            texts.append(self.tokenizer.pad(rows, length))
+            lengths.append(torch.tensor(list(map(len, rows))))
         labels = [sample.mlm_labels for sample in samples if sample.mlm_labels is not None]
         return BatchViews(
             images=tuple(images),
             changes=tuple(changes),
             texts=tuple(texts),
             mlm_labels=pad_rows(labels, IGNORE_INDEX, length) if labels else None,
+            lengths=tuple(lengths),
             truncated=tuple(sample.truncated for sample in samples if sample.truncated),
         )

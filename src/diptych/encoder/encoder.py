@@ -13,6 +13,7 @@ from jaxtyping import Float, Int, UInt8
 from torch import Tensor, nn
 from torch.nn.functional import normalize
 
+from diptych.batch import TextLengths
 from diptych.config import ClipConfig
 from diptych.config.serialize import to_json
 from diptych.encoder.classes import class_vectors
@@ -32,6 +33,9 @@ DTYPES: dict[str, torch.dtype] = {
     "bf16": torch.bfloat16,
     "fp16": torch.float16,
 }
+
+_TOKENS = 1 << 12
+"""Of a batch of texts: what a layer makes of them stays near the processor."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -184,7 +188,7 @@ class Encoder:
         self, rows: Sequence[Sequence[int]], batch_size: int = 256, progress: bool = False
     ) -> Float[Tensor, "texts width"]:
         """One row per text as ids, special tokens included and padding not. Texts of like length
-        share a batch, so little is padding."""
+        share a batch, so little is padding; `batch_size` is the most texts of one."""
         vectors = torch.zeros(len(rows), self.width)
         order = sorted(range(len(rows)), key=lambda i: len(rows[i]), reverse=True)
         batches = self._encode_groups(rows, order, batch_size)
@@ -195,9 +199,13 @@ class Encoder:
     def _encode_groups(
         self, rows: Sequence[Sequence[int]], order: Sequence[int], batch_size: int
     ) -> Iterator[tuple[Sequence[int], Float[Tensor, "batch width"]]]:
-        for start in range(0, len(order), batch_size):
-            group = order[start : start + batch_size]
-            yield group, self._encode_ids(self.tokenizer.pad([rows[i] for i in group]))
+        start = 0
+        while start < len(order):
+            fitting = max(1, _TOKENS // max(1, len(rows[order[start]])))
+            group = order[start : start + min(batch_size, fitting)]
+            start += len(group)
+            texts = [rows[i] for i in group]
+            yield group, self._encode_ids(self.tokenizer.pad(texts), list(map(len, texts)))
 
     @overload
     def classify(
@@ -287,9 +295,14 @@ class Encoder:
             features = self.model.encode_image(normal.to(_dtype(self.model.image)))
         return self._finite(features)
 
-    def _encode_ids(self, ids: Int[Tensor, "batch length"]) -> Float[Tensor, "batch width"]:
+    def _encode_ids(
+        self, ids: Int[Tensor, "batch length"], lengths: Sequence[int]
+    ) -> Float[Tensor, "batch width"]:
         with evaluating(self.model):
-            features = self.model.encode_text(ids.to(self.device, non_blocking=True))
+            features = self.model.encode_text(
+                ids.to(self.device, non_blocking=True),
+                lengths=TextLengths.of(lengths).to(self.device),
+            )
         return _unit(self._finite(features))
 
     def _finite(self, features: Float[Tensor, "batch width"]) -> Float[Tensor, "batch width"]:

@@ -7,8 +7,9 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
+from diptych.batch import TextLengths
 from diptych.config import ClipConfig
-from diptych.models.tower import Tower
+from diptych.models.tower import TokenKind, Tower, TowerOutput
 
 
 class Clip(nn.Module):
@@ -64,12 +65,28 @@ class Clip(nn.Module):
         return unit(vectors) if normalize else vectors
 
     def encode_text(
-        self, ids: Int[Tensor, "batch length"], normalize: bool = False
+        self,
+        ids: Int[Tensor, "batch length"],
+        normalize: bool = False,
+        lengths: TextLengths | None = None,
     ) -> Float[Tensor, "batch embed_dim"]:
         """Vectors of captions as token ids; with `normalize` of unit length, and at least in
-        float32."""
-        vectors = self.text(ids, tokens="none").pooled
+        float32. `lengths`: see `read_text`."""
+        vectors = self.read_text(ids, "none", lengths).pooled
         return unit(vectors) if normalize else vectors
+
+    def read_text(
+        self,
+        ids: Int[Tensor, "batch length"],
+        tokens: TokenKind = "raw",
+        lengths: TextLengths | None = None,
+    ) -> TowerOutput:
+        """What the text tower makes of captions as token ids. Given their `lengths`, it leaves out
+        their padding as far as it can without a change of the numbers; a token behind its caption's
+        end then has no meaning."""
+        if lengths is None or not self.text.ignores_padding:
+            return self.text(ids, tokens)
+        return self.text(ids, tokens, lengths)
 
     def forward(
         self, pixels: Float[Tensor, "images 3 height width"], ids: Int[Tensor, "texts length"]

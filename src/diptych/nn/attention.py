@@ -3,11 +3,13 @@ between."""
 
 from typing import Any
 
+import torch
 import torch.nn.functional as F
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from diptych.nn.linear import is_bare
+from diptych.nn.text_pieces import Pieces, join, split
 
 
 class Attention(nn.Module):
@@ -32,31 +34,45 @@ class Attention(nn.Module):
 
     def forward(
         self,
-        x: Float[Tensor, "batch tokens width"],
+        x: Float[Tensor, "*tokens width"],
         causal: bool = False,
-        pick: tuple[Any, Any] | None = None,
-        seen: Bool[Tensor, "batch tokens"] | None = None,
+        pick: tuple[Any, ...] | None = None,
+        seen: Bool[Tensor, "*tokens"] | None = None,
+        pieces: Pieces | None = None,
     ) -> Tensor:
-        """All tokens: [batch, tokens, width]; `causal`: a token sees itself and those before it.
-        With `pick`, only the token `x[pick]` of each row, which sees the tokens `seen` (None: all):
-        [batch, width]."""
+        """All of [batch, tokens, width]; `causal`: a token sees itself and those before it. With
+        `pick`, only the token `x[pick]` of each row, which sees the tokens `seen` (None: all):
+        [batch, width].
+
+        With `pieces`, `x` is theirs, [tokens, width].
+        """
         if pick is not None:
-            return self._one(x, pick, seen)
+            return self._one(x, pick, seen, pieces)
+        qkv = self.qkv(x)
+        if pieces is None:
+            return self.out(self._attend(qkv, causal))
+        return self.out(join([self._attend(part, causal) for part in split(qkv, pieces)]))
+
+    def _attend(
+        self, qkv: Float[Tensor, "batch tokens three_widths"], causal: bool
+    ) -> Float[Tensor, "batch tokens width"]:
+        """Equation 1."""
         # One product instead of three: the input is read once, and one wide product keeps more
         # cores busy. Its rows are (q, k, v) x heads x channels of a head, so each of the three is a
         # strided view [batch, heads, tokens, channels], which the kernel reads as it lies.
-        q, k, v = self.qkv(x).unflatten(-1, (3, self.heads, -1)).permute(2, 0, 3, 1, 4).unbind()
-        # softmax(q k^T / sqrt(channels)) v, equation 1. The root keeps the variance of the scores
-        # at 1, whatever the number of channels.
+        q, k, v = qkv.unflatten(-1, (3, self.heads, -1)).permute(2, 0, 3, 1, 4).unbind()
+        # softmax(q k^T / sqrt(channels)) v. The root keeps the variance of the scores at 1,
+        # whatever the number of channels.
         read = F.scaled_dot_product_attention(q, k, v, is_causal=causal)
         # Heads side by side again; the kernel has written them so, and nothing is copied.
-        return self.out(read.transpose(1, 2).flatten(2))
+        return read.transpose(1, 2).flatten(2)
 
     def _one(
         self,
-        x: Float[Tensor, "batch tokens width"],
-        pick: tuple[Any, Any],
-        seen: Bool[Tensor, "batch tokens"] | None,
+        x: Float[Tensor, "*tokens width"],
+        pick: tuple[Any, ...],
+        seen: Bool[Tensor, "*tokens"] | None,
+        pieces: Pieces | None,
     ) -> Float[Tensor, "batch width"]:
         """Equation 1 with one query a row."""
         width = x.shape[-1]
@@ -67,7 +83,20 @@ class Attention(nn.Module):
         else:
             qkv = self.qkv(x)
             query, keys_values = qkv[pick][..., :width], qkv[..., width:]
+        if pieces is None:
+            return self.out(self._read(query, keys_values, seen))
+        queries = query.split([rows for rows, _ in pieces])
+        masks = [None] * len(pieces) if seen is None else split(seen, pieces)
+        reads = map(self._read, queries, split(keys_values, pieces), masks)
+        return self.out(torch.cat(list(reads)))
+
+    def _read(
+        self,
+        query: Float[Tensor, "batch width"],
+        keys_values: Float[Tensor, "batch tokens two_widths"],
+        seen: Bool[Tensor, "batch tokens"] | None,
+    ) -> Float[Tensor, "batch width"]:
         q = query.unflatten(-1, (self.heads, 1, -1))
         k, v = keys_values.unflatten(-1, (2, self.heads, -1)).permute(2, 0, 3, 1, 4).unbind()
         mask = None if seen is None else seen[:, None, None]  # the same for all heads
-        return self.out(F.scaled_dot_product_attention(q, k, v, attn_mask=mask).flatten(1))
+        return F.scaled_dot_product_attention(q, k, v, attn_mask=mask).flatten(1)

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from diptych.config import Activation
 from diptych.nn.attention import Attention
 from diptych.nn.mlp import Mlp
+from diptych.nn.text_pieces import Pieces
 
 
 class Block(nn.Module):
@@ -31,19 +32,20 @@ class Block(nn.Module):
 
     def forward(
         self,
-        x: Float[Tensor, "batch tokens width"],
+        x: Float[Tensor, "*tokens width"],
         causal: bool = False,
-        pick: tuple[Any, Any] | None = None,
-        seen: Bool[Tensor, "batch tokens"] | None = None,
+        pick: tuple[Any, ...] | None = None,
+        seen: Bool[Tensor, "*tokens"] | None = None,
+        pieces: Pieces | None = None,
     ) -> Tensor:
-        """All tokens: [batch, tokens, width]. With `pick`, only the token `x[pick]` of each row:
-        [batch, width].
+        """All tokens: [batch, tokens, width], or [tokens, width] of `pieces`. With `pick`, only the
+        token `x[pick]` of each row: [batch, width].
 
         A tower's last block is asked for the pooled token alone: the others' queries and MLP, five
         sixths of the block, are then not computed. `seen` are the tokens that the picked one
         attends to (None: all).
         """
-        attended = self.attention(self.norm_1(x), causal, pick, seen)
+        attended = self.attention(self.norm_1(x), causal, pick, seen, pieces)
         x = (x if pick is None else x[pick]) + attended
         return x + self.mlp(self.norm_2(x))
 

@@ -108,10 +108,8 @@ class Objective(nn.Module):
     def features(self, batch: Batch) -> Features:
         """What the loss needs of each pair; here unit vectors: `image` and `text`, both
         Float[batch, embed_dim]."""
-        return {
-            "image": unit(self.model.encode_image(batch.images[0])),
-            "text": unit(self.model.encode_text(batch.texts[0])),
-        }
+        text = unit(self.model.encode_text(batch.texts[0], lengths=batch.lengths_of(0)))
+        return {"image": unit(self.model.encode_image(batch.images[0])), "text": text}
 
     def loss(self, features: Features, peers: Peers) -> Losses:
         """The losses of the local rows against everybody's; their mean over processes is the

@@ -58,16 +58,20 @@ class DeclipObjective(Objective):
         self.queue = queue(config.queue, width)
 
     def features(self, batch: Batch) -> Features:
+        captions = list[TowerOutput]()
+        for view, tokens in enumerate(self.caption_tokens()):
+            lengths = batch.lengths_of(view) if self.may_shorten(view) else None
+            captions.append(self.model.read_text(batch.texts[view], tokens, lengths))
         pictures = encode_views(self.model.image, batch.images)
-        captions = [
-            self.model.text(ids, tokens)
-            for ids, tokens in zip(batch.texts, self.caption_tokens(), strict=True)
-        ]
         return self.features_of(batch, pictures, captions)
 
     def caption_tokens(self) -> list[TokenKind]:
         """Which tokens `features_of` reads of each view of the caption."""
         return ["normed" if view == "masked" else "none" for view in self.views.text]
+
+    def may_shorten(self, view: int) -> bool:
+        """Whether `features_of` leaves the padding of a view of the caption alone."""
+        return True
 
     def features_of(
         self, batch: Batch, pictures: list[TowerOutput], captions: list[TowerOutput]

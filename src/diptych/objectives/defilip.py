@@ -27,6 +27,9 @@ class DefilipObjective(DeclipObjective):
     def caption_tokens(self) -> list[TokenKind]:
         return ["normed", *super().caption_tokens()[1:]]
 
+    def may_shorten(self, view: int) -> bool:
+        return view > 0 or not self.views.whole_length
+
     def features_of(
         self, batch: Batch, pictures: list[TowerOutput], captions: list[TowerOutput]
     ) -> Features:

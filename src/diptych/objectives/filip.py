@@ -34,8 +34,9 @@ class FilipObjective(Objective):
         self.views = Views(image=("strong",), whole_length=not config.tokens.mask_padding)
 
     def features(self, batch: Batch) -> Features:
+        lengths = None if self.views.whole_length else batch.lengths_of(0)
+        caption = self.model.read_text(batch.texts[0], "normed", lengths)
         [picture] = encode_views(self.model.image, batch.images)
-        caption = self.model.text(batch.texts[0], tokens="normed")
         vectors = {"image": unit(picture.pooled), "text": unit(caption.pooled)}
         return vectors | self.tokens.features(self.model, picture, caption, batch.texts[0])
 

@@ -8,7 +8,7 @@ import torch
 from jaxtyping import UInt8
 from torch import Tensor
 
-from diptych.batch import Batch
+from diptych.batch import Batch, TextLengths
 from diptych.config import DataConfig
 from diptych.data import Source
 from diptych.data.views import SampleViews, ViewTransform
@@ -133,4 +133,5 @@ class Validation:
             texts=tuple(text.to(device) for text in views.texts),
             index=torch.arange(len(samples), device=device),
             mlm_labels=None if labels is None else labels.to(device),
+            lengths=tuple(TextLengths.of(view.tolist()).to(device) for view in views.lengths),
         )

@@ -1,21 +1,24 @@
 """CLIP's text transformer (Radford et al. 2019 and 2021, arXiv:2103.00020)."""
 
 import torch
-from jaxtyping import Float, Int
+import torch.nn.functional as F
+from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
+from diptych.batch import TextLengths
 from diptych.errors import ConfigError
 from diptych.families.clip import TextConfig
 from diptych.models.tower import TokenKind, Tower, TowerOutput
 from diptych.nn.block import block_flops, build_blocks, init_blocks
+from diptych.nn.text_pieces import Pieces, cut_by_length, join, split
 
 
 class TextTransformer(Tower[TextConfig]):
     """Causal, pre-norm; the vector is read at the end-of-text token, which has the vocabulary's
     highest id.
 
-    No token sees a later one, so what stands behind the end of text doesn't matter: a batch may be
-    cut to its longest caption, and the result is the same.
+    No token sees a later one, so what stands behind the end of text doesn't matter: a caption may
+    be cut there, and the result is the same.
 
     >>> import torch
     >>> from diptych.families.clip import TextConfig
@@ -29,6 +32,8 @@ class TextTransformer(Tower[TextConfig]):
     >>> bool(torch.allclose(tower(short).pooled, tower(long).pooled, atol=1e-6))
     True
     """
+
+    ignores_padding = True
 
     def __init__(self, config: TextConfig, embed_dim: int):
         super().__init__()
@@ -63,34 +68,55 @@ class TextTransformer(Tower[TextConfig]):
         if self.config.projection_bias:
             nn.init.zeros_(self.projection.bias)
 
-    def embed(self, ids: Int[Tensor, "batch length"]) -> Float[Tensor, "batch length width"]:
+    def embed(self, ids: Int[Tensor, " tokens"], pieces: Pieces) -> Float[Tensor, "tokens width"]:
         """The first block's input."""
-        length = ids.shape[1]
-        if length > self.config.context_length:
-            raise ConfigError(
-                f"{length} tokens; this tower takes at most {self.config.context_length}"
-            )
-        return self.tokens(ids) + self.positions[:length]
+        # All words at once: each call would have a gradient as large as the vocabulary.
+        parts = split(self.tokens(ids), pieces)
+        return join([part + self.positions[: part.shape[1]] for part in parts])
 
-    def forward(self, x: Int[Tensor, "batch length"], tokens: TokenKind = "raw") -> TowerOutput:
+    def forward(
+        self,
+        x: Int[Tensor, "batch length"],
+        tokens: TokenKind = "raw",
+        lengths: TextLengths | None = None,
+    ) -> TowerOutput:
         """Ids, each row with one end of text and anything behind it, to tokens, feature and pooled
         vector. The feature is the end-of-text token behind the final norm. With "none", the last
-        block computes that token only."""
+        block computes that token only.
+
+        Given `lengths`, rows are computed beside others of like length (`nn/text_pieces.py`), and
+        come back in their order; what tokens are behind the end is then not said.
+        """
+        longest = x.shape[1]
+        if longest > self.config.context_length:
+            raise ConfigError(
+                f"{longest} tokens; this tower takes at most {self.config.context_length}"
+            )
+        order, pieces = None, ((len(x), longest),)
+        if lengths is not None:
+            # The device sorts as the host did, which only knows how many of each there are.
+            order = lengths.device.argsort(descending=True, stable=True)
+            x, pieces = x[order], cut_by_length(lengths.host, longest)
+        parts = _parts(x, pieces)
+        ends, seen = _ends(parts)
         *blocks, last = self.blocks
-        ids, x = x, self.embed(x)
+        x = self.embed(join(parts), pieces)
         for block in blocks:
-            x = block(x, causal=True)
-        ends = _ends(ids)
+            x = block(x, causal=True, pieces=pieces)
         if tokens == "none":
             # One query a row, so causality is a mask over the keys: those up to the end of text.
-            seen = torch.arange(ids.shape[1], device=ids.device) <= ends[1][:, None]
-            x = read = last(x, pick=ends, seen=seen)
+            x = read = last(x, pick=(ends,), seen=seen, pieces=pieces)
         else:
-            x = last(x, causal=True)
+            x = last(x, causal=True, pieces=pieces)
             read = x[ends]
         feature = self.norm_post(read)
         chosen = self._select(x, tokens, self.norm_post)
-        return TowerOutput(chosen, feature, self.projection(feature))
+        if tokens != "none":
+            padded = [F.pad(t, (0, 0, 0, longest - t.shape[1])) for t in split(chosen, pieces)]
+            chosen = _restored(torch.cat(padded), order)
+        return TowerOutput(
+            chosen, _restored(feature, order), _restored(self.projection(feature), order)
+        )
 
     def flops(self) -> int:
         """Of `forward` for one caption of full length; a multiply-add counts two."""
@@ -99,7 +125,29 @@ class TextTransformer(Tower[TextConfig]):
         return blocks + 2 * c.width * self.projection.out_features
 
 
-def _ends(ids: Int[Tensor, "batch length"]) -> tuple[Int[Tensor, " batch"], Int[Tensor, " batch"]]:
-    """Index of every row's end of text."""
-    # It has the highest id, and of several equal ones argmax finds the first.
-    return torch.arange(ids.shape[0], device=ids.device), ids.argmax(dim=1)
+def _parts(ids: Int[Tensor, "batch length"], pieces: Pieces) -> list[Int[Tensor, "_ _"]]:
+    """Of each piece its rows of sorted ones."""
+    rows = ids.split([rows for rows, _ in pieces])
+    return [part[:, :length] for part, (_, length) in zip(rows, pieces, strict=True)]
+
+
+def _ends(
+    parts: list[Int[Tensor, "_ _"]],
+) -> tuple[Int[Tensor, " batch"], Bool[Tensor, " tokens"]]:
+    """Index of every row's end of text among the tokens of all pieces; and which tokens of a row
+    aren't behind it."""
+    ends, seen, first = list[Tensor](), list[Tensor](), 0
+    for part in parts:
+        rows, length = part.shape
+        # It has the highest id, and of several equal ones argmax finds the first.
+        end = part.argmax(dim=1)
+        seen.append(torch.arange(length, device=part.device) <= end[:, None])
+        ends.append(first + torch.arange(rows, device=part.device) * length + end)
+        first += rows * length
+    return torch.cat(ends), join(seen)
+
+
+def _restored(x: Tensor, order: Int[Tensor, " batch"] | None) -> Tensor:
+    """The rows where they were before they were sorted."""
+    # Not an index by the inverse, whose gradient would be added up in any order.
+    return x if order is None else torch.empty_like(x).index_copy(0, order, x)
