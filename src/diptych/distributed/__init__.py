@@ -7,7 +7,7 @@ The only room that knows `torch.distributed` and its environment variables.
 from diptych.distributed.batchnorm import OwnBatchNorm1d
 from diptych.distributed.failures import FAILURES, PeerError, on_main, together
 from diptych.distributed.launch import connect, refuse_many, started_as
-from diptych.distributed.peers import Peers
+from diptych.distributed.peers import Peers, Pending
 from diptych.distributed.shard import Parts, data_parallel, unsynchronised
 from diptych.distributed.shards import (
     fill,
@@ -25,6 +25,7 @@ __all__ = [
     "Parts",
     "PeerError",
     "Peers",
+    "Pending",
     "connect",
     "data_parallel",
     "fill",

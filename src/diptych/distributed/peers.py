@@ -17,6 +17,20 @@ Object = TypeVar("Object")
 
 
 @dataclass(frozen=True)
+class Pending:
+    """What a collective gives when all have taken part in it."""
+
+    result: Tensor
+    work: dist.Work | None = None
+
+    def wait(self) -> Tensor:
+        """The result. On a GPU its stream waits, and not the caller."""
+        if self.work is not None:
+            self.work.wait()
+        return self.result
+
+
+@dataclass(frozen=True)
 class Peers:
     """This process's place among `size` processes, and its device.
 
@@ -42,11 +56,15 @@ class Peers:
     def all_gather(self, local: Tensor) -> Tensor:
         """All-gather: [local, ...] -> [size * local, ...] in rank order, without gradient. All
         processes give tensors of one shape."""
+        return self.start_all_gather(local).wait()
+
+    def start_all_gather(self, local: Tensor) -> "Pending":
+        """`all_gather`, under way."""
         if self.size == 1:
-            return local
-        parts = [torch.empty_like(local) for _ in range(self.size)]
-        dist.all_gather(parts, local.contiguous())
-        return torch.cat(parts)
+            return Pending(local)
+        everyones = local.new_empty(self.size * len(local), *local.shape[1:])
+        work = dist.all_gather_into_tensor(everyones, local.contiguous(), async_op=True)
+        return Pending(everyones, work)
 
     def sum(self, local: Tensor) -> Tensor:
         """All-reduce: the elementwise sum over all processes, as a new tensor, without gradient."""
@@ -66,14 +84,15 @@ class Peers:
     def reduce_scatter(self, everyones: Tensor) -> Tensor:
         """Reduce-scatter: [size * local, ...] -> [local, ...], the sum over all processes, of which
         each keeps its own rows."""
+        return self.start_reduce_scatter(everyones).wait()
+
+    def start_reduce_scatter(self, everyones: Tensor) -> "Pending":
+        """`reduce_scatter`, under way."""
         if self.size == 1:
-            return everyones
-        rows = len(everyones) // self.size
-        if everyones.is_cuda:  # Half the traffic; Gloo has had it only since torch 2.7.
-            own = torch.empty_like(everyones[:rows])
-            dist.reduce_scatter(own, list(everyones.split(rows)))
-            return own
-        return self.sum(everyones)[self.rank * rows : (self.rank + 1) * rows]
+            return Pending(everyones)
+        own = torch.empty_like(everyones[: len(everyones) // self.size])
+        work = dist.reduce_scatter_tensor(own, everyones.contiguous(), async_op=True)
+        return Pending(own, work)
 
     def any(self, local: bool) -> bool:
         """Whether `local` is true on any process; the result is the same on all."""

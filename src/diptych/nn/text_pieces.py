@@ -33,14 +33,16 @@ def cut_by_length(lengths: Sequence[int], longest: int) -> Pieces:
 
     >>> from diptych.nn.text_pieces import cut_by_length
     >>> cut_by_length([5, 7, 30, 6, 8, 12, 20, 7], longest=77)
-    ((1, 32), (1, 24), (1, 16), (1, 8), (4, 8))
+    ((2, 32), (2, 16), (2, 8), (2, 8))
     """
     rows = len(lengths)
     if not rows:
         return ((0, longest),)
     ordered = sorted(lengths, reverse=True)
-    group = -(-rows // _PLACES)
-    starts = [*range(0, rows, group), rows]
+    # At least two rows, and none left over for a last group: a compiler takes a single row for
+    # something else than many, and compiles again.
+    group = max(2, -(-rows // _PLACES))
+    starts = [*range(0, max(1, rows - 1), group), rows]
     sizes = [min(longest, -(-ordered[start] // _STEP) * _STEP) for start in starts[:-1]]
     # fewest[j]: tokens of the rows before starts[j], and where they are cut, in as many pieces as
     # rounds have passed.

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from diptych.batch import Batch, Views
 from diptych.distributed import Peers
 from diptych.models import Clip
-from diptych.objectives.features import unit
+from diptych.objectives.features import send, unit
 
 _ALONE = Peers()
 Features = dict[str, Tensor]
@@ -97,6 +97,8 @@ class Objective(nn.Module):
     """
 
     views = Views()
+    _peers = _ALONE
+    """With whom the loss will be of the features that are computed."""
 
     def __init__(self, model: Clip):
         super().__init__()
@@ -108,8 +110,14 @@ class Objective(nn.Module):
     def features(self, batch: Batch) -> Features:
         """What the loss needs of each pair; here unit vectors: `image` and `text`, both
         Float[batch, embed_dim]."""
-        text = unit(self.model.encode_text(batch.texts[0], lengths=batch.lengths_of(0)))
+        text = self.send(unit(self.model.encode_text(batch.texts[0], lengths=batch.lengths_of(0))))
         return {"image": unit(self.model.encode_image(batch.images[0])), "text": text}
+
+    def send(self, rows: Tensor) -> Tensor:
+        """For `features`: `rows`, which `loss` will gather, on their way to everybody while the
+        rest is computed. So texts come first, and the image tower, the larger one, hides how long
+        they travel."""
+        return send(rows, self._peers)
 
     def loss(self, features: Features, peers: Peers) -> Losses:
         """The losses of the local rows against everybody's; their mean over processes is the
@@ -138,9 +146,9 @@ class Objective(nn.Module):
         """
         if not isinstance(batch, Batch):
             return batch()
-        features = self.features(batch)
         if cotangents is None:
-            return self.loss(features, peers)
+            return self.loss(self._features_for(batch, peers), peers)
+        features = self.features(batch)
         # d(f · g) = df · g for a constant g: the gradient of this sum is the towers' Jacobian
         # times dloss/dfeatures, which is dloss/dweights.
         parameters = dict(self.named_parameters())
@@ -151,6 +159,13 @@ class Objective(nn.Module):
             (parameters[name] * gradient).sum() for name, gradient in cotangents.parameters.items()
         ]
         return Losses(torch.stack(products).sum(), {})
+
+    def _features_for(self, batch: Batch, peers: Peers) -> Features:
+        self._peers = peers
+        try:
+            return self.features(batch)
+        finally:
+            self._peers = _ALONE
 
     def before_step(self) -> None:
         """Called once a step, after the backward passes and before the optimiser's step."""

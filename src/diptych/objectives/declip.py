@@ -62,12 +62,18 @@ class DeclipObjective(Objective):
         for view, tokens in enumerate(self.caption_tokens()):
             lengths = batch.lengths_of(view) if self.may_shorten(view) else None
             captions.append(self.model.read_text(batch.texts[view], tokens, lengths))
+        texts = self.texts_of(captions)
         pictures = encode_views(self.model.image, batch.images)
-        return self.features_of(batch, pictures, captions)
+        return texts | self.features_of(batch, pictures, captions)
 
     def caption_tokens(self) -> list[TokenKind]:
         """Which tokens `features_of` reads of each view of the caption."""
         return ["normed" if view == "masked" else "none" for view in self.views.text]
+
+    def texts_of(self, captions: list[TowerOutput]) -> Features:
+        """Unit vectors of the two captions that are contrasted."""
+        first, second = (self.send(unit(caption.pooled)) for caption in captions[:2])
+        return {"text_1": first, "text_2": second}
 
     def may_shorten(self, view: int) -> bool:
         """Whether `features_of` leaves the padding of a view of the caption alone."""
@@ -76,15 +82,13 @@ class DeclipObjective(Objective):
     def features_of(
         self, batch: Batch, pictures: list[TowerOutput], captions: list[TowerOutput]
     ) -> Features:
-        """What the loss needs of the towers' outputs, in the order of the views; captions have the
-        tokens that `caption_tokens` says."""
+        """What else the loss needs of the towers' outputs, in the order of the views; captions have
+        the tokens that `caption_tokens` says."""
         assert batch.mlm_labels is not None
         masked = captions[self.views.text.index("masked")]
         return {
             "image_1": pictures[0].pooled,
             "image_2": pictures[1].pooled,
-            "text_1": unit(captions[0].pooled),
-            "text_2": unit(captions[1].pooled),
             "masked": masked.tokens,
             "labels": batch.mlm_labels,
         }

@@ -1,6 +1,7 @@
 """What objectives do to the towers' outputs before they compare them."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -8,8 +9,9 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 from torch.autograd.function import once_differentiable
+from torch.utils.weak import WeakIdKeyDictionary
 
-from diptych.distributed import Peers
+from diptych.distributed import Peers, Pending
 from diptych.models import TokenKind, Tower, TowerOutput
 
 
@@ -43,23 +45,93 @@ def encode_views(
     return [TowerOutput(*part) for part in zip(*parts, strict=True)]
 
 
+def send(local: Float[Tensor, "n *rest"], peers: Peers) -> Float[Tensor, "n *rest"]:
+    """`local`, on its way to everybody: the all-gather that `gather_with_gradient` of it waits for
+    begins here. What is computed in between is computed while the rows travel; and in the backward
+    pass its gradients, while those of the rows do."""
+    if peers.size == 1:
+        return local
+    transfer = _Transfer(peers)
+    local, token = _Send.apply(local, transfer)
+    _sent[local] = _Sent(token, transfer)
+    return local
+
+
 def gather_with_gradient(
     local: Float[Tensor, "n *rest"], peers: Peers
 ) -> Float[Tensor, "everyone *rest"]:
     """All-gather of everybody's rows, in rank order, through which gradients flow: each process
     gets the sum of what all say about its own rows (a reduce-scatter)."""
-    return local if peers.size == 1 else _Gather.apply(local, peers)
+    if peers.size == 1:
+        return local
+    if local not in _sent:
+        local = send(local, peers)
+    sent = _sent[local]
+    if sent.everyones is None:
+        sent.everyones = _Arrive.apply(sent.token, sent.transfer)
+    return sent.everyones
 
 
-class _Gather(torch.autograd.Function):
+class _Transfer:
+    """Of some rows the all-gather, and of their gradients the reduce-scatter."""
+
+    def __init__(self, peers: Peers):
+        self.peers = peers
+        self.gather: Pending | None = None
+        self.scatter: Pending | None = None
+
+
+@dataclass
+class _Sent:
+    """What is known of rows that were sent."""
+
+    token: Tensor
+    """Puts `_Arrive` behind `_Send` in the graph: no gradient flows through it. That of the rows
+    lies with `transfer`, where nobody reads it before it is there."""
+    transfer: _Transfer
+    everyones: Tensor | None = None
+    """The rows, once they have arrived; gathered once, however many losses ask."""
+
+
+_sent: WeakIdKeyDictionary = WeakIdKeyDictionary()
+"""What was sent, by the rows that `send` gave, as long as they live."""
+
+
+class _Send(torch.autograd.Function):
+    """Comes before the image tower, so its backward pass comes after the image tower's."""
+
     @staticmethod
-    def forward(ctx: Any, local: Tensor, peers: Peers) -> Tensor:
-        ctx.peers = peers
-        return peers.all_gather(local)
+    def forward(ctx: Any, local: Tensor, transfer: _Transfer) -> tuple[Tensor, Tensor]:
+        ctx.set_materialize_grads(False)
+        ctx.transfer = transfer
+        transfer.gather = transfer.peers.start_all_gather(local)
+        return local.view_as(local), local.new_zeros(())
+
+    @staticmethod
+    @once_differentiable
+    def backward(  # pyright: ignore[reportIncompatibleMethodOverride]
+        ctx: Any, *gradients: Tensor | None
+    ) -> tuple[Tensor | None, None]:
+        here, pending = gradients[0], ctx.transfer.scatter
+        if pending is None:
+            return here, None
+        gathered, ctx.transfer.scatter = pending.wait(), None
+        return gathered if here is None else here + gathered, None
+
+
+class _Arrive(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, token: Tensor, transfer: _Transfer) -> Tensor:
+        assert transfer.gather is not None
+        ctx.transfer = transfer
+        everyones, transfer.gather = transfer.gather.wait(), None
+        return everyones
 
     @staticmethod
     @once_differentiable
     def backward(  # pyright: ignore[reportIncompatibleMethodOverride]
         ctx: Any, *gradients: Tensor
     ) -> tuple[Tensor, None]:
-        return ctx.peers.reduce_scatter(gradients[0].contiguous()), None
+        transfer, [gradient] = ctx.transfer, gradients
+        transfer.scatter = transfer.peers.start_reduce_scatter(gradient.contiguous())
+        return gradient.new_zeros(()), None

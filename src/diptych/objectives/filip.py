@@ -36,8 +36,9 @@ class FilipObjective(Objective):
     def features(self, batch: Batch) -> Features:
         lengths = None if self.views.whole_length else batch.lengths_of(0)
         caption = self.model.read_text(batch.texts[0], "normed", lengths)
+        text = self.send(unit(caption.pooled))
         [picture] = encode_views(self.model.image, batch.images)
-        vectors = {"image": unit(picture.pooled), "text": unit(caption.pooled)}
+        vectors = {"image": unit(picture.pooled), "text": text}
         return vectors | self.tokens.features(self.model, picture, caption, batch.texts[0])
 
     def loss(self, features: Features, peers: Peers) -> Losses:

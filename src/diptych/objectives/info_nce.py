@@ -15,6 +15,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from diptych.distributed import Peers
+from diptych.objectives.features import gather_with_gradient
 from diptych.objectives.logit_tiles import LogitGradients, LogitTiles, Scalar, logit_precision
 
 _ALONE = Peers()
@@ -65,9 +66,10 @@ def tiled_info_nce(
     >>> round(tiled_info_nce(torch.eye(4), torch.eye(4), torch.tensor(1.0), tile=3).item(), 4)
     0.7437
     """
+    everyones = gather_with_gradient(texts, peers)
     with torch.autocast(images.device.type, enabled=False):
-        images, texts, scale = logit_precision(images, texts, scale)
-        return _InfoNce.apply(images, texts, scale, label_smoothing, tile, peers)
+        images, everyones, scale = logit_precision(images, everyones, scale)
+        return _InfoNce.apply(images, everyones, scale, label_smoothing, tile, peers)
 
 
 class _InfoNce(torch.autograd.Function):
@@ -89,7 +91,6 @@ class _InfoNce(torch.autograd.Function):
         tile: int,
         peers: Peers,
     ) -> Tensor:
-        texts = peers.all_gather(texts)
         rows = LogitTiles(images, texts, scale, tile, peers)
         positives = peers.all_gather(rows.positives)
         by_image = torch.empty_like(rows.positives)
@@ -136,7 +137,7 @@ class _InfoNce(torch.autograd.Function):
                 rows.diagonal(d_logits, part).sub_(2 * (1 - label_smoothing))
                 sums.add(d_logits, part)
             d_images, d_texts, d_scale = sums.finish(
-                images, scale, gradients[0] / (2 * len(images)), peers
+                images, scale, gradients[0] / (2 * len(images))
             )
         return d_images, d_texts, d_scale, None, None, None
 

@@ -95,15 +95,14 @@ class LogitGradients:
             self.texts.addmm_(d_logits.T, self.rows.scaled[part])
 
     def finish(
-        self, images: Tensor, scale: Tensor, factor: Tensor, peers: Peers
+        self, images: Tensor, scale: Tensor, factor: Tensor
     ) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
-        """The gradients of the local images and texts and of the scale, times `factor`."""
+        """The gradients of the local images, of what they say about everybody's texts, and of the
+        scale, times `factor`."""
         d_images = d_texts = d_scale = None
         if self.images is not None:
             d_scale = (torch.sum(self.images * images) * factor).reshape(scale.shape)
             d_images = self.images.mul_(scale * factor)
         if self.texts is not None:
-            # Every process has a share of every text's gradient, from its own rows: a
-            # reduce-scatter gives each the whole of its own texts'.
-            d_texts = peers.reduce_scatter(self.texts).mul_(factor)
+            d_texts = self.texts.mul_(factor)
         return d_images, d_texts, d_scale

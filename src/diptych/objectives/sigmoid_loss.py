@@ -14,6 +14,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from diptych.distributed import Peers
+from diptych.objectives.features import gather_with_gradient
 from diptych.objectives.logit_tiles import LogitGradients, LogitTiles, Scalar, logit_precision
 
 _ALONE = Peers()
@@ -60,9 +61,11 @@ def tiled_sigmoid_loss(
     >>> round(tiled_sigmoid_loss(torch.eye(4), torch.eye(4), scale, bias, tile=3).item(), 4)
     2.3927
     """
+    everyones = gather_with_gradient(texts, peers)
+    graph = torch.is_grad_enabled()
     with torch.autocast(images.device.type, enabled=False):
-        images, texts, scale, bias = logit_precision(images, texts, scale, bias)
-        return _SigmoidLoss.apply(images, texts, scale, bias, tile, peers, torch.is_grad_enabled())
+        images, everyones, scale, bias = logit_precision(images, everyones, scale, bias)
+        return _SigmoidLoss.apply(images, everyones, scale, bias, tile, peers, graph)
 
 
 class _SigmoidLoss(torch.autograd.Function):
@@ -81,7 +84,6 @@ class _SigmoidLoss(torch.autograd.Function):
         peers: Peers,
         graph: bool,
     ) -> Tensor:
-        texts = peers.all_gather(texts)
         rows = LogitTiles(images, texts, scale, tile, peers)
         sums = LogitGradients(rows, ctx.needs_input_grad)
         total, d_bias = torch.zeros_like(scale.sum()), torch.zeros_like(bias)
@@ -99,7 +101,7 @@ class _SigmoidLoss(torch.autograd.Function):
                 d_bias += d_logits.sum()
         if graph:
             mean = torch.ones_like(total) / len(images)
-            ctx.gradients = *sums.finish(images, scale, mean, peers), d_bias * mean
+            ctx.gradients = *sums.finish(images, scale, mean), d_bias * mean
         return total / len(images)
 
     @staticmethod

@@ -36,7 +36,7 @@ class SlipObjective(Objective):
         self.self_supervision = build_self_supervision(config.views, model.image.feature_width)
 
     def features(self, batch: Batch) -> Features:
-        text = unit(self.model.encode_text(batch.texts[0], lengths=batch.lengths_of(0)))
+        text = self.send(unit(self.model.encode_text(batch.texts[0], lengths=batch.lengths_of(0))))
         plain, *strong = encode_views(self.model.image, batch.images, tokens="none")
         first, second = (output.feature for output in strong)
         return {"image": unit(plain.pooled), "text": text, "first": first, "second": second}
