@@ -14,10 +14,13 @@ class Optimizer(NamedTuple):
     """`package.module:function` that makes it of parameter groups and an `OptimConfig`."""
     reads: tuple[str, ...]
     """Those of the fields `betas`, `eps` and `momentum` that it uses."""
+    shards: bool = True
+    """Whether it moves shards as whole tensors."""
 
 
 OPTIMIZERS = {
     "adamw": Optimizer("diptych.optim.build:adamw", ("betas", "eps")),
+    "adamw-8bit": Optimizer("diptych.optim.eight_bit:adamw_8bit", ("betas", "eps"), shards=False),
     "lamb": Optimizer("diptych.optim.lamb:lamb", ("betas", "eps")),
     "lamb-deepspeed": Optimizer("diptych.optim.lamb:lamb_deepspeed", ("betas", "eps")),
     "lion": Optimizer("diptych.optim.lion:lion", ("betas",)),
@@ -32,7 +35,8 @@ class OptimConfig(Ranged):
     flags = "--optim."
 
     name: str = "adamw"
-    """`adamw`: Loshchilov and Hutter 2019, arXiv:1711.05101. `lamb`: You et al. 2019,
+    """`adamw`: Loshchilov and Hutter 2019, arXiv:1711.05101; `adamw-8bit`: its moments in eight
+    bits, with torchao (`pip install 'diptych[low-bit]'`). `lamb`: You et al. 2019,
     arXiv:1904.00962, as apex and timm have it; `lamb-deepspeed`: as DeepSpeed has it (the two
     differ: docs/training.md). `lion`: Chen et al. 2023, arXiv:2302.06675. `sgd`: with Nesterov's
     momentum, and decay as part of the gradient. Or your own, `package.module:function`: it is given
