@@ -84,9 +84,6 @@ def _other(names: Collection[str]) -> str:
             "rows of positional_embedding and the others of positional_embedding_res, and save it "
             "as positional_embedding"
         )
-    open_clips = {"visual.trunk.attn_pool.latent", "logit_bias"} <= set(names)
-    if "probe" in last or "text_model.head.weight" in names or open_clips:
-        return "is a SigLIP model, which isn't supported yet"
     return ""
 
 

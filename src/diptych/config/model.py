@@ -12,7 +12,7 @@ from diptych.components import Component
 from diptych.config.ranges import Above, Context, Finite, Grey, Pixels, Ranged, ShareOfSome, Width
 from diptych.errors import ConfigError
 
-Activation = Literal["gelu", "quick_gelu"]
+Activation = Literal["gelu", "quick_gelu", "gelu_tanh"]
 
 OPENAI_MEAN = (0.48145466, 0.4578275, 0.40821073)
 OPENAI_STD = (0.26862954, 0.26130258, 0.27577711)
@@ -43,6 +43,10 @@ class TextTowerConfig(TowerConfig, abstract=True):
 
     context_length: Context = 77
     """Tokens of a text at the most."""
+
+    sees_padding: ClassVar[bool] = False
+    """Whether what is behind a text's end changes its vector: all texts are then padded to the
+    context, as they were in training."""
 
     @property
     def vocabulary(self) -> int | None:
@@ -80,6 +84,9 @@ class TokenizerConfig:
     special ids one further. `huggingface`: the tokenizer that `name` says."""
     name: str = ""
     """For `huggingface`: a folder or `org/name`."""
+    clean: Literal["spaces", "lower", "canonical"] = "spaces"
+    """For `huggingface`: what of a caption is lost before, beside broken encodings, HTML entities
+    and doubled white space. `lower`: its case. `canonical`: case and ASCII punctuation (SigLIP)."""
 
 
 @dataclass(frozen=True, kw_only=True)

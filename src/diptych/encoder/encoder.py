@@ -20,7 +20,7 @@ from diptych.encoder.classes import class_vectors
 from diptych.encoder.extract import extract
 from diptych.encoder.progress import track
 from diptych.errors import ConfigError, ImageError
-from diptych.inputs import Picture, Preprocess, Tokenizer, build_tokenizer
+from diptych.inputs import Picture, Preprocess, Tokenizer, tokenizer_of
 from diptych.inputs.picture import is_picture
 from diptych.inputs.room import room
 from diptych.inputs.truncation import find_truncated, warn_if_truncated
@@ -79,7 +79,7 @@ class Encoder:
     ):
         config = model.config
         self.model = model
-        self.tokenizer = tokenizer or build_tokenizer(config.tokenizer, config.text.context_length)
+        self.tokenizer = tokenizer or tokenizer_of(config)
         self.preprocess = preprocess or Preprocess(config.preprocess, config.image.image_size)
         self.provenance = dict(provenance or {})
         self._weights = weights

@@ -10,7 +10,7 @@ from diptych.config import ClipConfig
 from diptych.encoder.encoder import DTYPES, Encoder, Precision
 from diptych.encoder.offload import offload
 from diptych.errors import CheckpointError, ConfigError, UnknownNameError
-from diptych.inputs import Tokenizer, build_tokenizer
+from diptych.inputs import Tokenizer, tokenizer_of
 from diptych.weights.layout import GIVE_CONFIG
 
 
@@ -55,9 +55,7 @@ def load(
         )
         described = meta.config
         try:
-            tokenizer = build_tokenizer(
-                described.tokenizer, described.text.context_length, meta.folder
-            )
+            tokenizer = tokenizer_of(described, meta.folder)
             break
         except ConfigError:
             if meta.folder.is_dir():

@@ -2,7 +2,7 @@
 training crop."""
 
 from diptych.inputs.augment import TrainCrop
-from diptych.inputs.build import build_tokenizer
+from diptych.inputs.build import build_tokenizer, tokenizer_of
 from diptych.inputs.clip_tokenizer import ClipTokenizer, DeclipTokenizer
 from diptych.inputs.huggingface_tokenizer import HuggingFaceTokenizer
 from diptych.inputs.images import MAX_PIXELS, decode
@@ -22,5 +22,6 @@ __all__ = [
     "TrainCrop",
     "build_tokenizer",
     "decode",
+    "tokenizer_of",
     "write_transformers_files",
 ]

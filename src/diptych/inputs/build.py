@@ -3,12 +3,26 @@
 from pathlib import Path
 from typing import assert_never
 
-from diptych.config import TokenizerConfig
+from diptych.config import ClipConfig, TokenizerConfig
 from diptych.errors import ConfigError
 from diptych.inputs.clip_tokenizer import ClipTokenizer, DeclipTokenizer
 from diptych.inputs.huggingface_tokenizer import HuggingFaceTokenizer
 from diptych.inputs.strangers import check_repository
 from diptych.inputs.tokenizer import Tokenizer
+
+
+def tokenizer_of(config: ClipConfig, folder: str | Path | None = None) -> Tokenizer:
+    """A model's tokenizer, which pads texts to the context where its text tower sees padding. Else
+    as `build_tokenizer`.
+
+    >>> from diptych import pretrained
+    >>> from diptych.inputs import tokenizer_of
+    >>> tokenizer_of(pretrained.get("tiny"))("a cat").shape
+    torch.Size([1, 4])
+    """
+    tokenizer = build_tokenizer(config.tokenizer, config.text.context_length, folder)
+    tokenizer.whole_length = config.text.sees_padding
+    return tokenizer
 
 
 def build_tokenizer(
@@ -39,9 +53,9 @@ def build_tokenizer(
             return DeclipTokenizer(context_length)
         case "huggingface":
             if folder is None:
-                return HuggingFaceTokenizer(config.name, context_length)
+                return HuggingFaceTokenizer(config.name, context_length, clean=config.clean)
             saved = (Path(folder) / "tokenizer_config.json").is_file()
             name = str(folder) if saved else check_repository(config.name, "tokenizer")
-            return HuggingFaceTokenizer(name, context_length, cached=True)
+            return HuggingFaceTokenizer(name, context_length, clean=config.clean, cached=True)
         case _:
             assert_never(config.kind)

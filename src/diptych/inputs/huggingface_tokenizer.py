@@ -1,10 +1,11 @@
 """Any tokenizer of the `transformers` library behind our interface."""
 
 import html
+import string
 from collections.abc import Generator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import ftfy
 from jaxtyping import Int
@@ -14,17 +15,25 @@ from diptych.errors import ConfigError, first_line
 from diptych.inputs.strangers import check_paths
 from diptych.inputs.tokenizer import Tokenizer, bounded, check_text
 
+_NO_PUNCTUATION = str.maketrans("", "", string.punctuation)
+
 
 class HuggingFaceTokenizer(Tokenizer):
     """The tokenizer that `transformers.AutoTokenizer` makes of a folder or `org/name`.
 
     Texts are cleaned as open_clip does it for these tokenizers (broken encodings, HTML entities,
-    white space; case is kept). Padding is the tokenizer's own id; one without padding, such as
-    GPT-2's, pads with its end token. No code that lies beside it is run. `cached`: nothing is
-    fetched from the hub. Raises ConfigError when there is no such tokenizer.
+    white space; `clean` as in `TokenizerConfig`). Padding is the tokenizer's own id; one without
+    padding, such as GPT-2's, pads with its end token. No code that lies beside it is run.
+    `cached`: nothing is fetched from the hub. Raises ConfigError when there is no such tokenizer.
     """
 
-    def __init__(self, name: str, context_length: int = 77, cached: bool = False):
+    def __init__(
+        self,
+        name: str,
+        context_length: int = 77,
+        clean: Literal["spaces", "lower", "canonical"] = "spaces",
+        cached: bool = False,
+    ):
         try:
             from transformers import AutoTokenizer
         except ImportError as error:
@@ -46,7 +55,7 @@ class HuggingFaceTokenizer(Tokenizer):
                 f"transformers finds no tokenizer at {name!r}: {first_line(error)}"
                 + (fetch if cached and not Path(name).exists() else "")
             ) from error
-        self._name, self.context_length = name, context_length
+        self._name, self.context_length, self._cleaning = name, context_length, clean
         with self._reading():
             pad_id = self._tokenizer.pad_token_id
             if pad_id is None:
@@ -89,6 +98,11 @@ class HuggingFaceTokenizer(Tokenizer):
             raise ConfigError(f"the tokenizer {self._name!r} is damaged: {reason}") from error
 
     def _clean(self, text: str) -> str:
-        """Without broken encodings, HTML entities and doubled white space."""
+        """Without broken encodings, HTML entities, doubled white space, and what else is lost."""
         text = ftfy.fix_text(bounded(check_text(text), self.context_length))
-        return " ".join(html.unescape(html.unescape(text)).split())
+        text = html.unescape(html.unescape(text))
+        if self._cleaning != "spaces":
+            text = text.lower()
+        if self._cleaning == "canonical":  # as big_vision prepares prompts
+            text = text.replace("_", " ").translate(_NO_PUNCTUATION)
+        return " ".join(text.split())

@@ -57,6 +57,9 @@ class Tokenizer(ABC):
     """The mask token of masked language modelling; None: the vocabulary has none."""
     special_ids: frozenset[int]
     """Ids that are no words: the start, the end, the mask."""
+    whole_length: bool = False
+    """Whether texts are padded to the context where nothing else is asked for, not to the longest
+    of them."""
 
     @abstractmethod
     def encode(self, text: str) -> list[int]:
@@ -83,7 +86,7 @@ class Tokenizer(ABC):
     def __call__(
         self, texts: str | Sequence[str], pad_to: int | None = None
     ) -> Int[Tensor, "texts length"]:
-        """The ids of one or several captions, padded to the longest of them, or to `pad_to` ids.
+        """The ids of one or several captions, padded as `pad` does it.
 
         >>> from diptych.config import TokenizerConfig
         >>> from diptych.inputs import build_tokenizer
@@ -101,7 +104,8 @@ class Tokenizer(ABC):
     def pad(
         self, rows: Sequence[Sequence[int]], pad_to: int | None = None
     ) -> Int[Tensor, "texts length"]:
-        """Encoded captions in one tensor, padded to the longest of them, or to `pad_to` ids.
+        """Encoded captions in one tensor, padded to `pad_to` ids; None: to the longest of them, or
+        to the context (`whole_length`).
 
         >>> from diptych.inputs import ClipTokenizer
         >>> ClipTokenizer().pad([[49406, 320, 49407], [49406, 49407]])
@@ -113,7 +117,8 @@ class Tokenizer(ABC):
             raise ConfigError(
                 f"pad_to is {pad_to}, but a caption has {longest} ids; pad to {self.context_length}"
             )
-        return pad_rows(rows, self.pad_id, pad_to)
+        whole = self.context_length if self.whole_length else None
+        return pad_rows(rows, self.pad_id, whole if pad_to is None else pad_to)
 
 
 def pad_rows(

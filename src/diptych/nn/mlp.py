@@ -13,8 +13,9 @@ QUICK = 1.702
 
 class Mlp(nn.Module):
     """Linear, activation, linear, over the last dimension; before the last a norm, where one is
-    given (GELU only).
+    given (not with `quick_gelu`).
 
+    `gelu_tanh` is GELU by its authors' approximation with a tanh, which SigLIP was trained with.
     `quick_gelu` is z * sigmoid(1.702 z), with which OpenAI's weights were trained (Hendrycks &
     Gimpel 2016, arXiv:1606.08415). It equals silu(1.702 z) / 1.702, and between bare linear layers
     both factors ride on the matrix products: one pass over the hidden layer and one tensor kept for
@@ -30,7 +31,7 @@ class Mlp(nn.Module):
         self, width: int, hidden: int, activation: Activation, norm: nn.Module | None = None
     ):
         super().__init__()
-        assert norm is None or activation == "gelu", (
+        assert norm is None or activation != "quick_gelu", (
             "the factor on the hidden layer would not pass a norm"
         )
         self.activation = activation
@@ -40,8 +41,9 @@ class Mlp(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """[..., width] -> [..., width]."""
-        if self.activation == "gelu":
-            return self.down(self.norm(F.gelu(self.up(x))))
+        if self.activation != "quick_gelu":
+            approximate = "tanh" if self.activation == "gelu_tanh" else "none"
+            return self.down(self.norm(F.gelu(self.up(x), approximate=approximate)))
         if not (is_bare(self.up) and is_bare(self.down)):
             z = self.up(x)
             return self.down(z * torch.sigmoid(QUICK * z))

@@ -14,7 +14,7 @@ from diptych.config import Run
 from diptych.data import Loader, Source, open_source
 from diptych.distributed import Peers, connect, on_main, started_as, together
 from diptych.errors import CheckpointError, ConfigError
-from diptych.inputs import Preprocess, build_tokenizer
+from diptych.inputs import Preprocess, tokenizer_of
 from diptych.interrupts import listening
 from diptych.optim import group_table
 from diptych.training.assemble import assemble, from_checkpoint
@@ -91,7 +91,7 @@ def fit(run: Run, *, resume: bool | str | os.PathLike[str] = False, progress: bo
         start = replace(run, model=from_checkpoint(run.model, found)) if found else run
         state, wrapped, notes = assemble(start, peers)
         model = state.model.config
-        tokenizer = build_tokenizer(model.tokenizer, model.text.context_length, state.origin)
+        tokenizer = tokenizer_of(model, state.origin)
         preprocess = Preprocess(model.preprocess, model.image.image_size)
         source = open_source(run.data, split="train")
         notes += lost + _place(state, source, run, found, old, changed)

@@ -3,7 +3,7 @@
 An option that our towers don't have is refused, never dropped.
 """
 
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 from diptych.config import (
     Activation,
@@ -50,6 +50,14 @@ _ONLY = {
 """Options of which our towers have one value; every other option must be off."""
 
 
+_CLEANING: dict[str, Literal["spaces", "lower", "canonical"]] = {
+    "whitespace": "spaces",
+    "lower": "lower",
+    "canonicalize": "canonical",
+}
+"""Of `tokenizer_kwargs`, and what `TokenizerConfig.clean` calls it."""
+
+
 def from_json(content: dict[str, Any]) -> ClipConfig:
     """The configuration that `model_cfg` and `preprocess_cfg` say.
 
@@ -70,7 +78,7 @@ def from_json(content: dict[str, Any]) -> ClipConfig:
             image=_tower(vision, quick, ImageTowerConfig, "vision_cfg"),
             text=_tower(dict(text), quick, TextTowerConfig, "text_cfg"),
             embed_dim=embed_dim,
-            logit_bias=bias,
+            logit_bias=None if bias is None else float(bias),
             preprocess=_preprocess(content.get("preprocess_cfg") or {}),
             tokenizer=_tokenizer(text),
         )
@@ -83,7 +91,8 @@ def from_json(content: dict[str, Any]) -> ClipConfig:
 
 def _tower(cfg: dict[str, Any], quick: Activation, base: type[T], section: str) -> T:
     """The tower of this section, by the first kind that knows it."""
-    cfg.pop("hf_tokenizer_name", None)
+    for name in ("hf_tokenizer_name", "tokenizer_kwargs"):  # see `_tokenizer`
+        cfg.pop(name, None)
     if not cfg.pop("attn_mask", True):
         raise CheckpointError(
             f"{section}.attn_mask = False has no place in a Diptych model: its text towers are "
@@ -100,8 +109,14 @@ def _tower(cfg: dict[str, Any], quick: Activation, base: type[T], section: str) 
 
 
 def _tokenizer(cfg: dict[str, Any]) -> TokenizerConfig:
-    name = cfg.get("hf_tokenizer_name")
-    return TokenizerConfig(kind="huggingface", name=name) if name else TokenizerConfig()
+    name, options = cfg.get("hf_tokenizer_name"), dict(cfg.get("tokenizer_kwargs") or {})
+    clean = options.pop("clean", "whitespace")
+    if clean not in _CLEANING:
+        raise CheckpointError(f"text_cfg.tokenizer_kwargs.clean = {clean!r} is unknown")
+    _refuse_rest(options, "text_cfg.tokenizer_kwargs")
+    if not name:
+        return TokenizerConfig()
+    return TokenizerConfig(kind="huggingface", name=name, clean=_CLEANING[clean])
 
 
 def _preprocess(cfg: dict[str, Any]) -> PreprocessConfig:
@@ -140,6 +155,8 @@ def to_json(config: ClipConfig) -> dict[str, Any]:
         )
     if config.tokenizer.kind == "huggingface":
         text_cfg["hf_tokenizer_name"] = config.tokenizer.name
+        theirs = {ours: name for name, ours in _CLEANING.items()}[config.tokenizer.clean]
+        text_cfg["tokenizer_kwargs"] = {"clean": theirs}
     model: dict[str, Any] = {"embed_dim": config.embed_dim}
     model |= {"vision_cfg": vision_cfg, "text_cfg": text_cfg}
     if "quick_gelu" in activations:

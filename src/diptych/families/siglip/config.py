@@ -1,0 +1,72 @@
+"""SigLIP's towers (Zhai et al. 2023, arXiv:2303.15343)."""
+
+from dataclasses import dataclass, replace
+
+from diptych.config import Activation, ImageTowerConfig, TextTowerConfig
+from diptych.config.ranges import Context, Layers, Pixels, Share, Width
+from diptych.errors import ConfigError
+
+
+@dataclass(frozen=True, kw_only=True)
+class SiglipImageConfig(ImageTowerConfig):
+    """A vision transformer without a class token, read out by an attention pool. Its vectors are as
+    wide as its tokens: it has no projection."""
+
+    implementation = "diptych.families.siglip.image:SiglipImageTower"
+    weights = "diptych.families.siglip.weights:SiglipImageWeights"
+
+    image_size: Pixels = 224
+    patch_size: Pixels = 16
+    width: Width = 768
+    layers: Layers = 12
+    heads: Width = 12
+    mlp_width: Width = 3072
+    activation: Activation = "gelu_tanh"
+    norm_eps: Share = 1e-6
+
+    def __post_init__(self):
+        super().__post_init__()
+        if self.image_size < self.patch_size:
+            raise ConfigError(f"image_size {self.image_size} is below patch_size {self.patch_size}")
+        if self.width % self.heads:
+            raise ConfigError(f"width {self.width} is not a multiple of heads {self.heads}")
+
+    @property
+    def side(self) -> int:
+        """Patches along one side. Pixels that make no whole patch (384 of 14) are left out."""
+        return self.image_size // self.patch_size
+
+
+@dataclass(frozen=True, kw_only=True)
+class SiglipTextConfig(TextTowerConfig):
+    """A text transformer in which each token sees all others, the padding's included; it is read
+    out at the last place, so texts are padded to the context."""
+
+    implementation = "diptych.families.siglip.text:SiglipTextTower"
+    weights = "diptych.families.siglip.weights:SiglipTextWeights"
+    sees_padding = True
+
+    context_length: Context = 64
+    vocab_size: Width = 32000
+    width: Width = 768
+    layers: Layers = 12
+    heads: Width = 12
+    mlp_width: Width = 3072
+    activation: Activation = "gelu_tanh"
+    norm_eps: Share = 1e-6
+    projection: bool = True
+    """A linear map with a bias behind the last norm; the multilingual So400m has none."""
+
+    def __post_init__(self):
+        super().__post_init__()
+        if self.width % self.heads:
+            raise ConfigError(f"width {self.width} is not a multiple of heads {self.heads}")
+
+    @property
+    def vocabulary(self) -> int:
+        """`vocab_size`."""
+        return self.vocab_size
+
+    def with_vocabulary(self, size: int) -> "SiglipTextConfig":
+        """With this `vocab_size`."""
+        return replace(self, vocab_size=size)

@@ -1,0 +1,219 @@
+"""SigLIP in open_clip: timm's image towers, and its own text tower with other options.
+
+https://github.com/mlfoundations/open_clip, model_configs/ViT-B-16-SigLIP.json;
+https://github.com/huggingface/pytorch-image-models, timm/models/vision_transformer.py
+"""
+
+import re
+from collections.abc import Collection
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from diptych.config import Activation
+from diptych.errors import CheckpointError
+from diptych.families.clip.layouts import openai
+from diptych.families.clip.layouts.towers import (
+    OpenClipTower,
+    mlp_ratio,
+    norm_json,
+    take_norm_eps,
+)
+from diptych.families.siglip.config import SiglipImageConfig, SiglipTextConfig
+from diptych.weights.mapping import Change, Rule, rows
+
+PREFIX = "visual.trunk."
+_LATENT, _PROJECTION = f"{PREFIX}attn_pool.latent", "text.text_projection.weight"
+
+# fmt: off
+SIZES = {  # timm's name of a size -> width, layers, heads, width of the perceptrons
+    "base":     (768,  12, 12, 3072),
+    "large":    (1024, 24, 16, 4096),
+    "so400m":   (1152, 27, 16, 4304),
+    "giantopt": (1536, 40, 16, 6144),
+}
+# fmt: on
+_TANH = ("base_patch32", "large_patch16_siglip_512", "so400m_patch16", "giantopt")
+"""Architectures with GELU's approximation, with which all were trained; timm gives the others its
+exact form."""
+_PICTURES = {
+    "base_patch32": (256,),
+    "base_patch16": (224, 256, 384, 512),
+    "large_patch16": (256, 384, 512),
+    "so400m_patch14": (224, 378, 384),
+    "so400m_patch16": (256, 384, 512),
+    "giantopt_patch16": (256, 384),
+}
+"""Pixels for which timm has an architecture."""
+_NAME = re.compile(r"vit_([a-z0-9]+)_patch(\d+)_siglip_(\d+)")
+
+_TABLE = Change(lambda parts: parts[0][0], lambda ours: [ours[None]])
+"""With a batch's dimension there."""
+_QUERY = Change(lambda parts: parts[0][0, 0], lambda ours: [ours[None, None]])
+
+
+def _split(ours: Tensor) -> list[Tensor]:
+    queries = len(ours) // 3
+    return [ours[:queries].clone(), ours[queries:].clone()]
+
+
+_QUERY_KEYS = Change(torch.cat, _split)
+"""Queries, and keys with values, apart there."""
+
+_IMAGE = (
+    *rows(
+        "image.",
+        PREFIX,
+        ("positions", "pos_embed", _TABLE),
+        ("patch.*", "patch_embed.proj.*"),
+        ("norm_post.*", "norm.*"),
+        ("pool.query", "attn_pool.latent", _QUERY),
+        ("pool.qkv.*", ("attn_pool.q.*", "attn_pool.kv.*"), _QUERY_KEYS),
+        ("pool.out.*", "attn_pool.proj.*"),
+        ("pool.norm.*", "attn_pool.norm.*"),
+        ("pool.mlp.up.*", "attn_pool.mlp.fc1.*"),
+        ("pool.mlp.down.*", "attn_pool.mlp.fc2.*"),
+    ),
+    *rows(
+        "image.blocks.#.",
+        f"{PREFIX}blocks.#.",
+        ("norm_1.*", "norm1.*"),
+        ("attention.qkv.*", "attn.qkv.*"),
+        ("attention.out.*", "attn.proj.*"),
+        ("norm_2.*", "norm2.*"),
+        ("mlp.up.*", "mlp.fc1.*"),
+        ("mlp.down.*", "mlp.fc2.*"),
+    ),
+)
+_TEXT = (
+    Rule("text.projection.*", "text.text_projection.*"),
+    *(rule for rule in openai.text("text.") if not rule.ours.startswith("text.projection")),
+)
+
+
+def _read_image(cfg: dict[str, Any], activation: Activation) -> SiglipImageConfig | None:
+    match = _NAME.fullmatch(cfg.get("timm_model_name") or "")
+    pooled = cfg.get("timm_pool") == "map" and cfg.get("timm_proj") in ("none", None)
+    if not match or not pooled or match[1] not in SIZES:
+        return None
+    del cfg["timm_model_name"], cfg["timm_pool"]
+    cfg.pop("timm_proj", None)
+    width, layers, heads, hidden = SIZES[match[1]]
+    return SiglipImageConfig(
+        image_size=cfg.pop("image_size", int(match[3])),
+        patch_size=int(match[2]),
+        width=width,
+        layers=layers,
+        heads=heads,
+        mlp_width=hidden,
+        activation=activation_of(match[0]),
+    )
+
+
+def activation_of(architecture: str) -> Activation:
+    return "gelu_tanh" if architecture.removeprefix("vit_").startswith(_TANH) else "gelu"
+
+
+def _write_image(image: SiglipImageConfig) -> dict[str, Any]:
+    return {
+        "image_size": image.image_size,
+        "timm_model_name": _architecture(image),
+        "timm_model_pretrained": False,
+        "timm_pool": "map",
+        "timm_proj": "none",
+    }
+
+
+def _architecture(image: SiglipImageConfig) -> str:
+    """timm's name of the tower; the picture's size is an option of open_clip's, so that of the
+    nearest size stands in for one that timm hasn't."""
+    shape = (image.width, image.layers, image.heads, image.mlp_width)
+    for size, known in SIZES.items():
+        kind = f"{size}_patch{image.patch_size}"
+        pictures = sorted(_PICTURES.get(kind, ()), key=lambda side: abs(side - image.image_size))
+        for name in (f"vit_{kind}_siglip_{side}" for side in pictures):
+            if (
+                shape == known
+                and activation_of(name) == image.activation
+                and image.norm_eps == 1e-6
+            ):
+                return name
+    raise CheckpointError(
+        "open_clip builds SigLIP's image towers by timm's names, and timm has none of width "
+        f"{image.width}, {image.layers} layers, patches of {image.patch_size} pixels and "
+        f"{image.activation}"
+    )
+
+
+def _read_text(cfg: dict[str, Any], activation: Activation) -> SiglipTextConfig | None:
+    if not cfg.get("no_causal_mask") or cfg.get("pool_type") != "last":
+        return None
+    del cfg["no_causal_mask"], cfg["pool_type"]
+    approximate = dict(cfg.pop("act_kwargs", None) or {}).get("approximate", "none")
+    bias, kind = cfg.pop("proj_bias", False), cfg.pop("proj_type", "linear")
+    if (kind, bias) not in (("linear", True), ("none", False)):
+        raise CheckpointError(
+            "a text tower of SigLIP's projects with a bias or not at all, and this one has "
+            f"proj_type {kind!r} and proj_bias {bias}"
+        )
+    width = cfg.pop("width", 768)
+    return SiglipTextConfig(
+        context_length=cfg.pop("context_length", 77),
+        vocab_size=cfg.pop("vocab_size", 49408),
+        width=width,
+        layers=cfg.pop("layers", 12),
+        heads=cfg.pop("heads", 8),
+        mlp_width=int(width * cfg.pop("mlp_ratio", 4.0)),
+        activation="gelu_tanh" if approximate == "tanh" else "gelu",
+        norm_eps=take_norm_eps(cfg),
+        projection=kind == "linear",
+    )
+
+
+def _write_text(text: SiglipTextConfig) -> dict[str, Any]:
+    if text.activation == "quick_gelu":
+        raise CheckpointError("open_clip's SigLIP has no quick_gelu")
+    tanh = {"act_kwargs": {"approximate": "tanh"}} if text.activation == "gelu_tanh" else {}
+    return {
+        "context_length": text.context_length,
+        "vocab_size": text.vocab_size,
+        "width": text.width,
+        "heads": text.heads,
+        "layers": text.layers,
+        "mlp_ratio": mlp_ratio(text.width, text.mlp_width),
+        "no_causal_mask": True,
+        "pool_type": "last",
+        **({"proj_bias": True} if text.projection else {"proj_type": "none"}),
+        **norm_json(text.norm_eps),
+        **tanh,
+    }
+
+
+def _has_text(names: Collection[str]) -> bool:
+    """CLIP's text projection is a bare parameter there, without `.weight`."""
+    projections = (_PROJECTION, "text.text_projection")
+    return _PROJECTION in names or not any(name in names for name in projections)
+
+
+TOWERS = (
+    OpenClipTower(
+        kind=SiglipImageConfig,
+        marks=(_LATENT,),
+        fits=lambda names: _LATENT in names,
+        rules=lambda names: _IMAGE,
+        export_rules=lambda config: _IMAGE,
+        read=_read_image,
+        write=_write_image,
+        custom_text=True,
+    ),
+    OpenClipTower(
+        kind=SiglipTextConfig,
+        marks=("text.token_embedding.weight",),
+        fits=lambda names: "text.token_embedding.weight" in names and _has_text(names),
+        rules=lambda names: _TEXT,
+        export_rules=lambda config: _TEXT,
+        read=_read_text,
+        write=_write_text,
+    ),
+)

@@ -1,0 +1,132 @@
+"""SigLIP's published models (Zhai et al. 2023, arXiv:2303.15343; Tschannen et al. 2025,
+arXiv:2502.14786), under open_clip's names, whose repositories hold them in its layout."""
+
+import math
+from dataclasses import dataclass
+from functools import partial
+
+from diptych.config import ClipConfig, PreprocessConfig, TokenizerConfig
+from diptych.families.entry import Entry, Training, Weights
+from diptych.families.infer import SIGLIP_BIAS
+from diptych.families.siglip.config import SiglipImageConfig, SiglipTextConfig
+from diptych.families.siglip.layouts.open_clip import SIZES, activation_of
+
+_GREY = (0.5, 0.5, 0.5)
+_TRAINING = {
+    "SigLIP": Training(data="WebLI, English", batch="32,768"),
+    "SigLIP-i18n": Training(data="WebLI, multilingual", batch="32,768"),
+    "SigLIP2": Training(data="WebLI, 109 languages", batch="32,768"),
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Published:
+    """A model as its name says it."""
+
+    name: str
+    """open_clip's."""
+    size: str
+    patch_size: int
+    image_size: int
+    line: str = "SigLIP"
+    context: int = 64
+    repo: str = ""
+    """Where it isn't `timm/NAME`."""
+
+    def config(self) -> ClipConfig:
+        width, layers, heads, mlp_width = SIZES[self.size]
+        architecture = f"vit_{self.size}_patch{self.patch_size}_siglip_{self.image_size}"
+        image = partial(SiglipImageConfig, image_size=self.image_size, patch_size=self.patch_size)
+        # The largest image tower has the text tower of the second largest.
+        sizes = SIZES["so400m" if self.size == "giantopt" else self.size]
+        text_width, text_layers, text_heads, text_mlp_width = sizes
+        return ClipConfig(
+            image=image(
+                width=width,
+                layers=layers,
+                heads=heads,
+                mlp_width=mlp_width,
+                activation=activation_of(architecture),
+            ),
+            text=SiglipTextConfig(
+                context_length=self.context,
+                vocab_size=_VOCABULARIES[self.line],
+                width=text_width,
+                layers=text_layers,
+                heads=text_heads,
+                mlp_width=text_mlp_width,
+                activation="gelu_tanh" if self.line == "SigLIP2" else "gelu",
+                projection=(self.size, self.line) != ("so400m", "SigLIP-i18n"),
+            ),
+            embed_dim=width,
+            logit_scale=math.log(10),
+            logit_bias=SIGLIP_BIAS,
+            preprocess=PreprocessConfig(resize="squash", mean=_GREY, std=_GREY),
+            tokenizer=TokenizerConfig(
+                kind="huggingface", name=self._tokenizer(), clean="canonical"
+            ),
+        )
+
+    def _tokenizer(self) -> str:
+        shared = {"SigLIP": "timm/ViT-B-16-SigLIP", "SigLIP-i18n": "timm/ViT-B-16-SigLIP-i18n-256"}
+        return shared.get(self.line, f"timm/{self.name}")
+
+    def entry(self) -> Entry:
+        repo = self.repo or f"timm/{self.name}"
+        weights = Weights(
+            repo=repo,
+            file="open_clip_model.safetensors",
+            format="open-clip",
+            licence="Apache-2.0",
+            names=() if self.repo else (repo,),
+            tags=("webli",),
+        )
+        return Entry(
+            name=self.name.lower(),
+            config=self.config(),
+            weights=(weights,),
+            training=_TRAINING[self.line],
+        )
+
+
+_VOCABULARIES = {"SigLIP": 32000, "SigLIP-i18n": 250000, "SigLIP2": 256000}
+_I18N, _TWO = partial(_Published, line="SigLIP-i18n"), partial(_Published, line="SigLIP2")
+
+
+# fmt: off
+MODELS = (
+    _Published(name="ViT-B-16-SigLIP",             size="base",   patch_size=16, image_size=224),
+    _Published(name="ViT-B-16-SigLIP-256",         size="base",   patch_size=16, image_size=256),
+    _Published(name="ViT-B-16-SigLIP-384",         size="base",   patch_size=16, image_size=384),
+    _Published(name="ViT-B-16-SigLIP-512",         size="base",   patch_size=16, image_size=512),
+    _Published(name="ViT-L-16-SigLIP-256",         size="large",  patch_size=16, image_size=256),
+    _Published(name="ViT-L-16-SigLIP-384",         size="large",  patch_size=16, image_size=384),
+    _Published(name="ViT-SO400M-14-SigLIP",        size="so400m", patch_size=14, image_size=224,
+               context=16),
+    _Published(name="ViT-SO400M-14-SigLIP-378",    size="so400m", patch_size=14, image_size=378,
+               repo="timm/ViT-SO400M-14-SigLIP-384"),
+    _Published(name="ViT-SO400M-14-SigLIP-384",    size="so400m", patch_size=14, image_size=384),
+    _I18N(name="ViT-B-16-SigLIP-i18n-256",         size="base",   patch_size=16, image_size=256),
+    _I18N(name="ViT-SO400M-16-SigLIP-i18n-256",    size="so400m", patch_size=16, image_size=256),
+    _TWO(name="ViT-B-32-SigLIP2-256",              size="base",   patch_size=32, image_size=256),
+    _TWO(name="ViT-B-16-SigLIP2",                  size="base",   patch_size=16, image_size=224),
+    _TWO(name="ViT-B-16-SigLIP2-256",              size="base",   patch_size=16, image_size=256),
+    _TWO(name="ViT-B-16-SigLIP2-384",              size="base",   patch_size=16, image_size=384),
+    _TWO(name="ViT-B-16-SigLIP2-512",              size="base",   patch_size=16, image_size=512),
+    _TWO(name="ViT-L-16-SigLIP2-256",              size="large",  patch_size=16, image_size=256),
+    _TWO(name="ViT-L-16-SigLIP2-384",              size="large",  patch_size=16, image_size=384),
+    _TWO(name="ViT-L-16-SigLIP2-512",              size="large",  patch_size=16, image_size=512),
+    _TWO(name="ViT-SO400M-14-SigLIP2",             size="so400m", patch_size=14, image_size=224),
+    _TWO(name="ViT-SO400M-14-SigLIP2-378",         size="so400m", patch_size=14, image_size=378),
+    _TWO(name="ViT-SO400M-16-SigLIP2-256",         size="so400m", patch_size=16, image_size=256),
+    _TWO(name="ViT-SO400M-16-SigLIP2-384",         size="so400m", patch_size=16, image_size=384),
+    _TWO(name="ViT-SO400M-16-SigLIP2-512",         size="so400m", patch_size=16, image_size=512),
+    _TWO(name="ViT-gopt-16-SigLIP2-256",           size="giantopt", patch_size=16, image_size=256),
+    _TWO(name="ViT-gopt-16-SigLIP2-384",           size="giantopt", patch_size=16, image_size=384),
+)
+# fmt: on
+
+
+def entries() -> list[Entry]:
+    """All of them."""
+    return [model.entry() for model in MODELS]

@@ -1,0 +1,67 @@
+"""What SigLIP's towers' weights tell, and how they are resized."""
+
+import math
+from collections.abc import Mapping
+
+from torch import Tensor
+
+from diptych.config import Activation
+from diptych.errors import CheckpointError
+from diptych.families.siglip.config import SiglipImageConfig, SiglipTextConfig
+from diptych.weights.mapping import count_numbers
+from diptych.weights.resize import Grid, resize_grid
+from diptych.weights.state import State
+from diptych.weights.tower import TowerWeights, interpolated
+
+_HEADS = {768: 12, 1024: 16, 1152: 16, 1536: 16}
+"""Of the published widths; the number of heads can't be seen in the weights."""
+
+
+class SiglipImageWeights(TowerWeights):
+    """Of the image tower."""
+
+    sizes = ("image_size", "patch_size")
+
+    def infer(self, shapes: Mapping[str, Tensor], activation: Activation) -> object | None:
+        """A tower of a published width; None for others, whose heads aren't known. The activation
+        is that with which all were trained."""
+        if "pool.query" not in shapes or "patch.weight" not in shapes:
+            return None
+        width, _, patch_size, _ = shapes["patch.weight"].shape
+        side = math.isqrt(len(shapes["positions"]))
+        if width not in _HEADS or side * side != len(shapes["positions"]):
+            return None
+        return SiglipImageConfig(
+            image_size=patch_size * side,
+            patch_size=patch_size,
+            width=width,
+            layers=count_numbers(shapes, "blocks."),
+            heads=_HEADS[width],
+            mlp_width=len(shapes["pool.mlp.up.weight"]),
+        )
+
+    def resize(self, state: State, config: SiglipImageConfig) -> tuple[State, list[str]]:
+        """Position table and patches' kernel, interpolated."""
+        grid = Grid(positions="positions", side=config.side, extra=0, patch_size=config.patch_size)
+        resized = resize_grid(state, grid)
+        return resized, interpolated(state, resized)
+
+    def embed_dim(self, shapes: Mapping[str, Tensor]) -> int | None:
+        """The tower's width: there is no projection."""
+        return len(shapes["pool.query"]) if "pool.query" in shapes else None
+
+
+class SiglipTextWeights(TowerWeights):
+    """Of the text tower."""
+
+    def resize(self, state: State, config: SiglipTextConfig) -> tuple[State, list[str]]:
+        """As they are. Raises CheckpointError for another vocabulary or context: the text is read
+        at the last place, so a table can't be cut."""
+        shapes = state.shapes
+        for name, size, what in (
+            ("tokens.weight", config.vocab_size, "entries in its vocabulary"),
+            ("positions", config.context_length, "tokens in a text"),
+        ):
+            if name in shapes and len(shapes[name]) != size:
+                raise CheckpointError(f"it has {len(shapes[name])} {what}, and this tower {size}")
+        return state, []
