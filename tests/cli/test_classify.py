@@ -2,10 +2,15 @@
 
 import csv
 import json
+import math
+from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
+from diptych import models, pretrained
 from diptych.cli import main
+from diptych.weights import save_model
 from tests import tiny
 
 TEMPLATES = ["a photo of a {}."]
@@ -71,6 +76,20 @@ def test_a_single_name_is_always_certain_and_that_is_said(place, capsys):
     out, err = capsys.readouterr()
     assert "100.0%" in out
     assert "of a single name (cat) the probability is always 1" in err
+
+
+def test_a_model_with_a_bias_answers_for_each_name_by_itself(place, capsys):
+    model = models.build(replace(pretrained.get("tiny"), logit_bias=-1.0))
+    save_model("biased", model)
+    with pytest.raises(SystemExit):
+        main(["classify", "biased", "photos/red/0.png", "--names", "cat", "--out", "one.csv"])
+    out, err = capsys.readouterr()
+    assert "probability (sigmoid)" in out
+    assert not err
+    [row] = csv.DictReader(Path("one.csv").read_text().splitlines())
+    cosine, scale = float(row["cosine"]), 1 / 0.07
+    wanted = 1 / (1 + math.exp(-(scale * cosine - 1)))
+    assert float(row["probability"]) == pytest.approx(wanted, abs=1e-5)
 
 
 @pytest.mark.parametrize(

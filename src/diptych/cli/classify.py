@@ -28,8 +28,9 @@ class Classify(Compute):
     diptych classify MODEL cat.jpg photos/ --names cat dog
     diptych classify MODEL photos/ --names names.txt --out predictions.csv
 
-    The probability is shared among the names: it says which of them fits best, not whether any
-    does. The cosine of picture and name doesn't depend on the other names.
+    The probability is shared among the names (softmax): it says which of them fits best, not
+    whether any does. Of a model that was trained so (SigLIP), it is each name's own (sigmoid). The
+    table says which. The cosine of picture and name doesn't depend on the other names.
     """
 
     model: Annotated[Positional[str], arg(metavar="MODEL"), Filled("MODEL")]
@@ -71,16 +72,17 @@ def run(arguments: Sequence[str]) -> int:
     from diptych.datasets import templates
 
     names, chosen = _names(options.names), templates(options.templates)
-    if len(names) == 1:
+    unread = list[str]()
+    pictures = [picture for path in options.images for picture in _pictures(path, unread)]
+    encoder = options.load(options.model)
+    if len(names) == 1 and encoder.probability == "softmax":
         say(
             f"note: of a single name ({names[0]}) the probability is always 1; look at the cosine, "
             "or give other names that it could be",
             error=True,
         )
-    unread = list[str]()
-    pictures = [picture for path in options.images for picture in _pictures(path, unread)]
-    found = _answers(options.load(options.model), pictures, names, chosen, options.top, unread)
-    _show(found)
+    found = _answers(encoder, pictures, names, chosen, options.top, unread)
+    _show(found, encoder.probability)
     for line in unread:
         say(f"left out: {line}", error=True)
     if options.out:
@@ -145,9 +147,8 @@ def _answers(
     return found
 
 
-def _show(found: Sequence[Sequence[_Answer]]) -> None:
-
-    table = Names("picture", "name", "probability", "cosine")
+def _show(found: Sequence[Sequence[_Answer]], probability: str) -> None:
+    table = Names("picture", "name", f"probability ({probability})", "cosine")
     for answers in found:
         for place, answer in enumerate(answers):
             called = answer.picture if place == 0 else ""

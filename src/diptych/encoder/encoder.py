@@ -91,6 +91,18 @@ class Encoder:
         return self.model.config
 
     @property
+    def probability(self) -> Literal["softmax", "sigmoid"]:
+        """What `classify` answers with, as the model was trained. `softmax`: the names share the
+        whole, whether or not any fits. `sigmoid`, of a model with a logit bias (SigLIP): each name
+        by itself, so that none may fit, or several.
+
+        >>> from diptych import Encoder, models, pretrained
+        >>> Encoder(models.build(pretrained.get("tiny"))).probability
+        'softmax'
+        """
+        return "softmax" if self.model.logit_bias is None else "sigmoid"
+
+    @property
     def width(self) -> int:
         """Numbers in a vector."""
         return self.config.embed_dim
@@ -221,8 +233,8 @@ class Encoder:
         names: Iterable[str],
         templates: str | Sequence[str] = ("{}",),
     ) -> dict[str, float] | list[dict[str, float]]:
-        """Probabilities of the `names` for a picture: softmax of scale x similarity; for several, a
-        list of such.
+        """Probabilities of the `names` for a picture, as the model was trained (`probability`); for
+        several, a list of such.
 
         `templates` such as "a photo of a {}." are filled with the names and averaged
         (`class_vectors`).
@@ -247,8 +259,7 @@ class Encoder:
         templates: Sequence[str] = ("{}",),
         unreadable: Callable[[int, ImageError], None] | None = None,
     ) -> tuple[Float[Tensor, "images names"], Float[Tensor, "images names"]]:
-        """The cosines of pictures and `names`, and the probabilities that `classify` gives: of all
-        that they could be the names share the whole, whether or not any fits.
+        """The cosines of pictures and `names`, and the probabilities that `classify` gives.
 
         `unreadable` is as for `embed_images`.
 
@@ -262,10 +273,11 @@ class Encoder:
         """
         classes = class_vectors(self.embed_texts, names, templates)
         cosines = self.embed_images(images, unreadable=unreadable) @ classes.T
-        # Softmax of scale x cosine, as in training: the scale is the inverse temperature, whose
-        # logarithm is the parameter.
-        scale = self.model.logit_scale.detach().float().cpu().exp()
-        return cosines, (scale * cosines).softmax(-1)
+        # The scale is the inverse temperature, whose logarithm is the parameter.
+        logits = self.model.logit_scale.detach().float().cpu().exp() * cosines
+        if self.model.logit_bias is None:
+            return cosines, logits.softmax(-1)
+        return cosines, (logits + self.model.logit_bias.detach().float().cpu()).sigmoid()
 
     def _prepare(
         self, item: T, read: Callable[[T], Picture], name: Callable[[T], str]

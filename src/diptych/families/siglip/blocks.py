@@ -57,7 +57,7 @@ class AttentionPool(nn.Module):
         _init_mlp(self.mlp)
 
 
-def init_blocks(blocks: nn.ModuleList) -> None:
+def init_blocks(blocks: nn.ModuleList | list[nn.Module]) -> None:
     """Fill every parameter of the transformer `blocks`, as the published code does (big_vision).
 
     | parameter                        | value                                        |
