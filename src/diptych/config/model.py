@@ -17,6 +17,9 @@ Activation = Literal["gelu", "quick_gelu", "gelu_tanh"]
 OPENAI_MEAN = (0.48145466, 0.4578275, 0.40821073)
 OPENAI_STD = (0.26862954, 0.26130258, 0.27577711)
 
+SIGLIP_BIAS = -10.0
+"""SigLIP's logit bias at the start of training (arXiv:2303.15343, §3.2)."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class TowerConfig(Ranged, Component, abstract=True):

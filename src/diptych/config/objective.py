@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
 from diptych.components import Component
-from diptych.config.model import ClipConfig, TokenizerConfig
+from diptych.config.model import SIGLIP_BIAS, ClipConfig, TokenizerConfig
 from diptych.config.ranges import Above, Factor, Limit, Ranged, ShareBelowAll, Some, Width
 from diptych.errors import ConfigError
 
@@ -98,7 +98,7 @@ class SiglipObjectiveConfig(ContrastiveConfig):
         where the model has none."""
         if model.logit_bias is not None:
             return model
-        return replace(model, logit_scale=math.log(10), logit_bias=-10.0)
+        return replace(model, logit_scale=math.log(10), logit_bias=SIGLIP_BIAS)
 
 
 @dataclass(frozen=True, kw_only=True)

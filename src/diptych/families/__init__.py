@@ -26,7 +26,7 @@ __all__ = [
     "tower_configs",
 ]
 
-BUILT_IN = ("tiny", "clip", "siglip", "eva", "unireplknet", "declip", "timm", "huggingface")
+BUILT_IN = ("tiny", "clip", "eva", "unireplknet", "declip", "siglip", "timm", "huggingface")
 """In the order in which models and recipes are listed."""
 GROUP = "diptych.families"
 """The entry points by which other packages offer families."""

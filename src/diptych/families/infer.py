@@ -6,6 +6,7 @@ from typing import TypeVar
 from torch import Tensor
 
 from diptych.config import Activation, ClipConfig, ImageTowerConfig, TextTowerConfig, TowerConfig
+from diptych.config.model import SIGLIP_BIAS
 from diptych.errors import CheckpointError
 from diptych.families import tower_configs
 from diptych.weights.layout import GIVE_CONFIG
@@ -13,7 +14,6 @@ from diptych.weights.state import State
 from diptych.weights.tower import tower_weights
 
 T = TypeVar("T", bound=TowerConfig)
-SIGLIP_BIAS = -10.0
 
 
 def infer(weights: Mapping[str, Tensor], activation: Activation) -> ClipConfig:

@@ -5,11 +5,22 @@ import math
 from dataclasses import dataclass
 from functools import partial
 
-from diptych.config import ClipConfig, PreprocessConfig, TokenizerConfig
+from diptych.config import Activation, ClipConfig, PreprocessConfig, TokenizerConfig
+from diptych.config.model import SIGLIP_BIAS
 from diptych.families.entry import Entry, Training, Weights
-from diptych.families.infer import SIGLIP_BIAS
 from diptych.families.siglip.config import SiglipImageConfig, SiglipTextConfig
-from diptych.families.siglip.layouts.open_clip import SIZES, activation_of
+
+# fmt: off
+SIZES = {  # timm's name of a size -> width, layers, heads, width of the perceptrons
+    "base":     (768,  12, 12, 3072),
+    "large":    (1024, 24, 16, 4096),
+    "so400m":   (1152, 27, 16, 4304),
+    "giantopt": (1536, 40, 16, 6144),
+}
+# fmt: on
+_TANH = ("base_patch32", "large_patch16_siglip_512", "so400m_patch16", "giantopt")
+"""Architectures with GELU's approximation, with which all were trained; timm gives the others its
+exact form."""
 
 _GREY = (0.5, 0.5, 0.5)
 _TRAINING = {
@@ -17,6 +28,16 @@ _TRAINING = {
     "SigLIP-i18n": Training(data="WebLI, multilingual", batch="32,768"),
     "SigLIP2": Training(data="WebLI, 109 languages", batch="32,768"),
 }
+
+
+def activation_of(architecture: str) -> Activation:
+    """What timm gives the tower of this name.
+
+    >>> from diptych.families.siglip.pretrained import activation_of
+    >>> activation_of("vit_giantopt_patch16_siglip_256")
+    'gelu_tanh'
+    """
+    return "gelu_tanh" if architecture.removeprefix("vit_").startswith(_TANH) else "gelu"
 
 
 @dataclass(frozen=True, kw_only=True)

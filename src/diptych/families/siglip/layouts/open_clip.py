@@ -21,22 +21,12 @@ from diptych.families.clip.layouts.towers import (
     take_norm_eps,
 )
 from diptych.families.siglip.config import SiglipImageConfig, SiglipTextConfig
+from diptych.families.siglip.pretrained import SIZES, activation_of
 from diptych.weights.mapping import Change, Rule, rows
 
 PREFIX = "visual.trunk."
 _LATENT, _PROJECTION = f"{PREFIX}attn_pool.latent", "text.text_projection.weight"
 
-# fmt: off
-SIZES = {  # timm's name of a size -> width, layers, heads, width of the perceptrons
-    "base":     (768,  12, 12, 3072),
-    "large":    (1024, 24, 16, 4096),
-    "so400m":   (1152, 27, 16, 4304),
-    "giantopt": (1536, 40, 16, 6144),
-}
-# fmt: on
-_TANH = ("base_patch32", "large_patch16_siglip_512", "so400m_patch16", "giantopt")
-"""Architectures with GELU's approximation, with which all were trained; timm gives the others its
-exact form."""
 _PICTURES = {
     "base_patch32": (256,),
     "base_patch16": (224, 256, 384, 512),
@@ -109,10 +99,6 @@ def _read_image(cfg: dict[str, Any], activation: Activation) -> SiglipImageConfi
         mlp_width=hidden,
         activation=activation_of(match[0]),
     )
-
-
-def activation_of(architecture: str) -> Activation:
-    return "gelu_tanh" if architecture.removeprefix("vit_").startswith(_TANH) else "gelu"
 
 
 def _write_image(image: SiglipImageConfig) -> dict[str, Any]:

@@ -10,11 +10,11 @@ from typing import Any, Literal
 from torch import Tensor
 
 from diptych.config import Activation, ClipConfig, ImageTowerConfig, TokenizerConfig
+from diptych.config.model import SIGLIP_BIAS
 from diptych.config.serialize import from_dict, to_dict
 from diptych.errors import CheckpointError, ConfigError
 from diptych.families.clip.layouts import transformers
 from diptych.families.clip.layouts import transformers_inputs as inputs
-from diptych.families.infer import SIGLIP_BIAS
 from diptych.families.siglip.config import SiglipImageConfig, SiglipTextConfig
 from diptych.weights.layout import Export, Layout, WeightSource
 from diptych.weights.mapping import Change, Rule, Table, rows
@@ -224,5 +224,4 @@ SIGLIP_TRANSFORMERS = Layout(
             holds=lambda image: isinstance(image, SiglipImageConfig),
         ),
     ),
-    priority=1,
 )
