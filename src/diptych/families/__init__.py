@@ -91,7 +91,7 @@ def layouts() -> tuple[Any, ...]:
 
     >>> from diptych.families import layouts
     >>> [layout.name for layout in layouts()][:3]
-    ['unireplknet', 'open-clip', 'eva']
+    ['unireplknet', 'siglip-transformers', 'open-clip']
     """
     found: list[Any] = []
     for family in families():

@@ -224,4 +224,5 @@ SIGLIP_TRANSFORMERS = Layout(
             holds=lambda image: isinstance(image, SiglipImageConfig),
         ),
     ),
+    priority=1,  # its folders have EVA's names, and more
 )
