@@ -5,7 +5,7 @@ from typing import Any
 
 import torch
 
-from benchmarks.gpu.setting import Row, Setting, captions, lacks, longest
+from benchmarks.gpu.setting import Row, Setting, captions, lacks, lengths_of
 from diptych import pretrained
 from diptych.models import build
 
@@ -33,13 +33,15 @@ def embedding(setting: Setting) -> Iterator[Row]:
 
 def _rates(name: str, models: dict[str, Any], count: int, setting: Setting) -> Iterator[Row]:
     pixels = torch.randn(count, 3, 224, 224, device=setting.device, dtype=torch.bfloat16)
-    ids = captions(count).to(setting.device)
-    short = ids[:, : longest(ids)]
+    ids = captions(count)
+    lengths = lengths_of(ids).to(setting.device)
+    short, ids = ids[:, : max(lengths.host)].to(setting.device), ids.to(setting.device)
     for title, model in models.items():
-        texts = short if title == "Diptych" else ids
+        is_ours = title == "Diptych"
+        texts = {"ids": short, "lengths": lengths} if is_ours else {"text": ids}
         with torch.inference_mode():
             image = setting.milliseconds(lambda: model.encode_image(pixels), 20)  # noqa: B023
-            text = setting.milliseconds(lambda: model.encode_text(texts), 20)  # noqa: B023
+            text = setting.milliseconds(lambda: model.encode_text(**texts), 20)  # noqa: B023
         row = {"name": f"{name}, batch {count}, {title}", "images_per_s": count / image * 1e3}
         yield row | {"texts_per_s": count / text * 1e3}
 

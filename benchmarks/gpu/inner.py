@@ -15,7 +15,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 import diptych
-from benchmarks.gpu.setting import Setting, captions, longest
+from benchmarks.gpu.setting import Setting, captions, lengths_of
 from diptych import pretrained
 from diptych.batch import Batch
 from diptych.config import (
@@ -100,18 +100,21 @@ def run_of(
 def batch_of(
     config: ClipConfig, objective: ObjectiveConfig, pairs: int, seed: int = 0, whole: bool = False
 ) -> Batch:
-    """Pairs as the loader makes them, on the CPU; captions cut to the longest, or `whole`."""
+    """Pairs as the loader makes them, on the CPU; or `whole`: captions as open_clip's loader makes
+    them, padded to the context."""
     views = build_objective(objective, build(config, device="meta")).views
     side, generator = config.image.image_size, torch.Generator().manual_seed(seed)
     images = [torch.randn(pairs, 3, side, side, generator=generator) for _ in views.image]
     ids = captions(pairs, config.text.context_length, seed)
-    ids = ids if whole or views.whole_length else ids[:, : longest(ids)]
+    lengths = lengths_of(ids)
+    ids = ids if whole or views.whole_length else ids[:, : max(lengths.host)]
     masked = torch.where(torch.arange(ids.shape[1]) == 1, ids, -100)
     return Batch(
         images=tuple(images),
         texts=tuple(ids for _ in views.text),
         index=torch.arange(pairs),
         mlm_labels=masked if "masked" in views.text else None,
+        lengths=None if whole else tuple(lengths for _ in views.text),
     )
 
 

@@ -11,6 +11,8 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor
 
+from diptych.batch import TextLengths
+
 Row = dict[str, Any]
 """A line of results: `name`, numbers, and where it is a test `ok`."""
 Choice = TypeVar("Choice")
@@ -112,6 +114,6 @@ def captions(count: int, context: int = 77, seed: int = 0, vocabulary: int = 494
     return ids
 
 
-def longest(ids: Tensor) -> int:
-    """Tokens of the longest caption: all behind its end are 0."""
-    return int((ids != 0).sum(dim=1).max())
+def lengths_of(ids: Tensor) -> TextLengths:
+    """Tokens of each caption: all behind its end are 0."""
+    return TextLengths.of((ids != 0).sum(dim=1).tolist())

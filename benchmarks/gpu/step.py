@@ -2,6 +2,7 @@
 pictures and captions on the device already."""
 
 import math
+import statistics
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
@@ -86,7 +87,9 @@ def _ours(setting: Setting, compiled: bool, whole: bool, parts: int = 1) -> Meas
         micro = 0 if parts == 1 else max(1, pairs // parts)
         run = inner.run_of(config, pairs, compile=compiled, micro_batch=micro)
         batches = [inner.batch_of(config, objective, pairs, seed, whole) for seed in range(2)]
-        tokens = max(batch.texts[0].shape[1] for batch in batches)
+        lengths = [batch.lengths_of(0) for batch in batches]
+        known = [length for each in lengths if each for length in each.host]
+        tokens = round(statistics.mean(known)) if known else config.text.context_length
         warm, steps = setting.pick((1, 1), (WARM, STEPS))
         found = inner.time_steps(run, batches, setting, warm, steps)
         return found, inner.flops_of(config, tokens)

@@ -1,38 +1,35 @@
 """The text tower at the lengths of web captions, forward and backward, bfloat16: padded to the
-context, cut to the longest, and sorted by length in pieces."""
+context, cut to the longest, and beside others of like length, as the loader asks for it."""
 
 from collections.abc import Iterator
 
 import torch
 
-from benchmarks.gpu.setting import Row, Setting, captions, longest
+from benchmarks.gpu.setting import Row, Setting, captions, lengths_of
 from diptych import pretrained
 from diptych.models import build_tower
 
-PIECES = 8
 
-
-def lengths(setting: Setting) -> Iterator[Row]:
+def forms(setting: Setting) -> Iterator[Row]:
     """Texts a second."""
     for name in setting.pick(("tiny",), ("vit-b-32", "eva02-clip-e-14-plus")):
         config, count = pretrained.get(name), setting.pick(16, 1024)
         ids = captions(count, config.text.context_length)
-        order = (ids != 0).sum(dim=1).argsort()
+        lengths = lengths_of(ids).to(setting.device)
+        longest = max(lengths.host)
+        ids = ids.to(setting.device)
         tower = build_tower(config.text, config.embed_dim, setting.device)
         tower.init()
-        pieces = [ids[rows] for rows in order.chunk(PIECES)]
-        for title, parts in (
-            (f"{ids.shape[1]} tokens", [ids]),
-            (f"cut to {longest(ids)}", [ids[:, : longest(ids)]]),
-            (f"{PIECES} pieces by length", [part[:, : longest(part)] for part in pieces]),
+        for title, arguments in (
+            (f"{ids.shape[1]} tokens", (ids, "none")),
+            (f"cut to {longest}", (ids[:, :longest], "none")),
+            ("in pieces by length", (ids[:, :longest], "none", lengths)),
         ):
-            placed = [part.to(setting.device) for part in parts]
 
             def work() -> None:
-                for part in placed:  # noqa: B023
-                    with torch.autocast(setting.device.type, torch.bfloat16):
-                        pooled = tower(part, tokens="none").pooled  # noqa: B023
-                    pooled.float().square().sum().backward()
+                with torch.autocast(setting.device.type, torch.bfloat16):
+                    pooled = tower(*arguments).pooled  # noqa: B023
+                pooled.float().square().sum().backward()
                 tower.zero_grad(set_to_none=True)  # noqa: B023
 
             peak, milliseconds = setting.peak_mb(work), setting.milliseconds(work, 5)
@@ -40,4 +37,4 @@ def lengths(setting: Setting) -> Iterator[Row]:
             yield row | {"ms": milliseconds, "peak_mb": peak}
 
 
-CHECKS = (lengths,)
+CHECKS = (forms,)
