@@ -15,6 +15,9 @@ from typing import Any, ClassVar, TypeVar, cast
 
 from diptych.errors import ConfigError, UnknownNameError, first_line
 
+ADDED = MappingProxyType({"added": True})
+"""Metadata of a field that older versions' files lack. At its default it isn't written: what they
+could say already keeps its text, and with it its fingerprint."""
 _OURS = "diptych."
 C = TypeVar("C", bound="Component")
 

@@ -30,7 +30,8 @@ def test_sizes_weights_and_claims(capsys):
     assert (
         squeezed(lines[5]) == "claimed imagenet1k zero-shot top-1 63.2 (arXiv:2103.00020, Table 11)"
     )
-    assert len(lines) == 8  # and two of open_clip's, without weights here
+    # And two of open_clip's, without weights here, and SigLIP 2 with its weights.
+    assert len(lines) == 10
 
 
 def test_every_eva_with_its_true_size(capsys):

@@ -64,7 +64,6 @@ def test_what_only_training_did_is_passed_over(image):
     expected = json.loads(json.dumps(written))
     for knob in KNOBS:
         expected["image"].pop(knob, None)
-    expected["tokenizer"]["clean"] = "spaces"
     assert json.loads(json.dumps(to_dict(config))) == expected
 
 

@@ -5,10 +5,10 @@ is what only training does, such as patch dropout (`TowerOptions`). Towers stand
 """
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import ClassVar, Literal
 
-from diptych.components import Component
+from diptych.components import ADDED, Component
 from diptych.config.ranges import Above, Context, Finite, Grey, Pixels, Ranged, ShareOfSome, Width
 from diptych.errors import ConfigError
 
@@ -87,7 +87,7 @@ class TokenizerConfig:
     special ids one further. `huggingface`: the tokenizer that `name` says."""
     name: str = ""
     """For `huggingface`: a folder or `org/name`."""
-    clean: Literal["spaces", "lower", "canonical"] = "spaces"
+    clean: Literal["spaces", "lower", "canonical"] = field(default="spaces", metadata=ADDED)
     """For `huggingface`: what of a caption is lost before, beside broken encodings, HTML entities
     and doubled white space. `lower`: its case. `canonical`: case and ASCII punctuation (SigLIP)."""
 

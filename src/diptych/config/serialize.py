@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from typing import Any, TypeVar
 
 from diptych.bounded import parse_json
-from diptych.components import Component, type_name
+from diptych.components import ADDED, Component, type_name
 from diptych.errors import ConfigError
 from diptych.named import check_named
 
@@ -23,7 +23,8 @@ def to_dict(config: Any, retired: bool = False) -> dict[str, Any]:
     """Plain dictionaries, lists, strings and numbers; nested configurations carry their `type`.
 
     With `retired` also the fields that a `Component` has no more, at the values that mean what it
-    means today: the same configuration is then the same text, whichever version writes it.
+    means today: the same configuration is then the same text, whichever version writes it. So a
+    field that was `ADDED` is left out at its default.
 
     >>> from diptych.config import AugmentConfig
     >>> from diptych.config.serialize import to_dict
@@ -32,7 +33,9 @@ def to_dict(config: Any, retired: bool = False) -> dict[str, Any]:
     """
     values: dict[str, Any] = {"type": type_name(type(config))}
     for field in dataclasses.fields(config):
-        values[field.name] = _plain(getattr(config, field.name), retired)
+        value = getattr(config, field.name)
+        if not (ADDED.items() <= field.metadata.items() and value == field.default):
+            values[field.name] = _plain(value, retired)
     if retired and isinstance(config, Component):
         values.update(config.retired)
     return values
