@@ -19,6 +19,7 @@ NAMES = (
     "inputs",
     "loader",
     "towers",
+    "texts",
     "trainer",
     "eva",
     "loss",
