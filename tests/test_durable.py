@@ -20,7 +20,7 @@ from diptych.distributed import Peers
 from diptych.evaluation import Result
 from diptych.inputs import build_tokenizer
 from diptych.reports import headline, write
-from diptych.training import state as training_state
+from diptych.training import checkpoint as training
 from diptych.training.fit import assemble
 from diptych.weights import save_model
 
@@ -214,10 +214,10 @@ def test_a_file_system_without_locks_keeps_nobody_out(tmp_path, monkeypatch):
 def test_a_checkpoint_lasts_before_the_older_one_goes(tmp_path, calls):
     state, tokenizer = tiny_state()
     state.step = 1
-    training_state.save(state, tokenizer, tmp_path, keep=1)
+    training.save(state, tokenizer, tmp_path, keep=1)
     calls.clear()
     state.step = 2
-    training_state.save(state, tokenizer, tmp_path, keep=1)
+    training.save(state, tokenizer, tmp_path, keep=1)
     renames = [place for place, call in enumerate(calls) if call == ("rename", "step-00000002")]
     named = renames[-1]  # the earlier one is that of the model's own folder, inside the unnamed one
     lasting = calls.index(("sync", "checkpoints"), named)
@@ -233,7 +233,7 @@ def test_a_checkpoint_lasts_before_the_older_one_goes(tmp_path, calls):
 def test_keeping_no_number_of_checkpoints_keeps_all(tmp_path, keep):
     state, tokenizer = tiny_state()
     for state.step in (1, 2, 3):
-        training_state.save(state, tokenizer, tmp_path, keep=keep)
+        training.save(state, tokenizer, tmp_path, keep=keep)
     assert len(checkpoints(tmp_path)) == 3
 
 

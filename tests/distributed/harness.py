@@ -27,7 +27,13 @@ def run_processes(count: int, function: Callable[..., Any], *args: Any) -> list[
     # Processes forked from one that has imported all this, and done nothing else, start at once.
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(
-        ["diptych.training", "torch.nn.parallel", "torch.distributed.fsdp", "torch._dynamo"]
+        [
+            "diptych.training",
+            "diptych.distributed.planned",
+            "torch.nn.parallel",
+            "torch.distributed.fsdp",
+            "torch._dynamo",
+        ]
     )
     with tempfile.TemporaryDirectory() as folder:
         meeting = (Path(folder) / "meeting").as_uri()

@@ -2,14 +2,16 @@
 why."""
 
 import os
+import re
 import signal
+import time
 from functools import partial
 
 import pytest
 import torch.distributed as dist
 
-from diptych.checkpoints.steps import checkpoints
-from tests.stalls import Diptych, at_call, hang_in_a_call
+from diptych.checkpoints.steps import check, checkpoints, step_of
+from tests.stalls import Diptych, at_call, hang_in_a_call, hang_in_python
 
 TRAIN = ["train", "tests.training.runs:small", "--save.every-steps", "0"]
 IN_A_STEP = partial(at_call, "diptych.training.loop", "accumulate", 4)
@@ -19,6 +21,10 @@ STORES = []
 
 def nothing(hang):
     """Nowhere."""
+
+
+def a_second():
+    time.sleep(1)
 
 
 def fail():
@@ -70,6 +76,43 @@ def test_a_lost_process_ends_all_with_one_sentence(tmp_path, count, lost):
     assert "everything is saved. Continue with: diptych train --resume run" in said[0]
     assert seconds < WITHIN
     assert [path.name for path in checkpoints(tmp_path / "run")] == ["step-00000003"]
+
+
+WRITING = partial(at_call, "diptych.training.checkpoint", "put", 1)
+SAVE = [*TRAIN[:2], "--save.every-steps", "2"]
+
+
+@pytest.mark.parametrize("lost", [0, 1])
+def test_one_that_is_lost_while_it_writes_ends_all(tmp_path, lost):
+    """Its disk hangs; the others come to the next checkpoint, and wait for it. Half a folder is no
+    checkpoint, and that of the last finished step is written without it."""
+    processes = start(tmp_path, 2, {lost: WRITING}, hang_in_python, SAVE)
+    processes[lost].wait_until_it_hangs()
+    time.sleep(1)
+    assert checkpoints(tmp_path / "run") == []
+    processes[lost].signal(signal.SIGKILL)
+    codes, said, seconds = ends(processes)
+    assert codes[1 - lost] == AGAIN
+    assert len(said) == 1, said
+    assert re.search(rf"at step [34] of 12 by the loss of rank {lost} .*; everything is", said[0])
+    assert seconds < WITHIN
+    [folder] = checkpoints(tmp_path / "run")
+    check(folder)
+
+
+def test_a_signal_to_all_while_one_writes_is_heard(tmp_path):
+    """What is being written is finished, and so is that of the last finished step."""
+    processes = start(tmp_path, 2, {1: WRITING}, a_second, [*SAVE, "--save.keep", "0"])
+    processes[1].wait_until_it_hangs()
+    for process in processes:
+        process.signal(signal.SIGTERM)
+    codes, said, seconds = ends(processes)
+    assert codes == [AGAIN, AGAIN]
+    assert len(said) == 1, said
+    first, *_, last = [step_of(folder) for folder in checkpoints(tmp_path / "run")]
+    assert first == 2
+    assert f"stopped at step {last} of 12 by SIGTERM; everything is saved" in said[0]
+    assert seconds < WITHIN
 
 
 def test_an_error_in_one_process_is_named_by_the_first(tmp_path):

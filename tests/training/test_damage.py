@@ -15,7 +15,7 @@ import diptych
 from diptych.checkpoints.steps import checkpoints, newest
 from diptych.errors import CheckpointError, ConfigError, DamagedError, DamageWarning
 from diptych.training import fit, load_run, read_metrics
-from diptych.training.state import save
+from diptych.training.checkpoint import save
 from tests.test_durable import tiny_state
 from tests.training.runs import assert_same_bits, small_run
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from diptych.checkpoints.steps import checkpoints
+from diptych.checkpoints.steps import checkpoints, step_of
 from diptych.training import fit
 from tests.stalls import Diptych, at_call, hang_in_a_call, hang_in_python
 from tests.training.runs import assert_same_bits, small_run
@@ -24,7 +24,7 @@ IN_A_STEP = partial(at_call, "diptych.training.loop", "accumulate", 4)
 IN_AN_EVALUATION = partial(at_call, "diptych.training.evaluate", "evaluate_model", 2)
 BEFORE_THE_RUN = partial(at_call, "diptych.training.fit", "assemble", 1)
 IN_THE_FIRST_STEP = partial(at_call, "diptych.training.loop", "accumulate", 1)
-SAVING = partial(at_call, "diptych.training.state", "save_file", 2)
+SAVING = partial(at_call, "diptych.training.checkpoint", "create", 3)
 
 
 def a_second() -> None:
@@ -102,18 +102,18 @@ def test_before_the_first_step_nothing_is_left(tmp_path, place, hang):
 
 
 def test_a_checkpoint_that_is_being_written_is_finished(tmp_path, whole):
-    """A signal waits for it; it is that of the last finished step."""
-    run = Diptych(tmp_path, [*TRAIN[:2], "--save.every-steps", "2"], SAVING, a_second)
+    """A signal waits for it, and for that of the last finished step."""
+    flags = ["--save.every-steps", "2", "--save.keep", "0"]
+    run = Diptych(tmp_path, [*TRAIN[:2], *flags], SAVING, a_second)
     run.wait_until_it_hangs()
     run.signal(signal.SIGTERM)
     code, errors, seconds = run.end()
     assert code == AGAIN
-    assert "stopped at step 4 of 12 by SIGTERM; everything is saved" in said(errors)[-1]
+    [sentence] = said(errors)
+    steps = [step_of(path) for path in checkpoints(tmp_path / "run")]
+    assert f"stopped at step {steps[-1]} of 12 by SIGTERM; everything is saved" in sentence
     assert seconds < WITHIN
-    assert [path.name for path in checkpoints(tmp_path / "run")] == [
-        "step-00000002",
-        "step-00000004",
-    ]
+    assert steps[:2] == [2, 4]
 
 
 @pytest.mark.parametrize("place", [SAVING, IN_A_STEP])

@@ -8,6 +8,7 @@ import pytest
 import torch
 from torch.utils import tensorboard
 
+from diptych.checkpoints.steps import checkpoints
 from diptych.config import EvaluationConfig, ModelConfig, SaveConfig, TrackConfig
 from diptych.data import BadSamples
 from diptych.errors import (
@@ -19,7 +20,6 @@ from diptych.errors import (
 )
 from diptych.interrupts import Interrupted
 from diptych.training import fit, loop, read_metrics
-from diptych.training.state import checkpoints
 from tests.training.runs import MODEL, STEM, assert_same_bits, small_run
 
 OUT_OF_MEMORY = [

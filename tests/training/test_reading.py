@@ -14,7 +14,7 @@ from diptych.distributed import Peers
 from diptych.errors import CheckpointError
 from diptych.inputs import build_tokenizer
 from diptych.training.assemble import assemble
-from diptych.training.state import save
+from diptych.training.checkpoint import save
 from diptych.weights import native
 from tests.training.runs import MODEL
 

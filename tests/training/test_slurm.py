@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from diptych.training.state import checkpoints
+from diptych.checkpoints.steps import checkpoints
 
 ROOT = Path(__file__).parents[2]
 JOBS = re.findall(r"```bash\n(#!/bin/bash\n.*?)```", (ROOT / "docs/training.md").read_text(), re.S)

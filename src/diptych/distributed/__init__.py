@@ -6,8 +6,9 @@ The only room that knows `torch.distributed` and its environment variables.
 
 from diptych.distributed.batchnorm import OwnBatchNorm1d
 from diptych.distributed.failures import FAILURES, PeerError, on_main, together
-from diptych.distributed.launch import connect, refuse_many, started_as
+from diptych.distributed.launch import aside, connect, refuse_many, started_as
 from diptych.distributed.peers import Peers, Pending
+from diptych.distributed.pieces import Piece, Store, own_pieces
 from diptych.distributed.shard import Parts, data_parallel, unsynchronised
 from diptych.distributed.shards import (
     fill,
@@ -15,9 +16,9 @@ from diptych.distributed.shards import (
     local,
     shard_like,
     squared_norms,
-    to_main,
     whole,
 )
+from diptych.distributed.write import write_pieces
 
 __all__ = [
     "FAILURES",
@@ -26,18 +27,22 @@ __all__ = [
     "PeerError",
     "Peers",
     "Pending",
+    "Piece",
+    "Store",
+    "aside",
     "connect",
     "data_parallel",
     "fill",
     "load_whole",
     "local",
     "on_main",
+    "own_pieces",
     "refuse_many",
     "shard_like",
     "squared_norms",
     "started_as",
-    "to_main",
     "together",
     "unsynchronised",
     "whole",
+    "write_pieces",
 ]

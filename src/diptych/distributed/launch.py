@@ -4,6 +4,7 @@ import contextlib
 import datetime
 import os
 from collections.abc import Generator
+from dataclasses import replace
 
 import torch
 import torch.distributed as dist
@@ -61,6 +62,27 @@ def connect(device: str = "") -> Generator[Peers, None, None]:
                 yield Peers(rank, size, place, per_node, watch)
         finally:
             dist.destroy_process_group()
+
+
+@contextlib.contextmanager
+def aside(peers: Peers) -> Generator[Peers, None, None]:
+    """The same processes, meeting on the CPU over a group of their own: what a thread does with
+    them doesn't get between the collectives of the others. Every process calls it.
+
+    >>> from diptych.distributed import Peers, aside
+    >>> with aside(Peers()) as peers:
+    ...     peers.size
+    1
+    """
+    if peers.size == 1:
+        yield peers
+        return
+    group = dist.new_group(backend="gloo", timeout=_COLLECTIVE)
+    assert isinstance(group, dist.ProcessGroup)
+    try:
+        yield replace(peers, device=torch.device("cpu"), group=group)
+    finally:
+        dist.destroy_process_group(group)
 
 
 def _place(kind: str) -> torch.device:

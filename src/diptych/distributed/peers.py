@@ -47,6 +47,8 @@ class Peers:
     """How many of the processes run on this machine."""
     watch: Watch | None = field(default=None, compare=False, repr=False)
     """Who notices when another process is lost; None: nobody."""
+    group: dist.ProcessGroup | None = field(default=None, compare=False, repr=False)
+    """Over which the collectives go; None: the one of all."""
 
     @property
     def is_main(self) -> bool:
@@ -63,14 +65,16 @@ class Peers:
         if self.size == 1:
             return Pending(local)
         everyones = local.new_empty(self.size * len(local), *local.shape[1:])
-        work = dist.all_gather_into_tensor(everyones, local.contiguous(), async_op=True)
+        work = dist.all_gather_into_tensor(
+            everyones, local.contiguous(), group=self.group, async_op=True
+        )
         return Pending(everyones, work)
 
     def sum(self, local: Tensor) -> Tensor:
         """All-reduce: the elementwise sum over all processes, as a new tensor, without gradient."""
         total = local.clone()
         if self.size > 1:
-            dist.all_reduce(total)
+            dist.all_reduce(total, group=self.group)
         return total
 
     def max(self, local: Tensor) -> Tensor:
@@ -78,7 +82,7 @@ class Peers:
         gradient."""
         total = local.clone()
         if self.size > 1:
-            dist.all_reduce(total, op=dist.ReduceOp.MAX)
+            dist.all_reduce(total, op=dist.ReduceOp.MAX, group=self.group)
         return total
 
     def reduce_scatter(self, everyones: Tensor) -> Tensor:
@@ -91,7 +95,9 @@ class Peers:
         if self.size == 1:
             return Pending(everyones)
         own = torch.empty_like(everyones[: len(everyones) // self.size])
-        work = dist.reduce_scatter_tensor(own, everyones.contiguous(), async_op=True)
+        work = dist.reduce_scatter_tensor(
+            own, everyones.contiguous(), group=self.group, async_op=True
+        )
         return Pending(own, work)
 
     def any(self, local: bool) -> bool:
@@ -106,10 +112,10 @@ class Peers:
         if self.size == 1:
             return [local]
         everyones: list[Any] = [None] * self.size
-        dist.all_gather_object(everyones, local)
+        dist.all_gather_object(everyones, local, group=self.group)
         return everyones
 
     def barrier(self) -> None:
         """Barrier: return when every process has come here."""
         if self.size > 1:
-            dist.barrier()
+            dist.barrier(group=self.group)

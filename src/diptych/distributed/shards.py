@@ -6,14 +6,12 @@ Where a process is alone, or nothing is sharded, all of this is the identity.
 # The list-wise norm has no public name.
 # pyright: reportPrivateUsage=false, reportPrivateImportUsage=false
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import torch
 import torch.distributed as dist
 from torch import Tensor
-
-from diptych.distributed.peers import Peers
 
 if TYPE_CHECKING:
     from torch.distributed.tensor import DTensor
@@ -21,13 +19,13 @@ if TYPE_CHECKING:
 
 def local(tensor: Tensor) -> Tensor:
     """This process's part of a tensor, sharing its memory; of an ordinary one, all of it."""
-    shard = _shard(tensor)
+    shard = as_shard(tensor)
     return tensor if shard is None else shard.to_local()
 
 
 def whole(tensor: Tensor) -> Tensor:
     """The tensor of which this is a shard. Every process calls it."""
-    shard = _shard(tensor)
+    shard = as_shard(tensor)
     return tensor if shard is None else shard.full_tensor()
 
 
@@ -35,7 +33,7 @@ def whole(tensor: Tensor) -> Tensor:
 def fill(target: Tensor, whole: Tensor) -> None:
     """Copy a whole tensor, or of it what this process has, into `target`. No process waits for
     another."""
-    shard = _shard(target)
+    shard = as_shard(target)
     local(target).copy_(whole if shard is None else _part(whole, shard))
 
 
@@ -48,7 +46,7 @@ def shard_like(parameter: Tensor, whole: Tensor) -> Tensor:
     >>> shard_like(torch.zeros(2), torch.tensor(7.0))
     tensor(7.)
     """
-    if _shard(parameter) is None or parameter.shape != whole.shape:
+    if as_shard(parameter) is None or parameter.shape != whole.shape:
         return whole.to(parameter.device)
     found = torch.empty_like(parameter, dtype=whole.dtype, requires_grad=False)
     fill(found, whole)
@@ -83,17 +81,6 @@ def load_whole(targets: Mapping[str, Tensor], tensors: Mapping[str, Tensor]) -> 
         fill(target, tensors[name])
 
 
-def to_main(tensors: Iterable[tuple[str, Tensor]], peers: Peers) -> dict[str, Tensor]:
-    """Tensors, whole, in the main process's CPU memory, gathered one by one; nothing on the others.
-    Every process calls it alike."""
-    found = dict[str, Tensor]()
-    for name, tensor in tensors:
-        gathered = whole(tensor.detach())
-        if peers.is_main:
-            found[name] = gathered.cpu()
-    return found
-
-
 def squared_norms(parts: Sequence[Tensor], like: Sequence[Tensor]) -> Tensor:
     """The square of each tensor's L2 norm, over all of its shards, as one vector [tensors], the
     same on every process that shares them. `parts` are this process's parts of them, and `like` are
@@ -114,7 +101,8 @@ def squared_norms(parts: Sequence[Tensor], like: Sequence[Tensor]) -> Tensor:
     return _summed(squares, like) if dist.is_initialized() else squares
 
 
-def _shard(tensor: Tensor) -> "DTensor | None":
+def as_shard(tensor: Tensor) -> "DTensor | None":
+    """The tensor, if it is a shard of one."""
     if not dist.is_initialized():
         return None
     from torch.distributed.tensor import DTensor  # takes a second, and alone there is none

@@ -78,6 +78,8 @@ class Watch:
         self._beaten = self._looked = now
         self._leaving = threading.Event()
         self._tells: bool | None = None
+        self._found = ""
+        """What the thread has seen."""
 
     @contextlib.contextmanager
     def watching(self) -> Generator[None, None, None]:
@@ -149,6 +151,7 @@ class Watch:
         while not self._leaving.wait(_PERIOD):
             reason = self._look()
             if reason and not self._leaving.is_set():
+                self._found = reason
                 self._interrupts.ask(reason, ExitCode.PARTLY)
                 return
 
@@ -158,7 +161,7 @@ class Watch:
         patience = _SILENCE + _BEAT if is_collective and self._far else _VERDICT
         deadline = time.monotonic() + patience
         while time.monotonic() < deadline:
-            if reason := self._look():
+            if reason := self._look() or self._found:
                 return reason
             time.sleep(_PERIOD)
         return "the loss of the connection to another process" if is_collective else ""

@@ -14,11 +14,11 @@ from diptych.data import BadSamples, Loader
 from diptych.distributed import Peers
 from diptych.durable import append
 from diptych.errors import TrainingError
-from diptych.inputs import Tokenizer
 from diptych.interrupts import Interrupts
+from diptych.training.checkpoint import Saver, last_good
 from diptych.training.loop import Callback, Meter
 from diptych.training.metrics import Logger, Row
-from diptych.training.state import TrainingState, last_good, save
+from diptych.training.state import TrainingState
 
 Evaluate = Callable[[TrainingState], Row]
 """From what is trained to a row of metrics."""
@@ -87,45 +87,30 @@ def _log(row: Row, peers: Peers, loggers: Sequence[Logger], out: Path) -> None:
 
 
 class Checkpointer:
-    """The callback that writes checkpoints: by steps, by the clock, at the end, and when the
+    """The callback that has checkpoints written: by steps, by the clock, at the end, and when the
     process is asked to stop, which then ends the run. All processes save and stop at one step."""
 
-    def __init__(
-        self,
-        out: Path,
-        config: SaveConfig,
-        tokenizer: Tokenizer,
-        peers: Peers,
-        interrupts: Interrupts,
-    ):
-        self._out, self._config = out, config
-        self._tokenizer, self._peers, self._interrupts = tokenizer, peers, interrupts
-        self._last_saved, self._saved_step = time.monotonic(), -1
+    def __init__(self, saver: Saver, config: SaveConfig, peers: Peers, interrupts: Interrupts):
+        self._saver, self._config = saver, config
+        self._peers, self._interrupts = peers, interrupts
+        self._last_saved = time.monotonic()
 
     def __call__(self, state: TrainingState) -> None:
-        """Write a checkpoint if it is time. Raises Interrupted if a stop was asked for."""
+        """Have a checkpoint written if it is time; the last one is waited for. Raises TrainingError
+        if one couldn't be written, Interrupted if a stop was asked for."""
         due = is_due(state, self._config.every_steps)
         # Collectives: every process has to come to both, whatever the first says.
         overdue, stop = self._overdue(), self._peers.any(bool(self._interrupts.reason))
         if due or overdue or stop:
             with self._interrupts.held():
-                self._write(state, self._peers)
+                self._saver.start(state)
+                if stop or state.step == state.steps:
+                    # Nobody ends, and takes the others with it, while it is being written.
+                    self._saver.finish()
             self._last_saved = time.monotonic()
-            # Nobody ends, and takes the others with it, while the file is being written.
-            self._peers.barrier()
         if stop and state.step < state.steps:
             self._interrupts.check()
             raise self._interrupts.stopped("a signal to another process", 128 + signal.SIGTERM)
-
-    def save(self, state: TrainingState) -> None:
-        """Write a checkpoint of this step, if there is none yet, alone. Raises TrainingError."""
-        if self._saved_step != state.step:
-            self._write(state, Peers())
-
-    def _write(self, state: TrainingState, peers: Peers) -> None:
-        save(state, self._tokenizer, self._out, self._config.keep, peers)
-        if peers.is_main:
-            self._saved_step = state.step
 
     def _overdue(self) -> bool:
         """Whether the last checkpoint is older than it may be. The main process's clock decides for

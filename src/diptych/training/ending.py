@@ -13,12 +13,15 @@ from diptych.distributed import Peers
 from diptych.errors import DataError, StoppedError, TrainingError, is_out_of_memory
 from diptych.exit_codes import ExitCode
 from diptych.interrupts import Interrupted, Interrupts
-from diptych.training.callbacks import Checkpointer
-from diptych.training.state import TrainingState, last_good, swap_average
+from diptych.training.checkpoint import Saver, last_good
+from diptych.training.state import TrainingState, swap_average
 
 ALONE, TOGETHER = 1.0, 4.0
 """Seconds in which the step under way is finished after a signal: by one process, and by several,
 which have to agree. After that it is given up."""
+_WRITING = 10.0
+"""Seconds in which several processes finish the checkpoint that they are writing: one of them may
+hang, or be gone. One process waits for its disk, however long that takes."""
 
 
 class Ending:
@@ -27,12 +30,12 @@ class Ending:
     def __init__(
         self,
         state: TrainingState,
-        checkpointer: Checkpointer,
+        saver: Saver,
         out: Path,
         peers: Peers,
         interrupts: Interrupts,
     ):
-        self._state, self._checkpointer, self._out = state, checkpointer, out
+        self._state, self._saver, self._out = state, saver, out
         self._peers, self._interrupts = peers, interrupts
         self._start = state.step
         self._found = set(out.iterdir()) if out.is_dir() else set[Path]()
@@ -70,6 +73,8 @@ class Ending:
                     f"(--model.image.checkpointing){self._safe()}"
                 ) from error
             except BaseException:
+                with self._interrupts.held():
+                    self._settle()
                 self._leave_nothing()
                 raise
 
@@ -101,10 +106,19 @@ class Ending:
             return ""
         return f"; {last_good(self._out)}. Continue with: diptych train --resume {self._out}"
 
+    def _settle(self) -> None:
+        """Wait for the checkpoint that is being written."""
+        self._saver.settle(float("inf") if self._peers.size == 1 else _WRITING)
+
     def _save(self) -> None:
-        """Save the last finished step, if it isn't; alone, as the others may be gone."""
+        """Save the last finished step, if it isn't; alone, as the others may be gone. Raises
+        TrainingError if that can't be, nor could the checkpoint before be written."""
         state = self._state
-        if not self._is_saver() or not state.is_whole or state.step == self._start:
+        self._settle()
+        if not self._is_saver():
+            self._saver.check()
+            return
+        if not state.is_whole or state.step == self._start:
             return
         buffers = {id(buffer) for buffer in state.objective.buffers()}
         if any(id(buffer) not in buffers for buffer, _ in state.undo):
@@ -114,7 +128,7 @@ class Ending:
                 swap_average(state)
             for buffer, before in state.undo:
                 buffer.copy_(before)
-            self._checkpointer.save(state)
+            self._saver.save(state)
 
     def _is_saver(self) -> bool:
         """All processes have the same weights: where the first is lost, the next one saves. Nobody

@@ -12,7 +12,7 @@ import torch
 from diptych.checkpoints.steps import checkpoints
 from diptych.config import Run
 from diptych.data import Loader, Source, open_source
-from diptych.distributed import Peers, connect, on_main, started_as, together
+from diptych.distributed import Peers, aside, connect, on_main, started_as, together
 from diptych.errors import CheckpointError, ConfigError
 from diptych.inputs import Preprocess, tokenizer_of
 from diptych.interrupts import listening
@@ -26,6 +26,7 @@ from diptych.training.callbacks import (
     log_evaluation,
     log_metrics,
 )
+from diptych.training.checkpoint import Saver, restore
 from diptych.training.claim import claimed
 from diptych.training.ending import Ending
 from diptych.training.evaluate import Evaluation
@@ -41,7 +42,7 @@ from diptych.training.resume import (
     set_aside,
 )
 from diptych.training.saved import load_run
-from diptych.training.state import TrainingState, restore
+from diptych.training.state import TrainingState
 
 
 def fit(run: Run, *, resume: bool | str | os.PathLike[str] = False, progress: bool = True) -> Path:
@@ -77,6 +78,7 @@ def fit(run: Run, *, resume: bool | str | os.PathLike[str] = False, progress: bo
     with (
         listening() as interrupts,
         connect() as peers,
+        aside(peers) as side,
         claimed(run.out, peers, interrupts),
         _threads_beside(run.data.workers),
     ):
@@ -117,8 +119,8 @@ def fit(run: Run, *, resume: bool | str | os.PathLike[str] = False, progress: bo
         new = found is None or any(path.startswith("evaluation.") for path in changed)
         tell([*notes, *_tried(evaluation, state, refuse=new)])
         tell(group_table(state.groups, run.optim.lr))
-        checkpointer = Checkpointer(out, run.save, tokenizer, peers, interrupts)
-        ending = Ending(state, checkpointer, out, peers, interrupts)
+        saver = Saver(tokenizer, out, run.save.keep, side)
+        ending = Ending(state, saver, out, peers, interrupts)
         with ending.guarding(), contextlib.ExitStack() as stack:
             tell(on_main(peers, lambda: _begin(run, state, changed, peers)))
             meter = Meter(run.batch_size)
@@ -130,7 +132,7 @@ def fit(run: Run, *, resume: bool | str | os.PathLike[str] = False, progress: bo
                 callbacks.append(lambda state: bar.advance(state.step))
             log = log_metrics(meter, loader, peers, loggers, out)
             callbacks.append(every(run.track.every_steps, log))
-            callbacks.append(checkpointer)
+            callbacks.append(Checkpointer(saver, run.save, peers, interrupts))
             if evaluation:
                 # What was trained is safe before it is measured.
                 measure = log_evaluation(evaluation, peers, loggers, out)

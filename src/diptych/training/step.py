@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from diptych.distributed import Peers, whole
 from diptych.errors import TrainingError
 from diptych.nn.norm import batch_norms
-from diptych.training.state import last_good
+from diptych.training.checkpoint import last_good
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 

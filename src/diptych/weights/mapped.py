@@ -34,7 +34,7 @@ _HEADER = 1 << 24
 _DIMENSIONS = 64
 _DAMAGE = (errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.EIO)
 _BINARY = os.O_BINARY if sys.platform == "win32" else 0
-_DTYPES = {
+DTYPES = {
     "F64": torch.float64,
     "F32": torch.float32,
     "F16": torch.float16,
@@ -48,6 +48,7 @@ _DTYPES = {
     "U8": torch.uint8,
     "BOOL": torch.bool,
 }
+"""What a safetensors file calls the kinds of numbers that are read and written."""
 
 
 class Reopened(Generic[T]):
@@ -144,12 +145,12 @@ def _entries(opened: _Opened) -> dict[str, _Entry]:
 
 def _entry(name: str, listed: dict[str, Any], path: Path, first: int) -> _Entry:
     start, stop = map(index, listed["data_offsets"])
-    if listed["dtype"] not in _DTYPES:
+    if listed["dtype"] not in DTYPES:
         raise CheckpointError(
             f"{path}: {name} is of {listed['dtype']}; weights are read in 16, 32 and 64 bits"
         )
     entry = _Entry(
-        _DTYPES[listed["dtype"]],
+        DTYPES[listed["dtype"]],
         [index(size) for size in listed["shape"]],
         first + start,
         first + stop,

@@ -32,6 +32,8 @@ from diptych.weights.state import State
 
 WEIGHTS, META = "model.safetensors", "model.json"
 VERSION = 1
+METADATA = {"format": "pt"}
+"""Of the file of weights, for who asks it for the framework (transformers)."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -84,7 +86,12 @@ def write(
 ) -> None:
     """The two files, into `folder`, which must not exist yet."""
     folder.mkdir()
-    save_file(storable(state), folder / WEIGHTS, metadata={"format": "pt"})
+    save_file(storable(state), folder / WEIGHTS, metadata=METADATA)
+    describe(folder, config, provenance)
+
+
+def describe(folder: Path, config: ClipConfig, provenance: Mapping[str, Any]) -> None:
+    """The second file, for the weights that are there already."""
     made = {
         "diptych": __version__,
         "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
