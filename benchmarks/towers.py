@@ -9,6 +9,7 @@ import open_clip
 import torch
 
 from benchmarks.compare import Row, seconds
+from benchmarks.gpu.setting import lengths_of
 from diptych.batch import Batch
 from diptych.checkpoints import load_model
 from diptych.config import ClipObjectiveConfig, OptimConfig
@@ -89,7 +90,10 @@ def rows() -> Iterator[Row]:
 
 def _training_step(ours, theirs, tokenizer, count: int = 16) -> Iterator[Row]:
     pixels, texts = torch.randn(count, 3, 224, 224), captions(count)
-    batch = Batch(images=(pixels,), texts=(tokenizer(texts),), index=torch.arange(count))
+    ids = tokenizer(texts)
+    batch = Batch(
+        images=(pixels,), texts=(ids,), index=torch.arange(count), lengths=(lengths_of(ids),)
+    )
     long = tokenizer(texts, pad_to=77)
     objective = build_objective(ClipObjectiveConfig(), ours)
     optimizer = build_optimizer(OptimConfig(), decay_groups(objective, frozenset(), 0.2))

@@ -39,7 +39,7 @@ def encode_views(
     # then keeps the statistics of its own kind of crop.
     if tower.training and tower.batch_statistics:
         return [tower(view, tokens) for view in views]
-    # Otherwise one call of a larger batch gives the same numbers, faster.
+    # Otherwise one call of a larger batch gives the same numbers: sharded blocks are gathered once.
     together = tower(torch.cat(list(views)), tokens)
     parts = (output.chunk(len(views)) for output in together)
     return [TowerOutput(*part) for part in zip(*parts, strict=True)]
