@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from dataclasses import replace
 
 import pytest
 import torch
@@ -9,6 +10,7 @@ import torch
 from diptych.batch import TextLengths
 from diptych.config import ClipConfig
 from diptych.families.clip import TextConfig, VitConfig
+from diptych.families.siglip import SiglipTextConfig
 from diptych.models import TowerOutput, build
 
 ROWS, CONTEXT, END = 37, 77, 999
@@ -65,14 +67,16 @@ def test_known_lengths_change_no_number(padding, kind, checkpointing):
     assert (model.encode_text(ids, True, lengths) - in_single).abs().max() <= 1e-6
 
 
-def test_a_tower_that_reads_its_padding_is_given_all_of_it():
-    model = build(CONFIG)
-    model.text.ignores_padding = False
-    ids, lengths, _ = captions(0)
-    shapes = []
-    model.text.blocks[0].register_forward_hook(lambda block, given, out: shapes.append(given[0]))
-    model.encode_text(ids, lengths=lengths)
-    assert len(shapes[0]) == ROWS * CONTEXT
+def test_a_tower_that_sees_its_padding_is_given_all_of_it():
+    torch.manual_seed(0)
+    text = SiglipTextConfig(
+        context_length=16, vocab_size=100, width=16, layers=2, heads=2, mlp_width=32
+    )
+    model = build(replace(CONFIG, text=text))
+    ids = torch.randint(1, 100, (4, 16))
+    ids[:, 3:] = 1
+    lengths = TextLengths.of([3] * 4)
+    assert model.encode_text(ids, lengths=lengths).equal(model.text(ids, "none").pooled)
 
 
 COMPILE = """
