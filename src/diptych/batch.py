@@ -1,11 +1,11 @@
 """The contract between data and objectives: what an objective asks for, and what it gets."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal, NamedTuple
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Int, Shaped
 from torch import Tensor
 
 ImageView = Literal["plain", "strong"]
@@ -82,18 +82,21 @@ class TextLengths(NamedTuple):
 class Batch:
     """Pairs, ready for the towers.
 
-    `images[v]`: Float[batch, 3, height, width], normalised, one per image view. `texts[v]`:
-    Int[batch, length], one per text view, padded to the longest caption of the batch. `index`:
-    Int[batch], each sample's place in its source. `mlm_labels`: Int[batch, length], the ids of the
-    tokens that the `masked` text view masks, -100 elsewhere; None without such a view.
+    `images[v]`: Float[batch, 3, height, width], normalised, one per image view; or levels (UInt8),
+    a quarter of the bytes, of which `normalise` makes them when they are needed: `ready`.
+    `texts[v]`: Int[batch, length], one per text view, padded to the longest caption of the batch.
+    `index`: Int[batch], each sample's place in its source. `mlm_labels`: Int[batch, length], the
+    ids of the tokens that the `masked` text view masks, -100 elsewhere; None without such a view.
+    They stay on the CPU, where shapes can be chosen by them.
     `lengths[v]`: of `texts[v]`; None where they aren't known.
     """
 
-    images: tuple[Float[Tensor, "batch 3 height width"], ...]
+    images: tuple[Shaped[Tensor, "batch 3 height width"], ...]
     texts: tuple[Int[Tensor, "batch _"], ...]
     index: Int[Tensor, " batch"]
     mlm_labels: Int[Tensor, "batch _"] | None = None
     lengths: tuple[TextLengths, ...] | None = None
+    normalise: Callable[[Tensor], Tensor] | None = None
 
     def __len__(self) -> int:
         return len(self.index)
@@ -123,12 +126,9 @@ class Batch:
         """The same batch on `device`."""
         return replace(
             self,
-            images=tuple(image.to(device, non_blocking=True) for image in self.images),
-            texts=tuple(text.to(device, non_blocking=True) for text in self.texts),
-            index=self.index.to(device, non_blocking=True),
-            mlm_labels=None
-            if self.mlm_labels is None
-            else self.mlm_labels.to(device, non_blocking=True),
+            images=tuple(sent(image, device) for image in self.images),
+            texts=tuple(sent(text, device) for text in self.texts),
+            index=sent(self.index, device),
             lengths=None
             if self.lengths is None
             else tuple(view.to(device) for view in self.lengths),
@@ -137,3 +137,25 @@ class Batch:
     def lengths_of(self, view: int) -> TextLengths | None:
         """Of `texts[view]`; None where they aren't known."""
         return None if self.lengths is None else self.lengths[view]
+
+    def ready(self) -> "Batch":
+        """The same with its pictures normalised, as towers take them.
+
+        >>> import torch
+        >>> from diptych.batch import Batch
+        >>> levels = torch.full((1, 3, 2, 2), 51, dtype=torch.uint8)
+        >>> batch = Batch(images=(levels,), texts=(torch.tensor([[1, 2]]),), index=torch.arange(1),
+        ...               normalise=lambda levels: levels / 255)
+        >>> batch.ready().images[0].unique()
+        tensor([0.2000])
+        """
+        if self.normalise is None:
+            return self
+        return replace(self, images=tuple(map(self.normalise, self.images)), normalise=None)
+
+
+def sent(tensor: Tensor, device: torch.device) -> Tensor:
+    """The tensor on `device`; from the CPU it goes there without anyone waiting."""
+    if tensor.device.type == "cpu" and device.type == "cuda":
+        tensor = tensor.pin_memory()  # from other memory a copy waits for the GPU's queue
+    return tensor.to(device, non_blocking=True)

@@ -1,5 +1,6 @@
 """Threads that read ahead, for somebody who listens while he waits for them."""
 
+import os
 import time
 import warnings
 from collections import deque
@@ -18,6 +19,14 @@ SLOW = 10.0
 """Seconds after which a read that isn't done is said."""
 _PATIENCE = 3.0
 """Seconds that threads have to finish what they are at, when nobody wants it any more."""
+
+
+def usable_cores() -> int:
+    """How many cores this process may run on: a container or a scheduler may give it a few of the
+    machine's."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
 
 
 def warn_of_slow(name: str) -> None:

@@ -57,7 +57,7 @@ def test_pictures_and_captions_stay_together(data):
     assert sorted(batch.index.tolist()) == list(range(40))
     assert read(batch.texts[0]) == [f"picture {n}" for n in batch.index.tolist()]
     levels = torch.stack([PREPROCESS(picture(n)) for n in batch.index.tolist()])
-    assert (batch.images[0] - levels).abs().max() < 0.05
+    assert (batch.ready().images[0] - levels).abs().max() < 0.05
 
 
 def test_texts_are_as_long_as_the_longest_of_the_batch(data):

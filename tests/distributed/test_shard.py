@@ -30,6 +30,7 @@ from diptych.optim import build_optimizer
 from diptych.training.assemble import parameter_groups
 from diptych.training.average import Average
 from diptych.training.loop import Meter, train
+from diptych.training.signals import Signals
 from diptych.training.state import TrainingState
 from tests.distributed.harness import run_processes
 from tests.objectives.composed import CONFIGS, batch, model_config
@@ -122,8 +123,9 @@ def trained(peers, name, tower, cut, checkpointing, optimizer, shard=REPLICATE):
     run = replace(run, micro_batch=PAIRS // peers.size // cut)
     meter = Meter(PAIRS)
     with listening() as interrupts:
-        train(state, wrapped, list(rows_of(peers, state)), peers, run, meter, [], interrupts)
-    loss = meter.report(state, peers)["loss"]
+        signals = Signals(peers, interrupts)
+        train(state, wrapped, list(rows_of(peers, state)), peers, run, meter, [], signals)
+    loss = meter.report(state, peers)()["loss"]
     weights, average = (
         {key: whole(tensor.detach()).clone() for key, tensor in tensors.items()}
         for tensors in (state.objective.state_dict(), state.average.state())
@@ -191,10 +193,11 @@ def clamped(peers, shard):
     meter, scales = Meter(PAIRS), []
 
     def report(state):
-        scales.append(meter.report(state, peers)["scale"])
+        scales.append(meter.report(state, peers)()["scale"])
 
     with listening() as interrupts:
-        train(state, wrapped, list(rows_of(peers, state)), peers, run, meter, [report], interrupts)
+        signals = Signals(peers, interrupts)
+        train(state, wrapped, list(rows_of(peers, state)), peers, run, meter, [report], signals)
     return scales, whole(state.model.logit_scale.detach()).exp().item()
 
 
@@ -226,14 +229,15 @@ def gathered_in_bf16(peers, shard):
     before = [whole(objective.model.logit_scale.detach()).exp().item()]
 
     def report(state):
-        row = meter.report(state, peers)
+        row = meter.report(state, peers)()
         scales.append(row["scale"])
         losses.append(row["loss"])
         before.append(whole(objective.model.logit_scale.detach()).exp().item())
 
     rows = list(rows_of(peers, state, torch.float32))
     with listening() as interrupts:
-        train(state, wrapped, rows, peers, run, meter, [report], interrupts)
+        signals = Signals(peers, interrupts)
+        train(state, wrapped, rows, peers, run, meter, [report], signals)
     weights = {key: whole(p.detach()) for key, p in objective.named_parameters()}
     assert {p.dtype for p in weights.values()} == {torch.float32}
     return scales, before, losses, seen

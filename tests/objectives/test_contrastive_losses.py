@@ -98,7 +98,7 @@ def crossed(pairs):
 
 @pytest.mark.parametrize("scale", [80.0, 100.0, 1e4])
 @pytest.mark.parametrize("tile", [1, 5, 64])
-def test_logits_too_far_apart_for_one_exponential(scale, tile):
+def test_logits_may_be_far_apart(scale, tile):
     images, texts = crossed(40)
     value, *gradients = value_and_gradients(
         lambda *x: tiled_info_nce(*x, tile=tile), images, texts, torch.tensor([scale])

@@ -30,6 +30,7 @@ from diptych.objectives import build_objective
 from diptych.optim import learning_rate
 from diptych.training.assemble import assemble
 from diptych.training.loop import Meter, train
+from diptych.training.signals import Signals
 from tests import goldens
 
 NAMES = [name for name in recipes.names() if "-yfcc15m" in name or "-88m" in name]
@@ -114,10 +115,11 @@ def test_small_steps(name):
     before = {key: p.detach().clone() for key, p in state.objective.named_parameters()}
     state.steps = run.steps
     rows, meter = [], Meter(run.batch_size)
-    report = [lambda state: rows.append(meter.report(state, Peers()))]
+    report = [lambda state: rows.append(meter.report(state, Peers())())]
     batches = [batch(run, state, seed) for seed in range(2)]
     with listening() as interrupts:
-        train(state, wrapped, batches, Peers(), run, meter, report, interrupts)
+        signals = Signals(Peers(), interrupts)
+        train(state, wrapped, batches, Peers(), run, meter, report, signals)
     assert all(math.isfinite(row["loss"]) for row in rows)
     moved = {
         key for key, p in state.objective.named_parameters() if not torch.equal(p, before[key])

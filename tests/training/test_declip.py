@@ -15,6 +15,7 @@ from diptych.objectives import DeclipObjective
 from diptych.optim import learning_rate
 from diptych.training.assemble import assemble
 from diptych.training.loop import Meter, train
+from diptych.training.signals import Signals
 from tests import goldens
 from tests.objectives import recorded
 
@@ -87,10 +88,11 @@ def test_steps_as_recorded(path):
     rows = []
     meter = Meter(run.batch_size)
     listed = list(batches(steps, record))
-    report = [lambda state: rows.append(meter.report(state, Peers()))]
+    report = [lambda state: rows.append(meter.report(state, Peers())())]
     state.steps = run.steps
     with listening() as interrupts:
-        train(state, wrapped, listed, Peers(), run, meter, report, interrupts)
+        signals = Signals(Peers(), interrupts)
+        train(state, wrapped, listed, Peers(), run, meter, report, signals)
     log, tolerance = (
         steps["log"],
         1e-4 if "slip" in path.stem else 2e-5,

@@ -6,10 +6,17 @@ from dataclasses import replace
 
 import pytest
 import torch
+from safetensors.torch import load_file
 from torch.utils import tensorboard
 
 from diptych.checkpoints.steps import checkpoints
-from diptych.config import EvaluationConfig, ModelConfig, SaveConfig, TrackConfig
+from diptych.config import (
+    EvaluationConfig,
+    ModelConfig,
+    OptimConfig,
+    SaveConfig,
+    TrackConfig,
+)
 from diptych.data import BadSamples
 from diptych.errors import (
     ConfigError,
@@ -85,6 +92,60 @@ def test_a_step_that_is_given_up_leaves_no_statistics(tmp_path, failing):
     with pytest.raises(StoppedError, match="stopped at step 3 of 12 by SIGTERM"):
         fit(replace(run, out=str(out), save=SaveConfig(every_steps=0)), progress=False)
     assert_same_bits(checkpoints(tmp_path / "whole")[2], checkpoints(out)[-1])
+
+
+@pytest.fixture
+def a_bad_step(monkeypatch):
+    """The fifth step's loss isn't a number, though its gradients are; the run's state."""
+    real, calls, states = loop.accumulate, [], []
+
+    def bad(*args):
+        calls.append(0)
+        losses = real(*args)
+        return losses._replace(total=losses.total * torch.nan) if len(calls) == 5 else losses
+
+    def kept(state, *args):
+        states.append(state)
+        return loop.train(state, *args)
+
+    monkeypatch.setattr(loop, "accumulate", bad)
+    monkeypatch.setattr(sys.modules["diptych.training.fit"], "train", kept)
+    return states
+
+
+@pytest.mark.parametrize("optim", ["adamw", "sgd"])
+def test_a_bad_step_moves_no_weight(tmp_path, a_bad_step, optim):
+    """It is known a step later, when nothing is saved before."""
+    optim = OptimConfig(name=optim, lr=1e-2)
+    run = small_run(tmp_path / "run", optim=optim, save=SaveConfig(every_steps=4))
+    with pytest.raises(
+        TrainingError, match=r"not a number at step 4 \(loss nan, gradient norm \d.*step-00000004"
+    ):
+        fit(run, progress=False)
+    assert [folder.name for folder in checkpoints(tmp_path / "run")] == ["step-00000004"]
+    saved = load_file(checkpoints(tmp_path / "run")[-1] / "model.safetensors")
+    state = a_bad_step[0]
+    assert state.step == 5
+    assert all(tensor.equal(saved[name]) for name, tensor in state.model.state_dict().items())
+
+
+@pytest.mark.parametrize("optim", ["adamw", "lamb", "lion"])
+def test_a_bad_step_is_in_no_checkpoint(tmp_path, a_bad_step, failing, optim):
+    run = small_run(tmp_path / "run", optim=OptimConfig(name=optim, lr=1e-3))
+    every = replace(run, save=SaveConfig(every_steps=1, keep=0))
+    with pytest.raises(TrainingError, match="not a number at step 4 "):
+        fit(every, progress=False)
+    names = [folder.name for folder in checkpoints(tmp_path / "run")]
+    assert names == [f"step-0000000{step}" for step in (1, 2, 3, 4)]
+    assert [row["step"] for row in read_metrics(tmp_path / "run" / "metrics.jsonl")] == [3]
+
+
+def test_a_stop_behind_a_bad_step_saves_nothing_of_it(tmp_path, a_bad_step, failing):
+    failing(loop, "clip_gradients", 6, Interrupted("SIGTERM", 143))
+    run = small_run(tmp_path / "run", save=SaveConfig(every_steps=4))
+    with pytest.raises(StoppedError, match=r"by SIGTERM; the last checkpoint is step-00000004\."):
+        fit(run, progress=False)
+    assert [folder.name for folder in checkpoints(tmp_path / "run")] == ["step-00000004"]
 
 
 @pytest.mark.parametrize(

@@ -20,7 +20,7 @@ import torch
 from jaxtyping import Int
 from torch import Tensor
 
-from diptych.batch import Batch, TextLengths, Views
+from diptych.batch import Batch, TextLengths, Views, sent
 from diptych.config import DataConfig
 from diptych.data.bad import BadSamples
 from diptych.data.order import Order
@@ -105,11 +105,12 @@ class Loader:
     """The batches of a run from `start_step` to `steps`, on the peers' device, this process's rows
     of each. `start_sample`: how many samples the steps before took; None: a batch each.
 
-    `Batch.images` are Float[batch_size / peers.size, 3, size, size], normalised, and `Batch.texts`
-    as long as the longest caption of these rows: one for each of the `views`. A batch depends on
-    the seed and the step only: not on the workers, not on the processes, not on where the run was
-    continued. A bad sample is replaced by another one, counted and listed in `bad`; `truncated`
-    counts the captions that are longer than the context.
+    `Batch.images` are the levels UInt8[batch_size / peers.size, 3, size, size], to be normalised
+    when they are needed (`Batch.ready`), and `Batch.texts` as long as the longest caption of these
+    rows: one for each of the `views`. A batch depends on the seed and the step only: not on the
+    workers, not on the processes, not on where the run was continued. A bad sample is replaced by
+    another one, counted and listed in `bad`; `truncated` counts the captions that are longer than
+    the context.
 
     Who waits for a batch hears signals. A read that takes long is said in a DataWarning.
 
@@ -203,8 +204,7 @@ class Loader:
         assert fetched.sample_index is not None
 
         def move(tensor: Tensor) -> Tensor:
-            pinned = tensor.pin_memory() if self._device.type == "cuda" else tensor
-            return pinned.to(self._device, non_blocking=True)
+            return sent(tensor, self._device)
 
         levels = (
             move(image)
@@ -213,16 +213,16 @@ class Loader:
             for image, change in zip(views.images, views.changes, strict=True)
         )
         return Batch(
-            images=tuple(map(self._preprocess.normalise, levels)),
+            images=tuple(levels),
             texts=tuple(map(move, views.texts)),
             index=move(fetched.sample_index),
-            mlm_labels=None if views.mlm_labels is None else move(views.mlm_labels),
+            mlm_labels=views.mlm_labels,
             lengths=tuple(TextLengths(tuple(x.tolist()), move(x)) for x in views.lengths),
+            normalise=self._preprocess.normalise,
         )
 
     def _iterate_cuda(self) -> Iterator[Batch]:
-        """One batch ahead: its copy and normalisation run beside the step that computes with the
-        batch before."""
+        """One batch ahead: its copy runs beside the step that computes with the batch before."""
         side = torch.cuda.Stream(self._device)
         ahead: deque[tuple[Batch, torch.cuda.Event]] = deque()
         for fetched in self._fetch():
@@ -241,9 +241,8 @@ class Loader:
         current = torch.cuda.current_stream(self._device)
         current.wait_event(copied)
         lengths = [view.device for view in batch.lengths or ()]
-        for tensor in (*batch.images, *batch.texts, batch.index, batch.mlm_labels, *lengths):
-            if tensor is not None:
-                tensor.record_stream(current)
+        for tensor in (*batch.images, *batch.texts, batch.index, *lengths):
+            tensor.record_stream(current)
         return batch
 
 

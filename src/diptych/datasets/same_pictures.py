@@ -11,7 +11,7 @@ from diptych.data import Source
 from diptych.data.source import Joined
 from diptych.data.tables import TableSource
 from diptych.errors import DataError
-from diptych.threads import ahead
+from diptych.threads import ahead, usable_cores
 
 _AHEAD = 64
 """Pictures that threads are ahead."""
@@ -32,7 +32,7 @@ def digests(source: Source, count: int) -> list[str]:
         except (DataError, OSError):
             return "\0".join(source.where(index))
 
-    threads = min(8, os.cpu_count() or 1)
+    threads = min(8, usable_cores())
     return list(
         ahead(digest, range(count), threads, _AHEAD, lambda index: ", ".join(source.where(index)))
     )

@@ -25,6 +25,7 @@ from diptych.inputs.picture import is_picture
 from diptych.inputs.room import room
 from diptych.inputs.truncation import find_truncated, warn_if_truncated
 from diptych.models import Clip
+from diptych.threads import usable_cores
 
 T = TypeVar("T")
 Precision = Literal["fp32", "bf16", "fp16"]
@@ -179,7 +180,7 @@ class Encoder:
             partial(self._prepare, read=read, name=name),
             lambda pixels: _unit(self.image_features(torch.stack(pixels))),
             batch_size=batch_size,
-            threads=0 if total == 1 else min(8, os.cpu_count() or 1),
+            threads=0 if total == 1 else min(8, usable_cores()),
             unreadable=unreadable,
             name=name,
         )

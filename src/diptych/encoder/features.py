@@ -26,6 +26,7 @@ from diptych.encoder.progress import track
 from diptych.errors import DataError, ImageError
 from diptych.inputs import Preprocess, decode
 from diptych.inputs.room import room
+from diptych.threads import usable_cores
 
 ROWS = 512
 """Samples in a chunk, which is one entry of the cache. Batches end where a chunk ends, so vectors
@@ -205,7 +206,7 @@ class _Extraction:
             self._prepare,
             lambda prepared: prepared,
             batch_size=batch_size,
-            threads=min(8, os.cpu_count() or 1),
+            threads=min(8, usable_cores()),
             unreadable=self._note_undecoded,
             group=lambda item: item.chunk,
             name=lambda item: ", ".join(self.source.where(item.row)),

@@ -1,5 +1,6 @@
 """From any picture to the image tower's input, in evaluation."""
 
+import functools
 from dataclasses import dataclass
 from typing import assert_never
 
@@ -67,8 +68,16 @@ class Preprocess:
         self, pixels: UInt8[Tensor, "batch 3 height width"]
     ) -> Float[Tensor, "batch 3 height width"]:
         """(levels / 255 - mean) / std, on the device of `pixels`."""
-        # (levels / 255 - mean) / std = levels * scale + shift: one multiplication and one addition.
-        scale = [1 / (255 * std) for std in self.config.std]
-        shift = [-mean / std for mean, std in zip(self.config.mean, self.config.std)]
-        scale, shift = torch.tensor([scale, shift], device=pixels.device).view(2, 3, 1, 1)
+        scale, shift = _scale_and_shift(*self.config.mean, *self.config.std, device=pixels.device)
         return pixels.float().mul_(scale).add_(shift)
+
+
+@functools.cache
+@torch.inference_mode(mode=False)
+def _scale_and_shift(*normal: float, device: torch.device) -> Float[Tensor, "2 3 1 1"]:
+    """(levels / 255 - mean) / std = levels * scale + shift: one multiplication and one addition.
+    They stay on the device: a copy there in every step would wait for it."""
+    means, deviations = normal[:3], normal[3:]
+    scale = [1 / (255 * std) for std in deviations]
+    shift = [-mean / std for mean, std in zip(means, deviations, strict=True)]
+    return torch.tensor([scale, shift], device=device).view(2, 3, 1, 1)

@@ -35,16 +35,17 @@ def rotary_table(
     turns = torch.cat([rows, columns], dim=2).flatten(0, 1)
     # (a, b) turned is (a cos - b sin, b cos + a sin). `rotate` multiplies (b, a) by the sines, so
     # the sine of each pair's first channel is negative.
-    signs = torch.tensor([-1.0, 1.0], device=device).repeat(half)
-    return torch.stack([turns.cos(), turns.sin() * signs])
+    sines = turns.sin().unflatten(1, (half, 2))
+    signed = torch.stack([-sines[..., 0], sines[..., 1]], dim=2).flatten(1)
+    return torch.stack([turns.cos(), signed])
 
 
 def with_class_token(
     table: Float[Tensor, "2 *batch patches width"],
 ) -> Float[Tensor, "2 *batch tokens width"]:
     """The table with a token in front that isn't turned: cosine 1, sine 0."""
-    still = table.new_tensor([1.0, 0.0]).view(2, *[1] * (table.ndim - 1))
-    return torch.cat([still.expand(*table.shape[:-2], 1, table.shape[-1]), table], dim=-2)
+    one = torch.ones_like(table[0, ..., :1, :])
+    return torch.cat([torch.stack([one, torch.zeros_like(one)]), table], dim=-2)
 
 
 def rotate(

@@ -116,7 +116,7 @@ def _features(
         # A context each: autocast keeps the weights' casts until its end, and these know of no
         # gradient.
         with autocast():
-            features.append(wrapped(partial(objective.features, batch)))
+            features.append(wrapped(partial(objective.features, batch.ready())))
     return features, states
 
 

@@ -146,6 +146,7 @@ class Objective(nn.Module):
         """
         if not isinstance(batch, Batch):
             return batch()
+        batch = batch.ready()
         if cotangents is None:
             return self.loss(self._features_for(batch, peers), peers)
         features = self.features(batch)

@@ -6,7 +6,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from diptych.batch import Batch, Views
+from diptych.batch import Batch, Views, sent
 from diptych.config import DeclipObjectiveConfig
 from diptych.distributed import Peers
 from diptych.errors import ConfigError
@@ -122,8 +122,13 @@ class DeclipObjective(Objective):
         """The loss of masked language modelling; `labels` [n, length]: the masked words' ids,
         negative elsewhere."""
         # The head is as wide as the vocabulary: it reads the masked places only, about a seventh.
-        masked = labels >= 0
-        return masked_language_modelling(self.word_head(tokens[masked]), labels[masked], peers)
+        # Labels are on the CPU, as they come from the loader: to ask a GPU which they are would be
+        # to wait until it has come so far.
+        labels = labels.flatten().cpu()
+        places = (labels >= 0).nonzero()[:, 0]
+        targets = sent(labels[places], tokens.device)
+        masked = tokens.flatten(0, 1)[sent(places, tokens.device)]
+        return masked_language_modelling(self.word_head(masked), targets, peers)
 
     def _pairs(self, images: list[Tensor], texts: list[Tensor], peers: Peers) -> Tensor:
         losses = [

@@ -5,7 +5,6 @@
 rows of logits (see `logit_tiles`).
 """
 
-import math
 from typing import Any
 
 import torch
@@ -95,20 +94,21 @@ class _InfoNce(torch.autograd.Function):
         positives = peers.all_gather(rows.positives)
         by_image = torch.empty_like(rows.positives)
         by_text = torch.full_like(positives, -torch.inf)
-        # Which tiles one exponential was enough for; the backward pass goes the same way.
-        shared = []
+        spare = torch.empty_like(rows.buffer)
         for part in rows.slices():
             # A row is whole in its tile. A column is spread over tiles and processes: its
             # log-sum-exps are joined, here and behind the loop.
-            by_image[part], of_tile, one_exponential = _log_sums(rows, part, positives)
+            logits = rows.logits(part)
+            by_row = torch.sub(logits, rows.positives[part, None], out=spare[: len(logits)])
+            by_image[part] = _log_sum_exp_(by_row, 1)
+            of_tile = _log_sum_exp_(logits.sub_(positives), 0)
             torch.logaddexp(by_text, of_tile, out=by_text)
-            shared.append(one_exponential)
         # Log-sum-exp over processes: exp of differences to the largest can't overflow.
         largest = peers.max(by_text)
         by_text = largest + peers.sum((by_text - largest).exp_()).log_()
 
         ctx.save_for_backward(images, texts, scale, positives, by_image, by_text)
-        ctx.constants = label_smoothing, tile, peers, shared
+        ctx.constants = label_smoothing, tile, peers
         own = by_text[rows.first : rows.first + len(images)]
         # Label smoothing mixes the targets with 1 / pairs everywhere, which adds the positive's
         # distance to the mean of its logits. The mean of all logits is the dot product of means.
@@ -121,16 +121,19 @@ class _InfoNce(torch.autograd.Function):
         ctx: Any, *gradients: Tensor
     ) -> tuple[Tensor | None, ...]:
         images, texts, scale, positives, by_image, by_text = ctx.saved_tensors
-        label_smoothing, tile, peers, shared = ctx.constants
+        label_smoothing, tile, peers = ctx.constants
         with torch.autocast(images.device.type, enabled=False):
             rows = LogitTiles(images, texts, scale, tile, peers)
             sums = LogitGradients(rows, ctx.needs_input_grad)
             spare = torch.empty_like(rows.buffer)
-            for part, one_exponential in zip(rows.slices(), shared, strict=True):
-                softmaxes = _softmaxes if one_exponential else _softmaxes_apart
-                d_logits = softmaxes(
-                    rows, part, positives, by_image[part], by_text, spare[: part.stop - part.start]
-                )
+            for part in rows.slices():
+                # Two exponentials of each logit. One could serve both softmaxes where logits aren't
+                # far apart; but whether they are, the host would have to ask the device.
+                d_logits = rows.logits(part)
+                by_column = torch.sub(d_logits, positives, out=spare[: len(d_logits)])
+                by_column.sub_(by_text).exp_()
+                d_logits.sub_(rows.positives[part, None]).sub_(by_image[part, None]).exp_()
+                d_logits += by_column
                 # Subtract twice the targets: (1 - s) on the diagonal, and s / pairs everywhere.
                 if label_smoothing:
                     d_logits -= 2 * label_smoothing / len(texts)
@@ -142,75 +145,7 @@ class _InfoNce(torch.autograd.Function):
         return d_images, d_texts, d_scale, None, None, None
 
 
-def _log_sums(rows: LogitTiles, part: slice, positives: Tensor) -> tuple[Tensor, Tensor, bool]:
-    """log(sum of exp) over each row and each column of a tile, relative to its positive; and
-    whether one exponential served both.
-
-    The exponentials cost most of the time. With p_i the positive of row i and t the largest of
-    them, E_ij = exp(S_ij - p_i) has the sums of rows, and weighed those of columns:
-
-        sum_j exp(S_ij - p_i) = sum_j E_ij
-        sum_i exp(S_ij - p_j) = exp(t - p_j) sum_i exp(p_i - t) E_ij
-    """
-    tile, own = rows.logits(part), rows.positives[part]
-    top = own.max()
-    tile.sub_(own[:, None]).exp_()
-    by_image = tile.sum(1).log_()
-    # Column sums over a few rows at a time: one running sum over a whole tile would round a
-    # thousand times.
-    weights = (own - top).exp_()
-    few = [
-        torch.mv(some.T, weight)
-        for some, weight in zip(tile.split(64), weights.split(64), strict=True)
-    ]
-    by_text = torch.stack(few).sum(0).log_() + (top - positives)
-    # E or a weight may leave float's range. What vanishes by that must be small against the
-    # column's own positive or its sum, or this is another number: logits that differ by 71 and more
-    # in float32 (71 = log(eps / tiny)). Then the tile is done again, with two exponentials.
-    lost = top - positives - by_text.clamp(min=0)
-    limits = torch.finfo(tile.dtype)
-    if torch.stack([top - own.min(), by_image.max(), lost.max()]).max() < math.log(
-        limits.eps / limits.tiny
-    ):
-        return by_image, by_text, True
-    tile = rows.logits(part)
-    return tile.logsumexp(1) - own, tile.logsumexp(0) - positives, False
-
-
-def _softmaxes(
-    rows: LogitTiles,
-    part: slice,
-    positives: Tensor,
-    by_image: Tensor,
-    by_text: Tensor,
-    spare: Tensor,
-) -> Tensor:
-    """Softmax over rows plus softmax over columns of a tile, with the one exponential of
-    `_log_sums`.
-
-    With r_i and c_j the log-sum-exps of row and column: exp(S_ij - p_i - r_i) + exp(S_ij - p_j -
-    c_j) = E_ij (exp(-r_i) + exp(p_i - t) exp(t - p_j - c_j)): E times a constant of the row plus a
-    product of a row's and a column's, which `addr` makes.
-    """
-    tile, own = rows.logits(part), rows.positives[part]
-    top = own.max()
-    of_columns = (top - positives - by_text).exp_()
-    torch.addr(
-        (-by_image).exp_()[:, None].expand_as(spare), (own - top).exp_(), of_columns, out=spare
-    )
-    return tile.sub_(own[:, None]).exp_().mul_(spare)
-
-
-def _softmaxes_apart(
-    rows: LogitTiles,
-    part: slice,
-    positives: Tensor,
-    by_image: Tensor,
-    by_text: Tensor,
-    spare: Tensor,
-) -> Tensor:
-    """The same with two exponentials, whatever the logits, the left side of that
-    equation."""
-    tile, own = rows.logits(part), rows.positives[part]
-    torch.sub(tile, positives, out=spare).sub_(by_text).exp_()
-    return tile.sub_(own[:, None]).sub_(by_image[:, None]).exp_().add_(spare)
+def _log_sum_exp_(x: Tensor, dim: int) -> Tensor:
+    """log(sum of exp) over `dim`; `x` is overwritten."""
+    largest = x.amax(dim, keepdim=True)  # exp of differences to it can't overflow
+    return x.sub_(largest).exp_().sum(dim).log_().add_(largest.squeeze(dim))

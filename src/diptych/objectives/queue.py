@@ -49,7 +49,7 @@ class Queue(nn.Module):
     def push(self, texts: Float[Tensor, "n width"]) -> None:
         """Remember these in place of the oldest."""
         # A ring: behind the last row the first one is the oldest.
-        size, start = len(self.rows), int(self.place)
-        places = torch.arange(start, start + len(texts), device=self.rows.device) % size
+        size, count = len(self.rows), len(texts)
+        places = (self.place + torch.arange(count, device=self.rows.device)) % size
         self.rows[places] = texts.to(self.rows.dtype)
-        self.place.fill_((start + len(texts)) % size)
+        self.place.add_(count).remainder_(size)

@@ -74,7 +74,7 @@ def masked_language_modelling(
     """
     # Processes mask different numbers of words: a mean of means would weigh words unequally. The
     # sum over everybody's count, times `size`, becomes the mean when it is averaged over processes.
-    count = peers.sum(torch.tensor(float(len(targets)), device=logits.device)).clamp(min=1)
+    count = peers.sum(torch.ones_like(targets).sum()).clamp(min=1)
     return F.cross_entropy(at_least_float32(logits), targets, reduction="sum") * peers.size / count
 
 

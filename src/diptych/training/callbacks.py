@@ -3,21 +3,18 @@ are written, and a run that was asked to stop stops."""
 
 import json
 import signal
-import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
-
-import torch
 
 from diptych.config import SaveConfig
 from diptych.data import BadSamples, Loader
 from diptych.distributed import Peers
 from diptych.durable import append
 from diptych.errors import TrainingError
-from diptych.interrupts import Interrupts
 from diptych.training.checkpoint import Saver, last_good
 from diptych.training.loop import Callback, Meter
 from diptych.training.metrics import Logger, Row
+from diptych.training.signals import Signals
 from diptych.training.state import TrainingState
 
 Evaluate = Callable[[TrainingState], Row]
@@ -40,16 +37,23 @@ def is_due(state: TrainingState, every_steps: int) -> bool:
 
 
 def log_metrics(
-    meter: Meter, loader: Loader, peers: Peers, loggers: Sequence[Logger], out: Path
+    meter: Meter,
+    loader: Loader,
+    peers: Peers,
+    signals: Signals,
+    loggers: Sequence[Logger],
+    out: Path,
 ) -> Callback:
     """A callback that logs the means of the last steps, and how many samples were bad, and captions
-    longer than the context, so far."""
+    longer than the context, so far; when the step is known to be good."""
 
     def log(state: TrainingState) -> None:
-        own = torch.tensor([loader.bad.count, loader.truncated.count], device=peers.device)
-        bad, truncated = peers.sum(own).tolist()
-        counts = {"bad_samples": bad, "truncated_captions": truncated}
-        _log(meter.report(state, peers) | counts, peers, loggers, out)
+        counts = {
+            "bad_samples": loader.bad.count,
+            "truncated_captions": loader.truncated.count,
+        }
+        finished = meter.report(state, peers, counts)
+        signals.when_known(lambda: _log(finished(), peers, loggers, out))
 
     return log
 
@@ -64,11 +68,12 @@ def list_bad_samples(path: Path, bad: BadSamples) -> None:
 
 
 def log_evaluation(
-    evaluate: Evaluate, peers: Peers, loggers: Sequence[Logger], out: Path
+    evaluate: Evaluate, peers: Peers, signals: Signals, loggers: Sequence[Logger], out: Path
 ) -> Callback:
     """A callback that evaluates the model and logs its metrics. Every process takes part."""
 
     def log(state: TrainingState) -> None:
+        signals.settle(state)
         _log(evaluate(state), peers, loggers, out)
 
     return log
@@ -90,33 +95,22 @@ class Checkpointer:
     """The callback that has checkpoints written: by steps, by the clock, at the end, and when the
     process is asked to stop, which then ends the run. All processes save and stop at one step."""
 
-    def __init__(self, saver: Saver, config: SaveConfig, peers: Peers, interrupts: Interrupts):
-        self._saver, self._config = saver, config
-        self._peers, self._interrupts = peers, interrupts
-        self._last_saved = time.monotonic()
+    def __init__(self, saver: Saver, config: SaveConfig, signals: Signals):
+        self._saver, self._config, self._signals = saver, config, signals
 
     def __call__(self, state: TrainingState) -> None:
         """Have a checkpoint written if it is time; the last one is waited for. Raises TrainingError
         if one couldn't be written, Interrupted if a stop was asked for."""
         due = is_due(state, self._config.every_steps)
-        # Collectives: every process has to come to both, whatever the first says.
-        overdue, stop = self._overdue(), self._peers.any(bool(self._interrupts.reason))
-        if due or overdue or stop:
-            with self._interrupts.held():
+        signals, interrupts = self._signals, self._signals.interrupts
+        if due or signals.overdue or signals.stop:
+            signals.settle(state)  # nothing of a step is kept that isn't known to be good
+            with interrupts.held():
                 self._saver.start(state)
-                if stop or state.step == state.steps:
+                if signals.stop or state.step == state.steps:
                     # Nobody ends, and takes the others with it, while it is being written.
                     self._saver.finish()
-            self._last_saved = time.monotonic()
-        if stop and state.step < state.steps:
-            self._interrupts.check()
-            raise self._interrupts.stopped("a signal to another process", 128 + signal.SIGTERM)
-
-    def _overdue(self) -> bool:
-        """Whether the last checkpoint is older than it may be. The main process's clock decides for
-        all, because clocks differ and all have to save at the same step."""
-        minutes = self._config.every_minutes
-        if minutes <= 0:
-            return False
-        elapsed = time.monotonic() - self._last_saved
-        return self._peers.any(self._peers.is_main and elapsed > minutes * 60)
+            signals.saved()
+        if signals.stop and state.step < state.steps:
+            interrupts.check()
+            raise interrupts.stopped("a signal to another process", 128 + signal.SIGTERM)

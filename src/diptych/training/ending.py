@@ -118,7 +118,7 @@ class Ending:
         if not self._is_saver():
             self._saver.check()
             return
-        if not state.is_whole or state.step == self._start:
+        if state.step == self._start or not state.is_good():
             return
         buffers = {id(buffer) for buffer in state.objective.buffers()}
         if any(id(buffer) not in buffers for buffer, _ in state.undo):

@@ -6,17 +6,20 @@ import os
 from collections.abc import Generator, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import NamedTuple
 
 import torch
+from torch import nn
 
 from diptych.checkpoints.steps import checkpoints
 from diptych.config import Run
 from diptych.data import Loader, Source, open_source
 from diptych.distributed import Peers, aside, connect, on_main, started_as, together
 from diptych.errors import CheckpointError, ConfigError
-from diptych.inputs import Preprocess, tokenizer_of
+from diptych.inputs import Preprocess, Tokenizer, tokenizer_of
 from diptych.interrupts import listening
 from diptych.optim import group_table
+from diptych.threads import usable_cores
 from diptych.training.assemble import assemble, from_checkpoint
 from diptych.training.callbacks import (
     Checkpointer,
@@ -42,6 +45,7 @@ from diptych.training.resume import (
     set_aside,
 )
 from diptych.training.saved import load_run
+from diptych.training.signals import Signals
 from diptych.training.state import TrainingState
 
 
@@ -80,91 +84,142 @@ def fit(run: Run, *, resume: bool | str | os.PathLike[str] = False, progress: bo
         connect() as peers,
         aside(peers) as side,
         claimed(run.out, peers, interrupts),
-        _threads_beside(run.data.workers),
+        _threads_beside(run.data.workers, peers.per_node),
     ):
         tell = say if progress and peers.is_main else _silent
-        found = on_main(peers, lambda: checkpoint_of(out, resume))
-        old, lost = _as_it_was(out, run) if found else (run, [])
-        changed = changes(old, run)
-        if not found:
-            on_main(peers, lambda: _refuse_another(out))
-        # A checkpoint says all about its model: what the run once started from need not be there
-        # any more.
-        start = replace(run, model=from_checkpoint(run.model, found)) if found else run
-        state, wrapped, notes = assemble(start, peers)
-        model = state.model.config
-        tokenizer = tokenizer_of(model, state.origin)
-        preprocess = Preprocess(model.preprocess, model.image.image_size)
-        source = open_source(run.data, split="train")
-        notes += lost + _place(state, source, run, found, old, changed)
-        loader = Loader(
-            source,
-            run.data,
-            preprocess=preprocess,
-            tokenizer=tokenizer,
-            views=state.objective.views,
-            batch_size=run.batch_size,
-            seed=run.seed,
-            peers=peers,
-            start_step=state.step,
-            start_sample=state.samples,
-            steps=state.steps,
-        )
-        evaluation = Evaluation(run, peers, tokenizer, preprocess)
-        late = bool(evaluation) and is_due(state, run.evaluation.every_steps)
-        late = late and found is not None and not _is_measured(out, state.step, peers)
-        if found and state.step >= state.steps and not late:
+        origin = _origin(run, resume, peers)
+        made = _make(run, origin, peers)
+        state, found = made.state, origin.found
+        missed = _missed_evaluation(run, made, found, peers)
+        if found and state.step >= state.steps and not missed:
             tell([f"nothing left to do: {out} has taken all of its {state.step} steps"])
             return found
-        new = found is None or any(path.startswith("evaluation.") for path in changed)
-        tell([*notes, *_tried(evaluation, state, refuse=new)])
+        tell([*made.notes, *_tried(made.evaluation, state, refuse=origin.is_evaluation_new)])
         tell(group_table(state.groups, run.optim.lr))
-        saver = Saver(tokenizer, out, run.save.keep, side)
+        signals = Signals(peers, interrupts, run.save.every_minutes, out)
+        saver = Saver(made.tokenizer, out, run.save.keep, side)
+        checkpointer = Checkpointer(saver, run.save, signals)
         ending = Ending(state, saver, out, peers, interrupts)
         with ending.guarding(), contextlib.ExitStack() as stack:
-            tell(on_main(peers, lambda: _begin(run, state, changed, peers)))
-            meter = Meter(run.batch_size)
+            tell(on_main(peers, lambda: _begin(run, state, origin.changed, peers)))
             loggers = together(peers, lambda: _loggers(run, state, peers, stack))
-            callbacks: list[Callback] = []
+            bar = None
             if progress and peers.is_main:
                 bar = stack.enter_context(Bar(state.step, state.steps))
                 loggers.append(bar)
-                callbacks.append(lambda state: bar.advance(state.step))
-            log = log_metrics(meter, loader, peers, loggers, out)
-            callbacks.append(every(run.track.every_steps, log))
-            callbacks.append(Checkpointer(saver, run.save, peers, interrupts))
-            if evaluation:
-                # What was trained is safe before it is measured.
-                measure = log_evaluation(evaluation, peers, loggers, out)
-                callbacks.append(every(run.evaluation.every_steps, measure))
-                if late:
-                    measure(state)
-            try:
-                train(state, wrapped, loader, peers, run, meter, callbacks, interrupts)
-            finally:
-                # A list that can't be written must not hide why the run ended.
-                with contextlib.suppress(OSError):
-                    list_bad_samples(
-                        out / f"bad_samples{f'.{peers.rank}' if peers.rank else ''}.jsonl",
-                        loader.bad,
-                    )
+            _train(run, made, peers, signals, checkpointer, loggers, bar, missed)
     return checkpoints(out)[-1]
+
+
+class _Origin(NamedTuple):
+    """Where a run begins."""
+
+    found: Path | None
+    """The checkpoint from which it goes on."""
+    old: Run
+    """The run that wrote it."""
+    changed: Changes
+    notes: Sequence[str]
+
+    @property
+    def is_evaluation_new(self) -> bool:
+        """Whether what is evaluated was just asked for."""
+        return self.found is None or any(path.startswith("evaluation.") for path in self.changed)
+
+
+class _Made(NamedTuple):
+    """What a run is made of."""
+
+    state: TrainingState
+    wrapped: nn.Module
+    tokenizer: Tokenizer
+    loader: Loader
+    evaluation: Evaluation
+    notes: Sequence[str]
+    """What the user should know."""
+
+
+def _origin(run: Run, resume: bool | str | os.PathLike[str], peers: Peers) -> _Origin:
+    """Raises ConfigError where another run is there, or this one can't go on so."""
+    out = Path(run.out)
+    found = on_main(peers, lambda: checkpoint_of(out, resume))
+    old, lost = _as_it_was(out, run) if found else (run, [])
+    changed = changes(old, run)
+    if not found:
+        on_main(peers, lambda: _refuse_another(out))
+    return _Origin(found, old, changed, lost)
+
+
+def _make(run: Run, origin: _Origin, peers: Peers) -> _Made:
+    found = origin.found
+    # A checkpoint says all about its model: what the run once started from need not be there any
+    # more.
+    start = replace(run, model=from_checkpoint(run.model, found)) if found else run
+    state, wrapped, notes = assemble(start, peers)
+    model = state.model.config
+    tokenizer = tokenizer_of(model, state.origin)
+    preprocess = Preprocess(model.preprocess, model.image.image_size)
+    source = open_source(run.data, split="train")
+    placed = _place(state, source, run, origin)
+    loader = Loader(
+        source,
+        run.data,
+        preprocess=preprocess,
+        tokenizer=tokenizer,
+        views=state.objective.views,
+        batch_size=run.batch_size,
+        seed=run.seed,
+        peers=peers,
+        start_step=state.step,
+        start_sample=state.samples,
+        steps=state.steps,
+    )
+    evaluation = Evaluation(run, peers, tokenizer, preprocess)
+    return _Made(state, wrapped, tokenizer, loader, evaluation, [*notes, *origin.notes, *placed])
+
+
+def _train(
+    run: Run,
+    made: _Made,
+    peers: Peers,
+    signals: Signals,
+    checkpointer: Checkpointer,
+    loggers: Sequence[Logger],
+    bar: Bar | None,
+    missed: bool,
+) -> None:
+    """Train to the last step; `missed`: measure the checkpoint from which it goes on, first."""
+    out, state, loader = Path(run.out), made.state, made.loader
+    meter, callbacks = Meter(run.batch_size), list[Callback]()
+    if bar is not None:
+        callbacks.append(lambda state: bar.advance(state.step))
+    log = log_metrics(meter, loader, peers, signals, loggers, out)
+    callbacks.append(every(run.track.every_steps, log))
+    callbacks.append(checkpointer)
+    if made.evaluation:
+        # What was trained is safe before it is measured.
+        measure = log_evaluation(made.evaluation, peers, signals, loggers, out)
+        callbacks.append(every(run.evaluation.every_steps, measure))
+        if missed:
+            measure(state)
+    try:
+        train(state, made.wrapped, loader, peers, run, meter, callbacks, signals)
+    finally:
+        # A list that can't be written must not hide why the run ended.
+        with contextlib.suppress(OSError):
+            list_bad_samples(
+                out / f"bad_samples{f'.{peers.rank}' if peers.rank else ''}.jsonl", loader.bad
+            )
 
 
 def _silent(sentences: Sequence[str]) -> None:
     """Where nobody looks."""
 
 
-def _place(
-    state: TrainingState,
-    source: Source,
-    run: Run,
-    found: Path | None,
-    old: Run,
-    changed: Changes,
-) -> list[str]:
+def _place(state: TrainingState, source: Source, run: Run, origin: _Origin) -> list[str]:
     """Put `state` where the run begins or goes on; what the user should know of what was
     changed."""
+    found, old, changed, _ = origin
     steps, order, said = 0, {}, list[str]()
     if found:
         try:
@@ -195,14 +250,16 @@ def _loggers(
     return open_loggers(run, Path(run.out), state.step, stack) if peers.is_main else []
 
 
-def _is_measured(out: Path, step: int, peers: Peers) -> bool:
-    """Whether `metrics.jsonl` has what was measured at a step."""
+def _missed_evaluation(run: Run, made: _Made, found: Path | None, peers: Peers) -> bool:
+    """Whether the checkpoint from which it goes on should have been evaluated, and wasn't."""
+    file, step = Path(run.out, "metrics.jsonl"), made.state.step
+    due = bool(made.evaluation) and is_due(made.state, run.evaluation.every_steps)
 
     def look() -> bool:
-        rows = read_metrics(out / "metrics.jsonl") if (out / "metrics.jsonl").exists() else []
+        rows = read_metrics(file) if file.exists() else []
         return any(row["step"] == step and is_evaluation(row) for row in rows)
 
-    return on_main(peers, look)
+    return due and found is not None and not on_main(peers, look)
 
 
 def _tried(evaluation: Evaluation, state: TrainingState, refuse: bool) -> list[str]:
@@ -223,11 +280,12 @@ def _begin(run: Run, state: TrainingState, changed: Changes, peers: Peers) -> li
 
 
 @contextlib.contextmanager
-def _threads_beside(workers: int) -> Generator[None, None, None]:
-    """Leave a core to each loader process: threads that wait for a core that a loader holds cost up
-    to ten times."""
+def _threads_beside(workers: int, per_node: int) -> Generator[None, None, None]:
+    """Take a share of the cores that this machine's `per_node` processes may use, and leave one of
+    it to each loader process: threads that wait for a core that a loader holds cost up to ten
+    times."""
     before = torch.get_num_threads()
-    torch.set_num_threads(max(1, min(before, (os.cpu_count() or 1) - workers)))
+    torch.set_num_threads(max(1, min(before, usable_cores() // per_node - workers)))
     try:
         yield
     finally:

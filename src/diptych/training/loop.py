@@ -1,8 +1,7 @@
 """The training loop: what happens in one step, in order."""
 
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from pathlib import Path
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -10,21 +9,23 @@ from torch import Tensor, nn
 from diptych.batch import Batch
 from diptych.config import Run
 from diptych.distributed import Peers
-from diptych.interrupts import Interrupts
 from diptych.objectives import accumulate
 from diptych.optim import learning_rate, set_learning_rate
 from diptych.training.metrics import Row
+from diptych.training.posted import Posted
+from diptych.training.signals import Signals
 from diptych.training.state import TrainingState
 from diptych.training.step import (
     autocast,
     batch_statistics,
     clip_gradients,
     seed_step,
-    stop_if_not_finite,
+    update,
 )
 
 Callback = Callable[[TrainingState], None]
 """Called after every step: log, save, evaluate."""
+_NO_COUNTS: Mapping[str, int] = {}
 
 
 def train(
@@ -35,11 +36,12 @@ def train(
     run: Run,
     meter: "Meter",
     callbacks: Sequence[Callback],
-    interrupts: Interrupts,
+    signals: Signals,
 ) -> None:
     """Take `state` from its step to the last. `wrapped` is the objective as the peers share it.
 
-    Wherever it is interrupted, `state` is that after its `step`, as long as `state.is_whole`.
+    Wherever it is interrupted, `state` is that after its `step`, as long as `state.is_good`. A step
+    whose loss or gradient isn't a number changes no weight; TrainingError is raised in the next.
     """
     objective, optimizer, scaler = state.objective, state.optimizer, state.scaler
     weights = [p for p in objective.parameters() if p.requires_grad]
@@ -62,26 +64,26 @@ def train(
         # A loss scale that was too high shows in the norm alone (the gradients overflow), and the
         # scaler then skips the step and lowers it: with a scaler, only the loss has to be finite.
         gradient = losses.total if scaler.is_enabled() else norm
-        stop_if_not_finite(losses.total, gradient, peers, step, Path(run.out))
-        with interrupts.held():
+        told = signals.exchange(state, losses.total, gradient, norm)
+        with signals.interrupts.held():
             state.is_whole = False
             objective.before_step()
-            scaler.step(optimizer)
-            scaler.update()
+            update(optimizer, scaler, told.skip)
             optimizer.zero_grad(set_to_none=True)
             objective.after_step(losses.carry)
             if state.average is not None:
                 state.average.update()
             state.step, state.samples = step + 1, state.samples + run.batch_size
-            state.undo, state.is_whole = [], True
+            state.posted, state.undo, state.is_whole = told.posted, [], True
             if peers.device.type == "cuda":
                 state.taken = torch.cuda.Event()
                 state.taken.record()
         meter.add(losses.metrics, norm, rate)
         for callback in callbacks:
             callback(state)
+    signals.settle(state)
     if state.step < state.steps:  # no data came in time after a stop was asked for
-        interrupts.check()
+        signals.interrupts.check()
 
 
 def _micro_batches(batch: Batch, size: int) -> list[Batch]:
@@ -117,24 +119,32 @@ class Meter:
         self._rate = rate
         self._steps += 1
 
-    def report(self, state: TrainingState, peers: Peers) -> Row:
-        """One row of `metrics.jsonl` (means over the peers), and a fresh start."""
+    def report(
+        self, state: TrainingState, peers: Peers, counts: Mapping[str, int] = _NO_COUNTS
+    ) -> Callable[[], Row]:
+        """A fresh start, and one row of `metrics.jsonl`, to be had when its numbers have come from
+        the device: means over the peers, and the sums of their `counts`."""
         elapsed = time.perf_counter() - self._start
-        means = {
-            name: float(peers.sum(total)) / peers.size / self._steps
-            for name, total in self._sums.items()
-        }
-        row = {
+        sums = [total.double().view(1).to(peers.device) for total in self._sums.values()]
+        own = [torch.full_like(sums[0], count) for count in counts.values()]
+        posted, names = Posted(peers.sum(torch.cat([*sums, *own]))), list(self._sums)
+        row: Row = {
             "step": state.step,
             "samples": state.samples,
             "seconds": round(time.perf_counter() - self._begin, 3),
             "lr": self._rate,
             "samples_per_second": round(self._steps * self._batch_size / elapsed, 2),
             "data_wait": round(min(1.0, self._wait / elapsed), 4),
-            **means,
         }
+        share = 1 / peers.size / self._steps
+
+        def finished() -> Row:
+            numbers = posted.read()
+            means = {name: number * share for name, number in zip(names, numbers)}
+            return row | means | dict(zip(counts, map(int, numbers[len(names) :])))
+
         self._restart()
-        return row
+        return finished
 
     def _restart(self) -> None:
         self._start = time.perf_counter()

@@ -16,6 +16,10 @@ from diptych.models import Clip
 from diptych.objectives import Objective
 from diptych.optim import Group
 from diptych.training.average import Average
+from diptych.training.posted import PostedStep
+
+_PATIENCE = 5.0
+"""Seconds for a GPU to finish the last step."""
 
 
 @dataclass(kw_only=True)
@@ -45,6 +49,8 @@ class TrainingState:
     """Whether the average's weights stand in the model, and the model's in the average."""
     undo: list[tuple[Tensor, Tensor]] = field(default_factory=list[tuple[Tensor, Tensor]])
     """While a step is computed: buffers that it may have changed already, and what they held."""
+    posted: PostedStep | None = None
+    """What tells whether the last step was good, until it is read (`Signals`)."""
     taken: torch.cuda.Event | None = None
     """On a GPU: when the last step is done there."""
     order: dict[str, Any] = field(default_factory=dict[str, Any])
@@ -60,6 +66,14 @@ class TrainingState:
         """The model's weights that are evaluated and exported, by name: those of the average, if
         there is one."""
         return self.model.state_dict() if self.average is None else self.average.state()
+
+    def is_good(self) -> bool:
+        """Whether it is that after `step`, and nothing of a step is in it whose loss or gradient
+        wasn't a number, or isn't known."""
+        posted = self.posted
+        if not self.is_whole or posted is None:
+            return self.is_whole
+        return posted.has_come(_PATIENCE) and not posted.told().bad
 
 
 def swap_average(state: TrainingState) -> None:

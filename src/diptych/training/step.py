@@ -2,16 +2,13 @@
 
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
-from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from diptych.distributed import Peers, whole
-from diptych.errors import TrainingError
+from diptych.distributed import whole
 from diptych.nn.norm import batch_norms
-from diptych.training.checkpoint import last_good
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
@@ -49,15 +46,24 @@ def clip_gradients(parameters: Sequence[Tensor], max_norm: float) -> Tensor:
     return whole(norm)
 
 
-def stop_if_not_finite(loss: Tensor, norm: Tensor, peers: Peers, step: int, out: Path) -> None:
-    """Raise TrainingError on every process if the loss or the gradient's norm isn't a number on any
-    of them. `out` is the run's folder."""
-    # A sum is finite only if both are. All have to stop together: one process alone would leave the
-    # others waiting in the next collective.
-    if peers.any(not bool(torch.isfinite(loss + norm))):
-        raise TrainingError(
-            f"the loss or its gradient is not a number at step {step} (loss {float(loss):.4g}, "
-            f"gradient norm {float(norm):.4g}); {last_good(out)}. "
-            "Try a lower --optim.lr, a longer --optim.warmup, --optim.max-norm 1, "
-            "or --precision bf16 in place of fp16"
-        )
+def update(optimizer: torch.optim.Optimizer, scaler: torch.amp.GradScaler, skip: Tensor) -> None:
+    """The optimiser's step; where `skip` is 1 there is none, and weights and moments stay. An
+    optimiser that can't skip without the host, who would have to wait to be asked, takes it: of
+    such a step nothing is kept."""
+    if scaler.is_enabled():  # skips what overflowed in float16, and with it all that isn't finite
+        scaler.step(optimizer)
+        scaler.update()
+        return
+    if _skips_on_device(optimizer, skip.device):
+        vars(optimizer)["found_inf"] = skip  # where the scaler puts it
+    try:
+        optimizer.step()
+    finally:
+        vars(optimizer).pop("found_inf", None)
+
+
+def _skips_on_device(optimizer: torch.optim.Optimizer, device: torch.device) -> bool:
+    """Whether it reads `found_inf`, as torch's fused ones do, beside its weights."""
+    reads = vars(optimizer).get("_step_supports_amp_scaling", False)
+    groups = optimizer.param_groups
+    return reads and all(p.device == device for group in groups for p in group["params"])

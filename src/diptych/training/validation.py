@@ -127,11 +127,10 @@ class Validation:
 
     def _batch(self, transform: ViewTransform, samples: list[SampleViews]) -> Batch:
         views, device = transform.collate(samples), self.peers.device
-        labels = views.mlm_labels
         return Batch(
             images=tuple(self.preprocess.normalise(image.to(device)) for image in views.images),
             texts=tuple(text.to(device) for text in views.texts),
             index=torch.arange(len(samples), device=device),
-            mlm_labels=None if labels is None else labels.to(device),
+            mlm_labels=views.mlm_labels,
             lengths=tuple(TextLengths.of(view.tolist()).to(device) for view in views.lengths),
         )
