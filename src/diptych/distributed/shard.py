@@ -28,6 +28,8 @@ if TYPE_CHECKING:
     from torch.distributed.device_mesh import DeviceMesh
 
 _WHOLE = ShardConfig()
+GRAPHS = 32
+"""Compiled graphs of a class of blocks, beyond which something must be wrong."""
 
 
 class Part(Protocol):
@@ -46,6 +48,8 @@ class Parts(NamedTuple):
     towers: Sequence[Part]
     checkpointed: Sequence[Part] = ()
     compile: bool = False
+    varying: Sequence[Part] = ()
+    """Those whose inputs differ in length from call to call: one graph serves all of them."""
 
 
 _NO_PARTS = Parts(())
@@ -76,9 +80,7 @@ def data_parallel(
     for tower in parts.checkpointed:
         tower.set_checkpointing(True)
     if parts.compile:
-        for tower in parts.towers:
-            for block in tower.blocks:
-                block.compile()
+        _compile(parts)
     if peers.size == 1:
         return module
     if config.mode == "replicate":
@@ -92,6 +94,19 @@ def data_parallel(
             )
     _shard(module, peers, config, parts)
     return module
+
+
+def _compile(parts: Parts) -> None:
+    from torch._dynamo import config  # takes a second
+
+    # All blocks of a class share their graphs: with and without gradient, the last block's, those
+    # of both towers. torch takes eight for too many, and would go on uncompiled; `fullgraph` makes
+    # that, and whatever else can't be compiled, an error.
+    config.recompile_limit = max(config.recompile_limit, GRAPHS)
+    for tower in parts.towers:
+        varies = any(tower is each for each in parts.varying)
+        for block in tower.blocks:
+            block.compile(fullgraph=True, dynamic=True if varies else None)
 
 
 def _shard(module: nn.Module, peers: Peers, config: ShardConfig, parts: Parts) -> None:

@@ -85,7 +85,7 @@ def parts_of(model: Clip, run: Run) -> Parts:
     """Its towers: which are recomputed, and whether they are compiled."""
     towers = ((model.image, run.model.image), (model.text, run.model.text))
     checkpointed = [tower for tower, options in towers if options.checkpointing]
-    return Parts((model.image, model.text), checkpointed, run.compile)
+    return Parts((model.image, model.text), checkpointed, run.compile, varying=(model.text,))
 
 
 def from_checkpoint(config: ModelConfig, folder: Path) -> ModelConfig:

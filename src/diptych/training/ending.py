@@ -3,6 +3,7 @@ on, and of a run that took no step nothing is left."""
 
 import contextlib
 import shutil
+import sys
 from collections.abc import Generator
 from pathlib import Path
 
@@ -10,7 +11,13 @@ import torch
 
 from diptych.checkpoints.steps import checkpoints
 from diptych.distributed import Peers
-from diptych.errors import DataError, StoppedError, TrainingError, is_out_of_memory
+from diptych.errors import (
+    DataError,
+    StoppedError,
+    TrainingError,
+    first_line,
+    is_out_of_memory,
+)
 from diptych.exit_codes import ExitCode
 from diptych.interrupts import Interrupted, Interrupts
 from diptych.training.checkpoint import Saver, last_good
@@ -64,19 +71,29 @@ class Ending:
                 raise StoppedError(self._stopped(stop.reason)) from stop
             except DataError as error:
                 raise type(error)(f"{error}{self._safe()}") from error
-            except (MemoryError, RuntimeError) as error:
-                if not is_out_of_memory(error):
+            except BaseException as error:
+                sentence = self._in_words(error)
+                if not sentence:
+                    with self._interrupts.held():
+                        self._settle()
+                    self._leave_nothing()
                     raise
-                raise TrainingError(
-                    f"memory ran out in step {self._state.step + 1} of {self._state.steps}: lower "
-                    "--micro-batch or --batch-size, or recompute activations "
-                    f"(--model.image.checkpointing){self._safe()}"
-                ) from error
-            except BaseException:
-                with self._interrupts.held():
-                    self._settle()
-                self._leave_nothing()
-                raise
+                raise TrainingError(f"{sentence}{self._safe()}") from error
+
+    def _in_words(self, error: BaseException) -> str:
+        """An error that a user can do something about; empty: it isn't one."""
+        step = f"step {self._state.step + 1} of {self._state.steps}"
+        if is_out_of_memory(error):
+            return (
+                f"memory ran out in {step}: lower --micro-batch or --batch-size, or recompute "
+                "activations (--model.image.checkpointing)"
+            )
+        if _is_of_compiling(error):
+            return (
+                f"--compile: a block couldn't be compiled in {step} ({_why(error)}); without "
+                "--compile the run trains, more slowly"
+            )
+        return ""
 
     @contextlib.contextmanager
     def _prepared(self) -> Generator[None, None, None]:
@@ -156,6 +173,21 @@ class Ending:
                 shutil.rmtree(path, ignore_errors=True)
             else:
                 path.unlink(missing_ok=True)
+
+
+def _is_of_compiling(error: BaseException) -> bool:
+    exceptions = sys.modules.get("torch._dynamo.exc")  # a second to import, and else not there
+    if exceptions is None:
+        return False
+    kinds = (exceptions.TorchDynamoException, exceptions.FailOnRecompileLimitHit)
+    return isinstance(error, kinds)
+
+
+def _why(error: BaseException) -> str:
+    """In a line, what first went wrong."""
+    while error.__cause__ is not None:
+        error = error.__cause__
+    return first_line(error)
 
 
 @contextlib.contextmanager

@@ -2,10 +2,12 @@
 held-out pairs."""
 
 import re
-from collections.abc import Callable
-from contextlib import nullcontext
+from collections.abc import Callable, Generator
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field, fields, replace
 from typing import Literal
+
+import torch
 
 from diptych.config import DataConfig, EvaluationConfig, Run
 from diptych.datasets import Dataset, open_own
@@ -75,7 +77,7 @@ class Evaluation:
     """All that a run measures on the way. Every process calls it alike, and encodes its share."""
 
     def __init__(self, run: Run, peers: Peers, tokenizer: Tokenizer, preprocess: Preprocess):
-        self._limit = run.evaluation.limit
+        self._limit, self._compiled = run.evaluation.limit, run.compile
         self._sets = _accuracies(run, peers) + _pairs(run, peers, tokenizer, preprocess)
 
     def __bool__(self) -> bool:
@@ -87,7 +89,7 @@ class Evaluation:
         flag."""
         wrong = list[str]()
         few = min(self._limit, _TRIED) if self._limit else _TRIED
-        with exported(state) if self._sets else nullcontext(state.objective) as objective:
+        with self._shown(state) as objective:
             for each in self._sets:
                 try:
                     # Some of the first samples may be bad; all of them must not be.
@@ -99,8 +101,16 @@ class Evaluation:
     def __call__(self, state: TrainingState) -> Row:
         """A row of metrics. A set that fails is a sentence in its `evaluation_failed`: what is
         measured on the way never ends a run."""
-        with exported(state) as objective:
+        with self._shown(state) as objective:
             return {"step": state.step} | self._measured(objective)
+
+    @contextmanager
+    def _shown(self, state: TrainingState) -> Generator[Objective, None, None]:
+        # What is measured has other shapes and modes than a step: compiled, too, it would double
+        # the graphs.
+        eager = torch.compiler.set_stance("force_eager") if self._compiled else nullcontext()
+        with eager, exported(state) if self._sets else nullcontext(state.objective) as objective:
+            yield objective
 
     def _measured(self, objective: Objective) -> Row:
         row: Row = {}

@@ -1,0 +1,123 @@
+"""`--compile`: how many graphs, on shards too, and never uncompiled unsaid. In processes of their
+own: the shape checks of these tests can't be compiled."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+import torch._dynamo
+from torch import nn
+
+from diptych.config import EvaluationConfig, ModelConfig, SaveConfig, ShardConfig
+from diptych.distributed import Peers, shard
+from diptych.errors import TrainingError
+from diptych.families.eva import EvaConfig
+from diptych.training import fit, read_metrics
+from tests.distributed.harness import run_processes
+from tests.training.runs import COMPOSED, MODEL, WORDY, small_run, weights
+
+DEEP = replace(MODEL, image=replace(MODEL.image, layers=3), text=replace(MODEL.text, layers=3))
+EVA = EvaConfig(
+    image_size=16, patch_size=8, width=32, layers=3, heads=2, mlp_width=64, rotary_grid=2
+)
+MODELS = {"clip": DEEP, "eva": replace(DEEP, image=EVA), "declip": WORDY}
+
+
+def counting(backend):
+    """Have blocks compiled by `backend`; a list that grows with the graphs."""
+    graphs, real = [], nn.Module.compile
+
+    def made(graph, inputs):
+        graphs.append(graph)
+        return backend(graph, inputs)
+
+    nn.Module.compile = lambda module, **options: real(module, backend=made, **options)
+    return graphs
+
+
+def as_it_is(graph, inputs):
+    return graph.forward
+
+
+def graphs_of(peers: Peers, out: Path, name: str) -> int:
+    graphs = counting(as_it_is)
+    measured = EvaluationConfig(path="synthetic:12", pairs="synthetic:12", every_steps=5)
+    model, save = ModelConfig(custom=MODELS[name]), SaveConfig(every_steps=0)
+    run = small_run(out, model=model, save=save, evaluation=measured, compile=True, steps=20)
+    if name in COMPOSED:
+        run = replace(run, objective=COMPOSED[name])
+    fit(replace(run, micro_batch=3), progress=False)
+    return len(graphs)
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_few_graphs_for_captions_of_many_lengths(tmp_path, name):
+    """Micro-batches of 3, 3 and 2 pairs, and evaluations between: nothing else is compiled anew."""
+    [graphs] = run_processes(1, graphs_of, tmp_path / "run", name)
+    assert 0 < graphs <= 12
+
+
+def too_many(peers: Peers, out: Path) -> str:
+    counting(as_it_is)
+    torch._dynamo.config.recompile_limit = shard.GRAPHS = 2
+    with pytest.raises(TrainingError) as error:
+        fit(small_run(out, compile=True), progress=False)
+    return str(error.value)
+
+
+def broken(peers: Peers, out: Path) -> str:
+    def fails(graph, inputs):
+        raise RuntimeError("no C++ compiler was found")
+
+    counting(fails)
+    with pytest.raises(TrainingError) as error:
+        fit(small_run(out, compile=True), progress=False)
+    return str(error.value)
+
+
+def test_what_cannot_be_compiled_is_said(tmp_path):
+    [said] = run_processes(1, too_many, tmp_path / "many")
+    assert said.startswith("--compile: a block couldn't be compiled in step 1 of 12 (")
+    [said] = run_processes(1, broken, tmp_path / "broken")
+    assert said == (
+        "--compile: a block couldn't be compiled in step 1 of 12 (no C++ compiler was found); "
+        "without --compile the run trains, more slowly"
+    )
+    assert not (tmp_path / "broken").exists()
+
+
+def trained(peers: Peers, folder: Path, modes: list[str]) -> None:
+    from torch._dynamo.backends.debugging import aot_eager
+
+    graphs = counting(aot_eager)
+    for mode in modes:
+        shard = ShardConfig(mode=mode)
+        run = small_run(folder / mode, steps=4, shard=shard, compile=True, micro_batch=2)
+        fit(run, progress=False)
+        assert graphs
+        fit(replace(run, out=f"{run.out}-fp16", precision="fp16", compile=False), progress=False)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("compiled")
+    for name, precision in (("one", "fp32"), ("one-fp16", "fp16")):
+        fit(small_run(folder / name, steps=4, precision=precision), progress=False)
+    run_processes(2, trained, folder, ["replicate", "zero2", "zero3"])
+    return folder
+
+
+@pytest.mark.parametrize("mode", ["replicate", "zero2", "zero3"])
+def test_compiled_on_shards_it_trains_as_one_process_does(folder, mode):
+    one, many = (weights(next(folder.glob(f"{name}/checkpoints/*4"))) for name in ("one", mode))
+    for name, tensor in one.items():
+        torch.testing.assert_close(many[name], tensor, rtol=0, atol=1e-4, msg=name)
+
+
+@pytest.mark.parametrize("mode", ["replicate", "zero2", "zero3"])
+def test_float16_on_shards(folder, mode):
+    def losses(name):
+        return [row["loss"] for row in read_metrics(folder / f"{name}-fp16" / "metrics.jsonl")]
+
+    assert losses(mode) == pytest.approx(losses("one"), rel=0.02)
