@@ -1,6 +1,7 @@
 """`--compile`: how many graphs, on shards too, and never uncompiled unsaid. In processes of their
 own: the shape checks of these tests can't be compiled."""
 
+import json
 from dataclasses import replace
 from pathlib import Path
 
@@ -21,6 +22,8 @@ DEEP = replace(MODEL, image=replace(MODEL.image, layers=3), text=replace(MODEL.t
 EVA = EvaConfig(
     image_size=16, patch_size=8, width=32, layers=3, heads=2, mlp_width=64, rotary_grid=2
 )
+PLAIN = ModelConfig(custom=MODEL)
+"""Without patch dropout, which every process draws for itself."""
 MODELS = {"clip": DEEP, "eva": replace(DEEP, image=EVA), "declip": WORDY}
 
 
@@ -81,30 +84,27 @@ def test_what_cannot_be_compiled_is_said(tmp_path):
     assert said.startswith("--compile: a block couldn't be compiled in step 1 of 12 (")
     [said] = run_processes(1, broken, tmp_path / "broken")
     assert said == (
-        "--compile: a block couldn't be compiled in step 1 of 12 (no C++ compiler was found); "
+        "--compile: a block couldn't be compiled in step 1 of 12 (backend='made' raised: "
+        "RuntimeError: no C++ compiler was found); "
         "without --compile the run trains, more slowly"
     )
     assert not (tmp_path / "broken").exists()
 
 
-def trained(peers: Peers, folder: Path, modes: list[str]) -> None:
-    from torch._dynamo.backends.debugging import aot_eager
-
-    graphs = counting(aot_eager)
-    for mode in modes:
-        shard = ShardConfig(mode=mode)
-        run = small_run(folder / mode, steps=4, shard=shard, compile=True, micro_batch=2)
-        fit(run, progress=False)
-        assert graphs
-        fit(replace(run, out=f"{run.out}-fp16", precision="fp16", compile=False), progress=False)
+def trained(peers: Peers, folder: Path, shard: ShardConfig) -> int:
+    graphs = counting(as_it_is)
+    run = small_run(folder / shard.mode, steps=4, shard=shard, model=PLAIN)
+    fit(replace(run, compile=True, micro_batch=2), progress=False)
+    fit(replace(run, out=f"{run.out}-fp16", precision="fp16"), progress=False)
+    return len(graphs)
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("compiled")
-    for name, precision in (("one", "fp32"), ("one-fp16", "fp16")):
-        fit(small_run(folder / name, steps=4, precision=precision), progress=False)
-    run_processes(2, trained, folder, ["replicate", "zero2", "zero3"])
+    fit(small_run(folder / "one", steps=4, model=PLAIN), progress=False)
+    for mode in ("replicate", "zero2", "zero3"):
+        assert min(run_processes(2, trained, folder, ShardConfig(mode=mode))) > 0
     return folder
 
 
@@ -115,9 +115,15 @@ def test_compiled_on_shards_it_trains_as_one_process_does(folder, mode):
         torch.testing.assert_close(many[name], tensor, rtol=0, atol=1e-4, msg=name)
 
 
-@pytest.mark.parametrize("mode", ["replicate", "zero2", "zero3"])
-def test_float16_on_shards(folder, mode):
-    def losses(name):
-        return [row["loss"] for row in read_metrics(folder / f"{name}-fp16" / "metrics.jsonl")]
+@pytest.mark.parametrize("mode", ["zero2", "zero3"])
+def test_float16_on_shards_skips_the_same_steps(folder, mode):
+    """An overflow in one shard is everybody's. (One process overflows in other steps than two.)"""
 
-    assert losses(mode) == pytest.approx(losses("one"), rel=0.02)
+    def seen(name):
+        losses = [row["loss"] for row in read_metrics(folder / f"{name}-fp16" / "metrics.jsonl")]
+        [progress] = folder.glob(f"{name}-fp16/checkpoints/*4/training.json")
+        return losses, json.loads(progress.read_text())["scaler"]["scale"]
+
+    (losses, scale), (expected, as_copies) = seen(mode), seen("replicate")
+    assert losses == pytest.approx(expected, rel=0.02)
+    assert scale == as_copies < 65536  # torch's first one, which is too high here

@@ -15,7 +15,6 @@ from diptych.errors import (
     DataError,
     StoppedError,
     TrainingError,
-    first_line,
     is_out_of_memory,
 )
 from diptych.exit_codes import ExitCode
@@ -184,10 +183,10 @@ def _is_of_compiling(error: BaseException) -> bool:
 
 
 def _why(error: BaseException) -> str:
-    """In a line, what first went wrong."""
+    """In a line, what first went wrong: the kind of trouble, and the trouble."""
     while error.__cause__ is not None:
         error = error.__cause__
-    return first_line(error)
+    return " ".join(" ".join(str(error).splitlines()[:2]).split())
 
 
 @contextlib.contextmanager
