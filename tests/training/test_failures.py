@@ -113,7 +113,7 @@ def a_bad_step(monkeypatch):
     return states
 
 
-@pytest.mark.parametrize("optim", ["adamw", "sgd"])
+@pytest.mark.parametrize("optim", ["adamw", "sgd", "lamb", "lamb-deepspeed", "lion"])
 def test_a_bad_step_moves_no_weight(tmp_path, a_bad_step, optim):
     """It is known a step later, when nothing is saved before."""
     optim = OptimConfig(name=optim, lr=1e-2)
@@ -124,9 +124,13 @@ def test_a_bad_step_moves_no_weight(tmp_path, a_bad_step, optim):
         fit(run, progress=False)
     assert [folder.name for folder in checkpoints(tmp_path / "run")] == ["step-00000004"]
     saved = load_file(checkpoints(tmp_path / "run")[-1] / "model.safetensors")
+    moments = load_file(checkpoints(tmp_path / "run")[-1] / "training.safetensors")
     state = a_bad_step[0]
     assert state.step == 5
     assert all(tensor.equal(saved[name]) for name, tensor in state.model.state_dict().items())
+    for name, parameter in state.objective.named_parameters():
+        for key, moment in state.optimizer.state[parameter].items():
+            assert moment.equal(moments[f"optimizer/{name}/{key}"]), (name, key)
 
 
 @pytest.mark.parametrize("optim", ["adamw", "lamb", "lion"])

@@ -169,6 +169,7 @@ def test_a_step_waits_for_no_number_of_its_own(tmp_path, watched, name):
         {"optim": OptimConfig(name="lamb", lr=1e-3)},
         {"optim": OptimConfig(name="lamb-deepspeed", lr=1e-3)},
         {"optim": OptimConfig(name="lion", lr=1e-3)},
+        {"optim": OptimConfig(name="lamb", lr=1e-3), "precision": "fp16"},
     ],
     ids=lambda changes: " ".join(str(getattr(x, "name", x)) for x in changes.values()),
 )

@@ -22,6 +22,7 @@ from torch import Tensor
 
 from diptych.config import OptimConfig
 from diptych.distributed import local, squared_norms
+from diptych.optim.skip import kept_where, skip_of
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,7 +53,8 @@ class Lamb(torch.optim.Optimizer):
     the norms of whole tensors: at most two small all-reduces a step for each way of sharding, and
     no wait for the device.
 
-    It keeps two moments for each weight, and within a step the direction.
+    It keeps two moments for each weight, and within a step the direction. Where `found_inf` is set
+    on it, and 1, as torch's loss scaling does, a step moves nothing, and nobody waits to know.
 
     >>> import torch
     >>> from diptych.optim.lamb import NVLAMB, Lamb
@@ -76,21 +78,24 @@ class Lamb(torch.optim.Optimizer):
     ):
         super().__init__(groups, {"lr": lr, "betas": betas, "eps": eps, "weight_decay": 0.0})
         self._variant = variant
+        self._step_supports_amp_scaling = True  # torch's name for reading `found_inf`
 
     @torch.no_grad()
     def step(self, closure: Callable[[], Any] | None = None) -> None:  # pyright: ignore
         """Move the weights that have a gradient."""
         assert closure is None, "gradients are there before the step"
-        divisor = self._divisor()
+        divisor, skip = self._divisor(), skip_of(self)
         moves = list[_Move]()
         for group in self.param_groups:
             parameters = [p for p in group["params"] if p.grad is not None]
             if parameters:
-                moves.append(self._move(group, parameters, divisor))
+                moves.append(self._move(group, parameters, divisor, skip))
         self._adapt([move for move in moves if self._variant.adapts_all or move.decays])
         for move in moves:
             if move.corrections is not None:
                 torch._foreach_mul_(move.steps, move.corrections.unbind())
+            if skip is not None:
+                move.steps[:] = [step.masked_fill_(skip, 0) for step in move.steps]
             torch._foreach_add_([local(p) for p in move.parameters], move.steps, alpha=-move.rate)
 
     def _divisor(self) -> Tensor | None:
@@ -103,7 +108,11 @@ class Lamb(torch.optim.Optimizer):
         return (squares.sum().sqrt() / self._variant.max_grad_norm).clamp(min=1)
 
     def _move(
-        self, group: dict[str, Any], parameters: list[Tensor], divisor: Tensor | None
+        self,
+        group: dict[str, Any],
+        parameters: list[Tensor],
+        divisor: Tensor | None,
+        skip: Tensor | None,
     ) -> "_Move":
         """The directions of a group; its moments take the gradients in."""
         (beta1, beta2), decay = group["betas"], group["weight_decay"]
@@ -115,8 +124,15 @@ class Lamb(torch.optim.Optimizer):
         if divisor is not None:
             gradients = list(torch._foreach_div(gradients, divisor))
         torch._foreach_add_(taken, 1)
+        remains: Any = beta2
+        if skip is not None:
+            torch._foreach_sub_(taken, [skip.to(taken[0].dtype)] * len(taken))
+            gradients = kept_where(skip, first, gradients)
+            remains = torch.where(skip, 1.0, beta2).to(second[0].dtype)
         torch._foreach_lerp_(first, gradients, 1 - beta1)
-        torch._foreach_mul_(second, beta2)
+        if skip is not None:
+            gradients = [gradient.masked_fill_(skip, 0) for gradient in gradients]
+        torch._foreach_mul_(second, remains)
         torch._foreach_addcmul_(second, gradients, gradients, 1 - beta2)
         # Moments start at 0, and so are too small by these factors (Kingma and Ba 2014,
         # arXiv:1412.6980, section 3). Step counts stay on the device: to read them is to wait.

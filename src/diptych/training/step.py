@@ -63,7 +63,7 @@ def update(optimizer: torch.optim.Optimizer, scaler: torch.amp.GradScaler, skip:
 
 
 def _skips_on_device(optimizer: torch.optim.Optimizer, device: torch.device) -> bool:
-    """Whether it reads `found_inf`, as torch's fused ones do, beside its weights."""
+    """Whether it reads `found_inf`, as torch's fused ones do and ours, beside its weights."""
     reads = vars(optimizer).get("_step_supports_amp_scaling", False)
     groups = optimizer.param_groups
     return reads and all(p.device == device for group in groups for p in group["params"])
