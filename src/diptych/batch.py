@@ -75,7 +75,7 @@ class TextLengths(NamedTuple):
 
     def to(self, device: torch.device) -> "TextLengths":
         """The same on `device`."""
-        return self._replace(device=self.device.to(device, non_blocking=True))
+        return self._replace(device=sent(self.device, device))
 
 
 @dataclass(frozen=True, kw_only=True)
