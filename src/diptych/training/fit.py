@@ -5,6 +5,7 @@ import math
 import os
 from collections.abc import Generator, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -47,6 +48,9 @@ from diptych.training.resume import (
 from diptych.training.saved import load_run
 from diptych.training.signals import Signals
 from diptych.training.state import TrainingState
+
+_WRITING = 10.0
+"""Seconds for a checkpoint on its way, where the run ends by itself."""
 
 
 def fit(run: Run, *, resume: bool | str | os.PathLike[str] = False, progress: bool = True) -> Path:
@@ -96,8 +100,9 @@ def fit(run: Run, *, resume: bool | str | os.PathLike[str] = False, progress: bo
             return found
         tell([*made.notes, *_tried(made.evaluation, state, refuse=origin.is_evaluation_new)])
         tell(group_table(state.groups, run.optim.lr))
-        signals = Signals(peers, interrupts, run.save.every_minutes, out)
         saver = Saver(made.tokenizer, out, run.save.keep, side)
+        written = partial(saver.settle, _WRITING)
+        signals = Signals(peers, interrupts, run.save.every_minutes, out, written)
         checkpointer = Checkpointer(saver, run.save, signals)
         ending = Ending(state, saver, out, peers, interrupts)
         with ending.guarding(), contextlib.ExitStack() as stack:

@@ -34,15 +34,21 @@ class Signals:
     time for a checkpoint: one small all-reduce a step, so that all processes do the same.
 
     Who is alone knows of the last two without it, and at once. `minutes`: the age of the last
-    checkpoint at which the next one is due (0: never). `out`: the run's folder.
+    checkpoint at which the next one is due (0: never). `out`: the run's folder. `written`: waits
+    for a checkpoint on its way there, before it is said which is the last.
     """
 
     def __init__(
-        self, peers: Peers, interrupts: Interrupts, minutes: float = 0.0, out: Path = Path()
+        self,
+        peers: Peers,
+        interrupts: Interrupts,
+        minutes: float = 0.0,
+        out: Path = Path(),
+        written: Callable[[], object] = lambda: None,
     ):
         self.interrupts = interrupts
         self._peers, self._minutes, self._out = peers, minutes, out
-        self._saved = time.monotonic()
+        self._written, self._saved = written, time.monotonic()
         self._stop = self._overdue = False
         self._waiting = list[Callable[[], None]]()
 
@@ -86,6 +92,7 @@ class Signals:
             told = posted.told()
             if told.bad:
                 state.is_whole = False
+                self._written()
                 raise TrainingError(
                     f"the loss or its gradient is not a number at step {state.step - 1} (loss "
                     f"{told.loss:.4g}, gradient norm {told.norm:.4g}); {last_good(self._out)}. "
