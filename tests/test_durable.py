@@ -145,9 +145,9 @@ from pathlib import Path
 from diptych.durable import lock
 with lock(Path(sys.argv[1])):
     if os.fork() == 0:
+        print("held", flush=True)
         time.sleep(60)  # a worker that outlives its parent
         os._exit(0)
-    print("held", flush=True)
     time.sleep(60)
 """
 

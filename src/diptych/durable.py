@@ -130,7 +130,11 @@ def lock(path: Path) -> Generator[bool, None, None]:
     True
     """
     made = _make(path.parent)
-    descriptor, held = _hold(path)
+    try:
+        descriptor, held = _hold(path)
+    except FileNotFoundError:  # who made the folder before has just taken it away
+        made = _make(path.parent)
+        descriptor, held = _hold(path)
     _held.add(descriptor)
     _let_go_in_children()
     try:
@@ -192,6 +196,14 @@ def _flush(room: Path) -> None:
         sync(Path(parent))
 
 
+def _is_named(descriptor: int, path: Path) -> bool:
+    """Whether the open file is the one that `path` names."""
+    try:
+        return os.path.samestat(os.fstat(descriptor), path.stat())
+    except FileNotFoundError:
+        return False
+
+
 def _hold(path: Path) -> tuple[int, bool]:
     """The descriptor of the locked file, and whether it is locked or the file system has no
     locks."""
@@ -200,7 +212,7 @@ def _hold(path: Path) -> tuple[int, bool]:
         try:
             held = _take(descriptor)
             # Whoever held it may have deleted it a moment ago: then others will hold another file.
-            if path.exists() and os.path.samestat(os.fstat(descriptor), path.stat()):
+            if _is_named(descriptor, path):
                 os.truncate(descriptor, 0)
                 os.write(descriptor, f"process {os.getpid()} on {socket.gethostname()}\n".encode())
                 return descriptor, held

@@ -17,6 +17,7 @@ from diptych.interrupts import listening
 from diptych.training import checkpoint, fit
 from diptych.training.checkpoint import Saver, restore
 from diptych.training.loop import Meter, train
+from diptych.training.signals import Signals
 from tests.distributed.harness import run_processes
 from tests.distributed.test_shard import EVA, PAIRS, assembled, rows_of
 from tests.training.runs import assert_same_bits, small_run, weights
@@ -47,7 +48,8 @@ def steps_of(peers, shard, begin=None, saver=None):
             saver.start(state)
 
     with listening() as interrupts:
-        train(state, wrapped, rows, peers, run, Meter(PAIRS), [save], interrupts)
+        signals = Signals(peers, interrupts)
+        train(state, wrapped, rows, peers, run, Meter(PAIRS), [save], signals)
     found = state.objective.state_dict()
     found |= {f"average.{name}": tensor for name, tensor in state.average.state().items()}
     for name, parameter in state.objective.named_parameters():

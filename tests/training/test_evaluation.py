@@ -197,21 +197,16 @@ def test_a_failing_evaluation_does_not_block_a_resume(tmp_path, capsys):
         fit(other, resume=True, progress=False)
 
 
-def test_a_checkpoint_is_saved_before_it_is_measured(tmp_path, monkeypatch):
-    saved = []
-    real = measuring.Evaluation.__call__
+def test_a_checkpoint_is_safe_whatever_becomes_of_its_evaluation(tmp_path, monkeypatch):
+    def fail(evaluation, state):
+        raise RuntimeError(f"at step {state.step}")
 
-    def watched(evaluation, state):
-        saved.append([folder.name for folder in checkpoints(tmp_path / "run")])
-        return real(evaluation, state)
-
-    monkeypatch.setattr(measuring.Evaluation, "__call__", watched)
+    monkeypatch.setattr(measuring.Evaluation, "__call__", fail)
     evaluation = EvaluationConfig(path="synthetic:12", every_steps=4)
-    fit(
-        small_run(tmp_path / "run", evaluation=evaluation, save=SaveConfig(every_steps=4, keep=1)),
-        progress=False,
-    )
-    assert saved == [["step-00000004"], ["step-00000008"], ["step-00000012"]]
+    run = small_run(tmp_path / "run", evaluation=evaluation, save=SaveConfig(every_steps=4))
+    with pytest.raises(RuntimeError, match="at step 4"):
+        fit(run, progress=False)
+    assert [folder.name for folder in checkpoints(tmp_path / "run")] == ["step-00000004"]
 
 
 def test_what_a_kill_kept_from_being_measured_is_measured_on_resume(tmp_path):

@@ -14,8 +14,9 @@ from itertools import pairwise
 import torch
 from torch import Tensor
 
-Pieces = tuple[tuple[int, int], ...]
-"""Of each piece its rows, and how many tokens each of them has."""
+Pieces = tuple[tuple[int | torch.SymInt, int], ...]
+"""Of each piece its rows (a symbol where a program for any batch is exported), and how many tokens
+each of them has."""
 
 MOST = 5
 """Pieces of a batch."""

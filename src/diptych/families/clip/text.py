@@ -92,7 +92,7 @@ class TextTransformer(Tower[TextConfig]):
             raise ConfigError(
                 f"{longest} tokens; this tower takes at most {self.config.context_length}"
             )
-        order, pieces = None, ((len(x), longest),)
+        order, pieces = None, ((x.shape[0], longest),)
         if lengths is not None:
             # The device sorts as the host did, which only knows how many of each there are.
             order = lengths.device.argsort(descending=True, stable=True)
