@@ -1,6 +1,8 @@
 """`diptych evaluate`."""
 
 import csv
+import subprocess
+import sys
 from dataclasses import replace
 
 import pytest
@@ -228,16 +230,15 @@ def test_a_result_into_the_current_folder(place):
     assert len(list(place.glob("one.data.crop.*.json"))) == 1
 
 
-def test_a_result_is_kept_where_nobody_reads_stdout(place, monkeypatch, capfd):
+def test_a_result_is_kept_where_nobody_reads_stdout(place):
     tiny.save(place / "one")
-
-    def full(_):
-        raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr("diptych.cli.evaluate_show.show_result", full)
-    assert evaluate_with("one", "--data", "data", "--out", "r.json", "--cache", "") == 2
+    command = [sys.executable, "-m", "diptych", "evaluate", "one", "--device", "cpu"]
+    command += ["--data", "data", "--out", "r.json", "--cache", ""]
+    with open("/dev/full", "w") as full:
+        done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True, check=False)
+    assert done.returncode == 2
     assert Result.load("r.json").metrics
-    assert "No space left on device" in capfd.readouterr().err
+    assert "No space left on device" in done.stderr
 
 
 def test_the_sets_that_are_known_are_listed(capsys):
