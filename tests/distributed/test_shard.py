@@ -57,12 +57,20 @@ SIX = {
     "filip": CONFIGS["filip"],
     "defilip": CONFIGS["defilip"],
 }
-# Objective, image tower (None: the small ViT), micro-batches, checkpointing, optimiser.
-CASES = [(name, None, 1, False, "adamw") for name in SIX]
-CASES += [(name, EVA, 2, True, "adamw") for name in SIX]
-CASES += [("clip", RESNET, 1, True, "adamw")]
-CASES += [("clip", EVA, 2, True, name) for name in ("lamb", "lamb-deepspeed", "lion")]
+# Objective, image tower (None: the small ViT), micro-batches, checkpointing, optimiser: each
+# objective once, and each value of the others with its neighbours.
+CASES = [
+    ("clip", None, 1, False, "adamw"),
+    ("siglip", EVA, 2, True, "adamw"),
+    ("slip", None, 2, False, "adamw"),
+    ("declip", EVA, 1, False, "adamw"),
+    ("filip", None, 1, True, "adamw"),
+    ("defilip", EVA, 2, True, "adamw"),
+    ("clip", RESNET, 1, True, "adamw"),
+    ("clip", EVA, 2, True, "lamb"),
+]
 ALL = [(*case, "adamw") for case in product(SIX, (None, EVA), (1, 2), (False, True))]
+ALL += [("clip", EVA, 2, True, name) for name in ("lamb-deepspeed", "lion")]
 OTHERS = [case for case in ALL if case not in CASES]
 REPLICATE = ShardConfig()
 ZERO2, ZERO3 = ShardConfig(mode="zero2"), ShardConfig(mode="zero3")
