@@ -84,9 +84,12 @@ def test_a_plain_view_does_not_depend_on_what_follows_it(data):
     assert all(batch.mlm_labels is None for batch in alone)
 
 
-def test_whole_length(data):
-    views = replace(ALL, whole_length=True)
-    [batch] = load(data, views, DeclipTokenizer(20), steps=1)
+@pytest.mark.parametrize("who", ["objective", "tower"])
+def test_whole_length(data, who):
+    """The objective may ask for it, or a tower that sees padding; masked words' labels follow."""
+    tokenizer = DeclipTokenizer(20)
+    tokenizer.whole_length = who == "tower"
+    [batch] = load(data, replace(ALL, whole_length=who == "objective"), tokenizer, steps=1)
     assert {text.shape for text in batch.texts} == {batch.mlm_labels.shape} == {(8, 20)}
 
 

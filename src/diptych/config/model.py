@@ -47,9 +47,11 @@ class TextTowerConfig(TowerConfig, abstract=True):
     context_length: Context = 77
     """Tokens of a text at the most."""
 
-    sees_padding: ClassVar[bool] = False
-    """Whether what is behind a text's end changes its vector: all texts are then padded to the
-    context, as they were in training."""
+    padding: ClassVar[Literal["ignored", "masked", "seen"]] = "masked"
+    """What becomes of what is behind a text's end. `ignored`: it changes no number, so it may be
+    left out, and the tower takes the texts' `lengths` (`Clip.read_text`). `masked`: the tower knows
+    it by its id. `seen`: it changes the vector, so all texts are padded to the context, as they
+    were in training."""
 
     @property
     def vocabulary(self) -> int | None:

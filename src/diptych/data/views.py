@@ -131,8 +131,9 @@ class ViewTransform:
 
     def collate(self, samples: Sequence[SampleViews]) -> BatchViews:
         """The samples in one batch; captions padded to the longest, or to the context's length if
-        the views say so."""
-        length = self.tokenizer.context_length if self.views.whole_length else None
+        the views or the tokenizer say so."""
+        whole = self.views.whole_length or self.tokenizer.whole_length
+        length = self.tokenizer.context_length if whole else None
         images, changes = list[Tensor](), list[Tensor | None]()
         texts, lengths = list[Tensor](), list[Tensor]()
         for view in range(len(self.views.image)):

@@ -21,7 +21,7 @@ def tokenizer_of(config: ClipConfig, folder: str | Path | None = None) -> Tokeni
     torch.Size([1, 4])
     """
     tokenizer = build_tokenizer(config.tokenizer, config.text.context_length, folder)
-    tokenizer.whole_length = config.text.sees_padding
+    tokenizer.whole_length = config.text.padding == "seen"
     return tokenizer
 
 

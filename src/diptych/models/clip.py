@@ -84,7 +84,7 @@ class Clip(nn.Module):
         """What the text tower makes of captions as token ids. Given their `lengths`, it leaves out
         their padding as far as it can without a change of the numbers; a token behind its caption's
         end then has no meaning."""
-        if lengths is None or not self.text.ignores_padding:
+        if lengths is None or self.config.text.padding != "ignored":
             return self.text(ids, tokens)
         return self.text(ids, tokens, lengths)
 

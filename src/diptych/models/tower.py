@@ -53,9 +53,6 @@ class Tower(nn.Module, Generic[C]):
     """The repeated blocks in order: the units of activation checkpointing, compilation and
     sharding."""
 
-    ignores_padding: bool = False
-    """Whether what stands behind the end of a text changes nothing that is read of it. Such a tower
-    may be given `lengths`: `forward(ids, tokens, lengths)`; see `Clip.read_text`."""
     always_projects: bool = True
     """Whether there is no such tower without a projection to the shared space."""
 

@@ -40,6 +40,10 @@ SAME = Change(lambda parts: parts[0], lambda ours: [ours])
 TRANSPOSED = Change(lambda parts: parts[0].T.contiguous(), lambda ours: [ours.T.contiguous()])
 SCALAR = Change(lambda parts: parts[0].reshape(1), lambda ours: [ours.reshape(())])
 """0-D there, shape [1] here."""
+BATCHED = Change(lambda parts: parts[0][0], lambda ours: [ours[None]])
+"""[1, tokens, width] there, [tokens, width] here."""
+TOKEN = Change(lambda parts: parts[0].flatten(), lambda ours: [ours[None, None]])
+"""[1, 1, width] there, [width] here."""
 FUSED = Change(_joined, lambda ours: [part.clone() for part in ours.chunk(3)])
 """Query, key and value apart there, in one matrix here."""
 PAIRED = Change(_joined, lambda ours: [part.clone() for part in ours.chunk(2)])

@@ -43,6 +43,14 @@ CASES = {
         "vision_cfg": VIT | {"head_width": 32, "no_ln_pre": True, "norm_kwargs": {"eps": 1e-3}},
         "text_cfg": TEXT | {"heads": 4, "norm_kwargs": {"eps": 1e-4}},
     },
+    "vit-tanh": {
+        "vision_cfg": VIT | {"act_kwargs": {"approximate": "tanh"}},
+        "text_cfg": TEXT | {"act_kwargs": {"approximate": "tanh"}},
+    },
+    "vit-tanh-in-text": {
+        "vision_cfg": VIT,
+        "text_cfg": TEXT | {"act_kwargs": {"approximate": "tanh"}},
+    },
     "vit-bias": {"vision_cfg": VIT, "init_logit_bias": -10.0},
     "resnet": {"vision_cfg": RESNET},
     "custom-text": {"vision_cfg": VIT, "custom_text": True},

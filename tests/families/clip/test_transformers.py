@@ -41,7 +41,7 @@ TEXT |= {
 }
 
 
-@pytest.fixture(params=["quick_gelu", "gelu"])
+@pytest.fixture(params=["quick_gelu", "gelu", "gelu_pytorch_tanh"])
 def peer(request, randomise):
     act = {"hidden_act": request.param}
     config = transformers.CLIPConfig(

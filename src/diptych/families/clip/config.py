@@ -74,22 +74,16 @@ class ResNetConfig(ImageTowerConfig):
 
 
 @dataclass(frozen=True, kw_only=True)
-class TextConfig(TextTowerConfig):
-    """CLIP's text transformer: causal, pre-norm, read out at the end-of-text token."""
+class TransformerTextConfig(TextTowerConfig, abstract=True):
+    """What the configurations of text transformers have in common."""
 
-    implementation = "diptych.families.clip.text:TextTransformer"
-    weights = "diptych.families.clip.weights:TextWeights"
-
-    context_length: Context = 77
-    vocab_size: Width = 49408
-    width: Width = 512
-    layers: Layers = 12
-    heads: Width = 8
-    mlp_width: Width = 2048
-    activation: Activation = "gelu"
-    norm_eps: Share = 1e-5
-    projection_bias: bool = False
-    """DeCLIP's projection has one."""
+    vocab_size: Width
+    width: Width
+    layers: Layers
+    heads: Width
+    mlp_width: Width
+    activation: Activation
+    norm_eps: Share
 
     def __post_init__(self):
         super().__post_init__()
@@ -101,6 +95,26 @@ class TextConfig(TextTowerConfig):
         """`vocab_size`."""
         return self.vocab_size
 
-    def with_vocabulary(self, size: int) -> "TextConfig":
+    def with_vocabulary(self, size: int) -> "TransformerTextConfig":
         """With this `vocab_size`."""
         return replace(self, vocab_size=size)
+
+
+@dataclass(frozen=True, kw_only=True)
+class TextConfig(TransformerTextConfig):
+    """CLIP's text transformer: causal, pre-norm, read out at the end-of-text token."""
+
+    implementation = "diptych.families.clip.text:TextTransformer"
+    weights = "diptych.families.clip.weights:TextWeights"
+    padding = "ignored"
+
+    context_length: Context = 77
+    vocab_size: Width = 49408
+    width: Width = 512
+    layers: Layers = 12
+    heads: Width = 8
+    mlp_width: Width = 2048
+    activation: Activation = "gelu"
+    norm_eps: Share = 1e-5
+    projection_bias: bool = False
+    """DeCLIP's projection has one."""

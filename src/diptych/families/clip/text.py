@@ -33,8 +33,6 @@ class TextTransformer(Tower[TextConfig]):
     True
     """
 
-    ignores_padding = True
-
     def __init__(self, config: TextConfig, embed_dim: int):
         super().__init__()
         self.config = config

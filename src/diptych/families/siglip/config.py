@@ -1,10 +1,11 @@
 """SigLIP's towers (Zhai et al. 2023, arXiv:2303.15343)."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
-from diptych.config import Activation, ImageTowerConfig, TextTowerConfig
+from diptych.config import Activation, ImageTowerConfig
 from diptych.config.ranges import Context, Layers, Pixels, Share, Width
 from diptych.errors import ConfigError
+from diptych.families.clip.config import TransformerTextConfig
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,13 +39,13 @@ class SiglipImageConfig(ImageTowerConfig):
 
 
 @dataclass(frozen=True, kw_only=True)
-class SiglipTextConfig(TextTowerConfig):
+class SiglipTextConfig(TransformerTextConfig):
     """A text transformer in which each token sees all others, the padding's included; it is read
     out at the last place, so texts are padded to the context."""
 
     implementation = "diptych.families.siglip.text:SiglipTextTower"
     weights = "diptych.families.siglip.weights:SiglipTextWeights"
-    sees_padding = True
+    padding = "seen"
 
     context_length: Context = 64
     vocab_size: Width = 32000
@@ -56,17 +57,3 @@ class SiglipTextConfig(TextTowerConfig):
     norm_eps: Share = 1e-6
     projection: bool = True
     """A linear map with a bias behind the last norm; the multilingual So400m has none."""
-
-    def __post_init__(self):
-        super().__post_init__()
-        if self.width % self.heads:
-            raise ConfigError(f"width {self.width} is not a multiple of heads {self.heads}")
-
-    @property
-    def vocabulary(self) -> int:
-        """`vocab_size`."""
-        return self.vocab_size
-
-    def with_vocabulary(self, size: int) -> "SiglipTextConfig":
-        """With this `vocab_size`."""
-        return replace(self, vocab_size=size)

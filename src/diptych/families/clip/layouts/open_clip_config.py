@@ -148,8 +148,10 @@ def to_json(config: ClipConfig) -> dict[str, Any]:
     """What open_clip reads. Raises CheckpointError for what it can't express."""
     image, text = tower_of(config.image), tower_of(config.text)
     vision_cfg, text_cfg = image.write(config.image), text.write(config.text)
-    activations = {image.activation(config.image), text.activation(config.text)} - {None}
-    if len(activations) > 1:
+    chosen = {image.activation(config.image), text.activation(config.text)} - {None}
+    # GELU's approximation is an option of each tower.
+    quick = {activation == "quick_gelu" for activation in chosen}
+    if len(quick) > 1:
         raise CheckpointError(
             "open_clip has one activation for both towers, and this model has two"
         )
@@ -159,7 +161,7 @@ def to_json(config: ClipConfig) -> dict[str, Any]:
         text_cfg["tokenizer_kwargs"] = {"clean": theirs}
     model: dict[str, Any] = {"embed_dim": config.embed_dim}
     model |= {"vision_cfg": vision_cfg, "text_cfg": text_cfg}
-    if "quick_gelu" in activations:
+    if True in quick:
         model["quick_gelu"] = True
     if config.logit_bias is not None:
         model["init_logit_bias"] = config.logit_bias

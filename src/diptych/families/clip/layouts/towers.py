@@ -12,7 +12,12 @@ from typing import Any
 from diptych.config import Activation, TowerConfig
 from diptych.errors import CheckpointError
 from diptych.families import families
-from diptych.families.clip.config import ResNetConfig, TextConfig, VitConfig
+from diptych.families.clip.config import (
+    ResNetConfig,
+    TextConfig,
+    TransformerTextConfig,
+    VitConfig,
+)
 from diptych.families.clip.layouts import openai
 from diptych.weights.mapping import Rule
 
@@ -58,6 +63,25 @@ def norm_json(eps: float) -> dict[str, Any]:
     return {} if eps == 1e-5 else {"norm_kwargs": {"eps": eps}}
 
 
+def take_activation(cfg: dict[str, Any], activation: Activation) -> Activation:
+    """The tower's, by the options of GELU, which are taken out of `cfg`, too: else the model's
+    `activation`. Raises CheckpointError for other options."""
+    options = dict(cfg.pop("act_kwargs", None) or {})
+    approximate = options.pop("approximate", "none")
+    if options or approximate not in ("none", "tanh"):
+        raise CheckpointError(
+            f"act_kwargs {options or approximate} have no place in a Diptych model"
+        )
+    if approximate == "tanh" and activation == "quick_gelu":
+        raise CheckpointError("quick_gelu has no approximation by tanh")
+    return "gelu_tanh" if approximate == "tanh" else activation
+
+
+def activation_json(activation: Activation) -> dict[str, Any]:
+    """`act_kwargs` where they aren't the default."""
+    return {"act_kwargs": {"approximate": "tanh"}} if activation == "gelu_tanh" else {}
+
+
 def mlp_ratio(width: int, mlp_width: int) -> float:
     """The quotient from which `int(width * ratio)` makes the hidden width again."""
     ratio = mlp_width / width
@@ -73,7 +97,7 @@ def _read_vit(cfg: dict[str, Any], activation: Activation) -> VitConfig:
         layers=cfg.pop("layers", 12),
         heads=width // cfg.pop("head_width", 64),
         mlp_width=int(width * cfg.pop("mlp_ratio", 4.0)),
-        activation=activation,
+        activation=take_activation(cfg, activation),
         pre_norm=not cfg.pop("no_ln_pre", False),
         norm_eps=take_norm_eps(cfg),
     )
@@ -92,7 +116,8 @@ def _write_vit(image: VitConfig) -> dict[str, Any]:
         "patch_size": image.patch_size,
         "mlp_ratio": mlp_ratio(image.width, image.mlp_width),
     }
-    return cfg | ({} if image.pre_norm else {"no_ln_pre": True}) | norm_json(image.norm_eps)
+    cfg |= {} if image.pre_norm else {"no_ln_pre": True}
+    return cfg | norm_json(image.norm_eps) | activation_json(image.activation)
 
 
 def _read_resnet(cfg: dict[str, Any], activation: Activation) -> ResNetConfig | None:
@@ -121,30 +146,37 @@ def _write_resnet(image: ResNetConfig) -> dict[str, Any]:
     return sizes | {"head_width": image.width * 32 // image.heads, "patch_size": None}
 
 
-def _read_text(cfg: dict[str, Any], activation: Activation) -> TextConfig:
+def take_text(cfg: dict[str, Any], activation: Activation) -> dict[str, Any]:
+    """What every text transformer has, taken out of a `text_cfg`: fields of a
+    `TransformerTextConfig`."""
     width = cfg.pop("width", 512)
-    return TextConfig(
-        context_length=cfg.pop("context_length", 77),
-        vocab_size=cfg.pop("vocab_size", 49408),
-        width=width,
-        layers=cfg.pop("layers", 12),
-        heads=cfg.pop("heads", 8),
-        mlp_width=int(width * cfg.pop("mlp_ratio", 4.0)),
-        activation=activation,
-        norm_eps=take_norm_eps(cfg),
-    )
-
-
-def write_text(text: TextConfig) -> dict[str, Any]:
-    """`text_cfg` of CLIP's text transformer."""
     return {
+        "context_length": cfg.pop("context_length", 77),
+        "vocab_size": cfg.pop("vocab_size", 49408),
+        "width": width,
+        "layers": cfg.pop("layers", 12),
+        "heads": cfg.pop("heads", 8),
+        "mlp_width": int(width * cfg.pop("mlp_ratio", 4.0)),
+        "activation": take_activation(cfg, activation),
+        "norm_eps": take_norm_eps(cfg),
+    }
+
+
+def _read_text(cfg: dict[str, Any], activation: Activation) -> TextConfig:
+    return TextConfig(**take_text(cfg, activation))
+
+
+def write_text(text: TransformerTextConfig) -> dict[str, Any]:
+    """What a `text_cfg` has of every text transformer."""
+    sizes = {
         "context_length": text.context_length,
         "vocab_size": text.vocab_size,
         "width": text.width,
         "heads": text.heads,
         "layers": text.layers,
         "mlp_ratio": mlp_ratio(text.width, text.mlp_width),
-    } | norm_json(text.norm_eps)
+    }
+    return sizes | norm_json(text.norm_eps) | activation_json(text.activation)
 
 
 def _text_rules(names: Collection[str]) -> tuple[Rule, ...]:

@@ -32,6 +32,13 @@ WEIGHT_FILES = (
     "pytorch_model.bin.index.json",
 )
 
+ACTIVATIONS: dict[Activation, str] = {
+    "gelu": "gelu",
+    "gelu_tanh": "gelu_pytorch_tanh",
+    "quick_gelu": "quick_gelu",
+}
+"""What transformers calls them."""
+
 BLOCK = (
     ("norm_1.*", "layer_norm1.*"),
     ("attention.qkv.*", ("self_attn.q_proj.*", "self_attn.k_proj.*", "self_attn.v_proj.*"), FUSED),
@@ -168,12 +175,8 @@ def _image(cfg: dict[str, Any]) -> VitConfig:
     return VitConfig(
         image_size=cfg.get("image_size", 224),
         patch_size=cfg.get("patch_size", 32),
-        width=cfg.get("hidden_size", 768),
-        layers=cfg.get("num_hidden_layers", 12),
-        heads=cfg.get("num_attention_heads", 12),
-        mlp_width=cfg.get("intermediate_size", 3072),
-        activation=_activation(cfg),
-        norm_eps=cfg.get("layer_norm_eps", 1e-5),
+        activation=activation(cfg),
+        **read_sizes(cfg, VitConfig()),
     )
 
 
@@ -189,20 +192,18 @@ def text_config(cfg: dict[str, Any]) -> TextConfig:
     return TextConfig(
         context_length=cfg.get("max_position_embeddings", 77),
         vocab_size=vocab_size,
-        width=cfg.get("hidden_size", 512),
-        layers=cfg.get("num_hidden_layers", 12),
-        heads=cfg.get("num_attention_heads", 8),
-        mlp_width=cfg.get("intermediate_size", 2048),
-        activation=_activation(cfg),
-        norm_eps=cfg.get("layer_norm_eps", 1e-5),
+        activation=activation(cfg),
+        **read_sizes(cfg, TextConfig()),
     )
 
 
-def _activation(cfg: dict[str, Any]) -> Activation:
-    name = cfg.get("hidden_act", "quick_gelu")
-    if name not in ("gelu", "quick_gelu"):
-        raise CheckpointError(f"our towers have gelu and quick_gelu, not {name!r}")
-    return name
+def activation(cfg: dict[str, Any], default: str = "quick_gelu") -> Activation:
+    """That of a section. Raises CheckpointError for one that no tower of ours has."""
+    name = cfg.get("hidden_act", default)
+    found: dict[str, Activation] = {theirs: ours for ours, theirs in ACTIVATIONS.items()}
+    if name not in found:
+        raise CheckpointError(f"our towers have {', '.join(found)}, not {name!r}")
+    return found[name]
 
 
 def export(folder: Path, config: ClipConfig, state: Mapping[str, Tensor]) -> None:
@@ -241,7 +242,7 @@ def _config_json(config: ClipConfig) -> dict[str, Any]:
     vision = {
         "image_size": image.image_size,
         "patch_size": image.patch_size,
-        "hidden_act": image.activation,
+        "hidden_act": ACTIVATIONS[image.activation],
     }
     return {
         "architectures": ["CLIPModel"],
@@ -289,6 +290,17 @@ def sizes(tower: Transformer, embed_dim: int) -> dict[str, Any]:
     }
 
 
+def read_sizes(cfg: dict[str, Any], default: Transformer) -> dict[str, Any]:
+    """What `sizes` writes, as fields of ours; `default` has what a section leaves out."""
+    return {
+        "width": cfg.get("hidden_size", default.width),
+        "mlp_width": cfg.get("intermediate_size", default.mlp_width),
+        "layers": cfg.get("num_hidden_layers", default.layers),
+        "heads": cfg.get("num_attention_heads", default.heads),
+        "norm_eps": cfg.get("layer_norm_eps", default.norm_eps),
+    }
+
+
 def text_json(text: TextConfig, embed_dim: int) -> dict[str, Any]:
     """`text_config` of this tower, which is read at the highest token."""
     ends = {
@@ -297,7 +309,7 @@ def text_json(text: TextConfig, embed_dim: int) -> dict[str, Any]:
         "pad_token_id": 0,
     }
     words = {"vocab_size": text.vocab_size, "max_position_embeddings": text.context_length}
-    return words | ends | {"hidden_act": text.activation} | sizes(text, embed_dim)
+    return words | ends | {"hidden_act": ACTIVATIONS[text.activation]} | sizes(text, embed_dim)
 
 
 LAYOUT = Layout(

@@ -8,12 +8,8 @@ from collections.abc import Collection
 from typing import Literal
 
 from diptych.families.eva import EvaConfig
-from diptych.weights.mapping import FUSED, PAIRED, Change, Row, Rule, rows
+from diptych.weights.mapping import BATCHED, FUSED, PAIRED, TOKEN, Row, Rule, rows
 
-_CLASS_TOKEN = Change(lambda parts: parts[0].flatten(), lambda ours: [ours[None, None]])
-"""[1, 1, width] there, [width] here."""
-_POSITIONS = Change(lambda parts: parts[0][0], lambda ours: [ours[None]])
-"""[1, tokens, width] there, [tokens, width] here."""
 _SPLIT = (
     "attention.qkv.weight",
     ("attn.q_proj.weight", "attn.k_proj.weight", "attn.v_proj.weight"),
@@ -82,8 +78,8 @@ def _rules(
         *rows(
             "image.",
             prefix,
-            ("class_token", "cls_token", _CLASS_TOKEN),
-            ("positions", "pos_embed", _POSITIONS),
+            ("class_token", "cls_token", TOKEN),
+            ("positions", "pos_embed", BATCHED),
             ("patch.*", "patch_embed.proj.*"),
             ("norm_post.*", f"{norm}.*"),
             ("projection.*", "head.*"),

@@ -16,13 +16,12 @@ from diptych.errors import CheckpointError
 from diptych.families.clip.layouts import openai
 from diptych.families.clip.layouts.towers import (
     OpenClipTower,
-    mlp_ratio,
-    norm_json,
-    take_norm_eps,
+    take_text,
+    write_text,
 )
 from diptych.families.siglip.config import SiglipImageConfig, SiglipTextConfig
 from diptych.families.siglip.pretrained import SIZES, activation_of
-from diptych.weights.mapping import Change, Rule, rows
+from diptych.weights.mapping import BATCHED, TOKEN, Change, Rule, rows
 
 PREFIX = "visual.trunk."
 _LATENT, _PROJECTION = f"{PREFIX}attn_pool.latent", "text.text_projection.weight"
@@ -38,10 +37,6 @@ _PICTURES = {
 """Pixels for which timm has an architecture."""
 _NAME = re.compile(r"vit_([a-z0-9]+)_patch(\d+)_siglip_(\d+)")
 
-_TABLE = Change(lambda parts: parts[0][0], lambda ours: [ours[None]])
-"""With a batch's dimension there."""
-_QUERY = Change(lambda parts: parts[0][0, 0], lambda ours: [ours[None, None]])
-
 
 def _split(ours: Tensor) -> list[Tensor]:
     queries = len(ours) // 3
@@ -55,10 +50,10 @@ _IMAGE = (
     *rows(
         "image.",
         PREFIX,
-        ("positions", "pos_embed", _TABLE),
+        ("positions", "pos_embed", BATCHED),
         ("patch.*", "patch_embed.proj.*"),
         ("norm_post.*", "norm.*"),
-        ("pool.query", "attn_pool.latent", _QUERY),
+        ("pool.query", "attn_pool.latent", TOKEN),
         ("pool.qkv.*", ("attn_pool.q.*", "attn_pool.kv.*"), _QUERY_KEYS),
         ("pool.out.*", "attn_pool.proj.*"),
         ("pool.norm.*", "attn_pool.norm.*"),
@@ -136,44 +131,19 @@ def _read_text(cfg: dict[str, Any], activation: Activation) -> SiglipTextConfig 
     if not cfg.get("no_causal_mask") or cfg.get("pool_type") != "last":
         return None
     del cfg["no_causal_mask"], cfg["pool_type"]
-    approximate = dict(cfg.pop("act_kwargs", None) or {}).get("approximate", "none")
     bias, kind = cfg.pop("proj_bias", False), cfg.pop("proj_type", "linear")
     if (kind, bias) not in (("linear", True), ("none", False)):
         raise CheckpointError(
             "a text tower of SigLIP's projects with a bias or not at all, and this one has "
             f"proj_type {kind!r} and proj_bias {bias}"
         )
-    width = cfg.pop("width", 768)
-    return SiglipTextConfig(
-        context_length=cfg.pop("context_length", 77),
-        vocab_size=cfg.pop("vocab_size", 49408),
-        width=width,
-        layers=cfg.pop("layers", 12),
-        heads=cfg.pop("heads", 8),
-        mlp_width=int(width * cfg.pop("mlp_ratio", 4.0)),
-        activation="gelu_tanh" if approximate == "tanh" else "gelu",
-        norm_eps=take_norm_eps(cfg),
-        projection=kind == "linear",
-    )
+    return SiglipTextConfig(**take_text(cfg, activation), projection=kind == "linear")
 
 
 def _write_text(text: SiglipTextConfig) -> dict[str, Any]:
-    if text.activation == "quick_gelu":
-        raise CheckpointError("open_clip's SigLIP has no quick_gelu")
-    tanh = {"act_kwargs": {"approximate": "tanh"}} if text.activation == "gelu_tanh" else {}
-    return {
-        "context_length": text.context_length,
-        "vocab_size": text.vocab_size,
-        "width": text.width,
-        "heads": text.heads,
-        "layers": text.layers,
-        "mlp_ratio": mlp_ratio(text.width, text.mlp_width),
-        "no_causal_mask": True,
-        "pool_type": "last",
-        **({"proj_bias": True} if text.projection else {"proj_type": "none"}),
-        **norm_json(text.norm_eps),
-        **tanh,
-    }
+    options = {"no_causal_mask": True, "pool_type": "last"}
+    projection = {"proj_bias": True} if text.projection else {"proj_type": "none"}
+    return write_text(text) | options | projection
 
 
 def _has_text(names: Collection[str]) -> bool:
@@ -201,5 +171,6 @@ TOWERS = (
         export_rules=lambda config: _TEXT,
         read=_read_text,
         write=_write_text,
+        activation=lambda config: config.activation,
     ),
 )

@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 from torch import Tensor
 
-from diptych.config import Activation, ClipConfig, ImageTowerConfig, TokenizerConfig
+from diptych.config import ClipConfig, ImageTowerConfig, TokenizerConfig
 from diptych.config.model import SIGLIP_BIAS
 from diptych.config.serialize import from_dict, to_dict
 from diptych.errors import CheckpointError, ConfigError
@@ -17,20 +17,16 @@ from diptych.families.clip.layouts import transformers
 from diptych.families.clip.layouts import transformers_inputs as inputs
 from diptych.families.siglip.config import SiglipImageConfig, SiglipTextConfig
 from diptych.weights.layout import Export, Layout, WeightSource
-from diptych.weights.mapping import Change, Rule, Table, rows
+from diptych.weights.mapping import TOKEN, Rule, Table, rows
 from diptych.weights.read import read_json
 from diptych.weights.state import State
 
 MODEL_TYPE = "siglip"
 _NAFLEX = "siglip2"
+_ACTIVATION = "gelu_pytorch_tanh"
+"""Where a section says none."""
 _GEMMA = 256000
 """Entries in the vocabulary of SigLIP 2."""
-_ACTIVATIONS: dict[str, Activation] = {
-    "gelu_pytorch_tanh": "gelu_tanh",
-    "gelu": "gelu",
-    "quick_gelu": "quick_gelu",
-}
-_QUERY = Change(lambda parts: parts[0][0, 0], lambda ours: [ours[None, None]])
 
 
 def _vision(prefix: str) -> tuple[Rule, ...]:
@@ -41,7 +37,7 @@ def _vision(prefix: str) -> tuple[Rule, ...]:
             ("patch.*", "embeddings.patch_embedding.*"),
             ("positions", "embeddings.position_embedding.weight"),
             ("norm_post.*", "post_layernorm.*"),
-            ("pool.query", "head.probe", _QUERY),
+            ("pool.query", "head.probe", TOKEN),
             ("pool.qkv.weight", "head.attention.in_proj_weight"),
             ("pool.qkv.bias", "head.attention.in_proj_bias"),
             ("pool.out.*", "head.attention.out_proj.*"),
@@ -147,12 +143,8 @@ def _image(cfg: dict[str, Any]) -> SiglipImageConfig:
     return SiglipImageConfig(
         image_size=cfg.get("image_size", 224),
         patch_size=cfg.get("patch_size", 16),
-        width=cfg.get("hidden_size", 768),
-        layers=cfg.get("num_hidden_layers", 12),
-        heads=cfg.get("num_attention_heads", 12),
-        mlp_width=cfg.get("intermediate_size", 3072),
-        activation=_activation(cfg),
-        norm_eps=cfg.get("layer_norm_eps", 1e-6),
+        activation=transformers.activation(cfg, _ACTIVATION),
+        **transformers.read_sizes(cfg, SiglipImageConfig()),
     )
 
 
@@ -160,20 +152,9 @@ def _text(cfg: dict[str, Any]) -> SiglipTextConfig:
     return SiglipTextConfig(
         context_length=cfg.get("max_position_embeddings", 64),
         vocab_size=cfg.get("vocab_size", 32000),
-        width=cfg.get("hidden_size", 768),
-        layers=cfg.get("num_hidden_layers", 12),
-        heads=cfg.get("num_attention_heads", 12),
-        mlp_width=cfg.get("intermediate_size", 3072),
-        activation=_activation(cfg),
-        norm_eps=cfg.get("layer_norm_eps", 1e-6),
+        activation=transformers.activation(cfg, _ACTIVATION),
+        **transformers.read_sizes(cfg, SiglipTextConfig()),
     )
-
-
-def _activation(cfg: dict[str, Any]) -> Activation:
-    name = cfg.get("hidden_act", "gelu_pytorch_tanh")
-    if name not in _ACTIVATIONS:
-        raise CheckpointError(f"our towers have {', '.join(_ACTIVATIONS)}, not {name!r}")
-    return _ACTIVATIONS[name]
 
 
 def export(folder: Path, config: ClipConfig, state: Mapping[str, Tensor]) -> None:
@@ -189,17 +170,19 @@ def export(folder: Path, config: ClipConfig, state: Mapping[str, Tensor]) -> Non
         )
     if not text.projection or config.logit_bias is None:
         raise CheckpointError("transformers' SiglipModel has a text projection and a logit bias")
-    names = {ours: theirs for theirs, ours in _ACTIVATIONS.items()}
     vision = {"image_size": image.image_size, "patch_size": image.patch_size}
     words = {"vocab_size": text.vocab_size, "max_position_embeddings": text.context_length}
     written = {
         "architectures": ["SiglipModel"],
         "model_type": MODEL_TYPE,
         "vision_config": {"model_type": "siglip_vision_model", **vision}
-        | {"hidden_act": names[image.activation]}
+        | {"hidden_act": transformers.ACTIVATIONS[image.activation]}
         | transformers.sizes(image, config.embed_dim),
         "text_config": {"model_type": "siglip_text_model", **words}
-        | {"hidden_act": names[text.activation], "projection_size": config.embed_dim}
+        | {
+            "hidden_act": transformers.ACTIVATIONS[text.activation],
+            "projection_size": config.embed_dim,
+        }
         | transformers.sizes(text, config.embed_dim),
     }
     transformers.write(folder, config, written, TABLE.to_foreign(state))
