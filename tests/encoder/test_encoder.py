@@ -12,7 +12,7 @@ from torch.nn.functional import normalize
 
 from diptych import models, pretrained
 from diptych.encoder import Encoder
-from diptych.encoder.encoder import fingerprint
+from diptych.encoder.identity import fingerprint
 from diptych.errors import ConfigError, ImageError, TruncationWarning
 from tests import tiny
 

@@ -2,9 +2,10 @@
 
 from diptych.encoder.cache import Cache, CacheEntry
 from diptych.encoder.classes import class_vectors, prompts
-from diptych.encoder.encoder import Encoder, Identity, Precision
+from diptych.encoder.encoder import Encoder, Precision
 from diptych.encoder.extract import extract
 from diptych.encoder.features import FeatureExtractor, ImageFeatures, extract_features
+from diptych.encoder.identity import Identity
 from diptych.encoder.load import load
 from diptych.encoder.texts import Texts
 

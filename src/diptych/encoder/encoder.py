@@ -1,10 +1,7 @@
 """What users hold: a model with its tokenizer and its image transform."""
 
-import hashlib
 import os
-from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence, Set
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
 from functools import cached_property, partial
 from typing import Any, Literal, TypeVar, cast, overload
 
@@ -15,9 +12,9 @@ from torch.nn.functional import normalize
 
 from diptych.batch import TextLengths
 from diptych.config import ClipConfig
-from diptych.config.serialize import to_json
 from diptych.encoder.classes import class_vectors
 from diptych.encoder.extract import extract
+from diptych.encoder.identity import Identity, fingerprint
 from diptych.encoder.progress import track
 from diptych.errors import ConfigError, ImageError
 from diptych.inputs import Picture, Preprocess, Tokenizer, tokenizer_of
@@ -25,6 +22,7 @@ from diptych.inputs.picture import is_picture
 from diptych.inputs.room import room
 from diptych.inputs.truncation import find_truncated, warn_if_truncated
 from diptych.models import Clip
+from diptych.models.evaluating import evaluating
 from diptych.threads import usable_cores
 
 T = TypeVar("T")
@@ -37,19 +35,6 @@ DTYPES: dict[str, torch.dtype] = {
 
 _TOKENS = 1 << 12
 """Of a batch of texts: what a layer makes of them stays near the processor."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Identity:
-    """The model that made vectors: only those of one identity can be compared."""
-
-    name: str
-    """What `diptych.load` was given; a local path is absolute."""
-    dtype: str
-    """Precision of the towers: fp32, bf16 or fp16."""
-    fingerprint: str
-    """sha256 of the configuration (preprocessing and tokenizer included) and the weights in that
-    precision."""
 
 
 class Encoder:
@@ -331,15 +316,6 @@ def _unit(features: Float[Tensor, "batch width"]) -> Float[Tensor, "batch width"
     return normalize(features.float(), dim=-1)
 
 
-def fingerprint(config: ClipConfig, weights: Mapping[str, Tensor]) -> str:
-    """sha256 of a model's configuration and weights."""
-    digest = hashlib.sha256(to_json(config, retired=True).encode())
-    for name, tensor in sorted(weights.items()):
-        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
-        digest.update(tensor.cpu().contiguous().flatten().view(torch.uint8).numpy().data)
-    return digest.hexdigest()
-
-
 def _dtype(tower: nn.Module) -> torch.dtype:
     return next(tower.parameters()).dtype
 
@@ -351,28 +327,3 @@ def _check_order(what: str, values: object) -> None:
         raise ConfigError(f"{what} is a {kind}, and rows have an order: give a list")
     if isinstance(values, bytes) or not isinstance(values, Iterable):
         raise ConfigError(f"{what} is of the kind {kind}: give a list")
-
-
-@contextmanager
-def evaluating(model: nn.Module) -> Generator[None, None, None]:
-    """Evaluation mode and no gradients within; the modes come back, so that a model in training can
-    be asked.
-
-    >>> from diptych import models, pretrained
-    >>> from diptych.encoder.encoder import evaluating
-    >>> model = models.build(pretrained.get("tiny"))
-    >>> with evaluating(model):
-    ...     model.training
-    False
-    >>> model.training
-    True
-    """
-    training = [module for module in model.modules() if module.training] if model.training else []
-    if training:
-        model.eval()
-    try:
-        with torch.inference_mode():
-            yield
-    finally:
-        for module in training:
-            module.training = True

@@ -13,11 +13,11 @@ from torch.nn.functional import normalize
 from diptych.distributed import together
 from diptych.encoder import Encoder, FeatureExtractor, prompts
 from diptych.encoder.cache import digest
-from diptych.encoder.encoder import evaluating
 from diptych.errors import ConfigError
 from diptych.evaluation.scores import Inputs, Scores, class_scores, labels_of
 from diptych.evaluation.zero_shot import zero_shot
 from diptych.models import Clip
+from diptych.models.evaluating import evaluating
 from diptych.objectives.late_interaction import token_similarity
 
 _TEXTS = 256

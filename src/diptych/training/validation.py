@@ -13,9 +13,9 @@ from diptych.config import DataConfig
 from diptych.data import Source
 from diptych.data.views import SampleViews, ViewTransform
 from diptych.distributed import Peers, on_main, together
-from diptych.encoder.encoder import evaluating
 from diptych.errors import DataError
 from diptych.inputs import Preprocess, Tokenizer, TrainCrop
+from diptych.models.evaluating import evaluating
 from diptych.objectives import Features, Objective
 from diptych.threads import ahead
 

@@ -1,0 +1,32 @@
+"""A model that is asked, not trained."""
+
+from collections.abc import Generator
+from contextlib import contextmanager
+
+import torch
+from torch import nn
+
+
+@contextmanager
+def evaluating(model: nn.Module) -> Generator[None, None, None]:
+    """Evaluation mode and no gradients within; the modes come back, so that a model in training can
+    be asked.
+
+    >>> from diptych import models, pretrained
+    >>> from diptych.models.evaluating import evaluating
+    >>> model = models.build(pretrained.get("tiny"))
+    >>> with evaluating(model):
+    ...     model.training
+    False
+    >>> model.training
+    True
+    """
+    training = [module for module in model.modules() if module.training] if model.training else []
+    if training:
+        model.eval()
+    try:
+        with torch.inference_mode():
+            yield
+    finally:
+        for module in training:
+            module.training = True
