@@ -10,6 +10,9 @@ from diptych.inputs.huggingface_tokenizer import HuggingFaceTokenizer
 from diptych.inputs.strangers import check_repository
 from diptych.inputs.tokenizer import Tokenizer
 
+_SAVED = "tokenizer_config.json"
+"""What every saved tokenizer of transformers has."""
+
 
 def tokenizer_of(config: ClipConfig, folder: str | Path | None = None) -> Tokenizer:
     """A model's tokenizer, which pads texts to the context where its text tower sees padding. Else
@@ -54,7 +57,12 @@ def build_tokenizer(
         case "huggingface":
             if folder is None:
                 return HuggingFaceTokenizer(config.name, context_length, clean=config.clean)
-            saved = (Path(folder) / "tokenizer_config.json").is_file()
+            saved = (Path(folder) / _SAVED).is_file()
+            if not saved and Path(config.name) == Path(folder):
+                raise ConfigError(
+                    f"{folder} lacks the model's tokenizer: put its files ({_SAVED} and those "
+                    "beside it) into the folder"
+                )
             name = str(folder) if saved else check_repository(config.name, "tokenizer")
             return HuggingFaceTokenizer(name, context_length, clean=config.clean, cached=True)
         case _:

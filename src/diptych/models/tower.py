@@ -53,6 +53,9 @@ class Tower(nn.Module, Generic[C]):
     """The repeated blocks in order: the units of activation checkpointing, compilation and
     sharding."""
 
+    readout: str = ""
+    """The part that stands in for the projection, in a tower without one, where it is unlocked from
+    its end: its attention pool."""
     always_projects: bool = True
     """Whether there is no such tower without a projection to the shared space."""
 
@@ -200,7 +203,7 @@ class Tower(nn.Module, Generic[C]):
         the groups of its towers."""
         names = [name for name, _ in self.named_parameters()]
         # Parts are registered in the order in which data runs through them: the projection is last.
-        projection = names[-1].rpartition(".")[0] + "."
+        projection = (self.readout or names[-1].rpartition(".")[0]) + "."
         groups: dict[int, list[str]] = {}
         for name in names:
             behind = self.layers if name.startswith(projection) else self.layers - 1

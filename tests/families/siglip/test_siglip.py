@@ -131,6 +131,8 @@ def test_transformers_folders_are_read_and_written(randomise, tmp_path, pixels, 
     tokenizer = TokenizerConfig(kind="huggingface", name=str(tmp_path / "in"), clean="canonical")
     preprocess = PreprocessConfig()  # its folder holds none
     assert not difference(meta.config, replace(CONFIG, tokenizer=tokenizer, preprocess=preprocess))
+    with pytest.raises(ConfigError, match="in lacks the model's tokenizer: put its files"):
+        diptych.load(tmp_path / "in")
     with torch.no_grad():
         theirs = peer(pixel_values=pixels, input_ids=ids)
         images, texts = ours(pixels, ids)
@@ -249,6 +251,14 @@ def test_operations_are_counted(ours, pixels, ids, side):
     with FlopCounterMode(display=False) as counter, torch.no_grad(), plain:
         tower(example[:1])
     assert tower.flops() == counter.get_total_flops()
+
+
+def test_from_its_end_the_attention_pool_is_unlocked_first(ours):
+    *_, block, pool = ours.image.layer_groups()
+    assert {name.partition(".")[0] for name in pool} == {"pool"}
+    assert len(pool) == len(list(ours.image.pool.parameters()))
+    assert {name.partition(".")[0] for name in block} == {"blocks", "norm_post"}
+    assert ours.text.layer_groups()[-1] == ["projection.weight", "projection.bias"]
 
 
 def test_fresh_weights_have_their_published_spread():

@@ -29,6 +29,7 @@ class SiglipImageTower(Tower[SiglipImageConfig]):
     """
 
     always_projects = False
+    readout = "pool"
 
     @classmethod
     def check_projection(cls, config: SiglipImageConfig, embed_dim: int | None) -> None:
