@@ -91,7 +91,7 @@ def assembled(peers, name, tower, checkpointing, shard, dtype=torch.float64, **o
     wrapped = data_parallel(objective, peers, shard, Parts(towers, towers if checkpointing else ()))
     optim = OptimConfig(
         name=options.get("optimizer", "adamw"),
-        lr=3e-3,
+        lr=options.get("lr", 3e-3),
         max_norm=0.5,
         eps=1e-3,
         schedule="constant",
@@ -222,9 +222,9 @@ def test_a_limit_before_the_step_is_kept_on_shards(mode):
 def gathered_in_bf16(peers, shard):
     """Of each step the scale that the loss saw, the scale that there was, and the loss; and in
     which dtypes a block and a head have their weights."""
-    state, wrapped, run = assembled(
-        peers, "slip", None, False, shard, torch.float32, precision="bf16"
-    )
+    # In towers of width 16 every large step multiplies what rounding does to the loss.
+    options = {"precision": "bf16", "lr": 1e-4}
+    state, wrapped, run = assembled(peers, "slip", None, False, shard, torch.float32, **options)
     seen = {}
 
     def look(name):
@@ -258,8 +258,7 @@ def test_scales_and_heads_stay_in_float32_where_blocks_are_gathered_in_bf16():
         assert scales == pytest.approx(before[:-1], rel=1e-7)
         assert len(set(scales)) == STEPS
         assert seen == {"block": torch.bfloat16, "head": torch.float32}
-        # Rounding in towers of width 16 is seen in the loss, and every step multiplies it.
-        assert losses[:2] == pytest.approx(expected[:2], rel=0.02)
+        assert losses == pytest.approx(expected, rel=0.02)
 
 
 def refused(peers):
