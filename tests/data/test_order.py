@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from diptych.data import order as order_module
 from diptych.data.order import Order, permute
 from diptych.errors import ConfigError
 
@@ -109,3 +110,115 @@ def test_resampling_draws_with_replacement_and_keeps_the_shares():
 def test_a_share_too_small_to_be_kept_is_refused():
     with pytest.raises(ConfigError, match="each share must be at least"):
         Order(sizes=(10, 10), weights=(1.0, 1e-7), batch_size=4, seed=0).batch(0)
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    size=st.integers(1, 2000),
+    consecutive=st.integers(1, 70),
+    lanes=st.integers(1, 9),
+    batch=st.integers(1, 300),
+    seed=st.integers(0, 9),
+)
+def test_runs_give_each_sample_once_an_epoch(size, consecutive, lanes, batch, seed):
+    """Whatever the run, the number of runs at a time and the batch; and an epoch ends where the
+    next one begins."""
+    order = Order((size,), (1.0,), batch_size=batch, seed=seed, consecutive=consecutive)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(order_module, "_LANES", lanes)
+        rows = np.concatenate([order.batch(step) for step in range(-(-2 * size // batch))])
+    for epoch in range(2):
+        own = rows[epoch * size : (epoch + 1) * size]
+        assert (own[:, 1] == epoch).all()
+        assert np.array_equal(np.sort(own[:, 2]), np.arange(size))
+
+
+def plain_runs(size: int, length: int, lanes: int, piece: int, shift: int, key) -> list[int]:
+    """The order of runs as a loop: windows of runs, each giving a piece in turn."""
+    runs = [int(run) for run in permute(np.arange(size // length), size // length, key)]
+    windows = max(1, len(runs) // lanes)
+    small, wider = divmod(len(runs), windows)
+    found = []
+    for window in range(windows):
+        taken, runs = runs[: small + (window < wider)], runs[small + (window < wider) :]
+        for first in range(0, length, piece):
+            for run in taken:
+                last = min(first + piece, length)
+                found += range(run * length + first, run * length + last)
+    found += range(size // length * length, size)
+    return [(each + shift) % size for each in found]
+
+
+@pytest.mark.parametrize(("size", "length"), [(2000, 40), (1999, 40), (500, 7), (64, 64), (50, 99)])
+def test_runs_are_dealt_as_a_loop_would(monkeypatch, size, length):
+    monkeypatch.setattr(order_module, "_LANES", 6)
+    order = Order((size,), (1.0,), batch_size=size, seed=3, consecutive=length)
+    for epoch in range(3):
+        found, own = order.batch(epoch)[:, 2].tolist(), min(length, size)
+        shifts = range(own)
+        plain = [plain_runs(size, own, 6, 16, shift, (3, 0, epoch)) for shift in shifts]
+        assert found in plain
+
+
+def test_one_sample_a_run_is_the_order_of_samples():
+    """Bit for bit what it was before there were runs: a permutation per epoch, a hash of the
+    place."""
+    order = Order((5000,), (1.0,), batch_size=5000, seed=9, consecutive=1)
+    for epoch in range(2):
+        expected = permute(np.arange(5000), 5000, (9, 0, epoch))
+        assert np.array_equal(order.batch(epoch)[:, 2], expected)
+    drawn = replace(order, resample=True).batch(0)[:, 2]
+    assert drawn[:4].tolist() == [783, 4787, 1361, 215]
+
+
+def test_runs_of_a_thousand_are_mixed_and_read_forward():
+    """Of a million samples in runs of 256: each batch of 1,024 has 16 neighbours of 64 runs, which
+    lie anywhere, and each run is read forward."""
+    order = Order((1_000_000,), (1.0,), batch_size=1024, seed=0, consecutive=256)
+    seen = np.concatenate([order.batch(step)[:, 2] for step in range(300)])
+    steps = np.diff(seen)
+    assert (steps == 1).mean() > 15 / 16 - 0.001
+    batch = seen[:1024].reshape(64, 16)
+    assert (np.diff(batch, axis=1) == 1).all()
+    assert np.std(batch[:, 0]) > 200_000  # uniform: 288,675
+    # A run that was met is met again at its next samples, one turn (1,024 to 2,047 runs) later.
+    again = {int(seen[n]): n for n in range(0, len(seen), 16)}
+    gaps = {again[first + 16] - again[first] for first in again if first + 16 in again}
+    assert all(1024 * 16 <= gap < 2048 * 16 for gap in gaps if gap > 0)
+    assert len(gaps) > 0
+
+
+def test_mixtures_keep_runs_together_and_each_source_its_share():
+    order = Order((40_000, 3000), (3.0, 1.0), batch_size=4096, seed=0, consecutive=64)
+    rows = np.concatenate([order.batch(step) for step in range(256)])
+    assert np.bincount(rows[:, 0]).tolist() == [786432, 262144]
+    for source, size in enumerate(order.sizes):
+        own = rows[rows[:, 0] == source]
+        for epoch in (0, 1):
+            assert sorted(own[own[:, 1] == epoch][:, 2]) == list(range(size))
+        assert (np.diff(own[:size, 2]) == 1).mean() > 0.9
+    assert np.array_equal(order.batch(3, slice(100, 900)), order.batch(3)[100:900])
+    share = (rows[:4096, 0] == 0).mean()  # in every batch
+    assert 0.65 < share < 0.85
+
+
+def test_resampled_runs_begin_anywhere_and_keep_the_shares():
+    order = Order((1000, 50), (3.0, 1.0), 1 << 14, seed=0, resample=True, consecutive=32)
+    rows = np.concatenate([order.batch(step) for step in range(64)])
+    for source, size in enumerate(order.sizes):
+        own = rows[rows[:, 0] == source]
+        neighbours = (np.diff(own[:, 2]) % size == 1).mean()
+        assert neighbours > 0.9
+        counts, expected = np.bincount(own[:, 2], minlength=size), len(own) / size
+        assert abs(counts / expected - 1).max() < 0.6  # about 32 samples come together
+        assert len(np.unique(own[:, 1])) == len(own)
+    starts = rows[(rows[:, 0] == 0)][::16, 2]
+    assert len(np.unique(starts)) > 900
+
+
+def test_runs_and_another_batch_size_take_the_next_places():
+    small = Order((700,), (1.0,), batch_size=6, seed=0, consecutive=24)
+    whole = replace(small, batch_size=50).batch(0)
+    large = replace(small, batch_size=10, first_step=5, first_sample=30)
+    rows = [small.batch(step) for step in range(5)] + [large.batch(step) for step in (5, 6)]
+    assert np.array_equal(np.concatenate(rows), whole)

@@ -1,5 +1,7 @@
 """Folders, synthetic pictures, mixtures, and pictures without captions."""
 
+from dataclasses import replace
+
 import pytest
 
 from diptych.data import class_names_of, open_source, write_shards
@@ -89,3 +91,19 @@ def test_synthetic_pictures_are_the_same_every_time(tmp_path):
     assert decode(first[0].image).shape == (3, 256, 256)
     with pytest.raises(ConfigError, match="takes a number"):
         open_source(config(tmp_path, "synthetic:many"))
+
+
+@pytest.mark.parametrize(("consecutive", "said"), [(1, False), (8, True)])
+def test_runs_of_samples_that_are_sorted_by_class_are_said(tmp_path, consecutive, said, recwarn):
+    """Eight of each class: side by side, or in turn."""
+    classes = [
+        replace(each, label=n // 8, captions=("a", "b")) for n, each in enumerate(samples(64))
+    ]
+    write_shards(tmp_path / "sorted", classes)
+    write_shards(tmp_path / "mixed", samples(64))
+    open_source(config(tmp_path, tmp_path / "mixed", consecutive=consecutive))
+    assert not [each for each in recwarn if "side by side" in str(each.message)]
+    open_source(config(tmp_path, tmp_path / "sorted", consecutive=consecutive))
+    found = [str(each.message) for each in recwarn if "side by side" in str(each.message)]
+    assert bool(found) == said
+    assert all("--data.consecutive 8" in each for each in found)

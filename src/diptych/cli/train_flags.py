@@ -14,6 +14,7 @@ _OF_DATA = (
     "weights",
     "image_root",
     "image_key",
+    "consecutive",
     "caption_key",
     "cache",
 )

@@ -1,9 +1,9 @@
 """Where pairs come from and how they become views."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
-from diptych.components import Component
+from diptych.components import ADDED, Component
 from diptych.config.ranges import (
     Above,
     Factor,
@@ -13,6 +13,7 @@ from diptych.config.ranges import (
     Ranged,
     Share,
     ShareOfSome,
+    Some,
     Workers,
     check_rising,
 )
@@ -116,6 +117,10 @@ class DataConfig(Ranged):
     resample: bool = False
     """Draw every sample anew, so that some come twice before others come once, as WebDataset's
     resampled shards do. Off: all of a source once, then all again in another order."""
+    consecutive: Some = field(default=1, metadata=ADDED)
+    """Samples that lie side by side and are read one after the other: runs of so many are shuffled
+    in place of single samples, and over a thousand runs are mixed at any time. 1: every sample by
+    itself. 256 is for shards on a network file system, which are read forward then."""
     image_key: str = "jpg;jpeg;png;webp"
     """Shards: members that hold the picture, the first that is there. Tables: the column of the
     picture's path or bytes."""

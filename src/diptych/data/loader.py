@@ -167,6 +167,7 @@ class Loader:
                 batch_size=batch_size,
                 seed=seed,
                 resample=config.resample,
+                consecutive=config.consecutive,
                 first_step=start_step,
                 first_sample=start_step * batch_size if start_sample is None else start_sample,
             ),

@@ -8,8 +8,13 @@ The arithmetic is a keyed bijection, built as small block ciphers are: a hash th
 (`_mix`), made invertible by a Feistel network (`_feistel`), and cut to the wanted size by cycle
 walking (`permute`). A bijection, because in an epoch each sample is to come exactly once; keyed, so
 that each epoch has an order of its own.
+
+Where samples are read one after the other several times faster than at random (network file
+systems), runs of consecutive samples are permuted in place of samples (`Order.consecutive`), and
+dealt out some thousand at a time, a few samples of each in turn.
 """
 
+import functools
 import math
 from dataclasses import dataclass
 
@@ -22,7 +27,11 @@ _ROUNDS = 8
 """Three rounds of a random function already look random (Luby and Rackoff 1988); ours is a quick
 hash on small halves, so there are more."""
 _BLOCK = 1 << 16
-"""Places after which each source of a mixture has had exactly its share."""
+"""Places, or pieces of runs, after which each source of a mixture has had exactly its share."""
+_LANES = 1024
+"""Runs that are dealt at the same time, at least, where the source has so many."""
+_PIECE = 16
+"""Samples of a run that stand side by side, and so are read by one process in one go."""
 
 
 def _mix(values: np.ndarray) -> np.ndarray:
@@ -89,6 +98,56 @@ def _slots(weights: tuple[float, ...]) -> np.ndarray:
     return slots
 
 
+def _dealt(
+    places: np.ndarray, lanes: np.ndarray | int, length: np.ndarray | int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Which of `lanes` runs of `length` samples stands at each place of their window, and which of
+    its samples: every run gives a piece in turn, then each its next one; the last pieces may be
+    shorter."""
+    piece = np.minimum(length, _PIECE)
+    whole = length // piece
+    turn = np.minimum(places // (lanes * piece), whole)
+    width = np.where(turn < whole, piece, np.maximum(length - whole * piece, 1))
+    lane, sample = np.divmod(places - turn * lanes * piece, width)
+    return lane, turn * piece + sample
+
+
+def _in_runs(place: np.ndarray, size: int, length: int, key: tuple[int, ...]) -> np.ndarray:
+    """Where an epoch's order sends its places: to samples of runs, which are permuted. With runs of
+    one sample it is `permute`."""
+    runs = size // length
+    # The windows have `lanes` runs, between _LANES and twice as many; the first `wider` one more.
+    windows = max(1, runs // _LANES)
+    lanes, wider = divmod(runs, windows)
+    first_narrow = wider * (lanes + 1)
+    # What is left over, less than a run, ends the epoch.
+    position, body = place.copy(), place < runs * length
+    inside = place[body]
+    narrow = inside >= first_narrow * length
+    each = lanes + 1 - narrow
+    window, inside = np.divmod(inside - narrow * first_narrow * length, each * length)
+    lane, sample = _dealt(inside, each, length)
+    number = narrow * first_narrow + window * each + lane
+    position[body] = permute(number, runs, key) * length + sample
+    # Runs begin elsewhere in each epoch, so that other samples are neighbours, or left over.
+    shift = int(np.random.SeedSequence((*key, length)).generate_state(1, np.uint64)[0]) % length
+    return (position + shift) % size
+
+
+@functools.lru_cache(maxsize=8)
+def _arranged(weights: tuple[float, ...], key: tuple[int, ...]) -> tuple[np.ndarray, np.ndarray]:
+    """The sources of a block's places, arranged by `key`, and how many places of the block each
+    source had before."""
+    slots = _slots(weights)
+    place = permute(np.arange(_BLOCK), _BLOCK, key)
+    source = np.searchsorted(np.cumsum(slots), place, side="right")
+    before = np.empty_like(source)
+    for which in range(len(slots)):
+        own = source == which
+        before[own] = np.arange(np.count_nonzero(own))
+    return source, before
+
+
 @dataclass(frozen=True)
 class Order:
     """The run's samples, step by step.
@@ -97,6 +156,12 @@ class Order:
     other without a gap. With several sources, every 65,536 consecutive places hold each source
     exactly in its share, in a random arrangement; a source that comes round early starts its next
     epoch alone.
+
+    With `consecutive` above 1 it is runs of so many consecutive samples that are permuted. At least
+    1,024 of them are dealt at the same time (all, where there are fewer), 16 samples of each in
+    turn: so a batch of up to 16,384 has samples of its size / 16 different runs, two samples of one
+    run are met 16 places or 16,384 to 32,768 apart, and whoever reads a part of a batch reads
+    forward.
 
     >>> from diptych.data.order import Order
     >>> order = Order(sizes=(5,), weights=(1.0,), batch_size=5, seed=0)
@@ -112,6 +177,8 @@ class Order:
     seed: int
     resample: bool = False
     """Draw with replacement: no epochs, each place is one of its own."""
+    consecutive: int = 1
+    """Samples of a run, which are read one after the other."""
     first_step: int = 0
     """The step from which batches have this size."""
     first_sample: int = 0
@@ -121,11 +188,14 @@ class Order:
         """(source, epoch, index in the source) of the step's batch over all processes, or of some
         rows of it."""
         first = self.first_sample + (step - self.first_step) * self.batch_size
-        places = np.arange(first, first + self.batch_size)[rows]
+        start, stop, _ = rows.indices(self.batch_size)
+        places = np.arange(first + start, first + stop)
         if len(self.sizes) == 1:
             source, nth = np.zeros_like(places), places
-        else:
+        elif self.consecutive == 1:
             source, nth = self._deal(places)
+        else:
+            source, nth = self._deal_pieces(places)
         if self.resample:
             return np.stack([source, nth, self._draw(source, nth)], axis=1)
         # The nth sample that a source gives is number nth mod size of epoch nth // size. A batch
@@ -133,8 +203,9 @@ class Order:
         epoch, place = np.divmod(nth, np.array(self.sizes)[source])
         index = np.empty_like(place)
         for which, turn in np.unique(np.stack([source, epoch]), axis=1).T.tolist():
-            rows = (source == which) & (epoch == turn)
-            index[rows] = permute(place[rows], self.sizes[which], self._key(which, turn))
+            rows_of = (source == which) & (epoch == turn)
+            size, key = self.sizes[which], self._key(which, turn)
+            index[rows_of] = _in_runs(place[rows_of], size, min(self.consecutive, size), key)
         return np.stack([source, epoch, index], axis=1)
 
     def _deal(self, places: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -153,18 +224,37 @@ class Order:
         source = np.searchsorted(starts, slot, side="right") - 1
         return source, block * slots[source] + slot - starts[source]
 
+    def _deal_pieces(self, places: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """As `_deal`, with pieces of a run in place of single places, so that they stay together;
+        and each source's in their order, so that runs are read forward."""
+        length = min(self.consecutive, _PIECE)
+        piece, within = np.divmod(places, length)
+        block, place = np.divmod(piece, _BLOCK)
+        source, nth, slots = np.empty_like(place), np.empty_like(place), _slots(self.weights)
+        for number in np.unique(block).tolist():
+            rows = block == number
+            sources, before = _arranged(self.weights, self._key(len(self.sizes), number))
+            source[rows] = sources[place[rows]]
+            nth[rows] = number * slots[source[rows]] + before[place[rows]]
+        return source, nth * length + within
+
     def _draw(self, source: np.ndarray, nth: np.ndarray) -> np.ndarray:
-        """A hash of the place as an index of the place's source. The remainder prefers low indices
-        by a share of size / 2^64, which no run is long enough to notice."""
+        """A hash of the place's run as where in the place's source it begins; of the place itself,
+        where a run is one sample. The remainder prefers low indices by a share of size / 2^64,
+        which no run is long enough to notice."""
         keys = [
             np.random.SeedSequence(self._key(which)).generate_state(1, np.uint64)
             for which in range(len(self.sizes))
         ]
-        sizes = np.array(self.sizes, dtype=np.uint64)
+        sizes = np.array(self.sizes)[source]
+        length = np.minimum(self.consecutive, sizes)
+        window, inside = np.divmod(nth, _LANES * length)
+        lane, sample = _dealt(inside, _LANES, length)
+        run = window * _LANES + lane
         # The key goes in between two hashes: before the first, all sources would draw from one and
         # the same sequence, only entered at another place.
-        hashed = _mix(_mix(nth.astype(np.uint64)) ^ np.concatenate(keys)[source])
-        return (hashed % sizes[source]).astype(np.int64)
+        hashed = _mix(_mix(run.astype(np.uint64)) ^ np.concatenate(keys)[source])
+        return ((hashed % sizes.astype(np.uint64)).astype(np.int64) + sample) % sizes
 
     def _key(self, *parts: int) -> tuple[int, ...]:
         return (self.seed % (1 << 64), *parts)

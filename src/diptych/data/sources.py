@@ -8,6 +8,7 @@ import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import cast
 
 from diptych.components import implementation, type_name
 from diptych.config import DataConfig, SourceConfig
@@ -76,7 +77,8 @@ def open_source(
         part = opener.open(path.strip())
         _refuse_bad(path, part, config.max_bad_share, flags)
         chosen, left_out = _rows_of(part, split)
-        for remark in (*part.remarks, *left_out, *_probe(path, chosen, flags)):
+        probed = (*_probe(path, chosen, flags), *_said_of_neighbours(path, chosen, config, flags))
+        for remark in (*part.remarks, *left_out, *probed):
             warnings.warn(remark, DataWarning, stacklevel=2)
         parts.append(chosen)
     return parts[0] if len(parts) == 1 else Joined(parts, config.weights)
@@ -173,6 +175,25 @@ def _said_of_constant(path: str, source: Source) -> tuple[str, ...]:
     return (
         f"all samples of {path} that were looked at have the same caption, {found[0][0]!r}: "
         "a model learns nothing from them",
+    )
+
+
+def _said_of_neighbours(
+    path: str, source: Source, config: DataConfig, flags: str
+) -> tuple[str, ...]:
+    """That runs of consecutive samples are of one class each, where it is so."""
+    pairs, looked = list[tuple[int, int]](), config.consecutive > 1 and len(source) > 1
+    for index in _spread(len(source) - 1, _PROBES) if looked else ():
+        with contextlib.suppress(DataError, OSError):
+            labels = source[index].label, source[index + 1].label
+            if None not in labels:
+                pairs.append(cast(tuple[int, int], labels))
+    alike = len(pairs) > 1 and all(first == last for first, last in pairs)
+    if not alike or len(set(pairs)) == 1:
+        return ()
+    return (
+        f"samples of {path} that lie side by side are of one class: with {flags}consecutive "
+        f"{config.consecutive} they come into a batch together; 1 shuffles them one by one",
     )
 
 

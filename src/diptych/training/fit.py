@@ -242,6 +242,8 @@ def _place(state: TrainingState, source: Source, run: Run, origin: _Origin) -> l
         "weights": list(source.weights),
         "resample": run.data.resample,
     }
+    if run.data.consecutive > 1:  # what was written before there were runs has none
+        state.order["consecutive"] = run.data.consecutive
     # Epochs are counted in samples: a batch of another size changes the steps that are left.
     left = math.ceil(run.epochs * len(source)) - state.samples
     state.steps = run.steps or state.step + math.ceil(max(left, 1 - state.step) / run.batch_size)

@@ -257,7 +257,9 @@ def _run(
     """What all trainings share; `name` is the model's and the recipe's."""
     return Run(
         model=ModelConfig(name=name, image=image, text=text),
-        data=DataConfig(path=data, augment=AugmentConfig(scale=(0.9, 1.0)), workers=8),
+        data=DataConfig(
+            path=data, augment=AugmentConfig(scale=(0.9, 1.0)), workers=8, consecutive=256
+        ),
         optim=OptimConfig(
             name="lamb-deepspeed",
             lr=5e-4,

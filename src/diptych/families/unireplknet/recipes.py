@@ -45,6 +45,7 @@ def clip_unireplknet_l_laion2b() -> Run:
         data=DataConfig(
             path="laion2b/{000000..231349}.tar",
             resample=True,
+            consecutive=256,
             augment=AugmentConfig(scale=(0.9, 1.0)),
             workers=6,
         ),
