@@ -89,6 +89,8 @@ class Batch:
     ids of the tokens that the `masked` text view masks, -100 elsewhere; None without such a view.
     They stay on the CPU, where shapes can be chosen by them.
     `lengths[v]`: of `texts[v]`; None where they aren't known.
+    `levels`: the `images` before they were normalised, for models that normalise in another way;
+    None where they never were levels, or still are.
     """
 
     images: tuple[Shaped[Tensor, "batch 3 height width"], ...]
@@ -97,6 +99,7 @@ class Batch:
     mlm_labels: Int[Tensor, "batch _"] | None = None
     lengths: tuple[TextLengths, ...] | None = None
     normalise: Callable[[Tensor], Tensor] | None = None
+    levels: tuple[Shaped[Tensor, "batch 3 height width"], ...] | None = None
 
     def __len__(self) -> int:
         return len(self.index)
@@ -120,6 +123,7 @@ class Batch:
             lengths=None
             if self.lengths is None
             else tuple(view.rows(start, stop) for view in self.lengths),
+            levels=None if self.levels is None else tuple(view[start:stop] for view in self.levels),
         )
 
     def to(self, device: torch.device) -> "Batch":
@@ -132,6 +136,9 @@ class Batch:
             lengths=None
             if self.lengths is None
             else tuple(view.to(device) for view in self.lengths),
+            levels=None
+            if self.levels is None
+            else tuple(sent(view, device) for view in self.levels),
         )
 
     def lengths_of(self, view: int) -> TextLengths | None:
@@ -151,7 +158,8 @@ class Batch:
         """
         if self.normalise is None:
             return self
-        return replace(self, images=tuple(map(self.normalise, self.images)), normalise=None)
+        images = tuple(map(self.normalise, self.images))
+        return replace(self, images=images, normalise=None, levels=self.images)
 
 
 def sent(tensor: Tensor, device: torch.device) -> Tensor:

@@ -41,6 +41,7 @@ from diptych.config.run import (
     TrackConfig,
 )
 from diptych.config.shard import ShardConfig
+from diptych.config.taught import TaughtConfig
 
 __all__ = [
     "Activation",
@@ -68,6 +69,7 @@ __all__ = [
     "SlipObjectiveConfig",
     "SourceConfig",
     "StrongConfig",
+    "TaughtConfig",
     "TextTowerConfig",
     "TokenPairsConfig",
     "TokenizerConfig",

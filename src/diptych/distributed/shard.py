@@ -129,15 +129,16 @@ def _shard(module: nn.Module, peers: Peers, config: ShardConfig, parts: Parts) -
     offload_policy = CPUOffloadPolicy() if offload else OffloadPolicy()
     kept = MixedPrecisionPolicy()
     lower = MixedPrecisionPolicy(param_dtype=torch.bfloat16, reduce_dtype=torch.float32)
-    again = config.mode == "zero3"
     for tower in parts.towers:
         for block in tower.blocks:
+            # What isn't trained has no backward pass for which it should be kept.
+            trained = any(parameter.requires_grad for parameter in block.parameters())
             # Running statistics are kept in float32, and so must be what is beside them.
             low = config.precision == "bf16" and not _batch_norms(block)
             fully_shard(
                 block,
                 mesh=mesh,
-                reshard_after_forward=again,
+                reshard_after_forward=config.mode == "zero3" or not trained,
                 mp_policy=lower if low else kept,
                 offload_policy=offload_policy,
             )

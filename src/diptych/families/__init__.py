@@ -10,6 +10,7 @@ from typing import Any
 from diptych.components import Component, import_object, reason
 from diptych.config import TowerConfig
 from diptych.config.objective import OBJECTIVES
+from diptych.config.taught import TAUGHT
 from diptych.errors import ConfigError
 from diptych.families.base import Family
 from diptych.families.entry import Claim, Entry, Training, Weights
@@ -78,7 +79,7 @@ def tower_configs() -> list[type[TowerConfig]]:
 
 def objective_configs() -> list[type[Component]]:
     """The configurations of all objectives and of their parts: the general ones first."""
-    found = list(OBJECTIVES)
+    found = [*OBJECTIVES, *TAUGHT]
     for family in families():
         found += family.part(family.objectives)
     return found

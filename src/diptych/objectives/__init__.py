@@ -9,6 +9,7 @@ from diptych.objectives.declip import DeclipObjective
 from diptych.objectives.defilip import DefilipObjective
 from diptych.objectives.filip import FilipObjective
 from diptych.objectives.slip import SlipObjective
+from diptych.objectives.teacher import Teacher
 
 __all__ = [
     "ContrastiveObjective",
@@ -20,6 +21,7 @@ __all__ = [
     "Losses",
     "Objective",
     "SlipObjective",
+    "Teacher",
     "accumulate",
     "build_objective",
 ]

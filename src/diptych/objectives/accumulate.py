@@ -8,7 +8,7 @@ from typing import Any, NamedTuple, cast
 import torch
 from torch import Tensor, nn
 
-from diptych.batch import Batch
+from diptych.batch import Batch, sent
 from diptych.distributed import Peers, unsynchronised
 from diptych.errors import ConfigError
 from diptych.objectives.base import Cotangents, Features, Losses, Objective
@@ -27,7 +27,8 @@ def accumulate(
     A contrastive loss isn't a sum over micro-batches: each pair needs all the others. So
     (GradCache, Gao et al. 2021, arXiv:2101.06983): the features of every micro-batch without a
     graph; one loss of them all, and its gradients; then each micro-batch again, with the same
-    dropout masks, for the gradients of the towers. It costs a forward pass more.
+    dropout masks, for the gradients of the towers. It costs a forward pass more. A loss that is a
+    mean over samples' own terms (`Objective.terms`) needs none of it: micro-batches add up.
 
     `wrapped`: the objective as `data_parallel` gave it; gradients are averaged over the peers once,
     in the last backward pass. `autocast`: makes the context in which the towers compute.
@@ -57,13 +58,17 @@ def accumulate(
         scale_loss(losses.total).backward()
         return losses._replace(total=losses.total.detach())
     _refuse_batch_statistics(objective)
+    counts = [objective.terms(batch) for batch in micro_batches]
+    known = [count for count in counts if count is not None]
+    if len(known) == len(counts):
+        return _add_up(wrapped, micro_batches, known, peers, autocast, scale_loss)
     # One: features, without a graph. Two: dloss/dfeatures. Three: the chain rule's other half,
     # dfeatures/dweights, a micro-batch at a time; the sum over samples is the whole gradient.
     # All within calls of the wrapped objective: sharded parameters are whole there.
     with unsynchronised(wrapped):
-        features, states = _features(objective, wrapped, micro_batches, peers, autocast)
+        features, targets, states = _features(objective, wrapped, micro_batches, peers, autocast)
         losses, cotangents = wrapped(
-            lambda: _contrast(objective, features, peers, autocast, scale_loss)
+            lambda: _contrast(objective, features, targets, peers, autocast, scale_loss)
         )
     for i, (batch, state, cotangent) in enumerate(
         zip(micro_batches, states, cotangents, strict=True), 1
@@ -77,6 +82,30 @@ def accumulate(
                 product = wrapped(batch, peers, cotangent).total
             product.backward()
     return losses
+
+
+def _add_up(
+    wrapped: nn.Module,
+    micro_batches: Sequence[Batch],
+    counts: Sequence[int],
+    peers: Peers,
+    autocast: Callable[[], AbstractContextManager[Any]],
+    scale_loss: Callable[[Tensor], Tensor],
+) -> Losses:
+    """Of a loss that is a mean over terms: each micro-batch counts by everybody's terms in it."""
+    terms = peers.sum(sent(torch.tensor(counts, dtype=torch.float64), peers.device))
+    total, metrics = torch.zeros((), device=peers.device), dict[str, Tensor]()
+    for i, (batch, share) in enumerate(zip(micro_batches, terms / terms.sum()), 1):
+        with nullcontext() if i == len(micro_batches) else unsynchronised(wrapped):
+            with autocast():
+                losses = wrapped(batch, peers)
+            part = losses.total * share.to(losses.total.dtype)
+            scale_loss(part).backward()
+        assert not losses.carry  # what is to be kept of a step isn't a mean
+        total = total + part.detach()
+        for name, value in losses.metrics.items():
+            metrics[name] = metrics.get(name, 0) + value * share.to(value.dtype)
+    return Losses(total, metrics)
 
 
 class _RandomState(NamedTuple):
@@ -108,21 +137,28 @@ def _features(
     micro_batches: Sequence[Batch],
     peers: Peers,
     autocast: Callable[[], AbstractContextManager[Any]],
-) -> tuple[list[Features], list[_RandomState]]:
-    """Each micro-batch's features, and the random state that they were drawn with."""
-    features, states = [], []
+) -> tuple[list[Features], list[Features], list[_RandomState]]:
+    """Each micro-batch's features, its targets, and the random state that they were drawn with."""
+    features, targets, states = list[Features](), list[Features](), list[_RandomState]()
     for batch in micro_batches:
         states.append(_random_state(peers.device))
         # A context each: autocast keeps the weights' casts until its end, and these know of no
         # gradient.
         with autocast():
-            features.append(wrapped(partial(objective.features, batch.ready())))
-    return features, states
+            mine, given = wrapped(partial(_both, objective, batch.ready()))
+        features.append(mine)
+        targets.append(given)
+    return features, targets, states
+
+
+def _both(objective: Objective, batch: Batch) -> tuple[Features, Features]:
+    return objective.features(batch), objective.targets(batch)
 
 
 def _contrast(
     objective: Objective,
     features: list[Features],
+    targets: list[Features],
     peers: Peers,
     autocast: Callable[[], AbstractContextManager[Any]],
     scale_loss: Callable[[Tensor], Tensor],
@@ -135,7 +171,7 @@ def _contrast(
     leaves = {name: x.requires_grad_() for name, x in whole.items() if x.is_floating_point()}
     parameters = {name: p for name, p in objective.named_parameters() if p.requires_grad}
     with autocast():
-        losses = objective.loss(whole, peers)
+        losses = objective.loss(whole | _joined(targets), peers)
     used = _gradients(scale_loss(losses.total), leaves | parameters)
     # A feature's row belongs to one sample, so its gradient goes to that sample's micro-batch.
     sizes = [len(next(iter(part.values()))) for part in features]

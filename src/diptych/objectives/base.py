@@ -10,6 +10,7 @@ from diptych.batch import Batch, Views
 from diptych.distributed import Peers
 from diptych.models import Clip
 from diptych.objectives.features import send, unit
+from diptych.objectives.teacher import Teacher
 
 _ALONE = Peers()
 Features = dict[str, Tensor]
@@ -58,6 +59,8 @@ class Objective(nn.Module):
       changes nothing. `peers` gathers everybody's rows; `Peers()` is the single process.
     * `views`, where it wants more of a pair than one plain picture and caption, and then `features`
       with what it needs of them.
+    * `targets`, where something that isn't trained, such as a teacher, says what is to be learned.
+    * `terms`, where the loss is a mean over the samples' own terms, and contrasts none.
     * `before_step` and `after_step`, where something has to be kept within limits or remembered.
 
     Here one that asks only which caption belongs to a picture, not back, at a fixed temperature
@@ -113,6 +116,22 @@ class Objective(nn.Module):
         text = self.send(unit(self.model.encode_text(batch.texts[0], lengths=batch.lengths_of(0))))
         return {"image": unit(self.model.encode_image(batch.images[0])), "text": text}
 
+    def targets(self, batch: Batch) -> Features:
+        """Further features, of which no gradient is wanted: what teachers say of each pair. They
+        are asked once a step, in whichever way it is accumulated."""
+        return {}
+
+    def terms(self, batch: Batch) -> int | None:
+        """Of a loss that is a mean over terms of which each belongs to one sample: how many terms
+        these samples have. Such a loss is accumulated without features being computed twice.
+        None: the loss contrasts samples with one another."""
+        return None
+
+    @property
+    def teachers(self) -> list[Teacher]:
+        """The models in it that aren't trained."""
+        return [module for module in self.modules() if isinstance(module, Teacher)]
+
     def send(self, rows: Tensor) -> Tensor:
         """For `features`: `rows`, which `loss` will gather, on their way to everybody while the
         rest is computed. So texts come first, and the image tower, the larger one, hides how long
@@ -164,7 +183,7 @@ class Objective(nn.Module):
     def _features_for(self, batch: Batch, peers: Peers) -> Features:
         self._peers = peers
         try:
-            return self.features(batch)
+            return self.features(batch) | self.targets(batch)
         finally:
             self._peers = _ALONE
 

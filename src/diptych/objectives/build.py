@@ -1,14 +1,19 @@
 """From an objective's configuration to the objective."""
 
+from collections.abc import Sequence
+
 from diptych.components import implementation
-from diptych.config import ObjectiveConfig
+from diptych.config import ObjectiveConfig, TaughtConfig
 from diptych.errors import ConfigError
 from diptych.models import Clip
 from diptych.objectives.base import Objective
 
 
-def build_objective(config: ObjectiveConfig, model: Clip) -> Objective:
-    """The objective that `config` names, over `model`.
+def build_objective(
+    config: ObjectiveConfig, model: Clip, teachers: Sequence[Clip] = ()
+) -> Objective:
+    """The objective that `config` names, over `model`; with the models of its `teachers`, if it has
+    any.
 
     Raises ConfigError where the model lacks what the objective needs, and where the configuration
     names something that isn't an objective.
@@ -20,7 +25,8 @@ def build_objective(config: ObjectiveConfig, model: Clip) -> Objective:
     >>> type(build_objective(SlipObjectiveConfig(), build(pretrained.get("tiny")))).__name__
     'SlipObjective'
     """
-    objective = implementation(config)(config, model)
+    taught = isinstance(config, TaughtConfig)
+    objective = implementation(config)(config, model, *([teachers] if taught else []))
     if not isinstance(objective, Objective):
         raise ConfigError(
             f"{config.implementation}, which {type(config).__name__} names, makes no Objective; "

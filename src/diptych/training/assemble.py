@@ -1,5 +1,6 @@
 """From a Run to its state before the first step: model, objective, optimiser."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -9,7 +10,7 @@ import torch
 
 from diptych import pretrained
 from diptych.checkpoints import start_model, start_tower
-from diptych.config import ClipConfig, ModelConfig, Run, TowerOptions
+from diptych.config import ClipConfig, ModelConfig, Run, TaughtConfig, TowerOptions
 from diptych.config.serialize import from_dict, to_dict
 from diptych.distributed import Parts, Peers, data_parallel, on_main
 from diptych.errors import ConfigError
@@ -19,28 +20,43 @@ from diptych.objectives import Objective, build_objective
 from diptych.optim import Group, build_optimizer, decay_groups, layer_lr_scales, norms_and_biases
 from diptych.training.average import Average
 from diptych.training.state import TrainingState
+from diptych.training.teachers import (
+    Teachers,
+    inherit,
+    refuse_text_options,
+    student_of,
+    teacher_configs,
+)
 
 _DEFAULT = "vit-b-32"
 """The model of a run that names none."""
+_NO_TEACHERS = Teachers()
 _Start = tuple[Clip, Path | None, list[str]]
 """The model, the folder of weights that it starts from as a whole, and what the user should know of
 them."""
 
 
-def assemble(run: Run, peers: Peers) -> tuple[TrainingState, torch.nn.Module, list[str]]:
+def assemble(
+    run: Run, peers: Peers, teachers: Teachers = _NO_TEACHERS
+) -> tuple[TrainingState, torch.nn.Module, list[str]]:
     """The state of a run before its first step, the objective as the peers share it, and what the
-    user should know of the weights that it starts from."""
+    user should know of the weights that it starts from. `teachers`: as `load_teachers` gives
+    them."""
     torch.manual_seed(run.seed)
-    sharded = run.shard.mode != "replicate" and peers.size > 1
-    model, folder, notes = _shared_model(run, peers) if sharded else _model(run)
+    sharded = is_sharded(run, peers)
+    start = _shared_model if sharded else _model
+    model, folder, notes = start(run, peers, teachers)
     notes += _useless(run.model)
     if run.shard.mode != "replicate" and not sharded:
         notes.append(f"--shard.mode {run.shard.mode}: a single process has nothing to share")
     prepare(model.train(), run)
-    objective = build_objective(run.objective, model)
+    objective = build_objective(run.objective, model, teachers.models)
     # Shards go to their place one by one; nothing that is to be sharded is whole there before.
     wrapped = data_parallel(
-        objective if sharded else objective.to(peers.device), peers, run.shard, parts_of(model, run)
+        objective if sharded else objective.to(peers.device),
+        peers,
+        run.shard,
+        parts_of(objective, run),
     )
     average = Average(model, run.ema) if run.ema else None
     groups = parameter_groups(objective, run)
@@ -54,25 +70,35 @@ def assemble(run: Run, peers: Peers) -> tuple[TrainingState, torch.nn.Module, li
             average=average,
             groups=groups,
             origin=folder,
-            whole=partial(_whole_objective, run, model.config, peers) if sharded else None,
+            whole=partial(_whole_objective, run, model.config, teachers.configs, peers)
+            if sharded
+            else None,
         ),
         wrapped,
         notes,
     )
 
 
-def _whole_objective(run: Run, config: ClipConfig, peers: Peers) -> Objective:
+def is_sharded(run: Run, peers: Peers) -> bool:
+    """Whether the processes share the run's weights out."""
+    return run.shard.mode != "replicate" and peers.size > 1
+
+
+def _whole_objective(
+    run: Run, config: ClipConfig, teachers: Sequence[ClipConfig], peers: Peers
+) -> Objective:
     """The run's objective once more, on one device, with room for its numbers."""
-    return build_objective(run.objective, build(config, init=False)).to(peers.device)
+    model, *others = (build(each, init=False) for each in (config, *teachers))
+    return build_objective(run.objective, model, others).to(peers.device)
 
 
-def _shared_model(run: Run, peers: Peers) -> _Start:
+def _shared_model(run: Run, peers: Peers, teachers: Teachers) -> _Start:
     """The model on the first process; on the others, which get their shards from it, without
     numbers."""
     made = list[Clip]()
 
     def describe() -> tuple[dict[str, Any], Path | None, list[str]]:
-        model, folder, notes = _model(run)
+        model, folder, notes = _model(run, peers, teachers)
         made.append(model)
         return to_dict(model.config), folder, notes
 
@@ -81,11 +107,16 @@ def _shared_model(run: Run, peers: Peers) -> _Start:
     return model, folder, notes
 
 
-def parts_of(model: Clip, run: Run) -> Parts:
+def parts_of(objective: Objective, run: Run) -> Parts:
     """Its towers: which are recomputed, and whether they are compiled."""
+    model = objective.model
     towers = ((model.image, run.model.image), (model.text, run.model.text))
     checkpointed = [tower for tower, options in towers if options.checkpointing]
-    return Parts((model.image, model.text), checkpointed, run.compile, varying=(model.text,))
+    every, varying = [model.image, model.text], [model.text]
+    for teacher in objective.teachers:
+        every += teacher.towers
+        varying += [] if teacher.text is None else [teacher.text]
+    return Parts(every, checkpointed, run.compile, varying)
 
 
 def from_checkpoint(config: ModelConfig, folder: Path) -> ModelConfig:
@@ -95,24 +126,49 @@ def from_checkpoint(config: ModelConfig, folder: Path) -> ModelConfig:
     return replace(config, name="", custom=None, init=str(folder), image=image, text=text)
 
 
-def _model(run: Run) -> _Start:
-    model, folder, notes = _whole_model(run)
-    return model, folder, notes + _start_towers(model, run.model)
+def _model(run: Run, peers: Peers, teachers: Teachers) -> _Start:
+    model, folder, notes = _whole_model(run, teachers)
+    notes += _start_towers(model, run.model)
+    if inherits_text(run):
+        inherit(model, teachers.models[0])
+        folder = teachers.folder
+    return model, folder, notes
 
 
-def _whole_model(run: Run) -> _Start:
+def _whole_model(run: Run, teachers: Teachers) -> _Start:
     config = run.model
-    chosen = config.custom or (pretrained.get(config.name) if config.name else None)
     if config.init:
+        named = bool(config.custom or config.name)
+        chosen = _chosen(run, teachers.configs) if named else None
         return start_model(config.init, chosen, image_size=config.image.size or None)
-    return build(described(run)), None, []
+    return build(described(run, teachers.configs)), None, []
 
 
-def described(run: Run) -> ClipConfig:
-    """The model of a run that starts from no whole model's weights, or has a name beside them."""
+def described(run: Run, teachers: Sequence[ClipConfig] | None = None) -> ClipConfig:
+    """The model of a run that starts from no whole model's weights, or has a name beside them.
+    `teachers`: theirs, where they are known."""
+    chosen = _chosen(run, teacher_configs(run) if teachers is None else teachers)
+    return run.objective.adapt(_sized(chosen, run.model.image.size))
+
+
+def _chosen(run: Run, teachers: Sequence[ClipConfig]) -> ClipConfig:
+    """The model that the run names; the name of an image tower alone will do where the text tower
+    is a teacher's. Raises ConfigError where there is none to have it from."""
     config = run.model
-    chosen = config.custom or pretrained.get(config.name or _DEFAULT)
-    return run.objective.adapt(_sized(chosen, config.image.size))
+    if not inherits_text(run):
+        return config.custom or pretrained.get(config.name or _DEFAULT)
+    refuse_text_options(run)
+    if not teachers:
+        raise ConfigError("the objective needs a teacher: name it by --objective.teachers")
+    named = config.custom or pretrained.entry(config.name or _DEFAULT).config
+    if isinstance(named, ClipConfig):
+        return student_of(teachers[0], named)
+    return replace(teachers[0], image=named)
+
+
+def inherits_text(run: Run) -> bool:
+    """Whether the run's model has a teacher's text tower."""
+    return isinstance(run.objective, TaughtConfig) and run.objective.inherits_text
 
 
 def _sized(config: ClipConfig, size: int) -> ClipConfig:

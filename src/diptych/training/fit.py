@@ -21,7 +21,7 @@ from diptych.inputs import Preprocess, Tokenizer, tokenizer_of
 from diptych.interrupts import listening
 from diptych.optim import group_table
 from diptych.threads import usable_cores
-from diptych.training.assemble import assemble, from_checkpoint
+from diptych.training.assemble import assemble, from_checkpoint, is_sharded
 from diptych.training.callbacks import (
     Checkpointer,
     every,
@@ -48,6 +48,7 @@ from diptych.training.resume import (
 from diptych.training.saved import load_run
 from diptych.training.signals import Signals
 from diptych.training.state import TrainingState
+from diptych.training.teachers import Teachers, check_same, load_teachers
 
 _WRITING = 10.0
 """Seconds for a checkpoint on its way, where the run ends by itself."""
@@ -91,8 +92,9 @@ def fit(run: Run, *, resume: bool | str | os.PathLike[str] = False, progress: bo
         _threads_beside(run.data.workers, peers.per_node),
     ):
         tell = say if progress and peers.is_main else _silent
+        run, teachers = load_teachers(run, peers, is_sharded(run, peers))
         origin = _origin(run, resume, peers)
-        made = _make(run, origin, peers)
+        made = _make(run, origin, peers, teachers)
         state, found = made.state, origin.found
         missed = _missed_evaluation(run, made, found, peers)
         if found and state.step >= state.steps and not missed:
@@ -149,18 +151,19 @@ def _origin(run: Run, resume: bool | str | os.PathLike[str], peers: Peers) -> _O
     out = Path(run.out)
     found = on_main(peers, lambda: checkpoint_of(out, resume))
     old, lost = _as_it_was(out, run) if found else (run, [])
+    check_same(old, run)
     changed = changes(old, run)
     if not found:
         on_main(peers, lambda: _refuse_another(out))
     return _Origin(found, old, changed, lost)
 
 
-def _make(run: Run, origin: _Origin, peers: Peers) -> _Made:
+def _make(run: Run, origin: _Origin, peers: Peers, teachers: Teachers) -> _Made:
     found = origin.found
     # A checkpoint says all about its model: what the run once started from need not be there any
     # more.
     start = replace(run, model=from_checkpoint(run.model, found)) if found else run
-    state, wrapped, notes = assemble(start, peers)
+    state, wrapped, notes = assemble(start, peers, teachers)
     model = state.model.config
     tokenizer = tokenizer_of(model, state.origin)
     preprocess = Preprocess(model.preprocess, model.image.image_size)

@@ -114,7 +114,7 @@ def plan(run: Run, machines: Machines = Machines(), modes: tuple[Mode, ...] = MO
     model = build(described(run), device="meta")
     flops = needs.two.both / (2 * half)
     if micro < share:  # features first, without a graph
-        flops += needs.two.forward / (2 * half)
+        flops += needs.two.again / (2 * half)
     return Plan(
         image=sum(p.numel() for p in model.image.parameters()),
         text=sum(p.numel() for p in model.text.parameters()),
@@ -158,7 +158,7 @@ class _Needs:
             weights=one.weights / shards + (gathered if shards > 1 else 0),
             gradients=one.gradients / shards,
             optimizer=one.optimizer / shards,
-            average=one.weights / shards if self.run.ema else 0.0,
+            average=one.gradients / shards if self.run.ema else 0.0,
             activations=self._activations(micro) + self._contrast(),
             peak=self._peak(mode, micro),
             sent=self._sent(mode, micro),
@@ -177,13 +177,15 @@ class _Needs:
 
     def _contrast(self) -> float:
         """Everybody's features and their gradients, and a tile of logits with its gradient and its
-        exponentials, in float32."""
+        exponentials, in float32; nothing for a loss that contrasts no samples."""
+        if not self.one.again:
+            return 0.0
         batch, width = self.run.batch_size, described(self.run).embed_dim
         return 4.0 * batch * (4 * width + 3 * min(_TILE, self.share))
 
     def _peak(self, mode: Mode, pairs: int) -> float:
         one, shards = self.one, self._shards(mode)
-        average = one.weights / shards if self.run.ema else 0.0
+        average = one.gradients / shards if self.run.ema else 0.0
         stepping = one.stepping / shards + average
         if shards == 1:
             passing = max(self.grown("passing", pairs), one.weights + self._activations(pairs))
@@ -209,14 +211,15 @@ class _Needs:
         gather."""
         one, gpus, shards = self.one, self.machines.gpus, self._shards(mode)
         features = 2 * 4 * self.share * described(self.run).embed_dim
-        contrast = 2 * (gpus - 1) * features  # there, and their gradients back
+        # There, and their gradients back.
+        contrast = 2 * (gpus - 1) * features if one.again else 0
         part, rounds = (shards - 1) / shards, -(-self.share // micro)
         if mode == "replicate":
             return contrast + 2 * (gpus - 1) / gpus * one.gradients
         if mode == "zero2":
             return contrast + part * (one.weights + one.gradients)
         # Forward and backward, and features first where there are micro-batches.
-        gathers = 2 if rounds == 1 else 3 * rounds
+        gathers = 2 if rounds == 1 else (3 if one.again else 2) * rounds
         nodes = gpus / shards
         across = 2 * (nodes - 1) / nodes * one.gradients / shards
         return contrast + part * (gathers * one.weights + rounds * one.gradients) + across

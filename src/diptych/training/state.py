@@ -97,6 +97,10 @@ def exported(state: TrainingState) -> Generator[Objective, None, None]:
         }
         for name, tensor in objective.state_dict().items():
             fill(tensor, whole(found[name].detach()))
+        for ours, theirs in zip(objective.teachers, state.objective.teachers, strict=True):
+            given = theirs.tensors()
+            for name, tensor in ours.tensors().items():
+                fill(tensor, whole(given[name].detach()))
         yield objective
     elif state.average is not None:
         swap_average(state)

@@ -35,11 +35,16 @@ from diptych.objectives import Objective, build_objective
 from diptych.optim import build_optimizer
 from diptych.training.assemble import described, parameter_groups, parts_of, prepare
 from diptych.training.step import autocast
+from diptych.training.teachers import teacher_configs
 
 _DEEP = 40
 """Blocks of both towers from which a trace would take long: inner blocks are alike, so such towers
 are traced with two and three of them."""
 _UNIFORM = 2
+_Models = tuple[ClipConfig, ...]
+"""The model that is trained, and its teachers."""
+_Place = tuple[int, str]
+"""Which of the models, and which tower."""
 
 
 class Trace(NamedTuple):
@@ -65,7 +70,10 @@ class Trace(NamedTuple):
     block: int
     """Bytes of the largest block's weights."""
     forward: int
-    """FLOPs of towers and heads, forward, as torch counts them: a multiply-add is two."""
+    """FLOPs of towers, heads and teachers, forward, as torch counts them: a multiply-add is two."""
+    again: int
+    """Of them, those that are done once more where there are micro-batches; 0: the loss contrasts
+    no samples, so none are."""
     both: int
     """FLOPs forward and backward; with activations recomputed where the run says so."""
 
@@ -82,16 +90,19 @@ def trace(run: Run, pairs: int) -> Trace:
     >>> step.weights == step.gradients, step.optimizer // step.weights
     (True, 2)
     """
-    config = described(run)
-    depths = {"image": _depth(config.image), "text": _depth(config.text)}
+    teachers = teacher_configs(run)
+    models = (described(run, teachers), *teachers)
+    depths = dict[_Place, int]()
+    for number, config in enumerate(models):
+        depths[number, "image"], depths[number, "text"] = _depth(config.image), _depth(config.text)
     locked = run.model.image.unlocked_layers or run.model.text.unlocked_layers
     if sum(depths.values()) < _DEEP or min(depths.values()) <= _UNIFORM or locked:
-        return _trace(run, config, pairs)
-    shallow = _with_depth(config, "image", _UNIFORM)
-    shallow = _with_depth(shallow, "text", _UNIFORM)
-    found = base = _trace(run, shallow, pairs)
-    for side, depth in depths.items():
-        deeper = _trace(run, _with_depth(shallow, side, _UNIFORM + 1), pairs)
+        return _trace(run, models, pairs)
+    for place in depths:
+        models = _with_depth(models, place, _UNIFORM)
+    found = base = _trace(run, models, pairs)
+    for place, depth in depths.items():
+        deeper = _trace(run, _with_depth(models, place, _UNIFORM + 1), pairs)
         rows = zip(found, base, deeper, strict=True)
         found = Trace(*(whole + (depth - _UNIFORM) * (more - less) for whole, less, more in rows))
     return found
@@ -103,24 +114,31 @@ def _depth(config: TowerConfig) -> int:
     return layers if isinstance(layers, int) else 0
 
 
-def _with_depth(config: ClipConfig, side: str, layers: int) -> ClipConfig:
-    return override(config, f"{side}.layers", layers)
+def _with_depth(models: _Models, place: _Place, layers: int) -> _Models:
+    number, side = place
+    deep = override(models[number], f"{side}.layers", layers)
+    return (*models[:number], deep, *models[number + 1 :])
 
 
-def _trace(run: Run, config: ClipConfig, pairs: int) -> Trace:
-    objective = _objective(run, config)
+def _trace(run: Run, models: _Models, pairs: int) -> Trace:
+    objective = _objective(run, models)
     blocks = [*objective.model.image.blocks, *objective.model.text.blocks]
+    for teacher in objective.teachers:
+        for tower in teacher.towers:
+            blocks += tower.blocks
     with FakeTensorMode(), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of fused kernels that a CPU lacks
         _without_numbers(objective)
         batch = _batch(objective, pairs)
         optimizer = build_optimizer(run.optim, parameter_groups(objective, run))
-        inputs = [*batch.images, *batch.texts]
+        inputs = [*batch.images, *batch.texts, *(batch.levels or ())]
         there = [*objective.parameters(), *objective.buffers(), *inputs]
         kept, live = _Kept(there), _Live(there)
         try:
             with live:
                 features = _forward(objective, batch, run, kept)
+                again = live.flops if objective.terms(batch) is None else 0
+                _ask_teachers(objective, batch, run)
                 forward = live.flops
                 _backward(features)
         except (DataDependentOutputException, DynamicOutputShapeException) as error:
@@ -147,15 +165,16 @@ def _trace(run: Run, config: ClipConfig, pairs: int) -> Trace:
             stepping=live.restart(),
             block=max((_size(block.parameters()) for block in blocks), default=0),
             forward=forward,
+            again=again,
             both=live.flops,
         )
 
 
-def _objective(run: Run, config: ClipConfig) -> Objective:
-    model = build(config, device="meta")
+def _objective(run: Run, models: _Models) -> Objective:
+    model, *teachers = (build(config, device="meta") for config in models)
     prepare(model.train(), run)
-    objective = build_objective(run.objective, model)
-    data_parallel(objective, Peers(), parts=parts_of(model, replace(run, compile=False)))
+    objective = build_objective(run.objective, model, teachers)
+    data_parallel(objective, Peers(), parts=parts_of(objective, replace(run, compile=False)))
     return objective
 
 
@@ -177,8 +196,10 @@ def _batch(objective: Objective, pairs: int) -> Batch:
     views, config = objective.views, objective.model.config
     side, length = config.image.image_size, config.text.context_length
     texts = tuple(torch.zeros(pairs, length, dtype=torch.long) for _ in views.text)
+    levels = tuple(torch.empty(pairs, 3, side, side, dtype=torch.uint8) for _ in views.image)
     return Batch(
         images=tuple(torch.empty(pairs, 3, side, side) for _ in views.image),
+        levels=levels if objective.teachers else None,
         texts=texts,
         index=torch.zeros(pairs, dtype=torch.long),
         mlm_labels=texts[0] if "masked" in views.text else None,
@@ -190,6 +211,11 @@ def _forward(objective: Objective, batch: Batch, run: Run, kept: "_Kept") -> lis
     with autocast(run.precision, torch.device("cpu"))(), kept.watching():
         features = objective.features(batch)
     return [x for x in features.values() if x.requires_grad]
+
+
+def _ask_teachers(objective: Objective, batch: Batch, run: Run) -> None:
+    with autocast(run.precision, torch.device("cpu"))():
+        objective.targets(batch)
 
 
 def _backward(features: list[Tensor]) -> None:
