@@ -11,6 +11,7 @@ from diptych.config.ranges import (
     Level,
     OwnPixels,
     Ranged,
+    Seed,
     Share,
     ShareOfSome,
     Some,
@@ -121,6 +122,11 @@ class DataConfig(Ranged):
     """Samples that lie side by side and are read one after the other: runs of so many are shuffled
     in place of single samples, and over a thousand runs are mixed at any time. 1: every sample by
     itself. 256 is for shards on a network file system, which are read forward then."""
+    share: ShareOfSome = field(default=1.0, metadata=ADDED)
+    """Train on this share of each source's samples, drawn once by `share_seed`: a smaller share is
+    part of a larger one. What is measured (`evaluation.pairs`) is whole."""
+    share_seed: Seed = field(default=0, metadata=ADDED)
+    """Another seed draws other samples."""
     image_key: str = "jpg;jpeg;png;webp"
     """Shards: members that hold the picture, the first that is there. Tables: the column of the
     picture's path or bytes."""

@@ -166,19 +166,19 @@ def caption(scene: Scene, rng: np.random.Generator) -> str:
     zero is."""
     if scene.relation:
         first, second = (_noun_phrase(digit, rng, colour=True) for digit in scene.digits)
-        text = f"{first} {_draw(rng, RELATIONS[scene.relation])} {second}"
+        text = f"{first} {draw(rng, RELATIONS[scene.relation])} {second}"
     else:
         text = _noun_phrase(scene.digits[0], rng, colour=rng.random() < _SHARE_WITH_COLOUR)
         if scene.place and rng.random() < 0.5:
             text += f" {_PLACE_WORDS[scene.place]}"
     if rng.random() < 0.2:
-        text += f" {_draw(rng, BACKGROUNDS[scene.background])}"
-    return _draw(rng, ("", "", "a picture of ", "there is ")) + text
+        text += f" {draw(rng, BACKGROUNDS[scene.background])}"
+    return draw(rng, ("", "", "a picture of ", "there is ")) + text
 
 
 def _noun_phrase(digit: Digit, rng: np.random.Generator, colour: bool) -> str:
     word = DIGITS[digit.value]
-    words = [_draw(rng, (word, word, f"handwritten {word}", str(digit.value)))]
+    words = [draw(rng, (word, word, f"handwritten {word}", str(digit.value)))]
     if colour:
         words.insert(0, digit.colour)
     if rng.random() < 0.4:
@@ -201,21 +201,21 @@ def article(phrase: str) -> str:
 
 def _compose(part: Part, rng: np.random.Generator) -> Scene:
     pair = part == "pairs" or (part == "train" and rng.random() < _SHARE_OF_PAIRS)
-    background = _draw(rng, tuple(BACKGROUNDS))
+    background = draw(rng, tuple(BACKGROUNDS))
     if not pair:
-        size = _draw(rng, ("large", "small"))
-        place = _draw(rng, tuple(PLACES)) if size == "small" else None
-        centre = _draw(rng, PLACES[place]) if place else (0.5, 0.5)
+        size = draw(rng, ("large", "small"))
+        place = draw(rng, tuple(PLACES)) if size == "small" else None
+        centre = draw(rng, PLACES[place]) if place else (0.5, 0.5)
         digit = _digit(part, rng, size, centre, alone=True)
         return Scene(digits=(digit,), place=place, relation=None, background=background)
-    relation = _draw(rng, tuple(RELATIONS))
+    relation = draw(rng, tuple(RELATIONS))
     near, far = (0.26, 0.5), (0.74, 0.5)
     if relation in ("above", "below"):
         near, far = (0.5, 0.26), (0.5, 0.74)
     if relation in ("right", "below"):
         near, far = far, near
     digits = tuple(
-        _digit(part, rng, _draw(rng, ("large", "small")), centre, alone=False)
+        _digit(part, rng, draw(rng, ("large", "small")), centre, alone=False)
         for centre in (near, far)
     )
     return Scene(digits=digits, place=None, relation=relation, background=background)
@@ -224,21 +224,21 @@ def _compose(part: Part, rng: np.random.Generator) -> Scene:
 def _digit(
     part: Part, rng: np.random.Generator, size: str, centre: tuple[float, float], alone: bool
 ) -> Digit:
-    colour, value = _draw(rng, _combinations(unseen=part == "unseen"))
+    colour, value = draw(rng, combinations(unseen=part == "unseen"))
     low, high = _SIDES[1 if alone else 2, size]
     column, row = (share + float(rng.uniform(-0.03, 0.03)) for share in centre)
     return Digit(
         value=value,
         colour=colour,
         size=size,  # pyright: ignore[reportArgumentType] -- drawn from the two literals
-        glyph=int(rng.choice(_glyphs_of(part == "train")[value])),
+        glyph=int(rng.choice(glyphs_of(part == "train")[value])),
         centre=(column, row),
         side=float(rng.uniform(low, high)),
     )
 
 
 @cache
-def _combinations(unseen: bool) -> tuple[tuple[str, int], ...]:
+def combinations(unseen: bool) -> tuple[tuple[str, int], ...]:
     """(colour, digit) of the combinations that training lacks, or of those that it has."""
     every = itertools.product(COLOURS, range(10))
     return tuple(pair for pair in every if held_out(*pair) == unseen)
@@ -257,7 +257,7 @@ def _attributes(scene: Scene) -> dict[str, object]:
     }
 
 
-def _draw(rng: np.random.Generator, choices: Sequence[T]) -> T:
+def draw(rng: np.random.Generator, choices: Sequence[T]) -> T:
     return choices[int(rng.integers(len(choices)))]
 
 
@@ -305,7 +305,7 @@ def _glyph_table() -> tuple[Float[np.ndarray, "n 10 10"], UInt8[np.ndarray, " n"
 
 
 @cache
-def _glyphs_of(training: bool) -> tuple[np.ndarray, ...]:
+def glyphs_of(training: bool) -> tuple[np.ndarray, ...]:
     """Rows of the table by digit; every fifth row is kept from training."""
     values = _glyph_table()[1]
     rows = np.flatnonzero((np.arange(len(values)) % 5 != 4) == training)

@@ -8,6 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple, cast
 
+import numpy as np
+from jaxtyping import Int64
+
 from diptych.batch import Sample
 from diptych.config import DataConfig
 from diptych.data.wordnet import place_of_id, refuse_ids, spoken_names
@@ -142,21 +145,21 @@ class Joined(Source):
 class Chosen(Source):
     """Some samples of a source."""
 
-    def __init__(self, source: Source, rows: Sequence[int]):
-        self._source, self._rows = source, tuple(rows)
+    def __init__(self, source: Source, rows: Sequence[int] | Int64[np.ndarray, " n"]):
+        self._source, self._rows = source, np.asarray(rows, np.int64)
         self.class_names, self.bad_samples = source.class_names, source.bad_samples
 
     def __len__(self) -> int:
         return len(self._rows)
 
     def __getitem__(self, index: int) -> Sample:
-        return self._source[self._rows[index]]
+        return self._source[int(self._rows[index])]
 
     def where(self, index: int) -> tuple[str, str]:
-        return self._source.where(self._rows[index])
+        return self._source.where(int(self._rows[index]))
 
     def files(self, index: int) -> tuple[str, ...]:
-        return self._source.files(self._rows[index])
+        return self._source.files(int(self._rows[index]))
 
     def describe(self) -> str:
         return f"{len(self):,} of {self._source.describe()}"

@@ -16,6 +16,7 @@ from diptych.data.bad import too_many
 from diptych.data.braces import expand_braces
 from diptych.data.layout import PACKED, FolderReader
 from diptych.data.shards import Shards
+from diptych.data.share import rows_of_share
 from diptych.data.source import (
     BadSample,
     Captioner,
@@ -56,7 +57,7 @@ def open_source(
     samples are tried at once: a source of which none can be used raises DataError here, with the
     reason, and not an hour later. What may be meant otherwise is a DataWarning. `flags` is what the
     flags of these settings begin with, for messages. With a `split` ("train"), a table whose column
-    `split` names it and others gives its rows alone.
+    `split` names it and others gives its rows alone; "train" gives `config.share` of the samples.
 
     >>> from diptych.config import DataConfig
     >>> from diptych.data import open_source
@@ -65,7 +66,7 @@ def open_source(
     (1000, ('a photo of a white ring.',))
     """
     if config.source is not None:
-        return _open_own(config.source)
+        return _shared(_open_own(config.source), config, split)
     if not config.path:
         raise ConfigError(f"{flags}path is empty; give it {_KINDS}")
     captioner = captioner_of(config, needed=captions, class_names=tuple(class_names), flags=flags)
@@ -80,7 +81,7 @@ def open_source(
         probed = (*_probe(path, chosen, flags), *_said_of_neighbours(path, chosen, config, flags))
         for remark in (*part.remarks, *left_out, *probed):
             warnings.warn(remark, DataWarning, stacklevel=2)
-        parts.append(chosen)
+        parts.append(_shared(chosen, config, split))
     return parts[0] if len(parts) == 1 else Joined(parts, config.weights)
 
 
@@ -96,6 +97,13 @@ def _rows_of(source: Source, split: str) -> tuple[Source, tuple[str, ...]]:
         f"{source.path} says in a column which split a row belongs to: the {len(rows):,} of "
         f"{split!r} are taken, {len(source) - len(rows):,} others left out",
     )
+
+
+def _shared(source: Source, config: DataConfig, split: str) -> Source:
+    """What of a source is trained on."""
+    if split != "train" or config.share == 1:
+        return source
+    return Chosen(source, rows_of_share(len(source), config.share, config.share_seed))
 
 
 def _open_own(config: SourceConfig) -> Source:
