@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from diptych import recipes
     from diptych.checkpoints import convert, load_image_tower
     from diptych.config import ClipConfig, Run
-    from diptych.encoder import Encoder, load
+    from diptych.encoder import Encoder, load, reinforce
     from diptych.errors import DiptychError
     from diptych.evaluation import evaluate
     from diptych.search import Index
@@ -35,6 +35,7 @@ __all__ = [
     "load",
     "load_image_tower",
     "recipes",
+    "reinforce",
 ]
 
 _HOME = {
@@ -48,6 +49,7 @@ _HOME = {
     "fit": "training",
     "load": "encoder",
     "load_image_tower": "checkpoints",
+    "reinforce": "encoder",
 }
 
 

@@ -78,6 +78,28 @@ class TextLengths(NamedTuple):
         return self._replace(device=sent(self.device, device))
 
 
+class Taught(NamedTuple):
+    """What a teacher said of each pair; or, of a teacher that is to be asked, what it is shown.
+
+    Said: unit vectors Float[batch, width] and the factor on their cosine similarities. Shown:
+    levels UInt8[batch, 3, size, size] of the same crop, and ids Int[batch, context] of the same
+    caption, both as this teacher takes them.
+    """
+
+    images: Tensor
+    texts: Tensor
+    scale: float | None = None
+    """None: it is to be asked."""
+
+    def rows(self, start: int, stop: int) -> "Taught":
+        """Those of the rows from `start` up to, and without, `stop`."""
+        return Taught(self.images[start:stop], self.texts[start:stop], self.scale)
+
+    def to(self, device: torch.device) -> "Taught":
+        """The same on `device`."""
+        return Taught(sent(self.images, device), sent(self.texts, device), self.scale)
+
+
 @dataclass(frozen=True, kw_only=True)
 class Batch:
     """Pairs, ready for the towers.
@@ -91,6 +113,7 @@ class Batch:
     `lengths[v]`: of `texts[v]`; None where they aren't known.
     `levels`: the `images` before they were normalised, for models that normalise in another way;
     None where they never were levels, or still are.
+    `taught[t]`: of teacher t, for objectives that distil.
     """
 
     images: tuple[Shaped[Tensor, "batch 3 height width"], ...]
@@ -100,6 +123,7 @@ class Batch:
     lengths: tuple[TextLengths, ...] | None = None
     normalise: Callable[[Tensor], Tensor] | None = None
     levels: tuple[Shaped[Tensor, "batch 3 height width"], ...] | None = None
+    taught: tuple[Taught, ...] = ()
 
     def __len__(self) -> int:
         return len(self.index)
@@ -124,6 +148,7 @@ class Batch:
             if self.lengths is None
             else tuple(view.rows(start, stop) for view in self.lengths),
             levels=None if self.levels is None else tuple(view[start:stop] for view in self.levels),
+            taught=tuple(teacher.rows(start, stop) for teacher in self.taught),
         )
 
     def to(self, device: torch.device) -> "Batch":
@@ -139,6 +164,7 @@ class Batch:
             levels=None
             if self.levels is None
             else tuple(sent(view, device) for view in self.levels),
+            taught=tuple(teacher.to(device) for teacher in self.taught),
         )
 
     def lengths_of(self, view: int) -> TextLengths | None:

@@ -38,6 +38,7 @@ VERBS = {
     "embed": "make an index of a folder of pictures, or bring it up to date",
     "search": "find pictures in an index by a text or a picture",
     "models": "names, sizes, and where weights are",
+    "reinforce": "store what teachers make of training pairs, to distil from",
     "convert": "weights from one layout to another",
     "report": "a page of a run or of results",
     "benchmark": "objectives side by side: same towers, data, steps and seeds",
@@ -49,6 +50,7 @@ _KEPT = {
     "benchmark": "what is trained so far is kept, and the same command goes on from it",
     "evaluate": "what is measured and encoded so far is kept, and the same command goes on from it",
     "embed": "what is embedded so far is kept, and the same command goes on from it",
+    "reinforce": "the files that are finished are kept, and the same command goes on from them",
 }
 """Verb -> what is left of it when it is stopped, beside what it has said."""
 _ALIKE = 3.0

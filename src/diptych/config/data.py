@@ -6,6 +6,7 @@ from typing import Literal
 from diptych.components import ADDED, Component
 from diptych.config.ranges import (
     Above,
+    Count,
     Factor,
     HalfTurn,
     Level,
@@ -37,10 +38,20 @@ class AugmentConfig(Ranged):
     """Pixels by which the finished crop is moved at random, edges repeated."""
     noise: Level = 0.0
     """Standard deviation of Gaussian noise, in grey levels (0-255)."""
+    crops: Count = field(default=0, metadata=ADDED)
+    """Each picture has so many crops, the same in all epochs, of which one is drawn each time: what
+    a teacher says of them can be stored (`diptych reinforce`). 0: a new crop each time."""
+    seed: Seed = field(default=0, metadata=ADDED)
+    """Of these crops: another seed gives others."""
 
     def __post_init__(self):
         super().__post_init__()
         check_rising("--data.augment.", scale=self.scale, ratio=self.ratio)
+        if self.seed and not self.crops:
+            raise ConfigError(
+                f"--data.augment.seed {self.seed} has no effect: it is that of numbered crops, of "
+                "which --data.augment.crops says how many there are"
+            )
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -11,7 +11,7 @@ thread pool, which would have stayed behind in the parent.
 from collections import deque
 from collections.abc import Generator, Iterator, Sequence
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import NamedTuple
 
@@ -20,13 +20,15 @@ import torch
 from jaxtyping import Int
 from torch import Tensor
 
-from diptych.batch import Batch, TextLengths, Views, sent
+from diptych.batch import Batch, Sample, TextLengths, Views, sent
 from diptych.config import DataConfig
 from diptych.data.bad import BadSamples
 from diptych.data.order import Order
+from diptych.data.reinforced import Reinforced
 from diptych.data.source import BadSample, Source
+from diptych.data.teacher_store import stamped
 from diptych.data.truncated import TruncatedCaptions
-from diptych.data.views import BatchViews, SampleViews, ViewTransform
+from diptych.data.views import BatchViews, Reader, SampleViews, ViewTransform
 from diptych.data.workers import Note, in_order
 from diptych.distributed import Peers
 from diptych.errors import ConfigError, DataError
@@ -45,6 +47,8 @@ class _Fetched(NamedTuple):
     sample_index: Int[Tensor, " batch"] | None
     read: int
     bad: Sequence[BadSample]
+    refused: str = ""
+    """Why none of it may be used: a sample isn't the one that teachers saw."""
 
 
 class _Row(NamedTuple):
@@ -63,8 +67,15 @@ class _Steps:
     order: Order
     rows: slice
     transform: ViewTransform
+    reinforced: Reinforced | None = None
 
     def __call__(self, item: int, note: Note) -> _Fetched:
+        try:
+            return self._fetch(item, note)
+        except ConfigError as error:
+            return _Fetched(None, None, 0, (), str(error))
+
+    def _fetch(self, item: int, note: Note) -> _Fetched:
         bad: list[BadSample] = []
         rows: list[_Row] = []
         for stream, epoch, index in self.order.batch(item, self.rows).tolist():
@@ -72,8 +83,17 @@ class _Steps:
             if row is None:
                 return _Fetched(None, None, len(rows) + len(bad), bad)
             rows.append(row)
+        views = self.transform.collate([row.views for row in rows])
+        if self.reinforced is not None:
+            drawn = [row.views.drawn for row in rows]
+            taught = self.reinforced.rows(
+                [row.sample_index for row in rows],
+                [numbers.crop for numbers in drawn],
+                [numbers.caption for numbers in drawn],
+            )
+            views = views._replace(taught=taught)
         return _Fetched(
-            views=self.transform.collate([row.views for row in rows]),
+            views=views,
             sample_index=torch.tensor([row.sample_index for row in rows]),
             read=len(rows) + len(bad),
             bad=bad,
@@ -95,10 +115,20 @@ class _Steps:
                 tried = int(rng.integers(len(source)))
             note.reading(partial(_named, source, tried))
             try:
-                return _Row(self.transform(source[tried], rng), start + tried)
+                sample = self._known(source[tried], start + tried)
+                return _Row(self.transform(sample, rng, start + tried), start + tried)
             except (DataError, OSError) as error:
                 bad.append(BadSample(*source.where(tried), str(error)))
         return None
+
+    def _known(self, sample: Sample, place: int) -> Sample:
+        """The sample, which is the one that teachers saw, if they were asked before. Raises
+        DataError if they weren't, ConfigError if it is another."""
+        if self.reinforced is None:
+            return sample
+        sample, stamp = stamped(sample)
+        self.reinforced.check(place, stamp, sample.key)
+        return sample
 
 
 class Loader:
@@ -112,11 +142,15 @@ class Loader:
     another one, counted and listed in `bad`; `truncated` counts the captions that are longer than
     the context.
 
+    `reinforced`: what teachers said of the same samples, which becomes `Batch.taught`; its crops
+    are then what `config.augment` draws. `readers`: teachers that are to be asked, and what they
+    are shown becomes `Batch.taught`.
+
     Who waits for a batch hears signals. A read that takes long is said in a DataWarning.
 
-    Raises ConfigError when the batch can't be split among the processes or filled from the source;
-    while it iterates, DataError when more than `config.max_bad_share` of the samples are bad, or a
-    process that reads them has died.
+    Raises ConfigError when the batch can't be split among the processes or filled from the source,
+    and where `reinforced` is of other samples or crops; while it iterates, DataError when more than
+    `config.max_bad_share` of the samples are bad, or a process that reads them has died.
 
     >>> from diptych.config import DataConfig, PreprocessConfig, TokenizerConfig
     >>> from diptych.data import Loader, open_source
@@ -142,6 +176,8 @@ class Loader:
         seed: int = 0,
         views: Views | None = None,
         peers: Peers | None = None,
+        reinforced: Reinforced | None = None,
+        readers: Sequence[Reader] = (),
     ):
         peers = peers or Peers()
         if batch_size % peers.size:
@@ -158,6 +194,10 @@ class Loader:
         self._max_bad_share = config.max_bad_share
         self._preprocess, self._device, self._workers = preprocess, peers.device, config.workers
         self._range = range(start_step, steps)
+        if reinforced is not None:
+            config = replace(config, augment=reinforced.augment(config.augment))
+            reinforced.check_source(source, config.path or source.describe())
+        views = views or Views()
         own = batch_size // peers.size
         self._steps = _Steps(
             streams=source.streams,
@@ -172,7 +212,8 @@ class Loader:
                 first_sample=start_step * batch_size if start_sample is None else start_sample,
             ),
             rows=slice(peers.rank * own, (peers.rank + 1) * own),
-            transform=ViewTransform.from_config(views or Views(), config, preprocess, tokenizer),
+            transform=ViewTransform.from_config(views, config, preprocess, tokenizer, readers),
+            reinforced=reinforced,
         )
 
     def __len__(self) -> int:
@@ -191,6 +232,8 @@ class Loader:
             closing(in_order(self._steps, self._range, self._workers)) as batches,
         ):
             for fetched in batches:
+                if fetched.refused:
+                    raise ConfigError(fetched.refused)
                 self.bad.add(fetched.read, fetched.bad)
                 if fetched.views is None:
                     self.bad.stop(len(fetched.bad), fetched.read, f"{_ATTEMPTS} in a row")
@@ -220,6 +263,7 @@ class Loader:
             mlm_labels=views.mlm_labels,
             lengths=tuple(TextLengths(tuple(x.tolist()), move(x)) for x in views.lengths),
             normalise=self._preprocess.normalise,
+            taught=tuple(teacher.to(self._device) for teacher in views.taught),
         )
 
     def _iterate_cuda(self) -> Iterator[Batch]:
@@ -241,8 +285,10 @@ class Loader:
         batch."""
         current = torch.cuda.current_stream(self._device)
         current.wait_event(copied)
-        lengths = [view.device for view in batch.lengths or ()]
-        for tensor in (*batch.images, *batch.texts, batch.index, *lengths):
+        others = [view.device for view in batch.lengths or ()]
+        for teacher in batch.taught:
+            others += [teacher.images, teacher.texts]
+        for tensor in (*batch.images, *batch.texts, batch.index, *others):
             tensor.record_stream(current)
         return batch
 

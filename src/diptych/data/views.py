@@ -1,6 +1,7 @@
 """From a sample to the views of it that an objective asks for, and from many to a batch."""
 
 from collections.abc import Sequence
+from copy import deepcopy
 from dataclasses import dataclass
 from typing import NamedTuple, assert_never
 
@@ -9,7 +10,7 @@ import torch
 from jaxtyping import Float, Int, UInt8
 from torch import Tensor
 
-from diptych.batch import ImageView, Sample, Views
+from diptych.batch import ImageView, Sample, Taught, Views
 from diptych.config import DataConfig
 from diptych.errors import DataError
 from diptych.inputs import Preprocess, Tokenizer, TrainCrop, decode
@@ -23,6 +24,21 @@ _SHOWN = 60
 """Characters of a caption in a message."""
 
 
+class Reader(NamedTuple):
+    """How a model beside the one that is trained takes the same pair: a teacher that is asked."""
+
+    preprocess: Preprocess
+    tokenizer: Tokenizer
+
+
+class Drawn(NamedTuple):
+    """By number, which of a picture's crops was drawn (0 where each is a new one), and which of its
+    captions."""
+
+    crop: int
+    caption: int
+
+
 class SampleViews(NamedTuple):
     """One sample's views. `changes`: for each crop what of its augmentation is still to be done on
     the device (`StrongView.draw`), or None."""
@@ -31,6 +47,9 @@ class SampleViews(NamedTuple):
     changes: list[Float[Tensor, "7"] | None]
     texts: list[list[int]]
     mlm_labels: list[int] | None
+    drawn: Drawn
+    shown: list[tuple[UInt8[Tensor, "3 _ _"], list[int]]]
+    """To each reader: the plain crop, and the caption's ids."""
     truncated: str = ""
     """The caption's beginning, if it is longer than the context."""
 
@@ -44,14 +63,15 @@ class BatchViews(NamedTuple):
     mlm_labels: Int[Tensor, "batch length"] | None
     lengths: tuple[Int[Tensor, " batch"], ...]
     """Of each text view: its captions' ids."""
+    taught: tuple[Taught, ...] = ()
     truncated: tuple[str, ...] = ()
     """The beginnings of the captions that are longer than the context."""
 
 
 @dataclass(frozen=True)
 class ViewTransform:
-    """Makes the views of one sample: a function of the sample and the generator alone. Made by
-    `ViewTransform.from_config`."""
+    """Makes the views of one sample: a function of the sample, its place in the source and the
+    generator alone. Made by `ViewTransform.from_config`."""
 
     views: Views
     plain: TrainCrop
@@ -60,10 +80,16 @@ class ViewTransform:
     tokenizer: Tokenizer
     augment: AugmentText | None
     mask: MaskTokens | None
+    readers: tuple[Reader, ...] = ()
 
     @classmethod
     def from_config(
-        cls, views: Views, config: DataConfig, preprocess: Preprocess, tokenizer: Tokenizer
+        cls,
+        views: Views,
+        config: DataConfig,
+        preprocess: Preprocess,
+        tokenizer: Tokenizer,
+        readers: Sequence[Reader] = (),
     ) -> "ViewTransform":
         """Raises ConfigError where the tokenizer or the synonyms can't give what `views` ask
         for."""
@@ -76,31 +102,60 @@ class ViewTransform:
             tokenizer=tokenizer,
             augment=AugmentText(config.words) if "augmented" in views.text else None,
             mask=MaskTokens(config.words, tokenizer) if "masked" in views.text else None,
+            readers=tuple(readers),
         )
 
-    def __call__(self, sample: Sample, rng: np.random.Generator) -> SampleViews:
-        """The sample's views, all of one of its captions. Raises DataError for a bad sample: one
-        without a caption, or with a picture that can't be decoded."""
+    def __call__(self, sample: Sample, rng: np.random.Generator, place: int = 0) -> SampleViews:
+        """The views of the sample at `place` in its source, all of one of its captions. Raises
+        DataError for a bad sample: one without a caption, or with a picture that can't be
+        decoded."""
         if not sample.captions:
             raise DataError("no caption")
+        # Numbered crops are drawn once for all, each with a generator of its own.
+        count = self.plain.config.crops
+        number = int(rng.integers(count)) if count else 0
+        plain = self.plain.numbered(place, number) if count else rng
         # The crops come before the caption: so a plain crop is the same whatever the objective
         # asks of the text.
         with room.held():
             pixels = decode(sample.image)
-            crops = [self._image_view(view, pixels, rng) for view in self.views.image]
+            squares = self._squares(pixels, plain)
+            crops = [self._image_view(view, pixels, plain, rng) for view in self.views.image]
             del pixels
-        caption = sample.captions[rng.integers(len(sample.captions))]
+        which = int(rng.integers(len(sample.captions)))
+        caption = sample.captions[which]
         texts, mlm_labels = self._text_views(caption, rng)
         images, changes = [image for image, _ in crops], [change for _, change in crops]
+        read = (reader.tokenizer.encode(caption) for reader in self.readers)
         cut = any(self.tokenizer.truncates(caption, ids) for ids in texts)
-        return SampleViews(images, changes, texts, mlm_labels, caption[:_SHOWN] if cut else "")
+        return SampleViews(
+            images=images,
+            changes=changes,
+            texts=texts,
+            mlm_labels=mlm_labels,
+            drawn=Drawn(number, which),
+            shown=list(zip(squares, read, strict=True)),
+            truncated=caption[:_SHOWN] if cut else "",
+        )
+
+    def _squares(self, pixels: Tensor, rng: np.random.Generator) -> list[UInt8[Tensor, "3 _ _"]]:
+        """The first plain crop, as each reader takes it."""
+        found, sizes = list[Tensor](), dict[tuple[int, str], Tensor]()
+        for preprocess, _ in self.readers:
+            size, interpolation = preprocess.size, preprocess.config.interpolation
+            if (size, interpolation) not in sizes:
+                # The same numbers are drawn for every size, and for the model that is trained.
+                crop = TrainCrop(self.plain.config, size, interpolation)
+                sizes[size, interpolation] = crop(pixels, deepcopy(rng))
+            found.append(sizes[size, interpolation])
+        return found
 
     def _image_view(
-        self, view: ImageView, pixels: Tensor, rng: np.random.Generator
+        self, view: ImageView, pixels: Tensor, plain: np.random.Generator, rng: np.random.Generator
     ) -> tuple[Tensor, Tensor | None]:
         match view:
             case "plain":
-                return self.plain(pixels, rng), None
+                return self.plain(pixels, plain), None
             case "strong":
                 crop, change = self.strong.crop(pixels, rng), self.strong.draw(rng)
                 if self.strong_on_device:
@@ -151,5 +206,13 @@ class ViewTransform:
             texts=tuple(texts),
             mlm_labels=pad_rows(labels, IGNORE_INDEX, length) if labels else None,
             lengths=tuple(lengths),
+            taught=tuple(self._shown(number, samples) for number in range(len(self.readers))),
             truncated=tuple(sample.truncated for sample in samples if sample.truncated),
         )
+
+    def _shown(self, reader: int, samples: Sequence[SampleViews]) -> Taught:
+        """To a reader. Its texts fill its context, so that what it makes of one doesn't depend on
+        those beside it."""
+        squares, rows = zip(*(sample.shown[reader] for sample in samples), strict=True)
+        tokenizer = self.readers[reader].tokenizer
+        return Taught(torch.stack(squares), tokenizer.pad(rows, tokenizer.context_length))

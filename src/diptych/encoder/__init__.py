@@ -7,6 +7,7 @@ from diptych.encoder.extract import extract
 from diptych.encoder.features import FeatureExtractor, ImageFeatures, extract_features
 from diptych.encoder.identity import Identity
 from diptych.encoder.load import load
+from diptych.encoder.reinforcement import Reinforcement, reinforce
 from diptych.encoder.texts import Texts
 
 __all__ = [
@@ -17,10 +18,12 @@ __all__ = [
     "Identity",
     "ImageFeatures",
     "Precision",
+    "Reinforcement",
     "Texts",
     "class_vectors",
     "extract",
     "extract_features",
     "load",
     "prompts",
+    "reinforce",
 ]

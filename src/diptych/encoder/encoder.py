@@ -203,7 +203,8 @@ class Encoder:
             group = order[start : start + min(batch_size, fitting)]
             start += len(group)
             texts = [rows[i] for i in group]
-            yield group, self._encode_ids(self.tokenizer.pad(texts), list(map(len, texts)))
+            features = self.text_features(self.tokenizer.pad(texts), list(map(len, texts)))
+            yield group, _unit(features)
 
     @overload
     def classify(
@@ -293,15 +294,17 @@ class Encoder:
             features = self.model.encode_image(normal.to(_dtype(self.model.image)))
         return self._finite(features)
 
-    def _encode_ids(
-        self, ids: Int[Tensor, "batch length"], lengths: Sequence[int]
+    def text_features(
+        self, ids: Int[Tensor, "batch length"], lengths: Sequence[int] | None = None
     ) -> Float[Tensor, "batch width"]:
+        """What the tower makes of texts as `tokenizer.pad` gives them: on the CPU, in the tower's
+        precision, of any length. With their `lengths`, padding is left out where it may be."""
         with evaluating(self.model):
             features = self.model.encode_text(
                 ids.to(self.device, non_blocking=True),
-                lengths=TextLengths.of(lengths).to(self.device),
+                lengths=None if lengths is None else TextLengths.of(lengths).to(self.device),
             )
-        return _unit(self._finite(features))
+        return self._finite(features)
 
     def _finite(self, features: Float[Tensor, "batch width"]) -> Float[Tensor, "batch width"]:
         features = features.cpu().clone()  # no inference tensor: a layer can be trained on it

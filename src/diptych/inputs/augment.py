@@ -55,6 +55,10 @@ class TrainCrop:
             crop = (crop + torch.from_numpy(noise)).round_().clamp_(0, 255).to(torch.uint8)
         return crop.contiguous()
 
+    def numbered(self, index: int, number: int) -> np.random.Generator:
+        """What crop `number` of a source's picture `index` is drawn with, in whatever run."""
+        return np.random.default_rng((self.config.seed, index, number))
+
     def box(self, height: int, width: int, rng: np.random.Generator) -> tuple[int, int, int, int]:
         """(top, left, height, width) of a crop: its share of the area uniform in `scale`, the
         logarithm of its width / height uniform in `ratio`; when ten such don't fit, the largest
