@@ -13,7 +13,7 @@ import diptych
 ROOT = Path(diptych.__file__).parent
 RANKS = {
     0: ["bounded", "durable", "errors", "exit_codes", "interrupts", "terminal", "version"],
-    1: ["components", "named", "threads", "writable"],
+    1: ["arrays", "components", "named", "threads", "writable"],
     2: ["config"],
     3: ["batch", "inputs", "nn", "distributed"],
     4: ["models"],

@@ -51,6 +51,7 @@ def test_what_is_written_is_read_back(config):
         ({"objective": {"type": "Triplet"}}, "Run.objective is a Triplet: no objective is called"),
         ({"optim": {"betas": [0.9]}}, "Run.optim.betas has 1 values; it takes 2"),
         ({"steps": True}, "Run.steps is True"),
+        ({"model": {"custom": {"embed_dim": 8}}}, "Run.model.custom lacks 'image'"),
     ],
 )
 def test_a_file_that_does_not_fit_says_where(change, message):

@@ -186,7 +186,7 @@ def read_progress(folder: Path) -> Progress:
         )
     try:
         return read_as(Progress, values, PROGRESS)
-    except (ConfigError, TypeError) as error:  # TypeError: it says no step
+    except ConfigError as error:
         raise DamagedError(f"{PROGRESS} isn't what was written: {error}") from error
 
 
@@ -214,7 +214,7 @@ def _read_checksums(folder: Path) -> dict[str, _File]:
     values = read_json(folder / CHECKSUMS)
     try:
         known: dict[str, _File] = read_as(dict[str, _File], values, CHECKSUMS)
-    except (ConfigError, TypeError) as error:  # TypeError: of a file it says less
+    except ConfigError as error:
         raise DamagedError(f"{CHECKSUMS} isn't what was written: {error}") from error
     if not known.keys() >= {*PARTS} or any(".." in PurePosixPath(name).parts for name in known):
         raise DamagedError(f"{CHECKSUMS} isn't what was written")

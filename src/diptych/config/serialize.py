@@ -8,7 +8,7 @@ import dataclasses
 import json
 import types
 import typing
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any, TypeVar
 
 from diptych.bounded import parse_json
@@ -179,15 +179,23 @@ def _read_dataclass(kind: Any, value: Any, where: str) -> Any:
     if issubclass(kind, Component):
         kind = _chosen(kind, value, where)
     hints = typing.get_type_hints(kind)
-    types_of = {field.name: hints[field.name] for field in dataclasses.fields(kind)}
+    fields = dataclasses.fields(kind)
+    types_of = {field.name: hints[field.name] for field in fields}
     passed_over = {"type", *(kind.retired if issubclass(kind, Component) else ())}
     values = {name: item for name, item in value.items() if name not in passed_over}
     unknown = sorted(set(values) - set(types_of))
     if unknown:
         raise ConfigError(f"{where} has no field {unknown[0]!r}; it has {', '.join(types_of)}")
-    return kind(
-        **{name: _read(types_of[name], item, f"{where}.{name}") for name, item in values.items()}
-    )
+    read = {name: _read(types_of[name], item, f"{where}.{name}") for name, item in values.items()}
+    if missing := [field.name for field in fields if _needed(field, values)]:
+        raise ConfigError(f"{where} lacks {missing[0]!r}")
+    return kind(**read)
+
+
+def _needed(field: dataclasses.Field[Any], values: Mapping[str, Any]) -> bool:
+    """Whether the values must give it, and don't."""
+    optional = {field.default, field.default_factory} != {dataclasses.MISSING}
+    return field.init and field.name not in values and not optional
 
 
 def _chosen(kind: type[Component], value: dict[str, Any], where: str) -> type[Component]:

@@ -9,16 +9,14 @@ import contextlib
 import io
 import itertools
 import json
-import math
-import struct
 import tarfile
-import tokenize
 from collections.abc import Generator, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import cast
 
 import numpy as np
 
+from diptych.arrays import read_npy
 from diptych.batch import Sample
 from diptych.bounded import parse_json
 from diptych.data.bad import too_many
@@ -27,19 +25,10 @@ from diptych.data.pictures import is_picture
 from diptych.data.source import BadSample, Captioner, Source
 from diptych.data.tar import TarIndex, cached_index
 from diptych.durable import write_file
-from diptych.errors import DataError, first_line
+from diptych.errors import DataError
 from diptych.inputs.picture import MAX_BYTES
 
 _SHOWN = 5
-_NPY_HEADERS = {
-    (1, 0): np.lib.format.read_array_header_1_0,
-    (2, 0): np.lib.format.read_array_header_2_0,
-}
-_NPY_ERRORS = (
-    *(ValueError, TypeError, KeyError, OSError, EOFError, SyntaxError, tokenize.TokenError),
-    *(MemoryError, OverflowError, RecursionError, AttributeError, struct.error),
-)
-"""What numpy raises for a header, which it parses as Python."""
 
 
 class Shards(Source):
@@ -189,17 +178,12 @@ def _utf8(data: bytes) -> str:
 
 def _several(data: bytes) -> tuple[int, ...]:
     """The classes marked in a .npy file."""
-    stream = io.BytesIO(data)
     try:
-        # numpy makes room for what the header says before it reads; the rest is checked there.
-        version = np.lib.format.read_magic(stream)
-        read_header = _NPY_HEADERS[version]
-        shape, _, dtype = read_header(stream)
-        if dtype.kind not in "biuf" or math.prod(shape) * dtype.itemsize > len(data):
-            raise ValueError(f"it holds {shape} of {dtype}")
-        marks = np.load(io.BytesIO(data), allow_pickle=False)
-    except _NPY_ERRORS as error:
-        raise DataError(f"its .npy can't be read: {first_line(error)}") from None
+        marks = read_npy(data)
+        if marks.dtype.kind not in "biuf":
+            raise ValueError(f"it holds {marks.dtype}")
+    except ValueError as error:
+        raise DataError(f"its .npy can't be read: {error}") from None
     return tuple(int(index) for index in np.flatnonzero(marks))
 
 

@@ -3,8 +3,6 @@ them later."""
 
 import json
 import os
-import zipfile
-import zlib
 from collections.abc import Iterable
 from dataclasses import dataclass
 from hashlib import sha256
@@ -13,8 +11,12 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Bool, Int
 
+from diptych.arrays import read_npz
 from diptych.durable import write_file
 from diptych.errors import DataError
+
+_MOST = 1_000_000_000
+"""Bytes that the results of an evaluation may take: some sixty million samples."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -70,12 +72,17 @@ class PerSample:
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> "PerSample":
         """What `save` wrote. Raises DataError for another file, or none."""
-        unreadable = (OSError, ValueError, TypeError, KeyError, EOFError)
         try:
-            with np.load(path, allow_pickle=False) as arrays:
-                ranks, clusters = arrays["ranks"].astype(np.int64), arrays["steps"].cumsum()
-                return cls(ranks=ranks, clusters=clusters, names_sha256=str(arrays["keys"]))
-        except (*unreadable, zipfile.BadZipFile, zlib.error) as error:
+            arrays = read_npz(path, most=_MOST)
+            ranks, steps = arrays["ranks"], arrays["steps"]
+            if ranks.shape != steps.shape or not {ranks.dtype.kind, steps.dtype.kind} <= {"i", "u"}:
+                raise ValueError("its ranks and steps aren't whole numbers of the same samples")
+            return cls(
+                ranks=ranks.astype(np.int64).ravel(),
+                clusters=steps.cumsum(),
+                names_sha256=str(arrays["keys"]),
+            )
+        except (OSError, ValueError, TypeError, KeyError) as error:
             raise DataError(
                 f"{os.fspath(path)} holds no per-sample results of an evaluation: {error}"
             ) from error

@@ -23,7 +23,7 @@ from PIL import Image
 from torch import Tensor
 
 from diptych.bounded import read_whole
-from diptych.errors import ImageError
+from diptych.errors import ImageError, first_line
 
 
 @runtime_checkable
@@ -136,14 +136,14 @@ def _read(place: str) -> bytes:
     except IsADirectoryError as error:
         raise ImageError(f"{path} is a folder, not a picture") from error
     except (OSError, ValueError) as error:
-        raise ImageError(f"{path} can't be read: {error}") from error
+        raise ImageError(f"{path} can't be read: {first_line(error)}") from error
 
 
 def _read_file(file: File) -> bytes:
     try:
         data = file.read()
     except (OSError, ValueError) as error:
-        raise ImageError(f"the file can't be read: {error}") from error
+        raise ImageError(f"the file can't be read: {first_line(error)}") from error
     if not isinstance(data, bytes):
         raise ImageError("the file was opened as text; open it in binary mode, 'rb'")
     return data

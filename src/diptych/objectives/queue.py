@@ -15,7 +15,7 @@ class Queue(nn.Module):
 
     >>> import torch
     >>> from diptych.objectives.queue import Queue
-    >>> queue = Queue(size=3, width=2)
+    >>> queue = Queue(size=2, width=2)
     >>> queue.push(torch.eye(2))
     >>> queue.nearest(torch.tensor([[0.1, 0.9]]))
     tensor([[0., 1.]])

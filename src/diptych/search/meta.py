@@ -13,7 +13,7 @@ from typing import Any, Literal
 from diptych.config.serialize import read_as
 from diptych.durable import lock, naming, sweep, write_file
 from diptych.encoder import Identity
-from diptych.errors import ConfigError, DataError
+from diptych.errors import ConfigError, DataError, first_line
 from diptych.search.rows import Places
 
 FORMAT = 2
@@ -59,9 +59,10 @@ def items_path(folder: Path, meta: IndexMeta) -> Path:
     return folder / f"items-{meta.generation}.jsonl"
 
 
-def corrupt(folder: Path, error: object) -> DataError:
+def corrupt(folder: Path, error: Exception | str) -> DataError:
     """What to say of an index that can't be read."""
-    return DataError(f"{folder} is corrupt ({error}); delete it and embed again")
+    reason = error if isinstance(error, str) else first_line(error)
+    return DataError(f"{folder} is corrupt ({reason}); delete it and embed again")
 
 
 def read_meta(folder: Path) -> IndexMeta:
@@ -85,7 +86,7 @@ def read_meta(folder: Path) -> IndexMeta:
         raise corrupt(folder, "meta.json has another checksum than it says")
     try:
         return read_as(IndexMeta, values, "meta.json")
-    except (ConfigError, TypeError) as error:
+    except ConfigError as error:
         raise corrupt(folder, error) from error
 
 

@@ -30,7 +30,7 @@ def atomic(path: Path, replaceable: Callable[[Path], bool]) -> Generator[Path, N
             yield room
     except (OSError, SafetensorError) as error:
         raise CheckpointError(
-            f"could not write {path}: {error}; make room or choose another place"
+            f"could not write {path}: {first_line(error)}; make room or choose another place"
         ) from error
 
 

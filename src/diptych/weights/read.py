@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 from diptych.bounded import parse_json, read_whole
-from diptych.errors import CheckpointError, DamagedError
+from diptych.errors import CheckpointError, DamagedError, first_line
 from diptych.weights import deepspeed
 from diptych.weights.archive import is_archive, read_archive
 from diptych.weights.mapped import read_safetensors, unreadable
@@ -53,7 +53,7 @@ def read_json(path: Path) -> dict[str, Any]:
     except OSError as error:
         raise unreadable(path, error) from error
     except ValueError as error:
-        raise DamagedError(f"{path} can't be read: {error}") from error
+        raise DamagedError(f"{path} can't be read: {first_line(error)}") from error
     if not isinstance(values, dict):
         raise DamagedError(f"{path} holds a {type(values).__name__} where an object was expected")
     return values

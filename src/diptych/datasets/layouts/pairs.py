@@ -10,7 +10,7 @@ from diptych.batch import Sample
 from diptych.datasets.entry import Found, Wanted
 from diptych.datasets.layouts.base import Files, read_lines
 from diptych.datasets.layouts.originals import read_json
-from diptych.errors import DataError
+from diptych.errors import DataError, first_line
 
 
 def captions(wanted: Wanted) -> Found | None:
@@ -110,7 +110,9 @@ def _pairs(path: Path) -> Iterable[Sample]:
             path, columns=["image_0", "image_1", "caption_0", "caption_1"]
         ).to_pylist()
     except (ArrowException, OSError) as error:
-        raise DataError(f"{path} can't be read as Winoground's table: {error}") from None
+        raise DataError(
+            f"{path} can't be read as Winoground's table: {first_line(error)}"
+        ) from None
     for number, row in enumerate(rows):
         for which in (0, 1):
             image = row[f"image_{which}"]["bytes"]

@@ -60,7 +60,7 @@ def _labels(paths: list[Path]) -> tuple[str, ...] | None:
     try:
         schema = parquet.read_schema(paths[0])
     except (pyarrow.ArrowException, OSError) as error:
-        raise DataError(f"{paths[0]} can't be read: {error}") from None
+        raise DataError(f"{paths[0]} can't be read: {first_line(error)}") from None
     column = next((name for name in _LABELS if name in schema.names), None)
     if column is None:
         return None

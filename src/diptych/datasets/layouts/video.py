@@ -16,7 +16,7 @@ from diptych.data.source import Source
 from diptych.datasets.entry import Found, Wanted
 from diptych.datasets.layouts.base import read_lines
 from diptych.datasets.layouts.originals import png
-from diptych.errors import DataError
+from diptych.errors import DataError, first_line
 
 _ENDINGS = (".mp4", ".avi", ".mkv", ".webm", ".mov")
 
@@ -55,7 +55,7 @@ def read_frames(path: Path, count: int = 1) -> tuple[bytes, ...]:
             container.seek(_start(stamps, wanted[0]), stream=container.streams.video[0])
             return tuple(png(frame.to_image()) for frame in _frames(container, wanted))
     except (av.FFmpegError, OSError) as error:
-        raise DataError(f"{path} can't be decoded: {error}") from None
+        raise DataError(f"{path} can't be decoded: {first_line(error)}") from None
 
 
 class _Stamps(NamedTuple):

@@ -11,7 +11,7 @@ from typing import Any
 
 from diptych.config import ClipConfig, PreprocessConfig, TokenizerConfig
 from diptych.config.serialize import read_as
-from diptych.errors import CheckpointError, ConfigError
+from diptych.errors import CheckpointError, ConfigError, first_line
 from diptych.families.clip.config import TextConfig
 from diptych.inputs import write_transformers_files
 from diptych.weights.read import read_json
@@ -37,7 +37,9 @@ def read_preprocess(folder: Path, image_size: int) -> PreprocessConfig:
     try:
         return _read_processor(cfg, image_size)
     except (TypeError, AttributeError, ValueError, ConfigError) as error:
-        raise CheckpointError(f"{folder} describes no preprocessing of CLIP's: {error}") from error
+        raise CheckpointError(
+            f"{folder} describes no preprocessing of CLIP's: {first_line(error)}"
+        ) from error
 
 
 def _read_processor(cfg: Mapping[str, Any], image_size: int) -> PreprocessConfig:

@@ -1,0 +1,79 @@
+"""NumPy's files within limits: what a stranger wrote takes no more memory than its reader expects,
+and is wrong in one sentence."""
+
+import io
+import math
+import os
+import struct
+import tokenize
+import zipfile
+import zlib
+from collections.abc import Generator
+from contextlib import contextmanager
+
+import numpy as np
+
+from diptych.errors import first_line
+
+_HEADERS = {
+    (1, 0): np.lib.format.read_array_header_1_0,
+    (2, 0): np.lib.format.read_array_header_2_0,
+}
+_DAMAGE = (
+    *(ValueError, TypeError, KeyError, EOFError, SyntaxError, tokenize.TokenError, IndexError),
+    *(MemoryError, OverflowError, RecursionError, AttributeError, struct.error, RuntimeError),
+    *(NotImplementedError, zipfile.BadZipFile, zlib.error),
+)
+"""What numpy raises for a header, which it parses as Python, and zipfile for what it can't
+unpack."""
+
+
+def read_npy(data: bytes) -> np.ndarray:
+    """The array of booleans, numbers or text that a `.npy` file holds. Raises ValueError for
+    anything else, in one line.
+
+    >>> import io
+    >>> import numpy as np
+    >>> from diptych.arrays import read_npy
+    >>> file = io.BytesIO()
+    >>> np.save(file, np.arange(3))
+    >>> read_npy(file.getvalue()).tolist()
+    [0, 1, 2]
+    """
+    with _in_one_line():
+        stream = io.BytesIO(data)
+        # numpy makes room for what the header says before it reads; the rest is checked there.
+        shape, _, dtype = _HEADERS[np.lib.format.read_magic(stream)](stream)
+        if dtype.kind not in "biufU" or math.prod(shape) * dtype.itemsize > len(data):
+            raise ValueError(f"it holds {shape} of {dtype}")
+        stream.seek(0)
+        return np.load(stream, allow_pickle=False)
+
+
+def read_npz(path: str | os.PathLike[str], most: int) -> dict[str, np.ndarray]:
+    """The arrays of a `.npz` file, by name. Raises ValueError for anything else, or where they have
+    more than `most` bytes; OSError where the file can't be read.
+
+    >>> import tempfile
+    >>> import numpy as np
+    >>> from diptych.arrays import read_npz
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     np.savez(f"{folder}/a.npz", ranks=np.arange(3))
+    ...     read_npz(f"{folder}/a.npz", most=1000)["ranks"].tolist()
+    [0, 1, 2]
+    """
+    with _in_one_line(), zipfile.ZipFile(path) as opened:
+        entries = opened.infolist()
+        if sum(entry.file_size for entry in entries) > most:
+            raise ValueError(f"its arrays have more than {most:,} bytes")
+        return {
+            entry.filename.removesuffix(".npy"): read_npy(opened.read(entry)) for entry in entries
+        }
+
+
+@contextmanager
+def _in_one_line() -> Generator[None, None, None]:
+    try:
+        yield
+    except _DAMAGE as error:
+        raise ValueError(first_line(error)) from error
