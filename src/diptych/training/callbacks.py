@@ -37,25 +37,20 @@ def is_due(state: TrainingState, every_steps: int) -> bool:
 
 
 def log_metrics(
-    meter: Meter,
-    loader: Loader,
-    peers: Peers,
-    signals: Signals,
-    loggers: Sequence[Logger],
-    out: Path,
+    meter: Meter, peers: Peers, signals: Signals, loggers: Sequence[Logger], out: Path
 ) -> Callback:
-    """A callback that logs the means of the last steps, and how many samples were bad, and captions
-    longer than the context, so far; when the step is known to be good."""
+    """A callback that logs the means of the last steps, when the step is known to be good."""
 
     def log(state: TrainingState) -> None:
-        counts = {
-            "bad_samples": loader.bad.count,
-            "truncated_captions": loader.truncated.count,
-        }
-        finished = meter.report(state, peers, counts)
+        finished = meter.report(state, peers)
         signals.when_known(lambda: _log(finished(), peers, loggers, out))
 
     return log
+
+
+def counted(loader: Loader) -> dict[str, int]:
+    """How many samples were bad, and captions longer than the context, so far on this process."""
+    return {"bad_samples": loader.bad.count, "truncated_captions": loader.truncated.count}
 
 
 def list_bad_samples(path: Path, bad: BadSamples) -> None:

@@ -24,6 +24,7 @@ from diptych.threads import usable_cores
 from diptych.training.assemble import assemble, from_checkpoint, is_sharded
 from diptych.training.callbacks import (
     Checkpointer,
+    counted,
     every,
     is_due,
     list_bad_samples,
@@ -198,10 +199,11 @@ def _train(
 ) -> None:
     """Train to the last step; `missed`: measure the checkpoint from which it goes on, first."""
     out, state, loader = Path(run.out), made.state, made.loader
-    meter, callbacks = Meter(run.batch_size), list[Callback]()
+    meter = Meter(run.batch_size, partial(counted, loader))
+    callbacks = list[Callback]()
     if bar is not None:
         callbacks.append(lambda state: bar.advance(state.step))
-    log = log_metrics(meter, loader, peers, signals, loggers, out)
+    log = log_metrics(meter, peers, signals, loggers, out)
     callbacks.append(every(run.track.every_steps, log))
     callbacks.append(checkpointer)
     if made.evaluation:

@@ -25,7 +25,6 @@ from diptych.training.step import (
 
 Callback = Callable[[TrainingState], None]
 """Called after every step: log, save, evaluate."""
-_NO_COUNTS: Mapping[str, int] = {}
 
 
 def train(
@@ -64,7 +63,8 @@ def train(
         # A loss scale that was too high shows in the norm alone (the gradients overflow), and the
         # scaler then skips the step and lowers it: with a scaler, only the loss has to be finite.
         gradient = losses.total if scaler.is_enabled() else norm
-        told = signals.exchange(state, losses.total, gradient, norm)
+        numbers = meter.own(losses.metrics, norm, peers)
+        told = signals.exchange(state, losses.total, gradient, norm, numbers)
         with signals.interrupts.held():
             state.is_whole = False
             objective.before_step()
@@ -78,7 +78,7 @@ def train(
             if peers.device.type == "cuda":
                 state.taken = torch.cuda.Event()
                 state.taken.record()
-        meter.add(losses.metrics, norm, rate)
+        meter.add(told.numbers, rate)
         for callback in callbacks:
             callback(state)
     signals.settle(state)
@@ -92,10 +92,13 @@ def _micro_batches(batch: Batch, size: int) -> list[Batch]:
 
 
 class Meter:
-    """Means since the last report, and where the time went."""
+    """Means since the last report, and where the time went.
 
-    def __init__(self, batch_size: int):
-        self._batch_size = batch_size
+    `counts`: gives what was counted on this process since the run began, by name.
+    """
+
+    def __init__(self, batch_size: int, counts: Callable[[], Mapping[str, int]] = dict[str, int]):
+        self._batch_size, self._counts = batch_size, counts
         self._begin = time.perf_counter()
         self._restart()
 
@@ -110,24 +113,32 @@ class Meter:
                 return
             yield batch
 
-    def add(self, metrics: dict[str, Tensor], norm: Tensor, rate: float) -> None:
-        """Count one step. Tensors stay where they are until `report`."""
-        for name, value in (metrics | {"grad_norm": norm.detach()}).items():
-            self._sums[name] = (
-                self._sums[name] + value if name in self._sums else value.detach().clone()
-            )
+    def own(self, metrics: Mapping[str, Tensor], norm: Tensor, peers: Peers) -> Tensor:
+        """[numbers] What this process adds to the row of a step, float64: its metrics and gradient
+        norm, of which the row has means, and what it has counted."""
+        values, counts = {**metrics, "grad_norm": norm}, self._counts()
+        self._names, self._counted = list(values), list(counts)
+        # Filled there: a tensor of numbers would have to be copied, for which the host waits.
+        fresh = torch.empty(1, dtype=torch.float64, device=peers.device)
+        found = [value.detach().to(fresh).view(1) for value in values.values()]
+        return torch.cat([*found, *(torch.full_like(fresh, count) for count in counts.values())])
+
+    def add(self, numbers: Tensor, rate: float) -> None:
+        """Count one step: the sum over the peers of what `own` gave. Tensors stay where they are
+        until `report`."""
+        self._counts_of_all = numbers[len(self._names) :]
+        for name, value in zip(self._names, numbers):
+            self._sums[name] = self._sums[name] + value if name in self._sums else value
         self._rate = rate
         self._steps += 1
 
-    def report(
-        self, state: TrainingState, peers: Peers, counts: Mapping[str, int] = _NO_COUNTS
-    ) -> Callable[[], Row]:
+    def report(self, state: TrainingState, peers: Peers) -> Callable[[], Row]:
         """A fresh start, and one row of `metrics.jsonl`, to be had when its numbers have come from
-        the device: means over the peers, and the sums of their `counts`."""
+        the device: means over the steps and the peers, and the sums of the peers' counts. Nothing
+        is sent: the steps have told each other all."""
         elapsed = time.perf_counter() - self._start
-        sums = [total.double().view(1).to(peers.device) for total in self._sums.values()]
-        own = [torch.full_like(sums[0], count) for count in counts.values()]
-        posted, names = Posted(peers.sum(torch.cat([*sums, *own]))), list(self._sums)
+        means, counts, counted = list(self._sums), self._counts_of_all, self._counted
+        posted = Posted(torch.cat([torch.stack([*self._sums.values()]), counts]))
         row: Row = {
             "step": state.step,
             "samples": state.samples,
@@ -140,8 +151,8 @@ class Meter:
 
         def finished() -> Row:
             numbers = posted.read()
-            means = {name: number * share for name, number in zip(names, numbers)}
-            return row | means | dict(zip(counts, map(int, numbers[len(names) :])))
+            row.update({name: number * share for name, number in zip(means, numbers)})
+            return row | dict(zip(counted, map(int, numbers[len(means) :])))
 
         self._restart()
         return finished

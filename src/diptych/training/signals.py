@@ -23,15 +23,17 @@ from diptych.training.state import TrainingState
 
 class Sent(NamedTuple):
     """What a step has told. `skip`: 1 on the device where its update must not be made, else 0;
-    `posted`: the same and more, on its way to the host."""
+    `numbers`: the sum of everybody's; `posted`: what was told and more, on its way to the host."""
 
     skip: Tensor
+    numbers: Tensor
     posted: PostedStep
 
 
 class Signals:
     """Whether a step's numbers are finite, whether a process was asked to stop, and whether it is
-    time for a checkpoint: one small all-reduce a step, so that all processes do the same.
+    time for a checkpoint: one small all-reduce a step, so that all processes do the same. What the
+    metrics need travels with it.
 
     Who is alone knows of the last two without it, and at once. `minutes`: the age of the last
     checkpoint at which the next one is due (0: never). `out`: the run's folder. `written`: waits
@@ -70,19 +72,23 @@ class Signals:
         """Do this when the last step is known to be good; if it isn't, never."""
         self._waiting.append(action)
 
-    def exchange(self, state: TrainingState, loss: Tensor, gradient: Tensor, norm: Tensor) -> Sent:
+    def exchange(
+        self, state: TrainingState, loss: Tensor, gradient: Tensor, norm: Tensor, numbers: Tensor
+    ) -> Sent:
         """Send what is to be told of the step under way, and read what was told of the one before.
-        The step is good if `loss` and `gradient` are finite; `norm` is for the record. Raises
-        TrainingError, on every process, where the one before wasn't good."""
+        The step is good if `loss` and `gradient` are finite; `norm` is for the record; `numbers`
+        [n] are added up. Raises TrainingError, on every process, where the one before wasn't
+        good."""
         # A sum is finite only if both are.
         bad = (~torch.isfinite(loss + gradient)).float().view(1).to(self._peers.device)
         own = (bool(self.interrupts.reason), self._is_late())
         # Filled there: a tensor of numbers would have to be copied, for which the host waits.
-        flags = self._peers.sum(torch.cat([bad, *(bad.new_full((1,), float(x)) for x in own)]))
-        numbers = [x.detach().float().view(1).to(bad.device) for x in (loss, norm)]
-        posted = PostedStep(torch.cat([flags, *numbers]))
+        flags = torch.cat([bad, *(bad.new_full((1,), float(x)) for x in own)]).to(numbers.dtype)
+        sums = self._peers.sum(torch.cat([flags, numbers]))
+        told = [x.detach().to(sums).view(1) for x in (loss, norm)]
+        posted = PostedStep(torch.cat([sums[: len(flags)], *told]))
         self.settle(state)
-        return Sent((flags[0] > 0).float(), posted)
+        return Sent((sums[0] > 0).float(), sums[len(flags) :], posted)
 
     def settle(self, state: TrainingState) -> None:
         """Read what was told of the last step that was taken, and do what waited for it: before its
