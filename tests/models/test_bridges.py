@@ -3,6 +3,7 @@
 import pytest
 import torch
 
+from diptych.batch import TextLengths
 from diptych.errors import ConfigError
 from diptych.families.huggingface import HuggingFaceTextConfig
 from diptych.families.timm import TimmConfig
@@ -90,6 +91,43 @@ def test_padding_changes_nothing(pool):
         torch.testing.assert_close(tower(ids[1:, :3]).pooled, together[1:])
         ids[1, 3] = 11
         assert not torch.allclose(tower(ids).pooled[1], together[1], atol=1e-4)
+
+
+@pytest.mark.parametrize("pool", ["mean", "cls"])
+@pytest.mark.parametrize("model_type", ["bert", "roberta", "deberta-v2"])
+def test_pieces_by_length_change_nothing(model_type, pool):
+    """Vectors, tokens up to the end, and gradients, as of the padded batch in one call."""
+    tower = text_tower(pool, model_type, pad_token_id=0).double()
+    lengths = [12, 3, 9, 2, 5, 12, 4, 6, 2, 8]
+    ids = torch.zeros(10, 12, dtype=torch.long)
+    for row, length in enumerate(lengths):
+        ids[row, :length] = torch.randint(1, 40, (length,))
+    found = []
+    for given in (None, TextLengths.of(lengths)):
+        tower.zero_grad()
+        tokens, feature, pooled = tower(ids, "raw", given)
+        pooled.square().sum().backward()
+        real = [tokens[row, :length] for row, length in enumerate(lengths)]
+        gradients = [p.grad for p in tower.parameters() if p.grad is not None]
+        found.append([feature, pooled, *real, *gradients])
+    torch.testing.assert_close(found[1], found[0], rtol=0, atol=1e-12)
+
+
+def test_pieces_are_as_short_as_they_may_be(monkeypatch):
+    tower, seen = text_tower(), []
+    read = tower.trunk.forward
+    monkeypatch.setattr(
+        tower.trunk,
+        "forward",
+        lambda **given: (seen.append(given["input_ids"].shape), read(**given))[1],
+    )
+    tower(torch.ones(4, 12, dtype=torch.long), "none", TextLengths.of([3, 12, 8, 2]))
+    assert seen == [(2, 12), (2, 8)]
+
+
+def test_a_trunk_that_sees_padding_gets_all_of_it():
+    for model_type, padding in [("convbert", "seen"), ("bert", "ignored")]:
+        assert HuggingFaceTextConfig(model_type=model_type).padding == padding
 
 
 def test_mean_is_over_what_is_not_padding():

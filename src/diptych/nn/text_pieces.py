@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from itertools import pairwise
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 Pieces = tuple[tuple[int | torch.SymInt, int], ...]
@@ -59,6 +60,24 @@ def cut_by_length(lengths: Sequence[int], longest: int) -> Pieces:
         }
     _, cuts = fewest[len(sizes)]
     return tuple((stop - start, sizes[start // group]) for start, stop in pairwise(cuts))
+
+
+def cut(ids: Tensor, pieces: Pieces) -> list[Tensor]:
+    """[batch, longest], rows sorted by falling length -> of each piece its [rows, length]."""
+    rows = ids.split([rows for rows, _ in pieces])
+    return [part[:, :length] for part, (_, length) in zip(rows, pieces, strict=True)]
+
+
+def pad(parts: Sequence[Tensor], longest: int) -> Tensor:
+    """Tokens [rows, length, width] of each piece -> [batch, longest, width], zeros behind
+    them."""
+    return torch.cat([F.pad(part, (0, 0, 0, longest - part.shape[1])) for part in parts])
+
+
+def restored(x: Tensor, order: Tensor | None) -> Tensor:
+    """The rows of `x[order]` where they were in `x`."""
+    # Not an index by the inverse, whose gradient would be added up in any order.
+    return x if order is None else torch.empty_like(x).index_copy(0, order, x)
 
 
 def split(x: Tensor, pieces: Pieces) -> list[Tensor]:

@@ -1,7 +1,6 @@
 """CLIP's text transformer (Radford et al. 2019 and 2021, arXiv:2103.00020)."""
 
 import torch
-import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
@@ -10,7 +9,7 @@ from diptych.errors import ConfigError
 from diptych.families.clip import TextConfig
 from diptych.models.tower import TokenKind, Tower, TowerOutput
 from diptych.nn.block import block_flops, build_blocks, init_blocks
-from diptych.nn.text_pieces import Pieces, cut_by_length, join, split
+from diptych.nn.text_pieces import Pieces, cut, cut_by_length, join, pad, restored, split
 
 
 class TextTransformer(Tower[TextConfig]):
@@ -95,7 +94,7 @@ class TextTransformer(Tower[TextConfig]):
             # The device sorts as the host did, which only knows how many of each there are.
             order = lengths.device.argsort(descending=True, stable=True)
             x, pieces = x[order], cut_by_length(lengths.host, longest)
-        parts = _parts(x, pieces)
+        parts = cut(x, pieces)
         ends, seen = _ends(parts)
         *blocks, last = self.blocks
         x = self.embed(join(parts), pieces)
@@ -110,10 +109,9 @@ class TextTransformer(Tower[TextConfig]):
         feature = self.norm_post(read)
         chosen = self._select(x, tokens, self.norm_post)
         if tokens != "none":
-            padded = [F.pad(t, (0, 0, 0, longest - t.shape[1])) for t in split(chosen, pieces)]
-            chosen = _restored(torch.cat(padded), order)
+            chosen = restored(pad(split(chosen, pieces), longest), order)
         return TowerOutput(
-            chosen, _restored(feature, order), _restored(self.projection(feature), order)
+            chosen, restored(feature, order), restored(self.projection(feature), order)
         )
 
     def flops(self) -> int:
@@ -121,12 +119,6 @@ class TextTransformer(Tower[TextConfig]):
         c = self.config
         blocks = c.layers * block_flops(c.context_length, c.width, c.mlp_width)
         return blocks + 2 * c.width * self.projection.out_features
-
-
-def _parts(ids: Int[Tensor, "batch length"], pieces: Pieces) -> list[Int[Tensor, "_ _"]]:
-    """Of each piece its rows of sorted ones."""
-    rows = ids.split([rows for rows, _ in pieces])
-    return [part[:, :length] for part, (_, length) in zip(rows, pieces, strict=True)]
 
 
 def _ends(
@@ -143,9 +135,3 @@ def _ends(
         ends.append(first + torch.arange(rows, device=part.device) * length + end)
         first += rows * length
     return torch.cat(ends), join(seen)
-
-
-def _restored(x: Tensor, order: Int[Tensor, " batch"] | None) -> Tensor:
-    """The rows where they were before they were sorted."""
-    # Not an index by the inverse, whose gradient would be added up in any order.
-    return x if order is None else torch.empty_like(x).index_copy(0, order, x)

@@ -6,6 +6,10 @@ from typing import Any, Literal
 from diptych.config import TextTowerConfig
 from diptych.config.ranges import Context, Count
 
+_SEEING = frozenset({"convbert", "nystromformer", "yoso"})
+"""Model types whose numbers depend on padding in spite of an attention mask: by convolutions,
+landmarks and hashes over all places."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class HuggingFaceTextConfig(TextTowerConfig):
@@ -21,3 +25,8 @@ class HuggingFaceTextConfig(TextTowerConfig):
     pool: Literal["mean", "cls"] = "mean"
     """`mean`: over the tokens that are not padding."""
     pad_id: Count = 0
+
+    @property
+    def padding(self) -> Literal["ignored", "seen"]:  # pyright: ignore[reportIncompatibleVariableOverride]
+        """See `TextTowerConfig.padding`."""
+        return "seen" if self.model_type in _SEEING else "ignored"

@@ -7,11 +7,13 @@ import torch
 from jaxtyping import Int
 from torch import Tensor, nn
 
+from diptych.batch import TextLengths
 from diptych.errors import ConfigError
 from diptych.families.huggingface.config import HuggingFaceTextConfig
 from diptych.families.huggingface.options import check_options
 from diptych.models.foreign import count_flops, repeated_blocks
 from diptych.models.tower import TokenKind, Tower, TowerOutput
+from diptych.nn.text_pieces import cut, cut_by_length, pad, restored
 
 
 class HuggingFaceText(Tower[HuggingFaceTextConfig]):
@@ -58,22 +60,43 @@ class HuggingFaceText(Tower[HuggingFaceTextConfig]):
         """projection.weight: N(0, 1 / width). The trunk was filled by transformers."""
         nn.init.normal_(self.projection.weight, std=self.width**-0.5)
 
-    def forward(self, x: Int[Tensor, "batch length"], tokens: TokenKind = "raw") -> TowerOutput:
+    def forward(
+        self,
+        x: Int[Tensor, "batch length"],
+        tokens: TokenKind = "raw",
+        lengths: TextLengths | None = None,
+    ) -> TowerOutput:
         """Ids, padded with `config.pad_id`, to the trunk's last features as tokens, their mean or
-        the first of them as the feature, and the pooled vector. There are only raw tokens."""
-        if x.shape[1] > self.config.context_length:
+        the first of them as the feature, and the pooled vector. There are only raw tokens.
+
+        Given `lengths`, the trunk is called on a few groups of rows of like length
+        (`nn/text_pieces.py`), and rows come back in their order; what tokens are behind the end is
+        then not said.
+        """
+        longest = x.shape[1]
+        if longest > self.config.context_length:
             raise ConfigError(
-                f"{x.shape[1]} tokens; this tower takes at most {self.config.context_length}"
+                f"{longest} tokens; this tower takes at most {self.config.context_length}"
             )
+        if lengths is None:
+            states, feature = self._read(x)
+        else:
+            order = lengths.device.argsort(descending=True, stable=True)
+            parts = cut(x[order], cut_by_length(lengths.host, longest))
+            read = [self._read(part) for part in parts]
+            states = restored(pad([part for part, _ in read], longest), order)
+            feature = restored(torch.cat([part for _, part in read]), order)
+        return TowerOutput(self._select(states, tokens), feature, self.projection(feature))
+
+    def _read(self, x: Int[Tensor, "batch length"]) -> tuple[Tensor, Tensor]:
+        """The trunk's last features, and what is pooled of them."""
         real = x != self.config.pad_id
         states = self.trunk(input_ids=x, attention_mask=real.long()).last_hidden_state
         if self.config.pool == "cls":
-            feature = states[:, 0]
-        else:
-            # The mean over real tokens; a row of padding alone has the mean 0, not 0 / 0.
-            weight = real / real.sum(dim=1, keepdim=True).clamp(min=1)
-            feature = (weight.to(states.dtype)[:, None] @ states)[:, 0]
-        return TowerOutput(self._select(states, tokens), feature, self.projection(feature))
+            return states, states[:, 0]
+        # The mean over real tokens; a row of padding alone has the mean 0, not 0 / 0.
+        weight = real / real.sum(dim=1, keepdim=True).clamp(min=1)
+        return states, (weight.to(states.dtype)[:, None] @ states)[:, 0]
 
     def flops(self) -> int:
         """Counted while one caption of full length runs through."""
