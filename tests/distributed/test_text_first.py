@@ -57,8 +57,8 @@ class Waited:
         self.say()
 
 
-def order_of_events(peers):
-    """Of each objective, in a forward and a backward pass."""
+def order_of_events(peers, cut):
+    """Of each objective, in a forward and a backward pass, of `cut` micro-batches."""
     found = {}
     for name, config in ALL.items():
         torch.manual_seed(0)
@@ -68,22 +68,25 @@ def order_of_events(peers):
         tower.register_forward_pre_hook(lambda *_, log=log: log.append("image"))
         tower.blocks[0].mlp.up.weight.register_hook(lambda _, log=log: log.append("image back"))
         data = batch(objective.views, PAIRS)
+        forward = objective.loss
+        objective.loss = lambda *args, log=log, loss=forward: (log.append("loss"), loss(*args))[1]
+        size = PAIRS // cut
         with Watched(log):
-            losses = wrapped(data, peers)
-            log.append("loss")
-            losses.total.backward()
+            accumulate(
+                objective, wrapped, [data.rows(i * size, (i + 1) * size) for i in range(cut)], peers
+            )
         found[name] = log
     return found
 
 
 @pytest.fixture(scope="module")
 def events():
-    return run_processes(2, order_of_events)[0]
+    return {cut: run_processes(2, order_of_events, cut)[0] for cut in (1, 2)}
 
 
 @pytest.mark.parametrize("name", ALL)
 def test_texts_travel_while_the_image_tower_computes(name, events):
-    log, texts = events[name], TEXTS.get(name, 1)
+    log, texts = events[1][name], TEXTS.get(name, 1)
     assert log[: texts + 1] == ["gather begins"] * texts + ["image"]
     behind = log[log.index("loss") :]
     image = behind.index("image back")
@@ -91,6 +94,17 @@ def test_texts_travel_while_the_image_tower_computes(name, events):
     assert behind[:image].count("scatter begins") == texts
     assert "scatter ends" not in behind[:image]
     assert behind[image:].count("scatter ends") == texts
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_so_do_those_of_micro_batches(name, events):
+    """While each one's picture is computed, and in the order of one batch."""
+    log, texts = events[2][name], TEXTS.get(name, 1)
+    passes = log[: log.index("loss")]
+    assert passes == (["gather begins"] * texts + ["image"]) * 2
+    one, two = (each[each.index("loss") :] for each in (events[1][name], log))
+    assert two.count("gather begins") == one.count("gather begins")  # of pictures, in DeCLIP's
+    assert two.count("gather ends") == one.count("gather ends") + texts
 
 
 def shares(peers):

@@ -12,6 +12,7 @@ from diptych.batch import Batch, sent
 from diptych.distributed import Peers, unsynchronised
 from diptych.errors import ConfigError
 from diptych.objectives.base import Cotangents, Features, Losses, Objective
+from diptych.objectives.features import sent_in_parts
 
 
 def accumulate(
@@ -145,14 +146,10 @@ def _features(
         # A context each: autocast keeps the weights' casts until its end, and these know of no
         # gradient.
         with autocast():
-            mine, given = wrapped(partial(_both, objective, batch.ready()))
+            mine, given = wrapped(partial(objective.asked, batch.ready(), peers))
         features.append(mine)
         targets.append(given)
     return features, targets, states
-
-
-def _both(objective: Objective, batch: Batch) -> tuple[Features, Features]:
-    return objective.features(batch), objective.targets(batch)
 
 
 def _contrast(
@@ -170,8 +167,12 @@ def _contrast(
     # what it gives there. Labels and masks are features, too, but have no gradient.
     leaves = {name: x.requires_grad_() for name, x in whole.items() if x.is_floating_point()}
     parameters = {name: p for name, p in objective.named_parameters() if p.requires_grad}
+    # What each micro-batch sent has come while the next were computed.
+    arriving = {
+        name: sent_in_parts(x, [part[name] for part in features]) for name, x in whole.items()
+    }
     with autocast():
-        losses = objective.loss(whole | _joined(targets), peers)
+        losses = objective.loss(arriving | _joined(targets), peers)
     used = _gradients(scale_loss(losses.total), leaves | parameters)
     # A feature's row belongs to one sample, so its gradient goes to that sample's micro-batch.
     sizes = [len(next(iter(part.values()))) for part in features]

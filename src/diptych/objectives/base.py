@@ -167,7 +167,8 @@ class Objective(nn.Module):
             return batch()
         batch = batch.ready()
         if cotangents is None:
-            return self.loss(self._features_for(batch, peers), peers)
+            features, targets = self.asked(batch, peers)
+            return self.loss(features | targets, peers)
         features = self.features(batch)
         # d(f · g) = df · g for a constant g: the gradient of this sum is the towers' Jacobian
         # times dloss/dfeatures, which is dloss/dweights.
@@ -180,10 +181,12 @@ class Objective(nn.Module):
         ]
         return Losses(torch.stack(products).sum(), {})
 
-    def _features_for(self, batch: Batch, peers: Peers) -> Features:
+    def asked(self, batch: Batch, peers: Peers) -> tuple[Features, Features]:
+        """Features and targets, of which `loss` with these peers is to be computed: what it will
+        gather is on its way."""
         self._peers = peers
         try:
-            return self.features(batch) | self.targets(batch)
+            return self.features(batch), self.targets(batch)
         finally:
             self._peers = _ALONE
 

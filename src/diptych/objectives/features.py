@@ -51,7 +51,7 @@ def send(local: Float[Tensor, "n *rest"], peers: Peers) -> Float[Tensor, "n *res
     pass its gradients, while those of the rows do."""
     if peers.size == 1:
         return local
-    transfer = _Transfer(peers)
+    transfer = _Transfer(peers, [peers.start_all_gather(local.detach())])
     local, token = _Send.apply(local, transfer)
     _sent[local] = _Sent(token, transfer)
     return local
@@ -72,13 +72,35 @@ def gather_with_gradient(
     return sent.everyones
 
 
-class _Transfer:
-    """Of some rows the all-gather, and of their gradients the reduce-scatter."""
+def sent_in_parts(
+    rows: Float[Tensor, "n *rest"], parts: Sequence[Tensor]
+) -> Float[Tensor, "n *rest"]:
+    """`rows`, which are `parts` behind one another, on their way to everybody as far as these
+    are."""
+    found = [_sent[part] for part in parts if part in _sent]
+    if len(found) < len(parts) or any(part.everyones is not None for part in found):
+        return rows
+    gathers = [gather for part in found for gather in part.transfer.gathers]
+    transfer = _Transfer(found[0].transfer.peers, gathers)
+    rows, token = _Send.apply(rows, transfer)
+    _sent[rows] = _Sent(token, transfer)
+    return rows
 
-    def __init__(self, peers: Peers):
+
+class _Transfer:
+    """Of some rows the all-gather, or that of each of their parts, and of their gradients the
+    reduce-scatter."""
+
+    def __init__(self, peers: Peers, gathers: Sequence[Pending] = ()):
         self.peers = peers
-        self.gather: Pending | None = None
+        self.gathers = list(gathers)
         self.scatter: Pending | None = None
+
+    def arrive(self) -> Tensor:
+        """Everybody's rows, in rank order."""
+        parts = [gather.wait().unflatten(0, (self.peers.size, -1)) for gather in self.gathers]
+        self.gathers.clear()
+        return (parts[0] if len(parts) == 1 else torch.cat(parts, dim=1)).flatten(0, 1)
 
 
 @dataclass
@@ -104,7 +126,6 @@ class _Send(torch.autograd.Function):
     def forward(ctx: Any, local: Tensor, transfer: _Transfer) -> tuple[Tensor, Tensor]:
         ctx.set_materialize_grads(False)
         ctx.transfer = transfer
-        transfer.gather = transfer.peers.start_all_gather(local)
         return local.view_as(local), local.new_zeros(())
 
     @staticmethod
@@ -122,10 +143,8 @@ class _Send(torch.autograd.Function):
 class _Arrive(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, token: Tensor, transfer: _Transfer) -> Tensor:
-        assert transfer.gather is not None
         ctx.transfer = transfer
-        everyones, transfer.gather = transfer.gather.wait(), None
-        return everyones
+        return transfer.arrive()
 
     @staticmethod
     @once_differentiable
