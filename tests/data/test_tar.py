@@ -4,11 +4,10 @@ rest."""
 import os
 import tarfile
 
-import numpy as np
 import pytest
 
 from diptych.data import tar as tar_module
-from diptych.data.tar import TarIndex, cached_index, index_tar
+from diptych.data.tar import TarIndex, index_tar
 from diptych.errors import DataError
 from tests.data.builders import write_tar
 
@@ -122,33 +121,6 @@ def test_what_is_no_plain_tar_is_refused(tmp_path, start, says):
         index_tar(path)
 
 
-def test_the_cached_index_is_used_until_the_file_changes(tmp_path, monkeypatch):
-    path = write_tar(tmp_path / "a.tar", FILES)
-    first = cached_index(path, tmp_path / "cache")
-    walks = []
-    monkeypatch.setattr(
-        "diptych.data.tar.index_tar", lambda path: walks.append(path) or index_tar(path)
-    )
-    again = cached_index(path, tmp_path / "cache")
-    assert walks == []
-    for name, value in vars(first).items():
-        assert np.array_equal(getattr(again, name), value), name
-    write_tar(path, {"new.jpg": b"1"})
-    assert len(cached_index(path, tmp_path / "cache")) == 1
-    assert walks == [path]
-
-
-def test_a_cache_that_is_corrupt_or_cannot_be_written_does_no_harm(tmp_path):
-    path = write_tar(tmp_path / "a.tar", FILES)
-    expected = len(cached_index(path, tmp_path / "cache"))
-    [stored] = (tmp_path / "cache" / "index").glob("*.npz")
-    for content in (b"", b"PK\x03\x04 nonsense", stored.read_bytes()[:300]):
-        stored.write_bytes(content)
-        assert len(cached_index(path, tmp_path / "cache")) == expected
-    (tmp_path / "file").write_text("")
-    assert len(cached_index(path, tmp_path / "file")) == expected
-
-
 def header(name: str, size: bytes, kind: bytes = b"0") -> bytes:
     """A ustar header with any size field, and its right checksum."""
     block = bytearray(tarfile.TarInfo(name).tobuf(tarfile.USTAR_FORMAT))
@@ -217,17 +189,6 @@ def test_pax_records_are_kept_no_longer_than_their_member(tmp_path):
     assert contents(path, index_tar(path)) == {"a.txt": b"first", "c.txt": b""}
 
 
-def test_long_endings_take_their_own_room_in_the_cache(tmp_path):
-    path = tmp_path / "a.tar"
-    # As an array of texts these would be 2,000 x 4,000 letters of four bytes.
-    members = [pax(path=b"a." + b"%04d" % n * 1000) + header("x", b"0") for n in range(2000)]
-    path.write_bytes(b"".join(members) + END)
-    index = cached_index(path, tmp_path)
-    assert cached_index(path, tmp_path).endings == index.endings
-    [stored] = (tmp_path / "index").glob("*.npz")
-    assert stored.stat().st_size < 9_000_000
-
-
 def test_more_members_than_any_shard_has_end_the_walk(tmp_path, monkeypatch):
     monkeypatch.setattr(tar_module, "_MOST", 10)
     path = write_tar(tmp_path / "a.tar", [(f"{n}.txt", b"") for n in range(20)])
@@ -242,16 +203,3 @@ def test_a_pipe_and_a_folder_are_no_tar(tmp_path):
     for name in ("pipe.tar", "folder.tar"):
         with pytest.raises(DataError, match=f"{name} is not a file"):
             index_tar(tmp_path / name)
-
-
-@pytest.mark.parametrize("field", ["offset", "size", "ending", "ends", "name_ends", "endings"])
-def test_a_cached_index_that_contradicts_itself_is_made_again(tmp_path, field):
-    path = write_tar(tmp_path / "a.tar", FILES)
-    right = cached_index(path, tmp_path)
-    [stored] = (tmp_path / "index").glob("*.npz")
-    with np.load(stored) as arrays:
-        fields = {name: arrays[name] for name in arrays.files}
-    fields[field] = fields[field][:-1]
-    with stored.open("wb") as file:
-        np.savez(file, **fields)
-    assert contents(path, cached_index(path, tmp_path)) == contents(path, right)

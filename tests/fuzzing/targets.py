@@ -28,7 +28,8 @@ from diptych.config import (
 )
 from diptych.config.serialize import to_json
 from diptych.data import Loader, open_source, read_class_names, write_shards
-from diptych.data.tar import cached_index, index_tar
+from diptych.data.indexing import open_index
+from diptych.data.tar import index_tar
 from diptych.datasets.own_names import read_names
 from diptych.datasets.templates import class_prompts, templates
 from diptych.encoder.cache import Cache, CacheEntry
@@ -153,9 +154,8 @@ def _shard(folder: Path) -> list[Path]:
 
 
 def _tar_index(folder: Path) -> list[Path]:
-    [shard] = _shard(folder)
-    cached_index(shard, folder)
-    return list((folder / "index").glob("*.npz"))
+    open_index([str(shard) for shard in _shard(folder)], folder)
+    return list((folder / "index").glob("*.index"))
 
 
 def _table(kind: str) -> Callable[[Path], list[Path]]:

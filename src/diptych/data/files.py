@@ -17,9 +17,9 @@ class OpenFiles:
     them."""
 
     def __init__(self):
-        self._files: OrderedDict[Path, int] = OrderedDict()
+        self._files: OrderedDict[Path | str, int] = OrderedDict()
 
-    def read(self, path: Path, offset: int, size: int, most: int) -> bytes:
+    def read(self, path: Path | str, offset: int, size: int, most: int) -> bytes:
         """`size` bytes from `offset`. Raises DataError when these are more than `most` or the file
         is shorter, OSError when it's gone."""
         if size > most:

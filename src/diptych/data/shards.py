@@ -4,7 +4,6 @@ read at random.
 A `KEY.npy` is an array with a 1 for each class of a picture that has several.
 """
 
-import bisect
 import contextlib
 import io
 import itertools
@@ -22,8 +21,8 @@ from diptych.bounded import parse_json
 from diptych.data.bad import too_many
 from diptych.data.files import LONGEST_TEXT, OpenFiles
 from diptych.data.pictures import is_picture
+from diptych.data.shard_index import CUT, REFUSED, WHOLE, ShardIndex
 from diptych.data.source import BadSample, Captioner, Source
-from diptych.data.tar import TarIndex, cached_index
 from diptych.durable import write_file
 from diptych.errors import DataError
 from diptych.inputs.picture import MAX_BYTES
@@ -32,8 +31,8 @@ _SHOWN = 5
 
 
 class Shards(Source):
-    """All samples of several tars, in their order. The picture is the first of `image_keys` that a
-    sample has.
+    """All samples of the tars of an index, in their order. The picture is the first of `image_keys`
+    that a sample has.
 
     Tars that can't be read are left out with those that are `missing` already. Raises DataError
     where they are more than `max_bad_share` of all, fewer than 100 counting as 100, or all.
@@ -41,48 +40,44 @@ class Shards(Source):
 
     def __init__(
         self,
-        paths: Sequence[Path],
+        index: ShardIndex,
         *,
         image_keys: tuple[str, ...],
         captioner: Captioner,
-        cache: Path,
         missing: Sequence[BadSample] = (),
         max_bad_share: float = 0.0,
     ):
         self.class_names = captioner.class_names
         self._image_keys, self._captioner = image_keys, captioner
-        found, lost = list[tuple[Path, TarIndex]](), list(missing)
-        for path in paths:
-            try:
-                found.append((path, cached_index(path, cache)))
-            except (DataError, OSError) as error:
-                lost.append(BadSample(str(path), "", str(error)))
-        self.remarks = _left_out(lost, len(found) + len(lost), max_bad_share)
-        self.paths = tuple(path for path, _ in found)
-        self._shards = [index for _, index in found]
-        self._ends = list(itertools.accumulate(map(len, self._shards)))
-        self._files = OpenFiles()
-        cut = (
-            BadSample(str(path), "", f"{shard.error}; {len(shard):,} samples before that are used")
-            for path, shard in found
-            if shard.error
-        )
+        self._index, self._files = index, OpenFiles()
+        state = index.rows["state"]
+        lost, cut = list(missing), list[BadSample]()
+        for shard in np.flatnonzero(state != WHOLE).tolist():
+            found = index.shard(shard)
+            if state[shard] == CUT:
+                used = f"{found.error}; {len(found):,} samples before that are used"
+                cut.append(BadSample(index.path(shard), "", used))
+            else:
+                lost.append(BadSample(index.path(shard), "", found.error))
+        self.remarks = _left_out(lost, len(state) + len(missing), max_bad_share)
         self.bad_samples = (*lost, *cut)
 
-    def __len__(self) -> int:
-        return self._ends[-1]
+    @property
+    def paths(self) -> tuple[Path, ...]:
+        """The shards that are read."""
+        return tuple(map(Path, self._index.paths()))
 
-    def _locate(self, index: int) -> tuple[int, int]:
-        which = bisect.bisect_right(self._ends, index)
-        return which, index - (self._ends[which - 1] if which else 0)
+    def __len__(self) -> int:
+        return len(self._index)
 
     def where(self, index: int) -> tuple[str, str]:
-        which, row = self._locate(index)
-        return str(self.paths[which]), self._shards[which].key(row)
+        shard, row = self._index.locate(index)
+        return self._index.path(shard), self._index.shard(shard).key(row)
 
     def __getitem__(self, index: int) -> Sample:
-        which, row = self._locate(index)
-        path, members = self.paths[which], self._shards[which].members(row)
+        number, row = self._index.locate(index)
+        path, shard = self._index.path(number), self._index.shard(number)
+        members = shard.members(row)
         image = self._image(members)
         found, captions, label, labels, meta = dict[str, object](), (), None, (), None
         # A member that can't be read spoils no sample that has what it needs without it.
@@ -111,7 +106,7 @@ class Shards(Source):
         if wrong and not usable:
             raise DataError(f"{wrong[0]}; its members are {_shown(members)}")
         return Sample(
-            key=self._shards[which].key(row),
+            key=shard.key(row),
             image=self._files.read(path, *image, most=MAX_BYTES),
             captions=captions,
             label=label,
@@ -137,10 +132,11 @@ class Shards(Source):
 
     def describe(self) -> str:
         corrupt = f", {len(self.bad_samples)} of them corrupt" if self.bad_samples else ""
-        first, last = self.paths[0], self.paths[-1]
+        read = np.flatnonzero(self._index.rows["state"] < REFUSED)
+        first, last = (self._index.path(int(read[place])) for place in (0, -1))
         shards = "shards" if first != last else "shard"
-        more = f" ... {last.name}" if first != last else ""
-        return f"{len(self):,} samples in {len(self.paths)} {shards}{corrupt}: {first}{more}"
+        more = f" ... {Path(last).name}" if first != last else ""
+        return f"{len(self):,} samples in {len(read):,} {shards}{corrupt}: {first}{more}"
 
 
 @contextlib.contextmanager

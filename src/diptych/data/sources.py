@@ -14,6 +14,7 @@ from diptych.components import implementation, type_name
 from diptych.config import DataConfig, SourceConfig
 from diptych.data.bad import too_many
 from diptych.data.braces import expand_braces
+from diptych.data.indexing import open_index
 from diptych.data.layout import PACKED, FolderReader
 from diptych.data.shards import Shards
 from diptych.data.share import rows_of_share
@@ -30,6 +31,7 @@ from diptych.data.spool import Spool, cache_folder
 from diptych.data.synthetic import Synthetic
 from diptych.data.tables import TableSource, is_list, is_table
 from diptych.data.tar import is_tar
+from diptych.distributed import Peers
 from diptych.errors import ConfigError, DataError, DataWarning
 
 _PROBES = 8
@@ -48,6 +50,7 @@ def open_source(
     class_names: Sequence[str] = (),
     flags: str = "--data.",
     split: str = "",
+    peers: Peers | None = None,
 ) -> Source:
     """The source, or mixture of sources, that `config.path` names.
 
@@ -58,6 +61,7 @@ def open_source(
     reason, and not an hour later. What may be meant otherwise is a DataWarning. `flags` is what the
     flags of these settings begin with, for messages. With a `split` ("train"), a table whose column
     `split` names it and others gives its rows alone; "train" gives `config.share` of the samples.
+    Where all `peers` open it, each asks for the state of its share of the shards.
 
     >>> from diptych.config import DataConfig
     >>> from diptych.data import open_source
@@ -74,7 +78,7 @@ def open_source(
     roots = roots if len(roots) == len(paths) else roots * len(paths)
     parts = list[Source]()
     for path, root in zip(paths, roots, strict=True):
-        opener = _Opener(config, captioner, root.strip())
+        opener = _Opener(config, captioner, root.strip(), peers)
         part = opener.open(path.strip())
         _refuse_bad(path, part, config.max_bad_share, flags)
         chosen, left_out = _rows_of(part, split)
@@ -218,6 +222,7 @@ class _Opener:
     config: DataConfig
     captioner: Captioner
     root: str
+    peers: Peers | None
 
     def open(self, path: str) -> Source:
         if path.startswith("synthetic:"):
@@ -229,7 +234,12 @@ class _Opener:
                 f"{path} isn't a local file; read it through a command, such as "
                 f"pipe:curl -sSf {path}"
             )
-        files = list(map(Path, itertools.chain.from_iterable(map(_matches, expand_braces(path)))))
+        names = expand_braces(path)
+        if all(is_tar(name) and not glob.has_magic(name) for name in names):
+            files = [os.path.expanduser(name) for name in names]
+            if len(files) > 1 or not os.path.isdir(files[0]):
+                return self._shards(files, named=True)  # which asks for each but once
+        files = list(map(Path, itertools.chain.from_iterable(map(_matches, names))))
         if len(files) == 1 and files[0].is_dir():
             own, flags = self.captioner, self.captioner.flags
             reader = FolderReader(
@@ -284,19 +294,33 @@ class _Opener:
                 missing.append(BadSample(f"pipe:{command}", "", str(error)))
         return self._shards(files, missing)
 
-    def _shards(self, files: Sequence[Path], missing: Sequence[BadSample] = ()) -> Shards:
+    def _shards(
+        self,
+        files: Sequence[Path | str],
+        missing: Sequence[BadSample] = (),
+        named: bool = False,
+    ) -> Shards:
         """Shards; what img2dataset writes beside them is left out, and said."""
-        shards = [file for file in files if is_tar(file)]
-        other = sorted({file.name for file in files} - {file.name for file in shards})
-        source = Shards(
+        shards = [os.fspath(file) for file in files if is_tar(file)]
+        index = open_index(
             shards,
+            self._cache,
+            workers=self.config.workers,
+            peers=self.peers,
+            named=named,
+            flags=self.captioner.flags,
+        )
+        source = Shards(
+            index,
             image_keys=alternatives(self.config.image_key),
             captioner=self.captioner,
-            cache=self._cache,
             missing=missing,
             max_bad_share=self.config.max_bad_share,
         )
-        if other:
+        if len(shards) < len(files):
+            other = sorted(
+                {Path(file).name for file in files} - {Path(file).name for file in shards}
+            )
             said = f"{len(other):,} files that are no .tar are left out ({other[0]}, …)"
             source.remarks = (*source.remarks, said)
         return source

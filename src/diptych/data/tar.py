@@ -3,22 +3,17 @@
 Formats: v7, ustar with its name prefix, GNU long names, pax (POSIX.1-2001; `man 5 tar`).
 """
 
-import contextlib
 import itertools
 import os
 import re
 import sys
-import zipfile
-import zlib
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Int64, UInt8, UInt32
 
-from diptych.data.files import file_version
-from diptych.durable import write_file
 from diptych.errors import DataError
 
 _BLOCK = 512
@@ -26,7 +21,6 @@ _REGULAR = b"0\0007"
 _WITHOUT_DATA = b"123456"
 _COMPRESSED = {b"\x1f\x8b": "gzip", b"BZ": "bzip2", b"\xfd7": "xz", b"\x28\xb5": "zstd"}
 _META = re.compile(r"__[^/]*__($|/)")
-_FORMAT = "tar index 3"
 _OCTAL = re.compile(rb"[0-7]*")
 _LONGEST_HEADER = 1 << 20
 """Bytes of pax records."""
@@ -59,6 +53,21 @@ class TarIndex:
     size: Int64[np.ndarray, " members"]
     error: str
     """What is wrong with the tar after its last sample; empty: nothing."""
+
+    @classmethod
+    def empty(cls, error: str) -> "TarIndex":
+        """Of what can't be read."""
+        none = np.zeros(0, np.int64)
+        return cls(
+            names=none.astype(np.uint8),
+            name_ends=none,
+            ends=none,
+            endings=(),
+            ending=none.astype(np.uint32),
+            offset=none,
+            size=none,
+            error=error,
+        )
 
     def __len__(self) -> int:
         return len(self.ends)
@@ -267,62 +276,3 @@ def index_tar(path: Path) -> TarIndex:
         return _group(members, wrong, cut)
     finally:
         os.close(file)
-
-
-_UNREADABLE = (
-    *(OSError, ValueError, TypeError, KeyError, EOFError, MemoryError, NotImplementedError),
-    *(RuntimeError, zipfile.BadZipFile, zlib.error),
-)
-"""What numpy and zipfile raise for a corrupt file."""
-
-
-def _read_index(stored: Path) -> TarIndex:
-    """Raises one of _UNREADABLE for what `cached_index` didn't write so."""
-    with stored.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
-        fields: dict[str, Any] = {name: arrays[name] for name in arrays.files}
-    fields["error"] = str(fields.pop("damage"))  # the field's name in the file
-    endings = fields["endings"].tobytes().decode("utf-8", "surrogateescape")
-    *each, rest = endings.split("\0")
-    if rest:
-        raise ValueError(f"{stored} is cut short")
-    fields["endings"] = tuple(each)
-    index = TarIndex(**fields)
-    members = len(index.ending)
-    if not (
-        len(index.offset) == len(index.size) == members
-        and len(index.name_ends) == len(index.ends)
-        and _rising(index.ends, members)
-        and _rising(index.name_ends, len(index.names))
-        and (index.ending < len(index.endings)).all()
-        and (index.size >= 0).all()
-        and (index.offset >= 0).all()
-    ):
-        raise ValueError(f"{stored} contradicts itself")
-    return index
-
-
-def _rising(ends: np.ndarray, last: int) -> bool:
-    """Whether these are the ends of pieces that fill 0 to `last`."""
-    return bool((np.diff(ends, prepend=0) >= 0).all()) and int(ends[-1:].sum()) == last
-
-
-def cached_index(path: Path, cache: Path) -> TarIndex:
-    """`index_tar`, kept in the cache folder. A cache that can't be read or written costs time,
-    nothing else."""
-    stored = cache / "index" / f"{file_version(path, _FORMAT)}.npz"
-    with contextlib.suppress(*_UNREADABLE):
-        return _read_index(stored)
-    index = index_tar(path)
-
-    def write(target: Path) -> None:
-        # No name holds a 0; an array of texts would give each the room of the longest.
-        endings = "".join(f"{each}\0" for each in index.endings)
-        endings = endings.encode("utf-8", "surrogateescape")
-        fields: dict[str, Any] = vars(index) | {"endings": np.frombuffer(endings, np.uint8)}
-        fields["damage"] = fields.pop("error")
-        with target.open("wb") as file:
-            np.savez(file, **fields)
-
-    with contextlib.suppress(OSError):  # a full or read-only disk: the next run walks again
-        write_file(stored, write)
-    return index

@@ -168,7 +168,7 @@ def _make(run: Run, origin: _Origin, peers: Peers, teachers: Teachers) -> _Made:
     model = state.model.config
     tokenizer = tokenizer_of(model, state.origin)
     preprocess = Preprocess(model.preprocess, model.image.image_size)
-    source = open_source(run.data, split="train")
+    source = open_source(run.data, split="train", peers=peers)
     placed = _place(state, source, run, origin)
     loader = Loader(
         source,
