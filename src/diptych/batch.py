@@ -31,6 +31,9 @@ class Views:
     whole_length: bool = False
     """Captions are padded to the context length, not to the longest of the batch: for objectives
     that encode the padding, too."""
+    taught: bool = False
+    """What each teacher said of the plain crop and of the caption, or is shown of them
+    (`Batch.taught`)."""
 
 
 @dataclass(frozen=True, kw_only=True)

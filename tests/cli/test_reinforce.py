@@ -4,6 +4,7 @@ import pytest
 
 from diptych.cli import main
 from diptych.data import write_shards
+from diptych.training import load_run
 from tests import tiny
 from tests.encoder.test_reinforce import samples
 
@@ -58,3 +59,21 @@ def test_what_cannot_be_is_refused_in_one_sentence(tmp_path, shards, capsys, fla
     [said] = capsys.readouterr().err.splitlines()
     assert sentence in said
     assert not (tmp_path / "store" / "store.json").exists()
+
+
+def test_training_takes_the_stores_crops_unless_others_are_typed(tmp_path, shards, capsys):
+    model = tiny.save(tmp_path / "model")
+    crops = ("--crops", 2, "--data.augment.scale", 0.5, 1, "--data.augment.flip", 0.5)
+    store = tmp_path / "store"
+    assert call("reinforce", shards, "--teacher", model, "--out", store, *crops) == 0
+    command = ("train", "tests.training.runs:small", "--data.path", shards, "--batch-size", 4)
+    command = (*command, "--steps", 2, "--out", tmp_path / "run", "--objective", "distill")
+    assert call(*command, "--objective.reinforced", store, "--data.augment.flip", 0.1) == 2
+    assert "--data.augment.scale 0.5 1.0 --data.augment.flip 0.5" in capsys.readouterr().err
+    assert call(*command) == 2
+    assert "has no teacher: name one or several" in capsys.readouterr().err
+    assert call(*command, "--objective.reinforced", tmp_path / "none") == 2
+    assert "holds no teachers' vectors; make them with" in capsys.readouterr().err
+    assert call(*command, "--objective.reinforced", store) == 0
+    augment = load_run(tmp_path / "run").data.augment
+    assert (augment.scale, augment.flip, augment.crops) == ((0.5, 1.0), 0.5, 2)

@@ -114,7 +114,7 @@ def _tell(options: Reinforce, done: "Reinforcement") -> None:
         f"{names}, in {meta.vectors}"
     )
     say(
-        f"train with it: diptych train RECIPE --data.path {options.shards!r} --objective distill "
-        f"--objective.reinforced {options.out}",
+        f"train with it: `diptych train RECIPE --data.path {options.shards!r} --objective distill "
+        f"--objective.reinforced {options.out}`",
         error=True,
     )

@@ -10,7 +10,13 @@ import tyro
 from diptych import recipes
 from diptych.cli.processes import is_first, said_by_the_first
 from diptych.cli.show import say
-from diptych.cli.train_flags import for_own_data, refuse_idle, typed, without_rivals
+from diptych.cli.train_flags import (
+    for_own_data,
+    refuse_idle,
+    typed,
+    with_stored_crops,
+    without_rivals,
+)
 from diptych.config import ObjectiveConfig, Run, SourceConfig
 from diptych.errors import ConfigError
 
@@ -160,4 +166,4 @@ def _flags(plan: Run, prog: str, flags: Sequence[str], description: str) -> Run:
             Run, default=plan, args=flags, prog=prog, description=description, config=options
         )
     refuse_idle(changed, typed(flags))
-    return changed
+    return with_stored_crops(changed, typed(flags))

@@ -2,8 +2,9 @@
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
+from pathlib import Path
 
-from diptych.config import DataConfig, EvaluationConfig, Run
+from diptych.config import DataConfig, DistillObjectiveConfig, EvaluationConfig, Run
 from diptych.config.optim import OPTIMIZERS
 from diptych.config.serialize import override
 from diptych.errors import ConfigError
@@ -76,6 +77,20 @@ def for_own_data(plan: Run, said: Mapping[str, str]) -> tuple[Run, list[str]]:
             plan = override(plan, path, default)
             left_out.append(path)
     return plan, left_out
+
+
+def with_stored_crops(plan: Run, said: Collection[str]) -> Run:
+    """The plan with the crops of the store of teachers' vectors that it reads, where none were
+    typed: a recipe's own are of another training."""
+    objective = plan.objective
+    if not isinstance(objective, DistillObjectiveConfig) or not objective.reinforced:
+        return plan
+    if any(path.startswith("data.augment.") for path in said):
+        return plan
+    from diptych.data.teacher_store import read_meta
+
+    augment = read_meta(Path(objective.reinforced)).augment
+    return replace(plan, data=replace(plan.data, augment=augment))
 
 
 def refuse_idle(plan: Run, said: Collection[str]) -> None:

@@ -41,7 +41,7 @@ from diptych.config.run import (
     TrackConfig,
 )
 from diptych.config.shard import ShardConfig
-from diptych.config.taught import TaughtConfig
+from diptych.config.taught import DistillObjectiveConfig, TaughtConfig
 
 __all__ = [
     "Activation",
@@ -52,6 +52,7 @@ __all__ = [
     "DataConfig",
     "DeclipObjectiveConfig",
     "DefilipObjectiveConfig",
+    "DistillObjectiveConfig",
     "EvaluationConfig",
     "FilipObjectiveConfig",
     "ImageTowerConfig",

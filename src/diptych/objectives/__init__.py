@@ -7,6 +7,7 @@ from diptych.objectives.build import build_objective
 from diptych.objectives.contrastive import ContrastiveObjective
 from diptych.objectives.declip import DeclipObjective
 from diptych.objectives.defilip import DefilipObjective
+from diptych.objectives.distill import DistillObjective
 from diptych.objectives.filip import FilipObjective
 from diptych.objectives.slip import SlipObjective
 from diptych.objectives.teacher import Teacher
@@ -16,6 +17,7 @@ __all__ = [
     "Cotangents",
     "DeclipObjective",
     "DefilipObjective",
+    "DistillObjective",
     "Features",
     "FilipObjective",
     "Losses",

@@ -182,6 +182,8 @@ def _make(run: Run, origin: _Origin, peers: Peers, teachers: Teachers) -> _Made:
         start_step=state.step,
         start_sample=state.samples,
         steps=state.steps,
+        reinforced=teachers.reinforced,
+        readers=teachers.readers if state.objective.views.taught else (),
     )
     evaluation = Evaluation(run, peers, tokenizer, preprocess)
     return _Made(state, wrapped, tokenizer, loader, evaluation, [*notes, *origin.notes, *placed])

@@ -21,8 +21,9 @@ that is computed. `hsdp`: zero3 within a node, replicated over nodes."""
 MODES: tuple[Mode, ...] = get_args(Mode)
 _TILE = 512
 """Rows of the contrast's logits that are there at a time."""
-_SAMPLE = 16
-"""Pairs from which the memory of more of them is told."""
+_SAMPLE = 128
+"""Pairs from which the memory of more of them is told: two blocks of those that teachers are asked
+about at a time."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -10,11 +10,14 @@ import torch
 from diptych import pretrained
 from diptych.checkpoints import load_model
 from diptych.checkpoints.content import read
-from diptych.config import ClipConfig, Run, TaughtConfig, TowerOptions
+from diptych.config import ClipConfig, DistillObjectiveConfig, Run, TaughtConfig, TowerOptions
 from diptych.config.serialize import difference, from_dict, to_dict
+from diptych.data.reinforced import Reinforced
+from diptych.data.views import Reader
 from diptych.distributed import Peers, on_main, together
 from diptych.encoder.identity import fingerprint
 from diptych.errors import CheckpointError, ConfigError, DiptychError
+from diptych.inputs import Preprocess, tokenizer_of
 from diptych.models import Clip, build
 
 _SHOWN = 12
@@ -25,10 +28,26 @@ class Teachers(NamedTuple):
     """Their models, in the order of their names, and what belongs to them."""
 
     models: Sequence[Clip] = ()
-    folder: Path | None = None
-    """Of the first: the files of its own tokenizer may lie there."""
+    folders: Sequence[Path] = ()
+    """Of each: the files of its own tokenizer may lie there."""
     notes: Sequence[str] = ()
     """What the user should know."""
+    reinforced: Reinforced | None = None
+    """What they said, where it is read and they aren't asked."""
+
+    @property
+    def folder(self) -> Path | None:
+        """The first one's."""
+        return self.folders[0] if self.folders else None
+
+    @property
+    def readers(self) -> list[Reader]:
+        """How each takes pictures and captions."""
+        found = list[Reader]()
+        for config, folder in zip(self.configs, self.folders, strict=True):
+            preprocess = Preprocess(config.preprocess, config.image.image_size)
+            found.append(Reader(preprocess, tokenizer_of(config, folder)))
+        return found
 
     @property
     def configs(self) -> list[ClipConfig]:
@@ -44,6 +63,14 @@ def load_teachers(run: Run, peers: Peers, sharded: bool) -> tuple[Run, Teachers]
     can't be read.
     """
     config = run.objective
+    if isinstance(config, DistillObjectiveConfig):
+        if config.reinforced:
+            return _stored(run, config)
+        if not config.teachers:
+            raise ConfigError(
+                "the objective distill has no teacher: name one or several, --objective.teachers "
+                "MODEL …, or what diptych reinforce has stored, --objective.reinforced FOLDER"
+            )
     if not isinstance(config, TaughtConfig) or not config.teachers:
         return run, Teachers()
     models, folders = list[Clip](), list[Path]()
@@ -57,21 +84,32 @@ def load_teachers(run: Run, peers: Peers, sharded: bool) -> tuple[Run, Teachers]
             models.append(loaded.model)
             folders.append(loaded.meta.folder)
 
-    def describe() -> tuple[list[dict[str, Any]], list[str], Path]:
+    def describe() -> tuple[list[dict[str, Any]], list[str], list[Path]]:
         if not models:
             load()
         prints = [fingerprint(model.config, model.state_dict()) for model in models]
-        return [to_dict(model.config) for model in models], prints, folders[0]
+        return [to_dict(model.config) for model in models], prints, folders
 
     if not sharded:
         together(peers, load)
-    configs, prints, folder = on_main(peers, describe)
+    configs, prints, places = on_main(peers, describe)
     if not models:
         models = [build(from_dict(ClipConfig, each), "meta") for each in configs]
     if config.fingerprints:
         _refuse_others(config, config.teachers, tuple(prints), run.out)
     known = replace(config, fingerprints=tuple(prints))
-    return replace(run, objective=known), Teachers(models, folder)
+    return replace(run, objective=known), Teachers(models, places)
+
+
+def _stored(run: Run, config: DistillObjectiveConfig) -> tuple[Run, Teachers]:
+    """Those of whom the vectors are stored; their fingerprints stand beside them."""
+    found = Reinforced(config.reinforced, config.teachers)
+    names = config.teachers or tuple(teacher.name for teacher in found.teachers)
+    prints = tuple(teacher.fingerprint for teacher in found.teachers)
+    if config.fingerprints:
+        _refuse_others(config, names, prints, run.out)
+    known = replace(config, teachers=names, fingerprints=prints)
+    return replace(run, objective=known), Teachers(reinforced=found)
 
 
 def check_same(old: Run, new: Run) -> None:
@@ -97,9 +135,10 @@ def teacher_configs(run: Run) -> list[ClipConfig]:
     """How the run's teachers are built, without their weights. Raises ConfigError for those of
     which only their weights tell."""
     config = run.objective
-    return (
-        [_config_of(name) for name in config.teachers] if isinstance(config, TaughtConfig) else []
-    )
+    stored = isinstance(config, DistillObjectiveConfig) and config.reinforced
+    if stored or not isinstance(config, TaughtConfig):
+        return []
+    return [_config_of(name) for name in config.teachers]
 
 
 def _config_of(name: str) -> ClipConfig:

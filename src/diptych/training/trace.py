@@ -25,7 +25,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import flop_registry
 
-from diptych.batch import Batch
+from diptych.batch import Batch, Taught
 from diptych.config import ClipConfig, Run, TowerConfig
 from diptych.config.serialize import override, to_dict
 from diptych.distributed import Peers, data_parallel
@@ -126,12 +126,16 @@ def _trace(run: Run, models: _Models, pairs: int) -> Trace:
     for teacher in objective.teachers:
         for tower in teacher.towers:
             blocks += tower.blocks
-    with FakeTensorMode(), warnings.catch_warnings():
+    for teacher in objective.teachers:
+        teacher.pixels(torch.zeros(1, 3, 1, 1, dtype=torch.uint8))  # makes constants that are kept
+    with FakeTensorMode(allow_non_fake_inputs=True), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of fused kernels that a CPU lacks
         _without_numbers(objective)
         batch = _batch(objective, pairs)
         optimizer = build_optimizer(run.optim, parameter_groups(objective, run))
         inputs = [*batch.images, *batch.texts, *(batch.levels or ())]
+        for shown in batch.taught:
+            inputs += [shown.images, shown.texts]
         there = [*objective.parameters(), *objective.buffers(), *inputs]
         kept, live = _Kept(there), _Live(there)
         try:
@@ -201,9 +205,20 @@ def _batch(objective: Objective, pairs: int) -> Batch:
         images=tuple(torch.empty(pairs, 3, side, side) for _ in views.image),
         levels=levels if objective.teachers else None,
         texts=texts,
+        taught=_shown(objective, pairs) if views.taught else (),
         index=torch.zeros(pairs, dtype=torch.long),
         mlm_labels=texts[0] if "masked" in views.text else None,
     )
+
+
+def _shown(objective: Objective, pairs: int) -> tuple[Taught, ...]:
+    """To each teacher."""
+    found = list[Taught]()
+    for config in (teacher.config for teacher in objective.teachers):
+        side, length = config.image.image_size, config.text.context_length
+        levels = torch.empty(pairs, 3, side, side, dtype=torch.uint8)
+        found.append(Taught(levels, torch.zeros(pairs, length, dtype=torch.long)))
+    return tuple(found)
 
 
 def _forward(objective: Objective, batch: Batch, run: Run, kept: "_Kept") -> list[Tensor]:
@@ -214,8 +229,9 @@ def _forward(objective: Objective, batch: Batch, run: Run, kept: "_Kept") -> lis
 
 
 def _ask_teachers(objective: Objective, batch: Batch, run: Run) -> None:
-    with autocast(run.precision, torch.device("cpu"))():
-        objective.targets(batch)
+    if objective.teachers:
+        with autocast(run.precision, torch.device("cpu"))():
+            objective.targets(batch)
 
 
 def _backward(features: list[Tensor]) -> None:
