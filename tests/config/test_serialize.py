@@ -51,6 +51,7 @@ def test_what_is_written_is_read_back(config):
         ({"objective": {"type": "Triplet"}}, "Run.objective is a Triplet: no objective is called"),
         ({"optim": {"betas": [0.9]}}, "Run.optim.betas has 1 values; it takes 2"),
         ({"steps": True}, "Run.steps is True"),
+        ({"optim": {"lr": 10**310}}, "Run.optim.lr is too large a number"),
         ({"model": {"custom": {"embed_dim": 8}}}, "Run.model.custom lacks 'image'"),
     ],
 )

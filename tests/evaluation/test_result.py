@@ -70,6 +70,7 @@ def test_other_files_are_refused(text):
         ({"confusion": [[1, -1], [0, 0]]}, "fewer than no pictures"),
         ({"per_class": [1.5, None]}, "aren't between 0 and 1"),
         ({"class_names": ["a"]}, "different numbers of classes"),
+        ({"metrics": {}}, "no metrics"),
     ],
 )
 def test_what_cant_be_said_of_classes_is_refused(changed, cause):

@@ -79,3 +79,8 @@ def test_guides_lie_below_and_long_names_leave_no_warning(recwarn):
 def test_a_dollar_in_a_name_is_a_dollar():
     drawn = plots.matrix([[1, 0], [0, 1]], [r"$\bad{$", "$5 and $6"])
     assert "$5 and $6" in drawn
+
+
+def test_what_no_text_can_hold_is_drawn_escaped():
+    assert r"\ud800" in plots.matrix([[1, 0], [0, 1]], ["a", "\ud800"])
+    assert r"\x1b" in plots.lines({"\x1b": [(1, 2.0)], "b": [(1, 2.0)]}, x="step", y="loss")

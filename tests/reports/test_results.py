@@ -82,6 +82,12 @@ def test_mistakes_name_their_files():
     assert (cell["text"], cell["detail"]) == ("cat, not dog (90%)", "cat/7.jpg")
 
 
+def test_a_mistake_whose_picture_cant_be_read_is_told_without_it():
+    wrong = {"true": "a", "taken_for": "b", "confidence": 0.9, "jpeg": "eHh4"}
+    [cell] = section(reports.describe_result(result(mistakes=(wrong,))), "Surest mistakes").body
+    assert (cell["jpeg"], cell["text"]) == ("", "a, not b (90%)")
+
+
 def test_what_is_measured_while_training_is_drawn_and_summed_up():
     evaluation = {"a/val/top1": 0.25, "b/val/top1": 0.5, "b/val/mean_per_class": 0.4}
     rows = [{"step": 1, "loss": 2.0}, {"step": 2, "evaluation": evaluation, "val/loss": 1.25}]

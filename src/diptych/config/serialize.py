@@ -6,6 +6,7 @@ stands where several are possible (a tower, an objective) loads again.
 
 import dataclasses
 import json
+import sys
 import types
 import typing
 from collections.abc import Iterator, Mapping
@@ -143,6 +144,8 @@ def _read(kind: Any, value: Any, where: str) -> Any:
         return value
     expected = origin or kind
     if expected is float and type(value) is int:
+        if abs(value) > sys.float_info.max:
+            raise ConfigError(f"{where} is too large a number")
         return float(value)
     if expected is not Any and (
         not isinstance(value, expected) or (type(value) is bool and expected is not bool)

@@ -168,6 +168,8 @@ class Result:
             result = cls(**values)
         except (ValueError, TypeError, RecursionError) as error:
             raise DataError(f"{_NO_RESULT}{error}") from error
+        if not result.metrics:
+            raise DataError(f"{_NO_RESULT}it has no metrics")
         result.check_classes()
         return result
 
@@ -188,7 +190,8 @@ class Result:
         >>> from diptych.evaluation import PerSample, Result
         >>> found = {"top1": PerSample.of(np.array([0, 3]), ["a.jpg", "b.jpg"])}
         >>> result = Result(
-        ...     task="zero-shot", metrics={}, protocol={}, data={}, model={}, per_sample=found
+        ...     task="zero-shot", metrics={"top1": 0.5}, protocol={}, data={}, model={},
+        ...     per_sample=found,
         ... )
         >>> with tempfile.TemporaryDirectory() as folder:
         ...     Result.load(result.save(f"{folder}/a.json")).per_sample["top1"].ranks.tolist()

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 from markupsafe import Markup, escape
 
+from diptych.terminal import escaped
+
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
@@ -66,14 +68,20 @@ def lines(
         figure = Figure(figsize=(4.6, height), layout="constrained")
         axes = figure.subplots()
         for name, points in guides.items():
-            axes.plot(*zip(*points), label=name, color=_SOFT, linewidth=1.1, linestyle=(0, (4, 3)))
+            axes.plot(
+                *zip(*points),
+                label=escaped(name),
+                color=_SOFT,
+                linewidth=1.1,
+                linestyle=(0, (4, 3)),
+            )
         for index, (name, points) in enumerate(series.items()):
             colour = _SERIES[index % len(_SERIES)]
             marker = "o" if len(points) < 30 else None
             # A line at the edge of the scale is drawn in its whole width.
             axes.plot(
                 *zip(*points),
-                label=name,
+                label=escaped(name),
                 color=colour,
                 linewidth=1.8,
                 marker=marker,
@@ -101,6 +109,7 @@ def matrix(counts: Sequence[Sequence[int]], names: Sequence[str]) -> Markup:
     from matplotlib import rc_context
     from matplotlib.figure import Figure
 
+    names = [escaped(name) for name in names]
     table = np.asarray(counts)
     shares = table / np.maximum(table.sum(1, keepdims=True), 1)
     with rc_context(_STYLE | {"axes.grid": False}):

@@ -1,6 +1,7 @@
 """The parts of a page. Each function turns plain values into a `Section`; the template knows how a
 kind looks."""
 
+import contextlib
 import platform
 from base64 import b64encode
 from collections.abc import Collection, Iterable, Mapping, Sequence
@@ -15,6 +16,8 @@ from markupsafe import Markup
 from PIL import Image
 
 from diptych.config.serialize import difference, to_json
+from diptych.errors import ImageError
+from diptych.inputs import decode
 from diptych.reports import plots
 
 _DRAWN = 20
@@ -246,7 +249,11 @@ def _version(name: str) -> str:
 
 
 def _cell(cell: Cell, side: int) -> dict[str, object]:
-    jpeg = "" if cell.image is None else _thumbnail(cell.image, side)
+    jpeg = ""
+    if cell.image is not None:
+        # A stranger's result may hold anything; its words are shown without the picture.
+        with contextlib.suppress(ImageError):
+            jpeg = _thumbnail(cell.image, side)
     return {
         "jpeg": jpeg,
         "text": cell.text,
@@ -257,9 +264,8 @@ def _cell(cell: Cell, side: int) -> dict[str, object]:
 
 
 def _thumbnail(source: PictureLike, side: int) -> str:
-    if not isinstance(source, Image.Image):
-        source = Image.open(BytesIO(source) if isinstance(source, bytes) else source)
-    thumbnail = source.convert("RGB")
+    levels = decode(source, at_least=side)
+    thumbnail = Image.fromarray(levels.permute(1, 2, 0).numpy())
     thumbnail.thumbnail((side, side))
     stream = BytesIO()
     thumbnail.save(stream, "JPEG", quality=85)
