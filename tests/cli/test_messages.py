@@ -34,6 +34,7 @@ _ROOMS = {
     "data/bad.py": ("train",),
     "data/loader.py": ("train",),
     "data/order.py": ("train",),
+    "data/ring.py": ("train",),
     "data/workers.py": ("train",),
     "datasets": ("evaluate",),
     "distributed": ("train",),

@@ -7,16 +7,19 @@ import signal
 import socket
 import subprocess
 import sys
+from collections import Counter
 from dataclasses import replace
 from functools import partial
+from pathlib import Path
 
 import psutil
 import pytest
 import torch
 
-from diptych.batch import Batch, Views
+from diptych.batch import Batch, Sample, Views
 from diptych.config import AugmentConfig, PreprocessConfig
-from diptych.data import Loader, open_source, write_shards
+from diptych.data import Loader, Source, open_source, write_shards
+from diptych.data import loader as loader_module
 from diptych.distributed import Peers
 from diptych.errors import ConfigError, DataError, DataWarning, TruncationWarning
 from diptych.inputs import ClipTokenizer, Preprocess
@@ -330,3 +333,70 @@ def test_workers_leave_signals_to_their_parent_and_end_with_it():
     assert len(workers) == 2
     _, alive = psutil.wait_procs(workers, timeout=20)
     assert alive == []
+
+
+def all_views(batch: Batch) -> list[torch.Tensor]:
+    assert batch.mlm_labels is not None
+    assert batch.lengths is not None
+    lengths = [torch.tensor(each.host) for each in batch.lengths]
+    return [*batch.images, *batch.texts, batch.index, batch.mlm_labels, *lengths]
+
+
+@pytest.mark.parametrize(
+    ("chunk", "prefetch", "workers"), [(3, 500.0, 2), (64, 0.001, 2), (5, 0.02, 3), (1, 500.0, 1)]
+)
+@pytest.mark.parametrize("strong_on", ["workers", "device"])
+def test_chunks_and_their_memory_change_nothing(
+    data, monkeypatch, chunk, prefetch, workers, strong_on
+):
+    """Rows of a batch made 3, 1, 5 at a time, in memory for one chunk or for many."""
+    views = Views(image=("plain", "strong"), text=("masked", "plain"))
+    data = replace(data, strong_on=strong_on)
+    source = open_source(data)
+    expected = list(make_loader(source, data, batch_size=8, steps=6, views=views))
+    monkeypatch.setattr(loader_module, "_CHUNK", chunk)
+    data = replace(data, workers=workers, prefetch=prefetch)
+    found = list(make_loader(source, data, batch_size=8, steps=6, views=views))
+    for batch, other in zip(found, expected, strict=True):
+        assert all(map(torch.equal, all_views(batch), all_views(other)))
+
+
+def test_a_large_batch_takes_the_memory_it_is_given():
+    """4,096 pictures of 224 pixels and 8 workers: 16 whole batches would be 9.9 GB."""
+    settings = config(Path("/nowhere"), "synthetic:5000", workers=8)
+    loader = Loader(
+        open_source(settings),
+        settings,
+        preprocess=Preprocess(PreprocessConfig(), 224),
+        tokenizer=ClipTokenizer(),
+        batch_size=4096,
+        steps=1,
+    )
+    rows, ring = loader._room()
+    assert rows == 64
+    assert ring is not None
+    assert ring.slots >= 8 * 2
+    assert 450e6 < ring.slots * ring.size <= 500e6
+
+
+class Pids(Source):
+    """Whose caption is the process that read it."""
+
+    def __len__(self) -> int:
+        return 512
+
+    def __getitem__(self, index: int) -> Sample:
+        return Sample(key="", image=picture(index), captions=(str(os.getpid()),))
+
+    def where(self, index: int) -> tuple[str, str]:
+        return "here", str(index)
+
+    def describe(self) -> str:
+        return "pids"
+
+
+def test_all_workers_make_the_first_batch():
+    settings = config(Path("/nowhere"), "unused", workers=4)
+    [batch] = make_loader(Pids(), settings, batch_size=512, steps=1)
+    made = Counter(read(batch.texts[0]))
+    assert list(made.values()) == [128] * 4

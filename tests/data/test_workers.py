@@ -12,6 +12,7 @@ import pytest
 import torch
 
 from diptych.data import workers as workers_module
+from diptych.data.ring import Ring
 from diptych.data.workers import in_order
 from diptych.errors import DataError, DataWarning
 
@@ -186,9 +187,11 @@ mount -t tmpfs -o size=64k tmpfs /dev/shm && exec "$@"
 """
 SCRIPT = """
 import torch
+from diptych.data.ring import Ring
 from diptych.data.workers import in_order
 work = lambda item, note: torch.full((1 << 22,), item, dtype=torch.uint8)
-assert [int(answer[-1]) for answer in in_order(work, range(6), 2)] == list(range(6))
+for ring in (None, Ring(slots=4, size=1 << 22), Ring(slots=4, size=1)):
+    assert [int(answer[-1]) for answer in in_order(work, range(6), 2, ring)] == list(range(6))
 """
 
 
@@ -198,3 +201,29 @@ def test_batches_need_no_shared_memory_folder():
     if subprocess.run([*inside, "true"], capture_output=True, check=False).returncode:
         pytest.skip("the system lets nobody mount a small /dev/shm")
     subprocess.run([*inside, sys.executable, "-c", SCRIPT], check=True, timeout=120)
+
+
+@pytest.mark.parametrize("size", [4000, 64])
+def test_answers_lie_in_the_ring_or_beside_it(size):
+    """In slots that hold any of them, or hardly one: the same answers, each until the next."""
+
+    def work(item, note):
+        return {"pixels": torch.full((item, 3, 5), item), "ids": torch.arange(item), "name": item}
+
+    ring = Ring(slots=3, size=size)
+    for number, answer in enumerate(in_order(work, range(12), 2, ring)):
+        assert answer["name"] == number
+        assert (answer["pixels"] == number).all()
+        assert answer["pixels"].shape == (number, 3, 5)
+        assert answer["ids"].tolist() == list(range(number))
+        last = answer["ids"]
+    memory = range(
+        start := torch.frombuffer(ring.slot(0), dtype=torch.uint8).data_ptr(), start + 3 * size
+    )
+    assert (last.data_ptr() in memory) == (size == 4000)
+    assert workers_of(psutil.Process()) == []
+
+
+def test_a_ring_that_no_memory_holds_is_one_sentence():
+    with pytest.raises(DataError, match="a smaller --data.prefetch needs less"):
+        Ring(slots=1 << 20, size=1 << 40)

@@ -17,7 +17,7 @@ SEVENTH = {0: 7, 2: 4}
 """Loader processes -> which of the calls in one of them is for the seventh step."""
 
 
-IN_A_SAMPLE = partial(at_call, "diptych.data.loader", "_Row", 8 * 3 + 1)
+IN_A_SAMPLE = partial(at_call, "diptych.data.chunks", "_Row", 8 * 3 + 1)
 """The first of the fourth step of a loader process."""
 
 

@@ -163,6 +163,9 @@ class DataConfig(Ranged):
     words: WordsConfig = WordsConfig()
     workers: Workers = 2
     """Loader processes per training process; 0 loads in the training process."""
+    prefetch: Above = field(default=500.0, metadata=ADDED)
+    """Megabytes of decoded pictures and texts by which a process's loader processes may be ahead
+    of it; two batches each are the most that is used."""
     max_bad_share: Share = 0.01
     """The run stops when more than this share of the samples is bad, of those read so far, and of
     the first 1000, or all of a smaller source, while fewer are; fewer than 100 count as 100. A

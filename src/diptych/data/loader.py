@@ -8,132 +8,58 @@ stays out of the worker: it never touches CUDA, and it computes on one thread, s
 thread pool, which would have stayed behind in the parent.
 """
 
+import contextlib
+import itertools
+import math
+import sys
 from collections import deque
 from collections.abc import Generator, Iterator, Sequence
 from contextlib import closing
-from dataclasses import dataclass, replace
-from functools import partial
+from dataclasses import replace
 from typing import NamedTuple
 
-import numpy as np
 import torch
 from jaxtyping import Int
 from torch import Tensor
 
-from diptych.batch import Batch, Sample, TextLengths, Views, sent
+from diptych.batch import Batch, TextLengths, Views, sent
 from diptych.config import DataConfig
+from diptych.data.assembly import Assembly
 from diptych.data.bad import BadSamples
+from diptych.data.chunks import ATTEMPTS, Chunk, Fetched, Steps
 from diptych.data.order import Order
 from diptych.data.reinforced import Reinforced
+from diptych.data.ring import Ring
 from diptych.data.source import BadSample, Source
-from diptych.data.teacher_store import stamped
 from diptych.data.truncated import TruncatedCaptions
-from diptych.data.views import BatchViews, Reader, SampleViews, ViewTransform
-from diptych.data.workers import Note, in_order
+from diptych.data.views import BatchViews, Reader, ViewTransform
+from diptych.data.workers import in_order
 from diptych.distributed import Peers
-from diptych.errors import ConfigError, DataError
+from diptych.errors import ConfigError
 from diptych.inputs import Preprocess, Tokenizer
 from diptych.inputs.room import room
 
-_ATTEMPTS = 100
-"""Substitutes that are tried for a bad sample before the source is given up."""
+_CHUNK = 64
+"""Rows of a batch that one worker makes at a time, at most."""
+_AHEAD = 2
+"""Batches that each worker may be ahead by, if there is memory for them."""
+_SPARE = 1 << 14
+"""Bytes of a chunk besides its rows."""
 
 
-class _Fetched(NamedTuple):
-    """One process's rows of a step, as a worker hands them over. No views: `_ATTEMPTS` samples in a
-    row were bad."""
+class _Whole(NamedTuple):
+    """This process's rows of a step, its pictures on the device."""
 
-    views: BatchViews | None
-    sample_index: Int[Tensor, " batch"] | None
-    read: int
-    bad: Sequence[BadSample]
-    refused: str = ""
-    """Why none of it may be used: a sample isn't the one that teachers saw."""
-
-
-class _Row(NamedTuple):
-    """One sample's views, and its place in the whole source."""
-
-    views: SampleViews
-    sample_index: int
-
-
-@dataclass(frozen=True)
-class _Steps:
-    """Step -> this process's rows of its batch. What a worker runs; item n depends on nothing but
-    n."""
-
-    streams: tuple[Source, ...]
-    order: Order
-    rows: slice
-    transform: ViewTransform
-    reinforced: Reinforced | None = None
-
-    def __call__(self, item: int, note: Note) -> _Fetched:
-        try:
-            return self._fetch(item, note)
-        except ConfigError as error:
-            return _Fetched(None, None, 0, (), str(error))
-
-    def _fetch(self, item: int, note: Note) -> _Fetched:
-        bad: list[BadSample] = []
-        rows: list[_Row] = []
-        for stream, epoch, index in self.order.batch(item, self.rows).tolist():
-            row = self._read(stream, epoch, index, bad, note)
-            if row is None:
-                return _Fetched(None, None, len(rows) + len(bad), bad)
-            rows.append(row)
-        views = self.transform.collate([row.views for row in rows])
-        if self.reinforced is not None:
-            drawn = [row.views.drawn for row in rows]
-            taught = self.reinforced.rows(
-                [row.sample_index for row in rows],
-                [numbers.crop for numbers in drawn],
-                [numbers.caption for numbers in drawn],
-            )
-            views = views._replace(taught=taught)
-        return _Fetched(
-            views=views,
-            sample_index=torch.tensor([row.sample_index for row in rows]),
-            read=len(rows) + len(bad),
-            bad=bad,
-        )
-
-    def _read(
-        self, stream: int, epoch: int, index: int, bad: list[BadSample], note: Note
-    ) -> _Row | None:
-        """The sample's views, or those of a substitute; bad samples on the way are added to `bad`.
-        None: all were bad."""
-        source, start, tried = self.streams[stream], sum(self.order.sizes[:stream]), index
-        for attempt in range(_ATTEMPTS):
-            # Keyed by the place in the order alone, so that the crop, or the substitute, is the
-            # same in whichever worker or process it is drawn.
-            rng = np.random.default_rng(
-                (self.order.seed % (1 << 64), stream, epoch, index, attempt)
-            )
-            if attempt:
-                tried = int(rng.integers(len(source)))
-            note.reading(partial(_named, source, tried))
-            try:
-                sample = self._known(source[tried], start + tried)
-                return _Row(self.transform(sample, rng, start + tried), start + tried)
-            except (DataError, OSError) as error:
-                bad.append(BadSample(*source.where(tried), str(error)))
-        return None
-
-    def _known(self, sample: Sample, place: int) -> Sample:
-        """The sample, which is the one that teachers saw, if they were asked before. Raises
-        DataError if they weren't, ConfigError if it is another."""
-        if self.reinforced is None:
-            return sample
-        sample, stamp = stamped(sample)
-        self.reinforced.check(place, stamp, sample.key)
-        return sample
+    views: BatchViews
+    sample_index: Int[Tensor, " batch"]
 
 
 class Loader:
     """The batches of a run from `start_step` to `steps`, on the peers' device, this process's rows
     of each. `start_sample`: how many samples the steps before took; None: a batch each.
+
+    A worker makes a chunk of a batch at a time, of at most 64 rows, in memory that is shared and as
+    large as `config.prefetch` allows; so a large batch is made by all workers together.
 
     `Batch.images` are the levels UInt8[batch_size / peers.size, 3, size, size], to be normalised
     when they are needed (`Batch.ready`), and `Batch.texts` as long as the longest caption of these
@@ -199,7 +125,9 @@ class Loader:
             reinforced.check_source(source, config.path or source.describe())
         views = views or Views()
         own = batch_size // peers.size
-        self._steps = _Steps(
+        self._rows = range(peers.rank * own, (peers.rank + 1) * own)
+        self._prefetch, self._pad_id = round(config.prefetch * 1e6), tokenizer.pad_id
+        self._steps = Steps(
             streams=source.streams,
             order=Order(
                 sizes=tuple(map(len, source.streams)),
@@ -211,7 +139,6 @@ class Loader:
                 first_step=start_step,
                 first_sample=start_step * batch_size if start_sample is None else start_sample,
             ),
-            rows=slice(peers.rank * own, (peers.rank + 1) * own),
             transform=ViewTransform.from_config(views, config, preprocess, tokenizer, readers),
             reinforced=reinforced,
         )
@@ -222,44 +149,78 @@ class Loader:
     def __iter__(self) -> Iterator[Batch]:
         if self._device.type == "cuda":
             return self._iterate_cuda()
-        return map(self._make_batch, self._fetch())
+        return map(self._make_batch, self._fetch(None))
 
-    def _fetch(self) -> Generator[_Fetched, None, None]:
-        """The workers' output in order, with the bad samples counted. The workers live as long
-        as this iterates."""
-        with (
-            room.shared_by(self._workers),
-            closing(in_order(self._steps, self._range, self._workers)) as batches,
-        ):
-            for fetched in batches:
-                if fetched.refused:
-                    raise ConfigError(fetched.refused)
-                self.bad.add(fetched.read, fetched.bad)
-                if fetched.views is None:
-                    self.bad.stop(len(fetched.bad), fetched.read, f"{_ATTEMPTS} in a row")
-                else:
-                    self.truncated.add(fetched.views.truncated)
+    def _chunks(self, rows: int) -> Iterator[Chunk]:
+        for step in self._range:
+            for start in self._rows[::rows]:
+                yield Chunk(step, start, min(start + rows, self._rows.stop))
+
+    def _room(self) -> tuple[int, Ring | None]:
+        """Rows of a chunk, and the workers' memory: of `--data.prefetch` what is of use."""
+        own = len(self._rows)
+        if not self._workers:
+            return own, None
+        if sys.platform != "linux":  # where there is no fork, chunks come through a pipe
+            return min(own, _CHUNK), None
+        row = self._steps.row_bytes
+        fit = self._prefetch // row  # rows, of all chunks
+        rows = max(1, min(own, _CHUNK, fit // (2 * self._workers)))
+        most = _AHEAD * self._workers * math.ceil(own / rows)
+        return rows, Ring(max(1, min(most, fit // rows)), rows * row + _SPARE)
+
+    def _fetch(self, stream: torch.cuda.Stream | None) -> Generator[_Whole, None, None]:
+        """The rows of each step, put together from the workers' chunks, with the bad samples
+        counted. The workers live as long as this iterates."""
+        rows, ring = self._room()
+        with contextlib.ExitStack() as stack:
+            stack.enter_context(room.shared_by(self._workers))
+            work = in_order(self._steps, self._chunks(rows), self._workers, ring)
+            chunks: Iterator[Fetched] = stack.enter_context(closing(work))
+            if ring is not None and stream is not None:
+                first = list(itertools.islice(chunks, 1))  # forks: what is locked isn't inherited
+                stack.enter_context(ring.pinned())
+                chunks = itertools.chain(first, chunks)
+            while whole := self._assemble(chunks, stream):
+                yield whole
+
+    def _assemble(
+        self, chunks: Iterator[Fetched], stream: torch.cuda.Stream | None
+    ) -> _Whole | None:
+        """The next step's rows; None after the last one."""
+        whole = Assembly(len(self._rows), self._pad_id, self._device, stream)
+        read, bad = 0, list[BadSample]()
+        for fetched in chunks:
+            if fetched.refused:
+                raise ConfigError(fetched.refused)
+            read, bad = read + fetched.read, [*bad, *fetched.bad]
+            if fetched.views is None:
+                self.bad.add(read, bad)
+                self.bad.stop(len(fetched.bad), fetched.read, f"{ATTEMPTS} in a row")
+            assert fetched.views is not None
+            assert fetched.sample_index is not None
+            self.truncated.add(fetched.views.truncated)
+            whole.add(fetched.views, fetched.sample_index)
+            if whole.full:
+                self.bad.add(read, bad)
                 self.bad.stop_if_above(self._max_bad_share)
-                yield fetched
+                return _Whole(*whole.views())
+        return None
 
-    def _make_batch(self, fetched: _Fetched) -> Batch:
-        views = fetched.views
-        assert views is not None
-        assert fetched.sample_index is not None
+    def _make_batch(self, whole: _Whole) -> Batch:
+        views = whole.views
 
         def move(tensor: Tensor) -> Tensor:
             return sent(tensor, self._device)
 
         levels = (
-            move(image)
-            if change is None
-            else self._steps.transform.strong.apply(move(image), move(change))
+            image if change is None else self._steps.transform.strong.apply(image, move(change))
             for image, change in zip(views.images, views.changes, strict=True)
         )
         return Batch(
             images=tuple(levels),
             texts=tuple(map(move, views.texts)),
-            index=move(fetched.sample_index),
+            index=move(whole.sample_index),
             mlm_labels=views.mlm_labels,
             lengths=tuple(TextLengths(tuple(x.tolist()), move(x)) for x in views.lengths),
             normalise=self._preprocess.normalise,
@@ -270,10 +231,10 @@ class Loader:
         """One batch ahead: its copy runs beside the step that computes with the batch before."""
         side = torch.cuda.Stream(self._device)
         ahead: deque[tuple[Batch, torch.cuda.Event]] = deque()
-        for fetched in self._fetch():
+        for whole in self._fetch(side):
             copied = torch.cuda.Event()
             with torch.cuda.stream(side):
-                ahead.append((self._make_batch(fetched), copied))
+                ahead.append((self._make_batch(whole), copied))
                 copied.record()
             if len(ahead) > 1:
                 yield self._arrived(*ahead.popleft())
@@ -291,8 +252,3 @@ class Loader:
         for tensor in (*batch.images, *batch.texts, batch.index, *others):
             tensor.record_stream(current)
         return batch
-
-
-def _named(source: Source, index: int) -> str:
-    """A sample's files, for a message."""
-    return ", ".join(source.files(index)) + f" ({source.where(index)[1]})"

@@ -28,6 +28,7 @@ from diptych.errors import DataError
 from diptych.inputs.picture import MAX_BYTES
 
 _SHOWN = 5
+_MEMBERS = ("json", "cls", "npy")
 
 
 class Shards(Source):
@@ -79,12 +80,15 @@ class Shards(Source):
         path, shard = self._index.path(number), self._index.shard(number)
         members = shard.members(row)
         image = self._image(members)
+        pieces = self._pieces(path, members, image)
         found, captions, label, labels, meta = dict[str, object](), (), None, (), None
         # A member that can't be read spoils no sample that has what it needs without it.
         wrong = list[DataError]()
 
         def read(member: str) -> bytes:
-            return self._files.read(path, *members[member], most=LONGEST_TEXT)
+            if isinstance(piece := pieces[member], DataError):
+                raise piece
+            return piece
 
         if "json" in members:
             with _kept(wrong):
@@ -107,22 +111,36 @@ class Shards(Source):
             raise DataError(f"{wrong[0]}; its members are {_shown(members)}")
         return Sample(
             key=shard.key(row),
-            image=self._files.read(path, *image, most=MAX_BYTES),
+            image=read(image),
             captions=captions,
             label=label,
             labels=labels,
             meta=meta,
         )
 
-    def _image(self, members: Mapping[str, tuple[int, int]]) -> tuple[int, int]:
-        """Where the picture lies: the first of the keys, or the one other member that ends as
+    def _pieces(
+        self, path: str, members: Mapping[str, tuple[int, int]], image: str
+    ) -> dict[str, bytes | DataError]:
+        """What is wanted of a sample, or why it can't be had; in the file's order, so that whoever
+        goes through a shard reads forward."""
+        pieces, wanted = dict[str, bytes | DataError](), {image, *_MEMBERS, *self._captioner.keys}
+        for member in sorted(wanted & members.keys(), key=members.__getitem__):
+            most = MAX_BYTES if member == image else LONGEST_TEXT
+            try:
+                pieces[member] = self._files.read(path, *members[member], most=most)
+            except DataError as error:
+                pieces[member] = error
+        return pieces
+
+    def _image(self, members: Mapping[str, tuple[int, int]]) -> str:
+        """The member that is the picture: the first of the keys, or the one other that ends as
         pictures do."""
         for key in self._image_keys:
             if key in members:
-                return members[key]
+                return key
         pictures = [member for member in members if is_picture(f"x.{member}")]
         if len(pictures) == 1:
-            return members[pictures[0]]
+            return pictures[0]
         dotted = any("." in member for member in members)
         rule = "; a sample's name ends at the first dot (a.v1.jpg is v1.jpg of a)" if dotted else ""
         raise DataError(

@@ -105,6 +105,16 @@ class ViewTransform:
             readers=tuple(readers),
         )
 
+    def row_bytes(self, most: int) -> int:
+        """What a sample's views take in a batch, with texts of up to `most` ids."""
+        ids = 8 * min(self.tokenizer.context_length, most)
+        texts = len(self.views.text) * (ids + 8) + ids * ("masked" in self.views.text)
+        shown = sum(
+            3 * preprocess.size**2 + 8 * tokenizer.context_length
+            for preprocess, tokenizer in self.readers
+        )
+        return len(self.views.image) * (3 * self.plain.size**2 + 28) + texts + shown + 8
+
     def __call__(self, sample: Sample, rng: np.random.Generator, place: int = 0) -> SampleViews:
         """The views of the sample at `place` in its source, all of one of its captions. Raises
         DataError for a bad sample: one without a caption, or with a picture that can't be

@@ -3,19 +3,17 @@ while he waits for it.
 
 Torch's DataLoader waits without end: for a worker whose batch didn't fit into /dev/shm, for a read
 that hangs, and no signal is answered meanwhile. Here the wait is in slices. What is big in an
-answer travels in a memory file of its own (memfd), which no size of /dev/shm limits (Docker's has
-64 MB) and which is gone with those who know it, however they end.
+answer lies in a slot of a `Ring`, or, where it doesn't fit, travels in a memory file of its own
+(memfd): no size of /dev/shm limits either (Docker's has 64 MB), and both are gone with those who
+know them, however they end.
 """
 
 import atexit
 import contextlib
 import ctypes
-import io
 import itertools
-import mmap
 import multiprocessing
 import os
-import pickle
 import queue
 import signal
 import sys
@@ -27,12 +25,12 @@ from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Callable, Generator, Iterable
 from multiprocessing.connection import Connection, wait
-from multiprocessing.reduction import recv_handle, send_handle
 from typing import Any, Generic, NamedTuple, Protocol, TypeVar, runtime_checkable
 
 import torch
-from torch import Tensor
 
+from diptych.data.messages import receive, send
+from diptych.data.ring import Ring
 from diptych.errors import DataError, first_line
 from diptych.threads import SLOW, warn_of_slow
 
@@ -104,10 +102,14 @@ def in_order(
     work: Work[T, R],
     items: Iterable[T],
     processes: int,
+    ring: Ring | None = None,
 ) -> Generator[R, None, None]:
     """`work` of each item, in order, done by so many processes a few items ahead; by 0: in a thread
     of this one, an item at a time. They end with the iteration, and with the caller however he
     ends.
+
+    With a `ring` they are ahead by as many items as it has slots, and the tensors of an answer lie
+    there: they are the caller's until he asks for the next answer.
 
     A signal's handler is heard while it waits. A read that takes long is said in a DataWarning.
     Raises DataError in one sentence where a process was killed or `work` raised; its error is the
@@ -120,13 +122,14 @@ def in_order(
     workers: list[_Worker[T]] = []
     try:
         for _ in range(processes):
-            workers.append(_Process(work))
+            workers.append(_Process(work, ring))
         workers = workers or [_Thread(work)]
+        ahead = ring.slots if ring and processes else max(1, _AHEAD * processes)
         asked = deque[_Worker[T]]()
-        for worker, item in zip(itertools.cycle(workers), items):
-            worker.ask(item)
+        for number, (worker, item) in enumerate(zip(itertools.cycle(workers), items)):
+            worker.ask(number, item)
             asked.append(worker)
-            if len(asked) >= max(1, _AHEAD * processes):
+            if len(asked) >= ahead:
                 yield _answer(asked.popleft())
         while asked:
             yield _answer(asked.popleft())
@@ -152,8 +155,8 @@ class _Worker(ABC, Generic[T]):
     """Answers in the order in which it was asked."""
 
     @abstractmethod
-    def ask(self, item: T) -> None:
-        """Give it an item; returns at once."""
+    def ask(self, number: int, item: T) -> None:
+        """Give it the item of this number; returns at once."""
 
     @abstractmethod
     def poll(self, seconds: float) -> _Message | None:
@@ -177,7 +180,7 @@ class _Thread(_Worker[T]):
         for item in itertools.chain.from_iterable(iter(self._items.get, ())):
             self._messages.put(_attempt(work, item, self._note))
 
-    def ask(self, item: T) -> None:
+    def ask(self, number: int, item: T) -> None:
         self._items.put((item,))
 
     def poll(self, seconds: float) -> _Message | None:
@@ -192,13 +195,14 @@ class _Thread(_Worker[T]):
 
 
 class _Process(_Worker[T]):
-    def __init__(self, work: Work[T, Any]):
+    def __init__(self, work: Work[T, Any], ring: Ring | None):
+        self._ring, self._numbers = ring, deque[int]()
         # Forked where the system is Linux; the loader's docstring says why.
         context = multiprocessing.get_context("fork" if sys.platform == "linux" else "spawn")
         self._connection, theirs = context.Pipe()
         alone = threading.current_thread() is threading.main_thread()
         self._process = context.Process(
-            target=_serve, args=(theirs, work, os.getpid(), alone), daemon=True
+            target=_serve, args=(theirs, work, ring, os.getpid(), alone), daemon=True
         )
         # Python 3.12 warns of forking beside threads; the loader's docstring says why it's safe.
         with warnings.catch_warnings():
@@ -207,17 +211,23 @@ class _Process(_Worker[T]):
         atexit.register(self._process.kill)  # multiprocessing's own SIGTERM they don't answer
         theirs.close()
 
-    def ask(self, item: T) -> None:
+    def ask(self, number: int, item: T) -> None:
+        self._numbers.append(number)
         with contextlib.suppress(ConnectionError):  # it has died, which who polls it says
-            self._connection.send(item)
+            self._connection.send((number, item))
 
     def poll(self, seconds: float) -> _Message | None:
         ready = wait([self._connection, self._process.sentinel], seconds)
         if self._connection in ready:
             try:
-                return _receive(self._connection)
+                number = self._numbers[0] if self._numbers else 0
+                message: _Message = receive(self._connection, _slot(self._ring, number))
             except (EOFError, ConnectionError):
                 pass
+            else:
+                if not isinstance(message, _Slow):
+                    self._numbers.popleft()
+                return message
         if ready:
             raise DataError(self._cause_of_death())
         return None
@@ -244,7 +254,9 @@ class _Process(_Worker[T]):
         atexit.unregister(self._process.kill)
 
 
-def _serve(connection: Connection, work: Work[Any, Any], parent: int, alone: bool) -> None:
+def _serve(
+    connection: Connection, work: Work[Any, Any], ring: Ring | None, parent: int, alone: bool
+) -> None:
     """A worker's life."""
     # A signal to the whole group is the parent's to answer: it saves a checkpoint first and then
     # lets its workers go.
@@ -256,23 +268,24 @@ def _serve(connection: Connection, work: Work[Any, Any], parent: int, alone: boo
     torch.set_num_threads(1)
     note, lock = Note(), threading.Lock()
 
-    def send(message: _Message) -> None:
+    def say(message: _Message, slot: memoryview | None = None) -> None:
         with lock:
-            _send(connection, message)
+            send(connection, message, slot)
 
-    threading.Thread(target=_watch, args=(parent, note, send), daemon=True).start()
+    threading.Thread(target=_watch, args=(parent, note, say), daemon=True).start()
     try:
         while True:
-            send(_attempt(work, connection.recv(), note, remote=True))
+            number, item = connection.recv()
+            say(_attempt(work, item, note, remote=True), _slot(ring, number))
     except (EOFError, BrokenPipeError, ConnectionResetError):
         pass  # the parent has gone
 
 
-def _watch(parent: int, note: Note, send: Callable[[_Message], None]) -> None:
+def _watch(parent: int, note: Note, say: Callable[[_Message], None]) -> None:
     """End with the parent, also when it was killed and whatever this process waits for."""
     while os.getppid() == parent:
         if slow := note.slow():
-            send(_Slow(slow))
+            say(_Slow(slow))
         time.sleep(_SLICE)
     os._exit(1)
 
@@ -295,45 +308,5 @@ def _reason(error: Exception) -> str:
     return f"{what} ({os.path.basename(last.filename)}, line {last.lineno})"
 
 
-class _Pickler(pickle.Pickler):
-    """Hands tensors over as arrays, whose memory pickle's fifth protocol leaves to the caller."""
-
-    def reducer_override(self, obj: Any) -> Any:
-        return (torch.from_numpy, (obj.numpy(),)) if isinstance(obj, Tensor) else NotImplemented
-
-
-def _send(connection: Connection, message: _Message) -> None:
-    stream, buffers = io.BytesIO(), list[pickle.PickleBuffer]()
-    apart = buffers.append if sys.platform == "linux" else None
-    _Pickler(stream, 5, buffer_callback=apart).dump(message)
-    sizes = [buffer.raw().nbytes for buffer in buffers]
-    connection.send((stream.getvalue(), sizes))
-    if any(sizes):
-        with open(os.memfd_create("diptych"), "w+b") as file:
-            for buffer in buffers:
-                file.write(buffer.raw())
-                file.seek(_aligned(file.tell()))
-            file.truncate()
-            send_handle(connection, file.fileno(), None)
-
-
-def _receive(connection: Connection) -> _Message:
-    """Raises EOFError where the sender dies over it."""
-    data, sizes = connection.recv()
-    buffers = list[memoryview]()
-    if any(sizes):
-        descriptor = recv_handle(connection)
-        try:
-            memory = memoryview(mmap.mmap(descriptor, 0))
-        finally:
-            os.close(descriptor)
-        start = 0
-        for size in sizes:
-            buffers.append(memory[start : start + size])
-            start = _aligned(start + size)
-    return pickle.loads(data, buffers=buffers or [bytearray() for _ in sizes])
-
-
-def _aligned(place: int) -> int:
-    """The next place at which any type of number may begin."""
-    return -(-place // 64) * 64
+def _slot(ring: Ring | None, number: int) -> memoryview | None:
+    return None if ring is None else ring.slot(number)
