@@ -35,7 +35,7 @@ class Teacher(nn.Module):
     ...               index=torch.arange(2), normalise=lambda levels: levels / 255)
     >>> seen = teacher.see(batch.ready(), tokens="projected")
     >>> seen.tokens.shape, seen.pooled.shape, seen.pooled.requires_grad
-    (torch.Size([2, 10, 128]), torch.Size([2, 128]), False)
+    (torch.Size([2, 9, 128]), torch.Size([2, 128]), False)
     """
 
     logit_scale: Tensor
