@@ -46,6 +46,7 @@ class Assembly:
             texts=tuple(each.clone() for each in views.texts),
             mlm_labels=None if labels is None else labels.clone(),
             lengths=tuple(each.clone() for each in views.lengths),
+            **{name: each.clone() for name, each in _others(views).items()},
         )
         self._parts.append(kept)
         if self._stream is not None:
@@ -60,11 +61,13 @@ class Assembly:
         texts = zip(*(part.texts for part in parts), strict=True)
         lengths = zip(*(part.lengths for part in parts), strict=True)
         labels = [part.mlm_labels for part in parts if part.mlm_labels is not None]
-        whole = _with_fixed(parts[0], iter(fixed))._replace(
+        whole = _with_fixed(parts[0], iter(fixed))
+        whole = whole._replace(
             texts=tuple(_padded(view, self._pad_id) for view in texts),
             mlm_labels=_padded(labels, IGNORE_INDEX) if labels else None,
             lengths=tuple(torch.cat(view) for view in lengths),
             truncated=tuple(caption for part in parts for caption in part.truncated),
+            **{name: torch.cat([_others(part)[name] for part in parts]) for name in _others(whole)},
         )
         return whole, sample_index
 
@@ -75,6 +78,12 @@ def _fixed(views: BatchViews) -> list[Tensor]:
     for teacher in views.taught:
         found += [teacher.images, teacher.texts]
     return found
+
+
+def _others(views: BatchViews) -> dict[str, Tensor]:
+    """Further fields with a row for each sample, by name, which stay on the CPU."""
+    values = views._asdict().items()
+    return {name: x for name, x in values if isinstance(x, Tensor) and name != "mlm_labels"}
 
 
 def _with_fixed(views: BatchViews, fixed: Iterator[Tensor]) -> BatchViews:
