@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 from typing import Literal, NamedTuple
 
 import torch
-from jaxtyping import Int, Shaped
+from jaxtyping import Bool, Int, Shaped
 from torch import Tensor
 
 ImageView = Literal["plain", "strong"]
@@ -14,6 +14,16 @@ ImageView = Literal["plain", "strong"]
 TextView = Literal["plain", "augmented", "masked"]
 """`plain`: a caption. `augmented`: with words replaced, swapped or deleted. `masked`: with some
 tokens masked, for masked language modelling (MLM). All views of a step are of one caption."""
+
+
+@dataclass(frozen=True)
+class HiddenView:
+    """How many patches are hidden of each picture, for masked image modelling: of `side` x `side`,
+    `count` by blocks; or, unless `exact`, as many of `count` as blocks happen to find."""
+
+    side: int
+    count: int
+    exact: bool = True
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,6 +38,9 @@ class Views:
 
     image: tuple[ImageView, ...] = ("plain",)
     text: tuple[TextView, ...] = ("plain",)
+    """None: pictures without captions will do."""
+    hidden: HiddenView | None = None
+    """Patches that are to be hidden; None: none."""
     whole_length: bool = False
     """Captions are padded to the context length, not to the longest of the batch: for objectives
     that encode the padding, too."""
@@ -103,6 +116,40 @@ class Taught(NamedTuple):
         return Taught(sent(self.images, device), sent(self.texts, device), self.scale)
 
 
+class HiddenPatches(NamedTuple):
+    """Which patches are hidden of each picture of a batch.
+
+    >>> import torch
+    >>> from diptych.batch import HiddenPatches
+    >>> HiddenPatches(torch.tensor([[False, True], [True, True]]), (1, 2)).flat()
+    tensor([1, 2, 3])
+    """
+
+    places: Bool[Tensor, "batch patches"]
+    """In reading order, where the batch is."""
+    counts: tuple[int, ...]
+    """How many of each: so that whoever chooses shapes by them waits for no device."""
+
+    @classmethod
+    def of(cls, places: Bool[Tensor, "batch patches"]) -> "HiddenPatches":
+        """On the CPU."""
+        return cls(places, tuple(places.sum(dim=1).tolist()))
+
+    def rows(self, start: int, stop: int) -> "HiddenPatches":
+        """Those of the rows from `start` up to, and without, `stop`."""
+        return HiddenPatches(self.places[start:stop], self.counts[start:stop])
+
+    def to(self, device: torch.device) -> "HiddenPatches":
+        """The same on `device`."""
+        return self._replace(places=sent(self.places, device))
+
+    def flat(self) -> Int[Tensor, " hidden"]:
+        """The numbers of the hidden ones, in order, among the patches of all pictures in a row."""
+        # `nonzero` would make the host ask how many they are. A stable sort puts them first.
+        order = self.places.flatten().int().argsort(descending=True, stable=True)
+        return order[: sum(self.counts)]
+
+
 @dataclass(frozen=True, kw_only=True)
 class Batch:
     """Pairs, ready for the towers.
@@ -114,6 +161,7 @@ class Batch:
     ids of the tokens that the `masked` text view masks, -100 elsewhere; None without such a view.
     They stay on the CPU, where shapes can be chosen by them.
     `lengths[v]`: of `texts[v]`; None where they aren't known.
+    `hidden`: the patches that are hidden of each picture; None where the views ask for none.
     `levels`: the `images` before they were normalised, for models that normalise in another way;
     None where they never were levels, or still are.
     `taught[t]`: of teacher t, for objectives that distil.
@@ -125,6 +173,7 @@ class Batch:
     mlm_labels: Int[Tensor, "batch _"] | None = None
     lengths: tuple[TextLengths, ...] | None = None
     normalise: Callable[[Tensor], Tensor] | None = None
+    hidden: HiddenPatches | None = None
     levels: tuple[Shaped[Tensor, "batch 3 height width"], ...] | None = None
     taught: tuple[Taught, ...] = ()
 
@@ -150,6 +199,7 @@ class Batch:
             lengths=None
             if self.lengths is None
             else tuple(view.rows(start, stop) for view in self.lengths),
+            hidden=None if self.hidden is None else self.hidden.rows(start, stop),
             levels=None if self.levels is None else tuple(view[start:stop] for view in self.levels),
             taught=tuple(teacher.rows(start, stop) for teacher in self.taught),
         )
@@ -164,6 +214,7 @@ class Batch:
             lengths=None
             if self.lengths is None
             else tuple(view.to(device) for view in self.lengths),
+            hidden=None if self.hidden is None else self.hidden.to(device),
             levels=None
             if self.levels is None
             else tuple(sent(view, device) for view in self.levels),

@@ -4,7 +4,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from diptych.config import DataConfig, DistillObjectiveConfig, EvaluationConfig, Run
+from diptych.config import DataConfig, DistillObjectiveConfig, EvaluationConfig, Run, TaughtConfig
 from diptych.config.optim import OPTIMIZERS
 from diptych.config.serialize import override
 from diptych.errors import ConfigError
@@ -22,7 +22,8 @@ _OF_DATA = (
 """Settings of `data` that describe a recipe's own data, and no other."""
 _OF_EVALUATION = ("class_names", "templates", "limit")
 """Settings of `evaluation` that describe what a recipe measures on."""
-_VIEWED = ("data.augment", "data.strong", "data.words")
+_OF_TEXT = ("data.caption_key", "data.class_names", "data.templates")
+_VIEWED = ("data.augment", "data.strong", "data.words", *_OF_TEXT)
 """Settings of `data` that only some views read."""
 
 
@@ -114,7 +115,9 @@ def _unseen(plan: Run) -> dict[str, str]:
 
     config = plan.objective.adapt(pretrained.get("vit-b-32"))
     with torch.device("meta"):  # shapes and no numbers: only its views are asked for
-        views = build_objective(plan.objective, build(config, "meta")).views
+        model = build(config, "meta")
+        names = plan.objective.teachers if isinstance(plan.objective, TaughtConfig) else ()
+        views = build_objective(plan.objective, model, [build(config, "meta") for _ in names]).views
     wanted = {
         "data.augment": "plain" in views.image,
         "data.strong": "strong" in views.image,
@@ -123,6 +126,7 @@ def _unseen(plan: Run) -> dict[str, str]:
         "data.words.delete": "augmented" in views.text,
         "data.words.hide": "masked" in views.text,
     }
+    wanted |= dict.fromkeys(_OF_TEXT, bool(views.text or plan.evaluation.pairs))
     reason = "the objective asks for no such view (crop or form of the caption)"
     return {name: reason for name, is_wanted in wanted.items() if not is_wanted}
 

@@ -41,7 +41,7 @@ from diptych.config.run import (
     TrackConfig,
 )
 from diptych.config.shard import ShardConfig
-from diptych.config.taught import DistillObjectiveConfig, TaughtConfig
+from diptych.config.taught import DistillObjectiveConfig, MimObjectiveConfig, TaughtConfig
 
 __all__ = [
     "Activation",
@@ -56,6 +56,7 @@ __all__ = [
     "EvaluationConfig",
     "FilipObjectiveConfig",
     "ImageTowerConfig",
+    "MimObjectiveConfig",
     "ModelConfig",
     "ObjectiveConfig",
     "OptimConfig",

@@ -1,8 +1,9 @@
 """One complete experiment. A saved Run reproduces the run."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
+from diptych.components import ADDED
 from diptych.config.data import DataConfig
 from diptych.config.model import ClipConfig
 from diptych.config.objective import ClipObjectiveConfig, ObjectiveConfig
@@ -15,6 +16,7 @@ from diptych.config.ranges import (
     OwnPixels,
     Ranged,
     Seed,
+    Share,
     ShareBelowAll,
     ShareOfSome,
     Some,
@@ -42,6 +44,13 @@ class TowerOptions(Ranged):
     freeze_patches: bool = False
     """The patches' projection stays as it was initialised (MoCo v3, arXiv:2104.02057; DeCLIP as
     published)."""
+    patch_gradient: Share = field(default=1.0, metadata=ADDED)
+    """Factor on the gradient that reaches the patches' projection (EVA-02, arXiv:2303.11331:
+    0.1)."""
+    initial: str = field(default="", metadata=ADDED)
+    """By which table weights are drawn that nothing is started from, where the tower knows several:
+    of EVA's towers `eva01` and `eva02`, those of their masked image modelling. Empty: the tower's
+    own."""
     checkpointing: bool = False
     """Recompute activations in the backward pass: less memory, about a third more time."""
     lr: Above | None = None
@@ -62,10 +71,16 @@ class TowerOptions(Ranged):
     def __post_init__(self):
         super().__post_init__()
         rates = self.layer_decay != 1 or self.lr is not None or self.weight_decay is not None
+        rates = rates or self.patch_gradient != 1
         if self.all_frozen and (self.patch_dropout or self.stochastic_depth or rates):
             raise ConfigError(
-                "freeze: patch_dropout, stochastic_depth, lr, weight_decay and layer_decay have no "
-                "effect on a tower that isn't trained"
+                "freeze: patch_dropout, stochastic_depth, patch_gradient, lr, weight_decay and "
+                "layer_decay have no effect on a tower that isn't trained"
+            )
+        if self.initial and self.init:
+            raise ConfigError(
+                f"initial {self.initial} has no effect on a tower that starts from {self.init}: "
+                "leave one of them out"
             )
 
     @property

@@ -6,7 +6,7 @@ from typing import ClassVar, Literal
 from diptych.components import Component
 from diptych.config.model import ClipConfig
 from diptych.config.objective import ClipObjectiveConfig, ContrastiveConfig, ObjectiveConfig
-from diptych.config.ranges import Above, Factor, Share, Some
+from diptych.config.ranges import Above, Factor, Share, ShareOfSome, Some
 from diptych.errors import ConfigError
 
 
@@ -81,5 +81,23 @@ class DistillObjectiveConfig(TaughtConfig):
         return self.pairs.adapt(model)
 
 
-TAUGHT: tuple[type[Component], ...] = (DistillObjectiveConfig,)
+@dataclass(frozen=True, kw_only=True)
+class MimObjectiveConfig(TaughtConfig):
+    """Masked image modelling: of patches that are hidden, the image tower tells what a CLIP teacher
+    sees there (EVA, Fang et al. 2022, arXiv:2211.07636). `teachers` is one; captions aren't
+    needed."""
+
+    implementation = "diptych.objectives.mim:MimObjective"
+    alias = "mim"
+    inherits_text = True
+
+    hide: ShareOfSome = 0.41
+    """Share of the patches that are hidden, by blocks (BEiT, arXiv:2106.08254): 105 of 256, which
+    EVA's papers call 40 %."""
+    exact: bool = True
+    """Hide exactly so many of each picture. Off: as published, as many of them as blocks happen to
+    find (94 to 105)."""
+
+
+TAUGHT: tuple[type[Component], ...] = (DistillObjectiveConfig, MimObjectiveConfig)
 """The objectives of this room that have teachers."""

@@ -60,7 +60,8 @@ class CaptionedFiles(Source):
         )
 
     def describe(self) -> str:
-        return f"{len(self):,} pictures with captions in files of the same name in {self.root}"
+        texts = " with captions in files of the same name" if self._texts else ""
+        return f"{len(self):,} pictures{texts} in {self.root}"
 
 
 def read_captions(files: Iterable[Path]) -> dict[str, Any]:

@@ -63,8 +63,9 @@ class FolderReader:
         return source
 
     def _pictures(self, contents: Contents) -> Source:
-        texts = match_texts(contents, self.captioner)
-        lists, other = ([], "") if texts else self._lists(contents)
+        alone = self.captioner.alone
+        texts = {} if alone else match_texts(contents, self.captioner)
+        lists, other = ([], "") if texts or alone else self._lists(contents)
         if len(lists) == 1:
             return lists[0]
         parts = find_parts(contents.parts)
@@ -77,6 +78,8 @@ class FolderReader:
                 f"one of them: {contents.root / names[0]}"
             )
         _refuse_splits_below(contents)
+        if alone:
+            return CaptionedFiles(contents.root, contents.pictures, {}, self.captioner)
         if lists:
             shown = ", ".join(str(table.path) for table in lists)
             raise DataError(

@@ -22,7 +22,7 @@ import torch
 from jaxtyping import Int
 from torch import Tensor
 
-from diptych.batch import Batch, TextLengths, Views, sent
+from diptych.batch import Batch, HiddenPatches, TextLengths, Views, sent
 from diptych.config import DataConfig
 from diptych.data.assembly import Assembly
 from diptych.data.bad import BadSamples
@@ -224,6 +224,9 @@ class Loader:
             mlm_labels=views.mlm_labels,
             lengths=tuple(TextLengths(tuple(x.tolist()), move(x)) for x in views.lengths),
             normalise=self._preprocess.normalise,
+            hidden=None
+            if views.hidden is None
+            else HiddenPatches.of(views.hidden).to(self._device),
             taught=tuple(teacher.to(self._device) for teacher in views.taught),
         )
 
@@ -247,6 +250,7 @@ class Loader:
         current = torch.cuda.current_stream(self._device)
         current.wait_event(copied)
         others = [view.device for view in batch.lengths or ()]
+        others += [] if batch.hidden is None else [batch.hidden.places]
         for teacher in batch.taught:
             others += [teacher.images, teacher.texts]
         for tensor in (*batch.images, *batch.texts, batch.index, *others):

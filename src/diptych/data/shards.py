@@ -106,7 +106,8 @@ class Shards(Source):
                     found[key] = _utf8(read(key))
         with _kept(wrong):
             captions = self._captioner.captions(found, label)
-        usable = captions or (not self._captioner.needed and (label is not None or labels))
+        labelled = label is not None or labels
+        usable = captions or self._captioner.alone or (not self._captioner.needed and labelled)
         if wrong and not usable:
             raise DataError(f"{wrong[0]}; its members are {_shown(members)}")
         return Sample(

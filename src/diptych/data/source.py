@@ -175,6 +175,8 @@ class Captioner:
     templates: tuple[str, ...]
     needed: bool
     """Whether a sample without a caption counts as bad."""
+    alone: bool = False
+    """Whether nothing but pictures is looked for: neither captions nor classes."""
     flags: str = "--data."
     """What the flags of these settings begin with, for messages."""
 

@@ -6,7 +6,7 @@ import itertools
 import os
 import warnings
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import cast
 
@@ -47,6 +47,7 @@ def open_source(
     config: DataConfig,
     *,
     captions: bool = True,
+    alone: bool = False,
     class_names: Sequence[str] = (),
     flags: str = "--data.",
     split: str = "",
@@ -54,7 +55,8 @@ def open_source(
 ) -> Source:
     """The source, or mixture of sources, that `config.path` names.
 
-    With `captions=False` pictures without one are fine (evaluation by label, embedding).
+    With `captions=False` pictures without one are fine (evaluation by label, embedding); `alone`:
+    nothing but pictures is looked for, and captions and classes are left where they are.
     `class_names` are those of the labels in shards and tables, where `config` names no file of
     them; class folders have their own. A few
     samples are tried at once: a source of which none can be used raises DataError here, with the
@@ -73,7 +75,9 @@ def open_source(
         return _shared(_open_own(config.source), config, split)
     if not config.path:
         raise ConfigError(f"{flags}path is empty; give it {_KINDS}")
-    captioner = captioner_of(config, needed=captions, class_names=tuple(class_names), flags=flags)
+    needed = captions and not alone
+    captioner = captioner_of(config, needed=needed, class_names=tuple(class_names), flags=flags)
+    captioner = replace(captioner, alone=alone)
     paths, roots = config.path.split("::"), config.image_root.split("::")
     roots = roots if len(roots) == len(paths) else roots * len(paths)
     parts = list[Source]()
@@ -83,7 +87,7 @@ def open_source(
         _refuse_bad(path, part, config.max_bad_share, flags)
         chosen, left_out = _rows_of(part, split)
         probed = (*_probe(path, chosen, flags), *_said_of_neighbours(path, chosen, config, flags))
-        for remark in (*part.remarks, *left_out, *probed):
+        for remark in (*part.remarks, *left_out, *(() if alone else probed)):
             warnings.warn(remark, DataWarning, stacklevel=2)
         parts.append(_shared(chosen, config, split))
     return parts[0] if len(parts) == 1 else Joined(parts, config.weights)
@@ -242,8 +246,9 @@ class _Opener:
         files = list(map(Path, itertools.chain.from_iterable(map(_matches, names))))
         if len(files) == 1 and files[0].is_dir():
             own, flags = self.captioner, self.captioner.flags
+            captioner = captioner_of(self.config, needed=own.needed, flags=flags)
             reader = FolderReader(
-                captioner=captioner_of(self.config, needed=own.needed, flags=flags),
+                captioner=replace(captioner, alone=own.alone),
                 open_shards=self._shards,
                 open_table=self._table,
             )

@@ -112,7 +112,8 @@ class TableSource(Source):
         if isinstance(image, str) and "://" in image:
             raise DataError(f"{image} isn't a local file; download it first")
         label = row.get(self._label)
-        label = None if label in (None, "") else self._captioner.label(label)
+        without = self._captioner.alone or label in (None, "")
+        label = None if without else self._captioner.label(label)
         return Sample(
             key=str(index) if isinstance(image, bytes) else image,
             image=image if isinstance(image, bytes) else str(self._place(image, self._root)),

@@ -7,11 +7,12 @@ from typing import NamedTuple, assert_never
 
 import numpy as np
 import torch
-from jaxtyping import Float, Int, UInt8
+from jaxtyping import Bool, Float, Int, UInt8
 from torch import Tensor
 
 from diptych.batch import ImageView, Sample, Taught, Views
 from diptych.config import DataConfig
+from diptych.data.block_mask import AlternatingMask, BlockMask
 from diptych.errors import DataError
 from diptych.inputs import Preprocess, Tokenizer, TrainCrop, decode
 from diptych.inputs.masking import IGNORE_INDEX, MaskTokens
@@ -52,6 +53,8 @@ class SampleViews(NamedTuple):
     """To each reader: the plain crop, and the caption's ids."""
     truncated: str = ""
     """The caption's beginning, if it is longer than the context."""
+    hidden: Bool[np.ndarray, " patches"] | None = None
+    """Which of the picture's patches are hidden."""
 
 
 class BatchViews(NamedTuple):
@@ -66,6 +69,7 @@ class BatchViews(NamedTuple):
     taught: tuple[Taught, ...] = ()
     truncated: tuple[str, ...] = ()
     """The beginnings of the captions that are longer than the context."""
+    hidden: Bool[Tensor, "batch patches"] | None = None
 
 
 @dataclass(frozen=True)
@@ -80,6 +84,7 @@ class ViewTransform:
     tokenizer: Tokenizer
     augment: AugmentText | None
     mask: MaskTokens | None
+    hide: BlockMask | AlternatingMask | None = None
     readers: tuple[Reader, ...] = ()
 
     @classmethod
@@ -102,6 +107,7 @@ class ViewTransform:
             tokenizer=tokenizer,
             augment=AugmentText(config.words) if "augmented" in views.text else None,
             mask=MaskTokens(config.words, tokenizer) if "masked" in views.text else None,
+            hide=BlockMask(views.hidden) if views.hidden is not None else None,
             readers=tuple(readers),
         )
 
@@ -113,13 +119,15 @@ class ViewTransform:
             3 * preprocess.size**2 + 8 * tokenizer.context_length
             for preprocess, tokenizer in self.readers
         )
-        return len(self.views.image) * (3 * self.plain.size**2 + 28) + texts + shown + 8
+        hidden = self.views.hidden.side**2 if self.views.hidden is not None else 0
+        pictures = len(self.views.image) * (3 * self.plain.size**2 + 28)
+        return pictures + hidden + texts + shown + 8
 
     def __call__(self, sample: Sample, rng: np.random.Generator, place: int = 0) -> SampleViews:
         """The views of the sample at `place` in its source, all of one of its captions. Raises
-        DataError for a bad sample: one without a caption, or with a picture that can't be
-        decoded."""
-        if not sample.captions:
+        DataError for a bad sample: one without a caption, where one is wanted, or with a picture
+        that can't be decoded."""
+        if self.views.text and not sample.captions:
             raise DataError("no caption")
         # Numbered crops are drawn once for all, each with a generator of its own.
         count = self.plain.config.crops
@@ -132,9 +140,11 @@ class ViewTransform:
             squares = self._squares(pixels, plain)
             crops = [self._image_view(view, pixels, plain, rng) for view in self.views.image]
             del pixels
-        which = int(rng.integers(len(sample.captions)))
-        caption = sample.captions[which]
+        which = int(rng.integers(len(sample.captions))) if self.views.text else 0
+        caption = sample.captions[which] if self.views.text else ""
         texts, mlm_labels = self._text_views(caption, rng)
+        # Last: what is drawn before is the same with and without it.
+        hidden = self.hide(rng) if self.hide is not None else None
         images, changes = [image for image, _ in crops], [change for _, change in crops]
         read = (reader.tokenizer.encode(caption) for reader in self.readers)
         cut = any(self.tokenizer.truncates(caption, ids) for ids in texts)
@@ -146,6 +156,7 @@ class ViewTransform:
             drawn=Drawn(number, which),
             shown=list(zip(squares, read, strict=True)),
             truncated=caption[:_SHOWN] if cut else "",
+            hidden=hidden,
         )
 
     def _squares(self, pixels: Tensor, rng: np.random.Generator) -> list[UInt8[Tensor, "3 _ _"]]:
@@ -209,6 +220,7 @@ class ViewTransform:
             rows = [sample.texts[view] for sample in samples]
             texts.append(self.tokenizer.pad(rows, length))
             lengths.append(torch.tensor(list(map(len, rows))))
+        hidden = [sample.hidden for sample in samples if sample.hidden is not None]
         labels = [sample.mlm_labels for sample in samples if sample.mlm_labels is not None]
         return BatchViews(
             images=tuple(images),
@@ -218,6 +230,7 @@ class ViewTransform:
             lengths=tuple(lengths),
             taught=tuple(self._shown(number, samples) for number in range(len(self.readers))),
             truncated=tuple(sample.truncated for sample in samples if sample.truncated),
+            hidden=torch.from_numpy(np.stack(hidden)) if hidden else None,
         )
 
     def _shown(self, reader: int, samples: Sequence[SampleViews]) -> Taught:

@@ -68,8 +68,12 @@ class Preprocess:
         self, pixels: UInt8[Tensor, "batch 3 height width"]
     ) -> Float[Tensor, "batch 3 height width"]:
         """(levels / 255 - mean) / std, on the device of `pixels`."""
-        scale, shift = _scale_and_shift(*self.config.mean, *self.config.std, device=pixels.device)
+        scale, shift = self.scale_and_shift(pixels.device)
         return pixels.float().mul_(scale).add_(shift)
+
+    def scale_and_shift(self, device: torch.device) -> Float[Tensor, "2 3 1 1"]:
+        """By what `normalise` multiplies levels, and what it adds; not to be written into."""
+        return _scale_and_shift(*self.config.mean, *self.config.std, device=device)
 
 
 @functools.cache

@@ -13,7 +13,7 @@ from torch.utils.checkpoint import checkpoint
 
 from diptych.config import TowerConfig
 from diptych.errors import ConfigError
-from diptych.nn import PatchDropout, StochasticDepth, unrecorded
+from diptych.nn import PatchDropout, PatchEmbedding, StochasticDepth, unrecorded
 from diptych.nn.norm import batch_norms
 
 TokenKind = Literal["none", "raw", "normed", "projected"]
@@ -123,6 +123,24 @@ class Tower(nn.Module, Generic[C]):
         """Of the output's `feature`."""
         return self.width
 
+    @property
+    def grid(self) -> int | None:
+        """The side of the grid of patches that its pictures are read as, whose `tokens` those
+        behind the class tokens are; such a tower's `forward` takes `masked` (`nn.patch.Masked`),
+        too. None: it has none."""
+        return None
+
+    def set_patch_gradient(self, factor: float) -> None:
+        """Scale the gradient that comes back to the patches' projection (EVA-02, arXiv:2303.11331;
+        0: as frozen). Raises ConfigError for a tower that makes no patches by one."""
+        found = [module for module in self.modules() if isinstance(module, PatchEmbedding)]
+        if not found:
+            raise ConfigError(
+                f"patch_gradient: a {type(self).__name__} has no projection of patches"
+            )
+        for module in found:
+            module.gradient = factor
+
     def freeze_patches(self) -> None:
         """Leave the patches' projection as it is. Raises ConfigError for a tower that makes no
         patches by one."""
@@ -155,6 +173,11 @@ class Tower(nn.Module, Generic[C]):
     def init(self) -> None:
         """Fill every parameter and buffer with its value before training."""
         raise NotImplementedError
+
+    def init_as(self, table: str) -> None:
+        """Fill every parameter by another table than `init`'s, of this name. Raises ConfigError for
+        one that the tower doesn't have."""
+        raise ConfigError(f"initial {table}: a {type(self).__name__} has but its own table")
 
     def flops(self) -> int:
         """Floating-point operations of `forward` for one sample at full size; a multiply-add counts

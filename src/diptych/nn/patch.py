@@ -1,8 +1,10 @@
 """From pixels to tokens."""
 
+from typing import NamedTuple
+
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 
@@ -21,10 +23,22 @@ class PatchEmbedding(nn.Conv2d):
     (torch.Size([1, 8, 2, 3]), True)
     """
 
+    gradient: float = 1.0
+    """Factor on the gradient that comes back to it; what it gives is as it is."""
+
     def forward(
         self, input: Float[Tensor, "batch channels height wide"]
     ) -> Float[Tensor, "batch width rows columns"]:
         """[batch, channels, h, w] -> [batch, width, h / patch size, w / patch size]."""
+        patches = self._patches(input)
+        if self.gradient != 1 and patches.requires_grad:
+            patches.register_hook(self._scaled)
+        return patches
+
+    def _scaled(self, gradient: Tensor) -> Tensor:
+        return gradient * self.gradient
+
+    def _patches(self, input: Tensor) -> Tensor:
         beside_each_other = self.stride == self.kernel_size and self.dilation == (1, 1)
         if not beside_each_other or self.padding != (0, 0) or self.groups != 1:
             return super().forward(input)
@@ -80,6 +94,30 @@ class ConvStem(nn.Sequential):
         for layer in self:
             assert isinstance(layer, ConvNorm)
             layer.init()
+
+
+class Masked(NamedTuple):
+    """Patches that are hidden from a tower, for masked image modelling."""
+
+    places: Bool[Tensor, "batch patches"]
+    token: Float[Tensor, " width"]
+    """What stands in for each, and is learned."""
+
+
+def hide(
+    x: Float[Tensor, "batch patches width"], masked: Masked | None
+) -> Float[Tensor, "batch patches width"]:
+    """The patches with the token in the hidden ones' places; None: as they are. Positions are added
+    behind it, so that a hidden patch is still somewhere.
+
+    >>> import torch
+    >>> from diptych.nn.patch import Masked, hide
+    >>> hide(torch.zeros(1, 2, 1), Masked(torch.tensor([[False, True]]), torch.ones(1))).flatten()
+    tensor([0., 1.])
+    """
+    return (
+        x if masked is None else torch.where(masked.places[..., None], masked.token.to(x.dtype), x)
+    )
 
 
 class PatchDropout(nn.Module):

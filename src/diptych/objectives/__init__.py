@@ -9,6 +9,7 @@ from diptych.objectives.declip import DeclipObjective
 from diptych.objectives.defilip import DefilipObjective
 from diptych.objectives.distill import DistillObjective
 from diptych.objectives.filip import FilipObjective
+from diptych.objectives.mim import MimObjective
 from diptych.objectives.slip import SlipObjective
 from diptych.objectives.teacher import Teacher
 
@@ -21,6 +22,7 @@ __all__ = [
     "Features",
     "FilipObjective",
     "Losses",
+    "MimObjective",
     "Objective",
     "SlipObjective",
     "Teacher",

@@ -29,7 +29,7 @@ def accumulate(
     (GradCache, Gao et al. 2021, arXiv:2101.06983): the features of every micro-batch without a
     graph; one loss of them all, and its gradients; then each micro-batch again, with the same
     dropout masks, for the gradients of the towers. It costs a forward pass more. A loss that is a
-    mean over samples' own terms (`Objective.terms`) needs none of it: micro-batches add up.
+    mean over samples' own terms (`Objective.contrasts`) needs none of it: micro-batches add up.
 
     `wrapped`: the objective as `data_parallel` gave it; gradients are averaged over the peers once,
     in the last backward pass. `autocast`: makes the context in which the towers compute.
@@ -59,10 +59,9 @@ def accumulate(
         scale_loss(losses.total).backward()
         return losses._replace(total=losses.total.detach())
     _refuse_batch_statistics(objective)
-    counts = [objective.terms(batch) for batch in micro_batches]
-    known = [count for count in counts if count is not None]
-    if len(known) == len(counts):
-        return _add_up(wrapped, micro_batches, known, peers, autocast, scale_loss)
+    if not objective.contrasts:
+        counts = [objective.terms(batch) for batch in micro_batches]
+        return _add_up(wrapped, micro_batches, counts, peers, autocast, scale_loss)
     # One: features, without a graph. Two: dloss/dfeatures. Three: the chain rule's other half,
     # dfeatures/dweights, a micro-batch at a time; the sum over samples is the whole gradient.
     # All within calls of the wrapped objective: sharded parameters are whole there.

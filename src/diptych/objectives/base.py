@@ -60,7 +60,7 @@ class Objective(nn.Module):
     * `views`, where it wants more of a pair than one plain picture and caption, and then `features`
       with what it needs of them.
     * `targets`, where something that isn't trained, such as a teacher, says what is to be learned.
-    * `terms`, where the loss is a mean over the samples' own terms, and contrasts none.
+    * `contrasts`, and `terms`, where the loss is a mean over the samples' own terms.
     * `before_step` and `after_step`, where something has to be kept within limits or remembered.
 
     Here one that asks only which caption belongs to a picture, not back, at a fixed temperature
@@ -100,6 +100,12 @@ class Objective(nn.Module):
     """
 
     views = Views()
+    contrasts: bool = True
+    """Whether the loss compares samples with one another. Otherwise it is a mean over terms, of
+    which each belongs to one sample (`terms`), and is accumulated without features being computed
+    twice."""
+    remarks: tuple[str, ...] = ()
+    """What a user should know of how it fits its models."""
     _peers = _ALONE
     """With whom the loss will be of the features that are computed."""
 
@@ -121,11 +127,9 @@ class Objective(nn.Module):
         are asked once a step, in whichever way it is accumulated."""
         return {}
 
-    def terms(self, batch: Batch) -> int | None:
-        """Of a loss that is a mean over terms of which each belongs to one sample: how many terms
-        these samples have. Such a loss is accumulated without features being computed twice.
-        None: the loss contrasts samples with one another."""
-        return None
+    def terms(self, batch: Batch) -> int:
+        """Of a loss that contrasts no samples: how many terms of its mean these samples have."""
+        return len(batch)
 
     @property
     def teachers(self) -> list[Teacher]:

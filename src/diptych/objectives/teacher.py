@@ -40,6 +40,8 @@ class Teacher(nn.Module):
 
     logit_scale: Tensor
     """Of [1]: the logarithm of the factor on its cosine similarities."""
+    normal: Tensor
+    """What its pictures' levels are multiplied by, and what is added: [2, 3, 1, 1]."""
 
     def __init__(self, model: Clip, text: bool = True):
         super().__init__()
@@ -47,8 +49,8 @@ class Teacher(nn.Module):
         self.image = model.image
         self.text = model.text if text else None
         self.register_buffer("logit_scale", model.logit_scale.detach().clone())
-        size = model.config.image.image_size
-        self._preprocess = Preprocess(model.config.preprocess, size)
+        preprocess = Preprocess(model.config.preprocess, model.config.image.image_size)
+        self.register_buffer("normal", preprocess.scale_and_shift(torch.device("cpu")).clone())
         self.requires_grad_(False).eval()
 
     def train(self, mode: bool = True) -> "Teacher":
@@ -90,7 +92,9 @@ class Teacher(nn.Module):
 
     def pixels(self, levels: Tensor) -> Tensor:
         """Its image tower's input: levels UInt8[batch, 3, size, size], its own way."""
-        return shown(levels, self._preprocess).to(self.logit_scale.dtype)
+        scale, shift = self.normal.float()
+        sized = resized(levels, self.config.image.image_size).float()
+        return sized.mul_(scale).add_(shift).to(self.logit_scale.dtype)
 
     def check_texts(self, student: ClipConfig) -> None:
         """Raises ConfigError unless it reads the ids that are made for the model which it
@@ -111,14 +115,11 @@ class Teacher(nn.Module):
             )
 
 
-def shown(levels: Tensor, preprocess: Preprocess) -> Tensor:
-    """Square levels UInt8[batch, 3, side, side] as a model takes pictures: of its size, normalised
-    its way."""
-    side = preprocess.size
-    if levels.shape[-1] != side:
-        smaller = side < levels.shape[-1]
-        resized = nn.functional.interpolate(
-            levels.float(), (side, side), mode="bicubic", antialias=smaller
-        )
-        levels = resized.round_().clamp_(0, 255).to(torch.uint8)  # bicubic overshoots
-    return preprocess.normalise(levels)
+def resized(levels: Tensor, side: int) -> Tensor:
+    """Square levels UInt8[batch, 3, size, size] as those of `side` x `side`."""
+    if levels.shape[-1] == side:
+        return levels
+    found = nn.functional.interpolate(
+        levels.float(), (side, side), mode="bicubic", antialias=side < levels.shape[-1]
+    )
+    return found.round_().clamp_(0, 255).to(torch.uint8)  # bicubic overshoots

@@ -51,6 +51,7 @@ def assemble(
         notes.append(f"--shard.mode {run.shard.mode}: a single process has nothing to share")
     prepare(model.train(), run)
     objective = build_objective(run.objective, model, teachers.models)
+    notes += objective.remarks
     # Shards go to their place one by one; nothing that is to be sharded is whole there before.
     wrapped = data_parallel(
         objective if sharded else objective.to(peers.device),
@@ -141,7 +142,11 @@ def _whole_model(run: Run, teachers: Teachers) -> _Start:
         named = bool(config.custom or config.name)
         chosen = _chosen(run, teachers.configs) if named else None
         return start_model(config.init, chosen, image_size=config.image.size or None)
-    return build(described(run, teachers.configs)), None, []
+    model = build(described(run, teachers.configs))
+    for tower, options in ((model.image, config.image), (model.text, config.text)):
+        if options.initial:
+            tower.init_as(options.initial)
+    return model, None, []
 
 
 def described(run: Run, teachers: Sequence[ClipConfig] | None = None) -> ClipConfig:
@@ -240,6 +245,8 @@ def prepare(model: Clip, run: Run) -> None:
         _lock(tower, options)
         if options.freeze_patches:
             tower.freeze_patches()
+        if options.patch_gradient != 1:
+            tower.set_patch_gradient(options.patch_gradient)
         if options.patch_dropout:
             tower.set_patch_dropout(options.patch_dropout)
         if options.stochastic_depth:

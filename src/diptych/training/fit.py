@@ -168,7 +168,8 @@ def _make(run: Run, origin: _Origin, peers: Peers, teachers: Teachers) -> _Made:
     model = state.model.config
     tokenizer = tokenizer_of(model, state.origin)
     preprocess = Preprocess(model.preprocess, model.image.image_size)
-    source = open_source(run.data, split="train", peers=peers)
+    alone = not state.objective.views.text
+    source = open_source(run.data, split="train", peers=peers, alone=alone)
     placed = _place(state, source, run, origin)
     loader = Loader(
         source,

@@ -25,7 +25,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import flop_registry
 
-from diptych.batch import Batch, Taught
+from diptych.batch import Batch, HiddenPatches, HiddenView, Taught
 from diptych.config import ClipConfig, Run, TowerConfig
 from diptych.config.serialize import override, to_dict
 from diptych.distributed import Peers, data_parallel
@@ -141,7 +141,7 @@ def _trace(run: Run, models: _Models, pairs: int) -> Trace:
         try:
             with live:
                 features = _forward(objective, batch, run, kept)
-                again = live.flops if objective.terms(batch) is None else 0
+                again = live.flops if objective.contrasts else 0
                 _ask_teachers(objective, batch, run)
                 forward = live.flops
                 _backward(features)
@@ -204,6 +204,7 @@ def _batch(objective: Objective, pairs: int) -> Batch:
     return Batch(
         images=tuple(torch.empty(pairs, 3, side, side) for _ in views.image),
         levels=levels if objective.teachers else None,
+        hidden=_hidden(views.hidden, pairs),
         texts=texts,
         taught=_shown(objective, pairs) if views.taught else (),
         index=torch.zeros(pairs, dtype=torch.long),
@@ -219,6 +220,13 @@ def _shown(objective: Objective, pairs: int) -> tuple[Taught, ...]:
         levels = torch.empty(pairs, 3, side, side, dtype=torch.uint8)
         found.append(Taught(levels, torch.zeros(pairs, length, dtype=torch.long)))
     return tuple(found)
+
+
+def _hidden(view: HiddenView | None, pairs: int) -> HiddenPatches | None:
+    if view is None:
+        return None
+    places = torch.zeros(pairs, view.side**2, dtype=torch.bool)
+    return HiddenPatches(places, (view.count,) * pairs)
 
 
 def _forward(objective: Objective, batch: Batch, run: Run, kept: "_Kept") -> list[Tensor]:

@@ -8,9 +8,10 @@ import torch
 from jaxtyping import UInt8
 from torch import Tensor
 
-from diptych.batch import Batch, TextLengths
+from diptych.batch import Batch, HiddenPatches, TextLengths
 from diptych.config import DataConfig
 from diptych.data import Source
+from diptych.data.block_mask import AlternatingMask
 from diptych.data.views import SampleViews, ViewTransform
 from diptych.distributed import Peers, on_main, together
 from diptych.errors import DataError
@@ -43,7 +44,8 @@ class Validation:
 
     A contrast depends on the batch: losses of other batch sizes can't be compared. Pictures are
     shown as in evaluation, of several captions the first counts; what else the objective wants to
-    see (strong crops, masked words) is drawn alike every time. Pairs that can't be read are left
+    see (strong crops, masked words) is drawn alike every time, and of patches every other one is
+    hidden. Pairs that can't be read are left
     out. The number of processes doesn't change it.
     """
 
@@ -58,9 +60,11 @@ class Validation:
         them can be read."""
         count = min(limit, len(source)) if limit else len(source)
         total, used, transform = 0.0, 0, self._transform(objective)
+        # Without a contrast a batch's size doesn't matter, and a small one is little to gather.
+        size = self.batch_size if objective.contrasts else _CHUNK * self.peers.size
         with evaluating(objective):
-            for start in range(0, count, self.batch_size):
-                rows = range(start, min(start + self.batch_size, count))
+            for start in range(0, count, size):
+                rows = range(start, min(start + size, count))
                 loss, pairs = self._of_batch(objective, source, rows, transform)
                 total, used = total + loss * pairs, used + pairs
         if not used:
@@ -73,7 +77,8 @@ class Validation:
         config = replace(self.data, strong_on="workers")
         transform = ViewTransform.from_config(views, config, self.preprocess, self.tokenizer)
         plain = _Whole(config.augment, self.preprocess.size, preprocess=self.preprocess)
-        return replace(transform, plain=plain)
+        hide = None if views.hidden is None else AlternatingMask(views.hidden)
+        return replace(transform, plain=plain, hide=hide)
 
     def _of_batch(
         self, objective: Objective, source: Source, rows: range, transform: ViewTransform
@@ -120,7 +125,8 @@ class Validation:
         chunks = list[Features]()
         for start in range(0, len(samples), _CHUNK):
             batch = self._batch(transform, samples[start : start + _CHUNK])
-            chunks.append({k: v.cpu() for k, v in objective.features(batch).items()})
+            found = objective.features(batch) | objective.targets(batch)
+            chunks.append({name: tensor.cpu() for name, tensor in found.items()})
         if not chunks:
             return {}
         return {name: torch.cat([chunk[name] for chunk in chunks]) for name in chunks[0]}
@@ -128,9 +134,11 @@ class Validation:
     def _batch(self, transform: ViewTransform, samples: list[SampleViews]) -> Batch:
         views, device = transform.collate(samples), self.peers.device
         return Batch(
-            images=tuple(self.preprocess.normalise(image.to(device)) for image in views.images),
+            images=tuple(image.to(device) for image in views.images),
             texts=tuple(text.to(device) for text in views.texts),
             index=torch.arange(len(samples), device=device),
             mlm_labels=views.mlm_labels,
             lengths=tuple(TextLengths.of(view.tolist()).to(device) for view in views.lengths),
-        )
+            normalise=self.preprocess.normalise,
+            hidden=None if views.hidden is None else HiddenPatches.of(views.hidden).to(device),
+        ).ready()

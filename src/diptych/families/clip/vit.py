@@ -10,6 +10,7 @@ from diptych.families.clip import VitConfig
 from diptych.models.tower import TokenKind, Tower, TowerOutput
 from diptych.nn import ConvStem, PatchDropout, PatchEmbedding
 from diptych.nn.block import block_flops, build_blocks, init_blocks
+from diptych.nn.patch import Masked, hide
 
 
 class VisionTransformer(Tower[VitConfig]):
@@ -81,7 +82,7 @@ class VisionTransformer(Tower[VitConfig]):
         init_blocks(self.blocks, self.width)
 
     def embed(
-        self, pixels: Float[Tensor, "batch 3 height wide"]
+        self, pixels: Float[Tensor, "batch 3 height wide"], masked: Masked | None = None
     ) -> Float[Tensor, "batch tokens width"]:
         """The first block's input: the class token first, then the patches in reading order."""
         size = self.config.image_size
@@ -90,7 +91,8 @@ class VisionTransformer(Tower[VitConfig]):
                 f"pictures of {tuple(pixels.shape[2:])} pixels; this tower takes {size} x {size}"
             )
         x = self.patch(pixels if self.stem is None else self.stem(pixels))
-        x = x.flatten(2).transpose(1, 2)  # [batch, width, rows, columns] -> [batch, patches, width]
+        # [batch, width, rows, columns] -> [batch, patches, width]
+        x = hide(x.flatten(2).transpose(1, 2), masked)
         # Positions are added before patches are dropped, so a kept patch knows where it stood.
         if self.class_token is None:
             return self.norm_pre(self.drop(x + self.positions))
@@ -99,14 +101,21 @@ class VisionTransformer(Tower[VitConfig]):
         first = (self.class_token + self.positions[0]).to(x.dtype).expand(x.shape[0], 1, -1)
         return self.norm_pre(torch.cat([first, self.drop(x + self.positions[1:])], dim=1))
 
+    @property
+    def grid(self) -> int:
+        return self.config.image_size // self.config.patch_size
+
     def forward(
-        self, x: Float[Tensor, "batch 3 height wide"], tokens: TokenKind = "raw"
+        self,
+        x: Float[Tensor, "batch 3 height wide"],
+        tokens: TokenKind = "raw",
+        masked: Masked | None = None,
     ) -> TowerOutput:
         """Pixels to tokens, feature and pooled vector. The class token comes first, if there is
         one; patches are [:, class_tokens:]. The feature is the class token, or the patches' mean,
         behind the final norm. With "none", the last block computes the class token only."""
         *blocks, last = self.blocks
-        x = self.embed(x)
+        x = self.embed(x, masked)
         for block in blocks:
             x = block(x)
         if tokens == "none" and self.class_token is not None:

@@ -11,6 +11,6 @@ FAMILY = Family(
     towers=(EvaConfig,),
     pretrained="diptych.families.eva.pretrained:entries",
     layouts="diptych.families.eva.layouts:layouts",
-    recipes=("diptych.families.eva.recipes",),
+    recipes=("diptych.families.eva.recipes_mim", "diptych.families.eva.recipes"),
     open_clip="diptych.families.eva.layouts.timm:OPEN_CLIP",
 )

@@ -8,12 +8,13 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from diptych.errors import ConfigError
+from diptych.errors import ConfigError, UnknownNameError
 from diptych.families.eva import EvaConfig
+from diptych.families.eva.initial import TABLES
 from diptych.models.tower import TokenKind, Tower, TowerOutput
 from diptych.nn import GatedMlp, Mlp, PatchDropout, PatchEmbedding, StochasticDepth, is_bare
 from diptych.nn.block import block_flops
-from diptych.nn.patch import take_patches
+from diptych.nn.patch import Masked, hide, take_patches
 from diptych.nn.rotary import rotary_table, rotate, with_class_token
 
 Rotary = Float[Tensor, "2 *rows tokens 1 1 head"]
@@ -186,6 +187,14 @@ class EvaTransformer(Tower[EvaConfig]):
             with torch.no_grad():
                 self.projection.weight.mul_(0.001)
 
+    def init_as(self, table: str) -> None:
+        """Fill every parameter, as for masked image modelling: by the table `eva01` or `eva02`
+        (`eva.initial`)."""
+        if table not in TABLES:
+            raise UnknownNameError("initial table of an EVA tower", table, TABLES)
+        self.init()
+        TABLES[table](self, self.config)
+
     @torch.no_grad()
     def _init_block(self, block: EvaBlock, number: int) -> None:
         # The stream that block l adds to has grown by 2 (l - 1) branches: each adds less than the
@@ -200,7 +209,7 @@ class EvaTransformer(Tower[EvaConfig]):
                 scale.fill_(self.config.layer_scale)
 
     def embed(
-        self, pixels: Float[Tensor, "batch 3 height wide"]
+        self, pixels: Float[Tensor, "batch 3 height wide"], masked: Masked | None = None
     ) -> tuple[Float[Tensor, "batch tokens width"], Rotary | None]:
         """The first block's input, the class token first, and what turns its queries and keys."""
         size = self.config.image_size
@@ -209,7 +218,7 @@ class EvaTransformer(Tower[EvaConfig]):
                 f"pictures of {tuple(pixels.shape[2:])} pixels; this tower takes {size} x {size}"
             )
         # [batch, width, rows, columns] -> [batch, patches, width]
-        x = self.patch(pixels).flatten(2).transpose(1, 2)
+        x = hide(self.patch(pixels).flatten(2).transpose(1, 2), masked)
         x = x + self.positions[1:].to(x.dtype)
         kept, rotary = self.drop.choose(x), None
         if self.config.rotary_grid is not None:
@@ -222,13 +231,20 @@ class EvaTransformer(Tower[EvaConfig]):
         first = (self.class_token + self.positions[0]).to(x.dtype).expand(x.shape[0], 1, -1)
         return torch.cat([first, x if kept is None else take_patches(x, kept)], dim=1), rotary
 
+    @property
+    def grid(self) -> int:
+        return self.side
+
     def forward(
-        self, x: Float[Tensor, "batch 3 height wide"], tokens: TokenKind = "raw"
+        self,
+        x: Float[Tensor, "batch 3 height wide"],
+        tokens: TokenKind = "raw",
+        masked: Masked | None = None,
     ) -> TowerOutput:
         """Pixels to tokens (the class token first; patches are [:, 1:]), feature and pooled vector.
         The feature is the class token or the mean, behind the final norm. With "none", where the
         class token is read, the last block computes that one alone."""
-        x, rotary = self.embed(x)
+        x, rotary = self.embed(x, masked)
         *blocks, last = self.blocks
         for block in blocks:
             x = block(x, rotary)

@@ -15,6 +15,9 @@ there contradict the tables and the papers in places. In all recipes we follow
 * as much sharding as the hardware asks for (`diptych plan`): none up to g and L, ZeRO-2 for
   g-plus and E, ZeRO-3 for 8B and 18B.
 
+Image towers start from the published ones of masked image modelling; from one of your own, by the
+recipes in `recipes_mim.py`: `--model.image.init runs/eva02-b-mim`.
+
 Where a recipe departs from its command otherwise, its docstring says so. None has been run to its
 end by this project: the expected results are the model cards', with open_clip's measurement of the
 same weights where there is one.
@@ -66,7 +69,7 @@ def eva01_clip_g_14() -> Run:
     torchrun --nnodes 32 --nproc-per-node 8 -m diptych train eva01-clip-g-14 --data.path \
     'laion400m/{00000..41407}.tar'
 
-    Starts from EVA01-g (masked image modelling) and the text tower of OpenAI's L/14. No command was
+    Starts from EVA01-g (recipe eva01-g-mim) and the text tower of OpenAI's L/14. No command was
     published: rates and layer decay are taken to be those of eva01-clip-g-14-plus; stochastic depth
     (0.4) is the configuration's.
     Hardware: 256 GPUs of 40 GB.
@@ -82,7 +85,7 @@ def eva01_clip_g_14_plus() -> Run:
     torchrun --nnodes 14 --nproc-per-node 8 -m diptych train eva01-clip-g-14-plus --data.path \
     'laion2b/{000000..231349}.tar::coyo/{00000..74699}.tar'
 
-    Starts from EVA01-g (masked image modelling) and the text tower of OpenCLIP's H/14; half of the
+    Starts from EVA01-g (recipe eva01-g-mim) and the text tower of OpenCLIP's H/14; half of the
     patches are left out. The command takes 4 billion samples (100 epochs of 40 million), the
     weights' name says 11: we follow the name, which the result is of.
     Hardware: 112 GPUs of 40 GB.
@@ -99,7 +102,7 @@ def eva02_clip_b_16() -> Run:
     torchrun --nnodes 8 --nproc-per-node 8 -m diptych train eva02-clip-b-16 --data.path \
     'laion2b/{000000..231349}.tar::coyo/{00000..74699}.tar'
 
-    Starts from EVA02-B (masked image modelling) and the text tower of OpenAI's B/16.
+    Starts from EVA02-B (recipe eva02-b-mim) and the text tower of OpenAI's B/16.
     Hardware: 64 GPUs of 40 GB.
     Expected: 74.7 % zero-shot top-1 on ImageNet (EVA-CLIP's model card; open_clip: 74.72).
     """
@@ -114,7 +117,7 @@ def eva02_clip_l_14() -> Run:
     torchrun --nnodes 16 --nproc-per-node 8 -m diptych train eva02-clip-l-14 --data.path \
     'laion2b/{000000..231349}.tar::coyo/{00000..74699}.tar'
 
-    Starts from EVA02-L (masked image modelling) and the text tower of OpenAI's L/14.
+    Starts from EVA02-L (recipe eva02-l-mim) and the text tower of OpenAI's L/14.
     Hardware: 128 GPUs of 40 GB.
     Expected: 79.8 % zero-shot top-1 on ImageNet (EVA-CLIP's model card; open_clip: 79.77).
     """
@@ -146,7 +149,7 @@ def eva02_clip_e_14() -> Run:
     torchrun --nnodes 18 --nproc-per-node 8 -m diptych train eva02-clip-e-14 --data.path \
     'laion2b/{000000..231349}.tar'
 
-    Starts from EVA02-E (masked image modelling) and the text tower of OpenCLIP's H/14; half of the
+    Starts from EVA02-E (recipe eva02-e-mim) and the text tower of OpenCLIP's H/14; half of the
     patches are left out. The batch is 144 x 800 = 115,200, as the command and the card have it; an
     older card said 144K.
     Hardware: 144 GPUs of 80 GB.
@@ -163,7 +166,7 @@ def eva02_clip_e_14_plus() -> Run:
     torchrun --nnodes 18 --nproc-per-node 8 -m diptych train eva02-clip-e-14-plus --data.path \
     'laion2b/{000000..231349}.tar'
 
-    Starts from EVA02-E (masked image modelling) and the text tower of OpenCLIP's bigG/14; half of
+    Starts from EVA02-E (recipe eva02-e-mim) and the text tower of OpenCLIP's bigG/14; half of
     the patches are left out. The command names its own result as the image tower's start, takes 4
     billion samples and doesn't ask for bf16; we follow the table and the weights' name, which have
     EVA02-E, 9 billion and bf16.
@@ -181,7 +184,7 @@ def eva_clip_8b() -> Run:
     torchrun --nnodes 48 --nproc-per-node 8 -m diptych train eva-clip-8b --data.path \
     'laion2b/{000000..231349}.tar::coyo/{00000..74699}.tar'
 
-    Starts from EVA-8B (masked image modelling) and the text tower of EVA02-CLIP-E-14-plus; half of
+    Starts from EVA-8B (recipe eva-8b-mim) and the text tower of EVA02-CLIP-E-14-plus; half of
     the patches are left out, nothing decays (baaivision/EVA#145), and the logit scale stays at 100
     (baaivision/EVA#140). No command was published: batch and samples are the card's; rates, layer
     decay, betas and dropping are what arXiv:2402.04252 is said to have, and were not checked
@@ -218,7 +221,7 @@ def eva_clip_18b() -> Run:
     torchrun --nnodes 45 --nproc-per-node 8 -m diptych train eva-clip-18b --data.path \
     'laion2b/{000000..231349}.tar::coyo/{00000..74699}.tar'
 
-    Starts from EVA-18B (masked image modelling) and the text tower of EVA02-CLIP-E-14-plus;
+    Starts from EVA-18B (recipe eva-18b-mim) and the text tower of EVA02-CLIP-E-14-plus;
     otherwise as eva-clip-8b. The original adds 20 million pairs of LAION-COCO and, at the end of
     training, 23 million of videos: join their shards with `::`.
     Hardware: 360 GPUs of 40 GB.

@@ -10,6 +10,7 @@ from diptych.families.siglip.config import SiglipImageConfig
 from diptych.models.tower import TokenKind, Tower, TowerOutput
 from diptych.nn import PatchDropout, PatchEmbedding
 from diptych.nn.block import block_flops, build_blocks
+from diptych.nn.patch import Masked, hide
 
 
 class SiglipImageTower(Tower[SiglipImageConfig]):
@@ -76,7 +77,7 @@ class SiglipImageTower(Tower[SiglipImageConfig]):
         self.pool.init()
 
     def embed(
-        self, pixels: Float[Tensor, "batch 3 height wide"]
+        self, pixels: Float[Tensor, "batch 3 height wide"], masked: Masked | None = None
     ) -> Float[Tensor, "batch patches width"]:
         """The first block's input: the patches in reading order."""
         size = self.config.image_size
@@ -86,20 +87,28 @@ class SiglipImageTower(Tower[SiglipImageConfig]):
             )
         whole = self.config.side * self.config.patch_size
         x = self.patch(pixels[:, :, :whole, :whole]).flatten(2).transpose(1, 2)
+        x = hide(x, masked)
         # Positions are added before patches are dropped, so a kept patch knows where it stood.
         return self.drop(x + self.positions)
 
+    @property
+    def grid(self) -> int:
+        return self.config.side
+
     def forward(
-        self, x: Float[Tensor, "batch 3 height wide"], tokens: TokenKind = "raw"
+        self,
+        x: Float[Tensor, "batch 3 height wide"],
+        tokens: TokenKind = "raw",
+        masked: Masked | None = None,
     ) -> TowerOutput:
-        """Pixels to tokens, feature and pooled vector, which are one here. All tokens are
-        patches."""
-        x = self.embed(x)
+        """Pixels to tokens, feature and pooled vector, which are one here. All tokens are patches;
+        they are in the shared space as they are, without a projection."""
+        x = self.embed(x, masked)
         for block in self.blocks:
             x = block(x)
         normed = self.norm_post(x)
         feature = self.pool(normed)
-        chosen = normed if tokens == "normed" else self._select(x, tokens, self.norm_post)
+        chosen = normed if tokens in ("normed", "projected") else self._select(x, tokens)
         return TowerOutput(chosen, feature, feature)
 
     def freeze_patches(self) -> None:
