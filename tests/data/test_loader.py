@@ -16,7 +16,7 @@ import psutil
 import pytest
 import torch
 
-from diptych.batch import Batch, Sample, Views
+from diptych.batch import Batch, HiddenView, Sample, Views
 from diptych.config import AugmentConfig, PreprocessConfig
 from diptych.data import Loader, Source, open_source, write_shards
 from diptych.data import loader as loader_module
@@ -339,7 +339,9 @@ def all_views(batch: Batch) -> list[torch.Tensor]:
     assert batch.mlm_labels is not None
     assert batch.lengths is not None
     lengths = [torch.tensor(each.host) for each in batch.lengths]
-    return [*batch.images, *batch.texts, batch.index, batch.mlm_labels, *lengths]
+    assert batch.hidden is not None
+    hidden = batch.hidden.places, torch.tensor(batch.hidden.counts)
+    return [*batch.images, *batch.texts, batch.index, batch.mlm_labels, *lengths, *hidden]
 
 
 @pytest.mark.parametrize(
@@ -350,7 +352,8 @@ def test_chunks_and_their_memory_change_nothing(
     data, monkeypatch, chunk, prefetch, workers, strong_on
 ):
     """Rows of a batch made 3, 1, 5 at a time, in memory for one chunk or for many."""
-    views = Views(image=("plain", "strong"), text=("masked", "plain"))
+    hidden = HiddenView(side=4, count=6, exact=False)
+    views = Views(image=("plain", "strong"), text=("masked", "plain"), hidden=hidden)
     data = replace(data, strong_on=strong_on)
     source = open_source(data)
     expected = list(make_loader(source, data, batch_size=8, steps=6, views=views))
