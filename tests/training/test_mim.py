@@ -160,6 +160,10 @@ def test_planned_with_its_teacher(tmp_path, teacher):
             "--model.text.lr has no effect: the text tower is the teacher's",
         ),
         (
+            {"model": ModelConfig(custom=STUDENT, image=TowerOptions(patch_dropout=0.5))},
+            "needs every patch of a picture, and --model.image.patch-dropout leaves some out",
+        ),
+        (
             {"model": ModelConfig(custom=MODEL, image=TowerOptions(initial="eva02"))},
             "initial eva02: a VisionTransformer has but its own table",
         ),

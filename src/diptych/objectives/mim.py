@@ -14,6 +14,7 @@ from diptych.config.taught import MimObjectiveConfig
 from diptych.distributed import Peers
 from diptych.errors import ConfigError
 from diptych.models import Clip, Tower
+from diptych.nn import PatchDropout
 from diptych.nn.patch import Masked
 from diptych.objectives.base import Features, Losses, Objective, scalars
 from diptych.objectives.features import at_least_float32
@@ -58,6 +59,11 @@ class MimObjective(Objective):
             )
         self.teacher = Teacher(teachers[0], text=False)
         self.side, self._seen = grid_of(model.image, "model"), grid_of(teachers[0].image, "teacher")
+        if any(isinstance(part, PatchDropout) and part.share for part in model.image.modules()):
+            raise ConfigError(
+                "masked image modelling needs every patch of a picture, and --model.image."
+                "patch-dropout leaves some out: set it to 0"
+            )
         self.mask_token = nn.Parameter(torch.zeros(1, model.image.width))
         if not self.mask_token.is_meta:
             nn.init.trunc_normal_(self.mask_token, std=0.02)

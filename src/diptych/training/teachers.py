@@ -119,15 +119,17 @@ def check_same(old: Run, new: Run) -> None:
         _refuse_others(was, now.teachers, now.fingerprints, new.out)
 
 
-def _refuse_others(was: TaughtConfig, names: Sequence[str], prints: Sequence[str], out: str):
+def _refuse_others(
+    was: TaughtConfig, names: Sequence[str], prints: Sequence[str], out: str
+) -> None:
     if tuple(prints) == was.fingerprints:
         return
     old = ", ".join(each[:_SHOWN] for each in was.fingerprints)
     new = ", ".join(each[:_SHOWN] for each in prints) or "none"
     raise ConfigError(
-        f"--objective.teachers {' '.join(names)}: these aren't the teachers that the run has (the "
-        f"fingerprints of {' '.join(was.teachers)} were {old}, and are {new}); give those that it "
-        f"had, or start another run from its weights: --model.init {out}"
+        f"--objective.teachers {' '.join(names)}: these aren't the teachers that the run has "
+        f"(their fingerprints were {old}, and are {new}); give those that it had, or start another "
+        f"run from its weights: --model.init {out}"
     )
 
 
