@@ -5,7 +5,6 @@ torch's with a picture a file.
 scikit-learn's two photographs are cut into some of 640 x 480.
 """
 
-import gc
 import io
 import itertools
 import os
@@ -35,7 +34,7 @@ from diptych.data import Loader, Order, Source, open_source, write_shards
 from diptych.data.files import OpenFiles
 from diptych.inputs import Preprocess, build_tokenizer
 
-SHARDS, PER_SHARD, BATCH, ROUNDS, RUN = 8, 128, 64, 5, 64
+SHARDS, PER_SHARD, BATCH, ROUNDS, RUN = 16, 128, 64, 5, 64
 _TOTAL = SHARDS * PER_SHARD
 _NEAR = 1 << 16
 """Bytes that a disk reads ahead anyway: whoever goes on within them reads forward."""
@@ -46,12 +45,10 @@ def rows() -> Iterator[Row]:
         folder = Path(name)
         path, kind = _write(folder)
         data = DataConfig(path=path, workers=2, augment=AugmentConfig(scale=(0.9, 1.0)), cache=name)
-        ours = _ours(data)
-        plain = DataLoader(_Files(folder / "files"), BATCH, shuffle=True, num_workers=2)
-        loaders: dict[str, Callable[[], Iterable[object]]] = {
-            "ours": ours,
-            "theirs": lambda: _theirs(path),
-            "torch": lambda: plain,
+        loaders: dict[str, Iterable[object]] = {
+            "ours": _ours(data),
+            "theirs": _theirs(path),
+            "torch": DataLoader(_Files(folder / "files"), BATCH, shuffle=True, num_workers=2),
         }
         taken = _measured(loaders)
         for peer, called in (("theirs", "open_clip with webdataset"), ("torch", "torch, files")):
@@ -103,22 +100,15 @@ def _photographs(path: str) -> Iterator[bytes]:
                 yield file.read()
 
 
-def _ours(data: DataConfig) -> Callable[[], Loader]:
-    source = open_source(data)
-    preprocess = Preprocess(PreprocessConfig(), 224)
-    tokenizer = build_tokenizer(TokenizerConfig(), 77)
-
-    def loader() -> Loader:
-        return Loader(
-            source,
-            data,
-            preprocess=preprocess,
-            tokenizer=tokenizer,
-            batch_size=BATCH,
-            steps=_TOTAL // BATCH,
-        )
-
-    return loader
+def _ours(data: DataConfig) -> Loader:
+    return Loader(
+        open_source(data),
+        data,
+        preprocess=Preprocess(PreprocessConfig(), 224),
+        tokenizer=build_tokenizer(TokenizerConfig(), 77),
+        batch_size=BATCH,
+        steps=_TOTAL // BATCH,
+    )
 
 
 def _theirs(path: str) -> DataLoader:
@@ -155,22 +145,18 @@ class _Files(Dataset):
         return self._transform(image), self._tokenizer([text])[0]
 
 
-def _measured(loaders: dict[str, Callable[[], Iterable[object]]]) -> dict[str, tuple[float, float]]:
+def _measured(loaders: dict[str, Iterable[object]]) -> dict[str, tuple[float, float]]:
     """Median wall seconds of a pass, and processor seconds of all its processes; in turn, after a
     pass that isn't counted."""
     taken = {name: list[tuple[float, float]]() for name in loaders}
     for turn in range(ROUNDS + 1):
-        for name, make in loaders.items():
+        for name, loader in loaders.items():
             start, before = time.perf_counter(), _processor()
-            loader = make()
             for _ in loader:
                 pass
-            seconds = time.perf_counter() - start
-            used = _processor() - before
-            del loader
-            gc.collect()  # their workers end with it
+            pair = time.perf_counter() - start, _processor() - before
             if turn:
-                taken[name].append((seconds, used))
+                taken[name].append(pair)
     medians = dict[str, tuple[float, float]]()
     for name, pairs in taken.items():
         walls, processors = zip(*pairs)
