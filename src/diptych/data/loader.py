@@ -37,6 +37,7 @@ from diptych.data.workers import in_order
 from diptych.distributed import Peers
 from diptych.errors import ConfigError
 from diptych.inputs import Preprocess, Tokenizer
+from diptych.inputs.images import import_readers
 from diptych.inputs.room import room
 
 _CHUNK = 64
@@ -173,6 +174,7 @@ class Loader:
         """The rows of each step, put together from the workers' chunks, with the bad samples
         counted. The workers live as long as this iterates."""
         rows, ring = self._room()
+        import_readers()
         with contextlib.ExitStack() as stack:
             stack.enter_context(room.shared_by(self._workers))
             work = in_order(self._steps, self._chunks(rows), self._workers, ring)

@@ -105,6 +105,12 @@ def decode(picture: Picture, at_least: int | None = None) -> UInt8[Tensor, "3 he
         raise ImageError(f"{name} can't be decoded: {error or type(error).__name__}") from error
 
 
+def import_readers() -> None:
+    """Import what reads pictures, a tenth of a second: processes that are forked afterwards have
+    it."""
+    _readable()
+
+
 @cache
 def _readable() -> tuple[str, ...]:
     """The formats that this Pillow reads."""
