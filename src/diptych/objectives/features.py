@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float
+from jaxtyping import Float, Shaped
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 from torch.utils.weak import WeakIdKeyDictionary
@@ -73,10 +73,10 @@ def gather_with_gradient(
 
 
 def sent_in_parts(
-    rows: Float[Tensor, "n *rest"], parts: Sequence[Tensor]
-) -> Float[Tensor, "n *rest"]:
-    """`rows`, which are `parts` behind one another, on their way to everybody as far as these
-    are."""
+    rows: Shaped[Tensor, "n *rest"], parts: Sequence[Shaped[Tensor, "_ *rest"]]
+) -> Shaped[Tensor, "n *rest"]:
+    """`rows`, of any kind, which are `parts` behind one another, on their way to everybody as far
+    as these are."""
     found = [_sent[part] for part in parts if part in _sent]
     if len(found) < len(parts) or any(part.everyones is not None for part in found):
         return rows
