@@ -216,6 +216,7 @@ def test_names_for_each_task(place, capsys):
         (["--tasks", "data", "--predictions", "p.csv"], "with --tasks --predictions is a folder"),
         (["--data", "data", "--out", "file/r.json"], "nothing can be written into file (--out)"),
         (["--data", "data", "--predictions", "file/p.csv"], "into file (--predictions)"),
+        (["--data", "data", "--cache", "file/c"], "nothing can be written into file/c (--cache)"),
     ],
 )
 def test_a_place_that_cannot_be_written_is_said_before_the_work(place, capsys, arguments, sentence):

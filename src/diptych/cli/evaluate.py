@@ -137,7 +137,7 @@ def run(arguments: Sequence[str]) -> int:
 
 
 def _check_places(options: Evaluate) -> None:
-    """Raises ConfigError where results couldn't be written, before they are measured."""
+    """Raises ConfigError where results or vectors couldn't be written, before they are made."""
     for flag, place in (("--out", options.out), ("--predictions", options.predictions)):
         folder = Path(place).expanduser()
         if options.tasks and (folder.suffix in (".json", ".csv") or folder.is_file()):
@@ -146,6 +146,8 @@ def _check_places(options: Evaluate) -> None:
             folder = folder.parent
         if place or (options.tasks and flag == "--out"):
             check_writable(folder if place else Path("results"), flag)
+    if options.cache:
+        check_writable(Path(options.cache).expanduser(), "--cache")
 
 
 def _is_folder(place: str) -> bool:
