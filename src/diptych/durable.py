@@ -15,14 +15,18 @@ import shutil
 import socket
 import sys
 import tempfile
+import time
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import IO
 
 _UNFINISHED = ".partial"
 _REPLACED = "replaced"
 """What stands at the target, until the new one has taken its place."""
 _NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)
+_PAUSE = 0.005
+"""Seconds between two looks at a lock that somebody else holds for a moment."""
 _held = set[int]()
 """Descriptors of the locks that this process holds."""
 
@@ -148,6 +152,27 @@ def lock(path: Path) -> Generator[bool, None, None]:
             with contextlib.suppress(OSError):
                 for each in made:
                     each.rmdir()
+
+
+@contextmanager
+def waiting_lock(path: Path) -> Generator[IO[str], None, None]:
+    """Wait until no other process is within, for what takes no longer than a moment; where the file
+    system has no locks, nobody is kept out. The file stays, open for what they tell each other.
+    Raises OSError where it can't be written."""
+    with open(path, "a+", encoding="utf-8") as file:
+        descriptor = file.fileno()
+        while True:
+            try:
+                _take(descriptor)
+                break
+            except BlockingIOError:
+                time.sleep(_PAUSE)
+        _held.add(descriptor)
+        _let_go_in_children()
+        try:
+            yield file
+        finally:
+            _held.discard(descriptor)
 
 
 def sync(path: Path) -> None:

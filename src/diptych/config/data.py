@@ -119,7 +119,8 @@ class DataConfig(Ranged):
 
     path: str = ""
     """Shards `a/{000..099}.tar`, a table (`.csv`, `.tsv`, `.parquet`, `.jsonl`, `.json`), a folder
-    of pictures with captions or of a sub-folder per class, `pipe:COMMAND`, or `synthetic:COUNT`.
+    of pictures with captions or of a sub-folder per class, shards at `s3://`, `hf://`, `https://`
+    and the like, `pipe:COMMAND`, or `synthetic:COUNT`.
     Join several with `::`. docs/data.md shows what each may look like."""
     source: SourceConfig | None = None
     """A source of your own, in place of `path`: on the command line `--data.source
@@ -176,7 +177,13 @@ class DataConfig(Ranged):
     """`pipe:`: seconds in which a command may give nothing before it is ended; 0: however long."""
     pipe_limit: Factor = 100.0
     """`pipe:`: gigabytes that the outputs kept in the cache folder may take; 0: all that there
-    are."""
+    are. Those used longest ago make room."""
+    remote_limit: Factor = field(default=100.0, metadata=ADDED)
+    """`s3://`, `hf://`, `https://` and the like: gigabytes of what was read that may be kept in the
+    cache folder; 0: all that there is place for."""
+    retries: Count = field(default=6, metadata=ADDED)
+    """How often a remote read, or a `pipe:` command, that failed is tried again, after pauses that
+    grow from a quarter of a second."""
 
     def __post_init__(self):
         super().__post_init__()

@@ -12,10 +12,12 @@ import shutil
 import signal
 import subprocess
 import time
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from pathlib import Path
 from typing import BinaryIO
 
+from diptych.data.files import Unreachable
+from diptych.data.retry import Transient
 from diptych.errors import DataError
 from diptych.threads import SLOW, warn_of_slow
 
@@ -26,38 +28,44 @@ _LEFT_BEHIND = 2.0
 _CHUNK = 1 << 20
 _COMPLAINT = 2000
 """Bytes of its last words that are kept."""
+_UNKNOWN = (126, 127)
+"""What shells say where there is no such command, or none that may be run."""
 _GUARD = 'read -r _; kill -s KILL -- "-$0"'
 """Kills the group when the pipe to its standard input breaks."""
 
 
-class TooSlow(DataError):
+def _anything(size: int) -> None:
+    """There is place for any number of bytes."""
+
+
+class TooSlow(Unreachable):
     """It has given nothing for too long."""
 
 
-class TooMuch(DataError):
-    """It gives more than there is place for."""
-
-
-def write_output(command: str, path: Path, timeout: float, most: float) -> None:
+def write_output(
+    command: str, path: Path, timeout: float, reserve: Callable[[int], object] = _anything
+) -> None:
     """Run the command, as bash does with `-e` and `-o pipefail`, and write what it says to `path`.
+    `reserve` is told how many bytes have come, and may raise.
 
-    Raises DataError where it or a part of it fails (with its last words), TooSlow where it says
-    nothing for `timeout` seconds (0: however long), TooMuch where it gives more than `most` bytes.
+    Raises Transient where it or a part of it fails (with its last words), Unreachable where the
+    shell doesn't know it, TooSlow where it says nothing for `timeout` seconds (0: however long).
 
     >>> import tempfile
     >>> from pathlib import Path
     >>> from diptych.data.command import write_output
     >>> path = Path(tempfile.mkdtemp(), "out")
-    >>> write_output("echo a | tr a b", path, timeout=60.0, most=1e6)
+    >>> write_output("echo a | tr a b", path, timeout=60.0)
     >>> path.read_text()
     'b\\n'
     """
     with path.open("wb") as file, _running(command) as process:
-        complaint = _copy(process, file, f"pipe:{command}", timeout, most)
+        complaint = _copy(process, file, f"pipe:{command}", timeout, reserve)
         code = process.wait()
     if code:
         how = f"failed with status {code}" if code > 0 else f"was killed (signal {-code})"
-        raise DataError(f"pipe:{command} {how}: {complaint or 'it said nothing'}")
+        kind = Unreachable if code in _UNKNOWN else Transient
+        raise kind(f"pipe:{command} {how}: {complaint or 'it said nothing'}")
 
 
 def _shell(command: str) -> list[str]:
@@ -96,12 +104,16 @@ def _running(command: str) -> Generator[subprocess.Popen[bytes], None, None]:
 
 
 def _copy(
-    process: subprocess.Popen[bytes], file: BinaryIO, name: str, timeout: float, most: float
+    process: subprocess.Popen[bytes],
+    file: BinaryIO,
+    name: str,
+    timeout: float,
+    reserve: Callable[[int], object],
 ) -> str:
     """Write the output until it ends; the last complaint, or an empty string."""
     assert process.stdout is not None
     assert process.stderr is not None
-    complaint, written, said = b"", 0, False
+    complaint, said = b"", False
     last = time.monotonic()
     with selectors.DefaultSelector() as open_ends:
         open_ends.register(process.stdout, selectors.EVENT_READ)
@@ -115,12 +127,12 @@ def _copy(
                 elif key.fileobj is process.stderr:
                     complaint = (complaint + data)[-_COMPLAINT:]
                 else:
-                    written, last = written + file.write(data), time.monotonic()
+                    file.write(data)
+                    reserve(len(data))
+                    last = time.monotonic()
             if not open_ends.get_map():
                 with contextlib.suppress(subprocess.TimeoutExpired):
                     process.wait(_SLICE)
-            if written > most:
-                raise TooMuch(f"{name} gives more than {most:,.0f} bytes")
             if running and process.poll() is not None:
                 running, last = False, time.monotonic()
             silent = time.monotonic() - last

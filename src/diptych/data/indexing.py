@@ -16,7 +16,6 @@ import shutil
 import time
 import warnings
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -24,11 +23,14 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from diptych.data.files import Store
+from diptych.data.remote import shown
 from diptych.data.shard_index import UNREADABLE, Record, ShardIndex, record, write_index
 from diptych.data.workers import Note, in_order
 from diptych.distributed import Peers
 from diptych.durable import lock, sweep, write_file
 from diptych.errors import DataError, DataWarning
+from diptych.threads import ahead
 
 _PART = 32
 """Shards of a part."""
@@ -48,10 +50,12 @@ def open_index(
     peers: Peers | None = None,
     named: bool = False,
     flags: str = "--data.",
+    store: Store | None = None,
 ) -> ShardIndex:
     """The index of these shards: the one in the cache folder, if each shard has the size and time
     that it had then. Shards that are new or changed are walked, by `workers` processes of each of
-    the `peers`; what any index in the folder knows isn't walked again.
+    the `peers`; what any index in the folder knows isn't walked again. With a `store` they lie
+    there, and not in the file system.
 
     Raises DataError for a shard that was `named` and doesn't exist, and where the index of more
     than a thousand shards can't be kept; of fewer each process makes its own, with a DataWarning.
@@ -69,13 +73,15 @@ def open_index(
     (5, (2, 0), {'jpg': (512, 5), 'txt': (1536, 5)})
     """
     peers = peers or Peers()
-    versions = _versions(paths, peers)
+    versions = _versions(paths, peers, store)
     if named and (missing := np.flatnonzero(versions[:, 0] == _ABSENT)).size:
         raise DataError(f"{paths[missing[0]]} doesn't exist")
-    keys = np.array([_hash(os.path.abspath(path)) for path in paths], "<u8")
+    places = paths if store else map(os.path.abspath, paths)
+    keys = np.array([_hash(place) for place in places], "<u8")
     folder = cache / "index"
     # Paths are kept as they were given: those from another folder are others.
-    made = _Maker(paths, keys, versions, folder / f"{_name(paths, keys.tobytes())}.index")
+    target = folder / f"{_name(paths, keys.tobytes())}.index"
+    made = _Maker(paths, keys, versions, target, store)
     try:
         return made.get(workers)
     except OSError as error:
@@ -104,25 +110,37 @@ def _name(paths: Sequence[str], *more: bytes) -> str:
     return digest.hexdigest()[:32]
 
 
-def _versions(paths: Sequence[str], peers: Peers) -> np.ndarray:
+def _versions(paths: Sequence[str], peers: Peers, store: Store | None = None) -> np.ndarray:
     """Size and time of each shard, [shards, 2]. Each process asks for its share."""
     found = np.zeros((len(paths), 2), np.int64)
 
     def ask(numbers: range) -> None:
         for number in numbers:
             try:
-                state = os.stat(paths[number])
-                found[number] = state.st_size, state.st_mtime_ns
-            except OSError:
+                if store:
+                    found[number] = store.state(paths[number])
+                else:
+                    state = os.stat(paths[number])
+                    found[number] = state.st_size, state.st_mtime_ns
+            except (OSError, DataError):
                 found[number] = _ABSENT
 
     own = range(peers.rank, len(paths), peers.size)
-    if len(own) <= _PART:
-        ask(own)
+    if store:
+        parts = [own[place : place + 1] for place in range(len(own))]
     else:
-        with ThreadPoolExecutor(_THREADS) as threads:
-            list(threads.map(ask, (own[start::_THREADS] for start in range(_THREADS))))
+        parts = [own[start::_THREADS] for start in range(_THREADS if len(own) > _PART else 0)]
+    if parts:
+        named = partial(_first, paths) if store else None
+        for _ in ahead(ask, parts, _THREADS, 4 * _THREADS, named):
+            pass
+    else:
+        ask(own)
     return peers.sum(torch.from_numpy(found).to(peers.device)).cpu().numpy()
+
+
+def _first(paths: Sequence[str], numbers: range) -> str:
+    return shown(paths[numbers[0]])
 
 
 @dataclass(frozen=True)
@@ -133,12 +151,13 @@ class _Maker:
     keys: np.ndarray
     versions: np.ndarray
     target: Path
+    store: Store | None
 
     def get(self, workers: int) -> ShardIndex:
         """Raises OSError where nothing can be written."""
         while True:
             stamp = _stamp(self.target)
-            found = _opened(self.target)
+            found = _opened(self.target, self.store)
             if found is not None and self._fits(found):
                 return found
             known = self._known()
@@ -159,8 +178,13 @@ class _Maker:
     def alone(self) -> ShardIndex:
         """In memory."""
         file = io.BytesIO()
-        write_index(file, self.paths, self.keys, self.versions, map(record, self.paths))
-        return ShardIndex(file.getvalue())
+        records = map(self.record, range(len(self.paths)))
+        write_index(file, self.paths, self.keys, self.versions, records)
+        return ShardIndex(file.getvalue(), store=self.store)
+
+    def record(self, shard: int) -> Record:
+        """Walk a shard."""
+        return record(self.paths[shard], self.store)
 
     def _fits(self, index: ShardIndex) -> bool:
         """Whether it is of these shards as they are, as far as they can be read."""
@@ -173,13 +197,13 @@ class _Maker:
         if not same:
             return False
         unreadable = np.flatnonzero(rows["state"] == UNREADABLE).tolist()
-        return all(record(self.paths[shard]).state == UNREADABLE for shard in unreadable)
+        return all(self.record(shard).state == UNREADABLE for shard in unreadable)
 
     def _known(self) -> list[tuple[ShardIndex | None, int]]:
         """Each shard's place in an index of the folder that knows it as it is now."""
         known: list[tuple[ShardIndex | None, int]] = [(None, 0)] * len(self.paths)
         for place in sorted(self.target.parent.glob("*.index")):
-            if (index := _opened(place)) is None or not len(index.rows):
+            if (index := _opened(place, self.store)) is None or not len(index.rows):
                 continue
             order = np.argsort(index.rows["key"])
             near = np.searchsorted(index.rows["key"], self.keys, sorter=order)
@@ -218,7 +242,7 @@ class _Maker:
         """Write the target, from what was known and the parts. Held by its lock."""
         made, folder = dict[int, Callable[[], Record]](), self.target.with_suffix(".parts")
         for number, part in enumerate(parts if len(parts) > 1 else ()):
-            index = ShardIndex.open(_Parts(self, parts, None).place(number))
+            index = ShardIndex.open(_Parts(self, parts, None).place(number), self.store)
             made |= {shard: partial(index.record, row) for row, shard in enumerate(part)}
 
         def records() -> Iterator[Record]:
@@ -226,7 +250,7 @@ class _Maker:
                 if index is not None:
                     yield index.record(row)
                 else:
-                    yield made[shard]() if shard in made else record(self.paths[shard])
+                    yield made[shard]() if shard in made else self.record(shard)
 
         def write(place: Path) -> None:
             with place.open("wb") as file:
@@ -235,7 +259,7 @@ class _Maker:
         sweep(self.target.parent, self.target.name)  # a killed writer's
         write_file(self.target, write)
         shutil.rmtree(folder, ignore_errors=True)
-        return ShardIndex.open(self.target)
+        return ShardIndex.open(self.target, self.store)
 
 
 @dataclass(frozen=True)
@@ -270,19 +294,19 @@ class _Parts:
         paths = [self.maker.paths[shard] for shard in shards]
 
         def records() -> Iterator[Record]:
-            for path in paths:
-                note.reading(partial(str, path))
-                yield record(path)
+            for shard in shards:
+                note.reading(partial(shown, self.maker.paths[shard]))
+                yield self.maker.record(shard)
 
         with place.open("wb") as file:
             versions = self.maker.versions[shards]
             write_index(file, paths, self.maker.keys[shards], versions, records())
 
 
-def _opened(place: Path) -> ShardIndex | None:
+def _opened(place: Path, store: Store | None) -> ShardIndex | None:
     """None: there is none, or it isn't whole."""
     try:
-        return ShardIndex.open(place)
+        return ShardIndex.open(place, store)
     except (OSError, ValueError):
         return None
 

@@ -29,6 +29,7 @@ from diptych.data.bad import BadSamples
 from diptych.data.chunks import ATTEMPTS, Chunk, Fetched, Steps
 from diptych.data.order import Order
 from diptych.data.reinforced import Reinforced
+from diptych.data.remote import shown
 from diptych.data.ring import Ring
 from diptych.data.source import BadSample, Source
 from diptych.data.truncated import TruncatedCaptions
@@ -114,7 +115,7 @@ class Loader:
         if len(source) < batch_size:
             raise ConfigError(
                 f"--batch-size {batch_size} is more than the {len(source):,} samples of "
-                f"{config.path}"
+                f"{shown(config.path)}"
             )
         self.bad = BadSamples(source.bad_samples, len(source))
         self.truncated = TruncatedCaptions(tokenizer.context_length, quiet=not peers.is_main)
@@ -123,7 +124,7 @@ class Loader:
         self._range = range(start_step, steps)
         if reinforced is not None:
             config = replace(config, augment=reinforced.augment(config.augment))
-            reinforced.check_source(source, config.path or source.describe())
+            reinforced.check_source(source, shown(config.path) or source.describe())
         views = views or Views()
         own = batch_size // peers.size
         self._rows = range(peers.rank * own, (peers.rank + 1) * own)

@@ -22,6 +22,7 @@ from typing import BinaryIO, NamedTuple
 
 import numpy as np
 
+from diptych.data.files import Elsewhere, Store, Unreachable
 from diptych.data.tar import TarIndex, index_tar
 from diptych.errors import DataError
 
@@ -115,14 +116,16 @@ def unpack(data: memoryview) -> TarIndex:
     )
 
 
-def record(path: str) -> Record:
-    """Walk a shard. What can't be read has no samples, and says why in its `error`."""
+def record(path: str, store: Store | None) -> Record:
+    """Walk a shard, of the file system or of `store`. What can't be read has no samples, and says
+    why in its `error`."""
     state = WHOLE
     try:
-        index = index_tar(Path(path))
+        index = index_tar(store.file(path, store.state(path)) if store else Path(path))
         state = CUT if index.error else WHOLE
     except (DataError, OSError) as error:
-        state = REFUSED if isinstance(error, DataError) and Path(path).exists() else UNREADABLE
+        there = not isinstance(error, Unreachable) if store else Path(path).exists()
+        state = REFUSED if isinstance(error, DataError) and there else UNREADABLE
         index = TarIndex.empty(str(error))
     packed = pack(index)
     return Record(state, len(index), packed, zlib.crc32(packed))
@@ -158,11 +161,13 @@ def write_index(
 
 
 class ShardIndex:
-    """The samples of many shards, numbered one after the other. Raises ValueError for data that
-    `write_index` didn't write so."""
+    """The samples of many shards, numbered one after the other; the shards lie in the file system,
+    or in `store`. Raises ValueError for data that `write_index` didn't write so."""
 
-    def __init__(self, data: bytes | memoryview, source: Path | None = None):
-        self._data, self._source = memoryview(data), source
+    def __init__(
+        self, data: bytes | memoryview, source: Path | None = None, store: Store | None = None
+    ):
+        self._data, self._source, self._store = memoryview(data), source, store
         if len(self._data) < _HEAD:
             raise ValueError("it is no index of shards")
         mark, shards, start, names, crc = np.frombuffer(self._data, _HEADER, 1)[0].tolist()
@@ -178,15 +183,16 @@ class ShardIndex:
         self._open = OrderedDict[int, TarIndex]()
 
     @classmethod
-    def open(cls, path: Path) -> "ShardIndex":
+    def open(cls, path: Path, store: Store | None = None) -> "ShardIndex":
         """Map a file. Raises OSError, and ValueError as the class."""
         with path.open("rb") as file:
-            return cls(memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)), path)
+            data = memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
+            return cls(data, path, store)
 
     def __reduce__(self):
         if self._source is not None:
-            return (ShardIndex.open, (self._source,))
-        return (ShardIndex, (bytes(self._data),))
+            return (ShardIndex.open, (self._source, self._store))
+        return (ShardIndex, (bytes(self._data), None, self._store))
 
     def __len__(self) -> int:
         """Samples of all shards."""
@@ -196,6 +202,16 @@ class ShardIndex:
         """Where a shard lies."""
         start = self.rows["path"][shard - 1] if shard else 0
         return _text(self._names[start : self.rows["path"][shard]])
+
+    def file(self, shard: int) -> str | Elsewhere:
+        """What a shard is read from."""
+        row, path = self.rows[shard], self.path(shard)
+        state = int(row["bytes"]), int(row["modified"])
+        return self._store.file(path, state) if self._store else path
+
+    def name(self, shard: int) -> str:
+        """The shard's path, for people."""
+        return str(self.file(shard))
 
     def paths(self) -> Iterator[str]:
         """Of all shards that are read."""
@@ -234,13 +250,13 @@ class ShardIndex:
         return self._open[shard]
 
     def _walked(self, shard: int) -> TarIndex:
-        path = self.path(shard)
         try:
-            found = index_tar(Path(path))
+            file = self.file(shard)
+            found = index_tar(Path(file) if isinstance(file, str) else file)
         except (DataError, OSError) as error:
             found = TarIndex.empty(str(error))
         if len(found) != int(self._ends[shard]) - self._first(shard):
-            raise DataError(f"{path} has changed since it was indexed")
+            raise DataError(f"{self.name(shard)} has changed since it was indexed")
         return found
 
     def record(self, shard: int) -> Record:
@@ -249,6 +265,6 @@ class ShardIndex:
         try:
             packed = self.packed(shard)
         except ValueError:
-            return record(self.path(shard))
+            return record(self.path(shard), self._store)
         samples = int(self._ends[shard]) - self._first(shard)
         return Record(int(row["state"]), samples, packed, int(row["crc"]))

@@ -19,7 +19,7 @@ from diptych.arrays import read_npy
 from diptych.batch import Sample
 from diptych.bounded import parse_json
 from diptych.data.bad import too_many
-from diptych.data.files import LONGEST_TEXT, OpenFiles
+from diptych.data.files import LONGEST_TEXT, Elsewhere, OpenFiles
 from diptych.data.pictures import is_picture
 from diptych.data.shard_index import CUT, REFUSED, WHOLE, ShardIndex
 from diptych.data.source import BadSample, Captioner, Source
@@ -35,8 +35,8 @@ class Shards(Source):
     """All samples of the tars of an index, in their order. The picture is the first of `image_keys`
     that a sample has.
 
-    Tars that can't be read are left out with those that are `missing` already. Raises DataError
-    where they are more than `max_bad_share` of all, fewer than 100 counting as 100, or all.
+    Tars that can't be read are left out. Raises DataError where they are more than `max_bad_share`
+    of all, fewer than 100 counting as 100, or all.
     """
 
     def __init__(
@@ -45,22 +45,21 @@ class Shards(Source):
         *,
         image_keys: tuple[str, ...],
         captioner: Captioner,
-        missing: Sequence[BadSample] = (),
         max_bad_share: float = 0.0,
     ):
         self.class_names = captioner.class_names
         self._image_keys, self._captioner = image_keys, captioner
         self._index, self._files = index, OpenFiles()
         state = index.rows["state"]
-        lost, cut = list(missing), list[BadSample]()
+        lost, cut = list[BadSample](), list[BadSample]()
         for shard in np.flatnonzero(state != WHOLE).tolist():
             found = index.shard(shard)
             if state[shard] == CUT:
                 used = f"{found.error}; {len(found):,} samples before that are used"
-                cut.append(BadSample(index.path(shard), "", used))
+                cut.append(BadSample(index.name(shard), "", used))
             else:
-                lost.append(BadSample(index.path(shard), "", found.error))
-        self.remarks = _left_out(lost, len(state) + len(missing), max_bad_share)
+                lost.append(BadSample(index.name(shard), "", found.error))
+        self.remarks = _left_out(lost, len(state), max_bad_share)
         self.bad_samples = (*lost, *cut)
 
     @property
@@ -73,14 +72,14 @@ class Shards(Source):
 
     def where(self, index: int) -> tuple[str, str]:
         shard, row = self._index.locate(index)
-        return self._index.path(shard), self._index.shard(shard).key(row)
+        return self._index.name(shard), self._index.shard(shard).key(row)
 
     def __getitem__(self, index: int) -> Sample:
         number, row = self._index.locate(index)
-        path, shard = self._index.path(number), self._index.shard(number)
+        shard = self._index.shard(number)
         members = shard.members(row)
         image = self._image(members)
-        pieces = self._pieces(path, members, image)
+        pieces = self._pieces(self._index.file(number), members, image)
         found, captions, label, labels, meta = dict[str, object](), (), None, (), None
         # A member that can't be read spoils no sample that has what it needs without it.
         wrong = list[DataError]()
@@ -120,15 +119,17 @@ class Shards(Source):
         )
 
     def _pieces(
-        self, path: str, members: Mapping[str, tuple[int, int]], image: str
+        self, file: str | Elsewhere, members: Mapping[str, tuple[int, int]], image: str
     ) -> dict[str, bytes | DataError]:
         """What is wanted of a sample, or why it can't be had; in the file's order, so that whoever
         goes through a shard reads forward."""
         pieces, wanted = dict[str, bytes | DataError](), {image, *_MEMBERS, *self._captioner.keys}
-        for member in sorted(wanted & members.keys(), key=members.__getitem__):
+        wanted = sorted(wanted & members.keys(), key=members.__getitem__)
+        read = self._files.near(file, [members[member] for member in wanted])
+        for member in wanted:
             most = MAX_BYTES if member == image else LONGEST_TEXT
             try:
-                pieces[member] = self._files.read(path, *members[member], most=most)
+                pieces[member] = read(*members[member], most)
             except DataError as error:
                 pieces[member] = error
         return pieces
@@ -152,7 +153,7 @@ class Shards(Source):
     def describe(self) -> str:
         corrupt = f", {len(self.bad_samples)} of them corrupt" if self.bad_samples else ""
         read = np.flatnonzero(self._index.rows["state"] < REFUSED)
-        first, last = (self._index.path(int(read[place])) for place in (0, -1))
+        first, last = (self._index.name(int(read[place])) for place in (0, -1))
         shards = "shards" if first != last else "shard"
         more = f" ... {Path(last).name}" if first != last else ""
         return f"{len(self):,} samples in {len(read):,} {shards}{corrupt}: {first}{more}"

@@ -14,12 +14,14 @@ from diptych.components import implementation, type_name
 from diptych.config import DataConfig, SourceConfig
 from diptych.data.bad import too_many
 from diptych.data.braces import expand_braces
+from diptych.data.elsewhere import piped, remote
+from diptych.data.files import Store
 from diptych.data.indexing import open_index
 from diptych.data.layout import PACKED, FolderReader
+from diptych.data.remote import is_remote, shown
 from diptych.data.shards import Shards
 from diptych.data.share import rows_of_share
 from diptych.data.source import (
-    BadSample,
     Captioner,
     Chosen,
     Joined,
@@ -27,7 +29,7 @@ from diptych.data.source import (
     alternatives,
     captioner_of,
 )
-from diptych.data.spool import Spool, cache_folder
+from diptych.data.spool import cache_folder
 from diptych.data.synthetic import Synthetic
 from diptych.data.tables import TableSource, is_list, is_table
 from diptych.data.tar import is_tar
@@ -39,7 +41,8 @@ _SAME = 64
 """Samples that are compared before all are said to have one caption."""
 _KINDS = (
     "shards (.tar), a table (.csv, .tsv, .parquet, .jsonl, .json), a folder of pictures with "
-    "captions or of a sub-folder per class, pipe:COMMAND or synthetic:COUNT"
+    "captions or of a sub-folder per class, shards at s3://, hf:// or https://, pipe:COMMAND or "
+    "synthetic:COUNT"
 )
 
 
@@ -81,9 +84,9 @@ def open_source(
     paths, roots = config.path.split("::"), config.image_root.split("::")
     roots = roots if len(roots) == len(paths) else roots * len(paths)
     parts = list[Source]()
-    for path, root in zip(paths, roots, strict=True):
-        opener = _Opener(config, captioner, root.strip(), peers)
-        part = opener.open(path.strip())
+    for address, root in zip(map(str.strip, paths), roots, strict=True):
+        opener, path = _Opener(config, captioner, root.strip(), peers), shown(address)
+        part = opener.open(address)
         _refuse_bad(path, part, config.max_bad_share, flags)
         chosen, left_out = _rows_of(part, split)
         probed = (*_probe(path, chosen, flags), *_said_of_neighbours(path, chosen, config, flags))
@@ -232,12 +235,11 @@ class _Opener:
         if path.startswith("synthetic:"):
             return Synthetic(_count(path), self.captioner)
         if path.startswith("pipe:"):
-            return self._piped(expand_braces(path.removeprefix("pipe:")))
-        if "://" in path:
-            raise DataError(
-                f"{path} isn't a local file; read it through a command, such as "
-                f"pipe:curl -sSf {path}"
-            )
+            commands = expand_braces(path.removeprefix("pipe:"))
+            return self._stored(*piped(commands, self.config, self.captioner.flags))
+        if is_remote(path):
+            return self._stored(*remote(path, self.config))
+        path = path.removeprefix("file://")
         names = expand_braces(path)
         if all(is_tar(name) and not glob.has_magic(name) for name in names):
             files = [os.path.expanduser(name) for name in names]
@@ -275,59 +277,37 @@ class _Opener:
     def _cache(self) -> Path:
         return cache_folder(self.config)
 
-    def _piped(self, commands: Sequence[str]) -> Shards:
-        flags = self.captioner.flags
-        spool = Spool(
-            folder=self._cache / "pipes",
-            timeout=self.config.pipe_timeout,
-            most=self.config.pipe_limit * 1e9,
-            flags=flags if flags == "--data." else "",
-        )
-        new = [command for command in commands if not spool.place(command).exists()]
-        if len(new) > 1:
-            warnings.warn(
-                f"the outputs of {len(new):,} commands (pipe:{new[0]}, …) are copied to "
-                f"{spool.folder} before anything is read, and kept there",
-                DataWarning,
-                stacklevel=2,
-            )
-        files, missing = list[Path](), list[BadSample]()
-        for command in commands:
-            try:
-                files.append(spool.get(command))
-            except DataError as error:
-                missing.append(BadSample(f"pipe:{command}", "", str(error)))
-        return self._shards(files, missing)
-
-    def _shards(
-        self,
-        files: Sequence[Path | str],
-        missing: Sequence[BadSample] = (),
-        named: bool = False,
-    ) -> Shards:
+    def _shards(self, files: Sequence[Path | str], named: bool = False) -> Shards:
         """Shards; what img2dataset writes beside them is left out, and said."""
         shards = [os.fspath(file) for file in files if is_tar(file)]
-        index = open_index(
-            shards,
-            self._cache,
-            workers=self.config.workers,
-            peers=self.peers,
-            named=named,
-            flags=self.captioner.flags,
-        )
-        source = Shards(
-            index,
-            image_keys=alternatives(self.config.image_key),
-            captioner=self.captioner,
-            missing=missing,
-            max_bad_share=self.config.max_bad_share,
-        )
+        source = self._stored(shards, None, named)
         if len(shards) < len(files):
             other = sorted(
                 {Path(file).name for file in files} - {Path(file).name for file in shards}
             )
             said = f"{len(other):,} files that are no .tar are left out ({other[0]}, …)"
             source.remarks = (*source.remarks, said)
+        return source
+
+    def _stored(self, paths: Sequence[str], store: Store | None, named: bool = False) -> Shards:
+        """Shards of the file system, or of `store`."""
+        index = open_index(
+            paths,
+            self._cache,
+            workers=self.config.workers,
+            peers=self.peers,
+            named=named,
+            flags=self.captioner.flags,
+            store=store,
+        )
+        source = Shards(
+            index,
+            image_keys=alternatives(self.config.image_key),
+            captioner=self.captioner,
+            max_bad_share=self.config.max_bad_share,
+        )
+        remark = store.opened(int(index.rows["bytes"].clip(0).sum())) if store else ""
+        source.remarks = (*source.remarks, *filter(None, (remark,)))
         return source
 
     def _table(self, file: Path, places: Sequence[Path] = ()) -> TableSource:

@@ -3,10 +3,12 @@
 Formats: v7, ustar with its name prefix, GNU long names, pax (POSIX.1-2001; `man 5 tar`).
 """
 
+import contextlib
 import itertools
 import os
 import re
 import sys
+from collections.abc import Callable, Generator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
@@ -14,6 +16,7 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Int64, UInt8, UInt32
 
+from diptych.data.files import Elsewhere, ReadAhead
 from diptych.errors import DataError
 
 _BLOCK = 512
@@ -28,6 +31,9 @@ _LONGEST_NAME = 1 << 12
 """Bytes of a name: those of the longest path in Linux."""
 _MOST = 1 << 22
 """Members of a tar; each takes some hundred bytes of memory."""
+
+_Read = Callable[[int, int], bytes]
+"""`size` bytes from `offset`, fewer at the file's end."""
 
 
 class _Member(NamedTuple):
@@ -135,19 +141,19 @@ def _pax(data: bytes) -> dict[str, str]:
     return records
 
 
-def _described(file: int, size: int, position: int) -> bytes:
+def _described(read: _Read, size: int, position: int) -> bytes:
     """The data of a member that describes the next one."""
     if size > _LONGEST_HEADER:
         raise ValueError(f"{size} bytes about one member, more than {_LONGEST_HEADER}")
-    return os.pread(file, size, position)
+    return read(position, size)
 
 
-def _walk(file: int, length: int, members: list[_Member]) -> tuple[str, str]:
-    """Append an open tar's regular members; return what is wrong at its end, and the member that is
+def _walk(read: _Read, length: int, members: list[_Member]) -> tuple[str, str]:
+    """Append a tar's regular members; return what is wrong at its end, and the member that is
     cut."""
     position, override = 0, dict[str, str]()
     while position + _BLOCK <= length:
-        header = os.pread(file, _BLOCK, position)
+        header = read(position, _BLOCK)
         if len(header) < _BLOCK:  # the file is being cut, or its server gives less than it says
             return f"cut short at byte {position + len(header)}", ""
         if not any(header):  # a block of zeros is the end mark
@@ -171,9 +177,9 @@ def _walk(file: int, length: int, members: list[_Member]) -> tuple[str, str]:
         # A long name ("L") or pax records ("x") are members of their own, and describe the next
         # one.
         if kind == b"L":
-            override["path"] = _text(_described(file, size, position))
+            override["path"] = _text(_described(read, size, position))
         elif kind == b"x":
-            override |= _pax(_described(file, size, position))
+            override |= _pax(_described(read, size, position))
         elif kind in _REGULAR:
             if split := split_name(name):
                 key, ending = split
@@ -243,7 +249,7 @@ def is_tar(path: str | os.PathLike[str]) -> bool:
     return os.fspath(path).lower().endswith(".tar")
 
 
-def index_tar(path: Path) -> TarIndex:
+def index_tar(path: Path | Elsewhere) -> TarIndex:
     """Walk a tar's headers. Raises DataError when it is compressed or no tar at all; what is wrong
     further on is in `TarIndex.error`.
 
@@ -257,11 +263,8 @@ def index_tar(path: Path) -> TarIndex:
     ...     index_tar(shard).members(0)
     {'jpg': (512, 5), 'txt': (1536, 5)}
     """
-    if not path.is_file():  # opening a pipe would wait for its writer
-        raise DataError(f"{path} is not a file" if path.exists() else f"{path} doesn't exist")
-    file = os.open(path, os.O_RDONLY)
-    try:
-        start = os.pread(file, _BLOCK, 0)
+    with _opened(path) as (read, length):
+        start = read(0, _BLOCK)
         if start[:2] in _COMPRESSED:
             raise DataError(
                 f"{path} is compressed ({_COMPRESSED[start[:2]]}); unpack it to a plain .tar first"
@@ -270,9 +273,22 @@ def index_tar(path: Path) -> TarIndex:
             raise DataError(f"{path} is not a tar archive")
         members: list[_Member] = []
         try:
-            wrong, cut = _walk(file, os.fstat(file).st_size, members)
+            wrong, cut = _walk(read, length, members)
         except ValueError as error:
             wrong, cut = f"corrupt in a header after its member {len(members)}: {error}", ""
         return _group(members, wrong, cut)
+
+
+@contextlib.contextmanager
+def _opened(path: Path | Elsewhere) -> Generator[tuple[_Read, int], None, None]:
+    """A reader of pieces (offset, size), and how long the file is."""
+    if isinstance(path, Elsewhere):
+        yield ReadAhead(path).read, path.size
+        return
+    if not path.is_file():  # opening a pipe would wait for its writer
+        raise DataError(f"{path} is not a file" if path.exists() else f"{path} doesn't exist")
+    file = os.open(path, os.O_RDONLY)
+    try:
+        yield lambda offset, size: os.pread(file, size, offset), os.fstat(file).st_size
     finally:
         os.close(file)
