@@ -6,16 +6,28 @@ from dataclasses import asdict, replace
 import pytest
 from rich.console import Console
 
+from diptych import experiments
 from diptych.cli import main
 from diptych.config import Run, SlipObjectiveConfig
 from diptych.config.serialize import to_json
+from diptych.errors import ConfigError
 from diptych.experiments import ObjectivesConfig, compare_objectives
-from diptych.experiments.objectives import compare, setting, table
-from diptych.experiments.objectives.runs import Score
+from diptych.experiments.comparison import compute
+from diptych.experiments.comparison.compute import Step
+from diptych.experiments.comparison.runs import Score
+from diptych.experiments.objectives import compare, setting
 from tests import tiny
 
 SCORE = Score(
-    objective="clip", seed=0, zero_shot=0.5, probe=0.75, retrieval=None, seconds=0.25, memory=900.0
+    variant="clip",
+    seed=0,
+    figures={"zero-shot": 0.5, "linear probe": 0.75},
+    steps=20,
+    samples=2560,
+    epochs=1.0,
+    loss=1.5,
+    seconds=0.25,
+    memory=900.0,
 )
 
 
@@ -34,42 +46,48 @@ def data(tmp_path):
     return "--data", pictures, "--test", pictures, "--class-names", names, "--out", tmp_path / "out"
 
 
-def test_a_line_an_objective_with_its_interval():
-    other = replace(SCORE, objective="slip", retrieval=0.1)
-    lines = table.rows(
-        [SCORE, other, replace(SCORE, seed=1, zero_shot=0.6, seconds=0.3, memory=1000.0)]
+@pytest.fixture
+def free(monkeypatch):
+    """What a step costs is told without one."""
+    monkeypatch.setattr(
+        compute, "each_apart", lambda work, tasks, jobs=1: [(n, Step(1e12, 0.25)) for n in tasks]
     )
-    assert lines[0] == ["clip", "55.0 ± 63.5 %", "75.0 ± 0.0 %", "—", "0.275", "1,000 MB"]
-    assert lines[1][0] == "slip"
-    assert lines[1][3] == "10.0 %"
 
 
-def test_an_objective_of_ones_own_has_runs_under_its_name(data, tmp_path):
+def test_an_objective_of_ones_own_has_runs_under_its_name(data):
     _, pictures, *_ = data
     name = "diptych.config:SlipObjectiveConfig"
-    config = ObjectivesConfig(data=str(pictures), test=str(pictures), objectives=(name, "siglip"))
+    config = ObjectivesConfig(
+        data=str(pictures), test=str(pictures), objectives=(name, "siglip"), shares=(1.0, 1 / 16)
+    )
     shared = setting.prepare(config, Console(quiet=True))
-    run = shared.with_objective(name, 1, tmp_path, 20)
-    assert run.objective == SlipObjectiveConfig()
-    assert run.out == str(tmp_path / "SlipObjectiveConfig-1")
+    variants = shared.variants(config, 20)
+    assert list(variants) == [
+        *("SlipObjectiveConfig 1", "siglip 1", "SlipObjectiveConfig 1/16", "siglip 1/16"),
+    ]
+    run = variants["SlipObjectiveConfig 1/16"]
+    assert (run.objective, run.steps, run.data.share) == (SlipObjectiveConfig(), 20, 1 / 16)
+    assert shared.references(config) == {
+        "siglip 1": "SlipObjectiveConfig 1",
+        "siglip 1/16": "SlipObjectiveConfig 1/16",
+    }
 
 
-def test_what_is_measured_already_is_not_measured_again(data, tmp_path, capsys):
+def test_what_is_measured_already_is_not_measured_again(data, free, tmp_path, capsys):
     for objective, share in (("clip", 0.5), ("filip", 0.25)):
         folder = tmp_path / "out" / "runs" / f"{objective}-0"
         folder.mkdir(parents=True)
-        row = {"step": 20, "evaluation": {"top1": share}}
+        row = {"step": 20, "loss": 2.0, "evaluation": {"top1": share}}
         folder.joinpath("metrics.jsonl").write_text(json.dumps(row) + "\n")
-        folder.joinpath("score.json").write_text(
-            json.dumps(asdict(replace(SCORE, objective=objective, zero_shot=share)))
-        )
+        score = replace(SCORE, variant=objective, figures={"zero-shot": share})
+        folder.joinpath("figures.json").write_text(json.dumps(asdict(score)))
     assert run(*data, "--steps", "20", "--seeds", "1", "--objectives", "clip", "filip") == 0
     out = capsys.readouterr().out
     assert "50.0 %" in out
     assert "25.0 %" in out
     results = json.loads((tmp_path / "out" / "results.json").read_text())
-    assert [score["zero_shot"] for score in results["scores"]] == [0.5, 0.25]
-    assert results["steps"] == 20
+    assert [score["figures"]["zero-shot"] for score in results["scores"]] == [0.5, 0.25]
+    assert [one["steps"] for one in results["variants"].values()] == [20, 20]
     assert "Objectives, side by side" in (tmp_path / "out" / "report.html").read_text()
 
     _, pictures, *_ = data
@@ -82,50 +100,55 @@ def test_what_is_measured_already_is_not_measured_again(data, tmp_path, capsys):
         out=str(tmp_path / "out"),
     )
     found = compare_objectives(config)
-    assert [score.zero_shot for score in found.scores] == [0.25, 0.5]
+    assert [score.figures["zero-shot"] for score in found.scores] == [0.25, 0.5]
     assert [row[0] for row in found.rows] == ["filip", "clip"]
     assert capsys.readouterr() == ("", "")
 
 
-def test_the_number_of_steps_is_kept_when_the_benchmark_goes_on(data, tmp_path, monkeypatch):
-    measured, trained = [0.5, 0.25], []
+def test_steps_are_what_the_budget_pays_for(data, free, tmp_path, monkeypatch):
+    trained = []
 
-    def interrupted(shared, config, steps, console):
-        trained.append(steps)
+    def interrupted(variants, *_, **__):
+        trained.append(variants["clip"].steps)
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(compare, "seconds_of_a_step", lambda *_: measured.pop(0))
-    monkeypatch.setattr(compare, "compete", interrupted)
+    monkeypatch.setattr(compare, "compare_runs", interrupted)
     _, pictures, *_ = data
     config = ObjectivesConfig(
-        data=str(pictures), test=str(pictures), budget=1.0, seeds=1, out=str(tmp_path)
+        data=str(pictures),
+        test=str(pictures),
+        budget=1.0,
+        seeds=2,
+        objectives=("clip", "slip"),
+        out=str(tmp_path),
     )
-    for again in (config, config, replace(config, budget=2.0)):
+    for asked in (config, replace(config, budget=2.0), replace(config, jobs=2)):
         with pytest.raises(KeyboardInterrupt):
-            compare_objectives(again)
-    assert trained == [102, 102, 408]
+            compare_objectives(asked)
+    # 0.85 * 60 s over 2 seeds of 2 objectives of 0.25 s a step.
+    assert trained == [51, 102, 102]
 
 
-def test_runs_with_another_number_of_steps_are_not_mixed(data, tmp_path, capsys):
+def test_runs_with_another_number_of_steps_are_not_mixed(data, free, tmp_path, capsys):
     folder = tmp_path / "out" / "runs" / "clip-0"
     folder.mkdir(parents=True)
     folder.joinpath("run.json").write_text(to_json(Run(steps=20)))
-    assert run(*data, "--steps", "30", "--seeds", "1", "--objectives", "clip") == 2
-    assert "holds a run of 20 steps, and this one has 30" in capsys.readouterr().err
+    assert run(*data, "--steps", "30", "--seeds", "1", "--objectives", "clip", "slip") == 2
+    assert "choose another --out" in capsys.readouterr().err
 
 
 @pytest.mark.slow
 def test_objectives_are_trained_measured_and_reported(data, tmp_path, capsys):
     assert run(*data, "--steps", "20", "--seeds", "2", "--objectives", "clip", "defilip") == 0
     results = json.loads((tmp_path / "out" / "results.json").read_text())
-    assert [(score["objective"], score["seed"]) for score in results["scores"]] == [
+    assert [(score["variant"], score["seed"]) for score in results["scores"]] == [
         ("clip", 0),
         ("defilip", 0),
         ("clip", 1),
         ("defilip", 1),
     ]
     for score in results["scores"]:
-        assert score["probe"] > 0.9, "a line separates four colours"
+        assert score["figures"]["linear probe"] > 0.9, "a line separates four colours"
         assert score["seconds"] > 0
         assert score["memory"] > 100
     assert (tmp_path / "out" / "report.html").read_text().count("<svg") >= 2
@@ -135,6 +158,8 @@ def test_objectives_are_trained_measured_and_reported(data, tmp_path, capsys):
     ("arguments", "message"),
     [
         (("--objectives", "clop"), "clip"),
+        (("--shares", "1", "1"), "--shares takes different shares"),
+        (("--shares", "0"), "shares"),
         (("--steps", "5"), "too few to learn from"),
         (("--seeds", "0"), "--seeds 0 must be a number of at least 1"),
     ],
@@ -149,3 +174,64 @@ def test_what_cannot_be_is_said(data, arguments, message, capsys):
 def test_pictures_to_measure_with_are_needed(tmp_path, capsys):
     assert run("--data", tmp_path) != 0
     assert "--test" in capsys.readouterr().err
+
+
+def compared(*arguments) -> int:
+    with pytest.raises(SystemExit) as error:
+        main(["benchmark", "runs", "tiny-cifar10", *map(str, arguments)])
+    return error.value.code
+
+
+ONE, TWO = ("--vary", "one:"), ("--vary", "two: --model.image.patch-dropout 0.5")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (ONE, "two variants or more"),
+        ((*ONE, "--vary", "two"), "is a name, a colon, and flags"),
+        ((*ONE, *ONE), "two variants are called 'one'"),
+        ((*ONE, "--vary", "two: --batch-size 64"), "differ in --batch-size (128 and 64)"),
+        ((*ONE, "--vary", "two: --data.share 0.5"), "--differ data.share"),
+        ((*ONE, "--vary", "two: --seed 3"), "see --seeds"),
+        ((*ONE, *TWO, "--out", "x", "--equal", "time"), "neither samples nor flops"),
+        ((*ONE, *TWO, "--seeds", "many"), "--seeds many is no number"),
+        ((*ONE, *TWO, "--seeds", "0"), "--seeds 0 must be"),
+        ((*ONE, *TWO, "--differ", "batch-size"), "--differ batch_size has no effect"),
+        ((*ONE, "--vary", "two: --model.image.patch-drop 0.5"), "patch-drop"),
+        ((*ONE, "--vary", "two: --steps '1"), "No closing quotation"),
+    ],
+)
+def test_runs_that_cannot_be_compared_are_said(arguments, message, capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert compared(*arguments) != 0
+    error = capsys.readouterr().err
+    assert message in " ".join(error.replace("│", " ").split())
+    assert "Traceback" not in error
+
+
+def test_variants_are_a_recipe_and_flags(tmp_path, monkeypatch, capsys):
+    given = {}
+
+    def compare_runs(variants, config, console):
+        given.update(variants=variants, config=config)
+        raise ConfigError("enough")
+
+    monkeypatch.setattr(experiments, "compare_runs", compare_runs, raising=False)
+    flags = ("--steps", "30", "--seeds", "5", "--differ", "data.share,--batch-size")
+    own = ("--vary", "one:", "--vary=two: --data.share 0.5 --batch-size 64", "--jobs", "2")
+    assert compared(*flags, *own, "--equal=flops", "--out", tmp_path / "o") == 2
+    one, two = given["variants"].values()
+    assert (one.steps, two.steps, two.batch_size, two.data.share) == (30, 30, 64, 0.5)
+    assert replace(two, data=one.data, batch_size=one.batch_size) == one
+    config = given["config"]
+    assert (config.seeds, config.jobs, config.equal) == (5, 2, "flops")
+    assert config.differ == ("data.share", "batch_size")
+    assert "enough" in capsys.readouterr().err
+
+
+def test_help_of_both(capsys):
+    for words, expected in ((["runs"], "--vary"), (["runs", "--help"], "--differ SETTING")):
+        with pytest.raises(SystemExit):
+            main(["benchmark", *words])
+        assert expected in capsys.readouterr().out

@@ -14,6 +14,7 @@ import diptych
 from diptych import recipes
 from diptych.cli import VERBS
 from diptych.config import ObjectiveConfig
+from diptych.experiments import CompareConfig
 from diptych.training.plan import Machines
 
 _SOURCE = Path(diptych.__file__).parent
@@ -40,6 +41,7 @@ _ROOMS = {
     "distributed": ("train",),
     "encoder/cache.py": ("evaluate",),
     "evaluation": ("evaluate",),
+    "experiments/comparison": ("benchmark",),
     "experiments/digits": ("demo",),
     "experiments/objectives": ("benchmark",),
     "families": ("convert",),
@@ -94,6 +96,8 @@ def flags(settings: set[str]) -> dict[str, set[str]]:
     found["train"] = _flags(settings) | {"--resume", "--resume-if-any"}
     found["plan"] = _flags(settings) | _flags([field.name for field in fields(Machines)])
     found["plan"].add("--mode")
+    found["benchmark"] |= found["train"] | _flags([field.name for field in fields(CompareConfig)])
+    found["benchmark"].add("--vary")
     return found
 
 

@@ -41,7 +41,7 @@ VERBS = {
     "reinforce": "store what teachers make of training pairs, to distil from",
     "convert": "weights from one layout to another",
     "report": "a page of a run or of results",
-    "benchmark": "objectives side by side: same towers, data, steps and seeds",
+    "benchmark": "objectives, or any runs, side by side: same towers, data, steps and seeds",
 }
 """Verb -> what it does. `diptych.cli.VERB.run(arguments)` does it; it may return an exit code."""
 

@@ -23,7 +23,7 @@ from diptych.evaluation.metrics import (
     choices,
     roc_auc,
 )
-from diptych.evaluation.paired import Paired, Verdict, paired_test, verdicts
+from diptych.evaluation.paired import Paired, Verdict, holm, paired_test, verdicts
 from diptych.evaluation.per_sample import PerSample
 from diptych.evaluation.result import Result
 from diptych.evaluation.results import ResultKey, Results
@@ -61,6 +61,7 @@ __all__ = [
     "few_shot",
     "fit_probe",
     "from_clip_benchmark",
+    "holm",
     "linear_probe",
     "mean_of_shares",
     "paired_test",

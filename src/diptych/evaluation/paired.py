@@ -96,8 +96,6 @@ def verdicts(pairs: Mapping[str, Paired], level: float = 0.05) -> list[Verdict]:
     """Which differences over many sets are real: Holm's correction (1979) keeps the chance that any
     of them is called so by accident below `level`. In the order of `pairs`.
 
-        adjusted p of the i-th smallest of m = max_{j <= i} min(1, (m - j + 1) p_j)
-
     >>> from diptych.evaluation import Interval, Paired, verdicts
     >>> paired = dict(n=9, first=0.5, second=0.6, difference=Interval(value=0.1, low=0.0, high=0.2))
     >>> paired |= dict(only_first=0, only_second=1)
@@ -105,16 +103,29 @@ def verdicts(pairs: Mapping[str, Paired], level: float = 0.05) -> list[Verdict]:
     >>> [str(verdict) for verdict in verdicts(pairs)][1]
     'pets: better, +10.00 points [+0.00, +20.00], p = 0.04'
     """
-    # From the smallest p: the first has to hold against all m tests, the next against m - 1 that
-    # are left, and so on; once one fails, none after it can hold, hence the running maximum.
-    adjusted, largest = dict[str, float](), 0.0
-    for place, name in enumerate(sorted(pairs, key=lambda name: pairs[name].p_value)):
-        largest = max(largest, min(1.0, (len(pairs) - place) * pairs[name].p_value))
-        adjusted[name] = largest
+    adjusted = holm({name: pair.p_value for name, pair in pairs.items()})
     return [
         Verdict(name=name, paired=paired, p_value=adjusted[name], real=adjusted[name] < level)
         for name, paired in pairs.items()
     ]
+
+
+def holm(p_values: Mapping[str, float]) -> dict[str, float]:
+    """Holm's correction (1979) for the number of tests, in the order of `p_values`.
+
+        adjusted p of the i-th smallest of m = max_{j <= i} min(1, (m - j + 1) p_j)
+
+    >>> from diptych.evaluation import holm
+    >>> holm({"a": 0.04, "b": 0.01, "c": 0.03})
+    {'a': 0.06, 'b': 0.03, 'c': 0.06}
+    """
+    # From the smallest p: the first has to hold against all m tests, the next against m - 1 that
+    # are left, and so on; once one fails, none after it can hold, hence the running maximum.
+    adjusted, largest = dict[str, float](), 0.0
+    for place, name in enumerate(sorted(p_values, key=lambda name: p_values[name])):
+        largest = max(largest, min(1.0, (len(p_values) - place) * p_values[name]))
+        adjusted[name] = largest
+    return {name: adjusted[name] for name in p_values}
 
 
 def _mcnemar(only_first: int, only_second: int) -> float:

@@ -6,25 +6,37 @@
     result.scores.accuracy["unseen"]["digit"]
     compare_objectives(ObjectivesConfig(budget=60, out="benchmark")).scores
 
-`diptych demo` and `diptych benchmark objectives` are these. Names are resolved on first use, so
-that the help of those verbs doesn't import torch.
+`diptych demo`, `diptych benchmark objectives` and `diptych benchmark runs` are these. Names are
+resolved on first use, so that the help of those verbs doesn't import torch.
 """
 
 import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from diptych.experiments.comparison.compare import Comparison, compare_runs
+    from diptych.experiments.comparison.config import CompareConfig
     from diptych.experiments.digits.demo import DemoResult, demo
-    from diptych.experiments.objectives.compare import Comparison, compare_objectives
+    from diptych.experiments.objectives.compare import compare_objectives
     from diptych.experiments.objectives.config import ObjectivesConfig
 
-__all__ = ["Comparison", "DemoResult", "ObjectivesConfig", "compare_objectives", "demo"]
+__all__ = [
+    "CompareConfig",
+    "Comparison",
+    "DemoResult",
+    "ObjectivesConfig",
+    "compare_objectives",
+    "compare_runs",
+    "demo",
+]
 
 _HOME = {
-    "Comparison": "objectives.compare",
+    "CompareConfig": "comparison.config",
+    "Comparison": "comparison.compare",
     "DemoResult": "digits.demo",
     "ObjectivesConfig": "objectives.config",
     "compare_objectives": "objectives.compare",
+    "compare_runs": "comparison.compare",
     "demo": "digits.demo",
 }
 

@@ -23,7 +23,6 @@ from torch._subclasses.fake_tensor import (
 )
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
-from torch.utils.flop_counter import flop_registry
 
 from diptych.batch import Batch, HiddenPatches, HiddenView, Taught
 from diptych.config import ClipConfig, Run, TowerConfig
@@ -34,6 +33,7 @@ from diptych.models import build
 from diptych.objectives import Objective, build_objective
 from diptych.optim import build_optimizer
 from diptych.training.assemble import described, parameter_groups, parts_of, prepare
+from diptych.training.flops import flops_of
 from diptych.training.step import autocast
 from diptych.training.teachers import teacher_configs
 
@@ -289,8 +289,7 @@ class _Live(TorchDispatchMode):
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         made = func(*args, **(kwargs or {}))
-        if count := flop_registry.get(func.overloadpacket):
-            self.flops += count(*args, **(kwargs or {}), out_val=made)
+        self.flops += flops_of(func, args, kwargs or {}, made)
         for tensor in tree_leaves(made):
             if isinstance(tensor, Tensor):
                 self._add(tensor)

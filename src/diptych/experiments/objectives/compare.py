@@ -1,37 +1,20 @@
-"""All of the objectives benchmark: what everyone shares, the runs, their figures, a page."""
+"""The objectives benchmark: a comparison of runs that differ in their objective, and in how much of
+the data they have."""
 
-import json
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import replace
 from pathlib import Path
 
-import torch
 from rich.console import Console
 
-from diptych.config.serialize import to_dict
-from diptych.durable import write_file
 from diptych.errors import ConfigError
-from diptych.experiments.objectives import page, setting, table
+from diptych.experiments.comparison.compare import Comparison, compare_runs
+from diptych.experiments.comparison.compute import FEWEST, costs
+from diptych.experiments.comparison.config import CompareConfig
+from diptych.experiments.objectives import setting
 from diptych.experiments.objectives.config import ObjectivesConfig
-from diptych.experiments.objectives.runs import Score, compete, seconds_of_a_step
-from diptych.experiments.objectives.setting import Setting
-from diptych.version import __version__
 
-_FEWEST = 20
-"""Steps below which nothing is learned."""
 _TRAINING = 0.85
 """Share of the budget that is for training; the rest is for measuring."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Comparison:
-    """Every run's figures, the table of them, and the files that have them."""
-
-    scores: list[Score]
-    columns: tuple[str, ...]
-    rows: list[list[str]]
-    results: Path
-    page: Path
 
 
 def compare_objectives(config: ObjectivesConfig, *, console: Console | None = None) -> Comparison:
@@ -39,58 +22,34 @@ def compare_objectives(config: ObjectivesConfig, *, console: Console | None = No
 
     Interrupted, the same call goes on where it stopped. `console` shows the stages; None: quiet.
     Raises UnknownNameError for an unknown objective, ConfigError for too small a budget or where
-    runs with another number of steps stand in `config.out`.
+    other runs stand in `config.out`.
     """
-    shown, out = console or Console(quiet=True), Path(config.out)
+    shown = console or Console(quiet=True)
     shared = setting.prepare(config, shown)
-    steps = config.steps or _affordable_steps(shared, config, shown)
-    if steps < _FEWEST:
+    variants = shared.variants(config, config.steps or 1)
+    comparison = CompareConfig(
+        seeds=config.seeds,
+        differ=("data.share",) if len(config.shares) > 1 else (),
+        jobs=config.jobs,
+        out=str(Path(config.out)),
+    )
+    if not config.steps:
+        spent = costs(variants, comparison, shown)
+        # A step of every variant takes so long, and each seed takes all of them again.
+        seconds = config.seeds * sum(step.seconds for step in spent.values())
+        steps = int(_TRAINING * 60 * config.budget * config.jobs / seconds)
+        variants = {name: replace(run, steps=steps) for name, run in variants.items()}
+    steps = next(iter(variants.values())).steps
+    if steps < FEWEST:
         raise ConfigError(
             f"{config.budget:g} minutes are {steps} steps for each run, too few to learn from; "
             "raise --budget, or take fewer --objectives or --seeds"
         )
-    scores = compete(shared, config, steps, shown)
-    return Comparison(
-        scores=scores,
-        columns=table.COLUMNS,
-        rows=table.rows(scores),
-        results=_save(out / "results.json", config, steps, scores),
-        page=page.write(out / "report.html", shared, config, steps, scores),
+    return compare_runs(
+        variants,
+        comparison,
+        console=shown,
+        measures=shared.measures,
+        references=shared.references(config),
+        title="Objectives, side by side",
     )
-
-
-def _affordable_steps(shared: Setting, config: ObjectivesConfig, console: Console) -> int:
-    """As many steps for each run as fit into the budget together, by the time of a few.
-
-    The number is kept: measured anew after an interruption, it would be another one, and the runs
-    that are done would have had more or fewer steps than the rest.
-    """
-    kept = Path(config.out) / "steps.json"
-    asked = {
-        "budget": config.budget,
-        "seeds": config.seeds,
-        "objectives": list(config.objectives),
-        "data": config.data,
-    }
-    if kept.exists():
-        content = json.loads(kept.read_text())
-        if content["asked"] == asked:
-            return content["steps"]
-    seconds = seconds_of_a_step(shared, config, console)
-    # One step of every objective takes `seconds`, and each seed takes all of them again.
-    steps = int(_TRAINING * 60 * config.budget / (config.seeds * seconds))
-    text = json.dumps({"asked": asked, "steps": steps}) + "\n"
-    write_file(kept, lambda part: part.write_text(text))
-    return steps
-
-
-def _save(path: Path, config: ObjectivesConfig, steps: int, scores: Sequence[Score]) -> Path:
-    """All figures and what they depend on, as JSON."""
-    content = {
-        "diptych": __version__,
-        "torch": torch.__version__,
-        "options": to_dict(config),
-        "steps": steps,
-        "scores": [asdict(score) for score in scores],
-    }
-    return write_file(path, lambda part: part.write_text(json.dumps(content, indent=2) + "\n"))

@@ -40,8 +40,41 @@ TINY_32 = replace(
         stem_widths=(64, 128, 256),
     ),
 )
+# 32-pixel pictures in sixteen tokens again, so small that seventy runs on captioned scenes take an
+# hour.
+TINY_SCENES = replace(
+    TINY,
+    image=VitConfig(
+        image_size=32,
+        patch_size=8,
+        width=128,
+        layers=2,
+        heads=4,
+        mlp_width=256,
+        pool="mean",
+        stem_widths=(24, 48, 96),
+    ),
+)
+# Patches without a stem, 64 of them: leaving some out saves what it promises (FLIP).
+TINY_PATCHES = replace(
+    TINY,
+    image=VitConfig(
+        image_size=32,
+        patch_size=4,
+        width=128,
+        layers=4,
+        heads=4,
+        mlp_width=384,
+        pool="mean",
+    ),
+)
 
 
 def entries() -> list[Entry]:
     """The tiny family."""
-    return [Entry(name="tiny", config=TINY), Entry(name="tiny-32", config=TINY_32)]
+    return [
+        Entry(name="tiny", config=TINY),
+        Entry(name="tiny-32", config=TINY_32),
+        Entry(name="tiny-scenes", config=TINY_SCENES),
+        Entry(name="tiny-patches-32", config=TINY_PATCHES),
+    ]

@@ -1,0 +1,1 @@
+"""Runs that differ in a named way, compared fairly."""
