@@ -231,7 +231,7 @@ def test_variants_are_a_recipe_and_flags(tmp_path, monkeypatch, capsys):
 
 
 def test_help_of_both(capsys):
-    for words, expected in ((["runs"], "--vary"), (["runs", "--help"], "--differ SETTING")):
+    for words, expected in ((["runs"], "--vary"), (["runs", "--help"], "--differ FLAG")):
         with pytest.raises(SystemExit):
             main(["benchmark", *words])
         assert expected in capsys.readouterr().out
