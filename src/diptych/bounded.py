@@ -33,9 +33,11 @@ def read_whole(path: str | Path, most: int) -> bytes:
         return file.read()
 
 
-def parse_json(text: bytes | str) -> Any:
+def parse_json(text: bytes | str, finite: bool = False) -> Any:
     """What JSON says. Raises ValueError for what is none, is nested too deeply, holds a number too
     large for a `float`, or would take more than 2 GB of memory.
+
+    `finite`: refuse NaN and Infinity, too, which Python writes, and JSON doesn't know.
 
     >>> from diptych.bounded import parse_json
     >>> parse_json(b'{"caption": "a cat"}')
@@ -50,9 +52,14 @@ def parse_json(text: bytes | str) -> Any:
     if len(data) * (2 if data.isascii() else 8) + _VALUE * values > _MEMORY:
         raise ValueError("its values would take more than 2 GB of memory")
     try:
-        return json.loads(text, parse_int=_whole_number)
+        constant = _no_constant if finite else float
+        return json.loads(text, parse_int=_whole_number, parse_constant=constant)
     except RecursionError:
         raise ValueError("its values are nested too deeply") from None
+
+
+def _no_constant(name: str) -> float:
+    raise ValueError(f"{name} is no number")
 
 
 def _whole_number(digits: str) -> int:

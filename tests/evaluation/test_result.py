@@ -71,6 +71,8 @@ def test_other_files_are_refused(text):
         ({"per_class": [1.5, None]}, "aren't between 0 and 1"),
         ({"class_names": ["a"]}, "different numbers of classes"),
         ({"metrics": {}}, "no metrics"),
+        ({"metrics": {"top1": float("nan")}}, "NaN is no number"),
+        ({"data": {"used": 10**400}}, "a number of 401 digits"),
     ],
 )
 def test_what_cant_be_said_of_classes_is_refused(changed, cause):

@@ -12,6 +12,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any, NotRequired, TypedDict
 
+from diptych.bounded import parse_json
 from diptych.config.serialize import read_as
 from diptych.durable import write_file
 from diptych.errors import DataError
@@ -159,14 +160,14 @@ class Result:
     def from_json(cls, text: str) -> "Result":
         """The result that `to_json` wrote. Raises DataError if the text is something else."""
         try:
-            values = read_as(_Json, json.loads(text, parse_constant=_refuse_constant), "the result")
+            values = read_as(_Json, parse_json(text, finite=True), "the result")
             values["intervals"] = {
                 name: list(ends) for name, ends in values.get("intervals", {}).items()
             }
             for mistake in values.get("mistakes", ()):
                 base64.b64decode(mistake["jpeg"], validate=True)
             result = cls(**values)
-        except (ValueError, TypeError, RecursionError) as error:
+        except (ValueError, TypeError) as error:
             raise DataError(f"{_NO_RESULT}{error}") from error
         if not result.metrics:
             raise DataError(f"{_NO_RESULT}it has no metrics")
@@ -204,10 +205,6 @@ class Result:
             reason = str(error).removeprefix(_NO_RESULT)
             raise DataError(f"{path} is {_NO_RESULT}{reason}") from error
         return replace(result, per_sample=_beside(path))
-
-
-def _refuse_constant(name: str) -> float:
-    raise ValueError(f"{name} is no number")
 
 
 def _beside(path: Path) -> dict[str, PerSample]:
