@@ -120,6 +120,15 @@ def test_processes_and_their_workers_share_the_walk(tmp_path, walked):
     assert len(list((tmp_path / "cache" / "index").iterdir())) == 1
 
 
+def test_a_folder_of_parts_that_was_made_too_late_goes_with_the_next_start(tmp_path):
+    paths = write(tmp_path / "shards", range(SHARDS))
+    open_index(paths, tmp_path / "cache")
+    [place] = (tmp_path / "cache" / "index").iterdir()
+    place.with_suffix(".parts").mkdir()
+    open_index(paths, tmp_path / "cache")
+    assert [*(tmp_path / "cache" / "index").iterdir()] == [place]
+
+
 def test_a_changed_shard_and_new_ones_are_walked_and_no_other(tmp_path, walked):
     paths = write(tmp_path / "shards", range(SHARDS))
     open_index(paths, tmp_path / "cache")

@@ -159,6 +159,8 @@ class _Maker:
             stamp = _stamp(self.target)
             found = _opened(self.target, self.store)
             if found is not None and self._fits(found):
+                # A process that came late to a part made the folder of the parts anew.
+                shutil.rmtree(self.target.with_suffix(".parts"), ignore_errors=True)
                 return found
             known = self._known()
             new = [number for number, (index, _) in enumerate(known) if index is None]

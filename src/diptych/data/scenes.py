@@ -258,6 +258,7 @@ def _attributes(scene: Scene) -> dict[str, object]:
 
 
 def draw(rng: np.random.Generator, choices: Sequence[T]) -> T:
+    """One of the choices, each as likely."""
     return choices[int(rng.integers(len(choices)))]
 
 

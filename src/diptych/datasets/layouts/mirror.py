@@ -5,6 +5,7 @@ import re
 from pathlib import Path
 
 from diptych.data import Shards
+from diptych.data.indexing import open_index
 from diptych.datasets.entry import Found, Wanted
 from diptych.datasets.layouts.base import read_lines, several
 from diptych.errors import DataError
@@ -29,7 +30,9 @@ def read(wanted: Wanted) -> Found | None:
                 layout="webdataset",
                 place=folder,
                 source=Shards(
-                    shards, image_keys=_IMAGES, captioner=wanted.captioner, cache=wanted.cache
+                    open_index([*map(str, shards)], wanted.cache),
+                    image_keys=_IMAGES,
+                    captioner=wanted.captioner,
                 ),
                 labels=read_labels(folder / CLASS_NAMES),
                 templates=_templates(folder / TEMPLATES),
