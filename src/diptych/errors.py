@@ -44,6 +44,8 @@ class UnknownNameError(ConfigError):
     >>> from diptych.errors import UnknownNameError
     >>> str(UnknownNameError("model", "vit-b-23", ["vit-b-32", "rn50"]))
     "no model is called 'vit-b-23'; did you mean 'vit-b-32'?"
+    >>> str(UnknownNameError("objective", "SLIP", ["clip", "slip", "filip"]))
+    "no objective is called 'SLIP'; did you mean 'slip'?"
     """
 
     def __init__(
@@ -56,9 +58,7 @@ class UnknownNameError(ConfigError):
         hint: str = "",
     ):
         known = sorted(known)
-        self.near = list(dict.fromkeys(near))[:3] or difflib.get_close_matches(
-            name, known, n=3, cutoff=0.5
-        )
+        self.near = list(dict.fromkeys(near))[:3] or _close(name, known)
         some = ", ".join(known if len(known) <= _MANY else [*known[:_MANY], "…"])
         self.hint = hint or (
             f"did you mean {' or '.join(map(repr, self.near))}?"
@@ -67,6 +67,14 @@ class UnknownNameError(ConfigError):
         )
         more = f" ({also})" if also else ""
         super().__init__(f"no {kind} is called {name!r}; {self.hint}{more}")
+
+
+def _close(name: str, known: Iterable[str]) -> list[str]:
+    """Near misses, best first; one that differs in capitals alone is the only one."""
+    spelt = {each.lower(): each for each in known}
+    if same := spelt.get(name.lower()):
+        return [same]
+    return [spelt[each] for each in difflib.get_close_matches(name.lower(), spelt, n=3, cutoff=0.5)]
 
 
 class TextTooLongError(ConfigError, RuntimeError):
