@@ -9,6 +9,7 @@ from diptych.distributed import Peers
 from diptych.training import fit, read_metrics
 from diptych.training.assemble import assemble
 from diptych.training.loop import Meter
+from diptych.training.progress import Bar
 from tests.training.runs import small_run
 
 
@@ -58,3 +59,37 @@ def test_a_report_sends_nothing_more(tmp_path, monkeypatch):
         reported = [row["step"] for row in read_metrics(out / "metrics.jsonl")]
         assert reported == ([1, 2, 3, 4] if often == 1 else [4])
     assert counts == [8, 8]  # InfoNCE has one of its own
+
+
+def test_who_waits_for_data_how_long(tmp_path, monkeypatch, capsys):
+    """Three processes, two steps of 10 seconds: they wait 0, 1 and 0, then 2, 7 and 0 seconds."""
+    clock = [0.0]
+    monkeypatch.setattr("time.perf_counter", lambda: clock[0])
+    state = assemble(small_run(tmp_path / "run"), Peers())[0]
+    state.step = 2
+    waits = [(0.0, 2.0), (1.0, 7.0), (0.0, 0.0)]
+    meters = [Meter(8) for _ in waits]
+
+    def batches(own):
+        for wait in own:
+            clock[0] += wait
+            yield numbers(0.0)
+
+    waiting = [meter.waiting(batches(own)) for meter, own in zip(meters, waits, strict=True)]
+    for step in range(2):
+        own = []
+        for rank, (meter, arriving) in enumerate(zip(meters, waiting, strict=True)):
+            clock[0] = 10.0 * step
+            next(arriving)
+            own.append(meter.own({"loss": torch.tensor(1.0)}, torch.tensor(1.0), Peers(rank, 3)))
+        for meter in meters:
+            meter.add(sum(own), rate=0.1)
+    clock[0] = 20.0
+    for rank, meter in enumerate(meters):
+        row = meter.report(state, Peers(rank, 3))()
+        assert row["data_wait"] == round((2 + 8 + 0) / 20 / 3, 4)
+        assert (row["data_wait_max"], row["data_wait_rank"]) == (0.4, 1)
+    Bar(0, 2)(row)
+    assert "data wait 17% (rank 1: 40%)" in capsys.readouterr().err
+    Bar(0, 2)(row | {"data_wait_max": 0.17})
+    assert "(rank" not in capsys.readouterr().err

@@ -100,6 +100,8 @@ class Meter:
     def __init__(self, batch_size: int, counts: Callable[[], Mapping[str, int]] = dict[str, int]):
         self._batch_size, self._counts = batch_size, counts
         self._begin = time.perf_counter()
+        self._wait = 0.0
+        """Seconds that the batch under way was waited for."""
         self._restart()
 
     def waiting(self, batches: Iterable[Batch]) -> Iterator[Batch]:
@@ -108,25 +110,32 @@ class Meter:
         while True:
             start = time.perf_counter()
             batch = next(source, None)
-            self._wait += time.perf_counter() - start
+            self._wait = time.perf_counter() - start
             if batch is None:
                 return
             yield batch
 
     def own(self, metrics: Mapping[str, Tensor], norm: Tensor, peers: Peers) -> Tensor:
         """[numbers] What this process adds to the row of a step, float64: its metrics and gradient
-        norm, of which the row has means, and what it has counted."""
+        norm, of which the row has means, what it has counted, and, in a place of its own, how long
+        it waited for the batch."""
         values, counts = {**metrics, "grad_norm": norm}, self._counts()
         self._names, self._counted = list(values), list(counts)
         # Filled there: a tensor of numbers would have to be copied, for which the host waits.
         fresh = torch.empty(1, dtype=torch.float64, device=peers.device)
         found = [value.detach().to(fresh).view(1) for value in values.values()]
-        return torch.cat([*found, *(torch.full_like(fresh, count) for count in counts.values())])
+        waits = fresh.new_zeros(peers.size)
+        waits[peers.rank].fill_(self._wait)
+        return torch.cat(
+            [*found, *(torch.full_like(fresh, count) for count in counts.values()), waits]
+        )
 
     def add(self, numbers: Tensor, rate: float) -> None:
         """Count one step: the sum over the peers of what `own` gave. Tensors stay where they are
         until `report`."""
-        self._counts_of_all = numbers[len(self._names) :]
+        last = len(self._names) + len(self._counted)
+        self._counts_of_all, waits = numbers[len(self._names) : last], numbers[last:]
+        self._waits = waits if self._waits is None else self._waits + waits
         for name, value in zip(self._names, numbers):
             self._sums[name] = self._sums[name] + value if name in self._sums else value
         self._rate = rate
@@ -134,23 +143,28 @@ class Meter:
 
     def report(self, state: TrainingState, peers: Peers) -> Callable[[], Row]:
         """A fresh start, and one row of `metrics.jsonl`, to be had when its numbers have come from
-        the device: means over the steps and the peers, and the sums of the peers' counts. Nothing
+        the device: means over the steps and the peers, the sums of the peers' counts, and the share
+        of the time that the peers waited for data, in the mean and of who waited longest. Nothing
         is sent: the steps have told each other all."""
+        assert self._waits is not None
         elapsed = time.perf_counter() - self._start
         means, counts, counted = list(self._sums), self._counts_of_all, self._counted
-        posted = Posted(torch.cat([torch.stack([*self._sums.values()]), counts]))
+        posted = Posted(torch.cat([torch.stack([*self._sums.values()]), counts, self._waits]))
         row: Row = {
             "step": state.step,
             "samples": state.samples,
             "seconds": round(time.perf_counter() - self._begin, 3),
             "lr": self._rate,
             "samples_per_second": round(self._steps * self._batch_size / elapsed, 2),
-            "data_wait": round(min(1.0, self._wait / elapsed), 4),
         }
         share = 1 / peers.size / self._steps
 
         def finished() -> Row:
             numbers = posted.read()
+            waits = [min(1.0, wait / elapsed) for wait in numbers[-peers.size :]]
+            row["data_wait"] = round(sum(waits) / len(waits), 4)
+            row["data_wait_max"] = round(max(waits), 4)
+            row["data_wait_rank"] = waits.index(max(waits))
             row.update({name: number * share for name, number in zip(means, numbers)})
             return row | dict(zip(counted, map(int, numbers[len(means) :])))
 
@@ -159,7 +173,7 @@ class Meter:
 
     def _restart(self) -> None:
         self._start = time.perf_counter()
-        self._wait = 0.0
+        self._waits: Tensor | None = None
         self._steps = 0
         self._rate = 0.0
         self._sums: dict[str, Tensor] = {}

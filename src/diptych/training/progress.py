@@ -8,6 +8,9 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from diptych.terminal import escaped
 from diptych.training.metrics import Row, is_evaluation
 
+_MORE = 0.02
+"""Share of the time by which the process that waits longest is beyond the mean, to be named."""
+
 
 def say(sentences: Iterable[str]) -> None:
     """What a person should know before a run starts, a line each."""
@@ -57,13 +60,19 @@ class Bar:
             return
         note = (
             f"loss {row['loss']:.3f} · {row['samples_per_second']:,.0f}/s · "
-            f"data wait {row['data_wait']:.0%}"
+            f"data wait {row['data_wait']:.0%}{_of_slowest(row)}"
         )
         self._bar.update(self._task, note=note)
         if not self._console.is_terminal:
             self._console.print(
                 f"step {row['step']}/{self._steps} · {note}", highlight=False, soft_wrap=True
             )
+
+
+def _of_slowest(row: Row) -> str:
+    """Which process waits for data much longer than the others."""
+    most = row["data_wait_max"]
+    return f" (rank {row['data_wait_rank']}: {most:.0%})" if most > row["data_wait"] + _MORE else ""
 
 
 def _measured(row: Row) -> Iterable[str]:
