@@ -4,6 +4,7 @@ refused."""
 import re
 import shlex
 import shutil
+import warnings
 from dataclasses import replace
 from pathlib import Path
 
@@ -22,7 +23,7 @@ from diptych.config import (
     TowerOptions,
 )
 from diptych.data import open_source, write_shards
-from diptych.errors import ConfigError
+from diptych.errors import ConfigError, DataWarning
 from diptych.families.eva import EvaConfig
 from diptych.training import fit, load_run, read_metrics
 from diptych.training.plan import plan
@@ -121,6 +122,41 @@ def test_validation_hides_every_other_patch_and_is_the_same_for_all_sizes(tmp_pa
     assert len(found) == 2
     assert found[0] == pytest.approx(found[1], abs=1e-5)
     assert -1 < found[0] < 1
+
+
+def test_held_out_pictures_alone_have_a_loss_too(tmp_path, teacher):
+    """The same as with captions, which MIM doesn't read; what retrieval lacks is said."""
+    write_pictures(tmp_path / "classes", each=2)
+    flat, told = tmp_path / "flat", tmp_path / "told"
+    flat.mkdir()
+    told.mkdir()
+    for path in (tmp_path / "classes").rglob("*.png"):
+        name = f"{path.parent.name} {path.name}"
+        shutil.copy(path, flat / name)
+        shutil.copy(path, told / name)
+        (told / name).with_suffix(".txt").write_text(f"{path.parent.name} {path.stem}")
+    shards = tmp_path / "shards"
+    whole = open_source(DataConfig(path=str(flat)), alone=True)
+    write_shards(shards, [whole[i] for i in range(len(whole))])
+    found = {}
+    for path in (told, flat, tmp_path / "classes", next(shards.glob("*.tar"))):
+        held = EvaluationConfig(pairs=str(path), every_steps=0)
+        out = tmp_path / f"run-{path.name}"
+        run = mim_run(out, teacher, evaluation=held, steps=1, ema=0.0)
+        with warnings.catch_warnings(record=True) as said:
+            warnings.simplefilter("always", DataWarning)
+            fit(run, progress=False)
+        [row] = [row for row in read_metrics(out / "metrics.jsonl") if "val/loss" in row]
+        found[path] = row["val/loss"]
+        alone = [str(each.message) for each in said if "the loss alone" in str(each.message)]
+        assert len(alone) == (path != told)
+        assert all(text.startswith(f"--evaluation.pairs {path}: ") for text in alone)
+        assert ("val/image_to_text_R@1" in row) == (path == told)
+    assert len(found) == 4
+    assert max(found.values()) == pytest.approx(min(found.values()), abs=1e-5)
+    missing = EvaluationConfig(pairs=str(tmp_path / "nowhere"))
+    with pytest.raises(ConfigError, match="^--evaluation.pairs .*nowhere doesn't exist$"):
+        fit(mim_run(tmp_path / "none", teacher, evaluation=missing), progress=False)
 
 
 def test_pictures_alone_will_do(tmp_path, teacher):

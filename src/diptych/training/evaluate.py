@@ -2,6 +2,7 @@
 held-out pairs."""
 
 import re
+import warnings
 from collections.abc import Callable, Generator
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field, fields, replace
@@ -10,10 +11,11 @@ from typing import Literal
 import torch
 
 from diptych.config import DataConfig, EvaluationConfig, Run
+from diptych.data import open_source
 from diptych.datasets import Dataset, open_own
 from diptych.distributed import FAILURES, Peers, together
 from diptych.encoder import Encoder
-from diptych.errors import ConfigError, DiptychError, first_line
+from diptych.errors import ConfigError, DataError, DataWarning, DiptychError, first_line
 from diptych.evaluation import Task
 from diptych.evaluation.engine import Engine
 from diptych.evaluation.names import short_names
@@ -74,11 +76,21 @@ def spelt_for_training(sentence: str) -> str:
 
 
 class Evaluation:
-    """All that a run measures on the way. Every process calls it alike, and encodes its share."""
+    """All that a run measures on the way. Every process calls it alike, and encodes its share.
 
-    def __init__(self, run: Run, peers: Peers, tokenizer: Tokenizer, preprocess: Preprocess):
+    `alone`: the objective reads no captions, so held-out pictures without any will do for its loss.
+    """
+
+    def __init__(
+        self,
+        run: Run,
+        peers: Peers,
+        tokenizer: Tokenizer,
+        preprocess: Preprocess,
+        alone: bool = False,
+    ):
         self._limit, self._compiled = run.evaluation.limit, run.compile
-        self._sets = _accuracies(run, peers) + _pairs(run, peers, tokenizer, preprocess)
+        self._sets = _accuracies(run, peers) + _pairs(run, peers, tokenizer, preprocess, alone)
 
     def __bool__(self) -> bool:
         """Whether anything is measured."""
@@ -142,7 +154,9 @@ def _accuracies(run: Run, peers: Peers) -> list[_Set]:
     ]
 
 
-def _pairs(run: Run, peers: Peers, tokenizer: Tokenizer, preprocess: Preprocess) -> list[_Set]:
+def _pairs(
+    run: Run, peers: Peers, tokenizer: Tokenizer, preprocess: Preprocess, alone: bool
+) -> list[_Set]:
     path = run.evaluation.pairs
     if not path:
         return []
@@ -156,7 +170,9 @@ def _pairs(run: Run, peers: Peers, tokenizer: Tokenizer, preprocess: Preprocess)
         peers=peers,
     )
     flag = f"--evaluation.pairs {path}"
-    return [_Set(flag, _opening(data, "retrieval"), _recalls_and_loss(validation), peers)]
+    opening = _opening(data, "retrieval")
+    opening = _or_pictures_alone(opening, data, flag) if alone else opening
+    return [_Set(flag, opening, _recalls_and_loss(validation), peers)]
 
 
 def _opening(data: DataConfig, kind: Literal["zero-shot", "retrieval"]) -> Callable[[], Dataset]:
@@ -172,6 +188,26 @@ def _opening(data: DataConfig, kind: Literal["zero-shot", "retrieval"]) -> Calla
     return opened
 
 
+def _or_pictures_alone(
+    opening: Callable[[], Dataset], data: DataConfig, flag: str
+) -> Callable[[], Dataset]:
+    """The pairs; or, where there are pictures without captions, these, without a metric."""
+
+    def opened() -> Dataset:
+        try:
+            return opening()
+        except DataError as error:
+            source = open_source(data, alone=True, flags="--")
+            warnings.warn(
+                f"{flag}: the loss alone is measured: {spelt_for_training(str(error))}",
+                DataWarning,
+                stacklevel=2,
+            )
+            return Dataset(name=data.path, kind="retrieval", source=source, metric="")
+
+    return opened
+
+
 def _accuracy(prefix: str, peers: Peers) -> Measure:
     def measure(objective: Objective, dataset: Dataset, limit: int) -> Row:
         found = evaluate_model(objective.model, dataset, limit, peers)
@@ -183,6 +219,8 @@ def _accuracy(prefix: str, peers: Peers) -> Measure:
 def _recalls_and_loss(validation: Validation) -> Measure:
     def measure(objective: Objective, dataset: Dataset, limit: int) -> Row:
         row: Row = {"val/loss": validation.loss(objective, dataset.source, limit)}
+        if not dataset.metric:
+            return row
         found = evaluate_model(objective.model, dataset, limit, validation.peers)
         for name, value in found.items():
             row["val/" + _RECALL.sub(r"_R@\1", name)] = value

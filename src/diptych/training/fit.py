@@ -186,7 +186,7 @@ def _make(run: Run, origin: _Origin, peers: Peers, teachers: Teachers) -> _Made:
         reinforced=teachers.reinforced,
         readers=teachers.readers if state.objective.views.taught else (),
     )
-    evaluation = Evaluation(run, peers, tokenizer, preprocess)
+    evaluation = Evaluation(run, peers, tokenizer, preprocess, alone)
     return _Made(state, wrapped, tokenizer, loader, evaluation, [*notes, *origin.notes, *placed])
 
 
