@@ -1,15 +1,20 @@
 """`diptych evaluate`."""
 
 import csv
+import errno
+import os
 import subprocess
 import sys
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
 
 from diptych import pretrained
+from diptych.cli import evaluate as verb
 from diptych.cli import main
+from diptych.encoder import cache
 from diptych.evaluation import Result, evaluate
 from diptych.models import build
 from diptych.weights.native import save_model
@@ -223,6 +228,34 @@ def test_a_place_that_cannot_be_written_is_said_before_the_work(place, capsys, a
     (place / "file").write_text("")
     assert evaluate_with("no-such-model", *arguments) == 2
     assert sentence in capsys.readouterr().err
+
+
+def test_a_cache_that_cannot_be_written_serves_as_far_as_it_goes(place, capsys, monkeypatch):
+    tiny.save(place / "one")
+    arguments = ["one", "--cache", "cache", "--data"]
+    assert evaluate_with(*arguments, "data", "--out", "r.json") == 0
+    before = Result.load("r.json")
+    [corrupt, *_] = sorted(place.glob("cache/vectors/texts/*/*.safetensors"))
+
+    def refuse(*_, **__):
+        raise OSError(errno.EROFS, os.strerror(errno.EROFS))
+
+    check = verb.check_writable
+    monkeypatch.setattr(
+        verb,
+        "check_writable",
+        lambda folder, flag: refuse() if flag == "--cache" else check(folder, flag),
+    )
+    monkeypatch.setattr(cache, "write_file", refuse)
+    assert evaluate_with(*arguments, "data", "--out", "again.json") == 0
+    assert Result.load("again.json").metrics == before.metrics
+    corrupt.write_bytes(b"no vectors")
+    monkeypatch.setattr(Path, "unlink", refuse)
+    capsys.readouterr()
+    assert evaluate_with(*arguments, "data", "--out", "third.json") == 2
+    said = capsys.readouterr().err.strip().splitlines()
+    assert "can't be written" in said[-1]
+    assert "choose another --cache" in said[-1]
 
 
 def test_a_result_into_the_current_folder(place):

@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     from diptych.evaluation.tasks import Task
 
 
+_VECTORS = "vectors"
+"""The folder of vectors in that of `--cache`."""
 _PREDICTED = "--predictions are of zero-shot by vectors and of linear"
 
 
@@ -129,7 +131,7 @@ def run(arguments: Sequence[str]) -> int:
 
     check_frames(options.frames, parse_tasks(options.tasks) if options.tasks else (), options.by)
     with connect((options.device or "").partition(":")[0]) as peers:
-        cache = Cache(Path(options.cache).expanduser() / "vectors" if options.cache else None)
+        cache = Cache(Path(options.cache).expanduser() / _VECTORS if options.cache else None)
         code = (_one if options.data else _many)(options, peers, cache)
         for path in cache.corrupt:
             say(f"corrupt, made again: {path}", error=True)
@@ -146,8 +148,10 @@ def _check_places(options: Evaluate) -> None:
             folder = folder.parent
         if place or (options.tasks and flag == "--out"):
             check_writable(folder if place else Path("results"), flag)
-    if options.cache:
-        check_writable(Path(options.cache).expanduser(), "--cache")
+    cache = Path(options.cache).expanduser()
+    # One that is there may hold all that is wanted: nothing is written then.
+    if options.cache and not (cache / _VECTORS).is_dir():
+        check_writable(cache, "--cache")
 
 
 def _is_folder(place: str) -> bool:

@@ -12,6 +12,7 @@ not at all and carries a checksum: one that doesn't fit is made again. So a kill
 most, and any number of processes may write.
 """
 
+import contextlib
 import hashlib
 import json
 import os
@@ -70,7 +71,8 @@ class Cache:
             return None
         except (SafetensorError, OSError, ValueError, KeyError, TypeError):
             self.corrupt.append(path)
-            path.unlink(missing_ok=True)
+            with contextlib.suppress(OSError):  # of a disk that is read-only; writing it says so
+                path.unlink(missing_ok=True)
             return None
 
     def write(self, place: str, entry: CacheEntry, *, lasting: bool = True) -> None:
