@@ -88,13 +88,14 @@ def eva02_l_mim() -> Run:
 
 
 def eva02_e_mim() -> Run:
-    """EVA02-E by masked image modelling: 56 epochs of Merged-38M in batches of 2048.
+    """EVA02-E by masked image modelling: 56 epochs of Merged-38M in batches of 2016.
 
     torchrun --nnodes 18 --nproc-per-node 8 -m diptych train eva02-e-mim --data.path \
     'merged38m/{0000..3799}.tar'
 
-    Teacher: EVA01-CLIP-g-14. Of its training nothing but the teacher was published: batch, epochs
-    and rates are taken to be EVA02-L's on the same data.
+    Teacher: EVA01-CLIP-g-14. Of its training nothing but the teacher was published: epochs and
+    rates are taken to be EVA02-L's on the same data, and its batch of 2048, of which 144 GPUs share
+    out 2016.
     Hardware: 144 GPUs of 80 GB; not published.
     Expected: with eva02-clip-e-14-plus behind it, 82.0 % zero-shot top-1 on ImageNet (EVA-CLIP's
     model card).
