@@ -73,7 +73,9 @@ def test_training_takes_the_stores_crops_unless_others_are_typed(tmp_path, shard
     assert call(*command) == 2
     assert "has no teacher: name one or several" in capsys.readouterr().err
     assert call(*command, "--objective.reinforced", tmp_path / "none") == 2
-    assert "holds no teachers' vectors; make them with" in capsys.readouterr().err
+    assert (
+        "say where they are by --objective.reinforced, or make them with" in capsys.readouterr().err
+    )
     assert call(*command, "--objective.reinforced", store) == 0
     augment = load_run(tmp_path / "run").data.augment
     assert (augment.scale, augment.flip, augment.crops) == ((0.5, 1.0), 0.5, 2)

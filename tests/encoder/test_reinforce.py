@@ -261,7 +261,7 @@ def test_other_data_other_crops_and_other_teachers_are_refused(data, tmp_path):
         loaded(replace(data, augment=replace(AUGMENT, crops=4)), reinforced=store)
     with pytest.raises(ConfigError, match="no vectors of the teacher third, but of tiny 1, small"):
         Reinforced(tmp_path / "store", ["small", "third"])
-    with pytest.raises(ConfigError, match="holds no teachers' vectors; make them with"):
+    with pytest.raises(ConfigError, match="where they are by --objective.reinforced, or make"):
         Reinforced(tmp_path / "nowhere")
     write_shards(tmp_path / "shards", samples(10), per_shard=5)
     (tmp_path / "shards" / "000002.tar").unlink()

@@ -61,7 +61,7 @@ class Reinforced:
     def _place(self, name: str) -> int:
         stored = [teacher.name for teacher in self.meta.teachers]
         for place, other in enumerate(stored):
-            if other in (name, str(Path(name).absolute())):
+            if other in (name, str(Path(name).expanduser().absolute())):
                 return place
         raise ConfigError(
             f"{self.folder} has no vectors of the teacher {name}, but of {', '.join(stored)}; "

@@ -189,8 +189,8 @@ def read_meta(folder: Path) -> StoreMeta:
         values: Any = parse_json((folder / NAME).read_bytes())
     except (FileNotFoundError, NotADirectoryError) as error:
         raise ConfigError(
-            f"{folder} holds no teachers' vectors; make them with "
-            f"`diptych reinforce SHARDS --teacher MODEL --out {folder}`"
+            f"{folder} holds no teachers' vectors; say where they are by --objective.reinforced, "
+            f"or make them with `diptych reinforce SHARDS --teacher MODEL --out {folder}`"
         ) from error
     except OSError as error:
         raise ConfigError(f"{folder} can't be read: {error.strerror or error}") from error
