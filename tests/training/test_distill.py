@@ -2,12 +2,14 @@
 
 import shutil
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
 from safetensors.torch import load_file
 
-from diptych import models
+from diptych import models, pretrained
+from diptych.checkpoints import locate
 from diptych.config import (
     AugmentConfig,
     DataConfig,
@@ -186,3 +188,21 @@ def test_a_plan_counts_teachers_that_are_asked_and_none_whose_vectors_are_stored
         for name in ("large", "wordy")
     ]
     assert weights[1] - weights[0] == pytest.approx(4 * sum(sizes), rel=0.01)
+
+
+def test_a_plan_has_the_teachers_that_training_would_have(place, monkeypatch):
+    """Repositories of the hub too, which aren't known by name, as they are here."""
+    with pytest.raises(ConfigError, match="has no teacher: name one or several"):
+        plan(run_of(place, "x", DistillObjectiveConfig()))
+    here = asked(place)
+    tag = "ViT-H-14/laion2b_s32b_b79k"
+    afar = replace(here, teachers=("hf-hub:org/large", tag))
+    repositories = ("hf-hub:org/large", f"hf-hub:{pretrained.repository(tag)}")
+    fetched = dict(zip(repositories, map(Path, here.teachers), strict=True))
+    monkeypatch.setattr(locate, "fetch", lambda name, **_: fetched[name])
+    there = plan(run_of(place, "x", afar)).devices[0].weights
+    assert there == plan(run_of(place, "x", here)).devices[0].weights
+    with pytest.raises(ConfigError, match="--objective.teachers nobody: no model is called"):
+        plan(run_of(place, "x", replace(here, teachers=("nobody",))))
+    with pytest.raises(ConfigError, match="--objective.teachers '' is empty; give a name"):
+        replace(here, teachers=("",))

@@ -1,12 +1,12 @@
 """Objectives in which models that are trained already, the teachers, say what is to be learned."""
 
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import Annotated, ClassVar, Literal
 
 from diptych.components import Component
 from diptych.config.model import ClipConfig
 from diptych.config.objective import ClipObjectiveConfig, ContrastiveConfig, ObjectiveConfig
-from diptych.config.ranges import Above, Factor, Share, ShareOfSome, Some
+from diptych.config.ranges import Above, Factor, Filled, Share, ShareOfSome, Some
 from diptych.errors import ConfigError
 
 
@@ -19,7 +19,7 @@ class TaughtConfig(ObjectiveConfig, abstract=True):
     inherits_text: ClassVar[bool] = False
     """Whether the model that is trained has the first teacher's text tower, scale and bias."""
 
-    teachers: tuple[str, ...] = ()
+    teachers: Annotated[tuple[str, ...], Filled("--objective.teachers")] = ()
     """Models whose answers are the targets: whatever `diptych.load` reads. They stay as they
     are."""
     fingerprints: tuple[str, ...] = ()

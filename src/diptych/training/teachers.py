@@ -1,5 +1,6 @@
 """The teachers of a run: found, known again, and given to the objective."""
 
+import contextlib
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -16,7 +17,7 @@ from diptych.data.reinforced import Reinforced
 from diptych.data.views import Reader
 from diptych.distributed import Peers, on_main, together
 from diptych.encoder.identity import fingerprint
-from diptych.errors import CheckpointError, ConfigError, DiptychError
+from diptych.errors import CheckpointError, ConfigError, DiptychError, UnknownNameError
 from diptych.inputs import Preprocess, tokenizer_of
 from diptych.models import Clip, build
 
@@ -66,11 +67,7 @@ def load_teachers(run: Run, peers: Peers, sharded: bool) -> tuple[Run, Teachers]
     if isinstance(config, DistillObjectiveConfig):
         if config.reinforced:
             return _stored(run, config)
-        if not config.teachers:
-            raise ConfigError(
-                "the objective distill has no teacher: name one or several, --objective.teachers "
-                "MODEL …, or what diptych reinforce has stored, --objective.reinforced FOLDER"
-            )
+        _refuse_none(config)
     if not isinstance(config, TaughtConfig) or not config.teachers:
         return run, Teachers()
     models, folders = list[Clip](), list[Path]()
@@ -133,12 +130,23 @@ def _refuse_others(
     )
 
 
+def _refuse_none(config: DistillObjectiveConfig) -> None:
+    if not config.teachers:
+        raise ConfigError(
+            "the objective distill has no teacher: name one or several, --objective.teachers "
+            "MODEL …, or what diptych reinforce has stored, --objective.reinforced FOLDER"
+        )
+
+
 def teacher_configs(run: Run) -> list[ClipConfig]:
-    """How the run's teachers are built, without their weights. Raises ConfigError for those of
-    which only their weights tell."""
+    """How the run's teachers are built. Published names say it; of others the files are read, which
+    come from the hub as for training. Raises ConfigError for what isn't a teacher."""
     config = run.objective
-    stored = isinstance(config, DistillObjectiveConfig) and config.reinforced
-    if stored or not isinstance(config, TaughtConfig):
+    if isinstance(config, DistillObjectiveConfig):
+        if config.reinforced:
+            return []
+        _refuse_none(config)
+    if not isinstance(config, TaughtConfig):
         return []
     return [_config_of(name) for name in config.teachers]
 
@@ -146,7 +154,8 @@ def teacher_configs(run: Run) -> list[ClipConfig]:
 def _config_of(name: str) -> ClipConfig:
     try:
         if not Path(name).expanduser().exists():
-            return pretrained.get(name)
+            with contextlib.suppress(UnknownNameError):
+                return pretrained.get(name)
         found = read(name).config
     except DiptychError as error:
         raise ConfigError(f"--objective.teachers {name}: {error}") from error
