@@ -5,7 +5,7 @@ import warnings
 from collections.abc import Sequence
 
 from diptych.config import DataConfig
-from diptych.data.bounded import BoundedFolder
+from diptych.data.bounded_folder import BoundedFolder
 from diptych.data.braces import expand_braces
 from diptych.data.files import Store, Unreachable
 from diptych.data.remote import Remote, find, list_once, refuse_secrets

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from diptych.data.bounded import BoundedFolder
+from diptych.data.bounded_folder import BoundedFolder
 
 PAGE = 1 << 21
 """Bytes of a page: many samples, and a moment of a network."""

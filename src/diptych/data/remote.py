@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import urlsplit
 
-from diptych.data.bounded import BoundedFolder
+from diptych.data.bounded_folder import BoundedFolder
 from diptych.data.files import Elsewhere, Store, Unreachable, stamp_of
 from diptych.data.pages import Pages
 from diptych.data.retry import Retry, Transient

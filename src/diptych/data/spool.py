@@ -10,7 +10,7 @@ from functools import partial
 from pathlib import Path
 
 from diptych.config import DataConfig
-from diptych.data.bounded import FULL, BoundedFolder, NoRoom
+from diptych.data.bounded_folder import FULL, BoundedFolder, NoRoom
 from diptych.data.command import TooSlow, write_output
 from diptych.data.files import Elsewhere, Store, Unreachable, stamp_of
 from diptych.data.retry import Retry, Transient

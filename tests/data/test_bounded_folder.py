@@ -8,7 +8,7 @@ import os
 import pytest
 
 from diptych.data import open_source, write_shards
-from diptych.data.bounded import BoundedFolder, NoRoom
+from diptych.data.bounded_folder import BoundedFolder, NoRoom
 from diptych.data.pages import Pages
 from diptych.data.retry import Retry
 from diptych.data.spool import Spool

@@ -39,7 +39,7 @@ class BoundedFolder:
 
     >>> import tempfile
     >>> from pathlib import Path
-    >>> from diptych.data.bounded import BoundedFolder
+    >>> from diptych.data.bounded_folder import BoundedFolder
     >>> folder = BoundedFolder(Path(tempfile.mkdtemp()), most=10.0)
     >>> folder.put("a", b"12345"), folder.put("b", b"123456")
     (None, None)
