@@ -1,6 +1,5 @@
 """From `data.path` to a source: which kind it is, and what is wrong when it is none."""
 
-import contextlib
 import glob
 import itertools
 import os
@@ -8,16 +7,15 @@ import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import cast
 
 from diptych.components import implementation, type_name
 from diptych.config import DataConfig, SourceConfig
-from diptych.data.bad import too_many
 from diptych.data.braces import expand_braces
 from diptych.data.elsewhere import piped, remote
 from diptych.data.files import Store
 from diptych.data.indexing import open_index
 from diptych.data.layout import PACKED, FolderReader
+from diptych.data.probes import probe, refuse_bad, said_of_neighbours
 from diptych.data.remote import is_remote, shown
 from diptych.data.shards import Shards
 from diptych.data.share import rows_of_share
@@ -36,9 +34,6 @@ from diptych.data.tar import is_tar
 from diptych.distributed import Peers
 from diptych.errors import ConfigError, DataError, DataWarning
 
-_PROBES = 8
-_SAME = 64
-"""Samples that are compared before all are said to have one caption."""
 _KINDS = (
     "shards (.tar), a table (.csv, .tsv, .parquet, .jsonl, .json), a folder of pictures with "
     "captions or of a sub-folder per class, shards at s3://, hf:// or https://, pipe:COMMAND or "
@@ -87,9 +82,9 @@ def open_source(
     for address, root in zip(map(str.strip, paths), roots, strict=True):
         opener, path = _Opener(config, captioner, root.strip(), peers), shown(address)
         part = opener.open(address)
-        _refuse_bad(path, part, config.max_bad_share, flags)
+        refuse_bad(path, part, config.max_bad_share, flags)
         chosen, left_out = _rows_of(part, split)
-        probed = (*_probe(path, chosen, flags), *_said_of_neighbours(path, chosen, config, flags))
+        probed = (*probe(path, chosen, flags), *said_of_neighbours(path, chosen, config, flags))
         for remark in (*part.remarks, *left_out, *(() if alone else probed)):
             warnings.warn(remark, DataWarning, stacklevel=2)
         parts.append(_shared(chosen, config, split))
@@ -122,7 +117,7 @@ def _open_own(config: SourceConfig) -> Source:
     source = implementation(config)(config)
     if not isinstance(source, Source):
         raise ConfigError(f"{config.implementation} is no diptych.data.Source")
-    for remark in (*source.remarks, *_probe(type_name(type(config)), source, "--data.")):
+    for remark in (*source.remarks, *probe(type_name(type(config)), source, "--data.")):
         warnings.warn(remark, DataWarning, stacklevel=3)
     return source
 
@@ -140,86 +135,6 @@ def class_names_of(source: Source) -> tuple[str, ...]:
             f"no class names are known for {source.describe()}; give a file of names, one a line"
         )
     return source.class_names
-
-
-def _refuse_bad(path: str, source: Source, share: float, flags: str) -> None:
-    """Lines of tables that are no rows count as bad samples. Raises DataError for too many."""
-    lines = [bad for bad in source.bad_samples if bad.key]
-    if lines and too_many(len(lines), len(source) + len(lines), share):
-        raise DataError(
-            f"{len(lines):,} of {len(source) + len(lines):,} rows of {path} can't be read, more "
-            f"than {flags}max-bad-share {share:g}; the first: {lines[0].key}: {lines[0].reason}"
-        )
-
-
-def _probe(path: str, source: Source, flags: str) -> tuple[str, ...]:
-    """Try a few samples. Raises DataError where none can be used; remarks where all say the
-    same."""
-    if not len(source):
-        why = [f": {bad.file} is {bad.reason}" for bad in source.bad_samples[:1]]
-        raise DataError(f"{path} holds no samples{''.join(why)}")
-    tried, captions, reasons = _spread(len(source), _PROBES), set[tuple[str, ...]](), list[str]()
-    for index in tried:
-        try:
-            captions.add(_read(source, index, flags))
-        except (DataError, OSError) as error:
-            reasons.append(f"{source.where(index)[1]}: {error}")
-    if len(reasons) == len(tried):
-        raise DataError(
-            f"none of {len(tried)} samples tried (of {len(source):,}) in {path} can be used; "
-            f"{reasons[0]}"
-        )
-    if len(captions) > 1 or len(source) < 2 or not any(captions):
-        return ()
-    return _said_of_constant(path, source)
-
-
-def _read(source: Source, index: int, flags: str) -> tuple[str, ...]:
-    """A sample's captions. Raises DataError where its picture isn't there."""
-    sample = source[index]
-    if isinstance(sample.image, str) and not os.path.exists(sample.image):
-        hint = f"; the folder that pictures' paths start from is {flags}image-root"
-        raise DataError(f"{sample.image} doesn't exist{hint if sample.meta is not None else ''}")
-    return sample.captions
-
-
-def _said_of_constant(path: str, source: Source) -> tuple[str, ...]:
-    """That all samples looked at have one caption, where it is so."""
-    found = list[tuple[str, ...]]()
-    for index in _spread(len(source), _SAME):
-        with contextlib.suppress(DataError, OSError):
-            found.append(source[index].captions)
-    if len(found) < 2 or len(set(found)) > 1:
-        return ()
-    return (
-        f"all samples of {path} that were looked at have the same caption, {found[0][0]!r}: "
-        "a model learns nothing from them",
-    )
-
-
-def _said_of_neighbours(
-    path: str, source: Source, config: DataConfig, flags: str
-) -> tuple[str, ...]:
-    """That runs of consecutive samples are of one class each, where it is so."""
-    pairs, looked = list[tuple[int, int]](), config.consecutive > 1 and len(source) > 1
-    for index in _spread(len(source) - 1, _PROBES) if looked else ():
-        with contextlib.suppress(DataError, OSError):
-            labels = source[index].label, source[index + 1].label
-            if None not in labels:
-                pairs.append(cast(tuple[int, int], labels))
-    alike = len(pairs) > 1 and all(first == last for first, last in pairs)
-    if not alike or len(set(pairs)) == 1:
-        return ()
-    return (
-        f"samples of {path} that lie side by side are of one class: with {flags}consecutive "
-        f"{config.consecutive} they come into a batch together; 1 shuffles them one by one",
-    )
-
-
-def _spread(count: int, most: int) -> list[int]:
-    """Numbers spread evenly over `count`, the first and the last among them: files often go bad at
-    their end."""
-    return sorted({place * (count - 1) // (most - 1) for place in range(most)})
 
 
 @dataclass(frozen=True)
