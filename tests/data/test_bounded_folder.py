@@ -163,3 +163,12 @@ def test_what_the_shell_does_not_know_is_not_tried_again(tmp_path, monkeypatch):
     spool = Spool(folder=tmp_path, timeout=0.0, most=0.0, flags="", retry=Retry(9))
     with pytest.raises(DataError, match="failed with status 127"):
         spool.get("no-such-command-7654")
+
+
+def test_a_folder_that_cannot_be_is_said_at_once(tmp_path, monkeypatch):
+    """A link to a disk that isn't there: what's missing is no output that had to make room."""
+    monkeypatch.setattr(Retry, "pause", pytest.fail)
+    (tmp_path / "gone").symlink_to("/proc/no-such-disk")
+    spool = Spool(folder=tmp_path / "gone" / "pipes", timeout=0.0, most=0.0, flags="")
+    with pytest.raises(DataError, match="can't be kept in .*gone/pipes: .*set another cache"):
+        spool.get("echo a")

@@ -143,10 +143,12 @@ def test_one_missing_shard_of_several_is_left_out_and_listed(tmp_path, web):
         open_source(data)
 
 
-def test_a_server_without_ranges_is_refused(tmp_path, web):
+@pytest.mark.parametrize("name", ["000000.tar", "{000000..000003}.tar"])
+def test_a_server_without_ranges_is_refused_before_each_shard_was_sent_whole(tmp_path, web, name):
     web.knows_ranges = False
     with pytest.raises(DataError, match="gives the whole file where a part is asked.*pipe:curl"):
-        open_source(config(tmp_path, f"{web.url}/000000.tar", remote_limit=1e-6))
+        open_source(config(tmp_path, f"{web.url}/{name}", remote_limit=1e-6))
+    assert [path for path, _, _ in web.ranges] == ["000000.tar"]
 
 
 def test_a_changed_shard_is_indexed_anew(tmp_path, web):
@@ -168,6 +170,10 @@ def test_secrets_are_refused_or_not_shown(tmp_path, web):
     assert "hidden" not in str(caught.value)
     signed = open_source(config(tmp_path, f"{web.url}/000000.tar?signature=hidden"))
     assert "hidden" not in signed.describe() + str(signed.where(0))
+    assert signed[0].captions == ("picture 0",)
+    kept = [path for path in (tmp_path / "cache").rglob("*") if path.is_file()]
+    assert any(path.suffix == ".index" for path in kept)
+    assert not any(b"hidden" in path.read_bytes() for path in kept)
     with pytest.raises(DataError, match="doesn't exist") as caught:
         open_source(config(tmp_path, f"{web.url}/7.tar?signature=hidden"))
     assert "hidden" not in str(caught.value)

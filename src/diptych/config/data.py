@@ -1,5 +1,6 @@
 """Where pairs come from and how they become views."""
 
+import re
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -20,6 +21,8 @@ from diptych.config.ranges import (
     check_rising,
 )
 from diptych.errors import ConfigError
+
+_IPV6 = re.compile(r"://[^/]*(\[[^/]*:[^/\]]*\]?)")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -190,6 +193,11 @@ class DataConfig(Ranged):
         if self.path and self.source is not None:
             raise ConfigError(
                 f"--data.path {self.path} would be ignored: --data.source is set; leave one empty"
+            )
+        if address := _IPV6.search(self.path):
+            raise ConfigError(
+                f"the host {address[1]} in the path is a number with colons (IPv6), and :: joins "
+                "sources; call the host by a name, such as one of /etc/hosts"
             )
         sources = self.path.split("::")
         if self.weights and len(self.weights) != len(sources):

@@ -44,11 +44,12 @@ def remote(path: str, config: DataConfig) -> tuple[list[str], Store]:
     urls = list(itertools.chain.from_iterable(found))
     room = BoundedFolder(cache_folder(config) / "remote", config.remote_limit * 1e9)
     store = Remote(retry, room, forward=config.consecutive > 1)
+    paths = [store.path(url) for url in urls]
     try:
-        store.state(urls[0])
+        store.state(paths[0])
     except Transient:  # a server that is down: all others would wait for it, too
         raise
     except Unreachable:
         pass  # this one alone, maybe
     list_once(urls)
-    return urls, store
+    return paths, store

@@ -23,7 +23,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from diptych.data.files import Store
+from diptych.data.files import Store, stamp_of
 from diptych.data.remote import shown
 from diptych.data.shard_index import UNREADABLE, Record, ShardIndex, record, write_index
 from diptych.data.workers import Note, in_order
@@ -77,7 +77,7 @@ def open_index(
     if named and (missing := np.flatnonzero(versions[:, 0] == _ABSENT)).size:
         raise DataError(f"{paths[missing[0]]} doesn't exist")
     places = paths if store else map(os.path.abspath, paths)
-    keys = np.array([_hash(place) for place in places], "<u8")
+    keys = np.array([stamp_of(place) for place in places], "<u8")
     folder = cache / "index"
     # Paths are kept as they were given: those from another folder are others.
     target = folder / f"{_name(paths, keys.tobytes())}.index"
@@ -96,11 +96,6 @@ def open_index(
 
 _ABSENT = -1
 """Size of a shard that isn't there."""
-
-
-def _hash(path: str) -> int:
-    digest = hashlib.blake2b(path.encode("utf-8", "surrogateescape"), digest_size=8).digest()
-    return int.from_bytes(digest, "little")
 
 
 def _name(paths: Sequence[str], *more: bytes) -> str:
@@ -164,6 +159,8 @@ class _Maker:
                 return found
             known = self._known()
             new = [number for number, (index, _) in enumerate(known) if index is None]
+            if new and self.store is not None:
+                self.store.check(self.paths[new[0]])
             parts = [new[start : start + _PART] for start in range(0, len(new), _PART)]
             if len(parts) > 1:
                 self._make_parts(parts, stamp, workers)

@@ -10,7 +10,6 @@ from collections import Counter
 from collections.abc import Generator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
-from urllib.parse import urlsplit
 
 from diptych.data.bounded_folder import BoundedFolder
 from diptych.data.files import Elsewhere, Store, Unreachable, stamp_of
@@ -68,6 +67,10 @@ def refuse_secrets(url: str) -> None:
         )
 
 
+class NoRanges(DataError):
+    """A server gives whole files alone."""
+
+
 @dataclass(frozen=True)
 class RemoteFile(Elsewhere):
     """A file that fsspec finds. With `pages` what was read stays on this machine for a while."""
@@ -101,9 +104,7 @@ class RemoteFile(Elsewhere):
                 filesystem, path = located(self.url)
                 data = filesystem.cat_file(path, start=start, end=end, **_limits(filesystem))
             if len(data) > end - start:
-                raise Unreachable(
-                    f"{self}: its server gives the whole file where a part is asked for{_BY_PIPE}"
-                )
+                raise self._whole()
             if len(data) < end - start:
                 raise Transient(
                     f"{self} gave {len(data):,} of {end - start:,} bytes from byte {start:,}"
@@ -112,29 +113,68 @@ class RemoteFile(Elsewhere):
 
         return self.retry(ask, f"{self.url} {start}")
 
+    def check_ranges(self) -> None:
+        """Ask a web server for the last byte. Raises NoRanges where it would give all of them,
+        which aren't waited for; DataError."""
+
+        def ask() -> None:
+            with _explaining(self.url):
+                filesystem, path = located(self.url)
+                options = {"block_size": 1, "cache_type": "none", "size": self.size}
+                with filesystem.open(path, **options) as file:
+                    file.seek(self.size - 1)
+                    try:
+                        file.read(1)
+                    except ValueError:
+                        raise self._whole() from None
+
+        if self.url.startswith("http") and self.size > 1:
+            self.retry(ask, self.url)
+
+    def _whole(self) -> NoRanges:
+        return NoRanges(
+            f"{self}: its server gives the whole file where a part is asked for{_BY_PIPE}"
+        )
+
 
 class Remote(Store):
-    """Files that fsspec finds; their paths are addresses. What was read is kept in `room`, in
-    pages, where all fits in, or files are read `forward`."""
+    """Files that fsspec finds; their paths are addresses (`path`). What was read is kept in `room`,
+    in pages, where all fits in, or files are read `forward`."""
 
     def __init__(self, retry: Retry, room: BoundedFolder, forward: bool):
         super().__init__()
         self._retry, self._room, self._forward = retry, room, forward
         self._pages: Pages | None = None
+        self._addresses = dict[str, str]()
+
+    def path(self, url: str) -> str:
+        """What the file at this address is called here, and in its index, which others may read:
+        the query, which may be a signature, stands there as its hash."""
+        bare, _, query = url.partition("?")
+        path = f"{bare}?{stamp_of(query):016x}" if query else bare
+        self._addresses[path] = url
+        return path
 
     def _state(self, path: str) -> tuple[int, int]:
+        url = self._addresses[path]
+
         def ask() -> dict[str, Any]:
-            with _explaining(path):
-                filesystem, place = located(path)
+            with _explaining(url):
+                filesystem, place = located(url)
                 return filesystem.info(place)
 
-        found = self._retry(ask, path)
+        found = self._retry(ask, url)
         if not isinstance(size := found.get("size"), int):
-            raise Unreachable(f"{shown(path)}: its server doesn't say how long it is{_BY_PIPE}")
+            raise Unreachable(f"{shown(url)}: its server doesn't say how long it is{_BY_PIPE}")
         return size, stamp_of(" ".join(f"{key}={found[key]}" for key in _STATE if key in found))
 
+    def check(self, path: str) -> None:
+        with contextlib.suppress(Unreachable):  # of this one alone, maybe
+            state = self.state(path)
+            self.file(path, state).check_ranges()
+
     def file(self, path: str, state: tuple[int, int]) -> RemoteFile:
-        return RemoteFile(path, state, self._retry, self._pages)
+        return RemoteFile(self._addresses[path], state, self._retry, self._pages)
 
     def opened(self, size: int) -> str:
         # Of more than can be kept, read here and there, whole pages would be asked for and dropped
@@ -228,7 +268,9 @@ def _status(error: Exception) -> int | None:
 def _cleaned(error: Exception, url: str) -> str:
     """Its first line, or its kind, without what the address holds that isn't shown."""
     words = first_line(error) or type(error).__name__
-    for secret in filter(None, (url, urlsplit(url).query, urlsplit(url).netloc.rpartition("@")[0])):
+    query = url.partition("#")[0].partition("?")[2]
+    user = url.partition("://")[2].partition("/")[0].rpartition("@")[0]
+    for secret in filter(None, (url, query, user)):
         words = words.replace(secret, shown(url) if secret == url else "…")
     return words
 

@@ -132,7 +132,8 @@ class Spool:
                 self._remember(command, target)
             return target
         except OSError as error:
-            gone = isinstance(error, FileNotFoundError)  # it had to make room just then
+            # It had to make room just then.
+            gone = isinstance(error, FileNotFoundError) and self.folder.is_dir()
             if gone or (error.errno in FULL and self._room.give_way()):
                 raise Transient(str(error)) from None
             raise Unreachable(
