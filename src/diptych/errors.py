@@ -24,6 +24,8 @@ from collections.abc import Iterable
 
 _MANY = 20
 """Names in a sentence."""
+_NEAR = 0.6
+"""Letters in common that make a near miss: ViTamin-S is no misspelt vit-s-32 (0.59)."""
 
 
 class DiptychError(Exception):
@@ -74,7 +76,9 @@ def _close(name: str, known: Iterable[str]) -> list[str]:
     spelt = {each.lower(): each for each in known}
     if same := spelt.get(name.lower()):
         return [same]
-    return [spelt[each] for each in difflib.get_close_matches(name.lower(), spelt, n=3, cutoff=0.5)]
+    return [
+        spelt[each] for each in difflib.get_close_matches(name.lower(), spelt, n=3, cutoff=_NEAR)
+    ]
 
 
 class TextTooLongError(ConfigError, RuntimeError):

@@ -55,18 +55,27 @@ class BoundedFolder:
         """Have room for so many bytes that were just written, at the cost of the files used least
         recently. Raises NoRoom, OSError."""
         # After the write: who counts anew in between must not miss them.
-        if not self.most:
-            return
-        with self._counter() as counter:
-            counted = _number(counter)
-            taken = self._evict(float("inf")) if counted is None else counted + size
-            if taken > self.most >= size:
-                spare = max(0.0, self.most * _SLACK - size)
-                taken = self._evict(self.most - spare)
-            fits = taken <= self.most
-            _write(counter, taken if fits else taken - size)
+        if self.most:
+            with self._counter() as counter:
+                self._make_room(counter, size)
+
+    def _make_room(self, counter: IO[str], size: int) -> None:
+        counted = _number(counter)
+        taken = self._evict(float("inf")) if counted is None else counted + size
+        if taken > self.most >= size:
+            spare = max(0.0, self.most * _SLACK - size)
+            taken = self._evict(self.most - spare)
+        fits = taken <= self.most
+        _write(counter, taken if fits else taken - size)
         if not fits:
             raise NoRoom(f"the files in {self.folder} may take {self.most / 1e9:g} GB in all")
+
+    @contextlib.contextmanager
+    def unchanged(self) -> Generator[None, None, None]:
+        """Nobody counts meanwhile: a file that gets its name would be missed, as it has neither
+        the old nor the new one. Nothing is to be reserved within."""
+        with self._counter():
+            yield
 
     def give_way(self) -> bool:
         """Where the disk is full: give half back; False: there was nothing to give."""
@@ -105,8 +114,10 @@ class BoundedFolder:
                 file.write(data)
                 file.flush()
                 os.fsync(descriptor)  # or it may be empty after a power cut, and have its name
-            self.reserve(len(data))
-            os.replace(path, self.folder / name)
+            with self._counter() as counter:
+                if self.most:
+                    self._make_room(counter, len(data))
+                os.replace(path, self.folder / name)
         except BaseException:
             os.unlink(path)
             raise

@@ -70,6 +70,7 @@ class Store(ABC):
     def _state(self, path: str) -> tuple[int, int]:
         """As `state`, asked for."""
 
+    @abstractmethod
     def check(self, path: str) -> None:
         """Before files are indexed, of which this is one. Raises DataError where it would be of no
         use for any of them."""

@@ -113,6 +113,7 @@ class Spool:
 
     def _made(self, command: str) -> Path:
         target, written = self.folder / self.name(command), 0
+        still = contextlib.ExitStack()
 
         def reserve(size: int) -> None:
             nonlocal written
@@ -125,9 +126,11 @@ class Spool:
             write_output(command, path, self.timeout, reserve)
             _check_whole(path, f"the output of pipe:{command}")
             self._remember(command, path)
+            still.enter_context(self._room.unchanged())  # while it gets its name
 
         try:
-            make_once(target, run)
+            with still:
+                make_once(target, run)
             if not self.known(command):  # it was made by a version that kept no record
                 self._remember(command, target)
             return target
@@ -196,6 +199,9 @@ class Pipes(Store):
             self._spool.get(command)
         known = self._spool.known(command)
         return int(known.partition(" ")[0] or 0), stamp_of(known)
+
+    def check(self, path: str) -> None:
+        """Nothing: its output is here, or is said not to be when it's made."""
 
     def file(self, path: str, state: tuple[int, int]) -> Elsewhere:
         return _PipedFile(path.removeprefix("pipe:"), state[0], self._spool)
