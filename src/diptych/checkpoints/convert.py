@@ -56,8 +56,8 @@ def convert(
     say: Callable[[str], None] = lambda _: None,
 ) -> Path:
     """Writes the model at `source` (see `load_model`) in the layout `to` at `out`: a folder, or a
-    file for `openai`, `eva` and `declip`; for `unireplknet` a file of its image tower alone, which
-    `source` may be, too (`convert_tower`).
+    file for `openai`, `eva`, `declip` and `mobileclip`; for `unireplknet` a file of its image tower
+    alone, which `source` may be, too (`convert_tower`).
 
     The weights keep their dtype. Before `out` gets its name it is read back: every tensor must be
     bit-equal, and the features that its own configuration gives must equal the source's. `config`

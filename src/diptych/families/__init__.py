@@ -27,7 +27,17 @@ __all__ = [
     "tower_configs",
 ]
 
-BUILT_IN = ("tiny", "clip", "eva", "unireplknet", "declip", "siglip", "timm", "huggingface")
+BUILT_IN = (
+    "tiny",
+    "clip",
+    "eva",
+    "unireplknet",
+    "declip",
+    "siglip",
+    "mobileclip",
+    "timm",
+    "huggingface",
+)
 """In the order in which models and recipes are listed."""
 GROUP = "diptych.families"
 """The entry points by which other packages offer families."""

@@ -4,6 +4,11 @@ from dataclasses import dataclass, fields
 
 from diptych.config import ClipConfig, ImageTowerConfig
 
+IMAGENET = "imagenet1k zero-shot top-1"
+COCO = "coco text-to-image R@5"
+DATACOMP = "mean of DataComp's 38 sets"
+"""What most cards print."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Claim:

@@ -212,7 +212,7 @@ def test_full_size(name, suffix):
     [
         ("vision_cfg", "attentional_pool", True),
         ("vision_cfg", "pool_type", "avg"),
-        ("text_cfg", "no_causal_mask", True),
+        ("text_cfg", "embed_cls", True),
     ],
 )
 def test_options_that_our_towers_lack_are_refused(section, option, value):

@@ -1,4 +1,5 @@
-"""Any image tower of the `timm` library, with a linear projection to the shared space."""
+"""Any image tower of the `timm` library, with a projection to the shared space; the
+published models of such a tower beside CLIP's text tower."""
 
 from diptych.families.base import Family
 from diptych.families.timm.config import TimmConfig
@@ -6,5 +7,8 @@ from diptych.families.timm.config import TimmConfig
 __all__ = ["FAMILY", "TimmConfig"]
 
 FAMILY = Family(
-    name="timm", towers=(TimmConfig,), open_clip="diptych.families.timm.layouts:OPEN_CLIP"
+    name="timm",
+    towers=(TimmConfig,),
+    pretrained="diptych.families.timm.pretrained:entries",
+    open_clip="diptych.families.timm.layouts:OPEN_CLIP",
 )

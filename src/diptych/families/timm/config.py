@@ -1,8 +1,9 @@
 """Image towers of the `timm` library."""
 
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
+from diptych.components import ADDED
 from diptych.config import ImageTowerConfig
 from diptych.config.ranges import Pixels
 from diptych.errors import ConfigError
@@ -30,15 +31,22 @@ anything, and which older versions of timm unpickle."""
 
 @dataclass(frozen=True, kw_only=True)
 class TimmConfig(ImageTowerConfig):
-    """Any image tower of the `timm` library, with a linear projection to the shared space."""
+    """Any image tower of the `timm` library, with a projection to the shared space."""
 
     implementation = "diptych.families.timm.model:TimmTower"
+    weights = "diptych.families.timm.weights:TimmWeights"
 
     name: str
     """timm's name, such as `convnext_tiny`."""
     image_size: Pixels = 224
     options: dict[str, Any] = field(default_factory=dict)
     """Keyword arguments for `timm.create_model`, of those in ARCHITECTURE."""
+    projection: Literal["linear", "classifier", "mlp"] = field(default="linear", metadata=ADDED)
+    """`linear`: a matrix. `classifier`: what timm would classify with, a matrix and in most models
+    a bias. `mlp`: two matrices, twice as wide as the shared space and with GELU between them."""
+    deploy: bool = field(default=False, metadata=ADDED)
+    """The form for inference of a trunk with parallel branches (FastViT, MobileOne, RepVGG), each
+    block's merged into one convolution. The vectors are the same; training wants the branches."""
 
     def __post_init__(self):
         super().__post_init__()

@@ -1,33 +1,105 @@
-"""open_clip's names and options of a timm image tower with a linear projection behind it."""
+"""open_clip's names and options of a timm image tower with a projection behind it."""
 
-from typing import Any
+from collections.abc import Collection
+from typing import Any, Literal
 
 from diptych.config import Activation
 from diptych.errors import CheckpointError
 from diptych.families.clip.layouts.towers import OpenClipTower, take_norm_eps
 from diptych.families.timm.config import TimmConfig
+from diptych.families.timm.model import fixed_size
+from diptych.families.timm.pretrained import VITAMIN
 from diptych.weights.mapping import Rule
 
 PREFIX = "visual.trunk."
-_RULES = (
-    Rule("image.trunk.*", f"{PREFIX}*"),
-    Rule("image.projection.weight", "visual.head.proj.weight"),
-)
 _OF_OTHER_TOWERS = ("width", "layers", "head_width", "patch_size", "mlp_ratio", "no_ln_pre")
+
+_TRUNK = Rule("image.trunk.*", f"{PREFIX}*")
+_LINEAR = (Rule("image.projection.weight", "visual.head.proj.weight"), _TRUNK)
+_MLP = (
+    Rule("image.projection.up.*", "visual.head.mlp.fc1.*"),
+    Rule("image.projection.down.*", "visual.head.mlp.fc2.*"),
+    _TRUNK,
+)
+_CLASSIFIERS = ("head.fc", "head", "fc", "classifier")
+"""What timm calls classifiers; in this order, for a head may have more parts than one."""
+_MARKS = ("visual.head.proj.weight", "visual.head.mlp.fc1.weight")
+
+_PROJECTIONS: dict[str | None, Literal["linear", "classifier", "mlp"]] = {
+    "linear": "linear",
+    "mlp": "mlp",
+    None: "classifier",
+    "": "classifier",
+}
+"""By `timm_proj`."""
+_VITAMIN = frozenset(model.architecture for model in VITAMIN)
+"""Of the trunks with a projection of its own, those that open_clip's JSON has in a
+`CustomTextCLIP`; ConvNeXts aren't."""
+_POOLS_OF_OPEN_CLIP = ("abs_attn", "rot_attn")
+
+
+def _classifier(name: str) -> tuple[Rule, ...]:
+    return Rule("image.projection.*", f"{PREFIX}{name}.*"), _TRUNK
+
+
+def _rules(names: Collection[str]) -> tuple[Rule, ...]:
+    """What lies behind the trunk tells: if there is nothing, the trunk's classifier projects."""
+    if "visual.head.mlp.fc1.weight" in names:
+        return _MLP
+    if "visual.head.proj.weight" in names:
+        return _LINEAR
+    found = (name for name in _CLASSIFIERS if f"{PREFIX}{name}.weight" in names)
+    return _classifier(next(found, _CLASSIFIERS[0]))
+
+
+def _export_rules(image: TimmConfig) -> tuple[Rule, ...]:
+    match image.projection:
+        case "linear":
+            return _LINEAR
+        case "mlp":
+            return _MLP
+        case "classifier":
+            return _classifier(_classifier_of(image.name))
+
+
+def _classifier_of(architecture: str) -> str:
+    import timm
+
+    published = timm.get_pretrained_cfg(architecture)
+    name = None if published is None else published.classifier
+    if name not in _CLASSIFIERS:
+        raise CheckpointError(
+            f"the classifier of timm's {architecture} has no name ({name}) that could be written"
+        )
+    return str(name)
 
 
 def read_vision(cfg: dict[str, Any], activation: Activation) -> TimmConfig | None:
     """The tower that open_clip's `vision_cfg` means; see `OpenClipTower.read`. The activation is
-    the text tower's alone."""
+    the text tower's alone.
+
+    Where timm builds a model for pictures of one size, it is that: open_clip doesn't ask for
+    another, whatever `image_size` says.
+    """
     name = cfg.pop("timm_model_name", None)
     if not name:
         return None
     for option in _OF_OTHER_TOWERS:
         cfg.pop(option, None)
     take_norm_eps(cfg)
-    pool = cfg.pop("timm_pool", "avg")
-    options = {"global_pool": pool} if pool else {}
-    return TimmConfig(name=name, image_size=cfg.pop("image_size", 224), options=options)
+    pool, projection = cfg.pop("timm_pool", "avg"), cfg.pop("timm_proj", "linear")
+    if pool in _POOLS_OF_OPEN_CLIP or projection not in _PROJECTIONS:
+        raise CheckpointError(
+            f"a tower of timm's with the pool {pool!r} and the projection {projection!r} has no "
+            "place in a Diptych model"
+        )
+    size = cfg.pop("image_size", 224)
+    return TimmConfig(
+        name=name,
+        image_size=fixed_size(name) or size,
+        options={"global_pool": pool} if pool else {},
+        projection=_PROJECTIONS[projection],
+    )
 
 
 def write_vision(image: TimmConfig) -> dict[str, Any]:
@@ -36,10 +108,21 @@ def write_vision(image: TimmConfig) -> dict[str, Any]:
     pool = options.pop("global_pool", "")
     if options:
         raise CheckpointError(f"open_clip can't pass {', '.join(options)} on to timm")
+    if image.deploy:
+        raise CheckpointError(
+            "open_clip builds timm's towers with their branches, and this one's are merged; "
+            "convert the weights from before that"
+        )
+    if (side := fixed_size(image.name)) not in (None, image.image_size):
+        raise CheckpointError(
+            f"open_clip builds timm's {image.name} for pictures of {side} pixels, and this tower "
+            f"takes {image.image_size}"
+        )
+    projections = {ours: theirs for theirs, ours in _PROJECTIONS.items() if theirs != ""}
     return {
         "timm_model_name": image.name,
         "timm_pool": pool,
-        "timm_proj": "linear",
+        "timm_proj": projections[image.projection],
         "image_size": image.image_size,
     }
 
@@ -47,11 +130,12 @@ def write_vision(image: TimmConfig) -> dict[str, Any]:
 OPEN_CLIP = (
     OpenClipTower(
         kind=TimmConfig,
-        marks=("visual.head.proj.weight",),
+        marks=(*_MARKS, *(f"{PREFIX}{name}.weight" for name in _CLASSIFIERS)),
         fits=lambda names: any(name.startswith(PREFIX) for name in names),
-        rules=lambda names: _RULES,
-        export_rules=lambda config: _RULES,
+        rules=_rules,
+        export_rules=_export_rules,
         read=read_vision,
         write=write_vision,
+        custom_text=lambda image: image.projection == "classifier" or image.name in _VITAMIN,
     ),
 )

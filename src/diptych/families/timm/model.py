@@ -1,6 +1,7 @@
 """Image towers that timm builds."""
 
-from typing import Any
+from collections import OrderedDict
+from typing import Any, assert_never
 
 import torch
 from jaxtyping import Float
@@ -13,32 +14,49 @@ from diptych.models.tower import TokenKind, Tower, TowerOutput
 
 
 class TimmTower(Tower[TimmConfig]):
-    """A `timm` model without its classifier, and a linear projection of what the classifier would
-    have read.
+    """A `timm` model without its classifier, and a projection of what the classifier would have
+    read.
 
-    The trunk keeps timm's initialisation. Raises ConfigError for a name that timm doesn't know.
+    The trunk keeps timm's initialisation. Raises ConfigError for a name that timm doesn't know, and
+    for a classifier that is more than a linear layer where it is to be the projection.
     """
 
     def __init__(self, config: TimmConfig, embed_dim: int):
-        import timm
-
         super().__init__()
         self.config = config
-        if not timm.is_model(config.name):
-            near = timm.list_models(f"{config.name[:6]}*")[:3]
-            raise ConfigError(
-                f"timm has no model {config.name!r}"
-                + (f"; near are {', '.join(near)}" if near else "")
-            )
-        published = timm.get_pretrained_cfg(config.name)
-        fixed = published is not None and published.fixed_input_size
-        options: dict[str, Any] = (
-            {"img_size": config.image_size} if fixed else {}
-        ) | config.options
-        self.trunk: Any = timm.create_model(config.name, num_classes=0, **options)
+        classes = embed_dim if config.projection == "classifier" else 0
+        self.trunk: Any = build_trunk(config, classes)
         self.width = self.trunk.num_features
         self.blocks = list(repeated_blocks(self.trunk))
-        self.projection = nn.Linear(self.trunk.head_hidden_size, embed_dim, bias=False)
+        self.projection = self._projection(embed_dim)
+
+    def _projection(self, embed_dim: int) -> nn.Module:
+        width = self.trunk.head_hidden_size
+        match self.config.projection:
+            case "linear":
+                return nn.Linear(width, embed_dim, bias=False)
+            case "classifier":
+                return self._taken_classifier()
+            case "mlp":
+                hidden = 2 * embed_dim
+                up, down = nn.Linear(width, hidden), nn.Linear(hidden, embed_dim, bias=False)
+                return nn.Sequential(OrderedDict(up=up, activation=nn.GELU(), down=down))
+            case _:
+                assert_never(self.config.projection)
+
+    def _taken_classifier(self) -> nn.Linear:
+        """The trunk's classifier, taken out of it: a projection is called by one name everywhere,
+        and what is done to trunks isn't done to it."""
+        made = self.trunk.get_classifier()
+        if not isinstance(made, nn.Linear):
+            raise ConfigError(
+                f"the classifier of timm's {self.config.name} is no linear layer alone, and can't "
+                'be the projection; set projection to "linear"'
+            )
+        where = next(name for name, module in self.trunk.named_modules() if module is made)
+        parent, _, name = where.rpartition(".")
+        setattr(self.trunk.get_submodule(parent), name, nn.Identity())
+        return made
 
     @classmethod
     def build(cls, config: TimmConfig, embed_dim: int | None, device: torch.device) -> "TimmTower":
@@ -49,8 +67,12 @@ class TimmTower(Tower[TimmConfig]):
             return cls(config, embed_dim)
 
     def init(self) -> None:
-        """projection.weight: N(0, 1 / fan in). The trunk was filled by timm."""
-        nn.init.normal_(self.projection.weight, std=self.projection.in_features**-0.5)
+        """The projection's matrices: N(0, 1 / fan in), biases 0. The trunk was filled by timm."""
+        for module in self.projection.modules():
+            if isinstance(module, nn.Linear):
+                nn.init.normal_(module.weight, std=module.in_features**-0.5)
+                if module.bias is not None:  # pyright: ignore[reportUnnecessaryComparison]
+                    nn.init.zeros_(module.bias)
 
     def forward(
         self, x: Float[Tensor, "batch 3 height wide"], tokens: TokenKind = "raw"
@@ -69,11 +91,39 @@ class TimmTower(Tower[TimmConfig]):
     @property
     def feature_width(self) -> int:
         """Some trunks have a layer between their features and the classifier."""
-        return self.projection.in_features
+        return self.trunk.head_hidden_size
 
     def flops(self) -> int:
         """Counted while one picture runs through."""
         size = self.config.image_size
-        return count_flops(
-            self, torch.zeros(1, 3, size, size, device=self.projection.weight.device)
+        device = next(self.parameters()).device
+        return count_flops(self, torch.zeros(1, 3, size, size, device=device))
+
+
+def build_trunk(config: TimmConfig, classes: int = 0) -> Any:
+    """timm's model, with a classifier for so many classes. Raises ConfigError for a name that timm
+    doesn't know."""
+    import timm
+    from timm.utils.model import reparameterize_model
+
+    if not timm.is_model(config.name):
+        near = timm.list_models(f"{config.name[:6]}*")[:3]
+        raise ConfigError(
+            f"timm has no model {config.name!r}" + (f"; near are {', '.join(near)}" if near else "")
         )
+    options = dict[str, Any](config.options)
+    if fixed_size(config.name) is not None:
+        options.setdefault("img_size", config.image_size)
+    trunk = timm.create_model(config.name, num_classes=classes, **options)
+    return reparameterize_model(trunk, inplace=True) if config.deploy else trunk
+
+
+def fixed_size(name: str) -> int | None:
+    """The side of the pictures for which timm builds this model where nothing else is asked for;
+    None: it takes pictures of any size."""
+    import timm
+
+    published = timm.get_pretrained_cfg(name)
+    if published is None or not published.fixed_input_size:
+        return None
+    return int(published.input_size[-1])

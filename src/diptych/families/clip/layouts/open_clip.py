@@ -16,7 +16,12 @@ from torch import Tensor
 from diptych.config import Activation, ClipConfig, ImageTowerConfig, TextTowerConfig, TowerConfig
 from diptych.families.clip.config import TextConfig
 from diptych.families.clip.layouts import openai
-from diptych.families.clip.layouts.open_clip_config import from_json, to_json, tower_of
+from diptych.families.clip.layouts.open_clip_config import (
+    from_json,
+    is_custom,
+    to_json,
+    tower_of,
+)
 from diptych.families.clip.layouts.towers import OpenClipTower, open_clip_towers
 from diptych.families.clip.published import check_vocabulary, published, published_tower
 from diptych.families.infer import infer, infer_image
@@ -42,7 +47,7 @@ def table(names: Collection[str]) -> Table:
 def export_table(config: ClipConfig) -> Table:
     """The rules for a model of ours. Raises CheckpointError for a tower that open_clip hasn't."""
     image, text = tower_of(config.image), tower_of(config.text)
-    custom = image.custom_text and text.kind is TextConfig
+    custom = is_custom(config) and text.kind is TextConfig
     text_rules = openai.text("text.") if custom else text.export_rules(config.text)
     return Table(rules=(*openai.SCALE, *image.export_rules(config.image), *text_rules))
 

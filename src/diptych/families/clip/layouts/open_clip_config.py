@@ -165,7 +165,7 @@ def to_json(config: ClipConfig) -> dict[str, Any]:
         model["quick_gelu"] = True
     if config.logit_bias is not None:
         model["init_logit_bias"] = config.logit_bias
-    if image.custom_text:
+    if is_custom(config):
         model["custom_text"] = True
     return {"model_cfg": model, "preprocess_cfg": _preprocess_json(config.preprocess)}
 
@@ -183,6 +183,11 @@ def _preprocess_json(image: PreprocessConfig) -> dict[str, Any]:
         "resize_mode": image.resize,
         "fill_color": image.fill,
     }
+
+
+def is_custom(config: ClipConfig) -> bool:
+    """Whether open_clip builds this model as its `CustomTextCLIP`."""
+    return any(tower_of(tower).custom_text(tower) for tower in (config.image, config.text))
 
 
 def tower_of(config: TowerConfig) -> OpenClipTower:

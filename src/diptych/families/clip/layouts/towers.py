@@ -43,8 +43,8 @@ class OpenClipTower:
     """Its `vision_cfg` or `text_cfg`. Raises CheckpointError for what open_clip can't build."""
     activation: Callable[[Any], Activation | None] = lambda config: None
     """Its activation, where open_clip lets one choose; both towers must have the same."""
-    custom_text: bool = False
-    """Whether open_clip builds a model with this image tower as its `CustomTextCLIP`, with `text.`
+    custom_text: Callable[[Any], bool] = lambda config: False
+    """Whether open_clip builds a model with such a tower as its `CustomTextCLIP`, with `text.`
     before the text tower's names."""
 
 

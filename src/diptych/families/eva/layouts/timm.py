@@ -89,6 +89,6 @@ OPEN_CLIP = (
         export_rules=lambda image: tower.export_rules(PREFIX, image, "timm"),
         read=read,
         write=write_vision,
-        custom_text=True,
+        custom_text=lambda config: True,
     ),
 )

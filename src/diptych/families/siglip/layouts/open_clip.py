@@ -161,7 +161,7 @@ TOWERS = (
         export_rules=lambda config: _IMAGE,
         read=_read_image,
         write=_write_image,
-        custom_text=True,
+        custom_text=lambda config: True,
     ),
     OpenClipTower(
         kind=SiglipTextConfig,
@@ -172,5 +172,6 @@ TOWERS = (
         read=_read_text,
         write=_write_text,
         activation=lambda config: config.activation,
+        custom_text=lambda config: True,
     ),
 )
