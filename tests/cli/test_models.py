@@ -21,17 +21,28 @@ def squeezed(line: str) -> str:
 
 def test_sizes_weights_and_claims(capsys):
     text = output(capsys, "vit-b-32*")
-    lines = text.splitlines()
-    assert squeezed(lines[0]) == "name size towers parameters GFLOPs licence of the weights"
-    assert squeezed(lines[1]) == "vit-b-32 224 image, text 151.28 M 14.78 —"
-    assert squeezed(lines[2]) == "vit-b-32-quickgelu 224 image, text 151.28 M 14.78 MIT"
-    assert squeezed(lines[3]) == "weights hf-hub:timm/vit_base_patch32_clip_224.openai"
-    assert squeezed(lines[4]) == "hf-hub:openai/clip-vit-base-patch32"
-    assert (
-        squeezed(lines[5]) == "claimed imagenet1k zero-shot top-1 63.2 (arXiv:2103.00020, Table 11)"
-    )
-    # And two of open_clip's, without weights here, and SigLIP 2 with its weights.
-    assert len(lines) == 10
+    lines = [squeezed(line) for line in text.splitlines()]
+    assert lines[0] == "name size towers parameters GFLOPs licence of the weights"
+    assert lines[1] == "vit-b-32 224 image, text 151.28 M 14.78 —"
+    start = lines.index("vit-b-32-quickgelu 224 image, text 151.28 M 14.78 MIT")
+    assert lines[start + 1 : start + 4] == [
+        "weights hf-hub:timm/vit_base_patch32_clip_224.openai",
+        "hf-hub:openai/clip-vit-base-patch32",
+        "claimed imagenet1k zero-shot top-1 63.2 (arXiv:2103.00020, Table 11)",
+    ]
+    assert "imagenet1k zero-shot top-1 63.32, mean of DataComp's 38 sets 52.45" in lines[start + 4]
+
+
+def test_a_model_without_a_tag_says_which_weights_there_are(capsys):
+    text = squeezed(output(capsys, "vit-b-32*"))
+    best = ("67.66, DataComp-38 55.77, COCO 64.11", "69.17, DataComp-38 57.95, COCO 62.35")
+    for name, figures in zip(("quickgelu/metaclip_fullcc", "datacomp_xl_s13b_b90k"), best):
+        assert f"{name}: ImageNet {figures}" in text
+    assert "… and 18 more: diptych models vit-b-32" in text
+    assert text.count("ViT-B-32/") == 3
+    whole = squeezed(output(capsys, "ViT-B-32"))
+    assert whole.count("ViT-B-32/") == 21
+    assert whole.index("ViT-B-32/datacomp_xl") < whole.index("ViT-B-32/laion2b_s34b")
 
 
 def test_every_eva_with_its_true_size(capsys):
@@ -116,3 +127,32 @@ def test_what_a_model_started_from_is_a_model_or_somebody_elses():
         for start in (training.image_init, training.text_init, training.teacher):
             if not start.startswith(("OpenAI's", "OpenCLIP's")) and start:
                 assert pretrained.entry(start).name == start
+
+
+def test_lines_are_sorted_and_kept_within_bounds(capsys):
+    text = output(capsys, "mobileclip*", "--sort", "imagenet", "--under", "100M")
+    names = [line.split()[0] for line in text.splitlines() if "apple-amlr" in line]
+    assert names[:2] == ["mobileclip2-s2/dfndr2b", "apple/MobileCLIP2-S2"]
+    assert names[-1] == "apple/MobileCLIP-S0"
+    assert len(names) == 9
+    assert "fast on a CPU (below 12 GFLOPs): mobileclip2-s0/dfndr2b (imagenet 71.5)" in text
+    few = output(capsys, "mobileclip*", "--sort", "gflops", "--gflops", "11", "--json")
+    assert json.loads(few)[0]["name"] == "apple/MobileCLIP-S0"
+    assert all(row["gflops"] <= 11 for row in json.loads(few))
+
+
+def test_licences_and_languages(capsys):
+    text = output(capsys, "vit-[hb]-14*", "--licence", "mit*")
+    assert "ViT-H-14/laion2b_s32b_b79k" in text
+    assert "metaclip" not in text
+    assert "dfn" not in text
+    text = output(capsys, "vit-b-16-siglip*", "--sort", "coco")
+    assert "texts in many languages: vit-b-16-siglip2/webli (imagenet 78.2)" in text
+    assert "within these bounds" in output(capsys, "vit-b-32", "--licence", "GPL*")
+
+
+def test_a_bound_that_is_no_number_is_said(capsys):
+    with pytest.raises(SystemExit) as error:
+        main(["models", "vit-b-32", "--under", "small"])
+    assert error.value.code == 2
+    assert "--under small is no number such as 150M or 1B" in capsys.readouterr().err

@@ -121,7 +121,11 @@ def test_unit_length_and_logits():
 def test_every_published_name_builds(name):
     config = pretrained.entry(name).config
     if isinstance(config, ClipConfig):
-        assert isinstance(build(config, device="meta"), Clip)
+        model = build(config, device="meta")
+        assert isinstance(model, Clip)
+        towers = {"image": model.image, "text": model.text}
+        for tower, (parameters, _) in pretrained.sizes(name).items():
+            assert sum(p.numel() for p in towers[tower].parameters()) == parameters
     else:
         assert all(p.is_meta for p in build_tower(config, None, "meta").parameters())
 

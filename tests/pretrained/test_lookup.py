@@ -9,6 +9,8 @@ from diptych import pretrained
 from diptych.config.serialize import from_json, to_json
 from diptych.errors import UnknownNameError
 from diptych.families.clip import ResNetConfig, TextConfig
+from diptych.families.clip.figures import FIGURES
+from diptych.models import build
 
 
 @pytest.mark.parametrize(
@@ -101,3 +103,17 @@ def test_listing_needs_no_torch():
         "pretrained.get('vit-b-32'); sys.exit('torch' in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0
+
+
+def test_figures_belong_to_weights_that_are_known():
+    for label in FIGURES:
+        assert pretrained.repository(label) or pretrained.weights(label), label
+
+
+def test_recorded_operations_are_those_that_are_counted():
+    model = build(pretrained.get("MobileCLIP2-S0"), device="meta")
+    recorded = pretrained.sizes("mobileclip2-s0")
+    assert {name: count[1] for name, count in recorded.items()} == {
+        "image": model.image.flops(),
+        "text": model.text.flops(),
+    }

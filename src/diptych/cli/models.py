@@ -9,9 +9,12 @@ from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 from tyro.conf import Positional, arg
 
+from diptych import pretrained
+from diptych.cli.models_table import Key, Row, at_most, chosen, figures, print_table, rows
 from diptych.cli.parse import parse
 from diptych.cli.show import say
 from diptych.config import ClipConfig
+from diptych.config.ranges import Factor
 from diptych.config.serialize import to_dict
 
 if TYPE_CHECKING:
@@ -21,6 +24,8 @@ if TYPE_CHECKING:
 
 _WIDTH = 100
 _INDENT = 14
+_TAGS = 3
+"""Of a model in a list."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,10 +37,23 @@ class Models:
     Of one model, by any name that it or a file of it ever had, everything that is known:
 
     diptych models EVA02_CLIP_L_336_psz14_s6B.pt
+
+    Which weights are good, small and free:
+
+    diptych models --sort imagenet --under 1B --licence 'MIT*'
     """
 
     pattern: Annotated[Positional[str], arg(metavar="PATTERN")] = "*"
     """A shell pattern, or any name of one model."""
+    sort: Key = ""
+    """One line for each published file instead, the best first by this figure, or the smallest."""
+    under: str = ""
+    """Of these lines, those of models with at most so many parameters: 150M, 1B."""
+    gflops: Factor = 0.0
+    """Of these lines, those of models with at most so many GFLOPs, for a picture and a text; 0:
+    any."""
+    licence: str = ""
+    """Of these lines, those whose licence matches a shell pattern: 'MIT*'."""
     json: bool = False
     """Everything about each, for other programs."""
 
@@ -50,11 +68,12 @@ def run(arguments: Sequence[str]) -> None:
     """Parse and do it."""
     options = parse(Models, "models", arguments)
 
-    from diptych import pretrained
-
     entries = [
         pretrained.entry(name) for name in pretrained.names(options.pattern) or [options.pattern]
     ]
+    if options.sort or options.under or options.gflops or options.licence:
+        _compare(entries, options)
+        return
     if options.json:
         print(json.dumps([_record(entry) for entry in entries], indent=2))
         return
@@ -71,6 +90,22 @@ def run(arguments: Sequence[str]) -> None:
             _print(label, texts)
 
 
+def _compare(entries: list["Entry"], options: Models) -> None:
+    """The lines of `--sort`."""
+    found: list[Row] = []
+    at_most(options.under)  # before minutes are spent
+    for entry in entries:
+        if pretrained.published(entry):
+            found += rows(entry, *_sizes(entry)["all"])
+    kept = chosen(found, options.sort, options.under, options.gflops, options.licence)
+    if options.json:
+        print(json.dumps([row._asdict() for row in kept], indent=2))
+    elif kept:
+        print_table(kept)
+    else:
+        say("no published weights of these models are within these bounds")
+
+
 def _record(entry: "Entry") -> dict[str, Any]:
     return to_dict(entry) | {
         "sizes": {name: size._asdict() for name, size in _sizes(entry).items()}
@@ -79,6 +114,12 @@ def _record(entry: "Entry") -> dict[str, Any]:
 
 def _sizes(entry: "Entry") -> dict[str, _Size]:
     """Of `all`, and of each tower by its name."""
+    if recorded := pretrained.sizes(entry.name):
+        towers = {name: _Size(*count) for name, count in recorded.items()}
+        image, text = towers["image"], towers["text"]
+        # And the scale.
+        whole = _Size(image.parameters + text.parameters + 1, image.flops + text.flops)
+        return {"all": whole, **towers}
     from diptych import models
 
     if isinstance(entry.config, ClipConfig):
@@ -113,6 +154,17 @@ def _summary(entry: "Entry") -> Iterator[tuple[str, list[str]]]:
     """Where weights are, and what was claimed."""
     yield "weights", [_address(file) for file in entry.weights]
     yield "claimed", _claims(entry)
+    yield "by tag", _by_tag(entry, most=_TAGS)
+
+
+def _by_tag(entry: "Entry", most: int | None = None) -> list[str]:
+    """Further weights, the best on ImageNet first."""
+    tagged = [pair for pair in pretrained.published(entry) if pair[1] not in entry.weights]
+    # Claims of one list stand in one order, ImageNet's first.
+    tagged.sort(key=lambda pair: -pair[1].claims[0].value if pair[1].claims else 0.0)
+    lines = [f"{name}: {figures(file) or 'no figures are known'}" for name, file in tagged[:most]]
+    more = len(tagged) - len(lines)
+    return [*lines, f"… and {more} more: diptych models {entry.name}"] if more else lines
 
 
 def _card(entry: "Entry", sizes: dict[str, _Size]) -> Iterator[tuple[str, list[str]]]:
@@ -129,6 +181,7 @@ def _card(entry: "Entry", sizes: dict[str, _Size]) -> Iterator[tuple[str, list[s
         )
         yield "weights", [_address(file), ", ".join(filter(None, said)), file.note]
     yield "claimed", _claims(entry)
+    yield "by tag", _by_tag(entry)
     yield "trained", ["; ".join(entry.training.says)]
     yield (
         "sizes",

@@ -28,7 +28,7 @@ class Family:
     pretrained: str = ""
     """A function that gives its published models, a list of `Entry`."""
     repositories: str = ""
-    """A function that gives further weights on the hub, a tuple of (`model/tag`, `org/name`): names
+    """A function that gives further weights on the hub, a tuple of (`model/tag`, `Weights`): names
     of other libraries for repositories that say themselves how their model is built."""
     recipes: tuple[str, ...] = ()
     """Modules of which every public function that returns a `Run` is a recipe, named as the

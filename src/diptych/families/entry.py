@@ -74,6 +74,8 @@ class Training:
     """
 
     data: str = ""
+    languages: str = ""
+    """Of the texts, or how many: `English`, `109`."""
     seen: str = ""
     """Samples, with repetitions."""
     epochs: str = ""

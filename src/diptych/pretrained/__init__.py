@@ -8,12 +8,14 @@ from diptych.pretrained.lookup import (
     identify,
     means_weights,
     names,
+    published,
     repository,
     tagged,
     tower,
     weights,
     weights_of,
 )
+from diptych.pretrained.sizes import sizes
 
 __all__ = [
     "Claim",
@@ -24,7 +26,9 @@ __all__ = [
     "identify",
     "means_weights",
     "names",
+    "published",
     "repository",
+    "sizes",
     "tagged",
     "tower",
     "weights",

@@ -188,6 +188,23 @@ def tagged(name: str) -> list[str]:
     return [f"{name}/{tag}" for tag in dict.fromkeys(tags)]
 
 
+def published(model: Entry) -> list[tuple[str, Weights]]:
+    """All weights that are known of a model, each by a name that means them: its own files, then
+    what has a tag.
+
+    >>> from diptych import pretrained
+    >>> [name for name, _ in pretrained.published(pretrained.entry("vit-g-14"))]
+    ['ViT-g-14/laion2b_s12b_b42k', 'ViT-g-14/laion2b_s34b_b88k']
+    """
+    found: list[tuple[str, Weights]] = []
+    for each in model.weights:
+        tagged = _tagged((model.name,), each.tags[-1:])
+        found.append(((*tagged, *each.names, each.place)[0], each))
+    plain = _plain(model.name)
+    found += [pair for pair in _labelled() if _plain(pair[0].rpartition("/")[0]) == plain]
+    return found
+
+
 def _find(name: str) -> _Found:
     if "://" in name:
         hint = "it is an address; a repository of the hub is written hf-hub:org/name, and other "
@@ -227,8 +244,8 @@ def _some(names: list[str]) -> str:
 
 
 @functools.cache
-def _labelled() -> tuple[tuple[str, str], ...]:
-    found: list[tuple[str, str]] = []
+def _labelled() -> tuple[tuple[str, Weights], ...]:
+    found: list[tuple[str, Weights]] = []
     for family in families():
         found += family.part(family.repositories)
     return tuple(found)
@@ -237,7 +254,7 @@ def _labelled() -> tuple[tuple[str, str], ...]:
 @functools.cache
 def _repositories() -> dict[str, str]:
     """By `model/tag` in plain spelling."""
-    return {_plain(label): repository for label, repository in _labelled()}
+    return {_plain(label): weights.repo for label, weights in _labelled()}
 
 
 def _own(name: str) -> Entry:

@@ -6,6 +6,9 @@ doesn't have (CoCa, CLIPA, MobileCLIP, text towers of other tokenizers) lack: al
 take CLIP's tokenizer and its 77 tokens.
 """
 
+from diptych.families.clip.figures import measured
+from diptych.families.entry import Weights
+
 TAGS = {
     "RN50": {
         "yfcc15m": "timm/resnet50_clip.yfcc15m",
@@ -137,13 +140,40 @@ _FURTHER = ("ViT-B-32/laion400m_e31", "ViT-B-32/laion400m_e32")
 """Weights with QuickGELU whose tag has GELU elsewhere."""
 
 
-def repositories() -> tuple[tuple[str, str], ...]:
-    """(`model/tag`, repository) of each.
+_LICENCES = {"laion": "MIT", "apple": "Apple's own"}
+"""By the repository's owner."""
+_METACLIP = ("metaclip_400m", "metaclip_fullcc", "metaclip_altogether")
+
+
+def repositories() -> tuple[tuple[str, Weights], ...]:
+    """(`model/tag`, weights) of each.
 
     >>> from diptych.families.clip.hub import repositories
-    >>> dict(repositories())["ViT-B-32/laion2b_s34b_b79k"]
+    >>> dict(repositories())["ViT-B-32/laion2b_s34b_b79k"].repo
     'laion/CLIP-ViT-B-32-laion2B-s34B-b79K'
     """
+    return tuple((label, _weights(label, repository)) for label, repository in _labelled())
+
+
+def _weights(label: str, repository: str) -> Weights:
+    tag, owner = label.partition("/")[2], repository.partition("/")[0]
+    licence = _LICENCES.get(owner, "MIT" if tag == "openai" else "not said")
+    return Weights(
+        repo=repository,
+        format="open-clip",
+        licence="CC-BY-NC-4.0" if tag in _METACLIP else licence,
+        claims=measured(label) or measured(_twin(label)),
+    )
+
+
+def _twin(label: str) -> str:
+    """The other name of the same weights."""
+    model, _, tag = label.partition("/")
+    plain = model.removesuffix("-quickgelu")
+    return f"{plain}-quickgelu/{tag}" if plain == model else f"{plain}/{tag}"
+
+
+def _labelled() -> tuple[tuple[str, str], ...]:
     found: list[tuple[str, str]] = []
     for model, tags in TAGS.items():
         for tag, repository in tags.items():

@@ -10,6 +10,7 @@ from functools import partial
 
 from diptych.config import ClipConfig
 from diptych.families.clip import ResNetConfig, TextConfig, VitConfig, open_clip_models
+from diptych.families.clip.figures import FIGURES, measured
 from diptych.families.clip.open_clip_models import BASE, LARGE, LARGE_TEXT, TEXT
 from diptych.families.entry import Claim, Entry, Training, Weights
 
@@ -60,6 +61,9 @@ _TRAINING = Training(data="400 M pairs of the web (WIT)", epochs="32", batch="32
 """arXiv:2103.00020, §2.2 and table 18; the model for 336 pixels one epoch more."""
 
 
+_MEASURED = {label.lower(): measured(label) for label in FIGURES}
+
+
 def quick(config: ClipConfig) -> ClipConfig:
     """`config` with QuickGELU in its transformers; a ResNet's ReLUs stay."""
     image = config.image
@@ -92,7 +96,10 @@ def entries() -> list[Entry]:
 
 def _weights(name: str) -> Iterator[Weights]:
     metric, source = "imagenet1k zero-shot top-1", "arXiv:2103.00020, Table 11"
-    claims = (Claim(metric=metric, value=TOP_1[name], source=source),)
+    claims = (
+        Claim(metric=metric, value=TOP_1[name], source=source),
+        *(_MEASURED.get(f"{name}-quickgelu/openai", ())),
+    )
     common = partial(Weights, licence="MIT", claims=claims)
     repo, file = OPEN_CLIP[name], "open_clip_model.safetensors"
     yield common(repo=repo, file=file, format="open-clip", names=(repo,))
