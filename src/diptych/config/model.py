@@ -58,6 +58,12 @@ class TextTowerConfig(TowerConfig, abstract=True):
         """How many ids the tower knows; None: only the library that it comes from can tell."""
         return None
 
+    @property
+    def read_at(self) -> int | None:
+        """The id of the token that a text is read out at; None: it goes by another rule than an
+        id."""
+        return None
+
     def with_vocabulary(self, size: int) -> "TextTowerConfig":
         """The same tower for so many ids. Raises ConfigError for one of another library."""
         raise ConfigError(f"the vocabulary of a {type(self).__name__} is its library's own")
@@ -92,6 +98,8 @@ class TokenizerConfig:
     clean: Literal["spaces", "lower", "canonical"] = field(default="spaces", metadata=ADDED)
     """For `huggingface`: what of a caption is lost before, beside broken encodings, HTML entities
     and doubled white space. `lower`: its case. `canonical`: case and ASCII punctuation (SigLIP)."""
+    blank_separator: bool = field(default=False, metadata=ADDED)
+    """For `huggingface`: the separator behind a text, BERT's `[SEP]`, becomes a 0 (CLIPA)."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -74,6 +74,13 @@ def _check_vocabulary(path: str, tokenizer: Tokenizer, config: ClipConfig) -> No
     other words, or lie outside of the table. A table may be longer than a folder's own tokenizer
     needs."""
     words, own = config.text.vocabulary, config.tokenizer.kind == "huggingface"
+    end = config.text.read_at
+    if end is not None and end not in tokenizer.special_ids:
+        raise CheckpointError(
+            f"{path}: its text tower reads a text at its end, token {end}, which is none of the "
+            f"tokenizer's special ids ({', '.join(map(str, sorted(tokenizer.special_ids)))}); put "
+            f"the model's own tokenizer files beside its weights, or {GIVE_CONFIG}"
+        )
     if words is None or tokenizer.vocab_size == words or (own and tokenizer.vocab_size < words):
         return
     raise CheckpointError(

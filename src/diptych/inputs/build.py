@@ -1,7 +1,7 @@
 """The choice among tokenizers."""
 
 from pathlib import Path
-from typing import assert_never
+from typing import Any, assert_never
 
 from diptych.config import ClipConfig, TokenizerConfig
 from diptych.errors import ConfigError
@@ -55,8 +55,12 @@ def build_tokenizer(
         case "declip":
             return DeclipTokenizer(context_length)
         case "huggingface":
+            options: dict[str, Any] = {
+                "clean": config.clean,
+                "blank_separator": config.blank_separator,
+            }
             if folder is None:
-                return HuggingFaceTokenizer(config.name, context_length, clean=config.clean)
+                return HuggingFaceTokenizer(config.name, context_length, **options)
             saved = (Path(folder) / _SAVED).is_file()
             if not saved and Path(config.name) == Path(folder):
                 raise ConfigError(
@@ -64,6 +68,6 @@ def build_tokenizer(
                     "beside it) into the folder"
                 )
             name = str(folder) if saved else check_repository(config.name, "tokenizer")
-            return HuggingFaceTokenizer(name, context_length, clean=config.clean, cached=True)
+            return HuggingFaceTokenizer(name, context_length, cached=True, **options)
         case _:
             assert_never(config.kind)

@@ -22,9 +22,10 @@ class HuggingFaceTokenizer(Tokenizer):
     """The tokenizer that `transformers.AutoTokenizer` makes of a folder or `org/name`.
 
     Texts are cleaned as open_clip does it for these tokenizers (broken encodings, HTML entities,
-    white space; `clean` as in `TokenizerConfig`). Padding is the tokenizer's own id; one without
-    padding, such as GPT-2's, pads with its end token. No code that lies beside it is run.
-    `cached`: nothing is fetched from the hub. Raises ConfigError when there is no such tokenizer.
+    white space; `clean` and `blank_separator` as in `TokenizerConfig`). Padding is the tokenizer's
+    own id; one without padding, such as GPT-2's, pads with its end token. No code that lies beside
+    it is run. `cached`: nothing is fetched from the hub. Raises ConfigError when there is no such
+    tokenizer.
     """
 
     def __init__(
@@ -32,6 +33,7 @@ class HuggingFaceTokenizer(Tokenizer):
         name: str,
         context_length: int = 77,
         clean: Literal["spaces", "lower", "canonical"] = "spaces",
+        blank_separator: bool = False,
         cached: bool = False,
     ):
         try:
@@ -63,6 +65,7 @@ class HuggingFaceTokenizer(Tokenizer):
             self.mask_id = self._tokenizer.mask_token_id
             self.special_ids = frozenset(self._tokenizer.all_special_ids)
             self.vocab_size = len(self._tokenizer)
+            self._blank = self._tokenizer.sep_token_id if blank_separator else None
         if pad_id is None:
             raise ConfigError(f"the tokenizer {name!r} has neither a padding nor an end token")
         self.pad_id = pad_id
@@ -86,7 +89,8 @@ class HuggingFaceTokenizer(Tokenizer):
 
     def _ids(self, text: str, **options: Any) -> list[int]:
         with self._reading():
-            return list(self._tokenizer(self._clean(text), **options)["input_ids"])
+            ids = list(self._tokenizer(self._clean(text), **options)["input_ids"])
+        return ids if self._blank is None else [0 if id_ == self._blank else id_ for id_ in ids]
 
     @contextmanager
     def _reading(self) -> Generator[None, None, None]:

@@ -7,6 +7,7 @@ from diptych.nn.linear import is_bare
 from diptych.nn.mlp import GatedMlp, Mlp
 from diptych.nn.norm import unrecorded
 from diptych.nn.patch import ConvStem, PatchDropout, PatchEmbedding
+from diptych.nn.query_pool import QueryPool
 
 __all__ = [
     "Attention",
@@ -16,6 +17,7 @@ __all__ = [
     "Mlp",
     "PatchDropout",
     "PatchEmbedding",
+    "QueryPool",
     "StochasticDepth",
     "is_bare",
     "unrecorded",

@@ -9,6 +9,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from diptych.nn.linear import is_bare
+from diptych.nn.rotary import Rotary, rotate
 from diptych.nn.text_pieces import Pieces, join, split
 
 
@@ -39,28 +40,38 @@ class Attention(nn.Module):
         pick: tuple[Any, ...] | None = None,
         seen: Bool[Tensor, "*tokens"] | None = None,
         pieces: Pieces | None = None,
+        rotary: Rotary | None = None,
     ) -> Tensor:
         """All of [batch, tokens, width]; `causal`: a token sees itself and those before it. With
         `pick`, only the token `x[pick]` of each row, which sees the tokens `seen` (None: all):
         [batch, width].
 
-        With `pieces`, `x` is theirs, [tokens, width].
+        With `pieces`, `x` is theirs, [tokens, width]. `rotary` turns the queries and keys of whole
+        rows, [batch, tokens, width].
         """
         if pick is not None:
             return self._one(x, pick, seen, pieces)
         qkv = self.qkv(x)
         if pieces is None:
-            return self.out(self._attend(qkv, causal))
+            return self.out(self._attend(qkv, causal, rotary))
         return self.out(join([self._attend(part, causal) for part in split(qkv, pieces)]))
 
     def _attend(
-        self, qkv: Float[Tensor, "batch tokens three_widths"], causal: bool
+        self,
+        qkv: Float[Tensor, "batch tokens three_widths"],
+        causal: bool,
+        rotary: Rotary | None = None,
     ) -> Float[Tensor, "batch tokens width"]:
         """Equation 1."""
         # One product instead of three: the input is read once, and one wide product keeps more
         # cores busy. Its rows are (q, k, v) x heads x channels of a head, so each of the three is a
         # strided view [batch, heads, tokens, channels], which the kernel reads as it lies.
-        q, k, v = qkv.unflatten(-1, (3, self.heads, -1)).permute(2, 0, 3, 1, 4).unbind()
+        apart = qkv.unflatten(-1, (3, self.heads, -1))
+        q, k, v = apart.permute(2, 0, 3, 1, 4).unbind()
+        if rotary is not None:
+            # Queries and keys lie side by side, so one multiplication turns both. Values aren't
+            # turned: a position is to decide what a token sees, not what it then reads.
+            q, k = rotate(apart[:, :, :2], rotary).permute(2, 0, 3, 1, 4).unbind()
         # softmax(q k^T / sqrt(channels)) v. The root keeps the variance of the scores at 1,
         # whatever the number of channels.
         read = F.scaled_dot_product_attention(q, k, v, is_causal=causal)

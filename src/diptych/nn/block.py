@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from diptych.config import Activation
 from diptych.nn.attention import Attention
 from diptych.nn.mlp import Mlp
+from diptych.nn.rotary import Rotary
 from diptych.nn.text_pieces import Pieces
 
 
@@ -37,15 +38,16 @@ class Block(nn.Module):
         pick: tuple[Any, ...] | None = None,
         seen: Bool[Tensor, "*tokens"] | None = None,
         pieces: Pieces | None = None,
+        rotary: Rotary | None = None,
     ) -> Tensor:
         """All tokens: [batch, tokens, width], or [tokens, width] of `pieces`. With `pick`, only the
-        token `x[pick]` of each row: [batch, width].
+        token `x[pick]` of each row: [batch, width]. `rotary`: see `Attention.forward`.
 
         A tower's last block is asked for the pooled token alone: the others' queries and MLP, five
         sixths of the block, are then not computed. `seen` are the tokens that the picked one
         attends to (None: all).
         """
-        attended = self.attention(self.norm_1(x), causal, pick, seen, pieces)
+        attended = self.attention(self.norm_1(x), causal, pick, seen, pieces, rotary)
         x = (x if pick is None else x[pick]) + attended
         return x + self.mlp(self.norm_2(x))
 

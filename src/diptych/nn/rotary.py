@@ -1,5 +1,6 @@
 """Positions as rotations (RoPE, Su et al. 2021, arXiv:2104.09864), in two dimensions as EVA-02 has
-them (Fang et al. 2023, arXiv:2303.11331)."""
+them (Fang et al. 2023, arXiv:2303.11331) and the Perception Encoder (Bolya et al. 2025,
+arXiv:2504.13181)."""
 
 import torch
 from jaxtyping import Float
@@ -7,17 +8,28 @@ from torch import Tensor
 
 THETA = 10000.0
 
+Rotary = Float[Tensor, "2 *rows tokens 1 1 head"]
+"""Cosines and signed sines of each token, ready for queries and keys of [batch, tokens, 2, heads,
+width]."""
+
 
 def rotary_table(
-    side: int, reference: int, width: int, device: torch.device | None = None
+    side: int,
+    reference: int,
+    width: int,
+    device: torch.device | None = None,
+    *,
+    first: int = 0,
+    columns_first: bool = False,
 ) -> Float[Tensor, "2 patches {width}"]:
     """Cosines and signed sines for a square of side x side patches in reading order and heads of
     `width` channels.
 
     The first half of a head turns with the patch's row, the second with its column: channels 2m and
     2m + 1 of a half by position * THETA ** (-4m / width). Frequencies belong to a square of
-    `reference` patches; other squares are interpolated: patch i of `side` stands at i * reference /
-    side.
+    `reference` patches; other squares are interpolated: patch i of `side` stands at (i + `first`) *
+    reference / side. `columns_first`: the first half turns with the column, the second with the
+    row.
 
     >>> from diptych.nn.rotary import rotary_table
     >>> rotary_table(side=3, reference=3, width=8).shape
@@ -27,12 +39,14 @@ def rotary_table(
     # first pairs tell neighbours apart, the last ones distant places. Each axis has w = width / 2.
     half = width // 2
     frequencies = THETA ** (-torch.arange(0, half, 2, device=device, dtype=torch.float32) / half)
-    places = torch.arange(side, device=device, dtype=torch.float32) * (reference / side)
+    places = torch.arange(side, device=device, dtype=torch.float32) + first
+    places = places * (reference / side)
     # Both channels of a pair turn by the same angle.
     angles = torch.outer(places, frequencies).repeat_interleave(2, dim=1)
     # Patch (i, j) turns by angle i in the first half of its channels and by angle j in the second.
     rows, columns = angles[:, None].expand(-1, side, -1), angles[None].expand(side, -1, -1)
-    turns = torch.cat([rows, columns], dim=2).flatten(0, 1)
+    halves = [columns, rows] if columns_first else [rows, columns]
+    turns = torch.cat(halves, dim=2).flatten(0, 1)
     # (a, b) turned is (a cos - b sin, b cos + a sin). `rotate` multiplies (b, a) by the sines, so
     # the sine of each pair's first channel is negative.
     sines = turns.sin().unflatten(1, (half, 2))

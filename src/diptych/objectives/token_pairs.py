@@ -32,6 +32,7 @@ class TokenPairs(nn.Module):
             raise ConfigError("comparing patches with words needs a model with a token_dim")
         model.train_tokens(True)
         self.config = config
+        self.read_at = model.config.text.read_at
         # CLIP's initial temperature, 0.07.
         self.logit_scale = nn.Parameter(torch.full((1,), math.log(1 / 0.07)))
 
@@ -53,8 +54,10 @@ class TokenPairs(nn.Module):
     def _seen(self, ids: Int[Tensor, "n length"]) -> Bool[Tensor, "n length"]:
         if not self.config.mask_padding:
             return torch.ones_like(ids, dtype=torch.bool)
-        # The end of text has the highest id of the vocabulary; padding stands behind it.
-        ends = ids.argmax(dim=1, keepdim=True)
+        # The end of text has the highest id of the vocabulary, unless the tower says its own;
+        # padding stands behind it.
+        rank = ids if self.read_at is None else (ids == self.read_at).int()
+        ends = rank.argmax(dim=1, keepdim=True)
         return torch.arange(ids.shape[1], device=ids.device) <= ends
 
     def forward(

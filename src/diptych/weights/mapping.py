@@ -46,6 +46,10 @@ TOKEN = Change(lambda parts: parts[0].flatten(), lambda ours: [ours[None, None]]
 """[1, 1, width] there, [width] here."""
 FUSED = Change(_joined, lambda ours: [part.clone() for part in ours.chunk(3)])
 """Query, key and value apart there, in one matrix here."""
+QUERY_APART = Change(
+    _joined, lambda ours: [part.clone() for part in ours.tensor_split([len(ours) // 3])]
+)
+"""The query, and key with value, apart there, in one matrix here."""
 PAIRED = Change(_joined, lambda ours: [part.clone() for part in ours.chunk(2)])
 """A gate and what it gates apart there, in one matrix here."""
 

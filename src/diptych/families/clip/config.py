@@ -1,11 +1,12 @@
 """CLIP's towers (Radford et al. 2021, arXiv:2103.00020), on which most other families build."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 from typing import Literal
 
+from diptych.components import ADDED
 from diptych.config import Activation, ImageTowerConfig, TextTowerConfig
-from diptych.config.ranges import Context, Layers, Pixels, Share, Width
+from diptych.config.ranges import Context, Count, Layers, Pixels, Share, Width
 from diptych.errors import ConfigError
 
 
@@ -25,8 +26,9 @@ class VitConfig(ImageTowerConfig):
     heads: Width = 12
     mlp_width: Width = 3072
     activation: Activation = "gelu"
-    pool: Literal["cls", "mean"] = "cls"
-    """`cls`: a class token is prepended and read out. `mean`: no class token; the patches' mean."""
+    pool: Literal["cls", "mean", "patches"] = "cls"
+    """`cls`: a class token is prepended and read out. `mean`: no class token; the patches' mean.
+    `patches`: their mean, too, beside a class token (CLIPA, arXiv:2305.07017)."""
     pre_norm: bool = True
     """A LayerNorm between the position table and the first block."""
     stem_widths: tuple[Width, ...] = ()
@@ -37,10 +39,13 @@ class VitConfig(ImageTowerConfig):
 
     def __post_init__(self):
         super().__post_init__()
-        if self.image_size % self.patch_size:
+        # One was published with a margin that makes no patch: OpenVision's, 384 pixels of 14.
+        if self.image_size % self.patch_size and self.pool != "patches":
             raise ConfigError(
                 f"image_size {self.image_size} is not a multiple of patch_size {self.patch_size}"
             )
+        if self.image_size < self.patch_size:
+            raise ConfigError(f"image_size {self.image_size} is below patch_size {self.patch_size}")
         if self.width % self.heads:
             raise ConfigError(f"width {self.width} is not a multiple of heads {self.heads}")
         if self.stem_widths and self.patch_size != 2 ** len(self.stem_widths):
@@ -48,6 +53,11 @@ class VitConfig(ImageTowerConfig):
                 f"patch_size {self.patch_size} must be 2 ** {len(self.stem_widths)} "
                 f"for stem_widths {self.stem_widths}"
             )
+
+    @property
+    def side(self) -> int:
+        """Patches along one side."""
+        return self.image_size // self.patch_size
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -101,6 +111,15 @@ class TransformerTextConfig(TextTowerConfig, abstract=True):
 
 
 @dataclass(frozen=True, kw_only=True)
+class TwoWayTextConfig(TransformerTextConfig, abstract=True):
+    """The base of text transformers in which each token sees all others, the padding's included,
+    and which are read out at the last place: so texts are padded to the context."""
+
+    weights = "diptych.families.clip.weights:TwoWayTextWeights"
+    padding = "seen"
+
+
+@dataclass(frozen=True, kw_only=True)
 class TextConfig(TransformerTextConfig):
     """CLIP's text transformer: causal, pre-norm, read out at the end-of-text token."""
 
@@ -118,3 +137,15 @@ class TextConfig(TransformerTextConfig):
     norm_eps: Share = 1e-5
     projection_bias: bool = False
     """DeCLIP's projection has one."""
+    end_id: Count | None = field(default=None, metadata=ADDED)
+    """The id of the end of text; None: the highest of a text's, as CLIP's is of its vocabulary."""
+
+    def __post_init__(self):
+        super().__post_init__()
+        if self.end_id is not None and self.end_id >= self.vocab_size:
+            raise ConfigError(f"end_id {self.end_id} is none of vocab_size {self.vocab_size} ids")
+
+    @property
+    def read_at(self) -> int | None:
+        """`end_id`."""
+        return self.end_id

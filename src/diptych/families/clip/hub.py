@@ -2,7 +2,7 @@
 `pretrained`: their folders say themselves how the model is built.
 
 https://github.com/mlfoundations/open_clip, docs/openclip_results.csv. Those of towers that Diptych
-doesn't have (CoCa, CLIPA, MobileCLIP, text towers of other tokenizers) lack: all of these
+doesn't have (CoCa, MobileCLIP, text towers of other tokenizers) lack: all of these
 take CLIP's tokenizer and its 77 tokens.
 """
 

@@ -3,7 +3,7 @@ are known, too.
 
 https://github.com/mlfoundations/open_clip, model_configs
 
-`-worldwide`, CLIPA and `ViT-M-16-alt` lack: their texts or their layers aren't CLIP's.
+`-worldwide` and CLIPA are families of their own; `ViT-M-16-alt` lacks: its layers aren't CLIP's.
 """
 
 from dataclasses import replace

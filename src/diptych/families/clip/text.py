@@ -14,7 +14,7 @@ from diptych.nn.text_pieces import Pieces, cut, cut_by_length, join, pad, restor
 
 class TextTransformer(Tower[TextConfig]):
     """Causal, pre-norm; the vector is read at the end-of-text token, which has the vocabulary's
-    highest id.
+    highest id, or that of the configuration.
 
     No token sees a later one, so what stands behind the end of text doesn't matter: a caption may
     be cut there, and the result is the same.
@@ -95,7 +95,7 @@ class TextTransformer(Tower[TextConfig]):
             order = lengths.device.argsort(descending=True, stable=True)
             x, pieces = x[order], cut_by_length(lengths.host, longest)
         parts = cut(x, pieces)
-        ends, seen = _ends(parts)
+        ends, seen = _ends(parts, self.config.end_id)
         *blocks, last = self.blocks
         x = self.embed(join(parts), pieces)
         for block in blocks:
@@ -122,15 +122,15 @@ class TextTransformer(Tower[TextConfig]):
 
 
 def _ends(
-    parts: list[Int[Tensor, "_ _"]],
+    parts: list[Int[Tensor, "_ _"]], end_id: int | None
 ) -> tuple[Int[Tensor, " batch"], Bool[Tensor, " tokens"]]:
     """Index of every row's end of text among the tokens of all pieces; and which tokens of a row
     aren't behind it."""
     ends, seen, first = list[Tensor](), list[Tensor](), 0
     for part in parts:
         rows, length = part.shape
-        # It has the highest id, and of several equal ones argmax finds the first.
-        end = part.argmax(dim=1)
+        # Of several equal ones argmax finds the first: padding may have the end's id, too.
+        end = (part if end_id is None else (part == end_id).int()).argmax(dim=1)
         seen.append(torch.arange(length, device=part.device) <= end[:, None])
         ends.append(first + torch.arange(rows, device=part.device) * length + end)
         first += rows * length

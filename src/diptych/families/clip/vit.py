@@ -34,10 +34,9 @@ class VisionTransformer(Tower[VitConfig]):
         super().__init__()
         self.config = config
         self.width = width = config.width
-        patches = (config.image_size // config.patch_size) ** 2
-        self.class_tokens = int(config.pool == "cls")
+        self.class_tokens = int(config.pool != "mean")
         self.class_token = nn.Parameter(torch.empty(width)) if self.class_tokens else None
-        self.positions = nn.Parameter(torch.empty(patches + self.class_tokens, width))
+        self.positions = nn.Parameter(torch.empty(config.side**2 + self.class_tokens, width))
         self.stem = ConvStem(config.stem_widths) if config.stem_widths else None
         self.patch = (
             PatchEmbedding(config.stem_widths[-1], width, kernel_size=1)
@@ -90,6 +89,8 @@ class VisionTransformer(Tower[VitConfig]):
             raise ConfigError(
                 f"pictures of {tuple(pixels.shape[2:])} pixels; this tower takes {size} x {size}"
             )
+        whole = self.config.side * self.config.patch_size  # without a margin that makes no patch
+        pixels = pixels[:, :, :whole, :whole]
         x = self.patch(pixels if self.stem is None else self.stem(pixels))
         # [batch, width, rows, columns] -> [batch, patches, width]
         x = hide(x.flatten(2).transpose(1, 2), masked)
@@ -103,7 +104,7 @@ class VisionTransformer(Tower[VitConfig]):
 
     @property
     def grid(self) -> int:
-        return self.config.image_size // self.config.patch_size
+        return self.config.side
 
     def forward(
         self,
@@ -113,17 +114,18 @@ class VisionTransformer(Tower[VitConfig]):
     ) -> TowerOutput:
         """Pixels to tokens, feature and pooled vector. The class token comes first, if there is
         one; patches are [:, class_tokens:]. The feature is the class token, or the patches' mean,
-        behind the final norm. With "none", the last block computes the class token only."""
+        behind the final norm. With "none", where the class token is read, the last block computes
+        it only."""
         *blocks, last = self.blocks
         x = self.embed(x, masked)
         for block in blocks:
             x = block(x)
-        if tokens == "none" and self.class_token is not None:
+        if tokens == "none" and self.config.pool == "cls":
             # Keys and values of all tokens, but one query and one row of the MLP.
             x = read = last(x, pick=(slice(None), 0))
         else:
             x = last(x)
-            read = x.mean(dim=1) if self.class_token is None else x[:, 0]
+            read = x[:, 0] if self.config.pool == "cls" else x[:, self.class_tokens :].mean(dim=1)
         feature = self.norm_post(read)
         chosen = self._select(x, tokens, self.norm_post, self.projection)
         return TowerOutput(chosen, feature, self.projection(feature))
@@ -135,7 +137,7 @@ class VisionTransformer(Tower[VitConfig]):
     def flops(self) -> int:
         """Of `forward` for one picture; a multiply-add counts two."""
         c = self.config
-        side, channels, total = c.image_size, 3, 0
+        side, channels, total = c.side * c.patch_size, 3, 0
         for width in c.stem_widths:
             side //= 2
             total += 2 * side**2 * 9 * channels * width

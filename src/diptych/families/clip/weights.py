@@ -7,7 +7,7 @@ from torch import Tensor
 
 from diptych.config import Activation
 from diptych.errors import CheckpointError
-from diptych.families.clip.config import ResNetConfig, TextConfig, VitConfig
+from diptych.families.clip.config import ResNetConfig, TextConfig, TwoWayTextConfig, VitConfig
 from diptych.weights.layout import GIVE_CONFIG
 from diptych.weights.mapping import count_numbers
 from diptych.weights.resize import Grid, resize_grid
@@ -24,9 +24,10 @@ class VitWeights(TowerWeights):
     sizes = ("image_size", "patch_size")
 
     def infer(self, shapes: Mapping[str, Tensor], activation: Activation) -> VitConfig | None:
-        """Heads are of 64 channels, as OpenAI's code has them. Weights with a bias of the patches
-        are another family's."""
-        if "class_token" not in shapes or "patch.weight" not in shapes or "patch.bias" in shapes:
+        """Heads are of 64 channels, as OpenAI's code has them. Weights with a bias of the patches,
+        or with an attention pool, are another family's."""
+        lacks = not {"class_token", "patch.weight"} <= shapes.keys()
+        if lacks or "patch.bias" in shapes or "pool.query" in shapes:
             return None
         width, _, patch_size, _ = shapes["patch.weight"].shape
         return VitConfig(
@@ -44,8 +45,8 @@ class VitWeights(TowerWeights):
         """Position table and patches' kernel, interpolated."""
         grid = Grid(
             positions="positions",
-            side=config.image_size // config.patch_size,
-            extra=int(config.pool == "cls"),
+            side=config.side,
+            extra=int(config.pool != "mean"),
             patch_size=0 if config.stem_widths else config.patch_size,
         )
         resized = resize_grid(state, grid)
@@ -115,6 +116,22 @@ class TextWeights(TowerWeights):
             return state, []
         cut = state.updated({"positions": state["positions"][: config.context_length]})
         return cut, [f"positions is cut from {length} to {config.context_length} tokens"]
+
+
+class TwoWayTextWeights(TowerWeights):
+    """Of text transformers that are read out at the last place."""
+
+    def resize(self, state: State, config: TwoWayTextConfig) -> tuple[State, list[str]]:
+        """As they are. Raises CheckpointError for another vocabulary or context: the text is read
+        at the last place, so a table can't be cut."""
+        shapes = state.shapes
+        for name, size, what in (
+            ("tokens.weight", config.vocab_size, "entries in its vocabulary"),
+            ("positions", config.context_length, "tokens in a text"),
+        ):
+            if name in shapes and len(shapes[name]) != size:
+                raise CheckpointError(f"it has {len(shapes[name])} {what}, and this tower {size}")
+        return state, []
 
 
 def _heads(width: int, tower: str) -> int:

@@ -15,11 +15,7 @@ from diptych.models.tower import TokenKind, Tower, TowerOutput
 from diptych.nn import GatedMlp, Mlp, PatchDropout, PatchEmbedding, StochasticDepth, is_bare
 from diptych.nn.block import block_flops
 from diptych.nn.patch import Masked, hide, take_patches
-from diptych.nn.rotary import rotary_table, rotate, with_class_token
-
-Rotary = Float[Tensor, "2 *rows tokens 1 1 head"]
-"""Cosines and signed sines of each token, ready for queries and keys of [batch, tokens, 2, heads,
-width]."""
+from diptych.nn.rotary import Rotary, rotary_table, rotate, with_class_token
 
 
 class EvaAttention(nn.Module):

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from diptych.config import Activation, ImageTowerConfig
 from diptych.config.ranges import Context, Layers, Pixels, Share, Width
 from diptych.errors import ConfigError
-from diptych.families.clip.config import TransformerTextConfig
+from diptych.families.clip.config import TwoWayTextConfig
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,13 +39,11 @@ class SiglipImageConfig(ImageTowerConfig):
 
 
 @dataclass(frozen=True, kw_only=True)
-class SiglipTextConfig(TransformerTextConfig):
+class SiglipTextConfig(TwoWayTextConfig):
     """A text transformer in which each token sees all others, the padding's included; it is read
     out at the last place, so texts are padded to the context."""
 
     implementation = "diptych.families.siglip.text:SiglipTextTower"
-    weights = "diptych.families.siglip.weights:SiglipTextWeights"
-    padding = "seen"
 
     context_length: Context = 64
     vocab_size: Width = 32000

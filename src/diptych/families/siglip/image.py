@@ -5,10 +5,10 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from diptych.errors import ConfigError
-from diptych.families.siglip.blocks import AttentionPool, init_blocks
+from diptych.families.siglip.blocks import init_blocks, init_pool
 from diptych.families.siglip.config import SiglipImageConfig
 from diptych.models.tower import TokenKind, Tower, TowerOutput
-from diptych.nn import PatchDropout, PatchEmbedding
+from diptych.nn import PatchDropout, PatchEmbedding, QueryPool
 from diptych.nn.block import block_flops, build_blocks
 from diptych.nn.patch import Masked, hide
 
@@ -50,7 +50,7 @@ class SiglipImageTower(Tower[SiglipImageConfig]):
         self.drop = PatchDropout()
         self.blocks = build_blocks(config)
         self.norm_post = nn.LayerNorm(width, config.norm_eps)
-        self.pool = AttentionPool(
+        self.pool = QueryPool(
             width=width,
             heads=config.heads,
             mlp_width=config.mlp_width,
@@ -66,7 +66,7 @@ class SiglipImageTower(Tower[SiglipImageConfig]):
         | positions          | N(0, 1 / width)                                 |
         | patch.weight, bias | N(0, 1 / fan in) within two deviations, 0       |
         | norms              | gain 1, bias 0                                  |
-        | blocks, pool       | see `blocks.init_blocks`, `AttentionPool.init`  |
+        | blocks, pool       | see `blocks.init_blocks`, `blocks.init_pool`    |
         """
         nn.init.normal_(self.positions, std=self.width**-0.5)
         init_lecun(self.patch.weight)
@@ -74,7 +74,7 @@ class SiglipImageTower(Tower[SiglipImageConfig]):
             nn.init.zeros_(self.patch.bias)
         init_blocks(self.blocks)
         self.norm_post.reset_parameters()
-        self.pool.init()
+        init_pool(self.pool)
 
     def embed(
         self, pixels: Float[Tensor, "batch 3 height wide"], masked: Masked | None = None
@@ -119,10 +119,8 @@ class SiglipImageTower(Tower[SiglipImageConfig]):
         """Of `forward` for one picture; a multiply-add counts two."""
         c, tokens = self.config, len(self.positions)
         patches = 2 * tokens * 3 * c.patch_size**2 * c.width
-        keys_values, query = 2 * tokens * 2 * c.width**2, 2 * c.width**2
-        attention, rest = 4 * tokens * c.width, 2 * c.width**2 + 4 * c.width * c.mlp_width
         blocks = c.layers * block_flops(tokens, c.width, c.mlp_width)
-        return patches + blocks + keys_values + query + attention + rest
+        return patches + blocks + self.pool.flops(tokens)
 
 
 def init_lecun(weight: Tensor) -> None:

@@ -1,4 +1,4 @@
-"""What SigLIP's towers' weights tell, and how they are resized."""
+"""What the weights of SigLIP's image tower tell, and how they are resized."""
 
 import math
 from collections.abc import Mapping
@@ -6,8 +6,7 @@ from collections.abc import Mapping
 from torch import Tensor
 
 from diptych.config import Activation
-from diptych.errors import CheckpointError
-from diptych.families.siglip.config import SiglipImageConfig, SiglipTextConfig
+from diptych.families.siglip.config import SiglipImageConfig
 from diptych.weights.mapping import count_numbers
 from diptych.weights.resize import Grid, resize_grid
 from diptych.weights.state import State
@@ -25,7 +24,7 @@ class SiglipImageWeights(TowerWeights):
     def infer(self, shapes: Mapping[str, Tensor], activation: Activation) -> object | None:
         """A tower of a published width; None for others, whose heads aren't known. The activation
         is that with which all were trained."""
-        if "pool.query" not in shapes or "patch.weight" not in shapes:
+        if not {"pool.query", "patch.weight", "patch.bias"} <= shapes.keys():
             return None
         width, _, patch_size, _ = shapes["patch.weight"].shape
         side = math.isqrt(len(shapes["positions"]))
@@ -49,19 +48,3 @@ class SiglipImageWeights(TowerWeights):
     def embed_dim(self, shapes: Mapping[str, Tensor]) -> int | None:
         """The tower's width: there is no projection."""
         return len(shapes["pool.query"]) if "pool.query" in shapes else None
-
-
-class SiglipTextWeights(TowerWeights):
-    """Of the text tower."""
-
-    def resize(self, state: State, config: SiglipTextConfig) -> tuple[State, list[str]]:
-        """As they are. Raises CheckpointError for another vocabulary or context: the text is read
-        at the last place, so a table can't be cut."""
-        shapes = state.shapes
-        for name, size, what in (
-            ("tokens.weight", config.vocab_size, "entries in its vocabulary"),
-            ("positions", config.context_length, "tokens in a text"),
-        ):
-            if name in shapes and len(shapes[name]) != size:
-                raise CheckpointError(f"it has {len(shapes[name])} {what}, and this tower {size}")
-        return state, []

@@ -113,10 +113,13 @@ def _tokenizer(cfg: dict[str, Any]) -> TokenizerConfig:
     clean = options.pop("clean", "whitespace")
     if clean not in _CLEANING:
         raise CheckpointError(f"text_cfg.tokenizer_kwargs.clean = {clean!r} is unknown")
+    blank = options.pop("strip_sep_token", False)
     _refuse_rest(options, "text_cfg.tokenizer_kwargs")
     if not name:
         return TokenizerConfig()
-    return TokenizerConfig(kind="huggingface", name=name, clean=_CLEANING[clean])
+    return TokenizerConfig(
+        kind="huggingface", name=name, clean=_CLEANING[clean], blank_separator=blank
+    )
 
 
 def _preprocess(cfg: dict[str, Any]) -> PreprocessConfig:
@@ -158,7 +161,8 @@ def to_json(config: ClipConfig) -> dict[str, Any]:
     if config.tokenizer.kind == "huggingface":
         text_cfg["hf_tokenizer_name"] = config.tokenizer.name
         theirs = {ours: name for name, ours in _CLEANING.items()}[config.tokenizer.clean]
-        text_cfg["tokenizer_kwargs"] = {"clean": theirs}
+        blank = {"strip_sep_token": True} if config.tokenizer.blank_separator else {}
+        text_cfg["tokenizer_kwargs"] = {"clean": theirs} | blank
     model: dict[str, Any] = {"embed_dim": config.embed_dim}
     model |= {"vision_cfg": vision_cfg, "text_cfg": text_cfg}
     if True in quick:

@@ -7,7 +7,7 @@ import functools
 import math
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 from diptych.config import Activation, TowerConfig
 from diptych.errors import CheckpointError
@@ -88,6 +88,19 @@ def mlp_ratio(width: int, mlp_width: int) -> float:
     return ratio if int(width * ratio) == mlp_width else math.nextafter(ratio, math.inf)
 
 
+def _take_pool(cfg: dict[str, Any]) -> Literal["cls", "patches"]:
+    """Of a `vision_cfg`. Raises CheckpointError for others than ours."""
+    pool, normed = cfg.pop("pool_type", "tok"), cfg.pop("final_ln_after_pool", False)
+    if pool == "tok":  # one token's norm is the same before and behind
+        return "cls"
+    if pool != "avg" or not normed:
+        raise CheckpointError(
+            f"vision_cfg.pool_type {pool!r} has no place in a Diptych model"
+            + ("" if pool != "avg" else " unless final_ln_after_pool is true")
+        )
+    return "patches"
+
+
 def _read_vit(cfg: dict[str, Any], activation: Activation) -> VitConfig:
     width = cfg.pop("width", 768)
     return VitConfig(
@@ -98,13 +111,14 @@ def _read_vit(cfg: dict[str, Any], activation: Activation) -> VitConfig:
         heads=width // cfg.pop("head_width", 64),
         mlp_width=int(width * cfg.pop("mlp_ratio", 4.0)),
         activation=take_activation(cfg, activation),
+        pool=_take_pool(cfg),
         pre_norm=not cfg.pop("no_ln_pre", False),
         norm_eps=take_norm_eps(cfg),
     )
 
 
 def _write_vit(image: VitConfig) -> dict[str, Any]:
-    if image.pool != "cls" or image.stem_widths:
+    if image.pool == "mean" or image.stem_widths:
         raise CheckpointError(
             "open_clip's vision transformer has neither a convolutional stem nor our mean pooling"
         )
@@ -117,6 +131,7 @@ def _write_vit(image: VitConfig) -> dict[str, Any]:
         "mlp_ratio": mlp_ratio(image.width, image.mlp_width),
     }
     cfg |= {} if image.pre_norm else {"no_ln_pre": True}
+    cfg |= {} if image.pool == "cls" else {"pool_type": "avg", "final_ln_after_pool": True}
     return cfg | norm_json(image.norm_eps) | activation_json(image.activation)
 
 
@@ -163,7 +178,16 @@ def take_text(cfg: dict[str, Any], activation: Activation) -> dict[str, Any]:
 
 
 def _read_text(cfg: dict[str, Any], activation: Activation) -> TextConfig:
-    return TextConfig(**take_text(cfg, activation))
+    end = None
+    if cfg.get("pool_type") == "eos":
+        del cfg["pool_type"]
+        end = cfg.pop("eos_id", 2)
+    return TextConfig(**take_text(cfg, activation), end_id=end)
+
+
+def _write_text(text: TextConfig) -> dict[str, Any]:
+    end = {} if text.end_id is None else {"pool_type": "eos", "eos_id": text.end_id}
+    return write_text(text) | end
 
 
 def write_text(text: TransformerTextConfig) -> dict[str, Any]:
@@ -209,7 +233,7 @@ TEXT = OpenClipTower(
     rules=_text_rules,
     export_rules=lambda config: openai.text(""),
     read=_read_text,
-    write=write_text,
+    write=_write_text,
     activation=lambda config: config.activation,
 )
 TOWERS = (RESNET, VIT, TEXT)

@@ -1,7 +1,7 @@
-"""The folder of transformers' `CLIPModel`: config.json, model.safetensors,
-preprocessor_config.json, tokenizer files.
+"""The folder of transformers' `CLIPModel`, and of `MetaClip2Model`, which differs in how it finds
+the end of a text: config.json, model.safetensors, preprocessor_config.json, tokenizer files.
 
-https://huggingface.co/docs/transformers/model_doc/clip
+https://huggingface.co/docs/transformers/model_doc/clip and metaclip_2
 """
 
 import json
@@ -32,6 +32,7 @@ WEIGHT_FILES = (
     "pytorch_model.bin.index.json",
 )
 
+MODEL_TYPES = ("clip", "metaclip_2")
 ACTIVATIONS: dict[Activation, str] = {
     "gelu": "gelu",
     "gelu_tanh": "gelu_pytorch_tanh",
@@ -123,20 +124,20 @@ def tower_config(source: WeightSource, state: State) -> tuple[ImageTowerConfig, 
 
 def describe_image(content: dict[str, Any], path: Path) -> ImageTowerConfig | None:
     """The image tower that a config.json of `CLIPVisionModel` or `CLIPModel` describes."""
-    if content.get("model_type") == "clip_vision_model":
+    kind = content.get("model_type")
+    if kind in [f"{name}_vision_model" for name in MODEL_TYPES]:
         return _image(content)
-    return read_file(path).image if content.get("model_type") == "clip" else None
+    return read_file(path).image if kind in MODEL_TYPES else None
 
 
 def read_file(file: Path) -> ClipConfig:
     """From the config.json `file` and what lies beside it. Raises CheckpointError for another kind
     of model."""
     content = read_json(file)
-    if content.get("model_type") != "clip":
-        raise CheckpointError(
-            f"{file.name} describes a {content.get('model_type')!r} model, not a 'clip' one"
-        )
-    return model_config(file, content, _image, text_config)
+    kind = content.get("model_type")
+    if kind not in MODEL_TYPES:
+        raise CheckpointError(f"{file.name} describes a {kind!r} model, not a 'clip' one")
+    return model_config(file, content, _image, text_config if kind == "clip" else _metaclip_text)
 
 
 def model_config(
@@ -181,18 +182,23 @@ def _image(cfg: dict[str, Any]) -> VitConfig:
 
 
 def text_config(cfg: dict[str, Any]) -> TextConfig:
-    """From `text_config`. Raises CheckpointError for a tower that ours isn't."""
+    """From `text_config`. Its end of text is the highest id, in files of transformers' old days
+    said as 2, or any other."""
     vocab_size, end = cfg.get("vocab_size", inputs.CLIP_VOCABULARY), cfg.get("eos_token_id", 49407)
-    # transformers reads the text at this token; an id of 2 is its old way to say "the highest",
-    # which is ours.
-    if end != 2 and end < vocab_size - 1:
-        raise CheckpointError(
-            f"text is read at token {end}, which is not the highest of {vocab_size}"
-        )
+    return _text_config(cfg, None if end == 2 or end >= vocab_size - 1 else end)
+
+
+def _metaclip_text(cfg: dict[str, Any]) -> TextConfig:
+    """There, 2 is 2."""
+    return _text_config(cfg, cfg.get("eos_token_id", 49407))
+
+
+def _text_config(cfg: dict[str, Any], end: int | None) -> TextConfig:
     return TextConfig(
         context_length=cfg.get("max_position_embeddings", 77),
-        vocab_size=vocab_size,
+        vocab_size=cfg.get("vocab_size", inputs.CLIP_VOCABULARY),
         activation=activation(cfg),
+        end_id=end,
         **read_sizes(cfg, TextConfig()),
     )
 
@@ -244,15 +250,18 @@ def _config_json(config: ClipConfig) -> dict[str, Any]:
         "patch_size": image.patch_size,
         "hidden_act": ACTIVATIONS[image.activation],
     }
+    kind, architecture = ("clip", "CLIPModel")
+    if text.end_id is not None:
+        kind, architecture = ("metaclip_2", "MetaClip2Model")
     return {
-        "architectures": ["CLIPModel"],
-        "model_type": "clip",
+        "architectures": [architecture],
+        "model_type": kind,
         "projection_dim": config.embed_dim,
         "logit_scale_init_value": config.logit_scale,
-        "vision_config": {"model_type": "clip_vision_model"}
+        "vision_config": {"model_type": f"{kind}_vision_model"}
         | vision
         | sizes(image, config.embed_dim),
-        "text_config": {"model_type": "clip_text_model"} | text_json(text, config.embed_dim),
+        "text_config": {"model_type": f"{kind}_text_model"} | text_json(text, config.embed_dim),
     }
 
 
@@ -302,12 +311,14 @@ def read_sizes(cfg: dict[str, Any], default: Transformer) -> dict[str, Any]:
 
 
 def text_json(text: TextConfig, embed_dim: int) -> dict[str, Any]:
-    """`text_config` of this tower, which is read at the highest token."""
+    """`text_config` of this tower, which is read at the highest token, or at its own end."""
     ends = {
         "bos_token_id": text.vocab_size - 2,
         "eos_token_id": text.vocab_size - 1,
         "pad_token_id": 0,
     }
+    if text.end_id is not None:  # the tokenizer says the other two
+        ends = {"bos_token_id": None, "eos_token_id": text.end_id, "pad_token_id": None}
     words = {"vocab_size": text.vocab_size, "max_position_embeddings": text.context_length}
     return words | ends | {"hidden_act": ACTIVATIONS[text.activation]} | sizes(text, embed_dim)
 

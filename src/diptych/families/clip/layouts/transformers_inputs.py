@@ -67,8 +67,10 @@ def _read_processor(cfg: Mapping[str, Any], image_size: int) -> PreprocessConfig
 
 
 def read_tokenizer(folder: Path, text: TextConfig) -> TokenizerConfig:
-    """CLIP's tokenizer for a vocabulary of its size, or the folder's own."""
-    if text.vocab_size != CLIP_VOCABULARY and (folder / "tokenizer_config.json").is_file():
+    """CLIP's tokenizer for a vocabulary of its size, or the folder's own; that alone knows another
+    end of text than CLIP's."""
+    own = text.vocab_size != CLIP_VOCABULARY and (folder / "tokenizer_config.json").is_file()
+    if own or text.end_id is not None:
         return TokenizerConfig(kind="huggingface", name=str(folder))
     return TokenizerConfig()
 

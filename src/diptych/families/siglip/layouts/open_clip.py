@@ -8,9 +8,6 @@ import re
 from collections.abc import Collection
 from typing import Any
 
-import torch
-from torch import Tensor
-
 from diptych.config import Activation
 from diptych.errors import CheckpointError
 from diptych.families.clip.layouts import openai
@@ -21,10 +18,12 @@ from diptych.families.clip.layouts.towers import (
 )
 from diptych.families.siglip.config import SiglipImageConfig, SiglipTextConfig
 from diptych.families.siglip.pretrained import SIZES, activation_of
-from diptych.weights.mapping import BATCHED, TOKEN, Change, Rule, rows
+from diptych.weights.mapping import BATCHED, QUERY_APART, TOKEN, Rule, rows
 
 PREFIX = "visual.trunk."
 _LATENT, _PROJECTION = f"{PREFIX}attn_pool.latent", "text.text_projection.weight"
+_PATCH_BIAS = f"{PREFIX}patch_embed.proj.bias"
+"""Other towers of timm with such a pool have none."""
 
 _PICTURES = {
     "base_patch32": (256,),
@@ -37,15 +36,6 @@ _PICTURES = {
 """Pixels for which timm has an architecture."""
 _NAME = re.compile(r"vit_([a-z0-9]+)_patch(\d+)_siglip_(\d+)")
 
-
-def _split(ours: Tensor) -> list[Tensor]:
-    queries = len(ours) // 3
-    return [ours[:queries].clone(), ours[queries:].clone()]
-
-
-_QUERY_KEYS = Change(torch.cat, _split)
-"""Queries, and keys with values, apart there."""
-
 _IMAGE = (
     *rows(
         "image.",
@@ -54,7 +44,7 @@ _IMAGE = (
         ("patch.*", "patch_embed.proj.*"),
         ("norm_post.*", "norm.*"),
         ("pool.query", "attn_pool.latent", TOKEN),
-        ("pool.qkv.*", ("attn_pool.q.*", "attn_pool.kv.*"), _QUERY_KEYS),
+        ("pool.qkv.*", ("attn_pool.q.*", "attn_pool.kv.*"), QUERY_APART),
         ("pool.out.*", "attn_pool.proj.*"),
         ("pool.norm.*", "attn_pool.norm.*"),
         ("pool.mlp.up.*", "attn_pool.mlp.fc1.*"),
@@ -130,13 +120,11 @@ def _architecture(image: SiglipImageConfig) -> str:
 def _read_text(cfg: dict[str, Any], activation: Activation) -> SiglipTextConfig | None:
     if not cfg.get("no_causal_mask") or cfg.get("pool_type") != "last":
         return None
-    del cfg["no_causal_mask"], cfg["pool_type"]
-    bias, kind = cfg.pop("proj_bias", False), cfg.pop("proj_type", "linear")
+    bias, kind = cfg.get("proj_bias", False), cfg.get("proj_type", "linear")
     if (kind, bias) not in (("linear", True), ("none", False)):
-        raise CheckpointError(
-            "a text tower of SigLIP's projects with a bias or not at all, and this one has "
-            f"proj_type {kind!r} and proj_bias {bias}"
-        )
+        return None
+    for name in ("no_causal_mask", "pool_type", "proj_bias", "proj_type"):
+        cfg.pop(name, None)
     return SiglipTextConfig(**take_text(cfg, activation), projection=kind == "linear")
 
 
@@ -156,7 +144,7 @@ TOWERS = (
     OpenClipTower(
         kind=SiglipImageConfig,
         marks=(_LATENT,),
-        fits=lambda names: _LATENT in names,
+        fits=lambda names: {_LATENT, _PATCH_BIAS} <= set(names),
         rules=lambda names: _IMAGE,
         export_rules=lambda config: _IMAGE,
         read=_read_image,
