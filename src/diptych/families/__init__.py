@@ -34,6 +34,7 @@ BUILT_IN = (
     "unireplknet",
     "declip",
     "siglip",
+    "pe",
     "mobileclip",
     "timm",
     "huggingface",

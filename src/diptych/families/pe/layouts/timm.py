@@ -1,0 +1,102 @@
+"""PE-Core's image towers in open_clip: timm's, whose classifier is the projection.
+
+https://github.com/huggingface/pytorch-image-models, timm/models/eva.py
+"""
+
+from collections.abc import Collection
+from dataclasses import replace
+from typing import Any
+
+from diptych.config import Activation
+from diptych.config.serialize import difference
+from diptych.errors import CheckpointError
+from diptych.families.clip.layouts.towers import OpenClipTower
+from diptych.families.pe.config import PeImageConfig
+from diptych.families.pe.pretrained import SIZES, image_config
+from diptych.weights.mapping import BATCHED, QUERY_APART, TOKEN, rows
+
+PREFIX, _NAME = "visual.trunk.", "vit_pe_core_"
+_LATENT, _NORM = f"{PREFIX}attn_pool.latent", f"{PREFIX}norm_pre.weight"
+
+
+_TRUNK = (
+    *rows(
+        "image.",
+        PREFIX,
+        ("class_token", "cls_token", TOKEN),
+        ("positions", "pos_embed", BATCHED),
+        ("patch.weight", "patch_embed.proj.weight"),
+        ("norm_pre.*", "norm_pre.*"),
+        ("norm_post.*", "norm.*"),
+        ("pool.query", "attn_pool.latent", TOKEN),
+        ("pool.qkv.*", ("attn_pool.q.*", "attn_pool.kv.*"), QUERY_APART),
+        ("pool.out.*", "attn_pool.proj.*"),
+        ("pool.norm.*", "attn_pool.norm.*"),
+        ("pool.mlp.up.*", "attn_pool.mlp.fc1.*"),
+        ("pool.mlp.down.*", "attn_pool.mlp.fc2.*"),
+        ("projection.*", "head.*"),
+    ),
+    *rows(
+        "image.blocks.#.",
+        f"{PREFIX}blocks.#.",
+        ("norm_1.*", "norm1.*"),
+        ("attention.qkv.*", "attn.qkv.*"),
+        ("attention.out.*", "attn.proj.*"),
+        ("norm_2.*", "norm2.*"),
+        ("mlp.up.*", "mlp.fc1.*"),
+        ("mlp.down.*", "mlp.fc2.*"),
+    ),
+)
+
+
+def _fits(names: Collection[str]) -> bool:
+    """SigLIP's towers have such a pool, too, and no norm before the blocks."""
+    return _LATENT in names and _NORM in names
+
+
+def _read(cfg: dict[str, Any], activation: Activation) -> PeImageConfig | None:
+    """The activation is the text tower's alone."""
+    name = cfg.get("timm_model_name") or ""
+    size = name.removeprefix(_NAME)
+    pooled = cfg.get("timm_pool") == "map" and not cfg.get("timm_proj", "linear")
+    if size == name or size not in SIZES or not pooled:
+        return None
+    del cfg["timm_model_name"], cfg["timm_pool"], cfg["timm_proj"]
+    image = image_config(size)
+    return replace(image, image_size=cfg.pop("image_size", image.image_size))
+
+
+def _write(image: PeImageConfig) -> dict[str, Any]:
+    size = next((size for size in SIZES if _is(image, size)), None)
+    if size is None:
+        raise CheckpointError(
+            "open_clip builds PE-Core's image towers by timm's names, and timm has none of width "
+            f"{image.width}, {image.layers} layers, patches of {image.patch_size} pixels and a "
+            f"rotary grid of {image.rotary_grid}; --to pe keeps it"
+        )
+    return {
+        "image_size": image.image_size,
+        "timm_model_name": f"{_NAME}{size}",
+        "timm_model_pretrained": False,
+        "timm_pool": "map",
+        "timm_proj": None,
+    }
+
+
+def _is(image: PeImageConfig, size: str) -> bool:
+    """The pictures' size is an option of open_clip's."""
+    return difference(image, image_config(size)).keys() <= {"image_size"}
+
+
+TOWERS = (
+    OpenClipTower(
+        kind=PeImageConfig,
+        marks=(_LATENT,),
+        fits=_fits,
+        rules=lambda names: _TRUNK,
+        export_rules=lambda image: _TRUNK,
+        read=_read,
+        write=_write,
+        custom_text=True,
+    ),
+)
