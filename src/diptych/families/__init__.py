@@ -35,6 +35,7 @@ BUILT_IN = (
     "declip",
     "siglip",
     "pe",
+    "metaclip",
     "mobileclip",
     "timm",
     "huggingface",
