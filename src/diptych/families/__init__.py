@@ -36,6 +36,7 @@ BUILT_IN = (
     "siglip",
     "pe",
     "metaclip",
+    "clipa",
     "mobileclip",
     "timm",
     "huggingface",
