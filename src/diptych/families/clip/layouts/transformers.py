@@ -184,13 +184,20 @@ def _image(cfg: dict[str, Any]) -> VitConfig:
 def text_config(cfg: dict[str, Any]) -> TextConfig:
     """From `text_config`. Its end of text is the highest id, in files of transformers' old days
     said as 2, or any other."""
-    vocab_size, end = cfg.get("vocab_size", inputs.CLIP_VOCABULARY), cfg.get("eos_token_id", 49407)
-    return _text_config(cfg, None if end == 2 or end >= vocab_size - 1 else end)
+    end, highest = _end(cfg), cfg.get("vocab_size", inputs.CLIP_VOCABULARY) - 1
+    return _text_config(cfg, None if end == 2 or end >= highest else end)
 
 
 def _metaclip_text(cfg: dict[str, Any]) -> TextConfig:
     """There, 2 is 2."""
-    return _text_config(cfg, cfg.get("eos_token_id", 49407))
+    return _text_config(cfg, _end(cfg))
+
+
+def _end(cfg: dict[str, Any]) -> int:
+    end = cfg.get("eos_token_id", 49407)
+    if type(end) is not int:
+        raise CheckpointError(f"a text is read at one token; eos_token_id is {end}")
+    return end
 
 
 def _text_config(cfg: dict[str, Any], end: int | None) -> TextConfig:
