@@ -33,7 +33,7 @@ def targets() -> list[str]:
 
     >>> from diptych.checkpoints.convert import targets
     >>> targets()[:4]
-    ['native', 'unireplknet', 'transformers', 'open-clip']
+    ['native', 'unireplknet', 'transformers', 'pe']
     """
     return [NATIVE, *dict.fromkeys(export.name for export in _exports())]
 

@@ -105,7 +105,7 @@ def layouts() -> tuple[Any, ...]:
 
     >>> from diptych.families import layouts
     >>> [layout.name for layout in layouts()][:3]
-    ['unireplknet', 'siglip-transformers', 'open-clip']
+    ['unireplknet', 'siglip-transformers', 'pe']
     """
     found: list[Any] = []
     for family in families():

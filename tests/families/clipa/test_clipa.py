@@ -143,6 +143,12 @@ def test_open_visions_are_what_their_authors_say(name, image, text, embed_dim):
     assert pretrained.entry(f"UCSC-VLAA/{name}").name == name
 
 
+def test_beside_a_custom_tower_names_begin_with_text():
+    config = replace(CONFIG, image=pretrained.get("pe-core-t-16-384").image)
+    found = export_table(config).foreign_names("text.tokens.weight")
+    assert found == ("text.token_embedding.weight",)
+
+
 def test_texts_end_without_their_separator(tmp_path):
     (tmp_path / "vocab.txt").write_text("\n".join(WORDS))
     (tmp_path / "tokenizer_config.json").write_text('{"tokenizer_class": "BertTokenizer"}')

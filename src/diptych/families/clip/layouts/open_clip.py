@@ -14,7 +14,6 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from diptych.config import Activation, ClipConfig, ImageTowerConfig, TextTowerConfig, TowerConfig
-from diptych.families.clip.config import TextConfig
 from diptych.families.clip.layouts import openai
 from diptych.families.clip.layouts.open_clip_config import (
     from_json,
@@ -47,8 +46,9 @@ def table(names: Collection[str]) -> Table:
 def export_table(config: ClipConfig) -> Table:
     """The rules for a model of ours. Raises CheckpointError for a tower that open_clip hasn't."""
     image, text = tower_of(config.image), tower_of(config.text)
-    custom = is_custom(config) and text.kind is TextConfig
-    text_rules = openai.text("text.") if custom else text.export_rules(config.text)
+    text_rules = text.export_rules(config.text)
+    if is_custom(config) and text_rules == openai.text(""):
+        text_rules = openai.text("text.")
     return Table(rules=(*openai.SCALE, *image.export_rules(config.image), *text_rules))
 
 

@@ -97,6 +97,6 @@ TOWERS = (
         export_rules=lambda image: _TRUNK,
         read=_read,
         write=_write,
-        custom_text=True,
+        custom_text=lambda config: True,
     ),
 )
