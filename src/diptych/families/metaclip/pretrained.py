@@ -100,7 +100,7 @@ def entries() -> list[Entry]:
     ]
 
 
-_TRAINING = Training(data="pairs of the web in 300 languages, curated")
+_TRAINING = Training(data="pairs of the web, curated", languages="300")
 
 
 def _entry(
