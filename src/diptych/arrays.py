@@ -10,6 +10,7 @@ import zipfile
 import zlib
 from collections.abc import Generator
 from contextlib import contextmanager
+from pathlib import Path
 
 import numpy as np
 
@@ -48,6 +49,33 @@ def read_npy(data: bytes) -> np.ndarray:
             raise ValueError(f"it holds {shape} of {dtype}")
         stream.seek(0)
         return np.load(stream, allow_pickle=False)
+
+
+def map_npy(path: Path) -> np.ndarray:
+    """The array of a `.npy` file, mapped into memory. Raises ValueError for anything else, in one
+    line: Python objects, which would have to be unpickled, and a file that is cut among them;
+    OSError where it can't be read.
+
+    >>> import tempfile
+    >>> from pathlib import Path
+    >>> import numpy as np
+    >>> from diptych.arrays import map_npy
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     np.save(f"{folder}/a.npy", np.arange(3))
+    ...     map_npy(Path(folder, "a.npy")).tolist()
+    [0, 1, 2]
+    """
+    with _in_one_line(), path.open("rb") as file:
+        shape, columns, dtype = _HEADERS[np.lib.format.read_magic(file)](file)
+        start, size = file.tell(), math.prod(shape) * dtype.itemsize
+        if dtype.hasobject:
+            raise ValueError("it holds pickled Python objects, which are never unpickled")
+        if start + size != path.stat().st_size:
+            raise ValueError(f"it doesn't hold the {size:,} bytes that it says")
+        if not size:
+            return np.zeros(shape, dtype)
+        order = "F" if columns else "C"
+        return np.memmap(path, dtype, "r", offset=start, shape=shape, order=order)
 
 
 def read_npz(path: str | os.PathLike[str], most: int) -> dict[str, np.ndarray]:

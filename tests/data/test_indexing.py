@@ -14,7 +14,7 @@ import psutil
 import pytest
 import torch
 
-from diptych.data import indexing, open_source, shard_index
+from diptych.data import indexing, open_source, shard_index, shard_maker
 from diptych.data.indexing import open_index
 from diptych.data.shard_index import ShardIndex, pack, unpack
 from diptych.data.tar import TarIndex, index_tar
@@ -223,11 +223,11 @@ def test_a_cache_that_cannot_be_written_is_one_sentence(tmp_path, monkeypatch):
     def full(target: Path, write: object) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    monkeypatch.setattr(indexing, "write_file", full)
+    monkeypatch.setattr(shard_maker, "write_file", full)
     with pytest.warns(DataWarning, match="No space left on device"):
         index = open_index(paths, tmp_path / "cache", workers=2)
     assert keys(pickle.loads(pickle.dumps(index))) == expected(range(40))
-    monkeypatch.setattr(indexing, "_FEW", 30)
+    monkeypatch.setattr(shard_maker, "_FEW", 30)
     with pytest.raises(DataError, match="No space left on device; name another folder in --data"):
         open_index(paths, tmp_path / "cache")
 

@@ -22,6 +22,8 @@ from diptych.config.ranges import (
 )
 from diptych.errors import ConfigError
 
+_UID = "uid"
+"""Where DataComp's samples have their ids."""
 _IPV6 = re.compile(r"://[^/]*(\[[^/]*:[^/\]]*\]?)")
 
 
@@ -142,6 +144,15 @@ class DataConfig(Ranged):
     part of a larger one. What is measured (`evaluation.pairs`) is whole."""
     share_seed: Seed = field(default=0, metadata=ADDED)
     """Another seed draws other samples."""
+    keep: str = field(default="", metadata=ADDED)
+    """A file of ids: train on the samples that have one of them. DataComp's `.npy` (`u8,u8`), an
+    `.npy` of texts or whole numbers, an id a line (`.txt`), or a table with a column of them. An id
+    that is listed twice comes twice an epoch. Of several `::`-joined sources one for all, or one
+    each, an empty one for all that a source has."""
+    keep_field: str = field(default=_UID, metadata=ADDED)
+    """Where samples have these ids. Shards: ending, or field of the `.json`. Tables: the column.
+    `__key__`: their keys, the names of members or the paths of pictures. One for all sources, or
+    one each."""
     image_key: str = "jpg;jpeg;png;webp"
     """Shards: members that hold the picture, the first that is there. Tables: the column of the
     picture's path or bytes."""
@@ -209,4 +220,23 @@ class DataConfig(Ranged):
             raise ConfigError(
                 f"the image root {self.image_root} must be one folder, or one for each of "
                 f"{len(sources)} sources"
+            )
+        self._check_keep(len(sources))
+
+    def _check_keep(self, sources: int) -> None:
+        for flag, value in (("keep", self.keep), ("keep-field", self.keep_field)):
+            if value.count("::") not in (0, sources - 1):
+                raise ConfigError(
+                    f"--data.{flag} {value} must be one for all, or one for each of {sources} "
+                    "sources"
+                )
+        if not self.keep and self.keep_field != _UID:
+            raise ConfigError(
+                f"--data.keep-field {self.keep_field} has no effect: it says where samples have "
+                "the ids of a file, which --data.keep names"
+            )
+        if not all(map(str.strip, self.keep_field.split("::"))):
+            raise ConfigError(
+                f"--data.keep-field {self.keep_field!r} must name a field of each source, or "
+                "__key__ for its samples' keys"
             )

@@ -16,6 +16,7 @@ from typing import Any
 from diptych.batch import Sample
 from diptych.bounded import parse_json, read_whole
 from diptych.data.files import LONGEST_TEXT
+from diptych.data.ids import KEY, text_of
 from diptych.data.pictures import Contents
 from diptych.data.source import Captioner, Source
 from diptych.errors import DataError
@@ -47,6 +48,16 @@ class CaptionedFiles(Source):
         texts = self._texts.get(self._pictures[index], ())
         return (self.where(index)[0], *map(str, texts))
 
+    def id_of(self, index: int, field: str) -> str:
+        """The picture's path, or what its `.json` has in a field."""
+        if field == KEY:
+            return self._pictures[index]
+        texts = self._texts.get(self._pictures[index], ())
+        objects = [path for path in texts if path.suffix.lower() == ".json"]
+        if objects and (text := text_of(_fields(objects[0]).get(field))):
+            return text
+        raise DataError(f"no file {Path(self._pictures[index]).stem}.json has a field {field!r}")
+
     def __getitem__(self, index: int) -> Sample:
         name = self._pictures[index]
         found = read_captions(self._texts.get(name, ()))
@@ -76,10 +87,14 @@ def read_captions(files: Iterable[Path]) -> dict[str, Any]:
             texts[kind] += [line for line in _lines(path) if line and not _BOX.fullmatch(line)]
     if any(texts.values()) or not objects:
         return dict(texts)
+    return _fields(objects[0])
+
+
+def _fields(path: Path) -> dict[str, Any]:
     try:
-        fields = parse_json(read_whole(objects[0], LONGEST_TEXT))
+        fields = parse_json(read_whole(path, LONGEST_TEXT))
     except ValueError as error:
-        raise DataError(f"{objects[0]} can't be read: {error}") from None
+        raise DataError(f"{path} can't be read: {error}") from None
     return fields if isinstance(fields, dict) else {}
 
 

@@ -31,7 +31,7 @@ def probe(path: str, source: Source, flags: str) -> tuple[str, ...]:
     if not len(source):
         why = [f": {bad.file} is {bad.reason}" for bad in source.bad_samples[:1]]
         raise DataError(f"{path} holds no samples{''.join(why)}")
-    tried, captions, reasons = _spread(len(source), _PROBES), set[tuple[str, ...]](), list[str]()
+    tried, captions, reasons = spread(len(source), _PROBES), set[tuple[str, ...]](), list[str]()
     for index in tried:
         try:
             captions.add(_read(source, index, flags))
@@ -59,7 +59,7 @@ def _read(source: Source, index: int, flags: str) -> tuple[str, ...]:
 def _said_of_constant(path: str, source: Source) -> tuple[str, ...]:
     """That all samples looked at have one caption, where it is so."""
     found = list[tuple[str, ...]]()
-    for index in _spread(len(source), _SAME):
+    for index in spread(len(source), _SAME):
         with contextlib.suppress(DataError, OSError):
             found.append(source[index].captions)
     if len(found) < 2 or len(set(found)) > 1:
@@ -75,7 +75,7 @@ def said_of_neighbours(
 ) -> tuple[str, ...]:
     """That runs of consecutive samples are of one class each, where it is so."""
     pairs, looked = list[tuple[int, int]](), config.consecutive > 1 and len(source) > 1
-    for index in _spread(len(source) - 1, _PROBES) if looked else ():
+    for index in spread(len(source) - 1, _PROBES) if looked else ():
         with contextlib.suppress(DataError, OSError):
             labels = source[index].label, source[index + 1].label
             if None not in labels:
@@ -89,7 +89,7 @@ def said_of_neighbours(
     )
 
 
-def _spread(count: int, most: int) -> list[int]:
+def spread(count: int, most: int) -> list[int]:
     """Numbers spread evenly over `count`, the first and the last among them: files often go bad at
     their end."""
     return sorted({place * (count - 1) // (most - 1) for place in range(most)})

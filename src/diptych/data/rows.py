@@ -34,6 +34,10 @@ class Rows(ABC):
     def __getitem__(self, index: int) -> Mapping[str, Any]:
         """Row `index`. Raises DataError for a bad one."""
 
+    def value(self, index: int, column: str) -> Any:
+        """One of its columns; None: it has none of that name."""
+        return self[index].get(column)
+
 
 @dataclass(frozen=True, kw_only=True)
 class Columns:
@@ -43,6 +47,8 @@ class Columns:
     captions: tuple[str, ...]
     labels: tuple[str, ...] = LABEL_COLUMNS
     captions_needed: bool = True
+    ids: str = ""
+    """What samples are chosen by; empty: by nothing."""
 
     def image(self, columns: Sequence[str]) -> str:
         """The column of pictures; an empty string where there is none, here and below."""
@@ -51,6 +57,10 @@ class Columns:
     def label(self, columns: Sequence[str]) -> str:
         """The column of classes."""
         return _first(self.labels, columns)
+
+    def id(self, columns: Sequence[str]) -> str:
+        """The column of ids."""
+        return _first((self.ids,) if self.ids else (), columns)
 
     def split(self, columns: Sequence[str]) -> str:
         """The column that says which part of the data a row belongs to."""

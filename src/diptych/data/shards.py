@@ -9,7 +9,8 @@ import io
 import itertools
 import json
 import tarfile
-from collections.abc import Generator, Iterable, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import cast
 
@@ -20,8 +21,11 @@ from diptych.batch import Sample
 from diptych.bounded import parse_json
 from diptych.data.bad import too_many
 from diptych.data.files import LONGEST_TEXT, Elsewhere, OpenFiles
+from diptych.data.ids import KEY, Ids
 from diptych.data.pictures import is_picture
-from diptych.data.shard_index import CUT, REFUSED, WHOLE, ShardIndex
+from diptych.data.shard_ids import id_in
+from diptych.data.shard_index import ShardIndex
+from diptych.data.shard_records import CUT, REFUSED, WHOLE
 from diptych.data.source import BadSample, Captioner, Source
 from diptych.durable import write_file
 from diptych.errors import DataError
@@ -35,7 +39,8 @@ class Shards(Source):
     """All samples of the tars of an index, in their order. The picture is the first of `image_keys`
     that a sample has.
 
-    Tars that can't be read are left out. Raises DataError where they are more than `max_bad_share`
+    Tars that can't be read are left out. `open_ids` gives the ids in a field of all samples; None:
+    they are read one by one. Raises DataError where they are more than `max_bad_share`
     of all, fewer than 100 counting as 100, or all.
     """
 
@@ -46,8 +51,10 @@ class Shards(Source):
         image_keys: tuple[str, ...],
         captioner: Captioner,
         max_bad_share: float = 0.0,
+        open_ids: Callable[[str], Ids] | None = None,
     ):
         self.class_names = captioner.class_names
+        self._open_ids = open_ids
         self._image_keys, self._captioner = image_keys, captioner
         self._index, self._files = index, OpenFiles()
         state = index.rows["state"]
@@ -73,6 +80,19 @@ class Shards(Source):
     def where(self, index: int) -> tuple[str, str]:
         shard, row = self._index.locate(index)
         return self._index.name(shard), self._index.shard(shard).key(row)
+
+    def id_of(self, index: int, field: str) -> str:
+        number, row = self._index.locate(index)
+        shard = self._index.shard(number)
+        if field == KEY:
+            return shard.key(row)
+        return id_in(shard.members(row), partial(self._read, self._index.file(number)), field)
+
+    def _read(self, file: str | Elsewhere, offset: int, size: int) -> bytes:
+        return self._files.near(file, [(offset, size)])(offset, size, LONGEST_TEXT)
+
+    def ids(self, field: str) -> Ids:
+        return self._open_ids(field) if self._open_ids else super().ids(field)
 
     def __getitem__(self, index: int) -> Sample:
         number, row = self._index.locate(index)

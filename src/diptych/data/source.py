@@ -5,6 +5,7 @@ import itertools
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple, cast
 
@@ -13,6 +14,7 @@ from jaxtyping import Int64
 
 from diptych.batch import Sample
 from diptych.config import DataConfig
+from diptych.data.ids import KEY, Ids, text_of, values_of
 from diptych.data.wordnet import place_of_id, refuse_ids, spoken_names
 from diptych.errors import ConfigError, DataError
 
@@ -63,6 +65,8 @@ class Source(ABC):
     """What opening found bad (a truncated shard, rows that don't parse), already left out."""
     remarks: tuple[str, ...] = ()
     """What the user should know of how the samples are read; `open_source` warns of it."""
+    kept: str = ""
+    """A digest of the ids by which its samples were chosen (`--data.keep`); empty: by none."""
 
     @abstractmethod
     def __len__(self) -> int:
@@ -79,6 +83,25 @@ class Source(ABC):
     def files(self, index: int) -> tuple[str, ...]:
         """What a sample depends on: it is another one when one of these changes."""
         return (self.where(index)[0],)
+
+    def id_of(self, index: int, field: str) -> str:
+        """What sample `index` is called: its key, where `field` is `__key__`, or what its `meta`
+        has in that field. Raises DataError (or OSError) where it has none."""
+        if field == KEY:
+            return self.where(index)[1]
+        if text := text_of((self[index].meta or {}).get(field)):
+            return text
+        raise DataError(f"it has no field {field!r}")
+
+    def ids(self, field: str) -> Ids:
+        """`id_of` of all samples."""
+        return Ids.of(values_of(map(partial(self._id_or_none, field), range(len(self)))))
+
+    def _id_or_none(self, field: str, index: int) -> str:
+        try:
+            return self.id_of(index, field)
+        except (DataError, OSError):
+            return ""
 
     @abstractmethod
     def describe(self) -> str:
@@ -105,6 +128,8 @@ class Joined(Source):
         self.class_names = max((part.class_names for part in parts), key=len)
         self.bad_samples = tuple(itertools.chain.from_iterable(part.bad_samples for part in parts))
         self.remarks = tuple(itertools.chain.from_iterable(part.remarks for part in parts))
+        kept = [part.kept for part in parts]
+        self.kept = "::".join(kept) if any(kept) else ""
         self._weights = weights
         self._ends = list(itertools.accumulate(len(part) for part in parts))
 
@@ -127,6 +152,10 @@ class Joined(Source):
         part, index = self._locate(index)
         return part.files(index)
 
+    def id_of(self, index: int, field: str) -> str:
+        part, index = self._locate(index)
+        return part.id_of(index, field)
+
     def describe(self) -> str:
         shares = [f" (weight {weight:g})" for weight in self._weights] or [""] * len(self.parts)
         return "; ".join(
@@ -143,11 +172,14 @@ class Joined(Source):
 
 
 class Chosen(Source):
-    """Some samples of a source."""
+    """Some samples of a source. `kept`: the digest of the ids, where these chose them."""
 
-    def __init__(self, source: Source, rows: Sequence[int] | Int64[np.ndarray, " n"]):
+    def __init__(
+        self, source: Source, rows: Sequence[int] | Int64[np.ndarray, " n"], kept: str = ""
+    ):
         self._source, self._rows = source, np.asarray(rows, np.int64)
         self.class_names, self.bad_samples = source.class_names, source.bad_samples
+        self.kept = kept or source.kept
 
     def __len__(self) -> int:
         return len(self._rows)
@@ -160,6 +192,9 @@ class Chosen(Source):
 
     def files(self, index: int) -> tuple[str, ...]:
         return self._source.files(int(self._rows[index]))
+
+    def id_of(self, index: int, field: str) -> str:
+        return self._source.id_of(int(self._rows[index]), field)
 
     def describe(self) -> str:
         return f"{len(self):,} of {self._source.describe()}"

@@ -6,6 +6,7 @@ import os
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 from diptych.components import implementation, type_name
@@ -14,9 +15,11 @@ from diptych.data.braces import expand_braces
 from diptych.data.elsewhere import piped, remote
 from diptych.data.files import Store
 from diptych.data.indexing import open_index
+from diptych.data.keep import KeptIds, keep, open_kept
 from diptych.data.layout import PACKED, FolderReader
 from diptych.data.probes import probe, refuse_bad, said_of_neighbours
 from diptych.data.remote import is_remote, shown
+from diptych.data.shard_ids import open_shard_ids
 from diptych.data.shards import Shards
 from diptych.data.share import rows_of_share
 from diptych.data.source import (
@@ -60,7 +63,8 @@ def open_source(
     samples are tried at once: a source of which none can be used raises DataError here, with the
     reason, and not an hour later. What may be meant otherwise is a DataWarning. `flags` is what the
     flags of these settings begin with, for messages. With a `split` ("train"), a table whose column
-    `split` names it and others gives its rows alone; "train" gives `config.share` of the samples.
+    `split` names it and others gives its rows alone; "train" gives what `config.keep` lists of the
+    samples, and `config.share` of these.
     Where all `peers` open it, each asks for the state of its share of the shards.
 
     >>> from diptych.config import DataConfig
@@ -69,26 +73,58 @@ def open_source(
     >>> len(source), source[7].captions
     (1000, ('a photo of a white ring.',))
     """
+    lists = _open_lists(config, split)
     if config.source is not None:
-        return _shared(_open_own(config.source), config, split)
+        return _shared(_open_own(config.source, config, lists[0]), config, split)
     if not config.path:
         raise ConfigError(f"{flags}path is empty; give it {_KINDS}")
     needed = captions and not alone
     captioner = captioner_of(config, needed=needed, class_names=tuple(class_names), flags=flags)
     captioner = replace(captioner, alone=alone)
-    paths, roots = config.path.split("::"), config.image_root.split("::")
-    roots = roots if len(roots) == len(paths) else roots * len(paths)
+    paths = config.path.split("::")
+    roots = _one_each(config.image_root, len(paths))
     parts = list[Source]()
-    for address, root in zip(map(str.strip, paths), roots, strict=True):
-        opener, path = _Opener(config, captioner, root.strip(), peers), shown(address)
+    for address, root, kept in zip(map(str.strip, paths), roots, lists, strict=True):
+        ids = kept.field if kept else ""
+        opener, path = _Opener(config, captioner, root, peers, ids), shown(address)
         part = opener.open(address)
         refuse_bad(path, part, config.max_bad_share, flags)
         chosen, left_out = _rows_of(part, split)
+        chosen, kept_of = _listed(chosen, kept, path, config)
         probed = (*probe(path, chosen, flags), *said_of_neighbours(path, chosen, config, flags))
-        for remark in (*part.remarks, *left_out, *(() if alone else probed)):
+        for remark in (*part.remarks, *left_out, *kept_of, *(() if alone else probed)):
             warnings.warn(remark, DataWarning, stacklevel=2)
         parts.append(_shared(chosen, config, split))
     return parts[0] if len(parts) == 1 else Joined(parts, config.weights)
+
+
+def _one_each(setting: str, sources: int) -> list[str]:
+    """A setting of each source: one for all, or one each, joined as they are."""
+    found = list(map(str.strip, setting.split("::")))
+    return found if len(found) == sources else found * sources
+
+
+def _open_lists(config: DataConfig, split: str) -> list[KeptIds | None]:
+    """For each source the ids of which it gives the samples; None: it gives all."""
+    sources = len(config.path.split("::"))
+    if not config.keep or split != "train":
+        return [None] * sources
+    files = _one_each(config.keep, sources)
+    fields = _one_each(config.keep_field, sources)
+    return [
+        open_kept(file, field, cache_folder(config)) if file else None
+        for file, field in zip(files, fields, strict=True)
+    ]
+
+
+def _listed(
+    source: Source, kept: KeptIds | None, name: str, config: DataConfig
+) -> tuple[Source, tuple[str, ...]]:
+    """The samples that are listed, and how many these are."""
+    if kept is None or not len(source):
+        return source, ()
+    chosen, said = keep(source, kept, name, cache_folder(config))
+    return chosen, (said,)
 
 
 def _rows_of(source: Source, split: str) -> tuple[Source, tuple[str, ...]]:
@@ -112,14 +148,16 @@ def _shared(source: Source, config: DataConfig, split: str) -> Source:
     return Chosen(source, rows_of_share(len(source), config.share, config.share_seed))
 
 
-def _open_own(config: SourceConfig) -> Source:
+def _open_own(own: SourceConfig, config: DataConfig, kept: KeptIds | None) -> Source:
     """A source from outside. Raises ConfigError for what is none, DataError as `open_source`."""
-    source = implementation(config)(config)
+    source = implementation(own)(own)
     if not isinstance(source, Source):
-        raise ConfigError(f"{config.implementation} is no diptych.data.Source")
-    for remark in (*source.remarks, *probe(type_name(type(config)), source, "--data.")):
+        raise ConfigError(f"{own.implementation} is no diptych.data.Source")
+    name = type_name(type(own))
+    chosen, kept_of = _listed(source, kept, name, config)
+    for remark in (*source.remarks, *kept_of, *probe(name, chosen, "--data.")):
         warnings.warn(remark, DataWarning, stacklevel=3)
-    return source
+    return chosen
 
 
 def class_names_of(source: Source) -> tuple[str, ...]:
@@ -145,6 +183,8 @@ class _Opener:
     captioner: Captioner
     root: str
     peers: Peers | None
+    ids: str
+    """A field that samples are chosen by; empty: by none."""
 
     def open(self, path: str) -> Source:
         if path.startswith("synthetic:"):
@@ -220,6 +260,9 @@ class _Opener:
             image_keys=alternatives(self.config.image_key),
             captioner=self.captioner,
             max_bad_share=self.config.max_bad_share,
+            open_ids=partial(
+                open_shard_ids, index, self._cache, self.config.workers, self.captioner.flags
+            ),
         )
         remark = store.opened(int(index.rows["bytes"].clip(0).sum())) if store else ""
         source.remarks = (*source.remarks, *filter(None, (remark,)))
@@ -234,6 +277,7 @@ class _Opener:
             root=self.root,
             separator=self.config.separator,
             places=places,
+            ids=self.ids,
         )
 
 

@@ -12,6 +12,7 @@ from typing import Any
 from diptych.batch import Sample
 from diptych.data.delimited import DelimitedRows
 from diptych.data.files import file_version
+from diptych.data.ids import KEY, text_of
 from diptych.data.json_rows import open_json
 from diptych.data.pictures import without_number
 from diptych.data.rows import Columns, Rows
@@ -41,7 +42,7 @@ class TableSource(Source):
 
     Paths of pictures start from `root`. Without one, they start from the table's folder; where the
     pictures aren't there, from one of `places`, from a folder beside the table, or from the current
-    folder, whichever has them.
+    folder, whichever has them. `ids`: a column that is read, too, if it is there.
     """
 
     def __init__(
@@ -54,11 +55,12 @@ class TableSource(Source):
         root: str = "",
         separator: str = "",
         places: Sequence[Path] = (),
+        ids: str = "",
     ):
         self.path = path
         self.class_names = captioner.class_names
         wanted = Columns(
-            images=image_keys, captions=captioner.keys, captions_needed=captioner.needed
+            images=image_keys, captions=captioner.keys, captions_needed=captioner.needed, ids=ids
         )
         self._rows = _open_rows(path, wanted, cache, separator)
         self.bad_samples = self._rows.bad_samples
@@ -103,6 +105,18 @@ class TableSource(Source):
             if isinstance(image, str):
                 return str(self.path), str(self._place(image, self._root))
         return (str(self.path),)
+
+    def id_of(self, index: int, field: str) -> str:
+        """The picture's path as it is written, or what a column holds."""
+        columns = self._rows.columns
+        if field == KEY:
+            image = _picture(self._rows.value(index, self._image))
+            return image if isinstance(image, str) else str(index)
+        if column := Columns(images=(), captions=(), ids=field).id(columns):
+            if text := text_of(self._rows.value(index, column)):
+                return text
+            raise DataError(f"its column {column!r} is empty")
+        raise DataError(f"{self.path} has no such column, only {', '.join(columns)}")
 
     def __getitem__(self, index: int) -> Sample:
         row = dict(self._rows[index])
@@ -234,8 +248,11 @@ class _ParquetRows(Rows):
         return self._table.num_rows
 
     def __getitem__(self, index: int) -> Mapping[str, Any]:
+        return {name: self.value(index, name) for name in self._columns}
+
+    def value(self, index: int, column: str) -> Any:
         try:
-            return {name: column[index].as_py() for name, column in self._columns.items()}
+            return self._columns[column][index].as_py() if column in self._columns else None
         except (ValueError, OSError) as error:  # text that isn't UTF-8, a page cut off
             raise DataError(f"the row can't be read: {first_line(error)}") from None
 
@@ -248,7 +265,7 @@ def _open_parquet(path: Path, wanted: Columns, cache: Path) -> tuple[tuple[str, 
 
     file = parquet.ParquetFile(path, memory_map=True)
     names: list[str] = file.schema_arrow.names
-    plain = {wanted.image(names), wanted.label(names), wanted.split(names)}
+    plain = {wanted.image(names), wanted.label(names), wanted.split(names), wanted.id(names)}
     used = plain | set(wanted.caption_columns(names))
     chosen = [name for name in names if name in used and names.count(name) == 1]
 

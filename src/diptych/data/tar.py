@@ -263,7 +263,7 @@ def index_tar(path: Path | Elsewhere) -> TarIndex:
     ...     index_tar(shard).members(0)
     {'jpg': (512, 5), 'txt': (1536, 5)}
     """
-    with _opened(path) as (read, length):
+    with opened(path) as (read, length):
         start = read(0, _BLOCK)
         if start[:2] in _COMPRESSED:
             raise DataError(
@@ -280,8 +280,8 @@ def index_tar(path: Path | Elsewhere) -> TarIndex:
 
 
 @contextlib.contextmanager
-def _opened(path: Path | Elsewhere) -> Generator[tuple[_Read, int], None, None]:
-    """A reader of pieces (offset, size), and how long the file is."""
+def opened(path: Path | Elsewhere) -> Generator[tuple[_Read, int], None, None]:
+    """A reader of pieces (offset, size), and how long the file is. Raises DataError, OSError."""
     if isinstance(path, Elsewhere):
         yield ReadAhead(path).read, path.size
         return

@@ -41,6 +41,7 @@ from diptych.training.progress import Bar, say
 from diptych.training.resume import (
     Changes,
     changes,
+    check_kept,
     checkpoint_of,
     record,
     sentences,
@@ -252,6 +253,10 @@ def _place(state: TrainingState, source: Source, run: Run, origin: _Origin) -> l
     }
     if run.data.consecutive > 1:  # what was written before there were runs has none
         state.order["consecutive"] = run.data.consecutive
+    if source.kept:
+        state.order["keep"] = source.kept
+    if found:
+        check_kept(order, state.order, run)
     # Epochs are counted in samples: a batch of another size changes the steps that are left.
     left = math.ceil(run.epochs * len(source)) - state.samples
     state.steps = run.steps or state.step + math.ceil(max(left, 1 - state.step) / run.batch_size)

@@ -77,6 +77,23 @@ def _refuse(path: str, was: object, now: object, run: Run) -> None:
     )
 
 
+def check_kept(was: Mapping[str, Any], now: Mapping[str, Any], run: Run) -> None:
+    """Raises ConfigError where a run would go on with other ids than it had. `was` and `now` are
+    the order of the samples."""
+    if was.get("keep") == now.get("keep"):
+        return
+    if "keep" not in was:
+        what = f"--data.keep {run.data.keep} leaves samples out, and the run had all"
+    elif "keep" not in now:
+        what = "--data.keep is empty, and the run had the samples of a file of ids"
+    else:
+        what = f"--data.keep {run.data.keep} ({run.data.keep_field}) has other ids than the run had"
+    raise ConfigError(
+        f"{what}: go on with the same, or start another run from its weights: --model.init "
+        f"{run.out}"
+    )
+
+
 def sentences(
     changed: Changes, state: TrainingState, steps: int, order: Mapping[str, Any]
 ) -> list[str]:
