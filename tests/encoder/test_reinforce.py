@@ -6,6 +6,7 @@ import json
 import os
 from dataclasses import replace
 from functools import cache
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -351,3 +352,85 @@ def test_a_vector_does_not_depend_on_those_beside_it():
     whole = in_blocks(features, pixels)
     for rows in (slice(0, 1), slice(3, 5), slice(60, 70)):
         assert in_blocks(features, pixels[rows]).equal(whole[rows])
+
+
+PARTS = pytest.mark.filterwarnings("ignore:.*keeps .* samples:diptych.errors.DataWarning")
+
+
+def part_of(data: DataConfig, tmp_path, listed, **changes) -> DataConfig:
+    """The samples with these numbers; each is in its shard by its key."""
+    ids = tmp_path / f"{'-'.join(map(str, listed))}.txt"
+    ids.write_text("".join(f"{number:08}\n" for number in listed))
+    return replace(data, keep=str(ids), keep_field="__key__", **changes)
+
+
+def vectors_of_batches(part: DataConfig, store: Path) -> None:
+    """Each sample's crop and caption have the vectors that its teachers make of them by hand."""
+    source, whole = open_source(part, split="train"), open_source(replace(part, keep="", keep_field="uid"))
+    keys = [whole.where(place)[1] for place in range(len(whole))]
+    preprocess = Preprocess(PreprocessConfig(), 16)
+    loader = Loader(
+        source,
+        part,
+        preprocess=preprocess,
+        tokenizer=tiny.encoder().tokenizer,
+        batch_size=2,
+        seed=3,
+        steps=3,
+        reinforced=Reinforced(store),
+    )
+    for batch in loader:
+        for row, index in enumerate(batch.index.tolist()):
+            place = keys.index(source.where(index)[1])
+            found = batch.taught[0].images[row]
+            made = [by_hand(teachers()[0], part, place, crop, 0)[0] for crop in range(3)]
+            near = [torch.dist(found, each).item() for each in made]
+            assert min(near) < 1e-5 < 1e-3 < sorted(near)[1]
+            # The crop that is shown is the one of this number.
+            rng = np.random.default_rng((AUGMENT.seed, place, near.index(min(near))))
+            shown = TrainCrop(AUGMENT, 16, "bicubic")(decode(source[index].image), rng)
+            assert batch.images[0][row].equal(shown)
+
+
+@PARTS
+@torch.no_grad()
+def test_a_store_of_all_teaches_each_sample_of_a_part_with_its_own_vectors(data, tmp_path):
+    reinforce(data, teachers(), tmp_path / "store")
+    vectors_of_batches(part_of(data, tmp_path, [1, 4, 6, 7, 10]), tmp_path / "store")
+    vectors_of_batches(replace(data, share=0.5), tmp_path / "store")
+    assert "whole" not in (tmp_path / "store" / "store.json").read_text()
+
+
+@PARTS
+@torch.no_grad()
+def test_a_store_of_a_part_teaches_it_and_smaller_parts_alone(data, tmp_path):
+    part = part_of(data, tmp_path, [1, 4, 6, 7, 10])
+    assert reinforce(part, teachers(), tmp_path / "store").made == 5
+    vectors_of_batches(part, tmp_path / "store")
+    vectors_of_batches(part_of(data, tmp_path, [4, 10]), tmp_path / "store")
+    vectors_of_batches(replace(part, share=0.5), tmp_path / "store")
+    store = Reinforced(tmp_path / "store")
+    says = r"has the vectors of 5 of the 11 samples of X, and lacks 1 of the 2 that are trained on"
+    with pytest.raises(ConfigError, match=says):
+        store.check_source(open_source(part_of(data, tmp_path, [4, 5]), split="train"), "X")
+    with pytest.raises(ConfigError, match="lacks 6 of the 11"):
+        store.check_source(open_source(data), "X")
+    other = part_of(data, tmp_path, [0, 4, 6, 7, 10])
+    with pytest.raises(ConfigError, match=r"holds other vectors \(of another part of the data\)"):
+        reinforce(other, teachers(), tmp_path / "store")
+    assert reinforce(part, teachers(), tmp_path / "store").made == 0
+    np.save(tmp_path / "store" / "places.npy", np.arange(5))
+    with pytest.raises(ConfigError, match=r"places.npy has another checksum than store.json says"):
+        Reinforced(tmp_path / "store")
+
+
+@PARTS
+@torch.no_grad()
+def test_parts_of_joined_sources_are_known_by_their_places_in_all(data, tmp_path):
+    write_shards(tmp_path / "more", samples(14)[COUNT:], per_shard=5)
+    ids = tmp_path / "ids.txt"
+    ids.write_text("00000002\n00000000\n")
+    joined = replace(data, path=f"{data.path}::{tmp_path / 'more'}", keep=str(ids))
+    source = open_source(replace(joined, keep_field="__key__"), split="train")
+    assert source.places(np.arange(4)).tolist() == [0, 2, COUNT, COUNT + 2]
+    assert source.whole == 14

@@ -49,13 +49,15 @@ class _Row(NamedTuple):
 
     views: SampleViews
     sample_index: int
+    number: int
+    """Its place where the source was chosen from, by which teachers know it."""
 
 
 @dataclass(frozen=True)
 class Steps:
     """Chunk -> its rows. What a worker runs; a chunk depends on nothing but its place."""
 
-    streams: tuple[Source, ...]
+    source: Source
     order: Order
     transform: ViewTransform
     reinforced: Reinforced | None = None
@@ -86,7 +88,7 @@ class Steps:
         if self.reinforced is not None:
             drawn = [row.views.drawn for row in rows]
             taught = self.reinforced.rows(
-                [row.sample_index for row in rows],
+                [row.number for row in rows],
                 [numbers.crop for numbers in drawn],
                 [numbers.caption for numbers in drawn],
             )
@@ -103,7 +105,7 @@ class Steps:
     ) -> _Row | None:
         """The sample's views, or those of a substitute; bad samples on the way are added to `bad`.
         None: all were bad."""
-        source, start, tried = self.streams[stream], sum(self.order.sizes[:stream]), index
+        source, start, tried = self.source.streams[stream], sum(self.order.sizes[:stream]), index
         for attempt in range(ATTEMPTS):
             # Keyed by the place in the order alone, so that the crop, or the substitute, is the
             # same in whichever worker or process it is drawn.
@@ -114,19 +116,20 @@ class Steps:
                 tried = int(rng.integers(len(source)))
             note.reading(partial(_named, source, tried))
             try:
-                sample = self._known(source[tried], start + tried)
-                return _Row(self.transform(sample, rng, start + tried), start + tried)
+                number = int(self.source.places(np.array([start + tried]))[0])
+                sample = self._known(source[tried], number)
+                return _Row(self.transform(sample, rng, number), start + tried, number)
             except (DataError, OSError) as error:
                 bad.append(BadSample(*source.where(tried), str(error)))
         return None
 
-    def _known(self, sample: Sample, place: int) -> Sample:
+    def _known(self, sample: Sample, number: int) -> Sample:
         """The sample, which is the one that teachers saw, if they were asked before. Raises
         DataError if they weren't, ConfigError if it is another."""
         if self.reinforced is None:
             return sample
         sample, stamp = stamped(sample)
-        self.reinforced.check(place, stamp, sample.key)
+        self.reinforced.check(number, stamp, sample.key)
         return sample
 
 

@@ -130,7 +130,7 @@ class Loader:
         self._rows = range(peers.rank * own, (peers.rank + 1) * own)
         self._prefetch, self._pad_id = round(config.prefetch * 1e6), tokenizer.pad_id
         self._steps = Steps(
-            streams=source.streams,
+            source=source,
             order=Order(
                 sizes=tuple(map(len, source.streams)),
                 weights=source.weights,

@@ -7,6 +7,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from safetensors import SafetensorError
 from torch import Tensor
@@ -25,6 +26,7 @@ from diptych.data.teacher_store import (
     missing_chunks,
     read_chunk,
     read_meta,
+    read_places,
     stamped,
 )
 from diptych.errors import ConfigError, DataError
@@ -36,8 +38,8 @@ _PROBES = 16
 
 
 class Reinforced:
-    """The vectors of a store, by the numbers of a sample, its crop and its caption. Made once, and
-    shared by who reads: files are mapped into memory when something of them is wanted.
+    """The vectors of a store, by a sample's place and the numbers of its crop and its caption. Made
+    once, and shared by who reads: files are mapped into memory when something of them is wanted.
 
     `teachers`: names of those that are wanted, in order; none: all. Raises ConfigError, in one
     sentence, where the store is none, isn't finished, or has other teachers.
@@ -49,6 +51,7 @@ class Reinforced:
         self.names = tuple(teachers)
         self._chosen = [self._place(name) for name in teachers] or [*range(len(self.meta.teachers))]
         self._chunk = lru_cache(_OPEN)(self._read)
+        self._places = read_places(self.folder, self.meta)
         if missing := missing_chunks(self.folder, self.meta):
             raise ConfigError(
                 f"{self.folder} isn't finished: {len(missing):,} of {self.meta.chunks:,} files "
@@ -92,19 +95,31 @@ class Reinforced:
 
     def check_source(self, source: Source, name: str) -> None:
         """Raises ConfigError unless the vectors are of this source's samples, as far as their
-        number and a few of them say."""
-        if len(source) != self.meta.samples:
-            raise self._other(f"{name} has {len(source):,} samples, not {self.meta.samples:,}")
+        number and a few of them say: a part of them will do, and a part of what they are of."""
+        meta, whole = self.meta, self.meta.whole or self.meta.samples
+        if source.whole != whole:
+            raise self._other(f"{name} has {source.whole:,} samples, not {whole:,}")
+        if self._places is not None:
+            places = source.places(np.arange(len(source)))
+            if lacking := np.count_nonzero(~np.isin(places, self._places)):
+                raise ConfigError(
+                    f"{self.folder} has the vectors of {meta.samples:,} of the {whole:,} samples "
+                    f"of {name}, and lacks {lacking:,} of the {len(source):,} that are trained on: "
+                    "choose samples that it has (--data.keep, --data.share), or make the vectors "
+                    "of all (diptych reinforce … --out ANOTHER)"
+                )
         last = len(source) - 1
-        for place in {number * last // (_PROBES - 1) for number in range(_PROBES)}:
+        for index in {number * last // (_PROBES - 1) for number in range(_PROBES)}:
             # A bad sample, and one that was: when its turn comes, another is taken.
             with contextlib.suppress(DataError, OSError):
-                sample, stamp = stamped(source[place])
+                sample, stamp = stamped(source[index])
+                place = int(source.places(np.array([index]))[0])
                 self.check(place, stamp, f"{sample.key} of {name}")
 
-    def check(self, index: int, stamp: int, name: str) -> None:
-        """Raises DataError for a sample that couldn't be read when the vectors were made,
-        ConfigError for one that isn't the same any more."""
+    def check(self, place: int, stamp: int, name: str) -> None:
+        """Of the sample at a place of the whole source. Raises DataError for one that couldn't be
+        read when the vectors were made, ConfigError for one that isn't the same any more."""
+        index = self._index(place)
         chunk, row = self._chunk(index // self.meta.rows), index % self.meta.rows
         stored = int(chunk.tensors["stamps"][row])
         if stored == MISSING:
@@ -113,6 +128,10 @@ class Reinforced:
         if stored != stamp:
             raise self._other(f"the sample {name} has another picture or other captions")
 
+    def _index(self, place: int) -> int:
+        """Which of the store's samples lies at a place of the whole source."""
+        return place if self._places is None else int(np.searchsorted(self._places, place))
+
     def _other(self, what: str) -> ConfigError:
         return ConfigError(
             f"the vectors in {self.folder} are of other data: {what}; choose the store of these "
@@ -120,11 +139,12 @@ class Reinforced:
         )
 
     def rows(
-        self, indices: Sequence[int], crops: Sequence[int], captions: Sequence[int]
+        self, places: Sequence[int], crops: Sequence[int], captions: Sequence[int]
     ) -> tuple[Taught, ...]:
-        """What each teacher says of these samples' crops and captions, by their numbers. Raises
-        ConfigError for vectors that aren't as they were written."""
-        found = list[Taught]()
+        """What each teacher says of crops and captions, by their numbers, of the samples at these
+        places of the whole source. Raises ConfigError for vectors that aren't as they were
+        written."""
+        found, indices = list[Taught](), list(map(self._index, places))
         for place in self._chosen:
             images = [self._image(place, *row) for row in zip(indices, crops, strict=True)]
             texts = [self._text(place, *row) for row in zip(indices, captions, strict=True)]

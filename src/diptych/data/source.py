@@ -84,6 +84,16 @@ class Source(ABC):
         """What a sample depends on: it is another one when one of these changes."""
         return (self.where(index)[0],)
 
+    @property
+    def whole(self) -> int:
+        """How many samples there are where these were chosen from."""
+        return len(self)
+
+    def places(self, indices: Int64[np.ndarray, " n"]) -> Int64[np.ndarray, " n"]:
+        """Which of the whole these samples are: what is known of each, whatever part is chosen,
+        goes by that."""
+        return indices
+
     def id_of(self, index: int, field: str) -> str:
         """What sample `index` is called: its key, where `field` is `__key__`, or what its `meta`
         has in that field. Raises DataError (or OSError) where it has none."""
@@ -152,6 +162,19 @@ class Joined(Source):
         part, index = self._locate(index)
         return part.files(index)
 
+    @property
+    def whole(self) -> int:
+        return sum(part.whole for part in self.parts)
+
+    def places(self, indices: Int64[np.ndarray, " n"]) -> Int64[np.ndarray, " n"]:
+        found, before = np.empty_like(indices), 0
+        which = np.searchsorted(self._ends, indices, side="right")
+        for number, part in enumerate(self.parts):
+            own = which == number
+            found[own] = part.places(indices[own] - self._ends[number] + len(part)) + before
+            before += part.whole
+        return found
+
     def id_of(self, index: int, field: str) -> str:
         part, index = self._locate(index)
         return part.id_of(index, field)
@@ -192,6 +215,13 @@ class Chosen(Source):
 
     def files(self, index: int) -> tuple[str, ...]:
         return self._source.files(int(self._rows[index]))
+
+    @property
+    def whole(self) -> int:
+        return self._source.whole
+
+    def places(self, indices: Int64[np.ndarray, " n"]) -> Int64[np.ndarray, " n"]:
+        return self._source.places(self._rows[indices])
 
     def id_of(self, index: int, field: str) -> str:
         return self._source.id_of(int(self._rows[index]), field)

@@ -3,6 +3,8 @@ al. 2023, arXiv:2303.08983; for CLIP: Vasu et al. 2023, arXiv:2311.17049).
 
     FOLDER/
       store.json             whose vectors of which crops of how many samples, and a checksum
+      places.npy             of a part of a source (`--data.keep`, `--data.share`): which of its
+                             samples these are, in rising order
       000000000.safetensors  those of the first 1024 samples, and so on; each is there as a whole
       ...                    or not at all
 
@@ -21,21 +23,26 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, cast
 
+import numpy as np
 import torch
+from jaxtyping import Int64
 from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
+from diptych.arrays import map_npy
 from diptych.batch import Sample
 from diptych.bounded import parse_json, read_whole
 from diptych.config import AugmentConfig
 from diptych.config.serialize import read_as
 from diptych.durable import write_file
-from diptych.errors import ConfigError, DataError
+from diptych.errors import ConfigError, DataError, first_line
 from diptych.inputs.picture import MAX_BYTES
 
 FORMAT = 1
 NAME = "store.json"
+PLACES = "places.npy"
+_OF_A_PART = {"whole", "part"}
 _OF_SAMPLES = {"stamps", "ends", "captions"}
 _CHECKED = {"images": "image_sums", "texts": "text_sums"}
 MISSING = -1
@@ -70,6 +77,10 @@ class StoreMeta:
     """Samples in a file."""
     vectors: Literal["float32", "float16", "bfloat16"]
     format: int = FORMAT
+    whole: int = 0
+    """Samples of the source of which these are a part; 0: they are all."""
+    part: str = ""
+    """A checksum of what `places.npy` says."""
 
     @cached_property
     def check(self) -> str:
@@ -212,9 +223,34 @@ def write_meta(folder: Path, meta: StoreMeta) -> None:
     write_file(folder / NAME, lambda path: path.write_text(text))
 
 
+def checksum_of_places(places: Int64[np.ndarray, " samples"]) -> str:
+    """What `StoreMeta.part` says of them."""
+    return f"{zlib.crc32(places.astype('<i8').tobytes()):08x}"
+
+
+def write_places(folder: Path, places: Int64[np.ndarray, " samples"]) -> None:
+    """Put `places.npy` into the folder. Raises OSError."""
+    write_file(folder / PLACES, lambda path: np.save(path, places.astype("<i8")))
+
+
+def read_places(folder: Path, meta: StoreMeta) -> Int64[np.ndarray, " samples"] | None:
+    """Which samples the store has, mapped into memory; None: all. Raises ConfigError where it
+    isn't known any more."""
+    if not meta.whole:
+        return None
+    try:
+        places = map_npy(folder / PLACES)
+    except (OSError, ValueError) as error:
+        raise damaged(folder, f"{PLACES}: {first_line(error)}") from error
+    if places.shape != (meta.samples,) or checksum_of_places(places) != meta.part:
+        raise damaged(folder, f"{PLACES} has another checksum than {NAME} says")
+    return places
+
+
 def _values(meta: StoreMeta) -> dict[str, Any]:
-    """As JSON has them."""
-    return json.loads(json.dumps(asdict(meta)))
+    """As JSON has them; what stores of all samples had from the first, and no more."""
+    values = json.loads(json.dumps(asdict(meta)))
+    return {name: value for name, value in values.items() if value or name not in _OF_A_PART}
 
 
 def _checksum(values: Any) -> str:

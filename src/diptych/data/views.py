@@ -124,9 +124,9 @@ class ViewTransform:
         return pictures + hidden + texts + shown + 8
 
     def __call__(self, sample: Sample, rng: np.random.Generator, place: int = 0) -> SampleViews:
-        """The views of the sample at `place` in its source, all of one of its captions. Raises
-        DataError for a bad sample: one without a caption, where one is wanted, or with a picture
-        that can't be decoded."""
+        """The views of the sample at `place` of the whole source, all of one of its captions.
+        Raises DataError for a bad sample: one without a caption, where one is wanted, or with a
+        picture that can't be decoded."""
         if self.views.text and not sample.captions:
             raise DataError("no caption")
         # Numbered crops are drawn once for all, each with a generator of its own.

@@ -6,10 +6,22 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Literal, NamedTuple
 
+import numpy as np
+from jaxtyping import Int64
+
 from diptych.config import DataConfig
 from diptych.config.serialize import difference
 from diptych.data import BadSample, BadSamples, open_source
-from diptych.data.teacher_store import NAME, StoredTeacher, StoreMeta, read_meta, write_meta
+from diptych.data.teacher_store import (
+    NAME,
+    PLACES,
+    StoredTeacher,
+    StoreMeta,
+    checksum_of_places,
+    read_meta,
+    write_meta,
+    write_places,
+)
 from diptych.distributed import Peers, on_main, together
 from diptych.durable import lock, sweep
 from diptych.encoder.encoder import Encoder
@@ -44,6 +56,9 @@ def reinforce(
     caption, in the folder `out`. A distillation then reads it (`DistillObjectiveConfig.reinforced`)
     in place of asking the teachers: the same numbers, with `vectors` in float32.
 
+    Of a part of the data (`data.keep`, `data.share`) it is a store of that part; any smaller part
+    can be trained on with it, as any part can with a store of all.
+
     Each teacher sees the crop at its own size, resized and normalised its own way, and the caption
     by its own tokenizer. What a killed call has finished stays: the same call goes on, and makes
     again what isn't as it was written. With `peers` every process takes its share of the samples.
@@ -69,15 +84,19 @@ def reinforce(
             "from Python"
         )
     source = open_source(data, split="train")
+    places = source.places(np.arange(len(source)))
+    part = source.whole != len(source) or not np.array_equal(places, np.arange(len(source)))
     meta = StoreMeta(
         teachers=tuple(map(_stored, teachers)),
         augment=data.augment,
         samples=len(source),
         rows=ROWS,
         vectors=vectors,
+        whole=source.whole if part else 0,
+        part=checksum_of_places(places) if part else "",
     )
     with _held(out, peers):
-        on_main(peers, lambda: _begin(out, meta))
+        on_main(peers, lambda: _begin(out, meta, places))
         share = Share(source, teachers, out, meta, BadSamples(source.bad_samples, len(source)))
         numbers = range(meta.chunks)[peers.rank :: peers.size]
         together(peers, lambda: share.run(map(meta.chunk, numbers), data.max_bad_share, progress))
@@ -125,15 +144,17 @@ def _held(out: Path, peers: Peers) -> Generator[None, None, None]:
         ) from error
 
 
-def _begin(out: Path, meta: StoreMeta) -> None:
+def _begin(out: Path, meta: StoreMeta, places: Int64[np.ndarray, " samples"]) -> None:
     """Say in the folder what is going to be there. Raises ConfigError where it holds something
     else."""
     if not (out / NAME).exists():
         sweep(out)
-        if others := [entry.name for entry in out.iterdir() if entry.name != "lock"]:
+        if others := [entry.name for entry in out.iterdir() if entry.name not in ("lock", PLACES)]:
             raise ConfigError(
                 f"{out} holds {others[0]} and is no store of vectors: choose another --out"
             )
+        if meta.whole:
+            write_places(out, places)
         write_meta(out, meta)
         return
     there = read_meta(out)
@@ -157,6 +178,8 @@ def _differences(there: StoreMeta, meta: StoreMeta) -> str:
         was, now = getattr(there, name), getattr(meta, name)
         if was != now:
             said.append(f"{name} {was}, not {now}")
+    if not said and (there.whole, there.part) != (meta.whole, meta.part):
+        said.append("of another part of the data")
     for name, (was, now) in difference(there.augment, meta.augment).items():
         said.append(f"{name} {was}, not {now}")
     return "; ".join(said) or "written otherwise"

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import NamedTuple
 
+import numpy as np
 import torch
 from jaxtyping import Float, UInt8
 from safetensors import SafetensorError
@@ -44,6 +45,8 @@ class _Item(NamedTuple):
     chunk: range
     place: int
     """In the source."""
+    number: int
+    """Its place in the whole source, by which crops are drawn."""
     sample: Sample
     stamp: int
 
@@ -124,7 +127,8 @@ class Share:
                 except (DataError, OSError) as error:
                     self._note(chunk, index, error)
                     continue
-                yield _Item(chunk, index, sample, stamp)
+                number = int(self.source.places(np.array([index]))[0])
+                yield _Item(chunk, index, number, sample, stamp)
             self.bad.add(len(chunk), [])
             self.bad.stop_if_above(max_bad_share)
 
@@ -140,7 +144,7 @@ class Share:
             levels, found = decode(item.sample.image), _Squares()
             for kind, crop in self._crops.items():
                 crops = range(self.meta.augment.crops)
-                rngs = (crop.numbered(item.place, number) for number in crops)
+                rngs = (crop.numbered(item.number, number) for number in crops)
                 found[kind] = torch.stack([crop(levels, rng) for rng in rngs])
             return found
 
