@@ -60,7 +60,7 @@ def value_of(text: str) -> bytes:
 
     >>> from diptych.data.ids import value_of
     >>> value_of("00112233445566778899AABBCCDDEEFF").hex(), value_of("cat/1.png").hex()
-    ('00112233445566778899aabbccddeeff', '33b8f26f70dd8d5e4f1b3fd2b8b8c0ac')
+    ('00112233445566778899aabbccddeeff', '83652b0a6ec929501b2174b9d410aa5b')
     """
     if not text:
         return NONE
