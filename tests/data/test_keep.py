@@ -18,6 +18,7 @@ from diptych.errors import ConfigError, DataError
 from diptych.inputs import Preprocess
 from tests.data.builders import Spelling, picture, write_tar
 from tests.data.test_id_file import halves
+from tests.data.web import serving
 
 EACH = 4
 
@@ -340,3 +341,17 @@ def test_a_missing_file_is_said_before_anything_is_indexed(tmp_path, shards):
     with pytest.raises(DataError, match="nowhere.npy, a file of ids, can't be read: No such file"):
         opened(tmp_path, shards, str(tmp_path / "nowhere.npy"))
     assert not (tmp_path / "cache" / "index").exists()
+
+
+def test_shards_of_commands_and_of_a_server_are_chosen_from(tmp_path):
+    (tmp_path / "served").mkdir()
+    shard = write_shard(tmp_path / "served" / "a.tar", range(10))
+    ids = datacomp(tmp_path / "ids.npy", [2, 3, 7])
+    with serving(tmp_path / "served") as web:
+        for path in (f"pipe:cat {shard}", f"{web.url}/a.tar"):
+            source, _ = opened(tmp_path, path, ids)
+            assert numbers(source) == [2, 3, 7]
+            assert source[1].captions == ("picture 3",)
+        web.asked.clear()
+        assert numbers(opened(tmp_path, f"{web.url}/a.tar", ids)[0]) == [2, 3, 7]
+        assert sum(last - first + 1 for _, first, last in web.ranges) < shard.stat().st_size

@@ -366,7 +366,10 @@ def part_of(data: DataConfig, tmp_path, listed, **changes) -> DataConfig:
 
 def vectors_of_batches(part: DataConfig, store: Path) -> None:
     """Each sample's crop and caption have the vectors that its teachers make of them by hand."""
-    source, whole = open_source(part, split="train"), open_source(replace(part, keep="", keep_field="uid"))
+    source, whole = (
+        open_source(part, split="train"),
+        open_source(replace(part, keep="", keep_field="uid")),
+    )
     keys = [whole.where(place)[1] for place in range(len(whole))]
     preprocess = Preprocess(PreprocessConfig(), 16)
     loader = Loader(
