@@ -4,6 +4,9 @@ import json
 import multiprocessing
 import os
 import re
+import subprocess
+import sys
+import tarfile
 import warnings
 
 import numpy as np
@@ -355,3 +358,46 @@ def test_shards_of_commands_and_of_a_server_are_chosen_from(tmp_path):
         web.asked.clear()
         assert numbers(opened(tmp_path, f"{web.url}/a.tar", ids)[0]) == [2, 3, 7]
         assert sum(last - first + 1 for _, first, last in web.ranges) < shard.stat().st_size
+
+
+START = """
+import sys, time, warnings, psutil
+from diptych.config import DataConfig
+from diptych.data import open_source
+warnings.simplefilter("ignore")
+process, [path, keep, cache] = psutil.Process(), sys.argv[1:]
+before, start = process.memory_full_info().uss, time.perf_counter()
+source = open_source(DataConfig(path=path, keep=keep, cache=cache, workers=0), split="train")
+source[len(source) // 2]
+print(time.perf_counter() - start, process.memory_full_info().uss - before, len(source))
+"""
+
+
+@pytest.mark.slow
+def test_a_million_ids_of_a_million_samples_cost_one_reading_and_no_memory(tmp_path):
+    """What a start takes: without ids, with ids for the first time, and again."""
+    for shard in range(100):
+        files = list[tuple[str, bytes]]()
+        for number in range(10_000 * shard, 10_000 * (shard + 1)):
+            about = {"uid": uid(number), "caption": "a picture", "url": f"https://a.org/{number}"}
+            files.append((f"{number:09}.jpg", b"\xff\xd8\xff"))
+            files.append((f"{number:09}.json", json.dumps(about).encode()))
+        write_tar(tmp_path / f"{shard:05}.tar", files, tarfile.USTAR_FORMAT)
+    ids = datacomp(tmp_path / "ids.npy", range(0, 2_000_000, 2))
+
+    def start(keep):
+        paths = (f"{tmp_path}/{{00000..00099}}.tar", keep, str(tmp_path / "cache"))
+        command = [sys.executable, "-c", START, *paths]
+        done = subprocess.run(command, capture_output=True, text=True, check=True)
+        seconds, private, samples = map(float, done.stdout.split())
+        said = f"{seconds:.2f} s, {private / 1e6:.1f} MB of its own, {samples:,.0f} samples"
+        sys.stdout.write(f"{said}\n")
+        return seconds, private, samples
+
+    start("")
+    _, without, all_ = start("")
+    first, _, kept = start(ids)
+    again, private, same = start(ids)
+    assert (all_, kept, same) == (1_000_000, 500_000, 500_000)
+    assert again < first / 5
+    assert private < without + 16e6  # 16 bytes a sample would be 16 MB

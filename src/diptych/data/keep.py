@@ -22,7 +22,7 @@ from diptych.data.probes import spread
 from diptych.data.source import Chosen, Source
 from diptych.errors import DataError
 
-_PIECE = 1 << 20
+_PIECE = 1 << 18
 """Samples whose ids are compared at a time."""
 _TRIED = 16
 """Samples that are asked for their id before all are."""
