@@ -2,7 +2,6 @@
 
 import ctypes
 import importlib
-import multiprocessing
 import os
 import signal
 import sys
@@ -10,6 +9,8 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+
+from tests import forked
 
 _PATIENCE = 60.0
 
@@ -56,10 +57,7 @@ class Diptych:
         folder.mkdir(exist_ok=True)
         rank = (environment or {}).get("RANK", "")
         self._reached, self._errors = folder / f"reached{rank}", folder / f"errors{rank}.txt"
-        # Processes forked from one that has imported all this start at once.
-        context = multiprocessing.get_context("forkserver")
-        context.set_forkserver_preload(["diptych.training", "diptych.cli.train", "tests.stalls"])
-        self._process = context.Process(
+        self._process = forked.context().Process(
             target=_work,
             args=(
                 (folder, self._reached, self._errors),

@@ -3,7 +3,6 @@ scripts run there, each in a process of its own, as a stranger would run them.""
 
 import glob
 import json
-import multiprocessing
 import os
 import re
 import shlex
@@ -17,11 +16,9 @@ import pytest
 from diptych.cli import main
 from diptych.config import Run
 from diptych.config.serialize import from_json, to_json
+from tests import forked
 
 PAGE = (Path(__file__).parents[1] / "docs" / "extending.md").read_text()
-# Forked from a process that has imported torch, and nothing of the page.
-PROCESSES = multiprocessing.get_context("forkserver")
-PROCESSES.set_forkserver_preload(["diptych.training", "diptych.evaluation"])
 FENCED = re.compile(r"^```(\w+)\n(.*?)^```$", re.DOTALL | re.MULTILINE)
 TITLE = re.compile(r"# (\S+\.(?:py|toml))\n")
 
@@ -99,7 +96,7 @@ def install(package: Path, site: Path) -> None:
 
 def execute(step: Step, folder: Path, code: int = 0) -> str:
     """What it prints, to both streams; fails if it exits otherwise than expected."""
-    process = PROCESSES.Process(target=_run, args=(step, folder))
+    process = forked.context().Process(target=_run, args=(step, folder))
     process.start()
     process.join()
     text = (folder / "output.txt").read_text()

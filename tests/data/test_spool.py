@@ -3,8 +3,6 @@
 import os
 import shlex
 import signal
-import subprocess
-import sys
 import time
 
 import psutil
@@ -16,6 +14,7 @@ from diptych.data.retry import Retry
 from diptych.data.spool import Spool
 from diptych.errors import DataError, DataWarning
 from tests.data.builders import config, samples
+from tests.forked import Script
 
 PATIENCE = 30.0
 """Seconds after which a test fails that would wait for ever."""
@@ -122,12 +121,12 @@ Spool(folder=Path(sys.argv[1]), timeout=0, most=0, flags="").get(sys.argv[2])
 def test_no_command_outlives_who_ran_it(tmp_path, number):
     marker = f"{7654 + number}.75"
     command = f"sleep {marker} | cat"
-    script = [sys.executable, "-c", SCRIPT, str(tmp_path / "pipes"), command]
-    with subprocess.Popen(script, stderr=subprocess.DEVNULL) as process:
-        deadline = time.monotonic() + 4 * PATIENCE
-        while not running(marker) and time.monotonic() < deadline:
-            time.sleep(0.05)
-        process.send_signal(number)
+    process = Script(SCRIPT, tmp_path / "pipes", command)
+    deadline = time.monotonic() + 4 * PATIENCE
+    while not running(marker) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    process.signal(number)
+    process.end()
     assert is_gone(marker)
 
 

@@ -1,6 +1,5 @@
 """Real processes that meet over Gloo on this machine."""
 
-import multiprocessing
 import os
 import pickle
 import tempfile
@@ -13,6 +12,7 @@ import torch
 import torch.distributed as dist
 
 from diptych.distributed import Peers
+from tests import forked
 
 TIMEOUT = timedelta(seconds=180)
 
@@ -24,17 +24,7 @@ def run_processes(count: int, function: Callable[..., Any], *args: Any) -> list[
     When it raises on any process, its traceback goes to stderr and all are ended. None is left
     behind.
     """
-    # Processes forked from one that has imported all this, and done nothing else, start at once.
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(
-        [
-            "diptych.training",
-            "diptych.distributed.planned",
-            "torch.nn.parallel",
-            "torch.distributed.fsdp",
-            "torch._dynamo",
-        ]
-    )
+    context = forked.context()
     with tempfile.TemporaryDirectory() as folder:
         meeting = (Path(folder) / "meeting").as_uri()
         pipes, processes = [], []

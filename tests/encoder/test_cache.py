@@ -1,10 +1,7 @@
 """Vectors on disk: nothing is computed twice, nothing corrupt is used, processes share the
 work."""
 
-import os
 import signal
-import subprocess
-import sys
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -27,6 +24,7 @@ from diptych.encoder import (
 from diptych.errors import DataError
 from tests import tiny
 from tests.distributed.harness import run_processes
+from tests.forked import Script
 
 
 def extractor(seed: int = 0, resize: str | None = None) -> FeatureExtractor:
@@ -208,17 +206,14 @@ extract_as_one_of(Peers(), sys.argv[1], sys.argv[2])
 def test_a_kill_loses_no_finished_chunk(tmp_path, decodes, small_chunks):
     source = open_source(DataConfig(path="synthetic:40"))
     [shard] = write_shards(tmp_path / "shards", [source[i] for i in range(40)])
-    environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
-    work = subprocess.Popen(
-        [sys.executable, "-c", SLOW, str(shard), str(tmp_path / "cache")], env=environment
-    )
+    work = Script(SLOW, shard, tmp_path / "cache")
     deadline = time.monotonic() + 120
     while len(list(tmp_path.glob("cache/images/*/*.safetensors"))) < 2:
         assert time.monotonic() < deadline
-        assert work.poll() is None
+        assert work.is_running()
         time.sleep(0.01)
-    work.send_signal(signal.SIGKILL)
-    work.wait()
+    work.signal(signal.SIGKILL)
+    work.end()
     finished = list(tmp_path.glob("cache/images/*/0*.safetensors"))
     assert 2 <= len(finished) < 8
     resumed = extract_as_one_of(Peers(), str(shard), str(tmp_path / "cache"))

@@ -1,7 +1,5 @@
 """Captions whose lengths are known: the same numbers and gradients, of less work."""
 
-import subprocess
-import sys
 from dataclasses import replace
 
 import pytest
@@ -12,6 +10,7 @@ from diptych.config import ClipConfig
 from diptych.families.clip import TextConfig, VitConfig
 from diptych.families.siglip import SiglipTextConfig
 from diptych.models import TowerOutput, build
+from tests.forked import Script
 
 ROWS, CONTEXT, END = 37, 77, 999
 CONFIG = ClipConfig(
@@ -97,10 +96,10 @@ print(counter.frame_count)
 
 def test_captions_of_any_lengths_are_one_graph_a_kind_of_block():
     """In a process of its own: the shape checks of these tests can't be compiled."""
-    done = subprocess.run([sys.executable, "-c", COMPILE], capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
+    code, said, errors = Script(COMPILE).end()
+    assert code == 0, errors
     # Of the last block only the token that is read is computed: it is another kind.
-    assert int(done.stdout) == 2
+    assert int(said) == 2
 
 
 def test_micro_batches_know_their_own():

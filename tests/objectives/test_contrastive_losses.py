@@ -2,7 +2,6 @@
 
 import contextlib
 import itertools
-import subprocess
 import sys
 
 import pytest
@@ -11,6 +10,7 @@ import torch.nn.functional as F
 
 from diptych.objectives.info_nce import info_nce, tiled_info_nce
 from diptych.objectives.sigmoid_loss import sigmoid_loss, tiled_sigmoid_loss
+from tests.forked import Script
 
 
 def features(pairs, width=16, dtype=torch.float64, alike=0.5):
@@ -233,11 +233,9 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)
 )
 def test_memory_is_tiles_and_not_the_whole_matrix(module, name, rest):
     code = MEMORY.format(module=module, name=name, rest=rest)
-    grown = int(
-        subprocess.run(
-            [sys.executable, "-c", code], capture_output=True, text=True, check=True
-        ).stdout
-    )
+    status, said, errors = Script(code).end()
+    assert status == 0, errors
+    grown = int(said)
     whole_matrix = 8192 * 8192 * 4
     unit = 1 if sys.platform == "darwin" else 1024
     assert grown * unit < whole_matrix / 8

@@ -3,8 +3,6 @@
 import json
 import os
 import signal
-import subprocess
-import sys
 import time
 
 import numpy as np
@@ -16,6 +14,7 @@ from diptych.search import Changes, Index, pictures, store, update
 from diptych.search import update as update_function
 from diptych.search.pictures import Listing
 from tests import tiny
+from tests.forked import Script
 
 
 @pytest.fixture
@@ -171,15 +170,13 @@ def test_a_killed_update_loses_no_more_than_a_chunk(tmp_path):
         "import sys; from diptych import load; from diptych.search import update\n"
         "update(sys.argv[1], sys.argv[2], load(sys.argv[3], 'cpu'), batch_size=4, chunk=8)"
     )
-    process = subprocess.Popen(
-        [sys.executable, "-c", script, str(index), str(tmp_path / "photos"), str(checkpoint)]
-    )
+    process = Script(script, index, tmp_path / "photos", checkpoint)
     items = index / "items-0.jsonl"
     deadline = time.monotonic() + 60
     while (not items.exists() or items.stat().st_size == 0) and time.monotonic() < deadline:
         time.sleep(0.002)
-    os.kill(process.pid, signal.SIGKILL)
-    process.wait()
+    process.signal(signal.SIGKILL)
+    process.end()
     survived = len(store.Store(index))
     assert 8 <= survived < 400
     encoder = tiny.encoder()
@@ -461,17 +458,14 @@ def test_a_read_that_never_ends_does_not_keep_an_update_from_ending(tmp_path):
         "Picture.read = stalling\n"
         "update(sys.argv[1], sys.argv[2], load(sys.argv[3], 'cpu'), batch_size=4)"
     )
-    process = subprocess.Popen(
-        [sys.executable, "-c", script, str(index), str(tmp_path / "photos"), str(checkpoint)],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-    )
-    assert process.stdout is not None
-    assert process.stdout.readline() == b"waiting\n"
+    process = Script(script, index, tmp_path / "photos", checkpoint)
+    while "waiting" not in process.said():
+        assert process.is_running()
+        time.sleep(0.01)
     time.sleep(1)  # the others are encoded meanwhile
     start = time.monotonic()
-    process.send_signal(signal.SIGINT)
-    process.communicate(timeout=60)
+    process.signal(signal.SIGINT)
+    process.end()
     assert time.monotonic() - start < 10
     found = store.Store(index)
     assert (len(found) % 4, found.damaged) == (0, 0)

@@ -34,8 +34,7 @@ def test_the_second_is_refused_and_the_first_goes_on(tmp_path, resume):
         time.sleep(0.01)
     with pytest.raises(ConfigError, match=f"another training is under way .*process {first.pid} o"):
         fit(small_run(out, steps=60, seed=1), resume=resume, progress=False)
-    first.communicate(timeout=400)
-    assert first.returncode == 0
+    assert first.end(400)[0] == 0
     assert not (out / "lock").exists()
     assert load_run(out).seed == 0
     whole = fit(small_run(tmp_path / "whole", steps=60), progress=False)

@@ -1,9 +1,7 @@
 import errno
 import json
-import os
 import shutil
 import signal
-import subprocess
 import sys
 import time
 from dataclasses import replace
@@ -33,6 +31,7 @@ from diptych.training import checkpoint, fit, load_run, read_metrics
 from diptych.training.assemble import assemble
 from diptych.training.checkpoint import save
 from diptych.training.metrics import wandb_id
+from tests.forked import Script
 from tests.training.runs import COMPOSED, MODEL, WORDY, assert_same_bits, small_run
 
 RESUME = """
@@ -44,9 +43,7 @@ fit(load_run(Path(sys.argv[1])), resume=sys.argv[2] == "resume", progress=False)
 
 
 def start(out, how):
-    command = [sys.executable, "-c", RESUME, str(out), how]
-    environment = os.environ | {"OMP_NUM_THREADS": "1"}
-    return subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True)
+    return Script(RESUME, out, how)
 
 
 def test_a_run_leaves_everything_that_it_should(tmp_path):
@@ -138,7 +135,7 @@ def test_compiled_blocks_train_alike(tmp_path):
     out = tmp_path / "compiled"
     out.mkdir()
     (out / "run.json").write_text(to_json(small_run(out, compile=True)))
-    errors = start(out, "resume").communicate(timeout=300)[1]
+    errors = start(out, "resume").end(300)[2]
     compiled = load_file(checkpoints(out)[-1] / "model.safetensors")
     for name, tensor in plain.items():
         torch.testing.assert_close(
@@ -165,16 +162,14 @@ def test_a_run_that_was_killed_goes_on_bit_for_bit(tmp_path, number, changes):
     deadline = time.monotonic() + 120
     while not checkpoints(out) and time.monotonic() < deadline:
         time.sleep(0.01)
-    process.send_signal(number)
-    errors = process.communicate(timeout=60)[1]
-    assert process.returncode != 0
+    process.signal(number)
+    code, _, errors = process.end(60)
+    assert code != 0
     reached = int(checkpoints(out)[-1].name.removeprefix("step-"))
     assert 0 < reached < 80
     if number == signal.SIGTERM:
         assert f"stopped at step {reached} of 80 by SIGTERM" in errors
-    process = start(out, "resume")
-    process.communicate(timeout=120)
-    assert process.returncode == 0
+    assert start(out, "resume").end()[0] == 0
     assert_same_bits(whole, checkpoints(out)[-1])
 
 

@@ -4,8 +4,6 @@ import json
 import resource
 import shutil
 import signal
-import subprocess
-import sys
 import time
 from dataclasses import replace
 
@@ -21,6 +19,7 @@ from diptych.families.huggingface import HuggingFaceTextConfig
 from diptych.families.timm import TimmConfig
 from diptych.weights import native
 from diptych.weights.native import save_model
+from tests.forked import Script
 
 
 def test_round_trip_is_bit_equal(tmp_path, random_model, vit, resnet):
@@ -164,14 +163,14 @@ for step in range(10000):
 
 
 def test_killed_at_any_moment(tmp_path):
-    process = subprocess.Popen([sys.executable, "-c", KILLED, str(tmp_path)])
+    process = Script(KILLED, tmp_path)
     checkpoints = tmp_path / "checkpoints"
     for _ in range(600):
         if len(list(checkpoints.glob("step-*"))) > 3:
             break
         time.sleep(0.05)
-    process.kill()
-    process.wait()
+    process.signal(signal.SIGKILL)
+    process.end()
     folders = sorted(checkpoints.glob("step-*"))
     assert len(folders) > 3
     for folder in folders[-3:]:
