@@ -52,6 +52,16 @@ def test_files_of_before_count(tmp_path):
     assert kept(tmp_path) == {"new": 20}
 
 
+@pytest.mark.parametrize(
+    "damage", [b"", b"\xff\xfe7", b"-90", b"9" * 5000, b"1e3"], ids=lambda damage: repr(damage[:6])
+)
+def test_a_damaged_count_is_made_anew(tmp_path, damage):
+    (tmp_path / "old").write_bytes(bytes(70))
+    (tmp_path / ".taken").write_bytes(damage)
+    BoundedFolder(tmp_path, 100.0).put("new", bytes(20))
+    assert (tmp_path / ".taken").read_text() == "90"
+
+
 def _fill(folder, name):
     for number in range(60):
         folder.put(f"{name}-{number}", bytes(10))

@@ -53,6 +53,7 @@ from diptych.weights.mapped import read_safetensors
 from diptych.weights.native import save_model
 from diptych.weights.read import read_weights
 from tests import tiny
+from tests.fuzzing import stores
 from tests.inputs.pictures import encoded, photo
 from tests.training.runs import MODEL, small_run
 
@@ -385,6 +386,9 @@ TARGETS: dict[str, Target] = {
     "karpathy": Target(_folder_of("karpathy"), _train("train")),
     "per-sample results": Target(_per_sample, lambda folder: PerSample.load(folder / "a.npz")),
     "vectors": Target(_vectors, _read_vectors),
+    "teachers' vectors": Target(stores.teachers_store, stores.read_teachers),
+    "teachers' vectors again": Target(stores.teachers_store, stores.reinforce_again),
+    "remote shard": Target(stores.remote, stores.read_remote),
     "prompts": Target(_prompts, _read_prompts),
     "checkpoint": Target(_checkpoint, _resume),
     "tokenizer": Target(_tokenizer, _tokenize),

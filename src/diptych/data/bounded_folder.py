@@ -176,10 +176,13 @@ class BoundedFolder:
 
 
 def _number(file: IO[str]) -> int | None:
-    """What was written last; None: nothing was."""
+    """What was written last; None: nothing was, or the disk has made something else of it."""
     file.seek(0)
-    text = file.read()
-    return int(text) if text.isdecimal() else None
+    try:
+        text = file.read()
+        return int(text) if text.isdecimal() else None
+    except ValueError:  # no UTF-8, or thousands of digits
+        return None
 
 
 def _write(file: IO[str], number: int) -> None:
