@@ -2,15 +2,8 @@
 
 import pytest
 
-from diptych.cli import main
 from tests import tiny
-
-
-def call(*arguments: object) -> int:
-    with pytest.raises(SystemExit) as error:
-        main([str(argument) for argument in arguments])
-    assert isinstance(error.value.code, int)
-    return error.value.code
+from tests.cli.calls import call
 
 
 @pytest.fixture

@@ -2,18 +2,11 @@
 
 import pytest
 
-from diptych.cli import main
 from diptych.data import write_shards
 from diptych.training import load_run
 from tests import tiny
+from tests.cli.calls import call
 from tests.encoder.test_reinforce import samples
-
-
-def call(*arguments: object) -> int:
-    with pytest.raises(SystemExit) as error:
-        main([str(argument) for argument in arguments])
-    assert isinstance(error.value.code, int)
-    return error.value.code
 
 
 @pytest.fixture

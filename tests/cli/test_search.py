@@ -8,13 +8,7 @@ import pytest
 from diptych.cli import main
 from diptych.search import Index, update
 from tests import tiny
-
-
-def call(*arguments: object) -> int:
-    with pytest.raises(SystemExit) as error:
-        main([str(argument) for argument in arguments])
-    assert isinstance(error.value.code, int)
-    return error.value.code
+from tests.cli.calls import call
 
 
 @pytest.fixture

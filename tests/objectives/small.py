@@ -5,6 +5,19 @@ import torch
 from diptych.batch import Batch
 from diptych.config import ClipConfig
 from diptych.families.clip import TextConfig, VitConfig
+from diptych.families.eva import EvaConfig
+
+SMALL_EVA = EvaConfig(
+    image_size=16,
+    patch_size=4,
+    width=16,
+    layers=2,
+    heads=2,
+    mlp_width=24,
+    mlp="swiglu",
+    mlp_norm=True,
+    rotary_grid=4,
+)
 
 
 def small_config() -> ClipConfig:

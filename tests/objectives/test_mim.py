@@ -15,20 +15,10 @@ from diptych.families.siglip import SiglipImageConfig
 from diptych.models import build
 from diptych.objectives import accumulate, build_objective
 from diptych.objectives.mim import interpolated
+from tests.objectives.small import SMALL_EVA as EVA
 from tests.objectives.small import small_config
 
 CONFIG = MimObjectiveConfig(teachers=("teacher",))
-EVA = EvaConfig(
-    image_size=16,
-    patch_size=4,
-    width=16,
-    layers=2,
-    heads=2,
-    mlp_width=24,
-    mlp="swiglu",
-    mlp_norm=True,
-    rotary_grid=4,
-)
 
 
 def objective_of(image=EVA, teacher=None, **options):

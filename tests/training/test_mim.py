@@ -24,24 +24,14 @@ from diptych.config import (
 )
 from diptych.data import open_source, write_shards
 from diptych.errors import ConfigError, DataWarning
-from diptych.families.eva import EvaConfig
 from diptych.training import fit, load_run, read_metrics
 from diptych.training.plan import plan
 from diptych.weights import save_model
+from tests.objectives.small import SMALL_EVA
 from tests.tiny import write_pictures
 from tests.training.runs import MODEL, assert_same_bits, small_run
 
-EVA = EvaConfig(
-    image_size=16,
-    patch_size=4,
-    width=32,
-    layers=2,
-    heads=2,
-    mlp_width=24,
-    mlp="swiglu",
-    mlp_norm=True,
-    rotary_grid=4,
-)
+EVA = replace(SMALL_EVA, width=32)
 STUDENT = replace(MODEL, image=EVA, embed_dim=8)
 """Of another space than the teacher's, which it gets."""
 

@@ -44,16 +44,7 @@ TINY_32 = replace(
 # hour.
 TINY_SCENES = replace(
     TINY,
-    image=VitConfig(
-        image_size=32,
-        patch_size=8,
-        width=128,
-        layers=2,
-        heads=4,
-        mlp_width=256,
-        pool="mean",
-        stem_widths=(24, 48, 96),
-    ),
+    image=replace(TINY_32.image, width=128, mlp_width=256, stem_widths=(24, 48, 96)),
 )
 # Patches without a stem, 64 of them: leaving some out saves what it promises (FLIP).
 TINY_PATCHES = replace(
