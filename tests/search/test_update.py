@@ -463,10 +463,8 @@ def test_a_read_that_never_ends_does_not_keep_an_update_from_ending(tmp_path):
         assert process.is_running()
         time.sleep(0.01)
     time.sleep(1)  # the others are encoded meanwhile
-    start = time.monotonic()
     process.signal(signal.SIGINT)
-    process.end()
-    assert time.monotonic() - start < 10
+    process.end(60)  # of the thousand seconds that the read takes
     found = store.Store(index)
     assert (len(found) % 4, found.damaged) == (0, 0)
     assert 4 <= len(found) <= 12
