@@ -73,8 +73,8 @@ CASES = [
     ("defilip", EVA, 2, True, "adamw"),
     ("clip", RESNET, 1, True, "adamw"),
     ("clip", EVA, 2, True, "lamb"),
-    ("clip", BERT, 2, True, "adamw"),
 ]
+OF_TRANSFORMERS = ("clip", BERT, 2, True, "adamw")
 ALL = [(*case, "adamw") for case in product(SIX, (None, EVA), (1, 2), (False, True))]
 ALL += [("clip", EVA, 2, True, name) for name in ("lamb-deepspeed", "lion")]
 OTHERS = [case for case in ALL if case not in CASES]
@@ -168,9 +168,12 @@ def all_trained(peers, modes, cases):
 
 
 # In the same processes: torch works out once how each operation on shards of some shape goes.
-@pytest.mark.parametrize(("size", "modes"), [(2, (REPLICATE, ZERO2, ZERO3)), (4, (HYBRID,))])
-def test_every_mode_trains_as_one_process_does(size, modes):
-    assert_all_train_as_one(size, modes, CASES)
+@pytest.mark.parametrize(
+    ("size", "modes", "cases"),
+    [(2, (REPLICATE, ZERO2, ZERO3), [*CASES, OF_TRANSFORMERS]), (4, (HYBRID,), CASES)],
+)
+def test_every_mode_trains_as_one_process_does(size, modes, cases):
+    assert_all_train_as_one(size, modes, cases)
 
 
 @pytest.mark.slow
