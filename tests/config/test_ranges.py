@@ -48,7 +48,10 @@ def test_numbers_out_of_range_are_refused_by_name(setting, says):
     [
         (lambda: AugmentConfig(scale=(1.0, 0.5)), "--data.augment.scale 1.0 0.5 must not fall"),
         (lambda: StrongConfig(blur_sigma=(2.0, 0.1)), "--data.strong.blur-sigma 2.0 0.1 must not"),
-        (lambda: DataConfig(path="a::b", weights=(1.0, 0.0)), r"--data.weights (1.0, 0.0): 0.0 mu"),
+        (
+            lambda: DataConfig(path="a::b", weights=(1.0, 0.0)),
+            r"--data.weights 0 of b must be above 0",
+        ),
         (lambda: Run(steps=0, epochs=0.0), "set --steps or --epochs above 0; both are 0"),
         (lambda: Run(steps=1, batch_size=10**12), "--batch-size 1000000000000 must be a number fr"),
         (lambda: VitConfig(heads=0), "heads 0 must be a number of at least 1"),

@@ -136,11 +136,34 @@ def test_mixture_weights_hold(tmp_path):
     write_shards(tmp_path / "a", samples(30))
     write_shards(tmp_path / "b", samples(10, start=100))
     data = config(tmp_path, f"{tmp_path / 'a'}::{tmp_path / 'b'}", weights=(1.0, 3.0), workers=0)
-    batches = list(make_loader(open_source(data), data, batch_size=32, steps=20))
+    batches = list(make_loader(open_source(data), data, batch_size=32, steps=5))
     for index, text, _ in rows(batches):
         assert text == f"picture {index if index < 30 else index + 70}"
-    share = sum(index >= 30 for index, *_ in rows(batches)) / 640
-    assert 0.7 < share < 0.8
+    assert [(batch.index >= 30).sum().item() for batch in batches] == [24] * 5
+
+
+@pytest.mark.parametrize("changes", [{}, {"resample": True}, {"consecutive": 4}])
+def test_a_mixture_is_the_same_for_all_processes_and_where_it_goes_on(data, tmp_path, changes):
+    """Batches of 12 of three sources, 6 + 3.6 + 2.4, in 1, 2 and 4 processes and from step 3."""
+    for number, count in enumerate((10, 15)):
+        write_shards(tmp_path / f"more-{number}", samples(count, start=100 * number))
+    path = "::".join([data.path, f"{tmp_path / 'more-0'}", f"{tmp_path / 'more-1'}"])
+    data = replace(data, path=path, weights=(5.0, 3.0, 2.0), **changes)
+    source = open_source(data)
+    whole = make_loader(source, data, batch_size=12, steps=6)
+    alone = list(whole)
+    for size in (2, 4):
+        parts = list[list[Batch]]()
+        for rank in range(size):
+            peers = Peers(rank=rank, size=size)
+            parts.append(list(make_loader(source, data, batch_size=12, steps=6, peers=peers)))
+        for step, batch in enumerate(alone):
+            assert rows([batch]) == rows([part[step] for part in parts])
+            firsts = [(part[step].index < 40).sum().item() for part in parts]
+            assert set(firsts) <= {12 // size // 2, -(-12 // size // 2)}
+    taken = tuple(whole.order.taken(3).tolist())
+    again = make_loader(source, data, batch_size=12, steps=6, start_step=3, taken=taken)
+    assert equal(list(again), alone[3:])
 
 
 @pytest.fixture

@@ -9,6 +9,7 @@ import torch
 from safetensors.torch import load_file
 
 from diptych.config import (
+    DataConfig,
     EvaluationConfig,
     ModelConfig,
     OptimConfig,
@@ -48,6 +49,10 @@ CASES = {
         "objective": COMPOSED["defilip"],
         "model": ModelConfig(custom=replace(WORDY, image=PLAIN)),
         "optim": OptimConfig(lr=1e-3, warmup=2, max_norm=1.0, eps=1e-3),
+    },
+    "mixture": {
+        "data": DataConfig(path="synthetic:13::synthetic:7", upsample=(1.0, 2.0), workers=0),
+        "steps": 2,
     },
     "average, measured on the way": {
         "ema": 0.5,

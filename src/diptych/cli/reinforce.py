@@ -23,6 +23,7 @@ _IDLE = {
     "data.augment.crops": "--crops says how many there are",
     "data.augment.seed": "--seed says it",
     "data.weights": "each pair is taken once",
+    "data.upsample": "each pair is taken once",
     "data.resample": "each pair is taken once",
     "data.strong": "teachers see plain crops",
     "data.strong_on": "teachers see plain crops",

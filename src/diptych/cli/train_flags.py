@@ -13,6 +13,7 @@ _OF_DATA = (
     "class_names",
     "templates",
     "weights",
+    "upsample",
     "image_root",
     "image_key",
     "consecutive",
@@ -52,6 +53,9 @@ def without_rivals(plan: Run, said: Mapping[str, str]) -> Run:
         plan = replace(plan, steps=0, epochs=plan.epochs or 1.0)
     if "steps" in said and "epochs" not in said:
         plan = replace(plan, steps=plan.steps or 1, epochs=0.0)
+    for one, other in (("weights", "upsample"), ("upsample", "weights")):
+        if f"data.{one}" in said and f"data.{other}" not in said:
+            plan = override(plan, f"data.{other}", ())
     # A recipe's own weights are of its own model: beside them another is an error.
     if said.get("model.name") and ("model.init" in said or not plan.model.init):
         plan = replace(plan, model=replace(plan.model, custom=None))
@@ -160,4 +164,7 @@ def _idle(plan: Run) -> dict[str, str]:
     if plan.data.source is not None:
         names = (f"data.{name}" for name in _OF_DATA)
         found |= dict.fromkeys(names, "--data.source reads its data by itself")
+    elif "::" not in plan.data.path:
+        reason = "--data.path names one source, which has all of every batch"
+        found |= dict.fromkeys(("data.weights", "data.upsample"), reason)
     return found

@@ -1,6 +1,7 @@
 """Where pairs come from and how they become views."""
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -131,7 +132,11 @@ class DataConfig(Ranged):
     """A source of your own, in place of `path`: on the command line `--data.source
     package.module:Config`, then its fields as flags."""
     weights: tuple[Above, ...] = ()
-    """Relative share of each `::`-joined source; empty: each by its size."""
+    """Relative share of each `::`-joined source, which it has of every batch; empty: all are
+    shuffled as one."""
+    upsample: tuple[Above, ...] = field(default=(), metadata=ADDED)
+    """The same, said by how often each source's samples come beside the others': 1 2 takes the
+    second one's twice for once of the first one's."""
     resample: bool = False
     """Draw every sample anew, so that some come twice before others come once, as WebDataset's
     resampled shards do. Off: all of a source once, then all again in another order."""
@@ -200,7 +205,15 @@ class DataConfig(Ranged):
     grow from a quarter of a second."""
 
     def __post_init__(self):
+        sources = self.path.split("::")
+        for name, numbers in (("weights", self.weights), ("upsample", self.upsample)):
+            _check_mixture(f"--data.{name}", numbers, sources)
         super().__post_init__()
+        if self.weights and self.upsample:
+            raise ConfigError(
+                "--data.weights and --data.upsample both say how the sources are mixed: leave one "
+                "of them out"
+            )
         if self.path and self.source is not None:
             raise ConfigError(
                 f"--data.path {self.path} would be ignored: --data.source is set; leave one empty"
@@ -209,12 +222,6 @@ class DataConfig(Ranged):
             raise ConfigError(
                 f"the host {address[1]} in the path is a number with colons (IPv6), and :: joins "
                 "sources; call the host by a name, such as one of /etc/hosts"
-            )
-        sources = self.path.split("::")
-        if self.weights and len(self.weights) != len(sources):
-            raise ConfigError(
-                f"--data.weights has {len(self.weights)} numbers for {len(sources)} sources in "
-                "--data.path"
             )
         if self.image_root.count("::") not in (0, len(sources) - 1):
             raise ConfigError(
@@ -239,4 +246,19 @@ class DataConfig(Ranged):
             raise ConfigError(
                 f"--data.keep-field {self.keep_field!r} must name a field of each source, or "
                 "__key__ for its samples' keys"
+            )
+
+
+def _check_mixture(flag: str, numbers: tuple[float, ...], sources: Sequence[str]) -> None:
+    """Raises ConfigError for numbers that mix no sources, naming the source."""
+    if numbers and len(numbers) != len(sources):
+        raise ConfigError(
+            f"{flag} has {len(numbers)} numbers for {len(sources)} sources in --data.path"
+        )
+    for number, source in zip(numbers, sources, strict=False):
+        if not number > 0:
+            address = source.strip().partition("?")[0]  # of a signed one the query is a secret
+            raise ConfigError(
+                f"{flag} {number:g} of {address} must be above 0; to take nothing of it, leave it "
+                "out of --data.path"
             )

@@ -58,7 +58,8 @@ class _Whole(NamedTuple):
 
 class Loader:
     """The batches of a run from `start_step` to `steps`, on the peers' device, this process's rows
-    of each. `start_sample`: how many samples the steps before took; None: a batch each.
+    of each. `taken`: how many samples of each stream of the source the steps before took; empty: as
+    many as if they had been like these.
 
     A worker makes a chunk of a batch at a time, of at most 64 rows, in memory that is shared and as
     large as `config.prefetch` allows; so a large batch is made by all workers together.
@@ -100,7 +101,7 @@ class Loader:
         batch_size: int,
         steps: int,
         start_step: int = 0,
-        start_sample: int | None = None,
+        taken: tuple[int, ...] = (),
         seed: int = 0,
         views: Views | None = None,
         peers: Peers | None = None,
@@ -129,18 +130,19 @@ class Loader:
         own = batch_size // peers.size
         self._rows = range(peers.rank * own, (peers.rank + 1) * own)
         self._prefetch, self._pad_id = round(config.prefetch * 1e6), tokenizer.pad_id
+        self.order = Order(
+            sizes=tuple(map(len, source.streams)),
+            weights=source.weights,
+            batch_size=batch_size,
+            seed=seed,
+            resample=config.resample,
+            consecutive=config.consecutive,
+            first_step=start_step,
+            first_taken=taken,
+        )
         self._steps = Steps(
             source=source,
-            order=Order(
-                sizes=tuple(map(len, source.streams)),
-                weights=source.weights,
-                batch_size=batch_size,
-                seed=seed,
-                resample=config.resample,
-                consecutive=config.consecutive,
-                first_step=start_step,
-                first_sample=start_step * batch_size if start_sample is None else start_sample,
-            ),
+            order=self.order,
             transform=ViewTransform.from_config(views, config, preprocess, tokenizer, readers),
             reinforced=reinforced,
         )

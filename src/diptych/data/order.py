@@ -2,7 +2,9 @@
 
 Nothing is shuffled in memory and nothing is kept: place -> sample is arithmetic. So the order is
 the same on any number of loader workers and processes, and a run that continues needs to know only
-how many samples it has seen: a batch of another size takes the next ones.
+how many samples of each source it has seen: a batch of another size takes the next ones.
+
+Of a mixture, each source has its share of every batch (`Deal`), and an order of its own.
 
 The arithmetic is a keyed bijection, built as small block ciphers are: a hash that mixes bits
 (`_mix`), made invertible by a Feistel network (`_feistel`), and cut to the wanted size by cycle
@@ -14,20 +16,17 @@ systems), runs of consecutive samples are permuted in place of samples (`Order.c
 dealt out some thousand at a time, a few samples of each in turn.
 """
 
-import functools
 import math
 from dataclasses import dataclass
 
 import numpy as np
 from jaxtyping import Int64
 
-from diptych.errors import ConfigError
+from diptych.data.dealing import Deal
 
 _ROUNDS = 8
 """Three rounds of a random function already look random (Luby and Rackoff 1988); ours is a quick
 hash on small halves, so there are more."""
-_BLOCK = 1 << 16
-"""Places, or pieces of runs, after which each source of a mixture has had exactly its share."""
 _LANES = 1024
 """Runs that are dealt at the same time, at least, where the source has so many."""
 _PIECE = 16
@@ -82,22 +81,6 @@ def permute(
     return out.astype(np.int64)
 
 
-def _slots(weights: tuple[float, ...]) -> np.ndarray:
-    """How many of every 65,536 places each source gets: the weights' shares, largest remainders
-    rounded up."""
-    # Rounding down leaves some slots over: they go to the sources that lost most by it, so that the
-    # slots sum to the block and none is more than one off.
-    exact = np.array(weights) / sum(weights) * _BLOCK
-    slots = np.floor(exact).astype(np.int64)
-    rounded_up = np.argsort(slots - exact, kind="stable")[: _BLOCK - slots.sum()]
-    slots[rounded_up] += 1
-    if slots.min() < 1:
-        raise ConfigError(
-            f"--data.weights {weights}: each share must be at least 1/{_BLOCK} of their sum"
-        )
-    return slots
-
-
 def _dealt(
     places: np.ndarray, lanes: np.ndarray | int, length: np.ndarray | int
 ) -> tuple[np.ndarray, np.ndarray]:
@@ -134,28 +117,13 @@ def _in_runs(place: np.ndarray, size: int, length: int, key: tuple[int, ...]) ->
     return (position + shift) % size
 
 
-@functools.lru_cache(maxsize=8)
-def _arranged(weights: tuple[float, ...], key: tuple[int, ...]) -> tuple[np.ndarray, np.ndarray]:
-    """The sources of a block's places, arranged by `key`, and how many places of the block each
-    source had before."""
-    slots = _slots(weights)
-    place = permute(np.arange(_BLOCK), _BLOCK, key)
-    source = np.searchsorted(np.cumsum(slots), place, side="right")
-    before = np.empty_like(source)
-    for which in range(len(slots)):
-        own = source == which
-        before[own] = np.arange(np.count_nonzero(own))
-    return source, before
-
-
 @dataclass(frozen=True)
 class Order:
     """The run's samples, step by step.
 
     Each source is read in epochs: a permutation of it per (seed, source, epoch), one after the
-    other without a gap. With several sources, every 65,536 consecutive places hold each source
-    exactly in its share, in a random arrangement; a source that comes round early starts its next
-    epoch alone.
+    other without a gap. With several sources, each has its share of every batch, and so of what a
+    process holds of it (`Deal`); a source that comes round early starts its next epoch alone.
 
     With `consecutive` above 1 it is runs of so many consecutive samples that are permuted. At least
     1,024 of them are dealt at the same time (all, where there are fewer), 16 samples of each in
@@ -180,22 +148,16 @@ class Order:
     consecutive: int = 1
     """Samples of a run, which are read one after the other."""
     first_step: int = 0
-    """The step from which batches have this size."""
-    first_sample: int = 0
-    """The place of that step's first sample: how many the steps before it took."""
+    """The step from which batches have this size and these shares."""
+    first_taken: tuple[int, ...] = ()
+    """Samples that each source gave in the steps before; empty: as if they had been alike."""
 
     def batch(self, step: int, rows: slice = slice(None)) -> Int64[np.ndarray, "rows 3"]:
         """(source, epoch, index in the source) of the step's batch over all processes, or of some
         rows of it."""
-        first = self.first_sample + (step - self.first_step) * self.batch_size
-        start, stop, _ = rows.indices(self.batch_size)
-        places = np.arange(first + start, first + stop)
-        if len(self.sizes) == 1:
-            source, nth = np.zeros_like(places), places
-        elif self.consecutive == 1:
-            source, nth = self._deal(places)
-        else:
-            source, nth = self._deal_pieces(places)
+        source, before = self._deal.rows(step)
+        source = source[rows]
+        nth = self.taken(step)[source] + before[rows]
         if self.resample:
             return np.stack([source, nth, self._draw(source, nth)], axis=1)
         # The nth sample that a source gives is number nth mod size of epoch nth // size. A batch
@@ -208,35 +170,16 @@ class Order:
             index[rows_of] = _in_runs(place[rows_of], size, min(self.consecutive, size), key)
         return np.stack([source, epoch, index], axis=1)
 
-    def _deal(self, places: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Each place's source, and how many places that source had before it."""
-        # A block's slots are numbered source by source, 0..slots[0]-1 for the first, and dealt to
-        # the block's places by a permutation of the block's own.
-        slots = _slots(self.weights)
-        starts = np.cumsum(slots) - slots
-        block, place = np.divmod(places, _BLOCK)
-        slot = np.empty_like(place)
-        for number in np.unique(block).tolist():
-            rows = block == number
-            slot[rows] = permute(place[rows], _BLOCK, self._key(len(self.sizes), number))
-        # Within its source a slot counts from the source's first, after the slots of all blocks
-        # before; which of a block's slots comes first doesn't matter, the epoch is shuffled anyway.
-        source = np.searchsorted(starts, slot, side="right") - 1
-        return source, block * slots[source] + slot - starts[source]
+    def taken(self, step: int) -> Int64[np.ndarray, " sources"]:
+        """How many samples each source gave in all steps before `step`."""
+        given = self._deal.given(step)
+        if self.first_taken:
+            given += np.array(self.first_taken) - self._deal.given(self.first_step)
+        return given
 
-    def _deal_pieces(self, places: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """As `_deal`, with pieces of a run in place of single places, so that they stay together;
-        and each source's in their order, so that runs are read forward."""
-        length = min(self.consecutive, _PIECE)
-        piece, within = np.divmod(places, length)
-        block, place = np.divmod(piece, _BLOCK)
-        source, nth, slots = np.empty_like(place), np.empty_like(place), _slots(self.weights)
-        for number in np.unique(block).tolist():
-            rows = block == number
-            sources, before = _arranged(self.weights, self._key(len(self.sizes), number))
-            source[rows] = sources[place[rows]]
-            nth[rows] = number * slots[source[rows]] + before[place[rows]]
-        return source, nth * length + within
+    @property
+    def _deal(self) -> Deal:
+        return Deal(self.weights, self.batch_size)
 
     def _draw(self, source: np.ndarray, nth: np.ndarray) -> np.ndarray:
         """A hash of the place's run as where in the place's source it begins; of the place itself,

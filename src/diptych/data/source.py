@@ -128,19 +128,29 @@ class Source(ABC):
         """Relative share of each stream."""
         return (1.0,)
 
+    @property
+    def names(self) -> tuple[str, ...]:
+        """What the user calls each stream."""
+        return tuple(stream.describe() for stream in self.streams)
+
 
 class Joined(Source):
     """Several sources end to end. With weights each is a stream of its own; without, the whole is
-    shuffled as one."""
+    shuffled as one. `names`: what the user calls them."""
 
-    def __init__(self, parts: Sequence[Source], weights: tuple[float, ...] = ()):
+    def __init__(
+        self,
+        parts: Sequence[Source],
+        weights: tuple[float, ...] = (),
+        names: tuple[str, ...] = (),
+    ):
         self.parts = tuple(parts)
         self.class_names = max((part.class_names for part in parts), key=len)
         self.bad_samples = tuple(itertools.chain.from_iterable(part.bad_samples for part in parts))
         self.remarks = tuple(itertools.chain.from_iterable(part.remarks for part in parts))
         kept = [part.kept for part in parts]
         self.kept = "::".join(kept) if any(kept) else ""
-        self._weights = weights
+        self._weights, self._names = weights, names
         self._ends = list(itertools.accumulate(len(part) for part in parts))
 
     def __len__(self) -> int:
@@ -192,6 +202,10 @@ class Joined(Source):
     @property
     def weights(self) -> tuple[float, ...]:
         return self._weights or (1.0,)
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        return self._names if self._weights and self._names else super().names
 
 
 class Chosen(Source):

@@ -95,7 +95,13 @@ def open_source(
         for remark in (*part.remarks, *left_out, *kept_of, *(() if alone else probed)):
             warnings.warn(remark, DataWarning, stacklevel=2)
         parts.append(_shared(chosen, config, split))
-    return parts[0] if len(parts) == 1 else Joined(parts, config.weights)
+    if len(parts) == 1:
+        return parts[0]
+    weights = config.weights
+    if config.upsample:
+        sizes = map(len, parts)
+        weights = tuple(n * size for n, size in zip(config.upsample, sizes, strict=True))
+    return Joined(parts, weights, tuple(shown(path.strip()) for path in paths))
 
 
 def _one_each(setting: str, sources: int) -> list[str]:

@@ -161,7 +161,7 @@ def _pairs(
     if not path:
         return []
     root = "" if "::" in run.data.image_root else run.data.image_root
-    data = replace(run.data, path=path, source=None, weights=(), image_root=root)
+    data = replace(run.data, path=path, source=None, weights=(), upsample=(), image_root=root)
     validation = Validation(
         data=data,
         batch_size=run.batch_size,

@@ -1,8 +1,10 @@
 """From a Run to a trained model: assembles the rooms, then lets the loop turn."""
 
 import contextlib
+import itertools
 import math
 import os
+import warnings
 from collections.abc import Generator, Sequence
 from dataclasses import replace
 from functools import partial
@@ -15,8 +17,9 @@ from torch import nn
 from diptych.checkpoints.steps import checkpoints
 from diptych.config import Run
 from diptych.data import Loader, Source, open_source
+from diptych.data.mixture import mixture_of
 from diptych.distributed import Peers, aside, connect, on_main, started_as, together
-from diptych.errors import CheckpointError, ConfigError
+from diptych.errors import CheckpointError, ConfigError, DataWarning
 from diptych.inputs import Preprocess, Tokenizer, tokenizer_of
 from diptych.interrupts import listening
 from diptych.optim import group_table
@@ -37,6 +40,7 @@ from diptych.training.ending import Ending
 from diptych.training.evaluate import Evaluation
 from diptych.training.loop import Callback, Meter, train
 from diptych.training.metrics import Logger, is_evaluation, open_loggers, read_metrics
+from diptych.training.position import order_of, taken_of
 from diptych.training.progress import Bar, say
 from diptych.training.resume import (
     Changes,
@@ -182,13 +186,18 @@ def _make(run: Run, origin: _Origin, peers: Peers, teachers: Teachers) -> _Made:
         seed=run.seed,
         peers=peers,
         start_step=state.step,
-        start_sample=state.samples,
+        taken=taken_of(state),
         steps=state.steps,
         reinforced=teachers.reinforced,
         readers=teachers.readers if state.objective.views.taught else (),
     )
+    mixture = mixture_of(source, loader.order, state.steps)
+    for remark in itertools.chain.from_iterable(part.remarks for part in mixture):
+        if peers.is_main:
+            warnings.warn(remark, DataWarning, stacklevel=2)
     evaluation = Evaluation(run, peers, tokenizer, preprocess, alone)
-    return _Made(state, wrapped, tokenizer, loader, evaluation, [*notes, *origin.notes, *placed])
+    said = [*notes, *origin.notes, *placed, *map(str, mixture)]
+    return _Made(state, wrapped, tokenizer, loader, evaluation, said)
 
 
 def _train(
@@ -246,15 +255,7 @@ def _place(state: TrainingState, source: Source, run: Run, origin: _Origin) -> l
                 f"{', '.join(own)} can't change when a run goes on: {error}"
             ) from error
         steps, order = state.steps, state.order
-    state.order = {
-        "sizes": [len(stream) for stream in source.streams],
-        "weights": list(source.weights),
-        "resample": run.data.resample,
-    }
-    if run.data.consecutive > 1:  # what was written before there were runs has none
-        state.order["consecutive"] = run.data.consecutive
-    if source.kept:
-        state.order["keep"] = source.kept
+    state.order = order_of(state, run, source)
     if found:
         check_kept(order, state.order, run)
     # Epochs are counted in samples: a batch of another size changes the steps that are left.

@@ -15,6 +15,7 @@ from diptych.config.serialize import difference, to_json
 from diptych.durable import append, sync, write_file
 from diptych.errors import ConfigError, DamagedError
 from diptych.optim import group_records
+from diptych.training.position import is_another
 from diptych.training.state import TrainingState
 
 FIXED = (
@@ -108,7 +109,7 @@ def sentences(
             f"the run has {state.steps} steps in place of {steps}: the schedule of the learning "
             "rate is laid over all of them, so the rate may jump"
         )
-    if order and order != state.order:
+    if order and is_another(order, state.order):
         said.append(
             f"the data isn't what it was before step {state.step}: it is in another order, so "
             "samples of this epoch may come twice or not at all"

@@ -46,7 +46,9 @@ def measures_of(run: Run) -> Measures:
         figure = f"zero-shot {name}" if len(config.paths) > 1 else "zero-shot"
         labelled.append((figure, replace(data, path=path)))
     root = "" if "::" in run.data.image_root else run.data.image_root
-    pairs = replace(run.data, path=config.pairs, source=None, weights=(), image_root=root)
+    pairs = replace(
+        run.data, path=config.pairs, source=None, weights=(), upsample=(), image_root=root
+    )
     return Measures(labelled=tuple(labelled), pairs=pairs if config.pairs else None)
 
 
