@@ -250,6 +250,7 @@ def test_typed_weights_bring_their_model(train, tmp_path):
         (("--data.words.hide", "0.1"), "--data.words.hide has no effect"),
         (("--objective", "filip", "--data.augment.flip", "0.5"), "--data.augment.flip has no"),
         (("--optim.schedule", "constant", "--optim.final_lr", "0.1"), "--optim.final-lr has no"),
+        (("--data.upsample", "2"), "--data.upsample has no effect: --data.path names one source"),
     ],
     ids=str,
 )
@@ -261,6 +262,18 @@ def test_a_flag_without_effect_is_refused(train, tmp_path, capsys, flags, says):
 
 def test_a_flag_with_effect_is_not(train):
     assert not train("tiny-digits", *SHORT, "--steps", "1", "--data.augment.flip", "0.5")
+
+
+def test_a_mixture_says_its_shares_and_goes_on_with_others(train, capsys):
+    mixed = ("--data.path", "synthetic:90::synthetic:10", "--data.upsample", "1", "2")
+    assert not train("tiny-digits", *SHORT, *mixed, "--batch-size", "10", "--steps", "1")
+    assert "source 2, synthetic:10: 10 samples, 18.2 % of every batch (1 or 2 of 10), 0.2 epo" in (
+        capsys.readouterr().err
+    )
+    assert not train("--resume", "run", "--data.weights", "1", "1", "--steps", "2")
+    said = capsys.readouterr().err
+    assert "data.weights none -> 1.0 1.0, data.upsample 1.0 2.0 -> none, steps" in said
+    assert "source 2, synthetic:10: 10 samples, 50 % of every batch (5 of 10), 0.7 epochs" in said
 
 
 def test_the_same_command_starts_and_goes_on(train, tmp_path, capsys):
