@@ -4,6 +4,9 @@ refused."""
 import re
 import shlex
 import shutil
+import signal
+import subprocess
+import sys
 import warnings
 from dataclasses import replace
 from pathlib import Path
@@ -22,6 +25,7 @@ from diptych.config import (
     ModelConfig,
     TowerOptions,
 )
+from diptych.config.serialize import to_json
 from diptych.data import open_source, write_shards
 from diptych.errors import ConfigError, DataWarning
 from diptych.training import fit, load_run, read_metrics
@@ -73,6 +77,36 @@ def test_resumed_it_is_the_run_that_never_stopped(tmp_path, done, teacher):
     shutil.rmtree(tmp_path / "run" / "checkpoints" / "step-00000012")
     run = mim_run(tmp_path / "run", teacher, micro_batch=0)
     assert_same_bits(fit(run, resume=True, progress=False), done)
+
+
+KILLED = """
+import os, signal, sys, time
+from pathlib import Path
+from diptych.data.chunks import Steps
+from diptych.training import fit, load_run
+
+out, read = Path(sys.argv[1]), Steps.__call__
+
+def killed_at_seven(self, item, note):
+    if item.step == 7:
+        while not (out / "checkpoints" / "step-00000004").exists():
+            time.sleep(0.01)
+        os.kill(os.getpid(), signal.SIGKILL)
+    return read(self, item, note)
+
+Steps.__call__ = killed_at_seven
+fit(load_run(out), progress=False)
+"""
+
+
+def test_killed_it_goes_on_as_the_run_that_never_stopped(tmp_path, done, teacher):
+    out = tmp_path / "run"
+    out.mkdir()
+    (out / "run.json").write_text(to_json(mim_run(out, teacher)))
+    killed = subprocess.run([sys.executable, "-c", KILLED, str(out)], capture_output=True)
+    assert killed.returncode == -signal.SIGKILL, killed.stderr.decode()
+    assert [path.name for path in (out / "checkpoints").glob("step-*")] == ["step-00000004"]
+    assert_same_bits(fit(load_run(out), resume=True, progress=False), done)
 
 
 def test_contrastive_training_starts_from_it(tmp_path, done):
