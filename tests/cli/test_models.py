@@ -1,6 +1,7 @@
 """`diptych models`."""
 
 import json
+import sys
 
 import pytest
 
@@ -156,3 +157,19 @@ def test_a_bound_that_is_no_number_is_said(capsys):
         main(["models", "vit-b-32", "--under", "small"])
     assert error.value.code == 2
     assert "--under small is no number such as 150M or 1B" in capsys.readouterr().err
+
+
+def test_models_whose_texts_another_library_reads(capsys, monkeypatch):
+    """With it and without it."""
+    pytest.importorskip("transformers")
+    row = squeezed(output(capsys, "nllb-clip-base").splitlines()[1])
+    assert row == "nllb-clip-base 224 image, text 501.89 M 32.37 CC-BY-NC-4.0"
+    monkeypatch.setitem(sys.modules, "transformers", None)
+    row = squeezed(output(capsys, "nllb-clip-base").splitlines()[1])
+    assert row == "nllb-clip-base 224 image, text — — CC-BY-NC-4.0"
+
+
+def test_a_decoder_is_counted(capsys):
+    lines = [squeezed(line) for line in output(capsys, "coca-vit-b-32").splitlines()]
+    assert lines[1].startswith("coca-vit-b-32 224 image, text, decoder 253.56 M")
+    assert any("decoder: 100.97 M" in line for line in lines)

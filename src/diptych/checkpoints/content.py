@@ -4,7 +4,7 @@ import warnings
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from diptych import pretrained
 from diptych.checkpoints.describe import read_config, read_image_config
@@ -20,6 +20,7 @@ from diptych.weights.state import State
 from diptych.weights.tower import tower_weights
 
 Config = ClipConfig | TowerConfig
+T = TypeVar("T", bound=TowerConfig)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -162,9 +163,14 @@ def _part(state: State, part: Part) -> State:
 def _in_form(state: State, config: Config | None) -> tuple[State, Config | None]:
     """Of a tower that has several forms, the one that the configuration asks for."""
     if isinstance(config, ClipConfig):
-        own = state.part("image.")
-        image, tower = tower_weights(config.image).in_form(own, config.image)
-        if image.keys() != own.keys() or tower != config.image:
-            state, config = state.replaced("image.", image), replace(config, image=tower)
-        return state, config
+        state, image = _tower_in_form(state, "image.", config.image)
+        state, text = _tower_in_form(state, "text.", config.text)
+        return state, replace(config, image=image, text=text)
     return (state, None) if config is None else tower_weights(config).in_form(state, config)
+
+
+def _tower_in_form(state: State, prefix: str, tower: T) -> tuple[State, T]:
+    own = state.part(prefix)
+    part, formed = tower_weights(tower).in_form(own, tower)
+    changed = part.keys() != own.keys() or formed != tower
+    return (state.replaced(prefix, part), formed) if changed else (state, tower)

@@ -35,6 +35,7 @@ VERBS = {
     "plan": "what a recipe needs of GPUs: memory in each mode, traffic, time",
     "evaluate": "zero-shot accuracy or retrieval on a folder, a table or shards",
     "classify": "which of some names fits a picture",
+    "caption": "what a model that writes captions writes of pictures",
     "embed": "make an index of a folder of pictures, or bring it up to date",
     "search": "find pictures in an index by a text or a picture",
     "models": "names, sizes, and where weights are",

@@ -1,10 +1,8 @@
 """diptych classify MODEL photos/ --names cat dog"""
 
-import csv
-import json
-import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, NamedTuple
 
@@ -12,10 +10,10 @@ from tyro.conf import Positional, arg
 
 from diptych.cli.options import Compute
 from diptych.cli.parse import parse
+from diptych.cli.pictures import check_out, left_out, pictures_of, write_rows
 from diptych.cli.show import Names, say, show
 from diptych.config.ranges import Filled, Some
-from diptych.errors import ConfigError, DataError
-from diptych.writable import check_file
+from diptych.errors import ConfigError
 
 if TYPE_CHECKING:
     from diptych.encoder import Encoder
@@ -65,15 +63,13 @@ def run(arguments: Sequence[str]) -> int:
             "say at least one picture: `diptych classify MODEL PICTURE --names cat dog`"
         )
     if options.out:
-        if Path(options.out).suffix not in (".csv", ".json"):
-            raise ConfigError(f"--out {options.out}: say a file that ends in .csv or .json")
-        check_file(Path(options.out).expanduser(), "--out")
+        check_out(options.out)
 
     from diptych.datasets import templates
 
     names, chosen = _names(options.names), templates(options.templates)
     unread = list[str]()
-    pictures = [picture for path in options.images for picture in _pictures(path, unread)]
+    pictures = [picture for path in options.images for picture in pictures_of(path, unread)]
     encoder = options.load(options.model)
     if len(names) == 1 and encoder.probability == "softmax":
         say(
@@ -86,7 +82,7 @@ def run(arguments: Sequence[str]) -> int:
     for line in unread:
         say(f"left out: {line}", error=True)
     if options.out:
-        say(_write(Path(options.out).expanduser(), found))
+        say(write_rows(options.out, _Answer._fields, list(chain.from_iterable(found))))
     return 1 if unread else 0
 
 
@@ -100,24 +96,6 @@ def _names(words: Sequence[str]) -> tuple[str, ...]:
         twice = next(word for word in words if words.count(word) > 1)
         raise ConfigError(f"the name {twice!r} stands twice in --names")
     return tuple(words)
-
-
-def _pictures(path: str, unread: list[str]) -> Iterator[tuple[str, str | bytes]]:
-    """What each picture is called, and its file or bytes. Raises DataError for a folder of none."""
-    from diptych.data.tar import is_tar
-    from diptych.search.pictures import Listing
-
-    if not Path(path).is_dir() and not is_tar(path):
-        yield path, path
-        return
-    start, listing = os.path.abspath(path), Listing()
-    listing.add(start)
-    unread += [f"{place}: {reason}" for place, reason in listing.unread.items()]
-    if not listing.pictures:
-        raise DataError(f"{path} holds no pictures")
-    for picture in listing.pictures.values():
-        below = os.path.relpath(picture.path, start)
-        yield os.path.join(path, below), picture.read() if picture.shard else picture.path
 
 
 def _answers(
@@ -138,8 +116,7 @@ def _answers(
     )
     kept = [called for place, (called, _) in enumerate(pictures) if place not in bad]
     for place, reason in bad.items():
-        called = pictures[place][0]
-        unread.append(reason if called in reason else f"{called}: {reason}")
+        unread.append(left_out(pictures[place][0], reason))
     found = list[list[_Answer]]()
     for called, row, near in zip(kept, shares.tolist(), cosines.tolist()):
         answers = [_Answer(called, *each) for each in zip(names, row, near)]
@@ -155,21 +132,3 @@ def _show(found: Sequence[Sequence[_Answer]], probability: str) -> None:
             share, cosine = f"{answer.probability:.1%}", f"{answer.cosine:.3f}"
             table.add_row(called, answer.name, share, cosine)
     show(table)
-
-
-def _write(path: Path, found: Sequence[Sequence[_Answer]]) -> Path:
-    """A table, or a JSON list. Raises OSError."""
-    from diptych.durable import write_file
-
-    rows = [answer for answers in found for answer in answers]
-
-    def write(target: Path) -> None:
-        with open(target, "w", encoding="utf-8", errors="surrogateescape", newline="") as file:
-            if path.suffix == ".json":
-                json.dump([answer._asdict() for answer in rows], file, indent=1)
-                return
-            table = csv.writer(file, lineterminator="\n")
-            table.writerow(_Answer._fields)
-            table.writerows(rows)
-
-    return write_file(path, write)

@@ -16,6 +16,7 @@ from diptych.cli.show import say
 from diptych.config import ClipConfig
 from diptych.config.ranges import Factor
 from diptych.config.serialize import to_dict
+from diptych.errors import ConfigError
 
 if TYPE_CHECKING:
     from torch import nn
@@ -82,10 +83,10 @@ def run(arguments: Sequence[str]) -> None:
     for entry in entries:
         sizes = _sizes(entry)
         image = entry.config.image if isinstance(entry.config, ClipConfig) else entry.config
-        towers = ", ".join(name for name in sizes if name != "all")
+        towers = ", ".join(_towers(entry))
         licence = ", ".join(dict.fromkeys(file.licence for file in entry.weights)) or "—"
         row = f"{entry.name:<{width}}  {image.image_size:>4}  {towers:<11}"
-        say(f"{row}  {_count(sizes['all']):>10}  {_gflops(sizes['all']):>10}  {licence}")
+        say(f"{row}  {_count(sizes):>10}  {_gflops(sizes):>10}  {licence}")
         for label, texts in _card(entry, sizes) if len(entries) == 1 else _summary(entry):
             _print(label, texts)
 
@@ -112,8 +113,17 @@ def _record(entry: "Entry") -> dict[str, Any]:
     }
 
 
+def _towers(entry: "Entry") -> list[str]:
+    """What it is made of."""
+    config = entry.config
+    if not isinstance(config, ClipConfig):
+        return ["image"]
+    return ["image", "text", *["decoder"] * (config.decoder is not None)]
+
+
 def _sizes(entry: "Entry") -> dict[str, _Size]:
-    """Of `all`, and of each tower by its name."""
+    """Of `all`, and of each tower by its name; empty where the library that builds one isn't
+    installed."""
     if recorded := pretrained.sizes(entry.name):
         towers = {name: _Size(*count) for name, count in recorded.items()}
         image, text = towers["image"], towers["text"]
@@ -122,13 +132,17 @@ def _sizes(entry: "Entry") -> dict[str, _Size]:
         return {"all": whole, **towers}
     from diptych import models
 
-    if isinstance(entry.config, ClipConfig):
-        whole = models.build(entry.config, device="meta")
-        towers = {"image": whole.image, "text": whole.text}
-    else:
-        whole = models.build_tower(entry.config, None, device="meta")
-        towers = {"image": whole}
-    sizes = {name: _Size(_parameters(tower), tower.flops()) for name, tower in towers.items()}
+    whole: Any
+    try:
+        if isinstance(entry.config, ClipConfig):
+            whole = models.build(entry.config, device="meta")
+            parts = {name: whole.get_submodule(name) for name in _towers(entry)}
+        else:
+            whole = models.build_tower(entry.config, None, device="meta")
+            parts = {"image": whole}
+    except ConfigError:
+        return {}
+    sizes = {name: _Size(_parameters(part), part.flops()) for name, part in parts.items()}
     return {"all": _Size(_parameters(whole), sum(size.flops for size in sizes.values())), **sizes}
 
 
@@ -136,8 +150,11 @@ def _parameters(module: "nn.Module") -> int:
     return sum(p.numel() for p in module.parameters())
 
 
-def _count(size: _Size) -> str:
-    """`428.08 M`, `18.33 B`."""
+def _count(sizes: dict[str, _Size], name: str = "all") -> str:
+    """`428.08 M`, `18.33 B`; a dash where it isn't known."""
+    size = sizes.get(name)
+    if size is None:
+        return "—"
     return (
         f"{size.parameters / 1e9:.2f} B"
         if size.parameters >= 10**9
@@ -145,9 +162,9 @@ def _count(size: _Size) -> str:
     )
 
 
-def _gflops(size: _Size) -> str:
-    """`2,311.40`."""
-    return f"{size.flops / 1e9:,.2f}"
+def _gflops(sizes: dict[str, _Size], name: str = "all") -> str:
+    """`2,311.40`; a dash where it isn't known."""
+    return f"{sizes[name].flops / 1e9:,.2f}" if name in sizes else "—"
 
 
 def _summary(entry: "Entry") -> Iterator[tuple[str, list[str]]]:
@@ -186,8 +203,8 @@ def _card(entry: "Entry", sizes: dict[str, _Size]) -> Iterator[tuple[str, list[s
     yield (
         "sizes",
         [
-            f"{name}: {_count(size)}, {_gflops(size)} GFLOPs"
-            for name, size in sizes.items()
+            f"{name}: {_count(sizes, name)}, {_gflops(sizes, name)} GFLOPs"
+            for name in sizes
             if name != "all"
         ],
     )

@@ -16,7 +16,7 @@ from diptych.compat.factory import (
     list_models,
 )
 from diptych.compat.model import OpenClipModel
-from diptych.compat.tokenize import get_tokenizer, tokenize
+from diptych.compat.tokenize import decode, get_tokenizer, tokenize
 
 __all__ = [
     "OpenClipModel",
@@ -24,6 +24,7 @@ __all__ = [
     "create_model",
     "create_model_and_transforms",
     "create_model_from_pretrained",
+    "decode",
     "get_tokenizer",
     "list_models",
     "tokenize",

@@ -22,10 +22,10 @@ from diptych.compat import places
 from diptych.compat.factory import (
     create_model_from_pretrained,
     list_models,
-    refuse,
     with_quick_gelu,
 )
 from diptych.compat.model import LogitsModel
+from diptych.compat.options import refuse
 from diptych.config import ClipConfig
 from diptych.encoder.load import device_of
 from diptych.errors import TextTooLongError

@@ -33,6 +33,7 @@ from diptych import pretrained as published
 from diptych.checkpoints import load_model, start_tower
 from diptych.compat import places
 from diptych.compat.model import OpenClipModel
+from diptych.compat.options import refuse
 from diptych.compat.transforms import TrainTransform
 from diptych.config import ClipConfig, TowerConfig
 from diptych.encoder.load import device_of
@@ -215,10 +216,3 @@ def _quick(tower: T) -> T:
     if not any(field.name == "activation" for field in fields(tower)):
         return tower
     return replace(tower, activation="quick_gelu")
-
-
-def refuse(options: dict[str, Any]) -> None:
-    """Raises ConfigError for an option that is set and that can't be honoured."""
-    for name, value in options.items():
-        if value:
-            raise ConfigError(f"{name}={value!r} has no counterpart in Diptych; leave it out")

@@ -7,12 +7,27 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from diptych.compat.names import TEXT, VISUAL, in_open_clips_names, table_of, taken, text_prefix
-from diptych.compat.towers import OpenClipText, OpenClipVisual
+from diptych.compat.names import (
+    DECODER,
+    TEXT,
+    VISUAL,
+    in_open_clips_names,
+    table_of,
+    taken,
+    text_prefix,
+)
+from diptych.compat.options import refuse
+from diptych.compat.towers import OpenClipDecoder, OpenClipText, OpenClipVisual
+from diptych.encoder.captions import limits_of, write_ids
+from diptych.errors import ConfigError
+from diptych.inputs import tokenizer_of
+from diptych.inputs.tokenizer import pad_rows
 from diptych.models import Clip
 from diptych.models.clip import unit
+from diptych.models.evaluating import evaluating
 
-_NOT_OF_TEXT = (VISUAL, "logit_scale", "logit_bias", "image_tokens.", "text_tokens.")
+_PARTS = {VISUAL: "image.", TEXT: "text.", DECODER: "decoder."}
+_NOT_OF_TEXT = (VISUAL, DECODER, "logit_scale", "logit_bias", "image_tokens.", "text_tokens.")
 """What names of other parts than the text tower begin with."""
 
 
@@ -41,6 +56,8 @@ class OpenClipModel(nn.Module):
         text = text_prefix(self.table.rules)
         self.visual = OpenClipVisual(clip.image, self.table, clip.config.embed_dim)
         self.text = OpenClipText(clip.text, self.table, text)
+        decoder = clip.decoder
+        self.text_decoder = None if decoder is None else OpenClipDecoder(decoder, self.table)
         self.image_tokens, self.text_tokens = clip.image_tokens, clip.text_tokens
         self.logit_scale = _reshaped(clip.logit_scale)
         """The logarithm of the factor on cosine similarities, of shape []."""
@@ -52,7 +69,8 @@ class OpenClipModel(nn.Module):
     def clip(self) -> Clip:
         """The model as Diptych has it, with the same towers; scale and bias have the same numbers
         in shape [1]."""
-        clip = Clip(self.config, self.visual.tower, self.text.tower)
+        decoder = None if self.text_decoder is None else self.text_decoder.tower
+        clip = Clip(self.config, self.visual.tower, self.text.tower, decoder)
         clip.image_tokens, clip.text_tokens = self.image_tokens, self.text_tokens
         clip.logit_scale = _reshaped(self.logit_scale, 1)
         clip.logit_bias = None if self.logit_bias is None else _reshaped(self.logit_bias, 1)
@@ -75,18 +93,50 @@ class OpenClipModel(nn.Module):
         return self.visual.dtype
 
     def encode_image(
-        self, image: Float[Tensor, "batch 3 height width"], normalize: bool = False
+        self, image: Float[Tensor, "batch 3 height width"], normalize: bool | None = None
     ) -> Float[Tensor, "batch embed_dim"]:
-        """Vectors of pictures, as the transform made them."""
-        vectors = self.visual.pool(image.to(self.dtype))
-        return unit(vectors) if normalize else vectors
+        """Vectors of pictures, as the transform made them; of unit length where it is asked for,
+        and of CoCa where it isn't refused."""
+        return self._scaled(self.visual.pool(image.to(self.dtype)), normalize)
 
     def encode_text(
-        self, text: Int[Tensor, "batch length"], normalize: bool = False
+        self, text: Int[Tensor, "batch length"], normalize: bool | None = None
     ) -> Float[Tensor, "batch embed_dim"]:
-        """Vectors of captions, as the tokenizer made them."""
-        vectors = self.text.pool(text)
-        return unit(vectors) if normalize else vectors
+        """Vectors of captions, as the tokenizer made them; see `encode_image`."""
+        return self._scaled(self.text.pool(text), normalize)
+
+    def _scaled(self, vectors: Tensor, normalize: bool | None) -> Tensor:
+        asked = self.text_decoder is not None if normalize is None else normalize
+        return unit(vectors) if asked else vectors
+
+    def generate(
+        self,
+        image: Float[Tensor, "batch 3 height width"],
+        seq_len: int = 30,
+        min_seq_len: int = 5,
+        generation_type: str = "beam_search",
+        top_k: int = 1,
+        num_beams: int = 6,
+        num_beam_groups: int = 3,
+        **options: Any,
+    ) -> Int[Tensor, "batch length"]:
+        """Captions of pictures as ids, padded with 0 (CoCa's `generate`): by beam search, or the
+        greedy `generation_type="top_k"` with `top_k=1`. `num_beam_groups` groups find the same.
+        Raises ConfigError for sampling, and for a model without a decoder.
+        """
+        refuse(options)
+        greedy = (generation_type, top_k) == ("top_k", 1)
+        if generation_type != "beam_search" and not greedy:
+            raise ConfigError(
+                f"generation_type={generation_type!r} with top_k={top_k} has no counterpart in "
+                "Diptych; captions are searched (beam_search), or the best word is taken (top_k, 1)"
+            )
+        beams = 1 if greedy else max(1, num_beams // max(1, num_beam_groups))
+        clip, tokenizer = self.clip, tokenizer_of(self.config)
+        limits = limits_of(clip, tokenizer, most=seq_len, least=min_seq_len, beams=beams)
+        with evaluating(clip):
+            found = write_ids(clip, image.to(self.dtype), beams, limits)
+        return pad_rows(found, 0).to(image.device)
 
     def get_logits(self, image: Tensor, text: Tensor) -> tuple[Tensor, Tensor]:
         """Logits of each picture for each text, and transposed: the model's own factor x cosine
@@ -119,7 +169,9 @@ class OpenClipModel(nn.Module):
         """The parameters by open_clip's names."""
         before = f"{prefix}." if prefix else ""
         for name, parameter in super().named_parameters("", recurse, remove_duplicate):
-            ours = name.replace("visual.tower.", "image.", 1).replace("text.tower.", "text.", 1)
+            ours = name
+            for theirs, part in _PARTS.items():
+                ours = ours.replace(f"{theirs}tower.", part, 1)
             yield before + self.table.foreign_names(ours)[0], parameter
 
 

@@ -17,7 +17,7 @@ from diptych.errors import CheckpointError
 from diptych.families.clip.layouts.open_clip import export_table
 from diptych.weights.mapping import Rule, Table
 
-VISUAL, TEXT = "visual.", "text."
+VISUAL, TEXT, DECODER = "visual.", "text.", "text_decoder."
 
 
 def table_of(config: ClipConfig) -> Table:
@@ -32,8 +32,8 @@ def table_of(config: ClipConfig) -> Table:
         known = export_table(config).rules
     except CheckpointError:
         known = ()
-    rest = (Rule("image.*", f"{VISUAL}*"), Rule("text.*", f"{text_prefix(known)}*"), Rule("*", "*"))
-    return Table(rules=(*known, *rest))
+    towers = (Rule("image.*", f"{VISUAL}*"), Rule("text.*", f"{text_prefix(known)}*"))
+    return Table(rules=(*known, *towers, Rule("decoder.*", f"{DECODER}*"), Rule("*", "*")))
 
 
 def text_prefix(rules: tuple[Rule, ...]) -> str:

@@ -12,7 +12,7 @@ from diptych import pretrained as published
 from diptych.checkpoints.content import read
 from diptych.checkpoints.describe import read_config
 from diptych.compat import places
-from diptych.compat.factory import refuse
+from diptych.compat.options import refuse
 from diptych.config import ClipConfig, TokenizerConfig
 from diptych.errors import UnknownNameError
 from diptych.inputs import ClipTokenizer, Tokenizer, build_tokenizer
@@ -86,6 +86,21 @@ def tokenize(texts: str | Sequence[str], context_length: int = 77) -> Int[Tensor
     torch.Size([1, 77])
     """
     return padded(ClipTokenizer(context_length), texts)
+
+
+def decode(ids: Sequence[int] | Int[Tensor, " length"]) -> str:
+    """The text of one row of CLIP's ids, with open_clip's words for start and end, and without
+    padding.
+
+    >>> from diptych.compat import decode, tokenize
+    >>> decode(tokenize("a cat")[0])
+    '<start_of_text>a cat <end_of_text>'
+    """
+    row, tokenizer = [int(number) for number in ids], ClipTokenizer()
+    start, end = tokenizer.encode("")
+    first = "<start_of_text>" if row[:1] == [start] else ""
+    last = " <end_of_text>" if end in row else ""
+    return f"{first}{tokenizer.decode(row)}{last}"
 
 
 def padded(tokenizer: Tokenizer, texts: str | Sequence[str]) -> Int[Tensor, "texts length"]:

@@ -7,10 +7,10 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from diptych.compat.names import TEXT, VISUAL, part_of, taken
+from diptych.compat.names import DECODER, TEXT, VISUAL, part_of, taken
 from diptych.config import ImageTowerConfig, TextTowerConfig
 from diptych.errors import ConfigError
-from diptych.models import Tower
+from diptych.models import Decoder, Tower
 from diptych.weights.mapping import Table
 
 _COUNTER = ".num_batches_tracked"
@@ -25,7 +25,7 @@ class OpenClipTower(nn.Module):
     torch's own hooks.
     """
 
-    def __init__(self, tower: Tower[Any], table: Table, beside: bool = False):
+    def __init__(self, tower: Any, table: Table, beside: bool = False):
         super().__init__()
         self.tower = tower
         self.table = table
@@ -99,6 +99,19 @@ class OpenClipText(OpenClipTower):
     def forward(self, x: Int[Tensor, "batch length"]) -> Tensor | tuple[Tensor, Tensor]:
         """Pooled vectors of ids, or (pooled, tokens)."""
         return super().forward(x)
+
+
+class OpenClipDecoder(OpenClipTower):
+    """`model.text_decoder`."""
+
+    def __init__(self, decoder: Decoder[Any], table: Table):
+        super().__init__(decoder, part_of(table, "decoder.", DECODER))
+
+    def forward(  # pyright: ignore[reportIncompatibleMethodOverride]
+        self, image_embs: Tensor, text_embs: Tensor
+    ) -> Tensor:
+        """Logits of the next tokens, of tokens of pictures and of texts."""
+        return self.tower(text_embs, self.tower.read(image_embs))
 
 
 def _rename_saved(

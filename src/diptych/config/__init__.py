@@ -11,6 +11,7 @@ from diptych.config.data import (
 from diptych.config.model import (
     Activation,
     ClipConfig,
+    DecoderConfig,
     ImageTowerConfig,
     PreprocessConfig,
     TextTowerConfig,
@@ -55,6 +56,7 @@ __all__ = [
     "DistillObjectiveConfig",
     "EvaluationConfig",
     "FilipObjectiveConfig",
+    "DecoderConfig",
     "ImageTowerConfig",
     "MimObjectiveConfig",
     "ModelConfig",

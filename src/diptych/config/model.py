@@ -53,6 +53,9 @@ class TextTowerConfig(TowerConfig, abstract=True):
     it by its id. `seen`: it changes the vector, so all texts are padded to the context, as they
     were in training."""
 
+    decoded: ClassVar[Literal["raw", "normed"]] = "raw"
+    """Which of its tokens a decoder goes on from."""
+
     @property
     def vocabulary(self) -> int | None:
         """How many ids the tower knows; None: only the library that it comes from can tell."""
@@ -67,6 +70,15 @@ class TextTowerConfig(TowerConfig, abstract=True):
     def with_vocabulary(self, size: int) -> "TextTowerConfig":
         """The same tower for so many ids. Raises ConfigError for one of another library."""
         raise ConfigError(f"the vocabulary of a {type(self).__name__} is its library's own")
+
+
+@dataclass(frozen=True, kw_only=True)
+class DecoderConfig(TowerConfig, abstract=True):
+    """The base of decoders' configurations, which write captions of pictures: the implementation is
+    a `models.Decoder`, made of the configuration alone."""
+
+    context_length: Context = 77
+    """Tokens of a caption at the most."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -119,3 +131,5 @@ class ClipConfig(Ranged):
     """Initial value; None: the model has no bias. SigLIP starts at -10."""
     preprocess: PreprocessConfig = PreprocessConfig()
     tokenizer: TokenizerConfig = TokenizerConfig()
+    decoder: DecoderConfig | None = field(default=None, metadata=ADDED)
+    """What writes captions (CoCa); None: the model has none."""

@@ -3,6 +3,7 @@
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
 from functools import cached_property, partial
+from itertools import chain
 from typing import Any, Literal, TypeVar, cast, overload
 
 import torch
@@ -12,6 +13,7 @@ from torch.nn.functional import normalize
 
 from diptych.batch import TextLengths
 from diptych.config import ClipConfig
+from diptych.encoder.captions import limits_of, write
 from diptych.encoder.classes import class_vectors
 from diptych.encoder.extract import extract
 from diptych.encoder.identity import Identity, fingerprint
@@ -26,6 +28,7 @@ from diptych.models.evaluating import evaluating
 from diptych.threads import usable_cores
 
 T = TypeVar("T")
+V = TypeVar("V")
 Precision = Literal["fp32", "bf16", "fp16"]
 DTYPES: dict[str, torch.dtype] = {
     "fp32": torch.float32,
@@ -127,11 +130,25 @@ class Encoder:
         raises ImageError naming it; with `unreadable` it is left out, and `unreadable(position,
         error)` is called.
         """
+        batches = self._of_images(images, self._vectors, batch_size, progress, unreadable)
+        vectors = list(batches)
+        return torch.cat(vectors) if vectors else torch.zeros(0, self.width)
+
+    def _of_images(
+        self,
+        images: Picture | Iterable[Picture],
+        encode: Callable[[UInt8[Tensor, "batch 3 size size"]], V],
+        batch_size: int,
+        progress: bool,
+        unreadable: Callable[[int, ImageError], None] | None,
+    ) -> Iterator[V]:
+        """What `encode` makes of each batch of one or several pictures."""
         if is_picture(images) or not isinstance(images, Iterable):
             images = [cast(Picture, images)]
         _check_order("images", images)
-        batches = self.stream(
+        batches = self._stream(
             enumerate(cast(Iterable[Picture], images)),
+            encode,
             read=lambda item: item[1],
             name=lambda item: (
                 str(item[1]) if isinstance(item[1], str | os.PathLike) else f"picture {item[0]}"
@@ -141,8 +158,7 @@ class Encoder:
             progress=progress,
             unreadable=unreadable and (lambda item, error: unreadable(item[0], error)),
         )
-        vectors = [part for _, part in batches]
-        return torch.cat(vectors) if vectors else torch.zeros(0, self.width)
+        return (part for _, part in batches)
 
     def stream(
         self,
@@ -160,10 +176,36 @@ class Encoder:
         `read` gets an item's picture and runs in the threads too; `name` says what to call it in an
         error.
         """
+        return self._stream(
+            items,
+            self._vectors,
+            read=read,
+            name=name,
+            batch_size=batch_size,
+            total=total,
+            progress=progress,
+            unreadable=unreadable,
+        )
+
+    def _vectors(self, pixels: UInt8[Tensor, "batch 3 size size"]) -> Float[Tensor, "batch width"]:
+        return _unit(self.image_features(pixels))
+
+    def _stream(
+        self,
+        items: Iterable[T],
+        encode: Callable[[UInt8[Tensor, "batch 3 size size"]], V],
+        *,
+        read: Callable[[T], Picture],
+        name: Callable[[T], str],
+        batch_size: int,
+        total: int | None,
+        progress: bool,
+        unreadable: Callable[[T, ImageError], None] | None,
+    ) -> Iterator[tuple[list[T], V]]:
         batches = extract(
             items,
             partial(self._prepare, read=read, name=name),
-            lambda pixels: _unit(self.image_features(torch.stack(pixels))),
+            lambda pixels: encode(torch.stack(pixels)),
             batch_size=batch_size,
             threads=0 if total == 1 else min(8, usable_cores()),
             unreadable=unreadable,
@@ -205,6 +247,50 @@ class Encoder:
             texts = [rows[i] for i in group]
             features = self.text_features(self.tokenizer.pad(texts), list(map(len, texts)))
             yield group, _unit(features)
+
+    @overload
+    def caption(
+        self, images: Picture, *, beams: int = ..., most: int = ..., least: int = ...
+    ) -> str: ...
+    @overload
+    def caption(
+        self,
+        images: Iterable[Picture],
+        *,
+        beams: int = ...,
+        most: int = ...,
+        least: int = ...,
+        batch_size: int = ...,
+        progress: bool = ...,
+        unreadable: Callable[[int, ImageError], None] | None = ...,
+    ) -> list[str]: ...
+    def caption(
+        self,
+        images: Picture | Iterable[Picture],
+        *,
+        beams: int = 2,
+        most: int = 30,
+        least: int = 5,
+        batch_size: int = 8,
+        progress: bool = False,
+        unreadable: Callable[[int, ImageError], None] | None = None,
+    ) -> str | list[str]:
+        """What a model that writes captions (CoCa) writes of a picture; of several, a list.
+
+        `beams`: how many texts are followed at a time (`models.beams.search`); 1 is greedy search.
+        open_clip's default, six beams in three groups, finds what two do: nothing keeps its groups
+        apart. `most` and `least`: tokens of a caption, start and end included. `unreadable` as for
+        `embed_images`. Raises ConfigError for a model that writes none.
+        """
+        limits = limits_of(self.model, self.tokenizer, most=most, least=least, beams=beams)
+
+        def encode(pixels: UInt8[Tensor, "batch 3 size size"]) -> list[str]:
+            with evaluating(self.model):
+                return write(self.model, self._normal(pixels), self.tokenizer, beams, limits)
+
+        batches = self._of_images(images, encode, batch_size, progress, unreadable)
+        captions = list(chain.from_iterable(batches))
+        return captions[0] if is_picture(images) else captions
 
     @overload
     def classify(
@@ -290,9 +376,15 @@ class Encoder:
         torch.Size([2, 128])
         """
         with evaluating(self.model):
-            normal = self.preprocess.normalise(pixels.to(self.device, non_blocking=True))
-            features = self.model.encode_image(normal.to(_dtype(self.model.image)))
+            features = self.model.encode_image(self._normal(pixels))
         return self._finite(features)
+
+    def _normal(
+        self, pixels: UInt8[Tensor, "batch 3 size size"]
+    ) -> Float[Tensor, "batch 3 size size"]:
+        """Normalised, where and as precise as the tower is."""
+        normal = self.preprocess.normalise(pixels.to(self.device, non_blocking=True))
+        return normal.to(_dtype(self.model.image))
 
     def text_features(
         self, ids: Int[Tensor, "batch length"], lengths: Sequence[int] | None = None

@@ -38,6 +38,7 @@ BUILT_IN = (
     "metaclip",
     "clipa",
     "mobileclip",
+    "coca",
     "timm",
     "huggingface",
 )

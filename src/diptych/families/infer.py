@@ -5,7 +5,14 @@ from typing import TypeVar
 
 from torch import Tensor
 
-from diptych.config import Activation, ClipConfig, ImageTowerConfig, TextTowerConfig, TowerConfig
+from diptych.config import (
+    Activation,
+    ClipConfig,
+    DecoderConfig,
+    ImageTowerConfig,
+    TextTowerConfig,
+    TowerConfig,
+)
 from diptych.config.model import SIGLIP_BIAS
 from diptych.errors import CheckpointError
 from diptych.families import tower_configs
@@ -37,17 +44,26 @@ def infer(weights: Mapping[str, Tensor], activation: Activation) -> ClipConfig:
         embed_dim=len(shapes["text.projection.weight"]),
         token_dim=len(shapes["image_tokens.weight"]) if "image_tokens.weight" in state else None,
         logit_bias=SIGLIP_BIAS if "logit_bias" in state else None,
+        decoder=_decoder(state, activation),
     )
 
 
 def infer_image(weights: Mapping[str, Tensor], activation: Activation) -> ImageTowerConfig:
     """The image tower's, from names that begin with `image.`. Raises as `infer`."""
-    return _infer(State.of(weights).part("image.").shapes, activation, ImageTowerConfig, "image")
+    return _infer(
+        State.of(weights).part("image.").shapes, activation, ImageTowerConfig, "image tower"
+    )
 
 
 def infer_text(weights: Mapping[str, Tensor], activation: Activation) -> TextTowerConfig:
     """The text tower's, from names that begin with `text.`. Raises as `infer`."""
-    return _infer(State.of(weights).part("text.").shapes, activation, TextTowerConfig, "text")
+    shapes = State.of(weights).part("text.").shapes
+    return _infer(shapes, activation, TextTowerConfig, "text tower")
+
+
+def _decoder(state: State, activation: Activation) -> DecoderConfig | None:
+    shapes = state.part("decoder.").shapes
+    return _infer(shapes, activation, DecoderConfig, "decoder") if shapes else None
 
 
 def _infer(shapes: Mapping[str, Tensor], activation: Activation, base: type[T], side: str) -> T:
@@ -57,5 +73,5 @@ def _infer(shapes: Mapping[str, Tensor], activation: Activation, base: type[T], 
             if isinstance(found, base):
                 return found
     raise CheckpointError(
-        f"the {side} tower's configuration can't be inferred from its weights; {GIVE_CONFIG}"
+        f"the {side}'s configuration can't be inferred from its weights; {GIVE_CONFIG}"
     )

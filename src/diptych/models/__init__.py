@@ -2,6 +2,7 @@
 
 from diptych.models.build import build, build_tower
 from diptych.models.clip import Clip
+from diptych.models.decoder import Decoder
 from diptych.models.tower import TokenKind, Tower, TowerOutput
 
-__all__ = ["Clip", "TokenKind", "Tower", "TowerOutput", "build", "build_tower"]
+__all__ = ["Clip", "Decoder", "TokenKind", "Tower", "TowerOutput", "build", "build_tower"]

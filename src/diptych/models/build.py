@@ -5,8 +5,9 @@ from typing import Any
 import torch
 
 from diptych.components import implementation, subclass_of
-from diptych.config import ClipConfig, TowerConfig
+from diptych.config import ClipConfig, DecoderConfig, TowerConfig
 from diptych.models.clip import Clip
+from diptych.models.decoder import Decoder
 from diptych.models.tower import Tower
 
 
@@ -29,8 +30,9 @@ def build(
     device = torch.device(device)
     image = build_tower(config.image, config.embed_dim, device)
     text = build_tower(config.text, config.embed_dim, device)
+    decoder = None if config.decoder is None else _build_decoder(config.decoder, device)
     with torch.device(device):
-        model = Clip(config, image, text)
+        model = Clip(config, image, text, decoder)
     model = model.to(dtype or torch.float32)
     if init and device.type != "meta":
         model.init()
@@ -53,3 +55,7 @@ def build_tower(
     """
     kind: type[Tower[Any]] = subclass_of(Tower, implementation(config), config.implementation)
     return kind.build(config, embed_dim, torch.device(device))
+
+
+def _build_decoder(config: DecoderConfig, device: torch.device) -> Decoder[Any]:
+    return subclass_of(Decoder, implementation(config), config.implementation).build(config, device)

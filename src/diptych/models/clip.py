@@ -1,5 +1,6 @@
-"""Two towers, a scale and a bias."""
+"""Two towers, a scale and a bias; in some models, what writes captions."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -9,6 +10,8 @@ from torch import Tensor, nn
 
 from diptych.batch import TextLengths
 from diptych.config import ClipConfig
+from diptych.errors import ConfigError
+from diptych.models.decoder import Decoder
 from diptych.models.tower import TokenKind, Tower, TowerOutput
 
 
@@ -25,11 +28,19 @@ class Clip(nn.Module):
     torch.Size([2, 1])
     """
 
-    def __init__(self, config: ClipConfig, image: Tower[Any], text: Tower[Any]):
+    def __init__(
+        self,
+        config: ClipConfig,
+        image: Tower[Any],
+        text: Tower[Any],
+        decoder: Decoder[Any] | None = None,
+    ):
         super().__init__()
         self.config = config
         self.image = image
         self.text = text
+        self.decoder = decoder
+        """What writes captions; None: the model has none."""
         dim = config.token_dim
         self.image_tokens = nn.Linear(image.width, dim) if dim is not None else None
         self.text_tokens = nn.Linear(text.width, dim) if dim is not None else None
@@ -46,6 +57,8 @@ class Clip(nn.Module):
             nn.init.constant_(self.logit_bias, self.config.logit_bias)
         self.image.init()
         self.text.init()
+        if self.decoder is not None:
+            self.decoder.init()
         for mapping in (self.image_tokens, self.text_tokens):
             if mapping is not None:
                 mapping.reset_parameters()
@@ -87,6 +100,25 @@ class Clip(nn.Module):
         if lengths is None or self.config.text.padding != "ignored":
             return self.text(ids, tokens)
         return self.text(ids, tokens, lengths)
+
+    def read_pictures(self, pixels: Float[Tensor, "batch 3 height width"]) -> list[Tensor]:
+        """What the decoder needs of pictures (`Decoder.read`). Raises ConfigError for a model
+        without one."""
+        pictures = self.image(pixels, "normed").tokens[:, self.image.class_tokens :]
+        return self._decoder.read(pictures)
+
+    def next_tokens(
+        self, ids: Int[Tensor, "texts length"], read: Sequence[Tensor], last: bool = False
+    ) -> Float[Tensor, "texts places vocabulary"]:
+        """Logits of the token behind each place of captions, or behind the `last` alone, given what
+        was read of their pictures."""
+        return self._decoder(self.text(ids, self.config.text.decoded).tokens, read, last)
+
+    @property
+    def _decoder(self) -> Decoder[Any]:
+        if self.decoder is None:
+            raise ConfigError("this model writes no captions; CoCa's do, such as coca-vit-l-14")
+        return self.decoder
 
     def forward(
         self, pixels: Float[Tensor, "images 3 height width"], ids: Int[Tensor, "texts length"]

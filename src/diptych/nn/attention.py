@@ -41,10 +41,11 @@ class Attention(nn.Module):
         seen: Bool[Tensor, "*tokens"] | None = None,
         pieces: Pieces | None = None,
         rotary: Rotary | None = None,
+        mask: Bool[Tensor, "batch tokens tokens"] | None = None,
     ) -> Tensor:
-        """All of [batch, tokens, width]; `causal`: a token sees itself and those before it. With
-        `pick`, only the token `x[pick]` of each row, which sees the tokens `seen` (None: all):
-        [batch, width].
+        """All of [batch, tokens, width]; `causal`: a token sees itself and those before it; `mask`:
+        each sees those where its row is true. With `pick`, only the token `x[pick]` of each row,
+        which sees the tokens `seen` (None: all): [batch, width].
 
         With `pieces`, `x` is theirs, [tokens, width]. `rotary` turns the queries and keys of whole
         rows, [batch, tokens, width].
@@ -53,7 +54,7 @@ class Attention(nn.Module):
             return self._one(x, pick, seen, pieces)
         qkv = self.qkv(x)
         if pieces is None:
-            return self.out(self._attend(qkv, causal, rotary))
+            return self.out(self._attend(qkv, causal, rotary, mask))
         return self.out(join([self._attend(part, causal) for part in split(qkv, pieces)]))
 
     def _attend(
@@ -61,6 +62,7 @@ class Attention(nn.Module):
         qkv: Float[Tensor, "batch tokens three_widths"],
         causal: bool,
         rotary: Rotary | None = None,
+        mask: Bool[Tensor, "batch tokens tokens"] | None = None,
     ) -> Float[Tensor, "batch tokens width"]:
         """Equation 1."""
         # One product instead of three: the input is read once, and one wide product keeps more
@@ -74,7 +76,8 @@ class Attention(nn.Module):
             q, k = rotate(apart[:, :, :2], rotary).permute(2, 0, 3, 1, 4).unbind()
         # softmax(q k^T / sqrt(channels)) v. The root keeps the variance of the scores at 1,
         # whatever the number of channels.
-        read = F.scaled_dot_product_attention(q, k, v, is_causal=causal)
+        of_heads = None if mask is None else mask[:, None]  # the same for all heads
+        read = F.scaled_dot_product_attention(q, k, v, attn_mask=of_heads, is_causal=causal)
         # Heads side by side again; the kernel has written them so, and nothing is copied.
         return read.transpose(1, 2).flatten(2)
 

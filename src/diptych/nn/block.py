@@ -39,15 +39,16 @@ class Block(nn.Module):
         seen: Bool[Tensor, "*tokens"] | None = None,
         pieces: Pieces | None = None,
         rotary: Rotary | None = None,
+        mask: Bool[Tensor, "batch tokens tokens"] | None = None,
     ) -> Tensor:
         """All tokens: [batch, tokens, width], or [tokens, width] of `pieces`. With `pick`, only the
         token `x[pick]` of each row: [batch, width]. `rotary`: see `Attention.forward`.
 
         A tower's last block is asked for the pooled token alone: the others' queries and MLP, five
         sixths of the block, are then not computed. `seen` are the tokens that the picked one
-        attends to (None: all).
+        attends to (None: all). `mask`: see `Attention.forward`.
         """
-        attended = self.attention(self.norm_1(x), causal, pick, seen, pieces, rotary)
+        attended = self.attention(self.norm_1(x), causal, pick, seen, pieces, rotary, mask)
         x = (x if pick is None else x[pick]) + attended
         return x + self.mlp(self.norm_2(x))
 

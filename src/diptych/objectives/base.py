@@ -115,6 +115,8 @@ class Objective(nn.Module):
         # A loss that compares tokens switches these on again. What no loss reaches must not be
         # trained: DDP expects the gradient of every parameter that is.
         model.train_tokens(False)
+        if model.decoder is not None:
+            model.decoder.requires_grad_(False)
 
     def features(self, batch: Batch) -> Features:
         """What the loss needs of each pair; here unit vectors: `image` and `text`, both

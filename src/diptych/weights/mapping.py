@@ -86,7 +86,8 @@ class Table:
 
     rules: tuple[Rule, ...]
     ignored: tuple[str, ...] = ()
-    """Foreign names that carry nothing (a stored range, a copy of the context length)."""
+    """Foreign names that carry nothing (a stored range, a copy of the context length), also where a
+    rule would know them."""
     noted: tuple[str, ...] = ()
     """Foreign names that a model has no use for; who starts from the file should know (a mask
     token)."""
@@ -103,6 +104,10 @@ class Table:
     @cached_property
     def _from_ours(self) -> list[tuple[re.Pattern[str], Rule]]:
         return [(_regex(rule.ours), rule) for rule in self.rules]
+
+    @cached_property
+    def _ignored(self) -> list[re.Pattern[str]]:
+        return [_regex(name) for name in self.ignored]
 
     @cached_property
     def _skipped(self) -> list[re.Pattern[str]]:
@@ -129,6 +134,8 @@ class Table:
         """
         found: dict[str, tuple[Rule, dict[int, Lazy]]] = {}
         for name, lazy in State.of(foreign).lazies.items():
+            if _matches(self._ignored, name):
+                continue
             match = next(
                 ((m, rule, i) for p, rule, i in self._from_foreign if (m := p.fullmatch(name))),
                 None,

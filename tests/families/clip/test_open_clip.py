@@ -149,8 +149,8 @@ def test_hugging_face_text_tower(randomise, tmp_path, quiet, monkeypatch):
         )
     with pytest.raises(CheckpointError, match="Hugging Face text tower"):
         convert(tmp_path / "in", "open-clip", tmp_path / "out")
-    cfg["text_cfg"]["hf_proj_type"] = "mlp"
-    with pytest.raises(CheckpointError, match="'mlp' projection"):
+    cfg["text_cfg"] = text | {"hf_pooler_type": "max_pooler"}
+    with pytest.raises(CheckpointError, match="'max_pooler' and a 'linear' projection"):
         from_json({"model_cfg": cfg})
 
 
@@ -210,9 +210,9 @@ def test_full_size(name, suffix):
 @pytest.mark.parametrize(
     ("section", "option", "value"),
     [
-        ("vision_cfg", "attentional_pool", True),
+        ("vision_cfg", "attentional_pool", "parallel"),
         ("vision_cfg", "pool_type", "avg"),
-        ("text_cfg", "embed_cls", True),
+        ("text_cfg", "qk_norm", True),
     ],
 )
 def test_options_that_our_towers_lack_are_refused(section, option, value):

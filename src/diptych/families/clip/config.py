@@ -126,6 +126,7 @@ class TextConfig(TransformerTextConfig):
     implementation = "diptych.families.clip.text:TextTransformer"
     weights = "diptych.families.clip.weights:TextWeights"
     padding = "ignored"
+    decoded = "normed"
 
     context_length: Context = 77
     vocab_size: Width = 49408

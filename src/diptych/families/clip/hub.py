@@ -1,9 +1,8 @@
 """Weights on the hub that open_clip knows by a model's name and a tag, beyond those of
 `pretrained`: their folders say themselves how the model is built.
 
-https://github.com/mlfoundations/open_clip, docs/openclip_results.csv. Those of towers that Diptych
-doesn't have (CoCa, MobileCLIP, text towers of other tokenizers) lack: all of these
-take CLIP's tokenizer and its 77 tokens.
+https://github.com/mlfoundations/open_clip, docs/openclip_results.csv. All of these take CLIP's
+tokenizer and its 77 tokens; others are their families'.
 """
 
 from diptych.families.clip.figures import measured

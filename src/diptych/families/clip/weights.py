@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Mapping
+from typing import Any
 
 from torch import Tensor
 
@@ -29,17 +30,7 @@ class VitWeights(TowerWeights):
         lacks = not {"class_token", "patch.weight"} <= shapes.keys()
         if lacks or "patch.bias" in shapes or "pool.query" in shapes:
             return None
-        width, _, patch_size, _ = shapes["patch.weight"].shape
-        return VitConfig(
-            image_size=patch_size * grid_side(shapes["positions"]),
-            patch_size=patch_size,
-            width=width,
-            layers=count_numbers(shapes, "blocks."),
-            heads=_heads(width, "image"),
-            mlp_width=mlp_width(shapes, "image"),
-            activation=activation,
-            pre_norm="norm_pre.weight" in shapes,
-        )
+        return VitConfig(**vit_fields(shapes), activation=activation)
 
     def resize(self, state: State, config: VitConfig) -> tuple[State, list[str]]:
         """Position table and patches' kernel, interpolated."""
@@ -51,6 +42,20 @@ class VitWeights(TowerWeights):
         )
         resized = resize_grid(state, grid)
         return resized, interpolated(state, resized)
+
+
+def vit_fields(shapes: Mapping[str, Tensor]) -> dict[str, Any]:
+    """What the weights of a vision transformer tell; heads are of 64 channels."""
+    width, _, patch_size, _ = shapes["patch.weight"].shape
+    return {
+        "image_size": patch_size * grid_side(shapes["positions"]),
+        "patch_size": patch_size,
+        "width": width,
+        "layers": count_numbers(shapes, "blocks."),
+        "heads": heads(width, "image"),
+        "mlp_width": mlp_width(shapes, "image"),
+        "pre_norm": "norm_pre.weight" in shapes,
+    }
 
 
 class ResNetWeights(TowerWeights):
@@ -69,7 +74,7 @@ class ResNetWeights(TowerWeights):
             image_size=32 * grid_side(shapes["pool.positions"]),
             layers=(first, second, third, fourth),
             width=width,
-            heads=_heads(32 * width, "image"),
+            heads=heads(32 * width, "image"),
             head="linear" if "projection.weight" in shapes else "attention",
         )
 
@@ -84,17 +89,13 @@ class TextWeights(TowerWeights):
     """Of CLIP's text transformer."""
 
     def infer(self, shapes: Mapping[str, Tensor], activation: Activation) -> TextConfig | None:
-        """Heads are of 64 channels, as OpenAI's code has them."""
-        if "tokens.weight" not in shapes or "projection.weight" not in shapes:
+        """Heads are of 64 channels, as OpenAI's code has them. Weights with a class token are
+        another family's."""
+        if not {"tokens.weight", "projection.weight"} <= shapes.keys() or "class_token" in shapes:
             return None
-        vocab_size, width = shapes["tokens.weight"].shape
         return TextConfig(
+            **text_fields(shapes),
             context_length=len(shapes["positions"]),
-            vocab_size=vocab_size,
-            width=width,
-            layers=count_numbers(shapes, "blocks."),
-            heads=_heads(width, "text"),
-            mlp_width=mlp_width(shapes, "text"),
             activation=activation,
             projection_bias="projection.bias" in shapes,
         )
@@ -134,7 +135,20 @@ class TwoWayTextWeights(TowerWeights):
         return state, []
 
 
-def _heads(width: int, tower: str) -> int:
+def text_fields(shapes: Mapping[str, Tensor]) -> dict[str, Any]:
+    """What the weights of a text transformer tell; heads are of 64 channels."""
+    vocab_size, width = shapes["tokens.weight"].shape
+    return {
+        "vocab_size": vocab_size,
+        "width": width,
+        "layers": count_numbers(shapes, "blocks."),
+        "heads": heads(width, "text"),
+        "mlp_width": mlp_width(shapes, "text"),
+    }
+
+
+def heads(width: int, tower: str) -> int:
+    """Of 64 channels. Raises CheckpointError for a width that isn't a multiple of it."""
     if width % HEAD_WIDTH:
         raise CheckpointError(
             f"the heads of the {tower} tower, of width {width}, can't be told; {GIVE_CONFIG}"

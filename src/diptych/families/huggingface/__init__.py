@@ -1,4 +1,5 @@
-"""Any text encoder of the `transformers` library, pooled and projected to the shared space."""
+"""Any text encoder of the `transformers` library, pooled and projected to the shared space, and the
+published models with one."""
 
 from diptych.families.base import Family
 from diptych.families.huggingface.config import HuggingFaceTextConfig
@@ -8,5 +9,6 @@ __all__ = ["FAMILY", "HuggingFaceTextConfig"]
 FAMILY = Family(
     name="huggingface",
     towers=(HuggingFaceTextConfig,),
+    pretrained="diptych.families.huggingface.pretrained:entries",
     open_clip="diptych.families.huggingface.layouts:OPEN_CLIP",
 )

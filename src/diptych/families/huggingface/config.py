@@ -3,6 +3,7 @@
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from diptych.components import ADDED
 from diptych.config import TextTowerConfig
 from diptych.config.ranges import Context, Count
 
@@ -16,17 +17,28 @@ class HuggingFaceTextConfig(TextTowerConfig):
     """Any text encoder of the `transformers` library, pooled and projected to the shared space."""
 
     implementation = "diptych.families.huggingface.model:HuggingFaceText"
+    weights = "diptych.families.huggingface.weights:HuggingFaceTextWeights"
 
     model_type: str
     """transformers' model type, such as `bert`, `roberta`, `xlm-roberta`."""
     options: dict[str, Any] = field(default_factory=dict)
     """Fields of that model's configuration."""
     context_length: Context = 77
-    pool: Literal["mean", "cls"] = "mean"
-    """`mean`: over the tokens that are not padding."""
+    pool: Literal["mean", "cls", "eos", "head"] = "mean"
+    """`mean`: over the tokens that are not padding. `cls`: the first token. `eos`: the last one
+    that is not padding. `head`: the trunk's own pooling layer (BERT's and its kin's, over the
+    first)."""
     pad_id: Count = 0
+    projection: Literal["linear", "mlp", "none"] = field(default="linear", metadata=ADDED)
+    """`mlp`: two matrices, with GELU between them, of half the sum of both widths. `none`: the
+    trunk's width is the shared space's."""
 
     @property
     def padding(self) -> Literal["ignored", "seen"]:  # pyright: ignore[reportIncompatibleVariableOverride]
         """See `TextTowerConfig.padding`."""
         return "seen" if self.model_type in _SEEING else "ignored"
+
+    @property
+    def vocabulary(self) -> int | None:
+        """Of the options; None: they don't say it."""
+        return self.options.get("vocab_size")

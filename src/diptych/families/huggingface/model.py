@@ -1,7 +1,7 @@
 """Text towers that transformers builds."""
 
 import inspect
-from typing import Any
+from typing import Any, assert_never
 
 import torch
 from jaxtyping import Int
@@ -17,34 +17,19 @@ from diptych.nn.text_pieces import cut, cut_by_length, pad, restored
 
 
 class HuggingFaceText(Tower[HuggingFaceTextConfig]):
-    """A `transformers` text encoder, pooled over the tokens that aren't padding, and a linear
-    projection.
+    """A `transformers` text encoder, pooled over the tokens that aren't padding, and a projection.
+    Of a model that also decodes, it is the encoder alone.
 
     The trunk keeps transformers' initialisation. Raises ConfigError for a model type that
-    transformers doesn't know.
+    transformers doesn't know, and where transformers isn't installed.
     """
 
     def __init__(self, config: HuggingFaceTextConfig, embed_dim: int):
-        from transformers import MODEL_MAPPING, AutoConfig
-        from transformers.models.auto.modeling_auto import MODEL_FOR_TEXT_ENCODING_MAPPING
-
         super().__init__()
         self.config = config
-        check_options(config.model_type, config.options)
-        trunk_config = AutoConfig.for_model(config.model_type, **config.options)
-        kind = type(trunk_config)
-        mapping = (
-            MODEL_FOR_TEXT_ENCODING_MAPPING
-            if kind in MODEL_FOR_TEXT_ENCODING_MAPPING
-            else MODEL_MAPPING
-        )
-        encoder: Any = mapping[kind]
-        # A pooling head would never be read.
-        pooling = "add_pooling_layer" in inspect.signature(encoder.__init__).parameters
-        self.trunk: Any = encoder(trunk_config, **({"add_pooling_layer": False} if pooling else {}))
-        self.width = trunk_config.hidden_size
+        self.trunk, self.width = _trunk(config)
         self.blocks = list(repeated_blocks(self.trunk))
-        self.projection = nn.Linear(self.width, embed_dim, bias=False)
+        self.projection = _projection(config, self.width, embed_dim)
 
     @classmethod
     def build(
@@ -57,8 +42,10 @@ class HuggingFaceText(Tower[HuggingFaceTextConfig]):
             return cls(config, embed_dim)
 
     def init(self) -> None:
-        """projection.weight: N(0, 1 / width). The trunk was filled by transformers."""
-        nn.init.normal_(self.projection.weight, std=self.width**-0.5)
+        """Matrices of the projection: N(0, 1 / fan in). The trunk was filled by transformers."""
+        for module in self.projection.modules():
+            if isinstance(module, nn.Linear):
+                nn.init.normal_(module.weight, std=module.in_features**-0.5)
 
     def forward(
         self,
@@ -91,14 +78,74 @@ class HuggingFaceText(Tower[HuggingFaceTextConfig]):
     def _read(self, x: Int[Tensor, "batch length"]) -> tuple[Tensor, Tensor]:
         """The trunk's last features, and what is pooled of them."""
         real = x != self.config.pad_id
-        states = self.trunk(input_ids=x, attention_mask=real.long()).last_hidden_state
-        if self.config.pool == "cls":
-            return states, states[:, 0]
-        # The mean over real tokens; a row of padding alone has the mean 0, not 0 / 0.
-        weight = real / real.sum(dim=1, keepdim=True).clamp(min=1)
-        return states, (weight.to(states.dtype)[:, None] @ states)[:, 0]
+        # On meta there is no padding to be seen, and transformers would look for it.
+        output = self.trunk(input_ids=x, attention_mask=None if x.is_meta else real.long())
+        states: Tensor = output.last_hidden_state
+        match self.config.pool:
+            case "head":
+                return states, output.pooler_output
+            case "cls":
+                return states, states[:, 0]
+            case "eos":
+                # What is left of a row when the padding behind its end is taken off.
+                last = (real * torch.arange(x.shape[1], device=x.device)).argmax(dim=1)
+                return states, states[torch.arange(len(x), device=x.device), last]
+            case "mean":
+                # A row of padding alone has the mean 0, not 0 / 0.
+                weight = real / real.sum(dim=1, keepdim=True).clamp(min=1)
+                return states, (weight.to(states.dtype)[:, None] @ states)[:, 0]
+            case _:
+                assert_never(self.config.pool)
 
     def flops(self) -> int:
         """Counted while one caption of full length runs through."""
         ids = torch.full((1, self.config.context_length), self.config.pad_id + 1)
-        return count_flops(self, ids.to(self.projection.weight.device))
+        return count_flops(self, ids.to(next(self.parameters()).device))
+
+
+def _trunk(config: HuggingFaceTextConfig) -> tuple[Any, int]:
+    """What transformers builds, and its width."""
+    known = check_options(config.model_type, config.options)
+    from transformers import MODEL_MAPPING, AutoConfig
+    from transformers.models.auto.modeling_auto import MODEL_FOR_TEXT_ENCODING_MAPPING
+
+    # The decoder is thrown away: it needn't be built.
+    shallow = {"decoder_layers": 0} if "decoder_layers" in known else {}
+    built: Any = AutoConfig.for_model(config.model_type, **config.options | shallow)
+    kind, width = type(built), built.hidden_size
+    mapping = (
+        MODEL_FOR_TEXT_ENCODING_MAPPING
+        if kind in MODEL_FOR_TEXT_ENCODING_MAPPING
+        else MODEL_MAPPING
+    )
+    model: Any = mapping[kind]
+    wanted = config.pool == "head"
+    if "add_pooling_layer" in inspect.signature(model.__init__).parameters:
+        return model(built, add_pooling_layer=wanted), width
+    if wanted:
+        raise ConfigError(f"pool 'head': a {config.model_type} has no pooling layer of its own")
+    decodes = built.is_encoder_decoder
+    trunk = model(built)
+    return trunk.encoder if decodes else trunk, width
+
+
+def _projection(config: HuggingFaceTextConfig, width: int, embed_dim: int) -> nn.Module:
+    match config.projection:
+        case "linear":
+            return nn.Linear(width, embed_dim, bias=False)
+        case "mlp":
+            between = (width + embed_dim) // 2
+            return nn.Sequential(
+                nn.Linear(width, between, bias=False),
+                nn.GELU(),
+                nn.Linear(between, embed_dim, bias=False),
+            )
+        case "none":
+            if width != embed_dim:
+                raise ConfigError(
+                    f"a text tower without projection: embed_dim must be its width, {width}, "
+                    f"and is {embed_dim}"
+                )
+            return nn.Identity()
+        case _:
+            assert_never(config.projection)

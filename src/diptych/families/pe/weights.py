@@ -24,7 +24,8 @@ class PeImageWeights(TowerWeights):
         """A tower of a published width; None for others, whose heads aren't known. The activation
         is that with which all were trained; rotary frequencies are taken at the file's own grid, as
         the authors' code takes them."""
-        if not {"pool.query", "patch.weight", "norm_pre.weight"} <= shapes.keys():
+        marks = {"pool.query", "pool.mlp.up.weight", "patch.weight", "norm_pre.weight"}
+        if not marks <= shapes.keys():
             return None
         width, _, patch_size, _ = shapes["patch.weight"].shape
         heads = {size.width: size.heads for size in SIZES.values()}.get(width)

@@ -13,13 +13,20 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
-from diptych.config import Activation, ClipConfig, ImageTowerConfig, TextTowerConfig, TowerConfig
+from diptych.config import (
+    Activation,
+    ClipConfig,
+    DecoderConfig,
+    ImageTowerConfig,
+    TextTowerConfig,
+    TowerConfig,
+)
 from diptych.families.clip.layouts import openai
 from diptych.families.clip.layouts.open_clip_config import (
     from_json,
     is_custom,
+    parts_of,
     to_json,
-    tower_of,
 )
 from diptych.families.clip.layouts.towers import OpenClipTower, open_clip_towers
 from diptych.families.clip.published import check_vocabulary, published, published_tower
@@ -36,20 +43,24 @@ CONFIG, WEIGHTS = "open_clip_config.json", "open_clip_model.safetensors"
 
 def table(names: Collection[str]) -> Table:
     """The rules for a checkpoint with these names."""
-    found: list[Rule] = list(openai.SCALE)
-    for base in (ImageTowerConfig, TextTowerConfig):
+    rules, ignored = list[Rule](openai.SCALE), list[str](openai.IGNORED)
+    for base in (ImageTowerConfig, TextTowerConfig, DecoderConfig):
         tower = next((tower for tower in _towers(base) if tower.fits(names)), None)
-        found += tower.rules(names) if tower else ()
-    return Table(rules=tuple(found), ignored=(*openai.IGNORED, "text.*.position_ids"))
+        rules += tower.rules(names) if tower else ()
+        ignored += tower.ignored if tower else ()
+    return Table(rules=tuple(rules), ignored=tuple(ignored))
 
 
 def export_table(config: ClipConfig) -> Table:
     """The rules for a model of ours. Raises CheckpointError for a tower that open_clip hasn't."""
-    image, text = tower_of(config.image), tower_of(config.text)
+    image, text, *others = parts_of(config)
     text_rules = text.export_rules(config.text)
     if is_custom(config) and text_rules == openai.text(""):
         text_rules = openai.text("text.")
-    return Table(rules=(*openai.SCALE, *image.export_rules(config.image), *text_rules))
+    rules = [*openai.SCALE, *image.export_rules(config.image), *text_rules]
+    for decoder in others:
+        rules += decoder.export_rules(config.decoder)
+    return Table(rules=tuple(rules))
 
 
 def _towers(base: type[TowerConfig]) -> Iterable[OpenClipTower]:

@@ -8,6 +8,7 @@ from typing import Any, Literal, TypeVar
 from diptych.config import (
     Activation,
     ClipConfig,
+    DecoderConfig,
     ImageTowerConfig,
     PreprocessConfig,
     TextTowerConfig,
@@ -73,6 +74,7 @@ def from_json(content: dict[str, Any]) -> ClipConfig:
         )
         quick: Activation = "quick_gelu" if model.pop("quick_gelu", False) else "gelu"
         bias = model.pop("init_logit_bias", None)
+        multimodal = model.pop("multimodal_cfg", None)
         _refuse_rest(model, "model_cfg")
         config = ClipConfig(
             image=_tower(vision, quick, ImageTowerConfig, "vision_cfg"),
@@ -81,6 +83,7 @@ def from_json(content: dict[str, Any]) -> ClipConfig:
             logit_bias=None if bias is None else float(bias),
             preprocess=_preprocess(content.get("preprocess_cfg") or {}),
             tokenizer=_tokenizer(text),
+            decoder=None if multimodal is None else _decoder(dict(multimodal), quick, text),
         )
         return from_dict(ClipConfig, to_dict(config))  # which says what isn't of the right kind
     except KeyError as error:
@@ -106,6 +109,12 @@ def _tower(cfg: dict[str, Any], quick: Activation, base: type[T], section: str) 
             _refuse_rest(cfg, section)
             return found
     raise CheckpointError(f"{section} describes no tower that Diptych knows")
+
+
+def _decoder(cfg: dict[str, Any], quick: Activation, text: dict[str, Any]) -> DecoderConfig:
+    """Its vocabulary is the text tower's, whatever it says."""
+    cfg["vocab_size"] = text.get("vocab_size", 49408)
+    return _tower(cfg, quick, DecoderConfig, "multimodal_cfg")
 
 
 def _tokenizer(cfg: dict[str, Any]) -> TokenizerConfig:
@@ -149,15 +158,14 @@ def _refuse_rest(cfg: dict[str, Any], section: str) -> None:
 
 def to_json(config: ClipConfig) -> dict[str, Any]:
     """What open_clip reads. Raises CheckpointError for what it can't express."""
-    image, text = tower_of(config.image), tower_of(config.text)
+    image, text, *others = parts = parts_of(config)
     vision_cfg, text_cfg = image.write(config.image), text.write(config.text)
-    chosen = {image.activation(config.image), text.activation(config.text)} - {None}
+    configs = (config.image, config.text, config.decoder)
+    chosen = {part.activation(each) for part, each in zip(parts, configs)} - {None}
     # GELU's approximation is an option of each tower.
     quick = {activation == "quick_gelu" for activation in chosen}
     if len(quick) > 1:
-        raise CheckpointError(
-            "open_clip has one activation for both towers, and this model has two"
-        )
+        raise CheckpointError("open_clip has one activation for all towers, and this model has two")
     if config.tokenizer.kind == "huggingface":
         text_cfg["hf_tokenizer_name"] = config.tokenizer.name
         theirs = {ours: name for name, ours in _CLEANING.items()}[config.tokenizer.clean]
@@ -169,6 +177,8 @@ def to_json(config: ClipConfig) -> dict[str, Any]:
         model["quick_gelu"] = True
     if config.logit_bias is not None:
         model["init_logit_bias"] = config.logit_bias
+    for decoder in others:
+        model["multimodal_cfg"] = decoder.write(config.decoder)
     if is_custom(config):
         model["custom_text"] = True
     return {"model_cfg": model, "preprocess_cfg": _preprocess_json(config.preprocess)}
@@ -190,8 +200,16 @@ def _preprocess_json(image: PreprocessConfig) -> dict[str, Any]:
 
 
 def is_custom(config: ClipConfig) -> bool:
-    """Whether open_clip builds this model as its `CustomTextCLIP`."""
-    return any(tower_of(tower).custom_text(tower) for tower in (config.image, config.text))
+    """Whether open_clip builds this model as its `CustomTextCLIP`, or as its `CoCa`."""
+    towers = (tower_of(tower).custom_text(tower) for tower in (config.image, config.text))
+    return config.decoder is not None or any(towers)
+
+
+def parts_of(config: ClipConfig) -> list[OpenClipTower]:
+    """How open_clip has the image tower, the text tower, and the decoder if there is one. Raises
+    CheckpointError for one that it hasn't."""
+    parts = [tower_of(config.image), tower_of(config.text)]
+    return parts if config.decoder is None else [*parts, tower_of(config.decoder)]
 
 
 def tower_of(config: TowerConfig) -> OpenClipTower:

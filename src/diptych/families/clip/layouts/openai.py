@@ -18,7 +18,7 @@ SCALE = (
     Rule("logit_bias", "logit_bias", SCALAR),
 )
 
-_BLOCK = (
+BLOCK = (
     ("norm_1.*", "ln_1.*"),
     ("attention.qkv.*", "attn.in_proj_*"),
     ("attention.out.*", "attn.out_proj.*"),
@@ -38,7 +38,7 @@ VIT = (
         ("norm_post.*", "ln_post.*"),
         ("projection.weight", "proj", TRANSPOSED),
     ),
-    *rows("image.blocks.#.", "visual.transformer.resblocks.#.", *_BLOCK),
+    *rows("image.blocks.#.", "visual.transformer.resblocks.#.", *BLOCK),
 )
 
 _BOTTLENECK = (
@@ -85,7 +85,7 @@ def text(prefix: str) -> tuple[Rule, ...]:
             ("norm_post.*", "ln_final.*"),
             ("projection.weight", "text_projection", TRANSPOSED),
         ),
-        *rows("text.blocks.#.", f"{prefix}transformer.resblocks.#.", *_BLOCK),
+        *rows("text.blocks.#.", f"{prefix}transformer.resblocks.#.", *BLOCK),
     )
 
 

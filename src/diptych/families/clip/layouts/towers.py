@@ -7,7 +7,7 @@ import functools
 import math
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, Protocol
 
 from diptych.config import Activation, TowerConfig
 from diptych.errors import CheckpointError
@@ -19,12 +19,14 @@ from diptych.families.clip.config import (
     VitConfig,
 )
 from diptych.families.clip.layouts import openai
+from diptych.nn.block import TransformerSizes
 from diptych.weights.mapping import Rule
 
 
 @dataclass(frozen=True, kw_only=True)
 class OpenClipTower:
-    """One kind of tower in open_clip's layout; a family has one for each (`Family.open_clip`)."""
+    """One kind of tower, or of decoder, in open_clip's layout; a family has one for each
+    (`Family.open_clip`)."""
 
     kind: type[TowerConfig]
     """The configuration that it is here."""
@@ -37,12 +39,15 @@ class OpenClipTower:
     export_rules: Callable[[Any], tuple[Rule, ...]]
     """The tower of this configuration."""
     read: Callable[[dict[str, Any], Activation], TowerConfig | None]
-    """The tower that a `vision_cfg` or `text_cfg` means, whose options are taken out of it; None:
-    another kind of tower. Raises CheckpointError for one that ours isn't."""
+    """The tower that a `vision_cfg`, `text_cfg` or `multimodal_cfg` means, whose options are taken
+    out of it; None: another kind of tower. Raises CheckpointError for one that ours isn't."""
     write: Callable[[Any], dict[str, Any]]
-    """Its `vision_cfg` or `text_cfg`. Raises CheckpointError for what open_clip can't build."""
+    """Its `vision_cfg`, `text_cfg` or `multimodal_cfg`. Raises CheckpointError for what open_clip
+    can't build."""
     activation: Callable[[Any], Activation | None] = lambda config: None
     """Its activation, where open_clip lets one choose; both towers must have the same."""
+    ignored: tuple[str, ...] = ()
+    """Names in files that carry nothing."""
     custom_text: Callable[[Any], bool] = lambda config: False
     """Whether open_clip builds a model with such a tower as its `CustomTextCLIP`, with `text.`
     before the text tower's names."""
@@ -101,27 +106,40 @@ def _take_pool(cfg: dict[str, Any]) -> Literal["cls", "patches"]:
     return "patches"
 
 
-def _read_vit(cfg: dict[str, Any], activation: Activation) -> VitConfig:
+def read_vit_fields(cfg: dict[str, Any], activation: Activation) -> dict[str, Any]:
+    """What every vision transformer of open_clip's own has, taken out of a `vision_cfg`."""
     width = cfg.pop("width", 768)
-    return VitConfig(
-        image_size=cfg.pop("image_size", 224),
-        patch_size=cfg.pop("patch_size", 16),
-        width=width,
-        layers=cfg.pop("layers", 12),
-        heads=width // cfg.pop("head_width", 64),
-        mlp_width=int(width * cfg.pop("mlp_ratio", 4.0)),
-        activation=take_activation(cfg, activation),
-        pool=_take_pool(cfg),
-        pre_norm=not cfg.pop("no_ln_pre", False),
-        norm_eps=take_norm_eps(cfg),
-    )
+    return {
+        "image_size": cfg.pop("image_size", 224),
+        "patch_size": cfg.pop("patch_size", 16),
+        "width": width,
+        "layers": cfg.pop("layers", 12),
+        "heads": width // cfg.pop("head_width", 64),
+        "mlp_width": int(width * cfg.pop("mlp_ratio", 4.0)),
+        "activation": take_activation(cfg, activation),
+        "pre_norm": not cfg.pop("no_ln_pre", False),
+        "norm_eps": take_norm_eps(cfg),
+    }
 
 
-def _write_vit(image: VitConfig) -> dict[str, Any]:
-    if image.pool == "mean" or image.stem_widths:
-        raise CheckpointError(
-            "open_clip's vision transformer has neither a convolutional stem nor our mean pooling"
-        )
+def _read_vit(cfg: dict[str, Any], activation: Activation) -> VitConfig:
+    pool = _take_pool(cfg)
+    return VitConfig(**read_vit_fields(cfg, activation), pool=pool)
+
+
+class VitSizes(TransformerSizes, Protocol):
+    """What configurations of vision transformers have in common."""
+
+    @property
+    def image_size(self) -> int: ...
+    @property
+    def patch_size(self) -> int: ...
+    @property
+    def pre_norm(self) -> bool: ...
+
+
+def write_vit_fields(image: VitSizes) -> dict[str, Any]:
+    """What a `vision_cfg` has of every vision transformer."""
     cfg = {
         "image_size": image.image_size,
         "layers": image.layers,
@@ -131,8 +149,16 @@ def _write_vit(image: VitConfig) -> dict[str, Any]:
         "mlp_ratio": mlp_ratio(image.width, image.mlp_width),
     }
     cfg |= {} if image.pre_norm else {"no_ln_pre": True}
-    cfg |= {} if image.pool == "cls" else {"pool_type": "avg", "final_ln_after_pool": True}
     return cfg | norm_json(image.norm_eps) | activation_json(image.activation)
+
+
+def _write_vit(image: VitConfig) -> dict[str, Any]:
+    if image.pool == "mean" or image.stem_widths:
+        raise CheckpointError(
+            "open_clip's vision transformer has neither a convolutional stem nor our mean pooling"
+        )
+    pool = {} if image.pool == "cls" else {"pool_type": "avg", "final_ln_after_pool": True}
+    return write_vit_fields(image) | pool
 
 
 def _read_resnet(cfg: dict[str, Any], activation: Activation) -> ResNetConfig | None:

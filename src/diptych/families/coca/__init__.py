@@ -1,0 +1,14 @@
+"""CoCa (Yu et al. 2022, arXiv:2205.01917) as open_clip trained it: an image tower with an attention
+pool of many queries, a text tower with a class token, and a decoder that writes captions."""
+
+from diptych.families.base import Family
+from diptych.families.coca.config import CocaDecoderConfig, CocaImageConfig, CocaTextConfig
+
+__all__ = ["FAMILY", "CocaDecoderConfig", "CocaImageConfig", "CocaTextConfig"]
+
+FAMILY = Family(
+    name="coca",
+    towers=(CocaImageConfig, CocaTextConfig, CocaDecoderConfig),
+    pretrained="diptych.families.coca.pretrained:entries",
+    open_clip="diptych.families.coca.layouts:TOWERS",
+)

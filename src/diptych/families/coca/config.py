@@ -1,0 +1,87 @@
+"""CoCa's towers and its decoder (Yu et al. 2022, arXiv:2205.01917), as open_clip has them."""
+
+from dataclasses import dataclass
+
+from diptych.config import Activation, DecoderConfig, ImageTowerConfig
+from diptych.config.ranges import Context, Count, Layers, Pixels, Share, Width
+from diptych.errors import ConfigError
+from diptych.families.clip.config import TransformerTextConfig
+
+
+@dataclass(frozen=True, kw_only=True)
+class CocaImageConfig(ImageTowerConfig):
+    """CLIP's vision transformer; in place of its class token, an attention pool of many queries is
+    read out, the first of them for the contrast and the others for the decoder."""
+
+    implementation = "diptych.families.coca.image:CocaImageTower"
+    weights = "diptych.families.coca.weights:CocaImageWeights"
+
+    image_size: Pixels = 224
+    patch_size: Pixels = 32
+    width: Width = 768
+    layers: Layers = 12
+    heads: Width = 12
+    mlp_width: Width = 3072
+    activation: Activation = "gelu"
+    pre_norm: bool = True
+    """A LayerNorm between the position table and the first block."""
+    queries: Width = 256
+    """Of the pool, that for the contrast included."""
+    pool_heads: Width = 8
+    norm_eps: Share = 1e-5
+
+    def __post_init__(self):
+        super().__post_init__()
+        if self.image_size % self.patch_size:
+            raise ConfigError(
+                f"image_size {self.image_size} is not a multiple of patch_size {self.patch_size}"
+            )
+        if self.width % self.heads:
+            raise ConfigError(f"width {self.width} is not a multiple of heads {self.heads}")
+
+    @property
+    def side(self) -> int:
+        """Patches along one side."""
+        return self.image_size // self.patch_size
+
+
+@dataclass(frozen=True, kw_only=True)
+class CocaTextConfig(TransformerTextConfig):
+    """CLIP's text transformer with a class token behind the text, at which it is read out."""
+
+    implementation = "diptych.families.coca.text:CocaTextTower"
+    weights = "diptych.families.coca.weights:CocaTextWeights"
+
+    context_length: Context = 76
+    """Without the class token."""
+    vocab_size: Width = 49408
+    width: Width = 512
+    layers: Layers = 12
+    heads: Width = 8
+    mlp_width: Width = 2048
+    activation: Activation = "gelu"
+    norm_eps: Share = 1e-5
+    pad_id: Count = 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class CocaDecoderConfig(DecoderConfig):
+    """Blocks that read the text so far, each followed by one that reads the picture's tokens."""
+
+    implementation = "diptych.families.coca.decoder:CocaDecoder"
+    weights = "diptych.families.coca.weights:CocaDecoderWeights"
+
+    context_length: Context = 76
+    vocab_size: Width = 49408
+    width: Width = 512
+    """Also of the picture's tokens, and of the text's."""
+    layers: Layers = 12
+    heads: Width = 8
+    mlp_width: Width = 2048
+    activation: Activation = "gelu"
+    norm_eps: Share = 1e-5
+
+    def __post_init__(self):
+        super().__post_init__()
+        if self.width % self.heads:
+            raise ConfigError(f"width {self.width} is not a multiple of heads {self.heads}")

@@ -1,0 +1,152 @@
+"""CoCa's image tower (Yu et al. 2022, arXiv:2205.01917)."""
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from diptych.errors import ConfigError
+from diptych.families.coca.config import CocaImageConfig
+from diptych.models.tower import TokenKind, Tower, TowerOutput
+from diptych.nn import PatchDropout, PatchEmbedding
+from diptych.nn.block import block_flops, build_blocks, init_blocks
+
+
+class CocaImageTower(Tower[CocaImageConfig]):
+    """Patches, a class token, positions, pre-norm blocks; learned queries read the tokens.
+
+    Its tokens are the queries' answers, the first of which is the picture's vector.
+
+    >>> import torch
+    >>> from diptych.families.coca import CocaImageConfig
+    >>> from diptych.families.coca.image import CocaImageTower
+    >>> config = CocaImageConfig(
+    ...     image_size=8, patch_size=4, width=8, layers=1, heads=2, mlp_width=16, queries=3,
+    ...     pool_heads=2,
+    ... )
+    >>> tower = CocaImageTower(config, embed_dim=6)
+    >>> tower.init()
+    >>> tokens, feature, pooled = tower(torch.zeros(2, 3, 8, 8))
+    >>> tokens.shape, feature.shape, pooled.shape
+    (torch.Size([2, 3, 6]), torch.Size([2, 6]), torch.Size([2, 6]))
+    """
+
+    class_tokens = 1
+
+    def __init__(self, config: CocaImageConfig, embed_dim: int):
+        super().__init__()
+        self.config = config
+        width, self.width = config.width, embed_dim
+        self.class_token = nn.Parameter(torch.empty(width))
+        self.positions = nn.Parameter(torch.empty(config.side**2 + 1, width))
+        self.patch = PatchEmbedding(3, width, config.patch_size, config.patch_size, bias=False)
+        self.drop = PatchDropout()
+        self.norm_pre = nn.LayerNorm(width, config.norm_eps) if config.pre_norm else nn.Identity()
+        self.blocks = build_blocks(config)
+        self.pool = QueryPool(config.queries, config.pool_heads, width, embed_dim)
+        self.norm_post = nn.LayerNorm(embed_dim, config.norm_eps)
+        self.projection = nn.Linear(embed_dim, embed_dim, bias=False)
+
+    def init(self) -> None:
+        """Fill every parameter: CLIP's table, and the pool's.
+
+        | parameter              | value                          |
+        | ---------------------- | ------------------------------ |
+        | class_token, positions | N(0, 1 / width)                |
+        | patch.weight           | N(0, 1 / fan in)               |
+        | norms                  | gain 1, bias 0                 |
+        | blocks                 | see `nn.block.init_blocks`     |
+        | pool                   | see `QueryPool.init`           |
+        | projection.weight      | N(0, 1 / width)                |
+        """
+        std = self.config.width**-0.5
+        for parameter in (self.class_token, self.positions, self.projection.weight):
+            nn.init.normal_(parameter, std=std)
+        nn.init.normal_(self.patch.weight, std=self.patch.weight[0].numel() ** -0.5)
+        if isinstance(self.norm_pre, nn.LayerNorm):
+            self.norm_pre.reset_parameters()
+        init_blocks(self.blocks, self.config.width)
+        self.pool.init()
+        self.norm_post.reset_parameters()
+
+    def embed(
+        self, pixels: Float[Tensor, "batch 3 height wide"]
+    ) -> Float[Tensor, "batch tokens width"]:
+        """The first block's input: the class token first, then the patches in reading order."""
+        size = self.config.image_size
+        if pixels.shape[2:] != (size, size):
+            raise ConfigError(
+                f"pictures of {tuple(pixels.shape[2:])} pixels; this tower takes {size} x {size}"
+            )
+        x = self.patch(pixels).flatten(2).transpose(1, 2)
+        first = (self.class_token + self.positions[0]).to(x.dtype).expand(x.shape[0], 1, -1)
+        return self.norm_pre(torch.cat([first, self.drop(x + self.positions[1:])], dim=1))
+
+    def forward(
+        self, x: Float[Tensor, "batch 3 height wide"], tokens: TokenKind = "raw"
+    ) -> TowerOutput:
+        """Pixels to tokens, feature and pooled vector. With "none", the first query alone is
+        computed."""
+        x = self.embed(x)
+        for block in self.blocks:
+            x = block(x)
+        read = self.pool(x, 1 if tokens == "none" else None)
+        feature = self.norm_post(read[:, 0])
+        chosen = self._select(read, tokens, self.norm_post, self.projection)
+        return TowerOutput(chosen, feature, self.projection(feature))
+
+    def freeze_patches(self) -> None:
+        """Leave the patches' projection as it is."""
+        self.patch.requires_grad_(False)
+
+    def flops(self) -> int:
+        """Of `forward` for one picture, all queries; a multiply-add counts two."""
+        c, tokens, wide = self.config, len(self.positions), self.width
+        patches = 2 * (tokens - 1) * 3 * c.patch_size**2 * c.width
+        blocks = c.layers * block_flops(tokens, c.width, c.mlp_width)
+        keys_values, ends = 2 * tokens * 2 * c.width * wide, 2 * c.queries * 2 * wide**2
+        return patches + blocks + keys_values + ends + 4 * c.queries * tokens * wide + 2 * wide**2
+
+
+class QueryPool(nn.Module):
+    """Learned queries over all tokens (arXiv:2205.01917, §3.2), as open_clip has them: with a norm
+    before queries and before keys, and nothing behind.
+
+    >>> import torch
+    >>> from diptych.families.coca.image import QueryPool
+    >>> pool = QueryPool(queries=3, heads=2, width=8, wide=6)
+    >>> pool.init()
+    >>> pool(torch.zeros(2, 5, 8)).shape
+    torch.Size([2, 3, 6])
+    """
+
+    def __init__(self, queries: int, heads: int, width: int, wide: int):
+        super().__init__()
+        self.query = nn.Parameter(torch.empty(queries, wide))
+        # Its epsilon isn't the tower's: open_clip gives it none.
+        self.norm_query, self.norm_keys = nn.LayerNorm(wide), nn.LayerNorm(width)
+        self.attention = nn.MultiheadAttention(
+            wide, heads, kdim=width, vdim=width, batch_first=True
+        )
+
+    def init(self) -> None:
+        """Queries: N(0, 1); norms: gain 1, bias 0; matrices as torch fills them (Glorot), biases
+        0."""
+        nn.init.normal_(self.query)
+        self.norm_query.reset_parameters()
+        self.norm_keys.reset_parameters()
+        attention = self.attention
+        # One matrix where all widths are one, else three, and a row of biases.
+        for weight in attention.parameters(recurse=False):
+            if weight.ndim == 2:
+                nn.init.xavier_uniform_(weight)
+        attention.out_proj.reset_parameters()
+        nn.init.zeros_(attention.in_proj_bias)
+        nn.init.zeros_(attention.out_proj.bias)
+
+    def forward(
+        self, x: Float[Tensor, "batch tokens width"], first: int | None = None
+    ) -> Float[Tensor, "batch queries wide"]:
+        """The tokens, read out by the `first` queries (None: by all)."""
+        queries = self.norm_query(self.query[:first]).expand(x.shape[0], -1, -1)
+        keys = self.norm_keys(x)
+        return self.attention(queries, keys, keys, need_weights=False)[0]

@@ -1,0 +1,154 @@
+"""CoCa in open_clip's layout.
+
+https://github.com/mlfoundations/open_clip, src/open_clip/coca_model.py
+"""
+
+from typing import Any
+
+from diptych.config import Activation
+from diptych.errors import CheckpointError
+from diptych.families.clip.layouts import openai
+from diptych.families.clip.layouts.towers import (
+    OpenClipTower,
+    read_vit_fields,
+    take_text,
+    write_text,
+    write_vit_fields,
+)
+from diptych.families.coca.config import CocaDecoderConfig, CocaImageConfig, CocaTextConfig
+from diptych.weights.mapping import TRANSPOSED, Rule, rows
+
+_QUERY, _CLASS, _WORDS = (
+    "visual.attn_pool.query",
+    "text.cls_emb",
+    "text_decoder.text_projection",
+)
+_IMAGE = (
+    *openai.VIT,
+    *rows(
+        "image.pool.",
+        "visual.attn_pool.",
+        ("query", "query"),
+        ("norm_query.*", "ln_q.*"),
+        ("norm_keys.*", "ln_k.*"),
+        ("attention.*", "attn.*"),
+    ),
+)
+_TEXT = (Rule("text.class_token", _CLASS), *openai.text("text."))
+_DECODER = (
+    *rows(
+        "decoder.",
+        "text_decoder.",
+        ("norm_post.*", "ln_final.*"),
+        ("projection.weight", "text_projection", TRANSPOSED),
+    ),
+    *rows("decoder.blocks.#.", "text_decoder.resblocks.#.", *openai.BLOCK),
+    *rows(
+        "decoder.readers.#.",
+        "text_decoder.cross_attn.#.",
+        ("norm_1.*", "ln_1.*"),
+        ("norm_keys.*", "ln_1_kv.*"),
+        ("qkv.*", "attn.in_proj_*"),
+        ("out.*", "attn.out_proj.*"),
+        ("norm_2.*", "ln_2.*"),
+        ("mlp.up.*", "mlp.c_fc.*"),
+        ("mlp.down.*", "mlp.c_proj.*"),
+    ),
+)
+
+
+def _read_image(cfg: dict[str, Any], activation: Activation) -> CocaImageConfig | None:
+    if cfg.get("attentional_pool") is not True:
+        return None
+    del cfg["attentional_pool"]
+    return CocaImageConfig(
+        **read_vit_fields(cfg, activation),
+        queries=cfg.pop("attn_pooler_queries", 256),
+        pool_heads=cfg.pop("attn_pooler_heads", 8),
+    )
+
+
+def _write_image(image: CocaImageConfig) -> dict[str, Any]:
+    pool = {"attn_pooler_queries": image.queries, "attn_pooler_heads": image.pool_heads}
+    return write_vit_fields(image) | {"attentional_pool": True, "output_tokens": True} | pool
+
+
+def _read_text(cfg: dict[str, Any], activation: Activation) -> CocaTextConfig | None:
+    if not cfg.get("embed_cls"):
+        return None
+    del cfg["embed_cls"]
+    return CocaTextConfig(**take_text(cfg, activation), pad_id=cfg.pop("pad_id", 0))
+
+
+def _write_text(text: CocaTextConfig) -> dict[str, Any]:
+    padding = {"pad_id": text.pad_id} if text.pad_id else {}
+    return write_text(text) | {"embed_cls": True, "output_tokens": True} | padding
+
+
+def _read_decoder(cfg: dict[str, Any], activation: Activation) -> CocaDecoderConfig:
+    # Options that its code doesn't read; the perceptrons are always four times as wide.
+    for name in ("mlp_ratio", "dim_head", "n_queries", "attn_pooler_heads"):
+        cfg.pop(name, None)
+    width = cfg.pop("width", 512)
+    return CocaDecoderConfig(
+        context_length=cfg.pop("context_length", 77),
+        vocab_size=cfg.pop("vocab_size", 49408),
+        width=width,
+        layers=cfg.pop("layers", 12),
+        heads=cfg.pop("heads", 8),
+        mlp_width=4 * width,
+        activation=activation,
+    )
+
+
+def _write_decoder(decoder: CocaDecoderConfig) -> dict[str, Any]:
+    if decoder.mlp_width != 4 * decoder.width or decoder.norm_eps != 1e-5:
+        raise CheckpointError(
+            "open_clip's decoder has perceptrons four times as wide as its tokens, and norms with "
+            f"an epsilon of 1e-5; this one {decoder.mlp_width} of {decoder.width}, and "
+            f"{decoder.norm_eps}"
+        )
+    return {
+        "context_length": decoder.context_length,
+        "vocab_size": decoder.vocab_size,
+        "width": decoder.width,
+        "heads": decoder.heads,
+        "layers": decoder.layers,
+    }
+
+
+TOWERS = (
+    OpenClipTower(
+        kind=CocaImageConfig,
+        marks=(_QUERY,),
+        fits=lambda names: _QUERY in names,
+        rules=lambda names: _IMAGE,
+        export_rules=lambda config: _IMAGE,
+        read=_read_image,
+        write=_write_image,
+        activation=lambda config: config.activation,
+        custom_text=lambda config: True,
+    ),
+    OpenClipTower(
+        kind=CocaTextConfig,
+        marks=(_CLASS,),
+        fits=lambda names: _CLASS in names,
+        rules=lambda names: _TEXT,
+        export_rules=lambda config: _TEXT,
+        read=_read_text,
+        write=_write_text,
+        activation=lambda config: config.activation,
+        custom_text=lambda config: True,
+    ),
+    OpenClipTower(
+        kind=CocaDecoderConfig,
+        marks=(_WORDS,),
+        fits=lambda names: _WORDS in names,
+        rules=lambda names: _DECODER,
+        export_rules=lambda config: _DECODER,
+        read=_read_decoder,
+        write=_write_decoder,
+        activation=lambda config: config.activation,
+        custom_text=lambda config: True,
+    ),
+)

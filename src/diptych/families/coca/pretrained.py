@@ -1,0 +1,66 @@
+"""open_clip's CoCa models: https://github.com/mlfoundations/open_clip, model_configs and docs."""
+
+from diptych.config import ClipConfig
+from diptych.families.coca.config import CocaDecoderConfig, CocaImageConfig, CocaTextConfig
+from diptych.families.entry import Claim, Entry, Training, Weights
+
+# fmt: off
+MODELS = {
+    "coca_ViT-B-32": ClipConfig(
+        image=CocaImageConfig(),
+        text=CocaTextConfig(),
+        decoder=CocaDecoderConfig(),
+        embed_dim=512,
+    ),
+    "coca_ViT-L-14": ClipConfig(
+        image=CocaImageConfig(patch_size=14, width=1024, layers=24, heads=16, mlp_width=4096),
+        text=CocaTextConfig(width=768, heads=12, mlp_width=3072),
+        decoder=CocaDecoderConfig(width=768, heads=12, mlp_width=3072),
+        embed_dim=768,
+    ),
+}
+"""By open_clip's names."""
+TAGS = {
+    "laion2b_s13b_b90k":                  "laion/{}-laion2B-s13B-b90k",
+    "mscoco_finetuned_laion2b_s13b_b90k": "laion/mscoco_finetuned_{}-laion2B-s13B-b90k",
+}
+TOP_1 = {
+    ("coca_ViT-B-32", "laion2b_s13b_b90k"):                  63.59,
+    ("coca_ViT-B-32", "mscoco_finetuned_laion2b_s13b_b90k"): 0.91,
+    ("coca_ViT-L-14", "laion2b_s13b_b90k"):                  75.64,
+    ("coca_ViT-L-14", "mscoco_finetuned_laion2b_s13b_b90k"): 72.10,
+}
+"""On ImageNet."""
+# fmt: on
+_NOTE = "writes captions, too (diptych caption)"
+_FINETUNED = "fine-tuned on COCO, whose kind of sentences it writes"
+_SOURCE = "open_clip, docs/openclip_results.csv"
+
+
+def entries() -> list[Entry]:
+    """Both, each with two files of weights."""
+    return [
+        Entry(
+            name=name.lower().replace("_", "-"),
+            config=config,
+            weights=tuple(_weights(name, tag) for tag in TAGS),
+            note=_NOTE,
+            training=Training(data="LAION-2B", seen="13 B", batch="90K"),
+        )
+        for name, config in MODELS.items()
+    ]
+
+
+def _weights(name: str, tag: str) -> Weights:
+    repo = TAGS[tag].format(name.replace("coca_", "CoCa-"))
+    value = TOP_1.get((name, tag))
+    metric = "imagenet1k zero-shot top-1"
+    return Weights(
+        repo=repo,
+        format="open-clip",
+        licence="MIT",
+        names=(repo,),
+        tags=(tag,),
+        note=_FINETUNED if tag.startswith("mscoco") else "",
+        claims=() if value is None else (Claim(metric=metric, value=value, source=_SOURCE),),
+    )

@@ -1,0 +1,56 @@
+"""The contract of what writes captions: tokens of a text and of a picture -> the next token."""
+
+from collections.abc import Sequence
+from typing import Generic, TypeVar
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from diptych.config import DecoderConfig
+
+C = TypeVar("C", bound=DecoderConfig)
+
+
+class Decoder(nn.Module, Generic[C]):
+    """Goes on with a text, given the picture that it is about."""
+
+    config: C
+    blocks: nn.ModuleList
+    """The repeated blocks in order."""
+
+    @classmethod
+    def build(cls, config: C, device: torch.device) -> "Decoder[C]":
+        """The decoder on `device`, before `init`."""
+        with torch.device("meta"):
+            decoder = cls(config)
+        return decoder if device.type == "meta" else decoder.to_empty(device=device)
+
+    def __init__(self, config: C):
+        super().__init__()
+        self.config = config
+
+    def init(self) -> None:
+        """Fill every parameter with its value before training."""
+        raise NotImplementedError
+
+    def read(self, pictures: Float[Tensor, "batch tokens width"]) -> list[Tensor]:
+        """What the decoder needs of pictures, computed once for all that is written: each tensor
+        has a row for each. `pictures`: the image tower's normed tokens, without class token."""
+        raise NotImplementedError
+
+    def forward(
+        self,
+        texts: Float[Tensor, "texts length width"],
+        read: Sequence[Tensor],
+        last: bool = False,
+    ) -> Float[Tensor, "texts places vocabulary"]:
+        """The text tower's tokens of texts (`TextTowerConfig.decoded`) and what was read of their
+        pictures, to the logits of the token behind each place; with `last`, behind the last place
+        alone. There may be several texts to each picture, one picture's beside each other."""
+        raise NotImplementedError
+
+    def flops(self) -> int:
+        """Floating-point operations of `forward` for one caption of full length; a multiply-add
+        counts two."""
+        raise NotImplementedError

@@ -1,0 +1,466 @@
+"""open_clip computes what we compute with the same CoCa weights, and writes the same captions."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.utils.flop_counter import FlopCounterMode
+
+import diptych
+from diptych import compat, models, pretrained
+from diptych.checkpoints import convert, load_model
+from diptych.config import ClipConfig
+from diptych.config.serialize import difference, to_dict
+from diptych.encoder.captions import limits_of
+from diptych.errors import CheckpointError, ConfigError
+from diptych.families.clip.layouts.open_clip import export_table
+from diptych.families.clip.layouts.open_clip_config import from_json, to_json
+from diptych.families.coca import CocaDecoderConfig, CocaImageConfig, CocaTextConfig
+from diptych.families.coca.pretrained import MODELS
+from diptych.families.infer import infer
+from diptych.models.beams import Limits, search
+from diptych.objectives import Objective
+from diptych.weights.native import save_model
+
+open_clip = pytest.importorskip("open_clip")
+
+VISION = {
+    "image_size": 32,
+    "layers": 2,
+    "width": 64,
+    "patch_size": 16,
+    "head_width": 32,
+    "attentional_pool": True,
+    "attn_pooler_queries": 5,
+    "attn_pooler_heads": 4,
+    "output_tokens": True,
+}
+TEXT = {
+    "context_length": 12,
+    "vocab_size": 620,
+    "width": 32,
+    "heads": 4,
+    "layers": 2,
+    "embed_cls": True,
+    "output_tokens": True,
+}
+DECODER = {"context_length": 12, "vocab_size": 620, "width": 32, "heads": 4, "layers": 2}
+CFG = {
+    "embed_dim": 32,
+    "vision_cfg": VISION,
+    "text_cfg": TEXT,
+    "multimodal_cfg": DECODER,
+    "custom_text": True,
+}
+START, END = 618, 619
+IDS = torch.tensor(
+    [
+        [START, 320, 236, END, 0, 0, 0, 0, 0, 0, 0, 0],
+        [START, *range(500, 510), END],
+        [START, *range(600, 609), END, 0],
+        [START, END, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0],
+    ]
+)
+"""Short, as long as the context, one shorter, empty."""
+
+
+def peer(randomise, **changes):
+    cfg = {name: value for name, value in (CFG | changes).items() if name != "custom_text"}
+    return randomise(open_clip.CoCa(**cfg)).eval()
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """Writes a model of open_clip's as it publishes one."""
+
+    def write(theirs, cfg=CFG):
+        path = tmp_path / "in"
+        path.mkdir()
+        save_file(theirs.state_dict(), path / "open_clip_model.safetensors")
+        (path / "open_clip_config.json").write_text(json.dumps({"model_cfg": cfg}))
+        return path
+
+    return write
+
+
+@pytest.fixture
+def pixels():
+    return torch.randn(4, 3, 32, 32, generator=torch.Generator().manual_seed(1))
+
+
+def same(ours, theirs):
+    torch.testing.assert_close(ours, theirs, atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {},
+        {"quick_gelu": True},
+        {
+            "embed_dim": 64,
+            "multimodal_cfg": DECODER | {"width": 64},
+            "text_cfg": TEXT | {"width": 64},
+        },
+        {
+            "vision_cfg": {
+                k: v for k, v in VISION.items() if k[:6] != "attn_p" and k != "attentional_pool"
+            },
+            "multimodal_cfg": DECODER | {"width": 64},
+            "text_cfg": TEXT | {"width": 64},
+        },
+    ],
+    ids=["small", "quick", "of one width", "without a pool"],
+)
+def test_both_ways(randomise, folder, tmp_path, pixels, changes):
+    cfg, theirs = CFG | changes, peer(randomise, **changes)
+    ours, meta = load_model(folder(theirs, cfg))
+    with torch.inference_mode():
+        wanted = theirs(pixels, IDS)
+        same(ours.encode_image(pixels, normalize=True), wanted["image_features"])
+        same(ours.encode_text(IDS, normalize=True), wanted["text_features"])
+        # Padding is left out as far as it goes.
+        same(ours.encode_text(IDS[:1, :4]), ours.encode_text(IDS)[:1])
+        same(ours.encode_text(IDS[2:3, :11]), ours.encode_text(IDS)[2:3])
+        logits = ours.next_tokens(IDS[:, :-1], ours.read_pictures(pixels))
+        real = IDS[:, :-1] != 0
+        same(logits[real], wanted["logits"][real])
+    convert(tmp_path / "in", "open-clip", tmp_path / "out")
+    written = load_file(tmp_path / "out" / "open_clip_model.safetensors")
+    before = theirs.state_dict()
+    assert before.keys() == written.keys()
+    assert all(torch.equal(before[name], written[name]) for name in before)
+    again = json.loads((tmp_path / "out" / "open_clip_config.json").read_text())
+    peer(randomise, **again["model_cfg"]).load_state_dict(written)
+    assert from_json(again) == meta.config
+    save_model(tmp_path / "native", ours)
+    loaded, own = load_model(tmp_path / "native")
+    assert own.config == meta.config
+    with torch.inference_mode():
+        assert torch.equal(loaded.encode_text(IDS), ours.encode_text(IDS))
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_every_published_model_is_open_clips(name):
+    file = Path(open_clip.__file__).parent / "model_configs" / f"{name}.json"
+    wanted = json.loads(file.read_text())
+    config = pretrained.get(name)
+    assert not difference(config, from_json({"model_cfg": wanted}))
+    assert from_json(to_json(config)) == config
+    tags = open_clip.list_pretrained_tags_by_model(name)
+    for tag in tags:
+        repo = open_clip.get_pretrained_cfg(name, tag)["hf_hub"].rstrip("/")
+        assert pretrained.weights(f"{name}/{tag}").repo == repo
+        assert pretrained.weights(repo).tags == (tag,)
+    del wanted["custom_text"]
+    with torch.device("meta"):
+        theirs = open_clip.CoCa(**wanted).state_dict()
+    meta = models.build(config, device="meta")
+    ours = export_table(config).to_foreign(meta.state_dict())
+    assert {n: t.shape for n, t in ours.items()} == {n: t.shape for n, t in theirs.items()}
+    # open_clip, docs/model_profile.csv: millions of parameters, billions of operations
+    counted = {"coca_ViT-B-32": (253.56, 33.34), "coca_ViT-L-14": (638.45, 214.52)}[name]
+    parameters = sum(p.numel() for p in meta.parameters()) / 1e6
+    assert parameters == pytest.approx(counted[0], abs=0.006)
+    flops = sum(part.flops() for part in (meta.image, meta.text, meta.decoder)) / 1e9
+    assert flops == pytest.approx(counted[1], rel=0.03)
+    # Weights alone tell it all but what is assumed aloud.
+    assert infer(meta.state_dict(), "gelu") == config
+
+
+def test_operations_are_counted():
+    model = models.build(from_json({"model_cfg": CFG})).requires_grad_(False).eval()
+    words, picture = torch.zeros(1, 12, 32), torch.zeros(1, 255, 32)
+    for part, run in (
+        (model.image, lambda: model.image(torch.randn(1, 3, 32, 32))),
+        (model.text, lambda: model.text(IDS[1:2])),
+        (model.decoder, lambda: model.decoder(words, model.decoder.read(picture))),
+    ):
+        with FlopCounterMode(display=False) as counter, sdpa_kernel(SDPBackend.MATH):
+            run()
+        assert part.flops() == counter.get_total_flops()
+
+
+def test_fresh_weights_have_their_spread():
+    torch.manual_seed(0)
+    model = models.build(from_json({"model_cfg": CFG}))
+    reader = model.decoder.readers[0]
+    for found, wanted in (
+        (model.image.pool.query, 1.0),
+        (model.image.positions, 1 / 8),
+        (model.text.positions, 0.01),
+        (reader.qkv.weight, 32**-0.5),
+        (reader.out.weight, (2 * 2 * 32) ** -0.5),
+        (model.decoder.projection.weight, 32**-0.5),
+    ):
+        assert float(found.detach().std()) == pytest.approx(wanted, rel=0.25)
+
+
+class Scorer:
+    """transformers' beam search as it was up to version 4, which open_clip calls, plainly."""
+
+    def __init__(self, batch_size, num_beams, device, num_beam_groups):
+        self.num_beams, self.num_beam_groups = num_beams, num_beam_groups
+        self.size = num_beams // num_beam_groups
+        self._beam_hyps = [[] for _ in range(batch_size * num_beam_groups)]
+        self.done = [False] * len(self._beam_hyps)
+
+    @property
+    def is_done(self):
+        return all(self.done)
+
+    def add(self, place, tokens, score):
+        kept = self._beam_hyps[place]
+        if len(kept) < self.size or score > min(each[0] for each in kept):
+            kept.append((score, tokens))
+            if len(kept) > self.size:
+                kept.remove(min(kept, key=lambda each: each[0]))
+
+    def process(self, ids, scores, tokens, numbers, pad_token_id, eos_token_id, group_index, **_):
+        count, length = len(scores), ids.shape[1] + 1
+        shape = (count, self.size)
+        next_scores, next_tokens = torch.zeros(shape), torch.zeros(shape, dtype=torch.long)
+        next_numbers = torch.zeros(shape, dtype=torch.long)
+        for i in range(count):
+            place, filled = i * self.num_beam_groups + group_index, 0
+            if self.done[place]:
+                next_tokens[i] = pad_token_id
+                continue
+            for rank in range(2 * self.size):
+                score, number = float(scores[i, rank]), i * self.size + int(numbers[i, rank])
+                if int(tokens[i, rank]) == int(eos_token_id):
+                    if rank < self.size:
+                        self.add(place, ids[number].clone(), score / length)
+                else:
+                    next_scores[i, filled], next_numbers[i, filled] = score, number
+                    next_tokens[i, filled] = tokens[i, rank]
+                    filled += 1
+                if filled == self.size:
+                    break
+            kept = self._beam_hyps[place]
+            full = len(kept) == self.size
+            best = float(scores[i].max()) / length
+            self.done[place] = full and min(each[0] for each in kept) >= best
+        return {
+            "next_beam_scores": next_scores.view(-1),
+            "next_beam_tokens": next_tokens.view(-1),
+            "next_beam_indices": next_numbers.view(-1),
+        }
+
+    def finalize(self, ids, scores, *_, max_length, pad_token_id, eos_token_id, **__):
+        for place in range(len(self._beam_hyps)):
+            for beam in range(self.size):
+                row = place * self.size + beam
+                if not self.done[place]:
+                    self.add(place, ids[row], float(scores[row]) / ids.shape[1])
+        best, groups = [], self.num_beam_groups
+        for i in range(0, len(self._beam_hyps), groups):
+            every = [each for kept in self._beam_hyps[i : i + groups] for each in kept]
+            best.append(max(every, key=lambda each: each[0])[1])
+        longest = min(max(map(len, best)) + 1, max_length)
+        rows = torch.full((len(best), longest), pad_token_id)
+        for row, tokens in zip(rows, best, strict=True):
+            row[: len(tokens)] = tokens
+            if len(tokens) < longest:
+                row[len(tokens)] = int(eos_token_id)
+        return {"sequences": rows}
+
+
+@pytest.fixture
+def generating(monkeypatch):
+    """open_clip's generation, which wants a transformers that still had beam search."""
+    transformers = pytest.importorskip("transformers")
+    module = open_clip.coca_model
+    for name in (
+        "LogitsProcessorList",
+        "RepetitionPenaltyLogitsProcessor",
+        "MinLengthLogitsProcessor",
+        "MaxLengthCriteria",
+        "StoppingCriteriaList",
+    ):
+        monkeypatch.setattr(module, name, getattr(transformers, name), raising=False)
+    monkeypatch.setitem(module.GENERATION_TYPES, "top_k", transformers.TopKLogitsWarper)
+    monkeypatch.setattr(module, "_has_transformers", True)
+    monkeypatch.setattr(module, "BeamSearchScorer", Scorer, raising=False)
+
+
+SMALL = CFG | {
+    "text_cfg": TEXT | {"vocab_size": 24},
+    "multimodal_cfg": DECODER | {"vocab_size": 24},
+}
+
+
+def ended(rows, end):
+    """Words of each row, without start, end and padding."""
+    words = []
+    for row in rows:
+        row = list(map(int, row))[1:]
+        words.append(row[: row.index(end)] if end in row else row)
+    return words
+
+
+@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("beams", [1, 2, 3])
+def test_captions_are_open_clips(generating, folder, randomise, seed, beams):
+    changes = {name: SMALL[name] for name in ("text_cfg", "multimodal_cfg")}
+    theirs = peer(randomise, **changes)
+    generator = torch.Generator().manual_seed(seed)
+    with torch.no_grad():  # far apart, and sometimes soon at their end
+        for parameter in theirs.text_decoder.parameters():
+            parameter.copy_(torch.randn(parameter.shape, generator=generator) * 0.3)
+    ours, _ = load_model(folder(theirs, SMALL))
+    pixels = torch.randn(5, 3, 32, 32, generator=generator)
+    start, end, most, least = 22, 23, 11, 4
+    given = {"seq_len": most, "min_seq_len": least, "sot_token_id": start, "eos_token_id": end}
+    kind = {"generation_type": "top_k", "top_k": 1}
+    if beams > 1:
+        kind = {"generation_type": "beam_search", "num_beams": beams, "num_beam_groups": 1}
+    wanted = theirs.generate(pixels, **given, **kind)
+    with torch.inference_mode():
+        read = ours.read_pictures(pixels)
+        found = search(
+            lambda ids: ours.next_tokens(ids, read, last=True)[:, 0],
+            len(pixels),
+            beams,
+            Limits(start=start, end=end, least=least, most=most),
+        )
+    assert ended(found, end) == ended(wanted, end)
+    if beams == 2:  # its default: three groups of two, which nothing keeps apart
+        kind |= {"num_beams": 6, "num_beam_groups": 3}
+        assert ended(theirs.generate(pixels, **given, **kind), end) == ended(wanted, end)
+
+
+def test_open_clips_spelling(generating, folder, randomise):
+    """`diptych.compat` has the same names, vectors of unit length, and captions."""
+    theirs = peer(randomise)
+    path = folder(theirs)
+    model, _, _ = compat.create_model_and_transforms(f"local-dir:{path}")
+    wanted = theirs.state_dict()
+    found = model.state_dict()
+    assert found.keys() == wanted.keys()
+    assert all(torch.equal(found[name], wanted[name]) for name in wanted)
+    assert {name for name, _ in model.named_parameters()} == set(dict(theirs.named_parameters()))
+    pixels = torch.randn(2, 3, 32, 32, generator=torch.Generator().manual_seed(7))
+    with torch.no_grad():
+        same(model.encode_image(pixels), theirs.encode_image(pixels))
+        same(model.encode_text(IDS), theirs.encode_text(IDS))
+        _, tokens = theirs.visual(pixels)
+        words = theirs.text(IDS[:2])[1]
+        wanted = theirs.text_decoder(tokens, words)
+        same(model.text_decoder(tokens, words), wanted)
+    assert model.clip.decoder is model.text_decoder.tower
+    with pytest.raises(
+        ConfigError, match="generation_type='top_p' with top_k=1 has no counterpart"
+    ):
+        model.generate(pixels, generation_type="top_p")
+
+
+def test_captions_in_open_clips_spelling(generating, folder, randomise):
+    words = {"vocab_size": 49408}
+    changes = {"text_cfg": TEXT | words, "multimodal_cfg": DECODER | words}
+    theirs = peer(randomise, **changes)
+    path = folder(theirs, CFG | changes)
+    model, _, _ = compat.create_model_and_transforms(f"local-dir:{path}")
+    pixels = torch.randn(2, 3, 32, 32, generator=torch.Generator().manual_seed(7))
+    for kind in ({}, {"generation_type": "top_k", "top_k": 1}):
+        given = {"seq_len": 10, "min_seq_len": 3} | kind
+        ours, wanted = model.generate(pixels, **given), theirs.generate(pixels, **given)
+        assert ended(ours, 49407) == ended(wanted, 49407)
+        text = open_clip.decode(wanted[0]).split("<end_of_text>")[0]
+        assert compat.decode(ours[0]).split("<end_of_text>")[0].strip() == text.strip()
+
+
+def test_beams_by_hand():
+    """Two words, a and b, and the end. Greedily a wins (2 against 1.5) and then nothing good comes;
+    with two beams b, whose end is worth 9, is found."""
+    a, b, end, start = range(4)
+    after = {start: [2.0, 1.5, -5, -9], a: [0.5, 0, 1.0, -9], b: [0, 0, 9.0, -9]}
+
+    def next_logits(ids):
+        return torch.tensor([after[int(last)] for last in ids[:, -1]])
+
+    limits = Limits(start=start, end=end, least=0, most=6)
+    assert search(next_logits, 1, 1, limits) == [(start, a, end)]
+    assert search(next_logits, 1, 2, limits) == [(start, b, end)]
+    # No end before four tokens: a goes on with itself, the best that may follow.
+    assert search(next_logits, 1, 1, limits._replace(least=4)) == [(start, a, a, a, end)]
+    # The last place is the end's.
+    assert search(next_logits, 1, 1, limits._replace(least=9)) == [(start, a, a, a, a)]
+
+
+@pytest.fixture
+def encoder():
+    words = {"vocab_size": 49408}  # of CLIP's tokenizer
+    changes = {"text_cfg": TEXT | words, "multimodal_cfg": DECODER | words}
+    torch.manual_seed(3)
+    return diptych.Encoder(models.build(from_json({"model_cfg": CFG | changes})).eval())
+
+
+def test_an_encoder_writes_captions(encoder):
+    pictures = [np.full((40, 50, 3), level, np.uint8) for level in (10, 200, 90)]
+    captions = encoder.caption(pictures, most=8, least=3)
+    assert [type(caption) for caption in captions] == [str, str, str]
+    assert encoder.caption(pictures[1], most=8, least=3) == captions[1]
+    assert encoder.caption(pictures, most=8, least=3, batch_size=2) == captions
+    assert encoder.caption([], most=8) == []
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"most": 13}, "most 13: a caption has from 2 to 12 tokens"),
+        ({"most": 1}, "most 1"),
+        ({"most": 8, "least": 8}, "least 8 must lie from 0 to 7, below most"),
+        ({"most": 8, "beams": 0}, "beams 0 must be at least 1"),
+    ],
+)
+def test_numbers_that_do_not_fit_are_refused(encoder, options, said):
+    with pytest.raises(ConfigError, match=said):
+        limits_of(encoder.model, encoder.tokenizer, **{"most": 8, "least": 3, "beams": 2} | options)
+
+
+def test_a_model_without_a_decoder_writes_none():
+    encoder = diptych.Encoder(models.build(pretrained.get("tiny")))
+    with pytest.raises(ConfigError, match="writes no captions; CoCa's do, such as coca-vit-l-14"):
+        encoder.caption(np.zeros((4, 4, 3), np.uint8))
+
+
+def test_what_open_clip_has_not_is_refused():
+    odd = CFG | {"vision_cfg": VISION | {"attentional_pool": "parallel"}}
+    with pytest.raises(CheckpointError, match="attentional_pool = 'parallel' has no place"):
+        from_json({"model_cfg": odd})
+    blind = CFG | {"text_cfg": TEXT | {"no_causal_mask": True}}
+    with pytest.raises(CheckpointError, match="embed_cls = True has no place"):
+        from_json({"model_cfg": blind})
+    config = pretrained.get("coca_ViT-B-32")
+    wide = replace(config, decoder=replace(config.decoder, mlp_width=512))
+    with pytest.raises(CheckpointError, match="perceptrons four times as wide"):
+        to_json(wide)
+
+
+def test_models_without_a_decoder_are_described_as_before():
+    assert "decoder" not in to_dict(pretrained.get("vit-b-32"))
+    described = to_dict(pretrained.get("coca_ViT-B-32"))
+    assert described["decoder"]["type"] == "CocaDecoderConfig"
+
+
+def test_training_leaves_the_decoder_as_it_is():
+    config = ClipConfig(
+        image=CocaImageConfig(
+            image_size=8, patch_size=4, width=8, layers=1, heads=2, mlp_width=16, pool_heads=2
+        ),
+        text=CocaTextConfig(
+            context_length=5, vocab_size=9, width=8, layers=1, heads=2, mlp_width=16
+        ),
+        decoder=CocaDecoderConfig(vocab_size=9, width=8, layers=1, heads=2, mlp_width=16),
+        embed_dim=8,
+    )
+    model = models.build(config)
+    Objective(model)
+    assert not any(p.requires_grad for p in model.decoder.parameters())
+    assert all(p.requires_grad for p in model.image.parameters())
