@@ -16,7 +16,6 @@ from diptych.cli.show import say
 from diptych.config import ClipConfig
 from diptych.config.ranges import Factor
 from diptych.config.serialize import to_dict
-from diptych.errors import ConfigError
 
 if TYPE_CHECKING:
     from torch import nn
@@ -83,10 +82,10 @@ def run(arguments: Sequence[str]) -> None:
     for entry in entries:
         sizes = _sizes(entry)
         image = entry.config.image if isinstance(entry.config, ClipConfig) else entry.config
-        towers = ", ".join(_towers(entry))
+        towers = ", ".join(name for name in sizes if name != "all")
         licence = ", ".join(dict.fromkeys(file.licence for file in entry.weights)) or "—"
         row = f"{entry.name:<{width}}  {image.image_size:>4}  {towers:<11}"
-        say(f"{row}  {_count(sizes):>10}  {_gflops(sizes):>10}  {licence}")
+        say(f"{row}  {_count(sizes['all']):>10}  {_gflops(sizes['all']):>10}  {licence}")
         for label, texts in _card(entry, sizes) if len(entries) == 1 else _summary(entry):
             _print(label, texts)
 
@@ -113,35 +112,26 @@ def _record(entry: "Entry") -> dict[str, Any]:
     }
 
 
-def _towers(entry: "Entry") -> list[str]:
-    """What it is made of."""
-    config = entry.config
-    if not isinstance(config, ClipConfig):
-        return ["image"]
-    return ["image", "text", *["decoder"] * (config.decoder is not None)]
-
-
 def _sizes(entry: "Entry") -> dict[str, _Size]:
-    """Of `all`, and of each tower by its name; empty where the library that builds one isn't
-    installed."""
+    """Of `all`, and of each tower by its name."""
     if recorded := pretrained.sizes(entry.name):
         towers = {name: _Size(*count) for name, count in recorded.items()}
         image, text = towers["image"], towers["text"]
-        # And the scale.
-        whole = _Size(image.parameters + text.parameters + 1, image.flops + text.flops)
+        # And the scale, and the bias if there is one.
+        biased = isinstance(entry.config, ClipConfig) and entry.config.logit_bias is not None
+        whole = _Size(image.parameters + text.parameters + 1 + biased, image.flops + text.flops)
         return {"all": whole, **towers}
     from diptych import models
 
-    whole: Any
-    try:
-        if isinstance(entry.config, ClipConfig):
-            whole = models.build(entry.config, device="meta")
-            parts = {name: whole.get_submodule(name) for name in _towers(entry)}
-        else:
-            whole = models.build_tower(entry.config, None, device="meta")
-            parts = {"image": whole}
-    except ConfigError:
-        return {}
+    parts: dict[str, Any]
+    if isinstance(entry.config, ClipConfig):
+        whole = models.build(entry.config, device="meta")
+        parts = {"image": whole.image, "text": whole.text}
+        if whole.decoder is not None:
+            parts["decoder"] = whole.decoder
+    else:
+        whole = models.build_tower(entry.config, None, device="meta")
+        parts = {"image": whole}
     sizes = {name: _Size(_parameters(part), part.flops()) for name, part in parts.items()}
     return {"all": _Size(_parameters(whole), sum(size.flops for size in sizes.values())), **sizes}
 
@@ -150,11 +140,8 @@ def _parameters(module: "nn.Module") -> int:
     return sum(p.numel() for p in module.parameters())
 
 
-def _count(sizes: dict[str, _Size], name: str = "all") -> str:
-    """`428.08 M`, `18.33 B`; a dash where it isn't known."""
-    size = sizes.get(name)
-    if size is None:
-        return "—"
+def _count(size: _Size) -> str:
+    """`428.08 M`, `18.33 B`."""
     return (
         f"{size.parameters / 1e9:.2f} B"
         if size.parameters >= 10**9
@@ -162,9 +149,9 @@ def _count(sizes: dict[str, _Size], name: str = "all") -> str:
     )
 
 
-def _gflops(sizes: dict[str, _Size], name: str = "all") -> str:
-    """`2,311.40`; a dash where it isn't known."""
-    return f"{sizes[name].flops / 1e9:,.2f}" if name in sizes else "—"
+def _gflops(size: _Size) -> str:
+    """`2,311.40`."""
+    return f"{size.flops / 1e9:,.2f}"
 
 
 def _summary(entry: "Entry") -> Iterator[tuple[str, list[str]]]:
@@ -203,8 +190,8 @@ def _card(entry: "Entry", sizes: dict[str, _Size]) -> Iterator[tuple[str, list[s
     yield (
         "sizes",
         [
-            f"{name}: {_count(sizes, name)}, {_gflops(sizes, name)} GFLOPs"
-            for name in sizes
+            f"{name}: {_count(size)}, {_gflops(size)} GFLOPs"
+            for name, size in sizes.items()
             if name != "all"
         ],
     )

@@ -29,7 +29,7 @@ _SIGLIP_LARGE = SiglipImageConfig(
 )
 _GREY = (0.5, 0.5, 0.5)
 _NLLB_BASE, _NLLB_LARGE = "facebook/nllb-200-distilled-600M", "facebook/nllb-200-distilled-1.3B"
-_LIT = "the image tower of ViT-H-14/laion2b_s32b_b79k, frozen"
+_LIT = "OpenCLIP's ViT-H-14/laion2b_s32b_b79k, frozen"
 
 
 def _measured(imagenet: float, mean: float) -> tuple[Claim, ...]:
@@ -114,7 +114,9 @@ MODELS = (
             "laion2b_s12b_b32k": "laion/CLIP-ViT-B-32-roberta-base-laion2B-s12B-b32k",
         },
         claims=_measured(imagenet=61.71, mean=54.11),
-        training=Training(data="LAION-2B", seen="12 B", batch="32K", text_init="roberta-base"),
+        training=Training(
+            data="LAION-2B", seen="12 B", batch="32K", text_init="Hugging Face's roberta-base"
+        ),
     ),
     _Published(
         name="xlm-roberta-base-ViT-B-32",
@@ -125,7 +127,9 @@ MODELS = (
             "laion5b_s13b_b90k": "laion/CLIP-ViT-B-32-xlm-roberta-base-laion5B-s13B-b90k",
         },
         claims=_measured(imagenet=62.36, mean=56.43),
-        training=Training(data="LAION-5B", seen="13 B", batch="90K", text_init="xlm-roberta-base"),
+        training=Training(
+            data="LAION-5B", seen="13 B", batch="90K", text_init="Hugging Face's xlm-roberta-base"
+        ),
     ),
     _Published(
         name="xlm-roberta-large-ViT-H-14",
@@ -143,7 +147,7 @@ MODELS = (
             seen="13 B",
             batch="90K",
             image_init=_LIT,
-            text_init="xlm-roberta-large",
+            text_init="Hugging Face's xlm-roberta-large",
         ),
     ),
     _nllb("nllb-clip-base", BASE, _NLLB_BASE, 512, v1="nllb-clip-base-oc"),
