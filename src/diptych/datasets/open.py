@@ -239,8 +239,10 @@ class Aligned(Source):
     Of captions to choose from, the first is the right one unless the data says otherwise.
     """
 
-    def __init__(self, source: Source, places: Sequence[int], names: Sequence[str], kind: Kind):
-        self._source, self.places = source, tuple(places)
+    def __init__(
+        self, source: Source, class_places: Sequence[int], names: Sequence[str], kind: Kind
+    ):
+        self._source, self.class_places = source, tuple(class_places)
         self._captioned, self._default = (
             kind in ("retrieval", "choice"),
             0 if kind == "choice" else None,
@@ -274,11 +276,11 @@ class Aligned(Source):
         )
 
     def _place(self, label: int) -> int:
-        if self.places and label >= len(self.places):
+        if self.class_places and label >= len(self.class_places):
             raise DataError(
-                f"class {label} lies outside the {len(self.places)} classes that the data names"
+                f"class {label} lies outside the {len(self.class_places)} classes that the data names"
             )
-        place = self.places[label] if self.places else label
+        place = self.class_places[label] if self.class_places else label
         if self.class_names and place >= len(self.class_names):
             raise DataError(f"class {place} lies outside the set's {len(self.class_names)}")
         return place

@@ -171,7 +171,7 @@ def _config(data: DataConfig | str | os.PathLike[str]) -> DataConfig:
 def _reading(config: DataConfig, source: Aligned | None = None) -> tuple[object, ...]:
     """What samples say depends on it, beside the files, their rows and the class names."""
     keys = (config.caption_key,) if config.caption_key != DataConfig().caption_key else ()
-    return (*keys, *(source.places if source else ()))
+    return (*keys, *(source.class_places if source else ()))
 
 
 def _given(class_names: ClassNames, path: str) -> tuple[str, ...]:
