@@ -19,8 +19,10 @@ What is right only under a condition that a user should know is a `DiptychWarnin
 `warnings`; the command line prints its sentence on stderr.
 """
 
+import copyreg
 import difflib
 from collections.abc import Iterable
+from typing import Any
 
 _MANY = 20
 """Names in a sentence."""
@@ -69,6 +71,10 @@ class UnknownNameError(ConfigError):
         )
         more = f" ({also})" if also else ""
         super().__init__(f"no {kind} is called {name!r}; {self.hint}{more}")
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # Between processes its sentence travels, and isn't made anew from other arguments.
+        return copyreg.__newobj__, (type(self), *self.args), vars(self)  # pyright: ignore
 
 
 def _close(name: str, known: Iterable[str]) -> list[str]:
