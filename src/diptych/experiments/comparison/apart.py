@@ -1,15 +1,18 @@
 """Work in processes of its own, some at a time, so that each has its own peak of memory."""
 
 import contextlib
+import os
+import signal
+import threading
 from collections.abc import Callable, Iterator, Mapping
-from multiprocessing import get_context
+from multiprocessing import get_context, parent_process
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 from typing import Any, NamedTuple, TypeVar
 
 import torch
 
-from diptych.errors import TrainingError
+from diptych.errors import DiptychError, TrainingError
 from diptych.threads import usable_cores
 
 T = TypeVar("T")
@@ -31,8 +34,8 @@ def each_apart(
     """(name, result) of `work(*task)` of every task as it is done, `jobs` at a time, each in a
     process of its own with its share of the cores.
 
-    What a task raises is raised here, TrainingError where its process is gone; and the others are
-    told to stop, as where the caller does.
+    What a task raises is raised here, with the task's name, TrainingError where its process is
+    gone; and the others are told to stop, as where the caller does, or is gone.
     """
     waiting, working = list(tasks), dict[Connection, _Working]()
     threads = max(1, usable_cores() // jobs)
@@ -60,13 +63,24 @@ def _begin(name: str, work: Callable[..., T], task: Task, threads: int) -> _Work
 
 
 def _do(end: Connection, threads: int, work: Callable[..., Any], task: Task) -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the one who tells us to stop
+    threading.Thread(target=_end_with_parent, daemon=True).start()
     torch.set_num_threads(threads)
     try:
-        result = work(*task)
+        told = (work(*task), None)
     except Exception as error:  # noqa: BLE001 (whatever it is, it is said where it was asked for)
-        end.send((None, error))
-    else:
-        end.send((result, None))
+        told = (None, error)
+    with contextlib.suppress(BrokenPipeError):  # who asked is gone
+        end.send(told)
+
+
+def _end_with_parent() -> None:
+    """A parent that was killed has told nobody to stop, and what it is called for again must not
+    find its processes at work."""
+    parent = parent_process()
+    assert parent is not None
+    parent.join()
+    os.kill(os.getpid(), signal.SIGTERM)
 
 
 def _result(done: _Working) -> Any:
@@ -79,6 +93,8 @@ def _result(done: _Working) -> Any:
             "goes on from what it had saved"
         ) from None
     done.process.join()
+    if isinstance(error, DiptychError):
+        error.args = (f"{done.name}: {error}",)
     if error is not None:
         raise error
     return result

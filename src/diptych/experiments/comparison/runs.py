@@ -91,9 +91,9 @@ def compete(
     if tasks:
         console.print(f"{len(tasks)} of {len(places)} runs are to be trained")
     for name, score in each_apart(train_and_measure, tasks, config.jobs):
-        console.print(f"[bold]{name}[/]: {_said(score)}")
         text = json.dumps(asdict(score))
         write_file(places[name], lambda part, text=text: part.write_text(text))
+        console.print(f"{name}: {_said(score)}", markup=False)
     return [read_as(Score, json.loads(path.read_text()), str(path)) for path in places.values()]
 
 
