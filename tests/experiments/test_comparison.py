@@ -1,25 +1,37 @@
 """Runs compared: tables by hand, costs by hand, a comparison that goes on, its page and JSON."""
 
 import copy
+import io
 import json
 import math
 import os
 import re
+import subprocess
+import sys
 import time
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
+from rich.console import Console
 
 from diptych.batch import Sample
-from diptych.config import DataConfig, EvaluationConfig, ModelConfig, Run, TowerOptions
+from diptych.config import (
+    DataConfig,
+    EvaluationConfig,
+    ModelConfig,
+    Run,
+    SaveConfig,
+    TowerOptions,
+)
 from diptych.config.serialize import to_json
-from diptych.errors import ConfigError, TrainingError
+from diptych.errors import ConfigError, TrainingError, UnknownNameError
 from diptych.experiments import CompareConfig, compare_runs
 from diptych.experiments.comparison import apart, compute, measures, runs, table
 from diptych.experiments.comparison.compute import Step, costs, with_equal_flops, with_steps
 from diptych.experiments.comparison.runs import Score, seeded
+from diptych.training import fit
 from diptych.training.trace import trace
 from tests import tiny
 
@@ -120,24 +132,57 @@ def test_the_cost_of_a_step_is_counted_and_kept(together, tmp_path, quiet):
     planned = trace(RUN, 8).both
     assert 0.4 * planned < found["whole"].flops < 1.1 * planned
     assert found["half"].flops == pytest.approx(found["whole"].flops, rel=0.2)
-    kept = json.loads((tmp_path / "trials" / "whole.json").read_text())
-    kept["flops"] = 7.0
-    (tmp_path / "trials" / "whole.json").write_text(json.dumps(kept))
+    [kept] = (tmp_path / "trials").glob("whole-*.json")
+    kept.write_text(json.dumps(json.loads(kept.read_text()) | {"flops": 7.0}))
+    # Another command, which this folder refuses later, leaves these numbers alone.
+    assert costs({"whole": replace(RUN, batch_size=4)}, config, quiet)["whole"].flops != 7.0
     assert costs(VARIANTS, config, quiet)["whole"].flops == 7.0
 
 
 def test_what_a_run_starts_from_counts(together, tmp_path, quiet, monkeypatch):
-    first = tmp_path / "first"
-    first.mkdir()
-    (first / "run.json").write_text(to_json(RUN))
-    (first / "metrics.jsonl").write_text('{"step": 10, "loss": 1.0}\n{"step": 20, "loss": 1.0}\n')
+    first = _trained(tmp_path / "first-0", steps=2)
     monkeypatch.setattr(compute, "try_out", lambda run: Step(3.0, 0.1))
-    warm = replace(RUN, model=ModelConfig(name="tiny", init=str(first)))
-    found = costs({"cold": RUN, "warm": warm}, CompareConfig(out=str(tmp_path / "o")), quiet)
-    assert found == {"cold": Step(3.0, 0.1), "warm": Step(3.0, 0.1, before=60.0)}
+    config = CompareConfig(out=str(tmp_path / "o"), seeds=1)
+    middle = f"{first}/checkpoints/step-00000001"
+    for weights, before in (
+        (first, 6.0),
+        (middle, 3.0),
+        (f"{middle}/model.safetensors", 3.0),
+        (str(tmp_path / "first-{seed}"), 6.0),
+    ):
+        warm = replace(RUN, model=ModelConfig(name="tiny", init=weights))
+        found = costs({"cold": RUN, "warm": warm}, config, quiet)
+        assert found == {"cold": Step(3.0, 0.1), "warm": Step(3.0, 0.1, before=before)}
     unknown = replace(RUN, model=ModelConfig(name="tiny", init="ViT.pt"))
     with pytest.raises(ConfigError, match=r"starts from ViT\.pt, of which nobody knows"):
         costs({"cold": RUN, "warm": unknown}, CompareConfig(equal="flops"), quiet)
+
+
+def _trained(out, steps):
+    save = SaveConfig(every_steps=1, keep=5)
+    fit(replace(RUN, steps=steps, out=str(out), save=save), progress=False)
+    return str(out)
+
+
+def test_a_chain_of_two_counts_both(together, tmp_path, quiet, monkeypatch):
+    first, second = _trained(tmp_path / "first", steps=1), tmp_path / "second"
+    model = ModelConfig(name="tiny", image=TowerOptions(init=first))
+    fit(replace(RUN, model=model, steps=2, out=str(second)), progress=False)
+    monkeypatch.setattr(compute, "try_out", lambda run: Step(3.0, 0.1))
+    model = ModelConfig(name="tiny", image=TowerOptions(init=str(second)))
+    found = costs({"warm": replace(RUN, model=model)}, CompareConfig(out=str(tmp_path)), quiet)
+    assert found["warm"].before == 3.0 + 6.0
+
+
+def test_weights_of_every_seed_are_there_before_anything_is_trained(tmp_path, quiet):
+    model = ModelConfig(name="tiny", image=TowerOptions(init=str(tmp_path / "first-{seed}")))
+    warm, config = replace(RUN, model=model), CompareConfig(out=str(tmp_path / "o"), seeds=2)
+    _trained(tmp_path / "first-0", steps=1)
+    with pytest.raises(ConfigError, match=r"seed 1 of 'warm' starts from .*first-1, and no run"):
+        costs({"cold": RUN, "warm": warm}, config, quiet)
+    _trained(tmp_path / "first-1", steps=2)
+    with pytest.raises(ConfigError, match=r"took 1 steps, and from .*first-1, which took 2"):
+        costs({"cold": RUN, "warm": warm}, config, quiet)
 
 
 def test_a_comparison_goes_on_where_it_stopped(together, tmp_path, monkeypatch):
@@ -180,6 +225,20 @@ def test_a_comparison_goes_on_where_it_stopped(together, tmp_path, monkeypatch):
     assert seeds == {0, 1}
 
 
+def test_square_brackets_of_a_name_are_no_markup(monkeypatch, tmp_path):
+    monkeypatch.setattr(
+        runs,
+        "each_apart",
+        lambda work, tasks, jobs=1: [(n, score("a [/x]", 0, 0.5)) for n in tasks],
+    )
+    said = io.StringIO()
+    config = CompareConfig(seeds=1, out=str(tmp_path))
+    asked = measures.measures_of(RUN)
+    (tmp_path / "runs" / "a-x-0").mkdir(parents=True)
+    runs.compete({"a [/x]": RUN}, asked, config, Console(file=said))
+    assert "a [/x], seed 0: zero-shot 50.0 %" in said.getvalue()
+
+
 def test_another_run_in_the_folder_is_not_taken_for_this_one(together, tmp_path, quiet):
     config = CompareConfig(differ=("data.share",), out=str(tmp_path))
     run = seeded(RUN, "whole", 0, config)
@@ -210,6 +269,55 @@ def test_questions_are_right_where_the_first_sentence_is_the_nearest(monkeypatch
     monkeypatch.setattr(encoder, "embed_texts", _vectors, raising=False)
     found = measures.answers(encoder, samples)
     assert found == {"relation": pytest.approx(1 / 3), "count": 1.0}
+
+
+def _refused():
+    raise UnknownNameError("model", "tinny", ["tiny"])
+
+
+def test_an_error_of_work_apart_says_whose_it_is():
+    with pytest.raises(UnknownNameError) as said:
+        list(apart.each_apart(_refused, {"half, seed 1": ()}))
+    assert str(said.value) == "half, seed 1: no model is called 'tinny'; did you mean 'tiny'?"
+    assert said.value.near == ["tiny"]
+
+
+_ORPHAN = """
+import os, signal, sys, threading, time
+from pathlib import Path
+from diptych.experiments.comparison import apart
+
+def work(place):
+    Path(place).write_text(str(os.getpid()))
+    time.sleep(600)
+
+def killed(place):
+    while not Path(place).exists():
+        time.sleep(0.05)
+    os.kill(os.getpid(), signal.SIGKILL)
+
+if __name__ == "__main__":
+    threading.Thread(target=killed, args=sys.argv[1:]).start()
+    list(apart.each_apart(work, {"one": (sys.argv[1],)}))
+"""
+
+
+def test_work_ends_with_the_one_who_was_killed(tmp_path):
+    script, place = tmp_path / "orphan.py", tmp_path / "process"
+    script.write_text(_ORPHAN)
+    subprocess.run([sys.executable, str(script), str(place)], check=False, timeout=300)
+    worker, until = int(place.read_text()), time.monotonic() + 60
+    while time.monotonic() < until and _is_alive(worker):
+        time.sleep(0.1)
+    assert not _is_alive(worker)
+
+
+def _is_alive(process):
+    try:
+        state = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0]
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+    return state != "Z"  # which nobody has reaped
 
 
 def test_work_apart_gives_results_and_errors():

@@ -5,6 +5,7 @@ from dataclasses import replace
 
 import pytest
 
+from diptych import models, pretrained
 from diptych.config import (
     AugmentConfig,
     DataConfig,
@@ -27,6 +28,7 @@ from diptych.experiments.comparison.fairness import (
     with_shared_towers,
 )
 from diptych.training.assemble import described
+from diptych.weights import save_model
 
 BASE = Run(
     model=ModelConfig(name="tiny"),
@@ -89,6 +91,18 @@ def test_ways_of_training_are_free(other):
     check(other)
 
 
+def test_towers_that_come_with_weights_are_compared(tmp_path):
+    for name in ("tiny", "tiny-32"):
+        save_model(tmp_path / name, models.build(pretrained.get(name)))
+    own, other = (
+        replace(BASE, model=ModelConfig(init=str(tmp_path / name))) for name in ("tiny", "tiny-32")
+    )
+    check(own)
+    with pytest.raises(ConfigError, match="differ in the model .*image"):
+        check(other)
+    check(other, differ=("model",))
+
+
 def test_what_is_no_comparison_is_refused():
     for variants, message in (
         ({"one": BASE}, "two variants or more"),
@@ -136,6 +150,7 @@ def test_weights_are_found_by_their_run(tmp_path):
     assert folder_of(str(tmp_path / "run")) == tmp_path / "run"
     step = tmp_path / "run" / "checkpoints" / "step-00000010"
     assert folder_of(str(step)) == tmp_path / "run"
+    assert folder_of(str(step / "model.safetensors")) == tmp_path / "run"
     assert folder_of("ViT-B-32.pt") is None
     model = ModelConfig(init="runs/a-{seed}", image=TowerOptions(init="runs/b"))
     assert started_from(replace(BASE, model=model)) == ["runs/a-0", "runs/b"]

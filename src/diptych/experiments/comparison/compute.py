@@ -1,5 +1,6 @@
 """What a step of a run costs, by some real ones; and steps of equal compute."""
 
+import hashlib
 import json
 import shutil
 import statistics
@@ -10,14 +11,21 @@ from typing import NamedTuple
 
 from rich.console import Console
 
+from diptych.checkpoints.steps import newest, step_of
 from diptych.config import Run, SaveConfig
-from diptych.config.serialize import to_dict
+from diptych.config.serialize import to_json
 from diptych.data import open_source
 from diptych.durable import write_file
 from diptych.errors import ConfigError
 from diptych.experiments.comparison.apart import each_apart
 from diptych.experiments.comparison.config import CompareConfig
-from diptych.experiments.comparison.fairness import folder_of, of_seed, slug, started_from
+from diptych.experiments.comparison.fairness import (
+    folder_of,
+    of_seed,
+    slug,
+    started_from,
+    step_folder,
+)
 from diptych.training import fit, load_run, read_metrics
 from diptych.training.flops import Flops
 
@@ -41,32 +49,54 @@ def costs(variants: Mapping[str, Run], config: CompareConfig, console: Console) 
     """Of each variant, by `TRIAL` steps of it. The numbers are kept: measured anew after an
     interruption, times would be others.
 
-    Raises ConfigError under `--equal flops` for weights of which nobody knows what they cost.
+    Raises ConfigError where the weights of some seeds are others than the first's in kind, and
+    under `--equal flops` for weights of which nobody knows what they cost.
     """
+    for name, run in variants.items():
+        _check_seeds(run, name, config)
     trials, found = {name: _trial_of(run) for name, run in variants.items()}, dict[str, Step]()
     for name, run in variants.items():
         trials |= {weights: _trial_of(other) for weights, other in _earlier(run, name, config)}
-    folder = Path(config.out) / "trials"
-    kept = {name: folder / f"{slug(name)}.json" for name in trials}
-    missing = dict[str, tuple[Run]]()
+    kept, missing = dict[str, Path](), dict[str, tuple[Run]]()
     for name, run in trials.items():
-        known = json.loads(kept[name].read_text()) if kept[name].exists() else {}
-        if known.get("run") == to_dict(run):
-            found[name] = Step(known["flops"], known["seconds"])
+        # By what it does, too: another command in this folder, which is refused, must not cost this
+        # one its numbers.
+        digest = hashlib.sha256(to_json(run).encode()).hexdigest()[:8]
+        kept[name] = Path(config.out) / "trials" / f"{slug(name)}-{digest}.json"
+        if kept[name].exists():
+            found[name] = Step(**json.loads(kept[name].read_text()))
         else:
-            missing[name] = (replace(run, out=str(folder / slug(name))),)
+            missing[name] = (replace(run, out=str(kept[name].with_suffix(""))),)
     if missing:
         console.print(f"The cost of a step: {TRIAL} steps of each variant")
     for name, step in each_apart(try_out, missing, config.jobs):
         found[name] = step
-        content = {"run": to_dict(trials[name]), "flops": step.flops, "seconds": step.seconds}
-        text = json.dumps(content)
+        text = json.dumps({"flops": step.flops, "seconds": step.seconds})
         write_file(kept[name], lambda part, text=text: part.write_text(text))
     costs = dict[str, Step]()
     for name, run in variants.items():
         before = sum(found[w].flops * _taken(w) for w, _ in _earlier(run, name, config))
         costs[name] = found[name]._replace(before=before)
     return costs
+
+
+def _check_seeds(run: Run, variant: str, config: CompareConfig) -> None:
+    """Before anything is trained: weights of a later seed are asked for when the earlier are
+    done."""
+    for seed in range(1, config.seeds):
+        for first, weights in zip(started_from(run), started_from(run, seed)):
+            if weights == first or folder_of(first) is None:
+                continue
+            if folder_of(weights) is None:
+                raise ConfigError(
+                    f"seed {seed} of {variant!r} starts from {weights}, and no run stands there: "
+                    f"train it, or take fewer --seeds than {seed + 1}"
+                )
+            if (own := _taken(weights)) != (theirs := _taken(first)):
+                raise ConfigError(
+                    f"{variant!r} starts from {first}, which took {theirs} steps, and from "
+                    f"{weights}, which took {own}: train both alike"
+                )
 
 
 def _earlier(run: Run, variant: str, config: CompareConfig) -> list[tuple[str, Run]]:
@@ -86,10 +116,11 @@ def _earlier(run: Run, variant: str, config: CompareConfig) -> list[tuple[str, R
 
 
 def _taken(weights: str) -> int:
-    """Steps that were taken for these weights."""
-    folder = folder_of(weights)
+    """Steps that were taken for these weights: until the checkpoint that they name, or the run's
+    newest."""
+    folder, step = folder_of(weights), step_folder(Path(weights).expanduser())
     assert folder is not None
-    return max(row["step"] for row in read_metrics(folder / "metrics.jsonl"))
+    return step_of(step) if step else newest(folder, step_of)
 
 
 def _trial_of(run: Run) -> Run:

@@ -5,6 +5,8 @@ from collections.abc import Collection, Mapping
 from dataclasses import replace
 from pathlib import Path
 
+from diptych.checkpoints.content import read
+from diptych.checkpoints.steps import is_step
 from diptych.config import ClipConfig, ClipObjectiveConfig, ModelConfig, Run
 from diptych.config.serialize import difference
 from diptych.errors import ConfigError
@@ -73,11 +75,21 @@ def _differences(one: Run, other: Run) -> dict[str, tuple[object, object]]:
     for path in list(found):
         if _within(path, ("model.name", "model.custom", "model.image.size")):
             del found[path]
-    # Who starts from weights alone has their model: another one is another `model.init`.
-    if not one.model.init and not other.model.init:
-        for path, pair in _tower_differences(described(one), described(other)).items():
-            found["model"] = (f"{path} {pair[0]}", f"{path} {pair[1]}")
+    for path, pair in _tower_differences(_towers_of(one), _towers_of(other)).items():
+        found["model"] = (f"{path} {pair[0]}", f"{path} {pair[1]}")
     return found
+
+
+def _towers_of(run: Run) -> ClipConfig:
+    """As they are built. Who starts from weights alone has their towers."""
+    model = of_seed(run.model, 0)
+    if not model.init or model.name or model.custom:
+        return described(run)
+    config = read(model.init).config
+    if not isinstance(config, ClipConfig):
+        raise ConfigError(f"--model.init {model.init} is no whole model: name it as --model.name")
+    size = model.image.size or config.image.image_size
+    return replace(config, image=replace(config.image, image_size=size))
 
 
 def _tower_differences(one: ClipConfig, other: ClipConfig) -> dict[str, tuple[object, object]]:
@@ -117,9 +129,9 @@ def with_shared_towers(variants: Mapping[str, Run]) -> dict[str, Run]:
     return found
 
 
-def started_from(run: Run) -> list[str]:
-    """The weights that a run of the first seed starts from, as they are named."""
-    model = of_seed(run.model, 0)
+def started_from(run: Run, seed: int = 0) -> list[str]:
+    """The weights that a run of this seed starts from, as they are named."""
+    model = of_seed(run.model, seed)
     return list(dict.fromkeys(filter(None, (model.init, model.image.init, model.text.init))))
 
 
@@ -135,10 +147,14 @@ def of_seed(model: ModelConfig, seed: int) -> ModelConfig:
 def folder_of(weights: str) -> Path | None:
     """The folder of the run that wrote these weights; None: they are no run's of ours."""
     path = Path(weights).expanduser()
-    for folder in (path, path.parent.parent):
-        if (folder / "run.json").is_file():
-            return folder
-    return None
+    step = step_folder(path)
+    folder = step.parent.parent if step else path
+    return folder if (folder / "run.json").is_file() else None
+
+
+def step_folder(path: Path) -> Path | None:
+    """The checkpoint that a path names, as a folder or by a file in it."""
+    return next((each for each in (path, path.parent) if is_step(each)), None)
 
 
 def slug(name: str) -> str:
