@@ -73,6 +73,13 @@ def test_an_objective_of_ones_own_has_runs_under_its_name(data):
     }
 
 
+def test_two_shares_of_one_name_are_not_one_run():
+    config = ObjectivesConfig(data="p", test="p", shares=(1 / 3, 0.33333))
+    shared = setting.prepare(config, Console(quiet=True))
+    with pytest.raises(ConfigError, match="two variants would be called 'clip 1/3'"):
+        shared.variants(config, 20)
+
+
 def test_what_is_measured_already_is_not_measured_again(data, free, tmp_path, capsys):
     for objective, share in (("clip", 0.5), ("filip", 0.25)):
         folder = tmp_path / "out" / "runs" / f"{objective}-0"
@@ -160,11 +167,14 @@ def test_objectives_are_trained_measured_and_reported(data, tmp_path, capsys):
         (("--objectives", "clop"), "clip"),
         (("--shares", "1", "1"), "--shares takes different shares"),
         (("--shares", "0"), "shares"),
-        (("--steps", "5"), "too few to learn from"),
+        (("--steps", "5"), "--steps 5 are too few to learn from: 20 or more"),
+        (("--budget", "0.0001"), "0.0001 minutes are"),
+        (("--objectives", "clip"), "two --objectives or more"),
+        (("--objectives", "clip", "slip", "clip"), "takes each objective once"),
         (("--seeds", "0"), "--seeds 0 must be a number of at least 1"),
     ],
 )
-def test_what_cannot_be_is_said(data, arguments, message, capsys):
+def test_what_cannot_be_is_said(data, free, arguments, message, capsys):
     assert run(*data, *arguments) != 0
     error = capsys.readouterr().err
     assert message in " ".join(error.replace("│", " ").split())
@@ -194,6 +204,9 @@ ONE, TWO = ("--vary", "one:"), ("--vary", "two: --model.image.patch-dropout 0.5"
         ((*ONE, "--vary", "two: --batch-size 64"), "differ in --batch-size (128 and 64)"),
         ((*ONE, "--vary", "two: --data.share 0.5"), "--differ data.share"),
         ((*ONE, "--vary", "two: --seed 3"), "see --seeds"),
+        ((*ONE, *TWO, "--save.keep", "3"), "its --save.keep: leave it out"),
+        ((*ONE, *TWO, "--evaluation.every-steps", "3"), "leave it out (see --points)"),
+        ((*ONE, *TWO, "--seeds"), "--seeds needs a value behind it"),
         ((*ONE, *TWO, "--out", "x", "--equal", "time"), "neither samples nor flops"),
         ((*ONE, *TWO, "--seeds", "many"), "--seeds many is no number"),
         ((*ONE, *TWO, "--seeds", "0"), "--seeds 0 must be"),

@@ -44,7 +44,14 @@ where it stopped.
       --vary 'half: --model.image.patch-dropout 0.5' --equal flops --seeds 5 --out dropping
 
 `diptych benchmark objectives --help` says what that preset does."""
-_OWN = {"seed": "--seeds", "out": "--out"}
+_OWN = {
+    "seed": "see --seeds",
+    "data.share_seed": "it is the seed",
+    "out": "see --out",
+    "evaluation.every_steps": "see --points",
+    "save": "only the last checkpoint is kept",
+}
+"""Settings that the benchmark gives each run, and what to know instead."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -136,11 +143,13 @@ def _variants(flags: list[str]) -> dict[str, list[str]]:
 
 
 def _variant(recipe: str, flags: Sequence[str], own: Sequence[str], name: str) -> Run:
-    for path, flag in _OWN.items():
-        if path in typed([*flags, *own]):
-            raise ConfigError(
-                f"{name!r}: the benchmark gives each run its --{path}: leave it out, and see {flag}"
-            )
+    for path in typed([*flags, *own]):
+        for prefix, instead in _OWN.items():
+            if f"{path}.".startswith(f"{prefix}."):
+                flag = path.replace("_", "-")
+                raise ConfigError(
+                    f"{name!r}: the benchmark gives each run its --{flag}: leave it out ({instead})"
+                )
     return new_run(recipe, [*flags, *own])
 
 

@@ -117,7 +117,7 @@ def take(flags: list[str], flag: str) -> str:
             del flags[place]
             return value
         if place + 1 == len(flags):
-            raise ConfigError(f"{flag} takes a name, or package.module:Config")
+            raise ConfigError(f"{flag} needs a value behind it; --help says what it takes")
         value = flags[place + 1]
         del flags[place : place + 2]
         return value

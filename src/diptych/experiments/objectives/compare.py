@@ -24,6 +24,8 @@ def compare_objectives(config: ObjectivesConfig, *, console: Console | None = No
     Raises UnknownNameError for an unknown objective, ConfigError for too small a budget or where
     other runs stand in `config.out`.
     """
+    if 0 < config.steps < FEWEST:
+        raise ConfigError(f"--steps {config.steps} are too few to learn from: {FEWEST} or more")
     shown = console or Console(quiet=True)
     shared = setting.prepare(config, shown)
     variants = shared.variants(config, config.steps or 1)
@@ -38,13 +40,12 @@ def compare_objectives(config: ObjectivesConfig, *, console: Console | None = No
         # A step of every variant takes so long, and each seed takes all of them again.
         seconds = config.seeds * sum(step.seconds for step in spent.values())
         steps = int(_TRAINING * 60 * config.budget * config.jobs / seconds)
+        if steps < FEWEST:
+            raise ConfigError(
+                f"{config.budget:g} minutes are {steps} steps for each run, too few to learn from; "
+                "raise --budget, or take fewer --objectives or --seeds"
+            )
         variants = {name: replace(run, steps=steps) for name, run in variants.items()}
-    steps = next(iter(variants.values())).steps
-    if steps < FEWEST:
-        raise ConfigError(
-            f"{config.budget:g} minutes are {steps} steps for each run, too few to learn from; "
-            "raise --budget, or take fewer --objectives or --seeds"
-        )
     return compare_runs(
         variants,
         comparison,

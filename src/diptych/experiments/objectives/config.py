@@ -43,6 +43,8 @@ class ObjectivesConfig(Ranged):
         super().__post_init__()
         if len(set(self.shares)) < len(self.shares) or not self.shares:
             raise ConfigError("--shares takes different shares, such as 1 0.25")
+        if len(set(self.objectives)) < len(self.objectives):
+            raise ConfigError("--objectives takes each objective once")
         if self.data not in ("digits", "scenes") and not self.test:
             raise ConfigError(
                 "give --test, labelled pictures to measure with; or --data digits or scenes, "

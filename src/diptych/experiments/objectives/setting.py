@@ -19,6 +19,7 @@ from diptych.config import (
 )
 from diptych.data import rich_scenes, scenes, write_shards
 from diptych.durable import write_file
+from diptych.errors import ConfigError
 from diptych.experiments.comparison.measures import Measures
 from diptych.experiments.digits.render import delete_earlier, render
 from diptych.experiments.objectives.config import ObjectivesConfig
@@ -42,11 +43,15 @@ class Setting:
     measures: Measures
 
     def variants(self, config: ObjectivesConfig, steps: int) -> dict[str, Run]:
-        """The runs by name: `clip`, or `clip 1/4` where shares of the data are compared."""
+        """The runs by name: `clip`, or `clip 1/4` where shares of the data are compared. Raises
+        ConfigError where two would have the same."""
         found = dict[str, Run]()
         for share in config.shares:
             for objective in config.objectives:
-                found[_name(objective, share, config)] = replace(
+                name = _name(objective, share, config)
+                if name in found:
+                    raise ConfigError(f"two variants would be called {name!r}: name other ones")
+                found[name] = replace(
                     self.run,
                     objective=ObjectiveConfig.named(objective)(),
                     data=replace(self.run.data, share=share),
@@ -73,9 +78,11 @@ def _name(objective: str, share: float, config: ObjectivesConfig) -> str:
 
 def prepare(config: ObjectivesConfig, console: Console) -> Setting:
     """The data, the towers and the run that everyone shares. Raises UnknownNameError for an unknown
-    objective, and ConfigError for one that can't be imported."""
+    objective, and ConfigError for one that can't be imported or is alone."""
     for name in config.objectives:
         ObjectiveConfig.named(name)
+    if len(config.objectives) * len(config.shares) < 2:
+        raise ConfigError("a comparison takes two --objectives or more, or several --shares")
     if config.data == "digits":
         return _digits(Path(config.out), console)
     return _scenes(Path(config.out), console) if config.data == "scenes" else _pictures(config)
