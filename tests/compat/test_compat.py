@@ -103,8 +103,7 @@ def test_what_cannot_be_honoured_is_said(published, tmp_path):
 
 def test_names_of_every_generation():
     names = compat.list_models()
-    assert clip.available_models() == names
-    assert {"eva02-clip-b-16", "eva-clip-18b", "vit-b-32"} <= set(names)
+    assert {"EVA02-B-16", "eva-clip-18b", "ViT-B-32"} <= set(names)
     assert "eva-8b-psz14" not in names
     assert compat.get_tokenizer("EVA-ViT-g-14-X").context_length == 77
 

@@ -200,7 +200,7 @@ def test_tags_of_open_clip_are_repositories_of_the_hub():
     [
         ("ViT-B-32/winter", "no tag of ViT-B-32 is called 'winter'; known are .*openai"),
         ("me/my-clip", "a repository of the hub is written hf-hub:me/my-clip"),
-        ("ViTamin-S", "known are"),
+        ("NoSuchNet-S", "known are"),
         ("convnext_base", "weights are known as convnext_base/laion400m_s13b_b51k"),
     ],
 )

@@ -8,24 +8,46 @@ import line.
 stands in docs/compat.md.
 """
 
+from diptych.compat.checkpoint import load_checkpoint
 from diptych.compat.clip import build_eva_model_and_transforms
 from diptych.compat.factory import (
     create_model,
     create_model_and_transforms,
     create_model_from_pretrained,
+)
+from diptych.compat.listed import (
+    add_model_config,
+    download_pretrained,
+    get_model_config,
+    get_pretrained_cfg,
+    get_pretrained_url,
+    is_pretrained_cfg,
     list_models,
+    list_pretrained,
+    list_pretrained_models_by_tag,
+    list_pretrained_tags_by_model,
 )
 from diptych.compat.model import OpenClipModel
 from diptych.compat.tokenize import decode, get_tokenizer, tokenize
 
 __all__ = [
     "OpenClipModel",
+    "add_model_config",
     "build_eva_model_and_transforms",
     "create_model",
     "create_model_and_transforms",
     "create_model_from_pretrained",
     "decode",
+    "download_pretrained",
+    "get_model_config",
+    "get_pretrained_cfg",
+    "get_pretrained_url",
     "get_tokenizer",
+    "is_pretrained_cfg",
     "list_models",
+    "list_pretrained",
+    "list_pretrained_models_by_tag",
+    "list_pretrained_tags_by_model",
+    "load_checkpoint",
     "tokenize",
 ]

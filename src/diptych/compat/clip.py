@@ -21,7 +21,6 @@ from diptych.checkpoints.content import read
 from diptych.compat import places
 from diptych.compat.factory import (
     create_model_from_pretrained,
-    list_models,
     with_quick_gelu,
 )
 from diptych.compat.model import LogitsModel
@@ -38,6 +37,11 @@ __all__ = [
     "load",
     "tokenize",
 ]
+
+_OPENAIS = (
+    *("RN50", "RN101", "RN50x4", "RN50x16", "RN50x64"),
+    *("ViT-B/32", "ViT-B/16", "ViT-L/14", "ViT-L/14@336px"),
+)
 
 
 def load(
@@ -104,5 +108,10 @@ def tokenize(
 
 
 def available_models() -> list[str]:
-    """Names of models of two towers."""
-    return list_models()
+    """What `load` takes as names of OpenAI's weights.
+
+    >>> from diptych.compat import clip
+    >>> clip.available_models()[-2:]
+    ['ViT-L/14', 'ViT-L/14@336px']
+    """
+    return list(_OPENAIS)

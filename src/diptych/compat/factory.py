@@ -29,9 +29,9 @@ from typing import Any, Literal, TypeVar
 
 import torch
 
-from diptych import pretrained as published
 from diptych.checkpoints import load_model, start_tower
 from diptych.compat import places
+from diptych.compat.listed import configured
 from diptych.compat.model import OpenClipModel
 from diptych.compat.options import refuse
 from diptych.compat.transforms import TrainTransform
@@ -96,7 +96,7 @@ def create_model(
         "interpolation": image_interpolation,
         "resize": image_resize_mode,
     }
-    source = places.find(model_name, pretrained if load_weights else None, cache_dir)
+    source = places.find(configured(model_name), pretrained if load_weights else None, cache_dir)
     if require_pretrained and source.path is None:
         raise ConfigError(f"no weights were given for {model_name}; say pretrained=")
     dtype, size, place = PRECISIONS[precision], _side(force_image_size), device_of(device)
@@ -161,18 +161,6 @@ def create_model_from_pretrained(
         model_name, pretrained, precision, device, **options
     )
     return (model, preprocess) if return_transform else model
-
-
-def list_models() -> list[str]:
-    """Names of models of two towers, as `diptych models` has them.
-
-    >>> from diptych.compat import list_models
-    >>> "eva02-clip-b-16" in list_models()
-    True
-    """
-    return [
-        name for name in published.names() if isinstance(published.entry(name).config, ClipConfig)
-    ]
 
 
 def _random(config: ClipConfig, image_size: int | None) -> Clip:

@@ -12,6 +12,7 @@ from diptych import pretrained as published
 from diptych.checkpoints.content import read
 from diptych.checkpoints.describe import read_config
 from diptych.compat import places
+from diptych.compat.listed import configured
 from diptych.compat.options import refuse
 from diptych.config import ClipConfig, TokenizerConfig
 from diptych.errors import UnknownNameError
@@ -53,7 +54,7 @@ def get_tokenizer(
     torch.Size([2, 77])
     """
     refuse(options)
-    name, folder = str(model_name), None
+    name, folder = str(configured(model_name)), None
     if places.is_place(name):
         path, config = places.find(name, None, cache_dir)
         assert path is not None

@@ -278,7 +278,8 @@ class Aligned(Source):
     def _place(self, label: int) -> int:
         if self.class_places and label >= len(self.class_places):
             raise DataError(
-                f"class {label} lies outside the {len(self.class_places)} classes that the data names"
+                f"class {label} lies outside the {len(self.class_places)} classes that the data "
+                "names"
             )
         place = self.class_places[label] if self.class_places else label
         if self.class_names and place >= len(self.class_names):

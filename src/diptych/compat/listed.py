@@ -1,0 +1,207 @@
+"""open_clip's list of models and of their published weights, and what can be added to it.
+
+Names, tags and addresses are facts of open_clip 3.3.0 (`open_clip.json`); only what Diptych
+loads by name is listed.
+"""
+
+import functools
+import json
+from collections.abc import Mapping
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+from diptych import pretrained as published
+from diptych.checkpoints.describe import read_config
+from diptych.checkpoints.detect import open_foreign
+from diptych.checkpoints.locate import fetch
+from diptych.config import ClipConfig
+from diptych.config.model import OPENAI_MEAN, OPENAI_STD
+from diptych.errors import CheckpointError, ConfigError, UnknownNameError
+from diptych.families.clip.layouts.open_clip_config import to_json
+from diptych.weights.hub import HUB
+from diptych.weights.read import read_json
+
+_SECTIONS = ("embed_dim", "vision_cfg", "text_cfg")
+"""By which open_clip tells the configuration of a model from other JSON."""
+_COMMON = {
+    "url": "",
+    "hf_hub": "",
+    "mean": OPENAI_MEAN,
+    "std": OPENAI_STD,
+    "interpolation": "bicubic",
+    "resize_mode": "shortest",
+}
+"""What `open_clip.json` leaves out."""
+_added: dict[str, Path] = {}
+"""`add_model_config`'s, by name."""
+
+
+def list_models() -> list[str]:
+    """Names of models that can be created: open_clip's in its spelling, those that only Diptych
+    has, and what `add_model_config` added.
+
+    >>> from diptych.compat import list_models
+    >>> {"ViT-B-32", "EVA02-L-14-336", "eva-clip-18b"} <= set(list_models())
+    True
+    """
+    listed = {name: _entry(name) for name in _open_clips()["models"]}
+    known = [name for name, entry in listed.items() if entry]
+    covered = {entry.name for entry in listed.values() if entry}
+    own = [name for name in published.names() if name not in covered and _is_model(name)]
+    return [*known, *own, *(name for name in _added if name not in known)]
+
+
+def list_pretrained(as_str: bool = False) -> list[Any]:
+    """(model, tag) of open_clip's published weights; `as_str`: as `model:tag`.
+
+    >>> from diptych.compat import list_pretrained
+    >>> ("ViT-B-32", "laion2b_s34b_b79k") in list_pretrained()
+    True
+    """
+    pairs = [
+        (model, tag) for model in _pretrained() for tag in list_pretrained_tags_by_model(model)
+    ]
+    return [":".join(pair) for pair in pairs] if as_str else pairs
+
+
+def list_pretrained_models_by_tag(tag: str) -> list[str]:
+    """Models of which weights with this tag are known."""
+    return [model for model in _pretrained() if is_pretrained_cfg(model, tag)]
+
+
+def list_pretrained_tags_by_model(model: str) -> list[str]:
+    """Tags of the weights that are known of a model.
+
+    >>> from diptych.compat import list_pretrained_tags_by_model
+    >>> list_pretrained_tags_by_model("ViT-L-14-336")
+    ['openai']
+    """
+    known = published.tagged(model) if model in _pretrained() else []
+    return [tag for tag in _pretrained().get(model, ()) if f"{model}/{tag}" in known]
+
+
+def is_pretrained_cfg(model: str, tag: str) -> bool:
+    """Whether weights of the model are known by this tag."""
+    return _clean(tag) in list_pretrained_tags_by_model(model)
+
+
+def get_pretrained_cfg(model: str, tag: str) -> dict[str, Any]:
+    """Where weights lie and which pixels they expect; empty for unknown ones.
+
+    >>> from diptych.compat import get_pretrained_cfg
+    >>> get_pretrained_cfg("ViT-B-32", "laion2b_s34b_b79k")["hf_hub"]
+    'laion/CLIP-ViT-B-32-laion2B-s34B-b79K/'
+    """
+    if not is_pretrained_cfg(model, tag):
+        return {}
+    found = _COMMON | _pretrained()[model][_clean(tag)]
+    return found | {"mean": tuple(found["mean"]), "std": tuple(found["std"])}
+
+
+def get_pretrained_url(model: str, tag: str) -> str:
+    """The address of weights that lie outside of the hub, too; empty for others."""
+    return get_pretrained_cfg(model, tag).get("url", "")
+
+
+def download_pretrained(
+    cfg: Mapping[str, Any], prefer_hf_hub: bool = True, cache_dir: str | Path | None = None
+) -> str:
+    """The path of the weights of a `get_pretrained_cfg`, fetched from the hub (whatever
+    `prefer_hf_hub` says: both places hold the same); empty for an empty one.
+
+    Raises DownloadError as `diptych.load`, and ConfigError for weights that aren't on the hub.
+    """
+    if not cfg:
+        return ""
+    if "file" in cfg:
+        return str(cfg["file"])
+    name = str(cfg.get("hf_hub") or "").rstrip("/")
+    if not name:
+        raise ConfigError(
+            f"Diptych fetches weights from the hub alone; download {cfg.get('url')} yourself, and "
+            "give the file's path as pretrained="
+        )
+    found = fetch(f"{HUB}{name}", cache_dir=cache_dir)
+    return str(open_foreign(found).file)
+
+
+def get_model_config(model_name: str) -> dict[str, Any] | None:
+    """What open_clip's JSON says of a model: of a name, `local-dir:FOLDER` or `hf-hub:org/name`;
+    None for an unknown name. Raises CheckpointError for a model that open_clip can't express.
+
+    >>> from diptych.compat import get_model_config
+    >>> get_model_config("ViT-B-32")["vision_cfg"]["patch_size"]
+    32
+    """
+    from diptych.compat import places
+
+    if model_name in _added:
+        return _of_model(read_json(_added[model_name]))
+    if places.is_place(model_name):
+        path, _ = places.find(model_name, None)
+        assert path is not None
+        file = (path if path.is_dir() else path.parent) / "open_clip_config.json"
+        if not file.is_file():
+            raise CheckpointError(f"{model_name} has no open_clip_config.json")
+        return _of_model(read_json(file))
+    try:
+        config = read_config(model_name)
+    except UnknownNameError:
+        return None
+    assert config is not None
+    return to_json(config)["model_cfg"]
+
+
+def add_model_config(path: str | Path) -> None:
+    """Make the model of a JSON file known by the file's name, or those of all files in a folder;
+    open_clip's and EVA-CLIP's schema. Other JSON in a folder is passed over.
+
+    Raises CheckpointError for a path of nothing, or a file that describes no model.
+    """
+    path = Path(path)
+    if not path.exists():
+        raise CheckpointError(f"there is no file or folder {path}")
+    found = sorted(path.glob("*.json")) if path.is_dir() else [path]
+    models = {file.stem: file for file in found if _describes_model(file)}
+    if not models:
+        raise CheckpointError(f"{path} describes no model: it needs {', '.join(_SECTIONS)}")
+    _added.update(models)
+
+
+def configured(model_name: str | Path) -> str | Path:
+    """What a name means that `add_model_config` added: its JSON file; else the name itself."""
+    return _added.get(str(model_name), model_name)
+
+
+def _describes_model(file: Path) -> bool:
+    return all(section in _of_model(read_json(file)) for section in _SECTIONS)
+
+
+def _of_model(content: dict[str, Any]) -> dict[str, Any]:
+    return content.get("model_cfg", content)
+
+
+def _entry(model: str) -> published.Entry | None:
+    try:
+        return published.entry(model)
+    except UnknownNameError:
+        return None
+
+
+def _is_model(name: str) -> bool:
+    """Whether it has two towers."""
+    return isinstance(published.entry(name).config, ClipConfig)
+
+
+def _clean(tag: str) -> str:
+    return tag.lower().replace("-", "_")
+
+
+@functools.cache
+def _open_clips() -> dict[str, Any]:
+    return json.loads(files("diptych.compat").joinpath("open_clip.json").read_text("utf-8"))
+
+
+def _pretrained() -> dict[str, dict[str, Any]]:
+    return _open_clips()["pretrained"]
