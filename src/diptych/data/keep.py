@@ -17,9 +17,10 @@ from jaxtyping import Int64
 from diptych.data.files import file_version
 from diptych.data.id_file import first_ids, read_ids
 from diptych.data.ids import ID, KEY, NONE, Ids, Values
+from diptych.data.joined import Chosen
 from diptych.data.mapped_file import mapped_once
 from diptych.data.probes import spread
-from diptych.data.source import Chosen, Source
+from diptych.data.source import Source
 from diptych.errors import DataError
 
 _PIECE = 1 << 18

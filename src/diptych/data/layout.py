@@ -14,8 +14,9 @@ from pathlib import Path
 
 from diptych.data.captioned import CaptionedFiles, Texts, match_texts
 from diptych.data.folders import class_folders, open_class_folders
+from diptych.data.joined import Joined
 from diptych.data.pictures import Contents
-from diptych.data.source import Captioner, Joined, Source
+from diptych.data.source import Captioner, Source
 from diptych.data.splits import find_parts
 from diptych.data.tables import TableSource, is_list, is_list_of_captions, is_table
 from diptych.data.tar import is_tar

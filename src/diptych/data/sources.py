@@ -15,6 +15,7 @@ from diptych.data.braces import expand_braces
 from diptych.data.elsewhere import piped, remote
 from diptych.data.files import Store
 from diptych.data.indexing import open_index
+from diptych.data.joined import Chosen, Joined
 from diptych.data.keep import KeptIds, keep, open_kept
 from diptych.data.layout import PACKED, FolderReader
 from diptych.data.probes import probe, refuse_bad, said_of_neighbours
@@ -22,14 +23,7 @@ from diptych.data.remote import is_remote, shown
 from diptych.data.shard_ids import open_shard_ids
 from diptych.data.shards import Shards
 from diptych.data.share import rows_of_share
-from diptych.data.source import (
-    Captioner,
-    Chosen,
-    Joined,
-    Source,
-    alternatives,
-    captioner_of,
-)
+from diptych.data.source import Captioner, Source, alternatives, captioner_of
 from diptych.data.spool import cache_folder
 from diptych.data.synthetic import Synthetic
 from diptych.data.tables import TableSource, is_list, is_table

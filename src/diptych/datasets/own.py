@@ -12,7 +12,7 @@ from diptych.batch import Sample
 from diptych.config import DataConfig
 from diptych.data import Source, open_source
 from diptych.data.folders import ClassFolders, class_folders
-from diptych.data.source import Chosen
+from diptych.data.joined import Chosen
 from diptych.datasets.dataset import Dataset
 from diptych.datasets.layouts.mirror import (
     CLASS_NAMES,

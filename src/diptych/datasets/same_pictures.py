@@ -8,7 +8,7 @@ from dataclasses import replace
 
 from diptych.batch import Sample
 from diptych.data import Source
-from diptych.data.source import Joined
+from diptych.data.joined import Joined
 from diptych.data.tables import TableSource
 from diptych.errors import DataError
 from diptych.threads import ahead, usable_cores

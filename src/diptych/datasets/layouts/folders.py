@@ -3,7 +3,8 @@
 from pathlib import Path
 
 from diptych.data.folders import class_folders, open_class_folders
-from diptych.data.source import Joined, Source
+from diptych.data.joined import Joined
+from diptych.data.source import Source
 from diptych.data.splits import find_parts, split_of
 from diptych.datasets.entry import Found, Wanted
 from diptych.datasets.layouts.base import several

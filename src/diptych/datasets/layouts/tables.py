@@ -6,7 +6,8 @@ from pathlib import Path
 
 from diptych.bounded import parse_json
 from diptych.config.serialize import read_as
-from diptych.data.source import Joined, Source
+from diptych.data.joined import Joined
+from diptych.data.source import Source
 from diptych.data.tables import TABLE_ENDINGS, TableSource
 from diptych.datasets.entry import Found, Wanted
 from diptych.datasets.layouts.base import several

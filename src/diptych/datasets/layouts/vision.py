@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from diptych.batch import Sample
-from diptych.data.source import Joined, Source
+from diptych.data.joined import Joined
+from diptych.data.source import Source
 from diptych.datasets.entry import Found, Wanted
 from diptych.datasets.layouts.base import Files
 from diptych.datasets.layouts.originals import png
