@@ -150,7 +150,7 @@ def test_training_knobs_are_flags(train, tmp_path):
         (("tiny-digits", "--objective", "own_things:Cycle"), "own_things:Cycle is no Objective"),
         (("tiny-digits", "--objective", "own_things:NeedyConfig"), "give its fields defaults"),
         (("tiny-digits", "--objective", "missing.py:X"), "there is no file missing.py"),
-        (("tiny-digits", "--objective"), "--objective takes a name"),
+        (("tiny-digits", "--objective"), "--objective needs a value behind it"),
         (("tiny-digits", "--data.source", "own_things:CycleConfig"), "is no SourceConfig"),
         (("own_things:not_a_recipe",), "is no recipe"),
         (("--resume", "run", "--objective", "clip"), "leave --objective out"),

@@ -60,7 +60,8 @@ def locate(name: str | Path, *, alone: bool = False, cache_dir: str | Path | Non
     config = entry.config if alone else pretrained.get(name)
     weights = pretrained.weights(name)
     if weights is None:
-        also = "".join(f", but for {each}" for each in _variants(entry))
+        variants = " and ".join(_variants(entry))
+        also = f", but for {variants}" if variants else ""
         tags = pretrained.tagged(name)
         tagged = ", ".join([*tags[:_TAGS], *["…"] * (len(tags) > _TAGS)])
         raise CheckpointError(

@@ -6,7 +6,6 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
-from torch.utils.flop_counter import FlopCounterMode
 
 from diptych.models.tower import Tower
 
@@ -26,6 +25,8 @@ def repeated_blocks(module: nn.Module) -> Iterator[nn.Module]:
 def count_flops(tower: Tower[Any], example: Tensor) -> int:
     """Floating-point operations of `tower(example)` in evaluation, counted while it runs; a
     multiply-add counts two."""
+    from torch.utils.flop_counter import FlopCounterMode  # 70 MB: it imports Triton
+
     training = tower.training
     # Attention as matrix products: torch before 2.13 doesn't count the CPU's fused kernel.
     plain = sdpa_kernel(SDPBackend.MATH)

@@ -228,8 +228,6 @@ def _unknown(name: str, plain: str) -> UnknownNameError:
         tags = [each.rpartition("/")[2] for each in known]
         hint = "" if difflib.get_close_matches(tag, tags) else f"known are {_some(tags)}"
         return UnknownNameError(f"tag of {model}", tag, tags, hint=hint)
-    if known := tagged(name):
-        return UnknownNameError("model", name, (), hint=f"weights are known as {_some(known)}")
     close = difflib.get_close_matches(plain, _by_name(), n=9, cutoff=_NEAR)
     near = [_by_name()[each].entry.name for each in close]
     if near or name.count("/") != 1:
