@@ -168,12 +168,21 @@ def all_trained(peers, modes, cases):
 
 
 # In the same processes: torch works out once how each operation on shards of some shape goes.
+@pytest.mark.parametrize(("size", "modes"), [(2, (REPLICATE, ZERO2, ZERO3)), (4, (HYBRID,))])
+def test_every_mode_trains_as_one_process_does(size, modes):
+    assert_all_train_as_one(size, modes, CASES)
+
+
 @pytest.mark.parametrize(
-    ("size", "modes", "cases"),
-    [(2, (REPLICATE, ZERO2, ZERO3), [*CASES, OF_TRANSFORMERS]), (4, (HYBRID,), CASES)],
+    ("size", "modes"),
+    [
+        (2, (ZERO3,)),
+        pytest.param(2, (REPLICATE, ZERO2), marks=pytest.mark.slow),
+        pytest.param(4, (HYBRID,), marks=pytest.mark.slow),
+    ],
 )
-def test_every_mode_trains_as_one_process_does(size, modes, cases):
-    assert_all_train_as_one(size, modes, cases)
+def test_a_text_tower_of_transformers_trains_as_in_one_process(size, modes):
+    assert_all_train_as_one(size, modes, [OF_TRANSFORMERS])
 
 
 @pytest.mark.slow
