@@ -1,6 +1,7 @@
 """`diptych convert`."""
 
 import json
+import re
 from dataclasses import replace
 
 import pytest
@@ -9,6 +10,7 @@ import torch
 import diptych
 from diptych import models
 from diptych.checkpoints import load_image_tower, load_model
+from diptych.checkpoints.convert import targets
 from diptych.cli import main
 from diptych.config import ClipConfig
 from diptych.families.clip import TextConfig, VitConfig
@@ -92,3 +94,10 @@ def test_a_place_below_a_file_is_refused_before_the_weights_are_read(tmp_path, c
     assert error.value.code == 2
     said = " ".join(capsys.readouterr().err.split())
     assert "file (--out): Not a directory; choose another --out" in said
+
+
+def test_help_names_every_layout_that_is_written(capsys):
+    with pytest.raises(SystemExit):
+        main(["convert", "--help"])
+    said = re.findall(r"[\w-]+", capsys.readouterr().out.partition("layout to write")[2])
+    assert set(targets()) <= set(said)

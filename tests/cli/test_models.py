@@ -152,11 +152,29 @@ def test_licences_and_languages(capsys):
     assert "within these bounds" in output(capsys, "vit-b-32", "--licence", "GPL*")
 
 
-def test_a_bound_that_is_no_number_is_said(capsys):
+@pytest.mark.parametrize("bound", ["small", "B", "nan", "nanM", "-5", "0", "inf", "1e400", "2BB"])
+def test_a_bound_that_is_no_number_is_said(bound, capsys):
     with pytest.raises(SystemExit) as error:
-        main(["models", "vit-b-32", "--under", "small"])
+        main(["models", "vit-b-32", "--under", bound])
     assert error.value.code == 2
-    assert "--under small is no number such as 150M or 1B" in capsys.readouterr().err
+    assert f"--under {bound} is no number such as 150M or 1B" in capsys.readouterr().err
+
+
+def test_claims_of_several_files_say_of_which(capsys):
+    text = squeezed(output(capsys, "coca-vit-l-14"))
+    for repo, top_1 in (("CoCa", 75.64), ("mscoco_finetuned_CoCa", 72.1)):
+        address = f"hf-hub:laion/{repo}-ViT-L-14-laion2B-s13B-b90k"
+        assert f"{address}: imagenet1k zero-shot top-1 {top_1} (open_clip" in text
+    # Two files of the same weights: said once.
+    assert squeezed(output(capsys, "mobileclip-s1")).count("zero-shot top-1 72.6") == 1
+
+
+def test_columns_stand_below_their_heads(capsys):
+    for names in ("coca*", "vit-l-14*"):
+        head, *lines = output(capsys, names).splitlines()
+        rows = [line for line in lines if not line.startswith(" ")]
+        end = head.index("parameters") + len("parameters")
+        assert {row[end - 2 : end] for row in rows} == {" M"}
 
 
 def test_models_whose_texts_another_library_reads(capsys, monkeypatch):

@@ -24,11 +24,11 @@ class Convert:
     source: Annotated[Positional[str], arg(metavar="SRC"), Filled("SRC")]
     """A checkpoint file or folder, a run, hf-hub:org/name, or a name with published weights."""
     to: str = "native"
-    """The layout to write: native, open-clip, openai, transformers, eva, declip, mobileclip, or
-    unireplknet (the image tower alone, as its authors' code loads it); or one that an installed
+    """The layout to write: native, open-clip, openai, transformers, eva, declip, mobileclip, pe,
+    or unireplknet (the image tower alone, as its authors' code loads it); or one that an installed
     package adds."""
     out: str
-    """The folder to write; for openai, eva, declip, mobileclip and unireplknet, the file."""
+    """The folder to write; for openai, eva, declip, mobileclip, pe and unireplknet, the file."""
     config: str = ""
     """Where the weights don't say enough about themselves: the model's name, or a JSON file that
     describes it."""

@@ -1,6 +1,5 @@
 """diptych models 'eva*'"""
 
-import itertools
 import json
 import textwrap
 from collections.abc import Iterable, Iterator, Sequence
@@ -20,7 +19,7 @@ from diptych.config.serialize import to_dict
 if TYPE_CHECKING:
     from torch import nn
 
-    from diptych.pretrained import Entry, Weights
+    from diptych.pretrained import Claim, Entry, Weights
 
 _WIDTH = 100
 _INDENT = 14
@@ -78,16 +77,22 @@ def run(arguments: Sequence[str]) -> None:
         print(json.dumps([_record(entry) for entry in entries], indent=2))
         return
     width = max(len(entry.name) for entry in entries)
-    say(f"{'name':<{width}}  size  towers       parameters      GFLOPs  licence of the weights")
+    parts = len("image, text, decoder") if any(map(_writes, entries)) else len("image, text")
+    head = f"{'name':<{width}}  size  {'towers':<{parts}}"
+    say(f"{head}  parameters      GFLOPs  licence of the weights")
     for entry in entries:
         sizes = _sizes(entry)
         image = entry.config.image if isinstance(entry.config, ClipConfig) else entry.config
         towers = ", ".join(name for name in sizes if name != "all")
         licence = ", ".join(dict.fromkeys(file.licence for file in entry.weights)) or "—"
-        row = f"{entry.name:<{width}}  {image.image_size:>4}  {towers:<11}"
+        row = f"{entry.name:<{width}}  {image.image_size:>4}  {towers:<{parts}}"
         say(f"{row}  {_count(sizes['all']):>10}  {_gflops(sizes['all']):>10}  {licence}")
         for label, texts in _card(entry, sizes) if len(entries) == 1 else _summary(entry):
             _print(label, texts)
+
+
+def _writes(entry: "Entry") -> bool:
+    return isinstance(entry.config, ClipConfig) and entry.config.decoder is not None
 
 
 def _compare(entries: list["Entry"], options: Models) -> None:
@@ -204,12 +209,18 @@ def _address(file: "Weights") -> str:
 
 
 def _claims(entry: "Entry") -> list[str]:
-    """One line for each source."""
-    of_files = itertools.chain.from_iterable(file.claims for file in entry.weights)
-    found: dict[str, list[str]] = {}
-    for claim in dict.fromkeys((*entry.claims, *of_files)):
-        found.setdefault(claim.source, []).append(f"{claim.metric} {claim.value}")
-    return [f"{', '.join(claims)} ({source})" for source, claims in found.items()]
+    """One line for each source; where files differ in what one says of them, for each file."""
+    found: dict[tuple[str, str], list[Claim]] = {}
+    for file, claims in [("", entry.claims), *((_address(f), f.claims) for f in entry.weights)]:
+        for claim in claims:
+            found.setdefault((claim.source, file), []).append(claim)
+    lines: dict[str, None] = {}
+    for (source, file), claims in found.items():
+        others = (told for (other, _), told in found.items() if other == source)
+        whose = f"{file}: " if file and any(told != claims for told in others) else ""
+        said = ", ".join(f"{claim.metric} {claim.value}" for claim in claims)
+        lines[f"{whose}{said} ({source})"] = None
+    return list(lines)
 
 
 def _settings(label: str, config: Any) -> Iterator[tuple[str, list[str]]]:

@@ -1,6 +1,7 @@
 """diptych models --sort imagenet: a line for each published file."""
 
 import fnmatch
+import math
 from collections.abc import Callable, Iterable
 from typing import Any, Literal, NamedTuple
 
@@ -62,19 +63,22 @@ def _claimed(entry: Entry, weights: Weights, metric: str) -> float | None:
 
 def at_most(text: str) -> float:
     """The number that `1B`, `150M` or `86000000` means; empty: no bound. Raises ConfigError for
-    others.
+    others, and for none above 0.
 
     >>> from diptych.cli.models_table import at_most
     >>> at_most("1.5M")
     1500000.0
     """
     if not text:
-        return float("inf")
+        return math.inf
     unit = _UNITS.get(text[-1].upper(), 1)
     try:
-        return float(text if unit == 1 else text[:-1]) * unit
-    except ValueError as error:
-        raise ConfigError(f"--under {text} is no number such as 150M or 1B") from error
+        most = float(text if unit == 1 else text[:-1]) * unit
+    except ValueError:
+        most = math.nan
+    if not 0 < most < math.inf:
+        raise ConfigError(f"--under {text} is no number such as 150M or 1B")
+    return most
 
 
 def chosen(found: Iterable[Row], key: Key, under: str, gflops: float, licence: str) -> list[Row]:
@@ -85,7 +89,7 @@ def chosen(found: Iterable[Row], key: Key, under: str, gflops: float, licence: s
         row
         for row in found
         if row.parameters <= most
-        and row.gflops <= (gflops or float("inf"))
+        and row.gflops <= (gflops or math.inf)
         and fnmatch.fnmatchcase(row.licence.lower(), pattern)
     ]
     small = key in ("parameters", "gflops")

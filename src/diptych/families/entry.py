@@ -1,5 +1,6 @@
 """What is known about a published model."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, fields
 
 from diptych.config import ClipConfig, ImageTowerConfig
@@ -22,6 +23,23 @@ class Claim:
     metric: str
     value: float
     source: str
+
+
+def figures(values: Sequence[float | None], source: str) -> tuple[Claim, ...]:
+    """Claims of zero-shot top-1 on ImageNet, the mean of DataComp's 38 sets and recall@5 of COCO's
+    pictures by texts, in per cent and in this order; None, or left out at the end: not published.
+
+    >>> from diptych.families.entry import figures
+    >>> [claim.metric for claim in figures((63.2, None, 55.9), "arXiv:2103.00020")]
+    ['imagenet1k zero-shot top-1', 'coco text-to-image R@5']
+    """
+    # There are lists that stop behind ImageNet's figure, so `values` may be the shorter.
+    pairs = zip((IMAGENET, DATACOMP, COCO), values, strict=False)
+    return tuple(
+        Claim(metric=metric, value=value, source=source)
+        for metric, value in pairs
+        if value is not None
+    )
 
 
 @dataclass(frozen=True, kw_only=True)

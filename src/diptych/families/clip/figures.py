@@ -4,7 +4,7 @@ https://github.com/mlfoundations/open_clip, docs/openclip_results.csv and
 docs/openclip_retrieval_results.csv
 """
 
-from diptych.families.entry import COCO, DATACOMP, IMAGENET, Claim
+from diptych.families.entry import Claim, figures
 
 _SOURCE = "open_clip's docs"
 
@@ -107,9 +107,4 @@ def measured(label: str) -> tuple[Claim, ...]:
     >>> [claim.value for claim in measured("ViT-B-32/laion2b_s34b_b79k")]
     [66.56, 56.94, 65.43]
     """
-    pairs = zip((IMAGENET, DATACOMP, COCO), FIGURES.get(label, ()), strict=False)
-    return tuple(
-        Claim(metric=metric, value=value, source=_SOURCE)
-        for metric, value in pairs
-        if value is not None
-    )
+    return figures(FIGURES.get(label, ()), _SOURCE)

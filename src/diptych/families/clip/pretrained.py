@@ -12,7 +12,7 @@ from diptych.config import ClipConfig
 from diptych.families.clip import ResNetConfig, TextConfig, VitConfig, open_clip_models
 from diptych.families.clip.figures import FIGURES, measured
 from diptych.families.clip.open_clip_models import BASE, LARGE, LARGE_TEXT, TEXT
-from diptych.families.entry import Claim, Entry, Training, Weights
+from diptych.families.entry import IMAGENET, Claim, Entry, Training, Weights
 
 BASE_16 = replace(BASE, patch_size=16)
 LARGE_336 = replace(LARGE, image_size=336)
@@ -95,7 +95,7 @@ def entries() -> list[Entry]:
 
 
 def _weights(name: str) -> Iterator[Weights]:
-    metric, source = "imagenet1k zero-shot top-1", "arXiv:2103.00020, Table 11"
+    metric, source = IMAGENET, "arXiv:2103.00020, Table 11"
     claims = (
         Claim(metric=metric, value=TOP_1[name], source=source),
         *(_MEASURED.get(f"{name}-quickgelu/openai", ())),

@@ -10,7 +10,7 @@ from diptych.config import ClipConfig, PreprocessConfig, TokenizerConfig
 from diptych.families.clip.config import VitConfig
 from diptych.families.clip.open_clip_models import BIG, HUGE, LARGE
 from diptych.families.clipa.config import ClipaTextConfig
-from diptych.families.entry import Claim, Entry, Training, Weights
+from diptych.families.entry import Entry, Training, Weights, figures
 
 PREPROCESS = PreprocessConfig(
     resize="squash",
@@ -68,7 +68,6 @@ OPEN_VISION = {  # size, patch size -> zero-shot top-1 on ImageNet by the pictur
     ("huge",   14): {84:  77.4, 224: 80.4},
 }
 # fmt: on
-_METRIC = "imagenet1k zero-shot top-1"
 
 
 def entries() -> list[Entry]:
@@ -105,7 +104,7 @@ def _clipa_weights(name: str, tag: str, data: str) -> Weights:
         licence="Apache-2.0",
         names=(repo,),
         tags=(tag,),
-        claims=() if top_1 is None else (Claim(metric=_METRIC, value=top_1, source=source),),
+        claims=figures((top_1,), source),
     )
 
 
@@ -144,8 +143,6 @@ def _open_vision(size: str, patch_size: int, image_size: int, top_1: float) -> E
         name=name,
         config=open_vision_config(size, patch_size, image_size),
         weights=(Weights(repo=repo, format="open-clip", licence="Apache-2.0", names=(repo,)),),
-        claims=(
-            Claim(metric=_METRIC, value=top_1, source="github.com/UCSC-VLAA/OpenVision, README.md"),
-        ),
+        claims=figures((top_1,), "github.com/UCSC-VLAA/OpenVision, README.md"),
         training=Training(data="Recap-DataComp-1B"),
     )

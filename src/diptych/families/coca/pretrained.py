@@ -2,7 +2,7 @@
 
 from diptych.config import ClipConfig
 from diptych.families.coca.config import CocaDecoderConfig, CocaImageConfig, CocaTextConfig
-from diptych.families.entry import Claim, Entry, Training, Weights
+from diptych.families.entry import Entry, Training, Weights, figures
 
 # fmt: off
 MODELS = {
@@ -53,8 +53,6 @@ def entries() -> list[Entry]:
 
 def _weights(name: str, tag: str) -> Weights:
     repo = TAGS[tag].format(name.replace("coca_", "CoCa-"))
-    value = TOP_1.get((name, tag))
-    metric = "imagenet1k zero-shot top-1"
     return Weights(
         repo=repo,
         format="open-clip",
@@ -62,5 +60,5 @@ def _weights(name: str, tag: str) -> Weights:
         names=(repo,),
         tags=(tag,),
         note=_FINETUNED if tag.startswith("mscoco") else "",
-        claims=() if value is None else (Claim(metric=metric, value=value, source=_SOURCE),),
+        claims=figures((TOP_1[name, tag],), _SOURCE),
     )

@@ -10,7 +10,7 @@ from dataclasses import replace
 
 from diptych.config import ClipConfig, PreprocessConfig, TokenizerConfig
 from diptych.families.clip import ResNetConfig, TextConfig, VitConfig
-from diptych.families.entry import Claim, Entry, Training, Weights
+from diptych.families.entry import IMAGENET, Claim, Entry, Training, Weights
 
 VOCABULARY = 49409
 """CLIP's tokens, and a mask token before the two special ones."""
@@ -103,7 +103,7 @@ def entries() -> list[Entry]:
 
 
 def _claim(name: str) -> Claim:
-    return Claim(metric="imagenet1k zero-shot top-1", value=PUBLISHED[name][0], source=SOURCE)
+    return Claim(metric=IMAGENET, value=PUBLISHED[name][0], source=SOURCE)
 
 
 def _weights(name: str) -> tuple[Weights, ...]:

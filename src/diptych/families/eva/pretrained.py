@@ -13,7 +13,7 @@ from pathlib import PurePath
 
 from diptych.config import ClipConfig
 from diptych.families.clip import TextConfig
-from diptych.families.entry import Claim, Entry, Training, Weights
+from diptych.families.entry import COCO, IMAGENET, Claim, Entry, Training, Weights
 from diptych.families.eva import EvaConfig
 
 EVA01 = EvaConfig()
@@ -190,8 +190,8 @@ def _tower(repo: str, file: str, dtype: str, size: str, licence: str = _MIT) -> 
 
 def _zero_shot(imagenet: float, coco: float, source: str) -> tuple[Claim, Claim]:
     return (
-        Claim(metric="imagenet1k zero-shot top-1", value=imagenet, source=source),
-        Claim(metric="coco text-to-image R@5", value=coco, source=source),
+        Claim(metric=IMAGENET, value=imagenet, source=source),
+        Claim(metric=COCO, value=coco, source=source),
     )
 
 

@@ -12,7 +12,7 @@ from typing import Literal
 from diptych.config import ClipConfig, ImageTowerConfig, PreprocessConfig, TokenizerConfig
 from diptych.config.model import SIGLIP_BIAS
 from diptych.families.clip.open_clip_models import BASE, HUGE
-from diptych.families.entry import Claim, Entry, Training, Weights
+from diptych.families.entry import Claim, Entry, Training, Weights, figures
 from diptych.families.huggingface.known import KNOWN
 from diptych.families.siglip import SiglipImageConfig
 
@@ -32,13 +32,8 @@ _NLLB_BASE, _NLLB_LARGE = "facebook/nllb-200-distilled-600M", "facebook/nllb-200
 _LIT = "OpenCLIP's ViT-H-14/laion2b_s32b_b79k, frozen"
 
 
-def _measured(imagenet: float, mean: float) -> tuple[Claim, ...]:
-    """With English texts."""
-    source = "open_clip, docs/openclip_results.csv"
-    return (
-        Claim(metric="imagenet1k zero-shot top-1", value=imagenet, source=source),
-        Claim(metric="mean of DataComp's 38 sets", value=mean, source=source),
-    )
+_SOURCE = "open_clip, docs/openclip_results.csv"
+"""Its figures are of English texts."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -113,7 +108,7 @@ MODELS = (
         repositories={
             "laion2b_s12b_b32k": "laion/CLIP-ViT-B-32-roberta-base-laion2B-s12B-b32k",
         },
-        claims=_measured(imagenet=61.71, mean=54.11),
+        claims=figures((61.71, 54.11), _SOURCE),
         training=Training(
             data="LAION-2B", seen="12 B", batch="32K", text_init="Hugging Face's roberta-base"
         ),
@@ -126,7 +121,7 @@ MODELS = (
         repositories={
             "laion5b_s13b_b90k": "laion/CLIP-ViT-B-32-xlm-roberta-base-laion5B-s13B-b90k",
         },
-        claims=_measured(imagenet=62.36, mean=56.43),
+        claims=figures((62.36, 56.43), _SOURCE),
         training=Training(
             data="LAION-5B", seen="13 B", batch="90K", text_init="Hugging Face's xlm-roberta-base"
         ),
@@ -141,7 +136,7 @@ MODELS = (
                 "laion/CLIP-ViT-H-14-frozen-xlm-roberta-large-laion5B-s13B-b90k"
             ),
         },
-        claims=_measured(imagenet=76.95, mean=65.15),
+        claims=figures((76.95, 65.15), _SOURCE),
         training=Training(
             data="LAION-5B",
             seen="13 B",

@@ -6,7 +6,7 @@ from functools import partial
 
 from diptych.config import ClipConfig, PreprocessConfig
 from diptych.families.clip.open_clip_models import TEXT
-from diptych.families.entry import DATACOMP, IMAGENET, Claim, Entry, Training, Weights
+from diptych.families.entry import Entry, Training, Weights, figures
 from diptych.families.mobileclip.config import MobileTextConfig
 from diptych.families.timm import TimmConfig
 
@@ -73,8 +73,7 @@ class _File:
 
     def weights(self, apples: str) -> tuple[Weights, ...]:
         """`apples`: the layout of Apple's own file."""
-        metrics = {IMAGENET: self.imagenet, DATACOMP: self.average}
-        claims = tuple(Claim(metric=m, value=value, source=_SOURCE) for m, value in metrics.items())
+        claims = figures((self.imagenet, self.average), _SOURCE)
         common = partial(Weights, licence=_TERMS, claims=claims)
         own = (self.apple, *filter(None, [self.file]))
         found = [common(repo=self.apple, format=apples, names=own)]

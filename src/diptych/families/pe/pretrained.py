@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from diptych.config import ClipConfig, PreprocessConfig
 from diptych.families.clip.config import TextConfig
-from diptych.families.entry import Claim, Entry, Training, Weights
+from diptych.families.entry import Claim, Entry, Training, Weights, figures
 from diptych.families.pe.config import PeImageConfig
 
 
@@ -93,7 +93,7 @@ def _entry(name: str) -> Entry:
         image=image_config(size), text=text, embed_dim=embed_dim, preprocess=PREPROCESS
     )
     top_1, recall = CLAIMS[name]
-    claims = [Claim(metric="imagenet1k zero-shot top-1", value=top_1, source=_SOURCE)]
+    claims = [*figures((top_1,), _SOURCE)]
     if recall is not None:
         metric = "coco text-to-image R@1"
         claims.append(Claim(metric=metric, value=recall, source=_SOURCE))

@@ -2,13 +2,12 @@
 arXiv:2502.14786), under open_clip's names, whose repositories hold them in its layout."""
 
 import math
-from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
 
 from diptych.config import Activation, ClipConfig, PreprocessConfig, TokenizerConfig
 from diptych.config.model import SIGLIP_BIAS
-from diptych.families.entry import COCO, DATACOMP, IMAGENET, Claim, Entry, Training, Weights
+from diptych.families.entry import Claim, Entry, Training, Weights, figures
 from diptych.families.siglip.config import SiglipImageConfig, SiglipTextConfig
 
 # fmt: off
@@ -102,7 +101,7 @@ class _Published:
             licence="Apache-2.0",
             names=() if self.repo else (repo,),
             tags=("webli",),
-            claims=tuple(_claims(self.name)),
+            claims=_claims(self.name),
         )
         return Entry(
             name=self.name.lower(),
@@ -128,19 +127,17 @@ _FIGURES = {
 }
 # Zero-shot top-1 on ImageNet: the README of big_vision.
 _FIGURES_2 = {
-    "ViT-B-32-SigLIP2-256":      74.0,
-    "ViT-B-16-SigLIP2":          78.2,
-    "ViT-L-16-SigLIP2-256":      82.5,
-    "ViT-gopt-16-SigLIP2-384":   85.0,
+    "ViT-B-32-SigLIP2-256":      (74.0,),
+    "ViT-B-16-SigLIP2":          (78.2,),
+    "ViT-L-16-SigLIP2-256":      (82.5,),
+    "ViT-gopt-16-SigLIP2-384":   (85.0,),
 }
 # fmt: on
 
 
-def _claims(name: str) -> Iterator[Claim]:
-    for metric, value in zip((IMAGENET, DATACOMP, COCO), _FIGURES.get(name, ()), strict=False):
-        yield Claim(metric=metric, value=value, source="open_clip's docs")
-    if name in _FIGURES_2:
-        yield Claim(metric=IMAGENET, value=_FIGURES_2[name], source="big_vision's README")
+def _claims(name: str) -> tuple[Claim, ...]:
+    first = figures(_FIGURES.get(name, ()), "open_clip's docs")
+    return (*first, *figures(_FIGURES_2.get(name, ()), "big_vision's README"))
 
 
 _VOCABULARIES = {"SigLIP": 32000, "SigLIP-i18n": 250000, "SigLIP2": 256000}

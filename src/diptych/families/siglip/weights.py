@@ -7,12 +7,13 @@ from torch import Tensor
 
 from diptych.config import Activation
 from diptych.families.siglip.config import SiglipImageConfig
+from diptych.families.siglip.pretrained import SIZES
 from diptych.weights.mapping import count_numbers
 from diptych.weights.resize import Grid, resize_grid
 from diptych.weights.state import State
 from diptych.weights.tower import TowerWeights, interpolated
 
-_HEADS = {768: 12, 1024: 16, 1152: 16, 1536: 16}
+_HEADS = {width: heads for width, _, heads, _ in SIZES.values()}
 """Of the published widths; the number of heads can't be seen in the weights."""
 
 

@@ -14,7 +14,7 @@ from diptych.families.clip.open_clip_models import (
     TEXT_640,
     TEXT_1024,
 )
-from diptych.families.entry import DATACOMP, IMAGENET, Claim, Entry, Training, Weights
+from diptych.families.entry import Entry, Training, Weights, figures
 from diptych.families.timm.config import TimmConfig
 
 
@@ -69,13 +69,6 @@ class _Vitamin:
 
     def entry(self) -> Entry:
         image = TimmConfig(name=self.architecture, image_size=self.image_size)
-        figures = {IMAGENET: self.imagenet, DATACOMP: self.average}
-        source = "github.com/Beckschen/ViTamin"
-        claims = tuple(
-            Claim(metric=metric, value=value, source=source)
-            for metric, value in figures.items()
-            if value is not None
-        )
         weights = Weights(
             repo=f"jienengchen/{self.repo}",
             file="pytorch_model.bin",
@@ -83,7 +76,7 @@ class _Vitamin:
             licence="MIT",
             names=(f"jienengchen/{self.repo}",),
             tags=("datacomp1b",),
-            claims=claims,
+            claims=figures((self.imagenet, self.average), "github.com/Beckschen/ViTamin"),
         )
         return Entry(
             name=self.name.lower(),

@@ -9,7 +9,7 @@ from dataclasses import replace
 
 from diptych.config import ClipConfig
 from diptych.families.clip import TextConfig
-from diptych.families.entry import Claim, Entry, Training, Weights
+from diptych.families.entry import IMAGENET, Claim, Entry, Training, Weights
 from diptych.families.unireplknet import UniRepLKNetConfig
 
 # fmt: off
@@ -84,11 +84,11 @@ _CLIP_WEIGHTS = Weights(
     ),
     claims=(
         Claim(
-            metric="imagenet1k zero-shot top-1",
+            metric=IMAGENET,
             value=75.7,
             source="the weights' card, which also says 76.3",
         ),
-        Claim(metric="imagenet1k zero-shot top-1", value=76.6, source="arXiv:2410.08049"),
+        Claim(metric=IMAGENET, value=76.6, source="arXiv:2410.08049"),
     ),
 )
 
