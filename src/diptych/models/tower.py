@@ -5,6 +5,7 @@ from types import MethodType
 from typing import Any, Generic, Literal, NamedTuple, TypeVar, assert_never
 
 import torch
+from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn.modules.conv import (
     _ConvNd,  # pyright: ignore[reportPrivateUsage]: torch has no public name for it
@@ -93,6 +94,13 @@ class Tower(nn.Module, Generic[C]):
         for a kind of tokens that the tower doesn't have.
         """
         raise NotImplementedError
+
+    def _check_pictures(self, pixels: Float[Tensor, "batch 3 height wide"], side: int) -> None:
+        """Raises ConfigError for pictures that aren't squares of this side."""
+        if pixels.shape[2:] != (side, side):
+            raise ConfigError(
+                f"pictures of {tuple(pixels.shape[2:])} pixels; this tower takes {side} x {side}"
+            )
 
     def _select(
         self,

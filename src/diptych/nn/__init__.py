@@ -8,6 +8,7 @@ from diptych.nn.mlp import GatedMlp, Mlp
 from diptych.nn.norm import unrecorded
 from diptych.nn.patch import ConvStem, PatchDropout, PatchEmbedding
 from diptych.nn.query_pool import QueryPool
+from diptych.nn.words import word_table
 
 __all__ = [
     "Attention",
@@ -21,4 +22,5 @@ __all__ = [
     "StochasticDepth",
     "is_bare",
     "unrecorded",
+    "word_table",
 ]

@@ -8,7 +8,6 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from diptych.errors import ConfigError
 from diptych.families.clip import ResNetConfig
 from diptych.models.tower import TokenKind, Tower, TowerOutput
 from diptych.nn.patch import ConvNorm
@@ -151,11 +150,7 @@ class ResNet(Tower[ResNetConfig]):
         """Pixels to the last stage's grid, in reading order, feature and pooled vector. The feature
         is the attention pool's vector before the last projection. There are only raw tokens: the
         grid has no norm."""
-        size = self.config.image_size
-        if x.shape[2:] != (size, size):
-            raise ConfigError(
-                f"pictures of {tuple(x.shape[2:])} pixels; this tower takes {size} x {size}"
-            )
+        self._check_pictures(x, self.config.image_size)
         x = x.contiguous(memory_format=torch.channels_last)
         for layer in self.stem:
             x = F.relu(layer(x), inplace=True)

@@ -8,6 +8,7 @@ from diptych.batch import TextLengths
 from diptych.errors import ConfigError
 from diptych.families.clip import TextConfig
 from diptych.models.tower import TokenKind, Tower, TowerOutput
+from diptych.nn import word_table
 from diptych.nn.block import block_flops, build_blocks, init_blocks
 from diptych.nn.text_pieces import Pieces, cut, cut_by_length, join, pad, restored, split
 
@@ -37,10 +38,7 @@ class TextTransformer(Tower[TextConfig]):
         self.config = config
         self.width = width = config.width
         self.positions = nn.Parameter(torch.empty(config.context_length, width))
-        # Not drawn twice: on meta, drawing would import torch's compiler, which takes two seconds.
-        self.tokens = nn.Embedding.from_pretrained(
-            torch.empty(config.vocab_size, width), freeze=False
-        )
+        self.tokens = word_table(config.vocab_size, width)
         self.blocks = build_blocks(config)
         self.norm_post = nn.LayerNorm(width, config.norm_eps)
         self.projection = nn.Linear(width, embed_dim, bias=config.projection_bias)

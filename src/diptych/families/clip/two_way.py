@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from diptych.errors import ConfigError
 from diptych.families.clip.config import TwoWayTextConfig
 from diptych.models.tower import TokenKind, Tower, TowerOutput
+from diptych.nn import word_table
 from diptych.nn.block import block_flops, build_blocks
 
 C = TypeVar("C", bound=TwoWayTextConfig)
@@ -27,10 +28,7 @@ class TwoWayText(Tower[C]):
         self.config = config
         self.width = width = config.width
         self.positions = nn.Parameter(torch.empty(config.context_length, width))
-        # Not drawn twice: on meta, drawing would import torch's compiler, which takes two seconds.
-        self.tokens = nn.Embedding.from_pretrained(
-            torch.empty(config.vocab_size, width), freeze=False
-        )
+        self.tokens = word_table(config.vocab_size, width)
         self.blocks = build_blocks(config)
         self.norm_post = nn.LayerNorm(width, config.norm_eps)
         self.projection = projection

@@ -5,7 +5,6 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from diptych.errors import ConfigError
 from diptych.families.clip import VitConfig
 from diptych.models.tower import TokenKind, Tower, TowerOutput
 from diptych.nn import ConvStem, PatchDropout, PatchEmbedding
@@ -84,11 +83,7 @@ class VisionTransformer(Tower[VitConfig]):
         self, pixels: Float[Tensor, "batch 3 height wide"], masked: Masked | None = None
     ) -> Float[Tensor, "batch tokens width"]:
         """The first block's input: the class token first, then the patches in reading order."""
-        size = self.config.image_size
-        if pixels.shape[2:] != (size, size):
-            raise ConfigError(
-                f"pictures of {tuple(pixels.shape[2:])} pixels; this tower takes {size} x {size}"
-            )
+        self._check_pictures(pixels, self.config.image_size)
         whole = self.config.side * self.config.patch_size  # without a margin that makes no patch
         pixels = pixels[:, :, :whole, :whole]
         x = self.patch(pixels if self.stem is None else self.stem(pixels))

@@ -4,7 +4,6 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from diptych.errors import ConfigError
 from diptych.families.coca.config import CocaImageConfig
 from diptych.models.tower import TokenKind, Tower, TowerOutput
 from diptych.nn import PatchDropout, PatchEmbedding
@@ -42,7 +41,7 @@ class CocaImageTower(Tower[CocaImageConfig]):
         self.drop = PatchDropout()
         self.norm_pre = nn.LayerNorm(width, config.norm_eps) if config.pre_norm else nn.Identity()
         self.blocks = build_blocks(config)
-        self.pool = QueryPool(config.queries, config.pool_heads, width, embed_dim)
+        self.pool = AttentionalPooler(config.queries, config.pool_heads, width, embed_dim)
         self.norm_post = nn.LayerNorm(embed_dim, config.norm_eps)
         self.projection = nn.Linear(embed_dim, embed_dim, bias=False)
 
@@ -55,7 +54,7 @@ class CocaImageTower(Tower[CocaImageConfig]):
         | patch.weight           | N(0, 1 / fan in)               |
         | norms                  | gain 1, bias 0                 |
         | blocks                 | see `nn.block.init_blocks`     |
-        | pool                   | see `QueryPool.init`           |
+        | pool                   | see `AttentionalPooler.init`   |
         | projection.weight      | N(0, 1 / width)                |
         """
         std = self.config.width**-0.5
@@ -72,11 +71,7 @@ class CocaImageTower(Tower[CocaImageConfig]):
         self, pixels: Float[Tensor, "batch 3 height wide"]
     ) -> Float[Tensor, "batch tokens width"]:
         """The first block's input: the class token first, then the patches in reading order."""
-        size = self.config.image_size
-        if pixels.shape[2:] != (size, size):
-            raise ConfigError(
-                f"pictures of {tuple(pixels.shape[2:])} pixels; this tower takes {size} x {size}"
-            )
+        self._check_pictures(pixels, self.config.image_size)
         x = self.patch(pixels).flatten(2).transpose(1, 2)
         first = (self.class_token + self.positions[0]).to(x.dtype).expand(x.shape[0], 1, -1)
         return self.norm_pre(torch.cat([first, self.drop(x + self.positions[1:])], dim=1))
@@ -107,13 +102,13 @@ class CocaImageTower(Tower[CocaImageConfig]):
         return patches + blocks + keys_values + ends + 4 * c.queries * tokens * wide + 2 * wide**2
 
 
-class QueryPool(nn.Module):
+class AttentionalPooler(nn.Module):
     """Learned queries over all tokens (arXiv:2205.01917, §3.2), as open_clip has them: with a norm
     before queries and before keys, and nothing behind.
 
     >>> import torch
-    >>> from diptych.families.coca.image import QueryPool
-    >>> pool = QueryPool(queries=3, heads=2, width=8, wide=6)
+    >>> from diptych.families.coca.image import AttentionalPooler
+    >>> pool = AttentionalPooler(queries=3, heads=2, width=8, wide=6)
     >>> pool.init()
     >>> pool(torch.zeros(2, 5, 8)).shape
     torch.Size([2, 3, 6])

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from diptych.errors import ConfigError
 from diptych.families.coca.config import CocaTextConfig
 from diptych.models.tower import TokenKind, Tower, TowerOutput
+from diptych.nn import word_table
 from diptych.nn.block import block_flops, build_blocks, init_blocks
 
 
@@ -36,10 +37,7 @@ class CocaTextTower(Tower[CocaTextConfig]):
         self.width = width = config.width
         self.class_token = nn.Parameter(torch.empty(width))
         self.positions = nn.Parameter(torch.empty(config.context_length + 1, width))
-        # Not drawn twice: on meta, drawing would import torch's compiler, which takes two seconds.
-        self.tokens = nn.Embedding.from_pretrained(
-            torch.empty(config.vocab_size, width), freeze=False
-        )
+        self.tokens = word_table(config.vocab_size, width)
         self.blocks = build_blocks(config)
         self.norm_post = nn.LayerNorm(width, config.norm_eps)
         self.projection = nn.Linear(width, embed_dim, bias=False)

@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from diptych.errors import ConfigError, UnknownNameError
+from diptych.errors import UnknownNameError
 from diptych.families.eva import EvaConfig
 from diptych.families.eva.initial import TABLES
 from diptych.models.tower import TokenKind, Tower, TowerOutput
@@ -208,11 +208,7 @@ class EvaTransformer(Tower[EvaConfig]):
         self, pixels: Float[Tensor, "batch 3 height wide"], masked: Masked | None = None
     ) -> tuple[Float[Tensor, "batch tokens width"], Rotary | None]:
         """The first block's input, the class token first, and what turns its queries and keys."""
-        size = self.config.image_size
-        if pixels.shape[2:] != (size, size):
-            raise ConfigError(
-                f"pictures of {tuple(pixels.shape[2:])} pixels; this tower takes {size} x {size}"
-            )
+        self._check_pictures(pixels, self.config.image_size)
         # [batch, width, rows, columns] -> [batch, patches, width]
         x = hide(self.patch(pixels).flatten(2).transpose(1, 2), masked)
         x = x + self.positions[1:].to(x.dtype)

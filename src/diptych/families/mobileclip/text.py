@@ -8,7 +8,7 @@ from diptych.config import Activation
 from diptych.errors import ConfigError
 from diptych.families.mobileclip.config import MobileTextConfig
 from diptych.models.tower import TokenKind, Tower, TowerOutput
-from diptych.nn import Mlp
+from diptych.nn import Mlp, word_table
 from diptych.nn.block import Block, block_flops, build_blocks, init_blocks
 
 _SCALE = 1e-5
@@ -103,10 +103,7 @@ class MobileTextTower(Tower[MobileTextConfig]):
         self.config = config
         self.width = width = config.width
         self.positions = nn.Parameter(torch.empty(config.context_length, width))
-        # Not drawn twice: on meta, drawing would import torch's compiler, which takes two seconds.
-        self.tokens = nn.Embedding.from_pretrained(
-            torch.empty(config.vocab_size, width), freeze=False
-        )
+        self.tokens = word_table(config.vocab_size, width)
         self.blocks = build_blocks(config)
         if config.mixer_kernel:
             self.blocks = nn.ModuleList([self._mixer(), *self.blocks, self._mixer()])

@@ -4,7 +4,6 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from diptych.errors import ConfigError
 from diptych.families.pe.config import PeImageConfig
 from diptych.models.tower import TokenKind, Tower, TowerOutput
 from diptych.nn import PatchDropout, PatchEmbedding, QueryPool
@@ -87,11 +86,8 @@ class PeImageTower(Tower[PeImageConfig]):
         self, pixels: Float[Tensor, "batch 3 height wide"], masked: Masked | None = None
     ) -> tuple[Float[Tensor, "batch tokens width"], Rotary]:
         """The first block's input, the class token first, and what turns queries and keys."""
-        config, size = self.config, self.config.image_size
-        if pixels.shape[2:] != (size, size):
-            raise ConfigError(
-                f"pictures of {tuple(pixels.shape[2:])} pixels; this tower takes {size} x {size}"
-            )
+        config = self.config
+        self._check_pictures(pixels, config.image_size)
         # [batch, width, rows, columns] -> [batch, patches, width]
         x = hide(self.patch(pixels).flatten(2).transpose(1, 2), masked)
         x = x + self.positions[self.class_tokens :].to(x.dtype)

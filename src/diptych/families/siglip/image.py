@@ -80,11 +80,7 @@ class SiglipImageTower(Tower[SiglipImageConfig]):
         self, pixels: Float[Tensor, "batch 3 height wide"], masked: Masked | None = None
     ) -> Float[Tensor, "batch patches width"]:
         """The first block's input: the patches in reading order."""
-        size = self.config.image_size
-        if pixels.shape[2:] != (size, size):
-            raise ConfigError(
-                f"pictures of {tuple(pixels.shape[2:])} pixels; this tower takes {size} x {size}"
-            )
+        self._check_pictures(pixels, self.config.image_size)
         whole = self.config.side * self.config.patch_size
         x = self.patch(pixels[:, :, :whole, :whole]).flatten(2).transpose(1, 2)
         x = hide(x, masked)

@@ -5,13 +5,13 @@ from typing import Any, Literal
 
 from diptych.config import Activation
 from diptych.errors import CheckpointError
+from diptych.families.clip.layouts.timm import PREFIX
 from diptych.families.clip.layouts.towers import OpenClipTower, take_norm_eps
 from diptych.families.timm.config import TimmConfig
 from diptych.families.timm.model import fixed_size
 from diptych.families.timm.pretrained import VITAMIN
 from diptych.weights.mapping import Rule
 
-PREFIX = "visual.trunk."
 _OF_OTHER_TOWERS = ("width", "layers", "head_width", "patch_size", "mlp_ratio", "no_ln_pre")
 
 _TRUNK = Rule("image.trunk.*", f"{PREFIX}*")

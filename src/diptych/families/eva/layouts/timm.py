@@ -10,6 +10,7 @@ from typing import Any
 
 from diptych.config import Activation
 from diptych.errors import CheckpointError
+from diptych.families.clip.layouts.timm import PREFIX
 from diptych.families.clip.layouts.towers import OpenClipTower
 from diptych.families.eva.config import EvaConfig
 from diptych.families.eva.layouts import config, tower
@@ -24,7 +25,6 @@ TOWERS = {
     "eva02_enormous_patch14_clip_224": "eva02-clip-e-14",
 }
 """timm's architectures, and for each a published model that has it."""
-PREFIX = "visual.trunk."
 MARKS = tuple(f"{PREFIX}blocks.0.attn.{name}" for name in ("q_bias", "q_proj.bias"))
 """Names of which one tells such a trunk."""
 

@@ -10,48 +10,34 @@ from typing import Any
 from diptych.config import Activation
 from diptych.config.serialize import difference
 from diptych.errors import CheckpointError
+from diptych.families.clip.layouts import timm
 from diptych.families.clip.layouts.towers import OpenClipTower
 from diptych.families.pe.config import PeImageConfig
 from diptych.families.pe.pretrained import SIZES, image_config
-from diptych.weights.mapping import BATCHED, QUERY_APART, TOKEN, rows
+from diptych.weights.mapping import BATCHED, TOKEN, rows
 
-PREFIX, _NAME = "visual.trunk.", "vit_pe_core_"
-_LATENT, _NORM = f"{PREFIX}attn_pool.latent", f"{PREFIX}norm_pre.weight"
+_NAME, _NORM = "vit_pe_core_", f"{timm.PREFIX}norm_pre.weight"
 
 
 _TRUNK = (
     *rows(
         "image.",
-        PREFIX,
+        timm.PREFIX,
         ("class_token", "cls_token", TOKEN),
         ("positions", "pos_embed", BATCHED),
         ("patch.weight", "patch_embed.proj.weight"),
         ("norm_pre.*", "norm_pre.*"),
         ("norm_post.*", "norm.*"),
-        ("pool.query", "attn_pool.latent", TOKEN),
-        ("pool.qkv.*", ("attn_pool.q.*", "attn_pool.kv.*"), QUERY_APART),
-        ("pool.out.*", "attn_pool.proj.*"),
-        ("pool.norm.*", "attn_pool.norm.*"),
-        ("pool.mlp.up.*", "attn_pool.mlp.fc1.*"),
-        ("pool.mlp.down.*", "attn_pool.mlp.fc2.*"),
         ("projection.*", "head.*"),
     ),
-    *rows(
-        "image.blocks.#.",
-        f"{PREFIX}blocks.#.",
-        ("norm_1.*", "norm1.*"),
-        ("attention.qkv.*", "attn.qkv.*"),
-        ("attention.out.*", "attn.proj.*"),
-        ("norm_2.*", "norm2.*"),
-        ("mlp.up.*", "mlp.fc1.*"),
-        ("mlp.down.*", "mlp.fc2.*"),
-    ),
+    *timm.POOL,
+    *timm.BLOCKS,
 )
 
 
 def _fits(names: Collection[str]) -> bool:
     """SigLIP's towers have such a pool, too, and no norm before the blocks."""
-    return _LATENT in names and _NORM in names
+    return timm.LATENT in names and _NORM in names
 
 
 def _read(cfg: dict[str, Any], activation: Activation) -> PeImageConfig | None:
@@ -91,7 +77,7 @@ def _is(image: PeImageConfig, size: str) -> bool:
 TOWERS = (
     OpenClipTower(
         kind=PeImageConfig,
-        marks=(_LATENT,),
+        marks=(timm.LATENT,),
         fits=_fits,
         rules=lambda names: _TRUNK,
         export_rules=lambda image: _TRUNK,

@@ -10,7 +10,7 @@ from typing import Any
 
 from diptych.config import Activation
 from diptych.errors import CheckpointError
-from diptych.families.clip.layouts import openai
+from diptych.families.clip.layouts import openai, timm
 from diptych.families.clip.layouts.towers import (
     OpenClipTower,
     take_text,
@@ -18,11 +18,10 @@ from diptych.families.clip.layouts.towers import (
 )
 from diptych.families.siglip.config import SiglipImageConfig, SiglipTextConfig
 from diptych.families.siglip.pretrained import SIZES, activation_of
-from diptych.weights.mapping import BATCHED, QUERY_APART, TOKEN, Rule, rows
+from diptych.weights.mapping import BATCHED, Rule, rows
 
-PREFIX = "visual.trunk."
-_LATENT, _PROJECTION = f"{PREFIX}attn_pool.latent", "text.text_projection.weight"
-_PATCH_BIAS = f"{PREFIX}patch_embed.proj.bias"
+_PROJECTION = "text.text_projection.weight"
+_PATCH_BIAS = f"{timm.PREFIX}patch_embed.proj.bias"
 """Other towers of timm with such a pool have none."""
 
 _PICTURES = {
@@ -39,27 +38,13 @@ _NAME = re.compile(r"vit_([a-z0-9]+)_patch(\d+)_siglip_(\d+)")
 _IMAGE = (
     *rows(
         "image.",
-        PREFIX,
+        timm.PREFIX,
         ("positions", "pos_embed", BATCHED),
         ("patch.*", "patch_embed.proj.*"),
         ("norm_post.*", "norm.*"),
-        ("pool.query", "attn_pool.latent", TOKEN),
-        ("pool.qkv.*", ("attn_pool.q.*", "attn_pool.kv.*"), QUERY_APART),
-        ("pool.out.*", "attn_pool.proj.*"),
-        ("pool.norm.*", "attn_pool.norm.*"),
-        ("pool.mlp.up.*", "attn_pool.mlp.fc1.*"),
-        ("pool.mlp.down.*", "attn_pool.mlp.fc2.*"),
     ),
-    *rows(
-        "image.blocks.#.",
-        f"{PREFIX}blocks.#.",
-        ("norm_1.*", "norm1.*"),
-        ("attention.qkv.*", "attn.qkv.*"),
-        ("attention.out.*", "attn.proj.*"),
-        ("norm_2.*", "norm2.*"),
-        ("mlp.up.*", "mlp.fc1.*"),
-        ("mlp.down.*", "mlp.fc2.*"),
-    ),
+    *timm.POOL,
+    *timm.BLOCKS,
 )
 _TEXT = (
     Rule("text.projection.*", "text.text_projection.*"),
@@ -143,8 +128,8 @@ def _has_text(names: Collection[str]) -> bool:
 TOWERS = (
     OpenClipTower(
         kind=SiglipImageConfig,
-        marks=(_LATENT,),
-        fits=lambda names: {_LATENT, _PATCH_BIAS} <= set(names),
+        marks=(timm.LATENT,),
+        fits=lambda names: {timm.LATENT, _PATCH_BIAS} <= set(names),
         rules=lambda names: _IMAGE,
         export_rules=lambda config: _IMAGE,
         read=_read_image,

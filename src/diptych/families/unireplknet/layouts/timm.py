@@ -10,13 +10,13 @@ from typing import Any
 
 from diptych.config import Activation
 from diptych.errors import CheckpointError
+from diptych.families.clip.layouts.timm import PREFIX
 from diptych.families.clip.layouts.towers import OpenClipTower
 from diptych.families.unireplknet.config import UniRepLKNetConfig
 from diptych.families.unireplknet.layouts import names as trunk_names
 from diptych.families.unireplknet.pretrained import TOWERS
 from diptych.weights.mapping import Rule
 
-PREFIX = "visual.trunk."
 HEAD = f"{PREFIX}head.weight"
 """The classifier as the projection, with a bias: open_clip's way with a trunk that it can't take
 apart."""

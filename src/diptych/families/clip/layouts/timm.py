@@ -1,0 +1,34 @@
+"""timm's names of a transformer's parts, which open_clip has of towers that timm builds.
+
+https://github.com/huggingface/pytorch-image-models, timm/models/vision_transformer.py,
+timm/layers/attention_pool.py
+"""
+
+from diptych.weights.mapping import QUERY_APART, TOKEN, rows
+
+PREFIX = "visual.trunk."
+"""Of open_clip's, before them."""
+LATENT = f"{PREFIX}attn_pool.latent"
+"""The query of the attention pool, by which a tower with one is told."""
+POOL = rows(
+    "image.pool.",
+    f"{PREFIX}attn_pool.",
+    ("query", "latent", TOKEN),
+    ("qkv.*", ("q.*", "kv.*"), QUERY_APART),
+    ("out.*", "proj.*"),
+    ("norm.*", "norm.*"),
+    ("mlp.up.*", "mlp.fc1.*"),
+    ("mlp.down.*", "mlp.fc2.*"),
+)
+"""`nn.QueryPool`."""
+BLOCKS = rows(
+    "image.blocks.#.",
+    f"{PREFIX}blocks.#.",
+    ("norm_1.*", "norm1.*"),
+    ("attention.qkv.*", "attn.qkv.*"),
+    ("attention.out.*", "attn.proj.*"),
+    ("norm_2.*", "norm2.*"),
+    ("mlp.up.*", "mlp.fc1.*"),
+    ("mlp.down.*", "mlp.fc2.*"),
+)
+"""`nn.Block`."""
