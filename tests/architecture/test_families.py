@@ -49,12 +49,26 @@ def test_every_folder_is_a_family_and_every_family_a_folder():
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(FAMILIES)))
-def test_a_family_imports_itself_and_clips_towers_and_of_others_what_they_show(path):
+def test_a_family_imports_itself_and_clip_and_of_others_the_towers_configurations(path):
     own = path.relative_to(FAMILIES).parts[0]
     for family in families_in(names := imported(path)) - {own, "clip"}:
         package = f"diptych.families.{family}"
-        shown = {f"{package}.{name}" for name in importlib.import_module(package).__all__}
+        towers = importlib.import_module(package).FAMILY.towers
+        shown = {f"{package}.{tower.__name__}" for tower in towers}
         assert {name for name in names if name.startswith(f"{package}.")} <= shown
+
+
+def test_families_build_on_each_other_in_one_direction():
+    """A folder can be read before those that build on it. CLIP's builds on none."""
+    graph = {name: set[str]() for name in BUILT_IN}
+    for path in FILES:
+        own = path.relative_to(FAMILIES).parts[0]
+        graph[own] |= families_in(imported(path)) - {own}
+    assert not graph["clip"]
+    while free := [name for name, others in graph.items() if not others & set(graph)]:
+        for name in free:
+            del graph[name]
+    assert not graph
 
 
 def test_nobody_outside_names_a_family():
@@ -73,6 +87,11 @@ OWN = {
     "TimmTower": "timm",
     "HuggingFaceText": "huggingface",
     "LocalQueue": "declip",
+    "CocaDecoder": "coca",
+    "PeImage": "pe",
+    "MobileText": "mobileclip",
+    "ClipaText": "clipa",
+    "SiglipText": "siglip",
 }
 
 
