@@ -8,6 +8,8 @@ from torch import nn
 
 from diptych import pretrained
 from diptych.config import ClipConfig
+from diptych.errors import ConfigError
+from diptych.families.clip import ResNetConfig
 from diptych.families.clip import pretrained as clip_models
 from diptych.families.huggingface import HuggingFaceTextConfig
 from diptych.families.timm import TimmConfig
@@ -146,3 +148,8 @@ def test_autocast_keeps_the_answer():
     for a, b in zip(exact, rough):
         torch.testing.assert_close(b.norm(dim=1), torch.ones(4))
         assert (a * b).sum(dim=1).min() > 0.999
+
+
+def test_heads_that_do_not_divide_the_attention_pool_are_refused():
+    with pytest.raises(ConfigError, match="32 times as wide as width 6, .* multiple of heads 7"):
+        ResNetConfig(width=6, heads=7)

@@ -6,6 +6,7 @@ import torch
 
 from diptych.components import implementation, subclass_of
 from diptych.config import ClipConfig, DecoderConfig, TowerConfig
+from diptych.errors import ConfigError
 from diptych.models.clip import Clip
 from diptych.models.decoder import Decoder
 from diptych.models.tower import Tower
@@ -31,6 +32,11 @@ def build(
     image = build_tower(config.image, config.embed_dim, device)
     text = build_tower(config.text, config.embed_dim, device)
     decoder = None if config.decoder is None else _build_decoder(config.decoder, device)
+    if decoder is not None and not decoder.width == image.width == text.width:
+        raise ConfigError(
+            f"the decoder reads tokens of width {decoder.width}, but those of pictures have "
+            f"{image.width} and those of texts {text.width}; make the three alike"
+        )
     with torch.device(device):
         model = Clip(config, image, text, decoder)
     model = model.to(dtype or torch.float32)

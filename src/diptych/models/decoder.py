@@ -16,6 +16,8 @@ class Decoder(nn.Module, Generic[C]):
     """Goes on with a text, given the picture that it is about."""
 
     config: C
+    width: int
+    """Of the tokens that it reads, the text tower's and the image tower's."""
     blocks: nn.ModuleList
     """The repeated blocks in order."""
 

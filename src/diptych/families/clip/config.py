@@ -81,6 +81,11 @@ class ResNetConfig(ImageTowerConfig):
         super().__post_init__()
         if self.image_size % 32:
             raise ConfigError(f"image_size {self.image_size} is not a multiple of 32")
+        if 32 * self.width % self.heads:
+            raise ConfigError(
+                f"the attention pool is 32 times as wide as width {self.width}, and that is not a "
+                f"multiple of heads {self.heads}"
+            )
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -31,6 +31,7 @@ class CocaDecoder(Decoder[CocaDecoderConfig]):
 
     def __init__(self, config: CocaDecoderConfig):
         super().__init__(config)
+        self.width = config.width
         self.blocks = build_blocks(config)
         self.readers = nn.ModuleList(CrossBlock(config) for _ in range(config.layers))
         self.norm_post = nn.LayerNorm(config.width, config.norm_eps)

@@ -4,6 +4,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from diptych.errors import ConfigError
 from diptych.families.coca.config import CocaImageConfig
 from diptych.models.tower import TokenKind, Tower, TowerOutput
 from diptych.nn import PatchDropout, PatchEmbedding
@@ -30,6 +31,16 @@ class CocaImageTower(Tower[CocaImageConfig]):
     """
 
     class_tokens = 1
+
+    @classmethod
+    def check_projection(cls, config: CocaImageConfig, embed_dim: int | None) -> None:
+        """Raises ConfigError without a shared space, and for one that the pool's heads can't
+        share: its queries are as wide."""
+        super().check_projection(config, embed_dim)
+        if embed_dim is not None and embed_dim % config.pool_heads:
+            raise ConfigError(
+                f"embed_dim {embed_dim} is not a multiple of pool_heads {config.pool_heads}"
+            )
 
     def __init__(self, config: CocaImageConfig, embed_dim: int):
         super().__init__()

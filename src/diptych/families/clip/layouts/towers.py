@@ -178,11 +178,6 @@ def _read_resnet(cfg: dict[str, Any], activation: Activation) -> ResNetConfig | 
 
 
 def _write_resnet(image: ResNetConfig) -> dict[str, Any]:
-    if image.width * 32 % image.heads:
-        raise CheckpointError(
-            f"open_clip can't express the attention pool's heads: {image.heads} doesn't divide "
-            f"{image.width * 32}"
-        )
     sizes = {"image_size": image.image_size, "layers": list(image.layers), "width": image.width}
     return sizes | {"head_width": image.width * 32 // image.heads, "patch_size": None}
 
