@@ -251,11 +251,13 @@ class DataConfig(Ranged):
 
 def _check_mixture(flag: str, numbers: tuple[float, ...], sources: Sequence[str]) -> None:
     """Raises ConfigError for numbers that mix no sources, naming the source."""
-    if numbers and len(numbers) != len(sources):
+    if not numbers:
+        return
+    if len(numbers) != len(sources):
         raise ConfigError(
             f"{flag} has {len(numbers)} numbers for {len(sources)} sources in --data.path"
         )
-    for number, source in zip(numbers, sources, strict=False):
+    for number, source in zip(numbers, sources, strict=True):
         if not number > 0:
             address = source.strip().partition("?")[0]  # of a signed one the query is a secret
             raise ConfigError(

@@ -145,8 +145,9 @@ def _column(path: Path, field: str, columns: Sequence[str]) -> int:
 
 def _of_table(path: Path, field: str) -> Iterator[str]:
     """A file of one column may have a header: at worst it is an id that no sample has."""
-    lines = _lines(path)
-    header = next(lines)
+    lines = itertools.dropwhile(str.isspace, _lines(path))
+    if not (header := next(lines, "")):  # nothing but a byte order mark, or empty lines
+        return
     own = "\t" if path.suffix.lower() == ".tsv" else max(_SEPARATORS, key=header.count)
     rows = csv.reader(itertools.chain([header], lines), delimiter=own)
     columns = next(rows)
