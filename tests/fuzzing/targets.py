@@ -53,7 +53,7 @@ from diptych.weights.mapped import read_safetensors
 from diptych.weights.native import save_model
 from diptych.weights.read import read_weights
 from tests import tiny
-from tests.fuzzing import stores
+from tests.fuzzing import id_files, stores
 from tests.inputs.pictures import encoded, photo
 from tests.training.runs import MODEL, small_run
 
@@ -373,6 +373,10 @@ TARGETS: dict[str, Target] = {
     "shard": Target(_shard, lambda folder: _each_sample(folder / "000000.tar")),
     "tar": Target(_shard, lambda folder: index_tar(folder / "000000.tar")),
     "tar index": Target(_tar_index, lambda folder: _each_sample(folder / "000000.tar")),
+    **{
+        f"ids in {kind}": Target(id_files.make_ids(kind), id_files.read_kept)
+        for kind in ("npy", "txt", "csv", "jsonl", "json", "parquet")
+    },
     "csv": Target(_table("csv"), lambda folder: _each_sample(folder / "pairs.csv")),
     "tsv": Target(_table("tsv"), lambda folder: _each_sample(folder / "pairs.tsv")),
     "jsonl": Target(_table("jsonl"), lambda folder: _each_sample(folder / "pairs.jsonl")),
