@@ -60,6 +60,7 @@ def parquet(**columns):
         ("a.csv", text('n,UID\n1,cat/1.png\n2,"7"\n3\n4,ä b\n'), WORDS),
         ("a.csv", text("uid;n\ncat/1.png;1\n7;2\nä b;3\n"), WORDS),
         ("a.csv", text("cat/1.png\n7\nä b\n"), WORDS),
+        ("a.csv", text('"Uid"\ncat/1.png\n7\nä b\n'), WORDS),
         ("a.csv", text("\ufeff\r\n \nuid,n\ncat/1.png,1\n7,2\nä b,3\n"), WORDS),
         ("a.tsv", text("uid\tn\ncat/1.png\t1\n7\t2\nä b\t3\n"), WORDS),
         ("a.parquet", parquet(n=[1, 2, 3], uid=UIDS), UIDS),

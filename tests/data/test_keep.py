@@ -16,7 +16,8 @@ import pytest
 
 from diptych.config import DataConfig, PreprocessConfig
 from diptych.config.serialize import to_dict
-from diptych.data import Loader, open_source, shard_ids
+from diptych.data import Loader, keep, open_source, shard_ids
+from diptych.data.id_file import read_ids
 from diptych.errors import ConfigError, DataError
 from diptych.inputs import Preprocess
 from tests.data.builders import Spelling, picture, write_tar
@@ -142,12 +143,38 @@ def test_ids_are_read_once_and_those_of_a_changed_shard_anew(tmp_path, shards, r
     assert read() == ["00001.tar"]
 
 
-def test_what_is_kept_and_cut_is_made_again(tmp_path, shards):
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda data: data[:-1],
+        lambda data: bytes([data[0] ^ 1]) + data[1:],
+        lambda data: data.replace(b'"crc32"', b'"crc33"'),
+    ],
+    ids=["cut", "another number", "another version's"],
+)
+def test_what_is_kept_and_damaged_is_made_again(tmp_path, shards, damage):
     ids = datacomp(tmp_path / "ids.npy", range(5))
     opened(tmp_path, shards, ids)
-    for path in (tmp_path / "cache" / "keep").iterdir():
-        path.write_bytes(path.read_bytes()[:-1])
-    assert numbers(opened(tmp_path, shards, ids)[0]) == [*range(5)]
+    kept = {path: path.read_bytes() for path in (tmp_path / "cache" / "keep").iterdir()}
+    assert len(kept) == 2
+    for path, data in kept.items():
+        path.write_bytes(damage(data))
+        assert numbers(opened(tmp_path, shards, ids)[0]) == [*range(5)]
+        assert path.read_bytes() == data
+
+
+def test_ids_that_change_while_they_are_read_are_refused(tmp_path, shards, monkeypatch):
+    ids = datacomp(tmp_path / "ids.npy", range(5))
+
+    def changing(path, field):
+        yield from read_ids(path, field)
+        datacomp(path, range(6))
+
+    monkeypatch.setattr(keep, "read_ids", changing)
+    with pytest.raises(DataError, match="ids.npy.*was changed while it was read: start again"):
+        opened(tmp_path, shards, ids)
+    monkeypatch.undo()
+    assert numbers(opened(tmp_path, shards, ids)[0]) == [*range(6)]
 
 
 def test_processes_share_the_reading(tmp_path, shards, read):

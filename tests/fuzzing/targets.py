@@ -377,6 +377,7 @@ TARGETS: dict[str, Target] = {
         f"ids in {kind}": Target(id_files.make_ids(kind), id_files.read_kept)
         for kind in ("npy", "txt", "csv", "jsonl", "json", "parquet")
     },
+    "kept rows": Target(id_files.make_kept, id_files.read_kept_again),
     "csv": Target(_table("csv"), lambda folder: _each_sample(folder / "pairs.csv")),
     "tsv": Target(_table("tsv"), lambda folder: _each_sample(folder / "pairs.tsv")),
     "jsonl": Target(_table("jsonl"), lambda folder: _each_sample(folder / "pairs.jsonl")),

@@ -144,7 +144,8 @@ def _column(path: Path, field: str, columns: Sequence[str]) -> int:
 
 
 def _of_table(path: Path, field: str) -> Iterator[str]:
-    """A file of one column may have a header: at worst it is an id that no sample has."""
+    """A file of one column may have a header, by the field's name. Another name is at worst an id
+    that no sample has."""
     lines = itertools.dropwhile(str.isspace, _lines(path))
     if not (header := next(lines, "")):  # nothing but a byte order mark, or empty lines
         return
@@ -152,7 +153,7 @@ def _of_table(path: Path, field: str) -> Iterator[str]:
     rows = csv.reader(itertools.chain([header], lines), delimiter=own)
     columns = next(rows)
     place = _column(path, field, columns)
-    if len(columns) == 1:
+    if len(columns) == 1 and columns[0].strip().casefold() != field.casefold():
         yield columns[0].strip()
     for row in rows:
         yield row[place].strip() if place < len(row) else ""

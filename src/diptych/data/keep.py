@@ -56,14 +56,20 @@ def open_kept(path: str, field: str, cache: Path) -> KeptIds:
         for start in range(0, len(table), _PIECE):
             digest.update(table[start : start + _PIECE].tobytes())
         table.flush()
+        if _version(place, field) != version:
+            raise DataError(f"{path}, a file of ids, was changed while it was read: start again")
         return {"digest": digest.hexdigest()}
 
-    try:
-        version = file_version(place, field)
-    except OSError as error:
-        raise DataError(f"{path}, a file of ids, can't be read: {error.strerror}") from None
+    version = _version(place, field)
     values, about = mapped_once(cache / "keep" / f"{version}.ids", ID, write)
     return KeptIds(place, field, values, about["digest"])
+
+
+def _version(path: Path, field: str) -> str:
+    try:
+        return file_version(path, field)
+    except OSError as error:
+        raise DataError(f"{path}, a file of ids, can't be read: {error.strerror}") from None
 
 
 class _Matched(NamedTuple):

@@ -3,6 +3,7 @@
 import json
 import tempfile
 import warnings
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,8 @@ from diptych.errors import DataError, DataWarning
 
 _TAIL = 256
 """Bytes at a file's end that say what it is."""
+_PIECE = 1 << 22
+"""Bytes that are checked at a time."""
 
 Write = Callable[[Path], dict[str, Any]]
 """Fills a file, and returns what is to be known of it."""
@@ -21,8 +24,9 @@ Write = Callable[[Path], dict[str, Any]]
 
 def mapped_once(target: Path, kind: np.dtype[Any], write: Write) -> tuple[np.ndarray, Any]:
     """The array in the file `target`, and what is known of it; written by one of the machine's
-    processes while the others wait. Where it can't be written, each has one that is gone with it,
-    which a DataWarning says. Raises DataError where there is no place for that either.
+    processes while the others wait. A file that isn't as it was written is made again. Where it
+    can't be written, each has one that is gone with it, which a DataWarning says. Raises DataError
+    where there is no place for that either.
 
     >>> import tempfile
     >>> import numpy as np
@@ -38,7 +42,8 @@ def mapped_once(target: Path, kind: np.dtype[Any], write: Write) -> tuple[np.nda
 
     def whole(place: Path) -> None:
         about = write(place)
-        said = json.dumps(about | {"bytes": place.stat().st_size}).encode()
+        size = place.stat().st_size
+        said = json.dumps(about | {"bytes": size, "crc32": _checksum(place, size)}).encode()
         with place.open("ab") as file:
             file.write(said.rjust(_TAIL))
 
@@ -68,15 +73,24 @@ def _alone(name: str, kind: np.dtype[Any], whole: Callable[[Path], None]) -> Any
 
 
 def _opened(place: Path, kind: np.dtype[Any]) -> tuple[np.ndarray, Any] | None:
-    """None: there is none, or not all of it."""
+    """None: there is none, or it isn't as it was written."""
     try:
         size = place.stat().st_size - _TAIL
         with place.open("rb") as file:
             file.seek(max(0, size))
             about = json.loads(file.read())
-        if about["bytes"] != size:
+        if about["bytes"] != size or about["crc32"] != _checksum(place, size):
             return None
         array = np.memmap(place, kind, "r", shape=(size // kind.itemsize,)) if size else None
     except (OSError, ValueError, KeyError, TypeError):
         return None
     return np.zeros(0, kind) if array is None else array, about
+
+
+def _checksum(place: Path, size: int) -> int:
+    """Of the first bytes; read, not mapped, so that they count as no process's memory."""
+    found = 0
+    with place.open("rb") as file:
+        for start in range(0, size, _PIECE):
+            found = zlib.crc32(file.read(min(_PIECE, size - start)), found)
+    return found
