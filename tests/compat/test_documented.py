@@ -14,6 +14,9 @@ from diptych.inputs import Preprocess
 
 DOCS = Path(__file__).parents[2] / "docs"
 ROWS = re.findall(r"^\| `(.+?)` \| .*`(.+?)`.* \|$", (DOCS / "compat.md").read_text(), re.MULTILINE)
+MODULES = re.findall(
+    r"^\| `(\w+)` \| (`\w+`(?:, `\w+`)*) \|$", (DOCS / "compat.md").read_text(), re.MULTILINE
+)
 IMPORTS = [row for row in ROWS if "import" in row[0]]
 
 
@@ -30,6 +33,13 @@ def test_each_import_of_the_table_works(old, new):
     wanted = re.sub(r".*import ", "", old).split(", ") if names == "..." else [names]
     found = importlib.import_module(module)
     for name in wanted:
+        assert hasattr(found, name), name
+
+
+@pytest.mark.parametrize(("module", "names"), MODULES)
+def test_each_name_of_open_clips_is_where_the_table_says(module, names):
+    found = importlib.import_module(f"diptych.compat.{module}")
+    for name in re.findall(r"\w+", names):
         assert hasattr(found, name), name
 
 

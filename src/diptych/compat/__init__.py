@@ -10,12 +10,14 @@ stands in docs/compat.md.
 
 from diptych.compat.checkpoint import load_checkpoint
 from diptych.compat.clip import build_eva_model_and_transforms
+from diptych.compat.constants import OPENAI_DATASET_MEAN, OPENAI_DATASET_STD
 from diptych.compat.factory import (
     create_model,
     create_model_and_transforms,
     create_model_from_pretrained,
 )
-from diptych.compat.listed import (
+from diptych.compat.model import OpenClipModel
+from diptych.compat.pretrained import (
     add_model_config,
     download_pretrained,
     get_model_config,
@@ -27,13 +29,28 @@ from diptych.compat.listed import (
     list_pretrained_models_by_tag,
     list_pretrained_tags_by_model,
 )
-from diptych.compat.model import OpenClipModel
-from diptych.compat.tokenize import decode, get_tokenizer, tokenize
+from diptych.compat.tokenizer import decode, get_tokenizer, tokenize
+from diptych.compat.zero_shot_classifier import (
+    build_zero_shot_classifier,
+    build_zero_shot_classifier_legacy,
+)
+from diptych.compat.zero_shot_metadata import (
+    IMAGENET_CLASSNAMES,
+    OPENAI_IMAGENET_TEMPLATES,
+    SIMPLE_IMAGENET_TEMPLATES,
+)
 
 __all__ = [
+    "IMAGENET_CLASSNAMES",
+    "OPENAI_DATASET_MEAN",
+    "OPENAI_DATASET_STD",
+    "OPENAI_IMAGENET_TEMPLATES",
     "OpenClipModel",
+    "SIMPLE_IMAGENET_TEMPLATES",
     "add_model_config",
     "build_eva_model_and_transforms",
+    "build_zero_shot_classifier",
+    "build_zero_shot_classifier_legacy",
     "create_model",
     "create_model_and_transforms",
     "create_model_from_pretrained",

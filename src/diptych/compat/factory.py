@@ -31,10 +31,10 @@ import torch
 
 from diptych.checkpoints import load_model, start_tower
 from diptych.compat import places
-from diptych.compat.listed import configured
 from diptych.compat.model import OpenClipModel
 from diptych.compat.options import refuse
-from diptych.compat.transforms import TrainTransform
+from diptych.compat.pretrained import configured
+from diptych.compat.transform import TrainTransform
 from diptych.config import ClipConfig, TowerConfig
 from diptych.encoder.load import device_of
 from diptych.errors import ConfigError, RandomWeightsWarning, UnknownNameError

@@ -41,7 +41,7 @@ TEMPLATES: dict[str, tuple[str, ...]] = {
 }
 
 
-_PLACEHOLDER = re.compile(r"\{(c|class|classname|class_name|label|name)?\}", re.IGNORECASE)
+_PLACEHOLDER = re.compile(r"\{(0|c|class|classname|class_name|label|name)?\}", re.IGNORECASE)
 """Where the class name goes: ours, CLIP_benchmark's, and what others write."""
 
 

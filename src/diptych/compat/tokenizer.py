@@ -12,8 +12,8 @@ from diptych import pretrained as published
 from diptych.checkpoints.content import read
 from diptych.checkpoints.describe import read_config
 from diptych.compat import places
-from diptych.compat.listed import configured
 from diptych.compat.options import refuse
+from diptych.compat.pretrained import configured
 from diptych.config import ClipConfig, TokenizerConfig
 from diptych.errors import UnknownNameError
 from diptych.inputs import ClipTokenizer, Tokenizer, build_tokenizer
