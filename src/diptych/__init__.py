@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from diptych import recipes
     from diptych.checkpoints import convert, load_image_tower
     from diptych.config import ClipConfig, Run
+    from diptych.diagnosis import diagnose
     from diptych.encoder import Encoder, load, reinforce
     from diptych.errors import DiptychError
     from diptych.evaluation import evaluate
@@ -30,6 +31,7 @@ __all__ = [
     "Index",
     "Run",
     "convert",
+    "diagnose",
     "evaluate",
     "fit",
     "load",
@@ -45,6 +47,7 @@ _HOME = {
     "Index": "search",
     "Run": "config",
     "convert": "checkpoints",
+    "diagnose": "diagnosis",
     "evaluate": "evaluation",
     "fit": "training",
     "load": "encoder",

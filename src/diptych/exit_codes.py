@@ -20,7 +20,8 @@ class ExitCode(IntEnum):
 
 _MEANING = {
     ExitCode.DONE: "done",
-    ExitCode.PARTLY: "a part failed, such as one of several tasks; or a defect, with a traceback",
+    ExitCode.PARTLY: "a part failed, such as one of several tasks, or doctor found something; or a "
+    "defect, with a traceback",
     ExitCode.REFUSED: "failed: the sentence says what to change before it is started again",
     ExitCode.AGAIN: "stopped from outside and saved: start it again with --resume",
 }

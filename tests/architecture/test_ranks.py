@@ -22,7 +22,7 @@ RANKS = {
     7: ["pretrained", "recipes"],
     8: ["checkpoints"],
     9: ["encoder", "datasets"],
-    10: ["evaluation", "search"],
+    10: ["diagnosis", "evaluation", "search"],
     11: ["training", "reports"],
     12: ["app", "experiments"],
     13: ["cli", "compat"],

@@ -38,6 +38,7 @@ VERBS = {
     "caption": "what a model that writes captions writes of pictures",
     "embed": "make an index of a folder of pictures, or bring it up to date",
     "search": "find pictures in an index by a text or a picture",
+    "doctor": "why two loads of the same model give other vectors",
     "models": "names, sizes, and where weights are",
     "reinforce": "store what teachers make of training pairs, to distil from",
     "convert": "weights from one layout to another",
