@@ -25,6 +25,7 @@ NAMES = (
     "loss",
     "late_interaction",
     "views",
+    "teachers",
     "unireplknet",
     "probe",
     "retrieval",
