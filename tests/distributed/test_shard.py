@@ -64,19 +64,23 @@ SIX = {
 }
 # Objective, tower (in place of the small one of its side), micro-batches, checkpointing, optimiser:
 # each objective once, and each value of the others with its neighbours.
-CASES = [
+EACH_OBJECTIVE = [
     ("clip", None, 1, False, "adamw"),
     ("siglip", EVA, 2, True, "adamw"),
     ("slip", None, 2, False, "adamw"),
     ("declip", EVA, 1, False, "adamw"),
     ("filip", None, 1, True, "adamw"),
     ("defilip", EVA, 2, True, "adamw"),
+]
+CASES = [
+    *EACH_OBJECTIVE,
     ("clip", RESNET, 1, True, "adamw"),
     ("clip", EVA, 2, True, "lamb"),
 ]
 OF_TRANSFORMERS = ("clip", BERT, 2, True, "adamw")
 ALL = [(*case, "adamw") for case in product(SIX, (None, EVA), (1, 2), (False, True))]
 ALL += [("clip", EVA, 2, True, name) for name in ("lamb", "lamb-deepspeed", "lion")]
+ALL += [("clip", RESNET, 1, True, "adamw")]
 REPLICATE = ShardConfig()
 ZERO2, ZERO3 = ShardConfig(mode="zero2"), ShardConfig(mode="zero3")
 HYBRID = ShardConfig(mode="zero3", nodes=True)
@@ -161,45 +165,43 @@ def trained(peers, name, tower, cut, checkpointing, optimizer, shard=REPLICATE):
     return loss, weights, average
 
 
-def all_trained(peers, modes, cases):
+def all_trained(peers, work):
     peers = replace(peers, per_node=2)
-    return [[trained(peers, *case, shard) for case in cases] for shard in modes]
+    return [[trained(peers, *case, shard) for case in cases] for shard, cases in work]
 
 
 # In the same processes: torch works out once how each operation on shards of some shape goes.
-# Every second case on four of them: the rest is among the slow ones.
 @pytest.mark.parametrize(
-    ("size", "modes", "cases"), [(2, (REPLICATE, ZERO2, ZERO3), CASES), (4, (HYBRID,), CASES[::2])]
-)
-def test_every_mode_trains_as_one_process_does(size, modes, cases):
-    assert_all_train_as_one(size, modes, cases)
-
-
-@pytest.mark.parametrize(
-    ("size", "modes"),
+    ("size", "work"),
     [
-        (2, (ZERO3,)),
-        pytest.param(2, (REPLICATE, ZERO2), marks=pytest.mark.slow),
-        pytest.param(4, (HYBRID,), marks=pytest.mark.slow),
+        (2, [(REPLICATE, CASES), (ZERO2, CASES), (ZERO3, [*CASES, OF_TRANSFORMERS])]),
+        (4, [(HYBRID, EACH_OBJECTIVE)]),
     ],
+    ids=["two", "four"],
 )
-def test_a_text_tower_of_transformers_trains_as_in_one_process(size, modes):
-    assert_all_train_as_one(size, modes, [OF_TRANSFORMERS])
+def test_every_mode_trains_as_one_process_does(size, work):
+    assert_all_train_as_one(size, work)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("size", "shard"), [(2, REPLICATE), (2, ZERO2), (4, HYBRID)])
+def test_a_text_tower_of_transformers_trains_as_in_one_process(size, shard):
+    assert_all_train_as_one(size, [(shard, [OF_TRANSFORMERS])])
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("size", "shard"), [(2, REPLICATE), (2, ZERO2), (2, ZERO3), (4, HYBRID)])
 @pytest.mark.parametrize("objective", SIX)
 def test_all_that_can_be_combined_trains_as_one_process_does(size, shard, objective):
-    assert_all_train_as_one(size, (shard,), [case for case in ALL if case[0] == objective])
+    assert_all_train_as_one(size, [(shard, [case for case in ALL if case[0] == objective])])
 
 
-def assert_all_train_as_one(size, modes, cases):
+def assert_all_train_as_one(size, work):
     def close(found, expected, within):
         torch.testing.assert_close(found, expected, rtol=0, atol=within, msg=lambda m: f"{at}: {m}")
 
-    for results in run_processes(size, all_trained, modes, cases):
-        for shard, found in zip(modes, results, strict=True):
+    for results in run_processes(size, all_trained, work):
+        for (shard, cases), found in zip(work, results, strict=True):
             for case, many in zip(cases, found, strict=True):
                 one, at = alone(case), f"{shard.mode}, {case}"
                 close(many[0], one[0], 1e-10)
