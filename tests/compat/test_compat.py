@@ -66,9 +66,9 @@ def test_options(published):
     model, _, preprocess = compat.create_model_and_transforms(
         published.config, published.weights, **options
     )
-    assert model.clip.config.image.image_size == preprocess.size == 84
-    assert preprocess.config.resize == "squash"
-    assert preprocess.config.mean == (0.5, 0.5, 0.5)
+    assert model.clip.config.image.image_size == preprocess.fused.size == 84
+    assert preprocess.fused.config.resize == "squash"
+    assert preprocess.fused.config.mean == (0.5, 0.5, 0.5)
     assert model.visual.tower.drop.share == 0.5
     quick = compat.create_model("tiny", force_quick_gelu=True, load_weights=False)
     assert quick.config.text.activation == "quick_gelu"

@@ -17,6 +17,11 @@ from diptych.compat.factory import (
     create_model_from_pretrained,
 )
 from diptych.compat.model import OpenClipModel
+from diptych.compat.model_settings import (
+    get_model_preprocess_cfg,
+    get_model_tokenize_cfg,
+    set_model_preprocess_cfg,
+)
 from diptych.compat.pretrained import (
     add_model_config,
     download_pretrained,
@@ -30,6 +35,12 @@ from diptych.compat.pretrained import (
     list_pretrained_tags_by_model,
 )
 from diptych.compat.tokenizer import decode, get_tokenizer, tokenize
+from diptych.compat.transform import (
+    AugmentationCfg,
+    PreprocessCfg,
+    image_transform,
+    image_transform_v2,
+)
 from diptych.compat.zero_shot_classifier import (
     build_zero_shot_classifier,
     build_zero_shot_classifier_legacy,
@@ -41,11 +52,13 @@ from diptych.compat.zero_shot_metadata import (
 )
 
 __all__ = [
+    "AugmentationCfg",
     "IMAGENET_CLASSNAMES",
     "OPENAI_DATASET_MEAN",
     "OPENAI_DATASET_STD",
     "OPENAI_IMAGENET_TEMPLATES",
     "OpenClipModel",
+    "PreprocessCfg",
     "SIMPLE_IMAGENET_TEMPLATES",
     "add_model_config",
     "build_eva_model_and_transforms",
@@ -57,14 +70,19 @@ __all__ = [
     "decode",
     "download_pretrained",
     "get_model_config",
+    "get_model_preprocess_cfg",
+    "get_model_tokenize_cfg",
     "get_pretrained_cfg",
     "get_pretrained_url",
     "get_tokenizer",
+    "image_transform",
+    "image_transform_v2",
     "is_pretrained_cfg",
     "list_models",
     "list_pretrained",
     "list_pretrained_models_by_tag",
     "list_pretrained_tags_by_model",
     "load_checkpoint",
+    "set_model_preprocess_cfg",
     "tokenize",
 ]

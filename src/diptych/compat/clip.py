@@ -25,10 +25,11 @@ from diptych.compat.factory import (
 )
 from diptych.compat.model import LogitsModel
 from diptych.compat.options import refuse
+from diptych.compat.transform import Transform, transform_of
 from diptych.config import ClipConfig
 from diptych.encoder.load import device_of
 from diptych.errors import TextTooLongError
-from diptych.inputs import ClipTokenizer, Preprocess
+from diptych.inputs import ClipTokenizer
 
 __all__ = [
     "available_models",
@@ -49,7 +50,7 @@ def load(
     device: str | torch.device | None = None,
     jit: bool = False,
     download_root: str | Path | None = None,
-) -> tuple[LogitsModel, Preprocess]:
+) -> tuple[LogitsModel, Transform]:
     """The model, whose forward pass gives logits, and its transform: OpenAI's weights of a name
     such as `ViT-B/32`, a file or a folder of any layout, `hf-hub:org/name`. `device` None: the GPU
     if there is one, where the towers are in half precision, as OpenAI's are.
@@ -67,12 +68,12 @@ def load(
     place = device_of(device)
     dtype = torch.float16 if place.type == "cuda" else torch.float32
     clip = load_model(path, config=config, device=place, dtype=dtype).model
-    return LogitsModel(clip).eval(), Preprocess(config.preprocess, config.image.image_size)
+    return LogitsModel(clip).eval(), transform_of(config.preprocess, config.image.image_size)
 
 
 def build_eva_model_and_transforms(
     model_name: str | Path, pretrained: str | Path | None = None, **options: Any
-) -> tuple[LogitsModel, Preprocess]:
+) -> tuple[LogitsModel, Transform]:
     """The model, whose forward pass gives logits, and its transform. `options` are
     `compat.create_model`'s.
 

@@ -13,32 +13,41 @@
 | force_image_size, force_patch_dropout   | done                                                 |
 | force_quick_gelu, image_mean, image_std | done                                                 |
 | image_interpolation, image_resize_mode  | done                                                 |
+| force_preprocess_cfg, aug_cfg           | done                                                 |
 | pretrained_image, pretrained_text       | paths; so are open_clip's `..._path`                 |
 | force_custom_clip, force_custom_text    | no meaning: its layout is seen from a file's names   |
 | pretrained_visual_model, ..._text_model | no meaning, for the same reason                      |
 | pretrained_hf                           | no meaning: no tower is fetched by itself            |
 | weights_only                            | no meaning: always so                                |
-| all others (jit, skip_list, aug_cfg, …) | refused where set                                    |
+| all others (jit, skip_list, …)          | refused where set                                    |
 """
 
 import warnings
+from collections.abc import Mapping
 from dataclasses import fields, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
 import torch
+from torchvision.transforms import Compose  # pyright: ignore[reportMissingTypeStubs]
 
 from diptych.checkpoints import load_model, start_tower
 from diptych.compat import places
 from diptych.compat.model import OpenClipModel
 from diptych.compat.options import refuse
 from diptych.compat.pretrained import configured
-from diptych.compat.transform import TrainTransform
+from diptych.compat.transform import (
+    AugmentationCfg,
+    Transform,
+    in_training,
+    preprocess_config,
+    transform_of,
+    without_size,
+)
 from diptych.config import ClipConfig, TowerConfig
 from diptych.encoder.load import device_of
 from diptych.errors import ConfigError, RandomWeightsWarning, UnknownNameError
-from diptych.inputs import Preprocess
 from diptych.models import Clip, Tower, build
 
 T = TypeVar("T", bound=TowerConfig)
@@ -62,8 +71,9 @@ def create_model(
     force_image_size: int | tuple[int, int] | None = None,
     image_mean: tuple[float, float, float] | None = None,
     image_std: tuple[float, float, float] | None = None,
-    image_interpolation: Literal["bicubic", "bilinear"] | None = None,
+    image_interpolation: Literal["bicubic", "bilinear", "random"] | None = None,
     image_resize_mode: Literal["shortest", "squash", "longest"] | None = None,
+    force_preprocess_cfg: Mapping[str, Any] | None = None,
     pretrained_image: str | Path | bool = "",
     pretrained_text: str | Path | bool = "",
     pretrained_image_path: str | Path | None = None,
@@ -94,13 +104,15 @@ def create_model(
         "mean": image_mean,
         "std": image_std,
         "interpolation": image_interpolation,
-        "resize": image_resize_mode,
+        "resize_mode": image_resize_mode,
     }
+    forced = force_preprocess_cfg or {}
+    changes |= {name: value for name, value in forced.items() if value is not None}
     source = places.find(configured(model_name), pretrained if load_weights else None, cache_dir)
     if require_pretrained and source.path is None:
         raise ConfigError(f"no weights were given for {model_name}; say pretrained=")
     dtype, size, place = PRECISIONS[precision], _side(force_image_size), device_of(device)
-    changed = partial(_changed, preprocess=changes, quick_gelu=force_quick_gelu)
+    changed = partial(_changed, preprocess=changes, quick_gelu=force_quick_gelu, size=size)
     if source.path and load_weights:
         config = changed(source.config) if source.config else None
         clip = load_model(source.path, config=config, dtype=dtype, image_size=size).model
@@ -131,19 +143,20 @@ def create_model_and_transforms(
     pretrained: str | Path | None = None,
     precision: str = "fp32",
     device: str | torch.device = "cpu",
+    aug_cfg: Mapping[str, Any] | AugmentationCfg | None = None,
     **options: Any,
-) -> tuple[OpenClipModel, TrainTransform, Preprocess]:
-    """The model, its transform in training and its transform in evaluation: `options` are those of
-    `create_model`.
+) -> tuple[OpenClipModel, Compose, Transform]:
+    """The model, its transform in training (`aug_cfg`: see `AugmentationCfg`) and its transform in
+    evaluation: `options` are those of `create_model`.
 
     >>> from diptych.compat import create_model_and_transforms
     >>> model, _, preprocess = create_model_and_transforms("tiny", load_weights=False)
-    >>> preprocess.size
-    48
+    >>> preprocess.transforms[1]
+    CenterCrop(size=(48, 48))
     """
     model = create_model(model_name, pretrained, precision, device, **options)
-    preprocess = Preprocess(model.config.preprocess, model.config.image.image_size)
-    return model, TrainTransform(preprocess), preprocess
+    config, size = model.config.preprocess, model.config.image.image_size
+    return model, in_training(config, size, aug_cfg), transform_of(config, size)
 
 
 def create_model_from_pretrained(
@@ -188,9 +201,12 @@ def _start(tower: Tower[Any], side: Literal["image", "text"], path: str | Path |
         start_tower(tower, side, str(path))
 
 
-def _changed(config: ClipConfig, preprocess: dict[str, Any], quick_gelu: bool) -> ClipConfig:
-    given = {name: value for name, value in preprocess.items() if value is not None}
-    config = replace(config, preprocess=replace(config.preprocess, **given))
+def _changed(
+    config: ClipConfig, preprocess: dict[str, Any], quick_gelu: bool, size: int | None
+) -> ClipConfig:
+    side = config.image.image_size if size is None else size
+    said = without_size(preprocess, side)
+    config = replace(config, preprocess=preprocess_config(said, config.preprocess))
     return with_quick_gelu(config) if quick_gelu else config
 
 

@@ -1,35 +1,172 @@
-"""Image transforms as open_clip returns them: from a Pillow picture to a tensor."""
+"""Image transforms as open_clip and eva_clip have them: from a Pillow picture to a tensor."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields
+from typing import Any
 
-import numpy as np
-import torch
-from jaxtyping import Float
-from torch import Tensor
+from torchvision.transforms import Compose  # pyright: ignore[reportMissingTypeStubs]
 
-from diptych.config import AugmentConfig
-from diptych.inputs import Picture, Preprocess, TrainCrop, decode
-from diptych.inputs.room import room
+from diptych.compat.constants import OPENAI_DATASET_MEAN, OPENAI_DATASET_STD
+from diptych.compat.transform_steps import (
+    CenterCropOrPad,
+    MaybeConvertMode,
+    MaybeToTensor,
+    ResizeKeepRatio,
+    Size,
+    Transform,
+    in_evaluation,
+    sides,
+)
+from diptych.compat.transform_training import AugmentationCfg, TrainTransform, in_training
+from diptych.config import PreprocessConfig
+from diptych.config.serialize import from_dict
+from diptych.errors import ConfigError, UnknownNameError
+from diptych.inputs import Preprocess
+
+__all__ = [
+    "AugmentationCfg",
+    "CenterCropOrPad",
+    "MaybeConvertMode",
+    "MaybeToTensor",
+    "PreprocessCfg",
+    "ResizeKeepRatio",
+    "TrainTransform",
+    "Transform",
+    "image_transform",
+    "image_transform_v2",
+    "merge_preprocess_dict",
+    "merge_preprocess_kwargs",
+    "preprocess_config",
+    "transform_of",
+    "without_size",
+]
 
 
-@dataclass(frozen=True)
-class TrainTransform:
-    """open_clip's default in training: a random crop of 0.9 to 1 of the picture's area, then
-    normalisation.
+@dataclass
+class PreprocessCfg:
+    """What a picture becomes; the fields are open_clip's."""
 
-    Draws from torch's global generator. `preprocess` says size and normalisation.
+    size: Any = 224
+    """Pixels of a square's side, or (height, width)."""
+    mode: str = "RGB"
+    mean: tuple[float, ...] = OPENAI_DATASET_MEAN
+    std: tuple[float, ...] = OPENAI_DATASET_STD
+    interpolation: str = "bicubic"
+    resize_mode: str = "shortest"
+    fill_color: int = 0
+
+    def __post_init__(self):
+        if self.mode != "RGB":
+            raise ConfigError(f"mode={self.mode!r} has no counterpart in Diptych; it is RGB")
+
+    @property
+    def num_channels(self) -> int:
+        """Of a picture."""
+        return 3
+
+    @property
+    def input_size(self) -> tuple[int, int, int]:
+        """(channels, height, width)."""
+        return (self.num_channels, *sides(self.size))
+
+
+def image_transform(
+    image_size: Size,
+    is_train: bool,
+    mean: Any = None,
+    std: Any = None,
+    resize_mode: str | None = None,
+    interpolation: str | None = None,
+    fill_color: int = 0,
+    aug_cfg: Mapping[str, Any] | AugmentationCfg | None = None,
+    resize_longest_max: bool = False,
+) -> Compose:
+    """A transform to `image_size`, a square's side or (height, width): in evaluation, or with
+    `is_train` a random crop as `aug_cfg` says.
+
+    `mean`, `std`: three numbers or one for all; None: OpenAI's. `resize_mode`: `shortest`,
+    `longest` or `squash`; `resize_longest_max=True` is how eva_clip says `longest`. Raises
+    ConfigError for other values, and for augmentation that only timm has without `use_timm`.
     """
+    config = preprocess_config(
+        {
+            "mean": mean,
+            "std": std,
+            "interpolation": interpolation,
+            "resize_mode": "longest" if resize_longest_max else resize_mode,
+            "fill_color": fill_color,
+        }
+    )
+    if is_train:
+        return in_training(config, image_size, aug_cfg)
+    return transform_of(config, image_size)
 
-    preprocess: Preprocess
 
-    def __call__(self, picture: Picture) -> Float[Tensor, "3 height width"]:
-        """The normalised crop."""
-        crop = TrainCrop(
-            AugmentConfig(scale=(0.9, 1.0)),
-            self.preprocess.size,
-            self.preprocess.config.interpolation,
+def transform_of(config: PreprocessConfig, size: Size) -> Transform:
+    """In evaluation, to `size`."""
+    height, width = sides(size)
+    fused = Preprocess(config, height) if height == width else None
+    return Transform(in_evaluation(config, size), fused)
+
+
+def image_transform_v2(
+    cfg: PreprocessCfg,
+    is_train: bool,
+    aug_cfg: Mapping[str, Any] | AugmentationCfg | None = None,
+) -> Compose:
+    """`image_transform` of a `PreprocessCfg`."""
+    said = asdict(cfg)
+    del said["mode"]
+    return image_transform(said.pop("size"), is_train, aug_cfg=aug_cfg, **said)
+
+
+def preprocess_config(
+    said: Mapping[str, Any], base: PreprocessConfig | None = None
+) -> PreprocessConfig:
+    """`base`, changed as open_clip's words say; None there leaves a field as it is. Raises
+    ConfigError for a value that a field can't have, UnknownNameError for another word."""
+    words = {"resize_mode": "resize", "fill_color": "fill"}
+    known = [field.name for field in fields(PreprocessCfg) if field.name not in ("size", "mode")]
+    given = dict[str, Any]()
+    for name, value in said.items():
+        if name not in known:
+            raise UnknownNameError("preprocessing option", name, known)
+        if name in ("mean", "std") and isinstance(value, int | float):
+            value = (value,) * 3
+        if value is not None:
+            given[words.get(name, name)] = value
+    if given.get("interpolation") == "random":  # which is bicubic in evaluation there
+        given["interpolation"] = "bicubic"
+    return from_dict(PreprocessConfig, asdict(base or PreprocessConfig()) | given)
+
+
+def without_size(said: Mapping[str, Any] | None, side: int) -> dict[str, Any]:
+    """What a `preprocess_cfg` says beside the size and the mode of a model's pictures. Raises
+    ConfigError where these are others than the model's."""
+    rest = dict(said or {})
+    size = rest.pop("size", None)
+    if size is not None and sides(size) != (side, side):
+        raise ConfigError(
+            f"size={size} isn't the model's, {side}; say force_image_size for pictures of that size"
         )
-        rng = np.random.default_rng(int(torch.randint(2**62, ())))
-        with room.held():
-            square = crop(decode(picture), rng)
-        return self.preprocess.normalise(square[None])[0]
+    PreprocessCfg(mode=rest.pop("mode", None) or "RGB")  # which refuses another one
+    return rest
+
+
+def merge_preprocess_dict(
+    base: PreprocessCfg | Mapping[str, Any], overlay: Mapping[str, Any]
+) -> dict[str, Any]:
+    """The fields of a `PreprocessCfg` in `base`, and those of `overlay` that aren't None before
+    them."""
+    known = {field.name for field in fields(PreprocessCfg)}
+    below = asdict(base) if isinstance(base, PreprocessCfg) else base
+    found = {name: value for name, value in below.items() if name in known}
+    given = {name: value for name, value in overlay.items() if name in known}
+    return found | {name: value for name, value in given.items() if value is not None}
+
+
+def merge_preprocess_kwargs(
+    base: PreprocessCfg | Mapping[str, Any], **overlay: Any
+) -> dict[str, Any]:
+    """`merge_preprocess_dict`, of words."""
+    return merge_preprocess_dict(base, overlay)
