@@ -16,6 +16,8 @@ from diptych.compat.factory import (
     create_model_and_transforms,
     create_model_from_pretrained,
 )
+from diptych.compat.loss import ClipLoss, CoCaLoss, DistillClipLoss, SigLipLoss
+from diptych.compat.loss_choice import create_loss
 from diptych.compat.model import OpenClipModel
 from diptych.compat.model_settings import (
     get_model_preprocess_cfg,
@@ -53,6 +55,9 @@ from diptych.compat.zero_shot_metadata import (
 
 __all__ = [
     "AugmentationCfg",
+    "ClipLoss",
+    "CoCaLoss",
+    "DistillClipLoss",
     "IMAGENET_CLASSNAMES",
     "OPENAI_DATASET_MEAN",
     "OPENAI_DATASET_STD",
@@ -60,10 +65,12 @@ __all__ = [
     "OpenClipModel",
     "PreprocessCfg",
     "SIMPLE_IMAGENET_TEMPLATES",
+    "SigLipLoss",
     "add_model_config",
     "build_eva_model_and_transforms",
     "build_zero_shot_classifier",
     "build_zero_shot_classifier_legacy",
+    "create_loss",
     "create_model",
     "create_model_and_transforms",
     "create_model_from_pretrained",

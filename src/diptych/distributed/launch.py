@@ -85,6 +85,22 @@ def aside(peers: Peers) -> Generator[Peers, None, None]:
         dist.destroy_process_group(group)
 
 
+def peers_met(rank: int, size: int, device: torch.device) -> Peers:
+    """The peers of processes that others' code brought together. Raises ConfigError where there are
+    to be several, and they haven't met.
+
+    >>> import torch
+    >>> from diptych.distributed import peers_met
+    >>> peers_met(0, 1, torch.device("cpu")) == Peers()
+    True
+    """
+    if size > 1 and not dist.is_initialized():
+        raise ConfigError(
+            f"{size} processes, but none have met; call torch.distributed.init_process_group first"
+        )
+    return Peers(rank, size, device)
+
+
 def _place(kind: str) -> torch.device:
     if kind != "cuda":
         return torch.device(kind)

@@ -1,0 +1,156 @@
+"""Losses beside open_clip's, value and gradients, on one process and on two."""
+
+import importlib.util
+from argparse import Namespace
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+from diptych import compat
+from diptych.compat import loss as ours
+from diptych.errors import ConfigError, UnknownNameError
+from tests.distributed.harness import run_processes
+
+if importlib.util.find_spec("open_clip") is None:
+    pytest.skip("open_clip isn't installed", allow_module_level=True)
+EACH = 5
+MODES = [(local, grad) for local in (False, True) for grad in (False, True)]
+
+
+def rows(count: int, rank: int) -> list[torch.Tensor]:
+    """Unit rows of pictures, texts and a teacher's, of one process."""
+    torch.manual_seed(7)
+    widths = (4, 4, 6, 6)
+    found = [F.normalize(torch.randn(count * EACH, width).double(), dim=1) for width in widths]
+    return [each[rank * EACH : (rank + 1) * EACH] for each in found]
+
+
+def peer() -> ModuleType:
+    """open_clip's losses, without the seconds that importing all of it takes in each process."""
+    [folder] = importlib.util.find_spec("open_clip").submodule_search_locations
+    spec = importlib.util.spec_from_file_location("peers_loss", Path(folder) / "loss.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def gradients(values, leaves) -> list[torch.Tensor]:
+    values = values if isinstance(values, tuple) else (values,)
+    sum(value * weight for value, weight in zip(values, (1.0, 0.7))).backward()
+    return [*(value.detach() for value in values), *(leaf.grad for leaf in leaves)]
+
+
+def compared(rank: int, size: int) -> list[tuple[str, list[torch.Tensor], list[torch.Tensor]]]:
+    """Of each loss in each mode: its name, our numbers and open_clip's, features before scales."""
+    theirs, found = peer(), []
+    place = {"rank": rank, "world_size": size}
+
+    def compare(name, made, call):
+        numbers = []
+        for loss in made:
+            images, texts, *teacher = (each.clone() for each in rows(size, rank))
+            leaves = [images, texts, torch.tensor(9.0).double(), torch.tensor(-2.0).double()]
+            for leaf in leaves:
+                leaf.requires_grad_()
+            numbers.append(gradients(call(loss, leaves, teacher), leaves))
+        found.append((name, *numbers))
+
+    for local, grad in MODES:
+        mode = {"local_loss": local, "gather_with_grad": grad, **place}
+        made = [module.ClipLoss(**mode) for module in (ours, theirs)]
+        compare(f"clip {mode}", made, lambda loss, leaves, _: loss(*leaves))
+        made = [module.DistillClipLoss(**mode) for module in (ours, theirs)]
+        compare(
+            f"distill {mode}",
+            made,
+            lambda loss, leaves, teacher: tuple(
+                each + 0 * leaves[3] for each in loss(*leaves[:3], *teacher, torch.tensor(5.0))
+            ),
+        )
+    for exchange in ("bidir", "shift", "reduce", "gather"):
+        made = [module.SigLipLoss(**place, dist_impl=exchange) for module in (ours, theirs)]
+        compare(f"siglip {exchange}", made, lambda loss, leaves, _: loss(*leaves))
+    return found
+
+
+def shares(peers):
+    return compared(peers.rank, peers.size)
+
+
+def test_one_process_has_open_clips_values_and_gradients():
+    for name, mine, theirs in compared(0, 1):
+        for got, expected in zip(mine, theirs, strict=True):
+            torch.testing.assert_close(got, expected, msg=lambda text, name=name: f"{name}: {text}")
+
+
+def test_two_processes_have_open_clips_values_and_gradients():
+    """Of scale and bias averaged, as DDP does."""
+    for (name, *first), (_, *second) in zip(*run_processes(2, shares), strict=True):
+        for mine, theirs in (first, second):
+            for got, expected in zip(mine[:-2], theirs[:-2], strict=True):
+                torch.testing.assert_close(got, expected, msg=lambda text, n=name: f"{n}: {text}")
+        (mine, theirs), (mine_there, theirs_there) = first, second
+        for place in (-2, -1):
+            got, expected = mine[place] + mine_there[place], theirs[place] + theirs_there[place]
+            torch.testing.assert_close(got, expected, msg=lambda text, n=name: f"{n}: {text}")
+
+
+def test_captions_beside_open_clips():
+    CoCaLoss = peer().CoCaLoss
+    images, texts = rows(1, 0)[:2]
+    logits = torch.randn(EACH, 6, 11).double()
+    labels = torch.randint(0, 11, (EACH, 6))  # 0 is padding
+    for weights in ((2.0, 1.0), (2.0, 0.0)):
+        given = (images, texts, logits, labels, torch.tensor(9.0))
+        found, expected = ours.CoCaLoss(*weights)(*given), CoCaLoss(*weights)(*given)
+        for got, wanted in zip(found, expected, strict=True):
+            torch.testing.assert_close(got, wanted, check_dtype=False)
+        said = ours.CoCaLoss(*weights)(*given, output_dict=True)
+        assert list(said) == list(CoCaLoss(*weights)(*given, output_dict=True))
+
+
+def test_the_loss_that_arguments_ask_for():
+    args = Namespace(model="ViT-B-32", distill=False, siglip=False, rank=0, world_size=1)
+    assert type(compat.create_loss(args)) is ours.ClipLoss
+    args.siglip, args.loss_dist_impl = True, "gather"
+    assert type(compat.create_loss(args)) is ours.SigLipLoss
+    args.model, args.coca_caption_loss_weight = "coca_ViT-B-32", 3.0
+    args.coca_contrastive_loss_weight = 0.5
+    loss = compat.create_loss(args)
+    assert (loss.caption_loss_weight, loss.clip_loss_weight) == (3.0, 0.5)
+    args.distill, args.local_loss = True, True
+    loss = compat.create_loss(args)
+    assert type(loss) is ours.DistillClipLoss
+    assert loss.local_loss
+
+
+def test_logits_labels_and_names_of_what_is_returned():
+    images, texts, *teacher = rows(1, 0)
+    by_image, by_text = ours.ClipLoss().get_logits(images, texts, 3.0, torch.tensor(-1.0))
+    torch.testing.assert_close(by_image, 3 * images @ texts.T - 1)
+    torch.testing.assert_close(by_text, by_image.T)
+    assert ours.ClipLoss(rank=1, world_size=2, local_loss=True).get_ground_truth(
+        torch.device("cpu"), 3
+    ).tolist() == [3, 4, 5]
+    assert list(ours.ClipLoss()(images, texts, 3.0, output_dict=True)) == ["contrastive_loss"]
+    names = ours.DistillClipLoss()(images, texts, 3.0, *teacher, 3.0, output_dict=True)
+    assert list(names) == ["contrastive_loss", "distill_loss"]
+    smoothed = ours.ClipLoss(smoothing=0.1)(images, texts, 3.0)
+    rows_and_columns = [
+        F.cross_entropy(logits, torch.arange(EACH), label_smoothing=0.1)
+        for logits in (3 * images @ texts.T, 3 * texts @ images.T)
+    ]
+    torch.testing.assert_close(smoothed, sum(rows_and_columns) / 2)
+
+
+def test_what_is_refused():
+    pair = rows(1, 0)[:2]
+    with pytest.raises(ConfigError, match="init_process_group"):
+        ours.ClipLoss(world_size=2)(*pair, 1.0)
+    with pytest.raises(ConfigError, match="horovod"):
+        ours.ClipLoss(use_horovod=True)(*pair, 1.0)
+    with pytest.raises(UnknownNameError, match="gather"):
+        ours.SigLipLoss(dist_impl="gathr")
