@@ -36,6 +36,7 @@ VERBS = {
     "evaluate": "zero-shot accuracy or retrieval on a folder, a table or shards",
     "classify": "which of some names fits a picture",
     "caption": "what a model that writes captions writes of pictures",
+    "explain": "heat maps: where in a picture a text is, as the model sees it",
     "embed": "make an index of a folder of pictures, or bring it up to date",
     "search": "find pictures in an index by a text or a picture",
     "doctor": "why two loads of the same model give other vectors",

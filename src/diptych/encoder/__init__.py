@@ -3,6 +3,7 @@
 from diptych.encoder.cache import Cache, CacheEntry
 from diptych.encoder.classes import class_vectors, prompts
 from diptych.encoder.encoder import Encoder, Precision
+from diptych.encoder.explain import attention_weights, patch_features
 from diptych.encoder.extract import extract
 from diptych.encoder.features import FeatureExtractor, ImageFeatures, extract_features
 from diptych.encoder.identity import Identity
@@ -20,10 +21,12 @@ __all__ = [
     "Precision",
     "Reinforcement",
     "Texts",
+    "attention_weights",
     "class_vectors",
     "extract",
     "extract_features",
     "load",
+    "patch_features",
     "prompts",
     "reinforce",
 ]

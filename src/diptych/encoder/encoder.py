@@ -25,6 +25,7 @@ from diptych.inputs.room import room
 from diptych.inputs.truncation import find_truncated, warn_if_truncated
 from diptych.models import Clip
 from diptych.models.evaluating import evaluating
+from diptych.models.heat import heat_maps
 from diptych.threads import usable_cores
 
 T = TypeVar("T")
@@ -351,6 +352,46 @@ class Encoder:
         if self.model.logit_bias is None:
             return cosines, logits.softmax(-1)
         return cosines, (logits + self.model.logit_bias.detach().float().cpu()).sigmoid()
+
+    def explain(
+        self,
+        images: Picture | Iterable[Picture],
+        texts: str | Iterable[str],
+        batch_size: int = 8,
+        unreadable: Callable[[int, ImageError], None] | None = None,
+    ) -> Float[Tensor, "*images texts rows columns"]:
+        """Heat maps: where in a picture each text is, a number for each place of the tower's grid;
+        of several pictures, one block of maps each. They lie over the square that `preprocess`
+        makes of a picture.
+
+        Of transformers and attention pools the cosine of a place's own vector with the text, of
+        convolutional nets Grad-CAM's numbers (`models.heat.heat_maps`): a map says where, and only
+        the first kind may be compared between texts. `unreadable` as for `embed_images`.
+
+        >>> import torch
+        >>> from diptych import Encoder, models, pretrained
+        >>> encoder = Encoder(models.build(pretrained.get("tiny")))
+        >>> grey = torch.full((3, 60, 80), 128, dtype=torch.uint8)
+        >>> encoder.explain(grey, ["a cat", "a dog"]).shape
+        torch.Size([2, 3, 3])
+        >>> encoder.explain([grey], "a cat").shape
+        torch.Size([1, 1, 3, 3])
+        """
+        wanted = self.embed_texts(texts)
+
+        def encode(pixels: UInt8[Tensor, "batch 3 size size"]) -> Tensor:
+            with evaluating(self.model, gradients=True):
+                return heat_maps(self.model.image, self._normal(pixels), wanted).cpu()
+
+        found = list(self._of_images(images, encode, batch_size, False, unreadable))
+        if is_picture(images):
+            return found[0][0]
+        return torch.cat(found) if found else torch.zeros(0, len(wanted), 0, 0)
+
+    def pixels(self, images: Iterable[Picture]) -> Float[Tensor, "images 3 size size"]:
+        """What the image tower is called with: pictures prepared and normalised, where and as
+        precise as it is. Raises ImageError for one that can't be read."""
+        return self._normal(torch.stack([self.preprocess.pixels(image) for image in images]))
 
     def _prepare(
         self, item: T, read: Callable[[T], Picture], name: Callable[[T], str]

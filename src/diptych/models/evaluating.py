@@ -8,9 +8,9 @@ from torch import nn
 
 
 @contextmanager
-def evaluating(model: nn.Module) -> Generator[None, None, None]:
-    """Evaluation mode and no gradients within; the modes come back, so that a model in training can
-    be asked.
+def evaluating(model: nn.Module, gradients: bool = False) -> Generator[None, None, None]:
+    """Evaluation mode within, and no gradients unless they are asked for; the modes come back, so
+    that a model in training can be asked.
 
     >>> from diptych import models, pretrained
     >>> from diptych.models.evaluating import evaluating
@@ -25,7 +25,7 @@ def evaluating(model: nn.Module) -> Generator[None, None, None]:
     if training:
         model.eval()
     try:
-        with torch.inference_mode():
+        with torch.enable_grad() if gradients else torch.inference_mode():
             yield
     finally:
         for module in training:

@@ -138,6 +138,22 @@ class Tower(nn.Module, Generic[C]):
         too. None: it has none."""
         return None
 
+    def patch_vectors(
+        self, pixels: Float[Tensor, "batch 3 height wide"]
+    ) -> Float[Tensor, "batch patches embed_dim"] | None:
+        """Of each patch, in reading order, a vector in the shared space of its own: what heat maps
+        compare with texts (`models.heat`). None: this tower reads its patches by no attention or
+        mean that could be taken apart, and its maps come from gradients."""
+        return None
+
+    def read_tokens(
+        self, pixels: Float[Tensor, "batch 3 height wide"]
+    ) -> tuple[Tensor, Tensor, int]:
+        """Tokens [batch, tokens, width], pooled vectors that were computed from them, and how many
+        of the first tokens aren't patches: what gradients of heat maps go through."""
+        tokens, _, pooled = self(pixels)
+        return tokens, pooled, self.class_tokens
+
     def set_patch_gradient(self, factor: float) -> None:
         """Scale the gradient that comes back to the patches' projection (EVA-02, arXiv:2303.11331;
         0: as frozen). Raises ConfigError for a tower that makes no patches by one."""

@@ -40,14 +40,18 @@ class Block(nn.Module):
         pieces: Pieces | None = None,
         rotary: Rotary | None = None,
         mask: Bool[Tensor, "batch tokens tokens"] | None = None,
+        values: bool = False,
     ) -> Tensor:
         """All tokens: [batch, tokens, width], or [tokens, width] of `pieces`. With `pick`, only the
         token `x[pick]` of each row: [batch, width]. `rotary`: see `Attention.forward`.
 
         A tower's last block is asked for the pooled token alone: the others' queries and MLP, five
         sixths of the block, are then not computed. `seen` are the tokens that the picked one
-        attends to (None: all). `mask`: see `Attention.forward`.
+        attends to (None: all). `mask`: see `Attention.forward`. `values`: what attention would add
+        to each token if it attended to itself alone; neither the token nor the MLP.
         """
+        if values:
+            return self.attention(self.norm_1(x), values=True)
         attended = self.attention(self.norm_1(x), causal, pick, seen, pieces, rotary, mask)
         x = (x if pick is None else x[pick]) + attended
         return x + self.mlp(self.norm_2(x))

@@ -6,11 +6,12 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from diptych.config import Activation
+from diptych.nn.attention import Attending, attention_weights
 from diptych.nn.linear import is_bare
 from diptych.nn.mlp import Mlp
 
 
-class QueryPool(nn.Module):
+class QueryPool(Attending):
     """One learned query over all tokens, then a residual perceptron: the multi-head attention pool
     of Zhai et al. (2022, arXiv:2106.04560, §3.2).
 
@@ -45,6 +46,21 @@ class QueryPool(nn.Module):
         k, v = keys_values.unflatten(-1, (2, self.heads, -1)).permute(2, 0, 3, 1, 4).unbind()
         read = self.out(F.scaled_dot_product_attention(q, k, v).flatten(1))
         return read + self.mlp(self.norm(read))
+
+    def read_each(
+        self, x: Float[Tensor, "batch tokens width"]
+    ) -> Float[Tensor, "batch tokens width"]:
+        """Of each token, what a call would give if there were no other."""
+        return self(x.flatten(0, 1)[:, None]).unflatten(0, x.shape[:2])
+
+    def weights(
+        self, x: Float[Tensor, "batch tokens width"]
+    ) -> Float[Tensor, "batch heads 1 tokens"]:
+        """How much the query takes of each token."""
+        width = x.shape[-1]
+        q = self.qkv(self.query)[:width].view(1, self.heads, 1, -1).expand(len(x), -1, -1, -1)
+        k = self.qkv(x)[..., width : 2 * width].unflatten(-1, (self.heads, -1)).transpose(1, 2)
+        return attention_weights(q, k)
 
     def flops(self, tokens: int) -> int:
         """Of `forward` for one row of so many tokens; a multiply-add counts two."""

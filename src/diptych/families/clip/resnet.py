@@ -74,9 +74,14 @@ class AttentionPool(nn.Module):
         self.projection = nn.Linear(width, embed_dim)
 
     def forward(
-        self, x: Float[Tensor, "batch tokens width"]
-    ) -> tuple[Float[Tensor, "batch width"], Float[Tensor, "batch embed_dim"]]:
-        """What attention gives for the query, and its projection."""
+        self, x: Float[Tensor, "batch tokens width"], values: bool = False
+    ) -> tuple[Tensor, Tensor]:
+        """What attention gives for the query [batch, width], and its projection [batch, embed_dim];
+        with `values`, what it would give if it attended to each token alone, the mean left out:
+        [batch, tokens, width] and [batch, tokens, embed_dim]."""
+        if values:
+            read = self.v(x + self.positions[1:])
+            return read, self.projection(read)
         # The mean goes through as a token of its own, with a position: the first, as a class token.
         x = torch.cat([x.mean(dim=1, keepdim=True), x], dim=1) + self.positions
         # [batch, tokens, width] -> [batch, heads, tokens, channels of a head]
@@ -162,6 +167,14 @@ class ResNet(Tower[ResNetConfig]):
         if self.projection is not None:  # the pool's own projection is then an inner layer
             feature, pooled = pooled, self.projection(pooled)
         return TowerOutput(self._select(x, tokens), feature, pooled)
+
+    def patch_vectors(
+        self, pixels: Float[Tensor, "batch 3 height wide"]
+    ) -> Float[Tensor, "batch patches embed_dim"]:
+        """What the pool would give if it attended to this place alone (MaskCLIP: Zhou et al. 2022,
+        arXiv:2112.01071): the pooled vector is a weighted mean of these, head by head."""
+        _, pooled = self.pool(self(pixels).tokens, values=True)
+        return pooled if self.projection is None else self.projection(pooled)
 
     def flops(self) -> int:
         """Of `forward` for one picture; a multiply-add counts two."""

@@ -125,6 +125,20 @@ class VisionTransformer(Tower[VitConfig]):
         chosen = self._select(x, tokens, self.norm_post, self.projection)
         return TowerOutput(chosen, feature, self.projection(feature))
 
+    def patch_vectors(
+        self, pixels: Float[Tensor, "batch 3 height wide"]
+    ) -> Float[Tensor, "batch patches embed_dim"]:
+        """Where the class token is read, what the last block's attention would add to it of this
+        patch alone: the value path (MaskCLIP: Zhou et al. 2022, arXiv:2112.01071), without residual
+        and MLP, which keep the picture and not the place (CLIP Surgery: Li et al. 2023,
+        arXiv:2304.05653). Where the patches' mean is read, the patch itself."""
+        *blocks, last = self.blocks
+        x = self.embed(pixels)
+        for block in blocks:
+            x = block(x)
+        x = last(x, values=self.config.pool == "cls")[:, self.class_tokens :]
+        return self.projection(self.norm_post(x))
+
     def freeze_patches(self) -> None:
         """Leave the patches' projection as it is."""
         self.patch.requires_grad_(False)

@@ -100,6 +100,17 @@ class CocaImageTower(Tower[CocaImageConfig]):
         chosen = self._select(read, tokens, self.norm_post, self.projection)
         return TowerOutput(chosen, feature, self.projection(feature))
 
+    def patch_vectors(
+        self, pixels: Float[Tensor, "batch 3 height wide"]
+    ) -> Float[Tensor, "batch patches embed_dim"]:
+        """What the first query would give if it attended to this patch alone."""
+        x = self.embed(pixels)
+        for block in self.blocks:
+            x = block(x)
+        patches = x[:, 1:]
+        read = self.pool(patches.flatten(0, 1)[:, None], 1)[:, 0]
+        return self.projection(self.norm_post(read)).unflatten(0, patches.shape[:2])
+
     def freeze_patches(self) -> None:
         """Leave the patches' projection as it is."""
         self.patch.requires_grad_(False)

@@ -13,12 +13,13 @@ from diptych.families.eva import EvaConfig
 from diptych.families.eva.initial import TABLES
 from diptych.models.tower import TokenKind, Tower, TowerOutput
 from diptych.nn import GatedMlp, Mlp, PatchDropout, PatchEmbedding, StochasticDepth, is_bare
+from diptych.nn.attention import Attending, attention_weights
 from diptych.nn.block import block_flops
 from diptych.nn.patch import Masked, hide, take_patches
 from diptych.nn.rotary import Rotary, rotary_table, rotate, with_class_token
 
 
-class EvaAttention(nn.Module):
+class EvaAttention(Attending):
     """Self-attention without a bias of the keys, with rotary positions and a norm of the joined
     heads where asked."""
 
@@ -37,9 +38,36 @@ class EvaAttention(nn.Module):
         x: Float[Tensor, "batch tokens width"],
         rotary: Rotary | None = None,
         first: bool = False,
+        values: bool = False,
     ) -> Tensor:
         """[batch, tokens, width] -> the same shape; with `first`, of the first token alone: [batch,
-        width]."""
+        width]; with `values`, each token's own value alone, as if it attended to itself."""
+        if values:
+            return self.out(self.norm(self._project(x)[..., 2 * x.shape[-1] :]))
+        q, k, v = self._heads(x, rotary)
+        joined = F.scaled_dot_product_attention(
+            q[:, :, :1] if first else q, k, v.transpose(1, 2)
+        ).transpose(1, 2)
+        # The norm, where there is one, is sub-LN: it stands before the branch's last matrix and
+        # keeps its input's size in deep towers (Wang et al. 2022, arXiv:2210.06423).
+        return self.out(self.norm(joined[:, 0].flatten(1) if first else joined.flatten(2)))
+
+    def weights(
+        self,
+        x: Float[Tensor, "batch tokens width"],
+        rotary: Rotary | None = None,
+        first: bool = False,
+    ) -> Float[Tensor, "batch heads tokens tokens"]:
+        """Each token's shares of the tokens."""
+        assert not first
+        q, k, _ = self._heads(x, rotary)
+        return attention_weights(q, k)
+
+    def _heads(
+        self, x: Float[Tensor, "batch tokens width"], rotary: Rotary | None
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Queries and keys [batch, heads, tokens, channels], values [batch, tokens, heads,
+        channels]."""
         qkv = self._project(x).unflatten(-1, (3, self.heads, -1))
         # Queries and keys lie side by side, so one multiplication turns both. Values aren't turned:
         # a position is to decide what a token sees, not what it then reads.
@@ -47,12 +75,7 @@ class EvaAttention(nn.Module):
         if rotary is not None:
             qk = rotate(qk, rotary)
         q, k = qk.transpose(1, 3).unbind(2)
-        joined = F.scaled_dot_product_attention(
-            q[:, :, :1] if first else q, k, v.transpose(1, 2)
-        ).transpose(1, 2)
-        # The norm, where there is one, is sub-LN: it stands before the branch's last matrix and
-        # keeps its input's size in deep towers (Wang et al. 2022, arXiv:2210.06423).
-        return self.out(self.norm(joined[:, 0].flatten(1) if first else joined.flatten(2)))
+        return q, k, v
 
     def _project(self, x: Float[Tensor, "batch tokens width"]) -> Tensor:
         """Queries, keys and values: [batch, tokens, 3 * width]."""
@@ -98,9 +121,14 @@ class EvaBlock(nn.Module):
         x: Float[Tensor, "batch tokens width"],
         rotary: Rotary | None = None,
         first: bool = False,
+        values: bool = False,
     ) -> Tensor:
         """[batch, tokens, width] -> the same shape; with `first`, the first token alone: [batch,
-        width]."""
+        width]; with `values`, what attention would add to each token if it attended to itself
+        alone."""
+        if values:
+            own = self.attention(self.norm_1(x) if self.before else x, values=True)
+            return self._finish(own, self.norm_1, self.scale_1)
         attended = self.attention(self.norm_1(x) if self.before else x, rotary, first)
         x = (x[:, 0] if first else x) + self._finish(attended, self.norm_1, self.scale_1)
         return x + self._finish(
@@ -260,6 +288,18 @@ class EvaTransformer(Tower[EvaConfig]):
                 return tokens[:, 1:].mean(dim=1)
             case _:
                 assert_never(self.config.pool)
+
+    def patch_vectors(
+        self, pixels: Float[Tensor, "batch 3 height wide"]
+    ) -> Float[Tensor, "batch patches embed_dim"]:
+        """Where the class token is read, the value path of the last attention, as of CLIP's vision
+        transformer; where a mean is, the patch itself."""
+        *blocks, last = self.blocks
+        x, rotary = self.embed(pixels)
+        for block in blocks:
+            x = block(x, rotary)
+        x = last(x, rotary, values=self.config.pool == "cls")[:, 1:]
+        return self.projection(self.norm_post(x))
 
     def freeze_patches(self) -> None:
         """Leave the patches' projection as it is."""

@@ -130,6 +130,13 @@ class PeImageTower(Tower[PeImageConfig]):
         chosen = normed if tokens == "normed" else self._select(x, tokens, self.norm_post)
         return TowerOutput(chosen, feature, self.projection(feature))
 
+    def patch_vectors(
+        self, pixels: Float[Tensor, "batch 3 height wide"]
+    ) -> Float[Tensor, "batch patches embed_dim"]:
+        """What the pool would give if it attended to this patch alone."""
+        patches = self(pixels, "normed").tokens[:, self.class_tokens :]
+        return self.projection(self.pool.read_each(patches))
+
     def freeze_patches(self) -> None:
         """Leave the patches' projection as it is."""
         self.patch.requires_grad_(False)

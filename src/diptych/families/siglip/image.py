@@ -107,6 +107,12 @@ class SiglipImageTower(Tower[SiglipImageConfig]):
         chosen = normed if tokens in ("normed", "projected") else self._select(x, tokens)
         return TowerOutput(chosen, feature, feature)
 
+    def patch_vectors(
+        self, pixels: Float[Tensor, "batch 3 height wide"]
+    ) -> Float[Tensor, "batch patches embed_dim"]:
+        """What the pool would give if it attended to this patch alone."""
+        return self.pool.read_each(self(pixels, "normed").tokens)
+
     def freeze_patches(self) -> None:
         """Leave the patches' projection as it is."""
         self.patch.requires_grad_(False)

@@ -1,5 +1,6 @@
 """Image towers that timm builds."""
 
+import math
 from collections import OrderedDict
 from typing import Any, assert_never
 
@@ -81,12 +82,35 @@ class TimmTower(Tower[TimmConfig]):
         feature, and the pooled vector. There are only raw tokens."""
         features = self.trunk.forward_features(x)
         feature = self.trunk.forward_head(features, pre_logits=True)
-        if features.ndim == 4:  # a grid, channels first as in most models, or last as in Swin
-            channels_last = features.shape[3] == self.width
-            features = (
-                features.flatten(1, 2) if channels_last else features.flatten(2).transpose(1, 2)
-            )
-        return TowerOutput(self._select(features, tokens), feature, self.projection(feature))
+        seen = self._tokens(features)
+        return TowerOutput(self._select(seen, tokens), feature, self.projection(feature))
+
+    def _tokens(self, features: Tensor) -> Float[Tensor, "batch tokens width"]:
+        if features.ndim == 3:
+            return features
+        # A grid, channels first as in most models, or last as in Swin.
+        channels_last = features.shape[3] == self.width
+        return features.flatten(1, 2) if channels_last else features.flatten(2).transpose(1, 2)
+
+    def read_tokens(
+        self, pixels: Float[Tensor, "batch 3 height wide"]
+    ) -> tuple[Tensor, Tensor, int]:
+        """Of a grid, the trunk's last features. Of tokens, what the last block gets: behind it a
+        class token may be all that is read. What is more than a square of them comes first."""
+        taken = list[Tensor]()
+        hook = self.blocks[-1].register_forward_pre_hook(
+            lambda block, inputs: taken.append(inputs[0])
+        )
+        features = self.trunk.forward_features(pixels)
+        hook.remove()
+        if features.ndim == 4:
+            # Taken apart and put together again, so that the vector depends on the tokens.
+            tokens, shape = self._tokens(features), features.shape
+            rows = tokens if shape[3] == self.width else tokens.transpose(1, 2)
+            taken, features = [tokens], rows.reshape(shape)
+        feature = self.trunk.forward_head(features, pre_logits=True)
+        [tokens] = taken
+        return tokens, self.projection(feature), tokens.shape[1] - math.isqrt(tokens.shape[1]) ** 2
 
     @property
     def feature_width(self) -> int:

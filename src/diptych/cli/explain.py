@@ -1,0 +1,115 @@
+"""diptych explain MODEL cat.jpg "a cat" "a dog" --out maps.png"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+from tyro.conf import Positional, arg
+
+from diptych.cli.options import Compute
+from diptych.cli.parse import parse
+from diptych.cli.pictures import left_out, pictures_of
+from diptych.cli.show import Names, say, show
+from diptych.config.ranges import Filled, Some
+from diptych.errors import ConfigError
+from diptych.writable import check_file
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from diptych.encoder import Encoder
+
+_KINDS = (".png", ".jpg", ".pdf", ".svg", ".npz")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Explain(Compute):
+    """Heat maps: where in a picture a text is, as the model sees it.
+
+    diptych explain MODEL cat.jpg "a cat" "a dog" --out maps.png
+    diptych explain MODEL photos/ "a cat" --out maps.npz       # the numbers
+
+    A row for each picture: the square that the image tower sees, then the square under the map of
+    each text. The table says where the highest number of each map is, in shares of the square.
+    """
+
+    model: Annotated[Positional[str], arg(metavar="MODEL"), Filled("MODEL")]
+    """A run, a checkpoint, hf-hub:org/name, or a name with published weights."""
+    image: Annotated[Positional[str], arg(metavar="PICTURE"), Filled("PICTURE")]
+    """A picture, a folder of them, or a tar shard."""
+    texts: Annotated[Positional[tuple[str, ...]], arg(metavar="TEXT...")] = ()
+    """What to look for."""
+    out: str
+    """.png, .jpg, .pdf or .svg: the maps over their pictures; .npz: the numbers, `maps` of
+    [pictures, texts, rows, columns] with `pictures` and `texts`."""
+    batch_size: Some = 8
+    """Pictures that the tower sees at a time."""
+
+
+def run(arguments: Sequence[str]) -> int:
+    """Parse and do it; 1 if a picture couldn't be read."""
+    options = parse(Explain, "explain", arguments)
+    if not options.texts:
+        raise ConfigError('say at least one text: `diptych explain MODEL PICTURE "a cat"`')
+    out = Path(options.out).expanduser()
+    if out.suffix not in _KINDS:
+        raise ConfigError(f"--out {out}: say a file that ends in {', '.join(_KINDS)}")
+    check_file(out, "--out")
+    unread, bad = list[str](), set[int]()
+    pictures = list(pictures_of(options.image, unread))
+    encoder = options.load(options.model)
+
+    def unreadable(place: int, error: Exception) -> None:
+        bad.add(place)
+        unread.append(left_out(pictures[place][0], str(error)))
+
+    images = [image for _, image in pictures]
+    maps = encoder.explain(images, options.texts, options.batch_size, unreadable)
+    kept = [picture for place, picture in enumerate(pictures) if place not in bad]
+    if kept:
+        names = [name for name, _ in kept]
+        _write(out, encoder, [image for _, image in kept], names, options.texts, maps)
+        _show(names, options.texts, maps)
+        say(out)
+    for line in unread:
+        say(f"left out: {line}", error=True)
+    return 1 if unread else 0
+
+
+def _write(
+    out: Path,
+    encoder: "Encoder",
+    images: Sequence[str | bytes],
+    names: Sequence[str],
+    texts: Sequence[str],
+    maps: "Tensor",
+) -> None:
+    import numpy as np
+    import torch
+
+    from diptych.durable import write_file
+    from diptych.reports.heat import overlay
+
+    def write(target: Path) -> None:
+        with open(target, "wb") as file:
+            if out.suffix == ".npz":
+                np.savez(file, maps=maps.numpy(), pictures=list(names), texts=list(texts))
+                return
+            squares = torch.stack(list(map(encoder.preprocess.pixels, images)))
+            figure = overlay(squares, maps, texts, names)
+            figure.savefig(file, format=out.suffix[1:], dpi=110)
+
+    write_file(out, write)
+
+
+def _show(names: Sequence[str], texts: Sequence[str], maps: "Tensor") -> None:
+    table = Names("picture", "text", "from", "to", "highest at (right, down)")
+    side = maps.shape[-1]
+    for name, its_maps in zip(names, maps, strict=True):
+        for place, (text, each) in enumerate(zip(texts, its_maps, strict=True)):
+            row, column = divmod(int(each.argmax()), side)
+            where = f"{(column + 0.5) / side:.2f}, {(row + 0.5) / side:.2f}"
+            bounds = (f"{float(each.min()):.3f}", f"{float(each.max()):.3f}")
+            table.add_row("" if place else name, text, *bounds, where)
+    show(table)

@@ -1,0 +1,72 @@
+"""`diptych explain`."""
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import diptych
+from diptych.cli import main
+from tests import tiny
+
+
+@pytest.fixture
+def explain(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    tiny.save(tmp_path / "model")
+    tiny.write_pictures(tmp_path / "photos", each=1)
+
+    def call(*arguments):
+        with pytest.raises(SystemExit) as end:
+            main(["explain", "model", *map(str, arguments), "--device", "cpu"])
+        return end.value.code, *capsys.readouterr()
+
+    return call
+
+
+def test_numbers_are_the_encoders_and_the_table_says_where_they_are_highest(explain):
+    code, out, _ = explain("photos", "a red one", "a cat", "--out", "maps.npz")
+    assert code == 0
+    found = np.load("maps.npz")
+    names = [f"photos/{colour}/0.png" for colour in sorted(tiny.COLOURS)]
+    assert found["pictures"].tolist() == names
+    assert found["texts"].tolist() == ["a red one", "a cat"]
+    wanted = diptych.load("model", device="cpu").explain(names, ["a red one", "a cat"])
+    assert np.allclose(found["maps"], wanted.numpy(), atol=1e-6)
+    row, column = divmod(int(found["maps"][0, 0].argmax()), 3)
+    [line] = [line for line in out.splitlines() if names[0] in line]
+    assert f"{(column + 0.5) / 3:.2f}, {(row + 0.5) / 3:.2f}" in line
+
+
+def test_a_picture_has_the_square_and_a_map_for_each_text(explain):
+    code, _, _ = explain("photos/red/0.png", "a $cat$", "a dog", "--out", "maps.png")
+    assert code == 0
+    picture = Image.open("maps.png").convert("RGB")
+    assert picture.width > 2.5 * picture.height  # three squares side by side
+    levels = np.asarray(picture).astype(int)
+    square = levels[picture.height // 2 :, : picture.width // 3].reshape(-1, 3)
+    seen = square[square.min(1) < 200]  # without the white around it
+    assert np.abs(np.median(seen, axis=0) - tiny.COLOURS["red"]).max() < 25
+
+
+def test_what_can_not_be_read_is_left_out_and_said(explain, tmp_path):
+    (tmp_path / "photos" / "broken.png").write_bytes(b"no picture")
+    code, _, err = explain("photos", "red", "--out", "maps.npz")
+    assert code == 1
+    assert "left out: " in err
+    assert "broken.png" in err
+    assert len(np.load("maps.npz")["maps"]) == len(tiny.COLOURS)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (("photos", "--out", "maps.png"), "say at least one text"),
+        (("photos", "red", "--out", "maps"), "say a file that ends in .png"),
+        (("nowhere.png", "red", "--out", "maps.png"), "nowhere.png doesn't exist"),
+    ],
+)
+def test_a_request_that_does_not_fit_is_one_sentence(explain, arguments, sentence):
+    code, _, err = explain(*arguments)
+    assert code in (1, 2)
+    assert sentence in err
+    assert "Traceback" not in err
