@@ -191,3 +191,42 @@ def test_a_decoder_is_counted(capsys):
     lines = [squeezed(line) for line in output(capsys, "coca-vit-b-32").splitlines()]
     assert lines[1].startswith("coca-vit-b-32 224 image, text, decoder 253.56 M")
     assert any("decoder: 100.97 M" in line for line in lines)
+
+
+def test_a_card_says_hardware_use_and_who_says_so(capsys):
+    card = squeezed(output(capsys, "vit-l-14-openai"))
+    for said in ("batch 32,768", "precision fp16, mixed", "hardware 256 V100, 12 days"):
+        assert said in card
+    assert "use research; deployed uses are out of scope" in card
+    assert "source arXiv:2103.00020" in card
+    mim = squeezed(output(capsys, "eva01-g-psz14"))
+    assert "epochs 150; batch 4096; hardware 128 GPUs" in mim
+    assert "teacher OpenAI's CLIP L/14" in mim
+
+
+def test_weights_of_a_tag_have_a_card_of_their_own(capsys):
+    card = squeezed(output(capsys, "ViT-bigG-14/laion2b_s39b_b160k"))
+    assert "weights hf-hub:laion/CLIP-ViT-bigG-14-laion2B-39B-b160k" in card
+    assert "trained data LAION-2B, its English pairs; seen 39 B; batch 160K" in card
+    assert "hardware 512 A100 of 80 GB" in card
+
+
+def test_json_has_the_training_of_every_tag(capsys):
+    [record] = json.loads(output(capsys, "ViT-B-32", "--json"))
+    found = record["tagged"]["ViT-B-32/commonpool_s_clip_s13m_b4k"]["training"]
+    wanted = ("CommonPool, 12.8 M pairs, filtered by CLIP's score", "13 M", "4K", "")
+    assert tuple(found[name] for name in ("data", "seen", "batch", "epochs")) == wanted
+    assert record["tagged"]["ViT-B-32/laion400m_e32"]["training"]["epochs"] == "32"
+    [record] = json.loads(output(capsys, "eva-clip-8b", "--json"))
+    assert record["training"]["hardware"] == "384 A100 of 40 GB"
+    assert record["training"]["image_init"] == "eva-8b-psz14"
+
+
+def test_every_published_file_has_a_card_with_data():
+    bare = []
+    for name in pretrained.names():
+        for label, _ in pretrained.published(pretrained.entry(name)):
+            if not pretrained.card(label).training.says:
+                bare.append(label)
+    # Classifiers that their authors say nothing of.
+    assert {name for name in bare if not name.startswith("unireplknet")} == set()

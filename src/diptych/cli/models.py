@@ -68,7 +68,7 @@ def run(arguments: Sequence[str]) -> None:
     options = parse(Models, "models", arguments)
 
     entries = [
-        pretrained.entry(name) for name in pretrained.names(options.pattern) or [options.pattern]
+        pretrained.card(name) for name in pretrained.names(options.pattern) or [options.pattern]
     ]
     if options.sort or options.under or options.gflops or options.licence:
         _compare(entries, options)
@@ -112,8 +112,10 @@ def _compare(entries: list["Entry"], options: Models) -> None:
 
 
 def _record(entry: "Entry") -> dict[str, Any]:
+    tagged = {name: file for name, file in pretrained.published(entry) if file not in entry.weights}
     return to_dict(entry) | {
-        "sizes": {name: size._asdict() for name, size in _sizes(entry).items()}
+        "tagged": {name: to_dict(file) for name, file in tagged.items()},
+        "sizes": {name: size._asdict() for name, size in _sizes(entry).items()},
     }
 
 
@@ -188,7 +190,8 @@ def _card(entry: "Entry", sizes: dict[str, _Size]) -> Iterator[tuple[str, list[s
             file.licence,
             file.sha256 and f"sha256 {file.sha256}",
         )
-        yield "weights", [_address(file), ", ".join(filter(None, said)), file.note]
+        own = "" if file.training == entry.training else "; ".join(file.training.says)
+        yield "weights", [_address(file), ", ".join(filter(None, said)), file.note, own]
     yield "claimed", _claims(entry)
     yield "by tag", _by_tag(entry)
     yield "trained", ["; ".join(entry.training.says)]

@@ -43,6 +43,45 @@ def figures(values: Sequence[float | None], source: str) -> tuple[Claim, ...]:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Training:
+    """How published weights came about, and for what, as their authors say; what they don't say is
+    empty.
+
+    >>> from diptych.families import Training
+    >>> Training(data="LAION-400M", batch="41K").says
+    ('data LAION-400M', 'batch 41K')
+    """
+
+    data: str = ""
+    languages: str = ""
+    """Of the texts, or how many: `English`, `109`."""
+    seen: str = ""
+    """Samples, with repetitions."""
+    epochs: str = ""
+    batch: str = ""
+    precision: str = ""
+    hardware: str = ""
+    """What it ran on, and for how long."""
+    image_init: str = ""
+    """Whose weights the image tower started from; of ours by name."""
+    text_init: str = ""
+    teacher: str = ""
+    """Of masked image modelling: the model whose features were predicted."""
+    use: str = ""
+    """What the authors say that the weights are for, and what not."""
+    source: str = ""
+    """Who says all this."""
+
+    @property
+    def says(self) -> tuple[str, ...]:
+        """What is known, for people."""
+        values = (
+            (field.name.replace("_", " "), getattr(self, field.name)) for field in fields(self)
+        )
+        return tuple(f"{name} {value}" for name, value in values if value)
+
+
+@dataclass(frozen=True, kw_only=True)
 class Weights:
     """A file of weights, on the Hugging Face hub or elsewhere."""
 
@@ -69,6 +108,8 @@ class Weights:
     """What other libraries call these weights of the model: `model/tag` means this file."""
     note: str = ""
     claims: tuple[Claim, ...] = ()
+    training: Training = Training()
+    """Of this file, where a model's files were trained in several ways."""
 
     @property
     def place(self) -> str:
@@ -79,39 +120,6 @@ class Weights:
         'timm/vit_base_patch32_clip_224.openai/open_clip_model.safetensors'
         """
         return self.link or f"{self.repo}/{self.file}".rstrip("/")
-
-
-@dataclass(frozen=True, kw_only=True)
-class Training:
-    """How the published weights of a model came about, as their authors say; what they don't say is
-    empty.
-
-    >>> from diptych.families import Training
-    >>> Training(data="LAION-400M", batch="41K").says
-    ('data LAION-400M', 'batch 41K')
-    """
-
-    data: str = ""
-    languages: str = ""
-    """Of the texts, or how many: `English`, `109`."""
-    seen: str = ""
-    """Samples, with repetitions."""
-    epochs: str = ""
-    batch: str = ""
-    precision: str = ""
-    image_init: str = ""
-    """Whose weights the image tower started from; of ours by name."""
-    text_init: str = ""
-    teacher: str = ""
-    """Of masked image modelling: the model whose features were predicted."""
-
-    @property
-    def says(self) -> tuple[str, ...]:
-        """What is known, for people."""
-        values = (
-            (field.name.replace("_", " "), getattr(self, field.name)) for field in fields(self)
-        )
-        return tuple(f"{name} {value}" for name, value in values if value)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -3,6 +3,7 @@ here."""
 
 from diptych.families import Claim, Entry, Weights
 from diptych.pretrained.lookup import (
+    card,
     entry,
     get,
     identify,
@@ -21,6 +22,7 @@ __all__ = [
     "Claim",
     "Entry",
     "Weights",
+    "card",
     "entry",
     "get",
     "identify",

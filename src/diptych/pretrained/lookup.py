@@ -5,6 +5,7 @@ import fnmatch
 import functools
 import itertools
 import re
+from dataclasses import replace
 from pathlib import PurePath
 from typing import NamedTuple
 
@@ -55,6 +56,24 @@ def entry(name: str) -> Entry:
     'eva02-clip-l-14-336'
     """
     return _find(name).entry
+
+
+def card(name: str) -> Entry:
+    """`entry`, also of weights that are known by a tag alone: their model, with these weights and
+    what is known of their training. Raises as `entry`.
+
+    >>> from diptych import pretrained
+    >>> found = pretrained.card("ViT-B-32/laion2b_s34b_b79k")
+    >>> found.name, found.weights[0].repo, found.training.batch
+    ('vit-b-32', 'laion/CLIP-ViT-B-32-laion2B-s34B-b79K', '79K')
+    """
+    plain = _plain(name)
+    found = next((pair for pair in _labelled() if _plain(pair[0]) == plain), None)
+    if found is None:
+        return entry(name)
+    label, file = found
+    model = entry(label.rpartition("/")[0])
+    return replace(model, weights=(file,), training=file.training)
 
 
 def get(name: str) -> ClipConfig:

@@ -6,6 +6,7 @@ tokenizer and its 77 tokens; others are their families'.
 """
 
 from diptych.families.clip.figures import measured
+from diptych.families.clip.tags import training_of
 from diptych.families.entry import Weights
 
 TAGS = {
@@ -162,6 +163,7 @@ def _weights(label: str, repository: str) -> Weights:
         format="open-clip",
         licence="CC-BY-NC-4.0" if tag in _METACLIP else licence,
         claims=measured(label) or measured(_twin(label)),
+        training=training_of(label, owner),
     )
 
 

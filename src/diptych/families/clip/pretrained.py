@@ -57,8 +57,20 @@ TRANSFORMERS = {
 # fmt: on
 
 
-_TRAINING = Training(data="400 M pairs of the web (WIT)", epochs="32", batch="32,768")
-"""arXiv:2103.00020, §2.2 and table 18; the model for 336 pixels one epoch more."""
+_TRAINING = Training(
+    data="400 M pairs of the web (WIT)",
+    languages="English",
+    seen="12.8 B",
+    epochs="32",
+    batch="32,768",
+    precision="fp16, mixed",
+    use="research; deployed uses are out of scope, surveillance and face recognition in any case",
+    source="arXiv:2103.00020, §2.2, §2.5 and table 18; OpenAI's model card",
+)
+_OWN_TRAINING = {
+    "vit-l-14": replace(_TRAINING, hardware="256 V100, 12 days"),
+    "vit-l-14-336": replace(_TRAINING, epochs="32, and one of 336 pixels"),
+}
 
 
 _MEASURED = {label.lower(): measured(label) for label in FIGURES}
@@ -87,7 +99,7 @@ def entries() -> list[Entry]:
             config=quick(config),
             weights=tuple(_weights(name)),
             aliases=(f"{name}-openai", f"openai-{name}", f"{name}-quickgelu-openai"),
-            training=_TRAINING,
+            training=_OWN_TRAINING.get(name, _TRAINING),
         )
         for name, config in MODELS.items()
     ]

@@ -81,6 +81,9 @@ def entries() -> list[Entry]:
     return found
 
 
+_HARDWARE = {"ViT-L-14-CLIPA": "4,008 A100 hours", "ViT-H-14-CLIPA-336": "8,640 A100 hours"}
+
+
 def _clipa(name: str) -> Entry:
     data = {"datacomp1b": "datacomp1B", "laion2b": "laion2B"}
     tags = tuple(data) if name == "ViT-H-14-CLIPA-336" else ("datacomp1b",)
@@ -89,7 +92,9 @@ def _clipa(name: str) -> Entry:
         config=CLIPA[name],
         weights=tuple(_clipa_weights(name, tag, data[tag]) for tag in tags),
         training=Training(
-            data="; ".join(data[tag] for tag in tags) + ", first of small pictures and short texts"
+            data="; ".join(data[tag] for tag in tags) + ", first of small pictures and short texts",
+            hardware=_HARDWARE.get(name, ""),
+            source="github.com/UCSC-VLAA/CLIPA, clipa_torch/README.md",
         ),
     )
 
@@ -144,5 +149,5 @@ def _open_vision(size: str, patch_size: int, image_size: int, top_1: float) -> E
         config=open_vision_config(size, patch_size, image_size),
         weights=(Weights(repo=repo, format="open-clip", licence="Apache-2.0", names=(repo,)),),
         claims=figures((top_1,), "github.com/UCSC-VLAA/OpenVision, README.md"),
-        training=Training(data="Recap-DataComp-1B"),
+        training=Training(data="Recap-DataComp-1B", source="arXiv:2505.04601"),
     )

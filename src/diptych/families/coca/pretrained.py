@@ -45,7 +45,12 @@ def entries() -> list[Entry]:
             config=config,
             weights=tuple(_weights(name, tag) for tag in TAGS),
             note=_NOTE,
-            training=Training(data="LAION-2B", seen="13 B", batch="90K"),
+            training=Training(
+                data="LAION-2B",
+                seen="13 B",
+                batch="90K",
+                source="the tag, as its publishers name it",
+            ),
         )
         for name, config in MODELS.items()
     ]

@@ -80,8 +80,17 @@ NOTES = {
 # fmt: on
 
 SOURCE = "DeCLIP's README"
-_YFCC = Training(data="YFCC15M, 15,388,848 pairs", epochs="32", batch="4096", precision="fp32")
-_88M = Training(data="88 M pairs", epochs="32", precision="fp16")
+_YFCC = Training(
+    data="YFCC15M, 15,388,848 pairs",
+    languages="English",
+    epochs="32",
+    batch="4096",
+    precision="fp32",
+    hardware="4 nodes of 8 GPUs",
+    use="academic use",
+    source=f"{SOURCE} and configurations",
+)
+_88M = replace(_YFCC, data="88 M pairs", precision="fp16", languages="", batch="", hardware="")
 _LICENCE = "BSD-2-Clause, academic use (by the README)"
 _DRIVE = "https://drive.google.com/file/d/{}/view"
 

@@ -257,38 +257,60 @@ WEIGHTS = {
 # fmt: on
 
 
+_A100, _A100_80 = "A100 of 40 GB", "A100 of 80 GB"
+_CARD = "EVA-CLIP's model card and commands"
+
+
 def _clip(
-    data: str, seen: str, batch: str, image: str, text: str, precision: str = "fp16"
+    data: str, seen: str, batch: str, image: str, text: str, hardware: str, precision: str = "fp16"
 ) -> Training:
     return Training(
-        data=data, seen=seen, batch=batch, precision=precision, image_init=image, text_init=text
+        data=data,
+        seen=seen,
+        batch=batch,
+        precision=precision,
+        hardware=hardware,
+        image_init=image,
+        text_init=text,
+        source=_CARD,
     )
 
 
-def _mim(teacher: str, seen: str = "") -> Training:
-    return Training(teacher=teacher, seen=seen)
+def _mim(teacher: str, seen: str = "", **more: str) -> Training:
+    return Training(teacher=teacher, seen=seen, source="EVA's READMEs and commands", **more)
 
 
 _400M, _2B, _MERGED = "LAION-400M", "LAION-2B", "Merged-2B (1.6 B of LAION-2B, 0.4 B of COYO-700M)"
+_30M = "30 M pictures of ImageNet-21K, CC12M, CC3M, COCO, ADE20K and Objects365"
 _OPENAI, _LAION = "OpenAI's CLIP ", "OpenCLIP's "
 # By the model cards and, for the initial weights, the authors' commands.
 # fmt: off
 TRAINING = {
-    "eva01-clip-g-14":      _clip(_400M, "11 B", "41K", "eva01-g-psz14", f"{_OPENAI}L/14"),
-    "eva01-clip-g-14-plus": _clip(_MERGED, "11 B", "114K", "eva01-g-psz14", f"{_LAION}H/14"),
-    "eva02-clip-b-16":      _clip(_MERGED, "8 B", "131K", "eva02-b-psz14to16", f"{_OPENAI}B/16"),
-    "eva02-clip-l-14":      _clip(_MERGED, "4 B", "131K", "eva02-l-psz14", f"{_OPENAI}L/14"),
+    "eva01-clip-g-14":      _clip(_400M, "11 B", "41K", "eva01-g-psz14", f"{_OPENAI}L/14",
+                                  f"256 {_A100}"),
+    "eva01-clip-g-14-plus": _clip(_MERGED, "11 B", "114K", "eva01-g-psz14", f"{_LAION}H/14",
+                                  f"112 {_A100}"),
+    "eva02-clip-b-16":      _clip(_MERGED, "8 B", "131K", "eva02-b-psz14to16", f"{_OPENAI}B/16",
+                                  f"64 {_A100}"),
+    "eva02-clip-l-14":      _clip(_MERGED, "4 B", "131K", "eva02-l-psz14", f"{_OPENAI}L/14",
+                                  f"128 {_A100}"),
     "eva02-clip-l-14-336":  _clip(_MERGED, "2 B after 4 B", "61K", "eva02-clip-l-14",
-                                  "eva02-clip-l-14"),
-    "eva02-clip-e-14":      _clip(_2B, "4 B", "115K", "eva02-e-psz14", f"{_LAION}H/14"),
-    "eva02-clip-e-14-plus": _clip(_2B, "9 B", "144K", "eva02-e-psz14", f"{_LAION}bigG/14", "bf16"),
+                                  "eva02-clip-l-14", f"128 {_A100}"),
+    "eva02-clip-e-14":      _clip(_2B, "4 B", "115K", "eva02-e-psz14", f"{_LAION}H/14",
+                                  f"144 {_A100_80}"),
+    "eva02-clip-e-14-plus": _clip(_2B, "9 B", "144K", "eva02-e-psz14", f"{_LAION}bigG/14",
+                                  f"144 {_A100_80}", "bf16"),
     "eva-clip-8b":          _clip(_MERGED, "9 B", "178K", "eva-8b-psz14", "eva02-clip-e-14-plus",
-                                  "bf16"),
-    "eva-clip-8b-448":      _clip(_MERGED, "0.6 B", "24K", "eva-clip-8b", "eva-clip-8b", "bf16"),
+                                  f"384 {_A100}", "bf16"),
+    "eva-clip-8b-448":      _clip(_MERGED, "0.6 B", "24K", "eva-clip-8b", "eva-clip-8b",
+                                  f"384 {_A100}", "bf16"),
     "eva-clip-18b":         _clip(f"{_MERGED}, 20 M of LAION-COCO, 23 M videos", "6 B", "108K",
-                                  "eva-18b-psz14", "eva02-clip-e-14-plus", "bf16"),
-    "eva01-g-psz14":     _mim(f"{_OPENAI}L/14"),
-    "eva02-b-psz14to16": _mim("eva01-clip-g-14"),
+                                  "eva-18b-psz14", "eva02-clip-e-14-plus",
+                                  f"360 {_A100}", "bf16"),
+    "eva01-g-psz14":     _mim(f"{_OPENAI}L/14", data=_30M, epochs="150", batch="4096",
+                              hardware="128 GPUs"),
+    "eva02-b-psz14to16": _mim("eva01-clip-g-14", data="ImageNet-21K", epochs="150", batch="2048",
+                              hardware="32 GPUs"),
     "eva02-l-psz14":     _mim("eva01-clip-g-14"),
     "eva02-e-psz14":     _mim("eva01-clip-g-14"),
     "eva-8b-psz14":      _mim("eva02-clip-e-14-plus", "6 B"),

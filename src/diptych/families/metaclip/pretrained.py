@@ -100,7 +100,7 @@ def entries() -> list[Entry]:
     ]
 
 
-_TRAINING = Training(data="pairs of the web, curated", languages="300")
+_TRAINING = Training(data="pairs of the web, curated", languages="300", source="arXiv:2507.22062")
 
 
 def _entry(

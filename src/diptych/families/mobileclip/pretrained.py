@@ -128,7 +128,11 @@ def entries() -> list[Entry]:
         weights: list[Weights] = []
         for file in FILES[name]:
             weights += file.weights("mobileclip" if first else "open-clip")
-        training = Training(data=_REINFORCED if first else _REINFORCED_2, seen="13 B")
+        training = Training(
+            data=_REINFORCED if first else _REINFORCED_2,
+            seen="13 B",
+            source="arXiv:2311.17049" if first else "arXiv:2508.20691",
+        )
         found.append(
             Entry(name=name.lower(), config=config, weights=tuple(weights), training=training)
         )

@@ -121,5 +121,7 @@ def _entry(name: str) -> Entry:
         weights=weights,
         aliases=(own,),
         claims=tuple(claims),
-        training=Training(data="web pairs, then videos with synthetic captions"),
+        training=Training(
+            data="web pairs, then videos with synthetic captions", source="arXiv:2504.13181"
+        ),
     )

@@ -2,7 +2,7 @@
 arXiv:2502.14786), under open_clip's names, whose repositories hold them in its layout."""
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 from diptych.config import Activation, ClipConfig, PreprocessConfig, TokenizerConfig
@@ -23,11 +23,15 @@ _TANH = ("base_patch32", "large_patch16_siglip_512", "so400m_patch16", "giantopt
 exact form."""
 
 _GREY = (0.5, 0.5, 0.5)
+_USE = "zero-shot classification, retrieval; SigLIP 2: also the image tower of larger models"
 _TRAINING = {
     "SigLIP": Training(data="WebLI", languages="English", batch="32,768"),
     "SigLIP-i18n": Training(data="WebLI", languages="many", batch="32,768"),
-    "SigLIP2": Training(data="WebLI", languages="109", batch="32,768"),
+    "SigLIP2": Training(
+        data="WebLI", languages="109", batch="32,768", hardware="up to 2,048 TPU v5e"
+    ),
 }
+_SOURCES = {"SigLIP2": "arXiv:2502.14786, the model cards"}
 
 
 def activation_of(architecture: str) -> Activation:
@@ -92,6 +96,12 @@ class _Published:
         shared = {"SigLIP": "timm/ViT-B-16-SigLIP", "SigLIP-i18n": "timm/ViT-B-16-SigLIP-i18n-256"}
         return shared.get(self.line, f"timm/{self.name}")
 
+    def _training(self) -> Training:
+        found, first = _TRAINING[self.line], self.line != "SigLIP2"
+        shape = "16 TPU v4, 3 days" if first and self.size.startswith("so400m") else found.hardware
+        source = "arXiv:2303.15343, the model cards"
+        return replace(found, hardware=shape, use=_USE, source=_SOURCES.get(self.line, source))
+
     def entry(self) -> Entry:
         repo = self.repo or f"timm/{self.name}"
         weights = Weights(
@@ -107,7 +117,7 @@ class _Published:
             name=self.name.lower(),
             config=self.config(),
             weights=(weights,),
-            training=_TRAINING[self.line],
+            training=self._training(),
         )
 
 

@@ -61,7 +61,13 @@ CLIP_320 = replace(CLIP, image=replace(CLIP.image, image_size=320))
 
 _CARD = "The card's 847 M weights, 198 GMAC and > 79 % are another model's, a ConvNeXt-XXLarge's."
 _TRAINING = Training(
-    data="LAION-2B, its English pairs", seen="11.7 B", batch="76,800", precision="bf16"
+    data="LAION-2B, its English pairs",
+    languages="English",
+    seen="11.7 B",
+    batch="76,800",
+    precision="bf16",
+    hardware="128 A100 of 40 GB",
+    source="the card's command, read by its own arithmetic (docs/unireplknet.md)",
 )
 """By the card's command, whose 256 epochs are checkpoints of 45,646,078 samples: the last quarter
 at 320 pixels."""
