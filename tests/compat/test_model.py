@@ -125,7 +125,7 @@ def test_what_is_missing_and_what_is_unexpected_is_said(pair):
         assert torch.equal(tensor, part.get(name, before[name])), name
     with pytest.raises(RuntimeError, match="Missing key.*ln_final.bias"):
         ours.load_state_dict(part)
-    with pytest.raises(RuntimeError, match=r"size mismatch for ln_final.weight: \(3,\) in the"):
+    with pytest.raises(RuntimeError, match="size mismatch for ln_final.weight: "):
         ours.load_state_dict(before | {"ln_final.weight": torch.zeros(3)}, strict=False)
 
 

@@ -10,6 +10,7 @@ stands in docs/compat.md.
 
 from diptych.compat.checkpoint import load_checkpoint
 from diptych.compat.clip import build_eva_model_and_transforms
+from diptych.compat.coca_model import CoCa
 from diptych.compat.constants import OPENAI_DATASET_MEAN, OPENAI_DATASET_STD
 from diptych.compat.factory import (
     create_model,
@@ -18,7 +19,13 @@ from diptych.compat.factory import (
 )
 from diptych.compat.loss import ClipLoss, CoCaLoss, DistillClipLoss, SigLipLoss
 from diptych.compat.loss_choice import create_loss
-from diptych.compat.model import OpenClipModel
+from diptych.compat.model import (
+    CLIP,
+    CLIPTextCfg,
+    CLIPVisionCfg,
+    CustomTextCLIP,
+    OpenClipModel,
+)
 from diptych.compat.model_settings import (
     get_model_preprocess_cfg,
     get_model_tokenize_cfg,
@@ -55,8 +62,13 @@ from diptych.compat.zero_shot_metadata import (
 
 __all__ = [
     "AugmentationCfg",
+    "CLIP",
+    "CLIPTextCfg",
+    "CLIPVisionCfg",
     "ClipLoss",
+    "CoCa",
     "CoCaLoss",
+    "CustomTextCLIP",
     "DistillClipLoss",
     "IMAGENET_CLASSNAMES",
     "OPENAI_DATASET_MEAN",

@@ -15,7 +15,8 @@
 | image_interpolation, image_resize_mode  | done                                                 |
 | force_preprocess_cfg, aug_cfg           | done                                                 |
 | pretrained_image, pretrained_text       | paths; so are open_clip's `..._path`                 |
-| force_custom_clip, force_custom_text    | no meaning: its layout is seen from a file's names   |
+| force_custom_clip, force_custom_text    | `model.text` is the text tower; a file's layout is   |
+|                                         | seen from its names                                  |
 | pretrained_visual_model, ..._text_model | no meaning, for the same reason                      |
 | pretrained_hf                           | no meaning: no tower is fetched by itself            |
 | weights_only                            | no meaning: always so                                |
@@ -45,6 +46,7 @@ from diptych.compat.transform import (
     transform_of,
     without_size,
 )
+from diptych.compat.wrapping import wrap
 from diptych.config import ClipConfig, TowerConfig
 from diptych.encoder.load import device_of
 from diptych.errors import ConfigError, RandomWeightsWarning, UnknownNameError
@@ -135,7 +137,8 @@ def create_model(
         )
     for tower in (clip.image, clip.text):
         tower.to(dtype)
-    return OpenClipModel(clip.to(place), bool(output_dict)).eval()
+    custom_text = force_custom_text or force_custom_clip
+    return wrap(clip.to(place), bool(output_dict), custom_text).eval()
 
 
 def create_model_and_transforms(

@@ -16,16 +16,7 @@ def get_model_preprocess_cfg(model: OpenClipModel) -> dict[str, Any]:
     >>> compat.get_model_preprocess_cfg(model)["size"]
     (48, 48)
     """
-    config = model.config.preprocess
-    return {
-        "size": model.visual.image_size,
-        "mode": "RGB",
-        "mean": config.mean,
-        "std": config.std,
-        "interpolation": config.interpolation,
-        "resize_mode": config.resize,
-        "fill_color": config.fill,
-    }
+    return model.preprocess_cfg()
 
 
 def set_model_preprocess_cfg(model: OpenClipModel, preprocess_cfg: Mapping[str, Any]) -> None:

@@ -6,10 +6,11 @@ open_clip has several tensors for one parameter of ours (query, key and value), 
 them all, and `named_parameters` the one parameter by the first of their names.
 """
 
+import functools
 from collections.abc import Mapping, MutableMapping
 from typing import Any
 
-from torch import Tensor
+from torch import Tensor, nn
 
 from diptych.checkpoints.detect import whole
 from diptych.config import ClipConfig
@@ -17,11 +18,30 @@ from diptych.errors import CheckpointError
 from diptych.families.clip.layouts.open_clip import export_table
 from diptych.weights.mapping import Rule, Table
 
+
+class Renamed(nn.Module):
+    """A module whose parameters have other names elsewhere."""
+
+    def rules(self) -> Table:
+        """Our names <-> the others'."""
+        raise NotImplementedError
+
+    @functools.cached_property
+    def table(self) -> Table:
+        """`rules`, made once."""
+        return self.rules()
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Without the table, which can't be pickled."""
+        return {name: value for name, value in vars(self).items() if name != "table"}
+
+
 VISUAL, TEXT, DECODER = "visual.", "text.", "text_decoder."
 
 
-def table_of(config: ClipConfig) -> Table:
+def table_of(config: ClipConfig, custom_text: bool | None = None) -> Table:
     """Our names <-> open_clip's for a model of this configuration, whatever its towers.
+    `custom_text`: whether the text tower's begin with `text.`; None: as open_clip builds it.
 
     >>> from diptych import pretrained
     >>> from diptych.compat.names import table_of
@@ -32,8 +52,18 @@ def table_of(config: ClipConfig) -> Table:
         known = export_table(config).rules
     except CheckpointError:
         known = ()
+    if custom_text is not None:
+        known = tuple(_placed(rule, custom_text) for rule in known)
     towers = (Rule("image.*", f"{VISUAL}*"), Rule("text.*", f"{text_prefix(known)}*"))
     return Table(rules=(*known, *towers, Rule("decoder.*", f"{DECODER}*"), Rule("*", "*")))
+
+
+def _placed(rule: Rule, custom_text: bool) -> Rule:
+    """A rule of the text tower with or without `text.` before the foreign names."""
+    if not rule.ours.startswith(TEXT):
+        return rule
+    bare = (name.removeprefix(TEXT) for name in rule.sources)
+    return Rule(rule.ours, tuple(TEXT * custom_text + name for name in bare), rule.change)
 
 
 def text_prefix(rules: tuple[Rule, ...]) -> str:

@@ -1,15 +1,20 @@
-"""Towers of ours with open_clip's face: `model.visual` and `model.text`."""
+"""Towers of ours with open_clip's face, where open_clip builds them of another library's parts or
+not at all: `model.visual` and `model.text`."""
 
-from collections.abc import Iterator, MutableMapping
-from typing import Any
+import warnings
+from collections.abc import Callable, Collection, Iterator, MutableMapping
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from diptych.compat.names import DECODER, TEXT, VISUAL, part_of, taken
-from diptych.config import ImageTowerConfig, TextTowerConfig
-from diptych.errors import ConfigError
+from diptych.compat.locks import lock_depths, lock_groups, locked_norms
+from diptych.compat.names import DECODER, TEXT, VISUAL, Renamed, part_of, table_of, taken
+from diptych.compat.parts import find
+from diptych.compat.stages import GivesIntermediates, stages_of
+from diptych.config import ClipConfig
+from diptych.errors import AssumptionWarning, ConfigError
 from diptych.models import Decoder, Tower
 from diptych.weights.mapping import Table
 
@@ -17,24 +22,50 @@ _COUNTER = ".num_batches_tracked"
 """Of batch norms: torch, too, doesn't miss it."""
 
 
-class OpenClipTower(nn.Module):
+@runtime_checkable
+class _Grouped(Protocol):
+    """timm's models, which say by what layers they are unlocked."""
+
+    def group_matcher(self, coarse: bool = False) -> dict[str, Any]: ...
+
+
+class OpenClipTower(Renamed):
     """A call gives the pooled vectors alone; with `output_tokens` set to True, (pooled, tokens),
     the tokens behind the final norm.
 
     Parameters have open_clip's names, below another module, too: saving and loading go through
-    torch's own hooks.
+    torch's own hooks. Parts are found by open_clip's names (`visual.trunk.blocks[3]`), and hooks on
+    them fire whenever the tower runs; a tower that reads one token computes that alone in its last
+    block, which is [batch, width] there.
     """
 
-    def __init__(self, tower: Any, table: Table, beside: bool = False):
+    def __init__(
+        self, tower: Any, config: ClipConfig, ours: str, foreign: str, beside: bool = False
+    ):
         super().__init__()
         self.tower = tower
-        self.table = table
+        self._place = (config, ours, foreign)
         self.beside = beside
         """Whether open_clip has the tower's parts beside the other tower: `ln_final`, not
         `text.ln_final`."""
         self.output_tokens = False
+        self._still: list[str] = []
         self.register_state_dict_post_hook(_rename_saved)
         self.register_load_state_dict_pre_hook(_rename_loaded)
+
+    def __getattr__(self, name: str) -> Any:
+        """A module of torch's, or what open_clip calls so."""
+        try:
+            return super().__getattr__(name)
+        except AttributeError:
+            if name.startswith("_") or "tower" not in self.__dict__.get("_modules", ()):
+                raise
+            return find(self.tower, self.table, name)
+
+    def rules(self) -> Table:
+        """Our names <-> open_clip's, within the tower."""
+        config, ours, foreign = self._place
+        return part_of(table_of(config), ours, foreign)
 
     @property
     def dtype(self) -> torch.dtype:
@@ -58,6 +89,21 @@ class OpenClipTower(nn.Module):
         """As the class says. Raises ConfigError where tokens are asked of a tower without any."""
         return self.pool_with_tokens(x) if self.output_tokens else self.pool(x)
 
+    def set_grad_checkpointing(self, enable: bool = True) -> None:
+        """Compute blocks again in the backward pass; of a tower without blocks a warning says that
+        it can't."""
+        try:
+            self.tower.set_checkpointing(enable)
+        except ConfigError as error:
+            warnings.warn(str(error), AssumptionWarning, stacklevel=2)
+
+    def train(self, mode: bool = True) -> "OpenClipTower":
+        """As torch has it, but that frozen statistics of batch norms stay."""
+        super().train(mode)
+        for name in self._still:
+            self.tower.get_submodule(name).eval()
+        return self
+
     def named_parameters(
         self, prefix: str = "", recurse: bool = True, remove_duplicate: bool = True
     ) -> Iterator[tuple[str, nn.Parameter]]:
@@ -66,46 +112,149 @@ class OpenClipTower(nn.Module):
         for name, parameter in super().named_parameters("", recurse, remove_duplicate):
             yield before + self.table.foreign_names(name)[0], parameter
 
+    def _parameters_of(self, begins: str) -> list[tuple[str, nn.Parameter]]:
+        """Our names and parameters of what begins so there."""
+        found: list[tuple[str, nn.Parameter]] = []
+        for name, parameter in self.tower.named_parameters():
+            if self.table.foreign_names(f"tower.{name}")[0].startswith(begins):
+                found.append((name, parameter))
+        return found
+
+    def _lock_groups(self, unlocked: int) -> None:
+        groups: list[list[nn.Parameter]] = []
+        for names in self.tower.layer_groups():
+            groups.append([self.tower.get_parameter(name) for name in names])
+        lock_groups(groups, unlocked)
+
 
 class OpenClipVisual(OpenClipTower):
     """`model.visual`. Pixels are cast to the precision of the weights."""
 
-    def __init__(self, tower: Tower[Any], table: Table, output_dim: int):
-        super().__init__(tower, part_of(table, "image.", VISUAL))
-        config: ImageTowerConfig = tower.config
-        self.output_dim = output_dim
+    def __init__(self, tower: Tower[Any], config: ClipConfig):
+        super().__init__(tower, config, "image.", VISUAL)
+        self.output_dim = config.embed_dim
         """Width of the pooled vectors."""
-        self.image_size = (config.image_size, config.image_size)
+        size = config.image.image_size
+        self.image_size = (size, size)
         """In pixels."""
-        self.input_resolution = config.image_size
+        self.input_resolution = size
         """The same, as OpenAI's models say it."""
+        if tower.grid is not None:
+            self.grid_size = (tower.grid, tower.grid)
+            """Patches along the sides."""
+            self.patch_size = (size // tower.grid, size // tower.grid)
 
     def forward(self, x: Float[Tensor, "batch 3 height width"]) -> Tensor | tuple[Tensor, Tensor]:
         """Pooled vectors of pixels, or (pooled, tokens): the tokens are the patches'."""
         return super().forward(x.to(self.dtype))
 
+    def lock(self, unlocked_groups: int = 0, freeze_bn_stats: bool = False) -> None:
+        """Freeze all but the last groups of layers, and with `freeze_bn_stats` their batch norms'
+        statistics. What stands behind another library's trunk stays as it is, as in open_clip."""
+        trunk = self._parameters_of("trunk.")
+        if not trunk:
+            self._lock_groups(unlocked_groups)
+        elif not unlocked_groups:
+            lock_depths([(parameter, 0) for _, parameter in trunk], 0, 0)
+        else:
+            depths = self._depths(trunk)
+            lock_depths(depths, max(depth for _, depth in depths), unlocked_groups)
+        if freeze_bn_stats:
+            self._still = locked_norms(self.tower)
+            self.train(self.training)
+
+    def _depths(self, trunk: list[tuple[str, nn.Parameter]]) -> list[tuple[nn.Parameter, int]]:
+        module = self.trunk
+        if not (isinstance(module, nn.Module) and isinstance(module, _Grouped)):
+            return [(parameter, self.tower.layer_of(name)) for name, parameter in trunk]
+        from timm.models import group_parameters
+
+        group: Callable[..., Any] = group_parameters
+        found: list[tuple[nn.Parameter, int]] = []
+        for depth, names in group(module, module.group_matcher()).items():
+            found += [(module.get_parameter(name), int(depth)) for name in names]
+        return found
+
+    def forward_intermediates(
+        self,
+        x: Float[Tensor, "batch 3 height width"],
+        indices: int | Collection[int] | None = None,
+        stop_early: bool = False,
+        normalize_intermediates: bool = False,
+        intermediates_only: bool = False,
+        output_fmt: str = "NCHW",
+        output_extra_tokens: bool = False,
+    ) -> dict[str, Any]:
+        """What the blocks of `indices` give, or a convolutional tower's stages; see
+        `compat.intermediates.forward_intermediates`."""
+        x = x.to(self.dtype)
+        layers = {name.split(".")[0] for name in self.state_dict()}
+        trunk = self.trunk if "trunk" in layers else None
+        if isinstance(trunk, nn.Module) and isinstance(trunk, GivesIntermediates):
+            options = {"return_prefix_tokens": True} if output_extra_tokens else {}
+            found = trunk.forward_intermediates(
+                x,
+                indices=indices,
+                norm=normalize_intermediates,
+                stop_early=stop_early,
+                output_fmt=output_fmt,
+                intermediates_only=True,
+                **options,
+            )
+            apart = output_extra_tokens and bool(found) and isinstance(found[0], tuple)
+            output = {"image_intermediates": [each[0] for each in found] if apart else found}
+            if apart:
+                output["image_intermediates_prefix"] = [each[1] for each in found]
+        else:
+            norm = find(self.tower, self.table, "trunk.norm") if trunk is not None else None
+            stages = stages_of(self.tower, self, x, indices)
+            output = stages.form(norm if normalize_intermediates else None, output_fmt)
+            if output_extra_tokens and self.tower.class_tokens:
+                output["image_intermediates_prefix"] = stages.class_tokens()
+        return output if intermediates_only else output | {"image_features": self.pool(x)}
+
 
 class OpenClipText(OpenClipTower):
     """`model.text`."""
 
-    def __init__(self, tower: Tower[Any], table: Table, prefix: str):
-        super().__init__(tower, part_of(table, "text.", prefix), beside=not prefix)
-        config: TextTowerConfig = tower.config
-        self.context_length = config.context_length
+    def __init__(self, tower: Tower[Any], config: ClipConfig, prefix: str):
+        super().__init__(tower, config, "text.", prefix, beside=not prefix)
+        self.context_length = config.text.context_length
         """Ids of a text at the most."""
-        self.vocab_size = config.vocabulary
+        self.vocab_size = config.text.vocabulary
         """Different ids; None: only the library that the tower comes from can tell."""
 
     def forward(self, x: Int[Tensor, "batch length"]) -> Tensor | tuple[Tensor, Tensor]:
         """Pooled vectors of ids, or (pooled, tokens)."""
         return super().forward(x)
 
+    def lock(self, unlocked_layers: int = 0, freeze_layer_norm: bool = True) -> None:
+        """Freeze all but the last groups of layers. Of another library's tower the projection
+        behind it stays as it is, and so do its norms without `freeze_layer_norm`, as in
+        open_clip."""
+        if self._parameters_of("token_embedding."):
+            self._lock_groups(unlocked_layers)
+            return
+        norms: set[nn.Parameter] = set()
+        for module in () if freeze_layer_norm else self.tower.modules():
+            norms |= set(module.parameters()) if isinstance(module, nn.LayerNorm) else set()
+        inner = self._parameters_of("transformer.")
+        last = self.tower.layers - 1 if unlocked_layers else self.tower.layers
+        depths = [(parameter, self.tower.layer_of(name)) for name, parameter in inner]
+        lock_depths((each for each in depths if each[0] not in norms), last, unlocked_layers)
+
+    def forward_intermediates(self, text: Tensor, **options: Any) -> dict[str, Any]:
+        """Raises ConfigError: open_clip gives none of such a tower."""
+        raise ConfigError(
+            f"a {type(self.tower).__name__} gives no intermediates; ask for the image's alone"
+        )
+
 
 class OpenClipDecoder(OpenClipTower):
     """`model.text_decoder`."""
 
-    def __init__(self, decoder: Decoder[Any], table: Table):
-        super().__init__(decoder, part_of(table, "decoder.", DECODER))
+    def __init__(self, decoder: Decoder[Any], config: ClipConfig):
+        super().__init__(decoder, config, "decoder.", DECODER)
 
     def forward(  # pyright: ignore[reportIncompatibleMethodOverride]
         self, image_embs: Tensor, text_embs: Tensor

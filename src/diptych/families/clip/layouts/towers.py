@@ -7,7 +7,7 @@ import functools
 import math
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, Protocol, runtime_checkable
 
 from diptych.config import Activation, TowerConfig
 from diptych.errors import CheckpointError
@@ -127,6 +127,7 @@ def _read_vit(cfg: dict[str, Any], activation: Activation) -> VitConfig:
     return VitConfig(**read_vit_fields(cfg, activation), pool=pool)
 
 
+@runtime_checkable
 class VitSizes(TransformerSizes, Protocol):
     """What configurations of vision transformers have in common."""
 

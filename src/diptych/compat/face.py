@@ -1,0 +1,388 @@
+"""A model of ours with open_clip's face."""
+
+from collections.abc import Iterator, MutableMapping
+from typing import Any, TypeVar
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+
+from diptych.compat import intermediates
+from diptych.compat.locks import check_norms_frozen
+from diptych.compat.names import (
+    DECODER,
+    TEXT,
+    VISUAL,
+    Renamed,
+    in_open_clips_names,
+    part_of,
+    table_of,
+    taken,
+    text_prefix,
+)
+from diptych.compat.native import text_of, tower_again, vision_of
+from diptych.compat.options import refuse
+from diptych.compat.text import PARTS, Reading, TextTransformer, encode, lock
+from diptych.compat.text import intermediates as intermediates_of_text
+from diptych.compat.towers import OpenClipDecoder, OpenClipText, OpenClipTower, OpenClipVisual
+from diptych.compat.transformer import PatchDropout, Transformer
+from diptych.compat.vision import VisionTransformer
+from diptych.config import TowerConfig
+from diptych.encoder.captions import limits_of, write_ids
+from diptych.errors import ConfigError
+from diptych.inputs import tokenizer_of
+from diptych.inputs.tokenizer import pad_rows
+from diptych.models import Clip, Tower
+from diptych.models.clip import unit
+from diptych.models.evaluating import evaluating
+from diptych.weights.mapping import Table
+
+M = TypeVar("M", bound="OpenClipModel")
+_PARTS = {VISUAL: "image.", TEXT: "text.", DECODER: "decoder."}
+_NOT_OF_TEXT = (VISUAL, DECODER, "logit_scale", "logit_bias", "image_tokens.", "text_tokens.")
+"""What names of other parts than the text tower begin with."""
+
+
+class OpenClipModel(Renamed):
+    """`encode_image`, `encode_text`, a forward pass, parts and names of parameters as open_clip's
+    `CLIP` (or `CustomTextCLIP`) has them, which `wrap` makes of it.
+
+    Its own transformers stand here part by part (`visual.transformer.resblocks[3].attn`), and what
+    stands there is what is computed. `clip` is the same model as Diptych has it, which is faster.
+
+    Pixels are cast to the image tower's precision, so that a half-precision model needs no
+    autocast.
+
+    >>> import torch
+    >>> from diptych import compat, models, pretrained
+    >>> model = compat.OpenClipModel(models.build(pretrained.get("tiny")))
+    >>> ids = compat.get_tokenizer("tiny")(["a cat"])
+    >>> image, text, scale = model(torch.zeros(1, 3, 48, 48), ids)
+    >>> image.shape, text.shape, round(scale.item(), 2)
+    (torch.Size([1, 128]), torch.Size([1, 128]), 14.29)
+    """
+
+    length_first = False
+    """Whether blocks take [length, batch, width], as OpenAI's do."""
+    visual: Any
+    text: Any
+    token_embedding: nn.Embedding
+    cls_emb: Tensor | None
+    positional_embedding: Tensor
+    transformer: Transformer
+    ln_final: nn.Module
+    text_projection: Any
+    attn_mask: Tensor | None
+
+    def __init__(self, clip: Clip, output_dict: bool = False, custom_text: bool | None = None):
+        """`custom_text`: whether the text tower is `text`, and its names begin so; None: as
+        open_clip's configuration has it."""
+        super().__init__()
+        self._custom_text = custom_text
+        self.config = config = clip.config
+        self.output_dict = output_dict
+        """Whether the forward pass gives a dictionary in place of a tuple."""
+        dim, table = config.embed_dim, part_of(self.table, "image.", VISUAL)
+        native = vision_of(clip.image, dim, table, self.length_first)
+        self.visual = native or OpenClipVisual(clip.image, config)
+        self._say_preprocessing()
+        self._add_text(clip.text)
+        decoder = clip.decoder
+        self.text_decoder = None if decoder is None else OpenClipDecoder(decoder, config)
+        self.image_tokens, self.text_tokens = clip.image_tokens, clip.text_tokens
+        self.logit_scale = _reshaped(clip.logit_scale)
+        """The logarithm of the factor on cosine similarities, of shape []."""
+        self.logit_bias = None if clip.logit_bias is None else _reshaped(clip.logit_bias)
+        self.register_state_dict_post_hook(_rename_saved)
+        self.register_load_state_dict_pre_hook(_rename_loaded)
+
+    @classmethod
+    def of(
+        cls: type[M], clip: Clip, output_dict: bool = False, custom_text: bool | None = None
+    ) -> M:
+        """This class's face for a model, whatever its own arguments are."""
+        model = cls.__new__(cls)
+        OpenClipModel.__init__(model, clip, output_dict, custom_text)
+        return model
+
+    def reshape_scale(self, *shape: int) -> None:
+        """Give scale and bias this shape of one number."""
+        self.logit_scale = _reshaped(self.logit_scale, *shape)
+        if self.logit_bias is not None:
+            self.logit_bias = _reshaped(self.logit_bias, *shape)
+
+    def _say_preprocessing(self) -> None:
+        """As open_clip's factories leave it at the image tower."""
+        said = self.preprocess_cfg()
+        self.visual.preprocess_cfg = said
+        self.visual.image_mean, self.visual.image_std = said["mean"], said["std"]
+
+    def preprocess_cfg(self) -> dict[str, Any]:
+        """The fields of a `PreprocessCfg`: what pictures have to become."""
+        config = self.config.preprocess
+        return {
+            "size": self.visual.image_size,
+            "mode": "RGB",
+            "mean": config.mean,
+            "std": config.std,
+            "interpolation": config.interpolation,
+            "resize_mode": config.resize,
+            "fill_color": config.fill,
+        }
+
+    def _add_text(self, tower: Tower[Any]) -> None:
+        """`text`; or its parts beside `visual`, where open_clip has them there."""
+        config = self.config
+        prefix = text_prefix(self.table.rules)
+        self.context_length: int = config.text.context_length
+        """Ids of a text at the most."""
+        self.vocab_size: int | None = config.text.vocabulary
+        """Different ids; None: only the library that the text tower comes from can tell."""
+        table = part_of(self.table, "text.", prefix)
+        native = text_of(tower, config.embed_dim, table, self.length_first)
+        self.text_beside = native is not None and not prefix
+        """Whether the text tower's parts stand beside `visual`."""
+        if native is None or not self.text_beside:
+            self.text = native or OpenClipText(tower, config, prefix)
+            return
+        for name in PARTS:
+            setattr(self, name, getattr(native, name))
+        self.register_buffer("attn_mask", native.attn_mask, persistent=False)
+        self.text_pool_type, self.text_eos_id = native.pool_type, native.eos_id
+
+    def rules(self) -> Table:
+        """Our names <-> open_clip's."""
+        return table_of(self.config, self._custom_text)
+
+    @property
+    def clip(self) -> Clip:
+        """The model as Diptych has it, of the numbers as they are now; matrices and tables are the
+        same memory, projections, scale and bias are copies. Raises ConfigError where parts were
+        taken away or replaced."""
+        config = self.config
+        decoder = None if self.text_decoder is None else self.text_decoder.tower
+        prefix = text_prefix(self.table.rules)
+        parts = {name: getattr(self, name, None) for name in (*PARTS, "visual", "text")}
+        if self.text_beside:
+            of_text = nn.Module()
+            for name in PARTS:
+                setattr(of_text, name, parts[name])
+        else:
+            of_text = parts["text"]
+        image = self._ours(config.image, parts["visual"], part_of(self.table, "image.", VISUAL))
+        text = self._ours(config.text, of_text, part_of(self.table, "text.", prefix))
+        clip = Clip(config, image, text, decoder)
+        clip.image_tokens, clip.text_tokens = self.image_tokens, self.text_tokens
+        clip.logit_scale = _reshaped(self.logit_scale, 1)
+        clip.logit_bias = None if self.logit_bias is None else _reshaped(self.logit_bias, 1)
+        clip.training = self.training
+        return clip
+
+    def _ours(self, config: TowerConfig, part: Any, table: Table) -> Tower[Any]:
+        if isinstance(part, OpenClipTower):
+            return part.tower
+        tensors = {} if part is None else part.state_dict(keep_vars=True)
+        tower = tower_again(config, self.config.embed_dim, table, tensors, self.training)
+        drop = part.patch_dropout if isinstance(part, VisionTransformer) else None
+        if isinstance(drop, PatchDropout) and drop.share:
+            tower.set_patch_dropout(drop.share)
+        return tower
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Of the image tower's weights, as OpenAI's models say it."""
+        return self.visual.dtype
+
+    def encode_image(
+        self, image: Float[Tensor, "batch 3 height width"], normalize: bool | None = None
+    ) -> Float[Tensor, "batch embed_dim"]:
+        """Vectors of pictures, as the transform made them; of unit length where it is asked for,
+        and of CoCa where it isn't refused."""
+        return self._scaled(_pooled(self.visual(image)), normalize)
+
+    def encode_text(
+        self, text: Int[Tensor, "batch length"], normalize: bool | None = None
+    ) -> Float[Tensor, "batch embed_dim"]:
+        """Vectors of captions, as the tokenizer made them; see `encode_image`."""
+        if self.text_beside:
+            return self._scaled(encode(self, text, self._reading)[0], normalize)
+        return self._scaled(_pooled(self.text(text)), normalize)
+
+    def with_tokens(self, tower: Any, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Unit vectors and tokens of `visual` or `text`, whatever its `output_tokens`."""
+        before, tower.output_tokens = tower.output_tokens, True
+        try:
+            pooled, tokens = tower(x)
+        finally:
+            tower.output_tokens = before
+        return unit(pooled), tokens
+
+    @property
+    def _reading(self) -> Reading:
+        return Reading(self.text_pool_type, self.text_eos_id, 0)
+
+    def text_intermediates(self, text: Tensor, **options: Any) -> dict[str, Any]:
+        """What the text tower's blocks give: see `forward_intermediates`."""
+        if not self.text_beside:
+            return self.text.forward_intermediates(text, **options)
+        # As open_clip's CLIP has it, which passes over these.
+        options |= {"stop_early": False, "output_fmt": "NLC", "output_extra_tokens": False}
+        return intermediates_of_text(self, text, self._reading, **options)
+
+    def _scaled(self, vectors: Tensor, normalize: bool | None) -> Tensor:
+        asked = self.text_decoder is not None if normalize is None else normalize
+        return unit(vectors) if asked else vectors
+
+    def generate(
+        self,
+        image: Float[Tensor, "batch 3 height width"],
+        seq_len: int = 30,
+        min_seq_len: int = 5,
+        generation_type: str = "beam_search",
+        top_k: int = 1,
+        num_beams: int = 6,
+        num_beam_groups: int = 3,
+        **options: Any,
+    ) -> Int[Tensor, "batch length"]:
+        """Captions of pictures as ids, padded with 0 (CoCa's `generate`): by beam search, or the
+        greedy `generation_type="top_k"` with `top_k=1`. `num_beam_groups` groups find the same.
+        Raises ConfigError for sampling, and for a model without a decoder.
+        """
+        refuse(options)
+        greedy = (generation_type, top_k) == ("top_k", 1)
+        if generation_type != "beam_search" and not greedy:
+            raise ConfigError(
+                f"generation_type={generation_type!r} with top_k={top_k} has no counterpart in "
+                "Diptych; captions are searched (beam_search), or the best word is taken (top_k, 1)"
+            )
+        beams = 1 if greedy else max(1, num_beams // max(1, num_beam_groups))
+        clip, tokenizer = self.clip, tokenizer_of(self.config)
+        limits = limits_of(clip, tokenizer, most=seq_len, least=min_seq_len, beams=beams)
+        with evaluating(clip):
+            found = write_ids(clip, image.to(self.dtype), beams, limits)
+        return pad_rows(found, 0).to(image.device)
+
+    def get_logits(self, image: Tensor, text: Tensor) -> tuple[Tensor, Tensor]:
+        """Logits of each picture for each text, and transposed: the model's own factor x cosine
+        similarity, plus the bias where there is one."""
+        logits = self.logits(self.encode_image(image, True), self.encode_text(text, True))
+        return logits, logits.T
+
+    def logits(
+        self, images: Float[Tensor, "images embed_dim"], texts: Float[Tensor, "texts embed_dim"]
+    ) -> Float[Tensor, "images texts"]:
+        """exp(scale) * <image, text> + bias, of unit vectors."""
+        logits = self.logit_scale.exp() * images @ texts.T
+        return logits if self.logit_bias is None else logits + self.logit_bias
+
+    forward_intermediates = intermediates.forward_intermediates
+
+    def lock_image_tower(self, unlocked_groups: int = 0, freeze_bn_stats: bool = False) -> None:
+        """Freeze the image tower but for its last groups of layers: the projection, each block,
+        what makes the first one's input; with `freeze_bn_stats` frozen batch norms' statistics,
+        too."""
+        self.visual.lock(unlocked_groups=unlocked_groups, freeze_bn_stats=freeze_bn_stats)
+
+    def lock_text_tower(self, unlocked_layers: int = 0, freeze_layer_norm: bool = True) -> None:
+        """The same of the text tower. Raises AssertionError where norms are to be trained and the
+        tower is open_clip's own."""
+        if not self.text_beside:
+            self.text.lock(unlocked_layers, freeze_layer_norm)
+            return
+        check_norms_frozen(freeze_layer_norm)
+        lock(self, unlocked_layers)
+
+    def set_grad_checkpointing(self, enable: bool = True) -> None:
+        """Compute blocks again in the backward pass: less memory, more time."""
+        self.visual.set_grad_checkpointing(enable)
+        text: Any = self.transformer if self.text_beside else self.text
+        text.set_grad_checkpointing(enable)
+        if self.text_decoder is not None:
+            self.text_decoder.set_grad_checkpointing(enable)
+
+    def no_weight_decay(self) -> set[str]:
+        """Names of tables without weight decay, beside what has one dimension."""
+        found = {"positional_embedding"} if self.text_beside else set[str]()
+        for name, part in (("visual", self.visual), ("text", getattr(self, "text", None))):
+            if isinstance(part, VisionTransformer | TextTransformer):
+                found |= {f"{name}.{table}" for table in part.no_weight_decay()}
+        return found
+
+    def forward(self, image: Tensor | None = None, text: Tensor | None = None) -> Any:
+        """Unit vectors of pictures and of captions (None where none were given), the factor on
+        their similarity, and the bias where there is one."""
+        found = {
+            "image_features": None if image is None else self.encode_image(image, True),
+            "text_features": None if text is None else self.encode_text(text, True),
+            "logit_scale": self.logit_scale.exp(),
+        }
+        if self.logit_bias is not None:
+            found["logit_bias"] = self.logit_bias
+        return found if self.output_dict else tuple(found.values())
+
+    def named_parameters(
+        self, prefix: str = "", recurse: bool = True, remove_duplicate: bool = True
+    ) -> Iterator[tuple[str, nn.Parameter]]:
+        """The parameters by open_clip's names."""
+        before = f"{prefix}." if prefix else ""
+        for name, parameter in super().named_parameters("", recurse, remove_duplicate):
+            ours = name
+            for theirs, part in _PARTS.items():
+                ours = ours.replace(f"{theirs}tower.", part, 1)
+            yield before + (name if ours == name else self.table.foreign_names(ours)[0]), parameter
+
+
+class LogitsModel(OpenClipModel):
+    """The same with the forward pass and the blocks of the `clip` package: tokens are [length,
+    batch, width], and a text's blocks know their mask."""
+
+    length_first = True
+
+    def forward(  # pyright: ignore[reportIncompatibleMethodOverride]
+        self, image: Tensor, text: Tensor
+    ) -> Any:
+        """`get_logits`."""
+        return self.get_logits(image, text)
+
+
+def _pooled(output: Any) -> Tensor:
+    """Of a tower, whatever its `output_tokens`."""
+    return output[0] if isinstance(output, tuple) else output
+
+
+def _reshaped(parameter: nn.Parameter, *shape: int) -> nn.Parameter:
+    """A parameter of this shape over the same number."""
+    return nn.Parameter(parameter.detach().reshape(shape), parameter.requires_grad)
+
+
+def _rename_saved(
+    model: OpenClipModel, state: MutableMapping[str, Any], prefix: str, metadata: dict[str, Any]
+) -> None:
+    """The towers have renamed their own; in open_clip's `CLIP` the text tower's parts stand a level
+    up."""
+    if _is_below(model):
+        for name, tensor in taken(state, f"{prefix}{TEXT}").items():
+            state[prefix + name] = tensor
+
+
+def _rename_loaded(
+    model: OpenClipModel,
+    state: MutableMapping[str, Any],
+    prefix: str,
+    metadata: dict[str, Any],
+    strict: bool,
+    missing: list[str],
+    unexpected: list[str],
+    errors: list[str],
+) -> None:
+    """The other way round, from whatever layout."""
+    given, known = taken(state, prefix), model.state_dict()
+    for name, tensor in in_open_clips_names(given, known, model.table).items():
+        of_text = _is_below(model) and not name.startswith(_NOT_OF_TEXT)
+        state[f"{prefix}{TEXT if of_text else ''}{name}"] = tensor
+
+
+def _is_below(model: OpenClipModel) -> bool:
+    """Whether the text tower is one of Diptych's that open_clip has beside the other one."""
+    text = model.__dict__["_modules"].get("text")
+    return isinstance(text, OpenClipText) and text.beside

@@ -1,0 +1,239 @@
+"""The parts of models with open_clip's face: they are where public code looks for them, and what
+stands there is what is computed."""
+
+import copy
+import pickle
+
+import pytest
+import torch
+from torch import nn
+
+from diptych import compat
+from diptych.compat.face import LogitsModel
+from diptych.errors import ConfigError
+from tests.compat.peers import KINDS, ours_of, peer_of
+
+pytest.importorskip("open_clip")
+NEAR = {"rtol": 1e-5, "atol": 1e-5}
+VIT, TEXT = KINDS["vit"]["vision_cfg"], KINDS["vit"]["text_cfg"]
+OPTIONS = {
+    "clipa": (
+        "CLIP",
+        VIT | {"pool_type": "avg", "final_ln_after_pool": True, "no_ln_pre": True},
+        TEXT | {"no_causal_mask": True, "pool_type": "last"},
+    ),
+    "eos": ("CLIP", VIT, TEXT | {"pool_type": "eos", "eos_id": 49407}),
+    "custom": ("CustomTextCLIP", VIT, TEXT),
+    "biased": (
+        "CustomTextCLIP",
+        VIT,
+        TEXT | {"no_causal_mask": True, "pool_type": "last", "proj_bias": True},
+    ),
+    "resnet": ("CLIP", KINDS["resnet"]["vision_cfg"], TEXT),
+    "timm": ("CustomTextCLIP", KINDS["timm"]["vision_cfg"], TEXT),
+}
+IDS = [[49406, 320, 49407, *[0] * 74], [49406, 320, 320, 49407, *[0] * 73]]
+
+
+def both(name):
+    """open_clip's model of these options, and ours with its weights."""
+    import open_clip
+
+    kind, vision, text = OPTIONS[name]
+    given = {"embed_dim": 24, "vision_cfg": vision, "text_cfg": text}
+    torch.manual_seed(0)
+    peer = getattr(open_clip, kind)(**copy.deepcopy(given)).eval()
+    ours = getattr(compat, kind)(**copy.deepcopy(given)).eval()
+    ours.load_state_dict(peer.state_dict())
+    return peer, ours
+
+
+@pytest.fixture
+def pair(quiet):
+    peer, ours = peer_of("vit"), ours_of("vit")
+    ours.load_state_dict(peer.state_dict())
+    return peer, ours
+
+
+def inputs(model):
+    side = model.visual.input_resolution
+    pixels = torch.randn(2, 3, side, side, generator=torch.Generator().manual_seed(0))
+    return pixels, torch.tensor(IDS)
+
+
+def same(found, expected):
+    assert found.keys() == expected.keys()
+    for name, value in expected.items():
+        torch.testing.assert_close(found[name], value, **NEAR)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("name", OPTIONS)
+def test_a_class_builds_the_model_of_its_options(quiet, name):
+    peer, ours = both(name)
+    pixels, ids = inputs(ours)
+    assert ours.state_dict().keys() == peer.state_dict().keys()
+    for mine, theirs in zip(ours(pixels, ids), peer(pixels, ids), strict=True):
+        torch.testing.assert_close(mine, theirs, **NEAR)
+    assert ours.no_weight_decay() == peer.no_weight_decay()
+    for found in (
+        {},
+        {"image_indices": [0, -1], "normalize_intermediates": True, "normalize": False},
+    ):
+        options = found | {"text_output_fmt": "NLC", "text_indices": 1, "output_logits": True}
+        same(
+            ours.forward_intermediates(pixels, ids, **options),
+            peer.forward_intermediates(pixels, ids, **options),
+        )
+
+
+@torch.no_grad()
+def test_intermediates_stop_early_and_have_their_class_tokens(pair):
+    peer, ours = pair
+    pixels, ids = inputs(ours)
+    early = {"image_indices": [0], "text_indices": [0], "stop_early": True}
+    apart = {"image_output_fmt": "NLC", "image_output_extra_tokens": True, "image_indices": 1}
+    for options in (early, apart, early | {"intermediates_only": True}):
+        same(
+            ours.forward_intermediates(pixels, ids, **options, output_logit_scale_bias=True),
+            peer.forward_intermediates(pixels, ids, **options, output_logit_scale_bias=True),
+        )
+    with pytest.raises(AssertionError, match="out of range"):
+        ours.forward_intermediates(pixels, image_indices=3)
+
+
+def test_locks_freeze_what_open_clips_freeze(quiet):
+    for name in ("custom", "timm", "eos"):
+        peer, ours = both(name)
+        for unlocked in (0, 1, 2, 3):
+            for model in (peer, ours):
+                model.requires_grad_(True)
+                model.lock_image_tower(unlocked_groups=unlocked)
+                model.lock_text_tower(unlocked_layers=unlocked)
+            frozen = [
+                {n for n, p in m.named_parameters() if not p.requires_grad} for m in (peer, ours)
+            ]
+            assert frozen[0] == frozen[1], (name, unlocked)
+    with pytest.raises(AssertionError, match="LayerNorm"):
+        ours.lock_text_tower(1, freeze_layer_norm=False)
+
+
+def test_frozen_statistics_stay_in_training(quiet):
+    _, ours = both("resnet")
+    pixels, _ = inputs(ours)
+    ours.lock_image_tower(freeze_bn_stats=True)
+    before = {name: tensor.clone() for name, tensor in ours.visual.state_dict().items()}
+    ours.train()(pixels)
+    for name, tensor in ours.visual.state_dict().items():
+        assert torch.equal(tensor, before[name]), name
+
+
+@torch.no_grad()
+def test_the_modules_themselves_give_open_clips_numbers(pair):
+    """Stable Diffusion 2's text embedder, which stops before the last block."""
+    peer, ours = pair
+    _, ids = inputs(ours)
+    for model in pair:
+        del model.visual
+        x = model.token_embedding(ids) + model.positional_embedding
+        model.states = x
+        for block in model.transformer.resblocks[:-1]:
+            model.states = block(model.states, attn_mask=model.attn_mask)
+        # With the length first, as its code has it for open_clip before 2.25.
+        model.first = x.transpose(0, 1)
+        for block in ours.transformer.resblocks[:-1]:
+            model.first = block(model.first, attn_mask=model.attn_mask)
+    torch.testing.assert_close(ours.ln_final(ours.states), peer.ln_final(peer.states), **NEAR)
+    torch.testing.assert_close(ours.first.transpose(0, 1), ours.states, **NEAR)
+    torch.testing.assert_close(ours.encode_text(ids), peer.encode_text(ids), **NEAR)
+    assert not any(name.startswith("visual") for name in ours.state_dict())
+
+
+@torch.no_grad()
+def test_hooks_and_replaced_parts_are_seen_by_the_forward_pass(pair):
+    peer, ours = pair
+    pixels, ids = inputs(ours)
+    seen = {"peer": [], "ours": []}
+    for model, kept in zip(pair, seen.values()):
+        for block in (*model.visual.transformer.resblocks, *model.transformer.resblocks):
+            block.register_forward_hook(lambda _, __, output, kept=kept: kept.append(output))
+        model(pixels, ids)
+    assert len(seen["ours"]) == 4
+    for mine, theirs in zip(seen["ours"], seen["peer"], strict=True):
+        torch.testing.assert_close(mine, theirs, **NEAR)
+    for model in pair:
+        model.visual.proj = None
+        model.visual.ln_post = nn.Identity()
+        model.visual.transformer.resblocks = model.visual.transformer.resblocks[:-1]
+        model.logit_scale = nn.Parameter(torch.tensor(2.0))
+    for mine, theirs in zip(ours(pixels), peer(pixels)):
+        assert (mine is None and theirs is None) or torch.allclose(mine, theirs, **NEAR)
+    with pytest.raises(ConfigError, match="none of Diptych's any more"):
+        _ = ours.clip
+
+
+@torch.no_grad()
+def test_parts_of_other_libraries_towers_are_found_by_name(quiet):
+    for name, path in (("resnet", "layer4"), ("timm", "trunk.layer2")):
+        peer, ours = both(name)
+        pixels, _ = inputs(ours)
+        outputs = []
+        for model in (peer, ours):
+            part = model.visual
+            for word in path.split("."):
+                part = getattr(part, word)
+            part[-1].register_forward_hook(lambda _, __, output, kept=outputs: kept.append(output))
+            model.visual(pixels)
+        torch.testing.assert_close(outputs[1], outputs[0], **NEAR)
+    with pytest.raises(AttributeError, match="nothing that open_clip calls 'resblocks'"):
+        _ = ours.visual.resblocks
+
+
+@torch.no_grad()
+def test_openais_blocks_take_the_length_first_and_know_their_mask(pair):
+    """CoOp's text encoder."""
+    peer, ours = pair
+    pixels, ids = inputs(ours)
+    model = LogitsModel(ours.clip).eval()
+    x = model.token_embedding(ids) + model.positional_embedding
+    x = model.transformer(x.permute(1, 0, 2)).permute(1, 0, 2)
+    x = model.ln_final(x)[torch.arange(2), ids.argmax(dim=-1)] @ model.text_projection
+    torch.testing.assert_close(x, peer.encode_text(ids), **NEAR)
+    torch.testing.assert_close(model(pixels, ids)[0], peer.get_logits(pixels, ids)[0], **NEAR)
+
+
+def test_checkpointing_gives_the_same_gradients(pair):
+    _, ours = pair
+    pixels, ids = inputs(ours)
+    grads = []
+    for enable in (False, True):
+        ours.zero_grad()
+        ours.set_grad_checkpointing(enable)
+        ours.get_logits(pixels, ids)[0].sum().backward()
+        grads.append({name: p.grad for name, p in ours.named_parameters() if p.grad is not None})
+    assert ours.visual.transformer.grad_checkpointing
+    same(*grads)
+
+
+@torch.no_grad()
+def test_copies_pickles_and_half_precision(pair):
+    _, ours = pair
+    pixels, ids = inputs(ours)
+    expected = ours(pixels, ids)
+    for again in (copy.deepcopy(ours), pickle.loads(pickle.dumps(ours))):
+        assert all(map(torch.equal, again(pixels, ids), expected))
+    half = copy.deepcopy(ours).to(torch.bfloat16)
+    torch.testing.assert_close(half(pixels, ids)[0], expected[0], rtol=0.1, atol=0.05)
+    assert torch.equal(ours.clip.text.tokens.weight, ours.token_embedding.weight)
+
+
+def test_which_class_a_model_is(quiet):
+    made = compat.create_model("tiny", load_weights=False)
+    assert isinstance(made, compat.CLIP)
+    assert not hasattr(made, "text")
+    custom = compat.create_model("tiny", load_weights=False, force_custom_text=True)
+    assert isinstance(custom, compat.CustomTextCLIP)
+    assert "text.token_embedding.weight" in custom.state_dict()
+    assert made.visual.preprocess_cfg == compat.get_model_preprocess_cfg(made)
+    assert made.visual.preprocess_cfg["mean"] == made.visual.image_mean
+    assert made.visual.grid_size == (3, 3)
