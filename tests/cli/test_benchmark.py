@@ -115,8 +115,8 @@ def test_what_is_measured_already_is_not_measured_again(data, free, tmp_path, ca
 def test_steps_are_what_the_budget_pays_for(data, free, tmp_path, monkeypatch):
     trained = []
 
-    def interrupted(variants, *_, **__):
-        trained.append(variants["clip"].steps)
+    def interrupted(variants, comparison, **__):
+        trained.append((variants["clip"].steps, comparison.points))
         raise KeyboardInterrupt
 
     monkeypatch.setattr(compare, "compare_runs", interrupted)
@@ -129,11 +129,11 @@ def test_steps_are_what_the_budget_pays_for(data, free, tmp_path, monkeypatch):
         objectives=("clip", "slip"),
         out=str(tmp_path),
     )
-    for asked in (config, replace(config, budget=2.0), replace(config, jobs=2)):
+    for asked in (config, replace(config, budget=2.0), replace(config, jobs=2, points=3)):
         with pytest.raises(KeyboardInterrupt):
             compare_objectives(asked)
     # 0.85 * 60 s over 2 seeds of 2 objectives of 0.25 s a step.
-    assert trained == [51, 102, 102]
+    assert trained == [(51, 10), (102, 10), (102, 3)]
 
 
 def test_runs_with_another_number_of_steps_are_not_mixed(data, free, tmp_path, capsys):

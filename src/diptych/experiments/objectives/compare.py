@@ -33,6 +33,7 @@ def compare_objectives(config: ObjectivesConfig, *, console: Console | None = No
         seeds=config.seeds,
         differ=("data.share",) if len(config.shares) > 1 else (),
         jobs=config.jobs,
+        points=config.points,
         out=str(Path(config.out)),
     )
     if not config.steps:

@@ -36,6 +36,8 @@ class ObjectivesConfig(Ranged):
     """Steps of each run, whatever the budget; 0: by the budget."""
     jobs: Some = 1
     """Runs at a time, each with its share of the cores."""
+    points: Some = 10
+    """Evaluations on the way: the points of the curves."""
     out: str = "benchmark"
     """Folder of everything that the benchmark writes."""
 
