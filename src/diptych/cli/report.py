@@ -1,5 +1,6 @@
 """diptych report RUN_OR_RESULT... --out page.html --table results.md"""
 
+import contextlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -162,7 +163,7 @@ def _remarks(board: "Board", results: "Sequence[Result]") -> "Section | None":
 
 
 def _read(path: Path) -> "Result":
-    from diptych.evaluation import Result, from_clip_benchmark
+    from diptych.evaluation import Result, from_clip_benchmark, read_mteb
 
     try:
         text = path.read_text(encoding="utf-8")
@@ -172,11 +173,12 @@ def _read(path: Path) -> "Result":
         ) from None
     try:
         return Result.load(path)
-    except DataError as ours:
-        try:
+    except DataError:
+        with contextlib.suppress(DataError):
             return from_clip_benchmark(text)
-        except DataError:
-            raise ours from None
+        with contextlib.suppress(DataError):
+            return read_mteb(path)
+        raise
 
 
 def _export(result: "Result", path: Path) -> None:

@@ -23,6 +23,7 @@ from diptych.evaluation.metrics import (
     choices,
     roc_auc,
 )
+from diptych.evaluation.mteb import read_mteb
 from diptych.evaluation.paired import Paired, Verdict, holm, paired_test, verdicts
 from diptych.evaluation.per_sample import PerSample
 from diptych.evaluation.result import Result
@@ -66,6 +67,7 @@ __all__ = [
     "mean_of_shares",
     "paired_test",
     "picture_tokens",
+    "read_mteb",
     "retrieval",
     "robustness",
     "roc_auc",
