@@ -244,6 +244,10 @@ def test_typed_weights_bring_their_model(train, tmp_path):
     [
         (("--optim.momentum", "0.5"), "--optim.momentum has no effect: it is of --optim.name sgd"),
         (("--optim.name", "sgd", "--optim.eps", "1e-8"), "--optim.eps has no effect"),
+        (
+            ("--save.every-epochs", "1", "--save.every-steps", "5"),
+            "--save.every-steps has no effect: --save.every-epochs 1 says when",
+        ),
         (("--evaluation.class-names", "x.txt"), "--evaluation.class-names has no effect"),
         (("--evaluation.limit=5",), "nothing is measured without --evaluation.path"),
         (("--data.strong.blur", "0.1"), "--data.strong.blur has no effect: the objective asks"),

@@ -39,6 +39,28 @@ def test_the_schedules_at_half_way(schedule, middle):
     assert learning_rate(OptimConfig(lr=1.0, schedule=schedule), 50, 100) == pytest.approx(middle)
 
 
+def test_a_cooldown_falls_as_open_clips_over_the_last_steps():
+    """By its formula: (1 - e / es) ** power * (lr - end) + end, e counted from its first step."""
+    config = OptimConfig(
+        lr=1.0, warmup=2, schedule="constant", cooldown=0.2, cooldown_power=2.0, final_lr=0.5
+    )
+    rates = [learning_rate(config, step, 20) for step in range(20)]
+    falling = [(1 - e / 4) ** 2 * 0.5 + 0.5 for e in range(4)]
+    assert rates == pytest.approx([0.5, 1.0, *[1.0] * 14, *falling])
+
+
+@pytest.mark.parametrize(
+    ("fields", "flag"),
+    [
+        ({"cooldown": 0.1}, "--optim.cooldown 0.1 is of --optim.schedule constant"),
+        ({"cooldown_power": 2.0}, "no effect without --optim.cooldown"),
+    ],
+)
+def test_a_cooldown_of_nothing_is_refused(fields, flag):
+    with pytest.raises(ConfigError, match=flag):
+        OptimConfig(**fields)
+
+
 def test_a_schedule_in_two_parts_is_the_whole_one():
     whole = OptimConfig(lr=1.0, warmup=10, final_lr=0.1)
     first, second = replace(whole, part=(0.0, 0.75)), replace(whole, part=(0.75, 1.0))

@@ -128,6 +128,19 @@ def test_checkpoints_can_follow_the_clock(tmp_path):
     assert len(checkpoints(tmp_path / "run")) == 12
 
 
+def test_what_is_due_by_epochs_is_due_at_their_last_steps(tmp_path):
+    """20 pairs by 8: a pass is 2.5 steps, two of them 5 whole ones."""
+    run = small_run(
+        tmp_path / "run",
+        save=SaveConfig(every_epochs=2.0, keep=0),
+        evaluation=EvaluationConfig(path="synthetic:12", every_epochs=1.0, limit=4),
+    )
+    fit(run, progress=False)
+    assert [int(folder.name[-2:]) for folder in checkpoints(tmp_path / "run")] == [5, 10, 12]
+    rows = read_metrics(tmp_path / "run" / "metrics.jsonl")
+    assert [row["step"] for row in rows if "evaluation" in row] == [3, 6, 9, 12]
+
+
 @pytest.mark.slow
 def test_compiled_blocks_train_alike(tmp_path):
     """In a process of its own: the shape checks of these tests can't be compiled."""

@@ -1,5 +1,6 @@
 """Runs whose towers start from published weights, each from its own file."""
 
+import json
 import shutil
 from dataclasses import replace
 
@@ -8,7 +9,8 @@ import torch
 
 import diptych
 from diptych.checkpoints import load_model
-from diptych.config import ModelConfig, TokenizerConfig, TowerOptions
+from diptych.config import ModelConfig, OptimConfig, TokenizerConfig, TowerOptions
+from diptych.config.serialize import to_dict
 from diptych.distributed import Peers
 from diptych.errors import CheckpointError, ConfigError
 from diptych.families.eva import EvaConfig
@@ -124,3 +126,22 @@ def test_the_tokenizer_beside_the_weights_is_the_runs(tmp_path):
     shutil.rmtree(folder)
     again = diptych.load(fit(replace(run, steps=2), resume=True, progress=False)).tokenizer
     assert again(["a red circle"]).tolist() == kept(["a red circle"]).tolist()
+
+
+def test_a_models_name_may_be_a_file_that_describes_it(tmp_path):
+    file = tmp_path / "mine.json"
+    file.write_text(json.dumps({"format": "diptych", "config": to_dict(MODEL)}))
+    run = small_run(tmp_path / "run", model=ModelConfig(name=str(file)))
+    assert assemble(run, Peers())[0].model.config == MODEL
+
+
+def test_what_decays_may_be_told_by_dimensions(tmp_path):
+    """Position tables, too; class tokens and other vectors don't, whatever they are called."""
+    names = dict[str, set[str]]()
+    for decayed in ("matrices", "tensors"):
+        optim = OptimConfig(decayed=decayed)
+        state, _, _ = assemble(small_run(tmp_path / "run", optim=optim), Peers())
+        groups = [group.names for group in state.groups if group.weight_decay]
+        names[decayed] = set().union(*groups)
+    assert names["tensors"] - names["matrices"] == {"model.image.positions", "model.text.positions"}
+    assert names["matrices"] < names["tensors"]

@@ -53,6 +53,9 @@ def without_rivals(plan: Run, said: Mapping[str, str]) -> Run:
         plan = replace(plan, steps=0, epochs=plan.epochs or 1.0)
     if "steps" in said and "epochs" not in said:
         plan = replace(plan, steps=plan.steps or 1, epochs=0.0)
+    for room in ("save", "evaluation"):
+        if f"{room}.every_steps" in said and f"{room}.every_epochs" not in said:
+            plan = override(plan, f"{room}.every_epochs", 0.0)
     for one, other in (("weights", "upsample"), ("upsample", "weights")):
         if f"data.{one}" in said and f"data.{other}" not in said:
             plan = override(plan, f"data.{other}", ())
@@ -152,15 +155,21 @@ def _idle(plan: Run) -> dict[str, str]:
     found = dict[str, str]()
     if plan.steps and plan.epochs:
         found["epochs"] = f"--steps {plan.steps} says how long to train"
+    for room, config in (("save", plan.save), ("evaluation", plan.evaluation)):
+        if config.every_epochs:
+            found[f"{room}.every_steps"] = (
+                f"--{room}.every-epochs {config.every_epochs:g} says when"
+            )
     found |= _unread(optim.name)
-    if optim.schedule == "constant":
-        found["optim.final_lr"] = "--optim.schedule is constant"
+    if optim.schedule == "constant" and not optim.cooldown:
+        found["optim.final_lr"] = "--optim.schedule is constant, without --optim.cooldown"
     if not evaluation.paths:
         names = ("evaluation.class_names", "evaluation.templates")
         found |= dict.fromkeys(names, "nothing is classified without --evaluation.path")
     if not evaluation.paths and not evaluation.pairs:
         reason = "nothing is measured without --evaluation.path or --evaluation.pairs"
-        found |= dict.fromkeys(("evaluation.every_steps", "evaluation.limit"), reason)
+        names = ("evaluation.every_steps", "evaluation.every_epochs", "evaluation.limit")
+        found |= dict.fromkeys(names, reason)
     if plan.data.source is not None:
         names = (f"data.{name}" for name in _OF_DATA)
         found |= dict.fromkeys(names, "--data.source reads its data by itself")

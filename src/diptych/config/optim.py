@@ -1,8 +1,9 @@
 """How weights move."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal, NamedTuple
 
+from diptych.components import ADDED
 from diptych.config.ranges import Above, Count, Factor, Ranged, Share, ShareBelowAll
 from diptych.errors import ConfigError, UnknownNameError
 
@@ -50,8 +51,9 @@ class OptimConfig(Ranged):
     momentum: ShareBelowAll = 0.9
     """Of `sgd`."""
     weight_decay: Factor = 0.2
-    decayed: Literal["matrices", "tables"] = "matrices"
-    """What decays. `matrices`: the weights of linear, convolution and embedding layers. `tables`:
+    decayed: Literal["matrices", "tensors", "tables"] = "matrices"
+    """What decays. `matrices`: the weights of linear, convolution and embedding layers. `tensors`:
+    whatever has two dimensions or more, so position tables, too, as in open_clip. `tables`:
     position tables, class tokens and the bias of joint queries, keys and values, too; so only
     norms, other biases and scales don't. As DeCLIP published it."""
     scale_lr: Factor = 1.0
@@ -64,6 +66,11 @@ class OptimConfig(Ranged):
     has; nor has one quite `final_lr`."""
     schedule: Literal["cosine", "constant", "linear"] = "cosine"
     final_lr: Factor = 0.0
+    cooldown: Share = field(default=0.0, metadata=ADDED)
+    """Of `constant`: the last share of all steps, in which the rate falls to `final_lr` (warm-up,
+    stable, decay: Hägele et al. 2024, arXiv:2405.18392); 0: it doesn't."""
+    cooldown_power: Above = field(default=1.0, metadata=ADDED)
+    """Of the cooldown: 1 falls along a line, a higher one steeply at first."""
     part: tuple[Share, Share] = (0.0, 1.0)
     """The part of the schedule that this run goes through: a training in stages has (0, 0.75) in
     the first, (0.75, 1) in the second."""
@@ -83,6 +90,16 @@ class OptimConfig(Ranged):
             raise ConfigError(
                 f"--optim.start-lr {self.start_lr} needs 2 or more steps of warm-up, "
                 f"not {self.warmup}"
+            )
+        if self.cooldown and self.schedule != "constant":
+            raise ConfigError(
+                f"--optim.cooldown {self.cooldown} is of --optim.schedule constant, and this is "
+                f"{self.schedule}, which falls by itself"
+            )
+        if self.cooldown_power != 1 and not self.cooldown:
+            raise ConfigError(
+                f"--optim.cooldown-power {self.cooldown_power} has no effect without "
+                "--optim.cooldown"
             )
         if not self.part[0] < self.part[1]:
             raise ConfigError(f"--optim.part {self.part} must be two rising numbers from 0 to 1")

@@ -94,8 +94,9 @@ class ModelConfig(Ranged):
     """Which model a run trains, and from what."""
 
     name: str = ""
-    """A name that `diptych models` lists, or a configuration of yours, `package.module:NAME`.
-    Empty: `custom`, the model of `init`, or vit-b-32 where there is neither."""
+    """A name that `diptych models` lists, a JSON file that describes a model (ours, open_clip's,
+    transformers'), or a configuration of yours, `package.module:NAME`. Empty: `custom`, the model
+    of `init`, or vit-b-32 where there is neither."""
     custom: ClipConfig | None = None
     """A configuration of your own, from Python, in place of a name."""
     init: str = ""
@@ -127,6 +128,9 @@ class SaveConfig(Ranged):
 
     every_steps: Count = 1000
     """0: not by steps."""
+    every_epochs: Factor = field(default=0.0, metadata=ADDED)
+    """In passes over the data, in place of `every_steps`; rounded up to whole steps. 0: by
+    `every_steps`."""
     every_minutes: Factor = 0.0
     """0: not by the clock."""
     keep: Count = 3
@@ -151,6 +155,9 @@ class EvaluationConfig(Ranged):
     `data`. `val/loss` is the objective's, over `batch_size` pairs at a time. Empty: none."""
     every_steps: Count = 1000
     """0: after the last step only."""
+    every_epochs: Factor = field(default=0.0, metadata=ADDED)
+    """In passes over the data, in place of `every_steps`; rounded up to whole steps. 0: by
+    `every_steps`."""
     limit: Count = 0
     """Use the first so many pictures of each set; 0: all."""
 

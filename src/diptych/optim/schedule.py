@@ -12,6 +12,7 @@ def learning_rate(config: OptimConfig, step: int, steps: int) -> float:
     `cosine`: final + (lr - final) (1 + cos(pi t)) / 2 with t from 0 after the warm-up to 1 at the
     end (Loshchilov and Hutter 2016, arXiv:1608.03983, without restarts). With `config.part`,
     `steps` are that part of the schedule, and what is before it is taken to have been gone through.
+    `constant` with a `config.cooldown` falls as (steps left / steps of the cooldown) ** power.
 
     >>> from diptych.config import OptimConfig
     >>> from diptych.optim import learning_rate
@@ -41,6 +42,13 @@ def learning_rate(config: OptimConfig, step: int, steps: int) -> float:
     remaining = {
         "cosine": (1 + math.cos(math.pi * progress)) / 2,
         "linear": 1 - progress,
-        "constant": 1.0,
+        "constant": _cooled(config, 1 - place / whole),
     }
     return config.final_lr + (config.lr - config.final_lr) * remaining[config.schedule]
+
+
+def _cooled(config: OptimConfig, left: float) -> float:
+    """What is left of a constant rate where `left` is left of the steps."""
+    if not config.cooldown:
+        return 1.0
+    return min(1.0, max(0.0, left) / config.cooldown) ** config.cooldown_power

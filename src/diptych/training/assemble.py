@@ -10,6 +10,7 @@ import torch
 
 from diptych import pretrained
 from diptych.checkpoints import start_model, start_tower
+from diptych.checkpoints.describe import read_config
 from diptych.config import ClipConfig, ModelConfig, Run, TaughtConfig, TowerOptions
 from diptych.config.serialize import from_dict, to_dict
 from diptych.distributed import Parts, Peers, data_parallel, on_main
@@ -161,14 +162,24 @@ def _chosen(run: Run, teachers: Sequence[ClipConfig]) -> ClipConfig:
     is a teacher's. Raises ConfigError where there is none to have it from."""
     config = run.model
     if not inherits_text(run):
-        return config.custom or pretrained.get(config.name or _DEFAULT)
+        return config.custom or _described(config.name or _DEFAULT)
     refuse_text_options(run)
     if not teachers:
         raise ConfigError("the objective needs a teacher: name it by --objective.teachers")
-    named = config.custom or pretrained.entry(config.name or _DEFAULT).config
+    file = Path(config.name).suffix == ".json"
+    named = config.custom or (
+        _described(config.name) if file else pretrained.entry(config.name or _DEFAULT).config
+    )
     if isinstance(named, ClipConfig):
         return student_of(teachers[0], named)
     return replace(teachers[0], image=named)
+
+
+def _described(name: str) -> ClipConfig:
+    """The model of a name, or of a JSON file."""
+    found = read_config(name)
+    assert found is not None
+    return found
 
 
 def inherits_text(run: Run) -> bool:
@@ -210,7 +221,7 @@ def parameter_groups(objective: Objective, run: Run) -> tuple[Group, ...]:
     ):
         groups += decay_groups(
             tower,
-            norms_and_biases(tower) if tables else frozenset(tower.no_decay),
+            _no_decay(tower, optim.decayed),
             optim.weight_decay if options.weight_decay is None else options.weight_decay,
             _scales(tower, options, optim.lr),
             vectors=tables,
@@ -227,6 +238,13 @@ def parameter_groups(objective: Objective, run: Run) -> tuple[Group, ...]:
         besides=(model.image, model.text),
     )
     return tuple(groups)
+
+
+def _no_decay(tower: Tower[Any], decayed: str) -> frozenset[str]:
+    """Names in a tower that don't decay; vectors, which only do with `tables`, may lack."""
+    if decayed == "tables":
+        return norms_and_biases(tower)
+    return frozenset(tower.no_decay) if decayed == "matrices" else frozenset()
 
 
 def _scales(tower: Tower[Any], options: TowerOptions, lr: float) -> dict[str, float]:

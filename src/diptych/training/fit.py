@@ -15,7 +15,7 @@ import torch
 from torch import nn
 
 from diptych.checkpoints.steps import checkpoints
-from diptych.config import Run
+from diptych.config import EvaluationConfig, Run, SaveConfig
 from diptych.data import Loader, Source, open_source
 from diptych.data.mixture import mixture_of
 from diptych.distributed import Peers, aside, connect, on_main, started_as, together
@@ -111,7 +111,8 @@ def fit(run: Run, *, resume: bool | str | os.PathLike[str] = False, progress: bo
         saver = Saver(made.tokenizer, out, run.save.keep, side)
         written = partial(saver.settle, _WRITING)
         signals = Signals(peers, interrupts, run.save.every_minutes, out, written)
-        checkpointer = Checkpointer(saver, run.save, signals)
+        save = replace(run.save, every_steps=_in_steps(run.save, run, made.pairs))
+        checkpointer = Checkpointer(saver, save, signals)
         ending = Ending(state, saver, out, peers, interrupts)
         with ending.guarding(), contextlib.ExitStack() as stack:
             tell(on_main(peers, lambda: _begin(run, state, origin.changed, peers)))
@@ -148,6 +149,8 @@ class _Made(NamedTuple):
     tokenizer: Tokenizer
     loader: Loader
     evaluation: Evaluation
+    pairs: int
+    """Of one pass over the data."""
     notes: Sequence[str]
     """What the user should know."""
 
@@ -197,7 +200,7 @@ def _make(run: Run, origin: _Origin, peers: Peers, teachers: Teachers) -> _Made:
             warnings.warn(remark, DataWarning, stacklevel=2)
     evaluation = Evaluation(run, peers, tokenizer, preprocess, alone)
     said = [*notes, *origin.notes, *placed, *map(str, mixture)]
-    return _Made(state, wrapped, tokenizer, loader, evaluation, said)
+    return _Made(state, wrapped, tokenizer, loader, evaluation, len(source), said)
 
 
 def _train(
@@ -222,7 +225,7 @@ def _train(
     if made.evaluation:
         # What was trained is safe before it is measured.
         measure = log_evaluation(made.evaluation, peers, signals, loggers, out)
-        callbacks.append(every(run.evaluation.every_steps, measure))
+        callbacks.append(every(_in_steps(run.evaluation, run, made.pairs), measure))
         if missed:
             measure(state)
     try:
@@ -233,6 +236,11 @@ def _train(
             list_bad_samples(
                 out / f"bad_samples{f'.{peers.rank}' if peers.rank else ''}.jsonl", loader.bad
             )
+
+
+def _in_steps(config: SaveConfig | EvaluationConfig, run: Run, pairs: int) -> int:
+    """After how many steps it is time again, where a pass over the data has so many pairs."""
+    return math.ceil(config.every_epochs * pairs / run.batch_size) or config.every_steps
 
 
 def _silent(sentences: Sequence[str]) -> None:
@@ -274,7 +282,7 @@ def _loggers(
 def _missed_evaluation(run: Run, made: _Made, found: Path | None, peers: Peers) -> bool:
     """Whether the checkpoint from which it goes on should have been evaluated, and wasn't."""
     file, step = Path(run.out, "metrics.jsonl"), made.state.step
-    due = bool(made.evaluation) and is_due(made.state, run.evaluation.every_steps)
+    due = bool(made.evaluation) and is_due(made.state, _in_steps(run.evaluation, run, made.pairs))
 
     def look() -> bool:
         rows = read_metrics(file) if file.exists() else []

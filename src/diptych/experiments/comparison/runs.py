@@ -61,7 +61,7 @@ def seeded(run: Run, variant: str, seed: int, config: CompareConfig) -> Run:
         run,
         model=of_seed(run.model, seed),
         data=replace(run.data, share_seed=seed) if run.data.share < 1 else run.data,
-        evaluation=replace(run.evaluation, every_steps=every_steps),
+        evaluation=replace(run.evaluation, every_steps=every_steps, every_epochs=0.0),
         save=SaveConfig(every_steps=0, every_minutes=5.0, keep=1),
         seed=seed,
         out=str(run_folder(Path(config.out), variant, seed)),
