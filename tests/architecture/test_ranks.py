@@ -25,8 +25,9 @@ RANKS = {
     10: ["diagnosis", "evaluation", "search"],
     11: ["training", "reports"],
     12: ["app", "experiments"],
-    13: ["cli", "compat"],
-    14: ["__init__", "__main__"],
+    13: ["cli"],
+    14: ["compat"],
+    15: ["__init__", "__main__"],
 }
 RANK = {room: rank for rank, rooms in RANKS.items() for room in rooms}
 FILES = sorted(ROOT.rglob("*.py"))

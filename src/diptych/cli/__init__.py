@@ -9,7 +9,7 @@ import re
 import sys
 import time
 import warnings
-from collections.abc import Generator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from functools import partial
 from typing import Any
 
@@ -27,7 +27,7 @@ from diptych.interrupts import Interrupted, Interrupts, listening
 from diptych.terminal import escaped
 from diptych.version import __version__
 
-__all__ = ["VERBS", "main"]
+__all__ = ["VERBS", "command", "main"]
 
 VERBS = {
     "demo": "train on real handwriting, evaluate, search, write a report: minutes on a CPU",
@@ -69,32 +69,46 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command line and exit with an `ExitCode`, or with 128 and the number of the signal
     that stopped it."""
     verb, *rest = (sys.argv[1:] if arguments is None else list(arguments)) or ["--help"]
+    command(verb, partial(_run_verb, verb), rest)
+
+
+def command(
+    verb: str, run: Callable[[list[str]], int | None], arguments: Sequence[str] | None = None
+) -> None:
+    """Run a program with the manners of the command line: what keeps it from being done is one
+    sentence, signals are answered, and it exits as `main` does. `verb` is what it does; `arguments`
+    None: this process's."""
+    rest = sys.argv[1:] if arguments is None else list(arguments)
     if not is_alone():  # whom a store or a peer that is gone makes torch write pages
         os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
     with listening(_say) as interrupts, interrupts.at_last(partial(_last_words, verb, interrupts)):
-        code = _run(verb, rest)
+        code = _run(verb, run, rest)
         if interrupts.reason:
             interrupts.leave(code)  # what hangs must not keep it from ending
     sys.exit(code)
 
 
-def _run(verb: str, rest: list[str]) -> int:
+def _run_verb(verb: str, rest: list[str]) -> int | None:
+    if verb in ("-h", "--help", "help"):
+        print(_help())
+    elif verb in ("-V", "--version", "version"):
+        print(f"diptych {__version__}")
+    elif verb in VERBS:
+        return importlib.import_module(f"diptych.cli.{verb}").run(rest)
+    else:
+        raise UnknownNameError("verb", verb, VERBS)
+    return None
+
+
+def _run(verb: str, run: Callable[[list[str]], int | None], rest: list[str]) -> int:
     """Do it, and say in one sentence what keeps it from being done; the exit code."""
     _import_from_here(rest)
     try:
         _import_trusted(os.environ.get(_TRUSTED, ""))
-        if verb in ("-h", "--help", "help"):
-            print(_help())
-        elif verb in ("-V", "--version", "version"):
-            print(f"diptych {__version__}")
-        elif verb in VERBS:
-            with _warnings_as_sentences():
-                code = importlib.import_module(f"diptych.cli.{verb}").run(rest) or ExitCode.DONE
-                sys.stdout.flush()
-                return code
-        else:
-            raise UnknownNameError("verb", verb, VERBS)
-        sys.stdout.flush()
+        with _warnings_as_sentences():
+            code = run(rest) or ExitCode.DONE
+            sys.stdout.flush()
+            return code
     except StoppedError as error:
         if verb == "train" or not isinstance(error.__cause__, Interrupted):
             _say_once(str(error), error.quiet)

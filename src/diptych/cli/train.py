@@ -54,7 +54,11 @@ def run(arguments: Sequence[str]) -> None:
             resume = True
             flags.remove(_IF_ANY)
         plan = new_run(arguments[0], flags)
+    train(plan, resume)
 
+
+def train(plan: Run, resume: bool | Path) -> None:
+    """Train it, and say where it lies and what was left out. Raises as `diptych.fit`."""
     from diptych.training import fit
 
     last = fit(plan, resume=resume)

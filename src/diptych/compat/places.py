@@ -46,7 +46,7 @@ def find(
     if not tag and (_is_json(name) or not _means_weights(name)):
         return Source(None, read_config(name))
     openai = f"{name}-openai" if tag == "openai" else name
-    return _read(_weights(name, tag), _known(openai), openai, cache_dir)
+    return _read(weights_named(name, tag), _known(openai), openai, cache_dir)
 
 
 def openai_or_first(name: str) -> str | None:
@@ -125,9 +125,9 @@ def _known(name: str) -> ClipConfig | None:
         return None
 
 
-def _weights(name: str, tag: str) -> str:
-    """A place, or the name of published weights. OpenAI's have QuickGELU, and in open_clip their
-    tag says so."""
+def weights_named(name: str, tag: str) -> str:
+    """What a model's name and a tag mean together: a place, or the name of published weights.
+    OpenAI's have QuickGELU, and in open_clip their tag says so. Raises as `find`."""
     if not tag or tag == name or is_place(tag):
         return tag or name
     if _is_json(tag):

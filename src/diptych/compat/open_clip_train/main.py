@@ -1,0 +1,51 @@
+"""`open_clip_train.main` over Diptych: prints the equivalent command, and runs it."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from diptych.checkpoints.steps import checkpoints
+from diptych.cli import command
+from diptych.cli.processes import is_first, said_by_the_first
+from diptych.cli.show import say
+from diptych.cli.train import train
+from diptych.compat.open_clip_train.command import script_of
+from diptych.compat.open_clip_train.parse import parse
+from diptych.compat.open_clip_train.translate import RECIPE, Translation, translate
+from diptych.distributed import started_as
+from diptych.errors import ConfigError
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run the command line (None: this process's) and exit with an `ExitCode`."""
+    command("train", run, arguments)
+
+
+def run(arguments: Sequence[str]) -> None:
+    """Translate, print, and train unless `--dry-run` is among the arguments."""
+    with said_by_the_first():
+        options, remarks = parse(arguments or ["--help"])
+    started = started_as()[1]
+    if options.processes and not options.dry_run:
+        raise ConfigError(
+            f"--processes {options.processes} is of --dry-run: torchrun says how many there are"
+        )
+    processes = options.processes or started
+    found = translate(options, processes)
+    if is_first():
+        for remark in (*remarks, *found.remarks):
+            say(f"remark: {remark}", error=True)
+        for line in script_of(found.run, RECIPE, found.resume, processes):
+            say(line)
+    if options.dry_run:
+        return
+    _refuse_another(found)
+    train(found.run, found.resume)
+
+
+def _refuse_another(found: Translation) -> None:
+    """Raises ConfigError if the folder holds a run that isn't to go on."""
+    if not found.resume and checkpoints(Path(found.run.out)):
+        raise ConfigError(
+            f"{found.run.out} already holds a run: --resume latest goes on with it, --name NAME "
+            "starts another"
+        )
