@@ -50,15 +50,66 @@ def test_two_models_in_one_file_are_not_chosen_between(tmp_path, foreign):
     student = {f"student.{name}": tensor for name, tensor in foreign.items()}
     teacher = {f"teacher.{name}": tensor for name, tensor in foreign.items()}
     torch.save(student | teacher, tmp_path / "w.pt")
-    with pytest.raises(CheckpointError, match=r"several models \(student\., teacher\.\); save one"):
+    with pytest.raises(
+        CheckpointError, match=r"several models \(student\., teacher\.\); say which: .*#student"
+    ):
         load_model(tmp_path / "w.pt")
 
 
 def test_the_average_beside_the_weights_is_said_not_to_be_read(tmp_path, foreign, own, vit):
     average = {name: tensor * 2 for name, tensor in foreign.items()}
     torch.save({"model_ema": average, "model": foreign}, tmp_path / "w.pt")
-    with pytest.warns(AssumptionWarning, match="this is model, not model_ema; to read another"):
+    with pytest.warns(
+        AssumptionWarning, match="this is model, not model_ema; to read another: .*#model_ema"
+    ):
         same(tmp_path / "w.pt", own, vit)
+
+
+def _prefixed(prefix, tensors, factor=1.0):
+    return {prefix + name: tensor * factor for name, tensor in tensors.items()}
+
+
+CHOICES = {
+    "container": (lambda w: {"model": _prefixed("", w, 2), "model_ema": w}, "model_ema"),
+    "inner container": (
+        lambda w: {"model": _prefixed("", w, 2), "ema": {"module": w}},
+        "ema.module",
+    ),
+    "in a list": (lambda w: [_prefixed("", w, 2), w], "1"),
+    "prefix": (lambda w: _prefixed("student.", w, 2) | _prefixed("teacher.", w), "teacher"),
+    "average's": (lambda w: _prefixed("net.", w, 2) | _prefixed("ema_model.", w), "ema_model"),
+}
+
+
+@pytest.mark.parametrize("content", CHOICES)
+def test_of_several_versions_one_is_chosen_by_its_key(tmp_path, foreign, own, vit, content):
+    make, key = CHOICES[content]
+    torch.save(make(foreign), tmp_path / "w.pt")
+    same(f"{tmp_path / 'w.pt'}#{key}", own, vit)
+    with pytest.raises(CheckpointError, match="w.pt"):
+        load_model(f"{tmp_path / 'w.pt'}#nothing", config=vit)
+
+
+@pytest.mark.parametrize("average", ["ema_model.", "model_ema.module."])
+def test_a_moving_average_beside_in_one_state_dict_isnt_read_and_is_said(
+    tmp_path, foreign, own, vit, average
+):
+    torch.save(
+        _prefixed("model.", foreign) | _prefixed(average, foreign, 2) | {"n": torch.ones(1)},
+        tmp_path / "w.pt",
+    )
+    with pytest.warns(AssumptionWarning, match=f"this is model, not {average[:-1]}; to read"):
+        same(tmp_path / "w.pt", own, vit)
+
+
+def test_the_counter_of_torchs_average_is_no_weight(tmp_path, foreign, own, vit):
+    torch.save(_prefixed("module.", foreign) | {"n_averaged": torch.tensor(3)}, tmp_path / "w.pt")
+    same(tmp_path / "w.pt", own, vit)
+
+
+def test_weights_beside_what_else_a_tuple_holds(tmp_path, foreign, own, vit):
+    torch.save((foreign, {"epoch": 3}), tmp_path / "w.pt")
+    same(tmp_path / "w.pt", own, vit)
 
 
 @pytest.mark.parametrize("prefix", ["", "clip.", "module."])

@@ -108,7 +108,7 @@ def say_assumed(path: str | Path, content: Content, accepted: bool = True) -> No
     if content.taken:
         warnings.warn(
             f"{path} holds several versions of its weights; this is {content.taken}; "
-            "to read another, save it alone",
+            f"to read another: {path}#{content.taken.rpartition(' ')[2]}",
             AssumptionWarning,
             stacklevel=3,
         )

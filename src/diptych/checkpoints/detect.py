@@ -11,8 +11,8 @@ from diptych.inputs.strangers import check_links
 from diptych.weights import deepspeed, native
 from diptych.weights.hub import SUFFIXES
 from diptych.weights.layout import Layout, WeightSource
-from diptych.weights.read import read_weights
-from diptych.weights.state import State
+from diptych.weights.pickled import AVERAGES
+from diptych.weights.read import WeightFile, read_weights, split_key
 
 Side = Literal["image", "text"]
 Part = Literal["model", "image", "text"]
@@ -54,19 +54,19 @@ def native_folder(path: Path) -> Path | None:
 
 
 def open_foreign(path: Path) -> WeightSource:
-    """The weights at `path`: a file, or a folder with one. Raises CheckpointError."""
-    if not path.exists():
-        raise CheckpointError(f"there is no file or folder {path}")
-    file = _weight_file(path) if path.is_dir() else path
-    if path.is_dir():
+    """The weights at `path`: a file, `FILE#KEY` for one of several versions in it, or a folder with
+    one. Raises CheckpointError."""
+    place, key = split_key(path)
+    if not place.exists():
+        raise CheckpointError(f"there is no file or folder {place}")
+    file = _weight_file(place) if place.is_dir() else place
+    if place.is_dir():
         check_links(file.parent)
-    weights = read_weights(file)
+    weights = read_weights(file, key)
     if other := _other(weights.tensors):
         raise CheckpointError(f"{path} {other}")
-    bare, beside = _without_prefix(weights.tensors, path)
-    return WeightSource(
-        path=path, file=file, weights=weights._replace(tensors=bare), beside=tuple(beside)
-    )
+    bare, beside = _without_prefix(weights, place)
+    return WeightSource(path=path, file=file, weights=bare, beside=tuple(beside))
 
 
 def _other(names: Collection[str]) -> str:
@@ -87,20 +87,35 @@ def _other(names: Collection[str]) -> str:
     return ""
 
 
-def _without_prefix(state: State, path: Path) -> tuple[State, list[str]]:
+def _without_prefix(weights: WeightFile, path: Path) -> tuple[WeightFile, list[str]]:
     """The model's weights without what training code put before all their names (Lightning's
-    `model.`, a wrapper's `clip_model.`), and the names of the rest. Raises CheckpointError for
-    several models."""
-    if whole(state) or _tower(state, "image") or _tower(state, "text"):
-        return state, []
+    `model.`, a wrapper's `clip_model.`), and the names of the rest. Of several models that which
+    `weights.key` says, or else the only one that is no moving average. Raises CheckpointError for
+    several, or where none is so called."""
+    state, key = weights.tensors, weights.key
+    is_bare = whole(state) or _tower(state, "image") or _tower(state, "text")
+    if is_bare and not key:
+        return weights, []
     found = [prefix for prefix in _prefixes(state) if whole(state.part(prefix))]
     found = found or [p for p in _prefixes(state) if _tower(state.part(p), "image")]
-    prefix = next(iter(found), "")
-    if others := [each for each in found if not each.startswith(prefix)]:
+    if key and f"{key}." not in found:
+        names = ", ".join(prefix.rstrip(".") for prefix in found)
         raise CheckpointError(
-            f"{path} holds several models ({', '.join([prefix, *others])}); save one of them alone"
+            f"{path} has no weights {key!r}" + (f", only {names}" if names else "")
         )
-    return state.part(prefix), [name for name in state if not name.startswith(prefix)]
+    trained = [prefix for prefix in found if not set(prefix.split(".")) & set(AVERAGES)]
+    prefix = f"{key}." if key else next(iter(trained or found), "")
+    others = [each for each in trained or found if not each.startswith(prefix)]
+    if others and not key:
+        raise CheckpointError(
+            f"{path} holds several models ({', '.join([prefix, *others])}); say which: "
+            f"{path}#{prefix.rstrip('.')}"
+        )
+    averages = [each.rstrip(".") for each in found if not each.startswith(prefix)]
+    taken = f"{prefix.rstrip('.')}, not {', '.join(averages)}" if averages and not key else ""
+    rest = [name for name in state if not name.startswith(prefix)]
+    chosen = weights._replace(tensors=state.part(prefix), taken=taken or weights.taken)
+    return chosen, [] if averages else rest
 
 
 def _prefixes(names: Collection[str]) -> list[str]:

@@ -10,6 +10,7 @@ from diptych.errors import CheckpointError, UnknownNameError
 from diptych.pretrained import Entry
 from diptych.weights import hub
 from diptych.weights.hub import HUB
+from diptych.weights.read import split_key
 
 _TAGS = 4
 """In a sentence."""
@@ -26,15 +27,16 @@ class Place(NamedTuple):
 
 
 def locate(name: str | Path, *, alone: bool = False, cache_dir: str | Path | None = None) -> Place:
-    """What `name` means: a path, `hf-hub:org/name[/file][@revision]`, or the name of a published
-    model, whose weights are fetched.
+    """What `name` means: a path, `FILE#KEY` for one of several versions of the weights in a file,
+    `hf-hub:org/name[/file][@revision]`, or the name of a published model, whose weights are
+    fetched.
 
     `alone`: an image tower alone will do. `cache_dir`: where what is fetched lies. Raises
     CheckpointError if there is no such file, or no weights are published; UnknownNameError with
     near misses; ConfigError for an image tower where a whole model is needed.
     """
     path = Path(name).expanduser()
-    if path.exists():
+    if split_key(path)[0].exists():
         return Place(path, None, {})
     name = str(name)
     if name.startswith(HUB) and name.count("/") <= 1:

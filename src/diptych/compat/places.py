@@ -16,6 +16,7 @@ from diptych.config.serialize import difference
 from diptych.errors import AssumptionWarning, CheckpointError, ConfigError, UnknownNameError
 from diptych.weights import native
 from diptych.weights.hub import HUB, SUFFIXES
+from diptych.weights.read import split_key
 
 LOCAL = "local-dir:"
 
@@ -70,7 +71,7 @@ def first_known(name: str) -> str | None:
 
 def is_place(name: str) -> bool:
     """Whether a model's name is a place with weights: on the hub, a folder, a file."""
-    path = Path(name.removeprefix(LOCAL)).expanduser()
+    path, _ = split_key(Path(name.removeprefix(LOCAL)).expanduser())
     return name.startswith((HUB, LOCAL)) or (path.exists() and not _is_json(name))
 
 

@@ -37,7 +37,7 @@ _CONTAINERS = (
     "weights",
 )
 """Where training checkpoints keep the weights; EVA's loader tries the first three in this order."""
-_AVERAGES = (
+AVERAGES = (
     "model_ema",
     "state_dict_ema",
     "ema",
@@ -65,6 +65,8 @@ _DEPTH = 4
 """Containers inside each other."""
 _INNER = re.compile(r"\b(_orig_mod|_fsdp_wrapped_module|_checkpoint_wrapped_module)\.")
 """What torch.compile, FSDP and activation checkpointing put before the names of what they wrap."""
+_COUNTER = "n_averaged"
+"""Beside the names that torch's AveragedModel wraps, as data-parallel training does."""
 _OUTER = re.compile(r"^(module\.)+")
 """What DistributedDataParallel puts before each name."""
 _DATA = {
@@ -102,18 +104,21 @@ class Weights(NamedTuple):
     """Under the names that the model had before it was wrapped."""
     taken: str = ""
     """Which of several versions of the weights this is; empty: there is one."""
+    key: str = ""
+    """What was asked for, where no state dict has that name."""
 
 
-def read_torch(path: Path, mapped: bool) -> Weights:
+def read_torch(path: Path, mapped: bool, key: str = "") -> Weights:
     """The weights of a `torch.save` file; `mapped` where the file is a zip. `tensors` is a State.
+    `key`: which of several state dicts.
 
     Raises CheckpointError if it is damaged, would execute code, or holds no state dict.
     """
-    tensors, taken = state_dict(load(path, mapped), path)
+    tensors, taken, left = state_dict(load(path, mapped), path, key)
     if not mapped:
-        return Weights(State.of(tensors), taken)
+        return Weights(State.of(tensors), taken, left)
     in_order = sorted(tensors.items(), key=lambda item: item[1].data_ptr())
-    kept, passing = (Reopened(lambda: dict(state_dict(load(path), path)[0])) for _ in range(2))
+    kept, passing = (Reopened(lambda: dict(state_dict(load(path), path, key)[0])) for _ in range(2))
     state = State(
         {
             name: Lazy(
@@ -124,7 +129,7 @@ def read_torch(path: Path, mapped: bool) -> Weights:
             for name, tensor in in_order
         }
     )
-    return Weights(state, taken)
+    return Weights(state, taken, left)
 
 
 def _take(file: Reopened[dict[str, Tensor]], name: str, size: int) -> Tensor:
@@ -159,30 +164,41 @@ def _is_data(name: str) -> bool:
     return not known or bool({package, name} & _DATA)
 
 
-def state_dict(content: Any, path: Path) -> Weights:
-    """The weights inside a training checkpoint: those under the first of the usual names. Raises
-    CheckpointError if there are none, or several under other names."""
+def state_dict(content: Any, path: Path, key: str = "") -> Weights:
+    """The weights inside a training checkpoint: those under `key`, or else under the first of the
+    usual names. Raises CheckpointError if there are none, or several under other names."""
     found = dict(_state_dicts(content, ()))
     if not found:
         raise CheckpointError(f"{path} holds no state dict{_instead(content)}")
+    named = {".".join(keys): keys for keys in found}
+    if asked := named.get(key):
+        return Weights(_renamed(found[asked], path))
     first = min(map(_rank, found))
     best = [keys for keys in found if _rank(keys) == first]
     if len(best) > 1:
         names = ", ".join(map(".".join, best))
-        raise CheckpointError(f"{path} holds several state dicts ({names}); save one of them alone")
+        raise CheckpointError(
+            f"{path} holds several state dicts ({names}); say which: {path}#{'.'.join(best[0])}"
+        )
     chosen = found.pop(best[0])
     tensors = _renamed(chosen, path)
     same = (keys for keys, other in found.items() if tensors.keys() & set(map(unwrapped, other)))
     others = [".".join(keys) for keys in same]
     taken = f"{'.'.join(best[0])}, not {', '.join(others)}" if others else ""
-    return Weights(tensors, taken)
+    return Weights(tensors, taken, key)
 
 
 def _state_dicts(
     content: Any, keys: tuple[str, ...]
 ) -> Iterator[tuple[tuple[str, ...], Mapping[str, Tensor]]]:
-    """Every mapping of names to dense tensors, and the keys that lead to it."""
-    if not isinstance(content, Mapping) or not content or len(keys) > _DEPTH:
+    """Every mapping of names to dense tensors, and the keys, or places in a list, that lead to
+    it."""
+    if len(keys) > _DEPTH:
+        return
+    if isinstance(content, list | tuple):
+        for place, value in enumerate(content):
+            yield from _state_dicts(value, (*keys, str(place)))
+    if not isinstance(content, Mapping) or not content:
         return
     if all(map(_is_weight, content, content.values())):
         yield keys, content
@@ -199,7 +215,7 @@ def _is_weight(name: object, value: object) -> bool:
 
 def _rank(keys: tuple[str, ...]) -> list[int]:
     """Of several, the lowest is the model."""
-    order = (*_CONTAINERS, "", *_AVERAGES)
+    order = (*_CONTAINERS, "", *AVERAGES)
     return [order.index(key if key in order else "") for key in keys]
 
 
@@ -217,8 +233,9 @@ def _renamed(content: Mapping[str, Tensor], path: Path) -> dict[str, Tensor]:
             raise CheckpointError(
                 f"{path} is damaged: {name} is of {list(tensor.shape)}, more than the file holds"
             )
-    tensors = {unwrapped(name): tensor.detach() for name, tensor in content.items()}
-    if len(tensors) < len(content):
+    own = {name: tensor for name, tensor in content.items() if name != _COUNTER}
+    tensors = {unwrapped(name): tensor.detach() for name, tensor in own.items()}
+    if len(tensors) < len(own):
         raise CheckpointError(f"{path} holds the same names with and without a wrapper's prefix")
     return tensors
 

@@ -30,20 +30,38 @@ class WeightFile(NamedTuple):
     kind: Kind
     taken: str = ""
     """Which of several versions of the weights this is; empty: the file holds one."""
+    key: str = ""
+    """What is to be read of them, where a prefix of names says it and no container."""
 
 
-def read_weights(path: Path) -> WeightFile:
+def split_key(path: Path) -> tuple[Path, str]:
+    """Of `FILE#KEY` the file, and which of its versions of the weights is meant; empty: the usual
+    one.
+
+    >>> from pathlib import Path
+    >>> from diptych.weights.read import split_key
+    >>> split_key(Path("epoch_3.pt#ema"))
+    (PosixPath('epoch_3.pt'), 'ema')
+    """
+    name, mark, key = path.name.rpartition("#")
+    if not mark or not name or path.exists():
+        return path, ""
+    return path.with_name(name), key
+
+
+def read_weights(path: Path, key: str = "") -> WeightFile:
     """All tensors of a weight file, of the shards that an `….index.json` lists, or of the DeepSpeed
-    checkpoint that a share belongs to. Mapped from the file where possible.
+    checkpoint that a share belongs to. Mapped from the file where possible. `key` names which of
+    several state dicts of a torch file; `WeightFile.key` is it where none has that name.
 
     Raises CheckpointError for a file that is missing, damaged, not a weight file, or would execute
     code.
     """
     if path.name.endswith(".index.json"):
-        return _read_shards(path)
+        return _read_shards(path)._replace(key=key)
     if deepspeed.is_share(path):
-        return WeightFile(deepspeed.read_shares(path), "torch")
-    return _read_file(path)
+        return WeightFile(deepspeed.read_shares(path), "torch", key=key)
+    return _read_file(path, key)
 
 
 def read_json(path: Path) -> dict[str, Any]:
@@ -81,7 +99,7 @@ def _read_shards(index: Path) -> WeightFile:
             raise CheckpointError(
                 f"{path} is missing, which {index.name} lists; copy or download all shards"
             )
-        tensors, kind, _ = _read_file(path)
+        tensors, kind, *_ = _read_file(path)
         if wrong := names ^ tensors.keys():
             has = "has no" if min(wrong) in names else "has a"
             raise CheckpointError(
@@ -93,7 +111,7 @@ def _read_shards(index: Path) -> WeightFile:
     return WeightFile(whole, kinds[0])
 
 
-def _read_file(path: Path) -> WeightFile:
+def _read_file(path: Path, key: str = "") -> WeightFile:
     if path.exists() and not path.is_file():
         raise CheckpointError(f"{path} is no regular file")  # a pipe would be waited for
     try:
@@ -103,12 +121,12 @@ def _read_file(path: Path) -> WeightFile:
         raise unreadable(path, error) from error
     # A header's length may begin as a pickle does; it is below 2^32, which no pickle looks like.
     if start[4:9] == _HEADER or (start[8:9] == b"{" and not start.startswith(_PICKLE)):
-        return WeightFile(read_safetensors(path), "safetensors")
+        return WeightFile(read_safetensors(path), "safetensors", key=key)
     if start.startswith(_ZIP) and is_archive(path):
-        return WeightFile(State.of(read_archive(path)), "archive")
+        return WeightFile(State.of(read_archive(path)), "archive", key=key)
     if start.startswith((_ZIP, _PICKLE)):
-        weights = read_torch(path, mapped=start.startswith(_ZIP))
-        return WeightFile(State.of(weights.tensors), "torch", weights.taken)
+        weights = read_torch(path, mapped=start.startswith(_ZIP), key=key)
+        return WeightFile(State.of(weights.tensors), "torch", weights.taken, weights.key)
     if start.startswith(b"version https://git-lfs"):
         raise CheckpointError(
             f"{path} is a Git LFS pointer, not the weights; run `git lfs pull` where it came from"
