@@ -43,7 +43,7 @@ from diptych.compat.pretrained import (
     list_pretrained_models_by_tag,
     list_pretrained_tags_by_model,
 )
-from diptych.compat.tokenizer import decode, get_tokenizer, tokenize
+from diptych.compat.tokenizer import HFTokenizer, SimpleTokenizer, decode, get_tokenizer, tokenize
 from diptych.compat.transform import (
     AugmentationCfg,
     PreprocessCfg,
@@ -70,6 +70,7 @@ __all__ = [
     "CoCaLoss",
     "CustomTextCLIP",
     "DistillClipLoss",
+    "HFTokenizer",
     "IMAGENET_CLASSNAMES",
     "OPENAI_DATASET_MEAN",
     "OPENAI_DATASET_STD",
@@ -78,6 +79,7 @@ __all__ = [
     "PreprocessCfg",
     "SIMPLE_IMAGENET_TEMPLATES",
     "SigLipLoss",
+    "SimpleTokenizer",
     "add_model_config",
     "build_eva_model_and_transforms",
     "build_zero_shot_classifier",

@@ -104,6 +104,11 @@ def get_pretrained_url(model: str, tag: str) -> str:
     return get_pretrained_cfg(model, tag).get("url", "")
 
 
+def openai_url(model: str) -> str:
+    """The address of OpenAI's own file of a model of theirs."""
+    return _pretrained()[model]["openai"]["url"]
+
+
 def download_pretrained(
     cfg: Mapping[str, Any], prefer_hf_hub: bool = True, cache_dir: str | Path | None = None
 ) -> str:

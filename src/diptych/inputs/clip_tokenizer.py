@@ -12,6 +12,7 @@ from functools import cache
 from itertools import chain
 from pathlib import Path
 from types import MappingProxyType
+from typing import Any
 
 import ftfy
 import regex
@@ -78,7 +79,7 @@ class ClipTokenizer(Tokenizer):
         self.context_length = context_length
         self._words = _WordCache(self.special)
 
-    def __reduce__(self):
+    def __reduce__(self) -> tuple[Any, ...]:
         return type(self), (self.context_length,)
 
     def encode(self, text: str) -> list[int]:

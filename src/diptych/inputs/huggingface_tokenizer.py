@@ -24,8 +24,8 @@ class HuggingFaceTokenizer(Tokenizer):
     Texts are cleaned as open_clip does it for these tokenizers (broken encodings, HTML entities,
     white space; `clean` and `blank_separator` as in `TokenizerConfig`). Padding is the tokenizer's
     own id; one without padding, such as GPT-2's, pads with its end token. No code that lies beside
-    it is run. `cached`: nothing is fetched from the hub. Raises ConfigError when there is no such
-    tokenizer.
+    it is run. `cached`: nothing is fetched from the hub. `cache_dir`: where what is fetched lies.
+    Raises ConfigError when there is no such tokenizer.
     """
 
     def __init__(
@@ -35,6 +35,7 @@ class HuggingFaceTokenizer(Tokenizer):
         clean: Literal["spaces", "lower", "canonical"] = "spaces",
         blank_separator: bool = False,
         cached: bool = False,
+        cache_dir: str | Path | None = None,
     ):
         try:
             from transformers import AutoTokenizer
@@ -49,7 +50,7 @@ class HuggingFaceTokenizer(Tokenizer):
         check_paths(Path(name))
         try:
             self._tokenizer: Any = AutoTokenizer.from_pretrained(
-                name, local_files_only=cached, trust_remote_code=False
+                name, local_files_only=cached, trust_remote_code=False, cache_dir=cache_dir
             )
         except Exception as error:  # whatever its classes raise for files that aren't theirs
             fetch = f"; fetch it first: hf download {name}"
@@ -69,6 +70,11 @@ class HuggingFaceTokenizer(Tokenizer):
         if pad_id is None:
             raise ConfigError(f"the tokenizer {name!r} has neither a padding nor an end token")
         self.pad_id = pad_id
+
+    @property
+    def library(self) -> Any:
+        """transformers' tokenizer itself."""
+        return self._tokenizer
 
     def encode(self, text: str) -> list[int]:
         """The ids with the tokenizer's own special tokens, at most `context_length`."""

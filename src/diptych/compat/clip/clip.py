@@ -8,7 +8,9 @@ EVA-01-CLIP's README (https://github.com/baaivision/EVA, EVA-01/clip).
     logits_per_image, logits_per_text = model(preprocess(picture)[None], text)
 """
 
-from collections.abc import Sequence
+import hashlib
+import tempfile
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -25,15 +27,18 @@ from diptych.compat.factory import (
 )
 from diptych.compat.model import LogitsModel
 from diptych.compat.options import refuse
+from diptych.compat.pretrained import openai_url
 from diptych.compat.transform import Transform, transform_of
 from diptych.config import ClipConfig
 from diptych.encoder.load import device_of
-from diptych.errors import TextTooLongError
+from diptych.errors import ConfigError, TextTooLongError
+from diptych.families.clip.layouts.openai import NUMBERS
 from diptych.inputs import ClipTokenizer
 
 __all__ = [
     "available_models",
     "build_eva_model_and_transforms",
+    "build_model",
     "create_model_and_transforms",
     "load",
     "tokenize",
@@ -43,6 +48,39 @@ _OPENAIS = (
     *("RN50", "RN101", "RN50x4", "RN50x16", "RN50x64"),
     *("ViT-B/32", "ViT-B/16", "ViT-L/14", "ViT-L/14@336px"),
 )
+_MODELS = {name: openai_url(name.replace("/", "-").replace("@336px", "-336")) for name in _OPENAIS}
+"""Where OpenAI's own files lie, by the names of `load`."""
+
+
+def _download(  # pyright: ignore[reportUnusedFunction]: scripts call it
+    url: str, root: str | Path | None = None
+) -> str:
+    """The path of a file of `_MODELS` in `root` (None: ~/.cache/clip), where OpenAI's code keeps
+    it. Raises ConfigError where it isn't there, or another one is: Diptych fetches from the hub
+    alone."""
+    file = Path(root or "~/.cache/clip").expanduser() / url.rpartition("/")[2]
+    if not file.is_file():
+        raise ConfigError(
+            f"Diptych fetches weights from the hub alone; download {url} to {file} yourself, or "
+            "say clip.load(name)"
+        )
+    with file.open("rb") as opened:
+        if hashlib.file_digest(opened, "sha256").hexdigest() != url.split("/")[-2]:
+            raise ConfigError(
+                f"{file} isn't the file at {url} (its sha256 differs); fetch it again"
+            )
+    return str(file)
+
+
+def build_model(state_dict: Mapping[str, Tensor]) -> LogitsModel:
+    """The model of an OpenAI state dict, in float32 and evaluation mode. Raises CheckpointError for
+    one of another kind."""
+    # The names by which such a state dict is known; the sizes are read off the weights.
+    tensors = {name: torch.tensor(0) for name in NUMBERS} | dict(state_dict)
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder) / "state_dict.pt"
+        torch.save(tensors, file)
+        return load(file, "cpu")[0]
 
 
 def load(

@@ -1,0 +1,150 @@
+"""Tokenizers beside open_clip's and OpenAI's: the same ids, words and attributes."""
+
+import importlib.util
+import pickle
+import re
+from importlib import metadata
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+import torch
+
+from diptych import compat
+from diptych.compat import clip
+from diptych.errors import CheckpointError, ConfigError, TruncationWarning, UnknownNameError
+from diptych.inputs.vocabulary import PACKAGE
+from tests.compat.peers import KINDS
+
+open_clip = pytest.importorskip("open_clip")
+TEXTS = [
+    "A cat's whiskers",
+    "caf\u00e9 &amp; 12 \u72d7",
+    "",
+    "<start_of_text> odd <end_of_text>",
+    "x" * 30,
+]
+
+
+def test_clips_tokenizer_is_open_clips():
+    ours, theirs = compat.SimpleTokenizer(), open_clip.SimpleTokenizer()
+    assert torch.equal(ours(TEXTS), theirs(TEXTS))
+    for text in (*TEXTS, "word " * 100):
+        ids = theirs.encode(text)
+        assert ours.encode(text) == ids
+        assert ours.decode(ids) == theirs.decode(ids)
+        assert ours.decode(torch.tensor(ids, dtype=torch.long)) == theirs.decode(ids)
+    padded = theirs("a cat")[0].tolist()
+    assert ours.decode(padded) == theirs.decode(padded)
+    names = ("vocab_size", "all_special_ids", "sot_token_id", "eot_token_id", "context_length")
+    names += ("encoder", "decoder", "bpe_ranks", "byte_encoder", "byte_decoder")
+    for name in names:
+        assert getattr(ours, name) == getattr(theirs, name), name
+    assert ours.bpe("diptych") == theirs.bpe("diptych")
+    assert ours.bpe("<start_of_text>") == "<start_of_text>"
+
+
+OPENAI = Path(metadata.distribution(PACKAGE).locate_file("clip"))
+"""Their package can't be imported where setuptools is a newer one."""
+
+
+def _openais(module: str) -> ModuleType:
+    spec = importlib.util.spec_from_file_location(f"openais_{module}", OPENAI / f"{module}.py")
+    found = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(found)
+    return found
+
+
+def test_length_and_words_of_ones_own():
+    ours = compat.get_tokenizer("ViT-B-32", additional_special_tokens=["<MASK>"])
+    assert isinstance(ours, compat.SimpleTokenizer)
+    assert ours.encode("a <mask> cat") == [320, 49408, 2368]  # the vocabulary has 49,408
+    assert ours.decode([320, 49408]) == "a <MASK>"
+    assert (ours.vocab_size, ours.all_special_ids) == (49409, [49406, 49407, 49408])
+    again = pickle.loads(pickle.dumps(ours))
+    assert again.encode("a <MASK> cat") == [320, 49408, 2368]
+    theirs = open_clip.SimpleTokenizer(context_length=9)
+    for made in (compat.SimpleTokenizer(context_length=9), compat.SimpleTokenizer()):
+        made.context_length = 9
+        with pytest.warns(TruncationWarning):
+            assert torch.equal(made("word " * 20), theirs("word " * 20))
+        with pytest.warns(TruncationWarning):
+            assert torch.equal(made("word " * 20, 5), theirs("word " * 20, 5))
+    with pytest.raises(ConfigError, match="context_length=2"):
+        ours("a cat", context_length=2)
+
+
+def test_openais_tokenizer_has_its_own_words():
+    from diptych.compat.clip.simple_tokenizer import SimpleTokenizer
+
+    ours, theirs = SimpleTokenizer(), _openais("simple_tokenizer").SimpleTokenizer()
+    assert ours.encoder == theirs.encoder
+    for text in (*TEXTS, "<|startoftext|>a<|endoftext|>"):
+        assert ours.encode(text) == theirs.encode(text)
+    assert clip.simple_tokenizer.SimpleTokenizer is SimpleTokenizer
+
+
+@pytest.fixture(scope="module")
+def saved(tmp_path_factory):
+    """A folder with a tokenizer of transformers'."""
+    transformers = pytest.importorskip("transformers")
+    folder = tmp_path_factory.mktemp("tokenizer")
+    words = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "a", "cat", "dog", "##s", "A"]
+    (folder / "vocab.txt").write_text("\n".join(words))
+    file = str(folder / "vocab.txt")
+    transformers.BertTokenizer(vocab=file, vocab_file=file).save_pretrained(folder)
+    return folder
+
+
+@pytest.mark.parametrize(
+    "options",
+    [{}, {"strip_sep_token": True}, {"clean": "canonicalize"}, {"context_length": 4}],
+)
+@pytest.mark.filterwarnings("ignore::diptych.errors.TruncationWarning")
+def test_transformers_tokenizer_is_open_clips(saved, options):
+    ours = compat.HFTokenizer(saved, **options)
+    theirs = open_clip.tokenizer.HFTokenizer(str(saved), **options)
+    texts = ["a cat", "a cat, dogs &amp; dogs", "A cat"]
+    assert torch.equal(ours(texts), theirs(texts))
+    assert torch.equal(ours("a cat", 6), theirs("a cat", 6))
+    assert ours.decode(ours("a cat")[0]) == "a cat"
+    assert ours.tokenizer.pad_token_id == 0
+    with pytest.raises(ConfigError, match="no language 'de'"):
+        ours.set_language("de")
+
+
+def test_openais_state_dict_and_files(tmp_path):
+    assert list(clip._MODELS) == clip.available_models()
+    code = (OPENAI / "clip.py").read_text()
+    assert list(clip._MODELS.values()) == re.findall(r'": "(https://.+?)"', code)
+    url = clip._MODELS["ViT-B/32"]
+    with pytest.raises(ConfigError, match="yourself"):
+        clip._download(url, tmp_path)
+    (tmp_path / "ViT-B-32.pt").write_bytes(b"other")
+    with pytest.raises(ConfigError, match="sha256"):
+        clip._download(url, tmp_path)
+    digest = "d9298a10d1b0735837dc4bd85dac641b0f3cef27a47e5d53a54f2f3f5b2fcffa"  # of b"other"
+    assert clip._download(f"https://x/{digest}/ViT-B-32.pt", tmp_path) == str(
+        tmp_path / "ViT-B-32.pt"
+    )
+    torch.manual_seed(0)
+    model = {**KINDS["quick"], "vision_cfg": {**KINDS["quick"]["vision_cfg"], "head_width": 64}}
+    model["text_cfg"] = {**model["text_cfg"], "heads": 1}  # OpenAI's code derives heads: width / 64
+    peer = open_clip.CLIP(**model).eval()
+    ours = clip.build_model(peer.state_dict())
+    pixels, ids = torch.randn(2, 3, 32, 32), clip.tokenize(["a cat", "two dogs"])
+    with torch.no_grad():
+        image, text, scale = peer(pixels, ids)
+        torch.testing.assert_close(ours(pixels, ids)[0], scale * image @ text.T)
+    with pytest.raises(CheckpointError):
+        clip.build_model({"nothing": torch.zeros(3)})
+
+
+def test_what_is_refused(tmp_path):
+    (tmp_path / "bpe.txt.gz").write_bytes(b"")
+    with pytest.raises(ConfigError, match=r"bpe\.txt\.gz isn't CLIP's vocabulary"):
+        compat.SimpleTokenizer(tmp_path / "bpe.txt.gz")
+    with pytest.raises(ConfigError, match="reduction_mask='random'"):
+        compat.get_tokenizer("ViT-B-32", reduction_mask="random")
+    with pytest.raises(UnknownNameError, match="canonicalize"):
+        compat.HFTokenizer(tmp_path, clean="canonicalise")
