@@ -227,6 +227,19 @@ def test_copies_pickles_and_half_precision(pair):
     assert torch.equal(ours.clip.text.tokens.weight, ours.token_embedding.weight)
 
 
+@torch.no_grad()
+def test_traces_take_other_batches_and_other_weights(pair):
+    """immich's exporter traces each tower; torch.func swaps parameters."""
+    _, ours = pair
+    pixels, ids = inputs(ours)
+    traced = torch.jit.trace(ours.visual, (pixels,), check_trace=False)
+    torch.testing.assert_close(traced(pixels[:1]), ours.visual(pixels[:1]), **NEAR)
+    doubled = {"text_projection": 2 * ours.text_projection, "visual.proj": 2 * ours.visual.proj}
+    found = torch.func.functional_call(ours, doubled, (pixels, ids))
+    for mine, theirs in zip(found[:2], ours(pixels, ids)[:2]):
+        torch.testing.assert_close(mine, theirs, **NEAR)  # of unit length both
+
+
 def test_which_class_a_model_is(quiet):
     made = compat.create_model("tiny", load_weights=False)
     assert isinstance(made, compat.CLIP)

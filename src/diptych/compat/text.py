@@ -205,7 +205,7 @@ def _embed(
         raise ConfigError(f"{length} tokens; this tower takes {most} {parts.context_length}")
     x = parts.token_embedding(text).to(dtype)
     if parts.cls_emb is not None:
-        x = torch.cat([x, parts.cls_emb.to(dtype).expand(len(x), 1, -1)], dim=1)
+        x = torch.cat([x, parts.cls_emb.to(dtype).expand(x.shape[0], 1, -1)], dim=1)
         length += 1
     x = x + parts.positional_embedding[:length].to(dtype)
     mask = None if parts.attn_mask is None else parts.attn_mask[:length, :length]

@@ -64,7 +64,7 @@ class AttentionalPooler(nn.Module):
     def forward(self, x: Float[Tensor, "batch tokens context"]) -> Tensor:
         """[batch, queries, width]."""
         x = self.ln_k(x)
-        queries = self.ln_q(self.query).expand(len(x), -1, -1)
+        queries = self.ln_q(self.query).expand(x.shape[0], -1, -1)
         return self.attn(queries, x, x, need_weights=False)[0]
 
 
@@ -94,7 +94,8 @@ class ResidualAttentionBlock(nn.Module):
 
     def get_weight_dtype(self) -> torch.dtype:
         """Of the perceptron's first matrix."""
-        return self.mlp.get_parameter("c_fc.weight").dtype
+        first: Any = self.mlp[0]
+        return first.weight.dtype
 
     def attention(
         self,
@@ -224,7 +225,7 @@ def text_global_pool(
         return x
     assert text is not None
     end = text if pool_type == "argmax" else (text == eos_token_id).int()
-    return x[torch.arange(len(x), device=x.device), end.argmax(dim=-1)]
+    return x[torch.arange(x.shape[0], device=x.device), end.argmax(dim=-1)]
 
 
 def _expand_token(token: Tensor, batch_size: int) -> Tensor:  # pyright: ignore[reportUnusedFunction]: LLaVA-NeXT's tower imports it

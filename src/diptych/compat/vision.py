@@ -143,7 +143,7 @@ class VisionTransformer(nn.Module):
                 f"{self.grid_size[0]} x {self.grid_size[1]}"
             )
         x = x.flatten(2).transpose(1, 2)
-        first = self.class_embedding.to(x.dtype).expand(len(x), 1, -1)
+        first = self.class_embedding.to(x.dtype).expand(x.shape[0], 1, -1)
         x = torch.cat([first, x], dim=1) + self.positional_embedding.to(x.dtype)
         return self.ln_pre(self.patch_dropout(x))
 
