@@ -60,6 +60,14 @@ def is_archive(path: Path) -> bool:
         return any(_parts(name)[1:2] == ["code"] for name in file.namelist())
 
 
+def is_numpy(path: Path) -> bool:
+    """Whether a zip file is NumPy's `.npz`: arrays alone. Raises CheckpointError if the zip is
+    damaged."""
+    with open_zip(path) as file:
+        names = file.namelist()
+        return bool(names) and all(name.endswith(".npy") for name in names)
+
+
 def has_quick_gelu(path: Path) -> bool:
     """Whether the program of an archive has QuickGELU's constant: x * sigmoid(1.702 x). Raises
     CheckpointError if it can't be read."""

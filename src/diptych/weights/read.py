@@ -11,7 +11,7 @@ from typing import Any, Literal, NamedTuple
 from diptych.bounded import parse_json, read_whole
 from diptych.errors import CheckpointError, DamagedError, first_line
 from diptych.weights import deepspeed
-from diptych.weights.archive import is_archive, read_archive
+from diptych.weights.archive import is_archive, is_numpy, read_archive
 from diptych.weights.mapped import read_safetensors, unreadable
 from diptych.weights.pickled import read_torch
 from diptych.weights.state import State
@@ -122,6 +122,12 @@ def _read_file(path: Path, key: str = "") -> WeightFile:
     # A header's length may begin as a pickle does; it is below 2^32, which no pickle looks like.
     if start[4:9] == _HEADER or (start[8:9] == b"{" and not start.startswith(_PICKLE)):
         return WeightFile(read_safetensors(path), "safetensors", key=key)
+    if start.startswith(_ZIP) and is_numpy(path):
+        raise CheckpointError(
+            f"{path} holds NumPy arrays, as big_vision's .npz do, which Diptych doesn't read: load it "
+            "with open_clip's load_big_vision_weights, and save that model's state dict, or take "
+            "the same weights from the hub (diptych models 'vit-*siglip*')"
+        )
     if start.startswith(_ZIP) and is_archive(path):
         return WeightFile(State.of(read_archive(path)), "archive", key=key)
     if start.startswith((_ZIP, _PICKLE)):
