@@ -72,7 +72,7 @@ def test_features_and_conversion(published, tmp_path, example):
             ours.encode_text(ids), model.encode_text(ids), atol=1e-5, rtol=1e-5
         )
     convert(path, "openai", tmp_path / "weights.pt")
-    weights, kind, _ = read_weights(tmp_path / "weights.pt")
+    weights, kind, *_ = read_weights(tmp_path / "weights.pt")
     assert kind == "torch"
     assert torch.float16 in {tensor.dtype for tensor in weights.values()}  # as published
     convert(path, "native", tmp_path / "native")

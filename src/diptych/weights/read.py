@@ -124,8 +124,8 @@ def _read_file(path: Path, key: str = "") -> WeightFile:
         return WeightFile(read_safetensors(path), "safetensors", key=key)
     if start.startswith(_ZIP) and is_numpy(path):
         raise CheckpointError(
-            f"{path} holds NumPy arrays, as big_vision's .npz do, which Diptych doesn't read: load it "
-            "with open_clip's load_big_vision_weights, and save that model's state dict, or take "
+            f"{path} holds NumPy arrays, as big_vision's .npz do, which Diptych doesn't read: "
+            "load it with open_clip's load_big_vision_weights and save that state dict, or take "
             "the same weights from the hub (diptych models 'vit-*siglip*')"
         )
     if start.startswith(_ZIP) and is_archive(path):
