@@ -110,3 +110,18 @@ def test_what_is_downloaded(tmp_path):
     assert compat.download_pretrained({"file": tmp_path / "w.pt"}) == str(tmp_path / "w.pt")
     with pytest.raises(ConfigError, match="download https://x yourself"):
         compat.download_pretrained({"url": "https://x"})
+
+
+def test_openais_models_and_arguments_by_position():
+    assert compat.list_openai_models() == open_clip.list_openai_models()
+    newer = compat.create_model("tiny", None, False, "bf16", "cpu", False, True)
+    older = compat.create_model("tiny", None, "bf16", "cpu", False, True, load_weights=False)
+    for model in (newer, older):
+        assert model.config.text.activation == "quick_gelu"
+        assert model.encode_text(compat.get_tokenizer("tiny")("a cat")).dtype == torch.bfloat16
+    made = compat.create_model_and_transforms("tiny", None, False, "fp32", "cpu", False, True)
+    assert made[0].config.text.activation == "quick_gelu"
+    with pytest.raises(ConfigError, match="jit=True"):
+        compat.create_model_and_transforms("tiny", None, False, "fp32", "cpu", True)
+    with pytest.raises(ConfigError, match="no weights are known"):
+        compat.create_model_from_pretrained("tiny", None, "fp32", "cpu", False)

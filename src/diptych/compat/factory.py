@@ -24,9 +24,9 @@
 """
 
 import warnings
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import fields, replace
-from functools import partial
+from functools import partial, wraps
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
@@ -53,6 +53,7 @@ from diptych.errors import ConfigError, RandomWeightsWarning, UnknownNameError
 from diptych.models import Clip, Tower, build
 
 T = TypeVar("T", bound=TowerConfig)
+R = TypeVar("R")
 PRECISIONS = {
     **dict.fromkeys(("fp32", "amp", "amp_bf16", "amp_bfloat16"), torch.float32),
     **dict.fromkeys(("fp16", "pure_fp16"), torch.float16),
@@ -60,6 +61,22 @@ PRECISIONS = {
 }
 
 
+def _maybe_load_weights(function: Callable[..., R]) -> Callable[..., R]:
+    """open_clip 3 has `load_weights` third, before `precision`, and open_clip 2 and eva_clip don't:
+    a third argument that is True or False is that one."""
+
+    @wraps(function)
+    def call(
+        model_name: str | Path, pretrained: str | Path | None = None, *given: Any, **options: Any
+    ) -> R:
+        if given and isinstance(given[0], bool):
+            return function(model_name, pretrained, *given[1:], load_weights=given[0], **options)
+        return function(model_name, pretrained, *given, **options)
+
+    return call
+
+
+@_maybe_load_weights
 def create_model(
     model_name: str | Path,
     pretrained: str | Path | None = None,
@@ -141,11 +158,15 @@ def create_model(
     return wrap(clip.to(place), bool(output_dict), custom_text).eval()
 
 
+@_maybe_load_weights
 def create_model_and_transforms(
     model_name: str | Path,
     pretrained: str | Path | None = None,
     precision: str = "fp32",
     device: str | torch.device = "cpu",
+    jit: bool = False,
+    force_quick_gelu: bool = False,
+    *,
     aug_cfg: Mapping[str, Any] | AugmentationCfg | None = None,
     **options: Any,
 ) -> tuple[OpenClipModel, Compose, Transform]:
@@ -157,7 +178,8 @@ def create_model_and_transforms(
     >>> preprocess.transforms[1]
     CenterCrop(size=(48, 48))
     """
-    model = create_model(model_name, pretrained, precision, device, **options)
+    order = (precision, device, jit, force_quick_gelu)
+    model = create_model(model_name, pretrained, *order, **options)
     config, size = model.config.preprocess, model.config.image.image_size
     return model, in_training(config, size, aug_cfg), transform_of(config, size)
 
@@ -167,15 +189,17 @@ def create_model_from_pretrained(
     pretrained: str | Path | None = None,
     precision: str = "fp32",
     device: str | torch.device = "cpu",
+    jit: bool = False,
+    force_quick_gelu: bool = False,
+    *,
     return_transform: bool = True,
     **options: Any,
 ) -> Any:
     """The model and its transform in evaluation, or with `return_transform=False` the model alone;
     without `pretrained`, the first weights known of the model."""
     pretrained = pretrained or places.first_known(str(model_name))
-    model, _, preprocess = create_model_and_transforms(
-        model_name, pretrained, precision, device, **options
-    )
+    order = (precision, device, jit, force_quick_gelu)
+    model, _, preprocess = create_model_and_transforms(model_name, pretrained, *order, **options)
     return (model, preprocess) if return_transform else model
 
 

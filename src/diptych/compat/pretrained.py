@@ -81,6 +81,16 @@ def list_pretrained_tags_by_model(model: str) -> list[str]:
     return [tag for tag in _pretrained().get(model, ()) if f"{model}/{tag}" in known]
 
 
+def list_openai_models() -> list[str]:
+    """Models of which OpenAI's weights are known.
+
+    >>> from diptych.compat import list_openai_models
+    >>> list_openai_models()[0]
+    'RN50'
+    """
+    return list_pretrained_models_by_tag("openai")
+
+
 def is_pretrained_cfg(model: str, tag: str) -> bool:
     """Whether weights of the model are known by this tag."""
     return _clean(tag) in list_pretrained_tags_by_model(model)
