@@ -6,20 +6,24 @@ from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
-from diptych import pretrained
-from diptych.checkpoints.describe import read_config, read_image_config
+import torch
+
+from diptych.checkpoints.describe import read_any_config
 from diptych.checkpoints.detect import Part, match, native_folder, open_foreign
 from diptych.checkpoints.locate import Place, locate
 from diptych.checkpoints.steps import is_run, newest
 from diptych.config import ClipConfig, TowerConfig
+from diptych.config.alone import alone
 from diptych.errors import AssumptionWarning, CheckpointError, ConfigError
+from diptych.models import build_tower
 from diptych.weights import native
-from diptych.weights.layout import GIVE_CONFIG, Layout, WeightSource
+from diptych.weights.layout import GIVE_CONFIG, Inputs, Layout, WeightSource
 from diptych.weights.native import Meta
 from diptych.weights.state import State
 from diptych.weights.tower import tower_weights
 
 Config = ClipConfig | TowerConfig
+_AS_CLIP = "what it sees is made as for CLIP"
 T = TypeVar("T", bound=TowerConfig)
 
 
@@ -48,15 +52,18 @@ def read(
     path: str | Path, part: Part = "model", *, config: Config | str | Path | None = None
 ) -> Content:
     """The weights that `path` names (see `load_model`), all of a model or one tower, which may lie
-    alone in its file.
+    alone in its file. A tower alone is a model, too (`config.alone`).
 
     Raises CheckpointError, in one sentence, for what can't be read as that.
     """
-    given = _given(config, part)
-    place = locate(path, alone=part == "image")
+    given = read_any_config(config) if isinstance(config, str | Path) else config
+    place = locate(path)
     if found := _read_native(place.path):
         state, meta = found
-        state, known = _in_form(_part(state, part), given or _config_of(meta.config, part))
+        if part == meta.config.missing:
+            raise CheckpointError(f"{path} holds no {part} tower: the other one is alone in it")
+        known = _config_of(given or meta.config, part)
+        state, known = _in_form(_part(state, part), known)
         return Content(state=state, config=known, provenance=meta.provenance, file=meta.file)
     return _read_foreign(place, part, given)
 
@@ -74,11 +81,11 @@ def described(content: Content) -> Meta:
     return Meta(config=content.config, provenance=content.provenance, file=content.file)
 
 
-def _read_foreign(place: Place, part: Part, given: Config | None) -> Content:
+def _read_foreign(place: Place, wanted: Part, given: Config | None) -> Content:
     source = open_foreign(place.path)
     names = source.weights.tensors
-    layout = match(names, part, place.path)
-    known, notes = given or _config_of(place.config, part), dict(place.notes)
+    layout, part = match(names, wanted, place.path)
+    known, notes = _config_of(given or place.config, part), dict(place.notes)
     try:
         table = layout.table(names)
         state = table.to_ours(names)
@@ -86,6 +93,11 @@ def _read_foreign(place: Place, part: Part, given: Config | None) -> Content:
             known, inferred = _infer(layout, source, state, part)
             notes |= inferred
         state, known = _in_form(_part(state, part), known)
+        if part != wanted:
+            inputs = _inputs(layout, source, known, given or place.config)
+            state, known = _as_model(state, known, inputs or Inputs(), notes)
+            if inputs is None:
+                notes["assumed"] = "; ".join(filter(None, [notes.get("assumed"), _AS_CLIP]))
     except (CheckpointError, ConfigError) as error:
         raise CheckpointError(f"{place.path}, read as {layout.name}: {error}") from error
     assumed = notes.get("assumed", "")
@@ -100,6 +112,31 @@ def _read_foreign(place: Place, part: Part, given: Config | None) -> Content:
         taken=source.weights.taken,
         assumed=assumed,
     )
+
+
+def _inputs(
+    layout: Layout, source: WeightSource, tower: Config | None, known: Config | None
+) -> Inputs | None:
+    """Of a tower alone, by the model it belongs to or what lies beside it; None: nothing says."""
+    if isinstance(known, ClipConfig):
+        return Inputs(known.preprocess, known.tokenizer)
+    return layout.inputs(source.file.parent, tower) if isinstance(tower, TowerConfig) else None
+
+
+def _as_model(
+    state: State, tower: Config | None, inputs: Inputs, notes: dict[str, Any]
+) -> tuple[State, ClipConfig]:
+    """The model that a tower alone is. Raises CheckpointError for one of which nobody says how it
+    is built."""
+    if not isinstance(tower, TowerConfig):
+        reason = f"it doesn't say how its tower is built; {GIVE_CONFIG}"
+        raise CheckpointError(notes.get("unknown", reason))
+    embed_dim = tower_weights(tower).embed_dim(state.shapes)
+    width = embed_dim or build_tower(tower, None, "meta").feature_width
+    config = alone(tower, width, projected=embed_dim is not None, **inputs._asdict())
+    side = "image" if config.missing == "text" else "text"
+    scale = {"logit_scale": torch.tensor([config.logit_scale])}
+    return State({}).replaced(f"{side}.", state).updated(scale), config
 
 
 def say_assumed(path: str | Path, content: Content, accepted: bool = True) -> None:
@@ -122,16 +159,6 @@ def say_assumed(path: str | Path, content: Content, accepted: bool = True) -> No
     warnings.warn(f"{said}if that isn't so, {GIVE_CONFIG}", AssumptionWarning, stacklevel=3)
 
 
-def _given(config: Config | str | Path | None, part: Part) -> Config | None:
-    """The configuration that the caller says; a name may be that of an image tower alone."""
-    if not isinstance(config, str | Path):
-        return _config_of(config, part)
-    if part == "image":
-        file = Path(config)
-        return read_image_config(file) if file.is_file() else pretrained.tower(str(config))
-    return _config_of(read_config(config), part)
-
-
 def _infer(
     layout: Layout, source: WeightSource, state: State, part: Part
 ) -> tuple[Config | None, dict[str, Any]]:
@@ -144,16 +171,23 @@ def _infer(
             return _config_of(config, part), notes
         if part == "image" and layout.tower_config:
             return layout.tower_config(source, state)
+        if part == "text" and layout.text_config:
+            return layout.text_config(source, state)
     except (CheckpointError, ConfigError) as error:
         return None, {"unknown": str(error)}
     return None, {}
 
 
 def _config_of(config: Config | None, part: Part) -> Config | None:
-    """A model's tower, where one is wanted; a tower is itself."""
-    if not isinstance(config, ClipConfig) or part == "model":
-        return config
-    return config.image if part == "image" else config.text
+    """A model's tower, where one is wanted; a tower is itself. Raises ConfigError for a tower's
+    where there is a whole model."""
+    if isinstance(config, ClipConfig):
+        return config if part == "model" else config.image if part == "image" else config.text
+    if config is not None and part == "model":
+        raise ConfigError(
+            f"config= is that of a {type(config).__name__} alone, and the file holds a whole model"
+        )
+    return config
 
 
 def _part(state: State, part: Part) -> State:

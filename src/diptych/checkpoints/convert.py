@@ -10,12 +10,12 @@ from torch import Tensor
 
 from diptych.checkpoints.content import described, read, say_assumed
 from diptych.checkpoints.convert_tower import convert_tower, proven_deploy
-from diptych.checkpoints.describe import read_config
 from diptych.config import ClipConfig, ImageTowerConfig, PreprocessConfig
 from diptych.errors import CheckpointError, UnknownNameError
 from diptych.families import layouts
 from diptych.inputs import build_tokenizer
 from diptych.models import Clip
+from diptych.models.clip import unit
 from diptych.weights import native
 from diptych.weights.assemble import assemble
 from diptych.weights.atomic import atomic
@@ -88,7 +88,7 @@ def convert(
             source, alone, out, config=config, deploy=deploy, accept_guess=accept_guess
         )
     out = Path(out)
-    content = read(source, config=read_config(config))
+    content = read(source, config=config)
     say_assumed(source, content, accepted=accept_guess)
     state, meta = content.state, described(content)
     if said := left_behind(meta.provenance):
@@ -100,6 +100,12 @@ def convert(
     except CheckpointError as error:
         raise CheckpointError(f"{source}: {error}") from error
     export = _export(to, meta)
+    if meta.config.missing and not export.alone:
+        able = sorted({NATIVE, *(each.name for each in _exports() if each.alone)})
+        raise CheckpointError(
+            f"{source} has no {meta.config.missing} tower, and {to} is for whole models; "
+            f"{' and '.join(able)} hold one tower"
+        )
     with atomic(out, replaceable=lambda _: False) as room:
         try:
             _write(room / out.name, export, state, meta)
@@ -121,11 +127,12 @@ def _export(to: str, meta: Meta) -> Export:
     """What writes this model: the native format, or of the layouts of that name the first that is
     meant for its image tower."""
     if to != NATIVE:
-        return next(e for e in _exports() if e.name == to and e.holds(meta.config.image))
+        tower = meta.config.text if meta.config.missing == "image" else meta.config.image
+        return next(each for each in _exports() if each.name == to and each.holds(tower))
     # What stays behind isn't this folder's any more.
     kept = {name: note for name, note in meta.provenance.items() if name != "unused"}
     provenance = kept | {"sha256": native.sha256(meta.file)}
-    return Export(name=NATIVE, write=partial(native.write, provenance=provenance))
+    return Export(name=NATIVE, write=partial(native.write, provenance=provenance), alone=True)
 
 
 def _write(path: Path, to: Export, state: Mapping[str, Tensor], meta: Meta) -> None:
@@ -160,9 +167,15 @@ def _verify(
         )
     pixels, ids = _example(config)
     converted = assemble(State.of(again), meta.config)
+    pairs = (
+        (original.image, converted.image, pixels),
+        (original.text, converted.text, ids),
+    )
     with torch.inference_mode():
-        for ours, theirs in zip(original(pixels, ids), converted(pixels, ids), strict=True):
-            if not torch.equal(ours, theirs):
+        for ours, theirs, example in pairs:
+            if not ours.config.present:
+                continue
+            if not torch.equal(unit(ours(example).pooled), unit(theirs(example).pooled)):
                 raise CheckpointError(
                     f"{to.name} doesn't give back the same features: please report this"
                 )

@@ -35,16 +35,19 @@ def read_config(config: ClipConfig | str | Path | None) -> ClipConfig | None:
         raise CheckpointError(f"{path}: {error}") from error
 
 
-def read_image_config(file: Path) -> ImageTowerConfig:
-    """The image tower that a JSON file describes, alone or within a model. Raises as
+def read_any_config(config: str | Path) -> ClipConfig | ImageTowerConfig:
+    """The model, or the image tower alone, that a name or a JSON file means. Raises as
     `read_config`."""
+    file = Path(config)
+    if not _is_file(file):
+        return pretrained.entry(str(config)).config
     content = read_json(file)
     for layout in layouts():
         if layout.describe_image and (tower := layout.describe_image(content, file)):
             return tower
-    config = read_config(file)
-    assert config is not None
-    return config.image
+    found = read_config(file)
+    assert found is not None
+    return found
 
 
 def _is_file(path: Path) -> bool:

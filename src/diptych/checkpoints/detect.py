@@ -2,9 +2,10 @@
 
 from collections.abc import Collection
 from pathlib import Path
-from typing import Literal, NoReturn, get_args
+from typing import Literal, get_args
 
 from diptych.checkpoints.steps import is_run, newest
+from diptych.config.model import Side
 from diptych.errors import CheckpointError
 from diptych.families import layouts
 from diptych.inputs.strangers import check_links
@@ -14,7 +15,6 @@ from diptych.weights.layout import Layout, WeightSource
 from diptych.weights.pickled import AVERAGES
 from diptych.weights.read import WeightFile, read_weights, split_key
 
-Side = Literal["image", "text"]
 Part = Literal["model", "image", "text"]
 """What is wanted of weights: all of a model, or one tower."""
 
@@ -40,7 +40,7 @@ def detect(path: str | Path) -> str:
     names = source.weights.tensors
     if source.weights.kind == "archive":
         return "openai"
-    return (whole(names) or _tower(names, "image") or match(names, "model", path)).name
+    return match(names, "model", path)[0].name
 
 
 def native_folder(path: Path) -> Path | None:
@@ -97,7 +97,8 @@ def _without_prefix(weights: WeightFile, path: Path) -> tuple[WeightFile, list[s
     if is_bare and not key:
         return weights, []
     found = [prefix for prefix in _prefixes(state) if whole(state.part(prefix))]
-    found = found or [p for p in _prefixes(state) if _tower(state.part(p), "image")]
+    for side in get_args(Side):
+        found = found or [each for each in _prefixes(state) if _tower(state.part(each), side)]
     if key and f"{key}." not in found:
         names = ", ".join(prefix.rstrip(".") for prefix in found)
         raise CheckpointError(
@@ -132,18 +133,18 @@ def _prefixes(names: Collection[str]) -> list[str]:
     return sorted(found, key=lambda prefix: (len(prefix), prefix))
 
 
-def match(names: Collection[str], part: Part, path: Path) -> Layout:
-    """The layout of a model with these `names`, or of a tower alone where only that is wanted.
+def match(names: Collection[str], part: Part, path: Path) -> tuple[Layout, Part]:
+    """The layout of a model with these `names`, or of a tower alone, and what there is to read:
+    what is wanted, or of a model the tower that alone is there.
 
-    Raises CheckpointError, saying what each layout would have had, or what to do with a tower alone
-    where a model is wanted.
+    Raises CheckpointError, saying what each layout would have had.
     """
     if found := whole(names):
-        return found
-    return _match_model(names, path) if part == "model" else _match_tower(names, part, path)
+        return found, part
+    return _match_model(names, path) if part == "model" else (_match_tower(names, part, path), part)
 
 
-def _match_model(names: Collection[str], path: Path) -> NoReturn:
+def _match_model(names: Collection[str], path: Path) -> tuple[Layout, Part]:
     for layout in layouts():
         marked = all(set(_marks(layout, side)) & set(names) for side in get_args(Side))
         if marked:
@@ -155,14 +156,24 @@ def _match_model(names: Collection[str], path: Path) -> NoReturn:
             )
     for side in get_args(Side):
         if found := _tower(names, side):
-            reader = "read it with load_image_tower(), or " if side == "image" else ""
-            raise CheckpointError(
-                f"{path} holds the {side} tower of a model alone ({found.name}), with which no "
-                f"zero-shot is possible; {reader}start a model's {side} tower from it "
-                f"(--model.{side}.init)"
-            )
+            _check_alone(names, side, path)
+            return found, side
     tried = {layout.name: layout.lacks(names) for layout in layouts() if layout.text}
     raise CheckpointError(f"{path} is in no layout that Diptych knows: {_compared(tried, names)}")
+
+
+def _check_alone(names: Collection[str], side: Side, path: Path) -> None:
+    """Raises CheckpointError for a tower that has parts of the other one beside it: what is missing
+    was lost."""
+    other = "text" if side == "image" else "image"
+    marks: set[str] = set()
+    for layout in layouts():
+        marks |= set(_marks(layout, other)) - set(_marks(layout, side))
+    if found := sorted(marks & set(names)):
+        raise CheckpointError(
+            f"{path} holds the {side} tower of a model and of the {other} tower only parts "
+            f"({found[0]}); save one of them alone, or the whole model"
+        )
 
 
 def _match_tower(names: Collection[str], side: Side, path: Path) -> Layout:

@@ -26,14 +26,13 @@ class Place(NamedTuple):
     """For the provenance."""
 
 
-def locate(name: str | Path, *, alone: bool = False, cache_dir: str | Path | None = None) -> Place:
+def locate(name: str | Path, *, cache_dir: str | Path | None = None) -> Place:
     """What `name` means: a path, `FILE#KEY` for one of several versions of the weights in a file,
     `hf-hub:org/name[/file][@revision]`, or the name of a published model, whose weights are
     fetched.
 
-    `alone`: an image tower alone will do. `cache_dir`: where what is fetched lies. Raises
-    CheckpointError if there is no such file, or no weights are published; UnknownNameError with
-    near misses; ConfigError for an image tower where a whole model is needed.
+    `cache_dir`: where what is fetched lies. Raises CheckpointError if there is no such file, or no
+    weights are published; UnknownNameError with near misses.
     """
     path = Path(name).expanduser()
     if split_key(path)[0].exists():
@@ -59,7 +58,6 @@ def locate(name: str | Path, *, alone: bool = False, cache_dir: str | Path | Non
                 f"there is no file or folder {name}, nor a model of that name{hint}"
             ) from error
         raise
-    config = entry.config if alone else pretrained.get(name)
     weights = pretrained.weights(name)
     if weights is None:
         variants = " and ".join(_variants(entry))
@@ -80,7 +78,7 @@ def locate(name: str | Path, *, alone: bool = False, cache_dir: str | Path | Non
         f"{HUB}{weights.repo}", file=weights.file, sha256=weights.sha256, cache_dir=cache_dir
     )
     return Place(
-        path, config, {"name": entry.name, "repo": weights.repo, "licence": weights.licence}
+        path, entry.config, {"name": entry.name, "repo": weights.repo, "licence": weights.licence}
     )
 
 

@@ -56,8 +56,14 @@ def start_model(
     (64, 1)
     """
     content = read(path, config=config)
-    say_assumed(path, content)
     state, meta = content.state, described(content)
+    if missing := meta.config.missing:
+        side = "text" if missing == "image" else "image"
+        raise CheckpointError(
+            f"{path} holds the {side} tower of a model alone, and training needs both: start a "
+            f"model's {side} tower from it (--model.{side}.init)"
+        )
+    say_assumed(path, content)
     ours, said = meta.config, [left_behind(meta.provenance)]
     notes = [] if config is None else _settings(path, config)
     try:

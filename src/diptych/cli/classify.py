@@ -1,6 +1,6 @@
 """diptych classify MODEL photos/ --names cat dog"""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
@@ -16,12 +16,12 @@ from diptych.config.ranges import Filled, Some
 from diptych.errors import ConfigError
 
 if TYPE_CHECKING:
-    from diptych.encoder import Encoder
+    from torch import Tensor
 
 
 @dataclass(frozen=True, kw_only=True)
 class Classify(Compute):
-    """Which of some names fits a picture.
+    """Which of some names fits a picture, or which class that is known by examples.
 
     diptych classify MODEL cat.jpg photos/ --names cat dog
     diptych classify MODEL photos/ --names names.txt --out predictions.csv
@@ -29,6 +29,11 @@ class Classify(Compute):
     The probability is shared among the names (softmax): it says which of them fits best, not
     whether any does. Of a model that was trained so (SigLIP), it is each name's own (sigmoid). The
     table says which. The cosine of picture and name doesn't depend on the other names.
+
+    diptych classify MODEL new.jpg --examples photos-by-class/
+
+    Without words, for a model that is an image tower alone, too: a linear classifier learns from
+    examples of each class.
     """
 
     model: Annotated[Positional[str], arg(metavar="MODEL"), Filled("MODEL")]
@@ -37,11 +42,13 @@ class Classify(Compute):
         Positional[tuple[str, ...]], arg(metavar="PICTURE..."), Filled("PICTURE")
     ] = ()
     """Pictures, folders of them, or tar shards."""
-    names: tuple[str, ...]
+    names: tuple[str, ...] = ()
     """What it could be: names, or one text file with a name a line."""
-    templates: tuple[str, ...] = ("simple",)
+    examples: str = ""
+    """Instead of names: pictures of each class, in a folder for each, a table or shards."""
+    templates: tuple[str, ...] = ()
     """The names are put into them: a set (name, simple, openai-80), templates such as 'a photo of a
-    {}.', or a text file of them."""
+    {}.', or a text file of them; simple, where nothing is said."""
     top: Some = 5
     """Names shown for each picture."""
     out: str = ""
@@ -52,7 +59,8 @@ class _Answer(NamedTuple):
     picture: str
     name: str
     probability: float
-    cosine: float
+    score: float
+    """The cosine; by examples the logit."""
 
 
 def run(arguments: Sequence[str]) -> int:
@@ -62,14 +70,37 @@ def run(arguments: Sequence[str]) -> int:
         raise ConfigError(
             "say at least one picture: `diptych classify MODEL PICTURE --names cat dog`"
         )
+    if bool(options.names) == bool(options.examples):
+        raise ConfigError("say what it could be: either --names cat dog, or --examples FOLDER")
+    if options.examples and options.templates:
+        raise ConfigError("--templates would be ignored: they are for --names")
     if options.out:
         check_out(options.out)
+    answer = _by_examples if options.examples else _by_names
+    return answer(options)
 
+
+def _by_examples(options: Classify) -> int:
+    from diptych.evaluation.examples import learn
+
+    unread = list[str]()
+    pictures = _pictures(options, unread)
+    classifier = learn(options.load(options.model), options.examples)
+    unread += [left_out(options.examples, line) for line in classifier.unread]
+    say(f"learned from {classifier.examples} examples of {len(classifier.names)} classes")
+    images, bad = [image for _, image in pictures], dict[int, str]()
+    logits = classifier.logits(images, lambda place, error: bad.update({place: str(error)}))
+    scores = (logits, logits.softmax(1))
+    found = _answers(pictures, classifier.names, scores, bad, options.top, unread)
+    return _tell(options, found, "linear probe", "logit", unread)
+
+
+def _by_names(options: Classify) -> int:
     from diptych.datasets import templates
 
-    names, chosen = _names(options.names), templates(options.templates)
+    names, chosen = _names(options.names), templates(options.templates or ("simple",))
     unread = list[str]()
-    pictures = [picture for path in options.images for picture in pictures_of(path, unread)]
+    pictures = _pictures(options, unread)
     encoder = options.load(options.model)
     if len(names) == 1 and encoder.probability == "softmax":
         say(
@@ -77,12 +108,31 @@ def run(arguments: Sequence[str]) -> int:
             "or give other names that it could be",
             error=True,
         )
-    found = _answers(encoder, pictures, names, chosen, options.top, unread)
-    _show(found, encoder.probability)
+    images, bad = [image for _, image in pictures], dict[int, str]()
+    scores = encoder.similarities(
+        images, names, chosen, lambda place, error: bad.update({place: str(error)})
+    )
+    found = _answers(pictures, names, scores, bad, options.top, unread)
+    return _tell(options, found, encoder.probability, "cosine", unread)
+
+
+def _pictures(options: Classify, unread: list[str]) -> list[tuple[str, str | bytes]]:
+    return [picture for path in options.images for picture in pictures_of(path, unread)]
+
+
+def _tell(
+    options: Classify,
+    found: Sequence[Sequence[_Answer]],
+    probability: str,
+    score: str,
+    unread: Sequence[str],
+) -> int:
+    _show(found, probability, score)
     for line in unread:
         say(f"left out: {line}", error=True)
     if options.out:
-        say(write_rows(options.out, _Answer._fields, list(chain.from_iterable(found))))
+        head = (*_Answer._fields[:-1], score)
+        say(write_rows(options.out, head, list(chain.from_iterable(found))))
     return 1 if unread else 0
 
 
@@ -99,36 +149,31 @@ def _names(words: Sequence[str]) -> tuple[str, ...]:
 
 
 def _answers(
-    encoder: "Encoder",
     pictures: Sequence[tuple[str, str | bytes]],
     names: Sequence[str],
-    templates: Sequence[str],
+    scores: "tuple[Tensor, Tensor]",
+    bad: Mapping[int, str],
     top: Some,
     unread: list[str],
 ) -> list[list[_Answer]]:
-    """The best names of each picture, the best first; what can't be read goes to `unread`."""
-    bad = dict[int, str]()
-    cosines, shares = encoder.similarities(
-        [image for _, image in pictures],
-        names,
-        templates,
-        unreadable=lambda place, error: bad.update({place: str(error)}),
-    )
+    """The best names of each picture, the best first, by scores and probabilities; the `bad`
+    pictures, which have none, go to `unread`."""
     kept = [called for place, (called, _) in enumerate(pictures) if place not in bad]
     for place, reason in bad.items():
         unread.append(left_out(pictures[place][0], reason))
     found = list[list[_Answer]]()
-    for called, row, near in zip(kept, shares.tolist(), cosines.tolist()):
+    values, shares = scores
+    for called, row, near in zip(kept, shares.tolist(), values.tolist()):
         answers = [_Answer(called, *each) for each in zip(names, row, near)]
         found.append(sorted(answers, key=lambda answer: -answer.probability)[:top])
     return found
 
 
-def _show(found: Sequence[Sequence[_Answer]], probability: str) -> None:
-    table = Names("picture", "name", f"probability ({probability})", "cosine")
+def _show(found: Sequence[Sequence[_Answer]], probability: str, score: str) -> None:
+    table = Names("picture", "name", f"probability ({probability})", score)
     for answers in found:
         for place, answer in enumerate(answers):
             called = answer.picture if place == 0 else ""
-            share, cosine = f"{answer.probability:.1%}", f"{answer.cosine:.3f}"
-            table.add_row(called, answer.name, share, cosine)
+            share, value = f"{answer.probability:.1%}", f"{answer.score:.3f}"
+            table.add_row(called, answer.name, share, value)
     show(table)

@@ -12,6 +12,8 @@ from diptych.components import ADDED, Component
 from diptych.config.ranges import Above, Context, Finite, Grey, Pixels, Ranged, ShareOfSome, Width
 from diptych.errors import ConfigError
 
+Side = Literal["image", "text"]
+"""Of the two towers, one."""
 Activation = Literal["gelu", "quick_gelu", "gelu_tanh"]
 
 OPENAI_MEAN = (0.48145466, 0.4578275, 0.40821073)
@@ -30,6 +32,8 @@ class TowerConfig(Ranged, Component, abstract=True):
     """What is known of its weights: how they are resized, and how a configuration is inferred from
     them. The default knows nothing, and says so where it is asked."""
     catalogue = "diptych.families:tower_configs"
+    present: ClassVar[bool] = True
+    """Whether there is a tower; where there is none: `config.alone`."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -133,3 +137,13 @@ class ClipConfig(Ranged):
     tokenizer: TokenizerConfig = TokenizerConfig()
     decoder: DecoderConfig | None = field(default=None, metadata=ADDED)
     """What writes captions (CoCa); None: the model has none."""
+    projected: bool = field(default=True, metadata=ADDED)
+    """Whether towers have their projections to the shared space, where they are made with one.
+    False, of a tower alone: its vectors are those before it, `embed_dim` wide."""
+
+    @property
+    def missing(self) -> Side | None:
+        """Which tower isn't there, in a model that is one tower alone (`config.alone`)."""
+        if not self.image.present:
+            return "image"
+        return None if self.text.present else "text"

@@ -8,11 +8,12 @@ from typing import Any, Literal, TypeVar, cast, overload
 
 import torch
 from jaxtyping import Float, Int, UInt8
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn.functional import normalize
 
 from diptych.batch import TextLengths
 from diptych.config import ClipConfig
+from diptych.config.alone import need
 from diptych.encoder.captions import limits_of, write
 from diptych.encoder.classes import class_vectors
 from diptych.encoder.extract import extract
@@ -45,7 +46,9 @@ class Encoder:
     """Pictures and texts to unit vectors. `diptych.load` makes one; so does a model in your hands.
 
     All vectors are float32 on the CPU, of length 1, in the order of the inputs. The towers compute
-    where the model is and in its precision, without gradient and in evaluation mode.
+    where the model is and in its precision, without gradient and in evaluation mode. Of a model
+    that is one tower alone (`config.missing` says which isn't there), what needs the other raises
+    ConfigError, in a sentence that says what does work.
 
     >>> import torch
     >>> from diptych import Encoder, models, pretrained
@@ -105,7 +108,7 @@ class Encoder:
     @property
     def dtype(self) -> str:
         """Precision of the towers: fp32, bf16 or fp16; torch's name for others."""
-        dtype = _dtype(self.model.image)
+        dtype = _dtype(self.model)
         names = {kind: name for name, kind in DTYPES.items()}
         return names.get(dtype, str(dtype).removeprefix("torch."))
 
@@ -203,6 +206,7 @@ class Encoder:
         progress: bool,
         unreadable: Callable[[T, ImageError], None] | None,
     ) -> Iterator[tuple[list[T], V]]:
+        need(self.config, "image", self.name)  # before pictures are read
         batches = extract(
             items,
             partial(self._prepare, read=read, name=name),
@@ -219,6 +223,7 @@ class Encoder:
     ) -> Float[Tensor, "texts width"]:
         """One row per text; a single text gives one row. Those that are longer than the context are
         counted in a TruncationWarning."""
+        need(self.config, "text", self.name)
         _check_order("texts", texts)
         texts = [texts] if isinstance(texts, str) else list(texts)
         rows = [self.tokenizer.encode(text) for text in texts]
@@ -425,7 +430,7 @@ class Encoder:
     ) -> Float[Tensor, "batch 3 size size"]:
         """Normalised, where and as precise as the tower is."""
         normal = self.preprocess.normalise(pixels.to(self.device, non_blocking=True))
-        return normal.to(_dtype(self.model.image))
+        return normal.to(_dtype(self.model))
 
     def text_features(
         self, ids: Int[Tensor, "batch length"], lengths: Sequence[int] | None = None
@@ -452,8 +457,9 @@ def _unit(features: Float[Tensor, "batch width"]) -> Float[Tensor, "batch width"
     return normalize(features.float(), dim=-1)
 
 
-def _dtype(tower: nn.Module) -> torch.dtype:
-    return next(tower.parameters()).dtype
+def _dtype(model: Clip) -> torch.dtype:
+    """Of its towers, of which one may be absent."""
+    return next(chain(model.image.parameters(), model.text.parameters())).dtype
 
 
 def _check_order(what: str, values: object) -> None:

@@ -4,6 +4,7 @@ how it was measured."""
 from diptych.encoder import class_vectors
 from diptych.evaluation.clip_benchmark import from_clip_benchmark, to_clip_benchmark
 from diptych.evaluation.evaluate import evaluate
+from diptych.evaluation.examples import ExampleClassifier, learn
 from diptych.evaluation.few_shot import FewShot, few_shot
 from diptych.evaluation.intervals import (
     Interval,
@@ -37,6 +38,7 @@ from diptych.evaluation.zero_shot import ZeroShotResult, zero_shot
 __all__ = [
     "Calibration",
     "Choices",
+    "ExampleClassifier",
     "FewShot",
     "Interval",
     "LinearProbe",
@@ -63,6 +65,7 @@ __all__ = [
     "fit_probe",
     "from_clip_benchmark",
     "holm",
+    "learn",
     "linear_probe",
     "mean_of_shares",
     "paired_test",

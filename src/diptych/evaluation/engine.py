@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
+from diptych.config.alone import need
 from diptych.config.serialize import to_dict
 from diptych.data import BadSample, Source
 from diptych.data.bad import too_many
@@ -97,7 +98,11 @@ class Engine:
         test = splits["test"]
         # What is missing is said before the long work.
         scorer(task.kind if task.kind in TRAINED else test.kind, self.by)
+        for extractor in extractors:
+            need(extractor.encoder.config, "image", extractor.encoder.name)
         if task.kind not in TRAINED:
+            for extractor in extractors:
+                need(extractor.encoder.config, "text", extractor.encoder.name)
             refuse_ids(test.class_names, test.name)
         embedded = {use: self._embed(dataset, extractors) for use, dataset in splits.items()}
         results = list[Result]()

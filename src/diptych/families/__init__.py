@@ -9,6 +9,7 @@ from typing import Any
 
 from diptych.components import Component, import_object, reason
 from diptych.config import TowerConfig
+from diptych.config.alone import NoImageTower, NoTextTower
 from diptych.config.objective import OBJECTIVES
 from diptych.config.taught import TAUGHT
 from diptych.errors import ConfigError
@@ -79,7 +80,7 @@ def _load(point: EntryPoint) -> Family:
 
 
 def tower_configs() -> list[type[TowerConfig]]:
-    """The configurations of all families' towers.
+    """The configurations of all families' towers; last, those of what isn't there.
 
     >>> from diptych.families import tower_configs
     >>> [kind.__name__ for kind in tower_configs()][:3]
@@ -88,7 +89,7 @@ def tower_configs() -> list[type[TowerConfig]]:
     found: list[type[TowerConfig]] = []
     for family in families():
         found += family.towers
-    return found
+    return [*found, NoImageTower, NoTextTower]
 
 
 def objective_configs() -> list[type[Component]]:

@@ -20,6 +20,9 @@ def build(
 ) -> Clip:
     """The model of `config`, initialised with torch's global generator.
 
+    Of a tower alone (`config.alone`) the other one is an `AbsentTower`. Raises ConfigError for
+    parts that don't fit each other.
+
     On `meta` it has shapes and no numbers. With `init=False` it has room for numbers that the
     caller loads. `dtype` None: float32.
 
@@ -29,8 +32,15 @@ def build(
     151277313
     """
     device = torch.device(device)
-    image = build_tower(config.image, config.embed_dim, device)
-    text = build_tower(config.text, config.embed_dim, device)
+    embed_dim = config.embed_dim if config.projected else None
+    image = build_tower(config.image, embed_dim, device)
+    text = build_tower(config.text, embed_dim, device)
+    alone = (tower.feature_width for tower in (image, text) if tower.config.present)
+    if embed_dim is None and any(width != config.embed_dim for width in alone):
+        raise ConfigError(
+            f"embed_dim {config.embed_dim}: without projection the vectors are as wide as the "
+            "tower's features"
+        )
     decoder = None if config.decoder is None else _build_decoder(config.decoder, device)
     if decoder is not None and not decoder.width == image.width == text.width:
         raise ConfigError(

@@ -86,8 +86,8 @@ def get(name: str) -> ClipConfig:
     found = entry(name)
     if not isinstance(found.config, ClipConfig):
         raise ConfigError(
-            f"{found.name} is an image tower without a text tower; load_image_tower() reads it, "
-            "pretrained.tower() tells its configuration"
+            f"{found.name} is an image tower without a text tower; load_image_tower() and "
+            "diptych.load() read it, pretrained.tower() tells its configuration"
         )
     return found.config
 

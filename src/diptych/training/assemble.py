@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import torch
 
@@ -12,6 +12,8 @@ from diptych import pretrained
 from diptych.checkpoints import start_model, start_tower
 from diptych.checkpoints.describe import read_config
 from diptych.config import ClipConfig, ModelConfig, Run, TaughtConfig, TowerOptions
+from diptych.config.alone import need
+from diptych.config.model import Side
 from diptych.config.serialize import from_dict, to_dict
 from diptych.distributed import Parts, Peers, data_parallel, on_main
 from diptych.errors import ConfigError
@@ -154,6 +156,8 @@ def described(run: Run, teachers: Sequence[ClipConfig] | None = None) -> ClipCon
     """The model of a run that starts from no whole model's weights, or has a name beside them.
     `teachers`: theirs, where they are known."""
     chosen = _chosen(run, teacher_configs(run) if teachers is None else teachers)
+    for side in get_args(Side):
+        need(chosen, side, run.model.name or "the model")
     return run.objective.adapt(_sized(chosen, run.model.image.size))
 
 

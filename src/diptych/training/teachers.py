@@ -4,7 +4,7 @@ import contextlib
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, get_args
 
 import torch
 
@@ -12,6 +12,8 @@ from diptych import pretrained
 from diptych.checkpoints import load_model
 from diptych.checkpoints.content import read
 from diptych.config import ClipConfig, DistillObjectiveConfig, Run, TaughtConfig, TowerOptions
+from diptych.config.alone import need
+from diptych.config.model import Side
 from diptych.config.serialize import difference, from_dict, to_dict
 from diptych.data.reinforced import Reinforced
 from diptych.data.views import Reader
@@ -160,6 +162,8 @@ def _config_of(name: str) -> ClipConfig:
     except DiptychError as error:
         raise ConfigError(f"--objective.teachers {name}: {error}") from error
     assert isinstance(found, ClipConfig)
+    for side in get_args(Side):
+        need(found, side, f"the teacher {name}")
     return found
 
 

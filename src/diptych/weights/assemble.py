@@ -44,9 +44,8 @@ def assemble(
     """
     model = _built(partial(models.build, config, device="meta"))
     check_fit(state.shapes, model.state_dict())
-    model.image, model.text = (
-        _filled(tower, config.embed_dim) for tower in (model.image, model.text)
-    )
+    embed_dim = config.embed_dim if config.projected else None
+    model.image, model.text = (_filled(tower, embed_dim) for tower in (model.image, model.text))
     exact = {name for name, _ in model.named_parameters(recurse=False)}
     fill(model, state, device=device, dtype=dtype or torch.float32, exact=exact, progress=progress)
     return model.to(device).eval()

@@ -3,11 +3,18 @@
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, NoReturn
+from typing import Any, Literal, NamedTuple, NoReturn
 
 from torch import Tensor
 
-from diptych.config import ClipConfig, ImageTowerConfig
+from diptych.config import (
+    ClipConfig,
+    ImageTowerConfig,
+    PreprocessConfig,
+    TextTowerConfig,
+    TokenizerConfig,
+    TowerConfig,
+)
 from diptych.errors import CheckpointError
 from diptych.weights.mapping import Table
 from diptych.weights.read import WeightFile
@@ -34,6 +41,13 @@ class WeightSource:
     """Names in the file that belong to no part of the model."""
 
 
+class Inputs(NamedTuple):
+    """How what a tower sees is made, of the kind that it sees; the default is CLIP's."""
+
+    preprocess: PreprocessConfig = PreprocessConfig()
+    tokenizer: TokenizerConfig = TokenizerConfig()
+
+
 @dataclass(frozen=True, kw_only=True)
 class Export:
     """How models of ours are written in a layout."""
@@ -47,9 +61,11 @@ class Export:
     """`file`: the weights alone; their reader needs the configuration from elsewhere."""
     part: Literal["model", "image"] = "model"
     """`image`: the image tower alone, without its projection."""
-    holds: Callable[[ImageTowerConfig], bool] = lambda image: True
-    """Whether it is meant for such an image tower: of several of one name, the first that is
-    writes."""
+    holds: Callable[[TowerConfig], bool] = lambda tower: True
+    """Whether it is meant for such an image tower, or text tower where that is alone: of several of
+    one name, the first that is writes."""
+    alone: bool = False
+    """Whether it writes a model that is one tower alone, too."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,6 +89,12 @@ class Layout:
         Callable[[WeightSource, State], tuple[ImageTowerConfig, dict[str, Any]]] | None
     ) = None
     """The same of an image tower that lies alone in its file; None: nothing says enough."""
+    text_config: Callable[[WeightSource, State], tuple[TextTowerConfig, dict[str, Any]]] | None = (
+        None
+    )
+    """The same of a text tower that lies alone in its file."""
+    inputs: Callable[[Path, TowerConfig], Inputs | None] = lambda folder, tower: None
+    """What the files beside a tower that lies alone say of its inputs; None: nothing."""
     config_file: str = ""
     """The file beside the weights from which `config` reads, where it is there; empty: none."""
     weight_files: tuple[str, ...]
@@ -81,7 +103,7 @@ class Layout:
     """The configuration that a JSON file describes, given what it holds and where it is; None: it
     is of another layout. Raises CheckpointError or ConfigError for one that doesn't fit."""
     describe_image: Callable[[dict[str, Any], Path], ImageTowerConfig | None] | None = None
-    """The same of an image tower alone."""
+    """The same of a file that describes an image tower alone."""
     exports: tuple[Export, ...] = ()
     """How it is written; empty: it is only read."""
     priority: int = 0
@@ -98,6 +120,4 @@ class Layout:
 
 def refuse(source: WeightSource, state: State) -> NoReturn:
     """The configuration of a model in a layout of image towers alone: raises CheckpointError."""
-    raise CheckpointError(
-        "it holds an image tower without a text tower; load_image_tower() reads it"
-    )
+    raise CheckpointError("the layout is that of image towers alone")

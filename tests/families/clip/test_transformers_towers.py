@@ -67,8 +67,6 @@ def test_an_image_tower_alone(vision, version):
             pooled = wanted.get("image_embeds", wanted.get("pooler_output"))
             torch.testing.assert_close(made.pooled, pooled, atol=1e-5, rtol=1e-5)
     assert detect(folder) == "transformers"
-    with pytest.raises(CheckpointError, match=r"image tower of a model alone \(transformers\)"):
-        load_model(folder)
 
 
 @pytest.mark.parametrize("name", ["CLIPTextModel", "CLIPTextModelWithProjection"])
@@ -79,8 +77,7 @@ def test_a_text_tower_alone_is_called_transformers_and_can_be_started_from(
         vocab_size=60, max_position_embeddings=12, eos_token_id=59, **SIZES
     )
     randomise(getattr(transformers, name)(cfg)).save_pretrained(tmp_path / "in")
-    with pytest.raises(CheckpointError, match=r"the text tower of a model alone \(transformers\)"):
-        load_model(tmp_path / "in")
+    assert detect(tmp_path / "in") == "transformers"
     model = random_model(ClipConfig(image=IMAGE, text=TEXT, embed_dim=32))
     said = start_tower(model.text, "text", tmp_path / "in")
     assert ("projection.weight is left fresh" in "".join(said)) == (name == "CLIPTextModel")

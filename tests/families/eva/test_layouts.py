@@ -8,7 +8,7 @@ import torch
 
 from diptych import models, pretrained
 from diptych.checkpoints import convert, detect, load_image_tower, load_model
-from diptych.errors import CheckpointError, ConfigError
+from diptych.errors import AssumptionWarning, CheckpointError
 from diptych.families.clip.layouts import open_clip_config
 from diptych.families.eva import EvaConfig
 from diptych.families.eva.layouts import eva
@@ -244,8 +244,10 @@ def test_an_image_tower_alone(name, random_model, tmp_path, example):
     pixels, _ = example(MODELS["eva01-g"])
     with torch.inference_mode():
         torch.testing.assert_close(tower(pixels).tokens, model(pixels).tokens, atol=0, rtol=0)
-    with pytest.raises(CheckpointError, match="load_image_tower"):
+    with pytest.raises(CheckpointError, match="is it a checkpoint of another model"):
         load_model(tmp_path / "tower.pt", config="eva02-clip-b-16")
+    with pytest.warns(AssumptionWarning, match="what it sees is made as for CLIP"):
+        assert load_model(tmp_path / "tower.pt", config=image).config.image == image
 
 
 def test_a_packed_gate(random_model, tmp_path):
@@ -271,5 +273,3 @@ def test_what_their_text_tower_lacks_is_refused():
             eva.to_json(replace(MODELS["eva01-g"], text=text))
     with pytest.raises(CheckpointError, match="VitConfig"):
         eva.to_json(pretrained.get("vit-b-32"))
-    with pytest.raises(ConfigError, match="load_image_tower"):
-        load_model("EVA02_L_psz14")

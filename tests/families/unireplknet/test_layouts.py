@@ -10,7 +10,7 @@ from safetensors.torch import load_file, save_file
 import diptych
 from diptych.checkpoints import convert, detect, load_image_tower, load_model, start_tower
 from diptych.config import ClipConfig
-from diptych.errors import CheckpointError
+from diptych.errors import AssumptionWarning, CheckpointError
 from diptych.families.clip import TextConfig, VitConfig
 from diptych.families.clip.layouts import open_clip
 from diptych.families.unireplknet import UniRepLKNetConfig
@@ -256,15 +256,13 @@ def test_any_prefix_of_all_names_is_passed_by_but_not_one_of_two(tmp_path):
         load_image_tower(save(tmp_path / "two.pth", student | teacher))
 
 
-def test_the_trunk_alone_is_no_model_and_the_way_out_is_said(tmp_path):
+def test_the_trunk_alone_is_a_model_and_with_parts_of_a_text_tower_it_is_none(tmp_path):
     path = save(tmp_path / "net.pth", published(make()))
-    with pytest.raises(
-        CheckpointError, match=r"no zero-shot is possible; read it with load_image_tower\(\)"
-    ):
-        load_model(path)
+    with pytest.warns(AssumptionWarning, match="what it sees is made as for CLIP"):
+        assert load_model(path).config.missing == "text"
     texts = {"token_embedding.weight": torch.ones(60, 64), "logit_scale": torch.ones(())}
     tensors = {f"visual.trunk.{name}": tensor for name, tensor in published(make()).items()} | texts
-    with pytest.raises(CheckpointError, match="no zero-shot is possible"):
+    with pytest.raises(CheckpointError, match="of the text tower only parts"):
         load_model(save(tmp_path / "half.pt", tensors))
     assert load_image_tower(tmp_path / "half.pt").provenance["unused"] == list(texts)
 

@@ -33,7 +33,9 @@ class TextTransformer(Tower[TextConfig]):
     True
     """
 
-    def __init__(self, config: TextConfig, embed_dim: int):
+    always_projects = False
+
+    def __init__(self, config: TextConfig, embed_dim: int | None):
         super().__init__()
         self.config = config
         self.width = width = config.width
@@ -41,7 +43,10 @@ class TextTransformer(Tower[TextConfig]):
         self.tokens = word_table(config.vocab_size, width)
         self.blocks = build_blocks(config)
         self.norm_post = nn.LayerNorm(width, config.norm_eps)
-        self.projection = nn.Linear(width, embed_dim, bias=config.projection_bias)
+        bias = config.projection_bias
+        self.projection = (
+            nn.Identity() if embed_dim is None else nn.Linear(width, embed_dim, bias=bias)
+        )
 
     def init(self) -> None:
         """Fill every parameter, by CLIP's table (arXiv:2103.00020, published code).
@@ -59,9 +64,10 @@ class TextTransformer(Tower[TextConfig]):
         nn.init.normal_(self.positions, std=0.01)
         init_blocks(self.blocks, self.width)
         self.norm_post.reset_parameters()
-        nn.init.normal_(self.projection.weight, std=self.width**-0.5)
-        if self.config.projection_bias:
-            nn.init.zeros_(self.projection.bias)
+        if isinstance(self.projection, nn.Linear):
+            nn.init.normal_(self.projection.weight, std=self.width**-0.5)
+            if self.config.projection_bias:
+                nn.init.zeros_(self.projection.bias)
 
     def embed(self, ids: Int[Tensor, " tokens"], pieces: Pieces) -> Float[Tensor, "tokens width"]:
         """The first block's input."""
@@ -116,7 +122,9 @@ class TextTransformer(Tower[TextConfig]):
         """Of `forward` for one caption of full length; a multiply-add counts two."""
         c = self.config
         blocks = c.layers * block_flops(c.context_length, c.width, c.mlp_width)
-        return blocks + 2 * c.width * self.projection.out_features
+        if isinstance(self.projection, nn.Linear):
+            blocks += 2 * self.projection.weight.numel()
+        return blocks
 
 
 def _ends(

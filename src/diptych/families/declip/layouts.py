@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from diptych.config import ClipConfig, ImageTowerConfig, TokenizerConfig
+from diptych.config import ClipConfig, ImageTowerConfig, TokenizerConfig, TowerConfig
 from diptych.config.serialize import difference
 from diptych.errors import CheckpointError
 from diptych.families.clip import ResNetConfig, TextConfig, VitConfig
@@ -22,7 +22,7 @@ from diptych.families.clip.published import published_tower
 from diptych.families.declip.pretrained import PREPROCESS, VOCABULARY
 from diptych.families.infer import infer, infer_image
 from diptych.weights.atomic import save_torch
-from diptych.weights.layout import Export, Layout, WeightSource, refuse
+from diptych.weights.layout import Export, Inputs, Layout, WeightSource, refuse
 from diptych.weights.mapping import Change, Rule, Table, rows
 from diptych.weights.state import State
 
@@ -149,6 +149,11 @@ def image_config(source: WeightSource, state: State) -> tuple[ImageTowerConfig, 
     return published_tower(infer_image(state, "quick_gelu"))
 
 
+def inputs(folder: Path, tower: TowerConfig) -> Inputs:
+    """Pictures as all of these models see them."""
+    return Inputs(preprocess=PREPROCESS)
+
+
 def export_file(path: Path, config: ClipConfig, state: Mapping[str, Tensor]) -> None:
     """A file as DeCLIP's trainer saves it: `model`, every name behind `module.`. It says nothing of
     the configuration.
@@ -194,6 +199,7 @@ DECLIP = Layout(
     table=table,
     config=read_config,
     tower_config=tower_config,
+    inputs=inputs,
     weight_files=("ckpt.pth.tar",),
     exports=(Export(name="declip", write=export_file, place="file"),),
 )
@@ -205,6 +211,7 @@ DECLIP_IMAGE = Layout(
     table=image_table,
     config=refuse,
     tower_config=image_config,
+    inputs=inputs,
     weight_files=(),
 )
 

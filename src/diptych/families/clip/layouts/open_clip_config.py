@@ -214,6 +214,8 @@ def parts_of(config: ClipConfig) -> list[OpenClipTower]:
 
 def tower_of(config: TowerConfig) -> OpenClipTower:
     """How open_clip has this tower. Raises CheckpointError if it hasn't."""
+    if not config.present:
+        raise CheckpointError("open_clip's models have two towers, and this is one alone")
     found = next((tower for tower in open_clip_towers() if isinstance(config, tower.kind)), None)
     if found is None:
         raise CheckpointError(f"open_clip has no place for a {type(config).__name__}")

@@ -7,19 +7,30 @@ https://huggingface.co/docs/transformers/model_doc/clip and metaclip_2
 import json
 from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
-from typing import Any, Protocol, runtime_checkable
+from typing import Any
 
 from safetensors.torch import save_file
 from torch import Tensor
 
-from diptych.config import Activation, ClipConfig, ImageTowerConfig
+from diptych.config import (
+    ClipConfig,
+    ImageTowerConfig,
+    TextTowerConfig,
+    TowerConfig,
+)
 from diptych.config.serialize import from_dict, to_dict
 from diptych.errors import CheckpointError, ConfigError
 from diptych.families.clip.config import TextConfig, VitConfig
 from diptych.families.clip.layouts import transformers_inputs as inputs
+from diptych.families.clip.layouts.transformers_sections import (
+    ACTIVATIONS,
+    activation,
+    read_sizes,
+    sizes,
+)
 from diptych.families.clip.published import published, published_tower
 from diptych.families.infer import infer, infer_image
-from diptych.weights.layout import Export, Layout, WeightSource
+from diptych.weights.layout import Export, Inputs, Layout, WeightSource
 from diptych.weights.mapping import FUSED, SCALAR, Rule, Table, rows
 from diptych.weights.read import read_json
 from diptych.weights.state import State
@@ -33,13 +44,6 @@ WEIGHT_FILES = (
 )
 
 MODEL_TYPES = ("clip", "metaclip_2")
-ACTIVATIONS: dict[Activation, str] = {
-    "gelu": "gelu",
-    "gelu_tanh": "gelu_pytorch_tanh",
-    "quick_gelu": "quick_gelu",
-}
-"""What transformers calls them."""
-
 BLOCK = (
     ("norm_1.*", "layer_norm1.*"),
     ("attention.qkv.*", ("self_attn.q_proj.*", "self_attn.k_proj.*", "self_attn.v_proj.*"), FUSED),
@@ -116,18 +120,36 @@ def tower_config(source: WeightSource, state: State) -> tuple[ImageTowerConfig, 
     file = source.file.parent / CONFIG
     if not file.is_file():
         return published_tower(infer_image(state, "quick_gelu"))
-    found = describe_image(read_json(file), file)
-    if found is None:
-        raise CheckpointError(f"{file.name} describes no image tower of CLIP")
-    return found, {"config": CONFIG}
+    return describe_image(read_json(file), file) or read_file(file).image, {"config": CONFIG}
 
 
 def describe_image(content: dict[str, Any], path: Path) -> ImageTowerConfig | None:
-    """The image tower that a config.json of `CLIPVisionModel` or `CLIPModel` describes."""
-    kind = content.get("model_type")
-    if kind in [f"{name}_vision_model" for name in MODEL_TYPES]:
-        return _image(content)
-    return read_file(path).image if kind in MODEL_TYPES else None
+    """The image tower that a config.json of `CLIPVisionModel` describes."""
+    kinds = [f"{name}_vision_model" for name in MODEL_TYPES]
+    return _image(content) if content.get("model_type") in kinds else None
+
+
+def alone_text(source: WeightSource, state: State) -> tuple[TextTowerConfig, dict[str, Any]]:
+    """The text tower's, from the config.json of `CLIPTextModel` or `CLIPModel`."""
+    file = source.file.parent / CONFIG
+    content = read_json(file) if file.is_file() else {}
+    match content.get("model_type"):
+        case "clip_text_model":
+            return text_config(content), {"config": CONFIG}
+        case "metaclip_2_text_model":
+            return _metaclip_text(content), {"config": CONFIG}
+        case _:
+            return read_file(file).text, {"config": CONFIG}
+
+
+def alone_inputs(folder: Path, tower: TowerConfig) -> Inputs | None:
+    """From preprocessor_config.json, or the tokenizer's files."""
+    if isinstance(tower, TextConfig):
+        return Inputs(tokenizer=inputs.read_tokenizer(folder, tower))
+    said = any((folder / name).is_file() for name in (inputs.PREPROCESSOR, inputs.PROCESSOR))
+    if not said or not isinstance(tower, ImageTowerConfig):
+        return None
+    return Inputs(preprocess=inputs.read_preprocess(folder, tower.image_size))
 
 
 def read_file(file: Path) -> ClipConfig:
@@ -210,21 +232,17 @@ def _text_config(cfg: dict[str, Any], end: int | None) -> TextConfig:
     )
 
 
-def activation(cfg: dict[str, Any], default: str = "quick_gelu") -> Activation:
-    """That of a section. Raises CheckpointError for one that no tower of ours has."""
-    name = cfg.get("hidden_act", default)
-    found: dict[str, Activation] = {theirs: ours for ours, theirs in ACTIVATIONS.items()}
-    if name not in found:
-        raise CheckpointError(f"our towers have {', '.join(found)}, not {name!r}")
-    return found[name]
-
-
 def export(folder: Path, config: ClipConfig, state: Mapping[str, Tensor]) -> None:
-    """All files, for `CLIPModel.from_pretrained` and `CLIPProcessor.from_pretrained`.
+    """All files, for `CLIPModel.from_pretrained` and `CLIPProcessor.from_pretrained`; of a tower
+    alone for `CLIPVisionModel` or `CLIPTextModel`, with its projection for
+    `CLIPVisionModelWithProjection` or `CLIPTextModelWithProjection`.
 
-    Raises CheckpointError for what `CLIPModel` can't hold.
+    Raises CheckpointError for what these can't hold.
     """
-    write(folder, config, _config_json(config), TABLE.to_foreign(state))
+    written = _config_json(config)
+    if config.missing:
+        state = {name: state[name] for name in state if name != "logit_scale"}
+    write(folder, config, written, TABLE.to_foreign(state))
 
 
 def write(
@@ -232,7 +250,7 @@ def write(
 ) -> None:
     """All files of a folder, with this config.json. Raises CheckpointError for inputs that
     transformers can't make."""
-    processor = inputs.preprocess_json(config)
+    processor = None if config.missing == "image" else inputs.preprocess_json(config)
     folder.mkdir()
     save_file(weights, folder / WEIGHTS, metadata={"format": "pt"})
     (folder / CONFIG).write_text(json.dumps(written, indent=2) + "\n")
@@ -241,80 +259,57 @@ def write(
 
 def _config_json(config: ClipConfig) -> dict[str, Any]:
     image, text = config.image, config.text
-    if not isinstance(image, VitConfig) or not isinstance(text, TextConfig):
+    fitting = (isinstance(image, VitConfig), isinstance(text, TextConfig))
+    if fitting != (image.present, text.present):
         raise CheckpointError(
             f"transformers' CLIPModel has no place for a {type(image).__name__} "
             f"and a {type(text).__name__}"
         )
+    own_end = isinstance(text, TextConfig) and text.end_id is not None
+    kind, architecture = ("metaclip_2", "MetaClip2") if own_end else ("clip", "CLIP")
+    parts: dict[str, dict[str, Any]] = {}
+    if isinstance(image, VitConfig):
+        _check_plain(image, config)
+        parts["Vision"] = _image_json(image, kind, config.embed_dim)
+    if isinstance(text, TextConfig):
+        named = {"model_type": f"{kind}_text_model"}
+        parts["Text"] = named | text_json(text, config.embed_dim)
+    if config.missing:
+        [(side, part)] = parts.items()
+        projection = "WithProjection" if config.projected else ""
+        return {"architectures": [f"{architecture}{side}Model{projection}"], **part}
+    return {
+        "architectures": [f"{architecture}Model"],
+        "model_type": kind,
+        "projection_dim": config.embed_dim,
+        "logit_scale_init_value": config.logit_scale,
+        "vision_config": parts["Vision"],
+        "text_config": parts["Text"],
+    }
+
+
+def _check_plain(image: VitConfig, config: ClipConfig) -> None:
     plain = image.pool == "cls" and image.pre_norm and not image.stem_widths
     if not plain or config.logit_bias is not None:
         raise CheckpointError(
             "transformers' CLIPModel has no place for mean pooling, a convolutional stem, "
             "a missing pre-norm or a bias"
         )
-    vision = {
+
+
+def _image_json(image: VitConfig, kind: str, embed_dim: int) -> dict[str, Any]:
+    return {
+        "model_type": f"{kind}_vision_model",
         "image_size": image.image_size,
         "patch_size": image.patch_size,
         "hidden_act": ACTIVATIONS[image.activation],
-    }
-    kind, architecture = ("clip", "CLIPModel")
-    if text.end_id is not None:
-        kind, architecture = ("metaclip_2", "MetaClip2Model")
-    return {
-        "architectures": [architecture],
-        "model_type": kind,
-        "projection_dim": config.embed_dim,
-        "logit_scale_init_value": config.logit_scale,
-        "vision_config": {"model_type": f"{kind}_vision_model"}
-        | vision
-        | sizes(image, config.embed_dim),
-        "text_config": {"model_type": f"{kind}_text_model"} | text_json(text, config.embed_dim),
-    }
+    } | sizes(image, embed_dim)
 
 
 def describe(content: dict[str, Any], path: Path) -> ClipConfig | None:
     """A config.json of transformers' CLIP."""
     named = "model_type" in content or "vision_config" in content
     return read_file(path) if named else None
-
-
-@runtime_checkable
-class Transformer(Protocol):
-    """A configuration of any transformer."""
-
-    @property
-    def width(self) -> int: ...
-    @property
-    def mlp_width(self) -> int: ...
-    @property
-    def layers(self) -> int: ...
-    @property
-    def heads(self) -> int: ...
-    @property
-    def norm_eps(self) -> float: ...
-
-
-def sizes(tower: Transformer, embed_dim: int) -> dict[str, Any]:
-    """What the configuration of every tower has."""
-    return {
-        "hidden_size": tower.width,
-        "intermediate_size": tower.mlp_width,
-        "num_hidden_layers": tower.layers,
-        "num_attention_heads": tower.heads,
-        "layer_norm_eps": tower.norm_eps,
-        "projection_dim": embed_dim,
-    }
-
-
-def read_sizes(cfg: dict[str, Any], default: Transformer) -> dict[str, Any]:
-    """What `sizes` writes, as fields of ours; `default` has what a section leaves out."""
-    return {
-        "width": cfg.get("hidden_size", default.width),
-        "mlp_width": cfg.get("intermediate_size", default.mlp_width),
-        "layers": cfg.get("num_hidden_layers", default.layers),
-        "heads": cfg.get("num_attention_heads", default.heads),
-        "norm_eps": cfg.get("layer_norm_eps", default.norm_eps),
-    }
 
 
 def text_json(text: TextConfig, embed_dim: int) -> dict[str, Any]:
@@ -339,9 +334,11 @@ LAYOUT = Layout(
     config=read_config,
     config_file=CONFIG,
     tower_config=tower_config,
+    text_config=alone_text,
+    inputs=alone_inputs,
     describe=describe,
     describe_image=describe_image,
     weight_files=WEIGHT_FILES,
-    exports=(Export(name="transformers", write=export),),
+    exports=(Export(name="transformers", write=export, alone=True),),
     priority=-1,  # other families' folders have its names, and more
 )

@@ -103,9 +103,11 @@ def preprocess_json(config: ClipConfig) -> dict[str, Any]:
     }
 
 
-def write(folder: Path, config: ClipConfig, processor: dict[str, Any]) -> None:
-    """preprocessor_config.json, and the vocabulary if it is CLIP's."""
-    (folder / PREPROCESSOR).write_text(json.dumps(processor, indent=2) + "\n")
+def write(folder: Path, config: ClipConfig, processor: dict[str, Any] | None) -> None:
+    """preprocessor_config.json, of a model that sees pictures, and the vocabulary if it is
+    CLIP's."""
+    if processor is not None:
+        (folder / PREPROCESSOR).write_text(json.dumps(processor, indent=2) + "\n")
     text = config.text
     if (
         config.tokenizer.kind == "clip"

@@ -23,6 +23,7 @@ from diptych.config import ClipConfig
 from diptych.errors import CheckpointError
 from diptych.families.clip.config import TextConfig
 from diptych.families.clip.layouts import transformers
+from diptych.families.clip.layouts import transformers_sections as sections
 from diptych.families.eva.config import EvaConfig
 from diptych.families.eva.layouts.eva import inferred, tower_config
 from diptych.weights.layout import Export, Layout, WeightSource
@@ -190,7 +191,7 @@ def export(folder: Path, config: ClipConfig, state: Mapping[str, Tensor]) -> Non
         },
         "projection_dim": config.embed_dim,
         "logit_scale_init_value": config.logit_scale,
-        "vision_config": _vision_json(image) | transformers.sizes(image, config.embed_dim),
+        "vision_config": _vision_json(image) | sections.sizes(image, config.embed_dim),
         "text_config": {"model_type": f"{MODEL_TYPE}_text_model"}
         | transformers.text_json(text, config.embed_dim),
     }

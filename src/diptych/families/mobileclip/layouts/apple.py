@@ -10,14 +10,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from diptych.config import ClipConfig, ImageTowerConfig
+from diptych.config import ClipConfig, ImageTowerConfig, TowerConfig
 from diptych.errors import CheckpointError
 from diptych.families.clip.config import TextConfig
 from diptych.families.mobileclip.config import MobileTextConfig
 from diptych.families.mobileclip.pretrained import APPLE, MODELS
 from diptych.families.timm import TimmConfig
 from diptych.weights.atomic import save_torch
-from diptych.weights.layout import Export, Layout, WeightSource
+from diptych.weights.layout import Export, Inputs, Layout, WeightSource
 from diptych.weights.mapping import (
     SCALAR,
     TRANSPOSED,
@@ -191,6 +191,12 @@ def tower_config(source: WeightSource, state: State) -> tuple[ImageTowerConfig, 
     return MODELS[name_of(state)].image, {}
 
 
+def inputs(folder: Path, tower: TowerConfig) -> Inputs | None:
+    """Those of the published model with this tower."""
+    known = (config for config in MODELS.values() if tower in (config.image, config.text))
+    return next((Inputs(config.preprocess, config.tokenizer) for config in known), None)
+
+
 def name_of(state: State) -> str:
     """Which published model it is, by the trunk's stem and the depth of its third stage. Raises
     CheckpointError for others."""
@@ -241,6 +247,7 @@ MOBILECLIP = Layout(
     table=table,
     config=read_config,
     tower_config=tower_config,
+    inputs=inputs,
     weight_files=(),
     exports=(Export(name="mobileclip", write=export_file, place="file"),),
 )

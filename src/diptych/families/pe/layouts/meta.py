@@ -20,7 +20,7 @@ from diptych.families.infer import infer, infer_image
 from diptych.families.pe.config import PeImageConfig
 from diptych.families.pe.pretrained import PREPROCESS
 from diptych.weights.atomic import save_torch
-from diptych.weights.layout import Export, Layout, WeightSource
+from diptych.weights.layout import Export, Inputs, Layout, WeightSource
 from diptych.weights.mapping import TOKEN, Table, rows
 from diptych.weights.state import State
 
@@ -97,6 +97,7 @@ PE = Layout(
     table=table,
     config=read_config,
     tower_config=tower_config,
+    inputs=lambda folder, tower: Inputs(preprocess=PREPROCESS),
     weight_files=(),
     exports=(Export(name="pe", write=export, place="file"),),
     priority=1,  # all of open_clip's names, and more

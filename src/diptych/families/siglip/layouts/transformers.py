@@ -5,18 +5,25 @@ https://huggingface.co/docs/transformers/model_doc/siglip
 
 from collections.abc import Collection, Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from torch import Tensor
 
-from diptych.config import ClipConfig, ImageTowerConfig, TokenizerConfig
+from diptych.config import (
+    ClipConfig,
+    ImageTowerConfig,
+    TextTowerConfig,
+    TokenizerConfig,
+    TowerConfig,
+)
 from diptych.config.model import SIGLIP_BIAS
 from diptych.config.serialize import from_dict, to_dict
 from diptych.errors import CheckpointError, ConfigError
 from diptych.families.clip.layouts import transformers
 from diptych.families.clip.layouts import transformers_inputs as inputs
+from diptych.families.clip.layouts import transformers_sections as sections
 from diptych.families.siglip.config import SiglipImageConfig, SiglipTextConfig
-from diptych.weights.layout import Export, Layout, WeightSource
+from diptych.weights.layout import Export, Inputs, Layout, WeightSource
 from diptych.weights.mapping import TOKEN, Rule, Table, rows
 from diptych.weights.read import read_json
 from diptych.weights.state import State
@@ -49,30 +56,40 @@ def _vision(prefix: str) -> tuple[Rule, ...]:
     )
 
 
-TABLE = Table(
-    rules=(
-        Rule("logit_scale", "logit_scale"),
-        Rule("logit_bias", "logit_bias"),
-        *_vision("vision_model."),
+def _words(prefix: str) -> tuple[Rule, ...]:
+    return (
         *rows(
             "text.",
-            "text_model.",
+            prefix,
             ("tokens.weight", "embeddings.token_embedding.weight"),
             ("positions", "embeddings.position_embedding.weight"),
             ("norm_post.*", "final_layer_norm.*"),
             ("projection.*", "head.*"),
         ),
-        *rows("text.blocks.#.", "text_model.encoder.layers.#.", *transformers.BLOCK),
+        *rows("text.blocks.#.", f"{prefix}encoder.layers.#.", *transformers.BLOCK),
+    )
+
+
+TABLE = Table(
+    rules=(
+        Rule("logit_scale", "logit_scale"),
+        Rule("logit_bias", "logit_bias"),
+        *_vision("vision_model."),
+        *_words("text_model."),
     ),
     ignored=transformers.IGNORED,
 )
-_ALONE = Table(rules=_vision(""), ignored=("embeddings.position_ids",))
-"""`SiglipVisionModel` as transformers 5 writes it."""
+_ALONE = {
+    "head.probe": Table(rules=_vision(""), ignored=("embeddings.position_ids",)),
+    "head.weight": Table(rules=_words(""), ignored=("embeddings.position_ids",)),
+}
+"""`SiglipVisionModel` and `SiglipTextModel` as transformers 5 writes them, by the name that tells
+each."""
 
 
 def table(names: Collection[str]) -> Table:
     """The rules for a checkpoint with these names."""
-    return _ALONE if "head.probe" in names else TABLE
+    return next((rules for mark, rules in _ALONE.items() if mark in names), TABLE)
 
 
 def read_config(source: WeightSource, state: State) -> tuple[ClipConfig, dict[str, Any]]:
@@ -87,10 +104,9 @@ def read_config(source: WeightSource, state: State) -> tuple[ClipConfig, dict[st
 def tower_config(source: WeightSource, state: State) -> tuple[ImageTowerConfig, dict[str, Any]]:
     """The image tower's, as `read_config`."""
     file = source.file.parent / transformers.CONFIG
-    found = describe_image(read_json(file), file) if file.is_file() else None
-    if found is None:
+    if not file.is_file():
         raise CheckpointError(f"no {file.name} of SigLIP is beside the weights")
-    return found, {"config": file.name}
+    return describe_image(read_json(file), file) or read_file(file).image, {"config": file.name}
 
 
 def describe(content: dict[str, Any], path: Path) -> ClipConfig | None:
@@ -99,10 +115,24 @@ def describe(content: dict[str, Any], path: Path) -> ClipConfig | None:
 
 
 def describe_image(content: dict[str, Any], path: Path) -> ImageTowerConfig | None:
-    """The image tower that a config.json of `SiglipVisionModel` or `SiglipModel` describes."""
-    if content.get("model_type") == "siglip_vision_model":
-        return _image(content)
-    return read_file(path).image if content.get("model_type") == MODEL_TYPE else None
+    """The image tower that a config.json of `SiglipVisionModel` describes."""
+    return _image(content) if content.get("model_type") == "siglip_vision_model" else None
+
+
+def alone_text(source: WeightSource, state: State) -> tuple[TextTowerConfig, dict[str, Any]]:
+    """The text tower's, from the config.json of `SiglipTextModel` or `SiglipModel`."""
+    file = source.file.parent / transformers.CONFIG
+    content = read_json(file) if file.is_file() else {}
+    if content.get("model_type") == "siglip_text_model":
+        return _text(content), {"config": file.name}
+    return read_file(file).text, {"config": file.name}
+
+
+def alone_inputs(folder: Path, tower: TowerConfig) -> Inputs | None:
+    """From preprocessor_config.json, or the tokenizer's files."""
+    if isinstance(tower, SiglipTextConfig):
+        return Inputs(tokenizer=_tokenizer(folder, tower))
+    return transformers.alone_inputs(folder, tower)
 
 
 def read_file(file: Path) -> ClipConfig:
@@ -123,18 +153,17 @@ def read_file(file: Path) -> ClipConfig:
             embed_dim=image.width,
             logit_bias=SIGLIP_BIAS,
             preprocess=inputs.read_preprocess(file.parent, image.image_size),
-            tokenizer=TokenizerConfig(
-                kind="huggingface", name=str(file.parent), clean=_cleaning(text)
-            ),
+            tokenizer=_tokenizer(file.parent, text),
         )
         return from_dict(ClipConfig, to_dict(config))  # which says what isn't of the right kind
     except (ConfigError, KeyError, TypeError, ValueError, ArithmeticError) as error:
         raise CheckpointError(f"{file.name} doesn't describe a SigLIP model: {error}") from error
 
 
-def _cleaning(text: SiglipTextConfig) -> Literal["lower", "canonical"]:
+def _tokenizer(folder: Path, text: SiglipTextConfig) -> TokenizerConfig:
     """SigLIP's texts lose case and punctuation, those of SigLIP 2 their case."""
-    return "lower" if text.vocab_size == _GEMMA else "canonical"
+    clean = "lower" if text.vocab_size == _GEMMA else "canonical"
+    return TokenizerConfig(kind="huggingface", name=str(folder), clean=clean)
 
 
 def _image(cfg: dict[str, Any]) -> SiglipImageConfig:
@@ -143,8 +172,8 @@ def _image(cfg: dict[str, Any]) -> SiglipImageConfig:
     return SiglipImageConfig(
         image_size=cfg.get("image_size", 224),
         patch_size=cfg.get("patch_size", 16),
-        activation=transformers.activation(cfg, _ACTIVATION),
-        **transformers.read_sizes(cfg, SiglipImageConfig()),
+        activation=sections.activation(cfg, _ACTIVATION),
+        **sections.read_sizes(cfg, SiglipImageConfig()),
     )
 
 
@@ -152,51 +181,81 @@ def _text(cfg: dict[str, Any]) -> SiglipTextConfig:
     return SiglipTextConfig(
         context_length=cfg.get("max_position_embeddings", 64),
         vocab_size=cfg.get("vocab_size", 32000),
-        activation=transformers.activation(cfg, _ACTIVATION),
-        **transformers.read_sizes(cfg, SiglipTextConfig()),
+        activation=sections.activation(cfg, _ACTIVATION),
+        **sections.read_sizes(cfg, SiglipTextConfig()),
     )
 
 
 def export(folder: Path, config: ClipConfig, state: Mapping[str, Tensor]) -> None:
-    """All files, for `SiglipModel.from_pretrained`.
+    """All files, for `SiglipModel.from_pretrained`; of a tower alone for `SiglipVisionModel` or
+    `SiglipTextModel`.
 
-    Raises CheckpointError for what `SiglipModel` can't hold.
+    Raises CheckpointError for what these can't hold.
     """
+    written = _config_json(config)
+    if config.missing:
+        state = {name: state[name] for name in state if name != "logit_scale"}
+    transformers.write(folder, config, written, TABLE.to_foreign(state))
+
+
+def _config_json(config: ClipConfig) -> dict[str, Any]:
     image, text = config.image, config.text
-    if not isinstance(image, SiglipImageConfig) or not isinstance(text, SiglipTextConfig):
+    fitting = (isinstance(image, SiglipImageConfig), isinstance(text, SiglipTextConfig))
+    if fitting != (image.present, text.present):
         raise CheckpointError(
             f"transformers' SiglipModel has no place for a {type(image).__name__} "
             f"and a {type(text).__name__}"
         )
-    if not text.projection or config.logit_bias is None:
-        raise CheckpointError("transformers' SiglipModel has a text projection and a logit bias")
-    vision = {"image_size": image.image_size, "patch_size": image.patch_size}
-    words = {"vocab_size": text.vocab_size, "max_position_embeddings": text.context_length}
-    written = {
+    parts: dict[str, dict[str, Any]] = {}
+    if isinstance(image, SiglipImageConfig):
+        parts["Vision"] = _image_json(image, config.embed_dim)
+    if isinstance(text, SiglipTextConfig):
+        parts["Text"] = _text_json(text, config.embed_dim)
+    if config.missing:
+        [(side, part)] = parts.items()
+        return {"architectures": [f"Siglip{side}Model"], **part}
+    if config.logit_bias is None:
+        raise CheckpointError("transformers' SiglipModel has a logit bias")
+    return {
         "architectures": ["SiglipModel"],
         "model_type": MODEL_TYPE,
-        "vision_config": {"model_type": "siglip_vision_model", **vision}
-        | {"hidden_act": transformers.ACTIVATIONS[image.activation]}
-        | transformers.sizes(image, config.embed_dim),
-        "text_config": {"model_type": "siglip_text_model", **words}
-        | {
-            "hidden_act": transformers.ACTIVATIONS[text.activation],
-            "projection_size": config.embed_dim,
-        }
-        | transformers.sizes(text, config.embed_dim),
+        "vision_config": parts["Vision"],
+        "text_config": parts["Text"],
     }
-    transformers.write(folder, config, written, TABLE.to_foreign(state))
+
+
+def _image_json(image: SiglipImageConfig, embed_dim: int) -> dict[str, Any]:
+    return {
+        "model_type": "siglip_vision_model",
+        "image_size": image.image_size,
+        "patch_size": image.patch_size,
+        "hidden_act": sections.ACTIVATIONS[image.activation],
+    } | sections.sizes(image, embed_dim)
+
+
+def _text_json(text: SiglipTextConfig, embed_dim: int) -> dict[str, Any]:
+    if not text.projection:
+        raise CheckpointError("transformers' SiglipModel has a text projection")
+    return {
+        "model_type": "siglip_text_model",
+        "vocab_size": text.vocab_size,
+        "max_position_embeddings": text.context_length,
+        "hidden_act": sections.ACTIVATIONS[text.activation],
+        "projection_size": embed_dim,
+    } | sections.sizes(text, embed_dim)
 
 
 SIGLIP_TRANSFORMERS = Layout(
     name="siglip-transformers",
     image=("vision_model.head.probe", "head.probe"),
-    text=("text_model.embeddings.token_embedding.weight",),
+    text=("text_model.embeddings.token_embedding.weight", "embeddings.token_embedding.weight"),
     scale=("logit_scale",),
     table=table,
     config=read_config,
     config_file=transformers.CONFIG,
     tower_config=tower_config,
+    text_config=alone_text,
+    inputs=alone_inputs,
     describe=describe,
     describe_image=describe_image,
     weight_files=transformers.WEIGHT_FILES,
@@ -204,7 +263,8 @@ SIGLIP_TRANSFORMERS = Layout(
         Export(
             name="transformers",
             write=export,
-            holds=lambda image: isinstance(image, SiglipImageConfig),
+            holds=lambda tower: isinstance(tower, SiglipImageConfig | SiglipTextConfig),
+            alone=True,
         ),
     ),
     priority=1,  # its folders have EVA's names, and more

@@ -1,0 +1,64 @@
+"""What the sections of a transformers' config.json have in common: sizes and the activation.
+
+https://huggingface.co/docs/transformers/model_doc/clip
+"""
+
+from typing import Any, Protocol, runtime_checkable
+
+from diptych.config import Activation
+from diptych.errors import CheckpointError
+
+ACTIVATIONS: dict[Activation, str] = {
+    "gelu": "gelu",
+    "gelu_tanh": "gelu_pytorch_tanh",
+    "quick_gelu": "quick_gelu",
+}
+"""What transformers calls them."""
+
+
+def activation(cfg: dict[str, Any], default: str = "quick_gelu") -> Activation:
+    """That of a section. Raises CheckpointError for one that no tower of ours has."""
+    name = cfg.get("hidden_act", default)
+    found: dict[str, Activation] = {theirs: ours for ours, theirs in ACTIVATIONS.items()}
+    if name not in found:
+        raise CheckpointError(f"our towers have {', '.join(found)}, not {name!r}")
+    return found[name]
+
+
+@runtime_checkable
+class Transformer(Protocol):
+    """A configuration of any transformer."""
+
+    @property
+    def width(self) -> int: ...
+    @property
+    def mlp_width(self) -> int: ...
+    @property
+    def layers(self) -> int: ...
+    @property
+    def heads(self) -> int: ...
+    @property
+    def norm_eps(self) -> float: ...
+
+
+def sizes(tower: Transformer, embed_dim: int) -> dict[str, Any]:
+    """What the configuration of every tower has."""
+    return {
+        "hidden_size": tower.width,
+        "intermediate_size": tower.mlp_width,
+        "num_hidden_layers": tower.layers,
+        "num_attention_heads": tower.heads,
+        "layer_norm_eps": tower.norm_eps,
+        "projection_dim": embed_dim,
+    }
+
+
+def read_sizes(cfg: dict[str, Any], default: Transformer) -> dict[str, Any]:
+    """What `sizes` writes, as fields of ours; `default` has what a section leaves out."""
+    return {
+        "width": cfg.get("hidden_size", default.width),
+        "mlp_width": cfg.get("intermediate_size", default.mlp_width),
+        "layers": cfg.get("num_hidden_layers", default.layers),
+        "heads": cfg.get("num_attention_heads", default.heads),
+        "norm_eps": cfg.get("layer_norm_eps", default.norm_eps),
+    }
