@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from diptych.checkpoints.content import described, read, say_assumed
+from diptych.checkpoints.content import Config, described, read, say_assumed
 from diptych.checkpoints.convert_tower import convert_tower, proven_deploy
 from diptych.config import ClipConfig, ImageTowerConfig, PreprocessConfig
 from diptych.errors import CheckpointError, UnknownNameError
@@ -50,7 +50,7 @@ def convert(
     to: str,
     out: str | Path,
     *,
-    config: ClipConfig | str | Path | None = None,
+    config: Config | str | Path | None = None,
     deploy: bool = False,
     accept_guess: bool = False,
     say: Callable[[str], None] = lambda _: None,

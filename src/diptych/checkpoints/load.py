@@ -45,7 +45,7 @@ class LoadedTower(NamedTuple):
 def load_model(
     path: str | Path,
     *,
-    config: ClipConfig | str | Path | None = None,
+    config: Config | str | Path | None = None,
     device: str | torch.device = "cpu",
     dtype: torch.dtype | None = None,
     image_size: int | None = None,
@@ -57,7 +57,8 @@ def load_model(
     newest complete checkpoint), `hf-hub:org/name[@revision]`, or the name of a published model.
 
     `config` (or a model's name, or the path of a published JSON configuration) overrules what
-    stands beside foreign weights, which don't say everything about themselves. `dtype` is the
+    stands beside foreign weights, which don't say everything about themselves; of a tower alone it
+    may be the tower's. `dtype` is the
     towers' (None: float32). `image_size` and `patch_size`, in pixels, resize the position table and
     the patches' kernel. The model is in evaluation mode; on the CPU its weights stay mapped from
     the file where their dtype is right. `deploy` merges an image tower that has a deploy form: the

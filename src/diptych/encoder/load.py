@@ -6,7 +6,7 @@ from pathlib import Path
 import torch
 
 from diptych.checkpoints import load_model
-from diptych.config import ClipConfig
+from diptych.config import ClipConfig, TowerConfig
 from diptych.encoder.encoder import DTYPES, Encoder, Precision
 from diptych.encoder.offload import offload
 from diptych.errors import CheckpointError, ConfigError, UnknownNameError
@@ -19,7 +19,7 @@ def load(
     device: str | torch.device | None = None,
     dtype: Precision | str | torch.dtype = "fp32",
     *,
-    config: ClipConfig | str | Path | None = None,
+    config: ClipConfig | TowerConfig | str | Path | None = None,
     image_size: int | None = None,
     patch_size: int | None = None,
     memory: str | None = None,
