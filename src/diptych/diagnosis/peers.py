@@ -88,7 +88,7 @@ def _described(config: Any) -> ClipConfig:
 
 def _ours(weights: Mapping[str, Tensor], what: str) -> dict[str, Tensor]:
     state = State.of(weights)
-    layout = match(state, "model", Path(what))
+    layout, _ = match(state, "model", Path(what))
     return dict(layout.table(state).to_ours(state))
 
 
