@@ -1,6 +1,6 @@
 """A tower alone: a model whose other tower isn't there.
 
-Many files hold one tower (CLIP-UniRepLKNet's, those of masked image modelling, `CLIPVisionModel`).
+Many files hold one tower (those of masked image modelling, transformers' `CLIPVisionModel`).
 They are whole models to everything here, with vectors of pictures or of texts alone: what isn't
 there has a configuration, too, and says so where it is asked for something.
 """
