@@ -13,6 +13,7 @@ import pytest
 import diptych
 from diptych import recipes
 from diptych.cli import VERBS
+from diptych.compat.open_clip_train.options import Options
 from diptych.config import ObjectiveConfig
 from diptych.experiments import CompareConfig
 from diptych.training.plan import Machines
@@ -28,8 +29,11 @@ _FOREIGN = {
     "--a.b",  # of the usage: any setting
 }
 _EVERYWHERE = {"--help", "--version"}
+OPEN_CLIP_TRAIN = "open_clip_train"
+"""A command line of its own, which speaks of open_clip's flags and of those of train."""
 _ROOMS = {
     "checkpoints/content.py": ("convert",),
+    "compat/open_clip_train": (OPEN_CLIP_TRAIN,),
     "cli/train_flags.py": ("train",),
     "config": ("train",),
     "data/bad.py": ("train",),
@@ -98,6 +102,7 @@ def flags(settings: set[str]) -> dict[str, set[str]]:
     found["plan"].add("--mode")
     found["benchmark"] |= found["train"] | _flags([field.name for field in fields(CompareConfig)])
     found["benchmark"].add("--vary")
+    found[OPEN_CLIP_TRAIN] = found["train"] | _flags([field.name for field in fields(Options)])
     return found
 
 

@@ -14,7 +14,8 @@ from diptych.errors import ConfigError
 _LEFT: dict[Side, str] = {
     "text": (
         "its image tower is alone: embed pictures, search them by a picture, classify them by "
-        "examples of each class (--examples), evaluate it by linear/… and fewshot/… tasks"
+        "examples of each class (`diptych classify … --examples FOLDER`), evaluate it by linear/… "
+        "and fewshot/… tasks"
     ),
     "image": "its text tower is alone: embed_texts gives vectors of texts",
 }

@@ -155,12 +155,13 @@ def _kind(options: Options) -> tuple[str, str]:
 def _no_data(options: Options) -> str:
     """What to do in place of a command line that only evaluates."""
     model = weights_of(options.model, options.pretrained) if options.pretrained else options.model
-    measured = {
-        "--tasks imagenet1k --data-root FOLDER": options.imagenet_val or options.imagenet_v2,
-        f"--data {options.val_data}": options.val_data,
-    }
-    flags = next((flag for flag, asked in measured.items() if asked), "--help")
-    return f"there is no --train-data; to evaluate alone: diptych evaluate {model} {flags}"
+    if options.imagenet_val or options.imagenet_v2:
+        command = f"`diptych evaluate {model} --tasks imagenet1k --data-root FOLDER`"
+    elif options.val_data:
+        command = f"`diptych evaluate {model} --data {options.val_data}`"
+    else:
+        command = "`diptych evaluate --help`"
+    return f"there is no --train-data; to evaluate alone: {command}"
 
 
 def _factors(text: str) -> tuple[float, ...]:
