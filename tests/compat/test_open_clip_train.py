@@ -337,14 +337,10 @@ def test_a_table_with_tabs_is_trained_on_and_gone_on_with(tmp_path, capsys):
         *("--logs", str(tmp_path / "logs"), "--name", "mine"),
     ]
     out = tmp_path / "logs" / "mine"
-    with pytest.raises(SystemExit) as done:
-        main([*words, "--dry-run"])
-    assert done.value.code == 0
+    main([*words, "--dry-run"])
     assert not out.exists()
     assert capsys.readouterr().out.startswith("diptych train clip-vit-b-32 --model.name tiny")
-    with pytest.raises(SystemExit) as done:
-        main(words)
-    assert done.value.code == 0, capsys.readouterr().err
+    main(words)  # and returns, as open_clip's does
     rows = read_metrics(out / "metrics.jsonl")
     assert [row["step"] for row in rows if "val/loss" in row] == [3, 6]
     assert load_run(out).data.separator == "\\t"
@@ -352,7 +348,5 @@ def test_a_table_with_tabs_is_trained_on_and_gone_on_with(tmp_path, capsys):
         main(words)
     assert refused.value.code == 2
     assert "--resume latest goes on with it" in capsys.readouterr().err
-    with pytest.raises(SystemExit) as done:
-        main([*words, "--resume", "latest", "--epochs", "3"])
-    assert done.value.code == 0
+    main([*words, "--resume", "latest", "--epochs", "3"])
     assert read_metrics(out / "metrics.jsonl")[-1]["step"] == 9

@@ -222,8 +222,6 @@ def test_clip_load(folder, picture, tmp_path, monkeypatch):
     torch.testing.assert_close(logits, scale * expected, rtol=1e-4, atol=1e-4)
     assert torch.equal(logits.T, transposed)
     assert model.visual.input_resolution == 32
-    with pytest.raises(ConfigError, match="jit=True has no counterpart"):
-        clip.load(str(folder), jit=True)
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     with pytest.raises(DownloadError, match="vit_base_patch32_clip_224.openai"):
         clip.load("ViT-B/32", device="cpu", download_root=tmp_path)

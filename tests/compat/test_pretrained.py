@@ -105,11 +105,9 @@ def test_a_checkpoint_for_other_pictures_is_interpolated_and_a_part_is_taken(tmp
         compat.load_checkpoint(model, tmp_path / "part.pt")
 
 
-def test_what_is_downloaded(tmp_path):
+def test_what_needs_no_download(tmp_path):
     assert compat.download_pretrained({}) == ""
     assert compat.download_pretrained({"file": tmp_path / "w.pt"}) == str(tmp_path / "w.pt")
-    with pytest.raises(ConfigError, match="download https://x yourself"):
-        compat.download_pretrained({"url": "https://x"})
 
 
 def test_openais_models_and_arguments_by_position():
@@ -121,7 +119,7 @@ def test_openais_models_and_arguments_by_position():
         assert model.encode_text(compat.get_tokenizer("tiny")("a cat")).dtype == torch.bfloat16
     made = compat.create_model_and_transforms("tiny", None, False, "fp32", "cpu", False, True)
     assert made[0].config.text.activation == "quick_gelu"
-    with pytest.raises(ConfigError, match="jit=True"):
-        compat.create_model_and_transforms("tiny", None, False, "fp32", "cpu", True)
+    traced = compat.create_model_and_transforms("tiny", None, False, "fp32", "cpu", True)[0]
+    assert isinstance(traced, torch.jit.ScriptModule)
     with pytest.raises(ConfigError, match="no weights are known"):
         compat.create_model_from_pretrained("tiny", None, "fp32", "cpu", False)

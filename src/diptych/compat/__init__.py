@@ -25,32 +25,48 @@ from diptych.compat.model import (
     CLIPVisionCfg,
     CustomTextCLIP,
     OpenClipModel,
-)
-from diptych.compat.model_settings import (
+    convert_weights_to_fp16,
+    convert_weights_to_lp,
+    get_cast_dtype,
+    get_input_dtype,
     get_model_preprocess_cfg,
     get_model_tokenize_cfg,
+    resize_pos_embed,
+    resize_text_pos_embed,
     set_model_preprocess_cfg,
+    trace_model,
 )
+from diptych.compat.openai import list_openai_models, load_openai_model
 from diptych.compat.pretrained import (
     add_model_config,
     download_pretrained,
+    download_pretrained_from_url,
     get_model_config,
     get_pretrained_cfg,
     get_pretrained_url,
     is_pretrained_cfg,
     list_models,
-    list_openai_models,
     list_pretrained,
     list_pretrained_models_by_tag,
     list_pretrained_tags_by_model,
 )
-from diptych.compat.tokenizer import HFTokenizer, SimpleTokenizer, decode, get_tokenizer, tokenize
+from diptych.compat.push_to_hf_hub import push_pretrained_to_hf_hub, push_to_hf_hub
+from diptych.compat.tokenizer import (
+    HFTokenizer,
+    SigLipTokenizer,
+    SimpleTokenizer,
+    canonicalize_text,
+    decode,
+    get_tokenizer,
+    tokenize,
+)
 from diptych.compat.transform import (
     AugmentationCfg,
     PreprocessCfg,
     image_transform,
     image_transform_v2,
 )
+from diptych.compat.version import __version__
 from diptych.compat.zero_shot_classifier import (
     build_zero_shot_classifier,
     build_zero_shot_classifier_legacy,
@@ -80,17 +96,25 @@ __all__ = [
     "PreprocessCfg",
     "SIMPLE_IMAGENET_TEMPLATES",
     "SigLipLoss",
+    "SigLipTokenizer",
     "SimpleTokenizer",
+    "__version__",
     "add_model_config",
     "build_eva_model_and_transforms",
     "build_zero_shot_classifier",
     "build_zero_shot_classifier_legacy",
+    "canonicalize_text",
+    "convert_weights_to_fp16",
+    "convert_weights_to_lp",
     "create_loss",
     "create_model",
     "create_model_and_transforms",
     "create_model_from_pretrained",
     "decode",
     "download_pretrained",
+    "download_pretrained_from_url",
+    "get_cast_dtype",
+    "get_input_dtype",
     "get_model_config",
     "get_model_preprocess_cfg",
     "get_model_tokenize_cfg",
@@ -106,6 +130,12 @@ __all__ = [
     "list_pretrained_models_by_tag",
     "list_pretrained_tags_by_model",
     "load_checkpoint",
+    "load_openai_model",
+    "push_pretrained_to_hf_hub",
+    "push_to_hf_hub",
+    "resize_pos_embed",
+    "resize_text_pos_embed",
     "set_model_preprocess_cfg",
     "tokenize",
+    "trace_model",
 ]

@@ -8,6 +8,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from diptych.compat import intermediates
+from diptych.compat.blocks import PatchDropout, Transformer
 from diptych.compat.locks import check_norms_frozen
 from diptych.compat.names import (
     DECODER,
@@ -25,7 +26,6 @@ from diptych.compat.options import refuse
 from diptych.compat.text import PARTS, Reading, TextTransformer, encode, lock
 from diptych.compat.text import intermediates as intermediates_of_text
 from diptych.compat.towers import OpenClipDecoder, OpenClipText, OpenClipTower, OpenClipVisual
-from diptych.compat.transformer import PatchDropout, Transformer
 from diptych.compat.vision import VisionTransformer
 from diptych.config import TowerConfig
 from diptych.encoder.captions import limits_of, write_ids

@@ -10,6 +10,21 @@ from typing import Any
 import torch
 
 from diptych.compat.face import LogitsModel, OpenClipModel
+from diptych.compat.model_settings import (
+    get_model_preprocess_cfg,
+    get_model_tokenize_cfg,
+    set_model_preprocess_cfg,
+)
+from diptych.compat.positions import resize_pos_embed, resize_text_pos_embed
+from diptych.compat.precision import (
+    convert_weights_to_fp16,
+    convert_weights_to_lp,
+    get_cast_dtype,
+    get_input_dtype,
+)
+from diptych.compat.text import TextTransformer
+from diptych.compat.tracing import trace_model
+from diptych.compat.vision import VisionTransformer
 from diptych.config import ClipConfig
 from diptych.families.clip.layouts.open_clip_config import from_json
 from diptych.models import Clip, build
@@ -21,8 +36,20 @@ __all__ = [
     "CustomTextCLIP",
     "LogitsModel",
     "OpenClipModel",
+    "TextTransformer",
+    "VisionTransformer",
     "build_clip",
+    "convert_weights_to_fp16",
+    "convert_weights_to_lp",
+    "get_cast_dtype",
+    "get_input_dtype",
+    "get_model_preprocess_cfg",
+    "get_model_tokenize_cfg",
+    "resize_pos_embed",
+    "resize_text_pos_embed",
     "section",
+    "set_model_preprocess_cfg",
+    "trace_model",
 ]
 
 

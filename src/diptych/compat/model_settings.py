@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
-from diptych.compat.model import OpenClipModel
+from diptych.compat.face import OpenClipModel
 from diptych.compat.transform import preprocess_config, without_size
 
 

@@ -6,8 +6,8 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor, nn
 
+from diptych.compat.blocks import PatchDropout
 from diptych.compat.text import TextTransformer
-from diptych.compat.transformer import PatchDropout
 from diptych.compat.vision import VisionTransformer
 from diptych.config import TowerConfig
 from diptych.errors import CheckpointError, ConfigError

@@ -5,7 +5,10 @@ loads by name is listed.
 """
 
 import functools
+import http.client
 import json
+import shutil
+import urllib.request
 from collections.abc import Mapping
 from importlib.resources import files
 from pathlib import Path
@@ -17,8 +20,16 @@ from diptych.checkpoints.detect import open_foreign
 from diptych.checkpoints.locate import fetch
 from diptych.config import ClipConfig
 from diptych.config.model import OPENAI_MEAN, OPENAI_STD
-from diptych.errors import CheckpointError, ConfigError, UnknownNameError
+from diptych.durable import write_file
+from diptych.errors import (
+    CheckpointError,
+    ConfigError,
+    DownloadError,
+    UnknownNameError,
+    first_line,
+)
 from diptych.families.clip.layouts.open_clip_config import to_json
+from diptych.weights import native
 from diptych.weights.hub import HUB
 from diptych.weights.read import read_json
 
@@ -119,26 +130,76 @@ def openai_url(model: str) -> str:
     return _pretrained()[model]["openai"]["url"]
 
 
+class UrlError(DownloadError, RuntimeError):
+    """A file of an address that couldn't be fetched; open_clip raises RuntimeError."""
+
+
 def download_pretrained(
     cfg: Mapping[str, Any], prefer_hf_hub: bool = True, cache_dir: str | Path | None = None
 ) -> str:
-    """The path of the weights of a `get_pretrained_cfg`, fetched from the hub (whatever
-    `prefer_hf_hub` says: both places hold the same); empty for an empty one.
+    """The path of the weights of a `get_pretrained_cfg`, fetched from the hub, or with
+    `prefer_hf_hub=False` and where they aren't there, from their address; empty for an empty one.
 
-    Raises DownloadError as `diptych.load`, and ConfigError for weights that aren't on the hub.
+    Raises DownloadError as `diptych.load` and `download_pretrained_from_url`.
     """
     if not cfg:
         return ""
     if "file" in cfg:
         return str(cfg["file"])
-    name = str(cfg.get("hf_hub") or "").rstrip("/")
+    name, url = str(cfg.get("hf_hub") or "").rstrip("/"), str(cfg.get("url") or "")
+    if url and not (name and prefer_hf_hub):
+        return download_pretrained_from_url(url, cache_dir)
     if not name:
-        raise ConfigError(
-            f"Diptych fetches weights from the hub alone; download {cfg.get('url')} yourself, and "
-            "give the file's path as pretrained="
-        )
+        raise ConfigError(f"{dict(cfg)} says no place of weights: it has neither hf_hub nor url")
     found = fetch(f"{HUB}{name}", cache_dir=cache_dir)
     return str(open_foreign(found).file)
+
+
+def download_pretrained_from_url(url: str, cache_dir: str | Path | None = None) -> str:
+    """The path of a file in `cache_dir` (None: ~/.cache/clip), fetched from `url` where it isn't
+    there, whole or not at all. Where the address tells the sha256, as OpenAI's and open_clip's do,
+    a file of another one is fetched again.
+
+    Raises UrlError, a DownloadError and a RuntimeError, for an address that isn't of the web, can't
+    be reached, or gives another file.
+    """
+    if not url.startswith(("https://", "http://")):
+        raise UrlError(f"{url!r} is no address of the web: it must begin with https://")
+    name = url.rpartition("/")[2]
+    file, expected = Path(cache_dir or "~/.cache/clip").expanduser() / name, _sha256_in(url)
+    if file.is_file() and native.sha256(file).startswith(expected):
+        return str(file)
+    if file.exists() and not file.is_file():
+        raise UrlError(f"{file} exists and is not a regular file; choose another cache_dir")
+
+    def write(path: Path) -> None:
+        with urllib.request.urlopen(url) as source, path.open("wb") as output:
+            shutil.copyfileobj(source, output)
+            size = source.headers.get("Content-Length")
+        if size and path.stat().st_size != int(size):
+            raise UrlError(
+                f"{url} broke off after {path.stat().st_size} of {size} bytes; try again"
+            )
+        if not native.sha256(path).startswith(expected):
+            # open_clip's words, which callers look for.
+            raise UrlError(f"{url}: the SHA256 checksum does not not match; try again")
+
+    try:
+        write_file(file, write)
+    except (OSError, http.client.HTTPException) as error:
+        raise UrlError(
+            f"{url} could not be fetched into {file.parent} ({first_line(error)}); download it "
+            f"yourself to {file}"
+        ) from error
+    return str(file)
+
+
+def _sha256_in(url: str) -> str:
+    """The beginning of the sha256 that an address tells; empty: it tells none."""
+    folder, name = url.split("/")[-2:]
+    if "openaipublic" in url:
+        return folder
+    return Path(name).stem.rpartition("-")[2] if "mlfoundations" in url else ""
 
 
 def get_model_config(model_name: str) -> dict[str, Any] | None:

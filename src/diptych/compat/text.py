@@ -11,8 +11,8 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
+from diptych.compat.blocks import LayerNorm, Transformer, causal_mask, text_global_pool
 from diptych.compat.locks import check_norms_frozen, groups_of, lock_groups
-from diptych.compat.transformer import LayerNorm, Transformer, causal_mask, text_global_pool
 from diptych.errors import ConfigError
 from diptych.families.clip.config import TransformerTextConfig
 

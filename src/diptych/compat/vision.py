@@ -10,13 +10,13 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from diptych.compat.locks import groups_of, lock_groups
-from diptych.compat.transformer import (
+from diptych.compat.blocks import (
     AttentionalPooler,
     LayerNorm,
     PatchDropout,
     Transformer,
 )
+from diptych.compat.locks import groups_of, lock_groups
 from diptych.errors import ConfigError
 from diptych.families.clip.layouts.towers import VitSizes
 

@@ -29,14 +29,19 @@ def tokenizer_of(config: ClipConfig, folder: str | Path | None = None) -> Tokeni
 
 
 def build_tokenizer(
-    config: TokenizerConfig, context_length: int = 77, folder: str | Path | None = None
+    config: TokenizerConfig,
+    context_length: int = 77,
+    folder: str | Path | None = None,
+    *,
+    cache_dir: str | Path | None = None,
 ) -> Tokenizer:
     """The tokenizer that `config` describes.
 
     `folder` is where weights came from, and where `Tokenizer.save` wrote: a Hugging Face tokenizer
     is read from there when it has the files. Else from `config.name`: without a `folder` from
     anywhere, as the user says; with one, which may be a stranger's, from a repository that the
-    hub's cache already holds. Raises ConfigError when a tokenizer can't be found or
+    hub's cache already holds. `cache_dir`: where what is fetched from the hub lies (None:
+    huggingface_hub's own place). Raises ConfigError when a tokenizer can't be found or
     `context_length` is below 3.
 
     >>> from diptych.config import TokenizerConfig
@@ -58,6 +63,7 @@ def build_tokenizer(
             options: dict[str, Any] = {
                 "clean": config.clean,
                 "blank_separator": config.blank_separator,
+                "cache_dir": cache_dir,
             }
             if folder is None:
                 return HuggingFaceTokenizer(config.name, context_length, **options)

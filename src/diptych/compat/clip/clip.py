@@ -8,7 +8,6 @@ EVA-01-CLIP's README (https://github.com/baaivision/EVA, EVA-01/clip).
     logits_per_image, logits_per_text = model(preprocess(picture)[None], text)
 """
 
-import hashlib
 import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -21,17 +20,15 @@ from torch import Tensor
 from diptych.checkpoints import load_model
 from diptych.checkpoints.content import read
 from diptych.compat import places
-from diptych.compat.factory import (
-    create_model_from_pretrained,
-    with_quick_gelu,
-)
+from diptych.compat.factory import create_model_from_pretrained
 from diptych.compat.model import LogitsModel
-from diptych.compat.options import refuse
-from diptych.compat.pretrained import openai_url
+from diptych.compat.overrides import with_activation
+from diptych.compat.pretrained import download_pretrained_from_url, openai_url
+from diptych.compat.tracing import trace_model
 from diptych.compat.transform import Transform, transform_of
 from diptych.config import ClipConfig
 from diptych.encoder.load import device_of
-from diptych.errors import ConfigError, TextTooLongError
+from diptych.errors import TextTooLongError
 from diptych.families.clip.layouts.openai import NUMBERS
 from diptych.inputs import ClipTokenizer
 
@@ -55,21 +52,8 @@ _MODELS = {name: openai_url(name.replace("/", "-").replace("@336px", "-336")) fo
 def _download(  # pyright: ignore[reportUnusedFunction]: scripts call it
     url: str, root: str | Path | None = None
 ) -> str:
-    """The path of a file of `_MODELS` in `root` (None: ~/.cache/clip), where OpenAI's code keeps
-    it. Raises ConfigError where it isn't there, or another one is: Diptych fetches from the hub
-    alone."""
-    file = Path(root or "~/.cache/clip").expanduser() / url.rpartition("/")[2]
-    if not file.is_file():
-        raise ConfigError(
-            f"Diptych fetches weights from the hub alone; download {url} to {file} yourself, or "
-            "say clip.load(name)"
-        )
-    with file.open("rb") as opened:
-        if hashlib.file_digest(opened, "sha256").hexdigest() != url.split("/")[-2]:
-            raise ConfigError(
-                f"{file} isn't the file at {url} (its sha256 differs); fetch it again"
-            )
-    return str(file)
+    """The path of a file of `_MODELS` in `root`: see `compat.download_pretrained_from_url`."""
+    return download_pretrained_from_url(url, root)
 
 
 def build_model(state_dict: Mapping[str, Tensor]) -> LogitsModel:
@@ -88,25 +72,26 @@ def load(
     device: str | torch.device | None = None,
     jit: bool = False,
     download_root: str | Path | None = None,
-) -> tuple[LogitsModel, Transform]:
-    """The model, whose forward pass gives logits, and its transform: OpenAI's weights of a name
-    such as `ViT-B/32`, a file or a folder of any layout, `hf-hub:org/name`. `device` None: the GPU
-    if there is one, where the towers are in half precision, as OpenAI's are.
+) -> tuple[Any, Transform]:
+    """The model, whose forward pass gives logits (`LogitsModel`), and its transform: OpenAI's
+    weights of a name such as `ViT-B/32`, a file or a folder of any layout, `hf-hub:org/name`.
+    `device` None: the GPU if there is one, where the towers are in half precision, as OpenAI's are.
 
-    Weights that don't say it have QuickGELU, the only activation of OpenAI's code. Raises as
-    `compat.create_model`, and ConfigError for `jit=True`.
+    Weights that don't say it have QuickGELU, the only activation of OpenAI's code. `jit`: as
+    TorchScript, see `compat.trace_model`. Raises as `compat.create_model`.
     """
-    refuse({"jit": jit})
     path, config = places.find(name, places.openai_or_first(str(name)), download_root)
     assert path is not None
     if config is None:
         config = read(path).config
         assert isinstance(config, ClipConfig)
-        config = with_quick_gelu(config)
+        config = with_activation(config, "quick_gelu")
     place = device_of(device)
     dtype = torch.float16 if place.type == "cuda" else torch.float32
     clip = load_model(path, config=config, device=place, dtype=dtype).model
-    return LogitsModel(clip).eval(), transform_of(config.preprocess, config.image.image_size)
+    model = LogitsModel(clip).eval()
+    made = trace_model(model, 1, place) if jit else model
+    return made, transform_of(config.preprocess, config.image.image_size)
 
 
 def build_eva_model_and_transforms(

@@ -16,8 +16,13 @@ from diptych.errors import ConfigError
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Run the command line (None: this process's) and exit with an `ExitCode`."""
-    command("train", run, arguments)
+    """Run the command line (None: this process's), and return as open_clip's `main` does, or exit
+    with the `ExitCode` of what went wrong."""
+    try:
+        command("train", run, arguments)
+    except SystemExit as end:
+        if end.code:
+            raise
 
 
 def run(arguments: Sequence[str]) -> None:

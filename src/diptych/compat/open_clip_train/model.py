@@ -5,8 +5,8 @@ from dataclasses import replace
 from diptych import pretrained as published
 from diptych.checkpoints.describe import read_config
 from diptych.compat import places
-from diptych.compat.factory import with_quick_gelu
 from diptych.compat.open_clip_train.options import Options
+from diptych.compat.overrides import with_activation
 from diptych.config import ClipConfig, ModelConfig, TowerOptions
 from diptych.errors import ConfigError
 
@@ -107,7 +107,7 @@ def _changed(config: ClipConfig, options: Options) -> ClipConfig:
     if options.force_context_length is not None:
         text = replace(config.text, context_length=options.force_context_length)
         config = replace(config, text=text)
-    return with_quick_gelu(config) if options.force_quick_gelu else config
+    return with_activation(config, "quick_gelu") if options.force_quick_gelu else config
 
 
 def _towers(options: Options) -> tuple[TowerOptions, TowerOptions, list[str]]:

@@ -1,0 +1,42 @@
+"""OpenAI's weights by open_clip's spelling.
+
+https://github.com/mlfoundations/open_clip, src/open_clip/openai.py
+"""
+
+from pathlib import Path
+
+import torch
+
+from diptych.compat import places
+from diptych.compat.factory import create_model
+from diptych.compat.model import OpenClipModel
+from diptych.compat.pretrained import list_openai_models
+from diptych.encoder.load import device_of
+from diptych.errors import UnknownNameError
+
+__all__ = ["list_openai_models", "load_openai_model"]
+
+
+def load_openai_model(
+    name: str | Path,
+    precision: str | None = None,
+    device: str | torch.device | None = None,
+    cache_dir: str | Path | None = None,
+) -> OpenClipModel:
+    """OpenAI's weights of a name of `list_openai_models`, or a file or folder, with open_clip's
+    face. `device` None: the GPU if there is one; `precision` None: `fp32` on a CPU, else `fp16`.
+    Weights that don't say it have QuickGELU, the only activation of OpenAI's code.
+
+    Raises UnknownNameError for a model of which OpenAI published no weights, and else as
+    `create_model`.
+    """
+    place, known = device_of(device), list_openai_models()
+    precision = precision or ("fp32" if place.type == "cpu" else "fp16")
+    if places.is_place(str(name)):
+        says_nothing = places.find(name, None, cache_dir).config is None
+        return create_model(
+            name, None, precision, place, force_quick_gelu=says_nothing, cache_dir=cache_dir
+        )
+    if str(name) not in known:
+        raise UnknownNameError("model of OpenAI's", str(name), known)
+    return create_model(name, "openai", precision, place, cache_dir=cache_dir)

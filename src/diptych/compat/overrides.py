@@ -1,0 +1,112 @@
+"""What arguments of open_clip's factories change in a model's configuration, and how its weights
+follow."""
+
+from collections.abc import Mapping
+from dataclasses import fields, replace
+from typing import Any, TypeVar
+
+import torch
+from torch import nn
+
+from diptych.compat.coca_model import MultimodalCfg
+from diptych.compat.model import CLIPTextCfg, CLIPVisionCfg, section
+from diptych.compat.positions import with_context
+from diptych.config import Activation, ClipConfig, PreprocessConfig, TowerConfig
+from diptych.errors import ConfigError, UnknownNameError
+from diptych.families.clip.layouts.open_clip_config import from_json, to_json
+from diptych.models import Clip, build_tower
+
+T = TypeVar("T", bound=TowerConfig)
+SECTIONS: dict[str, type[Any]] = {
+    "vision_cfg": CLIPVisionCfg,
+    "text_cfg": CLIPTextCfg,
+    "multimodal_cfg": MultimodalCfg,
+}
+"""Of a `model_cfg`: a given one takes the place of the model's own, as in open_clip."""
+FIELDS = (*SECTIONS, "embed_dim", "quick_gelu", "init_logit_scale", "init_logit_bias")
+"""What may be changed before a model is built."""
+
+
+def overridden(config: ClipConfig, said: Mapping[str, Any]) -> ClipConfig:
+    """The configuration with other `FIELDS` of its `model_cfg`. Raises ConfigError for a field that
+    a section doesn't have, and CheckpointError for a model that open_clip, or Diptych, can't
+    express.
+
+    >>> from diptych import pretrained
+    >>> from diptych.compat.overrides import overridden
+    >>> vision = {"layers": 1, "width": 64, "patch_size": 16, "image_size": 32}
+    >>> overridden(pretrained.get("vit-b-32"), {"vision_cfg": vision}).image.image_size
+    32
+    """
+    sections = {name: said[name] for name in SECTIONS if said.get(name) is not None}
+    if sections:
+        content = to_json(replace(config, preprocess=PreprocessConfig()))["model_cfg"]
+        for name, given in sections.items():
+            content[name] = _section(name, given)
+        made = from_json({"model_cfg": content})
+        config = replace(
+            made,
+            preprocess=config.preprocess,
+            logit_scale=config.logit_scale,
+            tokenizer=made.tokenizer if "text_cfg" in sections else config.tokenizer,
+        )
+    if said.get("embed_dim") is not None:
+        config = replace(config, embed_dim=said["embed_dim"])
+    if said.get("quick_gelu") is not None:
+        config = with_activation(config, "quick_gelu" if said["quick_gelu"] else "gelu")
+    return config
+
+
+def started(config: ClipConfig, said: Mapping[str, Any]) -> ClipConfig:
+    """The configuration with scale and bias starting elsewhere."""
+    scale, bias = said.get("init_logit_scale"), said.get("init_logit_bias")
+    if scale is not None:
+        config = replace(config, logit_scale=float(scale))
+    return config if bias is None else replace(config, logit_bias=float(bias))
+
+
+def _section(name: str, given: Any) -> dict[str, Any]:
+    kind = SECTIONS[name]
+    if not isinstance(given, Mapping | kind):
+        raise ConfigError(f"{name} must be a dictionary or a {kind.__name__}, not {given!r}")
+    known = [field.name for field in fields(kind)]
+    for field in given if isinstance(given, Mapping) else ():
+        if field not in known:
+            raise UnknownNameError(f"field of {name}", str(field), known)
+    return section(dict(given) if isinstance(given, Mapping) else given, kind)
+
+
+def with_activation(config: ClipConfig, activation: Activation) -> ClipConfig:
+    """The same model with QuickGELU or GELU in both towers, where they leave it to choose."""
+    return replace(
+        config,
+        image=_activated(config.image, activation),
+        text=_activated(config.text, activation),
+    )
+
+
+def _activated(tower: T, activation: Activation) -> T:
+    if not any(field.name == "activation" for field in fields(tower)):
+        return tower
+    return replace(tower, activation=activation)
+
+
+def with_context_length(clip: Clip, length: int) -> None:
+    """Texts of another length, in place: the table of positions is interpolated, as open_clip does
+    it."""
+    config = replace(clip.config.text, context_length=length)
+    if config == clip.config.text:
+        return
+    parameter = next(clip.text.parameters())
+    tower = build_tower(config, clip.config.embed_dim).to(parameter.device, parameter.dtype)
+    with_context(clip.text, tower)
+    clip.text = tower.train(clip.text.training)
+    clip.config = replace(clip.config, text=config)
+
+
+def with_bias(clip: Clip) -> None:
+    """A bias of 0, in place, where the weights have none: what open_clip gives weights of CLIP's
+    that go on with SigLIP's loss, so that the logits stay what they are."""
+    if clip.logit_bias is None:
+        clip.logit_bias = nn.Parameter(torch.zeros_like(clip.logit_scale))
+        clip.config = replace(clip.config, logit_bias=0.0)
