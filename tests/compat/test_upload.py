@@ -83,6 +83,8 @@ def test_what_is_no_address_or_cannot_be_reached(monkeypatch, tmp_path):
         compat.download_pretrained_from_url(OPENAIS, tmp_path)
     with pytest.raises(DownloadError, match="must begin with https"):
         compat.download_pretrained_from_url("file:///etc/hostname", tmp_path)
+    with pytest.raises(DownloadError, match="names no file"):
+        compat.download_pretrained_from_url("https://example.org/?file=x.pt", tmp_path)
     with pytest.raises(ConfigError, match="neither hf_hub nor url"):
         compat.download_pretrained({"mean": 1})
 

@@ -167,7 +167,7 @@ def create_model(
     start = Start(
         pretrained_image_path or pretrained_image,
         pretrained_text_path or pretrained_text,
-        tuple(skip_list),
+        (skip_list,) if isinstance(skip_list, str) else tuple(skip_list),
     )
     start_towers(clip, start, has_weights)
     if load_weights and not (has_weights or start.whole):

@@ -58,11 +58,17 @@ def overridden(config: ClipConfig, said: Mapping[str, Any]) -> ClipConfig:
 
 
 def started(config: ClipConfig, said: Mapping[str, Any]) -> ClipConfig:
-    """The configuration with scale and bias starting elsewhere."""
-    scale, bias = said.get("init_logit_scale"), said.get("init_logit_bias")
-    if scale is not None:
-        config = replace(config, logit_scale=float(scale))
-    return config if bias is None else replace(config, logit_bias=float(bias))
+    """The configuration with scale and bias starting elsewhere. Raises ConfigError for what is no
+    number."""
+    for word, field in (("init_logit_scale", "logit_scale"), ("init_logit_bias", "logit_bias")):
+        value = said.get(word)
+        if value is None:
+            continue
+        try:
+            config = replace(config, **{field: float(value)})
+        except (TypeError, ValueError) as error:
+            raise ConfigError(f"{word}={value!r} must be a finite number") from error
+    return config
 
 
 def _section(name: str, given: Any) -> dict[str, Any]:

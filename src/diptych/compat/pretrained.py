@@ -13,6 +13,7 @@ from collections.abc import Mapping
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 from diptych import pretrained as published
 from diptych.checkpoints.describe import read_config
@@ -165,7 +166,9 @@ def download_pretrained_from_url(url: str, cache_dir: str | Path | None = None) 
     """
     if not url.startswith(("https://", "http://")):
         raise UrlError(f"{url!r} is no address of the web: it must begin with https://")
-    name = url.rpartition("/")[2]
+    name = urlsplit(url).path.rpartition("/")[2]
+    if not name:
+        raise UrlError(f"{url!r} names no file")
     file, expected = Path(cache_dir or "~/.cache/clip").expanduser() / name, _sha256_in(url)
     if file.is_file() and native.sha256(file).startswith(expected):
         return str(file)

@@ -42,7 +42,7 @@ class QueryPool(Attending):
             keys_values = F.linear(x, weight[width:], bias[width:])
         else:
             query, keys_values = self.qkv(self.query)[:width], self.qkv(x)[..., width:]
-        q = query.view(1, self.heads, 1, -1).expand(len(x), -1, -1, -1)
+        q = query.view(1, self.heads, 1, -1).expand(x.shape[0], -1, -1, -1)
         k, v = keys_values.unflatten(-1, (2, self.heads, -1)).permute(2, 0, 3, 1, 4).unbind()
         read = self.out(F.scaled_dot_product_attention(q, k, v).flatten(1))
         return read + self.mlp(self.norm(read))
@@ -58,7 +58,7 @@ class QueryPool(Attending):
     ) -> Float[Tensor, "batch heads 1 tokens"]:
         """How much the query takes of each token."""
         width = x.shape[-1]
-        q = self.qkv(self.query)[:width].view(1, self.heads, 1, -1).expand(len(x), -1, -1, -1)
+        q = self.qkv(self.query)[:width].view(1, self.heads, 1, -1).expand(x.shape[0], -1, -1, -1)
         k = self.qkv(x)[..., width : 2 * width].unflatten(-1, (self.heads, -1)).transpose(1, 2)
         return attention_weights(q, k)
 

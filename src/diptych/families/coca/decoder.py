@@ -127,7 +127,7 @@ class CrossBlock(nn.Module):
         """The texts' tokens, having read the pictures'. Of several texts to each picture, those of
         one stand together."""
         # No token's sight depends on its place, so a picture's texts are read as one.
-        beside = x.reshape(len(read), -1, x.shape[-1])
+        beside = x.reshape(read.shape[0], -1, x.shape[-1])
         x = x + self._attend(self.norm_1(beside), read).view_as(x)
         return x + self.mlp(self.norm_2(x))
 
