@@ -18,7 +18,7 @@ from diptych.families.clip import ResNetConfig, TextConfig, VitConfig
 from diptych.inputs import ClipTokenizer, Preprocess
 from diptych.weights import save_model
 
-SIZES = {"width": 64, "layers": 2, "heads": 1, "mlp_width": 64}
+SIZES = {"width": 32, "layers": 1, "heads": 1, "mlp_width": 64}
 CONFIG = ClipConfig(
     image=VitConfig(image_size=32, patch_size=16, **SIZES),
     text=TextConfig(**SIZES),
@@ -73,6 +73,13 @@ PLANTED = {
 }
 
 
+SAID = {
+    "activation": ("text gelu", "text quick_gelu"),
+    "mean": ("0.4815, 0.4578, 0.4082", "0.5, 0.4, 0.3"),
+}
+"""How the two are said, in the words of the configuration."""
+
+
 @pytest.mark.filterwarnings("ignore::diptych.errors.TruncationWarning")
 @pytest.mark.parametrize("part", PLANTED)
 def test_the_one_part_that_differs_is_named_with_the_cosine_that_it_costs(weights, part):
@@ -81,17 +88,11 @@ def test_the_one_part_that_differs_is_named_with_the_cosine_that_it_costs(weight
     assert [each.part for each in found.differences] == [part]
     assert found.first is found.costliest
     assert found.first.a != found.first.b
+    assert SAID.get(part, (found.first.a, found.first.b)) == (found.first.a, found.first.b)
     wanted = cosines(one, other)
     assert min(wanted) < 0.9999999
     assert list(found.first.cosines) == pytest.approx(wanted, abs=1e-5)
     assert list(found.cosines) == pytest.approx(wanted, abs=1e-5)
-
-
-def test_what_differs_is_said_in_the_words_of_the_configuration(weights):
-    one = encoder(weights)
-    said = {part: diagnose(one, PLANTED[part](weights)).first for part in ("activation", "mean")}
-    assert (said["activation"].a, said["activation"].b) == ("text gelu", "text quick_gelu")
-    assert (said["mean"].a, said["mean"].b) == ("0.4815, 0.4578, 0.4082", "0.5, 0.4, 0.3")
 
 
 def test_two_loads_of_one_model_do_not_differ(weights):
@@ -157,6 +158,34 @@ def test_code_that_does_what_no_setting_says_is_remarked(weights):
     assert any(r.startswith("odd: with the same weights and inputs") for r in found.remarks)
     noisy = replace(load, encode_text=lambda ids: load.encode_text(ids) + torch.rand(1) / 1e3)
     assert any("call .eval()" in remark for remark in diagnose(load, noisy).remarks)
+
+
+def test_weights_that_are_not_finite_in_one_are_a_difference_and_in_both_a_remark(weights):
+    load = Load.of(encoder(weights))
+    broken = replace(Load.of(encoder(weights)), name="other")
+    name = "text.projection.weight"
+    broken.weights[name][0, 0] = float("nan")
+    found = diagnose(load, broken)
+    assert found.first.part == "weights"
+    assert (found.first.a, found.first.b) == (
+        f"{name} has 0 numbers that aren't finite",
+        f"{name} has 1 numbers that aren't finite",
+    )
+    assert found.cosines == (1.0, 0.0)
+    assert any(remark.startswith("other: some vectors hold") for remark in found.remarks)
+    same = diagnose(broken, broken)
+    assert (same.differences, same.cosines) == ((), (1.0, 1.0))
+    assert any("aren't finite" in remark for remark in same.remarks)
+
+
+def test_code_whose_vectors_are_not_finite_differs(weights):
+    load = Load.of(encoder(weights))
+    for part in ("encode_image", "encode_text"):
+        code = getattr(load, part)
+        beyond = replace(load, **{part: lambda given, code=code: code(given) * float("inf")})
+        found = diagnose(load, beyond)
+        assert [each.part for each in found.differences] == ["code"]
+        assert min(found.cosines) == 0
 
 
 def test_a_load_that_refuses_its_own_inputs_is_one_sentence(weights):

@@ -2,6 +2,7 @@
 
 from diptych.diagnosis.load import Load
 from diptych.diagnosis.peers import open_clip_named, transformers_named
+from diptych.diagnosis.side import name_of
 from diptych.encoder import load
 from diptych.encoder.load import device_of, dtype_of
 from diptych.errors import ConfigError
@@ -28,7 +29,7 @@ def load_named(
     if not rest:
         raise ConfigError(f"{name} names no model; write {known}:NAME")
     if known == "transformers":
-        return transformers_named(rest, dtype and str(dtype_of(dtype))[6:], place)
+        return transformers_named(rest, dtype and name_of(dtype_of(dtype)), place)
     if rest.startswith(_FOLDERS):
         return open_clip_named(rest, None, dtype or "fp32", place)
     model, colon, tag = rest.partition(":")

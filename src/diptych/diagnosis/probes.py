@@ -1,5 +1,7 @@
 """The pictures and texts that loads are compared on, always the same."""
 
+from functools import cache
+
 import numpy as np
 from PIL import Image
 
@@ -30,6 +32,7 @@ def pictures() -> list[Image.Image]:
     return [_picture(number, *sides) for number, sides in enumerate(_SIDES)]
 
 
+@cache
 def _picture(number: int, height: int, width: int) -> Image.Image:
     y, x = np.mgrid[0:height, 0:width] / min(height, width)
     # Waves that get faster to the right: what is left of them tells one filter from another.

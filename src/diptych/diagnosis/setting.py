@@ -25,7 +25,8 @@ class Vectors(NamedTuple):
 
 
 class Cosines(NamedTuple):
-    """Between two loads' vectors of the same picture, and of the same text: the lowest."""
+    """Between two loads' vectors of the same picture, and of the same text: the lowest; 0 for a
+    vector that isn't finite in one of them."""
 
     images: float
     texts: float
@@ -62,10 +63,12 @@ def lowest(one: Vectors, other: Vectors) -> Cosines:
 
 
 def _lowest(mine: Tensor, theirs: Tensor) -> float:
-    if torch.equal(mine, theirs):
+    if torch.allclose(mine, theirs, rtol=0, atol=0, equal_nan=True):
         return 1.0
-    # In float64: near 1 a float32 has no digits for the difference.
-    return float(cosine_similarity(mine.double(), theirs.double(), dim=-1).min())
+    # In float64: near 1 a float32 has no digits for the difference. A vector that isn't finite has
+    # no direction, and nan would compare as if it were no difference.
+    found = cosine_similarity(mine.double(), theirs.double(), dim=-1)
+    return float(found.nan_to_num(0.0).min())
 
 
 def attempt(setting: Setting) -> Vectors | None:
@@ -87,22 +90,23 @@ def actual(load: Load, setting: Setting) -> Vectors:
     return Vectors(images.detach().float().cpu(), texts.detach().float().cpu())
 
 
-def told(setting: Setting, wanted: Vectors, enough: float) -> Setting:
-    """With the activations with which our towers come nearest to the vectors `wanted` of some code:
-    what a file or a name says of it may not be what runs. A tower that is off by less than
-    `enough` (one minus the cosine) keeps its own."""
+def told(setting: Setting, wanted: Vectors, enough: float) -> tuple[Setting, Vectors | None]:
+    """The setting with the activations with which our towers come nearest to the vectors `wanted`
+    of some code, and these vectors (None: they refuse): what a file or a name says of it may not be
+    what runs. A tower that is off by less than `enough` (one minus the cosine) keeps its own."""
+    ours = attempt(setting)
     for place, side in enumerate(("image", "text")):
-        best, off = setting, _off(setting, wanted, place)
+        best, off = (setting, ours), _off(ours, wanted, place)
         for tried in _activated(setting, side) if off > enough else ():
-            distance = _off(tried, wanted, place)
+            vectors = attempt(tried)
+            distance = _off(vectors, wanted, place)
             if distance < off / 2:
-                best, off = tried, distance
-        setting = best
-    return setting
+                best, off = (tried, vectors), distance
+        setting, ours = best
+    return setting, ours
 
 
-def _off(setting: Setting, wanted: Vectors, place: int) -> float:
-    found = attempt(setting)
+def _off(found: Vectors | None, wanted: Vectors, place: int) -> float:
     return 2.0 if found is None else 1 - lowest(found, wanted)[place]
 
 

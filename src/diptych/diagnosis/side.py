@@ -8,7 +8,7 @@ from torch import Tensor
 
 from diptych.diagnosis.load import Load
 from diptych.diagnosis.pixels import Pixels, measure
-from diptych.diagnosis.setting import Setting, actual, attempt, lowest, told
+from diptych.diagnosis.setting import Setting, actual, lowest, told
 
 _ENOUGH = {torch.float32: 5e-6}
 """One minus the cosine from which on vectors differ, by precision."""
@@ -28,14 +28,8 @@ class Side:
         )
         self.enough = _ENOUGH.get(load.dtype, _ENOUGH_HALF)
         self.vectors = actual(load, self.setting)
-        self.setting = told(self.setting, self.vectors, self.enough)
-        self.ours = attempt(self.setting)
-        """As our towers compute the same; None: they refuse."""
-
-    @property
-    def context(self) -> int:
-        """Ids of a text."""
-        return self.setting.ids.shape[1]
+        self.setting, self.ours = told(self.setting, self.vectors, self.enough)
+        """`ours`: as our towers compute the same; None: they refuse."""
 
     def rendered(self, how: Pixels) -> Tensor:
         """The pictures as another way makes pixels of them."""

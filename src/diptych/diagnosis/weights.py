@@ -1,8 +1,10 @@
 """Two sets of weights under our names: in what they differ."""
 
+import math
 from collections.abc import Mapping
 from typing import NamedTuple
 
+import torch
 from torch import Tensor
 
 _SAME = 1e-6
@@ -40,6 +42,8 @@ def compare(a: Mapping[str, Tensor], b: Mapping[str, Tensor]) -> Said | None:
             return Said(f"{name} {list(a[name].shape)}", f"{name} {list(b[name].shape)}")
         apart[name] = _off(a[name], b[name])
     differing = [name for name, off in apart.items() if off > _SAME]
+    if broken := sorted(name for name in differing if math.isinf(apart[name])):
+        return Said(*(_said_of_broken(broken[0], each[broken[0]]) for each in (a, b)))
     if not differing:
         return None
     worst = max(sorted(differing), key=lambda name: apart[name])
@@ -50,10 +54,16 @@ def compare(a: Mapping[str, Tensor], b: Mapping[str, Tensor]) -> Said | None:
 
 
 def _off(mine: Tensor, theirs: Tensor) -> float:
-    """The largest difference, as a share of the largest number."""
+    """The largest difference, as a share of the largest number; infinite where it isn't finite."""
     coarse = mine.dtype if mine.itemsize <= theirs.itemsize else theirs.dtype
-    x, y = (each.detach().cpu().to(coarse).double() for each in (mine, theirs))
-    if not x.numel():
+    x, y = (each.detach().cpu().to(coarse) for each in (mine, theirs))
+    if torch.allclose(x, y, rtol=0, atol=0, equal_nan=True):
         return 0.0
-    largest = max(float(x.abs().max()), float(y.abs().max()))
-    return float((x - y).abs().max()) / largest if largest else 0.0
+    x, y = x.double(), y.double()
+    share = float((x - y).abs().max() / torch.maximum(x.abs().max(), y.abs().max()))
+    return share if math.isfinite(share) else math.inf
+
+
+def _said_of_broken(name: str, tensor: Tensor) -> str:
+    numbers = int((~tensor.isfinite()).sum())
+    return f"{name} has {numbers} numbers that aren't finite"
