@@ -57,15 +57,30 @@ def test_what_can_not_be_read_is_left_out_and_said(explain, tmp_path):
     assert len(np.load("maps.npz")["maps"]) == len(tiny.COLOURS)
 
 
+def test_the_ending_is_read_in_any_letter_case(explain):
+    assert explain("photos/red/0.png", "red", "--out", "maps.PNG")[0] == 0
+    with Image.open("maps.PNG") as picture:
+        assert picture.format == "PNG"
+    assert explain("photos/red/0.png", "red", "--out", "maps.NPZ")[0] == 0
+    assert np.load("maps.NPZ")["texts"].tolist() == ["red"]
+
+
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
         (("photos", "--out", "maps.png"), "say at least one text"),
         (("photos", "red", "--out", "maps"), "say a file that ends in .png"),
         (("nowhere.png", "red", "--out", "maps.png"), "nowhere.png doesn't exist"),
+        (("photos/red", *["red"] * 200, "--out", "maps.png"), "is 1 x 201, and a figure holds 200"),
+        (("many", "red", "--out", "maps.PDF"), "is 201 x 2, and a figure holds 200"),
+        (("photos", *["red"] * 199, "--out", "maps.svg"), "x 200, and a figure holds 200 squares"),
     ],
 )
-def test_a_request_that_does_not_fit_is_one_sentence(explain, arguments, sentence):
+def test_a_request_that_does_not_fit_is_one_sentence(explain, arguments, sentence, tmp_path):
+    if arguments[0] == "many":
+        (tmp_path / "many").mkdir()
+        for number in range(201):
+            (tmp_path / "many" / f"{number}.png").hardlink_to(tmp_path / "photos" / "red" / "0.png")
     code, _, err = explain(*arguments)
     assert code in (1, 2)
     assert sentence in err

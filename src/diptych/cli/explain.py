@@ -20,7 +20,11 @@ if TYPE_CHECKING:
 
     from diptych.encoder import Encoder
 
-_KINDS = (".png", ".jpg", ".pdf", ".svg", ".npz")
+_NUMBERS = ".npz"
+_KINDS = (".png", ".jpg", ".pdf", ".svg", _NUMBERS)
+_LONGEST, _MOST = 200, 1000
+"""Squares of a figure, in a row or a column, and in all: matplotlib draws no side of 2^16 dots, and
+a thousand squares are 400 MB while they are drawn."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,11 +57,14 @@ def run(arguments: Sequence[str]) -> int:
     if not options.texts:
         raise ConfigError('say at least one text: `diptych explain MODEL PICTURE "a cat"`')
     out = Path(options.out).expanduser()
-    if out.suffix not in _KINDS:
+    kind = out.suffix.lower()
+    if kind not in _KINDS:
         raise ConfigError(f"--out {out}: say a file that ends in {', '.join(_KINDS)}")
     check_file(out, "--out")
     unread, bad = list[str](), set[int]()
     pictures = list(pictures_of(options.image, unread))
+    if kind != _NUMBERS:
+        _refuse_too_many(out, len(pictures), len(options.texts))
     encoder = options.load(options.model)
 
     def unreadable(place: int, error: Exception) -> None:
@@ -77,6 +84,17 @@ def run(arguments: Sequence[str]) -> int:
     return 1 if unread else 0
 
 
+def _refuse_too_many(out: Path, pictures: int, texts: int) -> None:
+    """Raises ConfigError for more maps than a figure can hold."""
+    columns = 1 + texts
+    if max(pictures, columns) > _LONGEST or pictures * columns > _MOST:
+        raise ConfigError(
+            f"--out {out}: pictures x (1 + texts) is {pictures} x {columns}, and a figure holds "
+            f"{_LONGEST} squares in a row or a column and {_MOST} in all; {_NUMBERS} holds any "
+            "number"
+        )
+
+
 def _write(
     out: Path,
     encoder: "Encoder",
@@ -93,12 +111,13 @@ def _write(
 
     def write(target: Path) -> None:
         with open(target, "wb") as file:
-            if out.suffix == ".npz":
+            kind = out.suffix.lower()
+            if kind == _NUMBERS:
                 np.savez(file, maps=maps.numpy(), pictures=list(names), texts=list(texts))
                 return
             squares = torch.stack(list(map(encoder.preprocess.pixels, images)))
             figure = overlay(squares, maps, texts, names)
-            figure.savefig(file, format=out.suffix[1:], dpi=110)
+            figure.savefig(file, format=kind[1:], dpi=110)
 
     write_file(out, write)
 
