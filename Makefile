@@ -13,8 +13,9 @@ BIN := .venv/bin
 demo: .venv/installed
 	$(BIN)/diptych demo
 
-# Three on two cores, since many wait for processes that they started. In their own order: with those of few tests last, as xdist has it, the slowest files would end a run
-# on one core while the other has nothing left.
+# Three on two cores, since many wait for processes that they started. In their own order: with those
+# of few tests last, as xdist has it, the slowest files would end a run on one core while the other
+# has nothing left.
 SPREAD := -n 3 --dist loadfile --no-loadscope-reorder
 
 test: .venv/installed-test
