@@ -231,6 +231,13 @@ REFUSED = [
     ("--dataset-resampled --train-data-upsampling-factors a", "numbers joined by ::"),
     ("--batch-size x", "argument --batch-size: invalid int value"),
     ("--lr 0", "--optim.lr 0.0 must be"),
+    ("--train-data a.tar --train-num-samples 9 --batch-size 0", "--batch-size 0 must be"),
+    ("--train-data a.tar --train-num-samples 9 --accum-freq 0", "--accum-freq 0 must be"),
+    ("--train-data a.tar --train-num-samples -9", "--train-num-samples -9 must be"),
+    ("--epochs 0 --lr-scheduler const-cooldown --epochs-cooldown 0", "--epochs 0 must be"),
+    ("--aug-cfg scale=3", "--aug-cfg scale=3 must be two numbers"),
+    ("--aug-cfg ratio=wide", "--aug-cfg ratio=wide must be two numbers"),
+    ("--dry-run --processes 0", "--processes 0 must be"),
 ]
 
 

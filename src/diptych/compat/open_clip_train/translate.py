@@ -56,6 +56,7 @@ def translate(options: Options, processes: int = 1, gpu: bool | None = None) -> 
     >>> run.model.name, run.batch_size, run.optim.betas, run.data.separator
     ('ViT-B-32', 32, (0.9, 0.98), '\\\\t')
     """
+    _refuse_counts(options)
     on_gpu = torch.cuda.is_available() if gpu is None else gpu
     remarks = _machine(options, processes, on_gpu)
     base = recipes.get(RECIPE)
@@ -83,6 +84,19 @@ def translate(options: Options, processes: int = 1, gpu: bool | None = None) -> 
         out=_out(options),
     )
     return Translation(run, _resume(options), (*remarks, *of_model, *said))
+
+
+def _refuse_counts(options: Options) -> None:
+    """Raises ConfigError for numbers that an epoch's steps can't be counted with."""
+    for flag, value in (
+        ("--batch-size", options.batch_size),
+        ("--accum-freq", options.accum_freq),
+        ("--epochs", options.epochs),
+        ("--train-num-samples", options.train_num_samples),
+        ("--processes", options.processes),
+    ):
+        if value is not None and value < 1:
+            raise ConfigError(f"{flag} {value} must be a number of at least 1")
 
 
 def _machine(options: Options, processes: int, on_gpu: bool) -> list[str]:
@@ -175,8 +189,12 @@ def _factors(text: str) -> tuple[float, ...]:
 
 def _crop(asked: dict[str, Any]) -> dict[str, Any]:
     """Of open_clip's `AugmentationCfg`; what isn't set there changes nothing."""
-    crop = {name: tuple(value) for name in ("scale", "ratio") if (value := asked.get(name))}
+    crop = dict[str, tuple[Any, ...]]()
     for name, value in asked.items():
+        if name in ("scale", "ratio") and value:
+            if not isinstance(value, tuple | list):
+                raise ConfigError(f"--aug-cfg {name}={value} must be two numbers: {name}=(0.9,1.0)")
+            crop[name] = tuple(value)
         if name not in ("scale", "ratio") and value:
             raise ConfigError(
                 f"--aug-cfg {name}={value} has no counterpart: of plain crops scale and ratio are "
