@@ -13,7 +13,7 @@ from diptych.checkpoints.convert_tower import convert_tower, proven_deploy
 from diptych.config import ClipConfig, ImageTowerConfig, PreprocessConfig
 from diptych.errors import CheckpointError, UnknownNameError
 from diptych.families import layouts
-from diptych.inputs import build_tokenizer
+from diptych.inputs import Preprocess, build_tokenizer
 from diptych.models import Clip
 from diptych.models.clip import unit
 from diptych.weights import native
@@ -191,9 +191,11 @@ def _seen(preprocess: PreprocessConfig) -> PreprocessConfig:
 
 
 def _example(config: ClipConfig) -> tuple[Tensor, Tensor]:
-    """Two random pictures and captions."""
+    """Two random pictures, as the tower takes them, and captions."""
     generator = torch.Generator().manual_seed(0)
     size = config.image.image_size
+    levels = torch.randint(256, (2, 3, size, size), generator=generator, dtype=torch.uint8)
+    pixels = torch.stack([*map(Preprocess(config.preprocess, size), levels)])
     vocab_size = config.text.vocabulary or 8
     ids = torch.randint(1, vocab_size, (2, config.text.context_length), generator=generator)
-    return torch.randn(2, 3, size, size, generator=generator), ids
+    return pixels, ids

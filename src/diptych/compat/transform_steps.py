@@ -15,7 +15,7 @@ from torchvision.transforms import CenterCrop, Compose, InterpolationMode, Norma
 from torchvision.transforms import functional as F
 
 from diptych.config import PreprocessConfig
-from diptych.inputs import Picture, decode
+from diptych.inputs import Picture, Preprocess, decode
 
 Size = int | Sequence[int]
 
@@ -150,6 +150,8 @@ def in_evaluation(config: PreprocessConfig, size: Size) -> list[Any]:
                 ResizeKeepRatio((height, width), interpolation=how),
                 CenterCrop((height, width)),
             ]
+        case "native":
+            return [Preprocess(config, height)]  # to numbers, too
     return [*resizing, *to_numbers(config)]
 
 

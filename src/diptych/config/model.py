@@ -9,7 +9,17 @@ from dataclasses import dataclass, field
 from typing import ClassVar, Literal
 
 from diptych.components import ADDED, Component
-from diptych.config.ranges import Above, Context, Finite, Grey, Pixels, Ranged, ShareOfSome, Width
+from diptych.config.ranges import (
+    Above,
+    Context,
+    Finite,
+    Grey,
+    Patches,
+    Pixels,
+    Ranged,
+    ShareOfSome,
+    Width,
+)
 from diptych.errors import ConfigError
 
 Side = Literal["image", "text"]
@@ -42,6 +52,9 @@ class ImageTowerConfig(TowerConfig, abstract=True):
 
     image_size: Pixels = 224
     """Side of the square input that preprocessing makes, in pixels."""
+    native: ClassVar[bool] = False
+    """Whether it takes pictures of their own aspect, as patches (`PreprocessConfig.resize`:
+    `native`)."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -87,11 +100,12 @@ class DecoderConfig(TowerConfig, abstract=True):
 
 @dataclass(frozen=True, kw_only=True)
 class PreprocessConfig(Ranged):
-    """From any picture to the tower's square input, in evaluation."""
+    """From any picture to the tower's input, in evaluation: a square, or patches."""
 
-    resize: Literal["shortest", "squash", "longest"] = "shortest"
+    resize: Literal["shortest", "squash", "longest", "native"] = "shortest"
     """`shortest`: shortest side to size, then centre crop. `squash`: both sides to size. `longest`:
-    longest side to size, then pad."""
+    longest side to size, then pad. `native`: its own aspect, as large as `patches` allow (NaFlex;
+    SigLIP 2, arXiv:2502.14786, §2.4.2)."""
     crop_share: ShareOfSome = 1.0
     """Of `shortest`: the share of the resized picture's shorter side that the crop keeps; 224 of
     256 pixels: 0.875."""
@@ -100,6 +114,15 @@ class PreprocessConfig(Ranged):
     """Grey level (0-255) of the padding of `longest`."""
     mean: tuple[Finite, Finite, Finite] = OPENAI_MEAN
     std: tuple[Above, Above, Above] = OPENAI_STD
+    patches: Patches = field(default=256, metadata=ADDED)
+    """Of `native`: the most patches of a picture; shorter rows are padded to as many."""
+    patch_size: Pixels = field(default=16, metadata=ADDED)
+    """Of `native`: the side of a patch, in pixels; the tower's."""
+
+    def __post_init__(self):
+        super().__post_init__()
+        if self.resize == "native" and self.patch_size < 2:
+            raise ConfigError("preprocess.patch_size 1 is too small for patches of a native aspect")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -140,6 +163,15 @@ class ClipConfig(Ranged):
     projected: bool = field(default=True, metadata=ADDED)
     """Whether towers have their projections to the shared space, where they are made with one.
     False, of a tower alone: its vectors are those before it, `embed_dim` wide."""
+
+    def __post_init__(self):
+        super().__post_init__()
+        if self.image.present and self.image.native != (self.preprocess.resize == "native"):
+            kind = type(self.image).__name__
+            wanted = "must be 'native'" if self.image.native else "can't be 'native'"
+            raise ConfigError(
+                f"preprocess.resize {wanted} for a {kind}, and is {self.preprocess.resize!r}"
+            )
 
     @property
     def missing(self) -> Side | None:

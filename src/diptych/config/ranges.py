@@ -91,6 +91,8 @@ Width = Annotated[int, Range(1, _WIDEST)]
 Layers = Annotated[int, Range(0, MAX_LAYERS)]
 Context = Annotated[int, Range(1, 2**20)]
 """Tokens of a text."""
+Patches = Annotated[int, Range(1, 2**16 - 1)]
+"""Of one picture."""
 Grey = Annotated[int, Range(0, 255)]
 Pixels = Annotated[int, Range(1, 2**15)]
 OwnPixels = Annotated[int, Range(0, 2**15)]

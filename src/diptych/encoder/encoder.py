@@ -141,7 +141,7 @@ class Encoder:
     def _of_images(
         self,
         images: Picture | Iterable[Picture],
-        encode: Callable[[UInt8[Tensor, "batch 3 size size"]], V],
+        encode: Callable[[UInt8[Tensor, "batch 3 height wide"]], V],
         batch_size: int,
         progress: bool,
         unreadable: Callable[[int, ImageError], None] | None,
@@ -191,13 +191,15 @@ class Encoder:
             unreadable=unreadable,
         )
 
-    def _vectors(self, pixels: UInt8[Tensor, "batch 3 size size"]) -> Float[Tensor, "batch width"]:
+    def _vectors(
+        self, pixels: UInt8[Tensor, "batch 3 height wide"]
+    ) -> Float[Tensor, "batch width"]:
         return _unit(self.image_features(pixels))
 
     def _stream(
         self,
         items: Iterable[T],
-        encode: Callable[[UInt8[Tensor, "batch 3 size size"]], V],
+        encode: Callable[[UInt8[Tensor, "batch 3 height wide"]], V],
         *,
         read: Callable[[T], Picture],
         name: Callable[[T], str],
@@ -290,7 +292,7 @@ class Encoder:
         """
         limits = limits_of(self.model, self.tokenizer, most=most, least=least, beams=beams)
 
-        def encode(pixels: UInt8[Tensor, "batch 3 size size"]) -> list[str]:
+        def encode(pixels: UInt8[Tensor, "batch 3 height wide"]) -> list[str]:
             with evaluating(self.model):
                 return write(self.model, self._normal(pixels), self.tokenizer, beams, limits)
 
@@ -384,7 +386,7 @@ class Encoder:
         """
         wanted = self.embed_texts(texts)
 
-        def encode(pixels: UInt8[Tensor, "batch 3 size size"]) -> Tensor:
+        def encode(pixels: UInt8[Tensor, "batch 3 height wide"]) -> Tensor:
             with evaluating(self.model, gradients=True):
                 return heat_maps(self.model.image, self._normal(pixels), wanted).cpu()
 
@@ -393,14 +395,14 @@ class Encoder:
             return found[0][0]
         return torch.cat(found) if found else torch.zeros(0, len(wanted), 0, 0)
 
-    def pixels(self, images: Iterable[Picture]) -> Float[Tensor, "images 3 size size"]:
+    def pixels(self, images: Iterable[Picture]) -> Float[Tensor, "images 3 height wide"]:
         """What the image tower is called with: pictures prepared and normalised, where and as
         precise as it is. Raises ImageError for one that can't be read."""
         return self._normal(torch.stack([self.preprocess.pixels(image) for image in images]))
 
     def _prepare(
         self, item: T, read: Callable[[T], Picture], name: Callable[[T], str]
-    ) -> UInt8[Tensor, "3 size size"]:
+    ) -> UInt8[Tensor, "3 height wide"]:
         try:
             with room.held():  # reading counts, too
                 return self.preprocess.pixels(read(item))
@@ -410,7 +412,7 @@ class Encoder:
             raise ImageError(reason if label in reason else f"{label}: {reason}") from error
 
     def image_features(
-        self, pixels: UInt8[Tensor, "batch 3 size size"]
+        self, pixels: UInt8[Tensor, "batch 3 height wide"]
     ) -> Float[Tensor, "batch width"]:
         """What the tower makes of squares that `preprocess.pixels` gave: on the CPU, in the tower's
         precision, of any length. Raises ConfigError if that precision is too small for the numbers.
@@ -426,8 +428,8 @@ class Encoder:
         return self._finite(features)
 
     def _normal(
-        self, pixels: UInt8[Tensor, "batch 3 size size"]
-    ) -> Float[Tensor, "batch 3 size size"]:
+        self, pixels: UInt8[Tensor, "batch 3 height wide"]
+    ) -> Float[Tensor, "batch 3 height wide"]:
         """Normalised, where and as precise as the tower is."""
         normal = self.preprocess.normalise(pixels.to(self.device, non_blocking=True))
         return normal.to(_dtype(self.model))

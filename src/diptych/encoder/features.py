@@ -47,7 +47,7 @@ class FeatureExtractor:
         preprocess = to_dict(self.preprocess.config)
         return digest("view", self.encoder.identity.fingerprint, preprocess, self.preprocess.size)
 
-    def features(self, pixels: UInt8[Tensor, "batch 3 size size"]) -> Float[Tensor, "batch ..."]:
+    def features(self, pixels: UInt8[Tensor, "batch 3 height wide"]) -> Float[Tensor, "batch ..."]:
         """What the model makes of squares that `squares` gave, on the CPU."""
         return self.encoder.image_features(pixels)
 
@@ -242,7 +242,7 @@ class _Extraction:
     def _note_undecoded(self, item: _Item, error: ImageError) -> None:
         self.undecoded[item.chunk][str(item.row)] = str(error)
 
-    def _prepare(self, item: _Item) -> dict[Preprocess, UInt8[Tensor, "frames 3 size size"]]:
+    def _prepare(self, item: _Item) -> dict[Preprocess, UInt8[Tensor, "frames 3 height wide"]]:
         wanted = {extractor.squares for extractor in self._missing_extractors(item.chunk).values()}
         if not wanted:
             return {}
@@ -251,7 +251,7 @@ class _Extraction:
 
     def _squares(
         self, item: _Item, wanted: set[Preprocess]
-    ) -> dict[Preprocess, UInt8[Tensor, "frames 3 size size"]]:
+    ) -> dict[Preprocess, UInt8[Tensor, "frames 3 height wide"]]:
         try:
             pictures = [*map(decode, item.sample.frames or (item.sample.image,))]
         except (ImageError, OSError) as error:

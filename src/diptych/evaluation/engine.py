@@ -15,7 +15,7 @@ from diptych.distributed import Peers
 from diptych.encoder import Cache, Encoder, FeatureExtractor, ImageFeatures, extract_features
 from diptych.encoder.cache import digest
 from diptych.encoder.features import source_version
-from diptych.errors import DataError, UnknownNameError
+from diptych.errors import ConfigError, DataError, UnknownNameError
 from diptych.evaluation.linear import LinearProbe
 from diptych.evaluation.predictions import Predictions, name_of, thumbnails
 from diptych.evaluation.result import Result
@@ -26,7 +26,7 @@ from diptych.evaluation.tokens import TokenExtractor
 from diptych.inputs import Preprocess
 from diptych.inputs.truncation import Truncated, find_truncated, warn_if_truncated
 
-RESIZES = {"crop": "shortest", "squash": "squash", "pad": "longest"}
+RESIZES = {"crop": "shortest", "squash": "squash", "pad": "longest", "native": "native"}
 """How a picture becomes a square, by the names that the field uses, and what
 `PreprocessConfig.resize` calls it."""
 _LISTED = 20
@@ -59,7 +59,7 @@ class Engine:
         self, encoder: Encoder, resizes: Sequence[str] = ()
     ) -> dict[str, FeatureExtractor]:
         """How the model is shown pictures, by name: `crop`, `squash` or `pad`; none: as it was
-        trained.
+        trained. One for pictures of their own aspect (NaFlex) is shown them as they are: `native`.
 
         >>> from diptych import Encoder, models, pretrained
         >>> from diptych.evaluation.engine import Engine
@@ -68,6 +68,10 @@ class Engine:
         ['crop', 'squash']
         """
         check_resizes(resizes)
+        if encoder.config.image.native:
+            resizes = ()  # it takes no squares, whichever the data's authors made
+        elif "native" in resizes:
+            raise ConfigError(f"{encoder.name} takes squares: resize can't be 'native'")
         kind = FeatureExtractor if self.by == "vectors" else TokenExtractor
         return {
             name: kind(encoder=encoder, preprocess=_resized(encoder, name))

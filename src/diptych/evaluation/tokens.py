@@ -39,7 +39,7 @@ class TokenExtractor(FeatureExtractor):
         )
 
     def features(
-        self, pixels: UInt8[Tensor, "batch 3 size size"]
+        self, pixels: UInt8[Tensor, "batch 3 height wide"]
     ) -> Float[Tensor, "batch patches width"]:
         """Unit vectors in float32. Raises ConfigError for a model without a `token_dim`, and where
         they aren't finite."""

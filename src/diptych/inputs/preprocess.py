@@ -11,6 +11,7 @@ from torch import Tensor
 
 from diptych.config import PreprocessConfig
 from diptych.inputs.images import decode
+from diptych.inputs.native import pack
 from diptych.inputs.picture import Picture
 from diptych.inputs.resize import resize, resize_shortest_and_crop
 from diptych.inputs.room import room
@@ -19,6 +20,8 @@ from diptych.inputs.room import room
 @dataclass(frozen=True)
 class Preprocess:
     """Decode, resize to a square of `size` pixels, normalise. Can be pickled and shared by threads.
+    Where `config.resize` is `native`, the result is a column of patches instead, [3, patches p + 1,
+    p], whose last row holds its grid (`inputs.native`).
 
     Equal to torchvision's Pillow pipeline (Resize, CenterCrop, ToTensor, Normalize) within 1 grey
     level, 2 in a few of a million values; what can't be decoded raises ImageError.
@@ -34,11 +37,22 @@ class Preprocess:
     config: PreprocessConfig
     size: int
 
-    def __call__(self, picture: Picture) -> Float[Tensor, "3 {self.size} {self.size}"]:
+    @property
+    def height(self) -> int:
+        """Rows of pixels of the result."""
+        native = self.config.resize == "native"
+        return self.config.patches * self.config.patch_size + 1 if native else self.size
+
+    @property
+    def wide(self) -> int:
+        """Pixels of a row of the result."""
+        return self.config.patch_size if self.config.resize == "native" else self.size
+
+    def __call__(self, picture: Picture) -> Float[Tensor, "3 {self.height} {self.wide}"]:
         """The normalised picture."""
         return self.normalise(self.pixels(picture)[None])[0]
 
-    def pixels(self, picture: Picture) -> UInt8[Tensor, "3 {self.size} {self.size}"]:
+    def pixels(self, picture: Picture) -> UInt8[Tensor, "3 {self.height} {self.wide}"]:
         """The square as levels: a quarter of the bytes of the normalised one, to be moved between
         processes."""
         with room.held():
@@ -60,6 +74,9 @@ class Preprocess:
                 left, top = (size - width) // 2, (size - height) // 2
                 margins = (left, size - width - left, top, size - height - top)
                 levels = F.pad(levels, margins, value=self.config.fill)
+            case "native":
+                how = self.config
+                levels = pack(levels, how.patch_size, how.patches, interpolation)
             case _:
                 assert_never(self.config.resize)
         return levels.contiguous()
@@ -69,7 +86,10 @@ class Preprocess:
     ) -> Float[Tensor, "batch 3 height width"]:
         """(levels / 255 - mean) / std, on the device of `pixels`."""
         scale, shift = self.scale_and_shift(pixels.device)
-        return pixels.float().mul_(scale).add_(shift)
+        normal = pixels.float().mul_(scale).add_(shift)
+        if self.config.resize == "native":
+            normal[..., -1, :] = pixels[..., -1, :]  # the grid: no levels
+        return normal
 
     def scale_and_shift(self, device: torch.device) -> Float[Tensor, "2 3 1 1"]:
         """By what `normalise` multiplies levels, and what it adds; not to be written into."""

@@ -46,6 +46,11 @@ class Teacher(nn.Module):
     def __init__(self, model: Clip, text: bool = True):
         super().__init__()
         self.config = model.config
+        if model.config.image.native:
+            raise ConfigError(
+                f"a {type(model.config.image).__name__} can't teach: it takes pictures of their "
+                "own aspect, and training makes squares"
+            )
         self.image = model.image
         self.text = model.text if text else None
         self.register_buffer("logit_scale", model.logit_scale.detach().clone())

@@ -3,14 +3,14 @@ arXiv:2502.14786): a vision transformer with an attention pool, a text transform
 ways."""
 
 from diptych.families.base import Family
-from diptych.families.siglip.config import SiglipImageConfig, SiglipTextConfig
+from diptych.families.siglip.config import NaflexImageConfig, SiglipImageConfig, SiglipTextConfig
 
-__all__ = ["FAMILY", "SiglipImageConfig", "SiglipTextConfig"]
+__all__ = ["FAMILY", "NaflexImageConfig", "SiglipImageConfig", "SiglipTextConfig"]
 
 FAMILY = Family(
     name="siglip",
-    towers=(SiglipImageConfig, SiglipTextConfig),
-    pretrained="diptych.families.siglip.pretrained:entries",
+    towers=(SiglipImageConfig, NaflexImageConfig, SiglipTextConfig),
+    pretrained="diptych.families.siglip.pretrained_naflex:entries",
     layouts="diptych.families.siglip.layouts:layouts",
     open_clip="diptych.families.siglip.layouts.open_clip:TOWERS",
 )

@@ -9,12 +9,9 @@ from diptych.families.clip.config import TwoWayTextConfig
 
 
 @dataclass(frozen=True, kw_only=True)
-class SiglipImageConfig(ImageTowerConfig):
+class PooledImageConfig(ImageTowerConfig, abstract=True):
     """A vision transformer without a class token, read out by an attention pool. Its vectors are as
     wide as its tokens: it has no projection."""
-
-    implementation = "diptych.families.siglip.image:SiglipImageTower"
-    weights = "diptych.families.siglip.weights:SiglipImageWeights"
 
     image_size: Pixels = 224
     patch_size: Pixels = 16
@@ -36,6 +33,28 @@ class SiglipImageConfig(ImageTowerConfig):
     def side(self) -> int:
         """Patches along one side. Pixels that make no whole patch (384 of 14) are left out."""
         return self.image_size // self.patch_size
+
+
+@dataclass(frozen=True, kw_only=True)
+class SiglipImageConfig(PooledImageConfig):
+    """For squares."""
+
+    implementation = "diptych.families.siglip.image:SiglipImageTower"
+    weights = "diptych.families.siglip.weights:SiglipImageWeights"
+
+
+@dataclass(frozen=True, kw_only=True)
+class NaflexImageConfig(PooledImageConfig):
+    """For pictures of their own aspect, as patches (SigLIP 2's NaFlex, arXiv:2502.14786, §2.4.2):
+    the table of positions is interpolated to each picture's grid. How many patches a picture has
+    at the most isn't the tower's, but `PreprocessConfig.patches`."""
+
+    implementation = "diptych.families.siglip.naflex:NaflexImageTower"
+    weights = "diptych.families.siglip.weights:PooledImageWeights"
+    native = True
+
+    image_size: Pixels = 256
+    """Of the square whose patches the table of positions has one each for."""
 
 
 @dataclass(frozen=True, kw_only=True)

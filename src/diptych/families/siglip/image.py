@@ -1,39 +1,30 @@
 """SigLIP's image tower (Zhai et al. 2023, arXiv:2303.15343)."""
 
+from typing import Generic, TypeVar
+
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
 from diptych.errors import ConfigError
 from diptych.families.siglip.blocks import init_blocks, init_pool
-from diptych.families.siglip.config import SiglipImageConfig
+from diptych.families.siglip.config import PooledImageConfig, SiglipImageConfig
 from diptych.models.tower import TokenKind, Tower, TowerOutput
 from diptych.nn import PatchDropout, PatchEmbedding, QueryPool
 from diptych.nn.block import block_flops, build_blocks
 from diptych.nn.patch import Masked, hide
 
+V = TypeVar("V", bound=PooledImageConfig)
 
-class SiglipImageTower(Tower[SiglipImageConfig]):
-    """Patches, positions, pre-norm blocks, a norm; an attention pool reads the vector.
 
-    >>> import torch
-    >>> from diptych.families.siglip import SiglipImageConfig
-    >>> from diptych.families.siglip.image import SiglipImageTower
-    >>> config = SiglipImageConfig(
-    ...     image_size=8, patch_size=4, width=8, layers=1, heads=2, mlp_width=16
-    ... )
-    >>> tower = SiglipImageTower(config, embed_dim=8)
-    >>> tower.init()
-    >>> tokens, feature, pooled = tower(torch.zeros(2, 3, 8, 8))
-    >>> tokens.shape, feature.shape, pooled.shape
-    (torch.Size([2, 4, 8]), torch.Size([2, 8]), torch.Size([2, 8]))
-    """
+class PooledImageTower(Tower[V], Generic[V]):
+    """What SigLIP's image towers are made of, whatever pictures they take."""
 
     always_projects = False
     readout = "pool"
 
     @classmethod
-    def check_projection(cls, config: SiglipImageConfig, embed_dim: int | None) -> None:
+    def check_projection(cls, config: V, embed_dim: int | None) -> None:
         """Raises ConfigError for a shared space of another width than the tower's."""
         if embed_dim not in (None, config.width):
             raise ConfigError(
@@ -41,13 +32,12 @@ class SiglipImageTower(Tower[SiglipImageConfig]):
                 f"{config.width}, and is {embed_dim}"
             )
 
-    def __init__(self, config: SiglipImageConfig, embed_dim: int | None):
+    def __init__(self, config: V, embed_dim: int | None):
         super().__init__()
         self.config = config
         self.width = width = config.width
         self.positions = nn.Parameter(torch.empty(config.side**2, width))
         self.patch = PatchEmbedding(3, width, config.patch_size, config.patch_size)
-        self.drop = PatchDropout()
         self.blocks = build_blocks(config)
         self.norm_post = nn.LayerNorm(width, config.norm_eps)
         self.pool = QueryPool(
@@ -75,6 +65,39 @@ class SiglipImageTower(Tower[SiglipImageConfig]):
         init_blocks(self.blocks)
         self.norm_post.reset_parameters()
         init_pool(self.pool)
+
+    def freeze_patches(self) -> None:
+        """Leave the patches' projection as it is."""
+        self.patch.requires_grad_(False)
+
+    def flops(self) -> int:
+        """Of `forward` for one picture of as many patches as there are positions; a multiply-add
+        counts two."""
+        c, tokens = self.config, len(self.positions)
+        patches = 2 * tokens * 3 * c.patch_size**2 * c.width
+        blocks = c.layers * block_flops(tokens, c.width, c.mlp_width)
+        return patches + blocks + self.pool.flops(tokens)
+
+
+class SiglipImageTower(PooledImageTower[SiglipImageConfig]):
+    """Patches, positions, pre-norm blocks, a norm; an attention pool reads the vector.
+
+    >>> import torch
+    >>> from diptych.families.siglip import SiglipImageConfig
+    >>> from diptych.families.siglip.image import SiglipImageTower
+    >>> config = SiglipImageConfig(
+    ...     image_size=8, patch_size=4, width=8, layers=1, heads=2, mlp_width=16
+    ... )
+    >>> tower = SiglipImageTower(config, embed_dim=8)
+    >>> tower.init()
+    >>> tokens, feature, pooled = tower(torch.zeros(2, 3, 8, 8))
+    >>> tokens.shape, feature.shape, pooled.shape
+    (torch.Size([2, 4, 8]), torch.Size([2, 8]), torch.Size([2, 8]))
+    """
+
+    def __init__(self, config: SiglipImageConfig, embed_dim: int | None):
+        super().__init__(config, embed_dim)
+        self.drop = PatchDropout()
 
     def embed(
         self, pixels: Float[Tensor, "batch 3 height wide"], masked: Masked | None = None
@@ -112,17 +135,6 @@ class SiglipImageTower(Tower[SiglipImageConfig]):
     ) -> Float[Tensor, "batch patches embed_dim"]:
         """What the pool would give if it attended to this patch alone."""
         return self.pool.read_each(self(pixels, "normed").tokens)
-
-    def freeze_patches(self) -> None:
-        """Leave the patches' projection as it is."""
-        self.patch.requires_grad_(False)
-
-    def flops(self) -> int:
-        """Of `forward` for one picture; a multiply-add counts two."""
-        c, tokens = self.config, len(self.positions)
-        patches = 2 * tokens * 3 * c.patch_size**2 * c.width
-        blocks = c.layers * block_flops(tokens, c.width, c.mlp_width)
-        return patches + blocks + self.pool.flops(tokens)
 
 
 def init_lecun(weight: Tensor) -> None:

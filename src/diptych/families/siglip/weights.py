@@ -17,8 +17,16 @@ _HEADS = {width: heads for width, _, heads, _ in SIZES.values()}
 """Of the published widths; the number of heads can't be seen in the weights."""
 
 
-class SiglipImageWeights(TowerWeights):
-    """Of the image tower."""
+class PooledImageWeights(TowerWeights):
+    """Of an image tower whose vectors an attention pool reads."""
+
+    def embed_dim(self, shapes: Mapping[str, Tensor]) -> int | None:
+        """The tower's width: there is no projection."""
+        return len(shapes["pool.query"]) if "pool.query" in shapes else None
+
+
+class SiglipImageWeights(PooledImageWeights):
+    """Of the image tower for squares."""
 
     sizes = ("image_size", "patch_size")
 
@@ -45,7 +53,3 @@ class SiglipImageWeights(TowerWeights):
         grid = Grid(positions="positions", side=config.side, extra=0, patch_size=config.patch_size)
         resized = resize_grid(state, grid)
         return resized, interpolated(state, resized)
-
-    def embed_dim(self, shapes: Mapping[str, Tensor]) -> int | None:
-        """The tower's width: there is no projection."""
-        return len(shapes["pool.query"]) if "pool.query" in shapes else None

@@ -246,11 +246,15 @@ def export(folder: Path, config: ClipConfig, state: Mapping[str, Tensor]) -> Non
 
 
 def write(
-    folder: Path, config: ClipConfig, written: dict[str, Any], weights: dict[str, Tensor]
+    folder: Path,
+    config: ClipConfig,
+    written: dict[str, Any],
+    weights: dict[str, Tensor],
+    preprocess_json: Callable[[ClipConfig], dict[str, Any]] = inputs.preprocess_json,
 ) -> None:
-    """All files of a folder, with this config.json. Raises CheckpointError for inputs that
-    transformers can't make."""
-    processor = None if config.missing == "image" else inputs.preprocess_json(config)
+    """All files of a folder, with this config.json, and the image processor's by `preprocess_json`.
+    Raises CheckpointError for inputs that transformers can't make."""
+    processor = None if config.missing == "image" else preprocess_json(config)
     folder.mkdir()
     save_file(weights, folder / WEIGHTS, metadata={"format": "pt"})
     (folder / CONFIG).write_text(json.dumps(written, indent=2) + "\n")

@@ -5,7 +5,7 @@ https://huggingface.co/docs/transformers/model_doc/clip
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,7 @@ from diptych.weights.read import read_json
 
 PREPROCESSOR, PROCESSOR = "preprocessor_config.json", "processor_config.json"
 CLIP_VOCABULARY = 49408
-_RESAMPLE = {"bilinear": 2, "bicubic": 3}
+RESAMPLE = {"bilinear": 2, "bicubic": 3}
 """Pillow's numbers."""
 
 
@@ -28,41 +28,60 @@ _CHANNELS = tuple[float, float, float]
 def read_preprocess(folder: Path, image_size: int) -> PreprocessConfig:
     """CLIP's preprocessing where the folder says nothing. Raises CheckpointError for one that
     Diptych hasn't."""
-    if (folder / PREPROCESSOR).is_file():
-        cfg = read_json(folder / PREPROCESSOR)
-    elif (folder / PROCESSOR).is_file():
-        cfg = read_json(folder / PROCESSOR).get("image_processor", {})
-    else:
+    cfg = read_processor(folder)
+    if cfg is None:
         return PreprocessConfig()
+    return described(folder, cfg, lambda cfg: _read_squares(cfg, image_size))
+
+
+def read_processor(folder: Path) -> dict[str, Any] | None:
+    """What the folder says of its image processor; None: nothing."""
+    if (folder / PREPROCESSOR).is_file():
+        return read_json(folder / PREPROCESSOR)
+    if (folder / PROCESSOR).is_file():
+        return read_json(folder / PROCESSOR).get("image_processor", {})
+    return None
+
+
+def described(
+    folder: Path, cfg: dict[str, Any], read: Callable[[dict[str, Any]], PreprocessConfig]
+) -> PreprocessConfig:
+    """What `read` makes of the description. Raises CheckpointError where it can make nothing."""
     try:
-        return _read_processor(cfg, image_size)
+        return read(cfg)
     except (TypeError, AttributeError, ValueError, ConfigError) as error:
         raise CheckpointError(
             f"{folder} describes no preprocessing of CLIP's: {first_line(error)}"
         ) from error
 
 
-def _read_processor(cfg: Mapping[str, Any], image_size: int) -> PreprocessConfig:
+def _read_squares(cfg: Mapping[str, Any], image_size: int) -> PreprocessConfig:
     size = cfg.get("size", image_size)
     shortest = size if isinstance(size, int) else size.get("shortest_edge")
-    default = PreprocessConfig()
     if shortest not in (None, image_size):
         raise CheckpointError(
             f"pictures are resized to {shortest} before they are cropped to {image_size}: "
             "not supported"
         )
+    return read_normal(cfg, resize="shortest" if shortest else "squash")
+
+
+def read_normal(cfg: Mapping[str, Any], **resizing: Any) -> PreprocessConfig:
+    """Filter, means and deviations, beside the fields of `PreprocessConfig` that say how pictures
+    are resized. Raises CheckpointError for a filter that Diptych hasn't."""
+    default = PreprocessConfig()
     resample = cfg.get("resample", 3)
-    names = {number: name for name, number in _RESAMPLE.items()}
+    names = {number: name for name, number in RESAMPLE.items()}
     if resample not in names:
         raise CheckpointError(
             f"pictures are resized by Pillow's filter {resample}; "
             "known are 2 (bilinear) and 3 (bicubic)"
         )
     return PreprocessConfig(
-        resize="shortest" if shortest else "squash",
         interpolation="bicubic" if names[resample] == "bicubic" else "bilinear",
         mean=read_as(_CHANNELS, cfg.get("image_mean", default.mean), "image_mean"),
         std=read_as(_CHANNELS, cfg.get("image_std", default.std), "image_std"),
+        **resizing,
     )
 
 
@@ -91,7 +110,7 @@ def preprocess_json(config: ClipConfig) -> dict[str, Any]:
         "image_processor_type": "CLIPImageProcessor",
         "do_resize": True,
         "size": {"shortest_edge": size} if image.resize == "shortest" else square,
-        "resample": _RESAMPLE[image.interpolation],
+        "resample": RESAMPLE[image.interpolation],
         "do_center_crop": image.resize == "shortest",
         "crop_size": square,
         "do_rescale": True,

@@ -1,9 +1,11 @@
-"""The folder of transformers' `SiglipModel`, which holds SigLIP 2 for pictures of one size, too.
+"""The folders of transformers' `SiglipModel`, which hold SigLIP 2 for pictures of one size, too,
+and of `Siglip2Model`, which hold SigLIP 2 for pictures of their own aspect (NaFlex).
 
 https://huggingface.co/docs/transformers/model_doc/siglip
 """
 
 from collections.abc import Collection, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +14,7 @@ from torch import Tensor
 from diptych.config import (
     ClipConfig,
     ImageTowerConfig,
+    PreprocessConfig,
     TextTowerConfig,
     TokenizerConfig,
     TowerConfig,
@@ -22,14 +25,20 @@ from diptych.errors import CheckpointError, ConfigError
 from diptych.families.clip.layouts import transformers
 from diptych.families.clip.layouts import transformers_inputs as inputs
 from diptych.families.clip.layouts import transformers_sections as sections
-from diptych.families.siglip.config import SiglipImageConfig, SiglipTextConfig
+from diptych.families.siglip.config import (
+    NaflexImageConfig,
+    PooledImageConfig,
+    SiglipImageConfig,
+    SiglipTextConfig,
+)
+from diptych.families.siglip.layouts import naflex
 from diptych.weights.layout import Export, Inputs, Layout, WeightSource
 from diptych.weights.mapping import TOKEN, Rule, Table, rows
 from diptych.weights.read import read_json
 from diptych.weights.state import State
 
-MODEL_TYPE = "siglip"
-_NAFLEX = "siglip2"
+_SQUARES, _NATIVE = "siglip", "siglip2"
+"""Model types: for pictures of one size, of their own aspect."""
 _ACTIVATION = "gelu_pytorch_tanh"
 """Where a section says none."""
 _GEMMA = 256000
@@ -41,7 +50,8 @@ def _vision(prefix: str) -> tuple[Rule, ...]:
         *rows(
             "image.",
             prefix,
-            ("patch.*", "embeddings.patch_embedding.*"),
+            ("patch.weight", naflex.PATCH_WEIGHT, naflex.READ_KERNEL),
+            ("patch.bias", "embeddings.patch_embedding.bias"),
             ("positions", "embeddings.position_embedding.weight"),
             ("norm_post.*", "post_layernorm.*"),
             ("pool.query", "head.probe", TOKEN),
@@ -79,6 +89,8 @@ TABLE = Table(
     ),
     ignored=transformers.IGNORED,
 )
+_NATIVE_TABLE = replace(TABLE, rules=(naflex.WRITTEN, *TABLE.rules))
+"""How NaFlex is written."""
 _ALONE = {
     "head.probe": Table(rules=_vision(""), ignored=("embeddings.position_ids",)),
     "head.weight": Table(rules=_words(""), ignored=("embeddings.position_ids",)),
@@ -111,19 +123,23 @@ def tower_config(source: WeightSource, state: State) -> tuple[ImageTowerConfig, 
 
 def describe(content: dict[str, Any], path: Path) -> ClipConfig | None:
     """A config.json of `SiglipModel`."""
-    return read_file(path) if content.get("model_type") == MODEL_TYPE else None
+    return read_file(path) if content.get("model_type") in (_SQUARES, _NATIVE) else None
 
 
 def describe_image(content: dict[str, Any], path: Path) -> ImageTowerConfig | None:
-    """The image tower that a config.json of `SiglipVisionModel` describes."""
-    return _image(content) if content.get("model_type") == "siglip_vision_model" else None
+    """The image tower that a config.json of `SiglipVisionModel` or `Siglip2VisionModel`
+    describes."""
+    kinds = {f"{kind}_vision_model": kind for kind in (_SQUARES, _NATIVE)}
+    kind = kinds.get(str(content.get("model_type")))
+    return _image(content, kind) if kind else None
 
 
 def alone_text(source: WeightSource, state: State) -> tuple[TextTowerConfig, dict[str, Any]]:
-    """The text tower's, from the config.json of `SiglipTextModel` or `SiglipModel`."""
+    """The text tower's, from the config.json of `SiglipTextModel`, `SiglipModel` or those of
+    SigLIP 2."""
     file = source.file.parent / transformers.CONFIG
     content = read_json(file) if file.is_file() else {}
-    if content.get("model_type") == "siglip_text_model":
+    if content.get("model_type") in ("siglip_text_model", "siglip2_text_model"):
         return _text(content), {"config": file.name}
     return read_file(file).text, {"config": file.name}
 
@@ -132,6 +148,8 @@ def alone_inputs(folder: Path, tower: TowerConfig) -> Inputs | None:
     """From preprocessor_config.json, or the tokenizer's files."""
     if isinstance(tower, SiglipTextConfig):
         return Inputs(tokenizer=_tokenizer(folder, tower))
+    if isinstance(tower, NaflexImageConfig):
+        return Inputs(preprocess=naflex.read_preprocess(folder, tower))
     return transformers.alone_inputs(folder, tower)
 
 
@@ -139,20 +157,17 @@ def read_file(file: Path) -> ClipConfig:
     """From the config.json `file` and what lies beside it. Raises CheckpointError for what has no
     place in a Diptych model."""
     content = read_json(file)
-    if (kind := content.get("model_type")) != MODEL_TYPE:
-        raise CheckpointError(
-            f"{file.name} describes a {kind!r} model, not a {MODEL_TYPE!r} one"
-            + (": pictures of their own aspect (NaFlex) aren't read yet" if kind == _NAFLEX else "")
-        )
+    if (kind := content.get("model_type")) not in (_SQUARES, _NATIVE):
+        raise CheckpointError(f"{file.name} describes a {kind!r} model, not a {_SQUARES!r} one")
     try:
-        image = _image(content.get("vision_config") or {})
+        image = _image(content.get("vision_config") or {}, kind)
         text = _text(content.get("text_config") or {})
         config = ClipConfig(
             image=image,
             text=text,
             embed_dim=image.width,
             logit_bias=SIGLIP_BIAS,
-            preprocess=inputs.read_preprocess(file.parent, image.image_size),
+            preprocess=_preprocess(file.parent, image),
             tokenizer=_tokenizer(file.parent, text),
         )
         return from_dict(ClipConfig, to_dict(config))  # which says what isn't of the right kind
@@ -166,9 +181,17 @@ def _tokenizer(folder: Path, text: SiglipTextConfig) -> TokenizerConfig:
     return TokenizerConfig(kind="huggingface", name=str(folder), clean=clean)
 
 
-def _image(cfg: dict[str, Any]) -> SiglipImageConfig:
+def _preprocess(folder: Path, image: PooledImageConfig) -> PreprocessConfig:
+    if isinstance(image, NaflexImageConfig):
+        return naflex.read_preprocess(folder, image)
+    return inputs.read_preprocess(folder, image.image_size)
+
+
+def _image(cfg: dict[str, Any], kind: str) -> PooledImageConfig:
     if not cfg.get("vision_use_head", True) or cfg.get("num_channels", 3) != 3:
         raise CheckpointError("an image tower of SigLIP's has an attention pool and three channels")
+    if kind == _NATIVE:
+        return naflex.read_image(cfg, _ACTIVATION)
     return SiglipImageConfig(
         image_size=cfg.get("image_size", 224),
         patch_size=cfg.get("patch_size", 16),
@@ -187,44 +210,50 @@ def _text(cfg: dict[str, Any]) -> SiglipTextConfig:
 
 
 def export(folder: Path, config: ClipConfig, state: Mapping[str, Tensor]) -> None:
-    """All files, for `SiglipModel.from_pretrained`; of a tower alone for `SiglipVisionModel` or
-    `SiglipTextModel`.
+    """All files, for `SiglipModel.from_pretrained`, or `Siglip2Model`; of a tower alone for
+    `SiglipVisionModel`, `Siglip2VisionModel` or `SiglipTextModel`.
 
     Raises CheckpointError for what these can't hold.
     """
     written = _config_json(config)
     if config.missing:
         state = {name: state[name] for name in state if name != "logit_scale"}
-    transformers.write(folder, config, written, TABLE.to_foreign(state))
+    native = config.image.native
+    weights = (_NATIVE_TABLE if native else TABLE).to_foreign(state)
+    how = naflex.preprocess_json if native else inputs.preprocess_json
+    transformers.write(folder, config, written, weights, how)
 
 
 def _config_json(config: ClipConfig) -> dict[str, Any]:
     image, text = config.image, config.text
-    fitting = (isinstance(image, SiglipImageConfig), isinstance(text, SiglipTextConfig))
+    fitting = (isinstance(image, PooledImageConfig), isinstance(text, SiglipTextConfig))
     if fitting != (image.present, text.present):
         raise CheckpointError(
             f"transformers' SiglipModel has no place for a {type(image).__name__} "
             f"and a {type(text).__name__}"
         )
+    kind, name = (_NATIVE, "Siglip2") if image.native else (_SQUARES, "Siglip")
     parts: dict[str, dict[str, Any]] = {}
-    if isinstance(image, SiglipImageConfig):
+    if isinstance(image, NaflexImageConfig):
+        parts["Vision"] = naflex.image_json(image, config.embed_dim)
+    elif isinstance(image, PooledImageConfig):
         parts["Vision"] = _image_json(image, config.embed_dim)
     if isinstance(text, SiglipTextConfig):
-        parts["Text"] = _text_json(text, config.embed_dim)
+        parts["Text"] = _text_json(text, kind, config.embed_dim)
     if config.missing:
         [(side, part)] = parts.items()
-        return {"architectures": [f"Siglip{side}Model"], **part}
+        return {"architectures": [f"{name}{side}Model"], **part}
     if config.logit_bias is None:
         raise CheckpointError("transformers' SiglipModel has a logit bias")
     return {
-        "architectures": ["SiglipModel"],
-        "model_type": MODEL_TYPE,
+        "architectures": [f"{name}Model"],
+        "model_type": kind,
         "vision_config": parts["Vision"],
         "text_config": parts["Text"],
     }
 
 
-def _image_json(image: SiglipImageConfig, embed_dim: int) -> dict[str, Any]:
+def _image_json(image: PooledImageConfig, embed_dim: int) -> dict[str, Any]:
     return {
         "model_type": "siglip_vision_model",
         "image_size": image.image_size,
@@ -233,11 +262,11 @@ def _image_json(image: SiglipImageConfig, embed_dim: int) -> dict[str, Any]:
     } | sections.sizes(image, embed_dim)
 
 
-def _text_json(text: SiglipTextConfig, embed_dim: int) -> dict[str, Any]:
+def _text_json(text: SiglipTextConfig, kind: str, embed_dim: int) -> dict[str, Any]:
     if not text.projection:
         raise CheckpointError("transformers' SiglipModel has a text projection")
     return {
-        "model_type": "siglip_text_model",
+        "model_type": f"{kind}_text_model",
         "vocab_size": text.vocab_size,
         "max_position_embeddings": text.context_length,
         "hidden_act": sections.ACTIVATIONS[text.activation],
@@ -263,7 +292,7 @@ SIGLIP_TRANSFORMERS = Layout(
         Export(
             name="transformers",
             write=export,
-            holds=lambda tower: isinstance(tower, SiglipImageConfig | SiglipTextConfig),
+            holds=lambda tower: isinstance(tower, PooledImageConfig | SiglipTextConfig),
             alone=True,
         ),
     ),

@@ -1,0 +1,103 @@
+"""Pictures of their own aspect as patches: NaFlex (SigLIP 2, Tschannen et al. 2025,
+arXiv:2502.14786, §2.4.2; NaViT, Dehghani et al. 2023, arXiv:2307.06304).
+
+A picture of any size becomes one column of patches under each other, of a fixed length, so that
+pictures of many sizes make one tensor, as squares do:
+
+    rows 0 to p - 1        the first patch of p x p pixels, in reading order
+    ...
+    rows .. patches p - 1  nothing, where the picture has fewer patches
+    row  patches p         how many rows and columns of patches there are, as numbers of two bytes
+"""
+
+import math
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float, Int, UInt8
+from torch import Tensor
+
+from diptych.errors import ConfigError
+from diptych.inputs.resize import Interpolation
+
+_LEAST, _MOST, _CLOSE = 1e-6, 100.0, 1e-5
+"""Between which factors the picture's is sought, and how exactly: those of the published code
+(big_vision, pp_naflex), which decide how many patches there are."""
+
+
+def native_grid(height: int, width: int, patch_size: int, patches: int) -> tuple[int, int]:
+    """Rows and columns of patches of a picture of these pixels: as many as its aspect and the
+    budget of `patches` allow. A side is rounded up to whole patches, so the aspect is kept nearly.
+
+    >>> from diptych.inputs.native import native_grid
+    >>> native_grid(480, 640, 16, 256), native_grid(1, 5000, 16, 256)
+    ((14, 18), (1, 256))
+    """
+
+    def grid(factor: float) -> tuple[int, int]:
+        sides = (math.ceil(side * factor / patch_size) for side in (height, width))
+        rows, columns = (max(1, side) for side in sides)
+        return rows, columns
+
+    low, high = _LEAST, _MOST
+    while high - low >= _CLOSE:
+        middle = (low + high) / 2
+        if math.prod(grid(middle)) <= patches:
+            low = middle
+        else:
+            high = middle
+    return grid(low)
+
+
+def pack(
+    levels: UInt8[Tensor, "3 height width"],
+    patch_size: int,
+    patches: int,
+    interpolation: Interpolation,
+) -> UInt8[Tensor, "3 rows {patch_size}"]:
+    """The picture, resized to whole patches, as a column of them (see above).
+
+    >>> import torch
+    >>> from diptych.inputs.native import pack
+    >>> pack(torch.zeros(3, 40, 60, dtype=torch.uint8), 8, 20, "bilinear").shape
+    torch.Size([3, 161, 8])
+    """
+    height, width = levels.shape[1:]
+    grid = native_grid(height, width, patch_size, patches)
+    size = (grid[0] * patch_size, grid[1] * patch_size)
+    # As torchvision does it, which transformers' processor calls. Pillow's order of the sides
+    # (`inputs.resize`) would change a fifth of a narrow picture's levels by one.
+    interleaved = levels[None].contiguous(memory_format=torch.channels_last)
+    resized = F.interpolate(interleaved, size, mode=interpolation, antialias=True)[0]
+    # [3, rows, y, columns, x] -> [3, rows columns y, x]
+    apart = resized.unflatten(2, (grid[1], -1)).unflatten(1, (grid[0], -1))
+    column = apart.transpose(2, 3).reshape(3, -1, patch_size)
+    packed = F.pad(column, (0, 0, 0, (patches - math.prod(grid)) * patch_size + 1))
+    packed[:2, -1, :2] = torch.tensor([divmod(side, 256) for side in grid], dtype=torch.uint8)
+    return packed
+
+
+def unpack(
+    packed: Float[Tensor, "batch 3 rows wide"], patch_size: int
+) -> tuple[Float[Tensor, "batch 3 longest {patch_size}"], Int[Tensor, "batch 2"]]:
+    """The columns of patches, as long as the longest, and of each picture its rows and columns of
+    patches, on the CPU. Raises ConfigError for pictures that weren't packed for this patch size.
+
+    >>> import torch
+    >>> from diptych.inputs.native import pack, unpack
+    >>> packed = pack(torch.zeros(3, 40, 60, dtype=torch.uint8), 8, 20, "bilinear")
+    >>> column, grids = unpack(packed[None].float(), 8)
+    >>> grids.tolist(), column.shape
+    ([[4, 5]], torch.Size([1, 3, 160, 8]))
+    """
+    rows, wide = packed.shape[2:]
+    if wide != patch_size or rows % patch_size != 1:
+        raise ConfigError(
+            f"pictures of {(rows, wide)} pixels; this tower takes patches of {patch_size} x "
+            f"{patch_size} pixels, as Preprocess makes them where resize is 'native'"
+        )
+    # Bytes are whole numbers in any precision.
+    high, low = packed[:, :2, -1, :2].float().cpu().long().unbind(-1)
+    grids = 256 * high + low
+    longest = int(grids.prod(1).max()) * patch_size if len(grids) else 0
+    return packed[:, :, :longest], grids
