@@ -34,7 +34,7 @@ class NaflexImageTower(PooledImageTower[NaflexImageConfig]):
     >>> pictures = [preprocess(torch.zeros(shape, dtype=torch.uint8)) for shape in shapes]
     >>> tokens, feature, pooled = tower(torch.stack(pictures))
     >>> tokens.shape, pooled.shape
-    (torch.Size([2, 14, 8]), torch.Size([2, 8]))
+    (torch.Size([2, 16, 8]), torch.Size([2, 8]))
     """
 
     def forward(

@@ -2,6 +2,8 @@
 arXiv:2502.14786), under the names of their repositories, which hold them in transformers' layout.
 """
 
+import math
+
 from diptych.config import ClipConfig, PreprocessConfig, TokenizerConfig
 from diptych.config.model import SIGLIP_BIAS
 from diptych.families.entry import Entry, Training, Weights
@@ -29,6 +31,7 @@ def _config(name: str) -> ClipConfig:
             vocab_size=256000, width=width, layers=layers, heads=heads, mlp_width=mlp_width
         ),
         embed_dim=width,
+        logit_scale=math.log(10),
         logit_bias=SIGLIP_BIAS,
         preprocess=PreprocessConfig(
             resize="native", interpolation="bilinear", mean=_GREY, std=_GREY
