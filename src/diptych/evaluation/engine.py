@@ -1,6 +1,7 @@
 """One task on one or several models: from open datasets to results. Whatever is evaluated goes
 through here."""
 
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
@@ -15,7 +16,7 @@ from diptych.distributed import Peers
 from diptych.encoder import Cache, Encoder, FeatureExtractor, ImageFeatures, extract_features
 from diptych.encoder.cache import digest
 from diptych.encoder.features import source_version
-from diptych.errors import ConfigError, DataError, UnknownNameError
+from diptych.errors import ConfigError, DataError, DataWarning, UnknownNameError
 from diptych.evaluation.linear import LinearProbe
 from diptych.evaluation.predictions import Predictions, name_of, thumbnails
 from diptych.evaluation.result import Result
@@ -69,7 +70,14 @@ class Engine:
         """
         check_resizes(resizes)
         if encoder.config.image.native:
-            resizes = ()  # it takes no squares, whichever the data's authors made
+            if squares := ", ".join(name for name in resizes if name != "native"):
+                warnings.warn(
+                    f"{encoder.name} is shown pictures in their own aspect: it takes no squares, "
+                    f"so resize {squares} isn't done",
+                    DataWarning,
+                    stacklevel=2,
+                )
+            resizes = ()
         elif "native" in resizes:
             raise ConfigError(f"{encoder.name} takes squares: resize can't be 'native'")
         kind = FeatureExtractor if self.by == "vectors" else TokenExtractor
