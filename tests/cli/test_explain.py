@@ -73,14 +73,17 @@ def test_the_ending_is_read_in_any_letter_case(explain):
         (("nowhere.png", "red", "--out", "maps.png"), "nowhere.png doesn't exist"),
         (("photos/red", *["red"] * 200, "--out", "maps.png"), "is 1 x 201, and a figure holds 200"),
         (("many", "red", "--out", "maps.PDF"), "is 201 x 2, and a figure holds 200"),
-        (("photos", *["red"] * 199, "--out", "maps.svg"), "x 200, and a figure holds 200 squares"),
+        (
+            ("six", *["red"] * 199, "--out", "maps.svg"),
+            "is 6 x 200, and a figure holds 200",
+        ),
     ],
 )
 def test_a_request_that_does_not_fit_is_one_sentence(explain, arguments, sentence, tmp_path):
-    if arguments[0] == "many":
-        (tmp_path / "many").mkdir()
-        for number in range(201):
-            (tmp_path / "many" / f"{number}.png").hardlink_to(tmp_path / "photos" / "red" / "0.png")
+    for folder, count in (("many", 201), ("six", 6)):
+        (tmp_path / folder).mkdir()
+        for number in range(count):
+            (tmp_path / folder / f"{number}.png").hardlink_to(tmp_path / "photos" / "red" / "0.png")
     code, _, err = explain(*arguments)
     assert code in (1, 2)
     assert sentence in err
