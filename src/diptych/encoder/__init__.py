@@ -2,7 +2,8 @@
 
 from diptych.encoder.cache import Cache, CacheEntry
 from diptych.encoder.classes import class_vectors, prompts
-from diptych.encoder.encoder import Encoder, Precision
+from diptych.encoder.embedder import Precision
+from diptych.encoder.encoder import Encoder
 from diptych.encoder.explain import attention_weights, patch_features
 from diptych.encoder.extract import extract
 from diptych.encoder.features import FeatureExtractor, ImageFeatures, extract_features

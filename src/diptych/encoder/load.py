@@ -7,7 +7,8 @@ import torch
 
 from diptych.checkpoints import load_model
 from diptych.config import ClipConfig, TowerConfig
-from diptych.encoder.encoder import DTYPES, Encoder, Precision
+from diptych.encoder.embedder import DTYPES, Precision
+from diptych.encoder.encoder import Encoder
 from diptych.encoder.offload import offload
 from diptych.errors import CheckpointError, ConfigError, UnknownNameError
 from diptych.inputs import Tokenizer, tokenizer_of
