@@ -11,7 +11,7 @@ import pyarrow
 import pytest
 from pyarrow import parquet
 
-from diptych.data import open_source, tables
+from diptych.data import open_source, parquet_rows
 from diptych.data.files import LONGEST_TEXT
 from diptych.errors import DataError
 from diptych.inputs import decode
@@ -169,13 +169,13 @@ def pairs(folder, **columns) -> Path:
 
 
 def test_a_value_that_is_repeated_a_million_times_is_not_unpacked(tmp_path, monkeypatch):
-    monkeypatch.setattr(tables, "_UNPACKED", 10_000_000)
-    monkeypatch.setattr(tables, "_IN_MEMORY", 10_000_000)
+    monkeypatch.setattr(parquet_rows, "_UNPACKED", 10_000_000)
+    monkeypatch.setattr(parquet_rows, "_IN_MEMORY", 10_000_000)
     texts = pyarrow.array(["x" * 1_000_000])
     captions = pyarrow.DictionaryArray.from_arrays(pyarrow.array([0] * 1000), texts)
     path = pairs(tmp_path, filepath=["a.jpg"] * 1000, caption=captions)
     assert path.stat().st_size < 20_000_000
-    monkeypatch.setattr(tables, "_RATIO", 1)
+    monkeypatch.setattr(parquet_rows, "_RATIO", 1)
     with pytest.raises(DataError, match="unpack to far more than a table of its size"):
         open_source(config(tmp_path, path))
 

@@ -6,8 +6,9 @@ import torch
 from sklearn.linear_model import LogisticRegression
 
 from diptych.errors import DataError
-from diptych.evaluation import fit_probe, linear_probe, logistic
-from diptych.evaluation.logistic import Coordinates, Problem
+from diptych.evaluation import coordinates, fit_probe, linear_probe
+from diptych.evaluation.coordinates import Coordinates
+from diptych.evaluation.logistic import Problem
 
 
 def clusters(
@@ -86,9 +87,9 @@ def test_products_in_bfloat16_lead_to_the_optimum_of_float32(ridge, monkeypatch)
     found = []
     for bfloat16 in (True, False):
         monkeypatch.setattr(
-            logistic, "_multiplies_bfloat16", lambda device, answer=bfloat16: answer
+            coordinates, "_multiplies_bfloat16", lambda device, answer=bfloat16: answer
         )
-        assert logistic.quick_type(vectors) == (torch.bfloat16 if bfloat16 else torch.float32)
+        assert coordinates.quick_type(vectors) == (torch.bfloat16 if bfloat16 else torch.float32)
         found.append(problem.minimise(ridge))
     quick, plain = found
     assert quick.decrement < 1e-5

@@ -19,7 +19,7 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Int64
 
-from diptych.bounded import read_whole
+from diptych.data.encodings import converted, not_utf8, text_of_line
 from diptych.data.files import LONGEST_TEXT, OpenFiles
 from diptych.data.lines import count_letter, filled, find_lines, mapped
 from diptych.data.pictures import is_picture, without_number
@@ -34,9 +34,6 @@ _LINES_OF_A_FIELD = 1000
 """Lines after which a quote that stays open is taken for a stray one."""
 _LOOKED_AHEAD = 1 << 22
 """Letters in which the end of such quotes is looked for in vain, over a whole file."""
-_BLOCK = 1 << 23
-_MOST_CONVERTED = 1 << 28
-"""Bytes of a file that is rewritten in memory."""
 _SHOWN = 80
 _OPENING = re.compile(r' *"')
 
@@ -59,7 +56,7 @@ class DelimitedRows(Rows):
             DelimitedRows, path, wanted, separator=separator, surplus=surplus
         )
         self._path, self._files = path, OpenFiles()
-        self._memory = _converted(path)
+        self._memory = converted(path)
         self._ahead = _LOOKED_AHEAD
         data = self._whole()
         start = len(codecs.BOM_UTF8) if bytes(data[:3].tobytes()) == codecs.BOM_UTF8 else 0
@@ -100,8 +97,8 @@ class DelimitedRows(Rows):
     def _line(self, starts: np.ndarray, ends: np.ndarray, number: int) -> str:
         start, end = int(starts[number]), int(ends[number])
         if self._memory is not None:
-            return _text(self._memory[start:end])
-        return _text(self._files.read(self._path, start, end - start, most=LONGEST_TEXT))
+            return text_of_line(self._memory[start:end])
+        return text_of_line(self._files.read(self._path, start, end - start, most=LONGEST_TEXT))
 
     def _fields(self, line: str) -> list[str] | None:
         """The line's fields; None where no reading of it has as many as there are columns."""
@@ -196,84 +193,13 @@ class DelimitedRows(Rows):
         if not named and not self._surplus:  # a list of captions seldom has one
             names = " and ".join(self.columns)
             yield f"{self._path} has no header; its columns are read as {names}"
-        foreign = list(_not_utf8(data, self._starts, self._ends))
+        foreign = list(not_utf8(data, self._starts, self._ends))
         if foreign:
             shown = self._line(self._starts, self._ends, foreign[0])[:_SHOWN]
             yield (
                 f"{len(foreign):,} rows of {self._path} aren't UTF-8 and are read as Windows-1252, "
                 f"the first: {shown!r}; write the file as UTF-8 if that is wrong"
             )
-
-
-def _converted(path: Path) -> bytes | None:
-    """The file as UTF-8 with Unix line ends, where its own bytes can't be read line by line."""
-    with path.open("rb") as file:
-        head = file.read(4096)
-    encoding = _wide_encoding(head)
-    if not encoding and not (b"\r" in head and b"\n" not in head):
-        return None
-    try:
-        content = read_whole(path, _MOST_CONVERTED)
-    except ValueError as error:
-        raise DataError(
-            f"{path} is to be written as UTF-8 with line feeds to be read: {error}"
-        ) from None
-    if not encoding:  # as old Macintosh programs end lines
-        return content.replace(b"\r\n", b"\n").replace(b"\r", b"\n")
-    try:
-        text = content.decode(encoding)
-    except UnicodeDecodeError as error:
-        raise DataError(
-            f"{path} begins like {encoding.upper()}, but isn't ({error.reason} at byte "
-            f"{error.start}); write it as UTF-8"
-        ) from None
-    return (
-        text.removeprefix("\ufeff")
-        .replace("\r\n", "\n")
-        .replace("\r", "\n")
-        .encode("utf-8", "replace")
-    )
-
-
-def _wide_encoding(head: bytes) -> str:
-    """UTF-32 or UTF-16, told by the byte order mark or by the zeros in what begins as Latin."""
-    if head.startswith((codecs.BOM_UTF32_LE, codecs.BOM_UTF32_BE)):
-        return "utf-32"
-    if head.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
-        return "utf-16"
-    if head[1:2] == b"\0" != head[:1]:
-        return "utf-16-le"
-    return "utf-16-be" if head[:1] == b"\0" != head[1:2] else ""
-
-
-def _text(line: bytes) -> str:
-    line = line.removesuffix(b"\r")
-    try:
-        return line.decode("utf-8")
-    except UnicodeDecodeError:
-        return line.decode("cp1252", "replace")
-
-
-def _not_utf8(data: np.ndarray, starts: np.ndarray, ends: np.ndarray) -> Iterator[int]:
-    """Rows whose bytes aren't UTF-8."""
-    first = 0
-    while first < len(starts):
-        # As many rows as fill a block, at least one.
-        last = max(first + 1, int(np.searchsorted(ends, starts[first] + _BLOCK)))
-        if not _is_utf8(data[starts[first] : ends[last - 1]]):
-            for row in range(first, last):
-                if not _is_utf8(data[starts[row] : ends[row]]):
-                    yield row
-        first = last
-
-
-def _is_utf8(data: np.ndarray) -> bool:
-    """Whether the bytes are, as far as rows are read."""
-    try:
-        data[: 2 * _BLOCK].tobytes().decode("utf-8")
-    except UnicodeDecodeError:
-        return False
-    return True
 
 
 def _header(

@@ -9,8 +9,8 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from diptych.errors import DataError
+from diptych.evaluation.coordinates import Coordinates
 from diptych.evaluation.linear import fit_probe
-from diptych.evaluation.logistic import Coordinates
 
 SHOTS = (1, 2, 4, 8, 16)
 """Training samples of each class."""

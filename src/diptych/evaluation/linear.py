@@ -9,7 +9,8 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from diptych.errors import DataError
-from diptych.evaluation.logistic import Coordinates, Optimum, Problem, working_type
+from diptych.evaluation.coordinates import Coordinates, working_type
+from diptych.evaluation.logistic import Optimum, Problem
 
 DECADES = tuple(10.0**power for power in range(-2, 7))
 """Inverse penalties that are tried for features of variance 1: from none of the data's say to
