@@ -52,6 +52,10 @@ class Decoder(nn.Module, Generic[C]):
         alone. There may be several texts to each picture, one picture's beside each other."""
         raise NotImplementedError
 
+    def set_checkpointing(self, on: bool = True) -> None:
+        """Recompute the blocks' activations in the backward pass: see `recompute`."""
+        raise NotImplementedError
+
     def flops(self) -> int:
         """Floating-point operations of `forward` for one caption of full length; a multiply-add
         counts two."""

@@ -1,8 +1,6 @@
 """The contract of all towers: what goes in, what comes out, and what can be set in training."""
 
-from contextlib import nullcontext
-from types import MethodType
-from typing import Any, Generic, Literal, NamedTuple, TypeVar, assert_never
+from typing import Generic, Literal, NamedTuple, TypeVar, assert_never
 
 import torch
 from jaxtyping import Float
@@ -10,11 +8,11 @@ from torch import Tensor, nn
 from torch.nn.modules.conv import (
     _ConvNd,  # pyright: ignore[reportPrivateUsage]: torch has no public name for it
 )
-from torch.utils.checkpoint import checkpoint
 
 from diptych.config import TowerConfig
 from diptych.errors import ConfigError
-from diptych.nn import PatchDropout, PatchEmbedding, StochasticDepth, unrecorded
+from diptych.models.recompute import recompute
+from diptych.nn import PatchDropout, PatchEmbedding, StochasticDepth
 from diptych.nn.norm import batch_norms
 
 TokenKind = Literal["none", "raw", "normed", "projected"]
@@ -217,10 +215,7 @@ class Tower(nn.Module, Generic[C]):
             raise ConfigError(
                 "checkpointing needs a tower of repeated blocks, and none were found in this one"
             )
-        for block in self.blocks:
-            vars(block).pop("forward", None)
-            if on:
-                block.forward = MethodType(_recomputed, block)
+        recompute(self.blocks, on)
 
     @property
     def layers(self) -> int:
@@ -277,12 +272,3 @@ class Tower(nn.Module, Generic[C]):
 def _check_share(name: str, value: float) -> None:
     if not 0 <= value < 1:
         raise ConfigError(f"{name} {value} must lie in [0, 1)")
-
-
-def _recomputed(block: nn.Module, *args: Any, **kwargs: Any) -> Any:
-    """Stands in for `block.forward` where checkpointing is on."""
-    forward = type(block).forward
-    if not torch.is_grad_enabled():
-        return forward(block, *args, **kwargs)
-    again = {"context_fn": lambda: (nullcontext(), unrecorded(block))} if batch_norms(block) else {}
-    return checkpoint(forward, block, *args, use_reentrant=False, **again, **kwargs)

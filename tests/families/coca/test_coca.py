@@ -360,6 +360,35 @@ def test_open_clips_spelling(generating, folder, randomise):
         model.generate(pixels, generation_type="top_p")
 
 
+def test_checkpointing_gives_the_same_gradients_from_less_memory(randomise):
+    """As open_clip's `set_grad_checkpointing`, which is its decoder's, too."""
+    model = compat.CoCa(**{name: CFG[name] for name in CFG if name != "custom_text"})
+    model.load_state_dict(peer(randomise).state_dict())
+    pixels = torch.randn(2, 3, 32, 32, generator=torch.Generator().manual_seed(7))
+    grads, kept = [], []
+    for enable in (False, True):
+        model.zero_grad()
+        model.set_grad_checkpointing(enable)
+        sizes = []
+        with torch.autograd.graph.saved_tensors_hooks(
+            lambda x, sizes=sizes: sizes.append(x.numel()) or x, lambda x: x
+        ):
+            decoded = model.text_decoder(*tokens_of(model, pixels))
+        kept.append(sum(sizes))
+        decoded.square().sum().backward()
+        grads.append([p.grad.clone() for p in model.text_decoder.parameters()])
+    assert kept[1] < kept[0] / 2
+    for found, expected in zip(*grads, strict=True):
+        torch.testing.assert_close(found, expected)
+
+
+def tokens_of(model, pixels):
+    """What the decoder reads, without a graph."""
+    with torch.no_grad():
+        output = model(pixels)
+        return output["image_embs"], model.with_tokens(model.text, IDS[:2])[1]
+
+
 def test_captions_in_open_clips_spelling(generating, folder, randomise):
     words = {"vocab_size": 49408}
     changes = {"text_cfg": TEXT | words, "multimodal_cfg": DECODER | words}

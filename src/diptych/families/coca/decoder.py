@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from diptych.families.coca.config import CocaDecoderConfig
 from diptych.models.decoder import Decoder
+from diptych.models.recompute import recompute
 from diptych.nn import Mlp
 from diptych.nn.block import block_flops, build_blocks, init_blocks
 from diptych.nn.linear import is_bare
@@ -64,6 +65,10 @@ class CocaDecoder(Decoder[CocaDecoderConfig]):
         for block, reader, picture in zip(self.blocks, self._readers(), read, strict=True):
             x = reader(block(x, causal=True), picture)
         return self.projection(self.norm_post(x[:, -1:] if last else x))
+
+    def set_checkpointing(self, on: bool = True) -> None:
+        """See `Decoder.set_checkpointing`: blocks and readers."""
+        recompute((*self.blocks, *self.readers), on)
 
     def _readers(self) -> Iterator["CrossBlock"]:
         for reader in self.readers:
