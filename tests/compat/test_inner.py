@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import nn
 
-from diptych import compat
+from diptych import compat, models, pretrained
 from diptych.compat.face import LogitsModel
 from diptych.errors import ConfigError
 from tests.compat.peers import KINDS, ours_of, peer_of
@@ -31,6 +31,8 @@ OPTIONS = {
     ),
     "resnet": ("CLIP", KINDS["resnet"]["vision_cfg"], TEXT),
     "timm": ("CustomTextCLIP", KINDS["timm"]["vision_cfg"], TEXT),
+    # As MobileCLIP's: the trunk's own classifier is the projection.
+    "classifier": ("CustomTextCLIP", KINDS["timm"]["vision_cfg"] | {"timm_proj": None}, TEXT),
 }
 IDS = [[49406, 320, 49407, *[0] * 74], [49406, 320, 320, 49407, *[0] * 73]]
 
@@ -102,20 +104,37 @@ def test_intermediates_stop_early_and_have_their_class_tokens(pair):
         ours.forward_intermediates(pixels, image_indices=3)
 
 
+def frozen(model, unlocked):
+    """The names of what both locks freeze."""
+    model.requires_grad_(True)
+    model.lock_image_tower(unlocked_groups=unlocked)
+    model.lock_text_tower(unlocked_layers=unlocked)
+    return {name for name, p in model.named_parameters() if not p.requires_grad}
+
+
 def test_locks_freeze_what_open_clips_freeze(quiet):
-    for name in ("custom", "timm", "eos"):
+    for name in ("custom", "timm", "classifier", "eos"):
         peer, ours = both(name)
         for unlocked in (0, 1, 2, 3):
-            for model in (peer, ours):
-                model.requires_grad_(True)
-                model.lock_image_tower(unlocked_groups=unlocked)
-                model.lock_text_tower(unlocked_layers=unlocked)
-            frozen = [
-                {n for n, p in m.named_parameters() if not p.requires_grad} for m in (peer, ours)
-            ]
-            assert frozen[0] == frozen[1], (name, unlocked)
+            assert frozen(peer, unlocked) == frozen(ours, unlocked), (name, unlocked)
     with pytest.raises(AssertionError, match="LayerNorm"):
         ours.lock_text_tower(1, freeze_layer_norm=False)
+
+
+@pytest.mark.parametrize("name", ["ViT-B-16-SigLIP", "EVA02-B-16", "PE-Core-T-16-384"])
+def test_locks_of_trunks_that_are_ours_freeze_what_open_clips_freeze(name, quiet):
+    """Their final norm goes with the last block, what reads the vector is a group of its own."""
+    import open_clip
+
+    config = open_clip.get_model_config(name)
+    custom = config.pop("custom_text", False) or "hf_model_name" in config["text_cfg"]
+    kind = open_clip.CustomTextCLIP if custom else open_clip.CLIP
+    with torch.device("meta"):
+        peer = kind(**config)
+    ours = compat.OpenClipModel(models.build(pretrained.get(name), "meta"))
+    names = {each for each, _ in ours.named_parameters()}  # query, key and value are one of ours
+    for unlocked in (0, 1, 2, 3):
+        assert frozen(peer, unlocked) & names == frozen(ours, unlocked), unlocked
 
 
 def test_frozen_statistics_stay_in_training(quiet):

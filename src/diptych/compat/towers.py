@@ -3,7 +3,7 @@ not at all: `model.visual` and `model.text`."""
 
 import warnings
 from collections.abc import Callable, Collection, Iterator, MutableMapping
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, Protocol, TypeVar, runtime_checkable
 
 import torch
 from jaxtyping import Float, Int
@@ -18,6 +18,7 @@ from diptych.errors import AssumptionWarning, ConfigError
 from diptych.models import Decoder, Tower
 from diptych.weights.mapping import Table
 
+K = TypeVar("K")
 _COUNTER = ".num_batches_tracked"
 """Of batch norms: torch, too, doesn't miss it."""
 
@@ -164,16 +165,25 @@ class OpenClipVisual(OpenClipTower):
             self.train(self.training)
 
     def _depths(self, trunk: list[tuple[str, nn.Parameter]]) -> list[tuple[nn.Parameter, int]]:
-        module = self.trunk
-        if not (isinstance(module, nn.Module) and isinstance(module, _Grouped)):
-            return [(parameter, self.tower.layer_of(name)) for name, parameter in trunk]
+        found: list[tuple[nn.Parameter, int]] = []
+        module = self._of_timm(_Grouped)
+        if module is None:
+            for depth, names in enumerate(self.tower.layer_groups()):
+                found += [(parameter, depth) for name, parameter in trunk if name in names]
+            return found
         from timm.models import group_parameters
 
+        # By open_clip's names: a classifier that is our projection counts among the trunk's there.
         group: Callable[..., Any] = group_parameters
-        found: list[tuple[nn.Parameter, int]] = []
-        for depth, names in group(module, module.group_matcher()).items():
-            found += [(module.get_parameter(name), int(depth)) for name in names]
+        groups = group(self.trunk, module.group_matcher(), return_values=True)
+        for depth, parameters in groups.items():
+            found += [(parameter, int(depth)) for parameter in parameters]
         return found
+
+    def _of_timm(self, kind: type[K]) -> K | None:
+        """timm's model, where the tower has one and it is of this kind. `trunk` would be its parts
+        alone where its classifier is our projection."""
+        return next((module for module in self.tower.modules() if isinstance(module, kind)), None)
 
     def forward_intermediates(
         self,
@@ -188,9 +198,8 @@ class OpenClipVisual(OpenClipTower):
         """What the blocks of `indices` give, or a convolutional tower's stages; see
         `compat.intermediates.forward_intermediates`."""
         x = x.to(self.dtype)
-        layers = {name.split(".")[0] for name in self.state_dict()}
-        trunk = self.trunk if "trunk" in layers else None
-        if isinstance(trunk, nn.Module) and isinstance(trunk, GivesIntermediates):
+        trunk = self._of_timm(GivesIntermediates)
+        if trunk is not None:
             options = {"return_prefix_tokens": True} if output_extra_tokens else {}
             found = trunk.forward_intermediates(
                 x,
@@ -206,9 +215,9 @@ class OpenClipVisual(OpenClipTower):
             if apart:
                 output["image_intermediates_prefix"] = [each[1] for each in found]
         else:
-            norm = find(self.tower, self.table, "trunk.norm") if trunk is not None else None
             stages = stages_of(self.tower, self, x, indices)
-            output = stages.form(norm if normalize_intermediates else None, output_fmt)
+            normed = normalize_intermediates and "trunk.norm.weight" in self.state_dict()
+            output = stages.form(self.trunk.norm if normed else None, output_fmt)
             if output_extra_tokens and self.tower.class_tokens:
                 output["image_intermediates_prefix"] = stages.class_tokens()
         return output if intermediates_only else output | {"image_features": self.pool(x)}

@@ -53,8 +53,8 @@ class Tower(nn.Module, Generic[C]):
     sharding."""
 
     readout: str = ""
-    """The part that stands in for the projection, in a tower without one, where it is unlocked from
-    its end: its attention pool."""
+    """The attention pool of a tower that is unlocked from its end with it: before the projection,
+    or in a tower without one in its place."""
     always_projects: bool = True
     """Whether there is no such tower without a projection to the shared space."""
 
@@ -240,15 +240,15 @@ class Tower(nn.Module, Generic[C]):
 
     def layer_groups(self) -> list[list[str]]:
         """Names of the parameters in groups from the input to the output, by which a tower is
-        unlocked from its end: what `layer_of` puts in one layer, but that the projection is a group
-        of its own and what else is behind the last block goes with that block. As open_clip counts
-        the groups of its towers."""
+        unlocked from its end: what `layer_of` puts in one layer, but that `readout` and projection
+        are a group of their own and what else is behind the last block goes with that block. As
+        open_clip counts the groups of its towers."""
         names = [name for name, _ in self.named_parameters()]
         # Parts are registered in the order in which data runs through them: the projection is last.
-        projection = (self.readout or names[-1].rpartition(".")[0]) + "."
+        projection = {f"{part}." for part in (self.readout, names[-1].rpartition(".")[0]) if part}
         groups: dict[int, list[str]] = {}
         for name in names:
-            behind = self.layers if name.startswith(projection) else self.layers - 1
+            behind = self.layers if name.startswith(tuple(projection)) else self.layers - 1
             groups.setdefault(min(self.layer_of(name), behind), []).append(name)
         return [groups[depth] for depth in sorted(groups)]
 

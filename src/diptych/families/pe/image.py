@@ -31,6 +31,7 @@ class PeImageTower(Tower[PeImageConfig]):
     """
 
     always_projects = False
+    readout = "pool"
 
     def __init__(self, config: PeImageConfig, embed_dim: int | None):
         super().__init__()
