@@ -70,24 +70,47 @@ def _prefixed(prefix, tensors, factor=1.0):
 
 
 CHOICES = {
-    "container": (lambda w: {"model": _prefixed("", w, 2), "model_ema": w}, "model_ema"),
+    "container": (
+        lambda w: {"model": _prefixed("", w, 2), "model_ema": w},
+        "model_ema",
+        "no weights 'nothing', only model, model_ema$",
+    ),
     "inner container": (
         lambda w: {"model": _prefixed("", w, 2), "ema": {"module": w}},
         "ema.module",
+        "no weights 'nothing', only model, ema.module$",
     ),
-    "in a list": (lambda w: [_prefixed("", w, 2), w], "1"),
-    "prefix": (lambda w: _prefixed("student.", w, 2) | _prefixed("teacher.", w), "teacher"),
-    "average's": (lambda w: _prefixed("net.", w, 2) | _prefixed("ema_model.", w), "ema_model"),
+    "in a list": (
+        lambda w: [_prefixed("", w, 2), w],
+        "1",
+        r"several state dicts \(0, 1\); say which: .*w.pt#0$",
+    ),
+    "prefix": (
+        lambda w: _prefixed("student.", w, 2) | _prefixed("teacher.", w),
+        "teacher",
+        "no weights 'nothing', only student, teacher$",
+    ),
+    "average's": (
+        lambda w: _prefixed("net.", w, 2) | _prefixed("ema_model.", w),
+        "ema_model",
+        "no weights 'nothing', only net, ema_model$",
+    ),
 }
 
 
 @pytest.mark.parametrize("content", CHOICES)
 def test_of_several_versions_one_is_chosen_by_its_key(tmp_path, foreign, own, vit, content):
-    make, key = CHOICES[content]
+    make, key, names = CHOICES[content]
     torch.save(make(foreign), tmp_path / "w.pt")
     same(f"{tmp_path / 'w.pt'}#{key}", own, vit)
-    with pytest.raises(CheckpointError, match="w.pt"):
+    with pytest.raises(CheckpointError, match=names):
         load_model(f"{tmp_path / 'w.pt'}#nothing", config=vit)
+
+
+def test_a_key_of_a_file_that_holds_one_set_is_to_be_left_out(tmp_path, foreign, vit):
+    torch.save(foreign, tmp_path / "w.pt")
+    with pytest.raises(CheckpointError, match="only one set without a name: leave #ema out"):
+        load_model(f"{tmp_path / 'w.pt'}#ema", config=vit)
 
 
 @pytest.mark.parametrize("average", ["ema_model.", "model_ema.module."])

@@ -100,9 +100,11 @@ def _without_prefix(weights: WeightFile, path: Path) -> tuple[WeightFile, list[s
     for side in get_args(Side):
         found = found or [each for each in _prefixes(state) if _tower(state.part(each), side)]
     if key and f"{key}." not in found:
-        names = ", ".join(prefix.rstrip(".") for prefix in found)
+        prefixes = [] if is_bare else [prefix.rstrip(".") for prefix in found]
+        names = ", ".join([*weights.versions, *prefixes])
         raise CheckpointError(
-            f"{path} has no weights {key!r}" + (f", only {names}" if names else "")
+            f"{path} has no weights {key!r}, only "
+            + (names or f"one set without a name: leave #{key} out")
         )
     trained = [prefix for prefix in found if not set(prefix.split(".")) & set(AVERAGES)]
     prefix = f"{key}." if key else next(iter(trained or found), "")

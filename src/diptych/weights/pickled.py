@@ -106,6 +106,8 @@ class Weights(NamedTuple):
     """Which of several versions of the weights this is; empty: there is one."""
     key: str = ""
     """What was asked for, where no state dict has that name."""
+    versions: tuple[str, ...] = ()
+    """Names of all its state dicts that have one."""
 
 
 def read_torch(path: Path, mapped: bool, key: str = "") -> Weights:
@@ -114,10 +116,10 @@ def read_torch(path: Path, mapped: bool, key: str = "") -> Weights:
 
     Raises CheckpointError if it is damaged, would execute code, or holds no state dict.
     """
-    tensors, taken, left = state_dict(load(path, mapped), path, key)
+    found = state_dict(load(path, mapped), path, key)
     if not mapped:
-        return Weights(State.of(tensors), taken, left)
-    in_order = sorted(tensors.items(), key=lambda item: item[1].data_ptr())
+        return found._replace(tensors=State.of(found.tensors))
+    in_order = sorted(found.tensors.items(), key=lambda item: item[1].data_ptr())
     kept, passing = (Reopened(lambda: dict(state_dict(load(path), path, key)[0])) for _ in range(2))
     state = State(
         {
@@ -129,7 +131,7 @@ def read_torch(path: Path, mapped: bool, key: str = "") -> Weights:
             for name, tensor in in_order
         }
     )
-    return Weights(state, taken, left)
+    return found._replace(tensors=state)
 
 
 def _take(file: Reopened[dict[str, Tensor]], name: str, size: int) -> Tensor:
@@ -185,7 +187,7 @@ def state_dict(content: Any, path: Path, key: str = "") -> Weights:
     same = (keys for keys, other in found.items() if tensors.keys() & set(map(unwrapped, other)))
     others = [".".join(keys) for keys in same]
     taken = f"{'.'.join(best[0])}, not {', '.join(others)}" if others else ""
-    return Weights(tensors, taken, key)
+    return Weights(tensors, taken, key, tuple(filter(None, named)))
 
 
 def _state_dicts(

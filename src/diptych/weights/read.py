@@ -32,6 +32,8 @@ class WeightFile(NamedTuple):
     """Which of several versions of the weights this is; empty: the file holds one."""
     key: str = ""
     """What is to be read of them, where a prefix of names says it and no container."""
+    versions: tuple[str, ...] = ()
+    """The containers of which each holds weights."""
 
 
 def split_key(path: Path) -> tuple[Path, str]:
@@ -132,7 +134,9 @@ def _read_file(path: Path, key: str = "") -> WeightFile:
         return WeightFile(State.of(read_archive(path)), "archive", key=key)
     if start.startswith((_ZIP, _PICKLE)):
         weights = read_torch(path, mapped=start.startswith(_ZIP), key=key)
-        return WeightFile(State.of(weights.tensors), "torch", weights.taken, weights.key)
+        return WeightFile(
+            State.of(weights.tensors), "torch", weights.taken, weights.key, weights.versions
+        )
     if start.startswith(b"version https://git-lfs"):
         raise CheckpointError(
             f"{path} is a Git LFS pointer, not the weights; run `git lfs pull` where it came from"
