@@ -69,6 +69,15 @@ def test_what_can_not_be_read_is_left_out_and_said(place, capsys):
     assert "left out: broken.png" in err
 
 
+def test_where_nothing_can_be_read_nothing_is_written(place, capsys):
+    (place / "p.csv").write_text("older\n")
+    assert caption("nowhere.jpg", "--most", "8", "--out", "p.csv") == 2
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert "left out: nowhere.jpg doesn't exist" in err
+    assert (place / "p.csv").read_text() == "older\n"
+
+
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [

@@ -3,6 +3,7 @@
 import csv
 import json
 import math
+import tarfile
 from dataclasses import replace
 from pathlib import Path
 
@@ -69,6 +70,32 @@ def test_what_cannot_be_read_is_said_and_the_others_are_shown(place, capsys):
     assert len(lines) == 2
     assert "nowhere.jpg" in lines[0]
     assert "broken.png" in lines[1]
+
+
+@pytest.mark.parametrize("how", [("--names", "a", "b"), ("--examples", "photos")])
+def test_where_nothing_can_be_read_nothing_is_written(place, capsys, how):
+    (place / "old.csv").write_text("older\n")
+    assert classify("nowhere.jpg", *how, "--out", "old.csv") == 2
+    out, err = capsys.readouterr()
+    assert "nowhere.jpg" not in out
+    assert "probability" not in out
+    assert "left out: nowhere.jpg doesn't exist" in err
+    assert (place / "old.csv").read_text() == "older\n"
+
+
+def test_of_a_shard_that_ends_within_its_first_picture_the_reason_is_said(place, capsys):
+    with tarfile.open(place / "whole.tar", "w") as tar:
+        tar.add(place / "photos" / "red" / "0.png", "0.png")
+    assert (place / "photos" / "red" / "0.png").stat().st_size > 500
+    (place / "cut").mkdir()
+    (place / "cut" / "a.tar").write_bytes((place / "whole.tar").read_bytes()[:2000])
+    for path in ("cut/a.tar", "cut"):
+        assert classify(path, "--names", "a", "b") == 2
+        err = capsys.readouterr().err
+        assert "a.tar" in err
+        assert "cut short at byte 2000, inside 0.png" in err
+        assert "are used" not in err
+        assert "holds no pictures" not in err
 
 
 def test_a_single_name_is_always_certain_and_that_is_said(place, capsys):

@@ -8,7 +8,7 @@ from tyro.conf import Positional, arg
 
 from diptych.cli.options import Compute
 from diptych.cli.parse import parse
-from diptych.cli.pictures import check_out, left_out, pictures_of, write_rows
+from diptych.cli.pictures import check_out, left_out, pictures_of, tell_left_out, write_rows
 from diptych.cli.show import Names, say, show
 from diptych.config.ranges import Count, Filled, Some
 from diptych.errors import ConfigError
@@ -41,7 +41,7 @@ class Caption(Compute):
 
 
 def run(arguments: Sequence[str]) -> int:
-    """Parse and do it; 1 if a picture couldn't be read."""
+    """Parse and do it; 1 if a picture couldn't be read, 2 if none could."""
     options = parse(Caption, "caption", arguments)
     if not options.images:
         raise ConfigError("say at least one picture: `diptych caption MODEL PICTURE`")
@@ -67,9 +67,9 @@ def run(arguments: Sequence[str]) -> int:
     rows, table = list(zip(kept, captions, strict=True)), Names("picture", "caption")
     for row in rows:
         table.add_row(*row)
-    show(table)
-    for line in unread:
-        say(f"left out: {line}", error=True)
-    if options.out:
+    code = tell_left_out(unread, len(rows))
+    if rows:
+        show(table)
+    if rows and options.out:
         say(write_rows(options.out, ("picture", "caption"), rows))
-    return 1 if unread else 0
+    return code

@@ -10,7 +10,7 @@ from tyro.conf import Positional, arg
 
 from diptych.cli.options import Compute
 from diptych.cli.parse import parse
-from diptych.cli.pictures import check_out, left_out, pictures_of, write_rows
+from diptych.cli.pictures import check_out, left_out, pictures_of, tell_left_out, write_rows
 from diptych.cli.show import Names, say, show
 from diptych.config.ranges import Filled, Some
 from diptych.errors import ConfigError
@@ -64,7 +64,7 @@ class _Answer(NamedTuple):
 
 
 def run(arguments: Sequence[str]) -> int:
-    """Parse and do it; 1 if a picture couldn't be read."""
+    """Parse and do it; 1 if a picture couldn't be read, 2 if none could."""
     options = parse(Classify, "classify", arguments)
     if not options.images:
         raise ConfigError(
@@ -127,13 +127,13 @@ def _tell(
     score: str,
     unread: Sequence[str],
 ) -> int:
-    _show(found, probability, score)
-    for line in unread:
-        say(f"left out: {line}", error=True)
-    if options.out:
+    code = tell_left_out(unread, len(found))
+    if found:
+        _show(found, probability, score)
+    if found and options.out:
         head = (*_Answer._fields[:-1], score)
         say(write_rows(options.out, head, list(chain.from_iterable(found))))
-    return 1 if unread else 0
+    return code
 
 
 def _names(words: Sequence[str]) -> tuple[str, ...]:

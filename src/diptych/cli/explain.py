@@ -9,7 +9,7 @@ from tyro.conf import Positional, arg
 
 from diptych.cli.options import Compute
 from diptych.cli.parse import parse
-from diptych.cli.pictures import left_out, pictures_of
+from diptych.cli.pictures import left_out, pictures_of, tell_left_out
 from diptych.cli.show import Names, say, show
 from diptych.config.ranges import Filled, Some
 from diptych.errors import ConfigError
@@ -52,7 +52,7 @@ class Explain(Compute):
 
 
 def run(arguments: Sequence[str]) -> int:
-    """Parse and do it; 1 if a picture couldn't be read."""
+    """Parse and do it; 1 if a picture couldn't be read, 2 if none could."""
     options = parse(Explain, "explain", arguments)
     if not options.texts:
         raise ConfigError('say at least one text: `diptych explain MODEL PICTURE "a cat"`')
@@ -79,9 +79,7 @@ def run(arguments: Sequence[str]) -> int:
         _write(out, encoder, [image for _, image in kept], names, options.texts, maps)
         _show(names, options.texts, maps)
         say(out)
-    for line in unread:
-        say(f"left out: {line}", error=True)
-    return 1 if unread else 0
+    return tell_left_out(unread, len(kept))
 
 
 def _refuse_too_many(out: Path, pictures: int, texts: int) -> None:

@@ -6,7 +6,9 @@ import os
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
+from diptych.cli.show import say
 from diptych.errors import ConfigError, DataError
+from diptych.exit_codes import ExitCode
 from diptych.writable import check_file
 
 
@@ -18,7 +20,8 @@ def check_out(out: str) -> None:
 
 
 def pictures_of(path: str, unread: list[str]) -> Iterator[tuple[str, str | bytes]]:
-    """What each picture is called, and its file or bytes. Raises DataError for a folder of none."""
+    """What each picture is called, and its file or bytes. What can't be looked at goes to `unread`.
+    Raises DataError for a folder or a shard without any."""
     from diptych.data.tar import is_tar
     from diptych.search.pictures import Listing
 
@@ -27,9 +30,10 @@ def pictures_of(path: str, unread: list[str]) -> Iterator[tuple[str, str | bytes
         return
     start, listing = os.path.abspath(path), Listing()
     listing.add(start)
-    unread += [f"{place}: {reason}" for place, reason in listing.unread.items()]
+    lost = [left_out(place, reason) for place, reason in listing.unread.items()]
     if not listing.pictures:
-        raise DataError(f"{path} holds no pictures")
+        raise DataError(next(iter(lost), f"{path} holds no pictures"))
+    unread += lost
     for picture in listing.pictures.values():
         below = os.path.relpath(picture.path, start)
         yield os.path.join(path, below), picture.read() if picture.shard else picture.path
@@ -38,6 +42,15 @@ def pictures_of(path: str, unread: list[str]) -> Iterator[tuple[str, str | bytes
 def left_out(called: str, reason: str) -> str:
     """A sentence on a picture that couldn't be read."""
     return reason if called in reason else f"{called}: {reason}"
+
+
+def tell_left_out(unread: Sequence[str], read: int) -> ExitCode:
+    """Say what was left out; the exit code where `read` pictures could be read."""
+    for line in unread:
+        say(f"left out: {line}", error=True)
+    if not unread:
+        return ExitCode.DONE
+    return ExitCode.PARTLY if read else ExitCode.REFUSED
 
 
 def write_rows(out: str, names: Sequence[str], rows: Iterable[Sequence[object]]) -> Path:

@@ -166,7 +166,8 @@ class Listing:
             return
         self.pictures |= {picture.path: picture for picture in members}
         if wrong:
-            self.unread[shard] = f"{wrong}; the pictures before that are used"
+            used = "; the pictures before that are used" if members else ""
+            self.unread[shard] = f"{wrong}{used}"
         else:
             self._whole.add(shard)
 
