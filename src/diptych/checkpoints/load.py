@@ -7,8 +7,8 @@ from typing import Any, NamedTuple
 import torch
 
 from diptych.checkpoints.content import Config, described, read, say_assumed
-from diptych.config import ClipConfig, ImageTowerConfig
-from diptych.errors import CheckpointError
+from diptych.config import ClipConfig, ImageTowerConfig, PreprocessConfig
+from diptych.errors import CheckpointError, ConfigError
 from diptych.models import Clip, Tower
 from diptych.weights.assemble import assemble, assemble_tower
 from diptych.weights.layout import GIVE_CONFIG
@@ -50,6 +50,7 @@ def load_model(
     dtype: torch.dtype | None = None,
     image_size: int | None = None,
     patch_size: int | None = None,
+    patches: int | None = None,
     deploy: bool = False,
     progress: bool = False,
 ) -> Loaded:
@@ -58,16 +59,18 @@ def load_model(
 
     `config` (or a model's name, or the path of a published JSON configuration) overrules what
     stands beside foreign weights, which don't say everything about themselves; of a tower alone it
-    may be the tower's. `dtype` is the
-    towers' (None: float32). `image_size` and `patch_size`, in pixels, resize the position table and
-    the patches' kernel. The model is in evaluation mode; on the CPU its weights stay mapped from
-    the file where their dtype is right. `deploy` merges an image tower that has a deploy form: the
-    same vectors, faster. `progress` shows a bar, for large weights.
+    may be the tower's. `dtype` is the towers' (None: float32). `image_size` and `patch_size`, in
+    pixels, resize the position table and the patches' kernel; `patches` is the most patches of a
+    picture that is seen in its own aspect (`PreprocessConfig.patches`). None: as the model's files
+    say. The model is in evaluation mode; on the CPU its weights stay mapped from the file where
+    their dtype is right. `deploy` merges an image tower that has a deploy form: the same vectors,
+    faster. `progress` shows a bar, for large weights.
 
     Raises CheckpointError, in one sentence, for weights that are missing, damaged, would execute
     code, are of another model or hold NaN; UnknownNameError, with near misses, for a name that
-    nothing answers to. Warns (AssumptionWarning) of what neither the weights nor `config` say, and
-    is taken to be as in published models of the same shapes.
+    nothing answers to; ConfigError for sizes that the model can't have. Warns (AssumptionWarning)
+    of what neither the weights nor `config` say, and is taken to be as in published models of the
+    same shapes.
 
     >>> import tempfile
     >>> from diptych import models, pretrained
@@ -87,11 +90,24 @@ def load_model(
             image, tower = tower_weights(tower).deploy(image, tower)
         if tower != meta.config.image:
             state = state.replaced("image.", image)
-        resized = replace(meta.config, image=tower)
+        preprocess = _with_budget(meta.config, patches)
+        resized = replace(meta.config, image=tower, preprocess=preprocess)
         model = assemble(state, resized, device=device, dtype=dtype, progress=progress)
     except CheckpointError as error:
         raise CheckpointError(f"{path}: {error}; is it a checkpoint of another model?") from error
     return Loaded(model, replace(meta, config=resized))
+
+
+def _with_budget(config: ClipConfig, patches: int | None) -> PreprocessConfig:
+    """How pictures are made, with that many patches of each at the most."""
+    if patches is None:
+        return config.preprocess
+    if not config.image.native:
+        raise ConfigError(
+            f"patches= (--patches {patches}) is for models that take pictures of their own aspect; "
+            f"a {type(config.image).__name__} takes squares: image_size= (--image-size)"
+        )
+    return replace(config.preprocess, patches=patches)
 
 
 def load_image_tower(

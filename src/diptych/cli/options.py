@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 from diptych.cli.show import say
-from diptych.config.ranges import Pixels, Some
+from diptych.config.ranges import Patches, Pixels, Some
 
 if TYPE_CHECKING:
     from diptych.encoder import Encoder
@@ -25,6 +25,9 @@ class Compute:
     file."""
     image_size: Pixels | None = None
     """Take pictures of this side, in pixels, instead of the model's own."""
+    patches: Patches | None = None
+    """Of a model that takes pictures of their own aspect (NaFlex): the most patches of a picture,
+    instead of the model's own number."""
     memory: str | None = None
     """At most so much of the weights on the device, such as 20GB; the other blocks come when they
     are needed."""
@@ -41,6 +44,7 @@ class Compute:
             dtype or self.dtype,
             config=self.config or None,
             image_size=self.image_size,
+            patches=self.patches,
             memory=self.memory,
         )
         if said := left_behind(encoder.provenance):

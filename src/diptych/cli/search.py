@@ -12,7 +12,7 @@ from tyro.conf import Positional, arg
 
 from diptych.cli.parse import parse
 from diptych.cli.show import Names, say, show, shown_path
-from diptych.config.ranges import Filled, Pixels, Some
+from diptych.config.ranges import Filled, Patches, Pixels, Some
 from diptych.errors import ImageError
 from diptych.writable import check_file
 
@@ -42,6 +42,8 @@ class Search:
     """How the model is built, as `diptych embed` was told."""
     image_size: Pixels | None = None
     """Side of the pictures, as `diptych embed` was told."""
+    patches: Patches | None = None
+    """The most patches of a picture, as `diptych embed` was told."""
     paths_only: bool = False
     """Paths alone, one a line, for other programs."""
     null: bool = False
@@ -81,7 +83,7 @@ def _open(options: Search) -> "Index":
     from diptych.search import Index
 
     index = Index.open(options.index, device=options.device)
-    if not (options.model or options.config or options.image_size):
+    if not (options.model or options.config or options.image_size or options.patches):
         return index
     encoder = load(
         options.model or index.made_by.name,
@@ -89,6 +91,7 @@ def _open(options: Search) -> "Index":
         index.made_by.dtype,
         config=options.config or None,
         image_size=options.image_size,
+        patches=options.patches,
     )
     return Index.open(options.index, encoder)
 

@@ -23,6 +23,7 @@ def load(
     config: ClipConfig | TowerConfig | str | Path | None = None,
     image_size: int | None = None,
     patch_size: int | None = None,
+    patches: int | None = None,
     memory: str | None = None,
     deploy: bool = True,
     progress: bool = True,
@@ -33,13 +34,15 @@ def load(
     `device` None or "auto": the GPU if there is one. `dtype` is the towers' precision, fp32, bf16
     or fp16, or one of torch's; the temperature stays in float32. `config`: how the model is built,
     where its file doesn't say: a name, or a published
-    JSON file. `image_size` and `patch_size`, in pixels, change the image tower. `memory`, such as
-    "20GB": at most so much of the weights on the device; the other blocks wait in main memory and
-    come when they are needed (needs accelerate). `deploy`: an image tower that has a deploy form is
-    merged, which gives the same vectors faster. `progress`: a bar for large weights.
+    JSON file. `image_size` and `patch_size`, in pixels, change the image tower; `patches` is the
+    most patches of a picture, of a model that takes pictures of their own aspect (NaFlex).
+    `memory`, such as "20GB": at most so much of the weights on the device; the other blocks wait in
+    main memory and come when they are needed (needs accelerate). `deploy`: an image tower that has
+    a deploy form is merged, which gives the same vectors faster. `progress`: a bar for large
+    weights.
 
     Raises CheckpointError if the weights can't be read, UnknownNameError if nothing has the name,
-    and ConfigError for a device that isn't there.
+    and ConfigError for a device that isn't there and for sizes that the model can't have.
     """
     place, precision = device_of(device), dtype_of(dtype)
     path = os.fspath(name_or_path)
@@ -51,6 +54,7 @@ def load(
             dtype=precision,
             image_size=image_size,
             patch_size=patch_size,
+            patches=patches,
             deploy=deploy,
             progress=progress,
         )

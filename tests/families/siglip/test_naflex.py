@@ -21,6 +21,7 @@ from diptych.models.heat import heat_maps
 from diptych.objectives.teacher import Teacher
 from diptych.training.fit import _refuse_native
 from diptych.weights.native import save_model
+from tests import tiny
 
 transformers = pytest.importorskip("transformers")
 
@@ -201,6 +202,25 @@ def test_pictures_are_shown_in_their_own_aspect_alone(ours):
     squares = Encoder(models.build(pretrained.get("tiny")))
     with pytest.raises(ConfigError, match="takes squares: resize can't be 'native'"):
         Engine().extractors(squares, ("native",))
+
+
+def test_another_budget_is_asked_for_when_it_is_loaded(ours, random_model, pictures, tmp_path):
+    ours = random_model(replace(ours.config, text=pretrained.get("tiny").text))
+    save_model(tmp_path / "m", ours)
+    more = diptych.load(tmp_path / "m", "cpu", patches=100)
+    assert more.preprocess == preprocess(100)
+    wanted = Encoder(ours, preprocess=preprocess(100)).embed_images(pictures)
+    torch.testing.assert_close(more.embed_images(pictures), wanted)
+    # Vectors of two budgets don't belong into one index.
+    assert more.identity != diptych.load(tmp_path / "m", "cpu").identity
+    with pytest.raises(ConfigError, match=r"takes pictures of any size; patches= \(--patches\)"):
+        diptych.load(tmp_path / "m", image_size=64)
+    with pytest.raises(ConfigError, match="patches 0 must be a number from 1"):
+        diptych.load(tmp_path / "m", patches=0)
+    with pytest.raises(
+        ConfigError, match=r"--patches 9\) .* a VitConfig takes squares: image_size"
+    ):
+        diptych.load(tiny.save(tmp_path / "tiny"), patches=9)
 
 
 def test_what_does_not_fit_is_said(ours, peer, tmp_path):
