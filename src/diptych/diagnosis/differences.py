@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from itertools import zip_longest
 from typing import Any, NamedTuple
 
 from torch import Tensor
@@ -133,8 +134,7 @@ def _of_texts(a: Setting, b: Setting, cost: Cost) -> Iterator[Difference]:
     apart = [row for row in rows if row.a[:shortest] != row.b[:shortest]]
     if apart:
         number, mine, theirs = apart[0]
-        alike = (x == y for x, y in zip(mine, theirs, strict=False))
-        place = next((i for i, same in enumerate(alike) if not same), min(len(mine), len(theirs)))
+        place = next(i for i, (x, y) in enumerate(zip_longest(mine, theirs)) if x != y)
         where, some = f"text {number + 1}, id {place + 1}", slice(place, place + 4)
         changed = cost(replace(a, ids=b.ids))
         yield _differing("tokenizer", f"{where}: {mine[some]}", f"{where}: {theirs[some]}", changed)

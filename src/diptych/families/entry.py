@@ -33,8 +33,8 @@ def figures(values: Sequence[float | None], source: str) -> tuple[Claim, ...]:
     >>> [claim.metric for claim in figures((63.2, None, 55.9), "arXiv:2103.00020")]
     ['imagenet1k zero-shot top-1', 'coco text-to-image R@5']
     """
-    # There are lists that stop behind ImageNet's figure, so `values` may be the shorter.
-    pairs = zip((IMAGENET, DATACOMP, COCO), values, strict=False)
+    metrics = (IMAGENET, DATACOMP, COCO)[: len(values)]
+    pairs = zip(metrics, values, strict=True)
     return tuple(
         Claim(metric=metric, value=value, source=source)
         for metric, value in pairs
