@@ -11,11 +11,14 @@ import diptych
 from diptych import Encoder, Index, models, pretrained
 from diptych.checkpoints import convert, load_image_tower, load_model, start_model, start_tower
 from diptych.cli import main
+from diptych.config import DistillObjectiveConfig, ModelConfig, Run
 from diptych.config.alone import NoTextTower, alone
 from diptych.config.serialize import from_dict, to_dict, to_json
 from diptych.errors import AssumptionWarning, CheckpointError, ConfigError
 from diptych.evaluation.examples import learn
 from diptych.families.clip import VitConfig
+from diptych.training.assemble import described
+from diptych.training.teachers import teacher_configs
 from diptych.weights import save_model
 
 VIT = VitConfig(image_size=32, patch_size=8, width=64, layers=2, heads=2, mlp_width=128)
@@ -192,6 +195,18 @@ def test_training_wants_both_and_says_how(towers):
         start_tower(models.build_tower(TEXTS.text, 32), "text", towers / "pictures")
     with pytest.raises(CheckpointError, match="holds no image tower"):
         load_image_tower(towers / "texts")
+
+
+def test_neither_a_runs_model_nor_a_teacher_is_one_tower(towers):
+    with pytest.raises(ConfigError, match="^the model has no text tower"):
+        described(Run(model=ModelConfig(custom=PICTURES), steps=1))
+    with pytest.raises(ConfigError, match="^the model has no image tower"):
+        described(Run(model=ModelConfig(custom=TEXTS), steps=1))
+    for name, missing in (("pictures", "text"), ("texts", "image")):
+        teacher = str(towers / name)
+        run = Run(objective=DistillObjectiveConfig(teachers=(teacher,)), steps=1)
+        with pytest.raises(ConfigError, match=f"the teacher {teacher} has no {missing} tower"):
+            teacher_configs(run)
 
 
 def test_a_configuration_is_written_and_whole_models_keep_their_text():
