@@ -468,3 +468,48 @@ def test_a_read_that_never_ends_does_not_keep_an_update_from_ending(tmp_path):
     found = store.Store(index)
     assert (len(found) % 4, found.damaged) == (0, 0)
     assert 4 <= len(found) <= 12
+
+
+def test_an_index_knows_what_its_updates_were_about(tmp_path, photos):
+    index, encoder = tmp_path / "x.index", tiny.encoder()
+    update(index, photos / "red", encoder, exclude=["1.*"])
+    update(index, [photos / "blue" / "0.png", photos / "green"], encoder)
+    opened = Index.open(index)
+    assert opened.sources == [str(photos / p) for p in ("red", "blue/0.png", "green")]
+    assert opened.exclude == ()
+    update(index, photos, encoder, exclude=["1.*"])
+    assert Index.open(index).sources == [str(photos)]
+    assert Index.open(index).exclude == ("1.*",)
+
+
+def test_its_sources_move_with_an_index_and_gone_ones_are_pruned(tmp_path, photos):
+    index, encoder = photos / "x.index", tiny.encoder()
+    tiny.write_pictures(tmp_path / "more", each=1)
+    update(index, [photos, tmp_path / "more"], encoder)
+    photos.rename(tmp_path / "moved")
+    index = tmp_path / "moved" / "x.index"
+    assert Index.open(index).sources == [str(tmp_path / "moved"), str(tmp_path / "more")]
+    (tmp_path / "more").rename(tmp_path / "elsewhere")
+    update(index, tmp_path / "moved", encoder)
+    assert Index.open(index).sources == [str(tmp_path / "moved"), str(tmp_path / "more")]
+    update(index, tmp_path / "moved", encoder, prune=True)
+    assert Index.open(index).sources == [str(tmp_path / "moved")]
+
+
+def test_progress_is_told_and_may_end_an_update(tmp_path, photos):
+    index, told = tmp_path / "x.index", []
+
+    def stop(done: int, total: int) -> None:
+        told.append((done, total))
+        if done > 6:
+            raise InterruptedError
+
+    (photos / "blue" / "broken.png").write_bytes(b"no picture")
+    with pytest.raises(InterruptedError):
+        update(index, photos, tiny.encoder(), batch_size=4, on_progress=stop)
+    assert told[0] == (0, 13)
+    assert 6 < told[-1][0] <= 9
+    assert len(Index.open(index)) == 8
+    told.clear()
+    update(index, photos, tiny.encoder(), on_progress=lambda *now: told.append(now))
+    assert told[-1] == (5, 5)

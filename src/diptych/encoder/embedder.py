@@ -1,7 +1,9 @@
 """A model with its tokenizer and its image transform: pictures and texts to unit vectors."""
 
 import os
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
+import threading
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence, Set
+from contextlib import contextmanager
 from functools import cached_property, partial
 from itertools import chain
 from typing import Any, Literal, TypeVar, cast
@@ -40,7 +42,8 @@ _TOKENS = 1 << 12
 
 
 class Embedder:
-    """Pictures and texts to unit vectors: the part of an `Encoder` that calls the towers.
+    """Pictures and texts to unit vectors: the part of an `Encoder` that calls the towers. Several
+    threads may ask it: one of them at a time is in the towers, the others wait for their turn.
 
     >>> import torch
     >>> from diptych import models, pretrained
@@ -67,6 +70,7 @@ class Embedder:
         self.preprocess = preprocess or Preprocess(config.preprocess, config.image.image_size)
         self.provenance = dict(provenance or {})
         self._weights = weights
+        self._turn = threading.RLock()
         self.name = os.path.abspath(name) if os.path.exists(name) else name
 
     @property
@@ -235,6 +239,12 @@ class Embedder:
             features = self.text_features(self.tokenizer.pad(texts), list(map(len, texts)))
             yield group, _unit(features)
 
+    @contextmanager
+    def _evaluating(self, gradients: bool = False) -> Generator[None, None, None]:
+        """`evaluating` the model, by one thread at a time."""
+        with self._turn, evaluating(self.model, gradients):
+            yield
+
     def pixels(self, images: Iterable[Picture]) -> Float[Tensor, "images 3 height wide"]:
         """What the image tower is called with: pictures prepared and normalised, where and as
         precise as it is. Raises ImageError for one that can't be read."""
@@ -263,7 +273,7 @@ class Embedder:
         >>> encoder.image_features(torch.zeros(2, 3, 48, 48, dtype=torch.uint8)).shape
         torch.Size([2, 128])
         """
-        with evaluating(self.model):
+        with self._evaluating():
             features = self.model.encode_image(self._normal(pixels))
         return self._finite(features)
 
@@ -279,7 +289,7 @@ class Embedder:
     ) -> Float[Tensor, "batch width"]:
         """What the tower makes of texts as `tokenizer.pad` gives them: on the CPU, in the tower's
         precision, of any length. With their `lengths`, padding is left out where it may be."""
-        with evaluating(self.model):
+        with self._evaluating():
             features = self.model.encode_text(
                 ids.to(self.device, non_blocking=True),
                 lengths=None if lengths is None else TextLengths.of(lengths).to(self.device),

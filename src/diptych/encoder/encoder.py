@@ -14,7 +14,6 @@ from diptych.encoder.embedder import Embedder, check_order
 from diptych.errors import ConfigError, ImageError
 from diptych.inputs import Picture
 from diptych.inputs.picture import is_picture
-from diptych.models.evaluating import evaluating
 from diptych.models.heat import heat_maps
 
 
@@ -85,7 +84,7 @@ class Encoder(Embedder):
         limits = limits_of(self.model, self.tokenizer, most=most, least=least, beams=beams)
 
         def encode(pixels: UInt8[Tensor, "batch 3 height wide"]) -> list[str]:
-            with evaluating(self.model):
+            with self._evaluating():
                 return write(self.model, self._normal(pixels), self.tokenizer, beams, limits)
 
         batches = self._of_images(images, encode, batch_size, progress, unreadable)
@@ -146,11 +145,24 @@ class Encoder(Embedder):
         """
         classes = class_vectors(self.embed_texts, names, templates)
         cosines = self.embed_images(images, unreadable=unreadable) @ classes.T
+        return cosines, self.probabilities(cosines)
+
+    def probabilities(
+        self, cosines: Float[Tensor, "images names"]
+    ) -> Float[Tensor, "images names"]:
+        """What `classify` answers, of the cosines of pictures' and names' vectors.
+
+        >>> import torch
+        >>> from diptych import Encoder, models, pretrained
+        >>> encoder = Encoder(models.build(pretrained.get("tiny")))
+        >>> encoder.probabilities(torch.tensor([[0.3, 0.3]]))
+        tensor([[0.5000, 0.5000]])
+        """
         # The scale is the inverse temperature, whose logarithm is the parameter.
         logits = self.model.logit_scale.detach().float().cpu().exp() * cosines
         if self.model.logit_bias is None:
-            return cosines, logits.softmax(-1)
-        return cosines, (logits + self.model.logit_bias.detach().float().cpu()).sigmoid()
+            return logits.softmax(-1)
+        return (logits + self.model.logit_bias.detach().float().cpu()).sigmoid()
 
     def explain(
         self,
@@ -179,7 +191,7 @@ class Encoder(Embedder):
         wanted = self.embed_texts(texts)
 
         def encode(pixels: UInt8[Tensor, "batch 3 height wide"]) -> Tensor:
-            with evaluating(self.model, gradients=True):
+            with self._evaluating(gradients=True):
                 return heat_maps(self.model.image, self._normal(pixels), wanted).cpu()
 
         found = list(self._of_images(images, encode, batch_size, False, unreadable))

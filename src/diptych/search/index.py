@@ -114,6 +114,17 @@ class Index:
         return self._store.made_by
 
     @property
+    def sources(self) -> list[str]:
+        """The folders, pictures and shards, as absolute paths, that its updates were about; empty:
+        an index of before these were written down, until its next update."""
+        return self._store.sources
+
+    @property
+    def exclude(self) -> tuple[str, ...]:
+        """What the last update left out by its name."""
+        return self._store.meta.exclude
+
+    @property
     def vectors(self) -> Float[Tensor, "pictures width"]:
         """All vectors, of unit length, memory-mapped."""
         return torch.from_numpy(self._store.vectors)

@@ -4,7 +4,7 @@ import contextlib
 import json
 import os
 import zlib
-from collections.abc import Generator
+from collections.abc import Generator, Iterable
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -31,6 +31,10 @@ class IndexMeta:
     generation: int = 0
     parent: str = ""
     """The folder that the index lay in when its lines were written."""
+    sources: tuple[str, ...] = ()
+    """Folders, pictures and shards that were named to updates, written as pictures' paths are."""
+    exclude: tuple[str, ...] = ()
+    """Names that the last update left out."""
     format: int = FORMAT
 
     @property
@@ -47,6 +51,18 @@ def parent_of(folder: str | os.PathLike[str]) -> str:
 def places_of(folder: Path, meta: IndexMeta) -> Places:
     """Where the pictures of an index are looked for."""
     return Places(parent_of(folder), meta.parent)
+
+
+def sources_of(folder: Path, meta: IndexMeta) -> list[str]:
+    """Where the pictures of an index come from, as absolute paths."""
+    places = places_of(folder, meta)
+    return [os.path.normpath(places.absolute(source, source)) for source in meta.sources]
+
+
+def written_sources(folder: Path, meta: IndexMeta, sources: Iterable[str]) -> tuple[str, ...]:
+    """Such paths as `meta.json` has them: relative beside the index or below."""
+    places = places_of(folder, meta)
+    return tuple("." if path == places.now else places.relative(path) for path in sources)
 
 
 def vectors_path(folder: Path, meta: IndexMeta) -> Path:

@@ -6,7 +6,7 @@ import os
 import re
 import stat
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from pathlib import Path
@@ -240,6 +240,17 @@ def roots(
                 "an index is made of those (of a table: name the folder of its pictures)"
             )
     return [os.path.abspath(path) for path in paths]
+
+
+def outermost(places: Iterable[str]) -> list[str]:
+    """The absolute paths that lie under none of the others, each once.
+
+    >>> from diptych.search.pictures import outermost
+    >>> outermost(["/a/b", "/c", "/a", "/c"])
+    ['/c', '/a']
+    """
+    given = dict.fromkeys(places)
+    return [place for place in given if sum(above in given for above in _upwards(place)) == 1]
 
 
 def find_member(path: str) -> Picture | None:

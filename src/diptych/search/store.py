@@ -39,11 +39,13 @@ from diptych.search.meta import (
     parent_of,
     places_of,
     read_meta,
+    sources_of,
     sweep_generations,
     vectors_path,
     write_meta,
+    written_sources,
 )
-from diptych.search.pictures import Picture
+from diptych.search.pictures import Picture, outermost
 from diptych.search.rows import agreeing, from_line, to_line
 
 _COPY_ROWS = 65536
@@ -141,6 +143,11 @@ class Store:
         model = self.meta.model
         return replace(model, name=places_of(self.folder, self.meta).moved(model.name))
 
+    @property
+    def sources(self) -> list[str]:
+        """Where the pictures come from, as absolute paths."""
+        return sources_of(self.folder, self.meta)
+
     def check_model(self, model: Identity) -> None:
         """Raises ConfigError if the vectors were made by another model, other weights or in another
         precision."""
@@ -233,12 +240,28 @@ def create(folder: str | os.PathLike[str], meta: IndexMeta) -> None:
     _write_generation(Path(folder), replace(meta, parent=parent_of(folder)))
 
 
-def set_model(folder: str | os.PathLike[str], model: Identity) -> None:
-    """Write where the model, the same one by its fingerprint, lies now."""
-    meta = read_meta(Path(folder))
+def describe(
+    folder: str | os.PathLike[str],
+    model: Identity,
+    sources: Sequence[str],
+    exclude: Sequence[str],
+    prune: bool,
+) -> None:
+    """Write what an update is about: where the model, the same one by its fingerprint, lies now,
+    and absolute `sources`, beside those of earlier updates; with `prune`, of these only what is
+    there."""
+    folder = Path(folder)
+    meta = read_meta(folder)
     assert meta.model.fingerprint == model.fingerprint, (meta.model, model)
-    if meta.model != model:
-        write_meta(Path(folder), replace(meta, model=model))
+    earlier = [path for path in sources_of(folder, meta) if not prune or os.path.lexists(path)]
+    about = replace(
+        meta,
+        model=model,
+        sources=written_sources(folder, meta, outermost([*earlier, *sources])),
+        exclude=tuple(exclude),
+    )
+    if about != meta:
+        write_meta(folder, about)
 
 
 def rewrite(folder: str | os.PathLike[str], rows: Sequence[tuple[int, Picture]]) -> None:
@@ -249,6 +272,7 @@ def rewrite(folder: str | os.PathLike[str], rows: Sequence[tuple[int, Picture]])
         old.meta,
         generation=old.meta.generation + 1,
         parent=parent_of(folder),
+        sources=written_sources(old.folder, old.meta, sources_of(old.folder, old.meta)),
         format=FORMAT,
     )
 

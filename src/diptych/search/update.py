@@ -2,7 +2,7 @@
 
 import os
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 
 import torch
@@ -43,6 +43,10 @@ class Changes:
     left out by its name."""
 
 
+def _unsaid(done: int, total: int) -> None:
+    """Nobody asks how far it is."""
+
+
 def update(
     folder: str | os.PathLike[str],
     source: str | os.PathLike[str] | Sequence[str | os.PathLike[str]],
@@ -54,6 +58,7 @@ def update(
     batch_size: int = 32,
     chunk: int = 256,
     progress: bool = False,
+    on_progress: Callable[[int, int], object] = _unsaid,
 ) -> Changes:
     """Make the index in `folder` hold exactly the pictures of `source` (a folder, a tar shard, a
     brace or shell pattern, or several of them).
@@ -91,6 +96,7 @@ def update(
         raise _nothing(places, listing)
     with meta.locked(folder):
         _open(folder, encoder, half)
+        store.describe(folder, encoder.identity, places, exclude, prune)
         settled = settle(folder, listing, prune)
         changes = Changes(
             added=settled.known,
@@ -105,7 +111,7 @@ def update(
         )
         if not (listing.pictures or listing.unread or settled.removed or settled.absent):
             raise _nothing(places, listing)
-        _encode(folder, settled, encoder, changes, batch_size, chunk, progress)
+        _encode(folder, settled, encoder, changes, batch_size, chunk, progress, on_progress)
     return changes
 
 
@@ -141,7 +147,6 @@ def _open(folder: str | os.PathLike[str], encoder: Encoder, half: bool) -> None:
         raise ConfigError(
             f"{folder} holds vectors in {index.meta.vectors}; --half is for a new index"
         )
-    store.set_model(folder, encoder.identity)
     meta.sweep_generations(index.folder, index.meta)
 
 
@@ -153,6 +158,7 @@ def _encode(
     batch_size: int,
     chunk: int,
     progress: bool,
+    on_progress: Callable[[int, int], object],
 ) -> None:
     digests = dict[str, str]()
 
@@ -184,12 +190,17 @@ def _encode(
             changes.changed += again
             changes.added += len(done) - again
 
+        started = len(changes.unreadable)
+        done = 0
+        on_progress(0, len(settled.new))
         try:
             for more, vectors in batches:
                 pictures += more
                 parts.append(vectors)
+                done += len(more)
                 if len(pictures) >= chunk:
                     write()
+                on_progress(done + len(changes.unreadable) - started, len(settled.new))
         finally:  # an interrupted update keeps what is done
             if pictures:
                 write()
