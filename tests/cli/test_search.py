@@ -1,12 +1,13 @@
 """`diptych search`: the table, the paths for other programs, the page."""
 
+import json
 import os
 from pathlib import Path
 
 import pytest
 
 from diptych.cli import main
-from diptych.search import Index, update
+from diptych.search import Index, Query, update
 from tests import tiny
 from tests.cli.calls import call
 
@@ -103,3 +104,51 @@ def test_a_page_that_cant_be_written_is_refused_before_the_search(tmp_path, caps
         main(["search", "no.index", "red", "--html", str(tmp_path / "file" / "page.html")])
     assert error.value.code == 2
     assert "(--html): Not a directory" in " ".join(capsys.readouterr().err.split())
+
+
+def test_a_query_of_several_and_a_threshold(tmp_path, index, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    words = ("2:photos/red/1.png", "+", "a thing", "-", "0.5:photos/blue/1.png")
+    assert call("search", index, *words, "--json", "--threshold", "-1", "--device", "cpu") == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["query"] == " ".join(words)
+    expected = Index.open(index, device="cpu").search(Query.from_words(words), 12)
+    assert [hit["path"] for hit in found["hits"]] == [hit.path for hit in expected]
+    assert found["hits"][0]["score"] == pytest.approx(expected[0].score, abs=1e-5)
+    high = f"{expected[2].score + 1e-6:.6f}"
+    assert call("search", index, *words, "--json", "--threshold", high, "--device", "cpu") == 0
+    assert len(json.loads(capsys.readouterr().out)["hits"]) in (2, 3)
+    assert call("search", index, "a", "--threshold", "1", "--device", "cpu") == 0
+    assert "nothing reaches the score 1 for a" in capsys.readouterr().err
+
+
+def test_queries_of_a_file_in_one_pass(tmp_path, index, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "queries.txt").write_text("a thing\r\n\nphotos/red/1.png\n", "utf-8-sig")
+    flags = ("--queries", "queries.txt", "--top", "1", "--device", "cpu")
+    assert call("search", index, *flags, "--json") == 0
+    lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert [line["query"] for line in lines] == ["a thing", "photos/red/1.png"]
+    assert lines[1]["hits"][0]["path"] == str(tmp_path / "photos/red/1.png")
+    assert call("search", index, *flags) == 0
+    assert "photos/red/1.png" in capsys.readouterr().out.splitlines()[3]
+
+
+@pytest.mark.parametrize(
+    ("flags", "sentence"),
+    [
+        ((), "say what to look for, once"),
+        (("a", "--queries", "x.txt"), "say what to look for, once"),
+        (("--queries", "x.txt", "--null"), "are for one query"),
+        (("--queries", "empty.txt"), "is empty: write a query a line"),
+        (("a", "b"), "stand side by side"),
+        (("https://example.org/a.png",), "nothing is fetched unless asked for: add --fetch"),
+        (("file:///a.png", "--fetch"), "only http:// and https:// are"),
+        (("a", "--threshold", "2"), "--threshold 2.0 must be a number from -1 to 1"),
+    ],
+)
+def test_what_cant_be_looked_for_is_said(tmp_path, index, capsys, monkeypatch, flags, sentence):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "empty.txt").write_text("\n")
+    assert call("search", index, *flags, "--device", "cpu") == 2
+    assert sentence in capsys.readouterr().err

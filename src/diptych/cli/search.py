@@ -1,41 +1,50 @@
 """diptych search photos.index "a dog on the beach" --top 12"""
 
+import json
 import os
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 from tyro.conf import Positional, arg
 
+from diptych.bounded import read_whole
+from diptych.cli.found_page import write_page
 from diptych.cli.parse import parse
 from diptych.cli.show import Names, say, show, shown_path
-from diptych.config.ranges import Filled, Patches, Pixels, Some
-from diptych.errors import ImageError
+from diptych.config.ranges import Filled, Patches, Pixels, Range, Some
+from diptych.errors import ConfigError, DataError
 from diptych.writable import check_file
 
 if TYPE_CHECKING:
-    from PIL.Image import Image
+    from diptych.search import Hit, Index, Query
 
-    from diptych.reports import Section
-    from diptych.search import Hit, Index
+_MOST = 100_000_000
+"""Bytes of a file of queries."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Search:
-    """Find pictures in an index by a text, or by a picture.
+    """Find pictures in an index by a text, by a picture, or by several of them.
 
     diptych search photos.index "a dog on the beach" --top 12 --html dogs.html
+    diptych search photos.index "2:red car" + photo.jpg - snow
     """
 
     index: Annotated[Positional[str], arg(metavar="X.index"), Filled("X.index")]
     """What `diptych embed` made."""
-    query: Annotated[Positional[str], arg(metavar="QUERY")]
-    """A text, or the path of a picture (SHARD.tar/KEY.jpg of one in a shard)."""
+    query: Annotated[Positional[tuple[str, ...]], arg(metavar="QUERY")] = ()
+    """A text, or the path of a picture (SHARD.tar/KEY.jpg of one in a shard); several with + or -
+    between them, each with its weight before it (2:snow) if that isn't 1."""
+    queries: str = ""
+    """Instead of one: a file with a text, or the path of a picture, a line."""
+    fetch: bool = False
+    """Fetch what is a URL (http, https) in the query."""
     top: Some = 12
     """How many."""
+    threshold: Annotated[float | None, Range(-1, 1)] = None
+    """Only those with at least this score."""
     model: str = ""
     """Where the index's model lies now, if it has moved."""
     config: str = ""
@@ -48,6 +57,8 @@ class Search:
     """Paths alone, one a line, for other programs."""
     null: bool = False
     """Paths alone, a NUL after each (for xargs -0): names with a line break, too."""
+    json: bool = False
+    """A line of JSON for each query: the query, and path and score of each picture found."""
     html: str = ""
     """Write the pictures found as a page to this file."""
     device: str | None = None
@@ -57,25 +68,52 @@ class Search:
 def run(arguments: Sequence[str]) -> None:
     """Parse and do it."""
     options = parse(Search, "search", arguments)
+    _check(options)
+    index = _open(options)
+    queries = _queries(options)
+    found = index.search_many(queries, options.top, threshold=options.threshold)
+    for query, hits in zip(queries, found, strict=True):
+        if not hits:
+            _say_nothing(options, query, len(index))
+        if options.html:
+            say(write_page(options.html, query, hits, index), error=True)
+        if options.json:
+            say(_as_json(query, hits))
+        elif options.paths_only or options.null:
+            _print_paths(options, hits)
+        else:
+            if options.queries:
+                say(query)
+            _print_table(hits)
+
+
+def _check(options: Search) -> None:
+    """Raises ConfigError for flags that don't go together."""
+    if bool(options.query) == bool(options.queries):
+        raise ConfigError(
+            'say what to look for, once: `diptych search X.index "a red seven"`, or --queries FILE'
+        )
+    if options.queries and (options.html or options.paths_only or options.null):
+        raise ConfigError(
+            "--html, --paths-only and --null are for one query; of --queries, --json says all"
+        )
     if options.html:
         check_file(options.html, "--html")
-    index = _open(options)
-    vector = index.encode(options.query)
-    hits = index.search(vector, options.top)
-    if not hits:
-        say(f"{options.index} holds no pictures", error=True)
-    if options.html:
-        page = _write_page(options, hits, index, index.median_score(vector) if hits else 0.0)
-        say(page, error=True)
-    if options.paths_only and sys.stdout.isatty():
-        for hit in hits:
-            say(shown_path(hit.path))
-    elif options.paths_only or options.null:
-        # Bytes: a file name need not be text.
-        end = b"\0" if options.null else b"\n"
-        sys.stdout.buffer.writelines(os.fsencode(hit.path) + end for hit in hits)
-    else:
-        _print_table(hits)
+
+
+def _queries(options: Search) -> "list[Query]":
+    from diptych.search import Query
+
+    if not options.queries:
+        return [Query.from_words(options.query, fetch=options.fetch)]
+    try:
+        lines = read_whole(options.queries, _MOST).decode("utf-8-sig").splitlines()
+    except ValueError as error:
+        raise DataError(f"--queries {options.queries} can't be read: {error}") from None
+    words = [line.strip() for line in lines if line.strip()]
+    if not words:
+        raise DataError(f"--queries {options.queries} is empty: write a query a line")
+    return [Query.from_words([word], fetch=options.fetch) for word in words]
 
 
 def _open(options: Search) -> "Index":
@@ -96,65 +134,32 @@ def _open(options: Search) -> "Index":
     return Index.open(options.index, encoder)
 
 
-def _print_table(hits: "list[Hit]") -> None:
+def _say_nothing(options: Search, query: "Query", pictures: int) -> None:
+    if not pictures:
+        said = f"{options.index} holds no pictures"
+    else:
+        said = f"nothing reaches the score {options.threshold:g} for {query}"
+    say(said, error=True)
 
+
+def _as_json(query: "Query", hits: "Sequence[Hit]") -> str:
+    found = [{"path": hit.path, "score": round(hit.score, 6)} for hit in hits]
+    return json.dumps({"query": str(query), "hits": found})
+
+
+def _print_paths(options: Search, hits: "Sequence[Hit]") -> None:
+    if options.paths_only and sys.stdout.isatty():
+        for hit in hits:
+            say(shown_path(hit.path))
+        return
+    # Bytes: a file name need not be text.
+    end = b"\0" if options.null else b"\n"
+    sys.stdout.buffer.writelines(os.fsencode(hit.path) + end for hit in hits)
+
+
+def _print_table(hits: "Sequence[Hit]") -> None:
     table = Names("", "score", "picture")
     for rank, hit in enumerate(hits, 1):
         gone = "" if os.path.exists(hit.picture.file) else " (gone)"
         table.add_row(str(rank), f"{hit.score:.4f}", shown_path(hit.path) + gone)
     show(table)
-
-
-def _write_page(options: Search, hits: "list[Hit]", index: "Index", median: float) -> Path:
-    from diptych import reports
-
-    made_by = index.made_by
-    about = [
-        ("query", options.query),
-        ("model", f"{shown_path(options.model or made_by.name)} ({made_by.dtype})"),
-        ("index", f"{shown_path(options.index)}, {len(index):,} pictures"),
-        ("date", f"{datetime.now():%Y-%m-%d %H:%M}"),
-        ("median score of all its pictures", f"{median:.3f}"),
-    ]
-    hint = (
-        "The score is the cosine of the angle between the vectors of query and picture, from -1 to "
-        "1. Scores of one query compare; those of another model or another kind of query don't: "
-        "with most models a text that fits a picture has 0.2 to 0.35, and a picture that looks "
-        "like the query 0.6 to 1. What matters is how far a hit lies above the median."
-    )
-    return reports.write(
-        options.html,
-        f"“{options.query}”",
-        [_found(hits), reports.facts("How it was found", about, note=hint)],
-        subtitle=f"The nearest {len(hits)} of {len(index):,} pictures",
-    )
-
-
-def _found(hits: "list[Hit]") -> "Section":
-    from diptych import reports
-
-    cells = list[reports.Cell]()
-    for rank, hit in enumerate(hits, 1):
-        picture = _picture(hit)
-        cells.append(
-            reports.Cell(
-                image=picture,
-                text=f"{rank}. score {hit.score:.3f}",
-                detail=shown_path(hit.path) + ("" if picture else " (can't be read any more)"),
-                link=Path(hit.path).as_uri() if picture and not hit.picture.shard else "",
-            )
-        )
-    return reports.hits(cells)
-
-
-def _picture(hit: "Hit") -> "Image | None":
-    """The picture as the model saw it: upright, in RGB; None if it is gone."""
-    from PIL.Image import fromarray
-
-    from diptych.inputs import decode
-
-    try:
-        data = hit.picture.read()
-        return fromarray(decode(data).permute(1, 2, 0).numpy())
-    except (OSError, ImageError):
-        return None

@@ -3,6 +3,7 @@ incrementally."""
 
 from diptych.search.index import Hit, Index
 from diptych.search.pictures import Picture
+from diptych.search.query import Query, Term
 from diptych.search.update import Changes, update
 
-__all__ = ["Changes", "Hit", "Index", "Picture", "update"]
+__all__ = ["Changes", "Hit", "Index", "Picture", "Query", "Term", "update"]

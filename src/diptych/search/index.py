@@ -1,8 +1,8 @@
 """Exact search: the pictures whose vectors are nearest to a query's."""
 
 import os
-import re
 import warnings
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -11,9 +11,7 @@ import numpy as np
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
-from torch.nn.functional import normalize
 
-from diptych.data.pictures import is_picture
 from diptych.encoder import Encoder, Identity, load
 from diptych.errors import (
     CheckpointError,
@@ -23,13 +21,13 @@ from diptych.errors import (
     UnknownNameError,
 )
 from diptych.inputs import Picture as Image
-from diptych.search.pictures import Picture, find_member
+from diptych.search.pictures import Picture
+from diptych.search.query import AnyQuery, Query, Term, as_query, encode
 from diptych.search.store import Store
 from diptych.search.update import update
 
 _ROWS = 65536
 """Vectors compared at a time."""
-_URL = re.compile(r"[a-zA-Z][a-zA-Z0-9+.-]*://\S+")
 
 
 @dataclass(frozen=True)
@@ -109,6 +107,11 @@ class Index:
         return len(self._store)
 
     @property
+    def folder(self) -> Path:
+        """Where it lies."""
+        return self._store.folder
+
+    @property
     def made_by(self) -> Identity:
         """The model that made the vectors: its name or path, precision and fingerprint."""
         return self._store.made_by
@@ -151,45 +154,49 @@ class Index:
             )
         return encoder
 
-    def search(self, query: str | Path | Float[Tensor, " width"], top: int = 10) -> list[Hit]:
-        """The `top` nearest pictures, best first; equally near ones in the order of the index.
-        Nothing is approximated.
+    def search(
+        self,
+        query: AnyQuery,
+        top: int = 10,
+        *,
+        threshold: float | None = None,
+    ) -> list[Hit]:
+        """The `top` nearest pictures, best first; equally near ones in the order of the index; with
+        a `threshold` only those with at least this score. Nothing is approximated.
 
-        A `query` is a text, the path of a picture (SHARD.tar/KEY.ENDING, too), or a vector. A
-        string is a path if there is such a file; one that ends like a picture's name must be one.
-        So files are opened: for what strangers typed there is `search_text`.
+        A `query` is a text, the path of a picture (SHARD.tar/KEY.ENDING, too), a vector, or a
+        `Query` of several. A string is a path if there is such a file; one that ends like a
+        picture's name must be one. So files are opened: for what strangers typed there are
+        `search_text`, and `Query.from_text` for several texts.
         """
-        return self._hits(self.encode(query), top)
+        return self.search_many([query], top, threshold=threshold)[0]
 
-    def search_text(self, text: str, top: int = 10) -> list[Hit]:
+    def search_text(self, text: str, top: int = 10, *, threshold: float | None = None) -> list[Hit]:
         """As `search`, of a text, whatever it looks like: no file is looked for."""
-        return self._hits(self.encoder.embed_texts(_checked(text))[0], top)
+        return self.search(Query((Term(text),)), top, threshold=threshold)
 
-    def search_image(self, image: Image, top: int = 10) -> list[Hit]:
+    def search_image(
+        self, image: Image, top: int = 10, *, threshold: float | None = None
+    ) -> list[Hit]:
         """As `search`, of a picture: a path, the bytes of a file, a PIL image or pixels."""
-        return self._hits(self.encoder.embed_images(image)[0], top)
+        picture = Path(image) if isinstance(image, str) else image
+        return self.search(Query((Term(picture),)), top, threshold=threshold)
 
-    def encode(self, query: str | Path | Float[Tensor, " width"]) -> Float[Tensor, " width"]:
+    def search_many(
+        self,
+        queries: Sequence[AnyQuery],
+        top: int = 10,
+        *,
+        threshold: float | None = None,
+    ) -> list[list[Hit]]:
+        """As `search`, of several queries: their texts and pictures are encoded together."""
+        vectors = encode(list(map(as_query, queries)), lambda: self.encoder, self._store.meta.width)
+        return [self._hits(vector, top, threshold) for vector in vectors]
+
+    def encode(self, query: AnyQuery) -> Float[Tensor, " width"]:
         """The unit vector of a query. Raises DataError if it looks like a picture that isn't there,
         a folder or a URL."""
-        if isinstance(query, Tensor):
-            if query.shape != (self._store.meta.width,):
-                raise ConfigError(
-                    f"the query has shape {tuple(query.shape)}; "
-                    f"the index holds [{self._store.meta.width}]"
-                )
-            return normalize(query.detach().float().cpu(), dim=0)
-        if isinstance(query, Path) or os.path.isfile(query):
-            return self.encoder.embed_images(str(query))[0]
-        if member := find_member(query):
-            return self.encoder.embed_images(member.read())[0]
-        if is_picture(query):
-            raise DataError(f"there is no picture {query}")
-        if os.sep in query and os.path.isdir(query):
-            raise DataError(f"{query} is a folder; a query is a text, or one picture")
-        if _URL.fullmatch(query):
-            raise DataError(f"{query} is a URL, and nothing is fetched; save the picture first")
-        return self.encoder.embed_texts(_checked(query))[0]
+        return encode([as_query(query)], lambda: self.encoder, self._store.meta.width)[0]
 
     def median_score(self, vector: Float[Tensor, " width"]) -> float:
         """The score that half of the pictures have: with it a hit's score says how near it is."""
@@ -210,13 +217,16 @@ class Index:
             warnings.warn(f"{said}, and left out; {mend}", DataWarning, stacklevel=2)
         return store.sound
 
-    def _hits(self, vector: Float[Tensor, " width"], top: int) -> list[Hit]:
+    def _hits(
+        self, vector: Float[Tensor, " width"], top: int, threshold: float | None
+    ) -> list[Hit]:
         if top < 1:
             raise ConfigError(f"top {top} must be at least 1")
         scores, rows = self._nearest(vector, top)
         return [
             Hit(self._store.picture(row), score)
             for row, score in zip(rows.tolist(), scores.tolist())
+            if threshold is None or score >= threshold
         ]
 
     def _nearest(
@@ -245,9 +255,3 @@ class Index:
             order = scores.argsort(descending=True, stable=True)[:top]
             best, rows = scores[order], places[order]
         return best, rows
-
-
-def _checked(text: str) -> str:
-    if not text.strip():
-        raise ConfigError("the query is empty; say what to look for")
-    return text
