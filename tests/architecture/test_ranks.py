@@ -15,7 +15,7 @@ RANKS = {
     0: ["bounded", "durable", "errors", "exit_codes", "interrupts", "terminal", "version"],
     1: ["arrays", "components", "named", "threads", "writable"],
     2: ["config"],
-    3: ["batch", "inputs", "nn", "distributed"],
+    3: ["batch", "inputs", "nn", "distributed", "similarity"],
     4: ["models"],
     5: ["weights", "objectives", "data", "optim"],
     6: ["families"],

@@ -28,9 +28,7 @@ def random(*shape: int) -> torch.Tensor:
 
 
 @pytest.mark.parametrize("kind", ["float32", "float16"])
-@pytest.mark.parametrize("tile", [7, 100, 65536])
-def test_equals_sorting_all_scores(tmp_path, monkeypatch, kind, tile):
-    monkeypatch.setattr("diptych.search.index._ROWS", tile)
+def test_equals_sorting_all_scores(tmp_path, kind):
     index = vector_index(tmp_path, random(300, 8), kind)
     query = random(301, 8)[-1]
     scores = index.vectors.float() @ query
@@ -40,11 +38,17 @@ def test_equals_sorting_all_scores(tmp_path, monkeypatch, kind, tile):
     assert [hit.score for hit in hits] == pytest.approx(scores[best].tolist())
 
 
-def test_equals_come_in_the_order_of_the_index(tmp_path, monkeypatch):
-    monkeypatch.setattr("diptych.search.index._ROWS", 3)
+def test_equals_come_in_the_order_of_the_index(tmp_path):
     vectors = torch.eye(2)[[0, 1, 0, 0, 1, 0, 0, 0]]
     hits = vector_index(tmp_path, vectors).search(torch.tensor([1.0, 0.0]), top=4)
     assert [hit.path for hit in hits] == ["/p/0.jpg", "/p/2.jpg", "/p/3.jpg", "/p/5.jpg"]
+
+
+def test_several_queries_find_what_each_finds(tmp_path):
+    index = vector_index(tmp_path, random(50, 8))
+    queries = random(56, 8)[50:]
+    assert index.search_many(queries, top=3) == [index.search(each, top=3) for each in queries]
+    assert index.search_many([]) == []
 
 
 def test_asking_for_more_than_there_are_gives_all(tmp_path):

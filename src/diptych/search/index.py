@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Float
 from torch import Tensor
 
 from diptych.encoder import Encoder, Identity, load
@@ -23,11 +23,12 @@ from diptych.errors import (
 from diptych.inputs import Picture as Image
 from diptych.search.pictures import Picture
 from diptych.search.query import AnyQuery, Query, Term, as_query, encode
+from diptych.search.scan import nearest
 from diptych.search.store import Store
 from diptych.search.update import update
 
 _ROWS = 65536
-"""Vectors compared at a time."""
+"""Vectors of which the median is taken at a time."""
 
 
 @dataclass(frozen=True)
@@ -184,14 +185,17 @@ class Index:
 
     def search_many(
         self,
-        queries: Sequence[AnyQuery],
+        queries: Sequence[AnyQuery] | Tensor,
         top: int = 10,
         *,
         threshold: float | None = None,
     ) -> list[list[Hit]]:
-        """As `search`, of several queries: their texts and pictures are encoded together."""
+        """As `search`, of several queries, such as the rows of a matrix: their texts and pictures
+        are encoded together, and the index's vectors are read once for a thousand of them."""
+        if not len(queries):
+            return []
         vectors = encode(list(map(as_query, queries)), lambda: self.encoder, self._store.meta.width)
-        return [self._hits(vector, top, threshold) for vector in vectors]
+        return self._hits(vectors, top, threshold)
 
     def encode(self, query: AnyQuery) -> Float[Tensor, " width"]:
         """The unit vector of a query. Raises DataError if it looks like a picture that isn't there,
@@ -218,40 +222,20 @@ class Index:
         return store.sound
 
     def _hits(
-        self, vector: Float[Tensor, " width"], top: int, threshold: float | None
-    ) -> list[Hit]:
+        self, vectors: Float[Tensor, "queries width"], top: int, threshold: float | None
+    ) -> list[list[Hit]]:
         if top < 1:
             raise ConfigError(f"top {top} must be at least 1")
-        scores, rows = self._nearest(vector, top)
+        sound = torch.from_numpy(self._sound)
+        scores, rows = nearest(vectors, self.vectors, top, None if sound.all() else sound)
+        found = zip(rows.tolist(), scores.tolist(), strict=True)
+        return [self._of_rows(*best, threshold) for best in found]
+
+    def _of_rows(
+        self, rows: Sequence[int], scores: Sequence[float], threshold: float | None
+    ) -> list[Hit]:
         return [
             Hit(self._store.picture(row), score)
-            for row, score in zip(rows.tolist(), scores.tolist())
+            for row, score in zip(rows, scores, strict=True)
             if threshold is None or score >= threshold
         ]
-
-    def _nearest(
-        self, vector: Float[Tensor, " width"], top: int
-    ) -> tuple[Float[Tensor, " hits"], Int[Tensor, " hits"]]:
-        """The best scores and their rows; between equal scores the lower row wins.
-
-        Exact, in tiles of `_ROWS` vectors: the `top` of all is the `top` of (the `top` so far and
-        the next tile), so memory holds one tile's scores, however large the index.
-        """
-        best, rows = torch.zeros(0), torch.zeros(0, dtype=torch.long)
-        for start in range(0, len(self), _ROWS):
-            # Vectors and query have length 1: their product is the cosine. The best so far come
-            # first, and they are lower rows than all of the tile.
-            tile = torch.from_numpy(np.flatnonzero(self._sound[start : start + _ROWS]))
-            near = self.vectors[start : start + _ROWS].float() @ vector
-            scores = torch.cat([best, near[tile]])
-            places = torch.cat([rows, start + tile])
-            if len(scores) > top:
-                # topk may choose any of several equals at its edge, so it only finds the score
-                # where the edge is, and all that reach it are sorted: far fewer than the tile.
-                edge = scores.topk(top).values[-1]
-                kept = (scores >= edge).nonzero()[:, 0]
-                scores, places = scores[kept], places[kept]
-            # Stable: equals stay in the order of their rows.
-            order = scores.argsort(descending=True, stable=True)[:top]
-            best, rows = scores[order], places[order]
-        return best, rows

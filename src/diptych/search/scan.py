@@ -1,0 +1,136 @@
+"""The nearest of many vectors, exactly: fast products find candidates, exact ones rank them."""
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+from diptych.similarity import FastProducts, exact_matrix, exact_products
+
+_NUMBERS = 2**19
+"""Of a tile, for each thread: 2 MB in float32, which stay near the processor."""
+_QUERIES = 1024
+"""At a time: with a tile, 4 MB of scores for each thread."""
+_PENDING = 32
+"""Candidates of a query, or `top` if that is more, that wait for their exact scores together."""
+_PAIRS = 512
+"""Of which the exact scores are computed at a time: two megabytes a thousand numbers."""
+_SHARE = 32
+"""A tile of which more than one in so many pairs is a candidate is computed exactly at once."""
+
+
+def nearest(
+    queries: Float[Tensor, "queries width"],
+    vectors: Float[Tensor, "rows width"],
+    top: int,
+    allowed: Bool[Tensor, " rows"] | None = None,
+) -> tuple[Float[Tensor, "queries found"], Int[Tensor, "queries found"]]:
+    """The `top` greatest products of each query and their rows, the best first; of equal ones the
+    lower row wins. Fewer than `top` where fewer rows are there, or are `allowed`.
+
+    All on the CPU. `vectors` have length 1, are float32 or float16, and may be memory-mapped: they
+    are read once for up to a thousand queries, in tiles, of which little is in memory. Nothing is
+    approximated: scores are float64 products, rounded to float32 (`diptych.similarity`).
+
+    >>> import torch
+    >>> from diptych.search import nearest
+    >>> scores, rows = nearest(torch.eye(3), torch.eye(3)[[2, 0, 0]], top=2)
+    >>> rows.tolist()
+    [[1, 2], [0, 1], [0, 1]]
+    """
+    queries = queries.float()
+    rows = torch.arange(len(vectors)) if allowed is None else allowed.nonzero()[:, 0]
+    if not (len(queries) and len(rows)):
+        found = min(top, len(rows))
+        return torch.zeros(len(queries), found), torch.zeros(len(queries), found, dtype=torch.long)
+    parts = [_scan(part, vectors, rows, top) for part in queries.split(_QUERIES)]
+    return torch.cat([best.scores for best in parts]), torch.cat([best.rows for best in parts])
+
+
+def _scan(queries: Tensor, vectors: Tensor, rows: Tensor, top: int) -> "_Best":
+    best, fast = _Best(queries, vectors, top), FastProducts(queries)
+    step = max(1, _NUMBERS * torch.get_num_threads() // vectors.shape[1])
+    for some in rows.split(step):
+        first, last = int(some[0]), int(some[-1])
+        # Rows that lie together are looked at where they are; others are copied together.
+        together = last - first + 1 == len(some)
+        tile = vectors[first : last + 1] if together else vectors[some]
+        # Until there are `top`, each is among the best.
+        if not (best.is_full and best.add_some(fast, tile, some)):
+            best.add_all(tile, some)
+    best.settle()
+    return best
+
+
+class _Best:
+    """The best of the rows that were added, which come in order."""
+
+    def __init__(
+        self, queries: Float[Tensor, "queries width"], vectors: Float[Tensor, "all width"], top: int
+    ):
+        self._queries, self._vectors, self._top = queries, vectors, top
+        self.scores = torch.zeros(len(queries), 0)
+        self.rows = torch.zeros(len(queries), 0, dtype=torch.long)
+        self._pending = list[tuple[Tensor, Tensor]]()
+        self._waiting = 0
+
+    @property
+    def is_full(self) -> bool:
+        return self.scores.shape[1] == self._top
+
+    def add_all(self, tile: Float[Tensor, "rows width"], rows: Int[Tensor, " rows"]) -> None:
+        """Add them with their exact scores."""
+        self.settle()
+        scores = exact_matrix(self._queries, tile)
+        # topk may take any of several equals at its edge, so it only says where that is.
+        edges = scores.topk(min(self._top, len(rows))).values[:, -1:]
+        chosen = scores >= edges
+        query, place = chosen.nonzero(as_tuple=True)
+        self._merge(query, rows[place], scores[chosen])
+
+    def add_some(
+        self, fast: FastProducts, tile: Float[Tensor, "rows width"], rows: Int[Tensor, " rows"]
+    ) -> bool:
+        """Add those that may be among the best; False, and nothing, if they are too many."""
+        lowest = fast.lowest(self.scores[:, -1])
+        near = fast(tile) >= lowest[:, None]
+        # NumPy's takes a tenth of the time of torch's.
+        found = torch.from_numpy(np.flatnonzero(near.numpy()))
+        if len(found) * _SHARE > near.numel():
+            return False
+        self._pending.append((found // len(rows), rows[found % len(rows)]))
+        self._waiting += len(found)
+        if self._waiting > len(self.rows) * max(_PENDING, self._top):
+            self.settle()
+        return True
+
+    def settle(self) -> None:
+        """Rank what waits by its exact scores."""
+        if not self._pending:
+            return
+        query, rows = map(torch.cat, zip(*self._pending, strict=True))
+        parts = zip(query.split(_PAIRS), rows.split(_PAIRS), strict=True)
+        scores = [exact_products(self._queries[of], self._vectors[row]) for of, row in parts]
+        self._pending, self._waiting = [], 0
+        self._merge(query, rows, torch.cat(scores))
+
+    def _merge(
+        self,
+        query: Int[Tensor, " pairs"],
+        rows: Int[Tensor, " pairs"],
+        scores: Float[Tensor, " pairs"],
+    ) -> None:
+        if self.is_full:  # an equal one has a higher row than what is there
+            better = scores > self.scores[query, -1]
+            query, rows, scores = query[better], rows[better], scores[better]
+        count, had = self.scores.shape
+        of = torch.cat([torch.arange(count).repeat_interleave(had), query])
+        rows = torch.cat([self.rows.flatten(), rows])
+        scores = torch.cat([self.scores.flatten(), scores])
+        # By query, then by score, then by row: stable, and the rows are in order.
+        order = scores.argsort(descending=True, stable=True)
+        order = order[of[order].argsort(stable=True)]
+        pairs = of.bincount(minlength=count)
+        first, kept = pairs.cumsum(0) - pairs, min(self._top, int(pairs.min()))
+        order = order[first[:, None] + torch.arange(kept)]
+        self.rows, self.scores = rows[order], scores[order]

@@ -1,0 +1,45 @@
+"""Fast products keep the promise of their error."""
+
+import pytest
+import torch
+from torch.nn.functional import normalize
+
+from diptych import similarity
+from diptych.similarity import FastProducts, exact_matrix, exact_products
+
+
+@pytest.mark.parametrize("half", [False, True])
+@pytest.mark.parametrize("kind", [torch.float32, torch.float16])
+@pytest.mark.parametrize("width", [3, 512])
+def test_the_exact_product_lies_between_the_bounds(monkeypatch, half, kind, width):
+    monkeypatch.setattr(similarity, "has_half_products", lambda: half)
+    generator = torch.Generator().manual_seed(0)
+    queries = normalize(torch.randn(6, width, generator=generator), dim=1)
+    others = torch.randn(400, width, generator=generator)
+    # Near the query, and far from it; numbers that rounding moves by all it may.
+    vectors = normalize(torch.cat([others, queries.repeat(50, 1) + others[:300] / 50]), dim=1)
+    vectors = torch.cat([vectors, normalize(torch.full((1, width), 1 + 2.0**-8), dim=1)]).to(kind)
+    fast, exact = FastProducts(queries), exact_matrix(queries, vectors)
+    for start in (0, 256):  # buffers are used again
+        scores, true = fast(vectors[start : start + 256]).clone(), exact[:, start : start + 256]
+        for column in range(true.shape[1]):
+            edges = true[:, column]
+            assert (scores[:, column] >= fast.lowest(edges)).all()
+            assert (scores[:, column] <= fast.highest(edges)).all()
+
+
+def test_longer_vectors_have_a_larger_error():
+    queries, vectors = torch.eye(4) * 3, torch.eye(4) * 5
+    assert torch.equal(
+        FastProducts(queries, 5.0).error, 3 * 5 * FastProducts(torch.eye(4), 1.0).error
+    )
+    scores, lowest = FastProducts(queries, 5.0)(vectors), FastProducts(queries, 5.0).lowest
+    assert (scores.diagonal() >= lowest(torch.full((4,), 15.0))).all()
+
+
+def test_a_score_is_that_of_its_pair_alone():
+    generator = torch.Generator().manual_seed(0)
+    queries, vectors = torch.randn(9, 77, generator=generator), torch.randn(50, 77)
+    matrix = exact_matrix(queries, vectors)
+    for query in range(9):
+        assert torch.equal(exact_products(queries[query], vectors), matrix[query])
