@@ -46,6 +46,12 @@ def test_a_batch_of_neither_text_nor_picture_is_refused():
         MtebModel(tiny.encoder()).encode([{"audio": [0]}])
 
 
+def test_what_loads_a_model_is_refused_beside_a_loaded_one():
+    for given in ({"device": "cpu"}, {"revision": "main"}, {"dtype": "bf16"}):
+        with pytest.raises(ConfigError, match="give them to diptych.load"):
+            MtebModel(tiny.encoder(), **given)
+
+
 @pytest.mark.filterwarnings("ignore")  # of its own and of scikit-learn on two pictures
 def test_mteb_itself_runs_it_and_its_file_is_read(tmp_path):
     mteb = pytest.importorskip("mteb")

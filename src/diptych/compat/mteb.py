@@ -47,9 +47,16 @@ class MtebModel:
         device: str | None = None,
         **options: Any,
     ):
-        if revision and isinstance(model, str | Path):
-            model = f"{model}@{revision}"
-        self.encoder = model if isinstance(model, Encoder) else load(model, device, **options)
+        if isinstance(model, Encoder):
+            if revision or device or options:
+                raise ConfigError(
+                    "revision, device and options are for loading a model, and this Encoder is "
+                    "loaded: give them to diptych.load"
+                )
+            self.encoder = model
+        else:
+            place = f"{model}@{revision}" if revision else model
+            self.encoder = load(place, device, **options)
 
     def encode(
         self, inputs: Iterable[Mapping[str, Any]], *, batch_size: int = 32, **others: Any

@@ -5,7 +5,23 @@ beside them stands in `LATER`.
 """
 
 from dataclasses import dataclass, field
-from typing import Any, Literal, NamedTuple
+from typing import Any, ClassVar, Literal, NamedTuple
+
+from diptych.config.ranges import (
+    Above,
+    Context,
+    Count,
+    Factor,
+    Finite,
+    Layers,
+    Pixels,
+    Ranged,
+    Seed,
+    ShareBelowAll,
+    ShareOfSome,
+    Some,
+    Workers,
+)
 
 Kind = Literal["translated", "remarked", "refused"]
 
@@ -40,16 +56,19 @@ _COCA = "0 trains a CoCa model's contrast alone; its captioning loss isn't train
 
 
 @dataclass(frozen=True, kw_only=True)
-class Options:
-    """A command line of `open_clip_train.main`."""
+class Options(Ranged):
+    """A command line of `open_clip_train.main`. Raises ConfigError for a number out of its
+    range."""
+
+    flags: ClassVar[str] = "--"
 
     train_data: str | None = _to(None, "--data.path")
     train_data_upsampling_factors: str | None = _to(None, "--data.upsample")
     val_data: str | None = _to(None, "--evaluation.pairs")
-    train_num_samples: int | None = _to(
+    train_num_samples: Some | None = _to(
         None, "of shards: --steps, by open_clip's count of an epoch; of a table: its rows are"
     )
-    val_num_samples: int | None = _said(None, "pairs are counted")
+    val_num_samples: Count | None = _said(None, "pairs are counted")
     dataset_type: Literal["webdataset", "csv", "synthetic", "auto"] = _to(
         "auto", "--data.path, whose ending says it; synthetic:COUNT"
     )
@@ -63,29 +82,29 @@ class Options:
     logs: str = _to("./logs/", "--out LOGS/NAME")
     log_local: bool = _said(False, "the first process alone writes")
     name: str | None = _to(None, "--out LOGS/NAME; without it open_clip's, but for the date")
-    workers: int = _to(4, "--data.workers")
-    batch_size: int = _to(64, "--batch-size, times --accum-freq, times the processes")
-    epochs: int = _to(32, "--epochs, or --steps")
-    epochs_cooldown: int | None = _to(None, "--optim.cooldown, as a share of all steps")
-    lr: float | None = _to(None, "--optim.lr; without it 5e-4")
-    beta1: float | None = _to(None, "--optim.betas; without it 0.9")
-    beta2: float | None = _to(
+    workers: Workers = _to(4, "--data.workers")
+    batch_size: Some = _to(64, "--batch-size, times --accum-freq, times the processes")
+    epochs: Some = _to(32, "--epochs, or --steps")
+    epochs_cooldown: Count | None = _to(None, "--optim.cooldown, as a share of all steps")
+    lr: Above | None = _to(None, "--optim.lr; without it 5e-4")
+    beta1: ShareBelowAll | None = _to(None, "--optim.betas; without it 0.9")
+    beta2: ShareBelowAll | None = _to(
         None, "--optim.betas; without it 0.98 if the model is a ViT, or 0.999"
     )
-    eps: float | None = _to(None, "--optim.eps; without it 1e-6 if the model is a ViT, or 1e-8")
-    wd: float = _to(0.2, "--optim.weight-decay, --optim.decayed tensors")
-    momentum: float | None = _to(None, "of --opt timm/sgd: --optim.momentum")
-    warmup: int = _to(10000, "--optim.warmup")
+    eps: Factor | None = _to(None, "--optim.eps; without it 1e-6 if the model is a ViT, or 1e-8")
+    wd: Factor = _to(0.2, "--optim.weight-decay, --optim.decayed tensors")
+    momentum: ShareBelowAll | None = _to(None, "of --opt timm/sgd: --optim.momentum")
+    warmup: Count = _to(10000, "--optim.warmup")
     opt: str = _to("adamw", "--optim.name; timm/adamw, timm/lamb, timm/lion and timm/sgd, too")
     use_bn_sync: bool = _to(False, "always so")
     skip_scheduler: bool = _to(False, "--optim.schedule constant, --optim.warmup 0")
     lr_scheduler: str = _to("cosine", "--optim.schedule; const-cooldown: with --optim.cooldown")
-    lr_cooldown_end: float = _to(0.0, "--optim.final-lr")
-    lr_cooldown_power: float = _to(1.0, "--optim.cooldown-power")
-    save_frequency: int = _to(1, "--save.every-epochs, or --save.every-steps")
+    lr_cooldown_end: Factor = _to(0.0, "--optim.final-lr")
+    lr_cooldown_power: Above = _to(1.0, "--optim.cooldown-power")
+    save_frequency: Count = _to(1, "--save.every-epochs, or --save.every-steps")
     save_most_recent: bool = _to(False, "--save.every-epochs 1")
-    zeroshot_frequency: int = _to(2, "--evaluation.every-epochs, or --evaluation.every-steps")
-    val_frequency: int = _to(1, "as --zeroshot-frequency; the more frequent one counts for both")
+    zeroshot_frequency: Count = _to(2, "--evaluation.every-epochs, or --evaluation.every-steps")
+    val_frequency: Count = _to(1, "as --zeroshot-frequency; the more frequent one counts for both")
     resume: str | None = _to(None, "latest: --resume-if-any; a path is refused")
     precision: Literal[
         "amp", "amp_bf16", "amp_bfloat16", "bf16", "fp16", "pure_bf16", "pure_fp16", "fp32"
@@ -97,10 +116,10 @@ class Options:
         "timm's weights aren't fetched by themselves: diptych train … --model.image.init FILE",
     )
     lock_image: bool = _to(False, "--model.image.freeze")
-    lock_image_unlocked_groups: int = _to(0, "--model.image.unlocked-layers")
+    lock_image_unlocked_groups: Layers = _to(0, "--model.image.unlocked-layers")
     lock_image_freeze_bn_stats: bool = _to(False, "always so, of locked layers")
-    image_mean: tuple[float, ...] | None = _to(None, _CHANGED)
-    image_std: tuple[float, ...] | None = _to(None, _CHANGED)
+    image_mean: tuple[Finite, ...] | None = _to(None, _CHANGED)
+    image_std: tuple[Above, ...] | None = _to(None, _CHANGED)
     image_interpolation: Literal["bicubic", "bilinear", "random"] | None = _to(
         None, f"{_CHANGED}; random is refused"
     )
@@ -109,15 +128,15 @@ class Options:
     grad_checkpointing: bool = _to(False, "--model.image.checkpointing, --model.text.checkpointing")
     local_loss: bool = _to(False, "always so: the gradient is that of the whole batch")
     gather_with_grad: bool = _to(False, "always so: the gradient is that of the whole batch")
-    force_context_length: int | None = _to(None, _CHANGED)
-    force_image_size: tuple[int, ...] | None = _to(None, "--model.image.size")
+    force_context_length: Context | None = _to(None, _CHANGED)
+    force_image_size: tuple[Pixels, ...] | None = _to(None, "--model.image.size")
     force_quick_gelu: bool = _to(False, _CHANGED)
-    force_patch_dropout: float | None = _to(None, "--model.image.patch-dropout")
+    force_patch_dropout: ShareBelowAll | None = _to(None, "--model.image.patch-dropout")
     force_custom_text: bool = _said(False, "there is one class for all text towers")
     torchscript: bool = _said(False, "nothing is scripted; --torchcompile compiles")
     torchcompile: bool = _to(False, "--compile")
     trace: bool = _no(False, "a traced model can't be trained")
-    accum_freq: int = _to(1, "--batch-size, and --micro-batch of --batch-size here")
+    accum_freq: Some = _to(1, "--batch-size, and --micro-batch of --batch-size here")
     device: str = _to("cuda", "the GPU if there is one; CUDA_VISIBLE_DEVICES says which")
     dist_url: str | None = _to(None, "env:// is torchrun's; others are refused")
     dist_backend: str | None = _said(None, "NCCL on GPUs, Gloo on CPUs")
@@ -131,16 +150,16 @@ class Options:
     no_set_device_rank: bool = _no(
         False, "let each process see all GPUs of its machine, as torchrun starts it"
     )
-    seed: int = _to(0, "--seed; another order of the data and other draws than open_clip's")
-    grad_clip_norm: float | None = _to(None, "--optim.max-norm")
+    seed: Seed = _to(0, "--seed; another order of the data and other draws than open_clip's")
+    grad_clip_norm: Factor | None = _to(None, "--optim.max-norm")
     lock_text: bool = _to(False, "--model.text.freeze")
-    lock_text_unlocked_layers: int = _to(0, "--model.text.unlocked-layers")
+    lock_text_unlocked_layers: Layers = _to(0, "--model.text.unlocked-layers")
     lock_text_freeze_layer_norm: bool = _to(False, "always so, of locked layers")
-    log_every_n_steps: int = _to(100, "--track.every-steps")
-    coca_caption_loss_weight: float = _to(2.0, _COCA)
-    coca_contrastive_loss_weight: float = _to(1.0, "of a CoCa model: 1")
+    log_every_n_steps: Some = _to(100, "--track.every-steps")
+    coca_caption_loss_weight: Factor = _to(2.0, _COCA)
+    coca_contrastive_loss_weight: Factor = _to(1.0, "of a CoCa model: 1")
     remote_sync: str | None = _no(None, _SYNC)
-    remote_sync_frequency: int = _said(300, _SYNC)
+    remote_sync_frequency: Count = _said(300, _SYNC)
     remote_sync_protocol: Literal["s3", "fsspec"] = _said("s3", _SYNC)
     delete_previous_checkpoint: bool = _to(False, "--save.keep 1; without it all are kept")
     distill_model: str | None = _to(
@@ -151,8 +170,8 @@ class Options:
     siglip: bool = _to(False, "--objective siglip; the scale isn't clamped")
     loss_dist_impl: str | None = _said(None, "the loss is the same, however it travels")
 
-    image_layer_decay: float | None = _to(None, "--model.image.layer-decay")
-    text_layer_decay: float | None = _to(None, "--model.text.layer-decay")
+    image_layer_decay: ShareOfSome | None = _to(None, "--model.image.layer-decay")
+    text_layer_decay: ShareOfSome | None = _to(None, "--model.text.layer-decay")
     image_key: str | None = _to(None, "of shards: --data.image-key")
     text_key: str | None = _to(None, "of shards: --data.caption-key")
     json_text_key: str | None = _to(None, "of shards: --data.caption-key, a field of the .json")
@@ -161,7 +180,7 @@ class Options:
     fsdp_offload_cpu: bool = _to(False, "--shard.offload")
 
     dry_run: bool = _to(False, "ours: print what would be run, and end")
-    processes: int | None = _to(None, "ours, of --dry-run: for so many processes")
+    processes: Some | None = _to(None, "ours, of --dry-run: for so many processes")
 
 
 OWN = ("dry_run", "processes")

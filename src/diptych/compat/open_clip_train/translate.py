@@ -1,6 +1,5 @@
 """From a command line of open_clip_train to a Run."""
 
-import math
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -8,12 +7,12 @@ from typing import Any
 import torch
 
 from diptych import recipes
+from diptych.compat.open_clip_train.data import data_of
 from diptych.compat.open_clip_train.model import model_of, weights_of
 from diptych.compat.open_clip_train.optim import optim_of
 from diptych.compat.open_clip_train.options import Options
 from diptych.config import (
     ClipObjectiveConfig,
-    DataConfig,
     DistillObjectiveConfig,
     EvaluationConfig,
     ObjectiveConfig,
@@ -27,7 +26,6 @@ from diptych.errors import ConfigError, UnknownNameError
 
 RECIPE = "clip-vit-b-32"
 """Of which the command that is printed says the differences."""
-_TABLES, _SHARDS = ("csv", "tsv"), ("tar",)
 _ALL = "all"
 """Of `--report-to`."""
 
@@ -56,11 +54,10 @@ def translate(options: Options, processes: int = 1, gpu: bool | None = None) -> 
     >>> run.model.name, run.batch_size, run.optim.betas, run.data.separator
     ('ViT-B-32', 32, (0.9, 0.98), '\\\\t')
     """
-    _refuse_counts(options)
     on_gpu = torch.cuda.is_available() if gpu is None else gpu
     remarks = _machine(options, processes, on_gpu)
     base = recipes.get(RECIPE)
-    data, epoch = _data(options, base.data, processes)
+    data, epoch = data_of(options, base.data, processes)
     evaluation, said = _evaluation(options, base.evaluation, epoch)
     model, of_model = model_of(options)
     pairs = options.batch_size * processes
@@ -84,19 +81,6 @@ def translate(options: Options, processes: int = 1, gpu: bool | None = None) -> 
         out=_out(options),
     )
     return Translation(run, _resume(options), (*remarks, *of_model, *said))
-
-
-def _refuse_counts(options: Options) -> None:
-    """Raises ConfigError for numbers that an epoch's steps can't be counted with."""
-    for flag, value in (
-        ("--batch-size", options.batch_size),
-        ("--accum-freq", options.accum_freq),
-        ("--epochs", options.epochs),
-        ("--train-num-samples", options.train_num_samples),
-        ("--processes", options.processes),
-    ):
-        if value is not None and value < 1:
-            raise ConfigError(f"{flag} {value} must be a number of at least 1")
 
 
 def _machine(options: Options, processes: int, on_gpu: bool) -> list[str]:
@@ -123,101 +107,6 @@ def _machine(options: Options, processes: int, on_gpu: bool) -> list[str]:
             "it is"
         )
     return remarks
-
-
-def _data(options: Options, base: DataConfig, processes: int) -> tuple[DataConfig, int]:
-    """The data, and how many steps open_clip takes an epoch for; 0: it is all samples once."""
-    kind, path = _kind(options)
-    data = replace(base, path=path, workers=options.workers, resample=options.dataset_resampled)
-    if factors := options.train_data_upsampling_factors:
-        if not options.dataset_resampled:
-            raise ConfigError("--train-data-upsampling-factors needs --dataset-resampled")
-        data = replace(data, upsample=_factors(factors))
-    if options.aug_cfg:
-        data = replace(data, augment=replace(data.augment, **_crop(options.aug_cfg)))
-    if kind == "csv":
-        separator = options.csv_separator.replace("\t", "\\t")
-        keys = {"image_key": options.csv_img_key, "caption_key": options.csv_caption_key}
-        return replace(data, separator=separator, **keys), 0
-    if kind == "synthetic":
-        return data, 0
-    captions = options.json_text_key or options.text_key or "txt"
-    keys = {"image_key": options.image_key or "jpg;png;jpeg;webp", "caption_key": captions}
-    return replace(data, **keys), _steps_of_shards(options, processes)
-
-
-def _kind(options: Options) -> tuple[str, str]:
-    """webdataset, csv or synthetic; and the path here."""
-    kind, path = options.dataset_type, options.train_data or ""
-    if kind == "synthetic":
-        if not options.train_num_samples:
-            raise ConfigError("--dataset-type synthetic needs --train-num-samples")
-        return kind, f"synthetic:{options.train_num_samples}"
-    if not path:
-        raise ConfigError(_no_data(options))
-    if kind != "auto":
-        return kind, path
-    ending = path.rpartition(".")[2]
-    if ending in (*_TABLES, *_SHARDS):
-        return "csv" if ending in _TABLES else "webdataset", path
-    raise ConfigError(
-        f"--train-data {path}: the ending .{ending} doesn't say what it is; say --dataset-type "
-        "webdataset or csv"
-    )
-
-
-def _no_data(options: Options) -> str:
-    """What to do in place of a command line that only evaluates."""
-    model = weights_of(options.model, options.pretrained) if options.pretrained else options.model
-    if options.imagenet_val or options.imagenet_v2:
-        command = f"`diptych evaluate {model} --tasks imagenet1k --data-root FOLDER`"
-    elif options.val_data:
-        command = f"`diptych evaluate {model} --data {options.val_data}`"
-    else:
-        command = "`diptych evaluate --help`"
-    return f"there is no --train-data; to evaluate alone: {command}"
-
-
-def _factors(text: str) -> tuple[float, ...]:
-    try:
-        return tuple(map(float, text.split("::")))
-    except ValueError as error:
-        raise ConfigError(
-            f"--train-data-upsampling-factors {text} must be numbers joined by ::"
-        ) from error
-
-
-def _crop(asked: dict[str, Any]) -> dict[str, Any]:
-    """Of open_clip's `AugmentationCfg`; what isn't set there changes nothing."""
-    crop = dict[str, tuple[Any, ...]]()
-    for name, value in asked.items():
-        if name in ("scale", "ratio") and value:
-            if not isinstance(value, tuple | list):
-                raise ConfigError(f"--aug-cfg {name}={value} must be two numbers: {name}=(0.9,1.0)")
-            crop[name] = tuple(value)
-        if name not in ("scale", "ratio") and value:
-            raise ConfigError(
-                f"--aug-cfg {name}={value} has no counterpart: of plain crops scale and ratio are "
-                "set"
-            )
-    return crop
-
-
-def _steps_of_shards(options: Options, processes: int) -> int:
-    """As open_clip counts: batches of an epoch, rounded up twice, to whole ones and to as many for
-    each loader process. 0: all samples that the shards hold, which are counted when they are
-    opened."""
-    if not options.train_num_samples:
-        return 0
-    batches = math.ceil(options.train_num_samples / (options.batch_size * processes))
-    workers = max(1, options.workers)
-    steps = math.ceil(batches / workers) * workers // options.accum_freq
-    if not steps:
-        raise ConfigError(
-            f"--train-num-samples {options.train_num_samples} are no whole step of --accum-freq "
-            f"{options.accum_freq} batches"
-        )
-    return steps
 
 
 def _when(frequency: int, epoch: int) -> dict[str, Any]:
@@ -310,6 +199,9 @@ def _precision(options: Options, on_gpu: bool) -> Any:
 def _out(options: Options) -> str:
     if options.logs.lower() == "none" or not options.logs:
         raise ConfigError(f"--logs {options.logs}: a run is always saved; name a folder")
+    name = Path(options.name or "")
+    if name.is_absolute() or ".." in name.parts:
+        raise ConfigError(f"--name {name} leads out of --logs {options.logs}; name a folder in it")
     parts = (
         f"model_{options.model.replace('/', '-')}",
         f"lr_{optim_of(options).lr}",
