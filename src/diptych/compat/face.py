@@ -1,6 +1,6 @@
 """A model of ours with open_clip's face."""
 
-from collections.abc import Iterator, MutableMapping
+from collections.abc import Iterator
 from typing import Any, TypeVar
 
 import torch
@@ -8,26 +8,25 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from diptych.compat import intermediates
-from diptych.compat.blocks import PatchDropout, Transformer
+from diptych.compat.blocks import Transformer
 from diptych.compat.locks import check_norms_frozen
 from diptych.compat.names import (
     DECODER,
     TEXT,
     VISUAL,
     Renamed,
-    in_open_clips_names,
     part_of,
     table_of,
-    taken,
     text_prefix,
 )
-from diptych.compat.native import text_of, tower_again, vision_of
+from diptych.compat.native import text_of, vision_of
 from diptych.compat.options import refuse
+from diptych.compat.state import rename_loaded, rename_saved
 from diptych.compat.text import PARTS, Reading, TextTransformer, encode, lock
 from diptych.compat.text import intermediates as intermediates_of_text
-from diptych.compat.towers import OpenClipDecoder, OpenClipText, OpenClipTower, OpenClipVisual
+from diptych.compat.towers import OpenClipDecoder, OpenClipText, OpenClipVisual
+from diptych.compat.unwrapping import reshaped, unwrap
 from diptych.compat.vision import VisionTransformer
-from diptych.config import TowerConfig
 from diptych.encoder.captions import limits_of, write_ids
 from diptych.errors import ConfigError
 from diptych.inputs import tokenizer_of
@@ -39,8 +38,6 @@ from diptych.weights.mapping import Table
 
 M = TypeVar("M", bound="OpenClipModel")
 _PARTS = {VISUAL: "image.", TEXT: "text.", DECODER: "decoder."}
-_NOT_OF_TEXT = (VISUAL, DECODER, "logit_scale", "logit_bias", "image_tokens.", "text_tokens.")
-"""What names of other parts than the text tower begin with."""
 
 
 class OpenClipModel(Renamed):
@@ -90,11 +87,11 @@ class OpenClipModel(Renamed):
         decoder = clip.decoder
         self.text_decoder = None if decoder is None else OpenClipDecoder(decoder, config)
         self.image_tokens, self.text_tokens = clip.image_tokens, clip.text_tokens
-        self.logit_scale = _reshaped(clip.logit_scale)
+        self.logit_scale = reshaped(clip.logit_scale)
         """The logarithm of the factor on cosine similarities, of shape []."""
-        self.logit_bias = None if clip.logit_bias is None else _reshaped(clip.logit_bias)
-        self.register_state_dict_post_hook(_rename_saved)
-        self.register_load_state_dict_pre_hook(_rename_loaded)
+        self.logit_bias = None if clip.logit_bias is None else reshaped(clip.logit_bias)
+        self.register_state_dict_post_hook(rename_saved)
+        self.register_load_state_dict_pre_hook(rename_loaded)
 
     @classmethod
     def of(
@@ -107,9 +104,9 @@ class OpenClipModel(Renamed):
 
     def reshape_scale(self, *shape: int) -> None:
         """Give scale and bias this shape of one number."""
-        self.logit_scale = _reshaped(self.logit_scale, *shape)
+        self.logit_scale = reshaped(self.logit_scale, *shape)
         if self.logit_bias is not None:
-            self.logit_bias = _reshaped(self.logit_bias, *shape)
+            self.logit_bias = reshaped(self.logit_bias, *shape)
 
     def _say_preprocessing(self) -> None:
         """As open_clip's factories leave it at the image tower."""
@@ -159,34 +156,7 @@ class OpenClipModel(Renamed):
         """The model as Diptych has it, of the numbers as they are now; matrices and tables are the
         same memory, projections, scale and bias are copies. Raises ConfigError where parts were
         taken away or replaced."""
-        config = self.config
-        decoder = None if self.text_decoder is None else self.text_decoder.tower
-        prefix = text_prefix(self.table.rules)
-        parts = {name: getattr(self, name, None) for name in (*PARTS, "visual", "text")}
-        if self.text_beside:
-            of_text = nn.Module()
-            for name in PARTS:
-                setattr(of_text, name, parts[name])
-        else:
-            of_text = parts["text"]
-        image = self._ours(config.image, parts["visual"], part_of(self.table, "image.", VISUAL))
-        text = self._ours(config.text, of_text, part_of(self.table, "text.", prefix))
-        clip = Clip(config, image, text, decoder)
-        clip.image_tokens, clip.text_tokens = self.image_tokens, self.text_tokens
-        clip.logit_scale = _reshaped(self.logit_scale, 1)
-        clip.logit_bias = None if self.logit_bias is None else _reshaped(self.logit_bias, 1)
-        clip.training = self.training
-        return clip
-
-    def _ours(self, config: TowerConfig, part: Any, table: Table) -> Tower[Any]:
-        if isinstance(part, OpenClipTower):
-            return part.tower
-        tensors = {} if part is None else part.state_dict(keep_vars=True)
-        tower = tower_again(config, self.config.embed_dim, table, tensors, self.training)
-        drop = part.patch_dropout if isinstance(part, VisionTransformer) else None
-        if isinstance(drop, PatchDropout) and drop.share:
-            tower.set_patch_dropout(drop.share)
-        return tower
+        return unwrap(self, self.table)
 
     @property
     def dtype(self) -> torch.dtype:
@@ -348,41 +318,3 @@ class LogitsModel(OpenClipModel):
 def _pooled(output: Any) -> Tensor:
     """Of a tower, whatever its `output_tokens`."""
     return output[0] if isinstance(output, tuple) else output
-
-
-def _reshaped(parameter: nn.Parameter, *shape: int) -> nn.Parameter:
-    """A parameter of this shape over the same number."""
-    return nn.Parameter(parameter.detach().reshape(shape), parameter.requires_grad)
-
-
-def _rename_saved(
-    model: OpenClipModel, state: MutableMapping[str, Any], prefix: str, metadata: dict[str, Any]
-) -> None:
-    """The towers have renamed their own; in open_clip's `CLIP` the text tower's parts stand a level
-    up."""
-    if _is_below(model):
-        for name, tensor in taken(state, f"{prefix}{TEXT}").items():
-            state[prefix + name] = tensor
-
-
-def _rename_loaded(
-    model: OpenClipModel,
-    state: MutableMapping[str, Any],
-    prefix: str,
-    metadata: dict[str, Any],
-    strict: bool,
-    missing: list[str],
-    unexpected: list[str],
-    errors: list[str],
-) -> None:
-    """The other way round, from whatever layout."""
-    given, known = taken(state, prefix), model.state_dict()
-    for name, tensor in in_open_clips_names(given, known, model.table).items():
-        of_text = _is_below(model) and not name.startswith(_NOT_OF_TEXT)
-        state[f"{prefix}{TEXT if of_text else ''}{name}"] = tensor
-
-
-def _is_below(model: OpenClipModel) -> bool:
-    """Whether the text tower is one of Diptych's that open_clip has beside the other one."""
-    text = model.__dict__["_modules"].get("text")
-    return isinstance(text, OpenClipText) and text.beside
