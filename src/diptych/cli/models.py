@@ -15,11 +15,10 @@ from diptych.cli.show import say
 from diptych.config import ClipConfig
 from diptych.config.ranges import Factor
 from diptych.config.serialize import to_dict
+from diptych.pretrained import Claim, Entry, Weights
 
 if TYPE_CHECKING:
     from torch import nn
-
-    from diptych.pretrained import Claim, Entry, Weights
 
 _WIDTH = 100
 _INDENT = 14
@@ -91,11 +90,11 @@ def run(arguments: Sequence[str]) -> None:
             _print(label, texts)
 
 
-def _writes(entry: "Entry") -> bool:
+def _writes(entry: Entry) -> bool:
     return isinstance(entry.config, ClipConfig) and entry.config.decoder is not None
 
 
-def _compare(entries: list["Entry"], options: Models) -> None:
+def _compare(entries: list[Entry], options: Models) -> None:
     """The lines of `--sort`."""
     found: list[Row] = []
     at_most(options.under)  # before minutes are spent
@@ -111,7 +110,7 @@ def _compare(entries: list["Entry"], options: Models) -> None:
         say("no published weights of these models are within these bounds")
 
 
-def _record(entry: "Entry") -> dict[str, Any]:
+def _record(entry: Entry) -> dict[str, Any]:
     tagged = {name: file for name, file in pretrained.published(entry) if file not in entry.weights}
     return to_dict(entry) | {
         "tagged": {name: to_dict(file) for name, file in tagged.items()},
@@ -119,7 +118,7 @@ def _record(entry: "Entry") -> dict[str, Any]:
     }
 
 
-def _sizes(entry: "Entry") -> dict[str, _Size]:
+def _sizes(entry: Entry) -> dict[str, _Size]:
     """Of `all`, and of each tower by its name."""
     if recorded := pretrained.sizes(entry.name):
         towers = {name: _Size(*count) for name, count in recorded.items()}
@@ -161,14 +160,14 @@ def _gflops(size: _Size) -> str:
     return f"{size.flops / 1e9:,.2f}"
 
 
-def _summary(entry: "Entry") -> Iterator[tuple[str, list[str]]]:
+def _summary(entry: Entry) -> Iterator[tuple[str, list[str]]]:
     """Where weights are, and what was claimed."""
     yield "weights", [_address(file) for file in entry.weights]
     yield "claimed", _claims(entry)
     yield "by tag", _by_tag(entry, most=_TAGS)
 
 
-def _by_tag(entry: "Entry", most: int | None = None) -> list[str]:
+def _by_tag(entry: Entry, most: int | None = None) -> list[str]:
     """Further weights, the best on ImageNet first."""
     tagged = [pair for pair in pretrained.published(entry) if pair[1] not in entry.weights]
     # Claims of one list stand in one order, ImageNet's first.
@@ -178,7 +177,7 @@ def _by_tag(entry: "Entry", most: int | None = None) -> list[str]:
     return [*lines, f"… and {more} more: diptych models {entry.name}"] if more else lines
 
 
-def _card(entry: "Entry", sizes: dict[str, _Size]) -> Iterator[tuple[str, list[str]]]:
+def _card(entry: Entry, sizes: dict[str, _Size]) -> Iterator[tuple[str, list[str]]]:
     """Everything."""
     yield "also called", [", ".join(entry.aliases)]
     yield "note", [entry.note]
@@ -206,12 +205,12 @@ def _card(entry: "Entry", sizes: dict[str, _Size]) -> Iterator[tuple[str, list[s
     yield from _settings("model" if isinstance(entry.config, ClipConfig) else "image", entry.config)
 
 
-def _address(file: "Weights") -> str:
+def _address(file: Weights) -> str:
     """What `diptych.load` takes, or where a browser gets the file."""
     return file.link or f"hf-hub:{file.repo if file.repo in file.names else file.place}"
 
 
-def _claims(entry: "Entry") -> list[str]:
+def _claims(entry: Entry) -> list[str]:
     """One line for each source; where files differ in what one says of them, for each file."""
     found: dict[tuple[str, str], list[Claim]] = {}
     for file, claims in [("", entry.claims), *((_address(f), f.claims) for f in entry.weights)]:
