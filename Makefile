@@ -47,7 +47,7 @@ define install
 endef
 
 .venv/installed: pyproject.toml constraints.txt | .venv/bin/uv
-	$(call install,.)
+	$(call install,.[app])
 	@touch $@
 
 .venv/installed-test: pyproject.toml constraints.txt | .venv/bin/uv

@@ -26,12 +26,14 @@ _SETTING = re.compile(r"(?<![\w.-])[a-z_]+(?:\.[a-z_]+)*")
 _FOREIGN = {
     *("--nproc-per-node", "--ntasks", "--ntasks-per-node"),  # torchrun, srun
     *("--shm-size", "--force-reinstall"),  # docker, pip
+    *("--data-binary", "--json"),  # curl
     "--a.b",  # of the usage: any setting
 }
 _EVERYWHERE = {"--help", "--version"}
 OPEN_CLIP_TRAIN = "open_clip_train"
 """A command line of its own, which speaks of open_clip's flags and of those of train."""
 _ROOMS = {
+    "app": ("app",),
     "checkpoints/content.py": ("convert",),
     "compat/open_clip_train": (OPEN_CLIP_TRAIN,),
     "cli/train_flags.py": ("train",),
@@ -53,6 +55,7 @@ _ROOMS = {
     "objectives": ("train",),
     "optim": ("train",),
     "reports": ("report",),
+    "search/query.py": ("search",),
     "search/update.py": ("embed",),
     "search": ("embed", "search"),
     "training": ("train",),

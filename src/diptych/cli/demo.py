@@ -1,6 +1,7 @@
 """diptych demo: train on real handwriting on a CPU, evaluate, build a search index, write an HTML
 report. Minutes."""
 
+import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -72,3 +73,4 @@ def _print_scores(result: "DemoResult") -> None:
             f"“{one.query}”: {right} of the first {len(one.hits)} pictures fit; {one.fitting} exist"
         )
     say(f"report: {result.page.resolve()}")
+    say(f"search them in the browser: diptych app {shlex.quote(str(result.index))}")

@@ -1,13 +1,16 @@
 """Flags that several verbs share."""
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
+
+from tyro.conf import Positional, arg
 
 from diptych.cli.show import say
-from diptych.config.ranges import Patches, Pixels, Some
+from diptych.config.ranges import Filled, Patches, Pixels, Some
 
 if TYPE_CHECKING:
     from diptych.encoder import Encoder
+    from diptych.search import Index
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,3 +53,39 @@ class Compute:
         if said := left_behind(encoder.provenance):
             say(said, error=True)
         return encoder
+
+
+@dataclass(frozen=True, kw_only=True)
+class OfIndex:
+    """An index, and how its model is loaded."""
+
+    index: Annotated[Positional[str], arg(metavar="X.index"), Filled("X.index")]
+    """What `diptych embed` made."""
+    model: str = ""
+    """Where the index's model lies now, if it has moved."""
+    config: str = ""
+    """How the model is built, as `diptych embed` was told."""
+    image_size: Pixels | None = None
+    """Side of the pictures, as `diptych embed` was told."""
+    patches: Patches | None = None
+    """The most patches of a picture, as `diptych embed` was told."""
+    device: str | None = None
+    """cpu, cuda or cuda:N; by default the GPU if there is one."""
+
+    def open(self) -> "Index":
+        """The index, with the model that the flags name, or else its own."""
+        from diptych.encoder import load
+        from diptych.search import Index
+
+        index = Index.open(self.index, device=self.device)
+        if not (self.model or self.config or self.image_size or self.patches):
+            return index
+        encoder = load(
+            self.model or index.made_by.name,
+            self.device,
+            index.made_by.dtype,
+            config=self.config or None,
+            image_size=self.image_size,
+            patches=self.patches,
+        )
+        return Index.open(self.index, encoder)

@@ -11,29 +11,28 @@ from tyro.conf import Positional, arg
 
 from diptych.bounded import read_whole
 from diptych.cli.found_page import write_page
+from diptych.cli.options import OfIndex
 from diptych.cli.parse import parse
 from diptych.cli.show import Names, say, show, shown_path
-from diptych.config.ranges import Filled, Patches, Pixels, Range, Some
+from diptych.config.ranges import Range, Some
 from diptych.errors import ConfigError, DataError
 from diptych.writable import check_file
 
 if TYPE_CHECKING:
-    from diptych.search import Hit, Index, Query
+    from diptych.search import Hit, Query
 
 _MOST = 100_000_000
 """Bytes of a file of queries."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class Search:
+class Search(OfIndex):
     """Find pictures in an index by a text, by a picture, or by several of them.
 
     diptych search photos.index "a dog on the beach" --top 12 --html dogs.html
     diptych search photos.index "2:red car" + photo.jpg - snow
     """
 
-    index: Annotated[Positional[str], arg(metavar="X.index"), Filled("X.index")]
-    """What `diptych embed` made."""
     query: Annotated[Positional[tuple[str, ...]], arg(metavar="QUERY")] = ()
     """A text, or the path of a picture (SHARD.tar/KEY.jpg of one in a shard); several with + or -
     between them, each with its weight before it (2:snow) if that isn't 1."""
@@ -45,14 +44,6 @@ class Search:
     """How many."""
     threshold: Annotated[float | None, Range(-1, 1)] = None
     """Only those with at least this score."""
-    model: str = ""
-    """Where the index's model lies now, if it has moved."""
-    config: str = ""
-    """How the model is built, as `diptych embed` was told."""
-    image_size: Pixels | None = None
-    """Side of the pictures, as `diptych embed` was told."""
-    patches: Patches | None = None
-    """The most patches of a picture, as `diptych embed` was told."""
     paths_only: bool = False
     """Paths alone, one a line, for other programs."""
     null: bool = False
@@ -61,15 +52,13 @@ class Search:
     """A line of JSON for each query: the query, and path and score of each picture found."""
     html: str = ""
     """Write the pictures found as a page to this file."""
-    device: str | None = None
-    """cpu, cuda or cuda:N; by default the GPU if there is one."""
 
 
 def run(arguments: Sequence[str]) -> None:
     """Parse and do it."""
     options = parse(Search, "search", arguments)
     _check(options)
-    index = _open(options)
+    index = options.open()
     queries = _queries(options)
     found = index.search_many(queries, options.top, threshold=options.threshold)
     for query, hits in zip(queries, found, strict=True):
@@ -114,24 +103,6 @@ def _queries(options: Search) -> "list[Query]":
     if not words:
         raise DataError(f"--queries {options.queries} is empty: write a query a line")
     return [Query.from_words([word], fetch=options.fetch) for word in words]
-
-
-def _open(options: Search) -> "Index":
-    from diptych.encoder import load
-    from diptych.search import Index
-
-    index = Index.open(options.index, device=options.device)
-    if not (options.model or options.config or options.image_size or options.patches):
-        return index
-    encoder = load(
-        options.model or index.made_by.name,
-        options.device,
-        index.made_by.dtype,
-        config=options.config or None,
-        image_size=options.image_size,
-        patches=options.patches,
-    )
-    return Index.open(options.index, encoder)
 
 
 def _say_nothing(options: Search, query: "Query", pictures: int) -> None:

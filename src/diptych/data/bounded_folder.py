@@ -47,8 +47,9 @@ class BoundedFolder:
     (None, b'123')
     """
 
-    def __init__(self, folder: Path, most: float):
-        self.folder, self.most = folder, most
+    def __init__(self, folder: Path, most: float, advice: str = "set another --data.cache"):
+        """`advice`: what to do where nothing can be kept in the folder."""
+        self.folder, self.most, self._advice = folder, most, advice
         self._gave_up = False
 
     def reserve(self, size: int) -> None:
@@ -129,7 +130,7 @@ class BoundedFolder:
         self._gave_up = True
         warnings.warn(
             f"nothing more can be kept in {self.folder} ({error.strerror}): what is needed again "
-            "is fetched again; set another --data.cache",
+            f"is made again; {self._advice}",
             DataWarning,
             stacklevel=2,
         )

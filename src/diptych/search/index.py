@@ -38,6 +38,8 @@ class Hit:
     picture: Picture
     score: float
     """Cosine of the angle between the query and the picture, in [-1, 1]."""
+    row: int
+    """Of the picture in the index."""
 
     @property
     def path(self) -> str:
@@ -127,6 +129,15 @@ class Index:
     def exclude(self) -> tuple[str, ...]:
         """What the last update left out by its name."""
         return self._store.meta.exclude
+
+    @property
+    def damaged(self) -> int:
+        """Entries that are lost, or aren't as they were written; counting reads them all."""
+        return self._store.damaged
+
+    def picture(self, row: int) -> Picture:
+        """The picture whose vector is `vectors[row]`. Raises DataError if the entry is damaged."""
+        return self._store.picture(row)
 
     @property
     def vectors(self) -> Float[Tensor, "pictures width"]:
@@ -235,7 +246,7 @@ class Index:
         self, rows: Sequence[int], scores: Sequence[float], threshold: float | None
     ) -> list[Hit]:
         return [
-            Hit(self._store.picture(row), score)
+            Hit(self._store.picture(row), score, row)
             for row, score in zip(rows, scores, strict=True)
             if threshold is None or score >= threshold
         ]

@@ -28,6 +28,8 @@ class DemoResult:
     scores: DemoScores
     searches: list[DemoSearch]
     page: Path
+    index: Path
+    """Of the test pictures."""
 
     @property
     def missed(self) -> dict[str, float]:
@@ -66,4 +68,4 @@ def demo(
     pictures = Index.build(index, out / "data" / "test", encoder, progress=progress)
     found = search(pictures, scores.samples, [*QUERIES, query_of(scores.of("pairs")[0])])
     written = page.write(out / "report.html", plan, scores, found)
-    return DemoResult(scores=scores, searches=found, page=written)
+    return DemoResult(scores=scores, searches=found, page=written, index=index)

@@ -1,0 +1,192 @@
+// The page: what is typed, dropped and clicked becomes a query, and its answer the grid.
+
+import { $, ask, count, score, sentence } from "./dom.js";
+import { Detail } from "./detail.js";
+import { Grid } from "./grid.js";
+import { Query } from "./query.js";
+import { turn } from "./theme.js";
+import { Index, notice } from "./updating.js";
+
+const PAUSE = 120; // milliseconds without a letter after which is searched
+const PAGE = 60;
+
+let timer, running, next = null, loading = false;
+
+const query = new Query((settled) => {
+  clearTimeout(timer);
+  if (settled) search(true);
+  else timer = setTimeout(search, PAUSE);
+});
+
+const grid = new Grid({ open: (place) => detail.open(place), sign, more });
+const detail = new Detail({ query, sign, grid, more });
+const index = new Index(() => {
+  if (window.scrollY < 300 && !$("detail").open) search();
+  else notice("The index has changed.", () => { dismiss(); search(); });
+});
+
+function sign(hit, weight) {
+  query.add({ picture: hit.id, weight, label: hit.name });
+}
+
+function asked(offset) {
+  const threshold = $("threshold").value;
+  const filters = threshold === "" ? {} : { threshold: Number(threshold) };
+  return { ...query.asked, ...filters, offset, limit: PAGE };
+}
+
+/** The first page of what is looked for; answers to what was typed before are dropped. */
+async function search(settled = false) {
+  clearTimeout(timer);
+  running?.abort();
+  if (settled) remember(true);
+  const mine = (running = new AbortController());
+  loading = true;
+  try {
+    const found = await ask("/api/search", asked(0), mine.signal);
+    if (mine !== running || !found) return;
+    next = found.next;
+    grid.replace(found.hits, next === null);
+    window.scrollTo(0, 0);
+    say(summary(found));
+    remember(false);
+    query.read(found.typed);
+  } catch (error) {
+    if (error.name !== "AbortError") say(error.message, true);
+  } finally {
+    if (mine === running) loading = false;
+  }
+}
+
+/** The address of the page says what is looked for; each settled query is a step to go back to. */
+function remember(isStep) {
+  const address = query.hash ? `#${query.hash}` : location.pathname;
+  if (address === (location.hash || location.pathname)) return;
+  if (isStep) history.pushState(null, "", address);
+  else history.replaceState(null, "", address);
+}
+
+async function more() {
+  if (loading || next === null) return;
+  loading = true;
+  const mine = running;
+  try {
+    const found = await ask("/api/search", asked(next), mine.signal);
+    if (mine !== running || !found) return;
+    next = found.next;
+    grid.append(found.hits, next === null);
+  } catch (error) {
+    if (error.name !== "AbortError") say(error.message, true);
+  } finally {
+    if (mine === running) loading = false;
+  }
+}
+
+function summary(found) {
+  if (query.isEmpty) return `${count(found.total, "picture")}, in the order of the index.`;
+  if (!found.hits.length) return "Nothing is near enough; lower the score that is asked for.";
+  const best = score(found.hits[0].score), typical = score(found.typical);
+  const remark = found.remark && ` ${sentence(found.remark)}.`;
+  return `${count(found.total, "picture")} compared in ${found.milliseconds.toFixed(0)} ms; best score ${best}, typical ${typical}.${remark}`;
+}
+
+function say(text, isError = false) {
+  $("said").classList.toggle("error", isError);
+  $("said").textContent = sentence(text);
+}
+
+function dismiss() {
+  $("notice").hidden = true;
+  $("notice").lastElementChild.hidden = true;
+}
+
+async function upload(files) {
+  const file = [...files].find((each) => each.type.startsWith("image/")) ?? files[0];
+  if (!file) return;
+  say("Reading the picture …");
+  try {
+    await query.upload(file);
+  } catch (error) {
+    say(error.message, true);
+  }
+}
+
+// Dropped, pasted and chosen pictures.
+let depth = 0;
+const carriesFiles = (event) => [...(event.dataTransfer?.types ?? [])].includes("Files");
+addEventListener("dragenter", (event) => {
+  if (!carriesFiles(event)) return;
+  depth += 1;
+  $("drop").hidden = false;
+});
+addEventListener("dragleave", () => {
+  depth = Math.max(0, depth - 1);
+  $("drop").hidden = depth === 0;
+});
+addEventListener("dragover", (event) => event.preventDefault());
+addEventListener("drop", (event) => {
+  event.preventDefault();
+  depth = 0;
+  $("drop").hidden = true;
+  if ($("detail").open) $("detail").close();
+  upload(event.dataTransfer.files);
+});
+addEventListener("paste", (event) => {
+  if (event.clipboardData.files.length) {
+    event.preventDefault();
+    upload(event.clipboardData.files);
+  }
+});
+$("choose").addEventListener("click", () => $("file").click());
+$("file").addEventListener("change", () => {
+  upload($("file").files);
+  $("file").value = "";
+});
+
+// Buttons and keys.
+function filter() {
+  $("filters").hidden = !$("filters").hidden;
+  $("filter").setAttribute("aria-expanded", String(!$("filters").hidden));
+  if (!$("filters").hidden) $("threshold").focus();
+}
+$("filter").addEventListener("click", filter);
+$("filters").addEventListener("input", () => {
+  clearTimeout(timer);
+  timer = setTimeout(search, PAUSE);
+});
+$("unfilter").addEventListener("click", () => {
+  for (const input of $("filters").querySelectorAll("input")) input.value = "";
+  search();
+});
+$("theme").addEventListener("click", turn);
+$("help").addEventListener("click", () => $("keys").showModal());
+$("text").addEventListener("keydown", (event) => {
+  if (event.key === "Escape") {
+    if (query.isEmpty) $("text").blur();
+    else query.clear();
+  } else if (event.key === "ArrowDown" && grid.focus(0)) event.preventDefault();
+  else if (event.key === "Backspace" && !query.text) query.pop();
+});
+for (const dialog of document.querySelectorAll("dialog")) {
+  dialog.addEventListener("click", (event) => {
+    if (event.target === dialog) dialog.close();
+  });
+}
+addEventListener("keydown", (event) => {
+  const typing = event.target.closest("input, textarea");
+  if (typing || event.ctrlKey || event.metaKey || event.altKey || document.querySelector("dialog[open]")) return;
+  const does = { "/": () => $("text").focus(), f: filter, u: () => index.open(), "?": () => $("keys").showModal() };
+  if (event.key in does) {
+    event.preventDefault();
+    does[event.key]();
+  }
+});
+addEventListener("popstate", () => {
+  query.hash = location.hash.slice(1);
+  search();
+});
+
+query.hash = location.hash.slice(1);
+search();
+index.look();
+if (matchMedia("(hover: hover)").matches) $("text").focus();
