@@ -152,3 +152,23 @@ def test_what_cant_be_looked_for_is_said(tmp_path, index, capsys, monkeypatch, f
     (tmp_path / "empty.txt").write_text("\n")
     assert call("search", index, *flags, "--device", "cpu") == 2
     assert sentence in capsys.readouterr().err
+
+
+def test_filters_and_what_is_known_of_what_is_found(tmp_path, index, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "years.csv").write_text("file,year\nred/0.png,2020\nred/1.png,2021\n")
+    assert call("embed", "photos", "--out", index, "--metadata", "years.csv") == 0
+    assert "years.csv: year of 2 pictures" in capsys.readouterr().err
+    flags = ("--json", "--device", "cpu")
+    asked = ("--in", "photos/red", "--where", "year>=2020", "year<2021", "--after", "2000")
+    assert call("search", index, "a thing", *flags, *asked, "--larger", "1000P") == 0
+    [hit] = json.loads(capsys.readouterr().out)["hits"]
+    assert hit["path"] == str(tmp_path / "photos/red/0.png")
+    assert hit["metadata"] == {"year": 2020, "width": 40, "height": 30}
+    for nothing in (("--before", "2000"), ("--smaller", "1b"), ("--in", "none")):
+        assert call("search", index, "a thing", *flags, *nothing) == 0
+        assert "of its 12 pictures, none is such as the filters ask for" in capsys.readouterr().err
+    assert call("search", index, "a thing", *flags, "--where", "yaer=2") == 2
+    assert "did you mean 'year'" in capsys.readouterr().err
+    assert call("embed", "photos", "--out", index, "--metadata", "none.csv") == 2
+    assert "there is no table none.csv" in capsys.readouterr().err

@@ -440,7 +440,7 @@ def test_what_a_kill_left_of_another_generation_is_swept(index, photos):
         (index / name).write_bytes(b"x" * 100)
     update(index, photos, tiny.encoder())
     names = sorted(path.name for path in index.iterdir())
-    assert names == ["items-0.jsonl", "meta.json", "vectors-0.npy"]
+    assert names == ["items-0.jsonl", "meta.json", "metadata-0.parquet", "vectors-0.npy"]
 
 
 def test_a_read_that_never_ends_does_not_keep_an_update_from_ending(tmp_path):

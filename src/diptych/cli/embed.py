@@ -16,7 +16,7 @@ from diptych.writable import check_writable
 
 if TYPE_CHECKING:
     from diptych.encoder import Encoder, Identity
-    from diptych.search import Changes
+    from diptych.search import Changes, Joined
 
 _LISTED = 10
 
@@ -45,6 +45,11 @@ class Embed(Compute):
     """Drop all that isn't there any more: of these places, which may be gone, and of others."""
     exclude: tuple[str, ...] = ()
     """Leave out files and folders of these names (shell patterns, such as '*_small.jpg')."""
+    metadata: tuple[str, ...] = ()
+    """Tables (csv, tsv, json, parquet) of what else is known of the pictures, to filter by."""
+    metadata_key: str = ""
+    """Their column that names the pictures, by path, name or key; by default the first of some
+    usual names."""
     max_bad_share: Share = 1.0
     """Fail (exit code 2) if a greater share of the pictures can't be read; the others are in the
     index all the same."""
@@ -62,7 +67,11 @@ def run(arguments: Sequence[str]) -> None:
         )
     check_writable(options.out, "--out")
     from diptych.distributed import refuse_many
-    from diptych.search import Index, update
+    from diptych.search import Index, join, update
+    from diptych.search.joined import check_table
+
+    for table in options.metadata:
+        check_table(table)
 
     refuse_many("diptych embed")
     if not model:
@@ -90,6 +99,8 @@ def run(arguments: Sequence[str]) -> None:
         f"{options.out}: {changes.added} added, {changes.changed} changed, "
         f"{changes.removed} removed, {changes.kept} kept, {len(changes.unreadable)} unreadable"
     )
+    for table in options.metadata:
+        _tell_joined(table, join(options.out, table, options.metadata_key))
     _check_share(changes, options.max_bad_share)
 
 
@@ -131,6 +142,15 @@ def _tell(changes: "Changes") -> None:
     _list(lines, "not seen")
     if changes.absent:
         _say("--prune drops entries of files that aren't there any more")
+
+
+def _tell_joined(table: str, joined: "Joined") -> None:
+    said = f"{table}: {', '.join(joined.columns)} of {joined.pictures:,} pictures"
+    if joined.unknown:
+        said += f"; {joined.unknown:,} rows name none of the index's in the column {joined.column}"
+    if joined.ambiguous:
+        said += f"; {joined.ambiguous:,} have names that several pictures have: write their folders"
+    _say(said)
 
 
 def _list(lines: Sequence[str], what: str) -> None:

@@ -15,8 +15,10 @@ if TYPE_CHECKING:
     from diptych.search import Hit, Index, Query
 
 
-def write_page(html: str, query: "Query", hits: "Sequence[Hit]", index: "Index") -> Path:
-    """The file `html`, with the pictures found in it."""
+def write_page(
+    html: str, query: "Query", hits: "Sequence[Hit]", index: "Index", among: int
+) -> Path:
+    """The file `html`, with the pictures found among so many."""
     from diptych import reports
 
     median = index.median_score(index.encode(query)) if hits else 0.0
@@ -38,7 +40,7 @@ def write_page(html: str, query: "Query", hits: "Sequence[Hit]", index: "Index")
         html,
         f"“{query}”",
         [_found(hits), reports.facts("How it was found", about, note=hint)],
-        subtitle=f"The nearest {len(hits)} of {len(index):,} pictures",
+        subtitle=f"The nearest {len(hits)} of {among:,} pictures",
     )
 
 

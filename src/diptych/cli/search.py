@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 from tyro.conf import Positional, arg
 
 from diptych.bounded import read_whole
+from diptych.cli.filters import Filters
 from diptych.cli.found_page import write_page
 from diptych.cli.options import OfIndex
 from diptych.cli.parse import parse
@@ -26,11 +27,12 @@ _MOST = 100_000_000
 
 
 @dataclass(frozen=True, kw_only=True)
-class Search(OfIndex):
+class Search(OfIndex, Filters):
     """Find pictures in an index by a text, by a picture, or by several of them.
 
     diptych search photos.index "a dog on the beach" --top 12 --html dogs.html
     diptych search photos.index "2:red car" + photo.jpg - snow
+    diptych search photos.index "a dog" --in photos/2024 --after 2024-06 --where 'camera=Canon*'
     """
 
     query: Annotated[Positional[tuple[str, ...]], arg(metavar="QUERY")] = ()
@@ -49,7 +51,8 @@ class Search(OfIndex):
     null: bool = False
     """Paths alone, a NUL after each (for xargs -0): names with a line break, too."""
     json: bool = False
-    """A line of JSON for each query: the query, and path and score of each picture found."""
+    """A line of JSON for each query: the query, and of each picture found path, score, and what
+    else is known."""
     html: str = ""
     """Write the pictures found as a page to this file."""
 
@@ -59,15 +62,16 @@ def run(arguments: Sequence[str]) -> None:
     options = parse(Search, "search", arguments)
     _check(options)
     index = options.open()
-    queries = _queries(options)
-    found = index.search_many(queries, options.top, threshold=options.threshold)
+    where, queries = options.chosen(), _queries(options)
+    among = index.count(where)
+    found = index.search_many(queries, options.top, threshold=options.threshold, where=where)
     for query, hits in zip(queries, found, strict=True):
         if not hits:
-            _say_nothing(options, query, len(index))
+            _say_nothing(options, query, index, among)
         if options.html:
-            say(write_page(options.html, query, hits, index), error=True)
+            say(write_page(options.html, query, hits, index, among), error=True)
         if options.json:
-            say(_as_json(query, hits))
+            say(_as_json(query, hits, index))
         elif options.paths_only or options.null:
             _print_paths(options, hits)
         else:
@@ -105,17 +109,22 @@ def _queries(options: Search) -> "list[Query]":
     return [Query.from_words([word], fetch=options.fetch) for word in words]
 
 
-def _say_nothing(options: Search, query: "Query", pictures: int) -> None:
-    if not pictures:
+def _say_nothing(options: Search, query: "Query", index: "Index", among: int) -> None:
+    if not len(index):
         said = f"{options.index} holds no pictures"
+    elif not among:
+        said = f"of its {len(index):,} pictures, none is such as the filters ask for"
     else:
         said = f"nothing reaches the score {options.threshold:g} for {query}"
     say(said, error=True)
 
 
-def _as_json(query: "Query", hits: "Sequence[Hit]") -> str:
-    found = [{"path": hit.path, "score": round(hit.score, 6)} for hit in hits]
-    return json.dumps({"query": str(query), "hits": found})
+def _as_json(query: "Query", hits: "Sequence[Hit]", index: "Index") -> str:
+    found = list[dict[str, object]]()
+    for hit in hits:
+        known = index.metadata.of(hit.row)
+        found.append({"path": hit.path, "score": round(hit.score, 6), "metadata": known})
+    return json.dumps({"query": str(query), "hits": found}, default=str)
 
 
 def _print_paths(options: Search, hits: "Sequence[Hit]") -> None:

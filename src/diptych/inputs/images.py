@@ -95,7 +95,7 @@ def decode(picture: Picture, at_least: int | None = None) -> UInt8[Tensor, "3 he
         raise ImageError(f"{name} {error}") from error
     except UnidentifiedImageError as error:
         raise ImageError(
-            f"{name} is not a picture of a known format ({', '.join(_readable())})"
+            f"{name} is not a picture of a known format ({', '.join(readable())})"
         ) from error
     except Image.DecompressionBombError as error:
         raise ImageError(
@@ -108,11 +108,11 @@ def decode(picture: Picture, at_least: int | None = None) -> UInt8[Tensor, "3 he
 def import_readers() -> None:
     """Import what reads pictures, a tenth of a second: processes that are forked afterwards have
     it."""
-    _readable()
+    readable()
 
 
 @cache
-def _readable() -> tuple[str, ...]:
+def readable() -> tuple[str, ...]:
     """The formats that this Pillow reads."""
     Image.init()
     return tuple(kind for kind in _FORMATS if kind in Image.OPEN)
@@ -136,7 +136,7 @@ def _decode(picture: Image.Image | bytes, at_least: int | None) -> Tensor:
     elif not picture:
         raise ImageError("is empty (0 bytes)")
     else:
-        image = Image.open(io.BytesIO(picture), formats=_readable())  # reads the header only
+        image = Image.open(io.BytesIO(picture), formats=readable())  # reads the header only
         plain_jpeg = image.format in ("JPEG", "MPO") and image.mode in ("RGB", "L")
         _check_size(image, len(picture))
         if "progressive" in image.info:

@@ -1,10 +1,27 @@
 """Pictures found by a text or by another picture: an index on disk, exact, brought up to date
 incrementally."""
 
+from diptych.search.filters import Condition, Where
 from diptych.search.index import Hit, Index
+from diptych.search.joined import Joined, join
+from diptych.search.metadata import Metadata
 from diptych.search.pictures import Picture
 from diptych.search.query import Query, Term
 from diptych.search.scan import nearest
 from diptych.search.update import Changes, update
 
-__all__ = ["Changes", "Hit", "Index", "Picture", "Query", "Term", "nearest", "update"]
+__all__ = [
+    "Changes",
+    "Condition",
+    "Hit",
+    "Index",
+    "Joined",
+    "Metadata",
+    "Picture",
+    "Query",
+    "Term",
+    "Where",
+    "join",
+    "nearest",
+    "update",
+]

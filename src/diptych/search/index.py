@@ -21,6 +21,8 @@ from diptych.errors import (
     UnknownNameError,
 )
 from diptych.inputs import Picture as Image
+from diptych.search.filters import Where
+from diptych.search.metadata import Metadata
 from diptych.search.pictures import Picture
 from diptych.search.query import AnyQuery, Query, Term, as_query, encode
 from diptych.search.scan import nearest
@@ -172,27 +174,41 @@ class Index:
         top: int = 10,
         *,
         threshold: float | None = None,
+        where: Where | None = None,
     ) -> list[Hit]:
         """The `top` nearest pictures, best first; equally near ones in the order of the index; with
-        a `threshold` only those with at least this score. Nothing is approximated.
+        a `threshold` only those with at least this score, with `where` only among those pictures.
+        Nothing is approximated.
 
         A `query` is a text, the path of a picture (SHARD.tar/KEY.ENDING, too), a vector, or a
         `Query` of several. A string is a path if there is such a file; one that ends like a
         picture's name must be one. So files are opened: for what strangers typed there are
         `search_text`, and `Query.from_text` for several texts.
         """
-        return self.search_many([query], top, threshold=threshold)[0]
+        return self.search_many([query], top, threshold=threshold, where=where)[0]
 
-    def search_text(self, text: str, top: int = 10, *, threshold: float | None = None) -> list[Hit]:
+    def search_text(
+        self,
+        text: str,
+        top: int = 10,
+        *,
+        threshold: float | None = None,
+        where: Where | None = None,
+    ) -> list[Hit]:
         """As `search`, of a text, whatever it looks like: no file is looked for."""
-        return self.search(Query((Term(text),)), top, threshold=threshold)
+        return self.search(Query((Term(text),)), top, threshold=threshold, where=where)
 
     def search_image(
-        self, image: Image, top: int = 10, *, threshold: float | None = None
+        self,
+        image: Image,
+        top: int = 10,
+        *,
+        threshold: float | None = None,
+        where: Where | None = None,
     ) -> list[Hit]:
         """As `search`, of a picture: a path, the bytes of a file, a PIL image or pixels."""
         picture = Path(image) if isinstance(image, str) else image
-        return self.search(Query((Term(picture),)), top, threshold=threshold)
+        return self.search(Query((Term(picture),)), top, threshold=threshold, where=where)
 
     def search_many(
         self,
@@ -200,13 +216,14 @@ class Index:
         top: int = 10,
         *,
         threshold: float | None = None,
+        where: Where | None = None,
     ) -> list[list[Hit]]:
         """As `search`, of several queries, such as the rows of a matrix: their texts and pictures
         are encoded together, and the index's vectors are read once for a thousand of them."""
         if not len(queries):
             return []
         vectors = encode(list(map(as_query, queries)), lambda: self.encoder, self._store.meta.width)
-        return self._hits(vectors, top, threshold)
+        return self._hits(vectors, top, threshold, where)
 
     def encode(self, query: AnyQuery) -> Float[Tensor, " width"]:
         """The unit vector of a query. Raises DataError if it looks like a picture that isn't there,
@@ -232,13 +249,30 @@ class Index:
             warnings.warn(f"{said}, and left out; {mend}", DataWarning, stacklevel=2)
         return store.sound
 
+    @cached_property
+    def metadata(self) -> Metadata:
+        """What is known of the pictures beside their vectors."""
+        return Metadata(self._store)
+
+    def count(self, where: Where | None = None) -> int:
+        """Among how many pictures is looked."""
+        return int(self._among(where).sum())
+
+    def _among(self, where: Where | None) -> Bool[np.ndarray, " pictures"]:
+        return self._sound if where is None else self._sound & where.rows(self.metadata)
+
     def _hits(
-        self, vectors: Float[Tensor, "queries width"], top: int, threshold: float | None
+        self,
+        vectors: Float[Tensor, "queries width"],
+        top: int,
+        threshold: float | None,
+        where: Where | None,
     ) -> list[list[Hit]]:
         if top < 1:
             raise ConfigError(f"top {top} must be at least 1")
-        sound = torch.from_numpy(self._sound)
-        scores, rows = nearest(vectors, self.vectors, top, None if sound.all() else sound)
+        allowed = self._among(where)
+        some = None if allowed.all() else torch.from_numpy(allowed)
+        scores, rows = nearest(vectors, self.vectors, top, some)
         found = zip(rows.tolist(), scores.tolist(), strict=True)
         return [self._of_rows(*best, threshold) for best in found]
 

@@ -75,6 +75,11 @@ def items_path(folder: Path, meta: IndexMeta) -> Path:
     return folder / f"items-{meta.generation}.jsonl"
 
 
+def metadata_path(folder: Path, meta: IndexMeta) -> Path:
+    """The file of what is known of the current generation's pictures; it may be missing."""
+    return folder / f"metadata-{meta.generation}.parquet"
+
+
 def corrupt(folder: Path, error: Exception | str) -> DataError:
     """What to say of an index that can't be read."""
     reason = error if isinstance(error, str) else first_line(error)
@@ -164,6 +169,7 @@ def locked(folder: str | os.PathLike[str]) -> Generator[None, None, None]:
 def sweep_generations(folder: Path, meta: IndexMeta) -> None:
     """Remove the files of other generations, older ones and what a kill left. Only for who holds
     the lock."""
-    current = {vectors_path(folder, meta), items_path(folder, meta)}
-    for path in {*folder.glob("vectors-*.npy"), *folder.glob("items-*.jsonl")} - current:
-        path.unlink()
+    current = {vectors_path(folder, meta), items_path(folder, meta), metadata_path(folder, meta)}
+    for pattern in ("vectors-*.npy", "items-*.jsonl", "metadata-*.parquet"):
+        for path in {*folder.glob(pattern)} - current:
+            path.unlink()

@@ -7,6 +7,7 @@
       items-G.jsonl     one picture a line, in the order of the rows, with a checksum of line and
                         vector; paths of what lies beside or below the index are relative to
                         the folder it lies in
+      metadata-G.parquet  what else is known of each picture (`search/metadata.py`); may be missing
       lock              held by the process that writes
 
 A row counts once its line is complete: vectors are written and synced first, lines after, the
@@ -15,7 +16,9 @@ next writer cuts off and readers ignore; fewer lines than the header tells of ar
 there is changed by writing generation G + 1 beside G and then replacing `meta.json`.
 """
 
+import json
 import os
+import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from functools import cached_property
@@ -30,12 +33,14 @@ from torch import Tensor
 
 from diptych.durable import sync
 from diptych.encoder import Identity
-from diptych.errors import ConfigError
+from diptych.errors import ConfigError, DamageWarning, DataError
+from diptych.search.columns import read_table, rows_of, write_table
 from diptych.search.meta import (
     FORMAT,
     IndexMeta,
     corrupt,
     items_path,
+    metadata_path,
     parent_of,
     places_of,
     read_meta,
@@ -177,6 +182,35 @@ class Store:
         """All of them, in the order of the rows."""
         return map(self.picture, range(len(self)))
 
+    @cached_property
+    def metadata(self) -> Any:
+        """What else is known of the pictures, of the first ones at least (`search/metadata.py`), as
+        a table of Arrow's; None: nothing is written down, or it is damaged, which is said."""
+        path = metadata_path(self.folder, self.meta)
+        if not path.exists():
+            return None
+        try:
+            return read_table(path).slice(0, len(self))
+        except DataError as error:
+            mend = (
+                "`diptych embed PICTURES --out` of it looks at them again; joined tables are lost"
+            )
+            warnings.warn(
+                f"{error}, so it isn't known of its pictures; {mend}", DamageWarning, stacklevel=2
+            )
+            return None
+
+    def lines(self) -> Iterator[dict[str, Any]]:
+        """What each line says, paths as they are written; empty: the line is damaged."""
+        start = 0
+        for end in self._ends.tolist():
+            try:
+                values = json.loads(self._text[start:end].tobytes())
+            except (ValueError, RecursionError):
+                values = {}
+            yield values if isinstance(values, dict) else {}
+            start = end
+
     @property
     def is_current(self) -> bool:
         """Whether it is written as it would be today, and here."""
@@ -282,24 +316,33 @@ def rewrite(folder: str | os.PathLike[str], rows: Sequence[tuple[int, Picture]])
             vectors = old.vectors[[row for row, _ in part]]
             yield [picture for _, picture in part], torch.from_numpy(vectors)
 
-    _write_generation(old.folder, meta, parts())
+    known = old.metadata
+    if known is not None:
+        there = [row if row < len(known) else -1 for row, _ in rows]
+        known = rows_of(known, there)
+    _write_generation(old.folder, meta, parts(), known)
 
 
 def _write_generation(
-    folder: Path, meta: IndexMeta, parts: Iterable[tuple[list[Picture], Tensor]] = ()
+    folder: Path,
+    meta: IndexMeta,
+    parts: Iterable[tuple[list[Picture], Tensor]] = (),
+    metadata: Any = None,
 ) -> None:
     """Write it beside the current one, then make it the current one."""
     files = vectors_path(folder, meta), items_path(folder, meta)
     try:
         for file in files:
             file.write_bytes(b"")
+        if metadata is not None:
+            write_table(metadata_path(folder, meta), metadata)
         with Appender(folder, meta) as new:
             for pictures, vectors in parts:
                 new.append(pictures, vectors)
         for path in (*files, folder):
             sync(path)
     except BaseException:
-        for file in files:
+        for file in (*files, metadata_path(folder, meta)):
             file.unlink(missing_ok=True)
         raise
     write_meta(folder, meta)

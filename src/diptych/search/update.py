@@ -11,6 +11,7 @@ from torch import Tensor
 from diptych.encoder import Encoder
 from diptych.errors import ConfigError, DataError
 from diptych.search import meta, store
+from diptych.search.metadata import complete
 from diptych.search.pictures import NOT_PICTURES, Listing, NoPlaceError, Picture, digest, roots
 from diptych.search.settle import Settled, settle
 
@@ -97,6 +98,7 @@ def update(
     with meta.locked(folder):
         _open(folder, encoder, half)
         store.describe(folder, encoder.identity, places, exclude, prune)
+        complete(folder, progress)
         settled = settle(folder, listing, prune)
         changes = Changes(
             added=settled.known,
@@ -112,6 +114,7 @@ def update(
         if not (listing.pictures or listing.unread or settled.removed or settled.absent):
             raise _nothing(places, listing)
         _encode(folder, settled, encoder, changes, batch_size, chunk, progress, on_progress)
+        complete(folder, progress)
     return changes
 
 

@@ -1,0 +1,172 @@
+"""Tables of what else is known of pictures: their columns go to the pictures that they name."""
+
+import os
+from dataclasses import dataclass
+from pathlib import Path, PurePath
+from typing import Any
+
+import numpy as np
+
+from diptych.data.delimited import DelimitedRows
+from diptych.data.json_rows import open_json
+from diptych.data.pictures import without_number
+from diptych.data.rows import IMAGE_COLUMNS, Columns
+from diptych.data.tables import TABLE_ENDINGS
+from diptych.errors import ConfigError, DataError
+from diptych.search import meta
+from diptych.search.columns import (
+    column_of,
+    inferred,
+    plain,
+    read_table,
+    rows_of,
+    stacked,
+    write_table,
+)
+from diptych.search.metadata import Metadata, complete
+from diptych.search.store import Store
+
+_KEYS = (*IMAGE_COLUMNS, "key", "__key__", "name", "id", "uid")
+"""Columns that may name pictures, where nobody says which does."""
+_AMBIGUOUS = -2
+_UNKNOWN = -1
+
+
+@dataclass(frozen=True)
+class Joined:
+    """What became of a table's rows."""
+
+    column: str
+    """That named the pictures."""
+    columns: tuple[str, ...]
+    """That were added."""
+    pictures: int
+    """Of which a row was found."""
+    unknown: int
+    """Rows that name no picture of the index."""
+    ambiguous: int
+    """Rows whose names several pictures have."""
+
+
+def open_table(path: str | os.PathLike[str]) -> Any:
+    """A csv, tsv, json, jsonl or parquet file as a table of Arrow's. Raises DataError.
+
+    >>> import tempfile
+    >>> from diptych.search.joined import open_table
+    >>> path = Path(tempfile.mkdtemp(), "table.csv")
+    >>> _ = path.write_text("file,year\\na.jpg,2020\\n")
+    >>> open_table(path).to_pylist()
+    [{'file': 'a.jpg', 'year': 2020}]
+    """
+    import pyarrow
+
+    check_table(path)
+    path = Path(path)
+    kind = path.suffix.lower()
+    if kind == ".parquet":
+        return plain(read_table(path))
+    of_texts = kind in (".csv", ".tsv")
+    rows = DelimitedRows(path, Columns(images=_KEYS, captions=())) if of_texts else open_json(path)
+    found = [rows[number] for number in range(len(rows))]
+    names = dict.fromkeys(name for row in found for name in row)
+    make = inferred if of_texts else column_of
+    return pyarrow.table({name: make([row.get(name) for row in found]) for name in names})
+
+
+def check_table(path: str | os.PathLike[str]) -> None:
+    """Raises DataError for what can't be a table."""
+    path = Path(path)
+    if path.suffix.lower() not in TABLE_ENDINGS:
+        raise DataError(f"{path} is no table: its name must end in {', '.join(TABLE_ENDINGS)}")
+    if not path.is_file():
+        raise DataError(f"there is no table {path}")
+
+
+def join(folder: str | os.PathLike[str], table: str | os.PathLike[str], column: str = "") -> Joined:
+    """Add a table's columns to what the index in `folder` knows of its pictures.
+
+    A row belongs to the picture that `column` names (by default the first of some usual names): by
+    its path, from the table's folder, or by the last parts of it that only one picture has, with
+    its ending or without. Of several rows of a picture the first counts. What was known of others
+    stays. Raises DataError for a table that can't be read or names no picture, ConfigError for a
+    column that isn't there.
+    """
+    found = open_table(table)
+    key = column or Columns(images=_KEYS, captions=()).image(found.column_names)
+    if key not in found.column_names:
+        flag = f"it has no column {key}" if key else "none of its columns names pictures"
+        said = ", ".join(found.column_names[:20])
+        raise ConfigError(f"{table}: {flag}, only {said}; say which does: --metadata-key COLUMN")
+    columns = [name for name in found.column_names if name not in (key, "path")]
+    with meta.locked(folder):
+        complete(folder)
+        store = Store(folder)
+        names = _Names(Metadata(store))
+        start = os.path.dirname(os.path.abspath(table))
+        places = [names.find(str(name), start) for name in found[key].to_pylist()]
+        rows = np.full(len(store), -1)
+        for place, row in reversed(list(enumerate(places))):
+            if row >= 0:
+                rows[row] = place
+        if not (rows >= 0).any():
+            raise DataError(
+                f"{table} names no picture of {folder} in its column {key}, which begins with "
+                f"{found[key][0] if len(found) else 'nothing'}; say another: --metadata-key COLUMN"
+            )
+        known = _with_columns(Metadata(store).table, rows_of(found.select(columns), rows))
+        write_table(meta.metadata_path(store.folder, store.meta), known)
+    return Joined(
+        column=key,
+        columns=tuple(columns),
+        pictures=int((rows >= 0).sum()),
+        unknown=places.count(_UNKNOWN),
+        ambiguous=places.count(_AMBIGUOUS),
+    )
+
+
+def _with_columns(known: Any, new: Any) -> Any:
+    """With the columns of a table of as many rows; where it knows nothing, what was known stays."""
+    from pyarrow.compute import call_function
+
+    for name, column in zip(new.column_names, new.columns, strict=True):
+        if name not in known.column_names:
+            known = known.append_column(name, column)
+            continue
+        both = stacked([new.select([name]), known.select([name])])[name]
+        either = call_function("coalesce", [both.slice(0, len(new)), both.slice(len(new))])
+        known = known.set_column(known.column_names.index(name), name, either)
+    return known
+
+
+class _Names:
+    """Pictures by their paths, and by the last parts of these."""
+
+    def __init__(self, metadata: Metadata):
+        self._paths = list(metadata.paths())
+        self._whole = dict[str, int]()
+        for row, paths in enumerate(self._paths):
+            self._whole |= dict.fromkeys(paths, row)
+        self._ends = dict[tuple[int, bool], dict[str, int]]()
+
+    def find(self, name: str, start: str) -> int:
+        """The row of a name in a table that lies in the folder `start`."""
+        name = without_number(name if "/" in name else name.replace("\\", "/"))
+        whole = os.path.normpath(os.path.join(start, name))
+        if whole in self._whole:
+            return self._whole[whole]
+        parts = PurePath(name).parts
+        for without_ending in (False, True):
+            end = self._of_length(len(parts), without_ending)
+            if (row := end.get("/".join(parts), _UNKNOWN)) != _UNKNOWN:
+                return row
+        return _UNKNOWN
+
+    def _of_length(self, length: int, without_ending: bool) -> dict[str, int]:
+        """The last parts of paths, so many, and the only picture that has them."""
+        if (length, without_ending) not in self._ends:
+            ends = self._ends[length, without_ending] = dict[str, int]()
+            for row, paths in enumerate(self._paths):
+                path = os.path.splitext(paths[0])[0] if without_ending else paths[0]
+                end = "/".join(path.split("/")[-length:])
+                ends[end] = _AMBIGUOUS if end in ends else row
+        return self._ends[length, without_ending]
