@@ -11,6 +11,7 @@ import zlib
 from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -29,6 +30,32 @@ _DAMAGE = (
 unpack."""
 
 
+class NpyHeader(NamedTuple):
+    """What a `.npy` file says of its array."""
+
+    shape: tuple[int, ...]
+    columns: bool
+    """Whether the first dimension is the one that lies together (Fortran's order)."""
+    dtype: np.dtype
+    start: int
+    """Bytes of the header; behind it the array lies."""
+
+    @property
+    def size(self) -> int:
+        """Bytes of the array."""
+        return math.prod(self.shape) * self.dtype.itemsize
+
+
+def npy_header(file: Any) -> NpyHeader:
+    """The header of an array of booleans, numbers, text or bytes in an open file, which is read up
+    to the array. Raises ValueError for anything else, in one line."""
+    with _in_one_line():
+        shape, columns, dtype = _HEADERS[np.lib.format.read_magic(file)](file)
+        if dtype.hasobject:
+            raise ValueError("it holds pickled Python objects, which are never unpickled")
+        return NpyHeader(shape, columns, dtype, file.tell())
+
+
 def read_npy(data: bytes) -> np.ndarray:
     """The array of booleans, numbers or text that a `.npy` file holds. Raises ValueError for
     anything else, in one line.
@@ -44,9 +71,9 @@ def read_npy(data: bytes) -> np.ndarray:
     with _in_one_line():
         stream = io.BytesIO(data)
         # numpy makes room for what the header says before it reads; the rest is checked there.
-        shape, _, dtype = _HEADERS[np.lib.format.read_magic(stream)](stream)
-        if dtype.kind not in "biufU" or math.prod(shape) * dtype.itemsize > len(data):
-            raise ValueError(f"it holds {shape} of {dtype}")
+        header = npy_header(stream)
+        if header.dtype.kind not in "biufU" or header.size > len(data):
+            raise ValueError(f"it holds {header.shape} of {header.dtype}")
         stream.seek(0)
         return np.load(stream, allow_pickle=False)
 
@@ -66,16 +93,14 @@ def map_npy(path: Path) -> np.ndarray:
     [0, 1, 2]
     """
     with _in_one_line(), path.open("rb") as file:
-        shape, columns, dtype = _HEADERS[np.lib.format.read_magic(file)](file)
-        start, size = file.tell(), math.prod(shape) * dtype.itemsize
-        if dtype.hasobject:
-            raise ValueError("it holds pickled Python objects, which are never unpickled")
-        if start + size != path.stat().st_size:
-            raise ValueError(f"it doesn't hold the {size:,} bytes that it says")
-        if not size:
+        header = npy_header(file)
+        if header.start + header.size != path.stat().st_size:
+            raise ValueError(f"it doesn't hold the {header.size:,} bytes that it says")
+        shape, dtype = header.shape, header.dtype
+        if not header.size:
             return np.zeros(shape, dtype)
-        order = "F" if columns else "C"
-        return np.memmap(path, dtype, "r", offset=start, shape=shape, order=order)
+        order = "F" if header.columns else "C"
+        return np.memmap(path, dtype, "r", offset=header.start, shape=shape, order=order)
 
 
 def read_npz(path: str | os.PathLike[str], most: int) -> dict[str, np.ndarray]:

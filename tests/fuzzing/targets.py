@@ -350,6 +350,13 @@ def _script(folder: Path) -> list[Path]:
     return [path]
 
 
+def _arrays(folder: Path) -> list[Path]:
+    path = folder / "a.npz"
+    names = ("params/img/Transformer/encoderblock/LayerNorm_0/scale", "params/t")
+    np.savez(path, **{name: np.ones((2, 3), np.float32) for name in names})
+    return [path]
+
+
 def _picture(kind: str) -> Callable[[Path], list[Path]]:
     def make(folder: Path) -> list[Path]:
         path = folder / f"a.{kind.lower()}"
@@ -404,6 +411,7 @@ TARGETS: dict[str, Target] = {
     "safetensors": Target(_safetensors, _read_tensors),
     "pickle": Target(_pickled, lambda folder: dict(read_weights(folder / "a.pt").tensors)),
     "archive": Target(_script, lambda folder: dict(read_weights(folder / "a.pt").tensors)),
+    "arrays": Target(_arrays, lambda folder: dict(read_weights(folder / "a.npz").tensors)),
     "jpeg": Target(_picture("JPEG"), _decode),
     "png": Target(_picture("PNG"), _decode),
     "webp": Target(_picture("WEBP"), _decode),

@@ -5,7 +5,6 @@ import random
 import zipfile
 from dataclasses import replace
 
-import numpy as np
 import pytest
 import torch
 from safetensors.torch import save_file
@@ -74,13 +73,6 @@ def test_an_archive_with_code_is_refused_and_never_run(tmp_path):
 def test_not_weights(tmp_path, content, says):
     (tmp_path / "weights.pt").write_bytes(content)
     assert says in sentence(tmp_path / "weights.pt")
-
-
-def test_arrays_of_numpy_are_called_so(tmp_path):
-    np.savez(tmp_path / "siglip.npz", **{"params/img/embedding/kernel": np.zeros((2, 2, 3, 4))})
-    assert "as big_vision's .npz do, which Diptych doesn't read" in sentence(
-        tmp_path / "siglip.npz"
-    )
 
 
 def test_truncated_anywhere(tmp_path):

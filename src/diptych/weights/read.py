@@ -1,8 +1,8 @@
 """Tensors out of any weight file, without running what is in it.
 
 The kind of file is known by its first bytes, not by its name: safetensors, torch's zip and legacy
-pickles (both by torch's restricted unpickler), TorchScript archives (by ours), and folders of
-shards with an index.
+pickles (both by torch's restricted unpickler), TorchScript archives (by ours), NumPy's archives,
+and folders of shards with an index.
 """
 
 from pathlib import Path
@@ -13,10 +13,11 @@ from diptych.errors import CheckpointError, DamagedError, first_line
 from diptych.weights import deepspeed
 from diptych.weights.archive import is_archive, is_numpy, read_archive
 from diptych.weights.mapped import read_safetensors, unreadable
+from diptych.weights.numpy_file import read_numpy
 from diptych.weights.pickled import read_torch
 from diptych.weights.state import State
 
-Kind = Literal["safetensors", "torch", "archive"]
+Kind = Literal["safetensors", "torch", "archive", "numpy"]
 """What a file of weights is; an archive is TorchScript's."""
 _JSON = 1 << 27
 """Bytes of a configuration or of an index of shards."""
@@ -125,11 +126,7 @@ def _read_file(path: Path, key: str = "") -> WeightFile:
     if start[4:9] == _HEADER or (start[8:9] == b"{" and not start.startswith(_PICKLE)):
         return WeightFile(read_safetensors(path), "safetensors", key=key)
     if start.startswith(_ZIP) and is_numpy(path):
-        raise CheckpointError(
-            f"{path} holds NumPy arrays, as big_vision's .npz do, which Diptych doesn't read: "
-            "load it with open_clip's load_big_vision_weights and save that state dict, or take "
-            "the same weights from the hub (diptych models 'vit-*siglip*')"
-        )
+        return WeightFile(read_numpy(path), "numpy", key=key)
     if start.startswith(_ZIP) and is_archive(path):
         return WeightFile(State.of(read_archive(path)), "archive", key=key)
     if start.startswith((_ZIP, _PICKLE)):
