@@ -29,6 +29,7 @@ NAMES = (
     "unireplknet",
     "probe",
     "retrieval",
+    "search",
     "evaluation",
 )
 

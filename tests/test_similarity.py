@@ -5,7 +5,7 @@ import torch
 from torch.nn.functional import normalize
 
 from diptych import similarity
-from diptych.similarity import FastProducts, exact_matrix, exact_products
+from diptych.similarity import FastProducts, exact_matrix, exact_pairs, moved_by_half
 
 
 @pytest.mark.parametrize("half", [False, True])
@@ -20,20 +20,27 @@ def test_the_exact_product_lies_between_the_bounds(monkeypatch, half, kind, widt
     vectors = normalize(torch.cat([others, queries.repeat(50, 1) + others[:300] / 50]), dim=1)
     vectors = torch.cat([vectors, normalize(torch.full((1, width), 1 + 2.0**-8), dim=1)]).to(kind)
     fast, exact = FastProducts(queries), exact_matrix(queries, vectors)
+    closer = FastProducts(queries, moved=float(moved_by_half(vectors).max()))
+    assert (closer.error <= fast.error).all()
     for start in (0, 256):  # buffers are used again
         scores, true = fast(vectors[start : start + 256]).clone(), exact[:, start : start + 256]
         for column in range(true.shape[1]):
             edges = true[:, column]
-            assert (scores[:, column] >= fast.lowest(edges)).all()
-            assert (scores[:, column] <= fast.highest(edges)).all()
+            assert (scores[:, column] >= fast.rounded(edges - fast.error)).all()
+            assert (scores[:, column] <= fast.rounded(edges + fast.error)).all()
+            assert (scores[:, column] >= closer.rounded(edges - closer.error)).all()
 
 
 def test_longer_vectors_have_a_larger_error():
     queries, vectors = torch.eye(4) * 3, torch.eye(4) * 5
     assert torch.equal(
-        FastProducts(queries, 5.0).error, 3 * 5 * FastProducts(torch.eye(4), 1.0).error
+        FastProducts(queries, longest=5.0).error,
+        3 * 5 * FastProducts(torch.eye(4), longest=1.0).error,
     )
-    scores, lowest = FastProducts(queries, 5.0)(vectors), FastProducts(queries, 5.0).lowest
+    scores, lowest = (
+        FastProducts(queries, longest=5.0)(vectors),
+        FastProducts(queries, longest=5.0).lowest,
+    )
     assert (scores.diagonal() >= lowest(torch.full((4,), 15.0))).all()
 
 
@@ -41,5 +48,6 @@ def test_a_score_is_that_of_its_pair_alone():
     generator = torch.Generator().manual_seed(0)
     queries, vectors = torch.randn(9, 77, generator=generator), torch.randn(50, 77)
     matrix = exact_matrix(queries, vectors)
-    for query in range(9):
-        assert torch.equal(exact_products(queries[query], vectors), matrix[query])
+    query = torch.arange(9).repeat_interleave(50)
+    row = torch.arange(50).repeat(9)
+    assert torch.equal(exact_pairs(queries, query, vectors, row), matrix.flatten())

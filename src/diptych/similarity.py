@@ -6,7 +6,7 @@ beside, and equal vectors have equal scores; the sums of a float32 product depen
 """
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
 _FEW = 4
@@ -15,9 +15,10 @@ _LENGTH = 1.01
 """Of vectors said to be of length 1, at most: float16 and old files round."""
 _HALF = 2.0**-8
 """Rounding to bfloat16 moves a number by so much of it, at most."""
-_SUM = 2.0**-22
-"""The same of one addition in a product's sum: four times IEEE's float32, as some processors round
-twice."""
+_SUM = 2.0**-24
+"""The same of one addition in float32."""
+_PAIRS = 2**16
+"""Numbers of exact products' vectors at a time: half a megabyte, which stays near the processor."""
 
 
 def has_half_products() -> bool:
@@ -26,68 +27,117 @@ def has_half_products() -> bool:
     return torch.ops.mkldnn._is_mkldnn_bf16_supported()  # pyright: ignore[reportPrivateUsage]
 
 
+def _may_round() -> bool:
+    """Whether float32 products may round their inputs: torch.set_float32_matmul_precision."""
+    products = torch.backends.mkldnn.matmul  # pyright: ignore[reportAttributeAccessIssue]
+    return products.fp32_precision not in ("none", "ieee")
+
+
 class FastProducts:
     """Products of the same `queries` with one tile of vectors after the other, on the CPU.
 
-    With q' and v' the rounded vectors, |q'·v' - q·v| <= |q' - q| |v'| + |q| |v' - v|, and the sums
-    of a product of width w err by at most w additions' rounding: `error`. The result's own rounding
-    keeps the order, so a bound that is rounded in the same way loses nothing.
+    With q' and v' the vectors as they are multiplied,
+
+        |q'·v' - q·v| <= |q' - q| |v'| + |q| |v' - v|
+
+    and the sums of a product of width w err by at most w + 4 additions' rounding, one of which is
+    the exact product's and one that of a bound. That is `error`. Products of bfloat16 are rounded
+    to it at last, which keeps their order: so a bound that is `rounded` as they are loses nothing.
+
+        exact >= x   implies   fast >= rounded(x - error)
+        fast > rounded(x + error)   implies   exact > x
 
     >>> import torch
-    >>> from diptych.similarity import FastProducts, exact_products
+    >>> from diptych.similarity import FastProducts, exact_matrix
     >>> queries, vectors = torch.eye(8), torch.full((3, 8), 8**-0.5)
-    >>> fast = FastProducts(queries)
-    >>> scores, exact = fast(vectors), exact_products(queries[0], vectors[0])
-    >>> bool(scores[0, 0] >= fast.lowest(exact.expand(8))[0])
+    >>> fast, exact = FastProducts(queries), exact_matrix(queries, vectors)
+    >>> bool((fast(vectors) >= fast.rounded(exact - fast.error[:, None])).all())
     True
     """
 
-    def __init__(self, queries: Float[Tensor, "queries width"], longest: float = _LENGTH):
-        """`longest`: what no other vector's length exceeds."""
-        width = queries.shape[1]
-        self._half = len(queries) >= _FEW and has_half_products()
-        kind = torch.bfloat16 if self._half else torch.float32
-        self._queries = queries.to(kind)
-        lengths = torch.linalg.vector_norm(queries.float(), dim=1)
-        moved = torch.linalg.vector_norm(self._queries.float() - queries.float(), dim=1)
-        rounded = _HALF if self._half else 0.0
-        inputs = (1 + rounded) * moved + rounded * lengths
-        sums = width * _SUM * (1 + rounded) ** 2 * lengths
-        self.error = longest * (inputs + sums)
-        self._tile = torch.empty(0, width, dtype=kind)
-        self._scores = torch.empty(0, dtype=kind)
+    error: Float[Tensor, " queries"]
+
+    def __init__(
+        self,
+        queries: Float[Tensor, "queries width"],
+        *,
+        longest: float = _LENGTH,
+        moved: float | None = None,
+        half: bool = True,
+    ):
+        """`longest`: what no other vector's length exceeds; `moved`: how far bfloat16 moves none of
+        them (`moved_by_half`), where that is known. `half`: in bfloat16, where the processor does
+        and it pays."""
+        queries = queries.float()
+        self._half = half and len(queries) >= _FEW and has_half_products()
+        self._queries = queries.bfloat16() if self._half else queries
+        lengths = torch.linalg.vector_norm(queries, dim=1)
+        # Units for bfloat16 round twice in a sum, each time by twice as much as IEEE says.
+        additions = (queries.shape[1] + 4) * (4 if self._half else 1)
+        self.error = additions * _SUM * longest * lengths
+        if self._half or _may_round():
+            others = _HALF * longest if moved is None else moved
+            self.error *= (1 + _HALF) ** 2
+            self.error += moved_by_half(queries) * longest * (1 + _HALF) + others * lengths
+        self._tile = self._products = self._queries.new_empty(0)
+        self._scores = torch.empty(0)
 
     def __call__(self, tile: Float[Tensor, "rows width"]) -> Float[Tensor, "queries rows"]:
-        """The products, which the next call overwrites: memory that is new costs half of the
-        time."""
-        rows, size = len(tile), len(tile) * len(self._queries)
-        if tile.dtype != self._tile.dtype:
-            if len(self._tile) < rows:
-                self._tile = torch.empty_like(self._tile.new_empty(tile.shape))
-            tile = self._tile[:rows].copy_(tile)
-        if len(self._scores) < size:
-            self._scores = self._scores.new_empty(size)
-        scores = self._scores[:size].view(-1, rows)
-        return torch.mm(self._queries, tile.T, out=scores)
+        """The products, in float32, which the next call overwrites: new memory would cost half of
+        the time."""
+        if tile.dtype != self._queries.dtype:
+            self._tile = _with_room(self._tile, tile.numel())
+            tile = self._tile[: tile.numel()].view(tile.shape).copy_(tile)
+        shape = (len(self._queries), len(tile))
+        size = shape[0] * shape[1]
+        self._products = _with_room(self._products, size)
+        products = torch.mm(self._queries, tile.T, out=self._products[:size].view(shape))
+        if not self._half:
+            return products
+        self._scores = _with_room(self._scores, size)
+        return self._scores[:size].view(shape).copy_(products)
 
-    def lowest(self, edges: Float[Tensor, " queries"]) -> Float[Tensor, " queries"]:
-        """What a product that is exactly the edge of its query, or more, has here at least."""
-        return (edges - self.error).to(self._queries.dtype)
-
-    def highest(self, edges: Float[Tensor, " queries"]) -> Float[Tensor, " queries"]:
-        """What has more here is exactly more than the edge of its query."""
-        return (edges + self.error).to(self._queries.dtype)
+    def rounded(self, bounds: Float[Tensor, "*any"]) -> Float[Tensor, "*any"]:
+        """As products are."""
+        return bounds.bfloat16().float() if self._half else bounds
 
 
-def exact_products(
-    left: Float[Tensor, "*left width"], right: Float[Tensor, "*right width"]
-) -> Float[Tensor, "*pairs"]:
-    """Of each pair, to the last digit of float32."""
-    return (left.double() * right.double()).sum(-1).float()
+def moved_by_half(vectors: Float[Tensor, "rows width"]) -> Float[Tensor, " rows"]:
+    """How far rounding to bfloat16 moves each vector.
+
+    >>> import torch
+    >>> from diptych.similarity import moved_by_half
+    >>> moved_by_half(torch.tensor([[1.0, 0.5], [1 + 2**-8, 0.0]])).tolist() == [0, 2**-8]
+    True
+    """
+    return torch.linalg.vector_norm(vectors.bfloat16().float() - vectors.float(), dim=1)
+
+
+def exact_pairs(
+    queries: Float[Tensor, "queries width"],
+    query: Int[Tensor, " pairs"],
+    vectors: Float[Tensor, "rows width"],
+    row: Int[Tensor, " pairs"],
+) -> Float[Tensor, " pairs"]:
+    """The exact products of `queries[query]` and `vectors[row]`.
+
+    >>> import torch
+    >>> from diptych.similarity import exact_pairs
+    >>> exact_pairs(torch.eye(2), torch.tensor([0, 1]), 3 * torch.eye(2), torch.tensor([0, 0]))
+    tensor([3., 0.])
+    """
+    step = max(1, _PAIRS // queries.shape[1])
+    parts = zip(query.split(step), row.split(step), strict=True)
+    found = [queries[q].double().mul_(vectors[r]).sum(1) for q, r in parts]
+    return torch.cat(found).float()
 
 
 def exact_matrix(
     queries: Float[Tensor, "queries width"], vectors: Float[Tensor, "rows width"]
 ) -> Float[Tensor, "queries rows"]:
-    """The same numbers, of all pairs."""
+    """The same of all pairs."""
     return (queries.double() @ vectors.double().T).float()
+
+
+def _with_room(buffer: Tensor, size: int) -> Tensor:
+    return buffer if len(buffer) >= size else buffer.new_empty(size)

@@ -4,6 +4,7 @@ import pytest
 import torch
 from torch.nn.functional import normalize
 
+from diptych import similarity
 from diptych.evaluation import retrieval
 
 
@@ -18,6 +19,40 @@ def plain(
         for i in sorted(set(owners))
     ]
     return sum(image_hits) / len(image_hits), sum(text_hits) / len(text_hits)
+
+
+def counted(images: torch.Tensor, texts: torch.Tensor, owners: torch.Tensor):
+    """Ranks of (captioned pictures, captions) by comparing all float32 scores of one matrix."""
+    scores = texts @ images.T
+    own = scores[torch.arange(len(texts)), owners]
+    mine = owners[:, None] == torch.arange(len(images))
+    best = scores.where(mine, -torch.inf).amax(0)
+    image_ranks = ((scores >= best) & ~mine).sum(0)[owners.unique()]
+    return image_ranks, ((scores >= own[:, None]) & ~mine).sum(1)
+
+
+def _in_tiles(monkeypatch, tile, half):
+    monkeypatch.setitem(retrieval.__globals__, "_IMAGES", tile[0])
+    monkeypatch.setitem(retrieval.__globals__, "_TEXTS", tile[1])
+    monkeypatch.setattr(similarity, "has_half_products", lambda: half)
+
+
+@pytest.mark.parametrize("half", [False, True])
+@pytest.mark.parametrize("tile", [(1024, 2048), (9, 16)])
+@pytest.mark.parametrize("share", [32, 1])
+def test_ranks_and_ties_are_those_of_float32(monkeypatch, tile, half, share):
+    """Of numbers whose products are exact in float32, with many equal ones."""
+    _in_tiles(monkeypatch, tile, half)
+    monkeypatch.setitem(retrieval.__globals__, "_SHARE", share)
+    generator = torch.Generator().manual_seed(0)
+    images = torch.randint(-3, 4, (60, 12), generator=generator) / 16
+    owners = torch.randint(0, 60, (150,), generator=generator)
+    noise = torch.randint(-1, 2, (150, 12), generator=generator) / 16
+    for texts in (images[owners], images[owners] + noise, noise):
+        result = retrieval(images, texts, owners)
+        image_ranks, text_ranks = counted(images, texts, owners)
+        assert torch.equal(result.image_ranks, image_ranks)
+        assert torch.equal(result.text_ranks, text_ranks)
 
 
 def test_a_case_counted_by_hand():
@@ -36,9 +71,10 @@ def test_a_case_counted_by_hand():
     assert result.mean_recall == pytest.approx((1 / 4 + 1 / 3 + 4) / 6)
 
 
-@pytest.mark.parametrize("tile", [2**24, 1, 257])
-def test_equals_the_sorted_matrix(monkeypatch, tile):
-    monkeypatch.setitem(retrieval.__globals__, "_TILE", tile)
+@pytest.mark.parametrize("half", [False, True])
+@pytest.mark.parametrize("tile", [(1024, 2048), (1, 1), (7, 16)])
+def test_equals_the_sorted_matrix(monkeypatch, tile, half):
+    _in_tiles(monkeypatch, tile, half)
     generator = torch.Generator().manual_seed(0)
     images = normalize(torch.randn(40, 6, generator=generator), dim=-1)
     owners = torch.randint(

@@ -1,14 +1,21 @@
-"""Retrieval between pictures and their captions, by counting; no pictures x captions matrix is ever
-held."""
+"""Retrieval between pictures and their captions, by counting, both ways in one pass; no pictures x
+captions matrix is ever held."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
+import numpy as np
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-_TILE = 2**24
-"""Scores held at a time: 64 MB of float32."""
+from diptych.similarity import FastProducts, exact_matrix, exact_pairs, moved_by_half
+
+_IMAGES, _TEXTS = 1024, 2048
+"""Pictures and captions whose scores are held at a time."""
+_SHARE = 32
+"""Where more than one in so many scores is left open, a more exact product takes less time."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,14 +68,19 @@ def retrieval(
     assert all(vectors.isfinite().all() for vectors in (image_vectors, text_vectors)), (
         "a vector is not finite"
     )
-    owners = text_to_image.to(image_vectors.device)
-    captions = torch.arange(len(owners), device=owners.device)
-    # Pictures without a caption are candidates, but nothing is asked about them.
-    captioned, places = owners.unique(return_inverse=True)
-    # Captions sorted by their picture, so that a tile's own pairs lie next to each other.
-    order = places.argsort(stable=True)
-    text_ranks = _ranks(text_vectors, image_vectors, captions, owners)
-    image_ranks = _ranks(image_vectors[captioned], text_vectors, places[order], captions[order])
+    images, texts = image_vectors.float().cpu(), text_vectors.float().cpu()
+    owners = text_to_image.cpu()
+    own = exact_pairs(texts, torch.arange(len(texts)), images, owners)
+    # Nothing reaches the best of a picture without a caption: nothing is asked about it.
+    best = torch.full((len(images),), torch.inf)
+    best = best.scatter_reduce(0, owners, own, "amax", include_self=False)
+    by_image, by_text = _count(images, texts, best, own)
+    # A caption's own picture is among those that reach its score. A picture's captions don't stand
+    # in the way of the best of them; those that are as good as it are among those that reach it.
+    equals = torch.zeros(len(images), dtype=torch.long)
+    equals.index_add_(0, owners, (own == best[owners]).long())
+    image_ranks = (by_image - equals)[best.isfinite()]
+    text_ranks = by_text - 1
     return RetrievalResult(
         image_to_text={k: (image_ranks < k).double().mean().item() for k in ks},
         text_to_image={k: (text_ranks < k).double().mean().item() for k in ks},
@@ -77,26 +89,70 @@ def retrieval(
     )
 
 
-def _ranks(
-    queries: Float[Tensor, "queries width"],
-    candidates: Float[Tensor, "candidates width"],
-    rows: Int[Tensor, " pairs"],
-    columns: Int[Tensor, " pairs"],
-) -> Int[Tensor, " queries"]:
-    """How many other candidates score at least as high as the best of a query's own, which are
-    `rows`, in order, and `columns`."""
-    ranks = []
-    step = max(1, _TILE // len(candidates))
-    for first in range(0, len(queries), step):
-        scores = queries[first : first + step].float() @ candidates.float().T
-        # `rows` are in order: the pairs of this tile's queries are one stretch of them.
-        bounds = torch.tensor([first, first + step], device=rows.device)
-        begin, end = torch.searchsorted(rows, bounds).tolist()
-        own = (rows[begin:end] - first, columns[begin:end])
-        lowest = torch.full_like(scores[:, 0], -torch.inf)
-        best = lowest.scatter_reduce_(0, own[0], scores[own], "amax")
-        # A query's other own candidates don't stand in the way of its best one.
-        scores[own] = -torch.inf
-        # Ties count, hence >=. Booleans are summed fastest in 32 bits.
-        ranks.append((scores >= best[:, None]).sum(1, dtype=torch.int32).long())
-    return torch.cat(ranks).cpu()
+def _count(
+    images: Float[Tensor, "images width"],
+    texts: Float[Tensor, "texts width"],
+    best: Float[Tensor, " images"],
+    own: Float[Tensor, " texts"],
+) -> tuple[Int[Tensor, " images"], Int[Tensor, " texts"]]:
+    """How many captions score at least `best` with each picture, and how many pictures at least
+    `own` with each caption."""
+    by_image = torch.zeros(len(images), dtype=torch.long)
+    by_text = torch.zeros(len(texts), dtype=torch.long)
+    longest = float(torch.linalg.vector_norm(texts, dim=1).max())
+    moved = float(moved_by_half(texts).max())
+    for first in range(0, len(images), _IMAGES):
+        rows = slice(first, first + _IMAGES)
+        products = [
+            FastProducts(images[rows], longest=longest, moved=moved, half=half)
+            for half in (True, False)
+        ]
+        for start in range(0, len(texts), _TEXTS):
+            columns = slice(start, start + _TEXTS)
+            tile = _Tile(images[rows], texts[columns], best[rows, None], own[columns])
+            for_images, for_texts = tile.counts(products)
+            by_image[rows] += for_images
+            by_text[columns] += for_texts
+    return by_image, by_text
+
+
+class _Tile(NamedTuple):
+    """Some pictures, some captions, and the scores to be reached."""
+
+    images: Float[Tensor, "images width"]
+    texts: Float[Tensor, "texts width"]
+    best: Float[Tensor, "images 1"]
+    own: Float[Tensor, " texts"]
+
+    def counts(self, products: Sequence[FastProducts]) -> tuple[Tensor, Tensor]:
+        """Of the captions that reach each picture's score, of the pictures that reach each
+        caption's; exactly, by the first of the products that leave little open."""
+        for fast in products:
+            scores = fast(self.texts).numpy()
+            of_images = self._reached(scores, fast, self.best)
+            of_texts = self._reached(scores, fast, self.own)
+            if of_images is not None and of_texts is not None:
+                break
+        else:
+            exact = exact_matrix(self.images, self.texts)
+            of_images, of_texts = exact >= self.best, exact >= self.own
+        # Booleans are summed fastest in 32 bits.
+        return of_images.sum(1, dtype=torch.int32), of_texts.sum(0, dtype=torch.int32)
+
+    def _reached(
+        self, scores: Float[np.ndarray, "images texts"], fast: FastProducts, edges: Tensor
+    ) -> Bool[Tensor, "images texts"] | None:
+        """Which pairs' exact scores are at least `edges`; None if too many would have to be
+        computed exactly."""
+        # NumPy takes a fifth of torch's time for these.
+        error = fast.error.max()
+        reached = np.greater_equal(scores, fast.rounded(edges - error).numpy())
+        surely = np.greater(scores, fast.rounded(edges + error).numpy())
+        left_open = torch.from_numpy(np.flatnonzero(reached != surely))
+        if len(left_open) * _SHARE > scores.size:
+            return None
+        image, text = left_open // len(self.texts), left_open % len(self.texts)
+        exact = exact_pairs(self.images, image, self.texts, text)
+        reached = torch.from_numpy(reached)
+        reached[image, text] = exact >= edges.expand(reached.shape)[image, text]
+        return reached
