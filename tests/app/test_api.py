@@ -13,7 +13,7 @@ from torch.nn.functional import normalize
 
 from diptych.app import asked
 from diptych.app.api import ENDPOINTS
-from diptych.search import Index, Query, update
+from diptych.search import Index, Query, Where, update
 from tests import tiny
 from tests.app.served import app_of, client_of, found
 
@@ -41,7 +41,7 @@ def test_a_text_finds_what_the_index_finds(client, kept_index):
 
 
 def test_pages_follow_each_other_to_the_end(client, monkeypatch):
-    monkeypatch.setattr("diptych.app.library._FIRST", 4)
+    monkeypatch.setattr("diptych.app.ranking._FIRST", 4)
     whole = found(client, text="a green one", limit=500)
     assert whole["next"] is None
     pages, offset = [], 0
@@ -77,6 +77,39 @@ def test_a_threshold_ends_the_answer(client):
     edge = whole["hits"][3]["score"]
     cut = found(client, text="red", threshold=edge - 1e-4)
     assert (len(cut["hits"]), cut["next"]) == (4, None)
+
+
+def test_filters_are_those_of_the_command_line(client, kept_index):
+    red = found(client, text="red", folders=["*red*"])
+    assert red["total"] == len(red["hits"]) == 3
+    assert all("/red/" in path for path in names(red))
+    index = Index.open(kept_index)
+    where = Where.of(["*red*", "*blue*"], after="2020", conditions=["width=40", "path~0.png"])
+    asked = {"folders": ["*red*", "*blue*"], "after": "2020", "where": ["width=40", "path~0.png"]}
+    assert found(client, text="red", **asked)["total"] == index.count(where) == 2
+    assert names(found(client, **asked)) == [
+        str(kept_index.parent / "photos" / colour / "0.png") for colour in ("blue", "red")
+    ]
+    nothing = found(client, text="red", larger="1GB")
+    assert (nothing["total"], nothing["hits"], nothing["next"]) == (0, [], None)
+    assert client.get("/api/status").json()["columns"]["width"] == "number"
+    hit = found(client)["hits"][0]
+    known = client.get(f"/api/pictures/{hit['id']}").json()["known"]
+    assert (known["width"], known["height"]) == (40, 30)
+
+
+def test_near_duplicates_are_left_out_and_counted(index, tmp_path, monkeypatch):
+    monkeypatch.setattr("diptych.app.ranking.ALIKE", 0.9999)
+    for number in range(3):
+        shutil.copy(tmp_path / "photos/red/0.png", tmp_path / f"photos/copy-{number}.png")
+    update(index, tmp_path / "photos", tiny.encoder())
+    client = client_of(app_of(index))
+    assert len(found(client, text="red")["hits"]) == 15
+    one = found(client, text="red", distinct=True)["hits"]
+    assert len(one) == 12
+    assert {hit["name"]: hit["alike"] for hit in one if hit["alike"]} == {"0.png": 3}
+    pages = [found(client, text="red", distinct=True, limit=5, offset=at) for at in (0, 5, 10)]
+    assert [name for page in pages for name in names(page)] == [hit["path"] for hit in one]
 
 
 def test_a_text_opens_no_file(client, kept_index):
@@ -199,6 +232,11 @@ def test_no_other_file_is_served(client, path):
         (b'{"terms": [{"text": "a", "weight": 1e39}]}', "weight"),
         (b'{"terms": [{"text": "a"}, {"text": "a", "weight": -1}]}', "cancel out"),
         (b'{"path": "/etc/passwd"}', "no field 'path'"),
+        (b'{"where": ["height"]}', "no condition"),
+        (b'{"where": ["heigth>1"]}', "did you mean 'height'"),
+        (b'{"after": "yesterday"}', "dates"),
+        (b'{"larger": "huge"}', "no size"),
+        (json.dumps({"where": ["width>1"] * 21}).encode(), "20 folders and conditions"),
         (json.dumps({"text": "a" * 1001}).encode(), "1,000 letters"),
         (json.dumps({"terms": [{"text": "a"}] * 21}).encode(), "20 terms"),
         (b'{"text": "a +"}', "nothing stands after"),

@@ -234,6 +234,33 @@ def test_a_picture_is_explained_and_named(visit):
     expect(page.locator(".chip")).to_have_count(1)
 
 
+def test_filters_and_near_duplicates(visit):
+    page = visit(**DESK)
+    page.locator("#text").blur()
+    page.keyboard.press("f")
+    page.keyboard.type("yellow")
+    expect(page.locator(".tile")).to_have_count(3)
+    expect(page.get_by_label("Filters: 1 in use")).to_have_count(1)
+    page.reload()
+    expect(page.locator(".tile")).to_have_count(3)
+    page.locator("#filter").click()
+    page.get_by_label("Known").fill("nothing=1")
+    expect(page.locator("#said.error")).to_contain_text("No column is called 'nothing'")
+    page.get_by_label("Known").fill("width=40; height<30")
+    expect(page.locator("#said")).to_contain_text("No picture is as the filters say")
+    page.locator("#unfilter").click()
+    expect(page.locator(".tile")).to_have_count(60)
+    page.get_by_label("Hide near duplicates").check()
+    search(page, "green")
+    page.locator(".alike").first.click()
+    expect(page.get_by_label("Score from")).to_have_value("0.95")
+    expect(page.locator(".chip")).to_have_count(1)
+    page.locator(".tile .open").first.click()
+    expect(page.locator("#facts")).to_contain_text("40 × 30")
+    page.locator("#doubles").click()
+    expect(page.locator(".chip")).to_have_count(1)
+
+
 def test_more_comes_as_one_scrolls(visit):
     page = visit(**DESK)
     expect(page.locator(".tile")).to_have_count(60)

@@ -5,10 +5,12 @@ import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from functools import partial
+from math import isfinite
 from pathlib import PurePath
 from typing import Any, TypeVar
 
 import anyio
+import numpy as np
 from jaxtyping import Float
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
@@ -62,6 +64,7 @@ class Answers:
     async def status(self, request: Request) -> Response:
         """What is searched, and how far an update is."""
         shelf, made_by = self._library.shelf, self._library.shelf.index.made_by
+        columns = await self._read(lambda: shelf.columns)
         return JSONResponse(
             {
                 "index": escaped(self._library.folder),
@@ -69,6 +72,7 @@ class Answers:
                 "pictures": len(shelf.index),
                 "damaged": shelf.damaged,
                 "sources": list(map(escaped, shelf.index.sources)),
+                "columns": {escaped(name): kind for name, kind in columns.items()},
                 "model": escaped(PurePath(made_by.name).name),
                 "dtype": made_by.dtype,
                 "probability": self._model.encoder.probability,
@@ -95,22 +99,24 @@ class Answers:
 
     def _search(self, shelf: Shelf, asked: SearchAsked, terms: list[TermAsked]) -> dict[str, Any]:
         first, last = asked.offset, asked.offset + asked.limit
-        total, typical = len(shelf.index), None
+        where, typical = asked.filter, None
+        rows = np.flatnonzero(shelf.index.among(where))
         if terms:
             vector = shelf.index.encode(self._query(shelf, terms))
-            near = shelf.nearest(vector, first, last)
-            hits = [(hit.row, hit.score) for hit in near if hit.score >= asked.threshold]
+            found, is_more = shelf.ranking(vector, where, asked.distinct).part(first, last)
+            near = [one for one in found if one.hit.score >= asked.threshold]
+            is_more &= len(near) == len(found)
+            hits = [(one.hit.row, one.hit.score, one.alike) for one in near]
             typical = round(shelf.typical(vector), 4)
         else:
-            hits = [(row, None) for row in range(first, min(last, total))]
-        is_last = last >= total or len(hits) < asked.limit
+            hits, is_more = [(row, None, 0) for row in rows[first:last].tolist()], last < len(rows)
         return {
             "version": shelf.number,
-            "total": total,
+            "total": len(rows),
             "typical": typical,
             "remark": escaped(self._model.remark([term.text for term in terms if term.text])),
             "hits": hits,
-            "next": None if is_last else last,
+            "next": last if is_more else None,
         }
 
     def _query(self, shelf: Shelf, terms: list[TermAsked]) -> Query:
@@ -146,12 +152,12 @@ class Answers:
         return found
 
     def _described(
-        self, shelf: Shelf, hits: list[tuple[int, float | None]]
+        self, shelf: Shelf, hits: list[tuple[int, float | None, int]]
     ) -> list[dict[str, Any]]:
         return [
             self._describe(shelf, row, shelf.index.picture(row))
-            | {"score": None if score is None else round(score, 4)}
-            for row, score in hits
+            | {"score": None if score is None else round(score, 4), "alike": alike}
+            for row, score, alike in hits
         ]
 
     def _describe(self, shelf: Shelf, row: int, picture: Picture) -> dict[str, Any]:
@@ -168,7 +174,9 @@ class Answers:
     async def picture(self, request: Request) -> Response:
         """What is known of a picture."""
         shelf, row, picture = self._find(request)
-        return JSONResponse(self._describe(shelf, row, picture))
+        known = await self._read(partial(shelf.index.metadata.of, row))
+        shown = {escaped(name): _plain(value) for name, value in known.items()}
+        return JSONResponse(self._describe(shelf, row, picture) | {"known": shown})
 
     async def thumbnail(self, request: Request) -> Response:
         """A small JPEG of a picture."""
@@ -274,6 +282,12 @@ class Answers:
 
     async def _read(self, work: Callable[[], R]) -> R:
         return await anyio.to_thread.run_sync(work, limiter=self._readers)
+
+
+def _plain(value: object) -> object:
+    """A value of a column as JSON has it."""
+    is_number = isinstance(value, bool | int) or (isinstance(value, float) and isfinite(value))
+    return value if is_number else escaped(str(value))
 
 
 def _jpeg(data: bytes) -> Response:

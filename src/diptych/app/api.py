@@ -54,8 +54,9 @@ ENDPOINTS = (
         answer=Answers.status,
         what="What is searched, by which model, and how far an update is.",
         gives="index, version (it rises when another state of the index was opened), pictures, "
-        "damaged, sources, model, dtype, probability (softmax or sigmoid), notice, update: stage "
-        "(idle, looking, encoding, done, stopped, failed), done, total, said, unreadable",
+        "damaged, sources, columns (what can be filtered by), model, dtype, probability (softmax "
+        "or sigmoid), notice, update: stage (idle, looking, encoding, done, stopped, failed), "
+        "done, total, said, unreadable",
     ),
     Endpoint(
         method="POST",
@@ -70,11 +71,19 @@ ENDPOINTS = (
             "offset": "how many to pass over",
             "limit": "how many to give, 500 at most",
             "threshold": "give only those with at least this score",
+            "folders": "only pictures in or below one of these; '*beach*': of any folder or file "
+            "that is called so",
+            "after": "only pictures from this date on, such as 2024, 2024-05 or 2024-05-31",
+            "before": "only pictures from before this date",
+            "larger": "only pictures of so many bytes (200kB) or pixels (2MP) or more",
+            "smaller": "only pictures of fewer",
+            "where": "only pictures of which this is known, such as 'camera=Canon*', 'year>=2020'",
+            "distinct": "true: leave out what is nearly the same (0.95) as a picture before it",
         },
         example={"text": "red car - snow", "terms": [], "limit": 10},
         gives="version, total, typical (the score that half of a sample of the index has), typed "
         "(the terms that were read from the text), remark (on a text that is too long), hits (id, "
-        "score: a cosine, path, name, bytes, "
+        "score: a cosine, alike: how many were left out for its sake, path, name, bytes, "
         "modified: seconds since 1970, gone: whether the file isn't there any more), next (the "
         "offset of the next page; null: there is none), milliseconds",
     ),
@@ -84,7 +93,8 @@ ENDPOINTS = (
         answer=Answers.picture,
         what="What is known of a picture.",
         asks=_ID,
-        gives="id, path, name, bytes, modified, gone",
+        gives="id, path, name, bytes, modified, gone, known (what else: width, height, camera, "
+        "caption, …)",
     ),
     Endpoint(
         method="GET",

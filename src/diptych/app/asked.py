@@ -10,6 +10,7 @@ from diptych.bounded import parse_json
 from diptych.config.ranges import Count, Finite, Range, Ranged
 from diptych.config.serialize import read_as
 from diptych.errors import ConfigError
+from diptych.search import Where
 
 T = TypeVar("T")
 
@@ -44,12 +45,29 @@ class SearchAsked(Ranged):
     offset: Count = 0
     limit: Annotated[int, Range(1, 500)] = 60
     threshold: Annotated[float, Range(-1, 1)] = -1.0
+    folders: tuple[str, ...] = ()
+    after: str = ""
+    before: str = ""
+    larger: str = ""
+    smaller: str = ""
+    where: tuple[str, ...] = ()
+    distinct: bool = False
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        _check_text(self.text)
+        typed = (self.text, self.after, self.before, self.larger, self.smaller)
+        for text in (*typed, *self.folders, *self.where):
+            _check_text(text)
         if len(self.terms) > _MAX_TERMS:
             raise ConfigError(f"a query has at most {_MAX_TERMS} terms")
+        if len(self.folders) + len(self.where) > _MAX_TERMS:
+            raise ConfigError(f"a filter has at most {_MAX_TERMS} folders and conditions")
+
+    @property
+    def filter(self) -> Where | None:
+        """Among which pictures is looked; None: all."""
+        sizes = self.larger, self.smaller
+        return Where.of(self.folders, self.after, self.before, *sizes, self.where)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -14,14 +14,13 @@ from torch import Tensor
 
 from diptych.app.model import Recent
 from diptych.app.pictures import Gone, fingerprint
+from diptych.app.ranking import Ranking
 from diptych.encoder import Encoder
-from diptych.errors import DiptychError
-from diptych.search import Hit, Index, Picture
+from diptych.errors import DataError, DiptychError
+from diptych.search import Index, Picture, Where
 
 _RANKINGS = 64
 """Queries whose answers are kept, for who scrolls on."""
-_FIRST = 240
-"""Pictures that are looked for at first; each time more are asked for, four times as many."""
 _SAMPLE = 4096
 """Pictures by which others' scores are judged."""
 _PAUSE = 1.0
@@ -41,7 +40,9 @@ class Shelf:
     number: int
     """How many were opened before: what a browser knows a change by."""
     stamp: tuple[int, ...]
-    rankings: Recent[bytes, list[Hit]] = field(default_factory=lambda: Recent(_RANKINGS))
+    rankings: Recent[tuple[bytes, Where | None, bool], Ranking] = field(
+        default_factory=lambda: Recent(_RANKINGS)
+    )
 
     @cached_property
     def _sample(self) -> Float[Tensor, "some width"]:
@@ -67,17 +68,24 @@ class Shelf:
                 return row, picture
         raise Gone("the index has changed, and this picture isn't where it was: search again")
 
-    def nearest(self, vector: Float[Tensor, " width"], first: int, last: int) -> list[Hit]:
-        """The pictures from place `first` to `last` among the nearest."""
-        key = vector.numpy().tobytes()
+    def ranking(
+        self, vector: Float[Tensor, " width"], where: Where | None, is_distinct: bool
+    ) -> Ranking:
+        """What is nearest to a vector; the same for who asks again."""
+        key = vector.numpy().tobytes(), where, is_distinct
         found = self.rankings.get(key)
-        if found is None or len(found) < min(last, len(self.index)):
-            top = _FIRST
-            while top < last:
-                top *= 4
-            found = self.index.search(vector, top)
+        if found is None:
+            found = Ranking(self.index, vector, where, is_distinct)
             self.rankings.put(key, found)
-        return found[first:last]
+        return found
+
+    @cached_property
+    def columns(self) -> dict[str, str]:
+        """What pictures can be filtered by: column -> number, text, date or truth."""
+        try:
+            return {name: str(kind) for name, kind in self.index.metadata.kinds.items()}
+        except DataError:  # damaged, which who filters is told
+            return {}
 
 
 class Library:

@@ -31,17 +31,6 @@ class Filters:
 
     def chosen(self) -> "Where | None":
         """What the flags ask for; None: nothing. Raises ConfigError."""
-        from diptych.search import Condition, Where
+        from diptych.search import Where
 
-        conditions = list(map(Condition.parse, self.where))
-        if self.after:
-            conditions.append(Condition("date", ">=", self.after))
-        if self.before:
-            conditions.append(Condition("date", "<", self.before))
-        if self.larger:
-            conditions.append(Condition.of_size(">=", self.larger))
-        if self.smaller:
-            conditions.append(Condition.of_size("<", self.smaller))
-        if not conditions and not self.inside:
-            return None
-        return Where(folders=self.inside, conditions=tuple(conditions))
+        return Where.of(self.inside, self.after, self.before, self.larger, self.smaller, self.where)

@@ -20,7 +20,7 @@ from diptych.errors import ConfigError, DataError
 from diptych.writable import check_file
 
 if TYPE_CHECKING:
-    from diptych.search import Hit, Query
+    from diptych.search import Hit, Index, Query
 
 _MOST = 100_000_000
 """Bytes of a file of queries."""

@@ -153,6 +153,32 @@ class Where:
     no slash, any folder or file of such a name."""
     conditions: tuple[Condition, ...] = ()
 
+    @classmethod
+    def of(
+        cls,
+        folders: Sequence[str] = (),
+        after: str = "",
+        before: str = "",
+        larger: str = "",
+        smaller: str = "",
+        conditions: Sequence[str] = (),
+    ) -> "Where | None":
+        """From what was typed: dates from `after` on and before `before`, sizes of `larger` or more
+        and below `smaller`. None: nothing is asked. Raises ConfigError.
+
+        >>> from diptych.search import Where
+        >>> Where.of(after="2024").conditions
+        (Condition(column='date', relation='>=', value='2024'),)
+        """
+        asked = list(map(Condition.parse, conditions))
+        for relation, date in ((">=", after), ("<", before)):
+            asked += [Condition("date", relation, date)] if date else []
+        for relation, size in ((">=", larger), ("<", smaller)):
+            asked += [Condition.of_size(relation, size)] if size else []
+        if not asked and not folders:
+            return None
+        return cls(folders=tuple(folders), conditions=tuple(asked))
+
     def rows(self, metadata: Metadata) -> Rows:
         """Which rows of an index do. Nothing is looked for on the disk. Raises UnknownNameError and
         ConfigError as `Condition.rows` does."""

@@ -31,6 +31,8 @@ from diptych.search.update import update
 
 _ROWS = 65536
 """Vectors of which the median is taken at a time."""
+_FILTERS = 8
+"""Of which the rows are kept."""
 
 
 @dataclass(frozen=True)
@@ -74,6 +76,7 @@ class Index:
         self._store = store
         self._encoder = encoder
         self._device = device
+        self._chosen = dict[Where, Bool[np.ndarray, " pictures"]]()
 
     @classmethod
     def open(
@@ -256,10 +259,17 @@ class Index:
 
     def count(self, where: Where | None = None) -> int:
         """Among how many pictures is looked."""
-        return int(self._among(where).sum())
+        return int(self.among(where).sum())
 
-    def _among(self, where: Where | None) -> Bool[np.ndarray, " pictures"]:
-        return self._sound if where is None else self._sound & where.rows(self.metadata)
+    def among(self, where: Where | None = None) -> Bool[np.ndarray, " pictures"]:
+        """Which rows are looked at. Those of the last few `where` are known and aren't looked for
+        again."""
+        if where is None:
+            return self._sound
+        if where not in self._chosen:
+            rows = self._sound & where.rows(self.metadata)
+            self._chosen = dict([*self._chosen.items(), (where, rows)][-_FILTERS:])
+        return self._chosen[where]
 
     def _hits(
         self,
@@ -270,7 +280,7 @@ class Index:
     ) -> list[list[Hit]]:
         if top < 1:
             raise ConfigError(f"top {top} must be at least 1")
-        allowed = self._among(where)
+        allowed = self.among(where)
         some = None if allowed.all() else torch.from_numpy(allowed)
         scores, rows = nearest(vectors, self.vectors, top, some)
         found = zip(rows.tolist(), scores.tolist(), strict=True)

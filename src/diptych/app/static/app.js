@@ -1,6 +1,7 @@
 // The page: what is typed, dropped and clicked becomes a query, and its answer the grid.
 
 import { $, ask, count, score, sentence } from "./dom.js";
+import { Filters } from "./filters.js";
 import { Detail } from "./detail.js";
 import { Grid } from "./grid.js";
 import { Query } from "./query.js";
@@ -18,8 +19,12 @@ const query = new Query((settled) => {
   else timer = setTimeout(search, PAUSE);
 });
 
-const grid = new Grid({ open: (place) => detail.open(place), sign, more });
-const detail = new Detail({ query, sign, grid, more });
+const filters = new Filters(() => {
+  clearTimeout(timer);
+  timer = setTimeout(search, PAUSE);
+});
+const grid = new Grid({ open: (place) => detail.open(place), sign, doubles, more });
+const detail = new Detail({ query, sign, doubles, grid, more });
 const index = new Index(() => {
   if (window.scrollY < 300 && !$("detail").open) search();
   else notice("The index has changed.", () => { dismiss(); search(); });
@@ -29,11 +34,12 @@ function sign(hit, weight) {
   query.add({ picture: hit.id, weight, label: hit.name });
 }
 
-function asked(offset) {
-  const threshold = $("threshold").value;
-  const filters = threshold === "" ? {} : { threshold: Number(threshold) };
-  return { ...query.asked, ...filters, offset, limit: PAGE };
+function doubles(hit) {
+  filters.doubles();
+  query.only({ picture: hit.id, weight: 1, label: hit.name });
 }
+
+const asked = (offset) => ({ ...query.asked, ...filters.asked, offset, limit: PAGE });
 
 /** The first page of what is looked for; answers to what was typed before are dropped. */
 async function search(settled = false) {
@@ -60,7 +66,9 @@ async function search(settled = false) {
 
 /** The address of the page says what is looked for; each settled query is a step to go back to. */
 function remember(isStep) {
-  const address = query.hash ? `#${query.hash}` : location.pathname;
+  const kept = query.kept;
+  if (Object.keys(filters.values).length) kept.append("f", JSON.stringify(filters.values));
+  const address = String(kept) ? `#${kept}` : location.pathname;
   if (address === (location.hash || location.pathname)) return;
   if (isStep) history.pushState(null, "", address);
   else history.replaceState(null, "", address);
@@ -83,8 +91,9 @@ async function more() {
 }
 
 function summary(found) {
+  if (!found.total) return "No picture is as the filters say.";
   if (query.isEmpty) return `${count(found.total, "picture")}, in the order of the index.`;
-  if (!found.hits.length) return "Nothing is near enough; lower the score that is asked for.";
+  if (!found.hits.length) return "No picture reaches the score that the filters ask for.";
   const best = score(found.hits[0].score), typical = score(found.typical);
   const remark = found.remark && ` ${sentence(found.remark)}.`;
   return `${count(found.total, "picture")} compared in ${found.milliseconds.toFixed(0)} ms; best score ${best}, typical ${typical}.${remark}`;
@@ -144,20 +153,6 @@ $("file").addEventListener("change", () => {
 });
 
 // Buttons and keys.
-function filter() {
-  $("filters").hidden = !$("filters").hidden;
-  $("filter").setAttribute("aria-expanded", String(!$("filters").hidden));
-  if (!$("filters").hidden) $("threshold").focus();
-}
-$("filter").addEventListener("click", filter);
-$("filters").addEventListener("input", () => {
-  clearTimeout(timer);
-  timer = setTimeout(search, PAUSE);
-});
-$("unfilter").addEventListener("click", () => {
-  for (const input of $("filters").querySelectorAll("input")) input.value = "";
-  search();
-});
 $("theme").addEventListener("click", turn);
 $("help").addEventListener("click", () => $("keys").showModal());
 $("text").addEventListener("keydown", (event) => {
@@ -175,18 +170,24 @@ for (const dialog of document.querySelectorAll("dialog")) {
 addEventListener("keydown", (event) => {
   const typing = event.target.closest("input, textarea");
   if (typing || event.ctrlKey || event.metaKey || event.altKey || document.querySelector("dialog[open]")) return;
-  const does = { "/": () => $("text").focus(), f: filter, u: () => index.open(), "?": () => $("keys").showModal() };
+  const does = { "/": () => $("text").focus(), f: () => filters.toggle(), u: () => index.open(), "?": () => $("keys").showModal() };
   if (event.key in does) {
     event.preventDefault();
     does[event.key]();
   }
 });
-addEventListener("popstate", () => {
-  query.hash = location.hash.slice(1);
+function recall() {
+  const kept = new URLSearchParams(location.hash.slice(1));
+  query.kept = kept;
+  try {
+    filters.values = JSON.parse(kept.get("f") ?? "{}") ?? {};
+  } catch {
+    filters.values = {};
+  }
   search();
-});
+}
+addEventListener("popstate", recall);
 
-query.hash = location.hash.slice(1);
-search();
+recall();
 index.look();
 if (matchMedia("(hover: hover)").matches) $("text").focus();

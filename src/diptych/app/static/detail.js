@@ -5,7 +5,7 @@ import { $, ask, h, picture, score, sentence } from "./dom.js";
 const NAMES = "diptych-names";
 
 export class Detail {
-  constructor({ query, sign, grid, more }) {
+  constructor({ query, sign, doubles, grid, more }) {
     this.grid = grid;
     this.query = query;
     this.place = 0;
@@ -26,6 +26,10 @@ export class Detail {
     $("only").addEventListener("click", () => {
       $("detail").close();
       query.only({ picture: this.hit.id, weight: 1, label: this.hit.name });
+    });
+    $("doubles").addEventListener("click", () => {
+      $("detail").close();
+      doubles(this.hit);
     });
     $("preview").addEventListener("error", () => this.#lose());
     $("preview").addEventListener("load", () => $("preview").classList.add("there"));
@@ -53,9 +57,11 @@ export class Detail {
     const hit = this.hit;
     $("detail-name").textContent = hit.name;
     $("path").textContent = hit.path;
-    const facts = [["size", size(hit.bytes)], ["date", new Date(1000 * hit.modified).toLocaleString()]];
+    const facts = [["size", size(hit.bytes)]];
+    if (hit.modified > 0) facts.push(["written", new Date(1000 * hit.modified).toLocaleString()]);
     if (hit.score !== null) facts.unshift(["score", score(hit.score)], ["place", `${place + 1}`]);
-    $("facts").replaceChildren(...facts.flatMap(([name, value]) => [h("dt", {}, name), h("dd", {}, value)]));
+    $("facts").replaceChildren(...facts.flatMap(fact));
+    this.#know(hit.id);
     $("why-text").value = this.query.wanted[0] ?? $("why-text").value;
     $("names").value ||= localStorage.getItem(NAMES) ?? "";
     $("labels").replaceChildren();
@@ -69,6 +75,18 @@ export class Detail {
     $("before").disabled = place === 0;
     $("after").disabled = place === this.grid.hits.length - 1;
     if (!$("detail").open) $("detail").showModal();
+  }
+
+  /** What else is written down: size, camera, caption. */
+  async #know(id) {
+    try {
+      const { known: { width, height, ...others } } = await ask(`/api/pictures/${id}`);
+      if (this.hit.id !== id) return;
+      const pixels = width ? [["pixels", `${width} × ${height}`]] : [];
+      $("facts").append(...[...pixels, ...Object.entries(others)].flatMap(fact));
+    } catch {
+      // The picture's place says what is wrong with it.
+    }
   }
 
   #turn(step) {
@@ -153,6 +171,8 @@ export class Detail {
     }
   }
 }
+
+const fact = ([name, value]) => [h("dt", {}, name), h("dd", {}, String(value))];
 
 const percent = (share) => `${(100 * share).toFixed(share < 0.1 ? 1 : 0)} %`;
 

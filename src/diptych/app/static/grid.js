@@ -5,10 +5,11 @@ import { $, h, picture, score } from "./dom.js";
 const MOST = 6000;
 
 export class Grid {
-  constructor({ open, sign, more }) {
+  constructor({ open, sign, doubles, more }) {
     this.hits = [];
     this.open = open;
     this.sign = sign;
+    this.doubles = doubles;
     this.current = 0;
     this.ended = true;
     const watcher = new IntersectionObserver((seen) => {
@@ -84,7 +85,16 @@ export class Grid {
     minus.addEventListener("click", () => this.sign(hit, -1));
     const caption = h("span", { className: "caption" }, h("span", {}, hit.name));
     if (hit.score !== null) caption.append(h("b", {}, score(hit.score)));
-    return h("li", { className: "tile" }, open, h("span", { className: "signs" }, plus, minus), caption);
+    const tile = h("li", { className: "tile" }, open, h("span", { className: "signs" }, plus, minus), caption);
+    if (hit.alike) tile.append(this.#alike(hit, reach));
+    return tile;
+  }
+
+  #alike(hit, reach) {
+    const title = `${hit.alike} more that ${hit.alike === 1 ? "is" : "are"} nearly the same`;
+    const badge = h("button", { type: "button", className: "alike", tabIndex: reach, title }, `${hit.alike + 1}×`);
+    badge.addEventListener("click", () => this.doubles(hit));
+    return badge;
   }
 
   #key(event) {

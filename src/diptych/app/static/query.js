@@ -107,15 +107,14 @@ export class Query {
   }
 
   /** For the address of the page. */
-  get hash() {
+  get kept() {
     const kept = new URLSearchParams();
     if (this.text.trim()) kept.append("q", this.text);
     for (const term of this.terms) kept.append("t", JSON.stringify(term));
-    return kept.toString();
+    return kept;
   }
 
-  set hash(value) {
-    const kept = new URLSearchParams(value);
+  set kept(kept) {
     $("text").value = kept.get("q") ?? "";
     this.typed = [];
     this.terms = kept.getAll("t").slice(0, MOST).flatMap(parsed);

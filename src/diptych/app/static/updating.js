@@ -63,6 +63,8 @@ export class Index {
         bar.value = update.done;
       } else bar.removeAttribute("value");
     }
+    const columns = Object.keys(status.columns);
+    if ($("columns").childElementCount !== columns.length) $("columns").replaceChildren(...columns.map((name) => h("option", { value: `${name}=` })));
     $("start").hidden = running;
     $("stop").hidden = !running;
     const said = {
