@@ -47,6 +47,8 @@ TWO = [("0.jpg", "a cat, sitting"), ("1.jpg", 'a "big" dog')]
         ("t.tsv", 'title\tfilepath\n"a cat, sitting"\t0.jpg\na "big" dog\t1.jpg\n'),
         ("t.csv", 'filepath;title\n0.jpg;a cat, sitting\n1.jpg;a "big" dog\n'),
         ("t.csv", 'id|image| caption\n1|0.jpg| a cat, sitting\n2|1.jpg| a "big" dog\n'),
+        ("t.csv", 'sep=;\r\nfilepath;title\r\n0.jpg;a cat, sitting\r\n1.jpg;a "big" dog\r\n'),
+        ("t.csv", '\ufeff"sep=\t"\nimage\tcaption\n0.jpg\ta cat, sitting\n1.jpg\ta "big" dog\n'),
         ("t.tsv", 'image,caption\n0.jpg,"a cat, sitting"\n1.jpg,"a ""big"" dog"\n'),
         ("t.txt", 'image,caption\n0.jpg,a cat, sitting\n1.jpg,a "big" dog\n'),
         ("t.token", '0.jpg#0\ta cat, sitting\n1.jpg#4\ta "big" dog\n'),

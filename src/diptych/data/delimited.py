@@ -36,6 +36,8 @@ _LOOKED_AHEAD = 1 << 22
 """Letters in which the end of such quotes is looked for in vain, over a whole file."""
 _SHOWN = 80
 _OPENING = re.compile(r' *"')
+_EXCEL = re.compile(r'"?sep=([\x00-\x7f])"?', re.IGNORECASE)
+"""A first line that tells Excel the separator, and is no row."""
 
 
 class DelimitedRows(Rows):
@@ -65,10 +67,11 @@ class DelimitedRows(Rows):
         if not lines.any():
             raise DataError(f"{path} is empty")
         first = int(lines.argmax())
-        try:
-            line = self._line(starts, ends, first)
-        except DataError as error:
-            raise DataError(f"the first line of {path} can't be read: {error}") from None
+        line = self._first_line(starts, ends, first)
+        if (told := _EXCEL.fullmatch(line)) and lines[first + 1 :].any():
+            separator = separator or told[1]
+            first += 1 + int(lines[first + 1 :].argmax())
+            line = self._first_line(starts, ends, first)
         self._separator, self.columns, named = _header(line, path, wanted, separator, surplus)
         self._surplus = surplus
         # The column of pictures tells rows from lines of one quoted field.
@@ -99,6 +102,12 @@ class DelimitedRows(Rows):
         if self._memory is not None:
             return text_of_line(self._memory[start:end])
         return text_of_line(self._files.read(self._path, start, end - start, most=LONGEST_TEXT))
+
+    def _first_line(self, starts: np.ndarray, ends: np.ndarray, number: int) -> str:
+        try:
+            return self._line(starts, ends, number)
+        except DataError as error:
+            raise DataError(f"the first line of {self._path} can't be read: {error}") from None
 
     def _fields(self, line: str) -> list[str] | None:
         """The line's fields; None where no reading of it has as many as there are columns."""
