@@ -119,6 +119,66 @@ def test_a_model_with_a_bias_answers_for_each_name_by_itself(place, capsys):
     assert float(row["probability"]) == pytest.approx(wanted, abs=1e-5)
 
 
+def lines(capsys):
+    return [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+
+
+def test_prompts_of_each_class_from_a_file(place, capsys):
+    prompts = {"cat": ["a cat", "a kitten on a sofa"], "dog": ["a dog"]}
+    (place / "prompts.json").write_text(json.dumps(prompts))
+    (place / "prompts.csv").write_text(
+        "class,prompt\ncat,a cat\ncat,a kitten on a sofa\ndog,a dog\n"
+    )
+    expected = tiny.encoder().classify("photos/red/0.png", prompts)
+    for file in ("prompts.json", "prompts.csv"):
+        assert classify("photos/red/0.png", "--prompts", file, "--json") == 0
+        [line] = lines(capsys)
+        found = {each["name"]: each["probability"] for each in line["names"]}
+        assert found == pytest.approx(expected, abs=1e-6)
+        assert line["scores"] == "softmax"
+
+
+def test_what_the_scores_are_is_said(place, capsys):
+    arguments = ("photos/red/0.png", "--names", "cat", "dog", "--json")
+    assert classify(*arguments, "--scores", "cosine") == 0
+    [line] = lines(capsys)
+    vector = tiny.encoder().embed_images("photos/red/0.png")[0]
+    for each in line["names"]:
+        assert sorted(each) == ["cosine", "name"]
+        text = tiny.encoder().embed_texts(f"a photo of a {each['name']}.")[0]
+        assert each["cosine"] == pytest.approx(float(vector @ text), abs=1e-6)
+    assert line["scores"] == "cosine"
+    assert classify(*arguments, "--scores", "sigmoid") == 2
+    assert "wasn't trained with a sigmoid loss" in capsys.readouterr().err
+
+
+def test_a_pictures_names_below_the_threshold_are_left_out_and_the_picture_is_not(place, capsys):
+    arguments = ("photos", "--names", "cat", "dog", "--scores", "cosine", "--threshold", "1.1")
+    assert classify(*arguments, "--json", "--out", "all.csv") == 0
+    assert [line["names"] for line in lines(capsys)] == [[]] * 4
+    rows = list(csv.reader((place / "all.csv").read_text().splitlines()))
+    assert rows[0] == ["picture", "name", "cosine"]
+    assert rows[1] == ["photos/blue/0.png", "", ""]
+    assert len(rows) == 5
+
+
+def test_tables_shards_and_patterns_in_order(place, capsys):
+    names = ["photos/red/0.png", "photos/nowhere.png", "photos/blue/0.png"]
+    rows = [f"{name},{number}" for number, name in enumerate(names)]
+    (place / "list.csv").write_text("\n".join(["where,number", *rows]))
+    with tarfile.open(place / "a.tar", "w") as tar:
+        tar.add(place / "photos" / "green" / "0.png", "one.png")
+    arguments = ("list.csv", "a.tar", "photos/*/0.png", "--image-key", "where", "--batch-size", "2")
+    assert classify(*arguments, "--names", "cat", "dog", "--json") == 1
+    out, err = capsys.readouterr()
+    colours = sorted(tiny.COLOURS)
+    assert [json.loads(line)["picture"] for line in out.splitlines()] == [
+        *("photos/red/0.png", "photos/blue/0.png", "a.tar/one.png"),
+        *(f"photos/{colour}/0.png" for colour in colours),
+    ]
+    assert "photos/nowhere.png" in err
+
+
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
@@ -130,10 +190,20 @@ def test_a_model_with_a_bias_answers_for_each_name_by_itself(place, capsys):
         (("photos", "--names", "cat", "dog", "--out", "p"), "ends in .csv or .json"),
         (("photos", "--names", "cat", "--out", "photos/red/0.png/p.csv"), "nothing can be written"),
         (("photos", "--names", "cat", "--templates", "a photo"), "where the class name goes"),
+        (("photos", "--names", "cat", "--prompts", "p.csv"), "either --names cat dog, --prompts"),
+        (("photos", "--prompts", "nowhere.csv"), "nowhere.csv can't be read"),
+        (("photos", "--prompts", "three.csv"), "isn't a class and a prompt"),
+        (("photos", "--prompts", "blank.csv"), "or an empty one"),
+        (("photos", "--prompts", "list.json"), "holds no prompts"),
+        (("photos", "--examples", "photos", "--scores", "cosine"), "--scores cosine is for names"),
+        (("blank.csv", "--names", "cat"), "has no picture column"),
     ],
 )
 def test_a_request_that_does_not_fit_is_one_sentence(place, capsys, arguments, sentence):
     (place / "empty").mkdir()
+    (place / "three.csv").write_text("a,b,c\n")
+    (place / "blank.csv").write_text("class,prompt\ncat,\n")
+    (place / "list.json").write_text("[]")
     assert classify(*arguments) == 2
     err = capsys.readouterr().err
     assert sentence in err

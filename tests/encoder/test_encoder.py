@@ -3,6 +3,7 @@
 import copy
 import io
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -146,6 +147,25 @@ def test_probabilities_by_hand(encoder):
     assert several == [pytest.approx(found, abs=1e-6)] * 2
     with pytest.raises(ConfigError, match="twice"):
         encoder.classify(image, ["cat", "cat"])
+
+
+def test_classes_with_prompts_of_their_own_and_scores_that_are_asked_for(encoder):
+    prompts, image = {"cat": ["a cat", "a kitten"], "dog": ["a dog"]}, tiny.picture("red")
+    found = encoder.classify(image, prompts, scores="cosine")
+    cat = encoder.embed_texts(prompts["cat"]).mean(0)
+    assert list(found) == ["cat", "dog"]
+    assert found["cat"] == pytest.approx(
+        float(encoder.embed_images(image)[0] @ cat / cat.norm()), abs=1e-6
+    )
+    with pytest.raises(ConfigError, match="wasn't trained with a sigmoid loss"):
+        encoder.classify(image, prompts, scores="sigmoid")
+    with pytest.raises(ConfigError, match="'dog' has no prompts"):
+        encoder.classify(image, prompts | {"dog": []})
+    biased = Encoder(models.build(replace(pretrained.get("tiny"), logit_bias=-1.0)))
+    cosines, scale = torch.tensor([[0.1, 0.3]]), biased.model.logit_scale.exp().item()
+    expected = torch.sigmoid(scale * cosines - 1)
+    torch.testing.assert_close(biased.scores(cosines, "sigmoid"), expected)
+    assert biased.scores(cosines, "softmax").sum().item() == pytest.approx(1)
 
 
 def test_a_model_in_training_is_measured_in_evaluation_mode_and_given_back():

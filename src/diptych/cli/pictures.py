@@ -1,15 +1,22 @@
 """Pictures that a verb is about, and the table that it writes of them."""
 
 import csv
+import itertools
 import json
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
 
 from diptych.cli.show import say
-from diptych.errors import ConfigError, DataError
+from diptych.config import DataConfig
+from diptych.errors import ConfigError, DataError, ImageError
 from diptych.exit_codes import ExitCode
 from diptych.writable import check_file
+
+if TYPE_CHECKING:
+    from diptych.data import Source
 
 
 def check_out(out: str) -> None:
@@ -19,15 +26,43 @@ def check_out(out: str) -> None:
     check_file(Path(out).expanduser(), "--out")
 
 
-def pictures_of(path: str, unread: list[str]) -> Iterator[tuple[str, str | bytes]]:
-    """What each picture is called, and its file or bytes. What can't be looked at goes to `unread`.
-    Raises DataError for a folder or a shard without any."""
+class Item(NamedTuple):
+    """A picture that is read when it is its turn."""
+
+    called: str
+    read: Callable[[], str | bytes]
+    """Its file or its bytes. Raises ImageError or OSError."""
+
+
+def items_of(
+    paths: Iterable[str], unread: list[str], image_key: str = DataConfig.image_key
+) -> list[Item]:
+    """The pictures of files, folders, shards, tables (of which `image_key` is the column) and
+    patterns of such, in order. What can't be looked at goes to `unread`. Raises DataError for a
+    folder, a table or a shard without any."""
+    from diptych.data.tables import is_table
     from diptych.data.tar import is_tar
+    from diptych.search.pictures import expanded
+
+    found = list[Item]()
+    for path in itertools.chain.from_iterable(map(expanded, paths)):
+        if os.path.isdir(path) or is_tar(path):
+            found += _listed(path, unread)
+        elif is_table(Path(path)):
+            found += _rows(path, unread, image_key)
+        else:
+            found.append(Item(path, partial(str, path)))
+    return found
+
+
+def pictures_of(path: str, unread: list[str]) -> Iterator[tuple[str, str | bytes]]:
+    """What each picture is called, and its file or bytes: `items_of`, read at once."""
+    return ((item.called, item.read()) for item in items_of([path], unread))
+
+
+def _listed(path: str, unread: list[str]) -> Iterator[Item]:
     from diptych.search.pictures import Listing
 
-    if not Path(path).is_dir() and not is_tar(path):
-        yield path, path
-        return
     start, listing = os.path.abspath(path), Listing()
     listing.add(start)
     lost = [left_out(place, reason) for place, reason in listing.unread.items()]
@@ -35,8 +70,32 @@ def pictures_of(path: str, unread: list[str]) -> Iterator[tuple[str, str | bytes
         raise DataError(next(iter(lost), f"{path} holds no pictures"))
     unread += lost
     for picture in listing.pictures.values():
-        below = os.path.relpath(picture.path, start)
-        yield os.path.join(path, below), picture.read() if picture.shard else picture.path
+        called = os.path.join(path, os.path.relpath(picture.path, start))
+        yield Item(called, picture.read if picture.shard else partial(str, picture.path))
+
+
+def _rows(path: str, unread: list[str], image_key: str) -> Iterator[Item]:
+    from diptych.data import open_source
+    from diptych.data.ids import KEY
+
+    source = open_source(DataConfig(path=path, image_key=image_key), captions=False)
+    if not len(source):
+        raise DataError(f"{path} holds no pictures")
+    unread += [left_out(f"{bad.file}, {bad.key}", bad.reason) for bad in source.bad_samples]
+    for row in range(len(source)):
+        try:
+            named = source.id_of(row, KEY)
+        except DataError as error:
+            unread.append(f"{path}, row {row}: {error}")
+            continue
+        yield Item(f"{path}/{row}" if named == str(row) else named, partial(_image, source, row))
+
+
+def _image(source: "Source", row: int) -> str | bytes:
+    try:
+        return source[row].image
+    except DataError as error:
+        raise ImageError(str(error)) from error
 
 
 def left_out(called: str, reason: str) -> str:

@@ -1,5 +1,6 @@
 """Templates that turn a class name into captions, under names."""
 
+import csv
 import itertools
 import re
 from collections.abc import Sequence
@@ -109,6 +110,45 @@ def class_prompts(path: str | Path, class_names: Sequence[str]) -> tuple[tuple[s
         tuple(_PLACEHOLDER.sub(lambda _, name=name: name, text) for text in known[spelt(name)])
         for name in class_names
     )
+
+
+def read_prompts(path: str | Path) -> dict[str, tuple[str, ...]]:
+    """Class -> its prompts, in the order of the file: JSON, as `class_prompts` reads it, or CSV of
+    two columns, `class,prompt`, with a row for each prompt. Raises DataError for anything else.
+
+    >>> import tempfile
+    >>> from diptych.datasets.templates import read_prompts
+    >>> path = Path(tempfile.mkdtemp(), "prompts.csv")
+    >>> _ = path.write_text("class,prompt\\ncat,a cat\\ncat,a kitten\\ndog,a dog")
+    >>> read_prompts(path)
+    {'cat': ('a cat', 'a kitten'), 'dog': ('a dog',)}
+    """
+    path = Path(path).expanduser()
+    if path.suffix.lower() == ".json":
+        values = _json(path)
+        [inner] = values.values() if isinstance(values, dict) and len(values) == 1 else [None]
+        names = tuple(inner if isinstance(inner, dict) else values)
+        if not names or not isinstance(values, dict):
+            raise DataError(f"{path} holds no prompts: write {{CLASS: [PROMPT, …], …}}")
+        return dict(zip(names, class_prompts(path, names), strict=True))
+    found = dict[str, list[str]]()
+    try:
+        with open(path, encoding="utf-8-sig", newline="") as file:
+            for number, row in enumerate(csv.reader(file)):
+                if number == 0 and [cell.strip().lower() for cell in row] == ["class", "prompt"]:
+                    continue
+                name, prompt = row
+                found.setdefault(name.strip(), []).append(prompt.strip())
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise DataError(f"the prompts in {path} can't be read: {first_line(error)}") from None
+    except ValueError:
+        raise DataError(
+            f"{path} has a row that isn't a class and a prompt: write two columns, class,prompt"
+        ) from None
+    words = [*found, *itertools.chain.from_iterable(found.values())]
+    if not words or not all(words):
+        raise DataError(f"{path} has no prompts, or an empty one: write two columns, class,prompt")
+    return {name: tuple(prompts) for name, prompts in found.items()}
 
 
 def _read(path: Path) -> Sequence[str]:

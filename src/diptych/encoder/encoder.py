@@ -1,6 +1,6 @@
 """What users hold: vectors of pictures and texts, and what is made of them."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import chain
 from typing import Literal, overload
 
@@ -9,12 +9,16 @@ from jaxtyping import Float, UInt8
 from torch import Tensor
 
 from diptych.encoder.captions import limits_of, write
-from diptych.encoder.classes import class_vectors
+from diptych.encoder.classes import class_vectors, prompt_vectors
 from diptych.encoder.embedder import Embedder, check_order
 from diptych.errors import ConfigError, ImageError
 from diptych.inputs import Picture
 from diptych.inputs.picture import is_picture
 from diptych.models.heat import heat_maps
+
+Names = Iterable[str] | Mapping[str, Sequence[str]]
+"""Of classes; a mapping holds the prompts of each."""
+Scores = Literal["cosine", "softmax", "sigmoid"]
 
 
 class Encoder(Embedder):
@@ -93,75 +97,85 @@ class Encoder(Embedder):
 
     @overload
     def classify(
-        self, image: Picture, names: Iterable[str], templates: str | Sequence[str] = ...
+        self,
+        image: Picture,
+        names: Names,
+        templates: str | Sequence[str] = ...,
+        *,
+        scores: Scores | None = ...,
     ) -> dict[str, float]: ...
     @overload
     def classify(
-        self, image: Iterable[Picture], names: Iterable[str], templates: str | Sequence[str] = ...
+        self,
+        image: Iterable[Picture],
+        names: Names,
+        templates: str | Sequence[str] = ...,
+        *,
+        scores: Scores | None = ...,
     ) -> list[dict[str, float]]: ...
     def classify(
         self,
         image: Picture | Iterable[Picture],
-        names: Iterable[str],
+        names: Names,
         templates: str | Sequence[str] = ("{}",),
+        *,
+        scores: Scores | None = None,
     ) -> dict[str, float] | list[dict[str, float]]:
-        """Probabilities of the `names` for a picture, as the model was trained (`probability`); for
-        several, a list of such.
+        """Probabilities of the `names` for a picture, as the model was trained (`probability`), or
+        the `scores` that are said; for several, a list of such.
 
         `templates` such as "a photo of a {}." are filled with the names and averaged
-        (`class_vectors`).
+        (`class_vectors`). Names with prompts of their own are a mapping to them:
+        `{"cat": ["a cat", "a kitten"], "dog": ["a dog"]}`.
         """
-        if isinstance(names, str):
-            raise ConfigError(f"names is one text, {names!r}; give a list of names")
-        check_order("names", names)
-        names, templates = list(names), [templates] if isinstance(templates, str) else templates
-        given: list[object] = [*names]  # callers without types bring numbers
-        if strange := [name for name in given if not isinstance(name, str)]:
-            raise ConfigError(f"names are texts, and {strange[0]!r} is none")
-        if len(set(names)) < len(names):
-            raise ConfigError(f"a name stands twice in {', '.join(names)}")
-        _, shares = self.similarities(image, names, templates)
-        predictions = [dict(zip(names, row)) for row in shares.tolist()]
+        names = _checked(names)
+        templates = [templates] if isinstance(templates, str) else templates
+        cosines = self.embed_images(image) @ self.class_vectors(names, templates).T
+        found = self.scores(cosines, scores or self.probability).tolist()
+        predictions = [dict(zip(names, row)) for row in found]
         return predictions[0] if is_picture(image) else predictions
 
-    def similarities(
-        self,
-        images: Picture | Iterable[Picture],
-        names: Sequence[str],
-        templates: Sequence[str] = ("{}",),
-        unreadable: Callable[[int, ImageError], None] | None = None,
-    ) -> tuple[Float[Tensor, "images names"], Float[Tensor, "images names"]]:
-        """The cosines of pictures and `names`, and the probabilities that `classify` gives.
+    def class_vectors(
+        self, names: Names, templates: Sequence[str] = ("{}",)
+    ) -> Float[Tensor, "names width"]:
+        """The vector of each class: of a name in the `templates`, or, in a mapping, of the prompts
+        that are given for it.
 
-        `unreadable` is as for `embed_images`.
-
-        >>> import torch
         >>> from diptych import Encoder, models, pretrained
         >>> encoder = Encoder(models.build(pretrained.get("tiny")))
-        >>> grey = torch.full((3, 60, 80), 128, dtype=torch.uint8)
-        >>> cosines, probabilities = encoder.similarities(grey, ["cat"])
-        >>> probabilities.tolist(), bool(cosines.abs() <= 1)
-        ([[1.0]], True)
+        >>> encoder.class_vectors({"cat": ["a cat", "a kitten"], "dog": ["a dog"]}).shape
+        torch.Size([2, 128])
         """
-        classes = class_vectors(self.embed_texts, names, templates)
-        cosines = self.embed_images(images, unreadable=unreadable) @ classes.T
-        return cosines, self.probabilities(cosines)
+        if not isinstance(names, Mapping):
+            return class_vectors(self.embed_texts, list(names), templates)
+        if without := [name for name, prompts in names.items() if not prompts]:
+            raise ConfigError(f"the class {without[0]!r} has no prompts")
+        return prompt_vectors(self.embed_texts, list(names.values()))
 
-    def probabilities(
-        self, cosines: Float[Tensor, "images names"]
+    def scores(
+        self, cosines: Float[Tensor, "images names"], kind: Scores
     ) -> Float[Tensor, "images names"]:
-        """What `classify` answers, of the cosines of pictures' and names' vectors.
+        """Of cosines of pictures and names: themselves, or probabilities, which names share
+        (`softmax`) or have each by itself (`sigmoid`). Raises ConfigError for the sigmoid of a
+        model without a logit bias: nothing says where its probabilities would be one half.
 
         >>> import torch
         >>> from diptych import Encoder, models, pretrained
         >>> encoder = Encoder(models.build(pretrained.get("tiny")))
-        >>> encoder.probabilities(torch.tensor([[0.3, 0.3]]))
+        >>> encoder.scores(torch.tensor([[0.2, 0.2]]), "softmax")
         tensor([[0.5000, 0.5000]])
         """
+        if kind == "cosine":
+            return cosines
         # The scale is the inverse temperature, whose logarithm is the parameter.
         logits = self.model.logit_scale.detach().float().cpu().exp() * cosines
-        if self.model.logit_bias is None:
+        if kind == "softmax":
             return logits.softmax(-1)
+        if self.model.logit_bias is None:
+            raise ConfigError(
+                f"{self.name} wasn't trained with a sigmoid loss, so its sigmoid says nothing: "
+                "ask for cosine or softmax"
+            )
         return (logits + self.model.logit_bias.detach().float().cpu()).sigmoid()
 
     def explain(
@@ -198,3 +212,18 @@ class Encoder(Embedder):
         if is_picture(images):
             return found[0][0]
         return torch.cat(found) if found else torch.zeros(0, len(wanted), 0, 0)
+
+
+def _checked(names: Names) -> Sequence[str] | Mapping[str, Sequence[str]]:
+    if isinstance(names, str):
+        raise ConfigError(f"names is one text, {names!r}; give a list of names")
+    if isinstance(names, Mapping):
+        return names
+    check_order("names", names)
+    names = list(names)
+    given: list[object] = [*names]  # callers without types bring numbers
+    if strange := [name for name in given if not isinstance(name, str)]:
+        raise ConfigError(f"names are texts, and {strange[0]!r} is none")
+    if len(set(given)) < len(given):
+        raise ConfigError(f"a name stands twice in {', '.join(names)}")
+    return names

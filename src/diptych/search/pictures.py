@@ -225,7 +225,7 @@ def roots(
     be `missing`.
     """
     several = [source] if isinstance(source, str | os.PathLike) else source
-    paths = [path for one in several for path in _expanded(os.fspath(one))]
+    paths = [path for one in several for path in expanded(os.fspath(one))]
     for path in paths:
         if not os.path.exists(path):
             if missing:
@@ -273,7 +273,7 @@ def _is_wanted(path: str) -> bool:
     return is_picture(path) or is_tar(path)
 
 
-def _expanded(text: str) -> list[str]:
+def expanded(text: str) -> list[str]:
     """What a brace or a shell pattern stands for; what exists stands for itself."""
     if os.path.exists(text):
         return [text]
