@@ -29,7 +29,7 @@ _FOREIGN = {
     *("--data-binary", "--json"),  # curl
     "--a.b",  # of the usage: any setting
 }
-_EVERYWHERE = {"--help", "--version"}
+_EVERYWHERE = {"--help", "--help-all", "--version"}
 OPEN_CLIP_TRAIN = "open_clip_train"
 """A command line of its own, which speaks of open_clip's flags and of those of train."""
 _ROOMS = {

@@ -5,10 +5,12 @@ from typing import TypeVar
 
 import tyro
 
+from diptych.cli.help import parsed
 from diptych.cli.processes import said_by_the_first
 from diptych.config.ranges import check_ranges
 
 T = TypeVar("T")
+_CONFIG = (tyro.conf.AvoidSubcommands, tyro.conf.FlagCreatePairsOff)
 
 
 def parse(kind: type[T], verb: str, arguments: Sequence[str]) -> T:
@@ -18,8 +20,6 @@ def parse(kind: type[T], verb: str, arguments: Sequence[str]) -> T:
     ConfigError for a number out of its range.
     """
     with said_by_the_first():
-        options = tyro.cli(
-            kind, prog=f"diptych {verb}", args=arguments, config=(tyro.conf.FlagCreatePairsOff,)
-        )
+        options = parsed(kind, verb, arguments, config=_CONFIG)
     check_ranges(options)
     return options

@@ -8,6 +8,7 @@ from typing import TypeVar
 import tyro
 
 from diptych import recipes
+from diptych.cli.help import parsed
 from diptych.cli.processes import is_first, said_by_the_first
 from diptych.cli.show import say
 from diptych.cli.train_flags import (
@@ -21,7 +22,8 @@ from diptych.config import ObjectiveConfig, Run, SourceConfig
 from diptych.errors import ConfigError
 
 _HELP = """usage: diptych train RECIPE [--a.b VALUE ...]     start a run
-       diptych train RECIPE --help                list its flags and their values
+       diptych train RECIPE --help                its flags that most people want, and their values
+       diptych train RECIPE --help-all            all of its flags
        diptych train RECIPE --objective NAME      minimise something else: {objectives},
                                                   or your own: package.module:Config, file.py:Config
        diptych train package.module:function      a recipe of your own
@@ -166,8 +168,8 @@ def _saved(arguments: Sequence[str]) -> tuple[Run, bool | Path]:
 def _flags(plan: Run, prog: str, flags: Sequence[str], description: str) -> Run:
     options = (tyro.conf.AvoidSubcommands, tyro.conf.FlagCreatePairsOff, tyro.conf.SuppressFixed)
     with said_by_the_first():
-        changed = tyro.cli(
-            Run, default=plan, args=flags, prog=prog, description=description, config=options
+        changed = parsed(
+            *(Run, "train", flags, prog), default=plan, description=description, config=options
         )
     refuse_idle(changed, typed(flags))
     return with_stored_crops(changed, typed(flags))

@@ -1,0 +1,138 @@
+"""`--help`: the flags that most people want, in groups, on a screen. `--help-all`: every one."""
+
+import contextlib
+import inspect
+import io
+import os
+import re
+import sys
+import textwrap
+from collections.abc import Generator, Sequence
+from dataclasses import fields
+from typing import Any, NamedTuple, TypeVar
+
+import tyro
+
+from diptych.cli.help_groups import GROUPS, Groups
+from diptych.cli.options import Compute
+
+T = TypeVar("T")
+ALL = "--help-all"
+_HELP = {"-h", "--help"}
+_WIDTH = 100
+_COLUMN = 36
+_ENTRY = re.compile(r"(?P<name>\S+)(?P<value>(?: \S+)*)(?:  +(?P<text>.*))?")
+_SENTENCE = re.compile(r"(?<=[.;:])\s+(?=[A-Z`0-9])")
+_DEFAULT = re.compile(r"\s*\(default: (.*)\)$")
+_RARE = {field.name.replace("_", "-") for field in fields(Compute)}
+"""Flags of all verbs with a model, which few need."""
+_COMMAND = re.compile(r"\n(?=(?:diptych|torchrun) )")
+_NO = re.compile(r"(^|\.)no-")
+
+
+class Flag(NamedTuple):
+    """A flag, or an argument without a name, as the whole help has it."""
+
+    name: str
+    value: str
+    text: str
+
+
+def parsed(kind: type[T], verb: str, arguments: Sequence[str], prog: str = "", **more: Any) -> T:
+    """`tyro.cli(kind, ...)`, with help of two lengths; `verb` says which the short one has."""
+    more["prog"] = prog or f"diptych {verb}"
+    said = re.sub(r" {2,}", " ", more.pop("description", "") or inspect.getdoc(kind) or "")
+    more["description"] = _COMMAND.sub("\n\n", said)  # tyro makes one line of a paragraph
+    words = list(arguments)
+    if ALL in words:
+        words = ["--help"]
+    elif _HELP & set(words):
+        full = _printed(kind, **more)
+        print(short(full, verb, more["prog"], said))
+        sys.exit(0)
+    return tyro.cli(kind, args=words, **more)
+
+
+def short(full: str, verb: str, prog: str, description: str) -> str:
+    """The screen that `--help` is, made of the whole help."""
+    usage = " ".join(full.partition("\n\n")[0].split()).replace("[-h] ", "")
+    positional, flags = _split(full)
+    groups: Groups = GROUPS.get(verb) or {
+        "flags": {name: "" for name in flags if name not in _RARE}
+    }
+    lines = [usage, "", description.rstrip(), *([""] if positional else [])]
+    for flag in positional:
+        lines += _lines(flag)
+    shown = 0
+    for title, said in groups.items():
+        lines += ["", f"{title}:"]
+        for name in filter(flags.__contains__, said):
+            lines += _lines(flags[name], said[name])
+            shown += 1
+    return "\n".join([*lines, "", *_ending(prog, len(flags) - shown)])
+
+
+def _ending(prog: str, more: int) -> list[str]:
+    lines = [f"{more} more flags, and all that is said of each: {prog} {ALL}"] if more else []
+    return [*lines, "A flag without a value turns something on, or, with no- in it, off."]
+
+
+def _lines(flag: Flag, said: str = "") -> list[str]:
+    """A flag and what is said of it: a few words, or its first sentence."""
+    default = _DEFAULT.search(flag.text)
+    text = flag.text[: default.start()] if default else flag.text
+    text = said or _SENTENCE.split(text)[0].removesuffix("(required)").rstrip(".;: ")
+    if default and default[1] not in ("", "''", "None", "False", "True"):
+        text = f"{text} ({default[1]})".strip()
+    name, indent = f"  {flag.name}{flag.value}", " " * _COLUMN
+    wrapped = textwrap.wrap(text, _WIDTH, initial_indent=indent, subsequent_indent=indent)
+    if len(name) < _COLUMN and wrapped:
+        return [f"{name:<{_COLUMN}}{wrapped[0].strip()}", *wrapped[1:]]
+    return [name, *wrapped]
+
+
+def _split(full: str) -> tuple[list[Flag], dict[str, Flag]]:
+    """Arguments without names, and flags by their names; `--model.image.no-x` is also `…x`."""
+    positional, flags = list[Flag](), dict[str, Flag]()
+    for name, value, text in _entries(full):
+        value = value.replace("{None}|", "")
+        if name.startswith("--") and name not in ("--help",):
+            flags[_NO.sub(r"\1", name[2:])] = Flag(name, value, text)
+        elif not name.startswith("-"):
+            positional.append(Flag(name, value, text))
+    return positional, flags
+
+
+def _entries(full: str) -> Generator[tuple[str, str, str]]:
+    """What stands in the boxes of tyro's help, in one column: name, value and text of each."""
+    for box in re.findall(r"^╭[^\n]*\n(.*?)^╰", full, re.MULTILINE | re.DOTALL):
+        entries = list[list[str]]()
+        for row in box.splitlines():
+            line = row.removeprefix("│ ").removesuffix("│").rstrip()
+            if line.startswith("───"):
+                entries = []  # what the box is about
+            elif line and not line.startswith(" "):
+                entries.append([line])
+            elif entries:
+                entries[-1].append(line.strip())
+        for first, *rest in entries:
+            found = _ENTRY.match(first)
+            assert found, first
+            text = " ".join(filter(None, [found["text"] or "", *rest]))
+            yield found["name"].rstrip(","), found["value"], text
+
+
+def _printed(kind: type[Any], **more: Any) -> str:
+    """The whole help, in one column of the usual width."""
+    before = os.environ.get("COLUMNS")
+    os.environ["COLUMNS"] = str(_WIDTH)
+    try:
+        out = io.TextIOWrapper(io.BytesIO(), "utf-8")  # without an encoding it has other boxes
+        with contextlib.redirect_stdout(out), contextlib.suppress(SystemExit):
+            tyro.cli(kind, args=["--help"], **more)
+    finally:
+        os.environ.pop("COLUMNS")
+        if before is not None:
+            os.environ["COLUMNS"] = before
+    out.seek(0)
+    return out.read()
