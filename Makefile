@@ -1,6 +1,7 @@
 # make demo   trains a small CLIP on real handwriting and opens the way to a report (about ten minutes, mostly installing)
 # make test   runs the tests            make check   runs the linter, the formatter and the type checker
 # make test-lowest   runs the tests with the lowest versions that pyproject.toml allows, in an environment of its own
+# make docs   builds the site of docs/ into site/: open site/index.html
 # Each works alone on a fresh machine that has Python 3.11 or newer. Another Python than the first one found:
 # `make clean`, then `make test PYTHON=python3.13`.
 
@@ -8,7 +9,7 @@ PYTHON := $(shell for p in python3.11 python3.12 python3.13 python3.14 python3; 
 	if command -v $$p >/dev/null 2>&1 && $$p -c 'import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then echo $$p; break; fi; done)
 BIN := .venv/bin
 
-.PHONY: demo test test-lowest check bench clean
+.PHONY: demo test test-lowest check bench docs clean
 
 demo: .venv/installed
 	$(BIN)/diptych demo
@@ -32,8 +33,12 @@ check: .venv/installed-test
 bench: .venv/installed-test
 	$(BIN)/python -m benchmarks
 
+# The pictures are committed; `python -m docs._make.pictures` draws them anew.
+docs: .venv/installed-docs
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
+
 clean:
-	rm -rf .venv .venv-lowest
+	rm -rf .venv .venv-lowest site
 
 .venv/bin/uv:
 	@test -n "$(PYTHON)" || { echo "Diptych needs Python 3.11 or newer (with venv); none was found."; exit 1; }
@@ -53,6 +58,10 @@ endef
 .venv/installed-test: pyproject.toml constraints.txt | .venv/bin/uv
 	$(call install,.[test])
 	@touch $@ .venv/installed
+
+.venv/installed-docs: pyproject.toml constraints.txt | .venv/bin/uv
+	$(call install,.[docs])
+	@touch $@
 
 .venv-lowest/installed: pyproject.toml | .venv/bin/uv
 	$(BIN)/uv venv --quiet --clear --python 3.11 .venv-lowest

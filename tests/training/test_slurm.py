@@ -1,4 +1,4 @@
-"""The jobs for Slurm of docs/training.md, in a world with an `srun` that only starts things."""
+"""The jobs for Slurm of docs/slurm.md, in a world with an `srun` that only starts things."""
 
 import os
 import re
@@ -13,11 +13,11 @@ import pytest
 from diptych.checkpoints.steps import checkpoints
 
 ROOT = Path(__file__).parents[2]
-JOBS = re.findall(r"```bash\n(#!/bin/bash\n.*?)```", (ROOT / "docs/training.md").read_text(), re.S)
+JOBS = re.findall(r"```bash\n(#!/bin/bash\n.*?)```", (ROOT / "docs/slurm.md").read_text(), re.S)
 TOOLS = {
     "srun": """while [[ $1 == --* ]]; do [[ $2 =~ ^[0-9]+$ ]] && shift; shift; done
 echo $$ > $WORLD/task; exec "$@" """,
-    "scontrol": 'echo "$@" >> $WORLD/requeued',
+    "scontrol": 'if [ $1 = requeue ]; then echo "$@" >> $WORLD/requeued; else echo localhost; fi',
     "scancel": "kill -TERM $(cat $WORLD/task)",
     "diptych": f'exec {sys.executable} -m diptych "$@"',
     "torchrun": f'exec {sys.executable} -m torch.distributed.run "$@"',
@@ -26,7 +26,7 @@ SHORT = "--steps 60 --save.every-steps 0 --track.every-steps 1"
 CHANGES = {
     "clip-vit-b-32": "tests.training.runs:small",
     "--data.path 'shards/{0000..9999}.tar'": SHORT,
-    "/shared/run": "$WORLD/run",
+    "/shared/clip": "$WORLD/run",
     "--nproc-per-node 8": "--nproc-per-node 2",
     "--rdzv-backend c10d": "--rdzv-backend c10d --rdzv-id 1",
     "$HOST:29500": "localhost:0",

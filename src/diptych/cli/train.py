@@ -33,7 +33,7 @@ _HELP = """usage: diptych train RECIPE [--a.b VALUE ...]     start a run
        torchrun --nproc-per-node 8 -m diptych train ...   the same on eight GPUs
 
 exit codes: 0 done; 2 failed, and the sentence says what to change; 75 stopped by a signal, or by
-the loss of a process, and saved: start it again with --resume (jobs for Slurm: docs/training.md)
+the loss of a process, and saved: start it again with --resume (jobs for Slurm: docs/slurm.md)
 
 recipes:
 {recipes}"""

@@ -109,7 +109,7 @@ class Result:
     per_class: tuple[float | None, ...] = ()
     """Share of correct predictions; None for a class without pictures."""
     confusion: tuple[tuple[int, ...], ...] = ()
-    """confusion[y][p]: pictures of class y taken for class p."""
+    """`confusion[y][p]`: pictures of class y taken for class p."""
     versions: dict[str, str] = field(default_factory=_versions)
     intervals: dict[str, list[float]] = field(default_factory=dict)
     """Metric -> [low, high]: confidence intervals of 95 %, over which pictures the dataset has."""

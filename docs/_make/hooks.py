@@ -1,0 +1,94 @@
+"""What mkdocs.yml's site has beside the pages of docs/: references made of the code, the pictures,
+and the files of the repository that pages lead to."""
+
+import os
+import re
+import sys
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+ROOT = Path(__file__).parents[2]
+sys.path[:0] = [str(ROOT), str(ROOT / "src")]
+
+from mkdocs.structure.files import File, Files  # noqa: E402
+
+from docs._make import command_line, python_reference  # noqa: E402
+
+_LINK = re.compile(r"(\]\()((?:\.\./)+[^)#\s]+)(#[^)\s]*)?(\))")
+_SHOWN = {".md": "", ".py": "python", ".toml": "toml", ".yml": "yaml", "": "make"}
+
+
+def on_config(config: Any) -> Any:
+    """The generated pages stand below the pages that introduce them."""
+    for section in config.nav:
+        for entries in section.values():
+            if isinstance(entries, list):
+                for place, entry in enumerate(entries):
+                    entries[place] = _with_generated(entry)
+    return config
+
+
+def _with_generated(entry: dict[str, str]) -> dict[str, Any]:
+    (title, page), *_ = entry.items()
+    made = {"command-line.md": command_line, "python.md": python_reference}.get(page)
+    if made is None:
+        return entry
+    below = [{name: made.page_of(name)} for name in made.names()]
+    return {title: [{title: page}, *below]}
+
+
+def on_files(files: Files, config: Any) -> Files:
+    """Pages that no file in docs/ holds."""
+    for made in (command_line, python_reference):
+        for name in made.names():
+            files.append(File.generated(config, made.page_of(name), content=made.text_of(name)))
+    for path in sorted(_linked()):
+        files.append(_page_of(path, config))
+    return files
+
+
+def on_page_markdown(markdown: str, page: Any, **_: Any) -> str:
+    """Links out of docs/, which a code host follows, lead to the file's page in the site."""
+    here = PurePosixPath(page.file.src_uri).parent
+
+    def moved(found: re.Match[str]) -> str:
+        path = _path_in_repository(found[2])
+        place = os.path.relpath(_place_of(path), here) if path else found[2]
+        return f"{found[1]}{place}{found[3] or ''}{found[4]}"
+
+    return _LINK.sub(moved, markdown)
+
+
+def _linked() -> set[str]:
+    """Paths in the repository, outside of docs/, that pages lead to; those of such pages, too."""
+    found, todo = set[str](), list((ROOT / "docs").glob("*.md"))
+    for page in todo:
+        for link in _LINK.finditer(page.read_text()):
+            if path := _path_in_repository(link[2]):
+                found.add(path)
+    return found
+
+
+def _path_in_repository(link: str) -> str:
+    """Of a link of a page in docs/; empty for one that leads nowhere."""
+    path = (ROOT / "docs" / link).resolve()
+    inside = path.is_file() and path.is_relative_to(ROOT)
+    return path.relative_to(ROOT).as_posix() if inside else ""
+
+
+def _place_of(path: str) -> str:
+    return f"repository/{path.removesuffix('.md')}.md"
+
+
+def _page_of(path: str, config: Any) -> File:
+    text = (ROOT / path).read_text()
+    if path.endswith(".md"):
+        # Links of a page at the root begin there: docs/x.md is x.md of the site.
+        up = "../" * (path.count("/") + 1)
+        text = re.sub(r"\]\(docs/", f"]({up}", text)
+        text = re.sub(r"\]\((?!\.\./|http)([A-Z]\w+\.md)", r"](\1", text)
+    else:
+        text = f"# {path}\n\n````{_SHOWN[Path(path).suffix]}\n{text}\n````\n"
+    page = File.generated(config, _place_of(path), content=text)
+    page.inclusion = page.inclusion.NOT_IN_NAV
+    return page

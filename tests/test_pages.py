@@ -1,0 +1,99 @@
+"""The pages of docs/ that teach: their commands and scripts run in the order of the page, in a
+folder with small pictures and a small model, and print what the page shows. What needs a GPU, a
+network or hours has at least verbs and flags that are there.
+
+A page whose first line is `<!-- slow -->` runs with `pytest -m slow`.
+"""
+
+import re
+import shutil
+from pathlib import Path
+
+import pytest
+
+from tests import documents, page_folder
+
+DOCS = Path(__file__).parents[1] / "docs"
+PAGES = (
+    *("quickstart", "label-photos", "linear-probe", "train-own-pairs", "fine-tune"),
+    *("compare-runs", "search-in-a-program", "ship-a-model", "choose-a-model", "tracking"),
+    *("sharding", "eighteen-billion", "metrics", "files", "errors", "prepare-data"),
+    *("from-clip_benchmark", "from-clip-retrieval", "from-transformers", "command-line", "python"),
+)
+SLOW = "<!-- slow -->"
+
+
+def text_of(name: str) -> str:
+    return (DOCS / f"{name}.md").read_text()
+
+
+def marked(name: str):
+    return pytest.param(name, marks=pytest.mark.slow if SLOW in text_of(name) else ())
+
+
+@pytest.fixture(scope="session")
+def prepared(tmp_path_factory) -> Path:
+    root = tmp_path_factory.mktemp("pages")
+    page_folder.prepare(root)
+    return root
+
+
+@pytest.fixture
+def folder(prepared, tmp_path) -> Path:
+    """A copy for one page."""
+    return Path(shutil.copytree(prepared, tmp_path / "page", copy_function=link))
+
+
+def link(source: str, place: str) -> str:
+    """Pictures and weights aren't copied: no page changes one in its place."""
+    Path(place).hardlink_to(source)
+    return place
+
+
+@pytest.mark.parametrize("name", [marked(name) for name in PAGES])
+def test_a_page_does_what_it_shows(name, folder, request):
+    text = text_of(name)
+    for title, content in documents.files(text).items():
+        (folder / title).parent.mkdir(parents=True, exist_ok=True)
+        (folder / title).write_text(content)
+    steps = documents.steps(text)
+    assert steps
+    lost = list[str]()
+    for step in steps:
+        printed = documents.execute(step, folder, code=documents.code_of(step))
+        missing = documents.missing(step, printed)
+        lost += [f"$ {step.program} {step.rest}: {line!r} in\n{printed}" for line in missing]
+    assert not lost, "\n".join(lost)
+
+
+@pytest.mark.parametrize("path", sorted(DOCS.glob("*.md")), ids=lambda path: path.stem)
+def test_verbs_flags_and_imports_of_a_page_are_there(path):
+    text = path.read_text()
+    assert not documents.unknown(text)
+    for code in documents.scripts(text):
+        assert not documents.lost_imports(code)
+
+
+def test_messages_of_the_page_of_errors_are_in_the_code():
+    """But for those of the shell and of tyro."""
+    source = "".join(path.read_text() for path in (DOCS.parent / "src").rglob("*.py"))
+    source = re.sub(r'"\s*\n\s*f?"', "", source)
+    table = text_of("errors").partition("| message |")[2].partition("\n## ")[0]
+    messages = re.findall(r"^\| `(.+?)` \|", table, re.MULTILINE)
+    assert len(messages) > 12
+    for message in messages:
+        if message.startswith(("command not found", "Unrecognized")):
+            continue
+        for part in message.split("..."):
+            assert part.strip(" :,") in source, message
+
+
+def test_what_a_page_lacks_is_noticed():
+    page = "```console\n$ diptych search x --tpo 3\n$ diptych serch x\n```\n"
+    page += "```bash\ntorchrun -m diptych train tiny-digits --optim.lr 1 --optim.rl 2\n```\n"
+    assert documents.unknown(page) == ["search --tpo", "serch", "train --optim.rl"]
+    [first, _] = documents.steps(page)
+    step = first._replace(said=["top1 37.50%", "step 10 ... 3/s", "..."])
+    assert documents.missing(step, "  top1   21.9%\nstep 12 and so on 400/s") == []
+    assert documents.missing(step, "top5 21.9%") == ["top1 37.50%", "step 10 ... 3/s"]
+    assert documents.lost_imports("from diptych.search import Indx")[0].startswith("diptych.search")

@@ -1,0 +1,83 @@
+"""The site of docs/: its navigation holds every page, its drawings are what the code makes, and it
+builds without a warning and without reaching for the network."""
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+from docs._make import command_line, pictures, python_reference
+from docs._make.examples import fenced
+
+ROOT = Path(__file__).parents[1]
+CONFIG = yaml.safe_load((ROOT / "mkdocs.yml").read_text())
+
+
+def pages(entries) -> list[str]:
+    """The pages of a navigation, in its order."""
+    found = []
+    for entry in entries:
+        for below in entry.values():
+            found += [below] if isinstance(below, str) else pages(below)
+    return found
+
+
+def test_the_navigation_holds_every_page_once():
+    assert sorted(pages(CONFIG["nav"])) == sorted(path.name for path in ROOT.glob("docs/*.md"))
+
+
+def test_what_maintainers_read_comes_last():
+    assert pages(CONFIG["nav"])[-3:] == ["errata.md", "dependencies.md", "log.md"]
+    assert not CONFIG["theme"]["font"]
+
+
+def test_drawings_are_what_the_code_makes():
+    names = {path.stem for path in pictures.FOLDER.iterdir()}
+    assert names == set(pictures.PICTURES)
+    for name, draw in pictures.PICTURES.items():
+        assert (pictures.FOLDER / f"{name}.svg").read_text() == str(draw()), (
+            f"{name}.svg is old: python -m docs._make.pictures"
+        )
+
+
+def test_a_page_of_a_verb_is_its_whole_help():
+    page = command_line.text_of("search")
+    assert page.startswith("# diptych search\n\nFind pictures")
+    assert "$ diptych search --help-all" in page
+    assert "--image-size" in page
+    assert len({command_line.page_of(name) for name in command_line.names()}) > 15
+
+
+def test_a_page_of_a_module_lists_its_names_and_examples_are_code():
+    page = python_reference.text_of("diptych.search")
+    assert "::: diptych.search.Hit" in page
+    assert "::: diptych.search.Index" not in page  # on the page of diptych
+    assert "::: diptych.Index" in python_reference.text_of("diptych")
+    assert (
+        fenced("Text.\n\n>>> 1 + 1\n2\n\nMore.") == "Text.\n\n```pycon\n>>> 1 + 1\n2\n```\n\nMore."
+    )
+
+
+@pytest.mark.slow
+def test_the_site_builds_without_a_warning_and_fetches_nothing(tmp_path):
+    done = subprocess.run(
+        [sys.executable, "-m", "mkdocs", "build", "--strict", "--site-dir", str(tmp_path)],
+        cwd=ROOT,
+        env=os.environ | {"NO_MKDOCS_2_WARNING": "1"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "search" / "search_index.json").exists()
+    assert "FLOAT" in (tmp_path / "command-line" / "train-recipe.html").read_text()
+    for path in tmp_path.rglob("*.html"):
+        fetched = re.findall(r'<(?:script|img)[^>]* src="(https?:[^"]*)', path.read_text())
+        fetched += re.findall(
+            r'<link[^>]* rel="stylesheet"[^>]* href="(https?:[^"]*)', path.read_text()
+        )
+        assert not fetched, path.name
