@@ -1,69 +1,26 @@
 """docs/extending.md from top to bottom: its files are written into a folder, and its commands and
 scripts run there, each in a process of its own, as a stranger would run them."""
 
-import glob
 import json
-import os
 import re
-import shlex
 import subprocess
 import sys
 from pathlib import Path
-from typing import NamedTuple
 
 import pytest
 
-from diptych.cli import main
 from diptych.config import Run
 from diptych.config.serialize import from_json, to_json
-from tests import forked
+from tests import documents
+from tests.documents import Step, files, steps
 
 PAGE = (Path(__file__).parents[1] / "docs" / "extending.md").read_text()
-FENCED = re.compile(r"^```(\w+)\n(.*?)^```$", re.DOTALL | re.MULTILINE)
-TITLE = re.compile(r"# (\S+\.(?:py|toml))\n")
-
-
-class Step(NamedTuple):
-    """What runs: `diptych` and its arguments, `python` and a file, or `script` and its text; and
-    fragments of what it says."""
-
-    program: str
-    rest: str
-    said: list[str]
 
 
 def sections() -> dict[str, str]:
     """What stands below each heading of the second order, by its words."""
     parts = re.split(r"^## (.*)\n", PAGE, flags=re.MULTILINE)
     return dict(zip(parts[1::2], parts[2::2]))
-
-
-def files(text: str) -> dict[str, str]:
-    """The fenced blocks whose first line is a name."""
-    blocks = (block for _, block in FENCED.findall(text))
-    return {found[1]: block for block in blocks if (found := TITLE.match(block))}
-
-
-def steps(text: str) -> list[Step]:
-    """Everything that runs, in its order."""
-    found: list[Step] = []
-    for kind, block in FENCED.findall(text):
-        if kind == "console":
-            found += commands(block)
-        elif not TITLE.match(block):
-            found.append(Step("script", block, []))
-    return found
-
-
-def commands(block: str) -> list[Step]:
-    found: list[Step] = []
-    for line in block.splitlines():
-        if line.startswith("$ "):
-            program, rest = line.removeprefix("$ ").split(maxsplit=1)
-            found.append(Step(program, rest, []))
-        else:
-            found[-1].said.append(line)
-    return found
 
 
 SECTIONS = {title: text for title, text in sections().items() if steps(text)}
@@ -95,37 +52,11 @@ def install(package: Path, site: Path) -> None:
 
 
 def execute(step: Step, folder: Path, code: int = 0) -> str:
-    """What it prints, to both streams; fails if it exits otherwise than expected."""
-    process = forked.context().Process(target=_run, args=(step, folder))
-    process.start()
-    process.join()
-    text = (folder / "output.txt").read_text()
-    assert process.exitcode == code, f"{step.program} {step.rest}\n{text}"
+    """As `documents.execute`, with the package of the page; what the page shows must be printed."""
+    text = documents.execute(step, folder, code, path=str(folder / "site"))
     for line in step.said:
         assert line in text, (step.rest, text)
     return text
-
-
-def _run(step: Step, folder: Path) -> None:
-    os.chdir(folder)
-    os.environ["COLUMNS"] = "200"
-    sys.path.append(str(folder / "site"))
-    output = os.open("output.txt", os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
-    os.dup2(output, 1)
-    os.dup2(output, 2)
-    if step.program == "diptych":
-        main(_words(step.rest))
-    sys.path.append(str(folder))
-    text = step.rest if step.program == "script" else Path(step.rest).read_text()
-    exec(text, {"__name__": "__main__"})
-
-
-def _words(line: str) -> list[str]:
-    """As a shell parts them; patterns of files without quotes are expanded."""
-    found: list[str] = []
-    for raw, word in zip(shlex.split(line, posix=False), shlex.split(line), strict=True):
-        found += sorted(glob.glob(word)) if "*" in word and raw == word else [word]
-    return found
 
 
 def said(folder: Path, command: str, code: int = 2) -> str:

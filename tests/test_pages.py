@@ -66,12 +66,15 @@ def test_a_page_does_what_it_shows(name, folder, request):
     assert not lost, "\n".join(lost)
 
 
-@pytest.mark.parametrize("path", sorted(DOCS.glob("*.md")), ids=lambda path: path.stem)
-def test_verbs_flags_and_imports_of_a_page_are_there(path):
-    text = path.read_text()
-    assert not documents.unknown(text)
-    for code in documents.scripts(text):
-        assert not documents.lost_imports(code)
+def test_verbs_flags_and_imports_of_all_pages_are_there():
+    """Of docs/extending.md all runs: it has objectives and towers of its own."""
+    lost = dict[str, list[str]]()
+    for path in {*DOCS.glob("*.md")} - {DOCS / "extending.md"}:
+        text = path.read_text()
+        lost[path.name] = documents.unknown(text)
+        for code in documents.scripts(text):
+            lost[path.name] += documents.lost_imports(code)
+    assert not {name: found for name, found in lost.items() if found}
 
 
 def test_messages_of_the_page_of_errors_are_in_the_code():
@@ -96,4 +99,5 @@ def test_what_a_page_lacks_is_noticed():
     step = first._replace(said=["top1 37.50%", "step 10 ... 3/s", "..."])
     assert documents.missing(step, "  top1   21.9%\nstep 12 and so on 400/s") == []
     assert documents.missing(step, "top5 21.9%") == ["top1 37.50%", "step 10 ... 3/s"]
-    assert documents.lost_imports("from diptych.search import Indx")[0].startswith("diptych.search")
+    code = "from diptych.search import Index, Indx\nfrom diptych import reports"
+    assert documents.lost_imports(code) == ["diptych.search.Indx"]

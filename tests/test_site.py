@@ -48,15 +48,17 @@ def test_a_page_of_a_verb_is_its_whole_help():
     page = command_line.text_of("search")
     assert page.startswith("# diptych search\n\nFind pictures")
     assert "$ diptych search --help-all" in page
-    assert "--image-size" in page
+    assert "\n| `--image-size INT` | " in page
+    assert "\n## Optim options\n" in command_line.text_of("train RECIPE")
     assert len({command_line.page_of(name) for name in command_line.names()}) > 15
 
 
 def test_a_page_of_a_module_lists_its_names_and_examples_are_code():
     page = python_reference.text_of("diptych.search")
-    assert "::: diptych.search.Hit" in page
-    assert "::: diptych.search.Index" not in page  # on the page of diptych
-    assert "::: diptych.Index" in python_reference.text_of("diptych")
+    assert "::: diptych.search.index.Hit\n" in page
+    assert "::: diptych.search.update.update\n" in page
+    assert "index.Index\n" not in page  # it is on the page of diptych
+    assert "::: diptych.search.index.Index\n" in python_reference.text_of("diptych")
     assert (
         fenced("Text.\n\n>>> 1 + 1\n2\n\nMore.") == "Text.\n\n```pycon\n>>> 1 + 1\n2\n```\n\nMore."
     )
@@ -74,7 +76,7 @@ def test_the_site_builds_without_a_warning_and_fetches_nothing(tmp_path):
     )
     assert done.returncode == 0, done.stderr
     assert (tmp_path / "search" / "search_index.json").exists()
-    assert "FLOAT" in (tmp_path / "command-line" / "train-recipe.html").read_text()
+    assert "--optim.lr" in (tmp_path / "command-line" / "train-recipe.html").read_text()
     for path in tmp_path.rglob("*.html"):
         fetched = re.findall(r'<(?:script|img)[^>]* src="(https?:[^"]*)', path.read_text())
         fetched += re.findall(

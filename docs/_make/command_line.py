@@ -3,10 +3,13 @@
 import contextlib
 import io
 import os
+import re
+import textwrap
 
 from diptych.cli import VERBS, main
+from diptych.cli.help import Flag, sections
 
-WIDTH = 100
+_WIDTH = 100
 _COMMANDS = {verb: [verb, "--help-all"] for verb in VERBS}
 _COMMANDS |= {
     "train": ["train", "--help"],
@@ -29,18 +32,34 @@ def page_of(name: str) -> str:
 
 
 def text_of(name: str) -> str:
-    """The page: what the verb does, and its help."""
+    """The page: what the verb does, its usage and examples, and a table of each group of flags."""
     words, verb = _COMMANDS[name], name.split()[0]
-    return (
-        f"# diptych {name}\n\n{VERBS[verb][0].upper()}{VERBS[verb][1:]}.\n\n"
-        f"```text\n$ diptych {' '.join(words)}\n{printed(words)}```\n"
-    )
+    about, _, boxes = printed(words).partition("\n\u256d")
+    lines = [f"# diptych {name}", "", f"{VERBS[verb][0].upper()}{VERBS[verb][1:]}.", ""]
+    lines += ["```text", f"$ diptych {' '.join(words)}", *_wrapped(about), "```"]
+    for title, flags in sections(f"\u256d{boxes}"):
+        lines += ["", f"## {title.capitalize()}", "", "| | |", "| --- | --- |", *map(_row, flags)]
+    return "\n".join([*lines, ""])
+
+
+def _row(flag: Flag) -> str:
+    text = flag.text.replace("|", "\\|").replace("<", "&lt;").replace("*", "\\*")
+    return f"| `{flag.name}{flag.value}` | {text} |".replace("]|[", "]\\|[")
+
+
+def _wrapped(about: str) -> list[str]:
+    """Its lines; a long one, which tyro makes of a paragraph, in several."""
+    found = list[str]()
+    for line in re.sub(r"\n{3,}", "\n\n", about.rstrip()).splitlines():
+        kept = {"replace_whitespace": False, "break_on_hyphens": False}
+        found += textwrap.wrap(line, _WIDTH, subsequent_indent="    ", **kept) or [""]
+    return found
 
 
 def printed(words: list[str]) -> str:
     """What `diptych WORDS` prints."""
     before = os.environ.get("COLUMNS", "")
-    os.environ["COLUMNS"] = str(WIDTH)
+    os.environ["COLUMNS"] = str(_WIDTH)
     out = io.TextIOWrapper(io.BytesIO(), "utf-8")
     try:
         with contextlib.redirect_stdout(out), contextlib.suppress(SystemExit):

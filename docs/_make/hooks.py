@@ -34,7 +34,7 @@ def _with_generated(entry: dict[str, str]) -> dict[str, Any]:
     if made is None:
         return entry
     below = [{name: made.page_of(name)} for name in made.names()]
-    return {title: [{title: page}, *below]}
+    return {title: [page, *below]}
 
 
 def on_files(files: Files, config: Any) -> Files:

@@ -2,6 +2,7 @@
 
 import importlib
 import inspect
+from types import ModuleType
 
 from docs._make.examples import fenced
 
@@ -30,5 +31,12 @@ def text_of(name: str) -> str:
     public = [each for each in module.__all__ if not inspect.ismodule(getattr(module, each))]
     # What the package itself shows stands on its own page alone.
     shown = set(importlib.import_module("diptych").__all__) if name != "diptych" else set[str]()
-    blocks = [f"::: {name}.{each}" for each in public if each not in shown]
+    blocks = [f"::: {_place(module, each)}" for each in public if each not in shown]
     return "\n\n".join([f"# {name}", fenced(said), *blocks]) + "\n"
+
+
+def _place(module: ModuleType, name: str) -> str:
+    """Where it is defined: `diptych.search.update` would be the file of the function."""
+    item = getattr(module, name)
+    defined = inspect.isclass(item) or inspect.isfunction(item)
+    return f"{item.__module__}.{name}" if defined else f"{module.__name__}.{name}"

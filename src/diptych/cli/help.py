@@ -9,6 +9,7 @@ import sys
 import textwrap
 from collections.abc import Generator, Sequence
 from dataclasses import fields
+from itertools import chain
 from typing import Any, NamedTuple, TypeVar
 
 import tyro
@@ -26,7 +27,7 @@ _SENTENCE = re.compile(r"(?<=[.;:])\s+(?=[A-Z`0-9])")
 _DEFAULT = re.compile(r"\s*\(default: (.*)\)$")
 _RARE = {field.name.replace("_", "-") for field in fields(Compute)}
 """Flags of all verbs with a model, which few need."""
-_COMMAND = re.compile(r"\n(?=(?:diptych|torchrun) )")
+_COMMAND = re.compile(r"(?<!\n)\n(?=(?:diptych|torchrun) )")
 _NO = re.compile(r"(^|\.)no-")
 
 
@@ -94,18 +95,19 @@ def _lines(flag: Flag, said: str = "") -> list[str]:
 def _split(full: str) -> tuple[list[Flag], dict[str, Flag]]:
     """Arguments without names, and flags by their names; `--model.image.no-x` is also `…x`."""
     positional, flags = list[Flag](), dict[str, Flag]()
-    for name, value, text in _entries(full):
-        value = value.replace("{None}|", "")
-        if name.startswith("--") and name not in ("--help",):
-            flags[_NO.sub(r"\1", name[2:])] = Flag(name, value, text)
-        elif not name.startswith("-"):
-            positional.append(Flag(name, value, text))
+    for flag in chain.from_iterable(found for _, found in sections(full)):
+        if flag.name.startswith("--"):
+            flags[_NO.sub(r"\1", flag.name[2:])] = flag
+        else:
+            positional.append(flag)
     return positional, flags
 
 
-def _entries(full: str) -> Generator[tuple[str, str, str]]:
-    """What stands in the boxes of tyro's help, in one column: name, value and text of each."""
-    for box in re.findall(r"^╭[^\n]*\n(.*?)^╰", full, re.MULTILINE | re.DOTALL):
+def sections(full: str) -> Generator[tuple[str, list[Flag]]]:
+    """The boxes of a whole help that stand in one column: the title of each, and what is in it but
+    for `--help`."""
+    boxes = re.findall(r"^╭─ ([^─]*?) ─[^\n]*\n(.*?)^╰", full, re.MULTILINE | re.DOTALL)
+    for title, box in boxes:
         entries = list[list[str]]()
         for row in box.splitlines():
             line = row.removeprefix("│ ").removesuffix("│").rstrip()
@@ -115,11 +117,15 @@ def _entries(full: str) -> Generator[tuple[str, str, str]]:
                 entries.append([line])
             elif entries:
                 entries[-1].append(line.strip())
-        for first, *rest in entries:
-            found = _ENTRY.match(first)
-            assert found, first
-            text = " ".join(filter(None, [found["text"] or "", *rest]))
-            yield found["name"].rstrip(","), found["value"], text
+        yield title, [_flag(entry) for entry in entries if not entry[0].startswith("-h,")]
+
+
+def _flag(entry: list[str]) -> Flag:
+    """Of the lines about it, the first of which has its name and value."""
+    found = _ENTRY.match(entry[0])
+    assert found, entry
+    text = " ".join(filter(None, [found["text"] or "", *entry[1:]]))
+    return Flag(found["name"], found["value"].replace("{None}|", ""), text)
 
 
 def _printed(kind: type[Any], **more: Any) -> str:
