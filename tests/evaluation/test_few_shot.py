@@ -31,3 +31,5 @@ def test_too_small_a_class_is_named():
     vectors, labels = torch.eye(3).repeat(4, 1), torch.arange(3).repeat(4)
     with pytest.raises(DataError, match="class 0 has 4 training samples, but 4 shots .* need 8"):
         few_shot(vectors, labels, vectors, labels, shots=(1, 4))
+    with pytest.raises(DataError, match="class cat has 4 training samples"):
+        few_shot(vectors, labels, vectors, labels, shots=(4,), names=("cat", "dog", "ship"))

@@ -62,8 +62,8 @@ class OptimConfig(Ranged):
     """Steps from 0 to the peak."""
     start_lr: Factor | None = None
     """The first step's rate, from which the warm-up rises. With it, the last step of the warm-up
-    has the peak and the last step of all `final_lr`, as DeCLIP counts. None: from 0, which no step
-    has; nor has one quite `final_lr`."""
+    has the peak and the last step of all `final_lr`, as DeCLIP counts. None: the warm-up
+    starts at 0, and the schedule ends just before `final_lr`."""
     schedule: Literal["cosine", "constant", "linear"] = "cosine"
     final_lr: Factor = 0.0
     cooldown: Share = field(default=0.0, metadata=ADDED)

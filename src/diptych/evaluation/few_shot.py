@@ -52,12 +52,13 @@ def few_shot(
     shots: Sequence[int] = SHOTS,
     draws: int = 5,
     seed: int = 0,
+    names: Sequence[str] = (),
 ) -> list[FewShot]:
     """Probes from k samples a class. The penalty is chosen on min(k, 4) others of each class (as in
     CoOp, Zhou et al. 2022, arXiv:2109.01134), which the classifier doesn't learn from. A draw with
     more shots contains those with fewer.
 
-    Raises DataError if a class has too few samples.
+    Raises DataError if a class has too few samples, by its name if `names` are those of the labels.
 
     >>> import torch
     >>> from diptych.evaluation import few_shot
@@ -70,10 +71,11 @@ def few_shot(
     present, counts = train_labels.unique(return_counts=True)
     most = max(shots) + min(max(shots), _HELD)
     if int(counts.min()) < most:
-        label = int(present[counts.argmin()])
+        label, fewest = int(present[counts.argmin()]), int(counts.min())
         raise DataError(
-            f"class {label} has {int(counts.min())} training samples, but {max(shots)} shots "
-            f"and those that choose the penalty need {most}; ask for fewer shots (--shots)"
+            f"class {names[label] if names else label} has {fewest} training samples, but "
+            f"{max(shots)} shots and those that choose the penalty need {most}; ask for fewer "
+            "shots (--shots)"
         )
     coordinates = Coordinates.of(train)
     found: dict[int, list[float]] = {count: [] for count in shots}

@@ -31,7 +31,10 @@ def _few_shot(inputs: Inputs) -> Scores:
     train, test = inputs.splits["train"], inputs.splits["test"]
     learned, asked = labels_of(train), labels_of(test)
     shots = inputs.shots or shots_that_fit(learned)
-    probes = few_shot(train.features.float(), learned, test.features.float(), asked, shots=shots)
+    # ImageNet's classifier is asked about a part of its classes, by other numbers.
+    names = () if inputs.dataset.class_indices else inputs.dataset.class_names
+    vectors = (train.features.float(), learned, test.features.float(), asked)
+    probes = few_shot(*vectors, shots=shots, names=names)
     metrics, intervals = dict[str, float](), dict[str, list[float]]()
     for probe in probes:
         name = f"top1_{probe.shots}_shot"
