@@ -55,6 +55,7 @@ _ROOMS = {
     "objectives": ("train",),
     "optim": ("train",),
     "reports": ("report",),
+    "search/joined.py": ("embed",),
     "search/query.py": ("search",),
     "search/update.py": ("embed",),
     "search": ("embed", "search"),

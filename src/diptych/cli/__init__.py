@@ -40,6 +40,7 @@ VERBS = {
     "embed": "make an index of a folder of pictures, or bring it up to date",
     "search": "find pictures in an index by a text or a picture",
     "app": "search an index in the browser",
+    "duplicates": "groups of pictures in an index that are nearly alike",
     "doctor": "why two loads of the same model give other vectors",
     "models": "names, sizes, and where weights are",
     "reinforce": "store what teachers make of training pairs, to distil from",

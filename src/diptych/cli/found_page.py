@@ -11,8 +11,8 @@ from diptych.errors import ImageError
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-    from diptych.reports import Section
-    from diptych.search import Hit, Index, Query
+    from diptych.reports import Cell, Section
+    from diptych.search import Hit, Index, Picture, Query
 
 
 def write_page(
@@ -47,28 +47,32 @@ def write_page(
 def _found(hits: "Sequence[Hit]") -> "Section":
     from diptych import reports
 
-    cells = list[reports.Cell]()
-    for rank, hit in enumerate(hits, 1):
-        picture = _picture(hit)
-        cells.append(
-            reports.Cell(
-                image=picture,
-                text=f"{rank}. score {hit.score:.3f}",
-                detail=shown_path(hit.path) + ("" if picture else " (can't be read any more)"),
-                link=Path(hit.path).as_uri() if picture and not hit.picture.shard else "",
-            )
-        )
-    return reports.hits(cells)
+    return reports.hits(
+        [cell_of(hit.picture, f"{rank}. score {hit.score:.3f}") for rank, hit in enumerate(hits, 1)]
+    )
 
 
-def _picture(hit: "Hit") -> "Image | None":
+def cell_of(picture: "Picture", text: str) -> "Cell":
+    """A picture of an index with a line of text, and its path below, which leads to the file."""
+    from diptych import reports
+
+    image = _image(picture)
+    return reports.Cell(
+        image=image,
+        text=text,
+        detail=shown_path(picture.path) + ("" if image else " (can't be read any more)"),
+        link=Path(picture.path).as_uri() if image and not picture.shard else "",
+    )
+
+
+def _image(picture: "Picture") -> "Image | None":
     """The picture as the model saw it: upright, in RGB; None if it is gone."""
     from PIL.Image import fromarray
 
     from diptych.inputs import decode
 
     try:
-        data = hit.picture.read()
+        data = picture.read()
         return fromarray(decode(data).permute(1, 2, 0).numpy())
     except (OSError, ImageError):
         return None

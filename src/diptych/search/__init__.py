@@ -1,6 +1,7 @@
 """Pictures found by a text or by another picture: an index on disk, exact, brought up to date
 incrementally."""
 
+from diptych.search.duplicates import Duplicate, Group, duplicates
 from diptych.search.filters import Condition, Where
 from diptych.search.index import Hit, Index
 from diptych.search.joined import Joined, join
@@ -13,6 +14,8 @@ from diptych.search.update import Changes, update
 __all__ = [
     "Changes",
     "Condition",
+    "Duplicate",
+    "Group",
     "Hit",
     "Index",
     "Joined",
@@ -21,6 +24,7 @@ __all__ = [
     "Query",
     "Term",
     "Where",
+    "duplicates",
     "join",
     "nearest",
     "update",
