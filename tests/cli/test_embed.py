@@ -177,3 +177,21 @@ def test_the_model_of_an_index_that_moved(tmp_path, photos, model, capsys):
     assert embed(new / "photos", "--out", new / "x.index", "--model", tmp_path / "elsewhere") == 0
     assert "12 kept" in capsys.readouterr().out
     assert call("search", new / "x.index", "a", "--device", "cpu") == 0
+
+
+def test_captions_are_found_by_pictures(tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    model = tiny.save(tmp_path / "model")
+    tiny.picture("red").save("red.png")
+    (tmp_path / "captions.csv").write_text("file;caption\na.png;a red thing\nb.png;a dog\n")
+    flags = ("--texts", "--out", "x.index", "--device", "cpu")
+    assert call("embed", model, "captions.csv", *flags) == 0
+    assert "x.index: 2 added" in capsys.readouterr().out
+    assert call("embed", "captions.csv", *flags) == 0
+    assert "0 added, 0 changed, 0 removed, 2 kept" in capsys.readouterr().out
+    assert call("search", "x.index", "red.png", "--device", "cpu", "--html", "page.html") == 0
+    lines = capsys.readouterr().out.splitlines()[1:]
+    assert sorted(" ".join(line.split()[2:]) for line in lines) == ["a dog", "a red thing"]
+    assert "a red thing" in (tmp_path / "page.html").read_text()
+    assert call("embed", "captions.csv", *flags, "--prune") == 2
+    assert call("embed", "captions.csv", "--out", "x.index", "--text-key", "x") == 2

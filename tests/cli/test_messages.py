@@ -57,6 +57,7 @@ _ROOMS = {
     "reports": ("report",),
     "search/joined.py": ("embed",),
     "search/query.py": ("search",),
+    "search/texts.py": ("embed",),
     "search/update.py": ("embed",),
     "search": ("embed", "search"),
     "training": ("train",),

@@ -26,6 +26,7 @@ class Embed(Compute):
     """Make an index of pictures, or bring it up to date.
 
     diptych embed MODEL PICTURES --out photos.index
+    diptych embed MODEL captions.csv --texts --out captions.index
 
     An index knows its model, so that later `diptych embed PICTURES --out photos.index` is enough;
     it encodes what is new or changed and drops files that are missing from their folders. Where a
@@ -45,6 +46,11 @@ class Embed(Compute):
     """Drop all that isn't there any more: of these places, which may be gone, and of others."""
     exclude: tuple[str, ...] = ()
     """Leave out files and folders of these names (shell patterns, such as '*_small.jpg')."""
+    texts: bool = False
+    """Make an index of texts, which pictures or texts find: of lists (.txt, a text a line) or
+    tables (csv, tsv, json, parquet)."""
+    text_key: str = ""
+    """The tables' column of texts; by default the first of some usual names."""
     metadata: tuple[str, ...] = ()
     """Tables (csv, tsv, json, parquet) of what else is known of the pictures, to filter by."""
     metadata_key: str = ""
@@ -65,9 +71,10 @@ def run(arguments: Sequence[str]) -> None:
         raise ConfigError(
             "say one model and a place of pictures: `diptych embed MODEL PICTURES --out X.index`"
         )
+    _check_texts(options)
     check_writable(options.out, "--out")
     from diptych.distributed import refuse_many
-    from diptych.search import Index, join, update
+    from diptych.search import Index, join, update, update_texts
     from diptych.search.joined import check_table
 
     for table in options.metadata:
@@ -84,16 +91,26 @@ def run(arguments: Sequence[str]) -> None:
         encoder = _load_made_by(options, made_by)
     else:
         encoder = options.load(model, options.dtype)
-    changes = update(
-        options.out,
-        places,
-        encoder,
-        half=options.half,
-        prune=options.prune,
-        exclude=options.exclude,
-        batch_size=options.batch_size,
-        progress=True,
-    )
+    if options.texts:
+        changes = update_texts(
+            options.out,
+            places,
+            encoder,
+            column=options.text_key,
+            half=options.half,
+            progress=True,
+        )
+    else:
+        changes = update(
+            options.out,
+            places,
+            encoder,
+            half=options.half,
+            prune=options.prune,
+            exclude=options.exclude,
+            batch_size=options.batch_size,
+            progress=True,
+        )
     _tell(changes)
     say(
         f"{options.out}: {changes.added} added, {changes.changed} changed, "
@@ -102,6 +119,14 @@ def run(arguments: Sequence[str]) -> None:
     for table in options.metadata:
         _tell_joined(table, join(options.out, table, options.metadata_key))
     _check_share(changes, options.max_bad_share)
+
+
+def _check_texts(options: Embed) -> None:
+    """Raises ConfigError for flags that don't go together."""
+    if options.texts and (options.prune or options.exclude or options.metadata):
+        raise ConfigError("--prune, --exclude and --metadata are for pictures, not for --texts")
+    if options.text_key and not options.texts:
+        raise ConfigError(f"--text-key {options.text_key} is for --texts")
 
 
 def _load_made_by(options: Embed, made_by: "Identity") -> "Encoder":

@@ -56,11 +56,12 @@ def cell_of(picture: "Picture", text: str) -> "Cell":
     """A picture of an index with a line of text, and its path below, which leads to the file."""
     from diptych import reports
 
-    image = _image(picture)
+    image = None if picture.text else _image(picture)
+    gone = "" if image or picture.text else " (can't be read any more)"
     return reports.Cell(
         image=image,
-        text=text,
-        detail=shown_path(picture.path) + ("" if image else " (can't be read any more)"),
+        text=f"{text}: {picture.text}" if picture.text else text,
+        detail=shown_path(picture.path) + gone,
         link=Path(picture.path).as_uri() if image and not picture.shard else "",
     )
 

@@ -122,8 +122,9 @@ def _say_nothing(options: Search, query: "Query", index: "Index", among: int) ->
 def _as_json(query: "Query", hits: "Sequence[Hit]", index: "Index") -> str:
     found = list[dict[str, object]]()
     for hit in hits:
+        text = {"text": hit.picture.text} if hit.picture.text else {}
         known = index.metadata.of(hit.row)
-        found.append({"path": hit.path, "score": round(hit.score, 6), "metadata": known})
+        found.append({"path": hit.path, **text, "score": round(hit.score, 6), "metadata": known})
     return json.dumps({"query": str(query), "hits": found}, default=str)
 
 
@@ -141,5 +142,6 @@ def _print_table(hits: "Sequence[Hit]") -> None:
     table = Names("", "score", "picture")
     for rank, hit in enumerate(hits, 1):
         gone = "" if os.path.exists(hit.picture.file) else " (gone)"
-        table.add_row(str(rank), f"{hit.score:.4f}", shown_path(hit.path) + gone)
+        called = hit.picture.text or shown_path(hit.path) + gone
+        table.add_row(str(rank), f"{hit.score:.4f}", called)
     show(table)

@@ -9,6 +9,7 @@ from diptych.search.metadata import Metadata
 from diptych.search.pictures import Picture
 from diptych.search.query import Query, Term
 from diptych.search.scan import nearest
+from diptych.search.texts import update_texts
 from diptych.search.update import Changes, update
 
 __all__ = [
@@ -28,4 +29,5 @@ __all__ = [
     "join",
     "nearest",
     "update",
+    "update_texts",
 ]

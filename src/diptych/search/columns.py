@@ -134,6 +134,20 @@ def rows_of(table: Any, rows: Sequence[int] | np.ndarray) -> Any:
     return table.take(pyarrow.array(wanted, mask=wanted < 0))
 
 
+def with_columns(known: Any, new: Any) -> Any:
+    """With the columns of a table of as many rows; where it knows nothing, what was known stays."""
+    from pyarrow.compute import call_function
+
+    for name, column in zip(new.column_names, new.columns, strict=True):
+        if name not in known.column_names:
+            known = known.append_column(name, column)
+            continue
+        both = stacked([new.select([name]), known.select([name])])[name]
+        either = call_function("coalesce", [both.slice(0, len(new)), both.slice(len(new))])
+        known = known.set_column(known.column_names.index(name), name, either)
+    return known
+
+
 def read_table(path: Path) -> Any:
     """Raises DataError for a file that can't be read, or is damaged."""
     import pyarrow

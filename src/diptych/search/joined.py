@@ -20,7 +20,7 @@ from diptych.search.columns import (
     plain,
     read_table,
     rows_of,
-    stacked,
+    with_columns,
     write_table,
 )
 from diptych.search.metadata import Metadata, complete
@@ -113,7 +113,7 @@ def join(folder: str | os.PathLike[str], table: str | os.PathLike[str], column: 
                 f"{table} names no picture of {folder} in its column {key}, which begins with "
                 f"{found[key][0] if len(found) else 'nothing'}; say another: --metadata-key COLUMN"
             )
-        known = _with_columns(Metadata(store).table, rows_of(found.select(columns), rows))
+        known = with_columns(Metadata(store).table, rows_of(found.select(columns), rows))
         write_table(meta.metadata_path(store.folder, store.meta), known)
     return Joined(
         column=key,
@@ -122,20 +122,6 @@ def join(folder: str | os.PathLike[str], table: str | os.PathLike[str], column: 
         unknown=places.count(_UNKNOWN),
         ambiguous=places.count(_AMBIGUOUS),
     )
-
-
-def _with_columns(known: Any, new: Any) -> Any:
-    """With the columns of a table of as many rows; where it knows nothing, what was known stays."""
-    from pyarrow.compute import call_function
-
-    for name, column in zip(new.column_names, new.columns, strict=True):
-        if name not in known.column_names:
-            known = known.append_column(name, column)
-            continue
-        both = stacked([new.select([name]), known.select([name])])[name]
-        either = call_function("coalesce", [both.slice(0, len(new)), both.slice(len(new))])
-        known = known.set_column(known.column_names.index(name), name, either)
-    return known
 
 
 class _Names:

@@ -28,6 +28,7 @@ class IndexMeta:
     model: Identity
     width: int
     vectors: Literal["float16", "float32"] = "float32"
+    holds: Literal["pictures", "texts"] = "pictures"
     generation: int = 0
     parent: str = ""
     """The folder that the index lay in when its lines were written."""

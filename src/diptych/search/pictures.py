@@ -46,6 +46,9 @@ class Picture:
     """Where in the shard."""
     digest: str = field(default="", compare=False)
     """Of its bytes, as `digest` makes it; empty: not known."""
+    text: str = ""
+    """In an index of texts, which has no pictures: the text. Its `shard` is the file that it stands
+    in, and its path is called FILE#ROW."""
 
     @property
     def file(self) -> str:

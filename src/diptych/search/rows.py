@@ -58,6 +58,8 @@ def to_line(picture: Picture, vector: bytes, seed: int, places: Places) -> bytes
     values = asdict(picture)
     if not picture.shard:
         values = {name: values[name] for name in _PLAIN}
+    elif not picture.text:
+        del values["text"]
     for name in {"path", "shard"} & values.keys():
         values[name] = places.relative(values[name])
     text = json.dumps(values)[:-1].encode()

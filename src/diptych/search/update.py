@@ -4,6 +4,7 @@ import os
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
+from typing import Literal
 
 import torch
 from torch import Tensor
@@ -96,7 +97,7 @@ def update(
     if not is_there and not (listing.pictures or listing.unread):
         raise _nothing(places, listing)
     with meta.locked(folder):
-        _open(folder, encoder, half)
+        open_or_create(folder, encoder, half, "pictures")
         store.describe(folder, encoder.identity, places, exclude, prune)
         complete(folder, progress)
         settled = settle(folder, listing, prune)
@@ -136,16 +137,24 @@ def _nothing(places: Sequence[str], listing: Listing) -> DataError:
     )
 
 
-def _open(folder: str | os.PathLike[str], encoder: Encoder, half: bool) -> None:
-    """Make the index, or see that it is this model's. Under the lock: another process may just have
-    made it."""
+def open_or_create(
+    folder: str | os.PathLike[str],
+    encoder: Encoder,
+    half: bool,
+    holds: Literal["pictures", "texts"],
+) -> None:
+    """Make the index, or see that it is this model's and holds such things. Under the lock: another
+    process may just have made it."""
     if not meta.exists(folder):
         kind = "float16" if half else "float32"
         store.create(
-            folder, meta.IndexMeta(model=encoder.identity, width=encoder.width, vectors=kind)
+            folder,
+            meta.IndexMeta(model=encoder.identity, width=encoder.width, vectors=kind, holds=holds),
         )
     index = store.Store(folder)
     index.check_model(encoder.identity)
+    if index.meta.holds != holds:
+        raise ConfigError(f"{folder} is an index of {index.meta.holds}; {holds} need another")
     if half and index.meta.vectors != "float16":
         raise ConfigError(
             f"{folder} holds vectors in {index.meta.vectors}; --half is for a new index"
