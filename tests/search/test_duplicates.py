@@ -33,7 +33,7 @@ def components(vectors: torch.Tensor, threshold: float) -> list[set[str]]:
 def test_groups_are_the_connected_components_of_exact_cosines(
     tmp_path, monkeypatch, kind, threshold
 ):
-    for name, size in (("_BLOCK", 16), ("_TILE", 24), ("_PAIRS", 5)):
+    for name, size in (("_BLOCK", 16), ("_TILE", 24)):
         monkeypatch.setattr(sys.modules["diptych.search.duplicates"], name, size)
     vectors = random(60, 6)
     vectors[40:50] = vectors[:10]

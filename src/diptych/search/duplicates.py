@@ -13,12 +13,10 @@ from diptych.encoder.progress import track
 from diptych.search.filters import Where
 from diptych.search.index import Index
 from diptych.search.pictures import Picture
-from diptych.similarity import FastProducts, exact_products
+from diptych.similarity import FastProducts, exact_matrix, exact_pairs
 
 _BLOCK, _TILE = 1024, 4096
 """Rows that are compared with so many others at a time."""
-_PAIRS = 4096
-"""Of which the exact cosines are computed at a time: 16 megabytes a thousand numbers."""
 
 
 @dataclass(frozen=True)
@@ -96,17 +94,15 @@ def _connected(
     for block, _ in track(blocks, "pictures", len(rows)) if shown else blocks:
         queries = vectors[rows[block.start : block.stop]].float()
         fast = FastProducts(queries)
-        edges = torch.full((len(queries),), threshold)
-        lowest, highest = fast.lowest(edges)[:, None], fast.highest(edges)[:, None]
+        lowest = fast.rounded(threshold - fast.error)[:, None]
+        highest = fast.rounded(threshold + fast.error)[:, None]
         for start in range(block.start, len(rows), _TILE):
             tile = vectors[rows[start : start + _TILE]]
             scores = fast(tile)
             near = _apart(scores >= lowest, labels, block.start, start)
             sure = (scores > highest).numpy()[near]
-            left, right = (torch.from_numpy(places) for places in near)
-            for pairs in torch.from_numpy(np.flatnonzero(~sure)).split(_PAIRS):
-                exact = exact_products(queries[left[pairs]], tile[right[pairs]])
-                sure[pairs.numpy()] = (exact >= threshold).numpy()
+            left, right = (torch.from_numpy(places[~sure]) for places in near)
+            sure[~sure] = (exact_pairs(queries, left, tile, right) >= threshold).numpy()
             if sure.any():
                 labels = _joined(labels, near[0][sure] + block.start, near[1][sure] + start)
     return labels
@@ -146,7 +142,7 @@ def _group(index: Index, rows: list[int]) -> Group:
     for row in rows:
         if row != best:
             digest = pictures[row].digest
-            score = float(exact_products(index.vectors[best], index.vectors[row]))
+            score = float(exact_matrix(index.vectors[[best]], index.vectors[[row]]))
             others.append(Duplicate(pictures[row], score, bool(digest) and digest in seen))
             seen.add(digest)
     others.sort(key=lambda other: (not other.is_copy, -other.score))

@@ -262,8 +262,8 @@ class Index:
         return int(self.among(where).sum())
 
     def among(self, where: Where | None = None) -> Bool[np.ndarray, " pictures"]:
-        """Which rows are looked at: not damaged ones, and such as fulfil `where`. Those of the last few `where` are known and aren't looked for
-        again."""
+        """Which rows are looked at: not damaged ones, and such as fulfil `where`. Those of the last
+        few `where` are known and aren't looked for again."""
         if where is None:
             return self._sound
         if where not in self._chosen:
