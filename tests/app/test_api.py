@@ -7,13 +7,12 @@ import re
 import shutil
 
 import pytest
-import torch
 from PIL import Image
 from torch.nn.functional import normalize
 
 from diptych.app import asked
 from diptych.app.api import ENDPOINTS
-from diptych.search import Index, Query, Where, update
+from diptych.search import Index, Query, Where, store, update
 from tests import tiny
 from tests.app.served import app_of, client_of, found
 
@@ -405,7 +404,14 @@ def test_vectors_are_not_lost_by_damage(index):
     assert client.get("/api/status").json()["damaged"] == 1
 
 
-def test_equal_vectors_of_texts_share_a_ranking(client):
-    one, other = found(client, text="red"), found(client, text="3:red")
-    assert names(one) == names(other)
-    assert torch.is_tensor(tiny.encoder().embed_texts("red"))
+def test_an_index_of_nothing_is_searched(tmp_path):
+    identity = tiny.encoder().identity
+    store.create(_made(tmp_path / "x.index"), store.IndexMeta(model=identity, width=128))
+    client = client_of(app_of(tmp_path / "x.index"))
+    assert found(client, text="red", distinct=True)["hits"] == found(client)["hits"] == []
+    assert client.post("/api/update", json={}).status_code == 400
+
+
+def _made(folder):
+    folder.mkdir()
+    return folder

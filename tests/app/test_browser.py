@@ -253,7 +253,7 @@ def test_filters_and_near_duplicates(visit):
     page.get_by_label("Hide near duplicates").check()
     search(page, "green")
     page.locator(".alike").first.click()
-    expect(page.get_by_label("Score from")).to_have_value("0.95")
+    expect(page.get_by_label("Score from")).to_have_value("0.97")
     expect(page.locator(".chip")).to_have_count(1)
     page.locator(".tile .open").first.click()
     expect(page.locator("#facts")).to_contain_text("40 × 30")

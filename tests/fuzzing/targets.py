@@ -16,6 +16,7 @@ from safetensors.torch import save_file
 import diptych
 import diptych.search
 from diptych import models
+from diptych.app.asked import SearchAsked, parse_as
 from diptych.batch import Sample
 from diptych.cli import report as report_command
 from diptych.config import (
@@ -371,6 +372,21 @@ def _decode(folder: Path) -> None:
     Preprocess(PreprocessConfig(), 32).pixels(path)
 
 
+def _search(folder: Path) -> list[Path]:
+    path = folder / "search.json"
+    asked = {"text": "2:red - snow", "terms": [{"picture": "1-0123456789abcdef", "weight": -0.5}]}
+    path.write_text(json.dumps(asked | {"folders": ["*a*"], "where": ["width>=10"], "limit": 5}))
+    return [path]
+
+
+def _ask(folder: Path) -> None:
+    asked = parse_as(SearchAsked, (folder / "search.json").read_bytes())
+    assert 1 <= asked.limit <= 500
+    assert asked.filter or not (asked.folders or asked.where)
+    if asked.text.strip():
+        diptych.search.Query.from_text(asked.text)
+
+
 TARGETS: dict[str, Target] = {
     "run": Target(_run, _report),
     "run.json": Target(_run, load_run),
@@ -412,6 +428,7 @@ TARGETS: dict[str, Target] = {
     "pickle": Target(_pickled, lambda folder: dict(read_weights(folder / "a.pt").tensors)),
     "archive": Target(_script, lambda folder: dict(read_weights(folder / "a.pt").tensors)),
     "arrays": Target(_arrays, lambda folder: dict(read_weights(folder / "a.npz").tensors)),
+    "search of the app": Target(_search, _ask),
     "jpeg": Target(_picture("JPEG"), _decode),
     "png": Target(_picture("PNG"), _decode),
     "webp": Target(_picture("WEBP"), _decode),

@@ -27,6 +27,7 @@ from diptych.app.asked import (
 from diptych.app.library import Library, Shelf
 from diptych.app.model import Model, Recent
 from diptych.app.pictures import LARGE, SMALL, Gone, Pictures, heat, shrunk, square
+from diptych.app.ranking import ALIKE
 from diptych.app.updating import Updating
 from diptych.errors import ConfigError
 from diptych.search import Picture, Query, Term
@@ -75,6 +76,7 @@ class Answers:
                 "columns": {escaped(name): kind for name, kind in columns.items()},
                 "model": escaped(PurePath(made_by.name).name),
                 "dtype": made_by.dtype,
+                "alike": ALIKE,
                 "probability": self._model.encoder.probability,
                 "notice": escaped(self._library.notice),
                 "update": asdict(self._updating.state)

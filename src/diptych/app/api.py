@@ -55,8 +55,8 @@ ENDPOINTS = (
         what="What is searched, by which model, and how far an update is.",
         gives="index, version (it rises when another state of the index was opened), pictures, "
         "damaged, sources, columns (what can be filtered by), model, dtype, probability (softmax "
-        "or sigmoid), notice, update: stage (idle, looking, encoding, done, stopped, failed), "
-        "done, total, said, unreadable",
+        "or sigmoid), alike (the score of near duplicates), notice, update: stage (idle, looking, "
+        "encoding, done, stopped, failed), done, total, said, unreadable",
     ),
     Endpoint(
         method="POST",
@@ -78,7 +78,7 @@ ENDPOINTS = (
             "larger": "only pictures of so many bytes (200kB) or pixels (2MP) or more",
             "smaller": "only pictures of fewer",
             "where": "only pictures of which this is known, such as 'camera=Canon*', 'year>=2020'",
-            "distinct": "true: leave out what is nearly the same (0.95) as a picture before it",
+            "distinct": "true: leave out what is nearly the same as a picture before it",
         },
         example={"text": "red car - snow", "terms": [], "limit": 10},
         gives="version, total, typical (the score that half of a sample of the index has), typed "

@@ -99,8 +99,18 @@ def _check_text(text: str) -> None:
 async def read_json(request: Request, kind: type[T]) -> T:
     """The request's body as a `kind`. Raises ConfigError for another, HTTPException for more than
     64 KB."""
+    return parse_as(kind, await read_body(request, _MAX_JSON))
+
+
+def parse_as(kind: type[T], data: bytes) -> T:
+    """What JSON says, as a `kind`. Raises ConfigError.
+
+    >>> from diptych.app.asked import SearchAsked, parse_as
+    >>> parse_as(SearchAsked, b'{"text": "a dog", "after": "2024"}').filter.conditions
+    (Condition(column='date', relation='>=', value='2024'),)
+    """
     try:
-        values = parse_json(await read_body(request, _MAX_JSON), finite=True)
+        values = parse_json(data, finite=True)
     except ValueError as error:
         raise ConfigError(f"the request is not JSON: {error}") from error
     return read_as(kind, values, "the request")

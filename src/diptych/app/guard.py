@@ -75,7 +75,8 @@ class Door:
             name = (urlsplit(f"//{host}").hostname or "").rstrip(".")
         except ValueError:
             return False
-        if name in ("localhost", self.host.lower(), socket.gethostname().lower()):
+        own = socket.gethostname().lower()
+        if name in ("localhost", self.host.lower(), own, f"{own}.local"):
             return bool(name)
         try:
             ipaddress.ip_address(name)

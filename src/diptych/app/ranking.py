@@ -8,8 +8,8 @@ from torch import Tensor
 
 from diptych.search import Hit, Index, Where
 
-ALIKE = 0.95
-"""Cosine from which on two pictures are nearly the same."""
+ALIKE = 0.97
+"""Cosine from which on two pictures are nearly the same, as `diptych duplicates` has it."""
 _FIRST = 240
 """Pictures that are looked for at first; each time more are asked for, four times as many."""
 _MOST, _MOST_COMPARED = 60_000, 3_000

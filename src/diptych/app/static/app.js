@@ -35,7 +35,7 @@ function sign(hit, weight) {
 }
 
 function doubles(hit) {
-  filters.doubles();
+  filters.doubles(index.alike);
   query.only({ picture: hit.id, weight: 1, label: hit.name });
 }
 

@@ -2,8 +2,6 @@
 
 import { $ } from "./dom.js";
 
-const ALIKE = "0.95"; // from which score on two pictures are nearly the same
-
 const inputs = () => [...$("filters").querySelectorAll("[name]")];
 
 export class Filters {
@@ -43,8 +41,8 @@ export class Filters {
   }
 
   /** Show what is nearly the same as the query alone. */
-  doubles() {
-    this.values = { threshold: ALIKE };
+  doubles(alike) {
+    this.values = { threshold: String(alike) };
     if ($("filters").hidden) this.toggle(true);
   }
 

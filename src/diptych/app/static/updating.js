@@ -9,7 +9,7 @@ export class Index {
   constructor(renewed) {
     this.renewed = renewed;
     this.version = null;
-    this.pictures = 0;
+    this.alike = 1; // the score from which on two pictures are nearly the same
     $("renew").addEventListener("click", () => this.open());
     $("start").addEventListener("click", () => this.#post("/api/update"));
     $("stop").addEventListener("click", () => this.#post("/api/update/stop"));
@@ -49,7 +49,7 @@ export class Index {
 
   #show(status, running) {
     const { update } = status;
-    this.pictures = status.pictures;
+    this.alike = status.alike;
     document.title = `${status.index.replace(/\/+$/, "").split("/").pop()} · Diptych`;
     const facts = [["index", status.index], ["pictures", status.pictures.toLocaleString("en")], ["from", status.sources.join("\n") || "not written down"],
       ["model", `${status.model} (${status.dtype})`]];
