@@ -3,11 +3,13 @@
 import shutil
 import threading
 import time
+from dataclasses import replace
 
 import pytest
 
 from diptych.durable import lock
 from diptych.search import update
+from diptych.search.meta import read_meta, write_meta
 from tests import tiny
 from tests.app.served import app_of, client_of, found
 
@@ -105,7 +107,9 @@ def test_places_that_are_not_known_or_not_there(index, photos, known):
     if known:
         photos.rename(photos.with_name("elsewhere"))
     else:
-        app.updating._places = []
+        meta = read_meta(index)
+        write_meta(index, replace(meta, sources=()))
+        app.library.reopen()
     answer = client.post("/api/update", json={})
     assert answer.status_code == 400
     assert ("is there now" if known else "diptych embed PICTURES") in answer.json()["error"]
@@ -131,6 +135,16 @@ def test_an_update_by_another_program_is_noticed(watched, index, photos):
     update(index, photos, tiny.encoder())
     until(lambda: found(client)["total"] == 13)
     assert client.get("/api/status").json()["version"] == 1
+
+
+def test_places_that_another_program_adds_are_shown(watched, index, tmp_path):
+    app, _ = watched
+    client = client_of(app)
+    tiny.write_pictures(tmp_path / "more", each=1)
+    update(index, tmp_path / "more", tiny.encoder())
+    until(lambda: found(client)["total"] == 16)
+    [hit] = found(client, folders=[str(tmp_path / "more" / "red")])["hits"]
+    assert client.get(f"/api/pictures/{hit['id']}/thumbnail").status_code == 200
 
 
 def test_an_index_that_is_gone_or_damaged_is_said_once_and_what_is_open_stays(watched, index):

@@ -90,10 +90,11 @@ class Answers:
         asked, start = await read_json(request, SearchAsked), time.perf_counter()
         typed = Query.from_text(asked.text).terms if asked.text.strip() else ()
         terms = [*asked.terms, *(TermAsked(text=str(t), weight=t.weight) for t in typed)]
-        if await request.is_disconnected():  # who types has typed on
-            return Response(status_code=204)
-        shelf = self._library.shelf
-        found = await self._model.run(partial(self._search, shelf, asked, terms))
+        async with self._model.turn:
+            if await request.is_disconnected():  # who types has typed on
+                return Response(status_code=204)
+            shelf = self._library.shelf
+            found = await self._model.run(partial(self._search, shelf, asked, terms))
         hits = await self._read(partial(self._described, shelf, found["hits"]))
         shown = [{"text": term.called or str(term), "weight": term.weight} for term in typed]
         took = round(1000 * (time.perf_counter() - start), 1)

@@ -1,6 +1,7 @@
 """The index that the app has open: replaced when it was updated, here or by another program, while
 searches go on."""
 
+import os
 import re
 import threading
 import time
@@ -78,6 +79,11 @@ class Shelf:
             found = Ranking(self.index, vector, where, is_distinct)
             self.rankings.put(key, found)
         return found
+
+    @cached_property
+    def places(self) -> list[str]:
+        """Where pictures may lie, without links."""
+        return [os.path.realpath(source) for source in self.index.sources]
 
     @cached_property
     def columns(self) -> dict[str, str]:

@@ -59,6 +59,8 @@ class Model:
     def __init__(self, encoder: Encoder):
         encoder.model.eval()
         self.encoder = encoder
+        self.turn = asyncio.Lock()
+        """For who looks, when it is his turn, whether it is still wanted."""
         self._texts = Recent[str, Tensor](_TEXTS)
         # A thread of its own: what is typed must not wait for a place among many thumbnails.
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="model")

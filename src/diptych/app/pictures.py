@@ -4,7 +4,7 @@ else."""
 import hashlib
 import io
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -44,16 +44,15 @@ def fingerprint(picture: Picture) -> str:
 
 
 class Pictures:
-    """Reads pictures that lie in the indexed `places`, and keeps what it makes of them in a folder
-    of bounded size.
+    """Reads pictures that lie in the indexed places, and keeps what it makes of them in a folder of
+    bounded size.
 
-    Without `places`, as an index of before has it, a picture has to lie in the folder that it was
-    found in.
+    `places` gives those that are indexed now, as `os.path.realpath` has them. Where it gives none,
+    as of an index of before, a picture has to lie in the folder that it was found in.
     """
 
-    def __init__(self, places: Sequence[str], kept: BoundedFolder):
-        self._places = [os.path.realpath(place) for place in places]
-        self._kept = kept
+    def __init__(self, places: Callable[[], Sequence[str]], kept: BoundedFolder):
+        self._places, self._kept = places, kept
 
     def is_there(self, picture: Picture) -> bool:
         """Whether its file is."""
@@ -92,7 +91,7 @@ class Pictures:
         """Raises Gone for a file that leads out of what was indexed: a link, or a folder that is
         one."""
         real = os.path.realpath(picture.file)
-        places = self._places or [os.path.realpath(os.path.dirname(picture.file))]
+        places = self._places() or [os.path.realpath(os.path.dirname(picture.file))]
         if not any(real == place or Path(real).is_relative_to(place) for place in places):
             raise Gone("the picture's file leads out of the folders that were indexed")
 

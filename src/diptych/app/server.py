@@ -42,14 +42,12 @@ class App:
         started the app what happens. Raises DataError or ConfigError where the index can't be
         opened."""
         self.library = Library(folder, encoder, say)
-        index = self.library.shelf.index
         with contextlib.suppress(OSError):  # said when something is to be kept there
             kept.mkdir(0o700, parents=True, exist_ok=True)
         room = BoundedFolder(kept, kept_bytes, "choose another --cache")
-        self.updating = Updating(folder, index.sources, index.exclude, encoder, self.library.reopen)
-        self.answers = Answers(
-            self.library, Model(encoder), Pictures(index.sources, room), self.updating
-        )
+        pictures = Pictures(lambda: self.library.shelf.places, room)
+        self.updating = Updating(self.library, encoder)
+        self.answers = Answers(self.library, Model(encoder), pictures, self.updating)
 
     def serve(
         self, door: Door, listener: socket.socket, stop: threading.Event | None = None

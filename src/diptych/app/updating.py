@@ -3,10 +3,11 @@ own."""
 
 import os
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
+from diptych.app.library import Library
 from diptych.encoder import Encoder
 from diptych.errors import DataError, DiptychError, is_out_of_memory
 from diptych.search import Changes, update
@@ -41,20 +42,11 @@ class State:
 
 
 class Updating:
-    """Starts updates of the index in `folder`, and says how far they are."""
+    """Starts updates of the index that is open, and says how far they are."""
 
-    def __init__(
-        self,
-        folder: str,
-        places: Sequence[str],
-        exclude: Sequence[str],
-        encoder: Encoder,
-        finished: Callable[[], object],
-    ):
+    def __init__(self, library: Library, encoder: Encoder):
         self.state = State()
-        self._folder, self._encoder = folder, encoder
-        self._places, self._exclude = list(places), list(exclude)
-        self._finished = finished
+        self._library, self._encoder = library, encoder
         self._lock, self._stop = threading.Lock(), threading.Event()
         self._thread: threading.Thread | None = None
 
@@ -63,20 +55,26 @@ class Updating:
         with self._lock:
             if self.state.is_running:
                 raise DataError("an update is under way; wait until it has finished, or stop it")
-            if not self._places:
-                raise DataError(
-                    f"{self._folder} doesn't say where its pictures come from: run `diptych embed "
-                    f"PICTURES --out {self._folder}` once, and start the app again"
-                )
-            there = [place for place in self._places if os.path.lexists(place)]
-            if not there:
-                raise DataError(f"none of {', '.join(self._places)} is there now")
+            places = self._there()
             self._stop.clear()
             self.state = State(stage="looking")
             self._thread = threading.Thread(
-                target=self._run, args=(there,), name="update", daemon=True
+                target=self._run, args=(places,), name="update", daemon=True
             )
             self._thread.start()
+
+    def _there(self) -> list[str]:
+        """The places that were indexed and are there now. Raises DataError if none is."""
+        folder, sources = self._library.folder, self._library.shelf.index.sources
+        if not sources:
+            raise DataError(
+                f"{folder} doesn't say where its pictures come from: run `diptych embed PICTURES "
+                f"--out {folder}` once"
+            )
+        there = [source for source in sources if os.path.lexists(source)]
+        if not there:
+            raise DataError(f"none of {', '.join(sources)} is there now")
+        return there
 
     def stop(self, wait: float = 0.0) -> None:
         """End the one that is under way, and keep what it has done; wait for it so many seconds."""
@@ -87,10 +85,10 @@ class Updating:
     def _run(self, places: Sequence[str]) -> None:
         try:
             changes = update(
-                self._folder,
+                self._library.folder,
                 places,
                 self._encoder,
-                exclude=self._exclude,
+                exclude=self._library.shelf.index.exclude,
                 batch_size=_BATCH,
                 on_progress=self._count,
             )
@@ -105,7 +103,7 @@ class Updating:
                 self.state = replace(self.state, stage="failed", said="a defect; see the terminal")
                 raise
             end = replace(self.state, stage="failed", said="there isn't enough memory for this")
-        self._finished()
+        self._library.reopen()
         self.state = end
 
     def _count(self, done: int, total: int) -> None:
