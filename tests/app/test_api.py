@@ -10,9 +10,10 @@ import pytest
 from PIL import Image
 from torch.nn.functional import normalize
 
-from diptych.app import asked
+from diptych.app import App, asked
 from diptych.app.api import ENDPOINTS
-from diptych.search import Index, Query, Where, store, update
+from diptych.errors import ConfigError
+from diptych.search import Index, Query, Where, store, update, update_texts
 from tests import tiny
 from tests.app.served import app_of, client_of, found
 
@@ -385,9 +386,6 @@ def test_the_table_is_the_documentation(client):
 
 
 def test_the_index_of_another_model_is_refused(kept_index, tmp_path):
-    from diptych.app import App
-    from diptych.errors import ConfigError
-
     with pytest.raises(ConfigError, match="can't be mixed"):
         App(str(kept_index), tiny.encoder(seed=1), tmp_path, 1e8, print)
 
@@ -410,6 +408,13 @@ def test_an_index_of_nothing_is_searched(tmp_path):
     client = client_of(app_of(tmp_path / "x.index"))
     assert found(client, text="red", distinct=True)["hits"] == found(client)["hits"] == []
     assert client.post("/api/update", json={}).status_code == 400
+
+
+def test_an_index_of_texts_is_refused(tmp_path):
+    (tmp_path / "captions.txt").write_text("a cat\na dog\n")
+    update_texts(tmp_path / "x.index", tmp_path / "captions.txt", tiny.encoder())
+    with pytest.raises(ConfigError, match="index of texts"):
+        app_of(tmp_path / "x.index")
 
 
 def _made(folder):

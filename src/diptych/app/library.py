@@ -17,7 +17,7 @@ from diptych.app.model import Recent
 from diptych.app.pictures import Gone, fingerprint
 from diptych.app.ranking import Ranking
 from diptych.encoder import Encoder
-from diptych.errors import DataError, DiptychError
+from diptych.errors import ConfigError, DataError, DiptychError
 from diptych.search import Index, Picture, Where
 
 _RANKINGS = 64
@@ -108,6 +108,11 @@ class Library:
     def _open(self, number: int) -> Shelf:
         stamp = stamp_of(self.folder)  # before: what is written meanwhile is noticed the next time
         index = Index.open(self.folder, self._encoder)
+        if index.holds != "pictures":
+            raise ConfigError(
+                f"{self.folder} is an index of {index.holds}, and the app shows pictures: "
+                "`diptych search` finds texts"
+            )
         damaged = index.damaged  # counted now, and not while the first one types
         return Shelf(index=index, damaged=damaged, number=number, stamp=stamp)
 

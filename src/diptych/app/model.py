@@ -95,5 +95,5 @@ class Model:
         """Cosines and probabilities of names for the picture that has this vector."""
         classes = class_vectors(self._embed, names, templates)
         cosines = vector[None] @ classes.T
-        shares = self.encoder.probabilities(cosines)
+        shares = self.encoder.scores(cosines, self.encoder.probability)
         return cosines[0].tolist(), shares[0].tolist()

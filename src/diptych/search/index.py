@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import torch
@@ -123,6 +124,11 @@ class Index:
     def made_by(self) -> Identity:
         """The model that made the vectors: its name or path, precision and fingerprint."""
         return self._store.made_by
+
+    @property
+    def holds(self) -> Literal["pictures", "texts"]:
+        """What the vectors are of."""
+        return self._store.meta.holds
 
     @property
     def sources(self) -> list[str]:
