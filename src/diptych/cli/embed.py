@@ -30,7 +30,8 @@ class Embed(Compute):
 
     An index knows its model, so that later `diptych embed PICTURES --out photos.index` is enough;
     it encodes what is new or changed and drops files that are missing from their folders. Where a
-    folder is away, empty or closed, as a disk that isn't there now, it keeps them.
+    folder is away, empty or closed, as a disk that isn't there now, it keeps them. Under torchrun
+    each process encodes its share, and the first one writes.
     """
 
     places: Annotated[Positional[tuple[str, ...]], arg(metavar="[MODEL] PICTURES...")] = ()
@@ -73,34 +74,35 @@ def run(arguments: Sequence[str]) -> None:
         )
     _check_texts(options)
     check_writable(options.out, "--out")
-    from diptych.distributed import refuse_many
-    from diptych.search import Index, join, update, update_texts
     from diptych.search.joined import check_table
 
     for table in options.metadata:
         check_table(table)
+    embed = _embed_texts if options.texts else _embed_pictures
+    embed(options, model, places)
 
-    refuse_many("diptych embed")
-    if not model:
-        if not os.path.exists(options.out):
-            raise ConfigError(
-                f"{options.out} is new, so say which model makes it: "
-                f"`diptych embed MODEL {places[0]} --out {options.out}`"
-            )
-        made_by = Index.open(options.out).made_by
-        encoder = _load_made_by(options, made_by)
-    else:
-        encoder = options.load(model, options.dtype)
-    if options.texts:
-        changes = update_texts(
-            options.out,
-            places,
-            encoder,
-            column=options.text_key,
-            half=options.half,
-            progress=True,
-        )
-    else:
+
+def _embed_texts(options: Embed, model: str, places: Sequence[str]) -> None:
+    from diptych.distributed import refuse_many
+    from diptych.search import update_texts
+
+    refuse_many("diptych embed --texts")
+    encoder = _load(options, model, places[0], options.device)
+    column, half = options.text_key, options.half
+    _finish(
+        options,
+        update_texts(options.out, places, encoder, column=column, half=half, progress=True),
+    )
+
+
+def _embed_pictures(options: Embed, model: str, places: Sequence[str]) -> None:
+    from diptych.distributed import connect, on_main, started_as, together
+    from diptych.search import update
+
+    started_as()
+    with connect((options.device or "").partition(":")[0]) as peers:
+        device = str(peers.device) if peers.size > 1 else options.device
+        encoder = together(peers, lambda: _load(options, model, places[0], device))
         changes = update(
             options.out,
             places,
@@ -110,7 +112,27 @@ def run(arguments: Sequence[str]) -> None:
             exclude=options.exclude,
             batch_size=options.batch_size,
             progress=True,
+            peers=peers,
         )
+        on_main(peers, lambda: _finish(options, changes))
+
+
+def _load(options: Embed, model: str, place: str, device: str | None) -> "Encoder":
+    from diptych.search import Index
+
+    if model:
+        return options.load(model, options.dtype, device)
+    if not os.path.exists(options.out):
+        raise ConfigError(
+            f"{options.out} is new, so say which model makes it: "
+            f"`diptych embed MODEL {place} --out {options.out}`"
+        )
+    return _load_made_by(options, Index.open(options.out).made_by, device)
+
+
+def _finish(options: Embed, changes: "Changes") -> None:
+    from diptych.search import join
+
     _tell(changes)
     say(
         f"{options.out}: {changes.added} added, {changes.changed} changed, "
@@ -129,14 +151,14 @@ def _check_texts(options: Embed) -> None:
         raise ConfigError(f"--text-key {options.text_key} is for --texts")
 
 
-def _load_made_by(options: Embed, made_by: "Identity") -> "Encoder":
+def _load_made_by(options: Embed, made_by: "Identity", device: str | None) -> "Encoder":
     if options.dtype not in ("fp32", made_by.dtype):
         raise ConfigError(
             f"--dtype {options.dtype}: {options.out} was made in {made_by.dtype}, and an index has "
             "one precision; leave the flag out"
         )
     try:
-        return options.load(made_by.name, made_by.dtype)
+        return options.load(made_by.name, made_by.dtype, device)
     except (CheckpointError, UnknownNameError) as error:
         raise CheckpointError(
             f"{options.out} was made with {made_by.name}, which can't be loaded ({error}); if it "

@@ -3,17 +3,17 @@
 import os
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from contextlib import ExitStack
+from dataclasses import dataclass, field
 from typing import Literal
 
-import torch
-from torch import Tensor
-
+from diptych.distributed import Peers, on_main
 from diptych.encoder import Encoder
 from diptych.errors import ConfigError, DataError
 from diptych.search import meta, store
+from diptych.search.encoding import Encoding
 from diptych.search.metadata import complete
-from diptych.search.pictures import NOT_PICTURES, Listing, NoPlaceError, Picture, digest, roots
+from diptych.search.pictures import NOT_PICTURES, Listing, NoPlaceError, roots
 from diptych.search.settle import Settled, settle
 
 
@@ -61,6 +61,7 @@ def update(
     chunk: int = 256,
     progress: bool = False,
     on_progress: Callable[[int, int], object] = _unsaid,
+    peers: Peers | None = None,
 ) -> Changes:
     """Make the index in `folder` hold exactly the pictures of `source` (a folder, a tar shard, a
     brace or shell pattern, or several of them).
@@ -72,7 +73,8 @@ def update(
     Files and folders with a name like one of `exclude` are left out.
 
     Vectors are written in chunks of `chunk` pictures: a killed update loses no more than one, an
-    interrupted one none, and the next goes on from there. `half` stores a new index in float16.
+    interrupted one none, and the next goes on from there. With `peers` every process calls it and
+    encodes its share, and the first one writes. `half` stores a new index in float16.
     The same model in another place is the index's from then on. Entries that aren't as they were
     written are made again.
 
@@ -90,33 +92,70 @@ def update(
     >>> search.update(f"{folder}/index", folder, encoder).kept
     1
     """
+    peers = peers or Peers()
+    with ExitStack() as held:
+
+        def begin() -> tuple[Changes, Settled]:
+            return _begin(held, folder, source, encoder, half, prune, exclude, progress)
+
+        changes, settled = on_main(peers, begin)
+        found = Encoding(settled.new)
+        try:
+            found.run(
+                folder,
+                encoder,
+                peers,
+                batch_size=batch_size,
+                chunk=chunk,
+                progress=progress,
+                on_progress=on_progress,
+            )
+        finally:
+            again = sum(path in settled.stale for path in found.written)
+            changes.changed += again
+            changes.added += len(found.written) - again
+            changes.unreadable += found.unreadable
+        on_main(peers, lambda: complete(folder, progress))
+    return changes
+
+
+def _begin(
+    held: ExitStack,
+    folder: str | os.PathLike[str],
+    source: str | os.PathLike[str] | Sequence[str | os.PathLike[str]],
+    encoder: Encoder,
+    half: bool,
+    prune: bool,
+    exclude: Sequence[str],
+    progress: bool,
+) -> tuple[Changes, Settled]:
+    """All but encoding: look, and let what was there be what it is to be. The index's lock goes to
+    `held`."""
     is_there, listing = meta.exists(folder), Listing((*NOT_PICTURES, *exclude))
     places = _roots(source, is_there, prune)
     for place in places:
         listing.add(place)
     if not is_there and not (listing.pictures or listing.unread):
         raise _nothing(places, listing)
-    with meta.locked(folder):
-        open_or_create(folder, encoder, half, "pictures")
-        store.describe(folder, encoder.identity, places, exclude, prune)
-        complete(folder, progress)
-        settled = settle(folder, listing, prune)
-        changes = Changes(
-            added=settled.known,
-            known=settled.known,
-            renamed=settled.renamed,
-            removed=settled.removed,
-            kept=settled.kept,
-            damaged=settled.damaged,
-            absent=settled.absent,
-            unreadable=list(listing.unread.items()),
-            others=listing.others,
-        )
-        if not (listing.pictures or listing.unread or settled.removed or settled.absent):
-            raise _nothing(places, listing)
-        _encode(folder, settled, encoder, changes, batch_size, chunk, progress, on_progress)
-        complete(folder, progress)
-    return changes
+    held.enter_context(meta.locked(folder))
+    open_or_create(folder, encoder, half, "pictures")
+    store.describe(folder, encoder.identity, places, exclude, prune)
+    complete(folder, progress)
+    settled = settle(folder, listing, prune)
+    if not (listing.pictures or listing.unread or settled.removed or settled.absent):
+        raise _nothing(places, listing)
+    changes = Changes(
+        added=settled.known,
+        known=settled.known,
+        renamed=settled.renamed,
+        removed=settled.removed,
+        kept=settled.kept,
+        damaged=settled.damaged,
+        absent=settled.absent,
+        unreadable=list(listing.unread.items()),
+        others=listing.others,
+    )
+    return changes, settled
 
 
 def _roots(
@@ -160,59 +199,3 @@ def open_or_create(
             f"{folder} holds vectors in {index.meta.vectors}; --half is for a new index"
         )
     meta.sweep_generations(index.folder, index.meta)
-
-
-def _encode(
-    folder: str | os.PathLike[str],
-    settled: Settled,
-    encoder: Encoder,
-    changes: Changes,
-    batch_size: int,
-    chunk: int,
-    progress: bool,
-    on_progress: Callable[[int, int], object],
-) -> None:
-    digests = dict[str, str]()
-
-    def read(picture: Picture) -> bytes:
-        data = picture.read()
-        digests[picture.path] = digest(data)
-        return data
-
-    batches = encoder.stream(
-        settled.new,
-        read=read,
-        name=lambda picture: picture.path,
-        batch_size=batch_size,
-        total=len(settled.new),
-        progress=progress and bool(settled.new),
-        unreadable=lambda picture, error: changes.unreadable.append((picture.path, str(error))),
-    )
-    pictures, parts = list[Picture](), list[Tensor]()
-    with store.Appender(folder) as index:
-
-        def write() -> None:
-            done, vectors = [*pictures], torch.cat([torch.zeros(0, encoder.width), *parts])
-            pictures.clear()
-            parts.clear()
-            index.append(
-                [replace(picture, digest=digests.pop(picture.path)) for picture in done], vectors
-            )
-            again = sum(picture.path in settled.stale for picture in done)
-            changes.changed += again
-            changes.added += len(done) - again
-
-        started = len(changes.unreadable)
-        done = 0
-        on_progress(0, len(settled.new))
-        try:
-            for more, vectors in batches:
-                pictures += more
-                parts.append(vectors)
-                done += len(more)
-                if len(pictures) >= chunk:
-                    write()
-                on_progress(done + len(changes.unreadable) - started, len(settled.new))
-        finally:  # an interrupted update keeps what is done
-            if pictures:
-                write()
