@@ -12,7 +12,7 @@ import pytest
 
 import diptych
 from diptych import recipes
-from diptych.cli import VERBS
+from diptych.cli import VERBS, index
 from diptych.compat.open_clip_train.options import Options
 from diptych.config import ObjectiveConfig
 from diptych.experiments import CompareConfig
@@ -55,6 +55,7 @@ _ROOMS = {
     "objectives": ("train",),
     "optim": ("train",),
     "reports": ("report",),
+    "search/export.py": ("index",),
     "search/joined.py": ("embed",),
     "search/query.py": ("search",),
     "search/texts.py": ("embed",),
@@ -99,7 +100,9 @@ def settings() -> set[str]:
 def flags(settings: set[str]) -> dict[str, set[str]]:
     """Verb -> its flags."""
     found = {}
-    for verb in set(VERBS) - {"train", "plan"}:
+    both = (*fields(index.Export), *fields(index.Import))
+    found["index"] = _flags([field.name for field in both])
+    for verb in set(VERBS) - {"train", "plan", "index"}:
         module = importlib.import_module(f"diptych.cli.{verb}")
         found[verb] = _flags([field.name for field in fields(getattr(module, verb.title()))])
     found["train"] = _flags(settings) | {"--resume", "--resume-if-any"}

@@ -41,6 +41,7 @@ VERBS = {
     "search": "find pictures in an index by a text or a picture",
     "app": "search an index in the browser",
     "duplicates": "groups of pictures in an index that are nearly alike",
+    "index": "an index for other programs (npy, faiss, usearch), or from clip-retrieval",
     "doctor": "why two loads of the same model give other vectors",
     "models": "names, sizes, and where weights are",
     "reinforce": "store what teachers make of training pairs, to distil from",

@@ -66,13 +66,17 @@ class Metadata:
         known, rows = self._store.metadata, len(self._store)
         if known is None:
             known = pyarrow.table({"taken": pyarrow.nulls(0, pyarrow.timestamp("s"))})
+        elif "taken" not in known.column_names:  # of an index that was imported
+            nothing = pyarrow.nulls(len(known), pyarrow.timestamp("s"))
+            known = known.append_column("taken", nothing)
         unknown = [-1] * (rows - len(known))
         return stacked([known, rows_of(known, unknown)]) if unknown else known
 
     @property
     def _is_known(self) -> bool:
-        """Whether its pictures have been looked at."""
-        return "width" in self.table.column_names
+        """Whether the sizes of its pictures are known."""
+        sides = [name for name in self.table.column_names if name in ("width", "height")]
+        return [kind_of(self.table[name]) for name in sides] == ["number", "number"]
 
     @cached_property
     def kinds(self) -> dict[str, Kind]:
@@ -117,7 +121,8 @@ class Metadata:
 
     def _dates(self) -> list[datetime | None]:
         taken = self.table["taken"].to_pylist()
-        return [date or _written(line) for date, line in zip(taken, self._lines, strict=True)]
+        dates = zip(taken, self._lines, strict=True)
+        return [date if isinstance(date, datetime) else _written(line) for date, line in dates]
 
 
 def _nbytes(line: Mapping[str, Any]) -> int | None:

@@ -1,0 +1,146 @@
+"""What other programs wrote is read, and they read what is written."""
+
+import json
+
+import numpy as np
+import pyarrow
+import pytest
+import torch
+from pyarrow import parquet
+
+from diptych.errors import ConfigError, DataError, DataWarning
+from diptych.search import Condition, Index, Where, join, update, update_texts
+from diptych.search.export import export
+from diptych.search.imported import import_index
+from tests import tiny
+
+
+@pytest.fixture
+def index(tmp_path) -> Index:
+    tiny.write_pictures(tmp_path / "photos")
+    update(tmp_path / "x.index", tmp_path / "photos", tiny.encoder())
+    (tmp_path / "table.csv").write_text("file,year\nred/0.png,2020\n")
+    join(tmp_path / "x.index", tmp_path / "table.csv")
+    return Index.open(tmp_path / "x.index", tiny.encoder())
+
+
+def named(index: Index) -> list[str]:
+    return [index.picture(row).path for row in range(len(index))]
+
+
+def test_npy_and_parquet(tmp_path, index, monkeypatch):
+    monkeypatch.setattr("diptych.search.export._PART", 5)
+    export(index, tmp_path / "out", "npy")
+    files = [tmp_path / "out" / "img_emb" / f"img_emb_{part}.npy" for part in range(3)]
+    vectors = np.concatenate([np.load(file) for file in files])
+    np.testing.assert_array_equal(vectors, index.vectors.numpy())
+    tables = [parquet.read_table(tmp_path / f"out/metadata/metadata_{n}.parquet") for n in range(3)]
+    rows = pyarrow.concat_tables(tables)
+    assert rows["image_path"].to_pylist() == named(index)
+    assert rows["year"].to_pylist().count(2020) == 1
+    with pytest.raises(ConfigError, match="exists; choose another name"):
+        export(index, tmp_path / "out", "npy")
+
+
+@pytest.mark.parametrize("program", ["faiss", "usearch"])
+def test_the_programs_find_the_same(tmp_path, index, program):
+    export(index, tmp_path / "out", program)
+    query = index.vectors[4:5].numpy()
+    if program == "faiss":
+        faiss = pytest.importorskip("faiss")
+        rows = faiss.read_index(str(tmp_path / "out" / "image.index")).search(query, 3)[1][0]
+    else:
+        usearch = pytest.importorskip("usearch.index")
+        restored = usearch.Index.restore(str(tmp_path / "out" / "image.usearch"))
+        rows = restored.search(query[0], 3).keys
+    assert rows.tolist() == [hit.row for hit in index.search(index.vectors[4].clone(), top=3)]
+    paths = parquet.read_table(tmp_path / "out/metadata/metadata_0.parquet")["image_path"]
+    assert paths.to_pylist() == named(index)
+
+
+def test_texts(tmp_path):
+    (tmp_path / "a.txt").write_text("a cat\na dog\n")
+    update_texts(tmp_path / "t.index", tmp_path / "a.txt", tiny.encoder())
+    export(Index.open(tmp_path / "t.index"), tmp_path / "out")
+    assert np.load(tmp_path / "out/text_emb/text_emb_0.npy").shape == (2, 128)
+    table = parquet.read_table(tmp_path / "out/metadata/metadata_0.parquet")
+    assert table["caption"].to_pylist() == ["a cat", "a dog"]
+
+
+def as_clip_retrieval(index: Index, folder, parts=((0, 7), (7, 12))) -> None:
+    """float16, numbers with zeros before them, JSON in a column."""
+    (folder / "img_emb").mkdir(parents=True)
+    (folder / "metadata").mkdir()
+    for number, (start, end) in enumerate(parts):
+        np.save(
+            folder / f"img_emb/img_emb_{number:02}.npy",
+            index.vectors[start:end].numpy().astype("f2"),
+        )
+        rows = {
+            "image_path": named(index)[start:end],
+            "caption": [f"caption {row}" for row in range(start, end)],
+            "metadata": [json.dumps({"url": f"http://a/{row}"}) for row in range(start, end)],
+        }
+        parquet.write_table(pyarrow.table(rows), folder / f"metadata/metadata_{number:02}.parquet")
+
+
+def test_what_clip_retrieval_wrote(tmp_path, index):
+    as_clip_retrieval(index, tmp_path / "theirs")
+    encoder = tiny.encoder()
+    assert import_index(tmp_path / "y.index", tmp_path / "theirs", encoder) == 12
+    found = Index.open(tmp_path / "y.index", encoder)
+    assert named(found) == named(index)
+    torch.testing.assert_close(found.vectors.float(), index.vectors, atol=1e-3, rtol=0)
+    assert found.metadata.of(8) == {"caption": "caption 8", "url": "http://a/8"}
+    assert (
+        found.count(Where(conditions=(Condition.parse("caption~8"), Condition.parse("date>2000"))))
+        == 1
+    )
+    assert update(tmp_path / "y.index", tmp_path / "photos", encoder).kept == 12
+    with pytest.raises(ConfigError, match="is an index already"):
+        import_index(tmp_path / "y.index", tmp_path / "theirs", encoder)
+
+
+def test_vectors_of_another_model_are_refused(tmp_path, index):
+    as_clip_retrieval(index, tmp_path / "theirs")
+    with pytest.raises(ConfigError, match="tiny 1 didn't make the vectors of"):
+        import_index(tmp_path / "y.index", tmp_path / "theirs", tiny.encoder(1))
+    (tmp_path / "photos").rename(tmp_path / "moved")
+    with pytest.warns(DataWarning, match="none of the pictures of .* is here"):
+        import_index(tmp_path / "y.index", tmp_path / "theirs", tiny.encoder(1))
+
+
+def test_vectors_without_a_direction_are_left_out(tmp_path, index):
+    as_clip_retrieval(index, tmp_path / "theirs")
+    file = tmp_path / "theirs/img_emb/img_emb_01.npy"
+    vectors = np.load(file)
+    vectors[1], vectors[2] = 0, np.nan
+    np.save(file, vectors)
+    assert import_index(tmp_path / "y.index", tmp_path / "theirs", tiny.encoder()) == 10
+    found = Index.open(tmp_path / "y.index")
+    assert named(found) == [*named(index)[:8], *named(index)[10:]]
+    assert found.metadata.of(8)["caption"] == "caption 10"
+    assert not found.damaged
+
+
+@pytest.mark.parametrize(
+    ("break_", "sentence"),
+    [
+        (lambda at: (at / "metadata/metadata_01.parquet").unlink(), "has no metadata/metadata_1"),
+        (lambda at: np.save(at / "img_emb/img_emb_01.npy", np.ones((2, 128), "f4")), "tells of 5"),
+        (lambda at: np.save(at / "img_emb/img_emb_01.npy", np.ones(5)), "no vectors"),
+        (
+            lambda at: np.save(at / "img_emb/img_emb_01.npy", np.ones((5, 3))),
+            "vectors of 3 numbers",
+        ),
+        (lambda at: (at / "img_emb/img_emb_01.npy").write_bytes(b"x"), "can't be read"),
+        (lambda at: (at / "metadata/metadata_01.parquet").write_bytes(b"x"), "can't be read"),
+        (lambda at: (at / "img_emb").rename(at / "x"), "isn't clip-retrieval's"),
+    ],
+)
+def test_what_doesnt_belong_together_is_said(tmp_path, index, break_, sentence):
+    as_clip_retrieval(index, tmp_path / "theirs")
+    break_(tmp_path / "theirs")
+    with pytest.raises((DataError, ConfigError), match=sentence):
+        import_index(tmp_path / "y.index", tmp_path / "theirs", tiny.encoder())
+    assert not (tmp_path / "y.index").exists()
