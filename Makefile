@@ -1,7 +1,7 @@
 # make demo   trains a small CLIP on real handwriting and opens the way to a report (about ten minutes, mostly installing)
 # make test   runs the tests            make check   runs the linter, the formatter and the type checker
 # make test-lowest   runs the tests with the lowest versions that pyproject.toml allows, in an environment of its own
-# make docs   builds the site of docs/ into site/: open site/index.html
+# make docs   builds the site of docs/ into site/; with search: python -m http.server -d site
 # Each works alone on a fresh machine that has Python 3.11 or newer. Another Python than the first one found:
 # `make clean`, then `make test PYTHON=python3.13`.
 

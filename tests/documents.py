@@ -21,7 +21,6 @@ from tests import forked
 
 FENCED = re.compile(r"^```(\w+)\n(.*?)^```$", re.DOTALL | re.MULTILINE)
 TITLE = re.compile(r"# (\S+\.\w+)\n")
-RUN = ("console", "python")
 _NUMBER = re.compile(r"(?<![A-Za-z_\d])-?\d+(?:[.,]\d+)*(?:e-?\d+)?")
 _FLAG = re.compile(r"--[a-z][\w.-]*")
 _COMMAND = re.compile(
@@ -38,7 +37,7 @@ class Step(NamedTuple):
 
 
 def files(text: str) -> dict[str, str]:
-    """The fenced blocks whose first line is a name; but of Python's, that line doesn't count."""
+    """The fenced blocks whose first line is a name, by it; in data that line is left out."""
     found = dict[str, str]()
     for kind, block in FENCED.findall(text):
         if title := TITLE.match(block):

@@ -38,7 +38,14 @@ def text_of(name: str) -> str:
     lines = [f"# diptych {name}", "", f"{VERBS[verb][0].upper()}{VERBS[verb][1:]}.", ""]
     lines += ["```text", f"$ diptych {' '.join(words)}", *_wrapped(about), "```"]
     for title, flags in sections(f"\u256d{boxes}"):
-        lines += ["", f"## {title.capitalize()}", "", "| | |", "| --- | --- |", *map(_row, flags)]
+        lines += [
+            "",
+            f"## {title.capitalize()}",
+            "",
+            "| flag | what |",
+            "| --- | --- |",
+            *map(_row, flags),
+        ]
     return "\n".join([*lines, ""])
 
 

@@ -15,7 +15,8 @@ from mkdocs.structure.files import File, Files  # noqa: E402
 from docs._make import command_line, python_reference  # noqa: E402
 
 _LINK = re.compile(r"(\]\()((?:\.\./)+[^)#\s]+)(#[^)\s]*)?(\))")
-_SHOWN = {".md": "", ".py": "python", ".toml": "toml", ".yml": "yaml", "": "make"}
+_SHOWN = {".py": "python", ".toml": "toml", ".yml": "yaml", "": "make"}
+"""Ending of a file -> its language."""
 
 
 def on_config(config: Any) -> Any:
@@ -60,9 +61,9 @@ def on_page_markdown(markdown: str, page: Any, **_: Any) -> str:
 
 
 def _linked() -> set[str]:
-    """Paths in the repository, outside of docs/, that pages lead to; those of such pages, too."""
-    found, todo = set[str](), list((ROOT / "docs").glob("*.md"))
-    for page in todo:
+    """Paths in the repository, outside of docs/, that pages lead to."""
+    found = set[str]()
+    for page in (ROOT / "docs").glob("*.md"):
         for link in _LINK.finditer(page.read_text()):
             if path := _path_in_repository(link[2]):
                 found.add(path)
@@ -84,9 +85,7 @@ def _page_of(path: str, config: Any) -> File:
     text = (ROOT / path).read_text()
     if path.endswith(".md"):
         # Links of a page at the root begin there: docs/x.md is x.md of the site.
-        up = "../" * (path.count("/") + 1)
-        text = re.sub(r"\]\(docs/", f"]({up}", text)
-        text = re.sub(r"\]\((?!\.\./|http)([A-Z]\w+\.md)", r"](\1", text)
+        text = text.replace("](docs/", "](../")
     else:
         text = f"# {path}\n\n````{_SHOWN[Path(path).suffix]}\n{text}\n````\n"
     page = File.generated(config, _place_of(path), content=text)
