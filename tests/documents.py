@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from diptych.cli import VERBS, main
+from docs._make.command_line import COMMANDS, printed
 from tests import forked
 
 FENCED = re.compile(r"^```(\w+)\n(.*?)^```$", re.DOTALL | re.MULTILINE)
@@ -160,11 +161,7 @@ def _of(verb: str, words: list[str]) -> tuple[str, ...]:
 @cache
 def known_flags(verb: str, more: tuple[str, ...]) -> frozenset[str]:
     """All flags that `diptych VERB --help-all` tells of; `train`'s are those of its recipes."""
-    from docs._make.command_line import printed
-
-    text = printed([verb, "--help"]) if verb in ("train", "plan") else printed([verb, "--help-all"])
-    if verb == "benchmark":
-        text += printed(["benchmark", "runs", "--help"])
+    text = "".join(printed(words) for words in COMMANDS.values() if words[0] == verb)
     if verb in ("train", "plan", "benchmark"):
         text += printed(["train", "tiny-digits", *more, "--help-all"]) + "--objective --data.source"
     flags = set(_FLAG.findall(text))

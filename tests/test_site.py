@@ -51,6 +51,8 @@ def test_a_page_of_a_verb_is_its_whole_help():
     assert "\n| `--image-size INT` | " in page
     assert "\n## Optim options\n" in command_line.text_of("train RECIPE")
     assert len({command_line.page_of(name) for name in command_line.names()}) > 15
+    for name, words in command_line.COMMANDS.items():
+        assert "usage: diptych" in command_line.printed(words), name
 
 
 def test_a_page_of_a_module_lists_its_names_and_examples_are_code():

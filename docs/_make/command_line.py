@@ -10,12 +10,15 @@ from diptych.cli import VERBS, main
 from diptych.cli.help import Flag, sections
 
 _WIDTH = 100
-_COMMANDS = {verb: [verb, "--help-all"] for verb in VERBS}
-_COMMANDS |= {
+COMMANDS = {verb: [verb, "--help-all"] for verb in VERBS}
+COMMANDS |= {
     "train": ["train", "--help"],
     "train RECIPE": ["train", "clip-vit-b-32", "--help-all"],
     "benchmark": ["benchmark", "objectives", "--help-all"],
     "benchmark runs": ["benchmark", "runs", "--help"],
+    "index": ["index", "--help"],
+    "index export": ["index", "export", "--help-all"],
+    "index import": ["index", "import", "--help-all"],
     "plan": ["plan", "--help"],
 }
 """Title of a page -> the words behind `diptych` that print it."""
@@ -23,7 +26,7 @@ _COMMANDS |= {
 
 def names() -> list[str]:
     """The titles, in the order of the navigation."""
-    return sorted(_COMMANDS, key=lambda name: (list(VERBS).index(name.split()[0]), name))
+    return sorted(COMMANDS, key=lambda name: (list(VERBS).index(name.split()[0]), name))
 
 
 def page_of(name: str) -> str:
@@ -33,7 +36,7 @@ def page_of(name: str) -> str:
 
 def text_of(name: str) -> str:
     """The page: what the verb does, its usage and examples, and a table of each group of flags."""
-    words, verb = _COMMANDS[name], name.split()[0]
+    words, verb = COMMANDS[name], name.split()[0]
     about, _, boxes = printed(words).partition("\n\u256d")
     lines = [f"# diptych {name}", "", f"{VERBS[verb][0].upper()}{VERBS[verb][1:]}.", ""]
     lines += ["```text", f"$ diptych {' '.join(words)}", *_wrapped(about), "```"]
