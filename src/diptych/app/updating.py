@@ -83,6 +83,7 @@ class Updating:
             self._thread.join(wait)
 
     def _run(self, places: Sequence[str]) -> None:
+        end = State(stage="failed", said="a defect of Diptych; the terminal says more")
         try:
             changes = update(
                 self._library.folder,
@@ -100,11 +101,11 @@ class Updating:
             end = replace(self.state, stage="failed", said=str(error))
         except (MemoryError, RuntimeError) as error:
             if not is_out_of_memory(error):
-                self.state = replace(self.state, stage="failed", said="a defect; see the terminal")
                 raise
             end = replace(self.state, stage="failed", said="there isn't enough memory for this")
-        self._library.reopen()
-        self.state = end
+        finally:
+            self._library.reopen()
+            self.state = end
 
     def _count(self, done: int, total: int) -> None:
         self.state = replace(self.state, stage="encoding", done=done, total=total)
