@@ -172,3 +172,15 @@ def test_filters_and_what_is_known_of_what_is_found(tmp_path, index, capsys, mon
     assert "did you mean 'year'" in capsys.readouterr().err
     assert call("embed", "photos", "--out", index, "--metadata", "none.csv") == 2
     assert "there is no table none.csv" in capsys.readouterr().err
+
+
+def test_an_approximate_search_says_its_recall(tmp_path, index, capsys):
+    arguments = ("search", index, tmp_path / "photos/red/1.png", "--approximate", "--top", "1")
+    for made in (True, False):
+        assert call(*arguments, "--device", "cpu", "--paths-only") == 0
+        out, err = capsys.readouterr()
+        assert out == f"{tmp_path}/photos/red/1.png\n"
+        assert "recall@10 1.000" in err
+        assert ("and was made" in err) == made
+    assert call(*arguments, "--in", "photos", "--device", "cpu") == 2
+    assert "filters are for the exact search" in capsys.readouterr().err

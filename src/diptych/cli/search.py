@@ -46,6 +46,9 @@ class Search(OfIndex, Filters):
     """How many."""
     threshold: Annotated[float | None, Range(-1, 1)] = None
     """Only those with at least this score."""
+    approximate: bool = False
+    """Search a graph beside the index, which is made if need be, instead of all vectors: for more
+    than ten million. Its recall is said."""
     paths_only: bool = False
     """Paths alone, one a line, for other programs."""
     null: bool = False
@@ -63,8 +66,16 @@ def run(arguments: Sequence[str]) -> None:
     _check(options)
     index = options.open()
     where, queries = options.chosen(), _queries(options)
-    among = index.count(where)
-    found = index.search_many(queries, options.top, threshold=options.threshold, where=where)
+    among = len(index) if options.approximate else index.count(where)
+    if options.approximate:
+        _say_recall(index)
+    found = index.search_many(
+        queries,
+        options.top,
+        threshold=options.threshold,
+        where=where,
+        approximate=options.approximate,
+    )
     for query, hits in zip(queries, found, strict=True):
         if not hits:
             _say_nothing(options, query, index, among)
@@ -78,6 +89,18 @@ def run(arguments: Sequence[str]) -> None:
             if options.queries:
                 say(query)
             _print_table(hits)
+
+
+def _say_recall(index: "Index") -> None:
+    from diptych.search.approximate import SAMPLE, TOP
+
+    graph = index.graph(progress=True)
+    made = "; its graph was missing or not current, and was made" if graph.is_new else ""
+    say(
+        f"approximate: recall@{TOP} {graph.recall:.3f} beside the exact search, by {SAMPLE} of the "
+        f"index's own pictures (texts may find less){made}",
+        error=True,
+    )
 
 
 def _check(options: Search) -> None:

@@ -22,6 +22,7 @@ from diptych.errors import (
     UnknownNameError,
 )
 from diptych.inputs import Picture as Image
+from diptych.search.approximate import Approximate
 from diptych.search.filters import Where
 from diptych.search.metadata import Metadata
 from diptych.search.pictures import Picture
@@ -77,6 +78,7 @@ class Index:
         self._store = store
         self._encoder = encoder
         self._device = device
+        self._graph: Approximate | None = None
         self._chosen = dict[Where, Bool[np.ndarray, " pictures"]]()
 
     @classmethod
@@ -184,17 +186,20 @@ class Index:
         *,
         threshold: float | None = None,
         where: Where | None = None,
+        approximate: bool = False,
     ) -> list[Hit]:
         """The `top` nearest pictures, best first; equally near ones in the order of the index; with
         a `threshold` only those with at least this score, with `where` only among those pictures.
-        Nothing is approximated.
+        Nothing is approximated, unless asked for (`search.approximate`).
 
         A `query` is a text, the path of a picture (SHARD.tar/KEY.ENDING, too), a vector, or a
         `Query` of several. A string is a path if there is such a file; one that ends like a
         picture's name must be one. So files are opened: for what strangers typed there are
         `search_text`, and `Query.from_text` for several texts.
         """
-        return self.search_many([query], top, threshold=threshold, where=where)[0]
+        return self.search_many(
+            [query], top, threshold=threshold, where=where, approximate=approximate
+        )[0]
 
     def search_text(
         self,
@@ -226,13 +231,25 @@ class Index:
         *,
         threshold: float | None = None,
         where: Where | None = None,
+        approximate: bool = False,
     ) -> list[list[Hit]]:
         """As `search`, of several queries, such as the rows of a matrix: their texts and pictures
         are encoded together, and the index's vectors are read once for a thousand of them."""
         if not len(queries):
             return []
         vectors = encode(list(map(as_query, queries)), lambda: self.encoder, self._store.meta.width)
-        return self._hits(vectors, top, threshold, where)
+        if not approximate:
+            return self._hits(vectors, top, threshold, where)
+        if where is not None:
+            raise ConfigError("filters are for the exact search: leave them or `approximate` out")
+        found = self.graph().nearest(vectors, _at_least_one(top))
+        return [self._of_rows(rows, scores, threshold) for scores, rows in found]
+
+    def graph(self, progress: bool = False) -> Approximate:
+        """That of the approximate search, made if it isn't there or isn't current."""
+        if self._graph is None:
+            self._graph = Approximate.open(self._store, progress)
+        return self._graph
 
     def encode(self, query: AnyQuery) -> Float[Tensor, " width"]:
         """The unit vector of a query. Raises DataError if it looks like a picture that isn't there,
@@ -284,8 +301,7 @@ class Index:
         threshold: float | None,
         where: Where | None,
     ) -> list[list[Hit]]:
-        if top < 1:
-            raise ConfigError(f"top {top} must be at least 1")
+        top = _at_least_one(top)
         allowed = self.among(where)
         some = None if allowed.all() else torch.from_numpy(allowed)
         scores, rows = nearest(vectors, self.vectors, top, some)
@@ -300,3 +316,9 @@ class Index:
             for row, score in zip(rows, scores, strict=True)
             if threshold is None or score >= threshold
         ]
+
+
+def _at_least_one(top: int) -> int:
+    if top < 1:
+        raise ConfigError(f"top {top} must be at least 1")
+    return top

@@ -1,0 +1,122 @@
+"""Approximate search, for more than ten million vectors: a graph (HNSW) beside an index.
+
+    photos.index/
+      approximate.usearch   usearch's graph of the vectors, in bfloat16
+      approximate.json      of which generation and how many rows it is, and its recall
+
+It is made when it is asked for, and made anew when the index has changed.
+"""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from diptych.durable import write_file
+from diptych.encoder.progress import track
+from diptych.errors import ConfigError
+from diptych.search.scan import nearest
+from diptych.search.store import Store
+from diptych.similarity import exact_pairs
+
+TOP = 10
+"""Of how many nearest the recall is measured."""
+SAMPLE = 200
+"""Pictures of the index that are looked for to measure it."""
+_ROWS = 65536
+"""Vectors added at a time."""
+_WIDER = 4
+"""Candidates that are ranked by their exact scores, for each that is asked for."""
+
+
+class Approximate:
+    """The graph of an index. `Approximate.open` makes it if it isn't there, or isn't current.
+
+    Raises ConfigError where usearch isn't installed.
+    """
+
+    recall: float
+    """Share of the exact search's `TOP` that it finds, by pictures of the index itself. Texts,
+    which lie farther from all pictures, may find less."""
+    is_new: bool
+    """Whether it had to be made."""
+
+    def __init__(self, store: Store, graph: Any, recall: float, is_new: bool):
+        self._store, self._graph = store, graph
+        self.recall, self.is_new = recall, is_new
+
+    @classmethod
+    def open(cls, store: Store, progress: bool = False) -> "Approximate":
+        """Of the index that `store` reads; making it takes minutes for each million vectors."""
+        graph_of = _usearch()
+        path = store.folder / "approximate.usearch"
+        about = {"generation": store.meta.generation, "rows": len(store)}
+        said = _read(store.folder / "approximate.json")
+        current = {**said, **about} == said and path.is_file()
+        if current and path.stat().st_size == said.get("bytes"):
+            return cls(store, graph_of.restore(str(path), view=True), float(said["recall"]), False)
+        graph = graph_of(ndim=store.meta.width, metric="ip", dtype="bf16")
+        for rows, vectors in _parts(store, progress):
+            graph.add(rows, vectors)
+        write_file(path, lambda target: graph.save(str(target)))
+        made = cls(store, graph, 0.0, True)
+        made.recall = made._measure()
+        about |= {"bytes": path.stat().st_size, "recall": made.recall}
+        text = json.dumps(about) + "\n"
+        write_file(store.folder / "approximate.json", lambda target: target.write_text(text))
+        return made
+
+    def nearest(
+        self, queries: Float[Tensor, "queries width"], top: int
+    ) -> list[tuple[list[float], list[int]]]:
+        """Scores and rows of nearly the `top` nearest of each query, by their exact scores."""
+        vectors = torch.from_numpy(self._store.vectors)
+        found = self._graph.search(queries.numpy(), min(len(vectors), _WIDER * top))
+        best = list[tuple[list[float], list[int]]]()
+        # Of a single query it gives the matches alone.
+        for place, matches in enumerate([found] if len(queries) == 1 else found):
+            rows = torch.from_numpy(matches.keys.astype(np.int64)).sort().values
+            scores = exact_pairs(queries, torch.full_like(rows, place), vectors, rows)
+            order = scores.argsort(descending=True, stable=True)[:top]
+            best.append((scores[order].tolist(), rows[order].tolist()))
+        return best
+
+    def _measure(self) -> float:
+        places = torch.linspace(0, len(self._store) - 1, min(SAMPLE, len(self._store))).long()
+        vectors = torch.from_numpy(self._store.vectors)
+        queries = vectors[places].float()
+        _, true = nearest(queries, vectors, TOP)
+        mine = self.nearest(queries, TOP)
+        hits = sum(len({*rows} & {*exact}) for (_, rows), exact in zip(mine, true.tolist()))
+        return hits / max(1, true.numel())
+
+
+def _usearch() -> Any:
+    try:
+        from usearch.index import Index
+    except ImportError as error:
+        raise ConfigError(
+            "the approximate search needs usearch: `pip install 'diptych[ann]'`"
+        ) from error
+    return Index
+
+
+def _read(path: Path) -> dict[str, Any]:
+    """What is said of the graph; nothing where there is none, or nothing that can be read."""
+    try:
+        said = json.loads(path.read_text())
+    except (OSError, ValueError, RecursionError):
+        return {}
+    return said if isinstance(said, dict) and isinstance(said.get("recall"), float) else {}
+
+
+def _parts(store: Store, progress: bool) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    starts = range(0, len(store), _ROWS)
+    rows = (np.arange(start, min(start + _ROWS, len(store))) for start in starts)
+    parts = ((some, store.vectors[some].astype(np.float32)) for some in rows)
+    return track(parts, "vectors", len(store)) if progress else parts
