@@ -13,7 +13,7 @@ from torch.nn.functional import normalize
 from diptych.app import App, asked
 from diptych.app.api import ENDPOINTS
 from diptych.errors import ConfigError
-from diptych.search import Index, Query, Where, store, update, update_texts
+from diptych.search import Index, Picture, Query, Where, store, update, update_texts
 from tests import tiny
 from tests.app.served import app_of, client_of, found
 
@@ -408,6 +408,21 @@ def test_an_index_of_nothing_is_searched(tmp_path):
     client = client_of(app_of(tmp_path / "x.index"))
     assert found(client, text="red", distinct=True)["hits"] == found(client)["hits"] == []
     assert client.post("/api/update", json={}).status_code == 400
+
+
+@pytest.mark.parametrize("path", ["/a\0b.png", "/half-\ud800.png", "/etc/passwd", "/dev/zero"])
+def test_what_a_strangers_index_names_is_no_way_to_other_files(tmp_path, path):
+    index = _made(tmp_path / "x.index")
+    store.create(index, store.IndexMeta(model=tiny.encoder().identity, width=128))
+    with store.Appender(index) as appender:
+        picture = Picture(path=path, size=1, mtime_ns=1)
+        appender.append([picture], tiny.encoder().embed_texts(["red"]))
+    client = client_of(app_of(index))
+    [hit] = found(client, text="red")["hits"]
+    for kind in ("", "/thumbnail", "/preview", "/square", "/map?text=red"):
+        answer = client.get(f"/api/pictures/{hit['id']}{kind}")
+        assert answer.status_code in ((400, 404) if kind else (200,))
+        assert "root:" not in answer.text
 
 
 def test_an_index_of_texts_is_refused(tmp_path):

@@ -40,7 +40,7 @@ def fingerprint(picture: Picture) -> str:
     'd2f9fa9d99bb30b2'
     """
     known = picture.digest or f"{picture.path} {picture.size} {picture.mtime_ns} {picture.offset}"
-    return hashlib.sha256(os.fsencode(known)).hexdigest()[:16]
+    return hashlib.sha256(known.encode("utf-8", "surrogatepass")).hexdigest()[:16]
 
 
 class Pictures:
@@ -90,7 +90,10 @@ class Pictures:
     def _check(self, picture: Picture) -> None:
         """Raises Gone for a file that leads out of what was indexed: a link, or a folder that is
         one."""
-        real = os.path.realpath(picture.file)
+        try:
+            real = os.path.realpath(picture.file)
+        except ValueError as error:  # a NUL, or half a character, which no index of ours holds
+            raise Gone("the picture's name is none that a file can have") from error
         places = self._places() or [os.path.realpath(os.path.dirname(picture.file))]
         if not any(real == place or Path(real).is_relative_to(place) for place in places):
             raise Gone("the picture's file leads out of the folders that were indexed")
