@@ -19,6 +19,7 @@ NAMES = (
     "inputs",
     "loader",
     "towers",
+    "export",
     "texts",
     "trainer",
     "eva",

@@ -21,13 +21,14 @@ RANKS = {
     6: ["families"],
     7: ["pretrained", "recipes"],
     8: ["checkpoints"],
-    9: ["encoder", "datasets"],
-    10: ["diagnosis", "evaluation", "search"],
-    11: ["training", "reports"],
-    12: ["app", "experiments"],
-    13: ["cli"],
-    14: ["compat"],
-    15: ["__init__", "__main__"],
+    9: ["export"],
+    10: ["encoder", "datasets"],
+    11: ["diagnosis", "evaluation", "search"],
+    12: ["training", "reports"],
+    13: ["app", "experiments"],
+    14: ["cli"],
+    15: ["compat"],
+    16: ["__init__", "__main__"],
 }
 RANK = {room: rank for rank, rooms in RANKS.items() for room in rooms}
 FILES = sorted(ROOT.rglob("*.py"))

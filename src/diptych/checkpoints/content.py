@@ -16,7 +16,7 @@ from diptych.config import ClipConfig, TowerConfig
 from diptych.config.alone import alone
 from diptych.errors import AssumptionWarning, CheckpointError, ConfigError
 from diptych.models import build_tower
-from diptych.weights import native
+from diptych.weights import exported, native
 from diptych.weights.layout import GIVE_CONFIG, Inputs, Layout, WeightSource
 from diptych.weights.native import Meta
 from diptych.weights.state import State
@@ -56,6 +56,7 @@ def read(
 
     Raises CheckpointError, in one sentence, for what can't be read as that.
     """
+    exported.refuse(path)
     given = read_any_config(config) if isinstance(config, str | Path) else config
     place = locate(path)
     if found := _read_native(place.path):

@@ -1,4 +1,4 @@
-"""diptych convert SRC --to transformers --out DIR"""
+"""diptych convert SRC --to transformers --out DIR, and --to onnx, which exports it"""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -8,8 +8,10 @@ from typing import Annotated
 from tyro.conf import Positional, arg
 
 from diptych.cli.parse import parse
+from diptych.cli.pictures import pictures_of
 from diptych.cli.show import say
-from diptych.config.ranges import Filled
+from diptych.config.ranges import Filled, ShareOfSome
+from diptych.errors import ConfigError, UnknownNameError
 from diptych.writable import check_file
 
 
@@ -19,6 +21,10 @@ class Convert:
     back and compared.
 
     diptych convert ViT-B-32.pt --to transformers --out vit-b-32
+
+    Or a model as programs of another runtime, which are run and compared with the model:
+
+    diptych convert vit-b-32 --to onnx --int8 --pictures photos --out vit-b-32.onnx
     """
 
     source: Annotated[Positional[str], arg(metavar="SRC"), Filled("SRC")]
@@ -26,7 +32,8 @@ class Convert:
     to: str = "native"
     """The layout to write: native, open-clip, openai, transformers, eva, declip, mobileclip, pe,
     or unireplknet (the image tower alone, as its authors' code loads it); or one that an installed
-    package adds."""
+    package adds. Or what to export to: onnx, openvino, torch-export, or immich (its folder for a
+    model)."""
     out: str
     """The folder to write; for openai, eva, declip, mobileclip, pe and unireplknet, the file."""
     config: str = ""
@@ -36,7 +43,15 @@ class Convert:
     """Convert weights that don't say how they are built by what their shapes suggest."""
     deploy: bool = False
     """Merge an image tower that has a deploy form: the same vectors, faster; it can't
-    be taken back."""
+    be taken back. Exported models are always merged."""
+    pictures: str = ""
+    """Of an export: a folder, a shard or a picture to compare on, the first 256 pictures; without:
+    noise."""
+    int8: bool = False
+    """Of an export: matrix products in eight bits."""
+    min_cosine: ShareOfSome | None = None
+    """Of an export: refuse it if a vector's cosine with the model's is lower; by default 0.9999,
+    and with --int8 0.99."""
 
 
 def run(arguments: Sequence[str]) -> None:
@@ -44,11 +59,17 @@ def run(arguments: Sequence[str]) -> None:
     options = parse(Convert, "convert", arguments)
 
     check_file(options.out, "--out")
-    from diptych.checkpoints import convert
+    from diptych.checkpoints.convert import convert, targets
     from diptych.distributed import refuse_many
+    from diptych.export import KINDS
 
     refuse_many("diptych convert")
-
+    if options.to in KINDS:
+        _export(options)
+        return
+    if options.to not in targets():
+        raise UnknownNameError("layout", options.to, [*targets(), *KINDS])
+    _refuse_exports_flags(options)
     written = convert(
         options.source,
         options.to,
@@ -59,3 +80,37 @@ def run(arguments: Sequence[str]) -> None:
         say=partial(say, error=True),
     )
     say(written)
+
+
+def _export(options: Convert) -> None:
+    from diptych.export import export
+
+    unread = list[str]()
+    found = pictures_of(options.pictures, unread) if options.pictures else None
+    comparison = export(
+        options.source,
+        options.to,
+        options.out,
+        int8=options.int8,
+        min_cosine=options.min_cosine,
+        pictures=None if found is None else (picture for _, picture in found),
+        config=options.config or None,
+        accept_guess=options.accept_guess,
+    )
+    for line in comparison.lines():
+        say(line)
+    say(options.out)
+
+
+def _refuse_exports_flags(options: Convert) -> None:
+    """Raises ConfigError for flags that mean nothing where weights are converted."""
+    given = {
+        "--pictures": options.pictures,
+        "--int8": options.int8,
+        "--min-cosine": options.min_cosine is not None,
+    }
+    if unfit := [flag for flag, value in given.items() if value]:
+        raise ConfigError(
+            f"{', '.join(unfit)}: only for an export (--to onnx, openvino, torch-export or "
+            "immich); weights keep their numbers"
+        )

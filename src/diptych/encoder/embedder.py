@@ -310,8 +310,10 @@ def _unit(features: Float[Tensor, "batch width"]) -> Float[Tensor, "batch width"
 
 
 def _dtype(model: Clip) -> torch.dtype:
-    """Of its towers, of which one may be absent."""
-    return next(chain(model.image.parameters(), model.text.parameters())).dtype
+    """Of its towers, of which one may be absent; exported ones have no parameters and take what the
+    scale is, float32."""
+    towers = chain(model.image.parameters(), model.text.parameters())
+    return next(chain(towers, [model.logit_scale])).dtype
 
 
 def check_order(what: str, values: object) -> None:

@@ -1,6 +1,7 @@
 """From a name to an Encoder."""
 
 import os
+from collections.abc import Mapping
 from pathlib import Path
 
 import torch
@@ -11,7 +12,9 @@ from diptych.encoder.embedder import DTYPES, Precision
 from diptych.encoder.encoder import Encoder
 from diptych.encoder.offload import offload
 from diptych.errors import CheckpointError, ConfigError, UnknownNameError
+from diptych.export import load_exported
 from diptych.inputs import Tokenizer, tokenizer_of
+from diptych.weights.exported import is_exported
 from diptych.weights.layout import GIVE_CONFIG
 
 
@@ -29,7 +32,9 @@ def load(
     progress: bool = True,
 ) -> Encoder:
     """The model at `name_or_path`, ready to embed: a run folder, a checkpoint file or folder of any
-    known layout, a name with published weights (`diptych models` lists them), or `hf-hub:org/name`.
+    known layout, a name with published weights (`diptych models` lists them), or `hf-hub:org/name`;
+    or a folder that `diptych convert --to onnx`, `openvino` or `immich` wrote, whose programs are
+    then run on the CPU as they are.
 
     `device` None or "auto": the GPU if there is one. `dtype` is the towers' precision, fp32, bf16
     or fp16, or one of torch's; the temperature stays in float32. `config`: how the model is built,
@@ -44,8 +49,20 @@ def load(
     Raises CheckpointError if the weights can't be read, UnknownNameError if nothing has the name,
     and ConfigError for a device that isn't there and for sizes that the model can't have.
     """
-    place, precision = device_of(device), dtype_of(dtype)
     path = os.fspath(name_or_path)
+    if is_exported(path):
+        elsewhere = device not in (None, "auto") and device_of(device).type != "cpu"
+        changes = {
+            "device": device if elsewhere else None,
+            "dtype": None if dtype_of(dtype) == torch.float32 else dtype,
+            "config": config,
+            "image_size": image_size,
+            "patch_size": patch_size,
+            "patches": patches,
+            "memory": memory,
+        }
+        return _load_exported(path, changes)
+    place, precision = device_of(device), dtype_of(dtype)
     while True:
         model, meta = load_model(
             path,
@@ -72,6 +89,18 @@ def load(
         weights = model.state_dict()
         offload(model, place, memory)
     return Encoder(model, tokenizer, name=path, provenance=meta.provenance, weights=weights)
+
+
+def _load_exported(path: str, changes: Mapping[str, object]) -> Encoder:
+    """The model in an exported folder. Raises ConfigError for what would change it."""
+    if unfit := [name for name, value in changes.items() if value is not None]:
+        raise ConfigError(
+            f"{path} is an exported model, which runs on the CPU as it was made: leave "
+            f"{', '.join(unfit)} out, or export it anew"
+        )
+    model, about, tokenizer = load_exported(path)
+    _check_vocabulary(path, tokenizer, about.config)
+    return Encoder(model, tokenizer, name=path, provenance=about.provenance)
 
 
 def _check_vocabulary(path: str, tokenizer: Tokenizer, config: ClipConfig) -> None:

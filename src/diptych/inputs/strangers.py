@@ -14,6 +14,7 @@ from diptych.errors import CheckpointError, ConfigError
 
 _REPOSITORY = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?")
 _READ = (".json", ".safetensors", ".bin", ".pt", ".pth", ".txt", ".model", ".jinja")
+_READ += (".data", ".onnx", ".xml")
 """Endings of what is read of a folder of weights."""
 _DESCRIPTIONS = ("tokenizer_config.json", "config.json")
 _DESCRIPTION = 1 << 24

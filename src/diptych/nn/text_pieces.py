@@ -15,9 +15,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-Pieces = tuple[tuple[int | torch.SymInt, int], ...]
-"""Of each piece its rows (a symbol where a program for any batch is exported), and how many tokens
-each of them has."""
+Size = int | torch.SymInt
+"""A symbol where a program for any batch and length is exported."""
+Pieces = tuple[tuple[Size, Size], ...]
+"""Of each piece its rows, and how many tokens each of them has."""
 
 MOST = 5
 """Pieces of a batch."""

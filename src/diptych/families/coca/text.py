@@ -83,7 +83,7 @@ class CocaTextTower(Tower[CocaTextConfig]):
         context however short the text is."""
         words = self.tokens(ids) + self.positions[: ids.shape[1]]
         last = (self.class_token + self.positions[-1]).to(words.dtype)
-        return torch.cat([words, last.expand(len(ids), 1, -1)], dim=1)
+        return torch.cat([words, last.expand(ids.shape[0], 1, -1)], dim=1)
 
     def _seen(self, ids: Int[Tensor, "batch length"]) -> Bool[Tensor, "batch tokens tokens"]:
         """Which tokens (last) each of them sees: itself and those before it, without padding.

@@ -145,7 +145,7 @@ class MobileTextTower(Tower[MobileTextConfig]):
                 f"{self.config.context_length}"
             )
         # The end of text has the highest id, and of several equal ones argmax finds the first.
-        ends = (torch.arange(len(x), device=x.device), x.argmax(dim=1))
+        ends = (torch.arange(x.shape[0], device=x.device), x.argmax(dim=1))
         states = self.tokens(x) + self.positions
         for block in self.blocks:
             states = block(states)
