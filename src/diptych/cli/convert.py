@@ -31,8 +31,8 @@ class Convert:
     """A checkpoint file or folder, a run, hf-hub:org/name, or a name with published weights."""
     to: str = "native"
     """The layout to write: native, open-clip, openai, transformers, eva, declip, mobileclip, pe,
-    or unireplknet (the image tower alone, as its authors' code loads it); or one that an installed
-    package adds. Or what to export to: onnx, openvino, torch-export, or immich (its folder for a
+    unireplknet (the image tower alone, as its authors' code loads it), one that an installed
+    package adds; or what to export to: onnx, openvino, torch-export, immich (its folder for a
     model)."""
     out: str
     """The folder to write; for openai, eva, declip, mobileclip, pe and unireplknet, the file."""
