@@ -6,4 +6,4 @@ from diptych.export.kinds import KINDS
 from diptych.export.load import load_exported
 from diptych.export.tower import ExportedTower
 
-__all__ = ["KINDS", "Agreement", "Comparison", "ExportedTower", "export", "load_exported"]
+__all__ = ["Agreement", "Comparison", "ExportedTower", "KINDS", "export", "load_exported"]
