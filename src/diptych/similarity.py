@@ -24,6 +24,8 @@ _PAIRS = 2**16
 def has_half_products() -> bool:
     """Whether this processor multiplies matrices in bfloat16 (AVX-512, AMX, Arm), summing in
     float32; one that doesn't would only pretend to, slowly."""
+    if not torch.backends.mkldnn.is_available():
+        return False
     return torch.ops.mkldnn._is_mkldnn_bf16_supported()  # pyright: ignore[reportPrivateUsage]
 
 
