@@ -195,3 +195,17 @@ def test_captions_are_found_by_pictures(tmp_path, capsys, monkeypatch):
     assert "a red thing" in (tmp_path / "page.html").read_text()
     assert call("embed", "captions.csv", *flags, "--prune") == 2
     assert call("embed", "captions.csv", "--out", "x.index", "--text-key", "x") == 2
+
+
+def test_several_places_need_no_model_where_the_index_knows_it(tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    model = tiny.save(tmp_path / "model")
+    tiny.write_pictures(tmp_path / "photos", each=1)
+    flags = ("--out", "x.index", "--device", "cpu")
+    assert call("embed", model, "photos/red", "photos/blue/0.png", *flags) == 0
+    assert call("embed", "photos/red", "photos/green", *flags) == 0
+    assert call("embed", "photos/blue/0.png", "photos/red/0.png", *flags) == 0
+    tiny.picture("red").save(model / "plot.png")
+    assert call("embed", model, "photos/yellow", *flags) == 0
+    added = [line.split(", changed")[0] for line in capsys.readouterr().out.splitlines()]
+    assert [line.split()[1] for line in added] == ["2", "1", "0", "1"]

@@ -87,6 +87,11 @@ def test_what_is_no_condition_is_said(index, condition, sentence):
         Condition.parse(condition).rows(index.metadata)
 
 
+def test_a_relation_that_isnt_there():
+    with pytest.raises(ConfigError, match="'like' is no relation"):
+        Condition("camera", "like", "x")
+
+
 def test_a_column_that_isnt_there(index):
     with pytest.raises(UnknownNameError, match="did you mean 'camera'"):
         Condition.parse("camra=x").rows(index.metadata)

@@ -3,6 +3,7 @@
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import chain
 from typing import TYPE_CHECKING, Annotated
 
 from tyro.conf import Positional, arg
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
     from diptych.search import Changes, Joined
 
 _LISTED = 10
+_OF_MODELS = ("run.json", "model.json", "config.json", "open_clip_config.json", "checkpoints")
+"""What lies in a folder that is a model, which may hold pictures, too."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,7 +69,7 @@ def run(arguments: Sequence[str]) -> None:
     """Parse and do it."""
     options = parse(Embed, "embed", arguments)
     places, model = list(options.places), options.model
-    if len(places) > 1 and not model:
+    if len(places) > 1 and not model and not _is_place(places[0], options.out):
         model = places.pop(0)
     if not places:
         raise ConfigError(
@@ -80,6 +83,17 @@ def run(arguments: Sequence[str]) -> None:
         check_table(table)
     embed = _embed_texts if options.texts else _embed_pictures
     embed(options, model, places)
+
+
+def _is_place(path: str, index: str) -> bool:
+    """Whether the first of several, where the index knows its model, is a place of pictures."""
+    from diptych.data.pictures import is_picture
+
+    if not os.path.exists(index) or not os.path.isdir(path):
+        return os.path.exists(index) and (is_picture(path) or path.lower().endswith(".tar"))
+    if any(os.path.exists(os.path.join(path, name)) for name in _OF_MODELS):
+        return False
+    return any(map(is_picture, chain.from_iterable(names for _, _, names in os.walk(path))))
 
 
 def _embed_texts(options: Embed, model: str, places: Sequence[str]) -> None:

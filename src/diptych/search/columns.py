@@ -19,6 +19,8 @@ Kind = Literal["number", "text", "date", "truth", "nothing"]
 """`nothing`: no value is known of any row."""
 _NUMBER = re.compile(r"-?(0|[1-9]\d{0,17})(\.\d{1,17})?(e[+-]?\d{1,2})?", re.ASCII | re.IGNORECASE)
 _DATE = re.compile(r"\d{4}-\d\d-\d\d([T ]\d\d:\d\d(:\d\d)?)?", re.ASCII)
+_UNPACKED, _RATIO = 2 << 30, 100
+"""Bytes to which any parquet file may be unpacked, and to how many times its own size."""
 _WHOLE = range(-(2**63), 2**63)
 
 
@@ -149,11 +151,16 @@ def with_columns(known: Any, new: Any) -> Any:
 
 
 def read_table(path: Path) -> Any:
-    """Raises DataError for a file that can't be read, or is damaged."""
+    """Raises DataError for a file that can't be read, is damaged, or would take too much memory."""
     import pyarrow
     from pyarrow import parquet
 
     try:
+        about = parquet.read_metadata(path)
+        groups = map(about.row_group, range(about.num_row_groups))
+        unpacked = sum(group.total_byte_size for group in groups)
+        if unpacked > max(_UNPACKED, _RATIO * path.stat().st_size):
+            raise ValueError(f"it says that it unpacks to {unpacked:,} bytes")
         return parquet.read_table(path, page_checksum_verification=True)
     except (pyarrow.ArrowException, OSError, ValueError, MemoryError) as error:
         raise DataError(f"{path} can't be read: {first_line(error)}") from None

@@ -31,6 +31,17 @@ def export(index: Index, out: str | os.PathLike[str], to: Program = "npy") -> Pa
     of the metadata, with its path (`image_path`; of a text `caption`) and all that is known.
 
     Raises ConfigError where `out` exists or the program's package isn't installed, OSError.
+
+    >>> import tempfile
+    >>> from PIL import Image
+    >>> from diptych import Encoder, Index, models, pretrained
+    >>> from diptych.search.export import export
+    >>> folder = tempfile.mkdtemp()
+    >>> Image.new("RGB", (60, 40)).save(f"{folder}/a.png")
+    >>> encoder = Encoder(models.build(pretrained.get("tiny")))
+    >>> out = export(Index.build(f"{folder}/index", folder, encoder), f"{folder}/out")
+    >>> np.load(out / "img_emb" / "img_emb_0.npy").shape
+    (1, 128)
     """
     out = Path(out)
     if os.path.lexists(out):

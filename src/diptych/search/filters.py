@@ -43,6 +43,10 @@ class Condition:
     """A number; a date, such as 2024, 2024-05 or 2024-05-31T12:00, of which `=` means within it; a
     text, in any case, for `=` and `!=` with `*` for any letters; yes or no."""
 
+    def __post_init__(self) -> None:
+        if self.relation not in (*_ORDER, "~"):
+            raise ConfigError(f"{self.relation!r} is no relation: known are {', '.join(_ORDER)}, ~")
+
     @classmethod
     def parse(cls, text: str) -> "Condition":
         """From `year>=2020`, `camera = canon*`, `caption~dog`. Raises ConfigError.

@@ -90,6 +90,17 @@ def join(folder: str | os.PathLike[str], table: str | os.PathLike[str], column: 
     its ending or without. Of several rows of a picture the first counts. What was known of others
     stays. Raises DataError for a table that can't be read or names no picture, ConfigError for a
     column that isn't there.
+
+    >>> import tempfile
+    >>> from PIL import Image
+    >>> from diptych import Encoder, Index, models, pretrained, search
+    >>> folder = tempfile.mkdtemp()
+    >>> Image.new("RGB", (60, 40)).save(f"{folder}/a.png")
+    >>> _ = Path(folder, "table.csv").write_text("file,year\\na.png,2020\\n")
+    >>> encoder = Encoder(models.build(pretrained.get("tiny")))
+    >>> index = Index.build(f"{folder}/index", folder, encoder)
+    >>> search.join(index.folder, f"{folder}/table.csv").columns
+    ('year',)
     """
     found = open_table(table)
     key = column or Columns(images=_KEYS, captions=()).image(found.column_names)
