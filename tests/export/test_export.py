@@ -167,6 +167,7 @@ def test_descriptions_of_strangers(copy):
         ({"version": 2}, "this Diptych reads 1: update it"),
         ({"format": "other"}, "is not the description of an exported model"),
         ({"files": {"../x": {"bytes": 1, "sha256": ""}}}, "names a file elsewhere, '../x'"),
+        ({"files": {"image.onnx": {"bytes": 1, "sha256": ""}}}, "has no sha256 of image.onnx"),
         ({"files": {}}, "lists no image.onnx, the image tower's program"),
         ({"files": 3}, "doesn't describe an exported model"),
         ({"config": {}}, "doesn't describe an exported model"),

@@ -11,6 +11,9 @@ from diptych.export.programs import others_warnings, said_of
 from diptych.export.tower import Runtime
 from diptych.threads import usable_cores
 
+_KINDS = {"tensor(float)": torch.float32, "tensor(int32)": torch.int32}
+"""What a tower is given, as ONNX Runtime calls it."""
+
 
 def missing(package: str, extra: str = "export") -> ConfigError:
     """What to say where a package isn't installed."""
@@ -33,9 +36,9 @@ def open_onnx(path: Path) -> Runtime:
             path, options, providers=["CPUExecutionProvider"]
         )
         [given] = session.get_inputs()
+        kind = _KINDS[given.type]
     except Exception as error:  # its classes have no common base of their own
         raise _unusable(path, "ONNX Runtime", error) from error
-    kind = {"tensor(float)": torch.float32, "tensor(int32)": torch.int32}[given.type]
 
     def run(x: Tensor) -> Tensor:
         found = session.run(None, {given.name: x.to(kind).contiguous().numpy()})[0]

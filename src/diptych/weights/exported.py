@@ -26,6 +26,7 @@ from diptych.weights.read import read_json
 META, VERSION = "export.json", 1
 _INSIDE = re.compile(r"(?!\.)[\w.-]+(/(?!\.)[\w.-]+)?")
 """A file of the folder, or of a folder in it."""
+_DIGEST = re.compile(r"[0-9a-f]{64}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -115,6 +116,8 @@ def read(folder: Path) -> Exported:
     for name, (size, digest) in sizes.items():
         if not _INSIDE.fullmatch(name):
             raise CheckpointError(f"{folder / META} names a file elsewhere, {name!r}")
+        if not _DIGEST.fullmatch(str(digest)):
+            raise DamagedError(f"{folder / META} has no sha256 of {name}")
         check_sha256(folder / name, digest, size)
     return found
 
