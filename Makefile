@@ -64,6 +64,6 @@ endef
 	@touch $@
 
 .venv-lowest/installed: pyproject.toml | .venv/bin/uv
-	$(BIN)/uv venv --quiet --clear --python 3.11 .venv-lowest
+	$(BIN)/uv venv --quiet --clear --seed --python 3.11 .venv-lowest
 	$(BIN)/uv pip install --python .venv-lowest/bin/python --resolution lowest-direct -e '.[test]'
 	@touch $@

@@ -70,6 +70,10 @@ def below(kind):
         yield from below(each)
 
 
+def _is_options(value):
+    return dataclasses.is_dataclass(value) and value.__module__.startswith("diptych.cli.")
+
+
 def configurations():
     """Every configuration of ours, and every verb's options."""
     assert {*objective_configs(), *tower_configs()}
@@ -77,7 +81,7 @@ def configurations():
     found = {kind for base in (Component, Ranged) for kind in below(base)}
     for verb in VERBS:
         module = __import__(f"diptych.cli.{verb}", fromlist=[verb])
-        found |= {each for each in vars(module).values() if dataclasses.is_dataclass(each)}
+        found |= {each for each in vars(module).values() if _is_options(each)}
     ours = [kind for kind in found if kind.__module__.startswith("diptych.")]
     return sorted(filter(dataclasses.is_dataclass, ours), key=lambda kind: kind.__qualname__)
 
@@ -141,30 +145,31 @@ POSITIONALS = {
     "evaluate": ["model", "--data", "photos"],
     "demo": [],
     "benchmark": ["objectives"],
+    "convert": ["a.pt", "--to", "onnx", "--out", "a.onnx"],
+    "duplicates": ["x.index"],
 }
 
 
+def ranges_of(hint):
+    yield from (mark for mark in getattr(hint, "__metadata__", ()) if isinstance(mark, Range))
+    for each in typing.get_args(hint):
+        yield from ranges_of(each)
+
+
 def flags():
-    """Each verb's flags of a number, and of a place to write."""
-    for verb in (
-        "search",
-        "embed",
-        "classify",
-        "evaluate",
-        "report",
-        "demo",
-        "benchmark",
-        "convert",
-    ):
+    """Each verb's flags of a number, with numbers that are senseless for it."""
+    for verb in (*POSITIONALS, "report"):
         module = __import__(f"diptych.cli.{verb}", fromlist=[verb])
         kind = vars(module)[verb.capitalize()]
         for name, hint in typing.get_type_hints(kind, include_extras=True).items():
-            if "flags" not in name and any(numbers_of(hint)):
-                yield verb, f"--{name.replace('_', '-')}"
+            if "flags" in name or not any(numbers_of(hint)):
+                continue
+            for value in HOSTILE:
+                if not any(float(value) in each for each in ranges_of(hint)):
+                    yield verb, f"--{name.replace('_', '-')}", value
 
 
-@pytest.mark.parametrize(("verb", "flag"), list(flags()))
-@pytest.mark.parametrize("value", HOSTILE)
+@pytest.mark.parametrize(("verb", "flag", "value"), list(flags()))
 def test_no_flag_of_a_verb_takes_senseless_numbers(tmp_path, monkeypatch, verb, flag, value):
     monkeypatch.chdir(tmp_path)
     assert flag[2:] in said([verb, *POSITIONALS[verb], f"{flag}={value}"])

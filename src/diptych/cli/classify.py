@@ -14,7 +14,7 @@ from diptych.cli.parse import parse
 from diptych.cli.pictures import Item, check_out, items_of, left_out, tell_left_out, write_rows
 from diptych.cli.show import Names, say, show
 from diptych.config import DataConfig
-from diptych.config.ranges import Filled, Some
+from diptych.config.ranges import Filled, Range, Some
 from diptych.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -60,7 +60,7 @@ class Classify(Compute):
     """What is answered with; by default the probability that the model was trained for."""
     top: Some = 5
     """Names shown for each picture."""
-    threshold: float | None = None
+    threshold: Annotated[float, Range(-1, 1)] | None = None
     """Only names with at least this score."""
     image_key: str = DataConfig.image_key
     """Of tables: the column of the picture's path or bytes."""

@@ -44,7 +44,7 @@ class Search(OfIndex, Filters):
     """Fetch what is a URL (http, https) in the query."""
     top: Some = 12
     """How many."""
-    threshold: Annotated[float | None, Range(-1, 1)] = None
+    threshold: Annotated[float, Range(-1, 1)] | None = None
     """Only those with at least this score."""
     approximate: bool = False
     """Search a graph beside the index, which is made if need be, instead of all vectors: for more
