@@ -109,7 +109,8 @@ def test_typing_finds_while_one_types_and_the_address_remembers(visit, address):
     page = visit(**DESK)
     assert page.url == address.partition("?")[0]
     everything = sees(page)
-    page.locator("#text").press_sequentially("a blue picture", delay=5)
+    with page.expect_response(lambda found: "a blue picture" in (found.request.post_data or "")):
+        page.locator("#text").press_sequentially("a blue picture", delay=5)
     expect(page.locator("#said")).to_contain_text("compared")
     expect(page.locator(".tile img.there").first).to_be_visible()
     assert sees(page) != everything

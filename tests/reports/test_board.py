@@ -85,10 +85,12 @@ def test_sets_and_models_whose_last_folders_are_equal_are_told_apart(tmp_path):
     ]
 
 
-def test_a_folder_called_as_a_known_set_is_another_set():
+def test_a_folder_called_as_a_known_set_is_another_set(tmp_path, monkeypatch):
+    (tmp_path / "mine").mkdir()
+    monkeypatch.chdir(tmp_path / "mine")
     own = replace(result("m", "cifar10/", 0.25), data={"name": "cifar10/", "path": "cifar10/test"})
     head = to_markdown(board([result("m", "cifar10", 0.75), own])).splitlines()[0]
-    assert head == f"| model | resize | cifar10 | {Path.cwd().name}/cifar10 | {_MEAN} |"
+    assert head == f"| model | resize | cifar10 | mine/cifar10 | {_MEAN} |"
 
 
 def test_spellings_of_one_model_are_one_line():

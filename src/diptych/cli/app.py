@@ -1,6 +1,7 @@
 """diptych app photos.index"""
 
 import ipaddress
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
@@ -69,7 +70,8 @@ def run(arguments: Sequence[str]) -> None:
                 "encrypted.",
                 error=True,
             )
-        print(door.address, flush=True)
+        say(door.address)
+        sys.stdout.flush()  # a program that started it reads it now
         app.serve(door, listener)
 
 
