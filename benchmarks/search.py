@@ -20,6 +20,7 @@ from torch.nn.functional import normalize
 
 from benchmarks.compare import Row, seconds
 from diptych.search import nearest
+from diptych.search.scan import in_half
 
 COUNT = int(os.environ.get("DIPTYCH_VECTORS", "1000000"))
 WIDTH, QUERIES, TOP, TILE = 512, 100, 10, 65536
@@ -68,6 +69,14 @@ def rows() -> Iterator[Row]:
     one = texts[:1]
     mine, other = seconds(lambda: nearest(one, pictures, TOP), lambda: plain(one, pictures))
     yield Row(name="1 query beside torch", unit="s", ours=mine, theirs=other)
+    if (half := in_half(pictures)) is not None:
+        mine, other = seconds(
+            lambda: nearest(one, pictures, TOP, half=half), lambda: plain(one, pictures)
+        )
+        held = recall(nearest(one, pictures, TOP, half=half)[1], plain(one, pictures)[1])
+        name = "1 query, vectors held in bfloat16, beside torch"
+        yield Row(name=name, unit="s", ours=mine, theirs=other, check=f"recall {held:.4f}")
+        del half
     several = texts[:20]
     mine, other = seconds(
         lambda: nearest(several, pictures, TOP),

@@ -58,6 +58,8 @@ class FastProducts:
     """
 
     error: Float[Tensor, " queries"]
+    is_half: bool
+    """Whether they are products of bfloat16."""
 
     def __init__(
         self,
@@ -66,18 +68,19 @@ class FastProducts:
         longest: float = _LENGTH,
         moved: float | None = None,
         half: bool = True,
+        held: bool = False,
     ):
         """`longest`: what no other vector's length exceeds; `moved`: how far bfloat16 moves none of
         them (`moved_by_half`), where that is known. `half`: in bfloat16, where the processor does
-        and it pays."""
+        and it pays, as it always does where the others are `held` in it."""
         queries = queries.float()
-        self._half = half and len(queries) >= _FEW and has_half_products()
-        self._queries = queries.bfloat16() if self._half else queries
+        self.is_half = half and (held or len(queries) >= _FEW) and has_half_products()
+        self._queries = queries.bfloat16() if self.is_half else queries
         lengths = torch.linalg.vector_norm(queries, dim=1)
         # Units for bfloat16 round twice in a sum, each time by twice as much as IEEE says.
-        additions = (queries.shape[1] + 4) * (4 if self._half else 1)
+        additions = (queries.shape[1] + 4) * (4 if self.is_half else 1)
         self.error = additions * _SUM * longest * lengths
-        if self._half or _may_round():
+        if self.is_half or _may_round():
             others = _HALF * longest if moved is None else moved
             self.error *= (1 + _HALF) ** 2
             self.error += moved_by_half(queries) * longest * (1 + _HALF) + others * lengths
@@ -94,14 +97,14 @@ class FastProducts:
         size = shape[0] * shape[1]
         self._products = _with_room(self._products, size)
         products = torch.mm(self._queries, tile.T, out=self._products[:size].view(shape))
-        if not self._half:
+        if not self.is_half:
             return products
         self._scores = _with_room(self._scores, size)
         return self._scores[:size].view(shape).copy_(products)
 
     def rounded(self, bounds: Float[Tensor, "*any"]) -> Float[Tensor, "*any"]:
         """As products are."""
-        return bounds.bfloat16().float() if self._half else bounds
+        return bounds.bfloat16().float() if self.is_half else bounds
 
 
 def moved_by_half(vectors: Float[Tensor, "rows width"]) -> Float[Tensor, " rows"]:

@@ -36,6 +36,8 @@ def test_equals_sorting_all_scores(tmp_path, kind):
     hits = index.search(query, top=10)
     assert [hit.path for hit in hits] == [f"/p/{row}.jpg" for row in best]
     assert [hit.score for hit in hits] == pytest.approx(scores[best].tolist())
+    index.hold()
+    assert index.search(query, top=10) == hits
 
 
 def test_equals_come_in_the_order_of_the_index(tmp_path):

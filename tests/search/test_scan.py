@@ -46,8 +46,10 @@ def test_scores_rows_and_ties_are_those_of_float32(monkeypatch, queries, tile):
     allowed = torch.rand(500, generator=generator) < 0.5
     for top, mask in ((1, None), (7, None), (7, allowed), (300, allowed), (600, None)):
         expected, found = plain(asked, vectors, top, mask), nearest(asked, vectors, top, mask)
-        assert torch.equal(found[0], expected[0])
-        assert torch.equal(found[1], expected[1])
+        held = nearest(asked, vectors, top, mask, vectors.bfloat16())
+        for scores, rows in (found, held):
+            assert torch.equal(scores, expected[0])
+            assert torch.equal(rows, expected[1])
 
 
 @pytest.mark.usefixtures("half")
@@ -59,6 +61,8 @@ def test_nothing_is_lost_where_all_are_near(monkeypatch):
     vectors = normalize(middle + 1e-2 * torch.randn(3000, 64, generator=generator), dim=1).half()
     queries = normalize(middle + 1e-1 * torch.randn(8, 64, generator=generator), dim=1)
     _, rows = nearest(queries, vectors, 20)
+    for query, found in zip(queries, rows, strict=True):
+        assert torch.equal(nearest(query[None], vectors, 20, half=vectors.bfloat16())[1][0], found)
     exact = (queries.double() @ vectors.double().T).float()
     assert torch.equal(rows, exact.argsort(dim=1, descending=True, stable=True)[:, :20])
 

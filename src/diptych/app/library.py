@@ -114,6 +114,7 @@ class Library:
                 "`diptych search` finds texts"
             )
         damaged = index.damaged  # counted now, and not while the first one types
+        index.hold()
         return Shelf(index=index, damaged=damaged, number=number, stamp=stamp)
 
     def reopen(self) -> None:

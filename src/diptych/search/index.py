@@ -27,12 +27,14 @@ from diptych.search.filters import Where
 from diptych.search.metadata import Metadata
 from diptych.search.pictures import Picture
 from diptych.search.query import AnyQuery, Query, Term, as_query, encode
-from diptych.search.scan import nearest
+from diptych.search.scan import in_half, nearest
 from diptych.search.store import Store
 from diptych.search.update import update
 
 _ROWS = 65536
 """Vectors of which the median is taken at a time."""
+_HELD = 4 << 30
+"""Bytes of vectors in memory."""
 _FILTERS = 8
 """Of which the rows are kept."""
 
@@ -79,6 +81,7 @@ class Index:
         self._encoder = encoder
         self._device = device
         self._graph: Approximate | None = None
+        self._half: Tensor | None = None
         self._chosen = dict[Where, Bool[np.ndarray, " pictures"]]()
 
     @classmethod
@@ -280,6 +283,13 @@ class Index:
         """What is known of the pictures beside their vectors."""
         return Metadata(self._store)
 
+    def hold(self) -> None:
+        """Keep the vectors in memory, too, in bfloat16: 1 GB for a million of width 512. Then a
+        search by a single query takes half of its time, and finds the same. Nothing happens
+        where the processor doesn't multiply in bfloat16, nor for more than 4 GB."""
+        if 2 * self.vectors.numel() <= _HELD:
+            self._half = in_half(self.vectors)
+
     def count(self, where: Where | None = None) -> int:
         """Among how many pictures is looked."""
         return int(self.among(where).sum())
@@ -304,7 +314,7 @@ class Index:
         top = _at_least_one(top)
         allowed = self.among(where)
         some = None if allowed.all() else torch.from_numpy(allowed)
-        scores, rows = nearest(vectors, self.vectors, top, some)
+        scores, rows = nearest(vectors, self.vectors, top, some, self._half)
         found = zip(rows.tolist(), scores.tolist(), strict=True)
         return [self._of_rows(*best, threshold) for best in found]
 

@@ -5,7 +5,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from diptych.similarity import FastProducts, exact_matrix, exact_pairs
+from diptych.similarity import FastProducts, exact_matrix, exact_pairs, has_half_products
 
 _NUMBERS = 2**20
 """Of a tile, for each thread: 4 MB in float32, which stay near the processor."""
@@ -22,13 +22,15 @@ def nearest(
     vectors: Float[Tensor, "rows width"],
     top: int,
     allowed: Bool[Tensor, " rows"] | None = None,
+    half: Tensor | None = None,
 ) -> tuple[Float[Tensor, "queries found"], Int[Tensor, "queries found"]]:
     """The `top` greatest products of each query and their rows, the best first; of equal ones the
     lower row wins. Fewer than `top` where fewer rows are there, or are `allowed`.
 
     All on the CPU. `vectors` have length 1, are float32 or float16, and may be memory-mapped: they
     are read once for up to a thousand queries, in tiles, of which little is in memory. Nothing is
-    approximated: scores are float64 products, rounded to float32 (`diptych.similarity`).
+    approximated: scores are float64 products, rounded to float32 (`diptych.similarity`). `half`:
+    the same vectors as `in_half` gives them, which are then read in place of most of the others.
 
     >>> import torch
     >>> from diptych.search import nearest
@@ -41,23 +43,34 @@ def nearest(
     if not (len(queries) and len(rows)):
         found = min(top, len(rows))
         return torch.zeros(len(queries), found), torch.zeros(len(queries), found, dtype=torch.long)
-    parts = [_scan(part, vectors, rows, top) for part in queries.split(_QUERIES)]
+    parts = [_scan(part, vectors, rows, top, half) for part in queries.split(_QUERIES)]
     return torch.cat([best.scores for best in parts]), torch.cat([best.rows for best in parts])
 
 
-def _scan(queries: Tensor, vectors: Tensor, rows: Tensor, top: int) -> "_Best":
-    best, fast = _Best(queries, vectors, top), FastProducts(queries)
+def in_half(vectors: Float[Tensor, "rows width"]) -> Float[Tensor, "rows width"] | None:
+    """The vectors in bfloat16, in memory: for who asks often, a query at a time, which waits for
+    nothing but the reading. None where the processor doesn't multiply in it."""
+    return vectors.bfloat16() if has_half_products() else None
+
+
+def _scan(queries: Tensor, vectors: Tensor, rows: Tensor, top: int, half: Tensor | None) -> "_Best":
+    best = _Best(queries, vectors, top)
+    fast = FastProducts(queries, held=half is not None)
     step = max(1, _NUMBERS * torch.get_num_threads() // vectors.shape[1])
+    read = vectors if half is None or not fast.is_half else half
     for some in rows.split(step):
-        first, last = int(some[0]), int(some[-1])
-        # Rows that lie together are looked at where they are; others are copied together.
-        together = last - first + 1 == len(some)
-        tile = vectors[first : last + 1] if together else vectors[some]
+        near = _tile(read, some)
         # Until there are `top`, each is among the best.
-        if not (best.is_full and best.add_some(fast, tile, some)):
-            best.add_all(tile, some)
+        if not (best.is_full and best.add_some(fast, near, some)):
+            best.add_all(_tile(vectors, some), some)
     best.settle()
     return best
+
+
+def _tile(vectors: Tensor, rows: Int[Tensor, " some"]) -> Tensor:
+    """Rows that lie together where they are; others copied together."""
+    first, last = int(rows[0]), int(rows[-1])
+    return vectors[first : last + 1] if last - first + 1 == len(rows) else vectors[rows]
 
 
 class _Best:
