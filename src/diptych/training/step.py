@@ -40,10 +40,11 @@ def clip_gradients(parameters: Sequence[Tensor], max_norm: float) -> Tensor:
     them); the total norm before that, a scalar (Pascanu et al. 2012, arXiv:1211.5063)."""
     # One factor for all, not each value by itself: the direction of the step stays.
     gradients = [p.grad for p in parameters if p.grad is not None]
-    norm = torch.nn.utils.get_total_norm(gradients)
+    # Whole before anything is added to it: torch 2.9 adds its 1e-6 to each process's part.
+    norm = whole(torch.nn.utils.get_total_norm(gradients))
     if max_norm:
         torch.nn.utils.clip_grads_with_norm_(parameters, max_norm, norm)
-    return whole(norm)
+    return norm
 
 
 def update(optimizer: torch.optim.Optimizer, scaler: torch.amp.GradScaler, skip: Tensor) -> None:
