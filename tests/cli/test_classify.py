@@ -153,7 +153,7 @@ def test_what_the_scores_are_is_said(place, capsys):
 
 
 def test_a_pictures_names_below_the_threshold_are_left_out_and_the_picture_is_not(place, capsys):
-    arguments = ("photos", "--names", "cat", "dog", "--scores", "cosine", "--threshold", "1.1")
+    arguments = ("photos", "--names", "cat", "dog", "--scores", "cosine", "--threshold", "1")
     assert classify(*arguments, "--json", "--out", "all.csv") == 0
     assert [line["names"] for line in lines(capsys)] == [[]] * 4
     rows = list(csv.reader((place / "all.csv").read_text().splitlines()))
