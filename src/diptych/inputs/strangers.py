@@ -13,8 +13,10 @@ from diptych.bounded import parse_json, read_whole
 from diptych.errors import CheckpointError, ConfigError
 
 _REPOSITORY = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?")
-_READ = (".json", ".safetensors", ".bin", ".pt", ".pth", ".txt", ".model", ".jinja")
-_READ += (".data", ".onnx", ".xml")
+_READ = (
+    *(".json", ".safetensors", ".bin", ".pt", ".pth", ".txt", ".model", ".jinja"),
+    *(".data", ".onnx", ".xml"),
+)
 """Endings of what is read of a folder of weights."""
 _DESCRIPTIONS = ("tokenizer_config.json", "config.json")
 _DESCRIPTION = 1 << 24
