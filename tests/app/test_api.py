@@ -13,7 +13,7 @@ from torch.nn.functional import normalize
 from diptych.app import App, asked
 from diptych.app.api import ENDPOINTS
 from diptych.errors import ConfigError
-from diptych.search import Index, Picture, Query, Where, store, update, update_texts
+from diptych.search import Index, Picture, Query, Where, meta, update, update_texts, writer
 from tests import tiny
 from tests.app.served import app_of, client_of, found
 
@@ -404,7 +404,7 @@ def test_vectors_are_not_lost_by_damage(index):
 
 def test_an_index_of_nothing_is_searched(tmp_path):
     identity = tiny.encoder().identity
-    store.create(_made(tmp_path / "x.index"), store.IndexMeta(model=identity, width=128))
+    writer.create(_made(tmp_path / "x.index"), meta.IndexMeta(model=identity, width=128))
     client = client_of(app_of(tmp_path / "x.index"))
     assert found(client, text="red", distinct=True)["hits"] == found(client)["hits"] == []
     assert client.post("/api/update", json={}).status_code == 400
@@ -413,8 +413,8 @@ def test_an_index_of_nothing_is_searched(tmp_path):
 @pytest.mark.parametrize("path", ["/a\0b.png", "/half-\ud800.png", "/etc/passwd", "/dev/zero"])
 def test_what_a_strangers_index_names_is_no_way_to_other_files(tmp_path, path):
     index = _made(tmp_path / "x.index")
-    store.create(index, store.IndexMeta(model=tiny.encoder().identity, width=128))
-    with store.Appender(index) as appender:
+    writer.create(index, meta.IndexMeta(model=tiny.encoder().identity, width=128))
+    with writer.Appender(index) as appender:
         picture = Picture(path=path, size=1, mtime_ns=1)
         appender.append([picture], tiny.encoder().embed_texts(["red"]))
     client = client_of(app_of(index))

@@ -7,7 +7,7 @@ import torch
 from torch.nn.functional import normalize
 
 from diptych.errors import ConfigError
-from diptych.search import Index, store
+from diptych.search import Index, writer
 from diptych.search.approximate import Approximate
 from diptych.search.pictures import Picture
 from tests.search.test_index import vector_index
@@ -40,7 +40,7 @@ def test_it_finds_nearly_what_the_exact_search_finds_with_its_scores(tmp_path):
 def test_a_changed_index_and_a_cut_graph_get_a_new_one(tmp_path):
     folder = tmp_path / "x.index"
     Approximate.open(vector_index(folder, clustered(50))._store)
-    with store.Appender(folder) as appender:
+    with writer.Appender(folder) as appender:
         more = Picture(path="/p/more.jpg", size=1, mtime_ns=1)
         appender.append([more], normalize(torch.ones(1, 16), dim=1))
     index = Index.open(folder)

@@ -8,7 +8,7 @@ from torch.nn.functional import normalize
 
 from diptych.encoder import Identity
 from diptych.errors import CheckpointError, ConfigError, DataError, ImageError
-from diptych.search import Index, store
+from diptych.search import Index, meta, writer
 from diptych.search.pictures import Picture
 from tests import tiny
 
@@ -16,9 +16,9 @@ from tests import tiny
 def vector_index(folder, vectors: torch.Tensor, kind="float32") -> Index:
     model = Identity(name="nothing", dtype="fp32", fingerprint="f")
     folder.mkdir(exist_ok=True)
-    store.create(folder, store.IndexMeta(model=model, width=vectors.shape[1], vectors=kind))
+    writer.create(folder, meta.IndexMeta(model=model, width=vectors.shape[1], vectors=kind))
     pictures = [Picture(path=f"/p/{i}.jpg", size=1, mtime_ns=1) for i in range(len(vectors))]
-    with store.Appender(folder) as appender:
+    with writer.Appender(folder) as appender:
         appender.append(pictures, vectors)
     return Index.open(folder)
 

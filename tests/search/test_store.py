@@ -9,7 +9,7 @@ import torch
 
 from diptych.encoder import Identity
 from diptych.errors import DataError
-from diptych.search import meta, store
+from diptych.search import meta, store, writer
 from diptych.search.pictures import Picture
 
 META = meta.IndexMeta(model=Identity(name="m", dtype="fp32", fingerprint="f"), width=3)
@@ -26,8 +26,8 @@ def rows(start: int, count: int) -> tuple[list[Picture], torch.Tensor]:
 def index(tmp_path):
     folder = tmp_path / "x.index"
     folder.mkdir()
-    store.create(folder, META)
-    with store.Appender(folder) as appender:
+    writer.create(folder, META)
+    with writer.Appender(folder) as appender:
         appender.append(*rows(0, 2))
         appender.append(*rows(2, 2))
     return folder
@@ -41,7 +41,7 @@ def test_rows_come_back_in_order(index):
 
 
 def test_numpy_reads_the_vectors(index):
-    with store.Appender(index) as appender:
+    with writer.Appender(index) as appender:
         for start in range(4, 104, 10):  # the header's count grows from one digit to three
             appender.append(*rows(start, 10))
     vectors = np.load(index / "vectors-0.npy", mmap_mode="r")
@@ -49,8 +49,8 @@ def test_numpy_reads_the_vectors(index):
 
 
 def test_half_the_size_in_float16(tmp_path):
-    store.create(tmp_path, meta.IndexMeta(model=META.model, width=3, vectors="float16"))
-    with store.Appender(tmp_path) as appender:
+    writer.create(tmp_path, meta.IndexMeta(model=META.model, width=3, vectors="float16"))
+    with writer.Appender(tmp_path) as appender:
         appender.append(*rows(0, 2))
     assert store.Store(tmp_path).vectors.dtype == np.float16
     assert np.load(tmp_path / "vectors-0.npy").tolist() == [[0, 1, 2], [3, 4, 5]]
@@ -60,13 +60,13 @@ def test_half_the_size_in_float16(tmp_path):
 def test_a_line_that_a_kill_cut_is_no_row(index, lost):
     """The kill came while lines were written; vectors were there already, the header wasn't."""
     header = (index / "vectors-0.npy").read_bytes()[:128]
-    with store.Appender(index) as appender:
+    with writer.Appender(index) as appender:
         appender.append(*rows(4, 1))
     items, vectors = index / "items-0.jsonl", index / "vectors-0.npy"
     items.write_bytes(items.read_bytes()[:-lost])
     vectors.write_bytes(header + vectors.read_bytes()[128:])
     assert (len(store.Store(index)), store.Store(index).damaged) == (4, 0)
-    with store.Appender(index) as appender:
+    with writer.Appender(index) as appender:
         appender.append(*rows(4, 2))
     found = store.Store(index)
     assert list(found.pictures()) == rows(0, 6)[0]
@@ -153,7 +153,7 @@ def test_every_bit_of_lines_and_vectors_counts(index):
 def test_vectors_of_another_model_do_not_agree(index, tmp_path):
     (tmp_path / "y.index").mkdir()
     other = replace(META, model=replace(META.model, fingerprint="g"))
-    store.create(tmp_path / "y.index", other)
+    writer.create(tmp_path / "y.index", other)
     (index / "meta.json").write_bytes((tmp_path / "y.index" / "meta.json").read_bytes())
     assert not store.Store(index).sound.any()
 
@@ -200,7 +200,7 @@ def test_an_index_without_checksums_opens_and_is_written_anew(tmp_path):
     found = store.Store(old)
     assert [picture.path for picture in found.pictures()] == ["/p/0.jpg", "/p/1.jpg", "/p/2.jpg"]
     assert (found.damaged, found.is_current) == (0, False)
-    store.rewrite(old, list(enumerate(found.pictures())))
+    writer.rewrite(old, list(enumerate(found.pictures())))
     new = store.Store(old)
     assert list(new.pictures()) == list(found.pictures())
     assert (new.vectors.tolist(), new.damaged, new.is_current) == (np.eye(3).tolist(), 0, True)
@@ -221,10 +221,10 @@ def test_pictures_beside_an_index_move_with_it(tmp_path):
     (tmp_path / "a" / "photos" / "1.jpg").write_bytes(b"x")
     index = tmp_path / "a" / "x.index"
     index.mkdir()
-    store.create(index, META)
+    writer.create(index, META)
     beside, elsewhere = str(tmp_path / "a" / "photos" / "1.jpg"), "/p/2.jpg"
     pictures = [Picture(path=path, size=1, mtime_ns=1) for path in (beside, elsewhere)]
-    with store.Appender(index) as appender:
+    with writer.Appender(index) as appender:
         appender.append(pictures, torch.eye(3)[:2])
     assert list(store.Store(index).pictures()) == pictures
     # The index alone: its pictures are where they were.
@@ -246,7 +246,7 @@ def test_a_reader_that_a_writer_overtakes_looks_again(index, monkeypatch):
     def slow(folder):
         meta = read(folder)
         monkeypatch.setattr(store, "read_meta", read)
-        store.rewrite(index, [(1, store.Store(index).picture(1))])
+        writer.rewrite(index, [(1, store.Store(index).picture(1))])
         return meta
 
     monkeypatch.setattr(store, "read_meta", slow)
@@ -260,7 +260,7 @@ def test_rows_that_are_written_meanwhile_are_no_damage(index, monkeypatch):
     def slow(self, file):
         found = header(self, file)
         monkeypatch.undo()
-        with store.Appender(index) as appender:
+        with writer.Appender(index) as appender:
             appender.append(*rows(4, 2))
         return found
 
@@ -273,14 +273,14 @@ def test_vectors_without_lines_are_cut_off(index):
     """The kill came between vectors and lines."""
     with open(index / "vectors-0.npy", "ab") as file:
         file.write(b"\1" * 40)
-    with store.Appender(index) as appender:
+    with writer.Appender(index) as appender:
         appender.append(*rows(4, 1))
     assert np.array_equal(store.Store(index).vectors, rows(0, 5)[1].numpy())
 
 
 def test_what_is_left_keeps_its_vectors(index):
     old = store.Store(index)
-    store.rewrite(index, [(row, old.picture(row)) for row in (0, 3)])
+    writer.rewrite(index, [(row, old.picture(row)) for row in (0, 3)])
     found = store.Store(index)
     assert [picture.size for picture in found.pictures()] == [0, 3]
     assert found.vectors.tolist() == [[0, 1, 2], [9, 10, 11]]
@@ -296,15 +296,15 @@ def test_what_is_left_keeps_its_vectors(index):
 
 @pytest.mark.parametrize("error", [KeyboardInterrupt, OSError])
 def test_a_rewriting_that_was_stopped_has_not_happened(index, monkeypatch, error):
-    append = store.Appender.append
-    monkeypatch.setattr(store.Appender, "append", lambda *_: (_ for _ in ()).throw(error))
+    append = writer.Appender.append
+    monkeypatch.setattr(writer.Appender, "append", lambda *_: (_ for _ in ()).throw(error))
     before = sorted(index.iterdir())
     with pytest.raises(error):
-        store.rewrite(index, [(0, store.Store(index).picture(0))])
+        writer.rewrite(index, [(0, store.Store(index).picture(0))])
     assert sorted(index.iterdir()) == before
-    monkeypatch.setattr(store.Appender, "append", append)
+    monkeypatch.setattr(writer.Appender, "append", append)
     assert len(store.Store(index)) == 4
-    store.rewrite(index, [(row, store.Store(index).picture(row)) for row in (1, 2, 3)])
+    writer.rewrite(index, [(row, store.Store(index).picture(row)) for row in (1, 2, 3)])
     assert [picture.size for picture in store.Store(index).pictures()] == [1, 2, 3]
 
 

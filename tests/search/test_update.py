@@ -10,7 +10,7 @@ import pytest
 
 from diptych.encoder import Encoder
 from diptych.errors import ConfigError, DataError, DataWarning
-from diptych.search import Changes, Index, pictures, store, update
+from diptych.search import Changes, Index, pictures, store, update, writer
 from diptych.search import update as update_function
 from diptych.search.pictures import Listing
 from tests import tiny
@@ -143,7 +143,7 @@ def test_a_folder_of_other_things_is_left_alone(tmp_path, photos):
 
 def test_an_interrupted_update_goes_on(tmp_path, photos, monkeypatch):
     index = tmp_path / "x.index"
-    append = store.Appender.append
+    append = writer.Appender.append
     written = []
 
     def twice(self, pictures, rows):
@@ -152,7 +152,7 @@ def test_an_interrupted_update_goes_on(tmp_path, photos, monkeypatch):
         written.append(len(pictures))
         append(self, pictures, rows)
 
-    monkeypatch.setattr(store.Appender, "append", twice)
+    monkeypatch.setattr(writer.Appender, "append", twice)
     with pytest.raises(KeyboardInterrupt):
         update_function(index, photos, tiny.encoder(), batch_size=2, chunk=4)
     monkeypatch.undo()

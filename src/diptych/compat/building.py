@@ -99,7 +99,7 @@ def start_towers(clip: Clip, start: Start, has_weights: bool) -> None:
     kept = _named(clip, start.skipped)
     _start(clip, "image", start.image, has_weights)
     _start(clip, "text", start.text, has_weights)
-    clip.load_state_dict(kept, strict=False)
+    clip.load_state_dict(kept, strict=False)  # what was left out alone is put back
 
 
 def _named(clip: Clip, names: tuple[str, ...]) -> dict[str, Tensor]:

@@ -13,7 +13,7 @@ from torch import Tensor
 from diptych.distributed import Peers, together
 from diptych.encoder import Encoder
 from diptych.search.pictures import Picture, digest
-from diptych.search.store import Appender
+from diptych.search.writer import Appender
 
 _Part = tuple[list[Picture], Float[Tensor, "pictures width"]]
 """Pictures with their digests, and their vectors."""

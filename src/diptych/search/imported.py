@@ -15,7 +15,7 @@ from diptych.arrays import map_npy
 from diptych.bounded import parse_json
 from diptych.encoder import Encoder
 from diptych.errors import ConfigError, DataError, DataWarning, ImageError
-from diptych.search import meta, store
+from diptych.search import meta, store, writer
 from diptych.search.columns import clean, column_of, plain, read_table, stacked, write_table
 from diptych.search.pictures import Picture
 from diptych.search.update import open_or_create
@@ -51,7 +51,7 @@ def import_index(
     tables, half = list[Any](), all(vectors.dtype == np.float16 for vectors, _ in parts)
     with meta.locked(folder):
         open_or_create(folder, encoder, half, "pictures")
-        with store.Appender(folder) as index:
+        with writer.Appender(folder) as index:
             for (vectors, table), pictures in zip(parts, entries, strict=True):
                 for start in range(0, len(vectors), _ROWS):
                     some = torch.from_numpy(vectors[start : start + _ROWS].astype(np.float32))

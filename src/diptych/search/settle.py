@@ -10,7 +10,8 @@ import numpy as np
 from diptych.encoder import extract
 from diptych.errors import DataError
 from diptych.search.pictures import Listing, Picture, digest
-from diptych.search.store import Store, rewrite
+from diptych.search.store import Store
+from diptych.search.writer import rewrite
 
 _THREADS = 8
 

@@ -12,7 +12,7 @@ from diptych.data.rows import Columns
 from diptych.encoder import Encoder
 from diptych.encoder.progress import track
 from diptych.errors import ConfigError, DataError
-from diptych.search import meta, store
+from diptych.search import meta, store, writer
 from diptych.search.columns import column_of, rows_of, stacked, with_columns, write_table
 from diptych.search.joined import open_table
 from diptych.search.metadata import Metadata
@@ -59,10 +59,10 @@ def update_texts(
     found = [entry for path, table in tables.items() for entry in _entries(path, table)]
     with meta.locked(folder):
         open_or_create(folder, encoder, half, "texts")
-        store.describe(folder, encoder.identity, list(tables), (), prune=False)
+        writer.describe(folder, encoder.identity, list(tables), (), prune=False)
         changes, new = _settle(folder, tables.keys(), found)
         parts = ((new[at : at + chunk], None) for at in range(0, len(new), chunk))
-        with store.Appender(folder) as index:
+        with writer.Appender(folder) as index:
             for some, _ in track(parts, "texts", len(new)) if progress and new else parts:
                 index.append(some, encoder.embed_texts([entry.text for entry in some]))
                 changes.added += len(some)
@@ -87,7 +87,7 @@ def _settle(
     changes.removed = len(had) - len(kept) - changes.kept
     stays = [*kept, *taken]
     if index.damaged or not index.is_current or stays != list(had.items()):
-        store.rewrite(folder, stays)
+        writer.rewrite(folder, stays)
     return changes, [entry for entry in found if entry.digest not in rows]
 
 

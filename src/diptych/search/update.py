@@ -10,7 +10,7 @@ from typing import Literal
 from diptych.distributed import Peers, on_main
 from diptych.encoder import Encoder
 from diptych.errors import ConfigError, DataError
-from diptych.search import meta, store
+from diptych.search import meta, store, writer
 from diptych.search.encoding import Encoding
 from diptych.search.metadata import complete
 from diptych.search.pictures import NOT_PICTURES, Listing, NoPlaceError, roots
@@ -139,7 +139,7 @@ def _begin(
         raise _nothing(places, listing)
     held.enter_context(meta.locked(folder))
     open_or_create(folder, encoder, half, "pictures")
-    store.describe(folder, encoder.identity, places, exclude, prune)
+    writer.describe(folder, encoder.identity, places, exclude, prune)
     complete(folder, progress)
     settled = settle(folder, listing, prune)
     if not (listing.pictures or listing.unread or settled.removed or settled.absent):
@@ -186,7 +186,7 @@ def open_or_create(
     process may just have made it."""
     if not meta.exists(folder):
         kind = "float16" if half else "float32"
-        store.create(
+        writer.create(
             folder,
             meta.IndexMeta(model=encoder.identity, width=encoder.width, vectors=kind, holds=holds),
         )

@@ -7,7 +7,6 @@ runs them), and what describes them.
     tokenizer files  what other programs than Diptych read
 """
 
-import datetime
 import json
 import re
 from collections.abc import Mapping
@@ -19,8 +18,7 @@ from diptych.config import ClipConfig
 from diptych.config.serialize import from_dict, to_dict
 from diptych.errors import CheckpointError, ConfigError, DamagedError
 from diptych.inputs.strangers import check_links
-from diptych.version import __version__
-from diptych.weights.native import check_sha256, sha256
+from diptych.weights.native import check_sha256, made_here, sha256
 from diptych.weights.read import read_json
 
 META, VERSION = "export.json", 1
@@ -58,10 +56,6 @@ def is_exported(folder: str | Path) -> bool:
 def describe(folder: Path, exported: Exported) -> None:
     """Write the description of what lies in `folder`."""
     files = sorted(path for path in folder.rglob("*") if path.is_file() and path.name != META)
-    made = {
-        "diptych": __version__,
-        "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
-    }
     said = {
         "format": "diptych-export",
         "version": VERSION,
@@ -78,7 +72,7 @@ def describe(folder: Path, exported: Exported) -> None:
             }
             for path in files
         },
-        "provenance": made | exported.provenance,
+        "provenance": made_here() | exported.provenance,
     }
     (folder / META).write_text(json.dumps(said, indent=2) + "\n", encoding="utf-8")
 

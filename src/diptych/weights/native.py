@@ -92,18 +92,20 @@ def write(
 
 def describe(folder: Path, config: ClipConfig, provenance: Mapping[str, Any]) -> None:
     """The second file, for the weights that are there already."""
-    made = {
-        "diptych": __version__,
-        "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
-    }
     meta = {
         "format": "diptych",
         "version": VERSION,
         "config": to_dict(config),
         "weights": {"bytes": (folder / WEIGHTS).stat().st_size, "sha256": sha256(folder / WEIGHTS)},
-        "provenance": made | dict(provenance),
+        "provenance": made_here() | dict(provenance),
     }
     (folder / META).write_text(json.dumps(meta, indent=2) + "\n")
+
+
+def made_here() -> dict[str, str]:
+    """What wrote a folder, and when, in UTC."""
+    now = datetime.datetime.now(datetime.UTC)
+    return {"diptych": __version__, "date": now.isoformat(timespec="seconds")}
 
 
 def check(folder: Path) -> None:
