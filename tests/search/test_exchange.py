@@ -9,7 +9,7 @@ import torch
 from pyarrow import parquet
 
 from diptych.errors import ConfigError, DataError, DataWarning
-from diptych.search import Condition, Index, Where, join, update, update_texts
+from diptych.search import Condition, Index, Where, join, update, update_texts, writer
 from diptych.search.export import export
 from diptych.search.imported import import_index
 from tests import tiny
@@ -108,6 +108,24 @@ def test_vectors_of_another_model_are_refused(tmp_path, index):
     (tmp_path / "photos").rename(tmp_path / "moved")
     with pytest.warns(DataWarning, match="none of the pictures of .* is here"):
         import_index(tmp_path / "y.index", tmp_path / "theirs", tiny.encoder(1))
+
+
+def test_an_import_that_ends_early_leaves_no_index(tmp_path, index, monkeypatch):
+    as_clip_retrieval(index, tmp_path / "theirs")
+    append, appended = writer.Appender.append, []
+
+    def stopped(self, pictures, vectors):
+        if appended:
+            raise KeyboardInterrupt
+        appended.append(len(pictures))
+        append(self, pictures, vectors)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(writer.Appender, "append", stopped)
+        with pytest.raises(KeyboardInterrupt):
+            import_index(tmp_path / "y.index", tmp_path / "theirs", tiny.encoder())
+    assert appended == [7]
+    assert import_index(tmp_path / "y.index", tmp_path / "theirs", tiny.encoder()) == 12
 
 
 def test_vectors_without_a_direction_are_left_out(tmp_path, index):

@@ -3,22 +3,23 @@
 import os
 import re
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from jaxtyping import Int
+from torch import Tensor
 from torch.nn.functional import normalize
 
 from diptych.arrays import map_npy
 from diptych.bounded import parse_json
 from diptych.encoder import Encoder
 from diptych.errors import ConfigError, DataError, DataWarning, ImageError
-from diptych.search import meta, store, writer
-from diptych.search.columns import clean, column_of, plain, read_table, stacked, write_table
+from diptych.search import meta, writer
+from diptych.search.columns import clean, column_of, plain, read_table, stacked
 from diptych.search.pictures import Picture
-from diptych.search.update import open_or_create
 
 _ROWS = 65536
 _PATH = "image_path"
@@ -34,12 +35,12 @@ def import_index(
     pictures it has. All columns of the metadata are kept; vectors without a direction are left out.
 
     The vectors must be `encoder`'s: that is seen by pictures that are there, and where none is, a
-    DataWarning says so. Raises DataError for files that can't be read or don't belong together,
-    ConfigError for vectors of another model, and where `folder` is an index.
+    DataWarning says so. An import that ends early leaves no index. Raises DataError for files that
+    can't be read or don't belong together, ConfigError for vectors of another model, and where
+    `folder` is an index.
     """
     parts = _parts(Path(source))
-    if meta.exists(folder):
-        raise ConfigError(f"{folder} is an index already; choose another name")
+    _refuse_existing(folder)
     for vectors, _ in parts:
         if vectors.shape[1] != encoder.width:
             raise ConfigError(
@@ -48,23 +49,46 @@ def import_index(
             )
     entries = [_pictures(Path(source), table) for _, table in parts]
     _check_model(source, [vectors for vectors, _ in parts], entries, encoder)
-    tables, half = list[Any](), all(vectors.dtype == np.float16 for vectors, _ in parts)
+    half = all(vectors.dtype == np.float16 for vectors, _ in parts)
+    about = meta.IndexMeta(
+        model=encoder.identity, width=encoder.width, vectors="float16" if half else "float32"
+    )
+    sound = [_sound(vectors) for vectors, _ in parts]
+    known = [
+        table.select([name for name in table.column_names if name != _PATH]).take(rows)
+        for (_, table), rows in zip(parts, sound, strict=True)
+    ]
     with meta.locked(folder):
-        open_or_create(folder, encoder, half, "pictures")
-        with writer.Appender(folder) as index:
-            for (vectors, table), pictures in zip(parts, entries, strict=True):
-                for start in range(0, len(vectors), _ROWS):
-                    some = torch.from_numpy(vectors[start : start + _ROWS].astype(np.float32))
-                    sound = (some.isfinite().all(1) & (some.norm(dim=1) > 0)).numpy()
-                    kept = np.flatnonzero(sound)
-                    index.append(
-                        [pictures[start + row] for row in kept], normalize(some[sound], dim=1)
-                    )
-                    known = table.slice(start, len(some)).take(kept)
-                    tables.append(known.select([n for n in known.column_names if n != _PATH]))
-        made = store.Store(folder)
-        write_table(meta.metadata_path(made.folder, made.meta), stacked(tables))
-    return len(made)
+        _refuse_existing(folder)  # another process may just have made it
+        rows = _rows([vectors for vectors, _ in parts], entries, sound)
+        writer.create(folder, about, rows, stacked(known))
+    return sum(map(len, sound))
+
+
+def _refuse_existing(folder: str | os.PathLike[str]) -> None:
+    if meta.exists(folder):
+        raise ConfigError(f"{folder} is an index already; choose another name")
+
+
+def _sound(vectors: np.ndarray) -> Int[np.ndarray, " rows"]:
+    """The rows that have a direction."""
+    found = np.zeros(len(vectors), bool)
+    for start in range(0, len(vectors), _ROWS):
+        some = torch.from_numpy(vectors[start : start + _ROWS].astype(np.float32))
+        found[start : start + _ROWS] = some.isfinite().all(1) & (some.norm(dim=1) > 0)
+    return np.flatnonzero(found)
+
+
+def _rows(
+    vectors: Sequence[np.ndarray],
+    entries: Sequence[list[Picture]],
+    sound: Sequence[Int[np.ndarray, " _"]],
+) -> Iterator[tuple[list[Picture], Tensor]]:
+    for part, pictures, rows in zip(vectors, entries, sound, strict=True):
+        for start in range(0, len(rows), _ROWS):
+            some = rows[start : start + _ROWS]
+            numbers = torch.from_numpy(part[some].astype(np.float32))
+            yield [pictures[row] for row in some], normalize(numbers, dim=1)
 
 
 def _parts(source: Path) -> list[tuple[np.ndarray, Any]]:

@@ -88,9 +88,15 @@ class Appender:
         self._vectors.flush()
 
 
-def create(folder: str | os.PathLike[str], meta: IndexMeta) -> None:
-    """An empty index."""
-    _write_generation(Path(folder), replace(meta, parent=parent_of(folder)))
+def create(
+    folder: str | os.PathLike[str],
+    meta: IndexMeta,
+    parts: Iterable[tuple[Sequence[Picture], Tensor]] = (),
+    metadata: Any = None,
+) -> None:
+    """A new index of these pictures and unit vectors, part by part, and of what else is known of
+    them all (a table of Arrow's): whole, or none."""
+    _write_generation(Path(folder), replace(meta, parent=parent_of(folder)), parts, metadata)
 
 
 def describe(
@@ -145,7 +151,7 @@ def rewrite(folder: str | os.PathLike[str], rows: Sequence[tuple[int, Picture]])
 def _write_generation(
     folder: Path,
     meta: IndexMeta,
-    parts: Iterable[tuple[list[Picture], Tensor]] = (),
+    parts: Iterable[tuple[Sequence[Picture], Tensor]] = (),
     metadata: Any = None,
 ) -> None:
     """Write it beside the current one, then make it the current one."""
