@@ -6,7 +6,7 @@ import pytest
 
 from diptych.datasets import TEMPLATES, templates
 from diptych.datasets.class_names import prompts
-from diptych.datasets.templates import class_prompts
+from diptych.datasets.templates import class_prompts, read_prompts
 from diptych.errors import ConfigError, DataError, UnknownNameError
 
 
@@ -79,3 +79,13 @@ def test_files_of_templates_have_no_prompts_of_classes(tmp_path):
 
 def test_declips_eighty_are_imagenets():
     assert TEMPLATES["declip-80"] == prompts("imagenet1k").templates["openai"]
+
+
+@pytest.mark.parametrize(
+    "text", ["{}", "5", "null", '["a"]', '{"a": {}}', '{"a": []}', '{"a": [], "b": ["b"]}', "", "{"]
+)
+def test_what_holds_no_prompts_of_classes_is_one_sentence(tmp_path, text):
+    path = tmp_path / "prompts.json"
+    path.write_text(text)
+    with pytest.raises(DataError, match="prompts"):
+        read_prompts(path)

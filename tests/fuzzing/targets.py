@@ -15,7 +15,7 @@ from safetensors.torch import save_file
 
 import diptych
 import diptych.search
-from diptych import models
+from diptych import models, pretrained
 from diptych.app.asked import SearchAsked, parse_as
 from diptych.batch import Sample
 from diptych.cli import report as report_command
@@ -32,7 +32,7 @@ from diptych.data import Loader, open_source, read_class_names, write_shards
 from diptych.data.indexing import open_index
 from diptych.data.tar import index_tar
 from diptych.datasets.own_names import read_names
-from diptych.datasets.templates import class_prompts, templates
+from diptych.datasets.templates import class_prompts, read_prompts, templates
 from diptych.encoder.cache import Cache, CacheEntry
 from diptych.errors import DataError, DiptychError
 from diptych.evaluation import Result
@@ -47,9 +47,14 @@ from diptych.inputs import (
     decode,
     write_transformers_files,
 )
+from diptych.search import Condition, Where
+from diptych.search.export import export
+from diptych.search.imported import import_index
 from diptych.search.store import Store
 from diptych.training import fit, load_run
 from diptych.training.callbacks import list_bad_samples
+from diptych.weights import exported
+from diptych.weights.exported import Exported
 from diptych.weights.mapped import read_safetensors
 from diptych.weights.native import save_model
 from diptych.weights.read import read_weights
@@ -120,7 +125,37 @@ def _index(folder: Path) -> list[Path]:
 
 def _search(folder: Path) -> None:
     index = diptych.Index.open(folder, tiny.encoder())
-    index.search(torch.ones(index.vectors.shape[1]), top=2)
+    query = torch.ones(index.vectors.shape[1])
+    index.search(query, top=2)
+    index.search(query, top=2, where=Where(conditions=(Condition("width", ">", "1"),)))
+
+
+def _of_clip_retrieval(folder: Path) -> list[Path]:
+    index = folder.parent / "made.index"
+    _index(index)
+    export(diptych.Index.open(index), folder / "out")
+    return sorted(path for path in (folder / "out").rglob("*") if path.is_file())
+
+
+def _import(folder: Path) -> None:
+    made = folder.parent / "imported.index"
+    shutil.rmtree(made, ignore_errors=True)
+    import_index(made, folder / "out", tiny.encoder())
+
+
+def _exported_model(folder: Path) -> list[Path]:
+    folder.mkdir(exist_ok=True)
+    (folder / "image.onnx").write_bytes(b"a program")
+    about = Exported(
+        kind="onnx",
+        precision="fp32",
+        config=pretrained.get("tiny"),
+        scale=2.0,
+        bias=None,
+        provenance={},
+    )
+    exported.describe(folder, about)
+    return [folder / "export.json", folder / "image.onnx"]
 
 
 def _update(folder: Path) -> None:
@@ -266,6 +301,7 @@ def _read_prompts(folder: Path) -> None:
     for path in (*sorted(folder.glob("*.json")), folder / "templates.txt"):
         _one_sentence(templates, str(path))
     _one_sentence(class_prompts, folder / "prompts.json", ("cat", "dog"))
+    _one_sentence(read_prompts, folder / "prompts.json")
 
 
 def _one_sentence(read: Callable[..., object], *arguments: object) -> None:
@@ -393,6 +429,8 @@ TARGETS: dict[str, Target] = {
     "result": Target(_result, _report_result),
     "index": Target(_index, _search),
     "index update": Target(_index, _update),
+    "clip-retrieval's": Target(_of_clip_retrieval, _import),
+    "exported model": Target(_exported_model, exported.read),
     "shard": Target(_shard, lambda folder: _each_sample(folder / "000000.tar")),
     "tar": Target(_shard, lambda folder: index_tar(folder / "000000.tar")),
     "tar index": Target(_tar_index, lambda folder: _each_sample(folder / "000000.tar")),

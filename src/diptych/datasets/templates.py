@@ -94,11 +94,8 @@ def class_prompts(path: str | Path, class_names: Sequence[str]) -> tuple[tuple[s
     Classes are found by name, other ones of the file are left out. Raises DataError for a file that
     holds neither, and where a class has no prompts.
     """
-    values = _json(Path(path).expanduser())
-    if isinstance(values, dict) and len(values) == 1:
-        [inner] = values.values()
-        values = inner if isinstance(inner, dict) else values
-    if not isinstance(values, dict):
+    values = _by_class(Path(path).expanduser())
+    if values is None:
         return ()
     known = {spelt(name): _texts(path, lines) for name, lines in values.items()}
     missing = [name for name in class_names if not known.get(spelt(name))]
@@ -110,6 +107,16 @@ def class_prompts(path: str | Path, class_names: Sequence[str]) -> tuple[tuple[s
         tuple(_PLACEHOLDER.sub(lambda _, name=name: name, text) for text in known[spelt(name)])
         for name in class_names
     )
+
+
+def _by_class(path: Path) -> dict[str, Any] | None:
+    """What a JSON file says of each class, also where one dataset's name stands above them; None:
+    it holds something else."""
+    values = _json(path)
+    if isinstance(values, dict) and len(values) == 1:
+        [inner] = values.values()
+        return inner if isinstance(inner, dict) else values
+    return values if isinstance(values, dict) else None
 
 
 def read_prompts(path: str | Path) -> dict[str, tuple[str, ...]]:
@@ -125,12 +132,11 @@ def read_prompts(path: str | Path) -> dict[str, tuple[str, ...]]:
     """
     path = Path(path).expanduser()
     if path.suffix.lower() == ".json":
-        values = _json(path)
-        [inner] = values.values() if isinstance(values, dict) and len(values) == 1 else [None]
-        names = tuple(inner if isinstance(inner, dict) else values)
-        if not names or not isinstance(values, dict):
+        names = tuple(_by_class(path) or ())
+        prompts = class_prompts(path, names) if names else ()
+        if not prompts:
             raise DataError(f"{path} holds no prompts: write {{CLASS: [PROMPT, …], …}}")
-        return dict(zip(names, class_prompts(path, names), strict=True))
+        return dict(zip(names, prompts, strict=True))
     found = dict[str, list[str]]()
     try:
         with open(path, encoding="utf-8-sig", newline="") as file:
