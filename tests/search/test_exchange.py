@@ -141,6 +141,13 @@ def test_vectors_without_a_direction_are_left_out(tmp_path, index):
     assert not found.damaged
 
 
+def broken_text(file) -> None:
+    """A caption that is no UTF-8, which Arrow doesn't look at by itself."""
+    table = parquet.read_table(file)
+    bytes_ = pyarrow.array([b"\xac"] * len(table)).view(pyarrow.string())
+    parquet.write_table(table.set_column(1, "caption", bytes_), file)
+
+
 @pytest.mark.parametrize(
     ("break_", "sentence"),
     [
@@ -154,6 +161,7 @@ def test_vectors_without_a_direction_are_left_out(tmp_path, index):
         (lambda at: (at / "img_emb/img_emb_01.npy").write_bytes(b"x"), "can't be read"),
         (lambda at: (at / "metadata/metadata_01.parquet").write_bytes(b"x"), "can't be read"),
         (lambda at: (at / "img_emb").rename(at / "x"), "isn't clip-retrieval's"),
+        (lambda at: broken_text(at / "metadata/metadata_01.parquet"), "can't be read"),
     ],
 )
 def test_what_doesnt_belong_together_is_said(tmp_path, index, break_, sentence):

@@ -161,7 +161,9 @@ def read_table(path: Path) -> Any:
         unpacked = sum(group.total_byte_size for group in groups)
         if unpacked > max(_UNPACKED, _RATIO * path.stat().st_size):
             raise ValueError(f"it says that it unpacks to {unpacked:,} bytes")
-        return parquet.read_table(path, page_checksum_verification=True)
+        table = parquet.read_table(path, page_checksum_verification=True)
+        table.validate(full=True)  # texts that are no UTF-8 would fail where they are looked at
+        return table
     except (pyarrow.ArrowException, OSError, ValueError, MemoryError) as error:
         raise DataError(f"{path} can't be read: {first_line(error)}") from None
 
