@@ -134,9 +134,8 @@ def heat(numbers: Float[Tensor, "rows columns"], side: int = 448) -> bytes:
     small = Image.fromarray(shares.numpy().astype(np.float32))
     large = np.asarray(small.resize((side, side), Image.Resampling.BICUBIC)).clip(0, 1)
     stops = [stop for stop, _ in _COLOURS]
-    channels = [
-        np.interp(large, stops, levels) for levels in zip(*(colour for _, colour in _COLOURS))
-    ]
+    colours = np.array([colour for _, colour in _COLOURS])
+    channels = [np.interp(large, stops, levels) for levels in colours.T]
     clearness = 30 + 190 * large
     pixels = np.stack([*channels, clearness], axis=-1).round().astype(np.uint8)
     file = io.BytesIO()

@@ -54,10 +54,7 @@ def import_index(
         model=encoder.identity, width=encoder.width, vectors="float16" if half else "float32"
     )
     sound = [_sound(vectors) for vectors, _ in parts]
-    known = [
-        table.select([name for name in table.column_names if name != _PATH]).take(rows)
-        for (_, table), rows in zip(parts, sound, strict=True)
-    ]
+    known = [_known(table, rows) for (_, table), rows in zip(parts, sound, strict=True)]
     with meta.locked(folder):
         _refuse_existing(folder)  # another process may just have made it
         rows = _rows([vectors for vectors, _ in parts], entries, sound)
@@ -77,6 +74,11 @@ def _sound(vectors: np.ndarray) -> Int[np.ndarray, " rows"]:
         some = torch.from_numpy(vectors[start : start + _ROWS].astype(np.float32))
         found[start : start + _ROWS] = some.isfinite().all(1) & (some.norm(dim=1) > 0)
     return np.flatnonzero(found)
+
+
+def _known(table: Any, rows: Int[np.ndarray, " rows"]) -> Any:
+    """What the index keeps of these rows; their paths stand in its entries."""
+    return table.select([name for name in table.column_names if name != _PATH]).take(rows)
 
 
 def _rows(

@@ -70,7 +70,10 @@ def open_table(path: str | os.PathLike[str]) -> Any:
     found = [rows[number] for number in range(len(rows))]
     names = dict.fromkeys(name for row in found for name in row)
     make = inferred if of_texts else column_of
-    return pyarrow.table({name: make([row.get(name) for row in found]) for name in names})
+    columns = dict[str, Any]()
+    for name in names:
+        columns[name] = make([row.get(name) for row in found])
+    return pyarrow.table(columns)
 
 
 def check_table(path: str | os.PathLike[str]) -> None:
