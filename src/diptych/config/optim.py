@@ -15,13 +15,11 @@ class Optimizer(NamedTuple):
     """`package.module:function` that makes it of parameter groups and an `OptimConfig`."""
     reads: tuple[str, ...]
     """Those of the fields `betas`, `eps` and `momentum` that it uses."""
-    shards: bool = True
-    """Whether it moves shards as whole tensors."""
 
 
 OPTIMIZERS = {
     "adamw": Optimizer("diptych.optim.build:adamw", ("betas", "eps")),
-    "adamw-8bit": Optimizer("diptych.optim.eight_bit:adamw_8bit", ("betas", "eps"), shards=False),
+    "adamw-8bit": Optimizer("diptych.optim.eight_bit:adamw_8bit", ("betas", "eps")),
     "lamb": Optimizer("diptych.optim.lamb:lamb", ("betas", "eps")),
     "lamb-deepspeed": Optimizer("diptych.optim.lamb:lamb_deepspeed", ("betas", "eps")),
     "lion": Optimizer("diptych.optim.lion:lion", ("betas",)),

@@ -7,7 +7,7 @@ from diptych.components import ADDED
 from diptych.config.data import DataConfig
 from diptych.config.model import ClipConfig
 from diptych.config.objective import ClipObjectiveConfig, ObjectiveConfig
-from diptych.config.optim import OPTIMIZERS, OptimConfig
+from diptych.config.optim import OptimConfig
 from diptych.config.ranges import (
     Above,
     Count,
@@ -229,12 +229,6 @@ class Run(Ranged):
             raise ConfigError(
                 f"--micro-batch {self.micro_batch} must not be more than "
                 f"--batch-size {self.batch_size}"
-            )
-        optimizer = OPTIMIZERS.get(self.optim.name)
-        if self.shard.mode != "replicate" and optimizer and not optimizer.shards:
-            raise ConfigError(
-                f"--optim.name {self.optim.name} has no sharded form: leave --shard.mode "
-                f"{self.shard.mode} out, or choose --optim.name adamw, whose moments are sharded"
             )
         if self.shard.precision == "bf16" and self.precision != "bf16":
             raise ConfigError(

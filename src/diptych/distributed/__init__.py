@@ -17,6 +17,7 @@ from diptych.distributed.shards import (
     shard_like,
     squared_norms,
     whole,
+    zeros_by_rows,
 )
 from diptych.distributed.write import write_pieces
 
@@ -46,4 +47,5 @@ __all__ = [
     "unsynchronised",
     "whole",
     "write_pieces",
+    "zeros_by_rows",
 ]

@@ -37,18 +37,42 @@ def fill(target: Tensor, whole: Tensor) -> None:
     local(target).copy_(whole if shard is None else _part(whole, shard))
 
 
+def zeros_by_rows(parameter: Tensor, row: Sequence[int], dtype: torch.dtype) -> Tensor:
+    """A zero tensor with a row of the shape `row` for each of the parameter's: beside it, and a
+    shard if it is one, of the same rows.
+
+    >>> import torch
+    >>> from diptych.distributed import zeros_by_rows
+    >>> zeros_by_rows(torch.ones(2, 3), (1,), torch.uint8)
+    tensor([[0],
+            [0]], dtype=torch.uint8)
+    """
+    own, shard = local(parameter), as_shard(parameter)
+    zeros = torch.zeros((*own.shape[:1], *row), dtype=dtype, device=own.device)
+    if shard is None:
+        return zeros
+    return type(shard).from_local(
+        zeros,
+        shard.device_mesh,
+        shard.placements,
+        run_check=False,
+        shape=torch.Size((*shard.shape[:1], *row)),
+        stride=zeros.stride(),
+    )
+
+
 def shard_like(parameter: Tensor, whole: Tensor) -> Tensor:
-    """A whole tensor as `parameter` is: beside it, and a shard if it is one and they have one
-    shape.
+    """A whole tensor as `parameter` is: beside it, and a shard if it is one and they have equally
+    many rows.
 
     >>> import torch
     >>> from diptych.distributed import shard_like
     >>> shard_like(torch.zeros(2), torch.tensor(7.0))
     tensor(7.)
     """
-    if as_shard(parameter) is None or parameter.shape != whole.shape:
+    if as_shard(parameter) is None or parameter.shape[:1] != whole.shape[:1]:
         return whole.to(parameter.device)
-    found = torch.empty_like(parameter, dtype=whole.dtype, requires_grad=False)
+    found = zeros_by_rows(parameter, whole.shape[1:], whole.dtype)
     fill(found, whole)
     return found
 

@@ -2,7 +2,9 @@
 arXiv:2110.02861), by torchao's kernels.
 
 In each block of 256 numbers the largest is the scale, and each number is the nearest of 256 fixed
-ones, dense around 0, times it.
+ones, dense around 0, times it. No block reaches beyond a row of its tensor (where rows aren't whole
+blocks of 256, blocks are smaller): so a block is the same on one process and on many, each of which
+has some of the rows.
 """
 
 from collections.abc import Callable
@@ -13,15 +15,17 @@ from torch import Tensor
 from torch._subclasses.fake_tensor import unset_fake_temporarily
 
 from diptych.config import OptimConfig
+from diptych.distributed import local, zeros_by_rows
 from diptych.errors import ConfigError
 
-BLOCK, SMALL = 256, 4096
-"""Numbers that share a scale, and how many a tensor has at least: smaller ones, and those that
-aren't whole blocks, keep moments in float32."""
+BLOCKS, SMALL = (256, 128, 64), 4096
+"""How many numbers share a scale, the first that divides a row, and how many a tensor has at least:
+smaller ones, and those of other rows, keep moments in float32."""
 
 
 class AdamW8bit(torch.optim.Optimizer):
-    """AdamW over parameter groups. Its state is plain tensors: codes (uint8) and scales.
+    """AdamW over parameter groups, sharded (`DTensor`) or not. Its state is plain tensors: codes
+    (uint8) of a weight's shape, and scales [rows, blocks of a row], sharded as the weight is.
 
     Moments only exist as float32 within the step of their tensor, which is compiled on a GPU, for
     all sizes of tensors together. Raises ConfigError without torchao.
@@ -60,12 +64,16 @@ class AdamW8bit(torch.optim.Optimizer):
     ) -> None:
         state = self._state(parameter)
         state["step"] += 1
+        weights = local(parameter.detach())
+        if not weights.numel():  # fewer rows than processes
+            return
         step = self._low.single_param_adam
         if parameter.device.type == "cuda":
             step = torch.compile(step, fullgraph=True, dynamic=True)
+        flat = weights.reshape(-1)  # a copy where channels are last
         step(
-            _flat(parameter.detach()),
-            _flat(torch.empty_like(parameter).copy_(gradient)),
+            flat,
+            local(gradient).reshape(-1),
             state["step"],
             self._moment(state, "exp_avg", signed=True),
             self._moment(state, "exp_avg_sq", signed=False),
@@ -77,36 +85,41 @@ class AdamW8bit(torch.optim.Optimizer):
             True,  # decay apart from the gradient: AdamW
             False,
         )
+        if not weights.is_contiguous():
+            weights.copy_(flat.view(weights.shape))
 
     def _state(self, parameter: Tensor) -> dict[str, Tensor]:
         state = self.state[parameter]
         if not state:  # named as AdamW's
-            count, device = parameter.numel(), parameter.device
-            low = count >= SMALL and count % BLOCK == 0
-            state["step"] = torch.zeros((), device=device)
+            block = _block(parameter)
+            state["step"] = torch.zeros((), device=parameter.device)
             for name in ("exp_avg", "exp_avg_sq"):
-                dtype = torch.uint8 if low else torch.float32
-                state[name] = torch.zeros(count, dtype=dtype, device=device)
-                if low:
-                    state[f"{name}_scale"] = torch.zeros(count // BLOCK, device=device)
+                dtype = torch.uint8 if block else torch.float32
+                state[name] = zeros_by_rows(parameter, parameter.shape[1:], dtype)
+                if block:
+                    count = parameter.shape[1:].numel() // block
+                    state[f"{name}_scale"] = zeros_by_rows(parameter, (count,), torch.float32)
         return state
 
     def _moment(self, state: dict[str, Tensor], name: str, signed: bool) -> Tensor:
         """As torchao reads and writes it."""
-        codes = state[name]
+        codes = local(state[name]).view(-1)
         if codes.dtype != torch.uint8:
             return codes
         numbers = self._maps.get((signed, codes.device))
         if numbers is None:
             numbers = torch.tensor(self._numbers[signed], device=codes.device)
             self._maps[signed, codes.device] = numbers
-        scale = state[f"{name}_scale"]
+        scale = local(state[f"{name}_scale"]).view(-1)
         return self._low.OptimState8bit(codes, scale, numbers, signed, dtype=torch.float32)
 
 
-def _flat(tensor: Tensor) -> Tensor:
-    """A parameter's numbers as they lie in memory, also where channels are last."""
-    return tensor.as_strided((tensor.numel(),), (1,))
+def _block(parameter: Tensor) -> int:
+    """How many of its numbers share a scale; 0: its moments stay in float32."""
+    if parameter.numel() < SMALL:
+        return 0
+    row = parameter.shape[1:].numel()
+    return next((block for block in BLOCKS if row % block == 0), 0)
 
 
 def _torchao() -> Any:

@@ -278,6 +278,7 @@ def restore(state: TrainingState, folder: Path, batch_size: int, moments: bool =
         # torch keeps the step count on the CPU or the GPU as the fused kernel wants it: beside the
         # weight.
         own = _under(f"{MOMENTS}{name}/", training)
+        own = own if _of_rows(parameter, own.values()) else {}
         state.optimizer.state[parameter] = {
             key: shard_like(parameter, tensor) for key, tensor in own.items()
         }
@@ -288,6 +289,12 @@ def restore(state: TrainingState, folder: Path, batch_size: int, moments: bool =
     if without and state.optimizer.defaults.get("momentum") != 0:  # plain SGD has none
         return [f"{folder.name} holds no moments of {_few(without)}: they start anew"]
     return []
+
+
+def _of_rows(parameter: Tensor, moments: Iterable[Tensor]) -> bool:
+    """Whether each has a row for each of the parameter's, or is a number for all of it; those of
+    eight bits had none once."""
+    return all(each.shape[:1] in ((), parameter.shape[:1]) for each in moments)
 
 
 def _few(names: Sequence[str]) -> str:
