@@ -13,14 +13,14 @@ PROJECT = tomllib.loads((Path(__file__).parents[1] / "pyproject.toml").read_text
 
 
 def lower_bounds() -> dict[str, Version]:
-    """Of the package and its extras, without itself, NLTK, which no test needs, and mteb and
-    torchao, whose tests skip."""
+    """Of the package and its extras, without itself, NLTK, which no test needs, and mteb, whose
+    tests skip."""
     lines = list[str](PROJECT["dependencies"])
     for extra in PROJECT["optional-dependencies"].values():
         lines += extra
     bounds = dict[str, Version]()
     for requirement in map(Requirement, lines):
-        if requirement.name not in ("diptych", "mteb", "nltk", "torchao"):
+        if requirement.name not in ("diptych", "mteb", "nltk"):
             [bound] = requirement.specifier
             assert bound.operator in (">=", "=="), requirement
             bounds[requirement.name] = Version(bound.version)

@@ -126,6 +126,9 @@ def test_locks_of_trunks_that_are_ours_freeze_what_open_clips_freeze(name, quiet
     """Their final norm goes with the last block, what reads the vector is a group of its own."""
     import open_clip
 
+    if name.startswith("PE"):
+        why = "older ones leave the norm before the first block out of the groups"
+        pytest.importorskip("timm", minversion="1.0.31", reason=why)
     config = open_clip.get_model_config(name)
     custom = config.pop("custom_text", False) or "hf_model_name" in config["text_cfg"]
     kind = open_clip.CustomTextCLIP if custom else open_clip.CLIP

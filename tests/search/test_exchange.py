@@ -44,14 +44,18 @@ def test_npy_and_parquet(tmp_path, index, monkeypatch):
 
 @pytest.mark.parametrize("program", ["faiss", "usearch"])
 def test_the_programs_find_the_same(tmp_path, index, program):
+    # Whatever keeps it from being imported: no faiss works with every NumPy that we do.
+    pytest.importorskip(program, exc_type=ImportError)
     export(index, tmp_path / "out", program)
     query = index.vectors[4:5].numpy()
     if program == "faiss":
-        faiss = pytest.importorskip("faiss")
+        import faiss
+
         rows = faiss.read_index(str(tmp_path / "out" / "image.index")).search(query, 3)[1][0]
     else:
-        usearch = pytest.importorskip("usearch.index")
-        restored = usearch.Index.restore(str(tmp_path / "out" / "image.usearch"))
+        from usearch.index import Index as Graph
+
+        restored = Graph.restore(str(tmp_path / "out" / "image.usearch"))
         rows = restored.search(query[0], 3).keys
     assert rows.tolist() == [hit.row for hit in index.search(index.vectors[4].clone(), top=3)]
     paths = parquet.read_table(tmp_path / "out/metadata/metadata_0.parquet")["image_path"]

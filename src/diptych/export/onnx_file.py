@@ -55,6 +55,11 @@ def quantise(plain: Path, path: Path, side: Side) -> None:
         from onnxruntime.quantization import QuantType, quantize_dynamic
     except ImportError as error:
         raise missing("onnx and onnxruntime") from error
+    # The shapes in between are inferred anew: those of torch 2.9 are of weights before they were
+    # transposed.
+    model = onnx.load(plain, load_external_data=False)
+    model.graph.ClearField("value_info")
+    onnx.save(model, plain)
     with others_warnings(), _quiet():
         quantize_dynamic(
             plain,

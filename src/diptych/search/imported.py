@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Int
+from jaxtyping import Float, Int
 from torch import Tensor
 from torch.nn.functional import normalize
 
@@ -90,7 +90,13 @@ def _rows(
         for start in range(0, len(rows), _ROWS):
             some = rows[start : start + _ROWS]
             numbers = torch.from_numpy(part[some].astype(np.float32))
-            yield [pictures[row] for row in some], normalize(numbers, dim=1)
+            yield [pictures[row] for row in some], _units(numbers)
+
+
+def _units(vectors: Float[Tensor, "rows width"]) -> Float[Tensor, "rows width"]:
+    """Of length 1. Those that are so already, but for rounding, stay as they are, bit for bit."""
+    off = (vectors.norm(dim=1, keepdim=True) - 1).abs()
+    return torch.where(off < 1e-6, vectors, normalize(vectors, dim=1))
 
 
 def _parts(source: Path) -> list[tuple[np.ndarray, Any]]:
