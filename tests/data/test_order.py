@@ -150,7 +150,7 @@ def test_resampling_draws_with_replacement_and_keeps_the_shares():
 
 @settings(max_examples=60, deadline=None)
 @given(
-    size=st.integers(1, 2000),
+    size=st.integers(1, 700),
     consecutive=st.integers(1, 70),
     lanes=st.integers(1, 9),
     batch=st.integers(1, 300),
