@@ -181,6 +181,8 @@ def test_no_flag_of_a_run_takes_senseless_numbers(tmp_path, monkeypatch):
     """In turn, since each command takes a quarter of a second."""
     monkeypatch.chdir(tmp_path)
     for (flag, hint), value in zip(run_flags(Run), itertools.cycle(HOSTILE), strict=False):
+        if any(float(value) in each for each in ranges_of(hint)):
+            continue  # --save.keep -1
         words = (
             [f"{flag}={value}"] if typing.get_origin(hint) is not tuple else [flag, value, value]
         )

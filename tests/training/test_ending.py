@@ -103,7 +103,7 @@ def test_before_the_first_step_nothing_is_left(tmp_path, place, hang):
 
 def test_a_checkpoint_that_is_being_written_is_finished(tmp_path, whole):
     """A signal waits for it, and for that of the last finished step."""
-    flags = ["--save.every-steps", "2", "--save.keep", "0"]
+    flags = ["--save.every-steps", "2", "--save.keep", "-1"]
     run = Diptych(tmp_path, [*TRAIN[:2], *flags], SAVING, a_second)
     run.wait_until_it_hangs()
     run.signal(signal.SIGTERM)

@@ -86,6 +86,7 @@ Finite = Annotated[float, Range(-_LARGEST, _LARGEST)]
 Level = Annotated[float, Range(0, 255)]
 """Grey levels of a picture."""
 Count = Annotated[int, Range(0, _MANY)]
+CountOrAll = Annotated[int, Range(-1, _MANY)]
 Some = Annotated[int, Range(1, _MANY)]
 Width = Annotated[int, Range(1, _WIDEST)]
 Layers = Annotated[int, Range(0, MAX_LAYERS)]

@@ -11,6 +11,7 @@ from diptych.config.optim import OptimConfig
 from diptych.config.ranges import (
     Above,
     Count,
+    CountOrAll,
     Factor,
     Layers,
     OwnPixels,
@@ -133,8 +134,8 @@ class SaveConfig(Ranged):
     `every_steps`."""
     every_minutes: Factor = 0.0
     """0: not by the clock."""
-    keep: Count = 3
-    """Checkpoints kept; older ones are deleted. 0: all."""
+    keep: CountOrAll = 3
+    """Checkpoints kept; older ones are deleted. 0 or -1: all."""
 
 
 @dataclass(frozen=True, kw_only=True)
