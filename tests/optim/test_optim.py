@@ -140,6 +140,24 @@ def test_a_step_of_sgd_is_nesterovs():
     assert layer.weight.item() == pytest.approx(2.0 + 0.1 * 1.5 * (3.0 - 0.2))
 
 
+def test_sgd_starts_momenta_where_a_step_is_skipped_and_beside_others_that_go_on():
+    layer, frozen = nn.Linear(2, 1, bias=False), nn.Linear(2, 1, bias=False)
+    groups = decay_groups(nn.ModuleList([layer, frozen]), frozenset(), 0.0)
+    optimizer = build_optimizer(OptimConfig(name="sgd", momentum=0.5), groups)
+    set_learning_rate(optimizer, 0.1)
+    before = layer.weight.detach().clone()
+    layer.weight.grad = torch.full((1, 2), torch.inf)
+    optimizer.found_inf = torch.ones(())  # as torch's loss scaling does
+    optimizer.step()
+    del optimizer.found_inf
+    assert layer.weight.equal(before)
+    assert not optimizer.state[layer.weight]["momentum_buffer"].any()
+    for each in (layer, frozen):
+        each.weight.grad = torch.ones(1, 2)
+    optimizer.step()
+    torch.testing.assert_close(layer.weight.detach(), before - 0.1 * 1.5)
+
+
 def test_tables_decay_but_norms_biases_and_scales_do_not():
     module = build(pretrained.get("tiny"), device="meta")
     spared = norms_and_biases(module)

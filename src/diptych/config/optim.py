@@ -23,7 +23,7 @@ OPTIMIZERS = {
     "lamb": Optimizer("diptych.optim.lamb:lamb", ("betas", "eps")),
     "lamb-deepspeed": Optimizer("diptych.optim.lamb:lamb_deepspeed", ("betas", "eps")),
     "lion": Optimizer("diptych.optim.lion:lion", ("betas",)),
-    "sgd": Optimizer("diptych.optim.build:sgd", ("momentum",)),
+    "sgd": Optimizer("diptych.optim.sgd:sgd", ("momentum",)),
 }
 
 

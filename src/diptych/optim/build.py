@@ -43,12 +43,6 @@ def adamw(groups: list[dict[str, Any]], config: OptimConfig) -> torch.optim.Opti
     return torch.optim.AdamW(groups, lr=config.lr, betas=config.betas, eps=config.eps, fused=True)
 
 
-def sgd(groups: list[dict[str, Any]], config: OptimConfig) -> torch.optim.Optimizer:
-    """`optim.name` sgd: torch's, one fused pass over the weights."""
-    momentum, nesterov = config.momentum, config.momentum > 0
-    return torch.optim.SGD(groups, lr=config.lr, momentum=momentum, nesterov=nesterov, fused=True)
-
-
 def set_learning_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
     """Use the learning rate `rate`, times its scale, for every group from the next step on."""
     for group in optimizer.param_groups:
