@@ -13,6 +13,10 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm  # pyright: ignore[reportPrivateUsage]
 
 from diptych.distributed.peers import Peers
+from diptych.errors import ConfigError
+
+_KNOWN = (_BatchNorm.forward, nn.SyncBatchNorm.forward)
+"""What norms do that do nothing beside it."""
 
 
 class OwnBatchNorm1d(nn.BatchNorm1d):
@@ -29,7 +33,8 @@ def share_batch_statistics(module: nn.Module, peers: Peers) -> None:
     """Synchronised batch normalisation: every one within `module`, save `OwnBatchNorm1d`, uses the
     statistics of all peers' samples, in place.
 
-    Weights, buffers and their names stay as they are.
+    Weights, buffers and their names stay as they are; modules within a norm go on behind it. Raises
+    ConfigError for a norm with a forward of its own and no modules.
     """
     for parent in list(module.modules()):
         for name, child in parent.named_children():
@@ -38,9 +43,28 @@ def share_batch_statistics(module: nn.Module, peers: Peers) -> None:
 
 
 def _shared(norm: _BatchNorm, peers: Peers) -> nn.Module:
-    if peers.device.type == "cuda":
-        return nn.SyncBatchNorm.convert_sync_batchnorm(norm)
-    return _SharedBatchNorm(norm, peers)
+    behind = list(norm.named_children())
+    if type(norm).forward not in _KNOWN and not behind:
+        raise ConfigError(
+            f"several processes can't share the batch statistics of a {type(norm).__name__}, which "
+            "has a forward of its own: put what it does beside the norm into a module behind it"
+        )
+    on_gpu = peers.device.type == "cuda"
+    shared = (
+        nn.SyncBatchNorm.convert_sync_batchnorm(norm) if on_gpu else _SharedBatchNorm(norm, peers)
+    )
+    if behind:  # timm's norms have their activation within, and call it last
+        for name, child in behind:
+            shared.add_module(name, child)
+        shared.register_forward_hook(_go_on)
+    return shared
+
+
+def _go_on(norm: nn.Module, inputs: Any, output: Tensor) -> Tensor:
+    """A forward hook: the modules within a norm, behind it."""
+    for child in norm.children():
+        output = child(output)
+    return output
 
 
 class _SharedBatchNorm(_BatchNorm):
@@ -75,7 +99,10 @@ class _SharedBatchNorm(_BatchNorm):
         # Samples are normalised by the biased variance (divided by n); the running one, which
         # stands for the population at inference, is unbiased (n - 1), as in torch.
         self._record(mean.detach(), variance.detach() * count / (count - 1))
-        scaled = centred * (torch.rsqrt(variance + self.eps) * self.weight).view(shape)
+        gain = torch.rsqrt(variance + self.eps)
+        if not self.affine:
+            return (centred * gain.view(shape)).to(input.dtype)
+        scaled = centred * (gain * self.weight).view(shape)
         return (scaled + self.bias.view(shape)).to(input.dtype)
 
     @torch.no_grad()
