@@ -48,8 +48,10 @@ class Queue(nn.Module):
     @torch.no_grad()
     def push(self, texts: Float[Tensor, "n width"]) -> None:
         """Remember these in place of the oldest."""
-        # A ring: behind the last row the first one is the oldest.
+        # A ring: behind the last row the first one is the oldest. Of more than there is room for,
+        # the last ones stay: a GPU that is given two rows for a place keeps either of them.
         size, count = len(self.rows), len(texts)
-        places = (self.place + torch.arange(count, device=self.rows.device)) % size
-        self.rows[places] = texts.to(self.rows.dtype)
+        first = max(0, count - size)
+        places = (self.place + torch.arange(first, count, device=self.rows.device)) % size
+        self.rows[places] = texts[first:].to(self.rows.dtype)
         self.place.add_(count).remainder_(size)
