@@ -33,6 +33,9 @@ CONFIGS: dict[str, ObjectiveConfig] = {
     "filip, all tokens, no padding": FilipObjectiveConfig(
         tokens=TokenPairsConfig(keep=None, mask_padding=True)
     ),
+    "filip, many tokens, no padding": FilipObjectiveConfig(
+        tokens=TokenPairsConfig(keep=10, mask_padding=True)
+    ),
     "defilip": DefilipObjectiveConfig(views=SIM_SIAM, queue=16, tokens=TokenPairsConfig(keep=3)),
 }
 

@@ -119,7 +119,9 @@ def test_options_say_which_views_are_wanted():
     masked = build_objective(PublishedFilipObjectiveConfig(), build(model_config("filip")))
     assert masked.views == Views(image=("strong",), text=("masked",), whole_length=True)
     assert make("filip").views == Views(image=("strong",), text=("plain",), whole_length=True)
-    assert not make("filip, all tokens, no padding").views.whole_length
+    # All words of everybody are as many only where the padding stays.
+    assert make("filip, all tokens, no padding").views.whole_length
+    assert not make("filip, many tokens, no padding").views.whole_length
     assert make("defilip").views.text == ("plain", "augmented", "masked")
 
 

@@ -22,13 +22,13 @@ class DefilipObjective(DeclipObjective):
         super().__init__(config, model, queue)
         self.tokens_weight = config.tokens_weight
         self.tokens = build_token_pairs(config.tokens, model)
-        self.views = replace(self.views, whole_length=not config.tokens.mask_padding)
+        self.views = replace(self.views, whole_length=self.tokens.whole_length)
 
     def caption_tokens(self) -> list[TokenKind]:
         return ["normed", *super().caption_tokens()[1:]]
 
     def may_shorten(self, view: int) -> bool:
-        return view > 0 or not self.views.whole_length
+        return view > 0 or self.tokens.config.mask_padding
 
     def features_of(
         self, batch: Batch, pictures: list[TowerOutput], captions: list[TowerOutput]

@@ -31,10 +31,10 @@ class FilipObjective(Objective):
         self.config = config
         self.contrastive = build_contrastive(config.pairs, model)
         self.tokens = build_token_pairs(config.tokens, model)
-        self.views = Views(image=("strong",), whole_length=not config.tokens.mask_padding)
+        self.views = Views(image=("strong",), whole_length=self.tokens.whole_length)
 
     def features(self, batch: Batch) -> Features:
-        lengths = None if self.views.whole_length else batch.lengths_of(0)
+        lengths = batch.lengths_of(0) if self.config.tokens.mask_padding else None
         caption = self.model.read_text(batch.texts[0], "normed", lengths)
         text = self.send(unit(caption.pooled))
         [picture] = encode_views(self.model.image, batch.images)

@@ -32,6 +32,9 @@ class TokenPairs(nn.Module):
             raise ConfigError("comparing patches with words needs a model with a token_dim")
         model.train_tokens(True)
         self.config = config
+        self.whole_length = not config.mask_padding or config.keep is None
+        """Whether captions must be padded to the context: where the padding takes part, and where
+        all words of everybody are gathered, who must have equally many."""
         self.read_at = model.config.text.read_at
         # CLIP's initial temperature, 0.07.
         self.logit_scale = nn.Parameter(torch.full((1,), math.log(1 / 0.07)))
@@ -97,7 +100,11 @@ class TokenPairs(nn.Module):
             best_patches = nearness.sum(dim=2).topk(min(keep, patches.shape[1])).indices
             by_word = nearness.sum(dim=1).masked_fill(~seen, -torch.inf)
             best_words = by_word.topk(min(keep, words.shape[1])).indices
-        return _pick(patches, best_patches), _pick(words, best_words), seen.gather(1, best_words)
+        # Another process's captions may be longer: all bring `keep` words, if need be unseen ones.
+        lack = keep - best_words.shape[1]
+        some_words = F.pad(_pick(words, best_words), (0, 0, 0, lack))
+        some_seen = F.pad(seen.gather(1, best_words), (0, lack))
+        return _pick(patches, best_patches), some_words, some_seen
 
     def clamp(self) -> None:
         """Keep the scale within its limits."""
