@@ -61,6 +61,19 @@ def test_a_report_sends_nothing_more(tmp_path, monkeypatch):
     assert counts == [8, 8]  # InfoNCE has one of its own
 
 
+def test_what_is_measured_on_the_way_costs_no_speed(tmp_path, monkeypatch):
+    clock = [0.0]
+    monkeypatch.setattr("time.perf_counter", lambda: clock[0])
+    state = assemble(small_run(tmp_path / "run"), Peers())[0]
+    meter = Meter(8)
+    with meter.paused():
+        clock[0] += 100.0
+    meter.add(meter.own({"loss": torch.tensor(1.0)}, torch.tensor(1.0), Peers()), rate=0.1)
+    clock[0] += 2.0
+    row = meter.report(state, Peers())()
+    assert (row["samples_per_second"], row["seconds"]) == (4.0, 102.0)
+
+
 def test_who_waits_for_data_how_long(tmp_path, monkeypatch, capsys):
     """Three processes, two steps of 10 seconds: they wait 0, 1 and 0, then 2, 7 and 0 seconds."""
     clock = [0.0]

@@ -63,13 +63,19 @@ def list_bad_samples(path: Path, bad: BadSamples) -> None:
 
 
 def log_evaluation(
-    evaluate: Evaluate, peers: Peers, signals: Signals, loggers: Sequence[Logger], out: Path
+    evaluate: Evaluate,
+    meter: Meter,
+    peers: Peers,
+    signals: Signals,
+    loggers: Sequence[Logger],
+    out: Path,
 ) -> Callback:
     """A callback that evaluates the model and logs its metrics. Every process takes part."""
 
     def log(state: TrainingState) -> None:
-        signals.settle(state)
-        _log(evaluate(state), peers, loggers, out)
+        signals.settle(state)  # waits for a GPU that is still at work on the step
+        with meter.paused():
+            _log(evaluate(state), peers, loggers, out)
 
     return log
 

@@ -233,7 +233,7 @@ def _train(
     callbacks.append(checkpointer)
     if made.evaluation:
         # What was trained is safe before it is measured.
-        measure = log_evaluation(made.evaluation, peers, signals, loggers, out)
+        measure = log_evaluation(made.evaluation, meter, peers, signals, loggers, out)
         callbacks.append(every(_in_steps(run.evaluation, run, made.pairs), measure))
         if missed:
             measure(state)

@@ -1,7 +1,8 @@
 """The training loop: what happens in one step, in order."""
 
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 
 import torch
 from torch import Tensor, nn
@@ -114,6 +115,15 @@ class Meter:
             if batch is None:
                 return
             yield batch
+
+    @contextmanager
+    def paused(self) -> Generator[None, None, None]:
+        """Time within isn't training's: the speed is that of steps."""
+        start = time.perf_counter()
+        try:
+            yield
+        finally:
+            self._start += time.perf_counter() - start
 
     def own(self, metrics: Mapping[str, Tensor], norm: Tensor, peers: Peers) -> Tensor:
         """[numbers] What this process adds to the row of a step, float64: its metrics and gradient
