@@ -44,6 +44,19 @@ def test_class_folders_take_names_from_a_file(tmp_path, animals):
         open_source(config(tmp_path, animals, class_names=str(tmp_path / "nowhere.txt")))
 
 
+def test_classes_of_joined_folders_align_by_name(tmp_path, animals):
+    for name in ("ant", "dog", "fox"):
+        (tmp_path / "more" / name).mkdir(parents=True)
+        (tmp_path / "more" / name / "1.png").write_bytes(picture(3))
+    source = open_source(config(tmp_path, f"{animals}::{tmp_path / 'more'}"))
+    assert source.class_names == ("ant", "dog", "fox", "wild cat")
+    for index in range(len(source)):
+        label = source[index].label
+        folder = source[index].key.partition("/")[0]
+        assert label is not None
+        assert source.class_names[label] == folder.replace("_", " ")
+
+
 def test_a_folder_with_a_metadata_table_is_that_table(tmp_path, animals):
     (animals / "metadata.csv").write_text("file_name,text\ndog/deep/c.JPG,a good dog\n")
     source = open_source(config(tmp_path, animals))

@@ -3,6 +3,7 @@
 import bisect
 import itertools
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 from jaxtyping import Int64
@@ -13,7 +14,8 @@ from diptych.data.source import Source
 
 class Joined(Source):
     """Several sources end to end. With weights each is a stream of its own; without, the whole is
-    shuffled as one. `names`: what the user calls them."""
+    shuffled as one. `names`: what the user calls them. Classes of the same name are one, whatever
+    their numbers in the parts."""
 
     def __init__(
         self,
@@ -22,7 +24,7 @@ class Joined(Source):
         names: tuple[str, ...] = (),
     ):
         self.parts = tuple(parts)
-        self.class_names = max((part.class_names for part in parts), key=len)
+        self.class_names, self._labels = _joined_classes([part.class_names for part in parts])
         self.bad_samples = tuple(itertools.chain.from_iterable(part.bad_samples for part in parts))
         self.remarks = tuple(itertools.chain.from_iterable(part.remarks for part in parts))
         kept = [part.kept for part in parts]
@@ -33,21 +35,25 @@ class Joined(Source):
     def __len__(self) -> int:
         return self._ends[-1]
 
-    def _locate(self, index: int) -> tuple[Source, int]:
+    def _locate(self, index: int) -> tuple[int, int]:
+        """The number of a sample's part, and its own in it."""
         which = bisect.bisect_right(self._ends, index)
-        return self.parts[which], index - (self._ends[which - 1] if which else 0)
+        return which, index - (self._ends[which - 1] if which else 0)
 
     def __getitem__(self, index: int) -> Sample:
         part, index = self._locate(index)
-        return part[index]
+        labels, sample = self._labels[part], self.parts[part][index]
+        if sample.label is None or not labels:
+            return sample
+        return replace(sample, label=labels[sample.label])
 
     def where(self, index: int) -> tuple[str, str]:
         part, index = self._locate(index)
-        return part.where(index)
+        return self.parts[part].where(index)
 
     def files(self, index: int) -> tuple[str, ...]:
         part, index = self._locate(index)
-        return part.files(index)
+        return self.parts[part].files(index)
 
     @property
     def whole(self) -> int:
@@ -64,7 +70,7 @@ class Joined(Source):
 
     def id_of(self, index: int, field: str) -> str:
         part, index = self._locate(index)
-        return part.id_of(index, field)
+        return self.parts[part].id_of(index, field)
 
     def describe(self) -> str:
         shares = [f" (weight {weight:g})" for weight in self._weights] or [""] * len(self.parts)
@@ -83,6 +89,26 @@ class Joined(Source):
     @property
     def names(self) -> tuple[str, ...]:
         return self._names if self._weights and self._names else super().names
+
+
+def _joined_classes(
+    names: Sequence[tuple[str, ...]],
+) -> tuple[tuple[str, ...], list[tuple[int, ...]]]:
+    """The names of all classes, beginning with the longest list, and each part's numbers among
+    them; empty: they are the same numbers, or the part has no names."""
+    longest = max(names, key=len)
+    every, places = list(longest), dict[str, int]()
+    for place, name in enumerate(longest):
+        places.setdefault(name, place)
+    labels = list[tuple[int, ...]]()
+    for own in names:
+        for name in own:
+            if name not in places:
+                places[name] = len(every)
+                every.append(name)
+        same = own == longest[: len(own)]
+        labels.append(() if same else tuple(places[name] for name in own))
+    return tuple(every), labels
 
 
 class Chosen(Source):
