@@ -3,11 +3,27 @@
 import pytest
 import torch
 
-from diptych.distributed import Peers
+from diptych.distributed import PeerError, Peers, on_main, together
 from tests.distributed.harness import run_processes
 
 
+def failed(peers, share, where):
+    """What this process raises where the process `where` meets an error that nobody expects."""
+
+    def work():
+        if peers.rank == where:
+            raise KeyError("name")
+
+    with pytest.raises((KeyError, PeerError)) as found:
+        share(peers, work)
+    return f"{type(found.value).__name__}: {found.value}"
+
+
 def collectives(peers):
+    # First: those behind would meet others' where one process had gone on.
+    here, there = "KeyError: 'name'", "PeerError: KeyError: 'name'"
+    assert failed(peers, together, 1) == (here if peers.rank == 1 else there)
+    assert failed(peers, on_main, 0) == (here if peers.is_main else there)
     local = torch.arange(2.0) + 10 * peers.rank
     everyones = torch.arange(2.0 * peers.size).view(-1, 1) + peers.rank
     kept = everyones.clone()

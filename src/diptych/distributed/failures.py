@@ -4,7 +4,7 @@ from collections.abc import Callable
 from typing import TypeVar
 
 from diptych.distributed.peers import Peers
-from diptych.errors import DiptychError
+from diptych.errors import DiptychError, first_line
 
 T = TypeVar("T")
 FAILURES = (DiptychError, OSError, RuntimeError, MemoryError)
@@ -24,7 +24,7 @@ def together(peers: Peers, work: Callable[[], T]) -> T:
     42
     """
     result, error = _attempt(work)
-    reasons = peers.all_gather_objects(str(error) if error else None)
+    reasons = peers.all_gather_objects(_said(error))
     if error is not None:
         raise error
     for reason in reasons:
@@ -42,7 +42,7 @@ def on_main(peers: Peers, work: Callable[[], T]) -> T:
     42
     """
     result, error = _attempt(work) if peers.is_main else ([], None)
-    [(shared, reason), *_] = peers.all_gather_objects((result, str(error) if error else None))
+    [(shared, reason), *_] = peers.all_gather_objects((result, _said(error)))
     if error is not None:
         raise error
     if reason is not None:
@@ -50,8 +50,16 @@ def on_main(peers: Peers, work: Callable[[], T]) -> T:
     return shared[0]
 
 
-def _attempt(work: Callable[[], T]) -> tuple[list[T], BaseException | None]:
+def _attempt(work: Callable[[], T]) -> tuple[list[T], Exception | None]:
     try:
         return [work()], None
-    except FAILURES as error:
+    except Exception as error:  # noqa: BLE001 (whatever it is, the others wait to know it)
         return [], error
+
+
+def _said(error: Exception | None) -> str | None:
+    """In words; of a kind that isn't written for people, with its kind."""
+    if error is None:
+        return None
+    kind = type(error).__name__
+    return str(error) or kind if isinstance(error, FAILURES) else f"{kind}: {first_line(error)}"
