@@ -265,8 +265,9 @@ class Tower(nn.Module, Generic[C]):
 
     @property
     def batch_statistics(self) -> bool:
-        """Whether a sample's training output depends on its batch (batch normalisation)."""
-        return bool(batch_norms(self))
+        """Whether a sample's output depends on its batch (batch normalisation, where it isn't
+        frozen)."""
+        return any(norm.training for norm in batch_norms(self))
 
 
 def _check_share(name: str, value: float) -> None:

@@ -203,7 +203,7 @@ def _gradients(loss: Tensor, inputs: dict[str, Tensor]) -> dict[str, Tensor]:
 
 def _refuse_batch_statistics(objective: Objective) -> None:
     for name, tower in (("image", objective.model.image), ("text", objective.model.text)):
-        if tower.training and tower.batch_statistics:
+        if tower.batch_statistics:
             raise ConfigError(
                 f"the {name} tower has batch normalisation, whose statistics over a micro-batch "
                 "aren't those over the batch: leave --micro-batch 0"

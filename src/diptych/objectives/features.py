@@ -37,7 +37,7 @@ def encode_views(
     """What an image tower makes of several views [n, 3, size, size] of the same pictures."""
     # With batch normalisation outputs depend on what stands beside them in the batch: each view
     # then keeps the statistics of its own kind of crop.
-    if tower.training and tower.batch_statistics:
+    if tower.batch_statistics:
         return [tower(view, tokens) for view in views]
     # Otherwise one call of a larger batch gives the same numbers: sharded blocks are gathered once.
     together = tower(torch.cat(list(views)), tokens)
