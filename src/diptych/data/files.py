@@ -1,5 +1,6 @@
 """Reading pieces of files, and telling whether a file has changed."""
 
+import contextlib
 import functools
 import hashlib
 import os
@@ -108,24 +109,41 @@ class ReadAhead:
         return self._data[begin : begin + size]
 
 
+class _Descriptor:
+    """An open file, until nobody reads it any more."""
+
+    def __init__(self, number: int):
+        self.number = number
+
+    def __del__(self):
+        os.close(self.number)
+
+
 class OpenFiles:
-    """Descriptors of the files read last. `pread` keeps no position, so forked workers may share
-    them."""
+    """Descriptors of the files read last. `pread` keeps no position, so forked workers and threads
+    may share them."""
 
     def __init__(self):
-        self._files: OrderedDict[Path | str, int] = OrderedDict()
+        self._files: OrderedDict[Path | str, _Descriptor] = OrderedDict()
 
     def read(self, path: Path | str, offset: int, size: int, most: int) -> bytes:
         """`size` bytes from `offset`. Raises DataError when these are more than `most` or the file
         is shorter, OSError when it's gone."""
         if size > most:
             raise DataError(f"it has {size:,} bytes at byte {offset}, more than {most:,}")
-        if path not in self._files:
-            if len(self._files) >= _OPEN_FILES:
-                os.close(self._files.popitem(last=False)[1])
-            self._files[path] = os.open(path, os.O_RDONLY)
-        self._files.move_to_end(path)
-        return _whole(os.pread(self._files[path], size, offset), str(path), offset, size)
+        file = self._opened(path)  # held while it is read
+        return _whole(os.pread(file.number, size, offset), str(path), offset, size)
+
+    def _opened(self, path: Path | str) -> _Descriptor:
+        # Without a lock, which a process may be forked under. Each step is one for all threads, and
+        # what another thread forgets meanwhile stays open for who holds it.
+        if (file := self._files.get(path)) is None:
+            file = self._files.setdefault(path, _Descriptor(os.open(path, os.O_RDONLY)))
+            if len(self._files) > _OPEN_FILES:
+                self._files.popitem(last=False)
+        with contextlib.suppress(KeyError):
+            self._files.move_to_end(path)
+        return file
 
     def near(
         self, file: str | Elsewhere, places: Iterable[tuple[int, int]]
@@ -145,10 +163,6 @@ class OpenFiles:
 
     def __reduce__(self):
         return (OpenFiles, ())
-
-    def __del__(self):
-        for file in self._files.values():
-            os.close(file)
 
 
 def _whole(data: bytes, name: str, offset: int, size: int) -> bytes:

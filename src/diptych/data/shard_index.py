@@ -100,15 +100,15 @@ class ShardIndex(PerShard):
     def shard(self, shard: int) -> TarIndex:
         """Where a shard's samples lie. Raises DataError where the record is lost, and the shard
         another one now."""
-        if shard not in self._open:
+        if (found := self._open.get(shard)) is None:
             try:
                 found = unpack(self.packed(shard))
             except ValueError:
                 found = self._walked(shard)
             self._open[shard] = found
             if len(self._open) > _OPEN:
-                self._open.popitem(last=False)
-        return self._open[shard]
+                self._open.popitem(last=False)  # another thread may have it in hand
+        return found
 
     def _walked(self, shard: int) -> TarIndex:
         try:
