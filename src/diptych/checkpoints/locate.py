@@ -47,28 +47,31 @@ def locate(name: str | Path, *, cache_dir: str | Path | None = None) -> Place:
     try:
         entry = pretrained.entry(name)
     except UnknownNameError as error:
-        if name.startswith(HUB):
-            return Place(fetch(name, cache_dir=cache_dir), None, {"name": name})
-        if repository := pretrained.repository(name):
-            hub_name = f"{HUB}{repository}"
-            return Place(fetch(hub_name, cache_dir=cache_dir), None, {"name": hub_name})
-        if Path(name).suffix or (len(Path(name).parts) > 1 and Path(name).parent.exists()):
-            hint = f"; {error.hint}" if error.near else ""
-            raise CheckpointError(
-                f"there is no file or folder {name}, nor a model of that name{hint}"
-            ) from error
-        raise
+        return _unlisted(name, error, cache_dir)
+    return _listed(name, entry, cache_dir)
+
+
+def _unlisted(name: str, error: UnknownNameError, cache_dir: str | Path | None) -> Place:
+    """A repository of the hub that is no published model's, under its own name or another
+    library's. Raises CheckpointError for what was meant as a path, or `error`."""
+    if name.startswith(HUB):
+        return Place(fetch(name, cache_dir=cache_dir), None, {"name": name})
+    if repository := pretrained.repository(name):
+        hub_name = f"{HUB}{repository}"
+        return Place(fetch(hub_name, cache_dir=cache_dir), None, {"name": hub_name})
+    if Path(name).suffix or (len(Path(name).parts) > 1 and Path(name).parent.exists()):
+        hint = f"; {error.hint}" if error.near else ""
+        raise CheckpointError(
+            f"there is no file or folder {name}, nor a model of that name{hint}"
+        ) from error
+    raise error
+
+
+def _listed(name: str, entry: Entry, cache_dir: str | Path | None) -> Place:
+    """The weights of a published model. Raises CheckpointError where they can't be fetched."""
     weights = pretrained.weights(name)
     if weights is None:
-        variants = " and ".join(_variants(entry))
-        also = f", but for {variants}" if variants else ""
-        tags = pretrained.tagged(name)
-        tagged = ", ".join([*tags[:_TAGS], *["…"] * (len(tags) > _TAGS)])
-        raise CheckpointError(
-            f"no published weights are known for {entry.name}{also}; "
-            + (f"name some by a tag ({tagged}), or " if tagged else "")
-            + "give a checkpoint file or folder instead"
-        )
+        raise CheckpointError(_without_weights(name, entry))
     if weights.link:
         raise CheckpointError(
             f"the weights of {entry.name} are on no hub: download {weights.link} with a browser, "
@@ -79,6 +82,18 @@ def locate(name: str | Path, *, cache_dir: str | Path | None = None) -> Place:
     )
     return Place(
         path, entry.config, {"name": entry.name, "repo": weights.repo, "licence": weights.licence}
+    )
+
+
+def _without_weights(name: str, entry: Entry) -> str:
+    variants = " and ".join(_variants(entry))
+    also = f", but for {variants}" if variants else ""
+    tags = pretrained.tagged(name)
+    tagged = ", ".join([*tags[:_TAGS], *["…"] * (len(tags) > _TAGS)])
+    return (
+        f"no published weights are known for {entry.name}{also}; "
+        + (f"name some by a tag ({tagged}), or " if tagged else "")
+        + "give a checkpoint file or folder instead"
     )
 
 
