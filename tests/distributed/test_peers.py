@@ -27,7 +27,7 @@ def collectives(peers):
     local = torch.arange(2.0) + 10 * peers.rank
     everyones = torch.arange(2.0 * peers.size).view(-1, 1) + peers.rank
     kept = everyones.clone()
-    scattered = peers.reduce_scatter(everyones)
+    scattered = peers.start_reduce_scatter(everyones).wait()
     assert everyones.equal(kept)
     # Those under way end in any order.
     later = [peers.start_all_gather(local), peers.start_reduce_scatter(everyones.double())]
@@ -65,7 +65,7 @@ def test_alone_they_change_nothing():
         peers.all_gather(values),
         peers.sum(values),
         peers.max(values),
-        peers.reduce_scatter(values),
+        peers.start_reduce_scatter(values).wait(),
     ):
         assert result.equal(values)
     assert peers.any(True)

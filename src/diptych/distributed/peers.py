@@ -85,13 +85,9 @@ class Peers:
             dist.all_reduce(total, op=dist.ReduceOp.MAX, group=self.group)
         return total
 
-    def reduce_scatter(self, everyones: Tensor) -> Tensor:
-        """Reduce-scatter: [size * local, ...] -> [local, ...], the sum over all processes, of which
-        each keeps its own rows."""
-        return self.start_reduce_scatter(everyones).wait()
-
     def start_reduce_scatter(self, everyones: Tensor) -> "Pending":
-        """`reduce_scatter`, under way."""
+        """Reduce-scatter, under way: [size * local, ...] -> [local, ...], the sum over all
+        processes, of which each keeps its own rows."""
         if self.size == 1:
             return Pending(everyones)
         own = torch.empty_like(everyones[: len(everyones) // self.size])

@@ -24,6 +24,8 @@ _DRAWN = 20
 """Classes of a confusion matrix that can be read."""
 _CONFUSED = 20
 """Pairs of classes that are listed instead."""
+_THUMBNAIL = 96
+"""Pixels of a picture's longer side."""
 Lines = dict[str, list[tuple[int, float]]]
 """Of a chart: (x, y) by the lines' names."""
 PictureLike = str | Path | bytes | Image.Image
@@ -177,7 +179,7 @@ def confusion(
     return table(title, columns, rows, f"{note} {total}".strip(), words=("taken for",))
 
 
-def grid(title: str, rows: Sequence[GridRow], note: str = "", side: int = 96) -> Section:
+def grid(title: str, rows: Sequence[GridRow], note: str = "", side: int = _THUMBNAIL) -> Section:
     """Queries and the pictures that they found; thumbnails of at most `side` pixels are stored in
     the page."""
     body = list[dict[str, object]]()
@@ -186,11 +188,9 @@ def grid(title: str, rows: Sequence[GridRow], note: str = "", side: int = 96) ->
     return Section(kind="grid", title=title, note=note, body=body)
 
 
-def pictures(title: str, cells: Sequence[Cell], note: str = "", side: int = 96) -> Section:
+def pictures(title: str, cells: Sequence[Cell], note: str = "") -> Section:
     """Pictures with their captions."""
-    return Section(
-        kind="pictures", title=title, note=note, body=[_cell(cell, side) for cell in cells]
-    )
+    return Section(kind="pictures", title=title, note=note, body=[_cell(cell) for cell in cells])
 
 
 def hits(cells: Sequence[Cell]) -> Section:
@@ -248,7 +248,7 @@ def _version(name: str) -> str:
         return "not installed"
 
 
-def _cell(cell: Cell, side: int) -> dict[str, object]:
+def _cell(cell: Cell, side: int = _THUMBNAIL) -> dict[str, object]:
     jpeg = ""
     if cell.image is not None:
         # A stranger's result may hold anything; its words are shown without the picture.
