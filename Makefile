@@ -33,7 +33,8 @@ check: .venv/installed-test
 bench: .venv/installed-test
 	$(BIN)/python -m benchmarks
 
-# The pictures are committed; `python -m docs._make.pictures` draws them anew.
+# The pictures are committed. `python -m docs._make.pictures` draws them anew; `python -m docs._make.screenshots demo`
+# takes those of the app, of heat maps and of a report, after `diptych demo`.
 docs: .venv/installed-docs
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
 

@@ -24,7 +24,7 @@ FENCED = re.compile(r"^```(\w+)\n(.*?)^```$", re.DOTALL | re.MULTILINE)
 TITLE = re.compile(r"# (\S+\.\w+)\n")
 _NUMBER = re.compile(r"(?<![A-Za-z_\d])-?\d+(?:[.,]\d+)*(?:e-?\d+)?")
 _FLAG = re.compile(r"--[a-z][\w.-]*")
-_COMMAND = re.compile(
+COMMAND = re.compile(
     r"(?:diptych|-m diptych(?P<module>\.compat\.open_clip_train)?)(?:$| (?P<rest>[^|;&>]*))"
 )
 
@@ -135,7 +135,7 @@ def unknown(text: str) -> list[str]:
         for line in block.replace("\\\n", " ").splitlines():
             if "# exit code" in line:
                 continue  # what is wrong there is what the page shows
-            for command in _COMMAND.finditer(line.partition("  #")[0]):
+            for command in COMMAND.finditer(line.partition("  #")[0]):
                 lost += _unknown_of(command["rest"] or "", bool(command["module"]))
     return lost
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from tests import documents, page_folder
+from tests import command_lines, documents, page_folder
 
 DOCS = Path(__file__).parents[1] / "docs"
 PAGES = (
@@ -19,6 +19,8 @@ PAGES = (
     *("compare-runs", "search-in-a-program", "ship-a-model", "choose-a-model", "tracking"),
     *("sharding", "eighteen-billion", "metrics", "files", "errors", "prepare-data"),
     *("from-clip_benchmark", "from-clip-retrieval", "from-transformers", "command-line", "python"),
+    *("training", "data", "evaluation", "search", "heat-maps", "deployment", "distillation"),
+    *("formats", "compat", "concepts", "classify"),
 )
 SLOW = "<!-- slow -->"
 
@@ -71,6 +73,29 @@ def test_verbs_and_flags_of_all_pages_are_there():
     pages = {*DOCS.glob("*.md")} - {DOCS / "extending.md"}
     lost = {path.name: documents.unknown(path.read_text()) for path in pages}
     assert not {name: found for name, found in lost.items() if found}
+
+
+def quick(path: Path):
+    """Pages for whom a wrong flag costs most: those of other programs' users and of clusters."""
+    is_quick = path.stem.startswith("from-") or path.stem in ("gpus", "slurm", "sharding")
+    return pytest.param(path, marks=() if is_quick else pytest.mark.slow, id=path.stem)
+
+
+@pytest.mark.parametrize("path", [quick(path) for path in sorted(DOCS.glob("*.md"))])
+def test_commands_of_a_page_are_taken_by_the_command_line(path):
+    if path.stem == "extending":
+        pytest.skip("all of it runs")
+    lines = list(command_lines.commands(path.read_text()))
+    refused = {" ".join(line): command_lines.refused(list(line)) for line in lines}
+    assert not {line: said for line, said in refused.items() if said}
+
+
+def test_a_command_that_would_be_refused_is_noticed():
+    page = "```bash\ntorchrun -m diptych train tiny-digit --steps N\ndiptych train tiny-digits \\\n"
+    page += "  --steps x\ndiptych search i cat --top 3.5\ndiptych train --resume RUN --steps 9\n```"
+    said = [command_lines.refused(line) for line in command_lines.commands(page)]
+    assert "no recipe is called" in said[0]
+    assert [bool(each) for each in said] == [True, True, True, False]
 
 
 @pytest.mark.slow

@@ -3,13 +3,16 @@ builds without a warning and without reaching for the network."""
 
 import os
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 import yaml
+from PIL import Image
 
+from diptych.experiments import demo
 from docs._make import command_line, pictures, python_reference
 from docs._make.examples import fenced
 
@@ -36,12 +39,39 @@ def test_what_maintainers_read_comes_last():
 
 
 def test_drawings_are_what_the_code_makes():
-    names = {path.stem for path in pictures.FOLDER.iterdir()}
-    assert names == set(pictures.PICTURES)
     for name, draw in pictures.PICTURES.items():
         assert (pictures.FOLDER / f"{name}.svg").read_text() == str(draw()), (
             f"{name}.svg is old: python -m docs._make.pictures"
         )
+
+
+def test_every_picture_is_made_by_code_small_and_described_where_it_is_shown():
+    made = {f"{name}.svg" for name in pictures.PICTURES}
+    made |= {f"{name}.webp" for name in pictures.PHOTOGRAPHS}
+    assert {path.name for path in pictures.FOLDER.iterdir()} == made
+    shown = set[str]()
+    for page in ROOT.glob("docs/*.md"):
+        for words, name in re.findall(r"!\[(.*?)\]\(pictures/(.*?)\)", page.read_text()):
+            assert len(words) > 20, f"{page.name}: say what {name} shows"
+            shown.add(name)
+    assert shown == made
+    for name in made:
+        assert (pictures.FOLDER / name).stat().st_size <= 60_000, name
+
+
+@pytest.mark.slow
+def test_photographs_are_taken_of_a_demo(tmp_path):
+    pytest.importorskip("playwright")
+    if not shutil.which("chromium"):
+        pytest.skip("Chromium isn't installed")
+    from docs._make import screenshots
+
+    demo(tmp_path / "demo", steps=2)
+    screenshots.write(tmp_path / "demo", tmp_path / "pictures")
+    found = {path.stem: Image.open(path).size for path in (tmp_path / "pictures").iterdir()}
+    assert sorted(found) == sorted(pictures.PHOTOGRAPHS)
+    assert found["app"] == (1280, 760)
+    assert found["app-phone"][0] == 585
 
 
 def test_a_page_of_a_verb_is_its_whole_help():
