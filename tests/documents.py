@@ -1,7 +1,8 @@
 """Pages whose commands and scripts are tests: what stands in their fenced blocks, and how it runs.
 
 Kinds of blocks: `console` has commands (behind `$ `) and lines that they print; `python` is a
-script; both run, in the order of the page, in one folder. A block whose first line is `# name.py`
+script (`# -> words` behind a line: it prints them); both run, in the order of the page, in one
+folder. A block whose first line is `# name.py`
 (or `.toml`, `.csv`, ...) is a file. `bash` has commands that need a GPU, a network or hours: only
 their verbs and flags are looked at. Others (`text`, `json`) are for the eyes.
 """
@@ -23,6 +24,8 @@ from tests import forked
 FENCED = re.compile(r"^```(\w+)\n(.*?)^```$", re.DOTALL | re.MULTILINE)
 TITLE = re.compile(r"# (\S+\.\w+)\n")
 _NUMBER = re.compile(r"(?<![A-Za-z_\d])-?\d+(?:[.,]\d+)*(?:e-?\d+)?")
+_PRINTED = re.compile(r"  # -> (.+)$", re.MULTILINE)
+"""What a line of a script prints, shown beside it."""
 _FLAG = re.compile(r"--[a-z][\w.-]*")
 COMMAND = re.compile(
     r"(?:diptych|-m diptych(?P<module>\.compat\.open_clip_train)?)(?:$| (?P<rest>[^|;&>]*))"
@@ -53,7 +56,7 @@ def steps(text: str) -> list[Step]:
         if kind == "console":
             found += commands(block)
         elif kind == "python" and not TITLE.match(block):
-            found.append(Step("script", block, []))
+            found.append(Step("script", block, _PRINTED.findall(block)))
     return found
 
 

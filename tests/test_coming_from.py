@@ -25,9 +25,11 @@ PLACEHOLDERS = {"M/P": "a model and its tag"}
 _ROW = re.compile(r"^\|(.*)\|$", re.MULTILINE)
 _SPAN = re.compile(r"`([^`]+)`")
 _VERBS = (
-    ["train", "tiny-digits"],
-    ["train", "tiny-digits", "--objective", "declip"],
-    *(["evaluate", "MODEL"], ["classify", "MODEL", "x"], ["embed", "MODEL", "x", "--out", "x"]),
+    ("train", "tiny-digits"),
+    ("train", "tiny-digits", "--objective", "declip"),
+    ("evaluate", "MODEL"),
+    ("classify", "MODEL", "x"),
+    ("embed", "MODEL", "x", "--out", "x"),
 )
 
 
@@ -64,7 +66,11 @@ def _is_there(span: str) -> bool:
 def _is_taken(flags: list[str]) -> bool:
     """By some verb; one that is shown without a value has to be known."""
     if len(flags) == 1 or flags[1].startswith("--"):
-        names = {name for verb in _VERBS for name in documents.known_flags(verb[0], verb[2:4])}
+        names = {
+            name
+            for verb in _VERBS
+            for name in documents.known_flags(verb[0], verb[2:4] if verb[0] == "train" else ())
+        }
         return {*flags} <= names
     return any(not command_lines.refused([*verb, *flags]) for verb in _VERBS)
 
