@@ -25,8 +25,8 @@ PLACEHOLDERS = {"M/P": "a model and its tag"}
 _ROW = re.compile(r"^\|(.*)\|$", re.MULTILINE)
 _SPAN = re.compile(r"`([^`]+)`")
 _VERBS = (
-    ("train", "tiny-digits"),
-    ("train", "tiny-digits", "--objective", "declip"),
+    ("train", "tiny-digits", "--data.path", "a::b"),
+    ("train", "tiny-digits", "--objective", "declip", "--data.path", "a"),
     ("evaluate", "MODEL"),
     ("classify", "MODEL", "x"),
     ("embed", "MODEL", "x", "--out", "x"),
@@ -112,7 +112,7 @@ def _is_name(word: str) -> bool:
     extra = re.fullmatch(r"diptych\[(.+)\]", word)
     if word in TRAINED or (extra and extra[1] in EXTRAS):
         return True
-    for known in (pretrained.get, lambda name: datasets.select((name,))):
+    for known in (pretrained.card, lambda name: datasets.select((name,))):
         try:
             known(word)
         except DiptychError:

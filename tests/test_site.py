@@ -13,7 +13,7 @@ import yaml
 from PIL import Image
 
 from diptych.experiments import demo
-from docs._make import command_line, pictures, python_reference
+from docs._make import command_line, hooks, pictures, python_reference
 from docs._make.examples import fenced
 
 ROOT = Path(__file__).parents[1]
@@ -57,6 +57,13 @@ def test_every_picture_is_made_by_code_small_and_described_where_it_is_shown():
     assert shown == made
     for name in made:
         assert (pictures.FOLDER / name).stat().st_size <= 60_000, name
+
+
+def test_flags_stay_on_one_line():
+    page = "<pre><code>--a</code></pre><p><code>x --batch-size 8</code></p>"
+    assert hooks.on_page_content(page) == (
+        '<pre><code>--a</code></pre><p><code>x <span class="flag">--batch-size</span> 8</code></p>'
+    )
 
 
 @pytest.mark.slow

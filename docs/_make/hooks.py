@@ -15,6 +15,8 @@ from mkdocs.structure.files import File, Files  # noqa: E402
 from docs._make import command_line, python_reference  # noqa: E402
 
 _LINK = re.compile(r"(\]\()((?:\.\./)+[^)#\s]+)(#[^)\s]*)?(\))")
+_CODE = re.compile(r"<pre.*?</pre>|<code>(.*?)</code>", re.DOTALL)
+_FLAG = re.compile(r"(?<![\w-])--[a-z][\w.-]*")
 _SHOWN = {".py": "python", ".toml": "toml", ".yml": "yaml", "": "make"}
 """Ending of a file -> its language."""
 
@@ -58,6 +60,18 @@ def on_page_markdown(markdown: str, page: Any, **_: Any) -> str:
         return f"{found[1]}{place}{found[3] or ''}{found[4]}"
 
     return _LINK.sub(moved, markdown)
+
+
+def on_page_content(html: str, **_: Any) -> str:
+    """No line breaks within a flag: browsers break behind the first dash of two."""
+
+    def whole(found: re.Match[str]) -> str:
+        if not found[1]:
+            return found[0]
+        words = _FLAG.sub(r'<span class="flag">\g<0></span>', found[1])
+        return f"<code>{words}</code>"
+
+    return _CODE.sub(whole, html)
 
 
 def _linked() -> set[str]:
