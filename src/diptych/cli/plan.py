@@ -15,6 +15,9 @@ if TYPE_CHECKING:
 _HELP = """usage: diptych plan RECIPE [--gpus N] [--memory GB] [--mode MODE] [--a.b VALUE ...]
 
 What a run needs, without a GPU. Flags of `diptych train` change the recipe.
+
+  diptych plan clip-vit-b-32 --gpus 8 --mode all
+
   --gpus N       in all (8)
   --per-node N   in one node (8)
   --memory GB    of one GPU (80)
