@@ -6,6 +6,7 @@ import sys
 import pytest
 
 from diptych import cli
+from diptych.cli.train import new_run
 from diptych.training import load_run, read_metrics
 from tests import tiny
 
@@ -141,6 +142,11 @@ def test_training_knobs_are_flags(train, tmp_path):
     assert "patch_dropout" not in meta["config"]["image"]
 
 
+@pytest.mark.parametrize("name", ["yfcc15m_vit_declip", "EVA02-CLIP-B-16"])
+def test_a_published_model_s_recipe_is_found_by_any_of_its_names(name):
+    assert new_run(name, []).recipe in ("declip-vit-b-32-yfcc15m", "eva02-clip-b-16")
+
+
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [
@@ -154,6 +160,8 @@ def test_training_knobs_are_flags(train, tmp_path):
         (("tiny-digits", "--data.source", "own_things:CycleConfig"), "is no SourceConfig"),
         (("own_things:not_a_recipe",), "is no recipe"),
         (("--resume", "run", "--objective", "clip"), "leave --objective out"),
+        (("tiny-digits", "--resume", "latest"), "behind a recipe it is --resume-if-any"),
+        (("tiny-digits", "--train-data=x.tar"), "`python -m diptych.compat.open_clip_train` takes"),
         (
             ("tiny-digits", "--data.path", "synthetic:9", *QUICK, "--out", "run", *DROPOUT),
             "patch_dropout",

@@ -7,7 +7,7 @@ from typing import TypeVar
 
 import tyro
 
-from diptych import recipes
+from diptych import pretrained, recipes
 from diptych.cli.help import parsed
 from diptych.cli.processes import is_first, said_by_the_first
 from diptych.cli.show import say
@@ -40,6 +40,12 @@ recipes:
 T = TypeVar("T")
 _OBJECTIVE, _SOURCE = "--objective", "--data.source"
 _RESUME, _IF_ANY = "--resume", "--resume-if-any"
+_OPEN_CLIP = {
+    *("--train-data", "--val-data", "--train-num-samples", "--dataset-type", "--imagenet-val"),
+    *("--dataset-resampled", "--pretrained", "--report-to", "--local-loss", "--gather-with-grad"),
+    *("--csv-img-key", "--csv-caption-key", "--zeroshot-frequency", "--save-frequency"),
+}
+"""Flags by which its command lines are known; others (`--lr`) have near ones here."""
 
 
 def run(arguments: Sequence[str]) -> None:
@@ -94,6 +100,8 @@ def _objectives() -> list[str]:
 def new_run(recipe: str, flags: list[str]) -> Run:
     """The recipe with what the flags change. `--objective` and `--data.source` name a class, whose
     fields are then flags, too. `flags` are used up."""
+    recipe = _named(recipe)
+    _refuse_foreign(flags)
     plan, said = recipes.get(recipe), typed(flags)
     plan, left_out = for_own_data(without_rivals(plan, said), said)
     if name := take(flags, _OBJECTIVE):
@@ -111,6 +119,28 @@ def new_run(recipe: str, flags: list[str]) -> Run:
             error=True,
         )
     return plan
+
+
+def _named(recipe: str) -> str:
+    """The recipe itself, or the one of a published model, by any of the model's names."""
+    model = None if ":" in recipe else pretrained.identify(recipe)
+    return model.name if model and model.name in recipes.names() else recipe
+
+
+def _refuse_foreign(flags: Sequence[str]) -> None:
+    """Raises ConfigError for flags that are another command's, and names that."""
+    for word in flags:
+        flag = word.partition("=")[0]
+        if flag == _RESUME:
+            raise ConfigError(
+                f"{_RESUME} stands before the folder of a run, without a recipe: `diptych train "
+                f"{_RESUME} runs/mine`; behind a recipe it is {_IF_ANY}"
+            )
+        if flag in _OPEN_CLIP:
+            raise ConfigError(
+                f"{flag} is a flag of open_clip's trainer: `python -m "
+                "diptych.compat.open_clip_train` takes it, and says what it is here"
+            )
 
 
 def take(flags: list[str], flag: str) -> str:
