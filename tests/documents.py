@@ -4,7 +4,8 @@ Kinds of blocks: `console` has commands (behind `$ `) and lines that they print;
 script (`# -> words` behind a line: it prints them); both run, in the order of the page, in one
 folder. A block whose first line is `# name.py`
 (or `.toml`, `.csv`, ...) is a file. `bash` has commands that need a GPU, a network or hours: only
-their verbs and flags are looked at. Others (`text`, `json`) are for the eyes.
+their verbs and flags are looked at, and `py` scripts that need what isn't here: only their imports
+are. Others (`text`, `json`) are for the eyes.
 """
 
 import glob
@@ -175,7 +176,7 @@ def known_flags(verb: str, more: tuple[str, ...]) -> frozenset[str]:
 
 def scripts(text: str) -> list[str]:
     """The Python of a page, its files included."""
-    return [block for kind, block in FENCED.findall(text) if kind == "python"]
+    return [block for kind, block in FENCED.findall(text) if kind in ("python", "py")]
 
 
 def lost_imports(code: str) -> list[str]:
