@@ -18,13 +18,16 @@ def stepped(module):
     return y.detach(), x.grad, {name: each.clone() for name, each in module.state_dict().items()}
 
 
-@pytest.mark.parametrize("mode", ["training", "evaluation"])
-def test_an_activation_within_a_norm_and_a_norm_without_a_gain_stay(mode):
+@pytest.mark.parametrize(
+    ("device", "mode"), [("cpu", "training"), ("cpu", "evaluation"), ("cuda", "evaluation")]
+)
+def test_an_activation_within_a_norm_and_a_norm_without_a_gain_stay(device, mode):
+    """torch's own, which GPUs have, sum nothing in evaluation, and so are tried without one."""
     layers = pytest.importorskip("timm.layers")
     act = layers.BatchNormAct2d(3, act_layer=nn.SiLU)
     ours = nn.Sequential(act, nn.BatchNorm2d(3, affine=False)).train(mode == "training")
     shared = copy.deepcopy(ours)
-    share_batch_statistics(shared, Peers())
+    share_batch_statistics(shared, Peers(device=torch.device(device)))
     assert not {type(each) for each in shared} & {type(each) for each in ours}
     torch.testing.assert_close(stepped(shared), stepped(ours))
 
