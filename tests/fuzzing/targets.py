@@ -11,12 +11,12 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet
 import torch
+from PIL import Image
+from PIL.ExifTags import IFD, Base
 from safetensors.torch import save_file
 
 import diptych
-import diptych.search
 from diptych import models, pretrained
-from diptych.app.asked import SearchAsked, parse_as
 from diptych.batch import Sample
 from diptych.cli import report as report_command
 from diptych.config import (
@@ -39,6 +39,7 @@ from diptych.evaluation import Result
 from diptych.evaluation.per_sample import PerSample
 from diptych.families.clip import ResNetConfig
 from diptych.families.eva import EvaConfig
+from diptych.families.siglip.config import NaflexImageConfig
 from diptych.families.timm import TimmConfig
 from diptych.inputs import (
     ClipTokenizer,
@@ -47,10 +48,7 @@ from diptych.inputs import (
     decode,
     write_transformers_files,
 )
-from diptych.search import Condition, Where
-from diptych.search.export import export
-from diptych.search.imported import import_index
-from diptych.search.store import Store
+from diptych.inputs.header import read_header
 from diptych.training import fit, load_run
 from diptych.training.callbacks import list_bad_samples
 from diptych.weights import exported
@@ -59,7 +57,7 @@ from diptych.weights.mapped import read_safetensors
 from diptych.weights.native import save_model
 from diptych.weights.read import read_weights
 from tests import tiny
-from tests.fuzzing import id_files, stores
+from tests.fuzzing import id_files, indexes, stores
 from tests.inputs.pictures import encoded, photo
 from tests.training.runs import MODEL, small_run
 
@@ -68,6 +66,9 @@ TOWERS: dict[str, ImageTowerConfig] = {
     "timm": TimmConfig(name="test_vit", image_size=32),
     "eva": EvaConfig(image_size=32, patch_size=16, width=32, layers=2, heads=2, mlp_width=64),
     "resnet": ResNetConfig(image_size=32, layers=(1, 1, 1, 1), width=8, heads=2),
+    "naflex": NaflexImageConfig(
+        image_size=32, patch_size=16, width=16, layers=1, heads=2, mlp_width=32
+    ),
 }
 
 
@@ -117,32 +118,6 @@ def _report_result(folder: Path) -> None:
     report_command.run([str(folder / "result.json"), "--out", str(page), "--table", str(table)])
 
 
-def _index(folder: Path) -> list[Path]:
-    tiny.write_pictures(folder.parent / "pictures", each=1)
-    diptych.Index.build(folder, folder.parent / "pictures", tiny.encoder())
-    return [path for path in folder.iterdir() if path.name != "lock"]
-
-
-def _search(folder: Path) -> None:
-    index = diptych.Index.open(folder, tiny.encoder())
-    query = torch.ones(index.vectors.shape[1])
-    index.search(query, top=2)
-    index.search(query, top=2, where=Where(conditions=(Condition("width", ">", "1"),)))
-
-
-def _of_clip_retrieval(folder: Path) -> list[Path]:
-    index = folder.parent / "made.index"
-    _index(index)
-    export(diptych.Index.open(index), folder / "out")
-    return sorted(path for path in (folder / "out").rglob("*") if path.is_file())
-
-
-def _import(folder: Path) -> None:
-    made = folder.parent / "imported.index"
-    shutil.rmtree(made, ignore_errors=True)
-    import_index(made, folder / "out", tiny.encoder())
-
-
 def _exported_model(folder: Path) -> list[Path]:
     folder.mkdir(exist_ok=True)
     (folder / "image.onnx").write_bytes(b"a program")
@@ -156,17 +131,6 @@ def _exported_model(folder: Path) -> list[Path]:
     )
     exported.describe(folder, about)
     return [folder / "export.json", folder / "image.onnx"]
-
-
-def _update(folder: Path) -> None:
-    """Whatever was damaged: afterwards each picture has its own vector, or it was refused."""
-    encoder, paths = tiny.encoder(), sorted((folder.parent / "pictures").rglob("*.png"))
-    diptych.search.update(folder, folder.parent / "pictures", encoder)
-    index = Store(folder)
-    assert index.damaged == 0
-    rows = {picture.path: row for row, picture in enumerate(index.pictures())}
-    found = torch.from_numpy(index.vectors[[rows[str(path)] for path in paths]])
-    assert torch.allclose(found, encoder.embed_images(paths), atol=1e-5)
 
 
 def _each_sample(path: Path, **options: object) -> None:
@@ -285,6 +249,27 @@ def _read_vectors(folder: Path) -> None:
         cache.read(place)
 
 
+def _figures(folder: Path) -> list[Path]:
+    """What others wrote of models: mteb, CLIP_benchmark, and a table of published figures."""
+    rows = [{"hf_subset": "default", "languages": ["eng"], "main_score": 0.5, "accuracy": 0.5}]
+    known = {"task_name": "CIFAR10ZeroShot", "mteb_version": "2.1", "scores": {"test": rows}}
+    (folder / "mteb.json").write_text(json.dumps(known))
+    metrics = {"acc1": 0.5, "acc5": 0.9, "mean_per_class_recall": 0.5}
+    about = {"dataset": "cifar10", "model": "ViT-B-32", "pretrained": "openai", "language": "en"}
+    found = about | {"task": "zeroshot_classification", "metrics": metrics}
+    (folder / "clip_benchmark.json").write_text(json.dumps(found))
+    figure = "m,zero-shot/cifar10,top1,91.3,arXiv:2103.00020"
+    (folder / "published.csv").write_text(f"model,task,metric,value,source\n{figure}\n")
+    return sorted(folder.iterdir())
+
+
+def _report_figures(folder: Path) -> None:
+    page, tables = folder.parent / "page.html", [folder.parent / f"t.{e}" for e in ("csv", "tex")]
+    results = [str(folder / "mteb.json"), str(folder / "clip_benchmark.json")]
+    written = ["--out", str(page), "--table", *map(str, tables)]
+    report_command.run([*results, "--published", str(folder / "published.csv"), *written])
+
+
 def _prompts(folder: Path) -> list[Path]:
     (folder / "names.txt").write_text("cat\ndog\n")
     (folder / "names.json").write_text('["cat", "dog"]')
@@ -338,7 +323,9 @@ def _native_of(family: str) -> Callable[[Path], list[Path]]:
 
     def make(folder: Path) -> list[Path]:
         shutil.rmtree(folder)
-        config = ClipConfig(image=TOWERS[family], text=MODEL.text, embed_dim=16)
+        tower = TOWERS[family]
+        preprocess = PreprocessConfig(resize="native" if tower.native else "shortest")
+        config = ClipConfig(image=tower, text=MODEL.text, embed_dim=16, preprocess=preprocess)
         save_model(folder, models.build(config))
         return [folder / "model.json"]
 
@@ -403,33 +390,37 @@ def _picture(kind: str) -> Callable[[Path], list[Path]]:
     return make
 
 
-def _decode(folder: Path) -> None:
-    [path] = folder.iterdir()
-    Preprocess(PreprocessConfig(), 32).pixels(path)
-
-
-def _search(folder: Path) -> list[Path]:
-    path = folder / "search.json"
-    asked = {"text": "2:red - snow", "terms": [{"picture": "1-0123456789abcdef", "weight": -0.5}]}
-    path.write_text(json.dumps(asked | {"folders": ["*a*"], "where": ["width>=10"], "limit": 5}))
+def _photo(folder: Path) -> list[Path]:
+    """A JPEG that says when it was taken, with which camera, and how it lies."""
+    exif, path = Image.Exif(), folder / "a.jpg"
+    exif[Base.Orientation], exif[Base.Make], exif[Base.Model] = 6, "Canon", "EOS 5D"
+    exif.get_ifd(IFD.Exif)[Base.DateTimeOriginal] = "2020:05:31 12:00:00"
+    photo(40, 30).save(path, exif=exif)
+    assert read_header(path.read_bytes()).taken is not None
     return [path]
 
 
-def _ask(folder: Path) -> None:
-    asked = parse_as(SearchAsked, (folder / "search.json").read_bytes())
-    assert 1 <= asked.limit <= 500
-    assert asked.filter or not (asked.folders or asked.where)
-    if asked.text.strip():
-        diptych.search.Query.from_text(asked.text)
+def _decode(folder: Path) -> None:
+    [path] = folder.iterdir()
+    Preprocess(PreprocessConfig(), 32).pixels(path)
 
 
 TARGETS: dict[str, Target] = {
     "run": Target(_run, _report),
     "run.json": Target(_run, load_run),
     "result": Target(_result, _report_result),
-    "index": Target(_index, _search),
-    "index update": Target(_index, _update),
-    "clip-retrieval's": Target(_of_clip_retrieval, _import),
+    "index": Target(indexes.index, indexes.search),
+    "index update": Target(indexes.index, indexes.update),
+    "clip-retrieval's": Target(indexes.of_clip_retrieval, indexes.imported),
+    "asked of the app": Target(indexes.asked, indexes.ask),
+    **{
+        f"joined {kind}": Target(indexes.table(kind), indexes.join_table)
+        for kind in ("csv", "jsonl", "parquet")
+    },
+    **{
+        f"texts of {kind}": Target(indexes.table(kind), indexes.texts_of_table)
+        for kind in ("tsv", "jsonl", "parquet")
+    },
     "exported model": Target(_exported_model, exported.read),
     "shard": Target(_shard, lambda folder: _each_sample(folder / "000000.tar")),
     "tar": Target(_shard, lambda folder: index_tar(folder / "000000.tar")),
@@ -450,6 +441,7 @@ TARGETS: dict[str, Target] = {
     "texts": Target(_folder_of("texts"), _train("train")),
     "coco": Target(_folder_of("coco"), _train("train")),
     "karpathy": Target(_folder_of("karpathy"), _train("train")),
+    "others' results": Target(_figures, _report_figures),
     "per-sample results": Target(_per_sample, lambda folder: PerSample.load(folder / "a.npz")),
     "vectors": Target(_vectors, _read_vectors),
     "teachers' vectors": Target(stores.teachers_store, stores.read_teachers),
@@ -466,7 +458,7 @@ TARGETS: dict[str, Target] = {
     "pickle": Target(_pickled, lambda folder: dict(read_weights(folder / "a.pt").tensors)),
     "archive": Target(_script, lambda folder: dict(read_weights(folder / "a.pt").tensors)),
     "arrays": Target(_arrays, lambda folder: dict(read_weights(folder / "a.npz").tensors)),
-    "search of the app": Target(_search, _ask),
+    "exif": Target(_photo, lambda folder: read_header(folder / "a.jpg")),
     "jpeg": Target(_picture("JPEG"), _decode),
     "png": Target(_picture("PNG"), _decode),
     "webp": Target(_picture("WEBP"), _decode),

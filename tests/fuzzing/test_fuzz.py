@@ -15,7 +15,7 @@ import pytest
 
 from tests.fuzzing.targets import TARGETS
 
-COUNT = os.environ.get("DIPTYCH_FUZZ", "30")
+COUNT = os.environ.get("DIPTYCH_FUZZ", "24")
 SEED = os.environ.get("DIPTYCH_FUZZ_SEED", "0")
 
 

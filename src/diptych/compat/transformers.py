@@ -112,7 +112,7 @@ class EvaClipModel(PreTrainedModel):
         **_: Any,
     ) -> CLIPOutput:
         """Logits both ways, and unit vectors."""
-        images, texts, _scale = self.model(pixel_values, input_ids)
+        images, texts, _ = self.model(pixel_values, input_ids)
         logits = self.model.logits(images, texts)
         return CLIPOutput(
             logits_per_image=logits,

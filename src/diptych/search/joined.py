@@ -15,6 +15,7 @@ from diptych.data.tables import TABLE_ENDINGS
 from diptych.errors import ConfigError, DataError
 from diptych.search import meta
 from diptych.search.columns import (
+    clean,
     column_of,
     inferred,
     plain,
@@ -28,6 +29,8 @@ from diptych.search.store import Store
 
 _KEYS = (*IMAGE_COLUMNS, "key", "__key__", "name", "id", "uid")
 """Columns that may name pictures, where nobody says which does."""
+_COLUMNS = 1000
+"""Of a table: it takes rows times columns, and each row of JSON may have names of its own."""
 _AMBIGUOUS = -2
 _UNKNOWN = -1
 
@@ -69,10 +72,12 @@ def open_table(path: str | os.PathLike[str]) -> Any:
     rows = DelimitedRows(path, Columns(images=_KEYS, captions=())) if of_texts else open_json(path)
     found = [rows[number] for number in range(len(rows))]
     names = dict.fromkeys(name for row in found for name in row)
+    if len(names) > _COLUMNS:
+        raise DataError(f"{path} has {len(names):,} columns; at most {_COLUMNS:,} are read")
     make = inferred if of_texts else column_of
     columns = dict[str, Any]()
     for name in names:
-        columns[name] = make([row.get(name) for row in found])
+        columns.setdefault(clean(name), make([row.get(name) for row in found]))
     return pyarrow.table(columns)
 
 
