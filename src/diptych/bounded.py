@@ -9,6 +9,8 @@ from typing import Any
 
 _VALUE = 100
 """Bytes that Python takes for a value in JSON, at most, besides its text."""
+_TEXT = 100_000_000
+"""Bytes of a text that people write, at most, such as a list of names."""
 _MEMORY = 2_000_000_000
 """Bytes that what JSON holds may take in memory."""
 _DIGITS = 300
@@ -31,6 +33,20 @@ def read_whole(path: str | Path, most: int) -> bytes:
         if os.fstat(file.fileno()).st_size > most:
             raise ValueError(f"it has more than {most:,} bytes")
         return file.read()
+
+
+def read_text(path: str | Path, most: int = _TEXT) -> str:
+    """A text file in UTF-8, without the mark that some programs begin it with; raises as
+    `read_whole`, and ValueError for what is no UTF-8.
+
+    >>> import tempfile
+    >>> from diptych.bounded import read_text
+    >>> path = Path(tempfile.mkdtemp(), "names.txt")
+    >>> _ = path.write_text("cat\\ndog")
+    >>> read_text(path)
+    'cat\\ndog'
+    """
+    return read_whole(path, most).decode("utf-8-sig")
 
 
 def parse_json(text: bytes | str, finite: bool = False) -> Any:

@@ -1,6 +1,7 @@
 """The one direction of imports, the rooms' manners, and what no file may do (docs/concepts.md)."""
 
 import ast
+import functools
 import importlib
 import subprocess
 import sys
@@ -12,7 +13,7 @@ import diptych
 
 ROOT = Path(diptych.__file__).parent
 RANKS = {
-    0: ["bounded", "durable", "errors", "exit_codes", "interrupts", "terminal", "version"],
+    0: ["bounded", "cells", "durable", "errors", "exit_codes", "interrupts", "terminal", "version"],
     1: ["arrays", "components", "named", "threads", "writable"],
     2: ["config"],
     3: ["batch", "inputs", "nn", "distributed", "similarity"],
@@ -35,9 +36,14 @@ FILES = sorted(ROOT.rglob("*.py"))
 ROOMS = sorted({path.relative_to(ROOT).parts[0].removesuffix(".py") for path in FILES})
 
 
+@functools.cache
+def tree(path: Path) -> ast.Module:
+    return ast.parse(path.read_text())
+
+
 def imports(path: Path) -> list[str]:
     found = []
-    for node in ast.walk(ast.parse(path.read_text())):
+    for node in ast.walk(tree(path)):
         if isinstance(node, ast.Import):
             found += [alias.name for alias in node.names]
         elif isinstance(node, ast.ImportFrom):
@@ -50,11 +56,10 @@ def room(path: Path) -> str:
     return path.relative_to(ROOT).parts[0].removesuffix(".py")
 
 
-def names(path: Path) -> list[str]:
-    tree = ast.parse(path.read_text())
-    return [
-        ast.unparse(node) for node in ast.walk(tree) if isinstance(node, ast.Attribute | ast.Name)
-    ]
+@functools.cache
+def names(path: Path) -> set[str]:
+    found = (node for node in ast.walk(tree(path)) if isinstance(node, ast.Attribute | ast.Name))
+    return set(map(ast.unparse, found))
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda p: str(p.relative_to(ROOT)))
@@ -76,9 +81,34 @@ def test_processes_and_the_environment_are_known_to_few(path):
     if own != "distributed":
         assert not [name for name in imports(path) if name.startswith("torch.distributed")], path
     if own not in ("distributed", "cli"):
-        assert not {"os.environ", "os.getenv", "sys.argv"} & set(names(path)), path
+        assert not {"os.environ", "os.getenv", "sys.argv"} & names(path), path
     if own != "cli":
         assert "print" not in names(path), path
+
+
+_OWN_FILES = {
+    *("cli/train.py", "data/spool.py", "training/callbacks.py"),
+    *("training/metrics.py", "interrupts.py", "distributed/watch.py", "named.py"),
+    *("app/build.py", "compat/pretrained.py", "data/wordnet.py", "datasets/class_names.py"),
+    *("datasets/published.py", "inputs/text_augment.py", "inputs/vocabulary.py"),
+    *("pretrained/sizes.py", "compat/tokenizer_simple.py", "data/shards.py"),
+}
+"""They read whole what Diptych wrote or the system says, what comes with the package, and what
+Python's callers give."""
+
+
+def test_what_somebody_names_is_read_within_limits():
+    """`Path.read_text` waits for ever at a pipe, and takes all memory for a device."""
+    found = {path for path in FILES if any(map(_reads_whole, ast.walk(tree(path))))}
+    assert {path.relative_to(ROOT).as_posix() for path in found} == _OWN_FILES
+
+
+def _reads_whole(node):
+    """Whether it calls such a method, which a model has, too."""
+    if not isinstance(node, ast.Call) or not isinstance(node.func, ast.Attribute):
+        return False
+    owner = ast.unparse(node.func.value) if node.func.attr in ("read_text", "read_bytes") else ""
+    return owner not in ("", "model", "self", "self.model")
 
 
 def test_no_module_imports_itself_by_a_circle():

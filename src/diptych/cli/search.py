@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 from tyro.conf import Positional, arg
 
-from diptych.bounded import read_whole
+from diptych.bounded import read_text
 from diptych.cli.filters import Filters
 from diptych.cli.found_page import write_page
 from diptych.cli.options import OfIndex
@@ -21,9 +21,6 @@ from diptych.writable import check_file
 
 if TYPE_CHECKING:
     from diptych.search import Hit, Index, Query
-
-_MOST = 100_000_000
-"""Bytes of a file of queries."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -123,7 +120,7 @@ def _queries(options: Search) -> "list[Query]":
     if not options.queries:
         return [Query.from_words(options.query, fetch=options.fetch)]
     try:
-        lines = read_whole(options.queries, _MOST).decode("utf-8-sig").splitlines()
+        lines = read_text(options.queries).splitlines()
     except ValueError as error:
         raise DataError(f"--queries {options.queries} can't be read: {error}") from None
     words = [line.strip() for line in lines if line.strip()]

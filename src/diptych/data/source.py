@@ -11,6 +11,7 @@ import numpy as np
 from jaxtyping import Int64
 
 from diptych.batch import Sample
+from diptych.bounded import read_text
 from diptych.config import DataConfig
 from diptych.data.ids import KEY, Ids, text_of, values_of
 from diptych.data.wordnet import place_of_id, refuse_ids, spoken_names
@@ -242,8 +243,8 @@ def read_class_names(path: str | Path) -> tuple[str, ...]:
     ('cat', 'dog')
     """
     try:
-        lines = Path(path).expanduser().read_text(encoding="utf-8-sig").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
+        lines = read_text(Path(path).expanduser()).splitlines()
+    except (OSError, ValueError) as error:
         raise DataError(f"the class names in {path} can't be read: {error}") from None
     names = spoken_names([line.strip() for line in lines if line.strip()])
     if not names:

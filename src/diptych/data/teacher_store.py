@@ -32,7 +32,7 @@ from torch import Tensor
 
 from diptych.arrays import map_npy
 from diptych.batch import Sample
-from diptych.bounded import parse_json, read_whole
+from diptych.bounded import parse_json, read_text, read_whole
 from diptych.config import AugmentConfig
 from diptych.config.serialize import read_as
 from diptych.durable import write_file
@@ -197,7 +197,7 @@ def stamped(sample: Sample) -> tuple[Sample, int]:
 def read_meta(folder: Path) -> StoreMeta:
     """Raises ConfigError, in one sentence, for what is no store."""
     try:
-        values: Any = parse_json((folder / NAME).read_bytes())
+        values: Any = parse_json(read_text(folder / NAME))
     except (FileNotFoundError, NotADirectoryError) as error:
         raise ConfigError(
             f"{folder} holds no teachers' vectors; say where they are by --objective.reinforced, "

@@ -9,7 +9,7 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-from diptych.bounded import parse_json
+from diptych.bounded import parse_json, read_text
 from diptych.data.wordnet import imagenet_names
 from diptych.datasets.entry import EvaluationSet
 from diptych.datasets.places import bare
@@ -96,7 +96,7 @@ def prompts_of(entry: EvaluationSet, name: str) -> Prompts:
 
 def _read_own(path: Path) -> Prompts:
     try:
-        values = parse_json(path.expanduser().read_text(encoding="utf-8"))
+        values = parse_json(read_text(path.expanduser()))
         return _parse(values, values.get("source", ""), values.get("licence", "not stated"))
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise DataError(

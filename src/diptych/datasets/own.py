@@ -14,6 +14,7 @@ from diptych.data import Source, open_source
 from diptych.data.folders import ClassFolders, class_folders
 from diptych.data.joined import Chosen
 from diptych.datasets.dataset import Dataset
+from diptych.datasets.layouts.base import read_lines
 from diptych.datasets.layouts.mirror import (
     CLASS_NAMES,
     KIND,
@@ -292,7 +293,8 @@ def _class_prompts(
 def _kind_beside(path: str) -> str:
     """What CLIP_benchmark's file beside the data says it is for."""
     file = beside(path, KIND)
-    return "retrieval" if file and "retrieval" in file.read_text(encoding="utf-8") else ""
+    is_retrieval = file and any("retrieval" in line for line in read_lines(file))
+    return "retrieval" if is_retrieval else ""
 
 
 def _kind(part: _Part, path: str) -> str:

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from itertools import chain
 from pathlib import Path
 
-from diptych.bounded import parse_json
+from diptych.bounded import parse_json, read_text
 from diptych.data.splits import split_of
 from diptych.data.wordnet import spoken_names
 from diptych.errors import DataError
@@ -28,7 +28,7 @@ def read_names(path: Path) -> tuple[str, ...]:
     ('cat', 'dog')
     """
     try:
-        text = path.expanduser().read_text(encoding="utf-8-sig")
+        text = read_text(path.expanduser())
         lines = parse_json(text) if path.suffix == ".json" else text.rstrip().splitlines()
     except (OSError, ValueError) as error:
         raise DataError(f"the class names in {path} can't be read: {error}") from None

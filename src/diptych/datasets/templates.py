@@ -1,13 +1,14 @@
 """Templates that turn a class name into captions, under names."""
 
 import csv
+import io
 import itertools
 import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from diptych.bounded import parse_json
+from diptych.bounded import parse_json, read_text
 from diptych.datasets.imagenet_templates import EIGHTY
 from diptych.datasets.own_names import some, spelt
 from diptych.errors import ConfigError, DataError, UnknownNameError, first_line
@@ -138,15 +139,15 @@ def read_prompts(path: str | Path) -> dict[str, tuple[str, ...]]:
             raise DataError(f"{path} holds no prompts: write {{CLASS: [PROMPT, …], …}}")
         return dict(zip(names, prompts, strict=True))
     found = dict[str, list[str]]()
+    text = _text(path)
     try:
-        with open(path, encoding="utf-8-sig", newline="") as file:
-            for number, row in enumerate(csv.reader(file)):
-                if number == 0 and [cell.strip().lower() for cell in row] == ["class", "prompt"]:
-                    continue
-                name, prompt = row
-                found.setdefault(name.strip(), []).append(prompt.strip())
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise DataError(f"the prompts in {path} can't be read: {first_line(error)}") from None
+        for number, row in enumerate(csv.reader(io.StringIO(text, newline=""))):
+            if number == 0 and [cell.strip().lower() for cell in row] == ["class", "prompt"]:
+                continue
+            name, prompt = row
+            found.setdefault(name.strip(), []).append(prompt.strip())
+    except csv.Error as error:
+        raise _unreadable(path, error) from None
     except ValueError:
         raise DataError(
             f"{path} has a row that isn't a class and a prompt: write two columns, class,prompt"
@@ -164,18 +165,25 @@ def _read(path: Path) -> Sequence[str]:
         if isinstance(values, dict) and len(values) == 1:
             [values] = values.values()
         return _texts(path, values)
-    try:
-        lines = path.read_text(encoding="utf-8-sig").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise DataError(f"the templates in {path} can't be read: {error}") from None
-    return [line.strip() for line in lines if line.strip()]
+    return [line.strip() for line in _text(path).splitlines() if line.strip()]
 
 
 def _json(path: Path) -> Any:
     try:
-        return parse_json(path.read_text(encoding="utf-8-sig"))
+        return parse_json(_text(path))
+    except ValueError as error:
+        raise _unreadable(path, error) from None
+
+
+def _text(path: Path) -> str:
+    try:
+        return read_text(path)
     except (OSError, ValueError) as error:
-        raise DataError(f"the prompts in {path} can't be read: {first_line(error)}") from None
+        raise _unreadable(path, error) from None
+
+
+def _unreadable(path: Path, error: Exception) -> DataError:
+    return DataError(f"the prompts in {path} can't be read: {first_line(error)}")
 
 
 def _texts(path: str | Path, values: Any) -> tuple[str, ...]:

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from diptych.bounded import parse_json
+from diptych.bounded import parse_json, read_text
 from diptych.errors import DataError
 from diptych.evaluation.result import Result
 
@@ -32,7 +32,7 @@ def read_mteb(path: str | Path) -> Result:
     """
     path = Path(path)
     try:
-        values = parse_json(path.read_text(encoding="utf-8"))
+        values = parse_json(read_text(path))
         scores: dict[str, list[dict[str, Any]]] = values["scores"]
         rows = [row for rows in scores.values() for row in rows]
         subsets = [str(row["hf_subset"]) for row in rows]
@@ -72,7 +72,7 @@ def _is_number(value: object) -> bool:
 def _model(folder: Path) -> str:
     """Of the description beside the results, else of the folders."""
     try:
-        known = parse_json((folder / _META).read_text(encoding="utf-8"))
+        known = parse_json(read_text(folder / _META))
     except (OSError, ValueError):
         known = None
     if isinstance(known, Mapping) and isinstance(known.get("name"), str):

@@ -12,7 +12,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any, NotRequired, TypedDict
 
-from diptych.bounded import parse_json
+from diptych.bounded import parse_json, read_text
 from diptych.config.serialize import read_as
 from diptych.durable import write_file
 from diptych.errors import DataError
@@ -200,8 +200,8 @@ class Result:
         """
         path = Path(path)
         try:
-            result = cls.from_json(path.read_text(encoding="utf-8"))
-        except (UnicodeDecodeError, DataError) as error:
+            result = cls.from_json(read_text(path))
+        except (ValueError, DataError) as error:
             reason = str(error).removeprefix(_NO_RESULT)
             raise DataError(f"{path} is {_NO_RESULT}{reason}") from error
         return replace(result, per_sample=_beside(path))

@@ -6,10 +6,10 @@ A function of a random generator alone, so that a sample's views can be made aga
 import functools
 from collections.abc import Callable, Sequence
 from importlib import resources
-from pathlib import Path
 
 import numpy as np
 
+from diptych.bounded import read_text
 from diptych.config import WordsConfig
 from diptych.errors import ConfigError
 
@@ -91,8 +91,8 @@ def read_synonyms(source: str) -> Synonyms:
     if source == "wordnet":
         return _wordnet()
     try:
-        text = Path(source).read_text() if source else _shipped_synonyms()
-    except (OSError, UnicodeDecodeError) as error:
+        text = read_text(source) if source else _shipped_synonyms()
+    except (OSError, ValueError) as error:
         raise ConfigError(
             f"the synonyms {source} can't be read: {error}; give a text file, or `wordnet`"
         ) from error

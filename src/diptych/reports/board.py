@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from diptych import datasets
+from diptych.bounded import read_text
 from diptych.errors import DataError
 from diptych.evaluation import Result
 from diptych.reports.averages import BETTER, better_ways, groups_of
@@ -206,12 +207,12 @@ def read_published(path: str | Path) -> dict[tuple[str, str, str], Published]:
     Raises DataError if the file can't be read or lacks a column.
     """
     try:
-        rows = list(csv.DictReader(io.StringIO(Path(path).read_text(encoding="utf-8-sig"))))
+        rows = list(csv.DictReader(io.StringIO(read_text(path))))
         figures = [
             (row["model"], row["task"], row["metric"], float(row["value"]), row["source"])
             for row in rows
         ]
-    except (OSError, UnicodeDecodeError, KeyError, ValueError, TypeError) as error:
+    except (OSError, KeyError, ValueError, TypeError) as error:
         raise DataError(
             f"{path} can't be read as published figures ({error}); it needs the columns "
             "model, task, metric, value "

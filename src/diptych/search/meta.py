@@ -10,6 +10,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from diptych.bounded import parse_json, read_text
 from diptych.config.serialize import read_as
 from diptych.durable import lock, naming, sweep, write_file
 from diptych.encoder import Identity
@@ -90,14 +91,14 @@ def corrupt(folder: Path, error: Exception | str) -> DataError:
 def read_meta(folder: Path) -> IndexMeta:
     """Raises DataError if there is no index, or `meta.json` isn't as it was written."""
     try:
-        values = json.loads((folder / "meta.json").read_bytes())
+        values = parse_json(read_text(folder / "meta.json"))
     except (FileNotFoundError, NotADirectoryError) as error:
         raise DataError(
             f"{folder} is not an index; make one with `diptych embed MODEL FOLDER --out {folder}`"
         ) from error
     except OSError as error:
         raise DataError(f"{folder} can't be read: {error.strerror or error}") from error
-    except (ValueError, RecursionError) as error:
+    except ValueError as error:
         raise corrupt(folder, error) from error
     if not isinstance(values, dict) or values.get("format") not in (1, FORMAT):
         raise DataError(

@@ -8,16 +8,18 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from diptych.bounded import parse_json
+from diptych.bounded import parse_json, read_whole
 from diptych.config import Run
 from diptych.config.serialize import to_dict
 from diptych.durable import append, write_file
-from diptych.errors import ConfigError, DamageWarning, DiptychWarning, first_line
+from diptych.errors import ConfigError, DamageWarning, DataError, DiptychWarning, first_line
 
 Row = dict[str, Any]
 """One line of `metrics.jsonl`: values by name."""
 Logger = Callable[[Row], None]
 """Called with each row; raises OSError when it can't be written."""
+_MOST = 2_000_000_000
+"""Bytes of a file of rows that are read."""
 _MEASURED = ("evaluation", "val/loss", "evaluation_failed")
 """What a row of an evaluation has; the others are of training."""
 
@@ -42,7 +44,7 @@ class MetricsFile:
 
 def read_metrics(path: Path) -> list[Row]:
     """The rows of a `metrics.jsonl`. A last line that a crash cut off is left out, and lines that a
-    disk damaged are, of which a DamageWarning tells.
+    disk damaged are, of which a DamageWarning tells. Raises DataError for what is no file.
 
     >>> import tempfile
     >>> from pathlib import Path
@@ -52,7 +54,10 @@ def read_metrics(path: Path) -> list[Row]:
     >>> read_metrics(path)
     [{'step': 10, 'loss': 2.5}]
     """
-    *lines, cut_off = path.read_bytes().split(b"\n")
+    try:
+        *lines, cut_off = read_whole(path, _MOST).split(b"\n")
+    except ValueError as error:
+        raise DataError(f"{path} can't be read: {error}") from None
     found = {number: _row(line) for number, line in enumerate(lines, 1) if line.strip()}
     rows = [row for row in [*found.values(), _row(cut_off)] if row is not None]
     if bad := [number for number, row in found.items() if row is None]:

@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Any, cast
 
-from diptych.bounded import parse_json
+from diptych.bounded import parse_json, read_text
 from diptych.checkpoints.steps import checkpoints
 from diptych.components import import_object
 from diptych.config import Run
@@ -21,13 +21,13 @@ def load_run(out: Path) -> Run:
     """The Run of a training folder, as it was last begun or gone on with. Raises ConfigError if
     there is none."""
     try:
-        text = (out / "run.json").read_text(encoding="utf-8")
+        text = read_text(out / "run.json")
     except (FileNotFoundError, NotADirectoryError) as error:
         hint = f"; {_AGAIN}" if checkpoints(out) else ""
         raise ConfigError(f"{out} is not the folder of a run: it has no run.json{hint}") from error
     except OSError as error:
         raise ConfigError(f"{out / 'run.json'} can't be read: {error.strerror}") from error
-    except UnicodeDecodeError as error:
+    except ValueError as error:
         raise _damaged(out, error) from error
     return read_run(text, out)
 
@@ -78,7 +78,7 @@ def _newest_config(out: Path) -> dict[str, Any]:
     """The model's configuration as the newest checkpoint has it; empty if there is none."""
     for folder in reversed(checkpoints(out)):
         try:
-            config = parse_json((folder / META).read_text())["config"]
+            config = parse_json(read_text(folder / META))["config"]
         except (OSError, ValueError, KeyError, TypeError):
             continue
         if isinstance(config, dict):

@@ -22,6 +22,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from diptych.bounded import read_text
 from diptych.errors import CheckpointError
 from diptych.weights.mapped import Reopened
 from diptych.weights.pickled import load, unwrapped
@@ -43,7 +44,7 @@ def weight_file(folder: Path) -> Path | None:
     Raises CheckpointError if `latest` leads nowhere, or if matrices are sliced over files.
     """
     if (folder / "latest").is_file():
-        step = folder / Path((folder / "latest").read_text(errors="replace").strip()).name
+        step = folder / Path(read_text(folder / "latest").strip()).name
         if not step.is_dir():
             raise CheckpointError(
                 f"{folder / 'latest'} names {step.name}, which is missing; "

@@ -4,6 +4,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from diptych.batch import Sample
+from diptych.bounded import read_text
 from diptych.data.source import Source
 from diptych.errors import DataError
 
@@ -32,8 +33,8 @@ class Files(Source):
 def read_lines(path: Path) -> list[str]:
     """The lines of a text file. Raises DataError."""
     try:
-        return path.read_text(encoding="utf-8-sig").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
+        return read_text(path).splitlines()
+    except (OSError, ValueError) as error:
         raise DataError(f"{path} can't be read: {error}") from None
 
 

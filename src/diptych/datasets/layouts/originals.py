@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from diptych.batch import Sample
-from diptych.bounded import parse_json
+from diptych.bounded import parse_json, read_text
 from diptych.data.folders import class_folders, open_class_folders
 from diptych.data.source import Source
 from diptych.datasets.entry import Found, Wanted
@@ -211,6 +211,6 @@ def _mapping(folder: Path, name: str) -> dict[str, str]:
 def read_json(path: Path) -> Any:
     """A JSON file. Raises DataError."""
     try:
-        return parse_json(path.read_text(encoding="utf-8"))
+        return parse_json(read_text(path))
     except (OSError, ValueError) as error:
         raise DataError(f"{path} can't be read: {error}") from None

@@ -11,12 +11,13 @@ from typing import NamedTuple
 
 from rich.console import Console
 
+from diptych.bounded import parse_json, read_text
 from diptych.checkpoints.steps import newest, step_of
 from diptych.config import Run, SaveConfig
-from diptych.config.serialize import to_json
+from diptych.config.serialize import read_as, to_json
 from diptych.data import open_source
 from diptych.durable import write_file
-from diptych.errors import ConfigError
+from diptych.errors import ConfigError, DataError
 from diptych.experiments.comparison.apart import each_apart
 from diptych.experiments.comparison.config import CompareConfig
 from diptych.experiments.comparison.fairness import (
@@ -64,7 +65,7 @@ def costs(variants: Mapping[str, Run], config: CompareConfig, console: Console) 
         digest = hashlib.sha256(to_json(run).encode()).hexdigest()[:8]
         kept[name] = Path(config.out) / "trials" / f"{slug(name)}-{digest}.json"
         if kept[name].exists():
-            found[name] = Step(**json.loads(kept[name].read_text()))
+            found[name] = _kept(kept[name])
         else:
             missing[name] = (replace(run, out=str(kept[name].with_suffix(""))),)
     if missing:
@@ -78,6 +79,14 @@ def costs(variants: Mapping[str, Run], config: CompareConfig, console: Console) 
         before = sum(found[w].flops * _taken(w) for w, _ in _earlier(run, name, config))
         costs[name] = found[name]._replace(before=before)
     return costs
+
+
+def _kept(path: Path) -> Step:
+    try:
+        numbers = read_as(dict[str, float], parse_json(read_text(path)), str(path))
+        return Step(flops=numbers["flops"], seconds=numbers["seconds"])
+    except (ValueError, KeyError) as error:
+        raise DataError(f"{path} isn't as it was written ({error}): delete it") from error
 
 
 def _check_seeds(run: Run, variant: str, config: CompareConfig) -> None:

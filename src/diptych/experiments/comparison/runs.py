@@ -10,13 +10,14 @@ from pathlib import Path
 import torch
 from rich.console import Console
 
+from diptych.bounded import parse_json, read_text
 from diptych.checkpoints.steps import checkpoints
 from diptych.config import Run, SaveConfig
 from diptych.config.serialize import difference, read_as
 from diptych.data import open_source
 from diptych.durable import write_file
 from diptych.encoder import load
-from diptych.errors import ConfigError
+from diptych.errors import ConfigError, DataError
 from diptych.experiments.comparison.apart import each_apart
 from diptych.experiments.comparison.compute import last_loss, seconds_of_steps
 from diptych.experiments.comparison.config import CompareConfig
@@ -94,7 +95,14 @@ def compete(
         text = json.dumps(asdict(score))
         write_file(places[name], lambda part, text=text: part.write_text(text))
         console.print(f"{name}: {_said(score)}", markup=False)
-    return [read_as(Score, json.loads(path.read_text()), str(path)) for path in places.values()]
+    return [_kept(path) for path in places.values()]
+
+
+def _kept(path: Path) -> Score:
+    try:
+        return read_as(Score, parse_json(read_text(path)), str(path))
+    except ValueError as error:  # as a ConfigError is
+        raise DataError(f"{path} isn't as it was written ({error}): delete it") from error
 
 
 def _said(score: Score) -> str:
