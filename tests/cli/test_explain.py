@@ -57,6 +57,15 @@ def test_what_can_not_be_read_is_left_out_and_said(explain, tmp_path):
     assert len(np.load("maps.npz")["maps"]) == len(tiny.COLOURS)
 
 
+def test_a_row_whose_picture_is_missing_stops_no_other(explain, tmp_path):
+    (tmp_path / "t.csv").write_text("png,label\nphotos/red/0.png,a\nnowhere.png,b\n")
+    code, out, err = explain("t.csv", "red", "--out", "maps.npz")
+    assert code == 1
+    assert "left out: " in err
+    assert "nowhere.png" in err
+    assert "red/0.png" in out
+
+
 def test_the_ending_is_read_in_any_letter_case(explain):
     assert explain("photos/red/0.png", "red", "--out", "maps.PNG")[0] == 0
     with Image.open("maps.PNG") as picture:

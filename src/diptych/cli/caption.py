@@ -1,7 +1,8 @@
 """diptych caption MODEL photos/"""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from typing import Annotated
 
 from tyro.conf import Positional, arg
@@ -48,22 +49,27 @@ def run(arguments: Sequence[str]) -> int:
     if options.out:
         check_out(options.out)
     unread = list[str]()
-    pictures = [picture for path in options.images for picture in pictures_of(path, unread)]
-    encoder, bad = options.load(options.model), set[int]()
+    found = chain.from_iterable(pictures_of(path, unread) for path in options.images)
+    encoder, names, bad = options.load(options.model), list[str](), set[int]()
+
+    def images() -> Iterator[str | bytes]:
+        for called, image in found:
+            names.append(called)
+            yield image
 
     def unreadable(place: int, error: Exception) -> None:
         bad.add(place)
-        unread.append(left_out(pictures[place][0], str(error)))
+        unread.append(left_out(names[place], str(error)))
 
     captions = encoder.caption(
-        [image for _, image in pictures],
+        images(),
         beams=options.beams,
         most=options.most,
         least=options.least,
         batch_size=options.batch_size,
         unreadable=unreadable,
     )
-    kept = [called for place, (called, _) in enumerate(pictures) if place not in bad]
+    kept = [called for place, called in enumerate(names) if place not in bad]
     rows, table = list(zip(kept, captions, strict=True)), Names("picture", "caption")
     for row in rows:
         table.add_row(*row)

@@ -1,6 +1,5 @@
 """Pictures that a verb is about, and the table that it writes of them."""
 
-import csv
 import itertools
 import json
 import os
@@ -9,6 +8,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
+from diptych.cells import csv_rows
 from diptych.cli.show import say
 from diptych.config import DataConfig
 from diptych.errors import ConfigError, DataError, ImageError
@@ -56,8 +56,13 @@ def items_of(
 
 
 def pictures_of(path: str, unread: list[str]) -> Iterator[tuple[str, str | bytes]]:
-    """What each picture is called, and its file or bytes: `items_of`, read at once."""
-    return ((item.called, item.read()) for item in items_of([path], unread))
+    """What each picture is called, and its file or bytes: `items_of`, one after the other; what
+    can't be read goes to `unread`, too."""
+    for item in items_of([path], unread):
+        try:
+            yield item.called, item.read()
+        except (OSError, ImageError) as error:
+            unread.append(left_out(item.called, str(error)))
 
 
 def _listed(path: str, unread: list[str]) -> Iterator[Item]:
@@ -78,7 +83,7 @@ def _rows(path: str, unread: list[str], image_key: str) -> Iterator[Item]:
     from diptych.data import open_source
     from diptych.data.ids import KEY
 
-    source = open_source(DataConfig(path=path, image_key=image_key), captions=False)
+    source = open_source(DataConfig(path=path, image_key=image_key), alone=True, flags="--")
     if not len(source):
         raise DataError(f"{path} holds no pictures")
     unread += [left_out(f"{bad.file}, {bad.key}", bad.reason) for bad in source.bad_samples]
@@ -123,7 +128,7 @@ def write_rows(out: str, names: Sequence[str], rows: Iterable[Sequence[object]])
             if path.suffix == ".json":
                 json.dump([dict(zip(names, row, strict=True)) for row in rows], file, indent=1)
                 return
-            table = csv.writer(file, lineterminator="\n")
+            table = csv_rows(file)
             table.writerow(names)
             table.writerows(rows)
 

@@ -1,7 +1,6 @@
 """What a model predicts, picture by picture: how confident it is, and its most confident errors."""
 
 import base64
-import csv
 import io
 import os
 from collections.abc import Sequence
@@ -14,6 +13,7 @@ from jaxtyping import Float, Int
 from PIL import Image
 from torch import Tensor
 
+from diptych.cells import csv_rows
 from diptych.data import Source
 from diptych.durable import write_file
 from diptych.errors import DataError
@@ -90,7 +90,7 @@ class SamplePredictions:
         def write(target: Path) -> None:
             # Names of files that aren't Unicode come as surrogates, and go as the bytes they were.
             with open(target, "w", encoding="utf-8", errors="surrogateescape", newline="") as file:
-                rows = csv.writer(file, lineterminator="\n")
+                rows = csv_rows(file)
                 rows.writerow(("key", "true", "predicted", "probability"))
                 shares = (f"{share:.6g}" for share in self.probability)
                 rows.writerows(zip(self.keys, self.true, self.predicted, shares, strict=True))

@@ -1,10 +1,10 @@
 """The table of models by datasets in the languages that people write in: markdown, CSV, LaTeX."""
 
-import csv
 import io
 from collections.abc import Callable
 from pathlib import Path
 
+from diptych.cells import csv_rows
 from diptych.durable import write_file
 from diptych.errors import ConfigError
 from diptych.reports.averages import BETTER, NOTE
@@ -67,7 +67,7 @@ def to_csv(table: Board) -> str:
     """A line a figure, unrounded, so that any tool can turn it as it likes; last what the result
     calls its model, of which `model` is the short form."""
     out = io.StringIO()
-    writer = csv.writer(out, lineterminator="\n")
+    writer = csv_rows(out)
     figures = ("task", "metric", "value", "low", "high", "published", "source", "differs")
     writer.writerow(["model", "how", *figures, "recorded_as"])
     recorded = {label: name for name, label in sorted(table.labels.models.items(), reverse=True)}
