@@ -76,6 +76,37 @@ def test_a_failed_write_leaves_what_was_there_and_nothing_else(tmp_path):
     assert target.read_text() == "old"
 
 
+def test_what_another_process_has_put_there_meanwhile_stays(tmp_path):
+    def write():
+        with durable.new_folder(tmp_path / "out", replaceable=lambda _: False) as room:
+            (room / "out").mkdir()
+            (tmp_path / "out").mkdir()
+            (tmp_path / "out" / "theirs").write_text("x")
+
+    with pytest.raises(FileExistsError, match="another process has just made it"):
+        write()
+    assert [path.name for path in tmp_path.rglob("*")] == ["out", "theirs"]
+
+
+def test_a_librarys_own_writer_fails_as_the_system_does(tmp_path):
+    def write(part):
+        part.write_text("half")
+        with durable.by_library(part):
+            raise RuntimeError("No space left\nand a trace of C++")
+
+    with pytest.raises(OSError, match=r"its writer broke off \(No space left\)"):
+        durable.write_file(tmp_path / "a.bin", write)
+    assert not list(tmp_path.iterdir())
+
+
+def test_no_file_takes_the_place_of_a_pipe_or_a_device(tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(OSError, match="none takes its place"):
+        durable.write_file(tmp_path / "pipe", lambda part: part.write_text("x"))
+    assert stat.S_ISFIFO((tmp_path / "pipe").stat().st_mode)
+    assert [path.name for path in tmp_path.iterdir()] == ["pipe"]
+
+
 def test_sweep_removes_what_killed_writers_left_and_nothing_else(tmp_path):
     for name in (".a.json.x1.partial", ".b.json.x2.partial", ".hidden", "a.json"):
         (tmp_path / name).mkdir()

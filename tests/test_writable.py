@@ -5,7 +5,7 @@ import os
 import pytest
 
 from diptych.errors import ConfigError
-from diptych.writable import check_file, check_writable
+from diptych.writable import check_file, check_new, check_writable
 
 
 def test_a_trial_leaves_nothing(tmp_path):
@@ -56,3 +56,12 @@ def test_a_file_needs_a_folder_that_can_be_written_to(tmp_path):
         check_file(tmp_path / "file" / "page.html", "--out")
     with pytest.raises(ConfigError, match="--html s3://b/page.html is no folder of this machine"):
         check_file("s3://b/page.html", "--html")
+
+
+def test_a_folder_and_a_pipe_are_no_place_for_a_file(tmp_path):
+    os.mkfifo(tmp_path / "pipe.csv")
+    with pytest.raises(ConfigError, match=r"--out .*pipe.csv is no regular file; name a file"):
+        check_file(tmp_path / "pipe.csv", "--out")
+    with pytest.raises(ConfigError, match=r"--out .* is a folder; name a file"):
+        check_file(tmp_path, "--out")
+    check_new(tmp_path, "--out")

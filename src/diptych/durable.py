@@ -13,6 +13,7 @@ import functools
 import os
 import shutil
 import socket
+import stat
 import sys
 import tempfile
 import time
@@ -44,6 +45,7 @@ def write_file(target: Path, write: Callable[[Path], object]) -> Path:
     ...     write_file(Path(folder, "new", "a.txt"), lambda path: path.write_text("whole")).name
     'a.txt'
     """
+    _refuse_special(target)
     with naming(target), _room(target) as room:
         write(room / target.name)
         _flush(room)
@@ -53,16 +55,21 @@ def write_file(target: Path, write: Callable[[Path], object]) -> Path:
 
 
 @contextmanager
-def new_folder(target: Path) -> Generator[Path, None, None]:
+def new_folder(
+    target: Path, replaceable: Callable[[Path], bool] = lambda _: True
+) -> Generator[Path, None, None]:
     """Yields an empty folder to write `target` in: what the body leaves there as `target.name`
     takes the place of `target` at the end.
 
-    Raises OSError. If the body fails, nothing is left behind and what stood at `target` is
+    Raises OSError, also for what another process has put there meanwhile and that isn't
+    `replaceable`. If the body fails, nothing is left behind and what stood at `target` is
     untouched.
     """
     with _room(target) as room:
         yield room
         _flush(room)
+        if target.exists() and not replaceable(target):
+            raise FileExistsError(errno.EEXIST, "another process has just made it", str(target))
         if target.is_dir():
             target.rename(room / _REPLACED)
         (room / target.name).replace(target)
@@ -93,6 +100,17 @@ def naming(path: Path) -> Generator[None, None, None]:
         if error.errno is not None and error.filename is None:
             error.filename = str(path)
         raise
+
+
+@contextmanager
+def by_library(path: Path) -> Generator[None, None, None]:
+    """Within, a library's own writer fills `path`; the RuntimeError in which it says that it
+    couldn't (a full disk) is an OSError, as everywhere else."""
+    try:
+        yield
+    except RuntimeError as error:
+        said = (str(error).splitlines() or [type(error).__name__])[0]
+        raise OSError(errno.EIO, f"its writer broke off ({said})", str(path)) from error
 
 
 def remove(folder: Path) -> None:
@@ -184,6 +202,17 @@ def sync(path: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def _refuse_special(target: Path) -> None:
+    """Raises OSError for a pipe, a device or a socket: it would be gone, and a file in its place
+    (for root even /dev/null)."""
+    with contextlib.suppress(FileNotFoundError):
+        mode = target.stat().st_mode
+        if not stat.S_ISREG(mode) and not stat.S_ISDIR(mode):
+            raise OSError(
+                errno.EEXIST, "it is no regular file, and none takes its place", str(target)
+            )
 
 
 def _make(folder: Path) -> list[Path]:

@@ -4,6 +4,7 @@ import contextlib
 import os
 import re
 import tempfile
+from collections.abc import Mapping
 from pathlib import Path
 
 from diptych.errors import ConfigError
@@ -48,11 +49,38 @@ disk, or mount that place, and name the folder where it is mounted
                 each.rmdir()
 
 
-def check_file(place: str | os.PathLike[str], flag: str) -> None:
+def check_new(place: str | os.PathLike[str], flag: str) -> None:
     """Try to write beside a file, or a folder, that will appear at `place`, as `check_writable`
     tries it. Raises ConfigError as it does."""
     check_local(place, flag)
     check_writable(Path(place).parent, flag)
+
+
+def check_file(place: str | os.PathLike[str], flag: str) -> None:
+    """As `check_new`, of a file, which may stand there already. Raises ConfigError for a folder,
+    too, and for a pipe or a device, which no file may replace."""
+    check_new(place, flag)
+    if os.path.exists(place) and not os.path.isfile(place):
+        kind = "a folder" if os.path.isdir(place) else "no regular file"
+        raise ConfigError(f"{flag} {place} is {kind}; name a file")
+
+
+def check_apart(places: Mapping[str, str]) -> None:
+    """Raises ConfigError for two flags (flag -> the file) of which the second would be written over
+    what the first has written.
+
+    >>> from diptych.writable import check_apart
+    >>> check_apart({"--out": "a.csv", "--predictions": "./a.csv"})
+    Traceback (most recent call last):
+    ...
+    diptych.errors.ConfigError: --out and --predictions are the same file, ./a.csv; name another
+    """
+    known = dict[str, str]()
+    for flag, place in places.items():
+        path = os.path.abspath(os.path.expanduser(place))
+        if place and path in known:
+            raise ConfigError(f"{known[path]} and {flag} are the same file, {place}; name another")
+        known[path] = flag
 
 
 def check_local(place: str | os.PathLike[str], flag: str) -> None:

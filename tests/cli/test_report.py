@@ -1,4 +1,5 @@
 import json
+import os
 import shutil
 
 import pytest
@@ -176,3 +177,25 @@ def test_a_place_below_a_file_is_refused_before_anything_is_made(
     said = " ".join(capsys.readouterr().err.split())
     assert f"({flag}): Not a directory; choose another {flag}" in said
     assert not (tmp_path / "report.html").exists()
+
+
+@pytest.mark.parametrize(
+    ("flags", "said"),
+    [
+        (("a/x.json", "b/x.json", "--clip-benchmark", "cb"), "two results are called x.json"),
+        (("a/x.json", "--out", "t.md", "--table", "./t.md"), "are the same file, ./t.md"),
+        (("a/x.json", "--out", "a"), "--out a is a folder; name a file"),
+    ],
+)
+def test_nothing_is_written_over_anything(tmp_path, capsys, monkeypatch, flags, said):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "a").mkdir()
+    assert report(*flags) == 2
+    assert said in " ".join(capsys.readouterr().err.split())
+    assert [path.name for path in tmp_path.iterdir()] == ["a"]
+
+
+def test_a_pipe_is_no_result_and_is_not_waited_for(tmp_path, capsys):
+    os.mkfifo(tmp_path / "result.json")
+    assert report(tmp_path / "result.json", "--out", tmp_path / "page.html") == 2
+    assert "it is no regular file" in capsys.readouterr().err

@@ -51,6 +51,11 @@ def test_a_changed_index_and_a_cut_graph_get_a_new_one(tmp_path):
     path = folder / "approximate.usearch"
     path.write_bytes(path.read_bytes()[:-7])
     assert Approximate.open(index._store).is_new
+    whole = path.read_bytes()
+    path.write_bytes(whole)  # as a copy of the index has it
+    assert not Approximate.open(index._store).is_new
+    path.write_bytes(whole[:2000] + bytes([whole[2000] ^ 1]) + whole[2001:])
+    assert Approximate.open(index._store).is_new
     (folder / "approximate.json").write_text("[")
     assert Approximate.open(index._store).is_new
     assert len(Index.open(folder).search(torch.ones(16), top=60, approximate=True)) == 51

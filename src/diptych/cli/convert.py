@@ -8,11 +8,11 @@ from typing import Annotated
 from tyro.conf import Positional, arg
 
 from diptych.cli.parse import parse
-from diptych.cli.pictures import pictures_of
+from diptych.cli.pictures import pictures_of, tell_left_out
 from diptych.cli.show import say
 from diptych.config.ranges import Filled, ShareOfSome
 from diptych.errors import ConfigError, UnknownNameError
-from diptych.writable import check_file
+from diptych.writable import check_new
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,7 +58,7 @@ def run(arguments: Sequence[str]) -> None:
     """Parse and do it."""
     options = parse(Convert, "convert", arguments)
 
-    check_file(options.out, "--out")
+    check_new(options.out, "--out")
     from diptych.checkpoints.convert import convert, targets
     from diptych.distributed import refuse_many
     from diptych.export import KINDS
@@ -97,6 +97,7 @@ def _export(options: Convert) -> None:
         config=options.config or None,
         accept_guess=options.accept_guess,
     )
+    tell_left_out(unread, read=1)
     for line in comparison.lines():
         say(line)
     say(options.out)

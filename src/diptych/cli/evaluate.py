@@ -16,7 +16,7 @@ from diptych.cli.parse import parse
 from diptych.cli.show import say
 from diptych.config.ranges import Count, Filled, Share, Some
 from diptych.errors import ConfigError
-from diptych.writable import check_writable
+from diptych.writable import check_apart, check_file, check_writable
 
 if TYPE_CHECKING:
     from diptych.distributed import Peers
@@ -144,10 +144,12 @@ def _check_places(options: Evaluate) -> None:
         folder = Path(place).expanduser()
         if options.tasks and (folder.suffix in (".json", ".csv") or folder.is_file()):
             raise ConfigError(f"with --tasks {flag} is a folder, not the file {place}")
-        if options.data and not _is_folder(place):
-            folder = folder.parent
-        if place or (options.tasks and flag == "--out"):
+        if place and options.data and not _is_folder(place):
+            check_file(folder, flag)
+        elif place or (options.tasks and flag == "--out"):
             check_writable(folder if place else Path("results"), flag)
+    if options.data and not _is_folder(options.out):
+        check_apart({"--out": options.out, "--predictions": options.predictions})
     cache = Path(options.cache).expanduser()
     # One that is there may hold all that is wanted: nothing is written then.
     if options.cache and not (cache / _VECTORS).is_dir():

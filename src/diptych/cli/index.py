@@ -11,7 +11,7 @@ from diptych.cli.parse import parse
 from diptych.cli.show import say
 from diptych.config.ranges import Filled
 from diptych.errors import UnknownNameError
-from diptych.writable import check_file, check_writable
+from diptych.writable import check_new, check_writable
 
 _HELP = """usage: diptych index export X.index --to npy | faiss | usearch --out FOLDER
        diptych index import MODEL FOLDER --out X.index
@@ -61,14 +61,14 @@ def run(arguments: Sequence[str]) -> None:
             _export(parse(Export, "index export", rest))
         case "import":
             _import(parse(Import, "index import", rest))
-        case "-h" | "--help":
+        case "-h" | "--help" | "--help-all":
             print(_HELP)
         case _:
             raise UnknownNameError("verb of an index", what, ("export", "import"))
 
 
 def _export(options: Export) -> None:
-    check_file(options.out, "--out")
+    check_new(options.out, "--out")
     from diptych.search import Index
     from diptych.search.export import export
 

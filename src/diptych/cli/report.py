@@ -1,6 +1,7 @@
 """diptych report RUN_OR_RESULT... --out page.html --table results.md"""
 
 import contextlib
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,11 +9,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from tyro.conf import Positional, arg
 
+from diptych.bounded import read_text
 from diptych.cli.parse import parse
 from diptych.cli.show import say
 from diptych.config.ranges import Filled
 from diptych.errors import ConfigError, DataError
-from diptych.writable import check_file, check_writable
+from diptych.writable import check_apart, check_file, check_writable
 
 if TYPE_CHECKING:
     from diptych.evaluation import Result
@@ -81,8 +83,16 @@ def _check_places(options: Report) -> None:
     check_file(options.out, "--out")
     for table in options.table:
         check_file(table, "--table")
+    check_apart({"--out": options.out} | {f"--table {table}": table for table in options.table})
     if options.clip_benchmark:
         check_writable(options.clip_benchmark, "--clip-benchmark")
+        files = [path for path in map(Path, options.sources) if not path.is_dir()]
+        names = Counter(path.name for path in files)
+        if twice := [name for name, count in names.items() if count > 1]:
+            raise ConfigError(
+                f"--clip-benchmark: two results are called {twice[0]}, and one would be written "
+                "over the other; give them other names"
+            )
 
 
 def _refuse_what_needs_results(options: Report) -> None:
@@ -166,8 +176,8 @@ def _read(path: Path) -> "Result":
     from diptych.evaluation import Result, from_clip_benchmark, read_mteb
 
     try:
-        text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
+        text = read_text(path)
+    except (OSError, ValueError) as error:
         raise DataError(
             f"{path} can't be read: {error}; name folders of runs and JSON files of results"
         ) from None

@@ -12,6 +12,7 @@ from torch.export import ExportedProgram
 
 from diptych.config import ClipConfig
 from diptych.config.model import Side
+from diptych.durable import by_library
 from diptych.errors import CheckpointError, ConfigError
 from diptych.export.onnx_file import quantise, write_onnx
 from diptych.export.programs import others_warnings, program, said_of
@@ -58,18 +59,20 @@ def _openvino(vectors: nn.Module, config: ClipConfig, side: Side, path: Path, in
         plain = Path(room, f"{side}.onnx")
         write_onnx(program(vectors, config, side), plain, side)
         try:
-            openvino.save_model(openvino.convert_model(plain), path, compress_to_fp16=False)
+            converted = openvino.convert_model(plain)
         except RuntimeError as error:
             raise CheckpointError(
                 f"OpenVINO can't hold the {side} tower: {said_of(error)}"
             ) from error
+        with by_library(path):
+            openvino.save_model(converted, path, compress_to_fp16=False)
 
 
 def _torch(vectors: nn.Module, config: ClipConfig, side: Side, path: Path, int8: bool) -> None:
     if int8:
         _in_eight_bits(vectors)
     made: ExportedProgram = program(vectors, config, side)
-    with others_warnings():
+    with others_warnings(), by_library(path):
         torch.export.save(made, path)
 
 

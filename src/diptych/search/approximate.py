@@ -9,6 +9,7 @@ It is made when it is asked for, and made anew when the index has changed.
 
 import json
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,12 +18,14 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from diptych.durable import write_file
+from diptych.bounded import parse_json, read_text
+from diptych.durable import by_library, write_file
 from diptych.encoder.progress import track
 from diptych.errors import ConfigError
 from diptych.search.scan import nearest
 from diptych.search.store import Store
 from diptych.similarity import exact_pairs
+from diptych.weights.native import sha256
 
 TOP = 10
 """Of how many nearest the recall is measured."""
@@ -57,17 +60,16 @@ class Approximate:
         path = store.folder / "approximate.usearch"
         about = {"generation": store.meta.generation, "rows": len(store)}
         said = _read(store.folder / "approximate.json")
-        current = {**said, **about} == said and path.is_file()
-        if current and path.stat().st_size == said.get("bytes"):
+        if {**said, **about} == said and _is_whole(path, said):
             return cls(store, graph_of.restore(str(path), view=True), float(said["recall"]), False)
         graph = graph_of(ndim=store.meta.width, metric="ip", dtype="bf16")
         for rows, vectors in _parts(store, progress):
             graph.add(rows, vectors)
-        write_file(path, lambda target: graph.save(str(target)))
+        write_file(path, partial(_save, graph))
         made = cls(store, graph, 0.0, True)
         made.recall = made._measure()
-        about |= {"bytes": path.stat().st_size, "recall": made.recall}
-        text = json.dumps(about) + "\n"
+        known = {"file": _state(path), "sha256": sha256(path), "recall": made.recall}
+        text = json.dumps(about | known) + "\n"
         write_file(store.folder / "approximate.json", lambda target: target.write_text(text))
         return made
 
@@ -106,11 +108,30 @@ def _usearch() -> Any:
     return Index
 
 
+def _save(graph: Any, path: Path) -> None:
+    with by_library(path):
+        graph.save(str(path))
+
+
+def _is_whole(path: Path, said: dict[str, Any]) -> bool:
+    """Whether the graph is as it was written: usearch follows the numbers in it unseen, and ends in
+    a segmentation fault where they lead out of the file. A copy of it is read to know that."""
+    if not path.is_file():
+        return False
+    return said.get("file") == _state(path) or said.get("sha256") == sha256(path)
+
+
+def _state(path: Path) -> list[int]:
+    """What changes with the file, and is another in each copy of it."""
+    status = path.stat()
+    return [status.st_size, status.st_ino, status.st_ctime_ns]
+
+
 def _read(path: Path) -> dict[str, Any]:
     """What is said of the graph; nothing where there is none, or nothing that can be read."""
     try:
-        said = json.loads(path.read_text())
-    except (OSError, ValueError, RecursionError):
+        said = parse_json(read_text(path))
+    except (OSError, ValueError):
         return {}
     return said if isinstance(said, dict) and isinstance(said.get("recall"), float) else {}
 

@@ -13,7 +13,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from diptych.durable import new_folder
+from diptych.durable import by_library, new_folder
 from diptych.errors import ConfigError
 from diptych.search.columns import clean, column_of, rows_of
 from diptych.search.index import Index
@@ -48,7 +48,7 @@ def export(index: Index, out: str | os.PathLike[str], to: Program = "npy") -> Pa
         raise ConfigError(f"{out} exists; choose another name")
     kind = "text" if index.holds == "texts" else "img"
     rows = np.flatnonzero(index.among())
-    with new_folder(out) as room:
+    with new_folder(out, replaceable=lambda _: False) as room:
         folder = room / out.name
         (folder / "metadata").mkdir(parents=True)
         match to:
@@ -85,7 +85,8 @@ def _write_faiss(index: Index, rows: np.ndarray, path: Path) -> None:
     flat = faiss.IndexFlatIP(index.vectors.shape[1])
     for some in _parts(rows, _ROWS):
         flat.add(index.vectors.numpy()[some].astype(np.float32))
-    faiss.write_index(flat, str(path))
+    with by_library(path):
+        faiss.write_index(flat, str(path))
 
 
 def _write_usearch(index: Index, rows: np.ndarray, path: Path) -> None:
@@ -95,7 +96,8 @@ def _write_usearch(index: Index, rows: np.ndarray, path: Path) -> None:
     for start, some in zip(range(0, len(rows), _ROWS), _parts(rows, _ROWS)):
         keys = np.arange(start, start + len(some))
         graph.add(keys, index.vectors.numpy()[some].astype(np.float32))
-    graph.save(str(path))
+    with by_library(path):
+        graph.save(str(path))
 
 
 def _imported(module: str, package: str) -> Any:

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from safetensors import SafetensorError
 
-from diptych.durable import new_folder
+from diptych.durable import by_library, new_folder
 from diptych.errors import CheckpointError, first_line
 
 
@@ -26,7 +26,7 @@ def atomic(path: Path, replaceable: Callable[[Path], bool]) -> Generator[Path, N
             f"{path} exists and holds something else; choose another place or remove it"
         )
     try:
-        with new_folder(path) as room:
+        with new_folder(path, replaceable) as room:
             yield room
     except (OSError, SafetensorError) as error:
         raise CheckpointError(
@@ -36,7 +36,5 @@ def atomic(path: Path, replaceable: Callable[[Path], bool]) -> Generator[Path, N
 
 def save_torch(path: Path, content: Any) -> None:
     """`torch.save`, but that a full disk is an OSError, as it is everywhere else."""
-    try:
+    with by_library(path):
         torch.save(content, path)
-    except RuntimeError as error:  # of its zip writer, which counts what it wrote
-        raise OSError(f"torch.save broke off ({first_line(error)})") from error
