@@ -88,6 +88,15 @@ def test_what_it_did_not_write_it_does_not_delete(small, tmp_path, capsys):
     assert mine.read_text() == "dear"
 
 
+@pytest.mark.parametrize("mine", ["run/run.json", "pictures.index/meta.json", "data/meta.json"])
+def test_runs_and_indexes_of_others_are_not_taken_for_its_own(small, tmp_path, capsys, mine):
+    (tmp_path / mine).parent.mkdir()
+    (tmp_path / mine).write_text("{}")
+    assert run(tmp_path) == 2
+    assert "was not written by this command" in capsys.readouterr().err
+    assert [str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*.json")] == [mine]
+
+
 def test_interrupted_pictures_are_made_anew(small, tmp_path, monkeypatch):
     def stop(*_, **__):
         raise KeyboardInterrupt

@@ -9,7 +9,7 @@ from diptych import training
 from diptych.encoder import load
 from diptych.experiments.digits import page
 from diptych.experiments.digits.queries import DemoSearch, query_of, search
-from diptych.experiments.digits.render import delete_earlier, render
+from diptych.experiments.digits.render import STAMP, delete_earlier, render
 from diptych.experiments.digits.scores import DemoScores, measure
 from diptych.families.tiny.recipes import tiny_digits
 from diptych.search import Index
@@ -52,7 +52,9 @@ def demo(
     progress = console is not None
     recipe = tiny_digits(str(out), seed)
     plan = replace(recipe, steps=steps or recipe.steps)
-    delete_earlier(Path(plan.out))
+    index = out / "pictures.index"
+    for earlier in (Path(plan.out), index):
+        delete_earlier(earlier, out / "data" / STAMP)
     shown.print("[bold]1/4[/] Pictures: real handwriting, coloured and placed, each with a caption")
     render(out / "data", seed, shown)
     shown.print(
@@ -63,8 +65,6 @@ def demo(
     encoder = load(plan.out)
     scores = measure(encoder, out / "data" / "test", progress)
     shown.print("[bold]4/4[/] DemoSearch: an index of the test pictures, and three queries")
-    index = out / "pictures.index"
-    delete_earlier(index)
     pictures = Index.build(index, out / "data" / "test", encoder, progress=progress)
     found = search(pictures, scores.samples, [*QUERIES, query_of(scores.of("pairs")[0])])
     written = page.write(out / "report.html", plan, scores, found)

@@ -21,7 +21,7 @@ from diptych.data import rich_scenes, scenes, write_shards
 from diptych.durable import write_file
 from diptych.errors import ConfigError
 from diptych.experiments.comparison.measures import Measures
-from diptych.experiments.digits.render import delete_earlier, render
+from diptych.experiments.digits.render import STAMP, delete_earlier, is_made, render
 from diptych.experiments.objectives.config import ObjectivesConfig
 from diptych.families.clip import TextConfig
 from diptych.families.tiny.recipes import DIGIT_PROMPTS, tiny_cifar10, tiny_digits
@@ -123,11 +123,11 @@ def _scenes(out: Path, console: Console) -> Setting:
 
 def _render_scenes(folder: Path, console: Console) -> None:
     """Write the rich scenes into `folder`, unless they are there already."""
-    stamp = folder / "scenes.json"
+    stamp = folder / STAMP
     made = {"rich": rich_scenes.VERSION, "counts": COUNTS}
-    if stamp.exists() and json.loads(stamp.read_text()) == made:
+    if is_made(stamp, made):
         return
-    delete_earlier(folder)
+    delete_earlier(folder, stamp)
     folder.mkdir(parents=True)
     stamp.write_text("{}")  # says whose folder it is, should the rest be interrupted
     for part in rich_scenes.PARTS:
