@@ -217,6 +217,7 @@ def test_no_other_file_is_served(client, path):
     [
         (b"", "not JSON"),
         (b"{", "not JSON"),
+        (b'{"text": "half \\ud800"}', "not JSON"),
         (b"[" * 50_000, "nested too deeply"),
         (b'"red"', "must be a SearchAsked"),
         (b'{"text": 1}', "must be a str"),

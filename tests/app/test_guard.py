@@ -70,6 +70,7 @@ def test_a_name_that_was_pointed_here_is_not_ours(client, host, status):
         ({"Origin": "http://evil.example"}, 403),
         ({"Origin": "http://127.0.0.1:8766", **OWN}, 403),
         ({"Origin": "null"}, 403),
+        ({"Origin": "http://[", **OWN}, 403),
     ],
 )
 def test_what_changes_something_is_asked_by_our_own_page(stranger, headers, status):

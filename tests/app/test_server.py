@@ -25,7 +25,7 @@ def test_a_port_in_use_is_said_with_one_that_is_free():
         listen("127.0.0.1", free).close()
 
 
-@pytest.mark.parametrize("host", ["no-such-host.invalid", "192.0.2.1"])
+@pytest.mark.parametrize("host", ["no-such-host.invalid", "192.0.2.1", "a..b", "x" * 70])
 def test_a_host_of_somebody_else_is_one_sentence(host):
     with pytest.raises(ConfigError, match=re.escape(f"--host {host}")):
         listen(host, 0)

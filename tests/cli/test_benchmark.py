@@ -207,6 +207,7 @@ ONE, TWO = ("--vary", "one:"), ("--vary", "two: --model.image.patch-dropout 0.5"
         ((*ONE, *TWO, "--save.keep", "3"), "its --save.keep: leave it out"),
         ((*ONE, *TWO, "--evaluation.every-steps", "3"), "leave it out (see --points)"),
         ((*ONE, *TWO, "--seeds"), "--seeds needs a value behind it"),
+        ((*ONE, *TWO, "--seeds", "9" * 5000), "is no number"),
         ((*ONE, *TWO, "--out", "x", "--equal", "time"), "neither samples nor flops"),
         ((*ONE, *TWO, "--seeds", "many"), "--seeds many is no number"),
         ((*ONE, *TWO, "--seeds", "0"), "--seeds 0 must be"),

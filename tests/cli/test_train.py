@@ -157,6 +157,8 @@ def test_a_published_model_s_recipe_is_found_by_any_of_its_names(name):
         (("tiny-digits", "--objective", "own_things:NeedyConfig"), "give its fields defaults"),
         (("tiny-digits", "--objective", "missing.py:X"), "there is no file missing.py"),
         (("tiny-digits", "--objective"), "--objective needs a value behind it"),
+        (("tiny-digits", "--objective", ""), "--objective needs a value behind it"),
+        (("tiny-digits", "--objective="), "--objective needs a value behind it"),
         (("tiny-digits", "--data.source", "own_things:CycleConfig"), "is no SourceConfig"),
         (("own_things:not_a_recipe",), "is no recipe"),
         (("--resume", "run", "--objective", "clip"), "leave --objective out"),

@@ -1,5 +1,6 @@
 """What the app is asked, read from JSON that a stranger may have written."""
 
+import json
 from dataclasses import dataclass
 from typing import Annotated, TypeVar
 
@@ -111,6 +112,7 @@ def parse_as(kind: type[T], data: bytes) -> T:
     """
     try:
         values = parse_json(data, finite=True)
+        json.dumps(values, ensure_ascii=False).encode()  # no answer could hold half a character
     except ValueError as error:
         raise ConfigError(f"the request is not JSON: {error}") from error
     return read_as(kind, values, "the request")

@@ -150,7 +150,7 @@ def _is_own(scope: MutableMapping[str, Any], headers: Headers) -> bool:
     """Whether our own page asks, or the user himself by the address bar or a link. What changes
     something must say so; browsers do (Fetch Metadata, Origin)."""
     site, origin = headers.get("sec-fetch-site", ""), headers.get("origin", "")
-    if origin and urlsplit(origin).netloc != headers["host"]:
+    if origin and origin.partition("://")[2] != headers["host"]:
         return False
     if scope["method"] in ("GET", "HEAD"):
         goes_there = scope["path"] == "/" and headers.get("sec-fetch-mode") == "navigate"

@@ -90,10 +90,9 @@ def listen(host: str, port: int) -> socket.socket:
     isn't this machine, and for a port that is in use, with the next one that is free."""
     try:
         return _bound(host, port)
-    except socket.gaierror as error:
-        raise ConfigError(
-            f"--host {host} is no name or number of this machine ({error.strerror})"
-        ) from error
+    except (socket.gaierror, UnicodeError) as error:  # a..b is none that could be asked for
+        why = error.strerror if isinstance(error, OSError) else error
+        raise ConfigError(f"--host {host} is no name or number of this machine ({why})") from error
     except OSError as error:
         if error.errno == errno.EADDRINUSE:
             free = next(filter(lambda each: _is_free(host, each), _after(port)), 0)

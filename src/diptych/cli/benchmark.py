@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from tyro.conf import Positional, arg
 
+from diptych.cli.help import ANY
 from diptych.cli.parse import parse
 from diptych.cli.show import Names, say, show
 from diptych.cli.train import new_run, take
@@ -20,6 +21,8 @@ from diptych.writable import check_writable
 if TYPE_CHECKING:
     from diptych.experiments import Comparison
 
+_DIGITS = 18
+"""Of a number of anything."""
 _HELP = """usage: diptych benchmark runs RECIPE --vary 'NAME: [--a.b VALUE ...]' --vary ... [flags]
 
 Train runs that differ in a named way, and compare what the models know. Each --vary is a variant: a
@@ -84,7 +87,7 @@ def run(arguments: Sequence[str]) -> None:
 
 
 def _compare_runs(arguments: list[str]) -> None:
-    if not arguments or {"-h", "--help"} & set(arguments):
+    if not arguments or ANY & set(arguments):
         print(_HELP)
         return
     recipe, flags = arguments[0], arguments[1:]
@@ -112,7 +115,7 @@ def _options(flags: list[str]) -> CompareConfig:
             if text not in ("samples", "flops"):
                 raise ConfigError(f"--equal {text} is neither samples nor flops")
         elif field.name != "out":
-            if not text.isdecimal():
+            if not text.isdecimal() or len(text) > _DIGITS:
                 raise ConfigError(f"{flag} {text} is no number")
             given[field.name] = int(text)
     config = CompareConfig(**given)

@@ -20,6 +20,7 @@ from diptych.cli.options import Compute
 T = TypeVar("T")
 ALL = "--help-all"
 _HELP = {"-h", "--help"}
+ANY = _HELP | {ALL}
 _WIDTH = 100
 _COLUMN = 36
 _ENTRY = re.compile(r"(?P<name>\S+)(?P<value>(?: \S+)*)(?:  +(?P<text>.*))?")

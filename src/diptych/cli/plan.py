@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import fields, replace
 from typing import TYPE_CHECKING, Any
 
+from diptych.cli.help import ANY
 from diptych.cli.show import say
 from diptych.cli.train import new_run, take
 from diptych.config import Run
@@ -30,7 +31,7 @@ def run(arguments: Sequence[str]) -> None:
     """Parse and do it."""
     from diptych.training.plan import MODES, Machines, plan
 
-    if not arguments or {"-h", "--help"} & set(arguments):
+    if not arguments or ANY & set(arguments):
         print(_HELP.format(modes=", ".join(MODES)))
         return
     recipe, flags = arguments[0], list(arguments[1:])

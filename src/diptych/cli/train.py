@@ -8,7 +8,7 @@ from typing import TypeVar
 import tyro
 
 from diptych import pretrained, recipes
-from diptych.cli.help import parsed
+from diptych.cli.help import ANY, parsed
 from diptych.cli.processes import is_first, said_by_the_first
 from diptych.cli.show import say
 from diptych.cli.train_flags import (
@@ -50,7 +50,7 @@ _OPEN_CLIP = {
 
 def run(arguments: Sequence[str]) -> None:
     """Parse and train."""
-    if not arguments or arguments[0] in ("-h", "--help"):
+    if not arguments or arguments[0] in ANY:
         print(_help())
         return
     first, equals, folder = arguments[0].partition("=")
@@ -144,18 +144,17 @@ def _refuse_foreign(flags: Sequence[str]) -> None:
 
 
 def take(flags: list[str], flag: str) -> str:
-    """The value of `flag`, taken out of `flags`; empty if it isn't there."""
+    """The value of `flag`, taken out of `flags`; empty if it isn't there. Raises ConfigError where
+    it is there without one."""
     for place, word in enumerate(flags):
         name, equals, value = word.partition("=")
         if name != flag:
             continue
-        if equals:
-            del flags[place]
-            return value
-        if place + 1 == len(flags):
+        if not equals:
+            value = "".join(flags[place + 1 : place + 2])
+        if not value.strip():
             raise ConfigError(f"{flag} needs a value behind it; --help says what it takes")
-        value = flags[place + 1]
-        del flags[place : place + 2]
+        del flags[place : place + (1 if equals else 2)]
         return value
     return ""
 

@@ -27,7 +27,7 @@ def offload(model: Clip, device: torch.device, memory: str) -> None:
         raise ConfigError("memory= needs accelerate: `pip install 'diptych[offload]'`") from error
     try:
         room = convert_file_size_to_int(memory)
-    except ValueError as error:
+    except (ValueError, OverflowError) as error:  # infGB
         raise ConfigError(f"memory {memory!r} is no size; write 20GB or 800MB") from error
     blocks = [*model.image.blocks, *model.text.blocks]
     within = set(nn.ModuleList(blocks).parameters())
