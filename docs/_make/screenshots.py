@@ -48,8 +48,8 @@ def write(demo: Path, folder: Path = FOLDER) -> None:
         report = (demo / "report.html").resolve().as_uri()
         _shoot(browser, f"{report}#{_TRAINING}", folder / "report.webp", REPORT)
         with _served(demo / "pictures.index") as address:
-            _shoot(browser, address(), folder / "app.webp", DESK, QUERY)
-            _shoot(browser, address(), folder / "app-phone.webp", PHONE, QUERY)
+            _shoot(browser, address, folder / "app.webp", DESK, QUERY)
+            _shoot(browser, address, folder / "app-phone.webp", PHONE, QUERY)
         browser.close()
 
 
@@ -67,15 +67,15 @@ def heat_maps(demo: Path, folder: Path) -> None:
 
 
 @contextlib.contextmanager
-def _served(index: Path) -> Iterator[Any]:
-    """The app of an index; gives what makes the address of each visit."""
+def _served(index: Path) -> Iterator[str]:
+    """The address of the app of an index."""
     with tempfile.TemporaryDirectory() as kept, listen("127.0.0.1", 0) as listener:
         app = App(str(index), Index.open(index).encoder, Path(kept), 1e8, print)
         door, stop = Door(port=listener.getsockname()[1]), threading.Event()
         thread = threading.Thread(target=app.serve, args=(door, listener, stop))
         thread.start()
         try:
-            yield lambda: door.address
+            yield door.address
         finally:
             stop.set()
             thread.join()
