@@ -5,7 +5,7 @@ import sys
 
 import pytest
 
-from diptych import cli
+from diptych import cli, pretrained, recipes
 from diptych.cli.train import new_run
 from diptych.training import load_run, read_metrics
 from tests import tiny
@@ -140,6 +140,15 @@ def test_training_knobs_are_flags(train, tmp_path):
     assert not train("tiny-digits", *QUICK, *options, "--model.image.patch-dropout", "0.5")
     meta = json.loads((tmp_path / "run/checkpoints/step-00000001/model.json").read_text())
     assert "patch_dropout" not in meta["config"]["image"]
+
+
+def test_a_recipe_s_own_name_is_no_other_s():
+    """Of names that some model has as well, such as DeCLIP's `clip_vit_b_32`."""
+    models = {name: pretrained.identify(name) for name in recipes.names()}
+    shared = [name for name, model in models.items() if model and model.name != name]
+    assert "clip-vit-b-32" in shared
+    for name in shared:
+        assert new_run(name.replace("-", "_"), []) == recipes.get(name)
 
 
 @pytest.mark.parametrize("name", ["yfcc15m_vit_declip", "EVA02-CLIP-B-16"])

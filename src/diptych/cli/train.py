@@ -122,9 +122,13 @@ def new_run(recipe: str, flags: list[str]) -> Run:
 
 
 def _named(recipe: str) -> str:
-    """The recipe itself, or the one of a published model, by any of the model's names."""
-    model = None if ":" in recipe else pretrained.identify(recipe)
-    return model.name if model and model.name in recipes.names() else recipe
+    """The recipe itself, or the one of a published model, by any of the model's names. What is the
+    name of a recipe is no other's: `clip_vit_b_32` is DeCLIP's name of a model, too."""
+    known = recipes.names()
+    if ":" in recipe or recipe.lower().replace("_", "-") in known:
+        return recipe
+    model = pretrained.identify(recipe)
+    return model.name if model and model.name in known else recipe
 
 
 def _refuse_foreign(flags: Sequence[str]) -> None:
