@@ -1,7 +1,6 @@
 """Retrieval between pictures and their captions, by counting, both ways in one pass; no pictures x
 captions matrix is ever held."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -10,12 +9,19 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from diptych.similarity import FastProducts, exact_matrix, exact_pairs, moved_by_half
+from diptych.similarity import (
+    FastProducts,
+    Products,
+    exact_matrix,
+    exact_pairs,
+    moved_by_half,
+    reaching_pairs,
+)
 
 _IMAGES, _TEXTS = 1024, 2048
 """Pictures and captions whose scores are held at a time."""
-_SHARE = 32
-"""Where more than one in so many scores is left open, a more exact product takes less time."""
+_SHARE = 16
+"""Where more than one in so many scores is left open, all in float64 take less time."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -103,14 +109,11 @@ def _count(
     moved = float(moved_by_half(texts).max())
     for first in range(0, len(images), _IMAGES):
         rows = slice(first, first + _IMAGES)
-        products = [
-            FastProducts(images[rows], longest=longest, moved=moved, half=half)
-            for half in (True, False)
-        ]
+        fast = FastProducts(images[rows], longest=longest, moved=moved)
         for start in range(0, len(texts), _TEXTS):
             columns = slice(start, start + _TEXTS)
             tile = _Tile(images[rows], texts[columns], best[rows, None], own[columns])
-            for_images, for_texts = tile.counts(products)
+            for_images, for_texts = tile.counts(fast)
             by_image[rows] += for_images
             by_text[columns] += for_texts
     return by_image, by_text
@@ -124,35 +127,28 @@ class _Tile(NamedTuple):
     best: Float[Tensor, "images 1"]
     own: Float[Tensor, " texts"]
 
-    def counts(self, products: Sequence[FastProducts]) -> tuple[Tensor, Tensor]:
+    def counts(self, fast: FastProducts) -> tuple[Tensor, Tensor]:
         """Of the captions that reach each picture's score, of the pictures that reach each
-        caption's; exactly, by the first of the products that leave little open."""
-        for fast in products:
-            scores = fast(self.texts).numpy()
-            of_images = self._reached(scores, fast, self.best)
-            of_texts = self._reached(scores, fast, self.own)
-            if of_images is not None and of_texts is not None:
-                break
-        else:
+        caption's; exactly."""
+        scores = fast(self.texts)
+        of_images = self._reached(scores, fast.error.max(), self.best)
+        of_texts = self._reached(scores, fast.error.max(), self.own)
+        if of_images is None or of_texts is None:
             exact = exact_matrix(self.images, self.texts)
             of_images, of_texts = exact >= self.best, exact >= self.own
         # Booleans are summed fastest in 32 bits.
         return of_images.sum(1, dtype=torch.int32), of_texts.sum(0, dtype=torch.int32)
 
     def _reached(
-        self, scores: Float[np.ndarray, "images texts"], fast: FastProducts, edges: Tensor
+        self, scores: Products, error: Tensor, edges: Tensor
     ) -> Bool[Tensor, "images texts"] | None:
-        """Which pairs' exact scores are at least `edges`; None if too many would have to be
-        computed exactly."""
-        # NumPy takes a fifth of torch's time for these.
-        error = fast.error.max()
-        reached = np.greater_equal(scores, fast.rounded(edges - error).numpy())
-        surely = np.greater(scores, fast.rounded(edges + error).numpy())
+        """Which pairs' exact scores are at least `edges`; None if too many are left open."""
+        reached, surely = scores.reach(edges - error), scores.reach(edges + error, above=True)
         left_open = torch.from_numpy(np.flatnonzero(reached != surely))
-        if len(left_open) * _SHARE > scores.size:
+        if len(left_open) * _SHARE > reached.size:
             return None
         image, text = left_open // len(self.texts), left_open % len(self.texts)
-        exact = exact_pairs(self.images, image, self.texts, text)
         reached = torch.from_numpy(reached)
-        reached[image, text] = exact >= edges.expand(reached.shape)[image, text]
+        asked = edges.expand(reached.shape)[image, text]
+        reached[image, text] = reaching_pairs(self.images, image, self.texts, text, asked)
         return reached
