@@ -8,10 +8,12 @@ import sys
 import tarfile
 from datetime import datetime
 
+import numpy as np
 import pytest
 
 from diptych.errors import DamageWarning
 from diptych.search import Index, update
+from diptych.search.entries import lengths, read_entries, written
 from diptych.search.meta import metadata_path
 from diptych.search.store import Store
 from tests import tiny
@@ -141,3 +143,24 @@ def test_pictures_that_are_away_are_known_of_no_more_than_before(tmp_path, photo
     photos.mkdir()
     update(index, photos, tiny.encoder())
     assert known(index) == {"a.jpg": CANON, "b.png": RED}
+
+
+def test_a_line_that_is_no_picture_hides_no_other():
+    good = [
+        b'{"path": "a.jpg", "size": 3, "mtime_ns": 1700000000123456789, "digest": "x"}\n',
+        b'{"path": "s.tar/1.jpg", "size": 9, "mtime_ns": 5, "shard": "s.tar", "length": 4}\n',
+    ]
+    bad = [b"no json\n", b"[1]\n", b"\n", b'{"path": "a"}{"path": "b"}\n', b"\xff\n"]
+    odd = [b'{"path": "\\udcff.jpg", "size": "3", "mtime_ns": 99999999999999999999}\n']
+
+    def read(lines):
+        ends = np.cumsum(list(map(len, lines))).tolist()
+        return read_entries(np.frombuffer(b"".join(lines), np.uint8), ends)
+
+    assert read(good).to_pylist() == read([*good, *bad])[:2].to_pylist()
+    entries = read([*good, *bad, *odd])
+    assert entries["path"].to_pylist() == ["a.jpg", "s.tar/1.jpg", *[None] * 5, "?.jpg"]
+    assert lengths(entries).to_pylist() == [3, 4, *[None] * 6]
+    dates = written(entries).to_pylist()
+    assert dates == [datetime.fromtimestamp(1700000000), *[None] * 7]
+    assert read([]).num_rows == 0

@@ -4,14 +4,13 @@ import os
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from fnmatch import translate
 from typing import Any
 
 import numpy as np
 from jaxtyping import Bool
 
 from diptych.errors import ConfigError
-from diptych.search.columns import kind_of
+from diptych.search.columns import clean, kind_of
 from diptych.search.metadata import Metadata
 
 Rows = Bool[np.ndarray, " rows"]
@@ -126,7 +125,7 @@ class Condition:
             case "~":
                 found = np.array([wanted in text for text in texts], bool)
             case "=" | "!=":
-                alike = _pattern(wanted)
+                alike = re.compile(_pattern(wanted), re.DOTALL)
                 found = np.array([bool(alike.fullmatch(text)) for text in texts], bool)
                 found = found if self.relation == "=" else ~found
             case _:
@@ -195,19 +194,23 @@ class Where:
 
 
 def _lie_in(metadata: Metadata, folders: Sequence[str]) -> Rows:
+    from pyarrow.compute import MatchSubstringOptions, call_function
+
     patterns = list[str]()
     for folder in folders:
         anywhere = os.sep not in folder and ("*" in folder or "?" in folder)
         start = f"*/{folder}" if anywhere else os.path.abspath(folder)
-        patterns += [start, f"{start.rstrip(os.sep)}/*"]
-    lies = re.compile("|".join(_pattern(pattern).pattern for pattern in patterns))
-    found = (any(map(lies.fullmatch, paths)) for paths in metadata.paths())
-    return np.fromiter(found, bool, metadata.rows)
+        patterns += [_pattern(clean(text)) for text in (start, f"{start.rstrip(os.sep)}/*")]
+    lies = MatchSubstringOptions("|".join(f"^(?s:{pattern})$" for pattern in patterns))
+    found = np.zeros(metadata.rows, bool)
+    for paths in metadata.places:
+        found |= call_function("match_substring_regex", [paths], lies).to_numpy()
+    return found
 
 
-def _pattern(text: str) -> re.Pattern[str]:
-    """Of a text in which `*` stands for any letters and `?` for one."""
-    return re.compile(translate(text.replace("[", "[[]")))
+def _pattern(text: str) -> str:
+    """Of a text in which `*` stands for any letters and `?` for one; of RE2 and of Python."""
+    return "".join({"*": ".*", "?": "."}.get(letter, re.escape(letter)) for letter in text)
 
 
 def _numbers(column: Any) -> np.ndarray:

@@ -147,7 +147,8 @@ class _Names:
     """Pictures by their paths, and by the last parts of these."""
 
     def __init__(self, metadata: Metadata):
-        self._paths = list(metadata.paths())
+        places = [column.to_pylist() for column in metadata.places]
+        self._paths = list(zip(*places, strict=True))
         self._whole = dict[str, int]()
         for row, paths in enumerate(self._paths):
             self._whole |= dict.fromkeys(paths, row)

@@ -14,7 +14,6 @@ the index has where an update was stopped, none in an index of before. The next 
 
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from datetime import datetime
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -24,6 +23,7 @@ from diptych.errors import DataError, ImageError, UnknownNameError
 from diptych.inputs.header import read_header
 from diptych.search.beside import Places, read_beside, with_neighbours
 from diptych.search.columns import Kind, clean, column_of, kind_of, rows_of, stacked, write_table
+from diptych.search.entries import absolute, lengths, written
 from diptych.search.meta import metadata_path, places_of
 from diptych.search.pictures import Picture
 from diptych.search.store import Store
@@ -50,13 +50,13 @@ class Metadata:
         """Of the index."""
         return len(self._store)
 
-    def paths(self) -> Iterator[list[str]]:
-        """Where each picture is, as absolute paths: in an index that was moved, it may be where it
-        was or beside the index."""
-        places = places_of(self._store.folder, self._store.meta)
+    @cached_property
+    def places(self) -> list[Any]:
+        """Columns of absolute paths: where each picture is. In an index that was moved, it may be
+        beside the index, or where it was."""
+        places, paths = places_of(self._store.folder, self._store.meta), self.column("path")
         folders = [places.now, places.then] if places.then not in ("", places.now) else [places.now]
-        for line in self._lines:
-            yield [os.path.join(folder, line.get("path", "")) for folder in folders]
+        return [absolute(paths, folder) for folder in folders]
 
     @cached_property
     def table(self) -> Any:
@@ -101,42 +101,22 @@ class Metadata:
 
         match name:
             case "path":
-                made = column_of([clean(line.get("path", "")) for line in self._lines])
+                return call_function("coalesce", [self._store.entries["path"], pyarrow.scalar("")])
             case "bytes":
-                made = column_of([_nbytes(line) for line in self._lines])
+                return lengths(self._store.entries)
             case "date":
-                made = pyarrow.array(self._dates(), pyarrow.timestamp("s"))
+                dates, taken = written(self._store.entries), self.table["taken"]
+                if kind_of(taken) != "date":
+                    return dates
+                taken = taken.cast(dates.type, safe=False)
+                return call_function("coalesce", [taken, dates])
             case _:
                 return call_function("multiply", [self.table["width"], self.table["height"]])
-        return pyarrow.chunked_array([made])
 
     def of(self, row: int) -> dict[str, object]:
         """What is written down of a row."""
         values: dict[str, object] = self.table.slice(row, 1).to_pylist()[0]
         return {name: value for name, value in values.items() if value is not None}
-
-    @cached_property
-    def _lines(self) -> list[dict[str, Any]]:
-        return list(self._store.lines())
-
-    def _dates(self) -> list[datetime | None]:
-        taken = self.table["taken"].to_pylist()
-        dates = zip(taken, self._lines, strict=True)
-        return [date if isinstance(date, datetime) else _written(line) for date, line in dates]
-
-
-def _nbytes(line: Mapping[str, Any]) -> int | None:
-    return line.get("length" if line.get("shard") else "size")
-
-
-def _written(line: Mapping[str, Any]) -> datetime | None:
-    """When a picture's file was last written, by this machine's clock."""
-    if line.get("shard") or "mtime_ns" not in line:
-        return None
-    try:
-        return datetime.fromtimestamp(line["mtime_ns"] // 10**9)
-    except (ValueError, OverflowError, OSError):
-        return None
 
 
 def complete(folder: str | os.PathLike[str], progress: bool = False) -> None:

@@ -16,7 +16,6 @@ next writer cuts off and readers ignore; fewer lines than the header tells of ar
 there is changed by writing generation G + 1 beside G and then replacing `meta.json`.
 """
 
-import json
 import os
 import warnings
 from collections.abc import Iterator
@@ -32,6 +31,7 @@ from jaxtyping import Bool
 from diptych.encoder import Identity
 from diptych.errors import ConfigError, DamageWarning, DataError
 from diptych.search.columns import read_table
+from diptych.search.entries import read_entries
 from diptych.search.meta import (
     FORMAT,
     IndexMeta,
@@ -194,16 +194,10 @@ class Store:
             )
             return None
 
-    def lines(self) -> Iterator[dict[str, Any]]:
-        """What each line says, paths as they are written; empty: the line is damaged."""
-        start = 0
-        for end in self._ends.tolist():
-            try:
-                values = json.loads(self._text[start:end].tobytes())
-            except (ValueError, RecursionError):
-                values = {}
-            yield values if isinstance(values, dict) else {}
-            start = end
+    @cached_property
+    def entries(self) -> Any:
+        """What the lines say, as columns (`search/entries.py`)."""
+        return read_entries(self._text, self._ends.tolist())
 
     @property
     def is_current(self) -> bool:
