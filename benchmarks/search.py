@@ -1,12 +1,14 @@
 """Exact search of 1,000,000 vectors of width 512 by 100 texts' and by 1, and 20 one by one; beside
 torch in float32, faiss's flat index and usearch's exact search, with the recall of the approximate
-indexes of both.
+indexes of both. Then near duplicates of 30,000 beside faiss's range search, and the columns of a
+million pictures, which filters ask, beside Python's own reading of the lines.
 
 The vectors are like those of CLIP: a cone of pictures in clusters, and texts in another cone, far
 from all of them. `DIPTYCH_VECTORS=200000` takes fewer. Rows of approximate indexes, which are
 not exact, are in `ratio` slower or faster and say their recall in `check`.
 """
 
+import json
 import os
 import time
 from collections.abc import Callable, Iterator
@@ -20,10 +22,14 @@ from torch.nn.functional import normalize
 
 from benchmarks.compare import Row, seconds
 from diptych.search import nearest
+from diptych.search.connected import Connecting
+from diptych.search.entries import absolute, read_entries, written
 from diptych.search.scan import in_half
 
 COUNT = int(os.environ.get("DIPTYCH_VECTORS", "1000000"))
 WIDTH, QUERIES, TOP, TILE = 512, 100, 10, 65536
+NEAR, THRESHOLD = 30_000, 0.97
+"""Vectors of which all pairs are compared, and what makes two near duplicates."""
 FEW = 100_000
 """Vectors of the approximate indexes, which take minutes to build."""
 
@@ -84,7 +90,56 @@ def rows() -> Iterator[Row]:
         rounds=3,
     )
     yield Row(name="20 queries at once beside one by one", unit="s", ours=mine, theirs=other)
+    yield from _near(pictures[:NEAR].clone())
+    yield from _columns()
     yield from _approximate(texts, pictures[:FEW])
+
+
+def _near(pictures: Tensor) -> Iterator[Row]:
+    """Every hundredth picture is nearly the one before it."""
+    noise = torch.randn(pictures[1::100].shape, generator=torch.Generator().manual_seed(1))
+    pictures[1::100] = normalize(pictures[0::100] + 0.003 * noise, dim=1)
+    if not find_spec("faiss"):
+        return
+    import faiss
+
+    faiss.omp_set_num_threads(torch.get_num_threads())
+    flat = faiss.IndexFlatIP(WIDTH)
+    flat.add(pictures.numpy())
+
+    def ours() -> int:
+        near = Connecting(pictures, torch.arange(len(pictures)), THRESHOLD)
+        for _ in near.blocks():
+            pass
+        return len(pictures) - len(set(near.labels.tolist()))
+
+    def theirs() -> int:
+        """Pairs, from which groups would still have to be made."""
+        limits, _, _ = flat.range_search(pictures.numpy(), THRESHOLD)
+        return (int(limits[-1]) - len(pictures)) // 2
+
+    mine, other = seconds(ours, theirs, rounds=1)
+    name = f"near duplicates of {len(pictures):,} beside faiss range_search"
+    check = f"{ours()} joined; {theirs()} pairs of theirs"
+    yield Row(name=name, unit="s", ours=mine, theirs=other, check=check)
+
+
+def _columns() -> Iterator[Row]:
+    lines = [
+        b'{"path": "photos/%03d/%07d.jpg", "size": %d, "mtime_ns": %d, "digest": "%032x"}\n'
+        % (row % 100, row, row, 1_700_000_000_000_000_000 + row * 10**11, row)
+        for row in range(COUNT)
+    ]
+    text = np.frombuffer(b"".join(lines), np.uint8)
+    ends = np.cumsum(list(map(len, lines))).tolist()
+
+    def ours() -> object:
+        entries = read_entries(text, ends)
+        return absolute(entries["path"], "/home/me"), written(entries)
+
+    mine, other = seconds(ours, lambda: list(map(json.loads, lines)), rounds=1)
+    name = f"paths and dates of {COUNT:,} pictures beside json"
+    yield Row(name=name, unit="s", ours=mine, theirs=other)
 
 
 def _peers(texts: Tensor, pictures: Tensor) -> Iterator[tuple[str, Callable[[], object]]]:

@@ -30,11 +30,13 @@ def components(vectors: torch.Tensor, threshold: float) -> list[set[str]]:
 
 @pytest.mark.parametrize("kind", ["float32", "float16"])
 @pytest.mark.parametrize("threshold", [0.6, 0.9, 0.999])
+@pytest.mark.parametrize("share", [1, 10**9])
 def test_groups_are_the_connected_components_of_exact_cosines(
-    tmp_path, monkeypatch, kind, threshold
+    tmp_path, monkeypatch, kind, threshold, share
 ):
-    for name, size in (("_BLOCK", 16), ("_TILE", 24)):
-        monkeypatch.setattr(sys.modules["diptych.search.duplicates"], name, size)
+    sizes = {"_BLOCK": 16, "_TILE": 24, "_ROWS": 25, "_PENDING": 3, "_SHARE": share}
+    for name, size in sizes.items():
+        monkeypatch.setattr(sys.modules["diptych.search.connected"], name, size)
     vectors = random(60, 6)
     vectors[40:50] = vectors[:10]
     vectors[50:] = normalize(vectors[10:20] + 0.05 * random(70, 6)[60:], dim=1)

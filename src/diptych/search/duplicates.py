@@ -1,22 +1,19 @@
 """Pictures that an index has several times, wholly or nearly alike."""
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float, Int
-from torch import Tensor
+from jaxtyping import Int
 
 from diptych.encoder.progress import track
+from diptych.search.connected import Connecting
 from diptych.search.filters import Where
 from diptych.search.index import Index
 from diptych.search.pictures import Picture
-from diptych.similarity import FastProducts, exact_matrix, exact_pairs
-
-_BLOCK, _TILE = 1024, 4096
-"""Rows that are compared with so many others at a time."""
+from diptych.similarity import exact_matrix
 
 
 @dataclass(frozen=True)
@@ -24,6 +21,8 @@ class Duplicate:
     """One of a group that isn't the one to keep."""
 
     picture: Picture
+    row: int
+    """Of the picture in the index."""
     score: float
     """Cosine with the one to keep. It may lie below the threshold: then both are near others."""
     is_copy: bool
@@ -36,6 +35,8 @@ class Group:
 
     kept: Picture
     """The one with the most pixels; of those the most bytes; of those the first in the index."""
+    row: int
+    """Of that."""
     others: tuple[Duplicate, ...]
     """Copies first, then by how near they are."""
 
@@ -52,8 +53,7 @@ def duplicates(
     `copies` of those with the same bytes, in the order of the index. Nothing is approximated, and
     nothing is changed or deleted.
 
-    All pairs are compared: 100,000 pictures take as long as 100,000 searches in one pass. Memory
-    holds one tile of scores.
+    All pairs are compared (`search/connected.py`): the time grows with the square of the pictures.
 
     >>> import tempfile
     >>> from PIL import Image
@@ -67,15 +67,33 @@ def duplicates(
     >>> group.kept.path.endswith("a.png"), group.others[0].is_copy
     (True, True)
     """
+    found = grouped(index, threshold, copies=copies, where=where, progress=progress)
+    return [group_of(index, rows) for rows in found]
+
+
+def grouped(
+    index: Index,
+    threshold: float = 0.97,
+    *,
+    copies: bool = False,
+    where: Where | None = None,
+    progress: bool = False,
+    on_progress: Callable[[int, int], object] = lambda done, total: None,
+) -> list[list[int]]:
+    """The rows of each group; `on_progress` hears how many of how many pictures are compared."""
     rows = torch.from_numpy(np.flatnonzero(index.among(where)))
     if copies:
         labels = _with_same_bytes(index, rows.tolist())
     else:
-        labels = _connected(index.vectors, rows, threshold, progress)
+        near = Connecting(index.vectors, rows, threshold)
+        blocks = ((block, None) for block in near.blocks())
+        for block, _ in track(blocks, "pictures", len(rows)) if progress else blocks:
+            on_progress(block.stop, len(rows))
+        labels = near.labels
     members = defaultdict[int, list[int]](list)
     for label, row in zip(labels.tolist(), rows.tolist(), strict=True):
         members[label].append(row)
-    return [_group(index, some) for some in members.values() if len(some) > 1]
+    return [some for some in members.values() if len(some) > 1]
 
 
 def _with_same_bytes(index: Index, rows: Sequence[int]) -> Int[np.ndarray, " rows"]:
@@ -85,50 +103,8 @@ def _with_same_bytes(index: Index, rows: Sequence[int]) -> Int[np.ndarray, " row
     return np.array([numbers.setdefault(each, len(numbers)) for each in digests], np.int64)
 
 
-def _connected(
-    vectors: Float[Tensor, "all width"], rows: Int[Tensor, " rows"], threshold: float, shown: bool
-) -> Int[np.ndarray, " rows"]:
-    """For each of the rows the number of its group."""
-    labels = np.arange(len(rows))
-    blocks = ((range(at, min(at + _BLOCK, len(rows))), None) for at in range(0, len(rows), _BLOCK))
-    for block, _ in track(blocks, "pictures", len(rows)) if shown else blocks:
-        queries = vectors[rows[block.start : block.stop]].float()
-        fast = FastProducts(queries)
-        lowest = fast.rounded(threshold - fast.error)[:, None]
-        highest = fast.rounded(threshold + fast.error)[:, None]
-        for start in range(block.start, len(rows), _TILE):
-            tile = vectors[rows[start : start + _TILE]]
-            scores = fast(tile)
-            near = _apart(scores >= lowest, labels, block.start, start)
-            sure = (scores > highest).numpy()[near]
-            left, right = (torch.from_numpy(places[~sure]) for places in near)
-            sure[~sure] = (exact_pairs(queries, left, tile, right) >= threshold).numpy()
-            if sure.any():
-                labels = _joined(labels, near[0][sure] + block.start, near[1][sure] + start)
-    return labels
-
-
-def _apart(
-    near: Bool[Tensor, "block tile"], labels: np.ndarray, first: int, start: int
-) -> tuple[np.ndarray, np.ndarray]:
-    """The pairs of which it isn't known yet that they belong together."""
-    left, right = near.numpy().nonzero()
-    apart = labels[left + first] != labels[right + start]
-    return left[apart], right[apart]
-
-
-def _joined(labels: np.ndarray, left: np.ndarray, right: np.ndarray) -> np.ndarray:
-    """The labels when these pairs belong together, too."""
-    from scipy.sparse import coo_array
-    from scipy.sparse.csgraph import connected_components
-
-    size = len(labels)
-    pairs = labels[left], labels[right]
-    graph = coo_array((np.ones(len(left), bool), pairs), shape=(size, size))
-    return connected_components(graph, directed=False)[1][labels]
-
-
-def _group(index: Index, rows: list[int]) -> Group:
+def group_of(index: Index, rows: Sequence[int]) -> Group:
+    """Which of these rows to keep, and the others."""
     pictures = {row: index.picture(row) for row in rows}
 
     def worth(row: int) -> tuple[int, int]:
@@ -143,7 +119,7 @@ def _group(index: Index, rows: list[int]) -> Group:
         if row != best:
             digest = pictures[row].digest
             score = float(exact_matrix(index.vectors[[best]], index.vectors[[row]]))
-            others.append(Duplicate(pictures[row], score, bool(digest) and digest in seen))
+            others.append(Duplicate(pictures[row], row, score, bool(digest) and digest in seen))
             seen.add(digest)
     others.sort(key=lambda other: (not other.is_copy, -other.score))
-    return Group(pictures[best], tuple(others))
+    return Group(pictures[best], best, tuple(others))
