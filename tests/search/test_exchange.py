@@ -71,6 +71,41 @@ def test_texts(tmp_path):
     assert table["caption"].to_pylist() == ["a cat", "a dog"]
 
 
+def test_an_index_of_faiss_comes_back(tmp_path, index):
+    faiss = pytest.importorskip("faiss")
+    export(index, tmp_path / "out", "faiss")
+    assert import_index(tmp_path / "y.index", tmp_path / "out", tiny.encoder()) == 12
+    again = Index.open(tmp_path / "y.index")
+    assert named(again) == named(index)
+    torch.testing.assert_close(again.vectors, index.vectors)
+    flat = faiss.read_index(str(tmp_path / "out" / "image.index"))
+    rounded = faiss.IndexScalarQuantizer(128, faiss.ScalarQuantizer.QT_8bit)
+    rounded.train(flat.reconstruct_n(0, 12))
+    rounded.add(flat.reconstruct_n(0, 12))
+    for broken, said in ((rounded, "quantised vectors"), (faiss.IndexFlatIP(128), "tells of 12")):
+        faiss.write_index(broken, str(tmp_path / "out" / "image.index"))
+        with pytest.raises(DataError, match=said):
+            import_index(tmp_path / "z.index", tmp_path / "out", tiny.encoder())
+    (tmp_path / "out" / "image.index").write_bytes(b"x" * 100)
+    with pytest.raises(DataError, match="image.index can't be read"):
+        import_index(tmp_path / "z.index", tmp_path / "out", tiny.encoder())
+
+
+def test_texts_come_back(tmp_path):
+    (tmp_path / "a.txt").write_text("a cat\na dog\n")
+    update_texts(tmp_path / "t.index", tmp_path / "a.txt", tiny.encoder())
+    export(Index.open(tmp_path / "t.index"), tmp_path / "out")
+    assert import_index(tmp_path / "y.index", tmp_path / "out", tiny.encoder()) == 2
+    again = Index.open(tmp_path / "y.index", tiny.encoder())
+    assert again.holds == "texts"
+    assert again.search_text("a dog")[0].picture.text == "a dog"
+    (tmp_path / "b.txt").write_text("a cow\n")
+    update_texts(tmp_path / "y.index", tmp_path / "b.txt", tiny.encoder())
+    assert len(Index.open(tmp_path / "y.index")) == 3
+    with pytest.raises(ConfigError, match="tiny 1 didn't make the vectors of"):
+        import_index(tmp_path / "z.index", tmp_path / "out", tiny.encoder(1))
+
+
 def as_clip_retrieval(index: Index, folder, parts=((0, 7), (7, 12))) -> None:
     """float16, numbers with zeros before them, JSON in a column."""
     (folder / "img_emb").mkdir(parents=True)

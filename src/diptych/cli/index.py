@@ -38,7 +38,8 @@ class Export:
 
 @dataclass(frozen=True, kw_only=True)
 class Import(Compute):
-    """Make an index of a folder that clip-retrieval wrote (img_emb/*.npy, metadata/*.parquet).
+    """Make an index of a folder that clip-retrieval wrote: embeddings (img_emb/*.npy,
+    text_emb/*.npy, metadata/*.parquet), or an index (image.index, metadata/*.parquet).
 
     diptych index import ViT-B-32.pt embeddings/ --out photos.index
 
@@ -51,6 +52,8 @@ class Import(Compute):
     """What clip-retrieval wrote."""
     out: Annotated[str, arg(metavar="X.index")]
     """The new index."""
+    texts: bool = False
+    """An index of the texts; without, of the pictures, if there are any."""
 
 
 def run(arguments: Sequence[str]) -> None:
@@ -77,8 +80,10 @@ def _export(options: Export) -> None:
 
 def _import(options: Import) -> None:
     check_writable(options.out, "--out")
+    from diptych.search import Index
     from diptych.search.imported import import_index
 
     encoder = options.load(options.model)
-    count = import_index(options.out, options.source, encoder)
-    say(f"{options.out}: {count:,} pictures")
+    holds = "texts" if options.texts else None
+    count = import_index(options.out, options.source, encoder, holds)
+    say(f"{options.out}: {count:,} {Index.open(options.out).holds}")

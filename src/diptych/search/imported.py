@@ -1,7 +1,6 @@
-"""Indexes from clip-retrieval's folders: img_emb/img_emb_*.npy, metadata/metadata_*.parquet."""
+"""Indexes from clip-retrieval's folders (`search/clip_retrieval.py`)."""
 
 import os
-import re
 import warnings
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -13,33 +12,37 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from diptych.arrays import map_npy
-from diptych.bounded import parse_json
 from diptych.encoder import Encoder
 from diptych.errors import ConfigError, DataError, DataWarning, ImageError
 from diptych.search import meta, writer
-from diptych.search.columns import clean, column_of, plain, read_table, stacked
-from diptych.search.pictures import Picture
+from diptych.search.clip_retrieval import Holds, held, read_parts
+from diptych.search.columns import stacked
+from diptych.search.pictures import Picture, digest
 
 _ROWS = 65536
-_PATH = "image_path"
+_PATH, _TEXT = "image_path", "caption"
 _TRIED, _ALIKE = 8, 0.95
 """Pictures by which is seen whose vectors they are, and their cosine at least: half precision and
 other decoders move them by less."""
 
 
 def import_index(
-    folder: str | os.PathLike[str], source: str | os.PathLike[str], encoder: Encoder
+    folder: str | os.PathLike[str],
+    source: str | os.PathLike[str],
+    encoder: Encoder,
+    holds: Holds | None = None,
 ) -> int:
     """Make the new index `folder` of what clip-retrieval wrote in `source`, and say how many
-    pictures it has. All columns of the metadata are kept; vectors without a direction are left out.
+    vectors it has; `holds`: of its pictures or of its texts, by default of pictures, if it has any.
+    All columns of the metadata are kept; vectors without a direction are left out.
 
-    The vectors must be `encoder`'s: that is seen by pictures that are there, and where none is, a
-    DataWarning says so. An import that ends early leaves no index. Raises DataError for files that
-    can't be read or don't belong together, ConfigError for vectors of another model, and where
-    `folder` is an index.
+    The vectors must be `encoder`'s: that is seen by texts, or pictures that are there, and where
+    none is, a DataWarning says so. An import that ends early leaves no index. Raises DataError for
+    files that can't be read or don't belong together, ConfigError for vectors of another model, and
+    where `folder` is an index.
     """
-    parts = _parts(Path(source))
+    holds = holds or held(Path(source))
+    parts = read_parts(Path(source), holds)
     _refuse_existing(folder)
     for vectors, _ in parts:
         if vectors.shape[1] != encoder.width:
@@ -47,11 +50,14 @@ def import_index(
                 f"{source} holds vectors of {vectors.shape[1]} numbers, and those of "
                 f"{encoder.name} have {encoder.width}"
             )
-    entries = [_pictures(Path(source), table) for _, table in parts]
+    entries = [_entries(Path(source), table, holds) for _, table in parts]
     _check_model(source, [vectors for vectors, _ in parts], entries, encoder)
     half = all(vectors.dtype == np.float16 for vectors, _ in parts)
     about = meta.IndexMeta(
-        model=encoder.identity, width=encoder.width, vectors="float16" if half else "float32"
+        model=encoder.identity,
+        width=encoder.width,
+        vectors="float16" if half else "float32",
+        holds=holds,
     )
     sound = [_sound(vectors) for vectors, _ in parts]
     known = [_known(table, rows) for (_, table), rows in zip(parts, sound, strict=True)]
@@ -99,56 +105,31 @@ def _units(vectors: Float[Tensor, "rows width"]) -> Float[Tensor, "rows width"]:
     return torch.where(off < 1e-6, vectors, normalize(vectors, dim=1))
 
 
-def _parts(source: Path) -> list[tuple[np.ndarray, Any]]:
-    """Vectors and metadata, part by part."""
-    files = sorted(source.glob("img_emb/img_emb_*.npy"), key=_number)
-    if not files:
-        raise DataError(f"{source} isn't clip-retrieval's: it has no img_emb/img_emb_0.npy")
-    tables = {_number(path): path for path in source.glob("metadata/metadata_*.parquet")}
-    found = list[tuple[np.ndarray, Any]]()
-    for file in files:
-        try:
-            vectors = map_npy(file)
-        except (OSError, ValueError) as error:
-            raise DataError(f"{file} can't be read: {error}") from None
-        if vectors.ndim != 2 or vectors.dtype.kind != "f":
-            raise DataError(f"{file} holds {list(vectors.shape)} of {vectors.dtype}, no vectors")
-        if _number(file) not in tables:
-            raise DataError(f"{file} has no metadata/metadata_{_number(file)}.parquet beside it")
-        table = _columns(read_table(tables[_number(file)]))
-        if len(table) != len(vectors):
-            raise DataError(
-                f"{file} holds {len(vectors):,} vectors, and {tables[_number(file)]} tells of "
-                f"{len(table):,} pictures"
+def _entries(source: Path, table: Any, holds: Holds) -> list[Picture]:
+    if holds == "pictures":
+        return _pictures(source, table)
+    if _TEXT not in table.column_names:
+        raise DataError(f"the metadata of {source} has no texts, which are in a column {_TEXT}")
+    return _texts(os.path.abspath(source), table[_TEXT].to_pylist())
+
+
+def _texts(file: str, texts: Sequence[object]) -> list[Picture]:
+    """As those of a table's texts."""
+    found = list[Picture]()
+    for number, text in enumerate(map(str, texts), 1):
+        data = text.encode()
+        found.append(
+            Picture(
+                path=f"{file}#{number}",
+                size=len(data),
+                mtime_ns=0,
+                shard=file,
+                length=len(data),
+                digest=digest(data),
+                text=text,
             )
-        found.append((vectors, table))
+        )
     return found
-
-
-def _number(path: Path) -> int:
-    digits = re.search(r"(\d+)$", path.stem)
-    return int(digits[1]) if digits else -1
-
-
-def _columns(table: Any) -> Any:
-    """What is known, with the values of the JSON that the column `metadata` holds."""
-    table = plain(table)
-    if "metadata" not in table.column_names:
-        return table
-    rows = [_values(text) for text in table["metadata"].to_pylist()]
-    table = table.drop_columns(["metadata"])
-    for name in list(dict.fromkeys(name for row in rows for name in row))[:256]:
-        if name not in table.column_names:
-            table = table.append_column(clean(name), column_of([row.get(name) for row in rows]))
-    return table
-
-
-def _values(text: object) -> dict[str, object]:
-    try:
-        found = parse_json(text) if isinstance(text, str) else None
-    except ValueError:
-        return {}
-    return found if isinstance(found, dict) else {}
 
 
 def _pictures(source: Path, table: Any) -> list[Picture]:
@@ -172,12 +153,12 @@ def _pictures(source: Path, table: Any) -> list[Picture]:
 def _check_model(
     source: Any, vectors: Sequence[np.ndarray], entries: Sequence[list[Picture]], encoder: Encoder
 ) -> None:
-    """Raises ConfigError if pictures that are there have other vectors."""
+    """Raises ConfigError if texts, or pictures that are there, have other vectors."""
     scores = list[float]()
     for part, pictures in zip(vectors, entries, strict=True):
         for row in [row for row, picture in enumerate(pictures) if picture.size][:_TRIED]:
             try:
-                expected = encoder.embed_images(Path(pictures[row].path))[0]
+                expected = _vector(pictures[row], encoder)
             except ImageError:
                 continue
             told = torch.from_numpy(part[row].astype(np.float32))
@@ -194,5 +175,11 @@ def _check_model(
     elif np.median(scores) < _ALIKE:
         raise ConfigError(
             f"{encoder.name} didn't make the vectors of {source}: their cosine with its own of "
-            f"{len(scores)} pictures is {np.median(scores):.3f}; name the model that did"
+            f"{len(scores)} of them is {np.median(scores):.3f}; name the model that did"
         )
+
+
+def _vector(entry: Picture, encoder: Encoder) -> Float[Tensor, " width"]:
+    if entry.text:
+        return encoder.embed_texts([entry.text])[0]
+    return encoder.embed_images(Path(entry.path))[0]
