@@ -5,6 +5,7 @@ import json
 import os
 import re
 import shutil
+import time
 
 import pytest
 from PIL import Image
@@ -13,7 +14,17 @@ from torch.nn.functional import normalize
 from diptych.app import App, asked
 from diptych.app.api import ENDPOINTS
 from diptych.errors import ConfigError
-from diptych.search import Index, Picture, Query, Where, meta, update, update_texts, writer
+from diptych.search import (
+    Index,
+    Picture,
+    Query,
+    Where,
+    duplicates,
+    meta,
+    update,
+    update_texts,
+    writer,
+)
 from tests import tiny
 from tests.app.served import app_of, client_of, found
 
@@ -70,6 +81,51 @@ def test_pictures_and_uploads_are_added_and_subtracted(client, kept_index):
     assert names(found(client, terms=terms)) == [hit.path for hit in expected]
     small = client.get(f"/api/uploads/{upload}/thumbnail")
     assert Image.open(io.BytesIO(small.content)).size == (40, 30)
+
+
+def doubles(client, **asked) -> dict:
+    """Once they are found."""
+    for _ in range(600):
+        answer = client.post("/api/duplicates", json=asked)
+        if answer.status_code != 202:
+            assert answer.status_code == 200, answer.text
+            return answer.json()
+        assert answer.json()["done"] <= answer.json()["pictures"]
+        time.sleep(0.05)
+    raise AssertionError("no near duplicates")
+
+
+def test_near_duplicates_of_the_whole_index(client, kept_index):
+    expected = sorted(
+        duplicates(Index.open(kept_index)), key=lambda group: len(group.others), reverse=True
+    )
+    assert len(expected) > 1
+    whole = doubles(client)
+    assert (whole["total"], whole["next"]) == (len(expected), None)
+    assert whole["alike"] == sum(len(group.others) for group in expected)
+    for group, shown in zip(expected, whole["groups"], strict=True):
+        kept, *others = shown["hits"]
+        assert shown["size"] == 1 + len(others)
+        assert (kept["path"], kept["score"]) == (group.kept.path, None)
+        assert [hit["path"] for hit in others] == [other.picture.path for other in group.others]
+        assert others[0]["score"] == pytest.approx(group.others[0].score, abs=1e-4)
+    first = doubles(client, limit=1)
+    assert (first["groups"], first["next"]) == (whole["groups"][:1], 1)
+    assert doubles(client, limit=1, offset=1)["groups"] == whole["groups"][1:2]
+    assert client.post("/api/duplicates", json={"limit": 0}).status_code == 400
+
+
+def test_near_duplicates_are_those_of_the_index_that_is_open(index):
+    app = app_of(index)
+    client = client_of(app)
+    before = doubles(client)
+    shutil.copy(index.parent / "photos" / "red" / "0.png", index.parent / "photos" / "copy.png")
+    update(index, index.parent / "photos", tiny.encoder())
+    app.library.reopen()
+    after = doubles(client)
+    assert after["version"] == before["version"] + 1
+    assert after["alike"] == before["alike"] + 1
+    assert any(hit["copy"] for group in after["groups"] for hit in group["hits"])
 
 
 def test_a_threshold_ends_the_answer(client):

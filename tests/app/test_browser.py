@@ -105,6 +105,28 @@ def sees(page) -> list[str]:
     return page.locator(".tile .open").evaluate_all("each => each.map(one => one.title)")
 
 
+def test_near_duplicates_of_all_pictures_by_keys(visit):
+    page = visit(**DESK)
+    page.locator("body").press("Escape")
+    page.evaluate("document.activeElement.blur()")
+    page.keyboard.press("d")
+    expect(page.locator("#said")).to_contain_text("of near duplicates, the largest first")
+    assert page.url.endswith("#d=1")
+    first = page.locator(".tile.first").first
+    expect(first.locator(".alike")).to_contain_text("×")
+    first.locator(".open").focus()
+    page.keyboard.press("ArrowRight")
+    expect(page.locator(".tile .open").nth(1)).to_be_focused()
+    page.keyboard.press("Enter")
+    expect(page.locator("#detail")).to_be_visible()
+    page.keyboard.press("Escape")
+    page.reload()
+    expect(page.locator("#said")).to_contain_text("of near duplicates")
+    page.fill("#text", "green")
+    expect(page.locator("#said")).to_contain_text("compared")
+    expect(page.locator(".tile.first")).to_have_count(0)
+
+
 def test_typing_finds_while_one_types_and_the_address_remembers(visit, address):
     page = visit(**DESK)
     assert page.url == address.partition("?")[0]

@@ -18,12 +18,14 @@ from torch import Tensor
 
 from diptych.app.asked import (
     MAX_UPLOAD,
+    DuplicatesAsked,
     LabelsAsked,
     SearchAsked,
     TermAsked,
     read_body,
     read_json,
 )
+from diptych.app.doubles import Doubles
 from diptych.app.library import Library, Shelf
 from diptych.app.model import Model, Recent
 from diptych.app.pictures import LARGE, SMALL, Gone, Pictures, heat, shrunk, square
@@ -54,9 +56,16 @@ class Answers:
     neither.
     """
 
-    def __init__(self, library: Library, model: Model, pictures: Pictures, updating: Updating):
+    def __init__(
+        self,
+        library: Library,
+        model: Model,
+        pictures: Pictures,
+        updating: Updating,
+        doubles: Doubles,
+    ):
         self._library, self._model = library, model
-        self._pictures, self._updating = pictures, updating
+        self._pictures, self._updating, self._doubles = pictures, updating, doubles
         self._uploads = Recent[str, Upload](_UPLOADS)
         self._seen = Recent[str, Tensor](_SEEN)
         self._maps = Recent[tuple[str, str], Tensor](_MAPS)
@@ -153,6 +162,14 @@ class Answers:
         if found is None:
             raise Gone("the dropped picture isn't kept any more: drop it again")
         return found
+
+    async def duplicates(self, request: Request) -> Response:
+        """Groups of near duplicates of the whole index, the largest first; or how far the search
+        for them is."""
+        asked, looking = await read_json(request, DuplicatesAsked), self._doubles.looking()
+        describe = partial(self._describe, looking.shelf)
+        found = await self._read(lambda: looking.page(asked.offset, asked.limit, describe))
+        return JSONResponse(found, 200 if "groups" in found else 202)
 
     def _described(
         self, shelf: Shelf, hits: list[tuple[int, float | None, int]]

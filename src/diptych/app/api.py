@@ -88,6 +88,24 @@ ENDPOINTS = (
         "offset of the next page; null: there is none), milliseconds",
     ),
     Endpoint(
+        method="POST",
+        path="/api/duplicates",
+        answer=Answers.duplicates,
+        what="Groups of pictures that are nearly the same (the status says from which score on), "
+        "directly or over others of the group; the largest first. They are looked for when they "
+        "are first asked for, which takes a while: until then the answer is 202, and says how far "
+        "it is.",
+        asks={
+            "offset": "how many groups to pass over",
+            "limit": "how many to give, 100 at most",
+        },
+        example={"limit": 10},
+        gives="version, pictures, done (how many are compared); then total (groups), alike "
+        "(pictures that could go), next, and groups: size, hits (the first hundred; the one to "
+        "keep first; as those of a search, with score: the cosine with the one to keep, copy: "
+        "whether it is the same byte for byte)",
+    ),
+    Endpoint(
         method="GET",
         path=_PICTURE,
         answer=Answers.picture,

@@ -72,6 +72,14 @@ class SearchAsked(Ranged):
 
 
 @dataclass(frozen=True, kw_only=True)
+class DuplicatesAsked(Ranged):
+    """A page of the groups of near duplicates."""
+
+    offset: Count = 0
+    limit: Annotated[int, Range(1, 100)] = 20
+
+
+@dataclass(frozen=True, kw_only=True)
 class LabelsAsked(Ranged):
     """Names for a picture of the index, or an uploaded one."""
 

@@ -12,6 +12,7 @@ import uvicorn
 
 from diptych.app.answers import Answers
 from diptych.app.build import build
+from diptych.app.doubles import Doubles
 from diptych.app.guard import Door
 from diptych.app.library import Library
 from diptych.app.model import Model
@@ -47,7 +48,8 @@ class App:
         room = BoundedFolder(kept, kept_bytes, "choose another --cache")
         pictures = Pictures(lambda: self.library.shelf.places, room)
         self.updating = Updating(self.library, encoder)
-        self.answers = Answers(self.library, Model(encoder), pictures, self.updating)
+        self.doubles = Doubles(self.library)
+        self.answers = Answers(self.library, Model(encoder), pictures, self.updating, self.doubles)
 
     def serve(
         self, door: Door, listener: socket.socket, stop: threading.Event | None = None
@@ -81,6 +83,7 @@ class App:
         finally:
             stop.set()
             server.should_exit = True
+            self.doubles.stop()
             self.updating.stop(wait=_WAIT)
             work.join(_WAIT)
 

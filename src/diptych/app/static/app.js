@@ -11,16 +11,21 @@ import { Index, notice } from "./updating.js";
 const PAUSE = 120; // milliseconds without a letter after which is searched
 const PAGE = 60;
 
+const WAIT = 500; // milliseconds between two looks how far the search for near duplicates is
+
 let timer, running, next = null, loading = false;
+let ofAll = false; // whether the near duplicates of the whole index are shown
 
 const query = new Query((settled) => {
   clearTimeout(timer);
+  ofAll = false;
   if (settled) search(true);
   else timer = setTimeout(search, PAUSE);
 });
 
 const filters = new Filters(() => {
   clearTimeout(timer);
+  ofAll = false;
   timer = setTimeout(search, PAUSE);
 });
 const grid = new Grid({ open: (place) => detail.open(place), sign, doubles, more });
@@ -39,7 +44,20 @@ function doubles(hit) {
   query.only({ picture: hit.id, weight: 1, label: hit.name });
 }
 
-const asked = (offset) => ({ ...query.asked, ...filters.asked, offset, limit: PAGE });
+/** A page of what is looked for; null: it isn't asked for any more. */
+async function page(offset, signal) {
+  if (!ofAll) return ask("/api/search", { ...query.asked, ...filters.asked, offset, limit: PAGE }, signal);
+  for (;;) {
+    const found = await ask("/api/duplicates", { offset, limit: PAGE / 3 }, signal);
+    if (found.groups) return { ...found, hits: found.groups.flatMap(grouped) };
+    say(`Comparing all pictures: ${found.done.toLocaleString("en")} of ${count(found.pictures, "picture")} …`);
+    await new Promise((resolve) => setTimeout(resolve, WAIT));
+    signal.throwIfAborted();
+  }
+}
+
+/** A group's pictures; the first one begins a row, and says how many there are. */
+const grouped = ({ size, hits }) => hits.map((hit, place) => (place ? hit : { ...hit, first: true, alike: size - 1 }));
 
 /** The first page of what is looked for; answers to what was typed before are dropped. */
 async function search(settled = false) {
@@ -49,14 +67,14 @@ async function search(settled = false) {
   const mine = (running = new AbortController());
   loading = true;
   try {
-    const found = await ask("/api/search", asked(0), mine.signal);
+    const found = await page(0, mine.signal);
     if (mine !== running || !found) return;
     next = found.next;
     grid.replace(found.hits, next === null);
     window.scrollTo(0, 0);
     say(summary(found));
     remember(false);
-    query.read(found.typed);
+    if (!ofAll) query.read(found.typed);
   } catch (error) {
     if (error.name !== "AbortError") say(error.message, true);
   } finally {
@@ -67,6 +85,7 @@ async function search(settled = false) {
 /** The address of the page says what is looked for; each settled query is a step to go back to. */
 function remember(isStep) {
   const kept = query.kept;
+  if (ofAll) kept.append("d", "1");
   if (Object.keys(filters.values).length) kept.append("f", JSON.stringify(filters.values));
   const address = String(kept) ? `#${kept}` : location.pathname;
   if (address === (location.hash || location.pathname)) return;
@@ -79,7 +98,7 @@ async function more() {
   loading = true;
   const mine = running;
   try {
-    const found = await ask("/api/search", asked(next), mine.signal);
+    const found = await page(next, mine.signal);
     if (mine !== running || !found) return;
     next = found.next;
     grid.append(found.hits, next === null);
@@ -91,12 +110,20 @@ async function more() {
 }
 
 function summary(found) {
+  $("twins").setAttribute("aria-pressed", String(ofAll));
+  if (ofAll) return doublesSaid(found);
   if (!found.total) return "No picture is as the filters say.";
   if (query.isEmpty) return `${count(found.total, "picture")}, in the order of the index.`;
   if (!found.hits.length) return "No picture reaches the score that the filters ask for.";
   const best = score(found.hits[0].score), typical = score(found.typical);
   const remark = found.remark && ` ${sentence(found.remark)}.`;
   return `${count(found.total, "picture")} compared in ${found.milliseconds.toFixed(0)} ms; best score ${best}, typical ${typical}.${remark}`;
+}
+
+function doublesSaid(found) {
+  if (!found.total) return `No two pictures have a score of ${index.alike} or more.`;
+  const groups = count(found.total, "group"), others = count(found.alike, "picture");
+  return `${groups} of near duplicates, the largest first: beside the first of each, ${others}. Nothing is deleted.`;
 }
 
 function say(text, isError = false) {
@@ -153,6 +180,14 @@ $("file").addEventListener("change", () => {
 });
 
 // Buttons and keys.
+function twins() {
+  const shown = !ofAll;
+  query.clear();
+  filters.values = {};
+  ofAll = shown;
+  search(true);
+}
+$("twins").addEventListener("click", twins);
 $("theme").addEventListener("click", turn);
 $("help").addEventListener("click", () => $("keys").showModal());
 $("text").addEventListener("keydown", (event) => {
@@ -170,7 +205,7 @@ for (const dialog of document.querySelectorAll("dialog")) {
 addEventListener("keydown", (event) => {
   const typing = event.target.closest("input, textarea");
   if (typing || event.ctrlKey || event.metaKey || event.altKey || document.querySelector("dialog[open]")) return;
-  const does = { "/": () => $("text").focus(), f: () => filters.toggle(), u: () => index.open(), "?": () => $("keys").showModal() };
+  const does = { "/": () => $("text").focus(), f: () => filters.toggle(), u: () => index.open(), d: twins, "?": () => $("keys").showModal() };
   if (event.key in does) {
     event.preventDefault();
     does[event.key]();
@@ -179,6 +214,7 @@ addEventListener("keydown", (event) => {
 function recall() {
   const kept = new URLSearchParams(location.hash.slice(1));
   query.kept = kept;
+  ofAll = kept.get("d") === "1";
   try {
     filters.values = JSON.parse(kept.get("f") ?? "{}") ?? {};
   } catch {

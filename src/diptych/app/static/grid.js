@@ -84,8 +84,8 @@ export class Grid {
     minus.setAttribute("aria-label", `Less like ${hit.name}`);
     minus.addEventListener("click", () => this.sign(hit, -1));
     const caption = h("span", { className: "caption" }, h("span", {}, hit.name));
-    if (hit.score !== null) caption.append(h("b", {}, score(hit.score)));
-    const tile = h("li", { className: "tile" }, open, h("span", { className: "signs" }, plus, minus), caption);
+    if (hit.score !== null) caption.append(h("b", {}, hit.copy ? "copy" : score(hit.score)));
+    const tile = h("li", { className: hit.first ? "tile first" : "tile" }, open, h("span", { className: "signs" }, plus, minus), caption);
     if (hit.alike) tile.append(this.#alike(hit, reach));
     return tile;
   }
