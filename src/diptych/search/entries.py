@@ -102,15 +102,15 @@ def written(entries: Any) -> Any:
     known &= ~_lies_in_a_shard(entries).to_numpy()
     times = call_function("coalesce", [entries["mtime_ns"], pyarrow.scalar(0)]).to_numpy() // 10**9
     slots, slot = np.unique(times // _SLOT, return_inverse=True)
-    offsets = np.ma.masked_all(len(slots), np.int64)
+    offsets, known_slots = np.zeros(len(slots), np.int64), np.zeros(len(slots), bool)
     for place, start in enumerate((slots * _SLOT).tolist()):
         try:
             offsets[place] = (datetime.fromtimestamp(start) - _EPOCH).total_seconds() - start
         except (ValueError, OverflowError, OSError):  # no year that there is
             continue
-    there = offsets[slot]
-    unknown = ~known | np.ma.getmaskarray(there)
-    dates: Int[np.ndarray, " rows"] = times + there.filled(0)
+        known_slots[place] = True
+    dates: Int[np.ndarray, " rows"] = times + offsets[slot]
+    unknown = ~(known & known_slots[slot])
     return pyarrow.array(dates, pyarrow.timestamp("s"), mask=unknown)
 
 
