@@ -115,10 +115,10 @@ class _Sketches:
 
     def make(self, vectors: Float[Tensor, "some width"]) -> Float[Tensor, "some sketch"]:
         """In float32."""
-        rest = torch.linalg.vector_norm(vectors[:, self._rest], dim=1, keepdim=True)
+        rest = torch.linalg.vector_norm(vectors.index_select(1, self._rest), dim=1, keepdim=True)
         # Rounded up, so that the bound is one.
         rest *= 1 + len(self._rest) * torch.finfo(torch.float32).eps
-        return torch.cat([vectors[:, self._kept], rest], 1)
+        return torch.cat([vectors.index_select(1, self._kept), rest], 1)
 
     def of(self, rows: range) -> Float[Tensor, "some sketch"]:
         """As they are multiplied."""
