@@ -75,10 +75,15 @@ def test_photographs_are_taken_of_a_demo(tmp_path):
 
     demo(tmp_path / "demo", steps=2)
     screenshots.write(tmp_path / "demo", tmp_path / "pictures")
-    found = {path.stem: Image.open(path).size for path in (tmp_path / "pictures").iterdir()}
+    found = {path.stem: size_of(path) for path in (tmp_path / "pictures").iterdir()}
     assert sorted(found) == sorted(pictures.PHOTOGRAPHS)
     assert found["app"] == (1280, 760)
     assert found["app-phone"][0] == 585
+
+
+def size_of(path: Path) -> tuple[int, int]:
+    with Image.open(path) as picture:
+        return picture.size
 
 
 def test_a_page_of_a_verb_is_its_whole_help():
