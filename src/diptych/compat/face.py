@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from diptych.compat import intermediates
 from diptych.compat.blocks import Transformer
+from diptych.compat.hf_model import HFTextEncoder
 from diptych.compat.locks import check_norms_frozen
 from diptych.compat.names import (
     DECODER,
@@ -29,6 +30,7 @@ from diptych.compat.unwrapping import reshaped, unwrap
 from diptych.compat.vision import VisionTransformer
 from diptych.encoder.captions import limits_of, write_ids
 from diptych.errors import ConfigError
+from diptych.families.huggingface.model import HuggingFaceText
 from diptych.inputs import tokenizer_of
 from diptych.inputs.tokenizer import pad_rows
 from diptych.models import Clip, Tower
@@ -140,7 +142,9 @@ class OpenClipModel(Renamed):
         self.text_beside = native is not None and not prefix
         """Whether the text tower's parts stand beside `visual`."""
         if native is None or not self.text_beside:
-            self.text = native or OpenClipText(tower, config, prefix)
+            trunk = tower if isinstance(tower, HuggingFaceText) and prefix else None
+            named = None if trunk is None else HFTextEncoder.of(trunk, config.embed_dim)
+            self.text = native or named or OpenClipText(tower, config, prefix)
             return
         for name in PARTS:
             setattr(self, name, getattr(native, name))

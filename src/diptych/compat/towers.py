@@ -238,19 +238,8 @@ class OpenClipText(OpenClipTower):
         return super().forward(x)
 
     def lock(self, unlocked_layers: int = 0, freeze_layer_norm: bool = True) -> None:
-        """Freeze all but the last groups of layers. Of another library's tower the projection
-        behind it stays as it is, and so do its norms without `freeze_layer_norm`, as in
-        open_clip."""
-        if self._parameters_of("token_embedding."):
-            self._lock_groups(unlocked_layers)
-            return
-        norms: set[nn.Parameter] = set()
-        for module in () if freeze_layer_norm else self.tower.modules():
-            norms |= set(module.parameters()) if isinstance(module, nn.LayerNorm) else set()
-        inner = self._parameters_of("transformer.")
-        last = self.tower.layers - 1 if unlocked_layers else self.tower.layers
-        depths = [(parameter, self.tower.layer_of(name)) for name, parameter in inner]
-        lock_depths((each for each in depths if each[0] not in norms), last, unlocked_layers)
+        """Freeze all but the last groups of layers, whose norms are layers like others."""
+        self._lock_groups(unlocked_layers)
 
     def forward_intermediates(self, text: Tensor, **options: Any) -> dict[str, Any]:
         """Raises ConfigError: open_clip gives none of such a tower."""

@@ -5,6 +5,7 @@ from typing import Any, Protocol, runtime_checkable
 from torch import Tensor, nn
 
 from diptych.compat.blocks import PatchDropout
+from diptych.compat.hf_model import HFTextEncoder
 from diptych.compat.names import VISUAL, part_of, text_prefix
 from diptych.compat.native import tower_again
 from diptych.compat.text import PARTS
@@ -52,7 +53,7 @@ def unwrap(model: Face, table: Table) -> Clip:
 
 
 def _ours(model: Face, config: TowerConfig, part: Any, table: Table) -> Tower[Any]:
-    if isinstance(part, OpenClipTower):
+    if isinstance(part, OpenClipTower | HFTextEncoder):
         return part.tower
     tensors: dict[str, Tensor] = {} if part is None else part.state_dict(keep_vars=True)
     tower = tower_again(config, model.config.embed_dim, table, tensors, model.training)

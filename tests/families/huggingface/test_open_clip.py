@@ -249,8 +249,8 @@ def test_what_does_not_fit_is_said(trunk):
     with pytest.raises(ConfigError, match="a mt5 has no pooling layer of its own"):
         build_tower(HuggingFaceTextConfig(model_type="mt5", options=MT5, pool="head"), 48)
     trunk("roberta", ROBERTA, 1)
-    text = {"hf_model_name": "me/trunk", "hf_pooler_type": "max_pooler"}
-    with pytest.raises(CheckpointError, match="'max_pooler' and a 'mlp' projection has no place"):
+    text = {"hf_model_name": "me/trunk", "hf_pooler_type": "min_pooler"}
+    with pytest.raises(CheckpointError, match="'min_pooler' and a 'mlp' projection has no place"):
         from_json({"model_cfg": {"embed_dim": 48, "vision_cfg": VIT, "text_cfg": text}})
     config = pretrained.get("roberta-ViT-B-32")
     with pytest.raises(CheckpointError, match="open_clip doesn't pool texts by 'eos'"):

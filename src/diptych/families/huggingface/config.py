@@ -11,6 +11,8 @@ _SEEING = frozenset({"convbert", "nystromformer", "yoso"})
 """Model types whose numbers depend on padding in spite of an attention mask: by convolutions,
 landmarks and hashes over all places."""
 
+Pool = Literal["mean", "max", "cls", "eos", "head"]
+
 
 @dataclass(frozen=True, kw_only=True)
 class HuggingFaceTextConfig(TextTowerConfig):
@@ -24,10 +26,10 @@ class HuggingFaceTextConfig(TextTowerConfig):
     options: dict[str, Any] = field(default_factory=dict)
     """Fields of that model's configuration."""
     context_length: Context = 77
-    pool: Literal["mean", "cls", "eos", "head"] = "mean"
-    """`mean`: over the tokens that are not padding. `cls`: the first token. `eos`: the last one
-    that is not padding. `head`: the trunk's own pooling layer (BERT's and its kin's, over the
-    first)."""
+    pool: Pool = "mean"
+    """`mean`: over the tokens that are not padding; `max`: the greatest of these in each place of
+    the vector. `cls`: the first token. `eos`: the last one that is not padding. `head`: the trunk's
+    own pooling layer (BERT's and its kin's, over the first)."""
     pad_id: Count = 0
     projection: Literal["linear", "mlp", "none"] = field(default="linear", metadata=ADDED)
     """`mlp`: two matrices, with GELU between them, of half the sum of both widths. `none`: the

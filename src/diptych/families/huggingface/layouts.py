@@ -28,7 +28,7 @@ _MARKS = (
 _COMPUTED = ("text.*.position_ids", "text.transformer.embed_positions.weights")
 """Tables that older versions of transformers stored."""
 _FIRST, _LAST_STATE = "cls_pooler", "cls_last_hidden_state_pooler"
-_POOLS: dict[str, Any] = {"mean_pooler": "mean", _LAST_STATE: "cls"}
+_POOLS: dict[str, Any] = {"mean_pooler": "mean", "max_pooler": "max", _LAST_STATE: "cls"}
 _POOLED_FIRST = ("bert", "m2m_100")
 """Model types whose first token open_clip takes where no pooler is named; of others the mean."""
 _PROJECTIONS: dict[str | None, Any] = {"linear": "linear", "mlp": "mlp", None: "none"}
@@ -47,20 +47,24 @@ def read_text(cfg: dict[str, Any], activation: Activation) -> HuggingFaceTextCon
     for option in _OF_OTHER_TOWERS:
         cfg.pop(option, None)
     take_norm_eps(cfg)
-    trunk = known(str(name)) or _cached(name)
+    trunk = known(str(name)) or cached(name)
+    return replace(with_head(trunk, pooler, proj), context_length=cfg.pop("context_length", 77))
+
+
+def with_head(
+    trunk: HuggingFaceTextConfig, pooler: str | None, proj: str | None
+) -> HuggingFaceTextConfig:
+    """The trunk with open_clip's pooler (None: the one it takes of such a trunk) and projection.
+    Raises CheckpointError for others than Diptych has."""
     if pooler is None:
-        pooler = _FIRST if trunk.model_type in _POOLED_FIRST else "mean_pooler"
+        pooler = _LAST_STATE if trunk.model_type in _POOLED_FIRST else "mean_pooler"
     if proj not in _PROJECTIONS or pooler not in (*_POOLS, _FIRST):
         raise CheckpointError(
             f"a text tower with {pooler!r} and a {proj!r} projection "
             "has no place in a Diptych model"
         )
-    return replace(
-        trunk,
-        context_length=cfg.pop("context_length", 77),
-        pool=_POOLS.get(pooler) or _first(trunk.model_type),
-        projection=_PROJECTIONS[proj],
-    )
+    pool = _POOLS.get(pooler) or _first(trunk.model_type)
+    return replace(trunk, pool=pool, projection=_PROJECTIONS[proj])
 
 
 def _first(model_type: str) -> Any:
@@ -69,8 +73,9 @@ def _first(model_type: str) -> Any:
     return "cls" if decodes(model_type) else "head"
 
 
-def _cached(name: object) -> HuggingFaceTextConfig:
-    """Nothing is fetched because a file names it."""
+def cached(name: object) -> HuggingFaceTextConfig:
+    """The trunk of this name in the hub's cache. Nothing is fetched because a file names it: raises
+    CheckpointError where it isn't there."""
     name = check_repository(str(name), "configuration of the text tower")
     try:
         from transformers import AutoConfig
@@ -85,6 +90,12 @@ def _cached(name: object) -> HuggingFaceTextConfig:
             f"the configuration of the text tower {name} isn't in the hub's cache "
             f"({first_line(error)}); fetch it first: hf download {name} config.json"
         ) from error
+    return trunk_of(config)
+
+
+def trunk_of(config: Any) -> HuggingFaceTextConfig:
+    """The trunk that a configuration of transformers' describes. Raises ConfigError where that is
+    none of a text model."""
     fields = architecture(config.model_type)
     return HuggingFaceTextConfig(
         model_type=config.model_type,

@@ -4,12 +4,12 @@ import inspect
 from typing import Any, assert_never
 
 import torch
-from jaxtyping import Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from diptych.batch import TextLengths
 from diptych.errors import ConfigError
-from diptych.families.huggingface.config import HuggingFaceTextConfig
+from diptych.families.huggingface.config import HuggingFaceTextConfig, Pool
 from diptych.families.huggingface.options import check_options
 from diptych.models.foreign import count_flops, repeated_blocks
 from diptych.models.tower import TokenKind, Tower, TowerOutput
@@ -24,12 +24,12 @@ class HuggingFaceText(Tower[HuggingFaceTextConfig]):
     transformers doesn't know, and where transformers isn't installed.
     """
 
-    def __init__(self, config: HuggingFaceTextConfig, embed_dim: int):
+    def __init__(self, config: HuggingFaceTextConfig, trunk: Any, projection: nn.Module):
         super().__init__()
         self.config = config
-        self.trunk, self.width = _trunk(config)
+        self.trunk, self.width = trunk, trunk.config.hidden_size
         self.blocks = list(repeated_blocks(self.trunk))
-        self.projection = _projection(config, self.width, embed_dim)
+        self.projection = projection
 
     @classmethod
     def build(
@@ -39,7 +39,8 @@ class HuggingFaceText(Tower[HuggingFaceTextConfig]):
         cls.check_projection(config, embed_dim)
         assert embed_dim is not None
         with torch.device(device):
-            return cls(config, embed_dim)
+            trunk = _trunk(config)
+            return cls(config, trunk, _projection(config, trunk.config.hidden_size, embed_dim))
 
     def init(self) -> None:
         """Matrices of the projection: N(0, 1 / fan in). The trunk was filled by transformers."""
@@ -77,25 +78,8 @@ class HuggingFaceText(Tower[HuggingFaceTextConfig]):
 
     def _read(self, x: Int[Tensor, "batch length"]) -> tuple[Tensor, Tensor]:
         """The trunk's last features, and what is pooled of them."""
-        real = x != self.config.pad_id
-        # On meta there is no padding to be seen, and transformers would look for it.
-        output = self.trunk(input_ids=x, attention_mask=None if x.is_meta else real.long())
-        states: Tensor = output.last_hidden_state
-        match self.config.pool:
-            case "head":
-                return states, output.pooler_output
-            case "cls":
-                return states, states[:, 0]
-            case "eos":
-                # What is left of a row when the padding behind its end is taken off.
-                last = (real * torch.arange(x.shape[1], device=x.device)).argmax(dim=1)
-                return states, states[torch.arange(len(x), device=x.device), last]
-            case "mean":
-                # A row of padding alone has the mean 0, not 0 / 0.
-                weight = real / real.sum(dim=1, keepdim=True).clamp(min=1)
-                return states, (weight.to(states.dtype)[:, None] @ states)[:, 0]
-            case _:
-                assert_never(self.config.pool)
+        output, real = run(self.trunk, x, self.config.pad_id)
+        return output.last_hidden_state, pooled(output, real, self.config.pool)
 
     def flops(self) -> int:
         """Counted while one caption of full length runs through."""
@@ -103,8 +87,44 @@ class HuggingFaceText(Tower[HuggingFaceTextConfig]):
         return count_flops(self, ids.to(next(self.parameters()).device))
 
 
-def _trunk(config: HuggingFaceTextConfig) -> tuple[Any, int]:
-    """What transformers builds, and its width."""
+def run(
+    trunk: Any, ids: Int[Tensor, "batch length"], pad_id: int
+) -> tuple[Any, Bool[Tensor, "batch length"]]:
+    """What transformers' model says of ids, and which of them aren't padding."""
+    real = ids != pad_id
+    # On meta there is no padding to be seen, and transformers would look for it.
+    return trunk(input_ids=ids, attention_mask=None if ids.is_meta else real.long()), real
+
+
+def pooled(
+    output: Any, real: Bool[Tensor, "batch length"], pool: Pool
+) -> Float[Tensor, "batch width"]:
+    """One vector of each text, of what transformers' model says of it; see
+    `HuggingFaceTextConfig.pool`."""
+    if pool == "head":
+        return output.pooler_output
+    states: Float[Tensor, "batch length width"] = output.last_hidden_state
+    match pool:
+        case "cls":
+            return states[:, 0]
+        case "eos":
+            # What is left of a row when the padding behind its end is taken off.
+            last = (real * torch.arange(states.shape[1], device=states.device)).argmax(dim=1)
+            return states[torch.arange(len(states), device=states.device), last]
+        case "mean":
+            # A row of padding alone has the mean 0, not 0 / 0.
+            weight = real / real.sum(dim=1, keepdim=True).clamp(min=1)
+            return (weight.to(states.dtype)[:, None] @ states)[:, 0]
+        case "max":
+            # A row of padding alone has the lowest number there is, not minus infinity.
+            lowest = torch.finfo(states.dtype).min
+            return states.masked_fill(~real[:, :, None], lowest).amax(dim=1)
+        case _:
+            assert_never(pool)
+
+
+def _trunk(config: HuggingFaceTextConfig) -> Any:
+    """What transformers builds."""
     known = check_options(config.model_type, config.options)
     from transformers import MODEL_MAPPING, AutoConfig
     from transformers.models.auto.modeling_auto import MODEL_FOR_TEXT_ENCODING_MAPPING
@@ -112,7 +132,7 @@ def _trunk(config: HuggingFaceTextConfig) -> tuple[Any, int]:
     # The decoder is thrown away: it needn't be built.
     shallow = {"decoder_layers": 0} if "decoder_layers" in known else {}
     built: Any = AutoConfig.for_model(config.model_type, **config.options | shallow)
-    kind, width = type(built), built.hidden_size
+    kind = type(built)
     mapping = (
         MODEL_FOR_TEXT_ENCODING_MAPPING
         if kind in MODEL_FOR_TEXT_ENCODING_MAPPING
@@ -121,12 +141,12 @@ def _trunk(config: HuggingFaceTextConfig) -> tuple[Any, int]:
     model: Any = mapping[kind]
     wanted = config.pool == "head"
     if "add_pooling_layer" in inspect.signature(model.__init__).parameters:
-        return model(built, add_pooling_layer=wanted), width
+        return model(built, add_pooling_layer=wanted)
     if wanted:
         raise ConfigError(f"pool 'head': a {config.model_type} has no pooling layer of its own")
     decodes = built.is_encoder_decoder
     trunk = model(built)
-    return trunk.encoder if decodes else trunk, width
+    return trunk.encoder if decodes else trunk
 
 
 def _projection(config: HuggingFaceTextConfig, width: int, embed_dim: int) -> nn.Module:

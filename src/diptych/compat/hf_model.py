@@ -1,0 +1,214 @@
+"""open_clip's text tower of a Hugging Face model: `model.text` of the models that have one.
+
+https://github.com/mlfoundations/open_clip, src/open_clip/hf_model.py
+"""
+
+import os
+from typing import Any, ClassVar
+
+from jaxtyping import Bool, Float, Int
+from torch import Tensor, nn
+
+from diptych.compat.locks import lock_depths
+from diptych.errors import CheckpointError, ConfigError, first_line
+from diptych.families.huggingface import HuggingFaceTextConfig
+from diptych.families.huggingface.config import Pool
+from diptych.families.huggingface.known import known
+from diptych.families.huggingface.layouts import cached, trunk_of, with_head
+from diptych.families.huggingface.model import HuggingFaceText, pooled, run
+from diptych.models import build_tower
+
+
+class _Pooler(nn.Module):
+    """One vector of each text, of what transformers' model says of it."""
+
+    pool: ClassVar[Pool] = "cls"
+    cls_token_position = 0
+
+    def forward(
+        self, x: Any, attention_mask: Bool[Tensor, "batch length"] | Int[Tensor, "batch length"]
+    ) -> Float[Tensor, "batch width"]:
+        """`attention_mask`: which tokens aren't padding."""
+        return pooled(x, attention_mask.bool(), self.pool)
+
+
+class MeanPooler(_Pooler):
+    """The mean over the tokens that aren't padding."""
+
+    pool = "mean"
+
+
+class MaxPooler(_Pooler):
+    """The greatest of each place, over the tokens that aren't padding."""
+
+    pool = "max"
+
+
+class ClsPooler(_Pooler):
+    """transformers' own pooling layer; the first token where the model has none, or without
+    `use_pooler_output`."""
+
+    def __init__(self, use_pooler_output: bool = True):
+        super().__init__()
+        self.use_pooler_output = use_pooler_output
+
+    def forward(self, x: Any, attention_mask: Tensor) -> Float[Tensor, "batch width"]:
+        """See `_Pooler`."""
+        has = self.use_pooler_output and x.get("pooler_output") is not None
+        return pooled(x, attention_mask.bool(), "head" if has else "cls")
+
+
+class ClsLastHiddenStatePooler(_Pooler):
+    """The first token."""
+
+
+_POOLERS: dict[str, type[_Pooler]] = {
+    "mean_pooler": MeanPooler,
+    "max_pooler": MaxPooler,
+    "cls_pooler": ClsPooler,
+    "cls_last_hidden_state_pooler": ClsLastHiddenStatePooler,
+}
+_POOLERS_OF: dict[Pool, tuple[type[_Pooler], ...]] = {
+    "mean": (MeanPooler,),
+    "max": (MaxPooler,),
+    "cls": (ClsPooler, ClsLastHiddenStatePooler),
+    "head": (ClsPooler,),
+}
+"""What stands for a pool; the first where nobody says it."""
+
+
+class HFTextEncoder(nn.Module):
+    """`transformer`, `pooler` and `proj`; what stands there is what a call computes.
+
+    >>> import transformers
+    >>> from diptych.compat.hf_model import HFTextEncoder
+    >>> sizes = {"hidden_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2}
+    >>> config = transformers.BertConfig(vocab_size=50, intermediate_size=64, **sizes)
+    >>> HFTextEncoder("bert", 16, config, "mean_pooler", "linear").proj
+    Linear(in_features=32, out_features=16, bias=False)
+    """
+
+    def __init__(
+        self,
+        model_name_or_path: str,
+        output_dim: int,
+        config: Any = None,
+        pooler_type: str | None = None,
+        proj_type: str | None = None,
+        pretrained: bool = True,
+        output_tokens: bool = False,
+    ):
+        """`config`: of transformers'; without it, `model_name_or_path` is a folder or a name, whose
+        configuration and, with `pretrained`, weights lie in the hub's cache: nothing is fetched.
+        Raises CheckpointError where they don't."""
+        text = with_head(_trunk(model_name_or_path, config), pooler_type, proj_type)
+        tower = build_tower(text, output_dim)
+        assert isinstance(tower, HuggingFaceText)
+        tower.init()
+        if pretrained and config is None:
+            tower.trunk.load_state_dict(_weights(model_name_or_path, text))
+        self._take(tower, output_dim)
+        if pooler_type is not None:
+            self.pooler = _POOLERS[pooler_type]()
+        self.output_tokens = output_tokens
+        """Whether a call gives (pooled, tokens)."""
+
+    @classmethod
+    def of(cls, tower: HuggingFaceText, output_dim: int) -> "HFTextEncoder | None":
+        """The tower by these names, over the same weights; None: open_clip has no such pool."""
+        if tower.config.pool not in _POOLERS_OF:
+            return None
+        made = cls.__new__(cls)
+        made._take(tower, output_dim)
+        made.output_tokens = False
+        return made.train(tower.training)
+
+    def _take(self, tower: HuggingFaceText, output_dim: int) -> None:
+        super().__init__()
+        self.output_dim = output_dim
+        self._sizes = tower.config
+        self.transformer = tower.trunk
+        self.pooler = _POOLERS_OF[tower.config.pool][0]()
+        self.proj = tower.projection
+        self.config: Any = tower.trunk.config
+        """transformers'."""
+        said = self.config.to_dict()
+        self.vocab_size: int = said.get("vocab_size", 0)
+        self.context_length: int = said.get("max_position_embeddings", 0)
+        """Places that the trunk has; 0: it doesn't say. What a text is cut to says the model."""
+
+    @property
+    def tower(self) -> HuggingFaceText:
+        """As Diptych has it, of the same modules. Raises ConfigError where the pooler was replaced
+        by one of another kind."""
+        if not isinstance(self.pooler, _POOLERS_OF[self._sizes.pool]):
+            raise ConfigError(
+                f"the text tower's pooler is a {type(self.pooler).__name__}, so the model is none "
+                "of Diptych's any more"
+            )
+        tower = self._of_parts()
+        tower.training = self.training
+        return tower
+
+    def _of_parts(self) -> HuggingFaceText:
+        return HuggingFaceText(self._sizes, self.transformer, self.proj)
+
+    def forward(self, x: Int[Tensor, "batch length"]) -> Any:
+        """Vectors of ids, or with `output_tokens` (vectors, the trunk's last features): without the
+        first token's where `cls_pooler` took that."""
+        output, real = run(self.transformer, x, self._sizes.pad_id)
+        vectors = self.proj(self.pooler(output, real))
+        if not self.output_tokens:
+            return vectors
+        tokens = output.last_hidden_state
+        return vectors, tokens[:, 1:] if isinstance(self.pooler, ClsPooler) else tokens
+
+    def lock(self, unlocked_layers: int = 0, freeze_layer_norm: bool = True) -> None:
+        """Freeze all but the last blocks of the trunk; a layer before the first block counts as
+        one. The projection stays as it is, and so do norms without `freeze_layer_norm`."""
+        tower = self._of_parts()
+        norms: set[nn.Parameter] = set()
+        for module in () if freeze_layer_norm else tower.modules():
+            norms |= set(module.parameters()) if isinstance(module, nn.LayerNorm) else set()
+        depths: list[tuple[nn.Parameter, int]] = []
+        for name, parameter in tower.named_parameters():
+            if name.startswith("trunk.") and parameter not in norms:
+                depths.append((parameter, tower.layer_of(name)))
+        last = tower.layers - 1 if unlocked_layers else tower.layers
+        lock_depths(depths, last, unlocked_layers)
+
+    def set_grad_checkpointing(self, enable: bool = True) -> None:
+        """Compute blocks again in the backward pass."""
+        self._of_parts().set_checkpointing(enable)
+
+
+def _trunk(name: str, config: Any) -> HuggingFaceTextConfig:
+    """How transformers builds it."""
+    if config is not None:
+        return trunk_of(config)
+    if not os.path.isdir(name):
+        return known(name) or cached(name)
+    from transformers import AutoConfig
+
+    try:
+        return trunk_of(AutoConfig.from_pretrained(name, trust_remote_code=False))
+    except (OSError, ValueError) as error:
+        raise CheckpointError(f"{name} describes no text model: {first_line(error)}") from error
+
+
+def _weights(name: str, text: HuggingFaceTextConfig) -> dict[str, Tensor]:
+    """Of the trunk, from a folder or the hub's cache."""
+    from transformers import AutoModel
+
+    try:
+        model: Any = AutoModel.from_pretrained(name, local_files_only=True, trust_remote_code=False)
+    except (OSError, ValueError) as error:
+        raise CheckpointError(
+            f"no weights of {name} lie in the hub's cache ({first_line(error)}); fetch them first: "
+            f"hf download {name}; or leave the text tower random: pretrained=False"
+        ) from error
+    trunk = model.encoder if model.config.is_encoder_decoder else model
+    state: dict[str, Tensor] = trunk.state_dict()
+    if text.pool == "head":
+        return state
+    return {name: tensor for name, tensor in state.items() if not name.startswith("pooler.")}
