@@ -1,107 +1,276 @@
-"""Which data a command line of open_clip_train means, and how long an epoch of it is."""
+"""open_clip_train's loaders of pairs and of ImageNet over Diptych's sources: `get_data` and what it
+is made of, for training loops of one's own. They take the transform and tokenizer of the caller.
 
-import math
-from dataclasses import replace
+https://github.com/mlfoundations/open_clip, src/open_clip_train/data.py
+"""
+
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
 from typing import Any
 
-from diptych.compat.open_clip_train.model import weights_of
-from diptych.compat.open_clip_train.options import Options
+from diptych.batch import Sample
+from diptych.bounded import parse_json, read_whole
+from diptych.compat.open_clip_train.batches import (
+    Batches,
+    Pairs,
+    SharedEpoch,
+    Transform,
+    batches_of,
+    in_order,
+    shuffled,
+)
+from diptych.compat.open_clip_train.data_flags import factors_of
 from diptych.config import DataConfig
-from diptych.errors import ConfigError
+from diptych.config.serialize import read_as
+from diptych.data import open_source
+from diptych.data.braces import expand_braces
+from diptych.data.folders import class_folders
+from diptych.distributed import started_as
+from diptych.errors import ConfigError, DataError
 
-_TABLES, _SHARDS = ("csv", "tsv"), ("tar",)
+__all__ = [
+    "DataInfo",
+    "SharedEpoch",
+    "expand_urls",
+    "get_csv_dataset",
+    "get_data",
+    "get_dataset_fn",
+    "get_dataset_size",
+    "get_imagenet",
+    "get_synthetic_dataset",
+    "get_wds_dataset",
+]
 
-
-def data_of(options: Options, base: DataConfig, processes: int) -> tuple[DataConfig, int]:
-    """The data, and how many steps open_clip takes an epoch for; 0: it is all samples once."""
-    kind, path = _kind(options)
-    data = replace(base, path=path, workers=options.workers, resample=options.dataset_resampled)
-    if factors := options.train_data_upsampling_factors:
-        if not options.dataset_resampled:
-            raise ConfigError("--train-data-upsampling-factors needs --dataset-resampled")
-        data = replace(data, upsample=_factors(factors))
-    if options.aug_cfg:
-        data = replace(data, augment=replace(data.augment, **_crop(options.aug_cfg)))
-    if kind == "csv":
-        separator = options.csv_separator.replace("\t", "\\t")
-        keys = {"image_key": options.csv_img_key, "caption_key": options.csv_caption_key}
-        return replace(data, separator=separator, **keys), 0
-    if kind == "synthetic":
-        return data, 0
-    captions = options.json_text_key or options.text_key or "txt"
-    keys = {"image_key": options.image_key or "jpg;png;jpeg;webp", "caption_key": captions}
-    return replace(data, **keys), _steps_of_shards(options, processes)
-
-
-def _kind(options: Options) -> tuple[str, str]:
-    """webdataset, csv or synthetic; and the path here."""
-    kind, path = options.dataset_type, options.train_data or ""
-    if kind == "synthetic":
-        if not options.train_num_samples:
-            raise ConfigError("--dataset-type synthetic needs --train-num-samples")
-        return kind, f"synthetic:{options.train_num_samples}"
-    if not path:
-        raise ConfigError(_no_data(options))
-    if kind != "auto":
-        return kind, path
-    ending = path.rpartition(".")[2]
-    if ending in (*_TABLES, *_SHARDS):
-        return "csv" if ending in _TABLES else "webdataset", path
-    raise ConfigError(
-        f"--train-data {path}: the ending .{ending} doesn't say what it is; say --dataset-type "
-        "webdataset or csv"
-    )
+_SIZES, _LENGTH = "sizes.json", "__len__"
+_MOST = 100_000_000
+"""Bytes of these files: the largest published data set has 1.3 million shards."""
 
 
-def _no_data(options: Options) -> str:
-    """What to do in place of a command line that only evaluates."""
-    model = weights_of(options.model, options.pretrained) if options.pretrained else options.model
-    if options.imagenet_val or options.imagenet_v2:
-        command = f"`diptych evaluate {model} --tasks imagenet1k --data-root FOLDER`"
-    elif options.val_data:
-        command = f"`diptych evaluate {model} --data {options.val_data}`"
-    else:
-        command = "`diptych evaluate --help`"
-    return f"there is no --train-data; to evaluate alone: {command}"
+@dataclass
+class DataInfo:
+    """A loader, and what its order depends on."""
+
+    dataloader: Batches
+    sampler: Any = None
+    """Always None: the order is arithmetic, of the epoch."""
+    shared_epoch: SharedEpoch | None = None
+
+    def set_epoch(self, epoch: int) -> None:
+        """The next pass is this epoch's."""
+        if self.shared_epoch is not None:
+            self.shared_epoch.set_value(epoch)
 
 
-def _factors(text: str) -> tuple[float, ...]:
+def expand_urls(
+    urls: str | Sequence[str], weights: Any = None
+) -> tuple[list[str], list[float] | None]:
+    """Shards one by one, and a weight for each: `weights` has one for each `::`-joined part, joined
+    alike. Raises ConfigError where there are more or fewer.
+
+    >>> from diptych.compat.open_clip_train.data import expand_urls
+    >>> expand_urls("a/{0..1}.tar::b.tar", "1::2")
+    (['a/0.tar', 'a/1.tar', 'b.tar'], [1.0, 1.0, 2.0])
+    """
+    if not isinstance(urls, str):
+        return list(urls), weights
+    parts = urls.split("::")
+    each = [1.0] * len(parts) if weights is None else factors_of(weights, len(parts))
+    found, of_each = list[str](), list[float]()
+    for part, weight in zip(parts, each, strict=True):
+        names = expand_braces(part)
+        found += names
+        of_each += [weight] * len(names)
+    return found, None if weights is None else of_each
+
+
+def get_dataset_size(shards: str | Sequence[str]) -> tuple[int | None, int]:
+    """How many samples the files beside the shards say there are (`sizes.json`, `__len__`; None:
+    there is neither), and how many shards. Raises DataError for files that don't say it."""
+    names, _ = expand_urls(shards)
+    folder = os.path.dirname(names[0])
+    sizes, length = os.path.join(folder, _SIZES), os.path.join(folder, _LENGTH)
     try:
-        return tuple(map(float, text.split("::")))
+        if os.path.exists(sizes):
+            said = read_as(dict[str, int], parse_json(read_whole(sizes, _MOST)), sizes)
+            return sum(said[os.path.basename(name)] for name in names), len(names)
+        if os.path.exists(length):
+            return int(read_whole(length, _MOST)), len(names)
+    except KeyError as error:
+        raise DataError(f"{sizes} doesn't say how many samples {error.args[0]} has") from None
     except ValueError as error:
+        raise DataError(f"the number of samples beside {names[0]} can't be read: {error}") from None
+    return None, len(names)
+
+
+def get_wds_dataset(
+    args: Any,
+    preprocess_img: Transform,
+    is_train: bool,
+    epoch: int = 0,
+    floor: bool = False,
+    tokenizer: Any = None,
+) -> DataInfo:
+    """Pairs of shards: `args.train_data` in an order of the epoch, of `args.train_num_samples`
+    (None: all) rounded to whole batches, or `args.val_data` as it lies.
+
+    Raises ConfigError and DataError as `open_source`."""
+    path = _joined(args.train_data if is_train else args.val_data)
+    resample, factors = is_train and args.dataset_resampled, args.train_data_upsampling_factors
+    if is_train and factors and not resample:
+        raise ConfigError("--train-data-upsampling-factors needs --dataset-resampled")
+    upsample = factors_of(factors, path.count("::") + 1) if is_train and factors else ()
+    config = DataConfig(
+        path=path,
+        image_key="jpg;png;jpeg;webp",
+        caption_key="txt",
+        resample=resample,
+        upsample=upsample,
+    )
+    pairs = Pairs(open_source(config), preprocess_img, partial(_text, tokenizer), is_train)
+    if not is_train:
+        return DataInfo(in_order(pairs, batch_size=args.batch_size, workers=args.workers))
+    whole = args.batch_size * args.world_size
+    samples = args.train_num_samples or len(pairs)
+    batches = batches_of(samples, whole, args.workers, floor)
+    return _in_training(args, pairs, batches, args.world_size, epoch, resample)
+
+
+def get_csv_dataset(
+    args: Any, preprocess_fn: Transform, is_train: bool, epoch: int = 0, tokenizer: Any = None
+) -> DataInfo:
+    """Pairs of a table, `args.csv_img_key` and `args.csv_caption_key` its columns: in training an
+    epoch is all whole batches."""
+    config = DataConfig(
+        path=args.train_data if is_train else args.val_data,
+        separator=args.csv_separator.replace("\t", "\\t"),
+        image_key=args.csv_img_key,
+        caption_key=args.csv_caption_key,
+    )
+    return _of_rows(args, config, preprocess_fn, is_train, epoch, tokenizer)
+
+
+def get_synthetic_dataset(
+    args: Any, preprocess_fn: Transform, is_train: bool, epoch: int = 0, tokenizer: Any = None
+) -> DataInfo:
+    """`args.train_num_samples` made-up pictures with captions."""
+    config = DataConfig(path=f"synthetic:{args.train_num_samples}")
+    return _of_rows(args, config, preprocess_fn, is_train, epoch, tokenizer)
+
+
+def get_imagenet(args: Any, preprocess_fns: Sequence[Transform], split: str) -> DataInfo:
+    """Pictures and classes of `args.imagenet_val` (`split` "val") or `args.imagenet_v2` ("v2"), a
+    folder for each class: classes are counted in the order of their names, or folders that are
+    numbers say them. Raises ConfigError for another split."""
+    if split not in ("val", "v2"):
+        raise ConfigError(f"split {split!r} of ImageNet isn't read here: val or v2")
+    path = args.imagenet_val if split == "val" else args.imagenet_v2
+    source = open_source(DataConfig(path=path), captions=False)
+    names = [folder.name for folder in class_folders(Path(path))]
+    numbered = all(name.isdecimal() for name in names)
+    classes = [int(name) for name in names] if numbered else list(range(len(names)))
+    pairs = Pairs(source, preprocess_fns[1], partial(_class, classes), replaced=False)
+    return DataInfo(in_order(pairs, batch_size=args.batch_size, workers=args.workers))
+
+
+def get_dataset_fn(data_path: str, dataset_type: str) -> Callable[..., DataInfo]:
+    """The function for this type of data; `auto`: by the path's ending. Raises ConfigError."""
+    known = {
+        "webdataset": get_wds_dataset,
+        "csv": get_csv_dataset,
+        "synthetic": get_synthetic_dataset,
+    }
+    by_ending = {"csv": "csv", "tsv": "csv", "tar": "webdataset"}
+    if dataset_type == "auto":
+        dataset_type = by_ending.get(data_path.rpartition(".")[2], dataset_type)
+    if dataset_type not in known:
         raise ConfigError(
-            f"--train-data-upsampling-factors {text} must be numbers joined by ::"
-        ) from error
-
-
-def _crop(asked: dict[str, Any]) -> dict[str, Any]:
-    """Of open_clip's `AugmentationCfg`; what isn't set there changes nothing."""
-    crop = dict[str, tuple[Any, ...]]()
-    for name, value in asked.items():
-        if name in ("scale", "ratio") and value:
-            if not isinstance(value, tuple | list):
-                raise ConfigError(f"--aug-cfg {name}={value} must be two numbers: {name}=(0.9,1.0)")
-            crop[name] = tuple(value)
-        if name not in ("scale", "ratio") and value:
-            raise ConfigError(
-                f"--aug-cfg {name}={value} has no counterpart: of plain crops scale and ratio are "
-                "set"
-            )
-    return crop
-
-
-def _steps_of_shards(options: Options, processes: int) -> int:
-    """As open_clip counts: batches of an epoch, rounded up twice, to whole ones and to as many for
-    each loader process. 0: all samples that the shards hold, which are counted when they are
-    opened."""
-    if not options.train_num_samples:
-        return 0
-    batches = math.ceil(options.train_num_samples / (options.batch_size * processes))
-    workers = max(1, options.workers)
-    steps = math.ceil(batches / workers) * workers // options.accum_freq
-    if not steps:
-        raise ConfigError(
-            f"--train-num-samples {options.train_num_samples} are no whole step of --accum-freq "
-            f"{options.accum_freq} batches"
+            f"{data_path}: the type {dataset_type!r} doesn't say what it is; say webdataset, csv "
+            "or synthetic"
         )
-    return steps
+    return known[dataset_type]
+
+
+def get_data(
+    args: Any, preprocess_fns: Sequence[Transform], epoch: int = 0, tokenizer: Any = None
+) -> dict[str, DataInfo]:
+    """What `args` names, of `train`, `val`, `imagenet-val` and `imagenet-v2`. `preprocess_fns`: in
+    training, and else.
+
+    >>> from diptych import compat
+    >>> from diptych.compat.open_clip_train import data, params
+    >>> args = params.parse_args(["--dataset-type", "synthetic", "--train-num-samples", "8",
+    ...                           "--batch-size", "4", "--workers", "0"])
+    >>> _, train, val = compat.create_model_and_transforms("tiny", load_weights=False)
+    >>> found = data.get_data(args, (train, val), tokenizer=compat.get_tokenizer("tiny"))
+    >>> [images.shape for images, texts in found["train"].dataloader]
+    [torch.Size([4, 3, 48, 48]), torch.Size([4, 3, 48, 48])]
+    """
+    train, val = preprocess_fns
+    found: dict[str, DataInfo] = {}
+    if args.train_data or args.dataset_type == "synthetic":
+        make = get_dataset_fn(args.train_data or "", args.dataset_type)
+        found["train"] = make(args, train, is_train=True, epoch=epoch, tokenizer=tokenizer)
+    if args.val_data:
+        make = get_dataset_fn(args.val_data, args.dataset_type)
+        found["val"] = make(args, val, is_train=False, tokenizer=tokenizer)
+    if args.imagenet_val is not None:
+        found["imagenet-val"] = get_imagenet(args, preprocess_fns, "val")
+    if args.imagenet_v2 is not None:
+        found["imagenet-v2"] = get_imagenet(args, preprocess_fns, "v2")
+    return found
+
+
+def _of_rows(
+    args: Any,
+    config: DataConfig,
+    transform: Transform,
+    is_train: bool,
+    epoch: int,
+    tokenizer: Any,
+) -> DataInfo:
+    source = open_source(config)
+    pairs = Pairs(source, transform, partial(_listed_text, tokenizer), is_train)
+    if not is_train:
+        return DataInfo(in_order(pairs, batch_size=args.batch_size, workers=args.workers))
+    size = args.world_size if args.distributed else 1
+    batches = len(pairs) // (args.batch_size * size)
+    return _in_training(args, pairs, batches, size, epoch, False)
+
+
+def _in_training(
+    args: Any, pairs: Pairs, batches: int, size: int, epoch: int, resample: bool
+) -> DataInfo:
+    shared = SharedEpoch(epoch)
+    loader = shuffled(
+        pairs,
+        batch_size=args.batch_size,
+        batches=batches,
+        workers=args.workers,
+        seed=args.seed,
+        resample=resample,
+        place=(started_as()[0] if size > 1 else 0, size),
+        epoch=shared,
+    )
+    return DataInfo(loader, shared_epoch=shared)
+
+
+def _joined(shards: str | Sequence[str]) -> str:
+    return shards if isinstance(shards, str) else "::".join(shards)
+
+
+def _text(tokenizer: Any, sample: Sample) -> Any:
+    """As open_clip asks it of shards."""
+    return tokenizer(sample.captions[0])[0]
+
+
+def _listed_text(tokenizer: Any, sample: Sample) -> Any:
+    """As open_clip asks it of tables."""
+    return tokenizer([sample.captions[0]])[0]
+
+
+def _class(classes: Sequence[int], sample: Sample) -> int:
+    assert sample.label is not None
+    return classes[sample.label]

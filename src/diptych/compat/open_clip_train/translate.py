@@ -7,7 +7,7 @@ from typing import Any
 import torch
 
 from diptych import recipes
-from diptych.compat.open_clip_train.data import data_of
+from diptych.compat.open_clip_train.data_flags import data_of
 from diptych.compat.open_clip_train.model import model_of, weights_of
 from diptych.compat.open_clip_train.optim import optim_of
 from diptych.compat.open_clip_train.options import Options

@@ -1,0 +1,35 @@
+"""open_clip_train's options as an `argparse.Namespace`, for training loops of one's own."""
+
+import warnings
+from argparse import Namespace
+from collections.abc import Sequence
+from dataclasses import fields
+
+from diptych.compat.open_clip_train.optim import optim_of
+from diptych.compat.open_clip_train.options import OWN
+from diptych.compat.open_clip_train.parse import parse
+from diptych.distributed import started_as
+from diptych.errors import AssumptionWarning
+
+
+def parse_args(args: Sequence[str]) -> Namespace:
+    """The options of a command line, with open_clip's own for what isn't said, and `rank`,
+    `world_size` and `distributed` as torchrun has it. Raises ConfigError as `parse`; what it
+    passes over is said in a warning.
+
+    >>> from diptych.compat.open_clip_train.params import parse_args
+    >>> args = parse_args(["--model", "ViT-B-32"])
+    >>> args.lr, args.beta2, args.world_size
+    (0.0005, 0.98, 1)
+    """
+    options, remarks = parse(args)
+    for remark in remarks:
+        warnings.warn(remark, AssumptionWarning, stacklevel=2)
+    found = {each.name: getattr(options, each.name) for each in fields(options)}
+    for name in OWN:
+        del found[name]
+    rank, size = started_as()
+    found |= {"rank": rank, "world_size": size, "distributed": size > 1}
+    chosen = optim_of(options)
+    beta1, beta2 = chosen.betas
+    return Namespace(**found | {"lr": chosen.lr, "beta1": beta1, "beta2": beta2, "eps": chosen.eps})
