@@ -7,6 +7,7 @@ import tarfile
 import pytest
 import torch
 
+from diptych import reports
 from diptych.config import DataConfig
 from diptych.encoder import class_vectors
 from diptych.errors import DataError, UnknownNameError
@@ -112,6 +113,35 @@ def test_requests_that_do_not_fit_are_told(tmp_path):
         evaluate(tiny.encoder(), "zero-shot", tmp_path / "data", class_names=["a", "b"])
     with pytest.raises(DataError):
         evaluate(tiny.encoder(), "zero-shot", tmp_path / "nothing")
+
+
+def test_heat_maps_of_the_surest_mistakes_are_kept_and_drawn(tmp_path):
+    tiny.write_pictures(tmp_path / "data")
+    task = str(tmp_path / "data")
+    options = {"templates": "a photo of a {}.", "out": tmp_path / "out"}
+    [plain] = evaluate(tiny.encoder(), task, **options).values()
+    assert "maps" not in plain.mistakes[0]
+    results = evaluate(tiny.encoder(), task, maps=True, **options)
+    assert not results.kept  # those without maps are measured again
+    [result] = results.values()
+    shown = [each for each in result.mistakes if "maps" in each]
+    assert len(shown) == min(6, len(result.mistakes)) > 0
+    first = shown[0]
+    texts = [f"a photo of a {first[which]}." for which in ("true", "taken_for")]
+    for levels, wanted in zip(first["maps"], tiny.encoder().explain(first["key"], texts)):
+        wanted = (wanted - wanted.min()) / (wanted.max() - wanted.min()) * 255
+        assert torch.equal(torch.tensor(levels), wanted.round().int())
+    assert result.metrics == plain.metrics
+    assert Result.from_json(result.to_json()).mistakes[0]["square"] == first["square"]
+    again = evaluate(tiny.encoder(), task, maps=True, **options)
+    assert len(again.kept) == 1
+    titles = [section.title for section in reports.describe_result(result)]
+    assert titles.index("Where it looks") == titles.index("Surest mistakes") + 1
+    grid = reports.describe_result(result)[titles.index("Where it looks")]
+    assert all(cell["jpeg"] for row in grid.body for cell in row["cells"])
+    broken = result.to_json().replace('"maps": [[', '"maps": [[[1], [2, 3]], [')
+    with pytest.raises(DataError, match="two rectangles of numbers"):
+        Result.from_json(broken)
 
 
 def test_the_surest_mistakes_and_the_confidence_are_kept(tmp_path):

@@ -13,6 +13,7 @@ from PIL import Image
 from torch import Tensor
 
 from diptych.data.bounded_folder import BoundedFolder
+from diptych.encoder.drawn import drawn
 from diptych.errors import DataError, ImageError
 from diptych.inputs import decode
 from diptych.search import Picture
@@ -23,8 +24,6 @@ SMALL, LARGE = 360, 1600
 _QUALITY = 82
 _LONGEST = 1 << 24
 """Bytes of a JPEG of ours, at most."""
-_COLOURS = ((0.0, (13, 8, 135)), (0.5, (204, 71, 120)), (1.0, (240, 249, 33)))
-"""Of a heat map, from its lowest number to its highest: matplotlib's plasma at three places."""
 
 
 class Gone(DataError):
@@ -129,15 +128,6 @@ def heat(numbers: Float[Tensor, "rows columns"], side: int = 448) -> bytes:
     >>> heat(torch.eye(3))[:4]
     b'\\x89PNG'
     """
-    low, high = float(numbers.min()), float(numbers.max())
-    shares = (numbers - low) / max(high - low, 1e-12)
-    small = Image.fromarray(shares.numpy().astype(np.float32))
-    large = np.asarray(small.resize((side, side), Image.Resampling.BICUBIC)).clip(0, 1)
-    stops = [stop for stop, _ in _COLOURS]
-    colours = np.array([colour for _, colour in _COLOURS])
-    channels = [np.interp(large, stops, levels) for levels in colours.T]
-    clearness = 30 + 190 * large
-    pixels = np.stack([*channels, clearness], axis=-1).round().astype(np.uint8)
     file = io.BytesIO()
-    Image.fromarray(pixels).save(file, "PNG")
+    drawn(numbers.numpy(), side).save(file, "PNG")
     return file.getvalue()

@@ -98,6 +98,8 @@ class Evaluate(Compute):
     predictions: str = ""
     """Write what was predicted of each picture: key, true, predicted, probability. --data: a CSV
     file. --tasks: a folder of them."""
+    maps: bool = False
+    """Keep heat maps of zero-shot's surest mistakes in the results: `diptych report` draws them."""
     out: str = ""
     """--tasks: the folder of the results (by default results). --data: write the result to this
     JSON file, or into this folder."""
@@ -251,6 +253,7 @@ def _common(options: Evaluate, peers: "Peers", cache: "Cache") -> dict[str, Any]
         "by": options.by,
         "batch_size": options.batch_size,
         "limit": options.limit,
+        "maps": options.maps,
         "progress": peers.is_main,
         "cache": cache,
         "peers": peers,

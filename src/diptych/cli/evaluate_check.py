@@ -31,6 +31,8 @@ def check_used(options: Compute, words: Sequence[str], data: str, kind: str) -> 
         _refuse(options, ("task",), "it is for --data")
     if kinds <= {"linear", "fewshot"}:
         _refuse(options, ("templates",), "classifiers that are trained have no captions")
+    if kinds <= {"linear", "fewshot", "retrieval"}:
+        _refuse(options, ("maps",), "heat maps are of zero-shot classification's mistakes")
     if known and len(known) == len(tasks):
         those = ", ".join([*known[:_SHOWN], *["…"] * (len(known) > _SHOWN)])
         why = f"class names, templates and layout of {those} are known (--profile says whose)"

@@ -8,7 +8,7 @@ from typing import Any
 
 from diptych.config.alone import need
 from diptych.config.serialize import to_dict
-from diptych.data import BadSample, Source
+from diptych.data import BadSample
 from diptych.data.bad import too_many
 from diptych.data.wordnet import refuse_ids
 from diptych.datasets import Dataset
@@ -22,6 +22,7 @@ from diptych.evaluation.predictions import Predictions, name_of, thumbnails
 from diptych.evaluation.result import Result
 from diptych.evaluation.scorers import scorer
 from diptych.evaluation.scores import Inputs
+from diptych.evaluation.seen import with_maps
 from diptych.evaluation.tasks import TRAINED, Task
 from diptych.evaluation.tokens import TokenExtractor
 from diptych.inputs import Preprocess
@@ -53,6 +54,8 @@ class Engine:
     """Use the first so many samples of each split; 0: all."""
     progress: bool = False
     peers: Peers = field(default_factory=Peers)
+    maps: bool = False
+    """Keep heat maps of zero-shot's surest mistakes."""
     probes: dict[str, LinearProbe] = field(default_factory=dict, repr=False)
     """Classifiers that were trained, by all that they depend on."""
 
@@ -185,7 +188,7 @@ class Engine:
             intervals=scores.reported_intervals,
             per_sample=scores.per_sample,
             calibration=predictions.calibration() if predictions else {},
-            mistakes=_mistakes(test.source, scores.class_names, pictures["test"], predictions)
+            mistakes=self._mistakes(kind, inputs, scores.class_names, predictions)
             if predictions
             else (),
             predictions=predictions.of_samples(
@@ -196,6 +199,26 @@ class Engine:
             else None,
             key=self.key(task, splits, extractor),
         )
+
+    def _mistakes(
+        self, kind: str, inputs: Inputs, names: Sequence[str], predictions: Predictions
+    ) -> tuple[dict[str, Any], ...]:
+        """The wrong predictions that the model was most confident of, with small pictures."""
+        source, places = inputs.dataset.source, predictions.most_confident_errors(_MISTAKES)
+        rows: list[int] = inputs.pictures.rows[places].tolist()
+        found = [
+            {
+                "key": name_of(source, row),
+                "true": names[int(predictions.labels[place])],
+                "taken_for": names[int(predictions.predicted[place])],
+                "confidence": float(predictions.confidence[place]),
+                "jpeg": jpeg,
+            }
+            for place, row, jpeg in zip(places, rows, thumbnails(source, rows))
+        ]
+        if self.maps and kind not in TRAINED:
+            return with_maps(found, rows, inputs.dataset, inputs.extractor)
+        return tuple(found)
 
     def _truncated(self, inputs: Inputs) -> Truncated | None:
         """The texts of which the model sees the beginning alone; said aloud once for a dataset."""
@@ -230,24 +253,6 @@ def _resized(encoder: Encoder, name: str) -> Preprocess:
     if preprocess.config.resize == RESIZES[name]:
         return preprocess
     return replace(preprocess, config=replace(preprocess.config, resize=RESIZES[name]))
-
-
-def _mistakes(
-    source: Source, names: Sequence[str], pictures: ImageFeatures, predictions: Predictions
-) -> tuple[dict[str, Any], ...]:
-    """The wrong predictions that the model was most confident of, with small pictures."""
-    places = predictions.most_confident_errors(_MISTAKES)
-    rows = pictures.rows[places].tolist()
-    return tuple(
-        {
-            "key": name_of(source, row),
-            "true": names[int(predictions.labels[place])],
-            "taken_for": names[int(predictions.predicted[place])],
-            "confidence": float(predictions.confidence[place]),
-            "jpeg": jpeg,
-        }
-        for place, row, jpeg in zip(places, rows, thumbnails(source, rows))
-    )
 
 
 def _good(dataset: Dataset, pictures: ImageFeatures, count: int) -> ImageFeatures:

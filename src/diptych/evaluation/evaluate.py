@@ -48,6 +48,7 @@ def evaluate(
     resize: str = ...,
     batch_size: int = ...,
     limit: int = ...,
+    maps: bool = ...,
     progress: bool = ...,
     cache: Cache | str | os.PathLike[str] | None = ...,
     peers: Peers | None = ...,
@@ -76,6 +77,7 @@ def evaluate(
     on_result: OnResult = ...,
     batch_size: int = ...,
     limit: int = ...,
+    maps: bool = ...,
     progress: bool = ...,
     cache: Cache | str | os.PathLike[str] | None = ...,
     peers: Peers | None = ...,
@@ -103,6 +105,7 @@ def evaluate(
     on_result: OnResult = lambda key, result: None,
     batch_size: int = 64,
     limit: int = 0,
+    maps: bool = False,
     progress: bool = False,
     cache: Cache | str | os.PathLike[str] | None = None,
     peers: Peers | None = None,
@@ -133,8 +136,10 @@ def evaluate(
     and 16 as there are. `by="tokens"` compares patches with words (FILIP),
     `by="tokens-as-published"` as DeCLIP did it. `resize` is "crop", "squash", "pad" or, for tasks,
     "both"; empty: as the profile says, or as the model was trained. `limit` uses the first so many
-    samples of each split; 0: all. What `cache`, a folder or a `Cache`, has isn't encoded again.
-    With `peers` every process encodes its share of the pictures, and all get the same results.
+    samples of each split; 0: all. `maps` keeps heat maps of the surest mistakes of zero-shot
+    classification, which `diptych report` draws. What `cache`, a folder or a `Cache`, has isn't
+    encoded again. With `peers` every process encodes its share of the pictures, and all get the
+    same results.
 
     Bad samples are left out and listed in the result; a greater share of them than `max_bad_share`
     (by default 0.01 of your own data, and 0 of others) is a DataError. Raises ConfigError or
@@ -156,6 +161,7 @@ def evaluate(
         cache=cache if isinstance(cache, Cache) else Cache(cache),
         batch_size=batch_size,
         limit=limit,
+        maps=maps,
         progress=progress,
         peers=peers or Peers(),
     )

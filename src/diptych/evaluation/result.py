@@ -63,6 +63,8 @@ class _Mistake(TypedDict):
     taken_for: str
     confidence: float
     jpeg: str
+    square: NotRequired[str]
+    maps: NotRequired[tuple[tuple[tuple[int, ...], ...], ...]]
 
 
 class _Json(TypedDict):
@@ -118,7 +120,7 @@ class Result:
     confidence of each bin."""
     mistakes: tuple[dict[str, Any], ...] = ()
     """Zero-shot: the wrong predictions that the model was most confident of: key, true, taken_for,
-    confidence, jpeg (base64)."""
+    confidence, jpeg (base64); of some `square` and `maps` (`evaluation.seen`)."""
     per_sample: dict[str, PerSample] = field(default_factory=dict, compare=False, repr=False)
     """Metric -> what each sample's result is. They lie beside the file, as NAME.METRIC.npz."""
     predictions: SamplePredictions | None = field(default=None, compare=False, repr=False)
@@ -165,7 +167,7 @@ class Result:
                 name: list(ends) for name, ends in values.get("intervals", {}).items()
             }
             for mistake in values.get("mistakes", ()):
-                base64.b64decode(mistake["jpeg"], validate=True)
+                _check_pictures(mistake)
             result = cls(**values)
         except (ValueError, TypeError) as error:
             raise DataError(f"{_NO_RESULT}{error}") from error
@@ -205,6 +207,17 @@ class Result:
             reason = str(error).removeprefix(_NO_RESULT)
             raise DataError(f"{path} is {_NO_RESULT}{reason}") from error
         return replace(result, per_sample=_beside(path))
+
+
+def _check_pictures(mistake: _Mistake) -> None:
+    """Raises ValueError for what are no pictures in base64, or no heat maps."""
+    base64.b64decode(mistake["jpeg"], validate=True)
+    base64.b64decode(mistake.get("square", ""), validate=True)
+    maps = mistake.get("maps", ())
+    for each in maps:
+        widths = {*map(len, each)}
+        if len(maps) != 2 or len(widths) != 1 or 0 in widths:
+            raise ValueError("a mistake's heat maps aren't two rectangles of numbers")
 
 
 def _beside(path: Path) -> dict[str, PerSample]:

@@ -53,7 +53,7 @@ def run_suite(
             splits = together(engine.peers, partial(open_splits, task))
             extractors = _extractors(engine, models, task, resizes or splits["test"].resizes)
             paths = _paths(engine, task, splits, extractors, out)
-            finished = on_main(engine.peers, partial(_finished, paths, predictions))
+            finished = on_main(engine.peers, partial(_finished, paths, predictions, engine.maps))
         except FAILURES as error:
             keys = [ResultKey(task.name, model, ", ".join(resizes)) for model in models]
             results.failures |= dict.fromkeys(keys, _reason(error))
@@ -91,8 +91,11 @@ def _paths(
     return {key: out / file_name(key, digest) for key, digest in digests.items()}
 
 
-def _finished(paths: Mapping[ResultKey, Path], predictions: Path | None) -> dict[ResultKey, Result]:
-    """The results that lie there whole, with their predictions where those are asked for."""
+def _finished(
+    paths: Mapping[ResultKey, Path], predictions: Path | None, maps: bool
+) -> dict[ResultKey, Result]:
+    """The results that lie there whole, with their predictions and heat maps where those are asked
+    for."""
     found = dict[ResultKey, Result]()
     for key, path in paths.items():
         try:
@@ -101,6 +104,8 @@ def _finished(paths: Mapping[ResultKey, Path], predictions: Path | None) -> dict
             continue
         classified = bool(result.calibration)
         if predictions and classified and not _table(predictions, path).exists():
+            continue
+        if maps and result.mistakes and not any("maps" in each for each in result.mistakes):
             continue
         found[key] = result
     return found

@@ -3,9 +3,14 @@
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+import numpy as np
 from jaxtyping import Float, UInt8
+from PIL import Image
 from torch import Tensor
 
+from diptych.encoder.drawn import drawn
+from diptych.errors import ImageError
+from diptych.inputs import decode
 from diptych.terminal import escaped
 
 if TYPE_CHECKING:
@@ -52,6 +57,23 @@ def overlay(
                     each.numpy(), cmap="jet", alpha=0.5, extent=place, interpolation="bicubic"
                 )
     return figure
+
+
+def laid_over(square: bytes, numbers: Sequence[Sequence[float]]) -> Image.Image | None:
+    """A picture under a heat map; None where it is no picture.
+
+    >>> from diptych.reports.heat import laid_over
+    >>> laid_over(b"no picture", [[0, 1]]) is None
+    True
+    """
+    try:
+        levels = decode(square).permute(1, 2, 0).numpy()
+    except ImageError:
+        return None
+    picture = Image.fromarray(levels).convert("RGBA")
+    side = max(picture.size)
+    colours = drawn(np.array(numbers, np.float64), side).resize(picture.size)
+    return Image.alpha_composite(picture, colours).convert("RGB")
 
 
 def _short(text: str) -> str:

@@ -1,6 +1,5 @@
 """The sections that any run and any evaluation gets, whoever made it."""
 
-from base64 import b64decode
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import chain
 from typing import Any
@@ -16,7 +15,8 @@ from diptych.reports.averages import BETTER, NOTE
 from diptych.reports.board import Board, main_metric, place_of_metric
 from diptych.reports.chance import chance
 from diptych.reports.labels import Line, natural
-from diptych.reports.sections import Cell, Section
+from diptych.reports.mistakes import mistakes_of
+from diptych.reports.sections import Section
 from diptych.reports.tables import short_metric, texts
 
 _CLASSES = 30
@@ -191,7 +191,7 @@ def describe_result(result: Result) -> list[Section]:
     if result.per_class and result.confusion:
         found.append(_classes(result, names))
     if result.mistakes:
-        found.append(_mistakes(result))
+        found += mistakes_of(result)
     if result.calibration:
         found.append(_reliability(result))
     rows = [*_leaves(how), ("key", result.key), ("date", result.date)]
@@ -251,19 +251,6 @@ def _classes(result: Result, names: Sequence[str]) -> Section:
     columns = ("class", "right", "pictures", "mostly taken for")
     lines = [(names[label], f"{share:.1%}", -n, often) for share, n, _, label, often in shown]
     return sections.table("Classes", columns, lines, " ".join(notes), words=(columns[-1],))
-
-
-def _mistakes(result: Result) -> Section:
-    cells = [
-        Cell(
-            image=b64decode(each["jpeg"]) if each["jpeg"] else None,
-            text=f"{each['true']}, not {each['taken_for']} ({each['confidence']:.0%})",
-            detail=str(each.get("key", "")),
-        )
-        for each in result.mistakes
-    ]
-    note = "The true class, what the model took it for, and how sure it was."
-    return sections.pictures("Surest mistakes", cells, note=note)
 
 
 def _reliability(result: Result) -> Section:
