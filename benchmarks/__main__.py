@@ -23,6 +23,7 @@ NAMES = (
     "texts",
     "trainer",
     "eva",
+    "published",
     "loss",
     "late_interaction",
     "views",

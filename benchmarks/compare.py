@@ -44,11 +44,21 @@ def seconds(*works: Callable[[], object], rounds: int = 5) -> list[float]:
 def measured_apart(ours: str, theirs: str, rounds: int = 5) -> tuple[float, float]:
     """Medians of the number that each piece of code prints last, each call in a process of its
     own."""
-    found: dict[str, list[float]] = {ours: [], theirs: []}
+    [mine], [other] = numbers_apart(ours, theirs, rounds=rounds)
+    return mine, other
+
+
+def numbers_apart(*codes: str, rounds: int = 5) -> list[list[float]]:
+    """The same of any number of codes; each prints a number, or a list of numbers in JSON."""
+    found: dict[str, list[list[float]]] = {code: [] for code in codes}
     for _ in range(rounds):
-        for code in random.sample([ours, theirs], 2):
+        for code in random.sample(codes, len(codes)):
             done = subprocess.run(
                 [sys.executable, "-c", code], check=True, capture_output=True, text=True
             )
-            found[code].append(json.loads(done.stdout.splitlines()[-1]))
-    return statistics.median(found[ours]), statistics.median(found[theirs])
+            printed = json.loads(done.stdout.splitlines()[-1])
+            found[code].append(printed if isinstance(printed, list) else [printed])
+    medians: list[list[float]] = []
+    for code in codes:
+        medians.append([statistics.median(times) for times in zip(*found[code], strict=True)])
+    return medians
