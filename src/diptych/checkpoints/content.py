@@ -85,7 +85,7 @@ def described(content: Content) -> Meta:
 def _read_foreign(place: Place, wanted: Part, given: Config | None) -> Content:
     source = open_foreign(place.path)
     names = source.weights.tensors
-    layout, part = match(names, wanted, place.path)
+    layout, part = match(source, wanted)
     known, notes = _config_of(given or place.config, part), dict(place.notes)
     try:
         table = layout.table(names)

@@ -37,10 +37,9 @@ def detect(path: str | Path) -> str:
     if native_folder(path):
         return "native"
     source = open_foreign(path)
-    names = source.weights.tensors
     if source.weights.kind == "archive":
         return "openai"
-    return match(names, "model", path)[0].name
+    return match(source, "model")[0].name
 
 
 def native_folder(path: Path) -> Path | None:
@@ -135,14 +134,18 @@ def _prefixes(names: Collection[str]) -> list[str]:
     return sorted(found, key=lambda prefix: (len(prefix), prefix))
 
 
-def match(names: Collection[str], part: Part, path: Path) -> tuple[Layout, Part]:
-    """The layout of a model with these `names`, or of a tower alone, and what there is to read:
-    what is wanted, or of a model the tower that alone is there.
+def match(source: WeightSource, part: Part) -> tuple[Layout, Part]:
+    """The layout of a model, or of a tower alone, and what there is to read: what is wanted, or of
+    a model the tower that alone is there.
 
     Raises CheckpointError, saying what each layout would have had.
     """
+    names, path = source.weights.tensors, source.path
     if found := whole(names):
         return found, part
+    described = (layout for layout in layouts() if part != "text" and layout.is_described(source))
+    if found := next(described, None):
+        return found, "image"
     return _match_model(names, path) if part == "model" else (_match_tower(names, part, path), part)
 
 

@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
 _WIDTH = 100
 _INDENT = 14
+_BUDGETS = (128, 256, 576, 784, 1024)
+"""Patches of a picture for which SigLIP 2's NaFlex was trained (arXiv:2502.14786, §2.4.2)."""
 _TAGS = 3
 """Of a model in a list."""
 
@@ -202,7 +204,20 @@ def _card(entry: Entry, sizes: dict[str, _Size]) -> Iterator[tuple[str, list[str
             if name != "all"
         ],
     )
+    yield "by patches", _budgets(entry)
     yield from _settings("model" if isinstance(entry.config, ClipConfig) else "image", entry.config)
+
+
+def _budgets(entry: Entry) -> list[str]:
+    """Of a model for pictures of their own aspect, what a picture of so many patches costs."""
+    config = entry.config
+    if not isinstance(config, ClipConfig) or not config.image.native:
+        return []
+    from diptych import models
+
+    tower = models.build_tower(config.image, config.embed_dim, "meta")
+    costs = [f"{n:,}: {tower.flops_for(n) / 1e9:,.2f} GFLOPs" for n in _BUDGETS]
+    return [f"of a picture of {', '.join(costs)} (--patches)"]
 
 
 def _address(file: Weights) -> str:

@@ -207,6 +207,11 @@ class Tower(nn.Module, Generic[C]):
         does."""
         raise NotImplementedError
 
+    def flops_for(self, patches: int) -> int:
+        """The same of a picture of so many patches, for towers that take pictures of their own
+        aspect (`ImageTowerConfig.native`). Raises ConfigError for others."""
+        raise ConfigError(f"a {type(self).__name__} takes pictures of one size")
+
     def set_checkpointing(self, on: bool = True) -> None:
         """Recompute each block's activations in the backward pass: less memory, about a third more
         time, the same gradients and batch statistics. Raises ConfigError for a tower without

@@ -95,6 +95,9 @@ class Layout:
     """The same of a text tower that lies alone in its file."""
     inputs: Callable[[Path, TowerConfig], Inputs | None] = lambda folder, tower: None
     """What the files beside a tower that lies alone say of its inputs; None: nothing."""
+    is_described: Callable[[WeightSource], bool] = lambda source: False
+    """Whether what lies beside weights says that they are an image tower in this layout: of one
+    whose names tell nothing."""
     config_file: str = ""
     """The file beside the weights from which `config` reads, where it is there; empty: none."""
     weight_files: tuple[str, ...]

@@ -8,10 +8,10 @@ import torch
 
 import diptych
 from diptych import pretrained
-from diptych.checkpoints import detect, load_image_tower, load_model
+from diptych.checkpoints import convert, detect, load_image_tower, load_model
 from diptych.config.serialize import difference
 from diptych.errors import CheckpointError
-from diptych.families.siglip import SiglipImageConfig, SiglipTextConfig
+from diptych.families.siglip import NaflexImageConfig, SiglipImageConfig, SiglipTextConfig
 
 WIDTH, HEADS, MLP, LAYERS, PATCH, SIDE, CONTEXT = 32, 4, 48, 2, 8, 4, 8
 VOCABULARY = 32000
@@ -169,11 +169,34 @@ def test_an_image_tower_alone_embeds(tmp_path):
     assert diptych.load(path).embed_images(list(pictures)).shape == (2, WIDTH)
 
 
+def test_naflex_is_computed_as_transformers_computes_it(tmp_path):
+    """Its patches are vectors (rows, columns, channels), its positions a square of them."""
+    transformers = pytest.importorskip("transformers")
+    given = {name: array for name, array in arrays().items() if name.startswith("img/")}
+    given["img/embedding/kernel"] = given["img/embedding/kernel"].reshape(-1, WIDTH)
+    given["img/pos_embedding"] = given["img/pos_embedding"].reshape(SIDE, SIDE, WIDTH)
+    path = save(tmp_path / "naflex.npz", given)
+    meta = load_model(path).meta
+    assert meta.config.image == NaflexImageConfig(
+        image_size=PATCH * SIDE, patch_size=PATCH, width=WIDTH, layers=2, heads=4, mlp_width=MLP
+    )
+    how = meta.config.preprocess
+    assert (how.resize, how.interpolation, how.patch_size) == ("native", "bilinear", PATCH)
+    convert(path, "transformers", tmp_path / "out")
+    peer = transformers.Siglip2VisionModel.from_pretrained(tmp_path / "out").eval()
+    [weight] = [p for name, p in peer.named_parameters() if name.endswith("patch_embedding.weight")]
+    assert np.array_equal(weight.detach().numpy(), given["img/embedding/kernel"].T)
+    processor = transformers.Siglip2ImageProcessor(patch_size=PATCH, max_num_patches=9)
+    encoder = diptych.load(path, patches=9)
+    pictures = [np.full((40, 25, 3), 90, np.uint8), np.zeros((20, 70, 3), np.uint8)]
+    with torch.no_grad():
+        wanted = peer(**processor(images=pictures, return_tensors="pt")).pooler_output
+    wanted = torch.nn.functional.normalize(wanted, dim=-1)
+    torch.testing.assert_close(encoder.embed_images(pictures), wanted, atol=1e-5, rtol=0)
+
+
 def test_what_is_no_siglip_is_refused_by_name(tmp_path):
     given = arrays()
-    flat = given | {"img/embedding/kernel": given["img/embedding/kernel"].reshape(-1, WIDTH)}
-    with pytest.raises(CheckpointError, match="NaFlex isn't read in big_vision's layout"):
-        load_model(save(tmp_path / "naflex.npz", flat))
     other = given | {"txt/Embed_0/embedding": np.zeros((50, WIDTH), np.float32)}
     with pytest.raises(CheckpointError, match="no published SigLIP has a vocabulary of 50"):
         load_model(save(tmp_path / "words.npz", other))

@@ -71,12 +71,15 @@ class PooledImageTower(Tower[V], Generic[V]):
         self.patch.requires_grad_(False)
 
     def flops(self) -> int:
-        """Of `forward` for one picture of as many patches as there are positions; a multiply-add
-        counts two."""
-        c, tokens = self.config, len(self.positions)
-        patches = 2 * tokens * 3 * c.patch_size**2 * c.width
-        blocks = c.layers * block_flops(tokens, c.width, c.mlp_width)
-        return patches + blocks + self.pool.flops(tokens)
+        """Of `forward` for one picture of as many patches as there are positions."""
+        return self._flops_of(len(self.positions))
+
+    def _flops_of(self, patches: int) -> int:
+        """A multiply-add counts two."""
+        c = self.config
+        embedding = 2 * patches * 3 * c.patch_size**2 * c.width
+        blocks = c.layers * block_flops(patches, c.width, c.mlp_width)
+        return embedding + blocks + self.pool.flops(patches)
 
 
 class SiglipImageTower(PooledImageTower[SiglipImageConfig]):

@@ -71,6 +71,10 @@ class NaflexImageTower(PooledImageTower[NaflexImageConfig]):
         of_each = [found[rows, columns] for rows, columns in grids.tolist()]
         return torch.stack(of_each).to(self.positions.dtype)
 
+    def flops_for(self, patches: int) -> int:
+        """Of a picture of so many patches."""
+        return self._flops_of(patches)
+
     def patch_vectors(self, pixels: Float[Tensor, "batch 3 rows patch_size"]) -> NoReturn:
         """Raises ConfigError: a batch has no one grid of places."""
         raise ConfigError(

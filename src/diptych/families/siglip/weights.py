@@ -13,7 +13,7 @@ from diptych.weights.resize import Grid, resize_grid
 from diptych.weights.state import State
 from diptych.weights.tower import TowerWeights, interpolated
 
-_HEADS = {width: heads for width, _, heads, _ in SIZES.values()}
+HEADS = {width: heads for width, _, heads, _ in SIZES.values()}
 """Of the published widths; the number of heads can't be seen in the weights."""
 
 
@@ -37,14 +37,14 @@ class SiglipImageWeights(PooledImageWeights):
             return None
         width, _, patch_size, _ = shapes["patch.weight"].shape
         side = math.isqrt(len(shapes["positions"]))
-        if width not in _HEADS or side * side != len(shapes["positions"]):
+        if width not in HEADS or side * side != len(shapes["positions"]):
             return None
         return SiglipImageConfig(
             image_size=patch_size * side,
             patch_size=patch_size,
             width=width,
             layers=count_numbers(shapes, "blocks."),
-            heads=_HEADS[width],
+            heads=HEADS[width],
             mlp_width=len(shapes["pool.mlp.up.weight"]),
         )
 

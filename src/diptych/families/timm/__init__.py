@@ -10,5 +10,6 @@ FAMILY = Family(
     name="timm",
     towers=(TimmConfig,),
     pretrained="diptych.families.timm.pretrained:entries",
+    layouts="diptych.families.timm.alone:layouts",
     open_clip="diptych.families.timm.layouts:OPEN_CLIP",
 )

@@ -21,7 +21,7 @@ _MLP = (
     Rule("image.projection.down.*", "visual.head.mlp.fc2.*"),
     _TRUNK,
 )
-_CLASSIFIERS = ("head.fc", "head", "fc", "classifier")
+CLASSIFIERS = ("head.fc", "head", "fc", "classifier")
 """What timm calls classifiers; in this order, for a head may have more parts than one."""
 _MARKS = ("visual.head.proj.weight", "visual.head.mlp.fc1.weight")
 
@@ -48,8 +48,8 @@ def _rules(names: Collection[str]) -> tuple[Rule, ...]:
         return _MLP
     if "visual.head.proj.weight" in names:
         return _LINEAR
-    found = (name for name in _CLASSIFIERS if f"{PREFIX}{name}.weight" in names)
-    return _classifier(next(found, _CLASSIFIERS[0]))
+    found = (name for name in CLASSIFIERS if f"{PREFIX}{name}.weight" in names)
+    return _classifier(next(found, CLASSIFIERS[0]))
 
 
 def _export_rules(image: TimmConfig) -> tuple[Rule, ...]:
@@ -59,15 +59,17 @@ def _export_rules(image: TimmConfig) -> tuple[Rule, ...]:
         case "mlp":
             return _MLP
         case "classifier":
-            return _classifier(_classifier_of(image.name))
+            return _classifier(classifier_of(image.name))
 
 
-def _classifier_of(architecture: str) -> str:
+def classifier_of(architecture: str) -> str:
+    """What timm calls the classifier of this architecture. Raises CheckpointError for none, or one
+    of several parts."""
     import timm
 
     published = timm.get_pretrained_cfg(architecture)
     name = None if published is None else published.classifier
-    if name not in _CLASSIFIERS:
+    if name not in CLASSIFIERS:
         raise CheckpointError(
             f"the classifier of timm's {architecture} has no name ({name}) that could be written"
         )
@@ -130,7 +132,7 @@ def write_vision(image: TimmConfig) -> dict[str, Any]:
 OPEN_CLIP = (
     OpenClipTower(
         kind=TimmConfig,
-        marks=(*_MARKS, *(f"{PREFIX}{name}.weight" for name in _CLASSIFIERS)),
+        marks=(*_MARKS, *(f"{PREFIX}{name}.weight" for name in CLASSIFIERS)),
         fits=lambda names: any(name.startswith(PREFIX) for name in names),
         rules=_rules,
         export_rules=_export_rules,

@@ -22,17 +22,21 @@ class TimmTower(Tower[TimmConfig]):
     for a classifier that is more than a linear layer where it is to be the projection.
     """
 
-    def __init__(self, config: TimmConfig, embed_dim: int):
+    always_projects = False
+
+    def __init__(self, config: TimmConfig, embed_dim: int | None):
         super().__init__()
         self.config = config
-        classes = embed_dim if config.projection == "classifier" else 0
-        self.trunk: Any = build_trunk(config, classes)
+        classes = embed_dim if config.projection == "classifier" else None
+        self.trunk: Any = build_trunk(config, classes or 0)
         self.width = self.trunk.num_features
         self.blocks = list(repeated_blocks(self.trunk))
         self.projection = self._projection(embed_dim)
 
-    def _projection(self, embed_dim: int) -> nn.Module:
+    def _projection(self, embed_dim: int | None) -> nn.Module:
         width = self.trunk.head_hidden_size
+        if embed_dim is None:
+            return nn.Identity()
         match self.config.projection:
             case "linear":
                 return nn.Linear(width, embed_dim, bias=False)
@@ -62,8 +66,6 @@ class TimmTower(Tower[TimmConfig]):
     @classmethod
     def build(cls, config: TimmConfig, embed_dim: int | None, device: torch.device) -> "TimmTower":
         """With the values that timm gives its trunk."""
-        cls.check_projection(config, embed_dim)
-        assert embed_dim is not None
         with torch.device(device):
             return cls(config, embed_dim)
 

@@ -4,7 +4,7 @@ https://github.com/huggingface/pytorch-image-models, timm/models/vision_transfor
 timm/layers/attention_pool.py
 """
 
-from diptych.weights.mapping import QUERY_APART, TOKEN, rows
+from diptych.weights.mapping import QUERY_APART, TOKEN, Rule, rows
 
 PREFIX = "visual.trunk."
 """Of open_clip's, before them."""
@@ -32,3 +32,12 @@ BLOCKS = rows(
     ("mlp.down.*", "mlp.fc2.*"),
 )
 """`nn.Block`."""
+
+
+def bare(trunk: tuple[Rule, ...]) -> tuple[Rule, ...]:
+    """The same of a file that holds timm's model alone."""
+    found: list[Rule] = []
+    for rule in trunk:
+        sources = tuple(name.removeprefix(PREFIX) for name in rule.sources)
+        found.append(Rule(rule.ours, sources, rule.change))
+    return tuple(found)

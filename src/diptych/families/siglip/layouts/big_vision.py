@@ -5,15 +5,28 @@ https://github.com/google-research/big_vision, models/proj/image_text/two_towers
 
 import math
 from collections.abc import Collection, Mapping
+from dataclasses import replace
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from diptych.config import ClipConfig, ImageTowerConfig, PreprocessConfig, TokenizerConfig
+from diptych.config import (
+    ClipConfig,
+    ImageTowerConfig,
+    PreprocessConfig,
+    TokenizerConfig,
+    TowerConfig,
+)
 from diptych.config.model import SIGLIP_BIAS
 from diptych.errors import CheckpointError
-from diptych.families.siglip.config import SiglipImageConfig, SiglipTextConfig
+from diptych.families.siglip.config import (
+    NaflexImageConfig,
+    PooledImageConfig,
+    SiglipImageConfig,
+    SiglipTextConfig,
+)
+from diptych.families.siglip.layouts import naflex
 from diptych.families.siglip.pretrained import MODELS
 from diptych.weights.layout import GIVE_CONFIG, Inputs, Layout, WeightSource
 from diptych.weights.mapping import BATCHED, TOKEN, TRANSPOSED, Change, Row, Rule, Table, rows
@@ -22,18 +35,21 @@ from diptych.weights.state import State
 
 _KERNEL, _QUERY = "img.embedding.kernel", "MultiHeadDotProductAttention_0.query.kernel"
 _BLOCKS, _WORDS = "img.Transformer.encoderblock_", "txt.Encoder_0.encoderblock_"
-_PREPROCESS = PreprocessConfig(resize="squash", mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5))
+_SQUASHED = PreprocessConfig(resize="squash", mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5))
 
 
 def _convolution(parts: list[Tensor]) -> Tensor:
-    """[rows, columns, channels, width] as [width, channels, rows, columns]. Raises CheckpointError
-    for NaFlex, whose patches are vectors."""
-    if parts[0].ndim != 4:
-        raise CheckpointError(
-            "NaFlex isn't read in big_vision's layout: take the same weights from the hub "
-            "(diptych models '*naflex')"
-        )
-    return parts[0].permute(3, 2, 0, 1).contiguous()
+    """[rows, columns, channels, width] as [width, channels, rows, columns]. NaFlex's patches are
+    vectors: [rows columns channels, width]."""
+    [kernel] = parts
+    if kernel.ndim == 2:
+        return naflex.READ_KERNEL.to_ours([kernel.T])
+    return kernel.permute(3, 2, 0, 1).contiguous()
+
+
+def _table_of_positions(parts: list[Tensor]) -> Tensor:
+    """[1, patches, width], or of NaFlex [rows, columns, width], as [patches, width]."""
+    return parts[0].flatten(0, 1)
 
 
 def _unwritten(ours: Tensor) -> list[Tensor]:
@@ -45,6 +61,7 @@ _QKV = Change(lambda parts: torch.cat([part.flatten(1).T for part in parts]), _u
 _QKV_BIAS = Change(lambda parts: torch.cat([part.flatten() for part in parts]), _unwritten)
 _OUT = Change(lambda parts: parts[0].flatten(0, 1).T.contiguous(), _unwritten)
 _PATCHES = Change(_convolution, _unwritten)
+_POSITIONS = Change(_table_of_positions, _unwritten)
 
 
 def _norm(ours: str, theirs: str) -> tuple[Row, ...]:
@@ -82,7 +99,7 @@ TABLE = Table(
             "img.",
             ("patch.weight", "embedding.kernel", _PATCHES),
             ("patch.bias", "embedding.bias"),
-            ("positions", "pos_embedding", BATCHED),
+            ("positions", "pos_embedding", _POSITIONS),
             *_norm("norm_post", "Transformer.encoder_norm"),
         ),
         *rows("image.blocks.#.", f"{_BLOCKS}#.", *_BLOCK),
@@ -123,7 +140,7 @@ def read_config(source: WeightSource, state: State) -> tuple[ClipConfig, dict[st
         embed_dim=image.width,
         logit_scale=math.log(10),
         logit_bias=SIGLIP_BIAS,
-        preprocess=_PREPROCESS,
+        preprocess=_preprocess(image),
         tokenizer=_tokenizer(text.vocab_size),
     )
     return config, {"config": "shapes"}
@@ -134,18 +151,22 @@ def tower_config(source: WeightSource, state: State) -> tuple[ImageTowerConfig, 
     return _image(source.weights.tensors.shapes), {"config": "shapes"}
 
 
-def _image(shapes: Mapping[str, Tensor]) -> SiglipImageConfig:
-    patch_size, _, _, width = shapes[_KERNEL].shape
+def _image(shapes: Mapping[str, Tensor]) -> PooledImageConfig:
+    kernel, positions = shapes[_KERNEL].shape, shapes["img.pos_embedding"].shape
+    width = kernel[-1]
     _, heads, _ = shapes[f"{_BLOCKS}0.{_QUERY}"].shape
-    side = math.isqrt(shapes["img.pos_embedding"].shape[1])
-    return SiglipImageConfig(
-        image_size=_published_size(width, patch_size, side),
-        patch_size=patch_size,
-        width=width,
-        layers=count(_bare(shapes, _BLOCKS), ""),
-        heads=heads,
-        mlp_width=shapes["img.MAPHead_0.MlpBlock_0.Dense_0.kernel"].shape[1],
-    )
+    sizes = {
+        "width": width,
+        "layers": count(_bare(shapes, _BLOCKS), ""),
+        "heads": heads,
+        "mlp_width": shapes["img.MAPHead_0.MlpBlock_0.Dense_0.kernel"].shape[1],
+    }
+    if len(kernel) == 2:
+        patch_size = math.isqrt(kernel[0] // 3)
+        side = positions[0] * patch_size
+        return NaflexImageConfig(image_size=side, patch_size=patch_size, **sizes)
+    size = _published_size(width, kernel[0], math.isqrt(positions[1]))
+    return SiglipImageConfig(image_size=size, patch_size=kernel[0], **sizes)
 
 
 def _published_size(width: int, patch_size: int, side: int) -> int:
@@ -172,6 +193,14 @@ def _text(shapes: Mapping[str, Tensor]) -> SiglipTextConfig:
     )
 
 
+def _preprocess(image: TowerConfig) -> PreprocessConfig:
+    if not isinstance(image, NaflexImageConfig):
+        return _SQUASHED
+    return replace(
+        _SQUASHED, resize="native", interpolation="bilinear", patch_size=image.patch_size
+    )
+
+
 def _bare(names: Collection[str], prefix: str) -> list[str]:
     return [name.removeprefix(prefix) for name in names if name.startswith(prefix)]
 
@@ -195,6 +224,6 @@ BIG_VISION = Layout(
     table=table,
     config=read_config,
     tower_config=tower_config,
-    inputs=lambda folder, tower: Inputs(preprocess=_PREPROCESS),
+    inputs=lambda folder, tower: Inputs(preprocess=_preprocess(tower)),
     weight_files=(),
 )

@@ -36,7 +36,8 @@ def _matrix(kernel: Tensor) -> list[Tensor]:
 PATCH_WEIGHT = "embeddings.patch_embedding.weight"
 READ_KERNEL = Change(_kernel, lambda ours: [ours])
 """A linear layer's weights there, a convolution's here."""
-WRITTEN = Rule("image.patch.weight", f"vision_model.{PATCH_WEIGHT}", Change(_kernel, _matrix))
+FROM_MATRIX = Change(_kernel, _matrix)
+WRITTEN = Rule("image.patch.weight", f"vision_model.{PATCH_WEIGHT}", FROM_MATRIX)
 
 
 def read_image(cfg: dict[str, Any], activation: str) -> NaflexImageConfig:
