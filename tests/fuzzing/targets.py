@@ -27,6 +27,7 @@ from diptych.config import (
     Run,
     SaveConfig,
 )
+from diptych.config.alone import alone
 from diptych.config.serialize import to_json
 from diptych.data import Loader, open_source, read_class_names, write_shards
 from diptych.data.indexing import open_index
@@ -41,6 +42,7 @@ from diptych.families.clip import ResNetConfig
 from diptych.families.eva import EvaConfig
 from diptych.families.siglip.config import NaflexImageConfig
 from diptych.families.timm import TimmConfig
+from diptych.families.timm import alone as timm_alone
 from diptych.inputs import (
     ClipTokenizer,
     HuggingFaceTokenizer,
@@ -107,7 +109,10 @@ def _result(folder: Path) -> list[Path]:
         class_names=("a", "b"),
         per_class=(1.0, 0.0),
         confusion=((2, 0), (2, 0)),
-        mistakes=({"true": "a", "taken_for": "b", "confidence": 0.9, "jpeg": ""},),
+        mistakes=(
+            {"true": "a", "taken_for": "b", "confidence": 0.9, "jpeg": ""}
+            | {"square": "", "maps": [[[0, 255]], [[3, 4]]]},
+        ),
     )
     return [result.save(folder / "result.json")]
 
@@ -338,6 +343,14 @@ def _native(folder: Path) -> list[Path]:
     return [folder / "model.json", folder / "model.safetensors"]
 
 
+def _of_timm(folder: Path) -> list[Path]:
+    shutil.rmtree(folder)
+    tower = replace(TOWERS["timm"], projection="classifier")
+    model = models.build(alone(tower, 16))
+    timm_alone.export(folder, model.config, model.state_dict())
+    return [folder / "config.json"]
+
+
 def _exported(to: str) -> Callable[[Path], list[Path]]:
     def make(folder: Path) -> list[Path]:
         shutil.rmtree(folder)
@@ -452,6 +465,7 @@ TARGETS: dict[str, Target] = {
     "tokenizer": Target(_tokenizer, _tokenize),
     "native": Target(_native, _load),
     **{family: Target(_native_of(family), _load) for family in TOWERS},
+    "timm alone": Target(_of_timm, _load),
     "open-clip": Target(_exported("open-clip"), _load),
     "transformers": Target(_exported("transformers"), _load),
     "safetensors": Target(_safetensors, _read_tensors),

@@ -43,7 +43,7 @@ def table(names: Collection[str]) -> Table:
 
 def _classes(rows: int) -> bool:
     """Whether a classifier with so many rows is one of ImageNet's, of whatever subset."""
-    from timm.data import infer_imagenet_subset
+    from timm.data.imagenet_info import infer_imagenet_subset
 
     return infer_imagenet_subset({"num_classes": rows}) is not None
 

@@ -155,7 +155,7 @@ def _image(shapes: Mapping[str, Tensor]) -> PooledImageConfig:
     kernel, positions = shapes[_KERNEL].shape, shapes["img.pos_embedding"].shape
     width = kernel[-1]
     _, heads, _ = shapes[f"{_BLOCKS}0.{_QUERY}"].shape
-    sizes = {
+    sizes: dict[str, Any] = {
         "width": width,
         "layers": count(_bare(shapes, _BLOCKS), ""),
         "heads": heads,
