@@ -168,7 +168,7 @@ def test_get_data_gives_what_the_options_name(tmp_path):
     assert found["train"].shared_epoch.get_value() == 3
     for images, texts in found["train"].dataloader:
         assert images.shape == (2, 3, 16, 16)
-        assert texts.shape == (2, 77)
+        assert texts.shape == (2, 32)
     for name, classes in (("imagenet-val", [0, 1]), ("imagenet-v2", [2, 10])):
         [(_, labels)] = found[name].dataloader
         assert sorted(labels.tolist()) == classes

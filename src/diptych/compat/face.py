@@ -30,7 +30,6 @@ from diptych.compat.unwrapping import reshaped, unwrap
 from diptych.compat.vision import VisionTransformer
 from diptych.encoder.captions import limits_of, write_ids
 from diptych.errors import ConfigError
-from diptych.families.huggingface.model import HuggingFaceText
 from diptych.inputs import tokenizer_of
 from diptych.inputs.tokenizer import pad_rows
 from diptych.models import Clip, Tower
@@ -142,8 +141,7 @@ class OpenClipModel(Renamed):
         self.text_beside = native is not None and not prefix
         """Whether the text tower's parts stand beside `visual`."""
         if native is None or not self.text_beside:
-            trunk = tower if isinstance(tower, HuggingFaceText) and prefix else None
-            named = None if trunk is None else HFTextEncoder.of(trunk, config.embed_dim)
+            named = HFTextEncoder.of(tower, config.embed_dim) if prefix else None
             self.text = native or named or OpenClipText(tower, config, prefix)
             return
         for name in PARTS:

@@ -4,19 +4,28 @@ https://github.com/mlfoundations/open_clip, src/open_clip/hf_model.py
 """
 
 import os
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Protocol, runtime_checkable
 
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from diptych.compat.locks import lock_depths
 from diptych.errors import CheckpointError, ConfigError, first_line
-from diptych.families.huggingface import HuggingFaceTextConfig
 from diptych.families.huggingface.config import Pool
 from diptych.families.huggingface.known import known
 from diptych.families.huggingface.layouts import cached, trunk_of, with_head
-from diptych.families.huggingface.model import HuggingFaceText, pooled, run
-from diptych.models import build_tower
+from diptych.families.huggingface.model import pooled, run
+from diptych.models import Tower, build_tower
+
+
+@runtime_checkable
+class Trunked(Protocol):
+    """A tower around a model of transformers'."""
+
+    config: Any
+    trunk: Any
+    projection: nn.Module
+    training: bool
 
 
 class _Pooler(nn.Module):
@@ -103,7 +112,7 @@ class HFTextEncoder(nn.Module):
         Raises CheckpointError where they don't."""
         text = with_head(_trunk(model_name_or_path, config), pooler_type, proj_type)
         tower = build_tower(text, output_dim)
-        assert isinstance(tower, HuggingFaceText)
+        assert isinstance(tower, Trunked)
         tower.init()
         if pretrained and config is None:
             tower.trunk.load_state_dict(_weights(model_name_or_path, text))
@@ -114,18 +123,20 @@ class HFTextEncoder(nn.Module):
         """Whether a call gives (pooled, tokens)."""
 
     @classmethod
-    def of(cls, tower: HuggingFaceText, output_dim: int) -> "HFTextEncoder | None":
-        """The tower by these names, over the same weights; None: open_clip has no such pool."""
-        if tower.config.pool not in _POOLERS_OF:
+    def of(cls, tower: Tower[Any], output_dim: int) -> "HFTextEncoder | None":
+        """The tower by these names, over the same weights; None: open_clip has it in another way,
+        or no such pool."""
+        if not isinstance(tower, Trunked) or tower.config.pool not in _POOLERS_OF:
             return None
         made = cls.__new__(cls)
         made._take(tower, output_dim)
         made.output_tokens = False
         return made.train(tower.training)
 
-    def _take(self, tower: HuggingFaceText, output_dim: int) -> None:
+    def _take(self, tower: Trunked, output_dim: int) -> None:
         super().__init__()
         self.output_dim = output_dim
+        self._kind: type[Any] = type(tower)
         self._sizes = tower.config
         self.transformer = tower.trunk
         self.pooler = _POOLERS_OF[tower.config.pool][0]()
@@ -138,7 +149,7 @@ class HFTextEncoder(nn.Module):
         """Places that the trunk has; 0: it doesn't say. What a text is cut to says the model."""
 
     @property
-    def tower(self) -> HuggingFaceText:
+    def tower(self) -> Tower[Any]:
         """As Diptych has it, of the same modules. Raises ConfigError where the pooler was replaced
         by one of another kind."""
         if not isinstance(self.pooler, _POOLERS_OF[self._sizes.pool]):
@@ -150,8 +161,8 @@ class HFTextEncoder(nn.Module):
         tower.training = self.training
         return tower
 
-    def _of_parts(self) -> HuggingFaceText:
-        return HuggingFaceText(self._sizes, self.transformer, self.proj)
+    def _of_parts(self) -> Tower[Any]:
+        return self._kind(self._sizes, self.transformer, self.proj)
 
     def forward(self, x: Int[Tensor, "batch length"]) -> Any:
         """Vectors of ids, or with `output_tokens` (vectors, the trunk's last features): without the
@@ -182,7 +193,7 @@ class HFTextEncoder(nn.Module):
         self._of_parts().set_checkpointing(enable)
 
 
-def _trunk(name: str, config: Any) -> HuggingFaceTextConfig:
+def _trunk(name: str, config: Any) -> Any:
     """How transformers builds it."""
     if config is not None:
         return trunk_of(config)
@@ -196,7 +207,7 @@ def _trunk(name: str, config: Any) -> HuggingFaceTextConfig:
         raise CheckpointError(f"{name} describes no text model: {first_line(error)}") from error
 
 
-def _weights(name: str, text: HuggingFaceTextConfig) -> dict[str, Tensor]:
+def _weights(name: str, text: Any) -> dict[str, Tensor]:
     """Of the trunk, from a folder or the hub's cache."""
     from transformers import AutoModel
 

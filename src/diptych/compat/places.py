@@ -100,7 +100,7 @@ def _own_config(path: Path) -> ClipConfig | None:
     if folder := native_folder(path):
         return read_config(folder / native.META)
     source = open_foreign(path)
-    file = match(source.weights.tensors, "model", path)[0].config_file
+    file = match(source, "model")[0].config_file
     if not file or not (source.file.parent / file).is_file():
         return None
     found = read(path).config

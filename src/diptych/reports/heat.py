@@ -59,7 +59,7 @@ def overlay(
     return figure
 
 
-def laid_over(square: bytes, numbers: Sequence[Sequence[float]]) -> Image.Image | None:
+def laid_over(square: bytes, levels: Sequence[Sequence[int]]) -> Image.Image | None:
     """A picture under a heat map; None where it is no picture.
 
     >>> from diptych.reports.heat import laid_over
@@ -67,12 +67,12 @@ def laid_over(square: bytes, numbers: Sequence[Sequence[float]]) -> Image.Image 
     True
     """
     try:
-        levels = decode(square).permute(1, 2, 0).numpy()
+        pixels = decode(square).permute(1, 2, 0).numpy()
     except ImageError:
         return None
-    picture = Image.fromarray(levels).convert("RGBA")
+    picture = Image.fromarray(pixels).convert("RGBA")
     side = max(picture.size)
-    colours = drawn(np.array(numbers, np.float64), side).resize(picture.size)
+    colours = drawn(np.array(levels, np.float64), side).resize(picture.size)
     return Image.alpha_composite(picture, colours).convert("RGB")
 
 
