@@ -38,8 +38,8 @@ import json, sys, time
 begun = time.perf_counter()
 import torch
 from PIL import Image
-{imports}
 start = time.perf_counter()
+{imports}
 {load}
 loaded = time.perf_counter()
 picture = Image.open({picture!r})
@@ -47,7 +47,8 @@ with torch.inference_mode():
     {embed}
 print(json.dumps([loaded - start, time.perf_counter() - begun]))
 """
-"""Seconds that loading takes, and from nothing to the first picture's vector."""
+"""Seconds that loading takes with the import of the library, which some do when they load, and from
+nothing to the first picture's vector."""
 OURS = {
     "imports": "from diptych.checkpoints import load_model; from diptych.inputs import Preprocess",
     "load": "model, meta = load_model({folder!r}, deploy=True)",
@@ -127,7 +128,7 @@ def _first_vectors(title: str, picture: Path, peers: list[Peer]) -> Iterator[Row
             load = code["load"].format(folder=str(peer.folder))
             codes.append(FIRST.format(**code | {"load": load, "picture": str(picture)}))
         mine, other = numbers_apart(*codes, rounds=ROUNDS)
-        for what, one, two in zip(("loading", "first vector"), mine, other, strict=True):
+        for what, one, two in zip(("import and loading", "first vector"), mine, other, strict=True):
             name = f"{title}, beside {peer.name}, {what}"
             yield Row(name=name, unit="s", ours=one, theirs=two)
 
