@@ -10,7 +10,7 @@ from torch import Tensor
 
 from diptych.checkpoints.content import Config, described, read, say_assumed
 from diptych.checkpoints.convert_tower import convert_tower, proven_deploy
-from diptych.config import ClipConfig, ImageTowerConfig, PreprocessConfig
+from diptych.config import ClipConfig, ImageTowerConfig, PreprocessConfig, TowerConfig
 from diptych.errors import CheckpointError, UnknownNameError
 from diptych.families import layouts
 from diptych.inputs import Preprocess, build_tokenizer
@@ -101,7 +101,8 @@ def convert(
         raise CheckpointError(f"{source}: {error}") from error
     export = _export(to, meta)
     if meta.config.missing and not export.alone:
-        able = sorted({NATIVE, *(each.name for each in _exports() if each.alone)})
+        fitting = (each for each in _exports() if each.alone and each.holds(_of_kind(meta)))
+        able = sorted({NATIVE, *(each.name for each in fitting)})
         raise CheckpointError(
             f"{source} has no {meta.config.missing} tower, and {to} is for whole models; "
             f"{' and '.join(able)} hold one tower"
@@ -125,14 +126,22 @@ def _deployed(state: State, meta: Meta) -> tuple[State, Meta]:
 
 def _export(to: str, meta: Meta) -> Export:
     """What writes this model: the native format, or of the layouts of that name the first that is
-    meant for its image tower."""
+    meant for its image tower. Raises CheckpointError where none is."""
     if to != NATIVE:
-        tower = meta.config.text if meta.config.missing == "image" else meta.config.image
-        return next(each for each in _exports() if each.name == to and each.holds(tower))
+        tower = _of_kind(meta)
+        found = (each for each in _exports() if each.name == to and each.holds(tower))
+        if export := next(found, None):
+            return export
+        raise CheckpointError(f"{to} has no place for a {type(tower).__name__}")
     # What stays behind isn't this folder's any more.
     kept = {name: note for name, note in meta.provenance.items() if name != "unused"}
     provenance = kept | {"sha256": native.sha256(meta.file)}
     return Export(name=NATIVE, write=partial(native.write, provenance=provenance), alone=True)
+
+
+def _of_kind(meta: Meta) -> TowerConfig:
+    """The tower by which it is told what writes a model."""
+    return meta.config.text if meta.config.missing == "image" else meta.config.image
 
 
 def _write(path: Path, to: Export, state: Mapping[str, Tensor], meta: Meta) -> None:

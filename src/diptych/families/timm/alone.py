@@ -160,7 +160,14 @@ TIMM = Layout(
     is_described=is_described,
     describe_image=describe_image,
     weight_files=(WEIGHTS, "pytorch_model.bin"),
-    exports=(Export(name="timm", write=export, alone=True),),
+    exports=(
+        Export(
+            name="timm",
+            write=export,
+            holds=lambda tower: isinstance(tower, TimmConfig),
+            alone=True,
+        ),
+    ),
 )
 
 
