@@ -230,9 +230,10 @@ def test_latex_is_escaped_and_the_best_is_bold(tmp_path):
 def test_what_cannot_be_read_or_written_is_told(tmp_path):
     with pytest.raises(ConfigError, match=r"\.md, \.csv, \.tex"):
         write_table(tmp_path / "table.xls", board([result("a", "pets", 0.5)]))
-    (tmp_path / "x.csv").write_text("model,task\na,b\n")
-    with pytest.raises(DataError, match="needs the columns"):
-        read_published(tmp_path / "x.csv")
+    for content in ("model,task\na,b\n", "model,task,metric,value,source\n" + "x" * 200_000):
+        (tmp_path / "x.csv").write_text(content)
+        with pytest.raises(DataError, match="needs the columns"):
+            read_published(tmp_path / "x.csv")
 
 
 def eva(name: str, resize: str, model: str = "EVA-CLIP-18B", frames: int = 1) -> Result:

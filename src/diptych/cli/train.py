@@ -41,9 +41,9 @@ T = TypeVar("T")
 _OBJECTIVE, _SOURCE = "--objective", "--data.source"
 _RESUME, _IF_ANY = "--resume", "--resume-if-any"
 _OPEN_CLIP = {
-    *("--train-data", "--val-data", "--train-num-samples", "--dataset-type", "--imagenet-val"),
-    *("--dataset-resampled", "--pretrained", "--report-to", "--local-loss", "--gather-with-grad"),
-    *("--csv-img-key", "--csv-caption-key", "--zeroshot-frequency", "--save-frequency"),
+    *("train-data", "val-data", "train-num-samples", "dataset-type", "imagenet-val"),
+    *("dataset-resampled", "pretrained", "report-to", "local-loss", "gather-with-grad"),
+    *("csv-img-key", "csv-caption-key", "zeroshot-frequency", "save-frequency"),
 }
 """Flags by which its command lines are known; others (`--lr`) have near ones here."""
 
@@ -140,7 +140,7 @@ def _refuse_foreign(flags: Sequence[str]) -> None:
                 f"{_RESUME} stands before the folder of a run, without a recipe: `diptych train "
                 f"{_RESUME} runs/mine`; behind a recipe it is {_IF_ANY}"
             )
-        if flag in _OPEN_CLIP:
+        if flag.startswith("--") and flag[2:] in _OPEN_CLIP:
             raise ConfigError(
                 f"{flag} is a flag of open_clip's trainer: `python -m "
                 "diptych.compat.open_clip_train` takes it, and says what it is here"

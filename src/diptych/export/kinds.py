@@ -1,5 +1,6 @@
 """What a model can be exported to: how each kind of program is written, and what runs it."""
 
+import io
 import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -72,8 +73,10 @@ def _torch(vectors: nn.Module, config: ClipConfig, side: Side, path: Path, int8:
     if int8:
         _in_eight_bits(vectors)
     made: ExportedProgram = program(vectors, config, side)
-    with others_warnings(), by_library(path):
-        torch.export.save(made, path)
+    file = io.BytesIO()  # on a full disk torch's own writer ends the process
+    with others_warnings():
+        torch.export.save(made, file)
+    path.write_bytes(file.getbuffer())
 
 
 def _in_eight_bits(vectors: nn.Module) -> None:

@@ -212,7 +212,7 @@ def read_published(path: str | Path) -> dict[tuple[str, str, str], Published]:
             (row["model"], row["task"], row["metric"], float(row["value"]), row["source"])
             for row in rows
         ]
-    except (OSError, KeyError, ValueError, TypeError) as error:
+    except (OSError, KeyError, ValueError, TypeError, csv.Error) as error:
         raise DataError(
             f"{path} can't be read as published figures ({error}); it needs the columns "
             "model, task, metric, value "
