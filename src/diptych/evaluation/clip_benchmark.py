@@ -103,11 +103,13 @@ def from_clip_benchmark(text: str) -> Result:
     except (ValueError, TypeError, KeyError, AttributeError) as error:
         raise DataError(f"not a result of CLIP_benchmark: {error}") from error
     metrics = {name: value for name, value in found.items() if math.isfinite(value)}
-    if _RETRIEVAL.keys() <= values["metrics"].keys():
+    if not metrics:
+        raise DataError("not a result of CLIP_benchmark: it has no metrics that are known here")
+    if set(_RETRIEVAL.values()) <= metrics.keys():
         metrics["mean_recall"] = sum(metrics[name] for name in _RETRIEVAL.values()) / len(
             _RETRIEVAL
         )
-    main = next((name for name in _MAIN if name in metrics), next(iter(metrics), ""))
+    main = next((name for name in _MAIN if name in metrics), next(iter(metrics)))
     return Result(
         task="multilabel" if "map" in metrics else task,
         metrics=metrics,
