@@ -151,7 +151,7 @@ class _Groups:
     """Which rows belong together, as far as it is known."""
 
     def __init__(self, size: int):
-        self.labels = np.arange(size)
+        self.labels = np.arange(size, dtype=np.int32)  # no other are read by every SciPy
         self._pairs = list[tuple[np.ndarray, np.ndarray]]()
         self._waiting = 0
 
