@@ -140,12 +140,18 @@ def match(source: WeightSource, part: Part) -> tuple[Layout, Part]:
 
     Raises CheckpointError, saying what each layout would have had.
     """
-    names, path = source.weights.tensors, source.path
+    names = source.weights.tensors
+    if part != "text" and not whole(names):
+        described = (layout for layout in layouts() if layout.is_described(source))
+        if found := next(described, None):
+            return found, "image"
+    return match_names(names, part, source.path)
+
+
+def match_names(names: Collection[str], part: Part, path: Path) -> tuple[Layout, Part]:
+    """The same by the names of weights alone, which `path` is called in messages."""
     if found := whole(names):
         return found, part
-    described = (layout for layout in layouts() if part != "text" and layout.is_described(source))
-    if found := next(described, None):
-        return found, "image"
     return _match_model(names, path) if part == "model" else (_match_tower(names, part, path), part)
 
 

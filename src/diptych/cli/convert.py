@@ -31,7 +31,7 @@ class Convert:
     """A checkpoint file or folder, a run, hf-hub:org/name, or a name with published weights."""
     to: str = "native"
     """The layout to write: native, open-clip, openai, transformers, eva, declip, mobileclip, pe,
-    unireplknet (the image tower alone, as its authors' code loads it), one that an installed
+    unireplknet and timm (the image tower alone, as their own code loads it), one that an installed
     package adds; or what to export to: onnx, openvino, torch-export, immich (its folder for a
     model)."""
     out: str

@@ -217,7 +217,7 @@ def _budgets(entry: Entry) -> list[str]:
 
     tower = models.build_tower(config.image, config.embed_dim, "meta")
     costs = [f"{n:,}: {tower.flops_for(n) / 1e9:,.2f} GFLOPs" for n in _BUDGETS]
-    return [f"of a picture of {', '.join(costs)} (--patches)"]
+    return [f"of a picture of {', '.join(costs)} (`diptych embed --patches`)"]
 
 
 def _address(file: Weights) -> str:

@@ -9,7 +9,7 @@ from PIL import Image
 from torch import Tensor
 
 from diptych.checkpoints.describe import read_config
-from diptych.checkpoints.detect import match
+from diptych.checkpoints.detect import match_names
 from diptych.config import ClipConfig
 from diptych.diagnosis.load import Load
 from diptych.errors import CheckpointError, ConfigError, first_line
@@ -88,7 +88,7 @@ def _described(config: Any) -> ClipConfig:
 
 def _ours(weights: Mapping[str, Tensor], what: str) -> dict[str, Tensor]:
     state = State.of(weights)
-    layout, _ = match(state, "model", Path(what))
+    layout, _ = match_names(state, "model", Path(what))
     return dict(layout.table(state).to_ours(state))
 
 

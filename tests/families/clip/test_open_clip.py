@@ -149,8 +149,8 @@ def test_hugging_face_text_tower(randomise, tmp_path, quiet, monkeypatch):
         )
     with pytest.raises(CheckpointError, match="Hugging Face text tower"):
         convert(tmp_path / "in", "open-clip", tmp_path / "out")
-    cfg["text_cfg"] = text | {"hf_pooler_type": "max_pooler"}
-    with pytest.raises(CheckpointError, match="'max_pooler' and a 'linear' projection"):
+    cfg["text_cfg"] = text | {"hf_pooler_type": "median_pooler"}
+    with pytest.raises(CheckpointError, match="'median_pooler' and a 'linear' projection"):
         from_json({"model_cfg": cfg})
 
 
