@@ -137,6 +137,6 @@ class _Pixels(CalibrationDataReader):
     def __init__(self, pixels: Tensor):
         self._parts = iter(pixels.split(1))
 
-    def get_next(self) -> dict[str, Any] | None:
+    def get_next(self) -> dict[str, Any] | None:  # pyright: ignore (theirs says it never ends)
         part = next(self._parts, None)
         return None if part is None else {"image": part.numpy()}

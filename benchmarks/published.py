@@ -27,8 +27,11 @@ from diptych.inputs import build_tokenizer
 from diptych.models import Clip, build
 from diptych.pretrained import get
 
-MODELS = {"SigLIP 2 B/16": "ViT-B-16-SigLIP2", "PE-Core B/16": "PE-Core-B-16"}
-MODELS |= {"MobileCLIP2-S0": "MobileCLIP2-S0"}
+MODELS = {
+    "SigLIP 2 B/16": "ViT-B-16-SigLIP2",
+    "PE-Core B/16": "PE-Core-B-16",
+    "MobileCLIP2-S0": "MobileCLIP2-S0",
+}
 BATCHES = (1, 16)
 ROUNDS = 3
 OPEN_CLIP, TRANSFORMERS = "open_clip", "transformers"
