@@ -58,6 +58,13 @@ def test_a_pair_at_the_threshold_belongs_together(tmp_path):
     assert rows_of(duplicates(index, above)) == components(vectors, above)
 
 
+@pytest.mark.parametrize("kind", ["float32", "float16"])
+def test_equal_vectors_are_found_by_1_whatever_rounding_left_of_their_lengths(tmp_path, kind):
+    index = vector_index(tmp_path, random(40, 6).repeat(2, 1), kind)
+    found = rows_of(duplicates(index, 1.0))
+    assert found == [{f"/p/{row}.jpg", f"/p/{row + 40}.jpg"} for row in range(40)]
+
+
 @pytest.fixture
 def photos(tmp_path):
     folder = tmp_path / "photos"

@@ -51,7 +51,7 @@ def duplicates(
 ) -> list[Group]:
     """The groups of an index's pictures whose cosines are at least the `threshold`, or with
     `copies` of those with the same bytes, in the order of the index. Nothing is approximated, and
-    nothing is changed or deleted.
+    nothing is changed or deleted. A threshold of 1 asks for equal vectors.
 
     All pairs are compared (`search/connected.py`): the time grows with the square of the pictures.
 
@@ -85,7 +85,8 @@ def grouped(
     if copies:
         labels = _with_same_bytes(index, rows.tolist())
     else:
-        near = Connecting(index.vectors, rows, threshold)
+        lowest = min(threshold, 1 - _rounding(index.vectors.dtype))
+        near = Connecting(index.vectors, rows, lowest)
         blocks = ((block, None) for block in near.blocks())
         for block, _ in track(blocks, "pictures", len(rows)) if progress else blocks:
             on_progress(block.stop, len(rows))
@@ -94,6 +95,11 @@ def grouped(
     for label, row in zip(labels.tolist(), rows.tolist(), strict=True):
         members[label].append(row)
     return [some for some in members.values() if len(some) > 1]
+
+
+def _rounding(dtype: torch.dtype) -> float:
+    """What a stored vector's product with itself may lack of 1: equal ones are found by 1, too."""
+    return max(1e-6, torch.finfo(dtype).eps)
 
 
 def _with_same_bytes(index: Index, rows: Sequence[int]) -> Int[np.ndarray, " rows"]:
