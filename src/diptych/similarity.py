@@ -121,6 +121,18 @@ class Products(NamedTuple):
         return compare(self.matrix.view(torch.int16).numpy(), bounds.view(torch.int16).numpy())
 
 
+def reaching(threshold: float, dtype: torch.dtype) -> float:
+    """The least product of unit vectors stored as `dtype` that reaches a threshold of cosines: that
+    of equal ones may lack of 1 what rounding took of their lengths.
+
+    >>> import torch
+    >>> from diptych.similarity import reaching
+    >>> reaching(0.9, torch.float32), reaching(1.0, torch.float32)
+    (0.9, 0.999999)
+    """
+    return min(threshold, 1 - max(1e-6, torch.finfo(dtype).eps))
+
+
 def moved_by_half(vectors: Float[Tensor, "rows width"]) -> Float[Tensor, " rows"]:
     """How far rounding to bfloat16 moves each vector.
 

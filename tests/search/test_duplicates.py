@@ -63,6 +63,9 @@ def test_equal_vectors_are_found_by_1_whatever_rounding_left_of_their_lengths(tm
     index = vector_index(tmp_path, random(40, 6).repeat(2, 1), kind)
     found = rows_of(duplicates(index, 1.0))
     assert found == [{f"/p/{row}.jpg", f"/p/{row + 40}.jpg"} for row in range(40)]
+    for row in range(40):
+        hits = index.search(index.vectors[row].float(), threshold=1.0)
+        assert [hit.row for hit in hits] == [row, row + 40]
 
 
 @pytest.fixture

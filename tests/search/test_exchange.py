@@ -10,6 +10,7 @@ from pyarrow import parquet
 
 from diptych.errors import ConfigError, DataError, DataWarning
 from diptych.search import Condition, Index, Where, join, update, update_texts, writer
+from diptych.search.clip_retrieval import read_parts
 from diptych.search.export import export
 from diptych.search.imported import import_index
 from tests import tiny
@@ -89,6 +90,27 @@ def test_an_index_of_faiss_comes_back(tmp_path, index):
     (tmp_path / "out" / "image.index").write_bytes(b"x" * 100)
     with pytest.raises(DataError, match="image.index can't be read"):
         import_index(tmp_path / "z.index", tmp_path / "out", tiny.encoder())
+
+
+@pytest.mark.parametrize("graph", [False, True], ids=["flat", "graph"])
+def test_a_damaged_index_of_faiss_is_a_sentence_or_none(tmp_path, graph):
+    """faiss raises, or asks for more memory than there is."""
+    faiss = pytest.importorskip("faiss", exc_type=ImportError)
+    made = faiss.IndexHNSWFlat(16, 8) if graph else faiss.IndexFlatIP(16)
+    made.add(np.ones((5, 16), np.float32))
+    file = tmp_path / "image.index"
+    faiss.write_index(made, str(file))
+    (tmp_path / "metadata").mkdir()
+    parquet.write_table(pyarrow.table({"url": ["a"] * 5}), tmp_path / "metadata/metadata_0.parquet")
+    whole, refused = file.read_bytes(), 0
+    assert len(read_parts(tmp_path, "pictures")[0][0]) == 5
+    for place in range(4, 90):
+        file.write_bytes(whole[:place] + b"\x7f" + whole[place + 1 :])
+        try:
+            read_parts(tmp_path, "pictures")
+        except DataError:
+            refused += 1
+    assert refused > 20
 
 
 def test_texts_come_back(tmp_path):

@@ -33,6 +33,7 @@ from diptych.app.ranking import ALIKE
 from diptych.app.updating import Updating
 from diptych.errors import ConfigError
 from diptych.search import Picture, Query, Term
+from diptych.similarity import reaching
 from diptych.terminal import escaped
 from diptych.threads import usable_cores
 
@@ -116,7 +117,8 @@ class Answers:
         if terms:
             vector = shelf.index.encode(self._query(shelf, terms))
             found, is_more = shelf.ranking(vector, where, asked.distinct).part(first, last)
-            near = [one for one in found if one.hit.score >= asked.threshold]
+            least = reaching(asked.threshold, shelf.index.vectors.dtype)
+            near = [one for one in found if one.hit.score >= least]
             is_more &= len(near) == len(found)
             hits = [(one.hit.row, one.hit.score, one.alike) for one in near]
             typical = round(shelf.typical(vector), 4)

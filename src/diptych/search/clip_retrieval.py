@@ -12,13 +12,15 @@ from typing import Any, Literal
 import numpy as np
 
 from diptych.arrays import map_npy
-from diptych.bounded import parse_json
+from diptych.bounded import little_memory, parse_json
 from diptych.errors import ConfigError, DataError, first_line
 from diptych.search.columns import clean, column_of, plain, read_table, stacked
 
 Part = tuple[np.ndarray, Any]
 Holds = Literal["pictures", "texts"]
 
+_SPARE = 1 << 30
+"""Bytes of memory that reading an index takes beside its vectors, at most."""
 _MOST = 256
 """Columns that the JSON in a column may become."""
 _NAMES = {"pictures": ("img", "image"), "texts": ("text", "text")}
@@ -79,9 +81,17 @@ def _of_index(file: Path, tables: list[Path]) -> Part:
     if not tables:
         raise DataError(f"{file} has no metadata/metadata_0.parquet beside it")
     try:
-        index = faiss.read_index(str(file))
-    except RuntimeError as error:
-        raise DataError(f"{file} can't be read: {first_line(error)}") from None
+        # A damaged file may speak of more vectors than any machine holds.
+        with little_memory(_SPARE + 4 * file.stat().st_size):
+            vectors = _vectors(faiss, file)
+    except (OSError, RuntimeError, MemoryError) as error:
+        reason = first_line(error) or "it asks for more memory than its vectors would need"
+        raise DataError(f"{file} can't be read: {reason}") from None
+    return _together(file, vectors, stacked([_columns(read_table(each)) for each in tables]))
+
+
+def _vectors(faiss: Any, file: Path) -> np.ndarray:
+    index = faiss.read_index(str(file))
     if not isinstance(index, (faiss.IndexFlat, faiss.IndexHNSWFlat, faiss.IndexIVFFlat)):
         raise DataError(
             f"{file} holds quantised vectors ({type(index).__name__}); name the folder of "
@@ -89,8 +99,7 @@ def _of_index(file: Path, tables: list[Path]) -> Part:
         )
     if isinstance(index, faiss.IndexIVFFlat):
         index.make_direct_map()
-    vectors = index.reconstruct_n(0, index.ntotal)
-    return _together(file, vectors, stacked([_columns(read_table(each)) for each in tables]))
+    return index.reconstruct_n(0, index.ntotal)
 
 
 def _together(file: Path, vectors: np.ndarray, table: Any) -> Part:

@@ -13,7 +13,7 @@ from diptych.search.connected import Connecting
 from diptych.search.filters import Where
 from diptych.search.index import Index
 from diptych.search.pictures import Picture
-from diptych.similarity import exact_matrix
+from diptych.similarity import exact_matrix, reaching
 
 
 @dataclass(frozen=True)
@@ -85,8 +85,7 @@ def grouped(
     if copies:
         labels = _with_same_bytes(index, rows.tolist())
     else:
-        lowest = min(threshold, 1 - _rounding(index.vectors.dtype))
-        near = Connecting(index.vectors, rows, lowest)
+        near = Connecting(index.vectors, rows, reaching(threshold, index.vectors.dtype))
         blocks = ((block, None) for block in near.blocks())
         for block, _ in track(blocks, "pictures", len(rows)) if progress else blocks:
             on_progress(block.stop, len(rows))
@@ -95,11 +94,6 @@ def grouped(
     for label, row in zip(labels.tolist(), rows.tolist(), strict=True):
         members[label].append(row)
     return [some for some in members.values() if len(some) > 1]
-
-
-def _rounding(dtype: torch.dtype) -> float:
-    """What a stored vector's product with itself may lack of 1: equal ones are found by 1, too."""
-    return max(1e-6, torch.finfo(dtype).eps)
 
 
 def _with_same_bytes(index: Index, rows: Sequence[int]) -> Int[np.ndarray, " rows"]:

@@ -1,5 +1,6 @@
 """Exact search: the pictures whose vectors are nearest to a query's."""
 
+import math
 import os
 import warnings
 from collections.abc import Sequence
@@ -30,6 +31,7 @@ from diptych.search.query import AnyQuery, Query, Term, as_query, encode
 from diptych.search.scan import in_half, nearest
 from diptych.search.store import Store
 from diptych.search.update import update
+from diptych.similarity import reaching
 
 _ROWS = 65536
 """Vectors of which the median is taken at a time."""
@@ -321,10 +323,11 @@ class Index:
     def _of_rows(
         self, rows: Sequence[int], scores: Sequence[float], threshold: float | None
     ) -> list[Hit]:
+        least = reaching(-math.inf if threshold is None else threshold, self.vectors.dtype)
         return [
             Hit(self._store.picture(row), score, row)
             for row, score in zip(rows, scores, strict=True)
-            if threshold is None or score >= threshold
+            if score >= least
         ]
 
 

@@ -47,7 +47,8 @@ from diptych.search.meta import (
 from diptych.search.pictures import Picture
 from diptych.search.rows import agreeing, from_line
 
-_COPY_ROWS = 65536
+COPY_ROWS = 65536
+"""Rows that are read at a time."""
 _UNREADABLE = (OSError, ValueError, TypeError, SyntaxError, TokenError, MemoryError)
 """What numpy raises for a corrupt file."""
 
@@ -124,10 +125,10 @@ class Store:
             return agreeing(self._text, self._ends.tolist(), self.vectors, self.meta.seed)
         # Without checksums, length 1 is all that is known of a vector.
         sound = np.zeros(len(self), bool)
-        for start in range(0, len(self), _COPY_ROWS):
-            tile = self.vectors[start : start + _COPY_ROWS].astype(np.float32)
+        for start in range(0, len(self), COPY_ROWS):
+            tile = self.vectors[start : start + COPY_ROWS].astype(np.float32)
             with np.errstate(over="ignore", invalid="ignore"):
-                sound[start : start + _COPY_ROWS] = abs((tile * tile).sum(1) - 1) < 0.01
+                sound[start : start + COPY_ROWS] = abs((tile * tile).sum(1) - 1) < 0.01
         return sound
 
     @property

@@ -31,9 +31,7 @@ from diptych.search.meta import (
 )
 from diptych.search.pictures import Picture, outermost
 from diptych.search.rows import to_line
-from diptych.search.store import Store
-
-_COPY_ROWS = 65536
+from diptych.search.store import COPY_ROWS, Store
 
 
 class Appender:
@@ -136,8 +134,8 @@ def rewrite(folder: str | os.PathLike[str], rows: Sequence[tuple[int, Picture]])
     )
 
     def parts() -> Iterator[tuple[list[Picture], Tensor]]:
-        for start in range(0, len(rows), _COPY_ROWS):
-            part = rows[start : start + _COPY_ROWS]
+        for start in range(0, len(rows), COPY_ROWS):
+            part = rows[start : start + COPY_ROWS]
             vectors = old.vectors[[row for row, _ in part]]
             yield [picture for _, picture in part], torch.from_numpy(vectors)
 
