@@ -1,6 +1,7 @@
 """What other programs wrote is read, and they read what is written."""
 
 import json
+import tarfile
 
 import numpy as np
 import pyarrow
@@ -111,6 +112,23 @@ def test_a_damaged_index_of_faiss_is_a_sentence_or_none(tmp_path, graph):
         except DataError:
             refused += 1
     assert refused > 20
+
+
+def test_pictures_in_shards_come_back(tmp_path):
+    with tarfile.open(tmp_path / "a.tar", "w") as tar:
+        for name in ("red", "blue"):
+            tiny.picture(name).save(tmp_path / f"{name}.png")
+            tar.add(tmp_path / f"{name}.png", f"{name}.png")
+    update(tmp_path / "x.index", tmp_path / "a.tar", tiny.encoder())
+    index = Index.open(tmp_path / "x.index")
+    export(index, tmp_path / "out")
+    assert import_index(tmp_path / "y.index", tmp_path / "out", tiny.encoder()) == 2
+    again = Index.open(tmp_path / "y.index")
+    assert [again.picture(row) for row in (0, 1)] == [index.picture(row) for row in (0, 1)]
+    assert update(tmp_path / "y.index", tmp_path / "a.tar", tiny.encoder()).kept == 2
+    (tmp_path / "a.tar").write_bytes(b"no tar")
+    with pytest.warns(DataWarning, match="none of the pictures of .* is here"):
+        import_index(tmp_path / "z.index", tmp_path / "out", tiny.encoder())
 
 
 def test_texts_come_back(tmp_path):

@@ -3,6 +3,7 @@
 import os
 import warnings
 from collections.abc import Iterator, Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ from diptych.errors import ConfigError, DataError, DataWarning, ImageError
 from diptych.search import meta, writer
 from diptych.search.clip_retrieval import Holds, held, read_parts
 from diptych.search.columns import stacked
-from diptych.search.pictures import Picture, digest
+from diptych.search.pictures import Picture, digest, members_of, shard_of
 
 _ROWS = 65536
 _PATH, _TEXT = "image_path", "caption"
@@ -133,7 +134,8 @@ def _texts(file: str, texts: Sequence[object]) -> list[Picture]:
 
 
 def _pictures(source: Path, table: Any) -> list[Picture]:
-    """An entry for each row, of its file if that is there."""
+    """An entry for each row, of its file or in its shard if that is there."""
+    read = cache(_members)
     names = [""] * len(table)
     if _PATH in table.column_names:
         names = [str(name or "") for name in table[_PATH].to_pylist()]
@@ -141,6 +143,9 @@ def _pictures(source: Path, table: Any) -> list[Picture]:
     for number, name in enumerate(names):
         path = os.path.abspath(os.path.join(source, name or f"#{number}"))
         path = path if os.path.exists(path) or not os.path.exists(name) else os.path.abspath(name)
+        if (shard := shard_of(path)) and (member := read(shard).get(path)):
+            found.append(member)
+            continue
         try:
             status = os.stat(path)
             size, written = status.st_size, status.st_mtime_ns
@@ -148,6 +153,14 @@ def _pictures(source: Path, table: Any) -> list[Picture]:
             size, written = 0, 0
         found.append(Picture(path=path, size=size, mtime_ns=written))
     return found
+
+
+def _members(shard: str) -> dict[str, Picture]:
+    """None, of a shard that can't be read: its pictures are as those that aren't there."""
+    try:
+        return members_of(shard)
+    except (DataError, OSError):
+        return {}
 
 
 def _check_model(
@@ -159,7 +172,7 @@ def _check_model(
         for row in [row for row, picture in enumerate(pictures) if picture.size][:_TRIED]:
             try:
                 expected = _vector(pictures[row], encoder)
-            except ImageError:
+            except (ImageError, OSError):
                 continue
             told = torch.from_numpy(part[row].astype(np.float32))
             scores.append(float(normalize(told, dim=0) @ expected))
@@ -182,4 +195,4 @@ def _check_model(
 def _vector(entry: Picture, encoder: Encoder) -> Float[Tensor, " width"]:
     if entry.text:
         return encoder.embed_texts([entry.text])[0]
-    return encoder.embed_images(Path(entry.path))[0]
+    return encoder.embed_images(entry.read())[0]

@@ -261,15 +261,25 @@ def find_member(path: str) -> Picture | None:
 
     Raises DataError if the shard has no such picture.
     """
-    for place in re.finditer(r"\.tar/", path, re.IGNORECASE):
-        shard = path[: place.end() - 1]
-        if os.path.isfile(shard):
-            members, _ = _members(shard, os.stat(shard))
-            found = next((picture for picture in members if picture.path == path), None)
-            if found is None:
-                raise DataError(f"there is no picture {path[place.end() :]} in {shard}")
-            return found
-    return None
+    if (shard := shard_of(path)) is None:
+        return None
+    if (found := members_of(shard).get(path)) is None:
+        raise DataError(f"there is no picture {path[len(shard) + 1 :]} in {shard}")
+    return found
+
+
+def shard_of(path: str) -> str | None:
+    """The shard in which a picture is said to lie by its path, SHARD.tar/KEY.ENDING; None if there
+    is none."""
+    ends = (place.end() - 1 for place in re.finditer(r"\.tar/", path, re.IGNORECASE))
+    return next((path[:end] for end in ends if os.path.isfile(path[:end])), None)
+
+
+def members_of(shard: str) -> dict[str, Picture]:
+    """The pictures of a shard, by their paths. Raises DataError, OSError for one that can't be
+    read."""
+    pictures, _ = _members(shard, os.stat(shard))
+    return {picture.path: picture for picture in pictures}
 
 
 def _is_wanted(path: str) -> bool:
