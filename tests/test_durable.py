@@ -127,6 +127,36 @@ def test_sweep_gives_back_what_was_about_to_be_replaced(tmp_path):
     assert (tmp_path / "model" / "which").read_text() == "replaced"
 
 
+def test_the_next_writer_removes_what_a_killed_one_left_and_no_living_ones(tmp_path):
+    target = tmp_path / "a[1].json"
+    left = durable.unfinished(target)
+    left.mkdir()
+    (left / "a[1].json").write_text("half")
+
+    def meanwhile(part: Path) -> None:
+        part.write_text("first")
+        durable.write_file(target, lambda other: other.write_text("second"))
+        assert part.read_text() == "first"
+
+    durable.write_file(target, meanwhile)
+    assert target.read_text() == "first"
+    assert list(tmp_path.iterdir()) == [target]
+
+
+def test_who_is_ended_takes_along_what_it_was_writing(tmp_path):
+    target = tmp_path / "out"
+    target.mkdir()
+
+    def write() -> None:
+        with durable.new_folder(target) as room:
+            target.rename(room / "replaced")
+            durable.abandon()
+            assert list(tmp_path.iterdir()) == [target]
+
+    with pytest.raises(FileNotFoundError):
+        write()
+
+
 def test_a_folder_that_is_removed_is_never_seen_in_part(tmp_path, monkeypatch):
     folder = tmp_path / "step-1"
     folder.mkdir()

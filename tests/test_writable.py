@@ -43,6 +43,12 @@ def test_a_file_is_no_folder_and_has_none_below(tmp_path):
             check_writable(place, "--out")
 
 
+def test_a_name_that_is_too_long_is_said_before_the_work(tmp_path):
+    with pytest.raises(ConfigError, match="--out .*: File name too long; choose another"):
+        check_new(tmp_path / ("x" * 245), "--out")
+    check_new(tmp_path / ("x" * 200), "--out")
+
+
 def test_what_the_system_makes_itself_is_refused():
     with pytest.raises(ConfigError, match=r"nothing can be written into /proc/run \(--out\)"):
         check_writable("/proc/run", "--out")

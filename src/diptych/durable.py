@@ -3,19 +3,19 @@
 Everything that promises so is written here, in the one order in which file systems keep it
 (Pillai et al. 2014, "All File Systems Are Not Created Equal"): written under another name, flushed,
 renamed, and then the folder that holds the name flushed. Only after that may what it replaces be
-deleted. A kill leaves a hidden `.NAME.….partial` at most, which `sweep` removes. Where two
-processes would write the same, one of them holds a `lock`.
+deleted. A kill leaves a hidden `.NAME.….partial` at most, which the next writer of `NAME` removes,
+and `sweep`. Where two processes would write the same, one of them holds a `lock`.
 """
 
 import contextlib
 import errno
 import functools
+import itertools
 import os
 import shutil
 import socket
 import stat
 import sys
-import tempfile
 import time
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
@@ -25,11 +25,16 @@ from typing import IO
 _UNFINISHED = ".partial"
 _REPLACED = "replaced"
 """What stands at the target, until the new one has taken its place."""
-_NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)
+_NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.EBADF)
+"""What systems say that lock nothing there; the last is NFS's of a folder."""
 _PAUSE = 0.005
 """Seconds between two looks at a lock that somebody else holds for a moment."""
 _held = set[int]()
 """Descriptors of the locks that this process holds."""
+_AT_ONCE = 4
+"""Writers of one file whose leftovers are looked for; more than two are rare."""
+_rooms = dict[Path, Path]()
+"""Where this process is writing -> what."""
 
 
 def write_file(target: Path, write: Callable[[Path], object]) -> Path:
@@ -122,17 +127,25 @@ def remove(folder: Path) -> None:
 def sweep(folder: Path, name: str = "*") -> None:
     """Remove what killed writers of `folder / name` left. Only for who knows that nobody else is
     writing there."""
-    for unfinished in {
+    for left in {
         *folder.glob(f".{name}.*{_UNFINISHED}"),
         *folder.glob(f".{name}{_UNFINISHED}"),
     }:
-        target = folder / unfinished.name[1:].rsplit(".", 2)[0]
-        if (unfinished / _REPLACED).exists() and not target.exists():
-            (unfinished / _REPLACED).rename(target)  # the kill came between two renames
-        if unfinished.is_dir():
-            shutil.rmtree(unfinished, ignore_errors=True)
+        if left.is_dir():
+            _clear(left, folder / left.name[1:].rsplit(".", 2)[0])
         else:
-            unfinished.unlink(missing_ok=True)
+            left.unlink(missing_ok=True)
+
+
+def abandon() -> None:
+    """Remove all that this process is writing, from any thread: it is about to be ended."""
+    for room, target in list(_rooms.items()):
+        _clear(room, target)
+
+
+def unfinished(target: Path, number: int = 0) -> Path:
+    """Where a process writes what will be `target`; each of several at once has its number."""
+    return target.parent / f".{target.name}.{number}{_UNFINISHED}"
 
 
 @contextmanager
@@ -227,12 +240,70 @@ def _make(folder: Path) -> list[Path]:
 
 @contextmanager
 def _room(target: Path) -> Generator[Path, None, None]:
+    """An empty folder beside `target`, which this process locks as long as it writes there."""
     _make(target.parent)
-    room = tempfile.mkdtemp(prefix=f".{target.name}.", suffix=_UNFINISHED, dir=target.parent)
+    room, descriptor = _new_room(target)
+    _held.add(descriptor)
+    _let_go_in_children()
+    _rooms[room] = target
     try:
-        yield Path(room)
+        yield room
     finally:
-        shutil.rmtree(room, ignore_errors=True)
+        if descriptor in _held:  # not in a fork of the process
+            shutil.rmtree(room, ignore_errors=True)
+            del _rooms[room]
+            _held.remove(descriptor)
+            os.close(descriptor)
+
+
+def _new_room(target: Path) -> tuple[Path, int]:
+    """The folder and the descriptor of its lock. What killed writers of `target` left goes."""
+    for number in range(_AT_ONCE):
+        _clear_if_left(unfinished(target, number), target)
+    for number in itertools.count():
+        room = unfinished(target, number)
+        try:
+            room.mkdir(mode=0o700)
+        except FileExistsError:
+            continue
+        # Who looks for leftovers may have taken it for one before it was locked.
+        with contextlib.suppress(FileNotFoundError, BlockingIOError):
+            return room, _lock_room(room)[0]
+    raise AssertionError("there is always another number")
+
+
+def _clear_if_left(room: Path, target: Path) -> None:
+    """Remove what a killed writer of `target` left, unless nobody knows that it was killed."""
+    with contextlib.suppress(OSError):  # as of another user's
+        descriptor, held = _lock_room(room)
+        try:
+            if held:
+                _clear(room, target)
+        finally:
+            os.close(descriptor)
+
+
+def _lock_room(room: Path) -> tuple[int, bool]:
+    """The folder's descriptor, and whether it is locked or the file system has no locks. Raises
+    BlockingIOError if another has locked it, FileNotFoundError if another has just removed it."""
+    if os.name == "nt":  # Windows opens no folder
+        return os.open(os.devnull, os.O_RDONLY), False
+    descriptor = os.open(room, os.O_RDONLY)
+    try:
+        held = _take(descriptor)
+        if not _is_named(descriptor, room):
+            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(room))
+    except BaseException:
+        os.close(descriptor)
+        raise
+    return descriptor, held
+
+
+def _clear(room: Path, target: Path) -> None:
+    """Remove what a writer of `target` leaves."""
+    if (room / _REPLACED).exists() and not target.exists():
+        (room / _REPLACED).rename(target)  # it was ended between two renames
+    shutil.rmtree(room, ignore_errors=True)
 
 
 def _flush(room: Path) -> None:
@@ -312,6 +383,7 @@ def _let_go_in_children() -> None:
         for descriptor in _held:
             os.close(descriptor)
         _held.clear()
+        _rooms.clear()
 
     if sys.platform != "win32":
         os.register_at_fork(after_in_child=let_go)

@@ -7,6 +7,7 @@ import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 
+from diptych.durable import unfinished
 from diptych.errors import ConfigError
 
 _BYTES = 2**16
@@ -51,9 +52,15 @@ disk, or mount that place, and name the folder where it is mounted
 
 def check_new(place: str | os.PathLike[str], flag: str) -> None:
     """Try to write beside a file, or a folder, that will appear at `place`, as `check_writable`
-    tries it. Raises ConfigError as it does."""
+    tries it. Raises ConfigError as it does, and for a name that is too long."""
     check_local(place, flag)
     check_writable(Path(place).parent, flag)
+    try:
+        os.lstat(unfinished(Path(place)))
+    except FileNotFoundError:
+        pass
+    except OSError as error:
+        raise ConfigError(f"{flag} {place}: {error.strerror}; choose another") from None
 
 
 def check_file(place: str | os.PathLike[str], flag: str) -> None:

@@ -134,7 +134,7 @@ def test_what_a_killed_writer_left_is_swept(shard, spool):
     spool.get(f"cat {shard}")
     [kept] = spool.folder.glob("*.tar")
     kept.unlink()
-    left = spool.folder / f".{kept.name}.xyz.partial"
+    left = spool.folder / f".{kept.name}.0.partial"
     left.mkdir()
     (left / kept.name).write_bytes(b"half")
     spool.get(f"cat {shard}")

@@ -13,6 +13,7 @@ from collections.abc import Callable, Generator, Sequence
 from functools import partial
 from typing import Any
 
+from diptych import durable
 from diptych.cli.processes import is_alone, is_first
 from diptych.components import import_module
 from diptych.errors import (
@@ -87,6 +88,7 @@ def command(
     with listening(_say) as interrupts, interrupts.at_last(partial(_last_words, verb, interrupts)):
         code = _run(verb, run, rest)
         if interrupts.reason:
+            durable.abandon()
             interrupts.leave(code)  # what hangs must not keep it from ending
     sys.exit(code)
 
@@ -146,6 +148,7 @@ def _stopped(verb: str, stop: KeyboardInterrupt) -> int:
 
 def _last_words(verb: str, interrupts: Interrupts) -> tuple[str, int]:
     """Where `verb` can't be interrupted, and its process is ended from another thread."""
+    durable.abandon()
     stop = Interrupted(interrupts.reason, interrupts.code)
     return _with_what_is_kept(verb, stop) if is_first() else "", stop.code
 

@@ -26,7 +26,7 @@ from diptych.data.files import Store
 from diptych.data.remote import shown
 from diptych.data.shard_records import UNREADABLE, PerShard, Record, write_records
 from diptych.data.workers import Note, in_order
-from diptych.durable import lock, sweep, write_file
+from diptych.durable import lock, write_file
 from diptych.errors import DataError, DataWarning
 
 T = TypeVar("T", bound=PerShard)
@@ -198,7 +198,6 @@ class Maker(Generic[T]):
                 records = map(recorded, range(len(known)))
                 write_records(file, self.paths, self.keys, self.versions, records)
 
-        sweep(self.target.parent, self.target.name)  # a killed writer's
         write_file(self.target, write)
         shutil.rmtree(folder, ignore_errors=True)
         return self.kind.open(self.target, self.store)

@@ -15,7 +15,7 @@ from diptych.data.command import TooSlow, write_output
 from diptych.data.files import Elsewhere, Store, Unreachable, stamp_of
 from diptych.data.retry import Retry, Transient
 from diptych.data.tar import index_tar
-from diptych.durable import lock, sweep, waiting_lock, write_file
+from diptych.durable import lock, waiting_lock, write_file
 from diptych.errors import DataError
 
 _SLICE = 0.2
@@ -40,7 +40,6 @@ def make_once(target: Path, write: Callable[[Path], object]) -> Path:
                 time.sleep(_SLICE)
                 continue
             if not target.exists():
-                sweep(target.parent, target.name)  # a killed writer's
                 write_file(target, write)
     return target
 
