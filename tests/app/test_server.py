@@ -1,16 +1,19 @@
 """A real server on this machine: its port, its manners, its end."""
 
+import asyncio
 import http.client
 import re
 import signal
 import socket
 import subprocess
 import sys
+import threading
 from contextlib import closing
 
 import pytest
+import uvicorn
 
-from diptych.app import listen
+from diptych.app import listen, patience
 from diptych.errors import ConfigError
 from diptych.search import update
 from tests import tiny
@@ -85,6 +88,33 @@ def test_broken_requests_break_nothing(served):
             while connection.recv(4096):
                 pass
     assert ask(served, "GET", "/api/status")[0] == 200
+
+
+def test_half_a_request_is_not_waited_for_and_a_slow_answer_is(monkeypatch):
+    monkeypatch.setattr(patience, "PATIENCE", 0.2)
+
+    async def answer(scope, receive, send):
+        await receive()
+        await asyncio.sleep(0.5)
+        await send({"type": "http.response.start", "status": 204, "headers": []})
+        await send({"type": "http.response.body"})
+
+    config = uvicorn.Config(answer, http=patience.Impatient, lifespan="off", log_config=None)
+    server = uvicorn.Server(config)
+    request = b"POST / HTTP/1.1\r\nHost: localhost\r\nContent-Length: 4\r\n\r\nwhole"
+    with listen("127.0.0.1", 0) as listener:
+        thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
+        thread.start()
+        for length in (0, 20, len(request) - 3):
+            with socket.create_connection(listener.getsockname(), timeout=20) as connection:
+                connection.sendall(request[:length])
+                assert connection.recv(100) == b"", length
+        with socket.create_connection(listener.getsockname(), timeout=20) as connection:
+            connection.sendall(request[:-1])
+            assert connection.recv(100).startswith(b"HTTP/1.1 204")
+        server.should_exit = True
+        thread.join(20)
+        assert not thread.is_alive()
 
 
 def test_it_listens_to_this_machine_alone(served):

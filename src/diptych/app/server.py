@@ -16,6 +16,7 @@ from diptych.app.doubles import Doubles
 from diptych.app.guard import Door
 from diptych.app.library import Library
 from diptych.app.model import Model
+from diptych.app.patience import Impatient
 from diptych.app.pictures import Pictures
 from diptych.app.updating import Updating
 from diptych.data.bounded_folder import BoundedFolder
@@ -58,7 +59,7 @@ class App:
         keeps what it has done."""
         config = uvicorn.Config(
             build(self.answers, door),
-            http="h11",
+            http=Impatient,
             ws="none",
             lifespan="off",
             log_config=None,
