@@ -4,7 +4,9 @@
       approximate.usearch   usearch's graph of the vectors, in bfloat16
       approximate.json      of which generation and how many rows it is, and its recall
 
-It is made when it is asked for, and made anew when the index has changed.
+It is made when it is asked for, and made anew when the index has changed. usearch follows the
+numbers in the file unseen, and ends in a segmentation fault, or worse, where they lead out of it:
+so only the very file that was written here is read, no copy, and no stranger's.
 """
 
 import json
@@ -25,7 +27,6 @@ from diptych.errors import ConfigError
 from diptych.search.scan import nearest
 from diptych.search.store import Store
 from diptych.similarity import exact_pairs
-from diptych.weights.native import sha256
 
 TOP = 10
 """Of how many nearest the recall is measured."""
@@ -60,7 +61,7 @@ class Approximate:
         path = store.folder / "approximate.usearch"
         about = {"generation": store.meta.generation, "rows": len(store)}
         said = _read(store.folder / "approximate.json")
-        if {**said, **about} == said and _is_whole(path, said):
+        if {**said, **about} == said and _is_ours(path, said):
             return cls(store, graph_of.restore(str(path), view=True), float(said["recall"]), False)
         graph = graph_of(ndim=store.meta.width, metric="ip", dtype="bf16")
         for rows, vectors in _parts(store, progress):
@@ -68,7 +69,7 @@ class Approximate:
         write_file(path, partial(_save, graph))
         made = cls(store, graph, 0.0, True)
         made.recall = made._measure()
-        known = {"file": _state(path), "sha256": sha256(path), "recall": made.recall}
+        known = {"file": _state(path), "recall": made.recall}
         text = json.dumps(about | known) + "\n"
         write_file(store.folder / "approximate.json", lambda target: target.write_text(text))
         return made
@@ -113,16 +114,13 @@ def _save(graph: Any, path: Path) -> None:
         graph.save(str(path))
 
 
-def _is_whole(path: Path, said: dict[str, Any]) -> bool:
-    """Whether the graph is as it was written: usearch follows the numbers in it unseen, and ends in
-    a segmentation fault where they lead out of the file. A copy of it is read to know that."""
-    if not path.is_file():
-        return False
-    return said.get("file") == _state(path) or said.get("sha256") == sha256(path)
+def _is_ours(path: Path, said: dict[str, Any]) -> bool:
+    """Whether it is the file that was written here, unchanged."""
+    return path.is_file() and said.get("file") == _state(path)
 
 
 def _state(path: Path) -> list[int]:
-    """What changes with the file, and is another in each copy of it."""
+    """What changes with the file, is another in each copy of it, and can't be chosen."""
     status = path.stat()
     return [status.st_size, status.st_ino, status.st_ctime_ns]
 
