@@ -5,7 +5,7 @@ import contextlib
 import json
 import os
 import stat
-from collections.abc import Generator
+from collections.abc import Generator, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -28,9 +28,7 @@ def read_whole(path: str | Path, most: int) -> bytes:
     Traceback (most recent call last):
     ValueError: it is no regular file
     """
-    mode = os.stat(path).st_mode
-    if not stat.S_ISREG(mode) and not stat.S_ISDIR(mode):
-        raise ValueError("it is no regular file")
+    _refuse_special(path)
     with open(path, "rb") as file:
         if os.fstat(file.fileno()).st_size > most:
             raise ValueError(f"it has more than {most:,} bytes")
@@ -49,6 +47,25 @@ def read_text(path: str | Path, most: int = _TEXT) -> str:
     'cat\\ndog'
     """
     return read_whole(path, most).decode("utf-8-sig")
+
+
+def read_lines(path: str | Path, longest: int = _TEXT) -> Iterator[str]:
+    """The lines of a text file, however long it is, one at a time, without what ends them. Raises
+    as `read_text`, and ValueError for a line of more than `longest` letters.
+
+    >>> import tempfile
+    >>> from diptych.bounded import read_lines
+    >>> path = Path(tempfile.mkdtemp(), "names.txt")
+    >>> _ = path.write_text("cat\\ndog")
+    >>> list(read_lines(path))
+    ['cat', 'dog']
+    """
+    _refuse_special(path)
+    with open(path, encoding="utf-8-sig") as file:
+        while line := file.readline(longest + 1):
+            if len(line) > longest:
+                raise ValueError(f"it has a line of more than {longest:,} letters")
+            yield line.rstrip("\n")
 
 
 @contextlib.contextmanager
@@ -100,6 +117,12 @@ def parse_json(text: bytes | str, finite: bool = False) -> Any:
         return json.loads(text, parse_int=_whole_number, parse_constant=constant)
     except RecursionError:
         raise ValueError("its values are nested too deeply") from None
+
+
+def _refuse_special(path: str | Path) -> None:
+    mode = os.stat(path).st_mode
+    if not stat.S_ISREG(mode) and not stat.S_ISDIR(mode):
+        raise ValueError("it is no regular file")
 
 
 def _no_constant(name: str) -> float:

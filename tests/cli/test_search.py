@@ -131,7 +131,16 @@ def test_queries_of_a_file_in_one_pass(tmp_path, index, capsys, monkeypatch):
     assert [line["query"] for line in lines] == ["a thing", "photos/red/1.png"]
     assert lines[1]["hits"][0]["path"] == str(tmp_path / "photos/red/1.png")
     assert call("search", index, *flags) == 0
-    assert "photos/red/1.png" in capsys.readouterr().out.splitlines()[3]
+    table = capsys.readouterr().out
+    assert "photos/red/1.png" in table.splitlines()[3]
+    monkeypatch.setattr("diptych.cli.search._PART", 1)
+    assert call("search", index, *flags) == 0
+    assert capsys.readouterr().out == table
+    os.mkfifo("pipe.png")
+    assert call("search", index, "--queries", "pipe.png") == 2
+    assert "--queries pipe.png can't be read: it is no regular file" in capsys.readouterr().err
+    assert call("search", index, "pipe.png") == 2
+    assert "pipe.png is no regular file" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

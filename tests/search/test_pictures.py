@@ -111,7 +111,7 @@ def test_a_pipe_is_reported_and_not_waited_for(tmp_path):
     found, bad_files = listed(tmp_path)
     assert found == []
     assert {reason for _, reason in bad_files} == {"is no regular file"}
-    with pytest.raises(DataError, match=r"a\.jpg is neither a folder"):
+    with pytest.raises(DataError, match=r"a\.jpg is no regular file"):
         roots(tmp_path / "a.jpg")
 
 

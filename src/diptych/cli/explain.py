@@ -9,7 +9,7 @@ from tyro.conf import Positional, arg
 
 from diptych.cli.options import Compute
 from diptych.cli.parse import parse
-from diptych.cli.pictures import left_out, pictures_of, tell_left_out
+from diptych.cli.pictures import Item, items_of, left_out, read, tell_left_out
 from diptych.cli.show import Names, say, show
 from diptych.config.ranges import Filled, Some
 from diptych.errors import ConfigError
@@ -62,22 +62,21 @@ def run(arguments: Sequence[str]) -> int:
         raise ConfigError(f"--out {out}: say a file that ends in {', '.join(_KINDS)}")
     check_file(out, "--out")
     unread, bad = list[str](), set[int]()
-    pictures = list(pictures_of(options.image, unread))
+    items = items_of([options.image], unread)
     if kind != _NUMBERS:
-        _refuse_too_many(out, len(pictures), len(options.texts))
-    encoder = options.load(options.model)
+        _refuse_too_many(out, len(items), len(options.texts))
+    encoder, tried = options.load(options.model), list[Item]()
 
     def unreadable(place: int, error: Exception) -> None:
         bad.add(place)
-        unread.append(left_out(pictures[place][0], str(error)))
+        unread.append(left_out(tried[place].called, str(error)))
 
-    images = [image for _, image in pictures]
+    images = read(items, unread, tried)
     maps = encoder.explain(images, options.texts, options.batch_size, unreadable)
-    kept = [picture for place, picture in enumerate(pictures) if place not in bad]
+    kept = [item for place, item in enumerate(tried) if place not in bad]
     if kept:
-        names = [name for name, _ in kept]
-        _write(out, encoder, [image for _, image in kept], names, options.texts, maps)
-        _show(names, options.texts, maps)
+        _write(out, encoder, kept, options.texts, maps)
+        _show([item.called for item in kept], options.texts, maps)
         say(out)
     return tell_left_out(unread, len(kept))
 
@@ -96,8 +95,7 @@ def _refuse_too_many(out: Path, pictures: int, texts: int) -> None:
 def _write(
     out: Path,
     encoder: "Encoder",
-    images: Sequence[str | bytes],
-    names: Sequence[str],
+    items: Sequence[Item],
     texts: Sequence[str],
     maps: "Tensor",
 ) -> None:
@@ -107,13 +105,15 @@ def _write(
     from diptych.durable import write_file
     from diptych.reports.heat import overlay
 
+    names = [item.called for item in items]
+
     def write(target: Path) -> None:
         with open(target, "wb") as file:
             kind = out.suffix.lower()
             if kind == _NUMBERS:
-                np.savez(file, maps=maps.numpy(), pictures=list(names), texts=list(texts))
+                np.savez(file, maps=maps.numpy(), pictures=names, texts=list(texts))
                 return
-            squares = torch.stack(list(map(encoder.preprocess.pixels, images)))
+            squares = torch.stack([encoder.preprocess.pixels(item.read()) for item in items])
             figure = overlay(squares, maps, texts, names)
             figure.savefig(file, format=kind[1:], dpi=110)
 

@@ -58,11 +58,22 @@ def items_of(
 def pictures_of(path: str, unread: list[str]) -> Iterator[tuple[str, str | bytes]]:
     """What each picture is called, and its file or bytes: `items_of`, one after the other; what
     can't be read goes to `unread`, too."""
-    for item in items_of([path], unread):
+    tried = list[Item]()
+    for image in read(items_of([path], unread), unread, tried):
+        yield tried.pop().called, image
+
+
+def read(items: Iterable[Item], unread: list[str], tried: list[Item]) -> Iterator[str | bytes]:
+    """Their files or bytes, one after the other. What can't be read goes to `unread`, all else to
+    `tried`."""
+    for item in items:
         try:
-            yield item.called, item.read()
+            image = item.read()
         except (OSError, ImageError) as error:
             unread.append(left_out(item.called, str(error)))
+            continue
+        tried.append(item)
+        yield image
 
 
 def _listed(path: str, unread: list[str]) -> Iterator[Item]:

@@ -3,13 +3,14 @@
 import json
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from typing import TYPE_CHECKING, Annotated
 
 from tyro.conf import Positional, arg
 
-from diptych.bounded import read_text
+from diptych.bounded import read_lines
 from diptych.cli.filters import Filters
 from diptych.cli.found_page import write_page
 from diptych.cli.options import OfIndex
@@ -21,6 +22,9 @@ from diptych.writable import check_file
 
 if TYPE_CHECKING:
     from diptych.search import Hit, Index, Query
+
+_PART = 4096
+"""Queries that are looked for at a time: all that is in memory of a file of them."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,18 +66,25 @@ def run(arguments: Sequence[str]) -> None:
     options = parse(Search, "search", arguments)
     _check(options)
     index = options.open()
-    where, queries = options.chosen(), _queries(options)
+    where = options.chosen()
     among = len(index) if options.approximate else index.count(where)
     if options.approximate:
         _say_recall(index)
-    found = index.search_many(
-        queries,
-        options.top,
-        threshold=options.threshold,
-        where=where,
-        approximate=options.approximate,
-    )
-    for query, hits in zip(queries, found, strict=True):
+    for queries in _queries(options):
+        found = index.search_many(
+            queries,
+            options.top,
+            threshold=options.threshold,
+            where=where,
+            approximate=options.approximate,
+        )
+        _tell(options, index, among, zip(queries, found, strict=True))
+
+
+def _tell(
+    options: Search, index: "Index", among: int, found: "Iterable[tuple[Query, list[Hit]]]"
+) -> None:
+    for query, hits in found:
         if not hits:
             _say_nothing(options, query, index, among)
         if options.html:
@@ -114,19 +125,27 @@ def _check(options: Search) -> None:
         check_file(options.html, "--html")
 
 
-def _queries(options: Search) -> "list[Query]":
+def _queries(options: Search) -> "Iterator[list[Query]]":
+    """All of them, or those of a file in parts."""
     from diptych.search import Query
 
     if not options.queries:
-        return [Query.from_words(options.query, fetch=options.fetch)]
-    try:
-        lines = read_text(options.queries).splitlines()
-    except ValueError as error:
-        raise DataError(f"--queries {options.queries} can't be read: {error}") from None
-    words = [line.strip() for line in lines if line.strip()]
-    if not words:
+        yield [Query.from_words(options.query, fetch=options.fetch)]
+        return
+    lines = _lines(options.queries)
+    if not (part := list(islice(lines, _PART))):
         raise DataError(f"--queries {options.queries} is empty: write a query a line")
-    return [Query.from_words([word], fetch=options.fetch) for word in words]
+    while part:
+        yield [Query.from_words([line], fetch=options.fetch) for line in part]
+        part = list(islice(lines, _PART))
+
+
+def _lines(path: str) -> Iterator[str]:
+    """Those of a file that aren't empty."""
+    try:
+        yield from filter(None, map(str.strip, read_lines(path)))
+    except ValueError as error:
+        raise DataError(f"--queries {path} can't be read: {error}") from None
 
 
 def _say_nothing(options: Search, query: "Query", index: "Index", among: int) -> None:

@@ -237,7 +237,9 @@ def roots(
                 f"there is no {path}; name a folder of pictures, "
                 "or tar shards such as 'shards/{00..09}.tar'"
             )
-        if not os.path.isdir(path) and not (os.path.isfile(path) and _is_wanted(path)):
+        if not os.path.isdir(path) and not os.path.isfile(path):
+            raise DataError(f"{path} is no regular file")
+        if not os.path.isdir(path) and not _is_wanted(path):
             raise DataError(
                 f"{path} is neither a folder, a picture nor a tar shard; "
                 "an index is made of those (of a table: name the folder of its pictures)"

@@ -224,7 +224,8 @@ def _resolved(term: Term, fetch: bool) -> Term:
             )
         return replace(term, what=fetch_picture(word), called=shown(word))
     if is_picture(word):
-        raise DataError(f"there is no picture {word}")
+        there = os.path.exists(word)
+        raise DataError(f"{word} is no regular file" if there else f"there is no picture {word}")
     if os.sep in word and os.path.isdir(word):
         raise DataError(f"{word} is a folder; a query is a text, or one picture")
     return term
