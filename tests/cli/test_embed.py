@@ -126,6 +126,7 @@ def test_too_great_a_share_of_bad_pictures_fails_by_the_flag(tmp_path, photos, m
     (photos / "bad.png").rename(alone / "bad.png")
     assert embed(model, alone, "--out", tmp_path / "y.index") == 2
     assert "none of 1 pictures can be read; the first: " in capsys.readouterr().err
+    assert not (tmp_path / "y.index").exists()
 
 
 def test_names_can_be_excluded(tmp_path, photos, model, capsys):

@@ -152,6 +152,7 @@ def _finish(options: Embed, changes: "Changes") -> None:
         f"{options.out}: {changes.added} added, {changes.changed} changed, "
         f"{changes.removed} removed, {changes.kept} kept, {len(changes.unreadable)} unreadable"
     )
+    changes.refuse_nothing()
     for table in options.metadata:
         _tell_joined(table, join(options.out, table, options.metadata_key))
     _check_share(changes, options.max_bad_share)
@@ -228,10 +229,6 @@ def _say(line: str) -> None:
 def _check_share(changes: "Changes", allowed: float) -> None:
     bad = len(changes.unreadable)
     all_of_them = changes.added + changes.changed + changes.kept + bad
-    if bad and bad == all_of_them:
-        raise DataError(
-            f"none of {bad} pictures can be read; the first: {changes.unreadable[0][1]}"
-        )
     if bad > allowed * all_of_them:
         raise DataError(
             f"{bad} of {all_of_them} pictures can't be read, more than the share of {allowed:g} "

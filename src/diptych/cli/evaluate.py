@@ -16,6 +16,7 @@ from diptych.cli.parse import parse
 from diptych.cli.show import say
 from diptych.config.ranges import Count, Filled, Share, Some
 from diptych.errors import ConfigError
+from diptych.interrupts import listening
 from diptych.writable import check_apart, check_file, check_writable
 
 if TYPE_CHECKING:
@@ -189,11 +190,12 @@ def _write(options: Evaluate, result: "Result") -> list[Path]:
     key = ResultKey(task, options.models[0], result.protocol["resize"])
     name = file_name(key, result.key)
     written = list[Path]()
-    if options.out:
-        written.append(result.save(_file(options.out, name)))
-    if options.predictions and result.predictions is not None:
-        place = _file(options.predictions, f"{Path(name).stem}.csv")
-        written.append(result.predictions.save(place))
+    with listening() as interrupts, interrupts.held():  # they belong together
+        if options.out:
+            written.append(result.save(_file(options.out, name)))
+        if options.predictions and result.predictions is not None:
+            place = _file(options.predictions, f"{Path(name).stem}.csv")
+            written.append(result.predictions.save(place))
     return written
 
 

@@ -34,6 +34,8 @@ from diptych.weights import native
 from diptych.weights.hub import HUB
 from diptych.weights.read import read_json
 
+_PATIENCE = 60.0
+"""Seconds in which a server gives nothing."""
 _SECTIONS = ("embed_dim", "vision_cfg", "text_cfg")
 """By which open_clip tells the configuration of a model from other JSON."""
 _COMMON = {
@@ -176,7 +178,7 @@ def download_pretrained_from_url(url: str, cache_dir: str | Path | None = None) 
         raise UrlError(f"{file} exists and is not a regular file; choose another cache_dir")
 
     def write(path: Path) -> None:
-        with urllib.request.urlopen(url) as source, path.open("wb") as output:
+        with urllib.request.urlopen(url, timeout=_PATIENCE) as source, path.open("wb") as output:
             shutil.copyfileobj(source, output)
             size = source.headers.get("Content-Length")
         if size and path.stat().st_size != int(size):

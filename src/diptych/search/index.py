@@ -23,6 +23,7 @@ from diptych.errors import (
     UnknownNameError,
 )
 from diptych.inputs import Picture as Image
+from diptych.search import meta
 from diptych.search.approximate import Approximate
 from diptych.search.filters import Where
 from diptych.search.metadata import Metadata
@@ -115,8 +116,10 @@ class Index:
         progress: bool = False,
     ) -> "Index":
         """Make or update the index in `folder`; see `search.update`, which also says what
-        changed."""
-        update(folder, source, encoder, half=half, progress=progress)
+        changed. Raises DataError if none can be read."""
+        changes = update(folder, source, encoder, half=half, progress=progress)
+        if not meta.exists(folder):
+            changes.refuse_nothing()
         return cls.open(folder, encoder)
 
     def __len__(self) -> int:

@@ -132,7 +132,7 @@ def exists(folder: str | os.PathLike[str]) -> bool:
     folder = Path(folder)
     if (folder / "meta.json").is_file():
         return True
-    ours = {"lock", "vectors-0.npy", "items-0.jsonl"}
+    ours = {"lock", "vectors-0.npy", "items-0.jsonl", "metadata-0.parquet"}
     if os.path.lexists(folder) and (
         not folder.is_dir()
         or any(entry.name not in ours and not _unfinished(entry) for entry in folder.iterdir())
@@ -142,8 +142,8 @@ def exists(folder: str | os.PathLike[str]) -> bool:
 
 
 def _unfinished(path: Path) -> bool:
-    """Whether a killed writer of `meta.json` left it."""
-    return path.name.startswith(".meta.json.")
+    """Whether a killed writer left it."""
+    return path.name.startswith((".meta.json.", ".metadata-0.parquet."))
 
 
 @contextmanager

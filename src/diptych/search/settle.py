@@ -20,6 +20,8 @@ _THREADS = 8
 class Settled:
     """What became of the entries, and what is new."""
 
+    is_new: bool = False
+    """Whether there was no index."""
     kept: int = 0
     removed: int = 0
     known: int = 0

@@ -44,6 +44,12 @@ class Changes:
     """Files that are no pictures, by their endings; linked folders, which aren't entered; what was
     left out by its name."""
 
+    def refuse_nothing(self) -> None:
+        """Raises DataError if there were pictures, and none could be read."""
+        if self.unreadable and not (self.added or self.changed or self.kept):
+            count, (_, reason) = len(self.unreadable), self.unreadable[0]
+            raise DataError(f"none of {count} pictures can be read; the first: {reason}")
+
 
 def _unsaid(done: int, total: int) -> None:
     """Nobody asks how far it is."""
@@ -73,10 +79,10 @@ def update(
     Files and folders with a name like one of `exclude` are left out.
 
     Vectors are written in chunks of `chunk` pictures: a killed update loses no more than one, an
-    interrupted one none, and the next goes on from there. With `peers` every process calls it and
-    encodes its share, and the first one writes. `half` stores a new index in float16.
-    The same model in another place is the index's from then on. Entries that aren't as they were
-    written are made again.
+    interrupted one none, and the next goes on from there. No index is left of pictures of which
+    none can be read. With `peers` every process calls it and encodes its share, and the first one
+    writes. `half` stores a new index in float16. The same model in another place is the index's
+    from then on. Entries that aren't as they were written are made again.
 
     Raises ConfigError if the index was made by another model, DataError if there is no `source`, or
     no picture in it nor in the index of it, or something other than an index lies in `folder`.
@@ -115,7 +121,10 @@ def update(
             changes.changed += again
             changes.added += len(found.written) - again
             changes.unreadable += found.unreadable
-        on_main(peers, lambda: complete(folder, progress))
+        if settled.is_new and not found.written and found.unreadable:
+            on_main(peers, lambda: writer.discard(folder))
+        else:
+            on_main(peers, lambda: complete(folder, progress))
     return changes
 
 
@@ -138,10 +147,11 @@ def _begin(
     if not is_there and not (listing.pictures or listing.unread):
         raise _nothing(places, listing)
     held.enter_context(meta.locked(folder))
-    open_or_create(folder, encoder, half, "pictures")
+    is_new = open_or_create(folder, encoder, half, "pictures")
     writer.describe(folder, encoder.identity, places, exclude, prune)
     complete(folder, progress)
     settled = settle(folder, listing, prune)
+    settled.is_new = is_new
     if not (listing.pictures or listing.unread or settled.removed or settled.absent):
         raise _nothing(places, listing)
     changes = Changes(
@@ -181,10 +191,11 @@ def open_or_create(
     encoder: Encoder,
     half: bool,
     holds: Literal["pictures", "texts"],
-) -> None:
-    """Make the index, or see that it is this model's and holds such things. Under the lock: another
-    process may just have made it."""
-    if not meta.exists(folder):
+) -> bool:
+    """Make the index (True), or see that it is this model's and holds such things. Under the lock:
+    another process may just have made it."""
+    is_new = not meta.exists(folder)
+    if is_new:
         kind = "float16" if half else "float32"
         writer.create(
             folder,
@@ -199,3 +210,4 @@ def open_or_create(
             f"{folder} holds vectors in {index.meta.vectors}; --half is for a new index"
         )
     meta.sweep_generations(index.folder, index.meta)
+    return is_new

@@ -18,6 +18,7 @@ from diptych.search.columns import rows_of, write_table
 from diptych.search.meta import (
     FORMAT,
     IndexMeta,
+    exists,
     items_path,
     metadata_path,
     parent_of,
@@ -97,6 +98,15 @@ def create(
     _write_generation(Path(folder), replace(meta, parent=parent_of(folder)), parts, metadata)
 
 
+def discard(folder: str | os.PathLike[str]) -> None:
+    """Delete an index, of which nothing was there before. Only for who holds the lock."""
+    folder = Path(folder)
+    meta = read_meta(folder)
+    (folder / "meta.json").unlink()
+    for path in (vectors_path(folder, meta), items_path(folder, meta), metadata_path(folder, meta)):
+        path.unlink(missing_ok=True)
+
+
 def describe(
     folder: str | os.PathLike[str],
     model: Identity,
@@ -164,12 +174,18 @@ def _write_generation(
                 new.append(pictures, vectors)
         for path in (*files, folder):
             sync(path)
+        write_meta(folder, meta)
     except BaseException:
-        for file in (*files, metadata_path(folder, meta)):
-            file.unlink(missing_ok=True)
+        if not _is_current(folder, meta):
+            for file in (*files, metadata_path(folder, meta)):
+                file.unlink(missing_ok=True)
         raise
-    write_meta(folder, meta)
     sweep_generations(folder, meta)
+
+
+def _is_current(folder: Path, meta: IndexMeta) -> bool:
+    """Whether the generation is the one that is read, as it may be when a stop comes."""
+    return exists(folder) and read_meta(folder).generation == meta.generation
 
 
 def _sync(file: IO[Any]) -> None:
