@@ -44,7 +44,7 @@ def at_call(module: str, name: str, count: int, hang: Callable[[], None]) -> Non
 
 class Diptych:
     """`diptych ARGUMENTS` in `folder`; before it `prepare(hang)` puts `hang` where it is to hang.
-    `hang` says when it is reached."""
+    `hang` says when it is reached. `tag`: of one of several in a folder."""
 
     def __init__(
         self,
@@ -53,10 +53,11 @@ class Diptych:
         prepare: Callable[[Callable[[], None]], None],
         hang: Callable[[], None] = hang_in_python,
         environment: dict[str, str] | None = None,
+        tag: str = "",
     ):
         folder.mkdir(exist_ok=True)
-        rank = (environment or {}).get("RANK", "")
-        self._reached, self._errors = folder / f"reached{rank}", folder / f"errors{rank}.txt"
+        tag = tag or (environment or {}).get("RANK", "")
+        self._reached, self._errors = folder / f"reached{tag}", folder / f"errors{tag}.txt"
         self._process = forked.context().Process(
             target=_work,
             args=(
