@@ -202,7 +202,7 @@ REFUSED = [
     ("--use-bnb-linear x", "bitsandbytes"),
     ("--remote-sync s3://x", "nothing is copied elsewhere"),
     ("--no-set-device-rank", "all GPUs"),
-    ("--use-naflex", "NaFlex"),
+    ("--use-naflex", "--data.patches 128 256 576"),
     ("--opt-kwargs a=1", "no counterpart"),
     ("--precision pure_bf16", "--precision amp_bf16 computes in half"),
     ("--precision fp16", "--precision amp computes in half"),

@@ -81,11 +81,21 @@ def _lines(run: Run, machines: "Machines", needs: "Plan") -> list[str]:
         f"{needs.text:,}, else {heads:,}; trained {needs.trained:,}",
         f"a pair       {needs.flops / 1e9:,.1f} GFLOPs forward and backward; {_bytes(needs.kept)} "
         f"kept for the backward pass, and {_bytes(needs.kept_once)} for all together",
+        *_budgets(needs),
         f"time         {time}",
         "",
         f"{'one GPU':<10}{'weights':>10}{'gradients':>11}{'optimiser':>11}{'average':>10}"
         f"{'activations':>13}{'at most':>10}{'sent a step':>13}  largest micro-batch",
         *(_row(device, needs.share) for device in needs.devices),
+    ]
+
+
+def _budgets(needs: "Plan") -> list[str]:
+    """A line for each budget of patches, where a run has several."""
+    return [
+        f"{each.patches:>5} patches: {each.flops / 1e9:,.1f} GFLOPs a pair, {_bytes(each.kept)} "
+        f"kept, micro-batches of up to {each.fits:,}"
+        for each in needs.budgets
     ]
 
 

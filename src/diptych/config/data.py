@@ -13,6 +13,7 @@ from diptych.config.ranges import (
     HalfTurn,
     Level,
     OwnPixels,
+    Patches,
     Ranged,
     Seed,
     Share,
@@ -37,7 +38,8 @@ class AugmentConfig(Ranged):
     scale: tuple[ShareOfSome, ShareOfSome] = (0.9, 1.0)
     """Share of the picture's area that the crop covers."""
     ratio: tuple[Above, Above] = (0.75, 4 / 3)
-    """Width / height of the crop."""
+    """Width / height of the crop; relative to the picture's, where a model takes pictures of their
+    own aspect."""
     flip: Share = 0.0
     """Probability of a left-right flip. Off: captions may say left and right."""
     shift: OwnPixels = 0
@@ -175,6 +177,10 @@ class DataConfig(Ranged):
     one name a line, in class order. Folders use their own names when this is empty."""
     templates: tuple[str, ...] = ("a photo of a {}.",)
     """Captions of a class; one is drawn per sample and epoch."""
+    patches: tuple[Patches, ...] = field(default=(), metadata=ADDED)
+    """Of a model for pictures of their own aspect (NaFlex): the most patches of a picture. Of
+    several one is drawn for each batch, alike; SigLIP 2's are 128 256 576 784 1024. Empty: the
+    model's own (`preprocess.patches`). A model whose own isn't among them gets the largest."""
     augment: AugmentConfig = AugmentConfig()
     strong: StrongConfig = StrongConfig()
     strong_on: Literal["workers", "device"] = "workers"

@@ -172,6 +172,11 @@ class ClipConfig(Ranged):
             raise ConfigError(
                 f"preprocess.resize {wanted} for a {kind}, and is {self.preprocess.resize!r}"
             )
+        if self.image.native and self.token_dim is not None:
+            raise ConfigError(
+                f"token_dim: patches of a {type(self.image).__name__} can't be compared with words "
+                "(FILIP), as pictures of their own aspect have different numbers of them"
+            )
 
     @property
     def missing(self) -> Side | None:

@@ -78,9 +78,10 @@ class Steps:
     def _fetch(self, item: Chunk, note: Note) -> Fetched:
         bad: list[BadSample] = []
         rows: list[_Row] = []
+        transform = self.transform.at(self.order.seed, item.step)
         places = self.order.batch(item.step, slice(item.start, item.stop))
         for stream, epoch, index in places.tolist():
-            row = self._read(stream, epoch, index, bad, note)
+            row = self._read(transform, stream, epoch, index, bad, note)
             if row is None:
                 return Fetched(None, None, len(rows) + len(bad), bad)
             rows.append(row)
@@ -101,7 +102,13 @@ class Steps:
         )
 
     def _read(
-        self, stream: int, epoch: int, index: int, bad: list[BadSample], note: Note
+        self,
+        transform: ViewTransform,
+        stream: int,
+        epoch: int,
+        index: int,
+        bad: list[BadSample],
+        note: Note,
     ) -> _Row | None:
         """The sample's views, or those of a substitute; bad samples on the way are added to `bad`.
         None: all were bad."""
@@ -118,7 +125,7 @@ class Steps:
             try:
                 number = int(self.source.places(np.array([start + tried]))[0])
                 sample = self._known(source[tried], number)
-                return _Row(self.transform(sample, rng, number), start + tried, number)
+                return _Row(transform(sample, rng, number), start + tried, number)
             except (DataError, OSError) as error:
                 bad.append(BadSample(*source.where(tried), str(error)))
         return None

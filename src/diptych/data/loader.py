@@ -64,7 +64,8 @@ class Loader:
     A worker makes a chunk of a batch at a time, of at most 64 rows, in memory that is shared and as
     large as `config.prefetch` allows; so a large batch is made by all workers together.
 
-    `Batch.images` are the levels UInt8[batch_size / peers.size, 3, size, size], to be normalised
+    `Batch.images` are the levels UInt8[batch_size / peers.size, 3, size, size], or columns of as
+    many patches (`inputs.native`) as the step's budget has (`config.patches`), to be normalised
     when they are needed (`Batch.ready`), and `Batch.texts` as long as the longest caption of these
     rows: one for each of the `views`. A batch depends on the seed and the step only: not on the
     workers, not on the processes, not on where the run was continued. A bad sample is replaced by

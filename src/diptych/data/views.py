@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from copy import deepcopy
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple, assert_never
 
 import numpy as np
@@ -13,8 +13,10 @@ from torch import Tensor
 from diptych.batch import ImageView, Sample, Taught, Views
 from diptych.config import DataConfig
 from diptych.data.block_mask import AlternatingMask, BlockMask
+from diptych.data.budgets import draw_budget
 from diptych.errors import DataError
 from diptych.inputs import Preprocess, Tokenizer, TrainCrop, decode
+from diptych.inputs.augment import NativeCrop
 from diptych.inputs.masking import IGNORE_INDEX, MaskTokens
 from diptych.inputs.room import room
 from diptych.inputs.strong import StrongView
@@ -86,6 +88,9 @@ class ViewTransform:
     mask: MaskTokens | None
     hide: BlockMask | AlternatingMask | None = None
     readers: tuple[Reader, ...] = ()
+    budgets: tuple[int, ...] = ()
+    """Of pictures of their own aspect: how many patches they may have, of which each step has
+    one."""
 
     @classmethod
     def from_config(
@@ -98,10 +103,22 @@ class ViewTransform:
     ) -> "ViewTransform":
         """Raises ConfigError where the tokenizer or the synonyms can't give what `views` ask
         for."""
-        size, interpolation = preprocess.size, preprocess.config.interpolation
+        how, size = preprocess.config, preprocess.size
+        interpolation = how.interpolation
+        budgets = (config.patches or (how.patches,)) if how.resize == "native" else ()
+        plain = TrainCrop(config.augment, size, interpolation)
+        if budgets:
+            plain = NativeCrop(
+                config=config.augment,
+                size=size,
+                interpolation=interpolation,
+                own_aspect=True,
+                patches=max(budgets),
+                patch_size=how.patch_size,
+            )
         return cls(
             views=views,
-            plain=TrainCrop(config.augment, size, interpolation),
+            plain=plain,
             strong=StrongView(config.strong, size, interpolation),
             strong_on_device=config.strong_on == "device",
             tokenizer=tokenizer,
@@ -109,7 +126,15 @@ class ViewTransform:
             mask=MaskTokens(config.words, tokenizer) if "masked" in views.text else None,
             hide=BlockMask(views.hidden) if views.hidden is not None else None,
             readers=tuple(readers),
+            budgets=budgets,
         )
+
+    def at(self, seed: int, step: int) -> "ViewTransform":
+        """As it is in this step of a run."""
+        if not isinstance(self.plain, NativeCrop):
+            return self
+        drawn = draw_budget(self.budgets, seed, step)
+        return replace(self, plain=replace(self.plain, patches=drawn))
 
     def row_bytes(self, most: int) -> int:
         """What a sample's views take in a batch, with texts of up to `most` ids."""
@@ -120,7 +145,7 @@ class ViewTransform:
             for preprocess, tokenizer in self.readers
         )
         hidden = self.views.hidden.side**2 if self.views.hidden is not None else 0
-        pictures = len(self.views.image) * (3 * self.plain.size**2 + 28)
+        pictures = len(self.views.image) * (self.plain.bytes + 28)
         return pictures + hidden + texts + shown + 8
 
     def __call__(self, sample: Sample, rng: np.random.Generator, place: int = 0) -> SampleViews:
@@ -166,7 +191,8 @@ class ViewTransform:
             size, interpolation = preprocess.size, preprocess.config.interpolation
             if (size, interpolation) not in sizes:
                 # The same numbers are drawn for every size, and for the model that is trained.
-                crop = TrainCrop(self.plain.config, size, interpolation)
+                own = self.plain.own_aspect
+                crop = TrainCrop(self.plain.config, size, interpolation, own)
                 sizes[size, interpolation] = crop(pixels, deepcopy(rng))
             found.append(sizes[size, interpolation])
         return found

@@ -49,18 +49,18 @@ def native_grid(height: int, width: int, patch_size: int, patches: int) -> tuple
     return grid(low)
 
 
-def pack(
+def fit(
     levels: UInt8[Tensor, "3 height width"],
     patch_size: int,
     patches: int,
     interpolation: Interpolation,
-) -> UInt8[Tensor, "3 rows {patch_size}"]:
-    """The picture, resized to whole patches, as a column of them (see above).
+) -> UInt8[Tensor, "3 _ _"]:
+    """The picture, resized to whole patches, as many as the budget of `patches` allows.
 
     >>> import torch
-    >>> from diptych.inputs.native import pack
-    >>> pack(torch.zeros(3, 40, 60, dtype=torch.uint8), 8, 20, "bilinear").shape
-    torch.Size([3, 161, 8])
+    >>> from diptych.inputs.native import fit
+    >>> fit(torch.zeros(3, 40, 60, dtype=torch.uint8), 8, 20, "bilinear").shape
+    torch.Size([3, 32, 40])
     """
     height, width = levels.shape[1:]
     grid = native_grid(height, width, patch_size, patches)
@@ -68,9 +68,22 @@ def pack(
     # As torchvision does it, which transformers' processor calls. Pillow's order of the sides
     # (`inputs.resize`) would change a fifth of a narrow picture's levels by one.
     interleaved = levels[None].contiguous(memory_format=torch.channels_last)
-    resized = F.interpolate(interleaved, size, mode=interpolation, antialias=True)[0]
+    return F.interpolate(interleaved, size, mode=interpolation, antialias=True)[0]
+
+
+def pack(
+    levels: UInt8[Tensor, "3 height width"], patch_size: int, patches: int
+) -> UInt8[Tensor, "3 rows {patch_size}"]:
+    """A picture of whole patches, `patches` at the most, as a column of them (see above).
+
+    >>> import torch
+    >>> from diptych.inputs.native import pack
+    >>> pack(torch.zeros(3, 32, 40, dtype=torch.uint8), 8, 20).shape
+    torch.Size([3, 161, 8])
+    """
+    grid = tuple(side // patch_size for side in levels.shape[1:])
     # [3, rows, y, columns, x] -> [3, rows columns y, x]
-    apart = resized.unflatten(2, (grid[1], -1)).unflatten(1, (grid[0], -1))
+    apart = levels.unflatten(2, (grid[1], -1)).unflatten(1, (grid[0], -1))
     column = apart.transpose(2, 3).reshape(3, -1, patch_size)
     packed = F.pad(column, (0, 0, 0, (patches - math.prod(grid)) * patch_size + 1))
     packed[:2, -1, :2] = torch.tensor([divmod(side, 256) for side in grid], dtype=torch.uint8)
@@ -79,13 +92,13 @@ def pack(
 
 def unpack(
     packed: Float[Tensor, "batch 3 rows wide"], patch_size: int
-) -> tuple[Float[Tensor, "batch 3 longest {patch_size}"], Int[Tensor, "batch 2"]]:
-    """The columns of patches, as long as the longest, and of each picture its rows and columns of
-    patches, on the CPU. Raises ConfigError for pictures that weren't packed for this patch size.
+) -> tuple[Float[Tensor, "batch 3 column {patch_size}"], Int[Tensor, "batch 2"]]:
+    """The columns of patches, and of each picture its rows and columns of patches. Nothing waits
+    for the device. Raises ConfigError for pictures that weren't packed for this patch size.
 
     >>> import torch
     >>> from diptych.inputs.native import pack, unpack
-    >>> packed = pack(torch.zeros(3, 40, 60, dtype=torch.uint8), 8, 20, "bilinear")
+    >>> packed = pack(torch.zeros(3, 32, 40, dtype=torch.uint8), 8, 20)
     >>> column, grids = unpack(packed[None].float(), 8)
     >>> grids.tolist(), column.shape
     ([[4, 5]], torch.Size([1, 3, 160, 8]))
@@ -97,7 +110,5 @@ def unpack(
             f"{patch_size} pixels, as Preprocess makes them where resize is 'native'"
         )
     # Bytes are whole numbers in any precision.
-    high, low = packed[:, :2, -1, :2].float().cpu().long().unbind(-1)
-    grids = 256 * high + low
-    longest = int(grids.prod(1).max()) * patch_size if len(grids) else 0
-    return packed[:, :, :longest], grids
+    high, low = packed[:, :2, -1, :2].long().unbind(-1)
+    return packed[:, :, :-1], 256 * high + low

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from diptych.config import PreprocessConfig
 from diptych.inputs.images import decode
-from diptych.inputs.native import pack
+from diptych.inputs.native import fit, pack
 from diptych.inputs.picture import Picture
 from diptych.inputs.resize import resize, resize_shortest_and_crop
 from diptych.inputs.room import room
@@ -76,7 +76,8 @@ class Preprocess:
                 levels = F.pad(levels, margins, value=self.config.fill)
             case "native":
                 how = self.config
-                levels = pack(levels, how.patch_size, how.patches, interpolation)
+                levels = fit(levels, how.patch_size, how.patches, interpolation)
+                levels = pack(levels, how.patch_size, how.patches)
             case _:
                 assert_never(self.config.resize)
         return levels.contiguous()

@@ -136,13 +136,21 @@ class PatchDropout(nn.Module):
         super().__init__()
         self.share = share
 
-    def choose(self, x: Float[Tensor, "batch patches width"]) -> Int[Tensor, "batch kept"] | None:
-        """Which patches are kept; None for all of them: in evaluation, or at a share of 0."""
+    def choose(
+        self,
+        x: Float[Tensor, "batch patches width"],
+        seen: Bool[Tensor, "batch patches"] | None = None,
+    ) -> Int[Tensor, "batch kept"] | None:
+        """Which patches are kept, of those that are `seen` (None: all) before the others; None for
+        all of them: in evaluation, or at a share of 0."""
         if not self.training or self.share == 0:
             return None
         # The places of the largest of independent random numbers: each subset is equally likely.
         keep = max(1, int(x.shape[1] * (1 - self.share)))
-        return torch.rand(x.shape[:2], device=x.device).topk(keep, dim=1).indices
+        numbers = torch.rand(x.shape[:2], device=x.device)
+        if seen is not None:
+            numbers = numbers.masked_fill(~seen, -1.0)
+        return numbers.topk(keep, dim=1).indices
 
     def forward(self, x: Float[Tensor, "batch patches width"]) -> Float[Tensor, "batch kept width"]:
         """The kept patches."""

@@ -15,8 +15,8 @@ def build_objective(
     """The objective that `config` names, over `model`; with the models of its `teachers`, if it has
     any.
 
-    Raises ConfigError where the model lacks what the objective needs, and where the configuration
-    names something that isn't an objective.
+    Raises ConfigError where the model lacks what the objective needs, or takes no such pictures,
+    and where the configuration names something that isn't an objective.
 
     >>> from diptych import pretrained
     >>> from diptych.config import SlipObjectiveConfig
@@ -31,5 +31,11 @@ def build_objective(
         raise ConfigError(
             f"{config.implementation}, which {type(config).__name__} names, makes no Objective; "
             "it must be a class that inherits from diptych.objectives.Objective"
+        )
+    if model.config.image.native and "strong" in objective.views.image:
+        raise ConfigError(
+            f"{type(config).__name__} wants strong crops, which are squares, and a "
+            f"{type(model.config.image).__name__} takes pictures of their own aspect: train a "
+            "tower for squares, or with another objective, such as clip or siglip"
         )
     return objective

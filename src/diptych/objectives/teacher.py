@@ -49,7 +49,7 @@ class Teacher(nn.Module):
         if model.config.image.native:
             raise ConfigError(
                 f"a {type(model.config.image).__name__} can't teach: it takes pictures of their "
-                "own aspect, and training makes squares"
+                "own aspect, and teachers are shown squares"
             )
         self.image = model.image
         self.text = model.text if text else None

@@ -117,6 +117,8 @@ def parts_of(objective: Objective, run: Run) -> Parts:
     towers = ((model.image, run.model.image), (model.text, run.model.text))
     checkpointed = [tower for tower, options in towers if options.checkpointing]
     every, varying = [model.image, model.text], [model.text]
+    if len(set(run.data.patches)) > 1:
+        varying.append(model.image)
     for teacher in objective.teachers:
         every += teacher.towers
         varying += [] if teacher.text is None else [teacher.text]
@@ -132,6 +134,7 @@ def from_checkpoint(config: ModelConfig, folder: Path) -> ModelConfig:
 
 def _model(run: Run, peers: Peers, teachers: Teachers) -> _Start:
     model, folder, notes = _whole_model(run, teachers)
+    model.config = budgeted(model.config, run.data.patches)
     notes += _start_towers(model, run.model)
     if inherits_text(run):
         inherit(model, teachers.models[0])
@@ -158,7 +161,31 @@ def described(run: Run, teachers: Sequence[ClipConfig] | None = None) -> ClipCon
     chosen = _chosen(run, teacher_configs(run) if teachers is None else teachers)
     for side in get_args(Side):
         need(chosen, side, run.model.name or "the model")
-    return run.objective.adapt(_sized(chosen, run.model.image.size))
+    sized = _sized(chosen, run.model.image.size)
+    return run.objective.adapt(budgeted(sized, run.data.patches))
+
+
+def budgeted(config: ClipConfig, budgets: tuple[int, ...]) -> ClipConfig:
+    """The model as it is evaluated and saved after training with these budgets of patches: with its
+    own, if that is one of them, else with the largest. Raises ConfigError for one that takes
+    squares.
+
+    >>> from diptych import pretrained
+    >>> from diptych.training.assemble import budgeted
+    >>> naflex = pretrained.get("siglip2-base-patch16-naflex")
+    >>> [budgeted(naflex, tried).preprocess.patches for tried in ((), (128, 256, 576), (64, 128))]
+    [256, 256, 128]
+    """
+    if not budgets:
+        return config
+    if not config.image.native:
+        raise ConfigError(
+            f"--data.patches {' '.join(map(str, budgets))} is for models that take pictures of "
+            f"their own aspect; a {type(config.image).__name__} takes squares: --model.image.size"
+        )
+    how = config.preprocess
+    patches = how.patches if how.patches in budgets else max(budgets)
+    return replace(config, preprocess=replace(how, patches=patches))
 
 
 def _chosen(run: Run, teachers: Sequence[ClipConfig]) -> ClipConfig:
@@ -192,7 +219,13 @@ def inherits_text(run: Run) -> bool:
 
 
 def _sized(config: ClipConfig, size: int) -> ClipConfig:
-    """For pictures of `size` pixels; 0: as it is."""
+    """For pictures of `size` pixels; 0: as it is. Raises ConfigError for a model that takes
+    pictures of any size."""
+    if size and config.image.native:
+        raise ConfigError(
+            f"--model.image.size {size}: a {type(config.image).__name__} takes pictures of any "
+            "size; --data.patches says how many patches a picture has at the most"
+        )
     return replace(config, image=replace(config.image, image_size=size)) if size else config
 
 

@@ -15,7 +15,7 @@ import torch
 from torch import nn
 
 from diptych.checkpoints.steps import checkpoints
-from diptych.config import ClipConfig, EvaluationConfig, Run, SaveConfig
+from diptych.config import EvaluationConfig, Run, SaveConfig
 from diptych.data import Loader, Source, open_source
 from diptych.data.mixture import mixture_of
 from diptych.distributed import Peers, aside, connect, on_main, started_as, together
@@ -167,14 +167,6 @@ def _origin(run: Run, resume: bool | str | os.PathLike[str], peers: Peers) -> _O
     return _Origin(found, old, changed, lost)
 
 
-def _refuse_native(model: ClipConfig) -> None:
-    if model.image.native:
-        raise ConfigError(
-            f"a {type(model.image).__name__} takes pictures of their own aspect, and training "
-            "makes squares: train a tower for squares, such as --model.name ViT-B-16-SigLIP2"
-        )
-
-
 def _make(run: Run, origin: _Origin, peers: Peers, teachers: Teachers) -> _Made:
     found = origin.found
     # A checkpoint says all about its model: what the run once started from need not be there any
@@ -182,7 +174,12 @@ def _make(run: Run, origin: _Origin, peers: Peers, teachers: Teachers) -> _Made:
     start = replace(run, model=from_checkpoint(run.model, found)) if found else run
     state, wrapped, notes = assemble(start, peers, teachers)
     model = state.model.config
-    _refuse_native(model)
+    if model.image.native and teachers.reinforced is not None:
+        raise ConfigError(
+            f"--objective.reinforced: stored teachers saw crops of squares, and a "
+            f"{type(model.image).__name__} takes pictures of their own aspect: name teachers that "
+            "are asked (--objective.teachers)"
+        )
     tokenizer = tokenizer_of(model, state.origin)
     preprocess = Preprocess(model.preprocess, model.image.image_size)
     alone = not state.objective.views.text

@@ -4,7 +4,7 @@ Weights, optimiser, FLOPs and activations are counted on the run's own objective
 way of sharding makes of them is arithmetic, and stands here.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal, NamedTuple, get_args
 
 from diptych.config import Run
@@ -66,8 +66,21 @@ class Device(NamedTuple):
     not even one."""
 
 
+class Budget(NamedTuple):
+    """What a pair needs whose picture has so many patches."""
+
+    patches: int
+    flops: float
+    """As `Plan.flops`."""
+    kept: float
+    """As `Plan.kept`."""
+    fits: int
+    """As `Device.fits`, in the first of the modes."""
+
+
 class Plan(NamedTuple):
-    """What a run needs."""
+    """What a run needs. Memory is that of the largest budget of patches, where pictures keep their
+    aspect and the run has several."""
 
     image: int
     """Parameters of the image tower."""
@@ -86,10 +99,12 @@ class Plan(NamedTuple):
     """Bytes kept whatever the number of pairs: autocast's copies of the weights."""
     flops: float
     """Of each pair, forward and backward, with all that is computed twice: activations that are
-    recomputed, and features where there are micro-batches."""
+    recomputed, and features where there are micro-batches. The mean over the budgets."""
     devices: tuple[Device, ...]
     seconds: float
     """Of a step, its traffic hidden behind the computation."""
+    budgets: tuple[Budget, ...] = ()
+    """Of a run with several, each of them, the smallest first."""
 
 
 def plan(run: Run, machines: Machines = Machines(), modes: tuple[Mode, ...] = MODES) -> Plan:
@@ -108,14 +123,14 @@ def plan(run: Run, machines: Machines = Machines(), modes: tuple[Mode, ...] = MO
             f"which model {run.model.init} holds isn't known without reading it: name it, too "
             "(--model.name)"
         )
-    share = -(-run.batch_size // machines.gpus)
-    micro = min(run.micro_batch or share, share)
-    half = max(1, min(micro, _SAMPLE) // 2)
-    needs = _Needs(run, machines, half, trace(run, half), trace(run, 2 * half))
+    needs = _needs(run, machines)
+    share, micro, flops = needs.share, needs.micro, needs.flops
     model = build(described(run), device="meta")
-    flops = needs.two.both / (2 * half)
-    if micro < share:  # features first, without a graph
-        flops += needs.two.again / (2 * half)
+    budgets, drawn = tuple[Budget, ...](), run.data.patches
+    if len(set(drawn)) > 1:
+        budgets = tuple(_budget(run, machines, modes[0], each) for each in sorted(set(drawn)))
+        # Where one is named twice, it is drawn twice as often.
+        flops = sum(each.flops * drawn.count(each.patches) for each in budgets) / len(drawn)
     return Plan(
         image=sum(p.numel() for p in model.image.parameters()),
         text=sum(p.numel() for p in model.text.parameters()),
@@ -123,11 +138,12 @@ def plan(run: Run, machines: Machines = Machines(), modes: tuple[Mode, ...] = MO
         trained=needs.one.gradients // 4,
         share=share,
         micro_batch=micro,
-        kept=needs.grown("kept", 1) - needs.grown("kept", 0),
+        kept=needs.kept,
         kept_once=needs.grown("kept", 0),
         flops=flops,
         devices=tuple(needs.device(mode, micro) for mode in modes),
         seconds=flops * share / (machines.tflops * 1e12 * machines.mfu),
+        budgets=budgets,
     )
 
 
@@ -144,6 +160,23 @@ class _Needs:
     @property
     def share(self) -> int:
         return -(-self.run.batch_size // self.machines.gpus)
+
+    @property
+    def micro(self) -> int:
+        return min(self.run.micro_batch or self.share, self.share)
+
+    @property
+    def flops(self) -> float:
+        """Of a pair."""
+        flops = self.two.both / (2 * self.half)
+        if self.micro < self.share:  # features first, without a graph
+            flops += self.two.again / (2 * self.half)
+        return flops
+
+    @property
+    def kept(self) -> float:
+        """Bytes of a pair."""
+        return self.grown("kept", 1) - self.grown("kept", 0)
 
     def grown(self, name: str, pairs: int) -> float:
         """A figure of the traces, for so many pairs."""
@@ -224,3 +257,15 @@ class _Needs:
         nodes = gpus / shards
         across = 2 * (nodes - 1) / nodes * one.gradients / shards
         return contrast + part * (gathers * one.weights + rounds * one.gradients) + across
+
+
+def _needs(run: Run, machines: Machines) -> _Needs:
+    share = -(-run.batch_size // machines.gpus)
+    half = max(1, min(run.micro_batch or share, share, _SAMPLE) // 2)
+    return _Needs(run, machines, half, trace(run, half), trace(run, 2 * half))
+
+
+def _budget(run: Run, machines: Machines, mode: Mode, patches: int) -> Budget:
+    """As if the run had this budget alone."""
+    needs = _needs(replace(run, data=replace(run.data, patches=(patches,))), machines)
+    return Budget(patches, needs.flops, needs.kept, needs.device(mode, needs.micro).fits)

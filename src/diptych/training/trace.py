@@ -29,6 +29,7 @@ from diptych.config import ClipConfig, Run, TowerConfig
 from diptych.config.serialize import override, to_dict
 from diptych.distributed import Peers, data_parallel
 from diptych.errors import ConfigError
+from diptych.inputs import Preprocess
 from diptych.models import build
 from diptych.objectives import Objective, build_objective
 from diptych.optim import build_optimizer
@@ -79,7 +80,8 @@ class Trace(NamedTuple):
 
 
 def trace(run: Run, pairs: int) -> Trace:
-    """Follow a step of `run` over a micro-batch of `pairs`, with captions of full length. The
+    """Follow a step of `run` over a micro-batch of `pairs`, with captions of full length and, of
+    pictures in their own aspect, the run's largest budget of patches. The
     contrast of pairs is left out: it depends on everybody's.
 
     Raises ConfigError for an objective whose shapes depend on what stands in the captions.
@@ -131,7 +133,7 @@ def _trace(run: Run, models: _Models, pairs: int) -> Trace:
     with FakeTensorMode(allow_non_fake_inputs=True), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of fused kernels that a CPU lacks
         _without_numbers(objective)
-        batch = _batch(objective, pairs)
+        batch = _batch(objective, run, pairs)
         optimizer = build_optimizer(run.optim, parameter_groups(objective, run))
         inputs = [*batch.images, *batch.texts, *(batch.levels or ())]
         for shown in batch.taught:
@@ -196,13 +198,13 @@ def _without_numbers(objective: Objective) -> None:
             setattr(module, name, torch.empty(buffer.shape, dtype=buffer.dtype))
 
 
-def _batch(objective: Objective, pairs: int) -> Batch:
+def _batch(objective: Objective, run: Run, pairs: int) -> Batch:
     views, config = objective.views, objective.model.config
-    side, length = config.image.image_size, config.text.context_length
+    length, shape = config.text.context_length, (pairs, 3, *_picture(config, run))
     texts = tuple(torch.zeros(pairs, length, dtype=torch.long) for _ in views.text)
-    levels = tuple(torch.empty(pairs, 3, side, side, dtype=torch.uint8) for _ in views.image)
+    levels = tuple(torch.empty(shape, dtype=torch.uint8) for _ in views.image)
     return Batch(
-        images=tuple(torch.empty(pairs, 3, side, side) for _ in views.image),
+        images=tuple(torch.empty(shape) for _ in views.image),
         levels=levels if objective.teachers else None,
         hidden=_hidden(views.hidden, pairs),
         texts=texts,
@@ -210,6 +212,14 @@ def _batch(objective: Objective, pairs: int) -> Batch:
         index=torch.zeros(pairs, dtype=torch.long),
         mlm_labels=texts[0] if "masked" in views.text else None,
     )
+
+
+def _picture(config: ClipConfig, run: Run) -> tuple[int, int]:
+    """Height and width of a picture; of one in its own aspect, of the run's largest budget."""
+    how = config.preprocess
+    how = replace(how, patches=max(run.data.patches, default=how.patches))
+    preprocess = Preprocess(how, config.image.image_size)
+    return preprocess.height, preprocess.wide
 
 
 def _shown(objective: Objective, pairs: int) -> tuple[Taught, ...]:

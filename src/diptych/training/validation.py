@@ -32,7 +32,7 @@ class _Whole(TrainCrop):
 
     def __call__(
         self, pixels: UInt8[Tensor, "3 height width"], rng: np.random.Generator
-    ) -> UInt8[Tensor, "3 {self.size} {self.size}"]:
+    ) -> UInt8[Tensor, "3 _ _"]:
         assert self.preprocess is not None
         return self.preprocess.pixels(pixels)
 

@@ -221,7 +221,8 @@ LATER: dict[str, Fate] = {
         "naflex-seq-len-probs naflex-max-tokens-per-batch naflex-max-text-tokens "
         "naflex-num-train-image-tokens naflex-batch-divisor naflex-loss-scale naflex-pad-multiple",
         "refused",
-        "training takes pictures of one size, no NaFlex batches",
+        "its batches hold as many pairs as a budget of tokens allows; here all have --batch-size "
+        "pairs, and --data.patches 128 256 576 draws a budget of patches for each",
     ),
     **_all(
         "audio-ext audio-fill audio-trunc audio-fusion audio-int16-normalize "

@@ -39,6 +39,7 @@ class PooledImageTower(Tower[V], Generic[V]):
         self.positions = nn.Parameter(torch.empty(config.side**2, width))
         self.patch = PatchEmbedding(3, width, config.patch_size, config.patch_size)
         self.blocks = build_blocks(config)
+        self.drop = PatchDropout()
         self.norm_post = nn.LayerNorm(width, config.norm_eps)
         self.pool = QueryPool(
             width=width,
@@ -97,10 +98,6 @@ class SiglipImageTower(PooledImageTower[SiglipImageConfig]):
     >>> tokens.shape, feature.shape, pooled.shape
     (torch.Size([2, 4, 8]), torch.Size([2, 8]), torch.Size([2, 8]))
     """
-
-    def __init__(self, config: SiglipImageConfig, embed_dim: int | None):
-        super().__init__(config, embed_dim)
-        self.drop = PatchDropout()
 
     def embed(
         self, pixels: Float[Tensor, "batch 3 height wide"], masked: Masked | None = None

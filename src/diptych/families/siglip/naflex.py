@@ -4,7 +4,6 @@ arXiv:2502.14786, §2.4.2)."""
 from typing import NoReturn
 
 import torch
-import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor
 
@@ -13,6 +12,7 @@ from diptych.families.siglip.config import NaflexImageConfig
 from diptych.families.siglip.image import PooledImageTower
 from diptych.inputs.native import unpack
 from diptych.models.tower import TokenKind, TowerOutput
+from diptych.nn.patch import take_patches
 
 
 class NaflexImageTower(PooledImageTower[NaflexImageConfig]):
@@ -41,13 +41,18 @@ class NaflexImageTower(PooledImageTower[NaflexImageConfig]):
         self, x: Float[Tensor, "batch 3 rows patch_size"], tokens: TokenKind = "raw"
     ) -> TowerOutput:
         """Packed pictures (`inputs.native`) to tokens, feature and pooled vector, which are one
-        here. There are as many tokens as the longest row has patches; those behind a shorter row
-        mean nothing."""
+        here. There are as many tokens as the budget has patches; those behind a shorter row mean
+        nothing."""
         column, grids = unpack(x, self.config.patch_size)
         x = self.patch(column).flatten(2).transpose(1, 2)
-        x = x + self._positions(grids, x.shape[1])
-        lengths = grids.prod(1).to(x.device)
-        seen = torch.arange(x.shape[1], device=x.device) < lengths[:, None]
+        # Shapes depend on the budget alone: no host waits for a GPU to know them, and one compiled
+        # graph serves all batches of a budget. Rows are full but for a few patches anyway.
+        places = torch.arange(x.shape[1], device=x.device)
+        seen = places < grids.prod(1, keepdim=True)
+        x = x + self._positions(grids, places).to(x.dtype)
+        kept = self.drop.choose(x, seen)
+        if kept is not None:
+            x, seen = take_patches(x, kept), seen.gather(1, kept)
         mask = seen[:, None].expand(-1, x.shape[1], -1)  # the same for each query
         for block in self.blocks:
             x = block(x, mask=mask)
@@ -57,23 +62,25 @@ class NaflexImageTower(PooledImageTower[NaflexImageConfig]):
         return TowerOutput(chosen, feature, feature)
 
     def _positions(
-        self, grids: Int[Tensor, "batch 2"], longest: int
-    ) -> Float[Tensor, "batch {longest} width"]:
-        """The table, interpolated to each grid as a picture that is resized is: antialiased."""
-        side = self.config.side
-        table = self.positions.float().T.unflatten(1, (side, side))[None]
-        found = dict[tuple[int, int], Tensor]()
-        for rows, columns in grids.tolist():
-            if (rows, columns) not in found:
-                size = (rows, columns)
-                resized = F.interpolate(table, size, mode="bilinear", antialias=True)[0].flatten(1)
-                found[size] = F.pad(resized, (0, longest - rows * columns)).T
-        of_each = [found[rows, columns] for rows, columns in grids.tolist()]
-        return torch.stack(of_each).to(self.positions.dtype)
+        self, grids: Int[Tensor, "batch 2"], places: Int[Tensor, " patches"]
+    ) -> Float[Tensor, "batch patches width"]:
+        """The table, interpolated to each grid as a picture that is resized is: bilinear and
+        antialiased, an axis at a time, so that an entry's weight is the product of two."""
+        rows, columns = grids[:, :1], grids[:, 1:]
+        down = _weights(places // columns, rows, self.config.side)
+        right = _weights(places % columns, columns, self.config.side)
+        with torch.autocast(places.device.type, enabled=False):
+            of_entries = (down[..., :, None] * right[..., None, :]).flatten(2)
+            return of_entries @ self.positions.float()
+
+    def flops(self) -> int:
+        """As `flops_for` of as many patches as there are positions."""
+        return self.flops_for(len(self.positions))
 
     def flops_for(self, patches: int) -> int:
         """Of a picture of so many patches."""
-        return self._flops_of(patches)
+        table = 2 * patches * self.config.side**2 * self.width
+        return self._flops_of(patches) + table
 
     def patch_vectors(self, pixels: Float[Tensor, "batch 3 rows patch_size"]) -> NoReturn:
         """Raises ConfigError: a batch has no one grid of places."""
@@ -81,3 +88,18 @@ class NaflexImageTower(PooledImageTower[NaflexImageConfig]):
             "heat maps lie over a square, and a NaFlex tower sees pictures of their own aspect; "
             "take a SigLIP 2 of one size"
         )
+
+
+def _weights(
+    places: Int[Tensor, "batch patches"], sides: Int[Tensor, "batch 1"], entries: int
+) -> Float[Tensor, "batch patches {entries}"]:
+    """By what each of the table's `entries` along an axis counts for places, of which there are
+    `sides` along it: a triangle about the place's centre, as wide as an entry on either side, or as
+    a place where that is wider. Together they are 1."""
+    wide = entries / sides.float()  # of a place, in entries
+    centres = (places + 0.5) * wide
+    middles = torch.arange(entries, device=places.device) + 0.5
+    distance = (middles - centres[..., None]).abs() / wide.clamp(min=1)[..., None]
+    triangle = (1 - distance).clamp(min=0)
+    # Places behind a shorter row's end may lie beyond the table: all their weights are 0.
+    return triangle / triangle.sum(-1, keepdim=True).clamp(min=1e-12)

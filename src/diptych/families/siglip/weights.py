@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from torch import Tensor
 
 from diptych.config import Activation
-from diptych.families.siglip.config import SiglipImageConfig
+from diptych.families.siglip.config import PooledImageConfig, SiglipImageConfig
 from diptych.families.siglip.pretrained import SIZES
 from diptych.weights.mapping import count_numbers
 from diptych.weights.resize import Grid, resize_grid
@@ -18,11 +18,18 @@ HEADS = {width: heads for width, _, heads, _ in SIZES.values()}
 
 
 class PooledImageWeights(TowerWeights):
-    """Of an image tower whose vectors an attention pool reads."""
+    """Of an image tower whose vectors an attention pool reads: one for pictures of their own aspect
+    may start from one for squares, as SigLIP 2's did."""
 
     def embed_dim(self, shapes: Mapping[str, Tensor]) -> int | None:
         """The tower's width: there is no projection."""
         return len(shapes["pool.query"]) if "pool.query" in shapes else None
+
+    def resize(self, state: State, config: PooledImageConfig) -> tuple[State, list[str]]:
+        """Position table and patches' kernel, interpolated."""
+        grid = Grid(positions="positions", side=config.side, extra=0, patch_size=config.patch_size)
+        resized = resize_grid(state, grid)
+        return resized, interpolated(state, resized)
 
 
 class SiglipImageWeights(PooledImageWeights):
@@ -47,9 +54,3 @@ class SiglipImageWeights(PooledImageWeights):
             heads=HEADS[width],
             mlp_width=len(shapes["pool.mlp.up.weight"]),
         )
-
-    def resize(self, state: State, config: SiglipImageConfig) -> tuple[State, list[str]]:
-        """Position table and patches' kernel, interpolated."""
-        grid = Grid(positions="positions", side=config.side, extra=0, patch_size=config.patch_size)
-        resized = resize_grid(state, grid)
-        return resized, interpolated(state, resized)
