@@ -132,7 +132,10 @@ def _ends(
 ) -> tuple[Int[Tensor, " batch"], Bool[Tensor, " tokens"]]:
     """Index of every row's end of text among the tokens of all pieces; and which tokens of a row
     aren't behind it."""
-    ends, seen, first = list[Tensor](), list[Tensor](), 0
+    # Not list[Tensor](), which torch.compile can't follow.
+    ends: list[Tensor] = []
+    seen: list[Tensor] = []
+    first = 0
     for part in parts:
         rows, length = part.shape
         # Of several equal ones argmax finds the first: padding may have the end's id, too.

@@ -99,7 +99,7 @@ class TimmTower(Tower[TimmConfig]):
     ) -> tuple[Tensor, Tensor, int]:
         """Of a grid, the trunk's last features. Of tokens, what the last block gets: behind it a
         class token may be all that is read. What is more than a square of them comes first."""
-        taken = list[Tensor]()
+        taken: list[Tensor] = []
         hook = self.blocks[-1].register_forward_pre_hook(
             lambda block, inputs: taken.append(inputs[0])
         )
