@@ -2,10 +2,10 @@
 
 Kinds of blocks: `console` has commands (behind `$ `) and lines that they print; `python` is a
 script (`# -> words` behind a line: it prints them); both run, in the order of the page, in one
-folder. A block whose first line is `# name.py`
-(or `.toml`, `.csv`, ...) is a file. `bash` has commands that need a GPU, a network or hours: only
-their verbs and flags are looked at, and `py` scripts that need what isn't here: only their imports
-are. Others (`text`, `json`) are for the eyes.
+folder. A block whose first line is `# name.py` (or `.toml`, `.csv`, ...) is a file. `bash` has
+commands that need a GPU, a network or hours: their verbs, flags and values are parsed, and `py`
+scripts that need what isn't here: their imports are tried. `text` and others are for the eyes.
+`tests/unrun.py` says why a block doesn't run.
 """
 
 import glob
@@ -73,6 +73,26 @@ def commands(block: str) -> list[Step]:
     return found
 
 
+def unrun(text: str) -> list[str]:
+    """The blocks that don't run, in their order."""
+    return [
+        block
+        for kind, block in FENCED.findall(text)
+        if kind not in ("console", "python") and not TITLE.match(block)
+    ]
+
+
+def unnamed(text: str) -> list[str]:
+    """Blocks that don't say of what kind they are, so that nobody knows whether to run them."""
+    rest = FENCED.sub("", text)
+    return re.findall(r"^```\n|\n\n {4}\S.*", rest, re.MULTILINE)
+
+
+def shell(text: str) -> list[str]:
+    """The blocks for a shell that only stand there."""
+    return [block for kind, block in FENCED.findall(text) if kind == "bash"]
+
+
 def code_of(step: Step) -> int:
     """The exit code that is expected: what a comment at the end of a command says, or 0."""
     found = re.search(r"# exit code (\d+)\s*$", step.rest)
@@ -100,10 +120,11 @@ def _run(step: Step, folder: Path, path: str) -> None:
     if step.program == "diptych":
         main(_words(step.rest))
     sys.path.append(str(folder))
-    if step.program in ("script", "python"):
+    if step.program == "script" or step.rest.strip().endswith(".py"):
         text = step.rest if step.program == "script" else Path(step.rest.strip()).read_text()
         exec(compile(text, "<page>", "exec"), {"__name__": "__main__"})
     else:
+        os.environ["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
         os.execvp("bash", ["bash", "-c", f"{step.program} {step.rest}"])
 
 

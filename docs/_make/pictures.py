@@ -10,7 +10,7 @@ from pathlib import Path
 from diptych.data import Order
 
 FOLDER = Path(__file__).parents[1] / "pictures"
-PHOTOGRAPHS = ("app", "app-phone", "heat-maps", "report")
+PHOTOGRAPHS = ("app", "app-duplicates", "app-phone", "heat-maps", "report")
 """Of `docs._make.screenshots`, which needs a trained model and a browser: NAME.webp each."""
 _COLOURS = ("#4361ee", "#e07a1f", "#2a9d5c", "#b5179e")
 """Told apart in light and dark, and by who sees red and green alike."""

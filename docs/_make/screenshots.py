@@ -50,6 +50,7 @@ def write(demo: Path, folder: Path = FOLDER) -> None:
         with _served(demo / "pictures.index") as address:
             _shoot(browser, address, folder / "app.webp", DESK, QUERY)
             _shoot(browser, address, folder / "app-phone.webp", PHONE, QUERY)
+            _shoot(browser, f"{address}#d=1", folder / "app-duplicates.webp", DESK)
         browser.close()
 
 
@@ -84,12 +85,14 @@ def _served(index: Path) -> Iterator[str]:
 def _shoot(
     browser: Browser, address: str, file: Path, kind: dict[str, Any], query: str = ""
 ) -> None:
-    """What a window shows, after a search for `query`."""
+    """What a window shows, after a search for `query`, or for near duplicates."""
     page = browser.new_context(color_scheme="light", **kind).new_page()
     page.goto(address)
     if query:
         page.fill("#text", query)
         expect(page.locator("#said")).to_contain_text("compared", timeout=60_000)
+    elif address.endswith("#d=1"):
+        expect(page.locator("#said")).to_contain_text("of near duplicates", timeout=60_000)
     page.wait_for_load_state("networkidle")
     page.wait_for_timeout(500)  # pictures fade in
     shot = file.with_suffix(".png")
