@@ -23,6 +23,7 @@ TRAIN = (
     "--optim.warmup 5 --data.workers 0 --out runs/mine"
 )
 _OPENAI = {"mlp_width": 256, "activation": "quick_gelu"}
+_EVA = {"mlp_width": 48, "norm": "rms", "qkv_bias": False, "projection_bias": False}
 
 
 def prepare(root: Path) -> None:
@@ -77,8 +78,5 @@ def _published(root: Path) -> None:
     )
     save_model(root / "small", build(config))
     convert(root / "small", "openai", root / "ViT-B-32.pt")
-    image = EvaConfig(
-        **{"image_size": 32, "patch_size": 8, "width": 32, "layers": 1, "heads": 1},
-        **{"mlp_width": 48, "norm": "rms", "qkv_bias": False, "projection_bias": False},
-    )
+    image = EvaConfig(image_size=32, patch_size=8, width=32, layers=1, heads=1, **_EVA)
     save_model(root / "small-eva", build(replace(config, image=image)))

@@ -29,7 +29,7 @@ PAGES = (
     *("training", "data", "evaluation", "search", "heat-maps", "deployment", "distillation"),
     *("formats", "compat", "concepts", "classify", "doctor", "experiments", "big-models", "models"),
     *("masked-image-modelling", "declip", "unireplknet", "evaluation-sets", "gpus"),
-    "from-open_clip",
+    *("from-open_clip", "glossary"),
 )
 SLOW = "<!-- slow -->"
 APART = ("app", "extending")
