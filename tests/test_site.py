@@ -60,9 +60,10 @@ def test_every_picture_is_made_by_code_small_and_described_where_it_is_shown():
 
 
 def test_flags_stay_on_one_line():
-    page = "<pre><code>--a</code></pre><p><code>x --batch-size 8</code></p>"
+    page = "<pre><code>--a</code></pre><p><code>x --batch-size 8</code><code>vit-b-32</code></p>"
     assert hooks.on_page_content(page) == (
-        '<pre><code>--a</code></pre><p><code>x <span class="flag">--batch-size</span> 8</code></p>'
+        '<pre><code>--a</code></pre><p><code>x <span class="flag">--batch-size</span> 8</code>'
+        '<code class="flag">vit-b-32</code></p>'
     )
 
 

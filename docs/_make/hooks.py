@@ -17,6 +17,8 @@ from docs._make import command_line, python_reference  # noqa: E402
 _LINK = re.compile(r"(\]\()((?:\.\./)+[^)#\s]+)(#[^)\s]*)?(\))")
 _CODE = re.compile(r"<pre.*?</pre>|<code>(.*?)</code>", re.DOTALL)
 _FLAG = re.compile(r"(?<![\w-])--[a-z][\w.-]*")
+_SHORT = 24
+"""Letters of a name that fit into a line of a phone's table."""
 _SHOWN = {".py": "python", ".toml": "toml", ".yml": "yaml", "": "make"}
 """Ending of a file -> its language."""
 
@@ -63,11 +65,14 @@ def on_page_markdown(markdown: str, page: Any, **_: Any) -> str:
 
 
 def on_page_content(html: str, **_: Any) -> str:
-    """No line breaks within a flag: browsers break behind the first dash of two."""
+    """No line breaks within a flag or a short name: browsers break behind dashes, and anywhere in a
+    narrow cell of a table."""
 
     def whole(found: re.Match[str]) -> str:
         if not found[1]:
             return found[0]
+        if len(found[1]) <= _SHORT and " " not in found[1]:
+            return f'<code class="flag">{found[1]}</code>'
         words = _FLAG.sub(r'<span class="flag">\g<0></span>', found[1])
         return f"<code>{words}</code>"
 

@@ -290,8 +290,12 @@ def test_the_guide_names_every_model():
         assert _parameters(names[0]) / {"M": 1e6, "B": 1e9}[unit] == pytest.approx(
             float(count), abs=0.005
         )
-        if len(row) == 8:
+        if len(row) == 6:
             assert int(row[1]) == pretrained.tower(names[0]).image_size
+    of_others = re.findall(r"^\| `EVA.*", guide, re.MULTILINE)
+    assert len(of_others) == 7
+    for row in of_others:
+        assert len({pretrained.entry(name).name for name in re.findall(r"`([^`]+)`", row)}) == 1
 
 
 def _parameters(name: str) -> int:
