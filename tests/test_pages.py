@@ -103,7 +103,8 @@ def test_a_page_runs_or_says_what_each_of_its_blocks_needs():
         assert not documents.unnamed(text), path.name
         assert (path.stem in (*PAGES, *APART)) == bool(documents.steps(text)), path.name
         unrun = [block.partition("\n")[0] for block in documents.unrun(text)]
-        assert len(unrun) == len(UNRUN.get(path.stem, ())), (path.name, unrun)
+        known = UNRUN.get(path.stem, ())
+        assert len(unrun) == len(known), f"{path.name}: tests/unrun.py has {known} for {unrun}"
 
 
 @pytest.mark.skipif(not shutil.which("bash"), reason="bash isn't installed")
