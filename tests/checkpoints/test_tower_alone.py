@@ -183,7 +183,7 @@ def test_transformers_folders_both_ways(name, tmp_path, randomise, quiet):
     back = convert(native, "transformers", tmp_path / "back")
     again = type(theirs).from_pretrained(back).eval().state_dict()
     assert all(torch.equal(again[key], value) for key, value in theirs.state_dict().items())
-    with pytest.raises(CheckpointError, match="open-clip is for whole models; native and transf"):
+    with pytest.raises(CheckpointError, match="open-clip is for whole models; native .*and transf"):
         convert(native, "open-clip", tmp_path / "no")
 
 

@@ -249,6 +249,35 @@ def test_cached_files_serve_without_a_network(server, tmp_path):
     assert server.asked("GET") == []  # nothing is downloaded twice
 
 
+def test_a_model_of_timms_is_fetched_and_kept(server, tmp_path, monkeypatch):
+    timm = pytest.importorskip("timm")
+    options = {"img_size": 32, "embed_dim": 32, "depth": 1, "num_heads": 2}
+    made = timm.create_model("vit_base_patch16_siglip_224", num_classes=0, **options).eval()
+    said = {"input_size": [3, 32, 32], "mean": [0.5] * 3, "std": [0.5] * 3, "crop_mode": "squash"}
+    content = {"architecture": "vit_base_patch16_siglip_224", "model_args": options}
+    server.repos["timm/vit_base_patch16_siglip_224.mine"] = {
+        "config.json": json.dumps(content | {"pretrained_cfg": said}).encode(),
+        "model.safetensors": save(made.state_dict()),
+        "pytorch_model.bin": b"z" * 5000,
+        "open_clip_model.safetensors.txt": b"-",
+    }
+    where = {"endpoint": server.endpoint, "cache_dir": tmp_path / "cache"}
+    monkeypatch.setattr(locating, "fetch", lambda name, cache_dir: fetch(name, **where))
+    name = "hf-hub:timm/vit_base_patch16_siglip_224.mine"
+    model, meta = load_model(name)
+    assert (meta.provenance["name"], meta.provenance["format"]) == (name, "timm")
+    assert (meta.config.image.width, meta.config.preprocess.resize) == (32, "squash")
+    pixels = torch.randn(2, 3, 32, 32, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        torch.testing.assert_close(model.encode_image(pixels), made(pixels), atol=1e-5, rtol=1e-5)
+    where["endpoint"] = "http://127.0.0.1:9"
+    assert load_model(name).config == meta.config  # from the cache
+    with pytest.raises(
+        DownloadError, match=r"\(in the cache: timm/vit_base_patch16_siglip_224.mine"
+    ):
+        load_model("hf-hub:timm/vit_base_patch16_siglip_256.mine")
+
+
 @pytest.mark.parametrize("file", ["", "model.safetensors"])
 def test_without_network_or_cache_the_sentence_says_what_to_do(server, tmp_path, file):
     with pytest.raises(DownloadError, match="can't be reached; connect to the network") as caught:

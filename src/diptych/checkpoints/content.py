@@ -12,7 +12,7 @@ from diptych.checkpoints.describe import read_any_config
 from diptych.checkpoints.detect import Part, match, native_folder, open_foreign
 from diptych.checkpoints.locate import Place, locate
 from diptych.checkpoints.steps import is_run, newest
-from diptych.config import ClipConfig, TowerConfig
+from diptych.config import ClipConfig, ImageTowerConfig, TowerConfig
 from diptych.config.alone import alone
 from diptych.errors import AssumptionWarning, CheckpointError, ConfigError
 from diptych.models import build_tower
@@ -83,7 +83,10 @@ def described(content: Content) -> Meta:
 
 
 def _read_foreign(place: Place, wanted: Part, given: Config | None) -> Content:
+    said = _config_of(given or place.config, "image")
     source = open_foreign(place.path)
+    if isinstance(said, ImageTowerConfig):
+        source = replace(source, given=said)
     names = source.weights.tensors
     layout, part = match(source, wanted)
     known, notes = _config_of(given or place.config, part), dict(place.notes)

@@ -11,6 +11,7 @@ from torch import Tensor
 from diptych.checkpoints.content import Config, described, read, say_assumed
 from diptych.checkpoints.convert_tower import convert_tower, proven_deploy
 from diptych.config import ClipConfig, ImageTowerConfig, PreprocessConfig, TowerConfig
+from diptych.config.alone import alone
 from diptych.errors import CheckpointError, UnknownNameError
 from diptych.families import layouts
 from diptych.inputs import Preprocess, build_tokenizer
@@ -93,6 +94,9 @@ def convert(
     state, meta = content.state, described(content)
     if said := left_behind(meta.provenance):
         say(said)
+    if _export(to, meta).cuts and meta.config.missing is None:
+        state, meta = _image_alone(state, meta)
+        say(f"{to} holds image towers alone: the text tower stays behind")
     try:
         if deploy:
             state, meta = _deployed(state, meta)
@@ -122,6 +126,15 @@ def _deployed(state: State, meta: Meta) -> tuple[State, Meta]:
         raise CheckpointError(f"a {type(image).__name__} has no deploy form")
     merged, tower = proven_deploy(state.part("image."), image)
     return state.replaced("image.", merged), replace(meta, config=replace(meta.config, image=tower))
+
+
+def _image_alone(state: State, meta: Meta) -> tuple[State, Meta]:
+    """Of a whole model."""
+    whole = meta.config
+    config = alone(whole.image, whole.embed_dim, preprocess=whole.preprocess)
+    scale = {"logit_scale": torch.tensor([config.logit_scale])}
+    image = State({}).replaced("image.", state.part("image.")).updated(scale)
+    return image, replace(meta, config=config)
 
 
 def _export(to: str, meta: Meta) -> Export:

@@ -6,7 +6,7 @@ from typing import Any
 from diptych import pretrained
 from diptych.config import ClipConfig, ImageTowerConfig
 from diptych.config.serialize import from_dict
-from diptych.errors import CheckpointError, ConfigError
+from diptych.errors import CheckpointError, ConfigError, UnknownNameError
 from diptych.families import layouts
 from diptych.weights.read import read_json
 
@@ -40,7 +40,7 @@ def read_any_config(config: str | Path) -> ClipConfig | ImageTowerConfig:
     `read_config`."""
     file = Path(config)
     if not _is_file(file):
-        return pretrained.entry(str(config)).config
+        return _named(str(config))
     content = read_json(file)
     for layout in layouts():
         if layout.describe_image and (tower := layout.describe_image(content, file)):
@@ -48,6 +48,17 @@ def read_any_config(config: str | Path) -> ClipConfig | ImageTowerConfig:
     found = read_config(file)
     assert found is not None
     return found
+
+
+def _named(name: str) -> ClipConfig | ImageTowerConfig:
+    """Of a published model, or of another library's."""
+    try:
+        return pretrained.entry(name).config
+    except UnknownNameError:
+        found = (layout.describe_name(name) for layout in layouts())
+        if config := next(filter(None, found), None):
+            return config
+        raise
 
 
 def _is_file(path: Path) -> bool:

@@ -170,7 +170,10 @@ def _match_model(names: Collection[str], path: Path) -> tuple[Layout, Part]:
             _check_alone(names, side, path)
             return found, side
     tried = {layout.name: layout.lacks(names) for layout in layouts() if layout.text}
-    raise CheckpointError(f"{path} is in no layout that Diptych knows: {_compared(tried, names)}")
+    hints = [hint for layout in layouts() if (hint := layout.hint(names))]
+    raise CheckpointError(
+        f"{path} is in no layout that Diptych knows: {'; '.join(hints) or _compared(tried, names)}"
+    )
 
 
 def _check_alone(names: Collection[str], side: Side, path: Path) -> None:

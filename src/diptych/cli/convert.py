@@ -37,8 +37,8 @@ class Convert:
     out: str
     """The folder to write; for openai, eva, declip, mobileclip, pe and unireplknet, the file."""
     config: str = ""
-    """Where the weights don't say enough about themselves: the model's name, or a JSON file that
-    describes it."""
+    """Where the weights don't say enough about themselves: the model's name, timm's of an image
+    tower, or a JSON file that describes it."""
     accept_guess: bool = False
     """Convert weights that don't say how they are built by what their shapes suggest."""
     deploy: bool = False

@@ -1,6 +1,7 @@
 """Files from the Hugging Face hub, kept in its cache."""
 
 import contextlib
+import difflib
 from collections.abc import Generator, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -14,6 +15,8 @@ _SETTINGS = ("*.json", "vocab.txt", "merges.txt", "*.model")
 SUFFIXES = (".safetensors", ".bin", ".pt", ".pth")
 """Of weights under any other name."""
 _SHA256_LENGTH = 64
+_LISTED = 5
+"""Models of the cache in a sentence."""
 
 
 class Repo(NamedTuple):
@@ -106,6 +109,23 @@ def _only(repo: Repo, weight_files: Sequence[str]) -> Path:
     return _present(repo, _snapshot(repo, (files[0],)) / files[0])
 
 
+def _there(repo: Repo) -> str:
+    """Which models the cache holds, those first whose names are like this one's; empty: none."""
+    from huggingface_hub import CacheNotFound, scan_cache_dir
+
+    try:
+        cached = scan_cache_dir(repo.cache_dir).repos
+    except CacheNotFound:
+        return ""
+    found = sorted(
+        each.repo_id for each in cached if each.repo_type == "model" and each.size_on_disk
+    )
+    near = difflib.get_close_matches(repo.repo_id, found, _LISTED)
+    shown = [*near, *(name for name in found if name not in near)]
+    more = ", …" if len(shown) > _LISTED else ""
+    return f" (in the cache: {', '.join(shown[:_LISTED])}{more})" if shown else ""
+
+
 def _present(repo: Repo, path: Path, sha256: str = "") -> Path:
     if not path.is_file():
         raise DownloadError(f"{repo} has no file {path.name}")
@@ -170,8 +190,8 @@ def _explained(repo: Repo, what: str) -> Generator[None, None, None]:
         raise DownloadError(f"{repo.repo_id} has no revision {repo.revision}") from error
     except errors.LocalEntryNotFoundError as error:
         raise DownloadError(
-            f"{repo} was not fetched before and the hub can't be reached; "
-            "connect to the network and try again, or give a local file"
+            f"{repo} was not fetched before and the hub can't be reached; connect to the network "
+            f"and try again, or give a local file{_there(repo)}"
         ) from error
     except errors.HFValidationError as error:
         raise DownloadError(f"{repo} can't be the name of a model: {error}") from error

@@ -39,6 +39,8 @@ class WeightSource:
     """Under the model's own names."""
     beside: tuple[str, ...] = ()
     """Names in the file that belong to no part of the model."""
+    given: ImageTowerConfig | None = None
+    """What whoever reads them says of the image tower; None: nothing."""
 
 
 class Inputs(NamedTuple):
@@ -66,6 +68,8 @@ class Export:
     one name, the first that is writes."""
     alone: bool = False
     """Whether it writes a model that is one tower alone, too."""
+    cuts: bool = False
+    """Whether of a whole model it holds the image tower alone, with its projection."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -107,6 +111,12 @@ class Layout:
     is of another layout. Raises CheckpointError or ConfigError for one that doesn't fit."""
     describe_image: Callable[[dict[str, Any], Path], ImageTowerConfig | None] | None = None
     """The same of a file that describes an image tower alone."""
+    describe_name: Callable[[str], ClipConfig | None] = lambda name: None
+    """The image tower alone, and how its pictures are made, that a name means in the library whose
+    layout it is; None: it knows no such name."""
+    hint: Callable[[Collection[str]], str] = lambda names: ""
+    """What to do with weights of these names that may be in this layout, where nothing says so;
+    empty: they aren't."""
     exports: tuple[Export, ...] = ()
     """How it is written; empty: it is only read."""
     priority: int = 0

@@ -9,16 +9,20 @@ from safetensors.torch import load_file, save_file
 
 import diptych
 from diptych.checkpoints import convert, detect, load_image_tower, load_model
-from diptych.config import PreprocessConfig
+from diptych.config import ClipConfig, PreprocessConfig
 from diptych.config.alone import alone
-from diptych.errors import CheckpointError
-from diptych.families.siglip import NaflexImageConfig
+from diptych.errors import AssumptionWarning, CheckpointError, UnknownNameError
+from diptych.families.eva import EvaConfig
+from diptych.families.pe import PeImageConfig
+from diptych.families.siglip import NaflexImageConfig, SiglipImageConfig, SiglipTextConfig
 from diptych.families.timm import TimmConfig
 from diptych.families.timm.alone import export
 from diptych.inputs.native import unpack
+from diptych.weights.native import save_model
 
 timm = pytest.importorskip("timm")
 
+GREY = {"mean": (0.5, 0.5, 0.5), "std": (0.5, 0.5, 0.5)}
 NORMAL = {"mean": [0.48, 0.46, 0.41], "std": [0.27, 0.26, 0.28]}
 SMALL = {"img_size": 32, "embed_dim": 32, "depth": 2, "num_heads": 2, "patch_size": 8}
 
@@ -49,9 +53,18 @@ CASES = [
     ("vit_base_patch16_clip_224", 0, SMALL),
     ("vit_base_patch16_siglip_224", 0, SMALL),
     ("eva02_base_patch16_clip_224", 24, SMALL),
+    ("vit_pe_core_tiny_patch16_384", 24, {"img_size": 32, "depth": 2, "patch_size": 8}),
     ("convnext_atto", 24, {"depths": [1, 1, 1, 1], "dims": [8, 8, 16, 16]}),
     ("resnet10t", 0, {}),
 ]
+
+
+OWN = {
+    "vit_base_patch16_siglip_224": SiglipImageConfig,
+    "eva02_base_patch16_clip_224": EvaConfig,
+    "vit_pe_core_tiny_patch16_384": PeImageConfig,
+}
+"""What isn't timm's tower here, but one of ours."""
 
 
 @pytest.mark.parametrize(("name", "classes", "args"), CASES)
@@ -59,8 +72,10 @@ def test_both_ways(tmp_path, pixels, name, classes, args):
     theirs = saved(tmp_path / "in", name, classes, args)
     assert detect(tmp_path / "in") == "timm"
     ours, meta = load_model(tmp_path / "in")
+    assert type(meta.config.image) is OWN.get(name, TimmConfig)
     assert meta.config.missing == "text"
-    assert meta.config.projected is bool(classes)
+    # What SigLIP's pool reads is in the shared space as it is.
+    assert meta.config.projected is (bool(classes) or "siglip" in name)
     assert meta.config.image.image_size == 32
     with torch.no_grad():
         wanted = theirs(pixels)
@@ -82,6 +97,79 @@ def test_both_ways(tmp_path, pixels, name, classes, args):
     assert (list(data["input_size"]), data["crop_pct"]) == ([3, 32, 32], 0.9)
     convert(tmp_path / "in", "native", tmp_path / "native")
     assert load_model(tmp_path / "native").config == meta.config
+
+
+def test_what_is_not_quite_ours_stays_timms(tmp_path, pixels):
+    """Other arguments, a classifier of its own: equal all the same."""
+    mean = SMALL | {"global_pool": "avg", "fc_norm": False}
+    for number, (name, classes, args) in enumerate(
+        (
+            ("vit_base_patch16_siglip_224", 24, SMALL),
+            ("vit_base_patch16_siglip_224", 0, mean),
+            ("eva02_base_patch16_clip_224", 0, SMALL | {"global_pool": "avg"}),
+        )
+    ):
+        theirs = saved(tmp_path / str(number), name, classes, args)
+        ours, meta = load_model(tmp_path / str(number))
+        assert isinstance(meta.config.image, TimmConfig), (name, args)
+        with torch.no_grad():
+            torch.testing.assert_close(ours.encode_image(pixels), theirs(pixels))
+
+
+def test_a_whole_model_leaves_its_image_tower(tmp_path, random_model, pixels):
+    shape = {"width": 32, "layers": 2, "heads": 2, "mlp_width": 128}
+    model = random_model(
+        ClipConfig(
+            image=SiglipImageConfig(image_size=32, patch_size=8, activation="gelu", **shape),
+            text=SiglipTextConfig(context_length=8, vocab_size=50, **shape),
+            embed_dim=32,
+            logit_bias=-10.0,
+        )
+    )
+    said = []
+    convert(save_model(tmp_path / "in", model), "timm", tmp_path / "out", say=said.append)
+    assert said == ["timm holds image towers alone: the text tower stays behind"]
+    theirs = timm.create_model(f"local-dir:{tmp_path / 'out'}", pretrained=True).eval()
+    with torch.no_grad():
+        found = model.encode_image(pixels)
+        torch.testing.assert_close(theirs(pixels), found, atol=1e-5, rtol=1e-5)
+
+
+def test_without_config_json_timms_name_says_it(tmp_path, pixels):
+    name = "vit_tiny_patch16_224"
+    theirs = timm.create_model(name, num_classes=24).eval()
+    save_file(theirs.state_dict(), tmp_path / "model.safetensors")
+    torch.save(theirs.state_dict(), tmp_path / "model.pth")
+    for file in ("model.safetensors", "model.pth"):
+        with pytest.raises(CheckpointError, match=r"no layout .* timm's name of it as config="):
+            load_model(tmp_path / file)
+        ours, meta = load_model(tmp_path / file, config=f"{name}.augreg_in21k")
+        assert isinstance(meta.config.image, TimmConfig)
+        said = timm.get_pretrained_cfg(f"{name}.augreg_in21k")
+        how = meta.config.preprocess
+        assert (how.mean, how.std, how.crop_share) == (said.mean, said.std, said.crop_pct)
+        x = torch.nn.functional.interpolate(pixels, (224, 224))
+        with torch.no_grad():
+            torch.testing.assert_close(ours.encode_image(x), theirs(x), atol=1e-5, rtol=1e-5)
+    with pytest.raises(CheckpointError, match="isn't|no layout|have no place|missing"):
+        load_model(tmp_path / "model.pth", config="vit_small_patch16_224")
+    with pytest.raises(UnknownNameError, match="vit_tinny"):
+        load_model(tmp_path / "model.pth", config="vit_tinny_patch16_224")
+
+
+def test_without_config_json_shapes_may_say_it(tmp_path):
+    name = "vit_pe_core_tiny_patch16_384"
+    theirs = timm.create_model(name).eval()
+    save_file(theirs.state_dict(), tmp_path / "model.safetensors")
+    with pytest.warns(AssumptionWarning, match=f"timm's {name}, which alone has these shapes"):
+        ours, meta = load_model(tmp_path / "model.safetensors")
+    assert isinstance(meta.config.image, PeImageConfig)
+    how, said = meta.config.preprocess, timm.get_pretrained_cfg(name)
+    assert (how.mean, how.std) == (said.mean, said.std)
+    x = torch.randn(1, 3, 384, 384, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        torch.testing.assert_close(ours.encode_image(x), theirs(x), atol=1e-5, rtol=1e-5)
+    assert load_model(tmp_path / "model.safetensors", config=name).config.image == meta.config.image
 
 
 def test_a_classifier_of_imagenets_stays_behind(tmp_path, pixels):
@@ -175,3 +263,32 @@ def test_siglips_naflex_is_timms(tmp_path):
     wanted = theirs(naflex_inputs(packed, 16))
     found = encoder.model.encode_image(packed)
     torch.testing.assert_close(found, wanted, atol=1e-5, rtol=1e-5)
+
+
+@torch.no_grad()
+def test_naflex_is_written_for_timm(tmp_path, random_model):
+    shape = {"width": 32, "layers": 2, "heads": 2, "mlp_width": 100}
+    how = PreprocessConfig(
+        resize="native", interpolation="bilinear", patches=20, patch_size=8, **GREY
+    )
+    model = random_model(
+        ClipConfig(
+            image=NaflexImageConfig(image_size=40, patch_size=8, **shape),
+            text=SiglipTextConfig(context_length=8, vocab_size=50, **shape),
+            embed_dim=32,
+            preprocess=how,
+        )
+    )
+    convert(save_model(tmp_path / "in", model), "timm", tmp_path / "out")
+    theirs = timm.create_model(f"local-dir:{tmp_path / 'out'}", pretrained=True).eval()
+    encoder = diptych.load(tmp_path / "out")
+    assert (encoder.config.image, encoder.config.preprocess) == (model.config.image, how)
+    draw = np.random.default_rng(0)
+    shapes = ((80, 60, 3), (40, 180, 3), (128, 128, 3))
+    packed = encoder.pixels([draw.integers(0, 256, each, np.uint8) for each in shapes])
+    wanted = theirs(naflex_inputs(packed, 8))
+    torch.testing.assert_close(model.encode_image(packed), wanted, atol=1e-5, rtol=1e-5)
+    convert(tmp_path / "out", "timm", tmp_path / "again")
+    one, other = (load_file(tmp_path / each / "model.safetensors") for each in ("out", "again"))
+    assert one.keys() == other.keys()
+    assert all(torch.equal(one[each], other[each]) for each in one)

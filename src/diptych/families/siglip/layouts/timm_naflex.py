@@ -1,27 +1,33 @@
 """SigLIP 2's NaFlex image towers in timm's names (`naflexvit_base_patch16_siglip`), which lie alone
-in their files. They are only read.
+in their files.
 
 https://github.com/huggingface/pytorch-image-models, timm/models/naflexvit.py
 """
 
+import json
 import math
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
 from torch import Tensor
 
-from diptych.config import ImageTowerConfig, TowerConfig
+from diptych.config import ClipConfig, ImageTowerConfig, TowerConfig
 from diptych.errors import CheckpointError
 from diptych.families.clip.layouts import timm
+from diptych.families.clip.layouts import timm_description as description
+from diptych.families.clip.layouts import transformers_inputs as inputs
+from diptych.families.clip.layouts.towers import mlp_ratio
 from diptych.families.siglip.config import NaflexImageConfig
 from diptych.families.siglip.layouts import naflex
+from diptych.families.siglip.pretrained import SIZES
 from diptych.families.siglip.weights import HEADS
-from diptych.weights.layout import Inputs, Layout, WeightSource, refuse
+from diptych.weights.layout import Export, Inputs, Layout, WeightSource, refuse
 from diptych.weights.mapping import Change, Rule, Table, count_numbers, rows
+from diptych.weights.read import read_json
 from diptych.weights.state import State
 
-_PATCH = "embeds.proj.weight"
+_PATCH, _PUBLISHED = "embeds.proj.weight", ("base", "so400m")
 _GRID = Change(lambda parts: parts[0].flatten(0, 2), lambda ours: [_as_grid(ours)])
 """[1, side, side, width] there, [side side, width] here."""
 
@@ -58,18 +64,21 @@ def is_described(source: WeightSource) -> bool:
 
 
 def tower_config(source: WeightSource, state: State) -> tuple[ImageTowerConfig, dict[str, Any]]:
-    """From the shapes. Raises CheckpointError for a width that was never published, whose heads
-    aren't known."""
+    """From the shapes; heads from config.json, or by the width. Raises CheckpointError for a width
+    that was never published, whose heads aren't known."""
     shapes = state.part("image.").shapes
     width, _, patch_size, _ = shapes["patch.weight"].shape
-    if width not in HEADS:
+    file = source.file.parent / description.CONFIG
+    arguments = description.arguments(read_json(file)) if file.is_file() else {}
+    heads = arguments.get("num_heads", HEADS.get(width))
+    if not isinstance(heads, int):
         raise CheckpointError(f"no NaFlex of width {width} was published, so its heads are unknown")
     return NaflexImageConfig(
         image_size=math.isqrt(len(shapes["positions"])) * patch_size,
         patch_size=patch_size,
         width=width,
         layers=count_numbers(shapes, "blocks."),
-        heads=HEADS[width],
+        heads=heads,
         mlp_width=len(shapes["blocks.0.mlp.up.weight"]),
     ), {"config": "shapes"}
 
@@ -79,6 +88,41 @@ def alone_inputs(folder: Path, tower: TowerConfig) -> Inputs | None:
     if not isinstance(tower, NaflexImageConfig):
         return None
     return Inputs(preprocess=naflex.read_preprocess(folder, tower))
+
+
+def export(folder: Path, config: ClipConfig, state: Mapping[str, Tensor]) -> None:
+    """timm's two files, for `timm.create_model("local-dir:FOLDER", pretrained=True)`, and beside
+    them the budget of patches, for which timm has no place, as transformers' image processor has
+    it. Raises CheckpointError for a tower of other parts than SigLIP 2's."""
+    image = config.image
+    assert isinstance(image, NaflexImageConfig)
+    if image.activation != "gelu_tanh" or image.norm_eps != 1e-6:
+        raise CheckpointError(
+            f"timm's NaFlex has gelu_tanh and norms' eps of 1e-06, this one {image.activation} and "
+            f"{image.norm_eps}"
+        )
+    size = (image.width, image.layers, image.heads, image.mlp_width)
+    name = next((name for name in _PUBLISHED if SIZES[name] == size), None)
+    arguments = {} if name else _arguments(image)
+    if (image.side, image.patch_size) != (16, 16):
+        arguments |= {"pos_embed_grid_size": [image.side] * 2, "patch_size": image.patch_size}
+    architecture = f"naflexvit_{name or 'base'}_patch16_siglip"
+    tower = {name: tensor for name, tensor in state.items() if name.startswith("image.")}
+    content = description.content(config, architecture, 0, arguments, fixed=False)
+    description.write(folder, _TABLE.to_foreign(tower), content)
+    text = json.dumps(naflex.preprocess_json(config), indent=2)
+    (folder / inputs.PREPROCESSOR).write_text(f"{text}\n")
+
+
+def _arguments(image: NaflexImageConfig) -> dict[str, Any]:
+    ratio = mlp_ratio(image.width, image.mlp_width)
+    return {
+        "embed_dim": image.width,
+        "depth": image.layers,
+        "num_heads": image.heads,
+        "mlp_ratio": ratio,
+        "attn_pool_mlp_ratio": ratio,
+    }
 
 
 # It comes before timm's own layout, which takes whatever has timm's config.json beside it, because
@@ -94,4 +138,13 @@ TIMM_NAFLEX = Layout(
     inputs=alone_inputs,
     is_described=is_described,
     weight_files=(),
+    exports=(
+        Export(
+            name="timm",
+            write=export,
+            holds=lambda tower: isinstance(tower, NaflexImageConfig),
+            alone=True,
+            cuts=True,
+        ),
+    ),
 )
