@@ -16,7 +16,7 @@ from diptych.encoder import Cache, ImageFeatures
 from diptych.errors import DataError
 from diptych.evaluation import evaluate
 from diptych.evaluation.engine import Engine
-from diptych.evaluation.probes import score_linear
+from diptych.evaluation.probes import score_few_shot, score_linear
 from diptych.evaluation.scores import Inputs
 from diptych.evaluation.tasks import Task, open_splits, parse_tasks
 from tests import tiny
@@ -93,6 +93,7 @@ def test_a_classifier_of_more_classes_is_asked_about_some_of_them():
         cache=Cache(),
         peers=Peers(),
     )
+    assert score_few_shot(inputs).metrics["top1_2_shot"] == 1.0
     scores = score_linear(inputs)
     assert scores.metrics["top1"] == 1.0
     assert scores.confusion == ((1, 0), (0, 1))

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch.nn.functional import normalize
 
-from diptych.errors import ConfigError
+from diptych.errors import ConfigError, DataWarning
 from diptych.search import Index, writer
 from diptych.search.approximate import Approximate
 from diptych.search.pictures import Picture
@@ -60,6 +60,22 @@ def test_a_changed_index_and_a_cut_graph_get_a_new_one(tmp_path):
     (folder / "approximate.json").write_text("[")
     assert Approximate.open(index._store).is_new
     assert len(Index.open(folder).search(torch.ones(16), top=60, approximate=True)) == 51
+
+
+def test_damaged_entries_are_left_out_and_said(tmp_path):
+    folder = tmp_path / "x.index"
+    vectors = clustered(50)
+    vector_index(folder, vectors).graph()
+    items = folder / "items-0.jsonl"
+    lines = items.read_bytes().splitlines(keepends=True)
+    lines[7] = lines[7].replace(b'"size": 1', b'"size": 2')
+    items.write_bytes(b"".join(lines))
+    with pytest.warns(DataWarning, match="1 entries of .* are damaged, and left out"):
+        found = Index.open(folder).search(vectors[7], top=50, approximate=True)
+    assert {hit.row for hit in found} == {*range(50)} - {7}
+    (folder / "approximate.json").unlink()
+    with pytest.warns(DataWarning, match="left out"):
+        assert Approximate.open(Index.open(folder)._store).recall == 1
 
 
 def test_without_usearch_one_sentence_says_what_to_install(tmp_path, monkeypatch):

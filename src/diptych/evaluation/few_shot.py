@@ -53,10 +53,12 @@ def few_shot(
     draws: int = 5,
     seed: int = 0,
     names: Sequence[str] = (),
+    among: Sequence[int] = (),
 ) -> list[FewShot]:
     """Probes from k samples a class. The penalty is chosen on min(k, 4) others of each class (as in
     CoOp, Zhou et al. 2022, arXiv:2109.01134), which the classifier doesn't learn from. A draw with
-    more shots contains those with fewer.
+    more shots contains those with fewer. `among`: the classes that are tested, where they are some
+    of those that are trained; the test's labels are places in it.
 
     Raises DataError if a class has too few samples, by its name if `names` are those of the labels.
 
@@ -93,6 +95,7 @@ def few_shot(
                 refit=False,
                 coordinates=coordinates,
             )
+            probe = probe.among(among) if among else probe
             found[count].append(probe.accuracy(test, test_labels))
     return [
         FewShot(shots=count, accuracies=tuple(accuracies)) for count, accuracies in found.items()

@@ -65,6 +65,19 @@ class LinearProbe:
         """Labels."""
         return self.labels.to(features.device)[self.scores(features).argmax(1)]
 
+    def among(self, labels: Sequence[int]) -> "LinearProbe":
+        """The same classifier, asked about these labels alone: it predicts their places in
+        `labels`. Raises DataError if it was trained on none of them."""
+        asked = torch.tensor(labels)
+        known = torch.isin(asked, self.labels)
+        if not known.any():
+            raise DataError("there are no training pictures of the classes that are tested")
+        columns = torch.searchsorted(self.labels, asked[known])
+        places = known.nonzero()[:, 0]
+        return replace(
+            self, weights=self.weights[:, columns], bias=self.bias[columns], labels=places
+        )
+
     def accuracy(self, features: Float[Tensor, "n width"], labels: Int[Tensor, " n"]) -> float:
         """Share of right answers, in [0, 1]."""
         return (self.predict(features) == labels.to(features.device)).double().mean().item()

@@ -34,7 +34,8 @@ def _few_shot(inputs: Inputs) -> Scores:
     # ImageNet's classifier is asked about a part of its classes, by other numbers.
     names = () if inputs.dataset.class_indices else inputs.dataset.class_names
     vectors = (train.features.float(), learned, test.features.float(), asked)
-    probes = few_shot(*vectors, shots=shots, names=names)
+    among = inputs.dataset.class_indices
+    probes = few_shot(*vectors, shots=shots, names=names, among=among)
     metrics, intervals = dict[str, float](), dict[str, list[float]]()
     for probe in probes:
         name = f"top1_{probe.shots}_shot"

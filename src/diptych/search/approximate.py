@@ -10,6 +10,7 @@ so only the very file that was written here is read, no copy, and no stranger's.
 """
 
 import json
+import warnings
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
@@ -23,7 +24,7 @@ from torch import Tensor
 from diptych.bounded import parse_json, read_text
 from diptych.durable import by_library, write_file
 from diptych.encoder.progress import track
-from diptych.errors import ConfigError
+from diptych.errors import ConfigError, DataWarning
 from diptych.search.scan import nearest
 from diptych.search.store import Store
 from diptych.similarity import exact_pairs
@@ -77,23 +78,36 @@ class Approximate:
     def nearest(
         self, queries: Float[Tensor, "queries width"], top: int
     ) -> list[tuple[list[float], list[int]]]:
-        """Scores and rows of nearly the `top` nearest of each query, by their exact scores."""
+        """Scores and rows of nearly the `top` nearest of each query, by their exact scores.
+        Damaged entries among them are left out, with a DataWarning."""
         vectors = torch.from_numpy(self._store.vectors)
         found = self._graph.search(queries.numpy(), min(len(vectors), _WIDER * top))
-        best = list[tuple[list[float], list[int]]]()
+        best, damaged = list[tuple[list[float], list[int]]](), set[int]()
         # Of a single query it gives the matches alone.
         for place, matches in enumerate([found] if len(queries) == 1 else found):
-            rows = torch.from_numpy(matches.keys.astype(np.int64)).sort().values
+            near = np.sort(matches.keys.astype(np.int64))
+            sound = self._store.are_sound(near)
+            damaged.update(near[~sound].tolist())
+            rows = torch.from_numpy(near[sound])
             scores = exact_pairs(queries, torch.full_like(rows, place), vectors, rows)
             order = scores.argsort(descending=True, stable=True)[:top]
             best.append((scores[order].tolist(), rows[order].tolist()))
+        if damaged:
+            warnings.warn(
+                f"{len(damaged):,} entries of {self._store.folder} that are near are damaged, and "
+                "left out; `diptych embed PICTURES --out` of it makes them again",
+                DataWarning,
+                stacklevel=2,
+            )
         return best
 
     def _measure(self) -> float:
-        places = torch.linspace(0, len(self._store) - 1, min(SAMPLE, len(self._store))).long()
+        sound = torch.from_numpy(self._store.sound)
+        rows = sound.nonzero()[:, 0]
+        places = torch.linspace(0, len(rows) - 1, min(SAMPLE, len(rows))).long()
         vectors = torch.from_numpy(self._store.vectors)
-        queries = vectors[places].float()
-        _, true = nearest(queries, vectors, TOP)
+        queries = vectors[rows[places]].float()
+        _, true = nearest(queries, vectors, TOP, sound)
         mine = self.nearest(queries, TOP)
         hits = sum(len({*rows} & {*exact}) for (_, rows), exact in zip(mine, true.tolist()))
         return hits / max(1, true.numel())

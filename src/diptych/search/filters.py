@@ -18,6 +18,7 @@ Rows = Bool[np.ndarray, " rows"]
 _CONDITION = re.compile(r"\s*([^\s<>=!~][^<>=!~]*?)\s*(<=|>=|!=|<|>|=|~)\s*(.*?)\s*", re.DOTALL)
 _DATE = re.compile(r"\d{4}(-\d\d(-\d\d([T ]\d\d(:\d\d(:\d\d)?)?)?)?)?", re.ASCII)
 _NUMBER = re.compile(r"[+-]?(\d+(\.\d*)?|\.\d+)(e[+-]?\d{1,3})?", re.ASCII | re.IGNORECASE)
+_WHOLE = re.compile(r"[+-]?\d{1,40}", re.ASCII)
 _SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*(k|m|g)?(b|p|px)", re.ASCII | re.IGNORECASE)
 _TIMES = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9}
 _TRUTHS = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}
@@ -93,8 +94,15 @@ class Condition:
                 return np.zeros(len(column), bool)
 
     def _of_numbers(self, column: Any) -> Rows:
+        from pyarrow.types import is_integer
+
         if self.relation not in _ORDER or not _NUMBER.fullmatch(self.value):
             raise self._unfit("numbers", "year>=2020")
+        if is_integer(column.type) and _WHOLE.fullmatch(self.value):
+            # float64 can't tell ids of more than 16 digits apart.
+            known = column.is_valid().to_numpy()
+            values = column.fill_null(0).to_numpy()
+            return _ORDER[self.relation](values, int(self.value)) & known
         return self._ordered(_numbers(column), float(self.value))
 
     def _of_dates(self, column: Any) -> Rows:
@@ -218,7 +226,7 @@ def _numbers(column: Any) -> np.ndarray:
     from pyarrow import float64, int8
 
     kind = int8() if kind_of(column) == "truth" else column.type
-    return column.cast(kind).cast(float64()).to_numpy()
+    return column.cast(kind).cast(float64(), safe=False).to_numpy()
 
 
 def _number(text: str | None) -> float:

@@ -86,18 +86,22 @@ def from_line(line: bytes, places: Places) -> Picture:
 
 
 def agreeing(
-    text: UInt8[np.ndarray, " bytes"], ends: Sequence[int], vectors: np.ndarray, seed: int
+    text: UInt8[np.ndarray, " bytes"],
+    starts: Sequence[int],
+    ends: Sequence[int],
+    vectors: np.ndarray,
+    seed: int,
 ) -> Bool[np.ndarray, " rows"]:
-    """Which rows' lines and vectors are as they were written: about a microsecond each."""
-    agree, start = np.zeros(len(ends), bool), 0
+    """Which rows' lines, which start and end there, and vectors are as they were written: about a
+    microsecond each."""
+    agree = np.zeros(len(ends), bool)
     if not len(agree):
         return agree
     lines, numbers, width = text.data, vectors.data.cast("B"), vectors.strides[0]
-    for row, end in enumerate(ends):
+    for row, (start, end) in enumerate(zip(starts, ends)):
         middle = max(start, end - _TAIL)
         vector = numbers[row * width : (row + 1) * width]
         agree[row] = lines[middle:end].tobytes() == _tail(lines[start:middle], vector, seed)
-        start = end
     return agree
 
 

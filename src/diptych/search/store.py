@@ -26,7 +26,7 @@ from tokenize import TokenError
 from typing import IO, Any
 
 import numpy as np
-from jaxtyping import Bool
+from jaxtyping import Bool, Int
 
 from diptych.encoder import Identity
 from diptych.errors import ConfigError, DamageWarning, DataError
@@ -121,12 +121,24 @@ class Store:
     def sound(self) -> Bool[np.ndarray, " rows"]:
         """Which rows are as they were written. Reads everything: half a second for 300,000
         vectors of 512 numbers, where a search with all its imports takes 3."""
+        starts = np.concatenate([[0], self._ends[:-1]])
+        return self._agreeing(starts, self._ends, self.vectors)
+
+    def are_sound(self, rows: Int[np.ndarray, " some"]) -> Bool[np.ndarray, " some"]:
+        """The same of some rows alone; nothing else is read."""
+        starts = np.where(rows > 0, self._ends[rows - 1], 0)
+        return self._agreeing(starts, self._ends[rows], self.vectors[rows])
+
+    def _agreeing(
+        self, starts: Int[np.ndarray, " some"], ends: Int[np.ndarray, " some"], vectors: np.ndarray
+    ) -> Bool[np.ndarray, " some"]:
         if self.meta.format == FORMAT:
-            return agreeing(self._text, self._ends.tolist(), self.vectors, self.meta.seed)
+            seed = self.meta.seed
+            return agreeing(self._text, starts.tolist(), ends.tolist(), vectors, seed)
         # Without checksums, length 1 is all that is known of a vector.
-        sound = np.zeros(len(self), bool)
-        for start in range(0, len(self), COPY_ROWS):
-            tile = self.vectors[start : start + COPY_ROWS].astype(np.float32)
+        sound = np.zeros(len(vectors), bool)
+        for start in range(0, len(vectors), COPY_ROWS):
+            tile = vectors[start : start + COPY_ROWS].astype(np.float32)
             with np.errstate(over="ignore", invalid="ignore"):
                 sound[start : start + COPY_ROWS] = abs((tile * tile).sum(1) - 1) < 0.01
         return sound
