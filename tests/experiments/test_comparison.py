@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from PIL import Image
 from rich.console import Console
 
 from diptych.batch import Sample
@@ -273,6 +274,22 @@ def test_questions_are_right_where_the_first_sentence_is_the_nearest(monkeypatch
 
 def _refused():
     raise UnknownNameError("model", "tinny", ["tiny"])
+
+
+def test_the_probe_joins_classes_by_name(tmp_path):
+    """The test has no green: its second class is the third of those that were learned."""
+    colours = {"blue": (0, 0, 255), "green": (0, 255, 0), "red": (255, 0, 0)}
+    for part, names in {"train": colours, "test": ("blue", "red")}.items():
+        for name in names:
+            folder = tmp_path / part / name
+            folder.mkdir(parents=True)
+            for shade in range(6):
+                rgb = tuple(max(0, level - 8 * shade) for level in colours[name])
+                Image.new("RGB", (48, 48), rgb).save(folder / f"{shade}.png")
+    train, test = (DataConfig(path=str(tmp_path / part)) for part in ("train", "test"))
+    asked = measures.Measures(labelled=(("zero-shot", test),), probe=train)
+    run = replace(RUN, data=replace(train, templates=("a {}",)))
+    assert measures.measure(tiny.encoder(), run, asked)["linear probe"] > 0.9
 
 
 def test_an_error_of_work_apart_says_whose_it_is():

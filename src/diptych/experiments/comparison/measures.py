@@ -11,6 +11,7 @@ from torch import Tensor
 from diptych.batch import Sample
 from diptych.config import DataConfig, Run
 from diptych.data import Source, open_source
+from diptych.datasets.own_names import join, places
 from diptych.encoder import Encoder, class_vectors
 from diptych.evaluation import evaluate, linear_probe, retrieval, zero_shot
 from diptych.evaluation.names import short_names
@@ -62,8 +63,7 @@ def measure(encoder: Encoder, run: Run, asked: Measures) -> dict[str, float]:
         found["retrieval"] = evaluate(encoder, "retrieval", asked.pairs).metrics["mean_recall"]
     if asked.probe:
         [(_, test), *_] = asked.labelled
-        taught, held_out = (_labelled(encoder, data) for data in (asked.probe, test))
-        found["linear probe"] = linear_probe(*taught, *held_out)
+        found["linear probe"] = _probe(encoder, open_source(asked.probe), open_source(test))
     if asked.questions:
         notes = open_source(asked.questions)
         found |= answers(encoder, [notes[i] for i in range(len(notes))])
@@ -84,12 +84,24 @@ def _spread(source: Source, most: int) -> list[Sample]:
     return [source[i * len(source) // count] for i in range(count)]
 
 
+def _probe(encoder: Encoder, taught: Source, test: Source) -> float:
+    """What a linear classifier that learned from one source has right of the other, whose classes
+    are the same by name: one of them may lack some."""
+    united = join({"train": taught.class_names, "test": test.class_names})
+    learned, asked = (_labelled(encoder, source, united) for source in (taught, test))
+    return linear_probe(*learned, *asked)
+
+
 def _labelled(
-    encoder: Encoder, data: DataConfig
+    encoder: Encoder, source: Source, united: Sequence[str]
 ) -> tuple[Float[Tensor, "n width"], Int[Tensor, " n"]]:
-    """Vectors and labels of at most `PROBED` pictures."""
-    samples = _spread(open_source(data), PROBED)
-    return _vectors(encoder, samples), torch.tensor([sample.label for sample in samples])
+    """Vectors of at most `PROBED` pictures, and labels: places in `united`, where the source names
+    its classes."""
+    samples = _spread(source, PROBED)
+    labels = torch.tensor([sample.label for sample in samples])
+    if source.class_names:
+        labels = torch.tensor(places(source.class_names, united))[labels]
+    return _vectors(encoder, samples), labels
 
 
 def _vectors(encoder: Encoder, samples: Sequence[Sample]) -> Float[Tensor, "n width"]:
