@@ -22,6 +22,7 @@ from diptych.encoder import (
     features,
 )
 from diptych.errors import DataError
+from diptych.inputs import ClipTokenizer
 from tests import tiny
 from tests.distributed.harness import run_processes
 from tests.forked import Script
@@ -166,6 +167,10 @@ def test_texts_are_encoded_once(tmp_path, monkeypatch):
     assert asked == [2, 1]
     Texts(tiny.encoder(1), Cache(tmp_path))(["a cat"])
     assert asked == [2, 1, 1], "another model has other vectors"
+    short = Encoder(tiny.encoder().model, ClipTokenizer(context_length=4))
+    assert short.identity.fingerprint == tiny.encoder().identity.fingerprint
+    Texts(short, Cache(tmp_path))(["a cat"])
+    assert asked == [2, 1, 1, 1], "another tokenizer reads texts otherwise"
 
 
 def extract_as_one_of(peers: Peers, path: str, cache: str | None):

@@ -7,9 +7,9 @@
       texts/KEY/DIGEST.safetensors                vectors of texts, and the texts
 
 A KEY is a digest of everything that its entries depend on: weights, precision and configuration;
-how pictures are resized; the files of the source, with sizes and times. An entry appears whole or
-not at all and carries a checksum: one that doesn't fit is made again. So a kill loses one entry at
-most, and any number of processes may write.
+how pictures are resized and texts are read; the files of the source, with sizes and times. An entry
+appears whole or not at all and carries a checksum: one that doesn't fit is made again. So a kill
+loses one entry at most, and any number of processes may write.
 """
 
 import contextlib

@@ -9,9 +9,25 @@ from torch import Tensor
 from diptych.distributed import Peers, together
 from diptych.encoder.cache import Cache, CacheEntry, digest
 from diptych.encoder.encoder import Encoder
+from diptych.inputs import Tokenizer
 
 ROWS = 4096
 """Texts in an entry of the cache."""
+_READ = ("A photo of 2 small Dogs, café-owners' & naïve: 10:30!", "日本語 и ещё слова", "")
+"""Texts that two tokenizers hardly read alike."""
+
+
+def reading(tokenizer: Tokenizer) -> str:
+    """A digest of how a tokenizer reads texts: a model's configuration doesn't say it all, where
+    the tokenizer comes from files, or from the caller.
+
+    >>> from diptych.encoder.texts import reading
+    >>> from diptych.inputs import ClipTokenizer
+    >>> reading(ClipTokenizer()) == reading(ClipTokenizer()) != reading(ClipTokenizer(20))
+    True
+    """
+    ids = [*map(tokenizer.encode, _READ)]
+    return digest(ids, tokenizer.context_length, tokenizer.vocab_size, tokenizer.pad_id)
 
 
 class Texts:
@@ -30,7 +46,8 @@ class Texts:
     ):
         self._encoder, self._cache, self._progress = encoder, cache, progress
         self._peers = peers or Peers()
-        self._kind = f"texts/{digest('texts', encoder.identity.fingerprint)}"
+        key = digest("texts", encoder.identity.fingerprint, reading(encoder.tokenizer))
+        self._kind = f"texts/{key}"
         self._rows = dict[str, int]()
         self._vectors = torch.zeros(0, encoder.width)
         # The first process says what there is: another may already have added to the folder.

@@ -16,6 +16,7 @@ from diptych.distributed import Peers
 from diptych.encoder import Cache, Encoder, FeatureExtractor, ImageFeatures, extract_features
 from diptych.encoder.cache import digest
 from diptych.encoder.features import source_version
+from diptych.encoder.texts import reading
 from diptych.errors import ConfigError, DataError, DataWarning, UnknownNameError
 from diptych.evaluation.linear import LinearProbe
 from diptych.evaluation.predictions import Predictions, name_of, thumbnails
@@ -100,6 +101,8 @@ class Engine:
         procedure: tuple[object, ...] = () if self.by == "vectors" else (self.by,)
         if task.kind == "fewshot" and self.shots:
             procedure = (*procedure, self.shots)
+        if task.kind not in TRAINED:
+            procedure = (*procedure, reading(extractor.encoder.tokenizer))
         return digest(_SCHEMA, task.kind, kinds, states, extractor.key, *procedure)
 
     def measure(
