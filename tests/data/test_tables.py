@@ -95,8 +95,8 @@ def test_several_files_are_one_table(tmp_path):
 def test_labels_take_the_place_of_captions(tmp_path):
     (tmp_path / "names.txt").write_text("cat\ndog\n")
     path = tmp_path / "t.csv"
-    path.write_text("image,label\na.jpg,1\nb.jpg,cat\nc.jpg,9\n")
-    for name in "abc":
+    path.write_text("image,label\na.jpg,1\nb.jpg,cat\nc.jpg,9\nd.jpg,-1\n")
+    for name in "abcd":
         (tmp_path / f"{name}.jpg").write_bytes(picture(1))
     source = open_source(
         config(tmp_path, path, class_names=str(tmp_path / "names.txt"), templates=("a {}",))
@@ -107,6 +107,8 @@ def test_labels_take_the_place_of_captions(tmp_path):
     ]
     with pytest.raises(DataError, match="class 9 lies outside the 2 names"):
         source[2]
+    with pytest.raises(DataError, match="class -1 is none: classes are counted from 0"):
+        source[3]
 
 
 def test_a_bad_row_is_one_bad_row(tmp_path):

@@ -5,6 +5,9 @@ from dataclasses import replace
 import pytest
 
 from diptych import datasets
+from diptych.batch import Sample
+from diptych.data import Source
+from diptych.datasets.open import Aligned
 from diptych.errors import DataError
 from tests.datasets import miniature
 
@@ -213,6 +216,28 @@ def test_a_class_number_outside_the_set_spoils_one_sample_only(tmp_path):
     assert found.source[9].label == 9
     with pytest.raises(DataError, match="class 10 lies outside the 10 classes that the data names"):
         found.source[10]
+
+
+class Unlabelled(Source):
+    """One sample, whose class is -1: none, as many write it."""
+
+    def __len__(self):
+        return 1
+
+    def __getitem__(self, index):
+        return Sample(key="a", image=b"", label=-1)
+
+    def where(self, index):
+        return "a", "a"
+
+    def describe(self):
+        return "one sample"
+
+
+@pytest.mark.parametrize("places", [(), (1, 0)])
+def test_what_has_no_class_is_not_of_the_last_one(places):
+    with pytest.raises(DataError, match="class -1 is none"):
+        Aligned(Unlabelled(), places, ("cat", "dog"), "zero-shot")[0]
 
 
 def test_marks_that_cannot_be_read_spoil_one_sample_only(tmp_path):

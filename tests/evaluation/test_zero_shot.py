@@ -7,11 +7,22 @@ from torch.nn.functional import normalize
 
 from diptych.evaluation import zero_shot
 from diptych.evaluation import zero_shot as zero_shot_function
+from diptych.evaluation.predictions import predict
 from diptych.evaluation.zero_shot import ZeroShotResult
 
 
 def vectors(*shape: int, seed: int = 0) -> torch.Tensor:
     return normalize(torch.randn(*shape, generator=torch.Generator().manual_seed(seed)), dim=-1)
+
+
+def test_predictions_are_those_that_are_counted_where_a_softmax_rounds_them_together():
+    """With a small scale two scores that differ by their last bit are one probability."""
+    scores = torch.tensor([[0.5, 0.5 + 2**-24, 0.1]])
+    counted = zero_shot(scores, torch.tensor([1]), torch.eye(3))
+    found = predict(scores, torch.tensor([1]), torch.eye(3), scale=0.01)
+    assert counted.confusion[1].tolist() == [0, 1, 0]
+    assert found.predicted.tolist() == [1]
+    assert found.confidence == torch.softmax(0.01 * scores, 1)[:, 1]
 
 
 def test_a_case_counted_by_hand():

@@ -186,7 +186,9 @@ class Captioner:
             raise DataError(
                 f"class {text[:_SHOWN]!r} is neither a number nor one of {self.flags}class-names"
             ) from None
-        if label < 0 or (self.class_names and label >= len(self.class_names)):
+        if label < 0:  # as some write of what has no label
+            raise DataError(f"class {label} is none: classes are counted from 0")
+        if self.class_names and label >= len(self.class_names):
             raise DataError(
                 f"class {text[:_SHOWN]} lies outside the {len(self.class_names)} names of "
                 f"{self.flags}class-names"

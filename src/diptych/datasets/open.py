@@ -276,6 +276,8 @@ class Aligned(Source):
         )
 
     def _place(self, label: int) -> int:
+        if label < 0:  # as some write of what has no label
+            raise DataError(f"class {label} is none: classes are counted from 0")
         if self.class_places and label >= len(self.class_places):
             raise DataError(
                 f"class {label} lies outside the {len(self.class_places)} classes that the data "

@@ -113,9 +113,17 @@ def predict(
     ([0, 1], [1], 0.5)
     """
     tiles = images.split(max(1, _TILE // len(classes)))
-    found = [(scale * tile.float() @ classes.float().T).softmax(1).max(1) for tile in tiles]
-    confidence, predicted = (torch.cat(parts) for parts in zip(*found))
-    return Predictions(labels=labels, predicted=predicted, confidence=confidence)
+    confidence, predicted = list[Tensor](), list[Tensor]()
+    for tile in tiles:
+        # The same scores, and the same winner of equal ones, as in `zero_shot`: a softmax may round
+        # two scores to one probability.
+        scores = tile.float() @ classes.float().T
+        best = scores.argmax(1, keepdim=True)
+        confidence.append((scale * scores).softmax(1).gather(1, best)[:, 0])
+        predicted.append(best[:, 0])
+    return Predictions(
+        labels=labels, predicted=torch.cat(predicted), confidence=torch.cat(confidence)
+    )
 
 
 def name_of(source: Source, row: int) -> str:
