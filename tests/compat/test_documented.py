@@ -15,7 +15,7 @@ from diptych.inputs import Preprocess
 DOCS = Path(__file__).parents[2] / "docs"
 ROWS = re.findall(r"^\| `(.+?)` \| .*`(.+?)`.* \|$", (DOCS / "compat.md").read_text(), re.MULTILINE)
 MODULES = re.findall(
-    r"^\| `(\w+)` \| (`\w+`(?:, `\w+`)*) \|$", (DOCS / "compat.md").read_text(), re.MULTILINE
+    r"^\| `([\w.]+)` \| (`\w+`(?:, `\w+`)*) \|$", (DOCS / "compat.md").read_text(), re.MULTILINE
 )
 IMPORTS = [row for row in ROWS if "import" in row[0]]
 

@@ -51,6 +51,13 @@ from diptych.compat.pretrained import (
     list_pretrained_tags_by_model,
 )
 from diptych.compat.push_to_hf_hub import push_pretrained_to_hf_hub, push_to_hf_hub
+from diptych.compat.task import (
+    CLIPTask,
+    DistillCLIPTask,
+    SigLIPTask,
+    create_task,
+    get_model_from_task,
+)
 from diptych.compat.tokenizer import (
     HFTokenizer,
     SigLipTokenizer,
@@ -80,12 +87,14 @@ from diptych.compat.zero_shot_metadata import (
 __all__ = [
     "AugmentationCfg",
     "CLIP",
+    "CLIPTask",
     "CLIPTextCfg",
     "CLIPVisionCfg",
     "ClipLoss",
     "CoCa",
     "CoCaLoss",
     "CustomTextCLIP",
+    "DistillCLIPTask",
     "DistillClipLoss",
     "HFTokenizer",
     "IMAGENET_CLASSNAMES",
@@ -95,6 +104,7 @@ __all__ = [
     "OpenClipModel",
     "PreprocessCfg",
     "SIMPLE_IMAGENET_TEMPLATES",
+    "SigLIPTask",
     "SigLipLoss",
     "SigLipTokenizer",
     "SimpleTokenizer",
@@ -110,12 +120,14 @@ __all__ = [
     "create_model",
     "create_model_and_transforms",
     "create_model_from_pretrained",
+    "create_task",
     "decode",
     "download_pretrained",
     "download_pretrained_from_url",
     "get_cast_dtype",
     "get_input_dtype",
     "get_model_config",
+    "get_model_from_task",
     "get_model_preprocess_cfg",
     "get_model_tokenize_cfg",
     "get_pretrained_cfg",

@@ -49,6 +49,7 @@ from diptych.compat.checkpoint import load_checkpoint, load_state_dict
 from diptych.compat.loss_choice import create_loss
 from diptych.compat.options import refuse
 from diptych.compat.overrides import FIELDS
+from diptych.compat.places import parse_model_name
 from diptych.compat.pretrained import (
     add_model_config,
     configured,
@@ -74,6 +75,7 @@ __all__ = [
     "list_models",
     "load_checkpoint",
     "load_state_dict",
+    "parse_model_name",
 ]
 
 R = TypeVar("R")

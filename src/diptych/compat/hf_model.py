@@ -4,6 +4,7 @@ https://github.com/mlfoundations/open_clip, src/open_clip/hf_model.py
 """
 
 import os
+import re
 from typing import Any, ClassVar, Protocol, runtime_checkable
 
 from jaxtyping import Bool, Float, Int
@@ -71,7 +72,7 @@ class ClsLastHiddenStatePooler(_Pooler):
     """The first token."""
 
 
-_POOLERS: dict[str, type[_Pooler]] = {
+_POOLERS: dict[str, type[Any]] = {
     "mean_pooler": MeanPooler,
     "max_pooler": MaxPooler,
     "cls_pooler": ClsPooler,
@@ -84,6 +85,13 @@ _POOLERS_OF: dict[Pool, tuple[type[_Pooler], ...]] = {
     "head": (ClsPooler,),
 }
 """What stands for a pool; the first where nobody says it."""
+
+
+def register_pooler(cls: type[Any]) -> type[Any]:
+    """Make a pooler of one's own known by its name in small letters: `class FirstPooler` is
+    `HFTextEncoder(..., pooler_type="first_pooler")`. It takes transformers' output and the mask."""
+    _POOLERS[re.sub(r"(?<!^)(?=[A-Z])", "_", cls.__name__).lower()] = cls
+    return cls
 
 
 class HFTextEncoder(nn.Module):
@@ -110,7 +118,9 @@ class HFTextEncoder(nn.Module):
         """`config`: of transformers'; without it, `model_name_or_path` is a folder or a name, whose
         configuration and, with `pretrained`, weights lie in the hub's cache: nothing is fetched.
         Raises CheckpointError where they don't."""
-        text = with_head(_trunk(model_name_or_path, config), pooler_type, proj_type)
+        own = pooler_type in _POOLERS and not issubclass(_POOLERS[pooler_type], _Pooler)
+        trunk = _trunk(model_name_or_path, config)
+        text = with_head(trunk, "mean_pooler" if own else pooler_type, proj_type)
         tower = build_tower(text, output_dim)
         assert isinstance(tower, Trunked)
         tower.init()

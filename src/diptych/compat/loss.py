@@ -236,8 +236,8 @@ class CoCaLoss(ClipLoss):
 
 class SigLipLoss(nn.Module):
     """The pairwise sigmoid loss (Zhai et al. 2023, arXiv:2303.15343, equation 1), of the own
-    pictures and everybody's texts. The texts are gathered, whatever `dist_impl` says; that and
-    `cache_labels` change no number."""
+    pictures and everybody's texts. The texts are gathered, whatever `dist_impl` says, and logits
+    never held whole, whatever `chunk_size`; these and `cache_labels` change no number."""
 
     def __init__(
         self,
@@ -245,6 +245,7 @@ class SigLipLoss(nn.Module):
         rank: int = 0,
         world_size: int = 1,
         dist_impl: str | None = None,
+        chunk_size: int = 0,
     ):
         super().__init__()
         if dist_impl and dist_impl not in _EXCHANGES:

@@ -22,6 +22,7 @@ from diptych.compat.precision import (
     get_cast_dtype,
     get_input_dtype,
 )
+from diptych.compat.state import convert_to_custom_text_state_dict
 from diptych.compat.text import TextTransformer
 from diptych.compat.tracing import trace_model
 from diptych.compat.vision import VisionTransformer
@@ -39,6 +40,7 @@ __all__ = [
     "TextTransformer",
     "VisionTransformer",
     "build_clip",
+    "convert_to_custom_text_state_dict",
     "convert_weights_to_fp16",
     "convert_weights_to_lp",
     "get_cast_dtype",

@@ -50,6 +50,22 @@ def find(
     return _read(weights_named(name, tag), _known(openai), openai, cache_dir)
 
 
+def parse_model_name(model_name: str) -> tuple[str | None, str]:
+    """The scheme of a model's name, `hf-hub` or `local-dir`, and what is behind it; without one,
+    None and the name. Raises ConfigError, a ValueError, where nothing is behind it.
+
+    >>> from diptych.compat.factory import parse_model_name
+    >>> parse_model_name("hf-hub:org/name"), parse_model_name("ViT-B-32")
+    (('hf-hub', 'org/name'), (None, 'ViT-B-32'))
+    """
+    for scheme in (HUB, LOCAL):
+        if model_name == scheme:
+            raise ConfigError(f"{scheme} says no name: {scheme}NAME")
+        if model_name.startswith(scheme):
+            return scheme.removesuffix(":"), model_name.removeprefix(scheme)
+    return None, model_name
+
+
 def openai_or_first(name: str) -> str | None:
     """`pretrained` for a model of which nobody said the weights: OpenAI's, else `first_known`."""
     return "openai" if f"{name}/openai" in published.tagged(name) else first_known(name)

@@ -19,6 +19,7 @@ from diptych import pretrained as published
 from diptych.checkpoints.describe import read_config
 from diptych.checkpoints.detect import open_foreign
 from diptych.checkpoints.locate import fetch
+from diptych.compat.constants import HF_SAFE_WEIGHTS_NAME, HF_WEIGHTS_NAME
 from diptych.config import ClipConfig
 from diptych.config.model import OPENAI_MEAN, OPENAI_STD
 from diptych.durable import write_file
@@ -137,6 +138,10 @@ class UrlError(DownloadError, RuntimeError):
     """A file of an address that couldn't be fetched; open_clip raises RuntimeError."""
 
 
+class MissingFileError(DownloadError, FileNotFoundError):
+    """A file of the hub that couldn't be fetched; open_clip raises FileNotFoundError."""
+
+
 def download_pretrained(
     cfg: Mapping[str, Any], prefer_hf_hub: bool = True, cache_dir: str | Path | None = None
 ) -> str:
@@ -197,6 +202,36 @@ def download_pretrained_from_url(url: str, cache_dir: str | Path | None = None) 
             f"yourself to {file}"
         ) from error
     return str(file)
+
+
+def has_hf_hub(necessary: bool = False) -> bool:
+    """Whether huggingface_hub is installed: always."""
+    return True
+
+
+def download_pretrained_from_hf(
+    model_id: str,
+    filename: str | None = None,
+    revision: str | None = None,
+    cache_dir: str | Path | None = None,
+) -> str:
+    """The path of one file of a hub's repository, fetched where the cache hasn't it: `filename`, or
+    the weights. Of pickled weights the safe copy is taken if there is one.
+
+    Raises MissingFileError, a DownloadError and a FileNotFoundError, where there is none such.
+    """
+    name = filename or HF_WEIGHTS_NAME
+    stem, dot, ending = name.rpartition(".")
+    safe = [f"{stem}.safetensors"] if dot and ending in ("bin", "pth") else []
+    safe = [HF_SAFE_WEIGHTS_NAME] if name == HF_WEIGHTS_NAME else safe
+    place = f"{HUB}{model_id}" + (f"@{revision}" if revision else "")
+    failed: DownloadError | None = None
+    for wanted in (*safe, name):
+        try:
+            return str(fetch(place, file=wanted, cache_dir=cache_dir))
+        except DownloadError as error:
+            failed = error
+    raise MissingFileError(str(failed)) from failed
 
 
 def _sha256_in(url: str) -> str:

@@ -17,6 +17,11 @@ from diptych.compat.options import refuse
 from diptych.compat.pretrained import configured
 from diptych.compat.tokenizer_base import DEFAULT_CONTEXT_LENGTH, OpenClipTokenizer, padded
 from diptych.compat.tokenizer_hf import CLEANING, HFTokenizer, SigLipTokenizer
+from diptych.compat.tokenizer_reduction import (
+    get_reduction_mask_fn,
+    random_mask_tokenize,
+    simple_mask_tokenize,
+)
 from diptych.compat.tokenizer_simple import SimpleTokenizer
 from diptych.config import ClipConfig, TokenizerConfig
 from diptych.errors import UnknownNameError
@@ -28,10 +33,14 @@ __all__ = [
     "OpenClipTokenizer",
     "SigLipTokenizer",
     "SimpleTokenizer",
+    "batch_decode",
     "canonicalize_text",
     "decode",
+    "get_reduction_mask_fn",
     "get_tokenizer",
     "padded",
+    "random_mask_tokenize",
+    "simple_mask_tokenize",
     "tokenize",
 ]
 
@@ -117,9 +126,9 @@ def tokenize(texts: str | Sequence[str], context_length: int = 77) -> Int[Tensor
     return padded(ClipTokenizer(context_length), texts)
 
 
-def decode(ids: Sequence[int] | Int[Tensor, " length"]) -> str:
-    """The text of one row of CLIP's ids, with open_clip's words for start and end, and without
-    padding.
+def decode(ids: Sequence[int] | Int[Tensor, " length"], skip_special_tokens: bool = False) -> str:
+    """The text of one row of CLIP's ids, with open_clip's words for start and end unless they are
+    skipped, and without padding.
 
     >>> from diptych.compat import decode, tokenize
     >>> decode(tokenize("a cat")[0])
@@ -127,9 +136,23 @@ def decode(ids: Sequence[int] | Int[Tensor, " length"]) -> str:
     """
     row, tokenizer = [int(number) for number in ids], ClipTokenizer()
     start, end = tokenizer.encode("")
-    first = "<start_of_text>" if row[:1] == [start] else ""
-    last = " <end_of_text>" if end in row else ""
+    shown = not skip_special_tokens
+    first = "<start_of_text>" if shown and row[:1] == [start] else ""
+    last = " <end_of_text>" if shown and end in row else ""
     return f"{first}{tokenizer.decode(row)}{last}"
+
+
+def batch_decode(
+    batch_ids: Sequence[Sequence[int]] | Int[Tensor, "texts length"],
+    skip_special_tokens: bool = False,
+) -> list[str]:
+    """`decode` of each row.
+
+    >>> from diptych.compat.tokenizer import batch_decode, tokenize
+    >>> batch_decode(tokenize(["a cat", "a dog"]), skip_special_tokens=True)
+    ['a cat', 'a dog']
+    """
+    return [decode(row, skip_special_tokens) for row in batch_ids]
 
 
 def canonicalize_text(

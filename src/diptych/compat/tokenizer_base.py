@@ -1,7 +1,7 @@
 """What open_clip's tokenizers have in common: a call gives ids that are padded to the context."""
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 
 from jaxtyping import Int
@@ -64,9 +64,26 @@ class OpenClipTokenizer:
             f"transformers has no files for this {type(self).__name__}; give it another tokenizer"
         )
 
-    def decode(self, tokens: Sequence[int] | Int[Tensor, " length"]) -> str:
-        """The text of one row of ids, without padding."""
+    def decode(
+        self, tokens: Sequence[int] | Int[Tensor, " length"], skip_special_tokens: bool = False
+    ) -> str:
+        """The text of one row of ids, without padding, and without start and end."""
         return self.of_length(self.context_length).decode(tokens)
+
+    def batch_decode(
+        self,
+        batch_tokens: Sequence[Sequence[int]] | Int[Tensor, "texts length"],
+        skip_special_tokens: bool = False,
+    ) -> list[str]:
+        """`decode` of each row."""
+        return [self.decode(row, skip_special_tokens) for row in batch_tokens]
+
+
+def without(special: Collection[int], end: int, row: Sequence[int] | Tensor) -> list[int]:
+    """The ids of a row up to the end, of which none is special."""
+    ids = [int(number) for number in row]
+    ids = ids[: ids.index(end)] if end in ids else ids
+    return [number for number in ids if number not in special]
 
 
 def padded(tokenizer: Tokenizer, texts: str | Sequence[str]) -> Int[Tensor, "texts length"]:

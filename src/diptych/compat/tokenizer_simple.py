@@ -10,7 +10,8 @@ from jaxtyping import Int
 from torch import Tensor
 
 from diptych.compat.options import refuse
-from diptych.compat.tokenizer_base import DEFAULT_CONTEXT_LENGTH, OpenClipTokenizer
+from diptych.compat.tokenizer_base import DEFAULT_CONTEXT_LENGTH, OpenClipTokenizer, without
+from diptych.compat.tokenizer_reduction import get_reduction_mask_fn
 from diptych.errors import ConfigError
 from diptych.inputs import ClipTokenizer, write_transformers_files
 from diptych.inputs.vocabulary import SHA256, WORD_END, read_vocabulary
@@ -20,8 +21,8 @@ class SimpleTokenizer(OpenClipTokenizer):
     """CLIP's byte-pair tokenizer.
 
     `additional_special_tokens` have the ids behind the vocabulary. `bpe_path` may only be CLIP's
-    own vocabulary. Raises ConfigError for another one, for cleaning other than `lower`, and for a
-    `reduction_mask`.
+    own vocabulary. `reduction_mask`: what becomes of longer texts, see `get_reduction_mask_fn`.
+    Raises ConfigError for another vocabulary, and for cleaning other than `lower`.
 
     >>> from diptych.compat import SimpleTokenizer
     >>> tokenizer = SimpleTokenizer()
@@ -42,7 +43,8 @@ class SimpleTokenizer(OpenClipTokenizer):
         clean: str = "lower",
         reduction_mask: str = "",
     ):
-        refuse({"reduction_mask": reduction_mask, "clean": clean if clean != "lower" else ""})
+        refuse({"clean": clean if clean != "lower" else ""})
+        self.reduction_fn = get_reduction_mask_fn(reduction_mask) if reduction_mask else None
         if bpe_path and hashlib.sha256(Path(bpe_path).read_bytes()).hexdigest() != SHA256:
             raise ConfigError(f"bpe_path={bpe_path} isn't CLIP's vocabulary; leave it out")
         vocabulary = read_vocabulary()
@@ -56,12 +58,27 @@ class SimpleTokenizer(OpenClipTokenizer):
         ids = {word: self.encoder[word] for word in special}
         super().__init__(_WithWords(context_length or DEFAULT_CONTEXT_LENGTH, ids))
 
+    def __call__(
+        self, texts: str | Sequence[str], context_length: int | None = None
+    ) -> Int[Tensor, "texts length"]:
+        """[texts, context_length] ids of one or several texts."""
+        if self.reduction_fn is None:
+            return super().__call__(texts, context_length)
+        texts = [texts] if isinstance(texts, str) else texts
+        length = self.of_length(context_length or self.context_length).context_length
+        return self.reduction_fn(texts, length, self.sot_token_id, self.eot_token_id, self.encode)
+
     def encode(self, text: str) -> list[int]:
         """The ids of the whole text, however long, without start and end."""
         return super().encode(text)[1:-1]
 
-    def decode(self, tokens: Sequence[int] | Int[Tensor, " length"]) -> str:
-        """The text of ids, each of which counts: 0, the padding, is an exclamation mark."""
+    def decode(
+        self, tokens: Sequence[int] | Int[Tensor, " length"], skip_special_tokens: bool = False
+    ) -> str:
+        """The text of ids, each of which counts: 0, the padding, is an exclamation mark.
+        `skip_special_tokens`: without start, end and what is behind it."""
+        if skip_special_tokens:
+            tokens = without(self.all_special_ids, self.eot_token_id, tokens)
         symbols = "".join(self.decoder[int(number)] for number in tokens)
         text = bytes(self.byte_decoder[letter] for letter in symbols)
         return text.decode("utf-8", errors="replace").replace(WORD_END, " ")

@@ -9,9 +9,18 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
+import torch
 from PIL import Image
 from torch import Tensor, nn
-from torchvision.transforms import CenterCrop, Compose, InterpolationMode, Normalize, Resize
+from torchvision.transforms import (
+    CenterCrop,
+    ColorJitter,
+    Compose,
+    Grayscale,
+    InterpolationMode,
+    Normalize,
+    Resize,
+)
 from torchvision.transforms import functional as F
 
 from diptych.config import PreprocessConfig
@@ -102,6 +111,42 @@ class CenterCropOrPad(nn.Module):
 
     def __repr__(self) -> str:
         return f"CenterCropOrPad(size={self.size}, fill={self.fill})"
+
+
+def center_crop_or_pad(img: Any, output_size: Size, fill: int = 0) -> Any:
+    """`CenterCropOrPad` of one picture."""
+    return CenterCropOrPad(output_size, fill)(img)
+
+
+class color_jitter:
+    """torchvision's `ColorJitter` of a share `p` of pictures; torch draws."""
+
+    def __init__(
+        self,
+        brightness: float = 0.0,
+        contrast: float = 0.0,
+        saturation: float = 0.0,
+        hue: float = 0.0,
+        p: float = 0.8,
+    ):
+        self.p = p
+        self.transf = ColorJitter(brightness, contrast, saturation, hue)
+
+    def __call__(self, img: Any) -> Any:
+        """The picture, changed or not."""
+        return self.transf(img) if float(torch.rand(())) < self.p else img
+
+
+class gray_scale:
+    """Grey levels of a share `p` of pictures, in three channels; torch draws."""
+
+    def __init__(self, p: float = 0.2):
+        self.p = p
+        self.transf = Grayscale(3)
+
+    def __call__(self, img: Any) -> Any:
+        """The picture, changed or not."""
+        return self.transf(img) if float(torch.rand(())) < self.p else img
 
 
 class MaybeConvertMode:

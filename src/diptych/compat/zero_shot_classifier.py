@@ -1,7 +1,8 @@
 """Vectors of classes as open_clip's callers ask for them: beside each other, not below."""
 
-from collections.abc import Callable, Iterable, Sequence
-from typing import Any
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import islice
+from typing import Any, TypeVar
 
 import torch
 from jaxtyping import Float
@@ -13,7 +14,20 @@ from diptych.encoder.classes import prompt_vectors
 from diptych.encoder.progress import track
 from diptych.errors import ConfigError
 
+Item = TypeVar("Item")
 Template = str | Callable[[str], str]
+
+
+def batched(iterable: Iterable[Item], n: int) -> Iterator[list[Item]]:
+    """Lists of `n` neighbours; the last one may be shorter.
+
+    >>> from diptych.compat.zero_shot_classifier import batched
+    >>> list(batched("abc", 2))
+    [['a', 'b'], ['c']]
+    """
+    rest = iter(iterable)
+    while batch := list(islice(rest, n)):
+        yield batch
 
 
 def build_zero_shot_classifier(

@@ -6,7 +6,7 @@ The only room that knows `torch.distributed` and its environment variables.
 
 from diptych.distributed.batchnorm import OwnBatchNorm1d
 from diptych.distributed.failures import FAILURES, PeerError, on_main, together
-from diptych.distributed.launch import aside, connect, peers_met, refuse_many, started_as
+from diptych.distributed.launch import aside, connect, join, peers_met, refuse_many, started_as
 from diptych.distributed.peers import Peers, Pending
 from diptych.distributed.pieces import Piece, Store, own_pieces
 from diptych.distributed.shard import Parts, data_parallel, unsynchronised
@@ -34,6 +34,7 @@ __all__ = [
     "connect",
     "data_parallel",
     "fill",
+    "join",
     "load_whole",
     "local",
     "on_main",

@@ -1,5 +1,6 @@
 """Joining the other processes that `torchrun` started, or being the only one."""
 
+import atexit
 import contextlib
 import datetime
 import os
@@ -62,6 +63,24 @@ def connect(device: str = "") -> Generator[Peers, None, None]:
                 yield Peers(rank, size, place, per_node, watch)
         finally:
             dist.destroy_process_group()
+
+
+def join(device: str = "") -> Peers:
+    """As `connect`, for others' code that has no block: the processes stay together until this one
+    ends, and nobody notices the loss of one.
+
+    >>> from diptych.distributed import join
+    >>> join("cpu").size
+    1
+    """
+    kind = device or ("cuda" if torch.cuda.is_available() else "cpu")
+    place, (rank, size) = _place(kind), started_as()
+    if size == 1:
+        return Peers(device=place)
+    if not dist.is_initialized():
+        _meet("cpu:gloo,cuda:nccl" if kind == "cuda" else "gloo")
+        atexit.register(dist.destroy_process_group)
+    return Peers(rank, size, place, _number("LOCAL_WORLD_SIZE", 1))
 
 
 @contextlib.contextmanager

@@ -23,6 +23,7 @@ from diptych.compat.open_clip_train.batches import (
     shuffled,
 )
 from diptych.compat.open_clip_train.data_flags import factors_of
+from diptych.compat.open_clip_train.datasets import CsvDataset, SyntheticDataset, listed_text
 from diptych.config import DataConfig
 from diptych.config.serialize import read_as
 from diptych.data import open_source
@@ -32,8 +33,10 @@ from diptych.distributed import started_as
 from diptych.errors import ConfigError, DataError
 
 __all__ = [
+    "CsvDataset",
     "DataInfo",
     "SharedEpoch",
+    "SyntheticDataset",
     "expand_urls",
     "get_csv_dataset",
     "get_data",
@@ -232,7 +235,7 @@ def _of_rows(
     tokenizer: Any,
 ) -> DataInfo:
     source = open_source(config)
-    pairs = Pairs(source, transform, partial(_listed_text, tokenizer), is_train)
+    pairs = Pairs(source, transform, partial(listed_text, tokenizer), is_train)
     if not is_train:
         return DataInfo(in_order(pairs, batch_size=args.batch_size, workers=args.workers))
     size = args.world_size if args.distributed else 1
@@ -264,11 +267,6 @@ def _joined(shards: str | Sequence[str]) -> str:
 def _text(tokenizer: Any, sample: Sample) -> Any:
     """As open_clip asks it of shards."""
     return tokenizer(sample.captions[0])[0]
-
-
-def _listed_text(tokenizer: Any, sample: Sample) -> Any:
-    """As open_clip asks it of tables."""
-    return tokenizer([sample.captions[0]])[0]
 
 
 def _class(classes: Sequence[int], sample: Sample) -> int:

@@ -1,7 +1,11 @@
 """`open_clip_train.main` over Diptych: prints the equivalent command, and runs it."""
 
+import random
 from collections.abc import Sequence
 from pathlib import Path
+
+import numpy as np
+import torch
 
 from diptych.checkpoints.steps import checkpoints
 from diptych.cli import command
@@ -23,6 +27,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
     except SystemExit as end:
         if end.code:
             raise
+
+
+def random_seed(seed: int = 42, rank: int = 0) -> None:
+    """Make torch's, numpy's and Python's random numbers those of a seed and a process."""
+    torch.manual_seed(seed + rank)
+    np.random.seed(seed + rank)
+    random.seed(seed + rank)
 
 
 def run(arguments: Sequence[str]) -> None:

@@ -1,0 +1,80 @@
+"""What open_clip_train measures after an epoch: pairs held back, and ImageNet."""
+
+import json
+import logging
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from diptych.compat.loss import ClipLoss
+from diptych.compat.open_clip_train.distributed import is_master
+from diptych.compat.open_clip_train.metrics import (
+    get_clip_metrics,
+    maybe_compute_generative_loss,
+)
+from diptych.compat.open_clip_train.pairs import columns
+from diptych.compat.open_clip_train.precision import get_autocast
+from diptych.compat.open_clip_train.tracking import track
+from diptych.compat.open_clip_train.zero_shot import zero_shot_eval
+from diptych.compat.precision import get_input_dtype
+from diptych.compat.task.base_task import get_model_from_task
+
+
+def evaluate(
+    model: Any,
+    data: dict[str, Any],
+    epoch: int,
+    args: Any,
+    tb_writer: Any = None,
+    tokenizer: Any = None,
+) -> dict[str, float]:
+    """`zero_shot_eval`'s accuracies, and every `args.val_frequency` epochs and after the last the
+    loss and the retrieval of `data["val"]`; in the first process alone. `model`: also in DDP, or a
+    task, and it gives dicts.
+
+    With `args.save_logs` a line goes to the end of `results.jsonl` in `args.checkpoint_path`.
+    """
+    if not is_master(args):
+        return {}
+    model.eval()
+    model = get_model_from_task(model)
+    found = zero_shot_eval(model, data, epoch, args, tokenizer=tokenizer)
+    often = args.val_frequency
+    if "val" in data and often and (epoch % often == 0 or epoch == args.epochs):
+        found |= {**_of_pairs(model, data["val"].dataloader, args), "epoch": epoch}
+    if not found:
+        return found
+    said = "\t".join(f"{name}: {value:.4f}" for name, value in found.items())
+    logging.info("Eval Epoch: %d %s", epoch, said)
+    of_values = {f"val/{name}": value for name, value in found.items()}
+    track(of_values, epoch, args, tb_writer)
+    if vars(args).get("save_logs"):
+        with Path(args.checkpoint_path, "results.jsonl").open("a", encoding="utf-8") as file:
+            file.write(json.dumps(found) + "\n")
+    return found
+
+
+@torch.no_grad()
+def _of_pairs(model: Any, loader: Any, args: Any) -> dict[str, float]:
+    """The mean loss of batches, and how all pairs are found among all."""
+    device = torch.device(args.device)
+    autocast, dtype = get_autocast(args.precision, device.type), get_input_dtype(args.precision)
+    rows: tuple[list[Tensor], list[Tensor]] = ([], [])
+    losses, captions, count = 0.0, None, 0
+    for batch in loader:
+        images, texts = columns(batch)
+        with autocast():
+            output = model(images.to(device, dtype), texts.to(device))
+            vectors = (output["image_features"], output["text_features"])
+            loss = ClipLoss()(*vectors, output["logit_scale"].mean())
+            written = maybe_compute_generative_loss(output)
+        losses += loss.item() * len(images)
+        if written is not None:
+            captions = (captions or 0.0) + written.item() * len(images)
+        count += len(images)
+        for kept, each in zip(rows, vectors, strict=True):
+            kept.append(each.float().cpu())
+    found = {**get_clip_metrics(*rows), "clip_val_loss": losses / count, "num_samples": count}
+    return found if captions is None else found | {"val_generative_loss": captions / count}

@@ -1,0 +1,72 @@
+"""open_clip_train's schedules: each sets the learning rate of a step, and returns it."""
+
+from collections.abc import Callable
+
+from torch.optim import Optimizer
+
+from diptych.config import OptimConfig
+from diptych.optim import learning_rate
+
+Adjuster = Callable[[int], float]
+
+
+def assign_learning_rate(optimizer: Optimizer, new_lr: float) -> None:
+    """The rate of all groups, times a group's own `lr_scale`."""
+    for group in optimizer.param_groups:
+        group["lr"] = new_lr * group.get("lr_scale", 1.0)
+
+
+def get_learning_rate(optimizer: Optimizer) -> float:
+    """What was assigned: the rate of the first group without a scale, or before its scale."""
+    group = optimizer.param_groups[0]
+    return group["lr"] / group.get("lr_scale", 1.0)
+
+
+def cosine_lr(optimizer: Optimizer, base_lr: float, warmup_length: int, steps: int) -> Adjuster:
+    """A warm-up to `base_lr`, and half a cosine to 0.
+
+    >>> import torch
+    >>> from diptych.compat.open_clip_train.scheduler import cosine_lr
+    >>> optimizer = torch.optim.SGD([torch.zeros(1)])
+    >>> adjust = cosine_lr(optimizer, 1.0, warmup_length=2, steps=6)
+    >>> [round(adjust(step), 3) for step in range(6)]
+    [0.5, 1.0, 1.0, 0.854, 0.5, 0.146]
+    """
+    return _adjuster(optimizer, OptimConfig(lr=base_lr, warmup=warmup_length), steps)
+
+
+def const_lr(optimizer: Optimizer, base_lr: float, warmup_length: int, steps: int) -> Adjuster:
+    """A warm-up to `base_lr`, which stays."""
+    config = OptimConfig(lr=base_lr, warmup=warmup_length, schedule="constant")
+    return _adjuster(optimizer, config, steps)
+
+
+def const_lr_cooldown(
+    optimizer: Optimizer,
+    base_lr: float,
+    warmup_length: int,
+    steps: int,
+    cooldown_steps: int,
+    cooldown_power: float = 1.0,
+    cooldown_end_lr: float = 0.0,
+) -> Adjuster:
+    """The same, and in the last `cooldown_steps` to `cooldown_end_lr`, along a power of what is
+    left of them."""
+    config = OptimConfig(
+        lr=base_lr,
+        warmup=warmup_length,
+        schedule="constant",
+        cooldown=cooldown_steps / steps,
+        cooldown_power=cooldown_power,
+        final_lr=cooldown_end_lr,
+    )
+    return _adjuster(optimizer, config, steps)
+
+
+def _adjuster(optimizer: Optimizer, config: OptimConfig, steps: int) -> Adjuster:
+    def adjust(step: int) -> float:
+        rate = learning_rate(config, step, steps)
+        assign_learning_rate(optimizer, rate)
+        return rate
+
+    return adjust

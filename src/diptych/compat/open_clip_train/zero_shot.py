@@ -1,0 +1,92 @@
+"""ImageNet in a training loop, as open_clip_train does it: classes from captions."""
+
+import logging
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from diptych.compat.open_clip_train.precision import get_autocast
+from diptych.compat.precision import get_input_dtype
+from diptych.compat.task import get_model_from_task
+from diptych.compat.tokenizer import get_tokenizer
+from diptych.compat.zero_shot_classifier import build_zero_shot_classifier
+from diptych.compat.zero_shot_metadata import IMAGENET_CLASSNAMES, OPENAI_IMAGENET_TEMPLATES
+
+_SETS = {"imagenet-val": "imagenet", "imagenet-v2": "imagenetv2"}
+
+
+def accuracy(
+    output: Float[Tensor, "pictures classes"],
+    target: Int[Tensor, " pictures"],
+    topk: Sequence[int] = (1,),
+) -> list[float]:
+    """How many pictures have their class among the first k, for each k.
+
+    >>> import torch
+    >>> from diptych.compat.open_clip_train.zero_shot import accuracy
+    >>> accuracy(torch.tensor([[0.9, 0.1], [0.8, 0.2]]), torch.tensor([0, 1]), (1, 2))
+    [1.0, 2.0]
+    """
+    found = output.topk(max(topk), 1).indices == target[:, None]
+    return [float(found[:, :k].sum()) for k in topk]
+
+
+@torch.no_grad()
+def run(
+    model: Any,
+    classifier: Float[Tensor, "width classes"],
+    dataloader: Iterable[tuple[Tensor, Tensor]],
+    args: Any,
+) -> tuple[float, float]:
+    """Top-1 and top-5 accuracy over batches of pictures and classes; `classifier`: of
+    `build_zero_shot_classifier`. `args` has `device` and `precision`."""
+    device = torch.device(args.device)
+    autocast, dtype = get_autocast(args.precision, device.type), get_input_dtype(args.precision)
+    model = get_model_from_task(model)
+    hits, count = [0.0, 0.0], 0
+    for images, target in dataloader:
+        with autocast():
+            output = model(image=images.to(device, dtype))
+            vectors = output["image_features"] if isinstance(output, dict) else output[0]
+            logits = vectors @ classifier.to(vectors.dtype)
+        found = accuracy(logits, target.to(device), (1, min(5, logits.shape[1])))
+        hits = [before + each for before, each in zip(hits, found, strict=True)]
+        count += len(images)
+    return hits[0] / count, hits[1] / count
+
+
+run_zero_shot_classifier = run
+"""The name of open_clip's main branch."""
+
+
+def zero_shot_eval(
+    model: Any, data: dict[str, Any], epoch: int, args: Any, tokenizer: Any = None
+) -> dict[str, float]:
+    """Top-1 and top-5 accuracy on `imagenet-val` and `imagenet-v2` of `data`, every
+    `args.zeroshot_frequency` epochs and after the last; else nothing. `model`: also in DDP, or a
+    task."""
+    names = [name for name in _SETS if name in data]
+    often = args.zeroshot_frequency
+    if not names or not often or (epoch % often and epoch != args.epochs):
+        return {}
+    device = torch.device(args.device)
+    tokenizer = tokenizer or get_tokenizer(args.model)
+    logging.info("zero-shot: vectors of the classes")
+    with get_autocast(args.precision, device.type)():
+        classifier = build_zero_shot_classifier(
+            get_model_from_task(model),
+            tokenizer=tokenizer,
+            classnames=IMAGENET_CLASSNAMES,
+            templates=OPENAI_IMAGENET_TEMPLATES,
+            device=device,
+        )
+    results = dict[str, float]()
+    for name in names:
+        logging.info("zero-shot: %s", name)
+        top1, top5 = run_zero_shot_classifier(model, classifier, data[name].dataloader, args)
+        results[f"{_SETS[name]}-zeroshot-val-top1"] = top1
+        results[f"{_SETS[name]}-zeroshot-val-top5"] = top5
+    return results

@@ -1,0 +1,56 @@
+"""open_clip's helpers for modules.
+
+https://github.com/mlfoundations/open_clip, src/open_clip/utils.py
+"""
+
+from collections.abc import Callable, Collection, Iterable
+from functools import partial
+from typing import Any
+
+from torch import nn
+from torchvision.ops.misc import (  # pyright: ignore[reportMissingTypeStubs]
+    FrozenBatchNorm2d,
+)
+
+
+def freeze_batch_norm_2d(
+    module: nn.Module, module_match: Collection[str] = (), name: str = ""
+) -> nn.Module:
+    """Put torchvision's `FrozenBatchNorm2d` in place of batch norms, with their numbers: of all, or
+    of those whose names are in `module_match`. Gives the module, or what stands in its place.
+
+    >>> from torch import nn
+    >>> from diptych.compat.utils import freeze_batch_norm_2d
+    >>> freeze_batch_norm_2d(nn.Sequential(nn.Conv2d(3, 4, 1), nn.BatchNorm2d(4)))[1]
+    FrozenBatchNorm2d(4, eps=1e-05)
+    """
+    if isinstance(module, nn.BatchNorm2d | nn.SyncBatchNorm):
+        return module if module_match and name not in module_match else _frozen(module)
+    for child_name, child in module.named_children():
+        full = f"{name}.{child_name}" if name else child_name
+        module.add_module(child_name, freeze_batch_norm_2d(child, module_match, full))
+    return module
+
+
+def _frozen(norm: nn.BatchNorm2d | nn.SyncBatchNorm) -> nn.Module:
+    made = FrozenBatchNorm2d(norm.num_features, norm.eps)
+    state = norm.state_dict()
+    state.pop("num_batches_tracked", None)
+    made.load_state_dict(state, strict=False)  # a norm without weights keeps ones and zeros
+    return made.to(norm.running_mean.device) if norm.running_mean is not None else made
+
+
+def to_ntuple(n: int, x: Any) -> Any:
+    """What is given if it is several, else n times the same.
+
+    >>> from diptych.compat.utils import to_2tuple, to_ntuple
+    >>> to_2tuple(7), to_ntuple(3, (1, 2))
+    ((7, 7), (1, 2))
+    """
+    return x if isinstance(x, Iterable) else (x,) * n
+
+
+to_1tuple: Callable[[Any], Any] = partial(to_ntuple, 1)
+to_2tuple: Callable[[Any], Any] = partial(to_ntuple, 2)
+to_3tuple: Callable[[Any], Any] = partial(to_ntuple, 3)
+to_4tuple: Callable[[Any], Any] = partial(to_ntuple, 4)
