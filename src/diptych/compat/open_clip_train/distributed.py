@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 
+from diptych.compat.options import refuse
 from diptych.distributed import Peers, join, peers_met, started_as
 from diptych.errors import AssumptionWarning
 
@@ -44,16 +45,21 @@ def init_distributed_device(args: Any) -> torch.device:
 
 
 def init_distributed_device_so(
-    device: str = "cuda", dist_backend: str | None = None, dist_url: str | None = None
+    device: str = "cuda",
+    dist_backend: str | None = None,
+    dist_url: str | None = None,
+    **options: Any,
 ) -> dict[str, Any]:
     """The same of a device's name. Processes meet as torchrun says, over NCCL on GPUs and Gloo
     elsewhere, whatever `dist_backend` and `dist_url`. Without a GPU `cuda` is the CPU, with a
-    warning. Raises ConfigError where processes were started in another way.
+    warning. Raises ConfigError where processes were started in another way, and for `horovod` and
+    `no_set_device_rank`.
 
     >>> from diptych.compat.open_clip_train.distributed import init_distributed_device_so
     >>> init_distributed_device_so("cpu")["world_size"]
     1
     """
+    refuse(options)
     kind = device.partition(":")[0]
     if kind == "cuda" and not torch.cuda.is_available():
         said = f"there is no GPU for device={device!r}: the CPU is taken"

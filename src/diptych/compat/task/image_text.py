@@ -10,9 +10,6 @@ from diptych.compat.loss import ClipLoss, DistillClipLoss, SigLipLoss
 from diptych.compat.task.base_task import Losses, TrainingTask, unwrap_model
 from diptych.errors import ConfigError
 
-_NUMBERS = ("logit_scale", "logit_bias")
-"""What a model gives that isn't of the rows of a batch."""
-
 
 class ImageTextTask(TrainingTask):
     """A model of pictures and texts that gives a dict (`output_dict=True`), and a loss of it."""
