@@ -9,6 +9,7 @@ import functools
 import os
 import shutil
 import signal
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -21,6 +22,8 @@ from tests.stops.verbs import VERBS, Verb, make_world
 MOMENTS = int(os.environ.get("DIPTYCH_STOPS", "3"))
 AGAIN = 75
 WITHIN = 10.0
+ORPHANED = 60.0
+"""Seconds until workers of others' packages see that their parent was killed."""
 
 
 def every(quick):
@@ -71,11 +74,22 @@ def moments(ended: Ended, count: int) -> Iterator[Moment]:
 
 
 def is_same(verb: Verb, found: dict[str, str], wanted: dict[str, str]) -> bool:
-    return found == wanted if verb.exact else found.keys() == wanted.keys()
+    """Of what goes on, the parts are compared: a run that was stopped has another checkpoint."""
+    if verb.exact:
+        return found == wanted
+    parts, wanted_parts = ({Path(name).parts[:2] for name in each} for each in (found, wanted))
+    return parts == wanted_parts
+
+
+def check_nothing_running(ended: Ended, within: float = WITHIN) -> None:
+    deadline = time.monotonic() + within
+    while trial.left_running(ended.session):
+        assert time.monotonic() < deadline, trial.left_running(ended.session)
+        time.sleep(0.1)
 
 
 def check_nothing_left(folder: Path, ended: Ended) -> None:
-    assert not trial.left_running(ended.session)
+    check_nothing_running(ended)
     assert not [name for name in trial.content(folder) if ".partial" in name]
 
 
@@ -97,17 +111,21 @@ def test_a_stop_is_one_sentence_and_leaves_nothing(world, whole, tmp_path, name,
         about = (moment, ended.code, ended.errors)
         assert ended.slow < WITHIN, about
         assert "Traceback" not in ended.errors, about
-        check_nothing_left(folder, ended)
+        check_nothing_running(ended)
         found = trial.content(folder)
+        partial = {path for path in found if ".partial" in path}
+        rest = [each for each in (folder / "tmp").iterdir() if each.name != ".ses"]
+        at_once = len(signals) > 1  # by the second one, as by a kill
+        assert at_once or not (partial or rest), about
+        found = {path: digest for path, digest in found.items() if path not in partial}
         if ended.code == reference.code:  # it came too late
             assert is_same(verb, found, wanted), about
             continue
         assert ended.code in (128 + signals[0], AGAIN if name == "train" else 0), about
-        assert len([said for said in ended.said if "stopped " in said]) == 1, about
-        assert not [each for each in (folder / "tmp").iterdir() if each.name != ".ses"], about
-        assert verb.goes_on or found in (before, wanted), (about, found)
+        assert at_once or len([said for said in ended.said if "stopped " in said]) == 1, about
+        assert verb.goes_on or found == before or is_same(verb, found, wanted), (about, found)
         if verb.goes_on:
-            check_again(verb, world, folder, wanted, resume=ended.code == AGAIN)
+            check_again(verb, world, folder, wanted)
 
 
 @every("convert-open-clip")
@@ -117,17 +135,16 @@ def test_the_next_one_removes_what_a_killed_one_left(world, whole, tmp_path, nam
         folder = prepared(verb, world, tmp_path / name)
         ended = trial.end(trial.start(verb, world, folder, moment, (signal.SIGKILL,)), folder)
         assert ended.code in (-signal.SIGKILL, reference.code)
-        assert not trial.left_running(ended.session)
+        check_nothing_running(ended, within=ORPHANED)
         if verb.out in os.listdir(folder) and not verb.goes_on and verb.before is None:
             continue  # it was whole, and isn't written again
-        check_again(verb, world, folder, wanted, resume=(folder / "out" / "run.json").exists())
+        check_again(verb, world, folder, wanted)
 
 
-def check_again(
-    verb: Verb, world: Path, folder: Path, wanted: dict[str, str], resume: bool
-) -> None:
-    """The same command does the rest."""
-    again = Verb("train --resume out", verb.out) if resume and "train" in verb.command else verb
+def check_again(verb: Verb, world: Path, folder: Path, wanted: dict[str, str]) -> None:
+    """The same command does the rest; a run's, with --resume."""
+    is_run = (folder / "out" / "run.json").exists()
+    again = Verb("train --resume out", verb.out) if is_run else verb
     ended = trial.end(trial.start(again, world, folder), folder)
     assert ended.code in (0, 1), ended.errors
     check_nothing_left(folder, ended)

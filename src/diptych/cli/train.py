@@ -19,7 +19,9 @@ from diptych.cli.train_flags import (
     without_rivals,
 )
 from diptych.config import ObjectiveConfig, Run, SourceConfig
-from diptych.errors import ConfigError
+from diptych.errors import ConfigError, StoppedError
+from diptych.exit_codes import ExitCode
+from diptych.interrupts import Interrupted, listening
 
 _HELP = """usage: diptych train RECIPE [--a.b VALUE ...]     start a run
        diptych train RECIPE --help                its flags that most people want, and their values
@@ -66,7 +68,29 @@ def run(arguments: Sequence[str]) -> None:
 
 
 def train(plan: Run, resume: bool | Path) -> None:
-    """Train it, and say where it lies and what was left out. Raises as `diptych.fit`."""
+    """Train it, and say where it lies and what was left out. Raises as `diptych.fit`, and
+    StoppedError where what was there before, or is whole now, goes on."""
+    from diptych.checkpoints.steps import checkpoints
+
+    def kept() -> str:
+        """What to say of a stop before the first step of a run that goes on, or after its last."""
+        newest = next(reversed(checkpoints(Path(plan.out))), None)
+        again = f"{newest} is kept. Continue with: diptych train --resume {plan.out}"
+        return f"stopped by {interrupts.reason}; {again}" if newest else ""
+
+    def last_words() -> tuple[str, int] | None:
+        return (kept() if is_first() else "", ExitCode.AGAIN) if kept() else None
+
+    with listening() as interrupts, interrupts.at_last(last_words):
+        try:
+            _train(plan, resume)
+        except Interrupted as stop:
+            if not kept():
+                raise
+            raise StoppedError(kept()) from stop
+
+
+def _train(plan: Run, resume: bool | Path) -> None:
     from diptych.training import fit
 
     last = fit(plan, resume=resume)
