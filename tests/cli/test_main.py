@@ -1,6 +1,7 @@
 """The root of the command line, as a user meets it: real processes where that matters."""
 
 import os
+import re
 import subprocess
 import sys
 import warnings
@@ -144,3 +145,28 @@ def test_control_characters_of_names_are_shown_not_sent(capsys):
     told = capsys.readouterr().err
     assert "\\x1b[31mred\\x07.index" in told
     assert "\x1b" not in told
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        ("search x.index cat --tpo 3", "no flag of search is called '--tpo'; .*'--top'"),
+        ("search x.index cat -n 3", "no flag of search is called '-n'; .*'--top'"),
+        ("search x.index cat --top x", "--top 'x' must be a whole number"),
+        ("search x.index cat --top", "search needs a value for --top"),
+        ("classify m p --output x", "is called '--output'; did you mean '--out'"),
+        ("classify --model m p", "MODEL stands without a flag: `diptych classify MODEL PICTURE"),
+        ("classify m p --names a --top 1 x", "has no place for x: put a pattern into quotes"),
+        ("embed m p", "embed needs --out X.index; `diptych embed --help` says more"),
+        ("evaluate m --task probe", "no value of --task is called 'probe'; known are fewshot, l"),
+        ("train tiny-digits --lr 1", "did you mean '--optim.lr' or"),
+        ("train tiny-digits --caption-key x", "did you mean '--data.caption-key'"),
+        ("plan tiny-digits --gpu 8", "no flag of plan tiny-digits .*'--gpus'"),
+    ],
+)
+def test_a_command_line_that_does_not_fit_is_one_sentence(arguments, says, capsys):
+    assert leave(*arguments.split()) == 2
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err.count("\n") == 1
+    assert re.match(f"diptych: .*{says}", err)

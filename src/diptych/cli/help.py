@@ -16,12 +16,15 @@ import tyro
 
 from diptych.cli.help_groups import GROUPS, Groups
 from diptych.cli.options import Compute
+from diptych.cli.refusals import refusal
 
 T = TypeVar("T")
 ALL = "--help-all"
 _HELP = {"-h", "--help"}
 ANY = _HELP | {ALL}
 _WIDTH = 100
+_WIDE = 10_000
+"""Columns of what is read, and not shown."""
 _COLUMN = 36
 _ENTRY = re.compile(r"(?P<name>\S+)(?P<value>(?: \S+)*)(?:  +(?P<text>.*))?")
 _SENTENCE = re.compile(r"(?<=[.;:])\s+(?=[A-Z`0-9])")
@@ -40,19 +43,31 @@ class Flag(NamedTuple):
     text: str
 
 
-def parsed(kind: type[T], verb: str, arguments: Sequence[str], prog: str = "", **more: Any) -> T:
-    """`tyro.cli(kind, ...)`, with help of two lengths; `verb` says which the short one has."""
+def parsed(
+    kind: type[T],
+    verb: str,
+    arguments: Sequence[str],
+    prog: str = "",
+    own: Sequence[str] = (),
+    **more: Any,
+) -> T:
+    """`tyro.cli(kind, ...)`, with help of two lengths; `verb` says which the short one has. Raises
+    ConfigError for arguments that don't fit, with near misses among these flags and its `own`."""
     more["prog"] = prog or f"diptych {verb}"
     said = re.sub(r" {2,}", " ", more.pop("description", "") or inspect.getdoc(kind) or "")
     more["description"] = _COMMAND.sub("\n\n", said)  # tyro makes one line of a paragraph
     words = list(arguments)
     if ALL in words:
-        words = ["--help"]
-    elif _HELP & set(words):
+        return tyro.cli(kind, args=["--help"], **more)
+    if _HELP & set(words):
         full = _printed(kind, **more)
         print(short(full, verb, more["prog"], said))
         sys.exit(0)
-    return tyro.cli(kind, args=words, **more)
+    with _drawn(_WIDE) as out, contextlib.suppress(SystemExit):
+        return tyro.cli(kind, args=words, **more)
+    positional, flags = _split(_printed(kind, **more))
+    takes = {name: flag.value for name, flag in flags.items()} | dict.fromkeys(own, "")
+    raise refusal(_read(out), more["prog"], words, takes, [flag.name for flag in positional])
 
 
 def short(full: str, verb: str, prog: str, description: str) -> str:
@@ -131,15 +146,26 @@ def _flag(entry: list[str]) -> Flag:
 
 def _printed(kind: type[Any], **more: Any) -> str:
     """The whole help, in one column of the usual width."""
+    with _drawn(_WIDTH) as out, contextlib.suppress(SystemExit):
+        tyro.cli(kind, args=["--help"], **more)
+    return _read(out)
+
+
+@contextlib.contextmanager
+def _drawn(width: int) -> Generator[io.TextIOWrapper]:
+    """What tyro draws, on stdout or stderr, in `width` columns."""
     before = os.environ.get("COLUMNS")
-    os.environ["COLUMNS"] = str(_WIDTH)
+    os.environ["COLUMNS"] = str(width)
+    out = io.TextIOWrapper(io.BytesIO(), "utf-8")  # without an encoding it has other boxes
     try:
-        out = io.TextIOWrapper(io.BytesIO(), "utf-8")  # without an encoding it has other boxes
-        with contextlib.redirect_stdout(out), contextlib.suppress(SystemExit):
-            tyro.cli(kind, args=["--help"], **more)
+        with contextlib.redirect_stdout(out), contextlib.redirect_stderr(out):
+            yield out
     finally:
         os.environ.pop("COLUMNS")
         if before is not None:
             os.environ["COLUMNS"] = before
+
+
+def _read(out: io.TextIOWrapper) -> str:
     out.seek(0)
     return out.read()

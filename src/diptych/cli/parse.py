@@ -16,8 +16,8 @@ _CONFIG = (tyro.conf.AvoidSubcommands, tyro.conf.FlagCreatePairsOff)
 def parse(kind: type[T], verb: str, arguments: Sequence[str]) -> T:
     """The dataclass `kind`, whose fields are the flags and whose docstring is the help.
 
-    Prints help, or what is wrong with near misses, and exits, where argparse would. Raises
-    ConfigError for a number out of its range.
+    Prints help and exits where it is asked for. Raises ConfigError for what doesn't fit, with near
+    misses, and for a number out of its range.
     """
     with said_by_the_first():
         options = parsed(kind, verb, arguments, config=_CONFIG)

@@ -39,11 +39,11 @@ def run(arguments: Sequence[str]) -> None:
     if asked not in ("", "all", *MODES):
         raise ConfigError(f"--mode {asked} is none of {', '.join(MODES)}, all")
     machines = Machines()
-    for field in fields(Machines):
-        flag = f"--{field.name.replace('_', '-')}"
+    own = {f"--{field.name.replace('_', '-')}": field for field in fields(Machines)}
+    for flag, field in own.items():
         if given := take(flags, flag):
             machines = replace(machines, **{field.name: _number(flag, given, type(field.default))})
-    planned = new_run(recipe, flags)
+    planned = new_run(recipe, flags, "plan", [flag[2:] for flag in ("--mode", *own)])
     mode = asked or _own_mode(planned)
     modes: tuple[Mode, ...] = tuple(each for each in MODES if mode in ("all", each))
     for line in _lines(planned, machines, plan(planned, machines, modes)):

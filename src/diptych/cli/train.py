@@ -121,9 +121,9 @@ def _objectives() -> list[str]:
     return [kind.alias for kind in ObjectiveConfig.kinds().values() if "alias" in vars(kind)]
 
 
-def new_run(recipe: str, flags: list[str]) -> Run:
+def new_run(recipe: str, flags: list[str], verb: str = "train", own: Sequence[str] = ()) -> Run:
     """The recipe with what the flags change. `--objective` and `--data.source` name a class, whose
-    fields are then flags, too. `flags` are used up."""
+    fields are then flags, too. `flags` are used up; of `verb`, which has flags of its `own`."""
     recipe = _named(recipe)
     _refuse_foreign(flags)
     plan, said = recipes.get(recipe), typed(flags)
@@ -136,7 +136,7 @@ def new_run(recipe: str, flags: list[str]) -> Run:
     about = (
         f"{recipes.describe(recipe)}\n\n{_OBJECTIVE} NAME: {', '.join(_objectives())}, or your own"
     )
-    plan = _flags(plan, f"diptych train {recipe}", flags, about)
+    plan = _flags(plan, f"diptych {verb} {recipe}", flags, about, own)
     if left_out and is_first():
         say(
             f"left out, as they are of the recipe's own data: {', '.join(left_out)}",
@@ -222,11 +222,16 @@ def _saved(arguments: Sequence[str]) -> tuple[Run, bool | Path]:
     return plan, given if one else True
 
 
-def _flags(plan: Run, prog: str, flags: Sequence[str], description: str) -> Run:
+def _flags(
+    plan: Run, prog: str, flags: Sequence[str], description: str, own: Sequence[str] = ()
+) -> Run:
     options = (tyro.conf.AvoidSubcommands, tyro.conf.FlagCreatePairsOff, tyro.conf.SuppressFixed)
     with said_by_the_first():
         changed = parsed(
-            *(Run, "train", flags, prog), default=plan, description=description, config=options
+            *(Run, "train", flags, prog, own),
+            default=plan,
+            description=description,
+            config=options,
         )
     refuse_idle(changed, typed(flags))
     return with_stored_crops(changed, typed(flags))
