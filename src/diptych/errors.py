@@ -21,11 +21,14 @@ What is right only under a condition that a user should know is a `DiptychWarnin
 
 import copyreg
 import difflib
+import os
 from collections.abc import Iterable
 from typing import Any
 
 _MANY = 20
 """Names in a sentence."""
+_LISTED = 10_000
+"""Names of a folder, to compare with one that isn't there."""
 _NEAR = 0.6
 """Letters in common that make a near miss: ViTamin-S is no misspelt vit-s-32 (0.59)."""
 
@@ -165,3 +168,36 @@ def first_line(error: BaseException) -> str:
     ('no such key', 'EOFError')
     """
     return next(iter(str(error).splitlines()), "") or type(error).__name__
+
+
+def reason(error: BaseException) -> str:
+    """What went wrong with a file that is named beside it: of the system's errors, the words.
+
+    >>> from diptych.errors import reason
+    >>> reason(FileNotFoundError(2, "No such file or directory", "x.txt"))
+    'No such file or directory'
+    """
+    return (error.strerror if isinstance(error, OSError) else "") or str(error)
+
+
+def beside(place: str | os.PathLike[str]) -> str:
+    """The end of a sentence on a file or folder that isn't there: what has nearly its name.
+
+    Not for what strangers name: it tells what else is in the folder.
+
+    >>> import tempfile
+    >>> from pathlib import Path
+    >>> from diptych.errors import beside
+    >>> folder = Path(tempfile.mkdtemp())
+    >>> (folder / "photos").mkdir()
+    >>> beside(folder / "photo").replace(str(folder), "X"), beside("/nowhere/photo")
+    ('; did you mean X/photos?', '')
+    """
+    folder, name = os.path.split(os.fspath(place).rstrip(os.sep))
+    try:
+        there = os.listdir(folder or ".")
+    except (OSError, ValueError):
+        return ""
+    is_known = name in there or len(there) > _LISTED
+    near = [] if is_known else _close(name, there)[:1]
+    return f"; did you mean {os.path.join(folder, near[0])}?" if near else ""

@@ -11,6 +11,7 @@ import pytest
 
 from diptych import models, pretrained
 from diptych.cli import main
+from diptych.cli.classify import Classify
 from diptych.weights import save_model
 from tests import tiny
 
@@ -208,3 +209,30 @@ def test_a_request_that_does_not_fit_is_one_sentence(place, capsys, arguments, s
     err = capsys.readouterr().err
     assert sentence in err
     assert "Traceback" not in err
+
+
+@pytest.mark.parametrize(
+    ("picture", "names", "says"),
+    [
+        ("photo", "cat", "left out: photo doesn't exist; did you mean photos?"),
+        ("model", "cat", "diptych: model is a model, and no pictures"),
+        ("phones", "cat", "diptych: phones holds no pictures that are read, only .heic 1"),
+        ("photos", "cat,dog", "diptych: --names 'cat,dog' is a single name, of probability 1"),
+        ("photos", "name.txt", "can't be read: No such file or directory; did you mean names.txt?"),
+    ],
+)
+def test_what_is_mistaken_is_said_before_a_model_is_loaded(
+    place, capsys, monkeypatch, picture, names, says
+):
+    (place / "phones").mkdir()
+    (place / "phones" / "a.heic").write_bytes(b"x")
+    (place / "names.txt").write_text("cat\ndog\n")
+    monkeypatch.setattr(Classify, "load", None)
+    assert classify(picture, "--names", names) == 2
+    assert says in capsys.readouterr().err
+
+
+def test_pictures_of_formats_that_are_not_read_are_counted(place, capsys):
+    (place / "photos" / "a.heic").write_bytes(b"x")
+    assert classify("photos", "--names", "cat", "dog") == 0
+    assert capsys.readouterr().err == "not pictures that are read: .heic 1\n"

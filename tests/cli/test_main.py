@@ -58,6 +58,12 @@ def test_a_typo_in_a_verb_gets_a_near_miss(capsys):
     assert capsys.readouterr().err == "diptych: no verb is called 'serch'; did you mean 'search'?\n"
 
 
+def test_a_verb_of_other_programs_gets_ours(capsys):
+    assert leave("label", "x") == 2
+    err = capsys.readouterr().err
+    assert err == "diptych: no verb is called 'label'; did you mean 'classify'?\n"
+
+
 def test_a_typo_in_a_flag_gets_a_near_miss(capsys):
     assert leave("search", "x.index", "a dog", "--tpo", "3") == 2
     assert "--top" in capsys.readouterr().err

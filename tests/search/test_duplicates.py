@@ -92,4 +92,5 @@ def test_the_largest_is_kept_and_copies_are_said_apart(tmp_path, photos):
     assert [other.is_copy for other in alike.others] == [True]
     where = Where(conditions=(Condition.parse("width<50"),))
     assert len(duplicates(index, 0.9, where=where)[0].others) == 1
+    assert index.count("width<50") == index.count(where) < len(index)
     assert duplicates(index, 1.0, where=Where(folders=("none",))) == []

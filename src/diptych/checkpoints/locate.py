@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 from diptych import pretrained
 from diptych.checkpoints.detect import weight_files
 from diptych.config import ClipConfig, ImageTowerConfig
-from diptych.errors import CheckpointError, UnknownNameError
+from diptych.errors import CheckpointError, UnknownNameError, beside
 from diptych.pretrained import Entry
 from diptych.weights import hub
 from diptych.weights.hub import HUB
@@ -60,7 +60,7 @@ def _unlisted(name: str, error: UnknownNameError, cache_dir: str | Path | None) 
         hub_name = f"{HUB}{repository}"
         return Place(fetch(hub_name, cache_dir=cache_dir), None, {"name": hub_name})
     if Path(name).suffix or (len(Path(name).parts) > 1 and Path(name).parent.exists()):
-        hint = f"; {error.hint}" if error.near else ""
+        hint = f"; {error.hint}" if error.near else beside(name)
         raise CheckpointError(
             f"there is no file or folder {name}, nor a model of that name{hint}"
         ) from error

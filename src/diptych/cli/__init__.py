@@ -52,6 +52,21 @@ VERBS = {
 }
 """Verb -> what it does. `diptych.cli.VERB.run(arguments)` does it; it may return an exit code."""
 
+_MEANT = {
+    "train": {"fit", "finetune", "fine-tune", "resume", "tune"},
+    "evaluate": {"eval", "test", "benchmarks", "measure", "probe", "linear", "retrieval", "score"},
+    "classify": {"label", "predict", "tag", "zero-shot", "zeroshot"},
+    "embed": {"encode", "features", "extract", "inference", "update", "build"},
+    "search": {"query", "find"},
+    "app": {"serve", "server", "ui", "web", "gui", "browse", "front", "back"},
+    "duplicates": {"dedup", "dedupe", "near-duplicates"},
+    "models": {"list", "download", "ls", "pull", "info"},
+    "convert": {"export", "onnx", "quantize", "ship"},
+    "report": {"plot", "table", "show"},
+    "benchmark": {"compare", "seeds", "sweep"},
+    "doctor": {"diff", "check"},
+}
+"""Verb -> words of other programs, and of people, for it."""
 _KEPT = {
     "train": "no step was taken, and nothing is left of it",
     "benchmark": "what is trained so far is kept, and the same command goes on from it",
@@ -101,7 +116,8 @@ def _run_verb(verb: str, rest: list[str]) -> int | None:
     elif verb in VERBS:
         return importlib.import_module(f"diptych.cli.{verb}").run(rest)
     else:
-        raise UnknownNameError("verb", verb, VERBS)
+        near = [ours for ours, theirs in _MEANT.items() if verb.lower() in theirs]
+        raise UnknownNameError("verb", verb, VERBS, near)
     return None
 
 

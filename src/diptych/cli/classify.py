@@ -103,6 +103,8 @@ def run(arguments: Sequence[str]) -> int:
     judge_of = _by_examples if options.examples else _by_names
     named, unread = _classes(options), list[str]()
     items = items_of(options.images, unread, options.image_key)
+    if not items:
+        return tell_left_out(unread, 0)
     judge = judge_of(options, named, unread)
     found = list[_Found]()
     for one in _answers(judge, items, options, unread):
@@ -146,6 +148,11 @@ def _classes(options: Classify) -> _Classes:
     words = options.names
     if len(words) == 1 and (Path(words[0]).suffix == ".txt" or Path(words[0]).is_file()):
         words = read_names(Path(words[0]))
+    elif len(words) == 1 and "," in words[0] and options.scores in (None, "softmax"):
+        raise ConfigError(
+            f"--names {words[0]!r} is a single name, of probability 1; several stand apart, "
+            "without commas: --names cat 'a sea horse'"
+        )
     if len(set(words)) < len(words):
         twice = next(word for word in words if words.count(word) > 1)
         raise ConfigError(f"the name {twice!r} stands twice in --names")

@@ -10,6 +10,7 @@ from tyro.conf import Positional, arg
 
 from diptych.cli.options import Compute
 from diptych.cli.parse import parse
+from diptych.cli.pictures import kinds_of
 from diptych.cli.show import say
 from diptych.config.ranges import Share
 from diptych.errors import CheckpointError, ConfigError, DataError, UnknownNameError
@@ -189,8 +190,7 @@ def _tell(changes: "Changes") -> None:
     ]
     _list(lines, "left out")
     if changes.others:
-        kinds = [f"{ending} {count}" for ending, count in sorted(changes.others.items())]
-        _say(f"not pictures that are read: {', '.join(kinds)}")
+        _say(f"not pictures that are read: {kinds_of(changes.others)}")
     if changes.damaged:
         _say(
             f"damaged, and thrown away: {changes.damaged} entries; those whose pictures were found "

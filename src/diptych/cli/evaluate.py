@@ -119,7 +119,8 @@ def run(arguments: Sequence[str]) -> int:
         )
     if bool(options.data) == bool(options.tasks):
         raise ConfigError(
-            "say either --tasks, or --data with one set of your own; "
+            "say either --tasks, or --data with one set of your own, such as --data "
+            f"{options.models[-1] if len(options.models) > 1 else 'photos/'}; "
             "`diptych evaluate --list` shows sets"
         )
     if options.data and (len(options.models) > 1 or options.resize == "both"):

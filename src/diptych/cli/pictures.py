@@ -3,7 +3,7 @@
 import itertools
 import json
 import os
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from diptych.cells import csv_rows
 from diptych.cli.show import say
 from diptych.config import DataConfig
-from diptych.errors import ConfigError, DataError, ImageError
+from diptych.errors import ConfigError, DataError, ImageError, beside
 from diptych.exit_codes import ExitCode
 from diptych.writable import check_file
 
@@ -50,8 +50,10 @@ def items_of(
             found += _listed(path, unread)
         elif is_table(Path(path)):
             found += _rows(path, unread, image_key)
-        else:
+        elif os.path.lexists(path) or "://" in path:
             found.append(Item(path, partial(str, path)))
+        else:
+            unread.append(f"{path} doesn't exist{beside(path)}")
     return found
 
 
@@ -83,8 +85,13 @@ def _listed(path: str, unread: list[str]) -> Iterator[Item]:
     listing.add(start)
     lost = [left_out(place, reason) for place, reason in listing.unread.items()]
     if not listing.pictures:
-        raise DataError(next(iter(lost), f"{path} holds no pictures"))
+        if any(Path(path, mark).is_file() for mark in ("run.json", "model.json")):
+            raise DataError(f"{path} is a model, and no pictures: a model stands before them")
+        only = f" that are read, only {kinds_of(listing.others)}" if listing.others else ""
+        raise DataError(next(iter(lost), f"{path} holds no pictures{only}"))
     unread += lost
+    if listing.others:
+        say(f"not pictures that are read: {kinds_of(listing.others)}", error=True)
     for picture in listing.pictures.values():
         called = os.path.join(path, os.path.relpath(picture.path, start))
         yield Item(called, picture.read if picture.shard else partial(str, picture.path))
@@ -112,6 +119,11 @@ def _image(source: "Source", row: int) -> str | bytes:
         return source[row].image
     except DataError as error:
         raise ImageError(str(error)) from error
+
+
+def kinds_of(others: Mapping[str, int]) -> str:
+    """Files by their endings, and how many there are of each."""
+    return ", ".join(f"{ending} {count}" for ending, count in sorted(others.items()))
 
 
 def left_out(called: str, reason: str) -> str:

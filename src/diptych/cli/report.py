@@ -13,7 +13,7 @@ from diptych.bounded import read_text
 from diptych.cli.parse import parse
 from diptych.cli.show import say
 from diptych.config.ranges import Filled
-from diptych.errors import ConfigError, DataError
+from diptych.errors import ConfigError, DataError, reason
 from diptych.writable import check_apart, check_file, check_writable
 
 if TYPE_CHECKING:
@@ -179,7 +179,7 @@ def _read(path: Path) -> "Result":
         text = read_text(path)
     except (OSError, ValueError) as error:
         raise DataError(
-            f"{path} can't be read: {error}; name folders of runs and JSON files of results"
+            f"{path} can't be read: {reason(error)}; name folders of runs and JSON files of results"
         ) from None
     try:
         return Result.load(path)

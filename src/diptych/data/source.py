@@ -15,7 +15,7 @@ from diptych.bounded import read_text
 from diptych.config import DataConfig
 from diptych.data.ids import KEY, Ids, text_of, values_of
 from diptych.data.wordnet import place_of_id, refuse_ids, spoken_names
-from diptych.errors import ConfigError, DataError
+from diptych.errors import ConfigError, DataError, beside, reason
 
 _CLASSES = 1 << 31
 """Classes where nothing says how many there are."""
@@ -247,7 +247,9 @@ def read_class_names(path: str | Path) -> tuple[str, ...]:
     try:
         lines = read_text(Path(path).expanduser()).splitlines()
     except (OSError, ValueError) as error:
-        raise DataError(f"the class names in {path} can't be read: {error}") from None
+        raise DataError(
+            f"the class names in {path} can't be read: {reason(error)}{beside(path)}"
+        ) from None
     names = spoken_names([line.strip() for line in lines if line.strip()])
     if not names:
         raise DataError(f"{path} holds no class names; write one a line, in class order")

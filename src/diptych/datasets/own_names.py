@@ -11,7 +11,7 @@ from pathlib import Path
 from diptych.bounded import parse_json, read_text
 from diptych.data.splits import split_of
 from diptych.data.wordnet import spoken_names
-from diptych.errors import DataError
+from diptych.errors import DataError, beside, reason
 
 _SHOWN = 5
 
@@ -31,7 +31,9 @@ def read_names(path: Path) -> tuple[str, ...]:
         text = read_text(path.expanduser())
         lines = parse_json(text) if path.suffix == ".json" else text.rstrip().splitlines()
     except (OSError, ValueError) as error:
-        raise DataError(f"the class names in {path} can't be read: {error}") from None
+        raise DataError(
+            f"the class names in {path} can't be read: {reason(error)}{beside(path)}"
+        ) from None
     if not lines or not isinstance(lines, list) or not all(isinstance(each, str) for each in lines):
         raise DataError(
             f"{path} holds no class names: write one a line, in class order (JSON: a list of them)"

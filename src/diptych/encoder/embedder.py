@@ -19,7 +19,7 @@ from diptych.config.alone import need
 from diptych.encoder.extract import extract
 from diptych.encoder.identity import Identity, fingerprint
 from diptych.encoder.progress import track
-from diptych.errors import ConfigError, ImageError
+from diptych.errors import ConfigError, ImageError, reason
 from diptych.inputs import Picture, Preprocess, Tokenizer, tokenizer_of
 from diptych.inputs.picture import is_picture
 from diptych.inputs.room import room
@@ -257,9 +257,8 @@ class Embedder:
             with room.held():  # reading counts, too
                 return self.preprocess.pixels(read(item))
         except (ImageError, OSError) as error:
-            reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
-            label = name(item)
-            raise ImageError(reason if label in reason else f"{label}: {reason}") from error
+            why, label = reason(error), name(item)
+            raise ImageError(why if label in why else f"{label}: {why}") from error
 
     def image_features(
         self, pixels: UInt8[Tensor, "batch 3 height wide"]

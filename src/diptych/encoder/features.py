@@ -23,7 +23,7 @@ from diptych.encoder.cache import Cache, CacheEntry, digest
 from diptych.encoder.encoder import Encoder
 from diptych.encoder.extract import extract
 from diptych.encoder.progress import track
-from diptych.errors import DataError, ImageError
+from diptych.errors import DataError, ImageError, reason
 from diptych.inputs import Preprocess, decode
 from diptych.inputs.room import room
 from diptych.threads import usable_cores
@@ -255,8 +255,7 @@ class _Extraction:
         try:
             pictures = [*map(decode, item.sample.frames or (item.sample.image,))]
         except (ImageError, OSError) as error:
-            reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
-            raise ImageError(reason) from error
+            raise ImageError(reason(error)) from error
         found = dict[Preprocess, Tensor]()
         for squares in wanted:
             found[squares] = torch.stack([squares.pixels(levels) for levels in pictures])

@@ -46,7 +46,7 @@ def duplicates(
     threshold: float = 0.97,
     *,
     copies: bool = False,
-    where: Where | None = None,
+    where: Where | str | None = None,
     progress: bool = False,
 ) -> list[Group]:
     """The groups of an index's pictures whose cosines are at least the `threshold`, or with
@@ -76,7 +76,7 @@ def grouped(
     threshold: float = 0.97,
     *,
     copies: bool = False,
-    where: Where | None = None,
+    where: Where | str | None = None,
     progress: bool = False,
     on_progress: Callable[[int, int], object] = lambda done, total: None,
 ) -> list[list[int]]:

@@ -25,7 +25,7 @@ from diptych.errors import (
 from diptych.inputs import Picture as Image
 from diptych.search import meta
 from diptych.search.approximate import Approximate
-from diptych.search.filters import Where
+from diptych.search.filters import Condition, Where
 from diptych.search.metadata import Metadata
 from diptych.search.pictures import Picture
 from diptych.search.query import AnyQuery, Query, Term, as_query, encode
@@ -193,11 +193,12 @@ class Index:
         top: int = 10,
         *,
         threshold: float | None = None,
-        where: Where | None = None,
+        where: Where | str | None = None,
         approximate: bool = False,
     ) -> list[Hit]:
         """The `top` nearest pictures, best first; equally near ones in the order of the index; with
-        a `threshold` only those with at least this score, with `where` only among those pictures.
+        a `threshold` only those with at least this score, with `where` only among those pictures
+        (one condition may be text: "width>=400").
         Nothing is approximated, unless asked for (`search.approximate`).
 
         A `query` is a text, the path of a picture (SHARD.tar/KEY.ENDING, too), a vector, or a
@@ -215,7 +216,7 @@ class Index:
         top: int = 10,
         *,
         threshold: float | None = None,
-        where: Where | None = None,
+        where: Where | str | None = None,
     ) -> list[Hit]:
         """As `search`, of a text, whatever it looks like: no file is looked for."""
         return self.search(Query((Term(text),)), top, threshold=threshold, where=where)
@@ -226,7 +227,7 @@ class Index:
         top: int = 10,
         *,
         threshold: float | None = None,
-        where: Where | None = None,
+        where: Where | str | None = None,
     ) -> list[Hit]:
         """As `search`, of a picture: a path, the bytes of a file, a PIL image or pixels."""
         picture = Path(image) if isinstance(image, str) else image
@@ -238,7 +239,7 @@ class Index:
         top: int = 10,
         *,
         threshold: float | None = None,
-        where: Where | None = None,
+        where: Where | str | None = None,
         approximate: bool = False,
     ) -> list[list[Hit]]:
         """As `search`, of several queries, such as the rows of a matrix: their texts and pictures
@@ -295,15 +296,17 @@ class Index:
         if 2 * self.vectors.numel() <= _HELD:
             self._half = in_half(self.vectors)
 
-    def count(self, where: Where | None = None) -> int:
+    def count(self, where: Where | str | None = None) -> int:
         """Among how many pictures is looked."""
         return int(self.among(where).sum())
 
-    def among(self, where: Where | None = None) -> Bool[np.ndarray, " pictures"]:
+    def among(self, where: Where | str | None = None) -> Bool[np.ndarray, " pictures"]:
         """Which rows are looked at: not damaged ones, and such as fulfil `where`. Those of the last
         few `where` are known and aren't looked for again."""
         if where is None:
             return self._sound
+        if isinstance(where, str):
+            where = Where(conditions=(Condition.parse(where),))
         if where not in self._chosen:
             rows = self._sound & where.rows(self.metadata)
             self._chosen = dict([*self._chosen.items(), (where, rows)][-_FILTERS:])
@@ -314,7 +317,7 @@ class Index:
         vectors: Float[Tensor, "queries width"],
         top: int,
         threshold: float | None,
-        where: Where | None,
+        where: Where | str | None,
     ) -> list[list[Hit]]:
         top = _at_least_one(top)
         allowed = self.among(where)

@@ -14,7 +14,7 @@ from diptych.bounded import parse_json, read_text
 from diptych.config.serialize import read_as
 from diptych.durable import lock, naming, sweep, write_file
 from diptych.encoder import Identity
-from diptych.errors import ConfigError, DataError, first_line
+from diptych.errors import ConfigError, DataError, beside, first_line
 from diptych.search.rows import Places
 
 FORMAT = 2
@@ -88,13 +88,19 @@ def corrupt(folder: Path, error: Exception | str) -> DataError:
     return DataError(f"{folder} is corrupt ({reason}); delete it and embed again")
 
 
+def _how_to_make(folder: Path) -> str:
+    """An index of a folder that is there, of its pictures, doesn't go into it."""
+    pictures, out = (folder, f"{folder.name}.index") if folder.is_dir() else ("FOLDER", folder)
+    return f"make one with `diptych embed MODEL {pictures} --out {out}`"
+
+
 def read_meta(folder: Path) -> IndexMeta:
     """Raises DataError if there is no index, or `meta.json` isn't as it was written."""
     try:
         values = parse_json(read_text(folder / "meta.json"))
     except (FileNotFoundError, NotADirectoryError) as error:
         raise DataError(
-            f"{folder} is not an index; make one with `diptych embed MODEL FOLDER --out {folder}`"
+            f"{folder} is not an index; {_how_to_make(folder)}{beside(folder)}"
         ) from error
     except OSError as error:
         raise DataError(f"{folder} can't be read: {error.strerror or error}") from error

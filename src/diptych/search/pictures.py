@@ -15,7 +15,7 @@ from diptych.bounded import read_whole
 from diptych.data.braces import expand_braces
 from diptych.data.pictures import is_picture
 from diptych.data.tar import index_tar, is_tar
-from diptych.errors import DataError, ImageError
+from diptych.errors import DataError, ImageError, beside
 from diptych.inputs.picture import MAX_BYTES
 from diptych.inputs.room import room
 
@@ -235,7 +235,7 @@ def roots(
                 continue
             raise NoPlaceError(
                 f"there is no {path}; name a folder of pictures, "
-                "or tar shards such as 'shards/{00..09}.tar'"
+                f"or tar shards such as 'shards/{{00..09}}.tar'{beside(path)}"
             )
         if not os.path.isdir(path) and not os.path.isfile(path):
             raise DataError(f"{path} is no regular file")
