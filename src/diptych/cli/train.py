@@ -60,6 +60,11 @@ def run(arguments: Sequence[str]) -> None:
     if first == _RESUME:
         plan, resume = _saved([folder, *flags] if equals else flags)
     else:
+        if first.startswith("-"):
+            raise ConfigError(
+                f"a recipe stands before {first}: `diptych train tiny-digits {first} ...`; "
+                "`diptych train` lists them"
+            )
         if _IF_ANY in flags:
             resume = True
             flags.remove(_IF_ANY)

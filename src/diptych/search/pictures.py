@@ -242,7 +242,8 @@ def roots(
         if not os.path.isdir(path) and not _is_wanted(path):
             raise DataError(
                 f"{path} is neither a folder, a picture nor a tar shard; "
-                "an index is made of those (of a table: name the folder of its pictures)"
+                "an index is made of those (of a table: name the folder of its pictures; of texts: "
+                "`diptych embed MODEL texts.txt --texts`)"
             )
     return [os.path.abspath(path) for path in paths]
 
