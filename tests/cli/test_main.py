@@ -166,6 +166,7 @@ def test_control_characters_of_names_are_shown_not_sent(capsys):
         ("embed m p", "embed needs --out X.index; `diptych embed --help` says more"),
         ("evaluate m --task probe", "no value of --task is called 'probe'; known are fewshot, l"),
         ("train --lr 1", "a recipe stands before --lr: `diptych train tiny-digits --lr ...`"),
+        ("train tiny-digits --optim.name lambs", "no optimiser is called 'lambs'; did you mean"),
         ("train tiny-digits --lr 1", "did you mean '--optim.lr' or"),
         ("train tiny-digits --caption-key x", "did you mean '--data.caption-key'"),
         ("plan tiny-digits --gpu 8", "no flag of plan tiny-digits .*'--gpus'"),

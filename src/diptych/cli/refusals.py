@@ -41,7 +41,7 @@ _KINDS = {"INT": "a whole number", "FLOAT": "a number"}
 _NO_FLAG = re.compile(r"-?[\d.]")
 _CHOICE = re.compile(r"invalid choice '(.*)' for argument '(\S+)'\. Expected one of \((.*)\)")
 _VALUE = re.compile(r"Error parsing (\S+): (.*)")
-_MISSING = re.compile(r"Missing value for argument '(\S+)'")
+_MISSING = re.compile(r"Missing value for argument '(\S+)'\. Expected (\d+)")
 
 
 def refusal(
@@ -78,11 +78,15 @@ def refusal(
         return UnknownNameError(f"value of {found[2]}", found[1], known)
     if found := _MISSING.search(text):
         what = found[1] if found[1].startswith("-") else found[1].upper()
-        return ConfigError(f"{verb} needs a value for {what}; {help_}")
+        values = "a value" if found[2] == "1" else f"{found[2]} values"
+        return ConfigError(f"{verb} needs {values} for {what}; {help_}")
     if found := _VALUE.search(text):
-        kind = _KINDS.get(flags.get(found[1].lstrip("-"), "").split("|")[-1].strip())
-        given = found[2].rpartition(": ")[2]
-        return ConfigError(f"{found[1]} {given} must be {kind}" if kind else f"{found[1]}: {text}")
+        flag, why = found.groups()
+        if not flag.startswith("-"):  # a check across flags, which names them
+            return ConfigError(why)
+        kind = _KINDS.get(flags.get(flag.lstrip("-"), "").rpartition("|")[2].strip())
+        given = why.rpartition(": ")[2]
+        return ConfigError(f"{flag} {given} must be {kind}" if kind else f"{flag}: {why}")
     return ConfigError(f"{verb}: {text or 'these arguments do not fit'}; {help_}")
 
 
