@@ -88,10 +88,10 @@ def corrupt(folder: Path, error: Exception | str) -> DataError:
     return DataError(f"{folder} is corrupt ({reason}); delete it and embed again")
 
 
-def _how_to_make(folder: Path) -> str:
-    """An index of a folder that is there, of its pictures, doesn't go into it."""
+def _making(folder: Path) -> str:
+    """The command for it. A folder that is there has pictures, and its index goes beside them."""
     pictures, out = (folder, f"{folder.name}.index") if folder.is_dir() else ("FOLDER", folder)
-    return f"make one with `diptych embed MODEL {pictures} --out {out}`"
+    return f"diptych embed MODEL {pictures} --out {out}"
 
 
 def read_meta(folder: Path) -> IndexMeta:
@@ -100,7 +100,7 @@ def read_meta(folder: Path) -> IndexMeta:
         values = parse_json(read_text(folder / "meta.json"))
     except (FileNotFoundError, NotADirectoryError) as error:
         raise DataError(
-            f"{folder} is not an index; {_how_to_make(folder)}{beside(folder)}"
+            f"{folder} is not an index; make one with `{_making(folder)}`{beside(folder)}"
         ) from error
     except OSError as error:
         raise DataError(f"{folder} can't be read: {error.strerror or error}") from error
