@@ -2,6 +2,7 @@
 stands there is what is computed."""
 
 import copy
+import json
 import pickle
 
 import pytest
@@ -209,6 +210,73 @@ def test_parts_of_other_libraries_towers_are_found_by_name(quiet):
         torch.testing.assert_close(outputs[1], outputs[0], **NEAR)
     with pytest.raises(AttributeError, match="nothing that open_clip calls 'resblocks'"):
         _ = ours.visual.resblocks
+
+
+def test_a_resnet_is_computed_part_by_part(quiet):
+    """CLIPasso's features, and Grad-CAM's hook on a whole stage."""
+    peer, ours = both("resnet")
+    pixels, _ = inputs(ours)
+    found = []
+    for model in (peer, ours):
+        visual, maps = model.visual, []
+        visual.layer4.register_forward_hook(lambda _, __, output, kept=maps: kept.append(output))
+        x = visual.stem(pixels)
+        stem = visual.avgpool(visual.act3(visual.bn3(visual.conv3(pixels.new_ones(1, 8, 8, 8)))))
+        for name in ("layer1", "layer2", "layer3", "layer4"):
+            x = getattr(visual, name)(x)
+        whole = visual(pixels)
+        assert torch.equal(maps[0], x)
+        assert len(maps) == 2
+        found.append((stem, x, visual.attnpool(x), whole, visual.attnpool.positional_embedding))
+    for mine, theirs in zip(*reversed(found), strict=True):
+        torch.testing.assert_close(mine, theirs, **NEAR)
+
+
+def test_json_says_custom_text(tmp_path, quiet):
+    (tmp_path / "mine.json").write_text(json.dumps(KINDS["vit"] | {"custom_text": True}))
+    model = compat.create_model(tmp_path / "mine.json", load_weights=False)
+    assert isinstance(model, compat.CustomTextCLIP)
+    assert "text.token_embedding.weight" in model.state_dict()
+
+
+@torch.no_grad()
+def test_attention_may_be_wrapped(pair):
+    """As adapters do it: what wraps it has its call, and none of its attributes."""
+
+    class Wrapped(nn.Module):
+        def __init__(self, attention):
+            super().__init__()
+            self.inner = attention
+
+        def forward(self, *given, **options):
+            return self.inner(*given, **options)
+
+    ours = pair[1]
+    pixels, ids = inputs(ours)
+    before = ours(pixels, ids)[:2]
+    for blocks in (ours.visual.transformer.resblocks, ours.transformer.resblocks):
+        for block in blocks:
+            block.attn = Wrapped(block.attn)
+    for now, then in zip(ours(pixels, ids)[:2], before, strict=True):
+        torch.testing.assert_close(now, then)
+
+
+def test_openais_modules_have_what_scripts_read(pair):
+    from diptych.compat import clip
+    from diptych.compat.clip import clip as functions
+    from diptych.compat.clip import model as parts
+
+    model = LogitsModel(pair[1].clip)
+    parts.convert_weights(model)
+    assert isinstance(model, parts.CLIP)
+    assert isinstance(model.ln_final, parts.LayerNorm)
+    assert model.visual.conv1.weight.dtype == torch.float16
+    assert model.ln_final.weight.dtype == torch.float32
+    assert clip.model.build_model is clip.build_model
+    assert functions._tokenizer.encode("a cat") == compat.tokenizer._tokenizer.encode("a cat")
+    assert [type(step).__name__ for step in functions._transform(32).transforms][-1] == "Normalize"
+    with pytest.raises(AttributeError, match="no attribute '_nothing'"):
+        _ = functions._nothing
 
 
 @torch.no_grad()

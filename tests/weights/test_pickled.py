@@ -97,8 +97,8 @@ def test_two_of_unknown_names_are_not_chosen_between(tmp_path):
 
 
 def test_what_is_no_state_dict_is_named(tmp_path):
-    torch.save({"a": torch.ones(1), "epoch": 3}, tmp_path / "w.pt")
-    with pytest.raises(CheckpointError, match="no state dict: 'epoch' is not a dense tensor"):
+    torch.save({"a": torch.ones(1), "epochs": [3]}, tmp_path / "w.pt")
+    with pytest.raises(CheckpointError, match="no state dict: 'epochs' is not a dense tensor"):
         read_torch(tmp_path / "w.pt", mapped=True)
 
 

@@ -9,8 +9,9 @@ from typing import Any, TypeVar
 import torch
 
 from diptych.checkpoints.describe import read_any_config
-from diptych.checkpoints.detect import Part, match, native_folder, open_foreign
+from diptych.checkpoints.detect import match, native_folder, open_foreign
 from diptych.checkpoints.locate import Place, locate
+from diptych.checkpoints.prefixes import Part
 from diptych.checkpoints.steps import is_run, newest
 from diptych.config import ClipConfig, ImageTowerConfig, TowerConfig
 from diptych.config.alone import alone
@@ -84,7 +85,7 @@ def described(content: Content) -> Meta:
 
 def _read_foreign(place: Place, wanted: Part, given: Config | None) -> Content:
     said = _config_of(given or place.config, "image")
-    source = open_foreign(place.path)
+    source = open_foreign(place.path, wanted)
     if isinstance(said, ImageTowerConfig):
         source = replace(source, given=said)
     names = source.weights.tensors

@@ -2,21 +2,18 @@
 
 from collections.abc import Collection
 from pathlib import Path
-from typing import Literal, get_args
+from typing import get_args
 
+from diptych.checkpoints.folders import weight_file
+from diptych.checkpoints.prefixes import Part, marks, other, tower, whole, without_prefix
 from diptych.checkpoints.steps import is_run, newest
 from diptych.config.model import Side
 from diptych.errors import CheckpointError
 from diptych.families import layouts
 from diptych.inputs.strangers import check_links
-from diptych.weights import deepspeed, native
-from diptych.weights.hub import SUFFIXES
+from diptych.weights import native
 from diptych.weights.layout import Layout, WeightSource
-from diptych.weights.pickled import AVERAGES
-from diptych.weights.read import WeightFile, read_weights, split_key
-
-Part = Literal["model", "image", "text"]
-"""What is wanted of weights: all of a model, or one tower."""
+from diptych.weights.read import read_weights, split_key
 
 
 def detect(path: str | Path) -> str:
@@ -52,86 +49,20 @@ def native_folder(path: Path) -> Path | None:
     return newest(path, lambda folder: folder, model_alone=True) if is_run(path) else None
 
 
-def open_foreign(path: Path) -> WeightSource:
+def open_foreign(path: Path, part: Part = "model") -> WeightSource:
     """The weights at `path`: a file, `FILE#KEY` for one of several versions in it, or a folder with
-    one. Raises CheckpointError."""
+    one; `part`: what is wanted of them. Raises CheckpointError."""
     place, key = split_key(path)
     if not place.exists():
         raise CheckpointError(f"there is no file or folder {place}")
-    file = _weight_file(place) if place.is_dir() else place
+    file = weight_file(place) if place.is_dir() else place
     if place.is_dir():
         check_links(file.parent)
     weights = read_weights(file, key)
-    if other := _other(weights.tensors):
-        raise CheckpointError(f"{path} {other}")
-    bare, beside = _without_prefix(weights, place)
+    if another := other(weights.tensors):
+        raise CheckpointError(f"{path} {another}")
+    bare, beside = without_prefix(weights, place, part)
     return WeightSource(path=path, file=file, weights=bare, beside=tuple(beside))
-
-
-def _other(names: Collection[str]) -> str:
-    """What weights are that begin as CLIP's and aren't; empty: none of these."""
-    last = {name.rpartition(".")[2] for name in names}
-    parts = set(".".join(names).split("."))
-    if parts & {"lora_A", "lora_B", "lora_embedding_A", "lora_magnitude_vector"}:
-        return (
-            "is a LoRA adapter, or a model with one in it: merge it (PEFT's merge_and_unload()), "
-            "and save the model"
-        )
-    if "positional_embedding_res" in last:
-        return (
-            "is a Long-CLIP checkpoint with two position tables; make one of them, the first 20 "
-            "rows of positional_embedding and the others of positional_embedding_res, and save it "
-            "as positional_embedding"
-        )
-    return ""
-
-
-def _without_prefix(weights: WeightFile, path: Path) -> tuple[WeightFile, list[str]]:
-    """The model's weights without what training code put before all their names (Lightning's
-    `model.`, a wrapper's `clip_model.`), and the names of the rest. Of several models that which
-    `weights.key` says, or else the only one that is no moving average. Raises CheckpointError for
-    several, or where none is so called."""
-    state, key = weights.tensors, weights.key
-    is_bare = whole(state) or _tower(state, "image") or _tower(state, "text")
-    if is_bare and not key:
-        return weights, []
-    found = [prefix for prefix in _prefixes(state) if whole(state.part(prefix))]
-    for side in get_args(Side):
-        found = found or [each for each in _prefixes(state) if _tower(state.part(each), side)]
-    if key and f"{key}." not in found:
-        prefixes = [] if is_bare else [prefix.rstrip(".") for prefix in found]
-        names = ", ".join([*weights.versions, *prefixes])
-        raise CheckpointError(
-            f"{path} has no weights {key!r}, only "
-            + (names or f"one set without a name: leave #{key} out")
-        )
-    trained = [prefix for prefix in found if not set(prefix.split(".")) & set(AVERAGES)]
-    prefix = f"{key}." if key else next(iter(trained or found), "")
-    others = [each for each in trained or found if not each.startswith(prefix)]
-    if others and not key:
-        raise CheckpointError(
-            f"{path} holds several models ({', '.join([prefix, *others])}); say which: "
-            f"{path}#{prefix.rstrip('.')}"
-        )
-    averages = [each.rstrip(".") for each in found if not each.startswith(prefix)]
-    taken = f"{prefix.rstrip('.')}, not {', '.join(averages)}" if averages and not key else ""
-    rest = [name for name in state if not name.startswith(prefix)]
-    chosen = weights._replace(tensors=state.part(prefix), taken=taken or weights.taken)
-    return chosen, [] if averages else rest
-
-
-def _prefixes(names: Collection[str]) -> list[str]:
-    """All that stands before a name that tells a layout, the shortest first."""
-    marks: set[str] = set()
-    for layout in layouts():
-        marks |= {*layout.image, *layout.text}
-    found: set[str] = set()
-    for name in names:
-        parts = name.split(".")
-        for i in range(1, len(parts)):
-            if ".".join(parts[i:]) in marks:
-                found.add(".".join(parts[:i]) + ".")
-    return sorted(found, key=lambda prefix: (len(prefix), prefix))
 
 
 def match(source: WeightSource, part: Part) -> tuple[Layout, Part]:
@@ -145,7 +76,33 @@ def match(source: WeightSource, part: Part) -> tuple[Layout, Part]:
         described = (layout for layout in layouts() if layout.is_described(source))
         if found := next(described, None):
             return found, "image"
-    return match_names(names, part, source.path)
+    layout, found = match_names(names, part, source.path)
+    if found not in ("model", part):
+        _check_apart(source, found)
+    return layout, found
+
+
+def _check_apart(source: WeightSource, side: Side) -> None:
+    """Raises CheckpointError for a file that holds the other tower, too, behind other words."""
+    other = tuple(f".{name}" for name in _telling(_other_side(side)))
+    if found := [name for name in source.beside if f".{name}".endswith(other)]:
+        raise CheckpointError(
+            f"{source.path} holds the {side} tower and the {_other_side(side)} tower apart "
+            f"({found[0]}); save the state dict of a model that has both, or start a model's "
+            "towers from the file (--model.image.init, --model.text.init)"
+        )
+
+
+def _other_side(side: Side) -> Side:
+    return "text" if side == "image" else "image"
+
+
+def _telling(side: Side) -> set[str]:
+    """Names that tell a tower of this side, and none of the other side."""
+    found: set[str] = set()
+    for layout in layouts():
+        found |= set(marks(layout, side)) - set(marks(layout, _other_side(side)))
+    return found
 
 
 def match_names(names: Collection[str], part: Part, path: Path) -> tuple[Layout, Part]:
@@ -157,7 +114,7 @@ def match_names(names: Collection[str], part: Part, path: Path) -> tuple[Layout,
 
 def _match_model(names: Collection[str], path: Path) -> tuple[Layout, Part]:
     for layout in layouts():
-        marked = all(set(_marks(layout, side)) & set(names) for side in get_args(Side))
+        marked = all(set(marks(layout, side)) & set(names) for side in get_args(Side))
         if marked:
             raise CheckpointError(
                 f"{path} holds both towers of a model ({layout.name}) but no {layout.scale[0]}, "
@@ -166,7 +123,7 @@ def _match_model(names: Collection[str], path: Path) -> tuple[Layout, Part]:
                 "(--model.image.init, --model.text.init)"
             )
     for side in get_args(Side):
-        if found := _tower(names, side):
+        if found := tower(names, side):
             _check_alone(names, side, path)
             return found, side
     tried = {layout.name: layout.lacks(names) for layout in layouts() if layout.text}
@@ -179,74 +136,25 @@ def _match_model(names: Collection[str], path: Path) -> tuple[Layout, Part]:
 def _check_alone(names: Collection[str], side: Side, path: Path) -> None:
     """Raises CheckpointError for a tower that has parts of the other one beside it: what is missing
     was lost."""
-    other = "text" if side == "image" else "image"
-    marks: set[str] = set()
-    for layout in layouts():
-        marks |= set(_marks(layout, other)) - set(_marks(layout, side))
-    if found := sorted(marks & set(names)):
+    if found := sorted(_telling(_other_side(side)) & set(names)):
         raise CheckpointError(
-            f"{path} holds the {side} tower of a model and of the {other} tower only parts "
-            f"({found[0]}); save one of them alone, or the whole model"
+            f"{path} holds the {side} tower of a model and of the {_other_side(side)} tower only "
+            f"parts ({found[0]}); save one of them alone, or the whole model"
         )
 
 
 def _match_tower(names: Collection[str], side: Side, path: Path) -> Layout:
-    if found := _tower(names, side):
+    if found := tower(names, side):
         return found
     for layout in layouts():
-        if set(_marks(layout, side)) & set(names):
+        if set(marks(layout, side)) & set(names):
             return layout  # its table says which names it doesn't know
-    tried = {layout.name: _marks(layout, side)[0] for layout in layouts() if _marks(layout, side)}
+    tried = {layout.name: marks(layout, side)[0] for layout in layouts() if marks(layout, side)}
     raise CheckpointError(
         f"{path} holds no {side} tower that Diptych knows: {_compared(tried, names)}"
     )
 
 
-def whole(names: Collection[str]) -> Layout | None:
-    """The layout of a whole model with these names; None: of none that Diptych knows."""
-    matching = (layout for layout in layouts() if layout.text and not layout.lacks(names))
-    return next(matching, None)
-
-
-def _tower(names: Collection[str], side: Side) -> Layout | None:
-    """The layout that knows all `names`, among which is a tower of this `side`."""
-    # What only the other tower tells apart is called by the more general layout's name.
-    tried = layouts() if side == "image" else sorted(layouts(), key=lambda each: each.priority)
-    for layout in tried:
-        if set(_marks(layout, side)) & set(names) and not layout.table(names).unknown(names):
-            return layout
-    return None
-
-
-def _marks(layout: Layout, side: Side) -> tuple[str, ...]:
-    return layout.image if side == "image" else layout.text
-
-
-def weight_files() -> list[str]:
-    """Names that weights have in folders, the preferred first."""
-    found: list[str] = []
-    for layout in layouts():
-        found += layout.weight_files
-    return list(dict.fromkeys(found))
-
-
 def _compared(tried: dict[str, str], names: Collection[str]) -> str:
     expected = ", ".join(f"{name} would have {missing}" for name, missing in tried.items())
     return f"{expected}; its weights begin with {', '.join(list(names)[:3]) or 'nothing'}"
-
-
-def _weight_file(folder: Path) -> Path:
-    if merged := deepspeed.weight_file(folder):
-        return merged
-    preferred = weight_files()
-    files = [folder / name for name in preferred if (folder / name).is_file()]
-    files = files or sorted(
-        file for file in folder.iterdir() if file.suffix in SUFFIXES and file.is_file()
-    )
-    if not files:
-        raise CheckpointError(f"{folder} holds no weights and is no run with a checkpoint")
-    if len(files) > 1 and files[0].name not in preferred:
-        raise CheckpointError(
-            f"{folder} holds {len(files)} weight files; name one of them, such as {files[0].name}"
-        )
-    return files[0]

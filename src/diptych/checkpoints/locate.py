@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from diptych import pretrained
-from diptych.checkpoints.detect import weight_files
+from diptych.checkpoints.folders import weight_files
 from diptych.config import ClipConfig, ImageTowerConfig
 from diptych.errors import CheckpointError, UnknownNameError, beside
 from diptych.pretrained import Entry

@@ -21,6 +21,7 @@ from typing import Any, TypeVar
 from diptych.config.serialize import read_as
 from diptych.errors import CheckpointError, ConfigError, DamagedError, DamageWarning
 from diptych.weights import native
+from diptych.weights.hub import SUFFIXES
 from diptych.weights.mapped import read_safetensors, unreadable
 from diptych.weights.read import read_json
 
@@ -37,6 +38,7 @@ _TRIES = 10
 """Checkpoints that may be deleted while they are read."""
 PARTS = (native.WEIGHTS, native.META, TRAINING, PROGRESS)
 """Files that a checkpoint has at least."""
+_WAIT = "has the run saved yet?"
 T = TypeVar("T")
 
 
@@ -105,7 +107,7 @@ def newest(run: Path, read: Callable[[Path], T], *, model_alone: bool = False) -
             f"{run} has no whole checkpoint ({each}); copy one again from where it is whole, or "
             "start another run"
             if broken
-            else f"{run} has no checkpoint; has the run saved yet?"
+            else f"{run} has no checkpoint; {_without(run)}"
         )
     [(folder, result)] = found
     if broken:
@@ -116,6 +118,13 @@ def newest(run: Path, read: Callable[[Path], T], *, model_alone: bool = False) -
             stacklevel=2,
         )
     return result
+
+
+def _without(run: Path) -> str:
+    """What to do with a run without a checkpoint of ours."""
+    place = run / "checkpoints"
+    others = sorted(file for file in place.glob("*") if file.name.endswith(SUFFIXES))
+    return f"another trainer's are files: name one, such as {others[0]}" if others else _WAIT
 
 
 def _newest(

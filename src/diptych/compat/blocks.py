@@ -78,8 +78,9 @@ class ResidualAttentionBlock(nn.Module):
     def __init__(self, sizes: TransformerSizes, length_first: bool = False):
         super().__init__()
         width = sizes.width
+        self.batch_first = not length_first
         self.ln_1 = LayerNorm(width, sizes.norm_eps)
-        self.attn = nn.MultiheadAttention(width, sizes.heads, batch_first=not length_first)
+        self.attn = nn.MultiheadAttention(width, sizes.heads, batch_first=self.batch_first)
         self.ls_1 = nn.Identity()
         self.ln_2 = LayerNorm(width, sizes.norm_eps)
         layers: dict[str, nn.Module] = OrderedDict(
@@ -123,7 +124,7 @@ class ResidualAttentionBlock(nn.Module):
     ) -> Tensor:
         """As the class says. Where the mask tells that the length comes first, as scripts of
         open_clip before 2.25 have it, it comes first in the result, too."""
-        if self.attn.batch_first and k_x is None and _length_first(q_x, attn_mask):
+        if self.batch_first and k_x is None and _length_first(q_x, attn_mask):
             return self(q_x.transpose(0, 1), attn_mask=attn_mask).transpose(0, 1)
         x = q_x + self.ls_1(self.attention(self.ln_1(q_x), k_x, v_x, attn_mask))
         return x + self.ls_2(self.mlp(self.ln_2(x)))

@@ -22,6 +22,7 @@ from diptych.compat.names import (
 )
 from diptych.compat.native import text_of, vision_of
 from diptych.compat.options import refuse
+from diptych.compat.resnet import OpenClipResNet
 from diptych.compat.state import rename_loaded, rename_saved
 from diptych.compat.text import PARTS, Reading, TextTransformer, encode, lock
 from diptych.compat.text import intermediates as intermediates_of_text
@@ -30,6 +31,7 @@ from diptych.compat.unwrapping import reshaped, unwrap
 from diptych.compat.vision import VisionTransformer
 from diptych.encoder.captions import limits_of, write_ids
 from diptych.errors import ConfigError
+from diptych.families.clip.config import ResNetConfig
 from diptych.inputs import tokenizer_of
 from diptych.inputs.tokenizer import pad_rows
 from diptych.models import Clip, Tower
@@ -82,7 +84,8 @@ class OpenClipModel(Renamed):
         """Whether the forward pass gives a dictionary in place of a tuple."""
         dim, table = config.embed_dim, part_of(self.table, "image.", VISUAL)
         native = vision_of(clip.image, dim, table, self.length_first)
-        self.visual = native or OpenClipVisual(clip.image, config)
+        face = OpenClipResNet if isinstance(config.image, ResNetConfig) else OpenClipVisual
+        self.visual = native or face(clip.image, config)
         self._say_preprocessing()
         self._add_text(clip.text)
         decoder = clip.decoder

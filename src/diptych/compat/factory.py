@@ -25,8 +25,8 @@
 |                                         | where it would fetch another library's tower         |
 | skip_list                               | names of towers' tensors that `pretrained_image` and |
 |                                         | `pretrained_text` leave as they were                 |
-| force_custom_clip, force_custom_text    | `model.text` is the text tower; a file's layout is   |
-|                                         | seen from its names                                  |
+| force_custom_clip, force_custom_text    | `model.text` is the text tower, as with custom_text  |
+|                                         | in a JSON; a file's layout is seen from its names    |
 | pretrained_visual_model, ..._text_model | no meaning, for the same reason                      |
 | pretrained_hf                           | no meaning: no tower is fetched by itself            |
 | weights_only                            | no meaning: always so                                |
@@ -55,6 +55,7 @@ from diptych.compat.pretrained import (
     configured,
     get_model_config,
     list_models,
+    says_custom_text,
 )
 from diptych.compat.tokenizer import get_tokenizer
 from diptych.compat.tracing import trace_model
@@ -181,7 +182,7 @@ def create_model(
         )
     for tower in (clip.image, clip.text):
         tower.to(dtype)
-    custom_text = force_custom_text or force_custom_clip
+    custom_text = force_custom_text or force_custom_clip or says_custom_text(model_name)
     model = wrap(clip.to(place), bool(output_dict), custom_text).eval()
     if nonscalar_logit_scale:
         model.reshape_scale(1)

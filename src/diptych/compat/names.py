@@ -12,7 +12,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from diptych.checkpoints.detect import whole
+from diptych.checkpoints.prefixes import whole
 from diptych.config import ClipConfig
 from diptych.errors import CheckpointError
 from diptych.families.clip.layouts.open_clip import export_table

@@ -290,6 +290,12 @@ def configured(model_name: str | Path) -> str | Path:
     return _added.get(str(model_name), model_name)
 
 
+def says_custom_text(model_name: str | Path) -> bool:
+    """Whether a model's JSON, by its path or as it was added, asks for the text tower as `text`."""
+    file = Path(configured(model_name))
+    return file.suffix == ".json" and bool(_of_model(read_json(file)).get("custom_text"))
+
+
 def _describes_model(file: Path) -> bool:
     return all(section in _of_model(read_json(file)) for section in _SECTIONS)
 

@@ -175,3 +175,10 @@ def canonicalize_text(
     parts = text.split(kept) if kept else [text]
     text = (kept or "").join(part.translate(trans_punctuation) for part in parts)
     return " ".join(text.lower().split())
+
+
+def __getattr__(name: str) -> Any:
+    """`_tokenizer`, which scripts read; it is made when it is asked for."""
+    if name == "_tokenizer":
+        return SimpleTokenizer()
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -68,6 +68,13 @@ def is_numpy(path: Path) -> bool:
         return bool(names) and all(name.endswith(".npy") for name in names)
 
 
+def is_torch(path: Path) -> bool:
+    """Whether a zip file is `torch.save`'s: it has a pickle in a folder. Raises CheckpointError if
+    the zip is damaged."""
+    with open_zip(path) as file:
+        return any(_parts(name)[1:] == ["data.pkl"] for name in file.namelist())
+
+
 def has_quick_gelu(path: Path) -> bool:
     """Whether the program of an archive has QuickGELU's constant: x * sigmoid(1.702 x). Raises
     CheckpointError if it can't be read."""

@@ -12,7 +12,7 @@ from diptych.weights.read import shards
 
 HUB = "hf-hub:"
 _SETTINGS = ("*.json", "vocab.txt", "merges.txt", "*.model")
-SUFFIXES = (".safetensors", ".bin", ".pt", ".pth")
+SUFFIXES = (".safetensors", ".bin", ".pt", ".pth", ".pth.tar", ".ckpt")
 """Of weights under any other name."""
 _SHA256_LENGTH = 64
 _LISTED = 5

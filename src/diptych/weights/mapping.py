@@ -122,6 +122,20 @@ class Table:
         patterns = [pattern for pattern, _, _ in self._from_foreign] + self._skipped
         return [name for name in names if not _matches(patterns, name)]
 
+    def beside(self, names: Iterable[str]) -> list[str]:
+        """Those of the foreign `names` that are of modules beside the model: none of its own begin
+        with the same component.
+
+        >>> from diptych.weights.mapping import Rule, Table
+        >>> table = Table(rules=(Rule("image.patch.weight", "visual.conv1.weight"),))
+        >>> table.beside(["visual.conv1.weight", "visual.adapter.weight", "classifier.weight"])
+        ['classifier.weight']
+        """
+        known = [source for rule in self.rules for source in rule.sources]
+        own = {name.partition(".")[0] for name in (*known, *self.ignored, *self.noted)}
+        first = ((name, name.partition(".")) for name in self.unknown(names))
+        return [name for name, (module, dot, _) in first if dot and module not in own]
+
     def unused(self, names: Iterable[str]) -> list[str]:
         """Those of the foreign `names` that are to be noted."""
         return [name for name in names if _matches(self._left, name)]

@@ -1,26 +1,26 @@
 """Tensors out of torch's pickles, by torch's restricted unpickler: nothing that stands in them is
 executed.
 
-Training checkpoints hold more than weights; what else torch's unpickler accepts is passed by.
-Objects beside the weights (arguments, paths, numpy's numbers, DeepSpeed's own) become empty
-stand-ins: their classes are never looked up.
+Training checkpoints hold more than weights; what else torch's unpickler accepts is passed by, and
+objects beside the weights become empty `stand_ins`.
 """
 
 import errno
 import os
 import pickle
 import re
-import sys
 import warnings
 from collections.abc import Iterator, Mapping
 from functools import partial
 from pathlib import Path
+from types import NoneType
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
 from diptych.errors import CheckpointError, first_line
+from diptych.weights import stand_ins
 from diptych.weights.mapped import Reopened
 from diptych.weights.state import Lazy, State
 from diptych.weights.zipped import DAMAGE, open_zip
@@ -51,7 +51,10 @@ _BESIDE = (
     "optimizer",
     "optimizer_state_dict",
     "optimizer_states",
+    "optimizer_state",
     "optim",
+    "optim_state",
+    "hyper_parameters",
     "scheduler",
     "lr_scheduler",
     "lr_schedulers",
@@ -61,40 +64,19 @@ _BESIDE = (
     "rng_states",
 )
 """What may hold tensors by names and is no model."""
+_NOTE = (bool, int, float, str, NoneType)
+"""What some keep between the weights: an epoch, a name."""
 _DEPTH = 4
 """Containers inside each other."""
-_INNER = re.compile(r"\b(_orig_mod|_fsdp_wrapped_module|_checkpoint_wrapped_module)\.")
-"""What torch.compile, FSDP and activation checkpointing put before the names of what they wrap."""
+_INNER = re.compile(r"\b(_orig_mod|_fsdp_wrapped_module|_checkpoint_wrapped_module|base_layer)\.")
+"""What torch.compile, FSDP, activation checkpointing and PEFT put before the names of what they
+wrap."""
+_SHARDED = "torch.distributed.tensor.DTensor"
+"""What a process holds of a weight that is shared out."""
 _COUNTER = "n_averaged"
 """Beside the names that torch's AveragedModel wraps, as data-parallel training does."""
 _OUTER = re.compile(r"^(module\.)+")
 """What DistributedDataParallel puts before each name."""
-_DATA = {
-    "argparse",
-    "collections",
-    "dataclasses",
-    "datetime",
-    "decimal",
-    "enum",
-    "fractions",
-    "pathlib",
-    "types",
-    "typing",
-    "uuid",
-    *(f"builtins.{kind}" for kind in ("bool", "dict", "float", "int", "list", "str", "tuple")),
-}
-"""Modules of the standard library whose objects are data, and such classes. What else of it, or of
-torch, a file asks for could run code: such a file is refused, though nothing of it would run."""
-
-
-class _Inert:
-    """Stands for any object: it takes whatever it is given and does nothing."""
-
-    def __new__(cls, *_: Any, **__: Any):
-        return super().__new__(cls)
-
-    def __setstate__(self, state: Any):
-        pass
 
 
 class Weights(NamedTuple):
@@ -143,14 +125,10 @@ def load(path: Path, mapped: bool = True) -> Any:
     try:
         return _unpickle(path, mapped)
     except pickle.UnpicklingError as error:
-        named = _named_objects(path) if mapped else []
-        if not named or not all(map(_is_data, named)):
-            what = f" ({', '.join(named[:3])})" if named else ""
-            raise CheckpointError(
-                f"{path} holds Python objects besides tensors{what}, so reading it could execute "
-                "code: refused; save its state dict alone, best as safetensors"
-            ) from error
-    with torch.serialization.safe_globals([(_Inert, name) for name in named]):
+        named = stand_ins.find(path, zipped=mapped)
+        if not named or not all(map(stand_ins.is_data, named)):
+            raise CheckpointError(_refused(path, list(named))) from error
+    with torch.serialization.safe_globals([(inert, name) for name, inert in named.items()]):
         try:
             return _unpickle(path, mapped)
         except pickle.UnpicklingError as error:
@@ -159,17 +137,23 @@ def load(path: Path, mapped: bool = True) -> Any:
             ) from error
 
 
-def _is_data(name: str) -> bool:
-    """Whether an object of this class may be passed by."""
-    package = name.partition(".")[0]
-    known = package in sys.stdlib_module_names or package in ("torch", "builtins")
-    return not known or bool({package, name} & _DATA)
+def _refused(path: Path, named: list[str]) -> str:
+    if _SHARDED in named:
+        return (
+            f"{path} holds one process's part of each weight (DTensor): gather them, by "
+            "get_model_state_dict with full_state_dict=True, and save that"
+        )
+    what = f" ({', '.join(named[:3])})" if named else ""
+    return (
+        f"{path} holds Python objects besides tensors{what}, so reading it could execute code: "
+        "refused; save its state dict alone, best as safetensors"
+    )
 
 
 def state_dict(content: Any, path: Path, key: str = "") -> Weights:
     """The weights inside a training checkpoint: those under `key`, or else under the first of the
     usual names. Raises CheckpointError if there are none, or several under other names."""
-    found = dict(_state_dicts(content, ()))
+    found = dict(_state_dicts(content, ())) or dict(_state_dicts(content, (), with_notes=True))
     if not found:
         raise CheckpointError(f"{path} holds no state dict{_instead(content)}")
     named = {".".join(keys): keys for keys in found}
@@ -191,23 +175,25 @@ def state_dict(content: Any, path: Path, key: str = "") -> Weights:
 
 
 def _state_dicts(
-    content: Any, keys: tuple[str, ...]
+    content: Any, keys: tuple[str, ...], with_notes: bool = False
 ) -> Iterator[tuple[tuple[str, ...], Mapping[str, Tensor]]]:
-    """Every mapping of names to dense tensors, and the keys, or places in a list, that lead to
-    it."""
+    """Every mapping of names to dense tensors, and the keys, or places in a list, that lead to it.
+    `with_notes`: also those that have numbers, texts or nothing under some names."""
     if len(keys) > _DEPTH:
         return
     if isinstance(content, list | tuple):
         for place, value in enumerate(content):
-            yield from _state_dicts(value, (*keys, str(place)))
+            yield from _state_dicts(value, (*keys, str(place)), with_notes)
     if not isinstance(content, Mapping) or not content:
         return
-    if all(map(_is_weight, content, content.values())):
-        yield keys, content
+    noted = {name for name, value in content.items() if with_notes and isinstance(value, _NOTE)}
+    weights = {name: value for name, value in content.items() if name not in noted}
+    if weights and all(map(_is_weight, weights, weights.values())):
+        yield keys, weights
         return
     for key, value in content.items():
         if isinstance(key, str) and key not in _BESIDE:
-            yield from _state_dicts(value, (*keys, key))
+            yield from _state_dicts(value, (*keys, key), with_notes)
 
 
 def _is_weight(name: object, value: object) -> bool:
@@ -231,6 +217,16 @@ def _instead(content: Any) -> str:
 def _renamed(content: Mapping[str, Tensor], path: Path) -> dict[str, Tensor]:
     size = path.stat().st_size
     for name, tensor in content.items():
+        if tensor.is_meta:
+            raise CheckpointError(
+                f"{path} holds no numbers of {name}: it was saved from the meta device, before the "
+                "model had its weights, or while they were elsewhere"
+            )
+        if tensor.is_quantized:
+            raise CheckpointError(
+                f"{path} holds quantised weights ({name}); save the model from before it was "
+                "quantised"
+            )
         if tensor.nbytes > size:  # one number, repeated
             raise CheckpointError(
                 f"{path} is damaged: {name} is of {list(tensor.shape)}, more than the file holds"
@@ -272,11 +268,3 @@ def _unpickle(path: Path, mapped: bool) -> Any:
         raise CheckpointError(
             f"{path} is damaged ({first_line(error)}); copy or download it again"
         ) from error
-
-
-def _named_objects(path: Path) -> list[str]:
-    """Functions and classes that a zip's pickle names and torch doesn't know as harmless."""
-    try:
-        return torch.serialization.get_unsafe_globals_in_checkpoint(path)
-    except (pickle.UnpicklingError, *DAMAGE):
-        return []

@@ -11,10 +11,10 @@ from typing import Any, Literal, NamedTuple
 from diptych.bounded import parse_json, read_whole
 from diptych.errors import CheckpointError, DamagedError, first_line
 from diptych.weights import deepspeed
-from diptych.weights.archive import is_archive, is_numpy, read_archive
+from diptych.weights.archive import is_archive, is_numpy, is_torch, read_archive
 from diptych.weights.mapped import read_safetensors, unreadable
 from diptych.weights.numpy_file import read_numpy
-from diptych.weights.pickled import read_torch
+from diptych.weights.pickled import read_torch, unwrapped
 from diptych.weights.state import State
 
 Kind = Literal["safetensors", "torch", "archive", "numpy"]
@@ -22,6 +22,20 @@ Kind = Literal["safetensors", "torch", "archive", "numpy"]
 _JSON = 1 << 27
 """Bytes of a configuration or of an index of shards."""
 _ZIP, _PICKLE, _HEADER = b"PK\x03\x04", b"\x80", b"\0\0\0\0{"
+_UNPACK = "unpack it, and give the file that is in it"
+_AGAIN = "what it came from asked for a click or a login: download it with a browser"
+_OTHERS = (
+    (0, b"\x1f\x8b", f"packed by gzip; {_UNPACK}"),
+    (0, b"BZh", f"packed by bzip2; {_UNPACK}"),
+    (0, b"\xfd7zXZ", f"packed by xz; {_UNPACK}"),
+    (0, b"\x28\xb5\x2f\xfd", f"packed by zstd; {_UNPACK}"),
+    (257, b"ustar", f"a tar of files; {_UNPACK}"),
+    (0, b"<", f"a web page; {_AGAIN}"),
+    (0, b"{", "JSON, which may describe a model (config=, --config); give the weights beside it"),
+    (0, b"GGUF", "a GGUF of llama.cpp's; give the weights that it was made of"),
+    (0, b"\x89HDF", "a HDF5 of Keras's; give the weights that it was made of"),
+)
+"""What people take for weights: from which byte on it begins so, what it is, and what to do."""
 
 
 class WeightFile(NamedTuple):
@@ -61,10 +75,13 @@ def read_weights(path: Path, key: str = "") -> WeightFile:
     code.
     """
     if path.name.endswith(".index.json"):
-        return _read_shards(path)._replace(key=key)
-    if deepspeed.is_share(path):
-        return WeightFile(deepspeed.read_shares(path), "torch", key=key)
-    return _read_file(path, key)
+        found = _read_shards(path)._replace(key=key)
+    elif deepspeed.is_share(path):
+        found = WeightFile(deepspeed.read_shares(path), "torch", key=key)
+    else:
+        found = _read_file(path, key)
+    lazies = found.tensors.lazies
+    return found._replace(tensors=State({unwrapped(name): lazy for name, lazy in lazies.items()}))
 
 
 def read_json(path: Path) -> dict[str, Any]:
@@ -119,7 +136,7 @@ def _read_file(path: Path, key: str = "") -> WeightFile:
         raise CheckpointError(f"{path} is no regular file")  # a pipe would be waited for
     try:
         with open(path, "rb") as file:
-            start = file.read(64)
+            start = file.read(512)
     except OSError as error:
         raise unreadable(path, error) from error
     # A header's length may begin as a pickle does; it is below 2^32, which no pickle looks like.
@@ -129,6 +146,8 @@ def _read_file(path: Path, key: str = "") -> WeightFile:
         return WeightFile(read_numpy(path), "numpy", key=key)
     if start.startswith(_ZIP) and is_archive(path):
         return WeightFile(State.of(read_archive(path)), "archive", key=key)
+    if start.startswith(_ZIP) and not is_torch(path):
+        raise CheckpointError(f"{path} is no weight file but a zip of files; {_UNPACK}")
     if start.startswith((_ZIP, _PICKLE)):
         weights = read_torch(path, mapped=start.startswith(_ZIP), key=key)
         return WeightFile(
@@ -138,4 +157,8 @@ def _read_file(path: Path, key: str = "") -> WeightFile:
         raise CheckpointError(
             f"{path} is a Git LFS pointer, not the weights; run `git lfs pull` where it came from"
         )
-    raise CheckpointError(f"{path} is no weight file: it is neither safetensors nor a torch file")
+    for place, begins, what in _OTHERS:
+        if start[place:].startswith(begins):
+            raise CheckpointError(f"{path} is no weight file but {what}")
+    is_it = "it is neither safetensors nor a torch file" if start else "it is empty"
+    raise CheckpointError(f"{path} is no weight file: {is_it}")

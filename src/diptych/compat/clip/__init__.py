@@ -1,6 +1,6 @@
 """OpenAI's and EVA-01's `clip` package: see `diptych.compat.clip.clip`."""
 
-from diptych.compat.clip import simple_tokenizer
+from diptych.compat.clip import model, simple_tokenizer
 from diptych.compat.clip.clip import (
     _MODELS,  # pyright: ignore[reportPrivateUsage]: scripts read it
     _download,  # pyright: ignore[reportPrivateUsage]
@@ -20,6 +20,7 @@ __all__ = [
     "build_model",
     "create_model_and_transforms",
     "load",
+    "model",
     "simple_tokenizer",
     "tokenize",
 ]

@@ -20,13 +20,14 @@ from torch import Tensor
 from diptych.checkpoints import load_model
 from diptych.checkpoints.content import read
 from diptych.compat import places
+from diptych.compat.clip.simple_tokenizer import SimpleTokenizer
 from diptych.compat.factory import create_model_from_pretrained
 from diptych.compat.model import LogitsModel
 from diptych.compat.overrides import with_activation
 from diptych.compat.pretrained import download_pretrained_from_url, openai_url
 from diptych.compat.tracing import trace_model
 from diptych.compat.transform import Transform, transform_of
-from diptych.config import ClipConfig
+from diptych.config import ClipConfig, PreprocessConfig
 from diptych.encoder.load import device_of
 from diptych.errors import TextTooLongError
 from diptych.families.clip.layouts.openai import NUMBERS
@@ -54,6 +55,20 @@ def _download(  # pyright: ignore[reportUnusedFunction]: scripts call it
 ) -> str:
     """The path of a file of `_MODELS` in `root`: see `compat.download_pretrained_from_url`."""
     return download_pretrained_from_url(url, root)
+
+
+def __getattr__(name: str) -> Any:
+    """`_tokenizer`, which scripts read; it is made when it is asked for."""
+    if name == "_tokenizer":
+        return SimpleTokenizer()
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def _transform(  # pyright: ignore[reportUnusedFunction]: scripts call it
+    n_px: int,
+) -> Transform:
+    """What `load` gives beside a model for pictures of so many pixels."""
+    return transform_of(PreprocessConfig(), n_px)
 
 
 def build_model(state_dict: Mapping[str, Tensor]) -> LogitsModel:

@@ -126,7 +126,7 @@ class ResNet(Tower[ResNetConfig]):
         self.stages, channels = nn.ModuleList(), w
         self.blocks = []
         for i, layers in enumerate(config.layers):
-            stage = nn.ModuleList()
+            stage = nn.Sequential()
             for j in range(layers):
                 stage.append(Bottleneck(channels, w * 2**i, stride=2 if i > 0 and j == 0 else 1))
                 channels = w * 2**i * Bottleneck.expansion
@@ -160,8 +160,8 @@ class ResNet(Tower[ResNetConfig]):
         for layer in self.stem:
             x = F.relu(layer(x), inplace=True)
         x = _shrink(x, 2)
-        for block in self.blocks:
-            x = block(x)
+        for stage in self.stages:
+            x = stage(x)
         x = x.flatten(2).transpose(1, 2)
         feature, pooled = self.pool(x)
         if self.projection is not None:  # the pool's own projection is then an inner layer

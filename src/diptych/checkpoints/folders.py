@@ -1,0 +1,72 @@
+"""Which file of a folder holds the weights."""
+
+import re
+from pathlib import Path
+
+from diptych.errors import CheckpointError
+from diptych.families import layouts
+from diptych.weights import deepspeed
+from diptych.weights.hub import SUFFIXES
+
+_BESIDE = ("optimizer", "scheduler", "scaler", "training_args", "rng_state", "random_states")
+"""How names of files begin in which trainers keep all but the weights."""
+_SHARED_OUT = ".metadata"
+"""Of torch's distributed checkpoints."""
+_SHARD = re.compile(r"-\d+-of-\d+\.")
+_TOLD = 3
+
+
+def weight_files() -> list[str]:
+    """Names that weights have in folders, the preferred first."""
+    found: list[str] = []
+    for layout in layouts():
+        found += layout.weight_files
+    return list(dict.fromkeys(found))
+
+
+def weight_file(folder: Path) -> Path:
+    """The file with the weights. Raises CheckpointError, saying what to name, where there is none,
+    or several of which none has a usual name."""
+    if merged := deepspeed.weight_file(folder):
+        return merged
+    preferred = weight_files()
+    files = [folder / name for name in preferred if (folder / name).is_file()] or _files(folder)
+    if not files:
+        raise CheckpointError(_nothing(folder))
+    if len(files) > 1 and _SHARD.search(files[0].name):
+        raise CheckpointError(
+            f"{folder} holds shards and not their index (….index.json); copy it beside them"
+        )
+    if len(files) > 1 and files[0].name not in preferred:
+        raise CheckpointError(
+            f"{folder} holds {len(files)} weight files; name one of them, such as {files[0].name}"
+        )
+    return files[0]
+
+
+def _files(folder: Path) -> list[Path]:
+    """Weights under any name."""
+    found = (file for file in folder.iterdir() if file.name.endswith(SUFFIXES) and file.is_file())
+    return sorted(file for file in found if not file.name.startswith(_BESIDE))
+
+
+def _nothing(folder: Path) -> str:
+    """What to do with a folder that has no weights itself."""
+    if (folder / _SHARED_OUT).is_file():
+        return (
+            f"{folder} is a distributed checkpoint of torch's, whose index may run anything: where "
+            "you trust it, make a file of it by `python -m "
+            f"torch.distributed.checkpoint.format_utils dcp_to_torch {folder} weights.pt`"
+        )
+    inner = sorted(
+        child.name
+        for child in folder.iterdir()
+        if child.is_dir() and (_files(child) or (child / _SHARED_OUT).is_file())
+    )
+    if not inner:
+        return f"{folder} holds no weights and is no run with a checkpoint"
+    more = ", …" if len(inner) > _TOLD else ""
+    return (
+        f"{folder} holds no weights itself, but folders with some "
+        f"({', '.join(inner[:_TOLD])}{more}); name one of them: {folder / inner[-1]}"
+    )
