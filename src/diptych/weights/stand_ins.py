@@ -22,6 +22,10 @@ from torch.serialization import get_unsafe_globals_in_checkpoint
 
 from diptych.weights.zipped import DAMAGE, open_zip
 
+_PLAIN = (
+    *("bool", "bytearray", "complex", "dict", "float", "frozenset", "int"),
+    *("list", "range", "set", "slice", "str", "tuple"),
+)
 _DATA = {
     "argparse",
     "collections",
@@ -34,11 +38,7 @@ _DATA = {
     "types",
     "typing",
     "uuid",
-    *(
-        f"builtins.{kind}"
-        for kind in ("bool", "bytearray", "complex", "dict", "float", "frozenset")
-    ),
-    *(f"builtins.{kind}" for kind in ("int", "list", "range", "set", "slice", "str", "tuple")),
+    *(f"builtins.{kind}" for kind in _PLAIN),
 }
 """Modules of the standard library whose objects are data, and such classes. What else of it, or of
 torch, a file asks for could run code: such a file is refused, though nothing of it would run."""
