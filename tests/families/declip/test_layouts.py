@@ -219,12 +219,12 @@ def test_heads_are_stated_and_kept_apart(tmp_path, random_model):
     assert len(said) == 1
     assert said[0].startswith("net.pth.tar: projector.linear1.weight, predictor.layer2.bias, ")
     assert "unused" not in load_model(tmp_path / "native").provenance
-    with pytest.raises(CheckpointError, match=r"momentum_encoder\.x have no place"):
-        load_model(
-            save(
-                tmp_path / "more.pth.tar", published(model) | {"momentum_encoder.x": torch.ones(1)}
-            )
-        )
+    beside = {"momentum_encoder.x": torch.ones(1)}
+    path = save(tmp_path / "more.pth.tar", published(model) | beside)
+    assert load_model(path).provenance["unused"] == list(beside)
+    path = save(tmp_path / "inside.pth.tar", published(model) | {"visual.x": torch.ones(1)})
+    with pytest.raises(CheckpointError, match=r"visual\.x have no place"):
+        load_model(path)
 
 
 def test_what_clusters_store(tmp_path, random_model):
