@@ -56,6 +56,11 @@ def test_a_folder_and_a_file_of_names_into_a_table(place, capsys):
     for row, shares in zip(rows, expected):
         assert row["name"] == max(shares, key=lambda name: shares[name])
         assert float(row["probability"]) == pytest.approx(shares[row["name"]], abs=1e-5)
+    tiny.write_pictures(place / "many", each=9)
+    capsys.readouterr()
+    assert classify("many", "--names", "cat", "dog", "--top", "1", "--out", "m.csv") == 0
+    assert len((place / "m.csv").read_text().splitlines()) == 1 + 9 * len(tiny.COLOURS)
+    assert capsys.readouterr().out.count("many/") == 20  # the table is a look at the file
     assert classify("photos", "--names", "cat", "dog", "--out", "p.json") == 0
     values = json.loads((place / "p.json").read_text())
     assert len(values) == 8

@@ -258,10 +258,12 @@ def test_a_cache_that_cannot_be_written_serves_as_far_as_it_goes(place, capsys, 
     assert "choose another --cache" in said[-1]
 
 
-def test_a_result_into_the_current_folder(place):
+def test_a_result_into_a_folder_that_is_there_or_new(place):
     tiny.save(place / "one")
     assert evaluate_with("one", "--data", "data", "--out", ".", "--cache", "") == 0
     assert len(list(place.glob("one.data.crop.*.json"))) == 1
+    assert evaluate_with("one", "--data", "data", "--out", "new", "--cache", "") == 0
+    assert len(list((place / "new").glob("one.data.crop.*.json"))) == 1
 
 
 def test_a_result_is_kept_where_nobody_reads_stdout(place):

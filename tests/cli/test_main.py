@@ -163,6 +163,7 @@ def test_control_characters_of_names_are_shown_not_sent(capsys):
         ("classify m p --output x", "is called '--output'; did you mean '--out'"),
         ("classify --model m p", "MODEL stands without a flag: `diptych classify MODEL PICTURE"),
         ("classify m p --names a --top 1 x", "has no place for x: put a pattern into quotes"),
+        ("embed m p --out x --half 3", "--half takes no value, but 3 follows it"),
         ("embed m p", "embed needs --out X.index; `diptych embed --help` says more"),
         ("evaluate m --task probe", "no value of --task is called 'probe'; known are fewshot, l"),
         ("train --lr 1", "a recipe stands before --lr: `diptych train tiny-digits --lr ...`"),

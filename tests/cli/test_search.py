@@ -141,6 +141,8 @@ def test_queries_of_a_file_in_one_pass(tmp_path, index, capsys, monkeypatch):
     assert "--queries pipe.png can't be read: it is no regular file" in capsys.readouterr().err
     assert call("search", index, "pipe.png") == 2
     assert "pipe.png is no regular file" in capsys.readouterr().err
+    assert call("search", "a thing", index) == 2
+    assert f"the index comes first: `diptych search {index} 'a thing'`" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

@@ -7,11 +7,11 @@ import pytest
 
 from diptych import recipes
 from diptych.cli.train import new_run
-from diptych.compat.open_clip_train import main, parse, translate
 from diptych.compat.open_clip_train.command import script_of, words_of
+from diptych.compat.open_clip_train.main import main
 from diptych.compat.open_clip_train.options import LATER, MAINS, OWN, Options
-from diptych.compat.open_clip_train.parse import flag_of, table
-from diptych.compat.open_clip_train.translate import RECIPE
+from diptych.compat.open_clip_train.parse import flag_of, parse, table
+from diptych.compat.open_clip_train.translate import RECIPE, translate
 from diptych.config import DistillObjectiveConfig, Run, SiglipObjectiveConfig
 from diptych.config.serialize import difference
 from diptych.errors import ConfigError, UnknownNameError

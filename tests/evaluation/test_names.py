@@ -63,3 +63,17 @@ def test_the_table_on_the_terminal_tells_models_apart():
     result = Result(task="zero-shot", metrics={"top1": 0.5}, protocol=protocol, data={}, model={})
     keys = [ResultKey("pets", f"runs/{run}/seed0", "crop") for run in "ab"]
     assert Results(dict.fromkeys(keys, result)).rows()[0][2:] == ["a/seed0, crop", "b/seed0, crop"]
+
+
+def test_a_table_has_a_line_for_each_number_of_shots():
+    def of(metrics):
+        [*_, last] = metrics
+        return Result(task="fewshot", metrics=metrics, protocol={"metric": last}, data={}, model={})
+
+    one = {"1-shot": 0.25, "2-shot": 0.5}
+    found = {ResultKey("fewshot/pets", "a", "crop"): of(one)}
+    found[ResultKey("fewshot/pets", "b", "crop")] = of({"1-shot": 0.75})
+    assert Results(found).rows()[1:] == [
+        ["fewshot/pets", "2-shot", "50.00%", "—"],
+        ["fewshot/pets", "1-shot", "25.00%", "75.00%"],
+    ]

@@ -70,6 +70,8 @@ class Classify(Compute):
     """Write the names of each picture, as many as are shown, to this file, .csv or .json."""
 
 
+_SHOWN = 20
+"""Pictures in the table, where a file has them all."""
 _Classes = Sequence[str] | Mapping[str, Sequence[str]]
 """Names, or the prompts of each."""
 
@@ -113,7 +115,7 @@ def run(arguments: Sequence[str]) -> int:
         found.append(one)
     code = tell_left_out(unread, len(found))
     if found and not options.json:
-        _show(judge, found)
+        _show(judge, found[:_SHOWN] if options.out else found)
     if found and options.out:
         rows = chain.from_iterable(_rows(judge, *one) for one in found)
         written = write_rows(options.out, ("picture", "name", *judge.columns), rows)

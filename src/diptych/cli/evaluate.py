@@ -103,7 +103,7 @@ class Evaluate(Compute):
     """Keep heat maps of zero-shot's surest mistakes in the results: `diptych report` draws them."""
     out: str = ""
     """--tasks: the folder of the results (by default results). --data: write the result to this
-    JSON file, or into this folder."""
+    JSON file, or into this folder (a name without an ending)."""
 
 
 def run(arguments: Sequence[str]) -> int:
@@ -161,7 +161,10 @@ def _check_places(options: Evaluate) -> None:
 
 
 def _is_folder(place: str) -> bool:
-    return place.endswith(("/", os.sep)) or Path(place).expanduser().is_dir()
+    """A name without an ending is a folder's, unless a file is there."""
+    path = Path(place).expanduser()
+    new = bool(place) and not path.suffix and not os.path.lexists(path)
+    return place.endswith(("/", os.sep)) or path.is_dir() or new
 
 
 def _one(options: Evaluate, peers: "Peers", cache: "Cache") -> int:

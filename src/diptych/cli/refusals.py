@@ -69,6 +69,9 @@ def refusal(
         return ConfigError(f"{verb} needs {' and '.join(missing)}; {help_}")
     if text.startswith("Unrecognized options: "):
         left = text.partition(": ")[2]
+        before = words[words.index(left) - 1] if left in words[1:] else ""
+        if before.startswith("--") and not flags.get(before.lstrip("-"), "?").strip():
+            return ConfigError(f"{before} takes no value, but {left} follows it; {help_}")
         return ConfigError(
             f"{verb} has no place for {left}: put a pattern into quotes, and a text of several "
             f"words; {help_}"

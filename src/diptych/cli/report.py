@@ -34,7 +34,7 @@ class Report:
         Positional[tuple[str, ...]], arg(metavar="RUN_OR_RESULT"), Filled("RUN_OR_RESULT")
     ]
     """Folders that `diptych train` wrote, JSON files that `diptych evaluate` or CLIP_benchmark
-    wrote."""
+    wrote, or folders of such files."""
     out: str = "report.html"
     """The page."""
     title: str = "Diptych report"
@@ -59,8 +59,9 @@ def run(arguments: Sequence[str]) -> None:
     _check_places(options)
     from diptych import reports
 
-    runs = [source for source in options.sources if Path(source).is_dir()]
-    results = {path: _read(Path(path)) for path in options.sources if path not in runs}
+    sources = _sources(options)
+    runs = [source for source in sources if Path(source).is_dir()]
+    results = {path: _read(Path(path)) for path in sources if path not in runs}
     published = reports.read_published(options.published) if options.published else {}
     sections = _describe_runs(runs) if runs else []
     if results:
@@ -78,6 +79,15 @@ def run(arguments: Sequence[str]) -> None:
         _refuse_what_needs_results(options)
 
 
+def _sources(options: Report) -> list[str]:
+    """Folders of runs and files of results, as they are named or lie in named folders."""
+    found = list[str]()
+    for source in options.sources:
+        files = sorted(map(str, Path(source).glob("*.json")))
+        found += [source] if (Path(source) / "run.json").exists() or not files else files
+    return list(dict.fromkeys(found))
+
+
 def _check_places(options: Report) -> None:
     """Raises ConfigError where the page or a table couldn't be written, before it is made."""
     check_file(options.out, "--out")
@@ -86,7 +96,7 @@ def _check_places(options: Report) -> None:
     check_apart({"--out": options.out} | {f"--table {table}": table for table in options.table})
     if options.clip_benchmark:
         check_writable(options.clip_benchmark, "--clip-benchmark")
-        files = [path for path in map(Path, options.sources) if not path.is_dir()]
+        files = [path for path in map(Path, _sources(options)) if not path.is_dir()]
         names = Counter(path.name for path in files)
         if twice := [name for name, count in names.items() if count > 1]:
             raise ConfigError(
@@ -114,11 +124,6 @@ def _describe_runs(folders: Sequence[str]) -> "list[Section]":
     from diptych.evaluation.names import model_names
     from diptych.training import load_run, read_metrics
 
-    for folder in map(Path, folders):
-        if not (folder / "run.json").exists() and any(folder.glob("*.json")):
-            raise ConfigError(
-                f"{folder} is no run's folder; of results name the files: {folder}/*.json"
-            )
     names = model_names(folders)
     rows = dict[str, list[dict[str, Any]]]()
     for folder, name in names.items():

@@ -6,6 +6,7 @@ import sys
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 from tyro.conf import Positional, arg
@@ -123,6 +124,12 @@ def _check(options: Search) -> None:
         )
     if options.html:
         check_file(options.html, "--html")
+    if not Path(options.index).exists():
+        for word in options.query:
+            if (Path(word) / "meta.json").is_file():
+                raise ConfigError(
+                    f"the index comes first: `diptych search {word} {options.index!r}`"
+                )
 
 
 def _queries(options: Search) -> "Iterator[list[Query]]":

@@ -102,9 +102,10 @@ class Results(Mapping[ResultKey, Result]):
         rows = [["task", "metric", *heads]]
         for task in dict.fromkeys(key.task for key in self):
             own = {key[1:]: result for key, result in self.items() if key.task == task}
-            metric = next(iter(own.values())).protocol["metric"]
-            cells = [_percent(own.get(column), metric) for column in columns]
-            rows.append([task, metric, *cells])
+            # More than one where few-shot results have different numbers of shots.
+            for metric in dict.fromkeys(result.protocol["metric"] for result in own.values()):
+                cells = [_percent(own.get(column), metric) for column in columns]
+                rows.append([task, metric, *cells])
         return rows
 
 
@@ -118,4 +119,4 @@ def _fits(key: ResultKey, wanted: tuple[str, str, str]) -> bool:
 
 
 def _percent(result: Result | None, metric: str) -> str:
-    return "—" if result is None else f"{result.metrics[metric]:.2%}"
+    return f"{result.metrics[metric]:.2%}" if result and metric in result.metrics else "—"

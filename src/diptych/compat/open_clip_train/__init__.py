@@ -4,9 +4,3 @@
 
 What becomes of each flag stands in docs/from-open_clip.md.
 """
-
-from diptych.compat.open_clip_train.main import main
-from diptych.compat.open_clip_train.parse import parse
-from diptych.compat.open_clip_train.translate import Translation, translate
-
-__all__ = ["Translation", "main", "parse", "translate"]

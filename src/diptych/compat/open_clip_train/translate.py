@@ -48,7 +48,8 @@ def translate(options: Options, processes: int = 1, gpu: bool | None = None) -> 
     Raises ConfigError for what has no counterpart and for settings that open_clip refuses, and
     UnknownNameError for names of models and weights.
 
-    >>> from diptych.compat.open_clip_train import parse, translate
+    >>> from diptych.compat.open_clip_train.parse import parse
+    >>> from diptych.compat.open_clip_train.translate import translate
     >>> options, _ = parse(["--train-data", "a.csv", "--model", "ViT-B-32", "--batch-size", "8"])
     >>> run = translate(options, processes=4).run
     >>> run.model.name, run.batch_size, run.optim.betas, run.data.separator
