@@ -41,7 +41,7 @@ def web(monkeypatch):
     """The answers to come, and the addresses that were asked."""
     found = SimpleNamespace(answers=[], asked=[])
 
-    def urlopen(url):
+    def urlopen(url, timeout):
         found.asked.append(url)
         return found.answers.pop(0)
 
@@ -75,7 +75,7 @@ def test_another_file_is_fetched_again_and_never_kept(web, tmp_path, url):
 
 
 def test_what_is_no_address_or_cannot_be_reached(monkeypatch, tmp_path):
-    def unreachable(url):
+    def unreachable(url, timeout):
         raise urllib.error.URLError("no network")
 
     monkeypatch.setattr(urllib.request, "urlopen", unreachable)

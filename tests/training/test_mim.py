@@ -124,7 +124,7 @@ def test_contrastive_training_starts_from_it(tmp_path, done):
 def test_the_page_s_commands_run(tmp_path, monkeypatch):
     page = (Path(__file__).parents[2] / "docs" / "masked-image-modelling.md").read_text()
     [block] = re.findall(r"```console\n(.*?)```", page, re.DOTALL)
-    commands = block.replace("\\\n", " ").replace("$ diptych ", "").strip().splitlines()
+    commands = re.findall(r"^\$ diptych (.*)$", block.replace("\\\n", " "), re.MULTILINE)
     assert len(commands) == 3
     monkeypatch.chdir(tmp_path)
     for command in commands:

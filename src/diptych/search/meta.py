@@ -91,7 +91,7 @@ def corrupt(folder: Path, error: Exception | str) -> DataError:
 def _making(folder: Path) -> str:
     """The command for it. A folder that is there has pictures, and its index goes beside them."""
     pictures, out = (folder, f"{folder.name}.index") if folder.is_dir() else ("FOLDER", folder)
-    return f"diptych embed MODEL {pictures} --out {out}"
+    return f"`diptych embed MODEL {pictures} --out {out}`"
 
 
 def read_meta(folder: Path) -> IndexMeta:
@@ -100,7 +100,7 @@ def read_meta(folder: Path) -> IndexMeta:
         values = parse_json(read_text(folder / "meta.json"))
     except (FileNotFoundError, NotADirectoryError) as error:
         raise DataError(
-            f"{folder} is not an index; make one with `{_making(folder)}`{beside(folder)}"
+            f"{folder} is not an index; make one with {_making(folder)}{beside(folder)}"
         ) from error
     except OSError as error:
         raise DataError(f"{folder} can't be read: {error.strerror or error}") from error
