@@ -43,6 +43,16 @@ def gradients(values, leaves) -> list[torch.Tensor]:
     return [*(value.detach() for value in values), *(leaf.grad for leaf in leaves)]
 
 
+def captioned(loss, leaves, _):
+    """Logits are made of the pictures, and 0 among the labels is padding."""
+    generator = torch.Generator().manual_seed(loss.rank)
+    head = torch.randn(4, 11, generator=generator).double()
+    logits = (leaves[0] @ head)[:, None].expand(-1, 6, -1)
+    labels = torch.randint(0, 11, (EACH, 6), generator=generator)
+    contrastive, captions = loss(*leaves[:2], logits, labels, leaves[2])
+    return contrastive, captions + 0 * leaves[3]
+
+
 def compared(rank: int, size: int) -> list[tuple[str, list[torch.Tensor], list[torch.Tensor]]]:
     """Of each loss in each mode: its name, our numbers and open_clip's, features before scales."""
     theirs, found = peer(), []
@@ -62,6 +72,8 @@ def compared(rank: int, size: int) -> list[tuple[str, list[torch.Tensor], list[t
         mode = {"local_loss": local, "gather_with_grad": grad, **place}
         made = [module.ClipLoss(**mode) for module in (ours, theirs)]
         compare(f"clip {mode}", made, lambda loss, leaves, _: loss(*leaves))
+        made = [module.CoCaLoss(2.0, 0.5, **mode) for module in (ours, theirs)]
+        compare(f"coca {mode}", made, captioned)
         made = [module.DistillClipLoss(**mode) for module in (ours, theirs)]
         compare(
             f"distill {mode}",

@@ -12,7 +12,13 @@ from diptych.compat.open_clip_train.main import main
 from diptych.compat.open_clip_train.options import LATER, MAINS, OWN, Options
 from diptych.compat.open_clip_train.parse import flag_of, parse, table
 from diptych.compat.open_clip_train.translate import RECIPE, translate
-from diptych.config import DistillObjectiveConfig, Run, SiglipObjectiveConfig
+from diptych.config import (
+    ClipObjectiveConfig,
+    CocaObjectiveConfig,
+    DistillObjectiveConfig,
+    Run,
+    SiglipObjectiveConfig,
+)
 from diptych.config.serialize import difference
 from diptych.errors import ConfigError, UnknownNameError
 from diptych.training import load_run, read_metrics
@@ -122,7 +128,19 @@ CASES = [
             teachers=("ViT-L-14-openai",), pairs_weight=1.0, form="cross_entropy"
         ),
     ),
-    ("--model coca_ViT-B-32 --coca-caption-loss-weight 0", "model.name", "coca_ViT-B-32"),
+    ("--model coca_ViT-B-32", "model.name", "coca_ViT-B-32"),
+    ("--model coca_ViT-B-32", "objective", CocaObjectiveConfig()),
+    ("--model local-dir:my-coca", "objective", CocaObjectiveConfig()),
+    (
+        "--model coca_ViT-B-32 --coca-caption-loss-weight 1 --coca-contrastive-loss-weight 0",
+        "objective",
+        CocaObjectiveConfig(pairs_weight=0.0, captions_weight=1.0),
+    ),
+    (
+        "--model coca_ViT-B-32 --coca-caption-loss-weight 0",
+        "objective",
+        ClipObjectiveConfig(),
+    ),
     ("--image-layer-decay .8", "model.image.layer_decay", 0.8),
     ("--text-layer-decay .7", "model.text.layer_decay", 0.7),
     ("--fsdp", "shard.mode", "zero3"),
@@ -224,7 +242,16 @@ REFUSED = [
     ("--lr-scheduler const-cooldown --epochs-cooldown 40", "must not be more than --epochs 32"),
     ("--distill-model ViT-L-14", "said together"),
     ("--siglip --distill-model ViT-L-14 --distill-pretrained openai", "open_clip can't"),
-    ("--model coca_ViT-B-32", "--coca-caption-loss-weight 0 trains its contrast"),
+    ("--model coca_ViT-B-32 --siglip", "open_clip can't"),
+    (
+        "--model coca_ViT-B-32 --coca-caption-loss-weight 0 --coca-contrastive-loss-weight 2",
+        "without captions (--coca-caption-loss-weight 0) the contrast weighs 1",
+    ),
+    (
+        "--model coca_ViT-B-32 --distill-model ViT-L-14 --distill-pretrained openai",
+        "--model coca_ViT-B-32 beside --distill-model: open_clip can't",
+    ),
+    ("--model coca_ViT-B-33", "did you mean 'coca-vit-b-32'"),
     ("--train-data a.zip", "--dataset-type webdataset or csv"),
     ("--dataset-type synthetic", "needs --train-num-samples"),
     ("--train-data-upsampling-factors 1::2", "needs --dataset-resampled"),
@@ -311,7 +338,7 @@ def test_every_translated_flag_has_a_case_above():
     always = {
         *("--use-bn-sync", "--local-loss", "--gather-with-grad", "--device", "--dist-url"),
         *("--lock-image-freeze-bn-stats", "--lock-text-freeze-layer-norm", "--resume"),
-        *("--coca-contrastive-loss-weight", "--dry-run", "--processes"),
+        *("--dry-run", "--processes"),
     }
     translated = {flag for flag, kind in _rows() if kind == "translated"}
     assert not {flag for flag in translated - always if f"{flag} " not in words + " "}

@@ -54,13 +54,14 @@ BERT = HuggingFaceTextConfig(
     },
 )
 """Another library's text tower, which is called on each piece of a batch."""
-SIX = {
+SEVEN = {
     "clip": ClipObjectiveConfig(tile=3),
     "siglip": SiglipObjectiveConfig(tile=3),
     "slip": CONFIGS["slip"],
     "declip": CONFIGS["declip"],
     "filip": CONFIGS["filip"],
     "defilip": CONFIGS["defilip"],
+    "coca": CONFIGS["coca"],
 }
 # Objective, tower (in place of the small one of its side), micro-batches, checkpointing, optimiser:
 # each objective once, and each value of the others with its neighbours.
@@ -71,6 +72,7 @@ EACH_OBJECTIVE = [
     ("declip", EVA, 1, False, "adamw"),
     ("filip", None, 1, True, "adamw"),
     ("defilip", EVA, 2, True, "adamw"),
+    ("coca", None, 2, True, "adamw"),
 ]
 CASES = [
     *EACH_OBJECTIVE,
@@ -78,7 +80,7 @@ CASES = [
     ("clip", EVA, 2, True, "lamb"),
 ]
 OF_TRANSFORMERS = ("clip", BERT, 2, True, "adamw")
-ALL = [(*case, "adamw") for case in product(SIX, (None, EVA), (1, 2), (False, True))]
+ALL = [(*case, "adamw") for case in product(SEVEN, (None, EVA), (1, 2), (False, True))]
 ALL += [("clip", EVA, 2, True, name) for name in ("lamb", "lamb-deepspeed", "lion")]
 ALL += [("clip", RESNET, 1, True, "adamw")]
 REPLICATE = ShardConfig()
@@ -99,8 +101,8 @@ def assembled(peers, name, tower, checkpointing, shard, dtype=torch.float64, **o
     # Only the first process has numbers where shards are made of them.
     elsewhere = shard.mode != "replicate" and not peers.is_main
     model = build(config, "meta" if elsewhere else "cpu", dtype).train()
-    objective = build_objective(options.get("objective", SIX[name]), model).to(dtype)
-    towers = (model.image, model.text)
+    objective = build_objective(options.get("objective", SEVEN[name]), model).to(dtype)
+    towers = [model.image, model.text] + ([] if model.decoder is None else [model.decoder])
     wrapped = data_parallel(objective, peers, shard, Parts(towers, towers if checkpointing else ()))
     optim = OptimConfig(
         name=options.get("optimizer", "adamw"),
@@ -191,7 +193,7 @@ def test_a_text_tower_of_transformers_trains_as_in_one_process(size, shard):
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("size", "shard"), [(2, REPLICATE), (2, ZERO2), (2, ZERO3), (4, HYBRID)])
-@pytest.mark.parametrize("objective", SIX)
+@pytest.mark.parametrize("objective", SEVEN)
 def test_all_that_can_be_combined_trains_as_one_process_does(size, shard, objective):
     assert_all_train_as_one(size, [(shard, [case for case in ALL if case[0] == objective])])
 

@@ -7,6 +7,7 @@ import torch
 from diptych.batch import Batch, TextLengths
 from diptych.config import (
     ClipConfig,
+    CocaObjectiveConfig,
     DeclipObjectiveConfig,
     DefilipObjectiveConfig,
     FilipObjectiveConfig,
@@ -17,6 +18,7 @@ from diptych.config import (
     SlipObjectiveConfig,
     TokenPairsConfig,
 )
+from diptych.families.coca import CocaDecoderConfig, CocaImageConfig, CocaTextConfig
 from tests.objectives.small import small_config
 
 SIM_CLR, SIM_SIAM = SimClrConfig(hidden=10, out=6), SimSiamConfig(width=8, hidden=4)
@@ -37,11 +39,25 @@ CONFIGS: dict[str, ObjectiveConfig] = {
         tokens=TokenPairsConfig(keep=10, mask_padding=True)
     ),
     "defilip": DefilipObjectiveConfig(views=SIM_SIAM, queue=16, tokens=TokenPairsConfig(keep=3)),
+    "coca": CocaObjectiveConfig(tile=7),
+    "coca, siglip": CocaObjectiveConfig(tile=7, pairs=SiglipObjectiveConfig()),
 }
+
+
+SIZES: dict[str, int] = {"width": 8, "layers": 1, "heads": 2, "mlp_width": 12}
+WORDS: dict[str, int] = {"context_length": CONTEXT, "vocab_size": 30, **SIZES}
+COCA = ClipConfig(
+    image=CocaImageConfig(image_size=16, patch_size=8, queries=3, pool_heads=2, **SIZES),
+    text=CocaTextConfig(**WORDS),
+    decoder=CocaDecoderConfig(**WORDS),
+    embed_dim=8,
+)
 
 
 def model_config(name: str) -> ClipConfig:
     bias = -10.0 if "siglip" in name else None
+    if "coca" in name:
+        return replace(COCA, logit_bias=bias)
     small = small_config()
     text = replace(small.text, context_length=CONTEXT)
     return replace(small, text=text, token_dim=7, logit_bias=bias)

@@ -205,10 +205,18 @@ class CoCaLoss(ClipLoss):
     arXiv:2205.01917), each by its weight. `pad_id` is no token."""
 
     def __init__(
-        self, caption_loss_weight: float, clip_loss_weight: float, pad_id: int = 0, **options: Any
+        self,
+        caption_loss_weight: float,
+        clip_loss_weight: float,
+        pad_id: int = 0,
+        local_loss: bool = False,
+        gather_with_grad: bool = False,
+        cache_labels: bool = False,
+        rank: int = 0,
+        world_size: int = 1,
+        use_horovod: bool = False,
     ):
-        """`options`: `ClipLoss`'s."""
-        super().__init__(**options)
+        super().__init__(local_loss, gather_with_grad, cache_labels, rank, world_size, use_horovod)
         self.clip_loss_weight = clip_loss_weight
         self.caption_loss_weight = caption_loss_weight
         self.caption_loss = nn.CrossEntropyLoss(ignore_index=pad_id)

@@ -12,7 +12,7 @@ def create_loss(args: Any) -> nn.Module:
     """The loss that open_clip_train's arguments ask for: `distill`, a `model` that is CoCa,
     `siglip`, else InfoNCE. What `args` hasn't is as by default."""
     said = vars(args)
-    if said.get("siglip") and not said.get("distill") and not _is_coca(said):
+    if said.get("siglip") and not said.get("distill") and not is_coca(said.get("model")):
         if said.get("horovod"):
             raise ConfigError("horovod has no counterpart in Diptych; start processes by torchrun")
         return SigLipLoss(
@@ -28,12 +28,12 @@ def create_loss(args: Any) -> nn.Module:
     options |= {"cache_labels": True, "use_horovod": said.get("horovod", False)}
     if said.get("distill"):
         return DistillClipLoss(**options)
-    if _is_coca(said):
+    if is_coca(said.get("model")):
         weights = (said["coca_caption_loss_weight"], said["coca_contrastive_loss_weight"])
         return CoCaLoss(*weights, **options)
     return ClipLoss(**options)
 
 
-def _is_coca(said: dict[str, Any]) -> bool:
+def is_coca(model: object) -> bool:
     """By the model's name, which is how open_clip says it."""
-    return "coca" in str(said.get("model", "")).lower()
+    return "coca" in str(model).lower()

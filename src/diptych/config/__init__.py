@@ -20,6 +20,7 @@ from diptych.config.model import (
 )
 from diptych.config.objective import (
     ClipObjectiveConfig,
+    CocaObjectiveConfig,
     ContrastiveConfig,
     DeclipObjectiveConfig,
     DefilipObjectiveConfig,
@@ -49,6 +50,7 @@ __all__ = [
     "AugmentConfig",
     "ClipConfig",
     "ClipObjectiveConfig",
+    "CocaObjectiveConfig",
     "ContrastiveConfig",
     "DataConfig",
     "DeclipObjectiveConfig",

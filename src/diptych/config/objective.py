@@ -232,6 +232,27 @@ class DefilipObjectiveConfig(DeclipObjectiveConfig):
         return _with_tokens(super().adapt(model))
 
 
+@dataclass(frozen=True, kw_only=True)
+class CocaObjectiveConfig(ObjectiveConfig):
+    """The contrast of pairs, and captions that are written word by word (CoCa, Yu et al. 2022,
+    arXiv:2205.01917). The model needs a decoder, as CoCa's have one."""
+
+    implementation = "diptych.objectives.coca:CocaObjective"
+    alias = "coca"
+
+    pairs: ContrastiveConfig = ClipObjectiveConfig()
+    pairs_weight: Factor = 1.0
+    captions_weight: Above = 2.0
+    """Of the mean cross entropy of a caption's next token, over all tokens of the batch. To train
+    the contrast alone, choose the objective `clip`."""
+    tile: Some = 1024
+    """Tokens whose logits, one for each id of the vocabulary, are held at a time; the result
+    doesn't depend on it."""
+
+    def adapt(self, model: ClipConfig) -> ClipConfig:
+        return self.pairs.adapt(model)
+
+
 def with_mask_token(model: ClipConfig) -> ClipConfig:
     """With DeCLIP's tokenizer in place of CLIP's, which has no token for masked words."""
     if model.tokenizer.kind != "clip" or model.text.vocabulary != CLIP_VOCABULARY:
@@ -252,6 +273,7 @@ OBJECTIVES: tuple[type[Component], ...] = (
     DeclipObjectiveConfig,
     FilipObjectiveConfig,
     DefilipObjectiveConfig,
+    CocaObjectiveConfig,
     SimClrConfig,
     SimSiamConfig,
     TokenPairsConfig,

@@ -33,17 +33,20 @@ GRAPHS = 32
 
 
 class Part(Protocol):
-    """A tower, as far as it matters here."""
+    """A tower or a decoder, as far as it matters here."""
 
-    blocks: nn.ModuleList | list[nn.Module]
+    @property
+    def units(self) -> list[nn.Module]:
+        """The modules that are gathered, recomputed and compiled one at a time."""
+        raise NotImplementedError
 
     def set_checkpointing(self, on: bool = True) -> None:
         """Recompute the blocks' activations in the backward pass."""
 
 
 class Parts(NamedTuple):
-    """The towers of a module, which of them recompute their activations, and whether their blocks
-    are compiled."""
+    """The towers and the decoder of a module; which of them recompute their activations; and
+    whether their blocks are compiled."""
 
     towers: Sequence[Part]
     checkpointed: Sequence[Part] = ()
@@ -105,7 +108,7 @@ def _compile(parts: Parts) -> None:
     config.recompile_limit = max(config.recompile_limit, GRAPHS)
     for tower in parts.towers:
         varies = any(tower is each for each in parts.varying)
-        for block in tower.blocks:
+        for block in tower.units:
             block.compile(fullgraph=True, dynamic=True if varies else None)
 
 
@@ -130,7 +133,7 @@ def _shard(module: nn.Module, peers: Peers, config: ShardConfig, parts: Parts) -
     kept = MixedPrecisionPolicy()
     lower = MixedPrecisionPolicy(param_dtype=torch.bfloat16, reduce_dtype=torch.float32)
     for tower in parts.towers:
-        for block in tower.blocks:
+        for block in tower.units:
             # What isn't trained has no backward pass for which it should be kept.
             trained = any(parameter.requires_grad for parameter in block.parameters())
             # Running statistics are kept in float32, and so must be what is beside them.

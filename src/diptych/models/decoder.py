@@ -8,6 +8,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from diptych.config import DecoderConfig
+from diptych.models.recompute import recompute
 
 C = TypeVar("C", bound=DecoderConfig)
 
@@ -18,8 +19,6 @@ class Decoder(nn.Module, Generic[C]):
     config: C
     width: int
     """Of the tokens that it reads, the text tower's and the image tower's."""
-    blocks: nn.ModuleList
-    """The repeated blocks in order."""
 
     @classmethod
     def build(cls, config: C, device: torch.device) -> "Decoder[C]":
@@ -52,9 +51,33 @@ class Decoder(nn.Module, Generic[C]):
         alone. There may be several texts to each picture, one picture's beside each other."""
         raise NotImplementedError
 
-    def set_checkpointing(self, on: bool = True) -> None:
-        """Recompute the blocks' activations in the backward pass: see `recompute`."""
+    def states(
+        self,
+        texts: Float[Tensor, "texts length width"],
+        pictures: Float[Tensor, "texts tokens width"],
+    ) -> Float[Tensor, "texts length width"]:
+        """What `logits` makes the logits of the token behind each place of: of texts and of
+        pictures, one to each, the same tokens as `forward` and `read` take. For training, where
+        nothing that was read of a picture serves twice, and logits are made a few at a time."""
         raise NotImplementedError
+
+    def logits(self, states: Float[Tensor, "*places width"]) -> Float[Tensor, "*places vocabulary"]:
+        """Of the next token."""
+        raise NotImplementedError
+
+    @property
+    def units(self) -> list[nn.Module]:
+        """Its repeated parts in order, as a tower's `units`."""
+        raise NotImplementedError
+
+    @property
+    def trained(self) -> bool:
+        """Whether anything of it is."""
+        return any(parameter.requires_grad for parameter in self.parameters())
+
+    def set_checkpointing(self, on: bool = True) -> None:
+        """Recompute the activations of each of the `units` in the backward pass, or keep them."""
+        recompute(self.units, on)
 
     def flops(self) -> int:
         """Floating-point operations of `forward` for one caption of full length; a multiply-add

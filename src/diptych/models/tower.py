@@ -125,6 +125,11 @@ class Tower(nn.Module, Generic[C]):
                 assert_never(tokens)
 
     @property
+    def units(self) -> list[nn.Module]:
+        """What sharding and compilation take one at a time: the blocks."""
+        return list(self.blocks)
+
+    @property
     def feature_width(self) -> int:
         """Of the output's `feature`."""
         return self.width

@@ -4,6 +4,7 @@ accumulation."""
 from diptych.objectives.accumulate import accumulate
 from diptych.objectives.base import Cotangents, Features, Losses, Objective
 from diptych.objectives.build import build_objective
+from diptych.objectives.coca import CocaObjective
 from diptych.objectives.contrastive import ContrastiveObjective
 from diptych.objectives.declip import DeclipObjective
 from diptych.objectives.defilip import DefilipObjective
@@ -14,6 +15,7 @@ from diptych.objectives.slip import SlipObjective
 from diptych.objectives.teacher import Teacher
 
 __all__ = [
+    "CocaObjective",
     "ContrastiveObjective",
     "Cotangents",
     "DeclipObjective",

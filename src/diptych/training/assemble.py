@@ -55,6 +55,8 @@ def assemble(
     prepare(model.train(), run)
     objective = build_objective(run.objective, model, teachers.models)
     notes += objective.remarks
+    if model.decoder is not None and not model.decoder.trained:
+        notes.append("what writes captions stays as it is: --objective coca trains it, too")
     # Shards go to their place one by one; nothing that is to be sharded is whole there before.
     wrapped = data_parallel(
         objective if sharded else objective.to(peers.device),
@@ -112,11 +114,13 @@ def _shared_model(run: Run, peers: Peers, teachers: Teachers) -> _Start:
 
 
 def parts_of(objective: Objective, run: Run) -> Parts:
-    """Its towers: which are recomputed, and whether they are compiled."""
+    """Its towers and its decoder, which goes with the text tower: which are recomputed, and whether
+    they are compiled."""
     model = objective.model
-    towers = ((model.image, run.model.image), (model.text, run.model.text))
-    checkpointed = [tower for tower, options in towers if options.checkpointing]
-    every, varying = [model.image, model.text], [model.text]
+    texts = [model.text] if model.decoder is None else [model.text, model.decoder]
+    checkpointed = [model.image] if run.model.image.checkpointing else []
+    checkpointed += texts if run.model.text.checkpointing else []
+    every, varying = [model.image, *texts], [*texts]
     if len(set(run.data.patches)) > 1:
         varying.append(model.image)
     for teacher in objective.teachers:

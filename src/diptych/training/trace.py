@@ -24,7 +24,7 @@ from torch._subclasses.fake_tensor import (
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from diptych.batch import Batch, HiddenPatches, HiddenView, Taught
+from diptych.batch import Batch, HiddenPatches, HiddenView, Taught, TextLengths
 from diptych.config import ClipConfig, Run, TowerConfig
 from diptych.config.serialize import override, to_dict
 from diptych.distributed import Peers, data_parallel
@@ -124,10 +124,7 @@ def _with_depth(models: _Models, place: _Place, layers: int) -> _Models:
 
 def _trace(run: Run, models: _Models, pairs: int) -> Trace:
     objective = _objective(run, models)
-    blocks = [*objective.model.image.blocks, *objective.model.text.blocks]
-    for teacher in objective.teachers:
-        for tower in teacher.towers:
-            blocks += tower.blocks
+    blocks = [block for part in parts_of(objective, run).towers for block in part.units]
     for teacher in objective.teachers:
         teacher.pixels(torch.zeros(1, 3, 1, 1, dtype=torch.uint8))  # makes constants that are kept
     with FakeTensorMode(allow_non_fake_inputs=True), warnings.catch_warnings():
@@ -211,6 +208,7 @@ def _batch(objective: Objective, run: Run, pairs: int) -> Batch:
         taught=_shown(objective, pairs) if views.taught else (),
         index=torch.zeros(pairs, dtype=torch.long),
         mlm_labels=texts[0] if "masked" in views.text else None,
+        lengths=_lengths(objective, pairs),
     )
 
 
@@ -220,6 +218,16 @@ def _picture(config: ClipConfig, run: Run) -> tuple[int, int]:
     how = replace(how, patches=max(run.data.patches, default=how.patches))
     preprocess = Preprocess(how, config.image.image_size)
     return preprocess.height, preprocess.wide
+
+
+def _lengths(objective: Objective, pairs: int) -> tuple[TextLengths, ...] | None:
+    """Of captions that a decoder learns to write, whose number of tokens they say; towers don't
+    need them of captions of full length."""
+    decoder = objective.model.decoder
+    if decoder is None or not decoder.trained:
+        return None
+    full = TextLengths.of([objective.model.config.text.context_length] * pairs)
+    return (full,) * len(objective.views.text)
 
 
 def _shown(objective: Objective, pairs: int) -> tuple[Taught, ...]:

@@ -26,7 +26,7 @@ def model_of(options: Options) -> tuple[ModelConfig, list[str]]:
     elif tag and not places.is_place(tag):
         chosen = ModelConfig(init=weights_of(name, tag))
     else:
-        _refuse_captions(options, _described(name))
+        read_config(name)  # a name that nothing has is said before anything else
         chosen = ModelConfig(name=name, init=tag.removeprefix(places.LOCAL))
     if _changes(options):
         config = _changed(_config_of(options), options)
@@ -42,28 +42,6 @@ def weights_of(name: str, tag: str) -> str:
     if not places.is_place(found):
         published.means_weights(found)
     return found.removeprefix(places.LOCAL)
-
-
-def _described(name: str) -> ClipConfig:
-    found = read_config(name)
-    assert found is not None
-    return found
-
-
-def _refuse_captions(options: Options, config: ClipConfig) -> None:
-    """Raises ConfigError where open_clip would train a decoder."""
-    if config.decoder is None:
-        return
-    if options.coca_caption_loss_weight:
-        raise ConfigError(
-            f"--model {options.model} writes captions, and its captioning loss isn't trained here: "
-            "--coca-caption-loss-weight 0 trains its contrast alone"
-        )
-    if options.coca_contrastive_loss_weight != 1:
-        raise ConfigError(
-            f"--coca-contrastive-loss-weight {options.coca_contrastive_loss_weight}: the contrast "
-            "alone weighs 1"
-        )
 
 
 def _preprocess(options: Options) -> dict[str, object]:

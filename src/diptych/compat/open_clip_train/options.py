@@ -52,7 +52,7 @@ _PATH = "--model.name, --model.init; with changes to the model a JSON file as --
 _CHANGED = "a JSON file as --model.name"
 _COLOURS = "scale and ratio alone: --data.augment.scale, --data.augment.ratio"
 _SYNC = "nothing is copied elsewhere: name a mounted folder as --logs, or copy it beside the run"
-_COCA = "0 trains a CoCa model's contrast alone; its captioning loss isn't trained here"
+_COCA = "of a CoCa model: --objective coca"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -156,8 +156,10 @@ class Options(Ranged):
     lock_text_unlocked_layers: Layers = _to(0, "--model.text.unlocked-layers")
     lock_text_freeze_layer_norm: bool = _to(False, "always so, of locked layers")
     log_every_n_steps: Some = _to(100, "--track.every-steps")
-    coca_caption_loss_weight: Factor = _to(2.0, _COCA)
-    coca_contrastive_loss_weight: Factor = _to(1.0, "of a CoCa model: 1")
+    coca_caption_loss_weight: Factor = _to(
+        2.0, f"{_COCA} --objective.captions-weight; 0: its contrast alone, --objective clip"
+    )
+    coca_contrastive_loss_weight: Factor = _to(1.0, f"{_COCA} --objective.pairs-weight")
     remote_sync: str | None = _no(None, _SYNC)
     remote_sync_frequency: Count = _said(300, _SYNC)
     remote_sync_protocol: Literal["s3", "fsspec"] = _said("s3", _SYNC)

@@ -8,18 +8,15 @@ import torch
 
 from diptych import recipes
 from diptych.compat.open_clip_train.data_flags import data_of
-from diptych.compat.open_clip_train.model import model_of, weights_of
+from diptych.compat.open_clip_train.model import model_of
+from diptych.compat.open_clip_train.objective import objective_of
 from diptych.compat.open_clip_train.optim import optim_of
 from diptych.compat.open_clip_train.options import Options
 from diptych.config import (
-    ClipObjectiveConfig,
-    DistillObjectiveConfig,
     EvaluationConfig,
-    ObjectiveConfig,
     Run,
     SaveConfig,
     ShardConfig,
-    SiglipObjectiveConfig,
     TrackConfig,
 )
 from diptych.errors import ConfigError, UnknownNameError
@@ -65,7 +62,7 @@ def translate(options: Options, processes: int = 1, gpu: bool | None = None) -> 
     run = replace(
         base,
         model=model,
-        objective=_objective(options),
+        objective=objective_of(options),
         data=data,
         optim=optim_of(options),
         save=_save(options, epoch),
@@ -167,19 +164,6 @@ def _shard(options: Options) -> ShardConfig:
         return ShardConfig()
     mode = "zero2" if options.fsdp_no_reshard_after_forward else "zero3"
     return ShardConfig(mode=mode, offload=options.fsdp_offload_cpu)
-
-
-def _objective(options: Options) -> ObjectiveConfig:
-    teacher, weights = options.distill_model, options.distill_pretrained
-    if not (teacher or weights):
-        return SiglipObjectiveConfig() if options.siglip else ClipObjectiveConfig()
-    if not (teacher and weights):
-        raise ConfigError("--distill-model and --distill-pretrained are said together, or neither")
-    if options.siglip:
-        raise ConfigError("--siglip beside --distill-model: open_clip can't train this, either")
-    return DistillObjectiveConfig(
-        teachers=(weights_of(teacher, weights),), pairs_weight=1.0, form="cross_entropy"
-    )
 
 
 _HALF = ("bf16", "fp16", "pure_bf16", "pure_fp16")

@@ -10,5 +10,6 @@ FAMILY = Family(
     name="coca",
     towers=(CocaImageConfig, CocaTextConfig, CocaDecoderConfig),
     pretrained="diptych.families.coca.pretrained:entries",
+    recipes=("diptych.families.coca.recipes",),
     open_clip="diptych.families.coca.layouts:TOWERS",
 )

@@ -8,7 +8,6 @@ from torch import Tensor, nn
 
 from diptych.families.coca.config import CocaDecoderConfig
 from diptych.models.decoder import Decoder
-from diptych.models.recompute import recompute
 from diptych.nn import Mlp
 from diptych.nn.block import block_flops, build_blocks, init_blocks
 from diptych.nn.linear import is_bare
@@ -62,13 +61,29 @@ class CocaDecoder(Decoder[CocaDecoderConfig]):
     ) -> Float[Tensor, "texts places vocabulary"]:
         """See `Decoder.forward`."""
         x = texts
-        for block, reader, picture in zip(self.blocks, self._readers(), read, strict=True):
-            x = reader(block(x, causal=True), picture)
-        return self.projection(self.norm_post(x[:, -1:] if last else x))
+        for block, reader, picture in zip(self.blocks, self.readers, read, strict=True):
+            x = reader(block(x, causal=True), read=picture)
+        return self.logits(x[:, -1:] if last else x)
 
-    def set_checkpointing(self, on: bool = True) -> None:
-        """See `Decoder.set_checkpointing`: blocks and readers."""
-        recompute((*self.blocks, *self.readers), on)
+    def states(
+        self,
+        texts: Float[Tensor, "texts length width"],
+        pictures: Float[Tensor, "texts tokens width"],
+    ) -> Float[Tensor, "texts length width"]:
+        """See `Decoder.states`."""
+        x = texts
+        for block, reader in zip(self.blocks, self.readers, strict=True):
+            x = reader(block(x, causal=True), pictures=pictures)
+        return x
+
+    def logits(self, states: Float[Tensor, "*places width"]) -> Float[Tensor, "*places vocabulary"]:
+        """See `Decoder.logits`."""
+        return self.projection(self.norm_post(states))
+
+    @property
+    def units(self) -> list[nn.Module]:
+        """See `Decoder.units`: each block, and the reader behind it."""
+        return [unit for pair in zip(self.blocks, self.readers, strict=True) for unit in pair]
 
     def _readers(self) -> Iterator["CrossBlock"]:
         for reader in self.readers:
@@ -127,10 +142,14 @@ class CrossBlock(nn.Module):
     def forward(
         self,
         x: Float[Tensor, "texts length width"],
-        read: Float[Tensor, "pictures tokens two_widths"],
+        read: Float[Tensor, "pictures tokens two_widths"] | None = None,
+        pictures: Float[Tensor, "pictures tokens width"] | None = None,
     ) -> Float[Tensor, "texts length width"]:
-        """The texts' tokens, having read the pictures'. Of several texts to each picture, those of
-        one stand together."""
+        """The texts' tokens, having read the pictures', given as tokens or as their keys and
+        values. Of several texts to each picture, those of one stand together."""
+        if read is None:
+            assert pictures is not None
+            read = self.keys_values(pictures)
         # No token's sight depends on its place, so a picture's texts are read as one.
         beside = x.reshape(read.shape[0], -1, x.shape[-1])
         x = x + self._attend(self.norm_1(beside), read).view_as(x)

@@ -20,6 +20,23 @@ MODELS = {
     ),
 }
 """By open_clip's names."""
+TINY = ClipConfig(
+    image=CocaImageConfig(
+        image_size=48,
+        patch_size=8,
+        width=128,
+        layers=2,
+        heads=4,
+        mlp_width=256,
+        queries=17,
+        pool_heads=4,
+    ),
+    text=CocaTextConfig(context_length=31, width=64, layers=1, heads=2, mlp_width=128),
+    decoder=CocaDecoderConfig(context_length=31, width=64, layers=2, heads=2, mlp_width=256),
+    embed_dim=64,
+)
+"""For demonstrations and tests: minutes on a CPU. The vocabulary is CLIP's, which makes most of the
+parameters."""
 TAGS = {
     "laion2b_s13b_b90k":                  "laion/{}-laion2B-s13B-b90k",
     "mscoco_finetuned_laion2b_s13b_b90k": "laion/mscoco_finetuned_{}-laion2B-s13B-b90k",
@@ -38,8 +55,8 @@ _SOURCE = "open_clip, docs/openclip_results.csv"
 
 
 def entries() -> list[Entry]:
-    """Both, each with two files of weights."""
-    return [
+    """Both, each with two files of weights; and the tiny one."""
+    published = [
         Entry(
             name=name.lower().replace("_", "-"),
             config=config,
@@ -54,6 +71,7 @@ def entries() -> list[Entry]:
         )
         for name, config in MODELS.items()
     ]
+    return [*published, Entry(name="tiny-coca", config=TINY)]
 
 
 def _weights(name: str, tag: str) -> Weights:
