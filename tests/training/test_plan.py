@@ -14,6 +14,7 @@ from diptych.batch import Batch
 from diptych.config import (
     ClipConfig,
     ClipObjectiveConfig,
+    CocaObjectiveConfig,
     ModelConfig,
     ObjectiveConfig,
     OptimConfig,
@@ -178,6 +179,19 @@ class Ragged(Objective):
     def features(self, batch):
         some = batch.texts[0][batch.texts[0][:, 0] > 0]
         return {"text": self.model.encode_text(some)}
+
+
+def test_captions_are_planned_with_their_decoder():
+    """What is kept doesn't grow with the tile of logits, and the decoder is trained."""
+    run = small_run("out", objective=CocaObjectiveConfig(), model=ModelConfig(name="tiny-coca"))
+    few, all_at_once = (
+        trace(replace(run, objective=CocaObjectiveConfig(tile=tile)), 8) for tile in (32, 1 << 20)
+    )
+    assert few.kept == all_at_once.kept
+    assert few.passing < all_at_once.passing
+    assert few.gradients == few.weights
+    contrast = trace(replace(run, objective=ClipObjectiveConfig()), 8)
+    assert contrast.gradients < contrast.weights
 
 
 @pytest.mark.parametrize("objective", COMPOSED)

@@ -51,9 +51,8 @@ def near(found, theirs):
         assert error <= 1e-5 * wanted.norm() + 1e-8 * whole, name
 
 
-def test_a_step_has_open_clips_gradients():
-    torch.manual_seed(0)
-    theirs = open_clip.CoCa(**CFG_SAID).train()
+def test_a_step_has_open_clips_gradients(randomise):
+    theirs = randomise(open_clip.CoCa(**CFG_SAID)).train()
     ours = compat.CoCa(**CFG_SAID).train()
     ours.load_state_dict(theirs.state_dict())
     pixels = torch.randn(4, 3, 32, 32, generator=torch.Generator().manual_seed(1))
@@ -64,6 +63,7 @@ def test_a_step_has_open_clips_gradients():
     found[WORDS] = found[WORDS].T  # compat's decoder has it as a linear layer does
     near(found, theirs)
     model = ours.clip.train()
+    model.zero_grad()  # the decoder is the same module
     config = CocaObjectiveConfig(captions_weight=WEIGHTS[0], pairs_weight=WEIGHTS[1], tile=5)
     lengths = TextLengths.of((IDS != 0).sum(dim=1).tolist())
     batch = Batch(images=(pixels,), texts=(IDS,), index=torch.arange(4), lengths=(lengths,))
@@ -139,6 +139,9 @@ def test_captions_are_learned_and_go_on_being_learned_from_a_published_layout(pa
     again = run_on(
         pairs, tmp_path / "again", steps=2, model=ModelConfig(init=str(tmp_path / "published"))
     )
-    training.fit(replace(again, objective=CocaObjectiveConfig(pairs_weight=0.0)), progress=False)
-    assert read_metrics(tmp_path / "again" / "metrics.jsonl")[0]["captions"] < 0.5
+    captions_alone = CocaObjectiveConfig(pairs_weight=0.0)
+    optim = replace(again.optim, lr=1e-4)
+    training.fit(replace(again, objective=captions_alone, optim=optim), progress=False)
+    begun = read_metrics(tmp_path / "again" / "metrics.jsonl")[0]["captions"]
+    assert begun < rows[0]["captions"] / 2
     assert diptych.load(tmp_path / "again").caption(colours, beams=2, most=8, least=3) == wanted

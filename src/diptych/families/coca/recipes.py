@@ -89,7 +89,7 @@ def coca_vit_l_14_captions() -> Run:
     open_clip's weights from 75.64 to 72.10 % on ImageNet.
     """
     return Run(
-        model=ModelConfig(init="coca-vit-l-14/laion2b_s13b_b90k"),
+        model=ModelConfig(name="coca-vit-l-14", init="coca-vit-l-14/laion2b_s13b_b90k"),
         objective=CocaObjectiveConfig(pairs_weight=0.0, captions_weight=1.0),
         data=DataConfig(path="coco/train2014.csv", workers=3),
         optim=OptimConfig(lr=1e-5, weight_decay=0.1, warmup=1000),
