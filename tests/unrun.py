@@ -47,7 +47,7 @@ UNRUN = {
     "slurm": (MACHINES, MACHINES),
     "tracking": (NETWORK,),
     "train-own-pairs": (SHOWN,),
-    "training": (WEIGHTS, WEIGHTS, MACHINES),
+    "training": (WEIGHTS, WEIGHTS, WEIGHTS, MACHINES),
     "unireplknet": (WEIGHTS,),
 }
 """Page -> what its blocks need that don't run, in their order."""

@@ -17,7 +17,8 @@ from tests.distributed.harness import run_processes
 from tests.objectives.composed import CONFIGS, SIM_SIAM, batch, model_config
 
 EACH = 3
-NAMES = [name for name in CONFIGS if name != "declip, siglip"]
+NAMES = [name for name in CONFIGS if name != "declip, siglip" and "coca" not in name]
+"""But CoCa's, whose tower wants padding behind a caption's end: test_shard.py has its processes."""
 
 
 def trimmed(rows):

@@ -18,15 +18,15 @@ from tests.objectives.composed import CONFIGS, batch, model_config
 ALL = {"clip": ClipObjectiveConfig(), "siglip": SiglipObjectiveConfig()} | CONFIGS
 TEXTS = {"declip": 2, "declip, siglip": 2, "defilip": 2}
 """Captions that are contrasted, where they aren't one."""
-PAIRS, WIDTH = 4, 12
+PAIRS = 4
 
 
 class Watched:
     """Writes down when a collective of rows of the shared space's width begins and is waited
     for."""
 
-    def __init__(self, log):
-        self.log = log
+    def __init__(self, log, width):
+        self.log, self.width = log, width
         self.collectives = dist.all_gather_into_tensor, dist.reduce_scatter_tensor
 
     def __enter__(self):
@@ -42,7 +42,7 @@ class Watched:
         dist.all_gather_into_tensor, dist.reduce_scatter_tensor = self.collectives
 
     def seen(self, name, work, everyones):
-        if everyones.shape[1:] != (WIDTH,) or not everyones.is_floating_point():
+        if everyones.shape[1:] != (self.width,) or not everyones.is_floating_point():
             return work
         self.log.append(f"{name} begins")
         return Waited(work, lambda: self.log.append(f"{name} ends"))
@@ -71,7 +71,7 @@ def order_of_events(peers, cut):
         forward = objective.loss
         objective.loss = lambda *args, log=log, loss=forward: (log.append("loss"), loss(*args))[1]
         size = PAIRS // cut
-        with Watched(log):
+        with Watched(log, model_config(name).embed_dim):
             accumulate(
                 objective, wrapped, [data.rows(i * size, (i + 1) * size) for i in range(cut)], peers
             )

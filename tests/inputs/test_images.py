@@ -211,7 +211,7 @@ def test_files_without_a_picture_are_named(tmp_path):
     (tmp_path / "text.png").write_text("hello")
     for path, cause in [
         (tmp_path / "empty.jpg", r"is empty \(0 bytes\)"),
-        (tmp_path / "text.png", "is in no known format of pictures"),
+        (tmp_path / "text.png", "is not a picture of a known format"),
         (tmp_path / "absent.jpg", "doesn't exist"),
         (tmp_path, "is a folder, not a picture"),
         (Path("nul\0byte"), "can't be read"),
@@ -246,7 +246,7 @@ def test_other_formats_are_refused_whatever_pillow_reads(kind):
         "MP4": b"\0\0\0\x18ftypmp42" + bytes(40),
     }
     data = files.get(kind) or encoded(photo(20, 16), kind)
-    with pytest.raises(ImageError, match=r"is in no known format of pictures \(JPEG, "):
+    with pytest.raises(ImageError, match=r"is not a picture of a known format \(JPEG, "):
         decode(data)
 
 

@@ -95,7 +95,7 @@ def decode(picture: Picture, at_least: int | None = None) -> UInt8[Tensor, "3 he
         raise ImageError(f"{name} {error}") from error
     except UnidentifiedImageError as error:
         raise ImageError(
-            f"{name} is in no known format of pictures ({', '.join(readable())})"
+            f"{name} is not a picture of a known format ({', '.join(readable())})"
         ) from error
     except Image.DecompressionBombError as error:
         raise ImageError(
