@@ -74,8 +74,10 @@ class AverageMeter:
 
 
 def postprocess_clip_output(model_out: Sequence[Tensor]) -> dict[str, Tensor]:
-    """What a model gives as a tuple, by name."""
-    return dict(zip(("image_features", "text_features", "logit_scale"), model_out, strict=False))
+    """The first three of what a model gives as a tuple, by name: a bias is left out, as InfoNCE has
+    none."""
+    names = ("image_features", "text_features", "logit_scale")
+    return dict(zip(names, model_out[:3], strict=True))
 
 
 def backward(total_loss: Tensor, scaler: Any) -> None:

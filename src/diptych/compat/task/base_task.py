@@ -75,7 +75,9 @@ class TrainingTask(nn.Module):
         if len(parts) == 1 and isinstance(parts[0], Mapping):
             batch = {**parts[0], **named}
         else:
-            batch = {**dict(zip(self.data_keys, parts, strict=False)), **named}
+            # Those that aren't given by position have names.
+            keys = self.data_keys[: len(parts)]
+            batch = {**dict(zip(keys, parts, strict=True)), **named}
         if self.training:
             return self.training_forward(batch)
         return self.get_trainable_module()(**batch)
