@@ -1,6 +1,8 @@
 """A command line of open_clip_train.main becomes a Run, and that the command that is printed."""
 
+import runpy
 import shlex
+import sys
 from pathlib import Path
 
 import pytest
@@ -390,3 +392,12 @@ def test_a_table_with_tabs_is_trained_on_and_gone_on_with(tmp_path, capsys):
     assert "--resume latest goes on with it" in capsys.readouterr().err
     main([*words, "--resume", "latest", "--epochs", "3"])
     assert read_metrics(out / "metrics.jsonl")[-1]["step"] == 9
+
+
+def test_it_is_started_as_open_clips(monkeypatch, capsys):
+    name = "diptych.compat.open_clip_train.main"
+    monkeypatch.delitem(sys.modules, name)
+    words = ["--train-data", "a.csv", "--model", "ViT-B-32", "--dry-run"]
+    monkeypatch.setattr(sys, "argv", ["main", *words])
+    runpy.run_module(name, run_name="__main__")
+    assert "diptych train clip-vit-b-32" in capsys.readouterr().out

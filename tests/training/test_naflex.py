@@ -175,7 +175,7 @@ def test_what_is_for_squares_is_refused(folder, tmp_path):
     run = run_of(tmp_path / "run", folder)
     tiny = ModelConfig(name="tiny")
     cases = (
-        ({"model": tiny}, r"--data.patches 4 9 16 is for .* VitConfig takes squares"),
+        ({"model": tiny}, r"--data.patches 4 9 16 is for .*this one takes squares"),
         ({"objective": SlipObjectiveConfig()}, "SlipObjectiveConfig wants strong crops"),
         ({"objective": FilipObjectiveConfig()}, "token_dim: patches of a NaflexImageConfig can't"),
         (

@@ -105,7 +105,7 @@ def _with_budget(config: ClipConfig, patches: int | None) -> PreprocessConfig:
     if not config.image.native:
         raise ConfigError(
             f"patches= (--patches {patches}) is for models that take pictures of their own aspect; "
-            f"a {type(config.image).__name__} takes squares: image_size= (--image-size)"
+            "this one takes squares, whose size image_size= (--image-size) changes"
         )
     return replace(config.preprocess, patches=patches)
 

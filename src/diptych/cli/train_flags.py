@@ -120,7 +120,10 @@ def _unseen(plan: Run) -> dict[str, str]:
     from diptych.models import build
     from diptych.objectives import build_objective
 
-    config = plan.objective.adapt(pretrained.get("vit-b-32"))
+    # Any model will do that has what an objective may need: patches and a decoder of their width.
+    plain, captioner = pretrained.get("vit-b-32"), pretrained.get("coca-vit-b-32")
+    image = replace(plain.image, width=512, heads=8)
+    config = plan.objective.adapt(replace(plain, image=image, decoder=captioner.decoder))
     with torch.device("meta"):  # shapes and no numbers: only its views are asked for
         model = build(config, "meta")
         names = plan.objective.teachers if isinstance(plan.objective, TaughtConfig) else ()

@@ -185,7 +185,7 @@ def budgeted(config: ClipConfig, budgets: tuple[int, ...]) -> ClipConfig:
     if not config.image.native:
         raise ConfigError(
             f"--data.patches {' '.join(map(str, budgets))} is for models that take pictures of "
-            f"their own aspect; a {type(config.image).__name__} takes squares: --model.image.size"
+            "their own aspect; this one takes squares, whose size --model.image.size changes"
         )
     how = config.preprocess
     patches = how.patches if how.patches in budgets else max(budgets)

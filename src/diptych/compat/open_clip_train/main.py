@@ -65,3 +65,7 @@ def _refuse_another(found: Translation) -> None:
             f"{found.run.out} already holds a run: --resume latest goes on with it, --name NAME "
             "starts another"
         )
+
+
+if __name__ == "__main__":
+    main()
