@@ -180,7 +180,7 @@ def test_what_is_for_squares_is_refused(folder, tmp_path):
         ({"objective": FilipObjectiveConfig()}, "token_dim: patches of a NaflexImageConfig can't"),
         (
             {"model": ModelConfig(custom=SMALL, image=TowerOptions(size=32))},
-            "--model.image.size 32: a NaflexImageConfig takes pictures of any size",
+            "--model.image.size 32: this model takes pictures of any size",
         ),
         (
             {"objective": DistillObjectiveConfig(teachers=(str(tmp_path / "naflex"),))},

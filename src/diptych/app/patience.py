@@ -15,7 +15,7 @@ class Impatient(H11Protocol):
 
     _until: asyncio.TimerHandle | None = None
 
-    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+    def connection_made(self, transport: asyncio.Transport) -> None:
         """Wait for a request."""
         super().connection_made(transport)
         self._wait()

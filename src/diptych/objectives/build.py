@@ -34,8 +34,8 @@ def build_objective(
         )
     if model.config.image.native and "strong" in objective.views.image:
         raise ConfigError(
-            f"{type(config).__name__} wants strong crops, which are squares, and a "
-            f"{type(model.config.image).__name__} takes pictures of their own aspect: train a "
-            "tower for squares, or with another objective, such as clip or siglip"
+            f"{type(config).__name__} wants strong crops, which are squares, and this "
+            "model takes pictures of their own aspect: train a tower for squares, or with another "
+            "objective, such as clip or siglip"
         )
     return objective

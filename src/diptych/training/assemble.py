@@ -227,7 +227,7 @@ def _sized(config: ClipConfig, size: int) -> ClipConfig:
     pictures of any size."""
     if size and config.image.native:
         raise ConfigError(
-            f"--model.image.size {size}: a {type(config.image).__name__} takes pictures of any "
+            f"--model.image.size {size}: this model takes pictures of any "
             "size; --data.patches says how many patches a picture has at the most"
         )
     return replace(config, image=replace(config.image, image_size=size)) if size else config

@@ -176,8 +176,8 @@ def _make(run: Run, origin: _Origin, peers: Peers, teachers: Teachers) -> _Made:
     model = state.model.config
     if model.image.native and teachers.reinforced is not None:
         raise ConfigError(
-            f"--objective.reinforced: stored teachers saw crops of squares, and a "
-            f"{type(model.image).__name__} takes pictures of their own aspect: name teachers that "
+            "--objective.reinforced: stored teachers saw crops of squares, and this model "
+            "takes pictures of their own aspect: name teachers that "
             "are asked (--objective.teachers)"
         )
     tokenizer = tokenizer_of(model, state.origin)

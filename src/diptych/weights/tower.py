@@ -94,14 +94,13 @@ def resize_tower(
     known = tower_weights(config)
     for name in asked:
         if name not in known.sizes:
-            kind = type(config).__name__
             if name == "image_size" and config.native:
                 raise ConfigError(
-                    f"a {kind} takes pictures of any size; patches= (--patches) says how many "
+                    "this model takes pictures of any size; patches= (--patches) says how many "
                     "patches a picture has at the most"
                 )
             raise CheckpointError(
-                f"the {name} of a {kind} can't be changed after training; "
+                f"the {name} of a {type(config).__name__} can't be changed after training; "
                 "set it in its configuration"
             )
     changed = replace(config, **asked)
