@@ -60,11 +60,6 @@ def run(arguments: Sequence[str]) -> None:
     if first == _RESUME:
         plan, resume = _saved([folder, *flags] if equals else flags)
     else:
-        if first.startswith("-"):
-            raise ConfigError(
-                f"a recipe stands before {first}: `diptych train tiny-digits {first} ...`; "
-                "`diptych train` lists them"
-            )
         if _IF_ANY in flags:
             resume = True
             flags.remove(_IF_ANY)
@@ -129,6 +124,7 @@ def _objectives() -> list[str]:
 def new_run(recipe: str, flags: list[str], verb: str = "train", own: Sequence[str] = ()) -> Run:
     """The recipe with what the flags change. `--objective` and `--data.source` name a class, whose
     fields are then flags, too. `flags` are used up; of `verb`, which has flags of its `own`."""
+    _refuse_flag(recipe, flags, verb)
     recipe = _named(recipe)
     _refuse_foreign(flags)
     plan, said = recipes.get(recipe), typed(flags)
@@ -148,6 +144,19 @@ def new_run(recipe: str, flags: list[str], verb: str = "train", own: Sequence[st
             error=True,
         )
     return plan
+
+
+def _refuse_flag(recipe: str, flags: list[str], verb: str) -> None:
+    """Raises ConfigError for a flag in the place of a recipe."""
+    flag, _, value = recipe.partition("=")
+    if flag == "--recipe":
+        named = value or next(iter(flags), "RECIPE")
+        raise ConfigError(f"a recipe stands without a flag: `diptych {verb} {named} ...`")
+    if flag.startswith("-"):
+        raise ConfigError(
+            f"a recipe stands before {flag}: `diptych {verb} tiny-digits {flag} ...`; "
+            "`diptych train` lists them"
+        )
 
 
 def _named(recipe: str) -> str:

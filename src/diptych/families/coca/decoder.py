@@ -147,6 +147,8 @@ class CrossBlock(nn.Module):
     ) -> Float[Tensor, "texts length width"]:
         """The texts' tokens, having read the pictures', given as tokens or as their keys and
         values. Of several texts to each picture, those of one stand together."""
+        # Training gives the pictures: on shards a unit's weights are whole only in its `forward`.
+        # Who writes makes keys and values once, for all words, and gives those.
         if read is None:
             assert pictures is not None
             read = self.keys_values(pictures)
