@@ -138,6 +138,13 @@ def test_blocks_come_when_they_are_needed(tmp_path):
         diptych.load(path, device="cpu", memory="much")
 
 
+def test_a_folder_of_another_case_is_named(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "run").mkdir()
+    with pytest.raises(CheckpointError, match="no file or folder Run, .*; did you mean run?"):
+        diptych.load("Run")
+
+
 def test_an_import_path_has_no_weights_and_nothing_is_imported_for_it(tmp_path):
     """What an index says of its model is given to `load`, and the index may be anybody's."""
     code = tmp_path / "payload.py"

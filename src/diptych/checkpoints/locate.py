@@ -59,8 +59,9 @@ def _unlisted(name: str, error: UnknownNameError, cache_dir: str | Path | None) 
     if repository := pretrained.repository(name):
         hub_name = f"{HUB}{repository}"
         return Place(fetch(hub_name, cache_dir=cache_dir), None, {"name": hub_name})
-    if Path(name).suffix or (len(Path(name).parts) > 1 and Path(name).parent.exists()):
-        hint = f"; {error.hint}" if error.near else beside(name)
+    hint = f"; {error.hint}" if error.near else beside(name)
+    is_path = Path(name).suffix or (len(Path(name).parts) > 1 and Path(name).parent.exists())
+    if is_path or (hint and not error.near):
         raise CheckpointError(
             f"there is no file or folder {name}, nor a model of that name{hint}"
         ) from error

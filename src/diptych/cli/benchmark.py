@@ -153,7 +153,7 @@ def _variant(recipe: str, flags: Sequence[str], own: Sequence[str], name: str) -
                 raise ConfigError(
                     f"{name!r}: the benchmark gives each run its --{flag}: leave it out ({instead})"
                 )
-    return new_run(recipe, [*flags, *own])
+    return new_run(recipe, [*flags, *own], "benchmark runs")
 
 
 def _refuse_many() -> None:

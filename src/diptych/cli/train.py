@@ -13,6 +13,7 @@ from diptych.cli.processes import is_first, said_by_the_first
 from diptych.cli.show import say
 from diptych.cli.train_flags import (
     for_own_data,
+    refuse_absent,
     refuse_idle,
     typed,
     with_stored_crops,
@@ -64,6 +65,8 @@ def run(arguments: Sequence[str]) -> None:
             resume = True
             flags.remove(_IF_ANY)
         plan = new_run(arguments[0], flags)
+        with said_by_the_first():
+            refuse_absent(plan)
     train(plan, resume)
 
 

@@ -17,9 +17,10 @@ from diptych.config import (
 def tiny_coca_digits(folder: str = "demo") -> Run:
     """A tiny CoCa writes of coloured handwritten digits, from nothing, on two CPU cores.
 
+    diptych demo
     diptych train tiny-coca-digits
 
-    `folder` is where `diptych demo` has put its shards (`folder/data`) and where the run goes
+    `folder` is where `diptych demo` puts its shards (`folder/data`) and where the run goes
     (`folder/coca`).
     Hardware: two CPU cores.
     Expected: it hasn't been run to its end. After 400 steps captions are whole sentences with the
