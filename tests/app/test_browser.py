@@ -247,6 +247,7 @@ def test_a_picture_is_explained_and_named(visit):
     page.locator("#why button").first.click()
     expect(page.locator("#why-said")).to_contain_text("from the left")
     expect(page.locator("#map")).to_be_visible()
+    assert page.locator("#map").bounding_box() == page.locator("#square").bounding_box()
     page.fill("#names", "a cat, a dog, <b>bold</b>")
     page.locator("#label button").click()
     expect(page.locator("#label-said")).to_contain_text("softmax")

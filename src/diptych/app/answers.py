@@ -223,8 +223,8 @@ class Answers:
     async def square(self, request: Request) -> Response:
         """The part of a picture that the model sees, over which a heat map lies."""
         _, _, picture = self._find(request)
-        pixels = self._model.encoder.preprocess.pixels
-        return _jpeg(await self._read(lambda: square(pixels(self._pictures.read(picture)))))
+        seen = self._model.encoder.preprocess.seen
+        return _jpeg(await self._read(lambda: square(seen(self._pictures.read(picture)))))
 
     async def why(self, request: Request) -> Response:
         """Where in a picture a text is: the range of the numbers and the place of the highest."""

@@ -34,8 +34,9 @@ class Explain(Compute):
     diptych explain MODEL cat.jpg "a cat" "a dog" --out maps.png
     diptych explain MODEL photos/ "a cat" --out maps.npz       # the numbers
 
-    A row for each picture: the square that the image tower sees, then the square under the map of
-    each text. The table says where the highest number of each map is, in shares of the square.
+    A row for each picture: the square that the image tower sees (NaFlex: the whole picture), then
+    the square under the map of each text. The table says where the highest number of each map is,
+    in shares of the square.
     """
 
     model: Annotated[Positional[str], arg(metavar="MODEL"), Filled("MODEL")]
@@ -100,7 +101,6 @@ def _write(
     maps: "Tensor",
 ) -> None:
     import numpy as np
-    import torch
 
     from diptych.durable import write_file
     from diptych.reports.heat import overlay
@@ -113,8 +113,8 @@ def _write(
             if kind == _NUMBERS:
                 np.savez(file, maps=maps.numpy(), pictures=names, texts=list(texts))
                 return
-            squares = torch.stack([encoder.preprocess.pixels(item.read()) for item in items])
-            figure = overlay(squares, maps, texts, names)
+            seen = [encoder.preprocess.seen(item.read()) for item in items]
+            figure = overlay(seen, maps, texts, names)
             figure.savefig(file, format=kind[1:], dpi=110)
 
     write_file(out, write)

@@ -186,8 +186,8 @@ class Encoder(Embedder):
         unreadable: Callable[[int, ImageError], None] | None = None,
     ) -> Float[Tensor, "*images texts rows columns"]:
         """Heat maps: where in a picture each text is, a number for each place of the tower's grid;
-        of several pictures, one block of maps each. They lie over the square that `preprocess`
-        makes of a picture.
+        of several pictures, one block of maps each. They lie over what the tower sees of a
+        picture (`Preprocess.seen`): a square, or all of it (NaFlex).
 
         Of transformers and attention pools the cosine of a place's own vector with the text, of
         convolutional nets Grad-CAM's numbers (`models.heat.heat_maps`): a map says where, and only

@@ -53,7 +53,7 @@ def _seen(
     image = source[row].image
     texts = [_text(dataset, mistake["true"]), _text(dataset, mistake["taken_for"])]
     maps = encoder.explain(image, texts)
-    levels = encoder.preprocess.pixels(image).permute(1, 2, 0).numpy()
+    levels = encoder.preprocess.seen(image).permute(1, 2, 0).numpy()
     square = Image.fromarray(levels)
     square.thumbnail((_SIDE, _SIDE))
     stream = io.BytesIO()

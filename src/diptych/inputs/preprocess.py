@@ -55,10 +55,18 @@ class Preprocess:
     def pixels(self, picture: Picture) -> UInt8[Tensor, "3 {self.height} {self.wide}"]:
         """The square as levels: a quarter of the bytes of the normalised one, to be moved between
         processes."""
-        with room.held():
-            return self._square(decode(picture))
+        levels = self.seen(picture)
+        if self.config.resize == "native":
+            return pack(levels, self.config.patch_size, self.config.patches)
+        return levels
 
-    def _square(self, levels: Tensor) -> Tensor:
+    def seen(self, picture: Picture) -> UInt8[Tensor, "3 _ _"]:
+        """What the tower sees, to be looked at: the square, or where `resize` is `native` the whole
+        picture, in whole patches."""
+        with room.held():
+            return self._resized(decode(picture))
+
+    def _resized(self, levels: Tensor) -> Tensor:
         size, interpolation = self.size, self.config.interpolation
         match self.config.resize:
             case "shortest":
@@ -77,7 +85,6 @@ class Preprocess:
             case "native":
                 how = self.config
                 levels = fit(levels, how.patch_size, how.patches, interpolation)
-                levels = pack(levels, how.patch_size, how.patches)
             case _:
                 assert_never(self.config.resize)
         return levels.contiguous()

@@ -23,36 +23,36 @@ _LETTERS = 32
 
 
 def overlay(
-    squares: UInt8[Tensor, "pictures 3 size size"],
+    pictures: Sequence[UInt8[Tensor, "3 _ _"]],
     maps: Float[Tensor, "pictures texts rows columns"],
     texts: Sequence[str],
     names: Sequence[str],
 ) -> "Figure":
-    """A row for each picture: the square that the tower sees, then the square under the map of each
-    text, from the map's lowest number (blue) to its highest (red).
+    """A row for each picture: what the tower sees of it, then this under the map of each text, from
+    the map's lowest number (blue) to its highest (red).
 
     >>> import torch
     >>> from diptych.reports.heat import overlay
-    >>> squares = torch.zeros(2, 3, 8, 8, dtype=torch.uint8)
-    >>> figure = overlay(squares, torch.rand(2, 3, 4, 4), ["a", "b", "c"], ["x.png", "y.png"])
+    >>> pictures = torch.zeros(2, 3, 8, 8, dtype=torch.uint8)
+    >>> figure = overlay([*pictures], torch.rand(2, 3, 4, 4), ["a", "b", "c"], ["x.png", "y.png"])
     >>> len(figure.axes)
     8
     """
     from matplotlib import rc_context
     from matplotlib.figure import Figure
 
-    size = squares.shape[-1]
     with rc_context({"text.parse_math": False, "font.size": 9}):
-        shape = (_INCHES * (1 + len(texts)), _INCHES * 1.12 * len(squares))
+        shape = (_INCHES * (1 + len(texts)), _INCHES * 1.12 * len(pictures))
         figure = Figure(figsize=shape, layout="constrained")
-        axes = figure.subplots(len(squares), 1 + len(texts), squeeze=False)
-        for row, square, its_maps, name in zip(axes, squares, maps, names, strict=True):
+        axes = figure.subplots(len(pictures), 1 + len(texts), squeeze=False)
+        for row, levels, its_maps, name in zip(axes, pictures, maps, names, strict=True):
+            height, width = levels.shape[1:]
+            place = (-0.5, width - 0.5, height - 0.5, -0.5)  # each patch over its own pixels
             for axis, title in zip(row, (name, *texts), strict=True):
-                axis.imshow(square.permute(1, 2, 0).numpy())
+                axis.imshow(levels.permute(1, 2, 0).numpy())
                 axis.set_title(_short(title))
                 axis.set_axis_off()
             for axis, each in zip(row[1:], its_maps, strict=True):
-                place = (-0.5, size - 0.5, size - 0.5, -0.5)  # each patch over its own pixels
                 axis.imshow(
                     each.numpy(), cmap="jet", alpha=0.5, extent=place, interpolation="bicubic"
                 )

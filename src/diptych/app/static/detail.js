@@ -38,6 +38,9 @@ export class Detail {
       this.#why();
     });
     $("unheat").addEventListener("click", () => this.#cool());
+    $("square").addEventListener("load", ({ target }) => {
+      $("heat").style.setProperty("--aspect", target.naturalWidth / target.naturalHeight);
+    });
     $("strength").addEventListener("input", (event) => {
       $("map").style.opacity = event.target.value;
     });

@@ -1,13 +1,13 @@
 """SigLIP 2's image tower for pictures of their own aspect (Tschannen et al. 2025,
 arXiv:2502.14786, §2.4.2)."""
 
-from typing import NoReturn
+import math
+from collections.abc import Sequence
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from diptych.errors import ConfigError
 from diptych.families.siglip.config import NaflexImageConfig
 from diptych.families.siglip.image import PooledImageTower
 from diptych.inputs.native import unpack
@@ -82,12 +82,27 @@ class NaflexImageTower(PooledImageTower[NaflexImageConfig]):
         table = 2 * patches * self.config.side**2 * self.width
         return self._flops_of(patches) + table
 
-    def patch_vectors(self, pixels: Float[Tensor, "batch 3 rows patch_size"]) -> NoReturn:
-        """Raises ConfigError: a batch has no one grid of places."""
-        raise ConfigError(
-            "heat maps lie over a square, and a NaFlex tower sees pictures of their own aspect; "
-            "take a SigLIP 2 of one size"
-        )
+    def patch_vectors(
+        self, pixels: Float[Tensor, "batch 3 rows patch_size"]
+    ) -> Float[Tensor, "batch places embed_dim"]:
+        """What the pool would give if it attended to this patch alone. A batch may mix grids, so
+        each is resampled to as many rows as columns, together as many as the budget allows."""
+        _, grids = unpack(pixels, self.config.patch_size)
+        vectors = self.pool.read_each(self(pixels, "normed").tokens)
+        side = math.isqrt(vectors.shape[1])
+        sizes: list[list[int]] = grids.tolist()
+        return torch.stack([_resampled(*each, side) for each in zip(vectors, sizes, strict=True)])
+
+
+def _resampled(
+    vectors: Float[Tensor, "patches width"], grid: Sequence[int], side: int
+) -> Float[Tensor, "{side}*{side} width"]:
+    """A grid of patches as one of `side` x `side` places."""
+    places = torch.arange(side, device=vectors.device)[None]
+    sides = torch.full_like(places[:, :1], side)
+    down, right = (_weights(places, sides, patches)[0].to(vectors.dtype) for patches in grid)
+    own = vectors[: math.prod(grid)].unflatten(0, grid)
+    return torch.einsum("yr,xc,rcw->yxw", down, right, own).flatten(0, 1)
 
 
 def _weights(
