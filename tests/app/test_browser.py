@@ -2,29 +2,18 @@
 desk and on a phone, without an error in its console."""
 
 import re
-import shutil
-import threading
 from pathlib import Path
 
 import pytest
 
-from diptych.app import Door, listen
 from tests import tiny
-from tests.app.served import app_of, make_index
 
 playwright = pytest.importorskip("playwright.sync_api", reason="Playwright isn't installed")
+
+from tests.app.browsing import DESK, HOSTILE, PHONE, search, sees  # noqa: E402
+
 expect = playwright.expect
 
-CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "google-chrome"))), None)
-FLAGS = (
-    *("--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run"),
-    *("--disable-background-networking", "--disable-component-update", "--disable-sync"),
-)
-pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="Chromium isn't installed")
-
-HOSTILE = "<img src=x onerror=alert(1)>.png"
-DESK = {"viewport": {"width": 1280, "height": 800}}
-PHONE = {"viewport": {"width": 390, "height": 844}, "is_mobile": True, "has_touch": True}
 DROP = """async ([bytes, name]) => {
   const carried = new DataTransfer();
   carried.items.add(new File([new Uint8Array(bytes)], name, {type: "image/png"}));
@@ -34,75 +23,6 @@ DROP = """async ([bytes, name]) => {
 
 CONTRAST = Path(__file__).with_name("contrast.js").read_text()
 UNNAMED = Path(__file__).with_name("unnamed.js").read_text()
-
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("browser")
-    (folder / "photos" / "z").mkdir(parents=True)
-    tiny.picture("red", 50).save(folder / "photos" / HOSTILE)
-    for number in range(90):
-        tiny.picture("green", number).save(folder / "photos" / "z" / f"{number:02}.png")
-    make_index(folder)
-    return folder
-
-
-@pytest.fixture(scope="module")
-def address(folder):
-    """Of a running app."""
-    app = app_of(folder / "x.index")
-    with listen("127.0.0.1", 0) as listener:
-        door = Door(port=listener.getsockname()[1])
-        stop = threading.Event()
-        thread = threading.Thread(target=app.serve, args=(door, listener, stop))
-        thread.start()
-        yield door.address
-        stop.set()
-        thread.join()
-
-
-@pytest.fixture(scope="module")
-def browser():
-    with playwright.sync_playwright() as started:
-        browser = started.chromium.launch(executable_path=CHROMIUM, args=list(FLAGS))
-        yield browser
-        browser.close()
-
-
-@pytest.fixture
-def visit(browser, address):
-    """Opens the page; at the end nothing may have gone wrong in it, or have left for elsewhere."""
-    wrong, asked, contexts = [], [], []
-
-    def open_page(**kind):
-        context = browser.new_context(**kind)
-        contexts.append(context)
-        page = context.new_page()
-        page.set_default_timeout(20_000)
-        # A refusal (400) is an answer, though the console has a line of it.
-        page.on("console", lambda said: "status of 400" in said.text or wrong.append(said.text))
-        page.on("pageerror", lambda error: wrong.append(str(error)))
-        page.on("dialog", lambda dialog: wrong.append(dialog.message))
-        page.on("request", lambda request: asked.append(request.url))
-        page.goto(address)
-        expect(page.locator(".tile")).not_to_have_count(0)
-        return page
-
-    yield open_page
-    for context in contexts:
-        context.close()
-    assert wrong == []
-    origin = address.partition("/?")[0]
-    assert {url for url in asked if not url.startswith(origin)} == set()
-
-
-def search(page, text: str) -> None:
-    page.fill("#text", text)
-    expect(page.locator("#said")).to_contain_text("compared")
-
-
-def sees(page) -> list[str]:
-    return page.locator(".tile .open").evaluate_all("each => each.map(one => one.title)")
 
 
 def test_near_duplicates_of_all_pictures_by_keys(visit):

@@ -126,6 +126,13 @@ def test_what_was_subtracted_is_far(tmp_path):
     ]
 
 
+@pytest.mark.parametrize("most", [1e38, 1e-300])
+def test_only_the_ratios_of_weights_count(most):
+    red, snow = torch.eye(2)
+    [found] = encode([Query((Term(red, most), Term(snow, -most / 2)))], tiny.encoder, 2)
+    torch.testing.assert_close(found, normalize(torch.tensor([1.0, -0.5]), dim=0))
+
+
 def test_terms_that_cancel_out_are_said():
     with pytest.raises(ConfigError, match="the terms of snow - snow cancel out"):
         encode([Query.from_text("snow - snow")], tiny.encoder, 128)

@@ -13,6 +13,7 @@ import os
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from itertools import chain
 from pathlib import Path
 
 import torch
@@ -166,7 +167,7 @@ def encode(
         )
         for places, vectors in found:
             parts[places] = vectors
-    weights = torch.tensor([term.weight for term in terms])
+    weights = torch.tensor(list(chain.from_iterable(map(_ratios, queries))))
     owner = torch.tensor([place for place, query in enumerate(queries) for _ in query.terms])
     sums = torch.zeros(len(queries), width).index_add(0, owner, parts * weights[:, None])
     whole = torch.zeros(len(queries)).index_add(0, owner, weights.abs())
@@ -174,6 +175,12 @@ def encode(
         if nothing:
             raise ConfigError(f"the terms of {query} cancel out: nothing is left to look for")
     return normalize(sums, dim=1)
+
+
+def _ratios(query: Query) -> list[float]:
+    """Its weights beside the largest: float32 has none above 1e38, and nothing below 1e-45."""
+    largest = max(abs(term.weight) for term in query.terms)
+    return [term.weight / largest for term in query.terms]
 
 
 def _vector(what: object, width: int) -> Float[Tensor, " width"]:

@@ -12,6 +12,7 @@ const PAUSE = 120; // milliseconds without a letter after which is searched
 const PAGE = 60;
 
 const WAIT = 500; // milliseconds between two looks how far the search for near duplicates is
+const SLOW = 700; // milliseconds without an answer after which that is said
 
 let timer, running, next = null, loading = false;
 let ofAll = false; // whether the near duplicates of the whole index are shown
@@ -66,8 +67,10 @@ async function search(settled = false) {
   if (settled) remember(true);
   const mine = (running = new AbortController());
   loading = true;
+  next = null; // what is shown goes on with nothing that was asked for since
+  const slow = ofAll ? null : setTimeout(() => say("Searching …"), SLOW);
   try {
-    const found = await page(0, mine.signal);
+    const found = await page(0, mine.signal).finally(() => clearTimeout(slow));
     if (mine !== running || !found) return;
     next = found.next;
     grid.replace(found.hits, next === null);
@@ -161,6 +164,7 @@ addEventListener("dragleave", () => {
 });
 addEventListener("dragover", (event) => event.preventDefault());
 addEventListener("drop", (event) => {
+  if (!carriesFiles(event) && event.target.closest?.("input")) return; // a text that is dragged
   event.preventDefault();
   depth = 0;
   $("drop").hidden = true;
@@ -168,7 +172,9 @@ addEventListener("drop", (event) => {
   upload(event.dataTransfer.files);
 });
 addEventListener("paste", (event) => {
-  if (event.clipboardData.files.length) {
+  // An office program lays a picture of the text beside it.
+  const isText = event.target.closest("input") && event.clipboardData.types.includes("text/plain");
+  if (event.clipboardData.files.length && !isText) {
     event.preventDefault();
     upload(event.clipboardData.files);
   }
@@ -190,6 +196,10 @@ function twins() {
 $("twins").addEventListener("click", twins);
 $("theme").addEventListener("click", turn);
 $("help").addEventListener("click", () => $("keys").showModal());
+document.querySelector(".skip").addEventListener("click", (event) => {
+  event.preventDefault(); // what stands behind # in the address is the query
+  if (!grid.focus(0)) $("grid").focus();
+});
 $("text").addEventListener("keydown", (event) => {
   if (event.key === "Escape") {
     if (query.isEmpty) $("text").blur();

@@ -8,8 +8,10 @@ export class Detail {
   constructor({ query, sign, doubles, grid, more }) {
     this.grid = grid;
     this.query = query;
+    this.hits = []; // those that it was opened among, also when others have taken their place
     this.place = 0;
     this.more = more;
+    this.asked = {};
     this.sign = (weight) => {
       sign(this.hit, weight);
       $("detail").close();
@@ -18,7 +20,10 @@ export class Detail {
     $("detail").addEventListener("click", (event) => {
       if (event.target === $("detail")) $("detail").close();
     });
-    $("detail").addEventListener("close", () => grid.focus(this.place));
+    $("detail").addEventListener("close", () => {
+      for (const what of ["know", "why", "label"]) this.#ask(what);
+      grid.focus(this.isShown ? this.place : 0);
+    });
     $("before").addEventListener("click", () => this.#turn(-1));
     $("after").addEventListener("click", () => this.#turn(1));
     $("plus").addEventListener("click", () => this.sign(1));
@@ -52,10 +57,23 @@ export class Detail {
   }
 
   get hit() {
-    return this.grid.hits[this.place];
+    return this.hits[this.place];
+  }
+
+  /** Whether the grid shows what it was opened among. */
+  get isShown() {
+    return this.hits === this.grid.hits;
+  }
+
+  /** A signal for what is asked now; what was asked of that kind before is dropped. */
+  #ask(what) {
+    this.asked[what]?.abort();
+    this.asked[what] = new AbortController();
+    return this.asked[what].signal;
   }
 
   open(place) {
+    if (!$("detail").open) this.hits = this.grid.hits;
     this.place = place;
     const hit = this.hit;
     $("detail-name").textContent = hit.name;
@@ -69,6 +87,7 @@ export class Detail {
     $("names").value ||= localStorage.getItem(NAMES) ?? "";
     $("labels").replaceChildren();
     $("label-said").textContent = "";
+    this.#ask("label");
     this.#cool();
     $("lost").hidden = true;
     $("preview").hidden = false;
@@ -76,15 +95,14 @@ export class Detail {
     $("preview").alt = hit.name;
     $("preview").src = picture(hit.id, "preview");
     $("before").disabled = place === 0;
-    $("after").disabled = place === this.grid.hits.length - 1;
+    $("after").disabled = place === this.hits.length - 1;
     if (!$("detail").open) $("detail").showModal();
   }
 
   /** What else is written down: size, camera, caption. */
   async #know(id) {
     try {
-      const { known: { width, height, ...others } } = await ask(`/api/pictures/${id}`);
-      if (this.hit.id !== id) return;
+      const { known: { width, height, ...others } } = await ask(`/api/pictures/${id}`, undefined, this.#ask("know"));
       const pixels = width ? [["pixels", `${width} × ${height}`]] : [];
       $("facts").append(...[...pixels, ...Object.entries(others)].flatMap(fact));
     } catch {
@@ -94,9 +112,9 @@ export class Detail {
 
   #turn(step) {
     const place = this.place + step;
-    if (place < 0 || place >= this.grid.hits.length) return;
+    if (place < 0 || place >= this.hits.length) return;
     this.open(place);
-    if (place > this.grid.hits.length - 8 && !this.grid.ended) this.more();
+    if (place > this.hits.length - 8 && this.isShown && !this.grid.ended) this.more();
   }
 
   async #lose() {
@@ -111,6 +129,7 @@ export class Detail {
   }
 
   #cool() {
+    this.#ask("why");
     $("heat").hidden = true;
     $("strength").hidden = true;
     $("unheat").hidden = true;
@@ -124,8 +143,7 @@ export class Detail {
     const about = `?text=${encodeURIComponent(text)}`;
     $("why-said").textContent = "Looking …";
     try {
-      const found = await ask(picture(id, "why") + about);
-      if (this.hit.id !== id) return;
+      const found = await ask(picture(id, "why") + about, undefined, this.#ask("why"));
       $("square").src = picture(id, "square");
       $("map").src = picture(id, "map") + about;
       const where = `highest (${score(found.highest)}) at ${percent(found.right)} from the left, ${percent(found.down)} from the top`;
@@ -138,7 +156,7 @@ export class Detail {
       $("strength").hidden = false;
       $("unheat").hidden = false;
     } catch (error) {
-      $("why-said").textContent = sentence(error.message);
+      if (error.name !== "AbortError") $("why-said").textContent = sentence(error.message);
     }
   }
 
@@ -149,8 +167,7 @@ export class Detail {
     localStorage.setItem(NAMES, names.join(", "));
     $("label-said").textContent = "Asking …";
     try {
-      const { kind, labels } = await ask("/api/labels", { names, picture: id });
-      if (this.hit.id !== id) return;
+      const { kind, labels } = await ask("/api/labels", { names, picture: id }, this.#ask("label"));
       $("label-said").textContent = kind === "softmax"
         ? "The probabilities share the whole among these names (softmax), whether or not any fits; look at the cosine, too."
         : "Each name has a probability of its own (sigmoid): none may fit, or several.";
@@ -161,7 +178,7 @@ export class Detail {
           h("span", { className: "soft" }, `cosine ${score(label.cosine)}`));
       }));
     } catch (error) {
-      $("label-said").textContent = sentence(error.message);
+      if (error.name !== "AbortError") $("label-said").textContent = sentence(error.message);
     }
   }
 

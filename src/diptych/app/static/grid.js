@@ -34,10 +34,12 @@ export class Grid {
 
   /** Show these in place of others. */
   replace(hits, isLast) {
+    const isHere = $("grid").contains(document.activeElement);
     this.hits = [];
     this.current = 0;
     $("grid").replaceChildren();
     this.append(hits, isLast);
+    if (isHere && !this.focus(0)) $("grid").focus(); // keys go on where they were
   }
 
   append(hits, isLast) {

@@ -163,7 +163,7 @@ function parsed(text) {
     const { text: words, picture, upload, weight, label } = JSON.parse(text);
     const given = [words, picture, upload].filter((value) => typeof value === "string" && value);
     const ids = [picture, upload].every((value) => value === undefined || /^[\w-]{1,40}$/.test(value));
-    if (given.length !== 1 || !ids || typeof weight !== "number") return [];
+    if (given.length !== 1 || !ids || !Number.isFinite(weight) || !weight) return [];
     return [{ text: words, picture, upload, weight, label: label === undefined ? label : String(label) }];
   } catch {
     return [];
