@@ -6,97 +6,52 @@ https://github.com/mlfoundations/open_clip, src/open_clip/transformer.py
 """
 
 from collections import OrderedDict
-from collections.abc import Collection
 from typing import Any
 
 import torch
-from jaxtyping import Float
 from torch import Tensor, nn
-from torch.utils.checkpoint import checkpoint
 
-from diptych.config import Activation
-from diptych.nn.block import TransformerSizes
-from diptych.nn.mlp import QUICK
-from diptych.nn.patch import PatchDropout as _PatchDropout
-
-
-class LayerNorm(nn.LayerNorm):
-    """In the precision of its weights, and back in that of its input."""
-
-    def forward(self, input: Tensor) -> Tensor:
-        """[..., width] -> [..., width]."""
-        return super().forward(input.to(self.weight.dtype)).to(input.dtype)
-
-
-LayerNormFp32 = LayerNorm
-"""open_clip's other name, for models in half precision."""
-
-
-class QuickGELU(nn.Module):
-    """z * sigmoid(1.702 z)."""
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Of each number."""
-        return x * torch.sigmoid(QUICK * x)
-
-
-class PatchDropout(_PatchDropout):
-    """Leaves patches out in training, but never the first token."""
-
-    def forward(self, x: Float[Tensor, "batch tokens width"]) -> Float[Tensor, "batch kept width"]:
-        """The kept tokens."""
-        if not self.training or self.share == 0:
-            return x
-        return torch.cat([x[:, :1], super().forward(x[:, 1:])], dim=1)
-
-
-class AttentionalPooler(nn.Module):
-    """Learned queries over all tokens, CoCa's."""
-
-    def __init__(self, width: int, context: int, heads: int, queries: int):
-        super().__init__()
-        self.query = nn.Parameter(torch.empty(queries, width))
-        self.attn = nn.MultiheadAttention(
-            width, heads, kdim=context, vdim=context, batch_first=True
-        )
-        self.ln_q, self.ln_k = LayerNorm(width), LayerNorm(context)
-
-    def forward(self, x: Float[Tensor, "batch tokens context"]) -> Tensor:
-        """[batch, queries, width]."""
-        x = self.ln_k(x)
-        queries = self.ln_q(self.query).to(x.dtype).expand(x.shape[0], -1, -1)
-        return self.attn(queries, x, x, need_weights=False)[0]
+from diptych.compat.attention import Attention
+from diptych.compat.layers import Layer, LayerNorm, scale_layer, weight_dtype
 
 
 class ResidualAttentionBlock(nn.Module):
-    """x + attention(norm(x)), then x + mlp(norm(x)).
+    """x + attention(norm(x)), then x + mlp(norm(x)); with `ls_init_value` each branch times a
+    `LayerScale`. With `is_cross_attention` it attends to `k_x` and `v_x`, which have a norm of
+    their own; without it always to `q_x`.
 
-    Tokens are [batch, length, width]; with `length_first`, OpenAI's, [length, batch, width], and
-    the block knows its own `attn_mask`.
+    Tokens are [batch, length, width], without `batch_first` [length, batch, width].
+
+    >>> import torch
+    >>> from diptych.compat.transformer import ResidualAttentionBlock
+    >>> ResidualAttentionBlock(16, n_head=2)(torch.zeros(1, 5, 16)).shape
+    torch.Size([1, 5, 16])
     """
 
-    def __init__(self, sizes: TransformerSizes, length_first: bool = False):
+    def __init__(
+        self,
+        d_model: int,
+        n_head: int,
+        mlp_ratio: float = 4.0,
+        ls_init_value: float | None = None,
+        act_layer: Layer = nn.GELU,
+        norm_layer: Layer = LayerNorm,
+        is_cross_attention: bool = False,
+        batch_first: bool = True,
+    ):
         super().__init__()
-        width = sizes.width
-        self.batch_first = not length_first
-        self.ln_1 = LayerNorm(width, sizes.norm_eps)
-        self.attn = nn.MultiheadAttention(width, sizes.heads, batch_first=self.batch_first)
-        self.ls_1 = nn.Identity()
-        self.ln_2 = LayerNorm(width, sizes.norm_eps)
-        layers: dict[str, nn.Module] = OrderedDict(
-            c_fc=nn.Linear(width, sizes.mlp_width),
-            gelu=_activation(sizes.activation),
-            c_proj=nn.Linear(sizes.mlp_width, width),
-        )
-        self.mlp = nn.Sequential(OrderedDict(layers))
-        self.ls_2 = nn.Identity()
-        self.attn_mask: Tensor | None
-        self.register_buffer("attn_mask", None, persistent=False)
+        self.batch_first = batch_first
+        self.ln_1 = norm_layer(d_model)
+        self.attn: Any = nn.MultiheadAttention(d_model, n_head, batch_first=batch_first)
+        self.ls_1 = scale_layer(d_model, ls_init_value)
+        self.ln_1_kv = norm_layer(d_model) if is_cross_attention else None
+        self.ln_2 = norm_layer(d_model)
+        self.mlp = perceptron(d_model, mlp_ratio, act_layer)
+        self.ls_2 = scale_layer(d_model, ls_init_value)
 
     def get_weight_dtype(self) -> torch.dtype:
         """Of the perceptron's first matrix."""
-        first: Any = self.mlp[0]
-        return first.weight.dtype
+        return weight_dtype(self.mlp[0])
 
     def attention(
         self,
@@ -107,8 +62,7 @@ class ResidualAttentionBlock(nn.Module):
     ) -> Tensor:
         """The first branch, of normalised tokens; `attn_mask` [length, length] or [batch * heads,
         length, length] is added to the scores."""
-        mask = self.attn_mask if attn_mask is None else attn_mask
-        mask = None if mask is None else mask.to(device=q_x.device)
+        mask = None if attn_mask is None else attn_mask.to(device=q_x.device)
         if mask is not None and mask.is_floating_point():
             mask = mask.to(q_x.dtype)
         keys = q_x if k_x is None else k_x
@@ -126,142 +80,84 @@ class ResidualAttentionBlock(nn.Module):
         open_clip before 2.25 have it, it comes first in the result, too."""
         if self.batch_first and k_x is None and _length_first(q_x, attn_mask):
             return self(q_x.transpose(0, 1), attn_mask=attn_mask).transpose(0, 1)
-        x = q_x + self.ls_1(self.attention(self.ln_1(q_x), k_x, v_x, attn_mask))
+        norm = self.ln_1_kv
+        keys = None if norm is None or k_x is None else norm(k_x)
+        values = None if norm is None or v_x is None else norm(v_x)
+        x = q_x + self.ls_1(self.attention(self.ln_1(q_x), keys, values, attn_mask))
         return x + self.ls_2(self.mlp(self.ln_2(x)))
 
 
-class Transformer(nn.Module):
-    """`resblocks`, one after the other."""
+class CustomResidualAttentionBlock(nn.Module):
+    """The same with the options of `Attention`, and norms behind attention (`scale_attn`) and
+    behind the perceptron's activation (`scale_fc`), as NormFormer has them (arXiv:2110.09456).
 
-    def __init__(self, sizes: TransformerSizes, length_first: bool = False):
+    >>> import torch
+    >>> from diptych.compat.transformer import CustomResidualAttentionBlock
+    >>> CustomResidualAttentionBlock(16, 2, scale_attn=True)(torch.zeros(1, 5, 16)).shape
+    torch.Size([1, 5, 16])
+    """
+
+    def __init__(
+        self,
+        d_model: int,
+        n_head: int,
+        mlp_ratio: float = 4.0,
+        ls_init_value: float | None = None,
+        act_layer: Layer = nn.GELU,
+        norm_layer: Layer = LayerNorm,
+        qk_norm: bool = False,
+        scale_cosine_attn: bool = False,
+        scale_heads: bool = False,
+        scale_attn_inner: bool = False,
+        scale_attn: bool = False,
+        scale_fc: bool = False,
+        batch_first: bool = True,
+    ):
+        """Raises AssertionError, as open_clip does, without `batch_first`."""
         super().__init__()
-        self.width = sizes.width
-        self.layers = sizes.layers
-        self.batch_first = not length_first
-        self.grad_checkpointing = False
-        """Whether each block's activations are computed again in the backward pass."""
-        self.resblocks: Any = self._blocks(sizes, length_first)
+        if not batch_first:
+            raise AssertionError("batch_first must be True for CustomResidualAttentionBlock")
+        self.ln_1 = norm_layer(d_model)
+        self.attn = Attention(
+            d_model,
+            n_head,
+            qk_norm=qk_norm,
+            scaled_cosine=scale_cosine_attn,
+            scale_heads=scale_heads,
+            inner_norm=scale_attn_inner,
+            norm_layer=norm_layer,
+        )
+        self.ln_attn = norm_layer(d_model) if scale_attn else nn.Identity()
+        self.ls_1 = scale_layer(d_model, ls_init_value)
+        self.ln_2 = norm_layer(d_model)
+        inner = norm_layer if scale_fc else nn.Identity
+        self.mlp = perceptron(d_model, mlp_ratio, act_layer, inner)
+        self.ls_2 = scale_layer(d_model, ls_init_value)
 
-    @staticmethod
-    def _blocks(sizes: TransformerSizes, length_first: bool) -> nn.Module:
-        blocks = [ResidualAttentionBlock(sizes, length_first) for _ in range(sizes.layers)]
-        # OpenAI's are called as one; both are indexed, iterated over and cut alike.
-        return nn.Sequential(*blocks) if length_first else nn.ModuleList(blocks)
-
-    def get_cast_dtype(self) -> torch.dtype:
-        """Of the blocks' matrices."""
-        return self.resblocks[0].get_weight_dtype()
-
-    def set_grad_checkpointing(self, enable: bool = True) -> None:
-        """Set `grad_checkpointing`."""
-        self.grad_checkpointing = enable
+    def get_weight_dtype(self) -> torch.dtype:
+        """Of the perceptron's first matrix."""
+        return weight_dtype(self.mlp[0])
 
     def forward(self, x: Tensor, attn_mask: Tensor | None = None) -> Tensor:
-        """Tokens -> tokens, of the shape that the blocks take."""
-        for block in self.resblocks:
-            x = self._run(block, x, attn_mask)
-        return x
-
-    def forward_intermediates(
-        self,
-        x: Tensor,
-        attn_mask: Tensor | None = None,
-        indices: int | Collection[int] | None = None,
-        stop_early: bool = False,
-    ) -> tuple[Tensor, list[Tensor]]:
-        """The tokens behind the last block that ran, and those behind the blocks of `indices` (a
-        number: the last so many; None: all)."""
-        chosen = taken_indices(len(self.resblocks), indices)
-        blocks = self.resblocks[: max(chosen) + 1] if stop_early else self.resblocks
-        found: list[Tensor] = []
-        for i, block in enumerate(blocks):
-            x = self._run(block, x, attn_mask)
-            if i in chosen:
-                found.append(x)
-        return x, found
-
-    def prune_intermediate_layers(self, indices: int | Collection[int] = 1) -> list[int]:
-        """Drop the blocks behind the last of `indices`, which are given back as numbers."""
-        chosen = taken_indices(len(self.resblocks), indices)
-        self.resblocks = self.resblocks[: max(chosen) + 1]
-        return chosen
-
-    def _run(self, block: nn.Module, x: Tensor, attn_mask: Tensor | None) -> Tensor:
-        if self.grad_checkpointing and torch.is_grad_enabled():
-            again: Any = checkpoint(block, x, None, None, attn_mask, use_reentrant=False)
-            return again
-        return block(x, attn_mask=attn_mask)
+        """[batch, length, width] -> the same; `attn_mask`: see `Attention.forward`."""
+        x = x + self.ls_1(self.ln_attn(self.attn(self.ln_1(x), attn_mask=attn_mask)))
+        return x + self.ls_2(self.mlp(self.ln_2(x)))
 
 
-def taken_indices(count: int, indices: int | Collection[int] | None) -> list[int]:
-    """Which of `count` blocks are meant: the last so many, or those of these numbers, from the end
-    where they are negative; None: all. Raises AssertionError, as open_clip does, for others.
-
-    >>> from diptych.compat.blocks import taken_indices
-    >>> taken_indices(12, 2), taken_indices(12, [0, -1]), taken_indices(2, None)
-    ([10, 11], [0, 11], [0, 1])
-    """
-    last = count if indices is None else indices
-    if isinstance(last, int):
-        if not 0 < last <= count:
-            raise AssertionError(f"last-n ({last}) is out of range (1 to {count})")
-        return list(range(count - last, count))
-    for i in last:
-        if not -count <= i < count:
-            raise AssertionError(f"feature index {i} is out of range (0 to {count - 1})")
-    return [i % count for i in last]
-
-
-def text_global_pool(
-    x: Float[Tensor, "batch length width"],
-    text: Tensor | None = None,
-    pool_type: str = "argmax",
-    eos_token_id: int | None = None,
-) -> Tensor:
-    """The token that stands for a text: the `first`, the `last`, that of the highest id (`argmax`)
-    or that of `eos_token_id` (`eos`); any other `pool_type`: all."""
-    if pool_type in ("first", "last"):
-        return x[:, 0] if pool_type == "first" else x[:, -1]
-    if pool_type not in ("argmax", "eos"):
-        return x
-    assert text is not None
-    end = text if pool_type == "argmax" else (text == eos_token_id).int()
-    return x[torch.arange(x.shape[0], device=x.device), end.argmax(dim=-1)]
-
-
-def _expand_token(  # pyright: ignore[reportUnusedFunction]: compat.transformer has it
-    token: Tensor, batch_size: int
-) -> Tensor:
-    """[width] -> [batch_size, 1, width]."""
-    return token.view(1, 1, -1).expand(batch_size, -1, -1)
-
-
-def causal_mask(length: int) -> Float[Tensor, "length length"]:
-    """What is added to scores, so that no token sees a later one."""
-    return torch.full((length, length), -torch.inf).triu(1)
+def perceptron(
+    width: int, ratio: float, act_layer: Layer, inner_norm: Layer | None = None
+) -> nn.Sequential:
+    """A block's two matrices with the activation in between; behind that a norm of the hidden
+    layer, where one is given."""
+    hidden = int(width * ratio)
+    layers: dict[str, nn.Module] = OrderedDict(c_fc=nn.Linear(width, hidden), gelu=act_layer())
+    if inner_norm is not None:
+        layers["ln"] = inner_norm(hidden)
+    layers["c_proj"] = nn.Linear(hidden, width)
+    return nn.Sequential(OrderedDict(layers))
 
 
 def _length_first(x: Tensor, mask: Tensor | None) -> bool:
     if mask is None or mask.ndim != 2:
         return False
     return bool(x.shape[0] == len(mask) != x.shape[1])  # sizes are tensors in a trace
-
-
-def _activation(kind: Activation) -> nn.Module:
-    if kind == "quick_gelu":
-        return QuickGELU()
-    return nn.GELU("tanh" if kind == "gelu_tanh" else "none")
-
-
-__all__ = [
-    "AttentionalPooler",
-    "LayerNorm",
-    "LayerNormFp32",
-    "PatchDropout",
-    "QuickGELU",
-    "ResidualAttentionBlock",
-    "Transformer",
-    "causal_mask",
-    "taken_indices",
-    "text_global_pool",
-]

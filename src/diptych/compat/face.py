@@ -1,14 +1,13 @@
 """A model of ours with open_clip's face."""
 
 from collections.abc import Iterator
-from typing import Any, TypeVar
+from typing import Any, ClassVar, TypeVar
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from diptych.compat import intermediates
-from diptych.compat.blocks import Transformer
+from diptych.compat import intermediates, openai_parts
 from diptych.compat.hf_model import HFTextEncoder
 from diptych.compat.locks import check_norms_frozen
 from diptych.compat.names import (
@@ -20,18 +19,18 @@ from diptych.compat.names import (
     table_of,
     text_prefix,
 )
-from diptych.compat.native import text_of, vision_of
+from diptych.compat.native import resnet_of, text_of, vision_of
 from diptych.compat.options import refuse
-from diptych.compat.resnet import OpenClipResNet
+from diptych.compat.stack import Transformer
 from diptych.compat.state import rename_loaded, rename_saved
-from diptych.compat.text import PARTS, Reading, TextTransformer, encode, lock
-from diptych.compat.text import intermediates as intermediates_of_text
+from diptych.compat.text import TextTransformer
+from diptych.compat.text_parts import PARTS, Reading, encode, lock
+from diptych.compat.text_parts import intermediates as intermediates_of_text
 from diptych.compat.towers import OpenClipDecoder, OpenClipText, OpenClipVisual
 from diptych.compat.unwrapping import reshaped, unwrap
 from diptych.compat.vision import VisionTransformer
 from diptych.encoder.captions import limits_of, write_ids
 from diptych.errors import ConfigError
-from diptych.families.clip.config import ResNetConfig
 from diptych.inputs import tokenizer_of
 from diptych.inputs.tokenizer import pad_rows
 from diptych.models import Clip, Tower
@@ -62,8 +61,9 @@ class OpenClipModel(Renamed):
     (torch.Size([1, 128]), torch.Size([1, 128]), 14.29)
     """
 
-    length_first = False
-    """Whether blocks take [length, batch, width], as OpenAI's do."""
+    vision_kind: ClassVar[type[VisionTransformer]] = VisionTransformer
+    text_kind: ClassVar[type[TextTransformer]] = TextTransformer
+    """How open_clip's own transformers stand here."""
     visual: Any
     text: Any
     token_embedding: nn.Embedding
@@ -83,9 +83,9 @@ class OpenClipModel(Renamed):
         self.output_dict = output_dict
         """Whether the forward pass gives a dictionary in place of a tuple."""
         dim, table = config.embed_dim, part_of(self.table, "image.", VISUAL)
-        native = vision_of(clip.image, dim, table, self.length_first)
-        face = OpenClipResNet if isinstance(config.image, ResNetConfig) else OpenClipVisual
-        self.visual = native or face(clip.image, config)
+        native = vision_of(clip.image, dim, table, self.vision_kind)
+        resnet = resnet_of(clip.image, dim, table)
+        self.visual = native or resnet or OpenClipVisual(clip.image, config)
         self._say_preprocessing()
         self._add_text(clip.text)
         decoder = clip.decoder
@@ -140,7 +140,7 @@ class OpenClipModel(Renamed):
         self.vocab_size: int | None = config.text.vocabulary
         """Different ids; None: only the library that the text tower comes from can tell."""
         table = part_of(self.table, "text.", prefix)
-        native = text_of(tower, config.embed_dim, table, self.length_first)
+        native = text_of(tower, config.embed_dim, table, self.text_kind)
         self.text_beside = native is not None and not prefix
         """Whether the text tower's parts stand beside `visual`."""
         if native is None or not self.text_beside:
@@ -267,13 +267,14 @@ class OpenClipModel(Renamed):
         check_norms_frozen(freeze_layer_norm)
         lock(self, unlocked_layers)
 
-    def set_grad_checkpointing(self, enable: bool = True) -> None:
-        """Compute blocks again in the backward pass: less memory, more time."""
-        self.visual.set_grad_checkpointing(enable)
+    def set_grad_checkpointing(self, enable: bool = True, impl: str = "inline") -> None:
+        """Compute blocks again in the backward pass: less memory, more time; `impl`: see
+        `stack.check_impl`."""
+        self.visual.set_grad_checkpointing(enable, impl)
         text: Any = self.transformer if self.text_beside else self.text
-        text.set_grad_checkpointing(enable)
+        text.set_grad_checkpointing(enable, impl)
         if self.text_decoder is not None:
-            self.text_decoder.set_grad_checkpointing(enable)
+            self.text_decoder.set_grad_checkpointing(enable, impl)
 
     def no_weight_decay(self) -> set[str]:
         """Names of tables without weight decay, beside what has one dimension."""
@@ -311,7 +312,8 @@ class LogitsModel(OpenClipModel):
     """The same with the forward pass and the blocks of the `clip` package: tokens are [length,
     batch, width], and a text's blocks know their mask."""
 
-    length_first = True
+    vision_kind = openai_parts.VisionTransformer
+    text_kind = openai_parts.TextTransformer
 
     def forward(  # pyright: ignore[reportIncompatibleMethodOverride]
         self, image: Tensor, text: Tensor

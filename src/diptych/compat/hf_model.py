@@ -11,6 +11,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from diptych.compat.locks import lock_depths
+from diptych.compat.stack import check_impl
 from diptych.errors import CheckpointError, ConfigError, first_line
 from diptych.families.huggingface.config import Pool
 from diptych.families.huggingface.known import known
@@ -198,8 +199,9 @@ class HFTextEncoder(nn.Module):
         last = tower.layers - 1 if unlocked_layers else tower.layers
         lock_depths(depths, last, unlocked_layers)
 
-    def set_grad_checkpointing(self, enable: bool = True) -> None:
-        """Compute blocks again in the backward pass."""
+    def set_grad_checkpointing(self, enable: bool = True, impl: str = "inline") -> None:
+        """Compute blocks again in the backward pass; `impl`: see `stack.check_impl`."""
+        check_impl(impl)
         self._of_parts().set_checkpointing(enable)
 
 

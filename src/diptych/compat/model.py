@@ -4,10 +4,12 @@ https://github.com/mlfoundations/open_clip, src/open_clip/model.py
 """
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from diptych.compat.face import LogitsModel, OpenClipModel
 from diptych.compat.model_settings import (
@@ -15,6 +17,7 @@ from diptych.compat.model_settings import (
     get_model_tokenize_cfg,
     set_model_preprocess_cfg,
 )
+from diptych.compat.openai_state import clip_of
 from diptych.compat.positions import resize_pos_embed, resize_text_pos_embed
 from diptych.compat.precision import (
     convert_weights_to_fp16,
@@ -40,6 +43,7 @@ __all__ = [
     "TextTransformer",
     "VisionTransformer",
     "build_clip",
+    "build_model_from_openai_state_dict",
     "convert_to_custom_text_state_dict",
     "convert_weights_to_fp16",
     "convert_weights_to_lp",
@@ -178,6 +182,19 @@ class CustomTextCLIP(CLIP):
     """The same with the text tower as `text`."""
 
     custom_text = True
+
+
+def build_model_from_openai_state_dict(
+    state_dict: Mapping[str, Tensor],
+    quick_gelu: bool = True,
+    cast_dtype: torch.dtype = torch.float16,
+) -> CLIP:
+    """The model of an OpenAI state dict, in evaluation mode; matrices are float16, as OpenAI's.
+    `cast_dtype` has no meaning: norms work in any precision. Raises CheckpointError for a state
+    dict of another kind."""
+    model = CLIP.of(clip_of(state_dict, "quick_gelu" if quick_gelu else "gelu")).eval()
+    convert_weights_to_fp16(model)
+    return model
 
 
 def build_clip(content: dict[str, Any], scale: float) -> Clip:

@@ -6,12 +6,13 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor, nn
 
-from diptych.compat.blocks import PatchDropout
+from diptych.compat.layers import PatchDropout
+from diptych.compat.modified_resnet import ModifiedResNet
 from diptych.compat.text import TextTransformer
 from diptych.compat.vision import VisionTransformer
 from diptych.config import TowerConfig
 from diptych.errors import CheckpointError, ConfigError
-from diptych.families.clip.config import TransformerTextConfig
+from diptych.families.clip.config import ResNetConfig, TransformerTextConfig
 from diptych.families.clip.layouts.open_clip_config import tower_of
 from diptych.families.clip.layouts.towers import VitSizes
 from diptych.models import Tower, build_tower
@@ -22,15 +23,18 @@ M = TypeVar("M", bound=nn.Module)
 
 
 def vision_of(
-    tower: Tower[Any], embed_dim: int, table: Table, length_first: bool = False
+    tower: Tower[Any],
+    embed_dim: int,
+    table: Table,
+    kind: type[VisionTransformer] = VisionTransformer,
 ) -> VisionTransformer | None:
     """The tower as open_clip's own vision transformer; None: open_clip builds it of another
-    library's parts, or not at all. `table`: its names there. `length_first`: as OpenAI has it."""
+    library's parts, or not at all. `table`: its names there. `kind`: or as OpenAI has it."""
     options = _options(tower.config)
     if options is None or not isinstance(tower.config, VitSizes):
         return None
     with torch.device("meta"):
-        made = VisionTransformer(tower.config, options, embed_dim, length_first)
+        made = kind.of(tower.config, options, embed_dim)
     filled = _filled(made, tower, table)
     for drop in tower.modules() if filled else ():
         if isinstance(drop, OurPatchDropout) and isinstance(made.patch_dropout, PatchDropout):
@@ -38,15 +42,27 @@ def vision_of(
     return filled
 
 
+def resnet_of(tower: Tower[Any], embed_dim: int, table: Table) -> ModifiedResNet | None:
+    """The same of CLIP's ResNet."""
+    if type(tower.config) is not ResNetConfig or _options(tower.config) is None:
+        return None
+    with torch.device("meta"):
+        made = ModifiedResNet.of(tower.config, embed_dim)
+    return _filled(made, tower, table)
+
+
 def text_of(
-    tower: Tower[Any], embed_dim: int, table: Table, length_first: bool = False
+    tower: Tower[Any],
+    embed_dim: int,
+    table: Table,
+    kind: type[TextTransformer] = TextTransformer,
 ) -> TextTransformer | None:
     """The same of a text tower."""
     options = _options(tower.config)
     if options is None or not isinstance(tower.config, TransformerTextConfig):
         return None
     with torch.device("meta"):
-        made = TextTransformer(tower.config, options, embed_dim, length_first)
+        made = kind.of(tower.config, options, embed_dim)
     filled = _filled(made, tower, table)
     if filled is not None:
         filled.set_mask()

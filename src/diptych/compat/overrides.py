@@ -3,20 +3,20 @@ follow."""
 
 from collections.abc import Mapping
 from dataclasses import fields, replace
-from typing import Any, TypeVar
+from typing import Any
 
 import torch
 from torch import nn
 
+from diptych.compat.activations import with_activation
 from diptych.compat.coca_model import MultimodalCfg
 from diptych.compat.model import CLIPTextCfg, CLIPVisionCfg, section
 from diptych.compat.positions import with_context
-from diptych.config import Activation, ClipConfig, PreprocessConfig, TowerConfig
+from diptych.config import ClipConfig, PreprocessConfig
 from diptych.errors import ConfigError, UnknownNameError
 from diptych.families.clip.layouts.open_clip_config import from_json, to_json
 from diptych.models import Clip, build_tower
 
-T = TypeVar("T", bound=TowerConfig)
 SECTIONS: dict[str, type[Any]] = {
     "vision_cfg": CLIPVisionCfg,
     "text_cfg": CLIPTextCfg,
@@ -80,21 +80,6 @@ def _section(name: str, given: Any) -> dict[str, Any]:
         if field not in known:
             raise UnknownNameError(f"field of {name}", str(field), known)
     return section(dict(given) if isinstance(given, Mapping) else given, kind)
-
-
-def with_activation(config: ClipConfig, activation: Activation) -> ClipConfig:
-    """The same model with QuickGELU or GELU in both towers, where they leave it to choose."""
-    return replace(
-        config,
-        image=_activated(config.image, activation),
-        text=_activated(config.text, activation),
-    )
-
-
-def _activated(tower: T, activation: Activation) -> T:
-    if not any(field.name == "activation" for field in fields(tower)):
-        return tower
-    return replace(tower, activation=activation)
 
 
 def with_context_length(clip: Clip, length: int) -> None:

@@ -8,7 +8,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from diptych.compat.attention import Attention
 from diptych.compat.face import OpenClipModel
+from diptych.compat.multimodal import MultimodalTransformer
 from diptych.compat.text import TextTransformer
 from diptych.compat.towers import OpenClipTower
 from diptych.compat.vision import VisionTransformer
@@ -72,9 +74,9 @@ def _matrices(module: nn.Module) -> list[Tensor]:
     own = dict(module.named_parameters(recurse=False))
     if isinstance(module, nn.Conv1d | nn.Conv2d | nn.Linear):
         found += [module.weight, module.bias]
-    if isinstance(module, nn.MultiheadAttention):
+    if isinstance(module, nn.MultiheadAttention | Attention):
         found += [own.get(name) for name in _ATTENTION]
-    if isinstance(module, OpenClipModel | TextTransformer):
+    if isinstance(module, OpenClipModel | TextTransformer | MultimodalTransformer):
         found.append(own.get("text_projection"))
     if isinstance(module, VisionTransformer):
         found.append(module.proj)

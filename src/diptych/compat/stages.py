@@ -5,7 +5,7 @@ from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 from torch import Tensor, nn
 
-from diptych.compat.blocks import taken_indices
+from diptych.compat.stack import taken_indices
 from diptych.models import Tower
 
 

@@ -4,111 +4,184 @@ tower, as its `CLIP` has it.
 https://github.com/mlfoundations/open_clip, src/open_clip/transformer.py
 """
 
+import warnings
 from collections.abc import Collection
-from typing import Any, NamedTuple, Protocol, runtime_checkable
+from typing import Any, TypeVar
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Int
 from torch import Tensor, nn
 
-from diptych.compat.blocks import LayerNorm, Transformer, causal_mask, text_global_pool
-from diptych.compat.locks import check_norms_frozen, groups_of, lock_groups
-from diptych.errors import ConfigError
+from diptych.compat.layers import Layer, LayerNorm, activation_layer, norm_layer_of
+from diptych.compat.locks import check_norms_frozen
+from diptych.compat.stack import Transformer, init_blocks
+from diptych.compat.text_parts import Reading, causal_mask, encode, intermediates, lock
+from diptych.errors import AssumptionWarning, ConfigError
 from diptych.families.clip.config import TransformerTextConfig
+from diptych.families.clip.layouts.towers import mlp_ratio as ratio_of
 
-PARTS = (
-    *("token_embedding", "cls_emb", "positional_embedding"),
-    *("transformer", "ln_final", "text_projection"),
-)
-"""In the order in which data runs through them."""
-
-
-@runtime_checkable
-class TextParts(Protocol):
-    """What has the parts of a text transformer."""
-
-    token_embedding: nn.Embedding
-    cls_emb: Tensor | None
-    positional_embedding: Tensor
-    transformer: Transformer
-    ln_final: nn.Module
-    text_projection: Any
-    attn_mask: Tensor | None
-    context_length: int
-
-
-class Reading(NamedTuple):
-    """Where a text's vector is read."""
-
-    pool_type: str
-    eos_id: int | None
-    pad_id: int
+T = TypeVar("T", bound="TextTransformer")
 
 
 class TextTransformer(nn.Module):
-    """Ids to vectors. What stands in its parts is what a call computes."""
+    """Ids to vectors. What stands in its parts is what a call computes.
+
+    | option             | what it does                                                          |
+    | ------------------ | --------------------------------------------------------------------- |
+    | `embed_cls`        | a class token behind the text, at which the vector is read (CoCa)     |
+    | `no_causal_mask`   | tokens see those behind them, too                                     |
+    | `use_pad_mask`     | no token sees padding (with `no_causal_mask` alone)                   |
+    | `correct_cls_mask` | beside a class token, hides the padding and not what is a place later |
+    | `pool_type`        | where the vector is read: see `text_global_pool`                      |
+    | the last seven     | of the blocks: see `Transformer`                                      |
+
+    >>> import torch
+    >>> from diptych.compat.transformer import TextTransformer
+    >>> made = TextTransformer(8, vocab_size=30, width=16, heads=2, layers=1, output_dim=4)
+    >>> made(torch.tensor([[28, 5, 29]])).shape
+    torch.Size([1, 4])
+    """
 
     def __init__(
         self,
-        sizes: TransformerTextConfig,
-        options: dict[str, Any],
-        embed_dim: int,
-        length_first: bool = False,
+        context_length: int = 77,
+        vocab_size: int = 49408,
+        width: int = 512,
+        heads: int = 8,
+        layers: int = 12,
+        mlp_ratio: float = 4.0,
+        ls_init_value: float | None = None,
+        output_dim: int | None = 512,
+        embed_cls: bool = False,
+        no_causal_mask: bool = False,
+        use_pad_mask: bool = False,
+        correct_cls_mask: bool = False,
+        pad_id: int = 0,
+        eos_id: int = 2,
+        pool_type: str = "argmax",
+        proj_type: str = "linear",
+        proj_bias: bool = False,
+        act_layer: Layer = nn.GELU,
+        norm_layer: Layer = LayerNorm,
+        output_tokens: bool = False,
+        block_type: str | None = None,
+        qk_norm: bool = False,
+        scaled_cosine_attn: bool = False,
+        scale_heads: bool = False,
+        scale_attn_inner: bool = False,
+        scale_attn: bool = False,
+        scale_fc: bool = False,
     ):
-        """Without values. `options`: the `text_cfg` of the same tower."""
+        """Raises ConfigError for a `pool_type` that isn't one, and warns of `use_pad_mask` where it
+        has no effect."""
         super().__init__()
-        width, self.context_length = sizes.width, sizes.context_length
-        self.width = width
-        self.vocab_size = sizes.vocab_size
-        self.output_dim = embed_dim
-        self.heads = sizes.heads
-        self.output_tokens = bool(options.get("output_tokens", False))
+        if pool_type not in ("first", "last", "argmax", "eos", "none"):
+            raise ConfigError(f"pool_type {pool_type!r}: first, last, argmax, eos or none")
+        if use_pad_mask and not (no_causal_mask or embed_cls):
+            why = "use_pad_mask has no effect on causal texts, whose padding comes last"
+            warnings.warn(why, AssumptionWarning, stacklevel=2)
+        self.context_length, self.vocab_size = context_length, vocab_size
+        self.width, self.heads, self.output_dim = width, heads, output_dim
+        self.output_tokens = output_tokens
         """Whether a call gives (pooled, tokens)."""
-        self.pool_type: str = options.get("pool_type", "argmax")
-        self.eos_id: int | None = options.get("eos_id", 2)
-        self.pad_id: int = options.get("pad_id", 0)
-        self.token_embedding = nn.Embedding.from_pretrained(
-            torch.empty(sizes.vocab_size, width), freeze=False
-        )
-        self.num_pos = self.context_length + bool(options.get("embed_cls"))
+        self.pool_type, self.eos_id, self.pad_id = pool_type, eos_id, pad_id
+        self.use_pad_mask, self.correct_cls_mask = use_pad_mask and no_causal_mask, correct_cls_mask
+        self.token_embedding = nn.Embedding(vocab_size, width)
+        self.num_pos = context_length + embed_cls
         """Places; one more than ids where a class token stands behind them."""
-        self.cls_emb: Tensor | None = None
-        if options.get("embed_cls"):
-            self.cls_emb = nn.Parameter(torch.empty(width))
+        self.cls_emb: Tensor | None = nn.Parameter(torch.empty(width)) if embed_cls else None
         self.positional_embedding: Tensor = nn.Parameter(torch.empty(self.num_pos, width))
-        self.transformer = Transformer(sizes, length_first)
-        self.ln_final: nn.Module = LayerNorm(width, sizes.norm_eps)
+        self.transformer = Transformer(
+            width,
+            layers,
+            heads,
+            mlp_ratio,
+            ls_init_value,
+            act_layer,
+            norm_layer,
+            block_type=block_type,
+            qk_norm=qk_norm,
+            scaled_cosine_attn=scaled_cosine_attn,
+            scale_heads=scale_heads,
+            scale_attn_inner=scale_attn_inner,
+            scale_attn=scale_attn,
+            scale_fc=scale_fc,
+        )
+        self.ln_final: nn.Module = norm_layer(width)
         self.text_projection: Any = None
-        if options.get("proj_bias"):
-            self.text_projection = nn.Linear(width, embed_dim)
-        elif options.get("proj_type", "linear") != "none":
-            self.text_projection = nn.Parameter(torch.empty(width, embed_dim))
+        if output_dim and proj_type != "none":
+            self.text_projection = (
+                nn.Linear(width, output_dim)
+                if proj_bias
+                else nn.Parameter(torch.empty(width, output_dim))
+            )
         self.attn_mask: Tensor | None
         self.register_buffer("attn_mask", None, persistent=False)
-        self._causal = not options.get("no_causal_mask")
+        self._causal = not no_causal_mask
+        self.init_parameters()
+        self.set_mask()
+
+    @classmethod
+    def of(
+        cls: type[T], sizes: TransformerTextConfig, options: dict[str, Any], output_dim: int
+    ) -> T:
+        """The tower of this configuration; `options`: the `text_cfg` of the same."""
+        made = cls.__new__(cls)
+        own = ("pool_type", "eos_id", "pad_id", "proj_type", "proj_bias", "no_causal_mask")
+        own += ("embed_cls", "output_tokens")
+        TextTransformer.__init__(
+            made,
+            sizes.context_length,
+            sizes.vocab_size,
+            sizes.width,
+            sizes.heads,
+            sizes.layers,
+            ratio_of(sizes.width, sizes.mlp_width),
+            output_dim=output_dim,
+            act_layer=activation_layer(sizes.activation),
+            norm_layer=norm_layer_of(sizes.norm_eps),
+            **{name: options[name] for name in own if name in options},
+        )
+        return made
+
+    def init_parameters(self) -> None:
+        """Fill tables, matrices of blocks and the projection, by CLIP's table: see
+        `nn.block.init_blocks`; token_embedding N(0, 0.02^2), positions and class token N(0,
+        0.01^2), text_projection N(0, 1 / width)."""
+        for table, std in (
+            (self.token_embedding.weight, 0.02),
+            (self.positional_embedding, 0.01),
+            (self.cls_emb, 0.01),
+        ):
+            if table is not None:
+                nn.init.normal_(table, std=std)
+        init_blocks(self.transformer.resblocks, self.width)
+        projection = self.text_projection
+        if isinstance(projection, nn.Linear):
+            nn.init.normal_(projection.weight, std=self.width**-0.5)
+            nn.init.zeros_(projection.bias)
+        elif projection is not None:
+            nn.init.normal_(projection, std=self.width**-0.5)
 
     def set_mask(self) -> None:
-        """Make the causal mask, where the tower has one; with `length_first`, the blocks have it,
-        too."""
-        if not self._causal:
-            return
-        self.attn_mask = causal_mask(self.num_pos).to(self.positional_embedding.device)
-        for block in () if self.transformer.batch_first else self.transformer.resblocks:
-            block.attn_mask = self.attn_mask
+        """Make the causal mask, where the tower has one."""
+        if self._causal:
+            self.attn_mask = causal_mask(self.num_pos).to(self.positional_embedding.device)
 
     @property
     def reading(self) -> Reading:
         """Where the vector is read."""
-        return Reading(self.pool_type, self.eos_id, self.pad_id)
+        padding = (self.pad_id, self.use_pad_mask, self.correct_cls_mask)
+        return Reading(self.pool_type, self.eos_id, *padding)
 
     @property
     def dtype(self) -> torch.dtype:
         """Of the weights."""
         return self.transformer.get_cast_dtype()
 
-    def forward(self, text: Int[Tensor, "batch length"]) -> Any:
-        """Pooled vectors, or with `output_tokens` (pooled, tokens)."""
-        pooled, tokens = encode(self, text, self.reading)
+    def forward(self, text: Int[Tensor, "batch length"], text_valid: Tensor | None = None) -> Any:
+        """Pooled vectors, or with `output_tokens` (pooled, tokens); `text_valid`: see `encode`."""
+        pooled, tokens = encode(self, text, self.reading, text_valid)
         return (pooled, tokens) if self.output_tokens else pooled
 
     def forward_intermediates(
@@ -137,112 +210,10 @@ class TextTransformer(nn.Module):
         check_norms_frozen(freeze_layer_norm)
         lock(self, unlocked_layers)
 
-    def set_grad_checkpointing(self, enable: bool = True) -> None:
-        """Compute blocks again in the backward pass."""
-        self.transformer.set_grad_checkpointing(enable)
+    def set_grad_checkpointing(self, enable: bool = True, impl: str = "inline") -> None:
+        """Compute blocks again in the backward pass; `impl`: see `stack.check_impl`."""
+        self.transformer.set_grad_checkpointing(enable, impl)
 
     def no_weight_decay(self) -> set[str]:
         """Tables without weight decay, beside what has one dimension."""
         return {"positional_embedding"} | ({"cls_emb"} if self.cls_emb is not None else set())
-
-
-def encode(
-    parts: TextParts, text: Int[Tensor, "batch length"], reading: Reading
-) -> tuple[Tensor, Tensor]:
-    """Pooled vectors and tokens, those behind the final norm, or as the last block leaves them
-    beside a class token."""
-    x, mask = _embed(parts, text, reading)
-    return _read(parts, _ordered(parts, parts.transformer(x, attn_mask=mask)), text, reading)
-
-
-def intermediates(
-    parts: TextParts,
-    text: Int[Tensor, "batch length"],
-    reading: Reading,
-    indices: int | Collection[int] | None = None,
-    stop_early: bool = False,
-    normalize_intermediates: bool = False,
-    intermediates_only: bool = False,
-    output_fmt: str = "NLC",
-    output_extra_tokens: bool = False,
-) -> dict[str, Any]:
-    """What the blocks of `indices` give: `text_intermediates`, tokens [batch, length, width]; where
-    asked for `text_intermediates_suffix`, the class tokens of a tower that has them; and
-    `text_features`, the pooled vectors."""
-    if output_fmt != "NLC":
-        raise AssertionError("Output format must be NLC.")
-    x, mask = _embed(parts, text, reading)
-    last, found = parts.transformer.forward_intermediates(x, mask, indices, stop_early)
-    found = [_ordered(parts, each) for each in found]
-    if normalize_intermediates:
-        found = [parts.ln_final(each) for each in found]
-    output: dict[str, Any] = {}
-    if parts.cls_emb is not None:
-        if output_extra_tokens:
-            output["text_intermediates_suffix"] = [each[:, -1:] for each in found]
-        found = [each[:, :-1] for each in found]
-    output["text_intermediates"] = found
-    if not intermediates_only:
-        output["text_features"] = _read(parts, _ordered(parts, last), text, reading)[0]
-    return output
-
-
-def lock(parts: TextParts, unlocked_layers: int) -> None:
-    """Freeze all but the last groups of layers."""
-    front = [parts.token_embedding, parts.positional_embedding, parts.cls_emb]
-    blocks = parts.transformer.resblocks
-    lock_groups(groups_of(front, blocks, [parts.ln_final], parts.text_projection), unlocked_layers)
-
-
-def _embed(
-    parts: TextParts, text: Int[Tensor, "batch length"], reading: Reading
-) -> tuple[Tensor, Tensor | None]:
-    """The first block's input, and what is added to scores."""
-    dtype, length = parts.transformer.get_cast_dtype(), text.shape[1]
-    seen = parts.attn_mask is None and parts.transformer.batch_first
-    if length > parts.context_length or (seen and length != parts.context_length):
-        most = "texts padded to" if seen else "at most"
-        raise ConfigError(f"{length} tokens; this tower takes {most} {parts.context_length}")
-    x = parts.token_embedding(text).to(dtype)
-    if parts.cls_emb is not None:
-        x = torch.cat([x, parts.cls_emb.to(dtype).expand(x.shape[0], 1, -1)], dim=1)
-        length += 1
-    x = x + parts.positional_embedding[:length].to(dtype)
-    mask = None if parts.attn_mask is None else parts.attn_mask[:length, :length]
-    if parts.cls_emb is not None:
-        mask = _padding(parts, text, reading.pad_id, mask)
-    if parts.transformer.batch_first:
-        return x, mask
-    return x.transpose(0, 1), mask
-
-
-def _padding(
-    parts: TextParts, text: Tensor, pad_id: int, mask: Tensor | None
-) -> Float[Tensor, "rows length length"]:
-    """The mask with padding hidden, for each row and head. It is one place too far to the right, as
-    CoCa was trained (see `families/coca/text.py`)."""
-    real = nn.functional.pad(text != pad_id, (1, 0), value=True)
-    hidden = torch.zeros(real.shape, device=text.device).masked_fill(~real, -torch.inf)[:, None]
-    added = hidden.expand(-1, real.shape[1], -1) if mask is None else hidden + mask
-    return added.repeat_interleave(parts.transformer.resblocks[0].attn.num_heads, 0)
-
-
-def _read(
-    parts: TextParts, x: Float[Tensor, "batch length width"], text: Tensor, reading: Reading
-) -> tuple[Tensor, Tensor]:
-    if parts.cls_emb is not None:  # which stands behind all others
-        pooled, tokens = parts.ln_final(x[:, -1]), x[:, :-1]
-    else:
-        tokens = parts.ln_final(x)
-        pooled = text_global_pool(tokens, text, reading.pool_type, reading.eos_id)
-    projection = parts.text_projection
-    if projection is None:
-        return pooled, tokens
-    if isinstance(projection, nn.Module):
-        return projection(pooled), tokens
-    return pooled @ projection, tokens
-
-
-def _ordered(parts: TextParts, x: Tensor) -> Tensor:
-    """What the blocks give -> [batch, length, width]."""
-    return x if parts.transformer.batch_first else x.transpose(0, 1)

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from diptych.compat.locks import lock_depths, lock_groups, locked_norms
 from diptych.compat.names import DECODER, TEXT, VISUAL, Renamed, part_of, table_of, taken
 from diptych.compat.parts import find
+from diptych.compat.stack import check_impl
 from diptych.compat.stages import GivesIntermediates, stages_of
 from diptych.config import ClipConfig
 from diptych.errors import AssumptionWarning, ConfigError
@@ -90,9 +91,10 @@ class OpenClipTower(Renamed):
         """As the class says. Raises ConfigError where tokens are asked of a tower without any."""
         return self.pool_with_tokens(x) if self.output_tokens else self.pool(x)
 
-    def set_grad_checkpointing(self, enable: bool = True) -> None:
+    def set_grad_checkpointing(self, enable: bool = True, impl: str = "inline") -> None:
         """Compute blocks again in the backward pass; of a tower without blocks a warning says that
-        it can't."""
+        it can't. `impl`: see `stack.check_impl`."""
+        check_impl(impl)
         try:
             self.tower.set_checkpointing(enable)
         except ConfigError as error:

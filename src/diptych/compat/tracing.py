@@ -6,6 +6,7 @@ from typing import Any
 import torch
 
 from diptych.compat.face import OpenClipModel
+from diptych.compat.utils import to_2tuple
 from diptych.errors import ConfigError, first_line
 
 
@@ -27,7 +28,7 @@ def trace_model(
     """
     model.eval()
     size = model.visual.image_size
-    pixels = torch.ones(batch_size, 3, *size, device=device)
+    pixels = torch.ones(batch_size, 3, *to_2tuple(size), device=device)
     ids = torch.zeros(batch_size, model.context_length, dtype=torch.int, device=device)
     inputs = {"forward": (pixels, ids), "encode_text": (ids,), "encode_image": (pixels,)}
     trace: Any = torch.jit.trace_module

@@ -3,24 +3,26 @@
 https://github.com/mlfoundations/open_clip, src/open_clip/transformer.py
 """
 
-from diptych.compat.blocks import (
-    AttentionalPooler,
-    LayerNorm,
-    LayerNormFp32,
-    PatchDropout,
-    QuickGELU,
-    ResidualAttentionBlock,
-    Transformer,
-    _expand_token,  # pyright: ignore[reportPrivateUsage]: LLaVA-NeXT's tower imports it
-    text_global_pool,
-)
+from torch import Tensor
+
+from diptych.compat.attention import Attention, AttentionalPooler, context_attn_mask_from_valid
+from diptych.compat.blocks import CustomResidualAttentionBlock, ResidualAttentionBlock
+from diptych.compat.layers import LayerNorm, LayerNormFp32, LayerScale, PatchDropout, QuickGELU
+from diptych.compat.multimodal import MultimodalTransformer
+from diptych.compat.stack import CustomTransformer, Transformer
 from diptych.compat.text import TextTransformer
+from diptych.compat.text_parts import lock_text_tower, text_global_pool
 from diptych.compat.vision import VisionTransformer
 
 __all__ = [
+    "Attention",
     "AttentionalPooler",
+    "CustomResidualAttentionBlock",
+    "CustomTransformer",
     "LayerNorm",
     "LayerNormFp32",
+    "LayerScale",
+    "MultimodalTransformer",
     "PatchDropout",
     "QuickGELU",
     "ResidualAttentionBlock",
@@ -28,5 +30,12 @@ __all__ = [
     "Transformer",
     "VisionTransformer",
     "_expand_token",
+    "context_attn_mask_from_valid",
+    "lock_text_tower",
     "text_global_pool",
 ]
+
+
+def _expand_token(token: Tensor, batch_size: int) -> Tensor:
+    """[width] -> [batch_size, 1, width]; LLaVA-NeXT's tower imports it."""
+    return token.view(1, 1, -1).expand(batch_size, -1, -1)

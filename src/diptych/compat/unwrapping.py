@@ -4,11 +4,11 @@ from typing import Any, Protocol, runtime_checkable
 
 from torch import Tensor, nn
 
-from diptych.compat.blocks import PatchDropout
 from diptych.compat.hf_model import HFTextEncoder
+from diptych.compat.layers import PatchDropout
 from diptych.compat.names import VISUAL, part_of, text_prefix
 from diptych.compat.native import tower_again
-from diptych.compat.text import PARTS
+from diptych.compat.text_parts import PARTS
 from diptych.compat.towers import OpenClipDecoder, OpenClipTower
 from diptych.compat.vision import VisionTransformer
 from diptych.config import ClipConfig, TowerConfig

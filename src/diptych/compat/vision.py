@@ -4,61 +4,139 @@ https://github.com/mlfoundations/open_clip, src/open_clip/transformer.py
 """
 
 from collections.abc import Collection
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from diptych.compat.blocks import (
-    AttentionalPooler,
+from diptych.compat.attention import AttentionalPooler
+from diptych.compat.layers import (
+    Layer,
     LayerNorm,
     PatchDropout,
-    Transformer,
+    activation_layer,
+    norm_layer_of,
 )
 from diptych.compat.locks import groups_of, lock_groups
+from diptych.compat.stack import Transformer
+from diptych.compat.utils import to_2tuple
 from diptych.errors import ConfigError
 from diptych.families.clip.layouts.towers import VitSizes
+from diptych.families.clip.layouts.towers import mlp_ratio as ratio_of
+
+V = TypeVar("V", bound="VisionTransformer")
 
 
 class VisionTransformer(nn.Module):
     """Pixels to vectors. What stands in its parts is what a call computes: parts may be hooked,
-    replaced, cut and taken away, `proj` and `ln_post` among them."""
+    replaced, cut and taken away, `proj` and `ln_post` among them. The last seven options are of the
+    blocks: see `Transformer`.
+
+    >>> import torch
+    >>> from diptych.compat.transformer import VisionTransformer
+    >>> made = VisionTransformer(32, 16, width=64, layers=1, heads=2, mlp_ratio=4.0, output_dim=8)
+    >>> made(torch.zeros(1, 3, 32, 32)).shape
+    torch.Size([1, 8])
+    """
 
     def __init__(
-        self, sizes: VitSizes, options: dict[str, Any], embed_dim: int, length_first: bool = False
+        self,
+        image_size: int | tuple[int, int],
+        patch_size: int | tuple[int, int],
+        width: int,
+        layers: int,
+        heads: int,
+        mlp_ratio: float,
+        ls_init_value: float | None = None,
+        attentional_pool: bool | str = False,
+        attn_pooler_queries: int = 256,
+        attn_pooler_heads: int = 8,
+        output_dim: int = 512,
+        patch_dropout: float = 0.0,
+        no_ln_pre: bool = False,
+        pos_embed_type: str = "learnable",
+        pool_type: str = "tok",
+        final_ln_after_pool: bool = False,
+        act_layer: Layer = nn.GELU,
+        norm_layer: Layer = LayerNorm,
+        output_tokens: bool = False,
+        block_type: str | None = None,
+        qk_norm: bool = False,
+        scaled_cosine_attn: bool = False,
+        scale_heads: bool = False,
+        scale_attn_inner: bool = False,
+        scale_attn: bool = False,
+        scale_fc: bool = False,
     ):
-        """Without values. `options`: the `vision_cfg` of the same tower."""
+        """Raises ConfigError for a `pool_type`, a `pos_embed_type` or an `attentional_pool` of
+        models that nobody published."""
         super().__init__()
-        width, patch = sizes.width, sizes.patch_size
-        grid = sizes.image_size // patch
-        self.image_size = (sizes.image_size, sizes.image_size)
+        _check(pool_type, pos_embed_type, attentional_pool)
+        self.image_size: tuple[int, int] = to_2tuple(image_size)
         """In pixels."""
-        self.input_resolution = sizes.image_size
+        self.input_resolution = image_size
         """The same, as OpenAI's models say it."""
-        self.patch_size = (patch, patch)
-        self.grid_size = (grid, grid)
+        self.patch_size: tuple[int, int] = to_2tuple(patch_size)
+        rows, columns = (side // patch for side, patch in zip(self.image_size, self.patch_size))
+        self.grid_size = (rows, columns)
         """Patches along the sides."""
-        self.output_dim = embed_dim
+        self.output_dim = output_dim
         """Width of the pooled vectors."""
-        self.output_tokens = bool(options.get("output_tokens", False))
+        self.output_tokens = output_tokens
         """Whether a call gives (pooled, tokens)."""
-        self.pool_type: str = options.get("pool_type", "tok")
-        self.final_ln_after_pool: bool = options.get("final_ln_after_pool", False)
-        self.conv1 = nn.Conv2d(3, width, patch, patch, bias=False)
-        self.class_embedding = nn.Parameter(torch.empty(width))
-        self.positional_embedding = nn.Parameter(torch.empty(grid**2 + 1, width))
-        self.patch_dropout: nn.Module = PatchDropout()
-        eps = sizes.norm_eps
-        self.ln_pre = LayerNorm(width, eps) if sizes.pre_norm else nn.Identity()
-        self.transformer = Transformer(sizes, length_first)
+        self.pool_type, self.final_ln_after_pool = pool_type, final_ln_after_pool
+        self.conv1 = nn.Conv2d(3, width, self.patch_size, self.patch_size, bias=False)
+        std = width**-0.5  # `width` numbers of variance 1 / width: a token of length 1
+        self.class_embedding = nn.Parameter(std * torch.randn(width))
+        self.positional_embedding = nn.Parameter(std * torch.randn(rows * columns + 1, width))
+        self.patch_dropout: nn.Module = PatchDropout(patch_dropout)
+        self.ln_pre = nn.Identity() if no_ln_pre else norm_layer(width)
+        self.transformer = Transformer(
+            width,
+            layers,
+            heads,
+            mlp_ratio,
+            ls_init_value,
+            act_layer,
+            norm_layer,
+            block_type=block_type,
+            qk_norm=qk_norm,
+            scaled_cosine_attn=scaled_cosine_attn,
+            scale_heads=scale_heads,
+            scale_attn_inner=scale_attn_inner,
+            scale_attn=scale_attn,
+            scale_fc=scale_fc,
+        )
         self.attn_pool: AttentionalPooler | None = None
-        if options.get("attentional_pool"):
-            heads, queries = options["attn_pooler_heads"], options["attn_pooler_queries"]
-            self.attn_pool = AttentionalPooler(embed_dim, width, heads, queries)
-            width = embed_dim
-        self.ln_post = LayerNorm(width, eps)
-        self.proj: nn.Parameter | None = nn.Parameter(torch.empty(width, embed_dim))
+        if attentional_pool:
+            sizes = (attn_pooler_heads, attn_pooler_queries)
+            self.attn_pool = AttentionalPooler(output_dim, width, *sizes)
+            width = output_dim
+        self.ln_post: nn.Module = norm_layer(width)
+        self.proj: nn.Parameter | None = nn.Parameter(std * torch.randn(width, output_dim))
+
+    @classmethod
+    def of(cls: type[V], sizes: VitSizes, options: dict[str, Any], output_dim: int) -> V:
+        """The tower of this configuration; `options`: the `vision_cfg` of the same."""
+        made = cls.__new__(cls)
+        own = ("attentional_pool", "attn_pooler_queries", "attn_pooler_heads", "pool_type")
+        own += ("final_ln_after_pool", "output_tokens")
+        VisionTransformer.__init__(
+            made,
+            sizes.image_size,
+            sizes.patch_size,
+            sizes.width,
+            sizes.layers,
+            sizes.heads,
+            ratio_of(sizes.width, sizes.mlp_width),
+            output_dim=output_dim,
+            no_ln_pre=not sizes.pre_norm,
+            act_layer=activation_layer(sizes.activation),
+            norm_layer=norm_layer_of(sizes.norm_eps),
+            **{name: options[name] for name in own if name in options},
+        )
+        return made
 
     @property
     def dtype(self) -> torch.dtype:
@@ -127,9 +205,9 @@ class VisionTransformer(nn.Module):
         groups = groups_of(front, self.transformer.resblocks, behind, self.proj)
         lock_groups(groups, unlocked_groups)
 
-    def set_grad_checkpointing(self, enable: bool = True) -> None:
-        """Compute blocks again in the backward pass."""
-        self.transformer.set_grad_checkpointing(enable)
+    def set_grad_checkpointing(self, enable: bool = True, impl: str = "inline") -> None:
+        """Compute blocks again in the backward pass; `impl`: see `stack.check_impl`."""
+        self.transformer.set_grad_checkpointing(enable, impl)
 
     def no_weight_decay(self) -> set[str]:
         """Tables without weight decay, beside what has one dimension."""
@@ -165,4 +243,16 @@ class VisionTransformer(nn.Module):
 
     def _ordered(self, x: Tensor) -> Tensor:
         """[batch, length, width] <-> what the blocks take."""
-        return x if self.transformer.batch_first else x.transpose(0, 1)
+        return x.transpose(0, 1) if self.transformer.length_first else x
+
+
+def _check(pool_type: str, pos_embed_type: str, attentional_pool: bool | str) -> None:
+    if pool_type not in ("tok", "avg", "none"):
+        raise ConfigError(f"pool_type {pool_type!r}: tok, avg or none")
+    if pos_embed_type != "learnable":
+        raise ConfigError(f"pos_embed_type {pos_embed_type!r}: positions are learnable here")
+    if attentional_pool not in (True, False):
+        raise ConfigError(
+            f"attentional_pool {attentional_pool!r}: true, as the published CoCa models have it, "
+            "or false"
+        )

@@ -8,7 +8,6 @@ EVA-01-CLIP's README (https://github.com/baaivision/EVA, EVA-01/clip).
     logits_per_image, logits_per_text = model(preprocess(picture)[None], text)
 """
 
-import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -20,17 +19,17 @@ from torch import Tensor
 from diptych.checkpoints import load_model
 from diptych.checkpoints.content import read
 from diptych.compat import places
+from diptych.compat.activations import with_activation
 from diptych.compat.clip.simple_tokenizer import SimpleTokenizer
 from diptych.compat.factory import create_model_from_pretrained
 from diptych.compat.model import LogitsModel
-from diptych.compat.overrides import with_activation
+from diptych.compat.openai_state import clip_of
 from diptych.compat.pretrained import download_pretrained_from_url, openai_url
 from diptych.compat.tracing import trace_model
 from diptych.compat.transform import Transform, transform_of
 from diptych.config import ClipConfig, PreprocessConfig
 from diptych.encoder.load import device_of
 from diptych.errors import TextTooLongError
-from diptych.families.clip.layouts.openai import NUMBERS
 from diptych.inputs import ClipTokenizer
 
 __all__ = [
@@ -74,12 +73,7 @@ def _transform(  # pyright: ignore[reportUnusedFunction]: scripts call it
 def build_model(state_dict: Mapping[str, Tensor]) -> LogitsModel:
     """The model of an OpenAI state dict, in float32 and evaluation mode. Raises CheckpointError for
     one of another kind."""
-    # The names by which such a state dict is known; the sizes are read off the weights.
-    tensors = {name: torch.tensor(0) for name in NUMBERS} | dict(state_dict)
-    with tempfile.TemporaryDirectory() as folder:
-        file = Path(folder) / "state_dict.pt"
-        torch.save(tensors, file)
-        return load(file, "cpu")[0]
+    return LogitsModel(clip_of(state_dict)).eval()
 
 
 def load(

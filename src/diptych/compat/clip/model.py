@@ -3,15 +3,19 @@
 https://github.com/openai/CLIP, clip/model.py
 """
 
-from diptych.compat.blocks import LayerNorm, QuickGELU, ResidualAttentionBlock, Transformer
 from diptych.compat.clip.clip import build_model
 from diptych.compat.face import LogitsModel as CLIP
+from diptych.compat.layers import LayerNorm, QuickGELU
+from diptych.compat.modified_resnet import AttentionPool2d, Bottleneck, ModifiedResNet
+from diptych.compat.openai_parts import ResidualAttentionBlock, Transformer, VisionTransformer
 from diptych.compat.precision import convert_weights_to_fp16 as convert_weights
-from diptych.compat.vision import VisionTransformer
 
 __all__ = [
+    "AttentionPool2d",
+    "Bottleneck",
     "CLIP",
     "LayerNorm",
+    "ModifiedResNet",
     "QuickGELU",
     "ResidualAttentionBlock",
     "Transformer",
