@@ -79,8 +79,8 @@ def test_not_json_is_said():
 def test_an_override_reaches_deep_and_checks_limits():
     run = override(Run(steps=3), "model.image.freeze", True)
     assert run.model.image == TowerOptions(freeze=True)
-    with pytest.raises(ConfigError, match="leave nothing to train"):
-        override(run, "model.text.freeze", True)
+    with pytest.raises(ConfigError, match="freeze: .* on a tower that isn't trained"):
+        override(run, "model.image.layer_decay", 0.9)
     with pytest.raises(ConfigError, match="OptimConfig has no field 'learning_rate'"):
         override(run, "optim.learning_rate", 1.0)
 

@@ -115,10 +115,6 @@ class ModelConfig(Ranged):
             )
         if self.text.size:
             raise ConfigError(f"--model.text.size {self.text.size}: a text tower has no pictures")
-        if self.image.all_frozen and self.text.all_frozen:
-            raise ConfigError(
-                "--model.image.freeze and --model.text.freeze together leave nothing to train"
-            )
 
 
 @dataclass(frozen=True, kw_only=True)

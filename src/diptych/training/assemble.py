@@ -52,8 +52,7 @@ def assemble(
     notes += _useless(run.model)
     if run.shard.mode != "replicate" and not sharded:
         notes.append(f"--shard.mode {run.shard.mode}: a single process has nothing to share")
-    prepare(model.train(), run)
-    objective = build_objective(run.objective, model, teachers.models)
+    objective = objective_of(model, run, teachers.models)
     notes += objective.remarks
     if model.decoder is not None and not model.decoder.trained:
         notes.append("what writes captions stays as it is: --objective coca trains it, too")
@@ -298,7 +297,20 @@ def _scales(tower: Tower[Any], options: TowerOptions, lr: float) -> dict[str, fl
     return {name: own * scale for name, scale in by_layer.items()}
 
 
-def prepare(model: Clip, run: Run) -> None:
+def objective_of(model: Clip, run: Run, teachers: Sequence[Clip]) -> Objective:
+    """The run's objective, of a model that is set up for training. Raises ConfigError where nothing
+    of the model is trained but for the scale."""
+    _prepare(model.train(), run)
+    objective = build_objective(run.objective, model, teachers)
+    parts = model.children()  # towers and decoder
+    if not any(each.requires_grad for part in parts for each in part.parameters()):
+        raise ConfigError(
+            "--model.image.freeze and --model.text.freeze together leave nothing to train"
+        )
+    return objective
+
+
+def _prepare(model: Clip, run: Run) -> None:
     """Set up its towers for training as the run's options say: what is frozen, dropped."""
     for tower, options in ((model.image, run.model.image), (model.text, run.model.text)):
         _lock(tower, options)

@@ -31,9 +31,9 @@ from diptych.distributed import Peers, data_parallel
 from diptych.errors import ConfigError
 from diptych.inputs import Preprocess
 from diptych.models import build
-from diptych.objectives import Objective, build_objective
+from diptych.objectives import Objective
 from diptych.optim import build_optimizer
-from diptych.training.assemble import described, parameter_groups, parts_of, prepare
+from diptych.training.assemble import described, objective_of, parameter_groups, parts_of
 from diptych.training.flops import flops_of
 from diptych.training.step import autocast
 from diptych.training.teachers import teacher_configs
@@ -175,8 +175,7 @@ def _trace(run: Run, models: _Models, pairs: int) -> Trace:
 
 def _objective(run: Run, models: _Models) -> Objective:
     model, *teachers = (build(config, device="meta") for config in models)
-    prepare(model.train(), run)
-    objective = build_objective(run.objective, model, teachers)
+    objective = objective_of(model, run, teachers)
     data_parallel(objective, Peers(), parts=parts_of(objective, replace(run, compile=False)))
     return objective
 

@@ -11,12 +11,14 @@ from diptych.batch import Batch, TextLengths
 from diptych.checkpoints import convert
 from diptych.config import (
     ClipConfig,
+    ClipObjectiveConfig,
     CocaObjectiveConfig,
     DataConfig,
     EvaluationConfig,
     ModelConfig,
     TowerOptions,
 )
+from diptych.errors import ConfigError
 from diptych.families.clip.layouts.open_clip import export_table
 from diptych.families.coca import CocaDecoderConfig, CocaImageConfig, CocaTextConfig
 from diptych.objectives import build_objective
@@ -120,6 +122,19 @@ def test_a_run_that_goes_on_is_the_same_to_the_bit(pairs, tmp_path):
     assert not torch.equal(begun.decoder.projection.weight, expected["decoder.projection.weight"])
 
 
+def assert_only_the_decoder_is_trained(run, tmp_path):
+    """Where both towers are frozen."""
+    start, frozen = run.model.init, TowerOptions(freeze=True)
+    run = replace(run, model=ModelConfig(init=start, image=frozen, text=frozen))
+    found = weights(training.fit(replace(run, out=str(tmp_path / "frozen")), progress=False))
+    begun = diptych.load(start).model.state_dict()
+    changed = {name for name in begun if not torch.equal(found[name], begun[name])}
+    assert changed == {name for name in begun if name.startswith("decoder.")}
+    contrast = replace(run, objective=ClipObjectiveConfig(), out=str(tmp_path / "nothing"))
+    with pytest.raises(ConfigError, match="leave nothing to train"):
+        training.fit(contrast, progress=False)
+
+
 def test_captions_are_learned_and_go_on_being_learned_from_a_published_layout(pairs, tmp_path):
     run = run_on(pairs, tmp_path / "run", steps=50)
     run = replace(
@@ -140,6 +155,7 @@ def test_captions_are_learned_and_go_on_being_learned_from_a_published_layout(pa
         pairs, tmp_path / "again", steps=2, model=ModelConfig(init=str(tmp_path / "published"))
     )
     captions_alone = CocaObjectiveConfig(pairs_weight=0.0)
+    assert_only_the_decoder_is_trained(replace(again, objective=captions_alone), tmp_path)
     optim = replace(again.optim, lr=1e-4)
     training.fit(replace(again, objective=captions_alone, optim=optim), progress=False)
     begun = read_metrics(tmp_path / "again" / "metrics.jsonl")[0]["captions"]
