@@ -4,7 +4,6 @@ sentence that says what to do; nothing in them is run."""
 import argparse
 import bz2
 import collections
-import contextlib
 import enum
 import functools
 import gzip
@@ -13,6 +12,7 @@ import random
 import sys
 import tarfile
 import types
+import warnings
 import zipfile
 
 import numpy as np
@@ -280,7 +280,8 @@ REFUSED = {
 @pytest.mark.parametrize("make", REFUSED)
 def test_it_is_refused_with_what_to_do(tmp_path, foreign, vit, make):
     write, says = REFUSED[make]
-    with pytest.warns() if make == "quantised" else contextlib.nullcontext():
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # torch's newer versions: quantised tensors will go
         write(tmp_path / "w.pt", foreign)
     with pytest.raises(CheckpointError, match=says) as refused:
         load_model(tmp_path / "w.pt", config=vit)
