@@ -8,8 +8,11 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
+import torch.nn.functional as F
+from jaxtyping import Float, Int
 from torch import Tensor
 
+from diptych.compat.captioning import Choice, check, drawn, limits_of, searched
 from diptych.compat.face import OpenClipModel
 from diptych.compat.model import (
     CLIPTextCfg,
@@ -17,6 +20,9 @@ from diptych.compat.model import (
     build_clip,
     section,
 )
+from diptych.compat.text import TextTransformer
+from diptych.inputs import tokenizer_of
+from diptych.models.evaluating import evaluating
 
 
 @dataclass
@@ -31,7 +37,10 @@ class MultimodalCfg(CLIPTextCfg):
 
 
 class CoCa(OpenClipModel):
-    """Two towers and `text_decoder`, with random weights; the options are `CLIP`'s."""
+    """Two towers and `text_decoder`, with random weights; the options are `CLIP`'s, and `pad_id`,
+    what `generate` fills up with (0: as the text tower has it)."""
+
+    _pad_id: int | None = None
 
     def __init__(
         self,
@@ -58,6 +67,7 @@ class CoCa(OpenClipModel):
             init_logit_scale,
         )
         super().__init__(clip)
+        self._pad_id = pad_id or None
         if nonscalar_logit_scale:
             self.reshape_scale(1)
 
@@ -68,14 +78,17 @@ class CoCa(OpenClipModel):
         image_latent: Tensor | None = None,
         image_embs: Tensor | None = None,
         output_labels: bool = True,
+        text_valid: Tensor | None = None,
     ) -> dict[str, Tensor]:
         """Unit vectors of pictures and texts, `logits` of each next token, and with
-        `output_labels`, which that was; of pictures alone their vectors and tokens."""
+        `output_labels`, which that was; of pictures alone their vectors and tokens. `text_valid`:
+        see `encode_text`."""
         if image_latent is None or image_embs is None:
             image_latent, image_embs = self.with_tokens(self.visual, image)
         if text is None:
             return {"image_features": image_latent, "image_embs": image_embs}
-        text_latent, tokens = self.with_tokens(self.text, text)
+        options = {} if text_valid is None else {"text_valid": text_valid}
+        text_latent, tokens = self.with_tokens(self.text, text, **options)
         found = {"image_features": image_latent, "text_features": text_latent}
         assert self.text_decoder is not None
         found["logits"] = self.text_decoder(image_embs, tokens[:, :-1] if output_labels else tokens)
@@ -85,3 +98,58 @@ class CoCa(OpenClipModel):
         if self.logit_bias is not None:
             found["logit_bias"] = self.logit_bias
         return found
+
+    def generate(
+        self,
+        image: Float[Tensor, "batch 3 height width"],
+        text: Tensor | None = None,
+        seq_len: int = 30,
+        max_seq_len: int | None = None,
+        temperature: float = 1.0,
+        generation_type: str = "beam_search",
+        top_p: float = 0.1,
+        top_k: int = 1,
+        pad_token_id: int | None = None,
+        eos_token_id: int | None = None,
+        sot_token_id: int | None = None,
+        num_beams: int = 6,
+        num_beam_groups: int = 3,
+        min_seq_len: int = 5,
+        stopping_criteria: Any = None,
+        repetition_penalty: float = 1.0,
+        fixed_output_length: bool = False,
+    ) -> Int[Tensor, "*batch length"]:
+        """Captions of pictures as ids, padded (CoCa's `generate`): by beam search, or drawn word by
+        word (`top_p`, `top_k`) as open_clip draws them with the same seed, behind `text`, [batch,
+        length] or of one picture [length]. Ids of the start, the end and padding are the model's.
+        `fixed_output_length`: [batch, `seq_len`].
+
+        Raises ConfigError for numbers that don't fit, for what doesn't go together, and for a model
+        without a decoder.
+        """
+        choice = Choice(generation_type, top_k, top_p, temperature, repetition_penalty)
+        check(choice, text, stopping_criteria)
+        clip = self.clip
+        start, *_, end = tokenizer_of(self.config).encode("")
+        start = start if sot_token_id is None else sot_token_id
+        end = end if eos_token_id is None else eos_token_id
+        limits = limits_of(clip, (start, end), min_seq_len, (seq_len, max_seq_len))
+        pad = self.pad_id if pad_token_id is None else pad_token_id
+        pixels = image.to(self.dtype)
+        with evaluating(clip):
+            if generation_type == "beam_search":
+                found = searched(clip, pixels, (num_beams, num_beam_groups), limits, pad)
+                lacking = seq_len - found.shape[1] if fixed_output_length else 0
+                return F.pad(found, (0, lacking), value=pad).to(image.device)
+            one = text is not None and text.ndim == 1
+            rows = text[None] if one else text
+            found = drawn(clip, pixels, choice, limits, rows, (pad, fixed_output_length))
+            return found[0] if one else found
+
+    @property
+    def pad_id(self) -> int:
+        """What `generate` fills up with: as it was given, else as the text tower has it."""
+        text: Any = self.text
+        if self._pad_id is not None or not isinstance(text, TextTransformer):
+            return self._pad_id or 0
+        return text.pad_id

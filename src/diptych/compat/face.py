@@ -20,7 +20,6 @@ from diptych.compat.names import (
     text_prefix,
 )
 from diptych.compat.native import resnet_of, text_of, vision_of
-from diptych.compat.options import refuse
 from diptych.compat.stack import Transformer
 from diptych.compat.state import rename_loaded, rename_saved
 from diptych.compat.text import TextTransformer
@@ -29,13 +28,9 @@ from diptych.compat.text_parts import intermediates as intermediates_of_text
 from diptych.compat.towers import OpenClipDecoder, OpenClipText, OpenClipVisual
 from diptych.compat.unwrapping import reshaped, unwrap
 from diptych.compat.vision import VisionTransformer
-from diptych.encoder.captions import limits_of, write_ids
 from diptych.errors import ConfigError
-from diptych.inputs import tokenizer_of
-from diptych.inputs.tokenizer import pad_rows
 from diptych.models import Clip, Tower
 from diptych.models.clip import unit
-from diptych.models.evaluating import evaluating
 from diptych.weights.mapping import Table
 
 M = TypeVar("M", bound="OpenClipModel")
@@ -176,18 +171,23 @@ class OpenClipModel(Renamed):
         return self._scaled(_pooled(self.visual(image)), normalize)
 
     def encode_text(
-        self, text: Int[Tensor, "batch length"], normalize: bool | None = None
+        self,
+        text: Int[Tensor, "batch length"],
+        normalize: bool | None = None,
+        text_valid: Tensor | None = None,
     ) -> Float[Tensor, "batch embed_dim"]:
-        """Vectors of captions, as the tokenizer made them; see `encode_image`."""
+        """Vectors of captions, as the tokenizer made them; see `encode_image`. `text_valid`,
+        [batch, length]: which tokens aren't padding (None: the ids tell); who doesn't hide padding
+        doesn't ask. Raises ConfigError for it where another library reads the texts."""
         if self.text_beside:
-            return self._scaled(encode(self, text, self._reading)[0], normalize)
-        return self._scaled(_pooled(self.text(text)), normalize)
+            return self._scaled(encode(self, text, self._reading, text_valid)[0], normalize)
+        return self._scaled(_pooled(self.text(text, **_mask(self.text, text_valid))), normalize)
 
-    def with_tokens(self, tower: Any, x: Tensor) -> tuple[Tensor, Tensor]:
+    def with_tokens(self, tower: Any, x: Tensor, **options: Any) -> tuple[Tensor, Tensor]:
         """Unit vectors and tokens of `visual` or `text`, whatever its `output_tokens`."""
         before, tower.output_tokens = tower.output_tokens, True
         try:
-            pooled, tokens = tower(x)
+            pooled, tokens = tower(x, **options)
         finally:
             tower.output_tokens = before
         return unit(pooled), tokens
@@ -207,35 +207,6 @@ class OpenClipModel(Renamed):
     def _scaled(self, vectors: Tensor, normalize: bool | None) -> Tensor:
         asked = self.text_decoder is not None if normalize is None else normalize
         return unit(vectors) if asked else vectors
-
-    def generate(
-        self,
-        image: Float[Tensor, "batch 3 height width"],
-        seq_len: int = 30,
-        min_seq_len: int = 5,
-        generation_type: str = "beam_search",
-        top_k: int = 1,
-        num_beams: int = 6,
-        num_beam_groups: int = 3,
-        **options: Any,
-    ) -> Int[Tensor, "batch length"]:
-        """Captions of pictures as ids, padded with 0 (CoCa's `generate`): by beam search, or the
-        greedy `generation_type="top_k"` with `top_k=1`. `num_beam_groups` groups find the same.
-        Raises ConfigError for sampling, and for a model without a decoder.
-        """
-        refuse(options)
-        greedy = (generation_type, top_k) == ("top_k", 1)
-        if generation_type != "beam_search" and not greedy:
-            raise ConfigError(
-                f"generation_type={generation_type!r} with top_k={top_k} has no counterpart in "
-                "Diptych; captions are searched (beam_search), or the best word is taken (top_k, 1)"
-            )
-        beams = 1 if greedy else max(1, num_beams // max(1, num_beam_groups))
-        clip, tokenizer = self.clip, tokenizer_of(self.config)
-        limits = limits_of(clip, tokenizer, most=seq_len, least=min_seq_len, beams=beams)
-        with evaluating(clip):
-            found = write_ids(clip, image.to(self.dtype), beams, limits)
-        return pad_rows(found, 0).to(image.device)
 
     def get_logits(self, image: Tensor, text: Tensor) -> tuple[Tensor, Tensor]:
         """Logits of each picture for each text, and transposed: the model's own factor x cosine
@@ -320,6 +291,14 @@ class LogitsModel(OpenClipModel):
     ) -> Any:
         """`get_logits`."""
         return self.get_logits(image, text)
+
+
+def _mask(text: Any, text_valid: Tensor | None) -> dict[str, Tensor]:
+    if text_valid is None:
+        return {}
+    if not isinstance(text, TextTransformer):
+        raise ConfigError("this model's text tower tells padding by its id; leave out text_valid")
+    return {"text_valid": text_valid}
 
 
 def _pooled(output: Any) -> Tensor:

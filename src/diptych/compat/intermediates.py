@@ -35,6 +35,7 @@ def forward_intermediates(
     text_output_extra_tokens: bool = False,
     output_logits: bool = False,
     output_logit_scale_bias: bool = False,
+    text_valid: Tensor | None = None,
 ) -> dict[str, Any]:
     """The pooled vectors of pictures and texts, and what stands behind the blocks on the way.
 
@@ -50,6 +51,7 @@ def forward_intermediates(
     | ..._output_extra_tokens      | class tokens, apart (`..._prefix`, `..._suffix`)         |
     | output_logits                | `image_logits`, `text_logits`                            |
     | output_logit_scale_bias      | `logit_scale`, `logit_bias`                              |
+    | text_valid                   | see `OpenClipModel.encode_text`                          |
 
     Raises AssertionError, as open_clip does, for numbers of blocks that aren't there and for logits
     without both inputs, and ConfigError for a tower of which open_clip doesn't give any.
@@ -80,6 +82,7 @@ def forward_intermediates(
             output_fmt=text_output_fmt,
             output_extra_tokens=text_output_extra_tokens,
             **common,
+            **({} if text_valid is None else {"text_valid": text_valid}),
         )
     for name in ("image_features", "text_features") if normalize else ():
         if name in output:

@@ -285,6 +285,7 @@ def generating(monkeypatch):
     ):
         monkeypatch.setattr(module, name, getattr(transformers, name), raising=False)
     monkeypatch.setitem(module.GENERATION_TYPES, "top_k", transformers.TopKLogitsWarper)
+    monkeypatch.setitem(module.GENERATION_TYPES, "top_p", transformers.TopPLogitsWarper)
     monkeypatch.setattr(module, "_has_transformers", True)
     monkeypatch.setattr(module, "BeamSearchScorer", Scorer, raising=False)
 
@@ -354,10 +355,23 @@ def test_open_clips_spelling(generating, folder, randomise):
         wanted = theirs.text_decoder(tokens, words)
         same(model.text_decoder(tokens, words), wanted)
     assert model.clip.decoder is model.text_decoder.tower
-    with pytest.raises(
-        ConfigError, match="generation_type='top_p' with top_k=1 has no counterpart"
+    for given, message in (
+        ({"generation_type": "top_n"}, "top_n"),
+        ({"text": IDS[:2]}, "text doesn't go with beam_search"),
+        ({"repetition_penalty": 1.2}, "repetition_penalty doesn't go with beam_search"),
+        ({"stopping_criteria": [len]}, "say seq_len"),
+        ({"seq_len": 20}, "seq_len 20 is above 12, the model's context_length"),
+        ({"seq_len": 8, "max_seq_len": 4}, "max_seq_len 4 is below seq_len 8"),
+        ({"seq_len": 8, "min_seq_len": 8}, "min_seq_len 8 must lie from 0 to 7"),
+        ({"temperature": 0.0}, "temperature 0.0 must be above 0"),
+        ({"top_p": 1.5}, "top_p 1.5 must lie"),
+        (
+            {"seq_len": 8, "generation_type": "top_k", "text": IDS[:1]},
+            "1 texts to go on from and 2",
+        ),
     ):
-        model.generate(pixels, generation_type="top_p")
+        with pytest.raises(ValueError, match=message):
+            model.generate(pixels, **given)
 
 
 def test_checkpointing_gives_the_same_gradients_from_less_memory(randomise):
@@ -402,6 +416,67 @@ def test_captions_in_open_clips_spelling(generating, folder, randomise):
         assert ended(ours, 49407) == ended(wanted, 49407)
         text = open_clip.decode(wanted[0]).split("<end_of_text>")[0]
         assert compat.decode(ours[0]).split("<end_of_text>")[0].strip() == text.strip()
+
+
+@pytest.mark.parametrize(
+    "kind",
+    [
+        {"generation_type": "top_p", "top_p": 0.4},
+        {"generation_type": "top_p", "top_p": 0.9, "temperature": 0.7, "repetition_penalty": 1.5},
+        {"generation_type": "top_k", "top_k": 20, "fixed_output_length": True, "pad_token_id": 7},
+        {"generation_type": "top_k", "top_k": 5, "text": IDS[:2, :2]},
+        {"generation_type": "beam_search", "fixed_output_length": True},
+    ],
+    ids=["share", "penalty", "number", "prompt", "beams"],
+)
+def test_words_are_drawn_as_open_clip_draws_them(generating, folder, randomise, kind):
+    words = {"vocab_size": 49408}
+    changes = {"text_cfg": TEXT | words, "multimodal_cfg": DECODER | words}
+    theirs = peer(randomise, **changes)
+    with torch.no_grad():  # so that a few words share what is likely
+        theirs.text_decoder.text_projection.mul_(20)
+    model, _, _ = compat.create_model_and_transforms(f"local-dir:{folder(theirs, CFG | changes)}")
+    pixels = torch.randn(2, 3, 32, 32, generator=torch.Generator().manual_seed(7))
+    given = {"seq_len": 12, "min_seq_len": 3} | kind
+    found = []
+    for made in (model, theirs):
+        torch.manual_seed(5)
+        found.append(made.generate(pixels, **given))
+    assert torch.equal(*found)
+    if "text" in kind:
+        torch.manual_seed(5)
+        one = kind | {"text": kind["text"][0], "seq_len": 12, "min_seq_len": 3}
+        assert model.generate(pixels[:1], **one).ndim == 1
+
+
+def test_which_words_end_a_caption(folder, randomise):
+    """Ids may be given; else the model's own. So is what padding is."""
+    theirs = peer(randomise)
+    model = compat.CoCa(**{name: CFG[name] for name in CFG if name != "custom_text"}, pad_id=3)
+    assert (model.pad_id, compat.create_model(f"local-dir:{folder(theirs)}").pad_id) == (3, 0)
+    model.load_state_dict(theirs.state_dict())
+    pixels = torch.randn(2, 3, 32, 32, generator=torch.Generator().manual_seed(7))
+    given = {"sot_token_id": START, "eos_token_id": END, "generation_type": "top_k"}
+    rows = model.eval().generate(pixels, seq_len=6, min_seq_len=2, **given)
+    assert (rows[:, 0] == START).all()
+    assert all(END in row or 3 in row for row in rows.tolist())
+
+
+@torch.no_grad()
+def test_which_tokens_are_padding_may_be_said(randomise):
+    """As open_clip's main branch has it: an id 0 within a text isn't padding."""
+    model = compat.CoCa(**{name: CFG[name] for name in CFG if name != "custom_text"}).eval()
+    text = torch.tensor([[START, 5, 0, 7, END, 0, 0, 0]])
+    real = torch.tensor([[True] * 5 + [False] * 3])
+    pixels = torch.zeros(1, 3, 32, 32)
+    found = model.encode_text(text, text_valid=real)
+    assert not torch.allclose(model.encode_text(text), found)
+    same(model.encode_text(text, text_valid=text != 0), model.encode_text(text))
+    same(model.forward_intermediates(text=text, text_valid=real)["text_features"], found)
+    same(model(pixels, text, text_valid=real)["text_features"], found)
+    model.text = torch.nn.Identity()
+    with pytest.raises(ConfigError, match="leave out text_valid"):
+        model.encode_text(text, text_valid=real)
 
 
 def test_beams_by_hand():
