@@ -158,6 +158,79 @@ def test_logits_labels_and_names_of_what_is_returned():
     torch.testing.assert_close(smoothed, sum(rows_and_columns) / 2)
 
 
+def test_a_loss_by_its_name():
+    for name, kind in (("clip", ours.ClipLoss), ("distill_clip", ours.DistillClipLoss)):
+        assert type(compat.create_loss(name, local_loss=True)) is kind
+    made = compat.create_loss("siglip", chunk_size=4, rank=1, world_size=2)
+    assert (type(made), made.chunk_size, made.rank) == (ours.SigLipLoss, 4, 1)
+    made = compat.create_loss("coca", pad_id=None, z_loss_weight=0.1)
+    assert (made.caption_loss_weight, made.clip_loss_weight, made.pad_id) == (2.0, 1.0, None)
+    for name, options, message in (
+        ("mammut", {}, "Unknown loss_type 'mammut'"),
+        (None, {}, "Unknown loss_type None"),
+        ("coca", {}, "explicit pad_id"),
+        ("siglip", {"local_loss": True}, "local_loss=True is no option of the loss 'siglip'"),
+        ("genlip", {"rank": 1}, "rank=1 is no option"),
+    ):
+        with pytest.raises(ConfigError, match=message):
+            compat.create_loss(name, **options)
+
+
+def test_a_z_loss_is_the_square_of_the_normaliser_of_tokens_that_count():
+    logits = torch.randn(2, 3, 5).double()
+    labels = torch.tensor([[1, 4, 2], [4, 4, 0]])
+    counted = labels != 4
+    ce = F.cross_entropy(logits[counted], labels[counted])
+    z = logits[counted].logsumexp(-1).square().mean()
+    found = ours.GenLipLoss(ignore_index=4, z_loss_weight=0.3)(logits, labels)
+    torch.testing.assert_close(found, ce + 0.3 * z)
+    images, texts = (each[:2] for each in rows(1, 0)[:2])
+    given = (images, texts, logits, labels, torch.tensor(9.0))
+    captions = ours.CoCaLoss(2.0, 0.0, pad_id=4, z_loss_weight=0.3)(*given)[1]
+    torch.testing.assert_close(captions, 2 * ce + 0.3 * z)
+    masked = (images, texts, logits, labels.masked_fill(~counted, -100), torch.tensor(9.0))
+    torch.testing.assert_close(ours.CoCaLoss(1.0, 0.0, pad_id=None)(*masked)[1], ce)
+    nothing = ours.GenLipLoss(ignore_index=4)(logits, torch.full((2, 3), 4))
+    assert nothing.item() == 0
+    half = ours.GenLipLoss(ignore_index=4)(logits.bfloat16(), labels)
+    assert half.dtype == torch.float32
+    assert ours.GenLipLoss(4, compute_dtype="model")(logits.bfloat16(), labels).dtype != half.dtype
+    for options, message in (
+        ({"z_loss_weight": -1.0}, "0 or more"),
+        ({"compute_dtype": "x"}, "fp32"),
+    ):
+        with pytest.raises(ConfigError, match=message):
+            ours.GenLipLoss(**options)
+
+
+def _ring(peers):
+    """Of three processes: what comes from the neighbours, and the gradients of what was sent."""
+    left, right = (peers.rank - 1) % 3, (peers.rank + 1) % 3
+    own = torch.full((2,), float(peers.rank), requires_grad=True)
+    came = ours.neighbour_exchange_with_grad(left, right, own)
+    (came * (peers.rank + 1)).sum().backward()
+    to_left = torch.full((1,), 10.0 * peers.rank, requires_grad=True)
+    to_right = torch.full((1,), 100.0 * peers.rank, requires_grad=True)
+    from_right, from_left = ours.neighbour_exchange_bidir_with_grad(left, right, to_left, to_right)
+    (from_right * (peers.rank + 1) + from_left * 7 * (peers.rank + 1)).sum().backward()
+    return [
+        came.tolist(),
+        own.grad.tolist(),
+        [from_right.item(), from_left.item()],
+        [to_left.grad.item(), to_right.grad.item()],
+    ]
+
+
+def test_rows_go_round_the_ring_and_gradients_come_back():
+    for rank, (came, gradient, both, back) in enumerate(run_processes(3, _ring)):
+        left, right = (rank - 1) % 3, (rank + 1) % 3
+        assert came == [left, left]
+        assert gradient == [right + 1, right + 1]
+        assert both == [10 * right, 100 * left]
+        # What went left came to it from its right, and what went right from its left.
+        assert back == [left + 1, 7 * (right + 1)]
+
+
 def test_what_is_refused():
     pair = rows(1, 0)[:2]
     with pytest.raises(ConfigError, match="init_process_group"):

@@ -42,7 +42,7 @@ def test_texts_come_back_without_their_ends():
     rows = made(["hello, world!", "a test"])
     assert made.batch_decode(rows, skip_special_tokens=True) == ["hello , world ! ", "a test "]
     assert made.batch_decode(rows)[1].startswith("<start_of_text>a test <end_of_text>")
-    assert tokenizer.batch_decode(rows, skip_special_tokens=True) == ["hello , world !", "a test"]
+    assert tokenizer.batch_decode(rows, skip_special_tokens=True) == ["hello , world ! ", "a test "]
 
 
 @pytest.mark.parametrize("name", ["hf-hub:a/b", "local-dir:./x", "ViT-B-32"])

@@ -36,7 +36,7 @@ def test_clips_tokenizer_is_open_clips():
         assert ours.decode(ids) == theirs.decode(ids)
         assert ours.decode(torch.tensor(ids, dtype=torch.long)) == theirs.decode(ids)
     padded = theirs("a cat")[0].tolist()
-    assert ours.decode(padded) == theirs.decode(padded)
+    assert ours.decode(padded, stop_at_eos=False) == theirs.decode(padded)
     names = ("vocab_size", "all_special_ids", "sot_token_id", "eot_token_id", "context_length")
     names += ("encoder", "decoder", "bpe_ranks", "byte_encoder", "byte_decoder")
     for name in names:
@@ -108,7 +108,7 @@ def test_transformers_tokenizer_is_open_clips(saved, options):
     texts = ["a cat", "a cat, dogs &amp; dogs", "A cat"]
     assert torch.equal(ours(texts), theirs(texts))
     assert torch.equal(ours("a cat", 6), theirs("a cat", 6))
-    assert ours.decode(ours("a cat")[0]) == "a cat"
+    assert ours.decode(ours("a cat")[0], skip_special_tokens=True) == "a cat"
     assert ours.tokenizer.pad_token_id == 0
     with pytest.raises(ConfigError, match="no language 'de'"):
         ours.set_language("de")

@@ -4,13 +4,16 @@ import collections
 import io
 import json
 import tarfile
+from argparse import Namespace
+from dataclasses import replace
 
 import pytest
 import torch
 from PIL import Image
 
 from diptych import compat
-from diptych.compat.open_clip_train import data, params
+from diptych.compat.model_traits import CLIP_TRAITS
+from diptych.compat.open_clip_train import data, legacy_data, params
 from diptych.errors import ConfigError, DataError, DataWarning
 
 SAMPLES = 4_000
@@ -173,6 +176,90 @@ def test_get_data_gives_what_the_options_name(tmp_path):
         [(_, labels)] = found[name].dataloader
         assert sorted(labels.tolist()) == classes
         assert labels.dtype == torch.int64
+
+
+class Letters:
+    """A tokenizer that has an id for each letter, and one for padding alone."""
+
+    pad_token_id, context_length = 99, 12
+
+    def __call__(self, texts, pad=True):
+        texts = [texts] if isinstance(texts, str) else texts
+        found = [torch.arange(1, len(text) + 1) for text in texts]
+        if not pad:
+            return found
+        return torch.stack([torch.nn.functional.pad(x, (0, 12 - len(x)), value=99) for x in found])
+
+
+@pytest.mark.parametrize(("multiple", "length"), [(None, 5), (4, 8), (9, 9), (16, 12)])
+def test_texts_are_padded_to_the_longest_of_a_batch(tmp_path, multiple, length):
+    save_shard(tmp_path / "a.tar", ["a", "abcde"])
+    args = arguments(val_data=f"{tmp_path}/a.tar", batch_size=2, text_pad_multiple=multiple)
+    traits = replace(CLIP_TRAITS, variable_text=True)
+    for asked in ({"model_traits": traits}, {}):
+        args.variable_text = not asked
+        made = data.get_wds_dataset(args, lambda x: x, False, tokenizer=Letters(), **asked)
+        [batch] = made.dataloader
+        assert batch["text"].shape == (2, length)
+        assert torch.equal(batch["text_valid"], batch["text"] != 99)
+        assert batch["text_valid"].sum(1).tolist() == [1, 5]
+        assert len(batch.image) == 2
+    args.variable_text = False
+    [batch] = data.get_wds_dataset(args, lambda x: x, False, tokenizer=Letters()).dataloader
+    assert batch["text"].shape == (2, 12)
+    assert "text_valid" not in batch
+    assert data.count_samples([batch, batch]) == (4, 2)
+    args.variable_text = True
+    with pytest.raises(ConfigError, match="SimpleTokenizer has none: its 0 is a word"):
+        data.get_wds_dataset(args, lambda x: x, False, tokenizer=compat.SimpleTokenizer())
+
+
+def test_batches_are_read_by_name_and_by_place(tmp_path):
+    save_shard(tmp_path / "a.tar", ["a", "b"])
+    args = arguments(val_data=f"{tmp_path}/a.tar", batch_size=2)
+    [batch] = legacy_data.get_wds_dataset_legacy(
+        args, lambda x: x, False, tokenizer=lambda x: [x]
+    ).dataloader
+    images, texts = batch
+    assert batch["text"] is batch[1] is texts is batch.text
+    assert batch["image"] is images
+    assert ("text" in batch, list(batch.keys())) == (True, ["image", "text"])
+    for name in ("use_naflex", "length_bucketing"):
+        with pytest.raises(ConfigError, match="legacy loaders have no"):
+            legacy_data.get_data_legacy(Namespace(**{name: True}), (str, str))
+
+
+def test_synthetic_data_is_one_picture_in_whole_batches():
+    args = arguments(batch_size=4, train_num_samples=11)
+    args.distributed = False
+    options = {"tokenizer": Letters(), "model_traits": replace(CLIP_TRAITS, variable_text=True)}
+    for is_train, sizes in ((True, [4, 4]), (False, [4, 4, 3])):
+        loader = data.get_synthetic_dataset(args, lambda x: x.size, is_train, **options).dataloader
+        batches = list(loader)
+        assert [len(batch.image) for batch in batches] == sizes
+        assert loader.num_samples == sum(sizes)
+        assert batches[0].text.shape == (4, len("Dummy caption"))
+        assert batches[0].image[0] == (224, 224)
+
+
+def test_stages_draw_what_seed_and_epoch_say():
+    epoch = data.SharedEpoch()
+    stage = data.detshuffle2(bufsize=5, initial=3, seed=1, epoch=epoch)
+    first = list(stage(range(20)))
+    assert first == list(stage.run(range(20)))
+    assert sorted(first) == list(range(20)) != first
+    epoch.set_value(1)
+    assert list(stage(range(20))) != first
+    shards = data.ResampledShards2(
+        "a.tar::b.tar", "3::1", 400, worker_seed=lambda: 5, deterministic=True, epoch=epoch
+    )
+    drawn = [shard["url"] for shard in shards]
+    assert drawn == [shard["url"] for shard in shards]
+    assert drawn.count("a.tar") == pytest.approx(300, abs=40)
+    counted = data.ResampledShards2(["a", "b"], nshards=9, worker_seed=int, deterministic=True)
+    assert list(counted) != list(counted)  # each pass is the next epoch
+    with pytest.raises(ConfigError, match="1 weights for 2 shards"):
+        data.ResampledShards2(["a", "b"], [1.0])
 
 
 def test_what_does_not_fit_is_said(shards):

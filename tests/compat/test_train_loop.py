@@ -130,6 +130,18 @@ def test_retrieval_is_open_clips_in_pieces_too():
     assert mine == pytest.approx({name: float(value) for name, value in peer.items()})
 
 
+def test_equal_vectors_stand_in_the_order_of_their_rows():
+    """A collapsed model recalls as much as by chance, as open_clip's stable order has it."""
+    same = torch.ones(8, 4) / 2
+    found = metrics.get_clip_metrics(same, same)
+    for way in ("image_to_text", "text_to_image"):
+        assert found[f"{way}_mean_rank"] == 4.5
+        assert (found[f"{way}_R@1"], found[f"{way}_R@5"]) == (1 / 8, 5 / 8)
+    rows = torch.eye(4)[[0, 1, 1, 2]]  # the second's equal is behind it, the third's before
+    found = metrics.get_clip_metrics(rows, rows)
+    assert found["image_to_text_R@1"] == 0.75
+
+
 def test_evaluation_is_open_clips(tmp_path):
     args = options(save_logs=True, checkpoint_path=str(tmp_path))
     found = [

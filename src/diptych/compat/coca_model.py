@@ -20,6 +20,7 @@ from diptych.compat.model import (
     build_clip,
     section,
 )
+from diptych.compat.model_traits import COCA_TRAITS
 from diptych.compat.text import TextTransformer
 from diptych.inputs import tokenizer_of
 from diptych.models.evaluating import evaluating
@@ -40,6 +41,7 @@ class CoCa(OpenClipModel):
     """Two towers and `text_decoder`, with random weights; the options are `CLIP`'s, and `pad_id`,
     what `generate` fills up with (0: as the text tower has it)."""
 
+    traits = COCA_TRAITS
     _pad_id: int | None = None
 
     def __init__(

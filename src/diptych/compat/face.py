@@ -1,6 +1,7 @@
 """A model of ours with open_clip's face."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any, ClassVar, TypeVar
 
 import torch
@@ -10,6 +11,7 @@ from torch import Tensor, nn
 from diptych.compat import intermediates, openai_parts
 from diptych.compat.hf_model import HFTextEncoder
 from diptych.compat.locks import check_norms_frozen
+from diptych.compat.model_traits import CLIP_TRAITS, InputMode
 from diptych.compat.names import (
     DECODER,
     TEXT,
@@ -59,6 +61,7 @@ class OpenClipModel(Renamed):
     vision_kind: ClassVar[type[VisionTransformer]] = VisionTransformer
     text_kind: ClassVar[type[TextTransformer]] = TextTransformer
     """How open_clip's own transformers stand here."""
+    traits = CLIP_TRAITS
     visual: Any
     text: Any
     token_embedding: nn.Embedding
@@ -75,6 +78,8 @@ class OpenClipModel(Renamed):
         super().__init__()
         self._custom_text = custom_text
         self.config = config = clip.config
+        pictures = InputMode.NAFLEX if config.image.native else InputMode.FIXED
+        self.traits = replace(type(self).traits, image_input=pictures)
         self.output_dict = output_dict
         """Whether the forward pass gives a dictionary in place of a tuple."""
         dim, table = config.embed_dim, part_of(self.table, "image.", VISUAL)

@@ -3,6 +3,7 @@
 import string
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,13 @@ from diptych.checkpoints.describe import read_config
 from diptych.compat import places
 from diptych.compat.options import refuse
 from diptych.compat.pretrained import configured
-from diptych.compat.tokenizer_base import DEFAULT_CONTEXT_LENGTH, OpenClipTokenizer, padded
+from diptych.compat.tokenizer_base import (
+    DEFAULT_CONTEXT_LENGTH,
+    OpenClipTokenizer,
+    Row,
+    Rows,
+    clean_up_tokenization,
+)
 from diptych.compat.tokenizer_hf import CLEANING, HFTokenizer, SigLipTokenizer
 from diptych.compat.tokenizer_reduction import (
     get_reduction_mask_fn,
@@ -23,9 +30,10 @@ from diptych.compat.tokenizer_reduction import (
     simple_mask_tokenize,
 )
 from diptych.compat.tokenizer_simple import SimpleTokenizer
+from diptych.compat.tokenizer_tiktoken import TikTokenTokenizer
 from diptych.config import ClipConfig, TokenizerConfig
 from diptych.errors import UnknownNameError
-from diptych.inputs import ClipTokenizer, HuggingFaceTokenizer, build_tokenizer
+from diptych.inputs import HuggingFaceTokenizer, build_tokenizer
 
 __all__ = [
     "DEFAULT_CONTEXT_LENGTH",
@@ -33,17 +41,21 @@ __all__ = [
     "OpenClipTokenizer",
     "SigLipTokenizer",
     "SimpleTokenizer",
+    "TikTokenTokenizer",
+    "Tokenizer",
     "batch_decode",
     "canonicalize_text",
+    "clean_up_tokenization",
     "decode",
     "get_reduction_mask_fn",
     "get_tokenizer",
-    "padded",
     "random_mask_tokenize",
     "simple_mask_tokenize",
     "tokenize",
 ]
 
+Tokenizer = OpenClipTokenizer
+"""What all tokenizers can do, by open_clip's name for it."""
 _NO_PUNCTUATION = str.maketrans("", "", string.punctuation)
 
 
@@ -116,43 +128,45 @@ def _named(name: str) -> ClipConfig | None:
         return None
 
 
-def tokenize(texts: str | Sequence[str], context_length: int = 77) -> Int[Tensor, "texts length"]:
+@cache
+def _clips() -> SimpleTokenizer:
+    return SimpleTokenizer()
+
+
+def tokenize(
+    texts: str | Sequence[str], context_length: int = 77, add_special_tokens: bool = True
+) -> Int[Tensor, "texts length"]:
     """CLIP's ids of texts, padded to `context_length`; longer texts are cut, with a warning.
+    `add_special_tokens`: with start and end.
 
     >>> from diptych.compat import tokenize
     >>> tokenize("a cat").shape
     torch.Size([1, 77])
     """
-    return padded(ClipTokenizer(context_length), texts)
+    return _clips()(texts, context_length, add_special_tokens=add_special_tokens)
 
 
-def decode(ids: Sequence[int] | Int[Tensor, " length"], skip_special_tokens: bool = False) -> str:
+def decode(output_ids: Row, skip_special_tokens: bool = False, stop_at_eos: bool = True) -> str:
     """The text of one row of CLIP's ids, with open_clip's words for start and end unless they are
-    skipped, and without padding.
+    skipped, and up to the end: `stop_at_eos=False` shows what is behind it, too.
 
     >>> from diptych.compat import decode, tokenize
     >>> decode(tokenize("a cat")[0])
     '<start_of_text>a cat <end_of_text>'
     """
-    row, tokenizer = [int(number) for number in ids], ClipTokenizer()
-    start, end = tokenizer.encode("")
-    shown = not skip_special_tokens
-    first = "<start_of_text>" if shown and row[:1] == [start] else ""
-    last = " <end_of_text>" if shown and end in row else ""
-    return f"{first}{tokenizer.decode(row)}{last}"
+    return _clips().decode(output_ids, skip_special_tokens, stop_at_eos)
 
 
 def batch_decode(
-    batch_ids: Sequence[Sequence[int]] | Int[Tensor, "texts length"],
-    skip_special_tokens: bool = False,
+    output_ids: Rows, skip_special_tokens: bool = False, stop_at_eos: bool = True
 ) -> list[str]:
     """`decode` of each row.
 
     >>> from diptych.compat.tokenizer import batch_decode, tokenize
     >>> batch_decode(tokenize(["a cat", "a dog"]), skip_special_tokens=True)
-    ['a cat', 'a dog']
+    ['a cat ', 'a dog ']
     """
-    return [decode(row, skip_special_tokens) for row in batch_ids]
+    return _clips().batch_decode(output_ids, skip_special_tokens, stop_at_eos)
 
 
 def canonicalize_text(
@@ -180,5 +194,5 @@ def canonicalize_text(
 def __getattr__(name: str) -> Any:
     """`_tokenizer`, which scripts read; it is made when it is asked for."""
     if name == "_tokenizer":
-        return SimpleTokenizer()
+        return _clips()
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -63,8 +63,25 @@ class HFTokenizer(OpenClipTokenizer):
         super().__init__(tokenizer)
         self.tokenizer = tokenizer.library
         """transformers' own."""
+        self.clean_fn = tokenizer.clean
+        """What becomes of a text before."""
+        self.strip_sep_token = tokenizer.blank is not None
+        self.pad_token_id = self.tokenizer.pad_token_id
+        found = (self.tokenizer.eos_token_id, self.tokenizer.sep_token_id)
+        self.eot_token_id = next((each for each in found if each is not None), None)
+        found = (self.tokenizer.bos_token_id, self.tokenizer.cls_token_id)
+        self.sot_token_id = next((each for each in found if each is not None), None)
         if language:
             self.set_language(language)
+
+    def encode(self, text: str, add_special_tokens: bool = False) -> list[int]:
+        """The ids of the whole text; `add_special_tokens`: with the tokenizer's own."""
+        ids = self.tokenizer.encode(self.clean_fn(text), add_special_tokens=add_special_tokens)
+        separator = self.tokenizer.sep_token_id if self.strip_sep_token else None
+        return [0 if number == separator else number for number in ids]
+
+    def _text(self, ids: list[int], skip_special_tokens: bool) -> str:
+        return self.tokenizer.decode(ids, skip_special_tokens=skip_special_tokens)
 
     def set_language(self, src_lang: str) -> None:
         """Texts are of this language from now on. Raises ConfigError for a tokenizer that has but

@@ -8,13 +8,12 @@ from functools import partial
 from typing import Any
 
 import torch
-from jaxtyping import Int
 from torch import Tensor
 
+from diptych.compat.tokenizer_base import masked
 from diptych.errors import ConfigError, UnknownNameError
 
 Encode = Callable[[str], Sequence[int]]
-Ids = Int[Tensor, "texts length"]
 
 
 def random_mask_tokenize(
@@ -24,15 +23,19 @@ def random_mask_tokenize(
     eot_token_id: int,
     encode_fn: Encode,
     shuffle: bool = False,
-) -> Ids:
-    """Ids of texts between start and end, padded with 0. Of a longer text ids at random places, in
-    their order, or with `shuffle` in a random one. torch draws them."""
+    add_special_tokens: bool = True,
+    output_mask: bool = False,
+) -> Any:
+    """Ids of texts, between start and end (`add_special_tokens`), padded with 0; with `output_mask`
+    also which of them aren't padding. Of a longer text ids at random places, in their order, or
+    with `shuffle` in a random one. torch draws them."""
 
     def kept(ids: Tensor, room: int) -> Tensor:
         places = torch.randperm(len(ids))[:room]
         return ids[places if shuffle else places.msort()]
 
-    return _rows(texts, context_length, (sot_token_id, eot_token_id), encode_fn, kept)
+    ends = (sot_token_id, eot_token_id) if add_special_tokens else None
+    return _reduced(texts, context_length, ends, encode_fn, kept, output_mask)
 
 
 def simple_mask_tokenize(
@@ -41,7 +44,9 @@ def simple_mask_tokenize(
     sot_token_id: int,
     eot_token_id: int,
     encode_fn: Encode,
-) -> Ids:
+    add_special_tokens: bool = True,
+    output_mask: bool = False,
+) -> Any:
     """The same, and of a longer text neighbours that begin at a random place, which Python's
     `random` draws."""
 
@@ -49,17 +54,18 @@ def simple_mask_tokenize(
         first = random.randint(0, len(ids) - room)
         return ids[first : first + room]
 
-    return _rows(texts, context_length, (sot_token_id, eot_token_id), encode_fn, kept)
+    ends = (sot_token_id, eot_token_id) if add_special_tokens else None
+    return _reduced(texts, context_length, ends, encode_fn, kept, output_mask)
 
 
-_MASKS: dict[str, Callable[..., Ids]] = {
+_MASKS: dict[str, Callable[..., Any]] = {
     "simple": simple_mask_tokenize,
     "random": random_mask_tokenize,
     "shuffle": partial(random_mask_tokenize, shuffle=True),
 }
 
 
-def get_reduction_mask_fn(type: str) -> Callable[..., Ids]:
+def get_reduction_mask_fn(type: str) -> Callable[..., Any]:
     """The function of a `reduction_mask`: `simple`, `random`, or `shuffle`. Raises ConfigError for
     `syntax`, and UnknownNameError for another word.
 
@@ -80,18 +86,18 @@ def get_reduction_mask_fn(type: str) -> Callable[..., Ids]:
     return _MASKS[type]
 
 
-def _rows(
+def _reduced(
     texts: Sequence[str],
     length: int,
-    ends: tuple[int, int],
+    ends: tuple[int, int] | None,
     encode: Encode,
     kept: Callable[[Tensor, int], Tensor],
-) -> Ids:
-    result, room = torch.zeros(len(texts), length, dtype=torch.long), length - 2
-    for row, text in zip(result, texts, strict=True):
+    output_mask: bool,
+) -> Any:
+    rows, room = list[list[int]](), length - len(ends or ())
+    for text in texts:
         ids: Any = torch.tensor(encode(text), dtype=torch.long)
         if len(ids) > room:
             ids = kept(ids, room)
-        row[0], row[len(ids) + 1] = ends
-        row[1 : len(ids) + 1] = ids
-    return result
+        rows.append([ends[0], *ids.tolist(), ends[1]] if ends else ids.tolist())
+    return masked(rows, 0, length, output_mask)

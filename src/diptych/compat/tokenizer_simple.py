@@ -4,13 +4,10 @@ import hashlib
 from collections.abc import Sequence
 from pathlib import Path
 from types import MappingProxyType
-from typing import ClassVar
-
-from jaxtyping import Int
-from torch import Tensor
+from typing import Any, ClassVar
 
 from diptych.compat.options import refuse
-from diptych.compat.tokenizer_base import DEFAULT_CONTEXT_LENGTH, OpenClipTokenizer, without
+from diptych.compat.tokenizer_base import DEFAULT_CONTEXT_LENGTH, OpenClipTokenizer
 from diptych.compat.tokenizer_reduction import get_reduction_mask_fn
 from diptych.errors import ConfigError
 from diptych.inputs import ClipTokenizer, write_transformers_files
@@ -59,27 +56,35 @@ class SimpleTokenizer(OpenClipTokenizer):
         super().__init__(_WithWords(context_length or DEFAULT_CONTEXT_LENGTH, ids))
 
     def __call__(
-        self, texts: str | Sequence[str], context_length: int | None = None
-    ) -> Int[Tensor, "texts length"]:
-        """[texts, context_length] ids of one or several texts."""
-        if self.reduction_fn is None:
-            return super().__call__(texts, context_length)
+        self,
+        texts: str | Sequence[str],
+        context_length: int | None = None,
+        pad: bool = True,
+        output_mask: bool = False,
+        add_special_tokens: bool = True,
+    ) -> Any:
+        """[texts, context_length] ids of one or several texts, as `OpenClipTokenizer`'s; it has no
+        `pad=False`."""
+        if self.reduction_fn is None or not pad:
+            return super().__call__(texts, context_length, pad, output_mask, add_special_tokens)
         texts = [texts] if isinstance(texts, str) else texts
         length = self.of_length(context_length or self.context_length).context_length
-        return self.reduction_fn(texts, length, self.sot_token_id, self.eot_token_id, self.encode)
+        return self.reduction_fn(
+            texts,
+            length,
+            self.sot_token_id,
+            self.eot_token_id,
+            self.encode,
+            add_special_tokens=add_special_tokens,
+            output_mask=output_mask,
+        )
 
-    def encode(self, text: str) -> list[int]:
-        """The ids of the whole text, however long, without start and end."""
-        return super().encode(text)[1:-1]
-
-    def decode(
-        self, tokens: Sequence[int] | Int[Tensor, " length"], skip_special_tokens: bool = False
-    ) -> str:
-        """The text of ids, each of which counts: 0, the padding, is an exclamation mark.
-        `skip_special_tokens`: without start, end and what is behind it."""
+    def _text(self, ids: list[int], skip_special_tokens: bool) -> str:
+        """Each id counts: 0, the padding, is an exclamation mark."""
         if skip_special_tokens:
-            tokens = without(self.all_special_ids, self.eot_token_id, tokens)
-        symbols = "".join(self.decoder[int(number)] for number in tokens)
+            special = frozenset(self.all_special_ids)
+            ids = [number for number in ids if number not in special]
+        symbols = "".join(self.decoder[number] for number in ids)
         text = bytes(self.byte_decoder[letter] for letter in symbols)
         return text.decode("utf-8", errors="replace").replace(WORD_END, " ")
 

@@ -7,6 +7,7 @@ The only room that knows `torch.distributed` and its environment variables.
 from diptych.distributed.batchnorm import OwnBatchNorm1d
 from diptych.distributed.failures import FAILURES, PeerError, on_main, together
 from diptych.distributed.launch import aside, connect, join, peers_met, refuse_many, started_as
+from diptych.distributed.neighbours import send_and_receive
 from diptych.distributed.peers import Peers, Pending
 from diptych.distributed.pieces import Piece, Store, own_pieces
 from diptych.distributed.shard import Parts, data_parallel, unsynchronised
@@ -41,6 +42,7 @@ __all__ = [
     "own_pieces",
     "peers_met",
     "refuse_many",
+    "send_and_receive",
     "shard_like",
     "squared_norms",
     "started_as",

@@ -66,7 +66,8 @@ class HuggingFaceTokenizer(Tokenizer):
             self.mask_id = self._tokenizer.mask_token_id
             self.special_ids = frozenset(self._tokenizer.all_special_ids)
             self.vocab_size = len(self._tokenizer)
-            self._blank = self._tokenizer.sep_token_id if blank_separator else None
+            self.blank: int | None = self._tokenizer.sep_token_id if blank_separator else None
+            """The separator, where it becomes a 0."""
         if pad_id is None:
             raise ConfigError(f"the tokenizer {name!r} has neither a padding nor an end token")
         self.pad_id = pad_id
@@ -95,8 +96,8 @@ class HuggingFaceTokenizer(Tokenizer):
 
     def _ids(self, text: str, **options: Any) -> list[int]:
         with self._reading():
-            ids = list(self._tokenizer(self._clean(text), **options)["input_ids"])
-        return ids if self._blank is None else [0 if id_ == self._blank else id_ for id_ in ids]
+            ids = list(self._tokenizer(self.clean(text), **options)["input_ids"])
+        return ids if self.blank is None else [0 if id_ == self.blank else id_ for id_ in ids]
 
     @contextmanager
     def _reading(self) -> Generator[None, None, None]:
@@ -107,7 +108,7 @@ class HuggingFaceTokenizer(Tokenizer):
             reason = f"{type(error).__name__}: {first_line(error)}"
             raise ConfigError(f"the tokenizer {self._name!r} is damaged: {reason}") from error
 
-    def _clean(self, text: str) -> str:
+    def clean(self, text: str) -> str:
         """Without broken encodings, HTML entities, doubled white space, and what else is lost."""
         text = ftfy.fix_text(bounded(check_text(text), self.context_length))
         text = html.unescape(html.unescape(text))

@@ -12,6 +12,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from diptych.batch import Sample
+from diptych.compat.open_clip_train.pairs import ImageText
 from diptych.data import Order, Source
 from diptych.data.chunks import ATTEMPTS
 from diptych.errors import DataError, DataWarning
@@ -20,6 +21,7 @@ from diptych.inputs import decode
 Transform = Callable[[Image.Image], Any]
 Second = Callable[[Sample], Any]
 """What stands beside a picture: its caption's ids, its class."""
+Join = Callable[[Sequence[ImageText]], Any]
 
 
 class SharedEpoch:
@@ -37,7 +39,7 @@ class SharedEpoch:
         return self._epoch
 
 
-class Pairs(Dataset[tuple[Any, Any]]):
+class Pairs(Dataset[ImageText]):
     """What a transform makes of a source's pictures, upright and RGB, and what stands beside each.
 
     A sample that can't be used is said in a DataWarning, and with `replaced` another one takes its
@@ -52,14 +54,14 @@ class Pairs(Dataset[tuple[Any, Any]]):
     def __len__(self) -> int:
         return len(self.source)
 
-    def __getitem__(self, index: int) -> tuple[Any, Any]:
+    def __getitem__(self, index: int) -> ImageText:
         sample = self.source[index]
         picture = Image.fromarray(decode(sample.image).permute(1, 2, 0).numpy())
-        return self._transform(picture), self._second(sample)
+        return ImageText(self._transform(picture), self._second(sample))
 
-    def __getitems__(self, indices: Sequence[int]) -> list[tuple[Any, Any]]:
+    def __getitems__(self, indices: Sequence[int]) -> list[ImageText]:
         """The rows of a batch; torch asks for them so."""
-        found = list[tuple[Any, Any]]()
+        found = list[ImageText]()
         for index in indices:
             for attempt in range(self._attempts):
                 tried = (index + attempt) % len(self)
@@ -93,16 +95,18 @@ class Places(Sampler[list[int]]):
             yield [starts[stream] + index for stream, _, index in places]
 
 
-class Batches(DataLoader[tuple[Any, Any]]):
+class Batches(DataLoader[ImageText]):
     """A `DataLoader` that says how much it gives."""
 
-    def __init__(self, pairs: Pairs, workers: int, samples: int, **options: Any):
+    def __init__(
+        self, pairs: Dataset[ImageText], workers: int, samples: int, join: Join, **options: Any
+    ):
         # Forked where the system is Linux: a user's lambdas can't be pickled.
         fork = "fork" if workers and sys.platform == "linux" else None
         super().__init__(
             pairs,
             num_workers=workers,
-            collate_fn=collate,
+            collate_fn=join,
             persistent_workers=workers > 0,
             multiprocessing_context=fork,
             **options,
@@ -129,8 +133,10 @@ def shuffled(
     resample: bool,
     place: tuple[int, int],
     epoch: SharedEpoch,
+    join: Join,
 ) -> Batches:
-    """The batches of an epoch in training; `place`: this process's rank, and how many there are."""
+    """The batches of an epoch in training; `place`: this process's rank, and how many there are;
+    `join`: of rows to a batch."""
     source, (rank, size) = pairs.source, place
     order = Order(
         sizes=tuple(map(len, source.streams)),
@@ -141,20 +147,21 @@ def shuffled(
     )
     rows = slice(rank * batch_size, (rank + 1) * batch_size)
     places = Places(order, batches, rows, epoch)
-    return Batches(pairs, workers, batches * batch_size * size, batch_sampler=places)
+    return Batches(pairs, workers, batches * batch_size * size, join, batch_sampler=places)
 
 
-def in_order(pairs: Pairs, *, batch_size: int, workers: int) -> Batches:
-    """All samples once, as they lie; the last batch may be smaller."""
-    return Batches(pairs, workers, len(pairs), batch_size=batch_size)
-
-
-def collate(rows: Sequence[tuple[Any, Any]]) -> tuple[Any, Any]:
+def collate(rows: Sequence[ImageText]) -> ImageText:
     """Columns of a batch: tensors and numbers are stacked, anything else is a list."""
-    return _column([row[0] for row in rows]), _column([row[1] for row in rows])
+    return ImageText(column([row.image for row in rows]), column([row.text for row in rows]))
 
 
-def _column(values: list[Any]) -> Any:
+def in_order(pairs: Pairs, *, batch_size: int, workers: int, join: Join = collate) -> Batches:
+    """All samples once, as they lie; the last batch may be smaller."""
+    return Batches(pairs, workers, len(pairs), join, batch_size=batch_size)
+
+
+def column(values: list[Any]) -> Any:
+    """Of a batch: tensors and numbers are stacked, anything else is a list."""
     if isinstance(values[0], Tensor):
         return torch.stack(values)
     return torch.tensor(values) if isinstance(values[0], int) else values

@@ -5,7 +5,7 @@ https://github.com/mlfoundations/open_clip, src/open_clip_train/data.py
 """
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -13,8 +13,10 @@ from typing import Any
 
 from diptych.batch import Sample
 from diptych.bounded import parse_json, read_whole
+from diptych.compat.model_traits import ModelTraits
 from diptych.compat.open_clip_train.batches import (
     Batches,
+    Join,
     Pairs,
     SharedEpoch,
     Transform,
@@ -23,11 +25,22 @@ from diptych.compat.open_clip_train.batches import (
     shuffled,
 )
 from diptych.compat.open_clip_train.data_flags import factors_of
-from diptych.compat.open_clip_train.datasets import CsvDataset, SyntheticDataset, listed_text
+from diptych.compat.open_clip_train.datasets import CsvDataset, SyntheticDataset
+from diptych.compat.open_clip_train.pairs import columns
+from diptych.compat.open_clip_train.shard_lists import (
+    ResampledShards2,
+    detshuffle2,
+    expand_urls,
+)
+from diptych.compat.open_clip_train.texts import (
+    TokenizeText,
+    columns_of,
+    get_text_pad_id,
+    resolve_text_layout,
+)
 from diptych.config import DataConfig
 from diptych.config.serialize import read_as
 from diptych.data import open_source
-from diptych.data.braces import expand_braces
 from diptych.data.folders import class_folders
 from diptych.distributed import started_as
 from diptych.errors import ConfigError, DataError
@@ -35,8 +48,12 @@ from diptych.errors import ConfigError, DataError
 __all__ = [
     "CsvDataset",
     "DataInfo",
+    "ResampledShards2",
     "SharedEpoch",
     "SyntheticDataset",
+    "TokenizeText",
+    "count_samples",
+    "detshuffle2",
     "expand_urls",
     "get_csv_dataset",
     "get_data",
@@ -44,7 +61,9 @@ __all__ = [
     "get_dataset_size",
     "get_imagenet",
     "get_synthetic_dataset",
+    "get_text_pad_id",
     "get_wds_dataset",
+    "resolve_text_layout",
 ]
 
 _SIZES, _LENGTH = "sizes.json", "__len__"
@@ -65,28 +84,6 @@ class DataInfo:
         """The next pass is this epoch's."""
         if self.shared_epoch is not None:
             self.shared_epoch.set_value(epoch)
-
-
-def expand_urls(
-    urls: str | Sequence[str], weights: Any = None
-) -> tuple[list[str], list[float] | None]:
-    """Shards one by one, and a weight for each: `weights` has one for each `::`-joined part, joined
-    alike. Raises ConfigError where there are more or fewer.
-
-    >>> from diptych.compat.open_clip_train.data import expand_urls
-    >>> expand_urls("a/{0..1}.tar::b.tar", "1::2")
-    (['a/0.tar', 'a/1.tar', 'b.tar'], [1.0, 1.0, 2.0])
-    """
-    if not isinstance(urls, str):
-        return list(urls), weights
-    parts = urls.split("::")
-    each = [1.0] * len(parts) if weights is None else factors_of(weights, len(parts))
-    found, of_each = list[str](), list[float]()
-    for part, weight in zip(parts, each, strict=True):
-        names = expand_braces(part)
-        found += names
-        of_each += [weight] * len(names)
-    return found, None if weights is None else of_each
 
 
 def get_dataset_size(shards: str | Sequence[str]) -> tuple[int | None, int]:
@@ -115,52 +112,77 @@ def get_wds_dataset(
     epoch: int = 0,
     floor: bool = False,
     tokenizer: Any = None,
+    model_traits: ModelTraits | None = None,
 ) -> DataInfo:
     """Pairs of shards: `args.train_data` in an order of the epoch, of `args.train_num_samples`
-    (None: all) rounded to whole batches, or `args.val_data` as it lies.
+    (None: all) rounded to whole batches, or `args.val_data` as it lies. `args.variable_text`, or a
+    model's traits, ask for texts that are padded to the longest of a batch.
 
     Raises ConfigError and DataError as `open_source`."""
-    path = _joined(args.train_data if is_train else args.val_data)
+    path, said = _joined(args.train_data if is_train else args.val_data), vars(args)
     resample, factors = is_train and args.dataset_resampled, args.train_data_upsampling_factors
     if is_train and factors and not resample:
         raise ConfigError("--train-data-upsampling-factors needs --dataset-resampled")
     upsample = factors_of(factors, path.count("::") + 1) if is_train and factors else ()
     config = DataConfig(
         path=path,
-        image_key="jpg;png;jpeg;webp",
-        caption_key="txt",
+        image_key=said.get("image_key") or "jpg;png;jpeg;webp",
+        caption_key=said.get("json_text_key") or said.get("text_key") or "txt",
         resample=resample,
         upsample=upsample,
     )
-    pairs = Pairs(open_source(config), preprocess_img, partial(_text, tokenizer), is_train)
+    text, join = columns_of(args, tokenizer, model_traits)
+    pairs = Pairs(open_source(config), preprocess_img, text, is_train)
     if not is_train:
-        return DataInfo(in_order(pairs, batch_size=args.batch_size, workers=args.workers))
+        return _as_it_lies(args, pairs, join)
     whole = args.batch_size * args.world_size
     samples = args.train_num_samples or len(pairs)
     batches = batches_of(samples, whole, args.workers, floor)
-    return _in_training(args, pairs, batches, args.world_size, epoch, resample)
+    return _in_training(args, pairs, batches, args.world_size, epoch, resample, join)
 
 
 def get_csv_dataset(
-    args: Any, preprocess_fn: Transform, is_train: bool, epoch: int = 0, tokenizer: Any = None
+    args: Any,
+    preprocess_fn: Transform,
+    is_train: bool,
+    epoch: int = 0,
+    tokenizer: Any = None,
+    model_traits: ModelTraits | None = None,
 ) -> DataInfo:
     """Pairs of a table, `args.csv_img_key` and `args.csv_caption_key` its columns: in training an
-    epoch is all whole batches."""
+    epoch is all whole batches. Texts as `get_wds_dataset`'s."""
     config = DataConfig(
         path=args.train_data if is_train else args.val_data,
         separator=args.csv_separator.replace("\t", "\\t"),
         image_key=args.csv_img_key,
         caption_key=args.csv_caption_key,
     )
-    return _of_rows(args, config, preprocess_fn, is_train, epoch, tokenizer)
+    texts = columns_of(args, tokenizer, model_traits, of_a_list=True)
+    return _of_rows(args, config, preprocess_fn, is_train, epoch, texts)
 
 
 def get_synthetic_dataset(
-    args: Any, preprocess_fn: Transform, is_train: bool, epoch: int = 0, tokenizer: Any = None
+    args: Any,
+    preprocess_fn: Transform,
+    is_train: bool,
+    epoch: int = 0,
+    tokenizer: Any = None,
+    model_traits: ModelTraits | None = None,
 ) -> DataInfo:
-    """`args.train_num_samples` made-up pictures with captions."""
-    config = DataConfig(path=f"synthetic:{args.train_num_samples}")
-    return _of_rows(args, config, preprocess_fn, is_train, epoch, tokenizer)
+    """`SyntheticDataset`, of `args.train_num_samples`: in training an epoch is all whole batches.
+    Texts as `get_wds_dataset`'s."""
+    _, variable = resolve_text_layout(args, model_traits)
+    _, join = columns_of(args, tokenizer, model_traits)
+    samples = args.train_num_samples
+    pairs = SyntheticDataset(
+        preprocess_fn, dataset_size=samples, tokenizer=tokenizer, variable_text=variable
+    )
+    size = args.world_size if args.distributed and is_train else 1
+    own = samples // (args.batch_size * size) * args.batch_size if is_train else samples
+    loader = Batches(
+        pairs, args.workers, own * size, join, batch_size=args.batch_size, sampler=range(own)
+    )
+    return DataInfo(loader, shared_epoch=SharedEpoch(epoch))
 
 
 def get_imagenet(args: Any, preprocess_fns: Sequence[Transform], split: str) -> DataInfo:
@@ -197,10 +219,14 @@ def get_dataset_fn(data_path: str, dataset_type: str) -> Callable[..., DataInfo]
 
 
 def get_data(
-    args: Any, preprocess_fns: Sequence[Transform], epoch: int = 0, tokenizer: Any = None
+    args: Any,
+    preprocess_fns: Sequence[Transform],
+    epoch: int = 0,
+    tokenizer: Any = None,
+    model_traits: ModelTraits | None = None,
 ) -> dict[str, DataInfo]:
     """What `args` names, of `train`, `val`, `imagenet-val` and `imagenet-v2`. `preprocess_fns`: in
-    training, and else.
+    training, and else; `model_traits`: of the model that is trained.
 
     >>> from diptych import compat
     >>> from diptych.compat.open_clip_train import data, params
@@ -212,18 +238,24 @@ def get_data(
     [torch.Size([4, 3, 48, 48]), torch.Size([4, 3, 48, 48])]
     """
     train, val = preprocess_fns
-    found: dict[str, DataInfo] = {}
+    traits, found = {"model_traits": model_traits}, dict[str, DataInfo]()
     if args.train_data or args.dataset_type == "synthetic":
         make = get_dataset_fn(args.train_data or "", args.dataset_type)
-        found["train"] = make(args, train, is_train=True, epoch=epoch, tokenizer=tokenizer)
+        found["train"] = make(args, train, True, epoch, tokenizer=tokenizer, **traits)
     if args.val_data:
         make = get_dataset_fn(args.val_data, args.dataset_type)
-        found["val"] = make(args, val, is_train=False, tokenizer=tokenizer)
+        found["val"] = make(args, val, False, tokenizer=tokenizer, **traits)
     if args.imagenet_val is not None:
         found["imagenet-val"] = get_imagenet(args, preprocess_fns, "val")
     if args.imagenet_v2 is not None:
         found["imagenet-v2"] = get_imagenet(args, preprocess_fns, "v2")
     return found
+
+
+def count_samples(dataloader: Iterable[Any]) -> tuple[int, int]:
+    """How many pairs a loader gives, and how many batches, by taking them all."""
+    sizes = [len(columns(batch)[0]) for batch in dataloader]
+    return sum(sizes), len(sizes)
 
 
 def _of_rows(
@@ -232,19 +264,23 @@ def _of_rows(
     transform: Transform,
     is_train: bool,
     epoch: int,
-    tokenizer: Any,
+    texts: tuple[Callable[[Sample], Any], Join],
 ) -> DataInfo:
-    source = open_source(config)
-    pairs = Pairs(source, transform, partial(listed_text, tokenizer), is_train)
+    text, join = texts
+    pairs = Pairs(open_source(config), transform, text, is_train)
     if not is_train:
-        return DataInfo(in_order(pairs, batch_size=args.batch_size, workers=args.workers))
+        return _as_it_lies(args, pairs, join)
     size = args.world_size if args.distributed else 1
     batches = len(pairs) // (args.batch_size * size)
-    return _in_training(args, pairs, batches, size, epoch, False)
+    return _in_training(args, pairs, batches, size, epoch, False, join)
+
+
+def _as_it_lies(args: Any, pairs: Pairs, join: Join) -> DataInfo:
+    return DataInfo(in_order(pairs, batch_size=args.batch_size, workers=args.workers, join=join))
 
 
 def _in_training(
-    args: Any, pairs: Pairs, batches: int, size: int, epoch: int, resample: bool
+    args: Any, pairs: Pairs, batches: int, size: int, epoch: int, resample: bool, join: Join
 ) -> DataInfo:
     shared = SharedEpoch(epoch)
     loader = shuffled(
@@ -252,21 +288,17 @@ def _in_training(
         batch_size=args.batch_size,
         batches=batches,
         workers=args.workers,
-        seed=args.seed,
+        seed=vars(args).get("seed", 0),
         resample=resample,
         place=(started_as()[0] if size > 1 else 0, size),
         epoch=shared,
+        join=join,
     )
     return DataInfo(loader, shared_epoch=shared)
 
 
 def _joined(shards: str | Sequence[str]) -> str:
     return shards if isinstance(shards, str) else "::".join(shards)
-
-
-def _text(tokenizer: Any, sample: Sample) -> Any:
-    """As open_clip asks it of shards."""
-    return tokenizer(sample.captions[0])[0]
 
 
 def _class(classes: Sequence[int], sample: Sample) -> int:

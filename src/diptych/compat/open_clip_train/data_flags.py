@@ -1,9 +1,16 @@
 """Which data a command line of open_clip_train means, and how long an epoch of it is."""
 
+from argparse import Namespace
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
 from diptych.compat.open_clip_train.batches import batches_of
+from diptych.compat.open_clip_train.data_manifest import (
+    apply_manifest_to_args,
+    load_manifest,
+    looks_like_manifest,
+)
 from diptych.compat.open_clip_train.model import weights_of
 from diptych.compat.open_clip_train.options import Options
 from diptych.config import DataConfig
@@ -14,6 +21,7 @@ _TABLES, _SHARDS = ("csv", "tsv"), ("tar",)
 
 def data_of(options: Options, base: DataConfig, processes: int) -> tuple[DataConfig, int]:
     """The data, and how many steps open_clip takes an epoch for; 0: it is all samples once."""
+    options = _with_manifest(options)
     kind, path = _kind(options)
     data = replace(base, path=path, workers=options.workers, resample=options.dataset_resampled)
     if factors := options.train_data_upsampling_factors:
@@ -31,6 +39,22 @@ def data_of(options: Options, base: DataConfig, processes: int) -> tuple[DataCon
     captions = options.json_text_key or options.text_key or "txt"
     keys = {"image_key": options.image_key or "jpg;png;jpeg;webp", "caption_key": captions}
     return replace(data, **keys), _steps_of_shards(options, processes)
+
+
+def _with_manifest(options: Options) -> Options:
+    """What a manifest as --train-data says, in place of it."""
+    if not looks_like_manifest(path := options.train_data):
+        return options
+    assert path is not None
+    args = Namespace(**vars(options))
+    apply_manifest_to_args(args, load_manifest(path))
+    factors = args.train_data_upsampling_factors
+    return replace(
+        options,
+        train_data="::".join(args.train_data),
+        train_num_samples=args.train_num_samples,
+        train_data_upsampling_factors=factors and "::".join(map(str, factors)),
+    )
 
 
 def _kind(options: Options) -> tuple[str, str]:
@@ -65,10 +89,10 @@ def _no_data(options: Options) -> str:
     return f"there is no --train-data; to evaluate alone: {command}"
 
 
-def factors_of(text: str, parts: int) -> tuple[float, ...]:
+def factors_of(text: str | Sequence[float], parts: int) -> tuple[float, ...]:
     """A factor for each of so many parts of the data. Raises ConfigError for others."""
     try:
-        factors = tuple(map(float, text.split("::")))
+        factors = tuple(map(float, text.split("::") if isinstance(text, str) else text))
     except ValueError as error:
         raise ConfigError(
             f"--train-data-upsampling-factors {text} must be numbers joined by ::"

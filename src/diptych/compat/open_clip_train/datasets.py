@@ -1,21 +1,23 @@
 """open_clip_train's indexed data sets: a table's pairs, and one picture again and again."""
 
+from argparse import Namespace
 from collections.abc import Sequence
-from functools import partial
 from typing import Any
 
 from PIL import Image
 from torch.utils.data import Dataset
 
-from diptych.batch import Sample
 from diptych.compat.open_clip_train.batches import Pairs, Transform
+from diptych.compat.open_clip_train.pairs import ImageText
+from diptych.compat.open_clip_train.texts import columns_of
 from diptych.config import DataConfig
 from diptych.data import open_source
 
 
 class CsvDataset(Pairs):
-    """(picture, ids) of each row of a table with columns of paths and captions. A picture that
-    can't be read is a DataError; a batch that a `DataLoader` asks for goes on without it.
+    """(picture, ids), also by `image` and `text`, of each row of a table with columns of paths and
+    captions. A picture that can't be read is a DataError; a batch that a `DataLoader` asks for goes
+    on without it.
 
     >>> import csv, tempfile
     >>> from PIL import Image
@@ -26,7 +28,7 @@ class CsvDataset(Pairs):
     ...         csv.writer(file, delimiter="\\t").writerows([["path", "text"], ["a.png", "a cat"]])
     ...     pairs = CsvDataset(f"{folder}/pairs.csv", lambda x: x.size, "path", "text")
     ...     len(pairs), pairs[0]
-    (1, ((8, 8), 'a cat'))
+    (1, ImageText(image=(8, 8), text='a cat'))
     """
 
     def __init__(
@@ -37,21 +39,23 @@ class CsvDataset(Pairs):
         caption_key: str,
         sep: str = "\t",
         tokenizer: Any = None,
+        variable_text: bool = False,
     ):
-        """`tokenizer`: of a list of one text; None: the text itself. Raises DataError for a table
-        that can't be read or lacks a column."""
+        """`tokenizer`: of a list of one text; None: the text itself. `variable_text`: ids that
+        aren't padded. Raises DataError for a table that can't be read or lacks a column."""
         config = DataConfig(
             path=str(input_filename),
             separator=sep.replace("\t", "\\t"),
             image_key=img_key,
             caption_key=caption_key,
         )
-        text = partial(listed_text, tokenizer)
+        layout = Namespace(variable_text=variable_text)
+        text, _ = columns_of(layout, tokenizer, None, of_a_list=True)
         super().__init__(open_source(config), transforms, text, replaced=False)
         self.transforms, self.tokenize = transforms, tokenizer
 
 
-class SyntheticDataset(Dataset[tuple[Any, Any]]):
+class SyntheticDataset(Dataset[ImageText]):
     """The same black picture and caption, `dataset_size` times: to time a training.
 
     >>> from diptych.compat.open_clip_train.data import SyntheticDataset
@@ -66,22 +70,20 @@ class SyntheticDataset(Dataset[tuple[Any, Any]]):
         caption: str = "Dummy caption",
         dataset_size: int = 100,
         tokenizer: Any = None,
+        variable_text: bool = False,
     ):
-        """`image_size`: (width, height), before the transform; `tokenizer`: of a text."""
+        """`image_size`: (width, height), before the transform; `tokenizer`: of a list of one text;
+        `variable_text`: ids that aren't padded."""
         self.image = Image.new("RGB", (image_size[0], image_size[-1]))
         self.caption = caption
         self.transform, self.tokenizer = transform, tokenizer
-        self.dataset_size = dataset_size
+        self.dataset_size, self._layout = dataset_size, {"pad": False} if variable_text else {}
 
     def __len__(self) -> int:
         return self.dataset_size
 
-    def __getitem__(self, index: int) -> tuple[Any, Any]:
+    def __getitem__(self, index: int) -> ImageText:
         image = self.image if self.transform is None else self.transform(self.image)
-        return image, self.caption if self.tokenizer is None else self.tokenizer([self.caption])[0]
-
-
-def listed_text(tokenizer: Any, sample: Sample) -> Any:
-    """The first caption's ids, as open_clip asks them of tables; without a tokenizer the text."""
-    caption = sample.captions[0]
-    return caption if tokenizer is None else tokenizer([caption])[0]
+        if self.tokenizer is None:
+            return ImageText(image, self.caption)
+        return ImageText(image, self.tokenizer([self.caption], **self._layout)[0])

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from diptych.evaluation import retrieval
@@ -21,7 +22,7 @@ def get_clip_metrics(
 ) -> dict[str, float]:
     """Mean and median rank (from 1), and recall at 1, 5 and 10, of pairs of unit vectors, both
     ways. Ranks are exact, whatever `logit_scale`, and no matrix of all pairs is held, whatever
-    `retrieval_chunk_size`. What is equally near stands in the way, as in `diptych.evaluation`.
+    `retrieval_chunk_size`. Of equal vectors those before a pair's own stand in the way.
 
     >>> import torch
     >>> from diptych.compat.open_clip_train.metrics import get_clip_metrics
@@ -31,10 +32,21 @@ def get_clip_metrics(
     """
     images, texts = _joined(image_features), _joined(text_features)
     found = retrieval(images, texts, torch.arange(len(texts)))
+    # `retrieval` counts all that is as near: a collapsed model recalls nothing. open_clip's order
+    # is that of the rows, where it recalls as much as by chance.
     return {
-        **_said(f"{image_key}_to_{text_key}", found.image_ranks, found.image_to_text),
-        **_said(f"{text_key}_to_{image_key}", found.text_ranks, found.text_to_image),
+        **_said(f"{image_key}_to_{text_key}", found.image_ranks - _equals_behind(texts)),
+        **_said(f"{text_key}_to_{image_key}", found.text_ranks - _equals_behind(images)),
     }
+
+
+def _equals_behind(rows: Float[Tensor, "rows width"]) -> Int[Tensor, " rows"]:
+    """How many rows behind each are equal to it."""
+    groups = rows.cpu().unique(dim=0, return_inverse=True)[1]
+    order = groups.argsort(stable=True)
+    places = torch.empty_like(order)
+    places[order] = torch.arange(len(rows))
+    return groups.bincount().cumsum(0)[groups] - 1 - places
 
 
 def maybe_compute_generative_loss(model_out: dict[str, Tensor]) -> Tensor | None:
@@ -50,10 +62,10 @@ def _joined(features: Features) -> Tensor:
     return (features if isinstance(features, Tensor) else torch.cat(list(features))).float()
 
 
-def _said(name: str, ranks: Tensor, recalls: dict[int, float]) -> dict[str, float]:
-    median = ranks.double().quantile(0.5).floor()
+def _said(name: str, ranks: Tensor) -> dict[str, float]:
+    ranks = ranks.double()
     found = {
-        f"{name}_mean_rank": ranks.double().mean().item() + 1,
-        f"{name}_median_rank": median.item() + 1,
+        f"{name}_mean_rank": ranks.mean().item() + 1,
+        f"{name}_median_rank": ranks.quantile(0.5).floor().item() + 1,
     }
-    return found | {f"{name}_R@{k}": recall for k, recall in recalls.items()}
+    return found | {f"{name}_R@{k}": (ranks < k).double().mean().item() for k in (1, 5, 10)}

@@ -18,6 +18,11 @@ from diptych.errors import ConfigError
 def objective_of(options: Options) -> ObjectiveConfig:
     """The objective of a run. Raises ConfigError for what open_clip can't train, either."""
     captions = _writes_captions(options)
+    if captions and options.caption_z_loss_weight:
+        raise ConfigError(
+            f"--caption-z-loss-weight {options.caption_z_loss_weight}: --objective coca has no "
+            "z-loss; leave it out"
+        )
     if options.distill_model or options.distill_pretrained:
         return _distilled(options, captions)
     if captions and options.coca_caption_loss_weight:

@@ -52,6 +52,7 @@ _PATH = "--model.name, --model.init; with changes to the model a JSON file as --
 _CHANGED = "a JSON file as --model.name"
 _COLOURS = "scale and ratio alone: --data.augment.scale, --data.augment.ratio"
 _SYNC = "nothing is copied elsewhere: name a mounted folder as --logs, or copy it beside the run"
+_LOOP = "a loop of one's own takes it (`create_loss_from_args`)"
 _COCA = "of a CoCa model: --objective coca"
 
 
@@ -62,7 +63,7 @@ class Options(Ranged):
 
     flags: ClassVar[str] = "--"
 
-    train_data: str | None = _to(None, "--data.path")
+    train_data: str | None = _to(None, "--data.path; a manifest: --data.upsample, --steps, too")
     train_data_upsampling_factors: str | None = _to(None, "--data.upsample")
     val_data: str | None = _to(None, "--evaluation.pairs")
     train_num_samples: Some | None = _to(
@@ -160,6 +161,10 @@ class Options(Ranged):
         2.0, f"{_COCA} --objective.captions-weight; 0: its contrast alone, --objective clip"
     )
     coca_contrastive_loss_weight: Factor = _to(1.0, f"{_COCA} --objective.pairs-weight")
+    caption_z_loss_weight: Factor = _said(0.0, f"`diptych train` has no z-loss; {_LOOP}")
+    caption_loss_compute_dtype: Literal["float32", "model"] = _said(
+        "float32", f"`diptych train` computes cross entropies in float32; {_LOOP}"
+    )
     remote_sync: str | None = _no(None, _SYNC)
     remote_sync_frequency: Count = _said(300, _SYNC)
     remote_sync_protocol: Literal["s3", "fsspec"] = _said("s3", _SYNC)
@@ -196,6 +201,8 @@ MAINS = (
     "fsdp",
     "fsdp_no_reshard_after_forward",
     "fsdp_offload_cpu",
+    "caption_z_loss_weight",
+    "caption_loss_compute_dtype",
 )
 """Flags of open_clip's main branch that are translated."""
 

@@ -5,16 +5,25 @@ from argparse import Namespace
 from collections.abc import Sequence
 from dataclasses import fields
 
+from diptych.compat.open_clip_train.data_manifest import (
+    apply_manifest_to_args,
+    load_manifest,
+    looks_like_manifest,
+)
 from diptych.compat.open_clip_train.optim import optim_of
 from diptych.compat.open_clip_train.options import OWN
 from diptych.compat.open_clip_train.parse import parse
+from diptych.compat.open_clip_train.traits import apply_model_traits
 from diptych.distributed import started_as
 from diptych.errors import AssumptionWarning
+
+__all__ = ["apply_model_traits", "parse_args"]
 
 
 def parse_args(args: Sequence[str]) -> Namespace:
     """The options of a command line, with open_clip's own for what isn't said, and `rank`,
-    `world_size` and `distributed` as torchrun has it. Raises ConfigError as `parse`; what it
+    `world_size` and `distributed` as torchrun has it, and a manifest's shards in place of its path
+    (`data_manifest`). Raises ConfigError as `parse`; what it
     passes over is said in a warning.
 
     >>> from diptych.compat.open_clip_train.params import parse_args
@@ -32,4 +41,8 @@ def parse_args(args: Sequence[str]) -> Namespace:
     found |= {"rank": rank, "world_size": size, "distributed": size > 1}
     chosen = optim_of(options)
     beta1, beta2 = chosen.betas
-    return Namespace(**found | {"lr": chosen.lr, "beta1": beta1, "beta2": beta2, "eps": chosen.eps})
+    found |= {"lr": chosen.lr, "beta1": beta1, "beta2": beta2, "eps": chosen.eps}
+    made = Namespace(**found)
+    if looks_like_manifest(made.train_data):
+        apply_manifest_to_args(made, load_manifest(made.train_data))
+    return made

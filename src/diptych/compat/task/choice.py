@@ -7,6 +7,7 @@ from torch import nn
 from diptych.compat.face import OpenClipModel
 from diptych.compat.loss import DistillClipLoss, SigLipLoss
 from diptych.compat.loss_choice import create_loss
+from diptych.compat.model_traits import Described, unwrapped, validate_distillation
 from diptych.compat.task.base_task import unwrap_model
 from diptych.compat.task.image_text import CLIPTask, DistillCLIPTask, ImageTextTask, SigLIPTask
 from diptych.errors import ConfigError
@@ -18,6 +19,9 @@ def create_task(args: Any, model: nn.Module, dist_model: nn.Module | None = None
 
     Raises ConfigError for `distill` without a teacher, and for a model that writes captions.
     """
+    described = unwrapped(model)
+    if vars(args).get("distill") and isinstance(described, Described):
+        validate_distillation(described.traits)
     loss = create_loss(args)
     if isinstance(loss, DistillClipLoss):
         if dist_model is None:

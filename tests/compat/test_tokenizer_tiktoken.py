@@ -1,0 +1,116 @@
+"""tiktoken's encodings, here a stand-in of the few things that are asked of them: the library
+fetches its vocabularies, and isn't among the tests' packages."""
+
+import json
+import sys
+from types import SimpleNamespace
+
+import pytest
+
+from diptych.compat.tokenizer import TikTokenTokenizer
+from diptych.errors import AssumptionWarning, ConfigError, TruncationWarning
+
+
+class StandIn:
+    """`tiktoken.Encoding`, of a vocabulary whose symbols are looked for greedily."""
+
+    def __init__(self, name, *, pat_str, mergeable_ranks, special_tokens, explicit_n_vocab=None):
+        self.name, self._pat_str = name, pat_str
+        self._mergeable_ranks, self._special_tokens = mergeable_ranks, special_tokens
+        self.n_vocab = max([*mergeable_ranks.values(), *special_tokens.values()]) + 1
+        assert explicit_n_vocab in (None, self.n_vocab)
+        self.special_tokens_set = set(special_tokens)
+        self._symbols = {rank: symbol for symbol, rank in mergeable_ranks.items()}
+        self._symbols |= {number: word.encode() for word, number in special_tokens.items()}
+
+    def encode_ordinary(self, text):
+        rest, found = text.encode(), []
+        while rest:
+            symbol = max(filter(rest.startswith, self._mergeable_ranks), key=len)
+            found.append(self._mergeable_ranks[symbol])
+            rest = rest[len(symbol) :]
+        return found
+
+    def encode_single_token(self, word):
+        return self._special_tokens[word]
+
+    def decode_single_token_bytes(self, number):
+        return self._symbols[number]
+
+
+GAPPED = {
+    "pat_str": r"\S+|\s+",
+    "mergeable_ranks": {b"a": 0, b"b": 1, b"ab": 2, b" ": 3},
+    "special_tokens": {"<|endoftext|>": 10},
+}
+
+
+@pytest.fixture(autouse=True)
+def library(monkeypatch):
+    """Instead of tiktoken."""
+
+    def get_encoding(name):
+        if name != "gapped":
+            raise ValueError(f"Unknown encoding {name}.")
+        return StandIn(name, **GAPPED)
+
+    found = SimpleNamespace(Encoding=StandIn, get_encoding=get_encoding)
+    monkeypatch.setitem(sys.modules, "tiktoken", found)
+
+
+def test_three_ids_stand_behind_the_vocabulary():
+    made = TikTokenTokenizer("gapped", context_length=7)
+    assert (made.vocab_size, made.all_special_ids) == (14, [11, 12, 13, 10])
+    assert (made.eos_token_id, made.pad_token_id, made.bos_token_id) == (11, 12, 13)
+    assert made.encode("ab a") == [2, 3, 0]
+    assert made.encode("ab a", add_special_tokens=True) == [13, 2, 3, 0, 11]
+    ids, valid = made("ab a", output_mask=True)
+    assert ids.tolist() == [[13, 2, 3, 0, 11, 12, 12]]
+    assert (valid == (ids != 12)).all()
+    assert [row.tolist() for row in made(["a", "ab a"], pad=False)] == [
+        [13, 0, 11],
+        [13, 2, 3, 0, 11],
+    ]
+    with pytest.warns(TruncationWarning):
+        assert made("a" * 9).tolist() == [[13, 0, 0, 0, 0, 0, 11]]
+    bare = TikTokenTokenizer("gapped", 4, add_bos=False, add_eos=False)
+    assert bare("a").tolist() == [[0, 12, 12, 12]]
+
+
+def test_ids_become_texts_without_those_that_nobody_has():
+    made = TikTokenTokenizer("gapped", context_length=7)
+    ids = made("ab a")
+    assert made.batch_decode(ids) == ["<|bos|>ab a<|eos|>"]
+    assert made.decode(ids[0], skip_special_tokens=True) == "ab a"
+    assert made.decode(ids[0], stop_at_eos=False) == "<|bos|>ab a<|eos|><|pad|><|pad|>"
+    assert made.decode([13, 2, 7, 10, 0, 99, 11]) == "<|bos|>ab<|endoftext|>a<|eos|>"
+    assert made.decode([13, 2, 7, 10, 0, 99, 11], skip_special_tokens=True) == "aba"
+
+
+def test_two_files_hold_an_encoding(tmp_path):
+    made = TikTokenTokenizer("gapped", context_length=7)
+    files = made.save_pretrained(tmp_path)
+    paths = [tmp_path / files[f"tiktoken_{kind}_path"] for kind in ("bpe", "config")]
+    again = TikTokenTokenizer("gapped", 7, bpe_path=paths[0], encoding_config_path=paths[1])
+    assert again("ab a").tolist() == made("ab a").tolist()
+    said = json.loads(paths[1].read_text())
+    assert "explicit_n_vocab" not in said
+    paths[1].write_text(json.dumps(said | {"explicit_n_vocab": 11}))
+    with pytest.warns(AssumptionWarning, match="explicit_n_vocab=11"):
+        TikTokenTokenizer("gapped", 7, bpe_path=paths[0], encoding_config_path=paths[1])
+    paths[0].write_text("not base64\n")
+    with pytest.raises(ConfigError, match="line 1 isn't a symbol in base64"):
+        TikTokenTokenizer("gapped", 7, bpe_path=paths[0], encoding_config_path=paths[1])
+    paths[1].write_text("{")
+    with pytest.raises(ConfigError, match="aren't the files of a tiktoken encoding"):
+        TikTokenTokenizer("gapped", 7, bpe_path=paths[0], encoding_config_path=paths[1])
+    with pytest.raises(ConfigError, match="needs encoding_config_path"):
+        TikTokenTokenizer("gapped", 7, bpe_path=paths[0])
+
+
+def test_what_is_not_there_is_said(monkeypatch):
+    with pytest.raises(ConfigError, match="no encoding 'other' here: Unknown encoding"):
+        TikTokenTokenizer("other")
+    monkeypatch.setitem(sys.modules, "tiktoken", None)
+    with pytest.raises(ConfigError, match="pip install tiktoken"):
+        TikTokenTokenizer("gapped")
