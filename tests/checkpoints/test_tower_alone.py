@@ -1,5 +1,6 @@
 """Models that are one tower alone: read, used, refused, converted."""
 
+import contextlib
 import json
 
 import numpy as np
@@ -165,7 +166,8 @@ def test_transformers_folders_both_ways(name, tmp_path, randomise, quiet):
     if text:
         loaded = load_model(tmp_path / "in")
     else:
-        with pytest.warns(AssumptionWarning, match="what it sees is made as for CLIP"):
+        told = pytest.warns(AssumptionWarning, match="what it sees is made as for CLIP")
+        with contextlib.nullcontext() if "Siglip" in name else told:
             load_model(tmp_path / "in")
         mean = {"image_mean": [0.5] * 3, "image_std": [0.5] * 3, "size": {"shortest_edge": 32}}
         (tmp_path / "in/preprocessor_config.json").write_text(json.dumps(mean))

@@ -183,7 +183,7 @@ def _verify(
             f"{to.name} doesn't give back the same weights ({len(differing)} differ): "
             "please report this"
         )
-    if _seen(meta.config.preprocess) != _seen(config.preprocess):
+    if _seen(meta.config) != _seen(config):
         raise CheckpointError(
             f"{to.name} doesn't give back the same preprocessing: please report this"
         )
@@ -207,9 +207,12 @@ def _same(a: Tensor, b: Tensor) -> bool:
     return a.dtype == b.dtype and a.shape == b.shape and torch.equal(a, b)
 
 
-def _seen(preprocess: PreprocessConfig) -> PreprocessConfig:
-    """Without the padding's colour where nothing is padded."""
-    return preprocess if preprocess.resize == "longest" else replace(preprocess, fill=0)
+def _seen(config: ClipConfig) -> tuple[PreprocessConfig, int]:
+    """How pictures are made: without the padding's colour where nothing is padded, and with pixels
+    for the share that a crop keeps."""
+    how = config.preprocess
+    fill = how.fill if how.resize == "longest" else 0
+    return replace(how, fill=fill, crop_share=1.0), int(config.image.image_size / how.crop_share)
 
 
 def _example(config: ClipConfig) -> tuple[Tensor, Tensor]:

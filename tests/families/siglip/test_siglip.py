@@ -129,8 +129,8 @@ def test_transformers_folders_are_read_and_written(randomise, tmp_path, pixels, 
     assert detect(tmp_path / "in") == "siglip-transformers"
     ours, meta = load_model(tmp_path / "in")
     tokenizer = TokenizerConfig(kind="huggingface", name=str(tmp_path / "in"), clean="canonical")
-    preprocess = PreprocessConfig()  # its folder holds none
-    assert not difference(meta.config, replace(CONFIG, tokenizer=tokenizer, preprocess=preprocess))
+    # Its folder holds no processor's file: transformers' SiglipImageProcessor as it is.
+    assert not difference(meta.config, replace(CONFIG, tokenizer=tokenizer))
     with pytest.raises(ConfigError, match="in lacks the model's tokenizer: put its files"):
         diptych.load(tmp_path / "in")
     with torch.no_grad():
@@ -144,6 +144,8 @@ def test_transformers_folders_are_read_and_written(randomise, tmp_path, pixels, 
     model = models.build(replace(meta.config, tokenizer=TokenizerConfig()))
     model.load_state_dict(ours.state_dict())
     convert(save_model(tmp_path / "native", model), "transformers", tmp_path / "out")
+    processor = transformers.AutoImageProcessor.from_pretrained(tmp_path / "out")
+    assert type(processor).__name__.startswith("SiglipImageProcessor")
     before, after = peer.state_dict(), load_file(tmp_path / "out" / "model.safetensors")
     assert before.keys() == after.keys()
     assert all(torch.equal(before[name], after[name]) for name in before)

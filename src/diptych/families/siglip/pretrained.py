@@ -22,7 +22,7 @@ _TANH = ("base_patch32", "large_patch16_siglip_512", "so400m_patch16", "giantopt
 """Architectures with GELU's approximation, with which all were trained; timm gives the others its
 exact form."""
 
-_GREY = (0.5, 0.5, 0.5)
+PREPROCESS = PreprocessConfig(resize="squash", mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5))
 _USE = "zero-shot classification, retrieval; SigLIP 2: also the image tower of larger models"
 _TRAINING = {
     "SigLIP": Training(data="WebLI", languages="English", batch="32,768"),
@@ -86,7 +86,7 @@ class _Published:
             embed_dim=width,
             logit_scale=math.log(10),
             logit_bias=SIGLIP_BIAS,
-            preprocess=PreprocessConfig(resize="squash", mean=_GREY, std=_GREY),
+            preprocess=PREPROCESS,
             tokenizer=TokenizerConfig(
                 kind="huggingface", name=self._tokenizer(), clean="canonical"
             ),

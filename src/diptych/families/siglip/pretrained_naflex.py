@@ -3,16 +3,18 @@ arXiv:2502.14786), under the names of their repositories, which hold them in tra
 """
 
 import math
+from dataclasses import replace
 
-from diptych.config import ClipConfig, PreprocessConfig, TokenizerConfig
+from diptych.config import ClipConfig, TokenizerConfig
 from diptych.config.model import SIGLIP_BIAS
 from diptych.families.entry import Entry, Training, Weights
 from diptych.families.siglip.config import NaflexImageConfig, SiglipTextConfig
+from diptych.families.siglip.pretrained import PREPROCESS as SQUARES
 from diptych.families.siglip.pretrained import SIZES
 from diptych.families.siglip.pretrained import entries as for_squares
 
 _NAMES = {"siglip2-base-patch16-naflex": "base", "siglip2-so400m-patch16-naflex": "so400m"}
-_GREY = (0.5, 0.5, 0.5)
+PREPROCESS = replace(SQUARES, resize="native", interpolation="bilinear")
 _TRAINING = Training(
     data="WebLI",
     languages="109",
@@ -33,9 +35,7 @@ def _config(name: str) -> ClipConfig:
         embed_dim=width,
         logit_scale=math.log(10),
         logit_bias=SIGLIP_BIAS,
-        preprocess=PreprocessConfig(
-            resize="native", interpolation="bilinear", mean=_GREY, std=_GREY
-        ),
+        preprocess=PREPROCESS,
         tokenizer=TokenizerConfig(kind="huggingface", name=f"google/{name}", clean="lower"),
     )
 

@@ -20,6 +20,7 @@ from diptych.config import (
 )
 from diptych.config.model import SIGLIP_BIAS
 from diptych.errors import CheckpointError
+from diptych.families.siglip import pretrained_naflex
 from diptych.families.siglip.config import (
     NaflexImageConfig,
     PooledImageConfig,
@@ -27,7 +28,7 @@ from diptych.families.siglip.config import (
     SiglipTextConfig,
 )
 from diptych.families.siglip.layouts import naflex
-from diptych.families.siglip.pretrained import MODELS
+from diptych.families.siglip.pretrained import MODELS, PREPROCESS
 from diptych.weights.layout import GIVE_CONFIG, Inputs, Layout, WeightSource
 from diptych.weights.mapping import BATCHED, TOKEN, TRANSPOSED, Change, Row, Rule, Table, rows
 from diptych.weights.mapping import count_numbers as count
@@ -35,7 +36,6 @@ from diptych.weights.state import State
 
 _KERNEL, _QUERY = "img.embedding.kernel", "MultiHeadDotProductAttention_0.query.kernel"
 _BLOCKS, _WORDS = "img.Transformer.encoderblock_", "txt.Encoder_0.encoderblock_"
-_SQUASHED = PreprocessConfig(resize="squash", mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5))
 
 
 def _convolution(parts: list[Tensor]) -> Tensor:
@@ -195,10 +195,8 @@ def _text(shapes: Mapping[str, Tensor]) -> SiglipTextConfig:
 
 def _preprocess(image: TowerConfig) -> PreprocessConfig:
     if not isinstance(image, NaflexImageConfig):
-        return _SQUASHED
-    return replace(
-        _SQUASHED, resize="native", interpolation="bilinear", patch_size=image.patch_size
-    )
+        return PREPROCESS
+    return replace(pretrained_naflex.PREPROCESS, patch_size=image.patch_size)
 
 
 def _bare(names: Collection[str], prefix: str) -> list[str]:

@@ -15,9 +15,8 @@ from diptych.errors import CheckpointError
 from diptych.families.clip.layouts import transformers_inputs as inputs
 from diptych.families.clip.layouts import transformers_sections as sections
 from diptych.families.siglip.config import NaflexImageConfig
+from diptych.families.siglip.pretrained_naflex import PREPROCESS
 from diptych.weights.mapping import Change, Rule
-
-_GREY = (0.5, 0.5, 0.5)
 
 
 def _kernel(parts: list[Tensor]) -> Tensor:
@@ -81,7 +80,8 @@ def _preprocess(cfg: dict[str, Any], image: NaflexImageConfig) -> PreprocessConf
             f"pictures are cut into patches of {size} pixels; the tower's are of {image.patch_size}"
         )
     return inputs.read_normal(
-        {"resample": 2, "image_mean": _GREY, "image_std": _GREY} | cfg,
+        cfg,
+        PREPROCESS,
         resize="native",
         patches=cfg.get("max_num_patches", 256),
         patch_size=size,

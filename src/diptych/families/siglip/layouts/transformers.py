@@ -32,6 +32,7 @@ from diptych.families.siglip.config import (
     SiglipTextConfig,
 )
 from diptych.families.siglip.layouts import naflex
+from diptych.families.siglip.pretrained import PREPROCESS
 from diptych.weights.layout import Export, Inputs, Layout, WeightSource
 from diptych.weights.mapping import TOKEN, Rule, Table, rows
 from diptych.weights.read import read_json
@@ -148,9 +149,9 @@ def alone_inputs(folder: Path, tower: TowerConfig) -> Inputs | None:
     """From preprocessor_config.json, or the tokenizer's files."""
     if isinstance(tower, SiglipTextConfig):
         return Inputs(tokenizer=_tokenizer(folder, tower))
-    if isinstance(tower, NaflexImageConfig):
-        return Inputs(preprocess=naflex.read_preprocess(folder, tower))
-    return transformers.alone_inputs(folder, tower)
+    if isinstance(tower, PooledImageConfig):
+        return Inputs(preprocess=_preprocess(folder, tower))
+    return None
 
 
 def read_file(file: Path) -> ClipConfig:
@@ -184,7 +185,7 @@ def _tokenizer(folder: Path, text: SiglipTextConfig) -> TokenizerConfig:
 def _preprocess(folder: Path, image: PooledImageConfig) -> PreprocessConfig:
     if isinstance(image, NaflexImageConfig):
         return naflex.read_preprocess(folder, image)
-    return inputs.read_preprocess(folder, image.image_size)
+    return inputs.read_preprocess(folder, image.image_size, PREPROCESS)
 
 
 def _image(cfg: dict[str, Any], kind: str) -> PooledImageConfig:
@@ -220,8 +221,17 @@ def export(folder: Path, config: ClipConfig, state: Mapping[str, Tensor]) -> Non
         state = {name: state[name] for name in state if name != "logit_scale"}
     native = config.image.native
     weights = (_NATIVE_TABLE if native else TABLE).to_foreign(state)
-    how = naflex.preprocess_json if native else inputs.preprocess_json
+    how = naflex.preprocess_json if native else _preprocess_json
     transformers.write(folder, config, written, weights, how)
+
+
+def _preprocess_json(config: ClipConfig) -> dict[str, Any]:
+    """preprocessor_config.json, for `SiglipImageProcessor`, which crops nothing."""
+    said = inputs.preprocess_json(config) | {"processor_class": "SiglipProcessor"}
+    if said["do_center_crop"]:
+        return said
+    del said["crop_size"], said["do_center_crop"]
+    return said | {"image_processor_type": "SiglipImageProcessor"}
 
 
 def _config_json(config: ClipConfig) -> dict[str, Any]:
