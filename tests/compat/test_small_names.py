@@ -1,6 +1,8 @@
 """open_clip's smaller helpers, beside the peer's."""
 
 import random
+import sys
+from types import SimpleNamespace
 
 import open_clip
 import pytest
@@ -9,7 +11,7 @@ from open_clip.utils import freeze_batch_norm_2d as their_freeze
 from torch import nn
 
 from diptych import compat
-from diptych.compat import factory, tokenizer, transform, utils
+from diptych.compat import factory, hf_configs, tokenizer, transform, utils
 from diptych.compat.hf_model import HFTextEncoder, register_pooler
 from diptych.compat.model import convert_to_custom_text_state_dict
 from diptych.compat.pretrained import download_pretrained_from_hf, has_hf_hub
@@ -30,11 +32,35 @@ def test_long_texts_lose_the_words_that_open_clips_lose(mask, monkeypatch):
     assert torch.equal(*rows)
 
 
-def test_no_words_are_tagged():
-    with pytest.raises(ConfigError, match="tags no words"):
-        compat.SimpleTokenizer(reduction_mask="syntax")
+def test_nouns_come_first_where_words_are_tagged(monkeypatch):
+    """By a stand-in for NLTK, which isn't among the tests' packages."""
+    monkeypatch.setitem(sys.modules, "nltk", None)
+    made = compat.SimpleTokenizer(context_length=5, reduction_mask="syntax")
+    with pytest.raises(ConfigError, match=r"diptych\[nltk\].*averaged_perceptron_tagger_eng"):
+        made("a cat")
+    split = SimpleNamespace(word_tokenize=str.split)
+    tags = {"the": "DT", "red": "JJ", "cat": "NN", "sees": "VBZ", "two": "CD", "dogs": "NNS"}
+    nltk = SimpleNamespace(
+        word_tokenize=str.split,
+        pos_tag=lambda words: [(word, tags[word]) for word in words],
+        tokenize=split,
+        download=lambda name: True,  # as open_clip asks for its data
+    )
+    monkeypatch.setitem(sys.modules, "nltk", nltk)
+    theirs = open_clip.SimpleTokenizer(context_length=5, reduction_mask="syntax")
+    texts = [" ".join(tags), "cat"]
+    ids, valid = made(texts, output_mask=True)
+    assert made.batch_decode(ids, skip_special_tokens=True) == ["red cat dogs ", "cat "]
+    assert valid.sum(1).tolist() == [5, 3]
+    assert torch.equal(ids, theirs(texts))
+    body = made(texts[0], add_special_tokens=False)[0]
+    assert made.decode(body) == "the red cat sees dogs "
     with pytest.raises(UnknownNameError, match="shuffle"):
         compat.SimpleTokenizer(reduction_mask="shufle")
+
+
+def test_the_table_of_transformers_names_is_open_clips():
+    assert hf_configs.arch_dict == open_clip.hf_configs.arch_dict
 
 
 def test_texts_come_back_without_their_ends():

@@ -158,3 +158,15 @@ def test_a_readme_says_what_open_clips_says(card):
     ours, wanted = generate_readme(card, "tower"), theirs.generate_readme(dict(card), "tower")
     lines = [[line for line in text.splitlines() if line] for text in (ours, wanted)]
     assert lines[0] == lines[1]
+
+
+def test_a_tokenizers_own_files_are_named_in_the_configuration(tmp_path):
+    files = {"tiktoken_bpe_path": "open_clip_tiktoken/x.tiktoken"}
+    visual = SimpleNamespace(image_mean=(0.5,), image_std=(0.5,), preprocess_cfg={})
+    for given, expected in ((files, files), (("tokenizer_config.json",), {})):
+        tokenizer = SimpleNamespace(save_pretrained=lambda folder, given=given: given)
+        config = {"embed_dim": 8, "text_cfg": {"context_length": 77}}
+        save_for_hf(SimpleNamespace(visual=visual), tokenizer, config, tmp_path, skip_weights=True)
+        saved = json.loads((tmp_path / "open_clip_config.json").read_text())["model_cfg"]
+        assert saved["text_cfg"] == {"context_length": 77} | expected
+        assert config["text_cfg"] == {"context_length": 77}

@@ -77,7 +77,11 @@ def save_for_hf(
             save_file(tensors, folder / HF_SAFE_WEIGHTS_NAME)
         if safe_serialization is not True:
             torch.save(tensors, folder / HF_WEIGHTS_NAME)
-    tokenizer.save_pretrained(folder)
+    files = tokenizer.save_pretrained(folder)
+    if isinstance(files, dict) and model_config is not None:
+        # Where a `TikTokenTokenizer` lies in the folder.
+        text = {**model_config.get("text_cfg", {}), **files}
+        model_config = {**model_config, "text_cfg": text}
     save_config_for_hf(model, folder / HF_CONFIG_NAME, model_config)
 
 

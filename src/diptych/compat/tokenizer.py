@@ -28,6 +28,7 @@ from diptych.compat.tokenizer_reduction import (
     get_reduction_mask_fn,
     random_mask_tokenize,
     simple_mask_tokenize,
+    syntax_mask_tokenize,
 )
 from diptych.compat.tokenizer_simple import SimpleTokenizer
 from diptych.compat.tokenizer_tiktoken import TikTokenTokenizer
@@ -51,6 +52,7 @@ __all__ = [
     "get_tokenizer",
     "random_mask_tokenize",
     "simple_mask_tokenize",
+    "syntax_mask_tokenize",
     "tokenize",
 ]
 

@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -58,16 +59,58 @@ def simple_mask_tokenize(
     return _reduced(texts, context_length, ends, encode_fn, kept, output_mask)
 
 
+def syntax_mask_tokenize(
+    texts: Sequence[str],
+    context_length: int,
+    sot_token_id: int,
+    eot_token_id: int,
+    encode_fn: Encode,
+    add_special_tokens: bool = True,
+    output_mask: bool = False,
+) -> Any:
+    """The same, and of a text with more words than the context nouns first, then adjectives, verbs
+    and others, in their order, as NLTK tags them. Raises ConfigError without NLTK or its data."""
+    ends = (sot_token_id, eot_token_id) if add_special_tokens else None
+    room = context_length - len(ends or ())
+    telling = [_most_telling(text, room) for text in texts]
+
+    def kept(ids: Tensor, room: int) -> Tensor:
+        return ids[:room]  # some words have several ids
+
+    return _reduced(telling, context_length, ends, encode_fn, kept, output_mask)
+
+
+def _most_telling(text: str, most: int) -> str:
+    try:
+        import nltk
+
+        tagged: list[tuple[str, str]] = nltk.pos_tag(nltk.word_tokenize(text))
+    except (ImportError, LookupError) as error:
+        missing = "NLTK" if isinstance(error, ImportError) else "NLTK's data"
+        raise ConfigError(
+            f"reduction_mask='syntax' tags words, and {missing} isn't installed: pip install "
+            "'diptych[nltk]', then python -m nltk.downloader punkt_tab "
+            "averaged_perceptron_tagger_eng"
+        ) from error
+    ranks = [_KINDS.get(tag[:2], len(_KINDS)) for _, tag in tagged]
+    # numpy's order of equals, which isn't Python's, decides which words open_clip keeps.
+    places = sorted(np.argsort(np.array(ranks, dtype=np.int64))[:most].tolist())
+    return " ".join(tagged[place][0] for place in places)
+
+
+_KINDS = {"NN": 0, "JJ": 1, "VB": 2}
+"""Nouns, adjectives and verbs, by how the Penn Treebank's tags begin."""
 _MASKS: dict[str, Callable[..., Any]] = {
     "simple": simple_mask_tokenize,
     "random": random_mask_tokenize,
     "shuffle": partial(random_mask_tokenize, shuffle=True),
+    "syntax": syntax_mask_tokenize,
 }
 
 
 def get_reduction_mask_fn(type: str) -> Callable[..., Any]:
-    """The function of a `reduction_mask`: `simple`, `random`, or `shuffle`. Raises ConfigError for
-    `syntax`, and UnknownNameError for another word.
+    """The function of a `reduction_mask`: `simple`, `random`, `shuffle` or `syntax`. Raises
+    UnknownNameError for another word.
 
     >>> import torch
     >>> from diptych.compat import SimpleTokenizer
@@ -76,11 +119,6 @@ def get_reduction_mask_fn(type: str) -> Callable[..., Any]:
     >>> tokenizer.decode(tokenizer("a b c d e f")[0])
     '<start_of_text>c d f <end_of_text>'
     """
-    if type == "syntax":
-        raise ConfigError(
-            "reduction_mask='syntax' has no counterpart in Diptych, which tags no words; "
-            "simple, random and shuffle have"
-        )
     if type not in _MASKS:
         raise UnknownNameError("reduction_mask", type, _MASKS)
     return _MASKS[type]
