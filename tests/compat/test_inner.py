@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from diptych import compat, models, pretrained
-from diptych.compat.face import LogitsModel
+from diptych.compat.openai_model import LogitsModel
 from diptych.errors import ConfigError
 from tests.compat.peers import KINDS, ours_of, peer_of
 
@@ -266,7 +266,7 @@ def test_openais_modules_have_what_scripts_read(pair):
     from diptych.compat.clip import clip as functions
     from diptych.compat.clip import model as parts
 
-    model = LogitsModel(pair[1].clip)
+    model = LogitsModel.of(pair[1].clip)
     parts.convert_weights(model)
     assert isinstance(model, parts.CLIP)
     assert isinstance(model.ln_final, parts.LayerNorm)
@@ -284,7 +284,7 @@ def test_openais_blocks_take_the_length_first_and_know_their_mask(pair):
     """CoOp's text encoder."""
     peer, ours = pair
     pixels, ids = inputs(ours)
-    model = LogitsModel(ours.clip).eval()
+    model = LogitsModel.of(ours.clip).eval()
     x = model.token_embedding(ids) + model.positional_embedding
     x = model.transformer(x.permute(1, 0, 2)).permute(1, 0, 2)
     x = model.ln_final(x)[torch.arange(2), ids.argmax(dim=-1)] @ model.text_projection

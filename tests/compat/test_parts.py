@@ -13,8 +13,8 @@ from torch import nn
 from diptych import compat
 from diptych.compat import transformer
 from diptych.compat.clip import model as openai
-from diptych.compat.face import LogitsModel
 from diptych.compat.modified_resnet import ModifiedResNet
+from diptych.compat.openai_model import LogitsModel
 from diptych.compat.transformer import (
     Attention,
     CustomTransformer,
@@ -352,7 +352,7 @@ def test_patches_are_dropped_in_training_alone():
 @torch.no_grad()
 def test_openais_parts_alone(quiet):
     """Their signatures; the numbers are those of the same parts in a model."""
-    model = LogitsModel(ours_of("quick").clip).eval()
+    model = LogitsModel.of(ours_of("quick").clip).eval()
     pixels = PIXELS[..., :32, :32]
     vision = openai.VisionTransformer(32, 8, width=64, layers=2, heads=2, output_dim=24)
     vision.load_state_dict(model.visual.state_dict())
@@ -405,6 +405,37 @@ def test_text_towers_are_locked_by_a_function(kind, quiet):
             lock(model, unlocked)
         kept = [{n for n, p in m.named_parameters() if p.requires_grad} for m in (peer, ours)]
         assert kept[0] == kept[1], unlocked
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("sizes", [(32, 2, 64, 8), (64, (1, 1, 1, 1), 16, None)])
+def test_a_model_is_built_by_openais_arguments(sizes, quiet):
+    """And takes the weights of open_clip's of the same sizes."""
+    side, layers, width, patch = sizes
+    made = openai.CLIP(24, side, layers, width, patch, 77, 49408, 64, 1, 2).eval()
+    vision = {"image_size": side, "layers": layers, "width": width, "patch_size": patch}
+    vision |= {"layers": list(layers)} if patch is None else {}
+    text = {"width": 64, "heads": 1, "layers": 2}
+    peer = open_clip.CLIP(24, vision, text, quick_gelu=True).eval()
+    made.load_state_dict(peer.state_dict())
+    pixels, ids = PIXELS[..., :side, :side], torch.tensor([[49406, 320, 49407, *[0] * 74]])
+    torch.testing.assert_close(made(pixels, ids), peer.get_logits(pixels, ids), **NEAR)
+    kind = openai.ModifiedResNet if patch is None else openai.VisionTransformer
+    assert type(made.visual) is kind
+
+
+@torch.no_grad()
+def test_towers_alone_of_their_configurations():
+    """Scripts import the two private builders."""
+    theirs, ours = open_clip.model, compat.model
+    vision, text = KINDS["resnet"]["vision_cfg"], KINDS["vit"]["text_cfg"]
+    for name, cfg, given in (
+        ("_build_vision_tower", vision, PIXELS),
+        ("_build_text_tower", text, torch.tensor([[49406, 320, 49407, *[0] * 74]])),
+    ):
+        peer, made = (getattr(m, name)(24, copy.copy(cfg), True).eval() for m in (theirs, ours))
+        made.load_state_dict(peer.state_dict())
+        torch.testing.assert_close(made(given), peer(given), **NEAR)
 
 
 @torch.no_grad()

@@ -143,10 +143,10 @@ class CoCa(OpenClipModel):
                 found = searched(clip, pixels, (num_beams, num_beam_groups), limits, pad)
                 lacking = seq_len - found.shape[1] if fixed_output_length else 0
                 return F.pad(found, (0, lacking), value=pad).to(image.device)
-            one = text is not None and text.ndim == 1
-            rows = text[None] if one else text
-            found = drawn(clip, pixels, choice, limits, rows, (pad, fixed_output_length))
-            return found[0] if one else found
+            ends = (pad, fixed_output_length)
+            if text is None or text.ndim > 1:
+                return drawn(clip, pixels, choice, limits, text, ends)
+            return drawn(clip, pixels, choice, limits, text[None], ends)[0]
 
     @property
     def pad_id(self) -> int:

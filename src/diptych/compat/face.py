@@ -8,10 +8,11 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from diptych.compat import intermediates, openai_parts
+from diptych.compat import intermediates
 from diptych.compat.hf_model import HFTextEncoder
 from diptych.compat.locks import check_norms_frozen
 from diptych.compat.model_traits import CLIP_TRAITS, InputMode
+from diptych.compat.modified_resnet import ModifiedResNet
 from diptych.compat.names import (
     DECODER,
     TEXT,
@@ -60,7 +61,8 @@ class OpenClipModel(Renamed):
 
     vision_kind: ClassVar[type[VisionTransformer]] = VisionTransformer
     text_kind: ClassVar[type[TextTransformer]] = TextTransformer
-    """How open_clip's own transformers stand here."""
+    resnet_kind: ClassVar[type[ModifiedResNet]] = ModifiedResNet
+    """How open_clip's own towers stand here."""
     traits = CLIP_TRAITS
     visual: Any
     text: Any
@@ -84,7 +86,7 @@ class OpenClipModel(Renamed):
         """Whether the forward pass gives a dictionary in place of a tuple."""
         dim, table = config.embed_dim, part_of(self.table, "image.", VISUAL)
         native = vision_of(clip.image, dim, table, self.vision_kind)
-        resnet = resnet_of(clip.image, dim, table)
+        resnet = resnet_of(clip.image, dim, table, self.resnet_kind)
         self.visual = native or resnet or OpenClipVisual(clip.image, config)
         self._say_preprocessing()
         self._add_text(clip.text)
@@ -282,20 +284,6 @@ class OpenClipModel(Renamed):
             for theirs, part in _PARTS.items():
                 ours = ours.replace(f"{theirs}tower.", part, 1)
             yield before + (name if ours == name else self.table.foreign_names(ours)[0]), parameter
-
-
-class LogitsModel(OpenClipModel):
-    """The same with the forward pass and the blocks of the `clip` package: tokens are [length,
-    batch, width], and a text's blocks know their mask."""
-
-    vision_kind = openai_parts.VisionTransformer
-    text_kind = openai_parts.TextTransformer
-
-    def forward(  # pyright: ignore[reportIncompatibleMethodOverride]
-        self, image: Tensor, text: Tensor
-    ) -> Any:
-        """`get_logits`."""
-        return self.get_logits(image, text)
 
 
 def _mask(text: Any, text_valid: Tensor | None) -> dict[str, Tensor]:

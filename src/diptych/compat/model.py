@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from diptych.compat.face import LogitsModel, OpenClipModel
+from diptych.compat.face import OpenClipModel
 from diptych.compat.model_settings import (
     get_model_preprocess_cfg,
     get_model_tokenize_cfg,
@@ -38,7 +38,6 @@ __all__ = [
     "CLIPTextCfg",
     "CLIPVisionCfg",
     "CustomTextCLIP",
-    "LogitsModel",
     "OpenClipModel",
     "TextTransformer",
     "VisionTransformer",
@@ -201,6 +200,28 @@ def build_clip(content: dict[str, Any], scale: float) -> Clip:
     """The model of a `model_cfg`, with random weights."""
     config: ClipConfig = from_json({"model_cfg": content})
     return build(replace(config, logit_scale=float(scale)))
+
+
+def _build_vision_tower(  # pyright: ignore[reportUnusedFunction]: scripts import it
+    embed_dim: int,
+    vision_cfg: CLIPVisionCfg | dict[str, Any],
+    quick_gelu: bool = False,
+    cast_dtype: torch.dtype | None = None,
+) -> Any:
+    """`visual` of a model with this `vision_cfg`, with random weights; see `CLIP`."""
+    beside = CLIPTextCfg(vocab_size=2, width=8, heads=1, layers=1)
+    return CLIP(embed_dim, vision_cfg, beside, quick_gelu).visual
+
+
+def _build_text_tower(  # pyright: ignore[reportUnusedFunction]: scripts import it
+    embed_dim: int,
+    text_cfg: CLIPTextCfg | dict[str, Any],
+    quick_gelu: bool = False,
+    cast_dtype: torch.dtype | None = None,
+) -> Any:
+    """`text` of a model with this `text_cfg`, with random weights; see `CustomTextCLIP`."""
+    beside = CLIPVisionCfg(layers=1, width=64, image_size=16)
+    return CustomTextCLIP(embed_dim, beside, text_cfg, quick_gelu).text
 
 
 def section(cfg: Any, kind: type[Any]) -> dict[str, Any]:

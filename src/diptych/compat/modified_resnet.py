@@ -5,7 +5,7 @@ https://github.com/mlfoundations/open_clip, src/open_clip/modified_resnet.py
 
 from collections import OrderedDict
 from collections.abc import Collection, Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 import torch.nn.functional as F
@@ -17,6 +17,8 @@ from diptych.compat.stack import check_impl, taken_indices
 from diptych.errors import ConfigError
 from diptych.families.clip.config import ResNetConfig
 from diptych.models.recompute import recompute
+
+R = TypeVar("R", bound="ModifiedResNet")
 
 
 class Bottleneck(nn.Module):
@@ -146,7 +148,7 @@ class ModifiedResNet(nn.Module):
         self.init_parameters()
 
     @classmethod
-    def of(cls, sizes: ResNetConfig, output_dim: int) -> "ModifiedResNet":
+    def of(cls: type[R], sizes: ResNetConfig, output_dim: int) -> R:
         """The tower of this configuration."""
         return cls(sizes.layers, output_dim, sizes.heads, sizes.image_size, sizes.width)
 

@@ -42,12 +42,17 @@ def vision_of(
     return filled
 
 
-def resnet_of(tower: Tower[Any], embed_dim: int, table: Table) -> ModifiedResNet | None:
+def resnet_of(
+    tower: Tower[Any],
+    embed_dim: int,
+    table: Table,
+    kind: type[ModifiedResNet] = ModifiedResNet,
+) -> ModifiedResNet | None:
     """The same of CLIP's ResNet."""
     if type(tower.config) is not ResNetConfig or _options(tower.config) is None:
         return None
     with torch.device("meta"):
-        made = ModifiedResNet.of(tower.config, embed_dim)
+        made = kind.of(tower.config, embed_dim)
     return _filled(made, tower, table)
 
 

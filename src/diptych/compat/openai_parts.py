@@ -4,11 +4,12 @@ mask.
 https://github.com/openai/CLIP, clip/model.py
 """
 
+from collections.abc import Sequence
 from typing import Any, TypeVar
 
 from torch import Tensor, nn
 
-from diptych.compat import blocks, stack, text, vision
+from diptych.compat import blocks, modified_resnet, stack, text, vision
 from diptych.compat.layers import Layer, LayerNorm, QuickGELU, activation_layer, norm_layer_of
 from diptych.families.clip.config import TransformerTextConfig
 from diptych.families.clip.layouts.towers import VitSizes, mlp_ratio
@@ -94,6 +95,27 @@ class Transformer(stack.Transformer):
             act_layer=activation_layer(sizes.activation),
             norm_layer=norm_layer_of(sizes.norm_eps),
         )
+
+
+class ModifiedResNet(modified_resnet.ModifiedResNet):
+    """Pixels to vectors.
+
+    >>> import torch
+    >>> from diptych.compat.clip.model import ModifiedResNet
+    >>> made = ModifiedResNet((1, 1, 1, 1), 6, heads=4, input_resolution=64, width=8)
+    >>> made(torch.zeros(1, 3, 64, 64)).shape
+    torch.Size([1, 6])
+    """
+
+    def __init__(
+        self,
+        layers: Sequence[int],
+        output_dim: int,
+        heads: int,
+        input_resolution: int = 224,
+        width: int = 64,
+    ):
+        super().__init__(layers, output_dim, heads, input_resolution, width)
 
 
 class VisionTransformer(vision.VisionTransformer):

@@ -22,7 +22,7 @@ from diptych.compat import places
 from diptych.compat.activations import with_activation
 from diptych.compat.clip.simple_tokenizer import SimpleTokenizer
 from diptych.compat.factory import create_model_from_pretrained
-from diptych.compat.model import LogitsModel
+from diptych.compat.openai_model import LogitsModel
 from diptych.compat.openai_state import clip_of
 from diptych.compat.pretrained import download_pretrained_from_url, openai_url
 from diptych.compat.tracing import trace_model
@@ -73,7 +73,7 @@ def _transform(  # pyright: ignore[reportUnusedFunction]: scripts call it
 def build_model(state_dict: Mapping[str, Tensor]) -> LogitsModel:
     """The model of an OpenAI state dict, in float32 and evaluation mode. Raises CheckpointError for
     one of another kind."""
-    return LogitsModel(clip_of(state_dict)).eval()
+    return LogitsModel.of(clip_of(state_dict)).eval()
 
 
 def load(
@@ -98,7 +98,7 @@ def load(
     place = device_of(device)
     dtype = torch.float16 if place.type == "cuda" else torch.float32
     clip = load_model(path, config=config, device=place, dtype=dtype).model
-    model = LogitsModel(clip).eval()
+    model = LogitsModel.of(clip).eval()
     made = trace_model(model, 1, place) if jit else model
     return made, transform_of(config.preprocess, config.image.image_size)
 
@@ -112,7 +112,7 @@ def build_eva_model_and_transforms(
     Raises as that does.
     """
     model, preprocess = create_model_from_pretrained(model_name, pretrained, **options)
-    return LogitsModel(model.clip).eval(), preprocess
+    return LogitsModel.of(model.clip).eval(), preprocess
 
 
 create_model_and_transforms = build_eva_model_and_transforms

@@ -4,10 +4,15 @@ https://github.com/openai/CLIP, clip/model.py
 """
 
 from diptych.compat.clip.clip import build_model
-from diptych.compat.face import LogitsModel as CLIP
 from diptych.compat.layers import LayerNorm, QuickGELU
-from diptych.compat.modified_resnet import AttentionPool2d, Bottleneck, ModifiedResNet
-from diptych.compat.openai_parts import ResidualAttentionBlock, Transformer, VisionTransformer
+from diptych.compat.modified_resnet import AttentionPool2d, Bottleneck
+from diptych.compat.openai_model import LogitsModel as CLIP
+from diptych.compat.openai_parts import (
+    ModifiedResNet,
+    ResidualAttentionBlock,
+    Transformer,
+    VisionTransformer,
+)
 from diptych.compat.precision import convert_weights_to_fp16 as convert_weights
 
 __all__ = [
