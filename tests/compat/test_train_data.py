@@ -13,7 +13,7 @@ from PIL import Image
 
 from diptych import compat
 from diptych.compat.model_traits import CLIP_TRAITS
-from diptych.compat.open_clip_train import data, legacy_data, params
+from diptych.compat.open_clip_train import data, layout, legacy_data, params
 from diptych.errors import ConfigError, DataError, DataWarning
 
 SAMPLES = 4_000
@@ -129,7 +129,7 @@ def test_processes_share_a_batch(shards, monkeypatch):
     args = arguments(train_data=f"{shards}/data_000.tar", batch_size=5)
     args.world_size, seen = 2, set()
     for rank in range(2):
-        monkeypatch.setattr(data, "started_as", lambda rank=rank: (rank, 2))
+        monkeypatch.setattr(layout, "started_as", lambda rank=rank: (rank, 2))
         [(_, texts)] = loaded(args).dataloader
         seen |= set(texts)
     assert len(seen) == 10

@@ -98,9 +98,7 @@ class Places(Sampler[list[int]]):
 class Batches(DataLoader[ImageText]):
     """A `DataLoader` that says how much it gives."""
 
-    def __init__(
-        self, pairs: Dataset[ImageText], workers: int, samples: int, join: Join, **options: Any
-    ):
+    def __init__(self, pairs: Dataset[Any], workers: int, samples: int, join: Join, **options: Any):
         # Forked where the system is Linux: a user's lambdas can't be pickled.
         fork = "fork" if workers and sys.platform == "linux" else None
         super().__init__(

@@ -6,7 +6,6 @@ https://github.com/mlfoundations/open_clip, src/open_clip_train/data.py
 
 import os
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -14,18 +13,18 @@ from typing import Any
 from diptych.batch import Sample
 from diptych.bounded import parse_json, read_whole
 from diptych.compat.model_traits import ModelTraits
+from diptych.compat.naflex_config import NaFlexDataConfig
 from diptych.compat.open_clip_train.batches import (
     Batches,
-    Join,
     Pairs,
     SharedEpoch,
     Transform,
     batches_of,
     in_order,
-    shuffled,
 )
 from diptych.compat.open_clip_train.data_flags import factors_of
 from diptych.compat.open_clip_train.datasets import CsvDataset, SyntheticDataset
+from diptych.compat.open_clip_train.layout import DataInfo, Layout
 from diptych.compat.open_clip_train.pairs import columns
 from diptych.compat.open_clip_train.shard_lists import (
     ResampledShards2,
@@ -42,7 +41,6 @@ from diptych.config import DataConfig
 from diptych.config.serialize import read_as
 from diptych.data import open_source
 from diptych.data.folders import class_folders
-from diptych.distributed import started_as
 from diptych.errors import ConfigError, DataError
 
 __all__ = [
@@ -69,21 +67,6 @@ __all__ = [
 _SIZES, _LENGTH = "sizes.json", "__len__"
 _MOST = 100_000_000
 """Bytes of these files: the largest published data set has 1.3 million shards."""
-
-
-@dataclass
-class DataInfo:
-    """A loader, and what its order depends on."""
-
-    dataloader: Batches
-    sampler: Any = None
-    """Always None: the order is arithmetic, of the epoch."""
-    shared_epoch: SharedEpoch | None = None
-
-    def set_epoch(self, epoch: int) -> None:
-        """The next pass is this epoch's."""
-        if self.shared_epoch is not None:
-            self.shared_epoch.set_value(epoch)
 
 
 def get_dataset_size(shards: str | Sequence[str]) -> tuple[int | None, int]:
@@ -113,10 +96,12 @@ def get_wds_dataset(
     floor: bool = False,
     tokenizer: Any = None,
     model_traits: ModelTraits | None = None,
+    naflex_data_config: NaFlexDataConfig | None = None,
 ) -> DataInfo:
     """Pairs of shards: `args.train_data` in an order of the epoch, of `args.train_num_samples`
     (None: all) rounded to whole batches, or `args.val_data` as it lies. `args.variable_text`, or a
-    model's traits, ask for texts that are padded to the longest of a batch.
+    model's traits, ask for texts that are padded to the longest of a batch; `naflex_data_config`
+    for batches of patches, as `naflex_data` makes them, with a transform that is a factory.
 
     Raises ConfigError and DataError as `open_source`."""
     path, said = _joined(args.train_data if is_train else args.val_data), vars(args)
@@ -131,14 +116,19 @@ def get_wds_dataset(
         resample=resample,
         upsample=upsample,
     )
-    text, join = columns_of(args, tokenizer, model_traits)
-    pairs = Pairs(open_source(config), preprocess_img, text, is_train)
+    layout = Layout(args, preprocess_img, tokenizer, model_traits, naflex_data_config)
     if not is_train:
-        return _as_it_lies(args, pairs, join)
-    whole = args.batch_size * args.world_size
+        return layout.as_it_lies(open_source(config))
+    pairs, size = layout.pairs(open_source(config)), args.world_size
     samples = args.train_num_samples or len(pairs)
-    batches = batches_of(samples, whole, args.workers, floor)
-    return _in_training(args, pairs, batches, args.world_size, epoch, resample, join)
+    if naflex_data_config is not None:
+        if naflex_data_config.train_num_image_tokens and args.train_num_samples:
+            raise ConfigError(
+                "an epoch has --train-num-samples or --naflex-num-train-image-tokens; say one"
+            )
+        return layout.in_patches(pairs, samples, size, epoch, resample)
+    batches = batches_of(samples, args.batch_size * size, args.workers, floor)
+    return layout.in_training(pairs, batches, size, epoch, resample)
 
 
 def get_csv_dataset(
@@ -148,6 +138,7 @@ def get_csv_dataset(
     epoch: int = 0,
     tokenizer: Any = None,
     model_traits: ModelTraits | None = None,
+    naflex_data_config: NaFlexDataConfig | None = None,
 ) -> DataInfo:
     """Pairs of a table, `args.csv_img_key` and `args.csv_caption_key` its columns: in training an
     epoch is all whole batches. Texts as `get_wds_dataset`'s."""
@@ -157,8 +148,15 @@ def get_csv_dataset(
         image_key=args.csv_img_key,
         caption_key=args.csv_caption_key,
     )
-    texts = columns_of(args, tokenizer, model_traits, of_a_list=True)
-    return _of_rows(args, config, preprocess_fn, is_train, epoch, texts)
+    layout = Layout(args, preprocess_fn, tokenizer, model_traits, naflex_data_config, True)
+    if not is_train:
+        return layout.as_it_lies(open_source(config))
+    pairs = layout.pairs(open_source(config))
+    size = args.world_size if args.distributed else 1
+    if naflex_data_config is not None:
+        return layout.in_patches(pairs, len(pairs), size, epoch, False)
+    batches = len(pairs) // (args.batch_size * size)
+    return layout.in_training(pairs, batches, size, epoch, False)
 
 
 def get_synthetic_dataset(
@@ -224,6 +222,7 @@ def get_data(
     epoch: int = 0,
     tokenizer: Any = None,
     model_traits: ModelTraits | None = None,
+    naflex_data_config: NaFlexDataConfig | None = None,
 ) -> dict[str, DataInfo]:
     """What `args` names, of `train`, `val`, `imagenet-val` and `imagenet-v2`. `preprocess_fns`: in
     training, and else; `model_traits`: of the model that is trained.
@@ -238,7 +237,9 @@ def get_data(
     [torch.Size([4, 3, 48, 48]), torch.Size([4, 3, 48, 48])]
     """
     train, val = preprocess_fns
-    traits, found = {"model_traits": model_traits}, dict[str, DataInfo]()
+    traits, found = dict[str, Any](model_traits=model_traits), dict[str, DataInfo]()
+    if naflex_data_config is not None:
+        traits["naflex_data_config"] = naflex_data_config
     if args.train_data or args.dataset_type == "synthetic":
         make = get_dataset_fn(args.train_data or "", args.dataset_type)
         found["train"] = make(args, train, True, epoch, tokenizer=tokenizer, **traits)
@@ -254,47 +255,8 @@ def get_data(
 
 def count_samples(dataloader: Iterable[Any]) -> tuple[int, int]:
     """How many pairs a loader gives, and how many batches, by taking them all."""
-    sizes = [len(columns(batch)[0]) for batch in dataloader]
+    sizes = [len(columns(batch)[1]) for batch in dataloader]
     return sum(sizes), len(sizes)
-
-
-def _of_rows(
-    args: Any,
-    config: DataConfig,
-    transform: Transform,
-    is_train: bool,
-    epoch: int,
-    texts: tuple[Callable[[Sample], Any], Join],
-) -> DataInfo:
-    text, join = texts
-    pairs = Pairs(open_source(config), transform, text, is_train)
-    if not is_train:
-        return _as_it_lies(args, pairs, join)
-    size = args.world_size if args.distributed else 1
-    batches = len(pairs) // (args.batch_size * size)
-    return _in_training(args, pairs, batches, size, epoch, False, join)
-
-
-def _as_it_lies(args: Any, pairs: Pairs, join: Join) -> DataInfo:
-    return DataInfo(in_order(pairs, batch_size=args.batch_size, workers=args.workers, join=join))
-
-
-def _in_training(
-    args: Any, pairs: Pairs, batches: int, size: int, epoch: int, resample: bool, join: Join
-) -> DataInfo:
-    shared = SharedEpoch(epoch)
-    loader = shuffled(
-        pairs,
-        batch_size=args.batch_size,
-        batches=batches,
-        workers=args.workers,
-        seed=vars(args).get("seed", 0),
-        resample=resample,
-        place=(started_as()[0] if size > 1 else 0, size),
-        epoch=shared,
-        join=join,
-    )
-    return DataInfo(loader, shared_epoch=shared)
 
 
 def _joined(shards: str | Sequence[str]) -> str:

@@ -22,6 +22,7 @@ from diptych.compat.open_clip_train.metrics import (
     get_clip_metrics,
     maybe_compute_generative_loss,
 )
+from diptych.compat.open_clip_train.naflex_data import get_naflex_loss_scale
 from diptych.compat.open_clip_train.pairs import columns
 from diptych.compat.open_clip_train.precision import get_autocast
 from diptych.compat.open_clip_train.tracking import track
@@ -33,6 +34,7 @@ __all__ = [
     "backward",
     "evaluate",
     "get_clip_metrics",
+    "get_naflex_loss_scale",
     "maybe_compute_generative_loss",
     "postprocess_clip_output",
     "train_one_epoch",
