@@ -36,6 +36,7 @@ CONFIG = ClipConfig(
     token_dim=8,
 )
 TEXTS = ["a cat", "a photo of two dogs that run on a beach", "snow"]
+IDS = torch.full((2, 77), 5)
 PICTURES = [tiny.picture(colour) for colour in ("red", "blue", "green")]
 
 
@@ -112,6 +113,28 @@ def test_what_needs_the_model_is_refused(made, tmp_path):
         diptych.load(made[1], dtype="bf16", image_size=64)
 
 
+@pytest.mark.parametrize(
+    ("side", "given", "said"),
+    [
+        ("image", torch.zeros(1, 3, 48, 48), r"onnx can't run this tower on an input of \(1, 3"),
+        ("text", torch.cat([IDS, IDS], 1), r"\(2, 154\); this model takes \[texts, at most 77 tok"),
+        ("text", IDS + 49404, "ids from 49409 to 49409; this model's vocabulary has 49408: are"),
+        ("text", IDS - 6, "ids from -1 to -1"),
+    ],
+)
+def test_what_the_programs_were_not_made_for_is_one_sentence(made, side, given, said):
+    model = load_exported(made[1]).model
+    with pytest.raises(ConfigError, match=said):
+        (model.encode_image if side == "image" else model.encode_text)(given)
+
+
+def test_pixels_with_a_gradient_and_batches_of_none(made):
+    model = load_exported(made[1]).model
+    pixels = torch.zeros(1, 3, 32, 32, requires_grad=True)
+    assert model.encode_image(pixels).shape == (1, 16)
+    assert model.encode_image(pixels[:0]).shape == model.encode_text(IDS[:0]).shape == (0, 16)
+
+
 @pytest.mark.parametrize("name", ["image.onnx", "text.onnx", "merges.txt"])
 @pytest.mark.parametrize("how", ["cut", "changed", "gone"])
 def test_damage_is_said(copy, name, how):
@@ -152,6 +175,13 @@ def test_what_the_runtime_cannot_run_is_named_with_its_tower(copy, what):
         onnx.save(program, path)
     exported.describe(copy, ABOUT)  # as a stranger may
     with pytest.raises(CheckpointError, match="ONNX Runtime can't run the text tower, .*text.onnx"):
+        diptych.load(copy)
+
+
+@pytest.mark.parametrize("scale", [float("nan"), 100.0])
+def test_a_scale_that_is_none_is_refused(copy, scale):
+    exported.describe(copy, replace(ABOUT, scale=scale))
+    with pytest.raises(DamagedError, match="logit_scale is (nan|100), the logarithm of a factor"):
         diptych.load(copy)
 
 

@@ -76,6 +76,15 @@ def test_the_scale_is_exact_whatever_the_towers_are(tmp_path, random_model, vit)
     assert torch.equal(loaded.logit_bias, model.logit_bias)
 
 
+def test_a_factor_in_place_of_its_logarithm_is_said(tmp_path, random_model, vit):
+    model = random_model(vit)
+    with torch.no_grad():
+        model.logit_scale.fill_(100)
+    save_model(tmp_path / "out", model)
+    with pytest.raises(CheckpointError, match=r"logit_scale is 100, .* store its logarithm"):
+        load_model(tmp_path / "out")
+
+
 def test_layouts_of_memory_are_the_towers_own(tmp_path, random_model, resnet):
     model = random_model(resnet)
     save_model(tmp_path / "out", model)

@@ -6,8 +6,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from diptych.config import TowerConfig
-from diptych.errors import ConfigError
+from diptych.config import TextTowerConfig, TowerConfig
+from diptych.errors import ConfigError, first_line
 from diptych.models.tower import TokenKind, Tower, TowerOutput
 
 Runtime = Callable[[Tensor], Tensor]
@@ -44,15 +44,37 @@ class ExportedTower(Tower[TowerConfig]):
 
     def forward(self, x: Tensor, tokens: TokenKind = "raw", *more: Any) -> TowerOutput:
         """Unit vectors, as feature and as pooled vector. Raises ConfigError where tokens are asked
-        for."""
+        for, and for what the program takes no such of."""
         if tokens != "none":
             raise ConfigError(
                 f"this model was exported (to {self._kind}), and gives vectors alone; what looks "
                 "into a tower or trains it needs the model that it was made of"
             )
-        vectors = self._run(x)
+        if isinstance(self.config, TextTowerConfig):
+            _check_ids(x, self.config)
+        try:
+            vectors = self._run(x.detach())
+        except Exception as error:  # the runtimes' own have no common base
+            raise ConfigError(
+                f"{self._kind} can't run this tower on an input of {tuple(x.shape)}: "
+                f"{first_line(error)}"
+            ) from error
         return TowerOutput(vectors.new_empty(len(vectors), 0, 0), vectors, vectors)
 
     def flops(self) -> int:
         """Raises ConfigError: only its runtime knows."""
         raise ConfigError("the operations of an exported tower can't be counted")
+
+
+def _check_ids(ids: Tensor, config: TextTowerConfig) -> None:
+    """Raises ConfigError for texts that the program wasn't made for: a runtime may answer them all
+    the same, with nothing or with anything."""
+    length, known = config.context_length, config.vocabulary
+    if ids.shape[1] > length:
+        most = f"at most {length} tokens" if config.padding == "ignored" else f"{length} tokens"
+        raise ConfigError(f"texts of shape {tuple(ids.shape)}; this model takes [texts, {most}]")
+    if known and ids.numel() and not 0 <= int(ids.min()) <= int(ids.max()) < known:
+        raise ConfigError(
+            f"ids from {int(ids.min())} to {int(ids.max())}; this model's vocabulary has {known}: "
+            "are they of its own tokenizer?"
+        )

@@ -5,6 +5,7 @@ moved where needed, and put in its place before the next one is made. A matrix t
 stays mapped from the file.
 """
 
+import math
 from collections.abc import Callable, Collection
 from contextlib import nullcontext
 from functools import partial
@@ -39,8 +40,8 @@ def assemble(
     """A model in evaluation mode that holds these very tensors, which are taken out of `state`.
 
     The towers are in `dtype` (None: float32); the scale and the bias of the logits are always in
-    float32. Raises CheckpointError for names or shapes that don't fit the configuration, and for
-    values that aren't finite.
+    float32. Raises CheckpointError for names or shapes that don't fit the configuration, for values
+    that aren't finite, and for a scale that is none.
     """
     model = _built(partial(models.build, config, device="meta"))
     check_fit(state.shapes, model.state_dict())
@@ -48,6 +49,7 @@ def assemble(
     model.image, model.text = (_filled(tower, embed_dim) for tower in (model.image, model.text))
     exact = {name for name, _ in model.named_parameters(recurse=False)}
     fill(model, state, device=device, dtype=dtype or torch.float32, exact=exact, progress=progress)
+    check_scale(model.logit_scale.item())
     return model.to(device).eval()
 
 
@@ -99,6 +101,16 @@ def fill(
 
 def _unseen(size: int) -> None:
     """Where no bar is shown."""
+
+
+def check_scale(logit_scale: float) -> None:
+    """Raises CheckpointError for a logarithm whose factor float32 can't hold: similarities would
+    have no finite logits."""
+    if not logit_scale < math.log(torch.finfo(torch.float32).max):
+        raise CheckpointError(
+            f"logit_scale is {logit_scale:g}, the logarithm of a factor that no float32 holds; if "
+            "that is the factor itself, store its logarithm (of 100: 4.6052)"
+        )
 
 
 def check_values(name: str, tensor: Tensor, dtype: torch.dtype) -> None:

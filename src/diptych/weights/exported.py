@@ -16,8 +16,9 @@ from typing import Any
 
 from diptych.config import ClipConfig
 from diptych.config.serialize import from_dict, to_dict
-from diptych.errors import CheckpointError, ConfigError, DamagedError
+from diptych.errors import CheckpointError, DamagedError, DiptychError
 from diptych.inputs.strangers import check_links
+from diptych.weights.assemble import check_scale
 from diptych.weights.native import check_sha256, made_here, sha256
 from diptych.weights.read import read_json
 
@@ -102,8 +103,9 @@ def read(folder: Path) -> Exported:
             check=dict(said["check"]),
             files={name: dict(about) for name, about in said["files"].items()},
         )
+        check_scale(found.scale)
         sizes = {name: (about["bytes"], about["sha256"]) for name, about in found.files.items()}
-    except (KeyError, AttributeError, ConfigError, TypeError, ValueError) as error:
+    except (KeyError, AttributeError, DiptychError, TypeError, ValueError) as error:
         raise DamagedError(
             f"{folder / META} doesn't describe an exported model: {error}"
         ) from error
