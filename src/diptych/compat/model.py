@@ -98,7 +98,8 @@ class CLIPVisionCfg:
 
 @dataclass
 class CLIPTextCfg:
-    """A `text_cfg`; the fields and defaults are open_clip's."""
+    """A `text_cfg`; the fields and defaults are open_clip's; `correct_cls_mask` its main
+    branch's."""
 
     context_length: int = 77
     vocab_size: int = 49408
@@ -111,6 +112,7 @@ class CLIPTextCfg:
     mlp_ratio: float = 4.0
     ls_init_value: float | None = None
     embed_cls: bool = False
+    correct_cls_mask: bool = False
     pad_id: int = 0
     eos_id: int = 2
     no_causal_mask: bool = False

@@ -109,6 +109,8 @@ class VisionTransformer(nn.Module):
             scale_fc=scale_fc,
         )
         self.attn_pool: AttentionalPooler | None = None
+        self.attn_pool_contrastive = None
+        """open_clip's second pool, which no published model has."""
         if attentional_pool:
             sizes = (attn_pooler_heads, attn_pooler_queries)
             self.attn_pool = AttentionalPooler(output_dim, width, *sizes)

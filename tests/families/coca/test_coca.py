@@ -479,6 +479,32 @@ def test_which_tokens_are_padding_may_be_said(randomise):
         model.encode_text(text, text_valid=real)
 
 
+@torch.no_grad()
+def test_the_padding_itself_may_be_hidden(randomise, tmp_path):
+    """open_clip 3.3's tower has it by `correct_cls_mask`, which its configurations don't reach."""
+    theirs = peer(randomise)
+    theirs.text.correct_cls_mask = True
+    cfg = CFG | {"text_cfg": TEXT | {"correct_cls_mask": True}}
+    given = {name: cfg[name] for name in cfg if name != "custom_text"}
+    model = compat.CoCa(**given).eval()
+    model.load_state_dict(theirs.state_dict())
+    wanted = theirs.encode_text(IDS)
+    same(model.encode_text(IDS), wanted)
+    ours = model.clip
+    same(ours.encode_text(IDS, normalize=True), wanted)
+    same(ours.encode_text(IDS[:1, :4]), ours.encode_text(IDS)[:1])  # padding, left out
+    assert ours.encode_text(torch.zeros(1, 12, dtype=torch.long)).isfinite().all()
+    tokens, words = ours.text(IDS).tokens, theirs.text(IDS)[1]
+    same(tokens[IDS != 0], words[IDS != 0])
+    config = from_json({"model_cfg": cfg})
+    assert config.text.exact_padding
+    assert from_json(to_json(config)) == config
+    assert to_json(config)["model_cfg"]["text_cfg"]["correct_cls_mask"]
+    other = compat.CoCa(**given | {"text_cfg": TEXT}).eval()
+    other.load_state_dict(theirs.state_dict())
+    assert not torch.allclose(other.encode_text(IDS), wanted)
+
+
 def test_beams_by_hand():
     """Two words, a and b, and the end. Greedily a wins (2 against 1.5) and then nothing good comes;
     with two beams b, whose end is worth 9, is found."""

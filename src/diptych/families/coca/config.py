@@ -1,7 +1,8 @@
 """CoCa's towers and its decoder (Yu et al. 2022, arXiv:2205.01917), as open_clip has them."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
+from diptych.components import ADDED
 from diptych.config import Activation, DecoderConfig, ImageTowerConfig
 from diptych.config.ranges import Context, Count, Layers, Pixels, Share, Width
 from diptych.errors import ConfigError
@@ -62,6 +63,9 @@ class CocaTextConfig(TransformerTextConfig):
     activation: Activation = "gelu"
     norm_eps: Share = 1e-5
     pad_id: Count = 0
+    exact_padding: bool = field(default=False, metadata=ADDED)
+    """Whether it is the padding that no token sees (open_clip's `correct_cls_mask`). Without, it is
+    what stands one place later, as the published models were trained."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -77,11 +77,15 @@ def _read_text(cfg: dict[str, Any], activation: Activation) -> CocaTextConfig | 
     if not cfg.get("embed_cls"):
         return None
     del cfg["embed_cls"]
-    return CocaTextConfig(**take_text(cfg, activation), pad_id=cfg.pop("pad_id", 0))
+    exact = cfg.pop("correct_cls_mask", False)
+    return CocaTextConfig(
+        **take_text(cfg, activation), pad_id=cfg.pop("pad_id", 0), exact_padding=exact
+    )
 
 
 def _write_text(text: CocaTextConfig) -> dict[str, Any]:
-    padding = {"pad_id": text.pad_id} if text.pad_id else {}
+    padding: dict[str, Any] = {"pad_id": text.pad_id} if text.pad_id else {}
+    padding |= {"correct_cls_mask": True} if text.exact_padding else {}
     return write_text(text) | {"embed_cls": True, "output_tokens": True} | padding
 
 

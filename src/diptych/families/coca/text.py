@@ -68,7 +68,7 @@ class CocaTextTower(Tower[CocaTextConfig]):
                 f"{x.shape[1]} tokens; this tower takes at most {self.config.context_length}"
             )
         length = x.shape[1]
-        if length < self.config.context_length:
+        if length < self.config.context_length and not self.config.exact_padding:
             # The class token sees the first padding, so there must be one; see `_seen`.
             x = F.pad(x, (0, 1), value=self.config.pad_id)
         states, seen = self.embed(x), self._seen(x)
@@ -90,12 +90,15 @@ class CocaTextTower(Tower[CocaTextConfig]):
 
         The published models were trained with the mask of padding one place too far to the right,
         as if the class token stood before the text. So the class token sees the first padding too,
-        and itself only where a text fills the context.
+        and itself only where a text fills the context. With `exact_padding` it stands behind the
+        text here, too, and padding sees itself, so that no row is empty.
         """
-        real = F.pad(ids != self.config.pad_id, (1, 0), value=True)
+        exact = self.config.exact_padding
+        real = F.pad(ids != self.config.pad_id, (0, 1) if exact else (1, 0), value=True)
         count = real.shape[1]
         causal = torch.ones(count, count, dtype=torch.bool, device=ids.device).tril()
-        return causal & real[:, None]
+        seen = causal & real[:, None]
+        return seen | torch.eye(count, dtype=torch.bool, device=ids.device) if exact else seen
 
     def flops(self) -> int:
         """Of `forward` for one caption of full length; a multiply-add counts two."""
