@@ -59,7 +59,7 @@ from diptych.weights.mapped import read_safetensors
 from diptych.weights.native import save_model
 from diptych.weights.read import read_weights
 from tests import tiny
-from tests.fuzzing import id_files, indexes, stores
+from tests.fuzzing import id_files, indexes, manifests, stores
 from tests.inputs.pictures import encoded, photo
 from tests.training.runs import MODEL, small_run
 
@@ -460,6 +460,8 @@ TARGETS: dict[str, Target] = {
     "teachers' vectors": Target(stores.teachers_store, stores.read_teachers),
     "teachers' vectors again": Target(stores.teachers_store, stores.reinforce_again),
     "remote shard": Target(stores.remote, stores.read_remote),
+    "manifest": Target(manifests.in_json, manifests.read),
+    "manifest in YAML": Target(manifests.in_yaml, manifests.read),
     "prompts": Target(_prompts, _read_prompts),
     "checkpoint": Target(_checkpoint, _resume),
     "tokenizer": Target(_tokenizer, _tokenize),

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from diptych.errors import ConfigError
 
 PatchSize = int | tuple[int, int]
-SEQ_LENS = (128, 256, 576, 784, 1024)
+_SEQ_LENS = (128, 256, 576, 784, 1024)
 """Patches of a picture, at most: one of these for each batch."""
 
 
@@ -57,7 +57,7 @@ class NaFlexDataConfig:
     ) -> "NaFlexDataConfig":
         """What isn't said is open_clip's. Raises ConfigError for what doesn't fit."""
         sizes = tuple(_pair(size) for size in (patch_sizes or (16,)))
-        lengths = tuple(seq_lens or SEQ_LENS)
+        lengths = tuple(seq_lens or _SEQ_LENS)
         evaluated = sizes[0] if eval_patch_size is None else _pair(eval_patch_size)
         _positive("NaFlex sequence lengths", *lengths, eval_seq_len)
         _positive("NaFlex train image tokens", train_num_image_tokens)
@@ -65,9 +65,9 @@ class NaFlexDataConfig:
         _positive("NaFlex batch divisor", batch_divisor)
         return cls(
             train_patch_sizes=sizes,
-            train_patch_size_probs=shares(patch_size_probs, len(sizes), "patch-sizes"),
+            train_patch_size_probs=_shares(patch_size_probs, len(sizes), "patch-sizes"),
             train_seq_lens=lengths,
-            train_seq_len_probs=shares(seq_len_probs, len(lengths), "seq-lens"),
+            train_seq_len_probs=_shares(seq_len_probs, len(lengths), "seq-lens"),
             train_num_image_tokens=train_num_image_tokens,
             max_tokens_per_batch=max_tokens_per_batch,
             batch_divisor=batch_divisor,
@@ -92,7 +92,7 @@ class NaFlexDataConfig:
         return self.max_tokens_per_batch or batch_size * longest
 
 
-def shares(given: Sequence[float] | None, count: int, name: str) -> tuple[float, ...] | None:
+def _shares(given: Sequence[float] | None, count: int, name: str) -> tuple[float, ...] | None:
     """Probabilities that sum to 1. Raises ConfigError for others than `count`, and below 0."""
     if given is None:
         return None

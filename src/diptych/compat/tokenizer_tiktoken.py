@@ -201,18 +201,17 @@ def _read(name: str, path: Path, config_path: str | Path | None) -> Any:
             stacklevel=3,
         )
         size = None
+    library = _library()
     try:
-        return _library().Encoding(
+        return library.Encoding(
             str(said.get("name", name)),
             pat_str=said["pat_str"],
             mergeable_ranks=ranks,
             special_tokens=special,
             explicit_n_vocab=size,
         )
-    except (KeyError, TypeError) as error:
-        raise ConfigError(
-            f"{where} is no configuration of a tiktoken encoding: {error!r}"
-        ) from error
+    except Exception as error:  # whatever its two languages raise for what doesn't fit
+        raise ConfigError(f"{where} doesn't describe a tiktoken encoding: {error!r}") from error
 
 
 def _ranks(path: Path, lines: Sequence[bytes]) -> dict[bytes, int]:

@@ -23,6 +23,8 @@ _ENDINGS = (".json", ".yaml", ".yml")
 _MODES = ("raw", "mixture_fraction")
 _MOST = 100_000_000
 """Bytes of a manifest: it may list each of a million shards."""
+_LARGEST = 10**18
+"""Samples of a source, and weights."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -140,7 +142,7 @@ def _part(source: Any, mode: str, where: str) -> _Part:
     patterns: Any = [shards] if isinstance(shards, str) else shards
     if not isinstance(patterns, list) or not all(isinstance(each, str) for each in patterns):
         raise ConfigError(f"{where}: shards must be a path, or a non-empty list of paths")
-    if not isinstance(samples, int) or isinstance(samples, bool) or samples < 1:
+    if not isinstance(samples, int) or isinstance(samples, bool) or not 0 < samples <= _LARGEST:
         raise ConfigError(f"{where}: samples must be the number of its samples, 1 or more")
     names = [name for pattern in patterns for name in expand_braces(pattern)]
     if not names:
@@ -158,8 +160,8 @@ def _part(source: Any, mode: str, where: str) -> _Part:
 
 def _number(value: Any, name: str, where: str) -> float:
     fits = isinstance(value, int | float) and not isinstance(value, bool)
-    if not fits or not 0 <= value < float("inf"):
-        raise ConfigError(f"{where}: {name} must be a number, 0 or more, and is {value!r}")
+    if not fits or not 0 <= value <= _LARGEST:
+        raise ConfigError(f"{where}: {name} must be a number, 0 or more, and is {value!r:.40}")
     return float(value)
 
 
@@ -185,5 +187,5 @@ def _yaml(text: str) -> Any:
         ) from error
     try:
         return yaml.safe_load(text)
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, RecursionError) as error:
         raise ValueError(first_line(error)) from error

@@ -5,7 +5,7 @@ import random
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from diptych.compat.naflex_config import SEQ_LENS, shares
+from diptych.compat.naflex_config import NaFlexDataConfig
 from diptych.errors import ConfigError
 
 
@@ -30,7 +30,7 @@ class NaFlexBatchScheduler:
         train_num_tokens: int | None = None,
         patch_sizes: Sequence[tuple[int, int]] = ((16, 16),),
         patch_size_probs: Sequence[float] | None = None,
-        seq_lens: Sequence[int] = SEQ_LENS,
+        seq_lens: Sequence[int] | None = None,
         seq_len_choice_probs: Sequence[float] | None = None,
         max_tokens_per_batch: int = 1 << 14,
         seed: int = 42,
@@ -43,8 +43,9 @@ class NaFlexBatchScheduler:
             raise ConfigError(
                 "say either train_num_samples or train_num_tokens, the epoch's length"
             )
-        given = shares(seq_len_choice_probs, len(seq_lens), "seq-lens")
-        odds = dict(sorted(zip(seq_lens, given or [1.0] * len(seq_lens), strict=True)))
+        checked = NaFlexDataConfig.resolve(seq_lens=seq_lens, seq_len_probs=seq_len_choice_probs)
+        given, lengths = checked.train_seq_len_probs, checked.train_seq_lens
+        odds = dict(sorted(zip(lengths, given or [1.0] * len(lengths), strict=True)))
         self.seq_lens = list(odds)
         self.seq_len_probs = None if given is None else list(odds.values())
         self.seed, self.shuffle = seed, shuffle
