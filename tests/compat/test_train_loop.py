@@ -13,11 +13,19 @@ from open_clip_train import train as theirs
 from torch import nn
 
 from diptych import compat
-from diptych.compat.open_clip_train import distributed, logger, metrics, scheduler, train
+from diptych.compat.open_clip_train import (
+    distributed,
+    legacy_main,
+    logger,
+    main,
+    metrics,
+    scheduler,
+    train,
+)
 from diptych.compat.open_clip_train.datasets import CsvDataset, SyntheticDataset
-from diptych.compat.open_clip_train.main import random_seed
 from diptych.compat.open_clip_train.precision import get_autocast
 from diptych.compat.open_clip_train.zero_shot import zero_shot_eval
+from diptych.compat.task import TrainingTask
 from diptych.errors import AssumptionWarning, ConfigError, DataError
 
 VISION = {"image_size": 32, "layers": 1, "width": 64, "patch_size": 16}
@@ -172,8 +180,65 @@ def test_zero_shot_of_a_model_in_between(monkeypatch):
     assert zero_shot_eval(model, data, 1, options(zeroshot_frequency=3), tokenizer) == {}
 
 
+def test_a_state_of_a_task_is_trained_and_gone_on_with():
+    model, args = compat.CLIP(32, VISION, TEXT, output_dict=True), options(accum_freq=2)
+    task = compat.CLIPTask(model)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    state = train.TrainState(task, optimizer, scheduler=lambda step: None, epoch=1)
+    rows = {"image": torch.rand(2, 3, 32, 32), "text": torch.ones(2, 8).long()}
+    before = model.visual.conv1.weight.detach().clone()
+    train.train_one_epoch(state, train_data(Loader([rows] * 4)), args)
+    assert (state.global_step, state.samples_seen) == (4, 8)
+    assert not torch.equal(before, model.visual.conv1.weight)
+    for metadata, wanted in (({"global_step": 7, "samples_seen": 42}, (7, 42)), ({}, (2, 16))):
+        train.restore_train_state_counters(state, metadata, train_data(batches()), args)
+        assert (state.global_step, state.samples_seen) == wanted
+
+
+def test_batches_together_need_vectors_of_pairs():
+    class Plain(TrainingTask):
+        data_keys = ("image", "text")
+
+    state = train.TrainState(Plain(Tiny()), torch.optim.SGD(Tiny().parameters()))
+    with pytest.raises(ConfigError, match="Plain takes no batches together: set accum_freq 1"):
+        train.train_one_epoch(state, train_data(batches()), options(accum_freq=2))
+
+
+@pytest.mark.parametrize(
+    ("parts", "said"),
+    [((), "has no image tower"), (("visual",), "has no image tower"), (("encode_image",), "")],
+)
+def test_zero_shot_needs_both_towers(parts, said, caplog):
+    held = {name: object() for name in ("visual", *parts) if parts}
+    model = SimpleNamespace(module=SimpleNamespace(**held))
+    data = {"imagenet-val": SimpleNamespace(dataloader=[])}
+    if said:
+        with pytest.raises(ConfigError, match=said):
+            zero_shot_eval(model, data, 1, options())
+        return
+    assert zero_shot_eval(model, data, 1, options()) == {}
+    assert "no text tower" in caplog.text
+
+
+def test_the_newest_checkpoint(tmp_path):
+    assert main.get_latest_checkpoint(str(tmp_path)) is None
+    for name in (
+        "archive/epoch_2.pt",
+        "archive/epoch_10.pt",
+        "epoch_20/.metadata",
+        "epoch_30/part",
+    ):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).touch()
+    assert main.get_latest_checkpoint(str(tmp_path)) == str(tmp_path / "epoch_20")
+    newest = legacy_main.get_latest_checkpoint(str(tmp_path), False)
+    assert newest == str(tmp_path / "archive" / "epoch_10.pt")
+    with pytest.raises(ConfigError, match="s3://a is remote"):
+        main.get_latest_checkpoint("s3://a", True)
+
+
 def test_seeds_are_open_clips():
-    random_seed(19, rank=2)
+    main.random_seed(19, rank=2)
     assert np.random.rand() == np.random.RandomState(21).rand()
     assert torch.rand(1) == torch.rand(1, generator=torch.Generator().manual_seed(21))
 

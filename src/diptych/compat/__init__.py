@@ -53,6 +53,7 @@ from diptych.compat.pretrained import (
 from diptych.compat.push_to_hf_hub import push_pretrained_to_hf_hub, push_to_hf_hub
 from diptych.compat.task import (
     CLIPTask,
+    CoCaTask,
     DistillCLIPTask,
     SigLIPTask,
     create_task,
@@ -93,6 +94,7 @@ __all__ = [
     "ClipLoss",
     "CoCa",
     "CoCaLoss",
+    "CoCaTask",
     "CustomTextCLIP",
     "DistillCLIPTask",
     "DistillClipLoss",

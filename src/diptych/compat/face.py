@@ -1,6 +1,6 @@
 """A model of ours with open_clip's face."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from typing import Any, ClassVar, TypeVar
 
@@ -28,7 +28,7 @@ from diptych.compat.state import rename_loaded, rename_saved
 from diptych.compat.text import TextTransformer
 from diptych.compat.text_parts import PARTS, Reading, encode, lock
 from diptych.compat.text_parts import intermediates as intermediates_of_text
-from diptych.compat.towers import OpenClipDecoder, OpenClipText, OpenClipVisual
+from diptych.compat.towers import OpenClipDecoder, OpenClipText, OpenClipTower, OpenClipVisual
 from diptych.compat.unwrapping import reshaped, unwrap
 from diptych.compat.vision import VisionTransformer
 from diptych.errors import ConfigError
@@ -171,7 +171,9 @@ class OpenClipModel(Renamed):
         return self.visual.dtype
 
     def encode_image(
-        self, image: Float[Tensor, "batch 3 height width"], normalize: bool | None = None
+        self,
+        image: Float[Tensor, "batch 3 height width"] | Mapping[str, Any],
+        normalize: bool | None = None,
     ) -> Float[Tensor, "batch embed_dim"]:
         """Vectors of pictures, as the transform made them; of unit length where it is asked for,
         and of CoCa where it isn't refused."""
@@ -258,11 +260,13 @@ class OpenClipModel(Renamed):
         """Names of tables without weight decay, beside what has one dimension."""
         found = {"positional_embedding"} if self.text_beside else set[str]()
         for name, part in (("visual", self.visual), ("text", getattr(self, "text", None))):
-            if isinstance(part, VisionTransformer | TextTransformer):
+            if isinstance(part, VisionTransformer | TextTransformer | OpenClipTower):
                 found |= {f"{name}.{table}" for table in part.no_weight_decay()}
         return found
 
-    def forward(self, image: Tensor | None = None, text: Tensor | None = None) -> Any:
+    def forward(
+        self, image: Tensor | Mapping[str, Any] | None = None, text: Tensor | None = None
+    ) -> Any:
         """Unit vectors of pictures and of captions (None where none were given), the factor on
         their similarity, and the bias where there is one."""
         found = {

@@ -10,7 +10,7 @@ from typing import Any, ClassVar, Protocol, runtime_checkable
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
-from diptych.compat.locks import lock_depths
+from diptych.compat.locks import NamedGroups, lock_depths
 from diptych.compat.stack import check_impl
 from diptych.errors import CheckpointError, ConfigError, first_line
 from diptych.families.huggingface.config import Pool
@@ -18,6 +18,8 @@ from diptych.families.huggingface.known import known
 from diptych.families.huggingface.layouts import cached, trunk_of, with_head
 from diptych.families.huggingface.model import pooled, run
 from diptych.models import Tower, build_tower
+
+_TABLES = ("position_embeddings", "token_type_embeddings", "relative_attention_bias")
 
 
 @runtime_checkable
@@ -172,6 +174,11 @@ class HFTextEncoder(nn.Module):
         tower.training = self.training
         return tower
 
+    @property
+    def units(self) -> list[nn.Module]:
+        """The trunk's blocks."""
+        return self._of_parts().units
+
     def _of_parts(self) -> Tower[Any]:
         return self._kind(self._sizes, self.transformer, self.proj)
 
@@ -198,6 +205,29 @@ class HFTextEncoder(nn.Module):
                 depths.append((parameter, tower.layer_of(name)))
         last = tower.layers - 1 if unlocked_layers else tower.layers
         lock_depths(depths, last, unlocked_layers)
+
+    def layer_groups(self, pooler_in_head: bool = True) -> NamedGroups:
+        """Parameters of the tables, of each block, the last one with the norm behind it, and of the
+        projection, by name; the trunk's pooling layer with the latter, or before it."""
+        tower, own = self._of_parts(), dict[str, list[Any]]()
+        for name, parameter in tower.named_parameters():
+            depth = min(tower.layer_of(name), tower.layers - 1)
+            title = "embeddings" if depth == 0 else f"layer.{depth - 1}"
+            if name.startswith("trunk.pooler."):
+                title = "pooler"
+            elif not name.startswith("trunk."):
+                title = "proj"
+            own.setdefault(title, []).append(parameter)
+        pooler = own.pop("pooler", [])
+        head = own.pop("proj", []) + (pooler if pooler_in_head else [])
+        apart = [] if pooler_in_head else [("pooler", pooler)]
+        behind = [*apart, ("proj", head)]
+        return [*own.items(), *((name, members) for name, members in behind if members)]
+
+    def no_weight_decay_patterns(self) -> list[str]:
+        """Globs of the trunk's tables of places, kinds and distances, which have no weight
+        decay."""
+        return [f"transformer.*{table}.weight" for table in _TABLES]
 
     def set_grad_checkpointing(self, enable: bool = True, impl: str = "inline") -> None:
         """Compute blocks again in the backward pass; `impl`: see `stack.check_impl`."""

@@ -20,12 +20,30 @@ def groups_of(front: Group, blocks: Any, behind: Group, projection: Any) -> list
     return groups if projection is None else [*groups, [projection]]
 
 
+NamedGroups = list[tuple[str, list[Any]]]
+"""Names, and modules or parameters."""
+
+
+def named_groups(groups: Sequence[Group], has_projection: bool) -> NamedGroups:
+    """`groups_of`'s by open_clip's names.
+
+    >>> from diptych.compat.locks import named_groups
+    >>> named_groups([["table"], ["block"], ["head"]], has_projection=True)
+    [('embeddings', ['table']), ('layer.0', ['block']), ('proj', ['head'])]
+    """
+    last = ["proj"] if has_projection else []
+    blocks = [f"layer.{i}" for i in range(len(groups) - 1 - len(last))]
+    names = ["embeddings", *blocks, *last]
+    parts = [[part for part in group if part is not None] for group in groups]
+    return list(zip(names, parts, strict=True))
+
+
 def lock_groups(groups: Sequence[Group], unlocked: int) -> None:
     """Freeze all but the last `unlocked` groups; those are trained."""
     count = len(groups) - unlocked
     for i, group in enumerate(groups):
         for part in group:
-            for parameter in _parameters(part):
+            for parameter in parameters_of(part):
                 parameter.requires_grad_(i >= count)
 
 
@@ -54,7 +72,8 @@ def locked_norms(tower: nn.Module) -> list[str]:
     return found
 
 
-def _parameters(part: Any) -> Iterable[Tensor]:
+def parameters_of(part: Any) -> Iterable[Tensor]:
+    """A module's parameters, or a parameter; nothing of None."""
     if isinstance(part, nn.Module):
         return part.parameters()
     return () if part is None else (part,)

@@ -10,7 +10,7 @@ from diptych.compat.loss import ClipLoss, CoCaLoss, DistillClipLoss, GenLipLoss,
 from diptych.compat.model_traits import (
     ModelFamily,
     traits_from_model,
-    unwrapped,
+    unwrap_model,
     validate_distillation,
 )
 from diptych.errors import ConfigError
@@ -66,7 +66,9 @@ def _with(
     kind: Any, said: dict[str, Any], names: dict[str, str], *given: Any, **more: Any
 ) -> nn.Module:
     options = {option: said[name] for option, name in names.items() if name in said}
-    return kind(*given, cache_labels=True, **options, **more)
+    # Labels are kept for the next batch, but not where the loss is compiled.
+    compiled = said.get("torchcompile") and said.get("torchcompile_strategy", "task") != "model"
+    return kind(*given, cache_labels=not compiled, **options, **more)
 
 
 def _named(name: str | None, options: dict[str, Any]) -> nn.Module:
@@ -88,7 +90,7 @@ def _named(name: str | None, options: dict[str, Any]) -> nn.Module:
 def create_loss_from_args(args: Any, model: Any) -> nn.Module:
     """The loss of open_clip_train's arguments for this model, which says by its traits what it is,
     whatever `args.model` is called. Raises ConfigError for a family that isn't distilled."""
-    said, model = vars(args), unwrapped(model)
+    said, model = vars(args), unwrap_model(model)
     traits = traits_from_model(model)
     if said.get("distill"):
         validate_distillation(traits)

@@ -150,19 +150,24 @@ def get_model_traits(model: Any) -> ModelTraits:
     >>> get_model_traits(compat.create_model("tiny", load_weights=False)).family.value
     'clip'
     """
-    return traits_from_model(unwrapped(model))
+    return traits_from_model(unwrap_model(model))
 
 
-def unwrapped(model: Any) -> Any:
-    """The model within DDP and torch.compile, in whichever order."""
-    while not isinstance(model, Described):
+def unwrap_model(model: Any) -> Any:
+    """The model within DDP and torch.compile, in whichever order.
+
+    >>> from torch import nn
+    >>> from diptych.compat.model_traits import unwrap_model
+    >>> unwrap_model(nn.DataParallel(nn.Linear(2, 3)))
+    Linear(in_features=2, out_features=3, bias=True)
+    """
+    while True:
         # A torch module holds what it wraps among its modules.
         held = vars(model) | (vars(model).get("_modules") or {})
         inner = held.get("module", held.get("_orig_mod"))
         if inner is None:
-            break
+            return model
         model = inner
-    return model
 
 
 def validate_distillation(traits: ModelTraits) -> None:

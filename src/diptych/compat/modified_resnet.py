@@ -12,7 +12,14 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from diptych.compat.locks import groups_of, lock_groups, locked_norms
+from diptych.compat.locks import (
+    Group,
+    NamedGroups,
+    groups_of,
+    lock_groups,
+    locked_norms,
+    named_groups,
+)
 from diptych.compat.stack import check_impl, taken_indices
 from diptych.errors import ConfigError
 from diptych.families.clip.config import ResNetConfig
@@ -218,11 +225,18 @@ class ModifiedResNet(nn.Module):
     def lock(self, unlocked_groups: int = 0, freeze_bn_stats: bool = False) -> None:
         """Freeze all but the last groups of layers: the pool, each stage, the stem; with
         `freeze_bn_stats` the frozen batch norms' statistics, too."""
-        stem = [self.conv1, self.bn1, self.conv2, self.bn2, self.conv3, self.bn3]
-        lock_groups(groups_of(stem, self._stages(), [], self.attnpool), unlocked_groups)
+        lock_groups(self._groups(), unlocked_groups)
         if freeze_bn_stats:
             self._still = locked_norms(self)
             self.train(self.training)
+
+    def layer_groups(self, pooler_in_head: bool = True) -> NamedGroups:
+        """The same groups by name, the stem first; `pooler_in_head` has no meaning here."""
+        return named_groups(self._groups(), has_projection=True)
+
+    def _groups(self) -> list[Group]:
+        stem = [self.conv1, self.bn1, self.conv2, self.bn2, self.conv3, self.bn3]
+        return groups_of(stem, self._stages(), [], self.attnpool)
 
     def train(self, mode: bool = True) -> "ModifiedResNet":
         """As torch has it, but that frozen statistics of batch norms stay."""

@@ -41,6 +41,10 @@ class NaFlexDataConfig:
     """Of how many pictures a batch is a multiple."""
     eval_patch_size: tuple[int, int]
     eval_seq_len: int
+    model_patch_size: tuple[int, int] | None = None
+    """Of the model's own patches; None: nobody says."""
+    supports_patch_interpolation: bool = False
+    """Whether the model takes patches of other sizes, by resizing its own weights."""
 
     @classmethod
     def resolve(
@@ -54,6 +58,8 @@ class NaFlexDataConfig:
         batch_divisor: int = 8,
         eval_patch_size: PatchSize | None = None,
         eval_seq_len: int | None = None,
+        model_patch_size: PatchSize | None = None,
+        supports_patch_interpolation: bool = False,
     ) -> "NaFlexDataConfig":
         """What isn't said is open_clip's. Raises ConfigError for what doesn't fit."""
         sizes = tuple(_pair(size) for size in (patch_sizes or (16,)))
@@ -73,6 +79,8 @@ class NaFlexDataConfig:
             batch_divisor=batch_divisor,
             eval_patch_size=evaluated,
             eval_seq_len=eval_seq_len or max(lengths),
+            model_patch_size=None if model_patch_size is None else _pair(model_patch_size),
+            supports_patch_interpolation=supports_patch_interpolation,
         )
 
     @property
@@ -84,6 +92,15 @@ class NaFlexDataConfig:
     def eval_config(self) -> tuple[tuple[int, int], int]:
         """A patch's size, and how many of a picture, where a model is measured."""
         return self.eval_patch_size, self.eval_seq_len
+
+    @property
+    def eval_patch_shape(self) -> tuple[int, ...]:
+        """Of one patch where a model is measured: its numbers in a row; or [height, width, 3],
+        where patches of several sizes go to a model that says nothing of its own."""
+        height, width = self.eval_patch_size
+        if self.variable_patch_size and self.model_patch_size is None:
+            return height, width, 3
+        return (height * width * 3,)
 
     def resolve_max_tokens_per_batch(self, batch_size: int, per_row_text_tokens: int = 0) -> int:
         """The budget; what isn't said is `batch_size` pictures of the longest, each with so many

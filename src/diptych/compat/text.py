@@ -13,9 +13,16 @@ from jaxtyping import Int
 from torch import Tensor, nn
 
 from diptych.compat.layers import Layer, LayerNorm, activation_layer, norm_layer_of
-from diptych.compat.locks import check_norms_frozen
+from diptych.compat.locks import NamedGroups, check_norms_frozen
 from diptych.compat.stack import Transformer, init_blocks
-from diptych.compat.text_parts import Reading, causal_mask, encode, intermediates, lock
+from diptych.compat.text_parts import (
+    Reading,
+    causal_mask,
+    encode,
+    intermediates,
+    lock,
+    text_layer_groups,
+)
 from diptych.errors import AssumptionWarning, ConfigError
 from diptych.families.clip.config import TransformerTextConfig
 from diptych.families.clip.layouts.towers import mlp_ratio as ratio_of
@@ -209,6 +216,10 @@ class TextTransformer(nn.Module):
         behind it, each block, the tables. Raises AssertionError where norms are to be trained."""
         check_norms_frozen(freeze_layer_norm)
         lock(self, unlocked_layers)
+
+    def layer_groups(self, pooler_in_head: bool = True) -> NamedGroups:
+        """The same groups by name, the input's first; `pooler_in_head` has no meaning here."""
+        return text_layer_groups(self)
 
     def set_grad_checkpointing(self, enable: bool = True, impl: str = "inline") -> None:
         """Compute blocks again in the backward pass; `impl`: see `stack.check_impl`."""

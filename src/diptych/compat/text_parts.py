@@ -11,7 +11,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
-from diptych.compat.locks import groups_of, lock_groups
+from diptych.compat.locks import Group, NamedGroups, groups_of, lock_groups, named_groups
 from diptych.compat.stack import Transformer
 from diptych.errors import ConfigError
 
@@ -97,9 +97,18 @@ def intermediates(
 
 def lock(parts: TextParts, unlocked_layers: int) -> None:
     """Freeze all but the last groups of layers."""
+    lock_groups(_groups(parts), unlocked_layers)
+
+
+def text_layer_groups(parts: TextParts) -> NamedGroups:
+    """The same groups by name, the input's first."""
+    return named_groups(_groups(parts), parts.text_projection is not None)
+
+
+def _groups(parts: TextParts) -> list[Group]:
     front = [parts.token_embedding, parts.positional_embedding, parts.cls_emb]
     blocks = parts.transformer.resblocks
-    lock_groups(groups_of(front, blocks, [parts.ln_final], parts.text_projection), unlocked_layers)
+    return groups_of(front, blocks, [parts.ln_final], parts.text_projection)
 
 
 def lock_text_tower(model: Any, unlocked_layers: int = 0) -> None:

@@ -2,14 +2,15 @@
 not at all: `model.visual` and `model.text`."""
 
 import warnings
-from collections.abc import Callable, Collection, Iterator, MutableMapping
+from collections.abc import Callable, Collection, Iterator, Mapping, MutableMapping
 from typing import Any, Protocol, TypeVar, runtime_checkable
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from diptych.compat.locks import lock_depths, lock_groups, locked_norms
+from diptych.compat.locks import NamedGroups, lock_depths, lock_groups, locked_norms, named_groups
+from diptych.compat.naflex import packed
 from diptych.compat.names import DECODER, TEXT, VISUAL, Renamed, part_of, table_of, taken
 from diptych.compat.parts import find
 from diptych.compat.stack import check_impl
@@ -124,10 +125,23 @@ class OpenClipTower(Renamed):
         return found
 
     def _lock_groups(self, unlocked: int) -> None:
+        lock_groups(self._groups(), unlocked)
+
+    def layer_groups(self, pooler_in_head: bool = True) -> NamedGroups:
+        """Parameters of what makes the first block's input, of each block and of the projection, by
+        name; `pooler_in_head` has no meaning here."""
+        groups = self._groups()
+        return named_groups(groups, len(groups) > len(self.tower.units) + 1)
+
+    def no_weight_decay(self) -> set[str]:
+        """Names of tables without weight decay, and of what has one dimension."""
+        return {self.table.foreign_names(f"tower.{each}")[0] for each in self.tower.no_decay}
+
+    def _groups(self) -> list[list[nn.Parameter]]:
         groups: list[list[nn.Parameter]] = []
         for names in self.tower.layer_groups():
             groups.append([self.tower.get_parameter(name) for name in names])
-        lock_groups(groups, unlocked)
+        return groups
 
 
 class OpenClipVisual(OpenClipTower):
@@ -147,8 +161,17 @@ class OpenClipVisual(OpenClipTower):
             """Patches along the sides."""
             self.patch_size = (size // tower.grid, size // tower.grid)
 
-    def forward(self, x: Float[Tensor, "batch 3 height width"]) -> Tensor | tuple[Tensor, Tensor]:
-        """Pooled vectors of pixels, or (pooled, tokens): the tokens are the patches'."""
+    def forward(
+        self, x: Float[Tensor, "batch 3 height width"] | Mapping[str, Any]
+    ) -> Tensor | tuple[Tensor, Tensor]:
+        """Pooled vectors of pixels, or (pooled, tokens): the tokens are the patches'. A tower for
+        pictures of their own aspect also takes what `compat.naflex` says. Raises ConfigError for
+        others that are given this."""
+        if isinstance(x, Mapping):
+            config = self._place[0]
+            if config.preprocess.resize != "native":
+                raise ConfigError("this tower takes squares of pixels, and no patches by name")
+            x = packed(x, config.preprocess.patch_size)
         return super().forward(x.to(self.dtype))
 
     def lock(self, unlocked_groups: int = 0, freeze_bn_stats: bool = False) -> None:

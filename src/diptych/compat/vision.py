@@ -18,7 +18,7 @@ from diptych.compat.layers import (
     activation_layer,
     norm_layer_of,
 )
-from diptych.compat.locks import groups_of, lock_groups
+from diptych.compat.locks import Group, NamedGroups, groups_of, lock_groups, named_groups
 from diptych.compat.stack import Transformer
 from diptych.compat.utils import to_2tuple
 from diptych.errors import ConfigError
@@ -202,10 +202,16 @@ class VisionTransformer(nn.Module):
     def lock(self, unlocked_groups: int = 0, freeze_bn_stats: bool = False) -> None:
         """Freeze all but the last groups of layers: the projection, the last block with the norm
         behind it, each block, what makes the first one's input. There are no batch norms."""
+        lock_groups(self._groups(), unlocked_groups)
+
+    def layer_groups(self, pooler_in_head: bool = True) -> NamedGroups:
+        """The same groups by name, the input's first; `pooler_in_head` has no meaning here."""
+        return named_groups(self._groups(), self.proj is not None)
+
+    def _groups(self) -> list[Group]:
         front = [self.conv1, self.class_embedding, self.positional_embedding, self.ln_pre]
         behind = [self.attn_pool, self.ln_post]
-        groups = groups_of(front, self.transformer.resblocks, behind, self.proj)
-        lock_groups(groups, unlocked_groups)
+        return groups_of(front, self.transformer.resblocks, behind, self.proj)
 
     def set_grad_checkpointing(self, enable: bool = True, impl: str = "inline") -> None:
         """Compute blocks again in the backward pass; `impl`: see `stack.check_impl`."""

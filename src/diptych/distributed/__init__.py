@@ -6,16 +6,17 @@ The only room that knows `torch.distributed` and its environment variables.
 
 from diptych.distributed.batchnorm import OwnBatchNorm1d
 from diptych.distributed.failures import FAILURES, PeerError, on_main, together
-from diptych.distributed.launch import aside, connect, join, peers_met, refuse_many, started_as
+from diptych.distributed.launch import aside, connect, join, met, peers_met, refuse_many, started_as
 from diptych.distributed.neighbours import send_and_receive
 from diptych.distributed.peers import Peers, Pending
 from diptych.distributed.pieces import Piece, Store, own_pieces
-from diptych.distributed.shard import Parts, data_parallel, unsynchronised
+from diptych.distributed.shard import Parts, data_parallel, unsynchronised, whole_within
 from diptych.distributed.shards import (
     fill,
     load_whole,
     local,
     shard_like,
+    spread_like,
     squared_norms,
     whole,
     zeros_by_rows,
@@ -38,17 +39,20 @@ __all__ = [
     "join",
     "load_whole",
     "local",
+    "met",
     "on_main",
     "own_pieces",
     "peers_met",
     "refuse_many",
     "send_and_receive",
     "shard_like",
+    "spread_like",
     "squared_norms",
     "started_as",
     "together",
     "unsynchronised",
     "whole",
+    "whole_within",
     "write_pieces",
     "zeros_by_rows",
 ]

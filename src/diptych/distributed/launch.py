@@ -120,6 +120,19 @@ def peers_met(rank: int, size: int, device: torch.device) -> Peers:
     return Peers(rank, size, device)
 
 
+def met(device: torch.device) -> Peers:
+    """The peers of whichever processes others' code brought together; alone where it didn't.
+
+    >>> import torch
+    >>> from diptych.distributed import met
+    >>> met(torch.device("cpu")).size
+    1
+    """
+    if not dist.is_initialized():
+        return Peers(device=device)
+    return Peers(dist.get_rank(), dist.get_world_size(), device)
+
+
 def _place(kind: str) -> torch.device:
     if kind != "cuda":
         return torch.device(kind)

@@ -152,6 +152,21 @@ def _shard(module: nn.Module, peers: Peers, config: ShardConfig, parts: Parts) -
     _fill_from_main(module, numbers, peers)
 
 
+def whole_within(module: nn.Module, methods: Sequence[str]) -> None:
+    """Within calls of these methods, too, see whole parameters where `data_parallel` made shards of
+    the module's; those that it doesn't have are passed over.
+
+    >>> from torch import nn
+    >>> from diptych.distributed import whole_within
+    >>> whole_within(nn.Linear(2, 3), ["encode_text"])
+    """
+    from torch.distributed.fsdp import register_fsdp_forward_method
+
+    for name in methods:
+        if name in dir(module):
+            register_fsdp_forward_method(module, name)
+
+
 def _batch_norms(block: nn.Module) -> bool:
     return any(isinstance(module, _BatchNorm) for module in block.modules())
 

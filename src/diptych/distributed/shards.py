@@ -77,6 +77,19 @@ def shard_like(parameter: Tensor, whole: Tensor) -> Tensor:
     return found
 
 
+def spread_like(tensor: Tensor, whole: Tensor) -> Tensor:
+    """A whole tensor of the same shape as `tensor` is: a shard along the same dimension if it is
+    one. No process waits for another.
+
+    >>> import torch
+    >>> from diptych.distributed import spread_like
+    >>> spread_like(torch.zeros(2), torch.ones(2))
+    tensor([1., 1.])
+    """
+    shard = as_shard(tensor)
+    return whole if shard is None else _spread(whole.to(tensor.device), shard)
+
+
 def load_whole(targets: Mapping[str, Tensor], tensors: Mapping[str, Tensor]) -> None:
     """Copy each of the whole `tensors` into the one of its name, as `load_state_dict` does. Raises
     ValueError, with nothing copied, where names or shapes differ.
@@ -136,10 +149,14 @@ def as_shard(tensor: Tensor) -> "DTensor | None":
 
 def _part(whole: Tensor, shard: "DTensor") -> Tensor:
     """What `shard` holds of its tensor, of this one."""
+    return _spread(whole, shard).to_local()
+
+
+def _spread(whole: Tensor, shard: "DTensor") -> "DTensor":
     from torch.distributed.tensor import distribute_tensor
 
     mesh, placements = shard.device_mesh, shard.placements
-    return distribute_tensor(whole.detach(), mesh, placements, src_data_rank=None).to_local()
+    return distribute_tensor(whole.detach(), mesh, placements, src_data_rank=None)
 
 
 def _summed(squares: Tensor, like: Sequence[Tensor]) -> Tensor:

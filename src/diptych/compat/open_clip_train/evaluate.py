@@ -10,16 +10,19 @@ from torch import Tensor
 
 from diptych.compat.loss import ClipLoss
 from diptych.compat.open_clip_train.distributed import is_master
+from diptych.compat.open_clip_train.driven import blank_batch, driven, shares_evaluation
 from diptych.compat.open_clip_train.metrics import (
     get_clip_metrics,
     maybe_compute_generative_loss,
 )
-from diptych.compat.open_clip_train.pairs import columns
+from diptych.compat.open_clip_train.pairs import named
 from diptych.compat.open_clip_train.precision import get_autocast
 from diptych.compat.open_clip_train.tracking import track
 from diptych.compat.open_clip_train.zero_shot import zero_shot_eval
 from diptych.compat.precision import get_input_dtype
 from diptych.compat.task.base_task import get_model_from_task
+from diptych.compat.task.batches import moved
+from diptych.compat.task.captions import pad_id_of
 
 
 def evaluate(
@@ -32,20 +35,20 @@ def evaluate(
 ) -> dict[str, float]:
     """`zero_shot_eval`'s accuracies, and every `args.val_frequency` epochs and after the last the
     loss and the retrieval of `data["val"]`; in the first process alone. `model`: also in DDP, or a
-    task, and it gives dicts.
+    task, and it gives dicts. A task in shards (`args.fsdp`) is evaluated by all processes, over the
+    first one's data, and the others get nothing; all have the same names in `data`.
 
     With `args.save_logs` a line goes to the end of `results.jsonl` in `args.checkpoint_path`.
     """
-    if not is_master(args):
+    if not (is_master(args) or shares_evaluation(args)):
         return {}
     model.eval()
-    model = get_model_from_task(model)
     found = zero_shot_eval(model, data, epoch, args, tokenizer=tokenizer)
     often = args.val_frequency
     if "val" in data and often and (epoch % often == 0 or epoch == args.epochs):
         found |= {**_of_pairs(model, data["val"].dataloader, args), "epoch": epoch}
-    if not found:
-        return found
+    if not found or not is_master(args):
+        return {}
     said = "\t".join(f"{name}: {value:.4f}" for name, value in found.items())
     logging.info("Eval Epoch: %d %s", epoch, said)
     of_values = {f"val/{name}": value for name, value in found.items()}
@@ -60,20 +63,25 @@ def evaluate(
 def _of_pairs(model: Any, loader: Any, args: Any) -> dict[str, float]:
     """The mean loss of batches, and how all pairs are found among all."""
     device = torch.device(args.device)
-    autocast, dtype = get_autocast(args.precision, device.type), get_input_dtype(args.precision)
+    autocast = get_autocast(args.precision, device.type, fsdp=shares_evaluation(args))
+    dtype, bare = get_input_dtype(args.precision), get_model_from_task(model)
+    pad_id = pad_id_of(bare)
     rows: tuple[list[Tensor], list[Tensor]] = ([], [])
     losses, captions, count = 0.0, None, 0
-    for batch in loader:
-        images, texts = columns(batch)
+    for batch in driven(loader, args, lambda: blank_batch(model, device, dtype)):
+        told = moved(named(batch, ("image", "text")), device, dtype)
+        images, texts, valid = told["image"], told["text"], told.get("text_valid")
         with autocast():
-            output = model(images.to(device, dtype), texts.to(device))
+            output = bare(images, texts)
             vectors = (output["image_features"], output["text_features"])
             loss = ClipLoss()(*vectors, output["logit_scale"].mean())
-            written = maybe_compute_generative_loss(output)
-        losses += loss.item() * len(images)
+            written = maybe_compute_generative_loss(
+                output, texts, moved(valid, device, None), pad_id
+            )
+        losses += loss.item() * len(texts)
         if written is not None:
-            captions = (captions or 0.0) + written.item() * len(images)
-        count += len(images)
+            captions = (captions or 0.0) + written.item() * len(texts)
+        count += len(texts)
         for kept, each in zip(rows, vectors, strict=True):
             kept.append(each.float().cpu())
     found = {**get_clip_metrics(*rows), "clip_val_loss": losses / count, "num_samples": count}

@@ -13,10 +13,13 @@ from diptych.cli.processes import is_first, said_by_the_first
 from diptych.cli.show import say
 from diptych.cli.train import train
 from diptych.compat.open_clip_train.command import script_of
+from diptych.compat.open_clip_train.latest import get_latest_checkpoint
 from diptych.compat.open_clip_train.parse import parse
 from diptych.compat.open_clip_train.translate import RECIPE, Translation, translate
 from diptych.distributed import started_as
 from diptych.errors import ConfigError
+
+__all__ = ["get_latest_checkpoint", "main", "random_seed", "run"]
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

@@ -49,13 +49,24 @@ def _equals_behind(rows: Float[Tensor, "rows width"]) -> Int[Tensor, " rows"]:
     return groups.bincount().cumsum(0)[groups] - 1 - places
 
 
-def maybe_compute_generative_loss(model_out: dict[str, Tensor]) -> Tensor | None:
-    """The cross entropy of `logits` and the `labels` that followed, where a model gives them."""
-    if "logits" not in model_out or "labels" not in model_out:
+def maybe_compute_generative_loss(
+    model_out: dict[str, Tensor],
+    texts: Tensor | None = None,
+    text_valid: Tensor | None = None,
+    pad_id: int = 0,
+) -> Tensor | None:
+    """The cross entropy of `logits` and the next tokens: the model's `labels`, else those of
+    `texts` that aren't padding, by `text_valid` or by `pad_id`. None where there are no logits, or
+    nothing to compare them with."""
+    logits, labels = model_out.get("logits"), model_out.get("labels")
+    if logits is None:
         return None
-    return torch.nn.functional.cross_entropy(
-        model_out["logits"].permute(0, 2, 1), model_out["labels"]
-    )
+    if labels is None:
+        if texts is None:
+            return None
+        valid = texts != pad_id if text_valid is None else text_valid.bool()
+        labels, logits = texts[:, 1:].masked_fill(~valid[:, 1:], -100), logits[:, :-1]
+    return torch.nn.functional.cross_entropy(logits.permute(0, 2, 1), labels)
 
 
 def _joined(features: Features) -> Tensor:

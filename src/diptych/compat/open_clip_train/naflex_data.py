@@ -220,7 +220,8 @@ def as_patches(picture: Any, shape: Shape) -> Patches:
 def get_naflex_loss_scale(batch: Mapping[str, Any], args: Any, task: Any) -> float:
     """By what the loss of a batch of patches is multiplied, as `args.naflex_loss_scale` says: its
     size beside `args.batch_size` (`linear`), the root of that (`sqrt`), or nothing (`none`)."""
-    if args.naflex_loss_scale == "none" or not isinstance(batch["image"], Mapping):
+    chosen = vars(args).get("naflex_loss_scale", "none")
+    if chosen == "none" or not isinstance(batch.get("image"), Mapping):
         return 1.0
     ratio = task.batch_size(batch) / args.batch_size
-    return math.sqrt(ratio) if args.naflex_loss_scale == "sqrt" else ratio
+    return math.sqrt(ratio) if chosen == "sqrt" else ratio

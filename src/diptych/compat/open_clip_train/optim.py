@@ -1,103 +1,131 @@
-"""How open_clip_train's optimiser and schedule are spelled here."""
+"""An optimizer over a model's parameters, as open_clip_train's main branch makes one: what has no
+weight decay, and layer-wise learning-rate decay (Clark et al. 2020, arXiv:2003.10555).
 
-from dataclasses import replace
-from typing import Any, NamedTuple
+https://github.com/mlfoundations/open_clip, src/open_clip_train/optim.py
+"""
 
-from diptych.compat.open_clip_train.options import Options
-from diptych.config import OptimConfig
-from diptych.errors import ConfigError, UnknownNameError
+from dataclasses import dataclass, field
+from fnmatch import fnmatchcase
+from typing import Any
 
-_LR = 5e-4
-_TIMM = "timm/"
+from torch import nn
+from torch.optim import Optimizer
+
+from diptych.compat.model_traits import unwrap_model
+from diptych.compat.open_clip_train.optim_groups import (
+    collect_no_weight_decay,
+    exclude_from_wd,
+    layer_decay_param_groups,
+    lr_scales_for_groups,
+    make_wd_exclude,
+    wd_param_groups,
+)
+from diptych.compat.open_clip_train.optim_kinds import made, refuse_unknown
+from diptych.compat.open_clip_train.scheduler import assign_learning_rate
+from diptych.errors import ConfigError
+
+__all__ = [
+    "OptimizerCfg",
+    "collect_no_weight_decay",
+    "create_optimizer",
+    "exclude_from_wd",
+    "layer_decay_param_groups",
+    "lr_scales_for_groups",
+    "make_wd_exclude",
+    "wd_param_groups",
+]
 
 
-class _Defaults(NamedTuple):
-    betas: tuple[float, float] | None = None
+@dataclass
+class OptimizerCfg:
+    """Which optimizer, and with what; None: as it is by itself."""
+
+    opt: str = "adamw"
+    """`adamw`, `nadamw` (decoupled weight decay), or `timm/NAME`."""
+    lr: float = 5e-4
+    weight_decay: float = 0.2
+    beta1: float | None = None
+    beta2: float | None = None
+    """Both are said, or neither."""
     eps: float | None = None
     momentum: float | None = None
+    """Of timm's alone."""
+    opt_kwargs: dict[str, Any] = field(default_factory=dict[str, Any])
+    """Further arguments of the optimizer, which count most."""
+    text_layer_decay: float | None = None
+    image_layer_decay: float | None = None
+    """Factor on the learning rate for each layer away from the tower's end; 1: none."""
+    audio_layer_decay: float | None = None
+    """Is refused: no tower hears."""
+    pooler_in_head: bool = True
+    """Whether a text tower's pooling layer goes with its projection, or is a layer by itself."""
+    wd_exclude_patterns: list[str] = field(default_factory=list[str])
+    """Globs of names of parameters without weight decay."""
+    fallback_list: list[str] | None = None
+    """Globs of names of parameters that Muon and the like leave to AdamW."""
 
 
-_OF_TIMM = {
-    "adamw": _Defaults((0.9, 0.999), 1e-8),
-    "lamb": _Defaults((0.9, 0.999), 1e-6),
-    "lion": _Defaults((0.9, 0.99)),
-    "sgd": _Defaults(momentum=0.9),
-}
-"""Those of timm that are the same algorithm here, with timm's defaults. Its sgd is Nesterov's."""
+def create_optimizer(model: nn.Module, cfg: OptimizerCfg) -> Optimizer:
+    """The optimizer of what is trained of a model, also within DDP or torch.compile: in groups with
+    and without weight decay, and of one `lr_scale` each, which `scheduler.assign_learning_rate`
+    follows.
 
+    Raises UnknownNameError for an optimizer that nobody has, and ConfigError for an argument that
+    it doesn't take, a layer decay out of (0, 1], one of a tower that the model doesn't have, and a
+    `fallback_list` beside an optimizer that has no fallback.
 
-def optim_of(options: Options) -> OptimConfig:
-    """The optimiser, with open_clip's defaults by the model's name. Raises ConfigError for settings
-    that open_clip refuses, and UnknownNameError for what it doesn't know, or isn't here."""
-    name, defaults = _optimizer(options)
-    given: dict[str, Any] = {"name": name, "lr": _LR if options.lr is None else options.lr}
-    if defaults.betas:
-        one, two = defaults.betas
-        given["betas"] = (
-            one if options.beta1 is None else options.beta1,
-            two if options.beta2 is None else options.beta2,
-        )
-    if defaults.eps is not None:
-        given["eps"] = defaults.eps if options.eps is None else options.eps
-    if defaults.momentum is not None:
-        given["momentum"] = defaults.momentum if options.momentum is None else options.momentum
-    _refuse_unread(options, name, defaults)
-    return replace(
-        OptimConfig(**given),
-        weight_decay=options.wd,
-        # timm leaves a model's position tables out, open_clip's own groups don't.
-        decayed="matrices" if options.opt.lower().startswith(_TIMM) else "tensors",
-        max_norm=options.grad_clip_norm or 0.0,
-        **_schedule(options),
-    )
-
-
-def _optimizer(options: Options) -> tuple[str, _Defaults]:
-    asked = options.opt.lower()
-    if asked == "adamw":
-        is_vit = "vit" in options.model.lower()
-        return asked, _Defaults((0.9, 0.98), 1e-6) if is_vit else _Defaults((0.9, 0.999), 1e-8)
-    name = asked.removeprefix(_TIMM)
-    if name == asked or name not in _OF_TIMM:
-        raise UnknownNameError(
-            "optimiser of --opt", options.opt, ["adamw", *(_TIMM + each for each in _OF_TIMM)]
-        )
-    if options.lr is None:
-        raise ConfigError(f"--opt {options.opt} needs --lr, as in open_clip")
-    if (options.beta1 is None) != (options.beta2 is None):
-        raise ConfigError(f"--opt {options.opt}: --beta1 and --beta2 are said together, or neither")
-    return name, _OF_TIMM[name]
-
-
-def _refuse_unread(options: Options, name: str, defaults: _Defaults) -> None:
-    for flag, value, read in (
-        ("--beta1", options.beta1, defaults.betas),
-        ("--eps", options.eps, defaults.eps),
-        ("--momentum", options.momentum, defaults.momentum),
-    ):
-        if value is not None and read is None:
-            raise ConfigError(f"{flag} {value} is nothing that {name} uses: leave it out")
-
-
-def _schedule(options: Options) -> dict[str, Any]:
-    kind = options.lr_scheduler
-    if kind not in ("cosine", "const", "const-cooldown"):
-        raise UnknownNameError("--lr-scheduler", kind, ("cosine", "const", "const-cooldown"))
-    if options.skip_scheduler:
-        return {"schedule": "constant"}
-    if kind != "const-cooldown":
-        return {"schedule": "cosine" if kind == "cosine" else "constant", "warmup": options.warmup}
-    if not options.epochs_cooldown:
-        raise ConfigError("--lr-scheduler const-cooldown needs --epochs-cooldown")
-    if options.epochs_cooldown > options.epochs:
+    >>> from diptych import compat
+    >>> from diptych.compat.open_clip_train.optim import OptimizerCfg, create_optimizer
+    >>> model = compat.create_model("ViT-S-32-alt", load_weights=False)
+    >>> optimizer = create_optimizer(model, OptimizerCfg(image_layer_decay=0.5))
+    >>> len(optimizer.param_groups), min(group["lr"] for group in optimizer.param_groups)
+    (26, 6.103515625e-08)
+    """
+    model, options = unwrap_model(model), _options(cfg)
+    fallback = cfg.fallback_list or options.pop("fallback_list", None)
+    if fallback and not cfg.opt.lower().startswith("timm/"):
         raise ConfigError(
-            f"--epochs-cooldown {options.epochs_cooldown} must not be more than --epochs "
-            f"{options.epochs}"
+            f"--opt-fallback-list is of Muon and its like (timm/nadamuon), not of {cfg.opt}"
         )
-    return {
-        "schedule": "constant",
-        "warmup": options.warmup,
-        "final_lr": options.lr_cooldown_end,
-        "cooldown": options.epochs_cooldown / options.epochs,
-        "cooldown_power": options.lr_cooldown_power,
-    }
+    refuse_unknown(cfg.opt, options)
+    exclude = make_wd_exclude(model, cfg.wd_exclude_patterns)
+
+    def falls_back(name: str) -> bool:
+        return any(fnmatchcase(name, pattern) for pattern in fallback or ())
+
+    decays = _decays(cfg)
+    if decays:
+        groups = layer_decay_param_groups(
+            model,
+            cfg.weight_decay,
+            **decays,
+            pooler_in_head=cfg.pooler_in_head,
+            exclude_fn=exclude,
+            fallback_fn=falls_back,
+        )
+    else:
+        groups = wd_param_groups(model, cfg.weight_decay, exclude, falls_back)
+    optimizer = made(cfg.opt, groups, cfg.lr, cfg.weight_decay, options)
+    assign_learning_rate(optimizer, cfg.lr)  # also for those who never call a scheduler
+    return optimizer
+
+
+def _options(cfg: OptimizerCfg) -> dict[str, Any]:
+    if (cfg.beta1 is None) != (cfg.beta2 is None):
+        raise ConfigError("beta1 and beta2 are said together, or neither")
+    betas = None if cfg.beta1 is None else (cfg.beta1, cfg.beta2)
+    given = {"betas": betas, "eps": cfg.eps, "momentum": cfg.momentum}
+    found = {name: value for name, value in given.items() if value is not None}
+    return found | (cfg.opt_kwargs or {})
+
+
+def _decays(cfg: OptimizerCfg) -> dict[str, float]:
+    """Those that change something."""
+    found = dict[str, float]()
+    for side in ("text", "image", "audio"):
+        decay: float | None = vars(cfg)[f"{side}_layer_decay"]
+        if decay is not None and not 0 < decay <= 1:
+            raise ConfigError(f"--{side}-layer-decay must be in (0, 1], not {decay}")
+        if decay is not None and decay < 1:
+            found[f"{side}_layer_decay"] = decay
+    return found

@@ -53,6 +53,7 @@ _CHANGED = "a JSON file as --model.name"
 _COLOURS = "scale and ratio alone: --data.augment.scale, --data.augment.ratio"
 _SYNC = "nothing is copied elsewhere: name a mounted folder as --logs, or copy it beside the run"
 _LOOP = "a loop of one's own takes it (`create_loss_from_args`)"
+_COMPILED = "`diptych train` compiles blocks, in a way of its own"
 _COCA = "of a CoCa model: --objective coca"
 
 
@@ -165,6 +166,17 @@ class Options(Ranged):
     caption_loss_compute_dtype: Literal["float32", "model"] = _said(
         "float32", f"`diptych train` computes cross entropies in float32; {_LOOP}"
     )
+    caption_loss_chunk_size: Some | None = _said(None, "logits are held whole")
+    opt_kwargs: dict[str, Any] | None = _to(
+        None, "betas, eps, weight_decay, momentum: as --beta1 and the like; others are refused"
+    )
+    val_retrieval_chunk_size: Count = _said(
+        0, "no matrix of all pairs is held, whatever their number"
+    )
+    val_retrieval_precision: str | None = _said(None, "retrieval is measured in float32")
+    torchcompile_strategy: Literal["task", "model", "blocks", "step"] = _said("task", _COMPILED)
+    torchcompile_backend: str | None = _said(None, _COMPILED)
+    torchcompile_mode: str | None = _said(None, _COMPILED)
     remote_sync: str | None = _no(None, _SYNC)
     remote_sync_frequency: Count = _said(300, _SYNC)
     remote_sync_protocol: Literal["s3", "fsspec"] = _said("s3", _SYNC)
@@ -203,6 +215,13 @@ MAINS = (
     "fsdp_offload_cpu",
     "caption_z_loss_weight",
     "caption_loss_compute_dtype",
+    "caption_loss_chunk_size",
+    "opt_kwargs",
+    "val_retrieval_chunk_size",
+    "val_retrieval_precision",
+    "torchcompile_strategy",
+    "torchcompile_backend",
+    "torchcompile_mode",
 )
 """Flags of open_clip's main branch that are translated."""
 
@@ -213,15 +232,14 @@ def _all(names: str, kind: Kind, text: str) -> dict[str, Fate]:
 
 LATER: dict[str, Fate] = {
     **_all(
-        "val-retrieval-chunk-size val-retrieval-precision log-metric-every-n-steps "
-        "train-loss-ema-samples torchcompile-strategy torchcompile-backend torchcompile-mode "
-        "fsdp-checkpoint max-image-pixels opt-fallback-list text-pad-multiple length-bucketing "
-        "bucket-pool bucket-chunk bucket-prefetch-pools",
+        "log-metric-every-n-steps train-loss-ema-samples fsdp-checkpoint max-image-pixels "
+        "opt-fallback-list text-pad-multiple length-bucketing bucket-pool bucket-chunk "
+        "bucket-prefetch-pools",
         "remarked",
         "it has no setting here, and changes no number of the training",
     ),
     **_all(
-        "opt-kwargs wd-exclude text-pooler-own-group json-text-key-probs audio-layer-decay",
+        "wd-exclude text-pooler-own-group json-text-key-probs audio-layer-decay",
         "refused",
         "it has no counterpart here",
     ),

@@ -1,6 +1,6 @@
 """Rows and batches of pairs, as training loops give and take them."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 
@@ -51,3 +51,12 @@ def columns(batch: Any) -> tuple[Any, Any]:
         return batch["image"], batch["text"]
     images, texts, *_ = batch
     return images, texts
+
+
+def named(batch: Any, keys: Sequence[str]) -> dict[str, Any]:
+    """A batch by names, which it has, or which its columns get in this order."""
+    if isinstance(batch, Mapping):
+        return {**batch}
+    if isinstance(batch, ImageText | MaskedImageText):
+        return batch._asdict()
+    return dict(zip(keys, batch, strict=True))

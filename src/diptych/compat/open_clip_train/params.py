@@ -10,7 +10,7 @@ from diptych.compat.open_clip_train.data_manifest import (
     load_manifest,
     looks_like_manifest,
 )
-from diptych.compat.open_clip_train.optim import optim_of
+from diptych.compat.open_clip_train.optim_flags import optim_of
 from diptych.compat.open_clip_train.options import OWN
 from diptych.compat.open_clip_train.parse import parse
 from diptych.compat.open_clip_train.traits import apply_model_traits

@@ -11,10 +11,10 @@ _DTYPES = {"amp": torch.float16, "amp_bf16": torch.bfloat16, "amp_bfloat16": tor
 
 
 def get_autocast(
-    precision: str, device_type: str = "cuda"
+    precision: str, device_type: str = "cuda", fsdp: bool = False
 ) -> Callable[[], AbstractContextManager[Any]]:
     """A maker of contexts in which matrix products are of `amp` (float16) or `amp_bf16`; of all
-    other words, contexts that change nothing.
+    other words, and with `fsdp`, whose own policy casts, contexts that change nothing.
 
     >>> import torch
     >>> from diptych.compat.open_clip_train.precision import get_autocast
@@ -22,6 +22,6 @@ def get_autocast(
     ...     (torch.eye(2) @ torch.eye(2)).dtype
     torch.bfloat16
     """
-    if precision not in _DTYPES:
+    if fsdp or precision not in _DTYPES:
         return nullcontext
     return partial(torch.autocast, device_type, _DTYPES[precision])

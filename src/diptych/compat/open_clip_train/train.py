@@ -1,7 +1,8 @@
-"""open_clip_train's loop over a model, a loss and loaders of one's own: an epoch, and what is
-measured after it.
+"""open_clip_train's loops over loaders of one's own: an epoch, and what is measured after it. The
+first is open_clip 3.3's, of a model and a loss, the second main's, of a task.
 
     train_one_epoch(model, data, loss, epoch, optimizer, None, scheduler, None, args)
+    train_one_epoch(TrainState(task, optimizer, scheduler=scheduler, epoch=epoch), data, args)
 
 `args` has `device`, `precision`, `rank`, `world_size`, `accum_freq`, `grad_clip_norm`,
 `skip_scheduler`, `log_every_n_steps`, `batch_size` and `distill`, as `params.parse_args` gives it.
@@ -16,6 +17,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from diptych.compat.model_traits import unwrap_model
 from diptych.compat.open_clip_train.distributed import is_master
 from diptych.compat.open_clip_train.evaluate import evaluate
 from diptych.compat.open_clip_train.metrics import (
@@ -23,27 +25,27 @@ from diptych.compat.open_clip_train.metrics import (
     maybe_compute_generative_loss,
 )
 from diptych.compat.open_clip_train.naflex_data import get_naflex_loss_scale
-from diptych.compat.open_clip_train.pairs import columns
-from diptych.compat.open_clip_train.precision import get_autocast
+from diptych.compat.open_clip_train.pairs import named
+from diptych.compat.open_clip_train.scheduler import get_learning_rate
+from diptych.compat.open_clip_train.state import TrainState, restore_train_state_counters
+from diptych.compat.open_clip_train.steps import LossTask, Step, backward
 from diptych.compat.open_clip_train.tracking import track
 from diptych.compat.precision import get_input_dtype
-from diptych.compat.task.base_task import MAX_SCALE, Losses, unwrap_model
+from diptych.compat.task.base_task import Losses
 
 __all__ = [
     "AverageMeter",
+    "TrainState",
     "backward",
     "evaluate",
     "get_clip_metrics",
     "get_naflex_loss_scale",
     "maybe_compute_generative_loss",
     "postprocess_clip_output",
+    "restore_train_state_counters",
     "train_one_epoch",
     "unwrap_model",
 ]
-
-_NUMBERS = ("logit_scale", "logit_bias")
-"""What a model gives that isn't of the rows of a batch."""
-_Rows = tuple[Tensor, Tensor]
 
 
 class AverageMeter:
@@ -82,12 +84,16 @@ def postprocess_clip_output(model_out: Sequence[Tensor]) -> dict[str, Tensor]:
     return dict(zip(names, model_out[:3], strict=True))
 
 
-def backward(total_loss: Tensor, scaler: Any) -> None:
-    """The gradients of a loss; `scaler`: torch's `GradScaler`, or None."""
-    (total_loss if scaler is None else scaler.scale(total_loss)).backward()
+def train_one_epoch(model: Any, data: dict[str, Any], *rest: Any, **named: Any) -> None:
+    """Take the steps of an epoch of `data["train"]`: of a TrainState (`data, args, tb_writer=None`;
+    it counts them), or of a model, as `train_model`."""
+    if isinstance(model, TrainState):
+        train_state(model, data, *rest, **named)
+    else:
+        train_model(model, data, *rest, **named)
 
 
-def train_one_epoch(
+def train_model(
     model: nn.Module,
     data: dict[str, Any],
     loss: nn.Module,
@@ -99,104 +105,42 @@ def train_one_epoch(
     args: Any,
     tb_writer: Any = None,
 ) -> None:
-    """Take the steps of an epoch of `data["train"]`. The model and the teacher `dist_model` give
-    dicts (`output_dict=True`).
+    """`train_one_epoch` as open_clip 3.3 has it. The model and the teacher `dist_model` give dicts
+    (`output_dict=True`)."""
+    task = LossTask(model, loss, dist_model if args.distill else None)
+    train_state(TrainState(task, optimizer, scaler, scheduler, epoch), data, args, tb_writer)
+
+
+def train_state(state: TrainState, data: dict[str, Any], args: Any, tb_writer: Any = None) -> None:
+    """`train_one_epoch` as open_clip's main branch has it.
 
     With `args.accum_freq` batches a step, each is seen beside the vectors of all others, and the
     gradient is that of the batch that they are together, also of the scale.
     """
-    device = torch.device(args.device)
-    step = _Step(model, loss, dist_model if args.distill else None, scaler, args)
-    model.train()
-    data["train"].set_epoch(epoch)
+    task, device, dtype = state.task, torch.device(args.device), get_input_dtype(args.precision)
+    step = Step(task, state.scaler, args)
+    task.train()
+    data["train"].set_epoch(state.epoch)
     loader = data["train"].dataloader
     steps = loader.num_batches // args.accum_freq
-    dtype, gathered, log = get_input_dtype(args.precision), list[_Rows](), _Log(args, tb_writer)
+    gathered, log = list[dict[str, Any]](), _Log(args, tb_writer)
     for number, batch in enumerate(loader):
-        images, texts = columns(batch)
-        gathered.append((images.to(device, dtype, non_blocking=True), texts.to(device)))
+        gathered.append(task.prepare_batch(named(batch, task.data_keys), device, dtype))
         if len(gathered) < args.accum_freq:
             continue
         done = number // args.accum_freq
-        if scheduler is not None and not args.skip_scheduler:
-            scheduler(steps * epoch + done)
-        optimizer.zero_grad()
-        losses = step.gradients(gathered)
-        step.take(optimizer)
-        scale = unwrap_model(model).logit_scale
-        with torch.no_grad():
-            scale.clamp_(0, MAX_SCALE)
-        rate = optimizer.param_groups[0]["lr"]
-        log.step(losses, {"lr": rate, "scale": scale.exp().item()}, (epoch, done, steps))
+        if state.scheduler is not None and not args.skip_scheduler:
+            state.scheduler(steps * state.epoch + done)
+        state.optimizer.zero_grad()
+        losses, report = step.gradients(gathered)
+        step.take(state.optimizer)
+        state.global_step = steps * state.epoch + done + 1
+        state.samples_seen += sum(map(task.batch_size, gathered)) * args.world_size
+        said = {"lr": get_learning_rate(state.optimizer)}
+        if "logit_scale" in report:
+            said["scale"] = report["logit_scale"].mean().item()
+        log.step(losses, said, (state.epoch, done, steps))
         gathered = []
-
-
-@dataclass
-class _Step:
-    """The gradients of a step, and the step."""
-
-    model: nn.Module
-    loss: nn.Module
-    teacher: nn.Module | None
-    scaler: Any
-    args: Any
-
-    def __post_init__(self):
-        self.autocast = get_autocast(self.args.precision, torch.device(self.args.device).type)
-        if self.teacher is not None:
-            self.teacher.eval()
-
-    def gradients(self, batches: Sequence[_Rows]) -> Losses:
-        """Backward through the loss of all batches together; gives the losses."""
-        if len(batches) == 1:
-            with self.autocast():
-                losses = self._losses(self._output(*batches[0]))
-            backward(losses["loss"], self.scaler)
-            return losses
-        with torch.no_grad(), self.autocast():
-            others = [self._output(*rows) for rows in batches]
-        losses: Losses = {}
-        for place, rows in enumerate(batches):
-            with self.autocast():
-                here = self._output(*rows)
-                known = [*others[:place], here, *others[place + 1 :]]
-                joined = {
-                    name: torch.cat([each[name] for each in known])
-                    for name in here
-                    if not name.endswith(_NUMBERS)
-                }
-                numbers = {name: here[name] for name in here if name.endswith(_NUMBERS)}
-                if place < len(batches) - 1:
-                    # Each pass is the loss of all rows: in only one of them the scale may count.
-                    # DDP wants its gradient all the same.
-                    numbers = {name: x.detach() + 0 * x for name, x in numbers.items()}
-                losses = self._losses(joined | numbers)
-            backward(losses["loss"], self.scaler)
-        return losses
-
-    def take(self, optimizer: Any) -> None:
-        """Clip the gradients, and take the step."""
-        if self.args.grad_clip_norm is not None:
-            if self.scaler is not None:
-                self.scaler.unscale_(optimizer)
-            nn.utils.clip_grad_norm_(self.model.parameters(), self.args.grad_clip_norm)
-        if self.scaler is None:
-            optimizer.step()
-            return
-        self.scaler.step(optimizer)
-        self.scaler.update()
-
-    def _output(self, images: Tensor, texts: Tensor) -> dict[str, Tensor]:
-        found: dict[str, Tensor] = self.model(images, texts)
-        if self.teacher is None:
-            return found
-        with torch.no_grad():
-            said: dict[str, Tensor] = self.teacher(images, texts)
-        return found | {f"dist_{name}": value for name, value in said.items()}
-
-    def _losses(self, output: dict[str, Tensor]) -> Losses:
-        losses: Losses = self.loss(**output, output_dict=True)
-        return {**losses, "loss": torch.stack(list(losses.values())).sum()}
 
 
 @dataclass
@@ -225,7 +169,7 @@ class _Log:
         lines = [f"{name}: {meter.val:.5g} ({meter.avg:.5g})" for name, meter in self.means.items()]
         logging.info(
             "Train Epoch: %d [%d/%d] Batch (t): %.3f, %.5g/s LR: %5f Logit Scale: %.3f %s",
-            *(epoch, done + 1, steps, seconds, pairs / seconds, said["lr"], said["scale"]),
+            *(epoch, done + 1, steps, seconds, pairs / seconds, said["lr"], said.get("scale", 0.0)),
             " ".join(lines),
         )
         track(

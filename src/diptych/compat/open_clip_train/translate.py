@@ -10,7 +10,8 @@ from diptych import recipes
 from diptych.compat.open_clip_train.data_flags import data_of
 from diptych.compat.open_clip_train.model import model_of
 from diptych.compat.open_clip_train.objective import objective_of
-from diptych.compat.open_clip_train.optim import optim_of
+from diptych.compat.open_clip_train.optim_flags import optim_of
+from diptych.compat.open_clip_train.optim_kwargs import with_kwargs
 from diptych.compat.open_clip_train.options import Options
 from diptych.config import (
     EvaluationConfig,
@@ -58,13 +59,14 @@ def translate(options: Options, processes: int = 1, gpu: bool | None = None) -> 
     data, epoch = data_of(options, base.data, processes)
     evaluation, said = _evaluation(options, base.evaluation, epoch)
     model, of_model = model_of(options)
+    optim, of_optim = with_kwargs(optim_of(options), options)
     pairs = options.batch_size * processes
     run = replace(
         base,
         model=model,
         objective=objective_of(options),
         data=data,
-        optim=optim_of(options),
+        optim=optim,
         save=_save(options, epoch),
         evaluation=evaluation,
         track=_track(options),
@@ -78,7 +80,7 @@ def translate(options: Options, processes: int = 1, gpu: bool | None = None) -> 
         seed=options.seed,
         out=_out(options),
     )
-    return Translation(run, _resume(options), (*remarks, *of_model, *said))
+    return Translation(run, _resume(options), (*remarks, *of_model, *of_optim, *said))
 
 
 def _machine(options: Options, processes: int, on_gpu: bool) -> list[str]:

@@ -8,12 +8,15 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from diptych.compat.open_clip_train.driven import blank_batch, driven, shares_evaluation
 from diptych.compat.open_clip_train.precision import get_autocast
 from diptych.compat.precision import get_input_dtype
 from diptych.compat.task import get_model_from_task
+from diptych.compat.task.batches import moved, rows_of
 from diptych.compat.tokenizer import get_tokenizer
 from diptych.compat.zero_shot_classifier import build_zero_shot_classifier
 from diptych.compat.zero_shot_metadata import IMAGENET_CLASSNAMES, OPENAI_IMAGENET_TEMPLATES
+from diptych.errors import ConfigError
 
 _SETS = {"imagenet-val": "imagenet", "imagenet-v2": "imagenetv2"}
 
@@ -38,24 +41,32 @@ def accuracy(
 def run(
     model: Any,
     classifier: Float[Tensor, "width classes"],
-    dataloader: Iterable[tuple[Tensor, Tensor]],
+    dataloader: Iterable[tuple[Any, Tensor]],
     args: Any,
+    use_fsdp_eval: bool = False,
 ) -> tuple[float, float]:
     """Top-1 and top-5 accuracy over batches of pictures and classes; `classifier`: of
-    `build_zero_shot_classifier`. `args` has `device` and `precision`."""
-    device = torch.device(args.device)
-    autocast, dtype = get_autocast(args.precision, device.type), get_input_dtype(args.precision)
-    model = get_model_from_task(model)
+    `build_zero_shot_classifier`. `args` has `device` and `precision`. A model in shards, a task
+    (`args.fsdp`), is run by all processes, over the first one's batches, and only there the result
+    counts; `use_fsdp_eval` has no meaning beside that."""
+    device, dtype = torch.device(args.device), get_input_dtype(args.precision)
+    autocast = get_autocast(args.precision, device.type, fsdp=shares_evaluation(args))
+    bare = get_model_from_task(model)
     hits, count = [0.0, 0.0], 0
-    for images, target in dataloader:
+
+    def blank() -> tuple[Any, Tensor]:
+        images = blank_batch(model, device, dtype)["image"]
+        return images, torch.zeros(rows_of(images), dtype=torch.long)
+
+    for images, target in driven(dataloader, args, blank):
         with autocast():
-            output = model(image=images.to(device, dtype))
+            output = bare(image=moved(images, device, dtype))
             vectors = output["image_features"] if isinstance(output, dict) else output[0]
             logits = vectors @ classifier.to(vectors.dtype)
         found = accuracy(logits, target.to(device), (1, min(5, logits.shape[1])))
         hits = [before + each for before, each in zip(hits, found, strict=True)]
-        count += len(images)
-    return hits[0] / count, hits[1] / count
+        count += rows_of(images)
+    return (hits[0] / count, hits[1] / count) if count else (0.0, 0.0)
 
 
 run_zero_shot_classifier = run
@@ -67,15 +78,27 @@ def zero_shot_eval(
 ) -> dict[str, float]:
     """Top-1 and top-5 accuracy on `imagenet-val` and `imagenet-v2` of `data`, every
     `args.zeroshot_frequency` epochs and after the last; else nothing. `model`: also in DDP, or a
-    task."""
+    task. Of a model without `encode_text` nothing is measured, which the log says. Raises
+    ConfigError for one that sees no pictures."""
     names = [name for name in _SETS if name in data]
+    if not names:
+        return {}
+    parts = dir(get_model_from_task(model))
+    if not {"visual", "encode_image"}.issubset(parts):
+        raise ConfigError(
+            "ImageNet zero-shot evaluation is of pictures, and this model has no image tower: "
+            "leave imagenet-val and imagenet-v2 out"
+        )
+    if "encode_text" not in parts:
+        logging.warning("zero-shot: left out, as the model has no text tower (no `encode_text`)")
+        return {}
     often = args.zeroshot_frequency
-    if not names or not often or (epoch % often and epoch != args.epochs):
+    if not often or (epoch % often and epoch != args.epochs):
         return {}
     device = torch.device(args.device)
     tokenizer = tokenizer or get_tokenizer(args.model)
     logging.info("zero-shot: vectors of the classes")
-    with get_autocast(args.precision, device.type)():
+    with get_autocast(args.precision, device.type, fsdp=shares_evaluation(args))():
         classifier = build_zero_shot_classifier(
             get_model_from_task(model),
             tokenizer=tokenizer,

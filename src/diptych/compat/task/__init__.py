@@ -5,7 +5,9 @@ losses, report = task({"image": pixels, "text": ids})
 losses["loss"].backward()
 """
 
-from diptych.compat.task.base_task import TrainingTask, get_model_from_task, unwrap_model
+from diptych.compat.model_traits import unwrap_model
+from diptych.compat.task.base_task import TrainingTask, get_model_from_task
+from diptych.compat.task.captions import CoCaTask
 from diptych.compat.task.checkpoint import load_checkpoint, save_checkpoint
 from diptych.compat.task.choice import create_task
 from diptych.compat.task.image_text import (
@@ -20,6 +22,7 @@ CLIPTrainingTask = TrainingTask
 __all__ = [
     "CLIPTask",
     "CLIPTrainingTask",
+    "CoCaTask",
     "DistillCLIPTask",
     "ImageTextTask",
     "SigLIPTask",

@@ -7,6 +7,7 @@ import torch
 from torch.optim import Optimizer
 
 from diptych.compat.task.base_task import TrainingTask
+from diptych.compat.task.sharding import load_whole_optimizer, whole_optimizer
 from diptych.errors import CheckpointError, first_line
 
 
@@ -19,8 +20,9 @@ def save_checkpoint(
     **counters: int,
 ) -> dict[str, Any]:
     """What goes on from here, for `torch.save`: weights, their average where there is one, and the
-    state of the optimizer and of the scaler. `counters`: `global_step`, `samples_seen`."""
-    found = {"epoch": epoch, "name": name, "optimizer": optimizer.state_dict(), **counters}
+    state of the optimizer and of the scaler. Where they are in shards, every process calls it, and
+    all get whole tensors. `counters`: `global_step`, `samples_seen`."""
+    found = {"epoch": epoch, "name": name, "optimizer": whole_optimizer(optimizer), **counters}
     found |= task.state_dict()
     return found if scaler is None else found | {"scaler": scaler.state_dict()}
 
@@ -47,9 +49,10 @@ def load_checkpoint(
         return 0
     weights = {key.removeprefix("module."): value for key, value in found["state_dict"].items()}
     task.load_state_dict(found | {"state_dict": weights})
-    for part, name in ((optimizer, "optimizer"), (scaler, "scaler")):
-        if part is not None and name in found:
-            part.load_state_dict(found[name])
+    if optimizer is not None and "optimizer" in found:
+        load_whole_optimizer(optimizer, found["optimizer"])
+    if scaler is not None and "scaler" in found:
+        scaler.load_state_dict(found["scaler"])
     if metadata is not None:
         metadata |= {key: found[key] for key in ("global_step", "samples_seen") if key in found}
     return found["epoch"]

@@ -5,31 +5,55 @@ from typing import Any
 from torch import nn
 
 from diptych.compat.face import OpenClipModel
-from diptych.compat.loss import DistillClipLoss, SigLipLoss
 from diptych.compat.loss_choice import create_loss
-from diptych.compat.model_traits import Described, unwrapped, validate_distillation
-from diptych.compat.task.base_task import unwrap_model
+from diptych.compat.model_traits import Described, unwrap_model, validate_distillation
+from diptych.compat.naflex_config import NaFlexDataConfig
+from diptych.compat.task.captions import CoCaTask
 from diptych.compat.task.image_text import CLIPTask, DistillCLIPTask, ImageTextTask, SigLIPTask
 from diptych.errors import ConfigError
 
+_CAPTIONS = {
+    "caption_loss_weight": "coca_caption_loss_weight",
+    "clip_loss_weight": "coca_contrastive_loss_weight",
+    "caption_z_loss_weight": "caption_z_loss_weight",
+    "caption_loss_compute_dtype": "caption_loss_compute_dtype",
+    "caption_loss_chunk_size": "caption_loss_chunk_size",
+    "local_loss": "local_loss",
+    "gather_with_grad": "gather_with_grad",
+    "rank": "rank",
+    "world_size": "world_size",
+}
+"""Options of `CoCaTask`, and what open_clip_train calls them."""
 
-def create_task(args: Any, model: nn.Module, dist_model: nn.Module | None = None) -> ImageTextTask:
-    """The task that open_clip_train's arguments ask for, with `create_loss`'s loss: `distill` (of
-    the teacher `dist_model`), `siglip`, else InfoNCE.
 
-    Raises ConfigError for `distill` without a teacher, and for a model that writes captions.
+def create_task(
+    args: Any,
+    model: nn.Module,
+    dist_model: nn.Module | None = None,
+    naflex_data_config: NaFlexDataConfig | None = None,
+) -> ImageTextTask:
+    """The task of a model that open_clip_train's arguments ask for: of a model that writes
+    captions, `CoCaTask`; else with `create_loss`'s loss: `distill` (of the teacher `dist_model`),
+    `siglip`, InfoNCE. `naflex_data_config`: see the tasks.
+
+    Raises ConfigError for `distill` without a teacher, and of a model that writes captions.
     """
-    described = unwrapped(model)
-    if vars(args).get("distill") and isinstance(described, Described):
-        validate_distillation(described.traits)
-    loss = create_loss(args)
-    if isinstance(loss, DistillClipLoss):
-        if dist_model is None:
-            raise ConfigError("distill=True needs a teacher: create_task(..., dist_model=MODEL)")
-        return DistillCLIPTask(model, dist_model, loss=loss)
-    bare = unwrap_model(model)
+    task = _task(args, model, dist_model)
+    task.set_naflex_data_config(naflex_data_config)
+    return task
+
+
+def _task(args: Any, model: nn.Module, dist_model: nn.Module | None) -> ImageTextTask:
+    bare, said = unwrap_model(model), vars(args)
+    distilled = bool(said.get("distill"))
+    if distilled and isinstance(bare, Described):
+        validate_distillation(bare.traits)
     if isinstance(bare, OpenClipModel) and bare.text_decoder is not None:
-        raise ConfigError("CoCa has no task here: compute CoCaLoss of what the model gives")
-    if isinstance(loss, SigLipLoss):
-        return SigLIPTask(model, loss=loss)
-    return CLIPTask(model, loss=loss)
+        options = {option: said[name] for option, name in _CAPTIONS.items() if name in said}
+        return CoCaTask(model, **options)
+    loss = create_loss(args)
+    if not distilled:
+        return (SigLIPTask if said.get("siglip") else CLIPTask)(model, loss=loss)
+    if dist_model is None:
+        raise ConfigError("distill=True needs a teacher: create_task(..., dist_model=MODEL)")
+    return DistillCLIPTask(model, dist_model, loss=loss)

@@ -7,7 +7,9 @@ import torch
 from torch import Tensor, nn
 
 from diptych.compat.loss import ClipLoss, DistillClipLoss, SigLipLoss
-from diptych.compat.task.base_task import Losses, TrainingTask, unwrap_model
+from diptych.compat.model_traits import unwrap_model
+from diptych.compat.naflex import blank
+from diptych.compat.task.base_task import Losses, TrainingTask
 from diptych.errors import ConfigError
 
 
@@ -20,13 +22,17 @@ class ImageTextTask(TrainingTask):
         return ("image", "text")
 
     def training_forward(self, batch: Mapping[str, Any]) -> tuple[Losses, dict[str, Tensor]]:
-        """See `TrainingTask`; the report is the scale. Raises ConfigError for a model that gives a
-        tuple."""
+        """See `TrainingTask`; the report is the scale, and the bias of a model that has one. Raises
+        ConfigError for a model that gives a tuple."""
         return self._lost(self.model_output(batch))
+
+    def model_inputs(self, batch: Mapping[str, Any]) -> dict[str, Any]:
+        """What of a batch the model is told."""
+        return {key: batch[key] for key in self.data_keys}
 
     def model_output(self, batch: Mapping[str, Any]) -> dict[str, Tensor]:
         """What the model gives of a batch, and what else the loss is told."""
-        found = self.trainable_module(**{key: batch[key] for key in self.data_keys})
+        found = self.trainable_module(**self.model_inputs(batch))
         if not isinstance(found, dict):
             raise ConfigError("the model gives a tuple: create it with output_dict=True")
         return found
@@ -41,6 +47,10 @@ class ImageTextTask(TrainingTask):
         isn't of rows."""
         return self._lost({**inputs, **inputs_no_accum})
 
+    def concat_accum_features(self, features: Mapping[str, Sequence[Tensor]]) -> dict[str, Tensor]:
+        """What the model gave of several batches, as if they were one."""
+        return {name: torch.cat(list(parts)) for name, parts in features.items()}
+
     def create_dummy_batch(
         self,
         image_size: int | tuple[int, int] | None = None,
@@ -48,8 +58,9 @@ class ImageTextTask(TrainingTask):
         batch_size: int = 1,
         device: torch.device | None = None,
         dtype: torch.dtype | None = None,
-    ) -> dict[str, Tensor]:
-        """Zeros of the model's size, or of another one.
+    ) -> dict[str, Any]:
+        """Zeros of the model's size, or of another one; where there is a `naflex_data_config`,
+        pictures of patches.
 
         >>> from diptych import compat
         >>> from diptych.compat.task import CLIPTask
@@ -58,18 +69,24 @@ class ImageTextTask(TrainingTask):
         torch.Size([1, 3, 48, 48])
         """
         model = unwrap_model(self.trainable_module)
+        length = context_length or model.context_length
+        text = torch.zeros(batch_size, length, device=device, dtype=torch.long)
+        if (config := self.naflex_data_config) is not None:
+            shape = (batch_size, config.eval_seq_len, *config.eval_patch_shape)
+            return {"image": blank(shape, device, dtype), "text": text}
         size = image_size or model.visual.image_size
         height, width = (size, size) if isinstance(size, int) else size
-        length = context_length or model.context_length
-        return {
-            "image": torch.zeros(batch_size, 3, height, width, device=device, dtype=dtype),
-            "text": torch.zeros(batch_size, length, device=device, dtype=torch.long),
-        }
+        pixels = torch.zeros(batch_size, 3, height, width, device=device, dtype=dtype)
+        return {"image": pixels, "text": text}
 
-    def _lost(self, output: dict[str, Tensor]) -> tuple[Losses, dict[str, Tensor]]:
+    def _lost(self, output: Mapping[str, Tensor]) -> tuple[Losses, dict[str, Tensor]]:
         losses: Losses = self.loss(**output, output_dict=True)
         total = [each for name, each in losses.items() if name.endswith("_loss")]
-        return {**losses, "loss": torch.stack(total).sum()}, {"logit_scale": output["logit_scale"]}
+        return {**losses, "loss": torch.stack(total).sum()}, self._report(output)
+
+    @staticmethod
+    def _report(output: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        return {name: output[name] for name in ("logit_scale", "logit_bias") if name in output}
 
 
 class CLIPTask(ImageTextTask):
