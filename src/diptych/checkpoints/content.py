@@ -15,7 +15,7 @@ from diptych.checkpoints.prefixes import Part
 from diptych.checkpoints.steps import is_run, newest
 from diptych.config import ClipConfig, ImageTowerConfig, TowerConfig
 from diptych.config.alone import alone
-from diptych.errors import AssumptionWarning, CheckpointError, ConfigError
+from diptych.errors import AssumptionWarning, CheckpointError, ConfigError, first_line
 from diptych.models import build_tower
 from diptych.weights import exported, native
 from diptych.weights.layout import GIVE_CONFIG, Inputs, Layout, WeightSource
@@ -105,6 +105,9 @@ def _read_foreign(place: Place, wanted: Part, given: Config | None) -> Content:
                 notes["assumed"] = "; ".join(filter(None, [notes.get("assumed"), _AS_CLIP]))
     except (CheckpointError, ConfigError) as error:
         raise CheckpointError(f"{place.path}, read as {layout.name}: {error}") from error
+    except (LookupError, TypeError, ValueError, ArithmeticError) as error:
+        reason = f"{place.path}, read as {layout.name}: {_misshapen(error)}"
+        raise CheckpointError(reason) from error
     assumed = notes.get("assumed", "")
     notes |= {"source": place.path.name, "format": layout.name}
     if unused := [*table.unused(names), *source.beside]:
@@ -117,6 +120,13 @@ def _read_foreign(place: Place, wanted: Part, given: Config | None) -> Content:
         taken=source.weights.taken,
         assumed=assumed,
     )
+
+
+def _misshapen(error: Exception) -> str:
+    """What is wrong with tensors by whose shapes a model is told, where reading them failed."""
+    if isinstance(error, KeyError):
+        return f"{error.args[0]} is missing"
+    return f"a tensor has a shape that none has in such a model ({first_line(error)})"
 
 
 def _inputs(

@@ -37,7 +37,9 @@ def _joined(parts: list[Tensor]) -> Tensor:
 
 
 SAME = Change(lambda parts: parts[0], lambda ours: [ours])
-TRANSPOSED = Change(lambda parts: parts[0].T.contiguous(), lambda ours: [ours.T.contiguous()])
+TRANSPOSED = Change(
+    lambda parts: parts[0].transpose(0, 1).contiguous(), lambda ours: [ours.T.contiguous()]
+)
 SCALAR = Change(lambda parts: parts[0].reshape(1), lambda ours: [ours.reshape(())])
 """0-D there, shape [1] here."""
 BATCHED = Change(lambda parts: parts[0][0], lambda ours: [ours[None]])
