@@ -10,7 +10,7 @@ from diptych.families.clip import ResNetConfig
 from diptych.families.clip.layouts.open_clip import export
 from diptych.families.timm import TimmConfig
 from diptych.weights.native import save_model
-from diptych.weights.resize import resize_positions
+from diptych.weights.resize import Grid, resize_grid, resize_positions
 from diptych.weights.state import State
 from diptych.weights.tower import resize_tower
 from tests.families.eva.small import MODELS
@@ -97,3 +97,12 @@ def test_a_smooth_table_stays_itself():
     rows = larger[1:].reshape(16, 16)
     assert torch.allclose(rows, rows[:, :1].expand(16, 16))
     assert (rows.diff(dim=0) > -1e-6).all()
+
+
+@pytest.mark.parametrize("name", ["positions", "patch.weight"])
+@pytest.mark.parametrize("other", [torch.ones(()), torch.ones(3), torch.zeros(0)])
+def test_what_is_no_table_and_no_kernel_is_named(name, other):
+    grid = Grid(positions="positions", side=4, extra=1, patch_size=8)
+    good = {"positions": torch.ones(10, 8), "patch.weight": torch.ones(8, 3, 4, 4)}
+    with pytest.raises(CheckpointError, match=rf"{name} is \[.*can be resized"):
+        resize_grid(State.of(good | {name: other}), grid)

@@ -30,15 +30,26 @@ class Grid(NamedTuple):
 def resize_grid(state: State, grid: Grid) -> State:
     """A tower's weights, its position table and its patches' kernel as large as `grid` says.
 
-    Raises CheckpointError for a table that is no square.
+    Raises CheckpointError for a table that is no square, and for what is no table or no kernel.
     """
     changed: dict[str, Tensor] = {}
     if grid.positions in state:
         table = state[grid.positions]
+        _check_dimensions(grid.positions, table, 2, least=1 + grid.extra)
         changed[grid.positions] = resize_positions(table, grid.side, grid.extra, grid.antialias)
     if grid.patch_size and "patch.weight" in state:
+        _check_dimensions("patch.weight", state["patch.weight"], 4, least=1)
         changed["patch.weight"] = resize_kernel(state["patch.weight"], grid.patch_size)
     return state.updated(changed)
+
+
+def _check_dimensions(name: str, tensor: Tensor, dimensions: int, least: int) -> None:
+    """Raises CheckpointError for what can't be resized."""
+    if tensor.ndim != dimensions or len(tensor) < least or not tensor.numel():
+        raise CheckpointError(
+            f"{name} is {list(tensor.shape)}, and no table or kernel that can be resized: it is of "
+            "another model, or damaged"
+        )
 
 
 def resize_positions(
