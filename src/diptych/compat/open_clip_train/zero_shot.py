@@ -100,7 +100,7 @@ def zero_shot_eval(
     logging.info("zero-shot: vectors of the classes")
     with get_autocast(args.precision, device.type, fsdp=shares_evaluation(args))():
         classifier = build_zero_shot_classifier(
-            get_model_from_task(model),
+            model,
             tokenizer=tokenizer,
             classnames=IMAGENET_CLASSNAMES,
             templates=OPENAI_IMAGENET_TEMPLATES,
