@@ -45,8 +45,9 @@ def build_zero_shot_classifier(
 
     `model` needs `encode_text(ids, normalize=True)`; it may be in DDP, or a task's. `templates` are
     functions of a name, or texts with `{}` in its place. The captions of `num_classes_per_batch`
-    classes go through the model together, on `device`; None: those of all. `use_tqdm`: a progress bar on stderr. Raises
-    ConfigError without names or templates, and for a template without a place for the name.
+    classes go through the model together, on `device`; None: those of all. `use_tqdm`: a progress
+    bar on stderr. Raises ConfigError without names or templates, and for a template without a place
+    for the name.
 
     >>> from diptych import compat
     >>> model = compat.create_model("tiny", load_weights=False)
