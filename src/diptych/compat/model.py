@@ -60,7 +60,8 @@ __all__ = [
 
 @dataclass
 class CLIPVisionCfg:
-    """A `vision_cfg`; the fields and defaults are open_clip's."""
+    """A `vision_cfg`; the fields and defaults are open_clip's; `image_seq_len` and
+    `timm_model_kwargs` its main branch's."""
 
     layers: Any = 12
     width: int = 768
@@ -94,6 +95,8 @@ class CLIPVisionCfg:
     timm_proj_bias: bool = False
     timm_drop: float = 0.0
     timm_drop_path: float | None = None
+    timm_model_kwargs: dict[str, Any] | None = None
+    image_seq_len: int | None = None
 
 
 @dataclass

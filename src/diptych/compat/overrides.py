@@ -14,7 +14,7 @@ from diptych.compat.model import CLIPTextCfg, CLIPVisionCfg, section
 from diptych.compat.positions import with_context
 from diptych.config import ClipConfig, PreprocessConfig
 from diptych.errors import ConfigError, UnknownNameError
-from diptych.families.clip.layouts.open_clip_config import from_json, to_json
+from diptych.families.clip.layouts.open_clip_config import from_json, model_json
 from diptych.models import Clip, build_tower
 
 SECTIONS: dict[str, type[Any]] = {
@@ -40,13 +40,13 @@ def overridden(config: ClipConfig, said: Mapping[str, Any]) -> ClipConfig:
     """
     sections = {name: said[name] for name in SECTIONS if said.get(name) is not None}
     if sections:
-        content = to_json(replace(config, preprocess=PreprocessConfig()))["model_cfg"]
+        content = model_json(config)
         for name, given in sections.items():
             content[name] = _section(name, given)
         made = from_json({"model_cfg": content})
         config = replace(
             made,
-            preprocess=config.preprocess,
+            preprocess=_pictures(made, config.preprocess),
             logit_scale=config.logit_scale,
             tokenizer=made.tokenizer if "text_cfg" in sections else config.tokenizer,
         )
@@ -55,6 +55,14 @@ def overridden(config: ClipConfig, said: Mapping[str, Any]) -> ClipConfig:
     if said.get("quick_gelu") is not None:
         config = with_activation(config, "quick_gelu" if said["quick_gelu"] else "gelu")
     return config
+
+
+def _pictures(made: ClipConfig, before: PreprocessConfig) -> PreprocessConfig:
+    """As before; how large pictures of their own aspect are, stands beside the tower."""
+    if not made.image.native:
+        return before
+    how = made.preprocess
+    return replace(before, resize=how.resize, patches=how.patches, patch_size=how.patch_size)
 
 
 def started(config: ClipConfig, said: Mapping[str, Any]) -> ClipConfig:

@@ -1,7 +1,7 @@
 """open_clip's list of models and of their published weights, and what can be added to it.
 
-Names, tags and addresses are facts of open_clip 3.3.0 (`open_clip.json`); only what Diptych
-loads by name is listed.
+Names, tags and addresses are facts of open_clip 3.3.0, of NaFlex its main branch's
+(`open_clip.json`); only what Diptych loads by name is listed.
 """
 
 import functools

@@ -1,11 +1,12 @@
 """SigLIP 2's models for pictures of their own aspect, NaFlex (Tschannen et al. 2025,
-arXiv:2502.14786), under the names of their repositories, which hold them in transformers' layout.
+arXiv:2502.14786): under the names of their repositories, which hold them in transformers' layout,
+and under open_clip's, whose repositories hold them in its own.
 """
 
 import math
 from dataclasses import replace
 
-from diptych.config import ClipConfig, TokenizerConfig
+from diptych.config import ClipConfig, PreprocessConfig, TokenizerConfig
 from diptych.config.model import SIGLIP_BIAS
 from diptych.families.entry import Entry, Training, Weights
 from diptych.families.siglip.config import NaflexImageConfig, SiglipTextConfig
@@ -25,8 +26,16 @@ _TRAINING = Training(
 )
 
 
-def _config(name: str) -> ClipConfig:
-    width, layers, heads, mlp_width = SIZES[_NAMES[name]]
+_OPEN_CLIP = {
+    "ViT-B-16-SigLIP2-naflex": "base",
+    "ViT-SO400M-16-SigLIP2-naflex": "so400m",
+}
+"""Of its main branch."""
+_NOTE = "{} patches a picture; preprocess.patches is another budget (128 to 1024 were trained)"
+
+
+def _config(size: str, preprocess: PreprocessConfig, tokenizer: TokenizerConfig) -> ClipConfig:
+    width, layers, heads, mlp_width = SIZES[size]
     return ClipConfig(
         image=NaflexImageConfig(width=width, layers=layers, heads=heads, mlp_width=mlp_width),
         text=SiglipTextConfig(
@@ -35,18 +44,49 @@ def _config(name: str) -> ClipConfig:
         embed_dim=width,
         logit_scale=math.log(10),
         logit_bias=SIGLIP_BIAS,
-        preprocess=PREPROCESS,
-        tokenizer=TokenizerConfig(kind="huggingface", name=f"google/{name}", clean="lower"),
+        preprocess=preprocess,
+        tokenizer=tokenizer,
     )
 
 
 def _entry(name: str) -> Entry:
     repo = f"google/{name}"
+    tokenizer = TokenizerConfig(kind="huggingface", name=repo, clean="lower")
     weights = Weights(repo=repo, format="siglip-transformers", licence="Apache-2.0", names=(repo,))
-    note = "256 patches a picture; preprocess.patches is another budget (128 to 1024 were trained)"
-    return Entry(name=name, config=_config(name), weights=(weights,), note=note, training=_TRAINING)
+    return Entry(
+        name=name,
+        config=_config(_NAMES[name], PREPROCESS, tokenizer),
+        weights=(weights,),
+        note=_NOTE.format(PREPROCESS.patches),
+        training=_TRAINING,
+    )
+
+
+def _open_clips(name: str) -> Entry:
+    """The same weights as open_clip has them: its tokenizer, and pictures as large as its
+    configuration says."""
+    repo = f"timm/{name}"
+    tokenizer = TokenizerConfig(
+        kind="huggingface", name=repo.replace("naflex", "256"), clean="canonical"
+    )
+    how = replace(SQUARES, resize="native", patches=576)
+    weights = Weights(
+        repo=repo,
+        file="open_clip_model.safetensors",
+        format="open-clip",
+        licence="Apache-2.0",
+        names=(repo,),
+        tags=("webli",),
+    )
+    return Entry(
+        name=name.lower(),
+        config=_config(_OPEN_CLIP[name], how, tokenizer),
+        weights=(weights,),
+        note=_NOTE.format(how.patches),
+        training=_TRAINING,
+    )
 
 
 def entries() -> list[Entry]:
     """The family's models: those for squares, and these."""
-    return [*for_squares(), *map(_entry, _NAMES)]
+    return [*for_squares(), *map(_entry, _NAMES), *map(_open_clips, _OPEN_CLIP)]

@@ -21,6 +21,7 @@ from diptych.config import (
     TextTowerConfig,
     TowerConfig,
 )
+from diptych.errors import CheckpointError
 from diptych.families.clip.layouts import openai
 from diptych.families.clip.layouts.open_clip_config import (
     from_json,
@@ -33,7 +34,7 @@ from diptych.families.clip.published import check_vocabulary, published, publish
 from diptych.families.infer import infer, infer_image
 from diptych.weights.archive import has_quick_gelu
 from diptych.weights.atomic import save_torch
-from diptych.weights.layout import Export, Layout, WeightSource
+from diptych.weights.layout import GIVE_CONFIG, Export, Layout, WeightSource
 from diptych.weights.mapping import Rule, Table
 from diptych.weights.read import read_json
 from diptych.weights.state import State
@@ -45,7 +46,7 @@ def table(names: Collection[str]) -> Table:
     """The rules for a checkpoint with these names."""
     rules, ignored = list[Rule](openai.SCALE), list[str](openai.IGNORED)
     for base in (ImageTowerConfig, TextTowerConfig, DecoderConfig):
-        tower = next((tower for tower in _towers(base) if tower.fits(names)), None)
+        tower = _fitting(base, names)
         rules += tower.rules(names) if tower else ()
         ignored += tower.ignored if tower else ()
     return Table(rules=tuple(rules), ignored=tuple(ignored))
@@ -63,6 +64,10 @@ def export_table(config: ClipConfig) -> Table:
     return Table(rules=tuple(rules))
 
 
+def _fitting(base: type[TowerConfig], names: Collection[str]) -> OpenClipTower | None:
+    return next((tower for tower in _towers(base) if tower.fits(names)), None)
+
+
 def _towers(base: type[TowerConfig]) -> Iterable[OpenClipTower]:
     return (tower for tower in open_clip_towers() if issubclass(tower.kind, base))
 
@@ -72,6 +77,7 @@ def read_config(source: WeightSource, state: State) -> tuple[ClipConfig, dict[st
     OpenAI's, else the published models of these shapes."""
     if (source.file.parent / CONFIG).is_file():
         return from_json(read_json(source.file.parent / CONFIG)), {"config": CONFIG}
+    _check_told(source)
     if set(openai.NUMBERS) <= source.weights.tensors.keys():
         config = infer(state, "quick_gelu")
         check_vocabulary(config.text)
@@ -81,7 +87,17 @@ def read_config(source: WeightSource, state: State) -> tuple[ClipConfig, dict[st
 
 def tower_config(source: WeightSource, state: State) -> tuple[ImageTowerConfig, dict[str, Any]]:
     """The image tower's, from the shapes and the published towers of these."""
+    _check_told(source)
     return published_tower(infer_image(state, _activation(source, state)))
+
+
+def _check_told(source: WeightSource) -> None:
+    tower = _fitting(ImageTowerConfig, source.weights.tensors)
+    if tower is not None and not tower.told:
+        raise CheckpointError(
+            f"{source.file} holds a {tower.kind.__name__}, whose pictures its weights don't tell, "
+            f"and no {CONFIG} lies beside it; {GIVE_CONFIG}"
+        )
 
 
 def _activation(source: WeightSource, state: State) -> Activation:

@@ -3,6 +3,7 @@
 An option that our towers don't have is refused, never dropped.
 """
 
+import math
 from typing import Any, Literal, TypeVar
 
 from diptych.config import (
@@ -49,7 +50,8 @@ _ONLY = {
     "block_type": ("default",),
 }
 """Options of which our towers have one value; every other option must be off."""
-
+_BUDGET = "image_seq_len"
+"""Of a `vision_cfg` of open_clip's main branch: the most patches of a picture."""
 
 _CLEANING: dict[str, Literal["spaces", "lower", "canonical"]] = {
     "whitespace": "spaces",
@@ -74,14 +76,18 @@ def from_json(content: dict[str, Any]) -> ClipConfig:
         )
         quick: Activation = "quick_gelu" if model.pop("quick_gelu", False) else "gelu"
         bias = model.pop("init_logit_bias", None)
+        budget, side = vision.pop(_BUDGET, None), vision.get("image_size", 224)
         multimodal = model.pop("multimodal_cfg", None)
         _refuse_rest(model, "model_cfg")
+        image = _tower(vision, quick, ImageTowerConfig, "vision_cfg")
         config = ClipConfig(
-            image=_tower(vision, quick, ImageTowerConfig, "vision_cfg"),
+            image=image,
             text=_tower(dict(text), quick, TextTowerConfig, "text_cfg"),
             embed_dim=embed_dim,
             logit_bias=None if bias is None else float(bias),
-            preprocess=_preprocess(content.get("preprocess_cfg") or {}),
+            preprocess=_preprocess(
+                content.get("preprocess_cfg") or {}, _pictures(image, side, budget)
+            ),
             tokenizer=_tokenizer(text),
             decoder=None if multimodal is None else _decoder(dict(multimodal), quick, text),
         )
@@ -131,7 +137,19 @@ def _tokenizer(cfg: dict[str, Any]) -> TokenizerConfig:
     )
 
 
-def _preprocess(cfg: dict[str, Any]) -> PreprocessConfig:
+def _pictures(image: ImageTowerConfig, side: Any, budget: Any) -> dict[str, Any]:
+    """What pictures are for this tower, whatever is said of them. One for pictures of their own
+    aspect takes squares of `side` pixels, too, in open_clip: they have as many patches as are meant
+    where no `budget` is said."""
+    fixed = tower_of(image).pictures(image)
+    if not image.native:
+        _refuse_rest({_BUDGET: budget}, "vision_cfg")
+        return fixed
+    patches = (side // fixed["patch_size"]) ** 2 if budget is None else budget
+    return fixed | {"patches": patches}
+
+
+def _preprocess(cfg: dict[str, Any], fixed: dict[str, Any]) -> PreprocessConfig:
     known = {
         "interpolation": "interpolation",
         "resize_mode": "resize",
@@ -147,7 +165,7 @@ def _preprocess(cfg: dict[str, Any]) -> PreprocessConfig:
     for name in ("mean", "std"):
         if name in values:
             values[name] = tuple(values[name])
-    return PreprocessConfig(**values)
+    return PreprocessConfig(**values | fixed)
 
 
 def _refuse_rest(cfg: dict[str, Any], section: str) -> None:
@@ -158,8 +176,20 @@ def _refuse_rest(cfg: dict[str, Any], section: str) -> None:
 
 def to_json(config: ClipConfig) -> dict[str, Any]:
     """What open_clip reads. Raises CheckpointError for what it can't express."""
+    return {
+        "model_cfg": model_json(config),
+        "preprocess_cfg": _preprocess_json(config.preprocess),
+    }
+
+
+def model_json(config: ClipConfig) -> dict[str, Any]:
+    """Its `model_cfg` alone. Raises as `to_json`."""
     image, text, *others = parts = parts_of(config)
     vision_cfg, text_cfg = image.write(config.image), text.write(config.text)
+    if config.image.native:
+        how = config.preprocess
+        side = math.isqrt(how.patches) * how.patch_size
+        vision_cfg |= {"image_size": side, _BUDGET: how.patches}
     configs = (config.image, config.text, config.decoder)
     chosen = {part.activation(each) for part, each in zip(parts, configs)} - {None}
     # GELU's approximation is an option of each tower.
@@ -181,7 +211,7 @@ def to_json(config: ClipConfig) -> dict[str, Any]:
         model["multimodal_cfg"] = decoder.write(config.decoder)
     if is_custom(config):
         model["custom_text"] = True
-    return {"model_cfg": model, "preprocess_cfg": _preprocess_json(config.preprocess)}
+    return model
 
 
 def _preprocess_json(image: PreprocessConfig) -> dict[str, Any]:
@@ -194,7 +224,8 @@ def _preprocess_json(image: PreprocessConfig) -> dict[str, Any]:
         "mean": list(image.mean),
         "std": list(image.std),
         "interpolation": image.interpolation,
-        "resize_mode": image.resize,
+        # What open_clip makes a picture of its own aspect a square by, where it has to be one.
+        "resize_mode": "squash" if image.resize == "native" else image.resize,
         "fill_color": image.fill,
     }
 

@@ -17,6 +17,7 @@ from diptych.families.clip.layouts.towers import (
     write_text,
 )
 from diptych.families.siglip.config import SiglipImageConfig, SiglipTextConfig
+from diptych.families.siglip.layouts.open_clip_naflex import NAFLEX
 from diptych.families.siglip.pretrained import SIZES, activation_of
 from diptych.weights.mapping import BATCHED, Rule, rows
 
@@ -147,4 +148,5 @@ TOWERS = (
         activation=lambda config: config.activation,
         custom_text=lambda config: True,
     ),
+    NAFLEX,
 )

@@ -27,7 +27,7 @@ from diptych.weights.mapping import Change, Rule, Table, count_numbers, rows
 from diptych.weights.read import read_json
 from diptych.weights.state import State
 
-_PATCH, _PUBLISHED = "embeds.proj.weight", ("base", "so400m")
+_PATCH, PUBLISHED = "embeds.proj.weight", ("base", "so400m")
 _GRID = Change(lambda parts: parts[0].flatten(0, 2), lambda ours: [_as_grid(ours)])
 """[1, side, side, width] there, [side side, width] here."""
 
@@ -37,19 +37,21 @@ def _as_grid(positions: Tensor) -> Tensor:
     return positions.unflatten(0, (1, side, side))
 
 
-_TABLE = Table(
-    rules=(
-        Rule("image.patch.weight", _PATCH, naflex.FROM_MATRIX),
-        *rows(
-            "image.",
-            "",
-            ("patch.bias", "embeds.proj.bias"),
-            ("positions", "embeds.pos_embed", _GRID),
-            ("norm_post.*", "norm.*"),
-        ),
-        *timm.bare((*timm.POOL, *timm.BLOCKS)),
-    )
+PATCH = f"{timm.PREFIX}{_PATCH}"
+"""In open_clip, which has such a tower by timm's names, too."""
+IMAGE = (
+    Rule("image.patch.weight", PATCH, naflex.FROM_MATRIX),
+    *rows(
+        "image.",
+        timm.PREFIX,
+        ("patch.bias", "embeds.proj.bias"),
+        ("positions", "embeds.pos_embed", _GRID),
+        ("norm_post.*", "norm.*"),
+    ),
+    *timm.POOL,
+    *timm.BLOCKS,
 )
+_TABLE = Table(rules=timm.bare(IMAGE))
 
 
 def table(names: Collection[str]) -> Table:
@@ -96,22 +98,34 @@ def export(folder: Path, config: ClipConfig, state: Mapping[str, Tensor]) -> Non
     it. Raises CheckpointError for a tower of other parts than SigLIP 2's."""
     image = config.image
     assert isinstance(image, NaflexImageConfig)
+    name, arguments = architecture(image)
+    tower = {name: tensor for name, tensor in state.items() if name.startswith("image.")}
+    content = description.content(config, name, 0, arguments, fixed=False)
+    description.write(folder, _TABLE.to_foreign(tower), content)
+    text = json.dumps(naflex.preprocess_json(config), indent=2)
+    (folder / inputs.PREPROCESSOR).write_text(f"{text}\n")
+
+
+def architecture(image: NaflexImageConfig) -> tuple[str, dict[str, Any]]:
+    """timm's name of the tower, and what of it is otherwise there. Raises CheckpointError for a
+    tower of other parts than SigLIP 2's.
+
+    >>> from diptych.families.siglip import NaflexImageConfig
+    >>> from diptych.families.siglip.layouts.timm_naflex import architecture
+    >>> architecture(NaflexImageConfig())
+    ('naflexvit_base_patch16_siglip', {})
+    """
     if image.activation != "gelu_tanh" or image.norm_eps != 1e-6:
         raise CheckpointError(
             f"timm's NaFlex has gelu_tanh and norms' eps of 1e-06, this one {image.activation} and "
             f"{image.norm_eps}"
         )
     size = (image.width, image.layers, image.heads, image.mlp_width)
-    name = next((name for name in _PUBLISHED if SIZES[name] == size), None)
+    name = next((name for name in PUBLISHED if SIZES[name] == size), None)
     arguments = {} if name else _arguments(image)
     if (image.side, image.patch_size) != (16, 16):
         arguments |= {"pos_embed_grid_size": [image.side] * 2, "patch_size": image.patch_size}
-    architecture = f"naflexvit_{name or 'base'}_patch16_siglip"
-    tower = {name: tensor for name, tensor in state.items() if name.startswith("image.")}
-    content = description.content(config, architecture, 0, arguments, fixed=False)
-    description.write(folder, _TABLE.to_foreign(tower), content)
-    text = json.dumps(naflex.preprocess_json(config), indent=2)
-    (folder / inputs.PREPROCESSOR).write_text(f"{text}\n")
+    return f"naflexvit_{name or 'base'}_patch16_siglip", arguments
 
 
 def _arguments(image: NaflexImageConfig) -> dict[str, Any]:

@@ -1,0 +1,67 @@
+"""SigLIP 2's NaFlex under the names of open_clip's main branch."""
+
+import pytest
+import timm
+import torch
+
+from diptych import compat, models, pretrained
+from diptych.compat.overrides import overridden
+from diptych.families.siglip import NaflexImageConfig
+
+SIZES = {"ViT-B-16-SigLIP2-naflex": "base", "ViT-SO400M-16-SigLIP2-naflex": "so400m"}
+TEXTS = (
+    "positional_embedding",
+    "transformer.resblocks.0.attn.in_proj_weight",
+    "text_projection.bias",
+)
+
+
+@pytest.mark.parametrize("name", SIZES)
+def test_models_are_listed_with_their_weights(name):
+    assert name in compat.list_models()
+    assert compat.list_pretrained_tags_by_model(name) == ["webli"]
+    found = compat.get_pretrained_cfg(name, "webli")
+    assert found["hf_hub"] == f"timm/{name}/"
+    assert (found["mean"], found["resize_mode"]) == ((0.5, 0.5, 0.5), "squash")
+
+
+@pytest.mark.parametrize(("name", "size"), SIZES.items())
+def test_configurations_say_the_tower_and_how_large_pictures_are(name, size):
+    said = compat.get_model_config(name)
+    assert said["custom_text"]
+    assert said["vision_cfg"] == {
+        "image_size": 384,
+        "image_seq_len": 576,
+        "timm_model_name": f"naflexvit_{size}_patch16_siglip",
+        "timm_model_pretrained": False,
+        "timm_pool": "map",
+        "timm_proj": "none",
+    }
+    names = {"hf_tokenizer_name", "tokenizer_kwargs"}
+    text = said["text_cfg"]
+    assert {name: text[name] for name in names} == {
+        "hf_tokenizer_name": f"timm/{name.replace('naflex', '256')}",
+        "tokenizer_kwargs": {"clean": "canonicalize"},
+    }
+    assert int(text["width"] * text["mlp_ratio"]) == {"base": 3072, "so400m": 4304}[size]
+
+
+@pytest.mark.parametrize(("name", "size"), SIZES.items())
+def test_state_dicts_have_timms_names_behind_the_trunk(name, size):
+    with torch.device("meta"):
+        trunk = timm.create_model(f"naflexvit_{size}_patch16_siglip", num_classes=0)
+    model = compat.OpenClipModel(models.build(pretrained.get(name), device="meta"))
+    state = model.state_dict()
+    found = {name: each.shape for name, each in state.items() if name.startswith("visual.")}
+    wanted = {f"visual.trunk.{name}": each.shape for name, each in trunk.state_dict().items()}
+    assert found == wanted
+    assert {f"text.{each}" for each in TEXTS} | {"logit_scale", "logit_bias"} <= state.keys()
+    assert {*dict(model.named_parameters())} <= state.keys()
+
+
+def test_a_section_of_ones_own_says_another_budget():
+    name = "ViT-B-16-SigLIP2-naflex"
+    vision = compat.get_model_config(name)["vision_cfg"] | {"image_seq_len": 256}
+    found = overridden(pretrained.get(name), {"vision_cfg": vision})
+    assert found.image == NaflexImageConfig()
+    assert (found.preprocess.patches, found.preprocess.mean) == (256, (0.5, 0.5, 0.5))
