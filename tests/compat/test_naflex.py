@@ -3,10 +3,14 @@
 import pytest
 import timm
 import torch
+from PIL import Image
 
 from diptych import compat, models, pretrained
 from diptych.compat.overrides import overridden
+from diptych.compat.transform import in_training
+from diptych.errors import ConfigError
 from diptych.families.siglip import NaflexImageConfig
+from diptych.inputs.native import unpack
 
 SIZES = {"ViT-B-16-SigLIP2-naflex": "base", "ViT-SO400M-16-SigLIP2-naflex": "so400m"}
 TEXTS = (
@@ -65,3 +69,16 @@ def test_a_section_of_ones_own_says_another_budget():
     found = overridden(pretrained.get(name), {"vision_cfg": vision})
     assert found.image == NaflexImageConfig()
     assert (found.preprocess.patches, found.preprocess.mean) == (256, (0.5, 0.5, 0.5))
+
+
+def test_pictures_keep_their_aspect_in_training_too():
+    how = pretrained.get("ViT-B-16-SigLIP2-naflex").preprocess
+    transform = in_training(how, 256, {"scale": (0.99, 1.0), "ratio": (1.0, 1.0)})
+    pixels, (grid,) = unpack(transform(Image.new("RGB", (400, 200), (255, 0, 0)))[None], 16)
+    rows, columns = grid.tolist()
+    assert rows * columns <= 576 < (rows + 1) * (columns + 1)
+    assert columns / rows == pytest.approx(2, abs=0.15)
+    assert pixels[0, :, 0, 0].tolist() == pytest.approx([1, -1, -1])
+    for option in ({"use_timm": True}, {"color_jitter_prob": 0.5}):
+        with pytest.raises(ConfigError, match="keep their aspect"):
+            in_training(how, 256, option)

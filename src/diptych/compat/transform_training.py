@@ -29,7 +29,8 @@ from diptych.compat.transform_steps import (
 )
 from diptych.config import AugmentConfig, PreprocessConfig
 from diptych.errors import ConfigError, UnknownNameError
-from diptych.inputs import Picture, Preprocess, TrainCrop, decode
+from diptych.inputs import Picture, Preprocess, decode
+from diptych.inputs.augment import crop_of
 from diptych.inputs.room import room
 
 
@@ -64,8 +65,8 @@ class TrainTransform:
     augment: AugmentConfig = AugmentConfig(scale=(0.9, 1.0))
 
     def __call__(self, picture: Picture) -> Float[Tensor, "3 height width"]:
-        """The normalised crop."""
-        crop = TrainCrop(self.augment, self.preprocess.size, self.preprocess.config.interpolation)
+        """The normalised crop; of a model for pictures of their own aspect, its patches."""
+        crop = crop_of(self.augment, self.preprocess.config, self.preprocess.size)
         rng = np.random.default_rng(int(torch.randint(2**62, ())))
         with room.held():
             square = crop(decode(picture), rng)
@@ -76,15 +77,19 @@ def in_training(
     config: PreprocessConfig, size: Size, aug_cfg: Mapping[str, Any] | AugmentationCfg | None
 ) -> Compose:
     """The random transform that `aug_cfg` says. Raises ConfigError for what only timm does without
-    `use_timm`, and UnknownNameError for a word that isn't an `AugmentationCfg`'s."""
+    `use_timm`, for what is done to squares alone where pictures keep their aspect, and
+    UnknownNameError for a word that isn't an `AugmentationCfg`'s."""
     cfg = _augmentation(aug_cfg)
+    if config.resize == "native":
+        return _natives(cfg, config, sides(size)[0])
     if cfg.use_timm:
         return _timms(cfg, config, size)
     for name in ("re_prob", "re_count"):
         if asdict(cfg)[name]:
             raise ConfigError(f"aug_cfg's {name} is timm's alone; set use_timm=True, too")
-    ratio = cfg.ratio or (3 / 4, 4 / 3)
-    crop = RandomResizedCrop(sides(size), cfg.scale, ratio, interpolation_of(config.interpolation))
+    augment = _crop(cfg)
+    how = interpolation_of(config.interpolation)
+    crop = RandomResizedCrop(sides(size), augment.scale, augment.ratio, how)
     jitter = list[Any]()
     if cfg.color_jitter_prob:
         jitter.append(RandomApply([ColorJitter(*_four(cfg.color_jitter))], cfg.color_jitter_prob))
@@ -96,7 +101,6 @@ def in_training(
     height, width = sides(size)
     fused = None
     if not jitter and height == width:
-        augment = AugmentConfig(scale=(cfg.scale[0], cfg.scale[1]), ratio=(ratio[0], ratio[1]))
         fused = TrainTransform(Preprocess(config, height), augment)
     return Transform([crop, convert, *jitter, *rest], fused)
 
@@ -109,6 +113,23 @@ def _augmentation(given: Mapping[str, Any] | AugmentationCfg | None) -> Augmenta
         if name not in known:
             raise UnknownNameError("augmentation option", name, known)
     return AugmentationCfg(**(given or {}))
+
+
+def _crop(cfg: AugmentationCfg) -> AugmentConfig:
+    low, high = cfg.ratio or (3 / 4, 4 / 3)
+    return AugmentConfig(scale=(cfg.scale[0], cfg.scale[1]), ratio=(low, high))
+
+
+def _natives(cfg: AugmentationCfg, config: PreprocessConfig, size: int) -> Compose:
+    """Of pictures of their own aspect. Raises ConfigError for all but a crop."""
+    for name, value in asdict(cfg).items():
+        if value and name not in ("scale", "ratio"):
+            raise ConfigError(
+                f"aug_cfg's {name} is of squares, and this model's pictures keep their aspect; "
+                "say scale and ratio alone"
+            )
+    made = TrainTransform(Preprocess(config, size), _crop(cfg))
+    return Transform([made], made)
 
 
 def _four(jitter: Any) -> Sequence[float]:

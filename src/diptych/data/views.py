@@ -16,7 +16,7 @@ from diptych.data.block_mask import AlternatingMask, BlockMask
 from diptych.data.budgets import draw_budget
 from diptych.errors import DataError
 from diptych.inputs import Preprocess, Tokenizer, TrainCrop, decode
-from diptych.inputs.augment import NativeCrop
+from diptych.inputs.augment import NativeCrop, crop_of
 from diptych.inputs.masking import IGNORE_INDEX, MaskTokens
 from diptych.inputs.room import room
 from diptych.inputs.strong import StrongView
@@ -106,16 +106,9 @@ class ViewTransform:
         how, size = preprocess.config, preprocess.size
         interpolation = how.interpolation
         budgets = (config.patches or (how.patches,)) if how.resize == "native" else ()
-        plain = TrainCrop(config.augment, size, interpolation)
         if budgets:
-            plain = NativeCrop(
-                config=config.augment,
-                size=size,
-                interpolation=interpolation,
-                own_aspect=True,
-                patches=max(budgets),
-                patch_size=how.patch_size,
-            )
+            how = replace(how, patches=max(budgets))
+        plain = crop_of(config.augment, how, size)
         return cls(
             views=views,
             plain=plain,

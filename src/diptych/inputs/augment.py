@@ -8,7 +8,7 @@ import torch
 from jaxtyping import UInt8
 from torch import Tensor
 
-from diptych.config import AugmentConfig
+from diptych.config import AugmentConfig, PreprocessConfig
 from diptych.inputs.native import fit, pack
 from diptych.inputs.resize import Interpolation, resize
 
@@ -124,6 +124,27 @@ class NativeCrop(TrainCrop):
 
     def _resized(self, crop: UInt8[Tensor, "3 height width"]) -> UInt8[Tensor, "3 _ _"]:
         return fit(crop, self.patch_size, self.patches, self.interpolation)
+
+
+def crop_of(config: AugmentConfig, how: PreprocessConfig, size: int) -> TrainCrop:
+    """The training crop of pictures that become, in evaluation, what `how` says: squares of `size`
+    pixels, or patches.
+
+    >>> from diptych.config import AugmentConfig, PreprocessConfig
+    >>> from diptych.inputs.augment import crop_of
+    >>> crop_of(AugmentConfig(), PreprocessConfig(resize="native", patches=20), 32).patches
+    20
+    """
+    if how.resize != "native":
+        return TrainCrop(config, size, how.interpolation)
+    return NativeCrop(
+        config=config,
+        size=size,
+        interpolation=how.interpolation,
+        own_aspect=True,
+        patches=how.patches,
+        patch_size=how.patch_size,
+    )
 
 
 def _moved(side: int, by: int) -> Tensor:
