@@ -91,7 +91,7 @@ _OWN_FILES = {
     *("training/metrics.py", "interrupts.py", "distributed/watch.py", "named.py"),
     *("app/build.py", "compat/pretrained.py", "data/wordnet.py", "datasets/class_names.py"),
     *("datasets/published.py", "inputs/text_augment.py", "inputs/vocabulary.py"),
-    *("pretrained/sizes.py", "compat/tokenizer_simple.py", "data/shards.py"),
+    *("pretrained/sizes.py", "compat/tokenizers/simple.py", "data/shards.py"),
 }
 """They read whole what Diptych wrote or the system says, what comes with the package, and what
 Python's callers give."""

@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from diptych import compat, models, pretrained
-from diptych.compat.openai_model import LogitsModel
+from diptych.compat.faces.openai_model import LogitsModel
 from diptych.errors import ConfigError
 from tests.compat.peers import KINDS, ours_of, peer_of
 

@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from diptych import compat
-from diptych.compat.loss_choice import create_loss_from_args
+from diptych.compat.losses.choice import create_loss_from_args
 from diptych.compat.model_traits import (
     CLAP_TRAITS,
     CLIP_TRAITS,

@@ -13,8 +13,8 @@ from torch import nn
 from diptych import compat
 from diptych.compat import transformer
 from diptych.compat.clip import model as openai
+from diptych.compat.faces.openai_model import LogitsModel
 from diptych.compat.modified_resnet import ModifiedResNet
-from diptych.compat.openai_model import LogitsModel
 from diptych.compat.transformer import (
     Attention,
     CustomTransformer,

@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from diptych import compat, models
-from diptych.compat.naflex import packed
+from diptych.compat.faces.naflex import packed
 from diptych.compat.naflex_config import NaFlexDataConfig
 from diptych.compat.open_clip_train import train
 from diptych.compat.open_clip_train.steps import Step

@@ -8,7 +8,6 @@ import line.
 stands in docs/compat.md.
 """
 
-from diptych.compat.checkpoint import load_checkpoint
 from diptych.compat.clip import build_eva_model_and_transforms
 from diptych.compat.coca_model import CoCa
 from diptych.compat.constants import OPENAI_DATASET_MEAN, OPENAI_DATASET_STD
@@ -17,8 +16,9 @@ from diptych.compat.factory import (
     create_model_and_transforms,
     create_model_from_pretrained,
 )
+from diptych.compat.loading.checkpoint import load_checkpoint
 from diptych.compat.loss import ClipLoss, CoCaLoss, DistillClipLoss, SigLipLoss
-from diptych.compat.loss_choice import create_loss
+from diptych.compat.losses.choice import create_loss
 from diptych.compat.model import (
     CLIP,
     CLIPTextCfg,

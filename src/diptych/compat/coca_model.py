@@ -12,8 +12,8 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from diptych.compat.captioning import Choice, check, drawn, limits_of, searched
-from diptych.compat.face import OpenClipModel
+from diptych.compat.faces.captioning import Choice, check, drawn, limits_of, searched
+from diptych.compat.faces.face import OpenClipModel
 from diptych.compat.model import (
     CLIPTextCfg,
     CLIPVisionCfg,
@@ -21,7 +21,7 @@ from diptych.compat.model import (
     section,
 )
 from diptych.compat.model_traits import COCA_TRAITS
-from diptych.compat.text import TextTransformer
+from diptych.compat.parts.text import TextTransformer
 from diptych.inputs import tokenizer_of
 from diptych.models.evaluating import evaluating
 

@@ -43,13 +43,15 @@ from typing import Any, Literal, TypeVar
 import torch
 from torchvision.transforms import Compose  # pyright: ignore[reportMissingTypeStubs]
 
-from diptych.compat import places
-from diptych.compat.building import Changes, Start, initialise, load, start_towers
-from diptych.compat.checkpoint import load_checkpoint, load_state_dict
-from diptych.compat.loss_choice import create_loss
-from diptych.compat.options import refuse
-from diptych.compat.overrides import FIELDS
-from diptych.compat.places import parse_model_name
+from diptych.compat.faces.tracing import trace_model
+from diptych.compat.faces.wrapping import wrap
+from diptych.compat.loading import places
+from diptych.compat.loading.building import Changes, Start, initialise, load, start_towers
+from diptych.compat.loading.checkpoint import load_checkpoint, load_state_dict
+from diptych.compat.loading.options import refuse
+from diptych.compat.loading.overrides import FIELDS
+from diptych.compat.loading.places import parse_model_name
+from diptych.compat.losses.choice import create_loss
 from diptych.compat.pretrained import (
     add_model_config,
     configured,
@@ -58,9 +60,7 @@ from diptych.compat.pretrained import (
     says_custom_text,
 )
 from diptych.compat.tokenizer import get_tokenizer
-from diptych.compat.tracing import trace_model
 from diptych.compat.transform import AugmentationCfg, Transform, in_training, transform_of
-from diptych.compat.wrapping import wrap
 from diptych.encoder.load import device_of
 from diptych.errors import ConfigError, RandomWeightsWarning, UnknownNameError
 

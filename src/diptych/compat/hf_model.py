@@ -10,8 +10,8 @@ from typing import Any, ClassVar, Protocol, runtime_checkable
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
-from diptych.compat.locks import NamedGroups, lock_depths
-from diptych.compat.stack import check_impl
+from diptych.compat.parts.locks import NamedGroups, lock_depths
+from diptych.compat.parts.stack import check_impl
 from diptych.errors import CheckpointError, ConfigError, first_line
 from diptych.families.huggingface.config import Pool
 from diptych.families.huggingface.known import known

@@ -1,7 +1,7 @@
 """open_clip's losses, by their module's name."""
 
-from diptych.compat.loss_captions import CoCaLoss, GenLipLoss, caption_cross_entropy
-from diptych.compat.loss_exchange import (
+from diptych.compat.losses.captions import CoCaLoss, GenLipLoss, caption_cross_entropy
+from diptych.compat.losses.exchange import (
     NeighbourExchange,
     NeighbourExchangeBidir,
     neighbour_exchange,
@@ -9,7 +9,7 @@ from diptych.compat.loss_exchange import (
     neighbour_exchange_bidir_with_grad,
     neighbour_exchange_with_grad,
 )
-from diptych.compat.loss_pairs import ClipLoss, DistillClipLoss, SigLipLoss, gather_features
+from diptych.compat.losses.pairs import ClipLoss, DistillClipLoss, SigLipLoss, gather_features
 
 __all__ = [
     "ClipLoss",

@@ -11,24 +11,24 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from diptych.compat.face import OpenClipModel
-from diptych.compat.model_settings import (
+from diptych.compat.faces.face import OpenClipModel
+from diptych.compat.faces.state import convert_to_custom_text_state_dict
+from diptych.compat.faces.tracing import trace_model
+from diptych.compat.loading.model_settings import (
     get_model_preprocess_cfg,
     get_model_tokenize_cfg,
     set_model_preprocess_cfg,
 )
-from diptych.compat.openai_state import clip_of
-from diptych.compat.positions import resize_pos_embed, resize_text_pos_embed
-from diptych.compat.precision import (
+from diptych.compat.loading.openai_state import clip_of
+from diptych.compat.loading.positions import resize_pos_embed, resize_text_pos_embed
+from diptych.compat.loading.precision import (
     convert_weights_to_fp16,
     convert_weights_to_lp,
     get_cast_dtype,
     get_input_dtype,
 )
-from diptych.compat.state import convert_to_custom_text_state_dict
-from diptych.compat.text import TextTransformer
-from diptych.compat.tracing import trace_model
-from diptych.compat.vision import VisionTransformer
+from diptych.compat.parts.text import TextTransformer
+from diptych.compat.parts.vision import VisionTransformer
 from diptych.config import ClipConfig
 from diptych.families.clip.layouts.open_clip_config import from_json
 from diptych.models import Clip, build

@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from diptych.compat.locks import (
+from diptych.compat.parts.locks import (
     Group,
     NamedGroups,
     groups_of,
@@ -20,7 +20,7 @@ from diptych.compat.locks import (
     locked_norms,
     named_groups,
 )
-from diptych.compat.stack import check_impl, taken_indices
+from diptych.compat.parts.stack import check_impl, taken_indices
 from diptych.errors import ConfigError
 from diptych.families.clip.config import ResNetConfig
 from diptych.models.recompute import recompute

@@ -250,7 +250,7 @@ def get_model_config(model_name: str) -> dict[str, Any] | None:
     >>> get_model_config("ViT-B-32")["vision_cfg"]["patch_size"]
     32
     """
-    from diptych.compat import places
+    from diptych.compat.loading import places
 
     if model_name in _added:
         return _of_model(read_json(_added[model_name]))

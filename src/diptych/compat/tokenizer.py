@@ -13,25 +13,25 @@ from torch import Tensor
 from diptych import pretrained as published
 from diptych.checkpoints.content import read
 from diptych.checkpoints.describe import read_config
-from diptych.compat import places
-from diptych.compat.options import refuse
+from diptych.compat.loading import places
+from diptych.compat.loading.options import refuse
 from diptych.compat.pretrained import configured
-from diptych.compat.tokenizer_base import (
+from diptych.compat.tokenizers.base import (
     DEFAULT_CONTEXT_LENGTH,
     OpenClipTokenizer,
     Row,
     Rows,
     clean_up_tokenization,
 )
-from diptych.compat.tokenizer_hf import CLEANING, HFTokenizer, SigLipTokenizer
-from diptych.compat.tokenizer_reduction import (
+from diptych.compat.tokenizers.huggingface import CLEANING, HFTokenizer, SigLipTokenizer
+from diptych.compat.tokenizers.reduction import (
     get_reduction_mask_fn,
     random_mask_tokenize,
     simple_mask_tokenize,
     syntax_mask_tokenize,
 )
-from diptych.compat.tokenizer_simple import SimpleTokenizer
-from diptych.compat.tokenizer_tiktoken import TikTokenTokenizer
+from diptych.compat.tokenizers.simple import SimpleTokenizer
+from diptych.compat.tokenizers.tiktoken import TikTokenTokenizer
 from diptych.config import ClipConfig, TokenizerConfig
 from diptych.errors import UnknownNameError
 from diptych.inputs import HuggingFaceTokenizer, build_tokenizer

@@ -7,7 +7,7 @@ from typing import Any
 from torchvision.transforms import Compose  # pyright: ignore[reportMissingTypeStubs]
 
 from diptych.compat.constants import OPENAI_DATASET_MEAN, OPENAI_DATASET_STD
-from diptych.compat.transform_steps import (
+from diptych.compat.transforms.steps import (
     CenterCropOrPad,
     MaybeConvertMode,
     MaybeToTensor,
@@ -20,7 +20,7 @@ from diptych.compat.transform_steps import (
     in_evaluation,
     sides,
 )
-from diptych.compat.transform_training import AugmentationCfg, TrainTransform, in_training
+from diptych.compat.transforms.training import AugmentationCfg, TrainTransform, in_training
 from diptych.config import PreprocessConfig
 from diptych.config.serialize import from_dict
 from diptych.errors import ConfigError, UnknownNameError

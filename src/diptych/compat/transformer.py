@@ -5,14 +5,24 @@ https://github.com/mlfoundations/open_clip, src/open_clip/transformer.py
 
 from torch import Tensor
 
-from diptych.compat.attention import Attention, AttentionalPooler, context_attn_mask_from_valid
-from diptych.compat.blocks import CustomResidualAttentionBlock, ResidualAttentionBlock
-from diptych.compat.layers import LayerNorm, LayerNormFp32, LayerScale, PatchDropout, QuickGELU
-from diptych.compat.multimodal import MultimodalTransformer
-from diptych.compat.stack import CustomTransformer, Transformer
-from diptych.compat.text import TextTransformer
-from diptych.compat.text_parts import lock_text_tower, text_global_pool
-from diptych.compat.vision import VisionTransformer
+from diptych.compat.parts.attention import (
+    Attention,
+    AttentionalPooler,
+    context_attn_mask_from_valid,
+)
+from diptych.compat.parts.blocks import CustomResidualAttentionBlock, ResidualAttentionBlock
+from diptych.compat.parts.layers import (
+    LayerNorm,
+    LayerNormFp32,
+    LayerScale,
+    PatchDropout,
+    QuickGELU,
+)
+from diptych.compat.parts.multimodal import MultimodalTransformer
+from diptych.compat.parts.stack import CustomTransformer, Transformer
+from diptych.compat.parts.text import TextTransformer
+from diptych.compat.parts.text_parts import lock_text_tower, text_global_pool
+from diptych.compat.parts.vision import VisionTransformer
 
 __all__ = [
     "Attention",

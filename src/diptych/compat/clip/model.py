@@ -4,16 +4,16 @@ https://github.com/openai/CLIP, clip/model.py
 """
 
 from diptych.compat.clip.clip import build_model
-from diptych.compat.layers import LayerNorm, QuickGELU
+from diptych.compat.faces.openai_model import LogitsModel as CLIP
+from diptych.compat.loading.precision import convert_weights_to_fp16 as convert_weights
 from diptych.compat.modified_resnet import AttentionPool2d, Bottleneck
-from diptych.compat.openai_model import LogitsModel as CLIP
-from diptych.compat.openai_parts import (
+from diptych.compat.parts.layers import LayerNorm, QuickGELU
+from diptych.compat.parts.openai import (
     ModifiedResNet,
     ResidualAttentionBlock,
     Transformer,
     VisionTransformer,
 )
-from diptych.compat.precision import convert_weights_to_fp16 as convert_weights
 
 __all__ = [
     "AttentionPool2d",

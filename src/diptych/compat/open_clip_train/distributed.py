@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from diptych.compat.options import refuse
+from diptych.compat.loading.options import refuse
 from diptych.distributed import Peers, join, peers_met, started_as
 from diptych.errors import AssumptionWarning
 

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from diptych.compat.loading.precision import get_input_dtype
 from diptych.compat.loss import ClipLoss
 from diptych.compat.open_clip_train.distributed import is_master
 from diptych.compat.open_clip_train.driven import blank_batch, driven, shares_evaluation
@@ -19,7 +20,6 @@ from diptych.compat.open_clip_train.pairs import named
 from diptych.compat.open_clip_train.precision import get_autocast
 from diptych.compat.open_clip_train.tracking import track
 from diptych.compat.open_clip_train.zero_shot import zero_shot_eval
-from diptych.compat.precision import get_input_dtype
 from diptych.compat.task.base_task import get_model_from_task
 from diptych.compat.task.batches import moved
 from diptych.compat.task.captions import pad_id_of

@@ -4,8 +4,8 @@ from dataclasses import replace
 
 from diptych import pretrained as published
 from diptych.checkpoints.describe import read_config
-from diptych.compat import places
-from diptych.compat.activations import with_activation
+from diptych.compat.loading import places
+from diptych.compat.loading.activations import with_activation
 from diptych.compat.open_clip_train.options import Options
 from diptych.config import ClipConfig, ModelConfig, TowerOptions
 from diptych.errors import ConfigError

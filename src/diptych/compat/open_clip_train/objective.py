@@ -1,8 +1,8 @@
 """Which loss a command line of open_clip_train means."""
 
 from diptych.checkpoints.describe import read_config
-from diptych.compat import places
-from diptych.compat.loss_choice import is_coca
+from diptych.compat.loading import places
+from diptych.compat.losses.choice import is_coca
 from diptych.compat.open_clip_train.model import weights_of
 from diptych.compat.open_clip_train.options import Options
 from diptych.config import (

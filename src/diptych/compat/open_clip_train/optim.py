@@ -79,7 +79,7 @@ def create_optimizer(model: nn.Module, cfg: OptimizerCfg) -> Optimizer:
     >>> model = compat.create_model("ViT-S-32-alt", load_weights=False)
     >>> optimizer = create_optimizer(model, OptimizerCfg(image_layer_decay=0.5))
     >>> len(optimizer.param_groups), min(group["lr"] for group in optimizer.param_groups)
-    (26, 6.103515625e-08)
+    (28, 6.103515625e-08)
     """
     model, options = unwrap_model(model), _options(cfg)
     fallback = cfg.fallback_list or options.pop("fallback_list", None)

@@ -9,8 +9,8 @@ from typing import Any, Protocol, runtime_checkable
 
 from torch import Tensor, nn
 
-from diptych.compat.locks import NamedGroups, parameters_of
-from diptych.compat.text_parts import TextParts, text_layer_groups
+from diptych.compat.parts.locks import NamedGroups, parameters_of
+from diptych.compat.parts.text_parts import TextParts, text_layer_groups
 from diptych.errors import ConfigError
 
 Excluded = Callable[[str, Tensor], bool]

@@ -1,5 +1,6 @@
 """Optimizers by open_clip_train's names, and which arguments each takes."""
 
+import importlib
 import inspect
 from collections.abc import Iterable
 from typing import Any
@@ -23,10 +24,8 @@ def made(
         options = {"decoupled_weight_decay": True} | options
     if kind in _OWN.values():
         return kind(groups, lr=lr, **options)  # pyright: ignore[reportCallIssue]
-    from timm.optim import create_optimizer_v2
-
-    short: str = name.lower().removeprefix(TIMM)
-    return create_optimizer_v2(groups, short, lr=lr, weight_decay=decay, **options)
+    short = name.lower().removeprefix(TIMM)
+    return _timm().create_optimizer_v2(groups, short, lr=lr, weight_decay=decay, **options)
 
 
 def refuse_unknown(name: str, options: Iterable[str]) -> None:
@@ -54,10 +53,14 @@ def kind_of(name: str) -> type[Optimizer]:
     if short == small:
         raise UnknownNameError("optimizer", name, [*_OWN, f"{TIMM}NAME"])
     try:
-        from timm.optim import get_optimizer_class, list_optimizers
+        timm = _timm()
     except ImportError as error:
         raise ConfigError(f"{name} is timm's: pip install timm") from error
-    if short not in list_optimizers():
-        raise UnknownNameError("optimizer of timm", short, list_optimizers())
-    found: Any = get_optimizer_class(short, bind_defaults=False)
-    return found
+    if short not in (known := timm.list_optimizers()):
+        raise UnknownNameError("optimizer of timm", short, known)
+    return timm.get_optimizer_class(short, bind_defaults=False)
+
+
+def _timm() -> Any:
+    """timm's optimizers, which say nothing of their types."""
+    return importlib.import_module("timm.optim")

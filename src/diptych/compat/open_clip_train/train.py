@@ -17,6 +17,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from diptych.compat.loading.precision import get_input_dtype
 from diptych.compat.model_traits import unwrap_model
 from diptych.compat.open_clip_train.distributed import is_master
 from diptych.compat.open_clip_train.evaluate import evaluate
@@ -30,7 +31,6 @@ from diptych.compat.open_clip_train.scheduler import get_learning_rate
 from diptych.compat.open_clip_train.state import TrainState, restore_train_state_counters
 from diptych.compat.open_clip_train.steps import LossTask, Step, backward
 from diptych.compat.open_clip_train.tracking import track
-from diptych.compat.precision import get_input_dtype
 from diptych.compat.task.base_task import Losses
 
 __all__ = [

@@ -8,9 +8,9 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from diptych.compat.loading.precision import get_input_dtype
 from diptych.compat.open_clip_train.driven import blank_batch, driven, shares_evaluation
 from diptych.compat.open_clip_train.precision import get_autocast
-from diptych.compat.precision import get_input_dtype
 from diptych.compat.task import get_model_from_task
 from diptych.compat.task.batches import moved, rows_of
 from diptych.compat.tokenizer import get_tokenizer

@@ -5,10 +5,10 @@ from typing import Protocol, runtime_checkable
 
 from torch import nn
 
-from diptych.compat.blocks import CustomResidualAttentionBlock, ResidualAttentionBlock
+from diptych.compat.faces.towers import OpenClipTower
 from diptych.compat.hf_model import HFTextEncoder
 from diptych.compat.modified_resnet import Bottleneck
-from diptych.compat.towers import OpenClipTower
+from diptych.compat.parts.blocks import CustomResidualAttentionBlock, ResidualAttentionBlock
 
 _OWN = (ResidualAttentionBlock, CustomResidualAttentionBlock, Bottleneck)
 
@@ -28,7 +28,7 @@ def blocks_of(model: nn.Module) -> list[nn.Module]:
     >>> from diptych import compat
     >>> from diptych.compat.task.blocks import blocks_of
     >>> len(blocks_of(compat.create_model("tiny", load_weights=False)))
-    8
+    2
     """
     if isinstance(model, SaysBlocks):
         return [module for _, module in model.fsdp_shard_modules()]

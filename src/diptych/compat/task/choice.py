@@ -4,8 +4,8 @@ from typing import Any
 
 from torch import nn
 
-from diptych.compat.face import OpenClipModel
-from diptych.compat.loss_choice import create_loss
+from diptych.compat.faces.face import OpenClipModel
+from diptych.compat.losses.choice import create_loss
 from diptych.compat.model_traits import Described, unwrap_model, validate_distillation
 from diptych.compat.naflex_config import NaFlexDataConfig
 from diptych.compat.task.captions import CoCaTask

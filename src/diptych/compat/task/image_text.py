@@ -6,9 +6,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from diptych.compat.faces.naflex import blank
 from diptych.compat.loss import ClipLoss, DistillClipLoss, SigLipLoss
 from diptych.compat.model_traits import unwrap_model
-from diptych.compat.naflex import blank
 from diptych.compat.task.base_task import Losses, TrainingTask
 from diptych.errors import ConfigError
 

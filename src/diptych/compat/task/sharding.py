@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from diptych.compat.face import OpenClipModel
+from diptych.compat.faces.face import OpenClipModel
 from diptych.config import ShardConfig
 from diptych.distributed import (
     Parts,

@@ -1,0 +1,121 @@
+"""Diptych's towers -> open_clip's own transformers with the same weights, and back."""
+
+from collections.abc import Mapping
+from typing import Any, TypeVar
+
+import torch
+from torch import Tensor, nn
+
+from diptych.compat.modified_resnet import ModifiedResNet
+from diptych.compat.parts.layers import PatchDropout
+from diptych.compat.parts.text import TextTransformer
+from diptych.compat.parts.vision import VisionTransformer
+from diptych.config import TowerConfig
+from diptych.errors import CheckpointError, ConfigError
+from diptych.families.clip.config import ResNetConfig, TransformerTextConfig
+from diptych.families.clip.layouts.open_clip_config import tower_of
+from diptych.families.clip.layouts.towers import VitSizes
+from diptych.models import Tower, build_tower
+from diptych.nn import PatchDropout as OurPatchDropout
+from diptych.weights.mapping import Table
+
+M = TypeVar("M", bound=nn.Module)
+
+
+def vision_of(
+    tower: Tower[Any],
+    embed_dim: int,
+    table: Table,
+    kind: type[VisionTransformer] = VisionTransformer,
+) -> VisionTransformer | None:
+    """The tower as open_clip's own vision transformer; None: open_clip builds it of another
+    library's parts, or not at all. `table`: its names there. `kind`: or as OpenAI has it."""
+    options = _options(tower.config)
+    if options is None or not isinstance(tower.config, VitSizes):
+        return None
+    with torch.device("meta"):
+        made = kind.of(tower.config, options, embed_dim)
+    filled = _filled(made, tower, table)
+    for drop in tower.modules() if filled else ():
+        if isinstance(drop, OurPatchDropout) and isinstance(made.patch_dropout, PatchDropout):
+            made.patch_dropout.share = drop.share
+    return filled
+
+
+def resnet_of(
+    tower: Tower[Any],
+    embed_dim: int,
+    table: Table,
+    kind: type[ModifiedResNet] = ModifiedResNet,
+) -> ModifiedResNet | None:
+    """The same of CLIP's ResNet."""
+    if type(tower.config) is not ResNetConfig or _options(tower.config) is None:
+        return None
+    with torch.device("meta"):
+        made = kind.of(tower.config, embed_dim)
+    return _filled(made, tower, table)
+
+
+def text_of(
+    tower: Tower[Any],
+    embed_dim: int,
+    table: Table,
+    kind: type[TextTransformer] = TextTransformer,
+) -> TextTransformer | None:
+    """The same of a text tower."""
+    options = _options(tower.config)
+    if options is None or not isinstance(tower.config, TransformerTextConfig):
+        return None
+    with torch.device("meta"):
+        made = kind.of(tower.config, options, embed_dim)
+    filled = _filled(made, tower, table)
+    if filled is not None:
+        filled.set_mask()
+    return filled
+
+
+def tower_again(
+    config: TowerConfig, embed_dim: int, table: Table, tensors: Mapping[str, Tensor], trained: bool
+) -> Tower[Any]:
+    """A tower of ours of open_clip's `tensors`, whose numbers it shares where they are laid out
+    alike, in training mode if `trained`. Raises ConfigError where parts were taken away or
+    replaced."""
+    tower = build_tower(config, embed_dim, "meta")
+    try:
+        ours = table.to_ours({name: tensor.detach() for name, tensor in tensors.items()})
+        state = {name.removeprefix("tower."): tensor for name, tensor in ours.items()}
+        tower.load_state_dict(state, assign=True)
+    except (CheckpointError, RuntimeError) as error:
+        raise ConfigError(
+            f"parts of this model were replaced, so it is none of Diptych's any more: {error}"
+        ) from error
+    for name, parameter in tower.named_parameters():
+        foreign = table.foreign_names(f"tower.{name}")
+        parameter.requires_grad_(tensors[foreign[0]].requires_grad)
+    return tower.train(trained)
+
+
+def _options(config: TowerConfig) -> dict[str, Any] | None:
+    """What open_clip's configuration says of its own transformer; None: it is none."""
+    try:
+        kind = tower_of(config)
+        options = kind.write(config)
+    except CheckpointError:
+        return None
+    # A subclass computes something else, which no option tells.
+    other = {"timm_model_name", "hf_model_name"} & options.keys()
+    return None if type(config) is not kind.kind or other else options
+
+
+def _filled(made: M, tower: Tower[Any], table: Table) -> M | None:
+    """With the tower's numbers; None where their names aren't the same."""
+    state = table.to_foreign(tower.state_dict(prefix="tower."))
+    if state.keys() != made.state_dict().keys():
+        return None
+    made.load_state_dict(state, assign=True)
+    frozen: list[str] = []
+    for name, parameter in tower.named_parameters():
+        frozen += () if parameter.requires_grad else table.foreign_names(f"tower.{name}")
+    for name, parameter in made.named_parameters():
+        parameter.requires_grad_(name not in frozen)
+    return made.train(tower.training)

@@ -1,0 +1,332 @@
+"""Towers of ours with open_clip's face, where open_clip builds them of another library's parts or
+not at all: `model.visual` and `model.text`."""
+
+import warnings
+from collections.abc import Callable, Collection, Iterator, Mapping, MutableMapping
+from typing import Any, Protocol, TypeVar, runtime_checkable
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+
+from diptych.compat.faces.naflex import packed
+from diptych.compat.faces.names import DECODER, TEXT, VISUAL, Renamed, part_of, table_of, taken
+from diptych.compat.faces.parts import find
+from diptych.compat.faces.stages import GivesIntermediates, stages_of
+from diptych.compat.parts.locks import (
+    NamedGroups,
+    lock_depths,
+    lock_groups,
+    locked_norms,
+    named_groups,
+)
+from diptych.compat.parts.stack import check_impl
+from diptych.config import ClipConfig
+from diptych.errors import AssumptionWarning, ConfigError
+from diptych.models import Decoder, Tower
+from diptych.weights.mapping import Table
+
+K = TypeVar("K")
+_COUNTER = ".num_batches_tracked"
+"""Of batch norms: torch, too, doesn't miss it."""
+
+
+@runtime_checkable
+class _Grouped(Protocol):
+    """timm's models, which say by what layers they are unlocked."""
+
+    def group_matcher(self, coarse: bool = False) -> dict[str, Any]: ...
+
+
+class OpenClipTower(Renamed):
+    """A call gives the pooled vectors alone; with `output_tokens` set to True, (pooled, tokens),
+    the tokens behind the final norm.
+
+    Parameters have open_clip's names, below another module, too: saving and loading go through
+    torch's own hooks. Parts are found by open_clip's names (`visual.trunk.blocks[3]`), and hooks on
+    them fire whenever the tower runs; a tower that reads one token computes that alone in its last
+    block, which is [batch, width] there.
+    """
+
+    def __init__(
+        self, tower: Any, config: ClipConfig, ours: str, foreign: str, beside: bool = False
+    ):
+        super().__init__()
+        self.tower = tower
+        self._place = (config, ours, foreign)
+        self.beside = beside
+        """Whether open_clip has the tower's parts beside the other tower: `ln_final`, not
+        `text.ln_final`."""
+        self.output_tokens = False
+        self._still: list[str] = []
+        self.register_state_dict_post_hook(_rename_saved)
+        self.register_load_state_dict_pre_hook(_rename_loaded)
+
+    def __getattr__(self, name: str) -> Any:
+        """A module of torch's, or what open_clip calls so."""
+        try:
+            return super().__getattr__(name)
+        except AttributeError:
+            if name.startswith("_") or "tower" not in self.__dict__.get("_modules", ()):
+                raise
+            return find(self.tower, self.table, name)
+
+    def rules(self) -> Table:
+        """Our names <-> open_clip's, within the tower."""
+        config, ours, foreign = self._place
+        return part_of(table_of(config), ours, foreign)
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Of the weights."""
+        return next(self.tower.parameters()).dtype
+
+    def pool(self, x: Tensor) -> Tensor:
+        """The pooled vectors alone."""
+        return self.tower(x, tokens="none").pooled
+
+    def pool_with_tokens(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """The pooled vectors, and the tokens behind the final norm. Raises ConfigError for a tower
+        without such tokens."""
+        try:
+            found = self.tower(x, tokens="normed")
+        except ConfigError as error:
+            raise ConfigError(f"{error}; leave output_tokens False") from error
+        return found.pooled, found.tokens[:, self.tower.class_tokens :]
+
+    def forward(self, x: Tensor) -> Tensor | tuple[Tensor, Tensor]:
+        """As the class says. Raises ConfigError where tokens are asked of a tower without any."""
+        return self.pool_with_tokens(x) if self.output_tokens else self.pool(x)
+
+    def set_grad_checkpointing(self, enable: bool = True, impl: str = "inline") -> None:
+        """Compute blocks again in the backward pass; of a tower without blocks a warning says that
+        it can't. `impl`: see `stack.check_impl`."""
+        check_impl(impl)
+        try:
+            self.tower.set_checkpointing(enable)
+        except ConfigError as error:
+            warnings.warn(str(error), AssumptionWarning, stacklevel=2)
+
+    def train(self, mode: bool = True) -> "OpenClipTower":
+        """As torch has it, but that frozen statistics of batch norms stay."""
+        super().train(mode)
+        for name in self._still:
+            self.tower.get_submodule(name).eval()
+        return self
+
+    def named_parameters(
+        self, prefix: str = "", recurse: bool = True, remove_duplicate: bool = True
+    ) -> Iterator[tuple[str, nn.Parameter]]:
+        """The parameters by open_clip's names."""
+        before = f"{prefix}." if prefix else ""
+        for name, parameter in super().named_parameters("", recurse, remove_duplicate):
+            yield before + self.table.foreign_names(name)[0], parameter
+
+    def _parameters_of(self, begins: str) -> list[tuple[str, nn.Parameter]]:
+        """Our names and parameters of what begins so there."""
+        found: list[tuple[str, nn.Parameter]] = []
+        for name, parameter in self.tower.named_parameters():
+            if self.table.foreign_names(f"tower.{name}")[0].startswith(begins):
+                found.append((name, parameter))
+        return found
+
+    def _lock_groups(self, unlocked: int) -> None:
+        lock_groups(self._groups(), unlocked)
+
+    def layer_groups(self, pooler_in_head: bool = True) -> NamedGroups:
+        """Parameters of what makes the first block's input, of each block and of the projection, by
+        name; `pooler_in_head` has no meaning here."""
+        groups = self._groups()
+        return named_groups(groups, len(groups) > len(self.tower.units) + 1)
+
+    def no_weight_decay(self) -> set[str]:
+        """Names of tables and tokens without weight decay; vectors have none anyway."""
+        sizes = {name: parameter.ndim for name, parameter in self.tower.named_parameters()}
+        return {
+            self.table.foreign_names(f"tower.{name}")[0]
+            for name in self.tower.no_decay
+            if sizes[name] > 1
+        }
+
+    def _groups(self) -> list[list[nn.Parameter]]:
+        groups: list[list[nn.Parameter]] = []
+        for names in self.tower.layer_groups():
+            groups.append([self.tower.get_parameter(name) for name in names])
+        return groups
+
+
+class OpenClipVisual(OpenClipTower):
+    """`model.visual`. Pixels are cast to the precision of the weights."""
+
+    def __init__(self, tower: Tower[Any], config: ClipConfig):
+        super().__init__(tower, config, "image.", VISUAL)
+        self.output_dim = config.embed_dim
+        """Width of the pooled vectors."""
+        size = config.image.image_size
+        self.image_size = (size, size)
+        """In pixels."""
+        self.input_resolution = size
+        """The same, as OpenAI's models say it."""
+        if tower.grid is not None:
+            self.grid_size = (tower.grid, tower.grid)
+            """Patches along the sides."""
+            self.patch_size = (size // tower.grid, size // tower.grid)
+
+    def forward(
+        self, x: Float[Tensor, "batch 3 height width"] | Mapping[str, Any]
+    ) -> Tensor | tuple[Tensor, Tensor]:
+        """Pooled vectors of pixels, or (pooled, tokens): the tokens are the patches'. A tower for
+        pictures of their own aspect also takes what `compat.faces.naflex` says. Raises ConfigError
+        for others that are given this."""
+        if isinstance(x, Mapping):
+            config = self._place[0]
+            if config.preprocess.resize != "native":
+                raise ConfigError("this tower takes squares of pixels, and no patches by name")
+            x = packed(x, config.preprocess.patch_size)
+        return super().forward(x.to(self.dtype))
+
+    def lock(self, unlocked_groups: int = 0, freeze_bn_stats: bool = False) -> None:
+        """Freeze all but the last groups of layers, and with `freeze_bn_stats` their batch norms'
+        statistics. What stands behind another library's trunk stays as it is, as in open_clip."""
+        trunk = self._parameters_of("trunk.")
+        if not trunk:
+            self._lock_groups(unlocked_groups)
+        elif not unlocked_groups:
+            lock_depths([(parameter, 0) for _, parameter in trunk], 0, 0)
+        else:
+            depths = self._depths(trunk)
+            lock_depths(depths, max(depth for _, depth in depths), unlocked_groups)
+        if freeze_bn_stats:
+            self._still = locked_norms(self.tower)
+            self.train(self.training)
+
+    def _depths(self, trunk: list[tuple[str, nn.Parameter]]) -> list[tuple[nn.Parameter, int]]:
+        found: list[tuple[nn.Parameter, int]] = []
+        module = self._of_timm(_Grouped)
+        if module is None:
+            for depth, names in enumerate(self.tower.layer_groups()):
+                found += [(parameter, depth) for name, parameter in trunk if name in names]
+            return found
+        from timm.models import group_parameters
+
+        # By open_clip's names: a classifier that is our projection counts among the trunk's there.
+        group: Callable[..., Any] = group_parameters
+        groups = group(self.trunk, module.group_matcher(), return_values=True)
+        for depth, parameters in groups.items():
+            found += [(parameter, int(depth)) for parameter in parameters]
+        return found
+
+    def _of_timm(self, kind: type[K]) -> K | None:
+        """timm's model, where the tower has one and it is of this kind. `trunk` would be its parts
+        alone where its classifier is our projection."""
+        return next((module for module in self.tower.modules() if isinstance(module, kind)), None)
+
+    def forward_intermediates(
+        self,
+        x: Float[Tensor, "batch 3 height width"],
+        indices: int | Collection[int] | None = None,
+        stop_early: bool = False,
+        normalize_intermediates: bool = False,
+        intermediates_only: bool = False,
+        output_fmt: str = "NCHW",
+        output_extra_tokens: bool = False,
+    ) -> dict[str, Any]:
+        """What the blocks of `indices` give, or a convolutional tower's stages; see
+        `compat.faces.intermediates.forward_intermediates`."""
+        x = x.to(self.dtype)
+        trunk = self._of_timm(GivesIntermediates)
+        if trunk is not None:
+            options = {"return_prefix_tokens": True} if output_extra_tokens else {}
+            found = trunk.forward_intermediates(
+                x,
+                indices=indices,
+                norm=normalize_intermediates,
+                stop_early=stop_early,
+                output_fmt=output_fmt,
+                intermediates_only=True,
+                **options,
+            )
+            apart = output_extra_tokens and bool(found) and isinstance(found[0], tuple)
+            output = {"image_intermediates": [each[0] for each in found] if apart else found}
+            if apart:
+                output["image_intermediates_prefix"] = [each[1] for each in found]
+        else:
+            stages = stages_of(self.tower, self, x, indices)
+            normed = normalize_intermediates and "trunk.norm.weight" in self.state_dict()
+            output = stages.form(self.trunk.norm if normed else None, output_fmt)
+            if output_extra_tokens and self.tower.class_tokens:
+                output["image_intermediates_prefix"] = stages.class_tokens()
+        return output if intermediates_only else output | {"image_features": self.pool(x)}
+
+
+class OpenClipText(OpenClipTower):
+    """`model.text`."""
+
+    def __init__(self, tower: Tower[Any], config: ClipConfig, prefix: str):
+        super().__init__(tower, config, "text.", prefix, beside=not prefix)
+        self.context_length = config.text.context_length
+        """Ids of a text at the most."""
+        self.vocab_size = config.text.vocabulary
+        """Different ids; None: only the library that the tower comes from can tell."""
+
+    def forward(self, x: Int[Tensor, "batch length"]) -> Tensor | tuple[Tensor, Tensor]:
+        """Pooled vectors of ids, or (pooled, tokens)."""
+        return super().forward(x)
+
+    def lock(self, unlocked_layers: int = 0, freeze_layer_norm: bool = True) -> None:
+        """Freeze all but the last groups of layers, whose norms are layers like others."""
+        self._lock_groups(unlocked_layers)
+
+    def forward_intermediates(self, text: Tensor, **options: Any) -> dict[str, Any]:
+        """Raises ConfigError: open_clip gives none of such a tower."""
+        raise ConfigError(
+            f"a {type(self.tower).__name__} gives no intermediates; ask for the image's alone"
+        )
+
+
+class OpenClipDecoder(OpenClipTower):
+    """`model.text_decoder`."""
+
+    def __init__(self, decoder: Decoder[Any], config: ClipConfig):
+        super().__init__(decoder, config, "decoder.", DECODER)
+
+    def forward(  # pyright: ignore[reportIncompatibleMethodOverride]
+        self, image_embs: Tensor, text_embs: Tensor
+    ) -> Tensor:
+        """Logits of the next tokens, of tokens of pictures and of texts."""
+        return self.tower(text_embs, self.tower.read(image_embs))
+
+
+def _rename_saved(
+    module: OpenClipTower, state: MutableMapping[str, Any], prefix: str, metadata: dict[str, Any]
+) -> None:
+    for name, tensor in module.table.to_foreign(taken(state, prefix)).items():
+        state[prefix + name] = tensor
+
+
+def _rename_loaded(
+    module: OpenClipTower,
+    state: MutableMapping[str, Any],
+    prefix: str,
+    metadata: dict[str, Any],
+    strict: bool,
+    missing: list[str],
+    unexpected: list[str],
+    errors: list[str],
+) -> None:
+    """What is given replaces the weights as they are, under open_clip's names: so a part of what is
+    one parameter here may be given alone."""
+    merged = module.table.to_foreign(module.tower.state_dict(prefix="tower."))
+    given, said = taken(state, prefix), prefix.removesuffix(TEXT) if module.beside else prefix
+    missing += [said + name for name in merged if name not in given and not name.endswith(_COUNTER)]
+    unexpected += [said + name for name in given if name not in merged]
+    for name, tensor in given.items():
+        if name in merged and tensor.shape != merged[name].shape:
+            errors.append(
+                f"size mismatch for {said}{name}: {tuple(tensor.shape)} in the state dict, "
+                f"{tuple(merged[name].shape)} in the model"
+            )
+        elif name in merged:
+            merged[name] = tensor
+    for name, tensor in module.table.to_ours(merged).items():
+        state[prefix + name] = tensor

@@ -1,0 +1,68 @@
+"""A model with open_clip's face -> the model as Diptych has it."""
+
+from typing import Any, Protocol, runtime_checkable
+
+from torch import Tensor, nn
+
+from diptych.compat.faces.names import VISUAL, part_of, text_prefix
+from diptych.compat.faces.native import tower_again
+from diptych.compat.faces.towers import OpenClipDecoder, OpenClipTower
+from diptych.compat.hf_model import HFTextEncoder
+from diptych.compat.parts.layers import PatchDropout
+from diptych.compat.parts.text_parts import PARTS
+from diptych.compat.parts.vision import VisionTransformer
+from diptych.config import ClipConfig, TowerConfig
+from diptych.models import Clip, Tower
+from diptych.weights.mapping import Table
+
+
+@runtime_checkable
+class Face(Protocol):
+    """What is read of an `OpenClipModel`."""
+
+    config: ClipConfig
+    training: bool
+    text_beside: bool
+    text_decoder: OpenClipDecoder | None
+    image_tokens: nn.Linear | None
+    text_tokens: nn.Linear | None
+    logit_scale: nn.Parameter
+    logit_bias: nn.Parameter | None
+
+
+def unwrap(model: Face, table: Table) -> Clip:
+    """The model as Diptych has it: see `OpenClipModel.clip`. `table`: our names <-> open_clip's."""
+    config = model.config
+    prefix = text_prefix(table.rules)
+    parts = {name: getattr(model, name, None) for name in (*PARTS, "visual", "text")}
+    if model.text_beside:
+        of_text = nn.Module()
+        for name in PARTS:
+            setattr(of_text, name, parts[name])
+    else:
+        of_text = parts["text"]
+    image = _ours(model, config.image, parts["visual"], part_of(table, "image.", VISUAL))
+    text = _ours(model, config.text, of_text, part_of(table, "text.", prefix))
+    decoder = None if model.text_decoder is None else model.text_decoder.tower
+    clip = Clip(config, image, text, decoder)
+    clip.image_tokens, clip.text_tokens = model.image_tokens, model.text_tokens
+    clip.logit_scale = reshaped(model.logit_scale, 1)
+    clip.logit_bias = None if model.logit_bias is None else reshaped(model.logit_bias, 1)
+    clip.training = model.training
+    return clip
+
+
+def _ours(model: Face, config: TowerConfig, part: Any, table: Table) -> Tower[Any]:
+    if isinstance(part, OpenClipTower | HFTextEncoder):
+        return part.tower
+    tensors: dict[str, Tensor] = {} if part is None else part.state_dict(keep_vars=True)
+    tower = tower_again(config, model.config.embed_dim, table, tensors, model.training)
+    drop = part.patch_dropout if isinstance(part, VisionTransformer) else None
+    if isinstance(drop, PatchDropout) and drop.share:
+        tower.set_patch_dropout(drop.share)
+    return tower
+
+
+def reshaped(parameter: nn.Parameter, *shape: int) -> nn.Parameter:
+    """A parameter of this shape over the same number."""
+    return nn.Parameter(parameter.detach().reshape(shape), parameter.requires_grad)

@@ -1,0 +1,24 @@
+"""Which of open_clip's classes a model of ours is."""
+
+from diptych.compat.coca_model import CoCa
+from diptych.compat.faces.face import OpenClipModel
+from diptych.compat.faces.names import table_of, text_prefix
+from diptych.compat.model import CLIP, CustomTextCLIP
+from diptych.models import Clip
+
+
+def wrap(clip: Clip, output_dict: bool = False, custom_text: bool = False) -> OpenClipModel:
+    """The model with open_clip's face: as its `CoCa` where it writes captions, as its
+    `CustomTextCLIP` where open_clip builds it so or with `custom_text`, else as its `CLIP`.
+
+    >>> from diptych import models, pretrained
+    >>> from diptych.compat.faces.wrapping import wrap
+    >>> type(wrap(models.build(pretrained.get("tiny")))).__name__
+    'CLIP'
+    """
+    if clip.decoder is not None:
+        return CoCa.of(clip, output_dict)
+    if custom_text:
+        return CustomTextCLIP.of(clip, output_dict, custom_text=True)
+    custom = bool(text_prefix(table_of(clip.config).rules))
+    return (CustomTextCLIP if custom else CLIP).of(clip, output_dict)

@@ -1,0 +1,1 @@
+"""How a model comes about by open_clip's arguments: places of weights, overrides, precision."""

@@ -1,0 +1,112 @@
+"""CoCa's decoder as a module of its own, by open_clip's names.
+
+https://github.com/mlfoundations/open_clip, src/open_clip/transformer.py
+"""
+
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from diptych.compat.parts.attention import context_attn_mask_from_valid
+from diptych.compat.parts.blocks import ResidualAttentionBlock
+from diptych.compat.parts.layers import Layer, LayerNorm, LayerScale
+from diptych.compat.parts.stack import Transformer, init_blocks
+from diptych.compat.parts.text_parts import causal_mask
+
+
+class MultimodalTransformer(Transformer):
+    """Blocks over the text so far, each followed by one that reads the picture's tokens. (The
+    decoder of a `CoCa` model is Diptych's, which makes a picture's keys and values once.)
+
+    >>> import torch
+    >>> from diptych.compat.transformer import MultimodalTransformer
+    >>> made = MultimodalTransformer(16, layers=1, heads=2, context_length=8, output_dim=30)
+    >>> made(torch.zeros(1, 5, 16), torch.zeros(1, 3, 16)).shape
+    torch.Size([1, 3, 30])
+    """
+
+    def __init__(
+        self,
+        width: int,
+        layers: int,
+        heads: int,
+        context_length: int = 77,
+        mlp_ratio: float = 4.0,
+        ls_init_value: float | None = None,
+        act_layer: Layer = nn.GELU,
+        norm_layer: Layer = LayerNorm,
+        output_dim: int = 512,
+        batch_first: bool = True,
+    ):
+        """`output_dim`: different ids."""
+        of_block = (heads, mlp_ratio, ls_init_value, act_layer, norm_layer)
+        super().__init__(width, layers, *of_block, batch_first)
+        self.context_length = context_length
+        self.cross_attn: Any = nn.ModuleList(
+            ResidualAttentionBlock(width, *of_block, True, batch_first) for _ in range(layers)
+        )
+        self.attn_mask: Tensor
+        self.register_buffer("attn_mask", self.build_attention_mask(), persistent=False)
+        self.ln_final: nn.Module = norm_layer(width)
+        self.text_projection: nn.Parameter | None = nn.Parameter(torch.empty(width, output_dim))
+        self.init_parameters()
+
+    def init_parameters(self) -> None:
+        """Fill every parameter and the mask, wherever the module was built.
+
+        | parameter           | value                                         |
+        | ------------------- | --------------------------------------------- |
+        | norms               | gain 1, bias 0                                |
+        | `ls_1`, `ls_2`      | `ls_init_value`                               |
+        | matrices of blocks  | see `nn.block.init_blocks`                    |
+        | their biases        | 0                                             |
+        | text_projection     | N(0, 1 / width)                               |
+        """
+        for module in self.modules():
+            if isinstance(module, nn.LayerNorm | LayerScale):
+                module.reset_parameters()
+            elif isinstance(module, nn.MultiheadAttention):
+                nn.init.zeros_(module.in_proj_bias)
+            elif isinstance(module, nn.Linear):
+                nn.init.zeros_(module.bias)
+        for blocks in (self.resblocks, self.cross_attn):
+            init_blocks(blocks, self.width)
+        self.attn_mask.copy_(self.build_attention_mask())
+        if self.text_projection is not None:
+            nn.init.normal_(self.text_projection, std=self.width**-0.5)
+
+    def build_attention_mask(self) -> Float[Tensor, "length length"]:
+        """What is added to scores, so that no token sees a later one."""
+        return causal_mask(self.context_length)
+
+    def forward(  # pyright: ignore[reportIncompatibleMethodOverride]
+        self,
+        image_embs: Float[Tensor, "batch tokens width"],
+        text_embs: Float[Tensor, "batch length width"],
+        context_valid: Tensor | None = None,
+    ) -> Float[Tensor, "batch length output_dim"]:
+        """Logits of the next tokens. `context_valid`, [batch, tokens]: which of the picture's
+        aren't padding (None: all)."""
+        length = text_embs.shape[1]
+        mask = self.attn_mask[:length, :length]
+        seen = self._hidden(context_valid, length)
+        image, x = self._turned(image_embs), self._turned(text_embs)
+        for block, reader in zip(self.resblocks, self.cross_attn, strict=True):
+            x = self.run(block, x, attn_mask=mask)
+            x = self.run(reader, x, k_x=image, v_x=image, attn_mask=seen)
+        x = self.ln_final(self._turned(x))
+        return x if self.text_projection is None else x @ self.text_projection
+
+    def forward_intermediates(self, *args: Any, **options: Any) -> Any:
+        """Raises AssertionError, as open_clip does: there are none of a decoder."""
+        raise AssertionError("forward_intermediates is not implemented for MultimodalTransformer")
+
+    def _hidden(self, valid: Tensor | None, length: int) -> Tensor | None:
+        """Which tokens of a picture no text sees, for each row and head."""
+        seen = context_attn_mask_from_valid(valid)
+        if seen is None:
+            return None
+        heads = self.cross_attn[0].attn.num_heads
+        return ~seen[:, 0].expand(-1, length, -1).repeat_interleave(heads, 0)

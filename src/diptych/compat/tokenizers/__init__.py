@@ -1,0 +1,1 @@
+"""open_clip's tokenizers: what `diptych.compat.tokenizer` gives."""

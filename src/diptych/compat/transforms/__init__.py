@@ -1,0 +1,1 @@
+"""open_clip's image transforms, step by step: what `diptych.compat.transform` makes."""
