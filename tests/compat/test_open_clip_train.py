@@ -393,6 +393,13 @@ def test_a_table_with_tabs_is_trained_on_and_gone_on_with(tmp_path, capsys):
     assert "--resume latest goes on with it" in capsys.readouterr().err
     main([*words, "--resume", "latest", "--epochs", "3"])
     assert read_metrics(out / "metrics.jsonl")[-1]["step"] == 9
+    unnamed = [*words[:-2], "--epochs", "1"]
+    main(unnamed)
+    main([*unnamed, "--seed", "1"])
+    main([*unnamed, "--epochs", "2", "--seed", "1", "--resume", "latest"])
+    found = [path for path in sorted((tmp_path / "logs").iterdir()) if path != out]
+    assert [read_metrics(path / "metrics.jsonl")[-1]["step"] for path in found] == [3, 6]
+    assert found[1].name == f"{found[0].name}-2"
 
 
 def test_it_is_started_as_open_clips(monkeypatch, capsys):

@@ -2,6 +2,7 @@
 
 import random
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -50,6 +51,8 @@ def run(arguments: Sequence[str]) -> None:
         )
     processes = options.processes or started
     found = translate(options, processes)
+    if not options.name:
+        found = _numbered(found)
     if is_first():
         for remark in (*remarks, *found.remarks):
             say(f"remark: {remark}", error=True)
@@ -59,6 +62,18 @@ def run(arguments: Sequence[str]) -> None:
         return
     _refuse_another(found)
     train(found.run, found.resume)
+
+
+def _numbered(found: Translation) -> Translation:
+    """A run without a name of its own: in a folder that holds no run yet, as open_clip's date makes
+    it, or the latest one, if it goes on. Every process finds the same, since none writes before all
+    have come together."""
+    out, number = found.run.out, 1
+    last = out
+    while checkpoints(Path(out)):
+        last, number = out, number + 1
+        out = f"{found.run.out}-{number}"
+    return replace(found, run=replace(found.run, out=last if found.resume else out))
 
 
 def _refuse_another(found: Translation) -> None:

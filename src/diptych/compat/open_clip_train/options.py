@@ -83,7 +83,9 @@ class Options(Ranged):
     cache_dir: str | None = _said(None, "downloads lie where HF_HOME says")
     logs: str = _to("./logs/", "--out LOGS/NAME")
     log_local: bool = _said(False, "the first process alone writes")
-    name: str | None = _to(None, "--out LOGS/NAME; without it open_clip's, but for the date")
+    name: str | None = _to(
+        None, "--out LOGS/NAME; without it open_clip's, with a number in the place of the date"
+    )
     workers: Workers = _to(4, "--data.workers")
     batch_size: Some = _to(64, "--batch-size, times --accum-freq, times the processes")
     epochs: Some = _to(32, "--epochs, or --steps")

@@ -22,10 +22,10 @@ def tiny_coca_digits(folder: str = "demo") -> Run:
 
     `folder` is where `diptych demo` puts its shards (`folder/data`) and where the run goes
     (`folder/coca`).
-    Hardware: two CPU cores.
-    Expected: it hasn't been run to its end. After 400 steps captions are whole sentences with the
-    right colour, and mostly another digit ("a picture of a purple handwritten four" for a purple
-    five).
+    Hardware: two CPU cores, about half an hour.
+    Expected: captions are whole sentences, nine in ten with the right colour, mostly of another
+    digit ("a picture of a small blue handwritten seven" for a blue six): patches of raw pixels need
+    more than these 12,000 pictures. It shows how a CoCa is trained, and no more.
     """
     return Run(
         model=ModelConfig(name="tiny-coca"),
