@@ -13,6 +13,9 @@ HOSTILE = "<img src=x onerror=alert(1)>.png"
 DESK = {"viewport": {"width": 1280, "height": 800}}
 PHONE = {"viewport": {"width": 390, "height": 844}, "is_mobile": True, "has_touch": True}
 
+# Five seconds are short where other tests take the cores: the first search imports SciPy.
+expect.set_options(timeout=20_000)
+
 
 def search(page: Page, text: str) -> None:
     """Type it, and wait for what is found."""
