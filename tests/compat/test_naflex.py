@@ -6,7 +6,7 @@ import torch
 from PIL import Image
 
 from diptych import compat, models, pretrained
-from diptych.compat.overrides import overridden
+from diptych.compat.loading.overrides import overridden
 from diptych.compat.transform import in_training
 from diptych.errors import ConfigError
 from diptych.families.siglip import NaflexImageConfig
