@@ -47,8 +47,10 @@ def locate(name: str | Path, *, cache_dir: str | Path | None = None) -> Place:
     try:
         entry = pretrained.entry(name)
     except UnknownNameError as error:
-        return _unlisted(name, error, cache_dir)
-    return _listed(name, entry, cache_dir)
+        unknown = error  # tracebacks of what comes now shouldn't begin with it
+    else:
+        return _listed(name, entry, cache_dir)
+    return _unlisted(name, unknown, cache_dir)
 
 
 def _unlisted(name: str, error: UnknownNameError, cache_dir: str | Path | None) -> Place:
