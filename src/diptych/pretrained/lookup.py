@@ -199,6 +199,8 @@ def tagged(name: str) -> list[str]:
     tags = ["openai"] if f"{plain}-openai" in _by_name() else []
     for each in own:
         tags += each.tags
+    # Weights of another model may have a tag of this one, too: those that want QuickGELU.
+    tags += [tag for tag in _tags() if _plain(f"{name}/{tag}") in _by_name()]
     tags += [
         label.rpartition("/")[2]
         for label, _ in _labelled()
@@ -266,6 +268,13 @@ def _labelled() -> tuple[tuple[str, Weights], ...]:
     for family in families():
         found += family.part(family.repositories)
     return tuple(found)
+
+
+@functools.cache
+def _tags() -> tuple[str, ...]:
+    """All that any weights have."""
+    known = (found.weights.tags for found in _by_name().values() if found.weights)
+    return tuple(dict.fromkeys(itertools.chain.from_iterable(known)))
 
 
 @functools.cache
