@@ -13,7 +13,7 @@ import pytest
 import diptych
 from diptych import recipes
 from diptych.cli import VERBS, index
-from diptych.compat.open_clip_train.options import Options
+from diptych.compat.open_clip_train.options import LATER, Options
 from diptych.config import ObjectiveConfig
 from diptych.experiments import CompareConfig
 from diptych.training.plan import Machines
@@ -111,6 +111,7 @@ def flags(settings: set[str]) -> dict[str, set[str]]:
     found["benchmark"] |= found["train"] | _flags([field.name for field in fields(CompareConfig)])
     found["benchmark"].add("--vary")
     found[OPEN_CLIP_TRAIN] = found["train"] | _flags([field.name for field in fields(Options)])
+    found[OPEN_CLIP_TRAIN] |= {f"--{name}" for name in LATER}
     return found
 
 

@@ -150,7 +150,7 @@ def test_patches_are_the_pictures_that_our_tower_takes():
     losses, _ = task(batch)
     assert losses["loss"] == task({**batch, "image": ours})[0]["loss"]
     losses["loss"].backward()
-    assert model.visual.patch.weight.grad is not None
+    assert model.visual.trunk.embeds.proj.weight.grad is not None
     assert task.batch_size(batch) == 2
 
 

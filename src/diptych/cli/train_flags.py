@@ -110,7 +110,8 @@ def refuse_absent(plan: Run) -> None:
     from diptych.data.braces import expand_braces
 
     first = expand_braces(own)[0]
-    if not Path(first).exists():
+    # What has a colon is no file: synthetic:64, pipe:…, s3://…
+    if ":" not in first and not Path(first).expanduser().exists():
         raise ConfigError(
             f"the data of {plan.recipe} isn't here, {first} doesn't exist: `diptych train "
             f"{plan.recipe} --help` says where it comes from, and --data.path names other data"

@@ -11,7 +11,7 @@ from diptych.compat.open_clip_train.batches import Transform
 from diptych.compat.open_clip_train.data import DataInfo, get_data, get_wds_dataset
 from diptych.errors import ConfigError
 
-_ABSENT = {"use_naflex": "NaFlex", "length_bucketing": "--length-bucketing"}
+_ABSENT = {"use_naflex": "NaFlex", "length_bucketing": "length-bucketing"}
 
 
 def get_wds_dataset_legacy(

@@ -35,6 +35,6 @@ def apply_model_traits(args: Namespace, traits: ModelTraits) -> Namespace:
     args.variable_text = bool(said.get("variable_text")) or traits.variable_text
     wanted = said.get("text_attention_mask")
     if wanted and not traits.wants_text_valid_key:
-        raise ConfigError(f"--text-attention-mask: a {family} model takes no mask from a batch")
+        raise ConfigError(f"text-attention-mask: a {family} model takes no mask from a batch")
     args.text_attention_mask = traits.wants_text_valid_key if wanted is None else bool(wanted)
     return args
