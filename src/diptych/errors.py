@@ -8,6 +8,7 @@
     │   ├── DamagedError       files that aren't as they were written
     │   └── DownloadError      a file that couldn't be fetched
     ├── DataError              a source that can't be read, or too many bad samples
+    │   ├── AbsentError        a source that isn't there
     │   └── ImageError         one picture that can't be decoded
     └── TrainingError          a run that had to stop (not-finite loss, full disk, no memory)
         └── StoppedError       a run that was stopped from outside: it is saved, and can go on
@@ -108,6 +109,10 @@ class DownloadError(CheckpointError):
 
 class DataError(DiptychError):
     """A source that can't be read, or too many bad samples."""
+
+
+class AbsentError(DataError):
+    """A source that isn't there."""
 
 
 class ImageError(DataError):

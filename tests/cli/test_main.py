@@ -172,7 +172,6 @@ def test_control_characters_of_names_are_shown_not_sent(capsys):
         ("plan --recipe=x", "a recipe stands without a flag: `diptych plan x ...`"),
         ("plan --recipe", "a recipe stands without a flag: `diptych plan RECIPE ...`"),
         ("benchmark runs --recipe x --vary a: --vary b:", "`diptych benchmark runs x ...`"),
-        ("train tiny-digits", "isn't here, demo/data/train/000000.tar doesn't exist: `diptych tr"),
         ("train tiny-digits --optim.name lambs", "no optimiser is called 'lambs'; did you mean"),
         ("train tiny-digits --lr 1", "did you mean '--optim.lr' or"),
         ("train tiny-digits --caption-key x", "did you mean '--data.caption-key'"),

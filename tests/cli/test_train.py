@@ -80,6 +80,12 @@ def my_run():
     return recipes.get("tiny-digits")
 
 
+def joined():
+    """Of data that isn't there."""
+    run = recipes.get("tiny-digits")
+    return replace(run, data=replace(run.data, path="a.tar::b*.tar"), recipe="mine")
+
+
 def my_model():
     """With a configuration of its own."""
     run = recipes.get("tiny-digits")
@@ -133,6 +139,20 @@ def test_a_recipe_of_ones_own(train, tmp_path):
     options = ("--data.path", "synthetic:20", "--steps", "1", "--out", "run")
     assert not train("own_things.py:my_run", *QUICK, *options)
     assert (tmp_path / "run" / "checkpoints").is_dir()
+
+
+def test_a_recipe_whose_own_data_is_absent_says_where_it_comes_from(train, capsys):
+    whence = "`diptych train tiny-digits --help` says where the recipe's data comes from"
+    assert train("tiny-digits") == 2
+    assert f"demo/data/train/000000.tar doesn't exist: {whence}" in capsys.readouterr().err
+    assert train("own_things.py:joined") == 2
+    assert capsys.readouterr().err == "diptych: a.tar doesn't exist\n"
+    for named in (("--data.path", "a*.tar"), ("--evaluation.path", "b.tar")):
+        data = () if "--data.path" in named else ("--data.path", "synthetic:200")
+        assert train("tiny-digits", *named, *data, "--data.workers", "0") == 2
+        said = capsys.readouterr().err
+        assert f"{named[1]} doesn't exist" in said
+        assert whence not in said
 
 
 def test_training_knobs_are_flags(train, tmp_path):

@@ -13,14 +13,13 @@ from diptych.cli.processes import is_first, said_by_the_first
 from diptych.cli.show import say
 from diptych.cli.train_flags import (
     for_own_data,
-    refuse_absent,
     refuse_idle,
     typed,
     with_stored_crops,
     without_rivals,
 )
 from diptych.config import ObjectiveConfig, Run, SourceConfig
-from diptych.errors import ConfigError, StoppedError
+from diptych.errors import AbsentError, ConfigError, StoppedError
 from diptych.exit_codes import ExitCode
 from diptych.interrupts import Interrupted, listening
 
@@ -65,9 +64,26 @@ def run(arguments: Sequence[str]) -> None:
             resume = True
             flags.remove(_IF_ANY)
         plan = new_run(arguments[0], flags)
-        with said_by_the_first():
-            refuse_absent(plan)
-    train(plan, resume)
+    try:
+        train(plan, resume)
+    except AbsentError as error:
+        error.args = (f"{error}{_whence(plan)}",)  # the same error: who has said it is known of it
+        raise
+
+
+def _whence(plan: Run) -> str:
+    """Where the data comes from that isn't there, if it is the recipe's own; empty: something of it
+    was named by the user."""
+    if plan.recipe not in recipes.names():
+        return ""
+    own = recipes.get(plan.recipe)
+    named = plan.data.path, plan.evaluation.paths, plan.evaluation.pairs
+    if named != (own.data.path, own.evaluation.paths, own.evaluation.pairs):
+        return ""
+    return (
+        f": `diptych train {plan.recipe} --help` says where the recipe's data comes from, and "
+        "--data.path names other data"
+    )
 
 
 def train(plan: Run, resume: bool | Path) -> None:

@@ -4,7 +4,6 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from diptych import recipes
 from diptych.config import DataConfig, DistillObjectiveConfig, EvaluationConfig, Run, TaughtConfig
 from diptych.config.optim import OPTIMIZERS
 from diptych.config.serialize import override
@@ -100,22 +99,6 @@ def with_stored_crops(plan: Run, said: Collection[str]) -> Run:
 
     augment = read_meta(Path(objective.reinforced)).augment
     return replace(plan, data=replace(plan.data, augment=augment))
-
-
-def refuse_absent(plan: Run) -> None:
-    """Raises ConfigError for a recipe's own data that isn't on this machine."""
-    own = recipes.get(plan.recipe).data.path if plan.recipe in recipes.names() else ""
-    if not own or plan.data.path != own or plan.data.source is not None:
-        return
-    from diptych.data.braces import expand_braces
-
-    first = expand_braces(own)[0]
-    # What has a colon is no file: synthetic:64, pipe:…, s3://…
-    if ":" not in first and not Path(first).expanduser().exists():
-        raise ConfigError(
-            f"the data of {plan.recipe} isn't here, {first} doesn't exist: `diptych train "
-            f"{plan.recipe} --help` says where it comes from, and --data.path names other data"
-        )
 
 
 def refuse_idle(plan: Run, said: Collection[str]) -> None:

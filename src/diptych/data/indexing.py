@@ -14,7 +14,7 @@ from diptych.data.shard_index import ShardIndex, walk
 from diptych.data.shard_maker import Maker, name_of
 from diptych.data.shard_records import Record
 from diptych.distributed import Peers
-from diptych.errors import DataError
+from diptych.errors import AbsentError, DataError
 from diptych.threads import ahead
 
 _THREADS = 16
@@ -38,8 +38,9 @@ def open_index(
     the `peers`; what any index in the folder knows isn't walked again. With a `store` they lie
     there, and not in the file system.
 
-    Raises DataError for a shard that was `named` and doesn't exist, and where the index of more
-    than a thousand shards can't be kept; of fewer each process makes its own, with a DataWarning.
+    Raises AbsentError for a shard that was `named` and doesn't exist, and DataError where the index
+    of more than a thousand shards can't be kept; of fewer each process makes its own, with a
+    DataWarning.
 
     >>> import tempfile
     >>> from pathlib import Path
@@ -56,7 +57,7 @@ def open_index(
     peers = peers or Peers()
     versions = _versions(paths, peers, store)
     if named and (missing := np.flatnonzero(versions[:, 0] == _ABSENT)).size:
-        raise DataError(f"{paths[missing[0]]} doesn't exist")
+        raise AbsentError(f"{paths[missing[0]]} doesn't exist")
     places = paths if store else map(os.path.abspath, paths)
     keys = np.array([stamp_of(place) for place in places], "<u8")
     made = Maker(

@@ -29,7 +29,7 @@ from diptych.data.synthetic import Synthetic
 from diptych.data.tables import TableSource, is_list, is_table
 from diptych.data.tar import is_tar
 from diptych.distributed import Peers
-from diptych.errors import ConfigError, DataError, DataWarning, beside
+from diptych.errors import AbsentError, ConfigError, DataError, DataWarning, beside
 
 _KINDS = (
     "shards (.tar), a table (.csv, .tsv, .parquet, .jsonl, .json), a folder of pictures with "
@@ -295,5 +295,5 @@ def _matches(name: str) -> list[str]:
         return [name]
     found = sorted(glob.glob(name))
     if not found:
-        raise DataError(f"{name} doesn't exist{beside(name)}")
+        raise AbsentError(f"{name} doesn't exist{beside(name)}")
     return found
