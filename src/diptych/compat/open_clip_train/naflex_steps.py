@@ -3,7 +3,7 @@ as many of the next samples as the budget allows."""
 
 from collections.abc import Callable, Iterator, Sequence
 from itertools import accumulate
-from typing import Any
+from typing import Any, NamedTuple
 
 from PIL import Image
 from torch.utils.data import Dataset, Sampler
@@ -33,6 +33,13 @@ class JoinPatches:
         return texts._replace(image=collate_patches(pictures, self._shape.seq_len))
 
 
+class _Epoch(NamedTuple):
+    number: int
+    batches: list[tuple[Shape, int]]
+    before: list[int]
+    """Pictures that stand before each batch, and all of the epoch."""
+
+
 class PatchSteps(Dataset[Any]):
     """Batch by batch, by (epoch, step): the transform of each knows its shape."""
 
@@ -51,17 +58,28 @@ class PatchSteps(Dataset[Any]):
         self._scheduler, self._order, self._place = scheduler, order, place
         self._workers = max(1, workers)
         self._starts = list(accumulate(order.sizes, initial=0))
+        self._drawn = self._draw(0)
 
     def schedule(self, epoch: int) -> list[tuple[Shape, int]]:
         """(shape, pictures) of each batch of an epoch."""
-        return self._scheduler.epoch_schedule(epoch, self._workers)
+        return self._of(epoch).batches
+
+    def _of(self, epoch: int) -> "_Epoch":
+        # It is drawn as a whole: once in each loader process, and not for each batch.
+        if self._drawn.number != epoch:
+            self._drawn = self._draw(epoch)
+        return self._drawn
+
+    def _draw(self, epoch: int) -> "_Epoch":
+        batches = self._scheduler.epoch_schedule(epoch, self._workers)
+        return _Epoch(epoch, batches, [*accumulate((rows for _, rows in batches), initial=0)])
 
     def __getitem__(self, place: tuple[int, int]) -> Any:
         (epoch, step), (rank, size) = place, self._place
-        schedule = self.schedule(epoch)
-        counts, (shape, rows) = [count for _, count in schedule], schedule[step]
+        drawn = self._of(epoch)
+        shape, rows = drawn.batches[step]
         # Samples are counted over all epochs and processes; each process takes neighbours.
-        first = (epoch * sum(counts) + sum(counts[:step])) * size + rank * rows
+        first = (epoch * drawn.before[-1] + drawn.before[step]) * size + rank * rows
         places = [self._order.batch(number).tolist()[0] for number in range(first, first + rows)]
         indices = [self._starts[stream] + index for stream, _, index in places]
         transform = self._factory(max_seq_len=shape.seq_len, patch_size=shape.patch_size)
