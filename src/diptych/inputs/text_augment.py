@@ -119,6 +119,21 @@ def _shipped_synonyms() -> str:
     return (resources.files("diptych.inputs") / "synonyms.txt").read_text()
 
 
+def without_nltk(needed: str, error: Exception, data: str) -> str:
+    """What to say where NLTK isn't installed, or its `data` isn't (their names, for its
+    downloader): why it is `needed`, and what to do.
+
+    >>> from diptych.inputs.text_augment import without_nltk
+    >>> without_nltk("tags are wanted", LookupError(), "punkt_tab")[:56]
+    "tags are wanted, and NLTK's data isn't installed: pip in"
+    """
+    missing = "NLTK" if isinstance(error, ImportError) else "NLTK's data"
+    return (
+        f"{needed}, and {missing} isn't installed: pip install 'diptych[nltk]', then "
+        f"python -m nltk.downloader {data}"
+    )
+
+
 def _wordnet() -> Synonyms:
     try:
         from nltk.corpus import stopwords, wordnet
@@ -126,12 +141,9 @@ def _wordnet() -> Synonyms:
         function_words = frozenset(stopwords.words("english"))
         wordnet.ensure_loaded()
     except (ImportError, LookupError) as error:
-        missing = "NLTK" if isinstance(error, ImportError) else "NLTK's data"
-        raise ConfigError(
-            f"--data.words.synonyms is wordnet, and {missing} isn't installed: "
-            "pip install 'diptych[nltk]', then python -m nltk.downloader wordnet stopwords; "
-            "or leave it empty for the words that come with Diptych"
-        ) from error
+        more = "; or leave it empty for the words that come with Diptych"
+        said = without_nltk("--data.words.synonyms is wordnet", error, "wordnet stopwords")
+        raise ConfigError(said + more) from error
 
     @functools.lru_cache(1 << 14)
     def find(word: str) -> Sequence[str]:

@@ -195,12 +195,8 @@ def tagged(name: str) -> list[str]:
     (['ViT-L-14-336/openai'], 'ViT-g-14/laion2b_s12b_b42k')
     """
     plain = _plain(name)
-    own = _by_name()[plain].entry.weights if plain in _by_name() else ()
-    tags = ["openai"] if f"{plain}-openai" in _by_name() else []
-    for each in own:
-        tags += each.tags
     # Weights of another model may have a tag of this one, too: those that want QuickGELU.
-    tags += [tag for tag in _tags() if _plain(f"{name}/{tag}") in _by_name()]
+    tags = [tag for tag in _tags() if _plain(f"{name}/{tag}") in _by_name()]
     tags += [
         label.rpartition("/")[2]
         for label, _ in _labelled()
@@ -272,9 +268,9 @@ def _labelled() -> tuple[tuple[str, Weights], ...]:
 
 @functools.cache
 def _tags() -> tuple[str, ...]:
-    """All that any weights have."""
+    """All that any weights have, OpenAI's first."""
     known = (found.weights.tags for found in _by_name().values() if found.weights)
-    return tuple(dict.fromkeys(itertools.chain.from_iterable(known)))
+    return tuple(dict.fromkeys(["openai", *itertools.chain.from_iterable(known)]))
 
 
 @functools.cache

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from diptych.compat.tokenizers.base import masked
 from diptych.errors import ConfigError, UnknownNameError
+from diptych.inputs.text_augment import without_nltk
 
 Encode = Callable[[str], Sequence[int]]
 
@@ -86,11 +87,9 @@ def _most_telling(text: str, most: int) -> str:
 
         tagged: list[tuple[str, str]] = nltk.pos_tag(nltk.word_tokenize(text))
     except (ImportError, LookupError) as error:
-        missing = "NLTK" if isinstance(error, ImportError) else "NLTK's data"
+        data = "punkt_tab averaged_perceptron_tagger_eng"
         raise ConfigError(
-            f"reduction_mask='syntax' tags words, and {missing} isn't installed: pip install "
-            "'diptych[nltk]', then python -m nltk.downloader punkt_tab "
-            "averaged_perceptron_tagger_eng"
+            without_nltk("reduction_mask='syntax' tags words", error, data)
         ) from error
     ranks = [_KINDS.get(tag[:2], len(_KINDS)) for _, tag in tagged]
     # numpy's order of equals, which isn't Python's, decides which words open_clip keeps.
