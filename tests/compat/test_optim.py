@@ -152,8 +152,8 @@ def test_muons_fallback():
         ({"audio_layer_decay": 0.5}, ConfigError, "the model has no audio tower"),
         ({"fallback_list": ["*"]}, ConfigError, "of Muon and its like"),
         ({"beta1": 0.9}, ConfigError, "said together, or neither"),
-        ({"opt": "adam"}, UnknownNameError, "no optimizer is called 'adam'"),
-        ({"opt": "timm/adamv"}, UnknownNameError, "no optimizer of timm is called 'adamv'"),
+        ({"opt": "adam"}, UnknownNameError, "no optimiser is called 'adam'"),
+        ({"opt": "timm/adamv"}, UnknownNameError, "no optimiser of timm is called 'adamv'"),
         ({"opt_kwargs": {"mode": 1}}, ConfigError, "--opt-kwargs mode: adamw has no such"),
         (
             {"opt": "timm/lamb", "opt_kwargs": {"mode": 1}},

@@ -123,7 +123,7 @@ def _read_foreign(place: Place, wanted: Part, given: Config | None) -> Content:
 
 
 def _misshapen(error: Exception) -> str:
-    """What is wrong with tensors by whose shapes a model is told, where reading them failed."""
+    """What is wrong with tensors from whose shapes no configuration could be inferred."""
     if isinstance(error, KeyError):
         return f"{error.args[0]} is missing"
     return f"a tensor has a shape that none has in such a model ({first_line(error)})"

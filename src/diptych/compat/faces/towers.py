@@ -10,8 +10,8 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from diptych.compat.faces.naflex import packed
+from diptych.compat.faces.named_parts import find
 from diptych.compat.faces.names import DECODER, TEXT, VISUAL, Renamed, part_of, table_of, taken
-from diptych.compat.faces.parts import find
 from diptych.compat.faces.stages import GivesIntermediates, stages_of
 from diptych.compat.parts.locks import (
     NamedGroups,

@@ -69,8 +69,8 @@ def _of_pairs(model: Any, loader: Any, args: Any) -> dict[str, float]:
     rows: tuple[list[Tensor], list[Tensor]] = ([], [])
     losses, captions, count = 0.0, None, 0
     for batch in driven(loader, args, lambda: blank_batch(model, device, dtype)):
-        told = moved(named(batch, ("image", "text")), device, dtype)
-        images, texts, valid = told["image"], told["text"], told.get("text_valid")
+        given = moved(named(batch, ("image", "text")), device, dtype)
+        images, texts, valid = given["image"], given["text"], given.get("text_valid")
         with autocast():
             output = bare(images, texts)
             vectors = (output["image_features"], output["text_features"])

@@ -1,4 +1,4 @@
-"""An optimizer over a model's parameters, as open_clip_train's main branch makes one: what has no
+"""An optimiser over a model's parameters, as open_clip_train's main branch makes one: what has no
 weight decay, and layer-wise learning-rate decay (Clark et al. 2020, arXiv:2003.10555).
 
 https://github.com/mlfoundations/open_clip, src/open_clip_train/optim.py
@@ -20,7 +20,7 @@ from diptych.compat.open_clip_train.optim_groups import (
     make_wd_exclude,
     wd_param_groups,
 )
-from diptych.compat.open_clip_train.optim_kinds import made, refuse_unknown
+from diptych.compat.open_clip_train.optim_kinds import TIMM, made, refuse_unknown
 from diptych.compat.open_clip_train.scheduler import assign_learning_rate
 from diptych.errors import ConfigError
 
@@ -38,7 +38,7 @@ __all__ = [
 
 @dataclass
 class OptimizerCfg:
-    """Which optimizer, and with what; None: as it is by itself."""
+    """Which optimiser, and with what; None: as it is by itself."""
 
     opt: str = "adamw"
     """`adamw`, `nadamw` (decoupled weight decay), or `timm/NAME`."""
@@ -51,7 +51,7 @@ class OptimizerCfg:
     momentum: float | None = None
     """Of timm's alone."""
     opt_kwargs: dict[str, Any] = field(default_factory=dict[str, Any])
-    """Further arguments of the optimizer, which count most."""
+    """Further arguments of the optimiser, which count most."""
     text_layer_decay: float | None = None
     image_layer_decay: float | None = None
     """Factor on the learning rate for each layer away from the tower's end; 1: none."""
@@ -66,13 +66,13 @@ class OptimizerCfg:
 
 
 def create_optimizer(model: nn.Module, cfg: OptimizerCfg) -> Optimizer:
-    """The optimizer of what is trained of a model, also within DDP or torch.compile: in groups with
+    """The optimiser of what is trained of a model, also within DDP or torch.compile: in groups with
     and without weight decay, and of one `lr_scale` each, which `scheduler.assign_learning_rate`
     follows.
 
-    Raises UnknownNameError for an optimizer that nobody has, and ConfigError for an argument that
+    Raises UnknownNameError for an optimiser that nobody has, and ConfigError for an argument that
     it doesn't take, a layer decay out of (0, 1], one of a tower that the model doesn't have, and a
-    `fallback_list` beside an optimizer that has no fallback.
+    `fallback_list` beside an optimiser that has no fallback.
 
     >>> from diptych import compat
     >>> from diptych.compat.open_clip_train.optim import OptimizerCfg, create_optimizer
@@ -83,7 +83,7 @@ def create_optimizer(model: nn.Module, cfg: OptimizerCfg) -> Optimizer:
     """
     model, options = unwrap_model(model), _options(cfg)
     fallback = cfg.fallback_list or options.pop("fallback_list", None)
-    if fallback and not cfg.opt.lower().startswith("timm/"):
+    if fallback and not cfg.opt.lower().startswith(TIMM):
         raise ConfigError(
             f"--opt-fallback-list is of Muon and its like (timm/nadamuon), not of {cfg.opt}"
         )

@@ -3,12 +3,12 @@
 from dataclasses import replace
 from typing import Any, NamedTuple
 
+from diptych.compat.open_clip_train.optim_kinds import TIMM
 from diptych.compat.open_clip_train.options import Options
 from diptych.config import OptimConfig
 from diptych.errors import ConfigError, UnknownNameError
 
 _LR = 5e-4
-_TIMM = "timm/"
 
 
 class _Defaults(NamedTuple):
@@ -46,7 +46,7 @@ def optim_of(options: Options) -> OptimConfig:
         OptimConfig(**given),
         weight_decay=options.wd,
         # timm leaves a model's position tables out, open_clip's own groups don't.
-        decayed="matrices" if options.opt.lower().startswith(_TIMM) else "tensors",
+        decayed="matrices" if options.opt.lower().startswith(TIMM) else "tensors",
         max_norm=options.grad_clip_norm or 0.0,
         **_schedule(options),
     )
@@ -57,10 +57,10 @@ def _optimizer(options: Options) -> tuple[str, _Defaults]:
     if asked == "adamw":
         is_vit = "vit" in options.model.lower()
         return asked, _Defaults((0.9, 0.98), 1e-6) if is_vit else _Defaults((0.9, 0.999), 1e-8)
-    name = asked.removeprefix(_TIMM)
+    name = asked.removeprefix(TIMM)
     if name == asked or name not in _OF_TIMM:
         raise UnknownNameError(
-            "optimiser of --opt", options.opt, ["adamw", *(_TIMM + each for each in _OF_TIMM)]
+            "optimiser of --opt", options.opt, ["adamw", *(TIMM + each for each in _OF_TIMM)]
         )
     if options.lr is None:
         raise ConfigError(f"--opt {options.opt} needs --lr, as in open_clip")

@@ -1,4 +1,4 @@
-"""Optimizers by open_clip_train's names, and which arguments each takes."""
+"""Optimisers by open_clip_train's names, and which arguments each takes."""
 
 import importlib
 import inspect
@@ -18,7 +18,7 @@ _NOT_OPTIONS = {"self", "params", "lr"}
 def made(
     name: str, groups: list[dict[str, Any]], lr: float, decay: float, options: dict[str, Any]
 ) -> Optimizer:
-    """The optimizer of this name over these groups. Raises UnknownNameError as `refuse_unknown`."""
+    """The optimiser of this name over these groups. Raises UnknownNameError as `refuse_unknown`."""
     kind = kind_of(name)
     if kind is torch.optim.NAdam:
         options = {"decoupled_weight_decay": True} | options
@@ -29,7 +29,7 @@ def made(
 
 
 def refuse_unknown(name: str, options: Iterable[str]) -> None:
-    """Raises ConfigError for options that the optimizer of this name doesn't take, and
+    """Raises ConfigError for options that the optimiser of this name doesn't take, and
     UnknownNameError for a name that nobody has.
 
     >>> from diptych.compat.open_clip_train.optim_kinds import refuse_unknown
@@ -51,16 +51,16 @@ def kind_of(name: str) -> type[Optimizer]:
         return _OWN[small]
     short = small.removeprefix(TIMM)
     if short == small:
-        raise UnknownNameError("optimizer", name, [*_OWN, f"{TIMM}NAME"])
+        raise UnknownNameError("optimiser", name, [*_OWN, f"{TIMM}NAME"])
     try:
         timm = _timm()
     except ImportError as error:
         raise ConfigError(f"{name} is timm's: pip install timm") from error
     if short not in (known := timm.list_optimizers()):
-        raise UnknownNameError("optimizer of timm", short, known)
+        raise UnknownNameError("optimiser of timm", short, known)
     return timm.get_optimizer_class(short, bind_defaults=False)
 
 
 def _timm() -> Any:
-    """timm's optimizers, which say nothing of their types."""
+    """timm's optimisers, which say nothing of their types."""
     return importlib.import_module("timm.optim")

@@ -1,4 +1,4 @@
-"""`--opt-kwargs`: arguments of an optimizer as settings of a Run."""
+"""`--opt-kwargs`: arguments of an optimiser as settings of a Run."""
 
 import inspect
 from dataclasses import replace
@@ -17,7 +17,7 @@ _NO_NUMBER = {"foreach", "fused", "capturable"}
 def with_kwargs(config: OptimConfig, options: Options) -> tuple[OptimConfig, list[str]]:
     """The settings with what `--opt-kwargs` says, and what the user should know of it.
 
-    Raises ConfigError for an argument that the optimizer doesn't take, one of the wrong kind, and
+    Raises ConfigError for an argument that the optimiser doesn't take, one of the wrong kind, and
     one that would make it another optimizer.
 
     >>> from diptych.compat.open_clip_train.optim_kwargs import with_kwargs

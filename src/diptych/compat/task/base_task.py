@@ -163,7 +163,7 @@ class TrainingTask(nn.Module):
         grad_checkpointing: bool = False,
     ) -> "TrainingTask":
         """Leave each of the processes that have met a share of the weights (FSDP2), before an
-        optimizer is made of them: of blocks, and of the rest, which is gathered as it is. Scales
+        optimiser is made of them: of blocks, and of the rest, which is gathered as it is. Scales
         become tensors of one dimension. In one process alone nothing else changes.
 
         `reshard_after_forward`: blocks are gathered again in the backward pass. `mp_policy`: its

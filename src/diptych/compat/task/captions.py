@@ -135,8 +135,8 @@ class CoCaTask(ImageTextTask):
     ) -> tuple[Losses, dict[str, Tensor]]:
         labels = self.caption_labels(batches)
         # open_clip 3.3's CoCa gives none for the last token, which has no next one; main's does.
-        told = {"labels": labels, "logits": output["logits"][:, : labels.shape[1]]}
+        given = {"labels": labels, "logits": output["logits"][:, : labels.shape[1]]}
         for name in ("image_features", "text_features", "logit_scale"):
-            told[name] = output[name]
-        losses, _ = self._lost(told)
+            given[name] = output[name]
+        losses, _ = self._lost(given)
         return losses, self._report(output)

@@ -20,7 +20,7 @@ def save_checkpoint(
     **counters: int,
 ) -> dict[str, Any]:
     """What goes on from here, for `torch.save`: weights, their average where there is one, and the
-    state of the optimizer and of the scaler. Where they are in shards, every process calls it, and
+    state of the optimiser and of the scaler. Where they are in shards, every process calls it, and
     all get whole tensors. `counters`: `global_step`, `samples_seen`."""
     found = {"epoch": epoch, "name": name, "optimizer": whole_optimizer(optimizer), **counters}
     found |= task.state_dict()

@@ -83,7 +83,7 @@ def load_whole_state(model: nn.Module, state: Mapping[str, Tensor], strict: bool
 
 
 def whole_optimizer(optimizer: Optimizer) -> dict[str, Any]:
-    """The state of an optimizer, of whole tensors. Every process calls it."""
+    """The state of an optimiser, of whole tensors. Every process calls it."""
     said = optimizer.state_dict()
     state = {
         place: {name: _whole(value) for name, value in each.items()}

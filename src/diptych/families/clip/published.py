@@ -26,7 +26,7 @@ _UNSEEN = {"heads", "head", "activation", "image_size", "context_length"}
 """Fields in which towers of the same shapes may differ, or that the shapes tell."""
 
 
-def published(told: ClipConfig) -> tuple[ClipConfig, dict[str, Any]]:
+def published(inferred: ClipConfig) -> tuple[ClipConfig, dict[str, Any]]:
     """`told`, which was inferred from shapes, with the heads that published models of these shapes
     have, and notes for the provenance on what is assumed.
 
@@ -41,34 +41,34 @@ def published(told: ClipConfig) -> tuple[ClipConfig, dict[str, Any]]:
     (16, "gelu, not quick_gelu; 16 heads in the image tower; 16 heads in the text tower; CLIP's \
 preprocessing")
     """
-    image, text = published_image(told.image), _published_text(told.text)
+    image, text = published_image(inferred.image), _published_text(inferred.text)
     assumed = [*_activation(image, text), *_heads(image, "image"), *_heads(text, "text")]
     notes = {"config": "shapes", "assumed": "; ".join([*assumed, "CLIP's preprocessing"])}
-    return replace(told, image=image, text=text), notes
+    return replace(inferred, image=image, text=text), notes
 
 
-def published_tower(told: ImageTowerConfig) -> tuple[ImageTowerConfig, dict[str, Any]]:
+def published_tower(inferred: ImageTowerConfig) -> tuple[ImageTowerConfig, dict[str, Any]]:
     """`published` of an image tower alone."""
-    image = published_image(told)
+    image = published_image(inferred)
     assumed = [*_activation(image), *_heads(image, "image")]
     return image, {"assumed": "; ".join(assumed)} if assumed else {}
 
 
-def published_image(told: ImageTowerConfig) -> ImageTowerConfig:
+def published_image(inferred: ImageTowerConfig) -> ImageTowerConfig:
     """An image tower of CLIP's kinds with the heads of the published one; others as they are."""
-    if not isinstance(told, VitConfig | ResNetConfig):
-        return told
+    if not isinstance(inferred, VitConfig | ResNetConfig):
+        return inferred
     known = (entry.image for entry in entries())
-    return replace(told, heads=_same(told, known, "image").heads)
+    return replace(inferred, heads=_same(inferred, known, "image").heads)
 
 
-def _published_text(told: TextTowerConfig) -> TextTowerConfig:
-    if not isinstance(told, TextConfig):
-        return told
-    check_vocabulary(told)
+def _published_text(inferred: TextTowerConfig) -> TextTowerConfig:
+    if not isinstance(inferred, TextConfig):
+        return inferred
+    check_vocabulary(inferred)
     configs = (entry.config for entry in entries())
     known = (config.text for config in configs if isinstance(config, ClipConfig))
-    return replace(told, heads=_same(told, known, "text").heads)
+    return replace(inferred, heads=_same(inferred, known, "text").heads)
 
 
 def check_vocabulary(text: TextTowerConfig) -> None:
@@ -80,12 +80,12 @@ def check_vocabulary(text: TextTowerConfig) -> None:
         )
 
 
-def _same(told: T, known: Iterable[TowerConfig], side: str) -> T:
+def _same(inferred: T, known: Iterable[TowerConfig], side: str) -> T:
     """The published tower of these shapes."""
     for tower in known:
-        if isinstance(tower, type(told)) and difference(tower, told).keys() <= _UNSEEN:
+        if isinstance(tower, type(inferred)) and difference(tower, inferred).keys() <= _UNSEEN:
             return tower
-    seen = {n: v for n, v in difference(type(told)(), told).items() if n not in _UNSEEN}
+    seen = {n: v for n, v in difference(type(inferred)(), inferred).items() if n not in _UNSEEN}
     sizes = ", ".join(f"{name} {value}" for name, (_, value) in seen.items())
     raise CheckpointError(
         f"no published model has an {side} tower of {sizes}, so its heads and activation can't be "

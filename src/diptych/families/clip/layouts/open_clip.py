@@ -77,7 +77,7 @@ def read_config(source: WeightSource, state: State) -> tuple[ClipConfig, dict[st
     OpenAI's, else the published models of these shapes."""
     if (source.file.parent / CONFIG).is_file():
         return from_json(read_json(source.file.parent / CONFIG)), {"config": CONFIG}
-    _check_told(source)
+    _check_inferable(source)
     if set(openai.NUMBERS) <= source.weights.tensors.keys():
         config = infer(state, "quick_gelu")
         check_vocabulary(config.text)
@@ -87,16 +87,16 @@ def read_config(source: WeightSource, state: State) -> tuple[ClipConfig, dict[st
 
 def tower_config(source: WeightSource, state: State) -> tuple[ImageTowerConfig, dict[str, Any]]:
     """The image tower's, from the shapes and the published towers of these."""
-    _check_told(source)
+    _check_inferable(source)
     return published_tower(infer_image(state, _activation(source, state)))
 
 
-def _check_told(source: WeightSource) -> None:
+def _check_inferable(source: WeightSource) -> None:
     tower = _fitting(ImageTowerConfig, source.weights.tensors)
-    if tower is not None and not tower.told:
+    if tower is not None and not tower.inferable:
         raise CheckpointError(
-            f"{source.file} holds a {tower.kind.__name__}, whose pictures its weights don't tell, "
-            f"and no {CONFIG} lies beside it; {GIVE_CONFIG}"
+            f"{source.file} holds a {tower.kind.__name__}, whose configuration can't be inferred "
+            f"from its weights, and no {CONFIG} lies beside it; {GIVE_CONFIG}"
         )
 
 

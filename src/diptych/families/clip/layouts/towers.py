@@ -50,8 +50,8 @@ class OpenClipTower:
     """Names in files that carry nothing."""
     pictures: Callable[[Any], dict[str, Any]] = lambda config: {}
     """Fields of a `PreprocessConfig` that every tower of this kind has, whatever is said."""
-    told: bool = True
-    """Whether the shapes of its weights tell a configuration, where nothing else does."""
+    inferable: bool = True
+    """Whether its configuration can be inferred from the shapes of its weights."""
     custom_text: Callable[[Any], bool] = lambda config: False
     """Whether open_clip builds a model with such a tower as its `CustomTextCLIP`, with `text.`
     before the text tower's names."""

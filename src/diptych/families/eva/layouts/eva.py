@@ -58,16 +58,16 @@ def read_config(source: WeightSource, state: State) -> tuple[ClipConfig, dict[st
 def inferred(state: State) -> tuple[ClipConfig, dict[str, Any]]:
     """From the shapes, which no two published EVA models share; beside another text tower, what
     that doesn't tell is assumed."""
-    told = infer(state, "gelu")
+    inferred = infer(state, "gelu")
     for entry in entries():
-        if isinstance(entry.config, ClipConfig) and _same_shapes(entry.config, told):
-            return told, {"config": f"shapes, which are those of {entry.name}"}
-    return published(told)
+        if isinstance(entry.config, ClipConfig) and _same_shapes(entry.config, inferred):
+            return inferred, {"config": f"shapes, which are those of {entry.name}"}
+    return published(inferred)
 
 
-def _same_shapes(known: ClipConfig, told: ClipConfig) -> bool:
-    resized = difference(known.image, told.image).keys() <= {"image_size", "patch_size"}
-    return known.text == told.text and resized
+def _same_shapes(known: ClipConfig, inferred: ClipConfig) -> bool:
+    resized = difference(known.image, inferred.image).keys() <= {"image_size", "patch_size"}
+    return known.text == inferred.text and resized
 
 
 def tower_config(source: WeightSource, state: State) -> tuple[ImageTowerConfig, dict[str, Any]]:

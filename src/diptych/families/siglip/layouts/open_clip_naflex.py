@@ -79,6 +79,6 @@ NAFLEX = OpenClipTower(
     read=_read,
     write=_write,
     pictures=lambda image: {"resize": "native", "patch_size": image.patch_size},
-    told=False,
+    inferable=False,
     custom_text=lambda config: True,
 )
