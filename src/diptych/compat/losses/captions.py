@@ -10,16 +10,15 @@ from torch import Tensor, nn
 
 from diptych.compat.losses.pairs import ClipLoss, Number
 from diptych.errors import ConfigError, UnknownNameError
+from diptych.inputs.masking import IGNORE_INDEX
 
-_MASKED = -100
-"""Of labels: a token that counts for nothing."""
 _PRECISIONS = ("float32", "fp32", "model")
 
 
 def caption_cross_entropy(
     logits: Float[Tensor, "*rows vocabulary"],
     target: Int[Tensor, "*rows"],
-    ignore_index: int = _MASKED,
+    ignore_index: int = IGNORE_INDEX,
     z_loss: bool = False,
     compute_dtype: Any = torch.float32,
 ) -> tuple[Float[Tensor, ""], Float[Tensor, ""] | None]:
@@ -75,7 +74,7 @@ class CoCaLoss(ClipLoss):
         self.pad_id = pad_id
         self.z_loss_weight = _weight(z_loss_weight)
         self.compute_dtype = _precision(compute_dtype)
-        self.caption_loss = nn.CrossEntropyLoss(ignore_index=_MASKED)
+        self.caption_loss = nn.CrossEntropyLoss(ignore_index=IGNORE_INDEX)
         """What is computed where there is no z: it may be replaced."""
 
     def forward(  # pyright: ignore[reportIncompatibleMethodOverride]
@@ -100,7 +99,7 @@ class CoCaLoss(ClipLoss):
 
     def _captions(self, logits: Tensor, labels: Tensor) -> Tensor:
         if self.pad_id is not None:
-            labels = labels.masked_fill(labels == self.pad_id, _MASKED)
+            labels = labels.masked_fill(labels == self.pad_id, IGNORE_INDEX)
         if not self.z_loss_weight:
             rows = _cast(logits, self.compute_dtype).permute(0, 2, 1)
             return self.caption_loss_weight * self.caption_loss(rows, labels)
@@ -121,7 +120,7 @@ class GenLipLoss(nn.Module):
 
     def __init__(
         self,
-        ignore_index: int = _MASKED,
+        ignore_index: int = IGNORE_INDEX,
         z_loss_weight: float = 0.0,
         compute_dtype: Any = torch.float32,
     ):

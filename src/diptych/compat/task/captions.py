@@ -13,9 +13,7 @@ from diptych.compat.loss import CoCaLoss
 from diptych.compat.model_traits import Described, unwrap_model
 from diptych.compat.task.base_task import Losses
 from diptych.compat.task.image_text import ImageTextTask
-
-LEFT_OUT = -100
-"""The label of a place that no loss counts, as torch has it."""
+from diptych.inputs.masking import IGNORE_INDEX
 
 
 @runtime_checkable
@@ -83,7 +81,7 @@ class CoCaTask(ImageTextTask):
         self.loss = loss or CoCaLoss(
             caption_loss_weight,
             clip_loss_weight,
-            pad_id=None,  # labels of padding are LEFT_OUT
+            pad_id=None,  # labels of padding are IGNORE_INDEX
             local_loss=local_loss,
             gather_with_grad=gather_with_grad,
             cache_labels=cache_labels,
@@ -127,8 +125,8 @@ class CoCaTask(ImageTextTask):
         for batch in batches:
             text, said = batch["text"], batch.get("text_valid")
             valid = text != self.pad_id if said is None else said.bool()
-            rows += list(text[:, 1:].masked_fill(~valid[:, 1:], LEFT_OUT))
-        return pad_sequence(rows, batch_first=True, padding_value=LEFT_OUT)
+            rows += list(text[:, 1:].masked_fill(~valid[:, 1:], IGNORE_INDEX))
+        return pad_sequence(rows, batch_first=True, padding_value=IGNORE_INDEX)
 
     def _of_batches(
         self, output: Mapping[str, Tensor], batches: Sequence[Mapping[str, Any]]
