@@ -2,6 +2,7 @@
 
 from typing import Any, Protocol, runtime_checkable
 
+import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
@@ -13,7 +14,9 @@ from diptych.nn.text_pieces import Pieces
 
 
 class Block(nn.Module):
-    """x + attention(norm(x)), then x + mlp(norm(x)).
+    """x + scale_1 attention(norm(x)), then x + scale_2 mlp(norm(x)). The scales, one for each
+    channel, are there with a `layer_scale` alone, which they have at first (Touvron et al. 2021,
+    arXiv:2103.17239).
 
     >>> import torch
     >>> from diptych.nn import Block
@@ -23,13 +26,24 @@ class Block(nn.Module):
     """
 
     def __init__(
-        self, *, width: int, heads: int, mlp_width: int, activation: Activation, eps: float
+        self,
+        *,
+        width: int,
+        heads: int,
+        mlp_width: int,
+        activation: Activation,
+        eps: float,
+        layer_scale: float | None = None,
     ):
         super().__init__()
+        self.layer_scale = layer_scale
         self.norm_1 = nn.LayerNorm(width, eps)
         self.attention = Attention(width, heads)
         self.norm_2 = nn.LayerNorm(width, eps)
         self.mlp = Mlp(width, mlp_width, activation)
+        scaled = layer_scale is not None
+        self.scale_1 = nn.Parameter(torch.empty(width)) if scaled else None
+        self.scale_2 = nn.Parameter(torch.empty(width)) if scaled else None
 
     def forward(
         self,
@@ -51,10 +65,14 @@ class Block(nn.Module):
         to each token if it attended to itself alone; neither the token nor the MLP.
         """
         if values:
-            return self.attention(self.norm_1(x), values=True)
+            return _scaled(self.attention(self.norm_1(x), values=True), self.scale_1)
         attended = self.attention(self.norm_1(x), causal, pick, seen, pieces, rotary, mask)
-        x = (x if pick is None else x[pick]) + attended
-        return x + self.mlp(self.norm_2(x))
+        x = (x if pick is None else x[pick]) + _scaled(attended, self.scale_1)
+        return x + _scaled(self.mlp(self.norm_2(x)), self.scale_2)
+
+
+def _scaled(branch: Tensor, scale: Tensor | None) -> Tensor:
+    return branch if scale is None else branch * scale.to(branch.dtype)
 
 
 @runtime_checkable
@@ -75,8 +93,9 @@ class TransformerSizes(Protocol):
     def norm_eps(self) -> float: ...
 
 
-def build_blocks(config: TransformerSizes) -> nn.ModuleList:
-    """The transformer that a configuration describes, without values."""
+def build_blocks(config: TransformerSizes, layer_scale: float | None = None) -> nn.ModuleList:
+    """The transformer that a configuration describes, without values. `layer_scale`: see
+    `Block`."""
     return nn.ModuleList(
         Block(
             width=config.width,
@@ -84,6 +103,7 @@ def build_blocks(config: TransformerSizes) -> nn.ModuleList:
             mlp_width=config.mlp_width,
             activation=config.activation,
             eps=config.norm_eps,
+            layer_scale=layer_scale,
         )
         for _ in range(config.layers)
     )
@@ -100,6 +120,7 @@ def init_blocks(blocks: nn.ModuleList | list[nn.Module], width: int) -> None:
     | attention.out, mlp.down   | N(0, 1 / (2 layers width)), residual branches |
     | mlp.up.weight             | N(0, 1 / (2 width))                          |
     | biases                    | 0                                            |
+    | scale_1, scale_2          | `Block.layer_scale`                          |
     """
     # Each block adds two branches to the stream. If each had variance v, the last block's output
     # would have 2 layers v more than the first one's input; a matrix at the end of a branch that is
@@ -117,6 +138,9 @@ def init_blocks(blocks: nn.ModuleList | list[nn.Module], width: int) -> None:
         ):
             nn.init.normal_(linear.weight, std=std)
             nn.init.zeros_(linear.bias)
+        for scale in (block.scale_1, block.scale_2):
+            if scale is not None and block.layer_scale is not None:
+                nn.init.constant_(scale, block.layer_scale)
 
 
 def block_flops(tokens: int, width: int, mlp_width: int, matrices: int = 2) -> int:

@@ -51,6 +51,10 @@ CASES = {
         "vision_cfg": VIT,
         "text_cfg": TEXT | {"act_kwargs": {"approximate": "tanh"}},
     },
+    "vit-layer-scale": {
+        "vision_cfg": VIT | {"ls_init_value": 1e-4},
+        "text_cfg": TEXT | {"ls_init_value": 0.1},
+    },
     "vit-bias": {"vision_cfg": VIT, "init_logit_bias": -10.0},
     "resnet": {"vision_cfg": RESNET},
     "custom-text": {"vision_cfg": VIT, "custom_text": True},

@@ -175,6 +175,8 @@ def test_what_clip_model_lacks_is_refused(tmp_path, random_model, vit, resnet):
             replace(vit, logit_bias=-10.0),
             resnet,
             replace(vit, image=replace(vit.image, pool="mean")),
+            replace(vit, image=replace(vit.image, layer_scale=0.1)),
+            replace(vit, text=replace(vit.text, layer_scale=0.1)),
         )
     ):
         save_model(tmp_path / f"{i}", random_model(config))

@@ -135,7 +135,7 @@ class TextTransformer(nn.Module):
         """The tower of this configuration; `options`: the `text_cfg` of the same."""
         made = cls.__new__(cls)
         own = ("pool_type", "eos_id", "pad_id", "proj_type", "proj_bias", "no_causal_mask")
-        own += ("embed_cls", "correct_cls_mask", "output_tokens")
+        own += ("embed_cls", "correct_cls_mask", "output_tokens", "ls_init_value")
         TextTransformer.__init__(
             made,
             sizes.context_length,

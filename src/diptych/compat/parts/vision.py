@@ -123,7 +123,7 @@ class VisionTransformer(nn.Module):
         """The tower of this configuration; `options`: the `vision_cfg` of the same."""
         made = cls.__new__(cls)
         own = ("attentional_pool", "attn_pooler_queries", "attn_pooler_heads", "pool_type")
-        own += ("final_ln_after_pool", "output_tokens")
+        own += ("final_ln_after_pool", "output_tokens", "ls_init_value")
         VisionTransformer.__init__(
             made,
             sizes.image_size,

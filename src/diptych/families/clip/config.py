@@ -6,7 +6,7 @@ from typing import Literal
 
 from diptych.components import ADDED
 from diptych.config import Activation, ImageTowerConfig, TextTowerConfig
-from diptych.config.ranges import Context, Count, Layers, Pixels, Share, Width
+from diptych.config.ranges import Context, Count, Factor, Layers, Pixels, Share, Width
 from diptych.errors import ConfigError
 
 
@@ -36,6 +36,8 @@ class VitConfig(ImageTowerConfig):
     batch normalisation of these widths, then a 1x1 one (Xiao et al. 2021, arXiv:2106.14881);
     `patch_size` must be 2 ** len(stem_widths)."""
     norm_eps: Share = 1e-5
+    layer_scale: Factor | None = field(default=None, metadata=ADDED)
+    """What the scales of branches begin with (arXiv:2103.17239); None: there are none."""
 
     def __post_init__(self):
         super().__post_init__()
@@ -145,6 +147,8 @@ class TextConfig(TransformerTextConfig):
     """DeCLIP's projection has one."""
     end_id: Count | None = field(default=None, metadata=ADDED)
     """The id of the end of text; None: the highest of a text's, as CLIP's is of its vocabulary."""
+    layer_scale: Factor | None = field(default=None, metadata=ADDED)
+    """What the scales of branches begin with (arXiv:2103.17239); None: there are none."""
 
     def __post_init__(self):
         super().__post_init__()

@@ -3,7 +3,7 @@ are known, too.
 
 https://github.com/mlfoundations/open_clip, model_configs
 
-`-worldwide` and CLIPA are families of their own; `ViT-M-16-alt` lacks: its layers aren't CLIP's.
+`-worldwide` and CLIPA are families of their own.
 """
 
 from dataclasses import replace
@@ -16,6 +16,7 @@ BASE     = VitConfig()
 LARGE    = VitConfig(patch_size=14, width=1024, layers=24, heads=16, mlp_width=4096)
 SMALL    = VitConfig(patch_size=16, width=384,  layers=12, heads=6,  mlp_width=1536)
 MEDIUM   = VitConfig(patch_size=16, width=512,  layers=12, heads=8,  mlp_width=2048)
+SCALED   = replace(MEDIUM, layer_scale=1e-4)
 PLUS     = VitConfig(patch_size=16, width=896,  layers=12, heads=14, mlp_width=3584)
 HUGE     = VitConfig(patch_size=14, width=1280, layers=32, heads=16, mlp_width=5120)
 GIANT    = VitConfig(patch_size=14, width=1408, layers=40, heads=16, mlp_width=6144)
@@ -51,6 +52,7 @@ MODELS = {
     "vit-m-32":          ClipConfig(image=_at(MEDIUM, 224, 32), text=TEXT,       embed_dim=512),
     "vit-m-32-alt":      ClipConfig(image=_at(MEDIUM, 224, 32), text=TEXT_384,   embed_dim=384),
     "vit-m-16":          ClipConfig(image=MEDIUM,               text=TEXT,       embed_dim=512),
+    "vit-m-16-alt":      ClipConfig(image=SCALED,               text=TEXT_384,   embed_dim=384),
     "vit-b-32-256":      ClipConfig(image=_at(BASE, 256, 32),   text=TEXT,       embed_dim=512),
     "vit-b-32-plus-256": ClipConfig(image=_at(PLUS, 256, 32),   text=TEXT_640,   embed_dim=640),
     "vit-b-16-plus":     ClipConfig(image=PLUS,                 text=TEXT_640,   embed_dim=640),

@@ -41,7 +41,7 @@ class TextTransformer(Tower[TextConfig]):
         self.width = width = config.width
         self.positions = nn.Parameter(torch.empty(config.context_length, width))
         self.tokens = word_table(config.vocab_size, width)
-        self.blocks = build_blocks(config)
+        self.blocks = build_blocks(config, config.layer_scale)
         self.norm_post = nn.LayerNorm(width, config.norm_eps)
         bias = config.projection_bias
         self.projection = (

@@ -44,7 +44,7 @@ class VisionTransformer(Tower[VitConfig]):
         )
         self.drop = PatchDropout()
         self.norm_pre = nn.LayerNorm(width, config.norm_eps) if config.pre_norm else nn.Identity()
-        self.blocks = build_blocks(config)
+        self.blocks = build_blocks(config, config.layer_scale)
         self.norm_post = nn.LayerNorm(width, config.norm_eps)
         self.projection = (
             nn.Identity() if embed_dim is None else nn.Linear(width, embed_dim, bias=False)

@@ -23,6 +23,7 @@ class VitWeights(TowerWeights):
     """Of CLIP's vision transformer."""
 
     sizes = ("image_size", "patch_size")
+    not_compared = ("layer_scale",)
 
     def infer(self, shapes: Mapping[str, Tensor], activation: Activation) -> VitConfig | None:
         """Heads are of 64 channels, as OpenAI's code has them. Weights with a bias of the patches,
@@ -30,7 +31,9 @@ class VitWeights(TowerWeights):
         lacks = not {"class_token", "patch.weight"} <= shapes.keys()
         if lacks or "patch.bias" in shapes or "pool.query" in shapes:
             return None
-        return VitConfig(**vit_fields(shapes), activation=activation)
+        return VitConfig(
+            **vit_fields(shapes), activation=activation, layer_scale=layer_scale(shapes)
+        )
 
     def resize(self, state: State, config: VitConfig) -> tuple[State, list[str]]:
         """Position table and patches' kernel, interpolated."""
@@ -88,6 +91,8 @@ class ResNetWeights(TowerWeights):
 class TextWeights(TowerWeights):
     """Of CLIP's text transformer."""
 
+    not_compared = ("layer_scale",)
+
     def infer(self, shapes: Mapping[str, Tensor], activation: Activation) -> TextConfig | None:
         """Heads are of 64 channels, as OpenAI's code has them. Weights with a class token are
         another family's."""
@@ -98,6 +103,7 @@ class TextWeights(TowerWeights):
             context_length=len(shapes["positions"]),
             activation=activation,
             projection_bias="projection.bias" in shapes,
+            layer_scale=layer_scale(shapes),
         )
 
     def resize(self, state: State, config: TextConfig) -> tuple[State, list[str]]:
@@ -162,6 +168,11 @@ def mlp_width(shapes: Mapping[str, Tensor], tower: str) -> int:
     if first is None:
         raise CheckpointError(f"the {tower} tower has no blocks")
     return len(first)
+
+
+def layer_scale(shapes: Mapping[str, Tensor]) -> float | None:
+    """Where blocks have scales, what published ones began with: trained weights don't tell it."""
+    return 1e-4 if "blocks.0.scale_1" in shapes else None
 
 
 def grid_side(positions: Tensor) -> int:

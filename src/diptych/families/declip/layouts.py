@@ -179,13 +179,16 @@ def _check(config: ClipConfig) -> None:
         "activation": "quick_gelu",
         "norm_eps": 1e-5,
         "projection_bias": True,
+        "layer_scale": None,
     }
     wrong = {
         f"text.{name}": pair for name, pair in difference(text, replace(text, **fixed)).items()
     }
     if isinstance(image, VitConfig):
         like = {"mlp_width": 4 * image.width, "activation": "quick_gelu", "norm_eps": 1e-5}
-        possible = replace(image, **like, pool="cls", pre_norm=True, stem_widths=())
+        possible = replace(
+            image, **like, pool="cls", pre_norm=True, stem_widths=(), layer_scale=None
+        )
         wrong |= {f"image.{name}": pair for name, pair in difference(image, possible).items()}
     for name, (own, theirs) in wrong.items():
         raise CheckpointError(f"DeCLIP's code has {name} {theirs}, not {own}")

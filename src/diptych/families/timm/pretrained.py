@@ -48,6 +48,24 @@ CONVNEXT = {
 # fmt: on
 
 
+def _other(name: str, text: TextConfig, image_size: int) -> ClipConfig:
+    image = TimmConfig(name=name, image_size=image_size)
+    return ClipConfig(image=image, text=text, embed_dim=text.width)
+
+
+# fmt: off
+OTHERS = {
+    name: _other(name, text, image_size)
+    for name, text, image_size in (
+        ("swin_base_patch4_window7_224",      TEXT_640, 224),
+        ("vit_medium_patch16_gap_256",        TEXT,     256),
+        ("vit_relpos_medium_patch16_cls_224", TEXT,     224),
+    )
+}
+# fmt: on
+"""Under timm's names: open_clip has no others for them."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class _Vitamin:
     """A published ViTamin."""
@@ -145,8 +163,10 @@ VITAMIN = (
 
 
 def entries() -> list[Entry]:
-    """ConvNeXts, then ViTamins."""
-    convnext = [
-        Entry(name=name.replace("_", "-"), config=config) for name, config in CONVNEXT.items()
+    """ConvNeXts, ViTamins, then what nobody published weights of."""
+    plain = [
+        [Entry(name=name.replace("_", "-"), config=config) for name, config in models.items()]
+        for models in (CONVNEXT, OTHERS)
     ]
-    return [*convnext, *(model.entry() for model in VITAMIN)]
+    convnext, others = plain
+    return [*convnext, *(model.entry() for model in VITAMIN), *others]

@@ -25,6 +25,7 @@ BLOCK = (
     ("norm_2.*", "ln_2.*"),
     ("mlp.up.*", "mlp.c_fc.*"),
     ("mlp.down.*", "mlp.c_proj.*"),
+    ("scale_#", "ls_#.gamma"),  # of open_clip's alone
 )
 
 VIT = (

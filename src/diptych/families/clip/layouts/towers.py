@@ -22,6 +22,9 @@ from diptych.families.clip.layouts import openai
 from diptych.nn.block import TransformerSizes
 from diptych.weights.mapping import Rule
 
+_SCALE = "ls_init_value"
+"""What branches of blocks are scaled by at first."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class OpenClipTower:
@@ -128,7 +131,8 @@ def read_vit_fields(cfg: dict[str, Any], activation: Activation) -> dict[str, An
 
 def _read_vit(cfg: dict[str, Any], activation: Activation) -> VitConfig:
     pool = _take_pool(cfg)
-    return VitConfig(**read_vit_fields(cfg, activation), pool=pool)
+    scale = cfg.pop(_SCALE, None)
+    return VitConfig(**read_vit_fields(cfg, activation), pool=pool, layer_scale=scale)
 
 
 @runtime_checkable
@@ -163,7 +167,7 @@ def _write_vit(image: VitConfig) -> dict[str, Any]:
             "open_clip's vision transformer has neither a convolutional stem nor our mean pooling"
         )
     pool = {} if image.pool == "cls" else {"pool_type": "avg", "final_ln_after_pool": True}
-    return write_vit_fields(image) | pool
+    return write_vit_fields(image) | pool | _scale_json(image.layer_scale)
 
 
 def _read_resnet(cfg: dict[str, Any], activation: Activation) -> ResNetConfig | None:
@@ -208,12 +212,17 @@ def _read_text(cfg: dict[str, Any], activation: Activation) -> TextConfig:
     if cfg.get("pool_type") == "eos":
         del cfg["pool_type"]
         end = cfg.pop("eos_id", 2)
-    return TextConfig(**take_text(cfg, activation), end_id=end)
+    scale = cfg.pop(_SCALE, None)
+    return TextConfig(**take_text(cfg, activation), end_id=end, layer_scale=scale)
 
 
 def _write_text(text: TextConfig) -> dict[str, Any]:
     end = {} if text.end_id is None else {"pool_type": "eos", "eos_id": text.end_id}
-    return write_text(text) | end
+    return write_text(text) | end | _scale_json(text.layer_scale)
+
+
+def _scale_json(layer_scale: float | None) -> dict[str, Any]:
+    return {} if layer_scale is None else {_SCALE: layer_scale}
 
 
 def write_text(text: TransformerTextConfig) -> dict[str, Any]:

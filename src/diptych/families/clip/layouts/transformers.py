@@ -274,8 +274,10 @@ def _config_json(config: ClipConfig) -> dict[str, Any]:
     parts: dict[str, dict[str, Any]] = {}
     if isinstance(image, VitConfig):
         _check_plain(image, config)
+        _check_unscaled(image)
         parts["Vision"] = _image_json(image, kind, config.embed_dim)
     if isinstance(text, TextConfig):
+        _check_unscaled(text)
         named = {"model_type": f"{kind}_text_model"}
         parts["Text"] = named | text_json(text, config.embed_dim)
     if config.missing:
@@ -299,6 +301,11 @@ def _check_plain(image: VitConfig, config: ClipConfig) -> None:
             "transformers' CLIPModel has no place for mean pooling, a convolutional stem, "
             "a missing pre-norm or a bias"
         )
+
+
+def _check_unscaled(tower: VitConfig | TextConfig) -> None:
+    if tower.layer_scale is not None:
+        raise CheckpointError("transformers' CLIPModel has no place for scales of blocks' branches")
 
 
 def _image_json(image: VitConfig, kind: str, embed_dim: int) -> dict[str, Any]:
