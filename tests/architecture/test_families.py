@@ -87,7 +87,7 @@ OWN = {
     "TimmTower": "timm",
     "HuggingFaceText": "huggingface",
     "LocalQueue": "declip",
-    "CocaDecoder": "coca",
+    "CocaImage": "coca",
     "PeImage": "pe",
     "MobileText": "mobileclip",
     "ClipaText": "clipa",

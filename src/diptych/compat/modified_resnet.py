@@ -236,7 +236,7 @@ class ModifiedResNet(nn.Module):
 
     def _groups(self) -> list[Group]:
         stem = [self.conv1, self.bn1, self.conv2, self.bn2, self.conv3, self.bn3]
-        return groups_of(stem, self._stages(), [], self.attnpool)
+        return groups_of(stem, self._stages(), [], [self.attnpool])
 
     def train(self, mode: bool = True) -> "ModifiedResNet":
         """As torch has it, but that frozen statistics of batch norms stay."""

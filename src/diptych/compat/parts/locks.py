@@ -12,12 +12,13 @@ Group = Sequence[Any]
 """Modules, parameters and Nones."""
 
 
-def groups_of(front: Group, blocks: Any, behind: Group, projection: Any) -> list[Group]:
-    """From the input to the projection (None: there is none): what makes the first block's input,
-    each block, the last one with what is behind it."""
+def groups_of(front: Group, blocks: Any, behind: Group, head: Group) -> list[Group]:
+    """From the input to the output: what makes the first block's input, each block, the last one
+    with what is behind it, and the projection, or what is in its place (`head`, unless it is of
+    Nones alone)."""
     *inner, last = blocks
     groups = [front, *([block] for block in inner), [last, *behind]]
-    return groups if projection is None else [*groups, [projection]]
+    return groups if all(part is None for part in head) else [*groups, head]
 
 
 NamedGroups = list[tuple[str, list[Any]]]

@@ -108,7 +108,7 @@ def text_layer_groups(parts: TextParts) -> NamedGroups:
 def _groups(parts: TextParts) -> list[Group]:
     front = [parts.token_embedding, parts.positional_embedding, parts.cls_emb]
     blocks = parts.transformer.resblocks
-    return groups_of(front, blocks, [parts.ln_final], parts.text_projection)
+    return groups_of(front, blocks, [parts.ln_final], [parts.text_projection])
 
 
 def lock_text_tower(model: Any, unlocked_layers: int = 0) -> None:

@@ -69,8 +69,8 @@ class VisionTransformer(nn.Module):
         scale_attn: bool = False,
         scale_fc: bool = False,
     ):
-        """Raises ConfigError for a `pool_type`, a `pos_embed_type` or an `attentional_pool` of
-        models that nobody published."""
+        """Raises ConfigError for a `pool_type` or a `pos_embed_type` of models that nobody
+        published, and for an unknown `attentional_pool`."""
         super().__init__()
         _check(pool_type, pos_embed_type, attentional_pool)
         self.image_size: tuple[int, int] = to_2tuple(image_size)
@@ -109,14 +109,25 @@ class VisionTransformer(nn.Module):
             scale_fc=scale_fc,
         )
         self.attn_pool: AttentionalPooler | None = None
-        self.attn_pool_contrastive = None
-        """open_clip's second pool, which no published model has."""
+        self.attn_pool_contrastive: AttentionalPooler | None = None
+        """The second pool, of one query."""
+        two_pools = isinstance(attentional_pool, str)
+        self.attn_pool_type = attentional_pool if two_pools else ""
+        """`cascade`, `parallel`, or empty: there are no two pools."""
+        normed = width
         if attentional_pool:
-            sizes = (attn_pooler_heads, attn_pooler_queries)
-            self.attn_pool = AttentionalPooler(output_dim, width, *sizes)
-            width = output_dim
-        self.ln_post: nn.Module = norm_layer(width)
-        self.proj: nn.Parameter | None = nn.Parameter(std * torch.randn(width, output_dim))
+            self.attn_pool = AttentionalPooler(
+                output_dim, width, attn_pooler_heads, attn_pooler_queries
+            )
+            normed = width if two_pools else output_dim
+        if two_pools:
+            self.pool_type = "none"
+            read = output_dim if attentional_pool == "cascade" else width
+            self.attn_pool_contrastive = AttentionalPooler(output_dim, read, attn_pooler_heads, 1)
+        self.ln_post: nn.Module = norm_layer(normed)
+        self.proj: nn.Parameter | None = None
+        if not two_pools:  # which answer in the shared space
+            self.proj = nn.Parameter(std * torch.randn(normed, output_dim))
 
     @classmethod
     def of(cls: type[V], sizes: VitSizes, options: dict[str, Any], output_dim: int) -> V:
@@ -206,12 +217,16 @@ class VisionTransformer(nn.Module):
 
     def layer_groups(self, pooler_in_head: bool = True) -> NamedGroups:
         """The same groups by name, the input's first; `pooler_in_head` has no meaning here."""
-        return named_groups(self._groups(), self.proj is not None)
+        groups = self._groups()
+        return named_groups(groups, len(groups) > len(self.transformer.resblocks) + 1)
 
     def _groups(self) -> list[Group]:
         front = [self.conv1, self.class_embedding, self.positional_embedding, self.ln_pre]
-        behind = [self.attn_pool, self.ln_post]
-        return groups_of(front, self.transformer.resblocks, behind, self.proj)
+        if self.attn_pool_contrastive is None:
+            behind, head = [self.attn_pool, self.ln_post], [self.proj]
+        else:
+            behind, head = [self.ln_post], [self.attn_pool, self.attn_pool_contrastive, self.proj]
+        return groups_of(front, self.transformer.resblocks, behind, head)
 
     def set_grad_checkpointing(self, enable: bool = True, impl: str = "inline") -> None:
         """Compute blocks again in the backward pass; `impl`: see `stack.check_impl`."""
@@ -234,6 +249,11 @@ class VisionTransformer(nn.Module):
         return self.ln_pre(self.patch_dropout(x))
 
     def _pool(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        if self.attn_pool is not None and self.attn_pool_contrastive is not None:
+            x = self.ln_post(x)
+            tokens = self.attn_pool(x)
+            read = tokens if self.attn_pool_type == "cascade" else x
+            return self.attn_pool_contrastive(read)[:, 0], tokens
         if self.attn_pool is not None:
             x = self.attn_pool(x)
         elif self.final_ln_after_pool:
@@ -259,8 +279,8 @@ def _check(pool_type: str, pos_embed_type: str, attentional_pool: bool | str) ->
         raise ConfigError(f"pool_type {pool_type!r}: tok, avg or none")
     if pos_embed_type != "learnable":
         raise ConfigError(f"pos_embed_type {pos_embed_type!r}: positions are learnable here")
-    if attentional_pool not in (True, False):
+    if attentional_pool not in (True, False, "cascade", "parallel"):
         raise ConfigError(
             f"attentional_pool {attentional_pool!r}: true, as the published CoCa models have it, "
-            "or false"
+            "cascade, parallel, or false"
         )

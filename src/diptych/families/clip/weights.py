@@ -29,7 +29,8 @@ class VitWeights(TowerWeights):
         """Heads are of 64 channels, as OpenAI's code has them. Weights with a bias of the patches,
         or with an attention pool, are another family's."""
         lacks = not {"class_token", "patch.weight"} <= shapes.keys()
-        if lacks or "patch.bias" in shapes or "pool.query" in shapes:
+        pooled = any(name.startswith(("pool.", "pools.")) for name in shapes)
+        if lacks or "patch.bias" in shapes or pooled:
             return None
         return VitConfig(
             **vit_fields(shapes), activation=activation, layer_scale=layer_scale(shapes)

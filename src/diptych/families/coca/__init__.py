@@ -2,13 +2,18 @@
 pool of many queries, a text tower with a class token, and a decoder that writes captions."""
 
 from diptych.families.base import Family
-from diptych.families.coca.config import CocaDecoderConfig, CocaImageConfig, CocaTextConfig
+from diptych.families.coca.config import (
+    Coca2ImageConfig,
+    CocaDecoderConfig,
+    CocaImageConfig,
+    CocaTextConfig,
+)
 
-__all__ = ["FAMILY", "CocaDecoderConfig", "CocaImageConfig", "CocaTextConfig"]
+__all__ = ["FAMILY", "Coca2ImageConfig", "CocaDecoderConfig", "CocaImageConfig", "CocaTextConfig"]
 
 FAMILY = Family(
     name="coca",
-    towers=(CocaImageConfig, CocaTextConfig, CocaDecoderConfig),
+    towers=(CocaImageConfig, Coca2ImageConfig, CocaTextConfig, CocaDecoderConfig),
     pretrained="diptych.families.coca.pretrained:entries",
     recipes=("diptych.families.coca.recipes",),
     open_clip="diptych.families.coca.layouts:TOWERS",

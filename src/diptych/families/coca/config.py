@@ -1,6 +1,7 @@
 """CoCa's towers and its decoder (Yu et al. 2022, arXiv:2205.01917), as open_clip has them."""
 
 from dataclasses import dataclass, field
+from typing import Literal
 
 from diptych.components import ADDED
 from diptych.config import Activation, DecoderConfig, ImageTowerConfig
@@ -10,12 +11,9 @@ from diptych.families.clip.config import TransformerTextConfig
 
 
 @dataclass(frozen=True, kw_only=True)
-class CocaImageConfig(ImageTowerConfig):
-    """CLIP's vision transformer; in place of its class token, an attention pool of many queries is
-    read out, the first of them for the contrast and the others for the decoder."""
-
-    implementation = "diptych.families.coca.image:CocaImageTower"
-    weights = "diptych.families.coca.weights:CocaImageWeights"
+class PooledVitConfig(ImageTowerConfig, abstract=True):
+    """CLIP's vision transformer; in place of its class token, what learned queries read of all
+    tokens."""
 
     image_size: Pixels = 224
     patch_size: Pixels = 32
@@ -27,7 +25,7 @@ class CocaImageConfig(ImageTowerConfig):
     pre_norm: bool = True
     """A LayerNorm between the position table and the first block."""
     queries: Width = 256
-    """Of the pool, that for the contrast included."""
+    """Of the pool whose answers the decoder reads."""
     pool_heads: Width = 8
     norm_eps: Share = 1e-5
 
@@ -44,6 +42,28 @@ class CocaImageConfig(ImageTowerConfig):
     def side(self) -> int:
         """Patches along one side."""
         return self.image_size // self.patch_size
+
+
+@dataclass(frozen=True, kw_only=True)
+class CocaImageConfig(PooledVitConfig):
+    """With one pool: the first of its queries is for the contrast, the others for the decoder. So
+    the published models are."""
+
+    implementation = "diptych.families.coca.image:CocaImageTower"
+    weights = "diptych.families.coca.weights:CocaImageWeights"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Coca2ImageConfig(PooledVitConfig):
+    """With a pool for the decoder, and one of a single query for the contrast, as the paper has it
+    (§3.2). Both answer in the shared space, and nothing is behind them."""
+
+    implementation = "diptych.families.coca.two_pools:Coca2ImageTower"
+    weights = "diptych.families.coca.weights:Coca2ImageWeights"
+
+    pools: Literal["cascade", "parallel"] = "cascade"
+    """What the query for the contrast reads. `cascade`: the answers to the decoder's queries.
+    `parallel`: the tokens, as those do."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,18 +1,100 @@
-"""CoCa's image tower (Yu et al. 2022, arXiv:2205.01917)."""
+"""CoCa's image tower (Yu et al. 2022, arXiv:2205.01917), and what both of its kinds begin with."""
+
+from typing import TypeVar
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
 from diptych.errors import ConfigError
-from diptych.families.coca.config import CocaImageConfig
+from diptych.families.coca.config import CocaImageConfig, PooledVitConfig
 from diptych.models.tower import TokenKind, Tower, TowerOutput
 from diptych.nn import PatchDropout, PatchEmbedding
 from diptych.nn.block import block_flops, build_blocks, init_blocks
 
+C = TypeVar("C", bound=PooledVitConfig)
 
-class CocaImageTower(Tower[CocaImageConfig]):
-    """Patches, a class token, positions, pre-norm blocks; learned queries read the tokens.
+
+class PooledVit(Tower[C]):
+    """Patches, a class token, positions, pre-norm blocks: what learned queries are to read."""
+
+    @classmethod
+    def check_projection(cls, config: C, embed_dim: int | None) -> None:
+        """Raises ConfigError without a shared space, and for one that the pool's heads can't
+        share: its queries are as wide."""
+        super().check_projection(config, embed_dim)
+        if embed_dim is not None and embed_dim % config.pool_heads:
+            raise ConfigError(
+                f"embed_dim {embed_dim} is not a multiple of pool_heads {config.pool_heads}"
+            )
+
+    def __init__(self, config: C, embed_dim: int):
+        super().__init__()
+        self.config = config
+        width, self.width = config.width, embed_dim
+        self.class_token = nn.Parameter(torch.empty(width))
+        self.positions = nn.Parameter(torch.empty(config.side**2 + 1, width))
+        self.patch = PatchEmbedding(3, width, config.patch_size, config.patch_size, bias=False)
+        self.drop = PatchDropout()
+        self.norm_pre = nn.LayerNorm(width, config.norm_eps) if config.pre_norm else nn.Identity()
+        self.blocks = build_blocks(config)
+
+    def init(self) -> None:
+        """Fill every parameter: CLIP's table, and the pools'.
+
+        | parameter              | value                          |
+        | ---------------------- | ------------------------------ |
+        | class_token, positions | N(0, 1 / width)                |
+        | projection.weight      | N(0, 1 / width)                |
+        | patch.weight           | N(0, 1 / fan in)               |
+        | norms                  | gain 1, bias 0                 |
+        | blocks                 | see `nn.block.init_blocks`     |
+        | pools                  | see `AttentionalPooler.init`   |
+        """
+        std = self.config.width**-0.5
+        projections = (part.weight for part in self.children() if isinstance(part, nn.Linear))
+        for parameter in (self.class_token, self.positions, *projections):
+            nn.init.normal_(parameter, std=std)
+        nn.init.normal_(self.patch.weight, std=self.patch.weight[0].numel() ** -0.5)
+        for part in self.children():
+            if isinstance(part, nn.LayerNorm):
+                part.reset_parameters()
+        init_blocks(self.blocks, self.config.width)
+        for part in self.modules():
+            if isinstance(part, AttentionalPooler):
+                part.init()
+
+    def embed(
+        self, pixels: Float[Tensor, "batch 3 height wide"]
+    ) -> Float[Tensor, "batch tokens width"]:
+        """The first block's input: the class token first, then the patches in reading order."""
+        self._check_pictures(pixels, self.config.image_size)
+        x = self.patch(pixels).flatten(2).transpose(1, 2)
+        first = (self.class_token + self.positions[0]).to(x.dtype).expand(x.shape[0], 1, -1)
+        return self.norm_pre(torch.cat([first, self.drop(x + self.positions[1:])], dim=1))
+
+    def _through(
+        self, pixels: Float[Tensor, "batch 3 height wide"]
+    ) -> Float[Tensor, "batch tokens width"]:
+        """The last block's output."""
+        x = self.embed(pixels)
+        for block in self.blocks:
+            x = block(x)
+        return x
+
+    def freeze_patches(self) -> None:
+        """Leave the patches' projection as it is."""
+        self.patch.requires_grad_(False)
+
+    def flops(self) -> int:
+        """Of `forward` for one picture, all of the decoder's queries; a multiply-add counts two."""
+        c, tokens = self.config, len(self.positions)
+        patches = 2 * (tokens - 1) * 3 * c.patch_size**2 * c.width
+        return patches + c.layers * block_flops(tokens, c.width, c.mlp_width)
+
+
+class CocaImageTower(PooledVit[CocaImageConfig]):
+    """One pool of all queries.
 
     Its tokens are the queries' answers, the first of which is the picture's vector.
 
@@ -32,70 +114,18 @@ class CocaImageTower(Tower[CocaImageConfig]):
 
     class_tokens = 1
 
-    @classmethod
-    def check_projection(cls, config: CocaImageConfig, embed_dim: int | None) -> None:
-        """Raises ConfigError without a shared space, and for one that the pool's heads can't
-        share: its queries are as wide."""
-        super().check_projection(config, embed_dim)
-        if embed_dim is not None and embed_dim % config.pool_heads:
-            raise ConfigError(
-                f"embed_dim {embed_dim} is not a multiple of pool_heads {config.pool_heads}"
-            )
-
     def __init__(self, config: CocaImageConfig, embed_dim: int):
-        super().__init__()
-        self.config = config
-        width, self.width = config.width, embed_dim
-        self.class_token = nn.Parameter(torch.empty(width))
-        self.positions = nn.Parameter(torch.empty(config.side**2 + 1, width))
-        self.patch = PatchEmbedding(3, width, config.patch_size, config.patch_size, bias=False)
-        self.drop = PatchDropout()
-        self.norm_pre = nn.LayerNorm(width, config.norm_eps) if config.pre_norm else nn.Identity()
-        self.blocks = build_blocks(config)
-        self.pool = AttentionalPooler(config.queries, config.pool_heads, width, embed_dim)
+        super().__init__(config, embed_dim)
+        self.pool = AttentionalPooler(config.queries, config.pool_heads, config.width, embed_dim)
         self.norm_post = nn.LayerNorm(embed_dim, config.norm_eps)
         self.projection = nn.Linear(embed_dim, embed_dim, bias=False)
-
-    def init(self) -> None:
-        """Fill every parameter: CLIP's table, and the pool's.
-
-        | parameter              | value                          |
-        | ---------------------- | ------------------------------ |
-        | class_token, positions | N(0, 1 / width)                |
-        | patch.weight           | N(0, 1 / fan in)               |
-        | norms                  | gain 1, bias 0                 |
-        | blocks                 | see `nn.block.init_blocks`     |
-        | pool                   | see `AttentionalPooler.init`   |
-        | projection.weight      | N(0, 1 / width)                |
-        """
-        std = self.config.width**-0.5
-        for parameter in (self.class_token, self.positions, self.projection.weight):
-            nn.init.normal_(parameter, std=std)
-        nn.init.normal_(self.patch.weight, std=self.patch.weight[0].numel() ** -0.5)
-        if isinstance(self.norm_pre, nn.LayerNorm):
-            self.norm_pre.reset_parameters()
-        init_blocks(self.blocks, self.config.width)
-        self.pool.init()
-        self.norm_post.reset_parameters()
-
-    def embed(
-        self, pixels: Float[Tensor, "batch 3 height wide"]
-    ) -> Float[Tensor, "batch tokens width"]:
-        """The first block's input: the class token first, then the patches in reading order."""
-        self._check_pictures(pixels, self.config.image_size)
-        x = self.patch(pixels).flatten(2).transpose(1, 2)
-        first = (self.class_token + self.positions[0]).to(x.dtype).expand(x.shape[0], 1, -1)
-        return self.norm_pre(torch.cat([first, self.drop(x + self.positions[1:])], dim=1))
 
     def forward(
         self, x: Float[Tensor, "batch 3 height wide"], tokens: TokenKind = "raw"
     ) -> TowerOutput:
         """Pixels to tokens, feature and pooled vector. With "none", the first query alone is
         computed."""
-        x = self.embed(x)
-        for block in self.blocks:
-            x = block(x)
-        read = self.pool(x, 1 if tokens == "none" else None)
+        read = self.pool(self._through(x), 1 if tokens == "none" else None)
         feature = self.norm_post(read[:, 0])
         chosen = self._select(read, tokens, self.norm_post, self.projection)
         return TowerOutput(chosen, feature, self.projection(feature))
@@ -104,24 +134,14 @@ class CocaImageTower(Tower[CocaImageConfig]):
         self, pixels: Float[Tensor, "batch 3 height wide"]
     ) -> Float[Tensor, "batch patches embed_dim"]:
         """What the first query would give if it attended to this patch alone."""
-        x = self.embed(pixels)
-        for block in self.blocks:
-            x = block(x)
-        patches = x[:, 1:]
+        patches = self._through(pixels)[:, 1:]
         read = self.pool(patches.flatten(0, 1)[:, None], 1)[:, 0]
         return self.projection(self.norm_post(read)).unflatten(0, patches.shape[:2])
 
-    def freeze_patches(self) -> None:
-        """Leave the patches' projection as it is."""
-        self.patch.requires_grad_(False)
-
     def flops(self) -> int:
-        """Of `forward` for one picture, all queries; a multiply-add counts two."""
-        c, tokens, wide = self.config, len(self.positions), self.width
-        patches = 2 * (tokens - 1) * 3 * c.patch_size**2 * c.width
-        blocks = c.layers * block_flops(tokens, c.width, c.mlp_width)
-        keys_values, ends = 2 * tokens * 2 * c.width * wide, 2 * c.queries * 2 * wide**2
-        return patches + blocks + keys_values + ends + 4 * c.queries * tokens * wide + 2 * wide**2
+        """See `PooledVit.flops`."""
+        pool = self.pool.flops(len(self.positions))
+        return super().flops() + pool + 2 * self.projection.weight.numel()
 
 
 class AttentionalPooler(nn.Module):
@@ -167,3 +187,10 @@ class AttentionalPooler(nn.Module):
         queries = self.norm_query(self.query[:first]).expand(x.shape[0], -1, -1)
         keys = self.norm_keys(x)
         return self.attention(queries, keys, keys, need_weights=False)[0]
+
+    def flops(self, tokens: int) -> int:
+        """Of `forward` for one picture of so many tokens; a multiply-add counts two."""
+        queries, wide = self.query.shape
+        width = self.norm_keys.normalized_shape[0]
+        keys_values, ends = 2 * tokens * 2 * width * wide, 2 * queries * 2 * wide**2
+        return keys_values + ends + 4 * queries * tokens * wide

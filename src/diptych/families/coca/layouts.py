@@ -15,24 +15,32 @@ from diptych.families.clip.layouts.towers import (
     write_text,
     write_vit_fields,
 )
-from diptych.families.coca.config import CocaDecoderConfig, CocaImageConfig, CocaTextConfig
+from diptych.families.coca.config import (
+    Coca2ImageConfig,
+    CocaDecoderConfig,
+    CocaImageConfig,
+    CocaTextConfig,
+    PooledVitConfig,
+)
 from diptych.weights.mapping import TRANSPOSED, Rule, rows
 
-_QUERY, _CLASS, _WORDS = (
+_QUERY, _CONTRAST, _CLASS, _WORDS = (
     "visual.attn_pool.query",
+    "visual.attn_pool_contrastive.query",
     "text.cls_emb",
     "text_decoder.text_projection",
 )
-_IMAGE = (
+_POOL = (
+    ("query", "query"),
+    ("norm_query.*", "ln_q.*"),
+    ("norm_keys.*", "ln_k.*"),
+    ("attention.*", "attn.*"),
+)
+_IMAGE = (*openai.VIT, *rows("image.pool.", "visual.attn_pool.", *_POOL))
+_IMAGE_2 = (
     *openai.VIT,
-    *rows(
-        "image.pool.",
-        "visual.attn_pool.",
-        ("query", "query"),
-        ("norm_query.*", "ln_q.*"),
-        ("norm_keys.*", "ln_k.*"),
-        ("attention.*", "attn.*"),
-    ),
+    *rows("image.pools.captions.", "visual.attn_pool.", *_POOL),
+    *rows("image.pools.contrast.", "visual.attn_pool_contrastive.", *_POOL),
 )
 _TEXT = (Rule("text.class_token", _CLASS), *openai.text("text."))
 _DECODER = (
@@ -57,20 +65,31 @@ _DECODER = (
 )
 
 
+def _take_pools(cfg: dict[str, Any], activation: Activation) -> dict[str, Any]:
+    """What both kinds of image towers have, taken out of a `vision_cfg`."""
+    del cfg["attentional_pool"]
+    return read_vit_fields(cfg, activation) | {
+        "queries": cfg.pop("attn_pooler_queries", 256),
+        "pool_heads": cfg.pop("attn_pooler_heads", 8),
+    }
+
+
 def _read_image(cfg: dict[str, Any], activation: Activation) -> CocaImageConfig | None:
     if cfg.get("attentional_pool") is not True:
         return None
-    del cfg["attentional_pool"]
-    return CocaImageConfig(
-        **read_vit_fields(cfg, activation),
-        queries=cfg.pop("attn_pooler_queries", 256),
-        pool_heads=cfg.pop("attn_pooler_heads", 8),
-    )
+    return CocaImageConfig(**_take_pools(cfg, activation))
 
 
-def _write_image(image: CocaImageConfig) -> dict[str, Any]:
+def _read_image_2(cfg: dict[str, Any], activation: Activation) -> Coca2ImageConfig | None:
+    pools = cfg.get("attentional_pool")
+    if pools not in ("cascade", "parallel"):
+        return None
+    return Coca2ImageConfig(**_take_pools(cfg, activation), pools=pools)
+
+
+def _write_pools(image: PooledVitConfig, pools: bool | str) -> dict[str, Any]:
     pool = {"attn_pooler_queries": image.queries, "attn_pooler_heads": image.pool_heads}
-    return write_vit_fields(image) | {"attentional_pool": True, "output_tokens": True} | pool
+    return write_vit_fields(image) | {"attentional_pool": pools, "output_tokens": True} | pool
 
 
 def _read_text(cfg: dict[str, Any], activation: Activation) -> CocaTextConfig | None:
@@ -125,11 +144,22 @@ TOWERS = (
     OpenClipTower(
         kind=CocaImageConfig,
         marks=(_QUERY,),
-        fits=lambda names: _QUERY in names,
+        fits=lambda names: _QUERY in names and _CONTRAST not in names,
         rules=lambda names: _IMAGE,
         export_rules=lambda config: _IMAGE,
         read=_read_image,
-        write=_write_image,
+        write=lambda config: _write_pools(config, True),
+        activation=lambda config: config.activation,
+        custom_text=lambda config: True,
+    ),
+    OpenClipTower(
+        kind=Coca2ImageConfig,
+        marks=(_CONTRAST,),
+        fits=lambda names: _CONTRAST in names,
+        rules=lambda names: _IMAGE_2,
+        export_rules=lambda config: _IMAGE_2,
+        read=_read_image_2,
+        write=lambda config: _write_pools(config, config.pools),
         activation=lambda config: config.activation,
         custom_text=lambda config: True,
     ),

@@ -1,7 +1,13 @@
 """open_clip's CoCa models: https://github.com/mlfoundations/open_clip, model_configs and docs."""
 
 from diptych.config import ClipConfig
-from diptych.families.coca.config import CocaDecoderConfig, CocaImageConfig, CocaTextConfig
+from diptych.families.clip.config import VitConfig
+from diptych.families.coca.config import (
+    Coca2ImageConfig,
+    CocaDecoderConfig,
+    CocaImageConfig,
+    CocaTextConfig,
+)
 from diptych.families.entry import Entry, Training, Weights, figures
 
 # fmt: off
@@ -20,6 +26,21 @@ MODELS = {
     ),
 }
 """By open_clip's names."""
+WITHOUT_WEIGHTS = {
+    "coca_base": ClipConfig(
+        image=VitConfig(image_size=288, patch_size=18),
+        text=CocaTextConfig(vocab_size=64000, width=768, heads=12, mlp_width=3072),
+        decoder=CocaDecoderConfig(vocab_size=64000, width=768, heads=12, mlp_width=3072),
+        embed_dim=512,
+    ),
+    "coca2_ViT-B-32": ClipConfig(
+        image=Coca2ImageConfig(),
+        text=CocaTextConfig(exact_padding=True),
+        decoder=CocaDecoderConfig(),
+        embed_dim=512,
+    ),
+}
+"""Those of which nobody published weights; `coca2` is of open_clip's main branch."""
 TINY = ClipConfig(
     image=CocaImageConfig(
         image_size=48,
@@ -55,10 +76,10 @@ _SOURCE = "open_clip, docs/openclip_results.csv"
 
 
 def entries() -> list[Entry]:
-    """Both, each with two files of weights; and the tiny one."""
+    """Two with two files of weights each, those without weights, and the tiny one."""
     published = [
         Entry(
-            name=name.lower().replace("_", "-"),
+            name=_named(name),
             config=config,
             weights=tuple(_weights(name, tag) for tag in TAGS),
             note=_NOTE,
@@ -71,7 +92,12 @@ def entries() -> list[Entry]:
         )
         for name, config in MODELS.items()
     ]
-    return [*published, Entry(name="tiny-coca", config=TINY)]
+    others = {"tiny-coca": TINY} | WITHOUT_WEIGHTS
+    return [*published, *(Entry(name=_named(name), config=others[name]) for name in others)]
+
+
+def _named(name: str) -> str:
+    return name.lower().replace("_", "-")
 
 
 def _weights(name: str, tag: str) -> Weights:

@@ -5,18 +5,36 @@ from collections.abc import Mapping
 from torch import Tensor
 
 from diptych.config import Activation
+from diptych.errors import CheckpointError
 from diptych.families.clip.weights import heads, mlp_width, text_fields, vit_fields
-from diptych.families.coca.config import CocaDecoderConfig, CocaImageConfig, CocaTextConfig
+from diptych.families.coca.config import (
+    Coca2ImageConfig,
+    CocaDecoderConfig,
+    CocaImageConfig,
+    CocaTextConfig,
+    PooledVitConfig,
+)
+from diptych.weights.layout import GIVE_CONFIG
 from diptych.weights.mapping import count_numbers
 from diptych.weights.resize import Grid, resize_grid
 from diptych.weights.state import State
 from diptych.weights.tower import TowerWeights, interpolated
 
 
-class CocaImageWeights(TowerWeights):
-    """Of the image tower."""
+class PooledVitWeights(TowerWeights):
+    """Of what both kinds of image towers begin with."""
 
     sizes = ("image_size", "patch_size")
+
+    def resize(self, state: State, config: PooledVitConfig) -> tuple[State, list[str]]:
+        """Position table and patches' kernel, interpolated."""
+        grid = Grid(positions="positions", side=config.side, extra=1, patch_size=config.patch_size)
+        resized = resize_grid(state, grid)
+        return resized, interpolated(state, resized)
+
+
+class CocaImageWeights(PooledVitWeights):
+    """Of the image tower with one pool."""
 
     def infer(self, shapes: Mapping[str, Tensor], activation: Activation) -> CocaImageConfig | None:
         """Heads are of 64 channels, and 8 in the pool, as in both published models."""
@@ -25,11 +43,26 @@ class CocaImageWeights(TowerWeights):
         queries = len(shapes["pool.query"])
         return CocaImageConfig(**vit_fields(shapes), queries=queries, activation=activation)
 
-    def resize(self, state: State, config: CocaImageConfig) -> tuple[State, list[str]]:
-        """Position table and patches' kernel, interpolated."""
-        grid = Grid(positions="positions", side=config.side, extra=1, patch_size=config.patch_size)
-        resized = resize_grid(state, grid)
-        return resized, interpolated(state, resized)
+
+class Coca2ImageWeights(PooledVitWeights):
+    """Of the image tower with two pools."""
+
+    def infer(
+        self, shapes: Mapping[str, Tensor], activation: Activation
+    ) -> Coca2ImageConfig | None:
+        """Heads are of 64 channels, and 8 in the pools. What the query for the contrast reads is
+        told by its width. Raises CheckpointError where tokens are as wide as vectors."""
+        if not {"class_token", "patch.weight", "pools.contrast.query"} <= shapes.keys():
+            return None
+        queries, embed_dim = shapes["pools.captions.query"].shape
+        fields, read = vit_fields(shapes), len(shapes["pools.contrast.norm_keys.weight"])
+        if fields["width"] == embed_dim:
+            raise CheckpointError(
+                f"tokens and vectors are both {embed_dim} wide, so whether the pools are a cascade "
+                f"or parallel can't be told; {GIVE_CONFIG}"
+            )
+        pools = "cascade" if read == embed_dim else "parallel"
+        return Coca2ImageConfig(**fields, queries=queries, pools=pools, activation=activation)
 
 
 class CocaTextWeights(TowerWeights):

@@ -12,6 +12,7 @@ from typing import Literal
 from diptych.config import ClipConfig, ImageTowerConfig, PreprocessConfig, TokenizerConfig
 from diptych.config.model import SIGLIP_BIAS
 from diptych.families.clip.open_clip_models import BASE, HUGE
+from diptych.families.coca import CocaDecoderConfig
 from diptych.families.entry import Claim, Entry, Training, Weights, figures
 from diptych.families.huggingface.known import KNOWN
 from diptych.families.siglip import SiglipImageConfig
@@ -168,6 +169,19 @@ MODELS = (
 )
 
 
+_ROBERTA = "roberta-base"
+COCA = ClipConfig(
+    image=BASE,
+    text=replace(KNOWN[_ROBERTA], projection="linear"),
+    decoder=CocaDecoderConfig(width=768, mlp_width=3072),
+    embed_dim=512,
+    tokenizer=TokenizerConfig(kind="huggingface", name=_ROBERTA),
+)
+"""`coca_roberta-ViT-B-32`, of which nobody published weights. The tokens that its decoder reads see
+those behind them, and RoBERTa's vocabulary is larger than the decoder's: so open_clip has it."""
+
+
 def entries() -> list[Entry]:
     """All of them."""
-    return [model.entry() for model in MODELS]
+    coca = Entry(name="coca-roberta-vit-b-32", config=COCA)
+    return [*(model.entry() for model in MODELS), coca]

@@ -208,7 +208,10 @@ def model_json(config: ClipConfig) -> dict[str, Any]:
     if config.logit_bias is not None:
         model["init_logit_bias"] = config.logit_bias
     for decoder in others:
-        model["multimodal_cfg"] = decoder.write(config.decoder)
+        model["multimodal_cfg"] = written = decoder.write(config.decoder)
+        # open_clip builds the decoder by the text tower's vocabulary, and asks both for tokens.
+        text_cfg["vocab_size"] = written["vocab_size"]
+        vision_cfg["output_tokens"] = text_cfg["output_tokens"] = True
     if is_custom(config):
         model["custom_text"] = True
     return model
