@@ -69,7 +69,7 @@ def match(source: WeightSource, part: Part) -> tuple[Layout, Part]:
     """The layout of a model, or of a tower alone, and what there is to read: what is wanted, or of
     a model the tower that alone is there.
 
-    Raises CheckpointError, saying what each layout would have had.
+    Raises CheckpointError, saying what the closest layout would have had.
     """
     names = source.weights.tensors
     if part != "text" and not whole(names):
@@ -126,10 +126,11 @@ def _match_model(names: Collection[str], path: Path) -> tuple[Layout, Part]:
         if found := tower(names, side):
             _check_alone(names, side, path)
             return found, side
-    tried = {layout.name: layout.lacks(names) for layout in layouts() if layout.text}
     hints = [hint for layout in layouts() if (hint := layout.hint(names))]
+    missing = {layout: layout.lacks(names) for layout in layouts() if layout.text}
     raise CheckpointError(
-        f"{path} is in no layout that Diptych knows: {'; '.join(hints) or _compared(tried, names)}"
+        f"{path} is in no layout that Diptych knows: "
+        f"{'; '.join(hints) or _compared(missing, names)}"
     )
 
 
@@ -149,12 +150,19 @@ def _match_tower(names: Collection[str], side: Side, path: Path) -> Layout:
     for layout in layouts():
         if set(marks(layout, side)) & set(names):
             return layout  # its table says which names it doesn't know
-    tried = {layout.name: marks(layout, side)[0] for layout in layouts() if marks(layout, side)}
+    missing = {layout: marks(layout, side)[0] for layout in layouts() if marks(layout, side)}
     raise CheckpointError(
-        f"{path} holds no {side} tower that Diptych knows: {_compared(tried, names)}"
+        f"{path} holds no {side} tower that Diptych knows: {_compared(missing, names)}"
     )
 
 
-def _compared(tried: dict[str, str], names: Collection[str]) -> str:
-    expected = ", ".join(f"{name} would have {missing}" for name, missing in tried.items())
-    return f"{expected}; its weights begin with {', '.join(list(names)[:3]) or 'nothing'}"
+def _compared(missing: dict[Layout, str], names: Collection[str]) -> str:
+    """What the weights are called, and what is `missing` for the layout that knows most of them."""
+    unknown = {layout: len(layout.table(names).unknown(names)) for layout in missing}
+    # Of several, the more general, but none that is tried when all others failed.
+    general = sorted(missing, key=lambda layout: (layout.priority < 0, layout.priority))
+    closest = min(general, key=lambda layout: unknown[layout])
+    begin = f"its weights begin with {', '.join(list(names)[:3]) or 'nothing'}"
+    if unknown[closest] == len(names):
+        return f"{begin}; docs/formats.md has the layouts"
+    return f"{begin}; it would need {missing[closest]} to be in the closest, {closest.name}"
