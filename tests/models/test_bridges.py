@@ -71,6 +71,32 @@ def test_timm_batch_statistics_are_kept_in_the_state():
     assert torch.equal(other(x).pooled, tower.eval()(x).pooled)
 
 
+@pytest.mark.parametrize(
+    ("config", "said"),
+    [
+        (
+            TimmConfig(name="resnet10t", options={"depths": 3}),
+            "timm's resnet10t with depths 3 can't be built: .*unexpected keyword",
+        ),
+        (
+            TimmConfig(name="vit_tiny_patch16_224", options={"embed_dim": 100, "num_heads": 7}),
+            "timm's vit_tiny_patch16_224 .*: dim should be divisible by num_heads",
+        ),
+        (
+            HuggingFaceTextConfig(model_type="bert", options={"hidden_size": 30}),
+            "transformers' bert with hidden_size 30 can't be built: .*multiple",
+        ),
+        (
+            HuggingFaceTextConfig(model_type="bert", options={"vocab_size": "many"}),
+            "transformers' bert with vocab_size 'many' can't be built: ",
+        ),
+    ],
+)
+def test_what_their_libraries_cannot_build_is_one_sentence(config, said):
+    with pytest.raises(ConfigError, match=said):
+        build_tower(config, 6)
+
+
 def test_unknown_timm_names_are_refused_with_near_ones():
     with pytest.raises(ConfigError, match="timm has no model 'resnet1000'; near are .*resnet"):
         build_tower(TimmConfig(name="resnet1000"), 6)

@@ -1,13 +1,32 @@
 """What is found out about towers that other libraries build."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
+from diptych.errors import ConfigError, DiptychError, first_line
 from diptych.models.tower import Tower
+
+
+@contextmanager
+def foreign_build(what: str) -> Iterator[None]:
+    """While another library builds `what`: raises ConfigError with what it says for a configuration
+    that it can't build."""
+    try:
+        yield
+    except (DiptychError, torch.OutOfMemoryError):
+        raise
+    except Exception as error:  # whatever its constructors raise for sizes that don't fit
+        raise ConfigError(f"{what} can't be built: {first_line(error)}") from error
+
+
+def said(options: Mapping[str, Any]) -> str:
+    """A configuration's options, in a sentence."""
+    return ", ".join(f"{name} {value!r}" for name, value in options.items()) or "no options"
 
 
 def repeated_blocks(module: nn.Module) -> Iterator[nn.Module]:

@@ -11,7 +11,7 @@ from diptych.batch import TextLengths
 from diptych.errors import ConfigError
 from diptych.families.huggingface.config import HuggingFaceTextConfig, Pool
 from diptych.families.huggingface.options import check_options
-from diptych.models.foreign import count_flops, repeated_blocks
+from diptych.models.foreign import count_flops, foreign_build, repeated_blocks, said
 from diptych.models.tower import TokenKind, Tower, TowerOutput
 from diptych.nn.text_pieces import cut, cut_by_length, pad, restored
 
@@ -124,6 +124,11 @@ def pooled(
 
 
 def _trunk(config: HuggingFaceTextConfig) -> Any:
+    with foreign_build(f"transformers' {config.model_type} with {said(config.options)}"):
+        return _built(config)
+
+
+def _built(config: HuggingFaceTextConfig) -> Any:
     """What transformers builds."""
     known = check_options(config.model_type, config.options)
     from transformers import MODEL_MAPPING, AutoConfig

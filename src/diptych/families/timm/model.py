@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from diptych.errors import ConfigError
 from diptych.families.timm.config import TimmConfig
-from diptych.models.foreign import count_flops, repeated_blocks
+from diptych.models.foreign import count_flops, foreign_build, repeated_blocks, said
 from diptych.models.tower import TokenKind, Tower, TowerOutput
 
 
@@ -128,7 +128,7 @@ class TimmTower(Tower[TimmConfig]):
 
 def build_trunk(config: TimmConfig, classes: int = 0) -> Any:
     """timm's model, with a classifier for so many classes. Raises ConfigError for a name that timm
-    doesn't know."""
+    doesn't know, and for options that it can't build."""
     import timm
     from timm.utils.model import reparameterize_model
 
@@ -140,7 +140,8 @@ def build_trunk(config: TimmConfig, classes: int = 0) -> Any:
     options = dict[str, Any](config.options)
     if fixed_size(config.name) is not None:
         options.setdefault("img_size", config.image_size)
-    trunk = timm.create_model(config.name, num_classes=classes, **options)
+    with foreign_build(f"timm's {config.name} with {said(options)}"):
+        trunk = timm.create_model(config.name, num_classes=classes, **options)
     return reparameterize_model(trunk, inplace=True) if config.deploy else trunk
 
 
