@@ -92,6 +92,7 @@ OWN = {
     "MobileText": "mobileclip",
     "ClipaText": "clipa",
     "SiglipText": "siglip",
+    "TipsText": "tips",
 }
 
 

@@ -17,6 +17,7 @@ from diptych.families.mobileclip import MobileTextConfig
 from diptych.families.pe import PeImageConfig
 from diptych.families.siglip import NaflexImageConfig, SiglipImageConfig, SiglipTextConfig
 from diptych.families.timm import TimmConfig
+from diptych.families.tips import TipsImageConfig, TipsTextConfig
 from diptych.families.unireplknet import UniRepLKNetConfig
 from diptych.weights.native import save_model
 
@@ -51,6 +52,8 @@ IMAGES = {
     ),
     "siglip": SiglipImageConfig(**IMAGE),
     "pe": PeImageConfig(**IMAGE, pool_mlp_width=64),
+    "tips": TipsImageConfig(**IMAGE),
+    "tips, giant": TipsImageConfig(**IMAGE, mlp="swiglu"),
     "coca": CocaImageConfig(**IMAGE, queries=3, pool_heads=2),
     "timm, vit": TimmConfig(
         name="vit_tiny_patch16_224",
@@ -66,6 +69,7 @@ TEXTS = {
     "clipa": ClipaTextConfig(context_length=12, vocab_size=49408, **WIDTHS),
     "mobileclip": MobileTextConfig(context_length=12, **WIDTHS),
     "mobileclip, mixer": MobileTextConfig(context_length=12, mixer_kernel=5, **WIDTHS),
+    "tips": TipsTextConfig(context_length=12, vocab_size=49408, **WIDTHS),
     "coca": CocaTextConfig(context_length=12, **WIDTHS),
     "bert": HuggingFaceTextConfig(model_type="bert", options=BERT, context_length=12),
 }

@@ -93,7 +93,7 @@ def _read_foreign(place: Place, wanted: Part, given: Config | None) -> Content:
     known, notes = _config_of(given or place.config, part), dict(place.notes)
     try:
         table = layout.table(names)
-        state = table.to_ours(names)
+        state = State.of(layout.supplied(source)).updated(table.to_ours(names))
         if known is None:
             known, inferred = _infer(layout, source, state, part)
             notes |= inferred

@@ -35,6 +35,7 @@ BUILT_IN = (
     "unireplknet",
     "declip",
     "siglip",
+    "tips",
     "pe",
     "metaclip",
     "clipa",

@@ -38,14 +38,27 @@ def infer(weights: Mapping[str, Tensor], activation: Activation) -> ClipConfig:
     """
     state = State.of(weights)
     shapes = state.shapes
+    image, text = infer_image(state, activation), infer_text(state, activation)
     return ClipConfig(
-        image=infer_image(state, activation),
-        text=infer_text(state, activation),
-        embed_dim=len(shapes["text.projection.weight"]),
+        image=image,
+        text=text,
+        embed_dim=_embed_dim(state, image, text),
         token_dim=len(shapes["image_tokens.weight"]) if "image_tokens.weight" in state else None,
         logit_bias=SIGLIP_BIAS if "logit_bias" in state else None,
         decoder=_decoder(state, activation),
     )
+
+
+def _embed_dim(state: State, image: ImageTowerConfig, text: TextTowerConfig) -> int:
+    """Of the text tower, or where that is in the shared space without a projection of the other."""
+    widths = (
+        tower_weights(tower).embed_dim(state.part(f"{side}.").shapes)
+        for side, tower in (("text", text), ("image", image))
+    )
+    found = next((width for width in widths if width is not None), None)
+    if found is None:
+        raise CheckpointError(f"the width of the shared space can't be told; {GIVE_CONFIG}")
+    return found
 
 
 def infer_image(weights: Mapping[str, Tensor], activation: Activation) -> ImageTowerConfig:

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from diptych.config import Activation
 from diptych.nn.attention import Attention
-from diptych.nn.mlp import Mlp
+from diptych.nn.mlp import Mlp, Nonlinear
 from diptych.nn.rotary import Rotary
 from diptych.nn.text_pieces import Pieces
 
@@ -31,7 +31,7 @@ class Block(nn.Module):
         width: int,
         heads: int,
         mlp_width: int,
-        activation: Activation,
+        activation: Nonlinear,
         eps: float,
         layer_scale: float | None = None,
     ):

@@ -1,5 +1,7 @@
 """The perceptrons of a transformer block."""
 
+from typing import Literal
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -7,6 +9,9 @@ from torch import Tensor, nn
 from diptych.config import Activation
 from diptych.nn.linear import is_bare
 
+Nonlinear = Activation | Literal["relu"]
+"""What stands between the layers: what a configuration may ask for, and what some towers always
+have."""
 QUICK = 1.702
 """With it z * sigmoid(1.702 z) comes closest to GELU."""
 
@@ -28,7 +33,7 @@ class Mlp(nn.Module):
     """
 
     def __init__(
-        self, width: int, hidden: int, activation: Activation, norm: nn.Module | None = None
+        self, width: int, hidden: int, activation: Nonlinear, norm: nn.Module | None = None
     ):
         super().__init__()
         assert norm is None or activation != "quick_gelu", (
@@ -41,6 +46,8 @@ class Mlp(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """[..., width] -> [..., width]."""
+        if self.activation == "relu":
+            return self.down(self.norm(F.relu(self.up(x))))
         if self.activation != "quick_gelu":
             approximate = "tanh" if self.activation == "gelu_tanh" else "none"
             return self.down(self.norm(F.gelu(self.up(x), approximate=approximate)))

@@ -102,6 +102,9 @@ class Layout:
     is_described: Callable[[WeightSource], bool] = lambda source: False
     """Whether what lies beside weights says that they are an image tower in this layout: of one
     whose names tell nothing."""
+    supplied: Callable[[WeightSource], Mapping[str, Tensor]] = lambda source: {}
+    """Ours that the file may lack and something beside it says, such as a scale that isn't
+    stored; what the file has counts more."""
     config_file: str = ""
     """The file beside the weights from which `config` reads, where it is there; empty: none."""
     weight_files: tuple[str, ...]

@@ -1,7 +1,7 @@
 """Towers for pictures and patches of another size: position tables and kernels interpolated."""
 
 import math
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -10,6 +10,8 @@ from torch import Tensor
 
 from diptych.errors import CheckpointError
 from diptych.weights.state import State
+
+Filter = Literal["bicubic", "bilinear"]
 
 
 class Grid(NamedTuple):
@@ -25,6 +27,8 @@ class Grid(NamedTuple):
     """open_clip's way; EVA's published files were made without."""
     patch_size: int = 0
     """Pixels along a patch; 0: there is no kernel of that size."""
+    filter: Filter = "bicubic"
+    """By which the table is interpolated."""
 
 
 def resize_grid(state: State, grid: Grid) -> State:
@@ -36,7 +40,9 @@ def resize_grid(state: State, grid: Grid) -> State:
     if grid.positions in state:
         table = state[grid.positions]
         _check_dimensions(grid.positions, table, 2, least=1 + grid.extra)
-        changed[grid.positions] = resize_positions(table, grid.side, grid.extra, grid.antialias)
+        changed[grid.positions] = resize_positions(
+            table, grid.side, grid.extra, grid.antialias, grid.filter
+        )
     if grid.patch_size and "patch.weight" in state:
         _check_dimensions("patch.weight", state["patch.weight"], 4, least=1)
         changed["patch.weight"] = resize_kernel(state["patch.weight"], grid.patch_size)
@@ -53,11 +59,15 @@ def _check_dimensions(name: str, tensor: Tensor, dimensions: int, least: int) ->
 
 
 def resize_positions(
-    positions: Float[Tensor, "old width"], side: int, extra: int = 1, antialias: bool = True
+    positions: Float[Tensor, "old width"],
+    side: int,
+    extra: int = 1,
+    antialias: bool = True,
+    filter: Filter = "bicubic",
 ) -> Float[Tensor, "new width"]:
-    """A learned table for a square of side x side patches, by bicubic interpolation in float32
-    (Dosovitskiy et al. 2020, arXiv:2010.11929, §3.2); the first `extra` rows (the class token) are
-    kept. `antialias` as open_clip has it; EVA (github.com/baaivision/EVA) does without.
+    """A learned table for a square of side x side patches, interpolated in float32 (Dosovitskiy
+    et al. 2020, arXiv:2010.11929, §3.2); the first `extra` rows (the class token) are kept.
+    `antialias` as open_clip has it; EVA (github.com/baaivision/EVA) does without.
 
     Raises CheckpointError for a table that is no square.
 
@@ -75,7 +85,7 @@ def resize_positions(
         return positions
     # The table in reading order is a small picture with `width` channels. A patch of the new grid
     # covers another part of the photo: it gets what a patch there would have had.
-    plane = _bicubic(grid.T.reshape(1, -1, old, old), side, antialias)
+    plane = _interpolate(grid.T.reshape(1, -1, old, old), side, antialias, filter)
     return torch.cat([first, plane.flatten(2)[0].T])
 
 
@@ -91,14 +101,14 @@ def resize_kernel(
     >>> resize_kernel(torch.zeros(8, 3, 14, 14), 16).shape
     torch.Size([8, 3, 16, 16])
     """
-    return kernel if kernel.shape[-1] == size else _bicubic(kernel, size, antialias=False)
+    return kernel if kernel.shape[-1] == size else _interpolate(kernel, size, antialias=False)
 
 
-def _bicubic(planes: Tensor, side: int, antialias: bool) -> Tensor:
+def _interpolate(planes: Tensor, side: int, antialias: bool, filter: Filter = "bicubic") -> Tensor:
     # Patches are areas, not points: `align_corners=False` maps edges to edges, so that the first
     # and the last patch stay half a patch from the border. The cubic's weights reach below 0 and
     # sum to 1, which half precision would blur.
     resized = F.interpolate(
-        planes.float(), size=(side, side), mode="bicubic", antialias=antialias, align_corners=False
+        planes.float(), size=(side, side), mode=filter, antialias=antialias, align_corners=False
     )
     return resized.to(planes.dtype)

@@ -28,8 +28,10 @@ class EvaWeights(TowerWeights):
 
     def infer(self, shapes: Mapping[str, Tensor], activation: Activation) -> EvaConfig | None:
         """The published tower of this width, depth, MLP and norms: where its norms stand, its heads
-        and rotary positions leave no trace. Raises CheckpointError if there is none."""
-        if not {"class_token", "positions", "patch.weight", "patch.bias"} <= shapes.keys():
+        and rotary positions leave no trace. None for keys with a bias. Raises CheckpointError if
+        there is none."""
+        marks = {"class_token", "positions", "patch.weight", "patch.bias"}
+        if not marks <= shapes.keys() or "blocks.0.attention.qkv.bias" in shapes:
             return None
         mlp = "swiglu" if "blocks.0.mlp.gate_up.weight" in shapes else "gelu"
         norm = "layer" if "norm_post.bias" in shapes else "rms"

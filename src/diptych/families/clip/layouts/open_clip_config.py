@@ -24,7 +24,6 @@ T = TypeVar("T", bound=TowerConfig)
 
 _HARMLESS = {
     "output_tokens",
-    "pos_embed_type",
     "attn_pooler_queries",
     "attn_pooler_heads",
     "eos_id",
@@ -47,6 +46,7 @@ _ONLY = {
     "pool_type": ("tok", "argmax"),
     "proj_type": ("linear",),
     "timm_proj": ("linear",),
+    "pos_embed_type": ("learnable", "sin_cos_2d"),
     "block_type": ("default",),
 }
 """Options of which our towers have one value; every other option must be off."""
@@ -130,11 +130,31 @@ def _tokenizer(cfg: dict[str, Any]) -> TokenizerConfig:
         raise CheckpointError(f"text_cfg.tokenizer_kwargs.clean = {clean!r} is unknown")
     blank = options.pop("strip_sep_token", False)
     _refuse_rest(options, "text_cfg.tokenizer_kwargs")
+    if own := _own_tokenizers().get(name or ""):
+        return own
     if not name:
         return TokenizerConfig()
     return TokenizerConfig(
         kind="huggingface", name=name, clean=_CLEANING[clean], blank_separator=blank
     )
+
+
+def _own_tokenizers() -> dict[str, TokenizerConfig]:
+    """Those that no folder and no repository is called as."""
+    found: dict[str, TokenizerConfig] = {}
+    for tower in open_clip_towers():
+        found |= tower.tokenizers
+    return found
+
+
+def _tokenizer_json(how: TokenizerConfig) -> dict[str, Any]:
+    """What a `text_cfg` says of a tokenizer of transformers."""
+    own = next((name for name, known in _own_tokenizers().items() if known == how), None)
+    if own is not None:
+        return {"hf_tokenizer_name": own, "tokenizer_mode": own}
+    clean = {ours: name for name, ours in _CLEANING.items()}[how.clean]
+    blank = {"strip_sep_token": True} if how.blank_separator else {}
+    return {"hf_tokenizer_name": how.name, "tokenizer_kwargs": {"clean": clean} | blank}
 
 
 def _pictures(image: ImageTowerConfig, side: Any, budget: Any) -> dict[str, Any]:
@@ -197,10 +217,7 @@ def model_json(config: ClipConfig) -> dict[str, Any]:
     if len(quick) > 1:
         raise CheckpointError("open_clip has one activation for all towers, and this model has two")
     if config.tokenizer.kind == "huggingface":
-        text_cfg["hf_tokenizer_name"] = config.tokenizer.name
-        theirs = {ours: name for name, ours in _CLEANING.items()}[config.tokenizer.clean]
-        blank = {"strip_sep_token": True} if config.tokenizer.blank_separator else {}
-        text_cfg["tokenizer_kwargs"] = {"clean": theirs} | blank
+        text_cfg |= _tokenizer_json(config.tokenizer)
     model: dict[str, Any] = {"embed_dim": config.embed_dim}
     model |= {"vision_cfg": vision_cfg, "text_cfg": text_cfg}
     if True in quick:

@@ -5,11 +5,11 @@ https://github.com/mlfoundations/open_clip
 
 import functools
 import math
-from collections.abc import Callable, Collection
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol, runtime_checkable
 
-from diptych.config import Activation, TowerConfig
+from diptych.config import Activation, TokenizerConfig, TowerConfig
 from diptych.errors import CheckpointError
 from diptych.families import families
 from diptych.families.clip.config import (
@@ -55,6 +55,9 @@ class OpenClipTower:
     """Fields of a `PreprocessConfig` that every tower of this kind has, whatever is said."""
     inferable: bool = True
     """Whether its configuration can be inferred from the shapes of its weights."""
+    tokenizers: Mapping[str, TokenizerConfig] = field(default_factory=dict)
+    """Tokenizers of open_clip's own for such a text tower, by the `hf_tokenizer_name` and
+    `tokenizer_mode` that ask for them."""
     custom_text: Callable[[Any], bool] = lambda config: False
     """Whether open_clip builds a model with such a tower as its `CustomTextCLIP`, with `text.`
     before the text tower's names."""

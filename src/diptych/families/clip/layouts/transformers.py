@@ -350,6 +350,13 @@ LAYOUT = Layout(
     describe=describe,
     describe_image=describe_image,
     weight_files=WEIGHT_FILES,
-    exports=(Export(name="transformers", write=export, alone=True),),
+    exports=(
+        Export(
+            name="transformers",
+            write=export,
+            holds=lambda tower: isinstance(tower, VitConfig | TextConfig),
+            alone=True,
+        ),
+    ),
     priority=-1,  # other families' folders have its names, and more
 )

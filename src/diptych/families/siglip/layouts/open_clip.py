@@ -121,7 +121,10 @@ def _write_text(text: SiglipTextConfig) -> dict[str, Any]:
 
 
 def _has_text(names: Collection[str]) -> bool:
-    """CLIP's text projection is a bare parameter there, without `.weight`."""
+    """CLIP's text projection is a bare parameter there, without `.weight`. A tower without a table
+    of positions is another family's."""
+    if "text.positional_embedding" not in names:
+        return False
     projections = (_PROJECTION, "text.text_projection")
     return _PROJECTION in names or not any(name in names for name in projections)
 
