@@ -1,4 +1,8 @@
-"""SigLIP 2's NaFlex under the names of open_clip's main branch."""
+"""NaFlex as open_clip's main branch has it: SigLIP 2's models by its names, and patches."""
+
+import pickle
+from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 import timm
@@ -7,10 +11,13 @@ from PIL import Image
 
 from diptych import compat, models, pretrained
 from diptych.compat.loading.overrides import overridden
+from diptych.compat.naflex_config import NaFlexDataConfig
+from diptych.compat.open_clip_train.data import get_imagenet
 from diptych.compat.transform import in_training
+from diptych.config import PreprocessConfig
 from diptych.errors import ConfigError
 from diptych.families.siglip import NaflexImageConfig
-from diptych.inputs.native import unpack
+from diptych.inputs.native import pack, unpack
 
 SIZES = {"ViT-B-16-SigLIP2-naflex": "base", "ViT-SO400M-16-SigLIP2-naflex": "so400m"}
 TEXTS = (
@@ -82,3 +89,62 @@ def test_pictures_keep_their_aspect_in_training_too():
     for option in ({"use_timm": True}, {"color_jitter_prob": 0.5}):
         with pytest.raises(ConfigError, match="keep their aspect"):
             in_training(how, 256, option)
+
+
+PATCHES = {"use_timm": True, "naflex": True}
+
+
+def test_timms_transforms_of_patches():
+    """By `aug_cfg`'s word `naflex`, for loops of one's own; pickled, as loaders' processes need."""
+    picture = Image.new("RGB", (64, 32), color=(200, 100, 0))
+    train, val = (
+        pickle.loads(pickle.dumps(compat.image_transform(32, is_train, aug_cfg=PATCHES)))
+        for is_train in (True, False)
+    )
+    assert train.is_naflex_transform_factory
+    assert val.is_naflex_transform_factory
+    assert (train.is_naflex_eval_transform_factory, val.is_naflex_eval_transform_factory) == (
+        False,
+        True,
+    )
+    found = val(max_seq_len=8, patch_size=16)(picture)
+    assert found["patch_coord"].tolist() == [[row, column] for row in (0, 1) for column in range(4)]
+    assert found["patches"].shape == (8, 768)
+    mean, std = compat.constants.OPENAI_DATASET_MEAN, compat.constants.OPENAI_DATASET_STD
+    wanted = (torch.tensor([200, 100, 0]) / 255 - torch.tensor(mean)) / torch.tensor(std)
+    torch.testing.assert_close(found["patches"].unflatten(1, (-1, 3))[0, 0], wanted)
+    crop = train(max_seq_len=8, patch_size=16)(picture)
+    assert crop.shape[0] == 3
+    assert crop[0].numel() <= 8 * 16**2
+    with pytest.raises(ConfigError, match="naflex is timm's; set use_timm=True"):
+        compat.image_transform(32, False, aug_cfg={"naflex": True})
+
+
+@torch.no_grad()
+def test_squares_of_pixels_are_cut_into_patches():
+    config = NaflexImageConfig(
+        image_size=32, patch_size=8, width=32, layers=1, heads=2, mlp_width=64
+    )
+    how = PreprocessConfig(resize="native", patches=16, patch_size=8)
+    base = pretrained.get("ViT-B-16-SigLIP2-naflex")
+    text = replace(base.text, width=32, layers=1, heads=2, mlp_width=64, vocab_size=50)
+    made = replace(base, image=config, text=text, embed_dim=32, preprocess=how)
+    model = compat.OpenClipModel(models.build(made)).eval()
+    levels = torch.randint(256, (3, 32, 24), generator=torch.Generator().manual_seed(0))
+    packed = pack(levels.to(torch.uint8), 8, 12)[None].float()
+    torch.testing.assert_close(model.encode_image(levels[None].float()), model.encode_image(packed))
+
+
+def test_imagenet_in_patches(tmp_path):
+    for name in ("first", "second"):
+        (tmp_path / name).mkdir()
+        Image.new("RGB", (32, 16)).save(tmp_path / name / "0.png")
+    args = SimpleNamespace(imagenet_val=str(tmp_path), batch_size=2, workers=0)
+    val = compat.image_transform(32, False, aug_cfg=PATCHES)
+    sizes = NaFlexDataConfig.resolve(patch_sizes=[16], seq_lens=[4])
+    [(images, classes)] = get_imagenet(args, (val, val), "val", sizes).dataloader
+    assert images["patch_valid"].sum(1).tolist() == [2, 2]
+    assert images["patches"].shape == (2, 4, 768)
+    assert classes.tolist() == [0, 1]
+    with pytest.raises(ConfigError, match="--imagenet-train"):
+        get_imagenet(args, (val, val), "train", sizes)

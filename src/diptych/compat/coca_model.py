@@ -155,3 +155,7 @@ class CoCa(OpenClipModel):
         if self._pad_id is not None or not isinstance(text, TextTransformer):
             return self._pad_id or 0
         return text.pad_id
+
+    @pad_id.setter
+    def pad_id(self, value: int) -> None:
+        self._pad_id = value

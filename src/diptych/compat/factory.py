@@ -60,7 +60,13 @@ from diptych.compat.pretrained import (
     says_custom_text,
 )
 from diptych.compat.tokenizer import get_tokenizer
-from diptych.compat.transform import AugmentationCfg, Transform, in_training, transform_of
+from diptych.compat.transform import (
+    AugmentationCfg,
+    PatchTransforms,
+    Transform,
+    in_evaluation_of,
+    in_training,
+)
 from diptych.encoder.load import device_of
 from diptych.errors import ConfigError, RandomWeightsWarning, UnknownNameError
 
@@ -200,7 +206,7 @@ def create_model_and_transforms(
     *,
     aug_cfg: Mapping[str, Any] | AugmentationCfg | None = None,
     **options: Any,
-) -> tuple[Any, Compose, Transform]:
+) -> tuple[Any, Compose | PatchTransforms, Transform | PatchTransforms]:
     """The model, its transform in training (`aug_cfg`: see `AugmentationCfg`) and its transform in
     evaluation: `options` are those of `create_model`.
 
@@ -213,7 +219,7 @@ def create_model_and_transforms(
     model = create_model(model_name, pretrained, *order, **options)
     config, size = model.config.preprocess, model.config.image.image_size
     made = trace_model(model, 1, device_of(device)) if jit else model
-    return made, in_training(config, size, aug_cfg), transform_of(config, size)
+    return made, in_training(config, size, aug_cfg), in_evaluation_of(config, size, aug_cfg)
 
 
 def create_model_from_pretrained(

@@ -7,6 +7,7 @@ from typing import Any
 from torchvision.transforms import Compose  # pyright: ignore[reportMissingTypeStubs]
 
 from diptych.compat.constants import OPENAI_DATASET_MEAN, OPENAI_DATASET_STD
+from diptych.compat.transforms.patches import PatchTransforms
 from diptych.compat.transforms.steps import (
     CenterCropOrPad,
     MaybeConvertMode,
@@ -20,7 +21,13 @@ from diptych.compat.transforms.steps import (
     in_evaluation,
     sides,
 )
-from diptych.compat.transforms.training import AugmentationCfg, TrainTransform, in_training
+from diptych.compat.transforms.training import (
+    AugmentationCfg,
+    TrainTransform,
+    augmentation,
+    in_patches,
+    in_training,
+)
 from diptych.config import PreprocessConfig
 from diptych.config.serialize import from_dict
 from diptych.errors import ConfigError, UnknownNameError
@@ -31,6 +38,7 @@ __all__ = [
     "CenterCropOrPad",
     "MaybeConvertMode",
     "MaybeToTensor",
+    "PatchTransforms",
     "PreprocessCfg",
     "ResizeKeepRatio",
     "TrainTransform",
@@ -86,9 +94,9 @@ def image_transform(
     fill_color: int = 0,
     aug_cfg: Mapping[str, Any] | AugmentationCfg | None = None,
     resize_longest_max: bool = False,
-) -> Compose:
+) -> Compose | PatchTransforms:
     """A transform to `image_size`, a square's side or (height, width): in evaluation, or with
-    `is_train` a random crop as `aug_cfg` says.
+    `is_train` a random crop as `aug_cfg` says; where that says naflex, a `PatchTransforms`.
 
     `mean`, `std`: three numbers or one for all; None: OpenAI's. `resize_mode`: `shortest`,
     `longest` or `squash`; `resize_longest_max=True` is how eva_clip says `longest`. Raises
@@ -103,9 +111,20 @@ def image_transform(
             "fill_color": fill_color,
         }
     )
-    if is_train:
-        return in_training(config, image_size, aug_cfg)
-    return transform_of(config, image_size)
+    return (
+        in_training(config, image_size, aug_cfg)
+        if is_train
+        else (in_evaluation_of(config, image_size, aug_cfg))
+    )
+
+
+def in_evaluation_of(
+    config: PreprocessConfig, size: Size, aug_cfg: Mapping[str, Any] | AugmentationCfg | None
+) -> Transform | PatchTransforms:
+    """In evaluation, to `size`; where `aug_cfg` says naflex, to patches. Raises UnknownNameError
+    for a word that isn't an `AugmentationCfg`'s."""
+    cfg = augmentation(aug_cfg)
+    return in_patches(config, cfg, training=False) if cfg.naflex else transform_of(config, size)
 
 
 def transform_of(config: PreprocessConfig, size: Size) -> Transform:
@@ -119,7 +138,7 @@ def image_transform_v2(
     cfg: PreprocessCfg,
     is_train: bool,
     aug_cfg: Mapping[str, Any] | AugmentationCfg | None = None,
-) -> Compose:
+) -> Compose | PatchTransforms:
     """`image_transform` of a `PreprocessCfg`."""
     said = asdict(cfg)
     del said["mode"]

@@ -462,6 +462,8 @@ def test_which_words_end_a_caption(folder, randomise):
     rows = model.eval().generate(pixels, seq_len=6, min_seq_len=2, **given)
     assert (rows[:, 0] == START).all()
     assert all(END in row or 3 in row for row in rows.tolist())
+    model.pad_id = 5
+    assert model.pad_id == 5
 
 
 @torch.no_grad()

@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from diptych.errors import ConfigError
@@ -54,7 +54,38 @@ def packed(image: Mapping[str, Any], patch_size: int) -> Float[Tensor, "batch 3 
         raise ConfigError("patches must fill a grid of rows and columns, in reading order")
     # [batch, patches, y, x, 3] -> [batch, 3, patches y, x]
     column = flat.unflatten(2, (patch_size, patch_size, 3)).permute(0, 4, 1, 2, 3).flatten(2, 3)
-    said = column.new_zeros(len(column), 3, 1, patch_size)
+    return _with_grids(column, grids)
+
+
+def packed_squares(
+    pixels: Float[Tensor, "batch 3 height width"], patch_size: int
+) -> Float[Tensor, "batch 3 rows {patch_size}"]:
+    """Pictures of one size, in patches, all of which are there. Raises ConfigError for sides that
+    aren't whole patches.
+
+    >>> import torch
+    >>> from diptych.compat.faces.naflex import packed_squares
+    >>> packed_squares(torch.zeros(1, 3, 32, 48), 16).shape
+    torch.Size([1, 3, 97, 16])
+    """
+    height, width = pixels.shape[2:]
+    if height % patch_size or width % patch_size:
+        raise ConfigError(
+            f"pictures of {height} x {width} pixels aren't whole patches of {patch_size} x "
+            f"{patch_size}"
+        )
+    grid = torch.tensor([height // patch_size, width // patch_size], device=pixels.device)
+    cells = pixels.unflatten(3, (-1, patch_size)).unflatten(2, (-1, patch_size))
+    # [batch, 3, rows, y, columns, x] -> [batch, 3, patches y, x]
+    column = cells.transpose(3, 4).reshape(len(pixels), 3, -1, patch_size)
+    return _with_grids(column, grid.expand(len(pixels), -1))
+
+
+def _with_grids(
+    column: Float[Tensor, "batch 3 pixels wide"], grids: Int[Tensor, "batch 2"]
+) -> Float[Tensor, "batch 3 rows wide"]:
+    """With the last row, which says how many rows and columns of patches there are."""
+    said = column.new_zeros(len(column), 3, 1, column.shape[3])
     for axis in range(2):
         high, low = grids[:, axis] // 256, grids[:, axis] % 256
         said[:, axis, 0, :2] = torch.stack((high, low), dim=-1).to(column.dtype)

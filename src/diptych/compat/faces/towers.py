@@ -9,7 +9,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from diptych.compat.faces.naflex import packed
+from diptych.compat.faces.naflex import packed, packed_squares
 from diptych.compat.faces.named_parts import find
 from diptych.compat.faces.names import DECODER, TEXT, VISUAL, Renamed, part_of, table_of, taken
 from diptych.compat.faces.stages import GivesIntermediates, stages_of
@@ -176,13 +176,15 @@ class OpenClipVisual(OpenClipTower):
         self, x: Float[Tensor, "batch 3 height width"] | Mapping[str, Any]
     ) -> Tensor | tuple[Tensor, Tensor]:
         """Pooled vectors of pixels, or (pooled, tokens): the tokens are the patches'. A tower for
-        pictures of their own aspect also takes what `compat.faces.naflex` says. Raises ConfigError
-        for others that are given this."""
+        pictures of their own aspect also takes what `compat.faces.naflex` says, and pixels of whole
+        patches. Raises ConfigError for others that are given this."""
+        how = self._place[0].preprocess
         if isinstance(x, Mapping):
-            config = self._place[0]
-            if config.preprocess.resize != "native":
+            if how.resize != "native":
                 raise ConfigError("this tower takes squares of pixels, and no patches by name")
-            x = packed(x, config.preprocess.patch_size)
+            x = packed(x, how.patch_size)
+        elif how.resize == "native" and x.shape[3] != how.patch_size:
+            x = packed_squares(x, how.patch_size)
         return super().forward(x.to(self.dtype))
 
     def lock(self, unlocked_groups: int = 0, freeze_bn_stats: bool = False) -> None:

@@ -20,11 +20,13 @@ from diptych.compat.open_clip_train.batches import (
     SharedEpoch,
     Transform,
     batches_of,
+    collate,
     in_order,
 )
 from diptych.compat.open_clip_train.data_flags import factors_of
 from diptych.compat.open_clip_train.datasets import CsvDataset, SyntheticDataset
 from diptych.compat.open_clip_train.layout import DataInfo, Layout
+from diptych.compat.open_clip_train.naflex_steps import evaluated
 from diptych.compat.open_clip_train.pairs import columns
 from diptych.compat.open_clip_train.shard_lists import (
     ResampledShards2,
@@ -183,19 +185,30 @@ def get_synthetic_dataset(
     return DataInfo(loader, shared_epoch=SharedEpoch(epoch))
 
 
-def get_imagenet(args: Any, preprocess_fns: Sequence[Transform], split: str) -> DataInfo:
+def get_imagenet(
+    args: Any,
+    preprocess_fns: Sequence[Transform],
+    split: str,
+    naflex_data_config: NaFlexDataConfig | None = None,
+) -> DataInfo:
     """Pictures and classes of `args.imagenet_val` (`split` "val") or `args.imagenet_v2` ("v2"), a
     folder for each class: classes are counted in the order of their names, or folders that are
-    numbers say them. Raises ConfigError for another split."""
+    numbers say them. `naflex_data_config`: see `get_wds_dataset`. Raises ConfigError for another
+    split."""
     if split not in ("val", "v2"):
-        raise ConfigError(f"split {split!r} of ImageNet isn't read here: val or v2")
+        raise ConfigError(
+            f"split {split!r} of ImageNet (--imagenet-{split}) isn't read here: val or v2"
+        )
     path = args.imagenet_val if split == "val" else args.imagenet_v2
     source = open_source(DataConfig(path=path), captions=False)
     names = [folder.name for folder in class_folders(Path(path))]
     numbered = all(name.isdecimal() for name in names)
     classes = [int(name) for name in names] if numbered else list(range(len(names)))
-    pairs = Pairs(source, preprocess_fns[1], partial(_class, classes), replaced=False)
-    return DataInfo(in_order(pairs, batch_size=args.batch_size, workers=args.workers))
+    transform, join = preprocess_fns[1], collate
+    if naflex_data_config is not None:
+        transform, join = evaluated(transform, naflex_data_config, join)
+    pairs = Pairs(source, transform, partial(_class, classes), replaced=False)
+    return DataInfo(in_order(pairs, batch_size=args.batch_size, workers=args.workers, join=join))
 
 
 def get_dataset_fn(data_path: str, dataset_type: str) -> Callable[..., DataInfo]:
@@ -247,9 +260,9 @@ def get_data(
         make = get_dataset_fn(args.val_data, args.dataset_type)
         found["val"] = make(args, val, False, tokenizer=tokenizer, **traits)
     if args.imagenet_val is not None:
-        found["imagenet-val"] = get_imagenet(args, preprocess_fns, "val")
+        found["imagenet-val"] = get_imagenet(args, preprocess_fns, "val", naflex_data_config)
     if args.imagenet_v2 is not None:
-        found["imagenet-v2"] = get_imagenet(args, preprocess_fns, "v2")
+        found["imagenet-v2"] = get_imagenet(args, preprocess_fns, "v2", naflex_data_config)
     return found
 
 

@@ -20,6 +20,7 @@ from torchvision.transforms import (
     RandomResizedCrop,
 )
 
+from diptych.compat.transforms.patches import PatchTransforms
 from diptych.compat.transforms.steps import (
     Size,
     Transform,
@@ -52,6 +53,9 @@ class AugmentationCfg:
     """Whether timm's `create_transform` makes the transform."""
     color_jitter_prob: float | None = None
     gray_scale_prob: float | None = None
+    naflex: bool = False
+    """Whether pictures keep their aspect: the transform is a `PatchTransforms` then, timm's, and so
+    is the one in evaluation. It needs `use_timm`."""
 
 
 @dataclass(frozen=True)
@@ -75,11 +79,13 @@ class TrainTransform:
 
 def in_training(
     config: PreprocessConfig, size: Size, aug_cfg: Mapping[str, Any] | AugmentationCfg | None
-) -> Compose:
+) -> Compose | PatchTransforms:
     """The random transform that `aug_cfg` says. Raises ConfigError for what only timm does without
     `use_timm`, for what is done to squares alone where pictures keep their aspect, and
     UnknownNameError for a word that isn't an `AugmentationCfg`'s."""
-    cfg = _augmentation(aug_cfg)
+    cfg = augmentation(aug_cfg)
+    if cfg.naflex:
+        return in_patches(config, cfg, training=True)
     if config.resize == "native":
         return _natives(cfg, config, sides(size)[0])
     if cfg.use_timm:
@@ -105,7 +111,15 @@ def in_training(
     return Transform([crop, convert, *jitter, *rest], fused)
 
 
-def _augmentation(given: Mapping[str, Any] | AugmentationCfg | None) -> AugmentationCfg:
+def in_patches(config: PreprocessConfig, cfg: AugmentationCfg, training: bool) -> PatchTransforms:
+    """Of pictures of their own aspect, by timm. Raises ConfigError without `use_timm`."""
+    if not cfg.use_timm:
+        raise ConfigError("aug_cfg's naflex is timm's; set use_timm=True, too")
+    return PatchTransforms(config, training, _options(cfg) if training else {})
+
+
+def augmentation(given: Mapping[str, Any] | AugmentationCfg | None) -> AugmentationCfg:
+    """An `aug_cfg`. Raises UnknownNameError for a word that isn't an `AugmentationCfg`'s."""
     if isinstance(given, AugmentationCfg):
         return given
     known = [field.name for field in fields(AugmentationCfg)]
@@ -147,17 +161,20 @@ def _timms(cfg: AugmentationCfg, config: PreprocessConfig, size: Size) -> Compos
         from timm.data.transforms_factory import create_transform
     except ImportError as error:
         raise ConfigError("use_timm=True needs timm: `pip install diptych[bridges]`") from error
-    said = {name: value for name, value in asdict(cfg).items() if value is not None}
-    for own in ("use_timm", "color_jitter_prob", "gray_scale_prob"):
-        said.pop(own, None)
     make: Any = create_transform
     return make(
         (3, *sides(size)),
         is_training=True,
-        hflip=0.0,
         mean=config.mean,
         std=config.std,
-        re_mode="pixel",
         interpolation=config.interpolation,
-        **({"color_jitter": None} | said),
+        **_options(cfg),
     )
+
+
+def _options(cfg: AugmentationCfg) -> dict[str, Any]:
+    """Of timm's `create_transform`."""
+    said = {name: value for name, value in asdict(cfg).items() if value is not None}
+    for own in ("use_timm", "naflex", "color_jitter_prob", "gray_scale_prob"):
+        said.pop(own, None)
+    return {"hflip": 0.0, "re_mode": "pixel", "color_jitter": None} | said

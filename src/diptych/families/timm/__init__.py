@@ -2,13 +2,13 @@
 published models of such a tower beside CLIP's text tower."""
 
 from diptych.families.base import Family
-from diptych.families.timm.config import TimmConfig
+from diptych.families.timm.config import NaflexVitConfig, TimmConfig
 
-__all__ = ["FAMILY", "TimmConfig"]
+__all__ = ["FAMILY", "NaflexVitConfig", "TimmConfig"]
 
 FAMILY = Family(
     name="timm",
-    towers=(TimmConfig,),
+    towers=(TimmConfig, NaflexVitConfig),
     pretrained="diptych.families.timm.pretrained:entries",
     layouts="diptych.families.timm.alone:layouts",
     open_clip="diptych.families.timm.layouts:OPEN_CLIP",

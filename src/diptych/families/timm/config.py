@@ -55,3 +55,32 @@ class TimmConfig(ImageTowerConfig):
                 f"timm's options {', '.join(unknown)} aren't passed on: "
                 "a configuration says the shape of a network, nothing else"
             )
+
+    @property
+    def arguments(self) -> dict[str, Any]:
+        """What `timm.create_model` is given beside the name and the classes."""
+        return dict(self.options)
+
+
+@dataclass(frozen=True, kw_only=True)
+class NaflexVitConfig(TimmConfig):
+    """A `NaFlexVit` of timm's, for pictures of their own aspect (NaFlex; SigLIP 2,
+    arXiv:2502.14786, §2.4.2)."""
+
+    implementation = "diptych.families.timm.naflex:NaflexVitTower"
+    weights = "diptych.families.timm.weights:TimmWeights"
+    native = True
+
+    image_size: Pixels = 224
+    """Of no meaning: its pictures are as large as their patches."""
+    patch_size: Pixels = 16
+
+    def __post_init__(self):
+        super().__post_init__()
+        if "patch_size" in self.options:
+            raise ConfigError("options.patch_size: a NaflexVitConfig has a patch_size of its own")
+
+    @property
+    def arguments(self) -> dict[str, Any]:
+        """See `TimmConfig.arguments`."""
+        return dict(self.options) | {"patch_size": self.patch_size}

@@ -4,11 +4,12 @@ from collections.abc import Collection
 from typing import Any, Literal
 
 from diptych.config import Activation
+from diptych.config.serialize import read_as
 from diptych.errors import CheckpointError
 from diptych.families.clip.layouts.timm import PREFIX
 from diptych.families.clip.layouts.towers import OpenClipTower, take_norm_eps
-from diptych.families.timm.config import TimmConfig
-from diptych.families.timm.model import fixed_size
+from diptych.families.timm.config import NaflexVitConfig, TimmConfig
+from diptych.families.timm.model import fixed_size, is_naflex
 from diptych.families.timm.pretrained import VITAMIN
 from diptych.weights.mapping import Rule
 
@@ -35,6 +36,9 @@ _PROJECTIONS: dict[str | None, Literal["linear", "classifier", "mlp"]] = {
 _VITAMIN = frozenset(model.architecture for model in VITAMIN)
 """Of the trunks with a projection of its own, those that open_clip's JSON has in a
 `CustomTextCLIP`; ConvNeXts aren't."""
+_ARGUMENTS = "timm_model_kwargs"
+"""Of open_clip's main branch: what it passes on to timm."""
+_NAFLEX = f"{PREFIX}embeds.proj.weight"
 _POOLS_OF_OPEN_CLIP = ("abs_attn", "rot_attn")
 
 
@@ -83,6 +87,15 @@ def read_vision(cfg: dict[str, Any], activation: Activation) -> TimmConfig | Non
     Where timm builds a model for pictures of one size, it is that: open_clip doesn't ask for
     another, whatever `image_size` says.
     """
+    fields = _take_fields(cfg)
+    if fields is None:
+        return None
+    size = cfg.pop("image_size", 224)
+    return TimmConfig(**fields, image_size=fixed_size(fields["name"]) or size)
+
+
+def _take_fields(cfg: dict[str, Any]) -> dict[str, Any] | None:
+    """What every tower of timm's has, taken out of a `vision_cfg`; None: it is none."""
     name = cfg.pop("timm_model_name", None)
     if not name:
         return None
@@ -95,13 +108,28 @@ def read_vision(cfg: dict[str, Any], activation: Activation) -> TimmConfig | Non
             f"a tower of timm's with the pool {pool!r} and the projection {projection!r} has no "
             "place in a Diptych model"
         )
-    size = cfg.pop("image_size", 224)
-    return TimmConfig(
-        name=name,
-        image_size=fixed_size(name) or size,
-        options={"global_pool": pool} if pool else {},
-        projection=_PROJECTIONS[projection],
-    )
+    options = {"global_pool": pool} if pool else {}
+    return {"name": name, "options": options, "projection": _PROJECTIONS[projection]}
+
+
+def _read_naflex(cfg: dict[str, Any], activation: Activation) -> NaflexVitConfig | None:
+    """`image_size` is of the squares that open_clip makes of pictures where nothing else is asked
+    for: it is no property of the tower."""
+    if not cfg.get("timm_model_name") or not is_naflex(cfg["timm_model_name"]):
+        return None
+    fields = _take_fields(cfg)
+    assert fields is not None
+    cfg.pop("image_size", None)
+    said = read_as(dict[str, Any], cfg.pop(_ARGUMENTS, None) or {}, _ARGUMENTS)
+    fields["options"] |= {name: value for name, value in said.items() if name != "patch_size"}
+    return NaflexVitConfig(**fields, patch_size=said.get("patch_size", 16))
+
+
+def _write_naflex(image: NaflexVitConfig) -> dict[str, Any]:
+    options = dict(image.options)
+    cfg = _written(image, options.pop("global_pool", ""))
+    options |= {} if image.patch_size == 16 else {"patch_size": image.patch_size}
+    return cfg | ({_ARGUMENTS: options} if options else {})
 
 
 def write_vision(image: TimmConfig) -> dict[str, Any]:
@@ -120,6 +148,10 @@ def write_vision(image: TimmConfig) -> dict[str, Any]:
             f"open_clip builds timm's {image.name} for pictures of {side} pixels, and this tower "
             f"takes {image.image_size}"
         )
+    return _written(image, pool)
+
+
+def _written(image: TimmConfig, pool: str) -> dict[str, Any]:
     projections = {ours: theirs for theirs, ours in _PROJECTIONS.items() if theirs != ""}
     return {
         "timm_model_name": image.name,
@@ -130,6 +162,17 @@ def write_vision(image: TimmConfig) -> dict[str, Any]:
 
 
 OPEN_CLIP = (
+    OpenClipTower(
+        kind=NaflexVitConfig,
+        marks=_MARKS,
+        fits=lambda names: _NAFLEX in names and any(name in names for name in _MARKS),
+        rules=_rules,
+        export_rules=_export_rules,
+        read=_read_naflex,
+        write=_write_naflex,
+        pictures=lambda image: {"resize": "native", "patch_size": image.patch_size},
+        custom_text=lambda image: True,
+    ),
     OpenClipTower(
         kind=TimmConfig,
         marks=(*_MARKS, *(f"{PREFIX}{name}.weight" for name in CLASSIFIERS)),

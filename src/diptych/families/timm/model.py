@@ -137,7 +137,7 @@ def build_trunk(config: TimmConfig, classes: int = 0) -> Any:
         raise ConfigError(
             f"timm has no model {config.name!r}" + (f"; near are {', '.join(near)}" if near else "")
         )
-    options = dict[str, Any](config.options)
+    options = config.arguments
     if fixed_size(config.name) is not None:
         options.setdefault("img_size", config.image_size)
     with foreign_build(f"timm's {config.name} with {said(options)}"):
@@ -154,3 +154,10 @@ def fixed_size(name: str) -> int | None:
     if published is None or not published.fixed_input_size:
         return None
     return int(published.input_size[-1])
+
+
+def is_naflex(name: str) -> bool:
+    """Whether timm builds this model of patches of pictures of their own aspect."""
+    from timm.models import is_model_in_modules
+
+    return bool(is_model_in_modules(name, ["naflexvit"]))

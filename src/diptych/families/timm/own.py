@@ -49,7 +49,7 @@ _POOLS = ("map", "token")
 def kinds() -> Iterator[OpenClipTower]:
     """Those that are a trunk of timm's and nothing else."""
     for tower in open_clip_towers():
-        if issubclass(tower.kind, ImageTowerConfig) and tower.kind is not TimmConfig:
+        if issubclass(tower.kind, ImageTowerConfig) and not issubclass(tower.kind, TimmConfig):
             yield tower
 
 

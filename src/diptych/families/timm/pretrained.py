@@ -4,7 +4,7 @@ arXiv:2404.02132)."""
 
 from dataclasses import dataclass, replace
 
-from diptych.config import ClipConfig
+from diptych.config import ClipConfig, PreprocessConfig
 from diptych.families.clip.config import TextConfig
 from diptych.families.clip.open_clip_models import (
     HUGE_TEXT,
@@ -15,7 +15,7 @@ from diptych.families.clip.open_clip_models import (
     TEXT_1024,
 )
 from diptych.families.entry import Entry, Training, Weights, figures
-from diptych.families.timm.config import TimmConfig
+from diptych.families.timm.config import NaflexVitConfig, TimmConfig
 
 
 def _convnext(
@@ -64,6 +64,15 @@ OTHERS = {
 }
 # fmt: on
 """Under timm's names: open_clip has no others for them."""
+NAFLEX = {
+    "naflex_ViT-B-16": ClipConfig(
+        image=NaflexVitConfig(name="naflexvit_base_patch16_gap", options={"global_pool": "avg"}),
+        text=TextConfig(),
+        embed_dim=512,
+        preprocess=PreprocessConfig(resize="native", patches=196),
+    ),
+}
+"""Of open_clip's main branch, by its names; nobody published weights of it."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -164,9 +173,10 @@ VITAMIN = (
 
 def entries() -> list[Entry]:
     """ConvNeXts, ViTamins, then what nobody published weights of."""
-    plain = [
-        [Entry(name=name.replace("_", "-"), config=config) for name, config in models.items()]
-        for models in (CONVNEXT, OTHERS)
-    ]
-    convnext, others = plain
+    others = [Entry(name=_named(name), config=config) for name, config in (OTHERS | NAFLEX).items()]
+    convnext = [Entry(name=_named(name), config=config) for name, config in CONVNEXT.items()]
     return [*convnext, *(model.entry() for model in VITAMIN), *others]
+
+
+def _named(name: str) -> str:
+    return name.lower().replace("_", "-")
