@@ -166,11 +166,11 @@ def create_model(
     source = places.find(configured(model_name), pretrained if load_weights else None, cache_dir)
     if require_pretrained and source.path is None:
         raise ConfigError(f"no weights were given for {model_name}; say pretrained=")
-    dtype, place = PRECISIONS[precision], device_of(device)
+    dtype, place = PRECISIONS[precision], _place(device)
     fields |= {"quick_gelu": True} if force_quick_gelu else {}
     changes = Changes(preprocess, fields, _side(force_image_size), force_context_length)
     has_weights = source.path is not None and load_weights
-    clip = load(source, changes, dtype) if has_weights else initialise(source, changes)
+    clip = load(source, changes, dtype) if has_weights else initialise(source, changes, place)
     if force_patch_dropout is not None:
         clip.image.set_patch_dropout(force_patch_dropout)
     start = Start(
@@ -218,7 +218,7 @@ def create_model_and_transforms(
     order = (precision, device, False, force_quick_gelu)
     model = create_model(model_name, pretrained, *order, **options)
     config, size = model.config.preprocess, model.config.image.image_size
-    made = trace_model(model, 1, device_of(device)) if jit else model
+    made = trace_model(model, 1, _place(device)) if jit else model
     return made, in_training(config, size, aug_cfg), in_evaluation_of(config, size, aug_cfg)
 
 
@@ -239,6 +239,11 @@ def create_model_from_pretrained(
     order = (precision, device, jit, force_quick_gelu)
     model, _, preprocess = create_model_and_transforms(model_name, pretrained, *order, **options)
     return (model, preprocess) if return_transform else model
+
+
+def _place(device: str | torch.device) -> torch.device:
+    """Where a model is to be; a model alone may be on `meta`, too."""
+    return torch.device("meta") if str(device) == "meta" else device_of(device)
 
 
 def _side(size: int | tuple[int, int] | None) -> int | None:

@@ -1,6 +1,6 @@
 """What is found out about towers that other libraries build."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Generator, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
@@ -13,7 +13,7 @@ from diptych.models.tower import Tower
 
 
 @contextmanager
-def foreign_build(what: str) -> Iterator[None]:
+def foreign_build(what: str) -> Generator[None, None, None]:
     """While another library builds `what`: raises ConfigError with what it says for a configuration
     that it can't build."""
     try:

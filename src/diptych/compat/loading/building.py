@@ -53,15 +53,16 @@ def load(source: Source, changes: Changes, dtype: torch.dtype) -> Clip:
     return clip
 
 
-def initialise(source: Source, changes: Changes) -> Clip:
-    """The model with random weights."""
+def initialise(source: Source, changes: Changes, device: torch.device) -> Clip:
+    """The model with random weights; on `meta` without numbers."""
     config = started(overridden(config_of(source), changes.fields), changes.fields)
     config = changes.preprocessed(config)
     if changes.image_size is not None:
         config = replace(config, image=replace(config.image, image_size=changes.image_size))
     if changes.context_length is not None:
         config = replace(config, text=replace(config.text, context_length=changes.context_length))
-    return build(config)
+    # Numbers are drawn on the CPU: the same on every device.
+    return build(config, device if device.type == "meta" else "cpu")
 
 
 def config_of(source: Source) -> ClipConfig:
