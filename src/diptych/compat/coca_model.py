@@ -159,3 +159,33 @@ class CoCa(OpenClipModel):
     @pad_id.setter
     def pad_id(self, value: int) -> None:
         self._pad_id = value
+
+
+def prepare_inputs_for_generation(
+    input_ids: Int[Tensor, "batch length"],
+    image_inputs: Any,
+    past: Any = None,
+    attention_mask: Int[Tensor, "batch length"] | None = None,
+    position_ids: Any = None,
+) -> dict[str, Any]:
+    """A step's inputs under the names of a model that writes captions: of a text of which the
+    tokens before are computed (`past`), the last one alone. `attention_mask` says the places of
+    tokens, 1 for what is padding, unless they are given; those are passed over.
+
+    >>> import torch
+    >>> from diptych.compat.coca_model import prepare_inputs_for_generation
+    >>> ids, mask = torch.tensor([[0, 5, 6]]), torch.tensor([[0, 1, 1]])
+    >>> prepare_inputs_for_generation(ids, None, attention_mask=mask)["position_ids"]
+    tensor([[1, 0, 1]])
+    """
+    places = None
+    if attention_mask is not None and position_ids is None:
+        counted = attention_mask.long().cumsum(-1) - 1
+        places = counted.masked_fill(attention_mask == 0, 1)
+    return {
+        "text": input_ids[:, -1:] if past else input_ids,
+        "images": image_inputs,
+        "past_key_values": past,
+        "position_ids": places,
+        "attention_mask": attention_mask,
+    }

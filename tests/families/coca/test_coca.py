@@ -1,6 +1,7 @@
 """open_clip computes what we compute with the same CoCa weights, and writes the same captions."""
 
 import json
+import operator
 from dataclasses import replace
 from pathlib import Path
 
@@ -464,6 +465,20 @@ def test_which_words_end_a_caption(folder, randomise):
     assert all(END in row or 3 in row for row in rows.tolist())
     model.pad_id = 5
     assert model.pad_id == 5
+
+
+@pytest.mark.parametrize("past", [None, "states"])
+def test_a_steps_inputs_are_open_clips(past):
+    ids, mask = IDS[:, :4], (IDS[:, :4] != 0).long()
+    for given in ({}, {"attention_mask": mask}, {"attention_mask": mask, "position_ids": ids}):
+        found, wanted = (
+            module.prepare_inputs_for_generation(ids, "pictures", past=past, **given)
+            for module in (compat.coca_model, open_clip.coca_model)
+        )
+        assert found.keys() == wanted.keys()
+        for name in found:
+            alike = torch.equal if isinstance(found[name], torch.Tensor) else operator.eq
+            assert alike(found[name], wanted[name]), name
 
 
 @torch.no_grad()
