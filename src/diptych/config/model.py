@@ -139,6 +139,9 @@ class TokenizerConfig:
     and doubled white space. `lower`: its case. `canonical`: case and ASCII punctuation (SigLIP)."""
     blank_separator: bool = field(default=False, metadata=ADDED)
     """For `huggingface`: the separator behind a text, BERT's `[SEP]`, becomes a 0 (CLIPA)."""
+    class_last: bool = field(default=False, metadata=ADDED)
+    """For `huggingface`: a text stands between BERT's first two free ids, 1 and 2, and the context
+    ends with its class token, whose id the text is read at (CLIPS)."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -36,6 +36,7 @@ def check_immich(config: ClipConfig) -> None:
         f"preprocess.crop_share is {pictures.crop_share:g}": pictures.crop_share != 1,
         f"tokenizer.clean is {texts.clean!r}": texts.clean not in _CLEAN,
         "tokenizer.blank_separator is set": texts.blank_separator,
+        "tokenizer.class_last is set": texts.class_last,
         "its tokenizer is DeCLIP's": texts.kind == "declip",
     }
     if wrong := [reason for reason, is_so in reasons.items() if is_so]:

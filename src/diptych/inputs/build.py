@@ -63,6 +63,7 @@ def build_tokenizer(
             options: dict[str, Any] = {
                 "clean": config.clean,
                 "blank_separator": config.blank_separator,
+                "class_last": config.class_last,
                 "cache_dir": cache_dir,
             }
             if folder is None:

@@ -15,6 +15,8 @@ from diptych.errors import ConfigError, first_line
 from diptych.inputs.strangers import check_paths
 from diptych.inputs.tokenizer import Tokenizer, bounded, check_text
 
+_AROUND = (1, 2)
+"""Ids before and behind a text of CLIPS's: BERT's `[unused0]` and `[unused1]`."""
 _NO_PUNCTUATION = str.maketrans("", "", string.punctuation)
 
 
@@ -22,9 +24,10 @@ class HuggingFaceTokenizer(Tokenizer):
     """The tokenizer that `transformers.AutoTokenizer` makes of a folder or `org/name`.
 
     Texts are cleaned as open_clip does it for these tokenizers (broken encodings, HTML entities,
-    white space; `clean` and `blank_separator` as in `TokenizerConfig`). Padding is the tokenizer's
-    own id; one without padding, such as GPT-2's, pads with its end token. No code that lies beside
-    it is run. `cached`: nothing is fetched from the hub. `cache_dir`: where what is fetched lies.
+    white space; `clean`, `blank_separator`, `class_last` as in `TokenizerConfig`). Padding is the
+    tokenizer's own id; one without padding, such as GPT-2's, pads with its end token. No code that
+    lies beside it is run. `cached`: nothing is fetched from the hub. `cache_dir`: where what is
+    fetched lies.
     Raises ConfigError when there is no such tokenizer.
     """
 
@@ -34,6 +37,7 @@ class HuggingFaceTokenizer(Tokenizer):
         context_length: int = 77,
         clean: Literal["spaces", "lower", "canonical"] = "spaces",
         blank_separator: bool = False,
+        class_last: bool = False,
         cached: bool = False,
         cache_dir: str | Path | None = None,
     ):
@@ -68,6 +72,9 @@ class HuggingFaceTokenizer(Tokenizer):
             self.vocab_size = len(self._tokenizer)
             self.blank: int | None = self._tokenizer.sep_token_id if blank_separator else None
             """The separator, where it becomes a 0."""
+            self._last: int | None = self._class_token() if class_last else None
+        if self._last is not None:
+            self.special_ids |= {*_AROUND, self._last}
         if pad_id is None:
             raise ConfigError(f"the tokenizer {name!r} has neither a padding nor an end token")
         self.pad_id = pad_id
@@ -78,21 +85,40 @@ class HuggingFaceTokenizer(Tokenizer):
         return self._tokenizer
 
     def encode(self, text: str) -> list[int]:
-        """The ids with the tokenizer's own special tokens, at most `context_length`."""
+        """The ids with the tokenizer's own special tokens, at most `context_length`; with a class
+        token at the end, as many."""
+        if self._last is not None:
+            first, last = _AROUND
+            words = self._ids(text, add_special_tokens=False, verbose=False)
+            row = [first, *words[: self.context_length - 3], last]
+            return row + [self.pad_id] * (self.context_length - 1 - len(row)) + [self._last]
         return self._ids(text, truncation=True, max_length=self.context_length)
 
     def length(self, text: str) -> int:
-        """How many ids `encode` would give without an end of the context."""
+        """How many ids `encode` would give without an end of the context, and without padding."""
+        if self._last is not None:
+            return 3 + len(self._ids(text, add_special_tokens=False, verbose=False))
         return len(self._ids(text, verbose=False))
 
     def decode(self, ids: Sequence[int] | Int[Tensor, " length"]) -> str:
         """The text without special tokens."""
-        return self._tokenizer.decode([int(number) for number in ids], skip_special_tokens=True)
+        words = [int(number) for number in ids]
+        if self._last is not None:
+            words = [number for number in words if number not in _AROUND]
+        return self._tokenizer.decode(words, skip_special_tokens=True)
 
     def save(self, folder: str | Path) -> None:
         """Write the tokenizer's files (`tokenizer.json`, `tokenizer_config.json`, ...) into
         `folder`."""
         self._tokenizer.save_pretrained(str(folder))
+
+    def _class_token(self) -> int:
+        """Raises ConfigError where there is none."""
+        if self._tokenizer.cls_token_id is None:
+            raise ConfigError(
+                f"tokenizer.class_last: the tokenizer {self._name!r} has no class token"
+            )
+        return self._tokenizer.cls_token_id
 
     def _ids(self, text: str, **options: Any) -> list[int]:
         with self._reading():

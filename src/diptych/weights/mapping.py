@@ -6,7 +6,7 @@ raises.
 """
 
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
@@ -68,6 +68,9 @@ class Rule:
     ours: str
     foreign: str | tuple[str, ...]
     change: Change = SAME
+    shares: bool = False
+    """Whether other rules know its foreign names, too, which then go to all of them: a table of
+    positions whose first row belongs to a token."""
 
     @cached_property
     def sources(self) -> tuple[str, ...]:
@@ -152,12 +155,7 @@ class Table:
         for name, lazy in State.of(foreign).lazies.items():
             if _matches(self._ignored, name):
                 continue
-            match = next(
-                ((m, rule, i) for p, rule, i in self._from_foreign if (m := p.fullmatch(name))),
-                None,
-            )
-            if match:
-                groups, rule, i = match
+            for groups, rule, i in self._rules_for(name):
                 found.setdefault(_fill(rule.ours, groups), (rule, {}))[1][i] = lazy
         if unknown := self.unknown(foreign):
             raise CheckpointError(f"{_listed(unknown)} have no place in a Diptych model")
@@ -168,6 +166,15 @@ class Table:
         for name, (rule, parts) in found.items():
             made[name] = _changed(name, rule.change.to_ours, [parts[i] for i in sorted(parts)])
         return State.of(self.absent).updated(State(made))
+
+    def _rules_for(self, foreign: str) -> Iterator[tuple[re.Match[str], Rule, int]]:
+        """Those that share the foreign name, and the first of the others, with the place that it
+        has among a rule's sources."""
+        for pattern, rule, i in self._from_foreign:
+            if match := pattern.fullmatch(foreign):
+                yield match, rule, i
+                if not rule.shares:
+                    return
 
     def foreign_names(self, ours: str) -> tuple[str, ...]:
         """What a name of ours is in this layout, where it may be several; empty: it has no place.
@@ -191,7 +198,9 @@ class Table:
                 continue
             groups, rule = found
             for source, part in zip(rule.sources, rule.change.to_foreign(tensor), strict=True):
-                result[_fill(source, groups)] = part
+                place = _fill(source, groups)
+                if not rule.shares or place not in result:
+                    result[place] = part
         if unknown:
             raise CheckpointError(f"{_listed(unknown)} can't be expressed in this layout")
         return result
@@ -246,11 +255,13 @@ def rows(ours: str, foreign: str, *pairs: Row) -> tuple[Rule, ...]:
     'encoder.ln_final.*'
     """
     found: list[Rule] = []
-    for mine, theirs, *change in pairs:
-        if not isinstance(theirs, str):
-            found.append(Rule(ours + mine, tuple(foreign + name for name in theirs), *change))
-        else:
-            found.append(Rule(ours + mine, foreign + theirs, *change))
+    for row in pairs:
+        mine, theirs = row[:2]
+        change = row[2] if len(row) > 2 else SAME
+        names = (theirs,) if isinstance(theirs, str) else theirs
+        sources = tuple(foreign + name for name in names)
+        same = sources[0] if isinstance(theirs, str) else sources
+        found.append(Rule(ours + mine, same, change))
     return tuple(found)
 
 

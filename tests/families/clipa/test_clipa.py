@@ -11,9 +11,10 @@ import torch
 import diptych
 from diptych import models, pretrained
 from diptych.checkpoints import convert, load_model
+from diptych.compat import HFTokenizer
 from diptych.config import ClipConfig, TokenizerConfig
 from diptych.config.serialize import difference, to_dict
-from diptych.errors import CheckpointError, ConfigError
+from diptych.errors import CheckpointError, ConfigError, TruncationWarning
 from diptych.families.clip import VitConfig
 from diptych.families.clip.layouts.open_clip import export_table
 from diptych.families.clip.layouts.open_clip_config import from_json, to_json
@@ -167,6 +168,77 @@ def test_texts_end_without_their_separator(tmp_path):
     encoder = diptych.Encoder(models.build(config))
     alone, beside = encoder.embed_texts("dog"), encoder.embed_texts(["dog", texts[0]])
     torch.testing.assert_close(alone, beside[:1])
+
+
+CLIPS = {  # mlfoundations/open_clip, model_configs/, of a branch
+    "ViT-L-14-CLIPS-224": (
+        {"layers": 24, "width": 1024},
+        {"width": 768, "heads": 12, "layers": 12},
+        768,
+    ),
+    "ViT-H-14-CLIPS-224": (
+        {"layers": 32, "width": 1280, "head_width": 80},
+        {"width": 1024, "heads": 16, "layers": 24},
+        1024,
+    ),
+}
+
+
+@pytest.mark.parametrize("name", CLIPS)
+def test_clips_is_what_open_clip_says(name):
+    image, text, embed_dim = CLIPS[name]
+    eps = {"norm_kwargs": {"eps": 1e-6}}
+    pool = {"no_ln_pre": True, "pool_type": "avg", "final_ln_after_pool": True}
+    words = {"context_length": 80, "vocab_size": 32000, "hf_tokenizer_name": "bert-base-uncased"}
+    read = {"pool_type": "last", "no_causal_mask": True, "act_kwargs": {"approximate": "tanh"}}
+    around = {"bos_token": "[unused0]", "eos_token": "[unused1]"}
+    mode = {"tokenizer_mode": "clips", "tokenizer_kwargs": around}
+    content = {
+        "model_cfg": {
+            "embed_dim": embed_dim,
+            "vision_cfg": {"image_size": 224, "patch_size": 14} | image | eps | pool,
+            "text_cfg": text | eps | words | read | mode,
+        },
+        "preprocess_cfg": {
+            "mean": [0.485, 0.456, 0.406],
+            "std": [0.229, 0.224, 0.225],
+            "interpolation": "bilinear",
+            "resize_mode": "squash",
+        },
+    }
+    ours = pretrained.get(name)
+    assert not difference(ours, from_json(content))
+    assert not difference(ours, from_json(to_json(ours)))
+    assert to_json(ours)["model_cfg"]["text_cfg"].items() >= {"tokenizer_mode": "clips"}.items()
+    assert pretrained.entry(f"UCSC-VLAA/{name}-Recap-DataComp-1B").name == name.lower()
+    content["model_cfg"]["text_cfg"]["tokenizer_mode"] = "other"
+    with pytest.raises(CheckpointError, match="text_cfg.tokenizer_kwargs.bos_token|tokenizer_mode"):
+        from_json(content)
+
+
+def test_texts_of_clips_end_with_the_class_token(tmp_path):
+    """As open_clip has it, which is told of the start and the end."""
+    words = ["[PAD]", "[unused0]", "[unused1]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "a", "cat"]
+    (tmp_path / "vocab.txt").write_text("\n".join([*words, "##s", "dog", "<", "&"]))
+    (tmp_path / "tokenizer_config.json").write_text('{"tokenizer_class": "BertTokenizer"}')
+    how = TokenizerConfig(kind="huggingface", name=str(tmp_path), class_last=True)
+    config = replace(CONFIG, text=replace(TEXT, vocab_size=50, context_length=8), tokenizer=how)
+    ours = tokenizer_of(config)
+    assert ours(["A cats", "a cat a dog a dog"]).tolist() == [
+        [1, 7, 8, 9, 2, 0, 0, 4],
+        [1, 7, 8, 7, 10, 7, 2, 4],
+    ]
+    assert ours.decode(ours("a dog")[0]) == "a dog"
+    assert ours.truncates("a cat a dog a dog", ours.encode("a cat a dog a dog"))
+    assert not ours.truncates("a cat", ours.encode("a cat"))
+    open_clip = pytest.importorskip("open_clip")
+    around = {"bos_token": "[unused0]", "eos_token": "[unused1]"}
+    options = {"context_length": 8, "tokenizer_mode": "clips", **around}
+    theirs = open_clip.tokenizer.HFTokenizer(str(tmp_path), **options)
+    texts = ["A cats", "a cat a dog a dog", "dog", "&lt; a", ""]
+    assert torch.equal(ours(texts), theirs(texts))
+    with pytest.warns(TruncationWarning, match="1 of 5 texts is longer"):
+        assert torch.equal(HFTokenizer(str(tmp_path), **options)(texts), theirs(texts))
 
 
 def test_options_that_are_not_clipas_are_said():

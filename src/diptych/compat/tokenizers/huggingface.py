@@ -14,6 +14,9 @@ CLEANING: dict[str, Literal["spaces", "lower", "canonical"]] = {
     "canonicalize": "canonical",
 }
 """open_clip's words for what becomes of a text, and Diptych's."""
+CLIPS = "clips"
+"""open_clip's word for `TokenizerConfig.class_last`."""
+FREE = {"bos_token": "[unused0]", "eos_token": "[unused1]"}
 VOCABULARIES = {
     "c4-en": "timm/ViT-B-16-SigLIP",
     "mc4": "timm/ViT-B-16-SigLIP-i18n-256",
@@ -25,8 +28,8 @@ VOCABULARIES = {
 class HFTokenizer(OpenClipTokenizer):
     """A tokenizer of transformers: a folder's or `org/name`'s. `clean`: `whitespace`, `lower` or
     `canonicalize`; `strip_sep_token`: the separator becomes 0; `language`: the source language of
-    tokenizers that have several. Raises ConfigError where there is none such, and for a
-    `tokenizer_mode`.
+    tokenizers that have several; `tokenizer_mode`: `clips`, or none. Raises ConfigError where there
+    is none such, and for another mode.
     """
 
     def __init__(
@@ -40,14 +43,19 @@ class HFTokenizer(OpenClipTokenizer):
         tokenizer_mode: str | None = None,
         **options: Any,
     ):
-        refuse(options | {"tokenizer_mode": tokenizer_mode})
+        # open_clip tells transformers of CLIPS's start and end; here they are known.
+        class_last = tokenizer_mode == CLIPS
+        known = FREE if class_last else {"tokenizer_mode": None}
+        said = options | ({} if class_last else {"tokenizer_mode": tokenizer_mode})
+        refuse({word: value for word, value in said.items() if known.get(word) != value})
         if clean not in CLEANING:
             raise UnknownNameError("cleaning of texts", clean, CLEANING)
         tokenizer = HuggingFaceTokenizer(
             str(tokenizer_name),
             context_length or DEFAULT_CONTEXT_LENGTH,
             clean=CLEANING[clean],
-            blank_separator=strip_sep_token,
+            blank_separator=strip_sep_token and not class_last,
+            class_last=class_last,
             cache_dir=cache_dir,
         )
         self._take(tokenizer, language)

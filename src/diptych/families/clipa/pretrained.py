@@ -1,7 +1,8 @@
-"""CLIPA's published models (Li et al. 2023, arXiv:2305.07017 and arXiv:2306.15658), under
-open_clip's names, and OpenVision's (Li et al. 2025, arXiv:2505.04601), under their own.
+"""CLIPA's published models (Li et al. 2023, arXiv:2305.07017 and arXiv:2306.15658) and CLIPS's (Liu
+et al. 2024, arXiv:2411.16828), under open_clip's names, and OpenVision's (Li et al. 2025,
+arXiv:2505.04601), under their own.
 
-https://github.com/UCSC-VLAA/CLIPA; https://github.com/UCSC-VLAA/OpenVision
+https://github.com/UCSC-VLAA/CLIPA, CLIPS and OpenVision
 """
 
 from dataclasses import replace
@@ -48,6 +49,9 @@ CLIPA = {
 # Zero-shot top-1 on ImageNet, by the authors (their README).
 CLIPA_TOP_1 = {"ViT-L-14-CLIPA/datacomp1b": 79.7, "ViT-H-14-CLIPA-336/laion2b": 79.1}
 
+CLIPS = {"ViT-L-14-CLIPS-224": "large", "ViT-H-14-CLIPS-224": "huge"}
+"""open_clip's names, and the sizes, of OpenVision's towers. Their texts end with a class token."""
+
 SIZES = {  # width, layers, heads, width of the perceptrons; of the image tower, then of the text's
     "tiny":   ((192,  12, 3,  768),  (192,  12, 3,  768)),
     "small":  ((384,  12, 6,  1536), (384,  12, 6,  1536)),
@@ -71,8 +75,8 @@ OPEN_VISION = {  # size, patch size -> zero-shot top-1 on ImageNet by the pictur
 
 
 def entries() -> list[Entry]:
-    """CLIPA's, then OpenVision's."""
-    found = [_clipa(name) for name in CLIPA]
+    """CLIPA's, then CLIPS's and OpenVision's."""
+    found = [*map(_clipa, CLIPA), *map(_clips, CLIPS)]
     for (size, patch_size), scores in OPEN_VISION.items():
         found += [
             _open_vision(size, patch_size, image_size, top_1)
@@ -110,6 +114,19 @@ def _clipa_weights(name: str, tag: str, data: str) -> Weights:
         names=(repo,),
         tags=(tag,),
         claims=figures((top_1,), source),
+    )
+
+
+def _clips(name: str) -> Entry:
+    repo = f"UCSC-VLAA/{name}-Recap-DataComp-1B"
+    tokenizer = replace(TOKENIZER, blank_separator=False, class_last=True)
+    return Entry(
+        name=name.lower(),
+        config=replace(open_vision_config(CLIPS[name], 14, 224), tokenizer=tokenizer),
+        weights=(Weights(repo=repo, format="open-clip", licence="Apache-2.0", names=(repo,)),),
+        training=Training(
+            data="Recap-DataComp-1B", languages="English", source="arXiv:2411.16828, the model card"
+        ),
     )
 
 

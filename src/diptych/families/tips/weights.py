@@ -14,9 +14,6 @@ from diptych.weights.resize import Grid, resize_grid
 from diptych.weights.state import State
 from diptych.weights.tower import TowerWeights, interpolated
 
-WITH_CLASS = "class_positions"
-"""The table of positions as the authors' files have it: with a row for the class token."""
-
 
 class TipsImageWeights(TowerWeights):
     """Of the image tower."""
@@ -34,7 +31,7 @@ class TipsImageWeights(TowerWeights):
             return None
         width, _, patch_size, _ = shapes["patch.weight"].shape
         gated = "blocks.0.mlp.gate_up.weight" in shapes
-        rows = len(shapes[WITH_CLASS]) - 1 if WITH_CLASS in shapes else len(shapes["positions"])
+        rows = len(shapes["positions"])
         side = math.isqrt(rows)
         if width not in HEADS or side * side != rows or len(shapes["registers"]) != 1:
             return None
@@ -47,19 +44,6 @@ class TipsImageWeights(TowerWeights):
             mlp_width=shapes["blocks.0.mlp.down.weight"].shape[1],
             mlp="swiglu" if gated else "gelu",
         )
-
-    def in_form(self, state: State, config: TipsImageConfig) -> tuple[State, TipsImageConfig]:
-        """The class token's position is added to the class token, as timm has it: both are learned
-        and nothing else reads either. A table of another grid than the configuration's is of
-        pictures of another size."""
-        if WITH_CLASS not in state:
-            return state, config
-        table, token = state[WITH_CLASS], state["class_token"]
-        if table.ndim != 2 or not len(table):
-            raise CheckpointError(f"{list(table.shape)} is no table of positions")
-        rest = State({name: lazy for name, lazy in state.lazies.items() if name != WITH_CLASS})
-        added = {"class_token": token + table[0], "positions": table[1:].clone()}
-        return rest.updated(added), config
 
     def resize(self, state: State, config: TipsImageConfig) -> tuple[State, list[str]]:
         """Position table and patches' kernel, interpolated; the table bilinearly, as the authors'

@@ -33,7 +33,6 @@ _HARMLESS = {
     "timm_drop_path",
     "patch_dropout",
     "hf_model_pretrained",
-    "tokenizer_mode",
     "init_logit_scale",
     "nonscalar_logit_scale",
     "custom_text",
@@ -59,6 +58,10 @@ _CLEANING: dict[str, Literal["spaces", "lower", "canonical"]] = {
     "canonicalize": "canonical",
 }
 """Of `tokenizer_kwargs`, and what `TokenizerConfig.clean` calls it."""
+_CLASS_LAST = "clips"
+"""The `tokenizer_mode` that `TokenizerConfig.class_last` is."""
+_FREE = {"bos_token": "[unused0]", "eos_token": "[unused1]"}
+"""What transformers has to be told of its start and its end: BERT's tokenizer has none."""
 
 
 def from_json(content: dict[str, Any]) -> ClipConfig:
@@ -100,7 +103,7 @@ def from_json(content: dict[str, Any]) -> ClipConfig:
 
 def _tower(cfg: dict[str, Any], quick: Activation, base: type[T], section: str) -> T:
     """The tower of this section, by the first kind that knows it."""
-    for name in ("hf_tokenizer_name", "tokenizer_kwargs"):  # see `_tokenizer`
+    for name in ("hf_tokenizer_name", "tokenizer_kwargs", "tokenizer_mode"):  # see `_tokenizer`
         cfg.pop(name, None)
     if not cfg.pop("attn_mask", True):
         raise CheckpointError(
@@ -129,13 +132,22 @@ def _tokenizer(cfg: dict[str, Any]) -> TokenizerConfig:
     if clean not in _CLEANING:
         raise CheckpointError(f"text_cfg.tokenizer_kwargs.clean = {clean!r} is unknown")
     blank = options.pop("strip_sep_token", False)
+    mode = cfg.get("tokenizer_mode") or ""
+    if mode == _CLASS_LAST:
+        options = {word: value for word, value in options.items() if value != _FREE.get(word)}
     _refuse_rest(options, "text_cfg.tokenizer_kwargs")
+    if mode not in ("", _CLASS_LAST, *_own_tokenizers()):
+        raise CheckpointError(f"text_cfg.tokenizer_mode = {mode!r} has no place in a Diptych model")
     if own := _own_tokenizers().get(name or ""):
         return own
     if not name:
         return TokenizerConfig()
     return TokenizerConfig(
-        kind="huggingface", name=name, clean=_CLEANING[clean], blank_separator=blank
+        kind="huggingface",
+        name=name,
+        clean=_CLEANING[clean],
+        blank_separator=blank and mode != _CLASS_LAST,
+        class_last=mode == _CLASS_LAST,
     )
 
 
@@ -154,7 +166,9 @@ def _tokenizer_json(how: TokenizerConfig) -> dict[str, Any]:
         return {"hf_tokenizer_name": own, "tokenizer_mode": own}
     clean = {ours: name for name, ours in _CLEANING.items()}[how.clean]
     blank = {"strip_sep_token": True} if how.blank_separator else {}
-    return {"hf_tokenizer_name": how.name, "tokenizer_kwargs": {"clean": clean} | blank}
+    blank = _FREE if how.class_last else blank
+    mode = {"tokenizer_mode": _CLASS_LAST} if how.class_last else {}
+    return {"hf_tokenizer_name": how.name, "tokenizer_kwargs": {"clean": clean} | blank} | mode
 
 
 def _pictures(image: ImageTowerConfig, side: Any, budget: Any) -> dict[str, Any]:

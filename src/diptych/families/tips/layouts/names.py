@@ -10,8 +10,7 @@ from collections.abc import Collection
 from torch import Tensor
 
 from diptych.families.clip.layouts import openai, transformers
-from diptych.families.tips.weights import WITH_CLASS
-from diptych.weights.mapping import BATCHED, FUSED, PAIRED, TOKEN, Change, Row, Rule, Table, rows
+from diptych.weights.mapping import BATCHED, FUSED, PAIRED, Change, Row, Rule, Table, rows
 
 IMAGE, TEXT = "vision_encoder.", "text_encoder."
 _MODULES = ("vision_model.embeddings.register_tokens", "embeddings.register_tokens")
@@ -26,6 +25,17 @@ NOTED = (
     "vision_model.embeddings.mask_token",
 )
 """Masked image modelling has its own here."""
+
+
+def _placed(parts: list[Tensor]) -> Tensor:
+    """[1, 1, width] and the first row of [1, 1 + patches, width] as [width]."""
+    token, positions = parts
+    return token[0, 0] + positions[0, 0]
+
+
+def _unplaced(ours: Tensor) -> list[Tensor]:
+    """The token, and a table that is only a row of zeros: `_with_row` writes the whole one."""
+    return [ours[None, None], ours.new_zeros(1, 1, len(ours))]
 
 
 def _with_row(ours: Tensor) -> list[Tensor]:
@@ -45,13 +55,21 @@ def _temperature(ours: Tensor) -> list[Tensor]:
     return [(-ours.double()).exp().to(ours.dtype).reshape(())]
 
 
-_PATCHES = Change(lambda parts: parts[0][0, 1:], _with_row)
+_PLACED = Change(_placed, _unplaced)
+_PATCHES = Change(lambda parts: parts[0][0, 1:].contiguous(), _with_row)
 SCALE = Rule("logit_scale", "temperature", Change(_scale, _temperature))
 
-_EMBEDDED: tuple[Row, ...] = (
-    ("class_token", "cls_token", TOKEN),
-    ("registers", "register_tokens", BATCHED),
-)
+
+def _embedded(prefix: str, token: str, positions: str) -> tuple[Rule, ...]:
+    """The class token, to which its position is added, as timm has it: nothing else reads either.
+    Written, it has a position of zeros."""
+    sources = (prefix + token, prefix + positions)
+    return (
+        Rule("image.class_token", sources, _PLACED, shares=True),
+        Rule("image.positions", prefix + positions, _PATCHES),
+    )
+
+
 _BLOCK: tuple[Row, ...] = (
     ("norm_1.*", "norm1.*"),
     ("attention.qkv.*", "attn.qkv.*"),
@@ -71,12 +89,11 @@ _GATED: tuple[Row, ...] = (("mlp.down.*", "mlp.w3.*"),)
 
 def _authors_image(prefix: str, gated: bool) -> tuple[Rule, ...]:
     return (
+        *_embedded(prefix, "cls_token", "pos_embed"),
         *rows(
             "image.",
             prefix,
-            *_EMBEDDED,
-            (WITH_CLASS, "pos_embed", BATCHED),
-            ("positions", "pos_embed", _PATCHES),
+            ("registers", "register_tokens", BATCHED),
             ("patch.*", "patch_embed.proj.*"),
             ("norm_post.*", "norm.*"),
         ),
@@ -113,12 +130,11 @@ _MODULE_BLOCK: tuple[Row, ...] = (
 
 def _modules(image: str, text: str) -> tuple[Rule, ...]:
     return (
+        *_embedded(f"{image}embeddings.", "cls_token", "position_embeddings"),
         *rows(
             "image.",
             image,
-            ("class_token", "embeddings.cls_token", TOKEN),
             ("registers", "embeddings.register_tokens", BATCHED),
-            (WITH_CLASS, "embeddings.position_embeddings", BATCHED),
             ("patch.*", "embeddings.patch_embeddings.projection.*"),
             ("norm_post.*", "layernorm.*"),
         ),
