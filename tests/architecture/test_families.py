@@ -88,6 +88,7 @@ OWN = {
     "HuggingFaceText": "huggingface",
     "LocalQueue": "declip",
     "CocaImage": "coca",
+    "MammutText": "mammut",
     "PeImage": "pe",
     "MobileText": "mobileclip",
     "ClipaText": "clipa",

@@ -62,6 +62,7 @@ SEVEN = {
     "filip": CONFIGS["filip"],
     "defilip": CONFIGS["defilip"],
     "coca": CONFIGS["coca"],
+    "coca, mammut": CONFIGS["coca, mammut"],
 }
 # Objective, tower (in place of the small one of its side), micro-batches, checkpointing, optimiser:
 # each objective once, and each value of the others with its neighbours.
@@ -73,6 +74,7 @@ EACH_OBJECTIVE = [
     ("filip", None, 1, True, "adamw"),
     ("defilip", EVA, 2, True, "adamw"),
     ("coca", None, 2, True, "adamw"),
+    ("coca, mammut", None, 2, True, "adamw"),
 ]
 CASES = [
     *EACH_OBJECTIVE,

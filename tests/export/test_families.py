@@ -13,6 +13,7 @@ from diptych.families.clipa import ClipaTextConfig
 from diptych.families.coca import CocaDecoderConfig, CocaImageConfig, CocaTextConfig
 from diptych.families.eva import EvaConfig
 from diptych.families.huggingface import HuggingFaceTextConfig
+from diptych.families.mammut import MammutTextConfig
 from diptych.families.mobileclip import MobileTextConfig
 from diptych.families.pe import PeImageConfig
 from diptych.families.siglip import NaflexImageConfig, SiglipImageConfig, SiglipTextConfig
@@ -38,6 +39,7 @@ BERT = {
 IMAGES = {
     "vit": VitConfig(**IMAGE),
     "vit, quick_gelu, mean": VitConfig(**IMAGE, activation="quick_gelu", pool="mean"),
+    "vit, all": VitConfig(**IMAGE, pool="all"),
     "declip's stem": VitConfig(**IMAGE, stem_widths=(4, 8, 16)),
     "resnet": ResNetConfig(image_size=64, layers=(1, 2, 1, 1), width=8, heads=4),
     "eva01": EvaConfig(**IMAGE),
@@ -71,6 +73,10 @@ TEXTS = {
     "mobileclip, mixer": MobileTextConfig(context_length=12, mixer_kernel=5, **WIDTHS),
     "tips": TipsTextConfig(context_length=12, vocab_size=49408, **WIDTHS),
     "coca": CocaTextConfig(context_length=12, **WIDTHS),
+    "mammut": MammutTextConfig(context_length=12, **WIDTHS),
+    "mammut, the fork's": MammutTextConfig(
+        context_length=12, pool="all", masked=False, lean_every=2, **WIDTHS
+    ),
     "bert": HuggingFaceTextConfig(model_type="bert", options=BERT, context_length=12),
 }
 

@@ -18,7 +18,9 @@ from diptych.config import (
     SlipObjectiveConfig,
     TokenPairsConfig,
 )
+from diptych.families.clip import VitConfig
 from diptych.families.coca import CocaDecoderConfig, CocaImageConfig, CocaTextConfig
+from diptych.families.mammut import MammutDecoderConfig, MammutTextConfig
 from tests.objectives.small import small_config
 
 SIM_CLR, SIM_SIAM = SimClrConfig(hidden=10, out=6), SimSiamConfig(width=8, hidden=4)
@@ -41,6 +43,7 @@ CONFIGS: dict[str, ObjectiveConfig] = {
     "defilip": DefilipObjectiveConfig(views=SIM_SIAM, queue=16, tokens=TokenPairsConfig(keep=3)),
     "coca": CocaObjectiveConfig(tile=7),
     "coca, siglip": CocaObjectiveConfig(tile=7, pairs=SiglipObjectiveConfig()),
+    "coca, mammut": CocaObjectiveConfig(tile=7),
 }
 
 
@@ -52,10 +55,18 @@ COCA = ClipConfig(
     decoder=CocaDecoderConfig(**WORDS),
     embed_dim=8,
 )
+MAMMUT = ClipConfig(
+    image=VitConfig(image_size=16, patch_size=8, pool="all", **SIZES),
+    text=MammutTextConfig(**WORDS, pool="all", masked=False),
+    decoder=MammutDecoderConfig(**WORDS, every=1, picture_width=8),
+    embed_dim=8,
+)
 
 
 def model_config(name: str) -> ClipConfig:
     bias = -10.0 if "siglip" in name else None
+    if "mammut" in name:
+        return MAMMUT
     if "coca" in name:
         return replace(COCA, logit_bias=bias)
     small = small_config()

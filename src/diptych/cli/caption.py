@@ -17,7 +17,7 @@ from diptych.errors import ConfigError
 
 @dataclass(frozen=True, kw_only=True)
 class Caption(Compute):
-    """What a model that writes captions (CoCa) writes of pictures.
+    """What a model that writes captions (CoCa, MaMMUT) writes of pictures.
 
     diptych caption coca-vit-l-14/mscoco_finetuned_laion2b_s13b_b90k cat.jpg photos/
     diptych caption MODEL photos/ --out captions.csv

@@ -97,6 +97,11 @@ class DecoderConfig(TowerConfig, abstract=True):
     context_length: Context = 77
     """Tokens of a caption at the most."""
 
+    @property
+    def reads(self) -> Literal["raw", "normed"]:
+        """Which of the image tower's tokens, without class tokens."""
+        return "normed"
+
 
 @dataclass(frozen=True, kw_only=True)
 class PreprocessConfig(Ranged):

@@ -41,6 +41,7 @@ BUILT_IN = (
     "clipa",
     "mobileclip",
     "coca",
+    "mammut",
     "timm",
     "huggingface",
 )

@@ -7,6 +7,7 @@ from diptych.config import ClipConfig, ImageTowerConfig
 
 IMAGENET = "imagenet1k zero-shot top-1"
 COCO = "coco text-to-image R@5"
+COCO_TEXTS = "coco image-to-text R@5"
 DATACOMP = "mean of DataComp's 38 sets"
 """What most cards print."""
 

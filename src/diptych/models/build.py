@@ -41,12 +41,9 @@ def build(
             f"embed_dim {config.embed_dim}: without projection the vectors are as wide as the "
             "tower's features"
         )
-    decoder = None if config.decoder is None else _build_decoder(config.decoder, device)
-    if decoder is not None and not decoder.width == image.width == text.width:
-        raise ConfigError(
-            f"the decoder reads tokens of width {decoder.width}, but those of pictures have "
-            f"{image.width} and those of texts {text.width}; make the three alike"
-        )
+    decoder = None if config.decoder is None else build_decoder(config.decoder, device)
+    if decoder is not None:
+        decoder.check_towers(image, text)
     with torch.device(device):
         model = Clip(config, image, text, decoder)
     model = model.to(dtype or torch.float32)
@@ -73,5 +70,15 @@ def build_tower(
     return kind.build(config, embed_dim, torch.device(device))
 
 
-def _build_decoder(config: DecoderConfig, device: torch.device) -> Decoder[Any]:
+def build_decoder(config: DecoderConfig, device: torch.device) -> Decoder[Any]:
+    """The decoder of `config`, on `device`, before `init`. Raises ConfigError for an implementation
+    that is none.
+
+    >>> import torch
+    >>> from diptych import pretrained
+    >>> from diptych.models.build import build_decoder
+    >>> config = pretrained.get("coca-vit-b-32").decoder
+    >>> build_decoder(config, torch.device("meta")).width
+    512
+    """
     return subclass_of(Decoder, implementation(config), config.implementation).build(config, device)

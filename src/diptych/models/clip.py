@@ -104,15 +104,16 @@ class Clip(nn.Module):
     def read_pictures(self, pixels: Float[Tensor, "batch 3 height width"]) -> list[Tensor]:
         """What the decoder needs of pictures (`Decoder.read`). Raises ConfigError for a model
         without one."""
-        pictures = self.image(pixels, "normed").tokens[:, self.image.class_tokens :]
-        return self._decoder.read(pictures)
+        decoder = self._decoder
+        pictures = self.image(pixels, decoder.config.reads).tokens
+        return decoder.read(pictures[:, self.image.class_tokens :])
 
     def next_tokens(
         self, ids: Int[Tensor, "texts length"], read: Sequence[Tensor], last: bool = False
     ) -> Float[Tensor, "texts places vocabulary"]:
         """Logits of the token behind each place of captions, or behind the `last` alone, given what
         was read of their pictures."""
-        return self._decoder(self.text(ids, self.config.text.decoded).tokens, read, last)
+        return self._decoder.next_tokens(self.text, ids, read, last)
 
     @property
     def _decoder(self) -> Decoder[Any]:

@@ -1,14 +1,16 @@
 """The contract of what writes captions: tokens of a text and of a picture -> the next token."""
 
 from collections.abc import Sequence
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from diptych.config import DecoderConfig
+from diptych.errors import ConfigError
 from diptych.models.recompute import recompute
+from diptych.models.tower import Tower
 
 C = TypeVar("C", bound=DecoderConfig)
 
@@ -35,10 +37,43 @@ class Decoder(nn.Module, Generic[C]):
         """Fill every parameter with its value before training."""
         raise NotImplementedError
 
+    def check_towers(self, image: Tower[Any], text: Tower[Any]) -> None:
+        """Raises ConfigError for towers whose tokens it can't read."""
+        if not self.width == image.width == text.width:
+            raise ConfigError(
+                f"the decoder reads tokens of width {self.width}, but those of pictures have "
+                f"{image.width} and those of texts {text.width}; make the three alike"
+            )
+
     def read(self, pictures: Float[Tensor, "batch tokens width"]) -> list[Tensor]:
         """What the decoder needs of pictures, computed once for all that is written: each tensor
-        has a row for each. `pictures`: the image tower's normed tokens, without class token."""
+        has a row for each. `pictures`: the image tower's tokens (`DecoderConfig.reads`), without
+        class token."""
         raise NotImplementedError
+
+    def next_tokens(
+        self,
+        text: Tower[Any],
+        ids: Int[Tensor, "texts length"],
+        read: Sequence[Tensor],
+        last: bool = False,
+    ) -> Float[Tensor, "texts places vocabulary"]:
+        """Logits of the token behind each place of captions, or behind the `last` alone, given the
+        model's `text` tower and what was read of their pictures. There may be several texts to each
+        picture, one picture's beside each other."""
+        return self(text(ids, text.config.decoded).tokens, read, last)
+
+    def training_states(
+        self,
+        text: Tower[Any],
+        ids: Int[Tensor, "texts length"],
+        words: Float[Tensor, "texts length width"],
+        pictures: Float[Tensor, "texts tokens width"],
+    ) -> Float[Tensor, "texts length width"]:
+        """What `logits` makes the logits of the token behind each place of, of captions that the
+        model's `text` tower has read as `words`, and of pictures, one to each: for training, where
+        nothing that was read of a picture serves twice, and logits are made a few at a time."""
+        return self.states(words, pictures)
 
     def forward(
         self,
@@ -46,9 +81,7 @@ class Decoder(nn.Module, Generic[C]):
         read: Sequence[Tensor],
         last: bool = False,
     ) -> Float[Tensor, "texts places vocabulary"]:
-        """The text tower's tokens of texts (`TextTowerConfig.decoded`) and what was read of their
-        pictures, to the logits of the token behind each place; with `last`, behind the last place
-        alone. There may be several texts to each picture, one picture's beside each other."""
+        """`next_tokens` of texts that the text tower has read (`TextTowerConfig.decoded`)."""
         raise NotImplementedError
 
     def states(
@@ -56,9 +89,7 @@ class Decoder(nn.Module, Generic[C]):
         texts: Float[Tensor, "texts length width"],
         pictures: Float[Tensor, "texts tokens width"],
     ) -> Float[Tensor, "texts length width"]:
-        """What `logits` makes the logits of the token behind each place of: of texts and of
-        pictures, one to each, the same tokens as `forward` and `read` take. For training, where
-        nothing that was read of a picture serves twice, and logits are made a few at a time."""
+        """`training_states` of the same tokens as `forward` and `read` take."""
         raise NotImplementedError
 
     def logits(self, states: Float[Tensor, "*places width"]) -> Float[Tensor, "*places vocabulary"]:

@@ -2,6 +2,7 @@
 
 from diptych.nn.attention import Attention
 from diptych.nn.block import Block
+from diptych.nn.cross import CrossBlock
 from diptych.nn.drop import StochasticDepth
 from diptych.nn.linear import is_bare
 from diptych.nn.mlp import GatedMlp, Mlp
@@ -14,6 +15,7 @@ __all__ = [
     "Attention",
     "Block",
     "ConvStem",
+    "CrossBlock",
     "GatedMlp",
     "Mlp",
     "PatchDropout",

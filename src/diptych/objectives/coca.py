@@ -1,5 +1,7 @@
 """CoCa: pictures and captions are contrasted, and captions are written."""
 
+from collections.abc import Callable
+
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
@@ -54,26 +56,27 @@ class CocaObjective(Objective):
         """Beside the unit vectors, of each caption the sum of its `losses` and the number of its
         `tokens`: what is compared with nobody's is done here, where a batch can be cut."""
         model, ids, lengths = self.model, batch.texts[0], batch.lengths_of(0)
+        decoder = model.decoder
+        assert decoder is not None
         if lengths is None:
             raise ConfigError("the batch doesn't know how long its captions are: give it `lengths`")
         text = model.read_text(ids, model.config.text.decoded, lengths)
         vectors = self.send(unit(text.pooled))
-        image = model.image(batch.images[0], "normed")
+        image = model.image(batch.images[0], decoder.config.reads)
         words, pictures = text.tokens[:, :-1], image.tokens[:, model.image.class_tokens :]
-        losses, tokens = self._losses(words, pictures, ids[:, 1:], lengths)
+        states = decoder.training_states(model.text, ids[:, :-1], words, pictures)
+        losses, tokens = self._losses(states, ids[:, 1:], lengths, decoder.logits)
         return {"image": unit(image.pooled), "text": vectors, "losses": losses, "tokens": tokens}
 
     def _losses(
         self,
-        words: Float[Tensor, "captions places width"],
-        pictures: Float[Tensor, "captions patches width"],
+        states: Float[Tensor, "captions places width"],
         following: Int[Tensor, "captions places"],
         lengths: TextLengths,
+        logits: Callable[[Tensor], Tensor],
     ) -> tuple[Float[Tensor, " captions"], Int[Tensor, " captions"]]:
         """Of each caption, whose place i is followed by `following` i."""
-        decoder, count = self.model.decoder, following.shape[1]
-        assert decoder is not None
-        states = decoder.states(words, pictures).flatten(0, 1)
+        count = following.shape[1]
         # The places before the end: from lengths on the host, so that nobody waits for a GPU.
         chosen = [
             row * count + place
@@ -82,9 +85,9 @@ class CocaObjective(Objective):
         ]
         places = sent(torch.tensor(chosen, dtype=torch.long), states.device)
         found = tiled_token_losses(
-            states.index_select(0, places),
+            states.flatten(0, 1).index_select(0, places),
             following.flatten().index_select(0, places),
-            decoder.logits,
+            logits,
             self.config.tile,
         )
         # Each to its own place, and then a sum over rows, whose order doesn't change.

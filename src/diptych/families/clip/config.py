@@ -26,9 +26,10 @@ class VitConfig(ImageTowerConfig):
     heads: Width = 12
     mlp_width: Width = 3072
     activation: Activation = "gelu"
-    pool: Literal["cls", "mean", "patches"] = "cls"
+    pool: Literal["cls", "mean", "patches", "all"] = "cls"
     """`cls`: a class token is prepended and read out. `mean`: no class token; the patches' mean.
-    `patches`: their mean, too, beside a class token (CLIPA, arXiv:2305.07017)."""
+    `patches`: their mean, too, beside a class token (CLIPA, arXiv:2305.07017). `all`: the mean of
+    the patches and the class token (LAION's MaMMUT, arXiv:2506.04598)."""
     pre_norm: bool = True
     """A LayerNorm between the position table and the first block."""
     stem_widths: tuple[Width, ...] = ()
@@ -41,8 +42,8 @@ class VitConfig(ImageTowerConfig):
 
     def __post_init__(self):
         super().__post_init__()
-        # One was published with a margin that makes no patch: OpenVision's, 384 pixels of 14.
-        if self.image_size % self.patch_size and self.pool != "patches":
+        # Some were published with a margin that makes no patch: OpenVision's, 384 pixels of 14.
+        if self.image_size % self.patch_size and self.pool not in ("patches", "all"):
             raise ConfigError(
                 f"image_size {self.image_size} is not a multiple of patch_size {self.patch_size}"
             )

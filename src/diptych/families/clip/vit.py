@@ -1,6 +1,8 @@
 """CLIP's vision transformer (Dosovitskiy et al. 2020, arXiv:2010.11929; Radford et al. 2021,
 arXiv:2103.00020)."""
 
+from typing import assert_never
+
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
@@ -108,8 +110,8 @@ class VisionTransformer(Tower[VitConfig]):
         masked: Masked | None = None,
     ) -> TowerOutput:
         """Pixels to tokens, feature and pooled vector. The class token comes first, if there is
-        one; patches are [:, class_tokens:]. The feature is the class token, or the patches' mean,
-        behind the final norm. With "none", where the class token is read, the last block computes
+        one; patches are [:, class_tokens:]. The feature is the class token, or a mean, behind the
+        final norm. With "none", where the class token is read, the last block computes
         it only."""
         *blocks, last = self.blocks
         x = self.embed(x, masked)
@@ -120,10 +122,21 @@ class VisionTransformer(Tower[VitConfig]):
             x = read = last(x, pick=(slice(None), 0))
         else:
             x = last(x)
-            read = x[:, 0] if self.config.pool == "cls" else x[:, self.class_tokens :].mean(dim=1)
+            read = self._read(x)
         feature = self.norm_post(read)
         chosen = self._select(x, tokens, self.norm_post, self.projection)
         return TowerOutput(chosen, feature, self.projection(feature))
+
+    def _read(self, x: Float[Tensor, "batch tokens width"]) -> Float[Tensor, "batch width"]:
+        match self.config.pool:
+            case "cls":
+                return x[:, 0]
+            case "mean" | "patches":
+                return x[:, self.class_tokens :].mean(dim=1)
+            case "all":
+                return x.mean(dim=1)
+            case _:
+                assert_never(self.config.pool)
 
     def patch_vectors(
         self, pixels: Float[Tensor, "batch 3 height wide"]

@@ -2,15 +2,14 @@
 
 from collections.abc import Iterator, Sequence
 
-import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
 from diptych.families.coca.config import CocaDecoderConfig
 from diptych.models.decoder import Decoder
-from diptych.nn import Mlp
+from diptych.nn import CrossBlock
 from diptych.nn.block import block_flops, build_blocks, init_blocks
-from diptych.nn.linear import is_bare
+from diptych.nn.cross import build_readers, cross_flops
 
 _PATCHES = 255
 """Tokens of a picture that the published models' decoders read."""
@@ -33,7 +32,7 @@ class CocaDecoder(Decoder[CocaDecoderConfig]):
         super().__init__(config)
         self.width = config.width
         self.blocks = build_blocks(config)
-        self.readers = nn.ModuleList(CrossBlock(config) for _ in range(config.layers))
+        self.readers = build_readers(config, config.layers)
         self.norm_post = nn.LayerNorm(config.width, config.norm_eps)
         self.projection = nn.Linear(config.width, config.vocab_size, bias=False)
 
@@ -85,7 +84,7 @@ class CocaDecoder(Decoder[CocaDecoderConfig]):
         """See `Decoder.units`: each block, and the reader behind it."""
         return [unit for pair in zip(self.blocks, self.readers, strict=True) for unit in pair]
 
-    def _readers(self) -> Iterator["CrossBlock"]:
+    def _readers(self) -> Iterator[CrossBlock]:
         for reader in self.readers:
             assert isinstance(reader, CrossBlock)
             yield reader
@@ -96,78 +95,5 @@ class CocaDecoder(Decoder[CocaDecoderConfig]):
         c = self.config
         length, width = c.context_length, c.width
         text = block_flops(length, width, c.mlp_width)
-        products = 2 * 2 * length * width**2 + 2 * 2 * _PATCHES * width**2
-        perceptron, attention = 4 * length * width * c.mlp_width, 4 * length * _PATCHES * width
-        layers = c.layers * (text + products + perceptron + attention)
+        layers = c.layers * (text + cross_flops(length, _PATCHES, width, c.mlp_width))
         return layers + 2 * length * width * c.vocab_size
-
-
-class CrossBlock(nn.Module):
-    """x + attention(norm(x), norm(picture)), then x + mlp(norm(x))."""
-
-    def __init__(self, config: CocaDecoderConfig):
-        super().__init__()
-        width, eps = config.width, config.norm_eps
-        self.heads = config.heads
-        self.norm_1 = nn.LayerNorm(width, eps)
-        self.norm_keys = nn.LayerNorm(width, eps)
-        self.qkv = nn.Linear(width, 3 * width)
-        self.out = nn.Linear(width, width)
-        self.norm_2 = nn.LayerNorm(width, eps)
-        self.mlp = Mlp(width, config.mlp_width, config.activation)
-
-    def init(self, residual: float) -> None:
-        """As `init_blocks` fills a block of text; `residual`: the deviation at a branch's end."""
-        width = self.norm_1.normalized_shape[0]
-        for norm in (self.norm_1, self.norm_keys, self.norm_2):
-            norm.reset_parameters()
-        for linear, std in (
-            (self.qkv, width**-0.5),
-            (self.out, residual),
-            (self.mlp.up, (2 * width) ** -0.5),
-            (self.mlp.down, residual),
-        ):
-            nn.init.normal_(linear.weight, std=std)
-            nn.init.zeros_(linear.bias)
-
-    def keys_values(
-        self, picture: Float[Tensor, "pictures tokens width"]
-    ) -> Float[Tensor, "pictures tokens two_widths"]:
-        """What texts attend to."""
-        width, normed = picture.shape[-1], self.norm_keys(picture)
-        if is_bare(self.qkv):  # the picture needs no queries
-            return F.linear(normed, self.qkv.weight[width:], self.qkv.bias[width:])
-        return self.qkv(normed)[..., width:]
-
-    def forward(
-        self,
-        x: Float[Tensor, "texts length width"],
-        read: Float[Tensor, "pictures tokens two_widths"] | None = None,
-        pictures: Float[Tensor, "pictures tokens width"] | None = None,
-    ) -> Float[Tensor, "texts length width"]:
-        """The texts' tokens, having read the pictures', given as tokens or as their keys and
-        values. Of several texts to each picture, those of one stand together."""
-        # Training gives the pictures: on shards a unit's weights are whole only in its `forward`.
-        # Who writes makes keys and values once, for all words, and gives those.
-        if read is None:
-            assert pictures is not None
-            read = self.keys_values(pictures)
-        # No token's sight depends on its place, so a picture's texts are read as one.
-        beside = x.reshape(read.shape[0], -1, x.shape[-1])
-        x = x + self._attend(self.norm_1(beside), read).view_as(x)
-        return x + self.mlp(self.norm_2(x))
-
-    def _attend(
-        self,
-        x: Float[Tensor, "pictures length width"],
-        read: Float[Tensor, "pictures tokens two_widths"],
-    ) -> Float[Tensor, "pictures length width"]:
-        width = x.shape[-1]
-        if is_bare(self.qkv):  # texts need no keys and values
-            queries = F.linear(x, self.qkv.weight[:width], self.qkv.bias[:width])
-        else:
-            queries = self.qkv(x)[..., :width]
-        q = queries.unflatten(-1, (self.heads, -1)).transpose(1, 2)
-        k, v = read.unflatten(-1, (2, self.heads, -1)).permute(2, 0, 3, 1, 4).unbind()
-        attended = F.scaled_dot_product_attention(q, k, v)
-        return self.out(attended.transpose(1, 2).flatten(2))

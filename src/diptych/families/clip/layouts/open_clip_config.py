@@ -71,28 +71,27 @@ def from_json(content: dict[str, Any]) -> ClipConfig:
     first.
     """
     try:
-        model = dict(content.get("model_cfg") or {})
-        embed_dim, vision, text = (
-            model.pop("embed_dim"),
-            dict(model.pop("vision_cfg")),
-            dict(model.pop("text_cfg")),
-        )
+        model = modern(dict(content.get("model_cfg") or {}))
+        embed_dim, vision = model.pop("embed_dim"), dict(model.pop("vision_cfg"))
+        one = "multimodal_cfg" in model and "text_cfg" not in model
+        text, decoder = _texts(model, dict(vision), one)
         quick: Activation = "quick_gelu" if model.pop("quick_gelu", False) else "gelu"
         bias = model.pop("init_logit_bias", None)
         budget, side = vision.pop(_BUDGET, None), vision.get("image_size", 224)
-        multimodal = model.pop("multimodal_cfg", None)
         _refuse_rest(model, "model_cfg")
         image = _tower(vision, quick, ImageTowerConfig, "vision_cfg")
         config = ClipConfig(
             image=image,
-            text=_tower(dict(text), quick, TextTowerConfig, "text_cfg"),
+            text=_tower(
+                dict(text), quick, TextTowerConfig, "multimodal_cfg" if one else "text_cfg", one
+            ),
             embed_dim=embed_dim,
             logit_bias=None if bias is None else float(bias),
             preprocess=_preprocess(
                 content.get("preprocess_cfg") or {}, _pictures(image, side, budget)
             ),
             tokenizer=_tokenizer(text),
-            decoder=None if multimodal is None else _decoder(dict(multimodal), quick, text),
+            decoder=None if decoder is None else _decoder(decoder, quick, text, one),
         )
         return from_dict(ClipConfig, to_dict(config))  # which says what isn't of the right kind
     except KeyError as error:
@@ -101,8 +100,30 @@ def from_json(content: dict[str, Any]) -> ClipConfig:
         raise CheckpointError(f"the configuration doesn't describe a model: {error}") from error
 
 
-def _tower(cfg: dict[str, Any], quick: Activation, base: type[T], section: str) -> T:
-    """The tower of this section, by the first kind that knows it."""
+def modern(model: dict[str, Any]) -> dict[str, Any]:
+    """A `model_cfg` in today's words (`OpenClipTower.modern`)."""
+    for kind in open_clip_towers():
+        model = kind.modern(model)
+    return model
+
+
+def _texts(
+    model: dict[str, Any], vision: dict[str, Any], one: bool
+) -> tuple[dict[str, Any], dict[str, Any] | None]:
+    """The sections of the text tower and of the decoder, taken out of a `model_cfg`; they may be
+    one."""
+    decoder = model.pop("multimodal_cfg", None)
+    if one:
+        both = dict(decoder) | {"vision_cfg": vision}
+        return both, dict(both)
+    return dict(model.pop("text_cfg")), None if decoder is None else dict(decoder)
+
+
+def _tower(
+    cfg: dict[str, Any], quick: Activation, base: type[T], section: str, one: bool = False
+) -> T:
+    """The tower of this section, by the first kind that knows it. `one`: see
+    `OpenClipTower.one_section`."""
     for name in ("hf_tokenizer_name", "tokenizer_kwargs", "tokenizer_mode"):  # see `_tokenizer`
         cfg.pop(name, None)
     if not cfg.pop("attn_mask", True):
@@ -111,7 +132,7 @@ def _tower(cfg: dict[str, Any], quick: Activation, base: type[T], section: str) 
             "causal"
         )
     for kind in open_clip_towers():
-        if not issubclass(kind.kind, base):
+        if not issubclass(kind.kind, base) or kind.one_section != one:
             continue
         found = kind.read(cfg, quick)
         if isinstance(found, base):
@@ -120,10 +141,12 @@ def _tower(cfg: dict[str, Any], quick: Activation, base: type[T], section: str) 
     raise CheckpointError(f"{section} describes no tower that Diptych knows")
 
 
-def _decoder(cfg: dict[str, Any], quick: Activation, text: dict[str, Any]) -> DecoderConfig:
+def _decoder(
+    cfg: dict[str, Any], quick: Activation, text: dict[str, Any], one: bool
+) -> DecoderConfig:
     """Its vocabulary is the text tower's, whatever it says."""
     cfg["vocab_size"] = text.get("vocab_size", 49408)
-    return _tower(cfg, quick, DecoderConfig, "multimodal_cfg")
+    return _tower(cfg, quick, DecoderConfig, "multimodal_cfg", one)
 
 
 def _tokenizer(cfg: dict[str, Any]) -> TokenizerConfig:
@@ -212,13 +235,18 @@ def to_json(config: ClipConfig) -> dict[str, Any]:
     """What open_clip reads. Raises CheckpointError for what it can't express."""
     return {
         "model_cfg": model_json(config),
-        "preprocess_cfg": _preprocess_json(config.preprocess),
+        "preprocess_cfg": preprocess_json(config.preprocess),
     }
 
 
 def model_json(config: ClipConfig) -> dict[str, Any]:
     """Its `model_cfg` alone. Raises as `to_json`."""
     image, text, *others = parts = parts_of(config)
+    if text.one_section != any(decoder.one_section for decoder in others):
+        beside = "no decoder" if config.decoder is None else f"a {type(config.decoder).__name__}"
+        raise CheckpointError(
+            f"open_clip has no place for a {type(config.text).__name__} with {beside}"
+        )
     vision_cfg, text_cfg = image.write(config.image), text.write(config.text)
     if config.image.native:
         how = config.preprocess
@@ -232,23 +260,33 @@ def model_json(config: ClipConfig) -> dict[str, Any]:
         raise CheckpointError("open_clip has one activation for all towers, and this model has two")
     if config.tokenizer.kind == "huggingface":
         text_cfg |= _tokenizer_json(config.tokenizer)
-    model: dict[str, Any] = {"embed_dim": config.embed_dim}
-    model |= {"vision_cfg": vision_cfg, "text_cfg": text_cfg}
+    model: dict[str, Any] = {"embed_dim": config.embed_dim, "vision_cfg": vision_cfg}
+    written = [decoder.write(config.decoder) for decoder in others]
+    if text.one_section:
+        for part in written:
+            vision_cfg |= part.pop("vision_cfg", {})
+            text_cfg |= part
+        model["multimodal_cfg"] = text_cfg
+    else:
+        model["text_cfg"] = text_cfg
     if True in quick:
         model["quick_gelu"] = True
     if config.logit_bias is not None:
         model["init_logit_bias"] = config.logit_bias
-    for decoder in others:
-        model["multimodal_cfg"] = written = decoder.write(config.decoder)
+    if text.one_section:
+        return model
+    for part in written:
+        model["multimodal_cfg"] = part
         # open_clip builds the decoder by the text tower's vocabulary, and asks both for tokens.
-        text_cfg["vocab_size"] = written["vocab_size"]
+        text_cfg["vocab_size"] = part["vocab_size"]
         vision_cfg["output_tokens"] = text_cfg["output_tokens"] = True
     if is_custom(config):
         model["custom_text"] = True
     return model
 
 
-def _preprocess_json(image: PreprocessConfig) -> dict[str, Any]:
+def preprocess_json(image: PreprocessConfig) -> dict[str, Any]:
+    """Its `preprocess_cfg` alone. Raises as `to_json`."""
     if image.crop_share != 1:
         raise CheckpointError(
             "open_clip crops all of the resized picture's shorter side; "

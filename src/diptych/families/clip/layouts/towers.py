@@ -61,6 +61,13 @@ class OpenClipTower:
     custom_text: Callable[[Any], bool] = lambda config: False
     """Whether open_clip builds a model with such a tower as its `CustomTextCLIP`, with `text.`
     before the text tower's names."""
+    one_section: bool = False
+    """Whether text tower and decoder are one in open_clip: its `multimodal_cfg` without a
+    `text_cfg` is both's. `read` and `write` find in it, and put there, the `vision_cfg`'s options
+    that matter to them."""
+    modern: Callable[[dict[str, Any]], dict[str, Any]] = lambda model: model
+    """A `model_cfg` of an older program in today's words; others as they are. Raises
+    CheckpointError for one that ours isn't."""
 
 
 def take_norm_eps(cfg: dict[str, Any]) -> float:
@@ -103,17 +110,21 @@ def mlp_ratio(width: int, mlp_width: int) -> float:
     return ratio if int(width * ratio) == mlp_width else math.nextafter(ratio, math.inf)
 
 
-def _take_pool(cfg: dict[str, Any]) -> Literal["cls", "patches"]:
+_MEANS: dict[str, Literal["patches", "all"]] = {"avg": "patches", "avg_all": "all"}
+"""Of `pool_type`, and what `VitConfig.pool` calls them."""
+
+
+def _take_pool(cfg: dict[str, Any]) -> Literal["cls", "patches", "all"]:
     """Of a `vision_cfg`. Raises CheckpointError for others than ours."""
     pool, normed = cfg.pop("pool_type", "tok"), cfg.pop("final_ln_after_pool", False)
     if pool == "tok":  # one token's norm is the same before and behind
         return "cls"
-    if pool != "avg" or not normed:
+    if pool not in _MEANS or not normed:
         raise CheckpointError(
             f"vision_cfg.pool_type {pool!r} has no place in a Diptych model"
-            + ("" if pool != "avg" else " unless final_ln_after_pool is true")
+            + (" unless final_ln_after_pool is true" if pool in _MEANS else "")
         )
-    return "patches"
+    return _MEANS[pool]
 
 
 def read_vit_fields(cfg: dict[str, Any], activation: Activation) -> dict[str, Any]:
@@ -169,8 +180,10 @@ def _write_vit(image: VitConfig) -> dict[str, Any]:
         raise CheckpointError(
             "open_clip's vision transformer has neither a convolutional stem nor our mean pooling"
         )
-    pool = {} if image.pool == "cls" else {"pool_type": "avg", "final_ln_after_pool": True}
-    return write_vit_fields(image) | pool | _scale_json(image.layer_scale)
+    means = {ours: theirs for theirs, ours in _MEANS.items()}
+    pool = means.get(image.pool)
+    read = {} if pool is None else {"pool_type": pool, "final_ln_after_pool": True}
+    return write_vit_fields(image) | read | _scale_json(image.layer_scale)
 
 
 def _read_resnet(cfg: dict[str, Any], activation: Activation) -> ResNetConfig | None:
@@ -280,8 +293,9 @@ TOWERS = (RESNET, VIT, TEXT)
 
 @functools.cache
 def open_clip_towers() -> tuple[OpenClipTower, ...]:
-    """All families' kinds of towers; CLIP's own come last, for they are what is left."""
+    """All families' kinds of towers: what has a mark of the whole model comes first, and CLIP's own
+    last, for they are what is left."""
     found: list[OpenClipTower] = []
     for family in families():
         found += family.part(family.open_clip)
-    return tuple(sorted(found, key=lambda tower: tower in TOWERS))
+    return tuple(sorted(found, key=lambda tower: (tower in TOWERS, not tower.one_section)))
