@@ -312,7 +312,7 @@ def test_custom_blocks_by_name():
             "no qk_norm and no scale_fc",
         ),
         (lambda: CustomTransformer(16, 2, 2, block_types="Own"), AssertionError, "'Own' are not"),
-        (lambda: VisionTransformer(**VIT, pool_type="max"), ConfigError, "tok, avg or none"),
+        (lambda: VisionTransformer(**VIT, pool_type="max"), ConfigError, "avg, avg_all or none"),
         (
             lambda: VisionTransformer(**VIT, attentional_pool="serial"),
             ConfigError,

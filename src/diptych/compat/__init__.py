@@ -19,6 +19,7 @@ from diptych.compat.factory import (
 from diptych.compat.loading.checkpoint import load_checkpoint
 from diptych.compat.loss import ClipLoss, CoCaLoss, DistillClipLoss, SigLipLoss
 from diptych.compat.losses.choice import create_loss
+from diptych.compat.mammut_model import MaMMUT
 from diptych.compat.model import (
     CLIP,
     CLIPTextCfg,
@@ -100,6 +101,7 @@ __all__ = [
     "DistillClipLoss",
     "HFTokenizer",
     "IMAGENET_CLASSNAMES",
+    "MaMMUT",
     "OPENAI_DATASET_MEAN",
     "OPENAI_DATASET_STD",
     "OPENAI_IMAGENET_TEMPLATES",

@@ -8,12 +8,10 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-import torch.nn.functional as F
-from jaxtyping import Float, Int
+from jaxtyping import Int
 from torch import Tensor
 
-from diptych.compat.faces.captioning import Choice, check, drawn, limits_of, searched
-from diptych.compat.faces.face import OpenClipModel
+from diptych.compat.faces.writing import CaptioningModel
 from diptych.compat.model import (
     CLIPTextCfg,
     CLIPVisionCfg,
@@ -22,22 +20,29 @@ from diptych.compat.model import (
 )
 from diptych.compat.model_traits import COCA_TRAITS
 from diptych.compat.parts.text import TextTransformer
-from diptych.inputs import tokenizer_of
-from diptych.models.evaluating import evaluating
 
 
 @dataclass
 class MultimodalCfg(CLIPTextCfg):
-    """A `multimodal_cfg`; the fields and defaults are open_clip's."""
+    """A `multimodal_cfg`; the fields and defaults are open_clip's. From `cross_attn_ratio` on they
+    are MaMMUT's, of its main branch."""
 
     mlp_ratio: float = 4
     dim_head: int = 64
     heads: int = 8
     n_queries: int = 256
     attn_pooler_heads: int = 8
+    cross_attn_ratio: int = 1
+    use_pad_mask: bool = True
+    pool_type: str = "avg"
+    proj_type: str = "none"
+    bos_id: int | None = None
+    eos_id: int | None = None  # pyright: ignore[reportIncompatibleVariableOverride]: as there
+    has_mlp: bool = True
+    """Of LAION's fork alone: see `MultimodalDecoder`."""
 
 
-class CoCa(OpenClipModel):
+class CoCa(CaptioningModel):
     """Two towers and `text_decoder`, with random weights; the options are `CLIP`'s, and `pad_id`,
     what `generate` fills up with (0: as the text tower has it)."""
 
@@ -100,53 +105,6 @@ class CoCa(OpenClipModel):
         if self.logit_bias is not None:
             found["logit_bias"] = self.logit_bias
         return found
-
-    def generate(
-        self,
-        image: Float[Tensor, "batch 3 height width"],
-        text: Tensor | None = None,
-        seq_len: int = 30,
-        max_seq_len: int | None = None,
-        temperature: float = 1.0,
-        generation_type: str = "beam_search",
-        top_p: float = 0.1,
-        top_k: int = 1,
-        pad_token_id: int | None = None,
-        eos_token_id: int | None = None,
-        sot_token_id: int | None = None,
-        num_beams: int = 6,
-        num_beam_groups: int = 3,
-        min_seq_len: int = 5,
-        stopping_criteria: Any = None,
-        repetition_penalty: float = 1.0,
-        fixed_output_length: bool = False,
-    ) -> Int[Tensor, "*batch length"]:
-        """Captions of pictures as ids, padded (CoCa's `generate`): by beam search, or drawn word by
-        word (`top_p`, `top_k`) as open_clip draws them with the same seed, behind `text`, [batch,
-        length] or of one picture [length]. Ids of the start, the end and padding are the model's.
-        `fixed_output_length`: [batch, `seq_len`].
-
-        Raises ConfigError for numbers that don't fit, for what doesn't go together, and for a model
-        without a decoder.
-        """
-        choice = Choice(generation_type, top_k, top_p, temperature, repetition_penalty)
-        check(choice, text, stopping_criteria)
-        clip = self.clip
-        start, *_, end = tokenizer_of(self.config).encode("")
-        start = start if sot_token_id is None else sot_token_id
-        end = end if eos_token_id is None else eos_token_id
-        limits = limits_of(clip, (start, end), min_seq_len, (seq_len, max_seq_len))
-        pad = self.pad_id if pad_token_id is None else pad_token_id
-        pixels = image.to(self.dtype)
-        with evaluating(clip):
-            if generation_type == "beam_search":
-                found = searched(clip, pixels, (num_beams, num_beam_groups), limits, pad)
-                lacking = seq_len - found.shape[1] if fixed_output_length else 0
-                return F.pad(found, (0, lacking), value=pad).to(image.device)
-            ends = (pad, fixed_output_length)
-            if text is None or text.ndim > 1:
-                return drawn(clip, pixels, choice, limits, text, ends)
-            return drawn(clip, pixels, choice, limits, text[None], ends)[0]
 
     @property
     def pad_id(self) -> int:

@@ -9,6 +9,7 @@ import http.client
 import json
 import shutil
 import urllib.request
+import warnings
 from collections.abc import Mapping
 from importlib.resources import files
 from pathlib import Path
@@ -26,19 +27,21 @@ from diptych.durable import write_file
 from diptych.errors import (
     CheckpointError,
     ConfigError,
+    DiptychWarning,
     DownloadError,
     UnknownNameError,
     first_line,
 )
-from diptych.families.clip.layouts.open_clip_config import to_json
+from diptych.families.clip.layouts.open_clip_config import modern, to_json
 from diptych.weights import native
 from diptych.weights.hub import HUB
 from diptych.weights.read import read_json
 
 _PATIENCE = 60.0
 """Seconds in which a server gives nothing."""
-_SECTIONS = ("embed_dim", "vision_cfg", "text_cfg")
-"""By which open_clip tells the configuration of a model from other JSON."""
+_SECTIONS = ("embed_dim", "vision_cfg")
+_TEXTS = ("text_cfg", "multimodal_cfg")
+"""By which, and one of which, open_clip tells the configuration of a model from other JSON."""
 _COMMON = {
     "url": "",
     "hf_hub": "",
@@ -253,14 +256,14 @@ def get_model_config(model_name: str) -> dict[str, Any] | None:
     from diptych.compat.loading import places
 
     if model_name in _added:
-        return _of_model(read_json(_added[model_name]))
+        return modern(_of_model(read_json(_added[model_name])))
     if places.is_place(model_name):
         path, _ = places.find(model_name, None)
         assert path is not None
         file = (path if path.is_dir() else path.parent) / "open_clip_config.json"
         if not file.is_file():
             raise CheckpointError(f"{model_name} has no open_clip_config.json")
-        return _of_model(read_json(file))
+        return modern(_of_model(read_json(file)))
     try:
         config = read_config(model_name)
     except UnknownNameError:
@@ -281,8 +284,9 @@ def add_model_config(path: str | Path) -> None:
     found = sorted(path.glob("*.json")) if path.is_dir() else [path]
     models = {file.stem: file for file in found if _describes_model(file)}
     if not models:
-        raise CheckpointError(f"{path} describes no model: it needs {', '.join(_SECTIONS)}")
-    _added.update(models)
+        needed = f"{', '.join(_SECTIONS)} and {' or '.join(_TEXTS)}"
+        raise CheckpointError(f"{path} describes no model: it needs {needed}")
+    _added.update((name, file) for name, file in models.items() if not _of_fork_alone(file))
 
 
 def configured(model_name: str | Path) -> str | Path:
@@ -297,7 +301,23 @@ def says_custom_text(model_name: str | Path) -> bool:
 
 
 def _describes_model(file: Path) -> bool:
-    return all(section in _of_model(read_json(file)) for section in _SECTIONS)
+    said = _of_model(read_json(file))
+    return all(section in said for section in _SECTIONS) and any(text in said for text in _TEXTS)
+
+
+def _of_fork_alone(file: Path) -> bool:
+    """Whether open_clip leaves it out with a warning: a MaMMUT without perceptrons, which only
+    LAION's fork builds, and Diptych by the file's path."""
+    said = modern(_of_model(read_json(file))).get("multimodal_cfg") or {}
+    left = not said.get("has_mlp", True)
+    if left:
+        warnings.warn(
+            f"{file} is left out: open_clip has no multimodal_cfg.has_mlp = False; "
+            f"create_model({str(file)!r}) builds it",
+            DiptychWarning,
+            stacklevel=3,
+        )
+    return left
 
 
 def _of_model(content: dict[str, Any]) -> dict[str, Any]:

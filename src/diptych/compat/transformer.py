@@ -22,6 +22,7 @@ from diptych.compat.parts.multimodal import MultimodalTransformer
 from diptych.compat.parts.stack import CustomTransformer, Transformer
 from diptych.compat.parts.text import TextTransformer
 from diptych.compat.parts.text_parts import lock_text_tower, text_global_pool
+from diptych.compat.parts.two_passes import MultimodalDecoder
 from diptych.compat.parts.vision import VisionTransformer
 
 __all__ = [
@@ -32,6 +33,7 @@ __all__ = [
     "LayerNorm",
     "LayerNormFp32",
     "LayerScale",
+    "MultimodalDecoder",
     "MultimodalTransformer",
     "PatchDropout",
     "QuickGELU",

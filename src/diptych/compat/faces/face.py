@@ -30,6 +30,7 @@ from diptych.compat.parts.stack import Transformer
 from diptych.compat.parts.text import TextTransformer
 from diptych.compat.parts.text_parts import PARTS, Reading, encode, lock
 from diptych.compat.parts.text_parts import intermediates as intermediates_of_text
+from diptych.compat.parts.two_passes import MultimodalDecoder
 from diptych.compat.parts.vision import VisionTransformer
 from diptych.errors import ConfigError
 from diptych.models import Clip, Tower
@@ -38,6 +39,8 @@ from diptych.weights.mapping import Table
 
 M = TypeVar("M", bound="OpenClipModel")
 _PARTS = {VISUAL: "image.", TEXT: "text.", DECODER: "decoder."}
+_OWN = VisionTransformer | TextTransformer | MultimodalDecoder
+"""open_clip's own towers, part by part."""
 
 
 class OpenClipModel(Renamed):
@@ -66,6 +69,7 @@ class OpenClipModel(Renamed):
     traits = CLIP_TRAITS
     visual: Any
     text: Any
+    text_decoder: OpenClipDecoder | None
     token_embedding: nn.Embedding
     cls_emb: Tensor | None
     positional_embedding: Tensor
@@ -90,8 +94,7 @@ class OpenClipModel(Renamed):
         self.visual = native or resnet or OpenClipVisual(clip.image, config)
         self._say_preprocessing()
         self._add_text(clip.text)
-        decoder = clip.decoder
-        self.text_decoder = None if decoder is None else OpenClipDecoder(decoder, config)
+        self.text_decoder = self._add_decoder(clip)
         self.image_tokens, self.text_tokens = clip.image_tokens, clip.text_tokens
         self.logit_scale = reshaped(clip.logit_scale)
         """The logarithm of the factor on cosine similarities, of shape []."""
@@ -154,6 +157,10 @@ class OpenClipModel(Renamed):
         self.register_buffer("attn_mask", native.attn_mask, persistent=False)
         self.text_pool_type, self.text_eos_id = native.pool_type, native.eos_id
 
+    def _add_decoder(self, clip: Clip) -> OpenClipDecoder | None:
+        """`text_decoder`."""
+        return None if clip.decoder is None else OpenClipDecoder(clip.decoder, clip.config)
+
     def rules(self) -> Table:
         """Our names <-> open_clip's."""
         return table_of(self.config, self._custom_text)
@@ -214,7 +221,8 @@ class OpenClipModel(Renamed):
         return intermediates_of_text(self, text, self._reading, **options)
 
     def _scaled(self, vectors: Tensor, normalize: bool | None) -> Tensor:
-        asked = self.text_decoder is not None if normalize is None else normalize
+        writes = self.text_decoder is not None or self.traits.generative
+        asked = writes if normalize is None else normalize
         return unit(vectors) if asked else vectors
 
     def get_logits(self, image: Tensor, text: Tensor) -> tuple[Tensor, Tensor]:
@@ -260,7 +268,7 @@ class OpenClipModel(Renamed):
         """Names of tables without weight decay, beside what has one dimension."""
         found = {"positional_embedding"} if self.text_beside else set[str]()
         for name, part in (("visual", self.visual), ("text", getattr(self, "text", None))):
-            if isinstance(part, VisionTransformer | TextTransformer | OpenClipTower):
+            if isinstance(part, _OWN | OpenClipTower):
                 found |= {f"{name}.{table}" for table in part.no_weight_decay()}
         return found
 
@@ -293,7 +301,7 @@ class OpenClipModel(Renamed):
 def _mask(text: Any, text_valid: Tensor | None) -> dict[str, Tensor]:
     if text_valid is None:
         return {}
-    if not isinstance(text, TextTransformer):
+    if not isinstance(text, TextTransformer | MultimodalDecoder):
         raise ConfigError("this model's text tower tells padding by its id; leave out text_valid")
     return {"text_valid": text_valid}
 

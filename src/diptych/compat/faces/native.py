@@ -15,7 +15,7 @@ from diptych.errors import CheckpointError, ConfigError
 from diptych.families.clip.config import ResNetConfig, TransformerTextConfig
 from diptych.families.clip.layouts.open_clip_config import tower_of
 from diptych.families.clip.layouts.towers import VitSizes
-from diptych.models import Tower, build_tower
+from diptych.models import Decoder, Tower, build_tower
 from diptych.nn import PatchDropout as OurPatchDropout
 from diptych.weights.mapping import Table
 
@@ -81,18 +81,30 @@ def tower_again(
     alike, in training mode if `trained`. Raises ConfigError where parts were taken away or
     replaced."""
     tower = build_tower(config, embed_dim, "meta")
+    _fill_again(tower, table, tensors)
+    return tower.train(trained)
+
+
+def decoder_again(
+    decoder: Decoder[Any], table: Table, tensors: Mapping[str, Tensor], trained: bool
+) -> None:
+    """The same for a decoder without numbers, in place."""
+    _fill_again(decoder, table, tensors)
+    decoder.train(trained)
+
+
+def _fill_again(made: nn.Module, table: Table, tensors: Mapping[str, Tensor]) -> None:
     try:
         ours = table.to_ours({name: tensor.detach() for name, tensor in tensors.items()})
         state = {name.removeprefix("tower."): tensor for name, tensor in ours.items()}
-        tower.load_state_dict(state, assign=True)
+        made.load_state_dict(state, assign=True)
     except (CheckpointError, RuntimeError) as error:
         raise ConfigError(
             f"parts of this model were replaced, so it is none of Diptych's any more: {error}"
         ) from error
-    for name, parameter in tower.named_parameters():
+    for name, parameter in made.named_parameters():
         foreign = table.foreign_names(f"tower.{name}")
         parameter.requires_grad_(tensors[foreign[0]].requires_grad)
-    return tower.train(trained)
 
 
 def _options(config: TowerConfig) -> dict[str, Any] | None:

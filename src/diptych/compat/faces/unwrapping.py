@@ -2,10 +2,11 @@
 
 from typing import Any, Protocol, runtime_checkable
 
+import torch
 from torch import Tensor, nn
 
 from diptych.compat.faces.names import VISUAL, part_of, text_prefix
-from diptych.compat.faces.native import tower_again
+from diptych.compat.faces.native import decoder_again, tower_again
 from diptych.compat.faces.towers import OpenClipDecoder, OpenClipTower
 from diptych.compat.hf_model import HFTextEncoder
 from diptych.compat.parts.layers import PatchDropout
@@ -13,6 +14,7 @@ from diptych.compat.parts.text_parts import PARTS
 from diptych.compat.parts.vision import VisionTransformer
 from diptych.config import ClipConfig, TowerConfig
 from diptych.models import Clip, Tower
+from diptych.models.build import build_decoder
 from diptych.weights.mapping import Table
 
 
@@ -30,6 +32,21 @@ class Face(Protocol):
     logit_bias: nn.Parameter | None
 
 
+@runtime_checkable
+class TwoPasses(Protocol):
+    """What is read of a model whose text tower and decoder are one."""
+
+    visual: Any
+
+    def of_texts(self) -> dict[str, Tensor]:
+        """What both passes have, by open_clip's names."""
+        raise NotImplementedError
+
+    def of_captions(self) -> dict[str, Tensor]:
+        """What only captions have."""
+        raise NotImplementedError
+
+
 def unwrap(model: Face, table: Table) -> Clip:
     """The model as Diptych has it: see `OpenClipModel.clip`. `table`: our names <-> open_clip's."""
     config = model.config
@@ -44,7 +61,23 @@ def unwrap(model: Face, table: Table) -> Clip:
     image = _ours(model, config.image, parts["visual"], part_of(table, "image.", VISUAL))
     text = _ours(model, config.text, of_text, part_of(table, "text.", prefix))
     decoder = None if model.text_decoder is None else model.text_decoder.tower
-    clip = Clip(config, image, text, decoder)
+    return _like(model, Clip(config, image, text, decoder))
+
+
+def unwrap_two_passes(model: Face, decoder: TwoPasses, table: Table) -> Clip:
+    """The same of a model whose text tower and decoder are one."""
+    config, trained = model.config, model.training
+    image = _ours(model, config.image, decoder.visual, part_of(table, "image.", VISUAL))
+    assert config.decoder is not None
+    made = build_decoder(config.decoder, torch.device("meta"))
+    decoder_again(made, part_of(table, "decoder.", ""), decoder.of_captions(), trained)
+    text_table = part_of(table, "text.", "")
+    text = tower_again(config.text, config.embed_dim, text_table, decoder.of_texts(), trained)
+    return _like(model, Clip(config, image, text, made))
+
+
+def _like(model: Face, clip: Clip) -> Clip:
+    """With what stands beside the towers."""
     clip.image_tokens, clip.text_tokens = model.image_tokens, model.text_tokens
     clip.logit_scale = reshaped(model.logit_scale, 1)
     clip.logit_bias = None if model.logit_bias is None else reshaped(model.logit_bias, 1)

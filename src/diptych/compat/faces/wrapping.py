@@ -3,12 +3,14 @@
 from diptych.compat.coca_model import CoCa
 from diptych.compat.faces.face import OpenClipModel
 from diptych.compat.faces.names import table_of, text_prefix
+from diptych.compat.mammut_model import MaMMUT
 from diptych.compat.model import CLIP, CustomTextCLIP
+from diptych.families.mammut import MammutDecoderConfig
 from diptych.models import Clip
 
 
 def wrap(clip: Clip, output_dict: bool = False, custom_text: bool = False) -> OpenClipModel:
-    """The model with open_clip's face: as its `CoCa` where it writes captions, as its
+    """The model with open_clip's face: as its `CoCa` or `MaMMUT` where it writes captions, as its
     `CustomTextCLIP` where open_clip builds it so or with `custom_text`, else as its `CLIP`.
 
     >>> from diptych import models, pretrained
@@ -16,8 +18,9 @@ def wrap(clip: Clip, output_dict: bool = False, custom_text: bool = False) -> Op
     >>> type(wrap(models.build(pretrained.get("tiny")))).__name__
     'CLIP'
     """
-    if clip.decoder is not None:
-        return CoCa.of(clip, output_dict)
+    if clip.config.decoder is not None:
+        one = isinstance(clip.config.decoder, MammutDecoderConfig)
+        return (MaMMUT if one else CoCa).of(clip, output_dict)
     if custom_text:
         return CustomTextCLIP.of(clip, output_dict, custom_text=True)
     custom = bool(text_prefix(table_of(clip.config).rules))

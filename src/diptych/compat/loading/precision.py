@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from diptych.compat.faces.face import OpenClipModel
 from diptych.compat.faces.towers import OpenClipTower
 from diptych.compat.parts.attention import Attention
-from diptych.compat.parts.multimodal import MultimodalTransformer
+from diptych.compat.parts.stack import Transformer
 from diptych.compat.parts.text import TextTransformer
 from diptych.compat.parts.vision import VisionTransformer
 
@@ -76,8 +76,8 @@ def _matrices(module: nn.Module) -> list[Tensor]:
         found += [module.weight, module.bias]
     if isinstance(module, nn.MultiheadAttention | Attention):
         found += [own.get(name) for name in _ATTENTION]
-    if isinstance(module, OpenClipModel | TextTransformer | MultimodalTransformer):
-        found.append(own.get("text_projection"))
+    if isinstance(module, OpenClipModel | TextTransformer | Transformer):
+        found += [own.get(name) for name in ("text_projection", "lm_head", "map_viz2txt_kv")]
     if isinstance(module, VisionTransformer):
         found.append(module.proj)
     return [tensor for tensor in found if tensor is not None]

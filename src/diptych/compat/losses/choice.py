@@ -26,10 +26,11 @@ _CAPTIONS = {"caption_loss_weight": 2.0, "clip_loss_weight": 1.0}
 """open_clip_train's weights of CoCa's losses."""
 
 
-def create_loss(args: Any, **options: Any) -> nn.Module:
+def create_loss(args: Any, model: Any = None, **options: Any) -> nn.Module:
     """The loss of a name, `clip`, `siglip`, `distill_clip`, `coca` or `genlip`, with the options of
     its class; or the one that open_clip_train's arguments ask for: `distill`, a `model` that is
-    CoCa, `siglip`, else InfoNCE. What arguments don't have is as by default.
+    CoCa, `siglip`, else InfoNCE. What arguments don't have is as by default. `model`: with what its
+    captions are padded, which isn't to be written (None: 0).
 
     Raises ConfigError for an option that the class hasn't, and for `coca` without `pad_id`.
 
@@ -44,7 +45,8 @@ def create_loss(args: Any, **options: Any) -> nn.Module:
         return _with(DistillClipLoss, said, _PAIRS)
     if is_coca(said.get("model")):
         weights = (said["coca_caption_loss_weight"], said["coca_contrastive_loss_weight"])
-        return _with(CoCaLoss, said, _PAIRS, *weights)
+        pad = [] if model is None else [unwrap_model(model).pad_id]
+        return _with(CoCaLoss, said, _PAIRS, *weights, *pad)
     if said.get("siglip"):
         if said.get("horovod"):
             raise ConfigError("horovod has no counterpart in Diptych; start processes by torchrun")
@@ -112,4 +114,5 @@ def create_loss_from_args(args: Any, model: Any) -> nn.Module:
 
 def is_coca(model: object) -> bool:
     """By the model's name, which is how open_clip 3.3 says it."""
-    return "coca" in str(model).lower()
+    name = str(model).lower()
+    return "coca" in name or "mammut" in name

@@ -160,18 +160,20 @@ class CustomTransformer(Transformer):
         super().__init__(width, layers, heads, *given, block_type="custom")
 
 
-def init_blocks(blocks: Any, width: int) -> None:
+def init_blocks(blocks: Any, width: int, count: int | None = None) -> None:
     """Fill the matrices of a text's blocks by CLIP's table: see `nn.block.init_blocks`. Norms and
-    biases are as torch builds them: 1 and 0."""
-    residual = (2 * len(blocks) * width) ** -0.5
+    biases are as torch builds them: 1 and 0. `count`: of how many blocks (None: of so many)."""
+    residual = (2 * (count or len(blocks)) * width) ** -0.5
+    deviations = {
+        "attn.in_proj_weight": width**-0.5,
+        "attn.out_proj.weight": residual,
+        "mlp.c_fc.weight": (2 * width) ** -0.5,
+        "mlp.c_proj.weight": residual,
+    }
     for block in blocks:
-        for matrix, std in (
-            (block.attn.in_proj_weight, width**-0.5),
-            (block.attn.out_proj.weight, residual),
-            (block.mlp.c_fc.weight, (2 * width) ** -0.5),
-            (block.mlp.c_proj.weight, residual),
-        ):
-            nn.init.normal_(matrix, std=std)
+        for name, parameter in block.named_parameters():
+            if name in deviations:
+                nn.init.normal_(parameter, std=deviations[name])
 
 
 def check_impl(impl: str) -> None:

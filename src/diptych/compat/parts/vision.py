@@ -264,6 +264,8 @@ class VisionTransformer(nn.Module):
     def _global_pool(self, x: Tensor) -> tuple[Tensor, Tensor]:
         if self.pool_type == "none":
             return x, x
+        if self.pool_type == "avg_all":
+            return x.mean(dim=1), x[:, 1:]
         return x[:, 1:].mean(dim=1) if self.pool_type == "avg" else x[:, 0], x[:, 1:]
 
     def _project(self, pooled: Tensor) -> Tensor:
@@ -275,8 +277,8 @@ class VisionTransformer(nn.Module):
 
 
 def _check(pool_type: str, pos_embed_type: str, attentional_pool: bool | str) -> None:
-    if pool_type not in ("tok", "avg", "none"):
-        raise ConfigError(f"pool_type {pool_type!r}: tok, avg or none")
+    if pool_type not in ("tok", "avg", "avg_all", "none"):
+        raise ConfigError(f"pool_type {pool_type!r}: tok, avg, avg_all or none")
     if pos_embed_type != "learnable":
         raise ConfigError(f"pos_embed_type {pos_embed_type!r}: positions are learnable here")
     if attentional_pool not in (True, False, "cascade", "parallel"):

@@ -48,7 +48,7 @@ def _task(args: Any, model: nn.Module, dist_model: nn.Module | None) -> ImageTex
     distilled = bool(said.get("distill"))
     if distilled and isinstance(bare, Described):
         validate_distillation(bare.traits)
-    if isinstance(bare, OpenClipModel) and bare.text_decoder is not None:
+    if isinstance(bare, OpenClipModel) and bare.traits.generative:
         options = {option: said[name] for option, name in _CAPTIONS.items() if name in said}
         return CoCaTask(model, **options)
     loss = create_loss(args)

@@ -1,0 +1,192 @@
+"""open_clip's class of the models whose one text decoder is used twice (MaMMUT, Kuo et al. 2023,
+arXiv:2303.16839).
+
+https://github.com/mlfoundations/open_clip, src/open_clip/mammut_model.py, main branch (June 2026)
+"""
+
+import math
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from diptych.compat.coca_model import MultimodalCfg
+from diptych.compat.faces.names import TEXT, part_of
+from diptych.compat.faces.unwrapping import unwrap_two_passes
+from diptych.compat.faces.writing import CaptioningModel
+from diptych.compat.model import CLIPVisionCfg, build_clip, section
+from diptych.compat.model_traits import MAMMUT_TRAITS
+from diptych.compat.parts.layers import activation_layer, norm_layer_of
+from diptych.compat.parts.two_passes import MultimodalDecoder
+from diptych.errors import ConfigError
+from diptych.families.clip.config import TransformerTextConfig
+from diptych.families.clip.layouts.open_clip_config import model_json
+from diptych.inputs.masking import IGNORE_INDEX
+from diptych.models import Clip, Tower
+from diptych.objectives.captioning import tiled_token_losses
+
+_PICTURES = "map_viz2txt_kv"
+_OF_CAPTIONS = ("cross_attn.", "lm_head")
+"""What names of `text` that only captions need begin with."""
+_TILE = 1024
+"""Tokens whose logits are held at a time."""
+
+
+class MaMMUT(CaptioningModel):
+    """An image tower, `visual`, and `text`, a `MultimodalDecoder`, with random weights; the other
+    options are `CLIP`'s. Vectors are of unit length.
+
+    Raises ConfigError for a vector of another width than the texts' without a projection
+    (`multimodal_cfg.proj_type`), and for an image tower that gives no tokens.
+
+    >>> import torch
+    >>> from diptych import compat
+    >>> image = {"image_size": 32, "width": 64, "layers": 1, "output_tokens": True}
+    >>> text = {"context_length": 8, "vocab_size": 64, "width": 32, "heads": 2, "layers": 2}
+    >>> model = compat.MaMMUT(32, multimodal_cfg=text, vision_cfg=image)
+    >>> sorted(model(torch.rand(2, 3, 32, 32), torch.ones(2, 8).long()))
+    ['image_features', 'logit_scale', 'logits', 'text_features']
+    """
+
+    traits = MAMMUT_TRAITS
+
+    def __init__(
+        self,
+        embed_dim: int,
+        multimodal_cfg: MultimodalCfg | dict[str, Any],
+        vision_cfg: CLIPVisionCfg | dict[str, Any],
+        quick_gelu: bool = False,
+        init_logit_scale: float = math.log(1 / 0.07),
+        init_logit_bias: float | None = None,
+        nonscalar_logit_scale: bool = False,
+        cast_dtype: torch.dtype | None = None,
+    ):
+        vision = section(vision_cfg, CLIPVisionCfg)
+        if not vision.get("output_tokens"):
+            raise ConfigError(
+                "captions read the picture's tokens: vision_cfg needs output_tokens=True"
+            )
+        said = section(multimodal_cfg, MultimodalCfg)
+        clip = build_clip(
+            {
+                "embed_dim": embed_dim,
+                "vision_cfg": vision,
+                "multimodal_cfg": said,
+                "quick_gelu": quick_gelu,
+                "init_logit_bias": init_logit_bias,
+            },
+            init_logit_scale,
+        )
+        super().__init__(clip)
+        self.bos_id, self.eos_id = said.get("bos_id"), said.get("eos_id")
+        self.text.bos_id, self.text.eos_id = self.bos_id, self.eos_id
+        if nonscalar_logit_scale:
+            self.reshape_scale(1)
+
+    def _add_text(self, tower: Tower[Any]) -> None:
+        self.context_length = self.config.text.context_length
+        self.vocab_size = self.config.text.vocabulary
+        self.text_beside = False
+
+    def _add_decoder(self, clip: Clip) -> None:
+        """`text`, which is both parts of ours."""
+        config, decoder = clip.config, clip.decoder
+        assert decoder is not None
+        sizes, said = config.text, model_json(config)
+        assert isinstance(sizes, TransformerTextConfig)
+        with torch.device("meta"):
+            made = MultimodalDecoder.of(
+                said["multimodal_cfg"],
+                config.embed_dim,
+                act_layer=activation_layer(sizes.activation),
+                norm_layer=norm_layer_of(sizes.norm_eps),
+            )
+        state = part_of(self.table, "text.", TEXT).to_foreign(clip.text.state_dict(prefix="tower."))
+        state |= part_of(self.table, "decoder.", TEXT).to_foreign(
+            decoder.state_dict(prefix="tower.")
+        )
+        pictures = state.pop(_PICTURES)
+        made.load_state_dict(state, assign=True)
+        made.set_mask()
+        self.text = made.train(clip.text.training)
+        self.map_viz2txt_kv = nn.Parameter(pictures)
+        self.visual.output_tokens = True
+
+    def of_texts(self) -> dict[str, Tensor]:
+        """The tensors that both passes have."""
+        return {n: t for n, t in self._tensors().items() if not _only_captions(n)}
+
+    def of_captions(self) -> dict[str, Tensor]:
+        """The tensors that only captions have."""
+        own = {n: t for n, t in self._tensors().items() if _only_captions(n)}
+        return own | {_PICTURES: self.map_viz2txt_kv}
+
+    def _tensors(self) -> dict[str, Tensor]:
+        return self.text.state_dict(prefix=TEXT, keep_vars=True)
+
+    @property
+    def clip(self) -> Clip:
+        """See `OpenClipModel.clip`."""
+        return unwrap_two_passes(self, self, self.table)
+
+    @property
+    def pad_id(self) -> int:
+        """What shorter texts are filled up with: as `text` has it."""
+        return self.text.pad_id
+
+    def encode_text(
+        self, text: Tensor, normalize: bool | None = None, text_valid: Tensor | None = None
+    ) -> Tensor:
+        """See `OpenClipModel.encode_text`."""
+        return self._scaled(self.text(text, text_valid=text_valid, mode="contrastive"), normalize)
+
+    def forward(  # pyright: ignore[reportIncompatibleMethodOverride]
+        self,
+        image: Tensor | None = None,
+        text: Tensor | None = None,
+        text_valid: Tensor | None = None,
+        image_latent: Tensor | None = None,
+        image_embs: Tensor | None = None,
+        image_embs_valid: Tensor | None = None,
+        labels: Tensor | None = None,
+    ) -> dict[str, Tensor | None]:
+        """Unit vectors of pictures and texts, and `logits` of the token behind each place; of
+        pictures alone their vectors and tokens, of texts alone their vectors. `text_valid`: see
+        `encode_text`; `image_embs_valid`, [batch, tokens]: which of the picture's aren't padding.
+        `labels`, [batch, length - 1], -100 where nothing is to be written: `caption_loss`, the
+        mean cross entropy, in place of the logits."""
+        if image is not None and (image_latent is None or image_embs is None):
+            image_latent, image_embs = self.with_tokens(self.visual, image)
+        if text is None:
+            return {
+                "image_features": image_latent,
+                "image_embs": image_embs,
+                "image_embs_valid": image_embs_valid,
+            }
+        vectors = self.encode_text(text, True, text_valid)
+        if image_latent is None or image_embs is None:
+            return {"text_features": vectors}
+        found: dict[str, Tensor | None] = {"image_features": image_latent, "text_features": vectors}
+        context = image_embs @ self.map_viz2txt_kv.to(image_embs.dtype)
+        asked = {"context": context, "context_valid": image_embs_valid, "mode": "caption"}
+        if labels is None:
+            found["logits"] = self.text(text, **asked)
+        else:
+            hidden = self.text(text, return_hidden=True, **asked)[:, :-1]
+            found["caption_loss"] = self._caption_loss(hidden, labels)
+        found["logit_scale"] = self.logit_scale.exp()
+        if self.logit_bias is not None:
+            found["logit_bias"] = self.logit_bias
+        return found
+
+    def _caption_loss(self, hidden: Tensor, labels: Tensor) -> Tensor:
+        wanted = labels != IGNORE_INDEX
+        matrix = self.text.lm_head
+        losses = tiled_token_losses(
+            hidden[wanted], labels[wanted], lambda x: x @ matrix.to(x.dtype), _TILE
+        )
+        return losses.sum() / wanted.sum()
+
+
+def _only_captions(name: str) -> bool:
+    return name.removeprefix(TEXT).startswith(_OF_CAPTIONS)
