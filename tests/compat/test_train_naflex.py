@@ -9,6 +9,7 @@ import torch
 from PIL import Image
 from torchvision.transforms.functional import to_tensor
 
+from diptych import compat
 from diptych.compat.model_traits import CLIP_TRAITS
 from diptych.compat.naflex_config import NaFlexDataConfig
 from diptych.compat.open_clip_train import data, layout, naflex_data
@@ -17,6 +18,7 @@ from diptych.compat.open_clip_train.naflex_data import (
     NaFlexBatchScheduler,
     SampleDecodeError,
 )
+from diptych.compat.open_clip_train.params import parse_args
 from diptych.errors import ConfigError
 from tests.compat.test_train_data import Letters, arguments, save_shard
 
@@ -203,3 +205,45 @@ def test_a_loss_is_scaled_by_the_size_of_a_batch():
         args = Namespace(naflex_loss_scale=name, batch_size=2)
         assert naflex_data.get_naflex_loss_scale(patches, args, task) == scale
         assert naflex_data.get_naflex_loss_scale(squares, args, task) == 1.0
+
+
+def test_flags_are_a_loops_own():
+    """`main` refuses them: see test_open_clip_train."""
+    words = "--use-naflex --naflex-patch-sizes 8 16 --naflex-patch-size-probs 0.25 0.75"
+    words += " --naflex-seq-lens 4 --naflex-max-tokens-per-batch 64 --naflex-loss-scale sqrt"
+    args = parse_args([*words.split(), "--naflex-batch-divisor", "2", "--batch-size", "3"])
+    assert (args.use_naflex, args.force_naflex_vision, args.batch_size) == (True, True, 3)
+    assert args.aug_cfg == {"naflex": True, "use_timm": True}
+    config = naflex_data.create_naflex_data_config_from_args(args)
+    assert config.train_patch_sizes == ((8, 8), (16, 16))
+    assert config.train_patch_size_probs == (0.25, 0.75)
+    assert (config.train_seq_lens, config.max_tokens_per_batch) == ((4,), 64)
+    assert (config.batch_divisor, args.naflex_loss_scale) == (2, "sqrt")
+    plain = parse_args([])
+    assert (plain.use_naflex, plain.naflex_loss_scale, plain.aug_cfg) == (False, "none", None)
+    with pytest.raises(ConfigError, match="--naflex-seq-lens: invalid int value: 'many'"):
+        parse_args(["--naflex-seq-lens", "many"])
+    name = "naflex_ViT-B-16"
+    text = {"width": 32, "layers": 1, "heads": 2}
+    sizes = {"timm_model_kwargs": {"embed_dim": 16, "depth": 1, "num_heads": 2}}
+    vision = {"timm_model_name": "naflexvit_base_patch16_gap"} | sizes
+    small = {"text_cfg": text, "vision_cfg": vision, "force_naflex_vision": True}
+    assert compat.create_model(name, load_weights=False, **small)
+    with pytest.raises(ConfigError, match="the image tower of tiny takes squares"):
+        compat.create_model("tiny", load_weights=False, force_naflex_vision=True)
+
+
+def test_sizes_of_shards(tmp_path):
+    args = Namespace(train_num_samples=None, val_num_samples=None)
+    (tmp_path / "sizes.json").write_text('{"0.tar": 5, "1.tar": 7}')
+    shards = str(tmp_path / "{0..1}.tar")
+    assert data.get_wds_sizes(args, shards, True) == (12, 2)
+    assert data.get_wds_sizes(args, shards, False) == (0, None)
+    assert data.get_wds_sizes(args, "absent.tar", True, num_tokens=128) == (None, None)
+    with pytest.raises(ConfigError, match="say --train-num-samples"):
+        data.get_wds_sizes(args, "absent.tar", True)
+    said = Namespace(train_num_samples=8, val_num_samples=3)
+    assert data.get_wds_sizes(said, shards, True) == (8, None)
+    assert data.get_wds_sizes(said, shards, False) == (3, None)
+    with pytest.raises(ConfigError, match="Specify only one"):
+        data.get_wds_sizes(said, shards, True, num_tokens=128)

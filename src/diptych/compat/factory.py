@@ -12,6 +12,8 @@
 | device, cache_dir, output_dict          | done                                                 |
 | jit                                     | TorchScript: see `compat.trace_model`                |
 | force_image_size, force_patch_dropout   | done                                                 |
+| force_naflex_vision                     | a model that is one (`naflex_ViT-B-16`); no other is |
+|                                         | made one                                             |
 | force_context_length                    | done; a table of positions is interpolated           |
 | force_quick_gelu, image_mean, image_std | done                                                 |
 | image_interpolation, image_resize_mode  | done                                                 |
@@ -141,6 +143,7 @@ def create_model(
     pretrained_hf: bool = True,
     nonscalar_logit_scale: bool = False,
     cast_dtype: torch.dtype | None = None,
+    force_naflex_vision: bool = False,
     **model_kwargs: Any,
 ) -> Any:
     """A model with open_clip's face (`OpenClipModel`), in evaluation mode; what each option does,
@@ -171,6 +174,11 @@ def create_model(
     changes = Changes(preprocess, fields, _side(force_image_size), force_context_length)
     has_weights = source.path is not None and load_weights
     clip = load(source, changes, dtype) if has_weights else initialise(source, changes, place)
+    if force_naflex_vision and not clip.config.image.native:
+        raise ConfigError(
+            f"force_naflex_vision: the image tower of {model_name} takes squares, and none is made "
+            "one for pictures of their own aspect; name a model that is, such as naflex_ViT-B-16"
+        )
     if force_patch_dropout is not None:
         clip.image.set_patch_dropout(force_patch_dropout)
     start = Start(

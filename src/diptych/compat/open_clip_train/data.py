@@ -4,14 +4,12 @@ is made of, for training loops of one's own. They take the transform and tokeniz
 https://github.com/mlfoundations/open_clip, src/open_clip_train/data.py
 """
 
-import os
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 from diptych.batch import Sample
-from diptych.bounded import parse_json, read_whole
 from diptych.compat.model_traits import ModelTraits
 from diptych.compat.naflex_config import NaFlexDataConfig
 from diptych.compat.open_clip_train.batches import (
@@ -33,6 +31,11 @@ from diptych.compat.open_clip_train.shard_lists import (
     detshuffle2,
     expand_urls,
 )
+from diptych.compat.open_clip_train.sizes import (
+    check_epoch,
+    get_dataset_size,
+    get_wds_sizes,
+)
 from diptych.compat.open_clip_train.texts import (
     TokenizeText,
     columns_of,
@@ -40,10 +43,9 @@ from diptych.compat.open_clip_train.texts import (
     resolve_text_layout,
 )
 from diptych.config import DataConfig
-from diptych.config.serialize import read_as
 from diptych.data import open_source
 from diptych.data.folders import class_folders
-from diptych.errors import ConfigError, DataError
+from diptych.errors import ConfigError
 
 __all__ = [
     "CsvDataset",
@@ -63,31 +65,9 @@ __all__ = [
     "get_synthetic_dataset",
     "get_text_pad_id",
     "get_wds_dataset",
+    "get_wds_sizes",
     "resolve_text_layout",
 ]
-
-_SIZES, _LENGTH = "sizes.json", "__len__"
-_MOST = 100_000_000
-"""Bytes of these files: the largest published data set has 1.3 million shards."""
-
-
-def get_dataset_size(shards: str | Sequence[str]) -> tuple[int | None, int]:
-    """How many samples the files beside the shards say there are (`sizes.json`, `__len__`; None:
-    there is neither), and how many shards. Raises DataError for files that don't say it."""
-    names, _ = expand_urls(shards)
-    folder = os.path.dirname(names[0])
-    sizes, length = os.path.join(folder, _SIZES), os.path.join(folder, _LENGTH)
-    try:
-        if os.path.exists(sizes):
-            said = read_as(dict[str, int], parse_json(read_whole(sizes, _MOST)), sizes)
-            return sum(said[os.path.basename(name)] for name in names), len(names)
-        if os.path.exists(length):
-            return int(read_whole(length, _MOST)), len(names)
-    except KeyError as error:
-        raise DataError(f"{sizes} doesn't say how many samples {error.args[0]} has") from None
-    except ValueError as error:
-        raise DataError(f"the number of samples beside {names[0]} can't be read: {error}") from None
-    return None, len(names)
 
 
 def get_wds_dataset(
@@ -124,10 +104,7 @@ def get_wds_dataset(
     pairs, size = layout.pairs(open_source(config)), args.world_size
     samples = args.train_num_samples or len(pairs)
     if naflex_data_config is not None:
-        if naflex_data_config.train_num_image_tokens and args.train_num_samples:
-            raise ConfigError(
-                "an epoch has --train-num-samples or --naflex-num-train-image-tokens; say one"
-            )
+        check_epoch(args.train_num_samples, naflex_data_config.train_num_image_tokens)
         return layout.in_patches(pairs, samples, size, epoch, resample)
     batches = batches_of(samples, args.batch_size * size, args.workers, floor)
     return layout.in_training(pairs, batches, size, epoch, resample)

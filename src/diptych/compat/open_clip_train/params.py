@@ -10,10 +10,11 @@ from diptych.compat.open_clip_train.data_manifest import (
     load_manifest,
     looks_like_manifest,
 )
+from diptych.compat.open_clip_train.naflex_flags import naflex_of
 from diptych.compat.open_clip_train.optim_flags import optim_of
 from diptych.compat.open_clip_train.options import OWN
 from diptych.compat.open_clip_train.parse import parse
-from diptych.compat.open_clip_train.traits import apply_model_traits
+from diptych.compat.open_clip_train.traits import OF_PATCHES, apply_model_traits
 from diptych.distributed import started_as
 from diptych.errors import AssumptionWarning
 
@@ -23,15 +24,16 @@ __all__ = ["apply_model_traits", "parse_args"]
 def parse_args(args: Sequence[str]) -> Namespace:
     """The options of a command line, with open_clip's own for what isn't said, and `rank`,
     `world_size` and `distributed` as torchrun has it, and a manifest's shards in place of its path
-    (`data_manifest`). Raises ConfigError as `parse`; what it
-    passes over is said in a warning.
+    (`data_manifest`), and of pictures of their own aspect what the loaders' configuration takes
+    (`naflex_flags`). Raises ConfigError as `parse`; what it passes over is said in a warning.
 
     >>> from diptych.compat.open_clip_train.params import parse_args
     >>> args = parse_args(["--model", "ViT-B-32"])
     >>> args.lr, args.beta2, args.world_size
     (0.0005, 0.98, 1)
     """
-    options, remarks = parse(args)
+    patches, rest = naflex_of(args)
+    options, remarks = parse(rest)
     for remark in remarks:
         warnings.warn(remark, AssumptionWarning, stacklevel=2)
     found = {each.name: getattr(options, each.name) for each in fields(options)}
@@ -42,7 +44,9 @@ def parse_args(args: Sequence[str]) -> Namespace:
     chosen = optim_of(options)
     beta1, beta2 = chosen.betas
     found |= {"lr": chosen.lr, "beta1": beta1, "beta2": beta2, "eps": chosen.eps}
-    made = Namespace(**found)
+    if patches["use_naflex"]:
+        found["aug_cfg"] = {**(found["aug_cfg"] or {}), **OF_PATCHES}
+    made = Namespace(**found | patches)
     if looks_like_manifest(made.train_data):
         apply_manifest_to_args(made, load_manifest(made.train_data))
     return made

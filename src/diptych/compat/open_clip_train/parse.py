@@ -18,7 +18,9 @@ _ABOUT = (
 )
 
 
-class _Parser(argparse.ArgumentParser):
+class FlagParser(argparse.ArgumentParser):
+    """Says what is wrong in one sentence (ConfigError)."""
+
     def error(self, message: str) -> NoReturn:
         raise ConfigError(f"{message}; --help lists all flags")
 
@@ -81,7 +83,7 @@ def _fate(flag: str, fate: Fate) -> list[str]:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = _Parser(prog=_PROG, description=_ABOUT)
+    parser = FlagParser(prog=_PROG, description=_ABOUT)
     hints = typing.get_type_hints(Options)
     for each in fields(Options):
         about = fate_of(each).text.replace("%", "%%")

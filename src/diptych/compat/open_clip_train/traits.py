@@ -5,6 +5,9 @@ from argparse import Namespace
 from diptych.compat.model_traits import InputMode, ModelTraits, validate_distillation
 from diptych.errors import ConfigError
 
+OF_PATCHES = {"naflex": True, "use_timm": True}
+"""What an `aug_cfg` says where pictures are patches."""
+
 
 def apply_model_traits(args: Namespace, traits: ModelTraits) -> Namespace:
     """The same arguments with `use_naflex`, `variable_text` and `text_attention_mask` as a model
@@ -31,7 +34,7 @@ def apply_model_traits(args: Namespace, traits: ModelTraits) -> Namespace:
         raise ConfigError("--use-naflex needs a NaFlex-capable tower; leave it out")
     args.use_naflex = asked or traits.requires_naflex_data
     if args.use_naflex:
-        args.aug_cfg = {**(said.get("aug_cfg") or {}), "naflex": True, "use_timm": True}
+        args.aug_cfg = {**(said.get("aug_cfg") or {}), **OF_PATCHES}
     args.variable_text = bool(said.get("variable_text")) or traits.variable_text
     wanted = said.get("text_attention_mask")
     if wanted and not traits.wants_text_valid_key:
