@@ -75,6 +75,7 @@ from diptych.compat.transform import (
     image_transform,
     image_transform_v2,
 )
+from diptych.compat.transformer import ModernTextTransformer
 from diptych.compat.version import __version__
 from diptych.compat.zero_shot_classifier import (
     build_zero_shot_classifier,
@@ -102,6 +103,7 @@ __all__ = [
     "HFTokenizer",
     "IMAGENET_CLASSNAMES",
     "MaMMUT",
+    "ModernTextTransformer",
     "OPENAI_DATASET_MEAN",
     "OPENAI_DATASET_STD",
     "OPENAI_IMAGENET_TEMPLATES",

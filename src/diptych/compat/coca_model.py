@@ -19,13 +19,14 @@ from diptych.compat.model import (
     section,
 )
 from diptych.compat.model_traits import COCA_TRAITS
+from diptych.compat.parts.modern import ModernTextTransformer
 from diptych.compat.parts.text import TextTransformer
 
 
 @dataclass
 class MultimodalCfg(CLIPTextCfg):
     """A `multimodal_cfg`; the fields and defaults are open_clip's. From `cross_attn_ratio` on they
-    are MaMMUT's, of its main branch."""
+    are its main branch's."""
 
     mlp_ratio: float = 4
     dim_head: int = 64
@@ -36,8 +37,7 @@ class MultimodalCfg(CLIPTextCfg):
     use_pad_mask: bool = True
     pool_type: str = "avg"
     proj_type: str = "none"
-    bos_id: int | None = None
-    eos_id: int | None = None  # pyright: ignore[reportIncompatibleVariableOverride]: as there
+    tie_lm_head: bool = False
     has_mlp: bool = True
     """Of LAION's fork alone: see `MultimodalDecoder`."""
 
@@ -110,9 +110,10 @@ class CoCa(CaptioningModel):
     def pad_id(self) -> int:
         """What `generate` fills up with: as it was given, else as the text tower has it."""
         text: Any = self.text
-        if self._pad_id is not None or not isinstance(text, TextTransformer):
+        own = isinstance(text, TextTransformer | ModernTextTransformer)
+        if self._pad_id is not None or not own:
             return self._pad_id or 0
-        return text.pad_id
+        return text.pad_id or 0
 
     @pad_id.setter
     def pad_id(self, value: int) -> None:

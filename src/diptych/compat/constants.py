@@ -13,3 +13,5 @@ INCEPTION_STD = (0.5, 0.5, 0.5)
 HF_WEIGHTS_NAME = "open_clip_pytorch_model.bin"
 HF_SAFE_WEIGHTS_NAME = WEIGHTS
 HF_CONFIG_NAME = CONFIG
+LOCAL = "local-dir:"
+"""What stands before a folder's path in the place of a model's name."""

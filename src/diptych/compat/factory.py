@@ -166,7 +166,8 @@ def create_model(
     }
     forced = force_preprocess_cfg or {}
     preprocess |= {name: value for name, value in forced.items() if value is not None}
-    source = places.find(configured(model_name), pretrained if load_weights else None, cache_dir)
+    named = configured(model_name, without_weights=not load_weights)
+    source = places.find(named, pretrained if load_weights else None, cache_dir)
     if require_pretrained and source.path is None:
         raise ConfigError(f"no weights were given for {model_name}; say pretrained=")
     dtype, place = PRECISIONS[precision], _place(device)

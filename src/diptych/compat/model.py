@@ -30,7 +30,9 @@ from diptych.compat.loading.precision import (
 from diptych.compat.parts.text import TextTransformer
 from diptych.compat.parts.vision import VisionTransformer
 from diptych.config import ClipConfig
+from diptych.errors import CheckpointError, ConfigError
 from diptych.families.clip.layouts.open_clip_config import from_json
+from diptych.families.modern.layouts import is_modern
 from diptych.models import Clip, build
 
 __all__ = [
@@ -101,8 +103,8 @@ class CLIPVisionCfg:
 
 @dataclass
 class CLIPTextCfg:
-    """A `text_cfg`; the fields and defaults are open_clip's; `correct_cls_mask` its main
-    branch's."""
+    """A `text_cfg`; the fields and defaults are open_clip's; `correct_cls_mask`, `bos_id`, and from
+    `text_arch` on those of tokenizers and of "modern" texts, its main branch's."""
 
     context_length: int = 77
     vocab_size: int = 49408
@@ -116,8 +118,9 @@ class CLIPTextCfg:
     ls_init_value: float | None = None
     embed_cls: bool = False
     correct_cls_mask: bool = False
-    pad_id: int = 0
-    eos_id: int = 2
+    pad_id: int | None = 0
+    bos_id: int | None = None
+    eos_id: int | None = None
     no_causal_mask: bool = False
     final_ln_after_pool: bool = False
     pool_type: str = "argmax"
@@ -137,6 +140,26 @@ class CLIPTextCfg:
     hf_model_pretrained: bool = True
     hf_proj_type: str | None = "mlp"
     hf_pooler_type: str | None = "mean_pooler"
+    text_arch: str = "clip"
+    variable_text: bool = False
+    tokenizer_type: str = ""
+    tiktoken_name: str = "cl100k_base"
+    attention_mode: str = "causal"
+    freeze_pad_embed: bool | None = None
+    pos_embed: str = "rope"
+    rope_temperature: float = 10000.0
+    mlp_type: str = "swiglu"
+    norm_type: str | None = None
+    norm_eps: float = 1e-6
+    attn_gated: bool = False
+    pre_norm: bool = False
+    norm_placement: str = "pre"
+    zero_init_residual: bool = False
+    reg_tokens: int = 0
+    value_residual: bool = False
+    attention_bias: bool | None = None
+    mlp_bias: bool | None = None
+    gate_bias: bool | None = None
 
 
 class CLIP(OpenClipModel):
@@ -167,11 +190,16 @@ class CLIP(OpenClipModel):
         cast_dtype: torch.dtype | None = None,
         output_dict: bool = False,
     ):
+        text = section(text_cfg, CLIPTextCfg)
+        if is_modern(text) and not self.custom_text:
+            raise ConfigError(
+                "text_arch 'modern' requires CustomTextCLIP, whose text tower is text"
+            )
         clip = build_clip(
             {
                 "embed_dim": embed_dim,
                 "vision_cfg": section(vision_cfg, CLIPVisionCfg),
-                "text_cfg": section(text_cfg, CLIPTextCfg),
+                "text_cfg": text,
                 "quick_gelu": quick_gelu,
                 "init_logit_bias": init_logit_bias,
             },
@@ -202,8 +230,14 @@ def build_model_from_openai_state_dict(
 
 
 def build_clip(content: dict[str, Any], scale: float) -> Clip:
-    """The model of a `model_cfg`, with random weights."""
-    config: ClipConfig = from_json({"model_cfg": content})
+    """The model of a `model_cfg`, with random weights. Raises ConfigError, a ValueError, for what
+    doesn't fit together, and CheckpointError for an option that Diptych's towers don't have."""
+    try:
+        config: ClipConfig = from_json({"model_cfg": content})
+    except CheckpointError as error:
+        if isinstance(error.__cause__, ConfigError):
+            raise ConfigError(str(error)) from error
+        raise
     return build(replace(config, logit_scale=float(scale)))
 
 

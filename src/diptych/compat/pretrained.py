@@ -20,7 +20,12 @@ from diptych import pretrained as published
 from diptych.checkpoints.describe import read_config
 from diptych.checkpoints.detect import open_foreign
 from diptych.checkpoints.locate import fetch
-from diptych.compat.constants import HF_SAFE_WEIGHTS_NAME, HF_WEIGHTS_NAME
+from diptych.compat.constants import (
+    HF_CONFIG_NAME,
+    HF_SAFE_WEIGHTS_NAME,
+    HF_WEIGHTS_NAME,
+    LOCAL,
+)
 from diptych.config import ClipConfig
 from diptych.config.model import OPENAI_MEAN, OPENAI_STD
 from diptych.durable import write_file
@@ -289,8 +294,13 @@ def add_model_config(path: str | Path) -> None:
     _added.update((name, file) for name, file in models.items() if not _of_fork_alone(file))
 
 
-def configured(model_name: str | Path) -> str | Path:
-    """What a name means that `add_model_config` added: its JSON file; else the name itself."""
+def configured(model_name: str | Path, without_weights: bool = False) -> str | Path:
+    """What a name means that `add_model_config` added: its JSON file; else the name itself.
+    `without_weights`: of `local-dir:FOLDER`, too, where there is one."""
+    folder = str(model_name).removeprefix(LOCAL)
+    if without_weights and folder != str(model_name):
+        file = Path(folder).expanduser() / HF_CONFIG_NAME
+        return file if file.is_file() else model_name
     return _added.get(str(model_name), model_name)
 
 

@@ -35,6 +35,7 @@ from diptych.compat.tokenizers.tiktoken import TikTokenTokenizer
 from diptych.config import ClipConfig, TokenizerConfig
 from diptych.errors import UnknownNameError
 from diptych.inputs import HuggingFaceTokenizer, build_tokenizer
+from diptych.inputs.tiktoken_tokenizer import TiktokenEncoding
 
 __all__ = [
     "DEFAULT_CONTEXT_LENGTH",
@@ -95,7 +96,12 @@ def get_tokenizer(
     if said.kind == "huggingface":
         return _of_transformers(said, length, folder, cache_dir, options)
     refuse(options)
-    return OpenClipTokenizer(build_tokenizer(said, length, folder))
+    made = build_tokenizer(said, length, folder)
+    return (
+        TikTokenTokenizer.of(made)
+        if isinstance(made, TiktokenEncoding)
+        else OpenClipTokenizer(made)
+    )
 
 
 def _of_transformers(

@@ -18,6 +18,17 @@ from diptych.compat.parts.layers import (
     PatchDropout,
     QuickGELU,
 )
+from diptych.compat.parts.modern import ModernMultimodalTransformer, ModernTextTransformer
+from diptych.compat.parts.modern_layers import (
+    ModernTextAttention,
+    ModernTextBlock,
+    ModernTextCrossAttention,
+    ModernTextDecoderBlock,
+    ModernTextPool,
+    ReLUSquared,
+    RotaryEmbedding1D,
+    SwiGLU,
+)
 from diptych.compat.parts.multimodal import MultimodalTransformer
 from diptych.compat.parts.stack import CustomTransformer, Transformer
 from diptych.compat.parts.text import TextTransformer
@@ -33,11 +44,21 @@ __all__ = [
     "LayerNorm",
     "LayerNormFp32",
     "LayerScale",
+    "ModernMultimodalTransformer",
+    "ModernTextAttention",
+    "ModernTextBlock",
+    "ModernTextCrossAttention",
+    "ModernTextDecoderBlock",
+    "ModernTextPool",
+    "ModernTextTransformer",
     "MultimodalDecoder",
     "MultimodalTransformer",
     "PatchDropout",
     "QuickGELU",
+    "ReLUSquared",
     "ResidualAttentionBlock",
+    "RotaryEmbedding1D",
+    "SwiGLU",
     "TextTransformer",
     "Transformer",
     "VisionTransformer",

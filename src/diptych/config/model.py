@@ -25,6 +25,8 @@ from diptych.errors import ConfigError
 Side = Literal["image", "text"]
 """Of the two towers, one."""
 Activation = Literal["gelu", "quick_gelu", "gelu_tanh"]
+Cleaning = Literal["spaces", "lower", "canonical", "none"]
+"""See `TokenizerConfig.clean`."""
 
 OPENAI_MEAN = (0.48145466, 0.4578275, 0.40821073)
 OPENAI_STD = (0.26862954, 0.26130258, 0.27577711)
@@ -84,6 +86,17 @@ class TextTowerConfig(TowerConfig, abstract=True):
         id."""
         return None
 
+    @property
+    def bounds(self) -> tuple[int, int] | None:
+        """The ids that a text begins and ends with; None: the tokenizer tells."""
+        return None
+
+    @property
+    def sees_ahead(self) -> bool:
+        """Whether a text's tokens can't be shown to a decoder, which would read in them the words
+        that it is to write."""
+        return False
+
     def with_vocabulary(self, size: int) -> "TextTowerConfig":
         """The same tower for so many ids. Raises ConfigError for one of another library."""
         raise ConfigError(f"the vocabulary of a {type(self).__name__} is its library's own")
@@ -134,14 +147,16 @@ class PreprocessConfig(Ranged):
 class TokenizerConfig:
     """From a caption to ids."""
 
-    kind: Literal["clip", "declip", "huggingface"] = "clip"
+    kind: Literal["clip", "declip", "huggingface", "tiktoken"] = "clip"
     """`clip`: OpenAI's byte-pair vocabulary. `declip`: with a mask token, and the other
-    special ids one further. `huggingface`: the tokenizer that `name` says."""
+    special ids one further. `huggingface`: the tokenizer that `name` says. `tiktoken`: the encoding
+    that `name` says, and behind its ids those of end, padding and start."""
     name: str = ""
-    """For `huggingface`: a folder or `org/name`."""
-    clean: Literal["spaces", "lower", "canonical"] = field(default="spaces", metadata=ADDED)
-    """For `huggingface`: what of a caption is lost before, beside broken encodings, HTML entities
-    and doubled white space. `lower`: its case. `canonical`: case and ASCII punctuation (SigLIP)."""
+    """For `huggingface`: a folder or `org/name`. For `tiktoken`: `r50k_base`, say."""
+    clean: Cleaning = field(default="spaces", metadata=ADDED)
+    """For `huggingface` and `tiktoken`: what of a caption is lost before, beside broken encodings,
+    HTML entities and doubled white space. `lower`: its case. `canonical`: case and ASCII
+    punctuation (SigLIP). `none`: nothing at all."""
     blank_separator: bool = field(default=False, metadata=ADDED)
     """For `huggingface`: the separator behind a text, BERT's `[SEP]`, becomes a 0 (CLIPA)."""
     class_last: bool = field(default=False, metadata=ADDED)
@@ -179,6 +194,11 @@ class ClipConfig(Ranged):
             wanted = "must be 'native'" if self.image.native else "can't be 'native'"
             raise ConfigError(
                 f"preprocess.resize {wanted} for a {kind}, and is {self.preprocess.resize!r}"
+            )
+        if self.decoder is not None and self.text.sees_ahead:
+            raise ConfigError(
+                f"a bidirectional {type(self.text).__name__} shows the decoder the words that it "
+                "is to write; make the text tower causal"
             )
         if self.image.native and self.token_dim is not None:
             raise ConfigError(

@@ -38,6 +38,7 @@ def check_immich(config: ClipConfig) -> None:
         "tokenizer.blank_separator is set": texts.blank_separator,
         "tokenizer.class_last is set": texts.class_last,
         "its tokenizer is DeCLIP's": texts.kind == "declip",
+        "its tokenizer is tiktoken's": texts.kind == "tiktoken",
     }
     if wrong := [reason for reason, is_so in reasons.items() if is_so]:
         raise CheckpointError(

@@ -34,6 +34,7 @@ BUILT_IN = (
     "eva",
     "unireplknet",
     "declip",
+    "modern",
     "siglip",
     "tips",
     "pe",

@@ -8,6 +8,7 @@ from diptych.errors import ConfigError
 from diptych.inputs.clip_tokenizer import ClipTokenizer, DeclipTokenizer
 from diptych.inputs.huggingface_tokenizer import HuggingFaceTokenizer
 from diptych.inputs.strangers import check_repository
+from diptych.inputs.tiktoken_tokenizer import TiktokenEncoding, encoding_of
 from diptych.inputs.tokenizer import Tokenizer
 
 _SAVED = "tokenizer_config.json"
@@ -76,5 +77,7 @@ def build_tokenizer(
                 )
             name = str(folder) if saved else check_repository(config.name, "tokenizer")
             return HuggingFaceTokenizer(name, context_length, cached=True, **options)
+        case "tiktoken":
+            return TiktokenEncoding(encoding_of(config.name, folder), context_length, config.clean)
         case _:
             assert_never(config.kind)

@@ -1,23 +1,21 @@
 """Any tokenizer of the `transformers` library behind our interface."""
 
-import html
-import string
 from collections.abc import Generator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
-import ftfy
 from jaxtyping import Int
 from torch import Tensor
 
+from diptych.config.model import Cleaning
 from diptych.errors import ConfigError, first_line
+from diptych.inputs.cleaning import cleaned
 from diptych.inputs.strangers import check_paths
 from diptych.inputs.tokenizer import Tokenizer, bounded, check_text
 
 _AROUND = (1, 2)
 """Ids before and behind a text of CLIPS's: BERT's `[unused0]` and `[unused1]`."""
-_NO_PUNCTUATION = str.maketrans("", "", string.punctuation)
 
 
 class HuggingFaceTokenizer(Tokenizer):
@@ -35,7 +33,7 @@ class HuggingFaceTokenizer(Tokenizer):
         self,
         name: str,
         context_length: int = 77,
-        clean: Literal["spaces", "lower", "canonical"] = "spaces",
+        clean: Cleaning = "spaces",
         blank_separator: bool = False,
         class_last: bool = False,
         cached: bool = False,
@@ -62,7 +60,8 @@ class HuggingFaceTokenizer(Tokenizer):
                 f"transformers finds no tokenizer at {name!r}: {first_line(error)}"
                 + (fetch if cached and not Path(name).exists() else "")
             ) from error
-        self._name, self.context_length, self._cleaning = name, context_length, clean
+        self._name, self.context_length = name, context_length
+        self._cleaning: Cleaning = clean
         with self._reading():
             pad_id = self._tokenizer.pad_token_id
             if pad_id is None:
@@ -135,11 +134,5 @@ class HuggingFaceTokenizer(Tokenizer):
             raise ConfigError(f"the tokenizer {self._name!r} is damaged: {reason}") from error
 
     def clean(self, text: str) -> str:
-        """Without broken encodings, HTML entities, doubled white space, and what else is lost."""
-        text = ftfy.fix_text(bounded(check_text(text), self.context_length))
-        text = html.unescape(html.unescape(text))
-        if self._cleaning != "spaces":
-            text = text.lower()
-        if self._cleaning == "canonical":  # as big_vision prepares prompts
-            text = text.replace("_", " ").translate(_NO_PUNCTUATION)
-        return " ".join(text.split())
+        """Without what is lost before ids are made: see `cleaned`."""
+        return cleaned(bounded(check_text(text), self.context_length), self._cleaning)

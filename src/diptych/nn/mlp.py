@@ -71,11 +71,13 @@ class GatedMlp(nn.Module):
     torch.Size([1, 5, 8])
     """
 
-    def __init__(self, width: int, hidden: int, norm: nn.Module | None = None):
+    def __init__(
+        self, width: int, hidden: int, norm: nn.Module | None = None, *, bias: bool = True
+    ):
         super().__init__()
-        self.gate_up = nn.Linear(width, 2 * hidden)
+        self.gate_up = nn.Linear(width, 2 * hidden, bias=bias)
         self.norm = norm or nn.Identity()
-        self.down = nn.Linear(hidden, width)
+        self.down = nn.Linear(hidden, width, bias=bias)
 
     def forward(self, x: Tensor) -> Tensor:
         """[..., width] -> [..., width]."""

@@ -1,6 +1,6 @@
-"""Positions as rotations (RoPE, Su et al. 2021, arXiv:2104.09864), in two dimensions as EVA-02 has
-them (Fang et al. 2023, arXiv:2303.11331) and the Perception Encoder (Bolya et al. 2025,
-arXiv:2504.13181)."""
+"""Positions as rotations (RoPE, Su et al. 2021, arXiv:2104.09864): of texts in one dimension, of
+pictures in two, as EVA-02 has them (Fang et al. 2023, arXiv:2303.11331) and the Perception Encoder
+(Bolya et al. 2025, arXiv:2504.13181)."""
 
 import torch
 from jaxtyping import Float
@@ -47,11 +47,40 @@ def rotary_table(
     rows, columns = angles[:, None].expand(-1, side, -1), angles[None].expand(side, -1, -1)
     halves = [columns, rows] if columns_first else [rows, columns]
     turns = torch.cat(halves, dim=2).flatten(0, 1)
+    return signed(turns.cos(), turns.sin())
+
+
+def rotary_line(
+    length: int, width: int, theta: float = THETA, device: torch.device | None = None
+) -> Float[Tensor, "2 length {width}"]:
+    """Cosines and signed sines for the tokens 0, 1, ... of a text and heads of `width` channels,
+    an even number: channels 2m and 2m + 1 turn by place * theta ** (-2m / width).
+
+    >>> from diptych.nn.rotary import rotary_line
+    >>> rotary_line(length=5, width=8).shape
+    torch.Size([2, 5, 8])
+    """
+    channels = torch.arange(0, width, 2, device=device, dtype=torch.float32)
+    places = torch.arange(length, device=device, dtype=torch.float32)
+    angles = torch.outer(places, 1 / theta ** (channels / width)).repeat_interleave(2, dim=1)
+    return signed(angles.cos(), angles.sin())
+
+
+def signed(
+    cosines: Float[Tensor, "tokens width"], sines: Float[Tensor, "tokens width"]
+) -> Float[Tensor, "2 tokens width"]:
+    """What `rotate` takes, of cosines and sines that are alike in both channels of a pair.
+
+    >>> import torch
+    >>> from diptych.nn.rotary import signed
+    >>> signed(torch.zeros(1, 2), torch.ones(1, 2))[1]
+    tensor([[-1.,  1.]])
+    """
     # (a, b) turned is (a cos - b sin, b cos + a sin). `rotate` multiplies (b, a) by the sines, so
     # the sine of each pair's first channel is negative.
-    sines = turns.sin().unflatten(1, (half, 2))
-    signed = torch.stack([-sines[..., 0], sines[..., 1]], dim=2).flatten(1)
-    return torch.stack([turns.cos(), signed])
+    pairs = sines.unflatten(1, (-1, 2))
+    turned = torch.stack([-pairs[..., 0], pairs[..., 1]], dim=2).flatten(1)
+    return torch.stack([cosines, turned])
 
 
 def with_class_token(

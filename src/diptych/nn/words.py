@@ -4,8 +4,9 @@ import torch
 from torch import nn
 
 
-def word_table(vocab_size: int, width: int) -> nn.Embedding:
-    """An embedding without values, which its tower's `init` fills.
+def word_table(vocab_size: int, width: int, still: int | None = None) -> nn.Embedding:
+    """An embedding without values, which its tower's `init` fills. `still`: an id whose vector gets
+    no gradient, as padding's; None: there is none.
 
     `nn.Embedding` would draw them first; on `meta` that imports torch's compiler, which takes two
     seconds.
@@ -14,4 +15,5 @@ def word_table(vocab_size: int, width: int) -> nn.Embedding:
     >>> word_table(vocab_size=10, width=8).weight.shape
     torch.Size([10, 8])
     """
-    return nn.Embedding.from_pretrained(torch.empty(vocab_size, width), freeze=False)
+    empty = torch.empty(vocab_size, width)
+    return nn.Embedding.from_pretrained(empty, freeze=False, padding_idx=still)

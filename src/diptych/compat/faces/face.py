@@ -18,7 +18,13 @@ from diptych.compat.faces.names import (
     table_of,
     text_prefix,
 )
-from diptych.compat.faces.native import resnet_of, text_of, vision_of
+from diptych.compat.faces.native import (
+    decoder_of,
+    modern_of,
+    resnet_of,
+    text_of,
+    vision_of,
+)
 from diptych.compat.faces.state import rename_loaded, rename_saved
 from diptych.compat.faces.towers import OpenClipDecoder, OpenClipText, OpenClipTower, OpenClipVisual
 from diptych.compat.faces.unwrapping import reshaped, unwrap
@@ -26,6 +32,7 @@ from diptych.compat.hf_model import HFTextEncoder
 from diptych.compat.model_traits import CLIP_TRAITS, InputMode
 from diptych.compat.modified_resnet import ModifiedResNet
 from diptych.compat.parts.locks import check_norms_frozen
+from diptych.compat.parts.modern import ModernTextTransformer
 from diptych.compat.parts.stack import Transformer
 from diptych.compat.parts.text import TextTransformer
 from diptych.compat.parts.text_parts import PARTS, Reading, encode, lock
@@ -33,13 +40,14 @@ from diptych.compat.parts.text_parts import intermediates as intermediates_of_te
 from diptych.compat.parts.two_passes import MultimodalDecoder
 from diptych.compat.parts.vision import VisionTransformer
 from diptych.errors import ConfigError
+from diptych.families.modern import ModernTextConfig
 from diptych.models import Clip, Tower
 from diptych.models.clip import unit
 from diptych.weights.mapping import Table
 
 M = TypeVar("M", bound="OpenClipModel")
 _PARTS = {VISUAL: "image.", TEXT: "text.", DECODER: "decoder."}
-_OWN = VisionTransformer | TextTransformer | MultimodalDecoder
+_OWN = VisionTransformer | TextTransformer | ModernTextTransformer | MultimodalDecoder
 """open_clip's own towers, part by part."""
 
 
@@ -69,7 +77,7 @@ class OpenClipModel(Renamed):
     traits = CLIP_TRAITS
     visual: Any
     text: Any
-    text_decoder: OpenClipDecoder | None
+    text_decoder: Any
     token_embedding: nn.Embedding
     cls_emb: Tensor | None
     positional_embedding: Tensor
@@ -85,7 +93,8 @@ class OpenClipModel(Renamed):
         self._custom_text = custom_text
         self.config = config = clip.config
         pictures = InputMode.NAFLEX if config.image.native else InputMode.FIXED
-        self.traits = replace(type(self).traits, image_input=pictures)
+        variable = isinstance(config.text, ModernTextConfig) and config.text.variable_text
+        self.traits = replace(type(self).traits, image_input=pictures, variable_text=variable)
         self.output_dict = output_dict
         """Whether the forward pass gives a dictionary in place of a tuple."""
         dim, table = config.embed_dim, part_of(self.table, "image.", VISUAL)
@@ -146,20 +155,24 @@ class OpenClipModel(Renamed):
         """Different ids; None: only the library that the text tower comes from can tell."""
         table = part_of(self.table, "text.", prefix)
         native = text_of(tower, config.embed_dim, table, self.text_kind)
+        modern = modern_of(tower, config.embed_dim, table)
         self.text_beside = native is not None and not prefix
         """Whether the text tower's parts stand beside `visual`."""
         if native is None or not self.text_beside:
             named = HFTextEncoder.of(tower, config.embed_dim) if prefix else None
-            self.text = native or named or OpenClipText(tower, config, prefix)
+            self.text = native or modern or named or OpenClipText(tower, config, prefix)
             return
         for name in PARTS:
             setattr(self, name, getattr(native, name))
         self.register_buffer("attn_mask", native.attn_mask, persistent=False)
         self.text_pool_type, self.text_eos_id = native.pool_type, native.eos_id
 
-    def _add_decoder(self, clip: Clip) -> OpenClipDecoder | None:
+    def _add_decoder(self, clip: Clip) -> Any:
         """`text_decoder`."""
-        return None if clip.decoder is None else OpenClipDecoder(clip.decoder, clip.config)
+        if clip.decoder is None:
+            return None
+        native = decoder_of(clip.decoder, part_of(self.table, "decoder.", DECODER))
+        return native or OpenClipDecoder(clip.decoder, clip.config)
 
     def rules(self) -> Table:
         """Our names <-> open_clip's."""
@@ -301,7 +314,7 @@ class OpenClipModel(Renamed):
 def _mask(text: Any, text_valid: Tensor | None) -> dict[str, Tensor]:
     if text_valid is None:
         return {}
-    if not isinstance(text, TextTransformer | MultimodalDecoder):
+    if not isinstance(text, TextTransformer | ModernTextTransformer | MultimodalDecoder):
         raise ConfigError("this model's text tower tells padding by its id; leave out text_valid")
     return {"text_valid": text_valid}
 

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from diptych.compat.modified_resnet import ModifiedResNet
 from diptych.compat.parts.layers import PatchDropout
+from diptych.compat.parts.modern import ModernMultimodalTransformer, ModernTextTransformer
 from diptych.compat.parts.text import TextTransformer
 from diptych.compat.parts.vision import VisionTransformer
 from diptych.config import TowerConfig
@@ -15,6 +16,7 @@ from diptych.errors import CheckpointError, ConfigError
 from diptych.families.clip.config import ResNetConfig, TransformerTextConfig
 from diptych.families.clip.layouts.open_clip_config import tower_of
 from diptych.families.clip.layouts.towers import VitSizes
+from diptych.families.modern import ModernDecoderConfig, ModernTextConfig
 from diptych.models import Decoder, Tower, build_tower
 from diptych.nn import PatchDropout as OurPatchDropout
 from diptych.weights.mapping import Table
@@ -74,6 +76,26 @@ def text_of(
     return filled
 
 
+def modern_of(tower: Tower[Any], embed_dim: int, table: Table) -> ModernTextTransformer | None:
+    """The same of a "modern" text tower."""
+    options = _options(tower.config)
+    if options is None or not isinstance(tower.config, ModernTextConfig):
+        return None
+    with torch.device("meta"):
+        made = ModernTextTransformer.of(tower.config, options, embed_dim)
+    return _filled(made, tower, table)
+
+
+def decoder_of(decoder: Decoder[Any], table: Table) -> ModernMultimodalTransformer | None:
+    """The same of a "modern" decoder."""
+    options = _options(decoder.config)
+    if options is None or not isinstance(decoder.config, ModernDecoderConfig):
+        return None
+    with torch.device("meta"):
+        made = ModernMultimodalTransformer.of(decoder.config, options)
+    return _filled(made, decoder, table)
+
+
 def tower_again(
     config: TowerConfig, embed_dim: int, table: Table, tensors: Mapping[str, Tensor], trained: bool
 ) -> Tower[Any]:
@@ -119,7 +141,7 @@ def _options(config: TowerConfig) -> dict[str, Any] | None:
     return None if type(config) is not kind.kind or other else options
 
 
-def _filled(made: M, tower: Tower[Any], table: Table) -> M | None:
+def _filled(made: M, tower: nn.Module, table: Table) -> M | None:
     """With the tower's numbers; None where their names aren't the same."""
     state = table.to_foreign(tower.state_dict(prefix="tower."))
     if state.keys() != made.state_dict().keys():

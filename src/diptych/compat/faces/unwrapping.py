@@ -5,7 +5,7 @@ from typing import Any, Protocol, runtime_checkable
 import torch
 from torch import Tensor, nn
 
-from diptych.compat.faces.names import VISUAL, part_of, text_prefix
+from diptych.compat.faces.names import DECODER, VISUAL, part_of, text_prefix
 from diptych.compat.faces.native import decoder_again, tower_again
 from diptych.compat.faces.towers import OpenClipDecoder, OpenClipTower
 from diptych.compat.hf_model import HFTextEncoder
@@ -13,7 +13,7 @@ from diptych.compat.parts.layers import PatchDropout
 from diptych.compat.parts.text_parts import PARTS
 from diptych.compat.parts.vision import VisionTransformer
 from diptych.config import ClipConfig, TowerConfig
-from diptych.models import Clip, Tower
+from diptych.models import Clip, Decoder, Tower
 from diptych.models.build import build_decoder
 from diptych.weights.mapping import Table
 
@@ -25,7 +25,7 @@ class Face(Protocol):
     config: ClipConfig
     training: bool
     text_beside: bool
-    text_decoder: OpenClipDecoder | None
+    text_decoder: Any
     image_tokens: nn.Linear | None
     text_tokens: nn.Linear | None
     logit_scale: nn.Parameter
@@ -60,8 +60,7 @@ def unwrap(model: Face, table: Table) -> Clip:
         of_text = parts["text"]
     image = _ours(model, config.image, parts["visual"], part_of(table, "image.", VISUAL))
     text = _ours(model, config.text, of_text, part_of(table, "text.", prefix))
-    decoder = None if model.text_decoder is None else model.text_decoder.tower
-    return _like(model, Clip(config, image, text, decoder))
+    return _like(model, Clip(config, image, text, _decoder(model, table)))
 
 
 def unwrap_two_passes(model: Face, decoder: TwoPasses, table: Table) -> Clip:
@@ -83,6 +82,18 @@ def _like(model: Face, clip: Clip) -> Clip:
     clip.logit_bias = None if model.logit_bias is None else reshaped(model.logit_bias, 1)
     clip.training = model.training
     return clip
+
+
+def _decoder(model: Face, table: Table) -> Decoder[Any] | None:
+    part, config = model.text_decoder, model.config.decoder
+    if part is None or config is None:
+        return None
+    if isinstance(part, OpenClipDecoder):
+        return part.tower
+    made = build_decoder(config, torch.device("meta"))
+    tensors = part.state_dict(keep_vars=True)
+    decoder_again(made, part_of(table, "decoder.", DECODER), tensors, model.training)
+    return made
 
 
 def _ours(model: Face, config: TowerConfig, part: Any, table: Table) -> Tower[Any]:

@@ -8,6 +8,7 @@ from torch import Tensor
 
 from diptych.compat.faces.captioning import Choice, check, drawn, limits_of, searched
 from diptych.compat.faces.face import OpenClipModel
+from diptych.config import ClipConfig
 from diptych.inputs import tokenizer_of
 from diptych.models.evaluating import evaluating
 
@@ -55,7 +56,7 @@ class CaptioningModel(OpenClipModel):
         choice = Choice(generation_type, top_k, top_p, temperature, repetition_penalty)
         check(choice, text, stopping_criteria)
         clip = self.clip
-        start, *_, end = tokenizer_of(self.config).encode("")
+        start, end = self.config.text.bounds or _bounds(self.config)
         starts, ends = (sot_token_id, self.bos_id, start), (eos_token_id, self.eos_id, end)
         start, end = (next(i for i in each if i is not None) for each in (starts, ends))
         limits = limits_of(clip, (start, end), min_seq_len, (seq_len, max_seq_len))
@@ -70,3 +71,9 @@ class CaptioningModel(OpenClipModel):
             if text is None or text.ndim > 1:
                 return drawn(clip, pixels, choice, limits, text, filled)
             return drawn(clip, pixels, choice, limits, text[None], filled)[0]
+
+
+def _bounds(config: ClipConfig) -> tuple[int, int]:
+    """What the tokenizer begins and ends a text with."""
+    start, *_, end = tokenizer_of(config).encode("")
+    return start, end

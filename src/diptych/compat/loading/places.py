@@ -11,14 +11,13 @@ from diptych.checkpoints.content import read
 from diptych.checkpoints.describe import read_config
 from diptych.checkpoints.detect import match, native_folder, open_foreign
 from diptych.checkpoints.locate import locate
+from diptych.compat.constants import LOCAL
 from diptych.config import ClipConfig
 from diptych.config.serialize import difference
 from diptych.errors import AssumptionWarning, CheckpointError, ConfigError, UnknownNameError
 from diptych.weights import native
 from diptych.weights.hub import HUB, SUFFIXES
 from diptych.weights.read import split_key
-
-LOCAL = "local-dir:"
 
 
 class Source(NamedTuple):

@@ -9,8 +9,14 @@ from diptych.compat.faces.towers import OpenClipTower
 from diptych.compat.hf_model import HFTextEncoder
 from diptych.compat.modified_resnet import Bottleneck
 from diptych.compat.parts.blocks import CustomResidualAttentionBlock, ResidualAttentionBlock
+from diptych.compat.parts.modern_layers import ModernTextDecoderBlock
 
-_OWN = (ResidualAttentionBlock, CustomResidualAttentionBlock, Bottleneck)
+_OWN = (
+    ResidualAttentionBlock,
+    CustomResidualAttentionBlock,
+    ModernTextDecoderBlock,
+    Bottleneck,
+)
 
 
 @runtime_checkable

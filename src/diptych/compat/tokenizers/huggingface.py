@@ -1,17 +1,19 @@
 """Tokenizers of transformers with open_clip's face."""
 
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from diptych.compat.loading.options import refuse
 from diptych.compat.tokenizers.base import DEFAULT_CONTEXT_LENGTH, OpenClipTokenizer
+from diptych.config.model import Cleaning
 from diptych.errors import ConfigError, UnknownNameError
 from diptych.inputs import HuggingFaceTokenizer
 
-CLEANING: dict[str, Literal["spaces", "lower", "canonical"]] = {
+CLEANING: dict[str, Cleaning] = {
     "whitespace": "spaces",
     "lower": "lower",
     "canonicalize": "canonical",
+    "none": "none",
 }
 """open_clip's words for what becomes of a text, and Diptych's."""
 CLIPS = "clips"

@@ -96,8 +96,9 @@ class TextWeights(TowerWeights):
 
     def infer(self, shapes: Mapping[str, Tensor], activation: Activation) -> TextConfig | None:
         """Heads are of 64 channels, as OpenAI's code has them. Weights with a class token are
-        another family's."""
-        if not {"tokens.weight", "projection.weight"} <= shapes.keys() or "class_token" in shapes:
+        another family's, as are those without a table of positions."""
+        needed = {"tokens.weight", "positions", "projection.weight"}
+        if not needed <= shapes.keys() or "class_token" in shapes:
             return None
         return TextConfig(
             **text_fields(shapes),

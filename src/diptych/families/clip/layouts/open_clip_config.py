@@ -4,7 +4,7 @@ An option that our towers don't have is refused, never dropped.
 """
 
 import math
-from typing import Any, Literal, TypeVar
+from typing import Any, TypeVar
 
 from diptych.config import (
     Activation,
@@ -16,6 +16,7 @@ from diptych.config import (
     TokenizerConfig,
     TowerConfig,
 )
+from diptych.config.model import Cleaning
 from diptych.config.serialize import from_dict, to_dict
 from diptych.errors import CheckpointError
 from diptych.families.clip.layouts.towers import OpenClipTower, open_clip_towers
@@ -52,10 +53,17 @@ _ONLY = {
 _BUDGET = "image_seq_len"
 """Of a `vision_cfg` of open_clip's main branch: the most patches of a picture."""
 
-_CLEANING: dict[str, Literal["spaces", "lower", "canonical"]] = {
+_TIKTOKEN = "tiktoken"
+_OF_TOKENIZER = (
+    *("hf_tokenizer_name", "tokenizer_kwargs", "tokenizer_mode", "tokenizer_type"),
+    *("tiktoken_name", "tiktoken_bpe_path", "tiktoken_config_path"),
+)
+"""Of a `text_cfg`: what isn't about the tower. Files of an encoding lie where `inputs` looks."""
+_CLEANING: dict[str, Cleaning] = {
     "whitespace": "spaces",
     "lower": "lower",
     "canonicalize": "canonical",
+    "none": "none",
 }
 """Of `tokenizer_kwargs`, and what `TokenizerConfig.clean` calls it."""
 _CLASS_LAST = "clips"
@@ -124,7 +132,7 @@ def _tower(
 ) -> T:
     """The tower of this section, by the first kind that knows it. `one`: see
     `OpenClipTower.one_section`."""
-    for name in ("hf_tokenizer_name", "tokenizer_kwargs", "tokenizer_mode"):  # see `_tokenizer`
+    for name in _OF_TOKENIZER:  # see `_tokenizer`
         cfg.pop(name, None)
     if not cfg.pop("attn_mask", True):
         raise CheckpointError(
@@ -151,7 +159,8 @@ def _decoder(
 
 def _tokenizer(cfg: dict[str, Any]) -> TokenizerConfig:
     name, options = cfg.get("hf_tokenizer_name"), dict(cfg.get("tokenizer_kwargs") or {})
-    clean = options.pop("clean", "whitespace")
+    tiktoken = cfg.get("tokenizer_type") == _TIKTOKEN
+    clean = options.pop("clean", "none" if tiktoken else "whitespace")
     if clean not in _CLEANING:
         raise CheckpointError(f"text_cfg.tokenizer_kwargs.clean = {clean!r} is unknown")
     blank = options.pop("strip_sep_token", False)
@@ -161,6 +170,9 @@ def _tokenizer(cfg: dict[str, Any]) -> TokenizerConfig:
     _refuse_rest(options, "text_cfg.tokenizer_kwargs")
     if mode not in ("", _CLASS_LAST, *_own_tokenizers()):
         raise CheckpointError(f"text_cfg.tokenizer_mode = {mode!r} has no place in a Diptych model")
+    if tiktoken:
+        encoding = cfg.get("tiktoken_name", "cl100k_base")
+        return TokenizerConfig(kind="tiktoken", name=encoding, clean=_CLEANING[clean])
     if own := _own_tokenizers().get(name or ""):
         return own
     if not name:
@@ -183,11 +195,16 @@ def _own_tokenizers() -> dict[str, TokenizerConfig]:
 
 
 def _tokenizer_json(how: TokenizerConfig) -> dict[str, Any]:
-    """What a `text_cfg` says of a tokenizer of transformers."""
+    """What a `text_cfg` says of a tokenizer; nothing of CLIP's."""
+    clean = {ours: name for name, ours in _CLEANING.items()}[how.clean]
+    if how.kind == "tiktoken":
+        said = {"tokenizer_type": _TIKTOKEN, "tiktoken_name": how.name}
+        return said if clean == "none" else said | {"tokenizer_kwargs": {"clean": clean}}
+    if how.kind != "huggingface":
+        return {}
     own = next((name for name, known in _own_tokenizers().items() if known == how), None)
     if own is not None:
         return {"hf_tokenizer_name": own, "tokenizer_mode": own}
-    clean = {ours: name for name, ours in _CLEANING.items()}[how.clean]
     blank = {"strip_sep_token": True} if how.blank_separator else {}
     blank = _FREE if how.class_last else blank
     mode = {"tokenizer_mode": _CLASS_LAST} if how.class_last else {}
@@ -258,8 +275,7 @@ def model_json(config: ClipConfig) -> dict[str, Any]:
     quick = {activation == "quick_gelu" for activation in chosen}
     if len(quick) > 1:
         raise CheckpointError("open_clip has one activation for all towers, and this model has two")
-    if config.tokenizer.kind == "huggingface":
-        text_cfg |= _tokenizer_json(config.tokenizer)
+    text_cfg |= _tokenizer_json(config.tokenizer)
     model: dict[str, Any] = {"embed_dim": config.embed_dim, "vision_cfg": vision_cfg}
     written = [decoder.write(config.decoder) for decoder in others]
     if text.one_section:

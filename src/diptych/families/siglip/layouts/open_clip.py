@@ -143,7 +143,7 @@ TOWERS = (
     OpenClipTower(
         kind=SiglipTextConfig,
         marks=("text.token_embedding.weight",),
-        fits=lambda names: "text.token_embedding.weight" in names and _has_text(names),
+        fits=lambda names: "text.positional_embedding" in names and _has_text(names),
         rules=lambda names: _TEXT,
         export_rules=lambda config: _TEXT,
         read=_read_text,

@@ -1,0 +1,14 @@
+"""open_clip's "modern" texts (https://github.com/mlfoundations/open_clip, main branch of 2026): a
+text tower, and a decoder for CoCa, of recent language models' blocks. No weights are published."""
+
+from diptych.families.base import Family
+from diptych.families.modern.config import ModernDecoderConfig, ModernTextConfig
+
+__all__ = ["FAMILY", "ModernDecoderConfig", "ModernTextConfig"]
+
+FAMILY = Family(
+    name="modern",
+    towers=(ModernTextConfig, ModernDecoderConfig),
+    pretrained="diptych.families.modern.pretrained:entries",
+    open_clip="diptych.families.modern.layouts:TOWERS",
+)

@@ -1,0 +1,100 @@
+"""The text tower and the decoder of recent language models' blocks, as open_clip has them."""
+
+from dataclasses import dataclass, replace
+from typing import Literal
+
+from diptych.config import DecoderConfig, TextTowerConfig
+from diptych.config.modern import ModernSizes
+from diptych.config.ranges import Context, Count, Some
+from diptych.errors import ConfigError
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModernTextConfig(ModernSizes, TextTowerConfig):
+    """A text transformer that sees no padding, and has no table of positions."""
+
+    implementation = "diptych.families.modern.text:ModernTextTower"
+    weights = "diptych.families.modern.weights:ModernTextWeights"
+    decoded = "normed"
+
+    context_length: Context = 256
+    causal: bool = True
+    """Whether a token sees itself and those before it alone; without, all but the padding."""
+    reading: Literal["end", "mean", "query"] = "end"
+    """Where the vector is read. `end`: at the first `end_id`, or the last token where there is
+    none. `mean`: of all tokens but the padding. `query`: what a learned query reads of them."""
+    start_id: Count | None = 50259
+    """Which ids a text begins and ends with, and which is padding. The defaults are those behind
+    tiktoken's `r50k_base`; None: there is none."""
+    end_id: Count | None = 50257
+    pad_id: Count | None = 50258
+    still_padding: bool = True
+    """Whether the vector of padding is 0 and stays so: not where `pad_id` is a word, too."""
+    registers: Count = 0
+    """Learned tokens before the text, which are no part of it (arXiv:2309.16588)."""
+    pre_norm: bool = False
+    """A norm between the words' table and the first block."""
+    projection: bool = True
+    """A linear map to the shared space."""
+    projection_bias: bool = False
+    variable_text: bool = False
+    """Whether open_clip's loaders pad texts to the longest of a batch, and not to the context. No
+    number depends on it."""
+
+    def __post_init__(self):
+        super().__post_init__()
+        if self.reading == "end" and self.end_id is None:
+            raise ConfigError(
+                "a text that is read at its end needs the id of that: end_id (eos_id in open_clip)"
+            )
+        for name in ("start_id", "end_id", "pad_id"):
+            value = getattr(self, name)
+            if value is not None and value >= self.vocab_size:
+                raise ConfigError(f"{name} {value} is none of vocab_size {self.vocab_size} ids")
+
+    @property
+    def vocabulary(self) -> int:
+        """`vocab_size`."""
+        return self.vocab_size
+
+    @property
+    def read_at(self) -> int | None:
+        """`end_id`, where the text is read there."""
+        return self.end_id if self.reading == "end" else None
+
+    @property
+    def bounds(self) -> tuple[int, int] | None:
+        """`start_id` and `end_id`, where both are said."""
+        if self.start_id is None or self.end_id is None:
+            return None
+        return self.start_id, self.end_id
+
+    @property
+    def sees_ahead(self) -> bool:
+        """Not where it is `causal`."""
+        return not self.causal
+
+    def with_vocabulary(self, size: int) -> "ModernTextConfig":
+        """With this `vocab_size`."""
+        return replace(self, vocab_size=size)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModernDecoderConfig(ModernSizes, DecoderConfig):
+    """Blocks that read the text so far and, each `step`-th of them, the picture's tokens."""
+
+    implementation = "diptych.families.modern.decoder:ModernDecoder"
+    weights = "diptych.families.modern.weights:ModernDecoderWeights"
+
+    context_length: Context = 256
+    step: Some = 1
+    """Of so many blocks the first one reads pictures."""
+    start_id: Count | None = 50259
+    end_id: Count | None = 50257
+    pad_id: Count | None = 50258
+    """As the text tower has them; open_clip writes them here, too."""
+
+    def __post_init__(self):
+        super().__post_init__()
+        if self.step > max(1, self.layers):
+            raise ConfigError(f"step {self.step} is above layers {self.layers}")
