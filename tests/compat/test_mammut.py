@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from diptych import compat
 from diptych.compat.factory import load_checkpoint
 from diptych.compat.model_traits import ModelFamily, get_model_traits, traits_from_config
+from diptych.compat.open_clip_train import legacy_train
 from diptych.compat.task.base_task import TrainingTask
 from diptych.compat.transformer import MultimodalDecoder
 from diptych.errors import CheckpointError, ConfigError
@@ -222,3 +223,37 @@ def test_lower_precision(pixels):
         found = model(pixels.bfloat16(), IDS)
     assert found["logits"].dtype == torch.bfloat16
     assert bool(found["logits"].isfinite().all())
+
+
+def test_open_clips_older_loop_puts_texts_of_several_lengths_together(pixels):
+    """Two batches of one step have the gradients of both together."""
+    model = made(TEXT | {"pad_id": 0}).double().train()
+    loss = compat.CoCaLoss(0.7, 1.3, pad_id=model.pad_id)
+    whole = {"image": pixels.double(), "text": IDS}
+    losses, _ = compat.CoCaTask(model, loss=loss).train()(whole)
+    losses["loss"].backward()
+    wanted = {name: p.grad.clone() for name, p in model.named_parameters()}
+    model.zero_grad()
+    batches = [(pixels[:1].double(), IDS[:1, :4]), (pixels[1:].double(), IDS[1:])]
+
+    class Loader(list):
+        num_batches, num_samples = 2, 3
+
+    args = SimpleNamespace(
+        device="cpu",
+        precision="fp32",
+        distill=False,
+        accum_freq=2,
+        skip_scheduler=True,
+        grad_clip_norm=None,
+        rank=0,
+        world_size=1,
+        batch_size=2,
+        log_every_n_steps=1,
+        wandb=False,
+    )
+    data = {"train": SimpleNamespace(dataloader=Loader(batches), set_epoch=lambda epoch: None)}
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.0)
+    legacy_train.train_one_epoch(model, data, loss, 0, optimizer, None, None, None, args)
+    for name, parameter in model.named_parameters():
+        torch.testing.assert_close(parameter.grad, wanted[name], rtol=1e-6, atol=1e-9)

@@ -18,6 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from diptych.compat.loading.precision import get_input_dtype
+from diptych.compat.loss import CoCaLoss
 from diptych.compat.model_traits import unwrap_model
 from diptych.compat.open_clip_train.distributed import is_master
 from diptych.compat.open_clip_train.evaluate import evaluate
@@ -32,6 +33,8 @@ from diptych.compat.open_clip_train.state import TrainState, restore_train_state
 from diptych.compat.open_clip_train.steps import LossTask, Step, backward
 from diptych.compat.open_clip_train.tracking import track
 from diptych.compat.task.base_task import Losses
+from diptych.compat.task.captions import CoCaTask
+from diptych.compat.task.image_text import ImageTextTask
 
 __all__ = [
     "AverageMeter",
@@ -107,8 +110,18 @@ def train_model(
 ) -> None:
     """`train_one_epoch` as open_clip 3.3 has it. The model and the teacher `dist_model` give dicts
     (`output_dict=True`)."""
-    task = LossTask(model, loss, dist_model if args.distill else None)
+    task = _task(model, loss, dist_model if args.distill else None)
     train_state(TrainState(task, optimizer, scaler, scheduler, epoch), data, args, tb_writer)
+
+
+def _task(model: Any, loss: Any, teacher: Any) -> ImageTextTask:
+    """Captions have labels and lengths, which their task knows how to put together; what isn't to
+    be written is what the loss says."""
+    if not isinstance(loss, CoCaLoss):
+        return LossTask(model, loss, teacher)
+    task = CoCaTask(model, loss=loss)
+    task.pad_id = task.pad_id if loss.pad_id is None else loss.pad_id
+    return task
 
 
 def train_state(state: TrainState, data: dict[str, Any], args: Any, tb_writer: Any = None) -> None:

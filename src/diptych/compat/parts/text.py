@@ -173,7 +173,7 @@ class TextTransformer(nn.Module):
     def set_mask(self) -> None:
         """Make the causal mask, where the tower has one."""
         if self._causal:
-            self.attn_mask = causal_mask(self.num_pos).to(self.positional_embedding.device)
+            self.attn_mask = causal_mask(self.num_pos, self.positional_embedding.device)
 
     @property
     def reading(self) -> Reading:

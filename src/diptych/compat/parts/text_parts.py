@@ -200,6 +200,6 @@ def text_global_pool(
     return x[torch.arange(x.shape[0], device=x.device), end.argmax(dim=-1)]
 
 
-def causal_mask(length: int) -> Float[Tensor, "length length"]:
+def causal_mask(length: int, device: torch.device | None = None) -> Float[Tensor, "length length"]:
     """What is added to scores, so that no token sees a later one."""
-    return torch.full((length, length), -torch.inf).triu(1)
+    return torch.full((length, length), -torch.inf, device=device).triu(1)

@@ -121,7 +121,7 @@ class MultimodalDecoder(Transformer):
 
     def set_mask(self) -> None:
         """Make the causal mask."""
-        self.attn_mask = causal_mask(self.context_length).to(self.positional_embedding.device)
+        self.attn_mask = causal_mask(self.context_length, self.positional_embedding.device)
 
     @property
     def lm_head_params(self) -> tuple[Float[Tensor, "vocab_size width"], None]:
