@@ -296,13 +296,79 @@ def test_a_configuration_is_inferred_from_keys():
         infer(unknown, "gelu")
 
 
+_SAID = {
+    "text_arch": "modern",
+    "width": 512,
+    "heads": 8,
+    "layers": 12,
+    "pos_embed": "rope",
+    "mlp_type": "swiglu",
+    "norm_type": "rmsnorm",
+    "norm_eps": 1e-6,
+    "attn_gated": True,
+}
+_TIKTOKEN = _SAID | {
+    "context_length": 256,
+    "variable_text": True,
+    "vocab_size": 50260,
+    "mlp_ratio": 2.6666667,
+    "pad_id": 50258,
+    "bos_id": 50259,
+    "eos_id": 50257,
+    "pool_type": "eos",
+    "attention_mode": "causal",
+    "tokenizer_type": "tiktoken",
+    "tiktoken_name": "r50k_base",
+}
+_CLIP = _SAID | {"context_length": 76, "vocab_size": 49408}
+_OF_CLIP = {"bos_id": 49406, "eos_id": 49407, "freeze_pad_embed": False, "pool_type": "eos"}
+MAIN = {  # model_configs of open_clip's main branch
+    "moderntext-ViT-B-32-256": {
+        "vision_cfg": {"image_size": 256, "layers": 12, "width": 768, "patch_size": 32},
+        "text_cfg": _TIKTOKEN,
+    },
+    "moderntext-naflex_ViT-B-32": {
+        "vision_cfg": {
+            "image_size": 256,
+            "image_seq_len": 64,
+            "timm_model_name": "naflexvit_base_patch16_gap",
+            "timm_model_kwargs": {"patch_size": 32, "pos_embed_grid_size": [8, 8]},
+        },
+        "text_cfg": _TIKTOKEN,
+    },
+    "coca2-moderntext_ViT-B-32": {
+        "vision_cfg": {
+            "image_size": 224,
+            "layers": 12,
+            "width": 768,
+            "patch_size": 32,
+            "attentional_pool": "cascade",
+            "attn_pooler_heads": 8,
+        },
+        "text_cfg": _CLIP | _OF_CLIP,
+        "multimodal_cfg": _CLIP,
+    },
+}
+
+
 @pytest.mark.parametrize("name", MODELS)
-def test_named_models_are_built(name):
+def test_named_models_are_open_clips(name):
     entry = pretrained.entry(name)
     assert not entry.weights
-    made = models.build(entry.config, device="meta")
-    assert made.text.tokens.weight.shape == (50260, 512)
-    assert not difference(from_json(to_json(entry.config)), entry.config)
+    assert not difference(from_json({"model_cfg": MAIN[name] | {"embed_dim": 512}}), entry.config)
+    written = to_json(entry.config)
+    assert not difference(from_json(written), entry.config)
+    for section, said in MAIN[name].items():
+        ours = written["model_cfg"][section]
+        assert {key: ours[key] for key in said if key != "mlp_ratio"} == {
+            key: value for key, value in said.items() if key != "mlp_ratio"
+        }
+
+
+def test_a_named_model_is_built():
+    made = models.build(pretrained.get("coca2-moderntext_ViT-B-32"), device="meta")
+    assert made.text.tokens.weight.shape == (49408, 512)
+    assert made.decoder.projection.weight.shape == (49408, 512)
 
 
 def test_it_starts_as_open_clip_does():

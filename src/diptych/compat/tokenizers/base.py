@@ -95,8 +95,9 @@ class OpenClipTokenizer:
             raise ConfigError(
                 "pad=False with output_mask=True: each row is its text's ids, and needs no mask"
                 if output_mask
-                else f"pad=False: {type(self).__name__} has no id that is padding alone (0 is a "
-                "word); take a tokenizer of transformers that has one"
+                else f"{type(self).__name__} does not support variable-length texts, pad=False: it "
+                "has no id that is padding alone (0 is a word); take a tokenizer of transformers "
+                "that has one"
             )
         return [torch.tensor(row, dtype=torch.long) for row in rows]
 

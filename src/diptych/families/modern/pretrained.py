@@ -1,18 +1,41 @@
 """open_clip's configurations of "modern" texts, of which no weights are published:
 https://github.com/mlfoundations/open_clip, model_configs of its main branch."""
 
-from diptych.config import ClipConfig, TokenizerConfig
-from diptych.families.clip.config import VitConfig
-from diptych.families.entry import Entry
-from diptych.families.modern.config import ModernTextConfig
+from typing import Any
 
-TIKTOKEN = TokenizerConfig(kind="tiktoken", name="r50k_base")
+from diptych.config import ClipConfig, PreprocessConfig, TokenizerConfig
+from diptych.families.clip.config import VitConfig
+from diptych.families.coca import Coca2ImageConfig
+from diptych.families.entry import Entry
+from diptych.families.modern.config import ModernDecoderConfig, ModernTextConfig
+from diptych.families.timm import NaflexVitConfig
+
+TIKTOKEN = TokenizerConfig(kind="tiktoken", name="r50k_base", clean="none")
+_CLIP: dict[str, Any] = {"context_length": 76, "vocab_size": 49408, "mlp_width": 2048, "pad_id": 0}
+"""Of texts in CLIP's vocabulary, whose padding is a word, too."""
 MODELS = {
     "moderntext-ViT-B-32-256": ClipConfig(
         image=VitConfig(image_size=256),
         text=ModernTextConfig(variable_text=True),
         embed_dim=512,
         tokenizer=TIKTOKEN,
+    ),
+    "moderntext-naflex_ViT-B-32": ClipConfig(
+        image=NaflexVitConfig(
+            name="naflexvit_base_patch16_gap",
+            patch_size=32,
+            options={"global_pool": "avg", "pos_embed_grid_size": [8, 8]},
+        ),
+        text=ModernTextConfig(variable_text=True),
+        embed_dim=512,
+        preprocess=PreprocessConfig(resize="native", patches=64, patch_size=32),
+        tokenizer=TIKTOKEN,
+    ),
+    "coca2-moderntext_ViT-B-32": ClipConfig(
+        image=Coca2ImageConfig(),
+        text=ModernTextConfig(**_CLIP, start_id=49406, end_id=49407, still_padding=False),
+        decoder=ModernDecoderConfig(**_CLIP, start_id=None, end_id=None),
+        embed_dim=512,
     ),
 }
 """By open_clip's names."""
