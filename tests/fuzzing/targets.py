@@ -18,6 +18,7 @@ from safetensors.torch import save_file
 import diptych
 from diptych import models, pretrained
 from diptych.batch import Sample
+from diptych.checkpoints import load_model
 from diptych.cli import report as report_command
 from diptych.config import (
     ClipConfig,
@@ -43,6 +44,8 @@ from diptych.families.eva import EvaConfig
 from diptych.families.siglip.config import NaflexImageConfig
 from diptych.families.timm import TimmConfig
 from diptych.families.timm import alone as timm_alone
+from diptych.families.tips import TipsImageConfig, TipsTextConfig
+from diptych.families.tips.layouts import transformers as tips_folder
 from diptych.inputs import (
     ClipTokenizer,
     HuggingFaceTokenizer,
@@ -351,6 +354,16 @@ def _of_timm(folder: Path) -> list[Path]:
     return [folder / "config.json"]
 
 
+def _of_tips(folder: Path) -> list[Path]:
+    shutil.rmtree(folder)
+    sizes = {"width": 16, "layers": 1, "heads": 2, "mlp_width": 32}
+    image = TipsImageConfig(image_size=28, **sizes)
+    text = TipsTextConfig(context_length=4, vocab_size=9, **sizes)
+    model = models.build(ClipConfig(image=image, text=text, embed_dim=16))
+    tips_folder.export(folder, model.config, model.state_dict())
+    return sorted(folder.glob("*.json"))
+
+
 def _exported(to: str) -> Callable[[Path], list[Path]]:
     def make(folder: Path) -> list[Path]:
         shutil.rmtree(folder)
@@ -468,6 +481,7 @@ TARGETS: dict[str, Target] = {
     "native": Target(_native, _load),
     **{family: Target(_native_of(family), _load) for family in TOWERS},
     "timm alone": Target(_of_timm, _load),
+    "tips": Target(_of_tips, load_model),
     "open-clip": Target(_exported("open-clip"), _load),
     "transformers": Target(_exported("transformers"), _load),
     "safetensors": Target(_safetensors, _read_tensors),

@@ -12,7 +12,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
 import diptych
-from diptych import models, pretrained
+from diptych import compat, models, pretrained
 from diptych.checkpoints import convert, detect, load_image_tower, load_model
 from diptych.config import ClipConfig
 from diptych.config.serialize import difference
@@ -448,6 +448,25 @@ def test_tables_of_another_version(tmp_path, theirs, pixels):
     with torch.no_grad():
         wanted = model.vision_model(pixels).pooler_output
         torch.testing.assert_close(tower(pixels).pooled, wanted, atol=1e-5, rtol=1e-5)
+
+
+def test_open_clips_face_takes_the_folder(theirs, tmp_path, tokenizer, pixels, ids):
+    """And weights under the names of transformers'."""
+    theirs.save_pretrained(tmp_path / "theirs")
+    tokenizer[0].save_pretrained(tmp_path / "theirs")
+    ours = compat.create_model(f"local-dir:{tmp_path / 'theirs'}")
+    assert {"visual.trunk.reg_token", "text.ln_final.bias"} <= ours.state_dict().keys()
+    with torch.no_grad():
+        wanted = theirs(pixel_values=pixels, input_ids=ids, attention_mask=(ids != 0).long())
+        seen, read = ours.encode_image(pixels, True), ours.encode_text(ids, True)
+    torch.testing.assert_close(seen, wanted.image_embeds, atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(read, wanted.text_embeds, atol=1e-5, rtol=1e-5)
+    with torch.no_grad():
+        theirs.text_model.final_layer_norm.bias.add_(1)
+    ours.load_state_dict(theirs.state_dict())
+    assert torch.equal(ours.text.ln_final.bias, theirs.text_model.final_layer_norm.bias)
+    found = compat.get_tokenizer(f"local-dir:{tmp_path / 'theirs'}")
+    assert found(["A dog"]).shape == (1, 8)
 
 
 def test_a_published_model_needs_but_its_name():

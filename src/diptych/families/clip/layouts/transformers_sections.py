@@ -6,6 +6,7 @@ https://huggingface.co/docs/transformers/model_doc/clip
 from typing import Any, Protocol, runtime_checkable
 
 from diptych.config import Activation
+from diptych.config.serialize import read_as
 from diptych.errors import CheckpointError
 
 ACTIVATIONS: dict[Activation, str] = {
@@ -14,6 +15,16 @@ ACTIVATIONS: dict[Activation, str] = {
     "quick_gelu": "quick_gelu",
 }
 """What transformers calls them."""
+
+
+def section(content: dict[str, Any], name: str) -> dict[str, Any]:
+    """A section by its name; empty where there is none. Raises ConfigError for what is no section.
+
+    >>> from diptych.families.clip.layouts.transformers_sections import section
+    >>> section({"text_config": None}, "text_config")
+    {}
+    """
+    return read_as(dict[str, Any], content.get(name) or {}, name)
 
 
 def activation(cfg: dict[str, Any], default: str = "quick_gelu") -> Activation:

@@ -161,8 +161,8 @@ def read_file(file: Path) -> ClipConfig:
     if (kind := content.get("model_type")) not in (_SQUARES, _NATIVE):
         raise CheckpointError(f"{file.name} describes a {kind!r} model, not a {_SQUARES!r} one")
     try:
-        image = _image(content.get("vision_config") or {}, kind)
-        text = _text(content.get("text_config") or {})
+        image = _image(sections.section(content, "vision_config"), kind)
+        text = _text(sections.section(content, "text_config"))
         config = ClipConfig(
             image=image,
             text=text,

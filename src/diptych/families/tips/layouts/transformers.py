@@ -25,6 +25,7 @@ from diptych.config.serialize import from_dict, to_dict
 from diptych.errors import CheckpointError, ConfigError
 from diptych.families.clip.layouts import transformers
 from diptych.families.clip.layouts import transformers_inputs as inputs
+from diptych.families.clip.layouts.transformers_sections import section
 from diptych.families.infer import infer, infer_image, infer_text
 from diptych.families.tips.config import TipsImageConfig, TipsTextConfig
 from diptych.families.tips.layouts import names, sections
@@ -103,10 +104,10 @@ def read_file(file: Path) -> ClipConfig:
     if (kind := content.get("model_type")) != MODEL:
         raise CheckpointError(f"{file.name} describes a {kind!r} model, not a {MODEL!r} one")
     try:
-        image = sections.image_config(content.get("vision_config") or {})
+        image = sections.image_config(section(content, "vision_config"))
         config = ClipConfig(
             image=image,
-            text=sections.text_config(content.get("text_config") or {}),
+            text=sections.text_config(section(content, "text_config")),
             embed_dim=image.width,
             logit_scale=-math.log(sections.read_temperature(content)),
             preprocess=_preprocess(file.parent, image),
