@@ -91,13 +91,30 @@ def test_pictures_as_they_are():
         heat_maps(tower, full, torch.zeros(1, 24))
 
 
-def test_names_and_options():
-    config = pretrained.get("naflex_ViT-B-16")
+BUILT = {
+    "naflex_ViT-B-16": (196, None, True),
+    "naflex_ViT-B-32": (49, {"pos_embed_grid_size": [7, 7], "patch_size": 32}, False),
+}
+"""Patches of a picture, what timm is told, and whether the text tower is `text`: open_clip,
+model_configs."""
+
+
+@pytest.mark.parametrize("name", BUILT)
+def test_names(name):
+    patches, arguments, custom = BUILT[name]
+    config = pretrained.get(name)
     assert from_json(to_json(config)) == config
-    assert "naflex_ViT-B-16" in compat.list_models()
-    written = to_json(config)["model_cfg"]["vision_cfg"]
-    assert written["image_seq_len"] == 196
-    assert "timm_model_kwargs" not in written
+    assert name in compat.list_models()
+    written = to_json(config)["model_cfg"]
+    assert written["vision_cfg"]["image_seq_len"] == patches
+    assert written["vision_cfg"].get("timm_model_kwargs") == arguments
+    assert written.get("custom_text", False) == custom
+    assert models.build(config, device="meta").image.trunk.get_patch_size()[0] == (
+        config.image.patch_size
+    )
+
+
+def test_what_is_no_option():
     with pytest.raises(ConfigError, match="a NaflexVitConfig has a patch_size of its own"):
         NaflexVitConfig(name="naflexvit_base_patch16_gap", options={"patch_size": 8})
     with pytest.raises(CheckpointError, match="checkpoint_path aren't passed on"):

@@ -171,7 +171,8 @@ OPEN_CLIP = (
         read=_read_naflex,
         write=_write_naflex,
         pictures=lambda image: {"resize": "native", "patch_size": image.patch_size},
-        custom_text=lambda image: True,
+        # As its JSON has naflex_ViT-B-16, and not naflex_ViT-B-32.
+        custom_text=lambda image: image.patch_size != 32,
     ),
     OpenClipTower(
         kind=TimmConfig,

@@ -71,8 +71,18 @@ NAFLEX = {
         embed_dim=512,
         preprocess=PreprocessConfig(resize="native", patches=196),
     ),
+    "naflex_ViT-B-32": ClipConfig(
+        image=NaflexVitConfig(
+            name="naflexvit_base_patch16_gap",
+            options={"global_pool": "avg", "pos_embed_grid_size": [7, 7]},
+            patch_size=32,
+        ),
+        text=TextConfig(),
+        embed_dim=512,
+        preprocess=PreprocessConfig(resize="native", patches=49, patch_size=32),
+    ),
 }
-"""Of open_clip's main branch, by its names; nobody published weights of it."""
+"""Of open_clip's main branch, by its names; nobody published weights of them."""
 
 
 @dataclass(frozen=True, kw_only=True)
