@@ -130,6 +130,10 @@ def test_a_pass_is_asked_for_by_name():
         made(vision={**VISION, "output_tokens": False})
     with pytest.raises(ConfigError, match="embed_dim 16"):
         made(dim=16)
+    with pytest.raises(CheckpointError, match="text_arch = 'modern'"):
+        made(TEXT | {"text_arch": "modern"})
+    assert made(TEXT | {"variable_text": True}).traits.variable_text
+    assert not made().traits.variable_text
 
 
 def test_it_is_trained_by_the_task_of_captions(pixels):

@@ -5,6 +5,7 @@ https://github.com/mlfoundations/open_clip, src/open_clip/mammut_model.py, main 
 """
 
 import math
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -80,6 +81,8 @@ class MaMMUT(CaptioningModel):
         super().__init__(clip)
         self.bos_id, self.eos_id = said.get("bos_id"), said.get("eos_id")
         self.text.bos_id, self.text.eos_id = self.bos_id, self.eos_id
+        if said.get("variable_text"):
+            self.traits = replace(self.traits, variable_text=True)
         if nonscalar_logit_scale:
             self.reshape_scale(1)
 

@@ -52,6 +52,11 @@ _DECODER = (
         ("mlp.down.*", "mlp.c_proj.*"),
     ),
 )
+_PASSED_OVER = (
+    *("bos_id", "eos_id", "variable_text"),
+    *("output_tokens", "dim_head", "n_queries", "attn_pooler_heads"),
+)
+"""The tokenizer's and the loader's; and what is for CoCa's decoder."""
 
 
 def is_fork(names: Collection[str]) -> bool:
@@ -92,8 +97,8 @@ def modern(model: dict[str, Any]) -> dict[str, Any]:
 def _take(cfg: dict[str, Any], activation: Activation) -> dict[str, Any]:
     """Everything that a `multimodal_cfg` says, taken out of it, in our words."""
     vision = cfg.pop("vision_cfg")
-    for name in ("bos_id", "eos_id", "output_tokens", "dim_head", "n_queries", "attn_pooler_heads"):
-        cfg.pop(name, None)  # the tokenizer's, and what is for CoCa's decoder
+    for name in _PASSED_OVER:
+        cfg.pop(name, None)
     pool, head = cfg.pop("pool_type", "avg"), cfg.pop("proj_type", "none")
     if pool not in ("avg", "avg_all") or head not in ("none", "linear"):
         raise CheckpointError(
