@@ -83,6 +83,8 @@ CASES = [
 ]
 OF_TRANSFORMERS = ("clip", BERT, 2, True, "adamw")
 ALL = [(*case, "adamw") for case in product(SEVEN, (None, EVA), (1, 2), (False, True))]
+# MaMMUT's decoder is for pictures' tokens of one width.
+ALL = [case for case in ALL if case[:2] != ("coca, mammut", EVA)]
 ALL += [("clip", EVA, 2, True, name) for name in ("lamb", "lamb-deepspeed", "lion")]
 ALL += [("clip", RESNET, 1, True, "adamw")]
 REPLICATE = ShardConfig()
