@@ -7,8 +7,12 @@ from types import SimpleNamespace
 
 import pytest
 
+from diptych import compat
 from diptych.compat.tokenizer import TikTokenTokenizer
+from diptych.config import TokenizerConfig
 from diptych.errors import AssumptionWarning, ConfigError, TruncationWarning
+from diptych.families.clip.layouts.open_clip_config import to_json
+from diptych.inputs import build_tokenizer
 
 
 class StandIn:
@@ -33,6 +37,9 @@ class StandIn:
 
     def encode_single_token(self, word):
         return self._special_tokens[word]
+
+    def decode(self, numbers):
+        return b"".join(map(self.decode_single_token_bytes, numbers)).decode()
 
     def decode_single_token_bytes(self, number):
         return self._symbols[number]
@@ -114,3 +121,53 @@ def test_what_is_not_there_is_said(monkeypatch):
     monkeypatch.setitem(sys.modules, "tiktoken", None)
     with pytest.raises(ConfigError, match="pip install tiktoken"):
         TikTokenTokenizer("gapped")
+
+
+def test_a_model_of_tiktokens_texts_has_its_tokenizer(tmp_path):
+    said = {
+        "embed_dim": 16,
+        "vision_cfg": {
+            "image_size": 16,
+            "patch_size": 8,
+            "width": 32,
+            "layers": 1,
+            "head_width": 16,
+        },
+        "text_cfg": {
+            "text_arch": "modern",
+            "context_length": 7,
+            "vocab_size": 14,
+            "width": 16,
+            "heads": 2,
+            "layers": 1,
+            "pad_id": 12,
+            "bos_id": 13,
+            "eos_id": 11,
+            "tokenizer_type": "tiktoken",
+            "tiktoken_name": "gapped",
+        },
+    }
+    clean = {"tokenizer_kwargs": {"clean": "lower"}}
+    for name, more in (("plain", {}), ("clean", clean)):
+        text = said["text_cfg"] | more
+        (tmp_path / f"{name}.json").write_text(json.dumps(said | {"text_cfg": text}))
+    made = compat.get_tokenizer(tmp_path / "plain.json")
+    assert isinstance(made, TikTokenTokenizer)
+    assert made("ab  a").tolist() == [[13, 2, 3, 3, 0, 11, 12]]
+    lower = compat.get_tokenizer(tmp_path / "clean.json")
+    assert lower("AB  a").tolist() == [[13, 2, 3, 0, 11, 12, 12]]
+    model = compat.create_model(tmp_path / "plain.json", load_weights=False)
+    assert model.text.vocab_size == made.vocab_size
+    written = to_json(model.config)["model_cfg"]["text_cfg"]
+    assert {name: written[name] for name in said["text_cfg"]} == said["text_cfg"]
+
+
+def test_a_tokenizers_files_beside_a_model_are_read(tmp_path, monkeypatch):
+    config = TokenizerConfig(kind="tiktoken", name="gapped", clean="spaces")
+    made = build_tokenizer(config, 7)
+    made.save(tmp_path)
+    monkeypatch.setattr(sys.modules["tiktoken"], "get_encoding", None)  # nothing is fetched
+    again = build_tokenizer(config, 7, tmp_path)
+    assert again.encode("ab   a") == made.encode("ab a")
+    assert again.encode("ab a") == [13, 2, 3, 0, 11]
+    assert again.decode([13, 2, 3, 0, 11]) == "ab a"
