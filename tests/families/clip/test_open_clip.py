@@ -214,7 +214,7 @@ def test_full_size(name, suffix):
 @pytest.mark.parametrize(
     ("section", "option", "value"),
     [
-        ("vision_cfg", "attentional_pool", "parallel"),
+        ("vision_cfg", "attentional_pool", "serial"),
         ("vision_cfg", "pool_type", "avg"),
         ("text_cfg", "qk_norm", True),
     ],

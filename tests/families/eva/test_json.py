@@ -74,7 +74,7 @@ def test_the_activation_is_the_text_towers_alone():
     [
         ({"text": {"attn_mask": False}}, "text_cfg.attn_mask = False"),
         ({"text": {"masked_language_modeling": True}}, "text_cfg.masked_language_modeling = True"),
-        ({"text": {"ls_init_value": 0.1}}, "text_cfg.ls_init_value = 0.1"),
+        ({"text": {"qk_norm": True}}, "text_cfg.qk_norm = True"),
         ({"vision": {"use_rel_pos_bias": True}}, "vision_cfg.use_rel_pos_bias = True"),
         (
             {"vision": {"rope": True}},

@@ -95,10 +95,10 @@ class TextWeights(TowerWeights):
     not_compared = ("layer_scale",)
 
     def infer(self, shapes: Mapping[str, Tensor], activation: Activation) -> TextConfig | None:
-        """Heads are of 64 channels, as OpenAI's code has them. Weights with a class token are
-        another family's, as are those without a table of positions."""
-        needed = {"tokens.weight", "positions", "projection.weight"}
-        if not needed <= shapes.keys() or "class_token" in shapes:
+        """Heads are of 64 channels, as OpenAI's code has them. Weights with a class token, or with
+        other blocks, are another family's."""
+        needed = {"tokens.weight", "projection.weight"}
+        if not needed <= shapes.keys() or "class_token" in shapes or not has_plain_blocks(shapes):
             return None
         return TextConfig(
             **text_fields(shapes),
@@ -170,6 +170,14 @@ def mlp_width(shapes: Mapping[str, Tensor], tower: str) -> int:
     if first is None:
         raise CheckpointError(f"the {tower} tower has no blocks")
     return len(first)
+
+
+def has_plain_blocks(shapes: Mapping[str, Tensor]) -> bool:
+    """Whether the first block may be CLIP's: nothing in it is gated, queries have no norm of their
+    own, and norms have biases."""
+    names = {name.removeprefix("blocks.0.") for name in shapes if name.startswith("blocks.0.")}
+    others = {"attention.gate.weight", "attention.norm_queries.weight", "mlp.gate_up.weight"}
+    return not names & others and ("norm_1.bias" in names or "norm_1.weight" not in names)
 
 
 def layer_scale(shapes: Mapping[str, Tensor]) -> float | None:

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from diptych.config import Activation
 from diptych.errors import CheckpointError
-from diptych.families.clip.weights import heads
+from diptych.families.clip.weights import has_plain_blocks, heads
 from diptych.families.modern.config import ModernDecoderConfig, ModernTextConfig
 from diptych.weights.layout import GIVE_CONFIG
 from diptych.weights.mapping import count_numbers
@@ -32,7 +32,7 @@ class ModernTextWeights(TowerWeights):
         """All that shapes tell; the rest as open_clip's configurations have it: causal, read at the
         end where there is no query, GELU in an ungated perceptron. Raises CheckpointError for a
         vocabulary that none of them has, whose special ids can't be told."""
-        if not {"tokens.weight", _QKV} <= shapes.keys():
+        if not {"tokens.weight", _QKV} <= shapes.keys() or has_plain_blocks(shapes):
             return None
         return ModernTextConfig(
             **_inferred(shapes, len(shapes["tokens.weight"]), "text tower"),
@@ -62,7 +62,7 @@ class ModernDecoderWeights(TowerWeights):
         self, shapes: Mapping[str, Tensor], activation: Activation
     ) -> ModernDecoderConfig | None:
         """As `ModernTextWeights.infer`."""
-        if not {"projection.weight", _QKV} <= shapes.keys():
+        if not {"projection.weight", _QKV, f"{_FIRST}reader.q.weight"} <= shapes.keys():
             return None
         layers = count_numbers(shapes, "blocks.")
         readers = sum(f"blocks.{i}.reader.q.weight" in shapes for i in range(layers))
