@@ -139,10 +139,11 @@ def _image_alone(state: State, meta: Meta) -> tuple[State, Meta]:
 
 def _export(to: str, meta: Meta) -> Export:
     """What writes this model: the native format, or of the layouts of that name the first that is
-    meant for its image tower. Raises CheckpointError where none is."""
+    meant for its towers. Raises CheckpointError where none is."""
     if to != NATIVE:
-        tower = _of_kind(meta)
-        found = (each for each in _exports() if each.name == to and each.holds(tower))
+        tower, text = _of_kind(meta), meta.config.text
+        fitting = (each for each in _exports() if each.name == to and each.holds(tower))
+        found = (each for each in fitting if each.texts(text))
         if export := next(found, None):
             return export
         raise CheckpointError(f"{to} has no place for a {type(tower).__name__}")

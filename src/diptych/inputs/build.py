@@ -13,6 +13,8 @@ from diptych.inputs.tokenizer import Tokenizer
 
 _SAVED = "tokenizer_config.json"
 """What every saved tokenizer of transformers has."""
+_WORDS = "vocab.txt"
+"""All that folders of BERT's kind have, whose config.json tells the tokenizer."""
 
 
 def tokenizer_of(config: ClipConfig, folder: str | Path | None = None) -> Tokenizer:
@@ -69,7 +71,7 @@ def build_tokenizer(
             }
             if folder is None:
                 return HuggingFaceTokenizer(config.name, context_length, **options)
-            saved = (Path(folder) / _SAVED).is_file()
+            saved = any((Path(folder) / name).is_file() for name in (_SAVED, _WORDS))
             if not saved and Path(config.name) == Path(folder):
                 raise ConfigError(
                     f"{folder} lacks the model's tokenizer: put its files ({_SAVED} and those "

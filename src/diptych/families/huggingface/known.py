@@ -24,6 +24,28 @@ def _roberta(
     return HuggingFaceTextConfig(model_type=model_type, options=options, pad_id=1)
 
 
+def bert(
+    vocab_size: int = 30522, width: int = 768, layers: int = 12, heads: int = 12
+) -> HuggingFaceTextConfig:
+    """BERT (Devlin et al. 2018, arXiv:1810.04805), by default the base model's sizes.
+
+    >>> from diptych.families.huggingface.known import bert
+    >>> bert().options["hidden_size"]
+    768
+    """
+    options = {
+        "vocab_size": vocab_size,
+        "hidden_size": width,
+        "num_hidden_layers": layers,
+        "num_attention_heads": heads,
+        "intermediate_size": 4 * width,
+        "max_position_embeddings": 512,
+        "type_vocab_size": 2,
+        "layer_norm_eps": 1e-12,
+    }
+    return HuggingFaceTextConfig(model_type="bert", options=options, pad_id=0)
+
+
 def _nllb(layers: int, mlp_width: int) -> HuggingFaceTextConfig:
     """The encoder of No Language Left Behind (2022, arXiv:2207.04672)."""
     options = {
@@ -62,8 +84,10 @@ KNOWN = {
     "facebook/nllb-200-distilled-1.3B": _nllb(layers=24, mlp_width=8192),
     "google/mt5-base": _mt5(width=768, layers=12, heads=12, mlp_width=2048),
     "google/mt5-xl": _mt5(width=2048, layers=24, heads=32, mlp_width=5120),
+    "hfl/chinese-roberta-wwm-ext": bert(21128),
+    "hfl/chinese-roberta-wwm-ext-large": bert(21128, width=1024, layers=24, heads=16),
 }
-"""By open_clip's names. Context, pool and projection are the CLIP model's."""
+"""By open_clip's names, and the hub's. Context, pool and projection are the CLIP model's."""
 _MOVED = "FacebookAI/"
 """Where the hub keeps the models that had no owner."""
 

@@ -15,6 +15,7 @@ from torch import Tensor
 from diptych.config import (
     ClipConfig,
     ImageTowerConfig,
+    PreprocessConfig,
     TextTowerConfig,
     TowerConfig,
 )
@@ -44,6 +45,8 @@ WEIGHT_FILES = (
 )
 
 MODEL_TYPES = ("clip", "metaclip_2")
+_VISION_TYPES = (*MODEL_TYPES, "chinese_clip", "altclip")
+"""Model types whose image tower is CLIP's."""
 BLOCK = (
     ("norm_1.*", "layer_norm1.*"),
     ("attention.qkv.*", ("self_attn.q_proj.*", "self_attn.k_proj.*", "self_attn.v_proj.*"), FUSED),
@@ -67,7 +70,8 @@ def _text(prefix: str) -> tuple[Rule, ...]:
     )
 
 
-def _vision(prefix: str) -> tuple[Rule, ...]:
+def vision(prefix: str) -> tuple[Rule, ...]:
+    """The image tower's, without its projection."""
     return (
         *rows(
             "image.",
@@ -88,7 +92,7 @@ TABLE = Table(
     rules=(
         Rule("logit_scale", "logit_scale", SCALAR),
         Rule("image.projection.weight", "visual_projection.weight"),
-        *_vision("vision_model."),
+        *vision("vision_model."),
         *TEXT,
     ),
     ignored=IGNORED,
@@ -96,7 +100,7 @@ TABLE = Table(
 IMAGE_MARKS = ("vision_model.embeddings.class_embedding", "embeddings.class_embedding")
 TEXT_MARKS = ("text_model.embeddings.token_embedding.weight", "embeddings.token_embedding.weight")
 _ALONE = {
-    IMAGE_MARKS[1]: Table(rules=_vision(""), ignored=("embeddings.position_ids",)),
+    IMAGE_MARKS[1]: Table(rules=vision(""), ignored=("embeddings.position_ids",)),
     TEXT_MARKS[1]: Table(rules=_text(""), ignored=("embeddings.position_ids",)),
 }
 """Towers without their projections as transformers 5 writes them, by the name that tells each."""
@@ -125,8 +129,8 @@ def tower_config(source: WeightSource, state: State) -> tuple[ImageTowerConfig, 
 
 def describe_image(content: dict[str, Any], path: Path) -> ImageTowerConfig | None:
     """The image tower that a config.json of `CLIPVisionModel` describes."""
-    kinds = [f"{name}_vision_model" for name in MODEL_TYPES]
-    return _image(content) if content.get("model_type") in kinds else None
+    kinds = [f"{name}_vision_model" for name in _VISION_TYPES]
+    return image_config(content) if content.get("model_type") in kinds else None
 
 
 def alone_text(source: WeightSource, state: State) -> tuple[TextTowerConfig, dict[str, Any]]:
@@ -159,17 +163,20 @@ def read_file(file: Path) -> ClipConfig:
     kind = content.get("model_type")
     if kind not in MODEL_TYPES:
         raise CheckpointError(f"{file.name} describes a {kind!r} model, not a 'clip' one")
-    return model_config(file, content, _image, text_config if kind == "clip" else _metaclip_text)
+    return model_config(
+        file, content, image_config, text_config if kind == "clip" else _metaclip_text
+    )
 
 
 def model_config(
     file: Path,
     content: dict[str, Any],
     image_config: Callable[[dict[str, Any]], ImageTowerConfig],
-    text_config: Callable[[dict[str, Any]], TextConfig],
+    text_config: Callable[[dict[str, Any]], TextTowerConfig],
+    preprocess: PreprocessConfig | None = None,
 ) -> ClipConfig:
     """From the `content` of the config.json `file`, by what reads its two sections, and from the
-    files beside it.
+    files beside it; `preprocess`: see `read_preprocess`.
 
     Raises CheckpointError for what isn't there or has no place in a Diptych model.
     """
@@ -180,7 +187,7 @@ def model_config(
             image=image,
             text=text,
             embed_dim=content.get("projection_dim", 512),
-            preprocess=inputs.read_preprocess(file.parent, image.image_size),
+            preprocess=inputs.read_preprocess(file.parent, image.image_size, preprocess),
             tokenizer=inputs.read_tokenizer(file.parent, text),
         )
         return from_dict(ClipConfig, to_dict(config))  # which says what isn't of the right kind
@@ -194,7 +201,8 @@ def _section(content: dict[str, Any], name: str) -> dict[str, Any]:
     return (content.get(name) or {}) | (content.get(f"{name}_dict") or {})
 
 
-def _image(cfg: dict[str, Any]) -> VitConfig:
+def image_config(cfg: dict[str, Any]) -> VitConfig:
+    """From `vision_config`."""
     return VitConfig(
         image_size=cfg.get("image_size", 224),
         patch_size=cfg.get("patch_size", 32),
@@ -273,9 +281,7 @@ def _config_json(config: ClipConfig) -> dict[str, Any]:
     kind, architecture = ("metaclip_2", "MetaClip2") if own_end else ("clip", "CLIP")
     parts: dict[str, dict[str, Any]] = {}
     if isinstance(image, VitConfig):
-        _check_plain(image, config)
-        _check_unscaled(image)
-        parts["Vision"] = _image_json(image, kind, config.embed_dim)
+        parts["Vision"] = image_json(image, kind, config)
     if isinstance(text, TextConfig):
         _check_unscaled(text)
         named = {"model_type": f"{kind}_text_model"}
@@ -308,13 +314,17 @@ def _check_unscaled(tower: VitConfig | TextConfig) -> None:
         raise CheckpointError("transformers' CLIPModel has no place for scales of blocks' branches")
 
 
-def _image_json(image: VitConfig, kind: str, embed_dim: int) -> dict[str, Any]:
+def image_json(image: VitConfig, kind: str, config: ClipConfig) -> dict[str, Any]:
+    """`vision_config` of the image tower of this model, of model type `kind`. Raises
+    CheckpointError for one that transformers hasn't."""
+    _check_plain(image, config)
+    _check_unscaled(image)
     return {
         "model_type": f"{kind}_vision_model",
         "image_size": image.image_size,
         "patch_size": image.patch_size,
         "hidden_act": ACTIVATIONS[image.activation],
-    } | sizes(image, embed_dim)
+    } | sizes(image, config.embed_dim)
 
 
 def describe(content: dict[str, Any], path: Path) -> ClipConfig | None:

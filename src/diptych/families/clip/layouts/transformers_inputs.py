@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from diptych.config import ClipConfig, PreprocessConfig, TokenizerConfig
+from diptych.config import ClipConfig, PreprocessConfig, TextTowerConfig, TokenizerConfig
 from diptych.config.serialize import read_as
 from diptych.errors import CheckpointError, ConfigError, first_line
 from diptych.families.clip.config import TextConfig
@@ -140,9 +140,11 @@ def read_normal(
     )
 
 
-def read_tokenizer(folder: Path, text: TextConfig) -> TokenizerConfig:
+def read_tokenizer(folder: Path, text: TextTowerConfig) -> TokenizerConfig:
     """CLIP's tokenizer for a vocabulary of its size, or the folder's own; that alone knows another
-    end of text than CLIP's."""
+    end of text than CLIP's, and the words of a text tower that isn't CLIP's."""
+    if not isinstance(text, TextConfig):
+        return TokenizerConfig(kind="huggingface", name=str(folder))
     own = text.vocab_size != CLIP_VOCABULARY and (folder / "tokenizer_config.json").is_file()
     if own or text.end_id is not None:
         return TokenizerConfig(kind="huggingface", name=str(folder))
