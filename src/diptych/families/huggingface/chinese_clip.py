@@ -5,18 +5,20 @@ https://huggingface.co/docs/transformers/model_doc/chinese_clip
 """
 
 from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
 from torch import Tensor
 
 from diptych.config import ClipConfig, ImageTowerConfig, TextTowerConfig
+from diptych.config.ranges import Context, Layers, Ranged, Share, Width
+from diptych.config.serialize import from_dict
 from diptych.errors import CheckpointError
 from diptych.families.clip.config import VitConfig
 from diptych.families.clip.layouts import transformers
 from diptych.families.clip.layouts import transformers_inputs as inputs
 from diptych.families.huggingface.config import HuggingFaceTextConfig
-from diptych.families.huggingface.known import bert
 from diptych.families.huggingface.pretrained_chinese import CONTEXT, PREPROCESS
 from diptych.weights.layout import Export, Layout, WeightSource
 from diptych.weights.mapping import SCALAR, Rule, Table
@@ -34,13 +36,30 @@ TABLE = Table(
     ),
     ignored=transformers.IGNORED,
 )
-_SIZES = tuple(bert().options)
-"""What `text_config` says of every BERT, and what of one that isn't as most are."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class BertSizes(Ranged):
+    """What `text_config` says of every BERT. What it leaves out is transformers' default, which is
+    BERT's own."""
+
+    vocab_size: Width = 30522
+    hidden_size: Width = 768
+    num_hidden_layers: Layers = 12
+    num_attention_heads: Width = 12
+    intermediate_size: Width = 3072
+    max_position_embeddings: Context = 512
+    type_vocab_size: Width = 2
+    layer_norm_eps: Share = 1e-12
+
+
+_SIZES = tuple(field.name for field in fields(BertSizes))
 _OTHERWISE = {
     "hidden_act": "gelu",
     "hidden_dropout_prob": 0.1,
     "attention_probs_dropout_prob": 0.1,
 }
+"""What is said of a BERT that isn't as most are."""
 
 
 def read_config(source: WeightSource, state: State) -> tuple[ClipConfig, dict[str, Any]]:
@@ -81,15 +100,14 @@ def read_file(file: Path) -> ClipConfig:
 
 
 def _text(cfg: dict[str, Any]) -> HuggingFaceTextConfig:
-    """What a section leaves out is transformers' default, which is BERT's. It has no place for the
-    context, which was shorter in training than the table of positions is."""
-    said = {name: cfg[name] for name in _SIZES if name in cfg}
-    said |= {name: cfg[name] for name, most in _OTHERWISE.items() if cfg.get(name, most) != most}
-    options = bert().options | said
+    """Published sections don't say the context, which was shorter in training than the table of
+    positions is."""
+    sizes = from_dict(BertSizes, {name: cfg[name] for name in _SIZES if name in cfg})
+    said = {name: cfg[name] for name, most in _OTHERWISE.items() if cfg.get(name, most) != most}
     return HuggingFaceTextConfig(
         model_type="bert",
-        options=options,
-        context_length=cfg.get("context_length", min(CONTEXT, options["max_position_embeddings"])),
+        options=asdict(sizes) | said,
+        context_length=cfg.get("context_length", min(CONTEXT, sizes.max_position_embeddings)),
         pool="cls",
         pad_id=cfg.get("pad_token_id") or 0,
     )
@@ -129,7 +147,7 @@ def _text_json(text: HuggingFaceTextConfig) -> dict[str, Any]:
     named = {"model_type": f"{MODEL}_text_model", "pad_token_id": text.pad_id}
     # transformers doesn't read it; we do.
     context = {} if text.context_length == CONTEXT else {"context_length": text.context_length}
-    return named | bert().options | text.options | context
+    return named | asdict(BertSizes()) | text.options | context
 
 
 def _preprocess_json(config: ClipConfig) -> dict[str, Any]:
