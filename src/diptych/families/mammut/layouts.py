@@ -15,7 +15,8 @@ from diptych.config.serialize import difference
 from diptych.errors import CheckpointError
 from diptych.families.clip.config import VitConfig
 from diptych.families.clip.layouts import open_clip, openai
-from diptych.families.clip.layouts.open_clip_config import from_json, preprocess_json
+from diptych.families.clip.layouts.open_clip_config import from_json
+from diptych.families.clip.layouts.open_clip_inputs import preprocess_json
 from diptych.families.clip.weights import heads, vit_fields
 from diptych.families.mammut.config import MammutDecoderConfig, MammutTextConfig
 from diptych.families.mammut.open_clip import (
