@@ -142,9 +142,10 @@ def _export(to: str, meta: Meta) -> Export:
     meant for its towers. Raises CheckpointError where none is."""
     if to != NATIVE:
         tower, text = _of_kind(meta), meta.config.text
-        fitting = (each for each in _exports() if each.name == to and each.holds(tower))
-        found = (each for each in fitting if each.texts(text))
-        if export := next(found, None):
+        fitting = [each for each in _exports() if each.name == to and each.holds(tower)]
+        meant = (each for each in fitting if each.texts and each.texts(text))
+        general = (each for each in fitting if not each.texts)
+        if export := next(meant, None) or next(general, None):
             return export
         raise CheckpointError(f"{to} has no place for a {type(tower).__name__}")
     # What stays behind isn't this folder's any more.

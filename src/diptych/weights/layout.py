@@ -66,8 +66,9 @@ class Export:
     holds: Callable[[TowerConfig], bool] = lambda tower: True
     """Whether it is meant for such an image tower, or text tower where that is alone: of several of
     one name, the first that is writes."""
-    texts: Callable[[TowerConfig], bool] = lambda tower: True
-    """The same of the text tower of a whole model."""
+    texts: Callable[[TowerConfig], bool] | None = None
+    """Whether it is meant for such a text tower of a whole model; None: for all that no other is
+    meant for."""
     alone: bool = False
     """Whether it writes a model that is one tower alone, too."""
     cuts: bool = False

@@ -44,4 +44,4 @@ def naflex_of(words: Sequence[str]) -> tuple[dict[str, Any], list[str]]:
 
 
 def _flag(name: str) -> str:
-    return "--naflex-" + name.replace("_", "-")
+    return "--" + f"naflex_{name}".replace("_", "-")

@@ -179,6 +179,7 @@ CHINESE_CLIP = Layout(
             texts=lambda tower: isinstance(tower, HuggingFaceTextConfig),
         ),
     ),
+    priority=-2,  # its image tower is CLIP's
 )
 
 
