@@ -64,7 +64,7 @@ def _entry(size: str, image: VitConfig, text: str, embed_dim: int, *values: floa
         training=Training(
             data="200 M pairs, most of them of public datasets",
             languages="Chinese",
-            text_init=text,
+            text_init=f"Hugging Face's {text}",
             source="github.com/OFA-Sys/Chinese-CLIP",
         ),
     )
