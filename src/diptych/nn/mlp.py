@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from diptych.config import Activation
 from diptych.nn.linear import is_bare
 
-Nonlinear = Activation | Literal["relu"]
+Nonlinear = Activation | Literal["relu", "relu2"]
 """What stands between the layers: what a configuration may ask for, and what some towers always
 have."""
 QUICK = 1.702
@@ -18,8 +18,9 @@ QUICK = 1.702
 
 class Mlp(nn.Module):
     """Linear, activation, linear, over the last dimension; before the last a norm, where one is
-    given (not with `quick_gelu`).
+    given (not with `quick_gelu`, which needs the biases, too).
 
+    `relu2` is max(z, 0)^2 (So et al. 2021, arXiv:2109.08668).
     `gelu_tanh` is GELU by its authors' approximation with a tanh, which SigLIP was trained with.
     `quick_gelu` is z * sigmoid(1.702 z), with which OpenAI's weights were trained (Hendrycks &
     Gimpel 2016, arXiv:1606.08415). It equals silu(1.702 z) / 1.702, and between bare linear layers
@@ -33,21 +34,28 @@ class Mlp(nn.Module):
     """
 
     def __init__(
-        self, width: int, hidden: int, activation: Nonlinear, norm: nn.Module | None = None
+        self,
+        width: int,
+        hidden: int,
+        activation: Nonlinear,
+        norm: nn.Module | None = None,
+        *,
+        bias: bool = True,
     ):
         super().__init__()
-        assert norm is None or activation != "quick_gelu", (
+        assert (norm is None and bias) or activation != "quick_gelu", (
             "the factor on the hidden layer would not pass a norm"
         )
         self.activation = activation
-        self.up = nn.Linear(width, hidden)
+        self.up = nn.Linear(width, hidden, bias=bias)
         self.norm = norm or nn.Identity()
-        self.down = nn.Linear(hidden, width)
+        self.down = nn.Linear(hidden, width, bias=bias)
 
     def forward(self, x: Tensor) -> Tensor:
         """[..., width] -> [..., width]."""
-        if self.activation == "relu":
-            return self.down(self.norm(F.relu(self.up(x))))
+        if self.activation in ("relu", "relu2"):
+            hidden = F.relu(self.up(x))
+            return self.down(self.norm(hidden if self.activation == "relu" else hidden.square()))
         if self.activation != "quick_gelu":
             approximate = "tanh" if self.activation == "gelu_tanh" else "none"
             return self.down(self.norm(F.gelu(self.up(x), approximate=approximate)))

@@ -3,16 +3,15 @@
 import math
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar
 
 import torch
-import torch.nn.functional as F
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from diptych.config.modern import ModernSizes
 from diptych.nn.block import block_flops
-from diptych.nn.mlp import GatedMlp
+from diptych.nn.mlp import GatedMlp, Mlp
 from diptych.nn.modern_attention import (
     BlockOptions,
     ModernAttention,
@@ -45,27 +44,6 @@ class BranchScale(nn.Module):
         return x * self.gains
 
 
-class PlainMlp(nn.Module):
-    """Two matrices, and between them GELU or max(x, 0)^2.
-
-    >>> import torch
-    >>> from diptych.nn.modern_block import PlainMlp
-    >>> PlainMlp(width=8, hidden=20, kind="relu2")(torch.zeros(1, 5, 8)).shape
-    torch.Size([1, 5, 8])
-    """
-
-    def __init__(self, width: int, hidden: int, kind: Literal["gelu", "relu2"], bias: bool = True):
-        super().__init__()
-        self.kind = kind
-        self.up = nn.Linear(width, hidden, bias=bias)
-        self.down = nn.Linear(hidden, width, bias=bias)
-
-    def forward(self, x: Float[Tensor, "*tokens width"]) -> Float[Tensor, "*tokens width"]:
-        """Of each token."""
-        hidden = self.up(x)
-        return self.down(F.gelu(hidden) if self.kind == "gelu" else F.relu(hidden).square())
-
-
 class ModernBlock(nn.Module):
     """x + attention(norm(x)); where it reads pictures, x + reader(norm(x), picture); then
     x + mlp(norm(x)). What options add to a branch stands at its end.
@@ -81,7 +59,7 @@ class ModernBlock(nn.Module):
     attention_kind: ClassVar[Callable[..., ModernAttention]] = ModernAttention
     reader_kind: ClassVar[Callable[..., ModernCrossAttention]] = ModernCrossAttention
     gated_kind: ClassVar[Callable[..., Any]] = GatedMlp
-    plain_kind: ClassVar[Callable[..., Any]] = PlainMlp
+    plain_kind: ClassVar[Callable[..., Any]] = Mlp
     scale_kind: ClassVar[Callable[..., Any]] = BranchScale
     """What its parts are."""
 

@@ -1,4 +1,4 @@
-"""How recent text towers read a text out, and which of its tokens are no padding."""
+"""How recent text towers read a text out."""
 
 from typing import Literal
 
@@ -8,27 +8,9 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from diptych.nn.modern_attention import BlockOptions, heads_apart, init_linear
+from diptych.nn.padding import mean_of_real
 
 Reading = Literal["end", "mean", "query"]
-
-
-def real_tokens(
-    ids: Int[Tensor, "batch length"], pad_id: int | None, valid: Tensor | None = None
-) -> Bool[Tensor, "batch length"]:
-    """Which tokens are no padding: those that are `valid`, else those of other ids than `pad_id`
-    (None: all). The first of a text without any is one.
-
-    >>> import torch
-    >>> from diptych.nn.modern_pool import real_tokens
-    >>> real_tokens(torch.tensor([[5, 0], [0, 0]]), pad_id=0).tolist()
-    [[True, False], [True, False]]
-    """
-    if valid is None and pad_id is None:
-        return torch.ones_like(ids, dtype=torch.bool)
-    real = ids != pad_id if valid is None else valid.bool()
-    first = torch.zeros_like(real)
-    first[:, 0] = True
-    return real | (first & ~real.any(dim=1, keepdim=True))
 
 
 class ModernPool(nn.Module):
@@ -80,10 +62,9 @@ class ModernPool(nn.Module):
         real: Bool[Tensor, "batch length"],
         end_id: int | None = None,
     ) -> Float[Tensor, "batch width"]:
-        """Of tokens behind the final norm; `real`: see `real_tokens`."""
+        """Of tokens behind the final norm; `real`: see `nn.padding.real_tokens`."""
         if self.reading == "mean":
-            shares = real.to(x.dtype)[..., None]
-            return (x * shares).sum(dim=1) / shares.sum(dim=1)
+            return mean_of_real(x, real)
         if self.reading == "end":
             return x[torch.arange(len(x), device=x.device), text_ends(ids, real, end_id)]
         assert self.query is not None

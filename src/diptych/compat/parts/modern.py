@@ -29,7 +29,7 @@ from diptych.families.modern.text import ModernTextTower
 from diptych.models.recompute import recompute
 from diptych.nn.modern_attention import BlockOptions
 from diptych.nn.modern_block import block_states, run_blocks
-from diptych.nn.modern_pool import real_tokens
+from diptych.nn.padding import real_tokens
 
 
 def said_of(cfg: Any) -> dict[str, Any]:

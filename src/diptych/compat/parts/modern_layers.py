@@ -4,7 +4,7 @@ https://github.com/mlfoundations/open_clip, src/open_clip/transformer.py of its 
 """
 
 import functools
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar
 
 import torch
 import torch.nn.functional as F
@@ -15,14 +15,15 @@ from diptych.compat.parts.layers import Layer, LayerNorm, LayerScale
 from diptych.compat.parts.spelling import Spelled
 from diptych.config.modern import ModernSizes
 from diptych.errors import ConfigError
-from diptych.nn.mlp import GatedMlp
+from diptych.families.modern.layouts import MLP, READING
+from diptych.nn.mlp import GatedMlp, Mlp
 from diptych.nn.modern_attention import BlockOptions, ModernAttention, ModernCrossAttention
-from diptych.nn.modern_block import ModernBlock, PlainMlp
+from diptych.nn.modern_block import ModernBlock
 from diptych.nn.modern_pool import ModernPool, Reading
 from diptych.nn.rotary import rotate, signed
 
 _HEADS = {"norm_queries": "q_norm", "norm_keys": "k_norm", "out": "proj"}
-_READINGS: dict[str, Reading] = {"eos": "end", "mean": "mean", "map": "query"}
+_READINGS = {name: READING[name] for name in ("eos", "mean", "map")}
 
 
 class RMSNorm(nn.RMSNorm):
@@ -61,7 +62,7 @@ class ReLUSquared(nn.Module):
         return F.relu(x).square()
 
 
-class ModernTextMlp(Spelled, PlainMlp):
+class ModernTextMlp(Spelled, Mlp):
     """`c_fc`, GELU or max(x, 0)^2, `c_proj`."""
 
     spelling: ClassVar = {"up": "c_fc", "down": "c_proj"}
@@ -285,10 +286,8 @@ class ModernTextDecoderBlock(Spelled, ModernBlock):
         mlp_bias: bool = True,
         cross_attn: bool = False,
     ):
-        kinds: dict[str, Literal["swiglu", "gelu", "relu2"]]
-        kinds = {"swiglu": "swiglu", "mlp": "gelu", "relu2": "relu2"}
-        if mlp_type not in kinds:
-            raise ConfigError(f"unknown modern text mlp_type={mlp_type!r}: {', '.join(kinds)}")
+        if mlp_type not in MLP:
+            raise ConfigError(f"unknown modern text mlp_type={mlp_type!r}: {', '.join(MLP)}")
         if norm_placement not in ("pre", "sandwich"):
             raise ConfigError(f"unknown modern text norm_placement={norm_placement!r}")
         options = _options(
@@ -296,7 +295,7 @@ class ModernTextDecoderBlock(Spelled, ModernBlock):
             heads,
             norm_layer,
             mlp_width=int(dim * mlp_ratio),
-            mlp=kinds[mlp_type],
+            mlp=MLP[mlp_type],
             qk_norm=qk_norm,
             gated=attn_gated,
             sandwich=norm_placement == "sandwich",

@@ -6,7 +6,6 @@ https://github.com/mlfoundations/open_clip, src/open_clip/transformer.py, main b
 from typing import Any, TypeVar
 
 import torch
-import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
@@ -22,6 +21,7 @@ from diptych.compat.parts.locks import (
 )
 from diptych.compat.parts.stack import Transformer, init_blocks
 from diptych.compat.parts.text_parts import causal_mask
+from diptych.nn.padding import mean_of_real, real_tokens
 
 D = TypeVar("D", bound="MultimodalDecoder")
 
@@ -162,7 +162,7 @@ class MultimodalDecoder(Transformer):
         if mode == "contrastive":
             if context is not None:
                 raise AssertionError("the contrastive pass reads no picture: leave out context")
-            return self._vectors(x, self._valid(text, text_valid))
+            return self._vectors(x, real_tokens(text, self.pad_id, text_valid))
         if context is None:
             raise AssertionError("the caption pass reads a picture: it needs context")
         hidden = self._captions(x, context, context_valid)
@@ -175,11 +175,7 @@ class MultimodalDecoder(Transformer):
         for block in self.resblocks:
             x = self.run(block, x, attn_mask=hidden)
         x = self.ln_final(x)
-        if self.pool_type == "avg":
-            weights = valid.to(x.dtype)[..., None]
-            pooled = (x * weights).sum(dim=1) / weights.sum(dim=1)
-        else:
-            pooled = x.mean(dim=1)
+        pooled = mean_of_real(x, valid) if self.pool_type == "avg" else x.mean(dim=1)
         return pooled if self.text_projection is None else pooled @ self.text_projection
 
     def _captions(self, x: Tensor, context: Tensor, context_valid: Tensor | None) -> Tensor:
@@ -195,11 +191,6 @@ class MultimodalDecoder(Transformer):
                 reader = self.cross_attn[number]
                 x = self.run(reader, x, k_x=context, v_x=context, attn_mask=hidden)
         return self.ln_final(x)
-
-    def _valid(self, text: Tensor, said: Tensor | None) -> Bool[Tensor, "batch length"]:
-        """Of a text that is padding alone, the first id counts."""
-        valid = text != self.pad_id if said is None else said.bool()
-        return valid | F.pad(~valid.any(dim=1, keepdim=True), (0, valid.shape[1] - 1))
 
     def _for_heads(self, hidden: Bool[Tensor, "batch 1 tokens"], length: int) -> Tensor:
         """[batch * heads, length, tokens], as torch's attention takes it."""

@@ -12,6 +12,7 @@ from diptych.families.mammut.config import MammutTextConfig
 from diptych.models.tower import TokenKind, Tower, TowerOutput
 from diptych.nn import Attention, word_table
 from diptych.nn.block import Block, block_flops, build_blocks, init_blocks
+from diptych.nn.padding import mean_of_real, real_tokens
 
 Reader = Callable[[Tensor], Tensor]
 """What reads a picture between two blocks: [texts, length, width] to the same."""
@@ -98,7 +99,7 @@ class MammutTextTower(Tower[MammutTextConfig]):
                 f"{length} tokens; this tower takes at most {self.config.context_length}"
             )
         states = self.tokens(x) + self.positions[:length]
-        real = self._real(x)
+        real = real_tokens(x, self.config.pad_id)
         if readers is None:
             # What is seen, of a row of tokens, is the same for each of them.
             mask = real[:, None].expand(-1, length, -1) if self.config.masked else None
@@ -109,17 +110,10 @@ class MammutTextTower(Tower[MammutTextConfig]):
                 states = block(states, causal=True)
                 states = states if reader is None else reader(states)
         normed = self.norm_post(states)
-        feature = _mean(normed, real) if self.config.pool == "real" else normed.mean(dim=1)
+        feature = mean_of_real(normed, real) if self.config.pool == "real" else normed.mean(dim=1)
         behind = states if tokens in ("none", "raw") else normed
         chosen = self._select(behind, tokens, nn.Identity(), self.projection)
         return TowerOutput(chosen, feature, self.projection(feature))
-
-    def _real(self, ids: Int[Tensor, "batch length"]) -> Bool[Tensor, "batch length"]:
-        """Which tokens aren't padding. Of a text that is all padding, the first counts: a row in
-        which nothing is seen would have no numbers."""
-        real = ids != self.config.pad_id
-        first = torch.arange(ids.shape[1], device=ids.device) == 0
-        return real | (first & ~real.any(dim=1, keepdim=True))
 
     def flops(self) -> int:
         """Of `forward` for one caption of full length, without readers; a multiply-add counts
@@ -132,13 +126,6 @@ class MammutTextTower(Tower[MammutTextConfig]):
         blocks += lean * block_flops(length, c.width, 0)
         head = self.projection
         return blocks + (2 * head.weight.numel() if isinstance(head, nn.Linear) else 0)
-
-
-def _mean(
-    x: Float[Tensor, "batch length width"], real: Bool[Tensor, "batch length"]
-) -> Float[Tensor, "batch width"]:
-    weights = real.to(x.dtype)[..., None]
-    return (x * weights).sum(dim=1) / weights.sum(dim=1)
 
 
 class AttentionBlock(nn.Module):

@@ -88,7 +88,7 @@ def _decoder_rules(gated: bool) -> tuple[Rule, ...]:
     )
 
 
-_MLP: dict[str, Literal["swiglu", "gelu", "relu2"]] = {
+MLP: dict[str, Literal["swiglu", "gelu", "relu2"]] = {
     "swiglu": "swiglu",
     "mlp": "gelu",
     "relu2": "relu2",
@@ -97,7 +97,7 @@ _NORM: dict[str, Literal["rms", "layer"]] = {"rmsnorm": "rms", "layernorm": "lay
 _POSITIONS = {"rope": True, "none": False}
 _MODE = {"causal": True, "bidirectional": False}
 _PLACEMENT = {"pre": False, "sandwich": True}
-_READING: dict[str, Literal["end", "mean", "query"]] = {
+READING: dict[str, Literal["end", "mean", "query"]] = {
     "eos": "end",
     "mean": "mean",
     "map": "query",
@@ -136,7 +136,7 @@ def take_sizes(cfg: dict[str, Any]) -> dict[str, Any]:
         "layers": cfg.pop("layers", 12),
         "heads": cfg.pop("heads", 8),
         "mlp_width": int(width * cfg.pop("mlp_ratio", 4.0)),
-        "mlp": _named(cfg, "mlp_type", "swiglu", _MLP),
+        "mlp": _named(cfg, "mlp_type", "swiglu", MLP),
         "norm": _named(cfg, "norm_type", "rmsnorm", _NORM),
         "norm_eps": cfg.pop("norm_eps", 1e-6),
         "rotary": _named(cfg, "pos_embed", "rope", _POSITIONS | {"": False}),
@@ -178,7 +178,7 @@ def write_sizes(sizes: ModernTextConfig | ModernDecoderConfig) -> dict[str, Any]
         "mlp_ratio": mlp_ratio(sizes.width, sizes.mlp_width),
         "pad_id": sizes.pad_id,
         "pos_embed": _word(_POSITIONS, sizes.rotary),
-        "mlp_type": _word(_MLP, sizes.mlp),
+        "mlp_type": _word(MLP, sizes.mlp),
         "norm_type": _word(_NORM, sizes.norm),
         "norm_eps": sizes.norm_eps,
         "qk_norm": sizes.qk_norm,
@@ -211,7 +211,7 @@ def read_text(cfg: dict[str, Any], activation: Activation = "gelu") -> ModernTex
     return ModernTextConfig(
         **take_sizes(cfg),
         causal=_named(cfg, "attention_mode", "causal", _MODE),
-        reading=_named(cfg, "pool_type", "argmax", _READING),
+        reading=_named(cfg, "pool_type", "argmax", READING),
         still_padding=still is None or bool(still),
         registers=cfg.pop("reg_tokens", None) or 0,
         pre_norm=bool(cfg.pop("pre_norm", False)),
@@ -228,7 +228,7 @@ def _write_text(text: ModernTextConfig) -> dict[str, Any]:
         "variable_text": text.variable_text,
     }
     said = write_sizes(text) | {
-        "pool_type": _word(_READING, text.reading),
+        "pool_type": _word(READING, text.reading),
         "attention_mode": _word(_MODE, text.causal),
     }
     said |= {} if text.projection else {"proj_type": "none"}

@@ -19,7 +19,8 @@ from diptych.nn.modern_block import (
     modern_flops,
     run_blocks,
 )
-from diptych.nn.modern_pool import ModernPool, Reading, real_tokens
+from diptych.nn.modern_pool import ModernPool, Reading
+from diptych.nn.padding import real_tokens
 from diptych.nn.rotary import rotary_line
 
 

@@ -11,6 +11,7 @@ from diptych.families.tips.config import TipsTextConfig
 from diptych.models.tower import TokenKind, Tower, TowerOutput
 from diptych.nn import Block, word_table
 from diptych.nn.block import block_flops, init_blocks
+from diptych.nn.padding import mean_of_real
 
 _SLOWEST = 10_000.0
 """The longest wave of the positions is 2 pi times as many tokens."""
@@ -114,8 +115,7 @@ class TipsTextTower(Tower[TipsTextConfig]):
         for block in self.blocks:
             states = block(states, mask=seen)
         normed = self.norm_post(states)
-        count = real.sum(dim=1, keepdim=True).clamp(min=1)
-        feature = (normed * real[..., None]).sum(dim=1) / count.to(normed.dtype)
+        feature = mean_of_real(normed, real)
         chosen = normed if tokens in ("normed", "projected") else self._select(states, tokens)
         return TowerOutput(chosen, feature, feature)
 
