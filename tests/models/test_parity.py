@@ -6,7 +6,7 @@ import torch
 from diptych import pretrained
 from diptych.config import ClipConfig
 from diptych.families.clip import pretrained as clip_models
-from diptych.families.clip.layouts import open_clip, transformers
+from diptych.families.clip.layouts import open_clip, transformers_names
 from diptych.models import build
 from tests.models.peers import (
     RESNET,
@@ -79,10 +79,10 @@ def test_equals_transformers(name, direction):
     theirs, ours = transformers_model(config), build(config).eval()
     if direction == "import":
         shake(theirs)
-        ours.load_state_dict(transformers.TABLE.to_ours(theirs.state_dict()))
+        ours.load_state_dict(transformers_names.TABLE.to_ours(theirs.state_dict()))
     else:
         shake(ours)
-        theirs.load_state_dict(transformers.TABLE.to_foreign(ours.state_dict()))
+        theirs.load_state_dict(transformers_names.TABLE.to_foreign(ours.state_dict()))
     pixels, ids = torch.randn(4, 3, 32, 32), captions()
     with torch.no_grad():
         out = theirs(input_ids=ids, pixel_values=pixels)
@@ -155,7 +155,7 @@ def test_full_size_names_and_shapes_equal_transformers(name):
     config = pretrained.get(name)
     with torch.device("meta"):
         theirs = transformers_model(config).state_dict()
-    exported = transformers.TABLE.to_foreign(build(config, device="meta").state_dict())
+    exported = transformers_names.TABLE.to_foreign(build(config, device="meta").state_dict())
     assert {key: value.shape for key, value in exported.items()} == {
         key: v.shape for key, v in theirs.items()
     }

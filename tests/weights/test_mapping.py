@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from diptych.errors import CheckpointError
-from diptych.families.clip.layouts import openai, transformers
+from diptych.families.clip.layouts import openai, transformers_names
 from diptych.families.eva.layouts import eva
 from diptych.families.eva.layouts import image as eva_image
 from diptych.families.eva.layouts import transformers as eva_transformers
@@ -117,7 +117,7 @@ def test_check_fit():
     [
         (*openai.SCALE, *openai.VIT, *openai.text("")),
         (*openai.SCALE, *openai.RESNET, *openai.text("text.")),
-        transformers.TABLE.rules,
+        transformers_names.TABLE.rules,
         eva.table(()).rules,
         eva.table(("visual.blocks.0.attn.q_proj.weight", "visual.blocks.0.mlp.w1.weight")).rules,
         eva_image.table(("blocks.0.attn.q_proj.bias", "blocks.0.mlp.fc1_g.weight")).rules,

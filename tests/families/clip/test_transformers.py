@@ -14,6 +14,7 @@ from diptych.checkpoints import convert, detect, load_model
 from diptych.config import PreprocessConfig
 from diptych.errors import CheckpointError
 from diptych.families.clip.layouts import transformers as layout
+from diptych.families.clip.layouts.transformers_names import TABLE
 from diptych.weights.mapping import check_fit
 from diptych.weights.native import save_model
 
@@ -107,9 +108,9 @@ def test_full_size(name):
             transformers.CLIPConfig.from_dict(layout._config_json(config))
         )
     state = theirs.state_dict()
-    ours = layout.TABLE.to_ours(state)
+    ours = TABLE.to_ours(state)
     check_fit(ours, models.build(config, device="meta").state_dict())
-    assert {k: v.shape for k, v in layout.TABLE.to_foreign(ours).items()} == {
+    assert {k: v.shape for k, v in TABLE.to_foreign(ours).items()} == {
         k: v.shape for k, v in state.items()
     }
 

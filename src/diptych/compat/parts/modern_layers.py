@@ -23,7 +23,7 @@ from diptych.nn.modern_pool import ModernPool, Reading
 from diptych.nn.rotary import rotate, signed
 
 _HEADS = {"norm_queries": "q_norm", "norm_keys": "k_norm", "out": "proj"}
-_READINGS = {name: READING[name] for name in ("eos", "mean", "map")}
+_READINGS: dict[str, Reading] = {name: READING[name] for name in ("eos", "mean", "map")}
 
 
 class RMSNorm(nn.RMSNorm):

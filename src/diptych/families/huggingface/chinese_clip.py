@@ -16,7 +16,7 @@ from diptych.config.ranges import Context, Layers, Ranged, Share, Width
 from diptych.config.serialize import from_dict
 from diptych.errors import CheckpointError
 from diptych.families.clip.config import VitConfig
-from diptych.families.clip.layouts import transformers
+from diptych.families.clip.layouts import transformers, transformers_names
 from diptych.families.clip.layouts import transformers_inputs as inputs
 from diptych.families.huggingface.config import HuggingFaceTextConfig
 from diptych.families.huggingface.pretrained_chinese import CONTEXT, PREPROCESS
@@ -30,11 +30,11 @@ TABLE = Table(
     rules=(
         Rule("logit_scale", "logit_scale", SCALAR),
         Rule("image.projection.weight", "visual_projection.weight"),
-        *transformers.vision("vision_model."),
+        *transformers_names.vision("vision_model."),
         Rule("text.projection.weight", "text_projection.weight"),
         Rule("text.trunk.*", "text_model.*"),
     ),
-    ignored=transformers.IGNORED,
+    ignored=transformers_names.IGNORED,
 )
 
 
@@ -161,7 +161,7 @@ def _preprocess_json(config: ClipConfig) -> dict[str, Any]:
 
 CHINESE_CLIP = Layout(
     name="chinese-clip",
-    image=transformers.IMAGE_MARKS[:1],
+    image=transformers_names.IMAGE_MARKS[:1],
     text=("text_model.embeddings.word_embeddings.weight",),
     scale=("logit_scale",),
     table=lambda names: TABLE,

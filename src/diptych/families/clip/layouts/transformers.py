@@ -5,7 +5,7 @@ https://huggingface.co/docs/transformers/model_doc/clip and metaclip_2
 """
 
 import json
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +23,7 @@ from diptych.config.serialize import from_dict, to_dict
 from diptych.errors import CheckpointError, ConfigError
 from diptych.families.clip.config import TextConfig, VitConfig
 from diptych.families.clip.layouts import transformers_inputs as inputs
+from diptych.families.clip.layouts.transformers_names import IMAGE_MARKS, TABLE, TEXT_MARKS, table
 from diptych.families.clip.layouts.transformers_sections import (
     ACTIVATIONS,
     activation,
@@ -32,7 +33,6 @@ from diptych.families.clip.layouts.transformers_sections import (
 from diptych.families.clip.published import published, published_tower
 from diptych.families.infer import infer, infer_image
 from diptych.weights.layout import Export, Inputs, Layout, WeightSource
-from diptych.weights.mapping import FUSED, SCALAR, Rule, Table, rows
 from diptych.weights.read import read_json
 from diptych.weights.state import State
 
@@ -47,68 +47,6 @@ WEIGHT_FILES = (
 MODEL_TYPES = ("clip", "metaclip_2")
 _VISION_TYPES = (*MODEL_TYPES, "chinese_clip", "altclip")
 """Model types whose image tower is CLIP's."""
-BLOCK = (
-    ("norm_1.*", "layer_norm1.*"),
-    ("attention.qkv.*", ("self_attn.q_proj.*", "self_attn.k_proj.*", "self_attn.v_proj.*"), FUSED),
-    ("attention.out.*", "self_attn.out_proj.*"),
-    ("norm_2.*", "layer_norm2.*"),
-    ("mlp.up.*", "mlp.fc1.*"),
-    ("mlp.down.*", "mlp.fc2.*"),
-)
-
-
-def _text(prefix: str) -> tuple[Rule, ...]:
-    return (
-        *rows(
-            "text.",
-            prefix,
-            ("tokens.weight", "embeddings.token_embedding.weight"),
-            ("positions", "embeddings.position_embedding.weight"),
-            ("norm_post.*", "final_layer_norm.*"),
-        ),
-        *rows("text.blocks.#.", f"{prefix}encoder.layers.#.", *BLOCK),
-    )
-
-
-def vision(prefix: str) -> tuple[Rule, ...]:
-    """The image tower's, without its projection."""
-    return (
-        *rows(
-            "image.",
-            prefix,
-            ("patch.weight", "embeddings.patch_embedding.weight"),
-            ("class_token", "embeddings.class_embedding"),
-            ("positions", "embeddings.position_embedding.weight"),
-            ("norm_pre.*", "pre_layrnorm.*"),  # spelt so there
-            ("norm_post.*", "post_layernorm.*"),
-        ),
-        *rows("image.blocks.#.", f"{prefix}encoder.layers.#.", *BLOCK),
-    )
-
-
-TEXT = (Rule("text.projection.weight", "text_projection.weight"), *_text("text_model."))
-IGNORED = tuple(f"{prefix}embeddings.position_ids" for prefix in ("vision_model.", "text_model."))
-TABLE = Table(
-    rules=(
-        Rule("logit_scale", "logit_scale", SCALAR),
-        Rule("image.projection.weight", "visual_projection.weight"),
-        *vision("vision_model."),
-        *TEXT,
-    ),
-    ignored=IGNORED,
-)
-IMAGE_MARKS = ("vision_model.embeddings.class_embedding", "embeddings.class_embedding")
-TEXT_MARKS = ("text_model.embeddings.token_embedding.weight", "embeddings.token_embedding.weight")
-_ALONE = {
-    IMAGE_MARKS[1]: Table(rules=vision(""), ignored=("embeddings.position_ids",)),
-    TEXT_MARKS[1]: Table(rules=_text(""), ignored=("embeddings.position_ids",)),
-}
-"""Towers without their projections as transformers 5 writes them, by the name that tells each."""
-
-
-def table(names: Collection[str]) -> Table:
-    """The rules for a checkpoint with these names."""
-    return next((rules for mark, rules in _ALONE.items() if mark in names), TABLE)
 
 
 def read_config(source: WeightSource, state: State) -> tuple[ClipConfig, dict[str, Any]]:

@@ -22,7 +22,7 @@ from torch import Tensor
 from diptych.config import ClipConfig
 from diptych.errors import CheckpointError
 from diptych.families.clip.config import TextConfig
-from diptych.families.clip.layouts import transformers
+from diptych.families.clip.layouts import transformers, transformers_names
 from diptych.families.clip.layouts import transformers_sections as sections
 from diptych.families.eva.config import EvaConfig
 from diptych.families.eva.layouts.eva import inferred, tower_config
@@ -86,9 +86,9 @@ def _table(gated: bool) -> Table:
                 ("mlp.norm.*", "mlp.ffn_ln.*"),
                 ("scale_2", "gamma_2"),
             ),
-            *transformers.TEXT,
+            *transformers_names.TEXT,
         ),
-        ignored=transformers.IGNORED,
+        ignored=transformers_names.IGNORED,
         absent={"logit_scale": torch.tensor([FIXED_SCALE])},
     )
 

@@ -22,7 +22,7 @@ from diptych.config import (
 from diptych.config.model import SIGLIP_BIAS
 from diptych.config.serialize import from_dict, to_dict
 from diptych.errors import CheckpointError, ConfigError
-from diptych.families.clip.layouts import transformers
+from diptych.families.clip.layouts import transformers, transformers_names
 from diptych.families.clip.layouts import transformers_inputs as inputs
 from diptych.families.clip.layouts import transformers_sections as sections
 from diptych.families.siglip.config import (
@@ -63,7 +63,7 @@ def _vision(prefix: str) -> tuple[Rule, ...]:
             ("pool.mlp.up.*", "head.mlp.fc1.*"),
             ("pool.mlp.down.*", "head.mlp.fc2.*"),
         ),
-        *rows("image.blocks.#.", f"{prefix}encoder.layers.#.", *transformers.BLOCK),
+        *rows("image.blocks.#.", f"{prefix}encoder.layers.#.", *transformers_names.BLOCK),
     )
 
 
@@ -77,7 +77,7 @@ def _words(prefix: str) -> tuple[Rule, ...]:
             ("norm_post.*", "final_layer_norm.*"),
             ("projection.*", "head.*"),
         ),
-        *rows("text.blocks.#.", f"{prefix}encoder.layers.#.", *transformers.BLOCK),
+        *rows("text.blocks.#.", f"{prefix}encoder.layers.#.", *transformers_names.BLOCK),
     )
 
 
@@ -88,7 +88,7 @@ TABLE = Table(
         *_vision("vision_model."),
         *_words("text_model."),
     ),
-    ignored=transformers.IGNORED,
+    ignored=transformers_names.IGNORED,
 )
 _NATIVE_TABLE = replace(TABLE, rules=(naflex.WRITTEN, *TABLE.rules))
 """How NaFlex is written."""

@@ -9,7 +9,7 @@ from collections.abc import Collection
 
 from torch import Tensor
 
-from diptych.families.clip.layouts import openai, transformers
+from diptych.families.clip.layouts import openai, transformers_names
 from diptych.weights.mapping import BATCHED, FUSED, PAIRED, Change, Row, Rule, Table, rows
 
 IMAGE, TEXT = "vision_encoder.", "text_encoder."
@@ -145,7 +145,7 @@ def _modules(image: str, text: str) -> tuple[Rule, ...]:
             ("tokens.weight", "embeddings.token_embedding.weight"),
             ("norm_post.*", "final_layer_norm.*"),
         ),
-        *rows("text.blocks.#.", f"{text}encoder.layers.#.", *transformers.BLOCK),
+        *rows("text.blocks.#.", f"{text}encoder.layers.#.", *transformers_names.BLOCK),
     )
 
 
