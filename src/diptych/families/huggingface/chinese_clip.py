@@ -68,7 +68,8 @@ def read_config(source: WeightSource, state: State) -> tuple[ClipConfig, dict[st
     file = source.file.parent / transformers.CONFIG
     if not file.is_file():
         raise CheckpointError(
-            f"{file.name} isn't beside the weights: it says how Chinese-CLIP is built"
+            f"{file.name} isn't beside the weights: it says how Chinese-CLIP is built; copy it "
+            "from where they come from"
         )
     return read_file(file), {"config": file.name}
 
