@@ -6,10 +6,13 @@ import sys
 import pytest
 
 from diptych import pretrained
+from diptych.config import ClipConfig
 from diptych.config.serialize import from_json, to_json
 from diptych.errors import UnknownNameError
 from diptych.families.clip import ResNetConfig, TextConfig
 from diptych.families.clip.figures import FIGURES
+from diptych.families.huggingface import HuggingFaceTextConfig
+from diptych.families.timm import TimmConfig
 from diptych.models import build
 
 
@@ -118,3 +121,12 @@ def test_recorded_operations_are_those_that_are_counted():
         "image": model.image.flops(),
         "text": model.text.flops(),
     }
+
+
+def test_what_other_libraries_build_is_recorded():
+    """Or the list of all models would need them, and their time."""
+    for name in pretrained.names():
+        config = pretrained.entry(name).config
+        built = [config.image, config.text] if isinstance(config, ClipConfig) else [config]
+        theirs = (TimmConfig, HuggingFaceTextConfig)
+        assert pretrained.sizes(name) or not any(isinstance(part, theirs) for part in built), name

@@ -123,24 +123,23 @@ def _record(entry: Entry) -> dict[str, Any]:
 def _sizes(entry: Entry) -> dict[str, _Size]:
     """Of `all`, and of each tower by its name."""
     if recorded := pretrained.sizes(entry.name):
-        towers = {name: _Size(*count) for name, count in recorded.items()}
-        image, text = towers["image"], towers["text"]
+        parts = {name: _Size(*count) for name, count in recorded.items()}
         # And the scale, and the bias if there is one.
         biased = isinstance(entry.config, ClipConfig) and entry.config.logit_bias is not None
-        whole = _Size(image.parameters + text.parameters + 1 + biased, image.flops + text.flops)
-        return {"all": whole, **towers}
+        parameters = sum(size.parameters for size in parts.values()) + 1 + biased
+        return {"all": _Size(parameters, sum(size.flops for size in parts.values())), **parts}
     from diptych import models
 
-    parts: dict[str, Any]
+    built: dict[str, Any]
     if isinstance(entry.config, ClipConfig):
         whole = models.build(entry.config, device="meta")
-        parts = {"image": whole.image, "text": whole.text}
+        built = {"image": whole.image, "text": whole.text}
         if whole.decoder is not None:
-            parts["decoder"] = whole.decoder
+            built["decoder"] = whole.decoder
     else:
         whole = models.build_tower(entry.config, None, device="meta")
-        parts = {"image": whole}
-    sizes = {name: _Size(_parameters(part), part.flops()) for name, part in parts.items()}
+        built = {"image": whole}
+    sizes = {name: _Size(_parameters(part), part.flops()) for name, part in built.items()}
     return {"all": _Size(_parameters(whole), sum(size.flops for size in sizes.values())), **sizes}
 
 

@@ -6,10 +6,10 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.func import functional_call
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from diptych.errors import ConfigError, DiptychError, first_line
-from diptych.models.tower import Tower
 
 
 @contextmanager
@@ -41,15 +41,17 @@ def repeated_blocks(module: nn.Module) -> Iterator[nn.Module]:
         yield from inner
 
 
-def count_flops(tower: Tower[Any], example: Tensor) -> int:
-    """Floating-point operations of `tower(example)` in evaluation, counted while it runs; a
+def count_flops(module: nn.Module, example: Tensor) -> int:
+    """Floating-point operations of `module(example)` in evaluation, counted while it runs; a
     multiply-add counts two."""
     from torch.utils.flop_counter import FlopCounterMode  # 70 MB: it imports Triton
 
-    training = tower.training
+    training = module.training
     # Attention as matrix products: torch before 2.13 doesn't count the CPU's fused kernel.
     plain = sdpa_kernel(SDPBackend.MATH)
+    # torch's counter can't follow a parameter that wants a gradient and has none, as a query has.
+    weights = {name: weight.detach() for name, weight in module.named_parameters()}
     with FlopCounterMode(display=False) as counter, torch.no_grad(), plain:
-        tower.eval()(example)
-    tower.train(training)
+        functional_call(module.eval(), weights, (example,))
+    module.train(training)
     return counter.get_total_flops()

@@ -87,6 +87,8 @@ def test_pictures_as_they_are():
     torch.testing.assert_close(tower(full).pooled, tower(longer).pooled)
     assert tower(full).tokens.shape == (1, 4 + tower.class_tokens, 32)
     assert tower.flops() == tower.flops_for(784) > tower.flops_for(12) > 0
+    bare = models.build_tower(model.config.image, model.config.embed_dim, "meta")
+    assert bare.flops_for(12) == tower.flops_for(12)  # where no grid can be read
     with pytest.raises(ConfigError, match="no heat maps of a NaflexVitTower"):
         heat_maps(tower, full, torch.zeros(1, 24))
 

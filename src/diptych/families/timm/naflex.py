@@ -13,7 +13,7 @@ from torch import Tensor
 from diptych.errors import ConfigError
 from diptych.families.timm.config import NaflexVitConfig
 from diptych.families.timm.model import TimmTower
-from diptych.inputs.native import pack, unpack
+from diptych.inputs.native import unpack
 from diptych.models.foreign import count_flops
 from diptych.models.tower import TokenKind, TowerOutput
 
@@ -76,10 +76,12 @@ class NaflexVitTower(TimmTower):
         return self.flops_for((self.config.image_size // self.config.patch_size) ** 2)
 
     def flops_for(self, patches: int) -> int:
-        """Counted while a picture of so many patches runs through."""
+        """Counted while a picture of so many patches runs through, as one of plain pixels: grids of
+        packed ones can't be read off where there are no numbers (`meta`)."""
         size, rows = self.config.patch_size, math.isqrt(patches)
         while patches % rows:
             rows -= 1
-        levels = torch.zeros(3, rows * size, patches // rows * size, dtype=torch.uint8)
-        device = next(self.parameters()).device
-        return count_flops(self, pack(levels, size, patches)[None].float().to(device))
+        sides, device = (rows * size, patches // rows * size), next(self.parameters()).device
+        pixels = torch.zeros(1, 3, *sides, device=device)
+        feature = torch.zeros(1, self.feature_width, device=device)
+        return count_flops(self.trunk, pixels) + count_flops(self.projection, feature)
