@@ -152,7 +152,7 @@ def test_it_is_trained_by_the_task_of_captions(pixels):
     losses["loss"].backward()
     assert all(p.grad is not None for p in model.parameters())
     given = model(**batch, labels=labels)
-    torch.testing.assert_close(given["caption_loss"] * 3, losses["caption_loss"])
+    torch.testing.assert_close(given["caption_loss_ce"] * 3, losses["caption_loss"])
     assert "logits" not in given
     weights = {"coca_caption_loss_weight": 1.0, "coca_contrastive_loss_weight": 1.0}
     loss = compat.create_loss(SimpleNamespace(model="mammut_any", **weights), model=model)

@@ -13,7 +13,7 @@ from PIL import Image
 
 from diptych import compat
 from diptych.compat.model_traits import CLIP_TRAITS
-from diptych.compat.open_clip_train import data, layout, legacy_data, params
+from diptych.compat.open_clip_train import data, layout, legacy_data, naflex_data, params
 from diptych.errors import ConfigError, DataError, DataWarning
 
 SAMPLES = 4_000
@@ -212,6 +212,26 @@ def test_texts_are_padded_to_the_longest_of_a_batch(tmp_path, multiple, length):
     args.variable_text = True
     with pytest.raises(ConfigError, match="SimpleTokenizer has none: its 0 is a word"):
         data.get_wds_dataset(args, lambda x: x, False, tokenizer=compat.SimpleTokenizer())
+
+
+def test_samples_by_name_are_a_batch_with_padded_texts():
+    texts = [torch.arange(1, 6), torch.arange(1, 10)]
+    samples = [{"image": torch.full((2,), i), "n": i, "text": x} for i, x in enumerate(texts)]
+    found = data.collate_variable_text_dicts(samples, pad_id=99, text_pad_multiple=8)
+    assert found["text"].shape == (2, 16)
+    assert torch.equal(found["text_valid"], found["text"] != 99)
+    assert torch.equal(found["image"], torch.tensor([[0, 0], [1, 1]]))
+    assert torch.equal(found["n"], torch.tensor([0, 1]))
+    renamed = [{"caption": text} for text in texts]
+    found = data.collate_variable_text_dicts(renamed, pad_id=99, target_key="caption")
+    assert {name: tuple(x.shape) for name, x in found.items()} == {
+        "caption": (2, 9),
+        "caption_valid": (2, 9),
+    }
+    ids, _ = naflex_data.collate_variable_text([[1, 2, 3]], 0, pad_multiple=2, pad_cap=3)
+    assert ids.tolist() == [[1, 2, 3]]
+    with pytest.raises(ConfigError, match="9 tokens exceeds pad_cap 8"):
+        naflex_data.collate_variable_text(texts, 99, pad_multiple=4, pad_cap=8)
 
 
 def test_batches_are_read_by_name_and_by_place(tmp_path):

@@ -283,6 +283,7 @@ def test_a_table_is_a_data_set(tmp_path):
     )
     assert len(pairs) == 2
     assert pairs[0] == ((8, 6), "7")
+    assert (pairs.images, pairs.captions) == (["a.png", "b.png"], ["7", "none"])
     with pytest.raises(DataError, match="b.png"):
         pairs[1]
     picture, ids = SyntheticDataset(lambda x: x.size, tokenizer=compat.tokenize)[3]

@@ -12,6 +12,7 @@ from jaxtyping import Int
 from torch import Tensor
 
 from diptych.compat.faces.writing import CaptioningModel
+from diptych.compat.losses.captions import caption_losses
 from diptych.compat.model import (
     CLIPTextCfg,
     CLIPVisionCfg,
@@ -21,6 +22,8 @@ from diptych.compat.model import (
 from diptych.compat.model_traits import COCA_TRAITS
 from diptych.compat.parts.modern import ModernTextTransformer
 from diptych.compat.parts.text import TextTransformer
+from diptych.families.coca.config import Coca2ImageConfig
+from diptych.families.modern import ModernDecoderConfig, ModernTextConfig
 
 
 @dataclass
@@ -80,31 +83,64 @@ class CoCa(CaptioningModel):
 
     def forward(  # pyright: ignore[reportIncompatibleMethodOverride]
         self,
-        image: Tensor,
+        image: Tensor | None = None,
         text: Tensor | None = None,
         image_latent: Tensor | None = None,
         image_embs: Tensor | None = None,
-        output_labels: bool = True,
+        output_labels: bool | None = None,
         text_valid: Tensor | None = None,
+        labels: Tensor | None = None,
+        caption_z_loss: bool = False,
+        caption_loss_compute_dtype: Any = torch.float32,
+        caption_loss_chunk_size: int = 4096,
     ) -> dict[str, Tensor]:
-        """Unit vectors of pictures and texts, `logits` of each next token, and with
-        `output_labels`, which that was; of pictures alone their vectors and tokens. `text_valid`:
-        see `encode_text`."""
-        if image_latent is None or image_embs is None:
+        """Unit vectors of pictures and texts, and `logits` of the token behind each place; of
+        pictures alone their vectors and tokens, of texts alone their vectors. `text_valid`: see
+        `encode_text`.
+
+        `output_labels`: the `labels` of `logits`, which are one place shorter then; None: as
+        open_clip 3.3 gives them, but not of models that only its main branch has (two pools, modern
+        texts), nor does that. `labels`, [batch, length - 1], -100 where nothing is to be written:
+        the means `caption_loss_ce`, and with `caption_z_loss` `caption_loss_z`, in place of the
+        logits; see `fused_linear_cross_entropy`."""
+        if image is not None and (image_latent is None or image_embs is None):
             image_latent, image_embs = self.with_tokens(self.visual, image)
+        found = {} if image_latent is None else {"image_features": image_latent}
         if text is None:
-            return {"image_features": image_latent, "image_embs": image_embs}
+            return found if image_embs is None else found | {"image_embs": image_embs}
         options = {} if text_valid is None else {"text_valid": text_valid}
-        text_latent, tokens = self.with_tokens(self.text, text, **options)
-        found = {"image_features": image_latent, "text_features": text_latent}
-        assert self.text_decoder is not None
-        found["logits"] = self.text_decoder(image_embs, tokens[:, :-1] if output_labels else tokens)
+        found["text_features"], tokens = self.with_tokens(self.text, text, **options)
+        if image_embs is None:
+            return found
         found["logit_scale"] = self.logit_scale.exp()
-        if output_labels:
-            found["labels"] = text[:, 1:]
         if self.logit_bias is not None:
             found["logit_bias"] = self.logit_bias
-        return found
+        decoder, known = self.text_decoder, self._known_to_3_3
+        if labels is not None:
+            return found | caption_losses(
+                decoder(image_embs, tokens, return_hidden=True),
+                labels,
+                decoder.lm_head_params,
+                chunk_size=caption_loss_chunk_size,
+                z_loss=caption_z_loss,
+                compute_dtype=caption_loss_compute_dtype,
+            )
+        if output_labels or (output_labels is None and known):
+            return found | {
+                "logits": decoder(image_embs, tokens[:, :-1]),
+                "labels": text[:, 1:],
+            }
+        return found | {"logits": decoder(image_embs, tokens)}
+
+    def caption_logits(self, text: Tensor, image_embs: Tensor) -> Tensor:
+        """See `CaptioningModel`."""
+        return self.text_decoder(image_embs, self.with_tokens(self.text, text)[1])
+
+    @property
+    def _known_to_3_3(self) -> bool:
+        image, text, decoder = self.config.image, self.config.text, self.config.decoder
+        new = Coca2ImageConfig | ModernTextConfig | ModernDecoderConfig
+        return not any(isinstance(each, new) for each in (image, text, decoder))
 
     @property
     def pad_id(self) -> int:

@@ -1,6 +1,11 @@
 """open_clip's losses, by their module's name."""
 
-from diptych.compat.losses.captions import CoCaLoss, GenLipLoss, caption_cross_entropy
+from diptych.compat.losses.captions import (
+    CoCaLoss,
+    GenLipLoss,
+    caption_cross_entropy,
+    fused_linear_cross_entropy,
+)
 from diptych.compat.losses.exchange import (
     NeighbourExchange,
     NeighbourExchangeBidir,
@@ -20,6 +25,7 @@ __all__ = [
     "NeighbourExchangeBidir",
     "SigLipLoss",
     "caption_cross_entropy",
+    "fused_linear_cross_entropy",
     "gather_features",
     "neighbour_exchange",
     "neighbour_exchange_bidir",

@@ -15,6 +15,7 @@ from diptych.compat.coca_model import MultimodalCfg
 from diptych.compat.faces.names import TEXT, part_of
 from diptych.compat.faces.unwrapping import unwrap_two_passes
 from diptych.compat.faces.writing import CaptioningModel
+from diptych.compat.losses.captions import caption_losses
 from diptych.compat.model import CLIPVisionCfg, build_clip, section
 from diptych.compat.model_traits import MAMMUT_TRAITS
 from diptych.compat.parts.layers import activation_layer, norm_layer_of
@@ -22,15 +23,11 @@ from diptych.compat.parts.two_passes import MultimodalDecoder
 from diptych.errors import ConfigError
 from diptych.families.clip.config import TransformerTextConfig
 from diptych.families.clip.layouts.open_clip_config import model_json
-from diptych.inputs.masking import IGNORE_INDEX
 from diptych.models import Clip, Tower
-from diptych.objectives.captioning import tiled_token_losses
 
 _PICTURES = "map_viz2txt_kv"
 _OF_CAPTIONS = ("cross_attn.", "lm_head")
 """What names of `text` that only captions need begin with."""
-_TILE = 1024
-"""Tokens whose logits are held at a time."""
 
 
 class MaMMUT(CaptioningModel):
@@ -152,12 +149,14 @@ class MaMMUT(CaptioningModel):
         image_embs: Tensor | None = None,
         image_embs_valid: Tensor | None = None,
         labels: Tensor | None = None,
+        caption_z_loss: bool = False,
+        caption_loss_compute_dtype: Any = torch.float32,
+        caption_loss_chunk_size: int = 4096,
     ) -> dict[str, Tensor | None]:
         """Unit vectors of pictures and texts, and `logits` of the token behind each place; of
         pictures alone their vectors and tokens, of texts alone their vectors. `text_valid`: see
         `encode_text`; `image_embs_valid`, [batch, tokens]: which of the picture's aren't padding.
-        `labels`, [batch, length - 1], -100 where nothing is to be written: `caption_loss`, the
-        mean cross entropy, in place of the logits."""
+        `labels` and what is behind it: see `CoCa`."""
         if image is not None and (image_latent is None or image_embs is None):
             image_latent, image_embs = self.with_tokens(self.visual, image)
         if text is None:
@@ -175,20 +174,23 @@ class MaMMUT(CaptioningModel):
         if labels is None:
             found["logits"] = self.text(text, **asked)
         else:
-            hidden = self.text(text, return_hidden=True, **asked)[:, :-1]
-            found["caption_loss"] = self._caption_loss(hidden, labels)
+            found |= caption_losses(
+                self.text(text, return_hidden=True, **asked),
+                labels,
+                self.text.lm_head_params,
+                chunk_size=caption_loss_chunk_size,
+                z_loss=caption_z_loss,
+                compute_dtype=caption_loss_compute_dtype,
+            )
         found["logit_scale"] = self.logit_scale.exp()
         if self.logit_bias is not None:
             found["logit_bias"] = self.logit_bias
         return found
 
-    def _caption_loss(self, hidden: Tensor, labels: Tensor) -> Tensor:
-        wanted = labels != IGNORE_INDEX
-        matrix = self.text.lm_head
-        losses = tiled_token_losses(
-            hidden[wanted], labels[wanted], lambda x: x @ matrix.to(x.dtype), _TILE
-        )
-        return losses.sum() / wanted.sum()
+    def caption_logits(self, text: Tensor, image_embs: Tensor) -> Tensor:
+        """See `CaptioningModel`."""
+        context = image_embs @ self.map_viz2txt_kv.to(image_embs.dtype)
+        return self.text(text, context=context, mode="caption")
 
 
 def _only_captions(name: str) -> bool:

@@ -5,7 +5,7 @@ from torch import Tensor
 from diptych.errors import ConfigError
 from diptych.inputs import Tokenizer
 from diptych.models import Clip
-from diptych.models.beams import Ids, Limits, search
+from diptych.models.beams import Limits, NextLogits, search
 
 
 def limits_of(model: Clip, tokenizer: Tokenizer, most: int, least: int, beams: int) -> Limits:
@@ -29,14 +29,15 @@ def write(
 ) -> list[str]:
     """The caption of each of a batch of pictures, normalised and where the model is, which is in
     evaluation mode."""
-    return [tokenizer.decode(ids).strip() for ids in write_ids(model, pixels, beams, limits)]
+    found = search(next_logits_of(model, pixels), len(pixels), beams, limits)
+    return [tokenizer.decode(ids).strip() for ids in found]
 
 
-def write_ids(model: Clip, pixels: Tensor, beams: int, limits: Limits) -> list[Ids]:
-    """The same as ids, start and end included."""
+def next_logits_of(model: Clip, pixels: Tensor) -> NextLogits:
+    """What foretells the next token of texts about these pictures, which it reads once."""
     read = model.read_pictures(pixels)
 
     def next_logits(ids: Tensor) -> Tensor:
         return model.next_tokens(ids.to(pixels.device), read, last=True)[:, 0]
 
-    return search(next_logits, len(pixels), beams, limits)
+    return next_logits

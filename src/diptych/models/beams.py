@@ -8,6 +8,8 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 Ids = tuple[int, ...]
+NextLogits = Callable[[Int[Tensor, "texts length"]], Float[Tensor, "texts vocabulary"]]
+"""Texts -> logits of the next token of each. All pictures have as many texts, beside each other."""
 
 
 class Limits(NamedTuple):
@@ -23,13 +25,12 @@ class Limits(NamedTuple):
 
 
 def search(
-    next_logits: Callable[[Int[Tensor, "texts length"]], Float[Tensor, "texts vocabulary"]],
+    next_logits: NextLogits,
     pictures: int,
     beams: int,
     limits: Limits,
 ) -> list[Ids]:
-    """The best caption of each picture. `next_logits` gives the logits of the next token of texts,
-    `beams` to each picture, beside each other.
+    """The best caption of each picture. `next_logits` is asked of `beams` texts to each.
 
     A text's score is the sum of its tokens' logits, over their number once it has ended, as the
     captions of open_clip's CoCa are searched. A picture is done when `beams` of its texts have

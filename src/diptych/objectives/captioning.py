@@ -7,6 +7,7 @@ tile of tokens at a time, and once more in the backward pass.
 """
 
 from collections.abc import Callable
+from functools import partial
 
 import torch
 import torch.nn.functional as F
@@ -40,15 +41,26 @@ def tiled_token_losses(
     states: Float[Tensor, "places width"], ids: Int[Tensor, " places"], head: Head, tile: int = 1024
 ) -> Float[Tensor, " places"]:
     """`token_losses`, and its gradients, with the logits of `tile` places at a time."""
+    return in_tiles(partial(token_losses, head=head), states, ids, tile)
+
+
+def in_tiles(
+    losses: Callable[[Tensor, Tensor], Tensor],
+    states: Float[Tensor, "places width"],
+    ids: Int[Tensor, " places"],
+    tile: int,
+) -> Float[Tensor, "places ..."]:
+    """What `losses` gives of `tile` places at a time, of all places; what it computes is computed
+    again in the backward pass."""
     parts = zip(states.split(tile), ids.split(tile), strict=True)
-    losses = [
-        checkpoint(_of_tile, *part, head, use_reentrant=False, preserve_rng_state=False)
+    found = [
+        checkpoint(_of_tile, *part, losses, use_reentrant=False, preserve_rng_state=False)
         for part in parts
     ]
-    return torch.cat(losses)
+    return torch.cat(found)
 
 
-def _of_tile(states: Tensor, ids: Tensor, head: Head) -> Tensor:
+def _of_tile(states: Tensor, ids: Tensor, losses: Callable[[Tensor, Tensor], Tensor]) -> Tensor:
     # With autocast's cache the gradients of all tiles would be added up in half precision, as those
     # of one copy of the head's weights. So each tile has its own.
     kind = states.device.type
@@ -58,7 +70,7 @@ def _of_tile(states: Tensor, ids: Tensor, head: Head) -> Tensor:
         enabled=torch.is_autocast_enabled(kind),
         cache_enabled=False,
     ):
-        return token_losses(states, ids, head)
+        return losses(states, ids)
 
 
 def captioning(

@@ -3,7 +3,6 @@
 https://github.com/mlfoundations/open_clip, src/open_clip/coca_model.py
 """
 
-from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import torch
@@ -11,11 +10,10 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from diptych.encoder.captions import write_ids
+from diptych.config import ClipConfig
 from diptych.errors import ConfigError, UnknownNameError
 from diptych.inputs.tokenizer import pad_rows
-from diptych.models import Clip
-from diptych.models.beams import Limits
+from diptych.models.beams import Limits, NextLogits, search
 
 KINDS = ("beam_search", "top_p", "top_k")
 """What `generation_type` may be."""
@@ -36,13 +34,13 @@ class Choice(NamedTuple):
 
 
 def limits_of(
-    clip: Clip, bounds: tuple[int, int], least: int, lengths: tuple[int, int | None]
+    config: ClipConfig, bounds: tuple[int, int], least: int, lengths: tuple[int, int | None]
 ) -> Limits:
     """Of captions between the ids `bounds`; `lengths`: `seq_len` and `max_seq_len`. Raises
     ConfigError for a model that writes none, and for numbers that don't fit."""
-    if clip.decoder is None:
+    if config.decoder is None:
         raise ConfigError("this model writes no captions; CoCa's do, such as coca-vit-l-14")
-    context = min(clip.decoder.config.context_length, clip.config.text.context_length)
+    context = min(config.decoder.context_length, config.text.context_length)
     most, window = lengths
     if most > context:
         raise ConfigError(f"seq_len {most} is above {context}, the model's context_length")
@@ -53,33 +51,44 @@ def limits_of(
     return Limits(*bounds, least=least, most=most)
 
 
+def prompt_of(
+    text: Int[Tensor, "*batch length"] | None, valid: Tensor | None, pictures: int
+) -> Int[Tensor, "texts kept"] | None:
+    """The texts to go on from, without the padding that `valid` says is behind all of them alike.
+    Raises ConfigError where it isn't, and for other than one text to a picture.
+
+    >>> import torch
+    >>> from diptych.compat.faces.captioning import prompt_of
+    >>> prompt_of(torch.tensor([5, 6, 0]), torch.tensor([1, 1, 0]), pictures=1)
+    tensor([[5, 6]])
+    """
+    if text is None:
+        return None
+    rows = text if text.ndim > 1 else text[None]
+    if len(rows) != pictures:
+        raise ConfigError(f"{len(rows)} texts to go on from and {pictures} pictures")
+    if valid is None:
+        return rows
+    real = valid.bool().reshape(rows.shape)
+    kept = int(real[0].sum())
+    if not kept or not torch.equal(real, torch.arange(rows.shape[1]).expand_as(real) < kept):
+        raise ConfigError(
+            "texts to go on from must have the same valid length, with their padding behind them "
+            "(text_valid); write for each length apart"
+        )
+    return rows[:, :kept]
+
+
 def searched(
-    clip: Clip, pixels: Tensor, beams: tuple[int, int], limits: Limits, pad_id: int
+    next_logits: NextLogits, pictures: int, beams: tuple[int, int], limits: Limits, pad_id: int
 ) -> Int[Tensor, "batch length"]:
     """Captions by beam search: `beams` in all, and in how many groups, which find the same."""
     each = max(1, beams[0] // max(1, beams[1]))
-    return pad_rows(write_ids(clip, pixels, each, limits), pad_id)
-
-
-def drawn(
-    clip: Clip, pixels: Tensor, choice: Choice, limits: Limits, start: Any, ids: tuple[int, bool]
-) -> Int[Tensor, "batch length"]:
-    """Captions drawn word by word behind `start`, [batch, length] ids (None: the start alone).
-    `ids`: that of padding, and whether a text that has ended is padded to the most."""
-    read = clip.read_pictures(pixels)
-    first = torch.full((len(pixels), 1), limits.start, device=pixels.device)
-    text = first if start is None else start.to(pixels.device)
-    if len(text) != len(pixels):
-        raise ConfigError(f"{len(text)} texts to go on from and {len(pixels)} pictures")
-
-    def next_logits(ids: Tensor) -> Tensor:
-        return clip.next_tokens(ids, read, last=True)[:, 0]
-
-    return draw(next_logits, text, choice, limits, *ids)
+    return pad_rows(search(next_logits, pictures, each, limits), pad_id)
 
 
 def draw(
-    next_logits: Callable[[Int[Tensor, "texts length"]], Float[Tensor, "texts vocabulary"]],
+    next_logits: NextLogits,
     text: Int[Tensor, "texts length"],
     choice: Choice,
     limits: Limits,

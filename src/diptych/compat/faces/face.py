@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
-from typing import Any, ClassVar, TypeVar
+from typing import Any, ClassVar, Protocol, TypeVar, runtime_checkable
 
 import torch
 from jaxtyping import Float, Int
@@ -26,7 +26,7 @@ from diptych.compat.faces.native import (
     vision_of,
 )
 from diptych.compat.faces.state import rename_loaded, rename_saved
-from diptych.compat.faces.towers import OpenClipDecoder, OpenClipText, OpenClipTower, OpenClipVisual
+from diptych.compat.faces.towers import OpenClipText, OpenClipTower, OpenClipVisual
 from diptych.compat.faces.unwrapping import reshaped, unwrap
 from diptych.compat.hf_model import HFTextEncoder
 from diptych.compat.model_traits import CLIP_TRAITS, InputMode
@@ -49,6 +49,13 @@ M = TypeVar("M", bound="OpenClipModel")
 _PARTS = {VISUAL: "image.", TEXT: "text.", DECODER: "decoder."}
 _OWN = VisionTransformer | TextTransformer | ModernTextTransformer | MultimodalDecoder
 """open_clip's own towers, part by part."""
+
+
+@runtime_checkable
+class _GivesTokens(Protocol):
+    """A tower that gives tokens where it is asked to."""
+
+    output_tokens: bool
 
 
 class OpenClipModel(Renamed):
@@ -171,8 +178,7 @@ class OpenClipModel(Renamed):
         """`text_decoder`."""
         if clip.decoder is None:
             return None
-        native = decoder_of(clip.decoder, part_of(self.table, "decoder.", DECODER))
-        return native or OpenClipDecoder(clip.decoder, clip.config)
+        return decoder_of(clip.decoder, part_of(self.table, "decoder.", DECODER))
 
     def rules(self) -> Table:
         """Our names <-> open_clip's."""
@@ -213,7 +219,11 @@ class OpenClipModel(Renamed):
         return self._scaled(_pooled(self.text(text, **_mask(self.text, text_valid))), normalize)
 
     def with_tokens(self, tower: Any, x: Tensor, **options: Any) -> tuple[Tensor, Tensor]:
-        """Unit vectors and tokens of `visual` or `text`, whatever its `output_tokens`."""
+        """Unit vectors and tokens of `visual` or `text`, whatever its `output_tokens`; one without,
+        which somebody put there, gives both."""
+        if not isinstance(tower, _GivesTokens):
+            pooled, tokens = tower(x, **options)
+            return unit(pooled), tokens
         before, tower.output_tokens = tower.output_tokens, True
         try:
             pooled, tokens = tower(x, **options)

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from diptych.compat.modified_resnet import ModifiedResNet
 from diptych.compat.parts.layers import PatchDropout
 from diptych.compat.parts.modern import ModernMultimodalTransformer, ModernTextTransformer
+from diptych.compat.parts.multimodal import MultimodalTransformer
 from diptych.compat.parts.text import TextTransformer
 from diptych.compat.parts.vision import VisionTransformer
 from diptych.config import TowerConfig
@@ -16,6 +17,7 @@ from diptych.errors import CheckpointError, ConfigError
 from diptych.families.clip.config import ResNetConfig, TransformerTextConfig
 from diptych.families.clip.layouts.open_clip_config import tower_of
 from diptych.families.clip.layouts.towers import VitSizes
+from diptych.families.coca import CocaDecoderConfig
 from diptych.families.modern import ModernDecoderConfig, ModernTextConfig
 from diptych.models import Decoder, Tower, build_tower
 from diptych.nn import PatchDropout as OurPatchDropout
@@ -86,14 +88,23 @@ def modern_of(tower: Tower[Any], embed_dim: int, table: Table) -> ModernTextTran
     return _filled(made, tower, table)
 
 
-def decoder_of(decoder: Decoder[Any], table: Table) -> ModernMultimodalTransformer | None:
-    """The same of a "modern" decoder."""
-    options = _options(decoder.config)
-    if options is None or not isinstance(decoder.config, ModernDecoderConfig):
-        return None
+def decoder_of(
+    decoder: Decoder[Any], table: Table
+) -> MultimodalTransformer | ModernMultimodalTransformer:
+    """The same of what writes captions. Raises ConfigError for one that open_clip hasn't."""
+    config = decoder.config
     with torch.device("meta"):
-        made = ModernMultimodalTransformer.of(decoder.config, options)
-    return _filled(made, decoder, table)
+        if type(config) is CocaDecoderConfig:
+            made = MultimodalTransformer.of(config)
+        elif type(config) is ModernDecoderConfig:
+            made = ModernMultimodalTransformer.of(config, tower_of(config).write(config))
+        else:
+            raise ConfigError(f"open_clip has no decoder like that of a {type(config).__name__}")
+    filled = _filled(made, decoder, table)
+    assert filled is not None
+    if isinstance(filled, MultimodalTransformer):
+        filled.set_mask()
+    return filled
 
 
 def tower_again(

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from diptych.compat.faces.naflex import packed, packed_squares
 from diptych.compat.faces.named_parts import find
-from diptych.compat.faces.names import DECODER, TEXT, VISUAL, Renamed, part_of, table_of, taken
+from diptych.compat.faces.names import TEXT, VISUAL, Renamed, part_of, table_of, taken
 from diptych.compat.faces.stages import GivesIntermediates, stages_of
 from diptych.compat.parts.locks import (
     NamedGroups,
@@ -23,7 +23,7 @@ from diptych.compat.parts.locks import (
 from diptych.compat.parts.stack import check_impl
 from diptych.config import ClipConfig
 from diptych.errors import AssumptionWarning, ConfigError
-from diptych.models import Decoder, Tower
+from diptych.models import Tower
 from diptych.weights.mapping import Table
 
 K = TypeVar("K")
@@ -284,19 +284,6 @@ class OpenClipText(OpenClipTower):
         raise ConfigError(
             f"a {type(self.tower).__name__} gives no intermediates; ask for the image's alone"
         )
-
-
-class OpenClipDecoder(OpenClipTower):
-    """`model.text_decoder`."""
-
-    def __init__(self, decoder: Decoder[Any], config: ClipConfig):
-        super().__init__(decoder, config, "decoder.", DECODER)
-
-    def forward(  # pyright: ignore[reportIncompatibleMethodOverride]
-        self, image_embs: Tensor, text_embs: Tensor
-    ) -> Tensor:
-        """Logits of the next tokens, of tokens of pictures and of texts."""
-        return self.tower(text_embs, self.tower.read(image_embs))
 
 
 def _rename_saved(

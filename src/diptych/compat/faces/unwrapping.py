@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from diptych.compat.faces.names import DECODER, VISUAL, part_of, text_prefix
 from diptych.compat.faces.native import decoder_again, tower_again
-from diptych.compat.faces.towers import OpenClipDecoder, OpenClipTower
+from diptych.compat.faces.towers import OpenClipTower
 from diptych.compat.hf_model import HFTextEncoder
 from diptych.compat.parts.layers import PatchDropout
 from diptych.compat.parts.text_parts import PARTS
@@ -88,8 +88,6 @@ def _decoder(model: Face, table: Table) -> Decoder[Any] | None:
     part, config = model.text_decoder, model.config.decoder
     if part is None or config is None:
         return None
-    if isinstance(part, OpenClipDecoder):
-        return part.tower
     made = build_decoder(config, torch.device("meta"))
     tensors = part.state_dict(keep_vars=True)
     decoder_again(made, part_of(table, "decoder.", DECODER), tensors, model.training)

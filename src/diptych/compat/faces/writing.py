@@ -2,14 +2,27 @@
 
 from typing import Any
 
+import torch
 import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from diptych.compat.faces.captioning import Choice, check, drawn, limits_of, searched
+from diptych.compat.faces.captioning import (
+    Choice,
+    check,
+    draw,
+    limits_of,
+    prompt_of,
+    searched,
+)
 from diptych.compat.faces.face import OpenClipModel
+from diptych.compat.faces.generation import arguments_of
 from diptych.config import ClipConfig
+from diptych.encoder.captions import next_logits_of
+from diptych.errors import ConfigError
 from diptych.inputs import tokenizer_of
+from diptych.models import Clip
+from diptych.models.beams import NextLogits
 from diptych.models.evaluating import evaluating
 
 
@@ -23,6 +36,14 @@ class CaptioningModel(OpenClipModel):
     @property
     def pad_id(self) -> int:
         """What shorter texts are filled up with."""
+        raise NotImplementedError
+
+    def caption_logits(
+        self,
+        text: Int[Tensor, "batch length"],
+        image_embs: Float[Tensor, "batch tokens width"],
+    ) -> Float[Tensor, "batch length vocabulary"]:
+        """Logits of the token behind each place of texts, given the tokens of a picture to each."""
         raise NotImplementedError
 
     def generate(
@@ -44,33 +65,61 @@ class CaptioningModel(OpenClipModel):
         stopping_criteria: Any = None,
         repetition_penalty: float = 1.0,
         fixed_output_length: bool = False,
+        generation_config: Any = None,
+        text_valid: Tensor | None = None,
     ) -> Int[Tensor, "*batch length"]:
         """Captions of pictures as ids, padded: by beam search, or drawn word by
         word (`top_p`, `top_k`) as open_clip draws them with the same seed, behind `text`, [batch,
-        length] or of one picture [length]. Ids of the start, the end and padding are the model's.
-        `fixed_output_length`: [batch, `seq_len`].
+        length] or of one picture [length]; `text_valid` says where all of them end alike. Ids of
+        the start, the end and padding are the model's. `fixed_output_length`: [batch, `seq_len`].
+        `generation_config`: transformers', which says all that the arguments before it say.
 
-        Raises ConfigError for numbers that don't fit, for what doesn't go together, and for a model
-        without a decoder.
+        A model whose parts were replaced writes by these, any other as Diptych has it, which reads
+        a picture once. Raises ConfigError for numbers that don't fit, for what doesn't go together,
+        and for a model without a decoder.
         """
+        if generation_config is not None:
+            ids = {"pad_token_id": pad_token_id, "eos_token_id": eos_token_id}
+            given: dict[str, Any] = {"seq_len": seq_len, "sot_token_id": sot_token_id, **ids}
+            given |= arguments_of(generation_config)
+            given |= {"fixed_output_length": fixed_output_length, "text_valid": text_valid}
+            return self.generate(image, text, max_seq_len=max_seq_len, **given)
         choice = Choice(generation_type, top_k, top_p, temperature, repetition_penalty)
         check(choice, text, stopping_criteria)
-        clip = self.clip
         start, end = self.config.text.bounds or _bounds(self.config)
         starts, ends = (sot_token_id, self.bos_id, start), (eos_token_id, self.eos_id, end)
         start, end = (next(i for i in each if i is not None) for each in (starts, ends))
-        limits = limits_of(clip, (start, end), min_seq_len, (seq_len, max_seq_len))
+        limits = limits_of(self.config, (start, end), min_seq_len, (seq_len, max_seq_len))
         pad = self.pad_id if pad_token_id is None else pad_token_id
-        pixels = image.to(self.dtype)
-        with evaluating(clip):
+        prompt = prompt_of(text, text_valid, len(image))
+        pixels, clip = image.to(self.dtype), self._whole()
+        with evaluating(self if clip is None else clip):
+            write = self._by_parts(pixels) if clip is None else next_logits_of(clip, pixels)
             if generation_type == "beam_search":
-                found = searched(clip, pixels, (num_beams, num_beam_groups), limits, pad)
+                beams = (num_beams, num_beam_groups)
+                found = searched(write, len(pixels), beams, limits, pad)
                 lacking = seq_len - found.shape[1] if fixed_output_length else 0
                 return F.pad(found, (0, lacking), value=pad).to(image.device)
-            filled = (pad, fixed_output_length)
-            if text is None or text.ndim > 1:
-                return drawn(clip, pixels, choice, limits, text, filled)
-            return drawn(clip, pixels, choice, limits, text[None], filled)[0]
+            if prompt is None:
+                prompt = torch.full((len(pixels), 1), start)
+            found = draw(write, prompt.to(image.device), choice, limits, pad, fixed_output_length)
+            return found if text is None or text.ndim > 1 else found[0]
+
+    def _whole(self) -> Clip | None:
+        """The model as Diptych has it; None where parts were replaced."""
+        try:
+            return self.clip
+        except ConfigError:
+            return None
+
+    def _by_parts(self, pixels: Tensor) -> NextLogits:
+        _, pictures = self.with_tokens(self.visual, pixels)
+
+        def next_logits(ids: Tensor) -> Tensor:
+            each = pictures.repeat_interleave(len(ids) // len(pictures), 0)
+            return self.caption_logits(ids.to(pixels.device), each)[:, -1]
+
+        return next_logits
 
 
 def _bounds(config: ClipConfig) -> tuple[int, int]:

@@ -11,6 +11,8 @@ from torch import Tensor, nn
 from diptych.compat.losses.pairs import ClipLoss, Number
 from diptych.errors import ConfigError, UnknownNameError
 from diptych.inputs.masking import IGNORE_INDEX
+from diptych.objectives.captioning import in_tiles
+from diptych.objectives.features import at_least_float32
 
 _PRECISIONS = ("float32", "fp32", "model")
 
@@ -22,7 +24,7 @@ def caption_cross_entropy(
     z_loss: bool = False,
     compute_dtype: Any = torch.float32,
 ) -> tuple[Float[Tensor, ""], Float[Tensor, ""] | None]:
-    """(cross entropy, z), means over the tokens that aren't `ignore_index`.
+    """(cross entropy, z), means over the tokens that aren't `ignore_index`, at least in float32.
 
     z = mean (log sum_j exp logit_j)^2 keeps the logits of a token near a sum of probabilities of
     one (Chowdhery et al. 2022, arXiv:2204.02311, section 5); None without `z_loss`.
@@ -37,12 +39,75 @@ def caption_cross_entropy(
     rows = _cast(logits.reshape(-1, logits.shape[-1]), _precision(compute_dtype))
     target = target.reshape(-1)
     counted = target != ignore_index
+    losses = _of_tokens(rows, target.masked_fill(~counted, 0), z_loss)
     # Of a batch without any token the sum is 0, and so is the mean.
-    count = counted.sum().clamp(min=1)
-    ce = F.cross_entropy(rows, target, ignore_index=ignore_index, reduction="sum") / count
+    return _apart(losses.masked_fill(~counted[:, None], 0).sum(0) / counted.sum().clamp(min=1))
+
+
+def fused_linear_cross_entropy(
+    hidden: Float[Tensor, "rows width"],
+    weight: Float[Tensor, "vocabulary width"],
+    target: Int[Tensor, " rows"],
+    bias: Float[Tensor, " vocabulary"] | None = None,
+    ignore_index: int = IGNORE_INDEX,
+    chunk_size: int = 4096,
+    reduction: str = "mean",
+    z_loss: bool = False,
+    compute_dtype: Any = torch.float32,
+) -> tuple[Float[Tensor, ""], Float[Tensor, ""] | None]:
+    """`caption_cross_entropy` of the logits `hidden @ weight.T + bias`, of which only `chunk_size`
+    rows are held at a time; `reduction`: "mean", or "sum". Raises ConfigError for another one, and
+    for chunks of nothing.
+
+    >>> import torch
+    >>> from diptych.compat.loss import fused_linear_cross_entropy
+    >>> target = torch.tensor([1, -100])
+    >>> fused_linear_cross_entropy(torch.zeros(2, 3), torch.zeros(4, 3), target)
+    (tensor(1.3863), None)
+    """
+    if reduction not in ("mean", "sum"):
+        raise ConfigError(f"reduction={reduction!r}: mean or sum")
+    if chunk_size <= 0:
+        raise ConfigError(f"chunk_size={chunk_size} must be above 0")
+    least = _precision(compute_dtype)
+
+    def losses(states: Tensor, ids: Tensor) -> Tensor:
+        return _of_tokens(_cast(F.linear(states, weight, bias), least), ids, z_loss)
+
+    if hidden.is_meta:  # without numbers nothing is left out, and no memory is needed
+        return _apart(losses(hidden, target).sum(0))
+    counted = target != ignore_index
+    sums = in_tiles(losses, hidden[counted], target[counted], chunk_size).sum(0)
+    return _apart(sums / counted.sum().clamp(min=1) if reduction == "mean" else sums)
+
+
+def caption_losses(
+    hidden: Float[Tensor, "texts length width"],
+    labels: Int[Tensor, "texts labels"],
+    head: tuple[Tensor, Tensor | None],
+    **options: Any,
+) -> dict[str, Tensor]:
+    """What a model gives of captions whose labels it is told: `caption_loss_ce`, and where asked
+    for `caption_loss_z`. `head`: the vocabulary's matrix and bias; the options are
+    `fused_linear_cross_entropy`'s."""
+    states = hidden[:, : labels.shape[1]].flatten(0, 1)
+    ce, z = fused_linear_cross_entropy(states, head[0], labels.flatten(), head[1], **options)
+    return {"caption_loss_ce": ce} | ({} if z is None else {"caption_loss_z": z})
+
+
+def _of_tokens(
+    logits: Float[Tensor, "rows vocabulary"], ids: Int[Tensor, " rows"], z_loss: bool
+) -> Float[Tensor, "rows losses"]:
+    """The cross entropy of each token, and z beside it, at least in float32."""
     if not z_loss:
-        return ce, None
-    return ce, rows.logsumexp(-1).square().masked_fill(~counted, 0).sum() / count
+        return at_least_float32(F.cross_entropy(logits, ids, reduction="none"))[:, None]
+    level = logits.logsumexp(-1)
+    ce = at_least_float32(level - logits.gather(-1, ids[:, None])[:, 0])
+    return torch.stack([ce, at_least_float32(level).square()], dim=-1)
+
+
+def _apart(losses: Float[Tensor, " losses"]) -> tuple[Tensor, Tensor | None]:
+    return losses[0], losses[1] if len(losses) > 1 else None
 
 
 class CoCaLoss(ClipLoss):
@@ -81,31 +146,50 @@ class CoCaLoss(ClipLoss):
         self,
         image_features: Float[Tensor, "pairs width"],
         text_features: Float[Tensor, "pairs width"],
-        logits: Float[Tensor, "pairs length vocabulary"],
-        labels: Int[Tensor, "pairs length"],
-        logit_scale: Number,
+        logits: Float[Tensor, "pairs length vocabulary"] | None = None,
+        labels: Int[Tensor, "pairs length"] | None = None,
+        logit_scale: Number | None = None,
         output_dict: bool = False,
+        caption_loss_ce: Float[Tensor, ""] | None = None,
+        caption_loss_z: Float[Tensor, ""] | None = None,
+        return_components: bool = False,
     ) -> Any:
-        """(contrastive loss, caption loss)."""
-        contrastive = torch.tensor(0, device=logits.device)
+        """(contrastive loss, caption loss): of logits and labels, or of what a model that was told
+        the labels gives, `caption_loss_ce` and `caption_loss_z`. `return_components`: these two,
+        without gradient, in the dictionary, too. Raises ConfigError where something is missing."""
+        if logit_scale is None:
+            raise ConfigError("CoCaLoss needs logit_scale, the factor on the similarities")
+        contrastive = torch.tensor(0, device=image_features.device)
         if self.clip_loss_weight:
             contrastive = self.clip_loss_weight * self.contrastive(
                 image_features, text_features, logit_scale
             )
-        caption = self._captions(logits, labels)
-        if output_dict:
-            return {"contrastive_loss": contrastive, "caption_loss": caption}
-        return contrastive, caption
+        if caption_loss_ce is None:
+            if logits is None or labels is None:
+                raise ConfigError("CoCaLoss needs logits and labels, or caption_loss_ce")
+            caption_loss_ce, caption_loss_z = self._captions(logits, labels)
+        caption = self.caption_loss_weight * caption_loss_ce
+        if self.z_loss_weight:
+            if caption_loss_z is None:
+                raise ConfigError(
+                    f"z_loss_weight={self.z_loss_weight} needs caption_loss_z: call the model with "
+                    "caption_z_loss=True"
+                )
+            caption = caption + self.z_loss_weight * caption_loss_z
+        if not output_dict:
+            return contrastive, caption
+        parts = {"caption_loss_ce": caption_loss_ce, "caption_loss_z": caption_loss_z}
+        said = {name: part.detach() for name, part in parts.items() if part is not None}
+        losses = {"contrastive_loss": contrastive, "caption_loss": caption}
+        return losses | (said if return_components else {})
 
-    def _captions(self, logits: Tensor, labels: Tensor) -> Tensor:
+    def _captions(self, logits: Tensor, labels: Tensor) -> tuple[Tensor, Tensor | None]:
         if self.pad_id is not None:
             labels = labels.masked_fill(labels == self.pad_id, IGNORE_INDEX)
-        if not self.z_loss_weight:
-            rows = _cast(logits, self.compute_dtype).permute(0, 2, 1)
-            return self.caption_loss_weight * self.caption_loss(rows, labels)
-        ce, z = caption_cross_entropy(logits, labels, z_loss=True, compute_dtype=self.compute_dtype)
-        assert z is not None
-        return self.caption_loss_weight * ce + self.z_loss_weight * z
+        if self.z_loss_weight:
+            return caption_cross_entropy(logits, labels, IGNORE_INDEX, True, self.compute_dtype)
+        rows = _cast(logits, self.compute_dtype).permute(0, 2, 1)
+        return at_least_float32(self.caption_loss(rows, labels)), None
 
 
 class GenLipLoss(nn.Module):

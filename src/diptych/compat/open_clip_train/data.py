@@ -38,6 +38,7 @@ from diptych.compat.open_clip_train.sizes import (
 )
 from diptych.compat.open_clip_train.texts import (
     TokenizeText,
+    collate_variable_text_dicts,
     columns_of,
     get_text_pad_id,
     resolve_text_layout,
@@ -54,6 +55,7 @@ __all__ = [
     "SharedEpoch",
     "SyntheticDataset",
     "TokenizeText",
+    "collate_variable_text_dicts",
     "count_samples",
     "detshuffle2",
     "expand_urls",

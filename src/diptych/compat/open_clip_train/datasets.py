@@ -12,6 +12,7 @@ from diptych.compat.open_clip_train.pairs import ImageText
 from diptych.compat.open_clip_train.texts import columns_of
 from diptych.config import DataConfig
 from diptych.data import open_source
+from diptych.data.ids import KEY
 
 
 class CsvDataset(Pairs):
@@ -53,6 +54,16 @@ class CsvDataset(Pairs):
         text, _ = columns_of(layout, tokenizer, None, of_a_list=True)
         super().__init__(open_source(config), transforms, text, replaced=False)
         self.transforms, self.tokenize = transforms, tokenizer
+
+    @property
+    def images(self) -> list[str]:
+        """The paths, as the table has them."""
+        return [self.source.id_of(row, KEY) for row in range(len(self))]
+
+    @property
+    def captions(self) -> list[str]:
+        """The texts."""
+        return [self.source[row].captions[0] for row in range(len(self))]
 
 
 class SyntheticDataset(Dataset[ImageText]):

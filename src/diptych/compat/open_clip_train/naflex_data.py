@@ -17,6 +17,9 @@ from torch.utils.data import get_worker_info
 from diptych.compat.naflex_config import NaFlexDataConfig, PatchSize
 from diptych.compat.open_clip_train.batches import SharedEpoch
 from diptych.compat.open_clip_train.naflex_schedule import NaFlexBatchScheduler, Shape
+from diptych.compat.open_clip_train.texts import (
+    collate_variable_text as collate_variable_text,
+)
 from diptych.errors import DataError
 
 NAFLEX_AVAILABLE = True

@@ -1,11 +1,13 @@
 """How loaders make ids of captions: each padded to the context, or to the longest of a batch."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
 import torch
+from jaxtyping import Bool, Int
 from torch import Tensor
+from torch.utils.data import default_collate
 
 from diptych.batch import Sample
 from diptych.compat.model_traits import ModelTraits
@@ -75,27 +77,61 @@ def columns_of(
             return partial(listed_text, tokenizer), collate
         return partial(_text, TokenizeText(tokenizer)), collate
     joined = partial(
-        collate_variable_text,
+        _joined,
         pad_id=get_text_pad_id(tokenizer),
-        multiple=vars(args).get("text_pad_multiple") or 1,
-        most=tokenizer.context_length,
+        pad_multiple=vars(args).get("text_pad_multiple"),
+        pad_cap=tokenizer.context_length,
     )
     return partial(_text, TokenizeText(tokenizer, variable=True)), joined
 
 
 def collate_variable_text(
-    rows: Sequence[ImageText], pad_id: int, multiple: int = 1, most: int | None = None
-) -> MaskedImageText:
-    """A batch whose texts are padded to the longest of them, or to the next `multiple`, at most to
-    `most`."""
-    texts: list[Tensor] = [row.text for row in rows]
+    targets: Sequence[Any],
+    pad_id: int,
+    pad_multiple: int | None = None,
+    pad_cap: int | None = None,
+) -> tuple[Int[Tensor, "texts length"], Bool[Tensor, "texts length"]]:
+    """Ids of texts, padded to the longest of them, or to the next `pad_multiple`, at most to
+    `pad_cap`; and which of them are theirs. Raises ConfigError for a text that is longer than that.
+
+    >>> import torch
+    >>> from diptych.compat.open_clip_train.naflex_data import collate_variable_text
+    >>> collate_variable_text([torch.tensor([5, 6]), torch.tensor([7])], pad_id=0)[0]
+    tensor([[5, 6],
+            [7, 0]])
+    """
+    texts = [torch.as_tensor(target) for target in targets]
     lengths = torch.tensor([len(text) for text in texts])
-    longest = int(lengths.max())
+    longest, multiple = int(lengths.max()), pad_multiple or 1
+    if pad_cap is not None and longest > pad_cap:
+        raise ConfigError(
+            f"a text of {longest} tokens exceeds pad_cap {pad_cap}: the tokenizer must cut it"
+        )
     length = -(-longest // multiple) * multiple
-    length = max(longest, min(length, most or length))
+    length = length if pad_cap is None else min(length, pad_cap)
     ids = pad_rows([text.tolist() for text in texts], pad_id, length)
-    valid = torch.arange(length) < lengths[:, None]
-    return MaskedImageText(column([row.image for row in rows]), ids, valid)
+    return ids, torch.arange(length) < lengths[:, None]
+
+
+def collate_variable_text_dicts(
+    batch: Sequence[Mapping[str, Any]],
+    *,
+    pad_id: int,
+    target_key: str = "text",
+    text_pad_multiple: int | None = None,
+    text_pad_cap: int | None = None,
+) -> dict[str, Any]:
+    """Samples by name to a batch: what stands at `target_key` as `collate_variable_text` has it,
+    with `..._valid` beside it, all else as torch's `default_collate`."""
+    texts = [sample[target_key] for sample in batch]
+    ids, valid = collate_variable_text(texts, pad_id, text_pad_multiple, text_pad_cap)
+    others = [{name: sample[name] for name in sample if name != target_key} for sample in batch]
+    return default_collate(others) | {target_key: ids, f"{target_key}_valid": valid}
+
+
+def _joined(rows: Sequence[ImageText], **padding: Any) -> MaskedImageText:
+    texts = collate_variable_text([row.text for row in rows], **padding)
+    return MaskedImageText(column([row.image for row in rows]), *texts)
 
 
 def listed_text(tokenizer: Any, sample: Sample) -> Any:

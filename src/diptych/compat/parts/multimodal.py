@@ -1,9 +1,9 @@
-"""CoCa's decoder as a module of its own, by open_clip's names.
+"""CoCa's decoder part by part by open_clip's names: `model.text_decoder`.
 
 https://github.com/mlfoundations/open_clip, src/open_clip/transformer.py
 """
 
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from jaxtyping import Float
@@ -11,14 +11,24 @@ from torch import Tensor, nn
 
 from diptych.compat.parts.attention import context_attn_mask_from_valid
 from diptych.compat.parts.blocks import ResidualAttentionBlock
-from diptych.compat.parts.layers import Layer, LayerNorm, LayerScale
+from diptych.compat.parts.layers import (
+    Layer,
+    LayerNorm,
+    LayerScale,
+    activation_layer,
+    norm_layer_of,
+)
 from diptych.compat.parts.stack import Transformer, init_blocks
 from diptych.compat.parts.text_parts import causal_mask
+from diptych.errors import ConfigError
+from diptych.families.clip.layouts.towers import mlp_ratio as ratio_of
+from diptych.families.coca import CocaDecoderConfig
+
+T = TypeVar("T", bound="MultimodalTransformer")
 
 
 class MultimodalTransformer(Transformer):
-    """Blocks over the text so far, each followed by one that reads the picture's tokens. (The
-    decoder of a `CoCa` model is Diptych's, which makes a picture's keys and values once.)
+    """Blocks over the text so far, each followed by one that reads the picture's tokens.
 
     >>> import torch
     >>> from diptych.compat.transformer import MultimodalTransformer
@@ -48,10 +58,24 @@ class MultimodalTransformer(Transformer):
             ResidualAttentionBlock(width, *of_block, True, batch_first) for _ in range(layers)
         )
         self.attn_mask: Tensor
-        self.register_buffer("attn_mask", self.build_attention_mask(), persistent=False)
+        self.register_buffer("attn_mask", torch.empty(0), persistent=False)
         self.ln_final: nn.Module = norm_layer(width)
         self.text_projection: nn.Parameter | None = nn.Parameter(torch.empty(width, output_dim))
         self.init_parameters()
+
+    @classmethod
+    def of(cls: type[T], config: CocaDecoderConfig) -> T:
+        """The decoder of this configuration."""
+        return cls(
+            config.width,
+            config.layers,
+            config.heads,
+            config.context_length,
+            ratio_of(config.width, config.mlp_width),
+            act_layer=activation_layer(config.activation),
+            norm_layer=norm_layer_of(config.norm_eps),
+            output_dim=config.vocab_size,
+        )
 
     def init_parameters(self) -> None:
         """Fill every parameter and the mask, wherever the module was built.
@@ -73,7 +97,7 @@ class MultimodalTransformer(Transformer):
                 nn.init.zeros_(module.bias)
         for blocks in (self.resblocks, self.cross_attn):
             init_blocks(blocks, self.width)
-        self.attn_mask.copy_(self.build_attention_mask())
+        self.set_mask()
         if self.text_projection is not None:
             nn.init.normal_(self.text_projection, std=self.width**-0.5)
 
@@ -81,14 +105,27 @@ class MultimodalTransformer(Transformer):
         """What is added to scores, so that no token sees a later one."""
         return causal_mask(self.context_length)
 
+    def set_mask(self) -> None:
+        """Make the causal mask, where the parameters are."""
+        self.attn_mask = self.build_attention_mask().to(next(self.parameters()).device)
+
+    @property
+    def lm_head_params(self) -> tuple[Float[Tensor, "output_dim width"], None]:
+        """The matrix that makes logits, as a linear layer has it, and its bias, of which there is
+        none. Raises ConfigError where the matrix was taken away."""
+        if self.text_projection is None:
+            raise ConfigError("this decoder's text_projection was taken away: it makes no logits")
+        return self.text_projection.T, None
+
     def forward(  # pyright: ignore[reportIncompatibleMethodOverride]
         self,
         image_embs: Float[Tensor, "batch tokens width"],
         text_embs: Float[Tensor, "batch length width"],
         context_valid: Tensor | None = None,
-    ) -> Float[Tensor, "batch length output_dim"]:
-        """Logits of the next tokens. `context_valid`, [batch, tokens]: which of the picture's
-        aren't padding (None: all)."""
+        return_hidden: bool = False,
+    ) -> Float[Tensor, "batch length channels"]:
+        """Logits of the next tokens, or with `return_hidden` what `text_projection` makes them of.
+        `context_valid`, [batch, tokens]: which of the picture's aren't padding (None: all)."""
         length = text_embs.shape[1]
         mask = self.attn_mask[:length, :length]
         seen = self._hidden(context_valid, length)
@@ -97,7 +134,8 @@ class MultimodalTransformer(Transformer):
             x = self.run(block, x, attn_mask=mask)
             x = self.run(reader, x, k_x=image, v_x=image, attn_mask=seen)
         x = self.ln_final(self._turned(x))
-        return x if self.text_projection is None else x @ self.text_projection
+        bare = return_hidden or self.text_projection is None
+        return x if bare else x @ self.text_projection
 
     def forward_intermediates(self, *args: Any, **options: Any) -> Any:
         """Raises AssertionError, as open_clip does: there are none of a decoder."""
