@@ -139,7 +139,7 @@ def test_a_file_of_the_hub_without_a_network(monkeypatch, tmp_path):
             raise DownloadError("no such file")
         return tmp_path / file
 
-    monkeypatch.setattr("diptych.compat.downloads.fetch", fetch)
+    monkeypatch.setattr("diptych.compat.pretrained.fetch", fetch)
     found = download_pretrained_from_hf("org/name", revision="v1")
     assert found == str(tmp_path / "open_clip_pytorch_model.bin")
     assert asked[0] == ("hf-hub:org/name@v1", "open_clip_model.safetensors")

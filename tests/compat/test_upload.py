@@ -45,7 +45,9 @@ def web(monkeypatch):
         found.asked.append(url)
         return found.answers.pop(0)
 
-    monkeypatch.setattr(urllib.request, "urlopen", urlopen)
+    # Where open_clip's own tests put one, too.
+    stub = SimpleNamespace(request=SimpleNamespace(urlopen=urlopen))
+    monkeypatch.setattr("diptych.compat.pretrained.urllib", stub)
     return found
 
 

@@ -98,11 +98,13 @@ class CoCa(CaptioningModel):
         pictures alone their vectors and tokens, of texts alone their vectors. `text_valid`: see
         `encode_text`.
 
-        `output_labels`: the `labels` of `logits`, which are one place shorter then; None: as
-        open_clip 3.3 gives them, but not of models that only its main branch has (two pools, modern
-        texts), nor does that. `labels`, [batch, length - 1], -100 where nothing is to be written:
-        the means `caption_loss_ce`, and with `caption_z_loss` `caption_loss_z`, in place of the
-        logits; see `fused_linear_cross_entropy`."""
+        `output_labels`: whether `labels` are beside the `logits`, which are one place shorter then;
+        None: as in open_clip 3.3, yes, and of models that only its main branch has (two pools,
+        modern texts) no, as there.
+
+        `labels`, [batch, length - 1], -100 where nothing is to be written: the means
+        `caption_loss_ce`, and with `caption_z_loss` `caption_loss_z`, in place of the logits; see
+        `fused_linear_cross_entropy`."""
         if image is not None and (image_latent is None or image_embs is None):
             image_latent, image_embs = self.with_tokens(self.visual, image)
         found = {} if image_latent is None else {"image_features": image_latent}
@@ -115,7 +117,7 @@ class CoCa(CaptioningModel):
         found["logit_scale"] = self.logit_scale.exp()
         if self.logit_bias is not None:
             found["logit_bias"] = self.logit_bias
-        decoder, known = self.text_decoder, self._known_to_3_3
+        decoder = self.text_decoder
         if labels is not None:
             return found | caption_losses(
                 decoder(image_embs, tokens, return_hidden=True),
@@ -125,11 +127,9 @@ class CoCa(CaptioningModel):
                 z_loss=caption_z_loss,
                 compute_dtype=caption_loss_compute_dtype,
             )
-        if output_labels or (output_labels is None and known):
-            return found | {
-                "logits": decoder(image_embs, tokens[:, :-1]),
-                "labels": text[:, 1:],
-            }
+        if self._known_to_3_3 if output_labels is None else output_labels:
+            logits = decoder(image_embs, tokens[:, :-1])
+            return found | {"logits": logits, "labels": text[:, 1:]}
         return found | {"logits": decoder(image_embs, tokens)}
 
     def caption_logits(self, text: Tensor, image_embs: Tensor) -> Tensor:

@@ -47,6 +47,13 @@ from torchvision.transforms import Compose  # pyright: ignore[reportMissingTypeS
 
 from diptych.compat.faces.tracing import trace_model
 from diptych.compat.faces.wrapping import wrap
+from diptych.compat.listing import (
+    add_model_config,
+    configured,
+    get_model_config,
+    list_models,
+    says_custom_text,
+)
 from diptych.compat.loading import places
 from diptych.compat.loading.building import Changes, Start, initialise, load, start_towers
 from diptych.compat.loading.checkpoint import load_checkpoint, load_state_dict
@@ -54,13 +61,6 @@ from diptych.compat.loading.options import refuse
 from diptych.compat.loading.overrides import FIELDS
 from diptych.compat.loading.places import parse_model_name
 from diptych.compat.losses.choice import create_loss
-from diptych.compat.pretrained import (
-    add_model_config,
-    configured,
-    get_model_config,
-    list_models,
-    says_custom_text,
-)
 from diptych.compat.tokenizer import get_tokenizer
 from diptych.compat.transform import (
     AugmentationCfg,

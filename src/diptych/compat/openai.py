@@ -8,9 +8,9 @@ from pathlib import Path
 import torch
 
 from diptych.compat.factory import create_model
+from diptych.compat.listing import list_openai_models
 from diptych.compat.loading import places
 from diptych.compat.model import OpenClipModel
-from diptych.compat.pretrained import list_openai_models
 from diptych.encoder.load import device_of
 from diptych.errors import UnknownNameError
 

@@ -13,9 +13,9 @@ from torch import Tensor
 from diptych import pretrained as published
 from diptych.checkpoints.content import read
 from diptych.checkpoints.describe import read_config
+from diptych.compat.listing import configured
 from diptych.compat.loading import places
 from diptych.compat.loading.options import refuse
-from diptych.compat.pretrained import configured
 from diptych.compat.tokenizers.base import (
     DEFAULT_CONTEXT_LENGTH,
     OpenClipTokenizer,

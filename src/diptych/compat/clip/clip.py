@@ -22,10 +22,11 @@ from diptych.compat.clip.simple_tokenizer import SimpleTokenizer
 from diptych.compat.faces.openai_model import LogitsModel
 from diptych.compat.faces.tracing import trace_model
 from diptych.compat.factory import create_model_from_pretrained
+from diptych.compat.listing import openai_url
 from diptych.compat.loading import places
 from diptych.compat.loading.activations import with_activation
 from diptych.compat.loading.openai_state import clip_of
-from diptych.compat.pretrained import download_pretrained_from_url, openai_url
+from diptych.compat.pretrained import download_pretrained_from_url
 from diptych.compat.transform import Transform, transform_of
 from diptych.config import ClipConfig, PreprocessConfig
 from diptych.encoder.load import device_of

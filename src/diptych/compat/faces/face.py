@@ -57,6 +57,10 @@ class _GivesTokens(Protocol):
 
     output_tokens: bool
 
+    def __call__(self, *inputs: Any, **options: Any) -> Any:
+        """Vectors, and tokens."""
+        raise NotImplementedError
+
 
 class OpenClipModel(Renamed):
     """`encode_image`, `encode_text`, a forward pass, parts and names of parameters as open_clip's
