@@ -41,8 +41,9 @@ from diptych.evaluation import Result
 from diptych.evaluation.per_sample import PerSample
 from diptych.families.clip import ResNetConfig, VitConfig
 from diptych.families.eva import EvaConfig
-from diptych.families.huggingface import HuggingFaceTextConfig, chinese_clip
-from diptych.families.huggingface.chinese_clip import BertSizes
+from diptych.families.huggingface import HuggingFaceTextConfig, altclip, chinese_clip
+from diptych.families.huggingface.altclip import RobertaSizes
+from diptych.families.huggingface.sections import BertSizes
 from diptych.families.siglip.config import NaflexImageConfig
 from diptych.families.timm import TimmConfig
 from diptych.families.timm import alone as timm_alone
@@ -372,7 +373,19 @@ def _of_chinese_clip(folder: Path) -> list[Path]:
     sizes = BertSizes(vocab_size=9, hidden_size=16, num_hidden_layers=1, num_attention_heads=2)
     text = HuggingFaceTextConfig(model_type="bert", options=asdict(sizes), pool="cls")
     model = models.build(ClipConfig(image=image, text=text, embed_dim=16))
-    chinese_clip.export(folder, model.config, model.state_dict())
+    chinese_clip.FOLDER.export(folder, model.config, model.state_dict())
+    return sorted(folder.glob("*.json"))
+
+
+def _of_altclip(folder: Path) -> list[Path]:
+    shutil.rmtree(folder)
+    image = VitConfig(image_size=32, patch_size=16, width=16, layers=1, heads=2, mlp_width=32)
+    sizes = RobertaSizes(vocab_size=9, hidden_size=16, num_hidden_layers=1, num_attention_heads=2)
+    text = HuggingFaceTextConfig(
+        model_type="xlm-roberta", options=asdict(sizes), pool="cls", pad_id=1, token_width=16
+    )
+    model = models.build(ClipConfig(image=image, text=text, embed_dim=16))
+    altclip.FOLDER.export(folder, model.config, model.state_dict())
     return sorted(folder.glob("*.json"))
 
 
@@ -494,6 +507,7 @@ TARGETS: dict[str, Target] = {
     **{family: Target(_native_of(family), _load) for family in TOWERS},
     "timm alone": Target(_of_timm, _load),
     "chinese-clip": Target(_of_chinese_clip, load_model),
+    "altclip": Target(_of_altclip, load_model),
     "tips": Target(_of_tips, load_model),
     "open-clip": Target(_exported("open-clip"), _load),
     "transformers": Target(_exported("transformers"), _load),

@@ -138,8 +138,10 @@ class HFTextEncoder(nn.Module):
     @classmethod
     def of(cls, tower: Tower[Any], output_dim: int) -> "HFTextEncoder | None":
         """The tower by these names, over the same weights; None: open_clip has it in another way,
-        or no such pool."""
+        or no such pool, or nothing between trunk and pool."""
         if not isinstance(tower, Trunked) or tower.config.pool not in _POOLERS_OF:
+            return None
+        if tower.config.token_width is not None:
             return None
         made = cls.__new__(cls)
         made._take(tower, output_dim)

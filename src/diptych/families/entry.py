@@ -67,7 +67,7 @@ class Training:
     """Whose weights the image tower started from; of ours by name."""
     text_init: str = ""
     teacher: str = ""
-    """Of masked image modelling: the model whose features were predicted."""
+    """The model whose features were predicted: of masked image modelling, or by a text tower."""
     use: str = ""
     """What the authors say that the weights are for, and what not."""
     source: str = ""

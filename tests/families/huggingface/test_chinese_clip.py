@@ -163,16 +163,6 @@ def test_an_image_tower_is_read_from_a_model_and_alone(theirs, folder, tmp_path,
             torch.testing.assert_close(tower(pixels).feature, wanted, **CLOSE)
 
 
-def test_altclips_image_tower_is_read_alone(tmp_path, pixels, randomise):
-    built = transformers.AltCLIPVisionConfig(**SIZES, **IMAGE)
-    theirs = randomise(transformers.AltCLIPVisionModel(built)).eval()
-    theirs.save_pretrained(tmp_path / "image", save_original_format=False)
-    with torch.no_grad():
-        tower = load_image_tower(tmp_path / "image").tower
-        wanted = theirs(pixel_values=pixels).pooler_output
-        torch.testing.assert_close(tower(pixels).feature, wanted, **CLOSE)
-
-
 @pytest.mark.parametrize(
     ("change", "said"),
     [

@@ -10,6 +10,6 @@ FAMILY = Family(
     name="huggingface",
     towers=(HuggingFaceTextConfig,),
     pretrained="diptych.families.huggingface.pretrained:entries",
-    layouts="diptych.families.huggingface.chinese_clip:layouts",
+    layouts="diptych.families.huggingface.folders:layouts",
     open_clip="diptych.families.huggingface.layouts:OPEN_CLIP",
 )

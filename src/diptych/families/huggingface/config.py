@@ -5,13 +5,16 @@ from typing import Any, Literal
 
 from diptych.components import ADDED
 from diptych.config import TextTowerConfig
-from diptych.config.ranges import Context, Count
+from diptych.config.ranges import Context, Count, Width
+from diptych.errors import ConfigError
 
 _SEEING = frozenset({"convbert", "nystromformer", "yoso"})
 """Model types whose numbers depend on padding in spite of an attention mask: by convolutions,
 landmarks and hashes over all places."""
 
-Pool = Literal["mean", "max", "cls", "eos", "head"]
+TokenPool = Literal["mean", "max", "cls", "eos"]
+"""How one vector of a text is made of its tokens."""
+Pool = Literal[TokenPool, "head"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,7 +36,19 @@ class HuggingFaceTextConfig(TextTowerConfig):
     pad_id: Count = 0
     projection: Literal["linear", "mlp", "none"] = field(default="linear", metadata=ADDED)
     """`mlp`: two matrices, with GELU between them, of half the sum of both widths. `none`: the
-    trunk's width is the shared space's."""
+    trunk's width is the shared space's, or `token_width` where that is given."""
+    token_width: Width | None = field(default=None, metadata=ADDED)
+    """Before they are pooled, the trunk's last features go through a layer norm and a matrix with
+    bias to this width: that of the text tower from whose vectors they were learned (AltCLIP,
+    arXiv:2211.06679, §3.1). None: they stay as they are."""
+
+    def __post_init__(self):
+        super().__post_init__()
+        if self.token_width is not None and self.pool == "head":
+            raise ConfigError(
+                "pool 'head' is the trunk's own, of features as wide as it is; with token_width "
+                f"{self.token_width} the pool must be mean, max, cls or eos"
+            )
 
     @property
     def padding(self) -> Literal["ignored", "seen"]:  # pyright: ignore[reportIncompatibleVariableOverride]

@@ -106,7 +106,12 @@ def trunk_of(config: Any) -> HuggingFaceTextConfig:
 
 def write_text(text: HuggingFaceTextConfig) -> dict[str, Any]:
     """See `OpenClipTower.write`. Raises CheckpointError for a trunk whose name on the hub isn't
-    known, by which open_clip builds it, and for a pool that it hasn't."""
+    known, by which open_clip builds it, and for what it hasn't behind one."""
+    if text.token_width is not None:
+        raise CheckpointError(
+            "open_clip has no norm and matrix between a text model and its pool "
+            f"(token_width {text.token_width})"
+        )
     name = name_of(text)
     if not name:
         raise CheckpointError(

@@ -1,6 +1,7 @@
 """Text towers that transformers builds."""
 
 import inspect
+from collections import OrderedDict
 from typing import Any, assert_never
 
 import torch
@@ -9,7 +10,7 @@ from torch import Tensor, nn
 
 from diptych.batch import TextLengths
 from diptych.errors import ConfigError
-from diptych.families.huggingface.config import HuggingFaceTextConfig, Pool
+from diptych.families.huggingface.config import HuggingFaceTextConfig, Pool, TokenPool
 from diptych.families.huggingface.options import check_options
 from diptych.models.foreign import count_flops, foreign_build, repeated_blocks, said
 from diptych.models.tower import TokenKind, Tower, TowerOutput
@@ -24,11 +25,19 @@ class HuggingFaceText(Tower[HuggingFaceTextConfig]):
     transformers doesn't know, and where transformers isn't installed.
     """
 
-    def __init__(self, config: HuggingFaceTextConfig, trunk: Any, projection: nn.Module):
+    def __init__(
+        self,
+        config: HuggingFaceTextConfig,
+        trunk: Any,
+        projection: nn.Module,
+        transform: nn.Module | None = None,
+    ):
         super().__init__()
         self.config = config
-        self.trunk, self.width = trunk, trunk.config.hidden_size
+        self.trunk, self.width = trunk, config.token_width or trunk.config.hidden_size
         self.blocks = list(repeated_blocks(self.trunk))
+        self.transform = nn.Identity() if transform is None else transform
+        """Of the trunk's last features; see `HuggingFaceTextConfig.token_width`."""
         self.projection = projection
 
     @classmethod
@@ -37,16 +46,34 @@ class HuggingFaceText(Tower[HuggingFaceTextConfig]):
     ) -> "HuggingFaceText":
         """With the values that transformers gives its trunk."""
         cls.check_projection(config, embed_dim)
-        assert embed_dim is not None
         with torch.device(device):
             trunk = _trunk(config)
-            return cls(config, trunk, _projection(config, trunk.config.hidden_size, embed_dim))
+            transform = _transform(config, trunk.config)
+            width = config.token_width or trunk.config.hidden_size
+            return cls(config, trunk, _projection(config, width, embed_dim), transform)
+
+    @classmethod
+    def check_projection(cls, config: HuggingFaceTextConfig, embed_dim: int | None) -> None:
+        """Raises ConfigError for a tower that is to be without the projection it has."""
+        if config.projection != "none":
+            super().check_projection(config, embed_dim)
 
     def init(self) -> None:
-        """Matrices of the projection: N(0, 1 / fan in). The trunk was filled by transformers."""
-        for module in self.projection.modules():
+        """Matrices behind the trunk: N(0, 1 / fan in). The trunk was filled by transformers.
+
+        | parameter           | value                        |
+        | ------------------- | ---------------------------- |
+        | transform.norm      | gain 1, bias 0               |
+        | transform.linear    | N(0, 1 / width), bias 0      |
+        | projection          | N(0, 1 / fan in)             |
+        """
+        for module in (*self.transform.modules(), *self.projection.modules()):
+            if isinstance(module, nn.LayerNorm):
+                module.reset_parameters()
             if isinstance(module, nn.Linear):
                 nn.init.normal_(module.weight, std=module.in_features**-0.5)
+                for bias in [*module.parameters()][1:]:
+                    nn.init.zeros_(bias)
 
     def forward(
         self,
@@ -54,8 +81,9 @@ class HuggingFaceText(Tower[HuggingFaceTextConfig]):
         tokens: TokenKind = "raw",
         lengths: TextLengths | None = None,
     ) -> TowerOutput:
-        """Ids, padded with `config.pad_id`, to the trunk's last features as tokens, their mean or
-        the first of them as the feature, and the pooled vector. There are only raw tokens.
+        """Ids, padded with `config.pad_id`, to the trunk's last features as tokens (as
+        `config.token_width` has them), their mean or the first of them as the feature, and the
+        pooled vector. There are only raw tokens.
 
         Given `lengths`, the trunk is called on a few groups of rows of like length
         (`nn/text_pieces.py`), and rows come back in their order; what tokens are behind the end is
@@ -77,9 +105,12 @@ class HuggingFaceText(Tower[HuggingFaceTextConfig]):
         return TowerOutput(self._select(states, tokens), feature, self.projection(feature))
 
     def _read(self, x: Int[Tensor, "batch length"]) -> tuple[Tensor, Tensor]:
-        """The trunk's last features, and what is pooled of them."""
+        """The trunk's last features, transformed, and what is pooled of them."""
         output, real = run(self.trunk, x, self.config.pad_id)
-        return output.last_hidden_state, pooled(output, real, self.config.pool)
+        if self.config.pool == "head":
+            return output.last_hidden_state, output.pooler_output
+        states = self.transform(output.last_hidden_state)
+        return states, pooled_tokens(states, real, self.config.pool)
 
     def flops(self) -> int:
         """Counted while one caption of full length runs through."""
@@ -103,7 +134,15 @@ def pooled(
     `HuggingFaceTextConfig.pool`."""
     if pool == "head":
         return output.pooler_output
-    states: Float[Tensor, "batch length width"] = output.last_hidden_state
+    return pooled_tokens(output.last_hidden_state, real, pool)
+
+
+def pooled_tokens(
+    states: Float[Tensor, "batch length width"],
+    real: Bool[Tensor, "batch length"],
+    pool: TokenPool,
+) -> Float[Tensor, "batch width"]:
+    """One vector of each text, of its tokens; `real`: which of them aren't padding."""
     match pool:
         case "cls":
             return states[:, 0]
@@ -154,7 +193,24 @@ def _built(config: HuggingFaceTextConfig) -> Any:
     return trunk.encoder if decodes else trunk
 
 
-def _projection(config: HuggingFaceTextConfig, width: int, embed_dim: int) -> nn.Module:
+def _transform(config: HuggingFaceTextConfig, trunk: Any) -> nn.Module | None:
+    """`trunk`: its configuration of transformers', whose norms' epsilon this one has, too."""
+    if config.token_width is None:
+        return None
+    norm = nn.LayerNorm(trunk.hidden_size, trunk.to_dict().get("layer_norm_eps", 1e-5))
+    linear = nn.Linear(trunk.hidden_size, config.token_width)
+    return nn.Sequential(OrderedDict(norm=norm, linear=linear))
+
+
+def _projection(config: HuggingFaceTextConfig, width: int, embed_dim: int | None) -> nn.Module:
+    if config.projection == "none":
+        if embed_dim not in (None, width):
+            raise ConfigError(
+                f"a text tower without projection: embed_dim must be its width, {width}, "
+                f"and is {embed_dim}"
+            )
+        return nn.Identity()
+    assert embed_dim is not None
     match config.projection:
         case "linear":
             return nn.Linear(width, embed_dim, bias=False)
@@ -165,12 +221,5 @@ def _projection(config: HuggingFaceTextConfig, width: int, embed_dim: int) -> nn
                 nn.GELU(),
                 nn.Linear(between, embed_dim, bias=False),
             )
-        case "none":
-            if width != embed_dim:
-                raise ConfigError(
-                    f"a text tower without projection: embed_dim must be its width, {width}, "
-                    f"and is {embed_dim}"
-                )
-            return nn.Identity()
         case _:
             assert_never(config.projection)

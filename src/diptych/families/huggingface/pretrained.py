@@ -15,6 +15,7 @@ from diptych.families.clip.open_clip_models import BASE, HUGE
 from diptych.families.coca import CocaDecoderConfig
 from diptych.families.entry import Claim, Entry, Training, Weights, figures
 from diptych.families.huggingface.known import KNOWN
+from diptych.families.huggingface.pretrained_altclip import entries as altclip
 from diptych.families.huggingface.pretrained_chinese import entries as chinese
 from diptych.families.siglip import SiglipImageConfig
 
@@ -183,6 +184,6 @@ those behind them, and RoBERTa's vocabulary is larger than the decoder's: so ope
 
 
 def entries() -> list[Entry]:
-    """All of them, and Chinese-CLIP's."""
+    """All of them, Chinese-CLIP's and AltCLIP's."""
     coca = Entry(name="coca-roberta-vit-b-32", config=COCA)
-    return [*(model.entry() for model in MODELS), coca, *chinese()]
+    return [*(model.entry() for model in MODELS), coca, *chinese(), *altclip()]

@@ -30,8 +30,8 @@ def _text(prefix: str) -> tuple[Rule, ...]:
     )
 
 
-def vision(prefix: str) -> tuple[Rule, ...]:
-    """The image tower's, without its projection."""
+def vision(prefix: str, blocks: str = "layers") -> tuple[Rule, ...]:
+    """The image tower's, without its projection; `blocks`: what stands before their numbers."""
     return (
         *rows(
             "image.",
@@ -42,7 +42,7 @@ def vision(prefix: str) -> tuple[Rule, ...]:
             ("norm_pre.*", "pre_layrnorm.*"),  # spelt so there
             ("norm_post.*", "post_layernorm.*"),
         ),
-        *rows("image.blocks.#.", f"{prefix}encoder.layers.#.", *BLOCK),
+        *rows("image.blocks.#.", f"{prefix}encoder.{blocks}.#.", *BLOCK),
     )
 
 
