@@ -78,6 +78,9 @@ TEXTS = {
         context_length=12, pool="all", masked=False, lean_every=2, **WIDTHS
     ),
     "bert": HuggingFaceTextConfig(model_type="bert", options=BERT, context_length=12),
+    "bert, tokens of a width": HuggingFaceTextConfig(
+        model_type="bert", options=BERT, context_length=12, pool="cls", token_width=24
+    ),
 }
 
 
