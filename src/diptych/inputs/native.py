@@ -14,7 +14,7 @@ import math
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float, Int, UInt8
+from jaxtyping import Bool, Float, Int, UInt8
 from torch import Tensor
 
 from diptych.errors import ConfigError
@@ -112,3 +112,18 @@ def unpack(
     # Bytes are whole numbers in any precision.
     high, low = packed[:, :2, -1, :2].long().unbind(-1)
     return packed[:, :, :-1], 256 * high + low
+
+
+def real_patches(
+    grids: Int[Tensor, "batch 2"], patches: int
+) -> tuple[Int[Tensor, " {patches}"], Bool[Tensor, "batch {patches}"]]:
+    """The places 0, 1, ... of so many patches, and which of them a picture of this grid has: as the
+    shapes depend on their number alone, nothing waits for the device.
+
+    >>> import torch
+    >>> from diptych.inputs.native import real_patches
+    >>> real_patches(torch.tensor([[1, 2]]), 4)
+    (tensor([0, 1, 2, 3]), tensor([[ True,  True, False, False]]))
+    """
+    places = torch.arange(patches, device=grids.device)
+    return places, places < grids.prod(1, keepdim=True)

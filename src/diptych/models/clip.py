@@ -1,6 +1,5 @@
 """Two towers, a scale and a bias; in some models, what writes captions."""
 
-from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -11,7 +10,7 @@ from torch import Tensor, nn
 from diptych.batch import TextLengths
 from diptych.config import ClipConfig
 from diptych.errors import ConfigError
-from diptych.models.decoder import Decoder
+from diptych.models.decoder import Decoder, Read
 from diptych.models.tower import TokenKind, Tower, TowerOutput
 
 
@@ -101,15 +100,16 @@ class Clip(nn.Module):
             return self.text(ids, tokens)
         return self.text(ids, tokens, lengths)
 
-    def read_pictures(self, pixels: Float[Tensor, "batch 3 height width"]) -> list[Tensor]:
+    def read_pictures(self, pixels: Float[Tensor, "batch 3 height width"]) -> Read:
         """What the decoder needs of pictures (`Decoder.read`). Raises ConfigError for a model
         without one."""
         decoder = self._decoder
         pictures = self.image(pixels, decoder.config.reads).tokens
-        return decoder.read(pictures[:, self.image.class_tokens :])
+        seen = self.image.real_patches(pixels)
+        return decoder.read(pictures[:, self.image.class_tokens :], seen)
 
     def next_tokens(
-        self, ids: Int[Tensor, "texts length"], read: Sequence[Tensor], last: bool = False
+        self, ids: Int[Tensor, "texts length"], read: Read, last: bool = False
     ) -> Float[Tensor, "texts places vocabulary"]:
         """Logits of the token behind each place of captions, or behind the `last` alone, given what
         was read of their pictures."""

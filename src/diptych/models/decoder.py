@@ -1,10 +1,9 @@
 """The contract of what writes captions: tokens of a text and of a picture -> the next token."""
 
-from collections.abc import Sequence
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, NamedTuple, TypeVar
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from diptych.config import DecoderConfig
@@ -13,6 +12,15 @@ from diptych.models.recompute import recompute
 from diptych.models.tower import Tower
 
 C = TypeVar("C", bound=DecoderConfig)
+
+
+class Read(NamedTuple):
+    """What a decoder needs of pictures, computed once for all that is written."""
+
+    keys_values: list[Tensor]
+    """[pictures, tokens, 2 width] of each part that reads them."""
+    seen: Bool[Tensor, "pictures tokens"] | None = None
+    """Which tokens there are; None: all."""
 
 
 class Decoder(nn.Module, Generic[C]):
@@ -45,17 +53,21 @@ class Decoder(nn.Module, Generic[C]):
                 f"{image.width} and those of texts {text.width}; make the three alike"
             )
 
-    def read(self, pictures: Float[Tensor, "batch tokens width"]) -> list[Tensor]:
-        """What the decoder needs of pictures, computed once for all that is written: each tensor
-        has a row for each. `pictures`: the image tower's tokens (`DecoderConfig.reads`), without
-        class token."""
+    def read(
+        self,
+        pictures: Float[Tensor, "batch tokens width"],
+        seen: Bool[Tensor, "batch tokens"] | None = None,
+    ) -> Read:
+        """What the decoder needs of pictures. `pictures`: the image tower's tokens
+        (`DecoderConfig.reads`), without class token; `seen`: which of them there are
+        (`Tower.real_patches`)."""
         raise NotImplementedError
 
     def next_tokens(
         self,
         text: Tower[Any],
         ids: Int[Tensor, "texts length"],
-        read: Sequence[Tensor],
+        read: Read,
         last: bool = False,
     ) -> Float[Tensor, "texts places vocabulary"]:
         """Logits of the token behind each place of captions, or behind the `last` alone, given the
@@ -69,16 +81,17 @@ class Decoder(nn.Module, Generic[C]):
         ids: Int[Tensor, "texts length"],
         words: Float[Tensor, "texts length width"],
         pictures: Float[Tensor, "texts tokens width"],
+        seen: Bool[Tensor, "texts tokens"] | None = None,
     ) -> Float[Tensor, "texts length width"]:
         """What `logits` makes the logits of the token behind each place of, of captions that the
         model's `text` tower has read as `words`, and of pictures, one to each: for training, where
         nothing that was read of a picture serves twice, and logits are made a few at a time."""
-        return self.states(words, pictures)
+        return self.states(words, pictures, seen)
 
     def forward(
         self,
         texts: Float[Tensor, "texts length width"],
-        read: Sequence[Tensor],
+        read: Read,
         last: bool = False,
     ) -> Float[Tensor, "texts places vocabulary"]:
         """`next_tokens` of texts that the text tower has read (`TextTowerConfig.decoded`)."""
@@ -88,6 +101,7 @@ class Decoder(nn.Module, Generic[C]):
         self,
         texts: Float[Tensor, "texts length width"],
         pictures: Float[Tensor, "texts tokens width"],
+        seen: Bool[Tensor, "texts tokens"] | None = None,
     ) -> Float[Tensor, "texts length width"]:
         """`training_states` of the same tokens as `forward` and `read` take."""
         raise NotImplementedError

@@ -3,7 +3,7 @@
 from typing import Generic, Literal, NamedTuple, TypeVar, assert_never
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor, nn
 from torch.nn.modules.conv import (
     _ConvNd,  # pyright: ignore[reportPrivateUsage]: torch has no public name for it
@@ -139,6 +139,11 @@ class Tower(nn.Module, Generic[C]):
         """The side of the grid of patches that its pictures are read as, whose `tokens` those
         behind the class tokens are; such a tower's `forward` takes `masked` (`nn.patch.Masked`),
         too. None: it has none."""
+        return None
+
+    def real_patches(self, pixels: Tensor) -> Bool[Tensor, "batch patches"] | None:
+        """Which of the `tokens` behind the class tokens are of these pictures, in a tower where
+        shorter rows are filled up (`ImageTowerConfig.native`). None: all are."""
         return None
 
     def patch_vectors(

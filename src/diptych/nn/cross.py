@@ -1,13 +1,14 @@
 """The block of a text's tokens that read a picture's."""
 
 import torch.nn.functional as F
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from diptych.config import Activation
 from diptych.nn.block import TransformerSizes
 from diptych.nn.linear import is_bare
 from diptych.nn.mlp import Mlp
+from diptych.nn.padding import for_heads
 
 
 class CrossBlock(nn.Module):
@@ -60,9 +61,11 @@ class CrossBlock(nn.Module):
         x: Float[Tensor, "texts length width"],
         read: Float[Tensor, "pictures tokens two_widths"] | None = None,
         pictures: Float[Tensor, "pictures tokens width"] | None = None,
+        seen: Bool[Tensor, "pictures tokens"] | None = None,
     ) -> Float[Tensor, "texts length width"]:
         """The texts' tokens, having read the pictures', given as tokens or as their keys and
-        values. Of several texts to each picture, those of one stand together."""
+        values; `seen`: which of them there are (None: all). Of several texts to each picture, those
+        of one stand together."""
         # Training gives the pictures: on shards a unit's weights are whole only in its `forward`.
         # Who writes makes keys and values once, for all words, and gives those.
         if read is None:
@@ -70,13 +73,14 @@ class CrossBlock(nn.Module):
             read = self.keys_values(pictures)
         # No token's sight depends on its place, so a picture's texts are read as one.
         beside = x.reshape(read.shape[0], -1, x.shape[-1])
-        x = x + self._attend(self.norm_1(beside), read).view_as(x)
+        x = x + self._attend(self.norm_1(beside), read, seen).view_as(x)
         return x + self.mlp(self.norm_2(x))
 
     def _attend(
         self,
         x: Float[Tensor, "pictures length width"],
         read: Float[Tensor, "pictures tokens two_widths"],
+        seen: Bool[Tensor, "pictures tokens"] | None,
     ) -> Float[Tensor, "pictures length width"]:
         width = x.shape[-1]
         if is_bare(self.qkv):  # texts need no keys and values
@@ -85,7 +89,7 @@ class CrossBlock(nn.Module):
             queries = self.qkv(x)[..., :width]
         q = queries.unflatten(-1, (self.heads, -1)).transpose(1, 2)
         k, v = read.unflatten(-1, (2, self.heads, -1)).permute(2, 0, 3, 1, 4).unbind()
-        attended = F.scaled_dot_product_attention(q, k, v)
+        attended = F.scaled_dot_product_attention(q, k, v, attn_mask=for_heads(seen))
         return self.out(attended.transpose(1, 2).flatten(2))
 
 

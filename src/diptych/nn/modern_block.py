@@ -16,15 +16,8 @@ from diptych.nn.modern_attention import (
     BlockOptions,
     ModernAttention,
     ModernCrossAttention,
-    init_attention,
-    init_linear,
 )
-
-_FLAT = 0.02
-"""The deviation of all matrices between norms on both sides (OLMo 2, arXiv:2501.00656)."""
-_GATED = 1.22
-"""u silu(v) of unit variance has 2.4 times less than GELU's hidden layer; so much larger matrices
-make up for it, as open_clip measured."""
+from diptych.nn.padding import for_heads
 
 
 class BranchScale(nn.Module):
@@ -44,7 +37,77 @@ class BranchScale(nn.Module):
         return x * self.gains
 
 
-class ModernBlock(nn.Module):
+class _Branches(nn.Module):
+    """What the branches of a block are made of."""
+
+    reader_kind: ClassVar[Callable[..., ModernCrossAttention]] = ModernCrossAttention
+    scale_kind: ClassVar[Callable[..., Any]] = BranchScale
+    """What its parts are."""
+
+    norm_reader: nn.Module
+    reader: ModernCrossAttention | None
+    norm_reader_post: nn.Module
+    scale_reader: Any
+
+    def _add_reader(self, options: BlockOptions) -> None:
+        self.norm_reader = options.norm(options.width)
+        self.reader = type(self).reader_kind(options)
+        self.norm_reader_post, self.scale_reader = self._end(options)
+
+    def _end(self, options: BlockOptions) -> tuple[nn.Module, Any]:
+        """What a branch ends with."""
+        norm = options.norm(options.width) if options.sandwich else nn.Identity()
+        if options.layer_scale is None:
+            return norm, nn.Identity()
+        return norm, type(self).scale_kind(options.width, options.layer_scale)
+
+    def _found(
+        self,
+        x: Float[Tensor, "texts length width"],
+        pictures: Float[Tensor, "pictures tokens width"] | None,
+        seen: Bool[Tensor, "pictures 1 1 tokens"] | None,
+        read: Float[Tensor, "pictures tokens two_widths"] | None,
+    ) -> Float[Tensor, "texts length width"]:
+        """What is read of pictures: see `ModernCrossAttention.forward`."""
+        assert self.reader is not None
+        found = self.reader(self.norm_reader(x), pictures, seen, read)
+        return self.scale_reader(self.norm_reader_post(found))
+
+
+class ModernReader(_Branches):
+    """x + reader(norm(x), picture), beside a block: what of `ModernBlock` only captions need.
+
+    >>> import torch
+    >>> from diptych.config.modern import ModernSizes
+    >>> from diptych.nn.modern_block import BlockOptions, ModernReader
+    >>> reader = ModernReader(BlockOptions.of(ModernSizes(width=8, heads=2)))
+    >>> reader(torch.zeros(2, 3, 8), pictures=torch.zeros(2, 5, 8)).shape
+    torch.Size([2, 3, 8])
+    """
+
+    def __init__(self, options: BlockOptions):
+        super().__init__()
+        self._add_reader(options)
+
+    def keys_values(
+        self, pictures: Float[Tensor, "pictures tokens width"]
+    ) -> Float[Tensor, "pictures tokens two_widths"]:
+        """See `ModernCrossAttention.keys_values`."""
+        assert self.reader is not None
+        return self.reader.keys_values(pictures)
+
+    def forward(
+        self,
+        x: Float[Tensor, "texts length width"],
+        read: Float[Tensor, "pictures tokens two_widths"] | None = None,
+        pictures: Float[Tensor, "pictures tokens width"] | None = None,
+        seen: Bool[Tensor, "pictures tokens"] | None = None,
+    ) -> Float[Tensor, "texts length width"]:
+        """The texts' tokens, having read the pictures': as `nn.CrossBlock.forward`."""
+        return x + self._found(x, pictures, for_heads(seen), read)
+
+
+class ModernBlock(_Branches):
     """x + attention(norm(x)); where it reads pictures, x + reader(norm(x), picture); then
     x + mlp(norm(x)). What options add to a branch stands at its end.
 
@@ -57,15 +120,9 @@ class ModernBlock(nn.Module):
     """
 
     attention_kind: ClassVar[Callable[..., ModernAttention]] = ModernAttention
-    reader_kind: ClassVar[Callable[..., ModernCrossAttention]] = ModernCrossAttention
     gated_kind: ClassVar[Callable[..., Any]] = GatedMlp
     plain_kind: ClassVar[Callable[..., Any]] = Mlp
-    scale_kind: ClassVar[Callable[..., Any]] = BranchScale
     """What its parts are."""
-
-    norm_reader: nn.Module
-    norm_reader_post: nn.Module
-    scale_reader: Any
 
     def __init__(self, options: BlockOptions, first: bool = True, reads: bool = False):
         """`first`: whether it is the first block; `reads`: whether it may be given pictures."""
@@ -74,11 +131,9 @@ class ModernBlock(nn.Module):
         self.norm_1 = options.norm(width)
         self.attention = kind.attention_kind(options, first)
         self.norm_1_post, self.scale_1 = self._end(options)
-        self.reader: ModernCrossAttention | None = None
+        self.reader = None
         if reads:
-            self.norm_reader = options.norm(width)
-            self.reader = kind.reader_kind(options)
-            self.norm_reader_post, self.scale_reader = self._end(options)
+            self._add_reader(options)
         self.norm_2 = options.norm(width)
         self.mlp: Any = (
             kind.gated_kind(width, hidden, bias=options.mlp_bias)
@@ -86,13 +141,6 @@ class ModernBlock(nn.Module):
             else kind.plain_kind(width, hidden, options.mlp, bias=options.mlp_bias)
         )
         self.norm_2_post, self.scale_2 = self._end(options)
-
-    def _end(self, options: BlockOptions) -> tuple[nn.Module, Any]:
-        """What a branch ends with."""
-        norm = options.norm(options.width) if options.sandwich else nn.Identity()
-        if options.layer_scale is None:
-            return norm, nn.Identity()
-        return norm, type(self).scale_kind(options.width, options.layer_scale)
 
     def forward(
         self,
@@ -104,14 +152,17 @@ class ModernBlock(nn.Module):
         pictures: Float[Tensor, "pictures tokens width"] | None = None,
         seen: Bool[Tensor, "pictures 1 1 tokens"] | None = None,
         read: Float[Tensor, "pictures tokens two_widths"] | None = None,
+        beside: Callable[[Tensor], Tensor] | None = None,
     ) -> tuple[Float[Tensor, "batch length width"], Tensor | None]:
         """Tokens, and the first block's values where they are mixed: see `ModernAttention.forward`
-        and `ModernCrossAttention.forward`. Without pictures nothing is read."""
+        and `ModernCrossAttention.forward`. Without pictures nothing is read. `beside`: a
+        `ModernReader` that has its pictures, where the block has none of its own."""
         attended, first = self.attention(self.norm_1(x), rotary, mask, causal, first)
         x = x + self.scale_1(self.norm_1_post(attended))
         if self.reader is not None and (pictures is not None or read is not None):
-            found = self.reader(self.norm_reader(x), pictures, seen, read)
-            x = x + self.scale_reader(self.norm_reader_post(found))
+            x = x + self._found(x, pictures, seen, read)
+        if beside is not None:
+            x = beside(x)
         return x + self.scale_2(self.norm_2_post(self.mlp(self.norm_2(x)))), first
 
 
@@ -155,9 +206,10 @@ def block_states(
     pictures: Tensor | None = None,
     seen: Tensor | None = None,
     read: Sequence[Tensor] | None = None,
+    beside: Sequence[Callable[[Tensor], Tensor] | None] | None = None,
 ) -> Iterator[Float[Tensor, "batch length width"]]:
     """`x` itself, then what each block leaves: see `ModernBlock.forward`. `read`: of each block
-    that reads, the keys and values of pictures.
+    that reads, the keys and values of pictures; `beside`: of each block, or None.
 
     >>> import torch
     >>> from diptych.config.modern import ModernSizes
@@ -169,53 +221,11 @@ def block_states(
     """
     first, ready = None, iter(read or ())
     yield x
-    for block in each_block(blocks):
+    for i, block in enumerate(each_block(blocks)):
         kept = next(ready) if read is not None and block.reader is not None else None
-        x, first = block(x, rotary, mask, causal, first, pictures, seen, kept)
+        with_reader = {} if beside is None else {"beside": beside[i]}
+        x, first = block(x, rotary, mask, causal, first, pictures, seen, kept, **with_reader)
         yield x
-
-
-def init_modern_blocks(
-    blocks: Any, width: int, sandwich: bool = False, zero_residual: bool = False
-) -> None:
-    """Fill every parameter of `blocks`, as open_clip does; with norms on both sides of a branch
-    (`sandwich`), all matrices N(0, 0.02^2).
-
-    | parameter                            | value                                            |
-    | ------------------------------------ | ------------------------------------------------ |
-    | norms, biases, factors               | gain 1 and bias 0, 0, `ModernSizes.layer_scale`  |
-    | attention.qkv, reader.q, kv, gates   | N(0, 1 / width); a gate's bias 1                 |
-    | mlp.gate_up, mlp.up                  | N(0, 1.22^2 / (2 width)), N(0, 1 / (2 width))    |
-    | attention.out, reader.out, mlp.down  | N(0, 1 / (2 layers width)), or with              |
-    |                                      | `zero_residual` 0                                |
-    | attention.value_mix                  | 0.5                                              |
-    """
-    std, residual = width**-0.5, (2 * len(blocks) * width) ** -0.5
-    up, gated = (2 * width) ** -0.5, _GATED * (2 * width) ** -0.5
-    if sandwich:
-        std = residual = up = gated = _FLAT
-
-    def end(matrix: Tensor) -> None:
-        nn.init.normal_(matrix, std=0 if zero_residual else residual)
-
-    for block in each_block(blocks):
-        for part in (block.attention, block.reader):
-            if part is not None:
-                init_attention(part, std, end)
-        mlp = block.mlp
-        if isinstance(mlp, GatedMlp):
-            init_linear(mlp.gate_up, gated)
-        else:
-            init_linear(mlp.up, up)
-        init_linear(mlp.down, residual)
-        end(mlp.down.weight)
-        for part in block.modules():
-            if isinstance(part, nn.RMSNorm | nn.LayerNorm):
-                part.reset_parameters()
-        scales = (block.scale_1, block.scale_2, *((block.scale_reader,) if block.reader else ()))
-        for scale in scales:
-            if not isinstance(scale, nn.Identity):
-                scale.reset_parameters()
 
 
 def modern_flops(sizes: ModernSizes, length: int, step: int = 0, pictures: int = 0) -> int:

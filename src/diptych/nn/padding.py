@@ -38,3 +38,16 @@ def mean_of_real(
     """
     shares = real.to(x.dtype)[..., None]
     return (x * shares).sum(dim=1) / shares.sum(dim=1).clamp(min=1)
+
+
+def for_heads(
+    real: Bool[Tensor, "batch tokens"] | None,
+) -> Bool[Tensor, "batch 1 1 tokens"] | None:
+    """What all queries of a row see, as attention takes it; None: all.
+
+    >>> import torch
+    >>> from diptych.nn.padding import for_heads
+    >>> for_heads(torch.ones(2, 5, dtype=torch.bool)).shape
+    torch.Size([2, 1, 1, 5])
+    """
+    return None if real is None else real[:, None, None]

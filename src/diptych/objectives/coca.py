@@ -64,7 +64,8 @@ class CocaObjective(Objective):
         vectors = self.send(unit(text.pooled))
         image = model.image(batch.images[0], decoder.config.reads)
         words, pictures = text.tokens[:, :-1], image.tokens[:, model.image.class_tokens :]
-        states = decoder.training_states(model.text, ids[:, :-1], words, pictures)
+        seen = model.image.real_patches(batch.images[0])
+        states = decoder.training_states(model.text, ids[:, :-1], words, pictures, seen)
         losses, tokens = self._losses(states, ids[:, 1:], lengths, decoder.logits)
         return {"image": unit(image.pooled), "text": vectors, "losses": losses, "tokens": tokens}
 

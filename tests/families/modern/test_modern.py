@@ -322,6 +322,19 @@ _TIKTOKEN = _SAID | {
 }
 _CLIP = _SAID | {"context_length": 76, "vocab_size": 49408}
 _OF_CLIP = {"bos_id": 49406, "eos_id": 49407, "freeze_pad_embed": False, "pool_type": "eos"}
+_LONG = _SAID | {
+    "context_length": 128,
+    "vocab_size": 50260,
+    "pad_id": 50258,
+    "bos_id": 50259,
+    "eos_id": 50257,
+    "qk_norm": True,
+}
+_WORDS = {
+    "tokenizer_type": "tiktoken",
+    "tiktoken_name": "r50k_base",
+    "tokenizer_kwargs": {"clean": "whitespace"},
+}
 MAIN = {  # model_configs of open_clip's main branch
     "moderntext-ViT-B-32-256": {
         "vision_cfg": {"image_size": 256, "layers": 12, "width": 768, "patch_size": 32},
@@ -347,6 +360,35 @@ MAIN = {  # model_configs of open_clip's main branch
         },
         "text_cfg": _CLIP | _OF_CLIP,
         "multimodal_cfg": _CLIP,
+    },
+    "coca2-moderntext-naflex_ViT-B-32": {
+        "vision_cfg": {
+            "image_size": 256,
+            "image_seq_len": 64,
+            "timm_model_name": "naflexvit_base_patch16_gap",
+            "timm_model_kwargs": {
+                "patch_size": 32,
+                "pre_norm": True,
+                "pos_embed_grid_size": [8, 8],
+            },
+            "attentional_pool": "parallel",
+            "attn_pooler_queries": 128,
+            "output_tokens": True,
+        },
+        "text_cfg": _LONG | {"variable_text": True, "pool_type": "mean", **_WORDS},
+        "multimodal_cfg": _LONG,
+    },
+    "mammut2-moderntext_ViT-B-32": {
+        "vision_cfg": {
+            "image_size": 224,
+            "layers": 12,
+            "width": 768,
+            "patch_size": 32,
+            "output_tokens": True,
+            "pool_type": "avg",
+            "final_ln_after_pool": True,
+        },
+        "multimodal_cfg": _LONG | {"variable_text": True, "cross_attn_ratio": 2, **_WORDS},
     },
 }
 

@@ -6,14 +6,22 @@ from diptych.families.coca.config import (
     Coca2ImageConfig,
     CocaDecoderConfig,
     CocaImageConfig,
+    CocaNaflexConfig,
     CocaTextConfig,
 )
 
-__all__ = ["FAMILY", "Coca2ImageConfig", "CocaDecoderConfig", "CocaImageConfig", "CocaTextConfig"]
+__all__ = [
+    "FAMILY",
+    "Coca2ImageConfig",
+    "CocaDecoderConfig",
+    "CocaImageConfig",
+    "CocaNaflexConfig",
+    "CocaTextConfig",
+]
 
 FAMILY = Family(
     name="coca",
-    towers=(CocaImageConfig, Coca2ImageConfig, CocaTextConfig, CocaDecoderConfig),
+    towers=(CocaImageConfig, Coca2ImageConfig, CocaNaflexConfig, CocaTextConfig, CocaDecoderConfig),
     pretrained="diptych.families.coca.pretrained:entries",
     recipes=("diptych.families.coca.recipes",),
     open_clip="diptych.families.coca.layouts:TOWERS",

@@ -8,6 +8,7 @@ from diptych.config import Activation, DecoderConfig, ImageTowerConfig
 from diptych.config.ranges import Context, Count, Layers, Pixels, Share, Width
 from diptych.errors import ConfigError
 from diptych.families.clip.config import TransformerTextConfig
+from diptych.families.timm import NaflexVitConfig
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,6 +65,28 @@ class Coca2ImageConfig(PooledVitConfig):
     pools: Literal["cascade", "parallel"] = "cascade"
     """What the query for the contrast reads. `cascade`: the answers to the decoder's queries.
     `parallel`: the tokens, as those do."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class CocaNaflexConfig(ImageTowerConfig):
+    """The same two pools over a tower of timm's for pictures of their own aspect (NaFlex)."""
+
+    implementation = "diptych.families.coca.naflex:CocaNaflexTower"
+    native = True
+
+    image_size: Pixels = 224
+    """Of no meaning, as of the `trunk`."""
+    trunk: NaflexVitConfig
+    """What the pools read, and nothing else (`reads_out`)."""
+    queries: Width = 256
+    pool_heads: Width = 8
+    pools: Literal["cascade", "parallel"] = "cascade"
+    """See `Coca2ImageConfig`."""
+
+    def __post_init__(self):
+        super().__post_init__()
+        if self.trunk.reads_out:
+            raise ConfigError("trunk.reads_out must be False: CoCa's pools are what reads patches")
 
 
 @dataclass(frozen=True, kw_only=True)

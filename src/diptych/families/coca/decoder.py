@@ -1,12 +1,12 @@
 """What writes CoCa's captions (Yu et al. 2022, arXiv:2205.01917), as open_clip has it."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from diptych.families.coca.config import CocaDecoderConfig
-from diptych.models.decoder import Decoder
+from diptych.models.decoder import Decoder, Read
 from diptych.nn import CrossBlock
 from diptych.nn.block import block_flops, build_blocks, init_blocks
 from diptych.nn.cross import build_readers, cross_flops
@@ -47,32 +47,36 @@ class CocaDecoder(Decoder[CocaDecoderConfig]):
         self.norm_post.reset_parameters()
         nn.init.normal_(self.projection.weight, std=width**-0.5)
 
-    def read(self, pictures: Float[Tensor, "batch tokens width"]) -> list[Tensor]:
-        """Each layer's keys and values of pictures, [batch, tokens, 2 width], which are the same
-        for every word that is written."""
-        return [reader.keys_values(pictures) for reader in self._readers()]
+    def read(
+        self,
+        pictures: Float[Tensor, "batch tokens width"],
+        seen: Bool[Tensor, "batch tokens"] | None = None,
+    ) -> Read:
+        """See `Decoder.read`."""
+        return Read([reader.keys_values(pictures) for reader in self._readers()], seen)
 
     def forward(
         self,
         texts: Float[Tensor, "texts length width"],
-        read: Sequence[Float[Tensor, "pictures tokens two_widths"]],
+        read: Read,
         last: bool = False,
     ) -> Float[Tensor, "texts places vocabulary"]:
         """See `Decoder.forward`."""
         x = texts
-        for block, reader, picture in zip(self.blocks, self.readers, read, strict=True):
-            x = reader(block(x, causal=True), read=picture)
+        for block, reader, picture in zip(self.blocks, self.readers, read.keys_values, strict=True):
+            x = reader(block(x, causal=True), read=picture, seen=read.seen)
         return self.logits(x[:, -1:] if last else x)
 
     def states(
         self,
         texts: Float[Tensor, "texts length width"],
         pictures: Float[Tensor, "texts tokens width"],
+        seen: Bool[Tensor, "texts tokens"] | None = None,
     ) -> Float[Tensor, "texts length width"]:
         """See `Decoder.states`."""
         x = texts
         for block, reader in zip(self.blocks, self.readers, strict=True):
-            x = reader(block(x, causal=True), pictures=pictures)
+            x = reader(block(x, causal=True), pictures=pictures, seen=seen)
         return x
 
     def logits(self, states: Float[Tensor, "*places width"]) -> Float[Tensor, "*places vocabulary"]:

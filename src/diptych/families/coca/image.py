@@ -3,7 +3,7 @@
 from typing import TypeVar
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from diptych.errors import ConfigError
@@ -23,10 +23,7 @@ class PooledVit(Tower[C]):
         """Raises ConfigError without a shared space, and for one that the pool's heads can't
         share: its queries are as wide."""
         super().check_projection(config, embed_dim)
-        if embed_dim is not None and embed_dim % config.pool_heads:
-            raise ConfigError(
-                f"embed_dim {embed_dim} is not a multiple of pool_heads {config.pool_heads}"
-            )
+        check_pool_heads(config.pool_heads, embed_dim)
 
     def __init__(self, config: C, embed_dim: int):
         super().__init__()
@@ -181,12 +178,17 @@ class AttentionalPooler(nn.Module):
         nn.init.zeros_(attention.out_proj.bias)
 
     def forward(
-        self, x: Float[Tensor, "batch tokens width"], first: int | None = None
+        self,
+        x: Float[Tensor, "batch tokens width"],
+        first: int | None = None,
+        seen: Bool[Tensor, "batch tokens"] | None = None,
     ) -> Float[Tensor, "batch queries wide"]:
-        """The tokens, read out by the `first` queries (None: by all)."""
+        """The tokens, of which those are read that are `seen` (None: all), by the `first` queries
+        (None: by all)."""
         queries = self.norm_query(self.query[:first]).expand(x.shape[0], -1, -1)
-        keys = self.norm_keys(x)
-        return self.attention(queries, keys, keys, need_weights=False)[0]
+        keys, hidden = self.norm_keys(x), None if seen is None else ~seen
+        read = self.attention(queries, keys, keys, need_weights=False, key_padding_mask=hidden)
+        return read[0]
 
     def flops(self, tokens: int) -> int:
         """Of `forward` for one picture of so many tokens; a multiply-add counts two."""
@@ -194,3 +196,9 @@ class AttentionalPooler(nn.Module):
         width = self.norm_keys.normalized_shape[0]
         keys_values, ends = 2 * tokens * 2 * width * wide, 2 * queries * 2 * wide**2
         return keys_values + ends + 4 * queries * tokens * wide
+
+
+def check_pool_heads(heads: int, embed_dim: int | None) -> None:
+    """Raises ConfigError for queries that their heads can't share."""
+    if embed_dim is not None and embed_dim % heads:
+        raise ConfigError(f"embed_dim {embed_dim} is not a multiple of pool_heads {heads}")

@@ -3,6 +3,7 @@
 https://github.com/mlfoundations/open_clip, src/open_clip/coca_model.py
 """
 
+from dataclasses import replace
 from typing import Any
 
 from diptych.config import Activation
@@ -10,6 +11,7 @@ from diptych.errors import CheckpointError
 from diptych.families.clip.layouts import openai
 from diptych.families.clip.layouts.towers import (
     OpenClipTower,
+    layout_of,
     read_vit_fields,
     take_text,
     write_text,
@@ -19,9 +21,11 @@ from diptych.families.coca.config import (
     Coca2ImageConfig,
     CocaDecoderConfig,
     CocaImageConfig,
+    CocaNaflexConfig,
     CocaTextConfig,
     PooledVitConfig,
 )
+from diptych.families.timm import NaflexVitConfig
 from diptych.weights.mapping import TRANSPOSED, Rule, rows
 
 _QUERY, _CONTRAST, _CLASS, _WORDS = (
@@ -30,6 +34,7 @@ _QUERY, _CONTRAST, _CLASS, _WORDS = (
     "text.cls_emb",
     "text_decoder.text_projection",
 )
+_CONTRAST_BESIDE, _TIMM = "attn_pool_contrastive.query", "timm_model_name"
 _POOL = (
     ("query", "query"),
     ("norm_query.*", "ln_q.*"),
@@ -42,6 +47,13 @@ _IMAGE_2 = (
     *rows("image.pools.captions.", "visual.attn_pool.", *_POOL),
     *rows("image.pools.contrast.", "visual.attn_pool_contrastive.", *_POOL),
 )
+_IMAGE_NAFLEX = (
+    Rule("image.trunk.trunk.*", "visual.trunk.*"),
+    Rule("image.norm_post.*", "pool_norm.*"),
+    *rows("image.pools.captions.", "attn_pool.", *_POOL),
+    *rows("image.pools.contrast.", "attn_pool_contrastive.", *_POOL),
+)
+"""Of timm's trunk the pools stand beside it, in the model."""
 _TEXT = (Rule("text.class_token", _CLASS), *openai.text("text."))
 _DECODER = (
     *rows(
@@ -75,16 +87,42 @@ def _take_pools(cfg: dict[str, Any], activation: Activation) -> dict[str, Any]:
 
 
 def _read_image(cfg: dict[str, Any], activation: Activation) -> CocaImageConfig | None:
-    if cfg.get("attentional_pool") is not True:
+    if cfg.get("attentional_pool") is not True or cfg.get(_TIMM):
         return None
     return CocaImageConfig(**_take_pools(cfg, activation))
 
 
 def _read_image_2(cfg: dict[str, Any], activation: Activation) -> Coca2ImageConfig | None:
     pools = cfg.get("attentional_pool")
-    if pools not in ("cascade", "parallel"):
+    if pools not in ("cascade", "parallel") or cfg.get(_TIMM):
         return None
     return Coca2ImageConfig(**_take_pools(cfg, activation), pools=pools)
+
+
+def _read_naflex(cfg: dict[str, Any], activation: Activation) -> CocaNaflexConfig | None:
+    """As timm's, with pools."""
+    pools = cfg.get("attentional_pool")
+    if not pools or not cfg.get(_TIMM):
+        return None
+    name = cfg[_TIMM]
+    queries, heads = cfg.pop("attn_pooler_queries", 256), cfg.pop("attn_pooler_heads", 8)
+    del cfg["attentional_pool"]
+    trunk = layout_of(NaflexVitConfig).read(cfg, activation)
+    if not isinstance(trunk, NaflexVitConfig) or pools not in ("cascade", "parallel"):
+        raise CheckpointError(
+            f"timm's {name} with attentional_pool {pools!r} has no place in a Diptych model: of "
+            "timm's towers CoCa's pools, 'cascade' or 'parallel', read those for pictures of their "
+            "own aspect"
+        )
+    return CocaNaflexConfig(
+        trunk=replace(trunk, reads_out=False), queries=queries, pool_heads=heads, pools=pools
+    )
+
+
+def _write_naflex(image: CocaNaflexConfig) -> dict[str, Any]:
+    written = layout_of(NaflexVitConfig).write(replace(image.trunk, reads_out=True))
+    pools = {"attn_pooler_queries": image.queries, "attn_pooler_heads": image.pool_heads}
+    return written | {"attentional_pool": image.pools, "output_tokens": True} | pools
 
 
 def _write_pools(image: PooledVitConfig, pools: bool | str) -> dict[str, Any]:
@@ -161,6 +199,17 @@ TOWERS = (
         read=_read_image_2,
         write=lambda config: _write_pools(config, config.pools),
         activation=lambda config: config.activation,
+        custom_text=lambda config: True,
+    ),
+    OpenClipTower(
+        kind=CocaNaflexConfig,
+        marks=(_CONTRAST_BESIDE,),
+        fits=lambda names: _CONTRAST_BESIDE in names,
+        rules=lambda names: _IMAGE_NAFLEX,
+        export_rules=lambda config: _IMAGE_NAFLEX,
+        read=_read_naflex,
+        write=_write_naflex,
+        pictures=lambda image: {"resize": "native", "patch_size": image.trunk.patch_size},
         custom_text=lambda config: True,
     ),
     OpenClipTower(

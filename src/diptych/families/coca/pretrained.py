@@ -1,14 +1,16 @@
 """open_clip's CoCa models: https://github.com/mlfoundations/open_clip, model_configs and docs."""
 
-from diptych.config import ClipConfig
+from diptych.config import ClipConfig, PreprocessConfig
 from diptych.families.clip.config import VitConfig
 from diptych.families.coca.config import (
     Coca2ImageConfig,
     CocaDecoderConfig,
     CocaImageConfig,
+    CocaNaflexConfig,
     CocaTextConfig,
 )
 from diptych.families.entry import Entry, Training, Weights, figures
+from diptych.families.timm import NaflexVitConfig
 
 # fmt: off
 MODELS = {
@@ -39,8 +41,23 @@ WITHOUT_WEIGHTS = {
         decoder=CocaDecoderConfig(),
         embed_dim=512,
     ),
+    "coca2-naflex_ViT-B-32": ClipConfig(
+        image=CocaNaflexConfig(
+            trunk=NaflexVitConfig(
+                name="naflexvit_base_patch16_gap",
+                patch_size=32,
+                options={"global_pool": "avg", "pre_norm": True, "pos_embed_grid_size": [8, 8]},
+                reads_out=False,
+            )
+        ),
+        text=CocaTextConfig(exact_padding=True),
+        decoder=CocaDecoderConfig(),
+        embed_dim=512,
+        preprocess=PreprocessConfig(resize="native", patches=64, patch_size=32),
+    ),
 }
-"""Those of which nobody published weights; `coca2` is of open_clip's main branch."""
+"""Those of which nobody published weights; `coca2` is of open_clip's main branch. What isn't known
+of `coca2-naflex` is as in its other models of such towers (`mammut2-naflex`)."""
 TINY = ClipConfig(
     image=CocaImageConfig(
         image_size=48,

@@ -4,7 +4,7 @@ open_clip's main branch has it.
 https://github.com/mlfoundations/open_clip, src/open_clip/transformer.py
 """
 
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from diptych.families.coca.config import Coca2ImageConfig
@@ -37,7 +37,8 @@ class Coca2ImageTower(PooledVit[Coca2ImageConfig]):
     def __init__(self, config: Coca2ImageConfig, embed_dim: int):
         super().__init__(config, embed_dim)
         self.norm_post = nn.LayerNorm(config.width, config.norm_eps)
-        self.pools = _Pools(config, embed_dim)
+        cascade = config.pools == "cascade"
+        self.pools = Pools(config.queries, config.pool_heads, config.width, embed_dim, cascade)
 
     def forward(
         self, x: Float[Tensor, "batch 3 height wide"], tokens: TokenKind = "raw"
@@ -59,25 +60,28 @@ class Coca2ImageTower(PooledVit[Coca2ImageConfig]):
         return super().flops() + self.pools.flops(len(self.positions))
 
 
-class _Pools(nn.Module):
+class Pools(nn.Module):
     """The pool for the decoder, and that for the contrast, of a single query."""
 
-    def __init__(self, config: Coca2ImageConfig, embed_dim: int):
+    def __init__(self, queries: int, heads: int, width: int, embed_dim: int, cascade: bool):
+        """`width`: of the tokens; `cascade`: see `Coca2ImageConfig.pools`."""
         super().__init__()
-        heads, self.cascade = config.pool_heads, config.pools == "cascade"
-        self.embed_dim = embed_dim
-        self.captions = AttentionalPooler(config.queries, heads, config.width, embed_dim)
-        width = embed_dim if self.cascade else config.width
-        self.contrast = AttentionalPooler(1, heads, width, embed_dim)
+        self.cascade, self.embed_dim = cascade, embed_dim
+        self.captions = AttentionalPooler(queries, heads, width, embed_dim)
+        self.contrast = AttentionalPooler(1, heads, embed_dim if cascade else width, embed_dim)
 
     def forward(
-        self, x: Float[Tensor, "batch tokens width"], decoded: bool
+        self,
+        x: Float[Tensor, "batch tokens width"],
+        decoded: bool,
+        seen: Bool[Tensor, "batch tokens"] | None = None,
     ) -> tuple[Float[Tensor, "batch queries embed_dim"], Float[Tensor, "batch embed_dim"]]:
         """Both pools' answers; the decoder's are none where nothing is `decoded` and the contrast
-        doesn't need them."""
+        doesn't need them. `seen`: which tokens there are (None: all)."""
         asked = decoded or self.cascade
-        read = self.captions(x) if asked else x.new_empty(len(x), 0, self.embed_dim)
-        return read, self.contrast(read if self.cascade else x)[:, 0]
+        read = self.captions(x, seen=seen) if asked else x.new_empty(len(x), 0, self.embed_dim)
+        found = self.contrast(read) if self.cascade else self.contrast(x, seen=seen)
+        return read, found[:, 0]
 
     def flops(self, tokens: int) -> int:
         """Of `forward` for one picture of so many tokens."""

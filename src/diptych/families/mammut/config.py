@@ -4,8 +4,9 @@
 from dataclasses import dataclass
 from typing import Literal
 
-from diptych.config import Activation, DecoderConfig
+from diptych.config import Activation
 from diptych.config.ranges import Context, Count, Layers, Share, Width
+from diptych.config.two_pass import TwoPassDecoderConfig
 from diptych.errors import ConfigError
 from diptych.families.clip.config import TransformerTextConfig
 
@@ -42,41 +43,18 @@ class MammutTextConfig(TransformerTextConfig):
 
 
 @dataclass(frozen=True, kw_only=True)
-class MammutDecoderConfig(DecoderConfig):
+class MammutDecoderConfig(TwoPassDecoderConfig):
     """Blocks that read the picture's tokens, each behind one of the text tower's."""
 
     implementation = "diptych.families.mammut.decoder:MammutDecoder"
 
     context_length: Context = 77
-    vocab_size: Width = 49408
-    width: Width = 512
-    """Of the text tower, too."""
-    picture_width: Width = 768
-    """Of the image tower's tokens."""
-    layers: Layers = 12
-    """Of the text tower."""
-    every: Layers = 2
-    """Readers stand behind blocks 0, every, 2 every, ... of the text tower."""
     heads: Width = 8
     mlp_width: Width = 2048
     activation: Activation = "gelu"
     norm_eps: Share = 1e-5
-    pictures: Literal["raw", "normed"] = "raw"
-    """Which tokens of pictures are read: in front of the image tower's last norm, or behind it."""
 
     def __post_init__(self):
         super().__post_init__()
         if self.width % self.heads:
             raise ConfigError(f"width {self.width} is not a multiple of heads {self.heads}")
-        if self.every > self.layers:
-            raise ConfigError(f"every {self.every} is above layers {self.layers}")
-
-    @property
-    def reads(self) -> Literal["raw", "normed"]:
-        """`pictures`."""
-        return self.pictures
-
-    @property
-    def readers(self) -> int:
-        """How many there are."""
-        return -(-self.layers // self.every)

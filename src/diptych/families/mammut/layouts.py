@@ -20,7 +20,6 @@ from diptych.families.clip.layouts.open_clip_inputs import preprocess_json
 from diptych.families.clip.weights import heads, vit_fields
 from diptych.families.mammut.config import MammutDecoderConfig, MammutTextConfig
 from diptych.families.mammut.open_clip import (
-    PICTURES,
     decoder_rules,
     fork_json,
     is_fork,
@@ -127,7 +126,7 @@ def layouts() -> tuple[Layout, ...]:
         Layout(
             name="mammut",
             image=("visual.conv1.weight",),
-            text=(PICTURES,),
+            text=("text.resblocks.0.ln_1.weight",),
             scale=("logit_scale",),
             table=open_clip.table,
             config=read_config,

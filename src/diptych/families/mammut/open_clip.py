@@ -61,7 +61,7 @@ _PASSED_OVER = (
 
 def is_fork(names: Collection[str]) -> bool:
     """Whether these are names of a model of the fork."""
-    return PICTURES in names and WORDS not in names
+    return PICTURES in names and _FORK_WORDS in names and WORDS not in names
 
 
 def text_rules(fork: bool) -> tuple[Rule, ...]:
@@ -105,7 +105,6 @@ def _take(cfg: dict[str, Any], activation: Activation) -> dict[str, Any]:
             f"multimodal_cfg.pool_type {pool!r} with proj_type {head!r} has no place in a Diptych "
             "model: MaMMUT's texts are read by 'avg' or 'avg_all', with 'none' or 'linear'"
         )
-    width = vision.get("width", 768)
     return {
         "sizes": take_text(cfg, activation),
         "pool": "real" if pool == "avg" else "all",
@@ -114,7 +113,7 @@ def _take(cfg: dict[str, Any], activation: Activation) -> dict[str, Any]:
         "pad_id": cfg.pop("pad_id", 0),
         "every": cfg.pop("cross_attn_ratio", 1),
         "lean": not cfg.pop("has_mlp", True),
-        "picture_width": width,
+        "picture_width": vision["width"],
         "pictures": "raw" if vision.get("final_ln_after_pool") else "normed",
     }
 

@@ -7,10 +7,11 @@ model_configs; https://github.com/LAION-AI/scaling-laws-for-comparison
 
 from typing import Any
 
-from diptych.config import ClipConfig
+from diptych.config import ClipConfig, PreprocessConfig
 from diptych.families.clip.config import VitConfig
 from diptych.families.entry import COCO, COCO_TEXTS, IMAGENET, Claim, Entry, Training, Weights
 from diptych.families.mammut.config import MammutDecoderConfig, MammutTextConfig
+from diptych.families.timm import NaflexVitConfig
 
 
 def _model(
@@ -76,6 +77,26 @@ MODELS = {
     for name in ("B-32", "B-16", "L-14")
 }
 """By their names in the fork, and in open_clip (`mammut2`)."""
+
+
+def _naflex(patch_size: int, patches: int, **options: Any) -> ClipConfig:
+    image = NaflexVitConfig(
+        name="naflexvit_base_patch16_gap",
+        patch_size=patch_size,
+        options={"global_pool": "avg", **options},
+    )
+    how = PreprocessConfig(resize="native", patches=patches, patch_size=patch_size)
+    decoder = MammutDecoderConfig(pictures="normed")
+    return ClipConfig(
+        image=image, text=MammutTextConfig(), decoder=decoder, embed_dim=512, preprocess=how
+    )
+
+
+NAFLEX = {
+    "mammut2-naflex_ViT-B-16": _naflex(16, 256),
+    "mammut2-naflex_ViT-B-32": _naflex(32, 64, pre_norm=True, pos_embed_grid_size=[8, 8]),
+}
+"""Of open_clip's main branch, for pictures of their own aspect."""
 TINY = ClipConfig(
     image=VitConfig(
         image_size=48, patch_size=8, width=128, layers=2, heads=4, mlp_width=256, pool="patches"
@@ -136,6 +157,6 @@ def entries() -> list[Entry]:
             note=_NOTE,
             training=TRAINING.get(name, Training()),
         )
-        for name, config in MODELS.items()
+        for name, config in (MODELS | NAFLEX).items()
     ]
     return [*published, Entry(name="tiny-mammut", config=TINY)]

@@ -1,7 +1,7 @@
 """What both passes of MaMMUT's decoder share (Kuo et al. 2023, arXiv:2303.16839), as open_clip has
 it."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -10,12 +10,10 @@ from torch import Tensor, nn
 from diptych.errors import ConfigError
 from diptych.families.mammut.config import MammutTextConfig
 from diptych.models.tower import TokenKind, Tower, TowerOutput
+from diptych.models.two_pass import Reader
 from diptych.nn import Attention, word_table
 from diptych.nn.block import Block, block_flops, build_blocks, init_blocks
 from diptych.nn.padding import mean_of_real, real_tokens
-
-Reader = Callable[[Tensor], Tensor]
-"""What reads a picture between two blocks: [texts, length, width] to the same."""
 
 
 class MammutTextTower(Tower[MammutTextConfig]):

@@ -1,14 +1,26 @@
 """open_clip's "modern" texts (https://github.com/mlfoundations/open_clip, main branch of 2026): a
-text tower, and a decoder for CoCa, of recent language models' blocks. No weights are published."""
+text tower, and decoders for CoCa and MaMMUT, of recent language models' blocks. No weights are
+published."""
 
 from diptych.families.base import Family
-from diptych.families.modern.config import ModernDecoderConfig, ModernTextConfig
+from diptych.families.modern.config import (
+    ModernDecoderConfig,
+    ModernTextConfig,
+    TwoPassReadersConfig,
+    TwoPassTextConfig,
+)
 
-__all__ = ["FAMILY", "ModernDecoderConfig", "ModernTextConfig"]
+__all__ = [
+    "FAMILY",
+    "ModernDecoderConfig",
+    "ModernTextConfig",
+    "TwoPassReadersConfig",
+    "TwoPassTextConfig",
+]
 
 FAMILY = Family(
     name="modern",
-    towers=(ModernTextConfig, ModernDecoderConfig),
+    towers=(ModernTextConfig, ModernDecoderConfig, TwoPassTextConfig, TwoPassReadersConfig),
     pretrained="diptych.families.modern.pretrained:entries",
     open_clip="diptych.families.modern.layouts:TOWERS",
 )

@@ -5,7 +5,8 @@ from typing import Literal
 
 from diptych.config import DecoderConfig, TextTowerConfig
 from diptych.config.modern import ModernSizes
-from diptych.config.ranges import Context, Count, Some
+from diptych.config.ranges import Context, Count, Layers, Some, Width
+from diptych.config.two_pass import TwoPassDecoderConfig
 from diptych.errors import ConfigError
 
 
@@ -98,3 +99,42 @@ class ModernDecoderConfig(ModernSizes, DecoderConfig):
         super().__post_init__()
         if self.step > max(1, self.layers):
             raise ConfigError(f"step {self.step} is above layers {self.layers}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class TwoPassTextConfig(ModernTextConfig):
+    """MaMMUT's texts of these blocks: for the contrast each token sees all others, and for captions
+    those before it, and what readers in the blocks (`TwoPassReadersConfig`) find in pictures."""
+
+    implementation = "diptych.families.modern.two_pass:TwoPassTextTower"
+    decoded = "normed"
+
+    context_length: Context = 77
+    causal: bool = False
+    reading: Literal["end", "mean", "query"] = "mean"
+    still_padding: bool = False
+    projection: bool = False
+
+    def __post_init__(self):
+        super().__post_init__()
+        for name in ("causal", "still_padding", "registers"):
+            if getattr(self, name):
+                raise ConfigError(f"{name}: MaMMUT's texts of modern blocks have none of it")
+
+    @property
+    def sees_ahead(self) -> bool:
+        """Not in the pass of captions."""
+        return False
+
+
+@dataclass(frozen=True, kw_only=True)
+class TwoPassReadersConfig(ModernSizes, TwoPassDecoderConfig):
+    """What reads pictures in a `TwoPassTextConfig`'s blocks, and writes captions; perceptrons are
+    the blocks' alone."""
+
+    implementation = "diptych.families.modern.two_pass:TwoPassReaders"
+
+    context_length: Context = 77
+    vocab_size: Width = 50260
+    width: Width = 512
+    layers: Layers = 12

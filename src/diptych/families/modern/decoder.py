@@ -1,23 +1,24 @@
 """What writes captions by recent language models' blocks: CoCa's decoder (Yu et al. 2022,
 arXiv:2205.01917) as open_clip's main branch has it."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import ClassVar
 
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from diptych.families.modern.config import ModernDecoderConfig
-from diptych.models.decoder import Decoder
+from diptych.models.decoder import Decoder, Read
 from diptych.nn.modern_attention import BlockOptions
 from diptych.nn.modern_block import (
     ModernBlock,
     each_block,
-    init_modern_blocks,
     modern_blocks,
     modern_flops,
     run_blocks,
 )
+from diptych.nn.modern_init import init_modern_blocks
+from diptych.nn.padding import for_heads
 from diptych.nn.rotary import rotary_line
 
 _PICTURE = 256
@@ -57,7 +58,7 @@ class ModernDecoder(Decoder[ModernDecoderConfig]):
         return BlockOptions.of(config)
 
     def init(self) -> None:
-        """Fill every parameter: the blocks by `nn.modern_block.init_modern_blocks`, the norm with
+        """Fill every parameter: the blocks by `nn.modern_init.init_modern_blocks`, the norm with
         gain 1 and bias 0, the projection with N(0, 1 / width)."""
         c = self.config
         init_modern_blocks(self.blocks, c.width, c.sandwich, c.zero_residual)
@@ -65,30 +66,36 @@ class ModernDecoder(Decoder[ModernDecoderConfig]):
         self.norm_post.reset_parameters()
         nn.init.normal_(self.projection.weight, std=c.width**-0.5)
 
-    def read(self, pictures: Float[Tensor, "batch tokens width"]) -> list[Tensor]:
-        """Keys and values of pictures, [batch, tokens, 2 width], for each block that reads
-        them."""
+    def read(
+        self,
+        pictures: Float[Tensor, "batch tokens width"],
+        seen: Bool[Tensor, "batch tokens"] | None = None,
+    ) -> Read:
+        """See `Decoder.read`."""
         readers = (block.reader for block in each_block(self.blocks))
-        return [reader.keys_values(pictures) for reader in readers if reader is not None]
+        own = [reader.keys_values(pictures) for reader in readers if reader is not None]
+        return Read(own, seen)
 
     def forward(
         self,
         texts: Float[Tensor, "texts length width"],
-        read: Sequence[Float[Tensor, "pictures tokens two_widths"]],
+        read: Read,
         last: bool = False,
     ) -> Float[Tensor, "texts places vocabulary"]:
         """See `Decoder.forward`."""
-        x = run_blocks(self.blocks, texts, self.turns(texts), causal=True, read=read)
+        given = {"read": read.keys_values, "seen": for_heads(read.seen)}
+        x = run_blocks(self.blocks, texts, self.turns(texts), causal=True, **given)
         return self.logits(x[:, -1:] if last else x)
 
     def states(
         self,
         texts: Float[Tensor, "texts length width"],
         pictures: Float[Tensor, "texts tokens width"],
+        seen: Bool[Tensor, "texts tokens"] | None = None,
     ) -> Float[Tensor, "texts length width"]:
         """See `Decoder.states`."""
-        rotary = self.turns(texts)
-        return run_blocks(self.blocks, texts, rotary, causal=True, pictures=pictures)
+        given = {"pictures": pictures, "seen": for_heads(seen)}
+        return run_blocks(self.blocks, texts, self.turns(texts), causal=True, **given)
 
     def logits(self, states: Float[Tensor, "*places width"]) -> Float[Tensor, "*places vocabulary"]:
         """See `Decoder.logits`."""

@@ -14,11 +14,11 @@ from diptych.nn import word_table
 from diptych.nn.modern_attention import BlockOptions, init_linear
 from diptych.nn.modern_block import (
     ModernBlock,
-    init_modern_blocks,
     modern_blocks,
     modern_flops,
     run_blocks,
 )
+from diptych.nn.modern_init import init_modern_blocks
 from diptych.nn.modern_pool import ModernPool, Reading
 from diptych.nn.padding import real_tokens
 from diptych.nn.rotary import rotary_line
@@ -89,7 +89,7 @@ class ModernTextTower(Tower[ModernTextConfig]):
         | ----------------- | ------------------------------------------------- |
         | tokens.weight     | N(0, 0.02^2), still padding 0                     |
         | registers         | N(0, 1e-12): they begin as nothing                |
-        | blocks            | see `nn.modern_block.init_modern_blocks`          |
+        | blocks            | see `nn.modern_init.init_modern_blocks`          |
         | norms             | gain 1, bias 0                                    |
         | pool              | see `nn.modern_pool.ModernPool.init`              |
         | projection        | N(0, 1 / width), bias 0                           |
@@ -109,18 +109,29 @@ class ModernTextTower(Tower[ModernTextConfig]):
     def forward(self, x: Int[Tensor, "batch length"], tokens: TokenKind = "raw") -> TowerOutput:
         """Ids, padded with `config.pad_id`, to tokens, feature and pooled vector. Tokens are the
         text's, without registers; of the padding they mean nothing."""
-        if x.shape[1] > self.config.context_length:
-            raise ConfigError(
-                f"{x.shape[1]} tokens; this tower takes at most {self.config.context_length}"
-            )
         real = real_tokens(x, self.config.pad_id)
-        states = self.through(self.embed(x), real)[:, self.config.registers :]
-        feature = self.pool(self.norm_post(states), x, real, self.config.end_id)
+        return self.read_out(self.through(self.embed(x), real), x, real, tokens)
+
+    def read_out(
+        self,
+        x: Float[Tensor, "batch tokens width"],
+        ids: Int[Tensor, "batch length"],
+        real: Bool[Tensor, "batch length"],
+        tokens: TokenKind,
+    ) -> TowerOutput:
+        """What the tower makes of the last block's output."""
+        states = x[:, self.config.registers :]
+        feature = self.pool(self.norm_post(states), ids, real, self.config.end_id)
         chosen = self._select(states, tokens, self.norm_post)
         return TowerOutput(chosen, feature, self.projection(feature))
 
     def embed(self, ids: Int[Tensor, "batch length"]) -> Float[Tensor, "batch tokens width"]:
-        """The first block's input: registers, then the text."""
+        """The first block's input: registers, then the text. Raises ConfigError for a text that is
+        too long."""
+        if ids.shape[1] > self.config.context_length:
+            raise ConfigError(
+                f"{ids.shape[1]} tokens; this tower takes at most {self.config.context_length}"
+            )
         x = self.words(ids)
         if self.registers is not None:
             x = torch.cat([self.registers.to(x.dtype).expand(len(x), -1, -1), x], dim=1)

@@ -5,12 +5,13 @@ import math
 from collections.abc import Sequence
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from diptych.errors import ConfigError
 from diptych.families.siglip.config import NaflexImageConfig
 from diptych.families.siglip.image import PooledImageTower
-from diptych.inputs.native import unpack
+from diptych.inputs.native import real_patches, unpack
 from diptych.models.tower import TokenKind, TowerOutput
 from diptych.nn.patch import take_patches
 
@@ -47,8 +48,7 @@ class NaflexImageTower(PooledImageTower[NaflexImageConfig]):
         x = self.patch(column).flatten(2).transpose(1, 2)
         # Shapes depend on the budget alone: no host waits for a GPU to know them, and one compiled
         # graph serves all batches of a budget. Rows are full but for a few patches anyway.
-        places = torch.arange(x.shape[1], device=x.device)
-        seen = places < grids.prod(1, keepdim=True)
+        places, seen = real_patches(grids, x.shape[1])
         x = x + self._positions(grids, places).to(x.dtype)
         kept = self.drop.choose(x, seen)
         if kept is not None:
@@ -60,6 +60,16 @@ class NaflexImageTower(PooledImageTower[NaflexImageConfig]):
         feature = self.pool(normed, seen)
         chosen = normed if tokens in ("normed", "projected") else self._select(x, tokens)
         return TowerOutput(chosen, feature, feature)
+
+    def real_patches(
+        self, pixels: Float[Tensor, "batch 3 rows patch_size"]
+    ) -> Bool[Tensor, "batch patches"]:
+        """See `Tower.real_patches`. Raises ConfigError where patches are dropped: nobody is told
+        which."""
+        if self.training and self.drop.share:
+            raise ConfigError("captions are written of all patches; set patch_dropout to 0")
+        column, grids = unpack(pixels, self.config.patch_size)
+        return real_patches(grids, column.shape[2] // self.config.patch_size)[1]
 
     def _positions(
         self, grids: Int[Tensor, "batch 2"], places: Int[Tensor, " patches"]

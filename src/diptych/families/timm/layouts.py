@@ -9,7 +9,7 @@ from diptych.errors import CheckpointError
 from diptych.families.clip.layouts.timm import PREFIX
 from diptych.families.clip.layouts.towers import OpenClipTower, take_norm_eps
 from diptych.families.timm.config import NaflexVitConfig, TimmConfig
-from diptych.families.timm.model import fixed_size, is_naflex
+from diptych.families.timm.model import fixed_size, is_naflex, trunk_width
 from diptych.families.timm.pretrained import VITAMIN
 from diptych.weights.mapping import Rule
 
@@ -115,7 +115,8 @@ def _take_fields(cfg: dict[str, Any]) -> dict[str, Any] | None:
 def _read_naflex(cfg: dict[str, Any], activation: Activation) -> NaflexVitConfig | None:
     """`image_size` is of the squares that open_clip makes of pictures where nothing else is asked
     for: it is no property of the tower."""
-    if not cfg.get("timm_model_name") or not is_naflex(cfg["timm_model_name"]):
+    name, given = cfg.get("timm_model_name"), cfg.get(_ARGUMENTS) or {}
+    if not name or not (is_naflex(name) or given.get("use_naflex")):
         return None
     fields = _take_fields(cfg)
     assert fields is not None
@@ -126,6 +127,8 @@ def _read_naflex(cfg: dict[str, Any], activation: Activation) -> NaflexVitConfig
 
 
 def _write_naflex(image: NaflexVitConfig) -> dict[str, Any]:
+    if not image.reads_out:
+        raise CheckpointError("open_clip has no tower whose patches nothing reads (reads_out)")
     options = dict(image.options)
     cfg = _written(image, options.pop("global_pool", ""))
     options |= {} if image.patch_size == 16 else {"patch_size": image.patch_size}
@@ -171,6 +174,7 @@ OPEN_CLIP = (
         read=_read_naflex,
         write=_write_naflex,
         pictures=lambda image: {"resize": "native", "patch_size": image.patch_size},
+        token_width=trunk_width,
         # As its JSON has naflex_ViT-B-16, and not naflex_ViT-B-32.
         custom_text=lambda image: image.patch_size != 32,
     ),
@@ -182,6 +186,7 @@ OPEN_CLIP = (
         export_rules=_export_rules,
         read=read_vision,
         write=write_vision,
+        token_width=trunk_width,
         custom_text=lambda image: image.projection == "classifier" or image.name in _VITAMIN,
     ),
 )

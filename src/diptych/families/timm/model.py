@@ -161,3 +161,9 @@ def is_naflex(name: str) -> bool:
     from timm.models import is_model_in_modules
 
     return bool(is_model_in_modules(name, ["naflexvit"]))
+
+
+def trunk_width(config: TimmConfig) -> int:
+    """Of the trunk's tokens, which only timm can tell. Raises as `build_trunk`."""
+    with torch.device("meta"):
+        return int(build_trunk(config).num_features)

@@ -7,13 +7,13 @@ https://github.com/huggingface/pytorch-image-models, timm/models/naflexvit.py
 import math
 
 import torch
-from jaxtyping import Float
-from torch import Tensor
+from jaxtyping import Bool, Float
+from torch import Tensor, nn
 
 from diptych.errors import ConfigError
 from diptych.families.timm.config import NaflexVitConfig
 from diptych.families.timm.model import TimmTower
-from diptych.inputs.native import unpack
+from diptych.inputs.native import real_patches, unpack
 from diptych.models.foreign import count_flops
 from diptych.models.tower import TokenKind, TowerOutput
 
@@ -42,17 +42,18 @@ class NaflexVitTower(TimmTower):
     def __init__(self, config: NaflexVitConfig, embed_dim: int | None):
         super().__init__(config, embed_dim)
         self.class_tokens = int(self.trunk.num_prefix_tokens)
+        if not config.reads_out:
+            self.trunk.fc_norm = nn.Identity()
 
     def forward(
         self, x: Float[Tensor, "batch 3 rows patch_size"], tokens: TokenKind = "raw"
     ) -> TowerOutput:
-        """Packed pictures (`inputs.native`) to the trunk's last features as tokens, what its
-        classifier would have read as the feature, and the pooled vector. There are only raw tokens;
-        those behind a shorter row mean nothing."""
+        """Packed pictures (`inputs.native`) to the trunk's last features as tokens, which are
+        normed where it norms them, what its classifier would have read as the feature, and the
+        pooled vector. Tokens behind a shorter row mean nothing."""
         size = self.config.patch_size
         column, grids = unpack(x, size)
-        places = torch.arange(column.shape[2] // size, device=x.device)
-        seen = places < grids.prod(1, keepdim=True)
+        places, seen = real_patches(grids, column.shape[2] // size)
         columns = grids[:, 1:].clamp(min=1)
         coordinates = torch.stack((places // columns, places % columns), dim=-1)
         features = self.trunk.forward_features(
@@ -62,8 +63,15 @@ class NaflexVitTower(TimmTower):
             patch_valid=seen,
         )
         feature = self.trunk.forward_head(**features, pre_logits=True)
-        chosen = self._select(features["patches"], tokens)
+        chosen = self._select(features["patches"], tokens, nn.Identity())
         return TowerOutput(chosen, feature, self.projection(feature))
+
+    def real_patches(
+        self, pixels: Float[Tensor, "batch 3 rows patch_size"]
+    ) -> Bool[Tensor, "batch patches"]:
+        """See `Tower.real_patches`."""
+        column, grids = unpack(pixels, self.config.patch_size)
+        return real_patches(grids, column.shape[2] // self.config.patch_size)[1]
 
     def read_tokens(
         self, pixels: Float[Tensor, "batch 3 rows patch_size"]

@@ -42,12 +42,15 @@ def from_json(content: dict[str, Any]) -> ClipConfig:
         model = modern(dict(content.get("model_cfg") or {}))
         embed_dim, vision = model.pop("embed_dim"), dict(model.pop("vision_cfg"))
         one = "multimodal_cfg" in model and "text_cfg" not in model
-        text, decoder = _texts(model, dict(vision), one)
+        said = dict(vision)
         quick: Activation = "quick_gelu" if model.pop("quick_gelu", False) else "gelu"
         bias = model.pop("init_logit_bias", None)
         budget, side = vision.pop(_BUDGET, None), vision.get("image_size", 224)
-        refuse_rest(model, "model_cfg")
         image = _tower(vision, quick, ImageTowerConfig, "vision_cfg")
+        if one:
+            said |= {"width": tower_of(image).token_width(image)}
+        text, decoder = _texts(model, said, one)
+        refuse_rest(model, "model_cfg")
         config = ClipConfig(
             image=image,
             text=_tower(

@@ -61,10 +61,12 @@ class OpenClipTower:
     custom_text: Callable[[Any], bool] = lambda config: False
     """Whether open_clip builds a model with such a tower as its `CustomTextCLIP`, with `text.`
     before the text tower's names."""
+    token_width: Callable[[Any], int] = lambda config: config.width
+    """How wide an image tower's tokens are, which captions read."""
     one_section: bool = False
     """Whether text tower and decoder are one in open_clip: its `multimodal_cfg` without a
     `text_cfg` is both's. `read` and `write` find in it, and put there, the `vision_cfg`'s options
-    that matter to them."""
+    that matter to them; its `width` is then that of the image tower's tokens."""
     modern: Callable[[dict[str, Any]], dict[str, Any]] = lambda model: model
     """A `model_cfg` of an older program in today's words; others as they are. Raises
     CheckpointError for one that ours isn't."""
@@ -299,3 +301,8 @@ def open_clip_towers() -> tuple[OpenClipTower, ...]:
     for family in families():
         found += family.part(family.open_clip)
     return tuple(sorted(found, key=lambda tower: (tower in TOWERS, not tower.one_section)))
+
+
+def layout_of(kind: type[TowerConfig]) -> OpenClipTower:
+    """Of just this kind of tower, which another one is made of."""
+    return next(tower for tower in open_clip_towers() if tower.kind is kind)
