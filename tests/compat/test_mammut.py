@@ -130,8 +130,8 @@ def test_a_pass_is_asked_for_by_name():
         made(vision={**VISION, "output_tokens": False})
     with pytest.raises(ConfigError, match="embed_dim 16"):
         made(dim=16)
-    with pytest.raises(CheckpointError, match="text_arch = 'modern'"):
-        made(TEXT | {"text_arch": "modern"})
+    with pytest.raises(CheckpointError, match="text_arch = 'fast'"):
+        made(TEXT | {"text_arch": "fast"})
     assert made(TEXT | {"variable_text": True}).traits.variable_text
     assert not made().traits.variable_text
 

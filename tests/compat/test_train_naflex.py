@@ -10,7 +10,7 @@ from PIL import Image
 from torchvision.transforms.functional import to_tensor
 
 from diptych import compat
-from diptych.compat.model_traits import CLIP_TRAITS
+from diptych.compat.model_traits import CLIP_TRAITS, InputMode, get_model_traits
 from diptych.compat.naflex_config import NaFlexDataConfig
 from diptych.compat.open_clip_train import data, layout, naflex_data
 from diptych.compat.open_clip_train.naflex_data import (
@@ -229,8 +229,13 @@ def test_flags_are_a_loops_own():
     vision = {"timm_model_name": "naflexvit_base_patch16_gap"} | sizes
     small = {"text_cfg": text, "vision_cfg": vision, "force_naflex_vision": True}
     assert compat.create_model(name, load_weights=False, **small)
-    with pytest.raises(ConfigError, match="the image tower of tiny takes squares"):
-        compat.create_model("tiny", load_weights=False, force_naflex_vision=True)
+    plain = {"image_size": 32, "layers": 1, "width": 64}
+    small = {"text_cfg": text, "vision_cfg": plain, "force_naflex_vision": True}
+    made = compat.create_model("ViT-B-32", load_weights=False, **small)
+    assert get_model_traits(made).image_input is InputMode.NAFLEX
+    assert made.encode_image(torch.zeros(1, 3, 48, 32)).shape == (1, 512)
+    with pytest.raises(ConfigError, match="can't become a tower for pictures of their own aspect"):
+        compat.create_model("tiny-mammut", load_weights=False, force_naflex_vision=True)
 
 
 def test_sizes_of_shards(tmp_path):

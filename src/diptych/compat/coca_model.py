@@ -4,6 +4,7 @@ https://github.com/mlfoundations/open_clip, src/open_clip/coca_model.py
 """
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,6 +12,9 @@ import torch
 from jaxtyping import Int
 from torch import Tensor
 
+from diptych.compat.faces import outside_pools
+from diptych.compat.faces.names import VISUAL, part_of
+from diptych.compat.faces.towers import OpenClipVisual
 from diptych.compat.faces.writing import CaptioningModel
 from diptych.compat.losses.captions import caption_losses
 from diptych.compat.model import (
@@ -22,8 +26,11 @@ from diptych.compat.model import (
 from diptych.compat.model_traits import COCA_TRAITS
 from diptych.compat.parts.modern import ModernTextTransformer
 from diptych.compat.parts.text import TextTransformer
-from diptych.families.coca.config import Coca2ImageConfig
+from diptych.errors import ConfigError
+from diptych.families.coca import Coca2ImageConfig, CocaNaflexConfig
 from diptych.families.modern import ModernDecoderConfig, ModernTextConfig
+from diptych.models import Tower
+from diptych.models.clip import unit
 
 
 @dataclass
@@ -47,10 +54,20 @@ class MultimodalCfg(CLIPTextCfg):
 
 class CoCa(CaptioningModel):
     """Two towers and `text_decoder`, with random weights; the options are `CLIP`'s, and `pad_id`,
-    what `generate` fills up with (0: as the text tower has it)."""
+    what `generate` fills up with (0: as the text tower has it).
+
+    Over a tower of timm's for pictures of their own aspect, which open_clip's main branch has, the
+    pools stand beside `visual`: see `faces.outside_pools`. Raises ConfigError for such a tower that
+    gives no tokens (`output_tokens`), or without `attentional_pool`.
+    """
 
     traits = COCA_TRAITS
     _pad_id: int | None = None
+    pool_norm: Any
+    attn_pool: Any
+    attn_pool_contrastive: Any
+    attn_pool_type = ""
+    """Of pools that stand here: "cascade", or "parallel"."""
 
     def __init__(
         self,
@@ -65,10 +82,12 @@ class CoCa(CaptioningModel):
         cast_dtype: torch.dtype | None = None,
         pad_id: int = 0,
     ):
+        vision = section(vision_cfg, CLIPVisionCfg)
+        _check_tokens(vision)
         clip = build_clip(
             {
                 "embed_dim": embed_dim,
-                "vision_cfg": section(vision_cfg, CLIPVisionCfg),
+                "vision_cfg": vision,
                 "text_cfg": section(text_cfg, CLIPTextCfg),
                 "multimodal_cfg": section(multimodal_cfg, MultimodalCfg),
                 "quick_gelu": quick_gelu,
@@ -81,9 +100,56 @@ class CoCa(CaptioningModel):
         if nonscalar_logit_scale:
             self.reshape_scale(1)
 
+    def _add_image(self, tower: Tower[Any]) -> None:
+        """`visual`, and pools beside it."""
+        if not isinstance(tower.config, CocaNaflexConfig):
+            super()._add_image(tower)
+            self.pool_norm = self.attn_pool = self.attn_pool_contrastive = None
+            return
+        config: CocaNaflexConfig = tower.config
+        trunk = outside_pools.trunk_of(tower)
+        self.visual = OpenClipVisual(trunk, self.config, outside_pools.TRUNK)
+        self.visual.output_tokens = True
+        self._parts[VISUAL] = outside_pools.TRUNK
+        self.attn_pool_type = config.pools
+        for name, part in outside_pools.parts_of(tower, part_of(self.table, "image.", "")).items():
+            setattr(self, name, part)
+
+    def image_again(self) -> Tower[Any]:
+        """See `OpenClipModel.image_again`."""
+        if self.attn_pool is None:
+            return super().image_again()
+        table = part_of(self.table, "image.", "")
+        parts = {name: getattr(self, name) for name in outside_pools.PARTS}
+        return outside_pools.tower_again(self.config, self.visual.tower, parts, table)
+
+    def encode_image(
+        self, image: Tensor | Mapping[str, Any], normalize: bool | None = None
+    ) -> Tensor:
+        """See `OpenClipModel.encode_image`."""
+        if self.attn_pool is None:
+            return super().encode_image(image, normalize)
+        return self._scaled(self._pools(image)[0], normalize)
+
+    def _pools(self, image: Tensor | Mapping[str, Any]) -> tuple[Tensor, Tensor]:
+        """What `attn_pool_contrastive` and `attn_pool` read of the trunk's tokens."""
+        _, tokens, seen = self.with_seen(self.visual, image)
+        tokens = self.pool_norm(tokens)
+        read = self.attn_pool(tokens, key_valid=seen)
+        if self.attn_pool_type == "cascade":
+            return self.attn_pool_contrastive(read)[:, 0], read
+        return self.attn_pool_contrastive(tokens, key_valid=seen)[:, 0], read
+
+    def picture(self, image: Tensor | Mapping[str, Any]) -> tuple[Tensor, Tensor, Tensor | None]:
+        """See `CaptioningModel.picture`."""
+        if self.attn_pool is None:
+            return super().picture(image)
+        pooled, tokens = self._pools(image)
+        return unit(pooled), tokens, None
+
     def forward(  # pyright: ignore[reportIncompatibleMethodOverride]
         self,
-        image: Tensor | None = None,
+        image: Tensor | Mapping[str, Any] | None = None,
         text: Tensor | None = None,
         image_latent: Tensor | None = None,
         image_embs: Tensor | None = None,
@@ -106,7 +172,7 @@ class CoCa(CaptioningModel):
         `caption_loss_ce`, and with `caption_z_loss` `caption_loss_z`, in place of the logits; see
         `fused_linear_cross_entropy`."""
         if image is not None and (image_latent is None or image_embs is None):
-            image_latent, image_embs = self.with_tokens(self.visual, image)
+            image_latent, image_embs, _ = self.picture(image)
         found = {} if image_latent is None else {"image_features": image_latent}
         if text is None:
             return found if image_embs is None else found | {"image_embs": image_embs}
@@ -132,14 +198,16 @@ class CoCa(CaptioningModel):
             return found | {"logits": logits, "labels": text[:, 1:]}
         return found | {"logits": decoder(image_embs, tokens)}
 
-    def caption_logits(self, text: Tensor, image_embs: Tensor) -> Tensor:
+    def caption_logits(
+        self, text: Tensor, image_embs: Tensor, seen: Tensor | None = None
+    ) -> Tensor:
         """See `CaptioningModel`."""
         return self.text_decoder(image_embs, self.with_tokens(self.text, text)[1])
 
     @property
     def _known_to_3_3(self) -> bool:
         image, text, decoder = self.config.image, self.config.text, self.config.decoder
-        new = Coca2ImageConfig | ModernTextConfig | ModernDecoderConfig
+        new = Coca2ImageConfig | CocaNaflexConfig | ModernTextConfig | ModernDecoderConfig
         return not any(isinstance(each, new) for each in (image, text, decoder))
 
     @property
@@ -154,6 +222,20 @@ class CoCa(CaptioningModel):
     @pad_id.setter
     def pad_id(self, value: int) -> None:
         self._pad_id = value
+
+
+def _check_tokens(vision: Mapping[str, Any]) -> None:
+    """Raises ConfigError for a tower of timm's whose tokens nothing could read."""
+    if not vision.get("timm_model_name"):
+        return
+    if not vision.get("output_tokens"):
+        raise ConfigError(
+            "CoCa over a tower of timm's needs vision_cfg.output_tokens=True: its pools read tokens"
+        )
+    if vision.get("attentional_pool") not in ("cascade", "parallel"):
+        raise ConfigError(
+            "CoCa over a tower of timm's needs vision_cfg.attentional_pool 'cascade' or 'parallel'"
+        )
 
 
 def prepare_inputs_for_generation(

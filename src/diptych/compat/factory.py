@@ -12,8 +12,8 @@
 | device, cache_dir, output_dict          | done                                                 |
 | jit                                     | TorchScript: see `compat.trace_model`                |
 | force_image_size, force_patch_dropout   | done                                                 |
-| force_naflex_vision                     | a model that is one (`naflex_ViT-B-16`); no other is |
-|                                         | made one                                             |
+| force_naflex_vision                     | a plain ViT becomes timm's NaFlexVit, for pictures   |
+|                                         | of their own aspect; a model that is one stays so    |
 | force_context_length                    | done; a table of positions is interpolated           |
 | force_quick_gelu, image_mean, image_std | done                                                 |
 | image_interpolation, image_resize_mode  | done                                                 |
@@ -71,6 +71,7 @@ from diptych.compat.transform import (
 )
 from diptych.encoder.load import device_of
 from diptych.errors import ConfigError, RandomWeightsWarning, UnknownNameError
+from diptych.families.timm.as_naflex import as_naflex
 
 __all__ = [
     "PRECISIONS",
@@ -176,10 +177,7 @@ def create_model(
     has_weights = source.path is not None and load_weights
     clip = load(source, changes, dtype) if has_weights else initialise(source, changes, place)
     if force_naflex_vision and not clip.config.image.native:
-        raise ConfigError(
-            f"force_naflex_vision: the image tower of {model_name} takes squares, and none is made "
-            "one for pictures of their own aspect; name a model that is, such as naflex_ViT-B-16"
-        )
+        clip = as_naflex(clip)
     if force_patch_dropout is not None:
         clip.image.set_patch_dropout(force_patch_dropout)
     start = Start(

@@ -5,6 +5,7 @@ https://github.com/mlfoundations/open_clip, src/open_clip/mammut_model.py, main 
 """
 
 import math
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -19,19 +20,25 @@ from diptych.compat.losses.captions import caption_losses
 from diptych.compat.model import CLIPVisionCfg, build_clip, section
 from diptych.compat.model_traits import MAMMUT_TRAITS
 from diptych.compat.parts.layers import activation_layer, norm_layer_of
+from diptych.compat.parts.modern_two_passes import ModernMultimodalDecoder
 from diptych.compat.parts.two_passes import MultimodalDecoder
+from diptych.config import ClipConfig
 from diptych.errors import ConfigError
 from diptych.families.clip.config import TransformerTextConfig
 from diptych.families.clip.layouts.open_clip_config import model_json
+from diptych.families.modern import TwoPassReadersConfig, TwoPassTextConfig
 from diptych.models import Clip, Tower
 
 _PICTURES = "map_viz2txt_kv"
-_OF_CAPTIONS = ("cross_attn.", "lm_head")
+_OF_CAPTIONS = ("cross_attn", "lm_head")
 """What names of `text` that only captions need begin with."""
+_OF_READERS = {"xattn", "norm_x", "norm_x_post", "ls_x"}
+"""Of parts of modern blocks that only captions need."""
 
 
 class MaMMUT(CaptioningModel):
-    """An image tower, `visual`, and `text`, a `MultimodalDecoder`, with random weights; the other
+    """An image tower, `visual`, and `text`, a `MultimodalDecoder` or of modern texts a
+    `ModernMultimodalDecoder`, with random weights; the other
     options are `CLIP`'s. Vectors are of unit length.
 
     Raises ConfigError for a vector of another width than the texts' without a projection
@@ -87,27 +94,22 @@ class MaMMUT(CaptioningModel):
         self.context_length = self.config.text.context_length
         self.vocab_size = self.config.text.vocabulary
         self.text_beside = False
+        self.bos_id, self.eos_id = self.config.text.bounds or (None, None)
 
     def _add_decoder(self, clip: Clip) -> None:
         """`text`, which is both parts of ours."""
-        config, decoder = clip.config, clip.decoder
+        decoder = clip.decoder
         assert decoder is not None
-        sizes, said = config.text, model_json(config)
-        assert isinstance(sizes, TransformerTextConfig)
         with torch.device("meta"):
-            made = MultimodalDecoder.of(
-                said["multimodal_cfg"],
-                config.embed_dim,
-                act_layer=activation_layer(sizes.activation),
-                norm_layer=norm_layer_of(sizes.norm_eps),
-            )
+            made = _both(clip.config)
         state = part_of(self.table, "text.", TEXT).to_foreign(clip.text.state_dict(prefix="tower."))
         state |= part_of(self.table, "decoder.", TEXT).to_foreign(
             decoder.state_dict(prefix="tower.")
         )
         pictures = state.pop(_PICTURES)
         made.load_state_dict(state, assign=True)
-        made.set_mask()
+        if isinstance(made, MultimodalDecoder):
+            made.set_mask()
         self.text = made.train(clip.text.training)
         self.map_viz2txt_kv = nn.Parameter(pictures)
         self.visual.output_tokens = True
@@ -142,7 +144,7 @@ class MaMMUT(CaptioningModel):
 
     def forward(  # pyright: ignore[reportIncompatibleMethodOverride]
         self,
-        image: Tensor | None = None,
+        image: Tensor | Mapping[str, Any] | None = None,
         text: Tensor | None = None,
         text_valid: Tensor | None = None,
         image_latent: Tensor | None = None,
@@ -158,7 +160,7 @@ class MaMMUT(CaptioningModel):
         `encode_text`; `image_embs_valid`, [batch, tokens]: which of the picture's aren't padding.
         `labels` and what is behind it: see `CoCa`."""
         if image is not None and (image_latent is None or image_embs is None):
-            image_latent, image_embs = self.with_tokens(self.visual, image)
+            image_latent, image_embs, image_embs_valid = self.picture(image)
         if text is None:
             return {
                 "image_features": image_latent,
@@ -187,11 +189,29 @@ class MaMMUT(CaptioningModel):
             found["logit_bias"] = self.logit_bias
         return found
 
-    def caption_logits(self, text: Tensor, image_embs: Tensor) -> Tensor:
+    def caption_logits(
+        self, text: Tensor, image_embs: Tensor, seen: Tensor | None = None
+    ) -> Tensor:
         """See `CaptioningModel`."""
         context = image_embs @ self.map_viz2txt_kv.to(image_embs.dtype)
-        return self.text(text, context=context, mode="caption")
+        return self.text(text, context=context, context_valid=seen, mode="caption")
+
+
+def _both(config: ClipConfig) -> MultimodalDecoder | ModernMultimodalDecoder:
+    """Text tower and decoder as open_clip has them, without values."""
+    sizes, decoder = config.text, config.decoder
+    said = model_json(config)["multimodal_cfg"]
+    if isinstance(sizes, TwoPassTextConfig) and isinstance(decoder, TwoPassReadersConfig):
+        return ModernMultimodalDecoder.both(sizes, decoder.every, said, config.embed_dim)
+    assert isinstance(sizes, TransformerTextConfig)
+    return MultimodalDecoder.of(
+        said,
+        config.embed_dim,
+        act_layer=activation_layer(sizes.activation),
+        norm_layer=norm_layer_of(sizes.norm_eps),
+    )
 
 
 def _only_captions(name: str) -> bool:
-    return name.removeprefix(TEXT).startswith(_OF_CAPTIONS)
+    words = name.removeprefix(TEXT).split(".")
+    return words[0] in _OF_CAPTIONS or not _OF_READERS.isdisjoint(words)

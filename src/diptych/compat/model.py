@@ -32,7 +32,7 @@ from diptych.compat.parts.vision import VisionTransformer
 from diptych.config import ClipConfig
 from diptych.errors import CheckpointError, ConfigError
 from diptych.families.clip.layouts.open_clip_config import from_json
-from diptych.families.modern.layouts import is_modern
+from diptych.families.modern.words import is_modern
 from diptych.models import Clip, build
 
 __all__ = [

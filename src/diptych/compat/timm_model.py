@@ -62,11 +62,13 @@ class TimmModel(nn.Module):
         patch_drop: float | None = None,
         pretrained: bool = False,
         model_kwargs: Mapping[str, Any] | None = None,
+        output_tokens: bool = False,
     ):
         """`pool`: the trunk's, or one of timm's attention pools (`abs_attn`, `rot_attn`). `proj`:
         `linear`, `mlp`, `none`; None or empty: the trunk's classifier projects. `drop`: dropout
         before the projection; `drop_path`, `patch_drop`: the trunk's rates in training;
         `pretrained`: with timm's weights of it; `model_kwargs`: what else timm is given.
+        `output_tokens`: whether a call gives tokens, too, as open_clip's main branch has it.
 
         Raises ConfigError for what timm can't build, and where it isn't installed."""
         super().__init__()
@@ -97,10 +99,25 @@ class TimmModel(nn.Module):
             bias, rates = (True, proj_bias), (drop, 0.0)
             layers["mlp"] = Mlp(width, 2 * embed_dim, embed_dim, drop=rates, bias=bias)
         self.head = nn.Sequential(OrderedDict(layers))
+        self.output_tokens = output_tokens
 
-    def forward(self, x: Any) -> Float[Tensor, "batch embed_dim"]:
-        """Vectors of pixels, or of what else the trunk takes (`compat.faces.naflex`)."""
-        return self.head(self.trunk(x))
+    def forward(self, x: Any) -> Any:
+        """Vectors of pixels, or of what else the trunk takes (`compat.faces.naflex`); with
+        `output_tokens`, of a trunk that has tokens, by name: `pooled`, `patch_tokens` and
+        `patch_valid`, which of these there are (None: all)."""
+        if not self.output_tokens:
+            return self.head(self.trunk(x))
+        if isinstance(x, Mapping):
+            given = {name: x[name] for name in ("patches", "patch_coord", "patch_valid")}
+            features = self.trunk.forward_features(**given)
+            tokens, valid = features["patches"], features["patch_valid"]
+            pooled = self.trunk.forward_head(**features)
+        else:
+            tokens, valid = self.trunk.forward_features(x), None
+            pooled = self.trunk.forward_head(tokens)
+        prefix = int(self.trunk.num_prefix_tokens)
+        own = tokens[:, prefix:]
+        return {"pooled": self.head(pooled), "patch_tokens": own, "patch_valid": valid}
 
     def forward_intermediates(
         self,

@@ -29,6 +29,7 @@ from diptych.compat.parts.modern_layers import (
     RotaryEmbedding1D,
     SwiGLU,
 )
+from diptych.compat.parts.modern_two_passes import ModernMultimodalDecoder
 from diptych.compat.parts.multimodal import MultimodalTransformer
 from diptych.compat.parts.stack import CustomTransformer, Transformer
 from diptych.compat.parts.text import TextTransformer
@@ -44,6 +45,7 @@ __all__ = [
     "LayerNorm",
     "LayerNormFp32",
     "LayerScale",
+    "ModernMultimodalDecoder",
     "ModernMultimodalTransformer",
     "ModernTextAttention",
     "ModernTextBlock",

@@ -27,7 +27,7 @@ from diptych.compat.faces.native import (
 )
 from diptych.compat.faces.state import rename_loaded, rename_saved
 from diptych.compat.faces.towers import OpenClipText, OpenClipTower, OpenClipVisual
-from diptych.compat.faces.unwrapping import reshaped, unwrap
+from diptych.compat.faces.unwrapping import again, reshaped, unwrap
 from diptych.compat.hf_model import HFTextEncoder
 from diptych.compat.model_traits import CLIP_TRAITS, InputMode
 from diptych.compat.modified_resnet import ModifiedResNet
@@ -108,10 +108,8 @@ class OpenClipModel(Renamed):
         self.traits = replace(type(self).traits, image_input=pictures, variable_text=variable)
         self.output_dict = output_dict
         """Whether the forward pass gives a dictionary in place of a tuple."""
-        dim, table = config.embed_dim, part_of(self.table, "image.", VISUAL)
-        native = vision_of(clip.image, dim, table, self.vision_kind)
-        resnet = resnet_of(clip.image, dim, table, self.resnet_kind)
-        self.visual = native or resnet or OpenClipVisual(clip.image, config)
+        self._parts = dict(_PARTS)
+        self._add_image(clip.image)
         self._say_preprocessing()
         self._add_text(clip.text)
         self.text_decoder = self._add_decoder(clip)
@@ -136,6 +134,18 @@ class OpenClipModel(Renamed):
         self.logit_scale = reshaped(self.logit_scale, *shape)
         if self.logit_bias is not None:
             self.logit_bias = reshaped(self.logit_bias, *shape)
+
+    def _add_image(self, tower: Tower[Any]) -> None:
+        """`visual`."""
+        dim, table = self.config.embed_dim, part_of(self.table, "image.", VISUAL)
+        native = vision_of(tower, dim, table, self.vision_kind)
+        resnet = resnet_of(tower, dim, table, self.resnet_kind)
+        self.visual = native or resnet or OpenClipVisual(tower, self.config)
+
+    def image_again(self) -> Tower[Any]:
+        """The image tower as Diptych has it: see `clip`."""
+        table = part_of(self.table, "image.", VISUAL)
+        return again(self, self.config.image, getattr(self, "visual", None), table)
 
     def _say_preprocessing(self) -> None:
         """As open_clip's factories leave it at the image tower."""
@@ -200,6 +210,14 @@ class OpenClipModel(Renamed):
         """Of the image tower's weights, as OpenAI's models say it."""
         return self.visual.dtype
 
+    def pixels(self, image: Tensor | Mapping[str, Any]) -> Tensor:
+        """Pictures as `clip` takes them."""
+        if isinstance(self.visual, OpenClipVisual):
+            return self.visual.pixels(image)
+        if isinstance(image, Mapping):
+            raise ConfigError("this tower takes squares of pixels, and no patches by name")
+        return image.to(self.dtype)
+
     def encode_image(
         self,
         image: Float[Tensor, "batch 3 height width"] | Mapping[str, Any],
@@ -222,18 +240,24 @@ class OpenClipModel(Renamed):
             return self._scaled(encode(self, text, self._reading, text_valid)[0], normalize)
         return self._scaled(_pooled(self.text(text, **_mask(self.text, text_valid))), normalize)
 
-    def with_tokens(self, tower: Any, x: Tensor, **options: Any) -> tuple[Tensor, Tensor]:
+    def with_tokens(self, tower: Any, x: Any, **options: Any) -> tuple[Tensor, Tensor]:
         """Unit vectors and tokens of `visual` or `text`, whatever its `output_tokens`; one without,
         which somebody put there, gives both."""
+        vectors, tokens, _ = self.with_seen(tower, x, **options)
+        return vectors, tokens
+
+    def with_seen(self, tower: Any, x: Any, **options: Any) -> tuple[Tensor, Tensor, Tensor | None]:
+        """The same, and which of the tokens there are (None: all)."""
         if not isinstance(tower, _GivesTokens):
             pooled, tokens = tower(x, **options)
-            return unit(pooled), tokens
+            return unit(pooled), tokens, None
         before, tower.output_tokens = tower.output_tokens, True
         try:
-            pooled, tokens = tower(x, **options)
+            found = tower(x, **options)
         finally:
             tower.output_tokens = before
-        return unit(pooled), tokens
+        pooled, tokens, *seen = found.values() if isinstance(found, dict) else found
+        return unit(pooled), tokens, seen[0] if seen else None
 
     @property
     def _reading(self) -> Reading:
@@ -320,7 +344,7 @@ class OpenClipModel(Renamed):
         before = f"{prefix}." if prefix else ""
         for name, parameter in super().named_parameters("", recurse, remove_duplicate):
             ours = name
-            for theirs, part in _PARTS.items():
+            for theirs, part in self._parts.items():
                 ours = ours.replace(f"{theirs}tower.", part, 1)
             yield before + (name if ours == name else self.table.foreign_names(ours)[0]), parameter
 
@@ -335,4 +359,6 @@ def _mask(text: Any, text_valid: Tensor | None) -> dict[str, Tensor]:
 
 def _pooled(output: Any) -> Tensor:
     """Of a tower, whatever its `output_tokens`."""
+    if isinstance(output, dict):
+        return output["pooled"]
     return output[0] if isinstance(output, tuple) else output

@@ -114,7 +114,7 @@ def tower_again(
     alike, in training mode if `trained`. Raises ConfigError where parts were taken away or
     replaced."""
     tower = build_tower(config, embed_dim, "meta")
-    _fill_again(tower, table, tensors)
+    fill_again(tower, table, tensors)
     return tower.train(trained)
 
 
@@ -122,11 +122,12 @@ def decoder_again(
     decoder: Decoder[Any], table: Table, tensors: Mapping[str, Tensor], trained: bool
 ) -> None:
     """The same for a decoder without numbers, in place."""
-    _fill_again(decoder, table, tensors)
+    fill_again(decoder, table, tensors)
     decoder.train(trained)
 
 
-def _fill_again(made: nn.Module, table: Table, tensors: Mapping[str, Tensor]) -> None:
+def fill_again(made: nn.Module, table: Table, tensors: Mapping[str, Tensor]) -> None:
+    """Fill modules of ours with open_clip's `tensors`. Raises as `tower_again`."""
     try:
         ours = table.to_ours({name: tensor.detach() for name, tensor in tensors.items()})
         state = {name.removeprefix("tower."): tensor for name, tensor in ours.items()}

@@ -158,8 +158,9 @@ class OpenClipTower(Renamed):
 class OpenClipVisual(OpenClipTower):
     """`model.visual`. Pixels are cast to the precision of the weights."""
 
-    def __init__(self, tower: Tower[Any], config: ClipConfig):
-        super().__init__(tower, config, "image.", VISUAL)
+    def __init__(self, tower: Tower[Any], config: ClipConfig, ours: str = "image."):
+        """`ours`: what its names begin with here."""
+        super().__init__(tower, config, ours, VISUAL)
         self.output_dim = config.embed_dim
         """Width of the pooled vectors."""
         size = config.image.image_size
@@ -167,17 +168,30 @@ class OpenClipVisual(OpenClipTower):
         """In pixels."""
         self.input_resolution = size
         """The same, as OpenAI's models say it."""
+        if config.image.native:
+            self.image_seq_len = config.preprocess.patches
+            """The most patches of a picture."""
         if tower.grid is not None:
             self.grid_size = (tower.grid, tower.grid)
             """Patches along the sides."""
             self.patch_size = (size // tower.grid, size // tower.grid)
 
-    def forward(
-        self, x: Float[Tensor, "batch 3 height width"] | Mapping[str, Any]
-    ) -> Tensor | tuple[Tensor, Tensor]:
+    def forward(self, x: Float[Tensor, "batch 3 height width"] | Mapping[str, Any]) -> Any:
         """Pooled vectors of pixels, or (pooled, tokens): the tokens are the patches'. A tower for
         pictures of their own aspect also takes what `compat.faces.naflex` says, and pixels of whole
-        patches. Raises ConfigError for others that are given this."""
+        patches, and gives by name `pooled`, `patch_tokens` and `patch_valid`, [batch, patches],
+        which of these there are (None: all)."""
+        pixels = self.pixels(x)
+        if not (self.output_tokens and self._place[0].image.native):
+            return super().forward(pixels)
+        pooled, tokens = self.pool_with_tokens(pixels)
+        squares = not isinstance(x, Mapping) and pixels.shape != x.shape
+        valid = None if squares else self.tower.real_patches(pixels)
+        return {"pooled": pooled, "patch_tokens": tokens, "patch_valid": valid}
+
+    def pixels(self, x: Float[Tensor, "batch 3 height width"] | Mapping[str, Any]) -> Tensor:
+        """Pictures as the tower of Diptych's takes them. Raises ConfigError for patches that are
+        given to a tower of squares."""
         how = self._place[0].preprocess
         if isinstance(x, Mapping):
             if how.resize != "native":
@@ -185,7 +199,7 @@ class OpenClipVisual(OpenClipTower):
             x = packed(x, how.patch_size)
         elif how.resize == "native" and x.shape[3] != how.patch_size:
             x = packed_squares(x, how.patch_size)
-        return super().forward(x.to(self.dtype))
+        return x.to(self.dtype)
 
     def lock(self, unlocked_groups: int = 0, freeze_bn_stats: bool = False) -> None:
         """Freeze all but the last groups of layers, and with `freeze_bn_stats` their batch norms'

@@ -5,7 +5,7 @@ from typing import Any, Protocol, runtime_checkable
 import torch
 from torch import Tensor, nn
 
-from diptych.compat.faces.names import DECODER, VISUAL, part_of, text_prefix
+from diptych.compat.faces.names import DECODER, part_of, text_prefix
 from diptych.compat.faces.native import decoder_again, tower_again
 from diptych.compat.faces.towers import OpenClipTower
 from diptych.compat.hf_model import HFTextEncoder
@@ -31,12 +31,14 @@ class Face(Protocol):
     logit_scale: nn.Parameter
     logit_bias: nn.Parameter | None
 
+    def image_again(self) -> Tower[Any]:
+        """The image tower as Diptych has it."""
+        raise NotImplementedError
+
 
 @runtime_checkable
 class TwoPasses(Protocol):
     """What is read of a model whose text tower and decoder are one."""
-
-    visual: Any
 
     def of_texts(self) -> dict[str, Tensor]:
         """What both passes have, by open_clip's names."""
@@ -51,28 +53,26 @@ def unwrap(model: Face, table: Table) -> Clip:
     """The model as Diptych has it: see `OpenClipModel.clip`. `table`: our names <-> open_clip's."""
     config = model.config
     prefix = text_prefix(table.rules)
-    parts = {name: getattr(model, name, None) for name in (*PARTS, "visual", "text")}
+    parts = {name: getattr(model, name, None) for name in (*PARTS, "text")}
     if model.text_beside:
         of_text = nn.Module()
         for name in PARTS:
             setattr(of_text, name, parts[name])
     else:
         of_text = parts["text"]
-    image = _ours(model, config.image, parts["visual"], part_of(table, "image.", VISUAL))
-    text = _ours(model, config.text, of_text, part_of(table, "text.", prefix))
-    return _like(model, Clip(config, image, text, _decoder(model, table)))
+    text = again(model, config.text, of_text, part_of(table, "text.", prefix))
+    return _like(model, Clip(config, model.image_again(), text, _decoder(model, table)))
 
 
 def unwrap_two_passes(model: Face, decoder: TwoPasses, table: Table) -> Clip:
     """The same of a model whose text tower and decoder are one."""
     config, trained = model.config, model.training
-    image = _ours(model, config.image, decoder.visual, part_of(table, "image.", VISUAL))
     assert config.decoder is not None
     made = build_decoder(config.decoder, torch.device("meta"))
     decoder_again(made, part_of(table, "decoder.", ""), decoder.of_captions(), trained)
     text_table = part_of(table, "text.", "")
     text = tower_again(config.text, config.embed_dim, text_table, decoder.of_texts(), trained)
-    return _like(model, Clip(config, image, text, made))
+    return _like(model, Clip(config, model.image_again(), text, made))
 
 
 def _like(model: Face, clip: Clip) -> Clip:
@@ -94,7 +94,8 @@ def _decoder(model: Face, table: Table) -> Decoder[Any] | None:
     return made
 
 
-def _ours(model: Face, config: TowerConfig, part: Any, table: Table) -> Tower[Any]:
+def again(model: Face, config: TowerConfig, part: Any, table: Table) -> Tower[Any]:
+    """A tower as Diptych has it, of `part`, as open_clip's model has it."""
     if isinstance(part, OpenClipTower | HFTextEncoder):
         return part.tower
     tensors: dict[str, Tensor] = {} if part is None else part.state_dict(keep_vars=True)

@@ -5,7 +5,7 @@ from diptych.compat.faces.face import OpenClipModel
 from diptych.compat.faces.names import table_of, text_prefix
 from diptych.compat.mammut_model import MaMMUT
 from diptych.compat.model import CLIP, CustomTextCLIP
-from diptych.families.mammut import MammutDecoderConfig
+from diptych.config.two_pass import TwoPassDecoderConfig
 from diptych.models import Clip
 
 
@@ -19,7 +19,7 @@ def wrap(clip: Clip, output_dict: bool = False, custom_text: bool = False) -> Op
     'CLIP'
     """
     if clip.config.decoder is not None:
-        one = isinstance(clip.config.decoder, MammutDecoderConfig)
+        one = isinstance(clip.config.decoder, TwoPassDecoderConfig)
         return (MaMMUT if one else CoCa).of(clip, output_dict)
     if custom_text:
         return CustomTextCLIP.of(clip, output_dict, custom_text=True)

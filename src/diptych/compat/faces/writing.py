@@ -1,5 +1,6 @@
 """open_clip's `generate`, of its models that write captions."""
 
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -21,7 +22,7 @@ from diptych.config import ClipConfig
 from diptych.encoder.captions import next_logits_of
 from diptych.errors import ConfigError
 from diptych.inputs import tokenizer_of
-from diptych.models import Clip
+from diptych.models import Clip, Tower
 from diptych.models.beams import NextLogits
 from diptych.models.evaluating import evaluating
 
@@ -33,22 +34,35 @@ class CaptioningModel(OpenClipModel):
     eos_id: int | None = None
     """Where captions begin and end; None: as the tokenizer has it."""
 
+    def _add_text(self, tower: Tower[Any]) -> None:
+        """As `OpenClipModel._add_text`, with the text tower's ids of start and end, where it has
+        some."""
+        super()._add_text(tower)
+        self.bos_id, self.eos_id = self.config.text.bounds or (None, None)
+
     @property
     def pad_id(self) -> int:
         """What shorter texts are filled up with."""
         raise NotImplementedError
 
+    def picture(self, image: Tensor | Mapping[str, Any]) -> tuple[Tensor, Tensor, Tensor | None]:
+        """Unit vectors of pictures, the tokens that captions read, and which of these there are
+        (None: all)."""
+        return self.with_seen(self.visual, image)
+
     def caption_logits(
         self,
         text: Int[Tensor, "batch length"],
         image_embs: Float[Tensor, "batch tokens width"],
+        seen: Tensor | None = None,
     ) -> Float[Tensor, "batch length vocabulary"]:
-        """Logits of the token behind each place of texts, given the tokens of a picture to each."""
+        """Logits of the token behind each place of texts, given the tokens of a picture to each,
+        and which of them there are (None: all)."""
         raise NotImplementedError
 
     def generate(
         self,
-        image: Float[Tensor, "batch 3 height width"],
+        image: Float[Tensor, "batch 3 height width"] | Mapping[str, Any],
         text: Tensor | None = None,
         seq_len: int = 30,
         max_seq_len: int | None = None,
@@ -91,18 +105,18 @@ class CaptioningModel(OpenClipModel):
         start, end = (next(i for i in each if i is not None) for each in (starts, ends))
         limits = limits_of(self.config, (start, end), min_seq_len, (seq_len, max_seq_len))
         pad = self.pad_id if pad_token_id is None else pad_token_id
-        prompt = prompt_of(text, text_valid, len(image))
-        pixels, clip = image.to(self.dtype), self._whole()
+        pixels, clip = self.pixels(image), self._whole()
+        prompt = prompt_of(text, text_valid, len(pixels))
         with evaluating(self if clip is None else clip):
-            write = self._by_parts(pixels) if clip is None else next_logits_of(clip, pixels)
+            write = self._by_parts(image) if clip is None else next_logits_of(clip, pixels)
             if generation_type == "beam_search":
                 beams = (num_beams, num_beam_groups)
                 found = searched(write, len(pixels), beams, limits, pad)
                 lacking = seq_len - found.shape[1] if fixed_output_length else 0
-                return F.pad(found, (0, lacking), value=pad).to(image.device)
+                return F.pad(found, (0, lacking), value=pad).to(pixels.device)
             if prompt is None:
                 prompt = torch.full((len(pixels), 1), start)
-            found = draw(write, prompt.to(image.device), choice, limits, pad, fixed_output_length)
+            found = draw(write, prompt.to(pixels.device), choice, limits, pad, fixed_output_length)
             return found if text is None or text.ndim > 1 else found[0]
 
     def _whole(self) -> Clip | None:
@@ -112,12 +126,14 @@ class CaptioningModel(OpenClipModel):
         except ConfigError:
             return None
 
-    def _by_parts(self, pixels: Tensor) -> NextLogits:
-        _, pictures = self.with_tokens(self.visual, pixels)
+    def _by_parts(self, image: Tensor | Mapping[str, Any]) -> NextLogits:
+        _, pictures, seen = self.picture(image)
 
         def next_logits(ids: Tensor) -> Tensor:
-            each = pictures.repeat_interleave(len(ids) // len(pictures), 0)
-            return self.caption_logits(ids.to(pixels.device), each)[:, -1]
+            count = len(ids) // len(pictures)
+            each = pictures.repeat_interleave(count, 0)
+            real = None if seen is None else seen.repeat_interleave(count, 0)
+            return self.caption_logits(ids.to(each.device), each, real)[:, -1]
 
         return next_logits
 

@@ -15,7 +15,7 @@ from diptych.compat.parts.layers import Layer, LayerNorm, LayerScale
 from diptych.compat.parts.spelling import Spelled
 from diptych.config.modern import ModernSizes
 from diptych.errors import ConfigError
-from diptych.families.modern.layouts import MLP, READING
+from diptych.families.modern.words import MLP, READING
 from diptych.nn.mlp import GatedMlp, Mlp
 from diptych.nn.modern_attention import BlockOptions, ModernAttention, ModernCrossAttention
 from diptych.nn.modern_block import ModernBlock

@@ -155,16 +155,12 @@ class MultimodalDecoder(Transformer):
         Raises AssertionError, as open_clip does, for captions without a picture and vectors with
         one, and ValueError for another mode.
         """
-        if mode not in ("contrastive", "caption"):
-            raise ValueError(f"mode {mode!r} is neither 'contrastive' nor 'caption'")
+        check_pass(mode, context)
         x = self.token_embedding(text).to(self.dtype)
         x = x + self.positional_embedding[: text.shape[1]].to(x.dtype)
         if mode == "contrastive":
-            if context is not None:
-                raise AssertionError("the contrastive pass reads no picture: leave out context")
             return self._vectors(x, real_tokens(text, self.pad_id, text_valid))
-        if context is None:
-            raise AssertionError("the caption pass reads a picture: it needs context")
+        assert context is not None
         hidden = self._captions(x, context, context_valid)
         return hidden if return_hidden else hidden @ self.lm_head.to(hidden.dtype)
 
@@ -220,6 +216,16 @@ class MultimodalDecoder(Transformer):
     def forward_intermediates(self, *args: Any, **options: Any) -> Any:
         """Raises AssertionError: there are none of a decoder."""
         raise AssertionError("forward_intermediates is not implemented for MultimodalDecoder")
+
+
+def check_pass(mode: str, context: Tensor | None) -> None:
+    """Raises as `MultimodalDecoder.forward` says."""
+    if mode not in ("contrastive", "caption"):
+        raise ValueError(f"mode {mode!r} is neither 'contrastive' nor 'caption'")
+    if mode == "contrastive" and context is not None:
+        raise AssertionError("the contrastive pass reads no picture: leave out context")
+    if mode == "caption" and context is None:
+        raise AssertionError("the caption pass reads a picture: it needs context")
 
 
 class AttentionBlock(ResidualAttentionBlock):

@@ -65,6 +65,7 @@ class CoCaTask(ImageTextTask):
         caption_z_loss_weight: float = 0.0,
         caption_loss_compute_dtype: str = "float32",
         caption_loss_chunk_size: int | None = None,
+        fused_caption_loss: bool = False,
         local_loss: bool = False,
         gather_with_grad: bool = False,
         cache_labels: bool = True,
@@ -72,7 +73,8 @@ class CoCaTask(ImageTextTask):
         world_size: int = 1,
         **options: Any,
     ):
-        """`caption_loss_chunk_size` has no meaning: logits are held whole."""
+        """`caption_loss_chunk_size` and `fused_caption_loss` have no meaning: logits are held
+        whole, and the numbers are the same."""
         super().__init__(model, **options)
         self.pad_id = pad_id_of(unwrap_model(model))
         self.caption_z_loss_weight = caption_z_loss_weight

@@ -1,0 +1,58 @@
+"""A plain ViT made one for pictures of their own aspect gives the same vectors of squares."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+
+from diptych import models, pretrained
+from diptych.compat.faces.naflex import packed_squares
+from diptych.config import ClipConfig
+from diptych.errors import ConfigError
+from diptych.families.clip import ResNetConfig, TextConfig, VitConfig
+from diptych.families.clip.layouts.open_clip_config import from_json, to_json
+from diptych.families.timm import NaflexVitConfig
+from diptych.families.timm.as_naflex import as_naflex
+
+VIT = VitConfig(image_size=32, patch_size=8, width=32, layers=2, heads=2, mlp_width=80)
+TEXT = TextConfig(context_length=8, vocab_size=40, width=16, layers=1, heads=1, mlp_width=32)
+CONFIG = ClipConfig(image=VIT, text=TEXT, embed_dim=12)
+
+
+@pytest.mark.parametrize(
+    "options", [{}, {"activation": "quick_gelu", "layer_scale": 0.1}], ids=["plain", "scaled"]
+)
+@torch.no_grad()
+def test_squares_have_the_same_vectors(random_model, options):
+    made = random_model(replace(CONFIG, image=replace(VIT, **options))).eval()
+    found = as_naflex(made)
+    pixels = torch.randn(3, 3, 32, 32, generator=torch.Generator().manual_seed(1))
+    both = found.encode_image(packed_squares(pixels, 8)), made.encode_image(pixels)
+    torch.testing.assert_close(*both, atol=1e-5, rtol=1e-5)
+    assert found.encode_image(packed_squares(pixels[..., :24], 8)).isfinite().all()
+    assert found.text is made.text
+    how = found.config.preprocess
+    assert (how.resize, how.patches, how.patch_size) == ("native", 16, 8)
+    assert isinstance(found.config.image, NaflexVitConfig)
+    assert from_json(to_json(found.config)) == found.config
+
+
+@pytest.mark.parametrize(
+    "image",
+    [
+        replace(VIT, pool="mean"),
+        replace(VIT, pre_norm=False),
+        replace(VIT, activation="gelu_tanh"),
+        replace(VIT, norm_eps=1e-6),
+        ResNetConfig(image_size=64, layers=(1, 1, 1, 1), width=8, heads=4),
+    ],
+)
+def test_others_can_not(image):
+    made = models.build(replace(CONFIG, image=image), device="meta")
+    with pytest.raises(ConfigError, match="can't become a tower for pictures of their own aspect"):
+        as_naflex(made)
+
+
+def test_a_published_size_on_meta():
+    found = as_naflex(models.build(pretrained.get("vit-b-32"), device="meta"))
+    assert found.image.trunk.embeds.pos_embed.shape == (1, 7, 7, 768)
