@@ -175,6 +175,18 @@ def first_line(error: BaseException) -> str:
     return next(iter(str(error).splitlines()), "") or type(error).__name__
 
 
+def misfit(error: BaseException) -> str:
+    """What doesn't fit in a description that somebody wrote. What Python says of types isn't for
+    its readers.
+
+    >>> from diptych.errors import misfit
+    >>> misfit(ValueError("heads 0")), misfit(TypeError("unsupported operand type(s) for |"))
+    ('heads 0', 'a value in it is of a type that none has there')
+    """
+    is_python = isinstance(error, TypeError | AttributeError)
+    return "a value in it is of a type that none has there" if is_python else first_line(error)
+
+
 def reason(error: BaseException) -> str:
     """What went wrong with a file that is named beside it: of the system's errors, the words.
 

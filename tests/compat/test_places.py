@@ -3,6 +3,7 @@
 import json
 import shutil
 import warnings
+from dataclasses import replace
 
 import pytest
 import torch
@@ -12,6 +13,7 @@ import diptych
 from diptych import compat, models, pretrained
 from diptych.checkpoints import convert
 from diptych.compat import clip
+from diptych.compat.loading.activations import with_activation
 from diptych.errors import (
     AssumptionWarning,
     CheckpointError,
@@ -200,7 +202,7 @@ def test_tags_of_open_clip_are_repositories_of_the_hub():
     [
         ("ViT-B-32/winter", "no tag of ViT-B-32 is called 'winter'; known are .*openai"),
         ("me/my-clip", "a repository of the hub is written hf-hub:me/my-clip"),
-        ("NoSuchNet-S", "known are"),
+        ("NoSuchNet-S", "`diptych models` lists those that are known"),
         ("convnext_base/winter", "no tag of convnext_base .*known are laion400m_s13b_b51k"),
     ],
 )
@@ -238,3 +240,25 @@ def test_openais_files_have_quick_gelu(tmp_path):
     torch.save(open_clip.export_table(known).to_foreign(state), tmp_path / "bare.pt")
     model, _ = clip.load(tmp_path / "bare.pt", device="cpu")
     assert model.config.text.activation == model.config.image.activation == "quick_gelu"
+
+
+def test_openais_rule_reads_sizes_that_nobody_published(tmp_path, vit, random_model):
+    """Heads of 64 channels: OpenAI's loader takes a state dict of any size."""
+    vit = replace(vit, text=replace(vit.text, vocab_size=49408, context_length=77))
+    own = random_model(vit)
+    torch.save(open_clip.export_table(vit).to_foreign(own.state_dict()), tmp_path / "small.pt")
+    model, _ = clip.load(tmp_path / "small.pt", device="cpu")
+    assert (model.config.image.heads, model.config.text.heads) == (2, 1)
+    pixels = torch.randn(1, 3, 32, 32, generator=torch.Generator().manual_seed(0))
+    own = with_activation(own.config, "quick_gelu")
+    assert (model.config.image, model.config.text) == (own.image, own.text)
+    for read in (model.encode_image, model.clip.image):
+        with pytest.raises(
+            ConfigError, match=r"no batch \[pictures, 3, height, width\]; x\[None\]"
+        ):
+            read(pixels[0])
+    with pytest.raises(ConfigError, match=r"no batch \[texts, length\]"):
+        model.encode_text(clip.tokenize("a cat")[0])
+    torch.save({"a": torch.ones(2)}, tmp_path / "other.pt")
+    with pytest.raises(CheckpointError, match="in no layout that Diptych knows"):
+        clip.load(tmp_path / "other.pt", device="cpu")

@@ -226,3 +226,5 @@ def test_ranges_of_options_without_a_base():
         check_ranges(Options(pair=(0.9,)))
     with pytest.raises(ConfigError, match="NAME '' is empty"):
         check_ranges(Options(names=("a", "")))
+    with pytest.raises(ConfigError, match="--pair must have a value, and has none"):
+        check_ranges(Options(pair=None))

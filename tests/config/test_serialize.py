@@ -45,7 +45,7 @@ def test_what_is_written_is_read_back(config):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"steps": "many"}, "Run.steps is 'many'; it must be a int"),
+        ({"steps": "many"}, "Run.steps is 'many'; it must be a whole number"),
         ({"stepz": 3}, "Run has no field 'stepz'"),
         ({"precision": "fp8"}, "it can be 'fp32', 'bf16', 'fp16'"),
         ({"objective": {"type": "Triplet"}}, "Run.objective is a Triplet: no objective is called"),

@@ -44,8 +44,41 @@ def test_near_misses_are_offered():
     assert "vit-b-32" in error.value.near
     with pytest.raises(UnknownNameError, match="no model is called 'ViT-B/23'"):
         pretrained.get("ViT-B/23")
-    with pytest.raises(UnknownNameError, match=r"; known are altclip, .*, …$"):
+    with pytest.raises(UnknownNameError, match=r"; `diptych models` lists those that are known$"):
         pretrained.get("xyz")
+
+
+@pytest.mark.parametrize(
+    ("asked", "near"),
+    [
+        ("openMaMMUT", "mammut-vit-l-14"),  # a word of the repository's name
+        ("mammut2-l", "mammut2-vit-l-14"),  # words that stand apart
+        ("MetaCLIP-H", "vit-h-14-worldwide-quickgelu"),
+        ("siglip3", "vit-b-16-siglip"),  # its kind
+        ("siglip", "vit-b-16-siglip"),
+        ("dfn5b", "vit-h-14"),  # a tag
+        ("clip-vit-large-patch14", "vit-l-14-quickgelu"),
+        ("MobileCLIP2", "mobileclip2-b"),
+        ("ViT-B32", "vit-b-32"),
+        ("vit-b-32-qickgelu", "vit-b-32-quickgelu"),
+    ],
+)
+def test_a_near_miss_is_of_the_same_kind(asked, near):
+    with pytest.raises(UnknownNameError) as error:
+        pretrained.get(asked)
+    assert error.value.near[0] == near
+
+
+@pytest.mark.parametrize("asked", ["BiomedCLIP", "jina-clip", "dinov2", "336", ""])
+def test_another_kind_is_no_near_miss(asked):
+    with pytest.raises(UnknownNameError) as error:
+        pretrained.get(asked)
+    assert not error.value.near
+
+
+def test_many_that_are_meant_are_a_pattern():
+    with pytest.raises(UnknownNameError, match=r"'tipsv2-l-14' or .*'\*TIPS\*'` lists 4"):
+        pretrained.get("TIPS")
 
 
 def test_names_match_patterns():

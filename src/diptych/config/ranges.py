@@ -151,6 +151,8 @@ def _hints(kind: type[Any]) -> dict[str, Any]:
 def _check(name: str, value: Any, hint: Any) -> None:
     origin, arguments = typing.get_origin(hint), typing.get_args(hint)
     if value is None:
+        if origin is Annotated or origin is tuple:
+            raise ConfigError(f"{name} must have a value, and has none")
         return
     if origin in (typing.Union, types.UnionType):
         for each in arguments:

@@ -18,6 +18,14 @@ from diptych.errors import ConfigError
 from diptych.named import check_named
 
 T = TypeVar("T")
+_KINDS = {
+    int: "a whole number",
+    float: "a number",
+    str: "a text",
+    bool: "true or false",
+    dict: "an object with names and values",
+}
+"""What types are called in messages."""
 
 
 def to_dict(config: Any, retired: bool = False) -> dict[str, Any]:
@@ -150,7 +158,9 @@ def _read(kind: Any, value: Any, where: str) -> Any:
     if expected is not Any and (
         not isinstance(value, expected) or (type(value) is bool and expected is not bool)
     ):
-        raise ConfigError(f"{where} is {value!r}; it must be a {expected.__name__}")
+        raise ConfigError(
+            f"{where} is {value!r}; it must be {_KINDS.get(expected, expected.__name__)}"
+        )
     return value
 
 
@@ -167,7 +177,7 @@ def _read_union(kinds: tuple[Any, ...], value: Any, where: str) -> Any:
 def _read_fields(kind: Any, value: Any, where: str) -> dict[str, Any]:
     """A TypedDict; fields that it doesn't know pass as they are."""
     if not isinstance(value, dict):
-        raise ConfigError(f"{where} is {value!r}; it must be an object")
+        raise ConfigError(f"{where} is {value!r}; it must be {_KINDS[dict]}")
     if missing := sorted(kind.__required_keys__ - set(value)):
         raise ConfigError(f"{where} lacks {missing[0]!r}")
     hints = typing.get_type_hints(kind)
@@ -178,7 +188,7 @@ def _read_fields(kind: Any, value: Any, where: str) -> dict[str, Any]:
 
 def _read_dataclass(kind: Any, value: Any, where: str) -> Any:
     if not isinstance(value, dict):
-        raise ConfigError(f"{where} is {value!r}; it must be a {kind.__name__}")
+        raise ConfigError(f"{where} is {value!r}; it must be {_KINDS[dict]}")
     if issubclass(kind, Component):
         kind = _chosen(kind, value, where)
     hints = typing.get_type_hints(kind)

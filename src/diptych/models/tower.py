@@ -33,6 +33,25 @@ class TowerOutput(NamedTuple):
 C = TypeVar("C", bound=TowerConfig)
 
 
+def check_batch(tensor: Tensor, *axes: str) -> None:
+    """Raises ConfigError for a tensor of other axes than these, such as one without the batch's.
+
+    >>> import torch
+    >>> from diptych.models.tower import check_batch
+    >>> check_batch(torch.zeros(2, 77), "texts", "length")
+    >>> check_batch(torch.zeros(77), "texts", "length")
+    Traceback (most recent call last):
+    ...
+    diptych.errors.ConfigError: a tensor of shape (77,) is no batch [texts, length]; x[None] is a \
+batch of one
+    """
+    if tensor.ndim != len(axes):
+        raise ConfigError(
+            f"a tensor of shape {tuple(tensor.shape)} is no batch [{', '.join(axes)}]; "
+            "x[None] is a batch of one"
+        )
+
+
 class Tower(nn.Module, Generic[C]):
     """Pixels or token ids -> token features and one vector in the shared space.
 
@@ -95,6 +114,7 @@ class Tower(nn.Module, Generic[C]):
 
     def _check_pictures(self, pixels: Float[Tensor, "batch 3 height wide"], side: int) -> None:
         """Raises ConfigError for pictures that aren't squares of this side."""
+        check_batch(pixels, "pictures", "3", "height", "width")
         if pixels.shape[2:] != (side, side):
             raise ConfigError(
                 f"pictures of {tuple(pixels.shape[2:])} pixels; this tower takes {side} x {side}"

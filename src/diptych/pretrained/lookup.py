@@ -13,13 +13,12 @@ from diptych.components import import_object
 from diptych.config import ClipConfig, ImageTowerConfig
 from diptych.errors import ConfigError, UnknownNameError
 from diptych.families import Entry, Weights, families
+from diptych.pretrained.near import near_names
 
 _ENDINGS = (".pt", ".pth", ".bin", ".safetensors", ".ckpt")
 """Of files of weights."""
 _CACHED = "models--"
 """Begins a repository's folder in the hub's cache, in which `--` stands for the slash."""
-_NEAR = 0.75
-"""How alike a near miss is, of 1."""
 _SHOWN = 8
 """Tags in a sentence."""
 
@@ -245,10 +244,12 @@ def _unknown(name: str, plain: str) -> UnknownNameError:
         tags = [each.rpartition("/")[2] for each in known]
         hint = "" if difflib.get_close_matches(tag, tags) else f"known are {_some(tags)}"
         return UnknownNameError(f"tag of {model}", tag, tags, hint=hint)
-    close = difflib.get_close_matches(plain, _by_name(), n=9, cutoff=_NEAR)
-    near = [_by_name()[each].entry.name for each in close]
+    near = near_names(plain, _models_by_name())
     if near or name.count("/") != 1:
-        return UnknownNameError("model", name, _entries(), near=near)
+        listed = len(names(f"*{name}*"))
+        also = f"`diptych models '*{name}*'` lists {listed}" if near and listed > len(near) else ""
+        hint = "" if near else "`diptych models` lists those that are known"
+        return UnknownNameError("model", name, (), near=near, also=also, hint=hint)
     return UnknownNameError(
         "model", name, (), hint=f"a repository of the hub is written hf-hub:{name}"
     )
@@ -320,6 +321,17 @@ def _by_name() -> dict[str, _Found]:
     found: dict[str, _Found] = {}
     for model in _entries().values():
         found = _names_of(model) | found
+    return found
+
+
+@functools.cache
+def _models_by_name() -> dict[str, str]:
+    """The model of every name and of every tag, in the order in which they are listed."""
+    found: dict[str, str] = {}
+    for model in _entries().values():
+        found = found | dict.fromkeys(_names_of(model), model.name) | found
+    for label, _ in _labelled():
+        found.setdefault(_plain(label), entry(label.rpartition("/")[0]).name)
     return found
 
 

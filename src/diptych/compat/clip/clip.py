@@ -17,18 +17,16 @@ from jaxtyping import Int
 from torch import Tensor
 
 from diptych.checkpoints import load_model
-from diptych.checkpoints.content import read
 from diptych.compat.clip.simple_tokenizer import SimpleTokenizer
 from diptych.compat.faces.openai_model import LogitsModel
 from diptych.compat.faces.tracing import trace_model
 from diptych.compat.factory import create_model_from_pretrained
 from diptych.compat.listing import openai_url
 from diptych.compat.loading import places
-from diptych.compat.loading.activations import with_activation
-from diptych.compat.loading.openai_state import clip_of
+from diptych.compat.loading.openai_state import clip_of, config_of
 from diptych.compat.pretrained import download_pretrained_from_url
 from diptych.compat.transform import Transform, transform_of
-from diptych.config import ClipConfig, PreprocessConfig
+from diptych.config import PreprocessConfig
 from diptych.encoder.load import device_of
 from diptych.errors import TextTooLongError
 from diptych.inputs import ClipTokenizer
@@ -93,9 +91,7 @@ def load(
     path, config = places.find(name, places.openai_or_first(str(name)), download_root)
     assert path is not None
     if config is None:
-        config = read(path).config
-        assert isinstance(config, ClipConfig)
-        config = with_activation(config, "quick_gelu")
+        config = config_of(path)
     place = device_of(device)
     dtype = torch.float16 if place.type == "cuda" else torch.float32
     clip = load_model(path, config=config, device=place, dtype=dtype).model

@@ -9,10 +9,32 @@ from torch import Tensor
 
 from diptych.checkpoints import load_model
 from diptych.checkpoints.content import read
+from diptych.checkpoints.detect import match, open_foreign
 from diptych.compat.loading.activations import with_activation
 from diptych.config import Activation, ClipConfig
+from diptych.errors import CheckpointError
+from diptych.families.clip.layouts.open_clip import NAME as OPEN_CLIP
+from diptych.families.clip.layouts.open_clip import of_openai
 from diptych.families.clip.layouts.openai import NUMBERS
 from diptych.models import Clip
+from diptych.weights.state import State
+
+
+def config_of(path: Path) -> ClipConfig:
+    """How the model of weights that don't say it is built: as the published one of its shapes, with
+    QuickGELU; of shapes that none has, as OpenAI's code builds it. Raises CheckpointError for what
+    that doesn't read, either."""
+    try:
+        config = read(path).config
+    except CheckpointError:
+        source = open_foreign(path)
+        layout, _ = match(source, "model")
+        if layout.name != OPEN_CLIP:
+            raise
+        names = source.weights.tensors
+        return of_openai(State({}).updated(layout.table(names).to_ours(names)))
+    assert isinstance(config, ClipConfig)
+    return with_activation(config, "quick_gelu")
 
 
 def clip_of(state_dict: Mapping[str, Tensor], activation: Activation = "quick_gelu") -> Clip:

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from diptych.compat.parts.locks import Group, NamedGroups, groups_of, lock_groups, named_groups
 from diptych.compat.parts.stack import Transformer
 from diptych.errors import ConfigError
+from diptych.models.tower import check_batch
 
 PARTS = (
     *("token_embedding", "cls_emb", "positional_embedding"),
@@ -133,6 +134,7 @@ def _embed(
     text_valid: Tensor | None,
 ) -> tuple[Tensor, Tensor | None]:
     """The first block's input, and what is added to scores."""
+    check_batch(text, "texts", "length")
     dtype, length = parts.transformer.get_cast_dtype(), text.shape[1]
     seen = parts.attn_mask is None and not (parts.transformer.length_first or reading.use_pad_mask)
     if length > parts.context_length or (seen and length != parts.context_length):

@@ -24,6 +24,7 @@ from diptych.compat.utils import to_2tuple
 from diptych.errors import ConfigError
 from diptych.families.clip.layouts.towers import VitSizes
 from diptych.families.clip.layouts.towers import mlp_ratio as ratio_of
+from diptych.models.tower import check_batch
 
 V = TypeVar("V", bound="VisionTransformer")
 
@@ -237,6 +238,7 @@ class VisionTransformer(nn.Module):
         return {"positional_embedding", "class_embedding"}
 
     def _embeds(self, x: Tensor) -> Tensor:
+        check_batch(x, "pictures", "3", "height", "width")
         x = self.conv1(x.to(self.dtype))
         if x.shape[2] * x.shape[3] + 1 != len(self.positional_embedding):
             raise ConfigError(

@@ -39,6 +39,7 @@ from diptych.weights.mapping import Rule, Table
 from diptych.weights.read import read_json
 from diptych.weights.state import State
 
+NAME = "open-clip"
 CONFIG, WEIGHTS = "open_clip_config.json", "open_clip_model.safetensors"
 
 
@@ -79,10 +80,17 @@ def read_config(source: WeightSource, state: State) -> tuple[ClipConfig, dict[st
         return from_json(read_json(source.file.parent / CONFIG)), {"config": CONFIG}
     _check_inferable(source)
     if set(openai.NUMBERS) <= source.weights.tensors.keys():
-        config = infer(state, "quick_gelu")
-        check_vocabulary(config.text)
-        return config, {"config": "shapes, and OpenAI's code: quick_gelu, heads of 64 channels"}
+        said = "shapes, and OpenAI's code: quick_gelu, heads of 64 channels"
+        return of_openai(state), {"config": said}
     return published(infer(state, _activation(source, state)))
+
+
+def of_openai(state: State) -> ClipConfig:
+    """The model that OpenAI's code makes of weights under our names. Raises CheckpointError for
+    another vocabulary than its tokenizer's."""
+    config = infer(state, "quick_gelu")
+    check_vocabulary(config.text)
+    return config
 
 
 def tower_config(source: WeightSource, state: State) -> tuple[ImageTowerConfig, dict[str, Any]]:
@@ -144,7 +152,7 @@ def layout() -> Layout:
     """open_clip's, with the marks of all towers that families offer for it."""
     images, texts = list(_towers(ImageTowerConfig)), list(_towers(TextTowerConfig))
     return Layout(
-        name="open-clip",
+        name=NAME,
         image=_marks(images),
         text=_marks(texts),
         scale=("logit_scale",),
@@ -155,7 +163,7 @@ def layout() -> Layout:
         describe=describe,
         weight_files=(WEIGHTS, "open_clip_pytorch_model.bin"),
         exports=(
-            Export(name="open-clip", write=export),
+            Export(name=NAME, write=export),
             Export(name="openai", write=export_file, place="file"),
         ),
     )

@@ -4,7 +4,7 @@ An option that our towers don't have is refused, never dropped.
 """
 
 import math
-from typing import Any, TypeVar
+from typing import Any, TypedDict, TypeVar
 
 from diptych.config import (
     Activation,
@@ -14,8 +14,8 @@ from diptych.config import (
     TextTowerConfig,
     TowerConfig,
 )
-from diptych.config.serialize import from_dict, to_dict
-from diptych.errors import CheckpointError
+from diptych.config.serialize import from_dict, read_as, to_dict
+from diptych.errors import CheckpointError, misfit
 from diptych.families.clip.layouts.open_clip_inputs import (
     OF_TOKENIZER,
     preprocess_json,
@@ -32,6 +32,29 @@ _BUDGET = "image_seq_len"
 """Of a `vision_cfg` of open_clip's main branch: the most patches of a picture."""
 
 
+class _Tower(TypedDict, total=False):
+    """What sections of towers may say whose type is the same for all."""
+
+    width: int
+    heads: int
+    head_width: int
+    mlp_ratio: float
+    patch_size: int | None
+    context_length: int
+    vocab_size: int
+    timm_model_name: str | None
+    hf_model_name: str | None
+    hf_tokenizer_name: str | None
+
+
+class _Model(TypedDict, total=False):
+    embed_dim: int
+    vision_cfg: _Tower
+    text_cfg: _Tower
+    multimodal_cfg: _Tower
+    quick_gelu: bool
+
+
 def from_json(content: dict[str, Any]) -> ClipConfig:
     """The configuration that `model_cfg` and `preprocess_cfg` say.
 
@@ -39,7 +62,8 @@ def from_json(content: dict[str, Any]) -> ClipConfig:
     first.
     """
     try:
-        model = modern(dict(content.get("model_cfg") or {}))
+        model = modern(dict(read_as(_Model, content.get("model_cfg") or {}, "model_cfg")))
+        pictures = read_as(dict[str, Any], content.get("preprocess_cfg") or {}, "preprocess_cfg")
         embed_dim, vision = model.pop("embed_dim"), dict(model.pop("vision_cfg"))
         one = "multimodal_cfg" in model and "text_cfg" not in model
         said = dict(vision)
@@ -58,9 +82,7 @@ def from_json(content: dict[str, Any]) -> ClipConfig:
             ),
             embed_dim=embed_dim,
             logit_bias=None if bias is None else float(bias),
-            preprocess=read_preprocess(
-                content.get("preprocess_cfg") or {}, _pictures(image, side, budget)
-            ),
+            preprocess=read_preprocess(pictures, _pictures(image, side, budget)),
             tokenizer=read_tokenizer(text),
             decoder=None if decoder is None else _decoder(decoder, quick, text, one),
         )
@@ -68,7 +90,9 @@ def from_json(content: dict[str, Any]) -> ClipConfig:
     except KeyError as error:
         raise CheckpointError(f"the configuration has no {error}") from error
     except (TypeError, AttributeError, ValueError, ArithmeticError) as error:
-        raise CheckpointError(f"the configuration doesn't describe a model: {error}") from error
+        raise CheckpointError(
+            f"the configuration doesn't describe a model: {misfit(error)}"
+        ) from error
 
 
 def modern(model: dict[str, Any]) -> dict[str, Any]:

@@ -4,6 +4,7 @@ from typing import Any
 
 from diptych.config import PreprocessConfig, TokenizerConfig
 from diptych.config.model import Cleaning
+from diptych.config.serialize import read_as
 from diptych.errors import CheckpointError
 from diptych.families.clip.layouts.open_clip_options import refuse_rest
 from diptych.families.clip.layouts.towers import open_clip_towers
@@ -98,7 +99,7 @@ def read_preprocess(cfg: dict[str, Any], fixed: dict[str, Any]) -> PreprocessCon
         del values["interpolation"]  # in training only; open_clip then evaluates with bicubic
     for name in ("mean", "std"):
         if name in values:
-            values[name] = tuple(values[name])
+            values[name] = tuple(read_as(list[float], values[name], f"preprocess_cfg.{name}"))
     return PreprocessConfig(**values | fixed)
 
 

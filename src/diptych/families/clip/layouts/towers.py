@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol, runtime_checkable
 
 from diptych.config import Activation, TokenizerConfig, TowerConfig
+from diptych.config.serialize import read_as
 from diptych.errors import CheckpointError
 from diptych.families import families
 from diptych.families.clip.config import (
@@ -191,14 +192,14 @@ def _write_vit(image: VitConfig) -> dict[str, Any]:
 def _read_resnet(cfg: dict[str, Any], activation: Activation) -> ResNetConfig | None:
     if not isinstance(cfg.get("layers"), list):
         return None
-    first, second, third, fourth = cfg.pop("layers")
+    layers = read_as(tuple[int, int, int, int], cfg.pop("layers"), "vision_cfg.layers")
     width = cfg.pop("width", 768)
     for name in ("patch_size", "mlp_ratio", "no_ln_pre"):
         cfg.pop(name, None)
     take_norm_eps(cfg)
     return ResNetConfig(
         image_size=cfg.pop("image_size", 224),
-        layers=(first, second, third, fourth),
+        layers=layers,
         width=width,
         heads=width * 32 // cfg.pop("head_width", 64),
     )

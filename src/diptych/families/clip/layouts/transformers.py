@@ -20,14 +20,16 @@ from diptych.config import (
     TowerConfig,
 )
 from diptych.config.serialize import from_dict, to_dict
-from diptych.errors import CheckpointError, ConfigError
+from diptych.errors import CheckpointError, ConfigError, misfit
 from diptych.families.clip.config import TextConfig, VitConfig
 from diptych.families.clip.layouts import transformers_inputs as inputs
 from diptych.families.clip.layouts.transformers_names import IMAGE_MARKS, TABLE, TEXT_MARKS, table
 from diptych.families.clip.layouts.transformers_sections import (
     ACTIVATIONS,
     activation,
+    checked,
     read_sizes,
+    section,
     sizes,
 )
 from diptych.families.clip.published import published, published_tower
@@ -68,13 +70,14 @@ def tower_config(source: WeightSource, state: State) -> tuple[ImageTowerConfig, 
 def describe_image(content: dict[str, Any], path: Path) -> ImageTowerConfig | None:
     """The image tower that a config.json of `CLIPVisionModel` describes."""
     kinds = [f"{name}_vision_model" for name in _VISION_TYPES]
-    return image_config(content) if content.get("model_type") in kinds else None
+    is_one = content.get("model_type") in kinds
+    return image_config(checked(content, path.name)) if is_one else None
 
 
 def alone_text(source: WeightSource, state: State) -> tuple[TextTowerConfig, dict[str, Any]]:
     """The text tower's, from the config.json of `CLIPTextModel` or `CLIPModel`."""
     file = source.file.parent / CONFIG
-    content = read_json(file) if file.is_file() else {}
+    content = checked(read_json(file), file.name) if file.is_file() else {}
     match content.get("model_type"):
         case "clip_text_model":
             return text_config(content), {"config": CONFIG}
@@ -130,13 +133,15 @@ def model_config(
         )
         return from_dict(ClipConfig, to_dict(config))  # which says what isn't of the right kind
     except (ConfigError, KeyError, TypeError, ValueError, ArithmeticError) as error:
-        raise CheckpointError(f"{file.name} doesn't describe a CLIP model: {error}") from error
+        raise CheckpointError(
+            f"{file.name} doesn't describe a CLIP model: {misfit(error)}"
+        ) from error
 
 
 def _section(content: dict[str, Any], name: str) -> dict[str, Any]:
     """transformers writes only what differs from its defaults, and once wrote the section under a
     second name."""
-    return (content.get(name) or {}) | (content.get(f"{name}_dict") or {})
+    return section(content, name) | section(content, f"{name}_dict")
 
 
 def image_config(cfg: dict[str, Any]) -> VitConfig:

@@ -12,7 +12,7 @@ from typing import Any
 
 from diptych.config import ClipConfig, PreprocessConfig, TextTowerConfig, TokenizerConfig
 from diptych.config.serialize import read_as
-from diptych.errors import CheckpointError, ConfigError, first_line
+from diptych.errors import CheckpointError, ConfigError, misfit
 from diptych.families.clip.config import TextConfig
 from diptych.inputs import write_transformers_files
 from diptych.weights.read import read_json
@@ -63,7 +63,7 @@ def described(
         return read(cfg)
     except (TypeError, AttributeError, ValueError, ArithmeticError, ConfigError) as error:
         raise CheckpointError(
-            f"{folder} describes no preprocessing of CLIP's: {first_line(error)}"
+            f"{folder} describes no preprocessing of CLIP's: {misfit(error)}"
         ) from error
 
 

@@ -3,7 +3,7 @@
 https://huggingface.co/docs/transformers/model_doc/clip
 """
 
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, Protocol, TypedDict, runtime_checkable
 
 from diptych.config import Activation
 from diptych.config.serialize import read_as
@@ -17,14 +17,42 @@ ACTIVATIONS: dict[Activation, str] = {
 """What transformers calls them."""
 
 
+class _Section(TypedDict, total=False):
+    """What all towers' sections may say, and of which type it is."""
+
+    hidden_size: int
+    intermediate_size: int
+    num_hidden_layers: int
+    num_attention_heads: int
+    layer_norm_eps: float
+    hidden_act: str
+    image_size: int
+    patch_size: int
+    vocab_size: int
+    max_position_embeddings: int
+
+
+def checked(content: dict[str, Any], where: str) -> dict[str, Any]:
+    """The section as it is. Raises ConfigError for a value of another type than one has there.
+
+    >>> from diptych.families.clip.layouts.transformers_sections import checked
+    >>> checked({"hidden_size": "wide"}, "text_config")
+    Traceback (most recent call last):
+    ...
+    diptych.errors.ConfigError: text_config.hidden_size is 'wide'; it must be a whole number
+    """
+    return read_as(_Section, content, where)
+
+
 def section(content: dict[str, Any], name: str) -> dict[str, Any]:
-    """A section by its name; empty where there is none. Raises ConfigError for what is no section.
+    """A section by its name, `checked`; empty where there is none. Raises ConfigError for what is
+    no section, too.
 
     >>> from diptych.families.clip.layouts.transformers_sections import section
     >>> section({"text_config": None}, "text_config")
     {}
     """
-    return read_as(dict[str, Any], content.get(name) or {}, name)
+    return checked(content.get(name) or {}, name)
 
 
 def activation(cfg: dict[str, Any], default: str = "quick_gelu") -> Activation:

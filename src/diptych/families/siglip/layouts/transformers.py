@@ -21,7 +21,7 @@ from diptych.config import (
 )
 from diptych.config.model import SIGLIP_BIAS
 from diptych.config.serialize import from_dict, to_dict
-from diptych.errors import CheckpointError, ConfigError
+from diptych.errors import CheckpointError, ConfigError, misfit
 from diptych.families.clip.layouts import transformers, transformers_names
 from diptych.families.clip.layouts import transformers_inputs as inputs
 from diptych.families.clip.layouts import transformers_sections as sections
@@ -132,7 +132,7 @@ def describe_image(content: dict[str, Any], path: Path) -> ImageTowerConfig | No
     describes."""
     kinds = {f"{kind}_vision_model": kind for kind in (_SQUARES, _NATIVE)}
     kind = kinds.get(str(content.get("model_type")))
-    return _image(content, kind) if kind else None
+    return _image(sections.checked(content, path.name), kind) if kind else None
 
 
 def alone_text(source: WeightSource, state: State) -> tuple[TextTowerConfig, dict[str, Any]]:
@@ -141,7 +141,7 @@ def alone_text(source: WeightSource, state: State) -> tuple[TextTowerConfig, dic
     file = source.file.parent / transformers.CONFIG
     content = read_json(file) if file.is_file() else {}
     if content.get("model_type") in ("siglip_text_model", "siglip2_text_model"):
-        return _text(content), {"config": file.name}
+        return _text(sections.checked(content, file.name)), {"config": file.name}
     return read_file(file).text, {"config": file.name}
 
 
@@ -173,7 +173,9 @@ def read_file(file: Path) -> ClipConfig:
         )
         return from_dict(ClipConfig, to_dict(config))  # which says what isn't of the right kind
     except (ConfigError, KeyError, TypeError, ValueError, ArithmeticError) as error:
-        raise CheckpointError(f"{file.name} doesn't describe a SigLIP model: {error}") from error
+        raise CheckpointError(
+            f"{file.name} doesn't describe a SigLIP model: {misfit(error)}"
+        ) from error
 
 
 def _tokenizer(folder: Path, text: SiglipTextConfig) -> TokenizerConfig:

@@ -22,10 +22,10 @@ from diptych.config import (
     TowerConfig,
 )
 from diptych.config.serialize import from_dict, to_dict
-from diptych.errors import CheckpointError, ConfigError
+from diptych.errors import CheckpointError, ConfigError, misfit
 from diptych.families.clip.layouts import transformers
 from diptych.families.clip.layouts import transformers_inputs as inputs
-from diptych.families.clip.layouts.transformers_sections import section
+from diptych.families.clip.layouts.transformers_sections import checked, section
 from diptych.families.infer import infer, infer_image, infer_text
 from diptych.families.tips.config import TipsImageConfig, TipsTextConfig
 from diptych.families.tips.layouts import names, sections
@@ -94,7 +94,7 @@ def describe_image(content: dict[str, Any], path: Path) -> ImageTowerConfig | No
     """The image tower that a config.json of `Tipsv2VisionModel` describes."""
     if content.get("model_type") != f"{MODEL}_vision_model":
         return None
-    return sections.image_config(content)
+    return sections.image_config(checked(content, path.name))
 
 
 def read_file(file: Path) -> ClipConfig:
@@ -115,7 +115,9 @@ def read_file(file: Path) -> ClipConfig:
         )
         return from_dict(ClipConfig, to_dict(config))  # which says what isn't of the right kind
     except (ConfigError, KeyError, TypeError, ValueError, ArithmeticError) as error:
-        raise CheckpointError(f"{file.name} doesn't describe a TIPS model: {error}") from error
+        raise CheckpointError(
+            f"{file.name} doesn't describe a TIPS model: {misfit(error)}"
+        ) from error
 
 
 def alone_inputs(folder: Path, tower: TowerConfig) -> Inputs | None:
