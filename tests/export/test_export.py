@@ -1,7 +1,9 @@
 """A model is exported, run by ONNX Runtime, and refused where it can't be."""
 
 import json
+import pickle
 import shutil
+from copy import deepcopy
 from dataclasses import replace
 from pathlib import Path
 
@@ -55,6 +57,14 @@ def made(tmp_path_factory) -> tuple[Path, Path]:
 @pytest.fixture
 def copy(made, tmp_path) -> Path:
     return Path(shutil.copytree(made[1], tmp_path / "copy.onnx"))
+
+
+def test_it_travels_to_another_process(made):
+    clip = diptych.load(made[1])
+    wanted = clip.embed_images(PICTURES)
+    for again in (pickle.loads(pickle.dumps(clip.model)), deepcopy(clip.model)):
+        found = Encoder(again).embed_images(PICTURES)
+        np.testing.assert_array_equal(np.asarray(found), np.asarray(wanted))
 
 
 def test_an_encoder_runs_the_folder(made):

@@ -8,7 +8,7 @@ from diptych.config.model import Side
 from diptych.errors import CheckpointError, UnknownNameError
 from diptych.export.kinds import KINDS
 from diptych.export.programs import SIDES
-from diptych.export.tower import ExportedTower
+from diptych.export.tower import ExportedTower, Program
 from diptych.inputs import Tokenizer, tokenizer_of
 from diptych.models import Clip, Tower
 from diptych.models.absent import AbsentTower
@@ -64,7 +64,8 @@ def opened(folder: Path, about: Exported) -> Clip:
             raise CheckpointError(f"{folder / META} lists no {name}, the {side} tower's program")
         else:
             digest = about.files[name]["sha256"]
-            towers[side] = ExportedTower(config, kind.open(folder / name), digest, about.kind)
+            program = Program(kind.open, folder / name)
+            towers[side] = ExportedTower(config, program, digest, about.kind)
     model = Clip(about.config, towers["image"], towers["text"])
     model.requires_grad_(False)
     model.logit_scale.fill_(about.scale)

@@ -1,6 +1,7 @@
 """A tower that another runtime computes."""
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -12,6 +13,21 @@ from diptych.models.tower import TokenKind, Tower, TowerOutput
 
 Runtime = Callable[[Tensor], Tensor]
 """Pixels or token ids on the CPU to unit vectors on the CPU."""
+
+
+class Program:
+    """The program in a file, opened anew where it is copied or unpickled: what a runtime holds
+    can't travel to another process."""
+
+    def __init__(self, open: Callable[[Path], Runtime], path: Path):
+        self._open, self._path = open, path.absolute()
+        self._run = open(path)
+
+    def __call__(self, x: Tensor) -> Tensor:
+        return self._run(x)
+
+    def __reduce__(self) -> tuple[type["Program"], tuple[Callable[[Path], Runtime], Path]]:
+        return Program, (self._open, self._path)
 
 
 class ExportedTower(Tower[TowerConfig]):

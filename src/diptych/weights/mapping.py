@@ -269,7 +269,8 @@ def check_fit(state: Mapping[str, Tensor], expected: Mapping[str, Tensor]) -> No
     """Raises CheckpointError unless names, shapes and kinds of numbers are the same, naming the
     first that aren't."""
     if missing := [name for name in expected if name not in state]:
-        raise CheckpointError(f"{_listed(missing)} are missing")
+        verb = "is" if len(missing) == 1 else "are"
+        raise CheckpointError(f"{_listed(missing)} {verb} missing")
     if surplus := [name for name in state if name not in expected]:
         raise CheckpointError(f"{_listed(surplus)} are not in the model")
     for name, tensor in expected.items():

@@ -65,6 +65,7 @@ def test_a_processor_is_read(tmp_path, said, default):
         ({"rescale_factor": 1 / 127.5}, "rescale_factor = 0.0078"),
         ({"do_pad": True}, "do_pad = True"),
         ({"crop_pct": 0.875}, "crop_pct = 0.875"),
+        ({"include_top": True}, "include_top = True"),  # EfficientNet's
         ({"do_center_crop": False}, "resized to shortest_edge 32 and not cropped; Diptych resi"),
         ({"crop_size": 28}, "cropped to height 28, width 28"),
         ({"size": 24}, "resized to shortest_edge 24 and cropped to height 32"),

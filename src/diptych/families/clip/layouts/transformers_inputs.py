@@ -26,6 +26,9 @@ RESAMPLE = {"bilinear": 2, "bicubic": 3}
 _CHANNELS = tuple[float, float, float]
 _STEPS = ("do_resize", "do_center_crop", "do_rescale", "do_normalize", "do_convert_rgb")
 """What an image processor may say that it does."""
+_OTHERS = ("crop_pct", "rescale_offset", "include_top", "crop_to_patches", "split_image")
+"""Steps of other image processors, which nothing that begins with `do_` tells: EfficientNet's
+`include_top` divides by the deviations a second time."""
 _GREYS = 255
 
 
@@ -70,7 +73,7 @@ def described(
 def _check_steps(cfg: Mapping[str, Any]) -> None:
     """Raises ConfigError for a step that Diptych hasn't, or that it always takes."""
     strange = {name for name, on in cfg.items() if name.startswith("do_") and on} - {*_STEPS}
-    strange |= {name for name in ("crop_pct", "rescale_offset") if cfg.get(name)}
+    strange |= {name for name in _OTHERS if cfg.get(name)}
     strange |= {name for name in ("do_resize", "do_rescale") if not cfg.get(name, True)}
     if abs(cfg.get("rescale_factor", 1 / _GREYS) * _GREYS - 1) > 1e-3:
         strange.add("rescale_factor")

@@ -32,7 +32,7 @@ class _Section(TypedDict, total=False):
     max_position_embeddings: int
 
 
-def checked(content: dict[str, Any], where: str) -> dict[str, Any]:
+def checked(content: Any, where: str) -> dict[str, Any]:
     """The section as it is. Raises ConfigError for a value of another type than one has there.
 
     >>> from diptych.families.clip.layouts.transformers_sections import checked
