@@ -7,7 +7,7 @@ from collections import deque
 from collections.abc import Callable, Generator, Iterable
 from concurrent.futures import Future, wait
 from queue import SimpleQueue
-from threading import Thread
+from threading import RLock, Thread
 from typing import TypeVar
 
 from diptych.errors import DataWarning
@@ -19,6 +19,30 @@ SLOW = 10.0
 """Seconds after which a read that isn't done is said."""
 _PATIENCE = 3.0
 """Seconds that threads have to finish what they are at, when nobody wants it any more."""
+
+
+class Turn:
+    """A lock that its holder may take again. What holds one can be copied and pickled: the copy's
+    is a new one, of its own process.
+
+    >>> import pickle
+    >>> from diptych.threads import Turn
+    >>> turn = Turn()
+    >>> with turn, turn, pickle.loads(pickle.dumps(turn)):
+    ...     pass
+    """
+
+    def __init__(self):
+        self._lock = RLock()
+
+    def __enter__(self) -> None:
+        self._lock.acquire()
+
+    def __exit__(self, *error: object) -> None:
+        self._lock.release()
+
+    def __reduce__(self) -> tuple[type["Turn"], tuple[()]]:
+        return Turn, ()
 
 
 def usable_cores() -> int:

@@ -65,6 +65,8 @@ def test_it_travels_to_another_process(made):
     for again in (pickle.loads(pickle.dumps(clip.model)), deepcopy(clip.model)):
         found = Encoder(again).embed_images(PICTURES)
         np.testing.assert_array_equal(np.asarray(found), np.asarray(wanted))
+    found = pickle.loads(pickle.dumps(clip)).embed_images(PICTURES)
+    np.testing.assert_array_equal(np.asarray(found), np.asarray(wanted))
 
 
 def test_an_encoder_runs_the_folder(made):

@@ -1,7 +1,6 @@
 """A model with its tokenizer and its image transform: pictures and texts to unit vectors."""
 
 import os
-import threading
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence, Set
 from contextlib import contextmanager
 from functools import cached_property, partial
@@ -26,7 +25,7 @@ from diptych.inputs.room import room
 from diptych.inputs.truncation import find_truncated, warn_if_truncated
 from diptych.models import Clip
 from diptych.models.evaluating import evaluating
-from diptych.threads import usable_cores
+from diptych.threads import Turn, usable_cores
 
 T = TypeVar("T")
 V = TypeVar("V")
@@ -70,7 +69,7 @@ class Embedder:
         self.preprocess = preprocess or Preprocess(config.preprocess, config.image.image_size)
         self.provenance = dict(provenance or {})
         self._weights = weights
-        self._turn = threading.RLock()
+        self._turn = Turn()
         self.name = os.path.abspath(name) if os.path.exists(name) else name
 
     @property
