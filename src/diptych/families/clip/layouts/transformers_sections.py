@@ -18,7 +18,8 @@ ACTIVATIONS: dict[Activation, str] = {
 
 
 class _Section(TypedDict, total=False):
-    """What all towers' sections may say, and of which type it is."""
+    """What all towers' sections may say, and of which type it is. (Sizes of pictures are a number
+    in some and two in others.)"""
 
     hidden_size: int
     intermediate_size: int
@@ -26,8 +27,6 @@ class _Section(TypedDict, total=False):
     num_attention_heads: int
     layer_norm_eps: float
     hidden_act: str
-    image_size: int
-    patch_size: int
     vocab_size: int
     max_position_embeddings: int
 
