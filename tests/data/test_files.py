@@ -1,5 +1,6 @@
 """Files that several threads read at once."""
 
+import gc
 import os
 import threading
 from concurrent.futures import ThreadPoolExecutor
@@ -12,6 +13,7 @@ THREADS = 8
 
 def test_threads_share_descriptors_and_leave_none_open(tmp_path, monkeypatch):
     """More files than are kept open: none is closed, or taken for another, while it is read."""
+    gc.collect()  # files of other tests, whose descriptors would be closed in the midst of this one
     monkeypatch.setattr(files, "_OPEN_FILES", 2)
     opened = list[int]()
     real_open, real_close = os.open, os.close
