@@ -3,6 +3,7 @@
     DiptychError
     ├── ConfigError            a value, flag or combination that can't work
     │   ├── UnknownNameError   a name that nothing answers to; carries near misses
+    │   │   └── UnknownModelError   of a model, or of weights of it
     │   └── TextTooLongError   a text beyond the context, where none may be cut
     ├── CheckpointError        weights that can't be read, don't fit, or can't be written
     │   ├── DamagedError       files that aren't as they were written
@@ -79,6 +80,11 @@ class UnknownNameError(ConfigError):
     def __reduce__(self) -> tuple[Any, ...]:
         # Between processes its sentence travels, and isn't made anew from other arguments.
         return copyreg.__newobj__, (type(self), *self.args), vars(self)  # pyright: ignore
+
+
+class UnknownModelError(UnknownNameError, RuntimeError):
+    """A name of a model, or of its weights, that nothing answers to; open_clip and OpenAI's `clip`
+    raise RuntimeError."""
 
 
 def _close(name: str, known: Iterable[str]) -> list[str]:

@@ -179,6 +179,13 @@ def test_what_is_not_there_is_said(name, tag, said):
             create(name, tag)
 
 
+@pytest.mark.parametrize("name", ["NoSuchNet-S", "ViT-B-32/winter"])
+def test_a_name_that_nothing_has_raises_what_open_clip_and_openai_raise(name):
+    for create in (compat.create_model, compat.clip.load):
+        with pytest.raises(RuntimeError, match=" is called "):
+            create(name)
+
+
 def test_pretrained_beside_a_place_is_said(folder):
     with pytest.warns(AssumptionWarning, match="pretrained='openai' is passed over"):
         compat.create_model(f"local-dir:{folder}", pretrained="openai")

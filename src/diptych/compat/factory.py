@@ -152,8 +152,8 @@ def create_model(
 
     A configuration that stands beside weights wins over the one that `model_name` means, and
     AssumptionWarning says in what they differ; a model without weights is a RandomWeightsWarning.
-    Raises UnknownNameError for a name that nothing has, CheckpointError for weights that
-    can't be read or don't fit, and ConfigError for an option that can't be honoured.
+    Raises UnknownModelError, a RuntimeError, for a name that nothing has, CheckpointError for
+    weights that can't be read or don't fit, and ConfigError for an option that can't be honoured.
     """
     fields = {name: model_kwargs.pop(name) for name in FIELDS if name in model_kwargs}
     refuse(model_kwargs)

@@ -12,7 +12,7 @@ from diptych.compat.listing import list_openai_models
 from diptych.compat.loading import places
 from diptych.compat.model import OpenClipModel
 from diptych.encoder.load import device_of
-from diptych.errors import UnknownNameError
+from diptych.errors import UnknownModelError
 
 __all__ = ["list_openai_models", "load_openai_model"]
 
@@ -27,7 +27,7 @@ def load_openai_model(
     face. `device` None: the GPU if there is one; `precision` None: `fp32` on a CPU, else `fp16`.
     Weights that don't say it have QuickGELU, the only activation of OpenAI's code.
 
-    Raises UnknownNameError for a model of which OpenAI published no weights, and else as
+    Raises UnknownModelError for a model of which OpenAI published no weights, and else as
     `create_model`.
     """
     place, known = device_of(device), list_openai_models()
@@ -38,5 +38,5 @@ def load_openai_model(
             name, None, precision, place, force_quick_gelu=says_nothing, cache_dir=cache_dir
         )
     if str(name) not in known:
-        raise UnknownNameError("model of OpenAI's", str(name), known)
+        raise UnknownModelError("model of OpenAI's", str(name), known)
     return create_model(name, "openai", precision, place, cache_dir=cache_dir)

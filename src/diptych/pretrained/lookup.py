@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 from diptych.components import import_object
 from diptych.config import ClipConfig, ImageTowerConfig
-from diptych.errors import ConfigError, UnknownNameError
+from diptych.errors import ConfigError, UnknownModelError
 from diptych.families import Entry, Weights, families
 from diptych.pretrained.near import near_names
 
@@ -43,7 +43,7 @@ def entry(name: str) -> Entry:
     library's (`name/tag`, too), that of a published file or of a repository; or
     `package.module:NAME` or `file.py:NAME`, a configuration of your own.
 
-    Raises UnknownNameError with near misses, and ConfigError for a repository of many models,
+    Raises UnknownModelError with near misses, and ConfigError for a repository of many models,
     naming its files.
 
     >>> from diptych import pretrained
@@ -224,7 +224,7 @@ def published(model: Entry) -> list[tuple[str, Weights]]:
 def _find(name: str) -> _Found:
     if "://" in name:
         hint = "it is an address; a repository of the hub is written hf-hub:org/name, and other "
-        raise UnknownNameError("model", name, (), hint=f"{hint}files are downloaded first")
+        raise UnknownModelError("model", name, (), hint=f"{hint}files are downloaded first")
     if ":" in name and not name.lower().startswith("hf-hub:"):
         return _Found(_own(name), None)
     plain = _plain(name)
@@ -236,21 +236,21 @@ def _find(name: str) -> _Found:
     raise _unknown(name, plain)
 
 
-def _unknown(name: str, plain: str) -> UnknownNameError:
+def _unknown(name: str, plain: str) -> UnknownModelError:
     """Other models are no near misses of weights: who asks for LAION's ViT-H-14 doesn't mean
     OpenAI's ViT-L-14."""
     model, _, tag = name.removeprefix("hf-hub:").rpartition("/")
     if model and (known := tagged(model)):
         tags = [each.rpartition("/")[2] for each in known]
         hint = "" if difflib.get_close_matches(tag, tags) else f"known are {_some(tags)}"
-        return UnknownNameError(f"tag of {model}", tag, tags, hint=hint)
+        return UnknownModelError(f"tag of {model}", tag, tags, hint=hint)
     near = near_names(plain, _models_by_name())
     if near or name.count("/") != 1:
         listed = len(names(f"*{name}*"))
         also = f"`diptych models '*{name}*'` lists {listed}" if near and listed > len(near) else ""
         hint = "" if near else "`diptych models` lists those that are known"
-        return UnknownNameError("model", name, (), near=near, also=also, hint=hint)
-    return UnknownNameError(
+        return UnknownModelError("model", name, (), near=near, also=also, hint=hint)
+    return UnknownModelError(
         "model", name, (), hint=f"a repository of the hub is written hf-hub:{name}"
     )
 

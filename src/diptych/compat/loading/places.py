@@ -35,8 +35,8 @@ def find(
     """What the two mean. A configuration that stands beside weights wins over the one that
     `model_name` means, and a warning says in what they differ.
 
-    Raises UnknownNameError for a name that nothing has, and CheckpointError for weights that aren't
-    there.
+    Raises UnknownModelError for a name that nothing has, and CheckpointError for weights that
+    aren't there.
     """
     name, tag = str(model_name), str(pretrained or "")
     if is_place(name):
