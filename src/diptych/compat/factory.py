@@ -157,8 +157,7 @@ def create_model(
     """
     fields = {name: model_kwargs.pop(name) for name in FIELDS if name in model_kwargs}
     refuse(model_kwargs)
-    if precision not in PRECISIONS:
-        raise UnknownNameError("precision", str(precision), PRECISIONS)
+    dtype, place = dtype_of(precision), _place(device)
     preprocess = {
         "mean": image_mean,
         "std": image_std,
@@ -171,7 +170,6 @@ def create_model(
     source = places.find(named, pretrained if load_weights else None, cache_dir)
     if require_pretrained and source.path is None:
         raise ConfigError(f"no weights were given for {model_name}; say pretrained=")
-    dtype, place = PRECISIONS[precision], _place(device)
     fields |= {"quick_gelu": True} if force_quick_gelu else {}
     changes = Changes(preprocess, fields, _side(force_image_size), force_context_length)
     has_weights = source.path is not None and load_weights
@@ -246,6 +244,13 @@ def create_model_from_pretrained(
     order = (precision, device, jit, force_quick_gelu)
     model, _, preprocess = create_model_and_transforms(model_name, pretrained, *order, **options)
     return (model, preprocess) if return_transform else model
+
+
+def dtype_of(precision: str) -> torch.dtype:
+    """Of the towers. Raises UnknownNameError for another precision than `PRECISIONS`."""
+    if precision not in PRECISIONS:
+        raise UnknownNameError("precision", str(precision), PRECISIONS)
+    return PRECISIONS[precision]
 
 
 def _place(device: str | torch.device) -> torch.device:

@@ -7,9 +7,11 @@ from pathlib import Path
 
 import torch
 
-from diptych.compat.factory import create_model
+from diptych.compat.faces.wrapping import wrap
+from diptych.compat.factory import create_model, dtype_of
 from diptych.compat.listing import list_openai_models
 from diptych.compat.loading import places
+from diptych.compat.loading.openai_state import clip_at
 from diptych.compat.model import OpenClipModel
 from diptych.encoder.load import device_of
 from diptych.errors import UnknownModelError
@@ -33,10 +35,8 @@ def load_openai_model(
     place, known = device_of(device), list_openai_models()
     precision = precision or ("fp32" if place.type == "cpu" else "fp16")
     if places.is_place(str(name)):
-        says_nothing = places.find(name, None, cache_dir).config is None
-        return create_model(
-            name, None, precision, place, force_quick_gelu=says_nothing, cache_dir=cache_dir
-        )
+        source = places.find(name, None, cache_dir)
+        return wrap(clip_at(source, place, dtype_of(precision))).eval()
     if str(name) not in known:
         raise UnknownModelError("model of OpenAI's", str(name), known)
     return create_model(name, "openai", precision, place, cache_dir=cache_dir)

@@ -16,14 +16,13 @@ import torch
 from jaxtyping import Int
 from torch import Tensor
 
-from diptych.checkpoints import load_model
 from diptych.compat.clip.simple_tokenizer import SimpleTokenizer
 from diptych.compat.faces.openai_model import LogitsModel
 from diptych.compat.faces.tracing import trace_model
 from diptych.compat.factory import create_model_from_pretrained
 from diptych.compat.listing import openai_url
 from diptych.compat.loading import places
-from diptych.compat.loading.openai_state import clip_of, config_of
+from diptych.compat.loading.openai_state import clip_at, clip_of
 from diptych.compat.pretrained import download_pretrained_from_url
 from diptych.compat.transform import Transform, transform_of
 from diptych.config import PreprocessConfig
@@ -88,16 +87,12 @@ def load(
     Weights that don't say it have QuickGELU, the only activation of OpenAI's code. `jit`: as
     TorchScript, see `compat.trace_model`. Raises as `compat.create_model`.
     """
-    path, config = places.find(name, places.openai_or_first(str(name)), download_root)
-    assert path is not None
-    if config is None:
-        config = config_of(path)
+    source = places.find(name, places.openai_or_first(str(name)), download_root)
     place = device_of(device)
-    dtype = torch.float16 if place.type == "cuda" else torch.float32
-    clip = load_model(path, config=config, device=place, dtype=dtype).model
+    clip = clip_at(source, place, torch.float16 if place.type == "cuda" else torch.float32)
     model = LogitsModel.of(clip).eval()
     made = trace_model(model, 1, place) if jit else model
-    return made, transform_of(config.preprocess, config.image.image_size)
+    return made, transform_of(clip.config.preprocess, clip.config.image.image_size)
 
 
 def build_eva_model_and_transforms(

@@ -11,6 +11,7 @@ from diptych.checkpoints import load_model
 from diptych.checkpoints.content import read
 from diptych.checkpoints.detect import match, open_foreign
 from diptych.compat.loading.activations import with_activation
+from diptych.compat.loading.places import Source
 from diptych.config import Activation, ClipConfig
 from diptych.errors import CheckpointError
 from diptych.families.clip.layouts.open_clip import NAME as OPEN_CLIP
@@ -20,7 +21,15 @@ from diptych.models import Clip
 from diptych.weights.state import State
 
 
-def config_of(path: Path) -> ClipConfig:
+def clip_at(source: Source, device: torch.device, dtype: torch.dtype) -> Clip:
+    """The model of weights in OpenAI's spelling: where nothing says how it is built, OpenAI's code
+    does. Raises CheckpointError for weights that can't be read, or don't fit."""
+    assert source.path is not None
+    config = source.config or _config_of(source.path)
+    return load_model(source.path, config=config, device=device, dtype=dtype).model
+
+
+def _config_of(path: Path) -> ClipConfig:
     """How the model of weights that don't say it is built: as the published one of its shapes, with
     QuickGELU; of shapes that none has, as OpenAI's code builds it. Raises CheckpointError for what
     that doesn't read, either."""
