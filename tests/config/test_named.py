@@ -119,6 +119,6 @@ def test_python_m_diptych_runs_nothing_of_the_current_folder(tmp_path):
     said = run(tmp_path, *words)
     assert "RAN" not in said
     assert "diptych: " in said
-    assert "RAN" in run(tmp_path, "-m", "diptych", "models", DIPTYCH_IMPORT="evil")
+    assert "RAN" in run(tmp_path, "-m", "diptych", "models", "tiny", DIPTYCH_IMPORT="evil")
     said = run(tmp_path, "-m", "diptych", "models", DIPTYCH_IMPORT="nowhere")
     assert said.startswith("diptych: DIPTYCH_IMPORT can't be imported: there is no module nowhere")

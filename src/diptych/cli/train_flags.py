@@ -114,17 +114,17 @@ def refuse_idle(plan: Run, said: Collection[str]) -> None:
 
 def _unseen(plan: Run) -> dict[str, str]:
     """Settings of views that the objective doesn't ask for."""
-    import torch
 
     from diptych import pretrained
     from diptych.models import build
+    from diptych.models.shapes import shapes_only
     from diptych.objectives import build_objective
 
     # Any model will do that has what an objective may need: patches and a decoder of their width.
     plain, captioner = pretrained.get("vit-b-32"), pretrained.get("coca-vit-b-32")
     image = replace(plain.image, width=512, heads=8)
     config = plan.objective.adapt(replace(plain, image=image, decoder=captioner.decoder))
-    with torch.device("meta"):  # shapes and no numbers: only its views are asked for
+    with shapes_only():  # only its views are asked for
         model = build(config, "meta")
         names = plan.objective.teachers if isinstance(plan.objective, TaughtConfig) else ()
         views = build_objective(plan.objective, model, [build(config, "meta") for _ in names]).views

@@ -28,6 +28,7 @@ from diptych.families.clip.config import TransformerTextConfig
 from diptych.families.clip.layouts.open_clip_config import model_json
 from diptych.families.modern import TwoPassReadersConfig, TwoPassTextConfig
 from diptych.models import Clip, Tower
+from diptych.models.shapes import shapes_only
 
 _PICTURES = "map_viz2txt_kv"
 _OF_CAPTIONS = ("cross_attn", "lm_head")
@@ -100,7 +101,7 @@ class MaMMUT(CaptioningModel):
         """`text`, which is both parts of ours."""
         decoder = clip.decoder
         assert decoder is not None
-        with torch.device("meta"):
+        with shapes_only():
             made = _both(clip.config)
         state = part_of(self.table, "text.", TEXT).to_foreign(clip.text.state_dict(prefix="tower."))
         state |= part_of(self.table, "decoder.", TEXT).to_foreign(

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from diptych.config import DecoderConfig
 from diptych.errors import ConfigError
 from diptych.models.recompute import recompute
+from diptych.models.shapes import shapes_only
 from diptych.models.tower import Tower
 
 C = TypeVar("C", bound=DecoderConfig)
@@ -33,7 +34,7 @@ class Decoder(nn.Module, Generic[C]):
     @classmethod
     def build(cls, config: C, device: torch.device) -> "Decoder[C]":
         """The decoder on `device`, before `init`."""
-        with torch.device("meta"):
+        with shapes_only():
             decoder = cls(config)
         return decoder if device.type == "meta" else decoder.to_empty(device=device)
 

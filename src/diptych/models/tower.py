@@ -12,6 +12,7 @@ from torch.nn.modules.conv import (
 from diptych.config import TowerConfig
 from diptych.errors import ConfigError
 from diptych.models.recompute import recompute
+from diptych.models.shapes import shapes_only
 from diptych.nn import PatchDropout, PatchEmbedding, StochasticDepth
 from diptych.nn.norm import batch_norms
 
@@ -85,7 +86,7 @@ class Tower(nn.Module, Generic[C]):
         It is made on `meta`, so that torch's own initialisation costs nothing.
         """
         cls.check_projection(config, embed_dim)
-        with torch.device("meta"):
+        with shapes_only():
             tower = cls(config, embed_dim)
         # On meta `to_empty` would only import sympy, which takes a second.
         return tower if device.type == "meta" else tower.to_empty(device=device)

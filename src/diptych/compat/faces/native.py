@@ -3,7 +3,6 @@
 from collections.abc import Mapping
 from typing import Any, TypeVar
 
-import torch
 from torch import Tensor, nn
 
 from diptych.compat.modified_resnet import ModifiedResNet
@@ -20,6 +19,7 @@ from diptych.families.clip.layouts.towers import VitSizes
 from diptych.families.coca import CocaDecoderConfig
 from diptych.families.modern import ModernDecoderConfig, ModernTextConfig
 from diptych.models import Decoder, Tower, build_tower
+from diptych.models.shapes import shapes_only
 from diptych.nn import PatchDropout as OurPatchDropout
 from diptych.weights.mapping import Table
 
@@ -37,7 +37,7 @@ def vision_of(
     options = _options(tower.config)
     if options is None or not isinstance(tower.config, VitSizes):
         return None
-    with torch.device("meta"):
+    with shapes_only():
         made = kind.of(tower.config, options, embed_dim)
     filled = _filled(made, tower, table)
     for drop in tower.modules() if filled else ():
@@ -55,7 +55,7 @@ def resnet_of(
     """The same of CLIP's ResNet."""
     if type(tower.config) is not ResNetConfig or _options(tower.config) is None:
         return None
-    with torch.device("meta"):
+    with shapes_only():
         made = kind.of(tower.config, embed_dim)
     return _filled(made, tower, table)
 
@@ -70,7 +70,7 @@ def text_of(
     options = _options(tower.config)
     if options is None or not isinstance(tower.config, TransformerTextConfig):
         return None
-    with torch.device("meta"):
+    with shapes_only():
         made = kind.of(tower.config, options, embed_dim)
     filled = _filled(made, tower, table)
     if filled is not None:
@@ -83,7 +83,7 @@ def modern_of(tower: Tower[Any], embed_dim: int, table: Table) -> ModernTextTran
     options = _options(tower.config)
     if options is None or not isinstance(tower.config, ModernTextConfig):
         return None
-    with torch.device("meta"):
+    with shapes_only():
         made = ModernTextTransformer.of(tower.config, options, embed_dim)
     return _filled(made, tower, table)
 
@@ -93,7 +93,7 @@ def decoder_of(
 ) -> MultimodalTransformer | ModernMultimodalTransformer:
     """The same of what writes captions. Raises ConfigError for one that open_clip hasn't."""
     config = decoder.config
-    with torch.device("meta"):
+    with shapes_only():
         if type(config) is CocaDecoderConfig:
             made = MultimodalTransformer.of(config)
         elif type(config) is ModernDecoderConfig:

@@ -15,7 +15,6 @@ https://github.com/mlfoundations/open_clip, src/open_clip/coca_model.py
 from collections.abc import Mapping
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
 from diptych.compat.faces.native import fill_again
@@ -24,6 +23,7 @@ from diptych.compat.parts.layers import LayerNorm
 from diptych.config import ClipConfig
 from diptych.families.coca.naflex import CocaNaflexTower
 from diptych.models import Tower, build_tower
+from diptych.models.shapes import shapes_only
 from diptych.weights.mapping import Table
 
 TRUNK = "image.trunk."
@@ -42,7 +42,7 @@ def parts_of(tower: Tower[Any], table: Table) -> dict[str, nn.Module]:
     assert isinstance(tower, CocaNaflexTower)
     config, width, dim = tower.config, tower.trunk.width, tower.width
     read = dim if config.pools == "cascade" else width
-    with torch.device("meta"):
+    with shapes_only():
         made = nn.ModuleDict(
             {
                 "pool_norm": LayerNorm(width),

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from diptych.errors import ConfigError
 from diptych.families.timm.config import TimmConfig
 from diptych.models.foreign import count_flops, foreign_build, repeated_blocks, said
+from diptych.models.shapes import shapes_only
 from diptych.models.tower import TokenKind, Tower, TowerOutput
 
 
@@ -165,5 +166,5 @@ def is_naflex(name: str) -> bool:
 
 def trunk_width(config: TimmConfig) -> int:
     """Of the trunk's tokens, which only timm can tell. Raises as `build_trunk`."""
-    with torch.device("meta"):
+    with shapes_only():
         return int(build_trunk(config).num_features)
