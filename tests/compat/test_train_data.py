@@ -185,7 +185,7 @@ class Letters:
 
     def __call__(self, texts, pad=True):
         texts = [texts] if isinstance(texts, str) else texts
-        found = [torch.arange(1, len(text) + 1) for text in texts]
+        found = [torch.arange(1, len(text[: self.context_length]) + 1) for text in texts]
         if not pad:
             return found
         return torch.stack([torch.nn.functional.pad(x, (0, 12 - len(x)), value=99) for x in found])
@@ -258,7 +258,7 @@ def test_synthetic_data_is_one_picture_in_whole_batches():
         batches = list(loader)
         assert [len(batch.image) for batch in batches] == sizes
         assert loader.num_samples == sum(sizes)
-        assert batches[0].text.shape == (4, len("Dummy caption"))
+        assert batches[0].text.shape == (4, 12)  # of "Dummy caption", cut
         assert batches[0].image[0] == (224, 224)
 
 

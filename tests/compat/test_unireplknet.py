@@ -116,5 +116,5 @@ def test_forms_are_recognised_and_merged(trained):
 def test_no_part_of_the_trunk_may_be_missing(trained):
     tensors = published(trained)
     del tensors["stages.1.0.dwconv.lk_origin.weight"]
-    with pytest.raises(CheckpointError, match="mix.dense.weight are missing"):
+    with pytest.raises(CheckpointError, match="mix.dense.weight is missing"):
         unireplknet_a().load_state_dict(tensors, strict=False)

@@ -125,7 +125,7 @@ def test_every_published_name_builds(name):
     if isinstance(config, ClipConfig):
         model = build(config, device="meta")
         assert isinstance(model, Clip)
-        towers = {"image": model.image, "text": model.text}
+        towers = {"image": model.image, "text": model.text, "decoder": model.decoder}
         for tower, (parameters, _) in pretrained.sizes(name).items():
             assert sum(p.numel() for p in towers[tower].parameters()) == parameters
     else:

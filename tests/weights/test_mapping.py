@@ -100,7 +100,7 @@ def test_what_a_layout_may_lack_has_a_value(foreign):
 def test_check_fit():
     model = {"a": torch.zeros(2, 3), "b": torch.zeros(1)}
     check_fit(model, model)
-    with pytest.raises(CheckpointError, match="b are missing"):
+    with pytest.raises(CheckpointError, match="b is missing"):
         check_fit({"a": model["a"]}, model)
     with pytest.raises(CheckpointError, match="c are not in the model"):
         check_fit(model | {"c": torch.zeros(1)}, model)

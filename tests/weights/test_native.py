@@ -261,7 +261,7 @@ def rewritten(folder, change):
             lambda state: state["image.class_token"][3:4].fill_(torch.inf),
             "image.class_token holds values",
         ),
-        (lambda state: state.pop("text.norm_post.bias"), "text.norm_post.bias are missing"),
+        (lambda state: state.pop("text.norm_post.bias"), "text.norm_post.bias is missing"),
         (lambda state: state.update(surplus=torch.zeros(1)), "surplus are not in the model"),
         (
             lambda state: state.update(logit_scale=torch.ones(1).to(torch.float8_e4m3fn)),

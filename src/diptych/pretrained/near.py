@@ -44,8 +44,14 @@ def _with_words(words: list[str], known: Mapping[str, str]) -> list[str]:
     """Names in which `words` stand one behind the other, each as a word's beginning."""
     if not re.search("[a-z]", "".join(words)):
         return []
-    pattern = re.compile(".*?".join(rf"\b{re.escape(word)}" for word in words))
+    pattern = re.compile(".*?".join(map(_begun, words)))
     return list(filter(pattern.search, known))
+
+
+def _begun(word: str) -> str:
+    """A letter and a number stand alone: vit-b isn't vit-bigg's beginning, nor 33 that of 336."""
+    whole = len(word) == 1 or word[-1:].isdigit()
+    return rf"\b{re.escape(word)}" + (r"\b" if whole else "")
 
 
 def _kinds(name: str) -> list[str]:

@@ -134,8 +134,8 @@ def test_weights_in_half_precision_are_merged_to_float32():
 @pytest.mark.parametrize(
     ("lost", "message"),
     [
-        ("stages.0.blocks.0.scale", "stages.0.blocks.0.scale are missing"),
-        ("stages.1.blocks.0.down_norm.running_var", "running_var are missing"),
+        ("stages.0.blocks.0.scale", "stages.0.blocks.0.scale is missing"),
+        ("stages.1.blocks.0.down_norm.running_var", "running_var is missing"),
     ],
 )
 def test_a_state_that_does_not_fit_is_refused(lost, message):

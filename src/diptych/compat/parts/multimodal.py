@@ -128,7 +128,7 @@ class MultimodalTransformer(Transformer):
         `context_valid`, [batch, tokens]: which of the picture's aren't padding (None: all)."""
         length = text_embs.shape[1]
         mask = self.attn_mask[:length, :length]
-        seen = self._hidden(context_valid, length)
+        seen = self._hidden(context_valid, mask)
         image, x = self._turned(image_embs), self._turned(text_embs)
         for block, reader in zip(self.resblocks, self.cross_attn, strict=True):
             x = self.run(block, x, attn_mask=mask)
@@ -141,10 +141,10 @@ class MultimodalTransformer(Transformer):
         """Raises AssertionError, as open_clip does: there are none of a decoder."""
         raise AssertionError("forward_intermediates is not implemented for MultimodalTransformer")
 
-    def _hidden(self, valid: Tensor | None, length: int) -> Tensor | None:
-        """Which tokens of a picture no text sees, for each row and head."""
+    def _hidden(self, valid: Tensor | None, mask: Float[Tensor, "length length"]) -> Tensor | None:
+        """Which tokens of a picture no text as long as `mask` sees, for each row and head."""
         seen = context_attn_mask_from_valid(valid)
         if seen is None:
             return None
         heads = self.cross_attn[0].attn.num_heads
-        return ~seen[:, 0].expand(-1, length, -1).repeat_interleave(heads, 0)
+        return ~seen[:, 0].expand(-1, len(mask), -1).repeat_interleave(heads, 0)

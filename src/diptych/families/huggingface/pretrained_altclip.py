@@ -64,7 +64,7 @@ def _entry(name: str, training: Training) -> Entry:
             training,
             image_init="OpenAI's CLIP",
             text_init=f"Hugging Face's {_TEXT}",
-            teacher="the text tower of OpenAI's CLIP",
+            teacher="OpenAI's CLIP, its text tower",
             source=_SOURCE,
         ),
     )

@@ -115,6 +115,12 @@ def named(cfg: dict[str, Any], name: str, default: str, known: Mapping[str, Any]
 
 
 def word(known: Mapping[str, Any], value: Any) -> str:
+    """The first of the `known` words that means `value`.
+
+    >>> from diptych.families.modern.words import MLP, word
+    >>> word(MLP, "gelu")
+    'mlp'
+    """
     return next(word for word, meant in known.items() if meant == value)
 
 

@@ -88,8 +88,9 @@ def _read_squares(
     size = cfg.get("size", image_size)
     if isinstance(size, int):  # of old
         size = {"shortest_edge": size} if default.resize == "shortest" else _square(size)
+    size = read_as(dict[str, int], size, "size")
     crop = cfg.get("crop_size", image_size)
-    crop = _square(crop) if isinstance(crop, int) else crop
+    crop = _square(crop) if isinstance(crop, int) else read_as(dict[str, int], crop, "crop_size")
     is_cropped = cfg.get("do_center_crop", "shortest_edge" in size or "crop_size" in cfg)
     wanted = _square(image_size)
     fits = crop == wanted if is_cropped else size == wanted
