@@ -54,7 +54,9 @@ def graphs_of(peers: Peers, out: Path, name: str) -> int:
     return len(graphs)
 
 
-@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize(
+    "name", ["declip", *(pytest.param(n, marks=pytest.mark.slow) for n in ("clip", "eva"))]
+)
 def test_few_graphs_for_captions_of_many_lengths(tmp_path, name):
     """Micro-batches of 3, 3 and 2 pairs, and evaluations between: nothing else is compiled anew."""
     [graphs] = run_processes(1, graphs_of, tmp_path / "run", name)

@@ -66,7 +66,7 @@ SEVEN = {
 }
 # Objective, tower (in place of the small one of its side), micro-batches, checkpointing, optimiser:
 # each objective once, and each value of the others with its neighbours.
-EACH_OBJECTIVE = [
+CASES = [
     ("clip", None, 1, False, "adamw"),
     ("siglip", EVA, 2, True, "adamw"),
     ("slip", None, 2, False, "adamw"),
@@ -75,9 +75,6 @@ EACH_OBJECTIVE = [
     ("defilip", EVA, 2, True, "adamw"),
     ("coca", None, 2, True, "adamw"),
     ("coca, mammut", None, 2, True, "adamw"),
-]
-CASES = [
-    *EACH_OBJECTIVE,
     ("clip", RESNET, 1, True, "adamw"),
     ("clip", EVA, 2, True, "lamb"),
 ]
@@ -181,7 +178,7 @@ def all_trained(peers, work):
     ("size", "work"),
     [
         (2, [(REPLICATE, CASES), (ZERO2, CASES), (ZERO3, [*CASES, OF_TRANSFORMERS])]),
-        (4, [(HYBRID, EACH_OBJECTIVE)]),
+        (4, [(HYBRID, [("siglip", EVA, 2, True, "adamw"), ("declip", EVA, 1, False, "adamw")])]),
     ],
     ids=["two", "four"],
 )
