@@ -1,8 +1,10 @@
 """open_clip_train's loaders of pairs over Diptych's sources, by what open_clip's own tests ask."""
 
 import collections
+import copy
 import io
 import json
+import pickle
 import tarfile
 from argparse import Namespace
 from dataclasses import replace
@@ -125,6 +127,37 @@ def test_an_epoch_is_open_clips_number_of_batches_and_an_order_of_its_own(shards
     ]
 
 
+def test_what_is_measured_is_counted_by_the_arguments_alone(shards):
+    args = arguments(val_data=f"{shards}/data_000.tar", batch_size=4)
+    for said, expected in ((None, (0, 0)), (9, (9, 3))):
+        args.val_num_samples = said
+        loader = loaded(args, is_train=False).dataloader
+        assert (loader.num_samples, loader.num_batches) == expected
+        assert [len(texts) for _, texts in loader] == [4, 4, 2]
+
+
+@pytest.mark.filterwarnings("ignore:This DataLoader will create 3 worker processes")
+@pytest.mark.parametrize(
+    ("floor", "batches", "samples", "of_each"), [(False, 6, 24, 2), (True, 3, 12, 1)]
+)
+def test_a_pipeline_of_ones_own_is_cut_into_epochs(floor, batches, samples, of_each):
+    args = Namespace(batch_size=2, world_size=2, workers=3)
+    pipeline, epoch = data.wds.DataPipeline([]), data.SharedEpoch()
+    found = data.create_wds_loader(pipeline, args, True, 17, epoch, floor=floor)
+    loader = found.dataloader
+    assert (loader.num_batches, loader.num_samples, loader.num_workers) == (batches, samples, 3)
+    assert pipeline.nsamples == of_each
+    found.set_epoch(2)
+    assert epoch.get_value() == 2
+
+
+def test_a_measured_pipeline_gives_all_it_has():
+    args = Namespace(batch_size=2, world_size=1, workers=0)
+    pipeline = data.wds.DataPipeline(lambda: iter("abc"))
+    loader = data.create_wds_loader(pipeline, args, False, 5).dataloader
+    assert (loader.num_batches, loader.num_samples, list(loader)) == (3, 5, ["a", "b", "c"])
+
+
 def test_processes_share_a_batch(shards, monkeypatch):
     args = arguments(train_data=f"{shards}/data_000.tar", batch_size=5)
     args.world_size, seen = 2, set()
@@ -203,7 +236,7 @@ def test_texts_are_padded_to_the_longest_of_a_batch(tmp_path, multiple, length):
         assert batch["text"].shape == (2, length)
         assert torch.equal(batch["text_valid"], batch["text"] != 99)
         assert batch["text_valid"].sum(1).tolist() == [1, 5]
-        assert len(batch.image) == 2
+        assert len(batch["image"]) == 2
     args.variable_text = False
     [batch] = data.get_wds_dataset(args, lambda x: x, False, tokenizer=Letters()).dataloader
     assert batch["text"].shape == (2, 12)
@@ -241,9 +274,12 @@ def test_batches_are_read_by_name_and_by_place(tmp_path):
         args, lambda x: x, False, tokenizer=lambda x: [x]
     ).dataloader
     images, texts = batch
-    assert batch["text"] is batch[1] is texts is batch.text
+    assert batch["text"] is batch[1] is texts
     assert batch["image"] is images
     assert ("text" in batch, list(batch.keys())) == (True, ["image", "text"])
+    assert isinstance(batch, dict)
+    for other in (copy.copy(batch), pickle.loads(pickle.dumps(batch)), type(batch)({**batch})):
+        assert (list(other), other) == (list(batch), batch)
     for name in ("use_naflex", "length_bucketing"):
         with pytest.raises(ConfigError, match="legacy loaders have no"):
             legacy_data.get_data_legacy(Namespace(**{name: True}), (str, str))
@@ -256,10 +292,10 @@ def test_synthetic_data_is_one_picture_in_whole_batches():
     for is_train, sizes in ((True, [4, 4]), (False, [4, 4, 3])):
         loader = data.get_synthetic_dataset(args, lambda x: x.size, is_train, **options).dataloader
         batches = list(loader)
-        assert [len(batch.image) for batch in batches] == sizes
+        assert [len(batch["image"]) for batch in batches] == sizes
         assert loader.num_samples == sum(sizes)
-        assert batches[0].text.shape == (4, 12)  # of "Dummy caption", cut
-        assert batches[0].image[0] == (224, 224)
+        assert batches[0]["text"].shape == (4, 12)  # of "Dummy caption", cut
+        assert batches[0]["image"][0] == (224, 224)
 
 
 def test_stages_draw_what_seed_and_epoch_say():

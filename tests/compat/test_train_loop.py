@@ -6,6 +6,7 @@ import logging
 from types import SimpleNamespace
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from open_clip_train import scheduler as their_scheduler
@@ -282,8 +283,9 @@ def test_a_table_is_a_data_set(tmp_path):
         str(tmp_path / "pairs.csv"), lambda x: x.size, "filepath", "title", tokenizer=lambda x: x
     )
     assert len(pairs) == 2
-    assert pairs[0] == ((8, 6), "7")
-    assert (pairs.images, pairs.captions) == (["a.png", "b.png"], ["7", "none"])
+    assert pairs[0] == {"image": (8, 6), "text": "7"}
+    assert pairs.images.equals(pd.Series(["a.png", "b.png"]))
+    assert pairs.captions.equals(pd.Series(["7", "none"]))
     with pytest.raises(DataError, match="b.png"):
         pairs[1]
     picture, ids = SyntheticDataset(lambda x: x.size, tokenizer=compat.tokenize)[3]

@@ -167,8 +167,8 @@ def test_processes_share_an_epoch_and_texts_the_budget(shard, monkeypatch):
             args, factory, True, tokenizer=Letters(), model_traits=traits, naflex_data_config=config
         )
         for batch in made.dataloader:
-            assert len(batch.text) == 2  # of 4 patches and 12 tokens of text each
-            seen += batch.text_valid.sum(1).tolist()
+            assert len(batch["text"]) == 2  # of 4 patches and 12 tokens of text each
+            seen += batch["text_valid"].sum(1).tolist()
     assert sorted(seen) == list(range(1, 9))
 
 

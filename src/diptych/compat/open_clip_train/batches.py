@@ -57,7 +57,7 @@ class Pairs(Dataset[ImageText]):
     def __getitem__(self, index: int) -> ImageText:
         sample = self.source[index]
         picture = Image.fromarray(decode(sample.image).permute(1, 2, 0).numpy())
-        return ImageText(self._transform(picture), self._second(sample))
+        return ImageText(image=self._transform(picture), text=self._second(sample))
 
     def __getitems__(self, indices: Sequence[int]) -> list[ImageText]:
         """The rows of a batch; torch asks for them so."""
@@ -150,7 +150,8 @@ def shuffled(
 
 def collate(rows: Sequence[ImageText]) -> ImageText:
     """Columns of a batch: tensors and numbers are stacked, anything else is a list."""
-    return ImageText(column([row.image for row in rows]), column([row.text for row in rows]))
+    images, texts = [row["image"] for row in rows], [row["text"] for row in rows]
+    return ImageText(image=column(images), text=column(texts))
 
 
 def in_order(pairs: Pairs, *, batch_size: int, workers: int, join: Join = collate) -> Batches:

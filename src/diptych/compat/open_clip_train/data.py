@@ -4,6 +4,7 @@ is made of, for training loops of one's own. They take the transform and tokeniz
 https://github.com/mlfoundations/open_clip, src/open_clip_train/data.py
 """
 
+import importlib
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from pathlib import Path
@@ -43,6 +44,7 @@ from diptych.compat.open_clip_train.texts import (
     get_text_pad_id,
     resolve_text_layout,
 )
+from diptych.compat.open_clip_train.wds_loader import create_wds_loader
 from diptych.config import DataConfig
 from diptych.data import open_source
 from diptych.data.folders import class_folders
@@ -57,6 +59,7 @@ __all__ = [
     "TokenizeText",
     "collate_variable_text_dicts",
     "count_samples",
+    "create_wds_loader",
     "detshuffle2",
     "expand_urls",
     "get_csv_dataset",
@@ -83,7 +86,8 @@ def get_wds_dataset(
     naflex_data_config: NaFlexDataConfig | None = None,
 ) -> DataInfo:
     """Pairs of shards: `args.train_data` in an order of the epoch, of `args.train_num_samples`
-    (None: all) rounded to whole batches, or `args.val_data` as it lies. `args.variable_text`, or a
+    (None: all) rounded to whole batches, or `args.val_data` as it lies, of which the loader says
+    `args.val_num_samples`, or 0: shards aren't counted. `args.variable_text`, or a
     model's traits, ask for texts that are padded to the longest of a batch; `naflex_data_config`
     for batches of patches, as `naflex_data` makes them, with a transform that is a factory.
 
@@ -102,7 +106,7 @@ def get_wds_dataset(
     )
     layout = Layout(args, preprocess_img, tokenizer, model_traits, naflex_data_config)
     if not is_train:
-        return layout.as_it_lies(open_source(config))
+        return layout.as_it_lies(open_source(config), said.get("val_num_samples") or 0)
     pairs, size = layout.pairs(open_source(config)), args.world_size
     samples = args.train_num_samples or len(pairs)
     if naflex_data_config is not None:
@@ -249,6 +253,13 @@ def count_samples(dataloader: Iterable[Any]) -> tuple[int, int]:
     """How many pairs a loader gives, and how many batches, by taking them all."""
     sizes = [len(columns(batch)[1]) for batch in dataloader]
     return sum(sizes), len(sizes)
+
+
+def __getattr__(name: str) -> Any:
+    """`wds`, under which pipelines of one's own find webdataset; only they need it."""
+    if name == "wds":
+        return importlib.import_module("webdataset")
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
 def _joined(shards: str | Sequence[str]) -> str:

@@ -2,6 +2,7 @@
 
 from argparse import Namespace
 from collections.abc import Sequence
+from functools import cached_property
 from typing import Any
 
 from PIL import Image
@@ -13,6 +14,7 @@ from diptych.compat.open_clip_train.texts import columns_of
 from diptych.config import DataConfig
 from diptych.data import open_source
 from diptych.data.ids import KEY
+from diptych.errors import ConfigError
 
 
 class CsvDataset(Pairs):
@@ -29,7 +31,7 @@ class CsvDataset(Pairs):
     ...         csv.writer(file, delimiter="\\t").writerows([["path", "text"], ["a.png", "a cat"]])
     ...     pairs = CsvDataset(f"{folder}/pairs.csv", lambda x: x.size, "path", "text")
     ...     len(pairs), pairs[0]
-    (1, ImageText(image=(8, 8), text='a cat'))
+    (1, {'image': (8, 8), 'text': 'a cat'})
     """
 
     def __init__(
@@ -55,15 +57,16 @@ class CsvDataset(Pairs):
         super().__init__(open_source(config), transforms, text, replaced=False)
         self.transforms, self.tokenize = transforms, tokenizer
 
-    @property
-    def images(self) -> list[str]:
-        """The paths, as the table has them."""
-        return [self.source.id_of(row, KEY) for row in range(len(self))]
+    @cached_property
+    def images(self) -> Any:
+        """The paths, as the table has them: a Series, as on open_clip's main branch. Raises
+        ConfigError where pandas isn't installed."""
+        return _series([self.source.id_of(row, KEY) for row in range(len(self))])
 
-    @property
-    def captions(self) -> list[str]:
-        """The texts."""
-        return [self.source[row].captions[0] for row in range(len(self))]
+    @cached_property
+    def captions(self) -> Any:
+        """The texts, as `images`."""
+        return _series([self.source[row].captions[0] for row in range(len(self))])
 
 
 class SyntheticDataset(Dataset[ImageText]):
@@ -96,5 +99,16 @@ class SyntheticDataset(Dataset[ImageText]):
     def __getitem__(self, index: int) -> ImageText:
         image = self.image if self.transform is None else self.transform(self.image)
         if self.tokenizer is None:
-            return ImageText(image, self.caption)
-        return ImageText(image, self.tokenizer([self.caption], **self._layout)[0])
+            return ImageText(image=image, text=self.caption)
+        ids = self.tokenizer([self.caption], **self._layout)[0]
+        return ImageText(image=image, text=ids)
+
+
+def _series(values: list[str]) -> Any:
+    try:
+        import pandas as pd
+    except ImportError as error:
+        raise ConfigError(
+            "open_clip's tables give their columns as pandas has them: pip install pandas"
+        ) from error
+    return pd.Series(values)

@@ -1,6 +1,7 @@
 """How a loader of pairs gives its pictures and texts: padded or not, squares or patches."""
 
 from dataclasses import dataclass
+from math import ceil
 from typing import Any
 
 from PIL import Image
@@ -8,7 +9,6 @@ from PIL import Image
 from diptych.compat.model_traits import ModelTraits
 from diptych.compat.naflex_config import NaFlexDataConfig
 from diptych.compat.open_clip_train.batches import (
-    Batches,
     Join,
     Pairs,
     SharedEpoch,
@@ -25,7 +25,7 @@ from diptych.distributed import started_as
 class DataInfo:
     """A loader, and what its order depends on."""
 
-    dataloader: Batches
+    dataloader: Any
     sampler: Any = None
     """Always None: the order is arithmetic, of the epoch."""
     shared_epoch: SharedEpoch | None = None
@@ -58,15 +58,18 @@ class Layout:
         """Of rows to a batch."""
         return columns_of(self.args, self.tokenizer, self.traits, self.listed)[1]
 
-    def as_it_lies(self, source: Source) -> DataInfo:
-        """All samples once."""
+    def as_it_lies(self, source: Source, samples: int | None = None) -> DataInfo:
+        """All samples once; `samples`: how many the loader says these are."""
         text, join = columns_of(self.args, self.tokenizer, self.traits, self.listed)
         transform = self.transform
         if self.patches is not None:
             transform, join = evaluated(transform, self.patches, join)
         pairs = Pairs(source, transform, text, replaced=False)
         size, workers = self.args.batch_size, self.args.workers
-        return DataInfo(in_order(pairs, batch_size=size, workers=workers, join=join))
+        loader = in_order(pairs, batch_size=size, workers=workers, join=join)
+        if samples is not None:
+            loader.num_samples, loader.num_batches = samples, ceil(samples / size)
+        return DataInfo(loader)
 
     def in_training(
         self, pairs: Pairs, batches: int, size: int, epoch: int, resample: bool

@@ -28,9 +28,10 @@ class JoinPatches:
 
     def __call__(self, rows: Sequence[ImageText]) -> Any:
         """The batch."""
-        pictures = [as_patches(row.image, self._shape) for row in rows]
-        texts = self._join([ImageText(0, row.text) for row in rows])
-        return texts._replace(image=collate_patches(pictures, self._shape.seq_len))
+        pictures = [as_patches(row["image"], self._shape) for row in rows]
+        texts = self._join([ImageText(image=0, text=row["text"]) for row in rows])
+        patches = collate_patches(pictures, self._shape.seq_len)
+        return ImageText({**texts, "image": patches})
 
 
 class _Epoch(NamedTuple):
@@ -85,7 +86,7 @@ class PatchSteps(Dataset[Any]):
         transform = self._factory(max_seq_len=shape.seq_len, patch_size=shape.patch_size)
         found = self._pairs.__getitems__(indices)
         return JoinPatches(self._join, shape)(
-            [row._replace(image=transform(row.image)) for row in found]
+            [ImageText({**row, "image": transform(row["image"])}) for row in found]
         )
 
 

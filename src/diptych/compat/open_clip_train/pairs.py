@@ -1,48 +1,28 @@
 """Rows and batches of pairs, as training loops give and take them."""
 
-from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
 
-class ImageText(NamedTuple):
-    """A picture and its text, or many of both: `images, texts = batch` as in open_clip 3.3, and
-    `batch["image"]` as on its main branch.
+class ImageText(dict[Any, Any]):
+    """A picture and its text, or many of both, by name: `image`, `text`, and of texts that are
+    padded to the longest of them `text_valid`, which of their ids are theirs.
+
+    A dict, as on open_clip's main branch, that is looped over and counted off as the tuples of
+    open_clip 3.3 are: `images, texts = batch`.
 
     >>> from diptych.compat.open_clip_train.pairs import ImageText
-    >>> batch = ImageText("pictures", "ids")
-    >>> batch["text"], batch[1], list(batch.keys()), "text_valid" in batch
-    ('ids', 'ids', ['image', 'text'], False)
+    >>> batch = ImageText(image="pictures", text="ids")
+    >>> images, texts = batch
+    >>> texts, batch["text"], batch[1], list(batch.keys()), "text_valid" in batch
+    ('ids', 'ids', 'ids', ['image', 'text'], False)
     """
 
-    image: Any
-    text: Any
+    def __iter__(self) -> Iterator[Any]:
+        return iter(self.values())
 
-    def __getitem__(self, key: Any) -> Any:  # pyright: ignore[reportIncompatibleMethodOverride]
-        return self._asdict()[key] if isinstance(key, str) else tuple.__getitem__(self, key)
-
-    def __contains__(self, key: object) -> bool:
-        return key in self._fields
-
-    def keys(self) -> tuple[str, ...]:
-        """The names of the columns."""
-        return self._fields
-
-
-class MaskedImageText(NamedTuple):
-    """The same of texts that are padded to the longest of them, and which of their ids are theirs.
-
-    >>> from diptych.compat.open_clip_train.pairs import MaskedImageText
-    >>> MaskedImageText("pictures", "ids", "mask")["text_valid"]
-    'mask'
-    """
-
-    image: Any
-    text: Any
-    text_valid: Any
-
-    __getitem__ = ImageText.__getitem__
-    __contains__ = ImageText.__contains__
-    keys = ImageText.keys
+    def __getitem__(self, key: Any) -> Any:
+        return super().__getitem__(key) if isinstance(key, str) else tuple(self.values())[key]
 
 
 def columns(batch: Any) -> tuple[Any, Any]:
@@ -55,8 +35,4 @@ def columns(batch: Any) -> tuple[Any, Any]:
 
 def named(batch: Any, keys: Sequence[str]) -> dict[str, Any]:
     """A batch by names, which it has, or which its columns get in this order."""
-    if isinstance(batch, Mapping):
-        return {**batch}
-    if isinstance(batch, ImageText | MaskedImageText):
-        return batch._asdict()
-    return dict(zip(keys, batch, strict=True))
+    return {**batch} if isinstance(batch, Mapping) else dict(zip(keys, batch, strict=True))

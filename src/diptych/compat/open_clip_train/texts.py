@@ -12,7 +12,7 @@ from torch.utils.data import default_collate
 from diptych.batch import Sample
 from diptych.compat.model_traits import ModelTraits
 from diptych.compat.open_clip_train.batches import collate, column
-from diptych.compat.open_clip_train.pairs import ImageText, MaskedImageText
+from diptych.compat.open_clip_train.pairs import ImageText
 from diptych.errors import ConfigError
 from diptych.inputs.tokenizer import pad_rows
 
@@ -129,9 +129,9 @@ def collate_variable_text_dicts(
     return default_collate(others) | {target_key: ids, f"{target_key}_valid": valid}
 
 
-def _joined(rows: Sequence[ImageText], **padding: Any) -> MaskedImageText:
-    texts = collate_variable_text([row.text for row in rows], **padding)
-    return MaskedImageText(column([row.image for row in rows]), *texts)
+def _joined(rows: Sequence[ImageText], **padding: Any) -> ImageText:
+    ids, valid = collate_variable_text([row["text"] for row in rows], **padding)
+    return ImageText(image=column([row["image"] for row in rows]), text=ids, text_valid=valid)
 
 
 def listed_text(tokenizer: Any, sample: Sample) -> Any:
