@@ -1,11 +1,8 @@
 """The README's commands run as they stand there, in their order, in a folder that has what they
-name."""
+name. What starts them has its imports done; that `python -m diptych` does it alone is
+`tests/cli/test_main.py`'s."""
 
-import os
 import re
-import shlex
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -17,13 +14,14 @@ from diptych.data import open_source, write_shards
 from diptych.families.clip import TextConfig, VitConfig
 from diptych.models import build
 from diptych.weights.native import save_model
+from tests.documents import Step, commands, execute
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
 COMMANDS = [
-    line.removeprefix("$ ")
+    step
     for block in re.findall(r"```console\n(.*?)```", README, re.DOTALL)
-    for line in block.splitlines()
+    for step in commands(block)
 ]
 
 
@@ -59,50 +57,26 @@ def folder(tmp_path_factory):
     return root
 
 
-def shell(command: str, folder: Path) -> str:
-    """What a command prints; fails with its errors if it fails."""
-    command = command.replace("diptych ", f"{shlex.quote(sys.executable)} -m diptych ", 1)
-    environment = os.environ | {"OMP_NUM_THREADS": "1"}
-    done = subprocess.run(
-        command,
-        shell=True,
-        cwd=folder,
-        env=environment,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 0, f"{command}\n{done.stderr}"
-    return done.stdout
-
-
 def test_the_readme_is_short_and_its_make_targets_exist():
     assert len(README.splitlines()) < 150
     targets = set(re.findall(r"^(\w+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
-    assert {command.split()[1] for command in COMMANDS if command.startswith("make ")} <= targets
+    assert {step.rest.split()[0] for step in COMMANDS if step.program == "make"} <= targets
 
 
 def test_every_command_of_the_readme_runs(folder):
-    commands = [command for command in COMMANDS if command.startswith("diptych ")]
-    assert len(commands) >= 9
-    for command in commands:
-        shell(command, folder)
+    steps = [step for step in COMMANDS if step.program == "diptych"]
+    assert len(steps) >= 9
+    for step in steps:
+        execute(step, folder)
     assert "<html" in (folder / "report.html").read_text()
     assert (folder / "runs/mine/checkpoints/step-00000030").is_dir()
-    assert (
-        shell('diptych search photos.index "a red seven" --top 1 --paths-only', folder)
-        .strip()
-        .endswith(".jpg")
-    )
+    again = Step("diptych", 'search photos.index "a red seven" --top 1 --paths-only', [])
+    assert execute(again, folder).strip().endswith(".jpg")
 
 
 def test_the_python_of_the_readme_runs(folder):
     blocks = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
     assert blocks
     if not (folder / "runs/mine").exists():
-        shell(next(command for command in COMMANDS if " train " in command), folder)
-    code = "\n".join(blocks).replace("demo/run", "runs/mine")
-    done = subprocess.run(
-        [sys.executable, "-c", code], cwd=folder, capture_output=True, text=True, check=False
-    )
-    assert done.returncode == 0, done.stderr
+        execute(next(step for step in COMMANDS if step.rest.startswith("train ")), folder)
+    execute(Step("script", "\n".join(blocks).replace("demo/run", "runs/mine"), []), folder)

@@ -1,8 +1,6 @@
 """What holds for every tower, whatever its configuration."""
 
 import copy
-import subprocess
-import sys
 
 import pytest
 import torch
@@ -21,6 +19,7 @@ from diptych.families.timm.model import TimmTower
 from diptych.families.unireplknet import UniRepLKNetConfig
 from diptych.families.unireplknet.model import UniRepLKNet
 from diptych.models import build_tower
+from tests.forked import Script
 from tests.models.peers import captions, shake
 
 VIT = {"image_size": 16, "patch_size": 4, "width": 16, "layers": 2, "heads": 2, "mlp_width": 32}
@@ -365,9 +364,8 @@ COMPILED = [
 
 def compiles(backend: str, *names: str):
     """In a process of its own: the shape checks of these tests can't be compiled."""
-    command = [sys.executable, "-c", COMPILE, backend, *names]
-    done = subprocess.run(command, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
+    code, _, errors = Script(COMPILE, backend, *names).end(600)
+    assert code == 0, errors
 
 
 def test_is_one_graph():
