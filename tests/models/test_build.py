@@ -119,17 +119,52 @@ def test_unit_length_and_logits():
     torch.testing.assert_close(model.logits(images, texts), 10 * images @ texts.T - 10)
 
 
-@pytest.mark.parametrize("name", pretrained.names())
-def test_every_published_name_builds(name):
+def towers_of(config):
+    if not isinstance(config, ClipConfig):
+        return {"image": config}
+    found = {"image": config.image, "text": config.text, "decoder": config.decoder}
+    return {name: tower for name, tower in found.items() if tower is not None}
+
+
+def smallest_of_each_kind() -> set[str]:
+    """Of all published models whose towers are of the same classes, and in timm of the same
+    line."""
+    found = dict[tuple, str]()
+    for name in sorted(pretrained.names(), key=lambda name: -pretrained.sizes(name)["all"][0]):
+        towers = towers_of(pretrained.entry(name).config).values()
+        lines = [t.name.split("_")[0] if isinstance(t, TimmConfig) else type(t) for t in towers]
+        found[tuple(lines)] = name
+    return {*found.values()}
+
+
+SMALLEST = smallest_of_each_kind()
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(name, marks=() if name in SMALLEST else pytest.mark.slow)
+        for name in pretrained.names()
+    ],
+)
+def test_every_published_name_builds_with_the_sizes_that_are_recorded(name):
     config = pretrained.entry(name).config
     if isinstance(config, ClipConfig):
         model = build(config, device="meta")
         assert isinstance(model, Clip)
-        towers = {"image": model.image, "text": model.text, "decoder": model.decoder}
-        for tower, (parameters, _) in pretrained.sizes(name).items():
-            assert sum(p.numel() for p in towers[tower].parameters()) == parameters
+        parts = {part: model.get_submodule(part) for part in towers_of(config)}
     else:
-        assert all(p.is_meta for p in build_tower(config, None, "meta").parameters())
+        model = build_tower(config, None, "meta")
+        parts = {"image": model}
+    assert all(p.is_meta for p in model.parameters())
+    flops = {part: tower.flops() for part, tower in parts.items()}
+    assert pretrained.sizes(name) == {"all": (parameters(model), sum(flops.values()))} | {
+        part: (parameters(tower), flops[part]) for part, tower in parts.items()
+    }
+
+
+def parameters(module: nn.Module) -> int:
+    return sum(p.numel() for p in module.parameters())
 
 
 def test_tiny_is_small():

@@ -6,14 +6,10 @@ import sys
 import pytest
 
 from diptych import pretrained
-from diptych.config import ClipConfig
 from diptych.config.serialize import from_json, to_json
 from diptych.errors import UnknownNameError
 from diptych.families.clip import ResNetConfig, TextConfig
 from diptych.families.clip.figures import FIGURES
-from diptych.families.huggingface import HuggingFaceTextConfig
-from diptych.families.timm import TimmConfig
-from diptych.models import build
 
 
 @pytest.mark.parametrize(
@@ -147,19 +143,5 @@ def test_figures_belong_to_weights_that_are_known():
         assert pretrained.repository(label) or pretrained.weights(label), label
 
 
-def test_recorded_operations_are_those_that_are_counted():
-    model = build(pretrained.get("MobileCLIP2-S0"), device="meta")
-    recorded = pretrained.sizes("mobileclip2-s0")
-    assert {name: count[1] for name, count in recorded.items()} == {
-        "image": model.image.flops(),
-        "text": model.text.flops(),
-    }
-
-
-def test_what_other_libraries_build_is_recorded():
-    """Or the list of all models would need them, and their time."""
-    for name in pretrained.names():
-        config = pretrained.entry(name).config
-        built = [config.image, config.text] if isinstance(config, ClipConfig) else [config]
-        theirs = (TimmConfig, HuggingFaceTextConfig)
-        assert pretrained.sizes(name) or not any(isinstance(part, theirs) for part in built), name
+def test_the_list_of_models_builds_none():
+    assert all(map(pretrained.sizes, pretrained.names()))

@@ -123,11 +123,7 @@ def _record(entry: Entry) -> dict[str, Any]:
 def _sizes(entry: Entry) -> dict[str, _Size]:
     """Of `all`, and of each tower by its name."""
     if recorded := pretrained.sizes(entry.name):
-        parts = {name: _Size(*count) for name, count in recorded.items()}
-        # And the scale, and the bias if there is one.
-        biased = isinstance(entry.config, ClipConfig) and entry.config.logit_bias is not None
-        parameters = sum(size.parameters for size in parts.values()) + 1 + biased
-        return {"all": _Size(parameters, sum(size.flops for size in parts.values())), **parts}
+        return {name: _Size(*count) for name, count in recorded.items()}
     from diptych import models
 
     built: dict[str, Any]

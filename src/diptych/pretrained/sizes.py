@@ -1,5 +1,5 @@
-"""Parameters and operations of published models whose towers another library builds: counting them
-anew would take that library seconds for each."""
+"""Parameters and operations of published models, counted once: to list them, none has to be built,
+and neither torch nor the library of a tower is imported."""
 
 import functools
 import json
@@ -9,14 +9,15 @@ _FILE = Path(__file__).with_name("sizes.json")
 
 
 def sizes(name: str) -> dict[str, tuple[int, int]]:
-    """Of each tower of the model of this name, its parameters and its operations for one picture or
-    one caption of full length; a multiply-add counts two. Empty: they aren't recorded.
+    """Of the model of this name, `all`, and of each of its towers: the parameters, and the
+    operations for one picture, one caption of full length, or both; a multiply-add counts two.
+    Empty for a model of somebody else's package.
 
     >>> from diptych import pretrained
-    >>> pretrained.sizes("mobileclip2-s0")["image"][0], pretrained.sizes("vit-b-32")
-    (11406976, {})
+    >>> pretrained.sizes("mobileclip2-s0")["image"], pretrained.sizes("acme-s")
+    ((11406976, 4785307648), {})
     """
-    return {tower: (count[0], count[1]) for tower, count in _recorded().get(name, {}).items()}
+    return {part: (count[0], count[1]) for part, count in _recorded().get(name, {}).items()}
 
 
 @functools.cache
