@@ -69,6 +69,8 @@ class Script:
 
 
 def _work(code: str, arguments: list[str], folder: Path) -> None:
+    # It ends with pytest, and may yet have children, which multiprocessing refuses to such a one.
+    multiprocessing.current_process()._config["daemon"] = False  # pyright: ignore
     for number in (1, 2):
         os.dup2(os.open(folder / str(number), os.O_WRONLY | os.O_CREAT), number)
     sys.stdout, sys.stderr = (os.fdopen(number, "w", buffering=1) for number in (1, 2))

@@ -5,8 +5,7 @@ import itertools
 import os
 import signal
 import socket
-import subprocess
-import sys
+import time
 from collections import Counter
 from dataclasses import replace
 from functools import partial
@@ -24,6 +23,7 @@ from diptych.distributed import Peers
 from diptych.errors import ConfigError, DataError, DataWarning, TruncationWarning
 from diptych.inputs import ClipTokenizer, Preprocess
 from tests.data.builders import Spelling, config, picture, read, samples, write_tar
+from tests.forked import Script
 
 PREPROCESS = Preprocess(PreprocessConfig(), 8)
 make_loader = partial(Loader, preprocess=PREPROCESS, tokenizer=Spelling(), seed=7)
@@ -274,8 +274,8 @@ def test_more_than_the_allowed_share_stops_the_run(bad):
 def test_a_few_bad_samples_stop_no_small_source(bad):
     """0.04 of 100 are 4, which are bad here; they are met again in each of many epochs."""
     bad = replace(bad, max_bad_share=0.04)
-    loader = make_loader(open_source(bad), bad, batch_size=42, steps=60)
-    assert len(list(loader)) == 60
+    loader = make_loader(open_source(bad), bad, batch_size=42, steps=10)
+    assert len(list(loader)) == 10
     assert loader.bad.count > 0.04 * loader.bad.read
 
 
@@ -321,7 +321,7 @@ def test_cuda_gets_the_same_batches_one_ahead(data):
 
 
 SCRIPT = """
-import sys
+import time
 from diptych.config import DataConfig, PreprocessConfig, TokenizerConfig
 from diptych.data import Loader, open_source
 from diptych.inputs import Preprocess, build_tokenizer
@@ -330,29 +330,30 @@ loader = Loader(open_source(config), config, preprocess=Preprocess(PreprocessCon
                 tokenizer=build_tokenizer(TokenizerConfig()), batch_size=8, steps=10**6)
 for batch in loader:
     print(len(batch), flush=True)
-    sys.stdin.readline()
+    time.sleep(0.01)
 """
+
+
+def wait_for_batches(script, count):
+    deadline = time.monotonic() + 60
+    while script.said().count("8\n") < count:
+        assert script.is_running()
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
 
 
 def test_workers_leave_signals_to_their_parent_and_end_with_it():
     """SIGTERM to the whole group must not kill what the parent still needs; `kill -9` of the parent
     leaves nobody."""
-    command = [sys.executable, "-c", SCRIPT]
-    with subprocess.Popen(
-        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-    ) as process:
-        assert process.stdin is not None
-        assert process.stdout is not None
-        assert process.stdout.readline() == "8\n"
-        workers = psutil.Process(process.pid).children()
-        for worker in workers:
-            worker.send_signal(signal.SIGTERM)
-            worker.send_signal(signal.SIGINT)
-        for _ in range(10):  # more than was prefetched
-            process.stdin.write("\n")
-            process.stdin.flush()
-            assert process.stdout.readline() == "8\n"
-        process.kill()
+    script = Script(SCRIPT)
+    wait_for_batches(script, 1)
+    workers = psutil.Process(script.pid).children()
+    for worker in workers:
+        worker.send_signal(signal.SIGTERM)
+        worker.send_signal(signal.SIGINT)
+    wait_for_batches(script, script.said().count("8\n") + 10)  # more than was prefetched
+    script.signal(signal.SIGKILL)
+    script.end()
     assert len(workers) == 2
     _, alive = psutil.wait_procs(workers, timeout=20)
     assert alive == []
@@ -368,9 +369,14 @@ def all_views(batch: Batch) -> list[torch.Tensor]:
 
 
 @pytest.mark.parametrize(
-    ("chunk", "prefetch", "workers"), [(3, 500.0, 2), (64, 0.001, 2), (5, 0.02, 3), (1, 500.0, 1)]
+    ("chunk", "prefetch", "workers", "strong_on"),
+    [
+        (64, 0.001, 2, "workers"),
+        (5, 0.02, 3, "workers"),
+        (3, 500.0, 2, "device"),
+        (1, 500.0, 1, "device"),
+    ],
 )
-@pytest.mark.parametrize("strong_on", ["workers", "device"])
 def test_chunks_and_their_memory_change_nothing(
     data, monkeypatch, chunk, prefetch, workers, strong_on
 ):

@@ -31,9 +31,9 @@ def test_permute_reaches_places_beyond_32_bits():
 
 @pytest.mark.parametrize("size", [5, 40])
 def test_every_item_is_equally_likely_at_every_place(size):
-    """Chi-square of the item at each place over 4000 keys; the limit is eight standard deviations
+    """Chi-square of the item at each place over 1000 keys; the limit is eight standard deviations
     above the mean."""
-    out = np.stack([permute(np.arange(size), size, (key,)) for key in range(4000)])
+    out = np.stack([permute(np.arange(size), size, (key,)) for key in range(1000)])
     counts = np.stack([np.bincount(column, minlength=size) for column in out.T])
     expected = len(out) / size
     chi = ((counts - expected) ** 2 / expected).sum()
@@ -148,12 +148,12 @@ def test_resampling_draws_with_replacement_and_keeps_the_shares():
     )
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=40, deadline=None)
 @given(
     size=st.integers(1, 700),
     consecutive=st.integers(1, 70),
     lanes=st.integers(1, 9),
-    batch=st.integers(1, 300),
+    batch=st.integers(30, 300),
     seed=st.integers(0, 9),
 )
 def test_runs_give_each_sample_once_an_epoch(size, consecutive, lanes, batch, seed):
@@ -226,8 +226,8 @@ def test_runs_of_a_thousand_are_mixed_and_read_forward():
 
 def test_mixtures_keep_runs_together_and_each_source_its_share():
     order = Order((40_000, 3000), (3.0, 1.0), batch_size=4096, seed=0, consecutive=64)
-    rows = np.concatenate([order.batch(step) for step in range(256)])
-    assert np.bincount(rows[:, 0]).tolist() == [786432, 262144]
+    rows = np.concatenate([order.batch(step) for step in range(64)])
+    assert np.bincount(rows[:, 0]).tolist() == [196608, 65536]
     for source, size in enumerate(order.sizes):
         own = rows[rows[:, 0] == source]
         for epoch in (0, 1):

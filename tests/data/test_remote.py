@@ -23,10 +23,12 @@ from tests.data.web import serving
 def web(tmp_path, monkeypatch):
     monkeypatch.setattr("diptych.data.retry._FIRST", 0.001)
     write_shards(tmp_path / "shards", samples(40), per_shard=10)
+    gc.freeze()  # what was there before needn't be looked through
     with serving(tmp_path / "shards") as found:
         yield found
     fsspec.filesystem("http").clear_instance_cache()  # and close what is open
     gc.collect()
+    gc.unfreeze()
 
 
 def everything(source) -> list[Sample]:

@@ -1,3 +1,4 @@
+from functools import cache
 from io import BytesIO
 from itertools import product
 
@@ -8,8 +9,13 @@ from PIL import Image
 from diptych.data import scenes
 
 
-def attributes(part, count=300, seed=0):
-    return [(sample, sample.meta) for sample in scenes.samples(part, count, seed=seed)]
+@cache
+def drawn(part):
+    return list(scenes.samples(part, 1000))
+
+
+def attributes(part, count=1000):
+    return [(sample, sample.meta) for sample in drawn(part)[:count]]
 
 
 def pixels(sample):
@@ -17,7 +23,7 @@ def pixels(sample):
 
 
 def combinations(part):
-    return {(d["colour"], d["value"]) for _, meta in attributes(part, 1500) for d in meta["digits"]}
+    return {(d["colour"], d["value"]) for _, meta in attributes(part) for d in meta["digits"]}
 
 
 def test_training_has_all_colours_and_digits_but_not_all_combinations():
@@ -42,7 +48,7 @@ def test_the_parts_hold_what_they_say():
 
 def test_no_handwriting_is_in_training_and_in_a_test_part():
     glyphs = {
-        part: {d["glyph"] for _, meta in attributes(part, 1000) for d in meta["digits"]}
+        part: {d["glyph"] for _, meta in attributes(part) for d in meta["digits"]}
         for part in scenes.PARTS
     }
     for part in ("seen", "unseen", "pairs"):
@@ -53,7 +59,7 @@ def test_the_digit_drawn_is_the_digit_named():
     from sklearn.datasets import load_digits
 
     target = load_digits().target
-    for sample, meta in attributes("train"):
+    for sample, meta in attributes("train", 300):
         assert all(target[d["glyph"]] == d["value"] for d in meta["digits"])
         assert sample.label == meta["digits"][0]["value"]
 
@@ -99,7 +105,7 @@ def test_digits_stand_out_and_stay_inside():
 
 
 def test_captions_are_true_and_varied():
-    samples = attributes("train", 1000)
+    samples = attributes("train")
     single = [(s.captions[0], meta) for s, meta in samples if len(meta["digits"]) == 1]
     assert len({text for text, _ in single}) > 300
     for text, meta in single:

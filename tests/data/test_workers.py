@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from pathlib import Path
 
 import psutil
@@ -15,6 +16,7 @@ from diptych.data import workers as workers_module
 from diptych.data.ring import Ring
 from diptych.data.workers import in_order
 from diptych.errors import DataError, DataWarning
+from tests.forked import Script
 
 PATIENCE = 30.0
 """Seconds after which a test fails that would wait for ever."""
@@ -154,29 +156,27 @@ for answer in in_order(work, range(10), 2):
 """
 
 
-def hanging(*arguments: object) -> subprocess.Popen[str]:
-    command = [sys.executable, "-c", HANGING, *map(str, arguments)]
-    return subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
-
-
 def test_no_worker_outlives_a_killed_parent(tmp_path):
     """Both are blocked in a read that heeds no signal, and one is stopped."""
     os.mkfifo(tmp_path / "hangs")
-    with hanging(tmp_path / "hangs") as process:
-        assert process.stdout is not None
-        process.stdout.readline()
-        workers = psutil.Process(process.pid).children()
-        assert len(workers) == 2
-        if sys.platform == "linux":
-            workers[0].suspend()
-        process.kill()
+    script, deadline = Script(HANGING, tmp_path / "hangs"), time.monotonic() + PATIENCE
+    while not script.said():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    workers = psutil.Process(script.pid).children()
+    assert len(workers) == 2
+    if sys.platform == "linux":
+        workers[0].suspend()
+    script.signal(signal.SIGKILL)
+    script.end()
     _, alive = psutil.wait_procs(workers, timeout=PATIENCE)
     assert alive == []
 
 
 def test_a_script_that_ends_early_ends(tmp_path):
     os.mkfifo(tmp_path / "hangs")
-    with hanging(tmp_path / "hangs", "leave") as process:
+    command = [sys.executable, "-c", HANGING, str(tmp_path / "hangs"), "leave"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
         process.stdout.readline()
         assert process.wait(PATIENCE) == 0
