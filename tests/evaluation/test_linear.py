@@ -125,6 +125,15 @@ def test_a_sweep_ends_where_samples_are_learned_by_heart_and_nothing_is_gained()
     assert max(skipped) < best + 2 * (best * (1 - best) / len(held[1])) ** 0.5
 
 
+def test_a_sweep_ends_where_all_that_was_held_out_is_right():
+    vectors, labels = torch.eye(5).repeat(20, 1), torch.arange(5).repeat(20)
+    probe = fit_probe(vectors, labels, strengths=[10.0**power for power in range(-4, 7)])
+    *weaker, last = probe.path.values()
+    assert last == 1
+    assert all(accuracy < 1 for accuracy in weaker)
+    assert probe.strength == max(probe.path)
+
+
 def test_a_refit_after_learning_by_heart_is_the_fit_from_nothing():
     """Its start is sure of the held-out samples, and wrong about many."""
     vectors, labels = clusters(400, 60, 6, noise=6.0)

@@ -114,12 +114,13 @@ def fit_probe(
     appendix A.3).
 
     Held out is `validation`, or else every fifth sample of each class. `strengths` are tried from
-    the strongest penalty to the weakest, each from the solution before, until two in a row fall
-    below the best, or one by two standard errors, or samples are learned by heart and one gains
-    less than that: weak penalties take the most time. Empty: decades, relative to the features'
-    variance (so unit vectors and others get the same classifiers), and steps that are halved around
-    the best. One strength is taken as it is. With `refit` the last fit uses held-out samples as
-    well. Work is done on the features' device; float16 and bfloat16 are computed with in float32.
+    the strongest penalty to the weakest, each from the solution before, until all held-out samples
+    are right, or two in a row fall below the best, or one by two standard errors, or samples are
+    learned by heart and one gains less than that: weak penalties take the most time. Empty:
+    decades, relative to the features' variance (so unit vectors and others get the same
+    classifiers), and steps that are halved around the best. One strength is taken as it is. With
+    `refit` the last fit uses held-out samples as well. Work is done on the features' device;
+    float16 and bfloat16 are computed with in float32.
 
     `coordinates` are a matter of speed only: those of a larger set of the same features can be used
     again. Raises DataError if fewer than two classes occur, or nothing can be held out.
@@ -190,6 +191,8 @@ def _sweep(
     for strength in strengths or [decade / variance for decade in DECADES]:
         visit(strength)
         accuracy, optimum = found[strength]
+        if accuracy == 1:  # which no weaker penalty betters, and of equals the strongest wins
+            break
         gain, best = accuracy - best, max(accuracy, best)
         worse = worse + 1 if gain < 0 else 0
         # Two standard errors of a share: less than that may be chance in which samples are held.
