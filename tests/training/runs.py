@@ -52,9 +52,9 @@ WORDY = replace(
 SIM_SIAM = SimSiamConfig(width=16, hidden=8)
 COMPOSED: dict[str, ObjectiveConfig] = {
     "slip": SlipObjectiveConfig(views=SimClrConfig(hidden=16, out=8)),
-    "declip": DeclipObjectiveConfig(views=SIM_SIAM, queue=50),
+    "declip": DeclipObjectiveConfig(views=SIM_SIAM, queue=20),
     "filip": FilipObjectiveConfig(tokens=TokenPairsConfig(keep=2)),
-    "defilip": DefilipObjectiveConfig(views=SIM_SIAM, queue=50, tokens=TokenPairsConfig(keep=2)),
+    "defilip": DefilipObjectiveConfig(views=SIM_SIAM, queue=20, tokens=TokenPairsConfig(keep=2)),
 }
 
 

@@ -2,6 +2,7 @@
 
 import errno
 import os
+import signal
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -27,17 +28,19 @@ def contents(out: Path) -> dict[Path, bytes]:
 def test_the_second_is_refused_and_the_first_goes_on(tmp_path, resume):
     out = tmp_path / "run"
     out.mkdir()
-    (out / "run.json").write_text(to_json(small_run(out, steps=60)))
+    (out / "run.json").write_text(to_json(small_run(out, steps=4)))
     first = start(out, "resume")
     deadline = time.monotonic() + 300
     while not (out / "lock").exists() and time.monotonic() < deadline:
         time.sleep(0.01)
+    first.signal(signal.SIGSTOP)  # it is there as long as the second asks
     with pytest.raises(ConfigError, match=f"another training is under way .*process {first.pid} o"):
-        fit(small_run(out, steps=60, seed=1), resume=resume, progress=False)
+        fit(small_run(out, steps=4, seed=1), resume=resume, progress=False)
+    first.signal(signal.SIGCONT)
     assert first.end(400)[0] == 0
     assert not (out / "lock").exists()
     assert load_run(out).seed == 0
-    whole = fit(small_run(tmp_path / "whole", steps=60), progress=False)
+    whole = fit(small_run(tmp_path / "whole", steps=4), progress=False)
     assert_same_bits(whole, checkpoints(out)[-1])
 
 

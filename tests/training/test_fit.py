@@ -3,7 +3,6 @@ import json
 import shutil
 import signal
 import sys
-import time
 from dataclasses import replace
 
 import pytest
@@ -32,7 +31,7 @@ from diptych.training.assemble import assemble
 from diptych.training.checkpoint import save
 from diptych.training.metrics import wandb_id
 from tests.forked import Script
-from tests.training.runs import COMPOSED, MODEL, WORDY, assert_same_bits, small_run
+from tests.training.runs import COMPOSED, MODEL, WORDY, assert_same_bits, small_run, weights
 
 RESUME = """
 import sys
@@ -40,22 +39,39 @@ from pathlib import Path
 from diptych.training import fit, load_run
 fit(load_run(Path(sys.argv[1])), resume=sys.argv[2] == "resume", progress=False)
 """
+KILLED = """
+import os
+import sys
+from pathlib import Path
+from diptych.checkpoints.steps import checkpoints
+from diptych.training import fit, load_run, loop
+out, seed_step = Path(sys.argv[1]), loop.seed_step
+def killed(*step):
+    if checkpoints(out):
+        os.kill(os.getpid(), int(sys.argv[2]))
+    seed_step(*step)
+loop.seed_step = killed
+fit(load_run(out), resume=True, progress=False)
+"""
+"""In the step after the first checkpoint is there."""
 
 
 def start(out, how):
     return Script(RESUME, out, how)
 
 
-def test_a_run_leaves_everything_that_it_should(tmp_path):
-    run = small_run(tmp_path / "run")
-    last = fit(run, progress=False)
-    assert last.name == "step-00000012"
-    assert [folder.name for folder in checkpoints(tmp_path / "run")] == [
-        "step-00000008",
-        "step-00000012",
-    ]
-    assert load_run(tmp_path / "run") == run
-    rows = read_metrics(tmp_path / "run" / "metrics.jsonl")
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    """The last checkpoint of the small run, which nothing disturbed."""
+    return fit(small_run(tmp_path_factory.mktemp("whole") / "run"), progress=False)
+
+
+def test_a_run_leaves_everything_that_it_should(whole):
+    out = whole.parents[1]
+    assert whole.name == "step-00000012"
+    assert [folder.name for folder in checkpoints(out)] == ["step-00000008", "step-00000012"]
+    assert load_run(out) == small_run(out)
+    rows = read_metrics(out / "metrics.jsonl")
     assert [row["step"] for row in rows] == [3, 6, 9, 12]
     wanted = {
         "loss",
@@ -71,11 +87,10 @@ def test_a_run_leaves_everything_that_it_should(tmp_path):
     assert rows[-1]["loss"] < rows[0]["loss"]
 
 
-def test_the_same_seed_gives_the_same_bits_and_another_does_not(tmp_path):
-    first = fit(small_run(tmp_path / "a"), progress=False)
-    assert_same_bits(first, fit(small_run(tmp_path / "b"), progress=False))
-    other = fit(small_run(tmp_path / "c", seed=1), progress=False)
-    assert not load_file(first / "model.safetensors")["image.patch.weight"].equal(
+def test_the_same_seed_gives_the_same_bits_and_another_does_not(tmp_path, whole):
+    assert_same_bits(whole, fit(small_run(tmp_path / "same"), progress=False))
+    other = fit(small_run(tmp_path / "other", seed=1, steps=1), progress=False)
+    assert not load_file(whole / "model.safetensors")["image.patch.weight"].equal(
         load_file(other / "model.safetensors")["image.patch.weight"]
     )
 
@@ -99,16 +114,14 @@ def test_the_same_seed_gives_the_same_bits_and_another_does_not(tmp_path):
     ids=lambda changes: " ".join(type(value).__name__ for value in changes.values()),
 )
 def test_a_resumed_run_equals_an_uninterrupted_one(tmp_path, changes):
-    whole = fit(small_run(tmp_path / "whole", **changes), progress=False)
-    part = small_run(tmp_path / "part", **changes)
-    fit(part, progress=False)
-    for folder in checkpoints(tmp_path / "part")[1:]:
-        for file in folder.iterdir():
-            file.unlink()
-        folder.rmdir()
-    resumed = fit(part, resume=True, progress=False)
-    assert_same_bits(whole, resumed)
-    rows = [row["step"] for row in read_metrics(tmp_path / "part" / "metrics.jsonl")]
+    run = small_run(tmp_path / "run", steps=6, save=SaveConfig(every_steps=2), **changes)
+    whole = weights(fit(run, progress=False))
+    for folder in checkpoints(tmp_path / "run")[1:]:
+        shutil.rmtree(folder)
+    resumed = weights(fit(run, resume=True, progress=False))
+    assert resumed.keys() == whole.keys()
+    assert [name for name in whole if not whole[name].equal(resumed[name])] == []
+    rows = [row["step"] for row in read_metrics(tmp_path / "run" / "metrics.jsonl")]
     assert rows == sorted(set(rows))
 
 
@@ -121,11 +134,9 @@ def test_float16_trains_with_a_scaled_loss(tmp_path):
 
 
 def test_checkpoints_can_follow_the_clock(tmp_path):
-    fit(
-        small_run(tmp_path / "run", save=SaveConfig(every_steps=0, every_minutes=1e-9, keep=0)),
-        progress=False,
-    )
-    assert len(checkpoints(tmp_path / "run")) == 12
+    save = SaveConfig(every_steps=0, every_minutes=1e-9, keep=0)
+    fit(small_run(tmp_path / "run", steps=3, save=save), progress=False)
+    assert len(checkpoints(tmp_path / "run")) == 3
 
 
 def test_what_is_due_by_epochs_is_due_at_their_last_steps(tmp_path):
@@ -142,9 +153,9 @@ def test_what_is_due_by_epochs_is_due_at_their_last_steps(tmp_path):
 
 
 @pytest.mark.slow
-def test_compiled_blocks_train_alike(tmp_path):
+def test_compiled_blocks_train_alike(tmp_path, whole):
     """In a process of its own: the shape checks of these tests can't be compiled."""
-    plain = load_file(fit(small_run(tmp_path / "plain"), progress=False) / "model.safetensors")
+    plain = load_file(whole / "model.safetensors")
     out = tmp_path / "compiled"
     out.mkdir()
     (out / "run.json").write_text(to_json(small_run(out, compile=True)))
@@ -165,24 +176,20 @@ def test_compiled_blocks_train_alike(tmp_path):
     ],
     ids=["SIGTERM", "SIGKILL", "SIGKILL, DeCLIP"],
 )
-def test_a_run_that_was_killed_goes_on_bit_for_bit(tmp_path, number, changes):
+def test_a_run_that_was_killed_goes_on_bit_for_bit(tmp_path, whole, number, changes):
     """With DeCLIP, the queue of texts, masked words and the pictures' views go on too."""
-    whole = fit(small_run(tmp_path / "whole", steps=80, **changes), progress=False)
     out = tmp_path / "run"
     out.mkdir()
-    (out / "run.json").write_text(to_json(small_run(out, steps=80, **changes)))
-    process = start(out, "resume")
-    deadline = time.monotonic() + 120
-    while not checkpoints(out) and time.monotonic() < deadline:
-        time.sleep(0.01)
-    process.signal(number)
-    code, _, errors = process.end(60)
+    (out / "run.json").write_text(to_json(small_run(out, **changes)))
+    code, _, errors = Script(KILLED, out, int(number)).end()
     assert code != 0
     reached = int(checkpoints(out)[-1].name.removeprefix("step-"))
-    assert 0 < reached < 80
+    assert 0 < reached < 12
     if number == signal.SIGTERM:
-        assert f"stopped at step {reached} of 80 by SIGTERM" in errors
+        assert f"stopped at step {reached} of 12 by SIGTERM" in errors
     assert start(out, "resume").end()[0] == 0
+    if changes:
+        whole = fit(small_run(tmp_path / "whole", **changes), progress=False)
     assert_same_bits(whole, checkpoints(out)[-1])
 
 
@@ -197,7 +204,7 @@ def test_a_loss_that_is_not_a_number_ends_the_run_with_its_checkpoint(tmp_path):
     assert diptych.load(str(kept[0])).config == MODEL
 
 
-def test_a_full_disk_ends_the_run_with_the_last_checkpoint_intact(tmp_path, monkeypatch):
+def test_a_full_disk_ends_the_run_with_the_last_checkpoint_intact(tmp_path, monkeypatch, whole):
     real, calls = checkpoint.put, []
 
     def full(*args, **kwargs):
@@ -216,21 +223,20 @@ def test_a_full_disk_ends_the_run_with_the_last_checkpoint_intact(tmp_path, monk
     ]
     monkeypatch.setattr(checkpoint, "put", real)
     resumed = fit(load_run(tmp_path / "run"), resume=True, progress=False)
-    assert_same_bits(resumed, fit(small_run(tmp_path / "whole"), progress=False))
+    assert_same_bits(resumed, whole)
 
 
-def test_a_folder_with_a_run_is_not_overwritten(tmp_path):
-    fit(small_run(tmp_path / "run"), progress=False)
+def test_a_folder_with_a_run_is_not_overwritten(whole):
     with pytest.raises(
         ConfigError, match="already holds a run; continue it with: diptych train --resume"
     ):
-        fit(small_run(tmp_path / "run"), progress=False)
+        fit(small_run(whole.parents[1]), progress=False)
 
 
 @pytest.mark.parametrize("side", ["image", "text"])
 def test_a_frozen_tower_keeps_its_weights(tmp_path, side):
     model = ModelConfig(custom=MODEL, **{side: TowerOptions(freeze=True)})
-    run = small_run(tmp_path / "run", model=model)
+    run = small_run(tmp_path / "run", model=model, steps=2)
     before = {
         name: tensor.clone()
         for name, tensor in assemble(run, Peers())[0].model.state_dict().items()
@@ -245,7 +251,8 @@ def test_captions_beyond_the_context_are_counted_and_said_once(tmp_path):
         Image.new("RGB", (20, 20)).save(tmp_path / f"{n}.png")
     rows = "".join(f"{n}.png,number {n} {'cat ' * 100}\n" for n in range(8))
     (tmp_path / "a.csv").write_text(f"image,caption\n{rows}")
-    run = small_run(tmp_path / "run", data=DataConfig(path=str(tmp_path / "a.csv"), workers=0))
+    data = DataConfig(path=str(tmp_path / "a.csv"), workers=0)
+    run = small_run(tmp_path / "run", data=data, steps=3)
     with pytest.warns(TruncationWarning, match="captions are longer than the context") as said:
         fit(run, progress=False)
     assert len(said) == 1
@@ -284,14 +291,13 @@ def test_accuracy_is_measured_on_the_way(tmp_path):
     assert 0 <= rows[0]["evaluation"]["top1"] <= rows[0]["evaluation"]["top5"] <= 1
 
 
-def test_checkpointing_activations_changes_nothing(tmp_path):
-    plain = fit(small_run(tmp_path / "plain"), progress=False)
+def test_checkpointing_activations_changes_nothing(tmp_path, whole):
     model = ModelConfig(
         custom=MODEL,
         image=TowerOptions(checkpointing=True, patch_dropout=0.25),
         text=TowerOptions(checkpointing=True),
     )
-    assert_same_bits(plain, fit(small_run(tmp_path / "again", model=model), progress=False))
+    assert_same_bits(whole, fit(small_run(tmp_path / "again", model=model), progress=False))
 
 
 def test_the_average_is_what_is_exported(tmp_path):
@@ -309,9 +315,9 @@ def test_the_average_is_what_is_exported(tmp_path):
     )
 
 
-def test_a_run_starts_from_given_weights(tmp_path):
-    first = fit(small_run(tmp_path / "first"), progress=False)
-    run = small_run(tmp_path / "second", model=ModelConfig(init=str(first)))
+def test_a_run_starts_from_given_weights(tmp_path, whole):
+    first = shutil.copytree(whole, tmp_path / "first")
+    run = small_run(tmp_path / "second", steps=2, model=ModelConfig(init=str(first)))
     state, _, _ = assemble(run, Peers())
     assert state.model.state_dict()["image.patch.weight"].equal(
         load_file(first / "model.safetensors")["image.patch.weight"]
@@ -322,8 +328,8 @@ def test_a_run_starts_from_given_weights(tmp_path):
         "training writes to its own copy of the weights"
     )
     assert (last / "model.safetensors").read_bytes() != before
-    shutil.rmtree(tmp_path / "first")
-    assert fit(replace(run, steps=14), resume=True, progress=False).name == "step-00000014"
+    shutil.rmtree(first)
+    assert fit(replace(run, steps=3), resume=True, progress=False).name == "step-00000003"
 
 
 def test_metrics_reach_tensorboard_and_offline_wandb(tmp_path, monkeypatch):

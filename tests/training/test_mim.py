@@ -5,8 +5,6 @@ import re
 import shlex
 import shutil
 import signal
-import subprocess
-import sys
 import warnings
 from dataclasses import replace
 from pathlib import Path
@@ -31,6 +29,7 @@ from diptych.errors import ConfigError, DataWarning
 from diptych.training import fit, load_run, read_metrics
 from diptych.training.plan import plan
 from diptych.weights import save_model
+from tests.forked import Script
 from tests.objectives.small import SMALL_EVA
 from tests.tiny import write_pictures
 from tests.training.runs import MODEL, assert_same_bits, small_run
@@ -103,8 +102,8 @@ def test_killed_it_goes_on_as_the_run_that_never_stopped(tmp_path, done, teacher
     out = tmp_path / "run"
     out.mkdir()
     (out / "run.json").write_text(to_json(mim_run(out, teacher)))
-    killed = subprocess.run([sys.executable, "-c", KILLED, str(out)], capture_output=True)
-    assert killed.returncode == -signal.SIGKILL, killed.stderr.decode()
+    code, _, errors = Script(KILLED, out).end()
+    assert code == -signal.SIGKILL, errors
     assert [path.name for path in (out / "checkpoints").glob("step-*")] == ["step-00000004"]
     assert_same_bits(fit(load_run(out), resume=True, progress=False), done)
 
