@@ -107,10 +107,10 @@ def test_several_sets_have_names_that_tell_them_apart(tmp_path):
 def test_what_is_measured_changes_no_bit(tmp_path, pairs):
     evaluation = EvaluationConfig(path="synthetic:12", pairs=str(pairs), every_steps=1)
     model = ModelConfig(custom=MODEL, image=TowerOptions(freeze=True))
-    plain = fit(small_run(tmp_path / "plain", model=model), progress=False)
-    watched = fit(
-        small_run(tmp_path / "watched", model=model, evaluation=evaluation), progress=False
-    )
+    run = small_run(tmp_path / "plain", model=model, steps=4)
+    plain = fit(run, progress=False)
+    watched = replace(run, out=str(tmp_path / "watched"), evaluation=evaluation)
+    watched = fit(watched, progress=False)
     for name in ("model.safetensors", "training.safetensors"):
         assert (plain / name).read_bytes() == (watched / name).read_bytes()
 

@@ -22,7 +22,7 @@ echo $$ > $WORLD/task; exec "$@" """,
     "diptych": f'exec {sys.executable} -m diptych "$@"',
     "torchrun": f'exec {sys.executable} -m torch.distributed.run "$@"',
 }
-SHORT = "--steps 60 --save.every-steps 0 --track.every-steps 1"
+SHORT = "--steps 24 --save.every-steps 0 --track.every-steps 1"
 CHANGES = {
     "clip-vit-b-32": "tests.training.runs:small",
     "--data.path 'shards/{0000..9999}.tar'": SHORT,
@@ -73,7 +73,7 @@ def test_a_job_whose_time_is_over_goes_on_in_the_next(world, job):
     assert code == 75 or is_batch
     assert (world / "requeued").read_text() == "requeue 7\n"
     reached = int(checkpoints(world / "run")[-1].name.removeprefix("step-"))
-    assert 0 < reached < 60
+    assert 0 < reached < 24
     assert start(world, job).wait(180) == 0
-    assert checkpoints(world / "run")[-1].name == "step-00000060"
+    assert checkpoints(world / "run")[-1].name == "step-00000024"
     assert (world / "requeued").read_text() == "requeue 7\n"
