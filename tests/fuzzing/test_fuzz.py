@@ -7,24 +7,23 @@ each; `DIPTYCH_FUZZ_SEED` chooses others. What failed is told with its number.
 
 import json
 import os
-import subprocess
-import sys
 from typing import Any
 
 import pytest
 
+from tests.forked import Script
 from tests.fuzzing.targets import TARGETS
 
-COUNT = os.environ.get("DIPTYCH_FUZZ", "24")
+COUNT = os.environ.get("DIPTYCH_FUZZ", "8")
 SEED = os.environ.get("DIPTYCH_FUZZ_SEED", "0")
 
 
 @pytest.fixture(scope="module")
 def found() -> dict[str, Any]:
-    command = [sys.executable, "-m", "tests.fuzzing.run", COUNT, SEED]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
-    return json.loads(done.stdout.splitlines()[-1])
+    process = Script("from tests.fuzzing.run import main; main()", COUNT, SEED)
+    code, found, errors = process.end(600.0 * int(COUNT))
+    assert code == 0, errors
+    return json.loads(found.splitlines()[-1])
 
 
 @pytest.mark.parametrize("name", TARGETS)
