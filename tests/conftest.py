@@ -1,5 +1,6 @@
 """Shapes in signatures are enforced under pytest: wrong ones fail here, and cost nothing in use."""
 
+import gc
 import os
 from pathlib import Path
 
@@ -23,6 +24,15 @@ def modules_with_shapes() -> list[str]:
 install_import_hook(modules_with_shapes(), "beartype.beartype")
 
 pytest_plugins = ["tests.small_models"]
+
+
+def pytest_collection_finish() -> None:
+    """A million objects stay to the end: the collector needn't look at them again and again."""
+    gc.freeze()
+
+
+def pytest_unconfigure() -> None:
+    gc.unfreeze()  # at the end they go
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:

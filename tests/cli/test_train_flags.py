@@ -10,7 +10,16 @@ from diptych.errors import ConfigError
 NAMES = [name for name in recipes.names() if recipes.get(name).objective.alias != "distill"]
 
 
-@pytest.mark.parametrize("name", NAMES)
+OF_EACH_OBJECTIVE = {recipes.get(name).objective.alias: name for name in NAMES}.values()
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(name, marks=() if name in OF_EACH_OBJECTIVE else pytest.mark.slow)
+        for name in NAMES
+    ],
+)
 def test_captions_of_ones_own_go_with_every_recipe_that_reads_captions(name):
     flags = ["--data.path", "mine.csv", "--data.caption-key", "words"]
     if recipes.get(name).objective.alias == "mim":

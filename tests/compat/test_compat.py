@@ -2,10 +2,6 @@
 
 import inspect
 import json
-import os
-import subprocess
-import sys
-from pathlib import Path
 
 import pytest
 import torch
@@ -103,71 +99,6 @@ def test_names_of_every_generation():
     assert {"EVA02-B-16", "eva-clip-18b", "ViT-B-32"} <= set(names)
     assert "eva-8b-psz14" not in names
     assert compat.get_tokenizer("EVA-ViT-g-14-X").context_length == 77
-
-
-AUTO = """
-import sys, torch
-from PIL import Image
-from transformers import AutoConfig, AutoModel, AutoProcessor, AutoTokenizer, CLIPImageProcessor
-folder, picture = {folder!r}, {picture!r}
-assert "diptych" not in sys.modules
-config = AutoConfig.from_pretrained(folder, trust_remote_code=True)
-assert config.model_type == "eva_clip" and config.projection_dim == 24, config
-model = AutoModel.from_pretrained(folder, trust_remote_code=True)
-processor = AutoProcessor.from_pretrained(folder, trust_remote_code=True)
-texts = ["a cat", "two dogs"]
-inputs = processor(text=texts, images=Image.open(picture), return_tensors="pt", padding=True)
-out = model(**inputs)
-assert out.logits_per_image.shape == (1, 2) and out.image_embeds.shape == (1, 24)
-features = model.get_image_features(inputs.pixel_values)
-assert torch.equal(features, model.encode_image(inputs.pixel_values))
-tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=True)
-assert tokenizer("a cat").input_ids[0] == 49406
-assert CLIPImageProcessor.from_pretrained(folder).crop_size["height"] == 56
-model.save_pretrained(folder + "-again")
-again = AutoModel.from_pretrained(folder + "-again", dtype="bfloat16", trust_remote_code=True)
-assert again.encode_image(inputs.pixel_values).dtype == torch.bfloat16
-"""
-
-
-WITHOUT_US = """
-import sys
-from transformers import AutoModel
-class NotInstalled:
-    def find_spec(self, name, path=None, target=None):
-        if name == "diptych":
-            raise ModuleNotFoundError("No module named 'diptych'", name=name)
-sys.meta_path.insert(0, NotInstalled())
-AutoModel.from_pretrained({folder!r}, trust_remote_code=True)
-"""
-
-
-def transformers_alone(script: str, modules: Path) -> subprocess.CompletedProcess[str]:
-    """A process of its own, offline, with a fresh folder for the code that lies beside weights."""
-    pytest.importorskip("transformers")
-    environment = os.environ | {"HF_MODULES_CACHE": str(modules), "HF_HUB_OFFLINE": "1"}
-    return subprocess.run(
-        [sys.executable, "-c", script],
-        capture_output=True,
-        text=True,
-        check=False,
-        env=environment,
-        stdin=subprocess.DEVNULL,
-    )
-
-
-def test_transformers_auto_classes_load_a_folder_with_its_remote_code(
-    exported, published, tmp_path
-):
-    script = AUTO.format(folder=str(exported), picture=str(published.picture))
-    done = transformers_alone(script, tmp_path / "modules")
-    assert done.returncode == 0, done.stderr
-
-
-def test_a_process_without_diptych_says_what_to_install(exported, tmp_path):
-    done = transformers_alone(WITHOUT_US.format(folder=str(exported)), tmp_path / "modules")
-    assert done.returncode != 0
-    assert "Run `pip install diptych`" in done.stderr
 
 
 @pytest.mark.parametrize("remote_code", [True, False])

@@ -22,7 +22,6 @@ SOURCE = """
 from dataclasses import dataclass
 
 from diptych.families.clip import VitConfig
-from diptych.families.clip.vit import VisionTransformer
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,6 +35,9 @@ class LoudConfig(VitConfig):
     heads: int = 2
     mlp_width: int = 64
     volume: float = 2.0
+"""
+TOWER = """
+from diptych.families.clip.vit import VisionTransformer
 
 
 class Loud(VisionTransformer):
@@ -47,7 +49,7 @@ class Loud(VisionTransformer):
 @pytest.fixture
 def theirs(tmp_path, monkeypatch):
     """Somebody's module with a tower of their own."""
-    (tmp_path / "loud_tower.py").write_text(SOURCE.format(module="loud_tower"))
+    (tmp_path / "loud_tower.py").write_text(SOURCE.format(module="loud_tower") + TOWER)
     monkeypatch.syspath_prepend(tmp_path)
     yield import_object("loud_tower:LoudConfig")
     sys.modules.pop("loud_tower", None)

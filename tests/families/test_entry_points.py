@@ -155,7 +155,7 @@ def test_the_command_line_lists_it(tmp_path):
     done = python(tmp_path, "-m", "diptych", "models", "acme*")
     assert done.returncode == 0, done.stderr
     assert "acme-s" in done.stdout
-    assert "colours" in python(tmp_path, "-m", "diptych", "models", "acme-s").stdout
+    assert "colours" in done.stdout
 
 
 @pytest.mark.parametrize(

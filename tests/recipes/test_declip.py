@@ -98,7 +98,16 @@ def test_what_the_published_code_does_is_asked_for_and_only_there():
     assert recipes.get("declip-vit-b-32-88m-as-published").objective.pairs_weight == 0.6
 
 
-@pytest.mark.parametrize("name", NAMES)
+OF_EACH_KIND = {
+    (type(run.objective), type(pretrained.get(run.model.name).image)): run.recipe
+    for run in map(recipes.get, NAMES)
+}.values()
+
+
+@pytest.mark.parametrize(
+    "name",
+    [pytest.param(name, marks=() if name in OF_EACH_KIND else pytest.mark.slow) for name in NAMES],
+)
 def test_full_size(name):
     run = recipes.get(name)
     config = pretrained.get(run.model.name)

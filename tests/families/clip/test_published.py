@@ -51,7 +51,27 @@ def shapes(name):
         return open_clip.CLIP(**cfg).state_dict()
 
 
-@pytest.mark.parametrize("name", plain_models())
+def of_each_kind() -> set[str]:
+    """Of each patch size, form of a tower and reason to refuse; twins in shapes are both there."""
+    found = {}
+    for name in plain_models():
+        vision = open_clip.get_model_config(name)["vision_cfg"]
+        refused = next((part for part in REFUSED if part in name), None)
+        kind = (str(vision.get("patch_size")), isinstance(vision["layers"], list), refused)
+        found.setdefault((*kind, name.endswith("-quickgelu")), name)
+    return {*found.values()}
+
+
+DAILY = of_each_kind()
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(name, marks=() if name in DAILY else pytest.mark.slow)
+        for name in plain_models()
+    ],
+)
 def test_every_model_of_open_clip_is_right_but_for_what_is_said_or_refused(name, tmp_path):
     tensors = shapes(name.removesuffix("-quickgelu"))  # the twins are alike in shapes
     if reason := next((why for part, why in REFUSED.items() if part in name), None):

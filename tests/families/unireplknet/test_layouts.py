@@ -2,6 +2,7 @@
 the way back."""
 
 from dataclasses import replace
+from itertools import product
 
 import pytest
 import torch
@@ -97,10 +98,16 @@ def test_goldens_as_files(path, form, tmp_path):
         torch.testing.assert_close(found, feature, rtol=0, atol=3e-5)
 
 
-@pytest.mark.parametrize("container", [None, "model", "module", "state_dict", "model_ema"])
+CONTAINERS = [None, "model", "module", "state_dict", "model_ema"]
+PREFIXES = ["", "module.", "backbone.", "image_encoder.", "visual.trunk.", "module.visual.trunk."]
+
+
 @pytest.mark.parametrize(
-    "prefix",
-    ["", "module.", "backbone.", "image_encoder.", "visual.trunk.", "module.visual.trunk."],
+    ("prefix", "container"),
+    [
+        pytest.param(*pair, marks=() if "" in pair or None in pair else pytest.mark.slow)
+        for pair in product(PREFIXES, CONTAINERS)
+    ],
 )
 def test_whatever_stands_before_the_names(prefix, container, tmp_path):
     tower = make()
