@@ -24,7 +24,11 @@ from diptych.compat.model import (
     section,
 )
 from diptych.compat.model_traits import COCA_TRAITS
+from diptych.compat.parts.layers import LayerNorm as LayerNorm
+from diptych.compat.parts.layers import LayerNormFp32 as LayerNormFp32
+from diptych.compat.parts.layers import QuickGELU as QuickGELU
 from diptych.compat.parts.modern import ModernTextTransformer
+from diptych.compat.parts.multimodal import MultimodalTransformer as MultimodalTransformer
 from diptych.compat.parts.text import TextTransformer
 from diptych.errors import ConfigError
 from diptych.families.coca import Coca2ImageConfig, CocaNaflexConfig

@@ -3,6 +3,7 @@ and eva_clip's names."""
 
 from diptych.config.model import OPENAI_MEAN, OPENAI_STD
 from diptych.families.clip.layouts.open_clip import CONFIG, WEIGHTS
+from diptych.weights.hub import HUB
 
 OPENAI_DATASET_MEAN = OPENAI_MEAN
 OPENAI_DATASET_STD = OPENAI_STD
@@ -13,5 +14,7 @@ INCEPTION_STD = (0.5, 0.5, 0.5)
 HF_WEIGHTS_NAME = "open_clip_pytorch_model.bin"
 HF_SAFE_WEIGHTS_NAME = WEIGHTS
 HF_CONFIG_NAME = CONFIG
-LOCAL = "local-dir:"
+LOCAL = LOCAL_DIR_PREFIX = "local-dir:"
 """What stands before a folder's path in the place of a model's name."""
+HF_HUB_PREFIX = HUB
+"""What stands before a name of the hub."""

@@ -45,6 +45,8 @@ from typing import Any, Literal, TypeVar
 import torch
 from torchvision.transforms import Compose  # pyright: ignore[reportMissingTypeStubs]
 
+from diptych.compat.coca_model import CoCa
+from diptych.compat.constants import HF_HUB_PREFIX, LOCAL_DIR_PREFIX
 from diptych.compat.faces.tracing import trace_model
 from diptych.compat.faces.wrapping import wrap
 from diptych.compat.listing import (
@@ -60,35 +62,94 @@ from diptych.compat.loading.checkpoint import load_checkpoint, load_state_dict
 from diptych.compat.loading.options import refuse
 from diptych.compat.loading.overrides import FIELDS
 from diptych.compat.loading.places import parse_model_name
+from diptych.compat.loss import ClipLoss, CoCaLoss, DistillClipLoss, SigLipLoss
 from diptych.compat.losses.choice import create_loss
-from diptych.compat.tokenizer import get_tokenizer
+from diptych.compat.model import (
+    CLIP,
+    CustomTextCLIP,
+    convert_to_custom_text_state_dict,
+    convert_weights_to_lp,
+    get_cast_dtype,
+    resize_pos_embed,
+    resize_text_pos_embed,
+    set_model_preprocess_cfg,
+)
+from diptych.compat.pretrained import (
+    download_pretrained,
+    download_pretrained_from_hf,
+    get_pretrained_cfg,
+    is_pretrained_cfg,
+    list_pretrained_tags_by_model,
+)
+from diptych.compat.registry import ModelConfigs
+from diptych.compat.tokenizer import (
+    DEFAULT_CONTEXT_LENGTH,
+    HFTokenizer,
+    SigLipTokenizer,
+    SimpleTokenizer,
+    get_tokenizer,
+)
 from diptych.compat.transform import (
     AugmentationCfg,
     PatchTransforms,
+    PreprocessCfg,
     Transform,
+    image_transform_v2,
     in_evaluation_of,
     in_training,
+    merge_preprocess_dict,
+    merge_preprocess_kwargs,
 )
 from diptych.encoder.load import device_of
 from diptych.errors import ConfigError, RandomWeightsWarning, UnknownNameError
 from diptych.families.timm.as_naflex import as_naflex
 
 __all__ = [
+    "CLIP",
+    "ClipLoss",
+    "CoCa",
+    "CoCaLoss",
+    "CustomTextCLIP",
+    "DEFAULT_CONTEXT_LENGTH",
+    "DistillClipLoss",
+    "HFTokenizer",
+    "HF_HUB_PREFIX",
+    "LOCAL_DIR_PREFIX",
     "PRECISIONS",
+    "PreprocessCfg",
+    "SigLipLoss",
+    "SigLipTokenizer",
+    "SimpleTokenizer",
     "add_model_config",
+    "convert_to_custom_text_state_dict",
+    "convert_weights_to_lp",
     "create_loss",
     "create_model",
     "create_model_and_transforms",
     "create_model_from_pretrained",
+    "download_pretrained",
+    "download_pretrained_from_hf",
+    "get_cast_dtype",
     "get_model_config",
+    "get_pretrained_cfg",
     "get_tokenizer",
+    "image_transform_v2",
+    "is_pretrained_cfg",
     "list_models",
+    "list_pretrained_tags_by_model",
     "load_checkpoint",
     "load_state_dict",
+    "merge_preprocess_dict",
+    "merge_preprocess_kwargs",
     "parse_model_name",
+    "resize_pos_embed",
+    "resize_text_pos_embed",
+    "set_model_preprocess_cfg",
 ]
 
 R = TypeVar("R")
+_MODEL_CONFIGS = ModelConfigs()
+"""The registry, which scripts read and write: see its class."""
 PRECISIONS = {
     **dict.fromkeys(("fp32", "amp", "amp_bf16", "amp_bfloat16"), torch.float32),
     **dict.fromkeys(("fp16", "pure_fp16"), torch.float16),

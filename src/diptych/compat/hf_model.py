@@ -10,6 +10,7 @@ from typing import Any, ClassVar, Protocol, runtime_checkable
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
+from diptych.compat.hf_configs import arch_dict as arch_dict
 from diptych.compat.parts.locks import NamedGroups, lock_depths
 from diptych.compat.parts.stack import check_impl
 from diptych.errors import CheckpointError, ConfigError, first_line

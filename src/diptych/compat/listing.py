@@ -6,7 +6,10 @@ Names, tags and addresses are facts of open_clip 3.3.0, of NaFlex its main branc
 
 import functools
 import json
+import re
+import tempfile
 import warnings
+from collections.abc import Mapping
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -169,6 +172,35 @@ def add_model_config(path: str | Path) -> None:
     _added.update((name, file) for name, file in models.items() if not _of_fork_alone(file))
 
 
+def add_config(name: str, config: Mapping[str, Any]) -> None:
+    """Make a configuration known by a name. Raises CheckpointError for what describes no model, and
+    for what is no JSON."""
+    try:
+        said = json.dumps(dict(config))
+    except (TypeError, ValueError) as error:
+        raise CheckpointError(f"the configuration {name!r} is no JSON: {error}") from error
+    stem = re.sub(r"[^\w.-]", "_", name)  # which stands in messages
+    file = Path(tempfile.mkdtemp(dir=_written().name)) / f"{stem}.json"
+    file.write_text(said, "utf-8")
+    add_model_config(file)
+    _added[name] = _added.pop(file.stem)
+
+
+def forget_config(name: str) -> None:
+    """Undo `add_config` or `add_model_config`. Raises KeyError for another name."""
+    del _added[name]
+
+
+def added() -> tuple[str, ...]:
+    """The names of `add_config`'s and `add_model_config`'s models."""
+    return tuple(_added)
+
+
+def configurations() -> tuple[str, ...]:
+    """The names of open_clip's own models that are known."""
+    return tuple(name for name in _open_clips()["models"] if _entry(name))
+
+
 def configured(model_name: str | Path, without_weights: bool = False) -> str | Path:
     """What a name means that `add_model_config` added: its JSON file; else the name itself.
     `without_weights`: of `local-dir:FOLDER`, too, where there is one."""
@@ -223,6 +255,12 @@ def _is_model(name: str) -> bool:
 
 def _clean(tag: str) -> str:
     return tag.lower().replace("-", "_")
+
+
+@functools.cache
+def _written() -> tempfile.TemporaryDirectory[str]:
+    """The folder of `add_config`'s files, as long as the process lives."""
+    return tempfile.TemporaryDirectory(prefix="diptych-configs-")
 
 
 @functools.cache

@@ -14,6 +14,7 @@ from torch import Tensor
 from diptych.compat.faces.face import OpenClipModel
 from diptych.compat.faces.state import convert_to_custom_text_state_dict
 from diptych.compat.faces.tracing import trace_model
+from diptych.compat.hf_model import HFTextEncoder
 from diptych.compat.loading.model_settings import (
     get_model_preprocess_cfg,
     get_model_tokenize_cfg,
@@ -27,8 +28,14 @@ from diptych.compat.loading.precision import (
     get_cast_dtype,
     get_input_dtype,
 )
+from diptych.compat.modified_resnet import ModifiedResNet
+from diptych.compat.parts.attention import Attention
+from diptych.compat.parts.layers import LayerNorm, LayerNormFp32, QuickGELU
 from diptych.compat.parts.text import TextTransformer
+from diptych.compat.parts.text_parts import lock_text_tower, text_global_pool
 from diptych.compat.parts.vision import VisionTransformer
+from diptych.compat.timm_model import TimmModel
+from diptych.compat.utils import to_2tuple
 from diptych.config import ClipConfig
 from diptych.errors import CheckpointError, ConfigError
 from diptych.families.clip.layouts.open_clip_config import from_json
@@ -36,12 +43,19 @@ from diptych.families.modern.words import is_modern
 from diptych.models import Clip, build
 
 __all__ = [
+    "Attention",
     "CLIP",
     "CLIPTextCfg",
     "CLIPVisionCfg",
     "CustomTextCLIP",
+    "HFTextEncoder",
+    "LayerNorm",
+    "LayerNormFp32",
+    "ModifiedResNet",
     "OpenClipModel",
+    "QuickGELU",
     "TextTransformer",
+    "TimmModel",
     "VisionTransformer",
     "build_clip",
     "build_model_from_openai_state_dict",
@@ -52,10 +66,13 @@ __all__ = [
     "get_input_dtype",
     "get_model_preprocess_cfg",
     "get_model_tokenize_cfg",
+    "lock_text_tower",
     "resize_pos_embed",
     "resize_text_pos_embed",
     "section",
     "set_model_preprocess_cfg",
+    "text_global_pool",
+    "to_2tuple",
     "trace_model",
 ]
 

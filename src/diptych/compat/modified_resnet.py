@@ -21,6 +21,8 @@ from diptych.compat.parts.locks import (
     named_groups,
 )
 from diptych.compat.parts.stack import check_impl, taken_indices
+from diptych.compat.utils import feature_take_indices as feature_take_indices
+from diptych.compat.utils import freeze_batch_norm_2d as freeze_batch_norm_2d
 from diptych.errors import ConfigError
 from diptych.families.clip.config import ResNetConfig
 from diptych.models.recompute import recompute

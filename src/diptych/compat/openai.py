@@ -7,16 +7,38 @@ from pathlib import Path
 
 import torch
 
+from diptych.compat.constants import OPENAI_DATASET_MEAN, OPENAI_DATASET_STD
 from diptych.compat.faces.wrapping import wrap
 from diptych.compat.factory import create_model, dtype_of
 from diptych.compat.listing import list_openai_models
 from diptych.compat.loading import places
 from diptych.compat.loading.openai_state import clip_at
-from diptych.compat.model import OpenClipModel
+from diptych.compat.model import (
+    OpenClipModel,
+    build_model_from_openai_state_dict,
+    convert_weights_to_lp,
+    get_cast_dtype,
+)
+from diptych.compat.pretrained import (
+    download_pretrained_from_url,
+    get_pretrained_url,
+    list_pretrained_models_by_tag,
+)
 from diptych.encoder.load import device_of
 from diptych.errors import UnknownModelError
 
-__all__ = ["list_openai_models", "load_openai_model"]
+__all__ = [
+    "OPENAI_DATASET_MEAN",
+    "OPENAI_DATASET_STD",
+    "build_model_from_openai_state_dict",
+    "convert_weights_to_lp",
+    "download_pretrained_from_url",
+    "get_cast_dtype",
+    "get_pretrained_url",
+    "list_openai_models",
+    "list_pretrained_models_by_tag",
+    "load_openai_model",
+]
 
 
 def load_openai_model(

@@ -11,7 +11,16 @@ from urllib.parse import urlsplit
 
 from diptych.checkpoints.detect import open_foreign
 from diptych.checkpoints.locate import fetch
-from diptych.compat.constants import HF_SAFE_WEIGHTS_NAME, HF_WEIGHTS_NAME
+from diptych.compat.constants import (
+    HF_SAFE_WEIGHTS_NAME,
+    HF_WEIGHTS_NAME,
+    IMAGENET_MEAN,
+    IMAGENET_STD,
+    INCEPTION_MEAN,
+    INCEPTION_STD,
+    OPENAI_DATASET_MEAN,
+    OPENAI_DATASET_STD,
+)
 from diptych.compat.listing import (
     add_model_config,
     get_model_config,
@@ -24,13 +33,20 @@ from diptych.compat.listing import (
     list_pretrained_models_by_tag,
     list_pretrained_tags_by_model,
 )
+from diptych.compat.registry import pretrained_by_model
 from diptych.durable import write_file
 from diptych.errors import ConfigError, DownloadError, first_line
 from diptych.weights import native
 from diptych.weights.hub import HUB
 
 __all__ = [
+    "IMAGENET_MEAN",
+    "IMAGENET_STD",
+    "INCEPTION_MEAN",
+    "INCEPTION_STD",
     "MissingFileError",
+    "OPENAI_DATASET_MEAN",
+    "OPENAI_DATASET_STD",
     "UrlError",
     "add_model_config",
     "download_pretrained",
@@ -157,3 +173,10 @@ def _sha256_in(url: str) -> str:
     if "openaipublic" in url:
         return folder
     return Path(name).stem.rpartition("-")[2] if "mlfoundations" in url else ""
+
+
+def __getattr__(name: str) -> Any:
+    """`_PRETRAINED`, which scripts read; it is made when it is asked for."""
+    if name == "_PRETRAINED":
+        return pretrained_by_model()
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -13,14 +13,17 @@ import torch
 from safetensors.torch import save_file
 
 from diptych.compat.constants import HF_CONFIG_NAME, HF_SAFE_WEIGHTS_NAME, HF_WEIGHTS_NAME
-from diptych.compat.factory import create_model_from_pretrained
+from diptych.compat.factory import create_model_from_pretrained, get_model_config
 from diptych.compat.readme import generate_readme
-from diptych.compat.tokenizer import get_tokenizer
+from diptych.compat.tokenizer import HFTokenizer, SigLipTokenizer, get_tokenizer
 from diptych.errors import CheckpointError, ConfigError, first_line
 from diptych.families.clip.layouts.open_clip_config import to_json
 
 __all__ = [
+    "HFTokenizer",
+    "SigLipTokenizer",
     "generate_readme",
+    "get_model_config",
     "push_pretrained_to_hf_hub",
     "push_to_hf_hub",
     "save_config_for_hf",

@@ -23,6 +23,14 @@ from diptych.compat.tokenizers.base import (
     Rows,
     clean_up_tokenization,
 )
+from diptych.compat.tokenizers.byte_pairs import (
+    basic_clean,
+    bytes_to_unicode,
+    default_bpe,
+    get_clean_fn,
+    get_pairs,
+    whitespace_clean,
+)
 from diptych.compat.tokenizers.huggingface import CLEANING, HFTokenizer, SigLipTokenizer
 from diptych.compat.tokenizers.reduction import (
     get_reduction_mask_fn,
@@ -45,16 +53,22 @@ __all__ = [
     "SimpleTokenizer",
     "TikTokenTokenizer",
     "Tokenizer",
+    "basic_clean",
     "batch_decode",
+    "bytes_to_unicode",
     "canonicalize_text",
     "clean_up_tokenization",
     "decode",
+    "default_bpe",
+    "get_clean_fn",
+    "get_pairs",
     "get_reduction_mask_fn",
     "get_tokenizer",
     "random_mask_tokenize",
     "simple_mask_tokenize",
     "syntax_mask_tokenize",
     "tokenize",
+    "whitespace_clean",
 ]
 
 Tokenizer = OpenClipTokenizer

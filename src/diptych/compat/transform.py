@@ -28,6 +28,7 @@ from diptych.compat.transforms.training import (
     in_patches,
     in_training,
 )
+from diptych.compat.utils import to_2tuple
 from diptych.config import PreprocessConfig
 from diptych.config.serialize import from_dict
 from diptych.errors import ConfigError, UnknownNameError
@@ -51,9 +52,13 @@ __all__ = [
     "merge_preprocess_dict",
     "merge_preprocess_kwargs",
     "preprocess_config",
+    "to_2tuple",
     "transform_of",
     "without_size",
 ]
+
+_convert_to_rgb = MaybeConvertMode("RGB")
+"""RGB of a Pillow picture, for transforms of one's own."""
 
 
 @dataclass

@@ -36,6 +36,7 @@ from diptych.compat.parts.text import TextTransformer
 from diptych.compat.parts.text_parts import lock_text_tower, text_global_pool
 from diptych.compat.parts.two_passes import MultimodalDecoder
 from diptych.compat.parts.vision import VisionTransformer
+from diptych.compat.utils import feature_take_indices, to_2tuple
 
 __all__ = [
     "Attention",
@@ -66,8 +67,10 @@ __all__ = [
     "VisionTransformer",
     "_expand_token",
     "context_attn_mask_from_valid",
+    "feature_take_indices",
     "lock_text_tower",
     "text_global_pool",
+    "to_2tuple",
 ]
 
 

@@ -12,6 +12,8 @@ from torchvision.ops.misc import (  # pyright: ignore[reportMissingTypeStubs]
     FrozenBatchNorm2d,
 )
 
+from diptych.compat.parts.stack import taken_indices
+
 
 def freeze_batch_norm_2d(
     module: nn.Module, module_match: Collection[str] = (), name: str = ""
@@ -54,3 +56,17 @@ to_1tuple: Callable[[Any], Any] = partial(to_ntuple, 1)
 to_2tuple: Callable[[Any], Any] = partial(to_ntuple, 2)
 to_3tuple: Callable[[Any], Any] = partial(to_ntuple, 3)
 to_4tuple: Callable[[Any], Any] = partial(to_ntuple, 4)
+
+
+def feature_take_indices(
+    num_features: int, indices: int | Collection[int] | None = None, as_set: bool = False
+) -> tuple[Any, int]:
+    """Which of so many features are meant, the last so many or those of these numbers (None: all),
+    and the last of them. Raises AssertionError for others.
+
+    >>> from diptych.compat.utils import feature_take_indices
+    >>> feature_take_indices(12, 2), feature_take_indices(12, [0, -1])
+    (([10, 11], 11), ([0, 11], 11))
+    """
+    taken = taken_indices(num_features, indices)
+    return set(taken) if as_set else taken, max(taken)

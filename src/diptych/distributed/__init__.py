@@ -6,7 +6,16 @@ The only room that knows `torch.distributed` and its environment variables.
 
 from diptych.distributed.batchnorm import OwnBatchNorm1d
 from diptych.distributed.failures import FAILURES, PeerError, on_main, together
-from diptych.distributed.launch import aside, connect, join, met, peers_met, refuse_many, started_as
+from diptych.distributed.launch import (
+    aside,
+    connect,
+    join,
+    local_rank,
+    met,
+    peers_met,
+    refuse_many,
+    started_as,
+)
 from diptych.distributed.neighbours import send_and_receive
 from diptych.distributed.peers import Peers, Pending
 from diptych.distributed.pieces import Piece, Store, own_pieces
@@ -39,6 +48,7 @@ __all__ = [
     "join",
     "load_whole",
     "local",
+    "local_rank",
     "met",
     "on_main",
     "own_pieces",

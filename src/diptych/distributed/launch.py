@@ -136,14 +136,14 @@ def met(device: torch.device) -> Peers:
 def _place(kind: str) -> torch.device:
     if kind != "cuda":
         return torch.device(kind)
-    local_rank = _number("LOCAL_RANK", 0)
-    started, there = _number("LOCAL_WORLD_SIZE", local_rank + 1), torch.cuda.device_count()
-    if max(started, local_rank + 1) > there:
+    index = local_rank()
+    started, there = _number("LOCAL_WORLD_SIZE", index + 1), torch.cuda.device_count()
+    if max(started, index + 1) > there:
         raise ConfigError(
             f"{started} processes were started on this machine, which has {there} GPUs: start at "
             "most as many (torchrun --nproc-per-node)"
         )
-    place = torch.device(kind, local_rank)
+    place = torch.device(kind, index)
     torch.cuda.set_device(place)
     return place
 
@@ -192,6 +192,11 @@ def started_as() -> tuple[int, int]:
     if not 0 <= rank < size:
         raise ConfigError(f"RANK {rank} must lie in [0, WORLD_SIZE), and WORLD_SIZE is {size}")
     return rank, size
+
+
+def local_rank() -> int:
+    """Which of its machine's processes this is, as torchrun says it."""
+    return _number("LOCAL_RANK", 0)
 
 
 def _number(name: str, default: int) -> int:

@@ -10,6 +10,11 @@ from diptych.config.model import Cleaning
 _NO_PUNCTUATION = str.maketrans("", "", string.punctuation)
 
 
+def unescaped(text: str) -> str:
+    """Without broken encodings and HTML entities, which captions of the web often have twice."""
+    return html.unescape(html.unescape(ftfy.fix_text(text)))
+
+
 def cleaned(text: str, how: Cleaning) -> str:
     """Without broken encodings, HTML entities, doubled white space, and what else is lost; `none`:
     as it is.
@@ -20,7 +25,7 @@ def cleaned(text: str, how: Cleaning) -> str:
     """
     if how == "none":
         return text
-    text = html.unescape(html.unescape(ftfy.fix_text(text)))
+    text = unescaped(text)
     if how != "spaces":
         text = text.lower()
     if how == "canonical":  # as big_vision prepares prompts

@@ -5,7 +5,6 @@ Three things make it fast: text that the cleaning can't change skips it, words t
 cost one look-up, and words beyond the context are never looked at.
 """
 
-import html
 import re
 from collections.abc import Mapping, Sequence
 from functools import cache
@@ -14,11 +13,11 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-import ftfy
 import regex
 from jaxtyping import Int
 from torch import Tensor
 
+from diptych.inputs.cleaning import unescaped
 from diptych.inputs.tokenizer import Tokenizer, bounded, check_text
 from diptych.inputs.vocabulary import read_vocabulary
 
@@ -106,7 +105,7 @@ class ClipTokenizer(Tokenizer):
         """What stands between spaces in a cleaned caption."""
         text = bounded(check_text(text), self.context_length)
         if not _is_clean(text):
-            text = html.unescape(html.unescape(ftfy.fix_text(text)))
+            text = unescaped(text)
         return text.lower().split()
 
     def decode(self, ids: Sequence[int] | Int[Tensor, " length"]) -> str:

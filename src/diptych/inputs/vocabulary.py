@@ -25,7 +25,7 @@ MERGES = 49152 - 256 - 2
 WORD_END = "</w>"
 
 
-def _alphabet() -> dict[int, str]:
+def alphabet() -> dict[int, str]:
     """byte -> printable character, in the order of the ids: bytes that print as themselves first,
     then the others."""
     printable = [
@@ -102,19 +102,34 @@ class Vocabulary:
         return text.decode(errors="replace")
 
 
+def path_of_merges() -> Path:
+    """The file of the merges. Raises ConfigError where its package is absent."""
+    try:
+        return Path(str(metadata.distribution(PACKAGE).locate_file(FILE)))
+    except metadata.PackageNotFoundError as error:
+        raise _absent() from error
+
+
+def _absent() -> ConfigError:
+    return ConfigError(
+        f"CLIP's vocabulary comes with the package {PACKAGE}, which is not here: {_fix()}"
+    )
+
+
+def _fix() -> str:
+    return f"run `pip install --force-reinstall {PACKAGE}`"
+
+
 def _read_merges() -> list[str]:
     """The merges as "left right" lines, in order of rank. Raises ConfigError when the file is
     absent or not the one."""
-    fix = f"run `pip install --force-reinstall {PACKAGE}`"
+    path = path_of_merges()
     try:
-        path = Path(str(metadata.distribution(PACKAGE).locate_file(FILE)))
         data = path.read_bytes()
-    except (metadata.PackageNotFoundError, OSError) as error:
-        raise ConfigError(
-            f"CLIP's vocabulary comes with the package {PACKAGE}, which is not here: {fix}"
-        ) from error
+    except OSError as error:
+        raise _absent() from error
     if hashlib.sha256(data).hexdigest() != SHA256:
-        raise ConfigError(f"{path} is not CLIP's vocabulary (its sha256 differs): {fix}")
+        raise ConfigError(f"{path} is not CLIP's vocabulary (its sha256 differs): {_fix()}")
     return gzip.decompress(data).decode().split("\n")[1 : MERGES + 1]
 
 
@@ -129,7 +144,7 @@ def read_vocabulary() -> Vocabulary:
     49408
     """
     merges = _read_merges()
-    byte_to_char = _alphabet()
+    byte_to_char = alphabet()
     single = list(byte_to_char.values())
     joined = [merge.replace(" ", "") for merge in merges]
     symbols = (

@@ -24,7 +24,7 @@ from diptych.compat.listing import openai_url
 from diptych.compat.loading import places
 from diptych.compat.loading.openai_state import clip_at, clip_of
 from diptych.compat.pretrained import download_pretrained_from_url
-from diptych.compat.transform import Transform, transform_of
+from diptych.compat.transform import MaybeConvertMode, Transform, transform_of
 from diptych.config import PreprocessConfig
 from diptych.encoder.load import device_of
 from diptych.errors import TextTooLongError
@@ -66,6 +66,10 @@ def _transform(  # pyright: ignore[reportUnusedFunction]: scripts call it
 ) -> Transform:
     """What `load` gives beside a model for pictures of so many pixels."""
     return transform_of(PreprocessConfig(), n_px)
+
+
+_convert_image_to_rgb = MaybeConvertMode("RGB")
+"""RGB of a Pillow picture, for transforms of one's own."""
 
 
 def build_model(state_dict: Mapping[str, Tensor]) -> LogitsModel:

@@ -2,6 +2,22 @@
 `<|endoftext|>`."""
 
 from diptych.compat import tokenizer
+from diptych.compat.tokenizers.byte_pairs import (
+    basic_clean,
+    bytes_to_unicode,
+    default_bpe,
+    get_pairs,
+    whitespace_clean,
+)
+
+__all__ = [
+    "SimpleTokenizer",
+    "basic_clean",
+    "bytes_to_unicode",
+    "default_bpe",
+    "get_pairs",
+    "whitespace_clean",
+]
 
 
 class SimpleTokenizer(tokenizer.SimpleTokenizer):

@@ -31,6 +31,7 @@ from diptych.compat.open_clip_train.shard_lists import (
     ResampledShards2,
     detshuffle2,
     expand_urls,
+    pytorch_worker_seed,
 )
 from diptych.compat.open_clip_train.sizes import (
     check_epoch,
@@ -45,6 +46,12 @@ from diptych.compat.open_clip_train.texts import (
     resolve_text_layout,
 )
 from diptych.compat.open_clip_train.wds_loader import create_wds_loader
+from diptych.compat.open_clip_train.wds_stages import (
+    filter_no_caption_or_no_image,
+    group_by_keys_nothrow,
+    log_and_continue,
+    tarfile_to_samples_nothrow,
+)
 from diptych.config import DataConfig
 from diptych.data import open_source
 from diptych.data.folders import class_folders
@@ -62,6 +69,7 @@ __all__ = [
     "create_wds_loader",
     "detshuffle2",
     "expand_urls",
+    "filter_no_caption_or_no_image",
     "get_csv_dataset",
     "get_data",
     "get_dataset_fn",
@@ -71,7 +79,11 @@ __all__ = [
     "get_text_pad_id",
     "get_wds_dataset",
     "get_wds_sizes",
+    "group_by_keys_nothrow",
+    "log_and_continue",
+    "pytorch_worker_seed",
     "resolve_text_layout",
+    "tarfile_to_samples_nothrow",
 ]
 
 

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 
 from diptych.compat.loading.options import refuse
-from diptych.distributed import Peers, join, peers_met, started_as
+from diptych.distributed import Peers, join, local_rank, peers_met, started_as
 from diptych.errors import AssumptionWarning
 
 
@@ -31,6 +31,35 @@ def is_master(args: Any, local: bool = False) -> bool:
 def is_using_distributed() -> bool:
     """Whether torchrun started several processes. Raises ConfigError as `started_as`."""
     return started_as()[1] > 1
+
+
+def is_using_horovod() -> bool:
+    """Never: torchrun starts processes here."""
+    return False
+
+
+def is_device_available(device: str) -> bool:
+    """Whether this machine has a device of the kind, such as `cuda`, `cpu` or `mps`."""
+    kind, found = torch.device(device).type, torch.accelerator.current_accelerator()
+    return kind == "cpu" or (found is not None and found.type == kind)
+
+
+def set_device(device: str | torch.device) -> None:
+    """Make a GPU the one that is taken where none is said; nothing for the CPU."""
+    if torch.device(device).type != "cpu":
+        torch.accelerator.set_device_index(torch.device(device).index or 0)
+
+
+def world_info_from_env() -> tuple[int, int, int]:
+    """(rank on this machine, rank, processes) as torchrun says them. Raises ConfigError as
+    `started_as`.
+
+    >>> from diptych.compat.open_clip_train.distributed import world_info_from_env
+    >>> world_info_from_env()
+    (0, 0, 1)
+    """
+    rank, size = started_as()
+    return local_rank(), rank, size
 
 
 def init_distributed_device(args: Any) -> torch.device:

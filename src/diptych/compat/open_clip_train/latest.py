@@ -32,10 +32,10 @@ def _files(path: str, remote: bool) -> Iterable[Path]:
 
 
 def _last(found: Iterable[Path]) -> str | None:
-    return max(map(str, found), key=_natural, default=None)
+    return max(map(str, found), key=natural_key, default=None)
 
 
-def _natural(name: str) -> list[tuple[int, str]]:
+def natural_key(name: str) -> list[tuple[int, str]]:
     """Numbers before words, by their size."""
     parts = re.split(r"(\d+)", name.lower())
     return [(int(part), "") if part.isdecimal() else (-1, part) for part in parts]

@@ -13,14 +13,50 @@ from diptych.cli import command
 from diptych.cli.processes import is_first, said_by_the_first
 from diptych.cli.show import say
 from diptych.cli.train import train
+from diptych.compat.factory import create_loss, create_model_and_transforms, get_tokenizer
+from diptych.compat.model import trace_model
 from diptych.compat.open_clip_train.command import script_of
-from diptych.compat.open_clip_train.latest import get_latest_checkpoint
+from diptych.compat.open_clip_train.data import get_data
+from diptych.compat.open_clip_train.distributed import (
+    broadcast_object,
+    init_distributed_device,
+    is_master,
+)
+from diptych.compat.open_clip_train.file_utils import check_exists, pt_load
+from diptych.compat.open_clip_train.latest import get_latest_checkpoint, natural_key
+from diptych.compat.open_clip_train.logger import setup_logging
+from diptych.compat.open_clip_train.params import parse_args
 from diptych.compat.open_clip_train.parse import parse
+from diptych.compat.open_clip_train.scheduler import const_lr, const_lr_cooldown, cosine_lr
+from diptych.compat.open_clip_train.train import evaluate, train_one_epoch
 from diptych.compat.open_clip_train.translate import RECIPE, Translation, translate
 from diptych.distributed import started_as
 from diptych.errors import ConfigError
 
-__all__ = ["get_latest_checkpoint", "main", "random_seed", "run"]
+__all__ = [
+    "broadcast_object",
+    "check_exists",
+    "const_lr",
+    "const_lr_cooldown",
+    "cosine_lr",
+    "create_loss",
+    "create_model_and_transforms",
+    "evaluate",
+    "get_data",
+    "get_latest_checkpoint",
+    "get_tokenizer",
+    "init_distributed_device",
+    "is_master",
+    "main",
+    "natural_key",
+    "parse_args",
+    "pt_load",
+    "random_seed",
+    "run",
+    "setup_logging",
+    "trace_model",
+    "train_one_epoch",
+]
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

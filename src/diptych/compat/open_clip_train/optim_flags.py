@@ -55,8 +55,7 @@ def optim_of(options: Options) -> OptimConfig:
 def _optimizer(options: Options) -> tuple[str, _Defaults]:
     asked = options.opt.lower()
     if asked == "adamw":
-        is_vit = "vit" in options.model.lower()
-        return asked, _Defaults((0.9, 0.98), 1e-6) if is_vit else _Defaults((0.9, 0.999), 1e-8)
+        return asked, _of_adamw(options.model)
     name = asked.removeprefix(TIMM)
     if name == asked or name not in _OF_TIMM:
         raise UnknownNameError(
@@ -67,6 +66,26 @@ def _optimizer(options: Options) -> tuple[str, _Defaults]:
     if (options.beta1 is None) != (options.beta2 is None):
         raise ConfigError(f"--opt {options.opt}: --beta1 and --beta2 are said together, or neither")
     return name, _OF_TIMM[name]
+
+
+def _of_adamw(model_name: str) -> _Defaults:
+    """CLIP's own (Radford et al. 2021, arXiv:2103.00020, table 18)."""
+    is_vit = "vit" in model_name.lower()
+    return _Defaults((0.9, 0.98), 1e-6) if is_vit else _Defaults((0.9, 0.999), 1e-8)
+
+
+def get_default_params(model_name: str) -> dict[str, float]:
+    """AdamW's settings of a model, by whether it is a ViT by its name.
+
+    >>> from diptych.compat.open_clip_train.params import get_default_params
+    >>> get_default_params("RN50")["beta2"]
+    0.999
+    """
+    chosen = _of_adamw(model_name)
+    assert chosen.betas is not None
+    assert chosen.eps is not None
+    beta1, beta2 = chosen.betas
+    return {"lr": OptimConfig().lr, "beta1": beta1, "beta2": beta2, "eps": chosen.eps}
 
 
 def _refuse_unread(options: Options, name: str, defaults: _Defaults) -> None:

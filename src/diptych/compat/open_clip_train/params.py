@@ -1,9 +1,11 @@
 """open_clip_train's options as an `argparse.Namespace`, for training loops of one's own."""
 
 import warnings
-from argparse import Namespace
+from argparse import Action, ArgumentParser, Namespace
+from ast import literal_eval
 from collections.abc import Sequence
 from dataclasses import fields
+from typing import Any
 
 from diptych.compat.open_clip_train.data_manifest import (
     apply_manifest_to_args,
@@ -11,14 +13,39 @@ from diptych.compat.open_clip_train.data_manifest import (
     looks_like_manifest,
 )
 from diptych.compat.open_clip_train.naflex_flags import naflex_of
-from diptych.compat.open_clip_train.optim_flags import optim_of
+from diptych.compat.open_clip_train.optim_flags import get_default_params, optim_of
 from diptych.compat.open_clip_train.options import OWN
 from diptych.compat.open_clip_train.parse import parse
 from diptych.compat.open_clip_train.traits import OF_PATCHES, apply_model_traits
 from diptych.distributed import started_as
 from diptych.errors import AssumptionWarning
 
-__all__ = ["apply_model_traits", "parse_args"]
+__all__ = ["ParseKwargs", "apply_model_traits", "get_default_params", "parse_args"]
+
+
+class ParseKwargs(Action):
+    """An option of `name=value` pairs; values are Python's literals, or texts.
+
+    >>> from argparse import ArgumentParser
+    >>> from diptych.compat.open_clip_train.params import ParseKwargs
+    >>> parser = ArgumentParser()
+    >>> _ = parser.add_argument("--kwargs", nargs="*", action=ParseKwargs)
+    >>> parser.parse_args(["--kwargs", "eps=1e-7", "name=cat"]).kwargs
+    {'eps': 1e-07, 'name': 'cat'}
+    """
+
+    def __call__(
+        self, parser: ArgumentParser, namespace: Namespace, values: Any, option_string: Any = None
+    ) -> None:
+        setattr(namespace, self.dest, dict(map(_pair, values)))
+
+
+def _pair(text: str) -> tuple[str, Any]:
+    name, _, value = text.partition("=")
+    try:
+        return name, literal_eval(value)
+    except (ValueError, SyntaxError):
+        return name, value
 
 
 def parse_args(args: Sequence[str]) -> Namespace:

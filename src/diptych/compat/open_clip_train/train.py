@@ -19,6 +19,7 @@ from torch import Tensor, nn
 
 from diptych.compat.loading.precision import get_input_dtype
 from diptych.compat.loss import CoCaLoss
+from diptych.compat.model import CLIP, CustomTextCLIP
 from diptych.compat.model_traits import unwrap_model
 from diptych.compat.open_clip_train.distributed import is_master
 from diptych.compat.open_clip_train.evaluate import evaluate
@@ -28,19 +29,24 @@ from diptych.compat.open_clip_train.metrics import (
 )
 from diptych.compat.open_clip_train.naflex_data import get_naflex_loss_scale
 from diptych.compat.open_clip_train.pairs import named
+from diptych.compat.open_clip_train.precision import get_autocast
 from diptych.compat.open_clip_train.scheduler import get_learning_rate
 from diptych.compat.open_clip_train.state import TrainState, restore_train_state_counters
 from diptych.compat.open_clip_train.steps import LossTask, Step, backward
 from diptych.compat.open_clip_train.tracking import track
+from diptych.compat.open_clip_train.zero_shot import zero_shot_eval
 from diptych.compat.task.base_task import Losses
 from diptych.compat.task.captions import CoCaTask
 from diptych.compat.task.image_text import ImageTextTask
 
 __all__ = [
     "AverageMeter",
+    "CLIP",
+    "CustomTextCLIP",
     "TrainState",
     "backward",
     "evaluate",
+    "get_autocast",
     "get_clip_metrics",
     "get_naflex_loss_scale",
     "maybe_compute_generative_loss",
@@ -48,6 +54,7 @@ __all__ = [
     "restore_train_state_counters",
     "train_one_epoch",
     "unwrap_model",
+    "zero_shot_eval",
 ]
 
 
