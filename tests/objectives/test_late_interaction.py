@@ -179,12 +179,19 @@ H100 = 227 << 10
 WORDS_AGAINST_PATCHES = (77, 16, 256)
 """With FILIP's defaults: 16 of them stand for a picture."""
 ALL_OF_BOTH = (49, 77, 256)
-OTHERS = [(49, 32, 256), (49, 16, 256), (77, 49, 256), (128, 128, 256), (128, 128, 1024)]
+OTHERS = [
+    ALL_OF_BOTH,
+    (49, 32, 256),
+    (49, 16, 256),
+    (77, 49, 256),
+    (128, 128, 256),
+    (128, 128, 1024),
+]
 
 
 @pytest.mark.parametrize(
     "sizes",
-    [[WORDS_AGAINST_PATCHES, ALL_OF_BOTH], pytest.param(OTHERS, marks=pytest.mark.slow)],
+    [[WORDS_AGAINST_PATCHES], pytest.param(OTHERS, marks=pytest.mark.slow)],
     ids=["common", "others"],
 )
 def test_the_programs_fit_an_h100(sizes, tmp_path):
