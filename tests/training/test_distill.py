@@ -16,13 +16,15 @@ from diptych.config import (
     DistillObjectiveConfig,
     ModelConfig,
     PreprocessConfig,
+    SaveConfig,
     ShardConfig,
 )
 from diptych.data import write_shards
 from diptych.encoder import load, reinforce
 from diptych.errors import ConfigError
 from diptych.training import fit, load_run
-from diptych.training.plan import Machines, plan
+from diptych.training.plan import plan
+from diptych.training.trace import trace
 from diptych.weights import save_model
 from tests import tiny
 from tests.distributed.harness import run_processes
@@ -62,7 +64,12 @@ def stored(folder, **changes) -> DistillObjectiveConfig:
 
 
 def run_of(folder, out, objective, **changes):
-    return small_run(out, objective=objective, data=data(folder), **({"steps": 8} | changes))
+    return small_run(
+        out,
+        objective=objective,
+        data=data(folder),
+        **({"steps": 6, "save": SaveConfig(every_steps=3)} | changes),
+    )
 
 
 @pytest.fixture(scope="module")
@@ -95,10 +102,10 @@ def test_stored_vectors_train_as_asked_teachers_do_bit_for_bit(place, computed, 
 def test_resumed_it_is_the_run_that_never_stopped(place, computed, tmp_path, objective):
     out = tmp_path / "run"
     fit(run_of(place, out, objective(place)), progress=False)
-    shutil.rmtree(out / "checkpoints" / "step-00000008")
+    shutil.rmtree(out / "checkpoints" / "step-00000006")
     found = fit(run_of(place, out, objective(place)), resume=True, progress=False)
     assert_same_bits(found, computed)
-    shutil.rmtree(out / "checkpoints" / "step-00000008")
+    shutil.rmtree(out / "checkpoints" / "step-00000006")
     moved = load_run(out)
     if objective is stored:  # by its own run.json, with the store elsewhere
         shutil.copytree(place / "store", tmp_path / "moved")
@@ -131,7 +138,7 @@ def test_two_processes_in_either_mode_are_one(place, tmp_path):
 
 
 def test_held_out_pairs_are_contrasted_alone(place, tmp_path):
-    evaluation = replace(small_run(tmp_path).evaluation, pairs=str(place / "shards"), every_steps=8)
+    evaluation = replace(small_run(tmp_path).evaluation, pairs=str(place / "shards"), every_steps=6)
     losses = []
     for name, objective in (("asked", asked), ("stored", stored)):
         run = run_of(place, tmp_path / name, objective(place), evaluation=evaluation)
@@ -178,16 +185,14 @@ def test_a_run_that_goes_on_has_the_same_store(place, tmp_path):
 
 def test_a_plan_counts_teachers_that_are_asked_and_none_whose_vectors_are_stored(place):
     alone, with_teachers = (
-        plan(run_of(place, "x", objective, batch_size=128, micro_batch=0), Machines(gpus=1))
-        for objective in (stored(place), asked(place))
+        trace(run_of(place, "x", objective), 8) for objective in (stored(place), asked(place))
     )
-    assert with_teachers.flops > 1.5 * alone.flops
-    weights = [each.devices[0].weights for each in (alone, with_teachers)]
+    assert with_teachers.both > 1.5 * alone.both
     sizes = [
         sum(p.numel() for p in load(place / name, "cpu").model.parameters())
         for name in ("large", "wordy")
     ]
-    assert weights[1] - weights[0] == pytest.approx(4 * sum(sizes), rel=0.01)
+    assert with_teachers.weights - alone.weights == pytest.approx(4 * sum(sizes), rel=0.01)
 
 
 def test_a_plan_has_the_teachers_that_training_would_have(place, monkeypatch):
@@ -200,8 +205,7 @@ def test_a_plan_has_the_teachers_that_training_would_have(place, monkeypatch):
     repositories = ("hf-hub:org/large", f"hf-hub:{pretrained.repository(tag)}")
     fetched = dict(zip(repositories, map(Path, here.teachers), strict=True))
     monkeypatch.setattr(locate, "fetch", lambda name, **_: fetched[name])
-    there = plan(run_of(place, "x", afar)).devices[0].weights
-    assert there == plan(run_of(place, "x", here)).devices[0].weights
+    assert trace(run_of(place, "x", afar), 2).weights == trace(run_of(place, "x", here), 2).weights
     with pytest.raises(ConfigError, match="--objective.teachers nobody: no model is called"):
         plan(run_of(place, "x", replace(here, teachers=("nobody",))))
     with pytest.raises(ConfigError, match="--objective.teachers '' is empty; give a name"):
