@@ -34,12 +34,12 @@ from diptych.experiments.comparison.compute import Step, costs, with_equal_flops
 from diptych.experiments.comparison.runs import Score, seeded
 from diptych.training import fit
 from diptych.training.trace import trace
-from tests import tiny
+from tests import forked, tiny
 
 RUN = Run(
     model=ModelConfig(name="tiny"),
     data=DataConfig(path="synthetic:64", workers=0),
-    evaluation=EvaluationConfig(path="synthetic:32"),
+    evaluation=EvaluationConfig(path="synthetic:16"),
     batch_size=8,
     steps=20,
 )
@@ -59,7 +59,8 @@ def in_this_process(work, tasks, jobs=1):
 
 @pytest.fixture
 def together(monkeypatch):
-    """All in this process, which spares the start of others."""
+    """All in this process, which spares the start of others, and few steps to count."""
+    monkeypatch.setattr(compute, "TRIAL", 2)
     monkeypatch.setattr(runs, "each_apart", in_this_process)
     monkeypatch.setattr(compute, "each_apart", in_this_process)
 
@@ -198,24 +199,25 @@ def test_a_comparison_goes_on_where_it_stopped(together, tmp_path, monkeypatch):
         return train(variant, run, asked, progress)
 
     monkeypatch.setattr(runs, "train_and_measure", interrupted)
+    short = {name: replace(run, steps=4) for name, run in VARIANTS.items()}
     with pytest.raises(KeyboardInterrupt):
-        compare_runs(VARIANTS, config)
-    found = compare_runs(VARIANTS, config)
+        compare_runs(short, config)
+    found = compare_runs(short, config)
     assert trained == ["whole-0", "half-0", "half-0", "whole-1", "half-1"]
-    again = compare_runs(VARIANTS, config)
+    again = compare_runs(short, config)
     assert (again.scores, again.rows, len(trained)) == (found.scores, found.rows, 5)
 
     results = json.loads(found.results.read_text())
     assert [(s["variant"], s["seed"]) for s in results["scores"]] == [
         *(("whole", 0), ("half", 0), ("whole", 1), ("half", 1)),
     ]
-    # 20 steps of 8 pairs: 160 of 64, and of 32.
-    assert [s["epochs"] for s in results["scores"]] == [2.5, 5.0, 2.5, 5.0]
+    # 4 steps of 8 pairs: 32 of 64, and of 32.
+    assert [s["epochs"] for s in results["scores"]] == [0.5, 1.0, 0.5, 1.0]
     assert set(results["scores"][0]["figures"]) == {"zero-shot", "zero-shot, seen"}
     points = results["curves"]["zero-shot top1 (%)"]["half"]
-    assert [(p["step"], p["samples"]) for p in points] == [(10, 80), (20, 160)]
+    assert [(p["step"], p["samples"]) for p in points] == [(2, 16), (4, 32)]
     cost = results["variants"]["half"]["cost"]["flops"]
-    assert points[1]["pflops"] == pytest.approx(20 * cost / 1e15)
+    assert points[1]["pflops"] == pytest.approx(4 * cost / 1e15)
     page = found.page.read_text()
     for word in ("pairs seen", "10^15 operations", "zero-shot top1", "training loss", "Holm"):
         assert word in page
@@ -292,7 +294,13 @@ def test_the_probe_joins_classes_by_name(tmp_path):
     assert measures.measure(tiny.encoder(), run, asked)["linear probe"] > 0.9
 
 
-def test_an_error_of_work_apart_says_whose_it_is():
+@pytest.fixture
+def forked_apart(monkeypatch):
+    """Processes that begin where torch is imported; those of `_ORPHAN` begin as a user's."""
+    monkeypatch.setattr(apart, "get_context", lambda _: forked.context())
+
+
+def test_an_error_of_work_apart_says_whose_it_is(forked_apart):
     with pytest.raises(UnknownNameError) as said:
         list(apart.each_apart(_refused, {"half, seed 1": ()}))
     assert str(said.value) == "half, seed 1: no model is called 'tinny'; did you mean 'tiny'?"
@@ -337,14 +345,14 @@ def _is_alive(process):
     return state != "Z"  # which nobody has reaped
 
 
-def test_work_apart_gives_results_and_errors():
+def test_work_apart_gives_results_and_errors(forked_apart):
     found = apart.each_apart(math.sqrt, {"a": (4.0,), "b": (-1.0,)})
     assert next(found) == ("a", 2.0)
     with pytest.raises(ValueError, match=re.compile("math domain|nonnegative")):
         next(found)
 
 
-def test_whose_process_is_gone_is_said_and_the_others_are_told_to_stop():
+def test_whose_process_is_gone_is_said_and_the_others_are_told_to_stop(forked_apart):
     with pytest.raises(TrainingError, match=r"the process of first ended with code 3; the same"):
         list(apart.each_apart(os._exit, {"first": (3,)}))
     start = time.monotonic()
