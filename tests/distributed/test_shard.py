@@ -36,7 +36,7 @@ from tests.distributed.harness import run_processes
 from tests.objectives.composed import CONFIGS, CONTEXT, batch, model_config
 from tests.objectives.small import SMALL_EVA
 
-PAIRS, STEPS = 8, 5
+PAIRS, STEPS = 8, 4
 EVA = replace(SMALL_EVA, attention_norm=True)
 RESNET = ResNetConfig(image_size=32, layers=(1, 1, 1, 1), width=4, heads=2)
 BERT = HuggingFaceTextConfig(
@@ -152,7 +152,7 @@ def padded(whole_batch):
 
 
 def trained(peers, name, tower, cut, checkpointing, optimizer, shard=REPLICATE):
-    """The mean loss, the weights and their average after five steps of the loop, with groups of
+    """The mean loss, the weights and their average after some steps of the loop, with groups of
     parameters and clipping."""
     state, wrapped, run = assembled(peers, name, tower, checkpointing, shard, optimizer=optimizer)
     run = replace(run, micro_batch=PAIRS // peers.size // cut)
@@ -173,12 +173,13 @@ def all_trained(peers, work):
     return [[trained(peers, *case, shard) for case in cases] for shard, cases in work]
 
 
-# In the same processes: torch works out once how each operation on shards of some shape goes.
+# In the same processes: torch works out once how each operation on shards of some shape goes. Where
+# all is sharded there are all cases, in each of the other modes half of them.
 @pytest.mark.parametrize(
     ("size", "work"),
     [
-        (2, [(REPLICATE, CASES), (ZERO2, CASES), (ZERO3, [*CASES, OF_TRANSFORMERS])]),
-        (4, [(HYBRID, [("siglip", EVA, 2, True, "adamw"), ("declip", EVA, 1, False, "adamw")])]),
+        (2, [(REPLICATE, CASES[::2]), (ZERO2, CASES[1::2]), (ZERO3, [*CASES, OF_TRANSFORMERS])]),
+        (4, [(HYBRID, [("siglip", EVA, 2, True, "adamw")])]),
     ],
     ids=["two", "four"],
 )
