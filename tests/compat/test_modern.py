@@ -196,7 +196,7 @@ def test_coca_is_built_of_both():
     assert model.traits.variable_text
     images = torch.randn(2, 3, 32, 32)
     with torch.no_grad():
-        image, tokens = model.with_tokens(model.visual, images)
+        image, tokens = model.visual(images)
         found = model(images, IDS, output_labels=False)["logits"]
         clip = model.clip
         ours = clip.next_tokens(IDS, clip.read_pictures(images))

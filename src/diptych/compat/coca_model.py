@@ -15,7 +15,7 @@ from torch import Tensor
 from diptych.compat.faces import outside_pools
 from diptych.compat.faces.names import VISUAL, part_of
 from diptych.compat.faces.towers import OpenClipVisual
-from diptych.compat.faces.writing import CaptioningModel
+from diptych.compat.faces.writing import CaptioningModel, read_tokens
 from diptych.compat.losses.captions import caption_losses
 from diptych.compat.model import (
     CLIPTextCfg,
@@ -137,7 +137,7 @@ class CoCa(CaptioningModel):
 
     def _pools(self, image: Tensor | Mapping[str, Any]) -> tuple[Tensor, Tensor]:
         """What `attn_pool_contrastive` and `attn_pool` read of the trunk's tokens."""
-        _, tokens, seen = self.with_seen(self.visual, image)
+        _, tokens, seen = read_tokens(self.visual(image))
         tokens = self.pool_norm(tokens)
         read = self.attn_pool(tokens, key_valid=seen)
         if self.attn_pool_type == "cascade":
@@ -181,7 +181,7 @@ class CoCa(CaptioningModel):
         if text is None:
             return found if image_embs is None else found | {"image_embs": image_embs}
         options = {} if text_valid is None else {"text_valid": text_valid}
-        found["text_features"], tokens = self.with_tokens(self.text, text, **options)
+        found["text_features"], tokens, _ = read_tokens(self.text(text, **options))
         if image_embs is None:
             return found
         found["logit_scale"] = self.logit_scale.exp()
@@ -206,7 +206,8 @@ class CoCa(CaptioningModel):
         self, text: Tensor, image_embs: Tensor, seen: Tensor | None = None
     ) -> Tensor:
         """See `CaptioningModel`."""
-        return self.text_decoder(image_embs, self.with_tokens(self.text, text)[1])
+        _, tokens, _ = read_tokens(self.text(text))
+        return self.text_decoder(image_embs, tokens)
 
     @property
     def _known_to_3_3(self) -> bool:

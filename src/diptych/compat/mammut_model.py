@@ -113,7 +113,6 @@ class MaMMUT(CaptioningModel):
             made.set_mask()
         self.text = made.train(clip.text.training)
         self.map_viz2txt_kv = nn.Parameter(pictures)
-        self.visual.output_tokens = True
 
     def of_texts(self) -> dict[str, Tensor]:
         """The tensors that both passes have."""

@@ -404,7 +404,7 @@ def tokens_of(model, pixels):
     """What the decoder reads, without a graph."""
     with torch.no_grad():
         output = model(pixels)
-        return output["image_embs"], model.with_tokens(model.text, IDS[:2])[1]
+        return output["image_embs"], model.text(IDS[:2])[1]
 
 
 def test_captions_in_open_clips_spelling(generating, folder, randomise):

@@ -24,6 +24,7 @@ from diptych.errors import ConfigError
 from diptych.inputs import tokenizer_of
 from diptych.models import Clip, Tower
 from diptych.models.beams import NextLogits
+from diptych.models.clip import unit
 from diptych.models.evaluating import evaluating
 
 
@@ -34,10 +35,15 @@ class CaptioningModel(OpenClipModel):
     eos_id: int | None = None
     """Where captions begin and end; None: as the tokenizer has it."""
 
+    def _add_image(self, tower: Tower[Any]) -> None:
+        """As `OpenClipModel` has it; it gives tokens, too, which captions read."""
+        super()._add_image(tower)
+        self.visual.output_tokens = True
+
     def _add_text(self, tower: Tower[Any]) -> None:
-        """As `OpenClipModel._add_text`, with the text tower's ids of start and end, where it has
-        some."""
+        """The same of the text tower, with its ids of start and end, where it has some."""
         super()._add_text(tower)
+        self.text.output_tokens = True
         self.bos_id, self.eos_id = self.config.text.bounds or (None, None)
 
     @property
@@ -48,7 +54,7 @@ class CaptioningModel(OpenClipModel):
     def picture(self, image: Tensor | Mapping[str, Any]) -> tuple[Tensor, Tensor, Tensor | None]:
         """Unit vectors of pictures, the tokens that captions read, and which of these there are
         (None: all)."""
-        return self.with_seen(self.visual, image)
+        return read_tokens(self.visual(image))
 
     def caption_logits(
         self,
@@ -136,6 +142,13 @@ class CaptioningModel(OpenClipModel):
             return self.caption_logits(ids.to(each.device), each, real)[:, -1]
 
         return next_logits
+
+
+def read_tokens(output: Any) -> tuple[Tensor, Tensor, Tensor | None]:
+    """Unit vectors, tokens, and which of the tokens there are (None: all), of what a tower gives,
+    by name or in this order."""
+    pooled, tokens, *seen = output.values() if isinstance(output, dict) else output
+    return unit(pooled), tokens, seen[0] if seen else None
 
 
 def _bounds(config: ClipConfig) -> tuple[int, int]:
