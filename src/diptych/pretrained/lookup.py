@@ -1,31 +1,20 @@
 """From a name, in whatever spelling, to a model."""
 
-import difflib
-import fnmatch
-import functools
-import itertools
-import re
 from dataclasses import replace
 from pathlib import PurePath
-from typing import NamedTuple
 
 from diptych.components import import_object
 from diptych.config import ClipConfig, ImageTowerConfig
 from diptych.errors import ConfigError, UnknownModelError
-from diptych.families import Entry, Weights, families
-from diptych.pretrained.near import near_names
+from diptych.families import Entry, Weights
+from diptych.pretrained import catalogue
+from diptych.pretrained.catalogue import Found
+from diptych.pretrained.unknown import unknown
 
 _ENDINGS = (".pt", ".pth", ".bin", ".safetensors", ".ckpt")
 """Of files of weights."""
 _CACHED = "models--"
 """Begins a repository's folder in the hub's cache, in which `--` stands for the slash."""
-_SHOWN = 8
-"""Tags in a sentence."""
-
-
-class _Found(NamedTuple):
-    entry: Entry
-    weights: Weights | None
 
 
 def names(pattern: str = "*") -> list[str]:
@@ -35,7 +24,7 @@ def names(pattern: str = "*") -> list[str]:
     >>> pretrained.names("vit-l-14-336*")
     ['vit-l-14-336', 'vit-l-14-336-quickgelu']
     """
-    return [name for name in _entries() if fnmatch.fnmatchcase(name, _plain(pattern))]
+    return catalogue.matching(pattern)
 
 
 def entry(name: str) -> Entry:
@@ -66,8 +55,8 @@ def card(name: str) -> Entry:
     >>> found.name, found.weights[0].repo, found.training.batch
     ('vit-b-32', 'laion/CLIP-ViT-B-32-laion2B-s34B-b79K', '79K')
     """
-    plain = _plain(name)
-    found = next((pair for pair in _labelled() if _plain(pair[0]) == plain), None)
+    plain = catalogue.plain(name)
+    found = next((pair for pair in catalogue.labelled() if catalogue.plain(pair[0]) == plain), None)
     if found is None:
         return entry(name)
     label, file = found
@@ -139,10 +128,10 @@ def weights_of(name: str) -> Weights | None:
     return found.weights if found else None
 
 
-def _identified(name: str) -> _Found | None:
+def _identified(name: str) -> Found | None:
     if ":" in name.removeprefix("hf-hub:"):
         return None
-    known = map(_by_name().get, map(_plain, (name, *_ends_of(name))))
+    known = map(catalogue.by_name().get, map(catalogue.plain, (name, *_ends_of(name))))
     found = next(filter(None, known), None)
     if found is None or found.weights is None:
         return found
@@ -172,7 +161,7 @@ def means_weights(name: str) -> bool:
     if repository(name):
         return True
     model = _find(name).entry
-    return _plain(name) not in map(_plain, (model.name, *model.aliases))
+    return catalogue.plain(name) not in map(catalogue.plain, (model.name, *model.aliases))
 
 
 def repository(name: str) -> str:
@@ -183,7 +172,7 @@ def repository(name: str) -> str:
     >>> pretrained.repository("ViT-H-14/laion2b_s32b_b79k")
     'laion/CLIP-ViT-H-14-laion2B-s32B-b79K'
     """
-    return _repositories().get(_plain(name), "")
+    return catalogue.repositories().get(catalogue.plain(name), "")
 
 
 def tagged(name: str) -> list[str]:
@@ -193,15 +182,7 @@ def tagged(name: str) -> list[str]:
     >>> pretrained.tagged("ViT-L-14-336"), pretrained.tagged("ViT-g-14")[0]
     (['ViT-L-14-336/openai'], 'ViT-g-14/laion2b_s12b_b42k')
     """
-    plain = _plain(name)
-    # Weights of another model may have a tag of this one, too: those that want QuickGELU.
-    tags = [tag for tag in _tags() if _plain(f"{name}/{tag}") in _by_name()]
-    tags += [
-        label.rpartition("/")[2]
-        for label, _ in _labelled()
-        if _plain(label.rpartition("/")[0]) == plain
-    ]
-    return [f"{name}/{tag}" for tag in dict.fromkeys(tags)]
+    return [f"{name}/{tag}" for tag in catalogue.tags_of(name)]
 
 
 def published(model: Entry) -> list[tuple[str, Weights]]:
@@ -214,70 +195,24 @@ def published(model: Entry) -> list[tuple[str, Weights]]:
     """
     found: list[tuple[str, Weights]] = []
     for each in model.weights:
-        tagged = _tagged((model.name,), each.tags[-1:])
+        tagged = catalogue.tagged((model.name,), each.tags[-1:])
         found.append(((*tagged, *each.names, each.place)[0], each))
-    plain = _plain(model.name)
-    found += [pair for pair in _labelled() if _plain(pair[0].rpartition("/")[0]) == plain]
-    return found
+    return found + catalogue.labelled_of(model.name)
 
 
-def _find(name: str) -> _Found:
+def _find(name: str) -> Found:
     if "://" in name:
         hint = "it is an address; a repository of the hub is written hf-hub:org/name, and other "
         raise UnknownModelError("model", name, (), hint=f"{hint}files are downloaded first")
     if ":" in name and not name.lower().startswith("hf-hub:"):
-        return _Found(_own(name), None)
-    plain = _plain(name)
-    found = _by_name().get(plain)
+        return Found(_own(name), None)
+    plain = catalogue.plain(name)
+    found = catalogue.by_name().get(plain)
     if found is not None:
         return found
     if files := _files_in(plain):
         raise ConfigError(f"{name} is a repository of many files; name one: {', '.join(files)}")
-    raise _unknown(name, plain)
-
-
-def _unknown(name: str, plain: str) -> UnknownModelError:
-    """Other models are no near misses of weights: who asks for LAION's ViT-H-14 doesn't mean
-    OpenAI's ViT-L-14."""
-    model, _, tag = name.removeprefix("hf-hub:").rpartition("/")
-    if model and (known := tagged(model)):
-        tags = [each.rpartition("/")[2] for each in known]
-        hint = "" if difflib.get_close_matches(tag, tags) else f"known are {_some(tags)}"
-        return UnknownModelError(f"tag of {model}", tag, tags, hint=hint)
-    near = near_names(plain, _models_by_name())
-    if near or name.count("/") != 1:
-        listed = len(names(f"*{name}*"))
-        also = f"`diptych models '*{name}*'` lists {listed}" if near and listed > len(near) else ""
-        hint = "" if near else "`diptych models` lists those that are known"
-        return UnknownModelError("model", name, (), near=near, also=also, hint=hint)
-    return UnknownModelError(
-        "model", name, (), hint=f"a repository of the hub is written hf-hub:{name}"
-    )
-
-
-def _some(names: list[str]) -> str:
-    return ", ".join(names if len(names) <= _SHOWN else [*names[:_SHOWN], "…"])
-
-
-@functools.cache
-def _labelled() -> tuple[tuple[str, Weights], ...]:
-    found: list[tuple[str, Weights]] = []
-    for family in families():
-        found += family.part(family.repositories)
-    return tuple(found)
-
-
-@functools.cache
-def _tags() -> tuple[str, ...]:
-    """All that any weights have, OpenAI's first."""
-    known = (found.weights.tags for found in _by_name().values() if found.weights)
-    return tuple(dict.fromkeys(["openai", *itertools.chain.from_iterable(known)]))
-
-
-@functools.cache
-def _repositories() -> dict[str, str]:
-    """By `model/tag` in plain spelling."""
-    return {_plain(label): weights.repo for label, weights in _labelled()}
+    raise unknown(name)
 
 
 def _own(name: str) -> Entry:
@@ -295,60 +230,8 @@ def _own(name: str) -> Entry:
 def _files_in(repo: str) -> list[str]:
     """The known files of a repository, whose name is in plain spelling."""
     found: list[str] = []
-    for model in _entries().values():
-        found += [each.file for each in model.weights if each.repo and _plain(each.repo) == repo]
+    for model in catalogue.entries().values():
+        found += [
+            each.file for each in model.weights if each.repo and catalogue.plain(each.repo) == repo
+        ]
     return found
-
-
-@functools.cache
-def _entries() -> dict[str, Entry]:
-    found: dict[str, Entry] = {}
-    for family in families():
-        for model in family.entries():
-            if model.name in found:
-                raise ConfigError(
-                    f"the family {family.name} has a model {model.name}, and so has another; "
-                    "update or uninstall one of the packages"
-                )
-            found[model.name] = model
-    return found
-
-
-@functools.cache
-def _by_name() -> dict[str, _Found]:
-    """By every name in its plain spelling. A name of two models means the first: no package takes a
-    name from us."""
-    found: dict[str, _Found] = {}
-    for model in _entries().values():
-        found = _names_of(model) | found
-    return found
-
-
-@functools.cache
-def _models_by_name() -> dict[str, str]:
-    """The model of every name and of every tag, in the order in which they are listed."""
-    found: dict[str, str] = {}
-    for model in _entries().values():
-        found = found | dict.fromkeys(_names_of(model), model.name) | found
-    for label, _ in _labelled():
-        found.setdefault(_plain(label), entry(label.rpartition("/")[0]).name)
-    return found
-
-
-def _names_of(model: Entry) -> dict[str, _Found]:
-    own = (model.name, *model.aliases)
-    found = {_plain(name): _Found(model, next(iter(model.weights), None)) for name in own}
-    for each in model.weights:
-        for name in (*each.names, *_tagged(own, each.tags)):
-            found[_plain(name)] = _Found(model, each)
-    return found
-
-
-def _tagged(names: tuple[str, ...], tags: tuple[str, ...]) -> list[str]:
-    return [f"{name}/{tag}" for name, tag in itertools.product(names, tags)]
-
-
-def _plain(name: str) -> str:
-    """One spelling for all: `ViT-B/32`, `ViT_B_32` and `vit-b-32`; `ViT-L/14@336px` and
-    `vit-l-14-336`."""
-    return re.sub(r"px(?=-|$)", "", re.sub("[/_@]", "-", name.lower().removeprefix("hf-hub:")))
