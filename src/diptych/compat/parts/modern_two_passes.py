@@ -13,14 +13,14 @@ from torch import Tensor, nn
 from diptych.compat.parts.attention import context_attn_mask_from_valid
 from diptych.compat.parts.locks import NamedGroups
 from diptych.compat.parts.modern import ModernTextTransformer, said_of
-from diptych.compat.parts.two_passes import check_pass
+from diptych.compat.parts.two_passes import TwoPasses
 from diptych.errors import ConfigError
 from diptych.families.modern import TwoPassTextConfig
 from diptych.families.modern.two_pass_layout import read_two_pass_text
 from diptych.nn.modern_block import modern_blocks, run_blocks
 
 
-class ModernMultimodalDecoder(ModernTextTransformer):
+class ModernMultimodalDecoder(TwoPasses, ModernTextTransformer):  # pyright: ignore[reportIncompatibleMethodOverride]
     """As `MultimodalDecoder`, of the blocks of `ModernTextTransformer`; pictures are read between
     attention and perceptron. `cfg` is a `MultimodalCfg` whose `text_arch` is "modern". Raises
     ConfigError, a ValueError, for one that has no meaning here.
@@ -74,24 +74,20 @@ class ModernMultimodalDecoder(ModernTextTransformer):
         """The matrix that makes logits, [vocabulary, width], and no bias."""
         return self.lm_head.weight, None
 
-    def forward(  # pyright: ignore[reportIncompatibleMethodOverride]
-        self,
-        text: Int[Tensor, "batch length"],
-        text_valid: Tensor | None = None,
-        context: Float[Tensor, "batch tokens width"] | None = None,
-        context_valid: Tensor | None = None,
-        mode: str = "caption",
-        return_hidden: bool = False,
-    ) -> Tensor:
-        """See `MultimodalDecoder.forward`."""
-        check_pass(mode, context)
-        if mode == "contrastive":
-            return super().forward(text, text_valid=text_valid)
+    def _vectors(self, text: Int[Tensor, "batch length"], text_valid: Tensor | None) -> Tensor:
+        """See `TwoPasses`."""
+        return ModernTextTransformer.forward(self, text, text_valid=text_valid)
+
+    def _captions(self, text: Tensor, context: Tensor, context_valid: Tensor | None) -> Tensor:
+        """See `TwoPasses`."""
         x = self.embed(text)
         seen = context_attn_mask_from_valid(context_valid)
         given = {"causal": True, "pictures": context, "seen": seen}
-        hidden = self.norm_post(run_blocks(self.blocks, x, self.turns(x), **given))
-        return hidden if return_hidden else self.lm_head(hidden)
+        return self.norm_post(run_blocks(self.blocks, x, self.turns(x), **given))
+
+    def _logits(self, hidden: Float[Tensor, "batch length width"]) -> Tensor:
+        """See `TwoPasses`."""
+        return self.lm_head(hidden)
 
     def layer_groups(  # pyright: ignore[reportIncompatibleMethodOverride]
         self, pooler_in_head: bool = True

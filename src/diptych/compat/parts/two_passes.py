@@ -26,7 +26,51 @@ from diptych.nn.padding import mean_of_real, real_tokens
 D = TypeVar("D", bound="MultimodalDecoder")
 
 
-class MultimodalDecoder(Transformer):
+class TwoPasses(nn.Module):
+    """A decoder that is text tower, too: both passes of `forward`."""
+
+    def forward(
+        self,
+        text: Int[Tensor, "batch length"],
+        text_valid: Tensor | None = None,
+        context: Float[Tensor, "batch tokens width"] | None = None,
+        context_valid: Tensor | None = None,
+        mode: str = "caption",
+        return_hidden: bool = False,
+    ) -> Tensor:
+        """Vectors [batch, output_dim], or logits [batch, length, vocab_size]; with `return_hidden`
+        what `lm_head` makes logits of. `context`: a picture's tokens, for captions alone, and
+        `context_valid` which of them aren't padding (None: all). `text_valid`: which ids aren't
+        padding (None: those that aren't `pad_id`); captions don't ask, nor who sees padding.
+
+        Raises AssertionError, as open_clip does, for captions without a picture and vectors with
+        one, and ValueError for another mode.
+        """
+        if mode not in ("contrastive", "caption"):
+            raise ValueError(f"mode {mode!r} is neither 'contrastive' nor 'caption'")
+        if mode == "contrastive":
+            if context is not None:
+                raise AssertionError("the contrastive pass reads no picture: leave out context")
+            return self._vectors(text, text_valid)
+        if context is None:
+            raise AssertionError("the caption pass reads a picture: it needs context")
+        hidden = self._captions(text, context, context_valid)
+        return hidden if return_hidden else self._logits(hidden)
+
+    def _vectors(self, text: Int[Tensor, "batch length"], text_valid: Tensor | None) -> Tensor:
+        """Vectors of texts, [batch, output_dim]."""
+        raise NotImplementedError
+
+    def _captions(self, text: Tensor, context: Tensor, context_valid: Tensor | None) -> Tensor:
+        """What logits are made of, [batch, length, width]."""
+        raise NotImplementedError
+
+    def _logits(self, hidden: Float[Tensor, "batch length width"]) -> Tensor:
+        """[batch, length, vocab_size]."""
+        raise NotImplementedError
+
+
+class MultimodalDecoder(TwoPasses, Transformer):  # pyright: ignore[reportIncompatibleMethodOverride]
     """Ids to vectors (`mode` "contrastive": each token sees all others) or to logits of the next
     tokens ("caption": those before it, and behind every `cross_attn_ratio`th block a picture).
 
@@ -138,34 +182,9 @@ class MultimodalDecoder(Transformer):
         """`dtype`."""
         return self.dtype
 
-    def forward(  # pyright: ignore[reportIncompatibleMethodOverride]
-        self,
-        text: Int[Tensor, "batch length"],
-        text_valid: Tensor | None = None,
-        context: Float[Tensor, "batch tokens width"] | None = None,
-        context_valid: Tensor | None = None,
-        mode: str = "caption",
-        return_hidden: bool = False,
-    ) -> Tensor:
-        """Vectors [batch, output_dim], or logits [batch, length, vocab_size]; with `return_hidden`
-        what `lm_head` makes logits of. `context`: a picture's tokens, for captions alone, and
-        `context_valid` which of them aren't padding (None: all). `text_valid`: which ids aren't
-        padding (None: those that aren't `pad_id`); captions don't ask, nor who sees padding.
-
-        Raises AssertionError, as open_clip does, for captions without a picture and vectors with
-        one, and ValueError for another mode.
-        """
-        check_pass(mode, context)
-        x = self.token_embedding(text).to(self.dtype)
-        x = x + self.positional_embedding[: text.shape[1]].to(x.dtype)
-        if mode == "contrastive":
-            return self._vectors(x, real_tokens(text, self.pad_id, text_valid))
-        assert context is not None
-        hidden = self._captions(x, context, context_valid)
-        return hidden if return_hidden else hidden @ self.lm_head.to(hidden.dtype)
-
-    def _vectors(self, x: Tensor, valid: Bool[Tensor, "batch length"]) -> Tensor:
-        hidden = None
+    def _vectors(self, text: Int[Tensor, "batch length"], text_valid: Tensor | None) -> Tensor:
+        """See `TwoPasses`."""
+        x, valid, hidden = self._embed(text), real_tokens(text, self.pad_id, text_valid), None
         if self.use_pad_mask:
             hidden = self._for_heads(~valid[:, None], x.shape[1])
         for block in self.resblocks:
@@ -174,8 +193,9 @@ class MultimodalDecoder(Transformer):
         pooled = mean_of_real(x, valid) if self.pool_type == "avg" else x.mean(dim=1)
         return pooled if self.text_projection is None else pooled @ self.text_projection
 
-    def _captions(self, x: Tensor, context: Tensor, context_valid: Tensor | None) -> Tensor:
-        length = x.shape[1]
+    def _captions(self, text: Tensor, context: Tensor, context_valid: Tensor | None) -> Tensor:
+        """See `TwoPasses`."""
+        x, length = self._embed(text), text.shape[1]
         mask, hidden = self.attn_mask[:length, :length], None
         seen = context_attn_mask_from_valid(context_valid)
         if seen is not None:
@@ -187,6 +207,14 @@ class MultimodalDecoder(Transformer):
                 reader = self.cross_attn[number]
                 x = self.run(reader, x, k_x=context, v_x=context, attn_mask=hidden)
         return self.ln_final(x)
+
+    def _logits(self, hidden: Float[Tensor, "batch length width"]) -> Tensor:
+        """See `TwoPasses`."""
+        return hidden @ self.lm_head.to(hidden.dtype)
+
+    def _embed(self, text: Tensor) -> Float[Tensor, "batch length width"]:
+        x = self.token_embedding(text).to(self.dtype)
+        return x + self.positional_embedding[: text.shape[1]].to(x.dtype)
 
     def _for_heads(self, hidden: Bool[Tensor, "batch 1 tokens"], length: int) -> Tensor:
         """[batch * heads, length, tokens], as torch's attention takes it."""
@@ -216,16 +244,6 @@ class MultimodalDecoder(Transformer):
     def forward_intermediates(self, *args: Any, **options: Any) -> Any:
         """Raises AssertionError: there are none of a decoder."""
         raise AssertionError("forward_intermediates is not implemented for MultimodalDecoder")
-
-
-def check_pass(mode: str, context: Tensor | None) -> None:
-    """Raises as `MultimodalDecoder.forward` says."""
-    if mode not in ("contrastive", "caption"):
-        raise ValueError(f"mode {mode!r} is neither 'contrastive' nor 'caption'")
-    if mode == "contrastive" and context is not None:
-        raise AssertionError("the contrastive pass reads no picture: leave out context")
-    if mode == "caption" and context is None:
-        raise AssertionError("the caption pass reads a picture: it needs context")
 
 
 class AttentionBlock(ResidualAttentionBlock):
