@@ -3,10 +3,11 @@
 https://github.com/mlfoundations/open_clip, src/open_clip/coca_model.py
 """
 
+from collections.abc import Callable, Collection
 from dataclasses import replace
 from typing import Any
 
-from diptych.config import Activation
+from diptych.config import Activation, TowerConfig
 from diptych.errors import CheckpointError
 from diptych.families.clip.layouts import openai
 from diptych.families.clip.layouts.towers import (
@@ -125,6 +126,14 @@ def _write_naflex(image: CocaNaflexConfig) -> dict[str, Any]:
     return written | {"attentional_pool": image.pools, "output_tokens": True} | pools
 
 
+def _write_one_pool(image: CocaImageConfig) -> dict[str, Any]:
+    return _write_pools(image, True)
+
+
+def _write_two_pools(image: Coca2ImageConfig) -> dict[str, Any]:
+    return _write_pools(image, image.pools)
+
+
 def _write_pools(image: PooledVitConfig, pools: bool | str) -> dict[str, Any]:
     pool = {"attn_pooler_queries": image.queries, "attn_pooler_heads": image.pool_heads}
     return write_vit_fields(image) | {"attentional_pool": pools, "output_tokens": True} | pool
@@ -178,29 +187,36 @@ def _write_decoder(decoder: CocaDecoderConfig) -> dict[str, Any]:
     }
 
 
+def _has_one_pool(names: Collection[str]) -> bool:
+    return _QUERY in names and _CONTRAST not in names
+
+
+def _part(
+    kind: type[TowerConfig],
+    mark: str,
+    rules: tuple[Rule, ...],
+    read: Callable[[dict[str, Any], Activation], TowerConfig | None],
+    write: Callable[[Any], dict[str, Any]],
+) -> OpenClipTower:
+    """A part of which one name, `mark`, tells, and which has the same rules whatever its sizes."""
+    return OpenClipTower(
+        kind=kind,
+        marks=(mark,),
+        fits=lambda names: mark in names,
+        rules=lambda names: rules,
+        export_rules=lambda config: rules,
+        read=read,
+        write=write,
+        activation=lambda config: config.activation,
+        custom_text=lambda config: True,
+    )
+
+
 TOWERS = (
-    OpenClipTower(
-        kind=CocaImageConfig,
-        marks=(_QUERY,),
-        fits=lambda names: _QUERY in names and _CONTRAST not in names,
-        rules=lambda names: _IMAGE,
-        export_rules=lambda config: _IMAGE,
-        read=_read_image,
-        write=lambda config: _write_pools(config, True),
-        activation=lambda config: config.activation,
-        custom_text=lambda config: True,
+    replace(
+        _part(CocaImageConfig, _QUERY, _IMAGE, _read_image, _write_one_pool), fits=_has_one_pool
     ),
-    OpenClipTower(
-        kind=Coca2ImageConfig,
-        marks=(_CONTRAST,),
-        fits=lambda names: _CONTRAST in names,
-        rules=lambda names: _IMAGE_2,
-        export_rules=lambda config: _IMAGE_2,
-        read=_read_image_2,
-        write=lambda config: _write_pools(config, config.pools),
-        activation=lambda config: config.activation,
-        custom_text=lambda config: True,
-    ),
+    _part(Coca2ImageConfig, _CONTRAST, _IMAGE_2, _read_image_2, _write_two_pools),
     OpenClipTower(
         kind=CocaNaflexConfig,
         marks=(_CONTRAST_BESIDE,),
@@ -212,26 +228,6 @@ TOWERS = (
         pictures=lambda image: {"resize": "native", "patch_size": image.trunk.patch_size},
         custom_text=lambda config: True,
     ),
-    OpenClipTower(
-        kind=CocaTextConfig,
-        marks=(_CLASS,),
-        fits=lambda names: _CLASS in names,
-        rules=lambda names: _TEXT,
-        export_rules=lambda config: _TEXT,
-        read=_read_text,
-        write=_write_text,
-        activation=lambda config: config.activation,
-        custom_text=lambda config: True,
-    ),
-    OpenClipTower(
-        kind=CocaDecoderConfig,
-        marks=(_WORDS,),
-        fits=lambda names: _WORDS in names,
-        rules=lambda names: _DECODER,
-        export_rules=lambda config: _DECODER,
-        read=_read_decoder,
-        write=_write_decoder,
-        activation=lambda config: config.activation,
-        custom_text=lambda config: True,
-    ),
+    _part(CocaTextConfig, _CLASS, _TEXT, _read_text, _write_text),
+    _part(CocaDecoderConfig, _WORDS, _DECODER, _read_decoder, _write_decoder),
 )

@@ -6,7 +6,7 @@ https://huggingface.co/docs/transformers/model_doc/altclip
 """
 
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,13 +15,12 @@ from torch import Tensor
 from diptych.config import ClipConfig, TowerConfig
 from diptych.config.ranges import Context, Count, Layers, Share, Width
 from diptych.errors import CheckpointError
-from diptych.families.clip.config import VitConfig
 from diptych.families.clip.layouts import transformers, transformers_names
 from diptych.families.huggingface.config import HuggingFaceTextConfig
 from diptych.families.huggingface.folder import ModelFolder
 from diptych.families.huggingface.pretrained_altclip import CONTEXT
 from diptych.families.huggingface.sections import BertSizes, options_json, read_options
-from diptych.weights.layout import Export, Layout
+from diptych.weights.layout import Export
 from diptych.weights.mapping import SCALAR, Rule, Table, rows
 
 _MODEL, _TEXT_MODEL, _TYPE = "AltCLIPModel", "AltCLIPTextModel", "altclip"
@@ -147,27 +146,6 @@ FOLDER = ModelFolder(
     processor={"processor_class": "AltCLIPProcessor"},
     embed_dim=768,
 )
-ALTCLIP = Layout(
-    name="altclip",
-    image=transformers_names.IMAGE_MARKS[:1],
-    text=_MARKS,
-    scale=("logit_scale",),
-    table=table,
-    config=FOLDER.read_config,
-    config_file=transformers.CONFIG,
-    tower_config=FOLDER.tower_config,
-    text_config=FOLDER.text_config,
-    inputs=FOLDER.inputs,
-    describe=FOLDER.describe,
-    weight_files=transformers.WEIGHT_FILES,
-    exports=(
-        Export(
-            name="transformers",
-            write=FOLDER.export,
-            holds=lambda tower: isinstance(tower, VitConfig),
-            texts=_is_text,
-        ),
-        Export(name="transformers", write=export_text, holds=_is_text, alone=True),
-    ),
-    priority=-2,  # its image tower is CLIP's
-)
+_WHOLE = FOLDER.layout("altclip", text=_MARKS, table=table, texts=_is_text)
+_TEXT_ALONE = Export(name="transformers", write=export_text, holds=_is_text, alone=True)
+ALTCLIP = replace(_WHOLE, inputs=FOLDER.inputs, exports=(*_WHOLE.exports, _TEXT_ALONE))

@@ -8,13 +8,11 @@ from typing import Any
 
 from diptych.config import TowerConfig
 from diptych.errors import CheckpointError
-from diptych.families.clip.config import VitConfig
-from diptych.families.clip.layouts import transformers, transformers_names
+from diptych.families.clip.layouts import transformers_names
 from diptych.families.huggingface.config import HuggingFaceTextConfig
 from diptych.families.huggingface.folder import ModelFolder
 from diptych.families.huggingface.pretrained_chinese import CONTEXT, PREPROCESS
 from diptych.families.huggingface.sections import BertSizes, options_json, read_options
-from diptych.weights.layout import Export, Layout
 from diptych.weights.mapping import SCALAR, Rule, Table
 
 _MODEL = "ChineseCLIPModel"
@@ -74,25 +72,9 @@ FOLDER = ModelFolder(
     },
     preprocess=PREPROCESS,
 )
-CHINESE_CLIP = Layout(
-    name="chinese-clip",
-    image=transformers_names.IMAGE_MARKS[:1],
+CHINESE_CLIP = FOLDER.layout(
+    "chinese-clip",
     text=("text_model.embeddings.word_embeddings.weight",),
-    scale=("logit_scale",),
     table=lambda names: TABLE,
-    config=FOLDER.read_config,
-    config_file=transformers.CONFIG,
-    tower_config=FOLDER.tower_config,
-    text_config=FOLDER.text_config,
-    describe=FOLDER.describe,
-    weight_files=transformers.WEIGHT_FILES,
-    exports=(
-        Export(
-            name="transformers",
-            write=FOLDER.export,
-            holds=lambda tower: isinstance(tower, VitConfig),
-            texts=_is_text,
-        ),
-    ),
-    priority=-2,  # its image tower is CLIP's
+    texts=_is_text,
 )

@@ -4,7 +4,7 @@ config.json says, both ways.
 https://huggingface.co/docs/transformers/model_doc/chinese_clip and altclip
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -20,10 +20,10 @@ from diptych.config import (
 )
 from diptych.errors import CheckpointError
 from diptych.families.clip.config import VitConfig
-from diptych.families.clip.layouts import transformers
+from diptych.families.clip.layouts import transformers, transformers_names
 from diptych.families.clip.layouts import transformers_inputs as inputs
 from diptych.families.huggingface.config import HuggingFaceTextConfig
-from diptych.weights.layout import Inputs, WeightSource
+from diptych.weights.layout import Export, Inputs, Layout, WeightSource
 from diptych.weights.mapping import Table
 from diptych.weights.read import read_json
 from diptych.weights.state import State
@@ -51,6 +51,38 @@ class ModelFolder:
     """Where config.json doesn't say it."""
     preprocess: PreprocessConfig = PreprocessConfig()
     """Of what preprocessor_config.json leaves out."""
+
+    def layout(
+        self,
+        name: str,
+        text: tuple[str, ...],
+        table: Callable[[Collection[str]], Table],
+        texts: Callable[[TowerConfig], bool],
+    ) -> Layout:
+        """The layout of whole models, whose `text` and `table` are as `Layout` has them; `texts`:
+        whether the class has a place for a text tower."""
+        return Layout(
+            name=name,
+            image=transformers_names.IMAGE_MARKS[:1],
+            text=text,
+            scale=("logit_scale",),
+            table=table,
+            config=self.read_config,
+            config_file=transformers.CONFIG,
+            tower_config=self.tower_config,
+            text_config=self.text_config,
+            describe=self.describe,
+            weight_files=transformers.WEIGHT_FILES,
+            exports=(
+                Export(
+                    name="transformers",
+                    write=self.export,
+                    holds=lambda tower: isinstance(tower, VitConfig),
+                    texts=texts,
+                ),
+            ),
+            priority=-2,  # its image tower is CLIP's
+        )
 
     def read_config(self, source: WeightSource, state: State) -> tuple[ClipConfig, dict[str, Any]]:
         """From config.json and what lies beside it. Raises CheckpointError without it: neither

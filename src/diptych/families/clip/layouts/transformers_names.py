@@ -17,7 +17,8 @@ BLOCK = (
 )
 
 
-def _text(prefix: str) -> tuple[Rule, ...]:
+def text(prefix: str) -> tuple[Rule, ...]:
+    """The text tower's, without its projection."""
     return (
         *rows(
             "text.",
@@ -46,7 +47,7 @@ def vision(prefix: str, blocks: str = "layers") -> tuple[Rule, ...]:
     )
 
 
-TEXT = (Rule("text.projection.weight", "text_projection.weight"), *_text("text_model."))
+TEXT = (Rule("text.projection.weight", "text_projection.weight"), *text("text_model."))
 IGNORED = tuple(f"{prefix}embeddings.position_ids" for prefix in ("vision_model.", "text_model."))
 TABLE = Table(
     rules=(
@@ -61,7 +62,7 @@ IMAGE_MARKS = ("vision_model.embeddings.class_embedding", "embeddings.class_embe
 TEXT_MARKS = ("text_model.embeddings.token_embedding.weight", "embeddings.token_embedding.weight")
 _ALONE = {
     IMAGE_MARKS[1]: Table(rules=vision(""), ignored=("embeddings.position_ids",)),
-    TEXT_MARKS[1]: Table(rules=_text(""), ignored=("embeddings.position_ids",)),
+    TEXT_MARKS[1]: Table(rules=text(""), ignored=("embeddings.position_ids",)),
 }
 """Towers without their projections as transformers 5 writes them, by the name that tells each."""
 

@@ -68,17 +68,7 @@ def _vision(prefix: str) -> tuple[Rule, ...]:
 
 
 def _words(prefix: str) -> tuple[Rule, ...]:
-    return (
-        *rows(
-            "text.",
-            prefix,
-            ("tokens.weight", "embeddings.token_embedding.weight"),
-            ("positions", "embeddings.position_embedding.weight"),
-            ("norm_post.*", "final_layer_norm.*"),
-            ("projection.*", "head.*"),
-        ),
-        *rows("text.blocks.#.", f"{prefix}encoder.layers.#.", *transformers_names.BLOCK),
-    )
+    return (*transformers_names.text(prefix), Rule("text.projection.*", f"{prefix}head.*"))
 
 
 TABLE = Table(
