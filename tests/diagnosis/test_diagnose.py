@@ -221,7 +221,8 @@ def exported(weights, tmp_path_factory):
 
 def test_open_clips_load_of_the_same_weights_does_not_differ(exported):
     ours = load_named(str(exported / "native"))
-    theirs = load_named(f"open_clip:local-dir:{exported / 'open_clip'}")
+    theirs = load_named(f"open_clip:{exported / 'open_clip'}")
+    assert theirs.name == f"open_clip:local-dir:{exported / 'open_clip'}"
     found = diagnose(ours, theirs)
     assert found.differences == ()
     assert min(found.cosines) > 1 - 1e-6

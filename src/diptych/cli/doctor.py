@@ -27,7 +27,7 @@ class Doctor:
 
     diptych doctor ViT-B-32.pt runs/mine
     diptych doctor exported open_clip:ViT-B-32:laion2b_s34b_b79k
-    diptych doctor transformers:exported open_clip:local-dir:exported-too
+    diptych doctor transformers:exported open_clip:exported-too
     diptych doctor weights.pt weights.pt --config ViT-B-32 ViT-B-32-quickgelu
     diptych doctor weights.pt        # beside what was published for its name or its sizes
 
@@ -41,7 +41,7 @@ class Doctor:
 
     a: Annotated[Positional[str], arg(metavar="A"), Filled("A")]
     """A run, a checkpoint, hf-hub:org/name, a name with published weights, open_clip:MODEL:TAG (or
-    a file for TAG), open_clip:local-dir:FOLDER, transformers:FOLDER."""
+    a file for TAG), open_clip:FOLDER, transformers:FOLDER."""
     b: Annotated[Positional[str], arg(metavar="B")] = ""
     """The other; without it A is compared with what was published."""
     config: tuple[str, ...] = ()

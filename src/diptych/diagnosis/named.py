@@ -1,5 +1,7 @@
 """From what a user writes to a load."""
 
+from pathlib import Path
+
 from diptych.diagnosis.load import Load
 from diptych.diagnosis.peers import open_clip_named, transformers_named
 from diptych.diagnosis.side import name_of
@@ -7,14 +9,14 @@ from diptych.encoder import load
 from diptych.encoder.load import device_of, dtype_of
 from diptych.errors import ConfigError
 
-_FOLDERS = ("hf-hub:", "local-dir:")
+_PLACES = ("hf-hub:", "local-dir:")
 
 
 def load_named(
     name: str, dtype: str = "", device: str | None = None, config: str | None = None
 ) -> Load:
     """`open_clip:MODEL:TAG` (or a file in the tag's place, or `open_clip:hf-hub:org/name`,
-    `open_clip:local-dir:FOLDER`), `transformers:FOLDER` (or `org/name`), or what `diptych.load`
+    `open_clip:FOLDER`), `transformers:FOLDER` (or `org/name`), or what `diptych.load`
     takes, with that `config`. `dtype`: fp32, bf16, fp16; empty: the library's default.
 
     Raises ConfigError for what the library refuses, or where it isn't installed.
@@ -30,7 +32,9 @@ def load_named(
         raise ConfigError(f"{name} names no model; write {known}:NAME")
     if known == "transformers":
         return transformers_named(rest, dtype and name_of(dtype_of(dtype)), place)
-    if rest.startswith(_FOLDERS):
+    if Path(rest).is_dir():
+        rest = f"local-dir:{rest}"
+    if rest.startswith(_PLACES):
         return open_clip_named(rest, None, dtype or "fp32", place)
     model, colon, tag = rest.partition(":")
     if not colon:
