@@ -10,6 +10,7 @@ import torch
 
 from diptych.checkpoints.describe import read_any_config
 from diptych.checkpoints.detect import match, native_folder, open_foreign
+from diptych.checkpoints.kinds import check_beside
 from diptych.checkpoints.locate import Place, locate
 from diptych.checkpoints.prefixes import Part
 from diptych.checkpoints.steps import is_run, newest
@@ -91,6 +92,8 @@ def _read_foreign(place: Place, wanted: Part, given: Config | None) -> Content:
     names = source.weights.tensors
     layout, part = match(source, wanted)
     known, notes = _config_of(given or place.config, part), dict(place.notes)
+    if known is None and part == "model":
+        check_beside(source, layout.config_file)
     try:
         table = layout.table(names)
         state = State.of(layout.supplied(source)).updated(table.to_ours(names))

@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any
 
 from diptych import pretrained
+from diptych.checkpoints.kinds import check_kind
 from diptych.config import ClipConfig, ImageTowerConfig
 from diptych.config.serialize import from_dict
 from diptych.errors import CheckpointError, ConfigError, UnknownNameError
@@ -70,6 +71,7 @@ def _described(content: dict[str, Any], path: Path) -> ClipConfig:
         if "config" not in content:
             raise CheckpointError("it is a description by Diptych, but has no config")
         return from_dict(ClipConfig, content["config"])
+    check_kind(content, path.name)
     for layout in layouts():
         if layout.describe and (config := layout.describe(content, path)):
             return config

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import get_args
 
 from diptych.checkpoints.folders import weight_file
+from diptych.checkpoints.kinds import check_beside
 from diptych.checkpoints.prefixes import Part, marks, other, tower, whole, without_prefix
 from diptych.checkpoints.steps import is_run, newest
 from diptych.config.model import Side
@@ -76,7 +77,11 @@ def match(source: WeightSource, part: Part) -> tuple[Layout, Part]:
         described = (layout for layout in layouts() if layout.is_described(source))
         if found := next(described, None):
             return found, "image"
-    layout, found = match_names(names, part, source.path)
+    try:
+        layout, found = match_names(names, part, source.path)
+    except CheckpointError:
+        check_beside(source)  # which says more than names that nothing knows
+        raise
     if found not in ("model", part):
         _check_apart(source, found)
     return layout, found

@@ -110,6 +110,9 @@ class Layout:
     stored; what the file has counts more."""
     config_file: str = ""
     """The file beside the weights from which `config` reads, where it is there; empty: none."""
+    model_types: tuple[str, ...] = ()
+    """What `model_type` is in transformers' config.json of such models; of a tower alone
+    `_vision_model` or `_text_model` stands behind it."""
     weight_files: tuple[str, ...]
     """Names that weights have in a folder of this layout, the preferred first."""
     describe: Callable[[dict[str, Any], Path], ClipConfig | None] | None = None

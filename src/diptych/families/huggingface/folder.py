@@ -69,6 +69,7 @@ class ModelFolder:
             table=table,
             config=self.read_config,
             config_file=transformers.CONFIG,
+            model_types=(self.model_type,),
             tower_config=self.tower_config,
             text_config=self.text_config,
             describe=self.describe,

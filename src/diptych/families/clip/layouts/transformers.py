@@ -297,6 +297,7 @@ LAYOUT = Layout(
     table=table,
     config=read_config,
     config_file=CONFIG,
+    model_types=MODEL_TYPES,
     tower_config=tower_config,
     text_config=alone_text,
     inputs=alone_inputs,

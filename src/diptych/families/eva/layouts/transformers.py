@@ -237,6 +237,7 @@ EVA_TRANSFORMERS = Layout(
     table=table,
     config=read_config,
     config_file=transformers.CONFIG,
+    model_types=(MODEL_TYPE,),
     describe=describe,
     tower_config=tower_config,
     weight_files=transformers.WEIGHT_FILES,

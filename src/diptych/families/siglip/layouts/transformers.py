@@ -284,6 +284,7 @@ SIGLIP_TRANSFORMERS = Layout(
     table=table,
     config=read_config,
     config_file=transformers.CONFIG,
+    model_types=(_SQUARES, _NATIVE),
     tower_config=tower_config,
     text_config=alone_text,
     inputs=alone_inputs,

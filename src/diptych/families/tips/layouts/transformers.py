@@ -199,6 +199,7 @@ TIPS = Layout(
     table=names.table,
     config=read_config,
     config_file=transformers.CONFIG,
+    model_types=(MODEL,),
     tower_config=tower_config,
     text_config=alone_text,
     inputs=alone_inputs,
