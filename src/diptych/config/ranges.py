@@ -134,6 +134,21 @@ def check_ranges(config: Any, flags: str = "--") -> None:
         _check(f"{flags}{spelled}", getattr(config, name), hint)
 
 
+def check_ids(vocab_size: int, **ids: int | None) -> None:
+    """Raises ConfigError for the first of the `ids` that is none of a vocabulary of so many (None:
+    there is none to check), naming both.
+
+    >>> from diptych.config.ranges import check_ids
+    >>> check_ids(49408, start_id=None, pad_id=10**12)
+    Traceback (most recent call last):
+    ...
+    diptych.errors.ConfigError: pad_id 1000000000000 is none of vocab_size 49408 ids
+    """
+    for name, value in ids.items():
+        if value is not None and not 0 <= value < vocab_size:
+            raise ConfigError(f"{name} {value} is none of vocab_size {vocab_size} ids")
+
+
 def check_rising(flags: str, **pairs: tuple[float, float]) -> None:
     """Raises ConfigError for two numbers of which the second is smaller."""
     for name, (low, high) in pairs.items():

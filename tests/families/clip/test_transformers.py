@@ -159,6 +159,7 @@ def test_preprocessing_is_read(peer, tmp_path):
         ({"model_type": "siglip"}, "siglip"),
         ({"text_config": TEXT | {"hidden_act": "gelu_new"}}, "gelu_new"),
         ({"text_config": TEXT | {"eos_token_id": [7, 9]}}, r"eos_token_id is \[7, 9\]"),
+        ({"text_config": TEXT | {"eos_token_id": 10**12}}, "must be one of the vocabulary's ids"),
         ({"vision_config": VISION | {"hidden_size": 256}}, "another model"),
     ],
 )

@@ -208,6 +208,7 @@ def test_a_state_dict_alone_is_told_by_its_shapes(theirs, tmp_path, pixels, ids)
     [
         ("vision_config", "hidden_act", "silu", "vision_config.hidden_act = 'silu' has no place"),
         ("vision_config", "image_size", [42, 28], "42 x 28 pixels are no square"),
+        ("text_config", "pad_token_id", 10**12, "pad_token_id 1000000000000 must be one of the"),
         ("text_config", "scale_sqrt_depth", False, "text_config.scale_sqrt_depth = False"),
         ("text_config", "hidden_size", 100, "doesn't describe a TIPS model"),
         (None, "temperature_init_value", -1, "temperature_init_value -1 must be a number above 0"),
@@ -221,6 +222,21 @@ def test_another_model_is_refused(tmp_path, randomise, part, name, value, said):
     file.write_text(__import__("json").dumps(content))
     with pytest.raises(CheckpointError, match=said):
         load_model(tmp_path / "m")
+
+
+SIDES = ("14", "ab", 14.0, -14, 0, True, None, [14, 14, 14], [], [14.5, 14.5], {"height": 14})
+
+
+@pytest.mark.parametrize("name", ["image_size", "patch_size"])
+@pytest.mark.parametrize("side", SIDES, ids=str)
+def test_a_side_that_is_none_is_refused(name, side):
+    with pytest.raises(CheckpointError, match=f"vision_config.{name} .* must be a whole number of"):
+        sections.image_config({name: side})
+
+
+def test_a_side_may_be_said_twice():
+    found = sections.image_config({"image_size": [42, 42], "patch_size": [14]})
+    assert (found.image_size, found.patch_size) == (42, 14)
 
 
 def test_dinov2_with_registers_is_no_tips(tmp_path):

@@ -6,7 +6,16 @@ from typing import Literal
 
 from diptych.components import ADDED
 from diptych.config import Activation, ImageTowerConfig, TextTowerConfig
-from diptych.config.ranges import Context, Count, Factor, Layers, Pixels, Share, Width
+from diptych.config.ranges import (
+    Context,
+    Count,
+    Factor,
+    Layers,
+    Pixels,
+    Share,
+    Width,
+    check_ids,
+)
 from diptych.errors import ConfigError
 
 
@@ -153,8 +162,7 @@ class TextConfig(TransformerTextConfig):
 
     def __post_init__(self):
         super().__post_init__()
-        if self.end_id is not None and self.end_id >= self.vocab_size:
-            raise ConfigError(f"end_id {self.end_id} is none of vocab_size {self.vocab_size} ids")
+        check_ids(self.vocab_size, end_id=self.end_id)
 
     @property
     def read_at(self) -> int | None:

@@ -5,7 +5,7 @@ from typing import Literal
 
 from diptych.components import ADDED
 from diptych.config import Activation, DecoderConfig, ImageTowerConfig
-from diptych.config.ranges import Context, Count, Layers, Pixels, Share, Width
+from diptych.config.ranges import Context, Count, Layers, Pixels, Share, Width, check_ids
 from diptych.errors import ConfigError
 from diptych.families.clip.config import TransformerTextConfig
 from diptych.families.timm import NaflexVitConfig
@@ -109,6 +109,10 @@ class CocaTextConfig(TransformerTextConfig):
     exact_padding: bool = field(default=False, metadata=ADDED)
     """Whether it is the padding that no token sees (open_clip's `correct_cls_mask`). Without, it is
     what stands one place later, as the published models were trained."""
+
+    def __post_init__(self):
+        super().__post_init__()
+        check_ids(self.vocab_size, pad_id=self.pad_id)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -16,6 +16,7 @@ from diptych.config import ClipConfig, TowerConfig
 from diptych.config.ranges import Context, Count, Layers, Share, Width
 from diptych.errors import CheckpointError
 from diptych.families.clip.layouts import transformers, transformers_names
+from diptych.families.clip.layouts.transformers_sections import read_id
 from diptych.families.huggingface.config import HuggingFaceTextConfig
 from diptych.families.huggingface.folder import ModelFolder
 from diptych.families.huggingface.pretrained_altclip import CONTEXT
@@ -83,9 +84,10 @@ class RobertaSizes(BertSizes):
 
 
 def _read_text(cfg: dict[str, Any]) -> HuggingFaceTextConfig:
+    vocab_size = cfg.get("vocab_size", RobertaSizes.vocab_size)
+    pad = read_id(cfg, "pad_token_id", RobertaSizes.pad_token_id, vocab_size)
     # Left out, it is 0 here and 0.1 in XLM-RoBERTa.
     options = read_options(RobertaSizes, {"attention_probs_dropout_prob": 0} | cfg)
-    pad = options["pad_token_id"]
     places = max(1, options["max_position_embeddings"] - pad - 1)
     return HuggingFaceTextConfig(
         model_type="xlm-roberta",

@@ -9,6 +9,7 @@ from typing import Any
 from diptych.config import TowerConfig
 from diptych.errors import CheckpointError
 from diptych.families.clip.layouts import transformers_names
+from diptych.families.clip.layouts.transformers_sections import read_id
 from diptych.families.huggingface.config import HuggingFaceTextConfig
 from diptych.families.huggingface.folder import ModelFolder
 from diptych.families.huggingface.pretrained_chinese import CONTEXT, PREPROCESS
@@ -38,7 +39,7 @@ def _read_text(cfg: dict[str, Any]) -> HuggingFaceTextConfig:
         options=options,
         context_length=cfg.get("context_length", min(CONTEXT, places)),
         pool="cls",
-        pad_id=cfg.get("pad_token_id") or 0,
+        pad_id=read_id(cfg, "pad_token_id", 0, options["vocab_size"]),
     )
 
 

@@ -5,7 +5,7 @@ from typing import Any, Literal
 
 from diptych.components import ADDED
 from diptych.config import TextTowerConfig
-from diptych.config.ranges import Context, Count, Width
+from diptych.config.ranges import Context, Count, Width, check_ids
 from diptych.errors import ConfigError
 
 _SEEING = frozenset({"convbert", "nystromformer", "yoso"})
@@ -44,6 +44,8 @@ class HuggingFaceTextConfig(TextTowerConfig):
 
     def __post_init__(self):
         super().__post_init__()
+        if self.vocabulary is not None:
+            check_ids(self.vocabulary, pad_id=self.pad_id)
         if self.token_width is not None and self.pool == "head":
             raise ConfigError(
                 "pool 'head' is the trunk's own, of features as wide as it is; with token_width "

@@ -22,6 +22,7 @@ from diptych.errors import CheckpointError
 from diptych.families.clip.config import VitConfig
 from diptych.families.clip.layouts import transformers, transformers_names
 from diptych.families.clip.layouts import transformers_inputs as inputs
+from diptych.families.clip.layouts import transformers_sections as sections
 from diptych.families.huggingface.config import HuggingFaceTextConfig
 from diptych.weights.layout import Export, Inputs, Layout, WeightSource
 from diptych.weights.mapping import Table
@@ -106,7 +107,8 @@ class ModelFolder:
         file = self._config_file(source)
         content = read_json(file)
         if content.get("model_type") == f"{self.model_type}_text_model":
-            return replace(self.read_text(content), projection="none"), {"config": file.name}
+            text = self.read_text(sections.checked(content, file.name))
+            return replace(text, projection="none"), {"config": file.name}
         return self.read_file(file).text, {"config": file.name}
 
     def inputs(self, folder: Path, tower: TowerConfig) -> Inputs | None:

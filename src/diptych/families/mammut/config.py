@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from diptych.config import Activation
-from diptych.config.ranges import Context, Count, Layers, Share, Width
+from diptych.config.ranges import Context, Count, Layers, Share, Width, check_ids
 from diptych.config.two_pass import TwoPassDecoderConfig
 from diptych.errors import ConfigError
 from diptych.families.clip.config import TransformerTextConfig
@@ -40,6 +40,10 @@ class MammutTextConfig(TransformerTextConfig):
     lean_every: Count = 0
     """Of blocks 0, lean_every, 2 lean_every, ..., attention is all; 0: every block has an MLP.
     LAION's smaller models have none in front of a reader."""
+
+    def __post_init__(self):
+        super().__post_init__()
+        check_ids(self.vocab_size, pad_id=self.pad_id)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -5,7 +5,7 @@ from typing import Literal
 
 from diptych.config import DecoderConfig, TextTowerConfig
 from diptych.config.modern import ModernSizes
-from diptych.config.ranges import Context, Count, Layers, Some, Width
+from diptych.config.ranges import Context, Count, Layers, Some, Width, check_ids
 from diptych.config.two_pass import TwoPassDecoderConfig
 from diptych.errors import ConfigError
 
@@ -48,10 +48,8 @@ class ModernTextConfig(ModernSizes, TextTowerConfig):
             raise ConfigError(
                 "a text that is read at its end needs the id of that: end_id (eos_id in open_clip)"
             )
-        for name in ("start_id", "end_id", "pad_id"):
-            value = getattr(self, name)
-            if value is not None and value >= self.vocab_size:
-                raise ConfigError(f"{name} {value} is none of vocab_size {self.vocab_size} ids")
+        ids = {"start_id": self.start_id, "end_id": self.end_id, "pad_id": self.pad_id}
+        check_ids(self.vocab_size, **ids)
 
     @property
     def vocabulary(self) -> int:

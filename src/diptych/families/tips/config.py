@@ -4,7 +4,7 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 from diptych.config import ImageTowerConfig, TextTowerConfig
-from diptych.config.ranges import Context, Count, Layers, Pixels, Share, Width
+from diptych.config.ranges import Context, Count, Layers, Pixels, Share, Width, check_ids
 from diptych.errors import ConfigError
 
 
@@ -70,8 +70,7 @@ class TipsTextConfig(TextTowerConfig):
             raise ConfigError(
                 f"width {self.width} is odd; positions are pairs of a sine and a cosine"
             )
-        if self.pad_id >= self.vocab_size:
-            raise ConfigError(f"pad_id {self.pad_id} is none of vocab_size {self.vocab_size} ids")
+        check_ids(self.vocab_size, pad_id=self.pad_id)
 
     @property
     def vocabulary(self) -> int:

@@ -28,6 +28,7 @@ from diptych.families.clip.layouts.transformers_sections import (
     ACTIVATIONS,
     activation,
     checked,
+    read_id,
     read_sizes,
     section,
     sizes,
@@ -157,26 +158,31 @@ def image_config(cfg: dict[str, Any]) -> VitConfig:
 def text_config(cfg: dict[str, Any]) -> TextConfig:
     """From `text_config`. Its end of text is the highest id, in files of transformers' old days
     said as 2, or any other."""
-    end, highest = _end(cfg), cfg.get("vocab_size", inputs.CLIP_VOCABULARY) - 1
-    return _text_config(cfg, None if end == 2 or end >= highest else end)
+    highest = _vocab_size(cfg) - 1
+    end = _end(cfg, highest)
+    return _text_config(cfg, None if end in (2, highest) else end)
 
 
 def _metaclip_text(cfg: dict[str, Any]) -> TextConfig:
     """There, 2 is 2."""
-    return _text_config(cfg, _end(cfg))
+    return _text_config(cfg, _end(cfg, 49407))
 
 
-def _end(cfg: dict[str, Any]) -> int:
-    end = cfg.get("eos_token_id", 49407)
+def _end(cfg: dict[str, Any], default: int) -> int:
+    end = cfg.get("eos_token_id", default)
     if type(end) is not int:
         raise CheckpointError(f"a text is read at one token; eos_token_id is {end}")
-    return end
+    return read_id(cfg, "eos_token_id", default, _vocab_size(cfg))
+
+
+def _vocab_size(cfg: dict[str, Any]) -> int:
+    return cfg.get("vocab_size", inputs.CLIP_VOCABULARY)
 
 
 def _text_config(cfg: dict[str, Any], end: int | None) -> TextConfig:
     return TextConfig(
         context_length=cfg.get("max_position_embeddings", 77),
-        vocab_size=cfg.get("vocab_size", inputs.CLIP_VOCABULARY),
+        vocab_size=_vocab_size(cfg),
         activation=activation(cfg),
         end_id=end,
         **read_sizes(cfg, TextConfig()),

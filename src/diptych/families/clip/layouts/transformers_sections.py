@@ -54,6 +54,27 @@ def section(content: dict[str, Any], name: str) -> dict[str, Any]:
     return checked(content.get(name) or {}, name)
 
 
+def read_id(cfg: dict[str, Any], name: str, default: int, vocab_size: int) -> int:
+    """The id of a special token, `default` where a section says none. Raises CheckpointError for
+    what is none of a vocabulary of so many.
+
+    >>> from diptych.families.clip.layouts.transformers_sections import read_id
+    >>> read_id({"pad_token_id": 10**12}, "pad_token_id", 0, vocab_size=49408)
+    Traceback (most recent call last):
+    ...
+    diptych.errors.CheckpointError: pad_token_id 1000000000000 must be one of the vocabulary's \
+ids, from 0 to 49407
+    """
+    found = cfg.get(name)
+    if found is None:
+        return default
+    if type(found) is not int or not 0 <= found < vocab_size:
+        raise CheckpointError(
+            f"{name} {found!r} must be one of the vocabulary's ids, from 0 to {vocab_size - 1}"
+        )
+    return found
+
+
 def activation(cfg: dict[str, Any], default: str = "quick_gelu") -> Activation:
     """That of a section. Raises CheckpointError for one that no tower of ours has."""
     name = cfg.get("hidden_act", default)

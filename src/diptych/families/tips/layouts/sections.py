@@ -7,7 +7,7 @@ from typing import Any
 
 from diptych.errors import CheckpointError
 from diptych.families.clip.layouts.towers import mlp_ratio
-from diptych.families.clip.layouts.transformers_sections import read_sizes
+from diptych.families.clip.layouts.transformers_sections import read_id, read_sizes
 from diptych.families.tips.config import TipsImageConfig, TipsTextConfig
 from diptych.families.tips.pretrained import TEMPERATURE
 
@@ -30,22 +30,26 @@ def image_config(cfg: dict[str, Any]) -> TipsImageConfig:
     width, gated = cfg.get("hidden_size", default.width), bool(cfg.get("use_swiglu_ffn"))
     hidden = int(width * cfg.get("mlp_ratio", 4))
     return TipsImageConfig(
-        image_size=_side(cfg.get("image_size", default.image_size)),
-        patch_size=_side(cfg.get("patch_size", default.patch_size)),
+        image_size=_side(cfg, "image_size", default.image_size),
+        patch_size=_side(cfg, "patch_size", default.patch_size),
         registers=cfg.get("num_register_tokens", default.registers),
         mlp="swiglu" if gated else "gelu",
         **read_sizes(cfg, default) | {"mlp_width": _gated(hidden) if gated else hidden},
     )
 
 
-def _side(size: Any) -> int:
-    """Of a square. Raises CheckpointError for another rectangle."""
-    if isinstance(size, int):
-        return size
-    height, width = size
-    if height != width:
-        raise CheckpointError(f"{height} x {width} pixels are no square")
-    return height
+def _side(cfg: dict[str, Any], name: str, default: int) -> int:
+    """Of a square, said once or for height and width. Raises CheckpointError for anything else."""
+    said = cfg.get(name, default)
+    sides: list[Any] = said if isinstance(said, list) else [said]
+    if len(sides) not in (1, 2) or any(type(side) is not int or side < 1 for side in sides):
+        raise CheckpointError(
+            f"vision_config.{name} {said!r} must be a whole number of pixels, or two for height "
+            "and width"
+        )
+    if sides[0] != sides[-1]:
+        raise CheckpointError(f"{sides[0]} x {sides[1]} pixels are no square")
+    return sides[0]
 
 
 def _gated(hidden: int) -> int:
@@ -58,11 +62,11 @@ def text_config(cfg: dict[str, Any]) -> TipsTextConfig:
     """From `text_config`. Raises CheckpointError for a tower of other parts."""
     _only(cfg, "text_config", hidden_act="relu", scale_sqrt_depth=True)
     default = TipsTextConfig()
-    pad_id = cfg.get("pad_token_id")
+    vocab_size = cfg.get("vocab_size", default.vocab_size)
     return TipsTextConfig(
         context_length=cfg.get("max_position_embeddings", default.context_length),
-        vocab_size=cfg.get("vocab_size", default.vocab_size),
-        pad_id=default.pad_id if pad_id is None else pad_id,
+        vocab_size=vocab_size,
+        pad_id=read_id(cfg, "pad_token_id", default.pad_id, vocab_size),
         **read_sizes(cfg, default),
     )
 
