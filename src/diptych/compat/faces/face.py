@@ -9,7 +9,8 @@ from torch import Tensor
 
 from diptych.compat.faces import intermediates
 from diptych.compat.faces.assembled import AssembledModel
-from diptych.compat.faces.towers import OpenClipTower, OpenClipVisual
+from diptych.compat.faces.tower import OpenClipTower
+from diptych.compat.faces.towers import OpenClipVisual
 from diptych.compat.parts.locks import check_norms_frozen
 from diptych.compat.parts.modern import ModernTextTransformer
 from diptych.compat.parts.text import TextTransformer

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from diptych.compat.faces.names import DECODER, part_of, text_prefix
 from diptych.compat.faces.native import decoder_again, tower_again
-from diptych.compat.faces.towers import OpenClipTower
+from diptych.compat.faces.tower import OpenClipTower
 from diptych.compat.hf_model import HFTextEncoder
 from diptych.compat.parts.layers import PatchDropout
 from diptych.compat.parts.text_parts import PARTS

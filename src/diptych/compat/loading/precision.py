@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from diptych.compat.faces.face import OpenClipModel
-from diptych.compat.faces.towers import OpenClipTower
+from diptych.compat.faces.tower import OpenClipTower
 from diptych.compat.parts.attention import Attention
 from diptych.compat.parts.stack import Transformer
 from diptych.compat.parts.text import TextTransformer

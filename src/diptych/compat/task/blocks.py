@@ -5,7 +5,7 @@ from typing import Protocol, runtime_checkable
 
 from torch import nn
 
-from diptych.compat.faces.towers import OpenClipTower
+from diptych.compat.faces.tower import OpenClipTower
 from diptych.compat.hf_model import HFTextEncoder
 from diptych.compat.modified_resnet import Bottleneck
 from diptych.compat.parts.blocks import CustomResidualAttentionBlock, ResidualAttentionBlock
