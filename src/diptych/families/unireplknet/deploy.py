@@ -21,8 +21,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from diptych.families.unireplknet.blocks import BRANCHES
 from diptych.families.unireplknet.config import UniRepLKNetConfig
-from diptych.families.unireplknet.model import BRANCHES
 from diptych.models import build_tower
 from diptych.weights.mapping import check_fit
 from diptych.weights.state import Lazy, State
