@@ -4,13 +4,7 @@ The run's own objective goes forward and backward under torch's `FakeTensorMode`
 optimiser takes a step. Every tensor is there as it would be, at no cost, and is counted.
 """
 
-# A storage is known by its address, `_cdata`: of tensors without numbers `data_ptr` is none.
-# pyright: reportPrivateUsage=false
-
 import warnings
-import weakref
-from collections.abc import Generator
-from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any, NamedTuple
 
@@ -21,7 +15,6 @@ from torch._subclasses.fake_tensor import (
     DynamicOutputShapeException,
     FakeTensorMode,
 )
-from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from diptych.batch import Batch, HiddenPatches, HiddenView, Taught, TextLengths
@@ -34,8 +27,8 @@ from diptych.models import build
 from diptych.objectives import Objective
 from diptych.optim import build_optimizer
 from diptych.training.assemble import described, objective_of, parameter_groups, parts_of
-from diptych.training.flops import flops_of
 from diptych.training.step import autocast
+from diptych.training.storages import Kept, Live
 from diptych.training.teachers import teacher_configs
 
 _DEEP = 40
@@ -136,7 +129,7 @@ def _trace(run: Run, models: _Models, pairs: int) -> Trace:
         for shown in batch.taught:
             inputs += [shown.images, shown.texts]
         there = [*objective.parameters(), *objective.buffers(), *inputs]
-        kept, live = _Kept(there), _Live(there)
+        kept, live = Kept(there), Live(there)
         try:
             with live:
                 features = _forward(objective, batch, run, kept)
@@ -246,7 +239,7 @@ def _hidden(view: HiddenView | None, pairs: int) -> HiddenPatches | None:
     return HiddenPatches(places, (view.count,) * pairs)
 
 
-def _forward(objective: Objective, batch: Batch, run: Run, kept: "_Kept") -> list[Tensor]:
+def _forward(objective: Objective, batch: Batch, run: Run, kept: Kept) -> list[Tensor]:
     """The features through which gradients come."""
     with autocast(run.precision, torch.device("cpu"))(), kept.watching():
         features = objective.features(batch)
@@ -265,63 +258,3 @@ def _backward(features: list[Tensor]) -> None:
 
 def _size(tensors: Any) -> int:
     return sum(tensor.nbytes for tensor in tensors)
-
-
-class _Kept:
-    """Counts the bytes that autograd saves, each storage once."""
-
-    def __init__(self, besides: list[Tensor]):
-        self._storages = {t.untyped_storage()._cdata: t.untyped_storage() for t in besides}
-        self.size = 0
-
-    @contextmanager
-    def watching(self) -> Generator[None, None, None]:
-        with torch.autograd.graph.saved_tensors_hooks(self._pack, lambda tensor: tensor):
-            yield
-        self._storages.clear()  # they live as long as the graph does
-
-    def _pack(self, tensor: Tensor) -> Tensor:
-        storage = tensor.untyped_storage()
-        if storage._cdata not in self._storages:
-            self._storages[storage._cdata] = storage  # held, so that no other gets its address
-            self.size += storage.nbytes()
-        return tensor
-
-
-class _Live(TorchDispatchMode):
-    """Counts the bytes of all storages that are alive, and the most there were; and the FLOPs, by
-    torch's formulas. (Its own `FlopCounterMode` keeps what is recomputed alive.)"""
-
-    def __init__(self, there: list[Tensor]):
-        super().__init__()
-        self._known = set[int]()
-        self._now = self.peak = self.flops = 0
-        for tensor in there:
-            self._add(tensor)
-
-    def restart(self) -> int:
-        """The most there were; from now on the most is what is there now."""
-        most, self.peak = self.peak, self._now
-        return most
-
-    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        made = func(*args, **(kwargs or {}))
-        self.flops += flops_of(func, args, kwargs or {}, made)
-        for tensor in tree_leaves(made):
-            if isinstance(tensor, Tensor):
-                self._add(tensor)
-        return made
-
-    def _add(self, tensor: Tensor) -> None:
-        storage = tensor.untyped_storage()
-        place, size = storage._cdata, storage.nbytes()
-        if place in self._known:
-            return
-        self._known.add(place)
-        self._now += size
-        self.peak = max(self.peak, self._now)
-        weakref.finalize(storage, self._drop, place, size)
-
-    def _drop(self, place: int, size: int) -> None:
-        self._known.discard(place)
-        self._now -= size
