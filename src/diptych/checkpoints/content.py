@@ -25,6 +25,9 @@ from diptych.weights.state import State
 from diptych.weights.tower import tower_weights
 
 Config = ClipConfig | TowerConfig
+_MISSHAPEN = (KeyError, IndexError, TypeError, ValueError, ZeroDivisionError)
+"""What reading sizes off shapes raises: for a tensor that isn't there, that has too few dimensions
+(none: `len` is a TypeError), or others than are unpacked, and for a size of 0."""
 _AS_CLIP = "what it sees is made as for CLIP"
 T = TypeVar("T", bound=TowerConfig)
 
@@ -108,7 +111,7 @@ def _read_foreign(place: Place, wanted: Part, given: Config | None) -> Content:
                 notes["assumed"] = "; ".join(filter(None, [notes.get("assumed"), _AS_CLIP]))
     except (CheckpointError, ConfigError) as error:
         raise CheckpointError(f"{place.path}, read as {layout.name}: {error}") from error
-    except (LookupError, TypeError, ValueError, ArithmeticError) as error:
+    except _MISSHAPEN as error:
         reason = f"{place.path}, read as {layout.name}: {_misshapen(error)}"
         raise CheckpointError(reason) from error
     assumed = notes.get("assumed", "")
