@@ -18,7 +18,7 @@ from diptych.compat.model_traits import CLIP_TRAITS
 from diptych.compat.open_clip_train import data, layout, legacy_data, naflex_data, params
 from diptych.errors import ConfigError, DataError, DataWarning
 
-SAMPLES = 4_000
+SAMPLES = 2_000
 
 
 def save_shard(path, captions, broken=()):
