@@ -101,6 +101,14 @@ def test_names_go_both_ways(pair):
     assert ours.visual.state_dict().keys() == peer.visual.state_dict().keys()
 
 
+def test_parameters_stand_in_open_clips_order(pair):
+    """An optimiser's state goes by it. timm's towers are ours inside, in an order of their own."""
+    for listed in ("named_parameters", "state_dict"):
+        found = [dict(getattr(model, listed)()) for model in pair]
+        theirs, mine = ([name for name in names if ".trunk." not in name] for names in found)
+        assert mine == theirs
+
+
 def test_freezing_by_name_freezes(pair):
     _, ours = pair
     for model in pair:

@@ -33,7 +33,7 @@ from diptych.compat.parts.text import TextTransformer
 from diptych.errors import ConfigError
 from diptych.families.coca import Coca2ImageConfig, CocaNaflexConfig
 from diptych.families.modern import ModernDecoderConfig, ModernTextConfig
-from diptych.models import Tower
+from diptych.models import Clip, Tower
 from diptych.models.clip import unit
 
 
@@ -72,6 +72,11 @@ class CoCa(CaptioningModel):
     attn_pool_contrastive: Any
     attn_pool_type = ""
     """Of pools that stand here: "cascade", or "parallel"."""
+
+    def _add_towers(self, clip: Clip) -> None:
+        """Texts first, as open_clip has them."""
+        self._add_text(clip.text)
+        self._add_image(clip.image)
 
     def __init__(
         self,

@@ -72,9 +72,8 @@ class AssembledModel(Renamed):
         self.output_dict = output_dict
         """Whether the forward pass gives a dictionary in place of a tuple."""
         self._parts = dict(_PARTS)
-        self._add_image(clip.image)
+        self._add_towers(clip)
         self._say_preprocessing()
-        self._add_text(clip.text)
         self.text_decoder = self._add_decoder(clip)
         self.image_tokens, self.text_tokens = clip.image_tokens, clip.text_tokens
         self.logit_scale = reshaped(clip.logit_scale)
@@ -97,6 +96,11 @@ class AssembledModel(Renamed):
         self.logit_scale = reshaped(self.logit_scale, *shape)
         if self.logit_bias is not None:
             self.logit_bias = reshaped(self.logit_bias, *shape)
+
+    def _add_towers(self, clip: Clip) -> None:
+        """In open_clip's order: an optimiser's state goes by the parameters' numbers."""
+        self._add_image(clip.image)
+        self._add_text(clip.text)
 
     def _add_image(self, tower: Tower[Any]) -> None:
         """`visual`."""
@@ -146,7 +150,7 @@ class AssembledModel(Renamed):
             named = HFTextEncoder.of(tower, config.embed_dim) if prefix else None
             self.text = native or modern or named or OpenClipText(tower, config, prefix)
             return
-        for name in PARTS:
+        for name in sorted(PARTS, key=lambda name: name != "transformer"):  # which comes first here
             setattr(self, name, getattr(native, name))
         self.register_buffer("attn_mask", native.attn_mask, persistent=False)
         self.text_pool_type, self.text_eos_id = native.pool_type, native.eos_id
