@@ -44,7 +44,7 @@ class HuggingFaceTextConfig(TextTowerConfig):
 
     def __post_init__(self):
         super().__post_init__()
-        if self.vocabulary is not None:
+        if isinstance(self.vocabulary, int):  # another type is for transformers to refuse
             check_ids(self.vocabulary, pad_id=self.pad_id)
         if self.token_width is not None and self.pool == "head":
             raise ConfigError(
