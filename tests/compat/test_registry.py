@@ -13,7 +13,7 @@ from diptych.compat.factory import (
 )
 from diptych.compat.pretrained import _PRETRAINED  # pyright: ignore[reportPrivateUsage]
 from diptych.config.model import OPENAI_MEAN, OPENAI_STD
-from diptych.errors import CheckpointError
+from diptych.errors import CheckpointError, DiptychWarning
 
 CONFIG = {
     "embed_dim": 32,
@@ -95,6 +95,24 @@ def test_it_is_a_dictionary(named):
 def test_what_is_no_configuration_is_refused(config, said, named):
     with pytest.raises(CheckpointError, match=said):
         _MODEL_CONFIGS[named] = config
+    assert named not in _MODEL_CONFIGS
+
+
+def test_names_of_one_spelling_in_files_stay_apart(named):
+    """Characters that files can't have are no part of the name's file alone."""
+    _MODEL_CONFIGS["of_a_model card"] = CONFIG
+    try:
+        _MODEL_CONFIGS[named] = CONFIG | {"embed_dim": 64}
+        assert _MODEL_CONFIGS["of_a_model card"]["embed_dim"] == 32
+        assert _MODEL_CONFIGS[named]["embed_dim"] == 64
+    finally:
+        del _MODEL_CONFIGS["of_a_model card"]
+
+
+def test_what_open_clip_cannot_build_is_left_out_with_a_warning(named):
+    text = CONFIG["text_cfg"] | {"does_full_decoding": True, "has_mlp": False}
+    with pytest.warns(DiptychWarning, match="has_mlp"):
+        _MODEL_CONFIGS[named] = CONFIG | {"text_cfg": text}
     assert named not in _MODEL_CONFIGS
 
 

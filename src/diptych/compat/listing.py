@@ -167,8 +167,7 @@ def add_model_config(path: str | Path) -> None:
     found = sorted(path.glob("*.json")) if path.is_dir() else [path]
     models = {file.stem: file for file in found if _describes_model(file)}
     if not models:
-        needed = f"{', '.join(_SECTIONS)} and {' or '.join(_TEXTS)}"
-        raise CheckpointError(f"{path} describes no model: it needs {needed}")
+        raise _no_model(path)
     _added.update((name, file) for name, file in models.items() if not _of_fork_alone(file))
 
 
@@ -182,8 +181,10 @@ def add_config(name: str, config: Mapping[str, Any]) -> None:
     stem = re.sub(r"[^\w.-]", "_", name)  # which stands in messages
     file = Path(tempfile.mkdtemp(dir=_written().name)) / f"{stem}.json"
     file.write_text(said, "utf-8")
-    add_model_config(file)
-    _added[name] = _added.pop(file.stem)
+    if not _describes_model(file):
+        raise _no_model(file)
+    if not _of_fork_alone(file):
+        _added[name] = file
 
 
 def forget_config(name: str) -> None:
@@ -215,6 +216,11 @@ def says_custom_text(model_name: str | Path) -> bool:
     """Whether a model's JSON, by its path or as it was added, asks for the text tower as `text`."""
     file = Path(configured(model_name))
     return file.suffix == ".json" and bool(_of_model(read_json(file)).get("custom_text"))
+
+
+def _no_model(path: Path) -> CheckpointError:
+    needed = f"{', '.join(_SECTIONS)} and {' or '.join(_TEXTS)}"
+    return CheckpointError(f"{path} describes no model: it needs {needed}")
 
 
 def _describes_model(file: Path) -> bool:
