@@ -182,7 +182,7 @@ def add_config(name: str, config: Mapping[str, Any]) -> None:
     file = Path(tempfile.mkdtemp(dir=_written().name)) / f"{stem}.json"
     file.write_text(said, "utf-8")
     if not _describes_model(file):
-        raise _no_model(file)
+        raise _no_model(f"the configuration {name!r}")
     if not _of_fork_alone(file):
         _added[name] = file
 
@@ -218,9 +218,9 @@ def says_custom_text(model_name: str | Path) -> bool:
     return file.suffix == ".json" and bool(_of_model(read_json(file)).get("custom_text"))
 
 
-def _no_model(path: Path) -> CheckpointError:
+def _no_model(said: Path | str) -> CheckpointError:
     needed = f"{', '.join(_SECTIONS)} and {' or '.join(_TEXTS)}"
-    return CheckpointError(f"{path} describes no model: it needs {needed}")
+    return CheckpointError(f"{said} describes no model: it needs {needed}")
 
 
 def _describes_model(file: Path) -> bool:
