@@ -63,6 +63,25 @@ def test_a_model_says_it_too():
         traits_from_model(nn.Linear(1, 1))
 
 
+def test_a_subclass_without_the_constructor_is_described_by_its_towers():
+    class Trunk(nn.Module):
+        pass
+
+    class Bare(compat.CLIP):
+        def __init__(self, trunk, variable_text):
+            nn.Module.__init__(self)
+            self.visual = Namespace(trunk=trunk)
+            self.text = Namespace(variable_text=variable_text)
+
+    patches = type("NaFlexVit", (Trunk,), {})
+    assert get_model_traits(Bare(Trunk(), False)) == CLIP_TRAITS
+    made = Bare(patches(), True)
+    found = replace(CLIP_TRAITS, image_input=InputMode.NAFLEX, variable_text=True)
+    assert get_model_traits(made) == found
+    made.traits = CLIP_TRAITS
+    assert get_model_traits(made) is CLIP_TRAITS
+
+
 def test_the_loss_goes_by_traits_and_not_by_a_name():
     args = Namespace(model="coca_ViT-B-32", siglip=True, rank=1, world_size=2)
     args.coca_caption_loss_weight, args.coca_contrastive_loss_weight = 3.0, 0.5

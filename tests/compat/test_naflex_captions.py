@@ -141,12 +141,24 @@ def test_what_can_not_be_is_said():
     ):
         with pytest.raises(ConfigError, match=message):
             made()
-    for option, value in (("tie_lm_head", True), ("reg_tokens", 2)):
-        with pytest.raises(ConfigError, match=f"{option} = "):
-            mammut(MODERN | {option: value})
+    with pytest.raises(ConfigError, match="reg_tokens = "):
+        mammut(MODERN | {"reg_tokens": 2})
     squares = compat.create_model("tiny-mammut", load_weights=False)
     with pytest.raises(ConfigError, match="takes squares of pixels"):
         squares.generate(patches())
+
+
+def test_logits_by_the_table_of_words():
+    tied = mammut(MODERN | {"tie_lm_head": True})
+    text, head = tied.text, tied.text.lm_head
+    assert head.weight is text.token_embedding.weight
+    assert len(list(mammut(MODERN).parameters())) == len(list(tied.parameters())) + 1
+    again = mammut(MODERN | {"tie_lm_head": True})
+    again.load_state_dict(tied.state_dict())
+    assert again.text.lm_head.weight is again.text.token_embedding.weight
+    assert torch.equal(again(patches(), IDS)["logits"], tied(patches(), IDS)["logits"])
+    alone = ModernMultimodalDecoder(MultimodalCfg(**MODERN | {"tie_lm_head": True}))
+    assert alone.lm_head_params[0] is alone.token_embedding.weight
 
 
 def test_the_modern_decoder_alone():

@@ -27,6 +27,7 @@ from diptych.errors import ConfigError
 from diptych.families.clip.config import TransformerTextConfig
 from diptych.families.clip.layouts.open_clip_config import model_json
 from diptych.families.modern import TwoPassReadersConfig, TwoPassTextConfig
+from diptych.families.modern.words import is_modern
 from diptych.models import Clip, Tower
 from diptych.models.shapes import shapes_only
 
@@ -73,6 +74,7 @@ class MaMMUT(CaptioningModel):
                 "captions read the picture's tokens: vision_cfg needs output_tokens=True"
             )
         said = section(multimodal_cfg, MultimodalCfg)
+        tied = is_modern(said) and said.pop("tie_lm_head", False)
         clip = build_clip(
             {
                 "embed_dim": embed_dim,
@@ -86,6 +88,8 @@ class MaMMUT(CaptioningModel):
         super().__init__(clip)
         self.bos_id, self.eos_id = said.get("bos_id"), said.get("eos_id")
         self.text.bos_id, self.text.eos_id = self.bos_id, self.eos_id
+        if tied:
+            self.text.tie_lm_head()
         if said.get("variable_text"):
             self.traits = replace(self.traits, variable_text=True)
         if nonscalar_logit_scale:

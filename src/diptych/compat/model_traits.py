@@ -135,10 +135,21 @@ def _image_input(vision: Mapping[str, Any] | None) -> InputMode:
 
 
 def traits_from_model(model: Any) -> ModelTraits:
-    """Of a model. Raises TypeError for what isn't one of open_clip's."""
-    if not isinstance(model, Described):
+    """Of a model: those that it was made with, or, where a subclass makes its towers without
+    open_clip's constructor, its class's with what the towers say. Raises TypeError for what isn't
+    one of open_clip's."""
+    said = vars(model).get("traits")
+    if isinstance(said, ModelTraits):
+        return said
+    own = getattr(type(model), "traits", None)
+    if not isinstance(own, ModelTraits):
         raise TypeError(f"{type(model).__name__} declares no ModelTraits: it's no open_clip model")
-    return model.traits
+    trunk = getattr(getattr(model, "visual", None), "trunk", None)
+    # By its name, as open_clip does: a stranger's copy of timm's class counts, too.
+    patches = type(trunk).__name__ == "NaFlexVit"
+    variable = getattr(getattr(model, "text", None), "variable_text", own.variable_text)
+    pictures = InputMode.NAFLEX if patches else own.image_input
+    return replace(own, image_input=pictures, variable_text=bool(variable))
 
 
 def get_model_traits(model: Any) -> ModelTraits:

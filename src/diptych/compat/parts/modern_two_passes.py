@@ -37,13 +37,15 @@ class ModernMultimodalDecoder(TwoPasses, ModernTextTransformer):  # pyright: ign
 
     def __init__(self, cfg: Any, output_dim: int | None = None):
         said = said_of(cfg)
-        step = int(said["cross_attn_ratio"])
+        step, tied = int(said["cross_attn_ratio"]), said.pop("tie_lm_head", False)
         config = read_two_pass_text(said | {"vision_cfg": {"width": 1}})
         assert config is not None
         if not 1 <= step <= config.layers:
             raise ConfigError(f"cross_attn_ratio {step} lies from 1 to {config.layers}")
         self._make_both(config, step, cfg, output_dim)
         self.init_parameters()
+        if tied:
+            self.tie_lm_head()
 
     @classmethod
     def both(
@@ -68,6 +70,10 @@ class ModernMultimodalDecoder(TwoPasses, ModernTextTransformer):  # pyright: ign
         """Fill every parameter: see `ModernTextTower.init`; lm_head N(0, 1 / width)."""
         super().init_parameters()
         nn.init.normal_(self.lm_head.weight, std=self.width**-0.5)
+
+    def tie_lm_head(self) -> None:
+        """Make logits by the table of the words: one parameter under two names."""
+        self.lm_head.weight = self.token_embedding.weight
 
     @property
     def lm_head_params(self) -> tuple[Tensor, Tensor | None]:
