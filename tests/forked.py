@@ -15,22 +15,11 @@ from multiprocessing.context import ForkServerContext
 from pathlib import Path
 from typing import Any
 
-_PRELOADED = [
-    "diptych.cli.train",
-    "diptych.distributed.planned",
-    "diptych.evaluation",
-    "diptych.search",
-    "diptych.training",
-    "torch._dynamo",
-    "torch.distributed.fsdp",
-    "torch.nn.parallel",
-]
-
 
 def context() -> ForkServerContext:
     """Where its processes come from."""
     found = multiprocessing.get_context("forkserver")
-    found.set_forkserver_preload(_PRELOADED)
+    found.set_forkserver_preload(["tests.preloaded"])
     return found
 
 

@@ -20,8 +20,8 @@ from diptych.compat.open_clip_train.scheduler import cosine_lr, get_learning_rat
 from diptych.compat.open_clip_train.translate import translate
 from diptych.errors import ConfigError, UnknownNameError
 from tests.compat.peers import ours_of
+from tests.compat.sections import TEXT, VISION
 from tests.compat.test_open_clip_train import CSV, run_of
-from tests.compat.test_train_loop import TEXT, VISION
 
 
 def tiny(kind=compat.CLIP, layers=2):

@@ -18,7 +18,7 @@ from diptych.compat.task import (
     unwrap_model,
 )
 from diptych.errors import CheckpointError, ConfigError
-from tests.compat.test_train_loop import TEXT, VISION
+from tests.compat.sections import TEXT, VISION
 
 PAIRS = {"image": torch.rand(3, 3, 32, 32), "text": torch.randint(1, 60, (3, 8))}
 

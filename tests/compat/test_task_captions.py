@@ -20,7 +20,8 @@ from diptych.errors import ConfigError
 from diptych.families.siglip import NaflexImageConfig, SiglipTextConfig
 from diptych.inputs.native import pack
 from tests.compat.peers import ours_of
-from tests.compat.test_train_loop import TEXT, VISION, options
+from tests.compat.sections import TEXT, VISION
+from tests.compat.test_train_loop import options
 
 EVERY = {"output_tokens": True}
 

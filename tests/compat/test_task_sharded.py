@@ -13,7 +13,7 @@ from diptych.compat.task import load_checkpoint, save_checkpoint
 from diptych.errors import ConfigError
 from diptych.families.clip.layouts.open_clip_config import from_json
 from diptych.models import build
-from tests.compat.test_train_loop import TEXT, VISION
+from tests.compat.sections import TEXT, VISION
 from tests.distributed.harness import run_processes
 
 EVA = {

@@ -26,11 +26,11 @@ _SHAPES: tuple[_Shape, ...] = get_args(_Shape)
 
 def _mask(shape: _Shape, across: np.ndarray, down: np.ndarray) -> np.ndarray:
     """The shape's pixels, in coordinates where it spans -1..1."""
-    distance = np.hypot(across, down)
     match shape:
         case "circle":
-            return distance < 1
+            return np.hypot(across, down) < 1
         case "ring":
+            distance = np.hypot(across, down)
             return (distance < 1) & (distance > 0.6)
         case "square":
             return np.maximum(abs(across), abs(down)) < 0.9
@@ -64,17 +64,17 @@ class Synthetic(Source):
         colour, shape = (*_COLOURS,)[label // len(_SHAPES)], _SHAPES[label % len(_SHAPES)]
         radius = rng.uniform(0.15, 0.4) * _SIDE
         centre = rng.uniform(radius, _SIDE - radius, 2)
-        places = np.arange(_SIDE)
-        mask = _mask(
-            shape, (places[None] - centre[0]) / radius, (places[:, None] - centre[1]) / radius
-        )
-        ground = (
-            rng.integers(90, 140, (_SIDE // 8, _SIDE // 8, 3), np.uint8).repeat(8, 0).repeat(8, 1)
-        )
-        pixels = np.where(mask[:, :, None], np.array(_COLOURS[colour], np.uint8), ground)
+        pixels = rng.integers(90, 140, (_SIDE // 8, _SIDE // 8, 3), np.uint8)
+        pixels = pixels.repeat(8, 0).repeat(8, 1)
+        # Of the shape's own square alone: it covers a third of the picture.
+        (left, top), (right, bottom) = np.floor(centre - radius), np.ceil(centre + radius)
+        across = (np.arange(left, right) - centre[0]) / radius
+        down = (np.arange(top, bottom) - centre[1]) / radius
+        square = pixels[int(top) : int(bottom), int(left) : int(right)]
+        square[_mask(shape, across[None], down[:, None])] = _COLOURS[colour]
         return Sample(
             key=str(index),
-            image=simplejpeg.encode_jpeg(np.ascontiguousarray(pixels), quality=90),
+            image=simplejpeg.encode_jpeg(pixels, quality=90),
             captions=tuple(
                 template.replace("{}", self.class_names[label]) for template in self._templates
             ),

@@ -1,0 +1,26 @@
+"""What a process of `tests.forked` has imported when it begins: what most of them would import
+themselves, each anew."""
+
+# ruff: noqa: F401
+import importlib
+import pkgutil
+
+import pytest
+import scipy.special
+import torch._dynamo.repro.after_dynamo
+import torch._dynamo.testing
+import torch.distributed.fsdp
+import torch.distributed.tensor.experimental
+import torch.nn.parallel
+from PIL import Image
+
+import diptych.cli.train
+import diptych.distributed.planned
+import diptych.evaluation
+import diptych.search
+import diptych.training
+from diptych import families
+
+for _module in pkgutil.walk_packages(families.__path__, "diptych.families."):
+    importlib.import_module(_module.name)
+Image.init()
