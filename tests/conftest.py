@@ -1,5 +1,6 @@
 """What holds in all tests: shapes that are enforced, few threads, no network."""
 
+import atexit
 import gc
 import os
 
@@ -19,10 +20,7 @@ pytest_plugins = ["tests.small_models"]
 def pytest_collection_finish() -> None:
     """A million objects stay to the end: the collector needn't look at them again and again."""
     gc.freeze()
-
-
-def pytest_unconfigure() -> None:
-    gc.unfreeze()  # at the end they go
+    atexit.register(gc.unfreeze)  # then they go; pytest's own last collections are spared them, too
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:

@@ -1,4 +1,4 @@
-"""What a process of `tests.forked` has imported when it begins: what most of them would import
+"""What a process of `tests.forked` has imported and read when it begins: what most of them would
 themselves, each anew."""
 
 # ruff: noqa: F401
@@ -20,7 +20,9 @@ import diptych.evaluation
 import diptych.search
 import diptych.training
 from diptych import families
+from diptych.inputs.vocabulary import read_vocabulary
 
 for _module in pkgutil.walk_packages(families.__path__, "diptych.families."):
     importlib.import_module(_module.name)
 Image.init()
+read_vocabulary()
