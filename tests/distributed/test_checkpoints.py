@@ -15,8 +15,9 @@ from diptych.errors import TrainingError
 from diptych.inputs import build_tokenizer
 from diptych.interrupts import listening
 from diptych.training import checkpoint, fit
-from diptych.training.checkpoint import Saver, restore
+from diptych.training.checkpoint import Saver
 from diptych.training.loop import Meter, train
+from diptych.training.restore import restore
 from diptych.training.signals import Signals
 from tests.distributed.harness import run_processes
 from tests.distributed.test_shard import EVA, PAIRS, assembled, rows_of

@@ -13,10 +13,12 @@ Whoever takes "the newest" of a run takes it by `newest`: going on and loading a
 import json
 import re
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any, TypeVar
+
+from torch import Tensor
 
 from diptych.config.serialize import read_as
 from diptych.errors import CheckpointError, ConfigError, DamagedError, DamageWarning
@@ -57,6 +59,15 @@ class Progress:
     """What the order of the samples depends on, beside the seed."""
     scaler: dict[str, Any] = field(default_factory=dict[str, Any])
     """The state of the loss scale; empty without float16."""
+
+
+def under(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The tensors whose name starts with `prefix`, without it."""
+    return {
+        name.removeprefix(prefix): tensor
+        for name, tensor in tensors.items()
+        if name.startswith(prefix)
+    }
 
 
 def checkpoints(run: Path) -> list[Path]:

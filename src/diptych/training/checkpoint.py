@@ -1,5 +1,4 @@
-"""Checkpoints of a training run, written beside it and gone on with: a resumed run equals the
-uninterrupted one bit for bit.
+"""Checkpoints of a training run, written beside it; `training.restore` goes on with them.
 
 The training waits until its state is copied to the CPU's memory, and not for the disk: a thread
 writes the copy. Each process copies and writes the parts of the tensors that it has (`write_pieces`
@@ -14,13 +13,12 @@ import contextlib
 import json
 import threading
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from safetensors import SafetensorError
-from safetensors.torch import load_file
-from torch import Tensor, nn
+from torch import Tensor
 
 from diptych.checkpoints.steps import (
     MODEL,
@@ -31,9 +29,9 @@ from diptych.checkpoints.steps import (
     VERSION,
     Progress,
     checkpoints,
-    read_progress,
     seems_whole,
     step_of,
+    under,
     write_checksums,
 )
 from diptych.config import ClipConfig
@@ -41,10 +39,8 @@ from diptych.distributed import (
     PeerError,
     Peers,
     Piece,
-    load_whole,
     on_main,
     own_pieces,
-    shard_like,
     write_pieces,
 )
 from diptych.durable import new_folder, remove
@@ -224,7 +220,7 @@ class _Files:
         """Make them; the byte of its file at which each tensor begins."""
         found = dict[str, int]()
         for file, metadata in ((WEIGHTS, METADATA), (TRAINING, None)):
-            own = _under(f"{file}/", tensors)
+            own = under(f"{file}/", tensors)
             places = create(self._folder / file, own, metadata)
             found |= {f"{file}/{name}": place for name, place in places.items()}
         return found
@@ -252,73 +248,6 @@ def _failed(step: int, error: BaseException, out: Path) -> TrainingError:
     )
 
 
-def restore(state: TrainingState, folder: Path, batch_size: int, moments: bool = True) -> list[str]:
-    """Resume: put `state` back to where it stood when the checkpoint in `folder` was written; the
-    optimiser's moments only if `moments`. `batch_size` is that of its steps, for a checkpoint of an
-    older version, which doesn't say how many samples they took. A sentence where weights have no
-    moments. Raises CheckpointError if the folder can't be read or doesn't fit."""
-    progress, model, training = _read_checkpoint(folder)
-    objective = {MODEL + name: tensor for name, tensor in model.items()}
-    # What the objective holds beside the model; with a moving average, which is what the model's
-    # file then holds, also the weights that are trained: they take the average's place here.
-    objective |= _under(OBJECTIVE, training)
-    try:
-        load_whole(state.objective.state_dict(), objective)
-        if state.average is not None:
-            load_whole(state.average.state(), model)
-            state.average.go_on()
-        if progress.scaler:  # without float16 there was none
-            state.scaler.load_state_dict(progress.scaler)
-    except (ValueError, RuntimeError, LookupError, TypeError) as error:
-        raise CheckpointError(
-            f"{folder} holds another model than the run describes: {' '.join(str(error).split())}"
-        ) from error
-    without = list[str]()
-    for name, parameter in _trained(state) if moments else ():
-        # torch keeps the step count on the CPU or the GPU as the fused kernel wants it: beside the
-        # weight.
-        own = _under(f"{MOMENTS}{name}/", training)
-        own = own if _of_rows(parameter, own.values()) else {}
-        state.optimizer.state[parameter] = {
-            key: shard_like(parameter, tensor) for key, tensor in own.items()
-        }
-        without += [] if own else [name]
-    state.step = progress.step
-    state.samples = state.step * batch_size if progress.samples is None else progress.samples
-    state.steps, state.order = progress.steps, progress.order
-    if without and state.optimizer.defaults.get("momentum") != 0:  # plain SGD has none
-        return [f"{folder.name} holds no moments of {_few(without)}: they start anew"]
-    return []
-
-
-def _of_rows(parameter: Tensor, moments: Iterable[Tensor]) -> bool:
-    """Whether each has a row for each of the parameter's, or is a number for all of it; those of
-    eight bits had none once."""
-    return all(each.shape[:1] in ((), parameter.shape[:1]) for each in moments)
-
-
-def _few(names: Sequence[str]) -> str:
-    return ", ".join(names[:2]) + (f" and {len(names) - 2} more" if names[2:] else "")
-
-
-def _read_checkpoint(folder: Path) -> tuple[Progress, dict[str, Tensor], dict[str, Tensor]]:
-    """What it says of itself, the model's weights, and what else the training needs."""
-    progress = read_progress(folder)
-    try:
-        return progress, load_file(folder / WEIGHTS), load_file(folder / TRAINING)
-    except (OSError, SafetensorError) as error:
-        raise CheckpointError(f"{folder} can't be continued: {error}") from error
-
-
-def _under(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The tensors whose name starts with `prefix`, without it."""
-    return {
-        name.removeprefix(prefix): tensor
-        for name, tensor in tensors.items()
-        if name.startswith(prefix)
-    }
-
-
 def _tensors(state: TrainingState) -> Iterable[tuple[str, Tensor]]:
     """All of a checkpoint, as FILE/NAME."""
     for name, tensor in state.weights.items():
@@ -327,10 +256,6 @@ def _tensors(state: TrainingState) -> Iterable[tuple[str, Tensor]]:
         # Without a moving average the model's file already holds the weights that are trained.
         if state.average is not None or not name.startswith(MODEL):
             yield f"{TRAINING}/{OBJECTIVE}{name}", tensor
-    for name, parameter in _trained(state):
+    for name, parameter in state.trained:
         for key, tensor in state.optimizer.state[parameter].items():
             yield f"{TRAINING}/{MOMENTS}{name}/{key}", tensor
-
-
-def _trained(state: TrainingState) -> list[tuple[str, nn.Parameter]]:
-    return [(name, p) for name, p in state.objective.named_parameters() if p.requires_grad]

@@ -34,7 +34,7 @@ from diptych.training.callbacks import (
     log_evaluation,
     log_metrics,
 )
-from diptych.training.checkpoint import Saver, restore
+from diptych.training.checkpoint import Saver
 from diptych.training.claim import claimed
 from diptych.training.ending import Ending
 from diptych.training.evaluate import Evaluation
@@ -42,6 +42,7 @@ from diptych.training.loop import Callback, Meter, train
 from diptych.training.metrics import Logger, is_evaluation, open_loggers, read_metrics
 from diptych.training.position import order_of, taken_of
 from diptych.training.progress import Bar, say
+from diptych.training.restore import restore
 from diptych.training.resume import (
     Changes,
     changes,

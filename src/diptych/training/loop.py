@@ -44,7 +44,7 @@ def train(
     whose loss or gradient isn't a number changes no weight; TrainingError is raised in the next.
     """
     objective, optimizer, scaler = state.objective, state.optimizer, state.scaler
-    weights = [p for p in objective.parameters() if p.requires_grad]
+    weights = [parameter for _, parameter in state.trained]
     precision = autocast(run.precision, peers.device)
     for step, batch in zip(range(state.step, state.steps), meter.waiting(batches)):
         state.undo = batch_statistics(objective)

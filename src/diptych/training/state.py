@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from diptych.checkpoints.steps import MODEL
 from diptych.distributed import fill, whole
@@ -66,6 +66,11 @@ class TrainingState:
         """The model's weights that are evaluated and exported, by name: those of the average, if
         there is one."""
         return self.model.state_dict() if self.average is None else self.average.state()
+
+    @property
+    def trained(self) -> list[tuple[str, nn.Parameter]]:
+        """The objective's parameters that the optimiser changes, by name."""
+        return [(name, p) for name, p in self.objective.named_parameters() if p.requires_grad]
 
     def is_good(self) -> bool:
         """Whether it is that after `step`, and nothing of a step is in it whose loss or gradient
