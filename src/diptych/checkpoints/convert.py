@@ -21,7 +21,7 @@ from diptych.weights import native
 from diptych.weights.assemble import assemble
 from diptych.weights.atomic import atomic
 from diptych.weights.layout import Export
-from diptych.weights.mapping import left_behind
+from diptych.weights.leftovers import left_behind
 from diptych.weights.native import Meta
 from diptych.weights.state import State
 from diptych.weights.tower import tower_weights

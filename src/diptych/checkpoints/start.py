@@ -15,7 +15,8 @@ from diptych.config.serialize import difference
 from diptych.errors import CheckpointError, ConfigError
 from diptych.models import Clip, Tower
 from diptych.weights.assemble import assemble, check_values
-from diptych.weights.mapping import check_fit, left_behind, summary
+from diptych.weights.leftovers import left_behind, summary
+from diptych.weights.mapping import check_fit
 from diptych.weights.state import State
 from diptych.weights.tower import interpolated, resize_tower, tower_weights
 

@@ -39,7 +39,7 @@ class Compute:
         """The model of that name or path, as the flags say; `dtype` and `device` overrule theirs.
         Tensors of its file that the model doesn't use are listed on stderr."""
         from diptych.encoder import load
-        from diptych.weights.mapping import left_behind
+        from diptych.weights.leftovers import left_behind
 
         encoder = load(
             model,

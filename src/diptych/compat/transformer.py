@@ -19,11 +19,10 @@ from diptych.compat.parts.layers import (
     QuickGELU,
 )
 from diptych.compat.parts.modern import ModernMultimodalTransformer, ModernTextTransformer
+from diptych.compat.parts.modern_blocks import ModernTextBlock, ModernTextDecoderBlock
 from diptych.compat.parts.modern_layers import (
     ModernTextAttention,
-    ModernTextBlock,
     ModernTextCrossAttention,
-    ModernTextDecoderBlock,
     ModernTextPool,
     ReLUSquared,
     RotaryEmbedding1D,

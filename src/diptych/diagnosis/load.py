@@ -10,7 +10,7 @@ from torch import Tensor
 
 from diptych.config import ClipConfig
 from diptych.encoder import Encoder
-from diptych.weights.mapping import left_behind
+from diptych.weights.leftovers import left_behind
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -13,8 +13,8 @@ from torch import Tensor, nn
 
 from diptych.compat.parts.attention import context_attn_mask_from_valid
 from diptych.compat.parts.locks import NamedGroups, check_norms_frozen, lock_groups
+from diptych.compat.parts.modern_blocks import ModernTextDecoderBlock
 from diptych.compat.parts.modern_layers import (
-    ModernTextDecoderBlock,
     ModernTextPool,
     RotaryEmbedding1D,
     norm_layer_for,

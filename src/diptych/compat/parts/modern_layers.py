@@ -11,14 +11,13 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from diptych.compat.parts.layers import Layer, LayerNorm, LayerScale
+from diptych.compat.parts.layers import Layer, LayerNorm
 from diptych.compat.parts.spelling import Spelled
 from diptych.config.modern import ModernSizes
 from diptych.errors import ConfigError
-from diptych.families.modern.words import MLP, READING
+from diptych.families.modern.words import READING
 from diptych.nn.mlp import GatedMlp, Mlp
 from diptych.nn.modern_attention import BlockOptions, ModernAttention, ModernCrossAttention
-from diptych.nn.modern_block import ModernBlock
 from diptych.nn.modern_pool import ModernPool, Reading
 from diptych.nn.rotary import rotate, signed
 
@@ -94,18 +93,14 @@ class RotaryEmbedding1D(nn.Module):
         return torch.cat([angles.cos(), angles.sin()], dim=-1).to(dtype)
 
 
-def _checked(dim: int, heads: int) -> tuple[int, int]:
-    """Raises ConfigError, a ValueError, for a width that the heads can't share."""
+def block_options(dim: int, heads: int, norm_layer: Layer | None, **options: Any) -> BlockOptions:
+    """Of open_clip's arguments; `options`: more of its fields. Raises ConfigError, a ValueError,
+    for a width that the heads can't share."""
     if dim % heads:
         raise ConfigError(f"text width {dim} must be divisible by heads {heads}.")
-    return dim, heads
-
-
-def _options(dim: int, heads: int, norm_layer: Layer | None, **options: Any) -> BlockOptions:
-    width, heads = _checked(dim, heads)
     norm = norm_layer or functools.partial(RMSNorm, eps=1e-6)
     return BlockOptions(
-        width=width, heads=heads, norm=norm, mlp_width=options.pop("mlp_width", dim), **options
+        width=dim, heads=heads, norm=norm, mlp_width=options.pop("mlp_width", dim), **options
     )
 
 
@@ -126,7 +121,7 @@ class ModernTextAttention(Spelled, ModernAttention):
         bias: bool = True,
         gate_bias: bool = True,
     ):
-        options = _options(
+        options = block_options(
             dim,
             heads,
             norm_layer,
@@ -181,7 +176,7 @@ class ModernTextCrossAttention(Spelled, ModernCrossAttention):
         gate_bias: bool = True,
     ):
         super().__init__(
-            _options(
+            block_options(
                 dim,
                 heads,
                 norm_layer,
@@ -227,7 +222,7 @@ class ModernTextPool(Spelled, ModernPool):
     ):
         if pool_type not in _READINGS:
             raise ConfigError(f"unknown modern text pool_type={pool_type!r}: eos, mean or map")
-        options = _options(width, heads, norm_layer, qk_norm=qk_norm, attention_bias=bias)
+        options = block_options(width, heads, norm_layer, qk_norm=qk_norm, attention_bias=bias)
         super().__init__(options, _READINGS[pool_type])
         self.pool_type = pool_type
         self.init()
@@ -245,98 +240,3 @@ class ModernTextPool(Spelled, ModernPool):
     ) -> Tensor:
         """[batch, width] of tokens behind the final norm; `valid`: which are no padding."""
         return super().forward(x, text, valid, eos_id)
-
-
-class ModernTextDecoderBlock(Spelled, ModernBlock):
-    """A block that may read pictures (`cross_attn`): see `nn.modern_block.ModernBlock`. Raises
-    ConfigError, a ValueError, for another `mlp_type` or `norm_placement`."""
-
-    spelling: ClassVar = {
-        "norm_1": "norm1",
-        "attention": "attn",
-        "norm_1_post": "norm1_post",
-        "scale_1": "ls1",
-        "norm_reader": "norm_x",
-        "reader": "xattn",
-        "norm_reader_post": "norm_x_post",
-        "scale_reader": "ls_x",
-        "norm_2": "norm2",
-        "norm_2_post": "norm2_post",
-        "scale_2": "ls2",
-    }
-    attention_kind = ModernTextAttention.of
-    reader_kind = ModernTextCrossAttention.of
-    gated_kind, plain_kind, scale_kind = SwiGLU, ModernTextMlp, LayerScale
-
-    def __init__(
-        self,
-        dim: int,
-        heads: int,
-        mlp_ratio: float,
-        norm_layer: Layer,
-        qk_norm: bool = False,
-        attn_gated: bool = False,
-        mlp_type: str = "swiglu",
-        norm_placement: str = "pre",
-        ls_init_value: float | None = None,
-        value_residual: bool = False,
-        vr_first: bool = False,
-        attn_bias: bool = True,
-        gate_bias: bool = True,
-        mlp_bias: bool = True,
-        cross_attn: bool = False,
-    ):
-        if mlp_type not in MLP:
-            raise ConfigError(f"unknown modern text mlp_type={mlp_type!r}: {', '.join(MLP)}")
-        if norm_placement not in ("pre", "sandwich"):
-            raise ConfigError(f"unknown modern text norm_placement={norm_placement!r}")
-        options = _options(
-            dim,
-            heads,
-            norm_layer,
-            mlp_width=int(dim * mlp_ratio),
-            mlp=MLP[mlp_type],
-            qk_norm=qk_norm,
-            gated=attn_gated,
-            sandwich=norm_placement == "sandwich",
-            layer_scale=ls_init_value,
-            value_residual=value_residual,
-            attention_bias=attn_bias,
-            gate_bias=gate_bias,
-            mlp_bias=mlp_bias,
-        )
-        super().__init__(options, vr_first, cross_attn)
-
-    @classmethod
-    def of(cls, options: BlockOptions, first: bool, reads: bool) -> "ModernTextDecoderBlock":
-        """As a transformer has it."""
-        made = cls.__new__(cls)
-        ModernBlock.__init__(made, options, first, reads)
-        return made
-
-    def get_weight_dtype(self) -> torch.dtype:
-        """Of the matrices."""
-        return self.attention.qkv.weight.dtype
-
-    def forward(  # pyright: ignore[reportIncompatibleMethodOverride]
-        self,
-        x: Tensor,
-        rope_embed: Tensor | None = None,
-        attn_mask: Tensor | None = None,
-        is_causal: bool = False,
-        v_first: Tensor | None = None,
-        context: Tensor | None = None,
-        context_attn_mask: Tensor | None = None,
-        read: Tensor | None = None,
-    ) -> tuple[Tensor, Tensor | None]:
-        """Tokens, and the first block's values where they are mixed."""
-        given = (rope_embed, attn_mask, is_causal, v_first, context, context_attn_mask, read)
-        return super().forward(x, *given)
-
-
-class ModernTextBlock(ModernTextDecoderBlock):
-    """A block of texts alone."""
-
-    def __init__(self, *given: Any, **options: Any):
-        """As `ModernTextDecoderBlock`, without `cross_attn`."""
-        super().__init__(*given, **options, cross_attn=False)

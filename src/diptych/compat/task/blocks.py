@@ -9,7 +9,7 @@ from diptych.compat.faces.tower import OpenClipTower
 from diptych.compat.hf_model import HFTextEncoder
 from diptych.compat.modified_resnet import Bottleneck
 from diptych.compat.parts.blocks import CustomResidualAttentionBlock, ResidualAttentionBlock
-from diptych.compat.parts.modern_layers import ModernTextDecoderBlock
+from diptych.compat.parts.modern_blocks import ModernTextDecoderBlock
 
 _OWN = (
     ResidualAttentionBlock,
