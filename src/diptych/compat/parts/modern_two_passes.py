@@ -73,7 +73,7 @@ class ModernMultimodalDecoder(TwoPasses, ModernTextTransformer):  # pyright: ign
 
     def tie_lm_head(self) -> None:
         """Make logits by the table of the words: one parameter under two names."""
-        self.lm_head.weight = self.token_embedding.weight
+        self.lm_head.weight = self.tokens.weight
 
     @property
     def lm_head_params(self) -> tuple[Tensor, Tensor | None]:
