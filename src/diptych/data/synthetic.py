@@ -42,6 +42,27 @@ def _mask(shape: _Shape, across: np.ndarray, down: np.ndarray) -> np.ndarray:
             assert_never(shape)
 
 
+def _draw(
+    pixels: np.ndarray,
+    shape: _Shape,
+    colour: tuple[int, int, int],
+    centre: np.ndarray,
+    radius: float,
+) -> None:
+    """A shape, `centre` being (across, down). Only its own square is looked at: a third of the
+    picture."""
+    left, top = (centre - radius).astype(int)
+    length = int(2 * radius) + 2
+    square = pixels[top : top + length, left : left + length]
+    down, across = (np.arange(side) for side in square.shape[:2])
+    mask = _mask(
+        shape,
+        (across[None] + left - centre[0]) / radius,
+        (down[:, None] + top - centre[1]) / radius,
+    )
+    square[mask] = colour
+
+
 class Synthetic(Source):
     """`count` pictures of 256 x 256 pixels: a coloured shape on a noisy ground, and a caption that
     says so."""
@@ -66,12 +87,7 @@ class Synthetic(Source):
         centre = rng.uniform(radius, _SIDE - radius, 2)
         pixels = rng.integers(90, 140, (_SIDE // 8, _SIDE // 8, 3), np.uint8)
         pixels = pixels.repeat(8, 0).repeat(8, 1)
-        # Of the shape's own square alone: it covers a third of the picture.
-        (left, top), (right, bottom) = np.floor(centre - radius), np.ceil(centre + radius)
-        across = (np.arange(left, right) - centre[0]) / radius
-        down = (np.arange(top, bottom) - centre[1]) / radius
-        square = pixels[int(top) : int(bottom), int(left) : int(right)]
-        square[_mask(shape, across[None], down[:, None])] = _COLOURS[colour]
+        _draw(pixels, shape, _COLOURS[colour], centre, radius)
         return Sample(
             key=str(index),
             image=simplejpeg.encode_jpeg(pixels, quality=90),
