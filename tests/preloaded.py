@@ -2,6 +2,7 @@
 themselves, each anew."""
 
 # ruff: noqa: F401
+import gc
 import importlib
 import pkgutil
 
@@ -26,3 +27,4 @@ for _module in pkgutil.walk_packages(families.__path__, "diptych.families."):
     importlib.import_module(_module.name)
 Image.init()
 read_vocabulary()
+gc.freeze()  # of what stays, no process has to look for cycles
