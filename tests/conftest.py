@@ -12,10 +12,6 @@ from tests import shapes
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
-# Python looks for cycles every 700 objects; a model on `meta` is thousands, and nearly none are in
-# cycles. This way of all tests' time a tenth is saved.
-gc.set_threshold(100_000, 20, 20)
-
 shapes.enforce()
 
 pytest_plugins = ["tests.small_models"]
