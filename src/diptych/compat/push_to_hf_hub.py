@@ -10,7 +10,6 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 import torch
-from safetensors.torch import save_file
 
 from diptych.compat.constants import HF_CONFIG_NAME, HF_SAFE_WEIGHTS_NAME, HF_WEIGHTS_NAME
 from diptych.compat.factory import create_model_from_pretrained, get_model_config
@@ -18,6 +17,7 @@ from diptych.compat.readme import generate_readme
 from diptych.compat.tokenizer import HFTokenizer, SigLipTokenizer, get_tokenizer
 from diptych.errors import CheckpointError, ConfigError, first_line
 from diptych.families.clip.layouts.open_clip_config import to_json
+from diptych.weights.writing import save_tensors, writable
 
 __all__ = [
     "HFTokenizer",
@@ -54,8 +54,9 @@ def save_for_hf(
 ) -> None:
     """Write weights, tokenizer and configuration into a folder that `local-dir:` loads.
 
-    `safe_serialization`: True safetensors, False `torch.save`'s, `both`. Raises ConfigError for
-    another one.
+    `safe_serialization`: True safetensors, False `torch.save`'s, `both`. What has two names (a
+    `lm_head` that is the words' table) is written under both. Raises ConfigError for another one,
+    and CheckpointError for tensors that can't be written (`weights.writing.writable`).
 
     >>> import tempfile
     >>> from pathlib import Path
@@ -75,9 +76,10 @@ def save_for_hf(
     folder = Path(save_directory)
     folder.mkdir(parents=True, exist_ok=True)
     if not skip_weights:
-        tensors = {name: tensor.contiguous() for name, tensor in model.state_dict().items()}
+        tensors = model.state_dict()
+        tensors = {name: writable(name, tensor).contiguous() for name, tensor in tensors.items()}
         if safe_serialization:
-            save_file(tensors, folder / HF_SAFE_WEIGHTS_NAME)
+            save_tensors(folder / HF_SAFE_WEIGHTS_NAME, tensors)
         if safe_serialization is not True:
             torch.save(tensors, folder / HF_WEIGHTS_NAME)
     files = tokenizer.save_pretrained(folder)

@@ -15,7 +15,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from safetensors.torch import save_file
 from torch import Tensor
 
 from diptych.config import ClipConfig
@@ -29,6 +28,7 @@ from diptych.weights.atomic import atomic
 from diptych.weights.mapped import read_safetensors, unreadable
 from diptych.weights.read import read_json
 from diptych.weights.state import State
+from diptych.weights.writing import save_tensors
 
 WEIGHTS, META = "model.safetensors", "model.json"
 VERSION = 1
@@ -86,7 +86,7 @@ def write(
 ) -> None:
     """The two files, into `folder`, which must not exist yet."""
     folder.mkdir()
-    save_file(storable(state), folder / WEIGHTS, metadata=METADATA)
+    save_tensors(folder / WEIGHTS, state, METADATA)
     describe(folder, config, provenance)
 
 
@@ -111,17 +111,6 @@ def made_here() -> dict[str, str]:
 def check(folder: Path) -> None:
     """Raises what `read` raises of the folder."""
     read(folder)
-
-
-def storable(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The same numbers as safetensors wants them: on the CPU, contiguous, and no tensor under two
-    names."""
-    found, seen = dict[str, Tensor](), set[int]()
-    for name, tensor in tensors.items():
-        shared = tensor.data_ptr() in seen
-        seen.add(tensor.data_ptr())
-        found[name] = (tensor.clone() if shared else tensor).cpu().contiguous()
-    return found
 
 
 def read(folder: Path, checked: bool = False) -> tuple[State, Meta]:

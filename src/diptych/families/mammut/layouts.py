@@ -7,7 +7,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from safetensors.torch import save_file
 from torch import Tensor
 
 from diptych.config import ClipConfig
@@ -30,6 +29,7 @@ from diptych.weights.layout import GIVE_CONFIG, Export, Layout, WeightSource
 from diptych.weights.mapping import Table, count_numbers
 from diptych.weights.read import read_json
 from diptych.weights.state import State
+from diptych.weights.writing import save_tensors
 
 _UNSEEN = {"image.heads", "image.image_size", "text.heads", "decoder.heads"}
 """Fields in which models of the same shapes may differ, or that the shapes tell."""
@@ -116,7 +116,7 @@ def export_fork(folder: Path, config: ClipConfig, state: Mapping[str, Tensor]) -
     rules = (*openai.SCALE, *openai.VIT, *text_rules(fork=True), *decoder_rules(fork=True))
     foreign = Table(rules=rules).to_foreign(state)
     folder.mkdir()
-    save_file(foreign, folder / open_clip.WEIGHTS, metadata={"format": "pt"})
+    save_tensors(folder / open_clip.WEIGHTS, foreign, {"format": "pt"})
     (folder / open_clip.CONFIG).write_text(json.dumps(written, indent=2) + "\n")
 
 

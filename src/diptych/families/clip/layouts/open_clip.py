@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import save_file
 from torch import Tensor
 
 from diptych.config import (
@@ -38,6 +37,7 @@ from diptych.weights.layout import GIVE_CONFIG, Export, Layout, WeightSource
 from diptych.weights.mapping import Rule, Table
 from diptych.weights.read import read_json
 from diptych.weights.state import State
+from diptych.weights.writing import save_tensors
 
 NAME = "open-clip"
 CONFIG, WEIGHTS = "open_clip_config.json", "open_clip_model.safetensors"
@@ -125,7 +125,7 @@ def export(folder: Path, config: ClipConfig, state: Mapping[str, Tensor]) -> Non
     written = to_json(config)
     foreign = export_table(config).to_foreign(state)
     folder.mkdir()
-    save_file(foreign, folder / WEIGHTS, metadata={"format": "pt"})
+    save_tensors(folder / WEIGHTS, foreign, {"format": "pt"})
     (folder / CONFIG).write_text(json.dumps(written, indent=2) + "\n")
 
 

@@ -8,7 +8,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from safetensors.torch import save_file
 from torch import Tensor
 
 from diptych.config import ClipConfig, PreprocessConfig, TowerConfig
@@ -16,6 +15,7 @@ from diptych.config.serialize import from_dict, read_as
 from diptych.errors import CheckpointError, ConfigError
 from diptych.weights.layout import Inputs
 from diptych.weights.read import read_json
+from diptych.weights.writing import save_tensors
 
 CONFIG, WEIGHTS = "config.json", "model.safetensors"
 _MODES = {"center": "shortest", "squash": "squash", "border": "longest"}
@@ -101,5 +101,5 @@ def content(
 def write(folder: Path, weights: dict[str, Tensor], content: Mapping[str, Any]) -> None:
     """Both files, in a new folder."""
     folder.mkdir()
-    save_file(weights, folder / WEIGHTS, metadata={"format": "pt"})
+    save_tensors(folder / WEIGHTS, weights, {"format": "pt"})
     (folder / CONFIG).write_text(f"{json.dumps(content, indent=2)}\n")

@@ -9,7 +9,6 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from safetensors.torch import save_file
 from torch import Tensor
 
 from diptych.config import (
@@ -38,6 +37,7 @@ from diptych.families.infer import infer, infer_image
 from diptych.weights.layout import Export, Inputs, Layout, WeightSource
 from diptych.weights.read import read_json
 from diptych.weights.state import State
+from diptych.weights.writing import save_tensors
 
 CONFIG, WEIGHTS = "config.json", "model.safetensors"
 WEIGHT_FILES = (
@@ -213,7 +213,7 @@ def write(
     Raises CheckpointError for inputs that transformers can't make."""
     processor = None if config.missing == "image" else preprocess_json(config)
     folder.mkdir()
-    save_file(weights, folder / WEIGHTS, metadata={"format": "pt"})
+    save_tensors(folder / WEIGHTS, weights, {"format": "pt"})
     (folder / CONFIG).write_text(json.dumps(written, indent=2) + "\n")
     inputs.write(folder, config, processor)
 
