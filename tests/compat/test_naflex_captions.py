@@ -11,8 +11,10 @@ from torch import nn
 from diptych import compat
 from diptych.compat.coca_model import MultimodalCfg
 from diptych.compat.model_traits import InputMode, get_model_traits, traits_from_config
+from diptych.compat.push_to_hf_hub import save_for_hf
 from diptych.compat.transformer import ModernMultimodalDecoder, ModernMultimodalTransformer
-from diptych.errors import ConfigError
+from diptych.errors import AssumptionWarning, ConfigError
+from diptych.families.clip.layouts.open_clip_config import to_json
 
 PATCH, CONTEXT = 4, 8
 VISION = {
@@ -159,6 +161,42 @@ def test_logits_by_the_table_of_words():
     assert torch.equal(again(patches(), IDS)["logits"], tied(patches(), IDS)["logits"])
     alone = ModernMultimodalDecoder(MultimodalCfg(**MODERN | {"tie_lm_head": True}))
     assert alone.lm_head_params[0] is alone.token_embedding.weight
+
+
+def test_one_matrix_is_saved_and_loaded_and_stays_one(tmp_path):
+    tied = mammut(MODERN | {"tie_lm_head": True})
+    ours = tied.clip
+    assert ours.decoder.projection is None
+    assert ours.text.tokens.weight.data_ptr() == tied.text.lm_head.weight.data_ptr()
+    save_for_hf(tied, compat.SimpleTokenizer(), to_json(tied.config)["model_cfg"], tmp_path)
+    wanted = tied(patches(), IDS)["logits"]
+    for file in sorted(path.name for path in tmp_path.glob("*_model.*")):
+        again = compat.create_model(f"local-dir:{tmp_path}")
+        assert again.text.lm_head.weight is again.text.token_embedding.weight
+        assert torch.equal(again(patches(), IDS)["logits"], wanted)
+        (tmp_path / file).unlink()
+    assert file == "open_clip_pytorch_model.bin"  # the second of two
+    tied.text.lm_head.weight = nn.Parameter(tied.text.lm_head.weight + 1)
+    with pytest.raises(ConfigError, match="they differ: without that option they are two"):
+        tied.clip  # noqa: B018  (a property)
+
+
+def coca_of(captions):
+    return compat.CoCa(
+        24, captions, TEXT | {"embed_cls": True, "output_tokens": True}, VISION | POOLS
+    )
+
+
+@pytest.mark.parametrize(
+    ("made", "text"),
+    [(mammut, TEXT), (coca_of, TEXT), (coca_of, TEXT | {"text_arch": "modern"})],
+    ids=["mammut", "coca", "coca, modern"],
+)
+def test_other_models_have_two_matrices_whatever_is_said(made, text):
+    """As open_clip builds them."""
+    with pytest.warns(AssumptionWarning, match="tie_lm_head counts in a MaMMUT of modern texts"):
+        model = made(text | {"tie_lm_head": True})
+    assert len(list(model.parameters())) == len(list(made(text).parameters()))
 
 
 def test_the_modern_decoder_alone():

@@ -63,6 +63,7 @@ SEVEN = {
     "defilip": CONFIGS["defilip"],
     "coca": CONFIGS["coca"],
     "coca, mammut": CONFIGS["coca, mammut"],
+    "coca, mammut, tied": CONFIGS["coca, mammut, tied"],
 }
 # Objective, tower (in place of the small one of its side), micro-batches, checkpointing, optimiser:
 # each objective once, and each value of the others with its neighbours.
@@ -74,14 +75,14 @@ CASES = [
     ("filip", None, 1, True, "adamw"),
     ("defilip", EVA, 2, True, "adamw"),
     ("coca", None, 2, True, "adamw"),
-    ("coca, mammut", None, 2, True, "adamw"),
+    ("coca, mammut, tied", None, 2, True, "adamw"),
     ("clip", RESNET, 1, True, "adamw"),
     ("clip", EVA, 2, True, "lamb"),
 ]
 OF_TRANSFORMERS = ("clip", BERT, 2, True, "adamw")
 ALL = [(*case, "adamw") for case in product(SEVEN, (None, EVA), (1, 2), (False, True))]
 # MaMMUT's decoder is for pictures' tokens of one width.
-ALL = [case for case in ALL if case[:2] != ("coca, mammut", EVA)]
+ALL = [case for case in ALL if case[1] is None or "mammut" not in case[0]]
 ALL += [("clip", EVA, 2, True, name) for name in ("lamb", "lamb-deepspeed", "lion")]
 ALL += [("clip", RESNET, 1, True, "adamw")]
 REPLICATE = ShardConfig()

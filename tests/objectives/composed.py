@@ -21,6 +21,7 @@ from diptych.config import (
 from diptych.families.clip import VitConfig
 from diptych.families.coca import CocaDecoderConfig, CocaImageConfig, CocaTextConfig
 from diptych.families.mammut import MammutDecoderConfig, MammutTextConfig
+from diptych.families.modern import TwoPassReadersConfig, TwoPassTextConfig
 from tests.objectives.small import small_config
 
 SIM_CLR, SIM_SIAM = SimClrConfig(hidden=10, out=6), SimSiamConfig(width=8, hidden=4)
@@ -44,6 +45,7 @@ CONFIGS: dict[str, ObjectiveConfig] = {
     "coca": CocaObjectiveConfig(tile=7),
     "coca, siglip": CocaObjectiveConfig(tile=7, pairs=SiglipObjectiveConfig()),
     "coca, mammut": CocaObjectiveConfig(tile=7),
+    "coca, mammut, tied": CocaObjectiveConfig(tile=7),
 }
 
 
@@ -63,8 +65,17 @@ MAMMUT = ClipConfig(
 )
 
 
+TIED = replace(
+    MAMMUT,
+    text=TwoPassTextConfig(**WORDS, start_id=28, end_id=29, pad_id=0),
+    decoder=TwoPassReadersConfig(**WORDS, every=1, picture_width=8, tied=True),
+)
+
+
 def model_config(name: str) -> ClipConfig:
     bias = -10.0 if "siglip" in name else None
+    if "tied" in name:
+        return TIED
     if "mammut" in name:
         return MAMMUT
     if "coca" in name:

@@ -216,8 +216,11 @@ def _part(state: State, part: Part) -> State:
 
 
 def _in_form(state: State, config: Config | None) -> tuple[State, Config | None]:
-    """Of a tower that has several forms, the one that the configuration asks for."""
+    """Of a tower that has several forms, the one that the configuration asks for; and what parts
+    share, once."""
     if isinstance(config, ClipConfig):
+        if config.decoder is not None:
+            state = tower_weights(config.decoder).shared(state, config.decoder)
         state, image = _tower_in_form(state, "image.", config.image)
         state, text = _tower_in_form(state, "text.", config.text)
         return state, replace(config, image=image, text=text)

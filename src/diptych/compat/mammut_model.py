@@ -27,15 +27,13 @@ from diptych.errors import ConfigError
 from diptych.families.clip.config import TransformerTextConfig
 from diptych.families.clip.layouts.open_clip_config import model_json
 from diptych.families.modern import TwoPassReadersConfig, TwoPassTextConfig
-from diptych.families.modern.words import is_modern
 from diptych.models import Clip, Tower
 from diptych.models.shapes import shapes_only
 
 _PICTURES = "map_viz2txt_kv"
-_OF_CAPTIONS = ("cross_attn", "lm_head")
-"""What names of `text` that only captions need begin with."""
-_OF_READERS = {"xattn", "norm_x", "norm_x_post", "ls_x"}
-"""Of parts of modern blocks that only captions need."""
+_HEAD = "lm_head"
+_OF_CAPTIONS = {"cross_attn", "xattn", "norm_x", "norm_x_post", "ls_x"}
+"""Parts of `text`, or of its blocks, that only captions need, beside a `lm_head` of its own."""
 
 
 class MaMMUT(CaptioningModel):
@@ -74,7 +72,6 @@ class MaMMUT(CaptioningModel):
                 "captions read the picture's tokens: vision_cfg needs output_tokens=True"
             )
         said = section(multimodal_cfg, MultimodalCfg)
-        tied = is_modern(said) and said.pop("tie_lm_head", False)
         clip = build_clip(
             {
                 "embed_dim": embed_dim,
@@ -88,8 +85,6 @@ class MaMMUT(CaptioningModel):
         super().__init__(clip)
         self.bos_id, self.eos_id = said.get("bos_id"), said.get("eos_id")
         self.text.bos_id, self.text.eos_id = self.bos_id, self.eos_id
-        if tied:
-            self.text.tie_lm_head()
         if said.get("variable_text"):
             self.traits = replace(self.traits, variable_text=True)
         if nonscalar_logit_scale:
@@ -115,20 +110,33 @@ class MaMMUT(CaptioningModel):
         made.load_state_dict(state, assign=True)
         if isinstance(made, MultimodalDecoder):
             made.set_mask()
+        elif self._tied:
+            made.tie_lm_head()
         self.text = made.train(clip.text.training)
         self.map_viz2txt_kv = nn.Parameter(pictures)
 
     def of_texts(self) -> dict[str, Tensor]:
         """The tensors that both passes have."""
-        return {n: t for n, t in self._tensors().items() if not _only_captions(n)}
+        return {n: t for n, t in self._tensors().items() if not self._only_captions(n)}
 
     def of_captions(self) -> dict[str, Tensor]:
         """The tensors that only captions have."""
-        own = {n: t for n, t in self._tensors().items() if _only_captions(n)}
+        own = {n: t for n, t in self._tensors().items() if self._only_captions(n)}
         return own | {_PICTURES: self.map_viz2txt_kv}
 
     def _tensors(self) -> dict[str, Tensor]:
         return self.text.state_dict(prefix=TEXT, keep_vars=True)
+
+    def _only_captions(self, name: str) -> bool:
+        parts = name.removeprefix(TEXT).split(".")
+        own_head = parts[0] == _HEAD and not self._tied
+        return own_head or not _OF_CAPTIONS.isdisjoint(parts)
+
+    @property
+    def _tied(self) -> bool:
+        """Whether logits are made by the words' table."""
+        decoder = self.config.decoder
+        return isinstance(decoder, TwoPassReadersConfig) and decoder.tied
 
     @property
     def clip(self) -> Clip:
@@ -214,8 +222,3 @@ def _both(config: ClipConfig) -> MultimodalDecoder | ModernMultimodalDecoder:
         act_layer=activation_layer(sizes.activation),
         norm_layer=norm_layer_of(sizes.norm_eps),
     )
-
-
-def _only_captions(name: str) -> bool:
-    words = name.removeprefix(TEXT).split(".")
-    return words[0] in _OF_CAPTIONS or not _OF_READERS.isdisjoint(words)

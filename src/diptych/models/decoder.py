@@ -1,5 +1,6 @@
 """The contract of what writes captions: tokens of a text and of a picture -> the next token."""
 
+from collections.abc import Callable
 from typing import Any, Generic, NamedTuple, TypeVar
 
 import torch
@@ -84,7 +85,7 @@ class Decoder(nn.Module, Generic[C]):
         pictures: Float[Tensor, "texts tokens width"],
         seen: Bool[Tensor, "texts tokens"] | None = None,
     ) -> Float[Tensor, "texts length width"]:
-        """What `logits` makes the logits of the token behind each place of, of captions that the
+        """What `head` makes the logits of the token behind each place of, of captions that the
         model's `text` tower has read as `words`, and of pictures, one to each: for training, where
         nothing that was read of a picture serves twice, and logits are made a few at a time."""
         return self.states(words, pictures, seen)
@@ -95,7 +96,8 @@ class Decoder(nn.Module, Generic[C]):
         read: Read,
         last: bool = False,
     ) -> Float[Tensor, "texts places vocabulary"]:
-        """`next_tokens` of texts that the text tower has read (`TextTowerConfig.decoded`)."""
+        """`next_tokens` of texts that the text tower has read (`TextTowerConfig.decoded`), of a
+        decoder that needs nothing else of it."""
         raise NotImplementedError
 
     def states(
@@ -108,8 +110,13 @@ class Decoder(nn.Module, Generic[C]):
         raise NotImplementedError
 
     def logits(self, states: Float[Tensor, "*places width"]) -> Float[Tensor, "*places vocabulary"]:
-        """Of the next token."""
+        """Of the next token, of a decoder that needs nothing but `states` for them."""
         raise NotImplementedError
+
+    def head(self, text: Tower[Any]) -> Callable[[Tensor], Tensor]:
+        """What makes logits of `training_states`: `logits`, or the table of words of the model's
+        `text` tower."""
+        return self.logits
 
     @property
     def units(self) -> list[nn.Module]:

@@ -32,17 +32,21 @@ class TwoPassDecoder(Decoder[C]):
     text_kind: ClassVar[type[TextTowerConfig]]
     """The configuration of the text towers that take readers."""
 
-    def __init__(self, config: C, readers: nn.ModuleList):
+    projection: nn.Linear | None
+    """From a token to logits; None: the text tower's table of words makes them."""
+
+    def __init__(self, config: C, readers: nn.ModuleList, tied: bool = False):
         super().__init__(config)
         self.width = config.width
         self.pictures = nn.Linear(config.picture_width, config.width, bias=False)
         self.readers = readers
-        self.projection = nn.Linear(config.width, config.vocab_size, bias=False)
+        self.projection = None if tied else nn.Linear(config.width, config.vocab_size, bias=False)
 
     def init_ends(self) -> None:
-        """Fill the two matrices with N(0, 1 / their input's width)."""
+        """Fill the matrices with N(0, 1 / their input's width)."""
         for linear in (self.pictures, self.projection):
-            nn.init.normal_(linear.weight, std=linear.in_features**-0.5)
+            if linear is not None:
+                nn.init.normal_(linear.weight, std=linear.in_features**-0.5)
 
     def check_towers(self, image: Tower[Any], text: Tower[Any]) -> None:
         """See `Decoder.check_towers`; the text tower must take readers, and be of the same
@@ -70,19 +74,14 @@ class TwoPassDecoder(Decoder[C]):
         own = self.pictures(pictures)
         return Read([reader.keys_values(own) for reader in self._readers()], seen)
 
-    def forward(
-        self, texts: Float[Tensor, "texts length width"], read: Read, last: bool = False
-    ) -> Float[Tensor, "texts places vocabulary"]:
-        """Logits of texts into which the text tower has read what was `read`."""
-        return self.logits(texts[:, -1:] if last else texts)
-
     def next_tokens(
         self, text: Tower[Any], ids: Int[Tensor, "texts length"], read: Read, last: bool = False
     ) -> Float[Tensor, "texts places vocabulary"]:
         """See `Decoder.next_tokens`."""
         both = zip(self._readers(), read.keys_values, strict=True)
         readers = [partial(reader, read=each, seen=read.seen) for reader, each in both]
-        return self(text(ids, "normed", self._between(readers)).tokens, read, last)
+        states = text(ids, "normed", self._between(readers)).tokens
+        return self.head(text)(states[:, -1:] if last else states)
 
     def training_states(
         self,
@@ -99,6 +98,7 @@ class TwoPassDecoder(Decoder[C]):
 
     def logits(self, states: Float[Tensor, "*places width"]) -> Float[Tensor, "*places vocabulary"]:
         """See `Decoder.logits`."""
+        assert self.projection is not None
         return self.projection(states)
 
     @property

@@ -66,7 +66,7 @@ class CocaObjective(Objective):
         words, pictures = text.tokens[:, :-1], image.tokens[:, model.image.class_tokens :]
         seen = model.image.real_patches(batch.images[0])
         states = decoder.training_states(model.text, ids[:, :-1], words, pictures, seen)
-        losses, tokens = self._losses(states, ids[:, 1:], lengths, decoder.logits)
+        losses, tokens = self._losses(states, ids[:, 1:], lengths, decoder.head(model.text))
         return {"image": unit(image.pooled), "text": vectors, "losses": losses, "tokens": tokens}
 
     def _losses(

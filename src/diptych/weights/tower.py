@@ -49,6 +49,11 @@ class TowerWeights:
         weights are in; the configuration then says which."""
         return state, config
 
+    def shared(self, state: State, config: Any) -> State:
+        """The whole model's weights, of which this part's may be another part's, too: each once.
+        `config`: the part's."""
+        return state
+
     def deploy(self, state: State, config: Any) -> tuple[State, Any]:
         """The tower in the form in which it computes fastest: the same vectors."""
         return state, config

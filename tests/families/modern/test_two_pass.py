@@ -7,6 +7,7 @@ from dataclasses import replace
 import pytest
 import torch
 import torch.nn.functional as F
+from safetensors.torch import load_file, save_file
 
 from diptych import models
 from diptych.checkpoints import convert, load_model
@@ -152,7 +153,6 @@ SAID = {
     [
         ({"pool_type": "avg_all"}, "pool_type"),
         ({"reg_tokens": 2}, "reg_tokens = 2 has no place in a MaMMUT of modern texts"),
-        ({"tie_lm_head": True}, "tie_lm_head = True has no place"),
         ({"use_pad_mask": False}, "use_pad_mask = False has no place"),
         ({"pool_type": "eos"}, "needs the id of that: end_id"),
         ({"cross_attn_ratio": 3}, "every 3 is above layers 2"),
@@ -165,9 +165,48 @@ def test_what_it_can_not_have_is_said(option, message):
         from_json({"model_cfg": said})
 
 
+@pytest.fixture
+def tied():
+    """A model whose logits are made by the words' table."""
+    config = config_of("everything")
+    return shaken(replace(config, decoder=replace(config.decoder, tied=True)))
+
+
+def test_logits_by_the_table_of_words(tied, pixels):
+    """Those of a model whose matrix is equal to the table; there is one parameter for both."""
+    apart = models.build(config_of("everything")).eval()
+    table = {"decoder.projection.weight": tied.text.tokens.weight}
+    apart.load_state_dict(tied.state_dict() | table)
+    with torch.no_grad():
+        found = tied.next_tokens(IDS, tied.read_pictures(pixels), last=True)
+        assert torch.equal(found, apart.next_tokens(IDS, apart.read_pictures(pixels), last=True))
+    assert apart.state_dict().keys() - tied.state_dict().keys() == table.keys()
+
+
+def test_one_matrix_has_two_names_in_open_clip(tmp_path, tied):
+    save_model(tmp_path / "native", tied)
+    convert(tmp_path / "native", "open-clip", tmp_path / "theirs")
+    file = tmp_path / "theirs" / "open_clip_model.safetensors"
+    stored = load_file(file)
+    assert torch.equal(stored["text.lm_head.weight"], stored["text.token_embedding.weight"])
+    # safetensors' own `save_model` leaves one of them away.
+    for lacking in ("", "text.lm_head.weight", "text.token_embedding.weight"):
+        save_file({name: stored[name] for name in stored if name != lacking}, file)
+        again, meta = load_model(tmp_path / "theirs")
+        assert meta.config == tied.config
+        for name, tensor in tied.state_dict().items():
+            assert torch.equal(again.state_dict()[name], tensor)
+    save_file(stored | {"text.lm_head.weight": stored["text.lm_head.weight"] + 1}, file)
+    with pytest.raises(CheckpointError, match=r"\(tie_lm_head\), and they differ") as caught:
+        load_model(tmp_path / "theirs")
+    assert "\n" not in str(caught.value)
+
+
 def test_parts_that_do_not_fit_are_refused():
     whole = config_of("plain")
+    shared = replace(whole.decoder, tied=True, vocab_size=41)
     for changed, message in (
+        (replace(whole, decoder=shared), "vocab_size 41 must be the text tower's, 40"),
         (replace(whole, embed_dim=16), "embed_dim must be its width, 32, and is 16"),
         (replace(whole, text=replace(whole.text, layers=2)), "text.layers 3, and this model has 2"),
         (replace(whole, decoder=replace(whole.decoder, picture_width=64)), "image.width 64"),

@@ -37,14 +37,14 @@ class ModernMultimodalDecoder(TwoPasses, ModernTextTransformer):  # pyright: ign
 
     def __init__(self, cfg: Any, output_dim: int | None = None):
         said = said_of(cfg)
-        step, tied = int(said["cross_attn_ratio"]), said.pop("tie_lm_head", False)
+        step = int(said["cross_attn_ratio"])
         config = read_two_pass_text(said | {"vision_cfg": {"width": 1}})
         assert config is not None
         if not 1 <= step <= config.layers:
             raise ConfigError(f"cross_attn_ratio {step} lies from 1 to {config.layers}")
         self._make_both(config, step, cfg, output_dim)
         self.init_parameters()
-        if tied:
+        if said.get("tie_lm_head"):
             self.tie_lm_head()
 
     @classmethod

@@ -10,6 +10,7 @@ from typing import Any
 from diptych.config import Activation, TowerConfig
 from diptych.errors import CheckpointError
 from diptych.families.clip.layouts import openai
+from diptych.families.clip.layouts.open_clip_options import take_untied
 from diptych.families.clip.layouts.towers import (
     OpenClipTower,
     layout_of,
@@ -159,6 +160,7 @@ def _read_decoder(cfg: dict[str, Any], activation: Activation) -> CocaDecoderCon
     # Options that its code doesn't read; the perceptrons are always four times as wide.
     for name in ("mlp_ratio", "dim_head", "n_queries", "attn_pooler_heads"):
         cfg.pop(name, None)
+    take_untied(cfg)
     width = cfg.pop("width", 512)
     return CocaDecoderConfig(
         context_length=cfg.pop("context_length", 77),

@@ -16,6 +16,7 @@ from diptych.errors import CheckpointError
 from diptych.families.clip.config import VitConfig
 from diptych.families.clip.layouts import openai
 from diptych.families.clip.layouts.open_clip_config import model_json
+from diptych.families.clip.layouts.open_clip_options import take_untied
 from diptych.families.clip.layouts.towers import OpenClipTower, take_text, write_text
 from diptych.families.mammut.config import MammutDecoderConfig, MammutTextConfig
 from diptych.weights.mapping import TRANSPOSED, Rule, rows
@@ -54,7 +55,7 @@ _DECODER = (
 )
 _PASSED_OVER = (
     *("bos_id", "eos_id", "variable_text"),
-    *("output_tokens", "dim_head", "n_queries", "attn_pooler_heads"),
+    *("output_tokens", "dim_head", "n_queries", "attn_pooler_heads", "tie_lm_head"),
 )
 """The tokenizer's and the loader's; and what is for CoCa's decoder."""
 
@@ -131,6 +132,7 @@ def _read_text(cfg: dict[str, Any], activation: Activation) -> MammutTextConfig:
 
 
 def _read_decoder(cfg: dict[str, Any], activation: Activation) -> MammutDecoderConfig:
+    take_untied(cfg)
     said = _take(cfg, activation)
     return MammutDecoderConfig(
         **said["sizes"],

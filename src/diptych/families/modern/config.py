@@ -1,8 +1,9 @@
 """The text tower and the decoder of recent language models' blocks, as open_clip has them."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
+from diptych.components import ADDED
 from diptych.config import DecoderConfig, TextTowerConfig
 from diptych.config.modern import ModernSizes
 from diptych.config.ranges import Context, Count, Layers, Some, Width, check_ids
@@ -131,7 +132,11 @@ class TwoPassReadersConfig(ModernSizes, TwoPassDecoderConfig):
     the blocks' alone."""
 
     implementation = "diptych.families.modern.two_pass:TwoPassReaders"
+    weights = "diptych.families.modern.weights:TwoPassReadersWeights"
 
+    tied: bool = field(default=False, metadata=ADDED)
+    """Whether logits are made by the text tower's table of words, and the decoder has no matrix of
+    its own for them (Press & Wolf 2017, arXiv:1608.05859)."""
     context_length: Context = 77
     vocab_size: Width = 50260
     width: Width = 512

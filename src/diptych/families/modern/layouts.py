@@ -8,6 +8,7 @@ from collections.abc import Collection
 from typing import Any
 
 from diptych.config import Activation
+from diptych.families.clip.layouts.open_clip_options import take_untied
 from diptych.families.clip.layouts.towers import OpenClipTower
 from diptych.families.modern.config import ModernDecoderConfig, ModernTextConfig
 from diptych.families.modern.two_pass_layout import TWO_PASS
@@ -91,6 +92,7 @@ def read_decoder(
         return None
     for name in ("text_arch", *_UNREAD):
         cfg.pop(name, None)
+    take_untied(cfg)
     return ModernDecoderConfig(**take_sizes(cfg), step=cfg.pop("cross_attn_ratio", 1))
 
 

@@ -1,14 +1,17 @@
 """MaMMUT (Kuo et al. 2023, arXiv:2303.16839) of recent language models' blocks, as open_clip's main
 branch has it."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Any
 
-from jaxtyping import Int
+import torch.nn.functional as F
+from jaxtyping import Float, Int
 from torch import Tensor, nn
 
+from diptych.errors import ConfigError
 from diptych.families.modern.config import TwoPassReadersConfig, TwoPassTextConfig
 from diptych.families.modern.text import ModernTextTower
-from diptych.models.tower import TokenKind, TowerOutput
+from diptych.models.tower import TokenKind, Tower, TowerOutput
 from diptych.models.two_pass import Reader, TwoPassDecoder
 from diptych.nn.modern_attention import BlockOptions
 from diptych.nn.modern_block import ModernReader, run_blocks
@@ -50,6 +53,12 @@ class TwoPassTextTower(ModernTextTower):
         states = run_blocks(self.blocks, first, self.turns(first), causal=True, beside=readers)
         return self.read_out(states, x, real_tokens(x, self.config.pad_id), tokens)
 
+    def word_logits(
+        self, states: Float[Tensor, "*places width"]
+    ) -> Float[Tensor, "*places vocabulary"]:
+        """Of each word, by its own vector in the table (Press & Wolf 2017, arXiv:1608.05859)."""
+        return F.linear(states, self.tokens.weight)
+
 
 class TwoPassReaders(TwoPassDecoder[TwoPassReadersConfig]):
     """Readers that stand within blocks of the text tower.
@@ -67,14 +76,32 @@ class TwoPassReaders(TwoPassDecoder[TwoPassReadersConfig]):
 
     def __init__(self, config: TwoPassReadersConfig):
         options = BlockOptions.of(config)
-        super().__init__(config, nn.ModuleList(ModernReader(options) for _ in config.reader_layers))
+        readers = nn.ModuleList(ModernReader(options) for _ in config.reader_layers)
+        super().__init__(config, readers, config.tied)
 
     def init(self) -> None:
         """Fill every parameter, as open_clip does: readers by `nn.modern_init.init_modern_readers`,
-        the two matrices by `init_ends`."""
+        the matrices by `init_ends`."""
         c = self.config
         init_modern_readers(self._readers(), c.layers, c.width, c.sandwich, c.zero_residual)
         self.init_ends()
+
+    def check_towers(self, image: Tower[Any], text: Tower[Any]) -> None:
+        """See `TwoPassDecoder.check_towers`; where a matrix is shared, vocabularies are equal."""
+        super().check_towers(image, text)
+        own = self.config.vocab_size
+        if self.config.tied and own != text.config.vocabulary:
+            raise ConfigError(
+                f"the decoder shares the words' table (tied), so its vocab_size {own} must be the "
+                f"text tower's, {text.config.vocabulary}"
+            )
+
+    def head(self, text: Tower[Any]) -> Callable[[Tensor], Tensor]:
+        """See `Decoder.head`."""
+        if not self.config.tied:
+            return self.logits
+        assert isinstance(text, TwoPassTextTower)
+        return text.word_logits
 
     def reader_flops(self, length: int, tokens: int) -> int:
         """See `TwoPassDecoder.reader_flops`."""

@@ -12,6 +12,7 @@ from diptych.config import Activation
 from diptych.errors import ConfigError
 from diptych.families.clip.layouts.towers import OpenClipTower
 from diptych.families.modern.config import TwoPassReadersConfig, TwoPassTextConfig
+from diptych.families.modern.weights import one_matrix
 from diptych.families.modern.words import (
     POOLS,
     is_modern,
@@ -22,7 +23,7 @@ from diptych.families.modern.words import (
     word,
     write_sizes,
 )
-from diptych.weights.mapping import TRANSPOSED, Rule
+from diptych.weights.mapping import TRANSPOSED, Change, Rule
 
 _PICTURES, _MARK = "map_viz2txt_kv", "text.blocks.0.xattn.q.weight"
 """What tells a MaMMUT, and one of modern texts."""
@@ -31,8 +32,17 @@ _PASSED_OVER = (
     *("dim_head", "n_queries", "attn_pooler_heads"),
 )
 """What has one meaning here, and what is for CoCa's decoder."""
-_LACKED = {"reg_tokens": 0, "tie_lm_head": False, "use_pad_mask": True}
+_LACKED = {"reg_tokens": 0, "use_pad_mask": True}
 """Options that these models can't have, and what they are."""
+
+
+_TABLE, _HEAD = "text.token_embedding.weight", "text.lm_head.weight"
+_BOTH = Rule(
+    "text.tokens.weight",
+    (_TABLE, _HEAD),
+    Change(one_matrix, lambda ours: [ours, ours.clone()]),
+)
+"""Of a decoder that makes logits by the words' table: one matrix here, and two names there."""
 
 
 def _take(cfg: dict[str, Any]) -> dict[str, Any]:
@@ -54,6 +64,7 @@ def _take(cfg: dict[str, Any]) -> dict[str, Any]:
         "projection_bias": bool(cfg.pop("proj_bias", False)),
         "variable_text": bool(cfg.pop("variable_text", False)),
         "every": cfg.pop("cross_attn_ratio", 1),
+        "tied": bool(cfg.pop("tie_lm_head", False)),
         "picture_width": vision["width"],
         "pictures": "raw" if vision.get("final_ln_after_pool") else "normed",
     }
@@ -77,7 +88,7 @@ def _read_readers(cfg: dict[str, Any], activation: Activation) -> TwoPassReaders
     said = _take(cfg)
     ids = ("pad_id", "start_id", "end_id")
     sizes = {name: value for name, value in said["sizes"].items() if name not in ids}
-    own = ("every", "picture_width", "pictures")
+    own = ("every", "tied", "picture_width", "pictures")
     return TwoPassReadersConfig(**sizes, **{name: said[name] for name in own})
 
 
@@ -95,7 +106,8 @@ def _write_text(text: TwoPassTextConfig) -> dict[str, Any]:
 def _write_readers(decoder: TwoPassReadersConfig) -> dict[str, Any]:
     vision: dict[str, Any] = {"output_tokens": True}
     vision |= {"final_ln_after_pool": True} if decoder.pictures == "raw" else {}
-    return {"cross_attn_ratio": decoder.every, "vision_cfg": vision}
+    said = {"cross_attn_ratio": decoder.every, "vision_cfg": vision}
+    return said | ({"tie_lm_head": True} if decoder.tied else {})
 
 
 def _reader_rules(layers: Iterable[int]) -> tuple[Rule, ...]:
@@ -103,7 +115,7 @@ def _reader_rules(layers: Iterable[int]) -> tuple[Rule, ...]:
     here."""
     found = [
         Rule("decoder.pictures.weight", _PICTURES, TRANSPOSED),
-        Rule("decoder.projection.weight", "text.lm_head.weight"),
+        Rule("decoder.projection.weight", _HEAD),
     ]
     for number, layer in enumerate(layers):
         found += reader_rules(f"decoder.readers.{number}.", f"text.blocks.{layer}.")
@@ -136,7 +148,10 @@ TWO_PASS = (
         marks=(_MARK,),
         fits=lambda names: _MARK in names,
         rules=lambda names: _reader_rules(_layers_of(names)),
-        export_rules=lambda config: _reader_rules(config.reader_layers),
+        export_rules=lambda config: (
+            *((_BOTH,) if config.tied else ()),
+            *_reader_rules(config.reader_layers),
+        ),
         read=_read_readers,
         write=_write_readers,
         custom_text=lambda config: True,

@@ -3,15 +3,20 @@
 from collections.abc import Mapping
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from diptych.config import Activation
 from diptych.errors import CheckpointError
 from diptych.families.clip.weights import has_plain_blocks, heads
-from diptych.families.modern.config import ModernDecoderConfig, ModernTextConfig
+from diptych.families.modern.config import (
+    ModernDecoderConfig,
+    ModernTextConfig,
+    TwoPassReadersConfig,
+)
 from diptych.weights.layout import GIVE_CONFIG
 from diptych.weights.mapping import count_numbers
-from diptych.weights.state import State
+from diptych.weights.state import Lazy, State
 from diptych.weights.tower import TowerWeights
 
 _FIRST, _QKV = "blocks.0.", "blocks.0.attention.qkv.weight"
@@ -72,6 +77,45 @@ class ModernDecoderWeights(TowerWeights):
             step=-(-layers // max(1, readers)),
             context_length=76 if words == 49408 else 256,
         )
+
+
+_WORDS, _HEAD = "text.tokens.weight", "decoder.projection.weight"
+
+
+class TwoPassReadersWeights(TowerWeights):
+    """Of what reads pictures in the text tower's blocks."""
+
+    def shared(self, state: State, config: TwoPassReadersConfig) -> State:
+        """Of a `tied` one, the words' table alone, where a file has it under both names or under
+        the decoder's. Raises CheckpointError, when the table is asked for, where the two differ."""
+        if not config.tied or _HEAD not in state:
+            return state
+        rest = dict(state.lazies)
+        head = rest.pop(_HEAD)
+        words = rest.get(_WORDS, head)
+        rest[_WORDS] = words if words is head else _alike(words, head)
+        return State(rest)
+
+
+def _alike(words: Lazy, head: Lazy) -> Lazy:
+    """The first, compared with the second when it is asked for."""
+    return Lazy(
+        words.like,
+        lambda: one_matrix([words.make(), head.once()]),
+        lambda: one_matrix([words.once(), head.once()]),
+    )
+
+
+def one_matrix(parts: list[Tensor]) -> Tensor:
+    """The words' table, of that and what makes logits, which are one (`tied`). Raises
+    CheckpointError where they differ."""
+    words, head = parts
+    if words.data_ptr() != head.data_ptr() and not torch.equal(words, head):
+        raise CheckpointError(
+            "the words' table and lm_head are one matrix by the configuration (tie_lm_head), and "
+            "they differ: without that option they are two"
+        )
+    return words
 
 
 def _inferred(shapes: Mapping[str, Tensor], words: int, side: str) -> dict[str, Any]:

@@ -59,10 +59,10 @@ def export_table(config: ClipConfig) -> Table:
     text_rules = text.export_rules(config.text)
     if is_custom(config) and text_rules == openai.text(""):
         text_rules = openai.text("text.")
-    rules = [*openai.SCALE, *image.export_rules(config.image), *text_rules]
-    for decoder in others:
+    rules = list(openai.SCALE)
+    for decoder in others:  # before the text tower's, of which it may know one in another way
         rules += decoder.export_rules(config.decoder)
-    return Table(rules=tuple(rules))
+    return Table(rules=(*rules, *image.export_rules(config.image), *text_rules))
 
 
 def _fitting(base: type[TowerConfig], names: Collection[str]) -> OpenClipTower | None:

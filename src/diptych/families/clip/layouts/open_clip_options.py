@@ -1,8 +1,9 @@
 """Options of open_clip's JSON that no tower reads."""
 
+import warnings
 from typing import Any
 
-from diptych.errors import CheckpointError
+from diptych.errors import AssumptionWarning, CheckpointError
 
 _HARMLESS = {
     "output_tokens",
@@ -39,3 +40,15 @@ def refuse_rest(cfg: dict[str, Any], section: str) -> None:
     for name, value in cfg.items():
         if value and name not in _HARMLESS and value not in _ONLY.get(name, ()):
             raise CheckpointError(f"{section}.{name} = {value!r} has no place in a Diptych model")
+
+
+def take_untied(cfg: dict[str, Any]) -> None:
+    """Take `tie_lm_head` out of the `multimodal_cfg` of a model of which open_clip doesn't read it,
+    with an AssumptionWarning where it is set: `lm_head` and the words' table are two matrices."""
+    if cfg.pop("tie_lm_head", False):
+        warnings.warn(
+            "multimodal_cfg.tie_lm_head counts in a MaMMUT of modern texts alone, in open_clip, "
+            "too: here lm_head and the words' table are two matrices",
+            AssumptionWarning,
+            stacklevel=2,
+        )
