@@ -19,7 +19,17 @@ from diptych.weights.read import read_weights
 from tests.families.eva.small import MODELS
 
 KNOWN = pretrained.get("vit-s-32-alt")
-OF_SOME_TOWERS = ("openai", "eva", "declip", "unireplknet", "pe", "mobileclip", "timm", "mammut")
+OF_SOME_TOWERS = (
+    "openai",
+    "eva",
+    "declip",
+    "unireplknet",
+    "pe",
+    "mobileclip",
+    "timm",
+    "mammut",
+    "genlip",
+)
 OF_ANY_TOWERS = [to for to in targets() if to not in OF_SOME_TOWERS]
 
 

@@ -12,6 +12,7 @@ from diptych.families.clip import ResNetConfig, TextConfig, VitConfig
 from diptych.families.clipa import ClipaTextConfig
 from diptych.families.coca import CocaDecoderConfig, CocaImageConfig, CocaTextConfig
 from diptych.families.eva import EvaConfig
+from diptych.families.genlip import GenlipImageConfig
 from diptych.families.huggingface import HuggingFaceTextConfig
 from diptych.families.mammut import MammutTextConfig
 from diptych.families.mobileclip import MobileTextConfig
@@ -54,6 +55,7 @@ IMAGES = {
     ),
     "siglip": SiglipImageConfig(**IMAGE),
     "pe": PeImageConfig(**IMAGE, pool_mlp_width=64),
+    "genlip": GenlipImageConfig(**IMAGE, rotary_sections=(2, 3, 3)),
     "tips": TipsImageConfig(**IMAGE),
     "tips, giant": TipsImageConfig(**IMAGE, mlp="swiglu"),
     "coca": CocaImageConfig(**IMAGE, queries=3, pool_heads=2),

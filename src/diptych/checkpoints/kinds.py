@@ -22,8 +22,8 @@ def check_kind(content: Mapping[str, Any], name: str) -> None:
     Traceback (most recent call last):
     ...
     diptych.errors.CheckpointError: config.json describes a 'blip' model, which Diptych doesn't \
-read; of transformers' models it reads altclip, chinese_clip, clip, eva_clip, metaclip_2, siglip, \
-siglip2, tipsv2
+read; of transformers' models it reads altclip, chinese_clip, clip, eva_clip, genlip, metaclip_2, \
+siglip, siglip2, tipsv2
     """
     kind, known = content.get("model_type"), set[str]()
     for layout in layouts():

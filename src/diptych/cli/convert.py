@@ -31,9 +31,9 @@ class Convert:
     """A checkpoint file or folder, a run, hf-hub:org/name, or a name with published weights."""
     to: str = "native"
     """The layout to write: native, open-clip, openai, transformers, eva, declip, mammut,
-    mobileclip, pe, unireplknet and timm (the image tower alone, as their own code loads it), one
-    that an installed package adds; or what to export to: onnx, openvino, torch-export, immich (its
-    folder for a model)."""
+    mobileclip, pe, unireplknet, timm and genlip (the image tower alone, as their own code names
+    it), one that an installed package adds; or what to export to: onnx, openvino, torch-export,
+    immich (its folder for a model)."""
     out: str
     """The folder to write; for openai, eva, declip, mobileclip, pe and unireplknet, the file."""
     config: str = ""

@@ -38,6 +38,7 @@ BUILT_IN = (
     "siglip",
     "tips",
     "pe",
+    "genlip",
     "metaclip",
     "clipa",
     "mobileclip",

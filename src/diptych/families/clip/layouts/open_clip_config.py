@@ -28,6 +28,8 @@ from diptych.families.clip.layouts.towers import OpenClipTower, open_clip_towers
 
 T = TypeVar("T", bound=TowerConfig)
 
+_PREPROCESS = "preprocess_cfg"
+"""Beside a `model_cfg`, or within it, where one stands alone."""
 _BUDGET = "image_seq_len"
 """Of a `vision_cfg` of open_clip's main branch: the most patches of a picture."""
 
@@ -63,7 +65,8 @@ def from_json(content: dict[str, Any]) -> ClipConfig:
     """
     try:
         model = modern(dict(read_as(_Model, content.get("model_cfg") or {}, "model_cfg")))
-        pictures = read_as(dict[str, Any], content.get("preprocess_cfg") or {}, "preprocess_cfg")
+        pictures = read_as(dict[str, Any], content.get(_PREPROCESS) or {}, _PREPROCESS)
+        inside = read_as(dict[str, Any], model.pop(_PREPROCESS, None) or {}, _PREPROCESS)
         embed_dim, vision = model.pop("embed_dim"), dict(model.pop("vision_cfg"))
         one = "multimodal_cfg" in model and "text_cfg" not in model
         said = dict(vision)
@@ -82,7 +85,7 @@ def from_json(content: dict[str, Any]) -> ClipConfig:
             ),
             embed_dim=embed_dim,
             logit_bias=None if bias is None else float(bias),
-            preprocess=read_preprocess(pictures, _pictures(image, side, budget)),
+            preprocess=read_preprocess(inside | pictures, _pictures(image, side, budget)),
             tokenizer=read_tokenizer(text),
             decoder=None if decoder is None else _decoder(decoder, quick, text, one),
         )

@@ -27,8 +27,8 @@ from diptych.families.siglip.config import (
     SiglipImageConfig,
     SiglipTextConfig,
 )
-from diptych.families.siglip.layouts import naflex
 from diptych.families.siglip.pretrained import MODELS, PREPROCESS
+from diptych.weights.kernels import READ_KERNEL
 from diptych.weights.layout import GIVE_CONFIG, Inputs, Layout, WeightSource
 from diptych.weights.mapping import BATCHED, TOKEN, TRANSPOSED, Change, Row, Rule, Table, rows
 from diptych.weights.mapping import count_numbers as count
@@ -43,7 +43,7 @@ def _convolution(parts: list[Tensor]) -> Tensor:
     vectors: [rows columns channels, width]."""
     [kernel] = parts
     if kernel.ndim == 2:
-        return naflex.READ_KERNEL.to_ours([kernel.T])
+        return READ_KERNEL.to_ours([kernel.T])
     return kernel.permute(3, 2, 0, 1).contiguous()
 
 

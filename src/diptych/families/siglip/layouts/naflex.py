@@ -8,34 +8,16 @@ import math
 from pathlib import Path
 from typing import Any
 
-from torch import Tensor
-
 from diptych.config import ClipConfig, PreprocessConfig
 from diptych.errors import CheckpointError
 from diptych.families.clip.layouts import transformers_inputs as inputs
 from diptych.families.clip.layouts import transformers_sections as sections
 from diptych.families.siglip.config import NaflexImageConfig
 from diptych.families.siglip.pretrained_naflex import PREPROCESS
-from diptych.weights.mapping import Change, Rule
-
-
-def _kernel(parts: list[Tensor]) -> Tensor:
-    """[width, rows columns channels] as [width, channels, rows, columns]."""
-    [matrix] = parts
-    if matrix.ndim != 2:
-        return matrix  # a convolution's, of SigLIP for squares
-    side = math.isqrt(matrix.shape[1] // 3)
-    return matrix.unflatten(1, (side, side, 3)).permute(0, 3, 1, 2).contiguous()
-
-
-def _matrix(kernel: Tensor) -> list[Tensor]:
-    return [kernel.permute(0, 2, 3, 1).flatten(1).contiguous()]
-
+from diptych.weights.kernels import FROM_MATRIX
+from diptych.weights.mapping import Rule
 
 PATCH_WEIGHT = "embeddings.patch_embedding.weight"
-READ_KERNEL = Change(_kernel, lambda ours: [ours])
-"""A linear layer's weights there, a convolution's here."""
-FROM_MATRIX = Change(_kernel, _matrix)
 WRITTEN = Rule("image.patch.weight", f"vision_model.{PATCH_WEIGHT}", FROM_MATRIX)
 
 

@@ -22,6 +22,7 @@ from diptych.families.siglip.config import NaflexImageConfig
 from diptych.families.siglip.layouts import naflex
 from diptych.families.siglip.pretrained import SIZES
 from diptych.families.siglip.weights import HEADS
+from diptych.weights.kernels import FROM_MATRIX
 from diptych.weights.layout import Export, Inputs, Layout, WeightSource, refuse
 from diptych.weights.mapping import Change, Rule, Table, count_numbers, rows
 from diptych.weights.read import read_json
@@ -40,7 +41,7 @@ def _as_grid(positions: Tensor) -> Tensor:
 PATCH = f"{timm.PREFIX}{_PATCH}"
 """In open_clip, which has such a tower by timm's names, too."""
 IMAGE = (
-    Rule("image.patch.weight", PATCH, naflex.FROM_MATRIX),
+    Rule("image.patch.weight", PATCH, FROM_MATRIX),
     *rows(
         "image.",
         timm.PREFIX,

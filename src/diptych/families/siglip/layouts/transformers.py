@@ -33,6 +33,7 @@ from diptych.families.siglip.config import (
 )
 from diptych.families.siglip.layouts import naflex
 from diptych.families.siglip.pretrained import PREPROCESS
+from diptych.weights.kernels import READ_KERNEL
 from diptych.weights.layout import Export, Inputs, Layout, WeightSource
 from diptych.weights.mapping import TOKEN, Rule, Table, rows
 from diptych.weights.read import read_json
@@ -51,7 +52,7 @@ def _vision(prefix: str) -> tuple[Rule, ...]:
         *rows(
             "image.",
             prefix,
-            ("patch.weight", naflex.PATCH_WEIGHT, naflex.READ_KERNEL),
+            ("patch.weight", naflex.PATCH_WEIGHT, READ_KERNEL),
             ("patch.bias", "embeddings.patch_embedding.bias"),
             ("positions", "embeddings.position_embedding.weight"),
             ("norm_post.*", "post_layernorm.*"),
