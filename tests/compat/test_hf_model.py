@@ -90,6 +90,19 @@ def test_a_tower_is_open_clips(tmp_path, model_type, options, pooler, proj):
     assert type(ours.pooler).__name__ == type(peer.pooler).__name__
 
 
+def test_a_pooler_is_the_one_that_the_configuration_names():
+    """Which of them it is says which tokens `output_tokens` gives."""
+    for pool, model_type, name in (
+        ("cls", "bert", "ClsLastHiddenStatePooler"),
+        ("head", "bert", "ClsPooler"),
+        ("cls", "m2m_100", "ClsPooler"),
+    ):
+        options = NLLB if model_type == "m2m_100" else ROBERTA
+        config = HuggingFaceTextConfig(model_type=model_type, options=options, pool=pool)
+        made = HFTextEncoder.of(models.build_tower(config, 16), 16)
+        assert type(made.pooler).__name__ == name
+
+
 @pytest.mark.parametrize("norms", [True, False])
 @pytest.mark.parametrize(("model_type", "options"), [("roberta", ROBERTA), ("mt5", MT5)])
 def test_locks_freeze_what_open_clips_freeze(tmp_path, model_type, options, norms):

@@ -11,6 +11,8 @@ from torch import nn
 
 from diptych import compat, models, pretrained
 from diptych.compat.faces.openai_model import LogitsModel
+from diptych.compat.faces.towers import OpenClipVisual
+from diptych.compat.utils import to_2tuple
 from diptych.errors import ConfigError
 from tests.compat.peers import KINDS, ours_of, peer_of
 
@@ -59,7 +61,7 @@ def pair(quiet):
 
 
 def inputs(model):
-    side = model.visual.input_resolution
+    side, _ = to_2tuple(model.visual.image_size)
     pixels = torch.randn(2, 3, side, side, generator=torch.Generator().manual_seed(0))
     return pixels, torch.tensor(IDS)
 
@@ -208,8 +210,14 @@ def test_parts_of_other_libraries_towers_are_found_by_name(quiet):
             part[-1].register_forward_hook(lambda _, __, output, kept=outputs: kept.append(output))
             model.visual(pixels)
         torch.testing.assert_close(outputs[1], outputs[0], **NEAR)
+    own = ours.clip
+    visual = OpenClipVisual(own.image, own.config)  # as a tower stands that timm doesn't have
+    part, expected = visual.trunk.layer2[-1], []
+    part.register_forward_hook(lambda _, __, output: expected.append(output))
+    visual(pixels)
+    torch.testing.assert_close(outputs[1], expected[0], **NEAR)
     with pytest.raises(AttributeError, match="nothing that open_clip calls 'resblocks'"):
-        _ = ours.visual.resblocks
+        _ = visual.resblocks
 
 
 def test_a_resnet_is_computed_part_by_part(quiet):
@@ -230,6 +238,34 @@ def test_a_resnet_is_computed_part_by_part(quiet):
         found.append((stem, x, visual.attnpool(x), whole, visual.attnpool.positional_embedding))
     for mine, theirs in zip(*reversed(found), strict=True):
         torch.testing.assert_close(mine, theirs, **NEAR)
+
+
+def test_children_of_a_resnet_stand_in_the_order_of_computing(quiet):
+    """By which torchvision's `IntermediateLayerGetter` runs them."""
+    peer, ours = both("resnet")
+    names = [[name for name, _ in model.visual.named_modules()] for model in (peer, ours)]
+    assert names[0] == names[1]
+
+
+def test_neither_class_is_the_other_and_a_precision_may_be_said(quiet):
+    _, custom = both("custom")
+    assert not isinstance(custom, compat.CLIP)
+    custom.dtype = torch.float16  # as prompt learners note it
+    assert custom.dtype == torch.float16
+    assert custom.encode_image(inputs(custom)[0]).dtype == torch.float32
+
+
+@torch.no_grad()
+def test_a_text_tower_alone(quiet):
+    """As nodes of ComfyUI make it of Stable Diffusion XL's, with open_clip's builder patched."""
+    peer, _ = both("eos")
+    alone = compat.CLIP(24, None, compat.CLIPTextCfg(**OPTIONS["eos"][2])).eval()
+    found = alone.load_state_dict(peer.state_dict(), strict=False)
+    assert alone.visual is None
+    assert not found.missing_keys
+    assert all(name.startswith("visual.") for name in found.unexpected_keys)
+    ids = torch.tensor(IDS)
+    torch.testing.assert_close(alone.encode_text(ids), peer.encode_text(ids), **NEAR)
 
 
 def test_json_says_custom_text(tmp_path, quiet):

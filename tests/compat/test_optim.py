@@ -71,7 +71,9 @@ def test_groups_of_layers_have_open_clips_names():
     names = [name for name, _ in tiny().visual.layer_groups()]
     assert names == ["embeddings", "layer.0", "layer.1", "proj"]
     own = ours_of("timm")
-    members = [part for _, group in own.visual.layer_groups() for part in group]
+    *groups, (last, head) = own.visual.layer_groups()
+    members = [part for _, group in groups for part in group] + [*head[0].parameters()]
+    assert (last, head) == ("proj", [own.visual.head])
     assert set(map(id, members)) == set(map(id, own.visual.parameters()))
     assert "visual.trunk.pos_embed" not in own.no_weight_decay()
     resnet = [name for name, _ in ours_of("resnet").visual.layer_groups()]

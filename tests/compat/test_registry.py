@@ -135,3 +135,31 @@ def test_published_weights_stand_in_a_table():
         assert set(_PRETRAINED[model]) == set(theirs[model])
     found = _PRETRAINED["ViT-B-32"]["laion2b_s34b_b79k"]
     assert found["hf_hub"] == theirs["ViT-B-32"]["laion2b_s34b_b79k"]["hf_hub"]
+
+
+def test_a_program_may_name_a_folder_of_the_text_model(named, tmp_path, quiet):
+    """As programs do that run BiomedCLIP without a network; a folder of weights may not."""
+    transformers = pytest.importorskip("transformers")
+    words = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "lung"]
+    (tmp_path / "bert").mkdir()
+    (tmp_path / "bert" / "vocab.txt").write_text("\n".join(words))
+    vocabulary = str(tmp_path / "bert" / "vocab.txt")
+    transformers.BertTokenizerFast(vocab_file=vocabulary).save_pretrained(tmp_path / "bert")
+    sizes = {"hidden_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2}
+    bert = transformers.BertConfig(vocab_size=6, intermediate_size=32, **sizes)
+    bert.save_pretrained(tmp_path / "bert")
+    folder = str(tmp_path / "bert")
+    text = {"hf_model_name": folder, "hf_tokenizer_name": folder, "hf_model_pretrained": False}
+    config = CONFIG | {"text_cfg": text | {"hf_proj_type": "linear", "context_length": 8}}
+    (tmp_path / "open_clip_config.json").write_text(json.dumps({"model_cfg": config}))
+    with pytest.raises(CheckpointError, match="may name nothing but repositories of the hub"):
+        compat.create_model(f"local-dir:{tmp_path}", load_weights=False)
+    _MODEL_CONFIGS[named] = config
+    model = compat.create_model(named, load_weights=False)
+    ids = compat.get_tokenizer(named)(["lung"])
+    assert ids[0, [0, 2, 3]].tolist() == [2, 3, 0]
+    assert ids.shape == (1, 8)
+    again = compat.CustomTextCLIP(**config)
+    again.load_state_dict(model.state_dict())
+    with torch.no_grad():
+        torch.testing.assert_close(again.eval().encode_text(ids), model.encode_text(ids))

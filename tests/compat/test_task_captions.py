@@ -192,7 +192,7 @@ def test_patches_that_a_tower_does_not_take_are_refused():
     with pytest.raises(ConfigError, match="must fill a grid"):
         packed(image, 4)
     with pytest.raises(ConfigError, match="squares of pixels"):
-        ours_of("timm").visual(image)
+        ours_of("timm").encode_image(image)
 
 
 class Doubles(TrainingTask):

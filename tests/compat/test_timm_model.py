@@ -6,9 +6,12 @@ from open_clip.timm_model import TimmModel as Peer
 from torch import nn
 from torchvision.ops.misc import FrozenBatchNorm2d
 
+from diptych import compat
 from diptych.compat.open_clip_train.optim import make_wd_exclude
 from diptych.compat.timm_model import TimmModel
 from diptych.errors import AssumptionWarning, ConfigError
+from diptych.models.shapes import shapes_only
+from tests.compat.peers import TEXT
 
 NEAR = {"rtol": 1e-5, "atol": 1e-5}
 PIXELS = torch.randn(2, 3, 64, 64, generator=torch.Generator().manual_seed(0))
@@ -97,3 +100,67 @@ def test_checkpointing_sizes_and_what_is_refused():
         TimmModel("resnet10t", 12, proj="quadratic")
     with pytest.raises(ConfigError, match="'abs_attn' is over a grid"):
         TimmModel("test_vit", 12, pool="abs_attn")
+
+
+def whole():
+    """open_clip's model with such a tower, and ours of the same weights."""
+    import open_clip
+
+    vision = {"timm_model_name": "test_vit", "timm_pool": "", "timm_proj": "linear"}
+    options = {"embed_dim": 12, "vision_cfg": vision | {"image_size": 160}, "text_cfg": TEXT}
+    peer, ours = (kind(**options).eval() for kind in (open_clip.CustomTextCLIP, compat.CLIP))
+    ours.load_state_dict(peer.state_dict())
+    return peer, ours
+
+
+@torch.no_grad()
+def test_a_models_tower_of_timms_is_one():
+    """As programs for BiomedCLIP, SigLIP and MobileCLIP take it apart."""
+    pair, found = whole(), []
+    pixels = torch.nn.functional.interpolate(PIXELS, (160, 160))
+    for model in pair:
+        trunk = model.visual.trunk
+        tokens = trunk.forward_features(pixels)
+        read = model.visual.head(trunk.forward_head(tokens))
+        x = trunk.norm(
+            trunk.blocks[1:](trunk.blocks[0](trunk._pos_embed(trunk.patch_embed(pixels))))
+        )
+        other = {name: tensor.flip(0) for name, tensor in trunk.state_dict().items()}
+        said = str(trunk.load_state_dict(other)), trunk.num_features, model.visual.head.proj.bias
+        found.append([tokens, read, x, model.encode_image(pixels)])
+        trunk.blocks[1].mlp = nn.Identity()
+        found[-1].append(model.encode_image(pixels))
+    torch.testing.assert_close(*found, **NEAR)
+    ours = pair[1]
+    assert said == ("<All keys matched successfully>", 64, None)
+    assert isinstance(ours.visual, TimmModel)
+    assert [name for name, _ in ours.visual.named_parameters()] == [
+        name for name, _ in pair[0].visual.named_parameters()
+    ]
+
+
+def test_the_same_numbers_as_diptych_has_them():
+    _, ours = whole()
+    pixels = torch.nn.functional.interpolate(PIXELS, (160, 160))
+    ours.visual.trunk.requires_grad_(False)
+    clip = ours.clip
+    with torch.no_grad():
+        pooled = clip.image(pixels, tokens="none").pooled
+        torch.testing.assert_close(pooled, ours.encode_image(pixels), **NEAR)
+    assert clip.image.trunk.pos_embed.data_ptr() == ours.visual.trunk.pos_embed.data_ptr()
+    assert not clip.image.trunk.pos_embed.requires_grad
+    assert clip.image.projection.weight.requires_grad
+
+
+def test_tables_that_no_state_dict_has_are_computed():
+    """Rotary positions; on meta they stay there."""
+    peer = Peer("vit_pe_core_tiny_patch16_384", 12, pool="token", proj=None).eval()
+    with shapes_only():
+        ours = TimmModel("vit_pe_core_tiny_patch16_384", 12, pool="token", proj=None).eval()
+    ours.fill_computed()
+    assert {buffer.device.type for buffer in ours.buffers()} == {"meta"}
+    ours.load_state_dict(peer.state_dict(), assign=True)
+    ours.fill_computed()
+    tables = dict(ours.named_buffers())
+    for name, table in peer.named_buffers():
+        torch.testing.assert_close(tables[name], table)

@@ -18,6 +18,7 @@ from diptych.families.huggingface.config import Pool
 from diptych.families.huggingface.known import known
 from diptych.families.huggingface.layouts import cached, trunk_of, with_head
 from diptych.families.huggingface.model import pooled, run
+from diptych.families.huggingface.options import decodes
 from diptych.models import Tower, build_tower
 
 _TABLES = ("position_embeddings", "token_type_embeddings", "relative_attention_bias")
@@ -130,9 +131,8 @@ class HFTextEncoder(nn.Module):
         tower.init()
         if pretrained and config is None:
             tower.trunk.load_state_dict(_weights(model_name_or_path, text))
-        self._take(tower, output_dim)
-        if pooler_type is not None:
-            self.pooler = _POOLERS[pooler_type]()
+        kind = _POOLERS_OF[text.pool][0] if pooler_type is None else _POOLERS[pooler_type]
+        self._take(tower, output_dim, kind)
         self.output_tokens = output_tokens
         """Whether a call gives (pooled, tokens)."""
 
@@ -145,17 +145,19 @@ class HFTextEncoder(nn.Module):
         if tower.config.token_width is not None:
             return None
         made = cls.__new__(cls)
-        made._take(tower, output_dim)
+        first = tower.config.pool == "cls" and not decodes(tower.config.model_type)
+        kind = ClsLastHiddenStatePooler if first else _POOLERS_OF[tower.config.pool][0]
+        made._take(tower, output_dim, kind)
         made.output_tokens = False
         return made.train(tower.training)
 
-    def _take(self, tower: Trunked, output_dim: int) -> None:
+    def _take(self, tower: Trunked, output_dim: int, pooler: type[Any]) -> None:
         super().__init__()
         self.output_dim = output_dim
         self._kind: type[Any] = type(tower)
         self._sizes = tower.config
         self.transformer = tower.trunk
-        self.pooler = _POOLERS_OF[tower.config.pool][0]()
+        self.pooler = pooler()
         self.proj = tower.projection
         self.config: Any = tower.trunk.config
         """transformers'."""

@@ -20,6 +20,7 @@ from diptych.compat.constants import (
     HF_CONFIG_NAME,
     LOCAL,
 )
+from diptych.compat.loading.own_folders import name_text_folders
 from diptych.config import ClipConfig
 from diptych.config.model import OPENAI_MEAN, OPENAI_STD
 from diptych.errors import (
@@ -168,7 +169,8 @@ def add_model_config(path: str | Path) -> None:
     models = {file.stem: file for file in found if _describes_model(file)}
     if not models:
         raise _no_model(path)
-    _added.update((name, file) for name, file in models.items() if not _of_fork_alone(file))
+    for name, file in models.items():
+        _add(name, file)
 
 
 def add_config(name: str, config: Mapping[str, Any]) -> None:
@@ -183,7 +185,12 @@ def add_config(name: str, config: Mapping[str, Any]) -> None:
     file.write_text(said, "utf-8")
     if not _describes_model(file):
         raise _no_model(f"the configuration {name!r}")
+    _add(name, file)
+
+
+def _add(name: str, file: Path) -> None:
     if not _of_fork_alone(file):
+        name_text_folders(_of_model(read_json(file)))
         _added[name] = file
 
 

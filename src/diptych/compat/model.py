@@ -21,6 +21,7 @@ from diptych.compat.loading.model_settings import (
     set_model_preprocess_cfg,
 )
 from diptych.compat.loading.openai_state import clip_of
+from diptych.compat.loading.own_folders import name_text_folders
 from diptych.compat.loading.positions import resize_pos_embed, resize_text_pos_embed
 from diptych.compat.loading.precision import (
     convert_weights_to_fp16,
@@ -179,18 +180,17 @@ class CLIPTextCfg:
     gate_bias: bool | None = None
 
 
-class CLIP(OpenClipModel):
-    """Two towers, the text's parts beside `visual`, with random weights.
+_LEAST_VISION = CLIPVisionCfg(layers=1, width=64, image_size=16)
+"""Built where a text tower alone is asked for."""
+
+
+class _TwoTowers(OpenClipModel):
+    """Two towers with random weights; of `vision_cfg` None, which open_clip takes where programs
+    have patched it, the text tower alone: `visual` is None.
 
     `init_logit_scale`, `init_logit_bias`: where they start (None: no bias); `nonscalar_logit_scale`
     gives both the shape [1]. `cast_dtype` has no meaning: norms work in any precision. Raises
     CheckpointError for an option that Diptych's towers don't have.
-
-    >>> from diptych.compat import CLIP, CLIPTextCfg, CLIPVisionCfg
-    >>> vision = CLIPVisionCfg(layers=1, width=64, patch_size=16, image_size=32)
-    >>> model = CLIP(16, vision, CLIPTextCfg(layers=1, width=64, heads=1))
-    >>> model.visual.grid_size, model.positional_embedding.shape
-    ((2, 2), torch.Size([77, 64]))
     """
 
     custom_text = False
@@ -198,7 +198,7 @@ class CLIP(OpenClipModel):
     def __init__(
         self,
         embed_dim: int,
-        vision_cfg: CLIPVisionCfg | dict[str, Any],
+        vision_cfg: CLIPVisionCfg | dict[str, Any] | None,
         text_cfg: CLIPTextCfg | dict[str, Any],
         quick_gelu: bool = False,
         init_logit_scale: float = math.log(1 / 0.07),
@@ -207,6 +207,7 @@ class CLIP(OpenClipModel):
         cast_dtype: torch.dtype | None = None,
         output_dict: bool = False,
     ):
+        vision = _LEAST_VISION if vision_cfg is None else vision_cfg
         text = section(text_cfg, CLIPTextCfg)
         if is_modern(text) and not self.custom_text:
             raise ConfigError(
@@ -215,7 +216,7 @@ class CLIP(OpenClipModel):
         clip = build_clip(
             {
                 "embed_dim": embed_dim,
-                "vision_cfg": section(vision_cfg, CLIPVisionCfg),
+                "vision_cfg": section(vision, CLIPVisionCfg),
                 "text_cfg": text,
                 "quick_gelu": quick_gelu,
                 "init_logit_bias": init_logit_bias,
@@ -223,12 +224,25 @@ class CLIP(OpenClipModel):
             init_logit_scale,
         )
         super().__init__(clip, output_dict, self.custom_text)
+        if vision_cfg is None:
+            self.visual = None
         if nonscalar_logit_scale:
             self.reshape_scale(1)
 
 
-class CustomTextCLIP(CLIP):
-    """The same with the text tower as `text`."""
+class CLIP(_TwoTowers):
+    """A model whose text tower's parts stand beside `visual`; the arguments are `_TwoTowers`'s.
+
+    >>> from diptych.compat import CLIP, CLIPTextCfg, CLIPVisionCfg
+    >>> vision = CLIPVisionCfg(layers=1, width=64, patch_size=16, image_size=32)
+    >>> model = CLIP(16, vision, CLIPTextCfg(layers=1, width=64, heads=1))
+    >>> model.visual.grid_size, model.positional_embedding.shape
+    ((2, 2), torch.Size([77, 64]))
+    """
+
+
+class CustomTextCLIP(_TwoTowers):
+    """The same with the text tower as `text`. In open_clip none of the two is the other."""
 
     custom_text = True
 
@@ -249,6 +263,7 @@ def build_model_from_openai_state_dict(
 def build_clip(content: dict[str, Any], scale: float) -> Clip:
     """The model of a `model_cfg`, with random weights. Raises ConfigError, a ValueError, for what
     doesn't fit together, and CheckpointError for an option that Diptych's towers don't have."""
+    name_text_folders(content)
     try:
         config: ClipConfig = from_json({"model_cfg": content})
     except CheckpointError as error:
@@ -276,8 +291,7 @@ def _build_text_tower(  # pyright: ignore[reportUnusedFunction]: scripts import 
     cast_dtype: torch.dtype | None = None,
 ) -> Any:
     """`text` of a model with this `text_cfg`, with random weights; see `CustomTextCLIP`."""
-    beside = CLIPVisionCfg(layers=1, width=64, image_size=16)
-    return CustomTextCLIP(embed_dim, beside, text_cfg, quick_gelu).text
+    return CustomTextCLIP(embed_dim, None, text_cfg, quick_gelu).text
 
 
 def section(cfg: Any, kind: type[Any]) -> dict[str, Any]:

@@ -46,13 +46,12 @@ class Bottleneck(nn.Module):
         super().__init__()
         out = planes * self.expansion
         self.conv1 = nn.Conv2d(inplanes, planes, 1, bias=False)
-        self.bn1 = nn.BatchNorm2d(planes)
+        self.bn1, self.act1 = nn.BatchNorm2d(planes), nn.ReLU()
         self.conv2 = nn.Conv2d(planes, planes, 3, padding=1, bias=False)
-        self.bn2 = nn.BatchNorm2d(planes)
+        self.bn2, self.act2 = nn.BatchNorm2d(planes), nn.ReLU()
         self.avgpool = nn.AvgPool2d(stride) if stride > 1 else nn.Identity()
         self.conv3 = nn.Conv2d(planes, out, 1, bias=False)
-        self.bn3 = nn.BatchNorm2d(out)
-        self.act1, self.act2, self.act3 = nn.ReLU(), nn.ReLU(), nn.ReLU()
+        self.bn3, self.act3 = nn.BatchNorm2d(out), nn.ReLU()
         self.stride = stride
         self.downsample: nn.Sequential | None = None
         if stride > 1 or inplanes != out:
@@ -139,13 +138,13 @@ class ModifiedResNet(nn.Module):
         self.output_tokens = False
         """There are none: a call refuses True."""
         half = width // 2
+        # In the order in which they compute: programs run the children one after the other.
         self.conv1 = nn.Conv2d(3, half, 3, stride=2, padding=1, bias=False)
-        self.bn1 = nn.BatchNorm2d(half)
+        self.bn1, self.act1 = nn.BatchNorm2d(half), nn.ReLU()
         self.conv2 = nn.Conv2d(half, half, 3, padding=1, bias=False)
-        self.bn2 = nn.BatchNorm2d(half)
+        self.bn2, self.act2 = nn.BatchNorm2d(half), nn.ReLU()
         self.conv3 = nn.Conv2d(half, width, 3, padding=1, bias=False)
-        self.bn3 = nn.BatchNorm2d(width)
-        self.act1, self.act2, self.act3 = nn.ReLU(), nn.ReLU(), nn.ReLU()
+        self.bn3, self.act3 = nn.BatchNorm2d(width), nn.ReLU()
         self.avgpool = nn.AvgPool2d(2)
         first, second, third, fourth = layers
         self.layer1: nn.Module = _stage(width, width, first, 1)

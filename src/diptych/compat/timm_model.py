@@ -12,6 +12,7 @@ from collections import OrderedDict
 from collections.abc import Collection, Mapping
 from typing import Any, Protocol, runtime_checkable
 
+import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
@@ -34,6 +35,16 @@ class _Undecayed(Protocol):
 @runtime_checkable
 class _Resizable(Protocol):
     def set_input_size(self, img_size: Any) -> None: ...
+
+
+@runtime_checkable
+class _OfTokens(Protocol):
+    num_prefix_tokens: int
+
+
+@runtime_checkable
+class _Computing(Protocol):
+    def init_non_persistent_buffers(self) -> None: ...
 
 
 class TimmModel(nn.Module):
@@ -101,12 +112,33 @@ class TimmModel(nn.Module):
         self.head = nn.Sequential(OrderedDict(layers))
         self.output_tokens = output_tokens
 
+    @property
+    def dtype(self) -> torch.dtype:
+        """Of the weights, to which pixels are cast."""
+        return next(self.parameters()).dtype
+
+    def fill_computed(self) -> None:
+        """Compute the trunk's tables that no state dict has, where it was made without numbers and
+        was given some."""
+        device = next(self.parameters()).device
+        for module in self.trunk.modules():
+            for name, table in module._buffers.items():
+                if table is not None and table.is_meta:
+                    module._buffers[name] = torch.empty_like(table, device=device)
+            if isinstance(module, _Computing) and device.type != "meta":
+                module.init_non_persistent_buffers()
+
     def forward(self, x: Any) -> Any:
         """Vectors of pixels, or of what else the trunk takes (`compat.faces.naflex`); with
         `output_tokens`, of a trunk that has tokens, by name: `pooled`, `patch_tokens` and
-        `patch_valid`, which of these there are (None: all)."""
+        `patch_valid`, which of these there are (None: all). Raises ConfigError with it for a trunk
+        without tokens."""
+        x = x.to(self.dtype) if isinstance(x, Tensor) else x
         if not self.output_tokens:
             return self.head(self.trunk(x))
+        if not isinstance(self.trunk, _OfTokens):
+            kind = type(self.trunk).__name__
+            raise ConfigError(f"a {kind} of timm's gives no tokens; leave output_tokens False")
         if isinstance(x, Mapping):
             given = {name: x[name] for name in ("patches", "patch_coord", "patch_valid")}
             features = self.trunk.forward_features(**given)
@@ -115,8 +147,7 @@ class TimmModel(nn.Module):
         else:
             tokens, valid = self.trunk.forward_features(x), None
             pooled = self.trunk.forward_head(tokens)
-        prefix = int(self.trunk.num_prefix_tokens)
-        own = tokens[:, prefix:]
+        own = tokens[:, self.trunk.num_prefix_tokens :]
         return {"pooled": self.head(pooled), "patch_tokens": own, "patch_valid": valid}
 
     def forward_intermediates(

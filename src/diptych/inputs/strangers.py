@@ -25,13 +25,32 @@ _SNAPSHOTS = "snapshots"
 """In the hub's cache, `models--org--name/snapshots/COMMIT` holds links into `…/blobs`."""
 
 
+_named = set[str]()
+"""Folders that the program itself named."""
+
+
+def name_folders(*names: object) -> None:
+    """Those of `names` that are folders of this machine may be read from now on where a description
+    says them: the program itself says them in a configuration of its own, and no stranger.
+
+    >>> from diptych.inputs.strangers import check_repository, name_folders
+    >>> name_folders(None, "/", "google-bert/bert-base-uncased")
+    >>> check_repository("/", "tokenizer")
+    '/'
+    """
+    _named.update(str(name) for name in names if name and Path(str(name)).is_dir())
+
+
 def check_repository(name: str, what: str) -> str:
-    """`name`, where it reads as a repository of the hub. Raises ConfigError for a path.
+    """`name`, where it reads as a repository of the hub, or is a folder that the program named.
+    Raises ConfigError for another path.
 
     >>> from diptych.inputs.strangers import check_repository
     >>> check_repository("google-bert/bert-base-uncased", "tokenizer")
     'google-bert/bert-base-uncased'
     """
+    if name in _named:
+        return name
     if not _REPOSITORY.fullmatch(name) or Path(name).exists():
         raise ConfigError(
             f"the {what} would be read from {name!r}, and a folder of weights may name nothing but "

@@ -20,6 +20,7 @@ from diptych.compat.faces.native import (
     modern_of,
     resnet_of,
     text_of,
+    timm_of,
     vision_of,
 )
 from diptych.compat.faces.state import rename_loaded, rename_saved
@@ -107,7 +108,8 @@ class AssembledModel(Renamed):
         dim, table = self.config.embed_dim, part_of(self.table, "image.", VISUAL)
         native = vision_of(tower, dim, table, self.vision_kind)
         resnet = resnet_of(tower, dim, table, self.resnet_kind)
-        self.visual = native or resnet or OpenClipVisual(tower, self.config)
+        timm = timm_of(tower, dim, table)
+        self.visual = native or resnet or timm or OpenClipVisual(tower, self.config)
 
     def image_again(self) -> Tower[Any]:
         """The image tower as Diptych has it: see `clip`."""

@@ -18,6 +18,7 @@ from diptych.compat.parts.text_parts import Reading, encode, lock
 from diptych.compat.parts.text_parts import intermediates as intermediates_of_text
 from diptych.compat.parts.two_passes import MultimodalDecoder
 from diptych.compat.parts.vision import VisionTransformer
+from diptych.compat.timm_model import TimmModel
 from diptych.errors import ConfigError
 from diptych.models.clip import unit
 
@@ -44,18 +45,28 @@ class OpenClipModel(AssembledModel):
     (torch.Size([1, 128]), torch.Size([1, 128]), 14.29)
     """
 
+    _said_dtype: torch.dtype | None = None
+
     @property
     def dtype(self) -> torch.dtype:
-        """Of the image tower's weights, as OpenAI's models say it."""
-        return self.visual.dtype
+        """Of the image tower's weights, as OpenAI's models say it. open_clip's say none, so
+        programs set it, which changes no weights."""
+        return self._said_dtype or self.visual.dtype
+
+    @dtype.setter
+    def dtype(self, dtype: torch.dtype) -> None:
+        self._said_dtype = dtype
 
     def pixels(self, image: Tensor | Mapping[str, Any]) -> Tensor:
         """Pictures as `clip` takes them."""
         if isinstance(self.visual, OpenClipVisual):
             return self.visual.pixels(image)
-        if isinstance(image, Mapping):
+        return self._squares(image).to(self.visual.dtype)
+
+    def _squares(self, image: Any) -> Any:
+        if isinstance(image, Mapping) and not self.config.image.native:
             raise ConfigError("this tower takes squares of pixels, and no patches by name")
-        return image.to(self.dtype)
+        return image
 
     def encode_image(
         self,
@@ -63,8 +74,9 @@ class OpenClipModel(AssembledModel):
         normalize: bool | None = None,
     ) -> Float[Tensor, "batch embed_dim"]:
         """Vectors of pictures, as the transform made them; of unit length where it is asked for,
-        and of CoCa where it isn't refused."""
-        return self._scaled(_pooled(self.visual(image)), normalize)
+        and of CoCa where it isn't refused. Raises ConfigError for patches that are given to a tower
+        of squares."""
+        return self._scaled(_pooled(self.visual(self._squares(image))), normalize)
 
     def encode_text(
         self,
@@ -139,7 +151,7 @@ class OpenClipModel(AssembledModel):
         """Names of tables without weight decay, beside what has one dimension."""
         found = {"positional_embedding"} if self.text_beside else set[str]()
         for name, part in (("visual", self.visual), ("text", getattr(self, "text", None))):
-            if isinstance(part, _OWN | OpenClipTower):
+            if isinstance(part, _OWN | OpenClipTower | TimmModel):
                 found |= {f"{name}.{table}" for table in part.no_weight_decay()}
         return found
 

@@ -1,4 +1,4 @@
-"""Diptych's towers -> open_clip's own transformers with the same weights, and back."""
+"""Diptych's towers -> the modules that open_clip has them of, with the same weights, and back."""
 
 from collections.abc import Mapping
 from typing import Any, TypeVar
@@ -11,6 +11,7 @@ from diptych.compat.parts.modern import ModernMultimodalTransformer, ModernTextT
 from diptych.compat.parts.multimodal import MultimodalTransformer
 from diptych.compat.parts.text import TextTransformer
 from diptych.compat.parts.vision import VisionTransformer
+from diptych.compat.timm_model import TimmModel
 from diptych.config import TowerConfig
 from diptych.errors import CheckpointError, ConfigError
 from diptych.families.clip.config import ResNetConfig, TransformerTextConfig
@@ -58,6 +59,29 @@ def resnet_of(
     with shapes_only():
         made = kind.of(tower.config, embed_dim)
     return _filled(made, tower, table)
+
+
+def timm_of(tower: Tower[Any], embed_dim: int, table: Table) -> TimmModel | None:
+    """The same of a tower that open_clip has of timm, whether Diptych has it of timm or its own;
+    None for pictures of their own aspect, and where timm builds none that has these tensors."""
+    options = _written(tower.config)
+    if options is None or "timm_model_name" not in options or tower.config.native:
+        return None
+    try:
+        with shapes_only():
+            made = TimmModel(
+                options["timm_model_name"],
+                embed_dim,
+                image_size=options["image_size"],
+                pool=options["timm_pool"],
+                proj=options["timm_proj"],
+            )
+    except ConfigError:
+        return None
+    filled = _filled(made, tower, table)
+    if filled is not None:
+        filled.fill_computed()
+    return filled
 
 
 def text_of(
@@ -143,14 +167,20 @@ def fill_again(made: nn.Module, table: Table, tensors: Mapping[str, Tensor]) -> 
 
 def _options(config: TowerConfig) -> dict[str, Any] | None:
     """What open_clip's configuration says of its own transformer; None: it is none."""
+    options = _written(config)
+    other = {"timm_model_name", "hf_model_name"} & (options or {}).keys()
+    return None if other else options
+
+
+def _written(config: TowerConfig) -> dict[str, Any] | None:
+    """What open_clip's configuration says of a tower; None: it has none like it."""
     try:
         kind = tower_of(config)
         options = kind.write(config)
     except CheckpointError:
         return None
     # A subclass computes something else, which no option tells.
-    other = {"timm_model_name", "hf_model_name"} & options.keys()
-    return None if type(config) is not kind.kind or other else options
+    return options if type(config) is kind.kind else None
 
 
 def _filled(made: M, tower: nn.Module, table: Table) -> M | None:

@@ -10,6 +10,7 @@ from torch import nn
 
 from diptych.compat.coca_model import MultimodalCfg
 from diptych.compat.loading.activations import with_activation
+from diptych.compat.loading.own_folders import name_text_folders
 from diptych.compat.loading.positions import with_context
 from diptych.compat.model import CLIPTextCfg, CLIPVisionCfg, section
 from diptych.config import ClipConfig, PreprocessConfig
@@ -43,6 +44,7 @@ def overridden(config: ClipConfig, said: Mapping[str, Any]) -> ClipConfig:
         content = model_json(config)
         for name, given in sections.items():
             content[name] = _section(name, given)
+        name_text_folders(content)
         made = from_json({"model_cfg": content})
         config = replace(
             made,

@@ -14,6 +14,7 @@ from diptych.compat.parts.attention import Attention
 from diptych.compat.parts.stack import Transformer
 from diptych.compat.parts.text import TextTransformer
 from diptych.compat.parts.vision import VisionTransformer
+from diptych.compat.timm_model import TimmModel
 
 _ATTENTION = (
     *("in_proj_weight", "q_proj_weight", "k_proj_weight", "v_proj_weight"),
@@ -55,7 +56,7 @@ def convert_weights_to_lp(model: nn.Module, dtype: torch.dtype = torch.float16) 
     >>> model.visual.conv1.weight.dtype, model.visual.ln_post.weight.dtype
     (torch.bfloat16, torch.float32)
     """
-    if isinstance(model, OpenClipTower):
+    if isinstance(model, OpenClipTower | TimmModel):
         model.to(dtype)
         return
     for child in model.children():

@@ -10,6 +10,8 @@ from diptych.compat.hf_model import HFTextEncoder
 from diptych.compat.modified_resnet import Bottleneck
 from diptych.compat.parts.blocks import CustomResidualAttentionBlock, ResidualAttentionBlock
 from diptych.compat.parts.modern_blocks import ModernTextDecoderBlock
+from diptych.compat.timm_model import TimmModel
+from diptych.models.foreign import repeated_blocks
 
 _OWN = (
     ResidualAttentionBlock,
@@ -44,6 +46,8 @@ def blocks_of(model: nn.Module) -> list[nn.Module]:
             found.append(module)
         elif isinstance(module, OpenClipTower):
             found += module.tower.units
+        elif isinstance(module, TimmModel):
+            found += repeated_blocks(module.trunk)
         elif isinstance(module, HFTextEncoder):
             found += module.units
     return found
