@@ -3,6 +3,7 @@
 import atexit
 import gc
 import os
+from collections.abc import Generator
 
 import pytest
 
@@ -17,10 +18,16 @@ shapes.enforce()
 pytest_plugins = ["tests.small_models"]
 
 
-def pytest_collection_finish() -> None:
+@pytest.hookimpl(wrapper=True)
+def pytest_collection() -> Generator[None, object, object]:
     """A million objects stay to the end: the collector needn't look at them again and again."""
-    gc.freeze()
-    atexit.register(gc.unfreeze)  # then they go; pytest's own last collections are spared them, too
+    gc.disable()
+    try:
+        return (yield)
+    finally:
+        gc.freeze()
+        gc.enable()
+        atexit.register(gc.unfreeze)  # pytest's own last collections are spared them, too
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:

@@ -24,7 +24,7 @@ from tests.distributed.test_shard import EVA, PAIRS, assembled, rows_of
 from tests.objectives.composed import model_config
 from tests.training.runs import assert_same_bits, small_run, weights
 
-SAVED = 2
+SAVED = 1
 """The step of which a checkpoint is written while two more are taken."""
 ONE = {"one": ShardConfig()}
 TWO = {mode: ShardConfig(mode=mode) for mode in ("replicate", "zero2", "zero3")}

@@ -36,7 +36,7 @@ from tests.distributed.harness import run_processes
 from tests.objectives.composed import CONFIGS, CONTEXT, batch, model_config
 from tests.objectives.small import SMALL_EVA
 
-PAIRS, STEPS = 8, 4
+PAIRS, STEPS = 8, 3
 EVA = replace(SMALL_EVA, attention_norm=True)
 RESNET = ResNetConfig(image_size=32, layers=(1, 1, 1, 1), width=4, heads=2)
 BERT = HuggingFaceTextConfig(
