@@ -10,6 +10,8 @@ from dataclasses import replace
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
+from torch import nn
+from torch.nn.utils.parametrizations import weight_norm
 
 from diptych import models, pretrained
 from diptych.checkpoints import detect, load_model
@@ -37,6 +39,43 @@ def test_round_trip_is_bit_equal(tmp_path, random_model, vit, resnet):
         assert all(torch.equal(state[name], again[name]) for name in state)
         assert not loaded.training
         assert all(p.requires_grad for p in loaded.parameters())
+
+
+class Compiled(nn.Module):
+    """A module as torch.compile wraps it."""
+
+    def __init__(self, module):
+        super().__init__()
+        self._orig_mod = module
+
+
+def test_a_compiled_module_has_its_names(tmp_path, random_model, vit):
+    model = random_model(vit)
+    expected = model.state_dict()
+    model.image.blocks[0] = Compiled(model.image.blocks[0])
+    loaded, _ = load_model(save_model(tmp_path / "out", model))
+    assert loaded.state_dict().keys() == expected.keys()
+    assert all(torch.equal(t, expected[name]) for name, t in loaded.state_dict().items())
+
+
+ALTERED = {
+    "text.projection.weight is missing": lambda model: weight_norm(model.text.projection),
+    "projection.weight is missing": lambda model: setattr(model.image, "projection", nn.Identity()),
+    "seen are not in": lambda model: model.image.register_buffer("seen", torch.ones(1)),
+    r"logit_scale is \[\] where": lambda model: setattr(
+        model, "logit_scale", nn.Parameter(torch.tensor(1.0))
+    ),
+}
+
+
+@pytest.mark.parametrize("said", ALTERED)
+def test_what_could_not_be_read_again_is_not_written(tmp_path, random_model, vit, said):
+    model = random_model(vit)
+    ALTERED[said](model)
+    with pytest.raises(CheckpointError, match=f"could not be read again: .*{said}") as caught:
+        save_model(tmp_path / "out", model)
+    assert "\n" not in str(caught.value)
+    assert not list(tmp_path.iterdir())
 
 
 def test_towers_of_other_libraries(tmp_path, vit):

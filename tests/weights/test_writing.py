@@ -70,8 +70,9 @@ class Wrapped(torch.Tensor):
 
 
 REFUSED = {
-    "torch.complex64; cast it": torch.zeros(2, dtype=torch.complex64),
-    "torch.uint16; cast it": torch.zeros(2, dtype=torch.uint16),
+    "torch.complex64, which isn't read": torch.zeros(2, dtype=torch.complex64),
+    "torch.uint16, which isn't read": torch.zeros(2, dtype=torch.uint16),
+    "torch.float8_e5m2, which isn't": torch.zeros(2, dtype=torch.float8_e5m2),
     "sparse, quantised": torch.eye(2).to_sparse(),
     "quantised or nested": quantised(),
     "it is a Wrapped; make it a plain": Wrapped(torch.ones(2)),

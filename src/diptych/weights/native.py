@@ -22,10 +22,12 @@ from diptych.config.serialize import from_dict, to_dict
 from diptych.errors import CheckpointError, ConfigError, DamagedError
 from diptych.inputs import Tokenizer
 from diptych.inputs.strangers import check_links
-from diptych.models import Clip
+from diptych.models import Clip, build
 from diptych.version import __version__
 from diptych.weights.atomic import atomic
 from diptych.weights.mapped import read_safetensors, unreadable
+from diptych.weights.mapping import check_fit
+from diptych.weights.pickled import unwrapped
 from diptych.weights.read import read_json
 from diptych.weights.state import State
 from diptych.weights.writing import save_tensors
@@ -62,8 +64,10 @@ def save_model(
     """Writes `model` as a native checkpoint, whole or not at all; replaces an older checkpoint in
     that folder.
 
-    `provenance` is kept as it is, beside the Diptych version and the date. Raises CheckpointError
-    if the folder holds something else or can't be written.
+    `provenance` is kept as it is, beside the Diptych version and the date. Names are those from
+    before modules were compiled. Raises CheckpointError if the folder holds something else or can't
+    be written, and for a model that couldn't be read again, as it isn't what its configuration says
+    (adapters in it, parts that were replaced).
 
     >>> import tempfile
     >>> from diptych import models, pretrained
@@ -74,8 +78,17 @@ def save_model(
     ['model.json', 'model.safetensors']
     """
     folder = Path(folder)
+    state = {unwrapped(name): tensor for name, tensor in model.state_dict().items()}
+    try:
+        check_fit(state, build(model.config, device="meta").state_dict())
+    except CheckpointError as error:
+        raise CheckpointError(
+            f"{folder} could not be read again: {error}; the model isn't what its configuration "
+            "says: merge adapters and parametrizations, put parts back, or keep its state_dict() "
+            "by torch.save"
+        ) from error
     with atomic(folder, is_native) as room:
-        write(room / folder.name, model.config, model.state_dict(), provenance or {})
+        write(room / folder.name, model.config, state, provenance or {})
         if tokenizer is not None:
             tokenizer.save(room / folder.name)
     return folder

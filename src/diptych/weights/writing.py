@@ -13,7 +13,8 @@ from diptych.distributed.shards import as_shard
 from diptych.errors import CheckpointError
 from diptych.weights.mapped import DTYPES
 
-_KINDS = frozenset(DTYPES.values())
+_KINDS = {kind for kind in DTYPES.values() if kind.itemsize > 1 or not kind.is_floating_point}
+"""All that are read but floating-point numbers of eight bits, which mean little without a scale."""
 Spans = dict[int, list[tuple[int, int]]]
 """Of each storage, by its address, the bytes that are taken."""
 
@@ -74,7 +75,7 @@ def _unwritable(tensor: Any) -> str:
     if tensor.is_meta:
         return "it is on meta, without numbers; load or initialise it first"
     if tensor.dtype not in _KINDS:
-        return f"it is of {tensor.dtype}; cast it, or store its parts (torch.view_as_real)"
+        return f"it is of {tensor.dtype}, which isn't read again; cast it, or take its parts"
     return ""
 
 
