@@ -12,6 +12,7 @@ from torch import nn
 from diptych import compat, models, pretrained
 from diptych.compat.faces.openai_model import LogitsModel
 from diptych.compat.faces.towers import OpenClipVisual
+from diptych.compat.push_to_hf_hub import save_for_hf
 from diptych.compat.utils import to_2tuple
 from diptych.errors import ConfigError
 from tests.compat.peers import KINDS, ours_of, peer_of
@@ -364,6 +365,20 @@ def test_traces_take_other_batches_and_other_weights(pair):
     found = torch.func.functional_call(ours, doubled, (pixels, ids))
     for mine, theirs in zip(found[:2], ours(pixels, ids)[:2]):
         torch.testing.assert_close(mine, theirs, **NEAR)  # of unit length both
+
+
+def test_what_is_shared_is_one_parameter_in_the_form_of_diptych_and_in_files(tmp_path):
+    ours = ours_of("vit")
+    apart = len(list(ours.clip.parameters()))
+    first, second = ours.transformer.resblocks[:2]
+    second.mlp.c_fc.weight = first.mlp.c_fc.weight
+    clip = ours.clip
+    assert len(list(clip.parameters())) == apart - 1
+    assert clip.text.blocks[1].mlp.up.weight is clip.text.blocks[0].mlp.up.weight
+    config = {"embed_dim": 24, "vision_cfg": VIT, "text_cfg": TEXT}
+    save_for_hf(ours, compat.SimpleTokenizer(), config, tmp_path, True)
+    again = compat.create_model(f"local-dir:{tmp_path}").state_dict()
+    assert all(torch.equal(again[name], tensor) for name, tensor in ours.state_dict().items())
 
 
 def test_which_class_a_model_is(quiet):

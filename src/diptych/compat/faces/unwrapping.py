@@ -81,7 +81,20 @@ def _like(model: Face, clip: Clip) -> Clip:
     clip.logit_scale = reshaped(model.logit_scale, 1)
     clip.logit_bias = None if model.logit_bias is None else reshaped(model.logit_bias, 1)
     clip.training = model.training
+    _join(clip)
     return clip
+
+
+def _join(clip: Clip) -> None:
+    """Make one parameter of those over the same numbers, as whoever shared them has one: an
+    optimiser would change them twice."""
+    first: dict[Any, nn.Parameter] = {}
+    for name, parameter in list(clip.named_parameters(remove_duplicate=False)):
+        place = (parameter.data_ptr(), parameter.shape, parameter.stride(), parameter.dtype)
+        one = first.setdefault(place, parameter) if place[0] else parameter
+        if one is not parameter:
+            owner, _, leaf = name.rpartition(".")
+            setattr(clip.get_submodule(owner), leaf, one)
 
 
 def _decoder(model: Face, table: Table) -> Decoder[Any] | None:
