@@ -22,6 +22,7 @@ from diptych.config import ShardConfig
 from diptych.distributed.batchnorm import share_batch_statistics
 from diptych.distributed.peers import Peers
 from diptych.distributed.shards import fill
+from diptych.distributed.ties import tie, ties_of
 from diptych.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -124,7 +125,9 @@ def _shard(module: nn.Module, peers: Peers, config: ShardConfig, parts: Parts) -
     # The numbers wait aside, and nothing is moved whole to a GPU but one tensor after the other.
     numbers = dict(module.named_parameters()) | dict(module.named_buffers())
     numbers = {name: tensor.detach() for name, tensor in numbers.items()}
+    ties = ties_of(module, [block for tower in parts.towers for block in tower.units])
     module.to("meta")
+    tie(module, ties)
     for parameter in module.parameters():  # FSDP knows no other order of the axes (channels last)
         parameter.data = parameter.data.contiguous()
     mesh = _mesh(peers, config)
@@ -133,7 +136,7 @@ def _shard(module: nn.Module, peers: Peers, config: ShardConfig, parts: Parts) -
     kept = MixedPrecisionPolicy()
     lower = MixedPrecisionPolicy(param_dtype=torch.bfloat16, reduce_dtype=torch.float32)
     for tower in parts.towers:
-        for block in tower.units:
+        for block in dict.fromkeys(tower.units):
             # What isn't trained has no backward pass for which it should be kept.
             trained = any(parameter.requires_grad for parameter in block.parameters())
             # Running statistics are kept in float32, and so must be what is beside them.
@@ -149,6 +152,7 @@ def _shard(module: nn.Module, peers: Peers, config: ShardConfig, parts: Parts) -
     # the forward pass and last in the backward one: gathering it twice would gain nothing.
     fully_shard(module, mesh=mesh, reshard_after_forward=False, offload_policy=offload_policy)
     module.to_empty(device="cpu" if offload else peers.device)
+    tie(module, ties)
     _fill_from_main(module, numbers, peers)
 
 
@@ -193,12 +197,7 @@ def _mesh(peers: Peers, config: ShardConfig) -> "DeviceMesh":
 def _fill_from_main(module: nn.Module, numbers: dict[str, Tensor], peers: Peers) -> None:
     """Give `module` the first process's `numbers`."""
     own = dict(module.named_parameters()) | dict(module.named_buffers())
-    if own.keys() != numbers.keys():
-        name = min(own.keys() - numbers.keys())
-        raise ConfigError(
-            f"{name} is a parameter under two names, which can't be sharded: choose "
-            "--shard.mode replicate"
-        )
+    assert own.keys() == numbers.keys()
     for name, target in own.items():
         found = numbers[name]
         if peers.is_main:

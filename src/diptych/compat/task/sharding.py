@@ -114,8 +114,9 @@ def _widen(model: nn.Module) -> None:
     if isinstance(model, OpenClipModel):
         model.reshape_scale(1)
         return
+    wide: dict[Tensor, nn.Parameter] = {}  # of one that has several names, one
     for module in model.modules():
         for name, parameter in list(module.named_parameters(recurse=False)):
             if parameter.ndim == 0:
-                wide = nn.Parameter(parameter.detach()[None], parameter.requires_grad)
-                setattr(module, name, wide)
+                made = nn.Parameter(parameter.detach()[None], parameter.requires_grad)
+                setattr(module, name, wide.setdefault(parameter, made))
