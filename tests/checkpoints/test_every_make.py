@@ -272,6 +272,15 @@ REFUSED = {
         changed(lambda w: wrapped(behind("text.m.", w), ("text.m.visual.", "image.m.visual."))),
         "apart .*start a model's towers",
     ),
+    "numbers of 8 bits": (
+        each(lambda tensor: tensor.to(torch.int8) if tensor.ndim == 2 else tensor),
+        "weight in torch.int8: it was quantised; save the model from before",
+    ),
+    "an optimizer": (changed(lambda w: OPTIMIZER), "but an optimizer's state; the weights lie"),
+    "shadows": (
+        changed(lambda w: {"decay": 0.9, "shadow_params": list(w.values())}),
+        "a moving average without the names of its parameters",
+    ),
     "objects": (changed(lambda w: {"w": w, "f": functools.partial(int, 3)}), "could execute code"),
     "a criterion": (changed(lambda w: {"w": w, "f": torch.nn.ReLU()}), "save its state dict alone"),
 }
@@ -286,6 +295,32 @@ def test_it_is_refused_with_what_to_do(tmp_path, foreign, vit, make):
     with pytest.raises(CheckpointError, match=says) as refused:
         load_model(tmp_path / "w.pt", config=vit)
     assert "\n" not in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("name", "what"),
+    [
+        ("w.onnx", "an ONNX program"),
+        ("w.pt2", "a program of torch.export's"),
+        ("flax_model.msgpack", "a msgpack of Flax's"),
+    ],
+)
+def test_programs_and_other_libraries_files_are_told_by_their_names(tmp_path, name, what):
+    content = b"\x08\x07\x12\x07pytorch"
+    if name.endswith("pt2"):
+        in_zip(tmp_path / name, content)
+    else:
+        (tmp_path / name).write_bytes(content)
+    with pytest.raises(CheckpointError, match=f"{what}; give the weights that it was made of"):
+        load_model(tmp_path / name)
+
+
+def test_a_shard_alone_is_told_to_be_one(tmp_path, foreign, vit):
+    for name in ("model-00001-of-00002.safetensors", "model-00001-of-00001.safetensors"):
+        save_file(foreign, tmp_path / name)
+    with pytest.raises(CheckpointError, match="one of 2 shards of a model; name its folder"):
+        load_model(tmp_path / "model-00001-of-00002.safetensors", config=vit)
+    load_model(tmp_path / "model-00001-of-00001.safetensors", config=vit)
 
 
 def test_towers_apart_start_a_models_towers(tmp_path, foreign, vit, random_model):
@@ -313,8 +348,10 @@ def test_folders(tmp_path, foreign, vit):
     torch.save(foreign, run / "epoch=3.ckpt")
     load_model(run, config=vit)
     shared, shards, empty = tmp_path / "shared", tmp_path / "shards", tmp_path / "empty"
-    for folder in (shared, shards, empty):
-        folder.mkdir()
+    cache = tmp_path / "models--me--clip"
+    for folder in (shared, shards, empty, cache / "snapshots" / "0a1b"):
+        folder.mkdir(parents=True)
+    save_file(foreign, cache / "snapshots" / "0a1b" / "model.safetensors")
     (shared / ".metadata").write_bytes(b"a pickle")
     for number in (1, 2):
         save_file(foreign, shards / f"model-0000{number}-of-00002.safetensors")
@@ -326,6 +363,7 @@ def test_folders(tmp_path, foreign, vit):
         (run.parent, r"name one, such as .*epoch=3.ckpt$"),
         (shared, "format_utils dcp_to_torch .*/shared weights.pt`$"),
         (shards, "holds shards and not their index"),
+        (cache, r"folders with some \(snapshots/0a1b\); name one of them: .*/snapshots/0a1b$"),
         (empty, "holds no weights"),
     ):
         with pytest.raises(CheckpointError, match=says):

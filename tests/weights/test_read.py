@@ -174,6 +174,10 @@ def test_names_that_lead_nowhere(tmp_path):
     assert "there is no file or folder" in sentence(tmp_path / "absent")
     assert "there is no file or folder" in sentence("weights.safetensors")
     assert "did you mean 'eva02-clip-l-14-336'" in sentence("EVA02_CLIP_L_336_psz14_s9B.pt")
+    with pytest.raises(
+        UnknownNameError, match="is an address; .* other files are downloaded first"
+    ):
+        load_model("https://example.com/ViT-B-32.pt")
     with pytest.raises(CheckpointError, match="no published weights"):
         load_model("tiny")
 

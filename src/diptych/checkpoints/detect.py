@@ -4,7 +4,7 @@ from collections.abc import Collection
 from pathlib import Path
 from typing import get_args
 
-from diptych.checkpoints.folders import weight_file
+from diptych.checkpoints.folders import check_whole, weight_file
 from diptych.checkpoints.kinds import check_beside
 from diptych.checkpoints.prefixes import Part, marks, other, tower, whole, without_prefix
 from diptych.checkpoints.steps import is_run, newest
@@ -59,6 +59,8 @@ def open_foreign(path: Path, part: Part = "model") -> WeightSource:
     file = weight_file(place) if place.is_dir() else place
     if place.is_dir():
         check_links(file.parent)
+    else:
+        check_whole(file)
     weights = read_weights(file, key)
     if another := other(weights.tensors):
         raise CheckpointError(f"{path} {another}")

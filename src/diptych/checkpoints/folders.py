@@ -12,7 +12,7 @@ _BESIDE = ("optimizer", "scheduler", "scaler", "training_args", "rng_state", "ra
 """How names of files begin in which trainers keep all but the weights."""
 _SHARED_OUT = ".metadata"
 """Of torch's distributed checkpoints."""
-_SHARD = re.compile(r"-\d+-of-\d+\.")
+_SHARD = re.compile(r"-\d+-of-(\d+)\.(safetensors|bin)$")
 _TOLD = 3
 
 
@@ -58,11 +58,8 @@ def _nothing(folder: Path) -> str:
             "you trust it, make a file of it by `python -m "
             f"torch.distributed.checkpoint.format_utils dcp_to_torch {folder} weights.pt`"
         )
-    inner = sorted(
-        child.name
-        for child in folder.iterdir()
-        if child.is_dir() and (_files(child) or (child / _SHARED_OUT).is_file())
-    )
+    # Of a cache of the hub's: snapshots/COMMIT.
+    inner = _with_weights(folder, "*") or _with_weights(folder, "*/*")
     if not inner:
         return f"{folder} holds no weights and is no run with a checkpoint"
     more = ", …" if len(inner) > _TOLD else ""
@@ -70,3 +67,20 @@ def _nothing(folder: Path) -> str:
         f"{folder} holds no weights itself, but folders with some "
         f"({', '.join(inner[:_TOLD])}{more}); name one of them: {folder / inner[-1]}"
     )
+
+
+def _with_weights(folder: Path, pattern: str) -> list[str]:
+    found: list[str] = []
+    for child in sorted(folder.glob(pattern)):
+        if child.is_dir() and (_files(child) or (child / _SHARED_OUT).is_file()):
+            found.append(str(child.relative_to(folder)))
+    return found
+
+
+def check_whole(file: Path) -> None:
+    """Raises CheckpointError for one shard of several, by its name."""
+    if (shard := _SHARD.search(file.name)) and shard[1].strip("0") != "1":
+        raise CheckpointError(
+            f"{file} is one of {int(shard[1])} shards of a model; name its folder, or the index "
+            "(….index.json) beside it"
+        )

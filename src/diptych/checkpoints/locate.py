@@ -63,6 +63,7 @@ def _unlisted(name: str, error: UnknownNameError, cache_dir: str | Path | None) 
         return Place(fetch(hub_name, cache_dir=cache_dir), None, {"name": hub_name})
     hint = f"; {error.hint}" if error.near else beside(name)
     is_path = Path(name).suffix or (len(Path(name).parts) > 1 and Path(name).parent.exists())
+    is_path = is_path and "://" not in name  # of an address the error says what to do
     if is_path or (hint and not error.near):
         raise CheckpointError(
             f"there is no file or folder {name}, nor a model of that name{hint}"

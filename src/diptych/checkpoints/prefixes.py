@@ -5,6 +5,8 @@ from collections.abc import Collection
 from pathlib import Path
 from typing import Literal, get_args
 
+from torch import Tensor
+
 from diptych.config.model import Side
 from diptych.errors import CheckpointError
 from diptych.families import layouts
@@ -13,6 +15,7 @@ from diptych.weights.pickled import AVERAGES
 from diptych.weights.read import WeightFile
 from diptych.weights.state import State
 
+_MATRIX = (".weight", ".qweight")
 Part = Literal["model", "image", "text"]
 """What is wanted of weights: all of a model, or one tower."""
 _LORA = re.compile(r"(^|[._])lora_(A|B|up|down|embedding_[AB]|magnitude_vector)\b")
@@ -41,8 +44,14 @@ def marks(layout: Layout, side: Side) -> tuple[str, ...]:
     return layout.image if side == "image" else layout.text
 
 
-def other(names: Collection[str]) -> str:
+def other(weights: State) -> str:
     """What weights are that begin as CLIP's and aren't; empty: none of these."""
+    names = weights.keys()
+    for name, like in weights.shapes.items():
+        if name.endswith(_MATRIX) and (like.dtype.itemsize == 1 or not _is_real(like)):
+            return (
+                f"holds {name} in {like.dtype}: it was quantised; save the model from before that"
+            )
     last = {name.rpartition(".")[2] for name in names}
     parts = set(".".join(names).split("."))
     if any(map(_LORA.search, names)) or "modules_to_save" in parts:
@@ -62,6 +71,10 @@ def other(names: Collection[str]) -> str:
             "as positional_embedding"
         )
     return ""
+
+
+def _is_real(like: Tensor) -> bool:
+    return like.is_floating_point() or like.is_complex()
 
 
 def without_prefix(weights: WeightFile, path: Path, part: Part) -> tuple[WeightFile, list[str]]:

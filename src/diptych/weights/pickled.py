@@ -64,6 +64,14 @@ _BESIDE = (
     "rng_states",
 )
 """What may hold tensors by names and is no model."""
+_NO_MODEL = {
+    "param_groups": "an optimizer's state; the weights lie in another file",
+    "shadow_params": (
+        "a moving average without the names of its parameters (shadow_params); copy it into the "
+        "model, and save the model's state dict"
+    ),
+}
+"""What else is saved alone, by a name that tells it."""
 _NOTE = (bool, int, float, str, NoneType)
 """What some keep between the weights: an epoch, a name."""
 _DEPTH = 4
@@ -210,6 +218,9 @@ def _rank(keys: tuple[str, ...]) -> list[int]:
 def _instead(content: Any) -> str:
     if not isinstance(content, Mapping) or not content:
         return f" but a {type(content).__name__}"
+    for key, what in _NO_MODEL.items():
+        if key in content:
+            return f" but {what}"
     first = next(key for key, value in content.items() if not _is_weight(key, value))
     return f": {first!r} is not a dense tensor"
 

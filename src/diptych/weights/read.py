@@ -24,6 +24,7 @@ _JSON = 1 << 27
 _ZIP, _PICKLE, _HEADER = b"PK\x03\x04", b"\x80", b"\0\0\0\0{"
 _UNPACK = "unpack it, and give the file that is in it"
 _AGAIN = "what it came from asked for a click or a login: download it with a browser"
+_MADE_OF = "give the weights that it was made of"
 _OTHERS = (
     (0, b"\x1f\x8b", f"packed by gzip; {_UNPACK}"),
     (0, b"BZh", f"packed by bzip2; {_UNPACK}"),
@@ -32,10 +33,18 @@ _OTHERS = (
     (257, b"ustar", f"a tar of files; {_UNPACK}"),
     (0, b"<", f"a web page; {_AGAIN}"),
     (0, b"{", "JSON, which may describe a model (config=, --config); give the weights beside it"),
-    (0, b"GGUF", "a GGUF of llama.cpp's; give the weights that it was made of"),
-    (0, b"\x89HDF", "a HDF5 of Keras's; give the weights that it was made of"),
+    (0, b"GGUF", f"a GGUF of llama.cpp's; {_MADE_OF}"),
+    (0, b"\x89HDF", f"a HDF5 of Keras's; {_MADE_OF}"),
 )
 """What people take for weights: from which byte on it begins so, what it is, and what to do."""
+
+_ENDINGS = {
+    ".onnx": "an ONNX program",
+    ".pt2": "a program of torch.export's",
+    ".tflite": "a program of TensorFlow Lite's",
+    ".msgpack": "a msgpack of Flax's",
+}
+"""The same by how names end, of what doesn't begin in a way of its own."""
 
 
 class WeightFile(NamedTuple):
@@ -146,7 +155,11 @@ def _read_file(path: Path, key: str = "") -> WeightFile:
         return WeightFile(read_numpy(path), "numpy", key=key)
     if start.startswith(_ZIP) and is_archive(path):
         return WeightFile(State.of(read_archive(path)), "archive", key=key)
-    if start.startswith(_ZIP) and not is_torch(path):
+    is_zip = start.startswith(_ZIP) and not is_torch(path)
+    if path.suffix in _ENDINGS and (is_zip or not start.startswith((_ZIP, _PICKLE))):
+        what = _ENDINGS[path.suffix]
+        raise CheckpointError(f"{path} is no weight file but {what}; {_MADE_OF}")
+    if is_zip:
         raise CheckpointError(f"{path} is no weight file but a zip of files; {_UNPACK}")
     if start.startswith((_ZIP, _PICKLE)):
         weights = read_torch(path, mapped=start.startswith(_ZIP), key=key)
