@@ -30,9 +30,10 @@ from diptych.weights.read import read_json
 TRAINING, PROGRESS, CHECKSUMS = "training.safetensors", "training.json", "checksums.json"
 VERSION = 2
 """Of a checkpoint; the first had no checksums."""
-MODEL, OBJECTIVE, MOMENTS = "model.", "objective/", "optimizer/"
+MODEL, OBJECTIVE, MOMENTS, NUMBERS = "model.", "objective/", "optimizer/", "numbers/"
 """Names of tensors: the model's within the objective's; in `training.safetensors`, the objective's
-(`objective/NAME`) and its moments (`optimizer/NAME/KEY`)."""
+(`objective/NAME`), its moments (`optimizer/NAME/KEY`), and plain numbers that an optimiser keeps
+beside these (`numbers/NAME/KEY`)."""
 _NAME = re.compile(r"step-(\d+)")
 _TOLD = 3
 """Broken checkpoints in a sentence."""

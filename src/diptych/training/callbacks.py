@@ -11,7 +11,7 @@ from diptych.data import BadSamples, Loader
 from diptych.distributed import Peers
 from diptych.durable import append
 from diptych.errors import TrainingError
-from diptych.training.checkpoint import Saver, last_good
+from diptych.training.checkpoint import Saver, check_kinds, last_good
 from diptych.training.loop import Callback, Meter
 from diptych.training.metrics import Logger, Row
 from diptych.training.signals import Signals
@@ -98,10 +98,14 @@ class Checkpointer:
 
     def __init__(self, saver: Saver, config: SaveConfig, signals: Signals):
         self._saver, self._config, self._signals = saver, config, signals
+        self._checked = False
 
     def __call__(self, state: TrainingState) -> None:
         """Have a checkpoint written if it is time; the last one is waited for. Raises TrainingError
-        if one couldn't be written, Interrupted if a stop was asked for."""
+        if one couldn't be written, or never could, Interrupted if a stop was asked for."""
+        if not self._checked:
+            check_kinds(state)
+            self._checked = True
         due = is_due(state, self._config.every_steps)
         signals, interrupts = self._signals, self._signals.interrupts
         if due or signals.overdue or signals.stop:

@@ -22,7 +22,6 @@ from torch import Tensor
 
 from diptych.checkpoints.steps import (
     MODEL,
-    MOMENTS,
     OBJECTIVE,
     PROGRESS,
     TRAINING,
@@ -39,6 +38,7 @@ from diptych.distributed import (
     PeerError,
     Peers,
     Piece,
+    local,
     on_main,
     own_pieces,
     write_pieces,
@@ -46,9 +46,12 @@ from diptych.distributed import (
 from diptych.durable import new_folder, remove
 from diptych.errors import CheckpointError, TrainingError
 from diptych.inputs import Tokenizer
+from diptych.training.moments import kept
 from diptych.training.state import TrainingState
+from diptych.weights.mapped import DTYPES
 from diptych.weights.native import METADATA, WEIGHTS, describe
 from diptych.weights.tensor_file import create, put
+from diptych.weights.writing import unwritable
 
 _ALONE = Peers()
 _PERIOD = 0.1
@@ -248,14 +251,30 @@ def _failed(step: int, error: BaseException, out: Path) -> TrainingError:
     )
 
 
+def check_kinds(state: TrainingState) -> None:
+    """Raises TrainingError where a checkpoint can't hold what the state is made of, which is known
+    after one step as well as after many."""
+    try:
+        for _ in _tensors(state):
+            pass
+    except CheckpointError as error:
+        raise TrainingError(f"no checkpoint of this run could be written: {error}") from error
+
+
 def _tensors(state: TrainingState) -> Iterable[tuple[str, Tensor]]:
-    """All of a checkpoint, as FILE/NAME."""
+    """All of a checkpoint, as FILE/NAME. Raises CheckpointError for what no file can hold."""
+    for name, tensor in _named(state):
+        if reason := unwritable(local(tensor), DTYPES.values()):
+            raise CheckpointError(f"{name.partition('/')[2]} can't be written: {reason}")
+        yield name, tensor
+
+
+def _named(state: TrainingState) -> Iterable[tuple[str, Tensor]]:
     for name, tensor in state.weights.items():
         yield f"{WEIGHTS}/{name}", tensor
     for name, tensor in state.objective.state_dict().items():
         # Without a moving average the model's file already holds the weights that are trained.
         if state.average is not None or not name.startswith(MODEL):
             yield f"{TRAINING}/{OBJECTIVE}{name}", tensor
-    for name, parameter in state.trained:
-        for key, tensor in state.optimizer.state[parameter].items():
-            yield f"{TRAINING}/{MOMENTS}{name}/{key}", tensor
+    for name, tensor in kept(state):
+        yield f"{TRAINING}/{name}", tensor

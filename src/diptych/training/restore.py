@@ -1,6 +1,6 @@
 """Going on with a run from a checkpoint: a resumed run equals the uninterrupted one bit for bit."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 from safetensors import SafetensorError
@@ -9,15 +9,15 @@ from torch import Tensor
 
 from diptych.checkpoints.steps import (
     MODEL,
-    MOMENTS,
     OBJECTIVE,
     TRAINING,
     Progress,
     read_progress,
     under,
 )
-from diptych.distributed import load_whole, shard_like
+from diptych.distributed import load_whole
 from diptych.errors import CheckpointError
+from diptych.training.moments import restored
 from diptych.training.state import TrainingState
 from diptych.weights.native import WEIGHTS
 
@@ -45,13 +45,8 @@ def restore(state: TrainingState, folder: Path, batch_size: int, moments: bool =
         ) from error
     without = list[str]()
     for name, parameter in state.trained if moments else ():
-        # torch keeps the step count on the CPU or the GPU as the fused kernel wants it: beside the
-        # weight.
-        own = under(f"{MOMENTS}{name}/", training)
-        own = own if _of_rows(parameter, own.values()) else {}
-        state.optimizer.state[parameter] = {
-            key: shard_like(parameter, tensor) for key, tensor in own.items()
-        }
+        own = restored(name, parameter, training)
+        state.optimizer.state[parameter] = own
         without += [] if own else [name]
     state.step = progress.step
     state.samples = state.step * batch_size if progress.samples is None else progress.samples
@@ -59,12 +54,6 @@ def restore(state: TrainingState, folder: Path, batch_size: int, moments: bool =
     if without and state.optimizer.defaults.get("momentum") != 0:  # plain SGD has none
         return [f"{folder.name} holds no moments of {_few(without)}: they start anew"]
     return []
-
-
-def _of_rows(parameter: Tensor, moments: Iterable[Tensor]) -> bool:
-    """Whether each has a row for each of the parameter's, or is a number for all of it; those of
-    eight bits had none once."""
-    return all(each.shape[:1] in ((), parameter.shape[:1]) for each in moments)
 
 
 def _few(names: Sequence[str]) -> str:

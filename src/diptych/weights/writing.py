@@ -1,6 +1,6 @@
 """Weights into a file of safetensors', whatever tensors they are."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -57,13 +57,13 @@ def writable(name: str, tensor: Any) -> Tensor:
         ...
     diptych.errors.CheckpointError: scale can't be written: it is on meta, without numbers; load ...
     """
-    if reason := _unwritable(tensor):
+    if reason := unwritable(tensor):
         raise CheckpointError(f"{name} can't be written: {reason}")
     return tensor.detach()
 
 
-def _unwritable(tensor: Any) -> str:
-    """Why; empty: it can be written."""
+def unwritable(tensor: Any, kinds: Collection[torch.dtype] = _KINDS) -> str:
+    """Why it can't be written; empty: it can. `kinds`: of numbers that are read again."""
     if not isinstance(tensor, Tensor):
         return f"it is a {type(tensor).__name__} and no tensor; take it out of the state dict"
     if as_shard(tensor) is not None:
@@ -74,7 +74,7 @@ def _unwritable(tensor: Any) -> str:
         return f"it is a {type(tensor).__name__}; make it a plain tensor (dequantize())"
     if tensor.is_meta:
         return "it is on meta, without numbers; load or initialise it first"
-    if tensor.dtype not in _KINDS:
+    if tensor.dtype not in kinds:
         return f"it is of {tensor.dtype}, which isn't read again; cast it, or take its parts"
     return ""
 
