@@ -4,7 +4,8 @@ import json
 
 import pytest
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save_file, save_model
+from torch import nn
 
 from diptych.errors import CheckpointError
 from diptych.weights import mapped
@@ -113,6 +114,19 @@ def test_no_byte_belongs_to_two_tensors_or_to_none(tmp_path, places):
     }
     with pytest.raises(CheckpointError, match="overlap or leave a hole"):
         read_safetensors(written(tmp_path / "a", header))
+
+
+def test_a_tensor_of_two_names_has_both_again(tmp_path):
+    """Of a module that shares a matrix, safetensors writes one name, and tells the other."""
+    shared = nn.Sequential(nn.Linear(600, 600, bias=False), nn.Linear(600, 600, bias=False))
+    shared[1].weight = shared[0].weight
+    save_model(shared, tmp_path / "file", metadata={"format": "pt"})
+    state = read_safetensors(tmp_path / "file")
+    assert list(state) == ["0.weight", "1.weight"]
+    first, second = state["0.weight"], state["1.weight"]
+    assert torch.equal(first, second)
+    second += 1  # each has numbers of its own
+    assert torch.equal(first, shared[0].weight)
 
 
 def test_numbers_of_an_unknown_kind(tmp_path):

@@ -73,28 +73,32 @@ class Reopened(Generic[T]):
 def read_safetensors(path: Path) -> State:
     """The tensors of a safetensors file, in its order. A file may be larger than the memory. It
     may also be deleted or replaced meanwhile, as a run's checkpoints are: it stays open.
+    safetensors' `save_model` keeps one name of a tensor that has several, and tells the others:
+    these come last, each with numbers of its own.
 
     Raises DamagedError if it isn't as it was written, CheckpointError if it can't be opened or
     holds numbers of an unknown kind.
     """
     try:
         file = _Opened(path)
-        entries = _entries(file)
+        entries, others = _entries(file)
     except OSError as error:
         raise unreadable(path, error) from error
     except (ValueError, TypeError, LookupError, AttributeError, RecursionError) as error:
         raise DamagedError(f"{path} is damaged ({error}); copy or download it again") from error
     windows = _Windows(file, end=max((entry.stop for entry in entries.values()), default=0))
-    return State(
-        {
-            name: Lazy(
-                torch.empty(entry.shape, dtype=entry.dtype, device="meta"),
-                partial(windows.tensor, entry),
-                partial(_alone, file, entry),
-            )
-            for name, entry in sorted(entries.items(), key=lambda item: item[1].start)
-        }
-    )
+    found = {
+        name: Lazy(
+            torch.empty(entry.shape, dtype=entry.dtype, device="meta"),
+            partial(windows.tensor, entry),
+            partial(_alone, file, entry),
+        )
+        for name, entry in sorted(entries.items(), key=lambda item: item[1].start)
+    }
+    for name, kept in others.items():
+        one = found[kept]
+        found[name] = Lazy(one.like, one.once, one.once)
+    return State(found)
 
 
 def unreadable(path: Path, error: OSError) -> CheckpointError:
@@ -121,7 +125,8 @@ class _Entry(NamedTuple):
     stop: int
 
 
-def _entries(opened: _Opened) -> dict[str, _Entry]:
+def _entries(opened: _Opened) -> tuple[dict[str, _Entry], dict[str, str]]:
+    """Where each tensor lies; and of names that were left out, those that were kept."""
     path = opened.path
     with open(opened.descriptor, "rb", closefd=False) as file:
         size = os.fstat(file.fileno()).st_size
@@ -129,7 +134,7 @@ def _entries(opened: _Opened) -> dict[str, _Entry]:
         if length > min(_HEADER, size - 8):
             raise ValueError("its header is cut off")
         header = parse_json(file.read(length))
-    header.pop("__metadata__", None)
+    said = header.pop("__metadata__", None) or {}
     entries = {
         name: _entry(name, listed, path, first=8 + length) for name, listed in header.items()
     }
@@ -140,7 +145,8 @@ def _entries(opened: _Opened) -> dict[str, _Entry]:
         covered = entry.stop
     if covered != size:
         raise ValueError(f"it has {size} bytes, and its header tells of {covered}")
-    return entries
+    others = {name: kept for name, kept in said.items() if kept in entries and name not in entries}
+    return entries, others
 
 
 def _entry(name: str, listed: dict[str, Any], path: Path, first: int) -> _Entry:
