@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 from diptych import compat, models, pretrained
+from diptych.compat import clip
 from diptych.compat.faces.openai_model import LogitsModel
 from diptych.compat.faces.towers import OpenClipVisual
 from diptych.compat.push_to_hf_hub import save_for_hf
@@ -299,7 +300,6 @@ def test_attention_may_be_wrapped(pair):
 
 
 def test_openais_modules_have_what_scripts_read(pair):
-    from diptych.compat import clip
     from diptych.compat.clip import clip as functions
     from diptych.compat.clip import model as parts
 
@@ -314,6 +314,58 @@ def test_openais_modules_have_what_scripts_read(pair):
     assert [type(step).__name__ for step in functions._transform(32).transforms][-1] == "Normalize"
     with pytest.raises(AttributeError, match="no attribute '_nothing'"):
         _ = functions._nothing
+
+
+@torch.no_grad()
+def test_openais_blocks_are_replaced_by_ones_that_take_tokens_alone(pair, monkeypatch):
+    """As exporters to ONNX patch `attention`, and CLIP's explainers wrap whole blocks."""
+    model = LogitsModel.of(pair[1].clip).eval()
+    pixels, ids = inputs(model)
+    expected, seen = (model.encode_image(pixels), model.encode_text(ids)), []
+
+    def attention(self, x):
+        seen.append(x.shape)
+        return self.attn(x, x, x, need_weights=True, attn_mask=self.attn_mask)[0]
+
+    class Wrapped(nn.Module):
+        def __init__(self, block):
+            super().__init__()
+            self.block = block
+
+        def forward(self, x):
+            x = x + self.block.attention(self.block.ln_1(x))
+            return x + self.block.mlp(self.block.ln_2(x))
+
+    def check():
+        torch.testing.assert_close(model.encode_image(pixels), expected[0], **NEAR)
+        torch.testing.assert_close(model.encode_text(ids), expected[1], **NEAR)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(clip.model.ResidualAttentionBlock, "attention", attention)
+        check()
+        assert len(seen) == len(model.visual.transformer.resblocks) + len(
+            model.transformer.resblocks
+        )
+    for stack in (model.visual.transformer, model.transformer):
+        stack.resblocks = nn.Sequential(*map(Wrapped, stack.resblocks))
+    check()
+
+
+def test_a_subclass_of_openais_model_has_parts_of_its_own():
+    """As X-CLIP's is made."""
+
+    class Video(clip.model.CLIP):
+        def __init__(self, *sizes):
+            super().__init__(*sizes)
+            self.transformer = clip.model.Transformer(64, 1, 1, self.build_attention_mask())
+            self.initialize_parameters()
+
+    model = Video(24, 32, 1, 64, 16, 77, 49408, 64, 1, 1)
+    mask = model.transformer.resblocks[0].attn_mask
+    assert torch.equal(mask, torch.full((77, 77), -torch.inf).triu(1))
+    block = model.transformer.resblocks[0]
+    assert 0.01 < model.token_embedding.weight.std().item() < 0.03
+    assert abs(block.attn.in_proj_weight.std().item() - 64**-0.5) < 0.01
 
 
 @torch.no_grad()

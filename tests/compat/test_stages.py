@@ -13,7 +13,7 @@ from PIL import Image
 
 from diptych.compat import clip, tokenizer, transform
 from diptych.compat.open_clip_train import data, distributed, file_utils, params
-from diptych.errors import CheckpointError, UnknownNameError
+from diptych.errors import CheckpointError, ConfigError, UnknownNameError
 
 # webdataset leaves files open, which is said wherever they are collected.
 pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
@@ -65,6 +65,8 @@ def test_checkpoints_of_torch_are_read_without_running_them(tmp_path):
         file_utils.pt_load(path)
     with pytest.raises(FileNotFoundError):
         file_utils.pt_load(str(tmp_path / "absent.pt"))
+    with pytest.raises(ConfigError, match="nothing is copied to s3://b: mount it"):
+        file_utils.start_sync_process(300, str(tmp_path), "s3://b", "s3")
 
 
 @pytest.mark.parametrize("model", ["ViT-B-32", "RN50", "coca_ViT-L-14", "convnext_base"])

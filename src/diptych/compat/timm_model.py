@@ -40,6 +40,8 @@ class _Resizable(Protocol):
 @runtime_checkable
 class _OfTokens(Protocol):
     num_prefix_tokens: int
+    forward_features: Any
+    forward_head: Any
 
 
 @runtime_checkable

@@ -6,11 +6,13 @@ https://github.com/openai/CLIP, clip/model.py
 import math
 from typing import Any
 
-from torch import Tensor
+from torch import Tensor, nn
 
 from diptych.compat.faces.face import OpenClipModel
 from diptych.compat.model import build_clip
 from diptych.compat.parts import openai
+from diptych.compat.parts.stack import init_blocks
+from diptych.compat.parts.text_parts import causal_mask
 
 
 class LogitsModel(OpenClipModel):
@@ -64,6 +66,22 @@ class LogitsModel(OpenClipModel):
             "quick_gelu": True,
         }
         super().__init__(build_clip(content, math.log(1 / 0.07)), custom_text=False)
+
+    def initialize_parameters(self) -> None:
+        """Fill the text's tables, blocks and projection anew, and a ResNet's pool, by CLIP's table:
+        subclasses with parts of their own call it."""
+        width = self.positional_embedding.shape[1]
+        nn.init.normal_(self.token_embedding.weight, std=0.02)
+        nn.init.normal_(self.positional_embedding, std=0.01)
+        init_blocks(self.transformer.resblocks, width)
+        if self.text_projection is not None:
+            nn.init.normal_(self.text_projection, std=width**-0.5)
+        if isinstance(self.visual, openai.ModifiedResNet):
+            self.visual.init_parameters()
+
+    def build_attention_mask(self) -> Tensor:
+        """The causal mask of a text's blocks, [context_length, context_length]."""
+        return causal_mask(self.context_length, self.positional_embedding.device)
 
     def forward(  # pyright: ignore[reportIncompatibleMethodOverride]
         self, image: Tensor, text: Tensor

@@ -1,15 +1,15 @@
 """open_clip_train's files, here or wherever fsspec has a protocol for. Nothing is copied to a
-remote place: the functions that do are absent.
+remote place: the functions that do are there for programs that import them, and refuse a call.
 
 https://github.com/mlfoundations/open_clip, src/open_clip_train/file_utils.py
 """
 
-from typing import IO, Any
+from typing import IO, Any, NoReturn
 
 import fsspec
 import torch
 
-from diptych.errors import CheckpointError, first_line
+from diptych.errors import CheckpointError, ConfigError, first_line
 
 
 def pt_save(pt_obj: Any, file_path: str) -> None:
@@ -42,6 +42,18 @@ def check_exists(file_path: str) -> bool:
     """Whether there is such a file."""
     filesystem, path = fsspec.url_to_fs(file_path)
     return bool(filesystem.exists(path))
+
+
+def remote_sync(local_dir: str, remote_dir: str, protocol: str) -> NoReturn:
+    """Raises ConfigError: mount the remote place, and write there."""
+    raise ConfigError(f"nothing is copied to {remote_dir}: mount it, and write there (--logs)")
+
+
+def start_sync_process(
+    sync_every: float, local_dir: str, remote_dir: str, protocol: str
+) -> NoReturn:
+    """Raises ConfigError as `remote_sync`."""
+    remote_sync(local_dir, remote_dir, protocol)
 
 
 def _open(file_path: str, mode: str) -> IO[bytes]:

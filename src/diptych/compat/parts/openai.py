@@ -7,6 +7,7 @@ https://github.com/openai/CLIP, clip/model.py
 from collections.abc import Sequence
 from typing import Any, TypeVar
 
+import torch
 from torch import Tensor, nn
 
 from diptych.compat import modified_resnet
@@ -44,16 +45,22 @@ class ResidualAttentionBlock(blocks.ResidualAttentionBlock):
         self.attn_mask: Tensor | None
         self.register_buffer("attn_mask", attn_mask, persistent=False)
 
-    def attention(
-        self,
-        q_x: Tensor,
-        k_x: Tensor | None = None,
-        v_x: Tensor | None = None,
-        attn_mask: Tensor | None = None,
+    def attention(  # pyright: ignore[reportIncompatibleMethodOverride]: it has one input
+        self, x: Tensor, attn_mask: Tensor | None = None
     ) -> Tensor:
-        """See `compat.parts.blocks.ResidualAttentionBlock`."""
-        mask = self.attn_mask if attn_mask is None else attn_mask
-        return super().attention(q_x, k_x, v_x, mask)
+        """The first branch, of normalised tokens; `attn_mask` in the place of the block's own."""
+        own, length = self.attn_mask, x.shape[0]
+        if attn_mask is None and own is not None:
+            attn_mask = own[:length, :length]
+        return super().attention(x, attn_mask=attn_mask)
+
+    def forward(  # pyright: ignore[reportIncompatibleMethodOverride]: it has one input
+        self, x: Tensor, attn_mask: Tensor | None = None
+    ) -> Tensor:
+        """As the class says; `attention` is called as OpenAI's, whose programs replace it."""
+        given = {} if attn_mask is None else {"attn_mask": attn_mask}
+        x = x + self.ls_1(self.attention(self.ln_1(x), **given))
+        return x + self.ls_2(self.mlp(self.ln_2(x)))
 
 
 class Transformer(stack.Transformer):
@@ -84,6 +91,10 @@ class Transformer(stack.Transformer):
             given = (attn_mask, mlp_ratio, act_layer, norm_layer)
             made.append(ResidualAttentionBlock(width, heads, *given))
         self.resblocks = nn.Sequential(*made)
+
+    def get_cast_dtype(self) -> torch.dtype:
+        """Of the first matrix, whatever stands in the blocks' place."""
+        return next(parameter.dtype for parameter in self.parameters() if parameter.ndim > 1)
 
     @classmethod
     def of(cls, sizes: TransformerSizes) -> "Transformer":

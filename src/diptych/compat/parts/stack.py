@@ -89,9 +89,9 @@ class Transformer(nn.Module):
 
     def forward(self, x: Tensor, attn_mask: Tensor | None = None) -> Tensor:
         """Tokens -> tokens; `attn_mask`: see the blocks."""
-        x = self._turned(x)
+        x, given = self._turned(x), _mask(attn_mask)
         for block in self.resblocks:
-            x = self.run(block, x, attn_mask=attn_mask)
+            x = self.run(block, x, **given)
         return self._turned(x)
 
     def forward_intermediates(
@@ -106,9 +106,9 @@ class Transformer(nn.Module):
         chosen = taken_indices(len(self.resblocks), indices)
         blocks = self.resblocks[: max(chosen) + 1] if stop_early else self.resblocks
         found: list[Tensor] = []
-        x = self._turned(x)
+        x, given = self._turned(x), _mask(attn_mask)
         for i, block in enumerate(blocks):
-            x = self.run(block, x, attn_mask=attn_mask)
+            x = self.run(block, x, **given)
             if i in chosen:
                 found.append(self._turned(x))
         return self._turned(x), found
@@ -129,6 +129,11 @@ class Transformer(nn.Module):
     def _turned(self, x: Tensor) -> Tensor:
         """What is given <-> what the blocks take."""
         return x if self.batch_first or self.length_first else x.transpose(0, 1)
+
+
+def _mask(attn_mask: Tensor | None) -> dict[str, Tensor]:
+    """What blocks are given: nothing where there is none, for theirs may take none."""
+    return {} if attn_mask is None else {"attn_mask": attn_mask}
 
 
 class CustomTransformer(Transformer):

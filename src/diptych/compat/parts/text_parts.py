@@ -152,7 +152,9 @@ def _embed(
             beside = (0, 1) if reading.correct_cls_mask else (1, 0)
             real = nn.functional.pad(real, beside, value=True)
         mask = _hidden(real, mask, parts.transformer.resblocks[0].attn.num_heads)
-    return (x.transpose(0, 1) if parts.transformer.length_first else x), mask
+    if parts.transformer.length_first:
+        return x.transpose(0, 1), None  # OpenAI's blocks know their mask
+    return x, mask
 
 
 def _hidden(
