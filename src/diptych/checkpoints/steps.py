@@ -58,6 +58,8 @@ class Progress:
     """Optimiser steps of the whole run; 0: it doesn't say."""
     order: dict[str, Any] = field(default_factory=dict[str, Any])
     """What the order of the samples depends on, beside the seed."""
+    groups: list[dict[str, Any]] = field(default_factory=list[dict[str, Any]])
+    """Numbers of each group of parameters that the optimiser itself has changed."""
     scaler: dict[str, Any] = field(default_factory=dict[str, Any])
     """The state of the loss scale; empty without float16."""
 

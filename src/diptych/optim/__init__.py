@@ -1,6 +1,6 @@
 """How weights move: parameter groups, learning-rate schedules, optimisers."""
 
-from diptych.optim.build import build_optimizer, set_learning_rate
+from diptych.optim.build import build_optimizer, group_numbers, set_learning_rate
 from diptych.optim.groups import (
     Group,
     decay_groups,
@@ -15,6 +15,7 @@ __all__ = [
     "Group",
     "build_optimizer",
     "decay_groups",
+    "group_numbers",
     "group_records",
     "group_table",
     "layer_lr_scales",

@@ -9,6 +9,9 @@ from diptych.config import OptimConfig
 from diptych.errors import ConfigError
 from diptych.optim.groups import Group
 
+_OF_THE_RUN = ("lr", "scale")
+"""What `set_learning_rate` reads and writes."""
+
 
 def build_optimizer(config: OptimConfig, groups: tuple[Group, ...]) -> torch.optim.Optimizer:
     """The optimiser that `config.name` names, over the parameter groups; the learning rate is set
@@ -41,6 +44,28 @@ def build_optimizer(config: OptimConfig, groups: tuple[Group, ...]) -> torch.opt
 def adamw(groups: list[dict[str, Any]], config: OptimConfig) -> torch.optim.Optimizer:
     """`optim.name` adamw: torch's, one fused pass over the weights."""
     return torch.optim.AdamW(groups, lr=config.lr, betas=config.betas, eps=config.eps, fused=True)
+
+
+def group_numbers(optimizer: torch.optim.Optimizer) -> list[dict[str, bool | int | float]]:
+    """The plain numbers of each group but for the learning rate, which the run sets.
+
+    Some optimisers change them: Prodigy its estimate of the distance (Mishchenko & Defazio 2023,
+    arXiv:2306.06101), schedule-free ones the sum of their weights (Defazio et al. 2024,
+    arXiv:2405.15682).
+
+    >>> import torch
+    >>> from diptych.optim import group_numbers
+    >>> [each["momentum"] for each in group_numbers(torch.optim.SGD([torch.zeros(1)], lr=0.1))]
+    [0]
+    """
+    return [
+        {
+            name: value
+            for name, value in group.items()
+            if isinstance(value, bool | int | float) and name not in _OF_THE_RUN
+        }
+        for group in optimizer.param_groups
+    ]
 
 
 def set_learning_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:

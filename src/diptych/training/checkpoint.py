@@ -46,7 +46,7 @@ from diptych.distributed import (
 from diptych.durable import new_folder, remove
 from diptych.errors import CheckpointError, TrainingError
 from diptych.inputs import Tokenizer
-from diptych.training.moments import kept
+from diptych.training.moments import changed, kept
 from diptych.training.state import TrainingState
 from diptych.weights.mapped import DTYPES
 from diptych.weights.native import METADATA, WEIGHTS, describe
@@ -166,6 +166,7 @@ def snapshot(state: TrainingState, peers: Peers = _ALONE) -> Snapshot:
             samples=state.samples,
             steps=state.steps,
             order=dict(state.order),
+            groups=changed(state),
             scaler=state.scaler.state_dict(),
         ),
         state.model.config,

@@ -1,7 +1,7 @@
 """What an optimiser keeps of each weight, in a checkpoint: tensors, and plain numbers beside them,
 which come back as what they were."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -9,7 +9,9 @@ from torch import Tensor, nn
 
 from diptych.checkpoints.steps import MOMENTS, NUMBERS, under
 from diptych.distributed import shard_like
+from diptych.distributed.shards import as_shard
 from diptych.errors import CheckpointError
+from diptych.optim import group_numbers
 from diptych.training.state import TrainingState
 
 
@@ -29,13 +31,32 @@ def kept(state: TrainingState) -> Iterable[tuple[str, Tensor]]:
                 )
 
 
+def changed(state: TrainingState) -> list[dict[str, bool | int | float]]:
+    """The numbers of its groups that the optimiser itself has changed, in their order."""
+    pairs = zip(group_numbers(state.optimizer), state.given, strict=True)
+    return [
+        {key: value for key, value in now.items() if key not in given or given[key] != value}
+        for now, given in pairs
+    ]
+
+
+def put_back(state: TrainingState, groups: Sequence[Mapping[str, Any]]) -> bool:
+    """Give the optimiser's groups what it had `changed`; whether they are as many."""
+    own = state.optimizer.param_groups
+    if len(groups) != len(own):
+        return not any(groups)
+    for group, numbers in zip(own, groups, strict=True):
+        group.update(numbers)
+    return True
+
+
 def restored(name: str, parameter: nn.Parameter, training: Mapping[str, Tensor]) -> dict[str, Any]:
-    """That of one weight, of all that `training.safetensors` holds; empty where its tensors are not
-    the weight's."""
+    """That of one weight, of all that `training.safetensors` holds; empty where the weight is a
+    shard, and its tensors can't be."""
     # torch keeps the step count on the CPU or the GPU as the fused kernel wants it: beside the
     # weight.
     own = under(f"{MOMENTS}{name}/", training)
-    if not _of_rows(parameter, own.values()):
+    if as_shard(parameter) is not None and not _of_rows(parameter, own.values()):
         return {}
     found: dict[str, Any] = {key: shard_like(parameter, tensor) for key, tensor in own.items()}
     numbers = under(f"{NUMBERS}{name}/", training)
@@ -60,6 +81,5 @@ def number_of(tensor: Tensor) -> bool | float | None:
 
 
 def _of_rows(parameter: Tensor, moments: Iterable[Tensor]) -> bool:
-    """Whether each has a row for each of the parameter's, or is a number for all of it; those of
-    eight bits had none once."""
+    """Whether each has a row for each of the parameter's, or is a number for all of it."""
     return all(each.shape[:1] in ((), parameter.shape[:1]) for each in moments)

@@ -17,16 +17,17 @@ from diptych.checkpoints.steps import (
 )
 from diptych.distributed import load_whole
 from diptych.errors import CheckpointError
-from diptych.training.moments import restored
+from diptych.training.moments import put_back, restored
 from diptych.training.state import TrainingState
 from diptych.weights.native import WEIGHTS
 
 
 def restore(state: TrainingState, folder: Path, batch_size: int, moments: bool = True) -> list[str]:
     """Resume: put `state` back to where it stood when the checkpoint in `folder` was written; the
-    optimiser's moments only if `moments`. `batch_size` is that of its steps, for a checkpoint of an
-    older version, which doesn't say how many samples they took. A sentence where weights have no
-    moments. Raises CheckpointError if the folder can't be read or doesn't fit."""
+    optimiser's moments and numbers only if `moments`. `batch_size` is that of its steps, for a
+    checkpoint of an older version, which doesn't say how many samples they took. Sentences on what
+    of the optimiser starts anew. Raises CheckpointError if the folder can't be read or doesn't
+    fit."""
     progress, model, training = _read_checkpoint(folder)
     objective = {MODEL + name: tensor for name, tensor in model.items()}
     # What the objective holds beside the model; with a moving average, which is what the model's
@@ -48,12 +49,19 @@ def restore(state: TrainingState, folder: Path, batch_size: int, moments: bool =
         own = restored(name, parameter, training)
         state.optimizer.state[parameter] = own
         without += [] if own else [name]
+    as_many = put_back(state, progress.groups) if moments else True
     state.step = progress.step
     state.samples = state.step * batch_size if progress.samples is None else progress.samples
     state.steps, state.order = progress.steps, progress.order
+    said = list[str]()
     if without and state.optimizer.defaults.get("momentum") != 0:  # plain SGD has none
-        return [f"{folder.name} holds no moments of {_few(without)}: they start anew"]
-    return []
+        said.append(f"{folder.name} holds no moments of {_few(without)}: they start anew")
+    if not as_many:
+        said.append(
+            f"{folder.name} holds what the optimiser kept of {len(progress.groups)} groups of "
+            f"parameters, and there are {len(state.given)}: it starts anew"
+        )
+    return said
 
 
 def _few(names: Sequence[str]) -> str:

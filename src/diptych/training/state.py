@@ -14,7 +14,7 @@ from diptych.checkpoints.steps import MODEL
 from diptych.distributed import fill, whole
 from diptych.models import Clip
 from diptych.objectives import Objective
-from diptych.optim import Group
+from diptych.optim import Group, group_numbers
 from diptych.training.average import Average
 from diptych.training.posted import PostedStep
 
@@ -51,10 +51,15 @@ class TrainingState:
     """While a step is computed: buffers that it may have changed already, and what they held."""
     posted: PostedStep | None = None
     """What tells whether the last step was good, until it is read (`Signals`)."""
+    given: list[dict[str, bool | int | float]] = field(init=False)
+    """The numbers of the optimiser's groups before it took a step."""
     taken: torch.cuda.Event | None = None
     """On a GPU: when the last step is done there."""
     order: dict[str, Any] = field(default_factory=dict[str, Any])
     """What the order of the samples depends on, beside the seed; plain JSON."""
+
+    def __post_init__(self):
+        self.given = group_numbers(self.optimizer)
 
     @property
     def model(self) -> Clip:
