@@ -37,6 +37,7 @@ from diptych.compat.model import (
     set_model_preprocess_cfg,
     trace_model,
 )
+from diptych.compat.naflex_genlip_model import GenLip, NaFlexGenLip
 from diptych.compat.openai import list_openai_models, load_openai_model
 from diptych.compat.pretrained import (
     add_model_config,
@@ -56,6 +57,7 @@ from diptych.compat.task import (
     CLIPTask,
     CoCaTask,
     DistillCLIPTask,
+    GenLipTask,
     SigLIPTask,
     create_task,
     get_model_from_task,
@@ -100,10 +102,13 @@ __all__ = [
     "CustomTextCLIP",
     "DistillCLIPTask",
     "DistillClipLoss",
+    "GenLip",
+    "GenLipTask",
     "HFTokenizer",
     "IMAGENET_CLASSNAMES",
     "MaMMUT",
     "ModernTextTransformer",
+    "NaFlexGenLip",
     "OPENAI_DATASET_MEAN",
     "OPENAI_DATASET_STD",
     "OPENAI_IMAGENET_TEMPLATES",

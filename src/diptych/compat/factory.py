@@ -47,6 +47,7 @@ from torchvision.transforms import Compose  # pyright: ignore[reportMissingTypeS
 
 from diptych.compat.coca_model import CoCa
 from diptych.compat.constants import HF_HUB_PREFIX, LOCAL_DIR_PREFIX
+from diptych.compat.convert import convert_state_dict
 from diptych.compat.faces.tracing import trace_model
 from diptych.compat.faces.wrapping import wrap
 from diptych.compat.listing import (
@@ -58,7 +59,9 @@ from diptych.compat.listing import (
 )
 from diptych.compat.loading import places
 from diptych.compat.loading.building import Changes, Start, initialise, load, start_towers
+from diptych.compat.loading.captioners import create, transforms
 from diptych.compat.loading.checkpoint import load_checkpoint, load_state_dict
+from diptych.compat.loading.genlip_configs import described
 from diptych.compat.loading.options import refuse
 from diptych.compat.loading.overrides import FIELDS
 from diptych.compat.loading.places import parse_model_name
@@ -74,6 +77,7 @@ from diptych.compat.model import (
     resize_text_pos_embed,
     set_model_preprocess_cfg,
 )
+from diptych.compat.naflex_genlip_model import GenLipModel
 from diptych.compat.pretrained import (
     download_pretrained,
     download_pretrained_from_hf,
@@ -121,6 +125,7 @@ __all__ = [
     "SigLipTokenizer",
     "SimpleTokenizer",
     "add_model_config",
+    "convert_state_dict",
     "convert_to_custom_text_state_dict",
     "convert_weights_to_lp",
     "create_loss",
@@ -228,9 +233,28 @@ def create_model(
     forced = force_preprocess_cfg or {}
     preprocess |= {name: value for name, value in forced.items() if value is not None}
     named = configured(model_name, without_weights=not load_weights)
+    if (said := described(named)) is not None:
+        refuse(
+            fields
+            | {
+                "jit": jit,
+                "force_quick_gelu": force_quick_gelu,
+                "force_image_size": force_image_size,
+                "force_context_length": force_context_length,
+                "force_patch_dropout": force_patch_dropout,
+                "pretrained_image": pretrained_image or pretrained_image_path,
+                "pretrained_text": pretrained_text or pretrained_text_path,
+                "skip_list": skip_list,
+            }
+        )
+        weights = str(named) if places.is_place(str(named)) else pretrained
+        weights = str(weights) if weights and load_weights else None
+        _say_random(model_name, weights is not None, load_weights, require_pretrained)
+        captioner = create(model_name, said, weights, preprocess)
+        return captioner.to(place, dtype).eval()
     source = places.find(named, pretrained if load_weights else None, cache_dir)
-    if require_pretrained and source.path is None:
-        raise ConfigError(f"no weights were given for {model_name}; say pretrained=")
+    if require_pretrained:
+        _say_random(model_name, source.path is not None, False, True)
     fields |= {"quick_gelu": True} if force_quick_gelu else {}
     changes = Changes(preprocess, fields, _side(force_image_size), force_context_length)
     has_weights = source.path is not None and load_weights
@@ -245,13 +269,7 @@ def create_model(
         (skip_list,) if isinstance(skip_list, str) else tuple(skip_list),
     )
     start_towers(clip, start, has_weights)
-    if load_weights and not (has_weights or start.whole):
-        warnings.warn(
-            f"no pretrained weights are loaded for {model_name}: it is initialised randomly; say "
-            "pretrained=, or load_weights=False if that is meant",
-            RandomWeightsWarning,
-            stacklevel=3,
-        )
+    _say_random(model_name, has_weights or start.whole, load_weights, False)
     for tower in (clip.image, clip.text):
         tower.to(dtype)
     custom_text = force_custom_text or force_custom_clip or says_custom_text(model_name)
@@ -283,6 +301,8 @@ def create_model_and_transforms(
     """
     order = (precision, device, False, force_quick_gelu)
     model = create_model(model_name, pretrained, *order, **options)
+    if isinstance(model, GenLipModel):
+        return model, *transforms(model, aug_cfg)
     config, size = model.config.preprocess, model.config.image.image_size
     made = trace_model(model, 1, _place(device)) if jit else model
     return made, in_training(config, size, aug_cfg), in_evaluation_of(config, size, aug_cfg)
@@ -305,6 +325,22 @@ def create_model_from_pretrained(
     order = (precision, device, jit, force_quick_gelu)
     model, _, preprocess = create_model_and_transforms(model_name, pretrained, *order, **options)
     return (model, preprocess) if return_transform else model
+
+
+def _say_random(name: str | Path, has_weights: bool, wanted: bool, required: bool) -> None:
+    """Warns of random weights where some were `wanted`; raises ConfigError where they are
+    `required`."""
+    if has_weights:
+        return
+    if required:
+        raise ConfigError(f"no weights were given for {name}; say pretrained=")
+    if wanted:
+        warnings.warn(
+            f"no pretrained weights are loaded for {name}: it is initialised randomly; say "
+            "pretrained=, or load_weights=False if that is meant",
+            RandomWeightsWarning,
+            stacklevel=4,
+        )
 
 
 def dtype_of(precision: str) -> torch.dtype:

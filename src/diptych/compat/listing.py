@@ -20,6 +20,7 @@ from diptych.compat.constants import (
     HF_CONFIG_NAME,
     LOCAL,
 )
+from diptych.compat.loading import genlip_configs
 from diptych.compat.loading.own_folders import name_text_folders
 from diptych.config import ClipConfig
 from diptych.config.model import OPENAI_MEAN, OPENAI_STD
@@ -59,6 +60,7 @@ def list_models() -> list[str]:
     known = [name for name, entry in listed.items() if entry]
     covered = {entry.name for entry in listed.values() if entry}
     own = [name for name in published.names() if name not in covered and _is_model(name)]
+    known += genlip_configs.names()
     return [*known, *own, *(name for name in _added if name not in known)]
 
 
@@ -139,6 +141,8 @@ def get_model_config(model_name: str) -> dict[str, Any] | None:
     """
     from diptych.compat.loading import places
 
+    if (captioner := genlip_configs.known(model_name)) is not None:
+        return captioner
     if model_name in _added:
         return modern(_of_model(read_json(_added[model_name])))
     if places.is_place(model_name):
@@ -206,7 +210,8 @@ def added() -> tuple[str, ...]:
 
 def configurations() -> tuple[str, ...]:
     """The names of open_clip's own models that are known."""
-    return tuple(name for name in _open_clips()["models"] if _entry(name))
+    own = tuple(name for name in _open_clips()["models"] if _entry(name))
+    return own + genlip_configs.names()
 
 
 def configured(model_name: str | Path, without_weights: bool = False) -> str | Path:

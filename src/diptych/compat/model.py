@@ -80,8 +80,8 @@ __all__ = [
 
 @dataclass
 class CLIPVisionCfg:
-    """A `vision_cfg`; the fields and defaults are open_clip's; `image_seq_len` and
-    `timm_model_kwargs` its main branch's."""
+    """A `vision_cfg`; the fields and defaults are open_clip's; from `timm_model_kwargs` on they are
+    its main branch's."""
 
     layers: Any = 12
     width: int = 768
@@ -117,6 +117,12 @@ class CLIPVisionCfg:
     timm_drop_path: float | None = None
     timm_model_kwargs: dict[str, Any] | None = None
     image_seq_len: int | None = None
+    in_chans: int = 3
+    proj_bias: bool = True
+    input_norm: bool = False
+    pre_norm: bool = False
+    genlip_cfg: dict[str, Any] | None = None
+    genlip_naflex: bool = True
 
 
 @dataclass

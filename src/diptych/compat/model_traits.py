@@ -13,8 +13,8 @@ from diptych.errors import ConfigError
 
 
 class ModelFamily(StrEnum):
-    """The classes of open_clip's models. Diptych builds CLIP and COCA; of the others it knows what
-    their configurations look like."""
+    """The classes of open_clip's models. Of those of sound, Diptych knows only what their
+    configurations look like."""
 
     CLIP = "clip"
     COCA = "coca"
@@ -83,6 +83,13 @@ GENLIP_TRAITS = ModelTraits(
     image_input=InputMode.NAFLEX,
     variable_text=True,
 )
+GENLIP_FIXED_TRAITS = replace(
+    GENLIP_TRAITS,
+    requires_naflex_data=False,
+    naflex_text_in_token_budget=False,
+    image_input=InputMode.FIXED,
+)
+"""Of squares."""
 GENLAP_TRAITS = replace(
     GENLIP_TRAITS,
     family=ModelFamily.GENLAP,
@@ -106,7 +113,8 @@ def traits_from_config(model_cfg: Mapping[str, Any]) -> ModelTraits:
     has."""
     said: Mapping[str, Any] = model_cfg.get("model_cfg", model_cfg)
     if "genlip_cfg" in said:
-        return GENLIP_TRAITS
+        vision: Mapping[str, Any] = said.get("vision_cfg") or {}
+        return GENLIP_TRAITS if vision.get("genlip_naflex", True) else GENLIP_FIXED_TRAITS
     if "genlap_cfg" in said:
         return GENLAP_TRAITS
     text: Mapping[str, Any] = said.get("text_cfg") or said.get("multimodal_cfg") or {}
@@ -130,8 +138,9 @@ def _image_input(vision: Mapping[str, Any] | None) -> InputMode:
     if not vision:
         return InputMode.NONE
     named = str(vision.get("timm_model_name") or "").startswith("naflexvit")
+    own = "genlip_cfg" in vision and vision.get("genlip_naflex", True)
     converted = (vision.get("timm_model_kwargs") or {}).get("use_naflex", False)
-    return InputMode.NAFLEX if named or converted else InputMode.FIXED
+    return InputMode.NAFLEX if named or converted or own else InputMode.FIXED
 
 
 def traits_from_model(model: Any) -> ModelTraits:

@@ -15,6 +15,7 @@ from diptych.checkpoints.content import read
 from diptych.checkpoints.describe import read_config
 from diptych.compat.listing import configured
 from diptych.compat.loading import places
+from diptych.compat.loading.genlip_configs import described
 from diptych.compat.loading.options import refuse
 from diptych.compat.tokenizers.base import (
     DEFAULT_CONTEXT_LENGTH,
@@ -95,6 +96,8 @@ def get_tokenizer(
     torch.Size([2, 77])
     """
     name, folder = str(configured(model_name)), None
+    if (said := described(name)) is not None:
+        return _of_captioner(dict(said["text_cfg"]), context_length, cache_dir, options)
     if places.is_place(name):
         path, config = places.find(name, None, cache_dir)
         assert path is not None
@@ -116,6 +119,22 @@ def get_tokenizer(
         if isinstance(made, TiktokenEncoding)
         else OpenClipTokenizer(made)
     )
+
+
+def _of_captioner(
+    text: dict[str, Any],
+    context_length: int | None,
+    cache_dir: str | Path | None,
+    options: dict[str, Any],
+) -> OpenClipTokenizer:
+    """The tokenizer of a model that only writes captions, by its `text_cfg`."""
+    said = {**(text.get("tokenizer_kwargs") or {}), **options}
+    length = context_length or text.get("context_length", DEFAULT_CONTEXT_LENGTH)
+    if text.get("hf_tokenizer_name"):
+        mode = text.get("tokenizer_mode")
+        options = {"cache_dir": cache_dir, "tokenizer_mode": mode} | said
+        return HFTokenizer(text["hf_tokenizer_name"], length, **options)
+    return TikTokenTokenizer(text.get("tiktoken_name", "cl100k_base"), length, **said)
 
 
 def _of_transformers(

@@ -17,6 +17,7 @@ from diptych.compat.faces.names import (
 )
 from diptych.compat.faces.native import (
     decoder_of,
+    genlip_of,
     modern_of,
     resnet_of,
     text_of,
@@ -109,7 +110,8 @@ class AssembledModel(Renamed):
         native = vision_of(tower, dim, table, self.vision_kind)
         resnet = resnet_of(tower, dim, table, self.resnet_kind)
         timm = timm_of(tower, dim, table)
-        self.visual = native or resnet or timm or OpenClipVisual(tower, self.config)
+        genlip = genlip_of(tower, dim, table)
+        self.visual = native or resnet or timm or genlip or OpenClipVisual(tower, self.config)
 
     def image_again(self) -> Tower[Any]:
         """The image tower as Diptych has it: see `clip`."""

@@ -11,6 +11,7 @@ from diptych.compat.faces import intermediates
 from diptych.compat.faces.assembled import AssembledModel
 from diptych.compat.faces.tower import OpenClipTower
 from diptych.compat.faces.towers import OpenClipVisual
+from diptych.compat.parts.genlip import GenLipVisual
 from diptych.compat.parts.locks import check_norms_frozen
 from diptych.compat.parts.modern import ModernTextTransformer
 from diptych.compat.parts.text import TextTransformer
@@ -59,7 +60,7 @@ class OpenClipModel(AssembledModel):
 
     def pixels(self, image: Tensor | Mapping[str, Any]) -> Tensor:
         """Pictures as `clip` takes them."""
-        if isinstance(self.visual, OpenClipVisual):
+        if isinstance(self.visual, OpenClipVisual | GenLipVisual):
             return self.visual.pixels(image)
         return self._squares(image).to(self.visual.dtype)
 

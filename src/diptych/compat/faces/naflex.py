@@ -16,6 +16,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from diptych.errors import ConfigError
+from diptych.inputs.native import real_patches, unpack
 
 
 def blank(
@@ -79,6 +80,28 @@ def packed_squares(
     # [batch, 3, rows, y, columns, x] -> [batch, 3, patches y, x]
     column = cells.transpose(3, 4).reshape(len(pixels), 3, -1, patch_size)
     return _with_grids(column, grid.expand(len(pixels), -1))
+
+
+def patches_of(image: Mapping[str, Any] | Tensor, patch_size: int) -> dict[str, Any]:
+    """What such loaders would give of the same pictures: of these themselves, of what Diptych's own
+    transform makes (`inputs.native`), or of pixels of whole patches.
+
+    >>> import torch
+    >>> from diptych.compat.faces.naflex import patches_of
+    >>> patches_of(torch.zeros(1, 3, 32, 48), 16)["patches"].shape
+    torch.Size([1, 6, 768])
+    """
+    if isinstance(image, Mapping):
+        return {**image, "patches": image["patches"].flatten(2)}
+    if image.shape[3] != patch_size:
+        image = packed_squares(image, patch_size)
+    column, grids = unpack(image, patch_size)
+    # [batch, 3, patches y, x] -> [batch, patches, y x 3]
+    flat = column.unflatten(2, (-1, patch_size)).permute(0, 2, 3, 4, 1).flatten(2)
+    places, seen = real_patches(grids, flat.shape[1])
+    columns = grids[:, 1:].clamp(min=1)
+    coordinates = torch.stack((places // columns, places % columns), dim=-1)
+    return {"patches": flat, "patch_coord": coordinates, "patch_valid": seen}
 
 
 def _with_grids(

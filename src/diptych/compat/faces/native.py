@@ -6,6 +6,7 @@ from typing import Any, TypeVar
 from torch import Tensor, nn
 
 from diptych.compat.modified_resnet import ModifiedResNet
+from diptych.compat.parts.genlip import GenLipVisual, visual_of
 from diptych.compat.parts.layers import PatchDropout
 from diptych.compat.parts.modern import ModernMultimodalTransformer, ModernTextTransformer
 from diptych.compat.parts.multimodal import MultimodalTransformer
@@ -18,6 +19,7 @@ from diptych.families.clip.config import ResNetConfig, TransformerTextConfig
 from diptych.families.clip.layouts.open_clip_config import tower_of
 from diptych.families.clip.layouts.towers import VitSizes
 from diptych.families.coca import CocaDecoderConfig
+from diptych.families.genlip.config import GenlipSizes
 from diptych.families.modern import ModernDecoderConfig, ModernTextConfig
 from diptych.models import Decoder, Tower, build_tower
 from diptych.models.shapes import shapes_only
@@ -82,6 +84,17 @@ def timm_of(tower: Tower[Any], embed_dim: int, table: Table) -> TimmModel | None
     if filled is not None:
         filled.fill_computed()
     return filled
+
+
+def genlip_of(tower: Tower[Any], embed_dim: int, table: Table) -> GenLipVisual | None:
+    """The same of GenLIP's; None also where patches are dropped in training, which open_clip's
+    can't."""
+    dropped = any(each.share for each in tower.modules() if isinstance(each, OurPatchDropout))
+    if not isinstance(tower.config, GenlipSizes) or dropped:
+        return None
+    with shapes_only():
+        made = visual_of(tower.config, embed_dim)
+    return _filled(made, tower, table)
 
 
 def text_of(

@@ -137,7 +137,7 @@ class CoCaLoss(ClipLoss):
         self.clip_loss_weight = clip_loss_weight
         self.caption_loss_weight = caption_loss_weight
         self.pad_id = pad_id
-        self.z_loss_weight = _weight(z_loss_weight)
+        self.z_loss_weight = weight(z_loss_weight)
         self.compute_dtype = _precision(compute_dtype)
         self.caption_loss = nn.CrossEntropyLoss(ignore_index=IGNORE_INDEX)
         """What is computed where there is no z: it may be replaced."""
@@ -210,7 +210,7 @@ class GenLipLoss(nn.Module):
     ):
         super().__init__()
         self.ignore_index = ignore_index
-        self.z_loss_weight = _weight(z_loss_weight)
+        self.z_loss_weight = weight(z_loss_weight)
         self.compute_dtype = _precision(compute_dtype)
 
     def forward(
@@ -227,9 +227,15 @@ class GenLipLoss(nn.Module):
         return {"caption_loss": loss} if output_dict else loss
 
 
-def _weight(given: float) -> float:
+def weight(given: float, name: str = "z_loss_weight") -> float:
+    """Of a part of a loss. Raises ConfigError below 0.
+
+    >>> from diptych.compat.losses.captions import weight
+    >>> weight(1)
+    1.0
+    """
     if given < 0:
-        raise ConfigError(f"z_loss_weight={given} must be 0 or more")
+        raise ConfigError(f"{name}={given} must be non-negative: 0 or more")
     return float(given)
 
 

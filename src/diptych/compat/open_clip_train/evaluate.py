@@ -22,7 +22,7 @@ from diptych.compat.open_clip_train.tracking import track
 from diptych.compat.open_clip_train.zero_shot import zero_shot_eval
 from diptych.compat.task.base_task import get_model_from_task
 from diptych.compat.task.batches import moved
-from diptych.compat.task.captions import pad_id_of
+from diptych.compat.task.coca_task import pad_id_of
 
 
 def evaluate(

@@ -36,7 +36,7 @@ from diptych.compat.open_clip_train.steps import LossTask, Step, backward
 from diptych.compat.open_clip_train.tracking import track
 from diptych.compat.open_clip_train.zero_shot import zero_shot_eval
 from diptych.compat.task.base_task import Losses
-from diptych.compat.task.captions import CoCaTask
+from diptych.compat.task.coca_task import CoCaTask
 from diptych.compat.task.image_text import ImageTextTask
 
 __all__ = [

@@ -7,9 +7,10 @@ losses["loss"].backward()
 
 from diptych.compat.model_traits import unwrap_model
 from diptych.compat.task.base_task import TrainingTask, get_model_from_task
-from diptych.compat.task.captions import CoCaTask
 from diptych.compat.task.checkpoint import load_checkpoint, save_checkpoint
 from diptych.compat.task.choice import create_task
+from diptych.compat.task.coca_task import CoCaTask
+from diptych.compat.task.genlip_task import GenLipTask
 from diptych.compat.task.image_text import (
     CLIPTask,
     DistillCLIPTask,
@@ -24,6 +25,7 @@ __all__ = [
     "CLIPTrainingTask",
     "CoCaTask",
     "DistillCLIPTask",
+    "GenLipTask",
     "ImageTextTask",
     "SigLIPTask",
     "TrainingTask",

@@ -70,6 +70,11 @@ class TrainingTask(nn.Module):
         raise NotImplementedError
 
     @property
+    def primary_key(self) -> str:
+        """What of a batch says how many rows it has."""
+        return self.data_keys[0]
+
+    @property
     def naflex_eval_config(self) -> tuple[tuple[int, int], int] | None:
         """Patch size and budget in evaluation; None: pictures are squares."""
         return None if self.naflex_data_config is None else self.naflex_data_config.eval_config
@@ -224,7 +229,7 @@ class TrainingTask(nn.Module):
 
     def batch_size(self, batch: Mapping[str, Any]) -> int:
         """How many rows a batch has."""
-        return rows_of(batch[self.data_keys[0]])
+        return rows_of(batch[self.primary_key])
 
     @torch.no_grad()
     def clamp_logit_scale(self, max_val: float = MAX_SCALE) -> None:

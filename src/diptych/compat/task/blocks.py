@@ -11,6 +11,7 @@ from diptych.compat.modified_resnet import Bottleneck
 from diptych.compat.parts.blocks import CustomResidualAttentionBlock, ResidualAttentionBlock
 from diptych.compat.parts.modern_blocks import ModernTextDecoderBlock
 from diptych.compat.timm_model import TimmModel
+from diptych.families.genlip.block import GenlipBlock
 from diptych.models.foreign import repeated_blocks
 
 _OWN = (
@@ -18,6 +19,7 @@ _OWN = (
     CustomResidualAttentionBlock,
     ModernTextDecoderBlock,
     Bottleneck,
+    GenlipBlock,
 )
 
 

@@ -6,9 +6,15 @@ from torch import nn
 
 from diptych.compat.faces.face import OpenClipModel
 from diptych.compat.losses.choice import create_loss
-from diptych.compat.model_traits import Described, unwrap_model, validate_distillation
+from diptych.compat.model_traits import (
+    Described,
+    ModelFamily,
+    unwrap_model,
+    validate_distillation,
+)
 from diptych.compat.naflex_config import NaFlexDataConfig
-from diptych.compat.task.captions import CoCaTask
+from diptych.compat.task.coca_task import CoCaTask
+from diptych.compat.task.genlip_task import GenLipTask
 from diptych.compat.task.image_text import CLIPTask, DistillCLIPTask, ImageTextTask, SigLIPTask
 from diptych.errors import ConfigError
 
@@ -24,6 +30,8 @@ _CAPTIONS = {
     "world_size": "world_size",
 }
 """Options of `CoCaTask`, and what open_clip_train calls them."""
+_WORDS = ("caption_z_loss_weight", "caption_loss_compute_dtype", "caption_loss_chunk_size")
+"""Those of `GenLipTask`."""
 
 
 def create_task(
@@ -33,8 +41,9 @@ def create_task(
     naflex_data_config: NaFlexDataConfig | None = None,
 ) -> ImageTextTask:
     """The task of a model that open_clip_train's arguments ask for: of a model that writes
-    captions, `CoCaTask`; else with `create_loss`'s loss: `distill` (of the teacher `dist_model`),
-    `siglip`, InfoNCE. `naflex_data_config`: see the tasks.
+    captions, `CoCaTask`, or `GenLipTask` where it does nothing else; else with `create_loss`'s
+    loss: `distill` (of the teacher `dist_model`), `siglip`, InfoNCE. `naflex_data_config`: see the
+    tasks.
 
     Raises ConfigError for `distill` without a teacher, and of a model that writes captions.
     """
@@ -48,6 +57,9 @@ def _task(args: Any, model: nn.Module, dist_model: nn.Module | None) -> ImageTex
     distilled = bool(said.get("distill"))
     if distilled and isinstance(bare, Described):
         validate_distillation(bare.traits)
+    if isinstance(bare, Described) and bare.traits.family is ModelFamily.GENLIP:
+        options = {name: said[name] for name in _WORDS if name in said}
+        return GenLipTask(model, **options)
     if isinstance(bare, OpenClipModel) and bare.traits.generative:
         options = {option: said[name] for option, name in _CAPTIONS.items() if name in said}
         return CoCaTask(model, **options)

@@ -5,6 +5,7 @@ from typing import Any
 
 from diptych.compat.loading.options import refuse
 from diptych.compat.tokenizers.base import DEFAULT_CONTEXT_LENGTH, OpenClipTokenizer
+from diptych.compat.tokenizers.genlip import GENLIP, TurnTokenizer
 from diptych.config.model import Cleaning
 from diptych.errors import ConfigError, UnknownNameError
 from diptych.inputs import HuggingFaceTokenizer
@@ -14,6 +15,7 @@ CLEANING: dict[str, Cleaning] = {
     "lower": "lower",
     "canonicalize": "canonical",
     "none": "none",
+    "identity": "none",
 }
 """open_clip's words for what becomes of a text, and Diptych's."""
 CLIPS = "clips"
@@ -30,8 +32,8 @@ VOCABULARIES = {
 class HFTokenizer(OpenClipTokenizer):
     """A tokenizer of transformers: a folder's or `org/name`'s. `clean`: `whitespace`, `lower` or
     `canonicalize`; `strip_sep_token`: the separator becomes 0; `language`: the source language of
-    tokenizers that have several; `tokenizer_mode`: `clips`, or none. Raises ConfigError where there
-    is none such, and for another mode.
+    tokenizers that have several; `tokenizer_mode`: `clips`, `genlip`, which takes a `pad_token`, or
+    none. Raises ConfigError where there is none such, and for another mode.
     """
 
     def __init__(
@@ -45,13 +47,22 @@ class HFTokenizer(OpenClipTokenizer):
         tokenizer_mode: str | None = None,
         **options: Any,
     ):
+        if clean not in CLEANING:
+            raise UnknownNameError("cleaning of texts", clean, CLEANING)
+        if tokenizer_mode == GENLIP:
+            pad = options.pop("pad_token", None)
+            refuse(options | {"strip_sep_token": strip_sep_token})
+            length = context_length or DEFAULT_CONTEXT_LENGTH
+            self._take(
+                TurnTokenizer(str(tokenizer_name), length, CLEANING[clean], pad, cache_dir),
+                language,
+            )
+            return
         # open_clip tells transformers of CLIPS's start and end; here they are known.
         class_last = tokenizer_mode == CLIPS
         known = FREE if class_last else {"tokenizer_mode": None}
         said = options | ({} if class_last else {"tokenizer_mode": tokenizer_mode})
         refuse({word: value for word, value in said.items() if known.get(word) != value})
-        if clean not in CLEANING:
-            raise UnknownNameError("cleaning of texts", clean, CLEANING)
         tokenizer = HuggingFaceTokenizer(
             str(tokenizer_name),
             context_length or DEFAULT_CONTEXT_LENGTH,
@@ -69,7 +80,7 @@ class HFTokenizer(OpenClipTokenizer):
         made._take(tokenizer, language)
         return made
 
-    def _take(self, tokenizer: HuggingFaceTokenizer, language: str | None) -> None:
+    def _take(self, tokenizer: HuggingFaceTokenizer | TurnTokenizer, language: str | None) -> None:
         super().__init__(tokenizer)
         self.tokenizer = tokenizer.library
         """transformers' own."""

@@ -38,6 +38,11 @@ class PatchTransforms:
     """Of timm's `create_transform`, in training."""
 
     @property
+    def transform_kwargs(self) -> Mapping[str, Any]:
+        """`options` by open_clip's name."""
+        return self.options
+
+    @property
     def is_naflex_transform_factory(self) -> bool:
         """As open_clip tells such transforms from those of squares."""
         return True

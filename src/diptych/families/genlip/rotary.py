@@ -46,13 +46,7 @@ def turns(
     # that is differs.
     channels = torch.arange(0, 2 * sum(sections), 2, device=device, dtype=torch.float32)
     frequencies = 1.0 / theta ** (channels / (2 * sum(sections)))
-    with torch.autocast(device.type, enabled=False):
-        angles = places.movedim(0, -1)[..., axes_of(sections, device)].float() * frequencies
-        return twice(angles, dtype)
-
-
-def twice(angles: Float[Tensor, "batch tokens pairs"], dtype: torch.dtype) -> Turns:
-    """Cosines and sines of each pair's angle, for both of its channels."""
+    angles = places.movedim(0, -1)[..., axes_of(sections, device)].float() * frequencies
     both = torch.cat([angles, angles], dim=-1)
     return both.cos().to(dtype), both.sin().to(dtype)
 

@@ -71,10 +71,11 @@ class CoCaTask(ImageTextTask):
         cache_labels: bool = True,
         rank: int = 0,
         world_size: int = 1,
+        default_loss: bool = True,
         **options: Any,
     ):
-        """`caption_loss_chunk_size` and `fused_caption_loss` have no meaning: logits are held
-        whole, and the numbers are the same."""
+        """`default_loss`, `caption_loss_chunk_size` and `fused_caption_loss` have no meaning:
+        logits are held whole, and the numbers are the same."""
         super().__init__(model, **options)
         self.pad_id = pad_id_of(unwrap_model(model))
         self.caption_z_loss_weight = caption_z_loss_weight
