@@ -348,6 +348,10 @@ def test_the_factory_builds_what_a_file_describes(model, described, tmp_path, fi
     (folder / "open_clip_config.json").write_text(json.dumps({"model_cfg": cfg}))
     again = compat.create_model(f"local-dir:{folder}")
     assert torch.equal(again.lm_head.weight, source.lm_head.weight)
+    nn.init.zeros_(again.lm_head.weight)
+    missed = compat.load_checkpoint(again, weights)
+    assert not missed.missing_keys
+    assert torch.equal(again.lm_head.weight, source.lm_head.weight)
 
 
 def test_weights_that_dont_fit_are_said(described, model, tmp_path):

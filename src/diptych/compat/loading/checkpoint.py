@@ -9,7 +9,9 @@ from torch import Tensor
 from diptych.checkpoints.content import read
 from diptych.checkpoints.detect import open_foreign
 from diptych.compat.faces.face import OpenClipModel
+from diptych.compat.loading.captioners import fill
 from diptych.compat.loading.positions import resize_pos_embed, resize_text_pos_embed
+from diptych.compat.naflex_genlip_model import GenLipModel
 from diptych.errors import CheckpointError
 from diptych.weights.tower import resize_tower, tower_weights
 
@@ -25,7 +27,7 @@ def load_state_dict(
 
 
 def load_checkpoint(
-    model: OpenClipModel,
+    model: OpenClipModel | GenLipModel,
     checkpoint_path: str | Path,
     strict: bool = True,
     weights_only: bool = True,
@@ -36,11 +38,13 @@ def load_checkpoint(
 
     Tables of positions for pictures or texts of another size are interpolated, as
     `force_image_size` and `force_context_length` do it; a model's bias becomes 0 where the file has
-    none. `strict=False` takes what is there under the model's names. No file is executed, whatever
-    `weights_only` says, and the model stays where it is, whatever `device`. Raises CheckpointError
-    for what can't be read or doesn't fit.
+    none. `strict=False` takes what is there under the model's names. GenLIP takes open_clip's names
+    or its authors'. No file is executed, whatever `weights_only` says, and the model stays where it
+    is, whatever `device`. Raises CheckpointError for what can't be read or doesn't fit.
     """
     path = Path(checkpoint_path)
+    if isinstance(model, GenLipModel):
+        return fill(model, str(path), strict)
     if strict:
         image = model.config.image
         size = image.image_size if "image_size" in tower_weights(image).sizes else None
