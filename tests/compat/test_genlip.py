@@ -31,11 +31,14 @@ from diptych.compat.naflex_genlip_model import (
     build_prefix_lm_mask,
 )
 from diptych.compat.open_clip_train.naflex_data import patchify
+from diptych.compat.open_clip_train.train import TrainState, evaluate, train_one_epoch
+from diptych.compat.task import GenLipTask
 from diptych.compat.task.blocks import blocks_of
 from diptych.compat.tokenizer import HFTokenizer
 from diptych.compat.transforms.patches import PatchTransforms
 from diptych.errors import CheckpointError, ConfigError
 from diptych.families.genlip import GenlipImageConfig
+from tests.compat.test_train_loop import Loader, options, train_data
 from tests.families.genlip import formulas
 
 PATCH, PAD = 4, 30
@@ -552,3 +555,17 @@ def test_captions_end_with_a_turns_end(monkeypatch):
         assert tokenizer("abcdef").tolist() == [[1, 2, 3, 4, 7, 8]]
     with pytest.raises(ConfigError, match="strip_sep_token"):
         HFTokenizer("words", tokenizer_mode="genlip", strip_sep_token=True)
+
+
+def test_the_loop_trains_and_evaluates_its_task():
+    torch.manual_seed(0)
+    task = GenLipTask(GenLip(8, fixed_cfg()["vision_cfg"], TEXT, TRUNK))
+    rows = {"image": torch.rand(3, 3, 8, 8), "text": WORDS}
+    data = {each: SimpleNamespace(dataloader=Loader([rows] * 2)) for each in ("train", "val")}
+    args = options(epochs=1, val_frequency=1)
+    wanted = task.eval().eval_forward(rows)["caption_loss_ce"].item()
+    found = evaluate(task, data, 1, args)
+    assert found == {"val_generative_loss": pytest.approx(wanted), "num_samples": 6, "epoch": 1}
+    state = TrainState(task, torch.optim.SGD(task.parameters(), lr=0.5))
+    train_one_epoch(state, train_data(Loader([rows] * 4)), args)
+    assert evaluate(task, data, 1, args)["val_generative_loss"] < wanted

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from diptych.compat.loading.precision import get_input_dtype
 from diptych.compat.loss import ClipLoss
+from diptych.compat.naflex_genlip_model import GenLipModel
 from diptych.compat.open_clip_train.distributed import is_master
 from diptych.compat.open_clip_train.driven import blank_batch, driven, shares_evaluation
 from diptych.compat.open_clip_train.metrics import (
@@ -34,9 +35,10 @@ def evaluate(
     tokenizer: Any = None,
 ) -> dict[str, float]:
     """`zero_shot_eval`'s accuracies, and every `args.val_frequency` epochs and after the last the
-    loss and the retrieval of `data["val"]`; in the first process alone. `model`: also in DDP, or a
-    task, and it gives dicts. A task in shards (`args.fsdp`) is evaluated by all processes, over the
-    first one's data, and the others get nothing; all have the same names in `data`.
+    loss and the retrieval of `data["val"]`, or of GenLIP the captions' loss alone; in the first
+    process alone. `model`: also in DDP, or a task, and it gives dicts. A task in shards
+    (`args.fsdp`) is evaluated by all processes, over the first one's data, and the
+    others get nothing; all have the same names in `data`.
 
     With `args.save_logs` a line goes to the end of `results.jsonl` in `args.checkpoint_path`.
     """
@@ -46,7 +48,9 @@ def evaluate(
     found = zero_shot_eval(model, data, epoch, args, tokenizer=tokenizer)
     often = args.val_frequency
     if "val" in data and often and (epoch % often == 0 or epoch == args.epochs):
-        found |= {**_of_pairs(model, data["val"].dataloader, args), "epoch": epoch}
+        only_captions = isinstance(get_model_from_task(model), GenLipModel)
+        of_batches = _of_captions if only_captions else _of_pairs
+        found |= {**of_batches(model, data["val"].dataloader, args), "epoch": epoch}
     if not found or not is_master(args):
         return {}
     said = "\t".join(f"{name}: {value:.4f}" for name, value in found.items())
@@ -57,6 +61,23 @@ def evaluate(
         with Path(args.checkpoint_path, "results.jsonl").open("a", encoding="utf-8") as file:
             file.write(json.dumps(found) + "\n")
     return found
+
+
+@torch.no_grad()
+def _of_captions(model: Any, loader: Any, args: Any) -> dict[str, float]:
+    """The mean loss of batches of a model that compares nothing."""
+    device, losses, count = torch.device(args.device), 0.0, 0
+    autocast = get_autocast(args.precision, device.type, fsdp=shares_evaluation(args))
+    dtype, bare = get_input_dtype(args.precision), get_model_from_task(model)
+    for batch in driven(loader, args, lambda: blank_batch(model, device, dtype)):
+        given = moved(named(batch, ("image", "text")), device, dtype)
+        with autocast():
+            found = bare(
+                given["image"], given["text"], text_valid=given.get("text_valid"), compute_loss=True
+            )
+        losses += found["caption_loss_ce"].item() * len(given["text"])
+        count += len(given["text"])
+    return {"val_generative_loss": losses / count, "num_samples": count}
 
 
 @torch.no_grad()
