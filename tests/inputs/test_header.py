@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from diptych.errors import ImageError
-from diptych.inputs.header import Header, read_header
+from diptych.inputs.header import Header, read_header, read_size
 
 
 def photo(make: object = "Canon", model: object = "Canon EOS 5D", taken: str = "", turn: int = 1):
@@ -68,3 +68,11 @@ def test_what_has_no_header(tmp_path):
             read_header(picture)
     with pytest.raises(OSError, match="No such file"):
         read_header(tmp_path / "none.jpg")
+
+
+def test_a_size_is_known_without_the_pixels():
+    Image.new("RGB", (64, 48)).save(stream := io.BytesIO(), "PNG")
+    assert read_size(stream.getvalue()[:60]) == (64, 48)
+    assert read_size(photo(turn=6)) == (64, 48)
+    with pytest.raises(ImageError, match="header can't be read"):
+        read_size(b"no picture")

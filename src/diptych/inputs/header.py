@@ -4,15 +4,18 @@ import io
 import os
 import stat
 import warnings
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
+from typing import TypeVar
 
 from PIL import Image
 
 from diptych.errors import ImageError
 from diptych.inputs.images import DECODE_ERRORS, ORIENTATION, readable
 
+T = TypeVar("T")
 _MAKE, _MODEL, _CHANGED = 0x010F, 0x0110, 0x0132
 _EXIF, _TAKEN = 0x8769, 0x9003
 """The part of EXIF that holds what the camera did, and in it, when."""
@@ -44,23 +47,33 @@ def read_header(picture: Path | bytes) -> Header:
     >>> read_header(file.getvalue())
     Header(width=64, height=48, taken=None, camera='')
     """
+    return _read(picture, _header)
+
+
+def read_size(picture: Path | bytes) -> tuple[int, int]:
+    """Width and height as they are stored, which isn't always upright: all that a header says
+    without looking for EXIF, which may stand behind the pixels. Raises as `read_header`."""
+    return _read(picture, lambda image: image.size)
+
+
+def _read(picture: Path | bytes, said: Callable[[Image.Image], T]) -> T:
     if isinstance(picture, Path) and not stat.S_ISREG(os.stat(picture).st_mode):
         raise ImageError(f"{picture} is no regular file")  # to read a pipe is to wait for ever
     try:
         try:
-            return _open(picture)
+            return _open(picture, said)
         except Warning:  # Pillow's doubts, where they are errors
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")
-                return _open(picture)
+                return _open(picture, said)
     except (Image.DecompressionBombError, *DECODE_ERRORS) as error:
         raise ImageError(f"its header can't be read: {error or type(error).__name__}") from error
 
 
-def _open(picture: Path | bytes) -> Header:
+def _open(picture: Path | bytes, said: Callable[[Image.Image], T]) -> T:
     source = picture if isinstance(picture, Path) else io.BytesIO(picture)
     with Image.open(source, formats=readable()) as image:
-        return _header(image)
+        return said(image)
 
 
 def _header(image: Image.Image) -> Header:
