@@ -46,8 +46,15 @@ from diptych.compat.open_clip_train.texts import (
     resolve_text_layout,
 )
 from diptych.compat.open_clip_train.wds_loader import create_wds_loader
-from diptych.compat.open_clip_train.wds_stages import (
+from diptych.compat.open_clip_train.wds_samples import (
+    PICTURES,
+    FilterNonEmptyText,
+    FilterValidSample,
+    JsonCaptionExtractor,
+    decode_pil_rgb,
     filter_no_caption_or_no_image,
+)
+from diptych.compat.open_clip_train.wds_stages import (
     group_by_keys_nothrow,
     log_and_continue,
     tarfile_to_samples_nothrow,
@@ -60,6 +67,9 @@ from diptych.errors import ConfigError
 __all__ = [
     "CsvDataset",
     "DataInfo",
+    "FilterNonEmptyText",
+    "FilterValidSample",
+    "JsonCaptionExtractor",
     "ResampledShards2",
     "SharedEpoch",
     "SyntheticDataset",
@@ -67,6 +77,7 @@ __all__ = [
     "collate_variable_text_dicts",
     "count_samples",
     "create_wds_loader",
+    "decode_pil_rgb",
     "detshuffle2",
     "expand_urls",
     "filter_no_caption_or_no_image",
@@ -111,7 +122,7 @@ def get_wds_dataset(
     upsample = factors_of(factors, path.count("::") + 1) if is_train and factors else ()
     config = DataConfig(
         path=path,
-        image_key=said.get("image_key") or "jpg;png;jpeg;webp",
+        image_key=said.get("image_key") or PICTURES,
         caption_key=said.get("json_text_key") or said.get("text_key") or "txt",
         resample=resample,
         upsample=upsample,

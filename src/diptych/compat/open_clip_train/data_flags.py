@@ -13,6 +13,7 @@ from diptych.compat.open_clip_train.data_manifest import (
 )
 from diptych.compat.open_clip_train.model import weights_of
 from diptych.compat.open_clip_train.options import Options
+from diptych.compat.open_clip_train.wds_samples import PICTURES
 from diptych.config import DataConfig
 from diptych.errors import ConfigError
 
@@ -37,7 +38,7 @@ def data_of(options: Options, base: DataConfig, processes: int) -> tuple[DataCon
     if kind == "synthetic":
         return data, 0
     captions = options.json_text_key or options.text_key or "txt"
-    keys = {"image_key": options.image_key or "jpg;png;jpeg;webp", "caption_key": captions}
+    keys = {"image_key": options.image_key or PICTURES, "caption_key": captions}
     return replace(data, **keys), _steps_of_shards(options, processes)
 
 

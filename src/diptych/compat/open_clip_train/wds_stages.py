@@ -9,19 +9,8 @@ import re
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from typing import Any
 
-_PICTURES = ("png", "jpg", "jpeg", "webp")
 _SPLIT = re.compile(r"((?:.*/)?[^./][^./]*)\.([^/]*)")
 Keys = Callable[[str], tuple[str | None, str | None]]
-
-
-def filter_no_caption_or_no_image(sample: Mapping[str, Any]) -> bool:
-    """Whether a sample has a `txt` and a picture.
-
-    >>> from diptych.compat.open_clip_train.data import filter_no_caption_or_no_image
-    >>> filter_no_caption_or_no_image({"txt": b"a cat", "webp": b"..."})
-    True
-    """
-    return "txt" in sample and any(ending in sample for ending in _PICTURES)
 
 
 def log_and_continue(exn: BaseException) -> bool:
