@@ -15,9 +15,9 @@ from diptych.compat.naflex_config import NaFlexDataConfig
 from diptych.compat.open_clip_train import data, layout, naflex_data
 from diptych.compat.open_clip_train.naflex_data import (
     NaFlexBatcher,
-    NaFlexBatchScheduler,
     SampleDecodeError,
 )
+from diptych.compat.open_clip_train.naflex_schedule import Schedule
 from diptych.compat.open_clip_train.params import parse_args
 from diptych.errors import ConfigError
 from tests.compat.test_train_data import Letters, arguments, save_shard
@@ -64,7 +64,7 @@ def test_sizes_are_checked_once():
 
 def test_an_epoch_has_its_samples_in_batches_within_the_budget():
     options = {"seq_lens": [16, 4, 8], "seq_len_choice_probs": [1.0, 2.0, 1.0]}
-    made = NaFlexBatchScheduler(100, max_tokens_per_batch=64, batch_divisor=3, **options)
+    made = Schedule(100, max_tokens_per_batch=64, batch_divisor=3, **options)
     assert (made.seq_lens, made.seq_len_probs) == ([4, 8, 16], [0.5, 0.25, 0.25])
     assert [made.rows(length) for length in made.seq_lens] == [15, 6, 3]
     first = made.epoch_schedule(0)
@@ -77,12 +77,12 @@ def test_an_epoch_has_its_samples_in_batches_within_the_budget():
         assert len(padded) == -(-len(first) // 7) * 7
         assert sum(rows for _, rows in padded) == sum(r for _, r in made.epoch_schedule(2, 7))
     # Tokens of two processes: nine each, and the last batch has a picture for one of them.
-    made = NaFlexBatchScheduler(None, 17, seq_lens=[4], max_tokens_per_batch=8, world_size=2,
-                                batch_divisor=1)  # fmt: skip
+    made = Schedule(None, 17, seq_lens=[4], max_tokens_per_batch=8, world_size=2,
+                    batch_divisor=1)  # fmt: skip
     assert [rows for _, rows in made.epoch_schedule(0)] == [2, 1]
     for both in ((None, None), (1, 1)):
         with pytest.raises(ConfigError, match="either train_num_samples or train_num_tokens"):
-            NaFlexBatchScheduler(*both)
+            Schedule(*both)
 
 
 def test_pictures_become_patches_in_reading_order():

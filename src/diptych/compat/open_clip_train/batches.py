@@ -25,18 +25,18 @@ Join = Callable[[Sequence[ImageText]], Any]
 
 
 class SharedEpoch:
-    """The epoch whose order comes next."""
+    """The epoch whose order comes next, also for loader processes that go on from the last."""
 
     def __init__(self, epoch: int = 0):
-        self._epoch = epoch
+        self._epoch = torch.tensor(epoch).share_memory_()
 
     def set_value(self, epoch: int) -> None:
         """Take another."""
-        self._epoch = epoch
+        self._epoch.fill_(epoch)
 
     def get_value(self) -> int:
         """Which it is."""
-        return self._epoch
+        return int(self._epoch)
 
 
 class Pairs(Dataset[ImageText]):

@@ -6,27 +6,40 @@ https://github.com/mlfoundations/open_clip, src/open_clip_train/naflex_data.py
 
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from itertools import accumulate
 from typing import Any
 
 import torch
-import torch.nn.functional as F
-from jaxtyping import Float
 from torch import Tensor
-from torch.utils.data import get_worker_info
+from torch.utils.data import Dataset, IterableDataset, get_worker_info
 
 from diptych.compat.naflex_config import NaFlexDataConfig, PatchSize
 from diptych.compat.open_clip_train.batches import SharedEpoch
+from diptych.compat.open_clip_train.naflex_lengths import (
+    CaptionLength as CaptionLength,
+)
+from diptych.compat.open_clip_train.naflex_lengths import (
+    LengthBucketer as LengthBucketer,
+)
+from diptych.compat.open_clip_train.naflex_patches import Patches
+from diptych.compat.open_clip_train.naflex_patches import (
+    collate_naflex_tuples as collate_naflex_tuples,
+)
+from diptych.compat.open_clip_train.naflex_patches import (
+    collate_patches as collate_patches,
+)
+from diptych.compat.open_clip_train.naflex_patches import (
+    patchify as patchify,
+)
 from diptych.compat.open_clip_train.naflex_schedule import NaFlexBatchScheduler, Shape
 from diptych.compat.open_clip_train.texts import (
     collate_variable_text as collate_variable_text,
 )
-from diptych.errors import DataError
+from diptych.errors import ConfigError, DataError
 
 NAFLEX_AVAILABLE = True
 """Nothing else has to be installed."""
 _MAX_CONSECUTIVE_DECODE_FAILURES = 1000
-Patches = dict[str, Any]
-"""`patches` [patches, pixels x colours], `patch_coord` [patches, 2], `patch_valid` [patches]."""
 
 
 class SampleDecodeError(DataError):
@@ -56,102 +69,15 @@ def create_naflex_data_config_from_args(
     )
 
 
-def patchify(image: Float[Tensor, "colours height width"], patch_size: tuple[int, int]) -> Patches:
-    """A picture's patches in reading order, colours last within each; what lacks to whole ones is
-    0.
+class _Scheduled:
+    """What makes the batches of a schedule, epoch by epoch; `epoch`: a number is the one before the
+    first pass, and each pass has the next."""
 
-    >>> import torch
-    >>> from diptych.compat.open_clip_train.naflex_data import patchify
-    >>> found = patchify(torch.zeros(3, 20, 32), (16, 16))
-    >>> found["patches"].shape, found["patch_coord"].tolist()
-    (torch.Size([4, 768]), [[0, 0], [0, 1], [1, 0], [1, 1]])
-    """
-    high, wide = patch_size
-    colours, height, width = image.shape
-    image = F.pad(image, (0, -width % wide, 0, -height % high))
-    rows, columns = image.shape[1] // high, image.shape[2] // wide
-    cells = image.reshape(colours, rows, high, columns, wide).permute(1, 3, 2, 4, 0)
-    return {
-        "patches": cells.reshape(rows * columns, -1),
-        "patch_coord": torch.cartesian_prod(torch.arange(rows), torch.arange(columns)).view(-1, 2),
-        "patch_valid": torch.ones(rows * columns, dtype=torch.bool),
-    }
+    def __init__(self, scheduler: NaFlexBatchScheduler, epoch: int | SharedEpoch):
+        self.scheduler, self.epoch = scheduler, epoch
 
-
-def collate_patches(pictures: Sequence[Mapping[str, Any]], seq_len: int) -> Patches:
-    """A batch of pictures' patches, each padded with 0 to `seq_len`, or cut to it."""
-    found = Patches()
-    for name in ("patches", "patch_coord", "patch_valid"):
-        rows = [picture[name][:seq_len] for picture in pictures]
-        lacking = [seq_len - len(row) for row in rows]
-        padded = [
-            F.pad(row, (0, 0) * (row.ndim - 1) + (0, count))
-            for row, count in zip(rows, lacking, strict=True)
-        ]
-        found[name] = torch.stack(padded)
-    return found | {"seq_len": seq_len}
-
-
-def collate_naflex_tuples(
-    batch: Sequence[tuple[Mapping[str, Any], Any]], max_seq_len: int | None = None
-) -> tuple[Patches, Tensor]:
-    """Patches of pictures, and what stands beside each, stacked."""
-    longest = max_seq_len or max(len(picture["patches"]) for picture, _ in batch)
-    return collate_patches([picture for picture, _ in batch], longest), torch.stack(
-        [torch.as_tensor(target) for _, target in batch]
-    )
-
-
-class NaFlexBatcher:
-    """A stage of a pipeline: samples, dicts with a picture and ids, to batches of patches.
-
-    `transform_factory(max_seq_len, patch_size)` gives the transform of a batch's pictures, to a
-    tensor or to patches. `decode_fn` makes a picture of what a sample has; where one can't be used,
-    `decode_error_handler` says whether the next sample takes the place. The options of its
-    schedule are `NaFlexBatchScheduler`'s; `patch_size` is the one of `patch_size_choices`.
-
-    >>> import torch
-    >>> from diptych.compat.open_clip_train.naflex_data import NaFlexBatcher
-    >>> samples = [{"image": torch.zeros(3, 32, 32), "text": torch.tensor([1])}] * 4
-    >>> batcher = NaFlexBatcher(train_num_samples=4, patch_size=16, seq_lens=[4], batch_divisor=1,
-    ...                         max_tokens_per_batch=8, transform_factory=lambda **_: lambda x: x)
-    >>> [batch["image"]["patches"].shape for batch in batcher.run(samples)]
-    [torch.Size([2, 4, 768]), torch.Size([2, 4, 768])]
-    """
-
-    def __init__(
-        self,
-        *,
-        transform_factory: Callable[..., Callable[[Any], Any]],
-        patch_size: PatchSize | None = None,
-        patch_size_choices: Sequence[PatchSize] | None = None,
-        patch_size_choice_probs: Sequence[float] | None = None,
-        distributed: bool = False,
-        rank: int = 0,
-        world_size: int = 1,
-        epoch: int | SharedEpoch = 0,
-        primary_key: str = "image",
-        target_key: str = "text",
-        decode_fn: Callable[[Any], Any] | None = None,
-        decode_error_handler: Callable[[Exception], bool] | None = None,
-        drop_last: bool = True,
-        **schedule: Any,
-    ):
-        sizes = NaFlexDataConfig.resolve(
-            patch_sizes=patch_size_choices if patch_size is None else [patch_size],
-            patch_size_probs=patch_size_choice_probs,
-        )
-        self.world_size = world_size if distributed else 1
-        self.scheduler = NaFlexBatchScheduler(
-            patch_sizes=sizes.train_patch_sizes,
-            patch_size_probs=sizes.train_patch_size_probs,
-            world_size=self.world_size,
-            **schedule,
-        )
-        self.transform_factory, self.epoch = transform_factory, epoch
-        self.primary_key, self.target_key, self.drop_last = primary_key, target_key, drop_last
-        self.decode_fn, self.decode_error_handler = decode_fn, decode_error_handler
-        self.rank = rank
+    def __len__(self) -> int:
+        return self.num_batches
 
     @property
     def num_batches(self) -> int:
@@ -170,32 +96,65 @@ class NaFlexBatcher:
     def num_samples_for_workers(self, num_workers: int) -> int:
         """`num_samples` of these."""
         schedule = self.scheduler.epoch_schedule(0, num_workers)
-        return sum(rows for _, rows in schedule) * self.world_size
+        return sum(rows for _, rows in schedule) * self.scheduler.world_size
+
+    def _next_epoch(self) -> int:
+        if isinstance(self.epoch, SharedEpoch):
+            return self.epoch.get_value()
+        self.epoch += 1
+        return self.epoch
+
+
+class NaFlexBatcher(_Scheduled):
+    """A stage of a pipeline: samples, dicts with a picture and ids, to batches of patches.
+
+    `decode_fn` makes a picture of what a sample has; where one can't be used,
+    `decode_error_handler` says whether the next sample takes the place. Other options are
+    `NaFlexBatchScheduler`'s.
+
+    >>> import torch
+    >>> from diptych.compat.open_clip_train.naflex_data import NaFlexBatcher
+    >>> samples = [{"image": torch.zeros(3, 32, 32), "text": torch.tensor([1])}] * 4
+    >>> batcher = NaFlexBatcher(train_num_samples=4, patch_size=16, seq_lens=[4], batch_divisor=1,
+    ...                         max_tokens_per_batch=8, transform_factory=lambda **_: lambda x: x)
+    >>> [batch["image"]["patches"].shape for batch in batcher.run(samples)]
+    [torch.Size([2, 4, 768]), torch.Size([2, 4, 768])]
+    """
+
+    def __init__(
+        self,
+        *,
+        epoch: int | SharedEpoch = -1,
+        primary_key: str = "image",
+        decode_fn: Callable[[Any], Any] | None = None,
+        decode_error_handler: Callable[[Exception], bool] | None = None,
+        drop_last: bool = True,
+        **schedule: Any,
+    ):
+        super().__init__(NaFlexBatchScheduler(image_key=primary_key, **schedule), epoch)
+        self.primary_key, self.drop_last = primary_key, drop_last
+        self.decode_fn, self.decode_error_handler = decode_fn, decode_error_handler
 
     def run(self, src: Iterable[Mapping[str, Any]]) -> Iterator[dict[str, Any]]:
         """The batches of this loader process, of the samples that come to it."""
-        epoch = self.epoch.get_value() if isinstance(self.epoch, SharedEpoch) else self.epoch
-        worker, samples = get_worker_info(), iter(src)
-        place, workers = (0, 1) if worker is None else (worker.id, worker.num_workers)
-        for shape, rows in self.scheduler.epoch_schedule(epoch, workers)[place::workers]:
-            transform = self.transform_factory(
-                max_seq_len=shape.seq_len, patch_size=shape.patch_size
-            )
-            found = self._rows(samples, transform, shape, rows)
+        place, workers = _worker()
+        schedule = self.scheduler.epoch_schedule(self._next_epoch(), workers)
+        samples = iter(src)
+        for shape, rows in schedule[place::workers]:
+            found = self._rows(samples, shape, rows)
             if not found or (len(found) < rows and self.drop_last):
                 return
-            images, targets = collate_naflex_tuples(found, shape.seq_len)
-            yield {self.primary_key: images, self.target_key: targets}
+            yield self.scheduler.collate(found, shape)
 
     __call__ = run
 
     def _rows(
-        self, samples: Iterator[Mapping[str, Any]], transform: Any, shape: Shape, count: int
+        self, samples: Iterator[Mapping[str, Any]], shape: Shape, count: int
     ) -> list[tuple[Patches, Any]]:
         found, failed = list[tuple[Patches, Any]](), 0
         while len(found) < count and (sample := next(samples, None)) is not None:
             try:
-                found.append((self._patches(sample, transform, shape), sample[self.target_key]))
+                found.append(self._row(sample, shape))
                 failed = 0
             except SampleDecodeError as error:
                 failed += 1
@@ -206,18 +165,77 @@ class NaFlexBatcher:
                     raise
         return found
 
-    def _patches(self, sample: Mapping[str, Any], transform: Any, shape: Shape) -> Patches:
+    def _row(self, sample: Mapping[str, Any], shape: Shape) -> tuple[Patches, Any]:
         try:
-            picture = sample[self.primary_key]
-            picture = picture if self.decode_fn is None else self.decode_fn(picture)
-            return as_patches(transform(picture), shape)
+            if self.decode_fn is not None:
+                key = self.primary_key
+                sample = {**sample, key: self.decode_fn(sample[key])}
+            return self.scheduler.row(sample, shape)
         except Exception as error:  # whatever a user's functions raise for a broken picture
             raise SampleDecodeError(f"a sample can't be used: {error}") from error
 
 
-def as_patches(picture: Any, shape: Shape) -> Patches:
-    """What a transform gave: patches, or a tensor that becomes them."""
-    return picture if isinstance(picture, dict) else patchify(picture, shape.patch_size)
+class NaFlexMapDatasetWrapper(_Scheduled, IterableDataset[dict[str, Any]]):
+    """Batches of patches of a data set with indices, whose samples are dicts with a picture and
+    ids; for a `DataLoader` with `batch_size=None`.
+
+    An epoch is all samples, or `train_num_tokens` patches of them; where it has more places than
+    there are samples, they begin anew. Other options are `NaFlexBatchScheduler`'s. Raises
+    ConfigError for a data set without samples.
+
+    >>> import torch
+    >>> from diptych.compat.open_clip_train.naflex_data import NaFlexMapDatasetWrapper
+    >>> pairs = [{"image": torch.zeros(3, 32, 32), "text": torch.tensor([n])} for n in range(4)]
+    >>> made = NaFlexMapDatasetWrapper(pairs, patch_size=16, seq_lens=[4], max_tokens_per_batch=8,
+    ...                                batch_divisor=1, shuffle=False,
+    ...                                transform_factory=lambda **_: lambda picture: picture)
+    >>> [batch["text"].tolist() for batch in made]
+    [[[0], [1]], [[2], [3]]]
+    """
+
+    def __init__(
+        self,
+        base_dataset: Dataset[Any] | Sequence[Any],
+        train_num_tokens: int | None = None,
+        *,
+        epoch: int | SharedEpoch = -1,
+        **schedule: Any,
+    ):
+        if not (count := len(base_dataset)):  # pyright: ignore[reportArgumentType]
+            raise ConfigError("batches of patches need a data set of 1 sample at the least")
+        samples = count if train_num_tokens is None else None
+        scheduler = NaFlexBatchScheduler(
+            train_num_samples=samples, train_num_tokens=train_num_tokens, **schedule
+        )
+        super().__init__(scheduler, epoch)
+        self.base_dataset, self._count = base_dataset, count
+
+    def __iter__(self) -> Iterator[dict[str, Any]]:
+        (place, workers), epoch = _worker(), self._next_epoch()
+        schedule = self.scheduler.epoch_schedule(epoch, workers)
+        ends = list(accumulate(rows for _, rows in schedule))
+        order = self._order(epoch, ends[-1])
+        for (shape, rows), end in list(zip(schedule, ends, strict=True))[place::workers]:
+            samples = [self.base_dataset[index] for index in order[end - rows : end].tolist()]
+            found = [self.scheduler.row(sample, shape) for sample in samples]
+            yield self.scheduler.collate(found, shape)
+
+    def _order(self, epoch: int, samples: int) -> Tensor:
+        """Which samples this process has in an epoch, one after the other."""
+        rank, size = self.scheduler.rank, self.scheduler.world_size
+        rng = torch.Generator().manual_seed(self.scheduler.seed + epoch)
+        passes = range(math.ceil(samples * size / self._count))
+        if self.scheduler.shuffle:
+            orders = [torch.randperm(self._count, generator=rng) for _ in passes]
+        else:
+            orders = [torch.arange(self._count) for _ in passes]
+        return torch.cat(orders)[rank : samples * size : size]
+
+
+def _worker() -> tuple[int, int]:
+    """Which of the loader processes this is, and how many there are."""
+    worker = get_worker_info()
+    return (0, 1) if worker is None else (worker.id, worker.num_workers)
 
 
 def get_naflex_loss_scale(batch: Mapping[str, Any], args: Any, task: Any) -> float:

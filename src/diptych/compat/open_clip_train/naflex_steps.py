@@ -10,8 +10,8 @@ from torch.utils.data import Dataset, Sampler
 
 from diptych.compat.naflex_config import NaFlexDataConfig
 from diptych.compat.open_clip_train.batches import Batches, Join, Pairs, SharedEpoch
-from diptych.compat.open_clip_train.naflex_data import as_patches, collate_patches
-from diptych.compat.open_clip_train.naflex_schedule import NaFlexBatchScheduler, Shape
+from diptych.compat.open_clip_train.naflex_patches import as_patches, collate_patches
+from diptych.compat.open_clip_train.naflex_schedule import Schedule, Shape
 from diptych.compat.open_clip_train.pairs import ImageText
 from diptych.data import Order
 from diptych.errors import ConfigError
@@ -28,7 +28,7 @@ class JoinPatches:
 
     def __call__(self, rows: Sequence[ImageText]) -> Any:
         """The batch."""
-        pictures = [as_patches(row["image"], self._shape) for row in rows]
+        pictures = [as_patches(row["image"], self._shape.patch_size) for row in rows]
         texts = self._join([ImageText(image=0, text=row["text"]) for row in rows])
         patches = collate_patches(pictures, self._shape.seq_len)
         return ImageText({**texts, "image": patches})
@@ -48,7 +48,7 @@ class PatchSteps(Dataset[Any]):
         self,
         pairs: Pairs,
         factory: Factory,
-        scheduler: NaFlexBatchScheduler,
+        scheduler: Schedule,
         order: Order,
         place: tuple[int, int],
         workers: int,
@@ -125,7 +125,7 @@ def patch_batches(
             "NaFlex training needs a factory of transforms, called with max_seq_len and patch_size"
         )
     said, source = vars(args), pairs.source
-    scheduler = NaFlexBatchScheduler(
+    scheduler = Schedule(
         train_num_samples=None if config.train_num_image_tokens else samples,
         train_num_tokens=config.train_num_image_tokens,
         patch_sizes=config.train_patch_sizes,
