@@ -14,19 +14,21 @@ import torch._dynamo.testing
 import torch.distributed.fsdp
 import torch.distributed.tensor.experimental
 import torch.nn.parallel
+import tyro
 from PIL import Image
 
+import diptych.cli.train
 import diptych.distributed.planned
 import diptych.evaluation
 import diptych.search
 import diptych.training
 from diptych import families
-from diptych.cli.train import new_run
+from diptych.config import OptimConfig
 from diptych.inputs.vocabulary import read_vocabulary
 
 for _module in pkgutil.walk_packages(families.__path__, "diptych.families."):
     importlib.import_module(_module.name)
 Image.init()
 read_vocabulary()
-new_run("tiny-digits", ["--steps", "1"])  # what tyro works out of types and docstrings, it keeps
+tyro.cli(OptimConfig, args=[])  # its backend, and what it needs
 gc.freeze()  # of what stays, no process has to look for cycles
