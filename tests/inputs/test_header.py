@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 from PIL import Image
+from PIL.PngImagePlugin import PngImageFile
 
 from diptych.errors import ImageError
 from diptych.inputs.header import Header, read_header, read_size
@@ -76,3 +77,20 @@ def test_a_size_is_known_without_the_pixels():
     assert read_size(photo(turn=6)) == (64, 48)
     with pytest.raises(ImageError, match="header can't be read"):
         read_size(b"no picture")
+
+
+@pytest.mark.parametrize("behind", [False, True])
+def test_of_a_png_whose_pixels_are_not_decoded(behind, monkeypatch):
+    exif = Image.Exif()
+    exif[0x0110], exif[0x0112] = "EOS 5D", 6
+    stream = io.BytesIO()
+    Image.new("RGB", (64, 48)).save(stream, "PNG", exif=exif)
+    data = stream.getvalue()
+    if behind:  # it may stand there, too
+        at = data.index(b"eXIf") - 4
+        end = at + 12 + int.from_bytes(data[at : at + 4], "big")
+        data = data[:at] + data[end:-12] + data[at:end] + data[-12:]
+    assert data.index(b"IDAT") < data.index(b"eXIf") or not behind
+    monkeypatch.setattr(PngImageFile, "load", None)
+    assert read_header(data) == Header(width=48, height=64, camera="EOS 5D")
+    assert read_header(data[: data.index(b"IDAT") + 9]).width == (64 if behind else 48)

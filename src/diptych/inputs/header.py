@@ -8,9 +8,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from PIL import Image
+from PIL.PngImagePlugin import PngImageFile
 
 from diptych.errors import ImageError
 from diptych.inputs.images import DECODE_ERRORS, ORIENTATION, readable
@@ -19,6 +20,8 @@ T = TypeVar("T")
 _MAKE, _MODEL, _CHANGED = 0x010F, 0x0110, 0x0132
 _EXIF, _TAKEN = 0x8769, 0x9003
 """The part of EXIF that holds what the camera did, and in it, when."""
+_SIGNATURE, _CHECKSUM = 8, 4
+"""Bytes of a PNG's beginning, and behind each of its chunks."""
 _LONGEST = 100
 """Letters of a camera's name."""
 
@@ -38,14 +41,15 @@ class Header:
 
 def read_header(picture: Path | bytes) -> Header:
     """The header of a file, or of one that is in memory; nothing is decoded. Raises ImageError for
-    what is no picture, OSError for what can't be read.
+        what is no picture, OSError for what can't be read.
 
-    >>> import io
-    >>> from PIL import Image
-    >>> from diptych.inputs.header import read_header
-    >>> Image.new("RGB", (64, 48)).save(file := io.BytesIO(), "PNG")
-    >>> read_header(file.getvalue())
-    Header(width=64, height=48, taken=None, camera='')
+        >>> import io
+        >>> from PIL import Image
+    from PIL.PngImagePlugin import PngImageFile
+        >>> from diptych.inputs.header import read_header
+        >>> Image.new("RGB", (64, 48)).save(file := io.BytesIO(), "PNG")
+        >>> read_header(file.getvalue())
+        Header(width=64, height=48, taken=None, camera='')
     """
     return _read(picture, _header)
 
@@ -79,7 +83,7 @@ def _open(picture: Path | bytes, said: Callable[[Image.Image], T]) -> T:
 def _header(image: Image.Image) -> Header:
     width, height = image.size
     try:
-        exif = image.getexif()
+        exif = _exif(image)
         if exif.get(ORIENTATION) in (5, 6, 7, 8):
             width, height = height, width
         taken = _date(exif.get_ifd(_EXIF).get(_TAKEN)) or _date(exif.get(_CHANGED))
@@ -87,6 +91,27 @@ def _header(image: Image.Image) -> Header:
     except DECODE_ERRORS:  # a corrupt EXIF block is as good as none
         return Header(width=width, height=height)
     return Header(width=width, height=height, taken=taken, camera=camera)
+
+
+def _exif(image: Image.Image) -> Image.Exif:
+    """What the camera said. Pillow would decode all of a PNG, to see what stands behind its pixels:
+    here they are passed over."""
+    exif = Image.Image.getexif(image)
+    if not exif and isinstance(image, PngImageFile):
+        exif.load(_behind_pixels(image.fp))
+    return exif
+
+
+def _behind_pixels(png: Any) -> bytes:
+    """The EXIF of a PNG's file, wherever it stands (PNG, 3rd edition, §5.3 and §11.3.4.5); empty:
+    it has none."""
+    png.seek(_SIGNATURE)
+    while len(start := png.read(8)) == 8:
+        size = int.from_bytes(start[:4], "big")
+        if start[4:] == b"eXIf":
+            return png.read(size)
+        png.seek(size + _CHECKSUM, os.SEEK_CUR)
+    return b""
 
 
 def _date(value: object) -> datetime | None:
