@@ -100,6 +100,20 @@ def test_names_of_weights_load_or_raise(name, monkeypatch, tmp_path):
             create(name, cache_dir=tmp_path)
 
 
+def test_what_the_hub_gives_is_kept_where_it_is_said(folder, monkeypatch, tmp_path):
+    asked = []
+
+    def fetch(name, cache_dir=None, **_):
+        asked.append(cache_dir)
+        return folder
+
+    monkeypatch.setattr("diptych.checkpoints.locate.fetch", fetch)
+    compat.create_model("hf-hub:me/mine", cache_dir=tmp_path)
+    compat.get_tokenizer("hf-hub:me/mine", cache_dir=tmp_path)
+    assert len(asked) >= 2
+    assert set(asked) == {tmp_path}
+
+
 def test_without_weights_a_model_is_random_and_a_warning_says_so():
     """Twice the same call gives two models: open_clip warns of it, and so do we."""
     with pytest.warns(RandomWeightsWarning, match="tiny: it is initialised randomly"):

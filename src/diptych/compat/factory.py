@@ -233,7 +233,7 @@ def create_model(
     forced = force_preprocess_cfg or {}
     preprocess |= {name: value for name, value in forced.items() if value is not None}
     named = configured(model_name, without_weights=not load_weights)
-    if (said := described(named)) is not None:
+    if (said := described(named, cache_dir)) is not None:
         refuse(
             fields
             | {
@@ -250,7 +250,7 @@ def create_model(
         weights = str(named) if places.is_place(str(named)) else pretrained
         weights = str(weights) if weights and load_weights else None
         _say_random(model_name, weights is not None, load_weights, require_pretrained)
-        captioner = create(model_name, said, weights, preprocess)
+        captioner = create(model_name, said, weights, preprocess, cache_dir)
         return captioner.to(place, dtype).eval()
     source = places.find(named, pretrained if load_weights else None, cache_dir)
     if require_pretrained:

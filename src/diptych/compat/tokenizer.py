@@ -96,7 +96,7 @@ def get_tokenizer(
     torch.Size([2, 77])
     """
     name, folder = str(configured(model_name)), None
-    if (said := described(name)) is not None:
+    if (said := described(name, cache_dir)) is not None:
         return _of_captioner(dict(said["text_cfg"]), context_length, cache_dir, options)
     if places.is_place(name):
         path, config = places.find(name, None, cache_dir)

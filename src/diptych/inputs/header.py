@@ -41,15 +41,14 @@ class Header:
 
 def read_header(picture: Path | bytes) -> Header:
     """The header of a file, or of one that is in memory; nothing is decoded. Raises ImageError for
-        what is no picture, OSError for what can't be read.
+    what is no picture, OSError for what can't be read.
 
-        >>> import io
-        >>> from PIL import Image
-    from PIL.PngImagePlugin import PngImageFile
-        >>> from diptych.inputs.header import read_header
-        >>> Image.new("RGB", (64, 48)).save(file := io.BytesIO(), "PNG")
-        >>> read_header(file.getvalue())
-        Header(width=64, height=48, taken=None, camera='')
+    >>> import io
+    >>> from PIL import Image
+    >>> from diptych.inputs.header import read_header
+    >>> Image.new("RGB", (64, 48)).save(file := io.BytesIO(), "PNG")
+    >>> read_header(file.getvalue())
+    Header(width=64, height=48, taken=None, camera='')
     """
     return _read(picture, _header)
 

@@ -27,9 +27,10 @@ def create(
     said: Mapping[str, Any],
     weights: str | None,
     preprocess: Mapping[str, Any],
+    cache_dir: str | Path | None = None,
 ) -> GenLipModel:
-    """The model, of `weights` (None: random), the authors' or open_clip's. Raises CheckpointError
-    for those that don't fit."""
+    """The model, of `weights` (None: random), the authors' or open_clip's; `cache_dir`: where what
+    the hub gives is kept. Raises CheckpointError for those that don't fit."""
     vision = dict(said["vision_cfg"])
     kind = NaFlexGenLip if vision.get(OF_PATCHES, True) else GenLip
     parts = (dict(said["text_cfg"]), dict(said[SECTION]))
@@ -52,14 +53,16 @@ def create(
         "fill_color": config.fill,
     }
     if weights is not None:
-        fill(model, weights)
+        fill(model, weights, cache_dir=cache_dir)
     model.traits = type(model).traits
     return model
 
 
-def fill(model: GenLipModel, weights: str, strict: bool = True) -> Any:
+def fill(
+    model: GenLipModel, weights: str, strict: bool = True, cache_dir: str | Path | None = None
+) -> Any:
     """Take weights from a file, a folder or a repository."""
-    path = locate(weights.removeprefix(LOCAL)).path
+    path = locate(weights.removeprefix(LOCAL), cache_dir=cache_dir).path
     # Read as a model would be, the tower's names would be taken for all there is.
     tensors = dict(open_foreign(path).weights.tensors)
     try:

@@ -96,16 +96,18 @@ def known(name: str) -> dict[str, Any] | None:
     return deepcopy(_configs().get(name))
 
 
-def described(model_name: str | Path) -> dict[str, Any] | None:
+def described(model_name: str | Path, cache_dir: str | Path | None = None) -> dict[str, Any] | None:
     """The `model_cfg` of a model that only writes captions: of a name, a JSON file, or a folder or
     repository with an open_clip_config.json; None for any other model. A `preprocess_cfg` that
-    stands beside it, stands in it."""
+    stands beside it, stands in it. `cache_dir`: where what the hub gives is kept."""
     name = str(model_name)
     if (own := known(name)) is not None:
         return own
-    if name.startswith((HUB, LOCAL)):
-        path = locate(name.removeprefix(LOCAL)).path
+    if name.startswith(HUB):
+        path = locate(name, cache_dir=cache_dir).path
         file = (path if path.is_dir() else path.parent) / HF_CONFIG_NAME
+    elif name.startswith(LOCAL):
+        file = Path(name.removeprefix(LOCAL)).expanduser() / HF_CONFIG_NAME
     else:
         file = Path(name)
     if file.suffix != ".json" or not file.is_file():
