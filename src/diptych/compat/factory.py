@@ -65,6 +65,7 @@ from diptych.compat.loading.genlip_configs import described
 from diptych.compat.loading.options import refuse
 from diptych.compat.loading.overrides import FIELDS
 from diptych.compat.loading.places import parse_model_name
+from diptych.compat.loading.precision import dtype_of
 from diptych.compat.loss import ClipLoss, CoCaLoss, DistillClipLoss, SigLipLoss
 from diptych.compat.losses.choice import create_loss
 from diptych.compat.model import (
@@ -105,7 +106,7 @@ from diptych.compat.transform import (
     merge_preprocess_kwargs,
 )
 from diptych.encoder.load import device_of
-from diptych.errors import ConfigError, RandomWeightsWarning, UnknownNameError
+from diptych.errors import ConfigError, RandomWeightsWarning
 from diptych.families.timm.as_naflex import as_naflex
 
 __all__ = [
@@ -119,7 +120,6 @@ __all__ = [
     "HFTokenizer",
     "HF_HUB_PREFIX",
     "LOCAL_DIR_PREFIX",
-    "PRECISIONS",
     "PreprocessCfg",
     "SigLipLoss",
     "SigLipTokenizer",
@@ -155,11 +155,6 @@ __all__ = [
 R = TypeVar("R")
 _MODEL_CONFIGS = ModelConfigs()
 """The registry, which scripts read and write: see its class."""
-PRECISIONS = {
-    **dict.fromkeys(("fp32", "amp", "amp_bf16", "amp_bfloat16"), torch.float32),
-    **dict.fromkeys(("fp16", "pure_fp16"), torch.float16),
-    **dict.fromkeys(("bf16", "pure_bf16"), torch.bfloat16),
-}
 
 
 def _maybe_load_weights(function: Callable[..., R]) -> Callable[..., R]:
@@ -234,19 +229,12 @@ def create_model(
     preprocess |= {name: value for name, value in forced.items() if value is not None}
     named = configured(model_name, without_weights=not load_weights)
     if (said := described(named, cache_dir)) is not None:
-        refuse(
-            fields
-            | {
-                "jit": jit,
-                "force_quick_gelu": force_quick_gelu,
-                "force_image_size": force_image_size,
-                "force_context_length": force_context_length,
-                "force_patch_dropout": force_patch_dropout,
-                "pretrained_image": pretrained_image or pretrained_image_path,
-                "pretrained_text": pretrained_text or pretrained_text_path,
-                "skip_list": skip_list,
-            }
-        )
+        unused = {"jit": jit, "force_quick_gelu": force_quick_gelu, "skip_list": skip_list}
+        unused |= {"force_image_size": force_image_size, "force_patch_dropout": force_patch_dropout}
+        unused |= {"force_context_length": force_context_length}
+        unused |= {"pretrained_image": pretrained_image or pretrained_image_path}
+        unused |= {"pretrained_text": pretrained_text or pretrained_text_path}
+        refuse(fields | unused)
         weights = str(named) if places.is_place(str(named)) else pretrained
         weights = str(weights) if weights and load_weights else None
         _say_random(model_name, weights is not None, load_weights, require_pretrained)
@@ -341,13 +329,6 @@ def _say_random(name: str | Path, has_weights: bool, wanted: bool, required: boo
             RandomWeightsWarning,
             stacklevel=4,
         )
-
-
-def dtype_of(precision: str) -> torch.dtype:
-    """Of the towers. Raises UnknownNameError for another precision than `PRECISIONS`."""
-    if precision not in PRECISIONS:
-        raise UnknownNameError("precision", str(precision), PRECISIONS)
-    return PRECISIONS[precision]
 
 
 def _place(device: str | torch.device) -> torch.device:

@@ -9,10 +9,11 @@ import torch
 
 from diptych.compat.constants import OPENAI_DATASET_MEAN, OPENAI_DATASET_STD
 from diptych.compat.faces.wrapping import wrap
-from diptych.compat.factory import create_model, dtype_of
+from diptych.compat.factory import create_model
 from diptych.compat.listing import list_openai_models
 from diptych.compat.loading import places
 from diptych.compat.loading.openai_state import clip_at
+from diptych.compat.loading.precision import dtype_of
 from diptych.compat.model import (
     OpenClipModel,
     build_model_from_openai_state_dict,

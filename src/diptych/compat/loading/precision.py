@@ -15,11 +15,31 @@ from diptych.compat.parts.stack import Transformer
 from diptych.compat.parts.text import TextTransformer
 from diptych.compat.parts.vision import VisionTransformer
 from diptych.compat.timm_model import TimmModel
+from diptych.errors import UnknownNameError
 
 _ATTENTION = (
     *("in_proj_weight", "q_proj_weight", "k_proj_weight", "v_proj_weight"),
     *("in_proj_bias", "bias_k", "bias_v"),
 )
+
+_PRECISIONS = {
+    **dict.fromkeys(("fp32", "amp", "amp_bf16", "amp_bfloat16"), torch.float32),
+    **dict.fromkeys(("fp16", "pure_fp16"), torch.float16),
+    **dict.fromkeys(("bf16", "pure_bf16"), torch.bfloat16),
+}
+
+
+def dtype_of(precision: str) -> torch.dtype:
+    """What towers are in; autocast is the caller's. Raises UnknownNameError for a precision that
+    open_clip doesn't have either.
+
+    >>> from diptych.compat.loading.precision import dtype_of
+    >>> dtype_of("pure_bf16"), dtype_of("amp_bf16")
+    (torch.bfloat16, torch.float32)
+    """
+    if precision not in _PRECISIONS:
+        raise UnknownNameError("precision", str(precision), _PRECISIONS)
+    return _PRECISIONS[precision]
 
 
 def get_cast_dtype(precision: str) -> torch.dtype | None:
