@@ -127,3 +127,18 @@ def real_patches(
     """
     places = torch.arange(patches, device=grids.device)
     return places, places < grids.prod(1, keepdim=True)
+
+
+def seen_patches(
+    pixels: Float[Tensor, "batch 3 rows patch_size"], patch_size: int
+) -> Bool[Tensor, "batch patches"]:
+    """Which of a batch's patches are of its packed pictures.
+
+    >>> import torch
+    >>> from diptych.inputs.native import pack, seen_patches
+    >>> packed = pack(torch.zeros(3, 32, 16, dtype=torch.uint8), 16, 3)
+    >>> seen_patches(packed[None].float(), 16).tolist()
+    [[True, True, False]]
+    """
+    column, grids = unpack(pixels, patch_size)
+    return real_patches(grids, column.shape[2] // patch_size)[1]

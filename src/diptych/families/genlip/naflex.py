@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from diptych.errors import ConfigError
 from diptych.families.genlip.config import GenlipNaflexConfig
 from diptych.families.genlip.image import GenlipTower
-from diptych.inputs.native import real_patches, unpack
+from diptych.inputs.native import real_patches, seen_patches, unpack
 from diptych.models.tower import TokenKind, TowerOutput
 from diptych.nn.padding import for_heads, mean_of_real
 from diptych.nn.patch import take_patches
@@ -76,8 +76,7 @@ class GenlipNaflexTower(GenlipTower[GenlipNaflexConfig]):
         which."""
         if self.training and self.drop.share:
             raise ConfigError("captions are written of all patches; set patch_dropout to 0")
-        column, grids = unpack(pixels, self.config.patch_size)
-        return real_patches(grids, column.shape[2] // self.config.patch_size)[1]
+        return seen_patches(pixels, self.config.patch_size)
 
     def read_tokens(
         self, pixels: Float[Tensor, "batch 3 rows patch_size"]

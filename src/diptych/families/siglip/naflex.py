@@ -11,7 +11,7 @@ from torch import Tensor
 from diptych.errors import ConfigError
 from diptych.families.siglip.config import NaflexImageConfig
 from diptych.families.siglip.image import PooledImageTower
-from diptych.inputs.native import real_patches, unpack
+from diptych.inputs.native import real_patches, seen_patches, unpack
 from diptych.models.tower import TokenKind, TowerOutput
 from diptych.nn.patch import take_patches
 
@@ -68,8 +68,7 @@ class NaflexImageTower(PooledImageTower[NaflexImageConfig]):
         which."""
         if self.training and self.drop.share:
             raise ConfigError("captions are written of all patches; set patch_dropout to 0")
-        column, grids = unpack(pixels, self.config.patch_size)
-        return real_patches(grids, column.shape[2] // self.config.patch_size)[1]
+        return seen_patches(pixels, self.config.patch_size)
 
     def _positions(
         self, grids: Int[Tensor, "batch 2"], places: Int[Tensor, " patches"]

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from diptych.errors import ConfigError
 from diptych.families.timm.config import NaflexVitConfig
 from diptych.families.timm.model import TimmTower
-from diptych.inputs.native import real_patches, unpack
+from diptych.inputs.native import real_patches, seen_patches, unpack
 from diptych.models.foreign import count_flops
 from diptych.models.tower import TokenKind, TowerOutput
 
@@ -70,8 +70,7 @@ class NaflexVitTower(TimmTower):
         self, pixels: Float[Tensor, "batch 3 rows patch_size"]
     ) -> Bool[Tensor, "batch patches"]:
         """See `Tower.real_patches`."""
-        column, grids = unpack(pixels, self.config.patch_size)
-        return real_patches(grids, column.shape[2] // self.config.patch_size)[1]
+        return seen_patches(pixels, self.config.patch_size)
 
     def read_tokens(
         self, pixels: Float[Tensor, "batch 3 rows patch_size"]
