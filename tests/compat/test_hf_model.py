@@ -103,6 +103,27 @@ def test_a_pooler_is_the_one_that_the_configuration_names():
         assert type(made.pooler).__name__ == name
 
 
+def test_without_a_pooling_layer_the_first_token_is_taken():
+    """As on open_clip's main branch; 3.3 can't build such a model."""
+    sizes = ROBERTA | {"pad_token_id": 0, "bos_token_id": 1, "eos_token_id": 2}
+    config = transformers.ModernBertConfig(**sizes, cls_token_id=1, sep_token_id=2)
+    first, last = (
+        HFTextEncoder("modernbert", 16, config, pooler_type=name, proj_type="linear").eval()
+        for name in ("cls_pooler", "cls_last_hidden_state_pooler")
+    )
+    last.load_state_dict(first.state_dict())
+    with torch.no_grad():
+        torch.testing.assert_close(first(IDS), last(IDS))
+        states = first.transformer(IDS, attention_mask=(IDS != 0).long()).last_hidden_state
+        torch.testing.assert_close(first(IDS), first.proj(states[:, 0]))
+    assert [name for name, _ in first.layer_groups()] == [
+        "embeddings",
+        "layer.0",
+        "layer.1",
+        "proj",
+    ]
+
+
 @pytest.mark.parametrize("norms", [True, False])
 @pytest.mark.parametrize(("model_type", "options"), [("roberta", ROBERTA), ("mt5", MT5)])
 def test_locks_freeze_what_open_clips_freeze(tmp_path, model_type, options, norms):

@@ -18,7 +18,7 @@ from diptych.families.huggingface.config import Pool
 from diptych.families.huggingface.known import known
 from diptych.families.huggingface.layouts import cached, trunk_of, with_head
 from diptych.families.huggingface.model import pooled, run
-from diptych.families.huggingface.options import decodes
+from diptych.families.huggingface.options import has_pooling_layer
 from diptych.models import Tower, build_tower
 
 _TABLES = ("position_embeddings", "token_type_embeddings", "relative_attention_bias")
@@ -145,7 +145,7 @@ class HFTextEncoder(nn.Module):
         if tower.config.token_width is not None:
             return None
         made = cls.__new__(cls)
-        first = tower.config.pool == "cls" and not decodes(tower.config.model_type)
+        first = tower.config.pool == "cls" and has_pooling_layer(tower.config.model_type)
         kind = ClsLastHiddenStatePooler if first else _POOLERS_OF[tower.config.pool][0]
         made._take(tower, output_dim, kind)
         made.output_tokens = False

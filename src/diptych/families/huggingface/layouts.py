@@ -11,7 +11,7 @@ from diptych.errors import CheckpointError, first_line
 from diptych.families.clip.layouts.towers import OpenClipTower, take_norm_eps
 from diptych.families.huggingface.config import HuggingFaceTextConfig
 from diptych.families.huggingface.known import known, name_of
-from diptych.families.huggingface.options import architecture, decodes
+from diptych.families.huggingface.options import architecture, has_pooling_layer
 from diptych.inputs.strangers import check_repository
 from diptych.weights.mapping import Rule
 
@@ -68,9 +68,9 @@ def with_head(
 
 
 def _first(model_type: str) -> Any:
-    """What `cls_pooler` is: the pooling layer that open_clip asks transformers for, unless only the
-    encoder is left of the model, which has none."""
-    return "cls" if decodes(model_type) else "head"
+    """What `cls_pooler` is: the pooling layer that open_clip asks transformers for, unless the
+    model has none, as those of which only the encoder is left, and ModernBERT."""
+    return "head" if has_pooling_layer(model_type) else "cls"
 
 
 def cached(name: object) -> HuggingFaceTextConfig:

@@ -1,6 +1,5 @@
 """Text towers that transformers builds."""
 
-import inspect
 from collections import OrderedDict
 from typing import Any, assert_never
 
@@ -11,7 +10,11 @@ from torch import Tensor, nn
 from diptych.batch import TextLengths
 from diptych.errors import ConfigError
 from diptych.families.huggingface.config import HuggingFaceTextConfig, Pool, TokenPool
-from diptych.families.huggingface.options import check_options
+from diptych.families.huggingface.options import (
+    check_options,
+    model_class,
+    takes_pooling_layer,
+)
 from diptych.models.foreign import count_flops, foreign_build, repeated_blocks, said
 from diptych.models.tower import TokenKind, Tower, TowerOutput
 from diptych.nn.text_pieces import cut, cut_by_length, pad, restored
@@ -170,21 +173,14 @@ def _trunk(config: HuggingFaceTextConfig) -> Any:
 def _built(config: HuggingFaceTextConfig) -> Any:
     """What transformers builds."""
     known = check_options(config.model_type, config.options)
-    from transformers import MODEL_MAPPING, AutoConfig
-    from transformers.models.auto.modeling_auto import MODEL_FOR_TEXT_ENCODING_MAPPING
+    from transformers import AutoConfig
 
     # The decoder is thrown away: it needn't be built.
     shallow = {"decoder_layers": 0} if "decoder_layers" in known else {}
     built: Any = AutoConfig.for_model(config.model_type, **config.options | shallow)
-    kind = type(built)
-    mapping = (
-        MODEL_FOR_TEXT_ENCODING_MAPPING
-        if kind in MODEL_FOR_TEXT_ENCODING_MAPPING
-        else MODEL_MAPPING
-    )
-    model: Any = mapping[kind]
+    model = model_class(built)
     wanted = config.pool == "head"
-    if "add_pooling_layer" in inspect.signature(model.__init__).parameters:
+    if takes_pooling_layer(model):
         return model(built, add_pooling_layer=wanted)
     if wanted:
         raise ConfigError(f"pool 'head': a {config.model_type} has no pooling layer of its own")

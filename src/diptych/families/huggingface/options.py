@@ -1,5 +1,7 @@
-"""Which options a configuration may pass on to transformers: a network's shape, nothing else."""
+"""What transformers' model types are, and which options a configuration may pass on to them: a
+network's shape, nothing else."""
 
+import inspect
 from collections.abc import Mapping
 from typing import Any
 
@@ -33,10 +35,24 @@ def architecture(model_type: str) -> frozenset[str]:
     return frozenset(default.to_dict()).difference(every) | frozenset(default.attribute_map)
 
 
-def decodes(model_type: str) -> bool:
-    """Whether models of this type have a decoder beside their encoder. Raises ConfigError for a
-    type that transformers hasn't."""
-    return bool(_default(model_type).is_encoder_decoder)
+def model_class(config: Any) -> Any:
+    """What transformers builds of a configuration of its own, where texts alone are read."""
+    from transformers import MODEL_MAPPING
+    from transformers.models.auto.modeling_auto import MODEL_FOR_TEXT_ENCODING_MAPPING
+
+    kind = type(config)
+    encoders = MODEL_FOR_TEXT_ENCODING_MAPPING
+    return encoders[kind] if kind in encoders else MODEL_MAPPING[kind]
+
+
+def takes_pooling_layer(model: Any) -> bool:
+    """Whether models of this class have a pooling layer, if one asks for it."""
+    return "add_pooling_layer" in inspect.signature(model.__init__).parameters
+
+
+def has_pooling_layer(model_type: str) -> bool:
+    """The same of a type. Raises ConfigError for a type that transformers hasn't."""
+    return takes_pooling_layer(model_class(_default(model_type)))
 
 
 def _default(model_type: str) -> Any:
