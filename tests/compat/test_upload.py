@@ -15,7 +15,8 @@ import pytest
 import torch
 
 from diptych import compat
-from diptych.compat.push_to_hf_hub import generate_readme, save_for_hf
+from diptych.compat.push_to_hf_hub import generate_readme, save_config_for_hf, save_for_hf
+from diptych.compat.tokenizer import TikTokenTokenizer
 from diptych.errors import CheckpointError, ConfigError, DownloadError
 from tests.compat.peers import KINDS, ours_of
 
@@ -132,6 +133,12 @@ def test_what_is_uploaded(monkeypatch, tmp_path):
     assert {"README.md", "open_clip_model.safetensors", "tokenizer_config.json"} <= calls["files"]
     assert calls["config"]["model_cfg"]["quick_gelu"]
     assert calls["config"]["model_cfg"]["text_cfg"]["hf_tokenizer_name"] == "tower"
+    assert calls["options"]["delete_patterns"] is None
+    calls.clear()
+    tiktokens = TikTokenTokenizer.__new__(TikTokenTokenizer)
+    monkeypatch.setattr(tiktokens, "save_pretrained", lambda folder: {})
+    compat.push_to_hf_hub(ours_of("quick"), tiktokens, KINDS["quick"], "tower")
+    assert {"tokenizer_config.json", "merges.txt"} <= {*calls["options"]["delete_patterns"]}
 
 
 def test_without_network_or_token_a_sentence(monkeypatch):
@@ -172,3 +179,8 @@ def test_a_tokenizers_own_files_are_named_in_the_configuration(tmp_path):
         saved = json.loads((tmp_path / "open_clip_config.json").read_text())["model_cfg"]
         assert saved["text_cfg"] == {"context_length": 77} | expected
         assert config["text_cfg"] == {"context_length": 77}
+
+
+def test_a_model_without_pictures_has_no_preprocessing(tmp_path):
+    save_config_for_hf(SimpleNamespace(), tmp_path / "config.json", {"embed_dim": 8})
+    assert json.loads((tmp_path / "config.json").read_text()) == {"model_cfg": {"embed_dim": 8}}

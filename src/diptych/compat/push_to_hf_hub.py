@@ -14,7 +14,12 @@ import torch
 from diptych.compat.constants import HF_CONFIG_NAME, HF_SAFE_WEIGHTS_NAME, HF_WEIGHTS_NAME
 from diptych.compat.factory import create_model_from_pretrained, get_model_config
 from diptych.compat.readme import generate_readme
-from diptych.compat.tokenizer import HFTokenizer, SigLipTokenizer, get_tokenizer
+from diptych.compat.tokenizer import (
+    HFTokenizer,
+    SigLipTokenizer,
+    TikTokenTokenizer,
+    get_tokenizer,
+)
 from diptych.errors import CheckpointError, ConfigError, first_line
 from diptych.families.clip.layouts.open_clip_config import to_json
 from diptych.weights.writing import save_tensors, writable
@@ -30,17 +35,24 @@ __all__ = [
     "save_for_hf",
 ]
 
+_OF_OTHER_TOKENIZERS = (
+    *("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json"),
+    *("vocab.json", "merges.txt", "vocab.txt", "*.model"),
+)
+"""What transformers' tokenizers leave in a repository."""
+
 
 def save_config_for_hf(
     model: Any, config_path: str | Path, model_config: Mapping[str, Any] | None
 ) -> None:
-    """Write `open_clip_config.json`: `model_config`, and the preprocessing of `model.visual`."""
-    visual = model.visual
-    preprocess = {"mean": visual.image_mean, "std": visual.image_std}
-    for name in ("interpolation", "resize_mode"):
-        if name in visual.preprocess_cfg:
-            preprocess[name] = visual.preprocess_cfg[name]
-    content = {"model_cfg": model_config, "preprocess_cfg": preprocess}
+    """Write `open_clip_config.json`: `model_config`, and the preprocessing of `model.visual`, where
+    the model has one."""
+    content: dict[str, Any] = {"model_cfg": model_config}
+    if (visual := getattr(model, "visual", None)) is not None:
+        content["preprocess_cfg"] = {"mean": visual.image_mean, "std": visual.image_std}
+        for name in ("interpolation", "resize_mode"):
+            if name in visual.preprocess_cfg:
+                content["preprocess_cfg"][name] = visual.preprocess_cfg[name]
     Path(config_path).write_text(json.dumps(content, indent=2))
 
 
@@ -104,8 +116,9 @@ def push_to_hf_hub(
     safe_serialization: bool | str = "both",
 ) -> Any:
     """Upload a model in open_clip's layout into `org/name`, which is made where it isn't there,
-    with a README of `model_card` (see `generate_readme`) where it has none. Returns what
-    huggingface_hub's `upload_folder` returns.
+    with a README of `model_card` (see `generate_readme`) where it has none. Beside a
+    `TikTokenTokenizer`, files of transformers' tokenizers are deleted there: they would be another
+    model's. Returns what huggingface_hub's `upload_folder` returns.
 
     Raises CheckpointError, in one sentence, where the hub can't be reached or refuses it: without
     `token` and `hf auth login`, without a right to write there.
@@ -113,6 +126,7 @@ def push_to_hf_hub(
     from huggingface_hub import HfApi, errors
 
     api = HfApi(token=token)
+    stale = [*_OF_OTHER_TOKENIZERS] if isinstance(tokenizer, TikTokenTokenizer) else None
     try:
         repo_id = api.create_repo(repo_id, private=private, exist_ok=True).repo_id
         with TemporaryDirectory() as folder:
@@ -126,6 +140,7 @@ def push_to_hf_hub(
                 revision=revision,
                 create_pr=create_pr,
                 commit_message=commit_message,
+                delete_patterns=stale,
             )
     except errors.HFValidationError as error:
         raise ConfigError(f"{repo_id!r} can't be the name of a model: {error}") from error
