@@ -105,13 +105,34 @@ def test_what_the_hub_gives_is_kept_where_it_is_said(folder, monkeypatch, tmp_pa
 
     def fetch(name, cache_dir=None, **_):
         asked.append(cache_dir)
-        return folder
+        return folder.joinpath(*name.split("/")[2:])
 
     monkeypatch.setattr("diptych.checkpoints.locate.fetch", fetch)
     compat.create_model("hf-hub:me/mine", cache_dir=tmp_path)
     compat.get_tokenizer("hf-hub:me/mine", cache_dir=tmp_path)
     assert len(asked) >= 2
     assert set(asked) == {tmp_path}
+
+
+def test_what_needs_no_weights_is_read_without_them(folder, monkeypatch):
+    """Of a folder that holds none, and of the hub, from which none are fetched."""
+    asked = []
+
+    def fetch(name, **_):
+        asked.append(name)
+        return folder.joinpath(*name.removesuffix("@v1").split("/")[2:])
+
+    monkeypatch.setattr("diptych.checkpoints.locate.fetch", fetch)
+    for file in folder.glob("open_clip_model*"):
+        file.unlink()
+    named = ("hf-hub:me/mine", "hf-hub:me/mine@v1", "hf-hub:me/mine/weights.bin")
+    for name in (f"local-dir:{folder}", *named):
+        assert compat.get_tokenizer(name).context_length == 77
+        assert compat.get_model_config(name)["embed_dim"] == 24
+        model = compat.create_model(name, load_weights=False)
+        assert model.visual(torch.zeros(1, 3, 32, 32)).shape == (1, 24)
+    described = "hf-hub:me/mine/open_clip_config.json"
+    assert set(asked) == {described, f"{described}@v1"}
 
 
 def test_without_weights_a_model_is_random_and_a_warning_says_so():

@@ -227,7 +227,7 @@ def create_model(
     }
     forced = force_preprocess_cfg or {}
     preprocess |= {name: value for name, value in forced.items() if value is not None}
-    named = configured(model_name, without_weights=not load_weights)
+    named = configured(model_name, not load_weights, cache_dir)
     if (said := described(named, cache_dir)) is not None:
         unused = {"jit": jit, "force_quick_gelu": force_quick_gelu, "skip_list": skip_list}
         unused |= {"force_image_size": force_image_size, "force_patch_dropout": force_patch_dropout}

@@ -16,11 +16,9 @@ from typing import Any
 
 from diptych import pretrained as published
 from diptych.checkpoints.describe import read_config
-from diptych.compat.constants import (
-    HF_CONFIG_NAME,
-    LOCAL,
-)
+from diptych.compat.constants import HF_CONFIG_NAME
 from diptych.compat.loading import genlip_configs
+from diptych.compat.loading.description import description
 from diptych.compat.loading.own_folders import name_text_folders
 from diptych.config import ClipConfig
 from diptych.config.model import OPENAI_MEAN, OPENAI_STD
@@ -146,9 +144,10 @@ def get_model_config(model_name: str) -> dict[str, Any] | None:
     if model_name in _added:
         return modern(_of_model(read_json(_added[model_name])))
     if places.is_place(model_name):
-        path, _ = places.find(model_name, None)
-        assert path is not None
-        file = (path if path.is_dir() else path.parent) / "open_clip_config.json"
+        if (file := description(model_name)) is None:
+            path, _ = places.find(model_name, None)
+            assert path is not None
+            file = (path if path.is_dir() else path.parent) / HF_CONFIG_NAME
         if not file.is_file():
             raise CheckpointError(f"{model_name} has no open_clip_config.json")
         return modern(_of_model(read_json(file)))
@@ -214,13 +213,13 @@ def configurations() -> tuple[str, ...]:
     return own + genlip_configs.names()
 
 
-def configured(model_name: str | Path, without_weights: bool = False) -> str | Path:
+def configured(
+    model_name: str | Path, without_weights: bool = False, cache_dir: str | Path | None = None
+) -> str | Path:
     """What a name means that `add_model_config` added: its JSON file; else the name itself.
-    `without_weights`: of `local-dir:FOLDER`, too, where there is one."""
-    folder = str(model_name).removeprefix(LOCAL)
-    if without_weights and folder != str(model_name):
-        file = Path(folder).expanduser() / HF_CONFIG_NAME
-        return file if file.is_file() else model_name
+    `without_weights`: of `local-dir:FOLDER` and `hf-hub:org/name`, too, where there is one."""
+    if without_weights and (file := description(str(model_name), cache_dir)):
+        return file
     return _added.get(str(model_name), model_name)
 
 

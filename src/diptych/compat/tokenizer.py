@@ -15,6 +15,7 @@ from diptych.checkpoints.content import read
 from diptych.checkpoints.describe import read_config
 from diptych.compat.listing import configured
 from diptych.compat.loading import places
+from diptych.compat.loading.description import description
 from diptych.compat.loading.genlip_configs import described
 from diptych.compat.loading.options import refuse
 from diptych.compat.tokenizers.base import (
@@ -98,7 +99,9 @@ def get_tokenizer(
     name, folder = str(configured(model_name)), None
     if (said := described(name, cache_dir)) is not None:
         return _of_captioner(dict(said["text_cfg"]), context_length, cache_dir, options)
-    if places.is_place(name):
+    if (file := description(name, cache_dir)) is not None:
+        folder, config = file.parent, read_config(file)
+    elif places.is_place(name):
         path, config = places.find(name, None, cache_dir)
         assert path is not None
         folder = path if path.is_dir() else path.parent

@@ -5,11 +5,9 @@ from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
-from diptych.checkpoints.locate import locate
-from diptych.compat.constants import HF_CONFIG_NAME, LOCAL
+from diptych.compat.loading.description import description
 from diptych.families.genlip.layouts.open_clip import OF_PATCHES, SECTION, write_tower
 from diptych.families.genlip.pretrained import EMBED_DIM, SIZES, square
-from diptych.weights.hub import HUB
 from diptych.weights.read import read_json
 
 _COMMON = {
@@ -103,13 +101,7 @@ def described(model_name: str | Path, cache_dir: str | Path | None = None) -> di
     name = str(model_name)
     if (own := known(name)) is not None:
         return own
-    if name.startswith(HUB):
-        path = locate(name, cache_dir=cache_dir).path
-        file = (path if path.is_dir() else path.parent) / HF_CONFIG_NAME
-    elif name.startswith(LOCAL):
-        file = Path(name.removeprefix(LOCAL)).expanduser() / HF_CONFIG_NAME
-    else:
-        file = Path(name)
+    file = description(name, cache_dir) or Path(name)
     if file.suffix != ".json" or not file.is_file():
         return None
     content = read_json(file)
