@@ -12,6 +12,7 @@ from diptych.cli.train import new_run
 from diptych.compat.open_clip_train.command import script_of, words_of
 from diptych.compat.open_clip_train.main import main
 from diptych.compat.open_clip_train.options import LATER, MAINS, OWN, Options
+from diptych.compat.open_clip_train.params import parse_args
 from diptych.compat.open_clip_train.parse import flag_of, parse, table
 from diptych.compat.open_clip_train.translate import RECIPE, translate
 from diptych.config import (
@@ -225,6 +226,7 @@ REFUSED = [
     ("--no-set-device-rank", "all GPUs"),
     ("--use-naflex", "--data.patches 128 256 576"),
     ("--wd-exclude a", "no counterpart"),
+    ("--model RN50 --text-attention-mask", "--model RN50 takes no mask from a batch"),
     ("--precision pure_bf16", "--precision amp_bf16 computes in half"),
     ("--precision fp16", "--precision amp computes in half"),
     ("--resume epoch_5.pt", "--pretrained epoch_5.pt"),
@@ -319,6 +321,13 @@ def test_what_changes_no_number_is_remarked():
     assert "--lock-text-unlocked-layers has no effect without --lock-text" in said[1]
 
 
+def test_a_mask_of_padding_is_said_or_left_to_the_model():
+    for word, wanted in (("--text-attention-mask", True), ("--no-text-attention-mask", False)):
+        assert parse_args([*CSV, word]).text_attention_mask is wanted
+        assert run_of(*CSV, "--model", "coca_ViT-B-32", word).objective.alias == "coca"
+    assert parse_args(CSV).text_attention_mask is None
+
+
 def test_every_flag_of_the_peer_is_known_with_its_default():
     """Parsed by open_clip's own parser: the same names, types of values and defaults."""
     params = pytest.importorskip("open_clip_train.params", reason="needs open_clip_torch")
@@ -341,7 +350,7 @@ def test_every_translated_flag_has_a_case_above():
     always = {
         *("--use-bn-sync", "--local-loss", "--gather-with-grad", "--device", "--dist-url"),
         *("--lock-image-freeze-bn-stats", "--lock-text-freeze-layer-norm", "--resume"),
-        *("--dry-run", "--processes"),
+        *("--dry-run", "--processes", "--text-attention-mask"),
     }
     translated = {flag for flag, kind in _rows() if kind == "translated"}
     assert not {flag for flag in translated - always if f"{flag} " not in words + " "}
@@ -369,7 +378,7 @@ def test_a_model_without_a_name_is_described_in_the_script(tmp_path):
     assert recipes.get(RECIPE).model.custom is None
 
 
-def test_a_table_with_tabs_is_trained_on_and_gone_on_with(tmp_path, capsys):
+def test_a_table_with_tabs_is_trained_on_and_gone_on_with(tmp_path, capsys, monkeypatch):
     paths = tiny.write_pictures(tmp_path / "pictures")
     rows = [f"{path}\t{path.parent.name}, a colour" for path in paths]
     (tmp_path / "pairs.csv").write_text("\n".join(["filepath\ttitle", *rows]) + "\n")
@@ -387,8 +396,11 @@ def test_a_table_with_tabs_is_trained_on_and_gone_on_with(tmp_path, capsys):
     rows = read_metrics(out / "metrics.jsonl")
     assert [row["step"] for row in rows if "val/loss" in row] == [3, 6]
     assert load_run(out).data.separator == "\\t"
-    with pytest.raises(SystemExit) as refused:
+    with pytest.raises(ConfigError, match="--resume latest goes on with it"):
         main(words)
+    monkeypatch.setattr("sys.argv", ["main", *words])
+    with pytest.raises(SystemExit) as refused:
+        main()
     assert refused.value.code == 2
     assert "--resume latest goes on with it" in capsys.readouterr().err
     main([*words, "--resume", "latest", "--epochs", "3"])

@@ -31,7 +31,8 @@ from diptych.compat.open_clip_train.scheduler import const_lr, const_lr_cooldown
 from diptych.compat.open_clip_train.train import evaluate, train_one_epoch
 from diptych.compat.open_clip_train.translate import RECIPE, Translation, translate
 from diptych.distributed import started_as
-from diptych.errors import ConfigError
+from diptych.errors import ConfigError, DiptychError, StoppedError
+from diptych.exit_codes import ExitCode
 
 __all__ = [
     "broadcast_object",
@@ -60,11 +61,29 @@ __all__ = [
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Run the command line (None: this process's), and return as open_clip's `main` does, or exit
-    with the `ExitCode` of what went wrong."""
+    """Run the command line (None: this process's), and return as open_clip's `main` does.
+
+    What is refused of `arguments` is raised, as the command line's own sentences (DiptychError).
+    Of this process's command line it is said, and the process exits with the `ExitCode` of it.
+    """
+    refused = list[DiptychError]()
+
+    def kept(words: Sequence[str]) -> int | None:
+        try:
+            run(words)
+        except StoppedError:
+            raise
+        except DiptychError as error:
+            if arguments is None:
+                raise
+            refused.append(error)
+            return ExitCode.REFUSED
+
     try:
-        command("train", run, arguments)
+        command("train", kept, arguments)
     except SystemExit as end:
+        if refused:
+            raise refused[0] from None
         if end.code:
             raise
 

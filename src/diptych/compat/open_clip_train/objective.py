@@ -18,6 +18,11 @@ from diptych.errors import ConfigError
 def objective_of(options: Options) -> ObjectiveConfig:
     """The objective of a run. Raises ConfigError for what open_clip can't train, either."""
     captions = _writes_captions(options)
+    if options.text_attention_mask and not captions:
+        raise ConfigError(
+            f"--text-attention-mask: --model {options.model} takes no mask from a batch; leave it "
+            "out"
+        )
     if captions and options.caption_z_loss_weight:
         raise ConfigError(
             f"--caption-z-loss-weight {options.caption_z_loss_weight}: --objective coca has no "

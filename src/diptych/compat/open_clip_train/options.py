@@ -179,6 +179,9 @@ class Options(Ranged):
     torchcompile_strategy: Literal["task", "model", "blocks", "step"] = _said("task", _COMPILED)
     torchcompile_backend: str | None = _said(None, _COMPILED)
     torchcompile_mode: str | None = _said(None, _COMPILED)
+    text_attention_mask: bool | None = _to(
+        None, "of captions: padding is always known by its id; of other models refused"
+    )
     remote_sync: str | None = _no(None, _SYNC)
     remote_sync_frequency: Count = _said(300, _SYNC)
     remote_sync_protocol: Literal["s3", "fsspec"] = _said("s3", _SYNC)
@@ -224,6 +227,7 @@ MAINS = (
     "torchcompile_strategy",
     "torchcompile_backend",
     "torchcompile_mode",
+    "text_attention_mask",
 )
 """Flags of open_clip's main branch that are translated."""
 

@@ -101,6 +101,8 @@ def _parser() -> argparse.ArgumentParser:
 def _kind(hint: Any) -> dict[str, Any]:
     """How argparse is told of a type."""
     origin, arguments = typing.get_origin(hint), typing.get_args(hint)
+    if hint == bool | None:  # which says the opposite, too: --no-...
+        return {"action": argparse.BooleanOptionalAction}
     if origin in (typing.Union, types.UnionType):
         return _kind(arguments[0])
     if hint is bool:
