@@ -209,6 +209,21 @@ def test_a_generation_config_says_what_arguments_say(pixels, config, arguments):
     assert said.to_diff_dict().items() >= config.items()
 
 
+def test_a_generation_config_counts_behind_the_text(pixels):
+    text = torch.tensor([[5, 6, 0], [7, 8, 0]])
+    given = {"text": text, "text_valid": text != 0, "fixed_output_length": True}
+    for said, length in (
+        ({"max_new_tokens": 2, "min_new_tokens": 1}, 4),
+        ({"max_new_tokens": 2, "max_length": 6}, 4),
+        ({"max_length": 6}, 6),
+    ):
+        found = made().generate(pixels, generation_config=GenerationConfig(**said), **given)
+        assert found.shape == (2, length)
+        assert torch.equal(found[:, :2], text[:, :2])
+    with pytest.raises(ConfigError, match="seq_len 102 is above"):
+        made().generate(pixels, generation_config=GenerationConfig(max_new_tokens=100), **given)
+
+
 def test_a_generation_config_that_does_not_fit(pixels):
     for config, message in (
         (GenerationConfig(no_repeat_ngram_size=2), "no_repeat_ngram_size has no counterpart"),

@@ -277,6 +277,14 @@ def test_a_decoder_fills_memory_that_was_anything():
     assert torch.equal(made.attn_mask, made.build_attention_mask())
     with pytest.raises(AssertionError, match="not implemented for MultimodalTransformer"):
         made.forward_intermediates(TOKENS)
+    both = transformer.MultimodalDecoder(8, 30, 256, 4, 2, ls_init_value=0.25, proj_type="linear")
+    with torch.no_grad():
+        for parameter in both.parameters():
+            parameter.fill_(torch.nan)
+    both.attn_mask.zero_()
+    both.init_parameters()
+    assert all(parameter.isfinite().all() for parameter in both.parameters())
+    assert torch.equal(both.attn_mask, made.attn_mask)
 
 
 @pytest.mark.parametrize("options", [{}, CUSTOM])

@@ -95,6 +95,7 @@ def test_models_by_name(name):
     patches = {"mammut2-naflex_ViT-B-16": 256, "mammut2-naflex_ViT-B-32": 64}[name]
     assert said["vision_cfg"]["image_seq_len"] == patches
     assert said["vision_cfg"]["image_size"] == 256
+    assert said["vision_cfg"]["timm_model_kwargs"]["pre_norm"] is True
     names = models.build(config, device="meta").state_dict()
     foreign = {each for ours in names for each in export_table(config).foreign_names(ours)}
     assert {"visual.head.proj.weight", "visual.trunk.fc_norm.weight", "text.lm_head"} <= foreign

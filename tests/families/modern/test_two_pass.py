@@ -12,7 +12,7 @@ from safetensors.torch import load_file, save_file
 from diptych import models
 from diptych.checkpoints import convert, load_model
 from diptych.config import ClipConfig
-from diptych.errors import CheckpointError, ConfigError
+from diptych.errors import AssumptionWarning, CheckpointError, ConfigError
 from diptych.families.clip import VitConfig
 from diptych.families.clip.layouts.open_clip import export_table, table
 from diptych.families.clip.layouts.open_clip_config import from_json, to_json
@@ -153,7 +153,6 @@ SAID = {
     [
         ({"pool_type": "avg_all"}, "pool_type"),
         ({"reg_tokens": 2}, "reg_tokens = 2 has no place in a MaMMUT of modern texts"),
-        ({"use_pad_mask": False}, "use_pad_mask = False has no place"),
         ({"pool_type": "eos"}, "needs the id of that: end_id"),
         ({"cross_attn_ratio": 3}, "every 3 is above layers 2"),
         ({"vocab_siz": 3}, "vocab_siz"),
@@ -163,6 +162,13 @@ def test_what_it_can_not_have_is_said(option, message):
     said = SAID | {"multimodal_cfg": SAID["multimodal_cfg"] | option}
     with pytest.raises((CheckpointError, ConfigError), match=message):
         from_json({"model_cfg": said})
+
+
+def test_a_mask_of_padding_can_not_be_left_out():
+    said = SAID | {"multimodal_cfg": SAID["multimodal_cfg"] | {"use_pad_mask": False}}
+    with pytest.warns(AssumptionWarning, match="use_pad_mask has no effect on modern texts"):
+        found = from_json({"model_cfg": said})
+    assert found == from_json({"model_cfg": SAID})
 
 
 @pytest.fixture

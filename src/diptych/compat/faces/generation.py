@@ -16,6 +16,8 @@ _NUMBERS = {
     "temperature": "temperature",
     "repetition_penalty": "repetition_penalty",
 }
+_ADDED = {"max_new_tokens": "seq_len", "min_new_tokens": "min_seq_len"}
+"""The same, counted behind the text to go on from; said of both ways, this one counts."""
 _HOW = ("do_sample", "top_k", "top_p", "num_beams", "num_beam_groups")
 _WITHOUT_MEANING = ("use_cache", "transformers_version")
 _WORDS = 50
@@ -31,14 +33,16 @@ class SaysChanges(Protocol):
         raise NotImplementedError
 
 
-def arguments_of(config: Any) -> dict[str, Any]:
-    """`generate`'s arguments of a `GenerationConfig`, which stays as it is. Raises ConfigError for
-    an option without a counterpart.
+def arguments_of(config: Any, begun: int = 1) -> dict[str, Any]:
+    """`generate`'s arguments of a `GenerationConfig`, which stays as it is; `begun`: of how many
+    ids the text is to go on from. Raises ConfigError for an option without a counterpart.
 
     >>> from transformers import GenerationConfig
     >>> from diptych.compat.faces.generation import arguments_of
     >>> arguments_of(GenerationConfig(max_length=12))
     {'min_seq_len': 0, 'seq_len': 12, 'generation_type': 'top_k', 'top_k': 1}
+    >>> arguments_of(GenerationConfig(max_new_tokens=4), begun=2)["seq_len"]
+    6
     """
     if not isinstance(config, SaysChanges):
         raise ConfigError(
@@ -47,15 +51,16 @@ def arguments_of(config: Any) -> dict[str, Any]:
     said = {name: value for name, value in config.to_diff_dict().items() if value is not None}
     found: dict[str, Any] = {"min_seq_len": 0}
     for name, value in said.items():
-        if name in _NUMBERS:
+        if name in (*_NUMBERS, *_ADDED):
             if not isinstance(value, int | float):
                 raise ConfigError(f"generation_config: {name} {value!r} must be one number")
-            found[_NUMBERS[name]] = value
         elif name not in (*_HOW, *_WITHOUT_MEANING):
-            known = ", ".join((*_NUMBERS, *_HOW))
+            known = ", ".join((*_NUMBERS, *_ADDED, *_HOW))
             raise ConfigError(
                 f"generation_config: {name} has no counterpart here; it may say {known}"
             )
+    found |= {ours: said[name] for name, ours in _NUMBERS.items() if name in said}
+    found |= {ours: begun + said[name] for name, ours in _ADDED.items() if name in said}
     return found | _how(said)
 
 

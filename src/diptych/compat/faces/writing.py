@@ -101,7 +101,8 @@ class CaptioningModel(OpenClipModel):
         if generation_config is not None:
             ids = {"pad_token_id": pad_token_id, "eos_token_id": eos_token_id}
             given: dict[str, Any] = {"seq_len": seq_len, "sot_token_id": sot_token_id, **ids}
-            given |= arguments_of(generation_config)
+            begun = prompt_of(text, text_valid, len(self.pixels(image)))
+            given |= arguments_of(generation_config, 1 if begun is None else begun.shape[1])
             given |= {"fixed_output_length": fixed_output_length, "text_valid": text_valid}
             return self.generate(image, text, max_seq_len=max_seq_len, **given)
         choice = Choice(generation_type, top_k, top_p, temperature, repetition_penalty)

@@ -14,11 +14,10 @@ from diptych.compat.parts.blocks import ResidualAttentionBlock
 from diptych.compat.parts.layers import (
     Layer,
     LayerNorm,
-    LayerScale,
     activation_layer,
     norm_layer_of,
 )
-from diptych.compat.parts.stack import Transformer, init_blocks
+from diptych.compat.parts.stack import Transformer, init_blocks, init_constants
 from diptych.compat.parts.text_parts import causal_mask
 from diptych.errors import ConfigError
 from diptych.families.clip.layouts.towers import mlp_ratio as ratio_of
@@ -88,13 +87,7 @@ class MultimodalTransformer(Transformer):
         | their biases        | 0                                             |
         | text_projection     | N(0, 1 / width)                               |
         """
-        for module in self.modules():
-            if isinstance(module, nn.LayerNorm | LayerScale):
-                module.reset_parameters()
-            elif isinstance(module, nn.MultiheadAttention):
-                nn.init.zeros_(module.in_proj_bias)
-            elif isinstance(module, nn.Linear):
-                nn.init.zeros_(module.bias)
+        init_constants(self)
         for blocks in (self.resblocks, self.cross_attn):
             init_blocks(blocks, self.width)
         self.set_mask()

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from diptych.compat.parts.blocks import CustomResidualAttentionBlock, ResidualAttentionBlock
-from diptych.compat.parts.layers import Layer, LayerNorm
+from diptych.compat.parts.layers import Layer, LayerNorm, LayerScale
 from diptych.errors import ConfigError
 
 
@@ -179,6 +179,18 @@ def init_blocks(blocks: Any, width: int, count: int | None = None) -> None:
         for name, parameter in block.named_parameters():
             if name in deviations:
                 nn.init.normal_(parameter, std=deviations[name])
+
+
+def init_constants(blocks: nn.Module) -> None:
+    """Fill what isn't drawn, wherever it was built: gains of norms 1, biases 0, and what scales
+    branches as it was asked for."""
+    for module in blocks.modules():
+        if isinstance(module, nn.LayerNorm | LayerScale):
+            module.reset_parameters()
+        elif isinstance(module, nn.MultiheadAttention):
+            nn.init.zeros_(module.in_proj_bias)
+        elif isinstance(module, nn.Linear):
+            nn.init.zeros_(module.bias)
 
 
 def check_impl(impl: str) -> None:

@@ -19,7 +19,7 @@ from diptych.compat.parts.locks import (
     lock_groups,
     named_groups,
 )
-from diptych.compat.parts.stack import Transformer, init_blocks
+from diptych.compat.parts.stack import Transformer, init_blocks, init_constants
 from diptych.compat.parts.text_parts import causal_mask
 from diptych.nn.padding import mean_of_real, real_tokens
 
@@ -142,7 +142,6 @@ class MultimodalDecoder(TwoPasses, Transformer):  # pyright: ignore[reportIncomp
         self.attn_mask: Tensor
         self.register_buffer("attn_mask", torch.empty(0), persistent=False)
         self.init_parameters()
-        self.set_mask()
 
     @classmethod
     def of(cls: type[D], options: dict[str, Any], output_dim: int, **layers: Any) -> D:
@@ -153,15 +152,17 @@ class MultimodalDecoder(TwoPasses, Transformer):  # pyright: ignore[reportIncomp
         return cls(output_dim=output_dim, **said, **layers)
 
     def init_parameters(self) -> None:
-        """Fill tables, matrices and the projections: token_embedding N(0, 0.02^2), positions N(0,
-        0.01^2), blocks and readers as `nn.block.init_blocks`, both as of so many blocks as there
-        are of text; lm_head and text_projection N(0, 1 / width)."""
+        """Fill every parameter and the mask, wherever the module was built: token_embedding N(0,
+        0.02^2), positions N(0, 0.01^2), blocks and readers as `nn.block.init_blocks`, both as of so
+        many blocks as there are of text; lm_head and text_projection N(0, 1 / width)."""
+        init_constants(self)
         nn.init.normal_(self.token_embedding.weight, std=0.02)
         nn.init.normal_(self.positional_embedding, std=0.01)
         init_blocks([*self.resblocks, *self.cross_attn], self.width, len(self.resblocks))
         for matrix in (self.lm_head, self.text_projection):
             if matrix is not None:
                 nn.init.normal_(matrix, std=self.width**-0.5)
+        self.set_mask()
 
     def set_mask(self) -> None:
         """Make the causal mask."""

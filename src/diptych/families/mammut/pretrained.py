@@ -83,7 +83,7 @@ def _naflex(patch_size: int, patches: int, **options: Any) -> ClipConfig:
     image = NaflexVitConfig(
         name="naflexvit_base_patch16_gap",
         patch_size=patch_size,
-        options={"global_pool": "avg", **options},
+        options={"global_pool": "avg", "pre_norm": True, **options},
     )
     how = PreprocessConfig(resize="native", patches=patches, patch_size=patch_size)
     decoder = MammutDecoderConfig(pictures="normed")
@@ -94,7 +94,7 @@ def _naflex(patch_size: int, patches: int, **options: Any) -> ClipConfig:
 
 NAFLEX = {
     "mammut2-naflex_ViT-B-16": _naflex(16, 256),
-    "mammut2-naflex_ViT-B-32": _naflex(32, 64, pre_norm=True, pos_embed_grid_size=[8, 8]),
+    "mammut2-naflex_ViT-B-32": _naflex(32, 64, pos_embed_grid_size=[8, 8]),
 }
 """Of open_clip's main branch, for pictures of their own aspect."""
 TINY = ClipConfig(

@@ -5,11 +5,12 @@ https://github.com/mlfoundations/open_clip, src/open_clip/mammut_model.py and tr
 main branch
 """
 
+import warnings
 from collections.abc import Collection, Iterable
 from typing import Any
 
 from diptych.config import Activation
-from diptych.errors import ConfigError
+from diptych.errors import AssumptionWarning, ConfigError
 from diptych.families.clip.layouts.towers import OpenClipTower
 from diptych.families.modern.config import TwoPassReadersConfig, TwoPassTextConfig
 from diptych.families.modern.weights import one_matrix
@@ -29,12 +30,11 @@ _PICTURES, _MARK = "map_viz2txt_kv", "text.blocks.0.xattn.q.weight"
 """What tells a MaMMUT, and one of modern texts."""
 _PASSED_OVER = (
     *("text_arch", "attention_mode", "freeze_pad_embed", "output_tokens"),
-    *("dim_head", "n_queries", "attn_pooler_heads"),
+    *("dim_head", "n_queries", "attn_pooler_heads", "use_pad_mask"),
 )
 """What has one meaning here, and what is for CoCa's decoder."""
-_LACKED = {"reg_tokens": 0, "use_pad_mask": True}
+_LACKED = {"reg_tokens": 0}
 """Options that these models can't have, and what they are."""
-
 
 _TABLE, _HEAD = "text.token_embedding.weight", "text.lm_head.weight"
 _BOTH = Rule(
@@ -73,10 +73,13 @@ def _take(cfg: dict[str, Any]) -> dict[str, Any]:
 def read_two_pass_text(
     cfg: dict[str, Any], activation: Activation = "gelu"
 ) -> TwoPassTextConfig | None:
-    """The text tower of a `multimodal_cfg`, whose options are taken out; None: another kind.
-    Raises ConfigError for options that it can't have."""
+    """The text tower of a `multimodal_cfg`, whose options are taken out; None: another kind. Warns
+    of `use_pad_mask=False`, and raises ConfigError for options that it can't have."""
     if not is_modern(cfg):
         return None
+    if not cfg.get("use_pad_mask", True):
+        why = "multimodal_cfg.use_pad_mask has no effect on modern texts, which never see padding"
+        warnings.warn(why, AssumptionWarning, stacklevel=2)
     said = _take(cfg)
     own = ("reading", "pre_norm", "projection", "projection_bias", "variable_text")
     return TwoPassTextConfig(**said["sizes"], **{name: said[name] for name in own})
