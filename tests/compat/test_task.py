@@ -104,7 +104,9 @@ def test_weights_are_averaged():
         task.trainable_module_ema.module.logit_scale.fill_(2.0)
     task.update_ema()
     assert task.state_dict_for_inference()["logit_scale"].item() == pytest.approx(1.75)
-    assert task.eval()(PAIRS)["logit_scale"].item() == pytest.approx(math.exp(1.75))
+    found = task.eval()(PAIRS)
+    assert found["logit_scale"].item() == pytest.approx(math.exp(1.75))
+    assert found["text_features"].isfinite().all()  # its mask has -inf, which stays as it is
 
 
 @pytest.mark.parametrize("prefix", ["", "module."])
@@ -131,6 +133,9 @@ def test_weights_alone_and_scales_of_one_dimension_are_read(tmp_path):
     assert load_checkpoint(task, tmp_path / "raw.pt") == 0
     assert task.trainable_module.logit_scale.shape == ()
     assert task.trainable_module.logit_scale.item() == 1.5
+    wrapped = {name.replace("visual.", "visual._orig_mod."): x for name, x in state.items()}
+    task.load_state_dict({"state_dict": {f"_orig_mod.{name}": x for name, x in wrapped.items()}})
+    assert task.trainable_module.logit_scale.item() != 1.5
     (tmp_path / "raw.pt").write_bytes(b"no file of torch's")
     with pytest.raises(CheckpointError, match=r"raw\.pt can't be read"):
         load_checkpoint(task, tmp_path / "raw.pt")

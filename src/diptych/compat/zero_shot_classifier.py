@@ -9,7 +9,7 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from diptych.compat.task.base_task import get_model_from_task
+from diptych.compat.task.base_task import measured_model
 from diptych.datasets.templates import template as with_place
 from diptych.encoder.classes import prompt_vectors
 from diptych.encoder.progress import track
@@ -43,11 +43,11 @@ def build_zero_shot_classifier(
     """The unit vector of each class in a column: the mean of its captions' unit vectors, again of
     unit length (Radford et al. 2021, arXiv:2103.00020 §3.1.4).
 
-    `model` needs `encode_text(ids, normalize=True)`; it may be in DDP, or a task's. `templates` are
-    functions of a name, or texts with `{}` in its place. The captions of `num_classes_per_batch`
-    classes go through the model together, on `device`; None: those of all. `use_tqdm`: a progress
-    bar on stderr. Raises ConfigError without names or templates, and for a template without a place
-    for the name.
+    `model` needs `encode_text(ids, normalize=True)`; it may be in DDP, or a task's, which gives
+    the one of averaged weights where it has one. `templates` are functions of a name, or texts with
+    `{}` in its place. The captions of `num_classes_per_batch` classes go through the model
+    together, on `device`; None: those of all. `use_tqdm`: a progress bar on stderr. Raises
+    ConfigError without names or templates, and for a template without a place for the name.
 
     >>> from diptych import compat
     >>> model = compat.create_model("tiny", load_weights=False)
@@ -56,10 +56,10 @@ def build_zero_shot_classifier(
     >>> compat.build_zero_shot_classifier(model, tokenizer, names, templates).shape
     torch.Size([128, 2])
     """
-    bare = get_model_from_task(model)
+    measured = measured_model(model)
 
     def embed(texts: list[str]) -> Tensor:
-        return bare.encode_text(tokenizer(texts).to(device), normalize=True)
+        return measured.encode_text(tokenizer(texts).to(device), normalize=True)
 
     step = len(classnames) if num_classes_per_batch is None else num_classes_per_batch
     return _columns(embed, classnames, templates, step, use_tqdm)

@@ -14,6 +14,7 @@ from diptych.distributed.launch import (
     met,
     peers_met,
     refuse_many,
+    said_by_main,
     started_as,
 )
 from diptych.distributed.neighbours import send_and_receive
@@ -54,6 +55,7 @@ __all__ = [
     "own_pieces",
     "peers_met",
     "refuse_many",
+    "said_by_main",
     "send_and_receive",
     "shard_like",
     "spread_like",

@@ -133,6 +133,19 @@ def met(device: torch.device) -> Peers:
     return Peers(dist.get_rank(), dist.get_world_size(), device)
 
 
+def said_by_main(said: bool, device: torch.device) -> bool:
+    """Broadcast: what the first of the processes that others' code brought together says. Raises
+    ConfigError where none have met."""
+    word = torch.tensor(int(said), device=device)
+    try:
+        dist.broadcast(word, src=0)
+    except ValueError as error:  # torch's, without a process group
+        raise ConfigError(
+            "none of the processes have met; call torch.distributed.init_process_group first"
+        ) from error
+    return bool(word.item())
+
+
 def _place(kind: str) -> torch.device:
     if kind != "cuda":
         return torch.device(kind)

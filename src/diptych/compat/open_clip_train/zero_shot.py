@@ -11,7 +11,7 @@ from torch import Tensor
 from diptych.compat.loading.precision import get_input_dtype
 from diptych.compat.open_clip_train.driven import blank_batch, driven, shares_evaluation
 from diptych.compat.open_clip_train.precision import get_autocast
-from diptych.compat.task import get_model_from_task
+from diptych.compat.task.base_task import get_model_from_task, measured_model
 from diptych.compat.task.batches import moved, rows_of
 from diptych.compat.tokenizer import get_tokenizer
 from diptych.compat.zero_shot_classifier import build_zero_shot_classifier
@@ -41,26 +41,27 @@ def accuracy(
 def run(
     model: Any,
     classifier: Float[Tensor, "width classes"],
-    dataloader: Iterable[tuple[Any, Tensor]],
+    dataloader: Iterable[tuple[Any, Tensor]] | None,
     args: Any,
     use_fsdp_eval: bool = False,
 ) -> tuple[float, float]:
     """Top-1 and top-5 accuracy over batches of pictures and classes; `classifier`: of
-    `build_zero_shot_classifier`. `args` has `device` and `precision`. A model in shards, a task
-    (`args.fsdp`), is run by all processes, over the first one's batches, and only there the result
-    counts; `use_fsdp_eval` has no meaning beside that."""
+    `build_zero_shot_classifier`. `args` has `device` and `precision`. `use_fsdp_eval`: a model in
+    shards, a task, is run by all processes, over the first one's batches (`args.rank`); the
+    others need no loader, and get zeros."""
     device, dtype = torch.device(args.device), get_input_dtype(args.precision)
-    autocast = get_autocast(args.precision, device.type, fsdp=shares_evaluation(args))
-    bare = get_model_from_task(model)
+    autocast = get_autocast(args.precision, device.type, fsdp=use_fsdp_eval)
+    measured = measured_model(model)
     hits, count = [0.0, 0.0], 0
 
-    def blank() -> tuple[Any, Tensor]:
-        images = blank_batch(model, device, dtype)["image"]
-        return images, torch.zeros(rows_of(images), dtype=torch.long)
+    def blank() -> tuple[Any, None]:
+        return blank_batch(model, device, dtype)["image"], None
 
-    for images, target in driven(dataloader, args, blank):
+    for images, target in driven(dataloader, args, use_fsdp_eval, blank):
         with autocast():
-            output = bare(image=moved(images, device, dtype))
+            output = measured(image=moved(images, device, dtype))
+            if target is None:
+                continue
             vectors = output["image_features"] if isinstance(output, dict) else output[0]
             logits = vectors @ classifier.to(vectors.dtype)
         found = accuracy(logits, target.to(device), (1, min(5, logits.shape[1])))
@@ -95,10 +96,10 @@ def zero_shot_eval(
     often = args.zeroshot_frequency
     if not often or (epoch % often and epoch != args.epochs):
         return {}
-    device = torch.device(args.device)
+    device, shared = torch.device(args.device), shares_evaluation(args)
     tokenizer = tokenizer or get_tokenizer(args.model)
     logging.info("zero-shot: vectors of the classes")
-    with get_autocast(args.precision, device.type, fsdp=shares_evaluation(args))():
+    with get_autocast(args.precision, device.type, fsdp=shared)():
         classifier = build_zero_shot_classifier(
             model,
             tokenizer=tokenizer,
@@ -109,7 +110,9 @@ def zero_shot_eval(
     results = dict[str, float]()
     for name in names:
         logging.info("zero-shot: %s", name)
-        top1, top5 = run_zero_shot_classifier(model, classifier, data[name].dataloader, args)
+        top1, top5 = run_zero_shot_classifier(
+            model, classifier, data[name].dataloader, args, use_fsdp_eval=shared
+        )
         results[f"{_SETS[name]}-zeroshot-val-top1"] = top1
         results[f"{_SETS[name]}-zeroshot-val-top5"] = top5
     return results

@@ -5,7 +5,6 @@ https://github.com/mlfoundations/open_clip, src/open_clip/task/base_task.py
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from itertools import chain
 from typing import Any
 
 import torch
@@ -31,6 +30,12 @@ def get_model_from_task(task_or_model: Any) -> Any:
     """The model of a task, or the model that was given, without what wraps it."""
     found = unwrap_model(task_or_model)
     return unwrap_model(found.trainable_module) if isinstance(found, TrainingTask) else found
+
+
+def measured_model(task_or_model: Any) -> Any:
+    """The model that is measured: of a task whose weights are averaged, the one of averages."""
+    found = unwrap_model(task_or_model)
+    return found.get_trainable_module() if isinstance(found, TrainingTask) else found
 
 
 class TrainingTask(nn.Module):
@@ -91,6 +96,8 @@ class TrainingTask(nn.Module):
     def eval_forward(self, batch: Mapping[str, Any]) -> Any:
         """What the model gives of a batch, with averaged weights where there are some."""
         model = self.trainable_module_ema.module if self.has_ema else self.trainable_module
+        if isinstance(model, DistributedDataParallel):  # one process may evaluate by itself
+            model = model.module
         return model(**batch)
 
     def forward(self, *parts: Any, **named: Any) -> Any:
@@ -248,14 +255,15 @@ class TrainingTask(nn.Module):
     def load_state_dict(  # pyright: ignore[reportIncompatibleMethodOverride]
         self, state_dict: Mapping[str, Any], strict: bool = True, assign: bool = False
     ) -> None:
-        """Take what `state_dict` gave. A scale with or without a dimension of 1 fits both."""
+        """Take what `state_dict` gave. A scale with or without a dimension of 1 fits both, as do
+        names from within torch.compile."""
         into = {"state_dict": unwrap_model(self.trainable_module)}
         if self.has_ema:
             into["state_dict_ema"] = self.trainable_module_ema.module
         for name, model in into.items():
             if name not in state_dict:
                 continue
-            fitting = _scalars_fitted(model, state_dict[name])
+            fitting = _fitted(model, state_dict[name])
             if self._is_sharded and name == "state_dict":
                 load_whole_state(model, fitting, strict)
             else:
@@ -268,13 +276,25 @@ class TrainingTask(nn.Module):
 
 
 def _numbers(model: nn.Module) -> list[Tensor]:
-    return list(chain(model.parameters(), model.buffers()))
+    """Those that a file holds. A mask isn't averaged: -inf less itself is no number."""
+    found = list[Tensor](model.parameters())
+    for module in model.modules():
+        made_anew: set[str] = vars(module)["_non_persistent_buffers_set"]
+        buffers = module.named_buffers(recurse=False)
+        found += [buffer for name, buffer in buffers if name not in made_anew]
+    return found
 
 
-def _scalars_fitted(model: nn.Module, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Numbers in the shape that the model has them in: sharded ones have a dimension of 1."""
-    own = dict(model.named_parameters())
+def _fitted(model: nn.Module, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """By the model's names, and numbers in the shape that it has them in: sharded ones have a
+    dimension of 1."""
+    own, plain = dict(model.named_parameters()), _without_compile(state)
     return {
         name: value.reshape(own[name].shape) if name in own and value.numel() == 1 else value
-        for name, value in state.items()
+        for name, value in plain.items()
     }
+
+
+def _without_compile(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """What torch.compile wraps is called `_orig_mod` in it: the model, or a block of it."""
+    return {name.replace("_orig_mod.", ""): value for name, value in state.items()}
