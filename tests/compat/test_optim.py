@@ -61,7 +61,9 @@ def test_a_tower_decays_from_its_end(opt, kind):
 
 
 def test_without_a_decay_there_are_two_groups():
-    optimizer = create_optimizer(tiny(), OptimizerCfg(text_layer_decay=1.0))
+    cfg = OptimizerCfg(text_layer_decay=1.0)
+    optimizer = create_optimizer(tiny(), cfg, torch.device("cpu"), tensorize=True)
+    assert all(isinstance(group["lr"], torch.Tensor) for group in optimizer.param_groups)
     assert [group["weight_decay"] for group in optimizer.param_groups] == [0.0, 0.2]
     assert not any("lr_scale" in group for group in optimizer.param_groups)
     assert optimizer.defaults["betas"] == (0.9, 0.999)

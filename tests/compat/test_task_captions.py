@@ -168,6 +168,8 @@ def test_a_batch_of_nothing_is_of_patches():
     assert varied.eval_patch_shape == (4, 4, 3)
     known = NaFlexDataConfig.resolve(patch_sizes=[4, 8], seq_lens=[6], model_patch_size=4)
     assert known.eval_patch_shape == (48,)
+    resized = NaFlexDataConfig.resolve(patch_sizes=[8], seq_lens=[6], model_patch_size=4)
+    assert resized.eval_patch_shape == (8, 8, 3)
 
 
 @pytest.mark.parametrize(

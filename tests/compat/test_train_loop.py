@@ -128,6 +128,11 @@ def test_groups_have_a_scale_of_their_own():
     scheduler.assign_learning_rate(optimizer, 0.2)
     assert [group["lr"] for group in optimizer.param_groups] == [0.1, 0.2]
     assert scheduler.get_learning_rate(optimizer) == 0.2
+    scheduler.tensorize_learning_rate(optimizer)
+    rates = [group["lr"] for group in optimizer.param_groups]
+    scheduler.assign_learning_rate(optimizer, 0.4)
+    assert rates == [pytest.approx(0.2), pytest.approx(0.4)]  # the same tensors
+    assert scheduler.get_learning_rate(optimizer) == pytest.approx(0.4)
 
 
 def test_retrieval_is_open_clips_in_pieces_too():
@@ -234,7 +239,23 @@ def test_the_newest_checkpoint(tmp_path):
     assert main.get_latest_checkpoint(str(tmp_path)) == str(tmp_path / "epoch_20")
     newest = legacy_main.get_latest_checkpoint(str(tmp_path), False)
     assert newest == str(tmp_path / "archive" / "epoch_10.pt")
-    with pytest.raises(ConfigError, match="s3://a is remote"):
+
+
+@pytest.mark.parametrize("module", [main, legacy_main])
+def test_the_newest_checkpoint_of_a_bucket(module, monkeypatch):
+    lines = b"   PRE code/\n2026-01-01 01:00 9 epoch_2.pt\n2026-01-01 02:00 9 epoch_10.pt\n"
+    said = SimpleNamespace(returncode=0, stdout=lines)
+    asked = []
+    monkeypatch.setattr("subprocess.run", lambda words, **_: asked.append(words) or said)
+    assert module.get_latest_checkpoint("s3://a/run", True) == "s3://a/run/epoch_10.pt"
+    assert asked == [["aws", "s3", "ls", "s3://a/run/"]]
+    said.returncode = 1
+    assert module.get_latest_checkpoint("s3://a/run", True) is None
+
+
+def test_a_bucket_needs_its_program(monkeypatch):
+    monkeypatch.setenv("PATH", "")
+    with pytest.raises(ConfigError, match="s3://a is remote, and `aws` isn't installed"):
         main.get_latest_checkpoint("s3://a", True)
 
 

@@ -95,10 +95,12 @@ class NaFlexDataConfig:
 
     @property
     def eval_patch_shape(self) -> tuple[int, ...]:
-        """Of one patch where a model is measured: its numbers in a row; or [height, width, 3],
-        where patches of several sizes go to a model that says nothing of its own."""
+        """Of one patch where a model is measured: its numbers in a row; or [height, width, 3] if it
+        is of another size than the model's own, or, where nobody says that one, if patches are of
+        several sizes."""
         height, width = self.eval_patch_size
-        if self.variable_patch_size and self.model_patch_size is None:
+        own = self.model_patch_size
+        if self.variable_patch_size if own is None else self.eval_patch_size != own:
             return height, width, 3
         return (height * width * 3,)
 

@@ -4,6 +4,7 @@ remote place: the functions that do are there for programs that import them, and
 https://github.com/mlfoundations/open_clip, src/open_clip_train/file_utils.py
 """
 
+import subprocess
 from typing import IO, Any, NoReturn
 
 import fsspec
@@ -42,6 +43,23 @@ def check_exists(file_path: str) -> bool:
     """Whether there is such a file."""
     filesystem, path = fsspec.url_to_fs(file_path)
     return bool(filesystem.exists(path))
+
+
+def remote_checkpoints(path: str) -> list[str]:
+    """The `.pt` files in a folder of S3, as AWS' command line lists it (`aws s3 ls`), which knows
+    the user's keys; none where there is no such folder. Raises ConfigError where there is no such
+    program."""
+    try:
+        said = subprocess.run(["aws", "s3", "ls", f"{path}/"], capture_output=True, check=False)
+    except FileNotFoundError:
+        raise ConfigError(
+            f"{path} is remote, and `aws` isn't installed, which lists such folders: install it, "
+            "or name a mounted folder"
+        ) from None
+    if said.returncode:
+        return []
+    names = (line.split()[-1] for line in said.stdout.decode().splitlines() if line.strip())
+    return [f"{path}/{name}" for name in names if name.endswith(".pt")]
 
 
 def remote_sync(local_dir: str, remote_dir: str, protocol: str) -> NoReturn:

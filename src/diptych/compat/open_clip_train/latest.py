@@ -4,34 +4,35 @@ import re
 from collections.abc import Iterable
 from pathlib import Path
 
-from diptych.errors import ConfigError
+from diptych.compat.open_clip_train.file_utils import remote_checkpoints
 
 
 def get_latest_checkpoint(path: str, remote: bool = False) -> str | None:
     """The last by its name, numbers counting as numbers: of the `.pt` files in a folder and below
     it, and of its folders `epoch_…` that torch.distributed.checkpoint has finished; None without
-    one. Raises ConfigError for a `remote` folder.
+    one. Of a `remote` folder (`s3://…`), the `.pt` files in it, as `file_utils.remote_checkpoints`
+    lists them.
 
     >>> from diptych.compat.open_clip_train.main import get_latest_checkpoint
     >>> get_latest_checkpoint("no-such-folder") is None
     True
     """
+    if remote:
+        return get_latest_file(path, remote)
     folders = (each.parent for each in Path(path).glob("epoch_*/.metadata"))
-    return _last([*_files(path, remote), *folders])
+    return _last([*_files(path), *folders])
 
 
 def get_latest_file(path: str, remote: bool = False) -> str | None:
     """The same of files alone, as open_clip 3.3 has it."""
-    return _last(_files(path, remote))
+    return _last(remote_checkpoints(path) if remote else _files(path))
 
 
-def _files(path: str, remote: bool) -> Iterable[Path]:
-    if remote:
-        raise ConfigError(f"{path} is remote, and nothing is fetched: name a mounted folder")
+def _files(path: str) -> Iterable[Path]:
     return Path(path).glob("**/*.pt")
 
 
-def _last(found: Iterable[Path]) -> str | None:
+def _last(found: Iterable[Path | str]) -> str | None:
     return max(map(str, found), key=natural_key, default=None)
 
 

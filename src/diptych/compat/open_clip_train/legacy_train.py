@@ -5,13 +5,13 @@ from diptych.compat.open_clip_train.metrics import (
     get_clip_metrics,
     maybe_compute_generative_loss,
 )
-from diptych.compat.open_clip_train.train import (
+from diptych.compat.open_clip_train.train import train_model as train_one_epoch
+from diptych.compat.open_clip_train.train import unwrap_model
+from diptych.compat.open_clip_train.utils import (
     AverageMeter,
     backward,
     postprocess_clip_output,
-    unwrap_model,
 )
-from diptych.compat.open_clip_train.train import train_model as train_one_epoch
 
 __all__ = [
     "AverageMeter",

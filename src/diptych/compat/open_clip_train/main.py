@@ -1,12 +1,8 @@
 """`open_clip_train.main` over Diptych: prints the equivalent command, and runs it."""
 
-import random
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-
-import numpy as np
-import torch
 
 from diptych.checkpoints.steps import checkpoints
 from diptych.cli import command
@@ -30,6 +26,7 @@ from diptych.compat.open_clip_train.parse import parse
 from diptych.compat.open_clip_train.scheduler import const_lr, const_lr_cooldown, cosine_lr
 from diptych.compat.open_clip_train.train import evaluate, train_one_epoch
 from diptych.compat.open_clip_train.translate import RECIPE, Translation, translate
+from diptych.compat.open_clip_train.utils import random_seed
 from diptych.distributed import started_as
 from diptych.errors import ConfigError, DiptychError, StoppedError
 from diptych.exit_codes import ExitCode
@@ -86,13 +83,6 @@ def main(arguments: Sequence[str] | None = None) -> None:
             raise refused[0] from None
         if end.code:
             raise
-
-
-def random_seed(seed: int = 42, rank: int = 0) -> None:
-    """Make torch's, numpy's and Python's random numbers those of a seed and a process."""
-    torch.manual_seed(seed + rank)
-    np.random.seed(seed + rank)
-    random.seed(seed + rank)
 
 
 def run(arguments: Sequence[str]) -> None:

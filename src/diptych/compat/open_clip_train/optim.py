@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from typing import Any
 
+import torch
 from torch import nn
 from torch.optim import Optimizer
 
@@ -21,7 +22,10 @@ from diptych.compat.open_clip_train.optim_groups import (
     wd_param_groups,
 )
 from diptych.compat.open_clip_train.optim_kinds import TIMM, made, refuse_unknown
-from diptych.compat.open_clip_train.scheduler import assign_learning_rate
+from diptych.compat.open_clip_train.scheduler import (
+    assign_learning_rate,
+    tensorize_learning_rate,
+)
 from diptych.errors import ConfigError
 
 __all__ = [
@@ -65,10 +69,15 @@ class OptimizerCfg:
     """Globs of names of parameters that Muon and the like leave to AdamW."""
 
 
-def create_optimizer(model: nn.Module, cfg: OptimizerCfg) -> Optimizer:
+def create_optimizer(
+    model: nn.Module,
+    cfg: OptimizerCfg,
+    device: torch.device | None = None,
+    tensorize: bool = False,
+) -> Optimizer:
     """The optimiser of what is trained of a model, also within DDP or torch.compile: in groups with
     and without weight decay, and of one `lr_scale` each, which `scheduler.assign_learning_rate`
-    follows.
+    follows. `tensorize`: rates are tensors on `device`, for a step that is compiled.
 
     Raises UnknownNameError for an optimiser that nobody has, and ConfigError for an argument that
     it doesn't take, a layer decay out of (0, 1], one of a tower that the model doesn't have, and a
@@ -107,6 +116,8 @@ def create_optimizer(model: nn.Module, cfg: OptimizerCfg) -> Optimizer:
         groups = wd_param_groups(model, cfg.weight_decay, exclude, falls_back)
     optimizer = made(cfg.opt, groups, cfg.lr, cfg.weight_decay, options)
     assign_learning_rate(optimizer, cfg.lr)  # also for those who never call a scheduler
+    if tensorize:
+        tensorize_learning_rate(optimizer, device)
     return optimizer
 
 

@@ -2,6 +2,8 @@
 
 from collections.abc import Callable
 
+import torch
+from torch import Tensor
 from torch.optim import Optimizer
 
 from diptych.config import OptimConfig
@@ -11,15 +13,34 @@ Adjuster = Callable[[int], float]
 
 
 def assign_learning_rate(optimizer: Optimizer, new_lr: float) -> None:
-    """The rate of all groups, times a group's own `lr_scale`."""
+    """The rate of all groups, times a group's own `lr_scale`; rates that are tensors stay those."""
     for group in optimizer.param_groups:
-        group["lr"] = new_lr * group.get("lr_scale", 1.0)
+        rate = new_lr * group.get("lr_scale", 1.0)
+        if isinstance(group["lr"], Tensor):
+            group["lr"].fill_(rate)
+        else:
+            group["lr"] = rate
 
 
 def get_learning_rate(optimizer: Optimizer) -> float:
     """What was assigned: the rate of the first group without a scale, or before its scale."""
     group = optimizer.param_groups[0]
-    return group["lr"] / group.get("lr_scale", 1.0)
+    return float(group["lr"]) / group.get("lr_scale", 1.0)
+
+
+def tensorize_learning_rate(optimizer: Optimizer, device: torch.device | None = None) -> None:
+    """Make tensors on a device of the rates: a step that is compiled isn't compiled anew for each
+    rate.
+
+    >>> import torch
+    >>> from diptych.compat.open_clip_train.scheduler import tensorize_learning_rate
+    >>> optimizer = torch.optim.SGD([torch.zeros(1)], lr=0.5)
+    >>> tensorize_learning_rate(optimizer)
+    >>> optimizer.param_groups[0]["lr"]
+    tensor(0.5000)
+    """
+    for group in optimizer.param_groups:
+        group["lr"] = torch.tensor(float(group["lr"]), device=device)
 
 
 def cosine_lr(optimizer: Optimizer, base_lr: float, warmup_length: int, steps: int) -> Adjuster:

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from diptych.compat.open_clip_train.naflex_data import get_naflex_loss_scale
 from diptych.compat.open_clip_train.precision import get_autocast
+from diptych.compat.open_clip_train.utils import backward
 from diptych.compat.task.base_task import Losses, TrainingTask
 from diptych.compat.task.image_text import ImageTextTask
 from diptych.errors import ConfigError
@@ -107,8 +108,3 @@ class Step:
             self.scaler.step(optimizer)
             self.scaler.update()
         self.task.clamp_logit_scale()
-
-
-def backward(total_loss: Tensor, scaler: Any) -> None:
-    """The gradients of a loss; `scaler`: torch's `GradScaler`, or None."""
-    (total_loss if scaler is None else scaler.scale(total_loss)).backward()

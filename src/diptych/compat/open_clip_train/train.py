@@ -10,12 +10,12 @@ first is open_clip 3.3's, of a model and a loss, the second main's, of a task.
 
 import logging
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from diptych.compat.loading.precision import get_input_dtype
 from diptych.compat.loss import CoCaLoss
@@ -32,8 +32,13 @@ from diptych.compat.open_clip_train.pairs import named
 from diptych.compat.open_clip_train.precision import get_autocast
 from diptych.compat.open_clip_train.scheduler import get_learning_rate
 from diptych.compat.open_clip_train.state import TrainState, restore_train_state_counters
-from diptych.compat.open_clip_train.steps import LossTask, Step, backward
+from diptych.compat.open_clip_train.steps import LossTask, Step
 from diptych.compat.open_clip_train.tracking import track
+from diptych.compat.open_clip_train.utils import (
+    AverageMeter,
+    backward,
+    postprocess_clip_output,
+)
 from diptych.compat.open_clip_train.zero_shot import zero_shot_eval
 from diptych.compat.task.base_task import Losses
 from diptych.compat.task.coca_task import CoCaTask
@@ -56,42 +61,6 @@ __all__ = [
     "unwrap_model",
     "zero_shot_eval",
 ]
-
-
-class AverageMeter:
-    """The last of some numbers, and their mean.
-
-    >>> from diptych.compat.open_clip_train.train import AverageMeter
-    >>> meter = AverageMeter()
-    >>> meter.update(2.0, n=3)
-    >>> meter.update(6.0)
-    >>> meter.val, meter.avg, meter.count
-    (6.0, 3.0, 4)
-    """
-
-    def __init__(self):
-        self.reset()
-
-    def reset(self) -> None:
-        """Begin again."""
-        self.val: float = 0
-        self.avg: float = 0
-        self.sum: float = 0
-        self.count = 0
-
-    def update(self, val: float, n: int = 1) -> None:
-        """Take a number that stands for `n`."""
-        self.val = val
-        self.sum += val * n
-        self.count += n
-        self.avg = self.sum / self.count
-
-
-def postprocess_clip_output(model_out: Sequence[Tensor]) -> dict[str, Tensor]:
-    """The first three of what a model gives as a tuple, by name: a bias is left out, as InfoNCE has
-    none."""
-    names = ("image_features", "text_features", "logit_scale")
-    return dict(zip(names, model_out[:3], strict=True))
 
 
 def train_one_epoch(model: Any, data: dict[str, Any], *rest: Any, **named: Any) -> None:
