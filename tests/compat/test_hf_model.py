@@ -138,6 +138,27 @@ def test_locks_freeze_what_open_clips_freeze(tmp_path, model_type, options, norm
         assert frozen[0]
 
 
+@pytest.mark.parametrize("pooler_in_head", [True, False])
+def test_a_lock_may_count_the_projection_as_a_layer(pooler_in_head):
+    config = transformers.RobertaConfig(**ROBERTA)
+    tower = HFTextEncoder("roberta", 16, config, pooler_type="cls_pooler", proj_type="linear")
+    counts = list[int]()
+    for unlocked in range(4):
+        tower.lock(unlocked, pooler_in_head=pooler_in_head)
+        trained = {name for name, each in tower.named_parameters() if each.requires_grad}
+        assert ("proj.weight" in trained) == (unlocked > 0)
+        pooler = "transformer.pooler.dense.weight" in trained
+        assert pooler == (unlocked > (0 if pooler_in_head else 1))
+        counts.append(len(trained))
+    assert counts[0] == 0
+    assert counts == sorted(set(counts))
+    tower.requires_grad_(True)
+    tower.lock(0, freeze_layer_norm=False, pooler_in_head=True)
+    trained = {name for name, each in tower.named_parameters() if each.requires_grad}
+    assert trained
+    assert all("LayerNorm" in name for name in trained)
+
+
 def test_weights_come_from_a_folder_and_nowhere_else(tmp_path):
     transformers.set_seed(0)
     trunk = transformers.RobertaModel(transformers.RobertaConfig(**ROBERTA)).eval()

@@ -8,15 +8,18 @@ from types import ModuleType
 import pytest
 import torch
 import torch.nn.functional as F
+from torch import nn
 
 from diptych import compat
 from diptych.compat import loss as ours
+from diptych.compat.model_traits import CLIP_TRAITS, COCA_TRAITS
 from diptych.errors import ConfigError, UnknownNameError
 from tests.distributed.harness import run_processes
 
 if importlib.util.find_spec("open_clip") is None:
     pytest.skip("open_clip isn't installed", allow_module_level=True)
 EACH = 5
+CPU = torch.device("cpu")
 MODES = [(local, grad) for local in (False, True) for grad in (False, True)]
 
 
@@ -137,6 +140,28 @@ def test_the_loss_that_arguments_ask_for():
     loss = compat.create_loss(args)
     assert type(loss) is ours.DistillClipLoss
     assert loss.local_loss
+
+
+def test_a_model_says_its_loss_whatever_arguments_call_it():
+    args = Namespace(model="hf-hub:me/mine", coca_caption_loss_weight=3.0, siglip=True)
+    args.coca_contrastive_loss_weight = 0.5
+    model = nn.Module()
+    model.traits, model.pad_id = COCA_TRAITS, 7
+    loss = compat.create_loss(args, model=Namespace(_orig_mod=model))
+    assert (type(loss), loss.pad_id, loss.caption_loss_weight) == (ours.CoCaLoss, 7, 3.0)
+    model.traits = CLIP_TRAITS
+    assert type(compat.create_loss(args, model=model)) is ours.SigLipLoss
+
+
+def test_parts_of_the_sigmoid_loss_are_open_clips():
+    images, texts = rows(1, 0)[:2]
+    pair = ours.SigLipLoss(), peer().SigLipLoss()
+    for bias in (None, torch.tensor(-3.0)):
+        logits = [loss.get_logits(images, texts, 9.0, bias) for loss in pair]
+        torch.testing.assert_close(*logits)
+    for negative in (False, True):
+        made = [loss.get_ground_truth(CPU, torch.float32, EACH, negative) for loss in pair]
+        assert torch.equal(*made)
 
 
 def test_logits_labels_and_names_of_what_is_returned():

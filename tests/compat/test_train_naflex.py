@@ -220,7 +220,7 @@ def test_flags_are_a_loops_own():
     assert (config.train_seq_lens, config.max_tokens_per_batch) == ((4,), 64)
     assert (config.batch_divisor, args.naflex_loss_scale) == (2, "sqrt")
     plain = parse_args([])
-    assert (plain.use_naflex, plain.naflex_loss_scale, plain.aug_cfg) == (False, "none", None)
+    assert (plain.use_naflex, plain.naflex_loss_scale, plain.aug_cfg) == (False, "none", {})
     with pytest.raises(ConfigError, match="--naflex-seq-lens: invalid int value: 'many'"):
         parse_args(["--naflex-seq-lens", "many"])
     name = "naflex_ViT-B-16"

@@ -12,8 +12,9 @@
 | device, cache_dir, output_dict          | done                                                 |
 | jit                                     | TorchScript: see `compat.trace_model`                |
 | force_image_size, force_patch_dropout   | done                                                 |
-| force_naflex_vision                     | a plain ViT becomes timm's NaFlexVit, for pictures   |
-|                                         | of their own aspect; a model that is one stays so    |
+| force_naflex_vision                     | a plain ViT, or timm's ViT or EVA, becomes timm's    |
+|                                         | NaFlexVit, for pictures of their own aspect; a model |
+|                                         | that is one stays so                                 |
 | force_context_length                    | done; a table of positions is interpolated           |
 | force_quick_gelu, image_mean, image_std | done                                                 |
 | image_interpolation, image_resize_mode  | done                                                 |

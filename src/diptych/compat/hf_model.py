@@ -11,7 +11,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from diptych.compat.hf_configs import arch_dict as arch_dict
-from diptych.compat.parts.locks import NamedGroups, lock_depths
+from diptych.compat.parts.locks import NamedGroups, lock_depths, lock_groups
 from diptych.compat.parts.stack import check_impl
 from diptych.errors import CheckpointError, ConfigError, first_line
 from diptych.families.huggingface.config import Pool
@@ -197,13 +197,27 @@ class HFTextEncoder(nn.Module):
         tokens = output.last_hidden_state
         return vectors, tokens[:, 1:] if isinstance(self.pooler, ClsPooler) else tokens
 
-    def lock(self, unlocked_layers: int = 0, freeze_layer_norm: bool = True) -> None:
+    def lock(
+        self,
+        unlocked_layers: int = 0,
+        freeze_layer_norm: bool = True,
+        pooler_in_head: bool | None = None,
+    ) -> None:
         """Freeze all but the last blocks of the trunk; a layer before the first block counts as
-        one. The projection stays as it is, and so do norms without `freeze_layer_norm`."""
+        one. The projection stays as it is, and so do norms without `freeze_layer_norm`.
+
+        `pooler_in_head` counts as open_clip's main branch does: all but the last of
+        `layer_groups(pooler_in_head)`, the projection among them, which are trained."""
         tower = self._of_parts()
         norms: set[nn.Parameter] = set()
         for module in () if freeze_layer_norm else tower.modules():
             norms |= set(module.parameters()) if isinstance(module, nn.LayerNorm) else set()
+        if pooler_in_head is not None:
+            groups = [group for _, group in self.layer_groups(pooler_in_head)]
+            lock_groups(
+                [[each for each in g if each not in norms] for g in groups], unlocked_layers
+            )
+            return
         depths: list[tuple[nn.Parameter, int]] = []
         for name, parameter in tower.named_parameters():
             if name.startswith("trunk.") and parameter not in norms:

@@ -95,14 +95,16 @@ class NaFlexDataConfig:
 
     @property
     def eval_patch_shape(self) -> tuple[int, ...]:
-        """Of one patch where a model is measured: its numbers in a row; or [height, width, 3] if it
-        is of another size than the model's own, or, where nobody says that one, if patches are of
-        several sizes."""
+        """Of one patch where a model is measured: its numbers in a row, or as `is_spatial` says."""
         height, width = self.eval_patch_size
-        own = self.model_patch_size
-        if self.variable_patch_size if own is None else self.eval_patch_size != own:
-            return height, width, 3
-        return (height * width * 3,)
+        return (height, width, 3) if self.is_spatial((height, width)) else (height * width * 3,)
+
+    def is_spatial(self, patch_size: tuple[int, int]) -> bool:
+        """Whether patches of this size are [height, width, 3], from which a model can resize them:
+        where they aren't of its own size, or where there are several and nobody says its own."""
+        if self.model_patch_size is None:
+            return self.variable_patch_size
+        return patch_size != self.model_patch_size
 
     def resolve_max_tokens_per_batch(self, batch_size: int, per_row_text_tokens: int = 0) -> int:
         """The budget; what isn't said is `batch_size` pictures of the longest, each with so many

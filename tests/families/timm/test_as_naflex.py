@@ -10,9 +10,11 @@ from diptych.compat.faces.naflex import packed_squares
 from diptych.config import ClipConfig
 from diptych.errors import ConfigError
 from diptych.families.clip import ResNetConfig, TextConfig, VitConfig
+from diptych.families.clip.layouts import open_clip
 from diptych.families.clip.layouts.open_clip_config import from_json, to_json
-from diptych.families.timm import NaflexVitConfig
-from diptych.families.timm.as_naflex import as_naflex
+from diptych.families.timm import NaflexVitConfig, TimmConfig
+from diptych.families.timm.as_naflex import NotNaflexError, as_naflex, naflex_of
+from diptych.families.timm.model import fixed_size
 
 VIT = VitConfig(image_size=32, patch_size=8, width=32, layers=2, heads=2, mlp_width=80)
 TEXT = TextConfig(context_length=8, vocab_size=40, width=16, layers=1, heads=1, mlp_width=32)
@@ -56,3 +58,40 @@ def test_others_can_not(image):
 def test_a_published_size_on_meta():
     found = as_naflex(models.build(pretrained.get("vit-b-32"), device="meta"))
     assert found.image.trunk.embeds.pos_embed.shape == (1, 7, 7, 768)
+
+
+@pytest.mark.parametrize(
+    ("name", "pool", "projection"),
+    [
+        ("vit_tiny_patch16_224", "token", "linear"),
+        ("vit_tiny_patch16_224", "avg", "mlp"),
+        ("eva02_tiny_patch14_224", "avg", "linear"),
+        ("eva02_tiny_patch14_224", "token", "classifier"),
+        ("vit_pe_core_tiny_patch16_384", "map", "classifier"),
+    ],
+)
+@torch.no_grad()
+def test_timms_towers_have_the_same_vectors(random_model, name, pool, projection):
+    side = fixed_size(name)
+    image = TimmConfig(
+        name=name, image_size=side, options={"global_pool": pool}, projection=projection
+    )
+    made = random_model(replace(CONFIG, image=image)).eval()
+    found = as_naflex(made)
+    size = found.config.image.patch_size
+    pixels = torch.randn(1, 3, side, side, generator=torch.Generator().manual_seed(1))
+    both = found.encode_image(packed_squares(pixels, size)), made.encode_image(pixels)
+    torch.testing.assert_close(*both, atol=1e-5, rtol=1e-4)
+    assert found.config.preprocess.patches == (side // size) ** 2
+    assert from_json(to_json(found.config)) == found.config
+    theirs = open_clip.export_table(found.config).to_foreign(found.state_dict())
+    assert open_clip.table(theirs).to_ours(theirs).keys() == found.state_dict().keys()
+
+
+@pytest.mark.parametrize(
+    "name", ["resnet10t", "swin_tiny_patch4_window7_224", "naflexvit_base_patch16_gap"]
+)
+def test_others_of_timms_can_not(name):
+    image = TimmConfig(name=name)
+    with pytest.raises(NotNaflexError, match="can't become a tower for pictures of their own"):
+        naflex_of(replace(CONFIG, image=image))

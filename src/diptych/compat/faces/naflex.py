@@ -1,17 +1,20 @@
 """Pictures of their own aspect as open_clip's loaders give them (NaFlex): patches, where each lies,
 and which of them are there.
 
-    patches      [batch, patches, size * size * 3], colours last, filled up with zeros
+    patches      [batch, patches, size * size * 3], colours last, filled up with zeros; or of
+                 another size than the tower's, [batch, patches, height, width, 3]
     patch_coord  [batch, patches, 2], row and column
     patch_valid  [batch, patches]
     seq_len      how many patches a row has
 """
 
+import functools
 import math
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Literal
 
 import torch
+import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor
 
@@ -35,11 +38,14 @@ def blank(
     }
 
 
-def packed(image: Mapping[str, Any], patch_size: int) -> Float[Tensor, "batch 3 rows {patch_size}"]:
-    """The same pictures as Diptych's own NaFlex tower takes them (`inputs.native`). Raises
-    ConfigError for patches of another size, and where they don't fill a grid in reading order."""
+def packed(
+    image: Mapping[str, Any], patch_size: int, mode: Literal["bicubic", "bilinear"] = "bicubic"
+) -> Float[Tensor, "batch 3 rows {patch_size}"]:
+    """The same pictures as Diptych's own NaFlex tower takes them (`inputs.native`), patches of
+    another size `resized` by `mode`. Raises ConfigError for rows of another length, and where
+    patches don't fill a grid in reading order."""
     patches: Tensor = image["patches"]
-    flat = patches.flatten(2)
+    flat = (resized(patches, patch_size, mode) if patches.ndim == 5 else patches).flatten(2)
     if flat.shape[2] != patch_size**2 * 3:
         raise ConfigError(
             f"patches of {flat.shape[2]} numbers; this tower takes {patch_size} x {patch_size} "
@@ -56,6 +62,36 @@ def packed(image: Mapping[str, Any], patch_size: int) -> Float[Tensor, "batch 3 
     # [batch, patches, y, x, 3] -> [batch, 3, patches y, x]
     column = flat.unflatten(2, (patch_size, patch_size, 3)).permute(0, 4, 1, 2, 3).flatten(2, 3)
     return _with_grids(column, grids)
+
+
+def resized(
+    patches: Float[Tensor, "batch patches height width colours"],
+    size: int,
+    mode: Literal["bicubic", "bilinear"] = "bicubic",
+) -> Float[Tensor, "batch patches {size} {size} colours"]:
+    """Patches of another size as those of `size` that, made as large, are nearest to them. A kernel
+    sees in these what its own resized form sees in those (FlexiViT, Beyer et al. 2023,
+    arXiv:2212.08013, equation 4).
+
+    >>> import torch
+    >>> from diptych.compat.faces.naflex import resized
+    >>> resized(torch.ones(1, 2, 32, 32, 3), 16).shape
+    torch.Size([1, 2, 16, 16, 3])
+    """
+    sides = patches.shape[2:4]
+    if sides == (size, size):
+        return patches
+    back = _back(size, tuple(sides), mode).to(patches.device)
+    found = torch.einsum("bnpc,pq->bnqc", patches.flatten(2, 3).float(), back)
+    return found.unflatten(2, (size, size)).to(patches.dtype)
+
+
+@functools.lru_cache
+def _back(size: int, sides: tuple[int, int], mode: str) -> Float[Tensor, "given taken"]:
+    """From patches of these sides to such of `size`, the pseudoinverse of making them as large."""
+    unit = torch.eye(size**2).view(-1, 1, size, size)
+    larger = F.interpolate(unit, size=sides, mode=mode, antialias=True).flatten(1)
+    return torch.linalg.pinv(larger.double()).float()
 
 
 def packed_squares(

@@ -29,6 +29,13 @@ class _Grouped(Protocol):
     def group_matcher(self, coarse: bool = False) -> dict[str, Any]: ...
 
 
+@runtime_checkable
+class _Embedding(Protocol):
+    """timm's `NaFlexEmbeds`."""
+
+    pos_embed_interp_mode: str
+
+
 class OpenClipVisual(OpenClipTower):
     """`model.visual`. Pixels are cast to the precision of the weights."""
 
@@ -45,6 +52,8 @@ class OpenClipVisual(OpenClipTower):
         if config.image.native:
             self.image_seq_len = config.preprocess.patches
             """The most patches of a picture."""
+            side = config.preprocess.patch_size
+            self.patch_size = (side, side)
         if tower.grid is not None:
             self.grid_size = (tower.grid, tower.grid)
             """Patches along the sides."""
@@ -63,6 +72,15 @@ class OpenClipVisual(OpenClipTower):
         valid = None if squares else self.tower.real_patches(pixels)
         return {"pooled": pooled, "patch_tokens": tokens, "patch_valid": valid}
 
+    def get_patch_size(self) -> tuple[int, int]:
+        """In pixels, of a tower of patches."""
+        return self.patch_size
+
+    @property
+    def supports_patch_interpolation(self) -> bool:
+        """Whether patches by name may be of another size."""
+        return self._place[0].image.native
+
     def pixels(self, x: Float[Tensor, "batch 3 height width"] | Mapping[str, Any]) -> Tensor:
         """Pictures as the tower of Diptych's takes them. Raises ConfigError for patches that are
         given to a tower of squares."""
@@ -70,10 +88,16 @@ class OpenClipVisual(OpenClipTower):
         if isinstance(x, Mapping):
             if how.resize != "native":
                 raise ConfigError("this tower takes squares of pixels, and no patches by name")
-            x = packed(x, how.patch_size)
+            x = packed(x, how.patch_size, self._resizing)
         elif how.resize == "native" and x.shape[3] != how.patch_size:
             x = packed_squares(x, how.patch_size)
         return x.to(self.dtype)
+
+    @property
+    def _resizing(self) -> Any:
+        """How timm resizes the kernel of such a tower."""
+        of_timm = self._of_timm(_Embedding)
+        return of_timm.pos_embed_interp_mode if of_timm else "bilinear"
 
     def lock(self, unlocked_groups: int = 0, freeze_bn_stats: bool = False) -> None:
         """Freeze all but the last groups of layers, and with `freeze_bn_stats` their batch norms'

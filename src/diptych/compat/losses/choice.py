@@ -8,6 +8,7 @@ from torch import nn
 
 from diptych.compat.loss import ClipLoss, CoCaLoss, DistillClipLoss, GenLipLoss, SigLipLoss
 from diptych.compat.model_traits import (
+    Described,
     ModelFamily,
     traits_from_model,
     unwrap_model,
@@ -29,8 +30,9 @@ _CAPTIONS = {"caption_loss_weight": 2.0, "clip_loss_weight": 1.0}
 def create_loss(args: Any, model: Any = None, **options: Any) -> nn.Module:
     """The loss of a name, `clip`, `siglip`, `distill_clip`, `coca` or `genlip`, with the options of
     its class; or the one that open_clip_train's arguments ask for: `distill`, a `model` that is
-    CoCa, `siglip`, else InfoNCE. What arguments don't have is as by default. `model`: with what its
-    captions are padded, which isn't to be written (None: 0).
+    CoCa, `siglip`, else InfoNCE. What arguments don't have is as by default. `model`: it says by
+    its traits what it is, whatever the arguments call it, and with what its captions are padded,
+    which isn't to be written (None: 0).
 
     Raises ConfigError for an option that the class hasn't, and for `coca` without `pad_id`.
 
@@ -40,6 +42,8 @@ def create_loss(args: Any, model: Any = None, **options: Any) -> nn.Module:
     """
     if args is None or isinstance(args, str):
         return _named(args, options)
+    if model is not None and isinstance(unwrap_model(model), Described):
+        return create_loss_from_args(args, model)
     said = vars(args)
     if said.get("distill"):
         return _with(DistillClipLoss, said, _PAIRS)

@@ -222,6 +222,29 @@ class SigLipLoss(nn.Module):
         self.dist_impl = dist_impl or "bidir"
         self.chunk_size = chunk_size
 
+    def get_ground_truth(
+        self,
+        device: torch.device,
+        dtype: torch.dtype,
+        num_logits: int,
+        negative_only: bool = False,
+    ) -> Float[Tensor, "pairs pairs"]:
+        """1 for each pair and -1 for all others; `negative_only`: nothing belongs together."""
+        labels = torch.full((num_logits, num_logits), -1.0, device=device, dtype=dtype)
+        return labels if negative_only else labels.fill_diagonal_(1.0)
+
+    def get_logits(
+        self,
+        image_features: Float[Tensor, "pairs width"],
+        text_features: Float[Tensor, "others width"],
+        logit_scale: Number,
+        logit_bias: Number | None = None,
+    ) -> Float[Tensor, "pairs others"]:
+        """Logits of pictures for texts, whole, for a loss of one's own: this class never has
+        them."""
+        logits = logit_scale * image_features @ text_features.T
+        return logits if logit_bias is None else logits + logit_bias
+
     def forward(
         self,
         image_features: Float[Tensor, "pairs width"],

@@ -13,13 +13,27 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset, IterableDataset, get_worker_info
 
-from diptych.compat.naflex_config import NaFlexDataConfig, PatchSize
 from diptych.compat.open_clip_train.batches import SharedEpoch
 from diptych.compat.open_clip_train.naflex_lengths import (
     CaptionLength as CaptionLength,
 )
 from diptych.compat.open_clip_train.naflex_lengths import (
     LengthBucketer as LengthBucketer,
+)
+from diptych.compat.open_clip_train.naflex_model import (
+    create_naflex_data_config_from_args as create_naflex_data_config_from_args,
+)
+from diptych.compat.open_clip_train.naflex_model import (
+    create_naflex_eval_transform as create_naflex_eval_transform,
+)
+from diptych.compat.open_clip_train.naflex_model import (
+    get_naflex_model_image_seq_len as get_naflex_model_image_seq_len,
+)
+from diptych.compat.open_clip_train.naflex_model import (
+    get_naflex_model_patch_size as get_naflex_model_patch_size,
+)
+from diptych.compat.open_clip_train.naflex_model import (
+    get_naflex_model_supports_patch_interpolation as get_naflex_model_supports_patch_interpolation,
 )
 from diptych.compat.open_clip_train.naflex_patches import Patches
 from diptych.compat.open_clip_train.naflex_patches import (
@@ -44,29 +58,6 @@ _MAX_CONSECUTIVE_DECODE_FAILURES = 1000
 
 class SampleDecodeError(DataError):
     """A picture that can't be used, in `NaFlexBatcher`."""
-
-
-def create_naflex_data_config_from_args(
-    args: Any,
-    default_patch_size: PatchSize | None = None,
-    default_eval_seq_len: int | None = None,
-) -> NaFlexDataConfig:
-    """What `naflex_patch_sizes`, `naflex_seq_lens` and their like say among arguments; the model's
-    own sizes where they say nothing."""
-    said = vars(args)
-    sizes, lengths = said.get("naflex_patch_sizes"), said.get("naflex_seq_lens")
-    if sizes is None and default_patch_size is not None:
-        sizes = [default_patch_size]
-    return NaFlexDataConfig.resolve(
-        patch_sizes=sizes,
-        patch_size_probs=said.get("naflex_patch_size_probs"),
-        seq_lens=lengths,
-        seq_len_probs=said.get("naflex_seq_len_probs"),
-        train_num_image_tokens=said.get("naflex_num_train_image_tokens"),
-        max_tokens_per_batch=said.get("naflex_max_tokens_per_batch"),
-        batch_divisor=said.get("naflex_batch_divisor", 8),
-        eval_seq_len=default_eval_seq_len if lengths is None else None,
-    )
 
 
 class _Scheduled:

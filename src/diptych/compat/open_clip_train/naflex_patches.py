@@ -9,7 +9,8 @@ from jaxtyping import Float
 from torch import Tensor
 
 Patches = dict[str, Any]
-"""`patches` [patches, pixels x colours], `patch_coord` [patches, 2], `patch_valid` [patches]."""
+"""`patches` [patches, pixels x colours], or [patches, height, width, colours] of sizes that aren't
+the model's own; `patch_coord` [patches, 2], `patch_valid` [patches]."""
 
 
 def patchify(image: Float[Tensor, "colours height width"], patch_size: tuple[int, int]) -> Patches:
@@ -58,6 +59,9 @@ def collate_naflex_tuples(
     )
 
 
-def as_patches(picture: Any, patch_size: tuple[int, int]) -> Patches:
-    """What a transform gave: patches, or a tensor that becomes them."""
-    return picture if isinstance(picture, dict) else patchify(picture, patch_size)
+def as_patches(picture: Any, patch_size: tuple[int, int], spatial: bool = False) -> Patches:
+    """What a transform gave: patches, or a tensor that becomes them; `spatial`: not in a row."""
+    found: Patches = picture if isinstance(picture, dict) else patchify(picture, patch_size)
+    if not spatial or found["patches"].ndim > 2:
+        return found
+    return found | {"patches": found["patches"].unflatten(1, (*patch_size, -1))}

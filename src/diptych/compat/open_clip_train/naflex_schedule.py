@@ -2,7 +2,7 @@
 
 import math
 import random
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from diptych.compat.naflex_config import NaFlexDataConfig, PatchSize
@@ -17,10 +17,12 @@ from diptych.errors import ConfigError
 
 
 class Shape(NamedTuple):
-    """Of a batch's pictures: the size of a patch, and how many patches at most."""
+    """Of a batch's pictures: the size of a patch, how many patches at most, and whether a patch is
+    [height, width, colours] or a row."""
 
     patch_size: tuple[int, int]
     seq_len: int
+    spatial: bool = False
 
 
 class Schedule:
@@ -28,8 +30,9 @@ class Schedule:
     another order in each epoch.
 
     Exactly one of `train_num_samples` and `train_num_tokens` says how long an epoch is, over all
-    processes. `per_row_text_tokens` are a caption's, in the budget of each picture. Raises
-    ConfigError for both or none, and for numbers that don't fit.
+    processes. `per_row_text_tokens` are a caption's, in the budget of each picture. `spatial`: the
+    sizes whose patches aren't rows. Raises ConfigError for both or none, and for numbers that don't
+    fit.
     """
 
     def __init__(
@@ -46,6 +49,7 @@ class Schedule:
         world_size: int = 1,
         batch_divisor: int = 8,
         per_row_text_tokens: int = 0,
+        spatial: Collection[tuple[int, int]] = (),
     ):
         if (train_num_samples is None) == (train_num_tokens is None):
             raise ConfigError(
@@ -61,6 +65,7 @@ class Schedule:
         self.seed, self.shuffle = seed, shuffle
         self.per_row_text_tokens = per_row_text_tokens
         self._sizes, self._size_odds = list(patch_sizes), patch_size_probs
+        self._spatial = spatial
         self._budget = (max_tokens_per_batch, batch_divisor)
         total = train_num_samples if train_num_tokens is None else train_num_tokens
         assert total is not None
@@ -90,18 +95,23 @@ class Schedule:
             size = rng.choices(self._sizes, self._size_odds)[0]
             lacking = math.ceil(left / length) if tokens else left
             rows = min(self.rows(length), lacking)
-            found.append((Shape(size, length), rows))
+            found.append((self.shape(size, length), rows))
             left -= rows * length if tokens else rows
         return found
+
+    def shape(self, patch_size: tuple[int, int], seq_len: int) -> Shape:
+        """Of a batch of so many patches of this size."""
+        return Shape(patch_size, seq_len, patch_size in self._spatial)
 
 
 class NaFlexBatchScheduler(Schedule):
     """A `Schedule` that makes its batches, too.
 
     `transform_factory(max_seq_len, patch_size)` gives the transform of a batch's pictures, to a
-    tensor or to patches. `patch_size` is the one of `patch_size_choices`. With `pad_id` the texts
-    of a batch may have several lengths: they are padded with it, and `..._valid` says which ids are
-    theirs. Other options are `Schedule`'s. Raises ConfigError as it does.
+    tensor or to patches. `patch_size` is the one of `patch_size_choices`; those that aren't
+    `model_patch_size` stay [height, width, colours], for the model to resize. With `pad_id` the
+    texts of a batch may have several lengths: they are padded with it, and `..._valid` says which
+    ids are theirs. Other options are `Schedule`'s. Raises ConfigError as it does.
 
     >>> import torch
     >>> from diptych.compat.open_clip_train.naflex_data import NaFlexBatchScheduler
@@ -121,6 +131,7 @@ class NaFlexBatchScheduler(Schedule):
         patch_size: PatchSize | None = None,
         patch_size_choices: Sequence[PatchSize] | None = None,
         patch_size_choice_probs: Sequence[float] | None = None,
+        model_patch_size: PatchSize | None = None,
         distributed: bool = False,
         rank: int = 0,
         world_size: int = 1,
@@ -132,6 +143,7 @@ class NaFlexBatchScheduler(Schedule):
         sizes = NaFlexDataConfig.resolve(
             patch_sizes=patch_size_choices if patch_size is None else [patch_size],
             patch_size_probs=patch_size_choice_probs,
+            model_patch_size=model_patch_size,
         )
         self.patch_sizes = sizes.train_patch_sizes
         self.rank, self.world_size = (rank, world_size) if distributed else (0, 1)
@@ -139,11 +151,12 @@ class NaFlexBatchScheduler(Schedule):
             patch_sizes=self.patch_sizes,
             patch_size_probs=sizes.train_patch_size_probs,
             world_size=self.world_size,
+            spatial=[size for size in self.patch_sizes if sizes.is_spatial(size)],
             **schedule,
         )
         self.image_key, self.target_key, self.pad_id = image_key, target_key, pad_id
         self._transforms = {
-            Shape(size, length): transform_factory(max_seq_len=length, patch_size=size)
+            self.shape(size, length): transform_factory(max_seq_len=length, patch_size=size)
             for size in self.patch_sizes
             for length in self.seq_lens
         }
@@ -158,13 +171,13 @@ class NaFlexBatchScheduler(Schedule):
                 f"no batch is of {seq_len} patches of size {patch_idx}: there are {self.seq_lens} "
                 f"patches, and sizes 0 to {len(self.patch_sizes) - 1}"
             )
-        shape = Shape(self.patch_sizes[patch_idx], seq_len)
+        shape = self.shape(self.patch_sizes[patch_idx], seq_len)
         return self.collate([self.row(sample, shape) for sample in samples], shape)
 
     def row(self, sample: Mapping[str, Any], shape: Shape) -> tuple[Patches, Any]:
         """The patches of a sample, and what stands beside them."""
         picture = self._transforms[shape](sample[self.image_key])
-        return as_patches(picture, shape.patch_size), sample[self.target_key]
+        return as_patches(picture, shape.patch_size, shape.spatial), sample[self.target_key]
 
     def collate(self, rows: Sequence[tuple[Patches, Any]], shape: Shape) -> dict[str, Any]:
         """A batch of such rows."""

@@ -10,6 +10,7 @@ from torch.utils.data import Dataset, Sampler
 
 from diptych.compat.naflex_config import NaFlexDataConfig
 from diptych.compat.open_clip_train.batches import Batches, Join, Pairs, SharedEpoch
+from diptych.compat.open_clip_train.naflex_model import create_naflex_eval_transform
 from diptych.compat.open_clip_train.naflex_patches import as_patches, collate_patches
 from diptych.compat.open_clip_train.naflex_schedule import Schedule, Shape
 from diptych.compat.open_clip_train.pairs import ImageText
@@ -28,9 +29,10 @@ class JoinPatches:
 
     def __call__(self, rows: Sequence[ImageText]) -> Any:
         """The batch."""
-        pictures = [as_patches(row["image"], self._shape.patch_size) for row in rows]
+        size, seq_len, spatial = self._shape
+        pictures = [as_patches(row["image"], size, spatial) for row in rows]
         texts = self._join([ImageText(image=0, text=row["text"]) for row in rows])
-        patches = collate_patches(pictures, self._shape.seq_len)
+        patches = collate_patches(pictures, seq_len)
         return ImageText({**texts, "image": patches})
 
 
@@ -137,6 +139,7 @@ def patch_batches(
         world_size=place[1],
         batch_divisor=config.batch_divisor,
         per_row_text_tokens=text_tokens,
+        spatial=[size for size in config.train_patch_sizes if config.is_spatial(size)],
     )
     order = Order(
         sizes=tuple(map(len, source.streams)),
@@ -155,13 +158,8 @@ def patch_batches(
 def evaluated(factory: Any, config: NaFlexDataConfig, join: Join) -> tuple[Any, Join]:
     """The transform and the joining of rows where a model is measured. Raises ConfigError for a
     transform that isn't a factory of them."""
-    if not getattr(factory, "is_naflex_eval_transform_factory", False):
-        raise ConfigError(
-            "NaFlex evaluation needs a factory of transforms, called with max_seq_len and "
-            "patch_size"
-        )
-    shape = Shape(*config.eval_config)
-    return factory(max_seq_len=shape.seq_len, patch_size=shape.patch_size), JoinPatches(join, shape)
+    transform, seq_len, size = create_naflex_eval_transform(factory, config)
+    return transform, JoinPatches(join, Shape(size, seq_len, config.is_spatial(size)))
 
 
 def _whole(batch: Any) -> Any:

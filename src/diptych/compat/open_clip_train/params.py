@@ -71,8 +71,8 @@ def parse_args(args: Sequence[str]) -> Namespace:
     chosen = optim_of(options)
     beta1, beta2 = chosen.betas
     found |= {"lr": chosen.lr, "beta1": beta1, "beta2": beta2, "eps": chosen.eps}
-    if patches["use_naflex"]:
-        found["aug_cfg"] = {**(found["aug_cfg"] or {}), **OF_PATCHES}
+    of_patches = OF_PATCHES if patches["use_naflex"] else {}
+    found["aug_cfg"] = {**(found["aug_cfg"] or {}), **of_patches}
     made = Namespace(**found | patches)
     if looks_like_manifest(made.train_data):
         apply_manifest_to_args(made, load_manifest(made.train_data))

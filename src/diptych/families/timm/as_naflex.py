@@ -1,18 +1,29 @@
-"""CLIP's vision transformer as a NaFlexVit of timm's with the same weights, for pictures of their
-own aspect (NaFlex; SigLIP 2, arXiv:2502.14786, §2.4.2), as open_clip's main branch makes it.
+"""CLIP's vision transformer, or one of timm's, as a NaFlexVit of timm's with the same weights, for
+pictures of their own aspect (NaFlex; SigLIP 2, arXiv:2502.14786, §2.4.2), as open_clip's main
+branch makes it.
 
 https://github.com/mlfoundations/open_clip, src/open_clip/naflex_convert.py
 """
 
+# timm says no types of its own.
+# pyright: reportMissingTypeStubs=false
+
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
+from torch import Tensor
+
 from diptych.config import ClipConfig, ImageTowerConfig
-from diptych.errors import ConfigError
+from diptych.errors import CheckpointError, ConfigError
 from diptych.families.clip.config import VitConfig
-from diptych.families.clip.layouts.towers import mlp_ratio
-from diptych.families.timm.config import NaflexVitConfig
-from diptych.models import Clip, build_tower
+from diptych.families.clip.layouts.open_clip_config import tower_of
+from diptych.families.clip.layouts.timm import ARGUMENTS, PREFIX
+from diptych.families.clip.layouts.towers import layout_of, mlp_ratio
+from diptych.families.timm.config import NaflexVitConfig, TimmConfig
+from diptych.families.timm.model import build_trunk
+from diptych.models import Clip, Tower, build_tower
+from diptych.models.shapes import shapes_only
 from diptych.weights.mapping import Table, rows
 from diptych.weights.state import State
 
@@ -33,9 +44,17 @@ _SAME = rows(
 _EMBEDDING = ("class_token", "positions", "patch.weight")
 
 
+_MODULES = ("vision_transformer", "eva")
+"""timm's, whose models it also builds for pictures of their own aspect."""
+
+
+class NotNaflexError(ConfigError, RuntimeError):
+    """A tower that can't read pictures of their own aspect; open_clip raises RuntimeError."""
+
+
 def as_naflex(model: Clip) -> Clip:
     """The model over pictures of their own aspect, with the same vectors of squares; the text tower
-    is the same. Positions are resampled to each picture's grid. Raises ConfigError for an image
+    is the same. Positions are resampled to each picture's grid. Raises NotNaflexError for an image
     tower that timm's can't be.
 
     >>> from diptych import models, pretrained
@@ -47,7 +66,11 @@ def as_naflex(model: Clip) -> Clip:
     config = naflex_of(model.config)
     dtype = next(model.image.parameters()).dtype
     tower = build_tower(config.image, config.embed_dim, next(model.image.parameters()).device)
-    tower.load_state_dict(_state(model.image.state_dict()))
+    state = model.image.state_dict()
+    if isinstance(model.config.image, VitConfig):
+        tower.load_state_dict(vit_state(state))
+    else:
+        tower.load_state_dict(_timm_state(model.config.image, tower, state))
     tower = tower.to(dtype).train(model.image.training)
     found = Clip(config, tower, model.text, model.decoder)
     found.logit_scale, found.logit_bias = model.logit_scale, model.logit_bias
@@ -55,10 +78,20 @@ def as_naflex(model: Clip) -> Clip:
 
 
 def naflex_of(config: ClipConfig) -> ClipConfig:
-    """The configuration of `as_naflex`."""
+    """The configuration of `as_naflex`, which raises as this does."""
     image = config.image
-    if not isinstance(image, VitConfig) or not _is_plain(image):
-        raise ConfigError(_refusal(image))
+    if isinstance(image, VitConfig):
+        made, side = _of_vit(image), image.side
+    else:
+        made, side = _of_timm(image)
+    size = made.patch_size
+    how = replace(config.preprocess, resize="native", patches=side**2, patch_size=size)
+    return replace(config, image=made, preprocess=how)
+
+
+def _of_vit(image: VitConfig) -> NaflexVitConfig:
+    if not _is_plain(image):
+        raise NotNaflexError(_refusal(image))
     options: dict[str, Any] = {
         "use_naflex": True,
         "embed_dim": image.width,
@@ -76,13 +109,39 @@ def naflex_of(config: ClipConfig) -> ClipConfig:
     }
     options |= {"act_layer": "quick_gelu"} if image.activation == "quick_gelu" else {}
     options |= {} if image.layer_scale is None else {"init_values": image.layer_scale}
-    how = replace(
-        config.preprocess, resize="native", patches=image.side**2, patch_size=image.patch_size
-    )
-    made = NaflexVitConfig(
+    return NaflexVitConfig(
         name="vit_base_patch16_clip_224", patch_size=image.patch_size, options=options
     )
-    return replace(config, image=made, preprocess=how)
+
+
+def _of_timm(image: ImageTowerConfig) -> tuple[NaflexVitConfig, int]:
+    """Of a tower that open_clip has of timm, and how many patches its pictures have along a
+    side."""
+    try:
+        said = tower_of(image).write(image)
+        name = said.get("timm_model_name")
+        if name is None or image.native or not _in_modules(name, _MODULES):
+            raise NotNaflexError(_refusal(image))
+        size, side = _patch_size(name), said["image_size"]
+        arguments = {"use_naflex": True, "img_size": side, "patch_size": size}
+        if said["timm_pool"] == "map" and _in_modules(name, ("eva",)):
+            arguments["pool_include_prefix"] = True  # its query attends to the class token, too
+        made = layout_of(NaflexVitConfig).read(said | {ARGUMENTS: arguments}, "gelu")
+    except CheckpointError as error:
+        raise NotNaflexError(f"{_refusal(image)} ({error})") from error
+    assert isinstance(made, NaflexVitConfig)
+    return made, side // size
+
+
+def _in_modules(name: str, modules: tuple[str, ...]) -> bool:
+    from timm.models import is_model_in_modules
+
+    return bool(is_model_in_modules(name, modules))
+
+
+def _patch_size(name: str) -> int:
+    with shapes_only():
+        return int(build_trunk(TimmConfig(name=name)).patch_embed.patch_size[0])
 
 
 def _is_plain(image: VitConfig) -> bool:
@@ -93,11 +152,12 @@ def _is_plain(image: VitConfig) -> bool:
 def _refusal(image: ImageTowerConfig) -> str:
     return (
         f"a {type(image).__name__} like this can't become a tower for pictures of their own "
-        "aspect: only CLIP's plain vision transformers do, which are read at their class token"
+        "aspect: only standard native OpenCLIP/OpenAI ViT towers do, which are read at their class "
+        "token, and timm's ViT and EVA with a projection"
     )
 
 
-def _state(state: dict[str, Any]) -> dict[str, Any]:
+def vit_state(state: dict[str, Any]) -> dict[str, Any]:
     """timm's names and forms of a vision transformer's weights."""
     apart = {name: tensor for name, tensor in state.items() if name not in _EMBEDDING}
     head = apart.pop("projection.weight")
@@ -110,3 +170,31 @@ def _state(state: dict[str, Any]) -> dict[str, Any]:
         "trunk.embeds.pos_embed": positions[1:].unflatten(0, (side, side))[None],
         "trunk.embeds.proj.weight": kernel.permute(0, 2, 3, 1).flatten(1),
     }
+
+
+def _timm_state(image: ImageTowerConfig, tower: Tower[Any], state: dict[str, Any]) -> Any:
+    """The tower's names of such a trunk's weights."""
+    rules = tower_of(image).export_rules(image)
+    foreign = Table(rules=rules).to_foreign(
+        {f"image.{name}": tensor for name, tensor in state.items()}
+    )
+    trunk: Any = tower.get_submodule("trunk")
+    ours = Table(rules=layout_of(NaflexVitConfig).export_rules(tower.config)).to_ours(
+        trunk_state(trunk, foreign)
+    )
+    return {name.removeprefix("image."): tensor for name, tensor in ours.items()}
+
+
+def trunk_state(trunk: Any, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """A state dict of open_clip's whose trunk of timm's has become this NaFlexVit."""
+    from timm.models.naflexvit import checkpoint_filter_fn
+
+    # timm adds to tokens in place.
+    given = {
+        name.removeprefix(PREFIX): tensor.clone() if name.endswith("_token") else tensor
+        for name, tensor in state.items()
+        if name.startswith(PREFIX)
+    }
+    made: dict[str, Tensor] = checkpoint_filter_fn(given, trunk)
+    others = {name: tensor for name, tensor in state.items() if not name.startswith(PREFIX)}
+    return others | {f"{PREFIX}{name}": tensor for name, tensor in made.items()}

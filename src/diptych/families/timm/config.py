@@ -15,7 +15,7 @@ embed_dim depth depths dims num_heads num_kv_heads head_dim mlp_ratio window_siz
 layers block_args base_width cardinality kernel_sizes down_kernel_size stem_type stem_width
 stem_size stem_kernel_size num_features output_stride width_mult depth_mult multiplier
 class_token reg_tokens num_reg_tokens no_embed_class pos_embed pos_embed_grid_size use_abs_pos_emb
-use_naflex
+use_naflex enable_patch_interpolator pool_include_prefix
 use_rot_pos_emb rope_type rope_temperature rope_grid_offset ref_feat_shape
 qkv_bias qkv_fused proj_bias qk_norm conv_bias conv_mlp init_values ls_init_value use_grn
 swiglu_mlp swiglu_align_to scale_mlp scale_attn_inner scale_attn_norm scale_mlp_norm norm_eps

@@ -6,7 +6,7 @@ from typing import Any, Literal
 from diptych.config import Activation
 from diptych.config.serialize import read_as
 from diptych.errors import CheckpointError
-from diptych.families.clip.layouts.timm import PREFIX
+from diptych.families.clip.layouts.timm import ARGUMENTS, PREFIX
 from diptych.families.clip.layouts.towers import OpenClipTower, take_norm_eps
 from diptych.families.timm.config import NaflexVitConfig, TimmConfig
 from diptych.families.timm.model import fixed_size, is_naflex, trunk_width
@@ -36,9 +36,7 @@ _PROJECTIONS: dict[str | None, Literal["linear", "classifier", "mlp"]] = {
 _VITAMIN = frozenset(model.architecture for model in VITAMIN)
 """Of the trunks with a projection of its own, those that open_clip's JSON has in a
 `CustomTextCLIP`; ConvNeXts aren't."""
-_ARGUMENTS = "timm_model_kwargs"
-"""Of open_clip's main branch: what it passes on to timm."""
-_NAFLEX = f"{PREFIX}embeds.proj.weight"
+_NAFLEX, _HEAD = f"{PREFIX}embeds.proj.weight", f"{PREFIX}head.weight"
 _POOLS_OF_OPEN_CLIP = ("abs_attn", "rot_attn")
 
 
@@ -115,13 +113,13 @@ def _take_fields(cfg: dict[str, Any]) -> dict[str, Any] | None:
 def _read_naflex(cfg: dict[str, Any], activation: Activation) -> NaflexVitConfig | None:
     """`image_size` is of the squares that open_clip makes of pictures where nothing else is asked
     for: it is no property of the tower."""
-    name, given = cfg.get("timm_model_name"), cfg.get(_ARGUMENTS) or {}
+    name, given = cfg.get("timm_model_name"), cfg.get(ARGUMENTS) or {}
     if not name or not (is_naflex(name) or given.get("use_naflex")):
         return None
     fields = _take_fields(cfg)
     assert fields is not None
     cfg.pop("image_size", None)
-    said = read_as(dict[str, Any], cfg.pop(_ARGUMENTS, None) or {}, _ARGUMENTS)
+    said = read_as(dict[str, Any], cfg.pop(ARGUMENTS, None) or {}, ARGUMENTS)
     fields["options"] |= {name: value for name, value in said.items() if name != "patch_size"}
     return NaflexVitConfig(**fields, patch_size=said.get("patch_size", 16))
 
@@ -132,7 +130,7 @@ def _write_naflex(image: NaflexVitConfig) -> dict[str, Any]:
     options = dict(image.options)
     cfg = _written(image, options.pop("global_pool", ""))
     options |= {} if image.patch_size == 16 else {"patch_size": image.patch_size}
-    return cfg | ({_ARGUMENTS: options} if options else {})
+    return cfg | ({ARGUMENTS: options} if options else {})
 
 
 def write_vision(image: TimmConfig) -> dict[str, Any]:
@@ -168,7 +166,7 @@ OPEN_CLIP = (
     OpenClipTower(
         kind=NaflexVitConfig,
         marks=_MARKS,
-        fits=lambda names: _NAFLEX in names and any(name in names for name in _MARKS),
+        fits=lambda names: _NAFLEX in names and any(name in names for name in (*_MARKS, _HEAD)),
         rules=_rules,
         export_rules=_export_rules,
         read=_read_naflex,

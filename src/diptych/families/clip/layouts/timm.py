@@ -4,12 +4,19 @@ https://github.com/huggingface/pytorch-image-models, timm/models/vision_transfor
 timm/layers/attention_pool.py
 """
 
+from typing import Any
+
+from diptych.config.serialize import read_as
 from diptych.weights.mapping import QUERY_APART, TOKEN, Rule, rows
 
 PREFIX = "visual.trunk."
 """Of open_clip's, before them."""
 LATENT = f"{PREFIX}attn_pool.latent"
 """The query of the attention pool, by which a tower with one is told."""
+PATCH = f"{PREFIX}patch_embed.proj.weight"
+"""What makes patches of squares; of pictures of their own aspect it is called otherwise."""
+ARGUMENTS = "timm_model_kwargs"
+"""Of a `vision_cfg`: what open_clip's main branch passes on to timm."""
 POOL = rows(
     "image.pool.",
     f"{PREFIX}attn_pool.",
@@ -32,6 +39,14 @@ BLOCKS = rows(
     ("mlp.down.*", "mlp.fc2.*"),
 )
 """`nn.Block`."""
+
+
+def square_name(cfg: dict[str, Any]) -> str:
+    """timm's name of the tower of a `vision_cfg`; nothing where there is none, and where timm is to
+    build it for pictures of their own aspect. Raises CheckpointError for arguments that are
+    none."""
+    arguments = read_as(dict[str, Any], cfg.get(ARGUMENTS) or {}, ARGUMENTS)
+    return "" if arguments.get("use_naflex") else cfg.get("timm_model_name") or ""
 
 
 def bare(trunk: tuple[Rule, ...]) -> tuple[Rule, ...]:

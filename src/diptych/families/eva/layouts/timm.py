@@ -10,7 +10,7 @@ from typing import Any
 
 from diptych.config import Activation
 from diptych.errors import CheckpointError
-from diptych.families.clip.layouts.timm import PREFIX
+from diptych.families.clip.layouts.timm import PATCH, PREFIX, square_name
 from diptych.families.clip.layouts.towers import OpenClipTower
 from diptych.families.eva.config import EvaConfig
 from diptych.families.eva.layouts import config, tower
@@ -31,7 +31,8 @@ MARKS = tuple(f"{PREFIX}blocks.0.attn.{name}" for name in ("q_bias", "q_proj.bia
 
 def is_trunk(names: Collection[str]) -> bool:
     """Whether the image tower is an EVA tower of timm, and its projection a part of the trunk."""
-    return f"{PREFIX}head.weight" in names and any(mark in names for mark in MARKS)
+    whole = f"{PREFIX}head.weight" in names and PATCH in names
+    return whole and any(mark in names for mark in MARKS)
 
 
 def read(cfg: dict[str, Any], activation: Activation) -> EvaConfig | None:
@@ -40,7 +41,7 @@ def read(cfg: dict[str, Any], activation: Activation) -> EvaConfig | None:
     if cfg.get("eva_model_name"):
         return config.read_vision(cfg)
     if (
-        cfg.get("timm_model_name") not in TOWERS
+        square_name(cfg) not in TOWERS
         or cfg.get("timm_pool") != "token"
         or cfg.get("timm_proj", "linear")
     ):

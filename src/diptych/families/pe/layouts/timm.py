@@ -37,12 +37,12 @@ _TRUNK = (
 
 def _fits(names: Collection[str]) -> bool:
     """SigLIP's towers have such a pool, too, and no norm before the blocks."""
-    return timm.LATENT in names and _NORM in names
+    return {timm.LATENT, timm.PATCH, _NORM} <= {*names}
 
 
 def _read(cfg: dict[str, Any], activation: Activation) -> PeImageConfig | None:
     """The activation is the text tower's alone."""
-    name = cfg.get("timm_model_name") or ""
+    name = timm.square_name(cfg)
     size = name.removeprefix(_NAME)
     pooled = cfg.get("timm_pool") == "map" and not cfg.get("timm_proj", "linear")
     if size == name or size not in SIZES or not pooled:

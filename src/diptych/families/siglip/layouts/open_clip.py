@@ -54,7 +54,7 @@ _TEXT = (
 
 
 def _read_image(cfg: dict[str, Any], activation: Activation) -> SiglipImageConfig | None:
-    match = _NAME.fullmatch(cfg.get("timm_model_name") or "")
+    match = _NAME.fullmatch(timm.square_name(cfg))
     pooled = cfg.get("timm_pool") == "map" and cfg.get("timm_proj") in ("none", None)
     if not match or not pooled or match[1] not in SIZES:
         return None

@@ -20,7 +20,6 @@ from diptych.weights.mapping import Table
 _NAME = re.compile(rf"naflexvit_({'|'.join(timm_naflex.PUBLISHED)})_patch16_siglip")
 _RATIOS = {"base": 4.0, "so400m": 3.7362}
 """timm's, of the perceptrons."""
-_ARGUMENTS = "timm_model_kwargs"
 _TABLE = Table(rules=timm_naflex.IMAGE)
 
 
@@ -38,7 +37,7 @@ def _read(cfg: dict[str, Any], activation: Activation) -> NaflexImageConfig | No
         return None
     for name in ("timm_model_name", "timm_pool", "timm_proj", "image_size"):
         cfg.pop(name, None)
-    said = read_as(dict[str, Any], cfg.pop(_ARGUMENTS, None) or {}, _ARGUMENTS)
+    said = read_as(dict[str, Any], cfg.pop(timm.ARGUMENTS, None) or {}, timm.ARGUMENTS)
     width, layers, heads, _ = SIZES[match[1]]
     ratio = said.pop("mlp_ratio", _RATIOS[match[1]])
     width, patch_size = said.pop("embed_dim", width), said.pop("patch_size", 16)
@@ -47,12 +46,12 @@ def _read(cfg: dict[str, Any], activation: Activation) -> NaflexImageConfig | No
     sizes = {"layers": said.pop("depth", layers), "heads": said.pop("num_heads", heads)}
     if said:
         raise CheckpointError(
-            f"vision_cfg.{_ARGUMENTS}: {', '.join(said)} has no place in a Diptych model"
+            f"vision_cfg.{timm.ARGUMENTS}: {', '.join(said)} has no place in a Diptych model"
         )
     if rows != columns or pool_ratio != ratio:
         raise CheckpointError(
-            f"vision_cfg.{_ARGUMENTS}: a NaFlex tower's table of positions is a square, and its "
-            "pool's mlp_ratio the blocks'"
+            f"vision_cfg.{timm.ARGUMENTS}: a NaFlex tower's table of positions is a square, and "
+            "its pool's mlp_ratio the blocks'"
         )
     return NaflexImageConfig(
         image_size=rows * patch_size,
@@ -67,7 +66,7 @@ def _write(image: NaflexImageConfig) -> dict[str, Any]:
     name, arguments = timm_naflex.architecture(image)
     cfg = {"timm_model_name": name, "timm_model_pretrained": False}
     cfg |= {"timm_pool": "map", "timm_proj": "none"}
-    return cfg | ({_ARGUMENTS: arguments} if arguments else {})
+    return cfg | ({timm.ARGUMENTS: arguments} if arguments else {})
 
 
 NAFLEX = OpenClipTower(
