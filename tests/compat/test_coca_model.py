@@ -111,11 +111,13 @@ def test_logits_are_those_of_the_open_clip_that_has_the_model(pixels, pools, mod
     with torch.no_grad():
         found, whole = model(pixels, IDS), model(pixels, IDS, output_labels=False)
         short = model(pixels, IDS, output_labels=True)
+        masked = model(pixels, IDS, text_valid=IDS != 0)  # a call of the main branch's alone
     assert "labels" not in whole
     assert torch.equal(short["labels"], IDS[:, 1:])
     torch.testing.assert_close(short["logits"], whole["logits"][:, :-1])
     assert found.keys() == (short if pools is True else whole).keys()
     assert found["logits"].shape == (2, 7 if pools is True else 8, 60)
+    torch.testing.assert_close(masked["logits"], whole["logits"])
 
 
 def test_pictures_or_texts_alone(pixels):

@@ -103,6 +103,15 @@ def test_a_pooler_is_the_one_that_the_configuration_names():
         assert type(made.pooler).__name__ == name
 
 
+def test_the_main_branchs_modernbert_by_name():
+    name = "gte-modernbert-base-ViT-B-32-256"
+    said = compat.get_model_config(name)["text_cfg"]
+    assert said["hf_model_config"] == {"max_position_embeddings": 256}
+    made = compat.create_model(name, device="meta", load_weights=False)
+    assert made.traits.variable_text
+    assert type(made.text.pooler).__name__ == "ClsPooler"
+
+
 def test_without_a_pooling_layer_the_first_token_is_taken():
     """As on open_clip's main branch; 3.3 can't build such a model."""
     sizes = ROBERTA | {"pad_token_id": 0, "bos_token_id": 1, "eos_token_id": 2}

@@ -174,8 +174,8 @@ class CoCa(CaptioningModel):
         `encode_text`.
 
         `output_labels`: whether `labels` are beside the `logits`, which are one place shorter then;
-        None: as in open_clip 3.3, yes, and of models that only its main branch has (two pools,
-        modern texts) no, as there.
+        None: as in open_clip 3.3, yes, and where only its main branch has the model (two pools,
+        modern texts) or the call (`text_valid`) no, as there.
 
         `labels`, [batch, length - 1], -100 where nothing is to be written: the means
         `caption_loss_ce`, and with `caption_z_loss` `caption_loss_z`, in place of the logits; see
@@ -202,7 +202,9 @@ class CoCa(CaptioningModel):
                 z_loss=caption_z_loss,
                 compute_dtype=caption_loss_compute_dtype,
             )
-        if self._known_to_3_3 if output_labels is None else output_labels:
+        if output_labels is None:
+            output_labels = self._known_to_3_3 and text_valid is None
+        if output_labels:
             logits = decoder(image_embs, tokens[:, :-1])
             return found | {"logits": logits, "labels": text[:, 1:]}
         return found | {"logits": decoder(image_embs, tokens)}

@@ -164,6 +164,7 @@ class CLIPTextCfg:
     hf_model_pretrained: bool = True
     hf_proj_type: str | None = "mlp"
     hf_pooler_type: str | None = "mean_pooler"
+    hf_model_config: dict[str, Any] | None = None
     text_arch: str = "clip"
     variable_text: bool = False
     tokenizer_type: str = ""

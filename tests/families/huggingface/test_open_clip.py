@@ -260,9 +260,40 @@ def test_what_does_not_fit_is_said(trunk):
         to_json(replace(config, text=other))
 
 
+def test_modernbert_is_the_main_branchs():
+    text = {
+        "context_length": 256,
+        "variable_text": True,
+        "pad_id": 50283,
+        "hf_model_name": "Alibaba-NLP/gte-modernbert-base",
+        "hf_tokenizer_name": "Alibaba-NLP/gte-modernbert-base",
+        "hf_pooler_type": "cls_pooler",
+        "hf_proj_type": "linear",
+        "hf_model_config": {"max_position_embeddings": 256},
+    }
+    image = {"image_size": 256, "layers": 12, "width": 768, "patch_size": 32}
+    config = pretrained.get("gte-modernbert-base-ViT-B-32-256")
+    said = {"embed_dim": 512, "vision_cfg": image, "text_cfg": text}
+    assert from_json({"model_cfg": said}) == config
+    written = to_json(config)["model_cfg"]
+    assert from_json({"model_cfg": written}) == config
+    names = text.keys() - {"pad_id"}  # the trunk has it
+    assert {name: written["text_cfg"][name] for name in names} == {n: text[n] for n in names}
+    trunk = models.build(config, device="meta").text.trunk
+    assert trunk.config.max_position_embeddings == 256
+    assert trunk.config.rope_parameters["full_attention"]["rope_theta"] == 160000
+    assert sum(p.numel() for p in trunk.parameters()) / 1e6 == pytest.approx(149.01, abs=0.01)
+    with pytest.raises(CheckpointError, match="hf_model_config is 256; it must be an object"):
+        from_json({"model_cfg": said | {"text_cfg": text | {"hf_model_config": 256}}})
+    for unknown in ({"attn_implementation": "mine/kernels"}, {"hidden_sise": 3}):
+        odd = from_json({"model_cfg": said | {"text_cfg": text | {"hf_model_config": unknown}}})
+        with pytest.raises(ConfigError, match="aren't passed on to transformers"):
+            models.build(odd, device="meta")
+
+
 def test_a_tower_is_described_as_before_where_it_projects_linearly():
     text = HuggingFaceTextConfig(model_type="roberta", options=ROBERTA)
-    assert "projection" not in to_dict(text)
+    assert not {"projection", "variable_text"} & to_dict(text).keys()
     assert from_dict(HuggingFaceTextConfig, to_dict(replace(text, projection="mlp"))) == replace(
         text, projection="mlp"
     )

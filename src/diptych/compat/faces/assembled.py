@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import replace
-from typing import Any, ClassVar, TypeVar
+from typing import Any, ClassVar, Protocol, TypeVar, runtime_checkable
 
 from torch import Tensor, nn
 
@@ -34,12 +34,18 @@ from diptych.compat.parts.stack import Transformer
 from diptych.compat.parts.text import TextTransformer
 from diptych.compat.parts.text_parts import PARTS
 from diptych.compat.parts.vision import VisionTransformer
-from diptych.families.modern import ModernTextConfig
 from diptych.models import Clip, Tower
 from diptych.weights.mapping import Table
 
 M = TypeVar("M", bound="AssembledModel")
 _PARTS = {VISUAL: "image.", TEXT: "text.", DECODER: "decoder."}
+
+
+@runtime_checkable
+class SaysPadding(Protocol):
+    """A configuration of texts that says how long loaders make them."""
+
+    variable_text: bool
 
 
 class AssembledModel(Renamed):
@@ -69,7 +75,7 @@ class AssembledModel(Renamed):
         self._custom_text = custom_text
         self.config = config = clip.config
         pictures = InputMode.NAFLEX if config.image.native else InputMode.FIXED
-        variable = isinstance(config.text, ModernTextConfig) and config.text.variable_text
+        variable = isinstance(config.text, SaysPadding) and config.text.variable_text
         self.traits = replace(type(self).traits, image_input=pictures, variable_text=variable)
         self.output_dict = output_dict
         """Whether the forward pass gives a dictionary in place of a tuple."""

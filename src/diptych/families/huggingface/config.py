@@ -41,6 +41,9 @@ class HuggingFaceTextConfig(TextTowerConfig):
     """Before they are pooled, the trunk's last features go through a layer norm and a matrix with
     bias to this width: that of the text tower from whose vectors they were learned (AltCLIP,
     arXiv:2211.06679, §3.1). None: they stay as they are."""
+    variable_text: bool = field(default=False, metadata=ADDED)
+    """Whether open_clip's loaders pad texts to the longest of a batch, and not to the context. No
+    number depends on it."""
 
     def __post_init__(self):
         super().__post_init__()

@@ -76,6 +76,20 @@ def _mt5(width: int, layers: int, heads: int, mlp_width: int) -> HuggingFaceText
     return HuggingFaceTextConfig(model_type="mt5", options=options, pad_id=0)
 
 
+def _modernbert() -> HuggingFaceTextConfig:
+    """ModernBERT's base model (Warner et al. 2024, arXiv:2412.13663, appendix A)."""
+    options = {
+        "vocab_size": 50368,
+        "hidden_size": 768,
+        "num_hidden_layers": 22,
+        "num_attention_heads": 12,
+        "intermediate_size": 1152,
+        "max_position_embeddings": 8192,
+        "norm_eps": 1e-5,
+    }
+    return HuggingFaceTextConfig(model_type="modernbert", options=options, pad_id=50283)
+
+
 KNOWN = {
     "roberta-base": _roberta("roberta", 50265, width=768, layers=12, heads=12),
     "xlm-roberta-base": _roberta("xlm-roberta", 250002, width=768, layers=12, heads=12),
@@ -84,10 +98,13 @@ KNOWN = {
     "facebook/nllb-200-distilled-1.3B": _nllb(layers=24, mlp_width=8192),
     "google/mt5-base": _mt5(width=768, layers=12, heads=12, mlp_width=2048),
     "google/mt5-xl": _mt5(width=2048, layers=24, heads=32, mlp_width=5120),
+    "Alibaba-NLP/gte-modernbert-base": _modernbert(),
     "hfl/chinese-roberta-wwm-ext": bert(21128),
     "hfl/chinese-roberta-wwm-ext-large": bert(21128, width=1024, layers=24, heads=16),
 }
 """By open_clip's names, and the hub's. Context, pool and projection are the CLIP model's."""
+_FREE = "max_position_embeddings"
+"""What a CLIP model may say otherwise than the model that its texts started from."""
 _MOVED = "FacebookAI/"
 """Where the hub keeps the models that had no owner."""
 
@@ -103,14 +120,29 @@ def known(name: str) -> HuggingFaceTextConfig | None:
 
 
 def name_of(text: HuggingFaceTextConfig) -> str:
-    """The hub's name of a tower's trunk; empty: it isn't known here.
+    """The hub's name of a tower's trunk, however many places it has (see `changes`); empty: it
+    isn't known here.
 
     >>> from diptych.families.huggingface.known import KNOWN, name_of
     >>> name_of(KNOWN["google/mt5-xl"])
     'google/mt5-xl'
     """
     for name, trunk in KNOWN.items():
-        same = {"model_type": text.model_type, "options": text.options, "pad_id": text.pad_id}
+        changed = {key: trunk.options.get(key) for key in changes(text, trunk)}
+        options = text.options | changed
+        same = {"model_type": text.model_type, "options": options, "pad_id": text.pad_id}
         if replace(trunk, **same) == trunk:
             return name
     return ""
+
+
+def changes(text: HuggingFaceTextConfig, trunk: HuggingFaceTextConfig) -> dict[str, int]:
+    """The places of a tower, as transformers' option, where the trunk that it started from has
+    another number of them.
+
+    >>> from diptych.families.huggingface.known import bert, changes
+    >>> changes(bert(), bert(vocab_size=60))
+    {}
+    """
+    said = text.options.get(_FREE)
+    return {} if said in (None, trunk.options.get(_FREE)) else {_FREE: said}

@@ -10,7 +10,7 @@ from diptych.config import Activation
 from diptych.errors import CheckpointError, first_line
 from diptych.families.clip.layouts.towers import OpenClipTower, take_norm_eps
 from diptych.families.huggingface.config import HuggingFaceTextConfig
-from diptych.families.huggingface.known import known, name_of
+from diptych.families.huggingface.known import KNOWN, changes, known, name_of
 from diptych.families.huggingface.options import architecture, has_pooling_layer
 from diptych.inputs.strangers import check_repository
 from diptych.weights.mapping import Rule
@@ -48,7 +48,15 @@ def read_text(cfg: dict[str, Any], activation: Activation) -> HuggingFaceTextCon
         cfg.pop(option, None)
     take_norm_eps(cfg)
     trunk = known(str(name)) or cached(name)
-    return replace(with_head(trunk, pooler, proj), context_length=cfg.pop("context_length", 77))
+    changed = cfg.pop("hf_model_config", None) or {}
+    if not isinstance(changed, dict):
+        raise CheckpointError(f"text_cfg.hf_model_config is {changed!r}; it must be an object")
+    return replace(
+        with_head(trunk, pooler, proj),
+        options=trunk.options | changed,
+        context_length=cfg.pop("context_length", 77),
+        variable_text=bool(cfg.pop("variable_text", False)),
+    )
 
 
 def with_head(
@@ -123,12 +131,15 @@ def write_text(text: HuggingFaceTextConfig) -> dict[str, Any]:
     if text.pool not in poolers:
         raise CheckpointError(f"open_clip doesn't pool texts by {text.pool!r}")
     kinds = {ours: theirs for theirs, ours in _PROJECTIONS.items()}
-    context = {} if text.context_length == 77 else {"context_length": text.context_length}
+    changed = changes(text, KNOWN[name])
+    said = {} if text.context_length == 77 else {"context_length": text.context_length}
+    said |= {"variable_text": True} if text.variable_text else {}
+    said |= {"hf_model_config": changed} if changed else {}
     return {
         "hf_model_name": name,
         "hf_pooler_type": poolers[text.pool],
         "hf_proj_type": kinds[text.projection],
-    } | context
+    } | said
 
 
 OPEN_CLIP = (

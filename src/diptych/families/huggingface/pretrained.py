@@ -1,5 +1,5 @@
 """open_clip's published models whose texts a model of the hub reads: RoBERTa, XLM-RoBERTa, NLLB
-(Visheratin 2023, arXiv:2309.01859), mT5.
+(Visheratin 2023, arXiv:2309.01859), mT5; and one of ModernBERT, for training.
 
 https://github.com/mlfoundations/open_clip, model_configs and docs
 """
@@ -182,8 +182,25 @@ COCA = ClipConfig(
 """`coca_roberta-ViT-B-32`, of which nobody published weights. The tokens that its decoder reads see
 those behind them, and RoBERTa's vocabulary is larger than the decoder's: so open_clip has it."""
 
+_GTE = "Alibaba-NLP/gte-modernbert-base"
+MODERNBERT = ClipConfig(
+    image=replace(BASE, image_size=256),
+    text=replace(
+        KNOWN[_GTE],
+        options=KNOWN[_GTE].options | {"max_position_embeddings": 256},
+        context_length=256,
+        pool="cls",
+        variable_text=True,
+    ),
+    embed_dim=512,
+    tokenizer=TokenizerConfig(kind="huggingface", name=_GTE),
+)
+"""`gte-modernbert-base-ViT-B-32-256` of open_clip's main branch."""
+_TO_TRAIN = "no weights are published: for training"
+
 
 def entries() -> list[Entry]:
     """All of them, Chinese-CLIP's and AltCLIP's."""
     coca = Entry(name="coca-roberta-vit-b-32", config=COCA)
-    return [*(model.entry() for model in MODELS), coca, *chinese(), *altclip()]
+    modernbert = Entry(name="gte-modernbert-base-vit-b-32-256", config=MODERNBERT, note=_TO_TRAIN)
+    return [*(model.entry() for model in MODELS), coca, modernbert, *chinese(), *altclip()]
