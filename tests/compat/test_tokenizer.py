@@ -142,6 +142,8 @@ def test_siglips_tokenizers(saved):
     theirs.tokenizer, theirs.context_length = ours.tokenizer, 64
     texts = ["A cat, dogs!", "a_cat &amp; dogs"]
     assert torch.equal(ours(texts), theirs(texts))
+    with pytest.raises(NotImplementedError, match="trained to read padding"):
+        ours(texts, output_mask=True)
     assert compat.SigLipTokenizer.VOCAB_FILES.keys() == theirs.VOCAB_FILES.keys()
     # Each is the published models' own, which are fetched by the same names.
     for name, model in (

@@ -95,13 +95,20 @@ class NaFlexDataConfig:
 
     @property
     def eval_patch_shape(self) -> tuple[int, ...]:
-        """Of one patch where a model is measured: its numbers in a row, or as `is_spatial` says."""
+        """Of one patch where a model is measured: its numbers in a row, or [height, width, 3]."""
         height, width = self.eval_patch_size
-        return (height, width, 3) if self.is_spatial((height, width)) else (height * width * 3,)
+        return (height, width, 3) if self.eval_is_spatial else (height * width * 3,)
+
+    @property
+    def eval_is_spatial(self) -> bool:
+        """Whether patches where a model is measured are [height, width, 3]: if they are known to be
+        of another size than its own."""
+        return self.model_patch_size not in (None, self.eval_patch_size)
 
     def is_spatial(self, patch_size: tuple[int, int]) -> bool:
-        """Whether patches of this size are [height, width, 3], from which a model can resize them:
-        where they aren't of its own size, or where there are several and nobody says its own."""
+        """Whether patches of this size are [height, width, 3] in training, from which a model can
+        resize them: where they aren't of its own size, or where there are several and nobody says
+        its own."""
         if self.model_patch_size is None:
             return self.variable_patch_size
         return patch_size != self.model_patch_size

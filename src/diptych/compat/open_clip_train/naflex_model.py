@@ -102,6 +102,6 @@ def create_naflex_eval_transform(
         )
     size, seq_len = naflex_data_config.eval_config
     transform = transform_factory(max_seq_len=seq_len, patch_size=size)
-    if naflex_data_config.is_spatial(size):
+    if naflex_data_config.eval_is_spatial:
         transform = _Spatial(transform, size)
     return transform, seq_len, size

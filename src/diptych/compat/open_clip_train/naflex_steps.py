@@ -159,7 +159,7 @@ def evaluated(factory: Any, config: NaFlexDataConfig, join: Join) -> tuple[Any, 
     """The transform and the joining of rows where a model is measured. Raises ConfigError for a
     transform that isn't a factory of them."""
     transform, seq_len, size = create_naflex_eval_transform(factory, config)
-    return transform, JoinPatches(join, Shape(size, seq_len, config.is_spatial(size)))
+    return transform, JoinPatches(join, Shape(size, seq_len, config.eval_is_spatial))
 
 
 def _whole(batch: Any) -> Any:
