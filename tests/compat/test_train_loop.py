@@ -244,13 +244,16 @@ def test_the_newest_checkpoint(tmp_path):
 @pytest.mark.parametrize("module", [main, legacy_main])
 def test_the_newest_checkpoint_of_a_bucket(module, monkeypatch):
     lines = b"   PRE code/\n2026-01-01 01:00 9 epoch_2.pt\n2026-01-01 02:00 9 epoch_10.pt\n"
-    said = SimpleNamespace(returncode=0, stdout=lines)
+    said = SimpleNamespace(returncode=0, stdout=lines, stderr=b"\nUnable to locate credentials\n")
     asked = []
     monkeypatch.setattr("subprocess.run", lambda words, **_: asked.append(words) or said)
     assert module.get_latest_checkpoint("s3://a/run", True) == "s3://a/run/epoch_10.pt"
     assert asked == [["aws", "s3", "ls", "s3://a/run/"]]
     said.returncode = 1
     assert module.get_latest_checkpoint("s3://a/run", True) is None
+    said.returncode = 253
+    with pytest.raises(ConfigError, match="s3 ls`: Unable to locate credentials$"):
+        module.get_latest_checkpoint("s3://a/run", True)
 
 
 def test_a_bucket_needs_its_program(monkeypatch):

@@ -153,12 +153,17 @@ def traits_from_model(model: Any) -> ModelTraits:
     own = getattr(type(model), "traits", None)
     if not isinstance(own, ModelTraits):
         raise TypeError(f"{type(model).__name__} declares no ModelTraits: it's no open_clip model")
-    trunk = getattr(getattr(model, "visual", None), "trunk", None)
-    # By its name, as open_clip does: a stranger's copy of timm's class counts, too.
-    patches = type(trunk).__name__ == "NaFlexVit"
+    patches = has_naflex_vit(model)
     variable = getattr(getattr(model, "text", None), "variable_text", own.variable_text)
     pictures = InputMode.NAFLEX if patches else own.image_input
     return replace(own, image_input=pictures, variable_text=bool(variable))
+
+
+def has_naflex_vit(model: Any) -> bool:
+    """Whether the image tower is timm's for pictures of their own aspect: by its name, as open_clip
+    does, so a stranger's copy of timm's class counts, too."""
+    trunk = getattr(getattr(model, "visual", None), "trunk", None)
+    return type(trunk).__name__ == "NaFlexVit"
 
 
 def get_model_traits(model: Any) -> ModelTraits:

@@ -10,6 +10,7 @@ from typing import Any
 from torch import Tensor
 
 from diptych.compat.faces.names import VISUAL
+from diptych.compat.model_traits import has_naflex_vit
 from diptych.families.clip.config import VitConfig
 from diptych.families.clip.layouts.open_clip_config import from_json, tower_of
 from diptych.families.clip.layouts.towers import layout_of
@@ -48,11 +49,10 @@ def apply_naflex_vision_config(model_cfg: dict[str, Any]) -> None:
 def convert_naflex_state_dict(model: Any, state_dict: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """The weights of such a tower of squares by the names of `model`'s, which reads pictures of
     their own aspect; those of other models, and other tensors, as they are."""
-    trunk = getattr(getattr(model, "visual", None), "trunk", None)
-    if type(trunk).__name__ != "NaFlexVit":
+    if not has_naflex_vit(model):
         return dict(state_dict)
     if "visual.conv1.weight" not in state_dict:
-        return trunk_state(trunk, state_dict)
+        return trunk_state(model.visual.trunk, state_dict)
     image = {name: each for name, each in state_dict.items() if name.startswith(VISUAL)}
     ours = Table(rules=layout_of(VitConfig).rules(image)).to_ours(image)
     state = State.of(ours).part("image.")

@@ -48,7 +48,8 @@ def check_exists(file_path: str) -> bool:
 def remote_checkpoints(path: str) -> list[str]:
     """The `.pt` files in a folder of S3, as AWS' command line lists it (`aws s3 ls`), which knows
     the user's keys; none where there is no such folder. Raises ConfigError where there is no such
-    program."""
+    program, and where it fails: a run would begin anew beside the checkpoints that it didn't see.
+    """
     try:
         said = subprocess.run(["aws", "s3", "ls", f"{path}/"], capture_output=True, check=False)
     except FileNotFoundError:
@@ -56,8 +57,11 @@ def remote_checkpoints(path: str) -> list[str]:
             f"{path} is remote, and `aws` isn't installed, which lists such folders: install it, "
             "or name a mounted folder"
         ) from None
-    if said.returncode:
+    if said.returncode == 1:  # its answer for what isn't there
         return []
+    if said.returncode:
+        why = said.stderr.decode(errors="replace").strip()
+        raise ConfigError(f"{path} couldn't be listed by `aws s3 ls`: {why}")
     names = (line.split()[-1] for line in said.stdout.decode().splitlines() if line.strip())
     return [f"{path}/{name}" for name in names if name.endswith(".pt")]
 

@@ -34,7 +34,7 @@ def torch_compile_kwargs(args: Any) -> dict[str, Any]:
 class AverageMeter:
     """The last of some numbers, and their mean.
 
-    >>> from diptych.compat.open_clip_train.train import AverageMeter
+    >>> from diptych.compat.open_clip_train.utils import AverageMeter
     >>> meter = AverageMeter()
     >>> meter.update(2.0, n=3)
     >>> meter.update(6.0)

@@ -23,6 +23,11 @@ Row = Sequence[int] | Int[Tensor, " length"]
 Rows = Sequence[Row] | Int[Tensor, "texts length"]
 
 
+class NoMaskError(ConfigError, NotImplementedError):
+    """A mask of texts whose model was trained to read padding; open_clip raises
+    NotImplementedError."""
+
+
 class OpenClipTokenizer:
     """A callable: texts to ids, padded to `context_length`; longer texts are cut, and end as all
     do."""
@@ -33,6 +38,8 @@ class OpenClipTokenizer:
     """Its end."""
     pad_token_id: int | None = None
     """What follows the end and means nothing else; None: 0 does, which is a word, too."""
+    no_mask = ""
+    """Why there is no `output_mask`; empty: there is one."""
 
     def __init__(self, tokenizer: Tokenizer):
         """`tokenizer`: Diptych's."""
@@ -83,8 +90,13 @@ class OpenClipTokenizer:
 
         `pad=False`: a list of as many ids as each text has. `output_mask`: the ids, and which of
         them are the text's, as booleans. `add_special_tokens`: with start and end. Raises
-        ConfigError for a mask of what isn't padded, and `pad=False` where padding is a word.
+        ConfigError for a mask of what isn't padded, and `pad=False` where padding is a word; and
+        NoMaskError for a mask where padding is read, too (`no_mask`).
         """
+        if output_mask and self.no_mask:
+            raise NoMaskError(
+                f"{self.no_mask}, so {type(self).__name__} gives no output_mask; leave it out"
+            )
         length = context_length or self.context_length
         texts = [texts] if isinstance(texts, str) else list(texts)
         rows = self._rows(texts, length, add_special_tokens)

@@ -1,6 +1,5 @@
 """Tokenizers of transformers with open_clip's face."""
 
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -118,18 +117,15 @@ class HFTokenizer(OpenClipTokenizer):
         self.tokenizer.save_pretrained(str(dest))
 
 
-class NoMaskError(ConfigError, NotImplementedError):
-    """A mask of texts whose model was trained to read padding; open_clip raises
-    NotImplementedError."""
-
-
 class SigLipTokenizer(HFTokenizer):
     """SigLIP's tokenizers: `c4-en`, `mc4` (many languages) or `gemma` (SigLIP 2), which are fetched
     from the hub as its published models have them, or a folder's or `org/name`'s. Texts are
-    canonicalised: lower case, no punctuation. Raises ConfigError where there is none such.
+    canonicalised: lower case, no punctuation. Raises ConfigError where there is none such, and a
+    call with `output_mask` NoMaskError.
     """
 
     VOCAB_FILES = VOCABULARIES
+    no_mask = "SigLIP's towers were trained to read padding, too"
 
     def __init__(
         self,
@@ -139,19 +135,3 @@ class SigLipTokenizer(HFTokenizer):
     ):
         name = VOCABULARIES.get(str(tokenizer_name), tokenizer_name)
         super().__init__(name, context_length or 64, "canonicalize", cache_dir=cache_dir)
-
-    def __call__(
-        self,
-        texts: str | Sequence[str],
-        context_length: int | None = None,
-        pad: bool = True,
-        output_mask: bool = False,
-        add_special_tokens: bool = True,
-    ) -> Any:
-        """See `OpenClipTokenizer`. Raises NoMaskError for `output_mask`."""
-        if output_mask:
-            raise NoMaskError(
-                "SigLIP's towers were trained to read padding, too, so SigLipTokenizer gives no "
-                "output_mask; leave it out"
-            )
-        return super().__call__(texts, context_length, pad, add_special_tokens=add_special_tokens)
