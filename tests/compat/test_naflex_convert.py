@@ -25,11 +25,13 @@ from diptych.errors import ConfigError
 TEXT = {"context_length": 4, "vocab_size": 16, "width": 8, "layers": 1, "heads": 1}
 PLAIN = {"image_size": 32, "patch_size": 16, "width": 8, "layers": 1, "head_width": 8}
 OF_TIMM = {"timm_model_name": "eva02_tiny_patch14_224", "timm_pool": "token"}
-MODELS = {"plain": PLAIN, "eva": OF_TIMM}
+SIGLIP = {"timm_model_name": "vit_base_patch32_siglip_256", "timm_pool": "map", "timm_proj": "none"}
+MODELS = {"plain": PLAIN, "eva": OF_TIMM, "siglip": SIGLIP | {"image_size": 256}}
 
 
 def said(vision):
-    return {"embed_dim": 8, "vision_cfg": vision, "text_cfg": TEXT}
+    embed_dim = 768 if vision.get("timm_proj") == "none" else 8
+    return {"embed_dim": embed_dim, "vision_cfg": vision, "text_cfg": TEXT}
 
 
 @pytest.fixture(params=MODELS)
@@ -61,8 +63,8 @@ def test_the_configuration_says_the_tower(name):
         assert (vision["timm_pool"], vision["timm_proj"]) == ("token", "linear")
         assert (arguments["embed_dim"], arguments["pos_embed_grid_size"]) == (8, (2, 2))
     else:
-        assert vision["timm_model_name"] == OF_TIMM["timm_model_name"]
-        assert arguments["patch_size"] == 14
+        assert vision["timm_model_name"] == MODELS[name]["timm_model_name"]
+        assert arguments["patch_size"] == {"eva": 14, "siglip": 32}[name]
     again = dict(vision)
     naflex_convert.apply_naflex_vision_config(model_cfg)
     assert model_cfg["vision_cfg"] == again

@@ -12,10 +12,9 @@ from torch import Tensor
 from diptych.compat.faces.names import VISUAL
 from diptych.compat.model_traits import has_naflex_vit
 from diptych.families.clip.config import VitConfig
-from diptych.families.clip.layouts.open_clip_config import from_json, tower_of
+from diptych.families.clip.layouts.open_clip_config import from_json
 from diptych.families.clip.layouts.towers import layout_of
-from diptych.families.timm import NaflexVitConfig
-from diptych.families.timm.as_naflex import naflex_of, trunk_state, vit_state
+from diptych.families.timm.as_naflex import naflex_vision, trunk_state, vit_state
 from diptych.weights.mapping import Table
 from diptych.weights.state import State
 
@@ -36,10 +35,8 @@ def apply_naflex_vision_config(model_cfg: dict[str, Any]) -> None:
     vision: dict[str, Any] = dict(model_cfg["vision_cfg"])
     arguments: dict[str, Any] = dict(vision.get("timm_model_kwargs") or {})
     if not config.image.native:
-        made = naflex_of(config).image
-        assert isinstance(made, NaflexVitConfig)
-        vision = tower_of(made).write(made) | {"timm_model_pretrained": False}
-        arguments = {**vision["timm_model_kwargs"], "patch_size": made.patch_size}
+        vision = naflex_vision(config.image) | {"timm_model_pretrained": False}
+        arguments = vision["timm_model_kwargs"]
         if "pos_embed_grid_size" in arguments:
             arguments["pos_embed_grid_size"] = tuple(arguments["pos_embed_grid_size"])
     arguments["enable_patch_interpolator"] = True

@@ -119,6 +119,15 @@ class TimmModel(nn.Module):
         """Of the weights, to which pixels are cast."""
         return next(self.parameters()).dtype
 
+    @property
+    def patch_drop(self) -> float:
+        """The share of each picture's patches that is left out in training."""
+        from timm.layers.patch_dropout import PatchDropout, PatchDropoutWithIndices
+
+        kinds = PatchDropout | PatchDropoutWithIndices
+        drops = (each for each in self.trunk.modules() if isinstance(each, kinds))
+        return max((each.prob for each in drops), default=0.0)
+
     def fill_computed(self) -> None:
         """Compute the trunk's tables that no state dict has, where it was made without numbers and
         was given some."""
@@ -135,7 +144,7 @@ class TimmModel(nn.Module):
         `output_tokens`, of a trunk that has tokens, by name: `pooled`, `patch_tokens` and
         `patch_valid`, which of these there are (None: all). Raises ConfigError with it for a trunk
         without tokens."""
-        x = x.to(self.dtype) if isinstance(x, Tensor) else x
+        x = self.given(x)
         if not self.output_tokens:
             return self.head(self.trunk(x))
         if not isinstance(self.trunk, _OfTokens):
@@ -152,6 +161,10 @@ class TimmModel(nn.Module):
         own = tokens[:, self.trunk.num_prefix_tokens :]
         return {"pooled": self.head(pooled), "patch_tokens": own, "patch_valid": valid}
 
+    def given(self, x: Any) -> Any:
+        """What the trunk is given: pixels in the weights' precision."""
+        return x.to(self.dtype) if isinstance(x, Tensor) else x
+
     def forward_intermediates(
         self,
         x: Float[Tensor, "batch 3 height width"],
@@ -166,7 +179,7 @@ class TimmModel(nn.Module):
         for `image_intermediates_prefix`, the tokens before the patches; and `image_features`."""
         options = {"return_prefix_tokens": True} if output_extra_tokens else {}
         last, found = self.trunk.forward_intermediates(
-            x,
+            self.given(x),
             indices=indices,
             norm=normalize_intermediates,
             stop_early=stop_early and intermediates_only,

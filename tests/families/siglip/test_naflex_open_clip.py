@@ -12,10 +12,13 @@ from PIL import Image
 from safetensors.torch import load_file, save_file
 
 from diptych import Encoder, checkpoints, pretrained
+from diptych.compat.faces.naflex import packed_squares
 from diptych.config import ClipConfig, PreprocessConfig, TokenizerConfig
 from diptych.errors import CheckpointError
+from diptych.families.clip.layouts.open_clip import export_table
 from diptych.families.clip.layouts.open_clip_config import from_json, to_json
 from diptych.families.siglip import NaflexImageConfig, SiglipTextConfig
+from diptych.families.siglip.layouts import naflex
 from diptych.inputs.native import unpack
 from diptych.weights.native import save_model
 
@@ -147,9 +150,43 @@ def test_how_large_pictures_are_stands_beside_the_tower(side, budget, patches):
     assert found.image == CONFIG.image
 
 
+def made_of_squares(**options):
+    """As open_clip's main branch says it with `force_naflex_vision`."""
+    name = "vit_base_patch16_siglip_224"
+    arguments = {"use_naflex": True, "enable_patch_interpolator": True} | options
+    return VISION | {"timm_model_name": name, "timm_model_kwargs": arguments}
+
+
+@pytest.mark.parametrize("size", [{}, {"img_size": 256, "patch_size": 8}])
+@torch.no_grad()
+def test_a_tower_made_of_one_for_squares_is_timms(random_model, size):
+    sizes = {"embed_dim": 64, "depth": 2, "num_heads": 4, "mlp_ratio": 1.5} | size
+    vision = made_of_squares(**sizes)
+    config = from_json({"model_cfg": MODEL | {"vision_cfg": vision}})
+    side = size.get("img_size", 224) // size.get("patch_size", 16)
+    assert (config.image.side, config.image.activation) == (side, "gelu")
+    assert from_json(to_json(config)) == config
+    model = random_model(config).eval()
+    trunk = timm.create_model(vision["timm_model_name"], num_classes=0, global_pool="map", **sizes,
+        use_naflex=True).eval()  # fmt: skip
+    theirs = export_table(config).to_foreign(model.state_dict())
+    prefix = "visual.trunk."
+    trunk.load_state_dict(
+        {name.removeprefix(prefix): each for name, each in theirs.items() if prefix in name}
+    )
+    patch = config.image.patch_size
+    for rows, columns in ((3, 7), (side, side), (side + 3, 2)):  # smaller, alike, larger
+        pixels = torch.randn(1, 3, rows * patch, columns * patch)
+        found = model.encode_image(packed_squares(pixels, patch))
+        torch.testing.assert_close(found, trunk(pixels), atol=2e-5, rtol=1e-4)
+    with pytest.raises(CheckpointError, match="positions bilinearly, this one bicubic"):
+        naflex.image_json(config.image, 64)
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
+        ({"timm_model_kwargs": {"act_layer": "relu"}}, "act_layer is gelu_tanh or gelu: 'relu'"),
         ({"timm_model_kwargs": {"class_token": True}}, "class_token has no place"),
         ({"timm_model_kwargs": {"pos_embed_grid_size": [2, 3]}}, "is a square"),
         ({"timm_model_kwargs": {"mlp_ratio": 2.0, "attn_pool_mlp_ratio": 4.0}}, "is a square"),
@@ -168,9 +205,9 @@ def test_what_is_no_such_tower_is_said(change, message):
 
 
 def test_what_open_clip_cannot_build_is_said(random_model, tmp_path):
-    exact = random_model(replace(CONFIG, image=replace(CONFIG.image, activation="gelu")))
-    save_model(tmp_path / "in", exact)
-    with pytest.raises(CheckpointError, match="gelu_tanh"):
+    quick = random_model(replace(CONFIG, image=replace(CONFIG.image, activation="quick_gelu")))
+    save_model(tmp_path / "in", quick)
+    with pytest.raises(CheckpointError, match="gelu_tanh or gelu .* quick_gelu"):
         checkpoints.convert(tmp_path / "in", "open-clip", tmp_path / "out")
 
 

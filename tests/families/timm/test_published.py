@@ -78,13 +78,15 @@ def test_names_and_shapes_are_open_clips(name):
         ("test_convnext", 64, "", "mlp"),
         ("test_resnet", 64, "avg", "linear"),
         ("test_resnet", 64, "avg", None),
+        ("test_vit", 160, "map", "none"),
     ],
 )
 def test_vectors_are_open_clips(randomise, tmp_path, trunk, size, pool, projection):
     vision = {"timm_model_name": trunk, "timm_pool": pool, "timm_proj": projection}
     vision |= {"image_size": size}
-    peer = randomise(open_clip.CustomTextCLIP(12, vision, TEXT))
-    cfg = {"embed_dim": 12, "vision_cfg": vision, "text_cfg": TEXT, "custom_text": True}
+    embed_dim = 64 if projection == "none" else 12  # it is the trunk's
+    peer = randomise(open_clip.CustomTextCLIP(embed_dim, vision, TEXT))
+    cfg = {"embed_dim": embed_dim, "vision_cfg": vision, "text_cfg": TEXT, "custom_text": True}
     (tmp_path / "in").mkdir()
     (tmp_path / "in" / CONFIG).write_text(json.dumps({"model_cfg": cfg}))
     save_file(peer.state_dict(), tmp_path / "in" / WEIGHTS)
@@ -109,10 +111,11 @@ def test_what_open_clip_builds_otherwise_is_refused():
     with pytest.raises(CheckpointError, match="with their branches, and this one's are merged"):
         to_json(merged)
     cfg = described("ViTamin-S")
-    for name, value in (("timm_pool", "rot_attn"), ("timm_proj", "none")):
-        odd = cfg | {"vision_cfg": cfg["vision_cfg"] | {name: value}}
-        with pytest.raises(CheckpointError, match=f"{value}.* has no place"):
-            from_json({"model_cfg": odd})
+    odd = cfg | {"vision_cfg": cfg["vision_cfg"] | {"timm_pool": "rot_attn"}}
+    with pytest.raises(CheckpointError, match="rot_attn.* has no place"):
+        from_json({"model_cfg": odd})
+    with pytest.raises(ConfigError, match="features of timm's test_vit are 64 wide.* it is 6"):
+        build_tower(TimmConfig(name="test_vit", projection="none"), 6, "meta")
 
 
 def test_a_classifier_of_several_layers_is_no_projection():

@@ -129,6 +129,8 @@ class AssembledModel(Renamed):
         said = self.preprocess_cfg()
         self.visual.preprocess_cfg = said
         self.visual.image_mean, self.visual.image_std = said["mean"], said["std"]
+        if self.config.image.native:
+            self.visual.image_seq_len = self.config.preprocess.patches
 
     def preprocess_cfg(self) -> dict[str, Any]:
         """The fields of a `PreprocessCfg`: what pictures have to become."""

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from diptych.compat.faces import intermediates
 from diptych.compat.faces.assembled import AssembledModel
+from diptych.compat.faces.naflex_timm import NaflexTimmModel
 from diptych.compat.faces.tower import OpenClipTower
 from diptych.compat.faces.towers import OpenClipVisual
 from diptych.compat.parts.genlip import GenLipVisual
@@ -60,7 +61,7 @@ class OpenClipModel(AssembledModel):
 
     def pixels(self, image: Tensor | Mapping[str, Any]) -> Tensor:
         """Pictures as `clip` takes them."""
-        if isinstance(self.visual, OpenClipVisual | GenLipVisual):
+        if isinstance(self.visual, OpenClipVisual | GenLipVisual | NaflexTimmModel):
             return self.visual.pixels(image)
         return self._squares(image).to(self.visual.dtype)
 

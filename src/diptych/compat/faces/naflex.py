@@ -64,6 +64,17 @@ def packed(
     return _with_grids(column, grids)
 
 
+def as_packed(
+    x: Mapping[str, Any] | Float[Tensor, "batch 3 height width"],
+    patch_size: int,
+    mode: Literal["bicubic", "bilinear"],
+) -> Float[Tensor, "batch 3 rows {patch_size}"]:
+    """The same of patches by name, of pixels of whole patches, and of what is so already."""
+    if isinstance(x, Mapping):
+        return packed(x, patch_size, mode)
+    return x if x.shape[3] == patch_size else packed_squares(x, patch_size)
+
+
 def resized(
     patches: Float[Tensor, "batch patches height width colours"],
     size: int,
@@ -94,6 +105,16 @@ def _back(size: int, sides: tuple[int, int], mode: str) -> Float[Tensor, "given 
     return torch.linalg.pinv(larger.double()).float()
 
 
+def check_whole(pixels: Float[Tensor, "batch 3 height width"], patch_size: int) -> None:
+    """Raises ConfigError for sides that aren't whole patches."""
+    height, width = pixels.shape[2:]
+    if height % patch_size or width % patch_size:
+        raise ConfigError(
+            f"pictures of {height} x {width} pixels aren't whole patches of {patch_size} x "
+            f"{patch_size}"
+        )
+
+
 def packed_squares(
     pixels: Float[Tensor, "batch 3 height width"], patch_size: int
 ) -> Float[Tensor, "batch 3 rows {patch_size}"]:
@@ -106,11 +127,7 @@ def packed_squares(
     torch.Size([1, 3, 97, 16])
     """
     height, width = pixels.shape[2:]
-    if height % patch_size or width % patch_size:
-        raise ConfigError(
-            f"pictures of {height} x {width} pixels aren't whole patches of {patch_size} x "
-            f"{patch_size}"
-        )
+    check_whole(pixels, patch_size)
     grid = torch.tensor([height // patch_size, width // patch_size], device=pixels.device)
     cells = pixels.unflatten(3, (-1, patch_size)).unflatten(2, (-1, patch_size))
     # [batch, 3, rows, y, columns, x] -> [batch, 3, patches y, x]
@@ -137,6 +154,8 @@ def patches_of(image: Mapping[str, Any] | Tensor, patch_size: int) -> dict[str, 
     places, seen = real_patches(grids, flat.shape[1])
     columns = grids[:, 1:].clamp(min=1)
     coordinates = torch.stack((places // columns, places % columns), dim=-1)
+    # Of what fills up a row the loaders say 0: the largest ones tell the grid.
+    coordinates = coordinates.masked_fill(~seen[..., None], 0)
     return {"patches": flat, "patch_coord": coordinates, "patch_valid": seen}
 
 

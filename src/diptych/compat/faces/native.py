@@ -5,6 +5,7 @@ from typing import Any, TypeVar
 
 from torch import Tensor, nn
 
+from diptych.compat.faces.naflex_timm import NaflexTimmModel
 from diptych.compat.modified_resnet import ModifiedResNet
 from diptych.compat.parts.genlip import GenLipVisual, visual_of
 from diptych.compat.parts.layers import PatchDropout
@@ -17,6 +18,7 @@ from diptych.config import TowerConfig
 from diptych.errors import CheckpointError, ConfigError
 from diptych.families.clip.config import ResNetConfig, TransformerTextConfig
 from diptych.families.clip.layouts.open_clip_config import tower_of
+from diptych.families.clip.layouts.timm import ARGUMENTS
 from diptych.families.clip.layouts.towers import VitSizes
 from diptych.families.coca import CocaDecoderConfig
 from diptych.families.genlip.config import GenlipSizes
@@ -65,18 +67,23 @@ def resnet_of(
 
 def timm_of(tower: Tower[Any], embed_dim: int, table: Table) -> TimmModel | None:
     """The same of a tower that open_clip has of timm, whether Diptych has it of timm or its own;
-    None for pictures of their own aspect, and where timm builds none that has these tensors."""
+    None where timm builds none that has these tensors."""
     options = _written(tower.config)
-    if options is None or "timm_model_name" not in options or tower.config.native:
+    if options is None or "timm_model_name" not in options:
         return None
+    native = tower.config.native
+    kind, arguments = NaflexTimmModel if native else TimmModel, options.get(ARGUMENTS, {})
+    shares = [each.share for each in tower.modules() if isinstance(each, OurPatchDropout)]
     try:
         with shapes_only():
-            made = TimmModel(
+            made = kind(
                 options["timm_model_name"],
                 embed_dim,
-                image_size=options["image_size"],
+                image_size=tower.config.image_size,
                 pool=options["timm_pool"],
                 proj=options["timm_proj"],
+                patch_drop=max(shares, default=0.0) or None,
+                model_kwargs=arguments | {"enable_patch_interpolator": True} if native else None,
             )
     except ConfigError:
         return None

@@ -7,7 +7,7 @@ from typing import Any, Protocol, TypeVar, runtime_checkable
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from diptych.compat.faces.naflex import packed, packed_squares
+from diptych.compat.faces.naflex import as_packed
 from diptych.compat.faces.names import VISUAL
 from diptych.compat.faces.stages import GivesIntermediates, stages_of
 from diptych.compat.faces.tower import OpenClipTower
@@ -50,8 +50,6 @@ class OpenClipVisual(OpenClipTower):
         self.input_resolution = size
         """The same, as OpenAI's models say it."""
         if config.image.native:
-            self.image_seq_len = config.preprocess.patches
-            """The most patches of a picture."""
             side = config.preprocess.patch_size
             self.patch_size = (side, side)
         if tower.grid is not None:
@@ -85,19 +83,17 @@ class OpenClipVisual(OpenClipTower):
         """Pictures as the tower of Diptych's takes them. Raises ConfigError for patches that are
         given to a tower of squares."""
         how = self._place[0].preprocess
-        if isinstance(x, Mapping):
-            if how.resize != "native":
-                raise ConfigError("this tower takes squares of pixels, and no patches by name")
-            x = packed(x, how.patch_size, self._resizing)
-        elif how.resize == "native" and x.shape[3] != how.patch_size:
-            x = packed_squares(x, how.patch_size)
+        if how.resize == "native":
+            x = as_packed(x, how.patch_size, self._resizing)
+        elif isinstance(x, Mapping):
+            raise ConfigError("this tower takes squares of pixels, and no patches by name")
         return x.to(self.dtype)
 
     @property
     def _resizing(self) -> Any:
-        """How timm resizes the kernel of such a tower."""
+        """How timm resizes the kernel of such a tower: as its table of positions."""
         of_timm = self._of_timm(_Embedding)
-        return of_timm.pos_embed_interp_mode if of_timm else "bilinear"
+        return of_timm.pos_embed_interp_mode if of_timm else self.tower.config.interpolation
 
     def lock(self, unlocked_groups: int = 0, freeze_bn_stats: bool = False) -> None:
         """Freeze all but the last groups of layers, and with `freeze_bn_stats` their batch norms'

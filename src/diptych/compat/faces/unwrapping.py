@@ -12,6 +12,7 @@ from diptych.compat.hf_model import HFTextEncoder
 from diptych.compat.parts.layers import PatchDropout
 from diptych.compat.parts.text_parts import PARTS
 from diptych.compat.parts.vision import VisionTransformer
+from diptych.compat.timm_model import TimmModel
 from diptych.config import ClipConfig, TowerConfig
 from diptych.models import Clip, Decoder, Tower
 from diptych.models.build import build_decoder
@@ -113,10 +114,17 @@ def again(model: Face, config: TowerConfig, part: Any, table: Table) -> Tower[An
         return part.tower
     tensors: dict[str, Tensor] = {} if part is None else part.state_dict(keep_vars=True)
     tower = tower_again(config, model.config.embed_dim, table, tensors, model.training)
-    drop = part.patch_dropout if isinstance(part, VisionTransformer) else None
-    if isinstance(drop, PatchDropout) and drop.share:
-        tower.set_patch_dropout(drop.share)
+    if share := _dropped(part):
+        tower.set_patch_dropout(share)
     return tower
+
+
+def _dropped(part: Any) -> float:
+    """The share of patches that are left out in training."""
+    if isinstance(part, TimmModel):
+        return part.patch_drop
+    drop = part.patch_dropout if isinstance(part, VisionTransformer) else None
+    return drop.share if isinstance(drop, PatchDropout) else 0.0
 
 
 def reshaped(parameter: nn.Parameter, *shape: int) -> nn.Parameter:

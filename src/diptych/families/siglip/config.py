@@ -1,7 +1,9 @@
 """SigLIP's towers (Zhai et al. 2023, arXiv:2303.15343)."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Literal
 
+from diptych.components import ADDED
 from diptych.config import Activation, ImageTowerConfig
 from diptych.config.ranges import Context, Layers, Pixels, Share, Width
 from diptych.errors import ConfigError
@@ -55,6 +57,9 @@ class NaflexImageConfig(PooledImageConfig):
 
     image_size: Pixels = 256
     """Of the square whose patches the table of positions has one each for."""
+    interpolation: Literal["bilinear", "bicubic"] = field(default="bilinear", metadata=ADDED)
+    """Of the table. SigLIP 2's is bilinear; timm's is bicubic where it makes such a tower of one
+    for squares."""
 
 
 @dataclass(frozen=True, kw_only=True)

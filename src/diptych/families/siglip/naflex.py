@@ -2,7 +2,7 @@
 arXiv:2502.14786, §2.4.2)."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -73,11 +73,12 @@ class NaflexImageTower(PooledImageTower[NaflexImageConfig]):
     def _positions(
         self, grids: Int[Tensor, "batch 2"], places: Int[Tensor, " patches"]
     ) -> Float[Tensor, "batch patches width"]:
-        """The table, interpolated to each grid as a picture that is resized is: bilinear and
-        antialiased, an axis at a time, so that an entry's weight is the product of two."""
+        """The table, interpolated to each grid as a picture that is resized is: antialiased, an
+        axis at a time, so that an entry's weight is the product of two."""
         rows, columns = grids[:, :1], grids[:, 1:]
-        down = _weights(places // columns, rows, self.config.side)
-        right = _weights(places % columns, columns, self.config.side)
+        kernel, side = _KERNELS[self.config.interpolation], self.config.side
+        down = _weights(places // columns, rows, side, kernel)
+        right = _weights(places % columns, columns, side, kernel)
         with torch.autocast(places.device.type, enabled=False):
             of_entries = (down[..., :, None] * right[..., None, :]).flatten(2)
             return of_entries @ self.positions.float()
@@ -109,21 +110,40 @@ def _resampled(
     """A grid of patches as one of `side` x `side` places."""
     places = torch.arange(side, device=vectors.device)[None]
     sides = torch.full_like(places[:, :1], side)
-    down, right = (_weights(places, sides, patches)[0].to(vectors.dtype) for patches in grid)
+    down, right = (
+        _weights(places, sides, patches, _triangle)[0].to(vectors.dtype) for patches in grid
+    )
     own = vectors[: math.prod(grid)].unflatten(0, grid)
     return torch.einsum("yr,xc,rcw->yxw", down, right, own).flatten(0, 1)
 
 
+def _triangle(distance: Float[Tensor, "..."]) -> Float[Tensor, "..."]:
+    return (1 - distance).clamp(min=0)
+
+
+def _cubic(distance: Float[Tensor, "..."]) -> Float[Tensor, "..."]:
+    """Keys's kernel (1981) with the slope of -1/2 at 1, as torch has it where it is antialiased."""
+    near = (1.5 * distance - 2.5) * distance**2 + 1
+    far = ((2.5 - 0.5 * distance) * distance - 4) * distance + 2
+    return torch.where(distance < 1, near, far).where(distance < 2, 0)
+
+
+_KERNELS = {"bilinear": _triangle, "bicubic": _cubic}
+
+
 def _weights(
-    places: Int[Tensor, "batch patches"], sides: Int[Tensor, "batch 1"], entries: int
+    places: Int[Tensor, "batch patches"],
+    sides: Int[Tensor, "batch 1"],
+    entries: int,
+    kernel: Callable[[Tensor], Tensor],
 ) -> Float[Tensor, "batch patches {entries}"]:
     """By what each of the table's `entries` along an axis counts for places, of which there are
-    `sides` along it: a triangle about the place's centre, as wide as an entry on either side, or as
-    a place where that is wider. Together they are 1."""
+    `sides` along it: a kernel about the place's centre, whose unit is an entry, or a place where
+    that is wider. Together they are 1."""
     wide = entries / sides.float()  # of a place, in entries
     centres = (places + 0.5) * wide
     middles = torch.arange(entries, device=places.device) + 0.5
     distance = (middles - centres[..., None]).abs() / wide.clamp(min=1)[..., None]
-    triangle = (1 - distance).clamp(min=0)
+    weights = kernel(distance)
     # Places behind a shorter row's end may lie beyond the table: all their weights are 0.
-    return triangle / triangle.sum(-1, keepdim=True).clamp(min=1e-12)
+    return weights / weights.sum(-1, keepdim=True).clamp(min=1e-12)

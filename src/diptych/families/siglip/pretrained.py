@@ -2,6 +2,7 @@
 arXiv:2502.14786), under open_clip's names, whose repositories hold them in its layout."""
 
 import math
+import re
 from dataclasses import dataclass, replace
 from functools import partial
 
@@ -18,6 +19,8 @@ SIZES = {  # timm's name of a size -> width, layers, heads, width of the percept
     "giantopt": (1536, 40, 16, 6144),
 }
 # fmt: on
+OF_TIMM = re.compile(r"vit_([a-z0-9]+)_patch(\d+)_siglip_(\d+)")
+"""timm's names of towers for squares: the size, and pixels of a patch and of a picture."""
 _TANH = ("base_patch32", "large_patch16_siglip_512", "so400m_patch16", "giantopt")
 """Architectures with GELU's approximation, with which all were trained; timm gives the others its
 exact form."""

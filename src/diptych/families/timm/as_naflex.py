@@ -17,7 +17,7 @@ from torch import Tensor
 from diptych.config import ClipConfig, ImageTowerConfig
 from diptych.errors import CheckpointError, ConfigError
 from diptych.families.clip.config import VitConfig
-from diptych.families.clip.layouts.open_clip_config import tower_of
+from diptych.families.clip.layouts.open_clip_config import read_image, tower_of
 from diptych.families.clip.layouts.timm import ARGUMENTS, PREFIX
 from diptych.families.clip.layouts.towers import layout_of, mlp_ratio
 from diptych.families.timm.config import NaflexVitConfig, TimmConfig
@@ -68,9 +68,10 @@ def as_naflex(model: Clip) -> Clip:
     tower = build_tower(config.image, config.embed_dim, next(model.image.parameters()).device)
     state = model.image.state_dict()
     if isinstance(model.config.image, VitConfig):
-        tower.load_state_dict(vit_state(state))
-    else:
-        tower.load_state_dict(_timm_state(model.config.image, tower, state))
+        state = vit_state(state)
+    elif isinstance(config.image, NaflexVitConfig):
+        state = _timm_state(model.config.image, tower, state)
+    tower.load_state_dict(state)  # another tower of ours has the same names
     tower = tower.to(dtype).train(model.image.training)
     found = Clip(config, tower, model.text, model.decoder)
     found.logit_scale, found.logit_bias = model.logit_scale, model.logit_bias
@@ -79,17 +80,29 @@ def as_naflex(model: Clip) -> Clip:
 
 def naflex_of(config: ClipConfig) -> ClipConfig:
     """The configuration of `as_naflex`, which raises as this does."""
-    image = config.image
-    if isinstance(image, VitConfig):
-        made, side = _of_vit(image), image.side
-    else:
-        made, side = _of_timm(image)
-    size = made.patch_size
-    how = replace(config.preprocess, resize="native", patches=side**2, patch_size=size)
+    said, made = _made(config.image)
+    size = said[ARGUMENTS]["patch_size"]
+    patches = (config.image.image_size // size) ** 2
+    how = replace(config.preprocess, resize="native", patches=patches, patch_size=size)
     return replace(config, image=made, preprocess=how)
 
 
-def _of_vit(image: VitConfig) -> NaflexVitConfig:
+def naflex_vision(image: ImageTowerConfig) -> dict[str, Any]:
+    """open_clip's `vision_cfg` of the tower that `as_naflex` makes of this one. Raises
+    NotNaflexError as it does."""
+    return _made(image)[0]
+
+
+def _made(image: ImageTowerConfig) -> tuple[dict[str, Any], ImageTowerConfig]:
+    """open_clip's words for it, and what they mean here."""
+    try:
+        said = _of_vit(image) if isinstance(image, VitConfig) else _of_timm(image)
+        return said, read_image(said)
+    except CheckpointError as error:
+        raise NotNaflexError(f"{_refusal(image)} ({error})") from error
+
+
+def _of_vit(image: VitConfig) -> dict[str, Any]:
     if not _is_plain(image):
         raise NotNaflexError(_refusal(image))
     options: dict[str, Any] = {
@@ -109,28 +122,24 @@ def _of_vit(image: VitConfig) -> NaflexVitConfig:
     }
     options |= {"act_layer": "quick_gelu"} if image.activation == "quick_gelu" else {}
     options |= {} if image.layer_scale is None else {"init_values": image.layer_scale}
-    return NaflexVitConfig(
+    made = NaflexVitConfig(
         name="vit_base_patch16_clip_224", patch_size=image.patch_size, options=options
     )
+    said = tower_of(made).write(made)
+    return said | {ARGUMENTS: {**said[ARGUMENTS], "patch_size": made.patch_size}}
 
 
-def _of_timm(image: ImageTowerConfig) -> tuple[NaflexVitConfig, int]:
-    """Of a tower that open_clip has of timm, and how many patches its pictures have along a
-    side."""
-    try:
-        said = tower_of(image).write(image)
-        name = said.get("timm_model_name")
-        if name is None or image.native or not _in_modules(name, _MODULES):
-            raise NotNaflexError(_refusal(image))
-        size, side = _patch_size(name), said["image_size"]
-        arguments = {"use_naflex": True, "img_size": side, "patch_size": size}
-        if said["timm_pool"] == "map" and _in_modules(name, ("eva",)):
-            arguments["pool_include_prefix"] = True  # its query attends to the class token, too
-        made = layout_of(NaflexVitConfig).read(said | {ARGUMENTS: arguments}, "gelu")
-    except CheckpointError as error:
-        raise NotNaflexError(f"{_refusal(image)} ({error})") from error
-    assert isinstance(made, NaflexVitConfig)
-    return made, side // size
+def _of_timm(image: ImageTowerConfig) -> dict[str, Any]:
+    """Of a tower that open_clip has of timm."""
+    said = tower_of(image).write(image)
+    name = said.get("timm_model_name")
+    if name is None or image.native or not _in_modules(name, _MODULES):
+        raise NotNaflexError(_refusal(image))
+    arguments = {"use_naflex": True, "img_size": said["image_size"]}
+    arguments["patch_size"] = _patch_size(name)
+    if said["timm_pool"] == "map" and _in_modules(name, ("eva",)):
+        arguments["pool_include_prefix"] = True  # its query attends to the class token, too
+    return said | {ARGUMENTS: arguments}
 
 
 def _in_modules(name: str, modules: tuple[str, ...]) -> bool:

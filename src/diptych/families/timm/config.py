@@ -43,9 +43,12 @@ class TimmConfig(ImageTowerConfig):
     image_size: Pixels = 224
     options: dict[str, Any] = field(default_factory=dict)
     """Keyword arguments for `timm.create_model`, of those in ARCHITECTURE."""
-    projection: Literal["linear", "classifier", "mlp"] = field(default="linear", metadata=ADDED)
+    projection: Literal["linear", "classifier", "mlp", "none"] = field(
+        default="linear", metadata=ADDED
+    )
     """`linear`: a matrix. `classifier`: what timm would classify with, a matrix and in most models
-    a bias. `mlp`: two matrices, twice as wide as the shared space and with GELU between them."""
+    a bias. `mlp`: two matrices, twice as wide as the shared space and with GELU between them.
+    `none`: nothing, for a trunk whose features are as wide as the shared space."""
     deploy: bool = field(default=False, metadata=ADDED)
     """The form for inference of a trunk with parallel branches (FastViT, MobileOne, RepVGG), each
     block's merged into one convolution. The vectors are the same; training wants the branches."""

@@ -26,9 +26,10 @@ CLASSIFIERS = ("head.fc", "head", "fc", "classifier")
 """What timm calls classifiers; in this order, for a head may have more parts than one."""
 _MARKS = ("visual.head.proj.weight", "visual.head.mlp.fc1.weight")
 
-_PROJECTIONS: dict[str | None, Literal["linear", "classifier", "mlp"]] = {
+_PROJECTIONS: dict[str | None, Literal["linear", "classifier", "mlp", "none"]] = {
     "linear": "linear",
     "mlp": "mlp",
+    "none": "none",
     None: "classifier",
     "": "classifier",
 }
@@ -45,13 +46,14 @@ def _classifier(name: str) -> tuple[Rule, ...]:
 
 
 def _rules(names: Collection[str]) -> tuple[Rule, ...]:
-    """What lies behind the trunk tells: if there is nothing, the trunk's classifier projects."""
+    """What lies behind the trunk tells: if there is nothing, the trunk's classifier projects, if it
+    has one."""
     if "visual.head.mlp.fc1.weight" in names:
         return _MLP
     if "visual.head.proj.weight" in names:
         return _LINEAR
-    found = (name for name in CLASSIFIERS if f"{PREFIX}{name}.weight" in names)
-    return _classifier(next(found, CLASSIFIERS[0]))
+    found = next((name for name in CLASSIFIERS if f"{PREFIX}{name}.weight" in names), None)
+    return _classifier(found) if found else (_TRUNK,)
 
 
 def _export_rules(image: TimmConfig) -> tuple[Rule, ...]:
@@ -62,6 +64,8 @@ def _export_rules(image: TimmConfig) -> tuple[Rule, ...]:
             return _MLP
         case "classifier":
             return _classifier(classifier_of(image.name))
+        case "none":
+            return (_TRUNK,)
 
 
 def classifier_of(architecture: str) -> str:

@@ -47,6 +47,13 @@ class TimmTower(Tower[TimmConfig]):
                 hidden = 2 * embed_dim
                 up, down = nn.Linear(width, hidden), nn.Linear(hidden, embed_dim, bias=False)
                 return nn.Sequential(OrderedDict(up=up, activation=nn.GELU(), down=down))
+            case "none":
+                if width != embed_dim:
+                    raise ConfigError(
+                        f"the features of timm's {self.config.name} are {width} wide; without a "
+                        f"projection embed_dim must be that, and it is {embed_dim}"
+                    )
+                return nn.Identity()
             case _:
                 assert_never(self.config.projection)
 

@@ -4,6 +4,7 @@ An option that our towers don't have is refused, never dropped.
 """
 
 import math
+from collections.abc import Mapping
 from typing import Any, TypedDict, TypeVar
 
 from diptych.config import (
@@ -96,6 +97,17 @@ def from_json(content: dict[str, Any]) -> ClipConfig:
         raise CheckpointError(
             f"the configuration doesn't describe a model: {misfit(error)}"
         ) from error
+
+
+def read_image(vision: Mapping[str, Any]) -> ImageTowerConfig:
+    """The image tower that a `vision_cfg` means. Raises CheckpointError for one that Diptych
+    doesn't know.
+
+    >>> from diptych.families.clip.layouts.open_clip_config import read_image
+    >>> read_image({"layers": 12, "width": 768, "patch_size": 32}).image_size
+    224
+    """
+    return _tower(dict(vision), "gelu", ImageTowerConfig, "vision_cfg")
 
 
 def modern(model: dict[str, Any]) -> dict[str, Any]:

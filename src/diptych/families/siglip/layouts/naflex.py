@@ -35,7 +35,12 @@ def read_image(cfg: dict[str, Any], activation: str) -> NaflexImageConfig:
 
 
 def image_json(image: NaflexImageConfig, embed_dim: int) -> dict[str, Any]:
-    """`vision_config` of this tower."""
+    """`vision_config` of this tower. Raises CheckpointError for one that transformers hasn't."""
+    if image.interpolation != "bilinear":
+        raise CheckpointError(
+            "transformers' NaFlex tower interpolates its positions bilinearly, this one "
+            f"{image.interpolation}"
+        )
     return {
         "model_type": "siglip2_vision_model",
         "num_patches": image.side**2,

@@ -4,7 +4,6 @@ https://github.com/mlfoundations/open_clip, model_configs/ViT-B-16-SigLIP.json;
 https://github.com/huggingface/pytorch-image-models, timm/models/vision_transformer.py
 """
 
-import re
 from collections.abc import Collection
 from typing import Any
 
@@ -18,8 +17,8 @@ from diptych.families.clip.layouts.towers import (
 )
 from diptych.families.siglip.config import SiglipImageConfig, SiglipTextConfig
 from diptych.families.siglip.layouts.open_clip_naflex import NAFLEX
-from diptych.families.siglip.pretrained import SIZES, activation_of
-from diptych.weights.mapping import BATCHED, Rule, rows
+from diptych.families.siglip.pretrained import OF_TIMM, SIZES, activation_of
+from diptych.weights.mapping import BATCHED, Rule, Table, rows
 
 _PROJECTION = "text.text_projection.weight"
 _PATCH_BIAS = f"{timm.PREFIX}patch_embed.proj.bias"
@@ -34,7 +33,6 @@ _PICTURES = {
     "giantopt_patch16": (256, 384),
 }
 """Pixels for which timm has an architecture."""
-_NAME = re.compile(r"vit_([a-z0-9]+)_patch(\d+)_siglip_(\d+)")
 
 _IMAGE = (
     *rows(
@@ -47,6 +45,7 @@ _IMAGE = (
     *timm.POOL,
     *timm.BLOCKS,
 )
+_TABLE = Table(rules=_IMAGE)
 _TEXT = (
     Rule("text.projection.*", "text.text_projection.*"),
     *(rule for rule in openai.text("text.") if not rule.ours.startswith("text.projection")),
@@ -54,7 +53,7 @@ _TEXT = (
 
 
 def _read_image(cfg: dict[str, Any], activation: Activation) -> SiglipImageConfig | None:
-    match = _NAME.fullmatch(timm.square_name(cfg))
+    match = OF_TIMM.fullmatch(timm.square_name(cfg))
     pooled = cfg.get("timm_pool") == "map" and cfg.get("timm_proj") in ("none", None)
     if not match or not pooled or match[1] not in SIZES:
         return None
@@ -120,6 +119,12 @@ def _write_text(text: SiglipTextConfig) -> dict[str, Any]:
     return write_text(text) | options | projection
 
 
+def _has_image(names: Collection[str]) -> bool:
+    """timm's other vision transformers with such a pool have tokens of their own."""
+    image = [name for name in names if name.startswith(timm.PREFIX)]
+    return {timm.LATENT, _PATCH_BIAS} <= {*image} and not _TABLE.unknown(image)
+
+
 def _has_text(names: Collection[str]) -> bool:
     """CLIP's text projection is a bare parameter there, without `.weight`. A tower without a table
     of positions is another family's."""
@@ -133,7 +138,7 @@ TOWERS = (
     OpenClipTower(
         kind=SiglipImageConfig,
         marks=(timm.LATENT,),
-        fits=lambda names: {timm.LATENT, _PATCH_BIAS} <= set(names),
+        fits=_has_image,
         rules=lambda names: _IMAGE,
         export_rules=lambda config: _IMAGE,
         read=_read_image,

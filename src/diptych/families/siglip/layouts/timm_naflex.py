@@ -53,6 +53,11 @@ IMAGE = (
     *timm.BLOCKS,
 )
 _TABLE = Table(rules=timm.bare(IMAGE))
+_CHOICES = {
+    "activation": ("act_layer", ("gelu_tanh", "gelu")),
+    "interpolation": ("pos_embed_interp_mode", ("bilinear", "bicubic")),
+}
+"""Fields that timm has by another name, and their values, the published models' first."""
 
 
 def table(names: Collection[str]) -> Table:
@@ -83,7 +88,25 @@ def tower_config(source: WeightSource, state: State) -> tuple[ImageTowerConfig, 
         layers=count_numbers(shapes, "blocks."),
         heads=heads,
         mlp_width=len(shapes["blocks.0.mlp.up.weight"]),
+        **take_choices(arguments),
     ), {"config": "shapes"}
+
+
+def take_choices(arguments: dict[str, Any]) -> dict[str, Any]:
+    """Fields that timm has by another name, taken out of its arguments. Raises CheckpointError for
+    values that aren't known.
+
+    >>> from diptych.families.siglip.layouts.timm_naflex import take_choices
+    >>> take_choices({"act_layer": "gelu"})
+    {'activation': 'gelu'}
+    """
+    found: dict[str, Any] = {}
+    for ours, (theirs, values) in _CHOICES.items():
+        value = arguments.pop(theirs, None)
+        if value is not None and value not in values:
+            raise CheckpointError(f"a NaFlex tower's {theirs} is {' or '.join(values)}: {value!r}")
+        found |= {} if value is None else {ours: value}
+    return found
 
 
 def alone_inputs(folder: Path, tower: TowerConfig) -> Inputs | None:
@@ -116,16 +139,19 @@ def architecture(image: NaflexImageConfig) -> tuple[str, dict[str, Any]]:
     >>> architecture(NaflexImageConfig())
     ('naflexvit_base_patch16_siglip', {})
     """
-    if image.activation != "gelu_tanh" or image.norm_eps != 1e-6:
+    if image.activation not in _CHOICES["activation"][1] or image.norm_eps != 1e-6:
         raise CheckpointError(
-            f"timm's NaFlex has gelu_tanh and norms' eps of 1e-06, this one {image.activation} and "
-            f"{image.norm_eps}"
+            f"timm's NaFlex has gelu_tanh or gelu and norms' eps of 1e-06, this one "
+            f"{image.activation} and {image.norm_eps}"
         )
     size = (image.width, image.layers, image.heads, image.mlp_width)
     name = next((name for name in PUBLISHED if SIZES[name] == size), None)
     arguments = {} if name else _arguments(image)
     if (image.side, image.patch_size) != (16, 16):
         arguments |= {"pos_embed_grid_size": [image.side] * 2, "patch_size": image.patch_size}
+    for ours, (theirs, values) in _CHOICES.items():
+        value = getattr(image, ours)
+        arguments |= {} if value == values[0] else {theirs: value}
     return f"naflexvit_{name or 'base'}_patch16_siglip", arguments
 
 
