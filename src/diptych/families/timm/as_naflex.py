@@ -162,7 +162,7 @@ def _refusal(image: ImageTowerConfig) -> str:
     return (
         f"a {type(image).__name__} like this can't become a tower for pictures of their own "
         "aspect: only standard native OpenCLIP/OpenAI ViT towers do, which are read at their class "
-        "token, and timm's ViT and EVA with a projection"
+        "token, and timm's ViT and EVA"
     )
 
 
