@@ -516,6 +516,7 @@ def test_the_padding_itself_may_be_hidden(randomise, tmp_path):
     assert ours.encode_text(torch.zeros(1, 12, dtype=torch.long)).isfinite().all()
     tokens, words = ours.text(IDS).tokens, theirs.text(IDS)[1]
     same(tokens[IDS != 0], words[IDS != 0])
+    same(ours.text(IDS).pooled, ours.text(IDS, "none").pooled)
     config = from_json({"model_cfg": cfg})
     assert config.text.exact_padding
     assert from_json(to_json(config)) == config

@@ -125,6 +125,18 @@ def test_operations_are_counted_and_texts_are_whole(randomise, ids, text):
         ours(ids[:, :5])
 
 
+@pytest.mark.parametrize("text", [TEXT, MIXED], ids=["plain", "mixed"])
+@torch.no_grad()
+def test_the_pooled_token_alone_is_the_same(randomise, ids, text):
+    ours = tower(text, randomise).eval()
+    alone, all_of_them = ours(ids, "none"), ours(ids)
+    torch.testing.assert_close(alone.pooled, all_of_them.pooled)
+    attends = text is TEXT  # a convolution needs its neighbours
+    with FlopCounterMode(display=False) as few, sdpa_kernel(SDPBackend.MATH):
+        ours(ids[:1], "none")
+    assert (few.get_total_flops() < ours.flops()) == attends
+
+
 def test_fresh_blocks_do_little():
     torch.manual_seed(0)
     ours = build_tower(MIXED, 12)

@@ -62,7 +62,8 @@ class CocaTextTower(Tower[CocaTextConfig]):
 
     def forward(self, x: Int[Tensor, "batch length"], tokens: TokenKind = "raw") -> TowerOutput:
         """Ids, padded with `config.pad_id`, to tokens, feature and pooled vector. The feature is
-        the class token behind the final norm."""
+        the class token behind the final norm. With "none", the last block computes that token
+        only."""
         if x.shape[1] > self.config.context_length:
             raise ConfigError(
                 f"{x.shape[1]} tokens; this tower takes at most {self.config.context_length}"
@@ -72,10 +73,16 @@ class CocaTextTower(Tower[CocaTextConfig]):
             # The class token sees the first padding, so there must be one; see `_seen`.
             x = F.pad(x, (0, 1), value=self.config.pad_id)
         states, seen = self.embed(x), self._seen(x)
-        for block in self.blocks:
+        *blocks, last = self.blocks
+        for block in blocks:
             states = block(states, mask=seen)
-        feature = self.norm_post(states[:, -1])
-        chosen = self._select(states[:, :length], tokens, self.norm_post)
+        if tokens == "none":
+            states = read = last(states, pick=(slice(None), -1), seen=seen[:, -1])
+        else:
+            states = last(states, mask=seen)
+            states, read = states[:, :length], states[:, -1]
+        feature = self.norm_post(read)
+        chosen = self._select(states, tokens, self.norm_post)
         return TowerOutput(chosen, feature, self.projection(feature))
 
     def embed(self, ids: Int[Tensor, "batch length"]) -> Float[Tensor, "batch tokens width"]:

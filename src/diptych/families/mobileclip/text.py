@@ -138,7 +138,7 @@ class MobileTextTower(Tower[MobileTextConfig]):
 
     def forward(self, x: Int[Tensor, "batch length"], tokens: TokenKind = "raw") -> TowerOutput:
         """Padded ids to tokens, feature and pooled vector. The feature is the end-of-text token
-        behind the final norm."""
+        behind the final norm. With "none", a last block that attends computes that token only."""
         if x.shape[1] != self.config.context_length:
             raise ConfigError(
                 f"{x.shape[1]} tokens; this tower sees padding, and takes texts padded to "
@@ -147,9 +147,15 @@ class MobileTextTower(Tower[MobileTextConfig]):
         # The end of text has the highest id, and of several equal ones argmax finds the first.
         ends = (torch.arange(x.shape[0], device=x.device), x.argmax(dim=1))
         states = self.tokens(x) + self.positions
-        for block in self.blocks:
+        *blocks, last = self.blocks
+        for block in blocks:
             states = block(states)
-        feature = self.norm_post(states[ends])
+        if tokens == "none" and isinstance(last, Block):
+            states = read = last(states, pick=ends)
+        else:
+            states = last(states)
+            read = states[ends]
+        feature = self.norm_post(read)
         chosen = self._select(states, tokens, self.norm_post)
         return TowerOutput(chosen, feature, self.projection(feature))
 
